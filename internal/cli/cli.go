@@ -1,0 +1,127 @@
+// Package cli is the frame around the commands: exit status, one-line errors,
+// signals, logs, progress bars, JSON figures and the version.
+//
+// A main function is one line:
+//
+//	func main() { cli.Main(newRoot) }
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses of every command.
+const (
+	ExitDone   = 0 // what was asked for is done
+	ExitFailed = 1 // it was tried and failed, or was interrupted
+	ExitUsage  = 2 // it was not tried: unknown flag, missing argument, illegal value
+)
+
+// Main runs the command that newRoot makes with the arguments, output and
+// signals of the process, and exits with its status.
+func Main(newRoot func() *cobra.Command) {
+	os.Exit(Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, newRoot()))
+}
+
+// Run executes root with args and returns its exit status. Figures go to
+// stdout; logs, progress and at most one line of error to stderr. The first
+// SIGINT or SIGTERM cancels the context that commands see, the second one kills.
+//
+// Run adds --version and the flags every command shares to root: --log-format,
+// --quiet, --threads and --cpuprofile.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer, root *cobra.Command) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // from here on a signal has its default effect: it kills
+
+	started := frame(root)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return ExitDone
+	}
+	if !*started && !IsUsage(err) {
+		err = UsageError{err} // cobra's own: unknown command, wrong arguments, required flags
+	}
+	return explain(stderr, root.Name(), err)
+}
+
+// frame gives root the shared flags and wraps every command below it. The
+// result turns true once a command has begun its work.
+func frame(root *cobra.Command) *bool {
+	root.SilenceUsage, root.SilenceErrors = true, true
+	root.Version = Version()
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{err} })
+	common := addCommon(root.PersistentFlags())
+	started := new(bool)
+	wrap(root, common, started)
+	return started
+}
+
+// wrap makes each command of the tree note that it has started and apply the
+// shared flags around its own work.
+func wrap(cmd *cobra.Command, common *common, started *bool) {
+	for _, sub := range cmd.Commands() {
+		wrap(sub, common, started)
+	}
+	run := runOf(cmd)
+	cmd.Run = nil
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		*started = true
+		end, err := common.apply(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		err = run(cmd, args)
+		if endErr := end(); err == nil {
+			err = endErr
+		}
+		return err
+	}
+}
+
+// runOf is what cmd does; a command that only groups others asks for one.
+func runOf(cmd *cobra.Command) func(*cobra.Command, []string) error {
+	switch run := cmd.Run; {
+	case cmd.RunE != nil:
+		return cmd.RunE
+	case run != nil:
+		return func(cmd *cobra.Command, args []string) error { run(cmd, args); return nil }
+	}
+	return func(cmd *cobra.Command, args []string) error {
+		var names []string
+		for _, sub := range cmd.Commands() {
+			if sub.IsAvailableCommand() && sub.Name() != "help" && sub.Name() != "completion" {
+				names = append(names, sub.Name())
+			}
+		}
+		if len(args) > 0 {
+			return Usagef("unknown command %q; want %s", args[0], orList(names))
+		}
+		return Usagef("missing command; want %s", orList(names))
+	}
+}
+
+// explain prints err as the command's one line and returns its exit status.
+func explain(w io.Writer, name string, err error) int {
+	message := oneLine(err.Error())
+	// What a library returns after Ctrl-C says nothing to a person.
+	message = strings.ReplaceAll(message, context.Canceled.Error(), "interrupted")
+	if !IsUsage(err) {
+		fmt.Fprintf(w, "%s: %s\n", name, message)
+		return ExitFailed
+	}
+	fmt.Fprintf(w, "%s: %s (see %s --help)\n", name, message, name)
+	return ExitUsage
+}

@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// tree is a root command with a subcommand of each kind.
+func tree() *cobra.Command {
+	root := &cobra.Command{Use: "gqa-test"}
+	var mode string
+	work := &cobra.Command{
+		Use: "work INPUT", Args: Args("INPUT"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch args[0] {
+			case "fail":
+				return errors.New("tensor x: got [2], want [3]")
+			case "lines":
+				return errors.Join(errors.New("first"), errors.New("second"))
+			case "usage":
+				return fmt.Errorf("--groups: %w", Usagef("3 does not divide 8"))
+			case "log":
+				slog.Info("step", "n", 7)
+				slog.Warn("slow")
+			case "threads":
+				fmt.Fprintln(cmd.OutOrStdout(), runtime.GOMAXPROCS(0))
+			default:
+				fmt.Fprintln(cmd.OutOrStdout(), args[0], mode)
+			}
+			return nil
+		},
+	}
+	EnumVar(work.Flags(), &mode, "mode", "fast", "how", "fast", "slow")
+	plain := &cobra.Command{Use: "plain", Run: func(cmd *cobra.Command, _ []string) { cmd.PrintErr("plain\n") }}
+	need := &cobra.Command{Use: "need", RunE: func(*cobra.Command, []string) error { return nil }}
+	need.Flags().String("data", "", "a file")
+	if err := need.MarkFlagRequired("data"); err != nil {
+		panic(err)
+	}
+	group := &cobra.Command{Use: "group"}
+	group.AddCommand(&cobra.Command{Use: "leaf", Run: func(*cobra.Command, []string) {}})
+	root.AddCommand(work, plain, need, group)
+	return root
+}
+
+func run(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	old := slog.Default()
+	t.Cleanup(func() { slog.SetDefault(old) })
+	var out, errw bytes.Buffer
+	status = Run(t.Context(), args, &out, &errw, tree())
+	return status, out.String(), errw.String()
+}
+
+func TestRunStatusAndOneLine(t *testing.T) {
+	const help = " (see gqa-test --help)\n"
+	for _, test := range []struct {
+		args   string
+		status int
+		stderr string // all of it
+	}{
+		{"work x", ExitDone, ""},
+		{"plain", ExitDone, "plain\n"},
+		{"work fail", ExitFailed, "gqa-test: tensor x: got [2], want [3]\n"},
+		{"work lines", ExitFailed, "gqa-test: first; second\n"},
+		{"work usage", ExitUsage, "gqa-test: --groups: 3 does not divide 8" + help},
+		{"work", ExitUsage, "gqa-test: INPUT is missing" + help},
+		{"work a b", ExitUsage, `gqa-test: unexpected argument "b"` + help},
+		{"work x --nope", ExitUsage, "gqa-test: unknown flag: --nope" + help},
+		{"work x --mode odd", ExitUsage, `gqa-test: invalid argument "odd" for "--mode" flag: want fast or slow` + help},
+		{"work x --threads -1", ExitUsage, "gqa-test: --threads -1: want 0 (one per core) or more" + help},
+		{"work x --threads two", ExitUsage, `gqa-test: invalid argument "two" for "--threads" flag: strconv.ParseInt: parsing "two": invalid syntax` + help},
+		{"need", ExitUsage, `gqa-test: required flag(s) "data" not set` + help},
+		{"", ExitUsage, "gqa-test: missing command; want group, need, plain or work" + help},
+		{"group", ExitUsage, "gqa-test: missing command; want leaf" + help},
+		{"group twig", ExitUsage, `gqa-test: unknown command "twig"; want leaf` + help},
+		{"wrok", ExitUsage, `gqa-test: unknown command "wrok" for "gqa-test"; Did you mean this? work` + help},
+	} {
+		t.Run(test.args, func(t *testing.T) {
+			status, _, stderr := run(t, strings.Fields(test.args)...)
+			if status != test.status || stderr != test.stderr {
+				t.Errorf("status %d, stderr %q; want %d, %q", status, stderr, test.status, test.stderr)
+			}
+		})
+	}
+}
+
+func TestRunHelpAndVersion(t *testing.T) {
+	status, stdout, stderr := run(t, "work", "--help")
+	if status != ExitDone || stderr != "" || !strings.Contains(stdout, "--mode") || strings.Contains(stdout, "cpuprofile") {
+		t.Errorf("help: status %d, stdout %q, stderr %q", status, stdout, stderr)
+	}
+	status, stdout, _ = run(t, "--version")
+	if status != ExitDone || !strings.HasPrefix(stdout, "gqa-test ") || !strings.Contains(stdout, runtime.Version()) {
+		t.Errorf("version: status %d, stdout %q", status, stdout)
+	}
+}
+
+func TestSharedFlags(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	if _, stdout, _ := run(t, "work", "threads", "--threads", "3"); stdout != "3\n" {
+		t.Errorf("--threads 3 computes with %q", stdout)
+	}
+	if after := runtime.GOMAXPROCS(0); after != before {
+		t.Errorf("%d threads are left set, want %d", after, before)
+	}
+	if _, _, stderr := run(t, "work", "log"); strings.Count(stderr, "\n") != 2 || !strings.Contains(stderr, "msg=step n=7") {
+		t.Errorf("text log: %q", stderr)
+	}
+	if _, _, stderr := run(t, "work", "log", "--quiet"); strings.Contains(stderr, "step") || !strings.Contains(stderr, "slow") {
+		t.Errorf("quiet log: %q", stderr)
+	}
+	if _, _, stderr := run(t, "work", "log", "--log-format", "json"); !strings.Contains(stderr, `"msg":"step","n":7`) {
+		t.Errorf("json log: %q", stderr)
+	}
+}
+
+func TestCPUProfile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "cpu")
+	if status, _, stderr := run(t, "work", "x", "--cpuprofile", file); status != ExitDone {
+		t.Fatalf("status %d: %s", status, stderr)
+	}
+	if info, err := os.Stat(file); err != nil || info.Size() == 0 {
+		t.Errorf("profile: %v, %v", info, err)
+	}
+	missing := filepath.Join(t.TempDir(), "no", "cpu")
+	status, _, stderr := run(t, "work", "x", "--cpuprofile", missing)
+	if status != ExitFailed || !strings.Contains(stderr, missing) {
+		t.Errorf("unwritable profile: status %d, %q", status, stderr)
+	}
+}
+
+func TestInterruptCancelsAndSaysSo(t *testing.T) {
+	root := &cobra.Command{Use: "gqa-test", RunE: func(cmd *cobra.Command, _ []string) error {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			return err
+		}
+		select {
+		case <-cmd.Context().Done():
+			return fmt.Errorf("step 4: %w", cmd.Context().Err())
+		case <-time.After(10 * time.Second):
+			return errors.New("the context was not cancelled")
+		}
+	}}
+	var stderr bytes.Buffer
+	status := Run(context.Background(), nil, &stderr, &stderr, root)
+	if want := "gqa-test: step 4: interrupted\n"; status != ExitFailed || stderr.String() != want {
+		t.Errorf("status %d, %q; want %d, %q", status, stderr.String(), ExitFailed, want)
+	}
+}
+
+func TestArgs(t *testing.T) {
+	for _, test := range []struct {
+		names, args string
+		ok          bool
+	}{
+		{"A", "1", true},
+		{"A", "", false},
+		{"A", "1 2", false},
+		{"", "", true},
+		{"", "1", false},
+		{"[A]", "", true},
+		{"[A]", "1", true},
+		{"[A]", "1 2", false},
+		{"A [B]", "1", true},
+		{"A...", "", false},
+		{"A...", "1 2 3", true},
+		{"[A...]", "", true},
+		{"[A...]", "1 2", true},
+	} {
+		err := Args(strings.Fields(test.names)...)(nil, strings.Fields(test.args))
+		if (err == nil) != test.ok || err != nil && !IsUsage(err) {
+			t.Errorf("Args(%s) of %q: %v, want ok %v", test.names, test.args, err, test.ok)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// common holds the values of the flags that every command shares.
+type common struct {
+	logFormat  string
+	quiet      bool
+	threads    int
+	cpuProfile string
+}
+
+func addCommon(flags *pflag.FlagSet) *common {
+	c := &common{}
+	EnumVar(flags, &c.logFormat, "log-format", "text", "how logs are written to stderr", "text", "json")
+	flags.BoolVar(&c.quiet, "quiet", false, "log warnings only, draw no progress")
+	flags.IntVar(&c.threads, "threads", 0, "`N` threads to compute with (0: one per core)")
+	flags.StringVar(&c.cpuProfile, "cpuprofile", "", "write a CPU profile to `FILE`")
+	cobra.CheckErr(flags.MarkHidden("cpuprofile"))
+	return c
+}
+
+// apply puts the flags into effect; end takes back what must be taken back.
+func (c *common) apply(stderr io.Writer) (end func() error, err error) {
+	if c.threads < 0 {
+		return nil, Usagef("--threads %d: want 0 (one per core) or more", c.threads)
+	}
+	setLogger(stderr, c.logFormat, c.quiet)
+	threads := runtime.GOMAXPROCS(0)
+	if c.threads > 0 {
+		runtime.GOMAXPROCS(c.threads)
+	}
+	stopProfile, err := c.startProfile()
+	return func() error {
+		runtime.GOMAXPROCS(threads)
+		return stopProfile()
+	}, err
+}
+
+// startProfile writes a CPU profile until stop is called.
+func (c *common) startProfile() (stop func() error, err error) {
+	if c.cpuProfile == "" {
+		return func() error { return nil }, nil
+	}
+	file, err := os.Create(c.cpuProfile)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return func() error { pprof.StopCPUProfile(); return file.Close() }, nil
+}
+
+// Args checks positional arguments by name, as in Use: Args("INPUT") wants
+// exactly one, Args("[RUN]") at most one, Args("MODEL...") one or more.
+// What is missing or too much is a UsageError that names it.
+func Args(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		for i, name := range names {
+			if i >= len(args) && !strings.HasPrefix(name, "[") {
+				return Usagef("%s is missing", strings.TrimSuffix(name, "..."))
+			}
+		}
+		open := len(names) > 0 && strings.HasSuffix(strings.TrimSuffix(names[len(names)-1], "]"), "...")
+		if len(args) > len(names) && !open {
+			return Usagef("unexpected argument %q", args[len(names)])
+		}
+		return nil
+	}
+}
+
+// EnumVar defines a flag whose value is one of allowed. Any other value is a
+// UsageError that lists them.
+func EnumVar(flags *pflag.FlagSet, p *string, name, value, usage string, allowed ...string) {
+	*p = value
+	flags.Var(&enum{p, allowed}, name, usage+": "+orList(allowed))
+}
+
+type enum struct {
+	value   *string
+	allowed []string
+}
+
+func (e *enum) String() string {
+	if e.value == nil { // pflag asks a zero value whether a default is worth showing
+		return ""
+	}
+	return *e.value
+}
+
+func (e *enum) Type() string { return "string" }
+
+func (e *enum) Set(s string) error {
+	if !slices.Contains(e.allowed, s) {
+		return Usagef("want %s", orList(e.allowed))
+	}
+	*e.value = s
+	return nil
+}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -144,7 +143,11 @@ func TestCPUProfile(t *testing.T) {
 
 func TestInterruptCancelsAndSaysSo(t *testing.T) {
 	root := &cobra.Command{Use: "gqa-test", RunE: func(cmd *cobra.Command, _ []string) error {
-		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+		self, err := os.FindProcess(os.Getpid())
+		if err == nil {
+			err = self.Signal(os.Interrupt)
+		}
+		if err != nil {
 			return err
 		}
 		select {

@@ -1,0 +1,143 @@
+package checkpoints
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// The names that transformers gives a checkpoint's files.
+const (
+	configFile  = "config.json"
+	weightsFile = "model.safetensors"
+	indexFile   = "model.safetensors.index.json"
+)
+
+// Checkpoint is the tensors of one model over one or more safetensors files, with
+// the folder they lie in.
+type Checkpoint struct {
+	Dir      string            // the folder
+	Files    []string          // weight files, base names, sorted
+	Index    string            // base name of the index, empty without one
+	Config   []byte            // config.json, nil if there is none
+	Metadata map[string]string // __metadata__ of all files; never nil; where files differ, the first one's
+
+	names   []string
+	tensors map[string]*Tensor
+	closers []io.Closer
+}
+
+// Open opens a checkpoint: a folder (with model.safetensors, or an index and its
+// shards, or a single .safetensors file), a .safetensors file, or an index file
+// (.index.json). The config is taken from the same folder if it is there. Every
+// header is read and checked; the error says which file and tensor is wrong.
+func Open(path string) (*Checkpoint, error) {
+	path, err := resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	c := newCheckpoint(path)
+	if err := c.open(filepath.Base(path)); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func newCheckpoint(path string) *Checkpoint {
+	return &Checkpoint{
+		Dir:      filepath.Dir(path),
+		Metadata: map[string]string{},
+		tensors:  map[string]*Tensor{},
+	}
+}
+
+func (c *Checkpoint) open(name string) error {
+	var err error
+	c.Config, err = os.ReadFile(filepath.Join(c.Dir, configFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if isIndex(name) {
+		return c.openIndex(name)
+	}
+	return c.openFile(name)
+}
+
+// openFile adds one safetensors file of the folder.
+func (c *Checkpoint) openFile(name string) error {
+	path := filepath.Join(c.Dir, name)
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	c.closers = append(c.closers, f)
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: is not a regular file", path)
+	}
+	return c.add(path, f, info.Size())
+}
+
+// Read returns the checkpoint in one safetensors file of size bytes that need not
+// lie on a disk. Errors and tensors call it name. The caller keeps r open while
+// tensors are read.
+func Read(name string, r io.ReaderAt, size int64) (*Checkpoint, error) {
+	c := newCheckpoint(name)
+	if err := c.add(name, r, size); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Checkpoint) add(path string, r io.ReaderAt, size int64) error {
+	h, err := readHeader(r, size)
+	if err != nil {
+		if kind := sniff(r, size); kind != "" {
+			return fmt.Errorf("%s: is %s; want a safetensors file", path, kind)
+		}
+		return fmt.Errorf("%s: %w; the file is damaged: download or save it again", path, err)
+	}
+	for _, t := range h.tensors {
+		if other := c.tensors[t.Name]; other != nil {
+			return fmt.Errorf("%s: tensor %q is also in %s; want it in one of them", path, t.Name, other.File)
+		}
+		t.File = path
+		c.tensors[t.Name] = t
+		c.names = append(c.names, t.Name)
+	}
+	c.Files = append(c.Files, filepath.Base(path))
+	for key, value := range h.metadata {
+		if _, ok := c.Metadata[key]; !ok {
+			c.Metadata[key] = value
+		}
+	}
+	return nil
+}
+
+// Close closes the weight files; tensors cannot be read afterwards.
+func (c *Checkpoint) Close() error {
+	var errs []error
+	for _, f := range c.closers {
+		errs = append(errs, f.Close())
+	}
+	c.closers = nil
+	return errors.Join(errs...)
+}
+
+// Names returns the tensors' names in file order: shards by file name, within a
+// file by offset.
+func (c *Checkpoint) Names() []string { return slices.Clone(c.names) }
+
+// Tensor returns the tensor of that name, false if there is none.
+func (c *Checkpoint) Tensor(name string) (*Tensor, bool) {
+	t, ok := c.tensors[name]
+	return t, ok
+}

@@ -1,0 +1,125 @@
+package checkpoints
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// BF16ToF32 returns the value of the bfloat16 with bits h, exactly.
+func BF16ToF32(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
+
+// F32ToBF16 returns the bits of the bfloat16 nearest to f, ties to even. A NaN
+// stays a NaN with the same leading bits.
+func F32ToBF16(f float32) uint16 {
+	b := math.Float32bits(f)
+	if f != f {
+		return nan16(b>>16, 0x7f, 0x40)
+	}
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
+
+// F16ToF32 returns the value of the IEEE 754 half with bits h, exactly.
+func F16ToF32(h uint16) float32 {
+	sign, exp, frac := uint32(h)&0x8000<<16, uint32(h)>>10&0x1f, uint32(h)&0x3ff
+	switch exp {
+	case 0: // zero or subnormal: frac units of 2⁻²⁴
+		return math.Float32frombits(math.Float32bits(float32(frac)*0x1p-24) | sign)
+	case 0x1f: // infinity or NaN
+		return math.Float32frombits(sign | 0xff<<23 | frac<<13)
+	}
+	return math.Float32frombits(sign | (exp+127-15)<<23 | frac<<13)
+}
+
+// F32ToF16 returns the bits of the IEEE 754 half nearest to f, ties to even;
+// beyond the largest half it is infinity. A NaN stays a NaN with the same leading
+// bits.
+func F32ToF16(f float32) uint16 {
+	b := math.Float32bits(f)
+	sign, abs := uint16(b>>16)&0x8000, b&0x7fffffff
+	switch {
+	case f != f:
+		return sign | nan16(abs>>13&0x3ff|0x7c00, 0x3ff, 0x200)
+	case abs >= 0x477ff000: // 65520, half-way to the first value out of range
+		return sign | 0x7c00
+	case abs < 0x38800000: // 2⁻¹⁴: subnormal. Adding 1/2 leaves units of 2⁻²⁴ in the last bits, rounded.
+		return sign | uint16(math.Float32bits(math.Float32frombits(abs)+0.5)-math.Float32bits(0.5))
+	}
+	abs -= (127 - 15) << 23
+	return sign | uint16((abs+0xfff+abs>>13&1)>>13)
+}
+
+// nan16 keeps a NaN one where the payload that told it from infinity was cut off.
+func nan16(h uint32, payload, quiet uint16) uint16 {
+	if uint16(h)&payload == 0 {
+		return uint16(h) | quiet
+	}
+	return uint16(h)
+}
+
+// DecodeFloats converts src, little-endian elements of d, into dst. F64 is rounded
+// to the nearest float32. It is an error if d is not a float dtype (see
+// [DType.IsFloat]) or src does not hold exactly len(dst) elements.
+func DecodeFloats(dst []float32, src []byte, d DType) error {
+	if err := checkFloats(len(dst), len(src), d); err != nil {
+		return err
+	}
+	le := binary.LittleEndian
+	switch d {
+	case F64:
+		for i := range dst {
+			dst[i] = float32(math.Float64frombits(le.Uint64(src[8*i:])))
+		}
+	case F32:
+		for i := range dst {
+			dst[i] = math.Float32frombits(le.Uint32(src[4*i:]))
+		}
+	case F16:
+		for i := range dst {
+			dst[i] = F16ToF32(le.Uint16(src[2*i:]))
+		}
+	case BF16:
+		for i := range dst {
+			dst[i] = BF16ToF32(le.Uint16(src[2*i:]))
+		}
+	}
+	return nil
+}
+
+// EncodeFloats converts src into dst as little-endian elements of d, rounded to
+// nearest, ties to even. Errors are those of [DecodeFloats].
+func EncodeFloats(dst []byte, src []float32, d DType) error {
+	if err := checkFloats(len(src), len(dst), d); err != nil {
+		return err
+	}
+	le := binary.LittleEndian
+	switch d {
+	case F64:
+		for i, f := range src {
+			le.PutUint64(dst[8*i:], math.Float64bits(float64(f)))
+		}
+	case F32:
+		for i, f := range src {
+			le.PutUint32(dst[4*i:], math.Float32bits(f))
+		}
+	case F16:
+		for i, f := range src {
+			le.PutUint16(dst[2*i:], F32ToF16(f))
+		}
+	case BF16:
+		for i, f := range src {
+			le.PutUint16(dst[2*i:], F32ToBF16(f))
+		}
+	}
+	return nil
+}
+
+func checkFloats(elements, bytes int, d DType) error {
+	if !d.IsFloat() {
+		return fmt.Errorf("dtype %v does not convert to float32; want F64, F32, F16 or BF16", d)
+	}
+	if bytes != elements*d.Size() {
+		return fmt.Errorf("%d bytes for %d elements of %v, want %d", bytes, elements, d, elements*d.Size())
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package text
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// tree writes files below a new folder. Names that end in .gz are compressed.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		data := []byte(text)
+		if strings.HasSuffix(name, ".gz") {
+			var b bytes.Buffer
+			z := gzip.NewWriter(&b)
+			z.Write(data)
+			z.Close()
+			data = b.Bytes()
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func documents(c *Corpus) (docs []string, err error) {
+	for doc, e := range c.Documents() {
+		if e != nil {
+			return docs, e
+		}
+		docs = append(docs, doc)
+	}
+	return docs, nil
+}
+
+func TestDocuments(t *testing.T) {
+	root := tree(t, map[string]string{
+		"a.txt":          "one<|endoftext|><|endoftext|>\ntwo<|endoftext|>",
+		"b.jsonl":        "{\"text\":\"three\"}\r\n\n{\"id\":7,\"text\":\"\"}\n{\"text\":\"fo\\nur\"}",
+		"c.txt.gz":       "five<|endoftext|>six",
+		"d.jsonl.gz":     "{\"text\":\"seven\"}\n",
+		"e/x.go":         "package x // <|endoftext|>\n",
+		"e/y.md":         "# y",
+		"f/empty.txt":    "",
+		"e/picture.png":  "no",
+		".git/config":    "no",
+		".hidden.txt":    "no",
+		"e/.cache/a.txt": "no",
+	})
+	for path, want := range map[string][]string{
+		"a.txt":      {"one", "\ntwo"},
+		"b.jsonl":    {"three", "fo\nur"},
+		"c.txt.gz":   {"five", "six"},
+		"d.jsonl.gz": {"seven"},
+		"e/x.go":     {"package x // <|endoftext|>\n"},
+		"f":          nil,
+		".":          {"one", "\ntwo", "three", "fo\nur", "five", "six", "seven", "package x // <|endoftext|>\n", "# y"},
+	} {
+		c, err := OpenCorpus(filepath.Join(root, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // it can be read again
+			if got, err := documents(c); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: got %q, %v, want %q", path, got, err, want)
+			}
+		}
+	}
+}
+
+// A document longer than any buffer, with a separator across its edge, stays whole.
+func TestLongDocuments(t *testing.T) {
+	for n := 65500; n < 65540; n += 3 {
+		doc := strings.Repeat("x", n)
+		got, err := documents(CorpusFromBytes("long", []byte(doc+separator+doc)))
+		if err != nil || !slices.Equal(got, []string{doc, doc}) {
+			t.Fatalf("n=%d: %d documents, %v", n, len(got), err)
+		}
+	}
+}
+
+func TestCorpusErrors(t *testing.T) {
+	root := tree(t, map[string]string{
+		"a.parquet":     "PAR1",
+		"none/a.png":    "x",
+		"text.jsonl":    "{\"text\":\"a\"}\n{\"txt\":\"b\"}\n",
+		"broken.jsonl":  "{\"text\":",
+		"notzip/a.txt":  "not compressed",
+		"missing/b.txt": "x",
+	})
+	if err := os.Rename(filepath.Join(root, "notzip/a.txt"), filepath.Join(root, "notzip/a.txt.gz")); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"a.parquet":       `kind ".parquet"`,
+		"none":            "no file of a known kind",
+		"nowhere.txt":     "no such file",
+		"text.jsonl":      `line 2 has no "text"`,
+		"broken.jsonl":    "line 1: unexpected end",
+		"notzip/a.txt.gz": "invalid header",
+	} {
+		c, err := OpenCorpus(filepath.Join(root, path))
+		if err == nil {
+			_, err = c.Tokens(t.Context(), loadGopher(t), 0)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: got error %v, want one with %q and the path", path, err, want)
+		}
+	}
+}
+
+func TestTokens(t *testing.T) {
+	tok := loadGopher(t)
+	var txt strings.Builder
+	var want []int32
+	for i := range 200 {
+		doc := strings.Repeat("package main\n", (i*37)%50)
+		txt.WriteString(doc + separator)
+		if doc != "" {
+			want = append(append(want, tok.Encode(doc)...), 0)
+		}
+	}
+	c := CorpusFromBytes("many", []byte(txt.String()))
+	for _, max := range []int{0, 1, 100, len(want) - 1, len(want), len(want) + 1} {
+		expected := want
+		if max > 0 && max < len(want) {
+			expected = want[:max]
+		}
+		got, err := c.Tokens(t.Context(), tok, max)
+		if err != nil || !slices.Equal(got, expected) {
+			t.Errorf("max=%d: %d tokens, %v, want %d", max, len(got), err, len(expected))
+		}
+	}
+}
+
+func TestTokensCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := CorpusFromBytes("many", bytes.Repeat([]byte("a"+separator), 1000))
+	if _, err := c.Tokens(ctx, loadGopher(t), 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("got error %v, want %v", err, context.Canceled)
+	}
+}

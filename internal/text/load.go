@@ -1,0 +1,179 @@
+package text
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// tokenizerFile is tokenizer.json. Its truncation and padding are settings for
+// batches, not part of what a text's ids are, and are not read.
+type tokenizerFile struct {
+	AddedTokens   []addedToken    `json:"added_tokens"`
+	Normalizer    json.RawMessage `json:"normalizer"`
+	PreTokenizer  json.RawMessage `json:"pre_tokenizer"`
+	PostProcessor json.RawMessage `json:"post_processor"`
+	Decoder       json.RawMessage `json:"decoder"`
+	Model         json.RawMessage `json:"model"`
+}
+
+// LoadTokenizer reads the tokenizer of a model folder: tokenizer.json, or else
+// vocab.json and merges.txt as GPT-2 has them. dir may also be the path of a
+// tokenizer.json. A tokenizer_config.json beside it may name the end-of-text
+// token. A component of an unknown type is an error that names it.
+func LoadTokenizer(dir string) (*Tokenizer, error) {
+	path := filepath.Join(dir, "tokenizer.json")
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		path, dir = dir, filepath.Dir(dir)
+	}
+	config, err := readConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		if data, err = gpt2Files(dir, config); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	t, err := parseTokenizer(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	t.findEOS(string(config.EOS))
+	return t, nil
+}
+
+// parseTokenizer builds the tokenizer that a tokenizer.json describes.
+func parseTokenizer(data []byte) (*Tokenizer, error) {
+	var f tokenizerFile
+	if err := json.Unmarshal(data, &f); err != nil {
+		return nil, err
+	}
+	t := &Tokenizer{cache: newWordCache()}
+	var err error
+	if t.normalize, err = parseNormalizer(f.Normalizer); err != nil {
+		return nil, err
+	}
+	if t.words, err = parsePreTokenizer(f.PreTokenizer); err != nil {
+		return nil, err
+	}
+	if t.post, err = parsePost(f.PostProcessor); err != nil {
+		return nil, err
+	}
+	if t.decoders, err = parseDecoder(f.Decoder); err != nil {
+		return nil, err
+	}
+	if t.model, t.ids, err = parseModel(f.Model); err != nil {
+		return nil, err
+	}
+	t.deferBytes()
+	return t, t.index(f.AddedTokens)
+}
+
+// deferBytes leaves it to encodeWord to make bytes visible where that is the
+// last step, so that words that the cache holds need none of it.
+func (t *Tokenizer) deferBytes() {
+	if n := len(t.words); n > 0 {
+		if _, ok := t.words[n-1].(byteLevel); ok {
+			t.words, t.bytes = t.words[:n-1], true
+		}
+	}
+}
+
+// index fills the tables by id from the model's vocabulary and the added tokens.
+func (t *Tokenizer) index(added []addedToken) error {
+	t.tokens = make(map[int32]string, len(t.ids)+len(added))
+	for s, id := range t.ids {
+		if id < 0 || id == 1<<31-1 {
+			return fmt.Errorf("token %q has id %d, which is out of range", s, id)
+		}
+		// Of two tokens with one id, the same one each time.
+		if old, ok := t.tokens[id]; !ok || s < old {
+			t.tokens[id] = s
+		}
+	}
+	for _, tok := range added {
+		if tok.ID < 0 || tok.ID == 1<<31-1 {
+			return fmt.Errorf("added token %q has id %d, which is out of range", tok.Content, tok.ID)
+		}
+	}
+	t.added = newAddedTokens(added, t.ids, t.normalize)
+	for s, id := range t.added.ids {
+		t.tokens[id] = s
+	}
+	for id := range t.tokens {
+		t.size = max(t.size, int(id)+1)
+	}
+	return nil
+}
+
+// parseModel reads a model and its vocabulary.
+func parseModel(raw json.RawMessage) (model, map[string]int32, error) {
+	kind, err := kindOf(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	switch kind {
+	case "BPE":
+		return parseBPE(raw)
+	case "":
+		return nil, nil, errors.New("the model or its type is missing: expected BPE, WordPiece, Unigram or WordLevel")
+	}
+	return nil, nil, fmt.Errorf("unknown model %q", kind)
+}
+
+func parseBPE(raw json.RawMessage) (model, map[string]int32, error) {
+	var f bpeFile
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, nil, fmt.Errorf("BPE: %w", err)
+	}
+	b, err := newBPE(f)
+	if err != nil {
+		return nil, nil, fmt.Errorf("BPE: %w", err)
+	}
+	return b, f.Vocab, nil
+}
+
+// kindOf is the type of a component, "" where it is null or absent.
+func kindOf(raw json.RawMessage) (string, error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return "", nil
+	}
+	var c struct {
+		Type string `json:"type"`
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return "", err
+	}
+	if c.Type == "" {
+		return "", fmt.Errorf("component without a type: %.60s", raw)
+	}
+	return c.Type, nil
+}
+
+// parseSequence reads the components listed under key with parse and strings
+// their steps together.
+func parseSequence[S ~[]T, T any](raw json.RawMessage, key string, parse func(json.RawMessage) (S, error)) (S, error) {
+	var f map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, err
+	}
+	var parts []json.RawMessage
+	if err := json.Unmarshal(f[key], &parts); err != nil {
+		return nil, fmt.Errorf("Sequence lacks its list of %s", key)
+	}
+	var all S
+	for _, part := range parts {
+		steps, err := parse(part)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, steps...)
+	}
+	return all, nil
+}

@@ -1,0 +1,215 @@
+package text
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// normalizer rewrites a text before it is cut into words.
+type normalizer func(string) string
+
+// parseNormalizer reads a normalizer; nil is the one that changes nothing.
+func parseNormalizer(raw json.RawMessage) (normalizer, error) {
+	kind, err := kindOf(raw)
+	if err != nil {
+		return nil, err
+	}
+	switch kind {
+	case "":
+		return nil, nil
+	case "Sequence":
+		return parseNormalizers(raw)
+	case "NFC":
+		return norm.NFC.String, nil
+	case "NFD":
+		return norm.NFD.String, nil
+	case "NFKC":
+		return norm.NFKC.String, nil
+	case "NFKD":
+		return norm.NFKD.String, nil
+	case "Lowercase":
+		return lowercase, nil
+	case "StripAccents":
+		return without(unicode.M), nil
+	case "Strip":
+		return parseTrim(raw)
+	case "Replace":
+		return parseReplace(raw)
+	case "Prepend":
+		return parsePrepend(raw)
+	case "ByteLevel":
+		return visible, nil
+	case "BertNormalizer":
+		return parseBert(raw)
+	}
+	return nil, fmt.Errorf("unknown normalizer %q", kind)
+}
+
+func parseNormalizers(raw json.RawMessage) (normalizer, error) {
+	steps, err := parseSequence(raw, "normalizers", func(raw json.RawMessage) ([]normalizer, error) {
+		n, err := parseNormalizer(raw)
+		return []normalizer{n}, err
+	})
+	return inOrder(steps), err
+}
+
+func inOrder(steps []normalizer) normalizer {
+	return func(s string) string {
+		for _, f := range steps {
+			if f != nil {
+				s = f(s)
+			}
+		}
+		return s
+	}
+}
+
+// lowercase follows Unicode's full mapping, of which one rune becomes two.
+func lowercase(s string) string {
+	return strings.ToLower(strings.ReplaceAll(s, "İ", "i̇"))
+}
+
+func without(table *unicode.RangeTable) normalizer {
+	return func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if unicode.Is(table, r) {
+				return -1
+			}
+			return r
+		}, s)
+	}
+}
+
+func parseTrim(raw json.RawMessage) (normalizer, error) {
+	var f struct {
+		Left  bool `json:"strip_left"`
+		Right bool `json:"strip_right"`
+	}
+	err := json.Unmarshal(raw, &f)
+	return func(s string) string {
+		if f.Left {
+			s = trimLeftSpace(s)
+		}
+		if f.Right {
+			s = trimRightSpace(s)
+		}
+		return s
+	}, err
+}
+
+func parsePrepend(raw json.RawMessage) (normalizer, error) {
+	var f struct {
+		Text string `json:"prepend"`
+	}
+	err := json.Unmarshal(raw, &f)
+	return func(s string) string {
+		if s == "" {
+			return s
+		}
+		return f.Text + s
+	}, err
+}
+
+// parseReplace reads Replace, which is a normalizer and a decoder.
+func parseReplace(raw json.RawMessage) (normalizer, error) {
+	var f struct {
+		Pattern pattern `json:"pattern"`
+		Content *string `json:"content"`
+	}
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, err
+	}
+	if f.Content == nil {
+		return nil, errors.New("Replace has no content")
+	}
+	if f.Pattern.String != nil {
+		return replaceLiteral(*f.Pattern.String, *f.Content), nil
+	}
+	find, err := f.Pattern.finder()
+	return replaceMatches(find, *f.Content), err
+}
+
+func replaceLiteral(text, content string) normalizer {
+	return func(s string) string {
+		if text == "" {
+			return s
+		}
+		return strings.ReplaceAll(s, text, content)
+	}
+}
+
+func replaceMatches(find finder, content string) normalizer {
+	return func(s string) string {
+		var b strings.Builder
+		at := 0
+		find(s, func(start, end int) {
+			b.WriteString(s[at:start])
+			b.WriteString(content)
+			at = end
+		})
+		b.WriteString(s[at:])
+		return b.String()
+	}
+}
+
+// parseBert reads the normalizer of BERT (Devlin et al. 2019).
+func parseBert(raw json.RawMessage) (normalizer, error) {
+	f := struct {
+		Clean     bool  `json:"clean_text"`
+		Chinese   bool  `json:"handle_chinese_chars"`
+		Strip     *bool `json:"strip_accents"` // null: as lowercase
+		Lowercase bool  `json:"lowercase"`
+	}{true, true, nil, true}
+	err := json.Unmarshal(raw, &f)
+	var steps []normalizer
+	if f.Clean {
+		steps = append(steps, cleanText)
+	}
+	if f.Chinese {
+		steps = append(steps, spaceIdeographs)
+	}
+	if f.Strip == nil && f.Lowercase || f.Strip != nil && *f.Strip {
+		steps = append(steps, norm.NFD.String, without(unicode.Mn))
+	}
+	if f.Lowercase {
+		steps = append(steps, lowercase)
+	}
+	return inOrder(steps), err
+}
+
+// cleanText drops control characters and makes every white space a space.
+func cleanText(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case isSpace(r):
+			return ' '
+		case r == 0, r == unicode.ReplacementChar, unicode.Is(unicode.C, r):
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// ideographs are the blocks of CJK characters, without kana and hangul.
+var ideographs = &unicode.RangeTable{
+	R16: []unicode.Range16{{0x3400, 0x4dbf, 1}, {0x4e00, 0x9fff, 1}, {0xf900, 0xfaff, 1}},
+	R32: []unicode.Range32{{0x20000, 0x2a6df, 1}, {0x2a700, 0x2ceaf, 1}, {0x2f800, 0x2fa1f, 1}},
+}
+
+// spaceIdeographs makes each ideograph a word.
+func spaceIdeographs(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.Is(ideographs, r) {
+			b.WriteString(" " + string(r) + " ")
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,155 @@
+package text
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"unicode/utf8"
+)
+
+const gopher = "../../checkpoints/gopher-4m"
+
+func loadGopher(t testing.TB) *Tokenizer {
+	t.Helper()
+	tok, err := LoadTokenizer(gopher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+type example struct {
+	Text string  `json:"text"`
+	IDs  []int32 `json:"ids"`
+}
+
+func readExamples(t testing.TB, path string) []example {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []example
+	if err := json.Unmarshal(data, &list); err != nil || len(list) == 0 {
+		t.Fatalf("%s: %d examples, %v", path, len(list), err)
+	}
+	return list
+}
+
+// The ids of tokens.json come from the tokenizers library.
+func TestGopherIDs(t *testing.T) {
+	tok := loadGopher(t)
+	for _, e := range readExamples(t, filepath.Join(gopher, "tokens.json")) {
+		for range 2 { // the second time from the cache
+			if got := tok.Encode(e.Text); !slices.Equal(got, e.IDs) {
+				t.Errorf("Encode(%q)\n got %v\nwant %v", e.Text, got, e.IDs)
+			}
+		}
+		if got := tok.Decode(e.IDs); got != e.Text {
+			t.Errorf("Decode(%v)\n got %q\nwant %q", e.IDs, got, e.Text)
+		}
+	}
+}
+
+func TestGopherTables(t *testing.T) {
+	tok := loadGopher(t)
+	if n := tok.VocabSize(); n != 2048 {
+		t.Errorf("VocabSize() = %d, want 2048", n)
+	}
+	if id, ok := tok.EOS(); id != 0 || !ok {
+		t.Errorf("EOS() = %d, %v, want 0, true", id, ok)
+	}
+	for id, want := range map[int32]string{199: "\n", 290: "ing", 939: "package", 823: " le"} {
+		if got := string(tok.TokenBytes(id)); got != want {
+			t.Errorf("TokenBytes(%d) = %q, want %q", id, got, want)
+		}
+	}
+	for _, id := range []int32{0, 2048, -1} {
+		if got := tok.TokenBytes(id); got != nil {
+			t.Errorf("TokenBytes(%d) = %q, want nil", id, got)
+		}
+	}
+}
+
+// TokenBytes, put end to end, spell the text.
+func TestTokenBytesSpell(t *testing.T) {
+	tok := loadGopher(t)
+	for _, s := range []string{"func main() {}\n", "naïve 世界 🚀", "\x00\xff\xfe"} {
+		var got []byte
+		for _, id := range tok.Encode(s) {
+			got = append(got, tok.TokenBytes(id)...)
+		}
+		if string(got) != s {
+			t.Errorf("got %q, want %q", got, s)
+		}
+	}
+}
+
+func TestConcurrentEncode(t *testing.T) {
+	tok := loadGopher(t)
+	examples := readExamples(t, filepath.Join(gopher, "tokens.json"))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for _, e := range examples {
+				if !slices.Equal(tok.Encode(e.Text), e.IDs) {
+					t.Errorf("Encode(%q) differs between goroutines", e.Text)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestDecodeIllFormed(t *testing.T) {
+	tok := loadGopher(t)
+	for in, want := range map[string]string{
+		"\xe2\x80":         "\uFFFD",
+		"\xe2\x80\xe2":     "\uFFFD\uFFFD",
+		"a\xf0\x9f\x9ab":   "a\uFFFDb",
+		"\xff\xfe":         "\uFFFD\uFFFD",
+		"\xed\xa0\x80":     "\uFFFD\uFFFD\uFFFD",
+		"\xf4\x90\x80\x80": "\uFFFD\uFFFD\uFFFD\uFFFD",
+		"\uFFFD":           "\uFFFD",
+	} {
+		if got := tok.Decode(tok.Encode(in)); got != want {
+			t.Errorf("%q decodes to %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzEncodeDecode(f *testing.F) {
+	tok := loadGopher(f)
+	for _, e := range readExamples(f, filepath.Join(gopher, "tokens.json")) {
+		f.Add(e.Text)
+	}
+	f.Add("<|endoftext|<|endoftext|>>")
+	f.Fuzz(func(t *testing.T, s string) {
+		if !utf8.ValidString(s) {
+			t.Skip()
+		}
+		if got := tok.Decode(tok.Encode(s)); got != s {
+			t.Errorf("%q comes back as %q", s, got)
+		}
+	})
+}
+
+func BenchmarkEncode(b *testing.B) {
+	tok := loadGopher(b)
+	var src []byte
+	for _, name := range []string{"tokenizer.go", "load.go", "pretokenize.go", "merge.go"} {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		src = append(src, data...)
+	}
+	b.SetBytes(int64(len(src)))
+	b.ReportAllocs()
+	for b.Loop() {
+		tok.Encode(string(src))
+	}
+}

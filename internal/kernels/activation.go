@@ -1,0 +1,196 @@
+package kernels
+
+import (
+	"math"
+	"sync"
+)
+
+// Activation is an elementwise function.
+type Activation uint8
+
+// The activations of the transformers in use. Hugging Face's names for GELUTanh are gelu_new, gelu_pytorch_tanh and
+// gelu_fast.
+const (
+	Identity  Activation = iota
+	ReLU                 // max(x, 0)
+	SiLU                 // x·sigmoid(x)
+	GELU                 // x·Φ(x), Φ the normal distribution (Hendrycks & Gimpel, arXiv 1606.08415)
+	GELUTanh             // x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
+	QuickGELU            // x·sigmoid(1.702·x)
+	ReLU2                // max(x, 0)² (So et al., arXiv 2109.08668)
+)
+
+// The smooth activations are x·s(x). For all but GELU, s(x) = sigmoid(x·(c1 + c3·x²)): tanh(z) = 2·sigmoid(2z) - 1.
+func (act Activation) sigmoid() (c1, c3 float32) {
+	switch act {
+	case QuickGELU:
+		return 1.702, 0
+	case GELUTanh:
+		const c = 2 * 0.7978845608028654 // 2·√(2/π)
+		return c, c * 0.044715
+	}
+	return 1, 0
+}
+
+// actBlock is how many elements pass through the scratch at a time.
+const actBlock = 512
+
+var actScratch = sync.Pool{New: func() any { return new([actBlock]float32) }}
+
+// switches writes s(x) of the smooth activations.
+func (act Activation) switches(s, x []float32) {
+	if act == GELU {
+		for i, v := range x {
+			s[i] = normalCDF(v)
+		}
+		return
+	}
+	c1, c3 := act.sigmoid()
+	kern.sigmoid(s, x, c1, c3)
+}
+
+func normalCDF(x float32) float32 { return float32(0.5 * math.Erfc(-float64(x)*math.Sqrt2/2)) }
+
+// Activate is y = act(x). y may alias x.
+func Activate(act Activation, y, x []float32) {
+	if len(x) <= blockElements {
+		activate(act, y, x)
+		return
+	}
+	For(len(x), blockElements, func(lo, hi int) { activate(act, y[lo:hi], x[lo:hi]) })
+}
+
+func activate(act Activation, y, x []float32) {
+	y = y[:len(x)]
+	switch act {
+	case Identity:
+		copy(y, x)
+	case ReLU:
+		for i, v := range x {
+			y[i] = max(v, 0)
+		}
+	case ReLU2:
+		for i, v := range x {
+			v = max(v, 0)
+			y[i] = v * v
+		}
+	default:
+		scratch := actScratch.Get().(*[actBlock]float32)
+		for i := 0; i < len(x); i += actBlock {
+			part := x[i:min(i+actBlock, len(x))]
+			s := scratch[:len(part)]
+			act.switches(s, part)
+			multiply(y[i:], part, s)
+		}
+		actScratch.Put(scratch)
+	}
+}
+
+func multiply(dst, x, y []float32) {
+	dst, y = dst[:len(x)], y[:len(x)]
+	for i, v := range x {
+		dst[i] = v * y[i]
+	}
+}
+
+// ActivateBackward is dx = dy·act'(x). dx may alias dy or x.
+func ActivateBackward(act Activation, dx, dy, x []float32) {
+	if len(x) <= blockElements {
+		activateBackward(act, dx, dy, x)
+		return
+	}
+	For(len(x), blockElements, func(lo, hi int) { activateBackward(act, dx[lo:hi], dy[lo:hi], x[lo:hi]) })
+}
+
+func activateBackward(act Activation, dx, dy, x []float32) {
+	scratch := actScratch.Get().(*[actBlock]float32)
+	for i := 0; i < len(x); i += actBlock {
+		part := x[i:min(i+actBlock, len(x))]
+		slope := scratch[:len(part)]
+		act.slopes(slope, part)
+		multiply(dx[i:], slope, dy[i:])
+	}
+	actScratch.Put(scratch)
+}
+
+// slopes writes act'(x) to d, which must not alias x.
+func (act Activation) slopes(d, x []float32) {
+	d = d[:len(x)]
+	switch act {
+	case Identity:
+		for i := range d {
+			d[i] = 1
+		}
+	case ReLU:
+		for i, v := range x {
+			d[i] = 0
+			if v > 0 {
+				d[i] = 1
+			}
+		}
+	case ReLU2:
+		for i, v := range x {
+			d[i] = 2 * max(v, 0)
+		}
+	case GELU:
+		act.switches(d, x)
+		const c = 0.3989422804014327 // 1/√(2π)
+		for i, v := range x {
+			d[i] += v * c * exp32(-0.5*v*v)
+		}
+	default:
+		act.switches(d, x)
+		c1, c3 := act.sigmoid()
+		for i, v := range x {
+			s := d[i]
+			d[i] = s + s*(1-s)*v*(c1+3*c3*v*v)
+		}
+	}
+}
+
+// Gate is y = act(gate)·up. y may alias either.
+func Gate(act Activation, y, gate, up []float32) {
+	if len(gate) <= blockElements {
+		gateBlock(act, y, gate, up)
+		return
+	}
+	For(len(gate), blockElements, func(lo, hi int) { gateBlock(act, y[lo:hi], gate[lo:hi], up[lo:hi]) })
+}
+
+func gateBlock(act Activation, y, gate, up []float32) {
+	scratch := actScratch.Get().(*[actBlock]float32)
+	for i := 0; i < len(gate); i += actBlock {
+		part := gate[i:min(i+actBlock, len(gate))]
+		a := scratch[:len(part)]
+		activate(act, a, part)
+		multiply(y[i:], a, up[i:])
+	}
+	actScratch.Put(scratch)
+}
+
+// GateBackward is dgate = dy·up·act'(gate) and dup = dy·act(gate). Each output may alias any input.
+func GateBackward(act Activation, dgate, dup, dy, gate, up []float32) {
+	if len(gate) <= blockElements {
+		gateBackward(act, dgate, dup, dy, gate, up)
+		return
+	}
+	For(len(gate), blockElements, func(lo, hi int) {
+		gateBackward(act, dgate[lo:hi], dup[lo:hi], dy[lo:hi], gate[lo:hi], up[lo:hi])
+	})
+}
+
+func gateBackward(act Activation, dgate, dup, dy, gate, up []float32) {
+	values, slopes := actScratch.Get().(*[actBlock]float32), actScratch.Get().(*[actBlock]float32)
+	for i := 0; i < len(gate); i += actBlock {
+		n := min(actBlock, len(gate)-i)
+		g, d, u, dg, du := gate[i:][:n], dy[i:][:n], up[i:][:n], dgate[i:][:n], dup[i:][:n]
+		a, s := values[:n], slopes[:n]
+		activate(act, a, g)
+		act.slopes(s, g)
+		for j, v := range d {
+			dg[j], du[j] = v*u[j]*s[j], v*a[j]
+		}
+	}
+	actScratch.Put(values)
+	actScratch.Put(slopes)
+}

@@ -1,0 +1,85 @@
+package kernels
+
+import "math"
+
+// AttendRef is the definition of Attend: a row of scores at a time, in float64.
+func AttendRef(a Attention, out View, lse []float32, q, k, v View) {
+	a.eachRow(func(b, h, kv, i int) {
+		p, total := a.probabilities(q, k, b, h, kv, i)
+		for x := range a.HeadDim {
+			sum := 0.0
+			for j, w := range p {
+				sum += w * float64(v.at(b, kv, j)[x])
+			}
+			out.at(b, h, i)[x] = float32(sum)
+		}
+		if lse != nil {
+			lse[(b*a.Heads+h)*a.Queries+i] = float32(total)
+		}
+	})
+}
+
+func (a *Attention) eachRow(f func(b, h, kv, i int)) {
+	for b := range a.Batch {
+		for h := range a.Heads {
+			for i := range a.Queries {
+				f(b, h, h/a.group(), i)
+			}
+		}
+	}
+}
+
+// probabilities returns the softmax of the scores of a query over the keys it sees, and their logsumexp.
+func (a *Attention) probabilities(q, k View, b, h, kv, i int) (p []float64, lse float64) {
+	p = make([]float64, a.visible(b, i))
+	top, sum := math.Inf(-1), 0.0
+	for j := range p {
+		for x := range a.HeadDim {
+			p[j] += float64(q.at(b, h, i)[x]) * float64(k.at(b, kv, j)[x]) * float64(a.Scale)
+		}
+		top = max(top, p[j])
+	}
+	for j := range p {
+		p[j] = math.Exp(p[j] - top)
+		sum += p[j]
+	}
+	for j := range p {
+		p[j] /= sum
+	}
+	return p, top + math.Log(sum)
+}
+
+// AttendBackwardRef is the definition of AttendBackward, in float64 but for the sums over rows in dk and dv.
+func AttendBackwardRef(a Attention, dq, dk, dv View, dout, out View, lse []float32, q, k, v View) {
+	clearHeads(dq, a.Batch, a.Heads, a.Queries, a.HeadDim)
+	clearHeads(dk, a.Batch, a.KVHeads, a.Keys, a.HeadDim)
+	clearHeads(dv, a.Batch, a.KVHeads, a.Keys, a.HeadDim)
+	a.eachRow(func(b, h, kv, i int) {
+		p, _ := a.probabilities(q, k, b, h, kv, i)
+		dp, delta := make([]float64, len(p)), 0.0
+		for j := range p {
+			for x := range a.HeadDim {
+				dp[j] += float64(dout.at(b, h, i)[x]) * float64(v.at(b, kv, j)[x])
+			}
+			delta += p[j] * dp[j]
+		}
+		for j := range p {
+			ds := p[j] * (dp[j] - delta) * float64(a.Scale)
+			for x := range a.HeadDim {
+				dv.at(b, kv, j)[x] += float32(p[j] * float64(dout.at(b, h, i)[x]))
+				dk.at(b, kv, j)[x] += float32(ds * float64(q.at(b, h, i)[x]))
+				dq.at(b, h, i)[x] += float32(ds * float64(k.at(b, kv, j)[x]))
+			}
+		}
+	})
+}
+
+func clearHeads(v View, batch, heads, rows, dim int) {
+	for b := range batch {
+		for h := range heads {
+			for t := range rows {
+				clear(v.at(b, h, t)[:dim])
+			}
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package kernels
+
+import (
+	"fmt"
+	"math"
+	"testing"
+)
+
+// attentionCase is an attention with its operands. Rows lie [batch, row, head, dim] in slices with gaps of NaN.
+type attentionCase struct {
+	Attention
+	q, k, v, out, dout, dq, dk, dv View
+	lse                            []float32
+}
+
+// newView returns a view of [batch, rows, heads, dim] with gaps; headsFirst lays it out as [batch, heads, rows, dim].
+func newView(seed uint64, batch, rows, heads, dim int, headsFirst bool) View {
+	width := dim + 3
+	v := View{Row: heads * width, Head: width, Seq: rows*heads*width + 5}
+	if headsFirst {
+		v.Row, v.Head = width, rows*width
+	}
+	v.Data = poisoned(batch * v.Seq)
+	if seed == 0 {
+		return v
+	}
+	values := normal(seed, batch*rows*heads*dim)
+	for b := range batch {
+		for t := range rows {
+			for h := range heads {
+				copy(v.at(b, h, t)[:dim], values[((b*rows+t)*heads+h)*dim:])
+			}
+		}
+	}
+	return v
+}
+
+func newAttentionCase(a Attention, headsFirst bool) *attentionCase {
+	query := func(seed uint64) View { return newView(seed, a.Batch, a.Queries, a.Heads, a.HeadDim, headsFirst) }
+	key := func(seed uint64) View { return newView(seed, a.Batch, a.Keys, a.KVHeads, a.HeadDim, headsFirst) }
+	return &attentionCase{
+		Attention: a, q: query(1), k: key(2), v: key(3), out: query(0), dout: query(4), dq: query(0), dk: key(0), dv: key(0),
+		lse: poisoned(a.Batch * a.Heads * a.Queries),
+	}
+}
+
+func (c *attentionCase) run() { Attend(c.Attention, c.out, c.lse, c.q, c.k, c.v) }
+
+func (c *attentionCase) runBackward() {
+	AttendBackward(c.Attention, c.dq, c.dk, c.dv, c.dout, c.out, c.lse, c.q, c.k, c.v)
+}
+
+func (c *attentionCase) ref() *attentionCase {
+	r := newAttentionCase(c.Attention, c.q.Row == c.HeadDim+3)
+	AttendRef(r.Attention, r.out, r.lse, r.q, r.k, r.v)
+	AttendBackwardRef(r.Attention, r.dq, r.dk, r.dv, r.dout, r.out, r.lse, r.q, r.k, r.v)
+	return r
+}
+
+var attentionCases = []Attention{
+	{Batch: 1, Queries: 1, Keys: 1, Heads: 1, KVHeads: 1, HeadDim: 1},
+	{Batch: 2, Queries: 5, Keys: 5, Heads: 4, KVHeads: 4, HeadDim: 16, Causal: true},
+	{Batch: 1, Queries: 70, Keys: 70, Heads: 4, KVHeads: 2, HeadDim: 33, Causal: true},
+	{Batch: 2, Queries: 33, Keys: 150, Heads: 8, KVHeads: 2, HeadDim: 20, Causal: true},
+	{Batch: 1, Queries: 140, Keys: 141, Heads: 8, KVHeads: 1, HeadDim: 24},
+	{Batch: 3, Queries: 40, Keys: 64, Heads: 8, KVHeads: 4, HeadDim: 8, KeyLens: []int{64, 17, 1}},
+	{Batch: 3, Queries: 20, Keys: 40, Heads: 2, KVHeads: 1, HeadDim: 12, KeyLens: []int{40, 11, 0}, Causal: true},
+	{Batch: 2, Queries: 1, Keys: 1100, Heads: 8, KVHeads: 2, HeadDim: 32, KeyLens: []int{1100, 600}, Causal: true},
+	{Batch: 1, Queries: 3, Keys: 700, Heads: 8, KVHeads: 1, HeadDim: 20, Causal: true},
+	{Batch: 2, Queries: 1, Keys: 530, Heads: 4, KVHeads: 4, HeadDim: 64},
+}
+
+func TestAttend(t *testing.T) {
+	for i, a := range attentionCases {
+		a.Scale = float32(1 / math.Sqrt(float64(a.HeadDim)))
+		c := newAttentionCase(a, i%2 == 0)
+		want := c.ref()
+		t.Run(fmt.Sprintf("case=%d", i), func(t *testing.T) {
+			onPaths(t, func(t *testing.T) {
+				c := newAttentionCase(a, i%2 == 0)
+				c.run()
+				compare(t, "out", c.out.Data, want.out.Data, 3e-6)
+				compare(t, "lse", c.lse, want.lse, 2e-6)
+				c.runBackward()
+				compare(t, "dq", c.dq.Data, want.dq.Data, 1e-5)
+				compare(t, "dk", c.dk.Data, want.dk.Data, 1e-5)
+				compare(t, "dv", c.dv.Data, want.dv.Data, 1e-5)
+			})
+		})
+	}
+}
+
+// TestAttendGroups holds grouped heads to plain heads with every kv head repeated.
+func TestAttendGroups(t *testing.T) {
+	for _, kvHeads := range []int{8, 4, 2, 1} {
+		a := Attention{Batch: 2, Queries: 6, Keys: 9, Heads: 8, KVHeads: kvHeads, HeadDim: 16, Scale: 0.25, Causal: true}
+		c := newAttentionCase(a, false)
+		c.run()
+		a.KVHeads = 8
+		plain := newAttentionCase(a, false)
+		for b := range 2 {
+			for h := range 8 {
+				for j := range 9 {
+					copy(plain.k.at(b, h, j)[:16], c.k.at(b, h*kvHeads/8, j))
+					copy(plain.v.at(b, h, j)[:16], c.v.at(b, h*kvHeads/8, j))
+				}
+			}
+		}
+		plain.run()
+		compare(t, fmt.Sprintf("%d kv heads: out", kvHeads), c.out.Data, plain.out.Data, 1e-6)
+	}
+}
+
+func TestAttendGradients(t *testing.T) {
+	a := Attention{Batch: 2, Queries: 7, Keys: 11, Heads: 4, KVHeads: 2, HeadDim: 6, Scale: 0.4, KeyLens: []int{11, 8}, Causal: true}
+	onPaths(t, func(t *testing.T) {
+		c := newAttentionCase(a, false)
+		c.run()
+		c.runBackward()
+		probe := newAttentionCase(a, false)
+		loss := func() float64 {
+			AttendRef(a, probe.out, nil, c.q, c.k, c.v)
+			sum := 0.0
+			for i, v := range probe.out.Data {
+				if v == v {
+					sum += float64(v) * float64(c.dout.Data[i])
+				}
+			}
+			return sum
+		}
+		check := func(what string, x, grad View, heads, rows, headDim int) {
+			for b := range 2 {
+				for h := range heads {
+					for r := 0; r < rows; r += 3 {
+						checkGradient(t, what, x.at(b, h, r)[:headDim], grad.at(b, h, r)[:headDim], 2e-3, loss)
+					}
+				}
+			}
+		}
+		check("dq", c.q, c.dq, 4, 7, 6)
+		check("dk", c.k, c.dk, 2, 11, 6)
+		check("dv", c.v, c.dv, 2, 11, 6)
+	})
+}
+
+func TestAttendThreads(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		for _, a := range []Attention{
+			{Batch: 1, Queries: 90, Keys: 90, Heads: 4, KVHeads: 1, HeadDim: 16, Scale: 0.25, Causal: true},
+			{Batch: 1, Queries: 1, Keys: 2000, Heads: 4, KVHeads: 1, HeadDim: 16, Scale: 0.25},
+		} {
+			withThreads(t, func() []float32 {
+				c := newAttentionCase(a, true)
+				c.run()
+				c.runBackward()
+				return append(append(append(append(c.out.Data, c.lse...), c.dq.Data...), c.dk.Data...), c.dv.Data...)
+			})
+		}
+	})
+}
+
+// TestAttendLargeScores has scores whose exponentials overflow, and a largest score that comes last.
+func TestAttendLargeScores(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		const keys, dim = 700, 4
+		a := Attention{Batch: 1, Queries: 1, Keys: keys, Heads: 1, KVHeads: 1, HeadDim: dim, Scale: 1}
+		c := newAttentionCase(a, false)
+		for j := range keys {
+			copy(c.k.at(0, 0, j), []float32{float32(j), 0, 0, 0})
+			copy(c.v.at(0, 0, j), []float32{float32(j), 1, 2, 3})
+		}
+		copy(c.q.at(0, 0, 0), []float32{10, 0, 0, 0})
+		c.run()
+		compare(t, "out", c.out.at(0, 0, 0)[:dim], []float32{keys - 1, 1, 2, 3}, 1e-4)
+		compare(t, "lse", c.lse, []float32{10 * (keys - 1)}, 1e-5)
+	})
+}
+
+func TestAttendAllocatesNothing(t *testing.T) {
+	defer SetThreads(0)
+	for _, threads := range []int{1, 2} {
+		SetThreads(threads)
+		c := newAttentionCase(Attention{Batch: 2, Queries: 1, Keys: 1200, Heads: 8, KVHeads: 2, HeadDim: 32, Scale: 1}, true)
+		if n := testing.AllocsPerRun(20, c.run); n >= 1 {
+			t.Errorf("decoding with %d threads allocates %v times", threads, n)
+		}
+	}
+}

@@ -1,0 +1,231 @@
+package kernels
+
+import "sync"
+
+// The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): kc deep panels
+// of A and B are packed, a block of A stays in the second-level cache, a panel of B in the first.
+const (
+	kc = 256  // depth of a panel
+	mc = 252  // rows of A per task: a multiple of every mr
+	nc = 512  // columns of B per task: a multiple of every nr
+	mp = 2016 // rows of A packed at a time, a multiple of mc
+	np = 4096 // columns of B packed at a time, a multiple of nc
+
+	skinnyRows = 16      // up to here B is not packed but streamed once
+	skinnyWork = 1 << 16 // elements of B per task of a skinny product
+	smallWork  = 1 << 18 // multiplications up to which a product is not cut in tasks
+)
+
+// Gemm computes C[m,n] = alpha·op(A)[m,k]·op(B)[k,n] + beta·C. op(A) is A, stored [m,k] with rows lda apart, or if ta
+// the transpose of A stored [k,m]; likewise op(B), stored [k,n], or [n,k] if tb. With beta 0, C is not read.
+func Gemm(ta, tb bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
+	if m <= 0 || n <= 0 {
+		return
+	}
+	if k <= 0 || alpha == 0 || (beta != 0 && beta != 1) {
+		scaleRows(c, ldc, m, n, beta)
+	}
+	if k <= 0 || alpha == 0 {
+		return
+	}
+	g := gemms.Get().(*gemm)
+	g.operands = operands{m: m, n: n, k: k, alpha: alpha, a: a, b: b, ldb: ldb, tb: tb, c: c, ldc: ldc, acc: beta != 0}
+	g.ars, g.acs = strides(ta, lda)
+	switch {
+	case m <= skinnyRows && tb && g.acs == 1:
+		run(n, skinnyGrain(k), (*skinnyNT)(g))
+	case m <= skinnyRows && !tb:
+		run(n, skinnyGrain(k), (*skinnyNN)(g))
+	case m*n*k <= smallWork:
+		g.small()
+	default:
+		g.blocked()
+	}
+	g.operands = operands{}
+	gemms.Put(g)
+}
+
+// operands are the arguments of Gemm, with A as strides: op(A)[i,p] = a[i·ars+p·acs]. If acc, C is added to.
+type operands struct {
+	m, n, k  int
+	alpha    float32
+	a, b, c  []float32
+	ars, acs int
+	ldb, ldc int
+	tb, acc  bool
+}
+
+// gemm is one product and its scratch.
+type gemm struct {
+	operands
+	packedA, packedB []float32
+	// The panel in work: rows [i0,i1) of A, columns [j0,j1) of B, depth [p0,p1).
+	i0, i1, j0, j1, p0, p1 int
+}
+
+var gemms = sync.Pool{New: func() any { return new(gemm) }}
+
+func strides(trans bool, ld int) (row, col int) {
+	if trans {
+		return 1, ld
+	}
+	return ld, 1
+}
+
+// scaleRows is C *= beta, where 0 overwrites whatever C holds.
+func scaleRows(c []float32, ldc, m, n int, beta float32) {
+	for i := range m {
+		row := c[i*ldc:][:n]
+		if beta == 0 {
+			clear(row)
+		} else if beta != 1 {
+			kern.scale(row, beta)
+		}
+	}
+}
+
+// grown returns a slice of n elements, s itself if it is long enough. The content is arbitrary.
+func grown(s []float32, n int) []float32 {
+	if cap(s) < n {
+		return make([]float32, n)
+	}
+	return s[:n]
+}
+
+func roundUp(n, multiple int) int { return (n + multiple - 1) / multiple * multiple }
+
+func (g *gemm) small() {
+	a, ars, acs := g.a, g.ars, g.acs
+	if g.alpha != 1 {
+		g.packedA = grown(g.packedA, g.m*g.k)
+		for i := range g.m {
+			packScaled(g.packedA[i*g.k:][:g.k], a[i*ars:], acs, g.alpha)
+		}
+		a, ars, acs = g.packedA, g.k, 1
+	}
+	g.packedB = packMatrix(g.packedB, g.b, g.ldb, g.tb, g.k, g.n)
+	multiplyMatrix(g.m, g.n, g.k, a, ars, acs, g.packedB, g.c, g.ldc, g.acc)
+}
+
+// packMatrix packs op(B) [k,n] into panels of nr columns, in dst if it is large enough.
+func packMatrix(dst, b []float32, ldb int, tb bool, k, n int) []float32 {
+	dst = grown(dst, roundUp(n, kern.nr)*k)
+	for j := 0; j < n; j += kern.nr {
+		packB(dst[j*k:], b, ldb, tb, 0, k, j, min(kern.nr, n-j), kern.nr)
+	}
+	return dst
+}
+
+// multiplyMatrix is C[m,n] (+)= A·B for a B packed by packMatrix.
+func multiplyMatrix(m, n, k int, a []float32, ars, acs int, packed, c []float32, ldc int, acc bool) {
+	for j := 0; j < n; j += kern.nr {
+		multiplyPanel(m, min(kern.nr, n-j), k, a, ars, acs, packed[j*k:], kern.nr, c[j:], ldc, acc)
+	}
+}
+
+// multiplyPanel is C[m,n] (+)= A·B for one panel B of n <= nr columns with rows bs apart.
+func multiplyPanel(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
+	for i := 0; i < m; i += kern.mr {
+		kern.micro(min(kern.mr, m-i), n, k, a[i*ars:], ars, acs, b, bs, c[i*ldc:], ldc, acc)
+	}
+}
+
+func (g *gemm) blocked() {
+	for g.j0 = 0; g.j0 < g.n; g.j0 += np {
+		g.j1 = min(g.j0+np, g.n)
+		for g.p0 = 0; g.p0 < g.k; g.p0 += kc {
+			g.p1 = min(g.p0+kc, g.k)
+			g.packedB = grown(g.packedB, roundUp(g.j1-g.j0, kern.nr)*(g.p1-g.p0))
+			run(g.j1-g.j0, 4*kern.nr, (*packingB)(g))
+			for g.i0 = 0; g.i0 < g.m; g.i0 += mp {
+				g.i1 = min(g.i0+mp, g.m)
+				g.packedA = grown(g.packedA, (g.i1-g.i0)*(g.p1-g.p0))
+				run(g.i1-g.i0, 4*kern.mr, (*packingA)(g))
+				run(g.tasks(), 1, (*multiplying)(g))
+			}
+		}
+	}
+}
+
+func (g *gemm) tasks() int { return ceilDiv(g.i1-g.i0, mc) * ceilDiv(g.j1-g.j0, nc) }
+
+func ceilDiv(n, d int) int { return (n + d - 1) / d }
+
+// packingA packs rows of A, times alpha, into panels of mr rows: element (i,p) of a panel of h rows lies at p·h+i.
+type packingA gemm
+
+func (g *packingA) block(lo, hi int) {
+	k := g.p1 - g.p0
+	for i := lo; i < hi; i += kern.mr {
+		h := min(kern.mr, hi-i)
+		src := g.a[(g.i0+i)*g.ars+g.p0*g.acs:]
+		dst := g.packedA[i*k:][:h*k]
+		if g.acs == 1 {
+			kern.packT(dst, src, g.ars, h, k, h)
+		} else {
+			copyRows(dst, h, src, g.acs, k, h)
+		}
+		if g.alpha != 1 {
+			kern.scale(dst, g.alpha)
+		}
+	}
+}
+
+// packingB packs columns of B into panels of nr columns.
+type packingB gemm
+
+func (g *packingB) block(lo, hi int) {
+	k, nr := g.p1-g.p0, kern.nr
+	for j := lo; j < hi; j += nr {
+		packB(g.packedB[j*k:], g.b, g.ldb, g.tb, g.p0, k, g.j0+j, min(nr, hi-j), nr)
+	}
+}
+
+// packB packs rows [p,p+k) of columns [j,j+w) of op(B) into dst[k,nr], filled up with zeros.
+func packB(dst, b []float32, ldb int, tb bool, p, k, j, w, nr int) {
+	dst = dst[:k*nr]
+	if tb {
+		kern.packT(dst, b[j*ldb+p:], ldb, w, k, nr)
+		return
+	}
+	if w < nr {
+		clear(dst)
+	}
+	copyRows(dst, nr, b[p*ldb+j:], ldb, k, w)
+}
+
+// copyRows copies [rows,w] between two strides.
+func copyRows(dst []float32, ldd int, src []float32, lds, rows, w int) {
+	for r := range rows {
+		copy(dst[r*ldd:][:w], src[r*lds:][:w])
+	}
+}
+
+func packScaled(dst, src []float32, stride int, s float32) {
+	for p := range dst {
+		dst[p] = src[p*stride] * s
+	}
+}
+
+// multiplying is one task: a block of mc rows times a block of nc columns of the packed panels.
+type multiplying gemm
+
+func (g *multiplying) block(lo, hi int) {
+	k, nr, across := g.p1-g.p0, kern.nr, ceilDiv(g.j1-g.j0, nc)
+	for t := lo; t < hi; t++ {
+		i, j := t/across*mc, t%across*nc
+		rows, j1 := min(mc, g.i1-g.i0-i), min(j+nc, g.j1-g.j0)
+		for ; j < j1; j += nr {
+			c := g.c[(g.i0+i)*g.ldc+g.j0+j:]
+			multiplyPacked(rows, min(nr, j1-j), k, g.packedA[i*k:], g.packedB[j*k:], c, g.ldc, g.acc || g.p0 > 0)
+		}
+	}
+}
+
+// multiplyPacked is multiplyPanel for an A packed by packingA.
+func multiplyPacked(m, n, k int, a, b, c []float32, ldc int, acc bool) {
+	for i := 0; i < m; i += kern.mr {
+		h := min(kern.mr, m-i)
+		kern.micro(h, n, k, a[i*k:], 1, h, b, kern.nr, c[i*ldc:], ldc, acc)
+	}
+}

@@ -1,0 +1,128 @@
+package kernels
+
+import (
+	"fmt"
+	"testing"
+)
+
+// gemmCase is a product with its operands in rows longer than needed.
+type gemmCase struct {
+	ta, tb      bool
+	m, n, k     int
+	alpha, beta float32
+}
+
+func (c gemmCase) String() string {
+	return fmt.Sprintf("ta=%v/tb=%v/m=%d/n=%d/k=%d/alpha=%g/beta=%g", c.ta, c.tb, c.m, c.n, c.k, c.alpha, c.beta)
+}
+
+func storedAs(trans bool, rows, cols int) (int, int) {
+	if trans {
+		return cols, rows
+	}
+	return rows, cols
+}
+
+// operands returns A, B and C with their strides. The padding of A and B, and C if beta is 0, is NaN.
+func (c gemmCase) operands() (a []float32, lda int, b []float32, ldb int, out []float32, ldc int) {
+	fill := func(seed uint64, rows, cols, ld int) []float32 {
+		s, values := poisoned((rows-1)*ld+cols), normal(seed, rows*cols)
+		for r := range rows {
+			copy(s[r*ld:][:cols], values[r*cols:])
+		}
+		return s
+	}
+	rows, cols := storedAs(c.ta, c.m, c.k)
+	lda = cols + 3
+	a = fill(1, rows, cols, lda)
+	rows, cols = storedAs(c.tb, c.k, c.n)
+	ldb = cols + 5
+	b = fill(2, rows, cols, ldb)
+	ldc = c.n + 2
+	out = poisoned((c.m-1)*ldc + c.n)
+	if c.beta != 0 {
+		out = fill(3, c.m, c.n, ldc)
+	}
+	return a, lda, b, ldb, out, ldc
+}
+
+func (c gemmCase) check(t *testing.T) {
+	t.Helper()
+	a, lda, b, ldb, got, ldc := c.operands()
+	want := clone(got)
+	Gemm(c.ta, c.tb, c.m, c.n, c.k, c.alpha, a, lda, b, ldb, c.beta, got, ldc)
+	GemmRef(c.ta, c.tb, c.m, c.n, c.k, c.alpha, a, lda, b, ldb, c.beta, want, ldc)
+	// Sums of k products of size 1 in float32: √k·2⁻²⁴ as a rule, 1e-5 leaves room up to k of some thousands.
+	compare(t, c.String()+": C", got, want, 1e-5*float64(1+abs(c.alpha)))
+}
+
+func abs(x float32) float32 { return max(x, -x) }
+
+func TestGemm(t *testing.T) {
+	sizes := [][3]int{
+		{1, 1, 1}, {1, 7, 5}, {2, 3, 130}, {3, 33, 17}, {5, 64, 64}, {12, 100, 31}, {16, 129, 70}, {17, 5, 300},
+		{29, 47, 16}, {31, 65, 33}, {14, 32, 256}, {43, 97, 259}, {130, 70, 65},
+	}
+	factors := [][2]float32{{1, 0}, {1, 1}, {-1.5, 0}, {0.5, 0.25}, {0, 2}}
+	onPaths(t, func(t *testing.T) {
+		for _, s := range sizes {
+			for _, f := range factors {
+				for i := range 4 {
+					gemmCase{i&1 != 0, i&2 != 0, s[0], s[1], s[2], f[0], f[1]}.check(t)
+				}
+			}
+		}
+	})
+}
+
+// TestGemmBlocks has sizes above every block of the cache blocking; they are skipped where they take seconds.
+func TestGemmBlocks(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		cases := []gemmCase{
+			{false, true, mc + 9, nc + 21, kc + 3, 1, 0},
+			{true, false, mc + 9, nc + 21, kc + 3, 2, 1},
+			{true, true, mp + 5, 9, 2, 1, 0},
+			{false, false, 18, np + 7, 9, 1, 1},
+		}
+		for _, c := range cases {
+			c.check(t)
+		}
+	})
+}
+
+func TestGemmEmpty(t *testing.T) {
+	c := []float32{nan, 1}
+	Gemm(false, false, 1, 1, 0, 1, nil, 0, nil, 1, 0, c, 1)
+	same(t, "a product of depth 0", c, []float32{0, 1})
+	Gemm(false, false, 0, 5, 3, 1, nil, 3, nil, 5, 0, nil, 5)
+	Gemm(false, false, 5, 0, 3, 1, nil, 3, nil, 0, 0, nil, 0)
+}
+
+func TestGemmThreads(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		for _, c := range []gemmCase{
+			{false, true, 4, 3000, 100, 1, 0}, {false, false, 4, 3000, 100, 1, 0}, {true, false, 300, 600, 70, 1, 0},
+		} {
+			withThreads(t, func() []float32 {
+				a, lda, b, ldb, out, ldc := c.operands()
+				Gemm(c.ta, c.tb, c.m, c.n, c.k, c.alpha, a, lda, b, ldb, c.beta, out, ldc)
+				return out
+			})
+		}
+	})
+}
+
+func TestGemmAllocatesNothing(t *testing.T) {
+	defer SetThreads(0)
+	for _, m := range []int{1, 8, 40} {
+		const n, k = 512, 512
+		a, b, c := normal(1, m*k), normal(2, n*k), make([]float32, m*n)
+		for threads := 1; threads <= 2; threads++ {
+			SetThreads(threads)
+			f := func() { Gemm(false, true, m, n, k, 1, a, k, b, k, 0, c, n) }
+			if allocs := testing.AllocsPerRun(20, f); allocs >= 1 {
+				t.Errorf("m %d, threads %d: %v allocations", m, threads, allocs)
+			}
+		}
+	}
+}

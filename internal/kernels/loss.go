@@ -1,0 +1,119 @@
+package kernels
+
+import "math"
+
+// CrossEntropy is loss[r] = lse[r] - logits[r, targets[r]] in nats, with lse the logarithm of the sum of exponentials
+// of a row of logits [rows, vocab]. A row whose target is negative has loss 0. loss and lse are [rows]; either may be
+// nil if not wanted.
+func CrossEntropy(loss, lse, logits []float32, targets []int32, rows, vocab int) {
+	For(rows, grainFor(vocab), func(lo, hi int) {
+		var scratch [expBlock]float32
+		for r := lo; r < hi; r++ {
+			row := logits[r*vocab:][:vocab]
+			total := logSumExp(row, &scratch)
+			if lse != nil {
+				lse[r] = total
+			}
+			if loss == nil {
+				continue
+			}
+			loss[r] = 0
+			if t := targets[r]; t >= 0 {
+				loss[r] = total - row[t]
+			}
+		}
+	})
+}
+
+// expBlock is how many exponentials are taken at a time where only their sum is wanted.
+const expBlock = 512
+
+func logSumExp(x []float32, scratch *[expBlock]float32) float32 {
+	top := kern.max(x)
+	if math.IsInf(float64(top), 0) {
+		return top
+	}
+	sum := 0.0
+	for i := 0; i < len(x); i += expBlock {
+		part := x[i:min(i+expBlock, len(x))]
+		sum += float64(kern.expSum(scratch[:len(part)], part, top))
+	}
+	return float32(float64(top) + math.Log(sum))
+}
+
+// CrossEntropyBackward is dlogits = scale·(softmax(logits) - onehot(target)), 0 in rows whose target is negative.
+// dlogits may alias logits [rows, vocab]; lse [rows] is what CrossEntropy returned.
+func CrossEntropyBackward(dlogits, logits, lse []float32, targets []int32, scale float32, rows, vocab int) {
+	For(rows, grainFor(vocab), func(lo, hi int) {
+		for r := lo; r < hi; r++ {
+			row := dlogits[r*vocab:][:vocab]
+			if targets[r] < 0 {
+				clear(row)
+				continue
+			}
+			kern.expSum(row, logits[r*vocab:][:vocab], lse[r])
+			row[targets[r]]--
+			kern.scale(row, scale)
+		}
+	})
+}
+
+// ArgmaxRows writes the index of the largest logit of each row of [rows, vocab] to out [rows]; the lowest index wins
+// ties.
+func ArgmaxRows(out []int32, logits []float32, rows, vocab int) {
+	if rows*vocab <= blockElements {
+		argmaxRows(out, logits, 0, rows, vocab)
+		return
+	}
+	For(rows, grainFor(vocab), func(lo, hi int) { argmaxRows(out, logits, lo, hi, vocab) })
+}
+
+func argmaxRows(out []int32, logits []float32, lo, hi, vocab int) {
+	for r := lo; r < hi; r++ {
+		row := logits[r*vocab:][:vocab]
+		best := 0
+		for i, v := range row {
+			if v > row[best] {
+				best = i
+			}
+		}
+		out[r] = int32(best)
+	}
+}
+
+// CrossEntropyRef is the definition of CrossEntropy, in float64.
+func CrossEntropyRef(loss, lse, logits []float32, targets []int32, rows, vocab int) {
+	for r := range rows {
+		row := logits[r*vocab:][:vocab]
+		top, sum := float64(maxRef(row)), 0.0
+		for _, v := range row {
+			sum += math.Exp(float64(v) - top)
+		}
+		total := top + math.Log(sum)
+		if lse != nil {
+			lse[r] = float32(total)
+		}
+		if loss != nil {
+			loss[r] = 0
+			if t := targets[r]; t >= 0 {
+				loss[r] = float32(total - float64(row[t]))
+			}
+		}
+	}
+}
+
+// CrossEntropyBackwardRef is the definition of CrossEntropyBackward, in float64.
+func CrossEntropyBackwardRef(dlogits, logits, lse []float32, targets []int32, scale float32, rows, vocab int) {
+	for r := range rows {
+		for i := range vocab {
+			p := math.Exp(float64(logits[r*vocab+i]) - float64(lse[r]))
+			if i == int(targets[r]) {
+				p--
+			}
+			if targets[r] < 0 {
+				p = 0
+			}
+			dlogits[r*vocab+i] = float32(p * float64(scale))
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package kernels
+
+import (
+	"fmt"
+	"math"
+	"testing"
+)
+
+func TestCrossEntropy(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		for _, size := range [][2]int{{1, 1}, {3, 5}, {4, 1000}, {40, 1537}} {
+			rows, vocab := size[0], size[1]
+			logits, targets := normal(1, rows*vocab), make([]int32, rows)
+			for i := range logits {
+				logits[i] = logits[i]*5 + 40
+			}
+			for r := range targets {
+				targets[r] = int32(r*31%vocab) - int32(r%3/2)*1000000 // every third row is skipped
+			}
+			loss, lse, wantLoss, wantLSE := poisoned(rows), poisoned(rows), poisoned(rows), poisoned(rows)
+			CrossEntropy(loss, lse, logits, targets, rows, vocab)
+			CrossEntropyRef(wantLoss, wantLSE, logits, targets, rows, vocab)
+			what := fmt.Sprintf("rows %d, vocab %d: ", rows, vocab)
+			compare(t, what+"lse", lse, wantLSE, 1e-6)
+			compare(t, what+"loss", loss, wantLoss, 5e-6)
+			got, want := poisoned(rows*vocab), poisoned(rows*vocab)
+			CrossEntropyBackward(got, logits, lse, targets, 0.5, rows, vocab)
+			CrossEntropyBackwardRef(want, logits, wantLSE, targets, 0.5, rows, vocab)
+			compare(t, what+"dlogits", got, want, 5e-6)
+			inPlace := clone(logits)
+			CrossEntropyBackward(inPlace, inPlace, lse, targets, 0.5, rows, vocab)
+			same(t, what+"dlogits in place", inPlace, got)
+		}
+	})
+}
+
+func TestCrossEntropyGradient(t *testing.T) {
+	const rows, vocab = 3, 13
+	logits, targets := normal(1, rows*vocab), []int32{4, -1, 0}
+	loss, lse, grad := make([]float32, rows), make([]float32, rows), poisoned(rows*vocab)
+	onPaths(t, func(t *testing.T) {
+		CrossEntropy(loss, lse, logits, targets, rows, vocab)
+		CrossEntropyBackward(grad, logits, lse, targets, 1, rows, vocab)
+		checkGradient(t, "dlogits", logits, grad, 1e-3, func() float64 {
+			CrossEntropyRef(loss, nil, logits, targets, rows, vocab)
+			return weighted([]float32{1, 1, 1}, loss)
+		})
+	})
+}
+
+func TestArgmaxRows(t *testing.T) {
+	inf := float32(math.Inf(-1))
+	logits := []float32{1, 3, 3, 2, inf, inf, inf, inf, -1, -2, -3, 0}
+	out := make([]int32, 3)
+	ArgmaxRows(out, logits, 3, 4)
+	if out[0] != 1 || out[1] != 0 || out[2] != 3 {
+		t.Errorf("argmax %v, want [1 0 3]", out)
+	}
+}

@@ -1,0 +1,108 @@
+package kernels
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+var threads atomic.Int32 // 0: GOMAXPROCS
+
+// Threads returns how many threads one call of For may use.
+func Threads() int {
+	if n := threads.Load(); n > 0 {
+		return int(n)
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// SetThreads limits the threads of one call of For. A number below 1 resets to the default, GOMAXPROCS.
+func SetThreads(n int) { threads.Store(int32(max(n, 0))) }
+
+// For calls f for the blocks [0,grain), [grain,2·grain) … of [0,n), several at a time if Threads allows. The borders do
+// not depend on the number of threads. Calls may be nested and concurrent: a call never waits for a worker to become
+// free, it does what the idle ones do not take.
+func For(n, grain int, f func(lo, hi int)) { run(n, grain, blockFunc(f)) }
+
+// task is what run does block by block; kernels that must not allocate pass a pooled pointer.
+type task interface{ block(lo, hi int) }
+
+type blockFunc func(lo, hi int)
+
+func (f blockFunc) block(lo, hi int) { f(lo, hi) }
+
+func run(n, grain int, t task) {
+	grain = max(grain, 1)
+	helpers := min(Threads(), (n+grain-1)/grain) - 1
+	if helpers <= 0 {
+		for lo := 0; lo < n; lo += grain {
+			t.block(lo, min(lo+grain, n))
+		}
+		return
+	}
+	j := jobs.Get().(*job)
+	j.task, j.n, j.grain = t, n, grain
+	j.next.Store(0)
+	j.enlist(helpers)
+	j.work()
+	j.helpers.Wait()
+	j.task = nil
+	jobs.Put(j)
+}
+
+// job is one call of run, shared by the caller and its helpers.
+type job struct {
+	task     task
+	n, grain int
+	next     atomic.Int64
+	helpers  sync.WaitGroup
+}
+
+var (
+	jobs    = sync.Pool{New: func() any { return new(job) }}
+	queue   = make(chan *job) // unbuffered: a send succeeds only if a worker is idle
+	workers atomic.Int32
+)
+
+// enlist hands the job to idle workers, starting new ones while there are fewer than were asked for.
+func (j *job) enlist(n int) {
+	for range n {
+		j.helpers.Add(1)
+		select {
+		case queue <- j:
+			continue
+		default:
+		}
+		if w := workers.Load(); int(w) >= n || !workers.CompareAndSwap(w, w+1) {
+			j.helpers.Done()
+			return
+		}
+		go worker(j)
+	}
+}
+
+func worker(j *job) {
+	for {
+		j.work()
+		j.helpers.Done()
+		j = <-queue
+	}
+}
+
+// work takes blocks until none is left.
+func (j *job) work() {
+	for {
+		hi := int(j.next.Add(int64(j.grain)))
+		lo := hi - j.grain
+		if lo >= j.n {
+			return
+		}
+		j.task.block(lo, min(hi, j.n))
+	}
+}
+
+// grainFor is how many items of the given size make a block worth handing to another thread.
+func grainFor(size int) int { return max(1, blockElements/max(size, 1)) }
+
+// blockElements is about 5 µs of an elementwise loop, well above the cost of waking a worker.
+const blockElements = 1 << 14

@@ -1,0 +1,65 @@
+package kernels
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// path is one implementation of the inner loops.
+type path struct {
+	name string
+	// mr and nr are the rows and columns of the tile that micro keeps in registers.
+	mr, nr int
+	// micro is C[m,n] = A·B, or C += A·B if acc: m <= mr, n <= nr, A[i,p] = a[i·ars+p·acs], B[p,j] = b[p·bs+j].
+	micro func(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool)
+	// dots is out[4i+j] = Σ_p a[i·lda+p]·b[j·ldb+p] for i, j < 4.
+	dots func(k int, a []float32, lda int, b []float32, ldb int, out *[16]float32)
+	// packT is dst[p·nr+j] = src[j·ld+p] for j < n, p < k, and 0 for n <= j < nr.
+	packT func(dst, src []float32, ld, n, k, nr int)
+
+	dot     func(x, y []float32) float32
+	axpy    func(s float32, x, y []float32)               // y += s·x
+	scale   func(x []float32, s float32)                  // x *= s
+	max     func(x []float32) float32                     // of len(x) >= 1
+	expSum  func(y, x []float32, shift float32) float32   // y = exp(x - shift), the sum is returned
+	sigmoid func(y, x []float32, c1, c3 float32)          // y = 1/(1+exp(-x·(c1+c3·x²)))
+	adamw   func(p, g, m, v []float32, s *adamwConstants) // one step of AdamW
+}
+
+var (
+	paths = append(archPaths(), &goPath, &refPath) // best first
+	kern  = choose(os.Getenv("GQA_KERNELS"))
+)
+
+// choose returns the path of that name, or the best if there is none: a tool must not fail over a tuning variable.
+func choose(name string) *path {
+	if i := slices.IndexFunc(paths, func(p *path) bool { return p.name == name }); i >= 0 {
+		return paths[i]
+	}
+	return paths[0]
+}
+
+// Path returns the name of the implementation in use: ref, go, avx2 or avx512. The environment variable GQA_KERNELS
+// chooses one at start; a name that this machine cannot run is ignored.
+func Path() string { return kern.name }
+
+// Paths returns the names that this machine can run, best first.
+func Paths() []string {
+	names := make([]string, len(paths))
+	for i, p := range paths {
+		names[i] = p.name
+	}
+	return names
+}
+
+// SetPath chooses the implementation by name. It must not run beside any kernel; it is there for tests and benchmarks.
+func SetPath(name string) error {
+	p := choose(name)
+	if p.name != name {
+		return fmt.Errorf("kernel path %q: this machine can run %s", name, strings.Join(Paths(), ", "))
+	}
+	kern = p
+	return nil
+}

@@ -1,0 +1,90 @@
+package kernels
+
+import "math"
+
+// refPath is the definition of every inner loop: plain, and summed in float64.
+var refPath = path{
+	name: "ref", mr: 4, nr: 4,
+	micro: microRef, dots: dotsRef, packT: packTRef,
+	dot: dotRef, axpy: axpyRef, scale: scaleRef, max: maxRef, expSum: expSumRef, sigmoid: sigmoidRef, adamw: adamwRef,
+}
+
+func microRef(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
+	for i := range m {
+		for j := range n {
+			sum := 0.0
+			for p := range k {
+				sum += float64(a[i*ars+p*acs]) * float64(b[p*bs+j])
+			}
+			if acc {
+				sum += float64(c[i*ldc+j])
+			}
+			c[i*ldc+j] = float32(sum)
+		}
+	}
+}
+
+func dotsRef(k int, a []float32, lda int, b []float32, ldb int, out *[16]float32) {
+	for i := range 4 {
+		for j := range 4 {
+			out[4*i+j] = dotRef(a[i*lda:][:k], b[j*ldb:][:k])
+		}
+	}
+}
+
+func packTRef(dst, src []float32, ld, n, k, nr int) {
+	for p := range k {
+		row := dst[p*nr:][:nr]
+		for j := range row {
+			row[j] = 0
+			if j < n {
+				row[j] = src[j*ld+p]
+			}
+		}
+	}
+}
+
+func dotRef(x, y []float32) float32 {
+	sum := 0.0
+	for i, v := range x {
+		sum += float64(v) * float64(y[i])
+	}
+	return float32(sum)
+}
+
+func axpyRef(s float32, x, y []float32) {
+	for i, v := range x {
+		y[i] += s * v
+	}
+}
+
+func scaleRef(x []float32, s float32) {
+	for i := range x {
+		x[i] *= s
+	}
+}
+
+func maxRef(x []float32) float32 {
+	top := x[0]
+	for _, v := range x[1:] {
+		top = max(top, v)
+	}
+	return top
+}
+
+func expSumRef(y, x []float32, shift float32) float32 {
+	sum := 0.0
+	for i, v := range x {
+		e := math.Exp(float64(v - shift))
+		y[i] = float32(e)
+		sum += e
+	}
+	return float32(sum)
+}
+
+func sigmoidRef(y, x []float32, c1, c3 float32) {
+	for i, v := range x {
+		z := float64(v) * (float64(c1) + float64(c3)*float64(v)*float64(v))
+		y[i] = float32(1 / (1 + math.Exp(-z)))
+	}
+}

@@ -1,0 +1,78 @@
+package kernels
+
+import "sync"
+
+// A product of few rows is bound by reading B from memory: B is read once, as it lies.
+
+// skinnyGrain is how many of B's columns (rows of k elements if transposed) make a task.
+func skinnyGrain(k int) int { return roundUp(max(1, skinnyWork/k), 64) }
+
+// skinnyNT is C = alpha·A·Bᵀ for few rows of A.
+type skinnyNT gemm
+
+func (g *skinnyNT) block(lo, hi int) {
+	dotRows(g.m, hi-lo, g.k, g.alpha, g.a, g.ars, g.b[lo*g.ldb:], g.ldb, g.c[lo:], g.ldc, g.acc)
+}
+
+// dotRows is C[m,n] = alpha·A·Bᵀ, or C += if acc, with A [m,k] and B [n,k] as they lie. Four rows of B are taken at a
+// time, so they come from memory once and from the cache for the remaining rows of A.
+func dotRows(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	out := tiles.Get().(*[16]float32)
+	for j := 0; j < n; j += 4 {
+		w := min(4, n-j)
+		for i := 0; i < m; i += 4 {
+			h := min(4, m-i)
+			if w == 4 && h == 4 {
+				kern.dots(k, a[i*lda:], lda, b[j*ldb:], ldb, out)
+			} else {
+				dotEdge(h, w, k, a[i*lda:], lda, b[j*ldb:], ldb, out)
+			}
+			for r := range h {
+				store(c[(i+r)*ldc+j:][:w], out[4*r:], alpha, acc)
+			}
+		}
+	}
+	tiles.Put(out)
+}
+
+// tiles keeps dotRows from allocating: what a kernel writes through a pointer escapes.
+var tiles = sync.Pool{New: func() any { return new([16]float32) }}
+
+func dotEdge(h, w, k int, a []float32, lda int, b []float32, ldb int, out *[16]float32) {
+	for i := range h {
+		for j := range w {
+			out[4*i+j] = kern.dot(a[i*lda:][:k], b[j*ldb:][:k])
+		}
+	}
+}
+
+func store(dst, src []float32, alpha float32, acc bool) {
+	for j := range dst {
+		if acc {
+			dst[j] += alpha * src[j]
+		} else {
+			dst[j] = alpha * src[j]
+		}
+	}
+}
+
+// skinnyNN is C = alpha·A·B for few rows of A.
+type skinnyNN gemm
+
+func (g *skinnyNN) block(lo, hi int) {
+	a, ars, acs := g.a, g.ars, g.acs
+	if g.alpha != 1 {
+		a, ars, acs = make([]float32, g.m*g.k), g.k, 1
+		for i := range g.m {
+			packScaled(a[i*g.k:][:g.k], g.a[i*g.ars:], g.acs, g.alpha)
+		}
+	}
+	addRowsProduct(g.m, hi-lo, g.k, a, ars, acs, g.b[lo:], g.ldb, g.c[lo:], g.ldc, g.acc)
+}
+
+// addRowsProduct is C[m,n] = A·B, or C += if acc, with B [k,n] as it lies.
+func addRowsProduct(m, n, k int, a []float32, ars, acs int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	for j := 0; j < n; j += kern.nr {
+		multiplyPanel(m, min(kern.nr, n-j), k, a, ars, acs, b[j:], ldb, c[j:], ldc, acc)
+	}
+}

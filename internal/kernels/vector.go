@@ -1,0 +1,122 @@
+package kernels
+
+import "sync"
+
+// stripe is how many columns one task of a sum over rows owns: no two tasks write to the same element, and each adds
+// the rows in order.
+const stripe = 128
+
+// Add is dst = x + y, elementwise. dst may alias x or y.
+func Add(dst, x, y []float32) {
+	if len(dst) <= blockElements {
+		add(dst, x, y)
+		return
+	}
+	For(len(dst), blockElements, func(lo, hi int) { add(dst[lo:hi], x[lo:hi], y[lo:hi]) })
+}
+
+func add(dst, x, y []float32) {
+	x, y = x[:len(dst)], y[:len(dst)]
+	for i := range dst {
+		dst[i] = x[i] + y[i]
+	}
+}
+
+// Accumulate is dst += x.
+func Accumulate(dst, x []float32) { Axpy(1, x, dst) }
+
+// Scale is dst *= s.
+func Scale(dst []float32, s float32) {
+	if len(dst) <= blockElements {
+		kern.scale(dst, s)
+		return
+	}
+	For(len(dst), blockElements, func(lo, hi int) { kern.scale(dst[lo:hi], s) })
+}
+
+// Axpy is y += s·x.
+func Axpy(s float32, x, y []float32) {
+	if len(x) <= blockElements {
+		kern.axpy(s, x, y)
+		return
+	}
+	For(len(x), blockElements, func(lo, hi int) { kern.axpy(s, x[lo:hi], y[lo:hi]) })
+}
+
+// Dot returns Σ_i x[i]·y[i].
+func Dot(x, y []float32) float32 { return kern.dot(x, y) }
+
+// AddRows adds b [dim] to every row of y [rows, dim].
+func AddRows(y, b []float32, rows, dim int) {
+	if rows*dim <= blockElements {
+		addRows(y, b, 0, rows, dim)
+		return
+	}
+	For(rows, grainFor(dim), func(lo, hi int) { addRows(y, b, lo, hi, dim) })
+}
+
+func addRows(y, b []float32, lo, hi, dim int) {
+	for r := lo; r < hi; r++ {
+		kern.axpy(1, b[:dim], y[r*dim:][:dim])
+	}
+}
+
+// SumRows adds the sum of the rows of dy [rows, dim] to db [dim].
+func SumRows(db, dy []float32, rows, dim int) {
+	For(dim, stripe, func(lo, hi int) {
+		for r := range rows {
+			kern.axpy(1, dy[r*dim+lo:][:hi-lo], db[lo:hi])
+		}
+	})
+}
+
+// Gather copies row ids[i] of table [·, dim] to row i of y [len(ids), dim].
+func Gather(y, table []float32, ids []int32, dim int) {
+	for i, id := range ids {
+		copy(y[i*dim:][:dim], table[int(id)*dim:][:dim])
+	}
+}
+
+// ScatterAdd adds row i of dy [len(ids), dim] to row ids[i] of dtable [·, dim]; ids may repeat.
+func ScatterAdd(dtable, dy []float32, ids []int32, dim int) {
+	For(dim, stripe, func(lo, hi int) {
+		for i, id := range ids {
+			kern.axpy(1, dy[i*dim+lo:][:hi-lo], dtable[int(id)*dim+lo:][:hi-lo])
+		}
+	})
+}
+
+// SumSquares returns Σ x², summed in float64.
+func SumSquares(x []float32) float64 {
+	if len(x) <= blockElements {
+		return sumSquares(x)
+	}
+	partial := partials.Get().(*[]float64)
+	sums := append((*partial)[:0], make([]float64, ceilDiv(len(x), blockElements))...)
+	For(len(x), blockElements, func(lo, hi int) { sums[lo/blockElements] = sumSquares(x[lo:hi]) })
+	total := 0.0
+	for _, s := range sums {
+		total += s
+	}
+	*partial = sums
+	partials.Put(partial)
+	return total
+}
+
+var partials = sync.Pool{New: func() any { return new([]float64) }}
+
+func sumSquares(x []float32) float64 {
+	var s0, s1, s2, s3 float64
+	for len(x) >= 4 {
+		a, b, c, d := float64(x[0]), float64(x[1]), float64(x[2]), float64(x[3])
+		s0 += a * a
+		s1 += b * b
+		s2 += c * c
+		s3 += d * d
+		x = x[4:]
+	}
+	for _, v := range x {
+		s0 += float64(v) * float64(v)
+	}
+	return (s0 + s1) + (s2 + s3)
+}

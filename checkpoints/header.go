@@ -169,7 +169,7 @@ func (h *header) checkLayout(size int64) error {
 		end, before = t.offset+t.size, fmt.Sprintf("tensor %q", t.Name)
 	}
 	if end != size {
-		return fmt.Errorf("the file has %d bytes after the last tensor", size-end)
+		return fmt.Errorf("%s ends at byte %d of the data, but the file holds %d bytes of data", before, end, size)
 	}
 	return nil
 }

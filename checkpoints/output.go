@@ -141,20 +141,21 @@ func (o *Output) Commit() error {
 	if o.done {
 		return fmt.Errorf("%s: is already committed or aborted", o.target)
 	}
-	if err := o.commit(); err != nil {
-		o.Abort()
-		return err
+	err := syncTree(o.dir)
+	if err == nil {
+		err = checkTarget(o.target, o.force) // it may have come up meanwhile
 	}
-	return nil
+	if err == nil {
+		err = o.swap()
+	}
+	if err != nil {
+		o.Abort()
+	}
+	return err
 }
 
-func (o *Output) commit() error {
-	if err := syncTree(o.dir); err != nil {
-		return err
-	}
-	if err := checkTarget(o.target, o.force); err != nil { // it may have come up meanwhile
-		return err
-	}
+// swap renames the old folder away and the new one into its place.
+func (o *Output) swap() error {
 	old := besides(o.target, "old")
 	err := os.Rename(o.target, old)
 	replaced := err == nil
@@ -168,13 +169,10 @@ func (o *Output) commit() error {
 		return err
 	}
 	o.done = true
-	if err := syncPath(filepath.Dir(o.target)); err != nil {
+	if err := syncPath(filepath.Dir(o.target)); err != nil || !replaced {
 		return err
 	}
-	if replaced {
-		return os.RemoveAll(old)
-	}
-	return nil
+	return os.RemoveAll(old)
 }
 
 // syncTree makes a folder's files and folders durable, each after what it holds.

@@ -2,6 +2,7 @@ package checkpoints
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -191,9 +192,12 @@ func writeIndex(path string, shards [][]Spec) error {
 			index.Metadata.Parameters += s.Bytes() / int64(s.DType.Size())
 		}
 	}
-	data, err := json.MarshalIndent(index, "", "  ")
-	if err != nil {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(index); err != nil {
 		return err
 	}
-	return WriteFileAtomic(path, append(data, '\n'), 0o666)
+	return WriteFileAtomic(path, text.Bytes(), 0o666)
 }

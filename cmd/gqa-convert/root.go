@@ -1,0 +1,220 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"gqa/checkpoints"
+	"gqa/convert"
+	"gqa/internal/cli"
+	"gqa/internal/weights"
+)
+
+// flags are gqa-convert's, as given.
+type flags struct {
+	groups                   int
+	output                   string
+	method, target, dtype    string
+	shardSize                string
+	seed                     uint64
+	force, dryRun, printJSON bool
+	source                   weights.Options
+}
+
+func newRoot() *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "gqa-convert --groups G INPUT",
+		Short: "Convert a multi-head-attention checkpoint to grouped-query attention",
+		Long: `Convert a multi-head-attention checkpoint to grouped-query (--groups G) or multi-query (--groups 1) attention, by
+making one K/V head of each group's K/V projection heads (Ainslie et al. 2023, arXiv 2305.13245).
+
+INPUT is a Hugging Face model folder, a .safetensors file (config.json is taken from beside it), or an index file of
+shards. The result is a folder: weights, config.json, the tokenizer and other files, and conversion.json.`,
+		Example: `  gqa-convert --groups 8 in.safetensors
+  gqa-convert --groups 1 --dtype bf16 -o mqa/ my-model/
+  gqa-convert inspect my-model/`,
+		Args: cli.Args("INPUT"),
+		RunE: func(cmd *cobra.Command, args []string) error { return runConvert(cmd, f, args[0]) },
+	}
+	fl := cmd.Flags()
+	fl.IntVarP(&f.groups, "groups", "g", 0, "KV heads of the result: a divisor of the source's; 1 is multi-query attention")
+	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input)")
+	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
+	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads; expanded: pooled heads repeated in place", convert.Targets...)
+	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "dtype of float tensors in the result", "keep", "f32", "bf16", "f16")
+	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file, such as 5GB or 900MiB (default as the source)")
+	fl.Uint64Var(&f.seed, "seed", 0, "seed of --method random")
+	fl.BoolVar(&f.force, "force", false, "replace an existing checkpoint folder")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and say what would be written, without writing")
+	sourceFlags(cmd, &f)
+	cmd.AddCommand(newInspect())
+	return cmd
+}
+
+// sourceFlags are those that reading a checkpoint takes.
+func sourceFlags(cmd *cobra.Command, f *flags) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.source.Family, "family", "", "the checkpoint's family, where config.json does not tell")
+	fl.IntVar(&f.source.Heads, "heads", 0, "the checkpoint's query heads, where there is no config.json")
+	fl.BoolVar(&f.printJSON, "json", false, "print figures as JSON")
+}
+
+func newInspect() *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "inspect INPUT",
+		Short: "Say what a checkpoint is and what each group count would give",
+		Args:  cli.Args("INPUT"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			src, err := open(args[0], f.source)
+			if err != nil {
+				return err
+			}
+			defer src.Close()
+			in, err := convert.Inspect(src)
+			if err != nil {
+				return err
+			}
+			if f.printJSON {
+				return cli.PrintJSON(cmd.OutOrStdout(), in)
+			}
+			return in.Print(cmd.OutOrStdout())
+		},
+	}
+	sourceFlags(cmd, &f)
+	return cmd
+}
+
+func open(input string, o weights.Options) (*weights.Source, error) {
+	src, err := weights.Open(input, o)
+	if err != nil {
+		return nil, err
+	}
+	if src.Inferred {
+		slog.Warn("no config.json: sizes are taken from the tensors, everything else (norm epsilon, rope theta) is the class's default; check it",
+			"family", src.Arch.Family.Name)
+	}
+	if unknown := src.Arch.Unknown; len(unknown) > 0 {
+		slog.Warn("config.json has keys that family "+src.Arch.Family.Name+" does not know; they are kept and not interpreted",
+			"keys", strings.Join(unknown, ","))
+	}
+	return src, nil
+}
+
+func runConvert(cmd *cobra.Command, f flags, input string) error {
+	if !cmd.Flags().Changed("groups") {
+		return cli.Usagef("--groups is missing: how many KV heads the result should have; gqa-convert inspect %s lists the choices", input)
+	}
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	src, err := open(input, f.source)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	plan, err := convert.NewPlan(src, o)
+	if err != nil {
+		if errors.Is(err, convert.ErrGroups) {
+			return cli.Usagef("--%w", err)
+		}
+		return err
+	}
+	output := f.output
+	if output == "" {
+		output = defaultOutput(input, f.groups)
+	}
+	if f.dryRun {
+		return dryRun(cmd, f, plan, output)
+	}
+	return convertTo(cmd, f, plan, output)
+}
+
+func (f flags) options() (convert.Options, error) {
+	o := convert.Options{
+		Groups: f.groups, Method: convert.Method(f.method), Seed: f.seed, Target: convert.Target(f.target),
+	}
+	if f.groups < 1 {
+		return o, cli.Usagef("--groups is %d, want 1 or more", f.groups)
+	}
+	o.DType = map[string]checkpoints.DType{"f32": checkpoints.F32, "bf16": checkpoints.BF16, "f16": checkpoints.F16}[f.dtype]
+	var err error
+	if f.shardSize != "" {
+		o.ShardSize, err = parseSize(f.shardSize)
+	}
+	return o, err
+}
+
+func dryRun(cmd *cobra.Command, f flags, plan *convert.Plan, output string) error {
+	s, err := plan.Summary()
+	if err != nil {
+		return err
+	}
+	s.Output = output
+	if f.printJSON {
+		return cli.PrintJSON(cmd.OutOrStdout(), s)
+	}
+	return printSummary(cmd, s, "would write")
+}
+
+func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) error {
+	bar := cli.CommandProgress(cmd, plan.Bytes(), "converting", true)
+	s, err := plan.Run(cmd.Context(), output, f.force, bar.Add)
+	bar.Done()
+	if err != nil {
+		return err
+	}
+	if f.printJSON {
+		return cli.PrintJSON(cmd.OutOrStdout(), s)
+	}
+	return printSummary(cmd, s, "wrote")
+}
+
+func printSummary(cmd *cobra.Command, s *convert.Summary, verb string) error {
+	_, err := fmt.Fprintf(cmd.OutOrStdout(),
+		"%s %s: %s, %d heads, KV heads %d -> %d by %s (%d tensors pooled, %d copied), %d -> %d parameters, KV cache 1/%.4g; loads in %s\n",
+		verb, s.Output, s.Family, s.Heads, s.SourceGroups, s.Groups, s.Method, s.TensorsPooled, s.TensorsCopied,
+		s.SourceParameters, s.Parameters, float64(s.SourceKVBytesPerToken)/float64(s.KVBytesPerToken), strings.Join(s.LoadsIn, ", "))
+	return err
+}
+
+// defaultOutput is INPUT-gqaG beside the input, without a weight file's endings.
+func defaultOutput(input string, groups int) string {
+	base := filepath.Clean(input)
+	if abs, err := filepath.Abs(base); err == nil && (base == "." || strings.HasSuffix(base, "..")) {
+		base = abs
+	}
+	for _, ending := range []string{".index.json", ".safetensors"} {
+		base = strings.TrimSuffix(base, ending)
+	}
+	return base + "-gqa" + strconv.Itoa(groups)
+}
+
+// parseSize reads 5GB, 900MiB, 1000000.
+func parseSize(s string) (int64, error) {
+	units := []struct {
+		suffix string
+		factor float64
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"B", 1}, {"", 1}}
+	for _, u := range units {
+		number, ok := strings.CutSuffix(strings.ToLower(s), strings.ToLower(u.suffix))
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err == nil && v > 0 && v*u.factor < math.MaxInt64/2 && v*u.factor >= 1 {
+			return int64(v * u.factor), nil
+		}
+		break
+	}
+	return 0, cli.Usagef("--shard-size is %q, want a size such as 5GB or 900MiB", s)
+}

@@ -1,0 +1,383 @@
+package configs
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Arch is one checkpoint's architecture: a family's blocks with the sizes of its config.json.
+type Arch struct {
+	Family *Family
+	Prefix string // what {prefix} stands for in this checkpoint's tensor names
+
+	Vocab, Dim, Layers, Heads, KVHeads, HeadDim, FFN, Context int
+
+	NormEps           float64
+	Tied              bool // the head is the embedding
+	AttnBias, MLPBias bool
+	ScaleScores       bool // scores are divided by sqrt(HeadDim)
+	ScaleByLayer      bool // … and by the layer's number, from 1
+	Norm              Norm
+	MLP               MLP
+	Residual          Residual
+	Position          Position
+	Activation        Activation
+	Rope              Rope
+
+	// Unknown lists config.json keys that neither the family nor transformers' base class explains.
+	Unknown []string
+
+	bools map[string]bool
+}
+
+// The block choices: closed sets, named in family files.
+type (
+	Norm       string // how a layer's input is normalised
+	MLP        string // the feed-forward block
+	Residual   string // how attention and MLP are added to the stream
+	Position   string // where positions enter
+	Activation string // the MLP's non-linearity
+)
+
+// The values of the block choices.
+const (
+	RMSNorm   Norm = "rms"
+	LayerNorm Norm = "layer"
+
+	Gated MLP = "gated" // down(act(gate(x)) * up(x))
+	Plain MLP = "plain" // down(act(up(x)))
+
+	Sequential Residual = "sequential" // x += attn(norm1(x)); x += mlp(norm2(x))
+	Parallel   Residual = "parallel"   // x += attn(norm1(x)) + mlp(norm2(x))
+
+	PositionRope    Position = "rope"
+	PositionLearned Position = "learned"
+
+	SiLU      Activation = "silu"
+	GELU      Activation = "gelu"      // with the error function
+	GELUTanh  Activation = "gelu_tanh" // the tanh approximation
+	QuickGELU Activation = "quick_gelu"
+	ReLU      Activation = "relu"
+	ReLU2     Activation = "relu2"
+)
+
+// activations are transformers' names (ACT2FN) for the non-linearities that the kernels know.
+var activations = map[string]string{
+	"silu": string(SiLU), "swish": string(SiLU), "gelu": string(GELU), "gelu_new": string(GELUTanh),
+	"gelu_fast": string(GELUTanh), "gelu_pytorch_tanh": string(GELUTanh), "quick_gelu": string(QuickGELU),
+	"relu": string(ReLU), "relu2": string(ReLU2),
+}
+
+// Rope is rotary position embedding (Su et al. 2021, arXiv 2104.09864) on the first Dim dims of every query and key head.
+type Rope struct {
+	Dim   int
+	Theta float64
+	Type  string // default, linear or llama3
+
+	Factor, LowFreqFactor, HighFreqFactor, OriginalContext float64
+}
+
+// InvFreq returns the Dim/2 inverse frequencies, scaled as Type says.
+func (r Rope) InvFreq() []float64 {
+	freqs := make([]float64, r.Dim/2)
+	for i := range freqs {
+		f := 1 / math.Pow(r.Theta, float64(2*i)/float64(r.Dim))
+		switch r.Type {
+		case "linear":
+			f /= r.Factor
+		case "llama3":
+			f = r.llama3(f)
+		}
+		freqs[i] = f
+	}
+	return freqs
+}
+
+// llama3 keeps high frequencies, divides low ones by Factor and blends between (Llama 3.1's published rule).
+func (r Rope) llama3(f float64) float64 {
+	wavelength := 2 * math.Pi / f
+	switch {
+	case wavelength > r.OriginalContext/r.LowFreqFactor:
+		return f / r.Factor
+	case wavelength < r.OriginalContext/r.HighFreqFactor:
+		return f
+	}
+	smooth := (r.OriginalContext/wavelength - r.LowFreqFactor) / (r.HighFreqFactor - r.LowFreqFactor)
+	return (1-smooth)*f/r.Factor + smooth*f
+}
+
+type fieldKind struct {
+	name    string
+	kind    byte     // n: number, b: bool, s: name out of allowed
+	allowed []string // for s
+}
+
+// fields are the names that a family's config section may define, in the order in which they are resolved.
+var fields = []fieldKind{
+	{name: "vocab", kind: 'n'}, {name: "dim", kind: 'n'}, {name: "layers", kind: 'n'}, {name: "heads", kind: 'n'},
+	{name: "kv_heads", kind: 'n'}, {name: "head_dim", kind: 'n'}, {name: "ffn", kind: 'n'}, {name: "context", kind: 'n'},
+	{name: "norm_eps", kind: 'n'},
+	{name: "tied", kind: 'b'}, {name: "attn_bias", kind: 'b'}, {name: "mlp_bias", kind: 'b'},
+	{name: "scale_scores", kind: 'b'}, {name: "scale_by_layer", kind: 'b'},
+	{name: "norm", kind: 's', allowed: []string{string(RMSNorm), string(LayerNorm)}},
+	{name: "mlp", kind: 's', allowed: []string{string(Gated), string(Plain)}},
+	{name: "residual", kind: 's', allowed: []string{string(Sequential), string(Parallel)}},
+	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned)}},
+	{name: "activation", kind: 's', allowed: slices.Sorted(maps.Keys(activations))},
+	{name: "rope_fraction", kind: 'n'}, {name: "rope_dim", kind: 'n'}, {name: "rope_theta", kind: 'n'},
+	{name: "rope_type", kind: 's', allowed: []string{"default", "linear", "llama3"}},
+	{name: "rope_factor", kind: 'n'}, {name: "rope_low_freq_factor", kind: 'n'}, {name: "rope_high_freq_factor", kind: 'n'},
+	{name: "rope_original_context", kind: 'n'},
+}
+
+// Resolve reads a config.json. family names the family where it is not to be taken from model_type.
+func Resolve(config []byte, family string) (*Arch, error) {
+	raw, err := parseConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	f, err := familyOf(family, raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.checkRequired(raw); err != nil {
+		return nil, err
+	}
+	r := resolver{family: f, raw: raw, numbers: map[string]float64{}, bools: map[string]bool{"scale_scores": true}, names: map[string]string{}}
+	for _, k := range fields {
+		if err := r.resolve(k); err != nil {
+			return nil, err
+		}
+	}
+	a := r.arch()
+	a.Unknown = f.unknownKeys(raw)
+	return a, a.check()
+}
+
+func (f *Family) checkRequired(raw map[string]any) error {
+	for _, q := range f.Require {
+		v, ok := lookup(raw, q.Key)
+		if ok && !slices.ContainsFunc(q.Values, func(w any) bool { return fmt.Sprint(w) == fmt.Sprint(v) }) {
+			return fmt.Errorf("config.json: %s is %v, want one of %v: %s", q.Key, v, q.Values, q.Why)
+		}
+	}
+	return nil
+}
+
+type resolver struct {
+	family  *Family
+	raw     map[string]any
+	numbers map[string]float64
+	bools   map[string]bool
+	names   map[string]string
+}
+
+func (r *resolver) resolve(k fieldKind) error {
+	field, ok := r.family.Config[k.name]
+	if !ok {
+		return nil
+	}
+	value, source := field.Default, "families/"+r.family.Name+".yaml: default of "+k.name
+	for _, key := range field.Keys {
+		if v, ok := lookup(r.raw, key); ok {
+			value, source = v, "config.json: "+key
+			break
+		}
+	}
+	if value == nil {
+		return fmt.Errorf("config.json: %s is missing and family %s has no default for it", strings.Join(field.Keys, " or "), r.family.Name)
+	}
+	if err := r.set(k, field, value); err != nil {
+		return fmt.Errorf("%s: %w", source, err)
+	}
+	return nil
+}
+
+func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
+	switch k.kind {
+	case 'n':
+		r.numbers[k.name], err = r.number(value)
+	case 'b':
+		b, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("is %v, want true or false", value)
+		}
+		r.bools[k.name] = b
+	case 's':
+		name := fmt.Sprint(value)
+		if mapped, ok := field.Values[name]; ok {
+			name = mapped
+		}
+		if !slices.Contains(k.allowed, name) {
+			return fmt.Errorf("is %q, want one of %s", name, strings.Join(k.allowed, ", "))
+		}
+		r.names[k.name] = name
+	}
+	return err
+}
+
+func (r *resolver) number(value any) (float64, error) {
+	switch v := value.(type) {
+	case float64:
+		return v, nil
+	case int:
+		return float64(v), nil
+	case uint64:
+		return float64(v), nil
+	case int64:
+		return float64(v), nil
+	case string:
+		return evalProduct(v, r.numbers)
+	}
+	return 0, fmt.Errorf("is %v, want a number", value)
+}
+
+func (r *resolver) arch() *Arch {
+	n := func(name string) int {
+		return int(math.Max(-1, math.Min(r.numbers[name], 1<<40)))
+	}
+	return &Arch{
+		Family: r.family, Prefix: r.family.Prefixes[0],
+		Vocab: n("vocab"), Dim: n("dim"), Layers: n("layers"), Heads: n("heads"), KVHeads: n("kv_heads"),
+		HeadDim: n("head_dim"), FFN: n("ffn"), Context: n("context"), NormEps: r.numbers["norm_eps"],
+		Tied: r.bools["tied"], AttnBias: r.bools["attn_bias"], MLPBias: r.bools["mlp_bias"],
+		ScaleScores: r.bools["scale_scores"], ScaleByLayer: r.bools["scale_by_layer"],
+		Norm: Norm(r.names["norm"]), MLP: MLP(r.names["mlp"]), Residual: Residual(r.names["residual"]),
+		Position: Position(r.names["position"]), Activation: Activation(activations[r.names["activation"]]),
+		Rope: Rope{
+			Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], Type: r.names["rope_type"], Factor: r.numbers["rope_factor"],
+			LowFreqFactor: r.numbers["rope_low_freq_factor"], HighFreqFactor: r.numbers["rope_high_freq_factor"],
+			OriginalContext: r.numbers["rope_original_context"],
+		},
+		bools: r.bools,
+	}
+}
+
+// check refuses sizes that no checkpoint can have, before anything is computed from them.
+func (a *Arch) check() error {
+	for _, s := range []struct {
+		name string
+		n    int
+	}{
+		{"vocabulary size", a.Vocab},
+		{"model dim", a.Dim},
+		{"layers", a.Layers},
+		{"heads", a.Heads},
+		{"kv heads", a.KVHeads},
+		{"head dim", a.HeadDim},
+		{"feed-forward dim", a.FFN},
+		{"context", a.Context},
+	} {
+		if s.n < 1 || s.n > 1<<30 {
+			return fmt.Errorf("config.json: the number for %s is %d, want 1 to 2^30", s.name, s.n)
+		}
+	}
+	if a.Heads%a.KVHeads != 0 {
+		return fmt.Errorf("config.json: %d kv heads do not divide %d heads", a.KVHeads, a.Heads)
+	}
+	if a.NormEps <= 0 {
+		return fmt.Errorf("config.json: norm epsilon is %g, want a positive number", a.NormEps)
+	}
+	if a.Position == PositionRope {
+		return a.Rope.check(a.HeadDim)
+	}
+	return nil
+}
+
+func (r Rope) check(headDim int) error {
+	switch {
+	case r.Dim < 0 || r.Dim > headDim || r.Dim%2 != 0:
+		return fmt.Errorf("config.json: %d rotary dims, want an even number up to the head dim %d", r.Dim, headDim)
+	case r.Theta <= 0:
+		return fmt.Errorf("config.json: rope_theta is %g, want a positive number", r.Theta)
+	case r.Type != "default" && r.Factor < 1:
+		return fmt.Errorf("config.json: rope factor is %g, want 1 or more", r.Factor)
+	case r.Type == "llama3" && (r.LowFreqFactor <= 0 || r.HighFreqFactor <= r.LowFreqFactor):
+		return fmt.Errorf("config.json: rope low_freq_factor %g and high_freq_factor %g, want 0 < low < high", r.LowFreqFactor, r.HighFreqFactor)
+	}
+	return nil
+}
+
+// GroupSize is how many heads share one KV head.
+func (a *Arch) GroupSize() int { return a.Heads / a.KVHeads }
+
+// WithKVHeads is the same architecture with another number of KV heads.
+func (a *Arch) WithKVHeads(groups int) *Arch {
+	b := *a
+	b.KVHeads = groups
+	return &b
+}
+
+// KVDim is the width of one layer's keys (or values) per token.
+func (a *Arch) KVDim() int { return a.KVHeads * a.HeadDim }
+
+// KVBytesPerToken is what the KV cache takes for one token over all layers, at elementSize bytes an element.
+func (a *Arch) KVBytesPerToken(elementSize int) int64 {
+	return 2 * int64(a.Layers) * int64(a.KVDim()) * int64(elementSize)
+}
+
+// LegalGroups lists the group counts that a conversion can reach, from one head up: divisors of the KV heads.
+func (a *Arch) LegalGroups() []int {
+	var legal []int
+	for g := 1; g <= a.KVHeads; g++ {
+		if a.KVHeads%g == 0 {
+			legal = append(legal, g)
+		}
+	}
+	return legal
+}
+
+// lookup follows a dotted path; null counts as missing.
+func lookup(raw map[string]any, path string) (any, bool) {
+	head, rest, nested := strings.Cut(path, ".")
+	v, ok := raw[head]
+	if !ok || v == nil {
+		return nil, false
+	}
+	if !nested {
+		return v, true
+	}
+	inner, ok := v.(map[string]any)
+	if !ok {
+		return nil, false
+	}
+	return lookup(inner, rest)
+}
+
+// baseKeys are the keys of transformers' base configuration class, and what save_pretrained adds: none changes a forward
+// pass without sampling.
+var baseKeys = strings.Fields(`_attn_implementation _attn_implementation_autoset _commit_hash _from_model_config
+	_name_or_path architectures auto_map bos_token_id chunk_size_feed_forward decoder_start_token_id dtype early_stopping
+	eos_token_id finetuning_task id2label initializer_range is_decoder is_encoder_decoder label2id length_penalty max_length
+	min_length model_type num_beams output_attentions output_hidden_states pad_token_id problem_type return_dict
+	task_specific_params tie_encoder_decoder tokenizer_class torch_dtype torchscript transformers_version use_bfloat16
+	use_cache`)
+
+func (f *Family) unknownKeys(raw map[string]any) []string {
+	known := map[string]bool{f.Groups.Key: true}
+	for _, list := range [][]string{baseKeys, f.Neutral} {
+		for _, k := range list {
+			known[k] = true
+		}
+	}
+	for _, field := range f.Config {
+		for _, k := range field.Keys {
+			top, _, _ := strings.Cut(k, ".")
+			known[top] = true
+		}
+	}
+	for _, q := range f.Require {
+		known[q.Key] = true
+	}
+	var unknown []string
+	for k := range raw {
+		if !known[k] {
+			unknown = append(unknown, k)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
+}

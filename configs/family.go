@@ -1,0 +1,202 @@
+// Package configs holds architectures as data: one YAML file per family of checkpoints says how its config.json is read,
+// which blocks its layers are made of, how its tensors are named, shaped and laid out, and how a grouped conversion of it
+// is written. docs/adding-a-family.md explains every key.
+package configs
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/goccy/go-yaml"
+)
+
+//go:embed families/*.yaml
+var familyFiles embed.FS
+
+// Family is one architecture as families/NAME.yaml describes it.
+type Family struct {
+	Name       string               `yaml:"family"`
+	ModelTypes []string             `yaml:"model_types"` // config.json model_type values
+	Prefixes   []string             `yaml:"prefixes"`    // what {prefix} in a tensor name may stand for; the first is canonical
+	Config     map[string]Field     `yaml:"config"`      // our field -> where config.json says it
+	Require    []Requirement        `yaml:"require"`
+	Neutral    []string             `yaml:"neutral"` // config.json keys that do not change the forward pass
+	Attention  QKV                  `yaml:"attention"`
+	Groups     Groups               `yaml:"groups"`
+	Tensors    map[Role]TensorEntry `yaml:"tensors"` // once per model
+	Layer      map[Role]TensorEntry `yaml:"layer"`   // once per layer
+	Buffers    []string             `yaml:"buffers"` // tensors that may be there, are carried along and never read
+}
+
+// Field says how one field of an Arch is found: the first of Keys (dotted paths into config.json) that is there and not
+// null, mapped through Values if given; else Default, which for numbers may be a product of earlier fields ("dim / heads").
+type Field struct {
+	Keys    []string          `yaml:"keys"`
+	Default any               `yaml:"default"`
+	Values  map[string]string `yaml:"values"`
+}
+
+// Requirement is a config.json key that, where present, must hold one of Values, because the forward pass is another otherwise.
+type Requirement struct {
+	Key    string `yaml:"key"`
+	Values []any  `yaml:"values"`
+	Why    string `yaml:"why"`
+}
+
+// QKV names the layout of the query, key and value projections.
+type QKV struct {
+	Layout Layout `yaml:"layout"`
+}
+
+// Groups says how a checkpoint with fewer KV heads is written.
+type Groups struct {
+	Key    string `yaml:"key"`    // config.json key that holds the number of KV heads
+	Layout Layout `yaml:"layout"` // layout with fewer KV heads than heads; empty: as with all of them
+	Class  string `yaml:"class"`  // the transformers class that loads such a checkpoint; empty: only this toolkit does
+}
+
+// Role is what a tensor is to the forward pass.
+type Role string
+
+// The roles. Q, K, V stand alone or, fused, as QKV.
+const (
+	Embed     Role = "embed"      // [vocab, dim]
+	Positions Role = "positions"  // [context, dim] learned absolute positions
+	FinalNorm Role = "final_norm" // [dim]
+	Head      Role = "head"       // [vocab, dim]; absent where tied to Embed
+	AttnNorm  Role = "attn_norm"  // [dim]
+	Q         Role = "q"          // [heads*head_dim, dim]
+	K         Role = "k"          // [kv_heads*head_dim, dim]
+	V         Role = "v"          // [kv_heads*head_dim, dim]
+	FusedQKV  Role = "qkv"        // [(heads+2*kv_heads)*head_dim, dim], rows by the family's layout
+	O         Role = "o"          // [dim, heads*head_dim]
+	MLPNorm   Role = "mlp_norm"   // [dim]
+	Gate      Role = "gate"       // [ffn, dim]
+	Up        Role = "up"         // [ffn, dim]
+	Down      Role = "down"       // [dim, ffn]
+)
+
+// Roles in the order in which a forward pass meets them.
+var (
+	modelRoles = []Role{Embed, Positions, FinalNorm, Head}
+	layerRoles = []Role{AttnNorm, Q, K, V, FusedQKV, O, MLPNorm, Gate, Up, Down}
+)
+
+// TensorEntry is one tensor of a family: its name without ".weight" or ".bias", and the shape of its weight as the forward
+// pass reads it ([out, in], or [dim]).
+type TensorEntry struct {
+	Name       string   `yaml:"name"`       // may hold {prefix} and {layer}
+	Shape      []string `yaml:"shape"`      // symbols or products: dim, 2 * ffn
+	Bias       string   `yaml:"bias"`       // "always", or the bool field that says whether a bias goes with it; empty: none
+	Unless     string   `yaml:"unless"`     // the bool field that, when true, means the tensor is not needed (and ignored if there)
+	Transposed bool     `yaml:"transposed"` // the weight is stored [in, out]
+}
+
+// Families returns every embedded family, by name.
+var Families = sync.OnceValues(func() (map[string]*Family, error) {
+	names, err := fs.Glob(familyFiles, "families/*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	families := make(map[string]*Family, len(names))
+	for _, name := range names {
+		data, err := familyFiles.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		f, err := ParseFamily(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if want := strings.TrimSuffix(path.Base(name), ".yaml"); f.Name != want {
+			return nil, fmt.Errorf("%s: family is %q, want %q as the file is called", name, f.Name, want)
+		}
+		families[f.Name] = f
+	}
+	return families, nil
+})
+
+// ParseFamily decodes one family file strictly: an unknown key, role, field or layout is an error that names it.
+func ParseFamily(data []byte) (*Family, error) {
+	var f Family
+	if err := yaml.UnmarshalWithOptions(data, &f, yaml.Strict()); err != nil {
+		return nil, err
+	}
+	if f.Groups.Layout == "" {
+		f.Groups.Layout = f.Attention.Layout
+	}
+	if len(f.Prefixes) == 0 {
+		f.Prefixes = []string{""}
+	}
+	return &f, f.check()
+}
+
+func (f *Family) check() error {
+	if f.Name == "" || len(f.ModelTypes) == 0 {
+		return fmt.Errorf("family and model_types must be set")
+	}
+	for name := range f.Config {
+		if !slices.ContainsFunc(fields, func(k fieldKind) bool { return k.name == name }) {
+			return fmt.Errorf("config: unknown field %q", name)
+		}
+	}
+	for _, l := range []Layout{f.Attention.Layout, f.Groups.Layout} {
+		if !slices.Contains(layouts, l) {
+			return fmt.Errorf("unknown layout %q, want one of %v", l, layouts)
+		}
+	}
+	for _, part := range []struct {
+		entries map[Role]TensorEntry
+		known   []Role
+	}{{f.Tensors, modelRoles}, {f.Layer, layerRoles}} {
+		for role, e := range part.entries {
+			if !slices.Contains(part.known, role) {
+				return fmt.Errorf("unknown tensor role %q, want one of %v", role, part.known)
+			}
+			if e.Name == "" || len(e.Shape) == 0 {
+				return fmt.Errorf("tensor %s: name and shape must be set", role)
+			}
+		}
+	}
+	return nil
+}
+
+// familyOf picks the family: by name if one is given, else by config.json's model_type.
+func familyOf(name string, config map[string]any) (*Family, error) {
+	families, err := Families()
+	if err != nil {
+		return nil, err
+	}
+	known := func() string { return strings.Join(slices.Sorted(maps.Keys(families)), ", ") }
+	if name != "" {
+		if f, ok := families[name]; ok {
+			return f, nil
+		}
+		return nil, fmt.Errorf("unknown family %q; known: %s", name, known())
+	}
+	modelType, _ := config["model_type"].(string)
+	if modelType == "" {
+		return nil, fmt.Errorf("config.json has no model_type; name the family with --family (known: %s)", known())
+	}
+	for _, f := range families {
+		if slices.Contains(f.ModelTypes, modelType) {
+			return f, nil
+		}
+	}
+	return nil, fmt.Errorf("config.json: model_type %q is not a family this toolkit knows (%s)", modelType, known())
+}
+
+func parseConfig(config []byte) (map[string]any, error) {
+	var m map[string]any
+	if err := json.Unmarshal(config, &m); err != nil {
+		return nil, fmt.Errorf("config.json is not a JSON object: %w", err)
+	}
+	return m, nil
+}

@@ -1,0 +1,130 @@
+package convert
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"gqa/checkpoints"
+	"gqa/internal/weights"
+)
+
+// writeConfig writes the result's config.json: the source's, with the family's KV-head key set (unless expanded) and the
+// dtype, where it changes.
+func (p *Plan) writeConfig(dir string) error {
+	config, err := rewriteConfig(p.Source.Config, func(c map[string]any) {
+		if p.Target != Expanded {
+			c[p.Arch.Family.Groups.Key] = p.Groups
+		}
+		if p.DType != 0 {
+			setDType(c, p.DType)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666)
+}
+
+// setDType writes transformers' name of dtype under the key in use: dtype (from 5.0) or torch_dtype.
+func setDType(c map[string]any, dtype checkpoints.DType) {
+	names := map[checkpoints.DType]string{
+		checkpoints.F64: "float64", checkpoints.F32: "float32", checkpoints.F16: "float16", checkpoints.BF16: "bfloat16",
+	}
+	key := "torch_dtype"
+	if _, ok := c["dtype"]; ok {
+		key = "dtype"
+	}
+	c[key] = names[dtype]
+}
+
+// rewriteConfig changes keys of a config.json. Numbers keep their spelling; keys are sorted and indented by two spaces, as
+// transformers writes them.
+func rewriteConfig(config []byte, change func(map[string]any)) ([]byte, error) {
+	dec := json.NewDecoder(bytes.NewReader(config))
+	dec.UseNumber()
+	var c map[string]any
+	if err := dec.Decode(&c); err != nil {
+		return nil, fmt.Errorf("config.json: %w", err)
+	}
+	change(c)
+	return marshal(c)
+}
+
+func marshal(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(v)
+	return buf.Bytes(), err
+}
+
+// Summary is what was done: the contents of conversion.json.
+type Summary struct {
+	Source           string   `json:"source"`
+	Output           string   `json:"output,omitempty"` // where it was written; left out of the file
+	Family           string   `json:"family"`
+	Heads            int      `json:"heads"`
+	SourceGroups     int      `json:"source_groups"` // KV heads before
+	Groups           int      `json:"groups"`        // KV heads after
+	Method           Method   `json:"method"`
+	Seed             uint64   `json:"seed"`
+	Target           Target   `json:"target"`
+	DType            string   `json:"dtype"` // "keep" or the dtype that float tensors were written in
+	Layout           string   `json:"layout"`
+	LoadsIn          []string `json:"loads_in"` // what loads the result
+	TensorsPooled    int      `json:"tensors_pooled"`
+	TensorsCopied    int      `json:"tensors_copied"`
+	Bytes            int64    `json:"bytes"`
+	SourceParameters int64    `json:"source_parameters"`
+	Parameters       int64    `json:"parameters"`
+	// KV-cache bytes of one token over all layers, at two bytes an element.
+	SourceKVBytesPerToken int64 `json:"source_kv_bytes_per_token"`
+	KVBytesPerToken       int64 `json:"kv_bytes_per_token"`
+}
+
+// Summary describes the plan; Output is for the caller to set.
+func (p *Plan) Summary() (*Summary, error) {
+	before, err := weights.Parameters(p.Source.Arch)
+	if err != nil {
+		return nil, err
+	}
+	after, err := weights.Parameters(p.Arch)
+	if err != nil {
+		return nil, err
+	}
+	dtype := "keep"
+	if p.DType != 0 {
+		dtype = p.DType.String()
+	}
+	return &Summary{
+		Source: filepath.Base(p.Source.Dir), Family: p.Arch.Family.Name, Heads: p.Arch.Heads,
+		SourceGroups: p.Source.Arch.KVHeads, Groups: p.Groups, Method: p.Method, Seed: p.Seed, Target: p.Target,
+		DType: dtype, Layout: string(p.Arch.Layout()), LoadsIn: p.loadsIn(),
+		TensorsPooled: len(p.pooled), TensorsCopied: len(p.Specs) - len(p.pooled), Bytes: p.Bytes(),
+		SourceParameters: before, Parameters: after,
+		SourceKVBytesPerToken: p.Source.Arch.KVBytesPerToken(2), KVBytesPerToken: p.Arch.KVBytesPerToken(2),
+	}, nil
+}
+
+func (p *Plan) loadsIn() []string {
+	class := p.Arch.Family.Groups.Class
+	switch {
+	case p.Target == Expanded || p.Groups == p.Arch.Heads && p.Arch.Layout() == p.Arch.Family.Attention.Layout:
+		return []string{"gqa", "whatever loads the source"}
+	case class != "":
+		return []string{"gqa", "transformers " + class}
+	}
+	return []string{"gqa"}
+}
+
+func (s *Summary) write(dir string) error {
+	data, err := marshal(s)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "conversion.json"), data, 0o666)
+}

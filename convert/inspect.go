@@ -1,0 +1,127 @@
+package convert
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"gqa/configs"
+	"gqa/internal/weights"
+)
+
+// Inspection is what a checkpoint is and what its conversions would be.
+type Inspection struct {
+	Family     string   `json:"family"`
+	Layers     int      `json:"layers"`
+	Dim        int      `json:"dim"`
+	Heads      int      `json:"heads"`
+	KVHeads    int      `json:"kv_heads"`
+	HeadDim    int      `json:"head_dim"`
+	Vocab      int      `json:"vocab"`
+	Context    int      `json:"context"`
+	Parameters int64    `json:"parameters"`
+	DType      string   `json:"dtype"` // of the KV cache: that of the keys' weights
+	Layout     string   `json:"layout"`
+	Targets    []string `json:"targets"`
+	LoadsIn    string   `json:"native_loads_in"` // what loads a native conversion
+	Rows       []Row    `json:"groups"`
+}
+
+// Row is one legal group count.
+type Row struct {
+	Groups            int   `json:"groups"`
+	KVBytesPerToken   int64 `json:"kv_bytes_per_token"`
+	KVBytesAtContext  int64 `json:"kv_bytes_at_context"` // of one sequence as long as the model was trained on
+	Parameters        int64 `json:"parameters"`
+	TensorParallelism []int `json:"tensor_parallel"` // how many devices can split the KV heads evenly
+}
+
+// Inspect describes src and each group count that it could be converted to.
+func Inspect(src *weights.Source) (*Inspection, error) {
+	a := src.Arch
+	size, dtype, err := keyDType(src)
+	if err != nil {
+		return nil, err
+	}
+	in := &Inspection{
+		Family: a.Family.Name, Layers: a.Layers, Dim: a.Dim, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
+		Vocab: a.Vocab, Context: a.Context, DType: dtype, Layout: string(a.Layout()), Targets: Targets,
+		LoadsIn: "gqa (this toolkit)",
+	}
+	if class := a.Family.Groups.Class; class != "" {
+		in.LoadsIn = "transformers " + class
+	}
+	if in.Parameters, err = weights.Parameters(a); err != nil {
+		return nil, err
+	}
+	legal := a.LegalGroups()
+	for i := len(legal) - 1; i >= 0; i-- {
+		row, err := inspectGroups(a.WithKVHeads(legal[i]), size)
+		if err != nil {
+			return nil, err
+		}
+		in.Rows = append(in.Rows, row)
+	}
+	return in, nil
+}
+
+func inspectGroups(a *configs.Arch, elementSize int) (Row, error) {
+	parameters, err := weights.Parameters(a)
+	perToken := a.KVBytesPerToken(elementSize)
+	return Row{
+		Groups: a.KVHeads, KVBytesPerToken: perToken, KVBytesAtContext: perToken * int64(a.Context),
+		Parameters: parameters, TensorParallelism: a.LegalGroups(),
+	}, err
+}
+
+// keyDType is the element size and name of the dtype that the keys' weights have, as a cache usually has.
+func keyDType(src *weights.Source) (int, string, error) {
+	params, err := src.Arch.Params()
+	if err != nil {
+		return 0, "", err
+	}
+	for _, p := range params {
+		if p.Role == configs.K {
+			t, ok := src.Tensor(p.Tensor)
+			if ok {
+				return t.DType.Size(), t.DType.String(), nil
+			}
+		}
+	}
+	return 0, "", fmt.Errorf("family %s has no key projection", src.Arch.Family.Name)
+}
+
+// Print writes the inspection for a person.
+func (in *Inspection) Print(w io.Writer) error {
+	fmt.Fprintf(w, "family      %s (%s)\n", in.Family, in.Layout)
+	fmt.Fprintf(w, "parameters  %s\n", thousands(in.Parameters))
+	fmt.Fprintf(w, "shape       %d layers, dim %d, %d heads of %d, %d KV heads, vocabulary %d, context %d\n",
+		in.Layers, in.Dim, in.Heads, in.HeadDim, in.KVHeads, in.Vocab, in.Context)
+	fmt.Fprintf(w, "native      loads in %s\n", in.LoadsIn)
+	fmt.Fprintf(w, "expanded    loads wherever the source does; saves no cache\n\n")
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(tw, "groups\tKV bytes/token (%s)\tat context %d\tparameters\ttensor parallel\t\n", in.DType, in.Context)
+	for _, r := range in.Rows {
+		sizes := strings.Trim(strings.ReplaceAll(fmt.Sprint(r.TensorParallelism), " ", ","), "[]")
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t\n", r.Groups, thousands(r.KVBytesPerToken), bytesText(r.KVBytesAtContext), thousands(r.Parameters), sizes)
+	}
+	return tw.Flush()
+}
+
+func thousands(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func bytesText(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	v, u := float64(n), 0
+	for v >= 1024 && u < len(units)-1 {
+		v, u = v/1024, u+1
+	}
+	return fmt.Sprintf("%.4g %s", v, units[u])
+}

@@ -1,0 +1,84 @@
+package convert
+
+import (
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+)
+
+// Method is how the K (or V) heads of a group become one.
+type Method string
+
+// The methods of the paper's Figure 4.
+const (
+	Mean   Method = "mean"   // their mean: what the paper recommends
+	First  Method = "first"  // the group's first head
+	Random Method = "random" // a new head: normal, with the tensor's own standard deviation; biases are zero
+)
+
+// Methods lists the methods.
+var Methods = []string{string(Mean), string(First), string(Random)}
+
+// pool turns heads [heads, size] into [groups, size], contiguous heads sharing a group. size is what one head holds:
+// headDim*dim of a weight, headDim of a bias. name and seed fix what Random draws.
+func pool(m Method, heads []float32, count, groups int, bias bool, name string, seed uint64) []float32 {
+	size, members := len(heads)/count, count/groups
+	pooled := make([]float32, groups*size)
+	if m == Random {
+		if !bias {
+			fillNormal(pooled, deviation(heads), name, seed)
+		}
+		return pooled
+	}
+	for g := range groups {
+		dst, first := pooled[g*size:(g+1)*size], heads[g*members*size:]
+		copy(dst, first[:size])
+		if m == Mean {
+			addMean(dst, first[size:members*size], members)
+		}
+	}
+	return pooled
+}
+
+// addMean completes dst, which holds the first member, to the mean of members: summed in order, then divided, as torch does.
+func addMean(dst, others []float32, members int) {
+	for len(others) > 0 {
+		for i, x := range others[:len(dst)] {
+			dst[i] += x
+		}
+		others = others[len(dst):]
+	}
+	for i := range dst {
+		dst[i] /= float32(members)
+	}
+}
+
+// repeat is pool's way back in place: each of groups heads stands count/groups times.
+func repeat(pooled []float32, groups, count int) []float32 {
+	size := len(pooled) / groups
+	heads := make([]float32, 0, count*size)
+	for h := range count {
+		g := h * groups / count
+		heads = append(heads, pooled[g*size:(g+1)*size]...)
+	}
+	return heads
+}
+
+func deviation(x []float32) float64 {
+	var sum, squares float64
+	for _, v := range x {
+		sum += float64(v)
+		squares += float64(v) * float64(v)
+	}
+	mean := sum / float64(len(x))
+	return math.Sqrt(math.Max(0, squares/float64(len(x))-mean*mean))
+}
+
+func fillNormal(dst []float32, deviation float64, name string, seed uint64) {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	r := rand.New(rand.NewPCG(seed, h.Sum64()))
+	for i := range dst {
+		dst[i] = float32(r.NormFloat64() * deviation)
+	}
+}

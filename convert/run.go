@@ -1,0 +1,148 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/weights"
+)
+
+// Run streams the plan into the folder target, which appears whole or not at all. With force it may replace a checkpoint.
+// progress is told of the bytes of tensor data as they are written.
+func (p *Plan) Run(ctx context.Context, target string, force bool, progress func(bytes int64)) (*Summary, error) {
+	if err := p.refuseOverlap(target); err != nil {
+		return nil, err
+	}
+	out, err := checkpoints.NewOutput(target, force)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Abort()
+	if err := p.writeWeights(ctx, out.Dir(), progress); err != nil {
+		return nil, err
+	}
+	if err := p.writeConfig(out.Dir()); err != nil {
+		return nil, err
+	}
+	for _, name := range p.Files {
+		if err := copyFile(filepath.Join(out.Dir(), name), filepath.Join(p.Source.Dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	summary, err := p.Summary()
+	if err != nil {
+		return nil, err
+	}
+	if err := summary.write(out.Dir()); err != nil {
+		return nil, err
+	}
+	summary.Output = target
+	return summary, out.Commit()
+}
+
+// refuseOverlap keeps a forced output from replacing what it is made from.
+func (p *Plan) refuseOverlap(target string) error {
+	dst, err := filepath.Abs(target)
+	if err != nil {
+		return err
+	}
+	src, err := filepath.Abs(p.Source.Dir)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []*string{&dst, &src} {
+		if real, err := filepath.EvalSymlinks(*dir); err == nil {
+			*dir = real
+		}
+	}
+	if rel, err := filepath.Rel(dst, src); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("the output %s is the input's folder, or holds it; choose another with -o", target)
+	}
+	return nil
+}
+
+func (p *Plan) writeWeights(ctx context.Context, dir string, progress func(bytes int64)) error {
+	o := checkpoints.WriteOptions{ShardSize: p.ShardSize, Metadata: p.Source.Metadata}
+	if len(o.Metadata) == 0 {
+		o.Metadata = nil
+	}
+	return checkpoints.Write(dir, p.Specs, o, func(s checkpoints.Spec, w io.Writer) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		defer progress(s.Bytes())
+		return p.writeTensor(s, w)
+	})
+}
+
+func (p *Plan) writeTensor(s checkpoints.Spec, w io.Writer) error {
+	t, _ := p.Source.Tensor(s.Name)
+	if pooled, ok := p.pooled[s.Name]; ok {
+		values, err := p.pool(s.Name, pooled)
+		if err != nil {
+			return err
+		}
+		return weights.WriteFloats(w, values, s.DType)
+	}
+	if s.DType == t.DType {
+		_, err := t.WriteTo(w)
+		return err
+	}
+	values, err := t.Float32(nil)
+	if err != nil {
+		return err
+	}
+	return weights.WriteFloats(w, values, s.DType)
+}
+
+// pool computes one tensor of the result, as it is stored.
+func (p *Plan) pool(name string, t pooledTensor) ([]float32, error) {
+	source, _ := p.Source.Tensor(name)
+	stored, err := source.Float32(nil)
+	if err != nil {
+		return nil, err
+	}
+	result := make([]float32, t.size)
+	for i, w := range t.to {
+		values := t.from[i].Take(stored)
+		if w.Role != configs.Q {
+			values = p.poolHeads(values, w)
+		}
+		w.Put(result, values)
+	}
+	return result, nil
+}
+
+func (p *Plan) poolHeads(values []float32, w configs.Param) []float32 {
+	heads := p.Source.Arch.KVHeads
+	pooled := pool(p.Method, values, heads, p.Groups, w.Bias, w.Name, p.Seed)
+	if p.Target == Expanded {
+		return repeat(pooled, p.Groups, heads)
+	}
+	return pooled
+}
+
+// copyFile copies a small file beside the weights.
+func copyFile(dst, src string) (err error) {
+	in, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(dst)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := out.Close(); err == nil {
+			err = e
+		}
+	}()
+	_, err = io.Copy(out, in)
+	return err
+}

@@ -1,0 +1,27 @@
+package decode
+
+// arena hands out float32 slices that all die at the next reset. Once it has seen a pass of some size, passes no larger
+// allocate nothing.
+type arena struct {
+	blocks [][]float32
+	block  int // the block in use
+	used   int // of it
+}
+
+const arenaBlock = 1 << 18
+
+func (a *arena) reset() { a.block, a.used = 0, 0 }
+
+// take returns n floats of unspecified content.
+func (a *arena) take(n int) []float32 {
+	for ; a.block < len(a.blocks); a.block, a.used = a.block+1, 0 {
+		if b := a.blocks[a.block]; a.used+n <= len(b) {
+			s := b[a.used : a.used+n : a.used+n]
+			a.used += n
+			return s
+		}
+	}
+	a.blocks = append(a.blocks, make([]float32, max(n, arenaBlock)))
+	a.used = n
+	return a.blocks[a.block][:n:n]
+}

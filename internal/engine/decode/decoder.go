@@ -1,0 +1,94 @@
+package decode
+
+import (
+	"fmt"
+
+	"gqa/configs"
+	"gqa/internal/kernels"
+	"gqa/internal/model"
+	"gqa/internal/ops"
+)
+
+// Decoder runs one model. It is not safe for concurrent use; the kernels below it use every thread.
+type Decoder struct {
+	Arch  *configs.Arch
+	model *model.Model[Mat]
+	eng   *engine
+	pos   []int32
+	last  []int32
+}
+
+// New builds a decoder over weights by the forward pass's names, in f32.
+func New(arch *configs.Arch, all map[string][]float32) *Decoder {
+	shapes := map[string][]int{}
+	params, _ := arch.Params() // all was read by the same list
+	for _, p := range params {
+		shapes[p.Name] = p.Shape
+	}
+	weight := func(name string) (Mat, bool) {
+		data, ok := all[name]
+		if !ok {
+			return Mat{}, false
+		}
+		rows := shapes[name][0]
+		return Mat{Rows: rows, Cols: len(data) / rows, Data: data}, true
+	}
+	return &Decoder{
+		Arch:  arch,
+		model: model.New(arch, weight),
+		eng:   &engine{tables: map[*ops.Rope]*kernels.RopeTable{}},
+	}
+}
+
+// CheckIDs refuses token ids outside the vocabulary.
+func (d *Decoder) CheckIDs(ids []int32) error {
+	for i, id := range ids {
+		if id < 0 || int(id) >= d.Arch.Vocab {
+			return fmt.Errorf("token %d has id %d, outside the model's vocabulary of %d", i, id, d.Arch.Vocab)
+		}
+	}
+	return nil
+}
+
+// CheckLength refuses more positions than learned position embeddings reach; rotary positions have no end.
+func (d *Decoder) CheckLength(tokens int) error {
+	if d.Arch.Position == configs.PositionLearned && tokens > d.Arch.Context {
+		return fmt.Errorf("%d positions asked, but the model has learned %d", tokens, d.Arch.Context)
+	}
+	return nil
+}
+
+// Logits runs a batch without a cache: [tokens, vocab], valid until the decoder's next pass.
+func (d *Decoder) Logits(b ops.Batch) Mat {
+	d.eng.arena.reset()
+	d.eng.cache = nil
+	return d.model.Logits(d.eng, d.model.Hidden(d.eng, b))
+}
+
+// Step reads the next tokens of every sequence (ids [c.Seqs*n], sequence by sequence), appends their keys and values to
+// the cache, and returns the logits after each sequence's last token: [c.Seqs, vocab], valid until the next pass. A prompt
+// is prefilled by one Step; after that n is 1.
+func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
+	n := len(ids) / c.Seqs
+	if n < 1 || len(ids) != n*c.Seqs {
+		return Mat{}, fmt.Errorf("%d tokens for %d sequences", len(ids), c.Seqs)
+	}
+	if c.Len+n > c.Capacity {
+		return Mat{}, fmt.Errorf("the cache has room for %d tokens, %d are asked", c.Capacity, c.Len+n)
+	}
+	d.pos, d.last = d.pos[:0], d.last[:0]
+	for i := range ids {
+		d.pos = append(d.pos, int32(c.Len+i%n))
+		if i%n == n-1 {
+			d.last = append(d.last, int32(i))
+		}
+	}
+	d.eng.arena.reset()
+	d.eng.cache = c
+	h := d.model.Hidden(d.eng, ops.Batch{IDs: ids, Pos: d.pos, Seqs: c.Seqs, Len: n})
+	c.Len += n
+	if n > 1 {
+		h = d.eng.Embed(h, d.last)
+	}
+	return d.model.Logits(d.eng, h), nil
+}

@@ -1,0 +1,111 @@
+// Package decode is the engine that serves: it runs a model forward without a graph, keeps a KV cache of the KV heads
+// alone, and takes all its memory from an arena, so that a decoded token allocates nothing.
+package decode
+
+import (
+	"gqa/internal/kernels"
+	"gqa/internal/ops"
+)
+
+// Mat is a row-major matrix [Rows, Cols].
+type Mat struct {
+	Rows, Cols int
+	Data       []float32
+}
+
+// engine implements ops.Ops[Mat]. Results live until the next reset.
+type engine struct {
+	arena  arena
+	tables map[*ops.Rope]*kernels.RopeTable
+	cache  *Cache // nil: attention sees the batch alone
+}
+
+var _ ops.Ops[Mat] = (*engine)(nil)
+
+func (e *engine) mat(rows, cols int) Mat {
+	return Mat{Rows: rows, Cols: cols, Data: e.arena.take(rows * cols)}
+}
+
+func (e *engine) Embed(table Mat, ids []int32) Mat {
+	y := e.mat(len(ids), table.Cols)
+	kernels.Gather(y.Data, table.Data, ids, table.Cols)
+	return y
+}
+
+func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
+	y := e.mat(x.Rows, w.W.Rows)
+	kernels.Gemm(false, true, x.Rows, w.W.Rows, x.Cols, 1, x.Data, x.Cols, w.W.Data, w.W.Cols, 0, y.Data, y.Cols)
+	if w.HasBias {
+		kernels.AddRows(y.Data, w.Bias.Data, y.Rows, y.Cols)
+	}
+	return y
+}
+
+func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
+	y := e.mat(x.Rows, x.Cols)
+	if n.Layer {
+		kernels.LayerNorm(y.Data, nil, nil, x.Data, n.W.Data, n.Bias.Data, x.Rows, x.Cols, n.Eps)
+	} else {
+		kernels.RMSNorm(y.Data, nil, x.Data, n.W.Data, x.Rows, x.Cols, n.Eps)
+	}
+	return y
+}
+
+func (e *engine) Rotate(x Mat, r *ops.Rope, pos []int32, heads, headDim int) Mat {
+	table := e.table(r, pos)
+	table.Rotate(x.Data, x.Data, pos, heads, headDim, false)
+	return x
+}
+
+// table returns cosines and sines that reach the largest position.
+func (e *engine) table(r *ops.Rope, pos []int32) *kernels.RopeTable {
+	need := r.Positions
+	for _, p := range pos {
+		need = max(need, int(p)+1)
+	}
+	t := e.tables[r]
+	if t == nil || t.Positions() < need {
+		if t != nil {
+			need = max(need, 2*t.Positions()) // decoding past the trained context grows it rarely
+		}
+		t = kernels.NewRopeTable(r.InvFreq, need, 1, r.Interleaved)
+		e.tables[r] = t
+	}
+	return t
+}
+
+func (e *engine) Attend(q, k, v Mat, a ops.Attention, b ops.Batch) Mat {
+	out := e.mat(q.Rows, q.Cols)
+	spec := kernels.Attention{
+		Batch: b.Seqs, Queries: b.Len, Keys: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
+		Scale: a.Scale, Causal: a.Causal,
+	}
+	kv, vv := rows(k, b.Len, a.HeadDim), rows(v, b.Len, a.HeadDim)
+	if e.cache != nil {
+		kv, vv = e.cache.extend(a.Site, b, k, v)
+		spec.Keys = e.cache.Len + b.Len
+	}
+	kernels.Attend(spec, rows(out, b.Len, a.HeadDim), nil, rows(q, b.Len, a.HeadDim), kv, vv)
+	return out
+}
+
+// rows views a matrix of tokens [seqs*length, heads*headDim] by head.
+func rows(m Mat, length, headDim int) kernels.View {
+	return kernels.View{Data: m.Data, Seq: length * m.Cols, Head: headDim, Row: m.Cols}
+}
+
+func (e *engine) Activate(x Mat, act ops.Activation) Mat {
+	kernels.Activate(kernels.ActivationOf(string(act)), x.Data, x.Data)
+	return x
+}
+
+func (e *engine) Gate(gate, up Mat, act ops.Activation) Mat {
+	kernels.Gate(kernels.ActivationOf(string(act)), gate.Data, gate.Data, up.Data)
+	return gate
+}
+
+func (e *engine) Add(x, y Mat) Mat {
+	z := e.mat(x.Rows, x.Cols)
+	kernels.Add(z.Data, x.Data, y.Data)
+	return z
+}

@@ -1,0 +1,68 @@
+// Package spago is the engine that trains: it records a forward pass on github.com/nlpodyssey/spago's autograd graph through
+// operators of our own, over whole matrices [tokens, dim], so that a model costs a few hundred operators, not millions.
+package spago
+
+import (
+	"github.com/nlpodyssey/spago/ag"
+	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/internal/kernels"
+	"gqa/internal/ops"
+)
+
+// Engine implements ops.Ops over spago tensors. It is for one goroutine.
+type Engine struct {
+	last   *node    // of the tape
+	live   []*value // results of this step
+	pool   map[int][][]float32
+	tables map[*ops.Rope]*kernels.RopeTable
+}
+
+var _ ops.Ops[mat.Tensor] = (*Engine)(nil)
+
+// New returns an engine with an empty tape.
+func New() *Engine {
+	return &Engine{pool: map[int][][]float32{}, tables: map[*ops.Rope]*kernels.RopeTable{}}
+}
+
+// Backward runs spago's backward pass from loss, a scalar, and clears the tape.
+func (e *Engine) Backward(loss mat.Tensor) error {
+	err := ag.Backward(loss)
+	e.Reset()
+	return err
+}
+
+// Reset clears the tape and takes every result's memory back. Only what was copied out of results survives.
+func (e *Engine) Reset() {
+	for _, v := range e.live {
+		e.release(v)
+	}
+	e.live, e.last = e.live[:0], nil
+}
+
+func (e *Engine) alloc(n int) []float32 {
+	if free := e.pool[n]; len(free) > 0 {
+		e.pool[n] = free[:len(free)-1]
+		return free[len(free)-1]
+	}
+	return make([]float32, n)
+}
+
+func (e *Engine) free(s []float32) {
+	if s != nil {
+		e.pool[len(s)] = append(e.pool[len(s)], s)
+	}
+}
+
+// release takes back a result's data and gradient; a second call does nothing.
+func (e *Engine) release(v *value) {
+	if v.data != nil {
+		e.free(v.data)
+		e.free(v.grad)
+	}
+	v.data, v.grad, v.fresh = nil, nil, true
+}
+
+func (e *Engine) result(rows, cols int) *value { return newValue(e.alloc(rows*cols), rows, cols) }
+
+func accumulate(dst, x []float32) { kernels.Accumulate(dst, x) }

@@ -1,0 +1,220 @@
+package spago
+
+import (
+	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/internal/kernels"
+	"gqa/internal/ops"
+)
+
+// Embed gathers rows of table: y[i] = table[ids[i]].
+func (e *Engine) Embed(table mat.Tensor, ids []int32) mat.Tensor {
+	t := valueOf(table)
+	y := e.result(len(ids), t.cols())
+	kernels.Gather(y.data, t.data, ids, t.cols())
+	return e.record(y, func(gy []float32) {
+		if dst, beta, ok := e.into(table); ok {
+			if beta == 0 {
+				clear(dst)
+			}
+			kernels.ScatterAdd(dst, gy, ids, t.cols())
+		}
+	}, table)
+}
+
+// Linear is y = x·Wᵀ + b: dx = gy·W, dW = gyᵀ·x, db = Σ gy.
+func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
+	xv, wv := valueOf(x), valueOf(w.W)
+	n, in, out := xv.rows(), xv.cols(), wv.rows()
+	y := e.result(n, out)
+	kernels.Gemm(false, true, n, out, in, 1, xv.data, in, wv.data, in, 0, y.data, out)
+	operands := []mat.Tensor{x, w.W}
+	if w.HasBias {
+		kernels.AddRows(y.data, valueOf(w.Bias).data, n, out)
+		operands = append(operands, w.Bias)
+	}
+	return e.record(y, func(gy []float32) {
+		if dx, beta, ok := e.into(x); ok {
+			kernels.Gemm(false, false, n, in, out, 1, gy, out, wv.data, in, beta, dx, in)
+		}
+		if dw, beta, ok := e.into(w.W); ok {
+			kernels.Gemm(true, false, out, in, n, 1, gy, out, xv.data, in, beta, dw, in)
+		}
+		if w.HasBias {
+			if db := e.zeroed(w.Bias); db != nil {
+				kernels.SumRows(db, gy, n, out)
+			}
+		}
+	}, operands...)
+}
+
+// zeroed is an operand's gradient ready to be added to: zeros if it held nothing; nil where none is wanted.
+func (e *Engine) zeroed(t mat.Tensor) []float32 {
+	dst, beta, ok := e.into(t)
+	if ok && beta == 0 {
+		clear(dst)
+	}
+	return dst
+}
+
+// Norm normalises every row.
+func (e *Engine) Norm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
+	if n.Layer {
+		return e.layerNorm(x, n)
+	}
+	xv, w := valueOf(x), valueOf(n.W)
+	rows, dim := xv.rows(), xv.cols()
+	y, inv := e.result(rows, dim), e.alloc(rows)
+	kernels.RMSNorm(y.data, inv, xv.data, w.data, rows, dim, n.Eps)
+	return e.record(y, func(gy []float32) {
+		dw := e.zeroed(n.W)
+		e.written(x, len(xv.data), func(dx []float32) {
+			kernels.RMSNormBackward(dx, dw, gy, xv.data, w.data, inv, rows, dim)
+		})
+		e.free(inv)
+	}, x, n.W)
+}
+
+func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
+	xv, w := valueOf(x), valueOf(n.W)
+	rows, dim := xv.rows(), xv.cols()
+	var b []float32
+	operands := []mat.Tensor{x, n.W}
+	if n.HasBias {
+		b = valueOf(n.Bias).data
+		operands = append(operands, n.Bias)
+	}
+	y, mean, inv := e.result(rows, dim), e.alloc(rows), e.alloc(rows)
+	kernels.LayerNorm(y.data, mean, inv, xv.data, w.data, b, rows, dim, n.Eps)
+	return e.record(y, func(gy []float32) {
+		dw := e.zeroed(n.W)
+		var db []float32
+		if n.HasBias {
+			db = e.zeroed(n.Bias)
+		}
+		e.written(x, len(xv.data), func(dx []float32) {
+			kernels.LayerNormBackward(dx, dw, db, gy, xv.data, w.data, mean, inv, rows, dim)
+		})
+		e.free(mean)
+		e.free(inv)
+	}, operands...)
+}
+
+// written is addTo for a kernel that must run even where its first result is not wanted, for the sake of the others.
+func (e *Engine) written(t mat.Tensor, n int, write func(dst []float32)) {
+	if !valueOf(t).frozen {
+		e.addTo(t, write)
+		return
+	}
+	scratch := e.alloc(n)
+	write(scratch)
+	e.free(scratch)
+}
+
+// Rotate turns the planes of every head by its row's position; the gradient turns back.
+func (e *Engine) Rotate(x mat.Tensor, r *ops.Rope, pos []int32, heads, headDim int) mat.Tensor {
+	table := e.table(r, pos)
+	xv := valueOf(x)
+	y := e.result(xv.rows(), xv.cols())
+	table.Rotate(y.data, xv.data, pos, heads, headDim, false)
+	return e.record(y, func(gy []float32) {
+		e.addTo(x, func(dx []float32) { table.Rotate(dx, gy, pos, heads, headDim, true) })
+	}, x)
+}
+
+func (e *Engine) table(r *ops.Rope, pos []int32) *kernels.RopeTable {
+	need := r.Positions
+	for _, p := range pos {
+		need = max(need, int(p)+1)
+	}
+	if t := e.tables[r]; t != nil && t.Positions() >= need {
+		return t
+	}
+	e.tables[r] = kernels.NewRopeTable(r.InvFreq, need, 1, r.Interleaved)
+	return e.tables[r]
+}
+
+// Attend is grouped-query attention within each sequence of the batch.
+func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention, b ops.Batch) mat.Tensor {
+	qv, kv, vv := valueOf(q), valueOf(k), valueOf(v)
+	spec := kernels.Attention{
+		Batch: b.Seqs, Queries: b.Len, Keys: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
+		Scale: a.Scale, Causal: a.Causal,
+	}
+	heads := func(data []float32, n int) kernels.View {
+		return kernels.View{Data: data, Seq: b.Len * n * a.HeadDim, Head: a.HeadDim, Row: n * a.HeadDim}
+	}
+	y, lse := e.result(qv.rows(), qv.cols()), e.alloc(b.Seqs*a.Heads*b.Len)
+	out := heads(y.data, a.Heads)
+	qs, ks, vs := heads(qv.data, a.Heads), heads(kv.data, a.KVHeads), heads(vv.data, a.KVHeads)
+	kernels.Attend(spec, out, lse, qs, ks, vs)
+	return e.record(y, func(gy []float32) {
+		e.written(q, len(qv.data), func(dq []float32) {
+			e.written(k, len(kv.data), func(dk []float32) {
+				e.written(v, len(vv.data), func(dv []float32) {
+					kernels.AttendBackward(spec, heads(dq, a.Heads), heads(dk, a.KVHeads), heads(dv, a.KVHeads),
+						heads(gy, a.Heads), out, lse, qs, ks, vs)
+				})
+			})
+		})
+		e.free(lse)
+	}, q, k, v)
+}
+
+// Activate applies a non-linearity.
+func (e *Engine) Activate(x mat.Tensor, act ops.Activation) mat.Tensor {
+	f, xv := kernels.ActivationOf(string(act)), valueOf(x)
+	y := e.result(xv.rows(), xv.cols())
+	kernels.Activate(f, y.data, xv.data)
+	return e.record(y, func(gy []float32) {
+		e.addTo(x, func(dx []float32) { kernels.ActivateBackward(f, dx, gy, xv.data) })
+	}, x)
+}
+
+// Gate is act(gate) * up.
+func (e *Engine) Gate(gate, up mat.Tensor, act ops.Activation) mat.Tensor {
+	f, g, u := kernels.ActivationOf(string(act)), valueOf(gate), valueOf(up)
+	y := e.result(g.rows(), g.cols())
+	kernels.Gate(f, y.data, g.data, u.data)
+	return e.record(y, func(gy []float32) {
+		e.written(gate, len(g.data), func(dg []float32) {
+			e.written(up, len(u.data), func(du []float32) { kernels.GateBackward(f, dg, du, gy, g.data, u.data) })
+		})
+	}, gate, up)
+}
+
+// Add is x + y.
+func (e *Engine) Add(x, y mat.Tensor) mat.Tensor {
+	xv, yv := valueOf(x), valueOf(y)
+	z := e.result(xv.rows(), xv.cols())
+	kernels.Add(z.data, xv.data, yv.data)
+	return e.record(z, func(gz []float32) {
+		for _, t := range []mat.Tensor{x, y} {
+			e.addTo(t, func(d []float32) { copy(d, gz) })
+		}
+	}, x, y)
+}
+
+// CrossEntropy is the mean over rows with target ≥ 0 of -log softmax(logits)[target], times scale: a scalar.
+func (e *Engine) CrossEntropy(logits mat.Tensor, targets []int32, scale float32) mat.Tensor {
+	l := valueOf(logits)
+	rows, vocab := l.rows(), l.cols()
+	losses, lse := e.alloc(rows), e.alloc(rows)
+	kernels.CrossEntropy(losses, lse, l.data, targets, rows, vocab)
+	counted, sum := 0, 0.0
+	for i, t := range targets {
+		if t >= 0 {
+			counted++
+			sum += float64(losses[i])
+		}
+	}
+	e.free(losses)
+	mean := scale / float32(max(counted, 1))
+	y := newValue([]float32{float32(sum) * mean}, 1, 1)
+	return e.record(y, func(gy []float32) {
+		e.addTo(logits, func(d []float32) {
+			kernels.CrossEntropyBackward(d, l.data, lse, targets, mean*gy[0], rows, vocab)
+		})
+		e.free(lse)
+	}, logits)
+}

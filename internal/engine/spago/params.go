@@ -1,0 +1,55 @@
+package spago
+
+import (
+	"github.com/nlpodyssey/spago/mat"
+	"github.com/nlpodyssey/spago/nn"
+
+	"gqa/configs"
+	"gqa/internal/model"
+)
+
+// Params are a model's trainable weights, as spago's nn.Param, each once (a tied head is the embedding itself).
+type Params struct {
+	nn.Module
+	List  []*nn.Param
+	Names []string // the forward pass's names, beside List
+}
+
+// NewParams wraps weights (by the forward pass's names, f32) without copying them: training changes them in place.
+func NewParams(arch *configs.Arch, all map[string][]float32) (*Params, error) {
+	list, err := arch.Params()
+	if err != nil {
+		return nil, err
+	}
+	p := &Params{}
+	for _, w := range list {
+		data := all[w.Name]
+		rows, cols := w.Shape[0], len(data)/w.Shape[0]
+		p.List = append(p.List, &nn.Param{Matrix: newValue(data, rows, cols)})
+		p.Names = append(p.Names, w.Name)
+	}
+	return p, nil
+}
+
+// Model builds the forward pass over the parameters.
+func (p *Params) Model(arch *configs.Arch) *model.Model[mat.Tensor] {
+	byName := make(map[string]mat.Tensor, len(p.List))
+	for i, name := range p.Names {
+		byName[name] = p.List[i]
+	}
+	return model.New(arch, func(name string) (mat.Tensor, bool) {
+		t, ok := byName[name]
+		return t, ok
+	})
+}
+
+// Data is a parameter's values, shared with the model.
+func Data(p *nn.Param) []float32 { return valueOf(p).data }
+
+// Grad is a parameter's gradient of the last backward passes since its ZeroGrad, shared; nil where there is none.
+func Grad(p *nn.Param) []float32 {
+	if v := valueOf(p); !v.fresh {
+		return v.grad
+	}
+	return nil
+}

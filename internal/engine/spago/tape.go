@@ -1,0 +1,89 @@
+package spago
+
+import (
+	"github.com/nlpodyssey/spago/ag"
+	"github.com/nlpodyssey/spago/mat"
+)
+
+// node is one operator on the tape. spago starts every backward in a goroutine of its own as soon as its gradient is there;
+// the tape makes them wait for their turn, last recorded first. The kernels use all the cores anyway, sums then come in one
+// order whatever the scheduling, and a node's memory can be reused as soon as its backward is done.
+type node struct {
+	engine   *Engine
+	operands []mat.Tensor
+	out      *value
+	backward func(gy []float32)
+	after    chan struct{} // closed when the node recorded after this one is done; nil on the last
+	done     chan struct{}
+}
+
+var _ ag.AutoGradFunction = (*node)(nil)
+
+// Operands returns the inputs that gradients flow into.
+func (n *node) Operands() []mat.Tensor { return n.operands }
+
+// Forward returns the result, which was computed when the node was recorded.
+func (n *node) Forward() (mat.Tensor, error) { return n.out, nil }
+
+// Backward adds to the operands' gradients, given that of the result.
+func (n *node) Backward(mat.Tensor) error {
+	if n.after != nil {
+		<-n.after
+	}
+	n.backward(n.out.grad)
+	for _, operand := range n.operands {
+		if v := valueOf(operand); !v.frozen {
+			operand.AccGrad(v.gradMatrix)
+		}
+	}
+	n.engine.release(n.out)
+	close(n.done)
+	return nil
+}
+
+// record puts an operator with a computed result on the tape.
+func (e *Engine) record(out *value, backward func(gy []float32), operands ...mat.Tensor) mat.Tensor {
+	n := &node{engine: e, operands: operands, out: out, backward: backward}
+	out.frozen = true
+	for _, operand := range operands {
+		out.frozen = out.frozen && valueOf(operand).frozen
+	}
+	if !out.frozen {
+		n.done = make(chan struct{})
+		if e.last != nil {
+			e.last.after = n.done
+		}
+		e.last = n
+	}
+	e.live = append(e.live, out)
+	return ag.NewOperator(n).Run()
+}
+
+func valueOf(t mat.Tensor) *value { return t.Value().(*value) }
+
+// into gives the buffer for an operand's gradient and how to combine with it: 0 writes, 1 adds. ok is false where no
+// gradient is wanted.
+func (e *Engine) into(t mat.Tensor) (dst []float32, beta float32, ok bool) {
+	v := valueOf(t)
+	if v.frozen {
+		return nil, 0, false
+	}
+	dst, beta = v.gradient(e.alloc)
+	return dst, beta, true
+}
+
+// addTo lets write produce an operand's gradient where it can only be written, not added.
+func (e *Engine) addTo(t mat.Tensor, write func(dst []float32)) {
+	dst, beta, ok := e.into(t)
+	switch {
+	case !ok:
+		return
+	case beta == 0:
+		write(dst)
+	default:
+		scratch := e.alloc(len(dst))
+		write(scratch)
+		accumulate(dst, scratch)
+		e.free(scratch)
+	}
+}

@@ -1,0 +1,131 @@
+// Package model is the forward pass of a decoder, written once over ops for every family whose blocks configs describes.
+package model
+
+import (
+	"math"
+
+	"gqa/configs"
+	"gqa/internal/ops"
+)
+
+// Model is a decoder with an engine's weights of type T.
+type Model[T any] struct {
+	Arch *configs.Arch
+
+	embed, positions T
+	layers           []layer[T]
+	finalNorm        ops.Norm[T]
+	head             ops.Linear[T]
+	rope             *ops.Rope
+}
+
+type layer[T any] struct {
+	attnNorm, mlpNorm ops.Norm[T]
+	q, k, v, o        ops.Linear[T]
+	gate, up, down    ops.Linear[T]
+	attention         ops.Attention
+}
+
+// New builds the model of arch over weights by name, as configs.Arch.Params lists them. The second result of weight says
+// whether there is such a weight.
+func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T] {
+	b := builder[T]{arch: arch, weight: weight}
+	m := &Model[T]{Arch: arch, finalNorm: b.norm(configs.FinalNorm, -1), head: b.linear(configs.Head, -1)}
+	m.embed = b.linear(configs.Embed, -1).W
+	m.positions = b.linear(configs.Positions, -1).W
+	if arch.Tied {
+		m.head.W = m.embed
+	}
+	if arch.Position == configs.PositionRope {
+		m.rope = &ops.Rope{InvFreq: arch.Rope.InvFreq(), Positions: arch.Context}
+	}
+	for i := range arch.Layers {
+		m.layers = append(m.layers, b.layer(i))
+	}
+	return m
+}
+
+type builder[T any] struct {
+	arch   *configs.Arch
+	weight func(name string) (T, bool)
+}
+
+func (b builder[T]) linear(role configs.Role, layer int) ops.Linear[T] {
+	var l ops.Linear[T]
+	l.W, _ = b.weight(configs.ParamName(role, layer, false))
+	l.Bias, l.HasBias = b.weight(configs.ParamName(role, layer, true))
+	return l
+}
+
+func (b builder[T]) norm(role configs.Role, layer int) ops.Norm[T] {
+	l := b.linear(role, layer)
+	return ops.Norm[T]{
+		W: l.W, Bias: l.Bias, HasBias: l.HasBias, Layer: b.arch.Norm == configs.LayerNorm, Eps: float32(b.arch.NormEps),
+	}
+}
+
+func (b builder[T]) layer(i int) layer[T] {
+	return layer[T]{
+		attnNorm: b.norm(configs.AttnNorm, i), mlpNorm: b.norm(configs.MLPNorm, i),
+		q: b.linear(configs.Q, i), k: b.linear(configs.K, i), v: b.linear(configs.V, i), o: b.linear(configs.O, i),
+		gate: b.linear(configs.Gate, i), up: b.linear(configs.Up, i), down: b.linear(configs.Down, i),
+		attention: ops.Attention{
+			Site: i, Heads: b.arch.Heads, KVHeads: b.arch.KVHeads, HeadDim: b.arch.HeadDim,
+			Scale: scoreScale(b.arch, i), Causal: true,
+		},
+	}
+}
+
+func scoreScale(a *configs.Arch, layer int) float32 {
+	scale := 1.0
+	if a.ScaleScores {
+		scale /= math.Sqrt(float64(a.HeadDim))
+	}
+	if a.ScaleByLayer {
+		scale /= float64(layer + 1)
+	}
+	return float32(scale)
+}
+
+// Hidden runs the batch through every layer and the final norm: [tokens, dim].
+func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
+	x := e.Embed(m.embed, b.IDs)
+	if m.Arch.Position == configs.PositionLearned {
+		x = e.Add(x, e.Embed(m.positions, b.Pos))
+	}
+	for i := range m.layers {
+		x = m.layers[i].forward(e, m, x, b)
+	}
+	return e.Norm(x, m.finalNorm)
+}
+
+// Logits maps hidden rows to the vocabulary: [tokens, dim] -> [tokens, vocab].
+func (m *Model[T]) Logits(e ops.Ops[T], hidden T) T { return e.Linear(hidden, m.head) }
+
+func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, b ops.Batch) T {
+	attn := l.attend(e, m, e.Norm(x, l.attnNorm), b)
+	if m.Arch.Residual == configs.Parallel {
+		mlp := l.feedForward(e, m.Arch, e.Norm(x, l.mlpNorm))
+		return e.Add(x, e.Add(attn, mlp))
+	}
+	x = e.Add(x, attn)
+	return e.Add(x, l.feedForward(e, m.Arch, e.Norm(x, l.mlpNorm)))
+}
+
+func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, b ops.Batch) T {
+	a := l.attention
+	q, k, v := e.Linear(x, l.q), e.Linear(x, l.k), e.Linear(x, l.v)
+	if m.rope != nil {
+		q = e.Rotate(q, m.rope, b.Pos, a.Heads, a.HeadDim)
+		k = e.Rotate(k, m.rope, b.Pos, a.KVHeads, a.HeadDim)
+	}
+	return e.Linear(e.Attend(q, k, v, a, b), l.o)
+}
+
+func (l *layer[T]) feedForward(e ops.Ops[T], arch *configs.Arch, x T) T {
+	act := ops.Activation(arch.Activation)
+	if arch.MLP == configs.Gated {
+		return e.Linear(e.Gate(e.Linear(x, l.gate), e.Linear(x, l.up), act), l.down)
+	}
+	return e.Linear(e.Activate(e.Linear(x, l.up), act), l.down)
+}

@@ -1,0 +1,70 @@
+// Package ops is what a forward pass asks of an engine. A model is written once against Ops; each engine under
+// internal/engine computes the same operations over its own tensor type: one records an autograd graph, one keeps a KV
+// cache and allocates nothing.
+package ops
+
+// Batch is the tokens that one forward pass reads: Seqs sequences of Len tokens each, sequence by sequence.
+type Batch struct {
+	IDs  []int32 // [Seqs*Len] token ids
+	Pos  []int32 // [Seqs*Len] positions, from 0 at a sequence's start
+	Seqs int
+	Len  int
+}
+
+// NewBatch lays out sequences of equal length, each from position 0.
+func NewBatch(seqs ...[]int32) Batch {
+	b := Batch{Seqs: len(seqs)}
+	for _, s := range seqs {
+		b.Len = len(s)
+		for i, id := range s {
+			b.IDs = append(b.IDs, id)
+			b.Pos = append(b.Pos, int32(i))
+		}
+	}
+	return b
+}
+
+// Linear is a weight W [out, in] with its bias [out], where HasBias.
+type Linear[T any] struct {
+	W, Bias T
+	HasBias bool
+}
+
+// Norm is a normalisation of rows: root-mean-square, or, with Layer, mean and variance (then Bias may be there).
+type Norm[T any] struct {
+	W, Bias T // [dim]
+	HasBias bool
+	Layer   bool
+	Eps     float32
+}
+
+// Rope is rotary position embedding: the planes' inverse frequencies over the first 2*len(InvFreq) dims of a head. Planes
+// are (i, i+len(InvFreq)), or (2i, 2i+1) if Interleaved. Engines keep the cosines and sines of a Rope by its address.
+type Rope struct {
+	InvFreq     []float64
+	Interleaved bool
+	Positions   int // as far as the model was trained; an engine may go further
+}
+
+// Attention is one site's grouped-query attention: query head h reads KV head h / (Heads/KVHeads).
+type Attention struct {
+	Site                    int // the site's number in the model: which cache it has
+	Heads, KVHeads, HeadDim int
+	Scale                   float32
+	Causal                  bool
+}
+
+// Activation names a non-linearity; the names are those of configs.Activation.
+type Activation string
+
+// Ops is one engine's operations. Rows of a T are the batch's tokens: [tokens, dim].
+type Ops[T any] interface {
+	Embed(table T, ids []int32) T                           // table [n, dim] -> [tokens, dim]
+	Linear(x T, w Linear[T]) T                              // x·Wᵀ (+ bias): [tokens, in] -> [tokens, out]
+	Norm(x T, n Norm[T]) T                                  // over each row
+	Rotate(x T, r *Rope, pos []int32, heads, headDim int) T // x [tokens, heads*headDim]
+	Attend(q, k, v T, a Attention, b Batch) T               // q [tokens, heads*headDim], k and v [tokens, kvHeads*headDim]
+	Activate(x T, act Activation) T                         // elementwise
+	Gate(gate, up T, act Activation) T                      // act(gate) * up
+	Add(x, y T) T                                           // elementwise
+}

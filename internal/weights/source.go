@@ -1,0 +1,128 @@
+// Package weights is where an architecture meets a checkpoint: it opens a model with every tensor accounted for, reads its
+// weights as a forward pass wants them, and writes them back as the family stores them.
+package weights
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+)
+
+// Source is an opened checkpoint that fits its architecture.
+type Source struct {
+	*checkpoints.Checkpoint
+	Arch   *configs.Arch
+	Config []byte // config.json, or what was inferred in its place
+	// Inferred says that there was no config.json: sizes were read off the tensors, the rest are the class's defaults.
+	Inferred bool
+	// Single says that the path given was one weight file, not a folder or an index.
+	Single bool
+}
+
+// Options say what a checkpoint without config.json cannot.
+type Options struct {
+	Family string // the family's name; empty: by config.json's model_type
+	Heads  int    // query heads; only without config.json
+}
+
+// Open opens a checkpoint (a folder, a .safetensors file, an index file) and accounts for every tensor.
+func Open(path string, o Options) (*Source, error) {
+	ckpt, err := checkpoints.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{Checkpoint: ckpt, Config: ckpt.Config, Single: strings.HasSuffix(path, ".safetensors")}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		s.Single = false
+	}
+	if err := s.bind(o); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), ckpt.Close())
+	}
+	return s, nil
+}
+
+func (s *Source) bind(o Options) (err error) {
+	shapes := make(map[string][]int, len(s.Names()))
+	for _, name := range s.Names() {
+		t, _ := s.Tensor(name)
+		shapes[name] = t.Shape
+	}
+	switch {
+	case s.Config == nil && (o.Family == "" || o.Heads == 0):
+		return errors.New("there is no config.json beside the weights; put it there, or give --family and --heads")
+	case s.Config == nil:
+		if s.Config, err = configs.Infer(o.Family, o.Heads, shapes); err != nil {
+			return err
+		}
+		s.Inferred = true
+	}
+	if s.Arch, err = configs.Resolve(s.Config, o.Family); err != nil {
+		return err
+	}
+	if o.Heads != 0 && o.Heads != s.Arch.Heads {
+		return fmt.Errorf("--heads is %d, but config.json says %d", o.Heads, s.Arch.Heads)
+	}
+	return s.Arch.Bind(shapes)
+}
+
+// Read returns one weight as the forward pass reads it: [out, in] or [dim].
+func (s *Source) Read(p configs.Param) ([]float32, error) {
+	stored, err := s.stored(p.Tensor, nil)
+	if err != nil {
+		return nil, err
+	}
+	return take(p, stored), nil
+}
+
+func take(p configs.Param, stored []float32) []float32 {
+	if p.Rows == nil && !p.Transposed {
+		return stored
+	}
+	return p.Take(stored)
+}
+
+func (s *Source) stored(name string, buf []float32) ([]float32, error) {
+	t, ok := s.Tensor(name)
+	if !ok {
+		return nil, fmt.Errorf("tensor %s is not in the checkpoint", name)
+	}
+	return t.Float32(buf)
+}
+
+// All reads every weight, in f32, by the forward pass's names.
+func (s *Source) All() (map[string][]float32, error) {
+	params, err := s.Arch.Params()
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string][]float32, len(params))
+	var last string
+	var stored []float32
+	for _, p := range params {
+		if p.Tensor != last { // the parts of a fused tensor follow one another
+			if stored, err = s.stored(p.Tensor, nil); err != nil {
+				return nil, err
+			}
+			last = p.Tensor
+		}
+		all[p.Name] = take(p, stored)
+	}
+	return all, nil
+}
+
+// Parameters counts the elements of the tensors that the forward pass reads.
+func Parameters(a *configs.Arch) (int64, error) {
+	params, err := a.Params()
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	for _, p := range params {
+		n += int64(p.Size())
+	}
+	return n, nil
+}

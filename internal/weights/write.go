@@ -1,0 +1,69 @@
+package weights
+
+import (
+	"fmt"
+	"io"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+)
+
+// Write stores weights (by the forward pass's names, f32) into dir as arch's family lays them out, in dtype.
+func Write(dir string, arch *configs.Arch, dtype checkpoints.DType, all map[string][]float32, o checkpoints.WriteOptions) error {
+	tensors, err := arch.Tensors()
+	if err != nil {
+		return err
+	}
+	params, err := arch.Params()
+	if err != nil {
+		return err
+	}
+	parts := make(map[string][]configs.Param, len(tensors))
+	for _, p := range params {
+		parts[p.Tensor] = append(parts[p.Tensor], p)
+	}
+	specs := make([]checkpoints.Spec, len(tensors))
+	for i, t := range tensors {
+		specs[i] = checkpoints.Spec{Name: t.Name, DType: dtype, Shape: t.Shape}
+	}
+	return checkpoints.Write(dir, specs, o, func(s checkpoints.Spec, w io.Writer) error {
+		stored, err := assemble(s, parts[s.Name], all)
+		if err != nil {
+			return err
+		}
+		return WriteFloats(w, stored, s.DType)
+	})
+}
+
+func assemble(s checkpoints.Spec, parts []configs.Param, all map[string][]float32) ([]float32, error) {
+	size := 1
+	for _, d := range s.Shape {
+		size *= d
+	}
+	stored := make([]float32, size)
+	for _, p := range parts {
+		values, ok := all[p.Name]
+		if !ok || len(values) != p.Size() {
+			return nil, fmt.Errorf("tensor %s: weight %s has %d values, want %v", s.Name, p.Name, len(values), p.Shape)
+		}
+		p.Put(stored, values)
+	}
+	return stored, nil
+}
+
+// WriteFloats writes values in dtype, little-endian, a bounded piece at a time.
+func WriteFloats(w io.Writer, values []float32, dtype checkpoints.DType) error {
+	const piece = 1 << 16
+	buf := make([]byte, min(piece, len(values))*dtype.Size())
+	for len(values) > 0 {
+		n := min(piece, len(values))
+		if err := checkpoints.EncodeFloats(buf[:n*dtype.Size()], values[:n], dtype); err != nil {
+			return err
+		}
+		if _, err := w.Write(buf[:n*dtype.Size()]); err != nil {
+			return err
+		}
+		values = values[n:]
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package eval
+
+import (
+	"fmt"
+	"math"
+)
+
+// Limits are how much worse a point may be than the baseline's before the gate
+// closes.
+type Limits struct {
+	// MaxLossIncrease is in nats per token. Three joint standard errors of the
+	// two losses are allowed in any case.
+	MaxLossIncrease float64
+	// MaxLatencyIncrease is a share of the baseline's decode time; 0 does not
+	// look at latency.
+	MaxLatencyIncrease float64
+}
+
+// DefaultLimits let noise pass and the difference between two machines of a
+// kind, and catch a change that costs quality, memory or half the speed.
+var DefaultLimits = Limits{MaxLossIncrease: 0.02, MaxLatencyIncrease: 0.5}
+
+// GateError says why a report did not pass the gate.
+type GateError struct {
+	// Failures are one line each: point, figure, got, want.
+	Failures []string
+	// Points is how many points the baseline has.
+	Points int
+}
+
+// Error counts the failures; each one stands in Failures.
+func (e *GateError) Error() string {
+	noun := "figures"
+	if len(e.Failures) == 1 {
+		noun = "figure"
+	}
+	return fmt.Sprintf("%d %s of the baseline's %d points not reached", len(e.Failures), noun, e.Points)
+}
+
+// Gate compares a report with an earlier one, point by point. Every point of
+// the baseline must be there: the same groups and method, with the same alpha
+// or, failing that, up-trained at all as that one was. Its loss may not rise by
+// more than the limit, its KV bytes per token not at all, and its decode time
+// not by more than the limit. Points that only the report has are not looked at.
+// The error is a *GateError, or says what is wrong with a report or a limit.
+func Gate(report, baseline Report, limits Limits) error {
+	if !(limits.MaxLossIncrease >= 0 && limits.MaxLatencyIncrease >= 0) { // NaN too
+		return fmt.Errorf("a limit of the gate is below 0: loss %v, latency %v", limits.MaxLossIncrease, limits.MaxLatencyIncrease)
+	}
+	if err := baseline.check(); err != nil {
+		return fmt.Errorf("baseline: %w", err)
+	}
+	if err := report.check(); err != nil {
+		return err
+	}
+	var failures []string
+	for _, want := range baseline.Points {
+		failures = append(failures, report.compare(want, limits)...)
+	}
+	if len(failures) > 0 {
+		return &GateError{failures, len(baseline.Points)}
+	}
+	return nil
+}
+
+// compare finds the report's point for one of the baseline and says where it is worse.
+func (r Report) compare(want Point, limits Limits) (failures []string) {
+	got, ok := r.match(want)
+	if !ok {
+		return []string{want.Name() + ": the report has no such point"}
+	}
+	fail := func(format string, args ...any) {
+		failures = append(failures, want.Name()+": "+fmt.Sprintf(format, args...))
+	}
+	if most := want.Loss + limits.lossRise(got, want); got.Loss > most {
+		fail("loss: got %.4f, want at most %.4f (baseline %.4f)", got.Loss, most, want.Loss)
+	}
+	if got.KVBytesPerToken > want.KVBytesPerToken {
+		fail("kv_bytes_per_token: got %d, want at most %d", got.KVBytesPerToken, want.KVBytesPerToken)
+	}
+	if limits.MaxLatencyIncrease == 0 || want.DecodeMsPerToken == 0 {
+		return failures
+	}
+	if got.Batch != want.Batch || got.Context != want.Context {
+		fail("decode_ms_per_token: measured at batch %d, context %d; want %d, %d, as the baseline", got.Batch, got.Context, want.Batch, want.Context)
+	} else if most := want.DecodeMsPerToken * (1 + limits.MaxLatencyIncrease); got.DecodeMsPerToken > most || got.DecodeMsPerToken == 0 {
+		fail("decode_ms_per_token: got %s, want at most %s (baseline %s)", measured(got.DecodeMsPerToken), significant(most), significant(want.DecodeMsPerToken))
+	}
+	return failures
+}
+
+// lossRise is how much more a point's loss may be than the baseline's.
+func (l Limits) lossRise(got, want Point) float64 {
+	return max(l.MaxLossIncrease, 3*math.Hypot(got.LossStderr, want.LossStderr))
+}
+
+// match finds the point that want is to be compared with: the most alike of
+// those with its groups and method that are up-trained, or not, as it is.
+func (r Report) match(want Point) (best Point, ok bool) {
+	likeness := 0
+	for _, p := range r.Points {
+		if p.Groups != want.Groups || p.Method != want.Method || (p.Alpha > 0) != (want.Alpha > 0) {
+			continue
+		}
+		alike := 1
+		if p.Alpha == want.Alpha {
+			alike += 2
+		}
+		if p.Batch == want.Batch && p.Context == want.Context {
+			alike++
+		}
+		if alike > likeness {
+			best, likeness, ok = p, alike, true
+		}
+	}
+	return best, ok
+}

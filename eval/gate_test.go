@@ -1,0 +1,126 @@
+package eval
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestGate(t *testing.T) {
+	base := Report{Points: []Point{point(8, "mha", 0, 2, 4), point(2, "align", 0.01, 2.5, 2)}}
+	for _, test := range []struct {
+		name   string
+		change func(p *Point)
+		limits Limits
+		want   []string // failures; none: the gate opens
+	}{
+		{"the same", func(*Point) {}, DefaultLimits, nil},
+		{"better", func(p *Point) { p.Loss, p.DecodeMsPerToken, p.KVBytesPerToken = 1, 1, 1 }, DefaultLimits, nil},
+		{"loss within the limit", func(p *Point) { p.Loss += 0.0199 }, DefaultLimits, nil},
+		{
+			"loss beyond it",
+			func(p *Point) { p.Loss += 0.021 }, DefaultLimits,
+			[]string{"g=2 align α=0.01: loss: got 2.5210, want at most 2.5200 (baseline 2.5000)"},
+		},
+		{"loss within its error", func(p *Point) { p.Loss += 0.05; p.LossStderr = 0.02 }, DefaultLimits, nil},
+		{
+			"no rise allowed, but noise",
+			func(p *Point) { p.Loss += 0.005 },
+			Limits{},
+			[]string{"g=2 align α=0.01: loss: got 2.5050, want at most 2.5042 (baseline 2.5000)"},
+		},
+		{"a wider limit", func(p *Point) { p.Loss += 0.4 }, Limits{MaxLossIncrease: 0.5}, nil},
+		{
+			"one more byte",
+			func(p *Point) { p.KVBytesPerToken++ }, DefaultLimits,
+			[]string{"g=2 align α=0.01: kv_bytes_per_token: got 2049, want at most 2048"},
+		},
+		{"slower within the limit", func(p *Point) { p.DecodeMsPerToken = 2.99 }, DefaultLimits, nil},
+		{
+			"slower beyond it",
+			func(p *Point) { p.DecodeMsPerToken = 3.1 }, DefaultLimits,
+			[]string{"g=2 align α=0.01: decode_ms_per_token: got 3.1, want at most 3 (baseline 2)"},
+		},
+		{"latency not looked at", func(p *Point) { p.DecodeMsPerToken, p.Batch = 31, 9 }, Limits{MaxLossIncrease: 0.02}, nil},
+		{
+			"latency not measured",
+			func(p *Point) { p.DecodeMsPerToken = 0 }, DefaultLimits,
+			[]string{"g=2 align α=0.01: decode_ms_per_token: got –, want at most 3 (baseline 2)"},
+		},
+		{
+			"latency of another batch",
+			func(p *Point) { p.Batch = 8 }, DefaultLimits,
+			[]string{"g=2 align α=0.01: decode_ms_per_token: measured at batch 8, context 128; want 1, 128, as the baseline"},
+		},
+		{"another alpha", func(p *Point) { p.Alpha = 0.02 }, DefaultLimits, nil},
+		{"not up-trained", func(p *Point) { p.Alpha = 0 }, DefaultLimits, []string{"g=2 align α=0.01: the report has no such point"}},
+		{"another method", func(p *Point) { p.Method = "mean" }, DefaultLimits, []string{"g=2 align α=0.01: the report has no such point"}},
+		{
+			"all at once",
+			func(p *Point) { p.Loss, p.KVBytesPerToken, p.DecodeMsPerToken = 9, 9999, 99 }, DefaultLimits,
+			[]string{
+				"g=2 align α=0.01: loss: got 9.0000, want at most 2.5200 (baseline 2.5000)",
+				"g=2 align α=0.01: kv_bytes_per_token: got 9999, want at most 2048",
+				"g=2 align α=0.01: decode_ms_per_token: got 99, want at most 3 (baseline 2)",
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			report := Report{Points: slices.Clone(base.Points)}
+			test.change(&report.Points[1])
+			err := Gate(report, base, test.limits)
+			var closed *GateError
+			if errors.As(err, &closed) != (test.want != nil) || err != nil && closed == nil {
+				t.Fatalf("got %v, want failures %q", err, test.want)
+			}
+			if closed != nil && !slices.Equal(closed.Failures, test.want) {
+				t.Errorf("\n got %q\nwant %q", closed.Failures, test.want)
+			}
+		})
+	}
+}
+
+func TestGateErrorCounts(t *testing.T) {
+	for n, want := range map[int]string{
+		1: "1 figure of the baseline's 3 points not reached",
+		2: "2 figures of the baseline's 3 points not reached",
+	} {
+		if got := (&GateError{make([]string, n), 3}).Error(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestGatePrefersTheMostAlikePoint(t *testing.T) {
+	base := Report{Points: []Point{point(2, "mean", 0.01, 2, 2)}}
+	worse := point(2, "mean", 0.02, 3, 3)
+	otherBatch := point(2, "mean", 0.01, 3, 3)
+	otherBatch.Batch = 4
+	if err := Gate(Report{Points: []Point{worse, otherBatch, base.Points[0]}}, base, DefaultLimits); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGateRefuses(t *testing.T) {
+	good := Report{Points: []Point{point(2, "mean", 0, 2, 2)}}
+	bad := Report{Points: []Point{point(2, "mean", 0, math.Inf(1), 2)}}
+	for _, test := range []struct {
+		report, baseline Report
+		limits           Limits
+		want             string
+	}{
+		{good, Report{}, DefaultLimits, "baseline: the report holds no points"},
+		{Report{}, good, DefaultLimits, "the report holds no points"},
+		{bad, good, DefaultLimits, "loss is +Inf"},
+		{good, good, Limits{MaxLossIncrease: -1}, "below 0"},
+		{good, good, Limits{MaxLossIncrease: math.NaN()}, "below 0"},
+	} {
+		var closed *GateError
+		err := Gate(test.report, test.baseline, test.limits)
+		if err == nil || errors.As(err, &closed) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("got %v, want %q", err, test.want)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package eval
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+)
+
+// Groups are the legal group counts: the divisors of the heads, most first.
+func (s Shape) Groups() (groups []int) {
+	for g := s.Heads; g >= 1; g-- {
+		if s.Heads%g == 0 {
+			groups = append(groups, g)
+		}
+	}
+	return groups
+}
+
+// Params is the number of weights in matrices at a number of groups: attention,
+// feed-forward and embeddings of the decoder. Biases, norms and learned
+// positions, under 1% of a model, are left out.
+func (s Shape) Params(groups int) int64 {
+	attention := 2 * s.HeadDim * (s.Heads + groups) * s.Dim // q and o, k and v
+	if s.Cross {
+		attention *= 2
+	}
+	feedForward := 2 * s.Dim * s.FFN
+	if s.Gated {
+		feedForward = 3 * s.Dim * s.FFN
+	}
+	embeddings := 2 * s.Vocab * s.Dim
+	if s.Tied {
+		embeddings = s.Vocab * s.Dim
+	}
+	return int64(s.Layers)*int64(attention+feedForward) + int64(embeddings)
+}
+
+// KVBytes is the size of a KV cache: a key and a value of kvHeads × HeadDim
+// elements of dtypeBytes for each layer, and for each of context tokens, but no
+// more than the shape's window, of each of batch sequences.
+func KVBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
+	if s.Window > 0 {
+		context = min(context, s.Window)
+	}
+	return 2 * int64(s.Layers) * int64(kvHeads) * int64(s.HeadDim) * int64(context) * int64(batch) * int64(dtypeBytes)
+}
+
+// KVOptions say for what KVRows computes. A zero field takes its default.
+type KVOptions struct {
+	Context     int   // tokens per sequence; default: the shape's own
+	Batch       int   // sequences; default 1
+	KVBytes     int   // bytes per cached element; default 2 (bf16, f16)
+	WeightBytes int   // bytes per weight; default 2
+	Memory      int64 // bytes that hold weights and cache; 0: not asked
+}
+
+// KVRow is the arithmetic of one shape at one number of groups.
+type KVRow struct {
+	Shape           string  `json:"shape"`
+	Groups          int     `json:"groups"`
+	Published       bool    `json:"published"` // the model was released like this
+	Context         int     `json:"context"`
+	Batch           int     `json:"batch"`
+	KVBytesPerToken int64   `json:"kv_bytes_per_token"`
+	KVBytes         int64   `json:"kv_bytes"`            // batch sequences at context
+	RelativeToMHA   float64 `json:"relative_to_mha"`     // 1 at as many groups as heads
+	WeightBytes     int64   `json:"weight_bytes"`        // see Shape.Params
+	MaxBatch        *int64  `json:"max_batch,omitempty"` // most sequences at context beside the weights; nil: no memory given
+}
+
+// KVRows are a shape's KV cache at every legal number of groups, most first.
+func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
+	o.Context, o.Batch = cmp.Or(o.Context, s.Context), cmp.Or(o.Batch, 1)
+	o.KVBytes, o.WeightBytes = cmp.Or(o.KVBytes, 2), cmp.Or(o.WeightBytes, 2)
+	if err := s.checkOptions(o); err != nil {
+		return nil, err
+	}
+	var rows []KVRow
+	for _, g := range s.Groups() {
+		row := KVRow{
+			Shape: s.Name, Groups: g, Published: g == s.KVHeads, Context: o.Context, Batch: o.Batch,
+			KVBytesPerToken: KVBytes(s, g, 1, 1, o.KVBytes),
+			KVBytes:         KVBytes(s, g, o.Context, o.Batch, o.KVBytes),
+			RelativeToMHA:   float64(g) / float64(s.Heads),
+			WeightBytes:     s.Params(g) * int64(o.WeightBytes),
+		}
+		if o.Memory > 0 {
+			most := max(0, o.Memory-row.WeightBytes) / KVBytes(s, g, o.Context, 1, o.KVBytes)
+			row.MaxBatch = &most
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// checkOptions refuses sizes below 1 and a cache too large to count.
+func (s Shape) checkOptions(o KVOptions) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if min(o.Context, o.Batch, o.KVBytes, o.WeightBytes) < 1 || o.Memory < 0 {
+		return fmt.Errorf("context %d, batch %d, %d bytes per cached element, %d per weight, memory %d: want none below 1, memory not below 0",
+			o.Context, o.Batch, o.KVBytes, o.WeightBytes, o.Memory)
+	}
+	perToken := KVBytes(s, s.Heads, 1, 1, o.KVBytes)
+	if float64(perToken)*float64(o.Context)*float64(o.Batch) >= 1<<62 {
+		return fmt.Errorf("context %d × batch %d of %s is too large to compute with", o.Context, o.Batch, s.Name)
+	}
+	return nil
+}
+
+// WriteKVTable writes rows as an aligned text table. A star marks the groups
+// that a model was published with.
+func WriteKVTable(w io.Writer, rows []KVRow) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	header := "shape\tgroups\tKV/token\tcontext\tbatch\tKV cache\tof MHA\tweights\t"
+	memory := slices.ContainsFunc(rows, func(r KVRow) bool { return r.MaxBatch != nil })
+	if memory {
+		header += "max batch\t"
+	}
+	fmt.Fprintln(table, header)
+	for _, r := range rows {
+		star := " "
+		if r.Published {
+			star = "*"
+		}
+		fmt.Fprintf(table, "%s\t%d%s\t%s\t%d\t%d\t%s\t%s%%\t%s\t", r.Shape, r.Groups, star, bytesText(r.KVBytesPerToken),
+			r.Context, r.Batch, bytesText(r.KVBytes), significant(100*r.RelativeToMHA), bytesText(r.WeightBytes))
+		if r.MaxBatch != nil {
+			fmt.Fprintf(table, "%d\t", *r.MaxBatch)
+		}
+		fmt.Fprintln(table)
+	}
+	return table.Flush()
+}

@@ -1,0 +1,106 @@
+package eval
+
+import (
+	"bytes"
+	"cmp"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Shape is the size of a transformer's decoder: all that the arithmetic of its
+// KV cache and its weights needs.
+type Shape struct {
+	Name    string `yaml:"name" json:"name"`
+	Layers  int    `yaml:"layers" json:"layers"`
+	Heads   int    `yaml:"heads" json:"heads"`
+	KVHeads int    `yaml:"kv_heads" json:"kv_heads"`
+	HeadDim int    `yaml:"head_dim" json:"head_dim"`
+	Dim     int    `yaml:"dim" json:"dim"`
+	FFN     int    `yaml:"ffn" json:"ffn"`
+	Vocab   int    `yaml:"vocab" json:"vocab"`
+	Context int    `yaml:"context" json:"context"`
+	// Window is the most tokens a sequence keeps in its cache; 0: all of them.
+	Window int `yaml:"window" json:"window,omitempty"`
+	// Gated feed-forwards have three matrices, others two.
+	Gated bool `yaml:"gated" json:"gated,omitempty"`
+	// Tied embeddings serve as the output layer too.
+	Tied bool `yaml:"tied" json:"tied,omitempty"`
+	// Cross says that each layer has cross-attention besides self-attention.
+	Cross bool `yaml:"cross" json:"cross,omitempty"`
+}
+
+//go:embed shapes.yaml
+var shapesYAML []byte
+
+var loadShapes = sync.OnceValues(func() ([]Shape, error) { return parseShapes(shapesYAML) })
+
+// Shapes are the built-in shapes of published models, in the order of the file
+// shapes.yaml.
+func Shapes() ([]Shape, error) {
+	shapes, err := loadShapes()
+	return slices.Clone(shapes), err
+}
+
+// ShapeByName finds a built-in shape. The error of an unknown name lists all.
+func ShapeByName(name string) (Shape, error) {
+	shapes, err := loadShapes()
+	if err != nil {
+		return Shape{}, err
+	}
+	var names []string
+	for _, s := range shapes {
+		if strings.EqualFold(s.Name, name) {
+			return s, nil
+		}
+		names = append(names, s.Name)
+	}
+	return Shape{}, fmt.Errorf("unknown shape %q; known are %s", name, strings.Join(names, ", "))
+}
+
+func parseShapes(data []byte) ([]Shape, error) {
+	var shapes []Shape
+	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&shapes); err != nil {
+		return nil, fmt.Errorf("shapes.yaml: %s", yaml.FormatError(err, false, false))
+	}
+	for i := range shapes {
+		s := &shapes[i]
+		s.KVHeads = cmp.Or(s.KVHeads, s.Heads)
+		if s.HeadDim == 0 && s.Heads > 0 {
+			s.HeadDim = s.Dim / s.Heads
+		}
+		if err := s.Check(); err != nil {
+			return nil, fmt.Errorf("shapes.yaml: %w", err)
+		}
+	}
+	return shapes, nil
+}
+
+// Check refuses a shape that no model has.
+func (s Shape) Check() error {
+	for _, f := range []struct {
+		key   string
+		value int
+	}{
+		{"layers", s.Layers},
+		{"heads", s.Heads},
+		{"kv_heads", s.KVHeads},
+		{"head_dim", s.HeadDim},
+		{"dim", s.Dim},
+		{"ffn", s.FFN},
+		{"vocab", s.Vocab},
+		{"context", s.Context},
+	} {
+		if f.value < 1 {
+			return fmt.Errorf("shape %s: %s is %d; want at least 1", s.Name, f.key, f.value)
+		}
+	}
+	if s.Heads%s.KVHeads != 0 {
+		return fmt.Errorf("shape %s: %d kv heads do not divide %d heads", s.Name, s.KVHeads, s.Heads)
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package eval
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ReportFile is the name of the report's data inside its folder.
+const ReportFile = "report.json"
+
+// MethodMHA is the method of a point that was not converted.
+const MethodMHA = "mha"
+
+// Report is one quality/latency trade-off: the points measured for one model
+// on one corpus and one machine. Its JSON form is the file report.json.
+type Report struct {
+	Model   string  `json:"model"`
+	Corpus  string  `json:"corpus"`
+	Machine string  `json:"machine"`
+	Points  []Point `json:"points"`
+}
+
+// Point is one model of a trade-off: what was done to it and what was measured.
+type Point struct {
+	// Groups is the number of kv heads.
+	Groups int `json:"groups"`
+	// Method is how K/V heads became one: mean, first, random, align,
+	// calibrated; or MethodMHA for the model as it was.
+	Method string `json:"method"`
+	// Alpha is up-training tokens / original pre-training tokens; 0 is not up-trained.
+	Alpha float64 `json:"alpha"`
+	// UptrainTokens is the number of tokens the point was up-trained on.
+	UptrainTokens int64 `json:"uptrain_tokens"`
+	// Loss is the mean cross-entropy in nats per token, LossStderr its standard error.
+	Loss       float64 `json:"loss"`
+	LossStderr float64 `json:"loss_stderr"`
+	// Perplexity is exp(Loss).
+	Perplexity float64 `json:"perplexity"`
+	// DecodeMsPerToken is milliseconds of decoding per token of a sequence's
+	// batch: one step's time / Batch. DecodeTokensPerS is its inverse, in seconds.
+	DecodeMsPerToken float64 `json:"decode_ms_per_token"`
+	DecodeTokensPerS float64 `json:"decode_tokens_per_s"`
+	// PrefillMs is milliseconds to prefill Context tokens of Batch sequences.
+	PrefillMs float64 `json:"prefill_ms"`
+	Batch     int     `json:"batch"`
+	Context   int     `json:"context"`
+	// KVBytesPerToken is the KV cache of one token of one sequence, all layers.
+	KVBytesPerToken int64 `json:"kv_bytes_per_token"`
+	// Params is the number of parameters.
+	Params int64 `json:"params"`
+}
+
+// Name says which point of a report p is: "g=2 align" or "g=2 align α=0.005".
+func (p Point) Name() string {
+	name := fmt.Sprintf("g=%d %s", p.Groups, p.Method)
+	if p.Alpha > 0 {
+		name += " α=" + strconv.FormatFloat(p.Alpha, 'g', 3, 64)
+	}
+	return name
+}
+
+// KVBytes is the size of the KV cache for the whole batch at full context.
+func (p Point) KVBytes() int64 { return p.KVBytesPerToken * int64(p.Context) * int64(p.Batch) }
+
+// ReadReport reads a report from its folder, or from a file. Every key must be
+// there and no other; figures must be possible ones. Errors name the file, the
+// point and the key.
+func ReadReport(path string) (Report, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, ReportFile)
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return Report{}, fmt.Errorf("%s: no such report; gqa-eval sweep writes one", path)
+	}
+	if err != nil {
+		return Report{}, err
+	}
+	r, err := ParseReport(data)
+	if err != nil {
+		return Report{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
+// ParseReport is ReadReport of the bytes of a report.json.
+func ParseReport(data []byte) (Report, error) {
+	var r Report
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&r); err != nil {
+		return Report{}, fmt.Errorf("not a report: %w", err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return Report{}, errors.New("not a report: text after the JSON object")
+	}
+	if err := hasKeys(data); err != nil {
+		return Report{}, err
+	}
+	return r, r.check()
+}
+
+// hasKeys checks that no key of the report or of a point is left out or null.
+// (A decoded zero cannot tell.)
+func hasKeys(data []byte) error {
+	var top map[string]json.RawMessage
+	var points []map[string]json.RawMessage
+	err := json.Unmarshal(data, &top)
+	if err == nil {
+		err = firstMissing("report", top, reflect.TypeFor[Report]())
+	}
+	if err == nil {
+		err = json.Unmarshal(top["points"], &points)
+	}
+	for i, point := range points {
+		if err == nil {
+			err = firstMissing(fmt.Sprintf("points[%d]", i), point, reflect.TypeFor[Point]())
+		}
+	}
+	return err
+}
+
+func firstMissing(where string, got map[string]json.RawMessage, want reflect.Type) error {
+	for i := range want.NumField() {
+		key := want.Field(i).Tag.Get("json")
+		if value, ok := got[key]; !ok || string(value) == "null" {
+			return fmt.Errorf("%s: key %q is missing", where, key)
+		}
+	}
+	return nil
+}
+
+// check refuses what no evaluation can have measured.
+func (r Report) check() error {
+	if len(r.Points) == 0 {
+		return errors.New("the report holds no points")
+	}
+	for i, p := range r.Points {
+		if err := p.check(); err != nil {
+			return fmt.Errorf("points[%d] (%s): %w", i, p.Name(), err)
+		}
+		if j := slices.IndexFunc(r.Points[:i], p.same); j >= 0 {
+			return fmt.Errorf("points[%d] (%s): the same point as points[%d]", i, p.Name(), j)
+		}
+	}
+	return nil
+}
+
+// same tells whether two points are the same model measured the same way.
+func (p Point) same(q Point) bool {
+	return p.Groups == q.Groups && p.Method == q.Method && p.Alpha == q.Alpha && p.Batch == q.Batch && p.Context == q.Context
+}
+
+func (p Point) check() error {
+	if strings.TrimSpace(p.Method) == "" {
+		return errors.New("method is empty")
+	}
+	for _, f := range []struct {
+		key   string
+		value float64
+		least float64
+	}{
+		{"groups", float64(p.Groups), 1},
+		{"alpha", p.Alpha, 0},
+		{"uptrain_tokens", float64(p.UptrainTokens), 0},
+		{"loss", p.Loss, 0},
+		{"loss_stderr", p.LossStderr, 0},
+		{"perplexity", p.Perplexity, 0},
+		{"decode_ms_per_token", p.DecodeMsPerToken, 0},
+		{"decode_tokens_per_s", p.DecodeTokensPerS, 0},
+		{"prefill_ms", p.PrefillMs, 0},
+		{"batch", float64(p.Batch), 1},
+		{"context", float64(p.Context), 1},
+		{"kv_bytes_per_token", float64(p.KVBytesPerToken), 1},
+		{"params", float64(p.Params), 1},
+	} {
+		if !(f.value >= f.least) || math.IsInf(f.value, 1) {
+			return fmt.Errorf("%s is %v; want a finite number of at least %v", f.key, f.value, f.least)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,211 @@
+package eval
+
+import (
+	"bytes"
+	"encoding/xml"
+	"image/png"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func render(t *testing.T, r Report, format string) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := r.Render(&out, format); err != nil {
+		t.Fatalf("%s: %v", format, err)
+	}
+	return out.String()
+}
+
+// wellFormed reads all of an XML text and counts its elements by name.
+func wellFormed(t *testing.T, text string) map[string]int {
+	t.Helper()
+	elements := map[string]int{}
+	decoder := xml.NewDecoder(strings.NewReader(text))
+	for {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			return elements
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if start, ok := token.(xml.StartElement); ok {
+			elements[start.Name.Local]++
+		}
+	}
+}
+
+func TestRenderRefuses(t *testing.T) {
+	err := sample(t).Render(io.Discard, "pdf")
+	if want := `unknown format "pdf"; want one of html, md, json, junit, png, svg`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	bad := Report{Points: []Point{point(1, "mean", 0, math.NaN(), 1)}}
+	for _, format := range Formats() {
+		if err := bad.Render(io.Discard, format); err == nil || !strings.Contains(err.Error(), "loss is NaN") {
+			t.Errorf("%s: %v", format, err)
+		}
+	}
+	dir := filepath.Join(t.TempDir(), "report")
+	if err := bad.Write(dir); err == nil {
+		t.Error("a report with NaN was written")
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("a refused report left its folder")
+	}
+}
+
+func TestWriteMakesEveryFile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "deep", "report")
+	want := sample(t)
+	for range 2 { // the second time replaces the first
+		if err := want.Write(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var names []string
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	if want := []string{"junit.xml", "report.html", "report.json", "report.md", "tradeoff.png", "tradeoff.svg"}; !slices.Equal(names, want) {
+		t.Errorf("files %v, want %v", names, want)
+	}
+	if got, err := ReadReport(dir); err != nil || !slices.Equal(got.Points, want.Points) {
+		t.Errorf("read back: %v, %v", got, err)
+	}
+}
+
+func TestMarkdown(t *testing.T) {
+	r := Report{Model: "a|b", Corpus: "c\nd", Machine: "<m>", Points: []Point{
+		point(2, "align", 0.004, 2.12, 2), point(8, "mha", 0, 2, 4),
+	}}
+	got := render(t, r, "md")
+	for _, want := range []string{
+		"# Quality against decode latency: a\\|b\n",
+		"Corpus: c d. Machine: &lt;m>.\n",
+		"| 8 | mha | none | 2.0000 ± 0.0010 | +0.0000 | 5 | 4 | 1.00× | 250 | 9 | 8 KiB | 1.00× | 1 MiB, 1 × 128 | 1k |\n" +
+			"| 2 | align | 0 (0.4%) | 2.1200 ± 0.0010 | +0.1200 | 5 | 2 | 2.00× | 500 | 9 | 2 KiB | 4.00× | 256 KiB, 1 × 128 | 1k |\n",
+		r.Conclusion(),
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("want %q in\n%s", want, got)
+		}
+	}
+	for _, line := range strings.Split(got, "\n") {
+		if strings.HasPrefix(line, "|") && strings.Count(line, " |") != len(columns) {
+			t.Errorf("%d cells, want %d: %s", strings.Count(line, " |"), len(columns), line)
+		}
+	}
+}
+
+func TestHTMLIsSelfContainedAndAccessible(t *testing.T) {
+	r := sample(t)
+	r.Model = "<script>alert(1)</script>"
+	got := render(t, r, "html")
+	for _, want := range []string{
+		`<html lang="en">`, "<title>", "prefers-color-scheme: dark", `role="img"`, `<th scope="col">Δ loss</th>`, `<th scope="row">8</th>`,
+		"currentColor", "Go standard library", "AMD EPYC", `class="best"`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("want %q", want)
+		}
+	}
+	for _, bad := range []string{"<script", "src=", "<link", "@import", "url(", inkHex} {
+		if strings.Contains(got, bad) {
+			t.Errorf("holds %q", bad)
+		}
+	}
+	if rows := strings.Count(got, "<tr"); rows != len(r.Points)+1 {
+		t.Errorf("%d table rows, want %d", rows, len(r.Points)+1)
+	}
+}
+
+func TestJUnit(t *testing.T) {
+	r := sample(t)
+	r.Machine = `"<&>`
+	text := render(t, r, "junit")
+	elements := wellFormed(t, text)
+	if elements["testcase"] != len(r.Points) || elements["testsuite"] != 1 {
+		t.Errorf("elements %v, want %d test cases", elements, len(r.Points))
+	}
+	var suite junitSuite
+	if err := xml.Unmarshal([]byte(text), &suite); err != nil {
+		t.Fatal(err)
+	}
+	first := suite.Cases[0]
+	for _, want := range []junitProperty{{"groups", "8"}, {"method", "mha"}, {"loss", "1.7254"}, {"kv_bytes_per_token", "12288"}, {"machine", r.Machine}} {
+		if !slices.Contains(first.Properties, want) {
+			t.Errorf("no property %v in %v", want, first.Properties)
+		}
+	}
+	if suite.Tests != len(r.Points) || first.Name != "g=8 mha" {
+		t.Errorf("%d tests, the first %q", suite.Tests, first.Name)
+	}
+}
+
+func TestFigures(t *testing.T) {
+	unmeasured := sample(t)
+	for i := range unmeasured.Points {
+		unmeasured.Points[i].DecodeMsPerToken = 0
+	}
+	many := Report{Model: strings.Repeat("long ", 99), Points: []Point{point(8, "mha", 0, 2, 4)}}
+	for _, method := range []string{"mean", "first", "random", "align", "calibrated", "other", "more"} {
+		for i, alpha := range []float64{0, 0.001, 0.01, 0.05, 0.1, 0.2} {
+			many.Points = append(many.Points, point(4, method, alpha, 3-float64(i)/10, 2), point(1, method, alpha, 4-float64(i)/10, 1))
+		}
+	}
+	for name, r := range map[string]Report{
+		"sample": sample(t), "one point": {Points: []Point{point(1, "mean", 0, 1, 1)}}, "unmeasured": unmeasured, "many": many,
+		"equal losses": {Points: []Point{point(8, "mha", 0, 1, 1), point(1, "mean", 0, 1, 1)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svg := render(t, r, "svg")
+			elements := wellFormed(t, svg)
+			if elements["title"] != 1 || strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") {
+				t.Errorf("elements %v; NaN or Inf in the SVG: %v", elements, strings.Contains(svg, "NaN"))
+			}
+			for _, p := range r.Points {
+				if want := ">g=4<"; p.Groups == 4 && strings.Count(svg, want) < 2 {
+					t.Errorf("%s is not named in both panels", p.Name())
+				}
+			}
+			image, err := png.Decode(strings.NewReader(render(t, r, "png")))
+			if err != nil || image.Bounds().Dx() < 1000 {
+				t.Errorf("PNG: %v, %v", image, err)
+			}
+		})
+	}
+}
+
+func TestLossScaleTicks(t *testing.T) {
+	for _, scale := range []lossScale{{1.7254, 0.2}, {3, 1e-3}, {2, 4}} {
+		lo, hi := scale.warp(scale.base-scale.unit), scale.warp(scale.base+20*scale.unit)
+		ticks := scale.Ticks(lo, hi)
+		if len(ticks) < 4 || len(ticks) > 18 {
+			t.Errorf("%v: %d ticks", scale, len(ticks))
+		}
+		for _, tick := range ticks {
+			if tick.Value < lo || tick.Value > hi {
+				t.Errorf("%v: tick %s lies outside", scale, tick.Label)
+			}
+		}
+	}
+}
+
+func TestRoundTicks(t *testing.T) {
+	for _, test := range []struct{ lo, hi float64 }{{1.2, 3.5}, {0, 1}, {0.99, 1.01}, {17, 900}, {-0.001, 0.001}} {
+		if n := len(roundTicks{}.Ticks(test.lo, test.hi)); n < 3 || n > 11 {
+			t.Errorf("[%v, %v]: %d ticks", test.lo, test.hi, n)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package eval
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// column is one figure of the table of points.
+type column struct {
+	Title string
+	cell  func(row) string
+}
+
+// columns are the table's, in order. The Markdown and HTML forms share them.
+var columns = []column{
+	{"Groups", func(r row) string { return strconv.Itoa(r.Groups) }},
+	{"Method", func(r row) string { return r.Method }},
+	{"Up-trained tokens", uptrainedCell},
+	{"Loss (nats)", func(r row) string { return fmt.Sprintf("%.4f ± %.4f", r.Loss, r.LossStderr) }},
+	{"Δ loss", func(r row) string { return fmt.Sprintf("%+.4f", r.deltaLoss()) }},
+	{"Perplexity", func(r row) string { return significant(r.Perplexity) }},
+	{"Decode ms/token", func(r row) string { return measured(r.DecodeMsPerToken) }},
+	{"Speed-up", func(r row) string { return times(r.speedup()) }},
+	{"Tokens/s", func(r row) string { return measured(r.DecodeTokensPerS) }},
+	{"Prefill ms", func(r row) string { return measured(r.PrefillMs) }},
+	{"KV bytes/token", func(r row) string { return bytesText(r.KVBytesPerToken) }},
+	{"KV less", func(r row) string { return times(r.lessKV()) }},
+	{"KV cache", func(r row) string {
+		return fmt.Sprintf("%s, %d × %d", bytesText(r.KVBytes()), r.Batch, r.Context)
+	}},
+	{"Params", func(r row) string { return countText(r.Params) }},
+}
+
+func uptrainedCell(r row) string {
+	if r.UptrainTokens == 0 && r.Alpha == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%s (%s%%)", countText(r.UptrainTokens), significant(100*r.Alpha))
+}
+
+// notes say what the table's less obvious columns mean.
+const notes = "Loss is cross-entropy per token with its standard error; Δ loss, speed-up and “KV less” compare with the baseline, " +
+	"the first row. Up-trained tokens are also given as a share of the original pre-training (α). " +
+	"“KV cache” is the whole cache at batch × context."
+
+// cells are the table's rows of text, the baseline first.
+func (r Report) cells() [][]string {
+	var table [][]string
+	for _, row := range r.rows() {
+		var line []string
+		for _, c := range columns {
+			line = append(line, c.cell(row))
+		}
+		table = append(table, line)
+	}
+	return table
+}
+
+// measured writes a figure, or a dash where it is 0: not measured.
+func measured(x float64) string {
+	if x == 0 {
+		return "–"
+	}
+	return significant(x)
+}
+
+// times writes a ratio: 3.1×; a dash if it is not known.
+func times(x float64) string {
+	if math.IsNaN(x) {
+		return "–"
+	}
+	return strconv.FormatFloat(x, 'f', 2, 64) + "×"
+}
+
+// ratioText writes a ratio in words: "1.8× faster decode"; below 1, its
+// inverse with the word for the other direction.
+func ratioText(x float64, more, less string) string {
+	if x < 1 {
+		x, more = 1/x, less
+	}
+	return strconv.FormatFloat(x, 'f', 1, 64) + "× " + more
+}
+
+// significant writes x with three significant digits and no exponent where
+// that stays readable.
+func significant(x float64) string {
+	size := math.Abs(x)
+	if size != 0 && (size < 1e-4 || size >= 1e7) {
+		return strconv.FormatFloat(x, 'g', 3, 64)
+	}
+	digits := 2
+	if size > 0 {
+		digits = max(0, 2-int(math.Floor(math.Log10(size))))
+	}
+	text := strconv.FormatFloat(x, 'f', digits, 64)
+	if strings.Contains(text, ".") {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text
+}
+
+// bytesText writes a number of bytes with a binary unit: 1.5 KiB.
+func bytesText(n int64) string { return inUnits(n, 1024, " B", " KiB", " MiB", " GiB", " TiB", " PiB") }
+
+// countText writes a number with a decimal unit: 3.7M.
+func countText(n int64) string { return inUnits(n, 1000, "", "k", "M", "B", "T") }
+
+func inUnits(n int64, base float64, units ...string) string {
+	x, unit := float64(n), 0
+	for math.Round(x) >= base && unit < len(units)-1 {
+		x /= base
+		unit++
+	}
+	return significant(x) + units[unit]
+}

@@ -1,0 +1,195 @@
+package eval
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sample is a report of 13 points: MHA, and two methods at g = 4, 2, 1 with
+// and without up-training.
+func sample(t *testing.T) Report {
+	t.Helper()
+	r, err := ReadReport(filepath.Join("testdata", "report"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func point(groups int, method string, alpha, loss, ms float64) Point {
+	return Point{
+		Groups: groups, Method: method, Alpha: alpha, Loss: loss, LossStderr: 0.001, Perplexity: 5,
+		DecodeMsPerToken: ms, DecodeTokensPerS: 1000 / ms, PrefillMs: 9, Batch: 1, Context: 128,
+		KVBytesPerToken: int64(groups) * 1024, Params: 1000,
+	}
+}
+
+func TestReportKeysAreTheContract(t *testing.T) {
+	var out bytes.Buffer
+	if err := (Report{Points: []Point{point(1, "mha", 0, 1, 1)}}).Render(&out, "json"); err != nil {
+		t.Fatal(err)
+	}
+	var top map[string]any
+	if err := json.Unmarshal(out.Bytes(), &top); err != nil {
+		t.Fatal(err)
+	}
+	one := top["points"].([]any)[0].(map[string]any)
+	got := slices.Sorted(func(yield func(string) bool) {
+		for key := range one {
+			if !yield(key) {
+				return
+			}
+		}
+	})
+	want := []string{
+		"alpha", "batch", "context", "decode_ms_per_token", "decode_tokens_per_s", "groups", "kv_bytes_per_token",
+		"loss", "loss_stderr", "method", "params", "perplexity", "prefill_ms", "uptrain_tokens",
+	}
+	if !slices.Equal(got, want) || len(top) != 4 || top["model"] == nil || top["corpus"] == nil || top["machine"] == nil {
+		t.Errorf("keys %v of %v, want %v", got, top, want)
+	}
+}
+
+func TestReadReportRefuses(t *testing.T) {
+	valid, err := os.ReadFile(filepath.Join("testdata", "report", ReportFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, old, new, want string }{
+		{"not JSON", string(valid), "loss", "not a report"},
+		{"unknown key", `"corpus"`, `"bogus": 1, "corpus"`, `unknown field "bogus"`},
+		{"text after", "\n}\n", "\n} {}", "text after the JSON object"},
+		{"missing key", `"model": "gopher-4m",`, "", `report: key "model" is missing`},
+		{"missing key of a point", `"alpha": 0,`, "", `points[0]: key "alpha" is missing`},
+		{"null", `"loss": 1.7254`, `"loss": null`, `points[0]: key "loss" is missing`},
+		{"string for number", `"loss": 1.7254`, `"loss": "low"`, "loss"},
+		{"negative loss", `"loss": 1.7254`, `"loss": -1`, "points[0] (g=8 mha): loss is -1; want a finite number of at least 0"},
+		{"no groups", `"groups": 8`, `"groups": 0`, "groups is 0; want a finite number of at least 1"},
+		{"no method", `"method": "mha"`, `"method": " "`, "method is empty"},
+		{"twice", `"alpha": 0.05`, `"alpha": 0`, "the same point as points[1]"},
+		{"no points", string(valid), `{"model":"","corpus":"","machine":"","points":[]}`, "holds no points"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "r.json")
+			text := strings.Replace(string(valid)+"\n", test.old, test.new, 1)
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_, err := ReadReport(file)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), file+": ") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want %q of %s", err, test.want, file)
+			}
+		})
+	}
+	if _, err := ReadReport(t.TempDir()); err == nil || !strings.Contains(err.Error(), "gqa-eval sweep writes one") {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+func TestReportRoundTrip(t *testing.T) {
+	want := sample(t)
+	var out bytes.Buffer
+	if err := want.Render(&out, "json"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseReport(out.Bytes())
+	if err != nil || !slices.Equal(got.Points, want.Points) || got.Machine != want.Machine {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestBaseline(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		points []Point
+		want   int
+	}{
+		{"mha wins", []Point{point(8, "mean", 0, 1, 1), point(4, "mha", 0, 1, 1)}, 1},
+		{"mha that was not up-trained", []Point{point(8, "mha", 0.1, 1, 1), point(8, "mha", 0, 1, 1)}, 1},
+		{"most groups", []Point{point(2, "mean", 0, 1, 1), point(4, "mean", 0, 1, 1), point(8, "mean", 0.1, 1, 1)}, 1},
+		{"all up-trained", []Point{point(2, "mean", 0.1, 1, 1), point(4, "mean", 0.2, 1, 1), point(4, "mean", 0.1, 1, 1)}, 2},
+	} {
+		if got := (Report{Points: test.points}).Baseline(); got != test.points[test.want] {
+			t.Errorf("%s: %s", test.name, got.Name())
+		}
+	}
+	if got := (Report{}).Baseline(); got != (Point{}) {
+		t.Errorf("no points: %+v", got)
+	}
+}
+
+func TestConclusion(t *testing.T) {
+	mha := point(8, "mha", 0, 2, 4)
+	unmeasured := point(2, "align", 0, 2.5, 1)
+	unmeasured.DecodeMsPerToken = 0
+	elsewhere := point(2, "mean", 0, 2.12, 2)
+	elsewhere.Batch = 4
+	for _, test := range []struct {
+		name   string
+		points []Point
+		want   string
+	}{
+		{"alone", []Point{mha}, "Fewer than two points were measured: there is nothing to compare."},
+		{"dominated", []Point{mha, point(2, "mean", 0, 3, 5)}, "No converted point pays: g=8 mha is both better and faster than each of them."},
+		{
+			"the knee",
+			[]Point{mha, point(4, "mean", 0, 2.9, 3), point(2, "align", 0.004, 2.12, 2), point(1, "align", 0.004, 4, 1.9)},
+			"Best trade-off: g=2 (align) after 0.4% of the original tokens: 4.0× less KV cache, 2.0× faster decode, +0.12 nats per token.",
+		},
+		{"not measured", []Point{mha, unmeasured}, "Best trade-off: g=2 (align) without up-training: 4.0× less KV cache, +0.50 nats per token."},
+		{"measured otherwise", []Point{mha, elsewhere}, "Best trade-off: g=2 (mean) without up-training: 4.0× less KV cache, +0.12 nats per token."},
+		{
+			"better and slower",
+			[]Point{mha, point(2, "mean", 0.1, 1.5, 5)},
+			"Best trade-off: g=2 (mean) after 10% of the original tokens: 4.0× less KV cache, 1.2× slower decode, -0.50 nats per token.",
+		},
+	} {
+		if got := (Report{Points: test.points}).Conclusion(); got != test.want {
+			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
+		}
+	}
+}
+
+func TestFrontIsUndominated(t *testing.T) {
+	r := sample(t)
+	front := r.front()
+	dominates := func(a, b Point) bool {
+		return a.Loss <= b.Loss && a.DecodeMsPerToken <= b.DecodeMsPerToken && (a.Loss < b.Loss || a.DecodeMsPerToken < b.DecodeMsPerToken)
+	}
+	for _, p := range r.Points {
+		dominated := slices.ContainsFunc(r.Points, func(q Point) bool { return dominates(q, p) })
+		if dominated == slices.Contains(front, p) {
+			t.Errorf("%s: dominated %v, on the front %v", p.Name(), dominated, !dominated)
+		}
+	}
+}
+
+func TestUnits(t *testing.T) {
+	for _, test := range []struct{ got, want string }{
+		{bytesText(512), "512 B"},
+		{bytesText(1536), "1.5 KiB"},
+		{bytesText(1<<20 - 1), "1 MiB"},
+		{bytesText(192 << 20), "192 MiB"},
+		{bytesText(3 << 40), "3 TiB"},
+		{countText(999), "999"},
+		{countText(999_999), "1M"},
+		{countText(3_700_000), "3.7M"},
+		{countText(6_740_000_000), "6.74B"},
+		{significant(0), "0"},
+		{significant(0.01234), "0.0123"},
+		{significant(12.345), "12.3"},
+		{significant(1234.5), "1234"},
+		{significant(2.5e-7), "2.5e-07"},
+		{measured(0), "–"},
+		{ratioText(0.5, "faster", "slower"), "2.0× slower"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}

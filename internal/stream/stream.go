@@ -1,0 +1,94 @@
+// Package stream turns what a user names as data into the token stream that training and evaluation cut windows from.
+package stream
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/internal/text"
+)
+
+// Stream is a corpus as token ids.
+type Stream struct {
+	Name      string
+	IDs       []int32
+	Tokenizer *text.Tokenizer // nil where the data came as ids
+}
+
+// Load reads data (anything text.OpenCorpus takes, or a .safetensors file with integer input_ids) for the model in
+// modelDir, whose tokenizer is used, with vocab rows of embedding. max > 0 bounds the number of tokens. It is an error if an
+// id lies outside the vocabulary.
+func Load(ctx context.Context, data, modelDir string, vocab, max int) (*Stream, error) {
+	if strings.HasSuffix(data, ".safetensors") {
+		return loadIDs(data, vocab, max)
+	}
+	corpus, err := text.OpenCorpus(data)
+	if err != nil {
+		return nil, err
+	}
+	return Encode(ctx, corpus, modelDir, vocab, max)
+}
+
+// Encode is Load for a corpus that is already open.
+func Encode(ctx context.Context, corpus *text.Corpus, modelDir string, vocab, max int) (*Stream, error) {
+	tok, err := Tokenizer(modelDir, vocab)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := corpus.Tokens(ctx, tok, max)
+	if err != nil {
+		return nil, err
+	}
+	return &Stream{Name: corpus.Name(), IDs: ids, Tokenizer: tok}, nil
+}
+
+// Tokenizer loads a model folder's tokenizer and checks that every id of it has a row in an embedding of vocab rows.
+func Tokenizer(modelDir string, vocab int) (*text.Tokenizer, error) {
+	tok, err := text.LoadTokenizer(modelDir)
+	if err != nil {
+		return nil, err
+	}
+	if tok.VocabSize() > vocab {
+		return nil, fmt.Errorf("%s: the tokenizer has ids up to %d, but the model's vocabulary has %d rows; it is another model's tokenizer",
+			modelDir, tok.VocabSize()-1, vocab)
+	}
+	return tok, nil
+}
+
+func loadIDs(path string, vocab, max int) (*Stream, error) {
+	ckpt, err := checkpoints.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer ckpt.Close()
+	ids, _, err := IDs(ckpt, "input_ids", vocab)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if max > 0 && len(ids) > max {
+		ids = ids[:max]
+	}
+	return &Stream{Name: path, IDs: ids}, nil
+}
+
+// IDs reads a tensor of token ids, checked against the vocabulary, with its shape.
+func IDs(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, error) {
+	t, ok := ckpt.Tensor(name)
+	if !ok {
+		return nil, nil, fmt.Errorf("there is no tensor %s; the file has %s", name, strings.Join(ckpt.Names(), ", "))
+	}
+	wide, err := t.Int64()
+	if err != nil {
+		return nil, nil, err
+	}
+	ids := make([]int32, len(wide))
+	for i, id := range wide {
+		if id < 0 || id >= int64(vocab) {
+			return nil, nil, fmt.Errorf("%s: id %d at %d is outside the model's vocabulary of %d", name, id, i, vocab)
+		}
+		ids[i] = int32(id)
+	}
+	return ids, t.Shape, nil
+}

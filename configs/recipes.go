@@ -1,0 +1,137 @@
+package configs
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+//go:embed recipes/*.yaml
+var recipeFiles embed.FS
+
+// Recipe says how a checkpoint is up-trained: what on, for how long and how. A zero Steps is worked out from Alpha by
+// Resolve.
+type Recipe struct {
+	Name  string `yaml:"name"`            // of the run
+	Model string `yaml:"model"`           // checkpoint to start from
+	Data  string `yaml:"data"`            // corpus, or .safetensors with input_ids [rows, tokens]
+	Valid string `yaml:"valid,omitempty"` // corpus for a validation loss; empty: none
+
+	Steps          int     `yaml:"steps"`
+	Alpha          float64 `yaml:"alpha,omitempty"`           // up-training tokens / OriginalTokens
+	OriginalTokens int64   `yaml:"original_tokens,omitempty"` // what the checkpoint was pre-trained on
+
+	Batch      int    `yaml:"batch"`      // windows per micro-batch
+	SeqLen     int    `yaml:"seq_len"`    // tokens per window
+	Accumulate int    `yaml:"accumulate"` // micro-batches per step
+	Seed       uint64 `yaml:"seed"`       // of the order of the windows
+
+	Optimizer Optimizer `yaml:"optimizer"`
+	Schedule  Schedule  `yaml:"schedule"`
+
+	ValidEvery   int    `yaml:"valid_every"`   // steps between validations; 0: at the end only
+	ValidWindows int    `yaml:"valid_windows"` // windows of Valid to read, from its start; 0: all
+	SaveEvery    int    `yaml:"save_every"`    // steps between checkpoints; 0: at the end only
+	Keep         int    `yaml:"keep"`          // checkpoints to keep, the newest; 0: all
+	LogEvery     int    `yaml:"log_every"`     // steps between log lines
+	ExportDType  string `yaml:"export_dtype"`  // keep, f32, bf16 or f16
+	Threads      int    `yaml:"threads"`       // 0: one per core; does not change the result
+}
+
+// Optimizer is AdamW (Loshchilov & Hutter, arXiv 1711.05101) with its gradient clipping.
+type Optimizer struct {
+	LR          float64 `yaml:"lr"` // the peak learning rate
+	Beta1       float64 `yaml:"beta1"`
+	Beta2       float64 `yaml:"beta2"`
+	Eps         float64 `yaml:"eps"`
+	WeightDecay float64 `yaml:"weight_decay"`
+	Decay       Decay   `yaml:"decay"`
+	Clip        float64 `yaml:"clip"` // the largest norm of the whole gradient; 0: no limit
+}
+
+// Decay is which weights WeightDecay applies to.
+type Decay string
+
+// The values of Decay.
+const (
+	DecayMatrices Decay = "matrices" // weights of two dimensions: no norms, no biases
+	DecayAll      Decay = "all"
+)
+
+// Schedule is how the learning rate goes: a linear warm-up over Warmup steps, then down to Final times the peak.
+type Schedule struct {
+	Kind   ScheduleKind `yaml:"kind"`
+	Warmup int          `yaml:"warmup"` // steps
+	Final  float64      `yaml:"final"`  // fraction of the peak at the last step; constant ignores it
+}
+
+// ScheduleKind is the way down after the warm-up.
+type ScheduleKind string
+
+// The values of ScheduleKind.
+const (
+	Cosine   ScheduleKind = "cosine"
+	Linear   ScheduleKind = "linear"
+	Constant ScheduleKind = "constant"
+)
+
+// At is the fraction of the peak rate in a step, of steps; the first is 1.
+func (s Schedule) At(step, steps int) float64 {
+	if step <= s.Warmup {
+		return float64(step) / float64(s.Warmup)
+	}
+	done := min(1, float64(step-s.Warmup)/float64(max(steps-s.Warmup, 1)))
+	switch s.Kind {
+	case Cosine:
+		return s.Final + (1-s.Final)*(1+math.Cos(math.Pi*done))/2
+	case Linear:
+		return s.Final + (1-s.Final)*(1-done)
+	}
+	return 1
+}
+
+// DefaultRecipe is the embedded recipe "default": every key but model and data.
+func DefaultRecipe() (Recipe, error) { return LoadRecipe("default") }
+
+// LoadRecipe reads a recipe: an embedded one by name, else the file of that path. Keys that it leaves out are as in the
+// recipe "default".
+func LoadRecipe(name string) (Recipe, error) {
+	var r Recipe
+	base, err := recipeFiles.ReadFile("recipes/default.yaml")
+	if err != nil {
+		return r, err
+	}
+	data, err := recipeFiles.ReadFile("recipes/" + name + ".yaml")
+	if err != nil {
+		if data, err = os.ReadFile(name); err != nil {
+			return r, fmt.Errorf("recipe %q is neither a file nor one of %s", name, strings.Join(RecipeNames(), ", "))
+		}
+	}
+	for _, layer := range [][]byte{base, data} {
+		if err := r.merge(layer); err != nil {
+			return r, fmt.Errorf("recipe %s: %w", name, err)
+		}
+	}
+	return r, nil
+}
+
+// RecipeNames lists the embedded recipes.
+func RecipeNames() []string {
+	files, _ := fs.Glob(recipeFiles, "recipes/*.yaml") // the pattern is well formed
+	for i, f := range files {
+		files[i] = strings.TrimSuffix(path.Base(f), ".yaml")
+	}
+	return files
+}
+
+// YAML is the recipe as a file that LoadRecipe reads.
+func (r Recipe) YAML() ([]byte, error) { return yaml.Marshal(r) }
+
+// TokensPerStep is how many tokens one optimizer step reads.
+func (r Recipe) TokensPerStep() int { return r.Accumulate * r.Batch * r.SeqLen }

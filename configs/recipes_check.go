@@ -1,0 +1,93 @@
+package configs
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Resolve works Steps out from Alpha and OriginalTokens where it is 0, or Alpha from Steps, and validates the recipe.
+func (r *Recipe) Resolve() error {
+	if err := r.validateSizes(); err != nil {
+		return err
+	}
+	perStep := float64(r.TokensPerStep())
+	switch {
+	case r.OriginalTokens == 0 && r.Alpha != 0:
+		return fmt.Errorf("alpha needs original_tokens: how many tokens the checkpoint was pre-trained on")
+	case r.Steps == 0 && r.Alpha == 0:
+		return fmt.Errorf("steps is 0: give steps, or alpha and original_tokens")
+	case r.Steps == 0:
+		r.Steps = int(math.Ceil(r.Alpha * float64(r.OriginalTokens) / perStep))
+	}
+	if r.OriginalTokens > 0 {
+		r.Alpha = float64(r.Steps) * perStep / float64(r.OriginalTokens)
+	}
+	return r.Validate()
+}
+
+// limit is one condition on a key's value.
+type limit struct {
+	key   string
+	value any
+	ok    bool
+	want  string
+}
+
+func check(limits []limit) error {
+	for _, l := range limits {
+		if !l.ok {
+			return fmt.Errorf("%s is %v, want %s", l.key, l.value, l.want)
+		}
+	}
+	return nil
+}
+
+// Validate checks a resolved recipe; the error names the key, its value and what is wanted.
+func (r *Recipe) Validate() error {
+	if err := r.validateSizes(); err != nil {
+		return err
+	}
+	if r.Model == "" || r.Data == "" {
+		return fmt.Errorf("model and data must be given: the checkpoint to train and the corpus to train it on")
+	}
+	o, s := r.Optimizer, r.Schedule
+	return check([]limit{
+		{"steps", r.Steps, r.Steps >= 1, "at least 1"},
+		{"schedule.warmup", s.Warmup, s.Warmup >= 0, "0 or more steps"},
+		{"schedule.warmup", s.Warmup, s.Warmup <= r.Steps, fmt.Sprintf("at most steps, %d", r.Steps)},
+		{"schedule.final", s.Final, s.Final >= 0 && s.Final <= 1, "0 to 1, a fraction of optimizer.lr"},
+		oneOf("schedule.kind", s.Kind, Cosine, Linear, Constant),
+		{"optimizer.lr", o.LR, o.LR > 0 && finite(o.LR), "more than 0"},
+		{"optimizer.beta1", o.Beta1, o.Beta1 >= 0 && o.Beta1 < 1, "0 or more and below 1"},
+		{"optimizer.beta2", o.Beta2, o.Beta2 >= 0 && o.Beta2 < 1, "0 or more and below 1"},
+		{"optimizer.eps", o.Eps, o.Eps > 0 && finite(o.Eps), "more than 0"},
+		{"optimizer.weight_decay", o.WeightDecay, o.WeightDecay >= 0 && finite(o.WeightDecay), "0 or more"},
+		{"optimizer.clip", o.Clip, o.Clip >= 0 && finite(o.Clip), "0 (no limit) or more"},
+		oneOf("optimizer.decay", o.Decay, DecayMatrices, DecayAll),
+		oneOf("export_dtype", r.ExportDType, "keep", "f32", "bf16", "f16"),
+	})
+}
+
+func (r *Recipe) validateSizes() error {
+	return check([]limit{
+		{"steps", r.Steps, r.Steps >= 0, "at least 1"},
+		{"alpha", r.Alpha, r.Alpha >= 0 && finite(r.Alpha), "0 or more"},
+		{"original_tokens", r.OriginalTokens, r.OriginalTokens >= 0, "0 (not known) or more"},
+		{"batch", r.Batch, r.Batch >= 1, "at least 1 window"},
+		{"seq_len", r.SeqLen, r.SeqLen >= 2, "at least 2 tokens: one to read and one to predict"},
+		{"accumulate", r.Accumulate, r.Accumulate >= 1, "at least 1 micro-batch"},
+		{"valid_every", r.ValidEvery, r.ValidEvery >= 0, "0 (at the end only) or more steps"},
+		{"valid_windows", r.ValidWindows, r.ValidWindows >= 0, "0 (all) or more windows"},
+		{"save_every", r.SaveEvery, r.SaveEvery >= 0, "0 (at the end only) or more steps"},
+		{"keep", r.Keep, r.Keep >= 0, "0 (all) or more checkpoints"},
+		{"log_every", r.LogEvery, r.LogEvery >= 1, "at least 1 step"},
+		{"threads", r.Threads, r.Threads >= 0, "0 (one per core) or more"},
+	})
+}
+
+func oneOf[T ~string](key string, value T, allowed ...T) limit {
+	return limit{key, fmt.Sprintf("%q", value), slices.Contains(allowed, value), fmt.Sprintf("one of %v", allowed)}
+}
+
+func finite(x float64) bool { return !math.IsInf(x, 0) && !math.IsNaN(x) }

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"syscall"
 )
 
 // WriteFileAtomic writes data to path so that path holds, whatever happens, either
@@ -42,12 +44,21 @@ func besides(path, suffix string) string {
 	return filepath.Join(dir, fmt.Sprintf(".%s.%s-%08x", base, suffix, rand.Uint32()))
 }
 
-// syncPath makes a file's bytes, or a folder's entries, survive a power cut.
+// syncPath makes a file's bytes, or a folder's entries, survive a power cut, where the
+// system can: Windows syncs only what is open for writing, and some network file
+// systems do not sync folders.
 func syncPath(path string) (err error) {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return f.Sync()
+	err = f.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return err
 }

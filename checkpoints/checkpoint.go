@@ -33,7 +33,7 @@ type Checkpoint struct {
 
 // Open opens a checkpoint: a folder (with model.safetensors, or an index and its
 // shards, or a single .safetensors file), a .safetensors file, or an index file
-// (.index.json). The config is taken from the same folder if it is there. Every
+// (index.json). The config is taken from the same folder if it is there. Every
 // header is read and checked; the error says which file and tensor is wrong.
 func Open(path string) (*Checkpoint, error) {
 	path, err := resolve(path)
@@ -71,18 +71,18 @@ func (c *Checkpoint) open(name string) error {
 // openFile adds one safetensors file of the folder.
 func (c *Checkpoint) openFile(name string) error {
 	path := filepath.Join(c.Dir, name)
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() { // a pipe, say, which would never open
+		return fmt.Errorf("%s: is not a regular file; want a safetensors file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	c.closers = append(c.closers, f)
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s: is not a regular file", path)
-	}
 	return c.add(path, f, info.Size())
 }
 

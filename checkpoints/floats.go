@@ -21,14 +21,13 @@ func F32ToBF16(f float32) uint16 {
 
 // F16ToF32 returns the value of the IEEE 754 half with bits h, exactly.
 func F16ToF32(h uint16) float32 {
-	sign, exp, frac := uint32(h)&0x8000<<16, uint32(h)>>10&0x1f, uint32(h)&0x3ff
-	switch exp {
-	case 0: // zero or subnormal: frac units of 2⁻²⁴
-		return math.Float32frombits(math.Float32bits(float32(frac)*0x1p-24) | sign)
-	case 0x1f: // infinity or NaN
-		return math.Float32frombits(sign | 0xff<<23 | frac<<13)
+	sign, abs := uint32(h)&0x8000<<16, uint32(h)&0x7fff<<13
+	if abs >= 0x1f<<23 { // infinity or NaN
+		return math.Float32frombits(sign | 0xff<<23 | abs)
 	}
-	return math.Float32frombits(sign | (exp+127-15)<<23 | frac<<13)
+	// The product moves the exponent to float32's bias, and makes subnormals normal.
+	const rebias = 0x1p112 // 2^(127-15)
+	return math.Float32frombits(sign | math.Float32bits(math.Float32frombits(abs)*rebias))
 }
 
 // F32ToF16 returns the bits of the IEEE 754 half nearest to f, ties to even;

@@ -1,7 +1,9 @@
 package checkpoints
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -32,7 +34,7 @@ func parseIndex(data []byte) (map[string]string, error) {
 		return nil
 	})
 	if err == nil && shards == nil {
-		err = fmt.Errorf("has no weight_map")
+		err = errors.New("has no weight_map")
 	}
 	return shards, err
 }
@@ -61,10 +63,11 @@ func (c *Checkpoint) openIndex(name string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	for _, file := range slices.Compact(slices.Sorted(maps.Values(shards))) {
-		if _, err := os.Stat(filepath.Join(c.Dir, file)); err != nil {
-			return fmt.Errorf("%s: names the shard %s: %w; download the missing file", path, file, err)
+		err := c.openFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s: names the shard %s, which is missing: download it too", path, file)
 		}
-		if err := c.openFile(file); err != nil {
+		if err != nil {
 			return err
 		}
 	}

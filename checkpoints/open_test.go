@@ -54,6 +54,7 @@ func TestOpen(t *testing.T) {
 		{"shards", sharded, "", []string{"c", "a", "b"}, indexFile},
 		{"index file", sharded, indexFile, []string{"c", "a", "b"}, indexFile},
 		{"index, other name", renamed, "", []string{"c", "a", "b"}, "x.safetensors.index.json"},
+		{"index.json", map[string]string{"index.json": twoShards, "1.safetensors": shard("a", "c"), "2.safetensors": shard("b")}, "index.json", []string{"a", "c", "b"}, "index.json"},
 		{"no tensors", map[string]string{weightsFile: string(raw("{}", 0))}, "", nil, ""},
 	}
 	for _, test := range tests {
@@ -107,7 +108,7 @@ func TestOpenErrors(t *testing.T) {
 		{"Windows path", map[string]string{indexFile: `{"weight_map":{"a":"..\\1.safetensors"}}`}, "", "in the same folder"},
 		{"folder for a shard", map[string]string{indexFile: `{"weight_map":{"a":".."}}`}, "", "in the same folder"},
 		{"PyTorch index", map[string]string{"pytorch_model.bin.index.json": `{"weight_map":{"a":"pytorch_model-1.bin"}}`}, "pytorch_model.bin.index.json", "PyTorch checkpoint (a pickle); save the model as safetensors"},
-		{"shard is missing", map[string]string{indexFile: twoShards, "1.safetensors": shard("a", "c")}, "", "names the shard 2.safetensors"},
+		{"shard is missing", map[string]string{indexFile: twoShards, "1.safetensors": shard("a", "c")}, "", "names the shard 2.safetensors, which is missing"},
 		{"shard lacks a tensor", map[string]string{indexFile: twoShards, "1.safetensors": shard("a"), "2.safetensors": shard("b")}, "", `puts tensor "c" into 1.safetensors, which lacks it`},
 		{"index lacks a tensor", map[string]string{indexFile: twoShards, "1.safetensors": shard("a", "c", "d"), "2.safetensors": shard("b")}, "", `lacks tensor "d", which is in 1.safetensors`},
 		{"tensor in two shards", map[string]string{indexFile: twoShards, "1.safetensors": shard("a", "c"), "2.safetensors": shard("b", "a")}, "", `2.safetensors: tensor "a" is also in `},
@@ -128,6 +129,15 @@ func TestOpenMissing(t *testing.T) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v, want one that is fs.ErrNotExist", err)
 	}
+}
+
+func TestOpenFolderAsWeights(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, weightsFile), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(dir)
+	wantError(t, err, weightsFile+": is not a regular file")
 }
 
 func TestMetadataOfShards(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-func isIndex(name string) bool { return strings.HasSuffix(name, ".index.json") }
+func isIndex(name string) bool { return strings.HasSuffix(name, "index.json") }
 
 // resolve returns the weight or index file that path, a file or a folder, means.
 func resolve(path string) (string, error) {

@@ -127,10 +127,10 @@ func (t *Tensor) WriteTo(w io.Writer) (int64, error) {
 	return n, nil
 }
 
-// section returns a reader at the start of the tensor. Only a whole file, with a
-// position of its own, can be copied by the system, so one is opened if possible.
+// section returns a reader at the start of the tensor. Only from a file with a position
+// of its own can the system copy, so one is opened if that is worth it.
 func (t *Tensor) section() (r io.Reader, done func()) {
-	if shared, ok := t.src.(*os.File); ok {
+	if shared, ok := t.src.(*os.File); ok && t.size >= chunkBytes {
 		if f := reopen(shared); f != nil {
 			if _, err := f.Seek(t.offset, io.SeekStart); err == nil {
 				return f, func() { f.Close() }

@@ -164,7 +164,7 @@ func (t *tensorWriter) Write(b []byte) (int, error) {
 // ReadFrom hands file-to-file copies to the system.
 func (t *tensorWriter) ReadFrom(r io.Reader) (int64, error) {
 	limited, ok := r.(*io.LimitedReader)
-	if !ok || limited.N > t.left {
+	if !ok || limited.N > t.left || !isFile(limited.R) {
 		return io.Copy(struct{ io.Writer }{t}, r)
 	}
 	if err := t.w.Flush(); err != nil {
@@ -173,6 +173,11 @@ func (t *tensorWriter) ReadFrom(r io.Reader) (int64, error) {
 	n, err := io.Copy(t.f, r)
 	t.left -= n
 	return n, err
+}
+
+func isFile(r io.Reader) bool {
+	_, ok := r.(*os.File)
+	return ok
 }
 
 // writeIndex writes the index as transformers does: sorted keys, two spaces.

@@ -25,7 +25,13 @@ type Tensor struct {
 }
 
 // Elements returns the product of the shape: 1 for a scalar.
-func (t *Tensor) Elements() int { return int(t.size) / t.DType.Size() }
+func (t *Tensor) Elements() int {
+	n := 1
+	for _, dim := range t.Shape {
+		n *= dim
+	}
+	return n
+}
 
 // Bytes returns the size of the tensor's data.
 func (t *Tensor) Bytes() int64 { return t.size }
@@ -116,15 +122,16 @@ func (t *Tensor) readError(err error) error {
 }
 
 // WriteTo copies the tensor's raw bytes to w. Where both ends are files the system
-// copies between them, without a pass through memory if it can.
+// copies between them, without a pass through memory if it can. Errors of w are
+// returned as they are.
 func (t *Tensor) WriteTo(w io.Writer) (int64, error) {
 	src, done := t.section()
 	defer done()
 	n, err := io.CopyN(w, src, t.size)
-	if err != nil {
-		return n, t.readError(err)
+	if err == io.EOF {
+		err = t.readError(err)
 	}
-	return n, nil
+	return n, err
 }
 
 // section returns a reader at the start of the tensor. Only from a file with a position

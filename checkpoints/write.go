@@ -45,8 +45,9 @@ type WriteOptions struct {
 // written, and must write exactly the tensor's bytes: little-endian, row-major. Within a
 // file the order is the reference writer's: dtypes by falling alignment, then names.
 //
-// It is an error if dir has such files already. On an error nothing of what was
-// written stays. For a folder that appears whole or not at all use an [Output].
+// It is an error if dir has such files already; an error of data is returned as it is.
+// On an error nothing of what was written stays. For a folder that appears whole or not
+// at all use an [Output].
 func Write(dir string, specs []Spec, o WriteOptions, data func(s Spec, w io.Writer) error) error {
 	if o.Metadata == nil {
 		o.Metadata = map[string]string{"format": "pt"}
@@ -135,7 +136,7 @@ func encode(f io.Writer, head []byte, specs []Spec, data func(Spec, io.Writer) e
 	for _, s := range specs {
 		t := &tensorWriter{w: w, f: f, spec: s, left: s.Bytes()}
 		if err := data(s, t); err != nil {
-			return fmt.Errorf("tensor %q: %w", s.Name, err)
+			return err
 		}
 		if t.left != 0 {
 			return fmt.Errorf("tensor %q: %d bytes were written, want %d (%v %v)", s.Name, s.Bytes()-t.left, s.Bytes(), s.DType, s.Shape)
@@ -154,7 +155,7 @@ type tensorWriter struct {
 
 func (t *tensorWriter) Write(b []byte) (int, error) {
 	if int64(len(b)) > t.left {
-		return 0, fmt.Errorf("more than the %d bytes of %v %v were written", t.spec.Bytes(), t.spec.DType, t.spec.Shape)
+		return 0, fmt.Errorf("tensor %q: more than its %d bytes (%v %v) were written", t.spec.Name, t.spec.Bytes(), t.spec.DType, t.spec.Shape)
 	}
 	n, err := t.w.Write(b)
 	t.left -= int64(n)

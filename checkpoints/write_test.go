@@ -198,13 +198,13 @@ func TestWriteErrors(t *testing.T) {
 		want  string
 	}{
 		{"too few bytes", one, bytes(7), `tensor "a": 7 bytes were written, want 8 (F32 [2])`},
-		{"too many bytes", one, bytes(9), `tensor "a": more than the 8 bytes of F32 [2] were written`},
+		{"too many bytes", one, bytes(9), `tensor "a": more than its 8 bytes (F32 [2]) were written`},
 		{"too many, copied", one, func(_ Spec, w io.Writer) error {
 			_, err := io.Copy(w, strings.NewReader("nine bytes"))
 			return err
-		}, `tensor "a": more than the 8 bytes`},
-		{"source fails", one, func(Spec, io.Writer) error { return errors.New("no data") }, `tensor "a": no data`},
-		{"second of two fails", append(one, Spec{"b", F32, []int{1}}), bytes(8), `tensor "b": more than the 4 bytes`},
+		}, `tensor "a": more than its 8 bytes`},
+		{"source fails", one, func(Spec, io.Writer) error { return errors.New("no data") }, "no data"},
+		{"second of two fails", append(one, Spec{"b", F32, []int{1}}), bytes(8), `tensor "b": more than its 4 bytes`},
 		{"name twice", append(one, one...), zeros, `tensor "a": is to be written twice`},
 		{"metadata for a name", []Spec{{"__metadata__", F32, nil}}, zeros, `tensor "__metadata__": safetensors cannot`},
 		{"name is not UTF-8", []Spec{{"\xff", F32, nil}}, zeros, `tensor "\xff": safetensors cannot`},

@@ -1,3 +1,6 @@
+// Package eval measures what a conversion cost and what it bought: quality
+// against decode latency and KV-cache bytes, per number of groups. It runs one
+// model at a time; a Report holds the points of many, and Gate compares two.
 package eval
 
 import (

@@ -85,7 +85,7 @@ func TestRunStatusAndOneLine(t *testing.T) {
 		{"", ExitUsage, "gqa-test: missing command; want group, need, plain or work" + help},
 		{"group", ExitUsage, "gqa-test: missing command; want leaf" + help},
 		{"group twig", ExitUsage, `gqa-test: unknown command "twig"; want leaf` + help},
-		{"wrok", ExitUsage, `gqa-test: unknown command "wrok" for "gqa-test"; Did you mean this? work` + help},
+		{"wrk", ExitUsage, `gqa-test: unknown command "wrk" for "gqa-test"; Did you mean this? work` + help},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			status, _, stderr := run(t, strings.Fields(test.args)...)

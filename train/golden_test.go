@@ -1,0 +1,140 @@
+package train
+
+import (
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/weights"
+)
+
+// The golden cases are tiny random checkpoints with the losses and gradient norms of six AdamW steps by PyTorch and
+// transformers 5.17: learning rate 1e-3, betas 0.9 and 0.95, weight decay 0.1 on every parameter, clipped to 1.
+const goldenTolerance = 1e-4
+
+func goldenRecipe(t *testing.T, sets ...string) *configs.Recipe {
+	t.Helper()
+	r, err := configs.DefaultRecipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range append([]string{
+		"name=golden", "model=m", "data=d", "steps=6", "batch=2", "seq_len=24", "optimizer.lr=1e-3", "optimizer.decay=all",
+		"schedule.kind=constant", "schedule.warmup=0",
+	}, sets...) {
+		if err := r.Set(set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &r
+}
+
+// golden reads a case's model, with its KV heads pooled to two groups if they are not yet.
+func golden(t *testing.T, dir string) (arch *configs.Arch, all map[string][]float32, windows [][]int32) {
+	t.Helper()
+	src, err := weights.Open(filepath.Join(dir, "model.safetensors"), weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	if all, err = src.All(); err != nil {
+		t.Fatal(err)
+	}
+	arch = src.Arch
+	if arch.KVHeads != 2 {
+		arch = src.Arch.WithKVHeads(2)
+		for name, w := range all {
+			if strings.Contains(name, ".k.") || strings.Contains(name, ".v.") {
+				all[name] = pool(w, src.Arch.KVHeads, 2)
+			}
+		}
+	}
+	ids := goldenTensor(t, dir, "input_ids")
+	wide, err := ids.Int64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := ids.Shape[1]
+	for row := range ids.Shape[0] {
+		window := make([]int32, n)
+		for i := range window {
+			window[i] = int32(wide[row*n+i])
+		}
+		windows = append(windows, window)
+	}
+	return arch, all, windows
+}
+
+// pool averages the heads of w [heads, ...] within groups.
+func pool(w []float32, heads, groups int) []float32 {
+	head, size := len(w)/heads, heads/groups
+	out := make([]float32, groups*head)
+	for i, x := range w {
+		out[i/head/size*head+i%head] += x / float32(size)
+	}
+	return out
+}
+
+func goldenTensor(t *testing.T, dir, name string) *checkpoints.Tensor {
+	t.Helper()
+	ckpt, err := checkpoints.Open(filepath.Join(dir, "golden.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ckpt.Close() })
+	tensor, ok := ckpt.Tensor(name)
+	if !ok {
+		t.Fatalf("%s has no %s", dir, name)
+	}
+	return tensor
+}
+
+func goldenFloats(t *testing.T, dir, name string) []float32 {
+	t.Helper()
+	values, err := goldenTensor(t, dir, name).Float32(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+func TestGoldenSteps(t *testing.T) {
+	for name, dir := range map[string]string{"untied": "testdata/llama-g2", "tied": "testdata/llama-rope3"} {
+		t.Run(name, func(t *testing.T) {
+			arch, all, windows := golden(t, dir)
+			losses, norms := goldenFloats(t, dir, "train_loss"), goldenFloats(t, dir, "grad_norm")
+			for variant, recipe := range map[string]*configs.Recipe{
+				"whole batch":  goldenRecipe(t),
+				"accumulating": goldenRecipe(t, "batch=1", "accumulate=2"),
+			} {
+				trainer, err := newTrainer(recipe, arch, clone(all))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range losses {
+					out, err := trainer.step(i+1, windows)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if d := math.Abs(out.loss - float64(losses[i])); d > goldenTolerance {
+						t.Errorf("%s, step %d: loss %v, want %v", variant, i+1, out.loss, losses[i])
+					}
+					if d := math.Abs(out.gradNorm - float64(norms[i])); d > goldenTolerance*float64(norms[i]) {
+						t.Errorf("%s, step %d: gradient norm %v, want %v", variant, i+1, out.gradNorm, norms[i])
+					}
+				}
+			}
+		})
+	}
+}
+
+func clone(all map[string][]float32) map[string][]float32 {
+	out := make(map[string][]float32, len(all))
+	for name, w := range all {
+		out[name] = append([]float32(nil), w...)
+	}
+	return out
+}

@@ -1,0 +1,94 @@
+package train
+
+import (
+	"fmt"
+
+	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/configs"
+	"gqa/internal/engine/spago"
+	"gqa/internal/model"
+	"gqa/internal/ops"
+)
+
+// trainer is a model in training: its weights, which steps change in place, and what a step needs beside them.
+type trainer struct {
+	recipe    *configs.Recipe
+	engine    *spago.Engine
+	model     *model.Model[mat.Tensor]
+	optimizer *optimizer
+}
+
+// newTrainer trains the weights all, by the forward pass's names, in place.
+func newTrainer(recipe *configs.Recipe, arch *configs.Arch, all map[string][]float32) (*trainer, error) {
+	params, err := spago.NewParams(arch, all)
+	if err != nil {
+		return nil, err
+	}
+	o, err := newOptimizer(recipe.Optimizer, arch, params)
+	return &trainer{recipe: recipe, engine: spago.New(), model: params.Model(arch), optimizer: o}, err
+}
+
+// outcome is what one step saw: the loss before it in nats per token, the norm of its gradient before clipping, its
+// learning rate.
+type outcome struct{ loss, gradNorm, lr float64 }
+
+// step makes step n, from 1, on Accumulate micro-batches of Batch windows each. A loss or gradient that is not a finite
+// number is an error, and the weights stay as they were.
+func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
+	out := outcome{lr: t.recipe.Optimizer.LR * t.recipe.Schedule.At(n, t.recipe.Steps)}
+	for len(windows) > 0 {
+		size := min(t.recipe.Batch, len(windows))
+		loss, err := t.accumulate(windows[:size])
+		if err != nil {
+			return out, err
+		}
+		out.loss += loss
+		windows = windows[size:]
+	}
+	out.gradNorm = t.optimizer.gradNorm()
+	if !isFinite(out.gradNorm) {
+		return out, fmt.Errorf("the gradient norm is %v", out.gradNorm)
+	}
+	t.optimizer.step(n, out.lr, out.gradNorm)
+	return out, nil
+}
+
+// accumulate adds the gradient of one micro-batch's share of the step's loss, and returns that share.
+func (t *trainer) accumulate(windows [][]int32) (float64, error) {
+	loss := t.loss(windows, 1/float32(t.recipe.Accumulate))
+	value := loss.Item().F64()
+	if !isFinite(value) {
+		t.engine.Reset()
+		return value, fmt.Errorf("the loss is %v", value)
+	}
+	return value, t.engine.Backward(loss)
+}
+
+// loss records the mean loss over every prediction of the windows, times scale: each token but a window's first is
+// predicted from those before it in the window.
+func (t *trainer) loss(windows [][]int32, scale float32) mat.Tensor {
+	batch := ops.NewBatch(windows...)
+	logits := t.model.Logits(t.engine, t.model.Hidden(t.engine, batch))
+	return t.engine.CrossEntropy(logits, nextTokens(windows), scale)
+}
+
+// nextTokens is the target of every row of a batch: the token after it, -1 for a window's last.
+func nextTokens(windows [][]int32) []int32 {
+	targets := make([]int32, 0, len(windows)*len(windows[0]))
+	for _, w := range windows {
+		targets = append(append(targets, w[1:]...), -1)
+	}
+	return targets
+}
+
+// evaluate is the mean loss over every prediction of the windows, without training on them.
+func (t *trainer) evaluate(windows [][]int32) float64 {
+	sum := 0.0
+	for lo := 0; lo < len(windows); lo += t.recipe.Batch {
+		batch := windows[lo:min(lo+t.recipe.Batch, len(windows))]
+		sum += t.loss(batch, 1).Item().F64() * float64(len(batch))
+		t.engine.Reset()
+	}
+	return sum / float64(len(windows))
+}

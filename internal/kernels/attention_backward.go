@@ -62,15 +62,15 @@ func (f *backward) release() { buffers.Put(f.buffer) }
 
 // backwardWork is the scratch of one task.
 type backwardWork struct {
-	s, dp      []float32 // scores and their gradients [backwardTile, keyBlock]
-	delta      []float32 // D [heads of the part, Queries]
-	kT, vT, k  []float32 // packed key block
-	rows       []float32 // packed rows of q or dout
-	b, kv      int
-	h0, h1     int  // query heads [h0,h1)
-	dk, dv     View // where the gradients of this part go, as head
-	head       int
-	keys       int
+	s, dp     []float32 // scores and their gradients [backwardTile, keyBlock]
+	delta     []float32 // D [heads of the part, Queries]
+	kT, vT, k []float32 // packed key block
+	rows      []float32 // packed rows of q or dout
+	b, kv     int
+	h0, h1    int  // query heads [h0,h1)
+	dk, dv    View // where the gradients of this part go, as head
+	head      int
+	keys      int
 }
 
 var backwardWorks = sync.Pool{New: func() any { return new(backwardWork) }}

@@ -181,15 +181,11 @@ func (g *packingB) block(lo, hi int) {
 	}
 }
 
-// packB packs rows [p,p+k) of columns [j,j+w) of op(B) into dst[k,nr], filled up with zeros.
+// packB packs rows [p,p+k) of columns [j,j+w) of op(B) into dst[k,nr].
 func packB(dst, b []float32, ldb int, tb bool, p, k, j, w, nr int) {
-	dst = dst[:k*nr]
 	if tb {
 		kern.packT(dst, b[j*ldb+p:], ldb, w, k, nr)
 		return
-	}
-	if w < nr {
-		clear(dst)
 	}
 	copyRows(dst, nr, b[p*ldb+j:], ldb, k, w)
 }

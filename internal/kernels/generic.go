@@ -64,15 +64,20 @@ func dotStrided(k int, x []float32, sx int, y []float32, sy int) (sum float32) {
 }
 
 // dotsGo takes two rows of A and two of B at a time.
-func dotsGo(k int, a []float32, lda int, b []float32, ldb int, out *[16]float32) {
-	for i := 0; i < 4; i += 2 {
+func dotsGo(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	for i := 0; i < m; i += 2 {
+		h := min(2, m-i)
 		for j := 0; j < 4; j += 2 {
-			dots2x2(a[i*lda:][:k], a[(i+1)*lda:][:k], b[j*ldb:][:k], b[(j+1)*ldb:][:k], out[4*i+j:])
+			var out [4]float32
+			dots2x2(a[i*lda:][:k], a[(i+h-1)*lda:][:k], b[j*ldb:][:k], b[(j+1)*ldb:][:k], &out)
+			for t, v := range out[:2*h] {
+				store(&c[(i+t/2)*ldc+j+t%2], alpha*v, acc)
+			}
 		}
 	}
 }
 
-func dots2x2(a0, a1, b0, b1, out []float32) {
+func dots2x2(a0, a1, b0, b1 []float32, out *[4]float32) {
 	a1, b0, b1 = a1[:len(a0)], b0[:len(a0)], b1[:len(a0)]
 	var c00, c01, c10, c11, d00, d01, d10, d11 float32
 	p := 0
@@ -94,14 +99,11 @@ func dots2x2(a0, a1, b0, b1, out []float32) {
 		c10 += a1[p] * b0[p]
 		c11 += a1[p] * b1[p]
 	}
-	out[0], out[1], out[4], out[5] = c00+d00, c01+d01, c10+d10, c11+d11
+	*out = [4]float32{c00 + d00, c01 + d01, c10 + d10, c11 + d11}
 }
 
 // packTGo walks the source along its rows, four at a time.
 func packTGo(dst, src []float32, ld, n, k, nr int) {
-	if n < nr {
-		clear(dst[:k*nr])
-	}
 	j := 0
 	for ; j+4 <= n; j += 4 {
 		r0, r1, r2, r3 := src[j*ld:][:k], src[(j+1)*ld:][:k], src[(j+2)*ld:][:k], src[(j+3)*ld:][:k]

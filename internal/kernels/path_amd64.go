@@ -1,3 +1,97 @@
 package kernels
 
-func archPaths() []*path { return nil }
+//go:generate go run -C asm . -out ../kernels_amd64.s -stubs ../stubs_amd64.go -pkg kernels
+
+import "golang.org/x/sys/cpu"
+
+func archPaths() []*path {
+	var ps []*path
+	x := &cpu.X86
+	if x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512BW && x.HasAVX512VL && x.HasBMI2 && x.HasFMA {
+		ps = append(ps, &avx512Path)
+	}
+	if x.HasAVX2 && x.HasBMI2 && x.HasFMA {
+		ps = append(ps, &avx2Path)
+	}
+	return ps
+}
+
+var avx512Path = path{
+	name: "avx512", mr: 14, nr: 32,
+	micro: microAVX512, dots: dotsAVX512, packT: packTAVX2,
+	dot: dotAVX512, axpy: axpyAVX512, scale: scaleAVX512, max: maxAVX512, expSum: expSumAVX512, sigmoid: sigmoidAVX512,
+	adamw: func(p, g, m, v []float32, s *adamwConstants) { adamwAVX512(p, g, m, v, &s.gscale) },
+}
+
+var avx2Path = path{
+	name: "avx2", mr: 6, nr: 16,
+	micro: microAVX2, dots: dotsAVX2, packT: packTAVX2,
+	dot: dotAVX2, axpy: axpyAVX2, scale: scaleAVX2, max: maxAVX2, expSum: expSumAVX2, sigmoid: sigmoidAVX2,
+	adamw: func(p, g, m, v []float32, s *adamwConstants) { adamwAVX2(p, g, m, v, &s.gscale) },
+}
+
+type (
+	microTile func(n, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+	dotsTile  func(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+)
+
+// The tiles by their number of rows, less one.
+var (
+	microsAVX512 = [...]microTile{
+		micro1xAVX512, micro2xAVX512, micro3xAVX512, micro4xAVX512, micro5xAVX512, micro6xAVX512, micro7xAVX512,
+		micro8xAVX512, micro9xAVX512, micro10xAVX512, micro11xAVX512, micro12xAVX512, micro13xAVX512, micro14xAVX512,
+	}
+	microsAVX2 = [...]microTile{micro1xAVX2, micro2xAVX2, micro3xAVX2, micro4xAVX2, micro5xAVX2, micro6xAVX2}
+	edgesAVX2  = [...]microTile{edge1xAVX2, edge2xAVX2, edge3xAVX2, edge4xAVX2}
+	dots512    = [...]dotsTile{dots1x4AVX512, dots2x4AVX512, dots3x4AVX512, dots4x4AVX512}
+	dots2      = [...]dotsTile{dots1x4AVX2, dots2x4AVX2}
+)
+
+// within panics, as an index would, unless the assembly stays inside the slices of a tile.
+func within(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int) {
+	_, _, _ = a[(m-1)*ars+(k-1)*acs], b[(k-1)*bs+n-1], c[(m-1)*ldc+n-1]
+}
+
+func microAVX512(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
+	within(m, n, k, a, ars, acs, b, bs, c, ldc)
+	microsAVX512[m-1](n, k, &a[0], ars, acs, &b[0], bs, &c[0], ldc, acc)
+}
+
+func microAVX2(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
+	within(m, n, k, a, ars, acs, b, bs, c, ldc)
+	if n == 16 { // whole registers need no masks
+		microsAVX2[m-1](n, k, &a[0], ars, acs, &b[0], bs, &c[0], ldc, acc)
+		return
+	}
+	for i := 0; i < m; i += len(edgesAVX2) {
+		h := min(len(edgesAVX2), m-i)
+		edgesAVX2[h-1](n, k, &a[i*ars], ars, acs, &b[0], bs, &c[i*ldc], ldc, acc)
+	}
+}
+
+func dotsAVX512(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[3*ldb+k-1], c[(m-1)*ldc+3]
+	dots512[m-1](k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
+}
+
+func dotsAVX2(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[3*ldb+k-1], c[(m-1)*ldc+3]
+	for i := 0; i < m; i += len(dots2) {
+		dots2[min(len(dots2), m-i)-1](k, &a[i*lda], lda, &b[0], ldb, alpha, &c[i*ldc], ldc, acc)
+	}
+}
+
+func packTAVX2(dst, src []float32, ld, n, k, nr int) {
+	whole := k &^ 7
+	if whole > 0 {
+		_, _ = src[(n-1)*ld+k-1], dst[(k-1)*nr+n-1]
+		for j := 0; j < n; j += 8 {
+			transpose8AVX2(min(8, n-j), whole, &src[j*ld], ld, &dst[j], nr)
+		}
+	}
+	for p := whole; p < k; p++ {
+		for j := range n {
+			dst[p*nr+j] = src[j*ld+p]
+		}
+	}
+}

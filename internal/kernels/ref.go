@@ -24,22 +24,26 @@ func microRef(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []f
 	}
 }
 
-func dotsRef(k int, a []float32, lda int, b []float32, ldb int, out *[16]float32) {
-	for i := range 4 {
+func dotsRef(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	for i := range m {
 		for j := range 4 {
-			out[4*i+j] = dotRef(a[i*lda:][:k], b[j*ldb:][:k])
+			store(&c[i*ldc+j], alpha*dotRef(a[i*lda:][:k], b[j*ldb:][:k]), acc)
 		}
 	}
 }
 
+// store is *c = v, or *c += v if acc.
+func store(c *float32, v float32, acc bool) {
+	if acc {
+		v += *c
+	}
+	*c = v
+}
+
 func packTRef(dst, src []float32, ld, n, k, nr int) {
 	for p := range k {
-		row := dst[p*nr:][:nr]
-		for j := range row {
-			row[j] = 0
-			if j < n {
-				row[j] = src[j*ld+p]
-			}
+		for j := range n {
+			dst[p*nr+j] = src[j*ld+p]
 		}
 	}
 }

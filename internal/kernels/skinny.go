@@ -1,7 +1,5 @@
 package kernels
 
-import "sync"
-
 // A product of few rows is bound by reading B from memory: B is read once, as it lies.
 
 // skinnyGrain is how many of B's columns (rows of k elements if transposed) make a task.
@@ -17,41 +15,23 @@ func (g *skinnyNT) block(lo, hi int) {
 // dotRows is C[m,n] = alpha·A·Bᵀ, or C += if acc, with A [m,k] and B [n,k] as they lie. Four rows of B are taken at a
 // time, so they come from memory once and from the cache for the remaining rows of A.
 func dotRows(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	out := tiles.Get().(*[16]float32)
 	for j := 0; j < n; j += 4 {
 		w := min(4, n-j)
 		for i := 0; i < m; i += 4 {
 			h := min(4, m-i)
-			if w == 4 && h == 4 {
-				kern.dots(k, a[i*lda:], lda, b[j*ldb:], ldb, out)
+			if w == 4 {
+				kern.dots(h, k, alpha, a[i*lda:], lda, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)
 			} else {
-				dotEdge(h, w, k, a[i*lda:], lda, b[j*ldb:], ldb, out)
+				dotEdge(h, w, k, alpha, a[i*lda:], lda, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)
 			}
-			for r := range h {
-				store(c[(i+r)*ldc+j:][:w], out[4*r:], alpha, acc)
-			}
-		}
-	}
-	tiles.Put(out)
-}
-
-// tiles keeps dotRows from allocating: what a kernel writes through a pointer escapes.
-var tiles = sync.Pool{New: func() any { return new([16]float32) }}
-
-func dotEdge(h, w, k int, a []float32, lda int, b []float32, ldb int, out *[16]float32) {
-	for i := range h {
-		for j := range w {
-			out[4*i+j] = kern.dot(a[i*lda:][:k], b[j*ldb:][:k])
 		}
 	}
 }
 
-func store(dst, src []float32, alpha float32, acc bool) {
-	for j := range dst {
-		if acc {
-			dst[j] += alpha * src[j]
-		} else {
-			dst[j] = alpha * src[j]
+func dotEdge(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	for i := range m {
+		for j := range n {
+			store(&c[i*ldc+j], alpha*kern.dot(a[i*lda:][:k], b[j*ldb:][:k]), acc)
 		}
 	}
 }

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"math"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// constant is a float32 in all lanes of a table.
+type constant struct {
+	name  string
+	bits  uint32
+	table Mem
+}
+
+func (c *constant) define() {
+	c.table = GLOBL(c.name, RODATA|NOPTR)
+	for i := range 16 {
+		DATA(4*i, U32(c.bits))
+	}
+}
+
+func (c *constant) at() Mem { return c.table }
+
+func number(name string, v float32) *constant {
+	return &constant{name: name, bits: math.Float32bits(v)}
+}
+
+// The constants of exp32, which explains them. expTop clamps where the result is infinite anyway.
+var (
+	minusInf = &constant{name: "minusInf", bits: 0xff800000}
+	one      = number("one", 1)
+	signBit  = &constant{name: "signBit", bits: 1 << 31}
+	bias     = &constant{name: "bias", bits: 127}
+	expTop   = number("expTop", 89)
+	expMin   = number("expMin", -87.33655)
+	log2e    = number("log2e", 1.44269504)
+	ln2Hi    = number("ln2Hi", 0.693359375)
+	ln2Lo    = number("ln2Lo", -2.12194440e-4)
+	poly     = []*constant{
+		number("expC5", 1.9875691500e-4), number("expC4", 1.3981999507e-3), number("expC3", 8.3334519073e-3),
+		number("expC2", 4.1665795894e-2), number("expC1", 1.6666665459e-1), number("expC0", 5.0000001201e-1),
+	}
+	expConstants = append([]*constant{minusInf, one, signBit, bias, expTop, expMin, log2e, ln2Hi, ln2Lo}, poly...)
+)
+
+// exp replaces x by eˣ, lane by lane. The operand order of the clamp lets NaN through.
+func (s isa) exp(x reg.VecVirtual) {
+	top := s.reg()
+	VMOVUPS(expTop.at(), top)
+	VMINPS(x, top, x)
+	small := s.below(x)
+	n, r, p := s.reg(), s.reg(), s.reg()
+	VMULPS(log2e.at(), x, n)
+	s.round(n)
+	VMOVAPS(x, r)
+	VFNMADD231PS(ln2Hi.at(), n, r)
+	VFNMADD231PS(ln2Lo.at(), n, r)
+	VMOVUPS(poly[0].at(), p)
+	for _, c := range poly[1:] {
+		VFMADD213PS(c.at(), r, p)
+	}
+	VMULPS(r, r, x)
+	VFMADD213PS(r, x, p)
+	VADDPS(one.at(), p, p)
+	s.scalef(n, p, small, x)
+}
+
+// below returns the lanes of x whose exponential counts as zero: as the lanes to keep with AVX-512.
+func (s isa) below(x reg.Register) *mask {
+	const less, notLess = 1, 5
+	if s.masks {
+		k := K()
+		VCMPPS(U8(notLess), expMin.at(), x, k)
+		return &mask{k: k}
+	}
+	v := s.reg()
+	VCMPPS(U8(less), expMin.at(), x, v)
+	return &mask{v: v}
+}
+
+func (s isa) round(x reg.Register) {
+	if s.masks {
+		VRNDSCALEPS(U8(8), x, x)
+	} else {
+		VROUNDPS(U8(8), x, x)
+	}
+}
+
+// scalef is x = p·2ⁿ, or 0 in small lanes. AVX2 multiplies twice, as 2ⁿ alone may overflow.
+func (s isa) scalef(n, p reg.Register, small *mask, x reg.Register) {
+	if s.masks {
+		VSCALEFPS_Z(n, p, small.k, x)
+		return
+	}
+	half := s.reg()
+	VCVTPS2DQ(n, n)
+	VPSRAD(U8(1), n, half)
+	VPSUBD(half, n, n)
+	for _, e := range []reg.Register{half, n} {
+		VPADDD(bias.at(), e, e)
+		VPSLLD(U8(23), e, e)
+		VMULPS(e, p, p)
+	}
+	VANDNPS(p, small.v, x)
+}
+
+// exponentials generates the loops around exp.
+func (s isa) exponentials() {
+	s.expSum()
+	s.sigmoid()
+}
+
+func (s isa) expSum() {
+	s.text("expSum", "func(y, x []float32, shift float32) float32", "%s is path.expSum.")
+	n, x, y, shift := length("x"), pointer("x"), pointer("y"), s.broadcast("shift")
+	sum, lowest := s.reg(), s.reg()
+	zero(sum)
+	VMOVUPS(minusInf.at(), lowest)
+	s.each(n, 1, func(m *mask, u int, at func(reg.Register) Mem) {
+		v := s.reg()
+		s.loadOr(m, at(x), lowest, v)
+		VSUBPS(shift, v, v)
+		s.exp(v)
+		VADDPS(v, sum, sum)
+		s.store(m, v, at(y))
+	})
+	s.result(s.fold(sum, VADDPS))
+}
+
+func (s isa) sigmoid() {
+	s.text("sigmoid", "func(y, x []float32, c1, c3 float32)", "%s is path.sigmoid.")
+	n, x, y, c1, c3 := length("x"), pointer("x"), pointer("y"), s.broadcast("c1"), s.broadcast("c3")
+	s.each(n, 1, func(m *mask, u int, at func(reg.Register) Mem) {
+		v := s.reg()
+		s.load(m, at(x), v)
+		s.sigmoidOf(v, c1, c3)
+		s.store(m, v, at(y))
+	})
+	s.end()
+}
+
+// sigmoidOf replaces x by 1/(1+exp(-x·(c1+c3·x²))).
+func (s isa) sigmoidOf(x reg.VecVirtual, c1, c3 reg.Register) {
+	z, unit := s.reg(), s.reg()
+	VMULPS(x, x, z)
+	VFMADD213PS(c1, c3, z)
+	VMULPS(z, x, x)
+	if s.masks {
+		VPXORD(signBit.at(), x, x)
+	} else {
+		VXORPS(signBit.at(), x, x)
+	}
+	s.exp(x)
+	VMOVUPS(one.at(), unit)
+	VADDPS(unit, x, x)
+	VDIVPS(x, unit, x)
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+const microSignature = "func(n, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, acc bool)"
+
+const microDoc = "%%s is path.micro for %d rows and up to %d columns%s."
+
+// micros generates the tiles of a product: every number of rows, two registers of columns. With AVX-512 opmasks cover
+// fewer columns; with AVX2 there is no register left for masks, so tiles of up to four rows do that.
+func (s isa) micros() {
+	full, rows := 6, 4
+	if s.masks {
+		full, rows = 14, 14
+	}
+	for m := 1; m <= full; m++ {
+		s.micro(fmt.Sprintf("micro%dx", m), m, s.masks, "")
+	}
+	for m := 1; m <= rows && !s.masks; m++ {
+		s.micro(fmt.Sprintf("edge%dx", m), m, true, ", masked")
+	}
+}
+
+// tile is a micro kernel's registers: sums first, then two of B, two for elements of A, and AVX2's masks.
+type tile struct {
+	isa
+	m      int
+	masked bool
+	masks  [2]*mask
+}
+
+func (t *tile) sum(i, j int) reg.VecPhysical { return t.fixed(2*i + j) }
+func (t *tile) b(j int) reg.VecPhysical      { return t.fixed(2*t.m + j) }
+func (t *tile) a(i int) reg.VecPhysical      { return t.fixed(2*t.m + 2 + i%2) }
+
+func (s isa) micro(name string, m int, masked bool, note string) {
+	s.text(name, microSignature, fmt.Sprintf(microDoc, m, 2*s.lanes, note))
+	t := &tile{isa: s, m: m, masked: masked}
+	if masked {
+		t.loadMasks()
+	}
+	k, a, b := Load(Param("k"), GP64()), newRows("a", "ars", m), Load(Param("b"), GP64())
+	acs, bs := scaled("acs"), scaled("bs")
+	for i := range 2 * m {
+		zero(s.fixed(i))
+	}
+	Label("loop")
+	for j := range 2 {
+		s.load(t.masks[j], Mem{Base: b, Disp: 4 * s.lanes * j}, t.b(j))
+	}
+	for i := range m {
+		VBROADCASTSS(a.at(i), t.a(i))
+		VFMADD231PS(t.b(0), t.a(i), t.sum(i, 0))
+		VFMADD231PS(t.b(1), t.a(i), t.sum(i, 1))
+	}
+	a.advance(acs)
+	ADDQ(bs, b)
+	DECQ(k)
+	JNZ(LabelRef("loop"))
+	t.write()
+	VZEROUPPER()
+	RET()
+}
+
+func (t *tile) loadMasks() {
+	n := Load(Param("n"), GP64())
+	if !t.isa.masks {
+		for j := range 2 {
+			v := t.fixed(2*t.m + 4 + j)
+			laneMask(n, 8*j, v)
+			t.masks[j] = &mask{v: v}
+		}
+		return
+	}
+	bits := GP64()
+	MOVQ(I32(-1), bits)
+	BZHIQ(n, bits, bits)
+	KMOVW(bits.As32(), reg.K1)
+	SHRQ(U8(16), bits)
+	KMOVW(bits.As32(), reg.K2)
+	t.masks = [2]*mask{{k: reg.K1}, {k: reg.K2}}
+}
+
+// write stores the sums to C, after adding what is there if acc.
+func (t *tile) write() {
+	c, ldc, acc := Load(Param("c"), GP64()), scaled("ldc"), Load(Param("acc"), GP8())
+	TESTB(acc, acc)
+	JE(LabelRef("store"))
+	from := GP64()
+	MOVQ(c, from)
+	t.eachOfC(from, ldc, func(i, j int, at Mem) {
+		t.load(t.masks[j], at, t.b(j))
+		VADDPS(t.b(j), t.sum(i, j), t.sum(i, j))
+	})
+	Label("store")
+	t.eachOfC(c, ldc, func(i, j int, at Mem) { t.store(t.masks[j], t.sum(i, j), at) })
+}
+
+func (t *tile) eachOfC(c, ldc reg.Register, f func(i, j int, at Mem)) {
+	for i := range t.m {
+		for j := range 2 {
+			f(i, j, Mem{Base: c, Disp: 4 * t.lanes * j})
+		}
+		if i < t.m-1 {
+			ADDQ(ldc, c)
+		}
+	}
+}
+
+// scaled loads a stride in bytes.
+func scaled(param string) reg.Register {
+	r := Load(Param(param), GP64())
+	SHLQ(U8(2), r)
+	return r
+}
+
+// rows addresses up to 14 rows at a common stride, seven from each of two bases.
+type rows struct {
+	base                 [2]reg.Register
+	stride, triple, five reg.Register
+	n                    int
+}
+
+func newRows(param, stride string, n int) *rows {
+	r := &rows{n: n}
+	r.base[0] = Load(Param(param), GP64())
+	r.stride = scaled(stride)
+	if n > 3 {
+		r.triple = GP64()
+		LEAQ(Mem{Base: r.stride, Index: r.stride, Scale: 2}, r.triple)
+	}
+	if n > 5 {
+		r.five = GP64()
+		LEAQ(Mem{Base: r.stride, Index: r.stride, Scale: 4}, r.five)
+	}
+	if n > 7 {
+		r.base[1] = GP64()
+		LEAQ(Mem{Base: r.base[0], Index: r.stride, Scale: 1}, r.base[1])
+		LEAQ(Mem{Base: r.base[1], Index: r.triple, Scale: 2}, r.base[1])
+	}
+	return r
+}
+
+func (r *rows) at(i int) Mem {
+	base := r.base[i/7]
+	switch i % 7 {
+	case 0:
+		return Mem{Base: base}
+	case 3:
+		return Mem{Base: base, Index: r.triple, Scale: 1}
+	case 5:
+		return Mem{Base: base, Index: r.five, Scale: 1}
+	case 6:
+		return Mem{Base: base, Index: r.triple, Scale: 2}
+	}
+	return Mem{Base: base, Index: r.stride, Scale: uint8(i % 7)}
+}
+
+func (r *rows) advance(by Op) {
+	ADDQ(by, r.base[0])
+	if r.n > 7 {
+		ADDQ(by, r.base[1])
+	}
+}

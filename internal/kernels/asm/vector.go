@@ -1,0 +1,138 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// vectors generates the elementwise loops and reductions.
+func (s isa) vectors() {
+	s.dot()
+	s.axpy()
+	s.scale()
+	s.max()
+	s.adamw()
+}
+
+func (s isa) dot() {
+	s.text("dot", "func(x, y []float32) float32", "%s is path.dot.")
+	n, x, y := length("x"), pointer("x"), pointer("y")
+	sums := s.group(4, zero)
+	s.each(n, 4, func(m *mask, u int, at func(reg.Register) Mem) {
+		v, w := s.reg(), s.reg()
+		s.load(m, at(x), v)
+		s.load(m, at(y), w)
+		VFMADD231PS(w, v, sums[u])
+	})
+	s.result(s.fold(s.combine(sums, VADDPS), VADDPS))
+}
+
+// group returns n registers, each set up by init.
+func (s isa) group(n int, init func(reg.Register)) []reg.VecVirtual {
+	g := make([]reg.VecVirtual, n)
+	for i := range g {
+		g[i] = s.reg()
+		init(g[i])
+	}
+	return g
+}
+
+func (s isa) combine(g []reg.VecVirtual, op func(...Op)) reg.VecVirtual {
+	for len(g) > 1 {
+		half := len(g) / 2
+		for i := range half {
+			op(g[i+half], g[i], g[i])
+		}
+		g = g[:half]
+	}
+	return g[0]
+}
+
+// result returns the lowest lane of x.
+func (s isa) result(x reg.Register) {
+	Store(x, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+func (s isa) end() {
+	VZEROUPPER()
+	RET()
+}
+
+func (s isa) axpy() {
+	s.text("axpy", "func(s float32, x, y []float32)", "%s is path.axpy.")
+	n, x, y, f := length("x"), pointer("x"), pointer("y"), s.broadcast("s")
+	s.each(n, 2, func(m *mask, u int, at func(reg.Register) Mem) {
+		v, w := s.reg(), s.reg()
+		s.load(m, at(x), v)
+		s.load(m, at(y), w)
+		VFMADD231PS(f, v, w)
+		s.store(m, w, at(y))
+	})
+	s.end()
+}
+
+func (s isa) scale() {
+	s.text("scale", "func(x []float32, s float32)", "%s is path.scale.")
+	n, x, f := length("x"), pointer("x"), s.broadcast("s")
+	s.each(n, 2, func(m *mask, u int, at func(reg.Register) Mem) {
+		v := s.reg()
+		s.load(m, at(x), v)
+		VMULPS(f, v, v)
+		s.store(m, v, at(x))
+	})
+	s.end()
+}
+
+func (s isa) max() {
+	s.text("max", "func(x []float32) float32", "%s is path.max.")
+	n, x := length("x"), pointer("x")
+	lowest := s.reg()
+	VMOVUPS(minusInf.at(), lowest)
+	tops := s.group(4, func(r reg.Register) { VMOVAPS(lowest, r) })
+	s.each(n, 4, func(m *mask, u int, at func(reg.Register) Mem) {
+		v := s.reg()
+		s.loadOr(m, at(x), lowest, v)
+		VMAXPS(v, tops[u], tops[u])
+	})
+	s.result(s.fold(s.combine(tops, VMAXPS), VMAXPS))
+}
+
+// adamw follows adamwGo, field by field of adamwConstants.
+func (s isa) adamw() {
+	s.text("adamw", "func(p, g, m, v []float32, s *float32)", "%s is path.adamw.")
+	n, p, g, m1, v1 := length("p"), pointer("p"), pointer("g"), pointer("m"), pointer("v")
+	constants := Load(Param("s"), GP64())
+	var field [8]reg.VecVirtual
+	for i := range field {
+		field[i] = s.reg()
+		VBROADCASTSS(Mem{Base: constants, Disp: 4 * i}, field[i])
+	}
+	gscale, keep, w1, beta2, w2, rsqrt, eps, lr := field[0], field[1], field[2], field[3], field[4], field[5], field[6], field[7]
+	s.each(n, 1, func(m *mask, u int, at func(reg.Register) Mem) {
+		d, avg, sq, x, t := s.reg(), s.reg(), s.reg(), s.reg(), s.reg()
+		s.load(m, at(g), d)
+		VMULPS(gscale, d, d)
+		s.load(m, at(m1), avg)
+		VSUBPS(avg, d, t)
+		VFMADD231PS(t, w1, avg)
+		s.store(m, avg, at(m1))
+		s.load(m, at(v1), sq)
+		VMULPS(beta2, sq, sq)
+		VMULPS(w2, d, t)
+		VFMADD231PS(t, d, sq)
+		s.store(m, sq, at(v1))
+		VSQRTPS(sq, sq)
+		VMULPS(rsqrt, sq, sq)
+		VADDPS(eps, sq, sq)
+		VMULPS(lr, avg, avg)
+		VDIVPS(sq, avg, avg)
+		s.load(m, at(p), x)
+		VMULPS(keep, x, x)
+		VSUBPS(avg, x, x)
+		s.store(m, x, at(p))
+	})
+	s.end()
+}

@@ -10,7 +10,13 @@ type arena struct {
 
 const arenaBlock = 1 << 18
 
-func (a *arena) reset() { a.block, a.used = 0, 0 }
+func (a *arena) reset() { a.rewind(mark{}) }
+
+// mark is a place to rewind to: what was taken before it stays.
+type mark struct{ block, used int }
+
+func (a *arena) mark() mark    { return mark{a.block, a.used} }
+func (a *arena) rewind(m mark) { a.block, a.used = m.block, m.used }
 
 // take returns n floats of unspecified content.
 func (a *arena) take(n int) []float32 {

@@ -17,8 +17,8 @@ type Cache struct {
 	keys, values     [][]float32 // by site
 }
 
-// NewCache makes room for seqs sequences of capacity tokens.
-func NewCache(a *configs.Arch, seqs, capacity int) *Cache {
+// newCache makes room for seqs sequences of capacity tokens.
+func newCache(a *configs.Arch, seqs, capacity int) *Cache {
 	c := &Cache{Seqs: seqs, Capacity: capacity, kvHeads: a.KVHeads, headDim: a.HeadDim}
 	for range a.Layers {
 		size := seqs * capacity * a.KVDim()
@@ -35,7 +35,7 @@ func (c *Cache) Bytes() int64 {
 
 // Fill pretends that n tokens have been read, with random keys and values: for timing a decode without its prefill.
 func (c *Cache) Fill(n int) {
-	r := rand.New(rand.NewPCG(1, uint64(n)))
+	r := rand.New(rand.NewPCG(1, 1))
 	for i := range c.keys {
 		for j := range c.keys[i] {
 			c.keys[i][j], c.values[i][j] = r.Float32()-0.5, r.Float32()-0.5

@@ -14,6 +14,7 @@ type Decoder struct {
 	Arch  *configs.Arch
 	model *model.Model[Mat]
 	eng   *engine
+	body  mark // of the arena, behind the last Hidden
 	pos   []int32
 	last  []int32
 }
@@ -58,11 +59,26 @@ func (d *Decoder) CheckLength(tokens int) error {
 	return nil
 }
 
-// Logits runs a batch without a cache: [tokens, vocab], valid until the decoder's next pass.
-func (d *Decoder) Logits(b ops.Batch) Mat {
+// Hidden runs a batch without a cache up to the head: [tokens, dim], valid until the decoder's next pass.
+func (d *Decoder) Hidden(b ops.Batch) Mat {
 	d.eng.arena.reset()
 	d.eng.cache = nil
-	return d.model.Logits(d.eng, d.model.Hidden(d.eng, b))
+	h := d.model.Hidden(d.eng, b)
+	d.body = d.eng.arena.mark()
+	return h
+}
+
+// Head maps rows [lo, hi) of the last Hidden to logits [hi-lo, vocab], valid until the next Head or pass.
+func (d *Decoder) Head(hidden Mat, lo, hi int) Mat {
+	d.eng.arena.rewind(d.body)
+	rows := Mat{Rows: hi - lo, Cols: hidden.Cols, Data: hidden.Data[lo*hidden.Cols : hi*hidden.Cols]}
+	return d.model.Logits(d.eng, rows)
+}
+
+// Logits is Hidden and Head over every row: [tokens, vocab].
+func (d *Decoder) Logits(b ops.Batch) Mat {
+	h := d.Hidden(b)
+	return d.Head(h, 0, h.Rows)
 }
 
 // Step reads the next tokens of every sequence (ids [c.Seqs*n], sequence by sequence), appends their keys and values to
@@ -92,3 +108,6 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	}
 	return d.model.Logits(d.eng, h), nil
 }
+
+// NewCache makes room for seqs sequences of capacity tokens each.
+func (d *Decoder) NewCache(seqs, capacity int) *Cache { return newCache(d.Arch, seqs, capacity) }

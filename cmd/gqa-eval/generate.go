@@ -1,0 +1,166 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"gqa/eval"
+	"gqa/internal/cli"
+	"gqa/internal/stream"
+	"gqa/internal/text"
+)
+
+// continuation is what gqa-eval generate --json prints.
+type continuation struct {
+	Prompt    string  `json:"prompt"`
+	Text      string  `json:"text"`
+	PromptIDs []int32 `json:"prompt_ids"`
+	IDs       []int32 `json:"ids"`
+}
+
+func newGenerate() *cobra.Command {
+	var prompt string
+	var asJSON, ignoreEnd bool
+	var o eval.GenerateOptions
+	cmd := &cobra.Command{
+		Use:   "generate MODEL --prompt TEXT",
+		Short: "Continue a text",
+		Args:  cli.Args("MODEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if prompt == "" {
+				return cli.Usagef("--prompt is missing: the text to continue, or - to read it from standard input")
+			}
+			if prompt == "-" {
+				in, err := io.ReadAll(cmd.InOrStdin())
+				if err != nil {
+					return err
+				}
+				prompt = string(in)
+			}
+			return generate(cmd, args[0], prompt, o, ignoreEnd, asJSON)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&prompt, "prompt", "", "text to continue; -: standard input")
+	f.IntVar(&o.MaxTokens, "max-tokens", 128, "tokens to generate at most")
+	f.Float64Var(&o.Temperature, "temperature", 0, "0: always the most probable token")
+	f.IntVar(&o.TopK, "top-k", 0, "draw among the K most probable tokens; 0: among all")
+	f.Uint64Var(&o.Seed, "seed", 0, "seed of the draws")
+	f.BoolVar(&ignoreEnd, "ignore-eos", false, "go on after the end-of-text token")
+	f.BoolVar(&asJSON, "json", false, "print texts and ids as JSON")
+	return cmd
+}
+
+func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, ignoreEnd, asJSON bool) error {
+	m, err := eval.LoadModel(path)
+	if err != nil {
+		return err
+	}
+	tok, err := stream.Tokenizer(m.Dir, m.Arch.Vocab)
+	if err != nil {
+		return err
+	}
+	o.Stop = -1
+	if end, ok := tok.EOS(); ok && !ignoreEnd {
+		o.Stop = end
+	}
+	c := continuation{Prompt: prompt, PromptIDs: tok.Encode(prompt), IDs: []int32{}}
+	out := typewriter{tok: tok, w: cmd.OutOrStdout(), ids: &c.IDs}
+	if asJSON {
+		out.w = io.Discard
+	} else {
+		fmt.Fprint(out.w, prompt)
+	}
+	if err := eval.Generate(cmd.Context(), m, c.PromptIDs, o, out.emit); err != nil {
+		return err
+	}
+	if asJSON {
+		c.Text = tok.Decode(c.IDs)
+		return cli.PrintJSON(cmd.OutOrStdout(), c)
+	}
+	_, err = fmt.Fprintln(out.w)
+	return err
+}
+
+// typewriter prints a text as its tokens come: what decoding the tokens so far adds to what stands there.
+type typewriter struct {
+	tok  *text.Tokenizer
+	w    io.Writer
+	ids  *[]int32
+	done int
+}
+
+func (t *typewriter) emit(id int32) error {
+	*t.ids = append(*t.ids, id)
+	all := t.tok.Decode(*t.ids)
+	if incomplete(all) {
+		return nil
+	}
+	_, err := io.WriteString(t.w, all[min(t.done, len(all)):])
+	t.done = len(all)
+	return err
+}
+
+// incomplete says that a text ends in the replacement of a rune whose bytes have not all come.
+func incomplete(s string) bool {
+	const replacement = "\uFFFD"
+	return len(s) >= len(replacement) && s[len(s)-len(replacement):] == replacement
+}
+
+func newKV() *cobra.Command {
+	var shape string
+	var o eval.KVOptions
+	var memoryGiB float64
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "kv [SHAPE]",
+		Short: "KV-cache arithmetic for published models' shapes",
+		Args:  cli.Args("[SHAPE]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				shape = args[0]
+			}
+			o.Memory = int64(memoryGiB * (1 << 30))
+			rows, err := kvRows(shape, o)
+			if err != nil {
+				return cli.Usagef("%w", err)
+			}
+			if asJSON {
+				return cli.PrintJSON(cmd.OutOrStdout(), rows)
+			}
+			return eval.WriteKVTable(cmd.OutOrStdout(), rows)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&shape, "shape", "", "one model (default: all)")
+	f.IntVar(&o.Context, "context", 0, "tokens per sequence (default: the model's own)")
+	f.IntVar(&o.Batch, "batch", 1, "sequences")
+	f.IntVar(&o.KVBytes, "kv-bytes", 2, "bytes per cached element")
+	f.IntVar(&o.WeightBytes, "weight-bytes", 2, "bytes per weight")
+	f.Float64Var(&memoryGiB, "memory", 0, "GiB that hold weights and cache: adds the largest batch that fits")
+	f.BoolVar(&asJSON, "json", false, "print rows as JSON")
+	return cmd
+}
+
+func kvRows(name string, o eval.KVOptions) ([]eval.KVRow, error) {
+	shapes, err := eval.Shapes()
+	if name != "" {
+		var s eval.Shape
+		s, err = eval.ShapeByName(name)
+		shapes = []eval.Shape{s}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []eval.KVRow
+	for _, s := range shapes {
+		rows, err := eval.KVRows(s, o)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rows...)
+	}
+	return all, nil
+}

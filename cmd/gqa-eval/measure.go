@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"gqa/checkpoints"
+	"gqa/eval"
+	"gqa/internal/cli"
+	"gqa/internal/stream"
+)
+
+func gate(cmd *cobra.Command, dir, baseline string, limits eval.Limits) error {
+	report, err := eval.ReadReport(dir)
+	if err != nil {
+		return err
+	}
+	base, err := eval.ReadReport(baseline)
+	if err != nil {
+		return err
+	}
+	err = eval.Gate(report, base, limits)
+	var failed *eval.GateError
+	if errors.As(err, &failed) {
+		for _, line := range failed.Failures {
+			fmt.Fprintln(cmd.OutOrStdout(), line)
+		}
+	}
+	if err == nil {
+		fmt.Fprintf(cmd.OutOrStdout(), "passed: all %d points of the baseline\n", len(base.Points))
+	}
+	return err
+}
+
+// writeOutput renders to standard output or, whole or not at all, to a file.
+func writeOutput(cmd *cobra.Command, path string, render func(w io.Writer) error) error {
+	if path == "" {
+		return render(cmd.OutOrStdout())
+	}
+	var buf bytes.Buffer
+	if err := render(&buf); err != nil {
+		return err
+	}
+	return checkpoints.WriteFileAtomic(path, buf.Bytes(), os.FileMode(0o666))
+}
+
+func newQuality() *cobra.Command {
+	var data, teacher string
+	var o eval.QualityOptions
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "quality MODEL --data FILE",
+		Short: "Measure how well a model predicts a corpus",
+		Long: `Measure how well a model predicts a corpus: loss, perplexity, bits per byte, token accuracy; against a teacher
+also KL divergence and top-1 agreement. Windows of --seq-len tokens do not overlap; the first token of each is not predicted.`,
+		Args: cli.Args("MODEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if data == "" {
+				return cli.Usagef("--data is missing: a .txt, .jsonl or source file, a folder of them, or a .safetensors file with input_ids")
+			}
+			q, err := quality(cmd, args[0], teacher, data, o)
+			if err != nil {
+				return err
+			}
+			return show(cmd, asJSON, q)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&data, "data", "", "corpus to predict")
+	f.StringVar(&teacher, "teacher", "", "model folder to compare predictions with")
+	f.IntVar(&o.SeqLen, "seq-len", 0, "tokens per window (default: the model's context, at most 2048)")
+	f.IntVar(&o.MaxWindows, "max-windows", 0, "windows to read, from the start (default: all)")
+	f.BoolVar(&asJSON, "json", false, "print figures as JSON")
+	return cmd
+}
+
+func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptions) (*eval.Quality, error) {
+	if o.SeqLen < 0 || o.MaxWindows < 0 {
+		return nil, cli.Usagef("--seq-len is %d and --max-windows %d, want 0 (the default) or more", o.SeqLen, o.MaxWindows)
+	}
+	m, err := eval.LoadModel(path)
+	if err != nil {
+		return nil, err
+	}
+	if teacher != "" {
+		if o.Teacher, err = eval.LoadModel(teacher); err != nil {
+			return nil, err
+		}
+	}
+	s, err := stream.Load(cmd.Context(), data, m.Dir, m.Arch.Vocab, o.Tokens(m))
+	if err != nil {
+		return nil, err
+	}
+	bar := cli.CommandProgress(cmd, o.Windows(m, len(s.IDs)), "windows", false)
+	defer bar.Done()
+	o.Progress = bar.Add
+	return eval.MeasureQuality(cmd.Context(), m, s, o)
+}
+
+func newLatency() *cobra.Command {
+	var shape string
+	var groups int
+	var asJSON bool
+	o := eval.LatencyOptions{}
+	cmd := &cobra.Command{
+		Use:   "latency [MODEL]",
+		Short: "Time a model's prefill and decode",
+		Long: `Time prefill and decode on this machine, for a model or (--shape) a Llama of a published model's size with random
+weights. The cache is filled without a prefill for the decode, so that long contexts cost no waiting.`,
+		Args: cli.Args("[MODEL]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := latencyModel(args, shape, groups)
+			if err != nil {
+				return err
+			}
+			l, err := eval.MeasureLatency(cmd.Context(), m, eval.MeasureMachine(), o)
+			if err != nil {
+				return err
+			}
+			return show(cmd, asJSON, l)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&shape, "shape", "", "time a shape that gqa-eval kv lists")
+	f.IntVar(&groups, "groups", 0, "with --shape: KV heads (default: the shape's own)")
+	f.IntVar(&o.Batch, "batch", 1, "sequences decoded together")
+	f.IntVar(&o.Context, "context", 512, "tokens in the cache")
+	f.IntVar(&o.PromptLen, "prompt-len", 128, "tokens per sequence of the timed prefill; 0: none")
+	var f32 string
+	cli.EnumVar(f, &f32, "dtype", "f32", "dtype of the weights in memory", "f32")
+	cli.EnumVar(f, &f32, "kv-dtype", "f32", "dtype of the KV cache", "f32")
+	f.BoolVar(&asJSON, "json", false, "print figures as JSON")
+	return cmd
+}
+
+func latencyModel(args []string, shape string, groups int) (*eval.Model, error) {
+	switch {
+	case shape != "" && len(args) == 0:
+		s, err := eval.ShapeByName(shape)
+		if err != nil {
+			return nil, cli.Usagef("--shape: %w", err)
+		}
+		return eval.RandomModel(s, groups)
+	case shape == "" && len(args) == 1:
+		if groups != 0 {
+			return nil, cli.Usagef("--groups goes with --shape; convert a model with gqa-convert --groups %d", groups)
+		}
+		return eval.LoadModel(args[0])
+	}
+	return nil, cli.Usagef("give either MODEL or --shape")
+}
+
+func newLogits() *cobra.Command {
+	var input, output string
+	var stepwise bool
+	cmd := &cobra.Command{
+		Use:   "logits MODEL --input ids.safetensors --out logits.safetensors",
+		Short: "Write a model's logits, for parity checks against another implementation",
+		Args:  cli.Args("MODEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if input == "" || output == "" {
+				return cli.Usagef("--input (a .safetensors file with input_ids [sequences, tokens]) and --out must be given")
+			}
+			m, err := eval.LoadModel(args[0])
+			if err != nil {
+				return err
+			}
+			return eval.WriteLogits(cmd.Context(), m, input, output, stepwise)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&input, "input", "", ".safetensors file with input_ids [sequences, tokens]")
+	f.StringVarP(&output, "out", "o", "", ".safetensors file to write logits [sequences, tokens, vocabulary] to, f32")
+	f.BoolVar(&stepwise, "stepwise", false, "send every token through the KV cache on its own")
+	return cmd
+}

@@ -1,0 +1,100 @@
+package eval
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"gqa/internal/kernels"
+)
+
+// GenerateOptions say how a continuation is drawn.
+type GenerateOptions struct {
+	MaxTokens   int
+	Temperature float64 // 0: always the most probable token
+	TopK        int     // draw among the most probable K only; 0: all
+	Seed        uint64
+	Stop        int32 // a token that ends the text; below 0: none
+}
+
+// Generate continues prompt. emit is told of every token as it comes; an error of its ends the generation.
+func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, emit func(id int32) error) error {
+	if len(prompt) == 0 {
+		return errors.New("the prompt has no tokens")
+	}
+	if o.MaxTokens < 1 || o.Temperature < 0 || o.TopK < 0 {
+		return fmt.Errorf("max-tokens is %d, temperature %g, top-k %d: want 1, 0, 0 or more", o.MaxTokens, o.Temperature, o.TopK)
+	}
+	if err := m.CheckIDs(prompt); err != nil {
+		return err
+	}
+	if err := m.CheckLength(len(prompt) + o.MaxTokens - 1); err != nil {
+		return err
+	}
+	cache := m.NewCache(1, len(prompt)+o.MaxTokens)
+	draw := sampler{o: o, r: rand.New(rand.NewPCG(o.Seed, 0))}
+	next := append([]int32(nil), prompt...)
+	for range o.MaxTokens {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		logits, err := m.Step(cache, next)
+		if err != nil {
+			return err
+		}
+		next = append(next[:0], draw.next(logits.Data))
+		if next[0] == o.Stop {
+			return nil
+		}
+		if err := emit(next[0]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type sampler struct {
+	o     GenerateOptions
+	r     *rand.Rand
+	best  [1]int32
+	order []int
+	probs []float64
+}
+
+func (s *sampler) next(logits []float32) int32 {
+	if s.o.Temperature == 0 {
+		kernels.ArgmaxRows(s.best[:], logits, 1, len(logits))
+		return s.best[0]
+	}
+	s.order = s.order[:0]
+	for i := range logits {
+		s.order = append(s.order, i)
+	}
+	slices.SortStableFunc(s.order, func(a, b int) int { return cmp.Compare(logits[b], logits[a]) })
+	if k := s.o.TopK; k > 0 && k < len(s.order) {
+		s.order = s.order[:k]
+	}
+	return int32(s.draw(logits))
+}
+
+// draw picks from s.order by the softmax of logits / temperature.
+func (s *sampler) draw(logits []float32) int {
+	s.probs = s.probs[:0]
+	sum := 0.0
+	for _, i := range s.order {
+		p := math.Exp(float64(logits[i]-logits[s.order[0]]) / s.o.Temperature)
+		s.probs = append(s.probs, p)
+		sum += p
+	}
+	at := s.r.Float64() * sum
+	for j, p := range s.probs {
+		if at -= p; at < 0 {
+			return s.order[j]
+		}
+	}
+	return s.order[0]
+}

@@ -1,0 +1,196 @@
+package eval
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"gqa/configs"
+	"gqa/internal/engine/decode"
+	"gqa/internal/kernels"
+)
+
+// LatencyOptions say what is timed.
+type LatencyOptions struct {
+	Batch     int // sequences decoded together
+	Context   int // tokens in the cache when a step is timed
+	PromptLen int // tokens per sequence of the timed prefill; 0: none is timed
+}
+
+// Latency is what prefill and decode cost. Times are medians.
+type Latency struct {
+	Batch           int     `json:"batch"`
+	Context         int     `json:"context"`
+	Threads         int     `json:"threads"`
+	PromptLen       int     `json:"prompt_len"`
+	PrefillMS       float64 `json:"prefill_ms"`         // of Batch prompts of PromptLen tokens
+	DecodeMSPerStep float64 `json:"decode_ms_per_step"` // one token for each sequence
+	DecodeMSPerTok  float64 `json:"decode_ms_per_token"`
+	TokensPerS      float64 `json:"tokens_per_s"`
+	KVBytesPerToken int64   `json:"kv_bytes_per_token"` // of one sequence, all layers
+	KVBytes         int64   `json:"kv_bytes"`           // read by one step: Batch × Context tokens
+	WeightBytes     int64   `json:"weight_bytes"`       // read by one step
+	RooflineMS      float64 `json:"roofline_ms"`        // no step on this machine is faster: see Machine.Roofline
+	RooflineShare   float64 `json:"roofline_share"`     // RooflineMS / DecodeMSPerStep
+}
+
+// bytesPerElement: weights and cache are f32.
+const bytesPerElement = 4
+
+// MeasureLatency times a model's prefill and decode on this machine. The cache is filled without a prefill for the decode.
+func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOptions) (*Latency, error) {
+	if o.Batch < 1 || o.Context < 1 || o.PromptLen < 0 {
+		return nil, fmt.Errorf("batch is %d, context %d, prompt-len %d: want 1, 1, 0 or more", o.Batch, o.Context, o.PromptLen)
+	}
+	if err := m.CheckLength(max(o.Context+1, o.PromptLen)); err != nil {
+		return nil, err
+	}
+	l := &Latency{
+		Batch: o.Batch, Context: o.Context, Threads: kernels.Threads(), PromptLen: o.PromptLen,
+		KVBytesPerToken: m.Arch.KVBytesPerToken(bytesPerElement), WeightBytes: bytesPerElement * m.readPerStep(),
+	}
+	l.KVBytes = l.KVBytesPerToken * int64(o.Batch) * int64(o.Context)
+	ids := randomIDs(o.Batch*max(1, o.PromptLen), m.Arch.Vocab)
+	step, err := timeDecode(ctx, m, o, ids[:o.Batch])
+	if err != nil {
+		return nil, err
+	}
+	if o.PromptLen > 0 {
+		prefill, err := timePrefill(ctx, m, o, ids)
+		if err != nil {
+			return nil, err
+		}
+		l.PrefillMS = milliseconds(prefill)
+	}
+	l.DecodeMSPerStep = milliseconds(step)
+	l.DecodeMSPerTok = l.DecodeMSPerStep / float64(o.Batch)
+	l.TokensPerS = 1000 / l.DecodeMSPerTok
+	l.RooflineMS = 1000 * machine.Roofline(float64(l.WeightBytes+l.KVBytes), m.stepFLOPs(o.Batch, o.Context))
+	l.RooflineShare = l.RooflineMS / l.DecodeMSPerStep
+	return l, nil
+}
+
+// readPerStep counts the weights that a decode step reads: all but the embedding table, of which it reads a row (unless the
+// table is the head too).
+func (m *Model) readPerStep() int64 {
+	n := m.Parameters
+	if !m.Arch.Tied {
+		n -= int64(m.Arch.Vocab) * int64(m.Arch.Dim)
+	}
+	if m.Arch.Position == configs.PositionLearned {
+		n -= int64(m.Arch.Context) * int64(m.Arch.Dim)
+	}
+	return n
+}
+
+// stepFLOPs counts a decode step's multiplications and additions: two a weight and sequence, and the attention's.
+func (m *Model) stepFLOPs(batch, context int) float64 {
+	a := m.Arch
+	attention := 4 * float64(a.Layers) * float64(a.Heads*a.HeadDim) * float64(context)
+	return float64(batch) * (2*float64(m.readPerStep()) + attention)
+}
+
+func timeDecode(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {
+	cache := m.NewCache(o.Batch, o.Context+1)
+	cache.Fill(o.Context)
+	return timeMedian(ctx, func() error {
+		cache.Truncate(o.Context)
+		_, err := m.Step(cache, ids)
+		return err
+	})
+}
+
+func timePrefill(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {
+	cache := m.NewCache(o.Batch, o.PromptLen)
+	return timeMedian(ctx, func() error {
+		cache.Truncate(0)
+		_, err := m.Step(cache, ids)
+		return err
+	})
+}
+
+// timeMedian runs f once to warm up, then at least 5 times and for about a second, and returns the median.
+func timeMedian(ctx context.Context, f func() error) (time.Duration, error) {
+	if err := f(); err != nil {
+		return 0, err
+	}
+	var times []time.Duration
+	for total := time.Duration(0); len(times) < 5 || total < time.Second && len(times) < 200; {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		start := time.Now()
+		if err := f(); err != nil {
+			return 0, err
+		}
+		times = append(times, time.Since(start))
+		total += times[len(times)-1]
+	}
+	slices.Sort(times)
+	return times[len(times)/2], nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func randomIDs(n, vocab int) []int32 {
+	r := rand.New(rand.NewPCG(1, 2))
+	ids := make([]int32, n)
+	for i := range ids {
+		ids[i] = r.Int32N(int32(vocab))
+	}
+	return ids
+}
+
+// RandomModel is a Llama of a named shape with random weights, in f32: for timing alone.
+func RandomModel(s Shape, groups int) (*Model, error) {
+	a, err := s.arch(groups)
+	if err != nil {
+		return nil, err
+	}
+	params, err := a.Params()
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string][]float32, len(params))
+	m := &Model{Arch: a}
+	for i, p := range params {
+		all[p.Name] = randomWeights(p.Size(), uint64(i))
+		m.Parameters += int64(p.Size())
+	}
+	m.Decoder = decode.New(a, all)
+	return m, nil
+}
+
+func randomWeights(n int, seed uint64) []float32 {
+	r := rand.New(rand.NewPCG(seed, 3))
+	w := make([]float32, n)
+	for i := range w {
+		w[i] = (r.Float32() - 0.5) / 16
+	}
+	return w
+}
+
+func (s Shape) arch(groups int) (*configs.Arch, error) {
+	if groups == 0 {
+		groups = s.KVHeads
+	}
+	config := fmt.Sprintf(`{"model_type": "llama", "vocab_size": %d, "hidden_size": %d, "num_hidden_layers": %d,
+		"num_attention_heads": %d, "num_key_value_heads": %d, "head_dim": %d, "intermediate_size": %d, "max_position_embeddings": %d}`,
+		s.Vocab, s.Dim, s.Layers, s.Heads, groups, s.HeadDim, s.FFN, s.Context)
+	return configs.Resolve([]byte(config), "")
+}
+
+// Print writes the figures for a person.
+func (l *Latency) Print(w io.Writer) error {
+	fmt.Fprintf(w, "batch %d, context %d, %d threads, f32\n", l.Batch, l.Context, l.Threads)
+	if l.PromptLen > 0 {
+		fmt.Fprintf(w, "prefill   %.2f ms for %d × %d tokens\n", l.PrefillMS, l.Batch, l.PromptLen)
+	}
+	fmt.Fprintf(w, "decode    %.3f ms/step, %.4f ms/token, %.0f tokens/s\n", l.DecodeMSPerStep, l.DecodeMSPerTok, l.TokensPerS)
+	fmt.Fprintf(w, "KV cache  %d bytes/token, %.1f MiB read per step; weights %.1f MiB\n", l.KVBytesPerToken, float64(l.KVBytes)/(1<<20), float64(l.WeightBytes)/(1<<20))
+	_, err := fmt.Fprintf(w, "roofline  %.3f ms/step: at %.0f%% of it\n", l.RooflineMS, 100*l.RooflineShare)
+	return err
+}

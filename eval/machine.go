@@ -1,0 +1,86 @@
+package eval
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"gqa/internal/kernels"
+)
+
+// Machine is what this machine can do with the threads in use: the two ceilings of the roofline (Williams et al. 2009).
+type Machine struct {
+	Name      string
+	Bandwidth float64 // bytes/s read from memory
+	Peak      float64 // FLOP/s of an f32 matrix product
+}
+
+// MeasureMachine measures both ceilings in about half a second.
+func MeasureMachine() Machine {
+	return Machine{Name: machineName(), Bandwidth: measureBandwidth(), Peak: measurePeak()}
+}
+
+// Roofline is the least time in seconds that moving bytes once and computing flops can take.
+func (m Machine) Roofline(bytes, flops float64) float64 {
+	return max(bytes/m.Bandwidth, flops/m.Peak)
+}
+
+// measureBandwidth reads more memory than a cache holds, as dot products do, and takes the best of some rounds.
+func measureBandwidth() float64 {
+	const n, block = 1 << 25, 1 << 16 // 128 MiB
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = 1
+	}
+	sums := make([]float32, n/block)
+	return float64(4*n) / bestOf(4, func() {
+		kernels.For(n/block, 1, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				half := x[i*block : (i+1)*block]
+				sums[i] = kernels.Dot(half[:block/2], half[block/2:])
+			}
+		})
+	})
+}
+
+func measurePeak() float64 {
+	const n = 512
+	a, b, c := make([]float32, n*n), make([]float32, n*n), make([]float32, n*n)
+	for i := range a {
+		a[i], b[i] = float32(i%7)-3, float32(i%5)-2
+	}
+	return 2 * n * n * n / bestOf(4, func() { kernels.Gemm(false, false, n, n, n, 1, a, n, b, n, 0, c, n) })
+}
+
+// bestOf is the shortest time of f in seconds, after a warm-up.
+func bestOf(rounds int, f func()) float64 {
+	f()
+	best := time.Duration(1<<63 - 1)
+	for range rounds {
+		start := time.Now()
+		f()
+		best = min(best, time.Since(start))
+	}
+	return best.Seconds()
+}
+
+func machineName() string {
+	return fmt.Sprintf("%s, %d threads, %s/%s, kernels %s", cpuName(), kernels.Threads(), runtime.GOOS, runtime.GOARCH, kernels.Path())
+}
+
+func cpuName() string {
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return fmt.Sprintf("%d CPUs", runtime.NumCPU())
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if name, ok := strings.CutPrefix(s.Text(), "model name"); ok {
+			return strings.TrimSpace(strings.TrimLeft(name, " \t:"))
+		}
+	}
+	return fmt.Sprintf("%d CPUs", runtime.NumCPU())
+}

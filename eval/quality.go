@@ -1,0 +1,282 @@
+package eval
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+
+	"gqa/internal/engine/decode"
+	"gqa/internal/kernels"
+	"gqa/internal/ops"
+	"gqa/internal/stream"
+	"gqa/internal/text"
+)
+
+// QualityOptions say how a model is scored.
+type QualityOptions struct {
+	SeqLen     int                 // tokens per window; windows do not overlap; 0: the model's context, at most 2048
+	MaxWindows int                 // 0: all
+	Teacher    *Model              // compared with, if not nil
+	Progress   func(windows int64) // told of windows as they are scored; may be nil
+}
+
+// Quality is how well a model predicts a corpus. In a window of n tokens, n-1 are predicted.
+type Quality struct {
+	Loss          float64  `json:"loss"`        // nats per token
+	LossStderr    float64  `json:"loss_stderr"` // of the mean over windows
+	Perplexity    float64  `json:"perplexity"`
+	BitsPerByte   *float64 `json:"bits_per_byte"`  // of text; null where the data came as ids
+	TokenAccuracy float64  `json:"token_accuracy"` // share of tokens that were the most probable
+	KL            *float64 `json:"kl"`             // KL(teacher || model), nats per token; null without a teacher
+	Top1Agreement *float64 `json:"top1_agreement"` // share of tokens for which both have the same most probable one
+	Tokens        int      `json:"tokens"`         // predicted
+	Windows       int      `json:"windows"`
+	KLStderr      *float64 `json:"kl_stderr"`
+	AccuracyError float64  `json:"token_accuracy_stderr"`
+}
+
+// MeasureQuality scores a model on a stream of its tokens.
+func MeasureQuality(ctx context.Context, m *Model, s *stream.Stream, o QualityOptions) (*Quality, error) {
+	o.SeqLen = o.seqLen(m)
+	if err := checkQuality(m, o); err != nil {
+		return nil, err
+	}
+	if _, err := text.Windows(s.IDs, o.SeqLen); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	windows := int(o.Windows(m, len(s.IDs)))
+	t := newTally(m, o, s)
+	per := min(windows, max(1, scoreRows/o.SeqLen))
+	for at := 0; at < windows; at += per {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		n := min(per, windows-at)
+		t.score(s.IDs[at*o.SeqLen:(at+n)*o.SeqLen], n)
+		if o.Progress != nil {
+			o.Progress(int64(n))
+		}
+	}
+	return t.quality(), nil
+}
+
+// scoreRows is how many tokens go through the layers at once.
+const scoreRows = 4096
+
+func checkQuality(m *Model, o QualityOptions) error {
+	if o.SeqLen < 2 {
+		return fmt.Errorf("seq-len is %d, want 2 or more: the first token of a window is not predicted", o.SeqLen)
+	}
+	if err := m.CheckLength(o.SeqLen); err != nil {
+		return fmt.Errorf("seq-len: %w", err)
+	}
+	if t := o.Teacher; t != nil {
+		if t.Arch.Vocab != m.Arch.Vocab {
+			return fmt.Errorf("the teacher's vocabulary is %d, the model's %d: their predictions cannot be compared", t.Arch.Vocab, m.Arch.Vocab)
+		}
+		return t.CheckLength(o.SeqLen)
+	}
+	return nil
+}
+
+// tally adds up what the windows give. Each figure is kept as window means, so that its error allows for the correlation of
+// tokens within a window.
+type tally struct {
+	model             *Model
+	o                 QualityOptions
+	tok               *text.Tokenizer
+	loss, accuracy    meanOf
+	kl, agreement     meanOf
+	nats, bytes       float64
+	rowLoss, lse      []float32
+	rowKL, rowAgree   []float32
+	best, teacherBest []int32
+	targets           []int32
+}
+
+func newTally(m *Model, o QualityOptions, s *stream.Stream) *tally {
+	return &tally{model: m, o: o, tok: s.Tokenizer}
+}
+
+// score runs n windows through the model (and the teacher) and adds them up.
+func (t *tally) score(ids []int32, n int) {
+	seqs := make([][]int32, n)
+	for i := range seqs {
+		seqs[i] = ids[i*t.o.SeqLen : (i+1)*t.o.SeqLen]
+	}
+	b := ops.NewBatch(seqs...)
+	t.size(len(ids))
+	for i := range ids {
+		t.targets[i] = -1
+		if (i+1)%t.o.SeqLen != 0 {
+			t.targets[i] = ids[i+1]
+		}
+	}
+	hidden, teacherHidden := t.model.Hidden(b), decode.Mat{}
+	if t.o.Teacher != nil {
+		teacherHidden = t.o.Teacher.Hidden(b)
+	}
+	per := max(1, (1<<24)/t.model.Arch.Vocab) // rows of logits in memory at once
+	for lo := 0; lo < len(ids); lo += per {
+		hi := min(lo+per, len(ids))
+		var teacher []float32
+		if t.o.Teacher != nil {
+			teacher = t.o.Teacher.Head(teacherHidden, lo, hi).Data
+		}
+		t.scoreRows(t.model.Head(hidden, lo, hi).Data, teacher, lo, hi)
+	}
+	for i := range n {
+		t.addWindow(i*t.o.SeqLen, (i+1)*t.o.SeqLen-1)
+	}
+}
+
+func (t *tally) size(rows int) {
+	if len(t.targets) == rows {
+		return
+	}
+	for _, s := range []*[]float32{&t.rowLoss, &t.lse, &t.rowKL, &t.rowAgree} {
+		*s = make([]float32, rows)
+	}
+	for _, s := range []*[]int32{&t.best, &t.teacherBest, &t.targets} {
+		*s = make([]int32, rows)
+	}
+}
+
+func (t *tally) scoreRows(logits, teacher []float32, lo, hi int) {
+	vocab := t.model.Arch.Vocab
+	kernels.CrossEntropy(t.rowLoss[lo:hi], t.lse[lo:hi], logits, t.targets[lo:hi], hi-lo, vocab)
+	kernels.ArgmaxRows(t.best[lo:hi], logits, hi-lo, vocab)
+	if teacher == nil {
+		return
+	}
+	kernels.ArgmaxRows(t.teacherBest[lo:hi], teacher, hi-lo, vocab)
+	kernels.For(hi-lo, 16, func(a, b int) {
+		for r := a; r < b; r++ {
+			t.rowKL[lo+r] = divergence(teacher[r*vocab:(r+1)*vocab], logits[r*vocab:(r+1)*vocab])
+		}
+	})
+}
+
+// divergence is KL(p || q) of the softmaxes of two rows of logits, in nats.
+func divergence(p, q []float32) float32 {
+	lp, lq := logSumExp(p), logSumExp(q)
+	sum := 0.0
+	for i := range p {
+		logP := float64(p[i]) - lp
+		sum += math.Exp(logP) * (logP - float64(q[i]) + lq)
+	}
+	return float32(sum)
+}
+
+func logSumExp(x []float32) float64 {
+	top := math.Inf(-1)
+	for _, v := range x {
+		top = math.Max(top, float64(v))
+	}
+	sum := 0.0
+	for _, v := range x {
+		sum += math.Exp(float64(v) - top)
+	}
+	return top + math.Log(sum)
+}
+
+// addWindow adds the predictions of rows [lo, hi).
+func (t *tally) addWindow(lo, hi int) {
+	var loss, right, kl, agree float64
+	for i := lo; i < hi; i++ {
+		loss += float64(t.rowLoss[i])
+		kl += float64(t.rowKL[i])
+		if t.best[i] == t.targets[i] {
+			right++
+		}
+		if t.best[i] == t.teacherBest[i] {
+			agree++
+		}
+		if t.tok != nil {
+			t.bytes += float64(len(t.tok.TokenBytes(t.targets[i])))
+		}
+	}
+	n := float64(hi - lo)
+	t.nats += loss
+	t.loss.add(loss / n)
+	t.accuracy.add(right / n)
+	t.kl.add(kl / n)
+	t.agreement.add(agree / n)
+}
+
+func (t *tally) quality() *Quality {
+	q := &Quality{
+		Loss: t.loss.mean(), LossStderr: t.loss.stderr(), Perplexity: math.Exp(t.loss.mean()),
+		TokenAccuracy: t.accuracy.mean(), AccuracyError: t.accuracy.stderr(),
+		Windows: t.loss.n, Tokens: t.loss.n * (t.o.SeqLen - 1),
+	}
+	if t.bytes > 0 {
+		bits := t.nats / math.Ln2 / t.bytes
+		q.BitsPerByte = &bits
+	}
+	if t.o.Teacher != nil {
+		kl, klError, agreement := t.kl.mean(), t.kl.stderr(), t.agreement.mean()
+		q.KL, q.KLStderr, q.Top1Agreement = &kl, &klError, &agreement
+	}
+	return q
+}
+
+// meanOf is a running mean with its standard error (Welford).
+type meanOf struct {
+	n     int
+	m, m2 float64
+}
+
+func (s *meanOf) add(x float64) {
+	s.n++
+	d := x - s.m
+	s.m += d / float64(s.n)
+	s.m2 += d * (x - s.m)
+}
+
+func (s *meanOf) mean() float64 { return s.m }
+
+// stderr is the standard error of the mean; 0 where one window does not tell.
+func (s *meanOf) stderr() float64 {
+	if s.n < 2 {
+		return 0
+	}
+	return math.Sqrt(s.m2 / float64(s.n-1) / float64(s.n))
+}
+
+// Print writes the figures for a person.
+func (q *Quality) Print(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "loss            %.4f ± %.4f nats/token\nperplexity      %.4g\n", q.Loss, q.LossStderr, q.Perplexity)
+	if err != nil {
+		return err
+	}
+	if q.BitsPerByte != nil {
+		fmt.Fprintf(w, "bits per byte   %.4f\n", *q.BitsPerByte)
+	}
+	fmt.Fprintf(w, "token accuracy  %.2f%% ± %.2f%%\n", 100*q.TokenAccuracy, 100*q.AccuracyError)
+	if q.KL != nil {
+		fmt.Fprintf(w, "KL to teacher   %.4f ± %.4f nats/token\ntop-1 agreement %.2f%%\n", *q.KL, *q.KLStderr, 100**q.Top1Agreement)
+	}
+	_, err = fmt.Fprintf(w, "tokens          %d in %d windows\n", q.Tokens, q.Windows)
+	return err
+}
+
+// Windows is how many windows of a stream of tokens will be scored.
+func (o QualityOptions) Windows(m *Model, tokens int) int64 {
+	n := tokens / o.seqLen(m)
+	if o.MaxWindows > 0 {
+		n = min(n, o.MaxWindows)
+	}
+	return int64(n)
+}
+
+// Tokens is how many tokens of a stream will be read; 0: all.
+func (o QualityOptions) Tokens(m *Model) int { return o.MaxWindows * o.seqLen(m) }
+
+func (o QualityOptions) seqLen(m *Model) int {
+	if o.SeqLen > 0 {
+		return o.SeqLen
+	}
+	return min(m.Arch.Context, 2048)
+}

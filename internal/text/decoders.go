@@ -86,9 +86,11 @@ func decodeFallback(tokens []string) []string {
 	var out []string
 	var bytes []byte
 	flush := func() {
-		if utf8.Valid(bytes) {
+		switch {
+		case len(bytes) == 0:
+		case utf8.Valid(bytes):
 			out = append(out, string(bytes))
-		} else {
+		default:
 			out = append(out, strings.Repeat("\uFFFD", len(bytes)))
 		}
 		bytes = bytes[:0]

@@ -121,6 +121,12 @@ func parseModel(raw json.RawMessage) (model, map[string]int32, error) {
 	switch kind {
 	case "BPE":
 		return parseBPE(raw)
+	case "WordPiece":
+		return parseWordPiece(raw)
+	case "WordLevel":
+		return parseWordLevel(raw)
+	case "Unigram":
+		return parseUnigram(raw)
 	case "":
 		return nil, nil, errors.New("the model or its type is missing: expected BPE, WordPiece, Unigram or WordLevel")
 	}

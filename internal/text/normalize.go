@@ -46,6 +46,8 @@ func parseNormalizer(raw json.RawMessage) (normalizer, error) {
 		return visible, nil
 	case "BertNormalizer":
 		return parseBert(raw)
+	case "Precompiled":
+		return parsePrecompiled(raw)
 	}
 	return nil, fmt.Errorf("unknown normalizer %q", kind)
 }
@@ -182,23 +184,29 @@ func parseBert(raw json.RawMessage) (normalizer, error) {
 	return inOrder(steps), err
 }
 
+// control are the categories that clean_text drops; unassigned runes stay.
+var control = []*unicode.RangeTable{unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs}
+
 // cleanText drops control characters and makes every white space a space.
 func cleanText(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
+		case r == '\t' || r == '\n' || r == '\r':
+			return ' '
+		case r == unicode.ReplacementChar || unicode.In(r, control...):
+			return -1
 		case isSpace(r):
 			return ' '
-		case r == 0, r == unicode.ReplacementChar, unicode.Is(unicode.C, r):
-			return -1
 		}
 		return r
 	}, s)
 }
 
-// ideographs are the blocks of CJK characters, without kana and hangul.
+// ideographs are the blocks of CJK characters that the tokenizers library
+// lists: without kana and hangul, and with a gap in extension E.
 var ideographs = &unicode.RangeTable{
 	R16: []unicode.Range16{{0x3400, 0x4dbf, 1}, {0x4e00, 0x9fff, 1}, {0xf900, 0xfaff, 1}},
-	R32: []unicode.Range32{{0x20000, 0x2a6df, 1}, {0x2a700, 0x2ceaf, 1}, {0x2f800, 0x2fa1f, 1}},
+	R32: []unicode.Range32{{0x20000, 0x2a6df, 1}, {0x2a700, 0x2b81f, 1}, {0x2b920, 0x2ceaf, 1}, {0x2f800, 0x2fa1f, 1}},
 }
 
 // spaceIdeographs makes each ideograph a word.

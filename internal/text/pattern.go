@@ -80,7 +80,11 @@ func runeFinder(is func(rune) bool) finder {
 // compile reads an expression as Oniguruma does, the library behind
 // tokenizer.json.
 func compile(expr string) (finder, error) {
-	re, err := regexp2.Compile(expr, regexp2.Multiline)
+	dotnet, err := translate(expr)
+	if err != nil {
+		return nil, err
+	}
+	re, err := regexp2.Compile(dotnet, regexp2.Multiline)
 	if err != nil {
 		return nil, fmt.Errorf("pattern %q: %w", expr, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"unicode/utf8"
@@ -26,23 +27,27 @@ type example struct {
 	IDs  []int32 `json:"ids"`
 }
 
-func readExamples(t testing.TB, path string) []example {
+func readJSON(t testing.TB, path string, v any) {
 	t.Helper()
 	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, v)
+	}
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", path, err)
 	}
-	var list []example
-	if err := json.Unmarshal(data, &list); err != nil || len(list) == 0 {
-		t.Fatalf("%s: %d examples, %v", path, len(list), err)
-	}
+}
+
+func readExamples(t testing.TB) (list []example) {
+	t.Helper()
+	readJSON(t, filepath.Join(gopher, "tokens.json"), &list)
 	return list
 }
 
 // The ids of tokens.json come from the tokenizers library.
 func TestGopherIDs(t *testing.T) {
 	tok := loadGopher(t)
-	for _, e := range readExamples(t, filepath.Join(gopher, "tokens.json")) {
+	for _, e := range readExamples(t) {
 		for range 2 { // the second time from the cache
 			if got := tok.Encode(e.Text); !slices.Equal(got, e.IDs) {
 				t.Errorf("Encode(%q)\n got %v\nwant %v", e.Text, got, e.IDs)
@@ -90,7 +95,7 @@ func TestTokenBytesSpell(t *testing.T) {
 
 func TestConcurrentEncode(t *testing.T) {
 	tok := loadGopher(t)
-	examples := readExamples(t, filepath.Join(gopher, "tokens.json"))
+	examples := readExamples(t)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -123,7 +128,7 @@ func TestDecodeIllFormed(t *testing.T) {
 
 func FuzzEncodeDecode(f *testing.F) {
 	tok := loadGopher(f)
-	for _, e := range readExamples(f, filepath.Join(gopher, "tokens.json")) {
+	for _, e := range readExamples(f) {
 		f.Add(e.Text)
 	}
 	f.Add("<|endoftext|<|endoftext|>>")
@@ -137,19 +142,32 @@ func FuzzEncodeDecode(f *testing.F) {
 	})
 }
 
+// BenchmarkEncode encodes this package's source: with a scanner and the cache, as
+// one long word, and with an expression.
 func BenchmarkEncode(b *testing.B) {
-	tok := loadGopher(b)
-	var src []byte
-	for _, name := range []string{"tokenizer.go", "load.go", "pretokenize.go", "merge.go"} {
-		data, err := os.ReadFile(name)
+	var src strings.Builder
+	paths, err := filepath.Glob("*.go")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
 		if err != nil {
 			b.Fatal(err)
 		}
-		src = append(src, data...)
+		src.Write(data)
 	}
-	b.SetBytes(int64(len(src)))
-	b.ReportAllocs()
-	for b.Loop() {
-		tok.Encode(string(src))
+	for _, path := range []string{gopher, "testdata/tokenizers/llama2.json", "testdata/tokenizers/llama3.json", "testdata/tokenizers/bloom.json"} {
+		b.Run("tokenizer="+strings.TrimSuffix(filepath.Base(path), ".json"), func(b *testing.B) {
+			tok, err := LoadTokenizer(path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(src.Len()))
+			b.ReportAllocs()
+			for b.Loop() {
+				tok.EncodePlain(src.String())
+			}
+		})
 	}
 }

@@ -1,0 +1,232 @@
+package text
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// spec is a tokenizer.json with parts in place of those of a small byte-level one.
+func spec(parts map[string]string) string {
+	f := map[string]json.RawMessage{
+		"model":         json.RawMessage(`{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"<e>":3},"merges":["a b"]}`),
+		"pre_tokenizer": json.RawMessage(`{"type":"ByteLevel","add_prefix_space":false}`),
+	}
+	for key, part := range parts {
+		f[key] = json.RawMessage(part)
+	}
+	data, err := json.Marshal(f)
+	if err != nil {
+		panic(err)
+	}
+	return string(data)
+}
+
+// Whatever a file says that is not understood is an error that names it.
+func TestLoadErrors(t *testing.T) {
+	for _, c := range []struct{ part, value, want string }{
+		{"model", `null`, "model or its type is missing"},
+		{"model", `{"type":"Neural"}`, `unknown model "Neural"`},
+		{"model", `{"vocab":{}}`, "without a type"},
+		{"model", `{"type":"BPE","vocab":{"a":0},"merges":["a b"]}`, `merge 0 ("a" "b"): "b" is not in the vocabulary`},
+		{"model", `{"type":"BPE","vocab":{"a":0,"b":1},"merges":[["a","b"]]}`, `"ab" is not in the vocabulary`},
+		{"model", `{"type":"BPE","vocab":{"a":0},"merges":["a  a"]}`, "expected two tokens"},
+		{"model", `{"type":"BPE","vocab":{"a":0},"merges":[["a"]]}`, "BPE"},
+		{"model", `{"type":"BPE","vocab":{"a":0,"b":1},"merges":["a b"],"continuing_subword_prefix":"##"}`, `lacks the prefix "##"`},
+		{"model", `{"type":"BPE","vocab":{"a":-1},"merges":[]}`, "out of range"},
+		{"model", `{"type":"BPE","vocab":{"a":1e10},"merges":[]}`, "1e10"},
+		{"model", `{"type":"BPE","vocab":{},"merges":[],"dropout":0.1}`, "dropout is 0.1"},
+		{"model", `{"type":"BPE","vocab":{},"merges":[],"unk_token":"<unk>"}`, `unk_token "<unk>"`},
+		{"model", `{"type":"WordPiece","vocab":{}}`, `unk_token "[UNK]"`},
+		{"model", `{"type":"Unigram","vocab":[["a",0]],"unk_id":1}`, "unk_id is 1"},
+		{"model", `{"type":"Unigram","vocab":[["a"]]}`, "expected a text and a score"},
+		{"normalizer", `{"type":"Nmt"}`, `unknown normalizer "Nmt"`},
+		{"normalizer", `{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"X"}]}`, `unknown normalizer "X"`},
+		{"normalizer", `{"type":"Sequence"}`, "list of normalizers"},
+		{"normalizer", `{"type":"Replace","pattern":{"String":"a"}}`, "no content"},
+		{"normalizer", `{"type":"Replace","pattern":{},"content":"a"}`, `neither "String" nor "Regex"`},
+		{"normalizer", `{"type":"Precompiled","precompiled_charsmap":"AAA"}`, "charsmap"},
+		{"pre_tokenizer", `{"type":"UnicodeScripts"}`, `unknown pre_tokenizer "UnicodeScripts"`},
+		{"pre_tokenizer", `{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated"}`, `pattern "("`},
+		{"pre_tokenizer", `{"type":"Split","pattern":{"Regex":"[a"},"behavior":"Isolated"}`, "without its ]"},
+		{"pre_tokenizer", `{"type":"Split","pattern":{"Regex":"a"},"behavior":"Torn"}`, `unknown behavior "Torn"`},
+		{"pre_tokenizer", `{"type":"Split","pattern":{"Regex":"a"}}`, "no behavior"},
+		{"pre_tokenizer", `{"type":"Metaspace","replacement":"_","prepend_scheme":"last"}`, `unknown prepend_scheme "last"`},
+		{"post_processor", `{"type":"Odd"}`, `unknown post_processor "Odd"`},
+		{"post_processor", `{"type":"BertProcessing","sep":["a",1]}`, "lacks cls or sep"},
+		{"post_processor", `{"type":"BertProcessing","sep":["a"],"cls":["a",1]}`, "expected a token and its id"},
+		{"post_processor", `{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}}]}`, `names "x"`},
+		{"post_processor", `{"type":"TemplateProcessing","single":[]}`, "expected once"},
+		{"decoder", `{"type":"CTC"}`, `unknown decoder "CTC"`},
+		{"added_tokens", `[{"id":-7,"content":"<x>"}]`, `added token "<x>" has id -7`},
+	} {
+		_, err := parseTokenizer([]byte(spec(map[string]string{c.part: c.value})))
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s %s: got error %v, want one line with %q", c.part, c.value, err, c.want)
+		}
+	}
+}
+
+func TestLoadMissing(t *testing.T) {
+	for name, files := range map[string]map[string]string{
+		"has no tokenizer":         {"config.json": "{}"},
+		"tokenizer.model but":      {"tokenizer.model": "x"},
+		"merges.txt":               {"vocab.json": `{"a":0}`},
+		"tokenizer_config.json":    {"tokenizer_config.json": "[", "tokenizer.json": spec(nil)},
+		"tokenizer.json: invalid ": {"tokenizer.json": "x"},
+	} {
+		if _, err := LoadTokenizer(tree(t, files)); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v: got error %v, want one with %q", files, err, name)
+		}
+	}
+}
+
+func TestEOS(t *testing.T) {
+	for _, c := range []struct {
+		config, vocab string
+		want          int32
+	}{
+		{`{}`, `{"a":0,"<e>":3}`, -1},
+		{`{"eos_token":"<e>"}`, `{"</s>":0,"<e>":3}`, 3},
+		{`{"eos_token":{"content":"<e>","lstrip":false}}`, `{"</s>":0,"<e>":3}`, 3},
+		{`{"eos_token":null}`, `{"</s>":0,"<e>":3}`, 0},
+		{`{"eos_token":"<not there>"}`, `{"<eos>":1,"</s>":0}`, 0},
+		{`{}`, `{"<|end_of_text|>":5,"<eos>":4}`, 5},
+	} {
+		dir := tree(t, map[string]string{
+			"tokenizer_config.json": c.config,
+			"tokenizer.json":        spec(map[string]string{"model": `{"type":"BPE","merges":[],"vocab":` + c.vocab + `}`}),
+		})
+		tok, err := LoadTokenizer(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := tok.EOS(); got != c.want || ok != (c.want >= 0) {
+			t.Errorf("config %s, vocab %s: EOS() = %d, %v, want %d", c.config, c.vocab, got, ok, c.want)
+		}
+	}
+}
+
+// vocab.json and merges.txt make the tokenizer that the same tokenizer.json does.
+func TestGPT2Files(t *testing.T) {
+	var f struct {
+		Model struct {
+			Vocab  map[string]int32 `json:"vocab"`
+			Merges [][2]string      `json:"merges"`
+		} `json:"model"`
+	}
+	readJSON(t, filepath.Join(gopher, "tokenizer.json"), &f)
+	vocab, err := json.Marshal(f.Model.Vocab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	merges := "#version: 0.2\r\n"
+	for _, m := range f.Model.Merges {
+		merges += m[0] + " " + m[1] + "\r\n"
+	}
+	tok, err := LoadTokenizer(tree(t, map[string]string{"vocab.json": string(vocab), "merges.txt": merges}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range readExamples(t) {
+		if got := tok.Encode(e.Text); !slices.Equal(got, e.IDs) {
+			t.Errorf("Encode(%q)\n got %v\nwant %v", e.Text, got, e.IDs)
+		}
+		if got := tok.Decode(e.IDs); got != e.Text {
+			t.Errorf("Decode(%v) = %q, want %q", e.IDs, got, e.Text)
+		}
+	}
+}
+
+func TestAddedTokens(t *testing.T) {
+	var m matcher
+	for _, tok := range []addedToken{
+		{ID: 1, Content: "<a>"},
+		{ID: 2, Content: "<a>b"},
+		{ID: 3, Content: "<l>", LStrip: true},
+		{ID: 4, Content: "<r>", RStrip: true},
+		{ID: 5, Content: "word", SingleWord: true},
+		{ID: 6, Content: "  "},
+		{ID: 7, Content: ""},
+	} {
+		m.add(tok.Content, tok)
+	}
+	for in, want := range map[string]string{
+		"":                   "",
+		"x":                  "x^",
+		"<a>":                "1",
+		"<a>b<a>c":           "2|1|c",
+		"<<a>>":              "<^|1|>",
+		"x \t<l> y":          "x^|3| y",
+		"x <r> \n y":         "x ^|4|y",
+		" <l>":               "3",
+		"<r> <l>":            "4|3",
+		"<r>   <a>":          "4|1",
+		"word, words sword_": "5|, words sword_",
+		"éword word":         "éword ^|5",
+		"    x":              "6|6|x",
+		"<r":                 "<r^",
+	} {
+		var got []string
+		m.split(piece{in, true}, func(id int32) { got = append(got, string('0'+id)) }, func(p piece) {
+			if p.start {
+				p.text += "^"
+			}
+			got = append(got, p.text)
+		})
+		if s := strings.Join(got, "|"); s != want {
+			t.Errorf("%q is cut into %q, want %q", in, s, want)
+		}
+	}
+}
+
+// A token that the model's vocabulary has keeps the model's id.
+func TestAddedTokenOfModel(t *testing.T) {
+	tok, err := parseTokenizer([]byte(spec(map[string]string{
+		"added_tokens": `[{"id":9,"content":"ab","special":true},{"id":7,"content":"<x>","special":false}]`,
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tok.Encode("abb<x>"); !slices.Equal(got, []int32{2, 1, 7}) {
+		t.Errorf("got %v, want [2 1 7]", got)
+	}
+	if got := tok.TokenBytes(2); got != nil {
+		t.Errorf("TokenBytes of a special token is %q, want nil", got)
+	}
+	if got := string(tok.TokenBytes(7)); got != "<x>" {
+		t.Errorf("TokenBytes(7) = %q, want <x>", got)
+	}
+	if n := tok.VocabSize(); n != 8 {
+		t.Errorf("VocabSize() = %d, want 8", n)
+	}
+}
+
+// A file, however odd, is refused or makes a tokenizer that can be used.
+func FuzzTokenizerJSON(f *testing.F) {
+	paths, err := filepath.Glob("testdata/tokenizers/*.json")
+	if err != nil || len(paths) == 0 {
+		f.Fatalf("no tokenizers: %v", err)
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data, "the (on) 123 é<s>")
+	}
+	f.Add([]byte(spec(nil)), "ab")
+	f.Fuzz(func(t *testing.T, data []byte, s string) {
+		tok, err := parseTokenizer(data)
+		if err != nil || len(s) > 100 {
+			return
+		}
+		for _, id := range tok.Encode(s) {
+			tok.TokenBytes(id)
+		}
+		tok.Decode(tok.EncodePlain(s))
+	})
+}

@@ -70,22 +70,22 @@ func TestRunStatusAndOneLine(t *testing.T) {
 		status int
 		stderr string // all of it
 	}{
-		{"work x", ExitDone, ""},
-		{"plain", ExitDone, "plain\n"},
-		{"work fail", ExitFailed, "gqa-test: tensor x: got [2], want [3]\n"},
-		{"work lines", ExitFailed, "gqa-test: first; second\n"},
-		{"work usage", ExitUsage, "gqa-test: --groups: 3 does not divide 8" + help},
-		{"work", ExitUsage, "gqa-test: INPUT is missing" + help},
-		{"work a b", ExitUsage, `gqa-test: unexpected argument "b"` + help},
-		{"work x --nope", ExitUsage, "gqa-test: unknown flag: --nope" + help},
-		{"work x --mode odd", ExitUsage, `gqa-test: invalid argument "odd" for "--mode" flag: want fast or slow` + help},
-		{"work x --threads -1", ExitUsage, "gqa-test: --threads -1: want 0 (one per core) or more" + help},
-		{"work x --threads two", ExitUsage, `gqa-test: invalid argument "two" for "--threads" flag: strconv.ParseInt: parsing "two": invalid syntax` + help},
-		{"need", ExitUsage, `gqa-test: required flag(s) "data" not set` + help},
-		{"", ExitUsage, "gqa-test: missing command; want group, need, plain or work" + help},
-		{"group", ExitUsage, "gqa-test: missing command; want leaf" + help},
-		{"group twig", ExitUsage, `gqa-test: unknown command "twig"; want leaf` + help},
-		{"wrk", ExitUsage, `gqa-test: unknown command "wrk" for "gqa-test"; Did you mean this? work` + help},
+		{"work x", 0, ""},
+		{"plain", 0, "plain\n"},
+		{"work fail", 1, "gqa-test: tensor x: got [2], want [3]\n"},
+		{"work lines", 1, "gqa-test: first; second\n"},
+		{"work usage", 2, "gqa-test: --groups: 3 does not divide 8" + help},
+		{"work", 2, "gqa-test: INPUT is missing" + help},
+		{"work a b", 2, `gqa-test: unexpected argument "b"` + help},
+		{"work x --nope", 2, "gqa-test: unknown flag: --nope" + help},
+		{"work x --mode odd", 2, `gqa-test: invalid argument "odd" for "--mode" flag: want fast or slow` + help},
+		{"work x --threads -1", 2, "gqa-test: --threads -1: want 0 (one per core) or more" + help},
+		{"work x --threads two", 2, `gqa-test: invalid argument "two" for "--threads" flag: strconv.ParseInt: parsing "two": invalid syntax` + help},
+		{"need", 2, `gqa-test: required flag(s) "data" not set` + help},
+		{"", 2, "gqa-test: missing command; want group, need, plain or work" + help},
+		{"group", 2, "gqa-test: missing command; want leaf" + help},
+		{"group twig", 2, `gqa-test: unknown command "twig"; want leaf` + help},
+		{"wrk", 2, `gqa-test: unknown command "wrk" for "gqa-test"; Did you mean this? work` + help},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			status, _, stderr := run(t, strings.Fields(test.args)...)

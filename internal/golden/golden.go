@@ -1,0 +1,98 @@
+// Package golden gives tests the reference cases under testdata: for each family a tiny random multi-head checkpoint as
+// Hugging Face transformers 5.17 saves it, with transformers' own results beside it (golden.safetensors):
+//
+//	input_ids    [B,T]    int64
+//	logits_mha   [B,T,V]  of the checkpoint as it is
+//	logits_gG    [B,T,V]  with the K/V heads mean-pooled into G = 1, 2, 4 contiguous groups
+//	train_loss   [6]      losses before each of six AdamW steps on the G = 2 model, where the family's class can hold it
+//	grad_norm    [6]      and the gradient norms before clipping
+//
+// and gqa-g2/, where the family's own class saves the converted checkpoint. The steps are AdamW with lr 1e-3, betas 0.9 and
+// 0.95, eps 1e-8, weight decay 0.1 on every parameter, gradients clipped to norm 1, next-token cross-entropy over input_ids.
+package golden
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"gqa/checkpoints"
+)
+
+// Tolerance is the largest difference of a logit that f32 arithmetic in another order explains; logits' deviation is 1.5.
+const Tolerance = 2e-4
+
+// Groups are the group counts of the logits_gG tensors.
+var Groups = []int{1, 2, 4}
+
+// Case is one family's case.
+type Case struct {
+	Name string
+	Dir  string // the checkpoint's folder
+	IDs  [][]int32
+
+	results *checkpoints.Checkpoint
+}
+
+// Cases opens every case.
+func Cases(t testing.TB) []*Case {
+	t.Helper()
+	_, file, _, _ := runtime.Caller(0)
+	root := filepath.Join(filepath.Dir(file), "testdata")
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []*Case
+	for _, e := range entries {
+		cases = append(cases, open(t, e.Name(), filepath.Join(root, e.Name())))
+	}
+	return cases
+}
+
+func open(t testing.TB, name, dir string) *Case {
+	t.Helper()
+	results, err := checkpoints.Open(filepath.Join(dir, "golden.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { results.Close() })
+	c := &Case{Name: name, Dir: dir, results: results}
+	ids, ok := results.Tensor("input_ids")
+	if !ok {
+		t.Fatalf("%s: no input_ids", name)
+	}
+	wide, err := ids.Int64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for b := range ids.Shape[0] {
+		row := make([]int32, ids.Shape[1])
+		for i := range row {
+			row[i] = int32(wide[b*len(row)+i])
+		}
+		c.IDs = append(c.IDs, row)
+	}
+	return c
+}
+
+// Has says whether the case has a result of that name.
+func (c *Case) Has(name string) bool {
+	_, ok := c.results.Tensor(name)
+	return ok
+}
+
+// Floats is one of transformers' results.
+func (c *Case) Floats(t testing.TB, name string) []float32 {
+	t.Helper()
+	r, ok := c.results.Tensor(name)
+	if !ok {
+		t.Fatalf("%s: no %s", c.Name, name)
+	}
+	values, err := r.Float32(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values
+}

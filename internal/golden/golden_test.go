@@ -1,0 +1,228 @@
+package golden_test
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/checkpoints"
+	"gqa/convert"
+	"gqa/internal/engine/decode"
+	"gqa/internal/engine/spago"
+	"gqa/internal/golden"
+	"gqa/internal/kernels"
+	"gqa/internal/ops"
+	"gqa/internal/weights"
+)
+
+// onEveryPath runs f once for each set of kernels that this machine has.
+func onEveryPath(t *testing.T, f func(t *testing.T)) {
+	before := kernels.Path()
+	t.Cleanup(func() { kernels.SetPath(before) })
+	for _, path := range kernels.Paths() {
+		if err := kernels.SetPath(path); err != nil {
+			t.Fatal(err)
+		}
+		t.Run("kernels="+path, f)
+	}
+}
+
+func TestLogits(t *testing.T) {
+	onEveryPath(t, func(t *testing.T) {
+		for _, c := range golden.Cases(t) {
+			t.Run(c.Name, func(t *testing.T) {
+				checkLogits(t, c, c.Dir, "logits_mha")
+				for _, g := range golden.Groups {
+					for _, target := range convert.Targets {
+						dir := convertTo(t, c.Dir, convert.Options{Groups: g, Method: convert.Mean, Target: convert.Target(target)})
+						checkLogits(t, c, dir, fmt.Sprintf("logits_g%d", g))
+					}
+				}
+			})
+		}
+	})
+}
+
+// checkLogits compares both engines, and decoding through the cache, with transformers.
+func checkLogits(t *testing.T, c *golden.Case, dir, name string) {
+	t.Helper()
+	src, all := load(t, dir)
+	want, vocab := c.Floats(t, name), src.Arch.Vocab
+	batch := ops.NewBatch(c.IDs...)
+	d := decode.New(src.Arch, all)
+	compare(t, name+" by decode", d.Logits(batch).Data, want)
+
+	params, err := spago.NewParams(src.Arch, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, m := spago.New(), params.Model(src.Arch)
+	compare(t, name+" by spago", mat.Data[float32](m.Logits(e, m.Hidden(e, batch))), want)
+
+	cache := d.NewCache(len(c.IDs), batch.Len)
+	prompt := 5
+	first, err := d.Step(cache, flat(c.IDs, 0, prompt))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, name+" after a prefill", first.Data, column(want, len(c.IDs), batch.Len, vocab, prompt-1))
+	for i := prompt; i < batch.Len; i++ {
+		logits, err := d.Step(cache, flat(c.IDs, i, i+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, fmt.Sprintf("%s, token %d through the cache", name, i), logits.Data, column(want, len(c.IDs), batch.Len, vocab, i))
+	}
+}
+
+// flat is tokens [lo, hi) of every sequence; column is row i of every sequence's logits.
+func flat(seqs [][]int32, lo, hi int) []int32 {
+	var ids []int32
+	for _, s := range seqs {
+		ids = append(ids, s[lo:hi]...)
+	}
+	return ids
+}
+
+func column(logits []float32, seqs, length, vocab, i int) []float32 {
+	var out []float32
+	for s := range seqs {
+		out = append(out, logits[(s*length+i)*vocab:][:vocab]...)
+	}
+	return out
+}
+
+func compare(t *testing.T, what string, got, want []float32) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for i := range want {
+		if d := math.Abs(float64(got[i]) - float64(want[i])); !(d <= golden.Tolerance) {
+			t.Fatalf("%s: value %d is %g, want %g", what, i, got[i], want[i])
+		}
+	}
+}
+
+func load(t *testing.T, dir string) (*weights.Source, map[string][]float32) {
+	t.Helper()
+	src, err := weights.Open(dir, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { src.Close() })
+	all, err := src.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src, all
+}
+
+func convertTo(t *testing.T, dir string, o convert.Options) string {
+	t.Helper()
+	src, err := weights.Open(dir, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	plan, err := convert.NewPlan(src, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := plan.Run(t.Context(), out, false, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestNativeFiles compares native conversions with what the family's own class saved, byte by byte.
+func TestNativeFiles(t *testing.T) {
+	compared := 0
+	for _, c := range golden.Cases(t) {
+		want := filepath.Join(c.Dir, "gqa-g2")
+		if _, err := os.Stat(want); err != nil {
+			continue
+		}
+		got := convertTo(t, c.Dir, convert.Options{Groups: 2, Method: convert.Mean})
+		for _, name := range []string{"model.safetensors", "config.json"} {
+			a, b := read(t, filepath.Join(got, name)), read(t, filepath.Join(want, name))
+			if !bytes.Equal(a, b) {
+				t.Errorf("%s: %s differs from transformers'", c.Name, name)
+			}
+			compared++
+		}
+	}
+	if compared == 0 {
+		t.Fatal("no case has gqa-g2")
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestSample checks the embedded model against transformers: logits and a greedy continuation.
+func TestSample(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), checkpoints.SampleName)
+	if err := checkpoints.ExtractSample(dir); err != nil {
+		t.Fatal(err)
+	}
+	src, all := load(t, dir)
+	ref, err := checkpoints.SampleReference()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := decode.New(src.Arch, all)
+	want, _ := tensor(t, ref, "logits").Float32(nil)
+	compare(t, "logits", d.Logits(ops.NewBatch(ids(t, ref, "input_ids"))).Data, want)
+
+	greedy := ids(t, ref, "greedy_ids")
+	const prompt = 32
+	cache := d.NewCache(1, len(greedy))
+	next := greedy[:prompt]
+	for i := prompt; i < len(greedy); i++ {
+		logits, err := d.Step(cache, next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		best := make([]int32, 1)
+		kernels.ArgmaxRows(best, logits.Data, 1, src.Arch.Vocab)
+		if best[0] != greedy[i] {
+			t.Fatalf("greedy token %d is %d, want %d", i, best[0], greedy[i])
+		}
+		next = best
+	}
+}
+
+func tensor(t *testing.T, c *checkpoints.Checkpoint, name string) *checkpoints.Tensor {
+	t.Helper()
+	x, ok := c.Tensor(name)
+	if !ok {
+		t.Fatalf("no tensor %s", name)
+	}
+	return x
+}
+
+func ids(t *testing.T, c *checkpoints.Checkpoint, name string) []int32 {
+	t.Helper()
+	wide, err := tensor(t, c, name).Int64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make([]int32, len(wide))
+	for i, id := range wide {
+		out[i] = int32(id)
+	}
+	return out
+}

@@ -60,7 +60,7 @@ func (m *mergeList) UnmarshalJSON(data []byte) error {
 
 func newBPE(f bpeFile) (*bpe, error) {
 	if f.Dropout != nil && *f.Dropout != 0 {
-		return nil, fmt.Errorf("BPE dropout is %v: only 0 gives the same ids each time; set it to null", *f.Dropout)
+		return nil, fmt.Errorf("dropout is %v: only 0 gives the same ids each time; set it to null", *f.Dropout)
 	}
 	b := &bpe{
 		vocab: f.Vocab, prefix: f.Prefix, suffix: f.Suffix, unk: -1,

@@ -73,6 +73,9 @@ func TestDocuments(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if c.Name() != filepath.Join(root, path) {
+			t.Errorf("%s: Name() = %q", path, c.Name())
+		}
 		for range 2 { // it can be read again
 			if got, err := documents(c); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s: got %q, %v, want %q", path, got, err, want)

@@ -2,7 +2,6 @@ package text
 
 import (
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -44,7 +43,7 @@ func parseDecoder(raw json.RawMessage) ([]decoder, error) {
 	case "BPEDecoder":
 		return parseSuffixDecoder(raw)
 	}
-	return nil, fmt.Errorf("unknown decoder %q", kind)
+	return nil, unknownType(kind)
 }
 
 func same(token string) string { return token }

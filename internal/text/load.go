@@ -57,19 +57,19 @@ func parseTokenizer(data []byte) (*Tokenizer, error) {
 	t := &Tokenizer{cache: newWordCache()}
 	var err error
 	if t.normalize, err = parseNormalizer(f.Normalizer); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("normalizer: %w", err)
 	}
 	if t.words, err = parsePreTokenizer(f.PreTokenizer); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("pre_tokenizer: %w", err)
 	}
 	if t.post, err = parsePost(f.PostProcessor); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("post_processor: %w", err)
 	}
 	if t.decoders, err = parseDecoder(f.Decoder); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("decoder: %w", err)
 	}
 	if t.model, t.ids, err = parseModel(f.Model); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("model: %w", err)
 	}
 	t.deferBytes()
 	return t, t.index(f.AddedTokens)
@@ -128,22 +128,22 @@ func parseModel(raw json.RawMessage) (model, map[string]int32, error) {
 	case "Unigram":
 		return parseUnigram(raw)
 	case "":
-		return nil, nil, errors.New("the model or its type is missing: expected BPE, WordPiece, Unigram or WordLevel")
+		return nil, nil, errors.New("missing: expected BPE, WordPiece, Unigram or WordLevel")
 	}
-	return nil, nil, fmt.Errorf("unknown model %q", kind)
+	return nil, nil, unknownType(kind)
 }
 
 func parseBPE(raw json.RawMessage) (model, map[string]int32, error) {
 	var f bpeFile
 	if err := json.Unmarshal(raw, &f); err != nil {
-		return nil, nil, fmt.Errorf("BPE: %w", err)
+		return nil, nil, err
 	}
 	b, err := newBPE(f)
-	if err != nil {
-		return nil, nil, fmt.Errorf("BPE: %w", err)
-	}
-	return b, f.Vocab, nil
+	return b, f.Vocab, err
 }
+
+// unknownType is the error for a component that is not known.
+func unknownType(kind string) error { return fmt.Errorf("unknown type %q", kind) }
 
 // kindOf is the type of a component, "" where it is null or absent.
 func kindOf(raw json.RawMessage) (string, error) {
@@ -171,7 +171,7 @@ func parseSequence[S ~[]T, T any](raw json.RawMessage, key string, parse func(js
 	}
 	var parts []json.RawMessage
 	if err := json.Unmarshal(f[key], &parts); err != nil {
-		return nil, fmt.Errorf("Sequence lacks its list of %s", key)
+		return nil, fmt.Errorf("%s: expected a list of components", key)
 	}
 	var all S
 	for _, part := range parts {

@@ -3,7 +3,6 @@ package text
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"unicode"
 
@@ -49,7 +48,7 @@ func parseNormalizer(raw json.RawMessage) (normalizer, error) {
 	case "Precompiled":
 		return parsePrecompiled(raw)
 	}
-	return nil, fmt.Errorf("unknown normalizer %q", kind)
+	return nil, unknownType(kind)
 }
 
 func parseNormalizers(raw json.RawMessage) (normalizer, error) {
@@ -127,7 +126,7 @@ func parseReplace(raw json.RawMessage) (normalizer, error) {
 		return nil, err
 	}
 	if f.Content == nil {
-		return nil, errors.New("Replace has no content")
+		return nil, errors.New("content is missing from Replace")
 	}
 	if f.Pattern.String != nil {
 		return replaceLiteral(*f.Pattern.String, *f.Content), nil

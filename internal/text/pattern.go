@@ -19,16 +19,6 @@ type pattern struct {
 	Regex  *string `json:"Regex"`
 }
 
-func (p *pattern) UnmarshalJSON(data []byte) error {
-	type plain pattern
-	var bare string
-	if json.Unmarshal(data, &bare) == nil {
-		p.String = &bare
-		return nil
-	}
-	return json.Unmarshal(data, (*plain)(p))
-}
-
 func (p pattern) finder() (finder, error) {
 	switch {
 	case p.String != nil:

@@ -2,6 +2,7 @@ package text
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -31,7 +32,7 @@ func parsePost(raw json.RawMessage) ([]template, error) {
 	case "BertProcessing", "RobertaProcessing":
 		return parseClsSep(raw)
 	}
-	return nil, fmt.Errorf("unknown post_processor %q", kind)
+	return nil, unknownType(kind)
 }
 
 // tokenAndID is ["<s>", 0].
@@ -51,7 +52,7 @@ func parseClsSep(raw json.RawMessage) ([]template, error) {
 		return nil, err
 	}
 	if f.Cls == nil || f.Sep == nil {
-		return nil, fmt.Errorf("post_processor lacks cls or sep")
+		return nil, errors.New("cls or sep is missing")
 	}
 	return []template{{[]int32{f.Cls.id}, []int32{f.Sep.id}}}, nil
 }

@@ -2,6 +2,7 @@ package text
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -55,7 +56,7 @@ func parsePreTokenizer(raw json.RawMessage) (sequence, error) {
 	case "BertPreTokenizer":
 		return sequence{cutter{runeFinder(isSpace), false, removed}, cutter{runeFinder(isPunctuation), false, isolated}}, nil
 	}
-	return nil, fmt.Errorf("unknown pre_tokenizer %q", kind)
+	return nil, unknownType(kind)
 }
 
 // runeRuns matches the longest runs of runes of a class.
@@ -124,7 +125,7 @@ func parseSplit(raw json.RawMessage) (sequence, error) {
 		return nil, err
 	}
 	if f.Behavior == "" {
-		return nil, fmt.Errorf("pre_tokenizer Split has no behavior")
+		return nil, errors.New("behavior is missing from Split")
 	}
 	return sequence{cutter{find, f.Invert, f.Behavior}}, nil
 }

@@ -82,7 +82,7 @@ func TestGopherTables(t *testing.T) {
 // TokenBytes, put end to end, spell the text.
 func TestTokenBytesSpell(t *testing.T) {
 	tok := loadGopher(t)
-	for _, s := range []string{"func main() {}\n", "naïve 世界 🚀", "\x00\xff\xfe"} {
+	for _, s := range []string{"func main() {}\n", "naïve 世界 🚀", "\x00\xff\xfe", strings.Repeat("long", 100)} {
 		var got []byte
 		for _, id := range tok.Encode(s) {
 			got = append(got, tok.TokenBytes(id)...)

@@ -46,7 +46,7 @@ func parseUnigram(raw json.RawMessage) (model, map[string]int32, error) {
 		ByteFallback bool          `json:"byte_fallback"`
 	}
 	if err := json.Unmarshal(raw, &f); err != nil {
-		return nil, nil, fmt.Errorf("Unigram: %w", err)
+		return nil, nil, err
 	}
 	u := &unigram{ids: make(map[string]int32, len(f.Vocab)), unk: -1, byteFallback: f.ByteFallback}
 	lowest := math.Inf(1)
@@ -58,7 +58,7 @@ func parseUnigram(raw json.RawMessage) (model, map[string]int32, error) {
 	}
 	if f.Unk != nil {
 		if *f.Unk < 0 || int(*f.Unk) >= len(f.Vocab) {
-			return nil, nil, fmt.Errorf("Unigram: unk_id is %d: expected the place of one of the %d pieces", *f.Unk, len(f.Vocab))
+			return nil, nil, fmt.Errorf("unk_id is %d: expected the place of one of the %d pieces", *f.Unk, len(f.Vocab))
 		}
 		u.unk = *f.Unk
 	}

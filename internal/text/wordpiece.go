@@ -24,11 +24,11 @@ func parseWordPiece(raw json.RawMessage) (model, map[string]int32, error) {
 		MaxRunes int              `json:"max_input_chars_per_word"`
 	}{nil, "[UNK]", "##", 100}
 	if err := json.Unmarshal(raw, &f); err != nil {
-		return nil, nil, fmt.Errorf("WordPiece: %w", err)
+		return nil, nil, err
 	}
 	unk, ok := f.Vocab[f.Unk]
 	if !ok {
-		return nil, nil, fmt.Errorf("WordPiece: unk_token %q is not in the vocabulary", f.Unk)
+		return nil, nil, fmt.Errorf("unk_token %q is not in the vocabulary", f.Unk)
 	}
 	return &wordPiece{f.Vocab, unk, f.Prefix, f.MaxRunes}, f.Vocab, nil
 }
@@ -77,7 +77,7 @@ func parseWordLevel(raw json.RawMessage) (model, map[string]int32, error) {
 		Unk   string           `json:"unk_token"`
 	}
 	if err := json.Unmarshal(raw, &f); err != nil {
-		return nil, nil, fmt.Errorf("WordLevel: %w", err)
+		return nil, nil, err
 	}
 	return &wordLevel{f.Vocab, f.Unk}, f.Vocab, nil
 }

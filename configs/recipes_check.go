@@ -55,7 +55,6 @@ func (r *Recipe) Validate() error {
 	return check([]limit{
 		{"steps", r.Steps, r.Steps >= 1, "at least 1"},
 		{"schedule.warmup", s.Warmup, s.Warmup >= 0, "0 or more steps"},
-		{"schedule.warmup", s.Warmup, s.Warmup <= r.Steps, fmt.Sprintf("at most steps, %d", r.Steps)},
 		{"schedule.final", s.Final, s.Final >= 0 && s.Final <= 1, "0 to 1, a fraction of optimizer.lr"},
 		oneOf("schedule.kind", s.Kind, Cosine, Linear, Constant),
 		{"optimizer.lr", o.LR, o.LR > 0 && finite(o.LR), "more than 0"},

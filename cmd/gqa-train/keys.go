@@ -1,0 +1,66 @@
+package main
+
+import (
+	"github.com/spf13/pflag"
+
+	"gqa/configs"
+	"gqa/internal/cli"
+)
+
+// keys are the recipe's keys that have a flag of their own.
+var keys = []struct{ flag, key, value, usage string }{
+	{"model", "model", "DIR", "checkpoint to start from"},
+	{"data", "data", "PATH", "corpus to train on"},
+	{"valid", "valid", "PATH", "corpus for a validation loss"},
+	{"name", "name", "NAME", "of the run: its folder under runs/"},
+	{"steps", "steps", "N", "optimizer steps"},
+	{"batch", "batch", "N", "windows per micro-batch"},
+	{"seq-len", "seq_len", "N", "tokens per window"},
+	{"accumulate", "accumulate", "N", "micro-batches per step"},
+	{"lr", "optimizer.lr", "RATE", "peak learning rate"},
+	{"warmup", "schedule.warmup", "N", "steps of linear warm-up"},
+	{"schedule", "schedule.kind", "KIND", "after the warm-up: cosine, linear or constant"},
+	{"weight-decay", "optimizer.weight_decay", "X", "AdamW's weight decay"},
+	{"clip", "optimizer.clip", "NORM", "largest gradient norm (0: no limit)"},
+	{"seed", "seed", "N", "of the order of the windows"},
+	{"save-every", "save_every", "N", "steps between checkpoints (0: at the end only)"},
+	{"keep", "keep", "N", "checkpoints to keep (0: all)"},
+	{"valid-every", "valid_every", "N", "steps between validations (0: at the end only)"},
+	{"log-every", "log_every", "N", "steps between log lines"},
+	{"export-dtype", "export_dtype", "DTYPE", "of the result: keep, f32, bf16 or f16"},
+}
+
+// addKeys defines the flags that change a recipe; sets receives them as given, in order.
+func addKeys(fl *pflag.FlagSet, sets *[]string) {
+	addSet(fl, sets)
+	for _, k := range keys {
+		fl.Var(keyFlag{k.key + "=", k.value, sets}, k.flag, k.usage)
+	}
+}
+
+func addSet(fl *pflag.FlagSet, sets *[]string) {
+	fl.Var(keyFlag{"", "KEY=VALUE", sets}, "set", "change a key of the recipe, such as optimizer.beta2=0.99; may be repeated")
+}
+
+// keyFlag is a flag that sets a key of the recipe.
+type keyFlag struct {
+	prefix, value string
+	sets          *[]string
+}
+
+// String is empty: what a flag leaves alone, the recipe says.
+func (f keyFlag) String() string { return "" }
+
+// Type is what --help calls the value.
+func (f keyFlag) Type() string { return f.value }
+
+// Set notes the change and refuses one that no recipe would take.
+func (f keyFlag) Set(value string) error {
+	var scratch configs.Recipe
+	set := f.prefix + value
+	if err := scratch.Set(set); err != nil {
+		return cli.UsageError{Err: err}
+	}
+	*f.sets = append(*f.sets, set)
+	return nil
+}

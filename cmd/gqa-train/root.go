@@ -1,0 +1,150 @@
+package main
+
+import (
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"gqa/configs"
+	"gqa/internal/cli"
+	"gqa/train"
+)
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "gqa-train",
+		Short: "Up-train a checkpoint for a small part of its original steps",
+		Long: `Up-train a checkpoint, most often one that gqa-convert wrote, so that it recovers what the conversion cost it.
+
+A run is a folder: recipe.yaml as resolved, metrics.jsonl, TensorBoard events, checkpoints/step-N/ and, at the end, model/,
+a Hugging Face folder. The same recipe on the same machine gives the same losses to the bit, also when it was resumed.
+Ctrl-C finishes the step, saves it and exits with status 1.`,
+		Example: `  gqa-train run --model my-model-gqa8 --data corpus.jsonl --steps 1000 --name first
+  gqa-train run --config recipe.yaml --set optimizer.lr=1e-4
+  gqa-train resume
+  gqa-train status runs/first`,
+	}
+	root.AddCommand(newRun(), newResume(), newStatus())
+	return root
+}
+
+func newRun() *cobra.Command {
+	var config string
+	var sets []string
+	var o train.Options
+	var printJSON bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Up-train a checkpoint as a recipe says",
+		Long: `Up-train a checkpoint as a recipe says. --config is a file, or the name of an embedded recipe: ` +
+			strings.Join(configs.RecipeNames(), " or ") + `.
+Flags and --set change its keys, the last one given wins. Data is text (.txt with <|endoftext|> between documents, .jsonl with
+"text", source code, any of them .gz, or a folder), a .safetensors file with input_ids [rows, tokens], or sample:train.
+The folder of an unfinished run of the same recipe is resumed.`,
+		Args: cli.Args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			recipe, err := loadRecipe(config, append(sets, threads(cmd)...))
+			if err != nil {
+				return err
+			}
+			return follow(cmd, printJSON, o, func(o train.Options) (*train.Status, error) {
+				return train.Run(cmd.Context(), recipe, o)
+			})
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&config, "config", "c", "default", "`RECIPE`: a .yaml file or an embedded recipe's name")
+	addKeys(fl, &sets)
+	fl.StringVarP(&o.Dir, "output", "o", "", "`DIR` of the run (default runs/NAME)")
+	fl.BoolVar(&o.Force, "force", false, "replace a run that is there")
+	fl.BoolVar(&printJSON, "json", false, "print how the run ended as JSON")
+	return cmd
+}
+
+func newResume() *cobra.Command {
+	var sets []string
+	var printJSON bool
+	cmd := &cobra.Command{
+		Use:   "resume [RUN]",
+		Short: "Go on with a run from its newest checkpoint",
+		Long: `Go on with a run from its newest checkpoint; without RUN, with the one under runs/ that was trained last. --set changes
+its recipe from here on: a lower optimizer.lr after it diverged, more steps after it finished, model or data where the files
+have moved.`,
+		Args: cli.Args("[RUN]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := runOf(args)
+			if err != nil {
+				return err
+			}
+			return follow(cmd, printJSON, train.Options{Dir: dir}, func(o train.Options) (*train.Status, error) {
+				return train.Resume(cmd.Context(), o, append(sets, threads(cmd)...))
+			})
+		},
+	}
+	addSet(cmd.Flags(), &sets)
+	cmd.Flags().BoolVar(&printJSON, "json", false, "print how the run ended as JSON")
+	return cmd
+}
+
+func newStatus() *cobra.Command {
+	var printJSON bool
+	cmd := &cobra.Command{
+		Use:   "status [RUN]",
+		Short: "Say how far a run has come",
+		Long:  "Say how far a run has come; without RUN, the one under runs/ that was trained last.",
+		Args:  cli.Args("[RUN]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := runOf(args)
+			if err != nil {
+				return err
+			}
+			s, err := train.ReadStatus(dir)
+			if err != nil {
+				return err
+			}
+			return printStatus(cmd, s, printJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&printJSON, "json", false, "print it as JSON")
+	return cmd
+}
+
+// runOf is the run that was named, or the newest.
+func runOf(args []string) (string, error) {
+	if len(args) == 1 {
+		return args[0], nil
+	}
+	dir, err := train.Newest("runs")
+	if err == nil {
+		slog.Info("newest run", "run", dir)
+	}
+	return dir, err
+}
+
+func loadRecipe(config string, sets []string) (configs.Recipe, error) {
+	recipe, err := configs.LoadRecipe(config)
+	if err != nil {
+		return recipe, err
+	}
+	for _, set := range sets {
+		if err := recipe.Set(set); err != nil {
+			return recipe, cli.UsageError{Err: err}
+		}
+	}
+	if err := recipe.Resolve(); err != nil {
+		return recipe, cli.UsageError{Err: err}
+	}
+	return recipe, nil
+}
+
+// threads is the shared flag --threads as a key of the recipe.
+func threads(cmd *cobra.Command) []string {
+	if f := cmd.Flag("threads"); f != nil && f.Changed {
+		if n, err := strconv.Atoi(f.Value.String()); err == nil {
+			return []string{"threads=" + strconv.Itoa(n)}
+		}
+	}
+	return nil
+}

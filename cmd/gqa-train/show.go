@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gqa/internal/cli"
+	"gqa/train"
+)
+
+// follow does a run's work under a progress bar, or with a log line per logged step where there is no terminal, and prints
+// how it ended.
+func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train.Options) (*train.Status, error)) error {
+	var w watcher
+	w.start = func(steps int) *cli.Progress { return cli.CommandProgress(cmd, int64(steps), "training", false) }
+	o.Observe = w.observe
+	s, err := work(o)
+	w.bar.Done()
+	if err != nil {
+		return err
+	}
+	if w.step == 0 {
+		slog.Warn("this run is finished: nothing was done; --set steps=N goes on with it", "run", s.Run, "steps", s.Steps)
+	}
+	return printStatus(cmd, s, printJSON)
+}
+
+// watcher shows steps as they are made.
+type watcher struct {
+	start func(steps int) *cli.Progress
+	bar   *cli.Progress
+	step  int // the last one seen; 0: none
+}
+
+func (w *watcher) observe(p train.Progress) {
+	if w.step == 0 {
+		w.bar = w.start(p.Steps)
+	}
+	w.bar.Describe(fmt.Sprintf("loss %.4f, %s tokens/s", p.Loss, quantity(p.TokensPerS)))
+	w.bar.Add(int64(p.Step - w.step))
+	w.step = p.Step
+	if w.bar != nil || !p.Logged {
+		return
+	}
+	fields := []any{
+		"step", p.Step, "of", p.Steps, "loss", figure(p.Loss), "grad_norm", figure(p.GradNorm), "lr", figure(p.LR),
+		"tokens_per_s", quantity(p.TokensPerS),
+	}
+	if p.ValidLoss != nil {
+		fields = append(fields, "valid_loss", figure(*p.ValidLoss))
+	}
+	slog.Info("training", fields...)
+}
+
+func printStatus(cmd *cobra.Command, s *train.Status, asJSON bool) error {
+	if asJSON {
+		return cli.PrintJSON(cmd.OutOrStdout(), s)
+	}
+	return writeStatus(cmd.OutOrStdout(), s)
+}
+
+func writeStatus(out io.Writer, s *train.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(name, format string, values ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", values...) }
+	row("run", "%s", s.Run)
+	row("state", "%s", s.State)
+	row("step", "%d of %d", s.Step, s.Steps)
+	row("saved", "%s", savedAs(s.Saved))
+	row("tokens", "%s", quantity(float64(s.Tokens)))
+	if s.Loss != nil {
+		row("loss", "%.4f", *s.Loss)
+		row("tokens/s", "%s", quantity(s.TokensPerS))
+	}
+	if s.ValidLoss != nil {
+		row("validation loss", "%.4f", *s.ValidLoss)
+	}
+	if s.ETA != nil {
+		row("time left", "%v", time.Duration(*s.ETA*float64(time.Second)).Round(time.Second))
+	}
+	if s.Model != "" {
+		row("model", "%s", s.Model)
+	}
+	return w.Flush()
+}
+
+func savedAs(step int) string {
+	if step == 0 {
+		return "nothing yet"
+	}
+	return fmt.Sprintf("step %d", step)
+}
+
+// quantity writes a count in few digits: 950, 4.1k, 2.5M.
+func quantity(x float64) string {
+	for _, unit := range []string{"", "k", "M", "G"} {
+		if x < 999.5 || unit == "G" {
+			if unit == "" {
+				return fmt.Sprintf("%.0f", x)
+			}
+			return fmt.Sprintf("%.3g%s", x, unit)
+		}
+		x /= 1000
+	}
+	return "" // not reached: the last unit takes all
+}
+
+func figure(x float64) string { return fmt.Sprintf("%.4g", x) }

@@ -1,0 +1,22 @@
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+
+package train
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+)
+
+// tryLock takes the lock that a file stands for; held says that another process has it. After a crash the file stays: it
+// must then be removed by hand.
+func tryLock(path string) (release func(), held bool, err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o666)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, true, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return func() { file.Close(); os.Remove(path) }, false, nil
+}

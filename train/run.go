@@ -1,0 +1,218 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/kernels"
+)
+
+// Options say where a run lives and who watches it.
+type Options struct {
+	Dir   string // the run folder; empty: runs/NAME
+	Force bool   // replace a run that is there
+	// Observe, if not nil, hears of every step.
+	Observe func(Progress)
+}
+
+// Progress is a step just made.
+type Progress struct {
+	Metrics
+	Steps  int  // to do in all
+	Logged bool // metrics.jsonl has it too
+}
+
+var (
+	// ErrInterrupted is wrapped by the error of a run that was told to stop. It has saved a checkpoint.
+	ErrInterrupted = errors.New("interrupted")
+	// ErrDiverged is wrapped by the error of a run whose loss, gradient or weights are no longer finite numbers. Its
+	// checkpoints are of before.
+	ErrDiverged = errors.New("training diverged")
+)
+
+// run is one up-training under way.
+type run struct {
+	dir     string
+	recipe  *configs.Recipe
+	origin  *origin
+	data    *data
+	trainer *trainer
+	state   state
+	saved   int // the last step that there is a checkpoint of; -1: none
+	journal *journal
+	observe func(Progress)
+	pace    pace
+}
+
+// pace measures speed since the last logged step.
+type pace struct {
+	tokens int64
+	busy   time.Duration
+}
+
+func (p pace) rate() float64 { return float64(p.tokens) / max(p.busy.Seconds(), 1e-9) }
+
+// prepare reads everything that a run needs and checks that it fits together. Nothing is written.
+func prepare(ctx context.Context, recipe *configs.Recipe, model string) (*run, error) {
+	o, all, err := openOrigin(model)
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	if o.arch.Position == configs.PositionLearned && recipe.SeqLen > o.arch.Context {
+		return nil, fmt.Errorf("seq_len is %d, but the model has learned only %d positions; set a smaller seq_len", recipe.SeqLen, o.arch.Context)
+	}
+	d, err := loadData(ctx, recipe, o.dir, o.arch.Vocab)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTrainer(recipe, o.arch, all)
+	if err != nil {
+		return nil, err
+	}
+	s := state{Data: d.fingerprint, SourceDType: o.dtype.String()}
+	return &run{recipe: recipe, origin: o, data: d, trainer: t, state: s, saved: -1}, nil
+}
+
+// loop makes the steps that are left and writes the result.
+func (r *run) loop(ctx context.Context, o Options) (err error) {
+	if r.journal, err = openJournal(r.dir, r.state.Step); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.journal.Close()) }()
+	r.observe = o.Observe
+	if r.recipe.Threads > 0 {
+		kernels.SetThreads(r.recipe.Threads)
+		defer kernels.SetThreads(0)
+	}
+	for r.state.Step < r.recipe.Steps {
+		if err := r.next(ctx); err != nil {
+			return err
+		}
+		if ctx.Err() != nil && r.state.Step < r.recipe.Steps {
+			return r.interrupt()
+		}
+	}
+	if err := r.save(); err != nil {
+		return err
+	}
+	return r.export()
+}
+
+// next makes one step with what is due after it: validation, a line in the log, a checkpoint.
+func (r *run) next(ctx context.Context) error {
+	step, began := r.state.Step+1, time.Now()
+	out, err := r.trainer.step(step, r.data.sampler.Batch(step-1, r.recipe.Batch*r.recipe.Accumulate))
+	if err != nil {
+		return r.diverged(step, err)
+	}
+	tokens := int64(r.recipe.TokensPerStep())
+	r.pace.busy += time.Since(began)
+	r.pace.tokens += tokens
+	r.state.Step, r.state.Tokens = step, r.state.Tokens+tokens
+	if err := r.report(ctx, out); err != nil {
+		return err
+	}
+	if due(step, r.recipe.SaveEvery) {
+		return r.save()
+	}
+	return nil
+}
+
+// due tells whether something that happens every so many steps happens after this one; every 0 is never.
+func due(step, every int) bool { return every > 0 && step%every == 0 }
+
+// report validates and logs the step just made, where they are due.
+func (r *run) report(ctx context.Context, out outcome) error {
+	step := r.state.Step
+	m := Metrics{
+		Step: step, Tokens: r.state.Tokens, Loss: out.loss, GradNorm: out.gradNorm, LR: out.lr, TokensPerS: r.pace.rate(),
+	}
+	last := step == r.recipe.Steps
+	if ctx.Err() == nil && len(r.data.valid) > 0 && (last || due(step, r.recipe.ValidEvery)) {
+		loss := r.trainer.evaluate(r.data.valid)
+		if !isFinite(loss) {
+			return r.diverged(step, fmt.Errorf("the validation loss is %v", loss))
+		}
+		m.ValidLoss = &loss
+	}
+	logged := last || step == 1 || m.ValidLoss != nil || due(step, r.recipe.LogEvery)
+	if r.observe != nil {
+		r.observe(Progress{m, r.recipe.Steps, logged})
+	}
+	if !logged {
+		return nil
+	}
+	r.pace = pace{}
+	return r.journal.log(m)
+}
+
+// save writes a checkpoint of the last step, unless there is one, and removes those beyond the recipe's keep.
+func (r *run) save() error {
+	if r.saved == r.state.Step {
+		return nil
+	}
+	if !r.trainer.optimizer.finite() {
+		return r.diverged(r.state.Step, errors.New("weights are no longer finite"))
+	}
+	if r.state.Step == r.recipe.Steps {
+		if err := removeWhole(filepath.Join(r.dir, modelDir)); err != nil { // the result of fewer steps
+			return err
+		}
+	}
+	if err := saveCheckpoint(r.dir, r.state, r.origin, r.trainer); err != nil {
+		return fmt.Errorf("checkpoint of step %d: %w; %s", r.state.Step, err, r.resumable())
+	}
+	r.saved = r.state.Step
+	return prune(r.dir, r.recipe.Keep)
+}
+
+// resumable says how far back a resumed run begins.
+func (r *run) resumable() string {
+	if r.saved < 0 {
+		return "there is no checkpoint yet: gqa-train resume " + r.dir + " begins again"
+	}
+	return fmt.Sprintf("gqa-train resume %s goes on from step %d", r.dir, r.saved)
+}
+
+func (r *run) interrupt() error {
+	if err := r.save(); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w after step %d of %d, which is saved; gqa-train resume %s goes on",
+		ErrInterrupted, r.state.Step, r.recipe.Steps, r.dir)
+}
+
+func (r *run) diverged(step int, cause error) error {
+	from := "nothing is saved yet, so it begins again"
+	if r.saved >= 0 {
+		from = fmt.Sprintf("goes on from step %d", r.saved)
+	}
+	return fmt.Errorf("%w in step %d: %w; resume with a lower learning rate: gqa-train resume %s --set optimizer.lr=%g (%s)",
+		ErrDiverged, step, cause, r.dir, r.recipe.Optimizer.LR/4, from)
+}
+
+// export writes the result.
+func (r *run) export() (err error) {
+	source, err := checkpoints.ParseDType(r.state.SourceDType)
+	if err != nil {
+		return err
+	}
+	dtype, err := exportDType(r.recipe, source)
+	if err != nil {
+		return err
+	}
+	out, err := checkpoints.NewOutput(filepath.Join(r.dir, modelDir), true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Abort()) }()
+	if err := r.origin.write(out.Dir(), dtype, r.trainer.optimizer.weights()); err != nil {
+		return fmt.Errorf("%s: %w; %s", modelDir, err, r.resumable())
+	}
+	return out.Commit()
+}

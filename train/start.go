@@ -1,0 +1,138 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+)
+
+const (
+	recipeFile = "recipe.yaml"
+	modelDir   = "model"
+	lockFile   = ".lock"
+)
+
+// Run up-trains as the recipe says, in a folder of its own, and returns how the run stands, also where it was interrupted.
+// Everything is read and checked before anything is written. A folder that holds a run of the same recipe is resumed.
+//
+// When ctx ends, the step under way is finished and saved: the error then wraps ErrInterrupted.
+func Run(ctx context.Context, recipe configs.Recipe, o Options) (*Status, error) {
+	if err := resolve(&recipe); err != nil {
+		return nil, err
+	}
+	if o.Dir == "" {
+		if !filepath.IsLocal(recipe.Name) || filepath.Base(recipe.Name) != recipe.Name {
+			return nil, fmt.Errorf("name is %q, want a plain folder name (the run's, under runs/), or name another folder with --output", recipe.Name)
+		}
+		o.Dir = filepath.Join("runs", recipe.Name)
+	}
+	if same, err := existing(o, &recipe); err != nil {
+		return nil, err
+	} else if same {
+		return Resume(ctx, o, nil)
+	}
+	r, err := prepare(ctx, &recipe, recipe.Model)
+	if err != nil {
+		return nil, err
+	}
+	if err := createFolder(o, &recipe); err != nil {
+		return nil, err
+	}
+	release, err := lock(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	r.dir = o.Dir
+	return finish(r.loop(ctx, o), o.Dir)
+}
+
+// finish adds how the run stands to how it ended.
+func finish(err error, dir string) (*Status, error) {
+	s, statusErr := readStatus(dir, false)
+	return s, errors.Join(err, statusErr)
+}
+
+// resolve validates a recipe and makes its paths absolute, so that a run resumes from any folder.
+func resolve(r *configs.Recipe) error {
+	if err := r.Resolve(); err != nil {
+		return err
+	}
+	for _, path := range []*string{&r.Model, &r.Data, &r.Valid} {
+		if *path == "" || strings.HasPrefix(*path, samplePrefix) {
+			continue
+		}
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// existing tells whether the run folder already holds a run of this recipe. One of another recipe is an error.
+func existing(o Options, recipe *configs.Recipe) (same bool, err error) {
+	old, err := readRecipe(o.Dir)
+	if o.Force || errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	old.Threads = recipe.Threads // does not change the result
+	if old == *recipe {
+		return true, nil
+	}
+	return false, fmt.Errorf("%s: holds a run of another recipe: go on with it (gqa-train resume %s), name another folder (--output), or replace it (--force)", o.Dir, o.Dir)
+}
+
+func readRecipe(dir string) (configs.Recipe, error) {
+	path := filepath.Join(dir, recipeFile)
+	if _, err := os.Stat(path); err != nil {
+		return configs.Recipe{}, err
+	}
+	return configs.LoadRecipe(path)
+}
+
+// createFolder makes the run folder with the recipe in it, in place of an older one if forced.
+func createFolder(o Options, recipe *configs.Recipe) (err error) {
+	if _, err := os.Stat(filepath.Join(o.Dir, lockFile)); err == nil {
+		release, err := lock(o.Dir) // a run under way must not lose its folder
+		if err != nil {
+			return err
+		}
+		release()
+	}
+	out, err := checkpoints.NewOutput(o.Dir, o.Force)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Abort()) }()
+	text, err := recipe.YAML()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(out.Dir(), recipeFile), text, 0o666); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(out.Dir(), metricsFile), nil, 0o666); err != nil { // marks it as a run
+		return err
+	}
+	return out.Commit()
+}
+
+// lock makes a run folder this process's own.
+func lock(dir string) (release func(), err error) {
+	release, held, err := tryLock(filepath.Join(dir, lockFile))
+	if held {
+		return nil, fmt.Errorf("%s: another process is training this run; wait for it or stop it (if there is none, remove %s)", dir, filepath.Join(dir, lockFile))
+	}
+	return release, err
+}

@@ -1,0 +1,97 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// State is how a run stands.
+type State string
+
+// The states.
+const (
+	Running     State = "running"     // a process is at it
+	Interrupted State = "interrupted" // it was stopped or failed; resume goes on
+	Finished    State = "finished"    // every step is done and model/ is there
+)
+
+// Status is how far a run has come.
+type Status struct {
+	Run        string   `json:"run"` // its folder
+	State      State    `json:"state"`
+	Step       int      `json:"step"`                 // the last that was logged or saved
+	Steps      int      `json:"steps"`                // to do in all
+	Saved      int      `json:"saved_step"`           // of the newest checkpoint; 0: none
+	Tokens     int64    `json:"tokens"`               // read so far
+	Loss       *float64 `json:"loss,omitempty"`       // last logged, nats per token
+	ValidLoss  *float64 `json:"valid_loss,omitempty"` // last measured
+	TokensPerS float64  `json:"tokens_per_s"`         // last logged
+	ETA        *float64 `json:"eta_s,omitempty"`      // seconds to the last step, while running
+	Model      string   `json:"model,omitempty"`      // the result, once finished
+}
+
+// ReadStatus says how the run in a folder stands.
+func ReadStatus(dir string) (*Status, error) {
+	if _, err := os.Stat(filepath.Join(dir, lockFile)); errors.Is(err, fs.ErrNotExist) {
+		return readStatus(dir, false)
+	}
+	release, held, err := tryLock(filepath.Join(dir, lockFile))
+	if err != nil {
+		return nil, err
+	}
+	if !held {
+		release()
+	}
+	return readStatus(dir, held)
+}
+
+func readStatus(dir string, running bool) (*Status, error) {
+	recipe, err := readRecipe(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: is not a run: it has no %s", dir, recipeFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := readMetrics(filepath.Join(dir, metricsFile))
+	if err != nil {
+		return nil, err
+	}
+	saved, err := savedSteps(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Status{Run: dir, State: Interrupted, Steps: recipe.Steps}
+	if len(saved) > 0 {
+		s.Saved = saved[len(saved)-1]
+	}
+	s.follow(metrics)
+	s.Step = max(s.Step, s.Saved)
+	s.Tokens = int64(s.Step) * int64(recipe.TokensPerStep())
+	model := filepath.Join(dir, modelDir)
+	_, err = os.Stat(model)
+	switch left := int64(s.Steps)*int64(recipe.TokensPerStep()) - s.Tokens; {
+	case running:
+		s.State = Running
+		if s.TokensPerS > 0 {
+			eta := float64(left) / s.TokensPerS
+			s.ETA = &eta
+		}
+	case err == nil && s.Saved == s.Steps:
+		s.State, s.Model = Finished, model
+	}
+	return s, nil
+}
+
+// follow takes over the newest figures.
+func (s *Status) follow(metrics []Metrics) {
+	for i, m := range metrics {
+		s.Step, s.Loss, s.TokensPerS = m.Step, &metrics[i].Loss, m.TokensPerS
+		if m.ValidLoss != nil {
+			s.ValidLoss = m.ValidLoss
+		}
+	}
+}

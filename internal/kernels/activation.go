@@ -1,9 +1,6 @@
 package kernels
 
-import (
-	"math"
-	"sync"
-)
+import "sync"
 
 // Activation is an elementwise function.
 type Activation uint8
@@ -40,16 +37,12 @@ var actScratch = sync.Pool{New: func() any { return new([actBlock]float32) }}
 // switches writes s(x) of the smooth activations.
 func (act Activation) switches(s, x []float32) {
 	if act == GELU {
-		for i, v := range x {
-			s[i] = normalCDF(v)
-		}
+		kern.cdf(s, x)
 		return
 	}
 	c1, c3 := act.sigmoid()
 	kern.sigmoid(s, x, c1, c3)
 }
-
-func normalCDF(x float32) float32 { return float32(0.5 * math.Erfc(-float64(x)*math.Sqrt2/2)) }
 
 // Activate is y = act(x). y may alias x.
 func Activate(act Activation, y, x []float32) {
@@ -80,16 +73,9 @@ func activate(act Activation, y, x []float32) {
 			part := x[i:min(i+actBlock, len(x))]
 			s := scratch[:len(part)]
 			act.switches(s, part)
-			multiply(y[i:], part, s)
+			kern.mul(y[i:][:len(part)], part, s)
 		}
 		actScratch.Put(scratch)
-	}
-}
-
-func multiply(dst, x, y []float32) {
-	dst, y = dst[:len(x)], y[:len(x)]
-	for i, v := range x {
-		dst[i] = v * y[i]
 	}
 }
 
@@ -108,12 +94,12 @@ func activateBackward(act Activation, dx, dy, x []float32) {
 		part := x[i:min(i+actBlock, len(x))]
 		slope := scratch[:len(part)]
 		act.slopes(slope, part)
-		multiply(dx[i:], slope, dy[i:])
+		kern.mul(dx[i:][:len(part)], slope, dy[i:][:len(part)])
 	}
 	actScratch.Put(scratch)
 }
 
-// slopes writes act'(x) to d, which must not alias x.
+// slopes writes act'(x) of up to actBlock elements to d, which must not alias x.
 func (act Activation) slopes(d, x []float32) {
 	d = d[:len(x)]
 	switch act {
@@ -133,19 +119,24 @@ func (act Activation) slopes(d, x []float32) {
 			d[i] = 2 * max(v, 0)
 		}
 	case GELU:
-		act.switches(d, x)
-		const c = 0.3989422804014327 // 1/√(2π)
-		for i, v := range x {
-			d[i] += v * c * exp32(-0.5*v*v)
-		}
+		geluSlopes(d, x)
 	default:
-		act.switches(d, x)
 		c1, c3 := act.sigmoid()
-		for i, v := range x {
-			s := d[i]
-			d[i] = s + s*(1-s)*v*(c1+3*c3*v*v)
-		}
+		kern.slope(d, x, c1, c3)
 	}
+}
+
+// geluSlopes is d = Φ(x) + x·φ(x), φ(x) = exp(-x²/2)/√(2π).
+func geluSlopes(d, x []float32) {
+	scratch := actScratch.Get().(*[actBlock]float32)
+	density := scratch[:len(x)]
+	kern.mul(density, x, x)
+	kern.scale(density, -0.5)
+	kern.expSum(density, density, 0)
+	kern.cdf(d, x)
+	const perRootTau = 0.3989422804014327
+	kern.mulAdd(perRootTau, x, density, d)
+	actScratch.Put(scratch)
 }
 
 // Gate is y = act(gate)·up. y may alias either.
@@ -163,7 +154,7 @@ func gateBlock(act Activation, y, gate, up []float32) {
 		part := gate[i:min(i+actBlock, len(gate))]
 		a := scratch[:len(part)]
 		activate(act, a, part)
-		multiply(y[i:], a, up[i:])
+		kern.mul(y[i:][:len(part)], a, up[i:][:len(part)])
 	}
 	actScratch.Put(scratch)
 }
@@ -187,9 +178,10 @@ func gateBackward(act Activation, dgate, dup, dy, gate, up []float32) {
 		a, s := values[:n], slopes[:n]
 		activate(act, a, g)
 		act.slopes(s, g)
-		for j, v := range d {
-			dg[j], du[j] = v*u[j]*s[j], v*a[j]
-		}
+		kern.mul(a, a, d)
+		kern.mul(s, s, d)
+		kern.mul(dg, s, u)
+		copy(du, a)
 	}
 	actScratch.Put(values)
 	actScratch.Put(slopes)

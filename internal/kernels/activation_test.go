@@ -99,3 +99,24 @@ func TestExp(t *testing.T) {
 		}
 	})
 }
+
+func TestCDF(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		var x []float32
+		for v := float32(-14); v < 14; v += 0.0031 {
+			x = append(x, v)
+		}
+		y := poisoned(len(x))
+		kern.cdf(y, x)
+		for i, v := range x {
+			want := 0.5 * math.Erfc(-float64(v)/math.Sqrt2)
+			// The density's exponent has the rounding of x²/2, relative to the result: up to 5e-6 in the far tail.
+			if d := math.Abs(float64(y[i]) - want); !(d <= 2e-7*min(1, want*(2+float64(v)*float64(v)))+1e-37) {
+				t.Fatalf("Φ(%v) = %v, want %v: %g off", v, y[i], want, d)
+			}
+		}
+		edge := []float32{0, float32(math.Inf(1)), float32(math.Inf(-1)), nan}
+		kern.cdf(edge, edge)
+		compare(t, "Φ(0, +Inf, -Inf, NaN)", edge, []float32{0.5, 1, 0, nan}, 1e-7)
+	})
+}

@@ -23,7 +23,7 @@ type adamwConstants struct {
 func (o AdamW) Step(p, g, m, v []float32, gscale float32, t int) {
 	s := o.constants(gscale, t)
 	if len(p) <= blockElements {
-		kern.adamw(p, g, m, v, &s)
+		kern.adamw(p, g[:len(p)], m[:len(p)], v[:len(p)], &s)
 		return
 	}
 	For(len(p), blockElements, func(lo, hi int) {

@@ -155,9 +155,8 @@ func (f *backward) row(w *backwardWork, h, i, j int, s, dp []float32) {
 	kern.scale(s, f.Scale)
 	kern.expSum(s, s, f.lse[(w.b*f.Heads+h)*f.Queries+i])
 	delta := w.delta[(h-w.h0)*f.Queries+i]
-	for t, p := range s {
-		dp[t] = p * (dp[t] - delta) * f.Scale
-	}
+	kern.affine(dp, dp, f.Scale, -f.Scale*delta)
+	kern.mul(dp, dp, s)
 }
 
 // joining sums the parts of dk and dv, in order. Its items are the rows of all kv heads.

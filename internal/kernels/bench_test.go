@@ -62,12 +62,25 @@ func BenchmarkSkinny(b *testing.B) {
 	}
 }
 
+// attentionBench returns operands without gaps, [batch, row, head, dim] or with headsFirst [batch, head, row, dim].
 func attentionBench(batch, queries, keys, heads, kvHeads, dim int, headsFirst bool) *attentionCase {
-	c := newAttentionCase(Attention{
-		Batch: batch, Queries: queries, Keys: keys, Heads: heads, KVHeads: kvHeads, HeadDim: dim,
-		Scale: float32(1 / math.Sqrt(float64(dim))), Causal: true,
-	}, headsFirst)
-	return c
+	view := func(rows, heads int) View {
+		v := View{Data: normal(1, batch*rows*heads*dim), Seq: rows * heads * dim, Head: dim, Row: heads * dim}
+		if headsFirst {
+			v.Head, v.Row = rows*dim, dim
+		}
+		return v
+	}
+	query := func() View { return view(queries, heads) }
+	key := func() View { return view(keys, kvHeads) }
+	return &attentionCase{
+		Attention: Attention{
+			Batch: batch, Queries: queries, Keys: keys, Heads: heads, KVHeads: kvHeads, HeadDim: dim,
+			Scale: float32(1 / math.Sqrt(float64(dim))), Causal: true,
+		},
+		q: query(), k: key(), v: key(), out: query(), dout: query(), dq: query(), dk: key(), dv: key(),
+		lse: make([]float32, batch*heads*queries),
+	}
 }
 
 // BenchmarkAttend counts the operations of causal attention as if all scores were computed, as is the custom.

@@ -43,5 +43,28 @@ func exp32(x float32) float32 {
 
 func pow2(n int32) float32 { return math.Float32frombits(uint32(n+127) << 23) }
 
-// sigmoid32 returns 1/(1+e⁻ˣ).
-func sigmoid32(x float32) float32 { return 1 / (1 + exp32(-x)) }
+// cdfPoly is the minimax polynomial, in relative error (1.4e-8), of Φ(-z)·exp(z²/2) over u = 2/(2+z) - cdfMiddle for z
+// from 0 to 14, highest power first. Remez's algorithm found it.
+var cdfPoly = [...]float32{
+	-0.0423693801, 0.0443989357, 0.0278026522, -0.0792254875, 0.0403987932, 0.0718226586, -0.12940691, -0.050753951,
+	0.353883496, 0.546604812, 0.200872092,
+}
+
+const cdfMiddle = 0.5625
+
+// cdf32 returns the normal distribution Φ(x). The assembly follows it.
+func cdf32(x float32) float32 {
+	z := abs(x)
+	u := 2/(2+z) - cdfMiddle
+	p := cdfPoly[0]
+	for _, c := range cdfPoly[1:] {
+		p = p*u + c
+	}
+	p *= exp32(-0.5 * z * z)
+	if x > 0 {
+		return 1 - p
+	}
+	return p
+}
+
+func abs(x float32) float32 { return max(x, -x) }

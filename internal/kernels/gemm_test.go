@@ -56,8 +56,6 @@ func (c gemmCase) check(t *testing.T) {
 	compare(t, c.String()+": C", got, want, 1e-5*float64(1+abs(c.alpha)))
 }
 
-func abs(x float32) float32 { return max(x, -x) }
-
 func TestGemm(t *testing.T) {
 	sizes := [][3]int{
 		{1, 1, 1},

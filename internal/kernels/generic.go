@@ -5,7 +5,9 @@ package kernels
 var goPath = path{
 	name: "go", mr: 2, nr: 4,
 	micro: microGo, dots: dotsGo, packT: packTGo,
-	dot: dotGo, axpy: axpyGo, scale: scaleRef, max: maxRef, expSum: expSumGo, sigmoid: sigmoidGo, adamw: adamwGo,
+	dot: dotGo, sum: sumGo, max: maxRef,
+	add: addGo, mul: mulGo, axpy: axpyGo, mulAdd: mulAddGo, scale: scaleRef, affine: affineGo, rotate: rotateGo,
+	expSum: expSumGo, sigmoid: sigmoidGo, slope: slopeGo, cdf: cdfGo, adamw: adamwGo,
 }
 
 func microGo(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
@@ -116,53 +118,5 @@ func packTGo(dst, src []float32, ld, n, k, nr int) {
 		for p, v := range src[j*ld:][:k] {
 			dst[p*nr+j] = v
 		}
-	}
-}
-
-func dotGo(x, y []float32) float32 {
-	y = y[:len(x)]
-	var s0, s1, s2, s3 float32
-	for len(x) >= 4 && len(y) >= 4 {
-		s0 += x[0] * y[0]
-		s1 += x[1] * y[1]
-		s2 += x[2] * y[2]
-		s3 += x[3] * y[3]
-		x, y = x[4:], y[4:]
-	}
-	for i, v := range x {
-		s0 += v * y[i]
-	}
-	return (s0 + s1) + (s2 + s3)
-}
-
-func axpyGo(s float32, x, y []float32) {
-	y = y[:len(x)]
-	for len(x) >= 4 && len(y) >= 4 {
-		y[0] += s * x[0]
-		y[1] += s * x[1]
-		y[2] += s * x[2]
-		y[3] += s * x[3]
-		x, y = x[4:], y[4:]
-	}
-	for i, v := range x {
-		y[i] += s * v
-	}
-}
-
-func expSumGo(y, x []float32, shift float32) float32 {
-	y = y[:len(x)]
-	var sum float32
-	for i, v := range x {
-		e := exp32(v - shift)
-		y[i] = e
-		sum += e
-	}
-	return sum
-}
-
-func sigmoidGo(y, x []float32, c1, c3 float32) {
-	y = y[:len(x)]
-	for i, v := range x {
-		y[i] = 1 / (1 + exp32(-v*(c1+c3*v*v)))
 	}
 }

@@ -38,6 +38,312 @@ DATA lanes<>+120(SB)/4, $0x00000000
 DATA lanes<>+124(SB)/4, $0x00000000
 GLOBL lanes<>(SB), RODATA|NOPTR, $128
 
+DATA expC5<>+0(SB)/4, $0x39506967
+DATA expC5<>+4(SB)/4, $0x39506967
+DATA expC5<>+8(SB)/4, $0x39506967
+DATA expC5<>+12(SB)/4, $0x39506967
+DATA expC5<>+16(SB)/4, $0x39506967
+DATA expC5<>+20(SB)/4, $0x39506967
+DATA expC5<>+24(SB)/4, $0x39506967
+DATA expC5<>+28(SB)/4, $0x39506967
+DATA expC5<>+32(SB)/4, $0x39506967
+DATA expC5<>+36(SB)/4, $0x39506967
+DATA expC5<>+40(SB)/4, $0x39506967
+DATA expC5<>+44(SB)/4, $0x39506967
+DATA expC5<>+48(SB)/4, $0x39506967
+DATA expC5<>+52(SB)/4, $0x39506967
+DATA expC5<>+56(SB)/4, $0x39506967
+DATA expC5<>+60(SB)/4, $0x39506967
+GLOBL expC5<>(SB), RODATA|NOPTR, $64
+
+DATA expC4<>+0(SB)/4, $0x3ab743ce
+DATA expC4<>+4(SB)/4, $0x3ab743ce
+DATA expC4<>+8(SB)/4, $0x3ab743ce
+DATA expC4<>+12(SB)/4, $0x3ab743ce
+DATA expC4<>+16(SB)/4, $0x3ab743ce
+DATA expC4<>+20(SB)/4, $0x3ab743ce
+DATA expC4<>+24(SB)/4, $0x3ab743ce
+DATA expC4<>+28(SB)/4, $0x3ab743ce
+DATA expC4<>+32(SB)/4, $0x3ab743ce
+DATA expC4<>+36(SB)/4, $0x3ab743ce
+DATA expC4<>+40(SB)/4, $0x3ab743ce
+DATA expC4<>+44(SB)/4, $0x3ab743ce
+DATA expC4<>+48(SB)/4, $0x3ab743ce
+DATA expC4<>+52(SB)/4, $0x3ab743ce
+DATA expC4<>+56(SB)/4, $0x3ab743ce
+DATA expC4<>+60(SB)/4, $0x3ab743ce
+GLOBL expC4<>(SB), RODATA|NOPTR, $64
+
+DATA expC3<>+0(SB)/4, $0x3c088908
+DATA expC3<>+4(SB)/4, $0x3c088908
+DATA expC3<>+8(SB)/4, $0x3c088908
+DATA expC3<>+12(SB)/4, $0x3c088908
+DATA expC3<>+16(SB)/4, $0x3c088908
+DATA expC3<>+20(SB)/4, $0x3c088908
+DATA expC3<>+24(SB)/4, $0x3c088908
+DATA expC3<>+28(SB)/4, $0x3c088908
+DATA expC3<>+32(SB)/4, $0x3c088908
+DATA expC3<>+36(SB)/4, $0x3c088908
+DATA expC3<>+40(SB)/4, $0x3c088908
+DATA expC3<>+44(SB)/4, $0x3c088908
+DATA expC3<>+48(SB)/4, $0x3c088908
+DATA expC3<>+52(SB)/4, $0x3c088908
+DATA expC3<>+56(SB)/4, $0x3c088908
+DATA expC3<>+60(SB)/4, $0x3c088908
+GLOBL expC3<>(SB), RODATA|NOPTR, $64
+
+DATA expC2<>+0(SB)/4, $0x3d2aa9c1
+DATA expC2<>+4(SB)/4, $0x3d2aa9c1
+DATA expC2<>+8(SB)/4, $0x3d2aa9c1
+DATA expC2<>+12(SB)/4, $0x3d2aa9c1
+DATA expC2<>+16(SB)/4, $0x3d2aa9c1
+DATA expC2<>+20(SB)/4, $0x3d2aa9c1
+DATA expC2<>+24(SB)/4, $0x3d2aa9c1
+DATA expC2<>+28(SB)/4, $0x3d2aa9c1
+DATA expC2<>+32(SB)/4, $0x3d2aa9c1
+DATA expC2<>+36(SB)/4, $0x3d2aa9c1
+DATA expC2<>+40(SB)/4, $0x3d2aa9c1
+DATA expC2<>+44(SB)/4, $0x3d2aa9c1
+DATA expC2<>+48(SB)/4, $0x3d2aa9c1
+DATA expC2<>+52(SB)/4, $0x3d2aa9c1
+DATA expC2<>+56(SB)/4, $0x3d2aa9c1
+DATA expC2<>+60(SB)/4, $0x3d2aa9c1
+GLOBL expC2<>(SB), RODATA|NOPTR, $64
+
+DATA expC1<>+0(SB)/4, $0x3e2aaaaa
+DATA expC1<>+4(SB)/4, $0x3e2aaaaa
+DATA expC1<>+8(SB)/4, $0x3e2aaaaa
+DATA expC1<>+12(SB)/4, $0x3e2aaaaa
+DATA expC1<>+16(SB)/4, $0x3e2aaaaa
+DATA expC1<>+20(SB)/4, $0x3e2aaaaa
+DATA expC1<>+24(SB)/4, $0x3e2aaaaa
+DATA expC1<>+28(SB)/4, $0x3e2aaaaa
+DATA expC1<>+32(SB)/4, $0x3e2aaaaa
+DATA expC1<>+36(SB)/4, $0x3e2aaaaa
+DATA expC1<>+40(SB)/4, $0x3e2aaaaa
+DATA expC1<>+44(SB)/4, $0x3e2aaaaa
+DATA expC1<>+48(SB)/4, $0x3e2aaaaa
+DATA expC1<>+52(SB)/4, $0x3e2aaaaa
+DATA expC1<>+56(SB)/4, $0x3e2aaaaa
+DATA expC1<>+60(SB)/4, $0x3e2aaaaa
+GLOBL expC1<>(SB), RODATA|NOPTR, $64
+
+DATA expC0<>+0(SB)/4, $0x3f000000
+DATA expC0<>+4(SB)/4, $0x3f000000
+DATA expC0<>+8(SB)/4, $0x3f000000
+DATA expC0<>+12(SB)/4, $0x3f000000
+DATA expC0<>+16(SB)/4, $0x3f000000
+DATA expC0<>+20(SB)/4, $0x3f000000
+DATA expC0<>+24(SB)/4, $0x3f000000
+DATA expC0<>+28(SB)/4, $0x3f000000
+DATA expC0<>+32(SB)/4, $0x3f000000
+DATA expC0<>+36(SB)/4, $0x3f000000
+DATA expC0<>+40(SB)/4, $0x3f000000
+DATA expC0<>+44(SB)/4, $0x3f000000
+DATA expC0<>+48(SB)/4, $0x3f000000
+DATA expC0<>+52(SB)/4, $0x3f000000
+DATA expC0<>+56(SB)/4, $0x3f000000
+DATA expC0<>+60(SB)/4, $0x3f000000
+GLOBL expC0<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC10<>+0(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+4(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+8(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+12(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+16(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+20(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+24(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+28(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+32(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+36(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+40(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+44(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+48(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+52(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+56(SB)/4, $0xbd2d8b84
+DATA cdfC10<>+60(SB)/4, $0xbd2d8b84
+GLOBL cdfC10<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC9<>+0(SB)/4, $0x3d35dba9
+DATA cdfC9<>+4(SB)/4, $0x3d35dba9
+DATA cdfC9<>+8(SB)/4, $0x3d35dba9
+DATA cdfC9<>+12(SB)/4, $0x3d35dba9
+DATA cdfC9<>+16(SB)/4, $0x3d35dba9
+DATA cdfC9<>+20(SB)/4, $0x3d35dba9
+DATA cdfC9<>+24(SB)/4, $0x3d35dba9
+DATA cdfC9<>+28(SB)/4, $0x3d35dba9
+DATA cdfC9<>+32(SB)/4, $0x3d35dba9
+DATA cdfC9<>+36(SB)/4, $0x3d35dba9
+DATA cdfC9<>+40(SB)/4, $0x3d35dba9
+DATA cdfC9<>+44(SB)/4, $0x3d35dba9
+DATA cdfC9<>+48(SB)/4, $0x3d35dba9
+DATA cdfC9<>+52(SB)/4, $0x3d35dba9
+DATA cdfC9<>+56(SB)/4, $0x3d35dba9
+DATA cdfC9<>+60(SB)/4, $0x3d35dba9
+GLOBL cdfC9<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC8<>+0(SB)/4, $0x3ce3c263
+DATA cdfC8<>+4(SB)/4, $0x3ce3c263
+DATA cdfC8<>+8(SB)/4, $0x3ce3c263
+DATA cdfC8<>+12(SB)/4, $0x3ce3c263
+DATA cdfC8<>+16(SB)/4, $0x3ce3c263
+DATA cdfC8<>+20(SB)/4, $0x3ce3c263
+DATA cdfC8<>+24(SB)/4, $0x3ce3c263
+DATA cdfC8<>+28(SB)/4, $0x3ce3c263
+DATA cdfC8<>+32(SB)/4, $0x3ce3c263
+DATA cdfC8<>+36(SB)/4, $0x3ce3c263
+DATA cdfC8<>+40(SB)/4, $0x3ce3c263
+DATA cdfC8<>+44(SB)/4, $0x3ce3c263
+DATA cdfC8<>+48(SB)/4, $0x3ce3c263
+DATA cdfC8<>+52(SB)/4, $0x3ce3c263
+DATA cdfC8<>+56(SB)/4, $0x3ce3c263
+DATA cdfC8<>+60(SB)/4, $0x3ce3c263
+GLOBL cdfC8<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC7<>+0(SB)/4, $0xbda240f9
+DATA cdfC7<>+4(SB)/4, $0xbda240f9
+DATA cdfC7<>+8(SB)/4, $0xbda240f9
+DATA cdfC7<>+12(SB)/4, $0xbda240f9
+DATA cdfC7<>+16(SB)/4, $0xbda240f9
+DATA cdfC7<>+20(SB)/4, $0xbda240f9
+DATA cdfC7<>+24(SB)/4, $0xbda240f9
+DATA cdfC7<>+28(SB)/4, $0xbda240f9
+DATA cdfC7<>+32(SB)/4, $0xbda240f9
+DATA cdfC7<>+36(SB)/4, $0xbda240f9
+DATA cdfC7<>+40(SB)/4, $0xbda240f9
+DATA cdfC7<>+44(SB)/4, $0xbda240f9
+DATA cdfC7<>+48(SB)/4, $0xbda240f9
+DATA cdfC7<>+52(SB)/4, $0xbda240f9
+DATA cdfC7<>+56(SB)/4, $0xbda240f9
+DATA cdfC7<>+60(SB)/4, $0xbda240f9
+GLOBL cdfC7<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC6<>+0(SB)/4, $0x3d257934
+DATA cdfC6<>+4(SB)/4, $0x3d257934
+DATA cdfC6<>+8(SB)/4, $0x3d257934
+DATA cdfC6<>+12(SB)/4, $0x3d257934
+DATA cdfC6<>+16(SB)/4, $0x3d257934
+DATA cdfC6<>+20(SB)/4, $0x3d257934
+DATA cdfC6<>+24(SB)/4, $0x3d257934
+DATA cdfC6<>+28(SB)/4, $0x3d257934
+DATA cdfC6<>+32(SB)/4, $0x3d257934
+DATA cdfC6<>+36(SB)/4, $0x3d257934
+DATA cdfC6<>+40(SB)/4, $0x3d257934
+DATA cdfC6<>+44(SB)/4, $0x3d257934
+DATA cdfC6<>+48(SB)/4, $0x3d257934
+DATA cdfC6<>+52(SB)/4, $0x3d257934
+DATA cdfC6<>+56(SB)/4, $0x3d257934
+DATA cdfC6<>+60(SB)/4, $0x3d257934
+GLOBL cdfC6<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC5<>+0(SB)/4, $0x3d9317c2
+DATA cdfC5<>+4(SB)/4, $0x3d9317c2
+DATA cdfC5<>+8(SB)/4, $0x3d9317c2
+DATA cdfC5<>+12(SB)/4, $0x3d9317c2
+DATA cdfC5<>+16(SB)/4, $0x3d9317c2
+DATA cdfC5<>+20(SB)/4, $0x3d9317c2
+DATA cdfC5<>+24(SB)/4, $0x3d9317c2
+DATA cdfC5<>+28(SB)/4, $0x3d9317c2
+DATA cdfC5<>+32(SB)/4, $0x3d9317c2
+DATA cdfC5<>+36(SB)/4, $0x3d9317c2
+DATA cdfC5<>+40(SB)/4, $0x3d9317c2
+DATA cdfC5<>+44(SB)/4, $0x3d9317c2
+DATA cdfC5<>+48(SB)/4, $0x3d9317c2
+DATA cdfC5<>+52(SB)/4, $0x3d9317c2
+DATA cdfC5<>+56(SB)/4, $0x3d9317c2
+DATA cdfC5<>+60(SB)/4, $0x3d9317c2
+GLOBL cdfC5<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC4<>+0(SB)/4, $0xbe04833f
+DATA cdfC4<>+4(SB)/4, $0xbe04833f
+DATA cdfC4<>+8(SB)/4, $0xbe04833f
+DATA cdfC4<>+12(SB)/4, $0xbe04833f
+DATA cdfC4<>+16(SB)/4, $0xbe04833f
+DATA cdfC4<>+20(SB)/4, $0xbe04833f
+DATA cdfC4<>+24(SB)/4, $0xbe04833f
+DATA cdfC4<>+28(SB)/4, $0xbe04833f
+DATA cdfC4<>+32(SB)/4, $0xbe04833f
+DATA cdfC4<>+36(SB)/4, $0xbe04833f
+DATA cdfC4<>+40(SB)/4, $0xbe04833f
+DATA cdfC4<>+44(SB)/4, $0xbe04833f
+DATA cdfC4<>+48(SB)/4, $0xbe04833f
+DATA cdfC4<>+52(SB)/4, $0xbe04833f
+DATA cdfC4<>+56(SB)/4, $0xbe04833f
+DATA cdfC4<>+60(SB)/4, $0xbe04833f
+GLOBL cdfC4<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC3<>+0(SB)/4, $0xbd4fe360
+DATA cdfC3<>+4(SB)/4, $0xbd4fe360
+DATA cdfC3<>+8(SB)/4, $0xbd4fe360
+DATA cdfC3<>+12(SB)/4, $0xbd4fe360
+DATA cdfC3<>+16(SB)/4, $0xbd4fe360
+DATA cdfC3<>+20(SB)/4, $0xbd4fe360
+DATA cdfC3<>+24(SB)/4, $0xbd4fe360
+DATA cdfC3<>+28(SB)/4, $0xbd4fe360
+DATA cdfC3<>+32(SB)/4, $0xbd4fe360
+DATA cdfC3<>+36(SB)/4, $0xbd4fe360
+DATA cdfC3<>+40(SB)/4, $0xbd4fe360
+DATA cdfC3<>+44(SB)/4, $0xbd4fe360
+DATA cdfC3<>+48(SB)/4, $0xbd4fe360
+DATA cdfC3<>+52(SB)/4, $0xbd4fe360
+DATA cdfC3<>+56(SB)/4, $0xbd4fe360
+DATA cdfC3<>+60(SB)/4, $0xbd4fe360
+GLOBL cdfC3<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC2<>+0(SB)/4, $0x3eb53038
+DATA cdfC2<>+4(SB)/4, $0x3eb53038
+DATA cdfC2<>+8(SB)/4, $0x3eb53038
+DATA cdfC2<>+12(SB)/4, $0x3eb53038
+DATA cdfC2<>+16(SB)/4, $0x3eb53038
+DATA cdfC2<>+20(SB)/4, $0x3eb53038
+DATA cdfC2<>+24(SB)/4, $0x3eb53038
+DATA cdfC2<>+28(SB)/4, $0x3eb53038
+DATA cdfC2<>+32(SB)/4, $0x3eb53038
+DATA cdfC2<>+36(SB)/4, $0x3eb53038
+DATA cdfC2<>+40(SB)/4, $0x3eb53038
+DATA cdfC2<>+44(SB)/4, $0x3eb53038
+DATA cdfC2<>+48(SB)/4, $0x3eb53038
+DATA cdfC2<>+52(SB)/4, $0x3eb53038
+DATA cdfC2<>+56(SB)/4, $0x3eb53038
+DATA cdfC2<>+60(SB)/4, $0x3eb53038
+GLOBL cdfC2<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC1<>+0(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+4(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+8(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+12(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+16(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+20(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+24(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+28(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+32(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+36(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+40(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+44(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+48(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+52(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+56(SB)/4, $0x3f0bee4b
+DATA cdfC1<>+60(SB)/4, $0x3f0bee4b
+GLOBL cdfC1<>(SB), RODATA|NOPTR, $64
+
+DATA cdfC0<>+0(SB)/4, $0x3e4db16a
+DATA cdfC0<>+4(SB)/4, $0x3e4db16a
+DATA cdfC0<>+8(SB)/4, $0x3e4db16a
+DATA cdfC0<>+12(SB)/4, $0x3e4db16a
+DATA cdfC0<>+16(SB)/4, $0x3e4db16a
+DATA cdfC0<>+20(SB)/4, $0x3e4db16a
+DATA cdfC0<>+24(SB)/4, $0x3e4db16a
+DATA cdfC0<>+28(SB)/4, $0x3e4db16a
+DATA cdfC0<>+32(SB)/4, $0x3e4db16a
+DATA cdfC0<>+36(SB)/4, $0x3e4db16a
+DATA cdfC0<>+40(SB)/4, $0x3e4db16a
+DATA cdfC0<>+44(SB)/4, $0x3e4db16a
+DATA cdfC0<>+48(SB)/4, $0x3e4db16a
+DATA cdfC0<>+52(SB)/4, $0x3e4db16a
+DATA cdfC0<>+56(SB)/4, $0x3e4db16a
+DATA cdfC0<>+60(SB)/4, $0x3e4db16a
+GLOBL cdfC0<>(SB), RODATA|NOPTR, $64
+
 DATA minusInf<>+0(SB)/4, $0xff800000
 DATA minusInf<>+4(SB)/4, $0xff800000
 DATA minusInf<>+8(SB)/4, $0xff800000
@@ -73,6 +379,96 @@ DATA one<>+52(SB)/4, $0x3f800000
 DATA one<>+56(SB)/4, $0x3f800000
 DATA one<>+60(SB)/4, $0x3f800000
 GLOBL one<>(SB), RODATA|NOPTR, $64
+
+DATA two<>+0(SB)/4, $0x40000000
+DATA two<>+4(SB)/4, $0x40000000
+DATA two<>+8(SB)/4, $0x40000000
+DATA two<>+12(SB)/4, $0x40000000
+DATA two<>+16(SB)/4, $0x40000000
+DATA two<>+20(SB)/4, $0x40000000
+DATA two<>+24(SB)/4, $0x40000000
+DATA two<>+28(SB)/4, $0x40000000
+DATA two<>+32(SB)/4, $0x40000000
+DATA two<>+36(SB)/4, $0x40000000
+DATA two<>+40(SB)/4, $0x40000000
+DATA two<>+44(SB)/4, $0x40000000
+DATA two<>+48(SB)/4, $0x40000000
+DATA two<>+52(SB)/4, $0x40000000
+DATA two<>+56(SB)/4, $0x40000000
+DATA two<>+60(SB)/4, $0x40000000
+GLOBL two<>(SB), RODATA|NOPTR, $64
+
+DATA three<>+0(SB)/4, $0x40400000
+DATA three<>+4(SB)/4, $0x40400000
+DATA three<>+8(SB)/4, $0x40400000
+DATA three<>+12(SB)/4, $0x40400000
+DATA three<>+16(SB)/4, $0x40400000
+DATA three<>+20(SB)/4, $0x40400000
+DATA three<>+24(SB)/4, $0x40400000
+DATA three<>+28(SB)/4, $0x40400000
+DATA three<>+32(SB)/4, $0x40400000
+DATA three<>+36(SB)/4, $0x40400000
+DATA three<>+40(SB)/4, $0x40400000
+DATA three<>+44(SB)/4, $0x40400000
+DATA three<>+48(SB)/4, $0x40400000
+DATA three<>+52(SB)/4, $0x40400000
+DATA three<>+56(SB)/4, $0x40400000
+DATA three<>+60(SB)/4, $0x40400000
+GLOBL three<>(SB), RODATA|NOPTR, $64
+
+DATA minusHalf<>+0(SB)/4, $0xbf000000
+DATA minusHalf<>+4(SB)/4, $0xbf000000
+DATA minusHalf<>+8(SB)/4, $0xbf000000
+DATA minusHalf<>+12(SB)/4, $0xbf000000
+DATA minusHalf<>+16(SB)/4, $0xbf000000
+DATA minusHalf<>+20(SB)/4, $0xbf000000
+DATA minusHalf<>+24(SB)/4, $0xbf000000
+DATA minusHalf<>+28(SB)/4, $0xbf000000
+DATA minusHalf<>+32(SB)/4, $0xbf000000
+DATA minusHalf<>+36(SB)/4, $0xbf000000
+DATA minusHalf<>+40(SB)/4, $0xbf000000
+DATA minusHalf<>+44(SB)/4, $0xbf000000
+DATA minusHalf<>+48(SB)/4, $0xbf000000
+DATA minusHalf<>+52(SB)/4, $0xbf000000
+DATA minusHalf<>+56(SB)/4, $0xbf000000
+DATA minusHalf<>+60(SB)/4, $0xbf000000
+GLOBL minusHalf<>(SB), RODATA|NOPTR, $64
+
+DATA cdfMiddle<>+0(SB)/4, $0x3f100000
+DATA cdfMiddle<>+4(SB)/4, $0x3f100000
+DATA cdfMiddle<>+8(SB)/4, $0x3f100000
+DATA cdfMiddle<>+12(SB)/4, $0x3f100000
+DATA cdfMiddle<>+16(SB)/4, $0x3f100000
+DATA cdfMiddle<>+20(SB)/4, $0x3f100000
+DATA cdfMiddle<>+24(SB)/4, $0x3f100000
+DATA cdfMiddle<>+28(SB)/4, $0x3f100000
+DATA cdfMiddle<>+32(SB)/4, $0x3f100000
+DATA cdfMiddle<>+36(SB)/4, $0x3f100000
+DATA cdfMiddle<>+40(SB)/4, $0x3f100000
+DATA cdfMiddle<>+44(SB)/4, $0x3f100000
+DATA cdfMiddle<>+48(SB)/4, $0x3f100000
+DATA cdfMiddle<>+52(SB)/4, $0x3f100000
+DATA cdfMiddle<>+56(SB)/4, $0x3f100000
+DATA cdfMiddle<>+60(SB)/4, $0x3f100000
+GLOBL cdfMiddle<>(SB), RODATA|NOPTR, $64
+
+DATA absolute<>+0(SB)/4, $0x7fffffff
+DATA absolute<>+4(SB)/4, $0x7fffffff
+DATA absolute<>+8(SB)/4, $0x7fffffff
+DATA absolute<>+12(SB)/4, $0x7fffffff
+DATA absolute<>+16(SB)/4, $0x7fffffff
+DATA absolute<>+20(SB)/4, $0x7fffffff
+DATA absolute<>+24(SB)/4, $0x7fffffff
+DATA absolute<>+28(SB)/4, $0x7fffffff
+DATA absolute<>+32(SB)/4, $0x7fffffff
+DATA absolute<>+36(SB)/4, $0x7fffffff
+DATA absolute<>+40(SB)/4, $0x7fffffff
+DATA absolute<>+44(SB)/4, $0x7fffffff
+DATA absolute<>+48(SB)/4, $0x7fffffff
+DATA absolute<>+52(SB)/4, $0x7fffffff
+DATA absolute<>+56(SB)/4, $0x7fffffff
+DATA absolute<>+60(SB)/4, $0x7fffffff
+GLOBL absolute<>(SB), RODATA|NOPTR, $64
 
 DATA signBit<>+0(SB)/4, $0x80000000
 DATA signBit<>+4(SB)/4, $0x80000000
@@ -199,114 +595,6 @@ DATA ln2Lo<>+52(SB)/4, $0xb95e8083
 DATA ln2Lo<>+56(SB)/4, $0xb95e8083
 DATA ln2Lo<>+60(SB)/4, $0xb95e8083
 GLOBL ln2Lo<>(SB), RODATA|NOPTR, $64
-
-DATA expC5<>+0(SB)/4, $0x39506967
-DATA expC5<>+4(SB)/4, $0x39506967
-DATA expC5<>+8(SB)/4, $0x39506967
-DATA expC5<>+12(SB)/4, $0x39506967
-DATA expC5<>+16(SB)/4, $0x39506967
-DATA expC5<>+20(SB)/4, $0x39506967
-DATA expC5<>+24(SB)/4, $0x39506967
-DATA expC5<>+28(SB)/4, $0x39506967
-DATA expC5<>+32(SB)/4, $0x39506967
-DATA expC5<>+36(SB)/4, $0x39506967
-DATA expC5<>+40(SB)/4, $0x39506967
-DATA expC5<>+44(SB)/4, $0x39506967
-DATA expC5<>+48(SB)/4, $0x39506967
-DATA expC5<>+52(SB)/4, $0x39506967
-DATA expC5<>+56(SB)/4, $0x39506967
-DATA expC5<>+60(SB)/4, $0x39506967
-GLOBL expC5<>(SB), RODATA|NOPTR, $64
-
-DATA expC4<>+0(SB)/4, $0x3ab743ce
-DATA expC4<>+4(SB)/4, $0x3ab743ce
-DATA expC4<>+8(SB)/4, $0x3ab743ce
-DATA expC4<>+12(SB)/4, $0x3ab743ce
-DATA expC4<>+16(SB)/4, $0x3ab743ce
-DATA expC4<>+20(SB)/4, $0x3ab743ce
-DATA expC4<>+24(SB)/4, $0x3ab743ce
-DATA expC4<>+28(SB)/4, $0x3ab743ce
-DATA expC4<>+32(SB)/4, $0x3ab743ce
-DATA expC4<>+36(SB)/4, $0x3ab743ce
-DATA expC4<>+40(SB)/4, $0x3ab743ce
-DATA expC4<>+44(SB)/4, $0x3ab743ce
-DATA expC4<>+48(SB)/4, $0x3ab743ce
-DATA expC4<>+52(SB)/4, $0x3ab743ce
-DATA expC4<>+56(SB)/4, $0x3ab743ce
-DATA expC4<>+60(SB)/4, $0x3ab743ce
-GLOBL expC4<>(SB), RODATA|NOPTR, $64
-
-DATA expC3<>+0(SB)/4, $0x3c088908
-DATA expC3<>+4(SB)/4, $0x3c088908
-DATA expC3<>+8(SB)/4, $0x3c088908
-DATA expC3<>+12(SB)/4, $0x3c088908
-DATA expC3<>+16(SB)/4, $0x3c088908
-DATA expC3<>+20(SB)/4, $0x3c088908
-DATA expC3<>+24(SB)/4, $0x3c088908
-DATA expC3<>+28(SB)/4, $0x3c088908
-DATA expC3<>+32(SB)/4, $0x3c088908
-DATA expC3<>+36(SB)/4, $0x3c088908
-DATA expC3<>+40(SB)/4, $0x3c088908
-DATA expC3<>+44(SB)/4, $0x3c088908
-DATA expC3<>+48(SB)/4, $0x3c088908
-DATA expC3<>+52(SB)/4, $0x3c088908
-DATA expC3<>+56(SB)/4, $0x3c088908
-DATA expC3<>+60(SB)/4, $0x3c088908
-GLOBL expC3<>(SB), RODATA|NOPTR, $64
-
-DATA expC2<>+0(SB)/4, $0x3d2aa9c1
-DATA expC2<>+4(SB)/4, $0x3d2aa9c1
-DATA expC2<>+8(SB)/4, $0x3d2aa9c1
-DATA expC2<>+12(SB)/4, $0x3d2aa9c1
-DATA expC2<>+16(SB)/4, $0x3d2aa9c1
-DATA expC2<>+20(SB)/4, $0x3d2aa9c1
-DATA expC2<>+24(SB)/4, $0x3d2aa9c1
-DATA expC2<>+28(SB)/4, $0x3d2aa9c1
-DATA expC2<>+32(SB)/4, $0x3d2aa9c1
-DATA expC2<>+36(SB)/4, $0x3d2aa9c1
-DATA expC2<>+40(SB)/4, $0x3d2aa9c1
-DATA expC2<>+44(SB)/4, $0x3d2aa9c1
-DATA expC2<>+48(SB)/4, $0x3d2aa9c1
-DATA expC2<>+52(SB)/4, $0x3d2aa9c1
-DATA expC2<>+56(SB)/4, $0x3d2aa9c1
-DATA expC2<>+60(SB)/4, $0x3d2aa9c1
-GLOBL expC2<>(SB), RODATA|NOPTR, $64
-
-DATA expC1<>+0(SB)/4, $0x3e2aaaaa
-DATA expC1<>+4(SB)/4, $0x3e2aaaaa
-DATA expC1<>+8(SB)/4, $0x3e2aaaaa
-DATA expC1<>+12(SB)/4, $0x3e2aaaaa
-DATA expC1<>+16(SB)/4, $0x3e2aaaaa
-DATA expC1<>+20(SB)/4, $0x3e2aaaaa
-DATA expC1<>+24(SB)/4, $0x3e2aaaaa
-DATA expC1<>+28(SB)/4, $0x3e2aaaaa
-DATA expC1<>+32(SB)/4, $0x3e2aaaaa
-DATA expC1<>+36(SB)/4, $0x3e2aaaaa
-DATA expC1<>+40(SB)/4, $0x3e2aaaaa
-DATA expC1<>+44(SB)/4, $0x3e2aaaaa
-DATA expC1<>+48(SB)/4, $0x3e2aaaaa
-DATA expC1<>+52(SB)/4, $0x3e2aaaaa
-DATA expC1<>+56(SB)/4, $0x3e2aaaaa
-DATA expC1<>+60(SB)/4, $0x3e2aaaaa
-GLOBL expC1<>(SB), RODATA|NOPTR, $64
-
-DATA expC0<>+0(SB)/4, $0x3f000000
-DATA expC0<>+4(SB)/4, $0x3f000000
-DATA expC0<>+8(SB)/4, $0x3f000000
-DATA expC0<>+12(SB)/4, $0x3f000000
-DATA expC0<>+16(SB)/4, $0x3f000000
-DATA expC0<>+20(SB)/4, $0x3f000000
-DATA expC0<>+24(SB)/4, $0x3f000000
-DATA expC0<>+28(SB)/4, $0x3f000000
-DATA expC0<>+32(SB)/4, $0x3f000000
-DATA expC0<>+36(SB)/4, $0x3f000000
-DATA expC0<>+40(SB)/4, $0x3f000000
-DATA expC0<>+44(SB)/4, $0x3f000000
-DATA expC0<>+48(SB)/4, $0x3f000000
-DATA expC0<>+52(SB)/4, $0x3f000000
-DATA expC0<>+56(SB)/4, $0x3f000000
-DATA expC0<>+60(SB)/4, $0x3f000000
-GLOBL expC0<>(SB), RODATA|NOPTR, $64
 
 // func micro1xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 // Requires: AVX, FMA3
@@ -1303,86 +1591,38 @@ done:
 	VZEROUPPER
 	RET
 
-// func axpyAVX2(s float32, x []float32, y []float32)
-// Requires: AVX, FMA3
-TEXT ·axpyAVX2(SB), NOSPLIT, $0-56
-	MOVQ         x_len+16(FP), AX
-	MOVQ         x_base+8(FP), CX
-	MOVQ         y_base+32(FP), DX
-	VBROADCASTSS s+0(FP), Y0
-	XORQ         BX, BX
+// func sumAVX2(x []float32) float32
+// Requires: AVX, SSE
+TEXT ·sumAVX2(SB), NOSPLIT, $0-28
+	MOVQ   x_len+8(FP), AX
+	MOVQ   x_base+0(FP), CX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	XORQ   DX, DX
 
 unrolled:
-	CMPQ        AX, $0x00000010
-	JL          unrolled_end
-	VMOVUPS     (CX)(BX*4), Y1
-	VMOVUPS     (DX)(BX*4), Y2
-	VFMADD231PS Y0, Y1, Y2
-	VMOVUPS     Y2, (DX)(BX*4)
-	VMOVUPS     32(CX)(BX*4), Y1
-	VMOVUPS     32(DX)(BX*4), Y2
-	VFMADD231PS Y0, Y1, Y2
-	VMOVUPS     Y2, 32(DX)(BX*4)
-	ADDQ        $0x00000010, BX
-	SUBQ        $0x00000010, AX
-	JMP         unrolled
-
-unrolled_end:
-vector:
-	CMPQ        AX, $0x00000008
-	JL          vector_end
-	VMOVUPS     (CX)(BX*4), Y1
-	VMOVUPS     (DX)(BX*4), Y2
-	VFMADD231PS Y0, Y1, Y2
-	VMOVUPS     Y2, (DX)(BX*4)
-	ADDQ        $0x00000008, BX
-	SUBQ        $0x00000008, AX
-	JMP         vector
-
-vector_end:
-	TESTQ       AX, AX
-	JE          done
-	LEAQ        lanes<>+0(SB), SI
-	MOVQ        $0x00000010, DI
-	SUBQ        AX, DI
-	VMOVUPS     (SI)(DI*4), Y1
-	VMASKMOVPS  (CX)(BX*4), Y1, Y2
-	VMASKMOVPS  (DX)(BX*4), Y1, Y3
-	VFMADD231PS Y0, Y2, Y3
-	VMASKMOVPS  Y3, Y1, (DX)(BX*4)
-
-done:
-	VZEROUPPER
-	RET
-
-// func scaleAVX2(x []float32, s float32)
-// Requires: AVX
-TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
-	MOVQ         x_len+8(FP), AX
-	MOVQ         x_base+0(FP), CX
-	VBROADCASTSS s+24(FP), Y0
-	XORQ         DX, DX
-
-unrolled:
-	CMPQ    AX, $0x00000010
+	CMPQ    AX, $0x00000020
 	JL      unrolled_end
-	VMOVUPS (CX)(DX*4), Y1
-	VMULPS  Y0, Y1, Y1
-	VMOVUPS Y1, (CX)(DX*4)
-	VMOVUPS 32(CX)(DX*4), Y1
-	VMULPS  Y0, Y1, Y1
-	VMOVUPS Y1, 32(CX)(DX*4)
-	ADDQ    $0x00000010, DX
-	SUBQ    $0x00000010, AX
+	VMOVUPS (CX)(DX*4), Y4
+	VADDPS  Y4, Y0, Y0
+	VMOVUPS 32(CX)(DX*4), Y4
+	VADDPS  Y4, Y1, Y1
+	VMOVUPS 64(CX)(DX*4), Y4
+	VADDPS  Y4, Y2, Y2
+	VMOVUPS 96(CX)(DX*4), Y4
+	VADDPS  Y4, Y3, Y3
+	ADDQ    $0x00000020, DX
+	SUBQ    $0x00000020, AX
 	JMP     unrolled
 
 unrolled_end:
 vector:
 	CMPQ    AX, $0x00000008
 	JL      vector_end
-	VMOVUPS (CX)(DX*4), Y1
-	VMULPS  Y0, Y1, Y1
-	VMOVUPS Y1, (CX)(DX*4)
+	VMOVUPS (CX)(DX*4), Y4
+	VADDPS  Y4, Y0, Y0
 	ADDQ    $0x00000008, DX
 	SUBQ    $0x00000008, AX
 	JMP     vector
@@ -1393,12 +1633,21 @@ vector_end:
 	LEAQ       lanes<>+0(SB), BX
 	MOVQ       $0x00000010, SI
 	SUBQ       AX, SI
-	VMOVUPS    (BX)(SI*4), Y1
-	VMASKMOVPS (CX)(DX*4), Y1, Y2
-	VMULPS     Y0, Y2, Y2
-	VMASKMOVPS Y2, Y1, (CX)(DX*4)
+	VMOVUPS    (BX)(SI*4), Y4
+	VMASKMOVPS (CX)(DX*4), Y4, Y4
+	VADDPS     Y4, Y0, Y0
 
 done:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPERMILPS    $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPERMILPS    $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	MOVSS        X1, ret+24(FP)
 	VZEROUPPER
 	RET
 
@@ -1461,6 +1710,353 @@ done:
 	VPERMILPS    $0xb1, X0, X1
 	VMAXPS       X1, X0, X0
 	MOVSS        X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func addAVX2(z []float32, x []float32, y []float32)
+// Requires: AVX
+TEXT ·addAVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+48(FP), DX
+	MOVQ z_base+0(FP), BX
+	XORQ SI, SI
+
+unrolled:
+	CMPQ    AX, $0x00000010
+	JL      unrolled_end
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, (BX)(SI*4)
+	VMOVUPS 32(CX)(SI*4), Y0
+	VMOVUPS 32(DX)(SI*4), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, 32(BX)(SI*4)
+	ADDQ    $0x00000010, SI
+	SUBQ    $0x00000010, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000008
+	JL      vector_end
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, (BX)(SI*4)
+	ADDQ    $0x00000008, SI
+	SUBQ    $0x00000008, AX
+	JMP     vector
+
+vector_end:
+	TESTQ      AX, AX
+	JE         done
+	LEAQ       lanes<>+0(SB), DI
+	MOVQ       $0x00000010, R8
+	SUBQ       AX, R8
+	VMOVUPS    (DI)(R8*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VADDPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (BX)(SI*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAVX2(z []float32, x []float32, y []float32)
+// Requires: AVX
+TEXT ·mulAVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+48(FP), DX
+	MOVQ z_base+0(FP), BX
+	XORQ SI, SI
+
+unrolled:
+	CMPQ    AX, $0x00000010
+	JL      unrolled_end
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, (BX)(SI*4)
+	VMOVUPS 32(CX)(SI*4), Y0
+	VMOVUPS 32(DX)(SI*4), Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, 32(BX)(SI*4)
+	ADDQ    $0x00000010, SI
+	SUBQ    $0x00000010, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000008
+	JL      vector_end
+	VMOVUPS (CX)(SI*4), Y0
+	VMOVUPS (DX)(SI*4), Y1
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, (BX)(SI*4)
+	ADDQ    $0x00000008, SI
+	SUBQ    $0x00000008, AX
+	JMP     vector
+
+vector_end:
+	TESTQ      AX, AX
+	JE         done
+	LEAQ       lanes<>+0(SB), DI
+	MOVQ       $0x00000010, R8
+	SUBQ       AX, R8
+	VMOVUPS    (DI)(R8*4), Y0
+	VMASKMOVPS (CX)(SI*4), Y0, Y1
+	VMASKMOVPS (DX)(SI*4), Y0, Y2
+	VMULPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (BX)(SI*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func axpyAVX2(s float32, x []float32, y []float32)
+// Requires: AVX, FMA3
+TEXT ·axpyAVX2(SB), NOSPLIT, $0-56
+	MOVQ         x_len+16(FP), AX
+	MOVQ         x_base+8(FP), CX
+	MOVQ         y_base+32(FP), DX
+	VBROADCASTSS s+0(FP), Y0
+	XORQ         BX, BX
+
+unrolled:
+	CMPQ        AX, $0x00000010
+	JL          unrolled_end
+	VMOVUPS     (CX)(BX*4), Y1
+	VMOVUPS     (DX)(BX*4), Y2
+	VFMADD231PS Y0, Y1, Y2
+	VMOVUPS     Y2, (DX)(BX*4)
+	VMOVUPS     32(CX)(BX*4), Y1
+	VMOVUPS     32(DX)(BX*4), Y2
+	VFMADD231PS Y0, Y1, Y2
+	VMOVUPS     Y2, 32(DX)(BX*4)
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000010, AX
+	JMP         unrolled
+
+unrolled_end:
+vector:
+	CMPQ        AX, $0x00000008
+	JL          vector_end
+	VMOVUPS     (CX)(BX*4), Y1
+	VMOVUPS     (DX)(BX*4), Y2
+	VFMADD231PS Y0, Y1, Y2
+	VMOVUPS     Y2, (DX)(BX*4)
+	ADDQ        $0x00000008, BX
+	SUBQ        $0x00000008, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	LEAQ        lanes<>+0(SB), SI
+	MOVQ        $0x00000010, DI
+	SUBQ        AX, DI
+	VMOVUPS     (SI)(DI*4), Y1
+	VMASKMOVPS  (CX)(BX*4), Y1, Y2
+	VMASKMOVPS  (DX)(BX*4), Y1, Y3
+	VFMADD231PS Y0, Y2, Y3
+	VMASKMOVPS  Y3, Y1, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAddAVX2(s float32, x []float32, y []float32, z []float32)
+// Requires: AVX, FMA3
+TEXT ·mulAddAVX2(SB), NOSPLIT, $0-80
+	MOVQ         x_len+16(FP), AX
+	MOVQ         x_base+8(FP), CX
+	MOVQ         y_base+32(FP), DX
+	MOVQ         z_base+56(FP), BX
+	VBROADCASTSS s+0(FP), Y0
+	XORQ         SI, SI
+
+vector:
+	CMPQ        AX, $0x00000008
+	JL          vector_end
+	VMOVUPS     (CX)(SI*4), Y1
+	VMOVUPS     (DX)(SI*4), Y2
+	VMOVUPS     (BX)(SI*4), Y3
+	VMULPS      Y0, Y1, Y1
+	VFMADD231PS Y2, Y1, Y3
+	VMOVUPS     Y3, (BX)(SI*4)
+	ADDQ        $0x00000008, SI
+	SUBQ        $0x00000008, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	LEAQ        lanes<>+0(SB), DI
+	MOVQ        $0x00000010, R8
+	SUBQ        AX, R8
+	VMOVUPS     (DI)(R8*4), Y1
+	VMASKMOVPS  (CX)(SI*4), Y1, Y2
+	VMASKMOVPS  (DX)(SI*4), Y1, Y3
+	VMASKMOVPS  (BX)(SI*4), Y1, Y4
+	VMULPS      Y0, Y2, Y2
+	VFMADD231PS Y3, Y2, Y4
+	VMASKMOVPS  Y4, Y1, (BX)(SI*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func scaleAVX2(x []float32, s float32)
+// Requires: AVX
+TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	VBROADCASTSS s+24(FP), Y0
+	XORQ         DX, DX
+
+unrolled:
+	CMPQ    AX, $0x00000010
+	JL      unrolled_end
+	VMOVUPS (CX)(DX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (CX)(DX*4)
+	VMOVUPS 32(CX)(DX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(CX)(DX*4)
+	ADDQ    $0x00000010, DX
+	SUBQ    $0x00000010, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000008
+	JL      vector_end
+	VMOVUPS (CX)(DX*4), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (CX)(DX*4)
+	ADDQ    $0x00000008, DX
+	SUBQ    $0x00000008, AX
+	JMP     vector
+
+vector_end:
+	TESTQ      AX, AX
+	JE         done
+	LEAQ       lanes<>+0(SB), BX
+	MOVQ       $0x00000010, SI
+	SUBQ       AX, SI
+	VMOVUPS    (BX)(SI*4), Y1
+	VMASKMOVPS (CX)(DX*4), Y1, Y2
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, (CX)(DX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func affineAVX2(y []float32, x []float32, s float32, t float32)
+// Requires: AVX, FMA3
+TEXT ·affineAVX2(SB), NOSPLIT, $0-56
+	MOVQ         x_len+32(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+0(FP), DX
+	VBROADCASTSS s+48(FP), Y0
+	VBROADCASTSS t+52(FP), Y1
+	XORQ         BX, BX
+
+unrolled:
+	CMPQ        AX, $0x00000010
+	JL          unrolled_end
+	VMOVUPS     (CX)(BX*4), Y2
+	VFMADD213PS Y1, Y0, Y2
+	VMOVUPS     Y2, (DX)(BX*4)
+	VMOVUPS     32(CX)(BX*4), Y2
+	VFMADD213PS Y1, Y0, Y2
+	VMOVUPS     Y2, 32(DX)(BX*4)
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000010, AX
+	JMP         unrolled
+
+unrolled_end:
+vector:
+	CMPQ        AX, $0x00000008
+	JL          vector_end
+	VMOVUPS     (CX)(BX*4), Y2
+	VFMADD213PS Y1, Y0, Y2
+	VMOVUPS     Y2, (DX)(BX*4)
+	ADDQ        $0x00000008, BX
+	SUBQ        $0x00000008, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	LEAQ        lanes<>+0(SB), SI
+	MOVQ        $0x00000010, DI
+	SUBQ        AX, DI
+	VMOVUPS     (SI)(DI*4), Y2
+	VMASKMOVPS  (CX)(BX*4), Y2, Y3
+	VFMADD213PS Y1, Y0, Y3
+	VMASKMOVPS  Y3, Y2, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rotateAVX2(y0 []float32, y1 []float32, x0 []float32, x1 []float32, cos []float32, sin []float32, s float32)
+// Requires: AVX, FMA3
+TEXT ·rotateAVX2(SB), NOSPLIT, $0-148
+	MOVQ         cos_len+104(FP), AX
+	MOVQ         x0_base+48(FP), CX
+	MOVQ         x1_base+72(FP), DX
+	MOVQ         y0_base+0(FP), BX
+	MOVQ         y1_base+24(FP), SI
+	MOVQ         cos_base+96(FP), DI
+	MOVQ         sin_base+120(FP), R8
+	VBROADCASTSS s+144(FP), Y0
+	XORQ         R9, R9
+
+vector:
+	CMPQ         AX, $0x00000008
+	JL           vector_end
+	VMOVUPS      (CX)(R9*4), Y1
+	VMOVUPS      (DX)(R9*4), Y2
+	VMOVUPS      (DI)(R9*4), Y3
+	VMOVUPS      (R8)(R9*4), Y4
+	VMULPS       Y0, Y4, Y4
+	VMULPS       Y3, Y1, Y5
+	VFNMADD231PS Y4, Y2, Y5
+	VMOVUPS      Y5, (BX)(R9*4)
+	VMULPS       Y3, Y2, Y2
+	VFMADD231PS  Y4, Y1, Y2
+	VMOVUPS      Y2, (SI)(R9*4)
+	ADDQ         $0x00000008, R9
+	SUBQ         $0x00000008, AX
+	JMP          vector
+
+vector_end:
+	TESTQ        AX, AX
+	JE           done
+	LEAQ         lanes<>+0(SB), R10
+	MOVQ         $0x00000010, R11
+	SUBQ         AX, R11
+	VMOVUPS      (R10)(R11*4), Y1
+	VMASKMOVPS   (CX)(R9*4), Y1, Y2
+	VMASKMOVPS   (DX)(R9*4), Y1, Y3
+	VMASKMOVPS   (DI)(R9*4), Y1, Y4
+	VMASKMOVPS   (R8)(R9*4), Y1, Y5
+	VMULPS       Y0, Y5, Y5
+	VMULPS       Y4, Y2, Y0
+	VFNMADD231PS Y5, Y3, Y0
+	VMASKMOVPS   Y0, Y1, (BX)(R9*4)
+	VMULPS       Y4, Y3, Y3
+	VFMADD231PS  Y5, Y2, Y3
+	VMASKMOVPS   Y3, Y1, (SI)(R9*4)
+
+done:
 	VZEROUPPER
 	RET
 
@@ -1738,6 +2334,260 @@ vector_end:
 	VADDPS       Y0, Y3, Y3
 	VDIVPS       Y3, Y0, Y3
 	VMASKMOVPS   Y3, Y2, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func slopeAVX2(y []float32, x []float32, c1 float32, c3 float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·slopeAVX2(SB), NOSPLIT, $0-56
+	MOVQ         x_len+32(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+0(FP), DX
+	VBROADCASTSS c1+48(FP), Y0
+	VBROADCASTSS c3+52(FP), Y1
+	XORQ         BX, BX
+
+vector:
+	CMPQ         AX, $0x00000008
+	JL           vector_end
+	VMOVUPS      (CX)(BX*4), Y2
+	VMOVAPS      Y2, Y3
+	VMULPS       Y3, Y3, Y2
+	VFMADD213PS  Y0, Y1, Y2
+	VMULPS       Y2, Y3, Y3
+	VXORPS       signBit<>+0(SB), Y3, Y3
+	VMOVUPS      expTop<>+0(SB), Y2
+	VMINPS       Y3, Y2, Y3
+	VCMPPS       $0x01, expMin<>+0(SB), Y3, Y2
+	VMULPS       log2e<>+0(SB), Y3, Y4
+	VROUNDPS     $0x08, Y4, Y4
+	VMOVAPS      Y3, Y5
+	VFNMADD231PS ln2Hi<>+0(SB), Y4, Y5
+	VFNMADD231PS ln2Lo<>+0(SB), Y4, Y5
+	VMOVUPS      expC5<>+0(SB), Y6
+	VFMADD213PS  expC4<>+0(SB), Y5, Y6
+	VFMADD213PS  expC3<>+0(SB), Y5, Y6
+	VFMADD213PS  expC2<>+0(SB), Y5, Y6
+	VFMADD213PS  expC1<>+0(SB), Y5, Y6
+	VFMADD213PS  expC0<>+0(SB), Y5, Y6
+	VMULPS       Y5, Y5, Y3
+	VFMADD213PS  Y5, Y3, Y6
+	VADDPS       one<>+0(SB), Y6, Y6
+	VCVTPS2DQ    Y4, Y4
+	VPSRAD       $0x01, Y4, Y3
+	VPSUBD       Y3, Y4, Y4
+	VPADDD       bias<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y6, Y6
+	VPADDD       bias<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y4, Y6, Y6
+	VANDNPS      Y6, Y2, Y3
+	VMOVUPS      one<>+0(SB), Y2
+	VADDPS       Y2, Y3, Y3
+	VDIVPS       Y3, Y2, Y3
+	VMOVUPS      (CX)(BX*4), Y2
+	VMULPS       Y2, Y2, Y4
+	VMULPS       three<>+0(SB), Y4, Y4
+	VFMADD213PS  Y0, Y1, Y4
+	VMULPS       Y2, Y4, Y4
+	VMULPS       Y3, Y4, Y4
+	VFNMADD213PS Y4, Y3, Y4
+	VADDPS       Y3, Y4, Y4
+	VMOVUPS      Y4, (DX)(BX*4)
+	ADDQ         $0x00000008, BX
+	SUBQ         $0x00000008, AX
+	JMP          vector
+
+vector_end:
+	TESTQ        AX, AX
+	JE           done
+	LEAQ         lanes<>+0(SB), SI
+	MOVQ         $0x00000010, DI
+	SUBQ         AX, DI
+	VMOVUPS      (SI)(DI*4), Y2
+	VMASKMOVPS   (CX)(BX*4), Y2, Y3
+	VMOVAPS      Y3, Y4
+	VMULPS       Y4, Y4, Y3
+	VFMADD213PS  Y0, Y1, Y3
+	VMULPS       Y3, Y4, Y4
+	VXORPS       signBit<>+0(SB), Y4, Y4
+	VMOVUPS      expTop<>+0(SB), Y3
+	VMINPS       Y4, Y3, Y4
+	VCMPPS       $0x01, expMin<>+0(SB), Y4, Y3
+	VMULPS       log2e<>+0(SB), Y4, Y5
+	VROUNDPS     $0x08, Y5, Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS ln2Hi<>+0(SB), Y5, Y6
+	VFNMADD231PS ln2Lo<>+0(SB), Y5, Y6
+	VMOVUPS      expC5<>+0(SB), Y7
+	VFMADD213PS  expC4<>+0(SB), Y6, Y7
+	VFMADD213PS  expC3<>+0(SB), Y6, Y7
+	VFMADD213PS  expC2<>+0(SB), Y6, Y7
+	VFMADD213PS  expC1<>+0(SB), Y6, Y7
+	VFMADD213PS  expC0<>+0(SB), Y6, Y7
+	VMULPS       Y6, Y6, Y4
+	VFMADD213PS  Y6, Y4, Y7
+	VADDPS       one<>+0(SB), Y7, Y7
+	VCVTPS2DQ    Y5, Y5
+	VPSRAD       $0x01, Y5, Y4
+	VPSUBD       Y4, Y5, Y5
+	VPADDD       bias<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y4, Y7, Y7
+	VPADDD       bias<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VMULPS       Y5, Y7, Y7
+	VANDNPS      Y7, Y3, Y4
+	VMOVUPS      one<>+0(SB), Y3
+	VADDPS       Y3, Y4, Y4
+	VDIVPS       Y4, Y3, Y4
+	VMASKMOVPS   (CX)(BX*4), Y2, Y3
+	VMULPS       Y3, Y3, Y5
+	VMULPS       three<>+0(SB), Y5, Y5
+	VFMADD213PS  Y0, Y1, Y5
+	VMULPS       Y3, Y5, Y5
+	VMULPS       Y4, Y5, Y5
+	VFNMADD213PS Y5, Y4, Y5
+	VADDPS       Y4, Y5, Y5
+	VMASKMOVPS   Y5, Y2, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func cdfAVX2(y []float32, x []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·cdfAVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+0(FP), DX
+	XORQ BX, BX
+
+vector:
+	CMPQ         AX, $0x00000008
+	JL           vector_end
+	VMOVUPS      (CX)(BX*4), Y0
+	VANDPS       absolute<>+0(SB), Y0, Y0
+	VMULPS       minusHalf<>+0(SB), Y0, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      expTop<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VCMPPS       $0x01, expMin<>+0(SB), Y1, Y2
+	VMULPS       log2e<>+0(SB), Y1, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VMOVAPS      Y1, Y4
+	VFNMADD231PS ln2Hi<>+0(SB), Y3, Y4
+	VFNMADD231PS ln2Lo<>+0(SB), Y3, Y4
+	VMOVUPS      expC5<>+0(SB), Y5
+	VFMADD213PS  expC4<>+0(SB), Y4, Y5
+	VFMADD213PS  expC3<>+0(SB), Y4, Y5
+	VFMADD213PS  expC2<>+0(SB), Y4, Y5
+	VFMADD213PS  expC1<>+0(SB), Y4, Y5
+	VFMADD213PS  expC0<>+0(SB), Y4, Y5
+	VMULPS       Y4, Y4, Y1
+	VFMADD213PS  Y4, Y1, Y5
+	VADDPS       one<>+0(SB), Y5, Y5
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y1
+	VPSUBD       Y1, Y3, Y3
+	VPADDD       bias<>+0(SB), Y1, Y1
+	VPSLLD       $0x17, Y1, Y1
+	VMULPS       Y1, Y5, Y5
+	VPADDD       bias<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y5, Y5
+	VANDNPS      Y5, Y2, Y1
+	VADDPS       two<>+0(SB), Y0, Y0
+	VMOVUPS      two<>+0(SB), Y2
+	VDIVPS       Y0, Y2, Y2
+	VSUBPS       cdfMiddle<>+0(SB), Y2, Y2
+	VMOVUPS      cdfC10<>+0(SB), Y3
+	VFMADD213PS  cdfC9<>+0(SB), Y2, Y3
+	VFMADD213PS  cdfC8<>+0(SB), Y2, Y3
+	VFMADD213PS  cdfC7<>+0(SB), Y2, Y3
+	VFMADD213PS  cdfC6<>+0(SB), Y2, Y3
+	VFMADD213PS  cdfC5<>+0(SB), Y2, Y3
+	VFMADD213PS  cdfC4<>+0(SB), Y2, Y3
+	VFMADD213PS  cdfC3<>+0(SB), Y2, Y3
+	VFMADD213PS  cdfC2<>+0(SB), Y2, Y3
+	VFMADD213PS  cdfC1<>+0(SB), Y2, Y3
+	VFMADD213PS  cdfC0<>+0(SB), Y2, Y3
+	VMULPS       Y1, Y3, Y3
+	VMOVUPS      (CX)(BX*4), Y0
+	VXORPS       Y2, Y2, Y2
+	VCMPPS       $0x0e, Y2, Y0, Y0
+	VMOVUPS      one<>+0(SB), Y2
+	VSUBPS       Y3, Y2, Y2
+	VBLENDVPS    Y0, Y2, Y3, Y3
+	VMOVUPS      Y3, (DX)(BX*4)
+	ADDQ         $0x00000008, BX
+	SUBQ         $0x00000008, AX
+	JMP          vector
+
+vector_end:
+	TESTQ        AX, AX
+	JE           done
+	LEAQ         lanes<>+0(SB), SI
+	MOVQ         $0x00000010, DI
+	SUBQ         AX, DI
+	VMOVUPS      (SI)(DI*4), Y0
+	VMASKMOVPS   (CX)(BX*4), Y0, Y1
+	VANDPS       absolute<>+0(SB), Y1, Y1
+	VMULPS       minusHalf<>+0(SB), Y1, Y2
+	VMULPS       Y1, Y2, Y2
+	VMOVUPS      expTop<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VCMPPS       $0x01, expMin<>+0(SB), Y2, Y3
+	VMULPS       log2e<>+0(SB), Y2, Y4
+	VROUNDPS     $0x08, Y4, Y4
+	VMOVAPS      Y2, Y5
+	VFNMADD231PS ln2Hi<>+0(SB), Y4, Y5
+	VFNMADD231PS ln2Lo<>+0(SB), Y4, Y5
+	VMOVUPS      expC5<>+0(SB), Y6
+	VFMADD213PS  expC4<>+0(SB), Y5, Y6
+	VFMADD213PS  expC3<>+0(SB), Y5, Y6
+	VFMADD213PS  expC2<>+0(SB), Y5, Y6
+	VFMADD213PS  expC1<>+0(SB), Y5, Y6
+	VFMADD213PS  expC0<>+0(SB), Y5, Y6
+	VMULPS       Y5, Y5, Y2
+	VFMADD213PS  Y5, Y2, Y6
+	VADDPS       one<>+0(SB), Y6, Y6
+	VCVTPS2DQ    Y4, Y4
+	VPSRAD       $0x01, Y4, Y2
+	VPSUBD       Y2, Y4, Y4
+	VPADDD       bias<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y6, Y6
+	VPADDD       bias<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y4, Y6, Y6
+	VANDNPS      Y6, Y3, Y2
+	VADDPS       two<>+0(SB), Y1, Y1
+	VMOVUPS      two<>+0(SB), Y3
+	VDIVPS       Y1, Y3, Y3
+	VSUBPS       cdfMiddle<>+0(SB), Y3, Y3
+	VMOVUPS      cdfC10<>+0(SB), Y4
+	VFMADD213PS  cdfC9<>+0(SB), Y3, Y4
+	VFMADD213PS  cdfC8<>+0(SB), Y3, Y4
+	VFMADD213PS  cdfC7<>+0(SB), Y3, Y4
+	VFMADD213PS  cdfC6<>+0(SB), Y3, Y4
+	VFMADD213PS  cdfC5<>+0(SB), Y3, Y4
+	VFMADD213PS  cdfC4<>+0(SB), Y3, Y4
+	VFMADD213PS  cdfC3<>+0(SB), Y3, Y4
+	VFMADD213PS  cdfC2<>+0(SB), Y3, Y4
+	VFMADD213PS  cdfC1<>+0(SB), Y3, Y4
+	VFMADD213PS  cdfC0<>+0(SB), Y3, Y4
+	VMULPS       Y2, Y4, Y4
+	VMASKMOVPS   (CX)(BX*4), Y0, Y1
+	VXORPS       Y3, Y3, Y3
+	VCMPPS       $0x0e, Y3, Y1, Y1
+	VMOVUPS      one<>+0(SB), Y3
+	VSUBPS       Y4, Y3, Y3
+	VBLENDVPS    Y1, Y3, Y4, Y4
+	VMASKMOVPS   Y4, Y0, (DX)(BX*4)
 
 done:
 	VZEROUPPER
@@ -4262,85 +5112,38 @@ done:
 	VZEROUPPER
 	RET
 
-// func axpyAVX512(s float32, x []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·axpyAVX512(SB), NOSPLIT, $0-56
-	MOVQ         x_len+16(FP), AX
-	MOVQ         x_base+8(FP), CX
-	MOVQ         y_base+32(FP), DX
-	VBROADCASTSS s+0(FP), Z0
-	XORQ         BX, BX
+// func sumAVX512(x []float32) float32
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·sumAVX512(SB), NOSPLIT, $0-28
+	MOVQ   x_len+8(FP), AX
+	MOVQ   x_base+0(FP), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	XORQ   DX, DX
 
 unrolled:
-	CMPQ        AX, $0x00000020
-	JL          unrolled_end
-	VMOVUPS     (CX)(BX*4), Z1
-	VMOVUPS     (DX)(BX*4), Z2
-	VFMADD231PS Z0, Z1, Z2
-	VMOVUPS     Z2, (DX)(BX*4)
-	VMOVUPS     64(CX)(BX*4), Z1
-	VMOVUPS     64(DX)(BX*4), Z2
-	VFMADD231PS Z0, Z1, Z2
-	VMOVUPS     Z2, 64(DX)(BX*4)
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000020, AX
-	JMP         unrolled
-
-unrolled_end:
-vector:
-	CMPQ        AX, $0x00000010
-	JL          vector_end
-	VMOVUPS     (CX)(BX*4), Z1
-	VMOVUPS     (DX)(BX*4), Z2
-	VFMADD231PS Z0, Z1, Z2
-	VMOVUPS     Z2, (DX)(BX*4)
-	ADDQ        $0x00000010, BX
-	SUBQ        $0x00000010, AX
-	JMP         vector
-
-vector_end:
-	TESTQ       AX, AX
-	JE          done
-	MOVQ        $-1, SI
-	BZHIQ       AX, SI, SI
-	KMOVW       SI, K1
-	VMOVUPS.Z   (CX)(BX*4), K1, Z1
-	VMOVUPS.Z   (DX)(BX*4), K1, Z2
-	VFMADD231PS Z0, Z1, Z2
-	VMOVUPS     Z2, K1, (DX)(BX*4)
-
-done:
-	VZEROUPPER
-	RET
-
-// func scaleAVX512(x []float32, s float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
-	MOVQ         x_len+8(FP), AX
-	MOVQ         x_base+0(FP), CX
-	VBROADCASTSS s+24(FP), Z0
-	XORQ         DX, DX
-
-unrolled:
-	CMPQ    AX, $0x00000020
+	CMPQ    AX, $0x00000040
 	JL      unrolled_end
-	VMOVUPS (CX)(DX*4), Z1
-	VMULPS  Z0, Z1, Z1
-	VMOVUPS Z1, (CX)(DX*4)
-	VMOVUPS 64(CX)(DX*4), Z1
-	VMULPS  Z0, Z1, Z1
-	VMOVUPS Z1, 64(CX)(DX*4)
-	ADDQ    $0x00000020, DX
-	SUBQ    $0x00000020, AX
+	VMOVUPS (CX)(DX*4), Z4
+	VADDPS  Z4, Z0, Z0
+	VMOVUPS 64(CX)(DX*4), Z4
+	VADDPS  Z4, Z1, Z1
+	VMOVUPS 128(CX)(DX*4), Z4
+	VADDPS  Z4, Z2, Z2
+	VMOVUPS 192(CX)(DX*4), Z4
+	VADDPS  Z4, Z3, Z3
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x00000040, AX
 	JMP     unrolled
 
 unrolled_end:
 vector:
 	CMPQ    AX, $0x00000010
 	JL      vector_end
-	VMOVUPS (CX)(DX*4), Z1
-	VMULPS  Z0, Z1, Z1
-	VMOVUPS Z1, (CX)(DX*4)
+	VMOVUPS (CX)(DX*4), Z4
+	VADDPS  Z4, Z0, Z0
 	ADDQ    $0x00000010, DX
 	SUBQ    $0x00000010, AX
 	JMP     vector
@@ -4351,11 +5154,22 @@ vector_end:
 	MOVQ      $-1, BX
 	BZHIQ     AX, BX, BX
 	KMOVW     BX, K1
-	VMOVUPS.Z (CX)(DX*4), K1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, K1, (CX)(DX*4)
+	VMOVUPS.Z (CX)(DX*4), K1, Z4
+	VADDPS    Z4, Z0, Z0
 
 done:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	MOVSS         X1, ret+24(FP)
 	VZEROUPPER
 	RET
 
@@ -4419,6 +5233,346 @@ done:
 	VPERMILPS     $0xb1, X0, X1
 	VMAXPS        X1, X0, X0
 	MOVSS         X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func addAVX512(z []float32, x []float32, y []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·addAVX512(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+48(FP), DX
+	MOVQ z_base+0(FP), BX
+	XORQ SI, SI
+
+unrolled:
+	CMPQ    AX, $0x00000020
+	JL      unrolled_end
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, (BX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z0
+	VMOVUPS 64(DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, 64(BX)(SI*4)
+	ADDQ    $0x00000020, SI
+	SUBQ    $0x00000020, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000010
+	JL      vector_end
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, (BX)(SI*4)
+	ADDQ    $0x00000010, SI
+	SUBQ    $0x00000010, AX
+	JMP     vector
+
+vector_end:
+	TESTQ     AX, AX
+	JE        done
+	MOVQ      $-1, DI
+	BZHIQ     AX, DI, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VADDPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (BX)(SI*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAVX512(z []float32, x []float32, y []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·mulAVX512(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+48(FP), DX
+	MOVQ z_base+0(FP), BX
+	XORQ SI, SI
+
+unrolled:
+	CMPQ    AX, $0x00000020
+	JL      unrolled_end
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, (BX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z0
+	VMOVUPS 64(DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, 64(BX)(SI*4)
+	ADDQ    $0x00000020, SI
+	SUBQ    $0x00000020, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000010
+	JL      vector_end
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, (BX)(SI*4)
+	ADDQ    $0x00000010, SI
+	SUBQ    $0x00000010, AX
+	JMP     vector
+
+vector_end:
+	TESTQ     AX, AX
+	JE        done
+	MOVQ      $-1, DI
+	BZHIQ     AX, DI, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VMULPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (BX)(SI*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func axpyAVX512(s float32, x []float32, y []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·axpyAVX512(SB), NOSPLIT, $0-56
+	MOVQ         x_len+16(FP), AX
+	MOVQ         x_base+8(FP), CX
+	MOVQ         y_base+32(FP), DX
+	VBROADCASTSS s+0(FP), Z0
+	XORQ         BX, BX
+
+unrolled:
+	CMPQ        AX, $0x00000020
+	JL          unrolled_end
+	VMOVUPS     (CX)(BX*4), Z1
+	VMOVUPS     (DX)(BX*4), Z2
+	VFMADD231PS Z0, Z1, Z2
+	VMOVUPS     Z2, (DX)(BX*4)
+	VMOVUPS     64(CX)(BX*4), Z1
+	VMOVUPS     64(DX)(BX*4), Z2
+	VFMADD231PS Z0, Z1, Z2
+	VMOVUPS     Z2, 64(DX)(BX*4)
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000020, AX
+	JMP         unrolled
+
+unrolled_end:
+vector:
+	CMPQ        AX, $0x00000010
+	JL          vector_end
+	VMOVUPS     (CX)(BX*4), Z1
+	VMOVUPS     (DX)(BX*4), Z2
+	VFMADD231PS Z0, Z1, Z2
+	VMOVUPS     Z2, (DX)(BX*4)
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000010, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	MOVQ        $-1, SI
+	BZHIQ       AX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (CX)(BX*4), K1, Z1
+	VMOVUPS.Z   (DX)(BX*4), K1, Z2
+	VFMADD231PS Z0, Z1, Z2
+	VMOVUPS     Z2, K1, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAddAVX512(s float32, x []float32, y []float32, z []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·mulAddAVX512(SB), NOSPLIT, $0-80
+	MOVQ         x_len+16(FP), AX
+	MOVQ         x_base+8(FP), CX
+	MOVQ         y_base+32(FP), DX
+	MOVQ         z_base+56(FP), BX
+	VBROADCASTSS s+0(FP), Z0
+	XORQ         SI, SI
+
+vector:
+	CMPQ        AX, $0x00000010
+	JL          vector_end
+	VMOVUPS     (CX)(SI*4), Z1
+	VMOVUPS     (DX)(SI*4), Z2
+	VMOVUPS     (BX)(SI*4), Z3
+	VMULPS      Z0, Z1, Z1
+	VFMADD231PS Z2, Z1, Z3
+	VMOVUPS     Z3, (BX)(SI*4)
+	ADDQ        $0x00000010, SI
+	SUBQ        $0x00000010, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	MOVQ        $-1, DI
+	BZHIQ       AX, DI, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (CX)(SI*4), K1, Z1
+	VMOVUPS.Z   (DX)(SI*4), K1, Z2
+	VMOVUPS.Z   (BX)(SI*4), K1, Z3
+	VMULPS      Z0, Z1, Z1
+	VFMADD231PS Z2, Z1, Z3
+	VMOVUPS     Z3, K1, (BX)(SI*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func scaleAVX512(x []float32, s float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	VBROADCASTSS s+24(FP), Z0
+	XORQ         DX, DX
+
+unrolled:
+	CMPQ    AX, $0x00000020
+	JL      unrolled_end
+	VMOVUPS (CX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (CX)(DX*4)
+	VMOVUPS 64(CX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, 64(CX)(DX*4)
+	ADDQ    $0x00000020, DX
+	SUBQ    $0x00000020, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000010
+	JL      vector_end
+	VMOVUPS (CX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (CX)(DX*4)
+	ADDQ    $0x00000010, DX
+	SUBQ    $0x00000010, AX
+	JMP     vector
+
+vector_end:
+	TESTQ     AX, AX
+	JE        done
+	MOVQ      $-1, BX
+	BZHIQ     AX, BX, BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (CX)(DX*4), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (CX)(DX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func affineAVX512(y []float32, x []float32, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·affineAVX512(SB), NOSPLIT, $0-56
+	MOVQ         x_len+32(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+0(FP), DX
+	VBROADCASTSS s+48(FP), Z0
+	VBROADCASTSS t+52(FP), Z1
+	XORQ         BX, BX
+
+unrolled:
+	CMPQ        AX, $0x00000020
+	JL          unrolled_end
+	VMOVUPS     (CX)(BX*4), Z2
+	VFMADD213PS Z1, Z0, Z2
+	VMOVUPS     Z2, (DX)(BX*4)
+	VMOVUPS     64(CX)(BX*4), Z2
+	VFMADD213PS Z1, Z0, Z2
+	VMOVUPS     Z2, 64(DX)(BX*4)
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000020, AX
+	JMP         unrolled
+
+unrolled_end:
+vector:
+	CMPQ        AX, $0x00000010
+	JL          vector_end
+	VMOVUPS     (CX)(BX*4), Z2
+	VFMADD213PS Z1, Z0, Z2
+	VMOVUPS     Z2, (DX)(BX*4)
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000010, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	MOVQ        $-1, SI
+	BZHIQ       AX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (CX)(BX*4), K1, Z2
+	VFMADD213PS Z1, Z0, Z2
+	VMOVUPS     Z2, K1, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rotateAVX512(y0 []float32, y1 []float32, x0 []float32, x1 []float32, cos []float32, sin []float32, s float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·rotateAVX512(SB), NOSPLIT, $0-148
+	MOVQ         cos_len+104(FP), AX
+	MOVQ         x0_base+48(FP), CX
+	MOVQ         x1_base+72(FP), DX
+	MOVQ         y0_base+0(FP), BX
+	MOVQ         y1_base+24(FP), SI
+	MOVQ         cos_base+96(FP), DI
+	MOVQ         sin_base+120(FP), R8
+	VBROADCASTSS s+144(FP), Z0
+	XORQ         R9, R9
+
+vector:
+	CMPQ         AX, $0x00000010
+	JL           vector_end
+	VMOVUPS      (CX)(R9*4), Z1
+	VMOVUPS      (DX)(R9*4), Z2
+	VMOVUPS      (DI)(R9*4), Z3
+	VMOVUPS      (R8)(R9*4), Z4
+	VMULPS       Z0, Z4, Z4
+	VMULPS       Z3, Z1, Z5
+	VFNMADD231PS Z4, Z2, Z5
+	VMOVUPS      Z5, (BX)(R9*4)
+	VMULPS       Z3, Z2, Z2
+	VFMADD231PS  Z4, Z1, Z2
+	VMOVUPS      Z2, (SI)(R9*4)
+	ADDQ         $0x00000010, R9
+	SUBQ         $0x00000010, AX
+	JMP          vector
+
+vector_end:
+	TESTQ        AX, AX
+	JE           done
+	MOVQ         $-1, R10
+	BZHIQ        AX, R10, R10
+	KMOVW        R10, K1
+	VMOVUPS.Z    (CX)(R9*4), K1, Z1
+	VMOVUPS.Z    (DX)(R9*4), K1, Z2
+	VMOVUPS.Z    (DI)(R9*4), K1, Z3
+	VMOVUPS.Z    (R8)(R9*4), K1, Z4
+	VMULPS       Z0, Z4, Z4
+	VMULPS       Z3, Z1, Z0
+	VFNMADD231PS Z4, Z2, Z0
+	VMOVUPS      Z0, K1, (BX)(R9*4)
+	VMULPS       Z3, Z2, Z2
+	VFMADD231PS  Z4, Z1, Z2
+	VMOVUPS      Z2, K1, (SI)(R9*4)
+
+done:
 	VZEROUPPER
 	RET
 
@@ -4659,6 +5813,220 @@ vector_end:
 	VADDPS       Z0, Z2, Z2
 	VDIVPS       Z2, Z0, Z2
 	VMOVUPS      Z2, K1, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func slopeAVX512(y []float32, x []float32, c1 float32, c3 float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·slopeAVX512(SB), NOSPLIT, $0-56
+	MOVQ         x_len+32(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+0(FP), DX
+	VBROADCASTSS c1+48(FP), Z0
+	VBROADCASTSS c3+52(FP), Z1
+	XORQ         BX, BX
+
+vector:
+	CMPQ         AX, $0x00000010
+	JL           vector_end
+	VMOVUPS      (CX)(BX*4), Z2
+	VMOVAPS      Z2, Z3
+	VMULPS       Z3, Z3, Z2
+	VFMADD213PS  Z0, Z1, Z2
+	VMULPS       Z2, Z3, Z3
+	VPXORD       signBit<>+0(SB), Z3, Z3
+	VMOVUPS      expTop<>+0(SB), Z2
+	VMINPS       Z3, Z2, Z3
+	VCMPPS       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS       log2e<>+0(SB), Z3, Z2
+	VRNDSCALEPS  $0x08, Z2, Z2
+	VMOVAPS      Z3, Z4
+	VFNMADD231PS ln2Hi<>+0(SB), Z2, Z4
+	VFNMADD231PS ln2Lo<>+0(SB), Z2, Z4
+	VMOVUPS      expC5<>+0(SB), Z5
+	VFMADD213PS  expC4<>+0(SB), Z4, Z5
+	VFMADD213PS  expC3<>+0(SB), Z4, Z5
+	VFMADD213PS  expC2<>+0(SB), Z4, Z5
+	VFMADD213PS  expC1<>+0(SB), Z4, Z5
+	VFMADD213PS  expC0<>+0(SB), Z4, Z5
+	VMULPS       Z4, Z4, Z3
+	VFMADD213PS  Z4, Z3, Z5
+	VADDPS       one<>+0(SB), Z5, Z5
+	VSCALEFPS.Z  Z2, Z5, K1, Z3
+	VMOVUPS      one<>+0(SB), Z2
+	VADDPS       Z2, Z3, Z3
+	VDIVPS       Z3, Z2, Z3
+	VMOVUPS      (CX)(BX*4), Z2
+	VMULPS       Z2, Z2, Z4
+	VMULPS       three<>+0(SB), Z4, Z4
+	VFMADD213PS  Z0, Z1, Z4
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z3, Z4, Z4
+	VFNMADD213PS Z4, Z3, Z4
+	VADDPS       Z3, Z4, Z4
+	VMOVUPS      Z4, (DX)(BX*4)
+	ADDQ         $0x00000010, BX
+	SUBQ         $0x00000010, AX
+	JMP          vector
+
+vector_end:
+	TESTQ        AX, AX
+	JE           done
+	MOVQ         $-1, SI
+	BZHIQ        AX, SI, SI
+	KMOVW        SI, K1
+	VMOVUPS.Z    (CX)(BX*4), K1, Z2
+	VMOVAPS      Z2, Z3
+	VMULPS       Z3, Z3, Z2
+	VFMADD213PS  Z0, Z1, Z2
+	VMULPS       Z2, Z3, Z3
+	VPXORD       signBit<>+0(SB), Z3, Z3
+	VMOVUPS      expTop<>+0(SB), Z2
+	VMINPS       Z3, Z2, Z3
+	VCMPPS       $0x05, expMin<>+0(SB), Z3, K2
+	VMULPS       log2e<>+0(SB), Z3, Z2
+	VRNDSCALEPS  $0x08, Z2, Z2
+	VMOVAPS      Z3, Z4
+	VFNMADD231PS ln2Hi<>+0(SB), Z2, Z4
+	VFNMADD231PS ln2Lo<>+0(SB), Z2, Z4
+	VMOVUPS      expC5<>+0(SB), Z5
+	VFMADD213PS  expC4<>+0(SB), Z4, Z5
+	VFMADD213PS  expC3<>+0(SB), Z4, Z5
+	VFMADD213PS  expC2<>+0(SB), Z4, Z5
+	VFMADD213PS  expC1<>+0(SB), Z4, Z5
+	VFMADD213PS  expC0<>+0(SB), Z4, Z5
+	VMULPS       Z4, Z4, Z3
+	VFMADD213PS  Z4, Z3, Z5
+	VADDPS       one<>+0(SB), Z5, Z5
+	VSCALEFPS.Z  Z2, Z5, K2, Z3
+	VMOVUPS      one<>+0(SB), Z2
+	VADDPS       Z2, Z3, Z3
+	VDIVPS       Z3, Z2, Z3
+	VMOVUPS.Z    (CX)(BX*4), K1, Z2
+	VMULPS       Z2, Z2, Z4
+	VMULPS       three<>+0(SB), Z4, Z4
+	VFMADD213PS  Z0, Z1, Z4
+	VMULPS       Z2, Z4, Z4
+	VMULPS       Z3, Z4, Z4
+	VFNMADD213PS Z4, Z3, Z4
+	VADDPS       Z3, Z4, Z4
+	VMOVUPS      Z4, K1, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func cdfAVX512(y []float32, x []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·cdfAVX512(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+0(FP), DX
+	XORQ BX, BX
+
+vector:
+	CMPQ         AX, $0x00000010
+	JL           vector_end
+	VMOVUPS      (CX)(BX*4), Z0
+	VPANDD       absolute<>+0(SB), Z0, Z0
+	VMULPS       minusHalf<>+0(SB), Z0, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      expTop<>+0(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VCMPPS       $0x05, expMin<>+0(SB), Z1, K1
+	VMULPS       log2e<>+0(SB), Z1, Z2
+	VRNDSCALEPS  $0x08, Z2, Z2
+	VMOVAPS      Z1, Z3
+	VFNMADD231PS ln2Hi<>+0(SB), Z2, Z3
+	VFNMADD231PS ln2Lo<>+0(SB), Z2, Z3
+	VMOVUPS      expC5<>+0(SB), Z4
+	VFMADD213PS  expC4<>+0(SB), Z3, Z4
+	VFMADD213PS  expC3<>+0(SB), Z3, Z4
+	VFMADD213PS  expC2<>+0(SB), Z3, Z4
+	VFMADD213PS  expC1<>+0(SB), Z3, Z4
+	VFMADD213PS  expC0<>+0(SB), Z3, Z4
+	VMULPS       Z3, Z3, Z1
+	VFMADD213PS  Z3, Z1, Z4
+	VADDPS       one<>+0(SB), Z4, Z4
+	VSCALEFPS.Z  Z2, Z4, K1, Z1
+	VADDPS       two<>+0(SB), Z0, Z0
+	VMOVUPS      two<>+0(SB), Z2
+	VDIVPS       Z0, Z2, Z2
+	VSUBPS       cdfMiddle<>+0(SB), Z2, Z2
+	VMOVUPS      cdfC10<>+0(SB), Z3
+	VFMADD213PS  cdfC9<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC8<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC7<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC6<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC5<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC4<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC3<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC2<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC1<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC0<>+0(SB), Z2, Z3
+	VMULPS       Z1, Z3, Z3
+	VMOVUPS      (CX)(BX*4), Z0
+	VPXORD       Z2, Z2, Z2
+	VCMPPS       $0x0e, Z2, Z0, K1
+	VMOVUPS      one<>+0(SB), Z2
+	VSUBPS       Z3, Z2, K1, Z3
+	VMOVUPS      Z3, (DX)(BX*4)
+	ADDQ         $0x00000010, BX
+	SUBQ         $0x00000010, AX
+	JMP          vector
+
+vector_end:
+	TESTQ        AX, AX
+	JE           done
+	MOVQ         $-1, SI
+	BZHIQ        AX, SI, SI
+	KMOVW        SI, K1
+	VMOVUPS.Z    (CX)(BX*4), K1, Z0
+	VPANDD       absolute<>+0(SB), Z0, Z0
+	VMULPS       minusHalf<>+0(SB), Z0, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      expTop<>+0(SB), Z2
+	VMINPS       Z1, Z2, Z1
+	VCMPPS       $0x05, expMin<>+0(SB), Z1, K2
+	VMULPS       log2e<>+0(SB), Z1, Z2
+	VRNDSCALEPS  $0x08, Z2, Z2
+	VMOVAPS      Z1, Z3
+	VFNMADD231PS ln2Hi<>+0(SB), Z2, Z3
+	VFNMADD231PS ln2Lo<>+0(SB), Z2, Z3
+	VMOVUPS      expC5<>+0(SB), Z4
+	VFMADD213PS  expC4<>+0(SB), Z3, Z4
+	VFMADD213PS  expC3<>+0(SB), Z3, Z4
+	VFMADD213PS  expC2<>+0(SB), Z3, Z4
+	VFMADD213PS  expC1<>+0(SB), Z3, Z4
+	VFMADD213PS  expC0<>+0(SB), Z3, Z4
+	VMULPS       Z3, Z3, Z1
+	VFMADD213PS  Z3, Z1, Z4
+	VADDPS       one<>+0(SB), Z4, Z4
+	VSCALEFPS.Z  Z2, Z4, K2, Z1
+	VADDPS       two<>+0(SB), Z0, Z0
+	VMOVUPS      two<>+0(SB), Z2
+	VDIVPS       Z0, Z2, Z2
+	VSUBPS       cdfMiddle<>+0(SB), Z2, Z2
+	VMOVUPS      cdfC10<>+0(SB), Z3
+	VFMADD213PS  cdfC9<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC8<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC7<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC6<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC5<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC4<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC3<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC2<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC1<>+0(SB), Z2, Z3
+	VFMADD213PS  cdfC0<>+0(SB), Z2, Z3
+	VMULPS       Z1, Z3, Z3
+	VMOVUPS.Z    (CX)(BX*4), K1, Z0
+	VPXORD       Z2, Z2, Z2
+	VCMPPS       $0x0e, Z2, Z0, K2
+	VMOVUPS      one<>+0(SB), Z2
+	VSUBPS       Z3, Z2, K2, Z3
+	VMOVUPS      Z3, K1, (DX)(BX*4)
 
 done:
 	VZEROUPPER

@@ -1,6 +1,9 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // CrossEntropy is loss[r] = lse[r] - logits[r, targets[r]] in nats, with lse the logarithm of the sum of exponentials
 // of a row of logits [rows, vocab]. A row whose target is negative has loss 0. loss and lse are [rows]; either may be
@@ -59,7 +62,7 @@ func CrossEntropyBackward(dlogits, logits, lse []float32, targets []int32, scale
 }
 
 // ArgmaxRows writes the index of the largest logit of each row of [rows, vocab] to out [rows]; the lowest index wins
-// ties.
+// ties. A row with NaNs gives any index.
 func ArgmaxRows(out []int32, logits []float32, rows, vocab int) {
 	if rows*vocab <= blockElements {
 		argmaxRows(out, logits, 0, rows, vocab)
@@ -71,13 +74,7 @@ func ArgmaxRows(out []int32, logits []float32, rows, vocab int) {
 func argmaxRows(out []int32, logits []float32, lo, hi, vocab int) {
 	for r := lo; r < hi; r++ {
 		row := logits[r*vocab:][:vocab]
-		best := 0
-		for i, v := range row {
-			if v > row[best] {
-				best = i
-			}
-		}
-		out[r] = int32(best)
+		out[r] = int32(max(slices.Index(row, kern.max(row)), 0))
 	}
 }
 

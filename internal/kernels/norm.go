@@ -27,26 +27,12 @@ func rsqrt(x float32) float32 { return float32(1 / math.Sqrt(float64(x))) }
 
 // scaleShift is y = (x·s + t)·w + b; nil w and b are ones and zeros.
 func scaleShift(y, x []float32, s, t float32, w, b []float32) {
-	x = x[:len(y)]
-	switch {
-	case w == nil:
-		for i := range y {
-			y[i] = x[i]*s + t
-		}
-	case b == nil:
-		w = w[:len(y)]
-		for i := range y {
-			y[i] = (x[i]*s + t) * w[i]
-		}
-	default:
-		w, b = w[:len(y)], b[:len(y)]
-		for i := range y {
-			y[i] = (x[i]*s+t)*w[i] + b[i]
-		}
-		return
+	kern.affine(y, x, s, t)
+	if w != nil {
+		kern.mul(y, y, w[:len(y)])
 	}
 	if b != nil {
-		kern.axpy(1, b[:len(y)], y)
+		kern.add(y, y, b[:len(y)])
 	}
 }
 
@@ -70,16 +56,12 @@ func RMSNormBackward(dx, dw, dy, x, w, inv []float32, rows, dim int) {
 func normWeightBackward(dw, db, dy, x, mean, inv []float32, rows, dim int) {
 	For(dim, stripe, func(lo, hi int) {
 		for r := range rows {
-			dyr, xr := dy[r*dim+lo:][:hi-lo], x[r*dim+lo:][:hi-lo]
+			dyr := dy[r*dim+lo:][:hi-lo]
 			if dw != nil {
-				s, t := inv[r], float32(0)
-				if mean != nil {
-					t = -mean[r] * s
-				}
-				dwr := dw[lo:hi]
-				for i, d := range dyr {
-					dwr[i] += d * (xr[i]*s + t)
-				}
+				kern.mulAdd(inv[r], dyr, x[r*dim+lo:][:hi-lo], dw[lo:hi])
+			}
+			if dw != nil && mean != nil {
+				kern.axpy(-mean[r]*inv[r], dyr, dw[lo:hi])
 			}
 			if db != nil {
 				kern.axpy(1, dyr, db[lo:hi])
@@ -102,40 +84,18 @@ func LayerNorm(y, mean, inv, x, w, b []float32, rows, dim int, eps float32) {
 func layerNorm(y, mean, inv, x, w, b []float32, lo, hi, dim int, eps float32) {
 	for r := lo; r < hi; r++ {
 		xr, yr := x[r*dim:][:dim], y[r*dim:][:dim]
-		mu, variance := moments(xr)
-		s := rsqrt(variance + eps)
+		// Two passes: E[x²]-E[x]² cancels where the mean is large.
+		mu := kern.sum(xr) / float32(dim)
+		kern.affine(yr, xr, 1, -mu)
+		s := rsqrt(kern.dot(yr, yr)/float32(dim) + eps)
 		if mean != nil {
 			mean[r] = mu
 		}
 		if inv != nil {
 			inv[r] = s
 		}
-		scaleShift(yr, xr, s, -mu*s, w, b)
+		scaleShift(yr, yr, s, 0, w, b)
 	}
-}
-
-// moments returns the mean and the variance, in two passes: E[x²]-E[x]² cancels where the mean is large.
-func moments(x []float32) (mean, variance float32) {
-	var s0, s1 float64
-	for i := 0; i+1 < len(x); i += 2 {
-		s0 += float64(x[i])
-		s1 += float64(x[i+1])
-	}
-	if len(x)%2 == 1 {
-		s0 += float64(x[len(x)-1])
-	}
-	mu := (s0 + s1) / float64(len(x))
-	var q0, q1 float64
-	for i := 0; i+1 < len(x); i += 2 {
-		d0, d1 := float64(x[i])-mu, float64(x[i+1])-mu
-		q0 += d0 * d0
-		q1 += d1 * d1
-	}
-	if len(x)%2 == 1 {
-		d := float64(x[len(x)-1]) - mu
-		q0 += d * d
-	}
-	return float32(mu), float32((q0 + q1) / float64(len(x)))
 }
 
 // LayerNormBackward writes dx and adds to dw and db (nil if not wanted), given dy and what LayerNorm saw and returned.
@@ -154,14 +114,9 @@ func LayerNormBackward(dx, dw, db, dy, x, w, mean, inv []float32, rows, dim int)
 
 func layerNormRowBackward(dx, dy, x, w []float32, mean, inv float32) {
 	scaleShift(dx, dy, inv, 0, w, nil)
-	var sum, dot float32
-	for i, g := range dx {
-		sum += g
-		dot += g * (x[i] - mean)
-	}
-	sum /= float32(len(dx))
-	dot *= inv * inv / float32(len(dx))
-	for i, v := range x {
-		dx[i] -= sum + dot*(v-mean)
-	}
+	n := float32(len(dx))
+	sum := kern.sum(dx)
+	slope := (kern.dot(dx, x) - mean*sum) * inv * inv / n
+	kern.axpy(-slope, x, dx)
+	kern.affine(dx, dx, 1, mean*slope-sum/n)
 }

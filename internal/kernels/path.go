@@ -19,12 +19,21 @@ type path struct {
 	// packT is dst[p·nr+j] = src[j·ld+p] for j < n, p < k.
 	packT func(dst, src []float32, ld, n, k, nr int)
 
-	dot     func(x, y []float32) float32
-	axpy    func(s float32, x, y []float32)               // y += s·x
-	scale   func(x []float32, s float32)                  // x *= s
-	max     func(x []float32) float32                     // of len(x) >= 1
+	dot    func(x, y []float32) float32
+	sum    func(x []float32) float32
+	max    func(x []float32) float32                           // of len(x) >= 1
+	add    func(z, x, y []float32)                             // z = x + y
+	mul    func(z, x, y []float32)                             // z = x·y
+	axpy   func(s float32, x, y []float32)                     // y += s·x
+	mulAdd func(s float32, x, y, z []float32)                  // z += s·x·y
+	scale  func(x []float32, s float32)                        // x *= s
+	affine func(y, x []float32, s, t float32)                  // y = x·s + t
+	rotate func(y0, y1, x0, x1, cos, sin []float32, s float32) // y0 = x0·cos - s·x1·sin, y1 = x1·cos + s·x0·sin
+
 	expSum  func(y, x []float32, shift float32) float32   // y = exp(x - shift), the sum is returned
 	sigmoid func(y, x []float32, c1, c3 float32)          // y = 1/(1+exp(-x·(c1+c3·x²)))
+	slope   func(y, x []float32, c1, c3 float32)          // the derivative of x·sigmoid(x·(c1+c3·x²)); y is not x
+	cdf     func(y, x []float32)                          // y = Φ(x), the normal distribution
 	adamw   func(p, g, m, v []float32, s *adamwConstants) // one step of AdamW
 }
 

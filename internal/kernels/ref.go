@@ -6,7 +6,9 @@ import "math"
 var refPath = path{
 	name: "ref", mr: 4, nr: 4,
 	micro: microRef, dots: dotsRef, packT: packTRef,
-	dot: dotRef, axpy: axpyRef, scale: scaleRef, max: maxRef, expSum: expSumRef, sigmoid: sigmoidRef, adamw: adamwRef,
+	dot: dotRef, sum: sumRef, max: maxRef,
+	add: addRef, mul: mulRef, axpy: axpyRef, mulAdd: mulAddRef, scale: scaleRef, affine: affineRef, rotate: rotateRef,
+	expSum: expSumRef, sigmoid: sigmoidRef, slope: slopeRef, cdf: cdfRef, adamw: adamwRef,
 }
 
 func microRef(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
@@ -56,6 +58,45 @@ func dotRef(x, y []float32) float32 {
 	return float32(sum)
 }
 
+func sumRef(x []float32) float32 {
+	sum := 0.0
+	for _, v := range x {
+		sum += float64(v)
+	}
+	return float32(sum)
+}
+
+func addRef(z, x, y []float32) {
+	for i, v := range x {
+		z[i] = v + y[i]
+	}
+}
+
+func mulRef(z, x, y []float32) {
+	for i, v := range x {
+		z[i] = v * y[i]
+	}
+}
+
+func mulAddRef(s float32, x, y, z []float32) {
+	for i, v := range x {
+		z[i] += s * v * y[i]
+	}
+}
+
+func affineRef(y, x []float32, s, t float32) {
+	for i, v := range x {
+		y[i] = v*s + t
+	}
+}
+
+func rotateRef(y0, y1, x0, x1, cos, sin []float32, s float32) {
+	for i, c := range cos {
+		a, b := x0[i], x1[i]
+		y0[i], y1[i] = a*c-s*b*sin[i], b*c+s*a*sin[i]
+	}
+}
+
 func axpyRef(s float32, x, y []float32) {
 	for i, v := range x {
 		y[i] += s * v
@@ -90,5 +131,19 @@ func sigmoidRef(y, x []float32, c1, c3 float32) {
 	for i, v := range x {
 		z := float64(v) * (float64(c1) + float64(c3)*float64(v)*float64(v))
 		y[i] = float32(1 / (1 + math.Exp(-z)))
+	}
+}
+
+func slopeRef(y, x []float32, c1, c3 float32) {
+	sigmoidRef(y, x, c1, c3)
+	for i, v := range x {
+		s := float64(y[i])
+		y[i] = float32(s + s*(1-s)*float64(v)*(float64(c1)+3*float64(c3)*float64(v)*float64(v)))
+	}
+}
+
+func cdfRef(y, x []float32) {
+	for i, v := range x {
+		y[i] = float32(0.5 * math.Erfc(-float64(v)/math.Sqrt2))
 	}
 }

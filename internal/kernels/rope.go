@@ -57,20 +57,10 @@ func (t *RopeTable) rotate(y, x []float32, pos []int32, lo, hi, heads, headDim i
 			if t.Interleaved {
 				rotateInterleaved(to, from, cos, sin, sign)
 			} else {
-				rotateSplit(to[:half], to[half:], from[:half], from[half:], cos, sin, sign)
+				kern.rotate(to[:half], to[half:t.Dim], from[:half], from[half:t.Dim], cos, sin, sign)
 			}
 			copy(to[t.Dim:], from[t.Dim:])
 		}
-	}
-}
-
-func rotateSplit(y0, y1, x0, x1, cos, sin []float32, sign float32) {
-	n := len(cos)
-	y0, y1, x0, x1, sin = y0[:n], y1[:n], x0[:n], x1[:n], sin[:n]
-	for i, c := range cos {
-		s, a, b := sin[i]*sign, x0[i], x1[i]
-		y0[i] = a*c - b*s
-		y1[i] = b*c + a*s
 	}
 }
 

@@ -41,7 +41,9 @@ func TestRopeTableFarPosition(t *testing.T) {
 		[]float32{float32(math.Cos(float64(angle))), float32(math.Sin(float64(angle)))}, 1e-7)
 }
 
-func TestRotate(t *testing.T) {
+func TestRotate(t *testing.T) { onPaths(t, testRotate) }
+
+func testRotate(t *testing.T) {
 	for _, interleaved := range []bool{false, true} {
 		for _, s := range []struct{ rows, heads, headDim, dim int }{{1, 1, 2, 2}, {3, 2, 8, 8}, {5, 3, 10, 4}, {300, 4, 32, 16}} {
 			table := NewRopeTable(frequencies(s.dim/2), 64, 1, interleaved)

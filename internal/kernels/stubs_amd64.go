@@ -69,20 +69,50 @@ func dots2x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32,
 //go:noescape
 func dotAVX2(x []float32, y []float32) float32
 
+// sumAVX2 is path.sum.
+//
+//go:noescape
+func sumAVX2(x []float32) float32
+
+// maxAVX2 is path.max.
+//
+//go:noescape
+func maxAVX2(x []float32) float32
+
+// addAVX2 is path.add.
+//
+//go:noescape
+func addAVX2(z []float32, x []float32, y []float32)
+
+// mulAVX2 is path.mul.
+//
+//go:noescape
+func mulAVX2(z []float32, x []float32, y []float32)
+
 // axpyAVX2 is path.axpy.
 //
 //go:noescape
 func axpyAVX2(s float32, x []float32, y []float32)
+
+// mulAddAVX2 is path.mulAdd.
+//
+//go:noescape
+func mulAddAVX2(s float32, x []float32, y []float32, z []float32)
 
 // scaleAVX2 is path.scale.
 //
 //go:noescape
 func scaleAVX2(x []float32, s float32)
 
-// maxAVX2 is path.max.
+// affineAVX2 is path.affine.
 //
 //go:noescape
-func maxAVX2(x []float32) float32
+func affineAVX2(y []float32, x []float32, s float32, t float32)
+
+// rotateAVX2 is path.rotate.
+//
+//go:noescape
+func rotateAVX2(y0 []float32, y1 []float32, x0 []float32, x1 []float32, cos []float32, sin []float32, s float32)
 
 // adamwAVX2 is path.adamw.
 //
@@ -98,6 +128,16 @@ func expSumAVX2(y []float32, x []float32, shift float32) float32
 //
 //go:noescape
 func sigmoidAVX2(y []float32, x []float32, c1 float32, c3 float32)
+
+// slopeAVX2 is path.slope.
+//
+//go:noescape
+func slopeAVX2(y []float32, x []float32, c1 float32, c3 float32)
+
+// cdfAVX2 is path.cdf.
+//
+//go:noescape
+func cdfAVX2(y []float32, x []float32)
 
 // micro1xAVX512 is path.micro for 1 rows and up to 32 columns.
 //
@@ -194,20 +234,50 @@ func dots4x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float3
 //go:noescape
 func dotAVX512(x []float32, y []float32) float32
 
+// sumAVX512 is path.sum.
+//
+//go:noescape
+func sumAVX512(x []float32) float32
+
+// maxAVX512 is path.max.
+//
+//go:noescape
+func maxAVX512(x []float32) float32
+
+// addAVX512 is path.add.
+//
+//go:noescape
+func addAVX512(z []float32, x []float32, y []float32)
+
+// mulAVX512 is path.mul.
+//
+//go:noescape
+func mulAVX512(z []float32, x []float32, y []float32)
+
 // axpyAVX512 is path.axpy.
 //
 //go:noescape
 func axpyAVX512(s float32, x []float32, y []float32)
+
+// mulAddAVX512 is path.mulAdd.
+//
+//go:noescape
+func mulAddAVX512(s float32, x []float32, y []float32, z []float32)
 
 // scaleAVX512 is path.scale.
 //
 //go:noescape
 func scaleAVX512(x []float32, s float32)
 
-// maxAVX512 is path.max.
+// affineAVX512 is path.affine.
 //
 //go:noescape
-func maxAVX512(x []float32) float32
+func affineAVX512(y []float32, x []float32, s float32, t float32)
+
+// rotateAVX512 is path.rotate.
+//
+//go:noescape
+func rotateAVX512(y0 []float32, y1 []float32, x0 []float32, x1 []float32, cos []float32, sin []float32, s float32)
 
 // adamwAVX512 is path.adamw.
 //
@@ -223,6 +293,16 @@ func expSumAVX512(y []float32, x []float32, shift float32) float32
 //
 //go:noescape
 func sigmoidAVX512(y []float32, x []float32, c1 float32, c3 float32)
+
+// slopeAVX512 is path.slope.
+//
+//go:noescape
+func slopeAVX512(y []float32, x []float32, c1 float32, c3 float32)
+
+// cdfAVX512 is path.cdf.
+//
+//go:noescape
+func cdfAVX512(y []float32, x []float32)
 
 // transpose8AVX2 is path.packT for up to 8 rows and a multiple of 8 columns.
 //

@@ -9,17 +9,10 @@ const stripe = 128
 // Add is dst = x + y, elementwise. dst may alias x or y.
 func Add(dst, x, y []float32) {
 	if len(dst) <= blockElements {
-		add(dst, x, y)
+		kern.add(dst, x[:len(dst)], y[:len(dst)])
 		return
 	}
-	For(len(dst), blockElements, func(lo, hi int) { add(dst[lo:hi], x[lo:hi], y[lo:hi]) })
-}
-
-func add(dst, x, y []float32) {
-	x, y = x[:len(dst)], y[:len(dst)]
-	for i := range dst {
-		dst[i] = x[i] + y[i]
-	}
+	For(len(dst), blockElements, func(lo, hi int) { kern.add(dst[lo:hi], x[lo:hi], y[lo:hi]) })
 }
 
 // Accumulate is dst += x.
@@ -37,14 +30,14 @@ func Scale(dst []float32, s float32) {
 // Axpy is y += s·x.
 func Axpy(s float32, x, y []float32) {
 	if len(x) <= blockElements {
-		kern.axpy(s, x, y)
+		kern.axpy(s, x, y[:len(x)])
 		return
 	}
 	For(len(x), blockElements, func(lo, hi int) { kern.axpy(s, x[lo:hi], y[lo:hi]) })
 }
 
 // Dot returns Σ_i x[i]·y[i].
-func Dot(x, y []float32) float32 { return kern.dot(x, y) }
+func Dot(x, y []float32) float32 { return kern.dot(x, y[:len(x)]) }
 
 // AddRows adds b [dim] to every row of y [rows, dim].
 func AddRows(y, b []float32, rows, dim int) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"slices"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -28,10 +29,15 @@ func number(name string, v float32) *constant {
 	return &constant{name: name, bits: math.Float32bits(v)}
 }
 
-// The constants of exp32, which explains them. expTop clamps where the result is infinite anyway.
+// The constants of exp32 and cdf32, which explain them. expTop clamps where the result is infinite anyway.
 var (
 	minusInf = &constant{name: "minusInf", bits: 0xff800000}
 	one      = number("one", 1)
+	two      = number("two", 2)
+	three    = number("three", 3)
+	half     = number("minusHalf", -0.5)
+	middle   = number("cdfMiddle", 0.5625)
+	absolute = &constant{name: "absolute", bits: 0x7fffffff}
 	signBit  = &constant{name: "signBit", bits: 1 << 31}
 	bias     = &constant{name: "bias", bits: 127}
 	expTop   = number("expTop", 89)
@@ -43,7 +49,15 @@ var (
 		number("expC5", 1.9875691500e-4), number("expC4", 1.3981999507e-3), number("expC3", 8.3334519073e-3),
 		number("expC2", 4.1665795894e-2), number("expC1", 1.6666665459e-1), number("expC0", 5.0000001201e-1),
 	}
-	expConstants = append([]*constant{minusInf, one, signBit, bias, expTop, expMin, log2e, ln2Hi, ln2Lo}, poly...)
+	cdfPoly = []*constant{
+		number("cdfC10", -0.0423693801), number("cdfC9", 0.0443989357), number("cdfC8", 0.0278026522),
+		number("cdfC7", -0.0792254875), number("cdfC6", 0.0403987932), number("cdfC5", 0.0718226586),
+		number("cdfC4", -0.12940691), number("cdfC3", -0.050753951), number("cdfC2", 0.353883496),
+		number("cdfC1", 0.546604812), number("cdfC0", 0.200872092),
+	}
+	numbers = slices.Concat(poly, cdfPoly, []*constant{
+		minusInf, one, two, three, half, middle, absolute, signBit, bias, expTop, expMin, log2e, ln2Hi, ln2Lo,
+	})
 )
 
 // exp replaces x by eˣ, lane by lane. The operand order of the clamp lets NaN through.
@@ -58,10 +72,7 @@ func (s isa) exp(x reg.VecVirtual) {
 	VMOVAPS(x, r)
 	VFNMADD231PS(ln2Hi.at(), n, r)
 	VFNMADD231PS(ln2Lo.at(), n, r)
-	VMOVUPS(poly[0].at(), p)
-	for _, c := range poly[1:] {
-		VFMADD213PS(c.at(), r, p)
-	}
+	horner(poly, r, p)
 	VMULPS(r, r, x)
 	VFMADD213PS(r, x, p)
 	VADDPS(one.at(), p, p)
@@ -111,6 +122,8 @@ func (s isa) scalef(n, p reg.Register, small *mask, x reg.Register) {
 func (s isa) exponentials() {
 	s.expSum()
 	s.sigmoid()
+	s.slope()
+	s.cdf()
 }
 
 func (s isa) expSum() {
@@ -148,13 +161,95 @@ func (s isa) sigmoidOf(x reg.VecVirtual, c1, c3 reg.Register) {
 	VMULPS(x, x, z)
 	VFMADD213PS(c1, c3, z)
 	VMULPS(z, x, x)
-	if s.masks {
-		VPXORD(signBit.at(), x, x)
-	} else {
-		VXORPS(signBit.at(), x, x)
-	}
+	s.xor(signBit, x)
 	s.exp(x)
 	VMOVUPS(one.at(), unit)
 	VADDPS(unit, x, x)
 	VDIVPS(x, unit, x)
+}
+
+func (s isa) xor(c *constant, x reg.Register) {
+	if s.masks {
+		VPXORD(c.at(), x, x)
+	} else {
+		VXORPS(c.at(), x, x)
+	}
+}
+
+func (s isa) and(c *constant, x reg.Register) {
+	if s.masks {
+		VPANDD(c.at(), x, x)
+	} else {
+		VANDPS(c.at(), x, x)
+	}
+}
+
+// horner is p = the polynomial of r, highest power first.
+func horner(coefficients []*constant, r, p reg.Register) {
+	VMOVUPS(coefficients[0].at(), p)
+	for _, c := range coefficients[1:] {
+		VFMADD213PS(c.at(), r, p)
+	}
+}
+
+// slope is s + s·(1-s)·x·(c1+3·c3·x²), s the sigmoid.
+func (s isa) slope() {
+	s.text("slope", "func(y, x []float32, c1, c3 float32)", "%s is path.slope.")
+	n, x, y, c1, c3 := length("x"), pointer("x"), pointer("y"), s.broadcast("c1"), s.broadcast("c3")
+	s.each(n, 1, func(m *mask, u int, at func(reg.Register) Mem) {
+		v, sig, z := s.reg(), s.reg(), s.reg()
+		s.load(m, at(x), v)
+		VMOVAPS(v, sig)
+		s.sigmoidOf(sig, c1, c3)
+		s.load(m, at(x), v)
+		VMULPS(v, v, z)
+		VMULPS(three.at(), z, z)
+		VFMADD213PS(c1, c3, z)
+		VMULPS(v, z, z)
+		VMULPS(sig, z, z)
+		VFNMADD213PS(z, sig, z)
+		VADDPS(sig, z, z)
+		s.store(m, z, at(y))
+	})
+	s.end()
+}
+
+func (s isa) cdf() {
+	s.text("cdf", "func(y, x []float32)", "%s is path.cdf.")
+	n, x, y := length("x"), pointer("x"), pointer("y")
+	s.each(n, 1, func(m *mask, u int, at func(reg.Register) Mem) {
+		z, e, t, p := s.reg(), s.reg(), s.reg(), s.reg()
+		s.load(m, at(x), z)
+		s.and(absolute, z)
+		VMULPS(half.at(), z, e)
+		VMULPS(z, e, e)
+		s.exp(e)
+		VADDPS(two.at(), z, z)
+		VMOVUPS(two.at(), t)
+		VDIVPS(z, t, t)
+		VSUBPS(middle.at(), t, t)
+		horner(cdfPoly, t, p)
+		VMULPS(e, p, p)
+		s.load(m, at(x), z)
+		s.mirror(z, p, t)
+		s.store(m, p, at(y))
+	})
+	s.end()
+}
+
+// mirror replaces p by 1-p in the lanes where x is above 0.
+func (s isa) mirror(x, p, scratch reg.VecVirtual) {
+	const greater = 14
+	zero(scratch)
+	if s.masks {
+		k := K()
+		VCMPPS(U8(greater), scratch, x, k)
+		VMOVUPS(one.at(), scratch)
+		VSUBPS(p, scratch, k, p)
+		return
+	}
+	VCMPPS(U8(greater), scratch, x, x)
+	VMOVUPS(one.at(), scratch)
+	VSUBPS(p, scratch, scratch)
+	VBLENDVPS(x, scratch, p, p)
 }

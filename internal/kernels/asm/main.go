@@ -71,7 +71,7 @@ func constants() {
 	for i := range 32 {
 		DATA(4*i, U32(map[bool]uint32{true: 0xffffffff, false: 0}[i < 16]))
 	}
-	for _, c := range expConstants {
+	for _, c := range numbers {
 		c.define()
 	}
 }

@@ -9,9 +9,15 @@ import (
 // vectors generates the elementwise loops and reductions.
 func (s isa) vectors() {
 	s.dot()
-	s.axpy()
-	s.scale()
+	s.sum()
 	s.max()
+	s.binary("add", VADDPS)
+	s.binary("mul", VMULPS)
+	s.axpy()
+	s.mulAdd()
+	s.scale()
+	s.affine()
+	s.rotate()
 	s.adamw()
 }
 
@@ -70,6 +76,79 @@ func (s isa) axpy() {
 		s.load(m, at(y), w)
 		VFMADD231PS(f, v, w)
 		s.store(m, w, at(y))
+	})
+	s.end()
+}
+
+func (s isa) sum() {
+	s.text("sum", "func(x []float32) float32", "%s is path.sum.")
+	n, x := length("x"), pointer("x")
+	sums := s.group(4, zero)
+	s.each(n, 4, func(m *mask, u int, at func(reg.Register) Mem) {
+		v := s.reg()
+		s.load(m, at(x), v)
+		VADDPS(v, sums[u], sums[u])
+	})
+	s.result(s.fold(s.combine(sums, VADDPS), VADDPS))
+}
+
+func (s isa) binary(name string, op func(...Op)) {
+	s.text(name, "func(z, x, y []float32)", "%s is path."+name+".")
+	n, x, y, z := length("x"), pointer("x"), pointer("y"), pointer("z")
+	s.each(n, 2, func(m *mask, u int, at func(reg.Register) Mem) {
+		v, w := s.reg(), s.reg()
+		s.load(m, at(x), v)
+		s.load(m, at(y), w)
+		op(w, v, v)
+		s.store(m, v, at(z))
+	})
+	s.end()
+}
+
+func (s isa) mulAdd() {
+	s.text("mulAdd", "func(s float32, x, y, z []float32)", "%s is path.mulAdd.")
+	n, x, y, z, f := length("x"), pointer("x"), pointer("y"), pointer("z"), s.broadcast("s")
+	s.each(n, 1, func(m *mask, u int, at func(reg.Register) Mem) {
+		v, w, sum := s.reg(), s.reg(), s.reg()
+		s.load(m, at(x), v)
+		s.load(m, at(y), w)
+		s.load(m, at(z), sum)
+		VMULPS(f, v, v)
+		VFMADD231PS(w, v, sum)
+		s.store(m, sum, at(z))
+	})
+	s.end()
+}
+
+func (s isa) affine() {
+	s.text("affine", "func(y, x []float32, s, t float32)", "%s is path.affine.")
+	n, x, y, f, t := length("x"), pointer("x"), pointer("y"), s.broadcast("s"), s.broadcast("t")
+	s.each(n, 2, func(m *mask, u int, at func(reg.Register) Mem) {
+		v := s.reg()
+		s.load(m, at(x), v)
+		VFMADD213PS(t, f, v)
+		s.store(m, v, at(y))
+	})
+	s.end()
+}
+
+func (s isa) rotate() {
+	s.text("rotate", "func(y0, y1, x0, x1, cos, sin []float32, s float32)", "%s is path.rotate.")
+	n, x0, x1, y0, y1 := length("cos"), pointer("x0"), pointer("x1"), pointer("y0"), pointer("y1")
+	cos, sin, f := pointer("cos"), pointer("sin"), s.broadcast("s")
+	s.each(n, 1, func(m *mask, u int, at func(reg.Register) Mem) {
+		a, b, c, t, y := s.reg(), s.reg(), s.reg(), s.reg(), s.reg()
+		s.load(m, at(x0), a)
+		s.load(m, at(x1), b)
+		s.load(m, at(cos), c)
+		s.load(m, at(sin), t)
+		VMULPS(f, t, t)
+		VMULPS(c, a, y)
+		VFNMADD231PS(t, b, y)
+		s.store(m, y, at(y0))
+		VMULPS(c, b, b)
+		VFMADD231PS(t, a, b)
+		s.store(m, b, at(y1))
 	})
 	s.end()
 }

@@ -53,7 +53,7 @@ type Point struct {
 	// batch: one step's time / Batch. DecodeTokensPerS is its inverse, in seconds.
 	DecodeMsPerToken float64 `json:"decode_ms_per_token"`
 	DecodeTokensPerS float64 `json:"decode_tokens_per_s"`
-	// PrefillMs is milliseconds to prefill Context tokens of Batch sequences.
+	// PrefillMs is milliseconds to prefill a prompt for each of Batch sequences (a sweep takes 128 tokens).
 	PrefillMs float64 `json:"prefill_ms"`
 	Batch     int     `json:"batch"`
 	Context   int     `json:"context"`

@@ -19,7 +19,7 @@ func newRoot() *cobra.Command {
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newQuality(), newLatency(), newReport(), newGate(), newLogits(), newGenerate(), newKV())
+	root.AddCommand(newSweep(), newQuality(), newLatency(), newReport(), newGate(), newLogits(), newGenerate(), newKV())
 	return root
 }
 

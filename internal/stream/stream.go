@@ -17,12 +17,22 @@ type Stream struct {
 	Tokenizer *text.Tokenizer // nil where the data came as ids
 }
 
-// Load reads data (anything text.OpenCorpus takes, or a .safetensors file with integer input_ids) for the model in
-// modelDir, whose tokenizer is used, with vocab rows of embedding. max > 0 bounds the number of tokens. It is an error if an
-// id lies outside the vocabulary.
+// SamplePrefix names a split of the embedded corpus: "sample:train", "sample:val".
+const SamplePrefix = "sample:"
+
+// Load reads data (anything text.OpenCorpus takes, a .safetensors file with integer input_ids, or a split of the embedded
+// corpus) for the model in modelDir, whose tokenizer is used, with vocab rows of embedding. max > 0 bounds the number of
+// tokens. It is an error if an id lies outside the vocabulary.
 func Load(ctx context.Context, data, modelDir string, vocab, max int) (*Stream, error) {
 	if strings.HasSuffix(data, ".safetensors") {
 		return loadIDs(data, vocab, max)
+	}
+	if split, ok := strings.CutPrefix(data, SamplePrefix); ok {
+		txt, err := checkpoints.SampleCorpus(split)
+		if err != nil {
+			return nil, err
+		}
+		return Encode(ctx, text.CorpusFromBytes(data, txt), modelDir, vocab, max)
 	}
 	corpus, err := text.OpenCorpus(data)
 	if err != nil {

@@ -156,8 +156,8 @@ func (r *run) save() error {
 	if r.saved == r.state.Step {
 		return nil
 	}
-	if !r.trainer.optimizer.finite() {
-		return r.diverged(r.state.Step, errors.New("weights are no longer finite"))
+	if err := r.sound(); err != nil {
+		return r.diverged(r.state.Step, err)
 	}
 	if r.state.Step == r.recipe.Steps {
 		if err := removeWhole(filepath.Join(r.dir, modelDir)); err != nil { // the result of fewer steps
@@ -169,6 +169,18 @@ func (r *run) save() error {
 	}
 	r.saved = r.state.Step
 	return prune(r.dir, r.recipe.Keep)
+}
+
+// sound checks that the last step left a model that works: what is saved must be worth going back to.
+func (r *run) sound() error {
+	if !r.trainer.optimizer.finite() {
+		return errors.New("weights are no longer finite")
+	}
+	windows := r.data.sampler.Batch(r.state.Step-1, r.recipe.Batch*r.recipe.Accumulate)
+	if loss := r.trainer.evaluate(windows[:r.recipe.Batch]); !isFinite(loss) {
+		return fmt.Errorf("the loss after it is %v", loss)
+	}
+	return nil
 }
 
 // resumable says how far back a resumed run begins.

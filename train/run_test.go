@@ -1,0 +1,304 @@
+package train
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/kernels"
+	"gqa/internal/weights"
+)
+
+// writeIDs makes a .safetensors file of token ids.
+func writeIDs(t *testing.T, windows [][]int32) string {
+	t.Helper()
+	dir := t.TempDir()
+	spec := checkpoints.Spec{Name: "input_ids", DType: checkpoints.I32, Shape: []int{len(windows), len(windows[0])}}
+	err := checkpoints.Write(dir, []checkpoints.Spec{spec}, checkpoints.WriteOptions{}, func(_ checkpoints.Spec, w io.Writer) error {
+		return binary.Write(w, binary.LittleEndian, concat(windows))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "model.safetensors")
+}
+
+func concat(windows [][]int32) (all []int32) {
+	for _, w := range windows {
+		all = append(all, w...)
+	}
+	return all
+}
+
+// smallRun is a recipe of eight steps on the golden model, two micro-batches each, with validation, and a folder for it.
+func smallRun(t *testing.T, sets ...string) (configs.Recipe, Options) {
+	t.Helper()
+	r := goldenRecipe(t, append([]string{
+		"name=small", "model=testdata/llama-g2", "data=" + writeIDs(t, randomWindows(1, 14, 12, 128)),
+		"valid=" + writeIDs(t, randomWindows(2, 3, 12, 128)), "steps=8", "batch=2", "accumulate=2", "seq_len=12",
+		"schedule.kind=cosine", "schedule.warmup=2", "valid_every=4", "save_every=2", "log_every=1",
+	}, sets...)...)
+	return *r, Options{Dir: filepath.Join(t.TempDir(), "run")}
+}
+
+func mustRun(t *testing.T, r configs.Recipe, o Options) *Status {
+	t.Helper()
+	s, err := Run(t.Context(), r, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// figures are a run's metrics without what a clock tells.
+func figures(t *testing.T, dir string) []Metrics {
+	t.Helper()
+	all, err := readMetrics(filepath.Join(dir, metricsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range all {
+		all[i].TokensPerS = 0
+	}
+	return all
+}
+
+// same compares two runs to the bit: figures, last checkpoint and result.
+func same(t *testing.T, what, dir, want string) {
+	t.Helper()
+	a, b := figures(t, dir), figures(t, want)
+	if len(a) != len(b) {
+		t.Fatalf("%s: %d steps are logged, want %d", what, len(a), len(b))
+	}
+	for i := range a {
+		va, vb := a[i].ValidLoss, b[i].ValidLoss
+		if (va == nil) != (vb == nil) || va != nil && *va != *vb {
+			t.Errorf("%s, step %d: validation losses differ", what, a[i].Step)
+		}
+		a[i].ValidLoss, b[i].ValidLoss = nil, nil
+		if a[i] != b[i] {
+			t.Errorf("%s: %+v, want %+v", what, a[i], b[i])
+		}
+	}
+	for _, name := range []string{
+		"checkpoints/step-8/model.safetensors", "checkpoints/step-8/optimizer.safetensors", "model/model.safetensors",
+	} {
+		if read(t, dir, name) != read(t, want, name) {
+			t.Errorf("%s: %s differs", what, name)
+		}
+	}
+}
+
+func read(t *testing.T, parts ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(parts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestRunReproduces(t *testing.T) {
+	recipe, o := smallRun(t)
+	first := mustRun(t, recipe, o)
+	if first.State != Finished || first.Step != 8 || first.Tokens != 8*4*12 || first.ValidLoss == nil {
+		t.Fatalf("status %+v", first)
+	}
+	losses := figures(t, o.Dir)
+	if len(losses) != 8 || losses[7].Loss >= losses[0].Loss {
+		t.Fatalf("losses do not fall: %+v", losses)
+	}
+	for _, threads := range []int{1, 3} {
+		again := Options{Dir: filepath.Join(t.TempDir(), "run")}
+		recipe.Threads = threads
+		mustRun(t, recipe, again)
+		same(t, "with other threads", again.Dir, o.Dir)
+	}
+	if kernels.Threads() == 3 {
+		t.Error("a run leaves its number of threads behind")
+	}
+}
+
+// TestResume interrupts a run after each step and goes on with it.
+func TestResume(t *testing.T) {
+	recipe, o := smallRun(t)
+	mustRun(t, recipe, o)
+	other := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	_, err := Run(interruptedAfter(t, &other, 1), recipe, other)
+	for step := 2; step < 8; step++ {
+		if !errors.Is(err, ErrInterrupted) || !strings.Contains(err.Error(), "gqa-train resume "+other.Dir) {
+			t.Fatalf("step %d: error %v, want ErrInterrupted and how to resume", step, err)
+		}
+		s, statusErr := ReadStatus(other.Dir)
+		if statusErr != nil || s.State != Interrupted || s.Saved != step-1 {
+			t.Fatalf("status %+v, %v; want interrupted at %d", s, statusErr, step-1)
+		}
+		_, err = Resume(interruptedAfter(t, &other, step), other, nil)
+	}
+	other.Observe = nil
+	if s, err := Resume(t.Context(), other, nil); err != nil || s.State != Finished {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	same(t, "resumed after each step", other.Dir, o.Dir)
+}
+
+// interruptedAfter is a context that ends as soon as a step is made.
+func interruptedAfter(t *testing.T, o *Options, step int) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	o.Observe = func(p Progress) {
+		if p.Step == step {
+			cancel()
+		}
+	}
+	return ctx
+}
+
+// TestResumeAfterCrash goes on with what a killed process leaves: figures beyond the last checkpoint, a line cut short, a
+// checkpoint and a result half written.
+func TestResumeAfterCrash(t *testing.T) {
+	recipe, o := smallRun(t)
+	mustRun(t, recipe, o)
+	crashed := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	mustRun(t, recipe, crashed)
+	for _, name := range []string{"model", "checkpoints/step-8"} {
+		if err := os.RemoveAll(filepath.Join(crashed.Dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	halves := []string{"checkpoints/.step-8.tmp-1", ".model.tmp-1"}
+	for _, name := range halves {
+		if err := os.Mkdir(filepath.Join(crashed.Dir, name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := read(t, crashed.Dir, metricsFile)
+	if err := os.WriteFile(filepath.Join(crashed.Dir, metricsFile), []byte(log+`{"step":9,"lo`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := ReadStatus(crashed.Dir); err != nil || s.State != Interrupted || s.Saved != 6 || s.Step != 8 {
+		t.Fatalf("status %+v, %v", s, err)
+	}
+	var first int
+	crashed.Observe = func(p Progress) {
+		if first == 0 {
+			first = p.Step
+		}
+	}
+	if _, err := Resume(t.Context(), crashed, nil); err != nil {
+		t.Fatal(err)
+	}
+	if first != 7 {
+		t.Errorf("went on with step %d, want 7", first)
+	}
+	same(t, "after a crash", crashed.Dir, o.Dir)
+	for _, name := range halves {
+		if _, err := os.Stat(filepath.Join(crashed.Dir, name)); err == nil {
+			t.Errorf("%s is still there", name)
+		}
+	}
+}
+
+// A run that never saved begins again.
+func TestResumeWithoutCheckpoint(t *testing.T) {
+	recipe, o := smallRun(t)
+	mustRun(t, recipe, o)
+	fresh := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	mustRun(t, recipe, fresh)
+	for _, name := range []string{"model", "checkpoints"} {
+		if err := os.RemoveAll(filepath.Join(fresh.Dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustRun(t, recipe, fresh) // the same recipe in the same folder is a resume
+	same(t, "begun again", fresh.Dir, o.Dir)
+}
+
+func TestRunFinished(t *testing.T) {
+	recipe, o := smallRun(t, "schedule.kind=constant", "keep=2")
+	mustRun(t, recipe, o)
+	o.Observe = func(p Progress) {
+		if p.Step <= 8 {
+			t.Errorf("step %d was made again", p.Step)
+		}
+	}
+	if s, err := Resume(t.Context(), o, nil); err != nil || s.State != Finished || s.Step != 8 {
+		t.Fatalf("a finished run: %+v, %v", s, err)
+	}
+	before := read(t, o.Dir, "model/model.safetensors")
+	s, err := Resume(t.Context(), o, []string{"steps=10", "save_every=0"})
+	if err != nil || s.State != Finished || s.Step != 10 || s.Saved != 10 {
+		t.Fatalf("with more steps: %+v, %v", s, err)
+	}
+	if read(t, o.Dir, "model/model.safetensors") == before {
+		t.Error("the result is still that of fewer steps")
+	}
+	if steps, err := savedSteps(o.Dir); err != nil || len(steps) != 2 || steps[0] != 8 {
+		t.Errorf("checkpoints of %v, %v; want the newest two", steps, err)
+	}
+	if _, err := Resume(t.Context(), o, []string{"steps=9"}); err == nil || !strings.Contains(err.Error(), "checkpoint of step 10") {
+		t.Errorf("fewer steps than are done: %v", err)
+	}
+}
+
+func TestDiverged(t *testing.T) {
+	recipe, o := smallRun(t, "optimizer.lr=3e38", "optimizer.weight_decay=0", "schedule.warmup=0", "save_every=1", "valid=")
+	_, err := Run(t.Context(), recipe, o)
+	if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "--set optimizer.lr=7.5e+37") {
+		t.Fatalf("error %v, want ErrDiverged and how to resume", err)
+	}
+	steps, err := savedSteps(o.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(steps) != 0 {
+		t.Fatalf("checkpoints of %v were saved of a model that does not work", steps)
+	}
+	s, err := Resume(t.Context(), o, []string{"optimizer.lr=1e-3"}) // begins again
+	if err != nil || s.State != Finished {
+		t.Errorf("with a lower rate: %+v, %v", s, err)
+	}
+}
+
+// What diverges later keeps its checkpoints of before, and goes on from there.
+func TestDivergedLater(t *testing.T) {
+	recipe, o := smallRun(t, "steps=4", "schedule.kind=constant", "valid=")
+	mustRun(t, recipe, o)
+	_, err := Resume(t.Context(), o, []string{"steps=8", "optimizer.lr=3e38", "optimizer.weight_decay=0"})
+	if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "goes on from step 4") {
+		t.Fatalf("error %v, want ErrDiverged and where it goes on from", err)
+	}
+	if s, err := Resume(t.Context(), o, []string{"optimizer.lr=1e-3"}); err != nil || s.Saved != 8 {
+		t.Errorf("with a lower rate: %+v, %v", s, err)
+	}
+}
+
+func TestExport(t *testing.T) {
+	recipe, o := smallRun(t, "export_dtype=bf16", "steps=1")
+	s := mustRun(t, recipe, o)
+	src, err := weights.Open(s.Model, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	if tensor, _ := src.Tensor("model.embed_tokens.weight"); tensor.DType != checkpoints.BF16 {
+		t.Errorf("the result is in %v, want BF16", tensor.DType)
+	}
+	if !strings.Contains(string(src.Config), `"dtype": "bfloat16"`) {
+		t.Errorf("config.json says otherwise: %s", src.Config)
+	}
+	again, err := weights.Open(checkpointDir(o.Dir, 1), weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if tensor, _ := again.Tensor("model.embed_tokens.weight"); tensor.DType != checkpoints.F32 || again.Arch.KVHeads != 2 {
+		t.Errorf("the checkpoint is in %v with %d KV heads, want F32 and 2", tensor.DType, again.Arch.KVHeads)
+	}
+}

@@ -5,11 +5,11 @@ import "sync"
 // The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): kc deep panels
 // of A and B are packed, a block of A stays in the second-level cache, a panel of B in the first.
 const (
-	kc = 256  // depth of a panel
-	mc = 252  // rows of A per task: a multiple of every mr
-	nc = 512  // columns of B per task: a multiple of every nr
-	mp = 2016 // rows of A packed at a time, a multiple of mc
-	np = 4096 // columns of B packed at a time, a multiple of nc
+	kc = 384  // largest depth of a panel
+	mc = 168  // most rows of A per task
+	nc = 256  // most columns of B per task
+	mp = 2016 // most rows of A packed at a time
+	np = 4096 // most columns of B packed at a time
 
 	skinnyRows = 16      // up to here B is not packed but streamed once
 	skinnyWork = 1 << 16 // elements of B per task of a skinny product
@@ -59,8 +59,8 @@ type operands struct {
 type gemm struct {
 	operands
 	packedA, packedB []float32
-	// The panel in work: rows [i0,i1) of A, columns [j0,j1) of B, depth [p0,p1).
-	i0, i1, j0, j1, p0, p1 int
+	// The panel in work: rows [i0,i1) of A, columns [j0,j1) of B, depth [p0,p1); its tasks have mb rows and nb columns.
+	i0, i1, j0, j1, p0, p1, mb, nb int
 }
 
 var gemms = sync.Pool{New: func() any { return new(gemm) }}
@@ -131,10 +131,11 @@ func multiplyPanel(m, n, k int, a []float32, ars, acs int, b []float32, bs int, 
 }
 
 func (g *gemm) blocked() {
+	depth := evenly(g.k, kc, 1)
 	for g.j0 = 0; g.j0 < g.n; g.j0 += np {
 		g.j1 = min(g.j0+np, g.n)
-		for g.p0 = 0; g.p0 < g.k; g.p0 += kc {
-			g.p1 = min(g.p0+kc, g.k)
+		for g.p0 = 0; g.p0 < g.k; g.p0 += depth {
+			g.p1 = min(g.p0+depth, g.k)
 			g.packedB = grown(g.packedB, roundUp(g.j1-g.j0, kern.nr)*(g.p1-g.p0))
 			run(g.j1-g.j0, 4*kern.nr, (*packingB)(g))
 			for g.i0 = 0; g.i0 < g.m; g.i0 += mp {
@@ -147,7 +148,16 @@ func (g *gemm) blocked() {
 	}
 }
 
-func (g *gemm) tasks() int { return ceilDiv(g.i1-g.i0, mc) * ceilDiv(g.j1-g.j0, nc) }
+// tasks cuts the panel in tasks of about one size and returns how many there are.
+func (g *gemm) tasks() int {
+	g.mb, g.nb = evenly(g.i1-g.i0, mc, kern.mr), evenly(g.j1-g.j0, nc, kern.nr)
+	return ceilDiv(g.i1-g.i0, g.mb) * ceilDiv(g.j1-g.j0, g.nb)
+}
+
+// evenly returns the size, a multiple, of the equal parts of n that are not much above the limit.
+func evenly(n, limit, multiple int) int {
+	return roundUp(ceilDiv(n, ceilDiv(n, limit)), multiple)
+}
 
 func ceilDiv(n, d int) int { return (n + d - 1) / d }
 
@@ -203,14 +213,14 @@ func packScaled(dst, src []float32, stride int, s float32) {
 	}
 }
 
-// multiplying is one task: a block of mc rows times a block of nc columns of the packed panels.
+// multiplying is one task: a block of rows of A times a block of columns of B, both packed.
 type multiplying gemm
 
 func (g *multiplying) block(lo, hi int) {
-	k, nr, across := g.p1-g.p0, kern.nr, ceilDiv(g.j1-g.j0, nc)
+	k, nr, across := g.p1-g.p0, kern.nr, ceilDiv(g.j1-g.j0, g.nb)
 	for t := lo; t < hi; t++ {
-		i, j := t/across*mc, t%across*nc
-		rows, j1 := min(mc, g.i1-g.i0-i), min(j+nc, g.j1-g.j0)
+		i, j := t/across*g.mb, t%across*g.nb
+		rows, j1 := min(g.mb, g.i1-g.i0-i), min(j+g.nb, g.j1-g.j0)
 		for ; j < j1; j += nr {
 			c := g.c[(g.i0+i)*g.ldc+g.j0+j:]
 			multiplyPacked(rows, min(nr, j1-j), k, g.packedA[i*k:], g.packedB[j*k:], c, g.ldc, g.acc || g.p0 > 0)

@@ -597,19 +597,23 @@ DATA ln2Lo<>+60(SB)/4, $0xb95e8083
 GLOBL ln2Lo<>(SB), RODATA|NOPTR, $64
 
 // func micro1xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·micro1xAVX2(SB), NOSPLIT, $0-73
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+40(FP), DX
-	MOVQ   acs+32(FP), BX
-	SHLQ   $0x02, BX
-	MOVQ   bs+48(FP), SI
-	SHLQ   $0x02, SI
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       b+40(FP), DX
+	MOVQ       acs+32(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       bs+48(FP), SI
+	SHLQ       $0x02, SI
+	VXORPS     Y0, Y0, Y0
+	VXORPS     Y1, Y1, Y1
 
 loop:
 	VMOVUPS      (DX), Y2
@@ -640,21 +644,27 @@ store:
 	RET
 
 // func micro2xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·micro2xAVX2(SB), NOSPLIT, $0-73
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+40(FP), BX
-	MOVQ   acs+32(FP), SI
-	SHLQ   $0x02, SI
-	MOVQ   bs+48(FP), DI
-	SHLQ   $0x02, DI
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       b+40(FP), BX
+	MOVQ       acs+32(FP), SI
+	SHLQ       $0x02, SI
+	MOVQ       bs+48(FP), DI
+	SHLQ       $0x02, DI
+	VXORPS     Y0, Y0, Y0
+	VXORPS     Y1, Y1, Y1
+	VXORPS     Y2, Y2, Y2
+	VXORPS     Y3, Y3, Y3
 
 loop:
 	VMOVUPS      (BX), Y4
@@ -696,23 +706,31 @@ store:
 	RET
 
 // func micro3xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·micro3xAVX2(SB), NOSPLIT, $0-73
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+40(FP), BX
-	MOVQ   acs+32(FP), SI
-	SHLQ   $0x02, SI
-	MOVQ   bs+48(FP), DI
-	SHLQ   $0x02, DI
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       b+40(FP), BX
+	MOVQ       acs+32(FP), SI
+	SHLQ       $0x02, SI
+	MOVQ       bs+48(FP), DI
+	SHLQ       $0x02, DI
+	VXORPS     Y0, Y0, Y0
+	VXORPS     Y1, Y1, Y1
+	VXORPS     Y2, Y2, Y2
+	VXORPS     Y3, Y3, Y3
+	VXORPS     Y4, Y4, Y4
+	VXORPS     Y5, Y5, Y5
 
 loop:
 	VMOVUPS      (BX), Y6
@@ -765,26 +783,36 @@ store:
 	RET
 
 // func micro4xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·micro4xAVX2(SB), NOSPLIT, $0-73
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+40(FP), SI
-	MOVQ   acs+32(FP), DI
-	SHLQ   $0x02, DI
-	MOVQ   bs+48(FP), R8
-	SHLQ   $0x02, R8
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	MOVQ       b+40(FP), SI
+	MOVQ       acs+32(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       bs+48(FP), R8
+	SHLQ       $0x02, R8
+	VXORPS     Y0, Y0, Y0
+	VXORPS     Y1, Y1, Y1
+	VXORPS     Y2, Y2, Y2
+	VXORPS     Y3, Y3, Y3
+	VXORPS     Y4, Y4, Y4
+	VXORPS     Y5, Y5, Y5
+	VXORPS     Y6, Y6, Y6
+	VXORPS     Y7, Y7, Y7
 
 loop:
 	VMOVUPS      (SI), Y8
@@ -848,28 +876,40 @@ store:
 	RET
 
 // func micro5xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·micro5xAVX2(SB), NOSPLIT, $0-73
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+40(FP), SI
-	MOVQ   acs+32(FP), DI
-	SHLQ   $0x02, DI
-	MOVQ   bs+48(FP), R8
-	SHLQ   $0x02, R8
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
-	VXORPS Y8, Y8, Y8
-	VXORPS Y9, Y9, Y9
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	MOVQ       b+40(FP), SI
+	MOVQ       acs+32(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       bs+48(FP), R8
+	SHLQ       $0x02, R8
+	VXORPS     Y0, Y0, Y0
+	VXORPS     Y1, Y1, Y1
+	VXORPS     Y2, Y2, Y2
+	VXORPS     Y3, Y3, Y3
+	VXORPS     Y4, Y4, Y4
+	VXORPS     Y5, Y5, Y5
+	VXORPS     Y6, Y6, Y6
+	VXORPS     Y7, Y7, Y7
+	VXORPS     Y8, Y8, Y8
+	VXORPS     Y9, Y9, Y9
 
 loop:
 	VMOVUPS      (SI), Y10
@@ -944,31 +984,45 @@ store:
 	RET
 
 // func micro6xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·micro6xAVX2(SB), NOSPLIT, $0-73
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   acs+32(FP), R8
-	SHLQ   $0x02, R8
-	MOVQ   bs+48(FP), R9
-	SHLQ   $0x02, R9
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
-	VXORPS Y8, Y8, Y8
-	VXORPS Y9, Y9, Y9
-	VXORPS Y10, Y10, Y10
-	VXORPS Y11, Y11, Y11
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	LEAQ       (DX)(DX*4), SI
+	MOVQ       b+40(FP), DI
+	MOVQ       acs+32(FP), R8
+	SHLQ       $0x02, R8
+	MOVQ       bs+48(FP), R9
+	SHLQ       $0x02, R9
+	VXORPS     Y0, Y0, Y0
+	VXORPS     Y1, Y1, Y1
+	VXORPS     Y2, Y2, Y2
+	VXORPS     Y3, Y3, Y3
+	VXORPS     Y4, Y4, Y4
+	VXORPS     Y5, Y5, Y5
+	VXORPS     Y6, Y6, Y6
+	VXORPS     Y7, Y7, Y7
+	VXORPS     Y8, Y8, Y8
+	VXORPS     Y9, Y9, Y9
+	VXORPS     Y10, Y10, Y10
+	VXORPS     Y11, Y11, Y11
 
 loop:
 	VMOVUPS      (DI), Y12
@@ -1054,28 +1108,32 @@ store:
 	RET
 
 // func edge1xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·edge1xAVX2(SB), NOSPLIT, $0-73
-	MOVQ    n+0(FP), AX
-	LEAQ    lanes<>+0(SB), CX
-	MOVQ    $0x00000010, DX
-	SUBQ    AX, DX
-	VMOVUPS (CX)(DX*4), Y6
-	LEAQ    lanes<>+0(SB), CX
-	MOVQ    $0x00000010, DX
-	SUBQ    AX, DX
-	VMOVUPS 32(CX)(DX*4), Y7
-	MOVQ    k+8(FP), AX
-	MOVQ    a+16(FP), CX
-	MOVQ    ars+24(FP), DX
-	SHLQ    $0x02, DX
-	MOVQ    b+40(FP), DX
-	MOVQ    acs+32(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    bs+48(FP), SI
-	SHLQ    $0x02, SI
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
+	MOVQ       n+0(FP), AX
+	LEAQ       lanes<>+0(SB), CX
+	MOVQ       $0x00000010, DX
+	SUBQ       AX, DX
+	VMOVUPS    (CX)(DX*4), Y6
+	LEAQ       lanes<>+0(SB), CX
+	MOVQ       $0x00000010, DX
+	SUBQ       AX, DX
+	VMOVUPS    32(CX)(DX*4), Y7
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       b+40(FP), DX
+	MOVQ       acs+32(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       bs+48(FP), SI
+	SHLQ       $0x02, SI
+	VXORPS     Y0, Y0, Y0
+	VXORPS     Y1, Y1, Y1
 
 loop:
 	VMASKMOVPS   (DX), Y6, Y2
@@ -1106,30 +1164,36 @@ store:
 	RET
 
 // func edge2xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·edge2xAVX2(SB), NOSPLIT, $0-73
-	MOVQ    n+0(FP), AX
-	LEAQ    lanes<>+0(SB), CX
-	MOVQ    $0x00000010, DX
-	SUBQ    AX, DX
-	VMOVUPS (CX)(DX*4), Y8
-	LEAQ    lanes<>+0(SB), CX
-	MOVQ    $0x00000010, DX
-	SUBQ    AX, DX
-	VMOVUPS 32(CX)(DX*4), Y9
-	MOVQ    k+8(FP), AX
-	MOVQ    a+16(FP), CX
-	MOVQ    ars+24(FP), DX
-	SHLQ    $0x02, DX
-	MOVQ    b+40(FP), BX
-	MOVQ    acs+32(FP), SI
-	SHLQ    $0x02, SI
-	MOVQ    bs+48(FP), DI
-	SHLQ    $0x02, DI
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
+	MOVQ       n+0(FP), AX
+	LEAQ       lanes<>+0(SB), CX
+	MOVQ       $0x00000010, DX
+	SUBQ       AX, DX
+	VMOVUPS    (CX)(DX*4), Y8
+	LEAQ       lanes<>+0(SB), CX
+	MOVQ       $0x00000010, DX
+	SUBQ       AX, DX
+	VMOVUPS    32(CX)(DX*4), Y9
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       b+40(FP), BX
+	MOVQ       acs+32(FP), SI
+	SHLQ       $0x02, SI
+	MOVQ       bs+48(FP), DI
+	SHLQ       $0x02, DI
+	VXORPS     Y0, Y0, Y0
+	VXORPS     Y1, Y1, Y1
+	VXORPS     Y2, Y2, Y2
+	VXORPS     Y3, Y3, Y3
 
 loop:
 	VMASKMOVPS   (BX), Y8, Y4
@@ -1171,32 +1235,40 @@ store:
 	RET
 
 // func edge3xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·edge3xAVX2(SB), NOSPLIT, $0-73
-	MOVQ    n+0(FP), AX
-	LEAQ    lanes<>+0(SB), CX
-	MOVQ    $0x00000010, DX
-	SUBQ    AX, DX
-	VMOVUPS (CX)(DX*4), Y10
-	LEAQ    lanes<>+0(SB), CX
-	MOVQ    $0x00000010, DX
-	SUBQ    AX, DX
-	VMOVUPS 32(CX)(DX*4), Y11
-	MOVQ    k+8(FP), AX
-	MOVQ    a+16(FP), CX
-	MOVQ    ars+24(FP), DX
-	SHLQ    $0x02, DX
-	MOVQ    b+40(FP), BX
-	MOVQ    acs+32(FP), SI
-	SHLQ    $0x02, SI
-	MOVQ    bs+48(FP), DI
-	SHLQ    $0x02, DI
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
+	MOVQ       n+0(FP), AX
+	LEAQ       lanes<>+0(SB), CX
+	MOVQ       $0x00000010, DX
+	SUBQ       AX, DX
+	VMOVUPS    (CX)(DX*4), Y10
+	LEAQ       lanes<>+0(SB), CX
+	MOVQ       $0x00000010, DX
+	SUBQ       AX, DX
+	VMOVUPS    32(CX)(DX*4), Y11
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       b+40(FP), BX
+	MOVQ       acs+32(FP), SI
+	SHLQ       $0x02, SI
+	MOVQ       bs+48(FP), DI
+	SHLQ       $0x02, DI
+	VXORPS     Y0, Y0, Y0
+	VXORPS     Y1, Y1, Y1
+	VXORPS     Y2, Y2, Y2
+	VXORPS     Y3, Y3, Y3
+	VXORPS     Y4, Y4, Y4
+	VXORPS     Y5, Y5, Y5
 
 loop:
 	VMASKMOVPS   (BX), Y10, Y6
@@ -1249,35 +1321,45 @@ store:
 	RET
 
 // func edge4xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·edge4xAVX2(SB), NOSPLIT, $0-73
-	MOVQ    n+0(FP), AX
-	LEAQ    lanes<>+0(SB), CX
-	MOVQ    $0x00000010, DX
-	SUBQ    AX, DX
-	VMOVUPS (CX)(DX*4), Y12
-	LEAQ    lanes<>+0(SB), CX
-	MOVQ    $0x00000010, DX
-	SUBQ    AX, DX
-	VMOVUPS 32(CX)(DX*4), Y13
-	MOVQ    k+8(FP), AX
-	MOVQ    a+16(FP), CX
-	MOVQ    ars+24(FP), DX
-	SHLQ    $0x02, DX
-	LEAQ    (DX)(DX*2), BX
-	MOVQ    b+40(FP), SI
-	MOVQ    acs+32(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    bs+48(FP), R8
-	SHLQ    $0x02, R8
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	VXORPS  Y6, Y6, Y6
-	VXORPS  Y7, Y7, Y7
+	MOVQ       n+0(FP), AX
+	LEAQ       lanes<>+0(SB), CX
+	MOVQ       $0x00000010, DX
+	SUBQ       AX, DX
+	VMOVUPS    (CX)(DX*4), Y12
+	LEAQ       lanes<>+0(SB), CX
+	MOVQ       $0x00000010, DX
+	SUBQ       AX, DX
+	VMOVUPS    32(CX)(DX*4), Y13
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	MOVQ       b+40(FP), SI
+	MOVQ       acs+32(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       bs+48(FP), R8
+	SHLQ       $0x02, R8
+	VXORPS     Y0, Y0, Y0
+	VXORPS     Y1, Y1, Y1
+	VXORPS     Y2, Y2, Y2
+	VXORPS     Y3, Y3, Y3
+	VXORPS     Y4, Y4, Y4
+	VXORPS     Y5, Y5, Y5
+	VXORPS     Y6, Y6, Y6
+	VXORPS     Y7, Y7, Y7
 
 loop:
 	VMASKMOVPS   (SI), Y12, Y8
@@ -2594,25 +2676,30 @@ done:
 	RET
 
 // func micro1xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro1xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+40(FP), DX
-	MOVQ   acs+32(FP), BX
-	SHLQ   $0x02, BX
-	MOVQ   bs+48(FP), SI
-	SHLQ   $0x02, SI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       b+40(FP), DX
+	MOVQ       acs+32(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       bs+48(FP), SI
+	SHLQ       $0x02, SI
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
 
 loop:
 	VMOVUPS.Z    (DX), K1, Z2
@@ -2643,27 +2730,35 @@ store:
 	RET
 
 // func micro2xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro2xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+40(FP), BX
-	MOVQ   acs+32(FP), SI
-	SHLQ   $0x02, SI
-	MOVQ   bs+48(FP), DI
-	SHLQ   $0x02, DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       b+40(FP), BX
+	MOVQ       acs+32(FP), SI
+	SHLQ       $0x02, SI
+	MOVQ       bs+48(FP), DI
+	SHLQ       $0x02, DI
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
 
 loop:
 	VMOVUPS.Z    (BX), K1, Z4
@@ -2705,29 +2800,40 @@ store:
 	RET
 
 // func micro3xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro3xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+40(FP), BX
-	MOVQ   acs+32(FP), SI
-	SHLQ   $0x02, SI
-	MOVQ   bs+48(FP), DI
-	SHLQ   $0x02, DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	MOVQ       b+40(FP), BX
+	MOVQ       acs+32(FP), SI
+	SHLQ       $0x02, SI
+	MOVQ       bs+48(FP), DI
+	SHLQ       $0x02, DI
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
 
 loop:
 	VMOVUPS.Z    (BX), K1, Z6
@@ -2780,32 +2886,46 @@ store:
 	RET
 
 // func micro4xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro4xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+40(FP), SI
-	MOVQ   acs+32(FP), DI
-	SHLQ   $0x02, DI
-	MOVQ   bs+48(FP), R8
-	SHLQ   $0x02, R8
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	MOVQ       b+40(FP), SI
+	MOVQ       acs+32(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       bs+48(FP), R8
+	SHLQ       $0x02, R8
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
 
 loop:
 	VMOVUPS.Z    (SI), K1, Z8
@@ -2869,34 +2989,51 @@ store:
 	RET
 
 // func micro5xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro5xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+40(FP), SI
-	MOVQ   acs+32(FP), DI
-	SHLQ   $0x02, DI
-	MOVQ   bs+48(FP), R8
-	SHLQ   $0x02, R8
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	MOVQ       b+40(FP), SI
+	MOVQ       acs+32(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       bs+48(FP), R8
+	SHLQ       $0x02, R8
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
 
 loop:
 	VMOVUPS.Z    (SI), K1, Z10
@@ -2971,37 +3108,57 @@ store:
 	RET
 
 // func micro6xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro6xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   acs+32(FP), R8
-	SHLQ   $0x02, R8
-	MOVQ   bs+48(FP), R9
-	SHLQ   $0x02, R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	LEAQ       (DX)(DX*4), SI
+	MOVQ       b+40(FP), DI
+	MOVQ       acs+32(FP), R8
+	SHLQ       $0x02, R8
+	MOVQ       bs+48(FP), R9
+	SHLQ       $0x02, R9
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
 
 loop:
 	VMOVUPS.Z    (DI), K1, Z12
@@ -3087,39 +3244,62 @@ store:
 	RET
 
 // func micro7xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro7xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   acs+32(FP), R8
-	SHLQ   $0x02, R8
-	MOVQ   bs+48(FP), R9
-	SHLQ   $0x02, R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	LEAQ       (DX)(DX*4), SI
+	MOVQ       b+40(FP), DI
+	MOVQ       acs+32(FP), R8
+	SHLQ       $0x02, R8
+	MOVQ       bs+48(FP), R9
+	SHLQ       $0x02, R9
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
 
 loop:
 	VMOVUPS.Z    (DI), K1, Z14
@@ -3216,43 +3396,69 @@ store:
 	RET
 
 // func micro8xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro8xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	LEAQ   (CX)(DX*1), DI
-	LEAQ   (DI)(BX*2), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   acs+32(FP), R9
-	SHLQ   $0x02, R9
-	MOVQ   bs+48(FP), R10
-	SHLQ   $0x02, R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	LEAQ       (DX)(DX*4), SI
+	LEAQ       (CX)(DX*1), DI
+	LEAQ       (DI)(BX*2), DI
+	MOVQ       b+40(FP), R8
+	MOVQ       acs+32(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       bs+48(FP), R10
+	SHLQ       $0x02, R10
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z16
@@ -3361,45 +3567,74 @@ store:
 	RET
 
 // func micro9xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro9xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	LEAQ   (CX)(DX*1), DI
-	LEAQ   (DI)(BX*2), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   acs+32(FP), R9
-	SHLQ   $0x02, R9
-	MOVQ   bs+48(FP), R10
-	SHLQ   $0x02, R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	LEAQ       (DX)(DX*4), SI
+	LEAQ       (CX)(DX*1), DI
+	LEAQ       (DI)(BX*2), DI
+	MOVQ       b+40(FP), R8
+	MOVQ       acs+32(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       bs+48(FP), R10
+	SHLQ       $0x02, R10
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z18
@@ -3519,47 +3754,79 @@ store:
 	RET
 
 // func micro10xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro10xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	LEAQ   (CX)(DX*1), DI
-	LEAQ   (DI)(BX*2), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   acs+32(FP), R9
-	SHLQ   $0x02, R9
-	MOVQ   bs+48(FP), R10
-	SHLQ   $0x02, R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	LEAQ       (DX)(DX*4), SI
+	LEAQ       (CX)(DX*1), DI
+	LEAQ       (DI)(BX*2), DI
+	MOVQ       b+40(FP), R8
+	MOVQ       acs+32(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       bs+48(FP), R10
+	SHLQ       $0x02, R10
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z20
@@ -3690,49 +3957,84 @@ store:
 	RET
 
 // func micro11xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro11xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	LEAQ   (CX)(DX*1), DI
-	LEAQ   (DI)(BX*2), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   acs+32(FP), R9
-	SHLQ   $0x02, R9
-	MOVQ   bs+48(FP), R10
-	SHLQ   $0x02, R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	LEAQ       (DX)(DX*4), SI
+	LEAQ       (CX)(DX*1), DI
+	LEAQ       (DI)(BX*2), DI
+	MOVQ       b+40(FP), R8
+	MOVQ       acs+32(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       bs+48(FP), R10
+	SHLQ       $0x02, R10
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z22
@@ -3874,51 +4176,89 @@ store:
 	RET
 
 // func micro12xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro12xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	LEAQ   (CX)(DX*1), DI
-	LEAQ   (DI)(BX*2), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   acs+32(FP), R9
-	SHLQ   $0x02, R9
-	MOVQ   bs+48(FP), R10
-	SHLQ   $0x02, R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	LEAQ       (DX)(DX*4), SI
+	LEAQ       (CX)(DX*1), DI
+	LEAQ       (DI)(BX*2), DI
+	MOVQ       b+40(FP), R8
+	MOVQ       acs+32(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       bs+48(FP), R10
+	SHLQ       $0x02, R10
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z24
@@ -4071,53 +4411,94 @@ store:
 	RET
 
 // func micro13xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro13xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	LEAQ   (CX)(DX*1), DI
-	LEAQ   (DI)(BX*2), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   acs+32(FP), R9
-	SHLQ   $0x02, R9
-	MOVQ   bs+48(FP), R10
-	SHLQ   $0x02, R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
-	VPXORD Z24, Z24, Z24
-	VPXORD Z25, Z25, Z25
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	LEAQ       (DX)(DX*4), SI
+	LEAQ       (CX)(DX*1), DI
+	LEAQ       (DI)(BX*2), DI
+	MOVQ       b+40(FP), R8
+	MOVQ       acs+32(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       bs+48(FP), R10
+	SHLQ       $0x02, R10
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z26
@@ -4281,55 +4662,99 @@ store:
 	RET
 
 // func micro14xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·micro14xAVX512(SB), NOSPLIT, $0-73
-	MOVQ   n+0(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	SHRQ   $0x10, CX
-	KMOVW  CX, K2
-	MOVQ   k+8(FP), AX
-	MOVQ   a+16(FP), CX
-	MOVQ   ars+24(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	LEAQ   (CX)(DX*1), DI
-	LEAQ   (DI)(BX*2), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   acs+32(FP), R9
-	SHLQ   $0x02, R9
-	MOVQ   bs+48(FP), R10
-	SHLQ   $0x02, R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
-	VPXORD Z24, Z24, Z24
-	VPXORD Z25, Z25, Z25
-	VPXORD Z26, Z26, Z26
-	VPXORD Z27, Z27, Z27
+	MOVQ       n+0(FP), AX
+	MOVQ       $-1, CX
+	BZHIQ      AX, CX, CX
+	KMOVW      CX, K1
+	SHRQ       $0x10, CX
+	KMOVW      CX, K2
+	MOVQ       c+56(FP), AX
+	MOVQ       ldc+64(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	MOVQ       k+8(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       ars+24(FP), DX
+	SHLQ       $0x02, DX
+	LEAQ       (DX)(DX*2), BX
+	LEAQ       (DX)(DX*4), SI
+	LEAQ       (CX)(DX*1), DI
+	LEAQ       (DI)(BX*2), DI
+	MOVQ       b+40(FP), R8
+	MOVQ       acs+32(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       bs+48(FP), R10
+	SHLQ       $0x02, R10
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z19, Z19, Z19
+	VPXORD     Z20, Z20, Z20
+	VPXORD     Z21, Z21, Z21
+	VPXORD     Z22, Z22, Z22
+	VPXORD     Z23, Z23, Z23
+	VPXORD     Z24, Z24, Z24
+	VPXORD     Z25, Z25, Z25
+	VPXORD     Z26, Z26, Z26
+	VPXORD     Z27, Z27, Z27
 
 loop:
 	VMOVUPS.Z    (R8), K1, Z28

@@ -45,6 +45,7 @@ func (s isa) micro(name string, m int, masked bool, note string) {
 	if masked {
 		t.loadMasks()
 	}
+	t.prefetch()
 	k, a, b := Load(Param("k"), GP64()), newRows("a", "ars", m), Load(Param("b"), GP64())
 	acs, bs := scaled("acs"), scaled("bs")
 	for i := range 2 * m {
@@ -85,6 +86,16 @@ func (t *tile) loadMasks() {
 	SHRQ(U8(16), bits)
 	KMOVW(bits.As32(), reg.K2)
 	t.masks = [2]*mask{{k: reg.K1}, {k: reg.K2}}
+}
+
+// prefetch asks for C, which is needed last.
+func (t *tile) prefetch() {
+	c, ldc := Load(Param("c"), GP64()), scaled("ldc")
+	t.eachOfC(c, ldc, func(i, j int, at Mem) {
+		if j == 0 || t.isa.masks { // with AVX2 a row of the tile is one cache line
+			PREFETCHT0(at)
+		}
+	})
 }
 
 // write stores the sums to C, after adding what is there if acc.

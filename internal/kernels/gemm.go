@@ -13,6 +13,7 @@ const (
 
 	skinnyRows = 16      // up to here B is not packed but streamed once
 	skinnyWork = 1 << 16 // elements of B per task of a skinny product
+	skinnyPart = 1 << 13 // most elements of A that a skinny product reads again and again: 32 KiB
 	smallWork  = 1 << 18 // multiplications up to which a product is not cut in tasks
 )
 

@@ -9,7 +9,10 @@ func skinnyGrain(k int) int { return roundUp(max(1, skinnyWork/k), 64) }
 type skinnyNT gemm
 
 func (g *skinnyNT) block(lo, hi int) {
-	dotRows(g.m, hi-lo, g.k, g.alpha, g.a, g.ars, g.b[lo*g.ldb:], g.ldb, g.c[lo:], g.ldc, g.acc)
+	depth := evenly(g.k, skinnyPart/g.m, 64)
+	for p := 0; p < g.k; p += depth {
+		dotRows(g.m, hi-lo, min(depth, g.k-p), g.alpha, g.a[p:], g.ars, g.b[lo*g.ldb+p:], g.ldb, g.c[lo:], g.ldc, g.acc || p > 0)
+	}
 }
 
 // dotRows is C[m,n] = alpha·A·Bᵀ, or C += if acc, with A [m,k] and B [n,k] as they lie. Four rows of B are taken at a

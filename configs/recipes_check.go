@@ -48,9 +48,6 @@ func (r *Recipe) Validate() error {
 	if err := r.validateSizes(); err != nil {
 		return err
 	}
-	if r.Model == "" || r.Data == "" {
-		return fmt.Errorf("model and data must be given: the checkpoint to train and the corpus to train it on")
-	}
 	o, s := r.Optimizer, r.Schedule
 	return check([]limit{
 		{"steps", r.Steps, r.Steps >= 1, "at least 1"},
@@ -69,6 +66,9 @@ func (r *Recipe) Validate() error {
 }
 
 func (r *Recipe) validateSizes() error {
+	if r.Model == "" || r.Data == "" {
+		return fmt.Errorf("model and data must be given: the checkpoint to train and the corpus to train it on")
+	}
 	return check([]limit{
 		{"steps", r.Steps, r.Steps >= 0, "at least 1"},
 		{"alpha", r.Alpha, r.Alpha >= 0 && finite(r.Alpha), "0 or more"},

@@ -55,9 +55,9 @@ The folder of an unfinished run of the same recipe is resumed.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&config, "config", "c", "default", "`RECIPE`: a .yaml file or an embedded recipe's name")
+	fl.StringVarP(&config, "config", "c", "default", "`RECIPE` to follow: a .yaml file or an embedded one's name")
 	addKeys(fl, &sets)
-	fl.StringVarP(&o.Dir, "output", "o", "", "`DIR` of the run (default runs/NAME)")
+	fl.StringVarP(&o.Dir, "output", "o", "", "`DIR` to make for the run (default runs/NAME)")
 	fl.BoolVar(&o.Force, "force", false, "replace a run that is there")
 	fl.BoolVar(&printJSON, "json", false, "print how the run ended as JSON")
 	return cmd
@@ -78,6 +78,7 @@ have moved.`,
 			if err != nil {
 				return err
 			}
+			slog.Info("resuming", "run", dir)
 			return follow(cmd, printJSON, train.Options{Dir: dir}, func(o train.Options) (*train.Status, error) {
 				return train.Resume(cmd.Context(), o, append(sets, threads(cmd)...))
 			})
@@ -116,11 +117,7 @@ func runOf(args []string) (string, error) {
 	if len(args) == 1 {
 		return args[0], nil
 	}
-	dir, err := train.Newest("runs")
-	if err == nil {
-		slog.Info("newest run", "run", dir)
-	}
-	return dir, err
+	return train.Newest("runs")
 }
 
 func loadRecipe(config string, sets []string) (configs.Recipe, error) {

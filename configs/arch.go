@@ -71,47 +71,9 @@ var activations = map[string]string{
 	"relu": string(ReLU), "relu2": string(ReLU2),
 }
 
-// Rope is rotary position embedding (Su et al. 2021, arXiv 2104.09864) on the first Dim dims of every query and key head.
-type Rope struct {
-	Dim   int
-	Theta float64
-	Type  string // default, linear or llama3
-
-	Factor, LowFreqFactor, HighFreqFactor, OriginalContext float64
-}
-
-// InvFreq returns the Dim/2 inverse frequencies, scaled as Type says.
-func (r Rope) InvFreq() []float64 {
-	freqs := make([]float64, r.Dim/2)
-	for i := range freqs {
-		f := 1 / math.Pow(r.Theta, float64(2*i)/float64(r.Dim))
-		switch r.Type {
-		case "linear":
-			f /= r.Factor
-		case "llama3":
-			f = r.llama3(f)
-		}
-		freqs[i] = f
-	}
-	return freqs
-}
-
-// llama3 keeps high frequencies, divides low ones by Factor and blends between (Llama 3.1's published rule).
-func (r Rope) llama3(f float64) float64 {
-	wavelength := 2 * math.Pi / f
-	switch {
-	case wavelength > r.OriginalContext/r.LowFreqFactor:
-		return f / r.Factor
-	case wavelength < r.OriginalContext/r.HighFreqFactor:
-		return f
-	}
-	smooth := (r.OriginalContext/wavelength - r.LowFreqFactor) / (r.HighFreqFactor - r.LowFreqFactor)
-	return (1-smooth)*f/r.Factor + smooth*f
-}
-
 type fieldKind struct {
 	name    string
-	kind    byte     // n: number, b: bool, s: name out of allowed
+	kind    byte     // n: number, b: bool, s: name out of allowed, r: a rope scaling object
 	allowed []string // for s
 }
 
@@ -128,9 +90,7 @@ var fields = []fieldKind{
 	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned)}},
 	{name: "activation", kind: 's', allowed: slices.Sorted(maps.Keys(activations))},
 	{name: "rope_fraction", kind: 'n'}, {name: "rope_dim", kind: 'n'}, {name: "rope_theta", kind: 'n'},
-	{name: "rope_type", kind: 's', allowed: []string{"default", "linear", "llama3"}},
-	{name: "rope_factor", kind: 'n'}, {name: "rope_low_freq_factor", kind: 'n'}, {name: "rope_high_freq_factor", kind: 'n'},
-	{name: "rope_original_context", kind: 'n'},
+	{name: "rope_scaling", kind: 'r'},
 }
 
 // Resolve reads a config.json. family names the family where it is not to be taken from model_type.
@@ -173,6 +133,7 @@ type resolver struct {
 	numbers map[string]float64
 	bools   map[string]bool
 	names   map[string]string
+	scaling RopeScaling
 }
 
 func (r *resolver) resolve(k fieldKind) error {
@@ -186,6 +147,9 @@ func (r *resolver) resolve(k fieldKind) error {
 			value, source = v, "config.json: "+key
 			break
 		}
+	}
+	if value == nil && k.kind == 'r' {
+		return nil
 	}
 	if value == nil {
 		return fmt.Errorf("config.json: %s is missing and family %s has no default for it", strings.Join(field.Keys, " or "), r.family.Name)
@@ -215,6 +179,8 @@ func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 			return fmt.Errorf("is %q, want one of %s", name, strings.Join(k.allowed, ", "))
 		}
 		r.names[k.name] = name
+	case 'r':
+		r.scaling, err = parseRopeScaling(value, r.numbers["context"])
 	}
 	return err
 }
@@ -247,11 +213,7 @@ func (r *resolver) arch() *Arch {
 		ScaleScores: r.bools["scale_scores"], ScaleByLayer: r.bools["scale_by_layer"],
 		Norm: Norm(r.names["norm"]), MLP: MLP(r.names["mlp"]), Residual: Residual(r.names["residual"]),
 		Position: Position(r.names["position"]), Activation: Activation(activations[r.names["activation"]]),
-		Rope: Rope{
-			Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], Type: r.names["rope_type"], Factor: r.numbers["rope_factor"],
-			LowFreqFactor: r.numbers["rope_low_freq_factor"], HighFreqFactor: r.numbers["rope_high_freq_factor"],
-			OriginalContext: r.numbers["rope_original_context"],
-		},
+		Rope:  Rope{Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], RopeScaling: r.scaling},
 		bools: r.bools,
 	}
 }
@@ -287,20 +249,6 @@ func (a *Arch) check() error {
 	return nil
 }
 
-func (r Rope) check(headDim int) error {
-	switch {
-	case r.Dim < 0 || r.Dim > headDim || r.Dim%2 != 0:
-		return fmt.Errorf("config.json: %d rotary dims, want an even number up to the head dim %d", r.Dim, headDim)
-	case r.Theta <= 0:
-		return fmt.Errorf("config.json: rope_theta is %g, want a positive number", r.Theta)
-	case r.Type != "default" && r.Factor < 1:
-		return fmt.Errorf("config.json: rope factor is %g, want 1 or more", r.Factor)
-	case r.Type == "llama3" && (r.LowFreqFactor <= 0 || r.HighFreqFactor <= r.LowFreqFactor):
-		return fmt.Errorf("config.json: rope low_freq_factor %g and high_freq_factor %g, want 0 < low < high", r.LowFreqFactor, r.HighFreqFactor)
-	}
-	return nil
-}
-
 // GroupSize is how many heads share one KV head.
 func (a *Arch) GroupSize() int { return a.Heads / a.KVHeads }
 
@@ -309,6 +257,15 @@ func (a *Arch) WithKVHeads(groups int) *Arch {
 	b := *a
 	b.KVHeads = groups
 	return &b
+}
+
+// MaxPositions is how long a sequence can be; 0: as long as one likes. Learned positions end, and dynamic rotary scaling
+// changes every position's embedding with the length beyond the context.
+func (a *Arch) MaxPositions() int {
+	if a.Position == PositionLearned || a.Rope.Type == "dynamic" {
+		return a.Context
+	}
+	return 0
 }
 
 // KVDim is the width of one layer's keys (or values) per token.

@@ -37,7 +37,7 @@ func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T
 		m.head.W = m.embed
 	}
 	if arch.Position == configs.PositionRope {
-		m.rope = &ops.Rope{InvFreq: arch.Rope.InvFreq(), Positions: arch.Context}
+		m.rope = &ops.Rope{InvFreq: arch.Rope.InvFreq(), Scale: arch.Rope.Scale(), Positions: arch.Context}
 	}
 	for i := range arch.Layers {
 		m.layers = append(m.layers, b.layer(i))

@@ -43,6 +43,7 @@ type Norm[T any] struct {
 type Rope struct {
 	InvFreq     []float64
 	Interleaved bool
+	Scale       float64 // of the cosines and sines
 	Positions   int // as far as the model was trained; an engine may go further
 }
 

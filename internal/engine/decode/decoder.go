@@ -51,10 +51,10 @@ func (d *Decoder) CheckIDs(ids []int32) error {
 	return nil
 }
 
-// CheckLength refuses more positions than learned position embeddings reach; rotary positions have no end.
+// CheckLength refuses more positions than the model can have; see configs.Arch.MaxPositions.
 func (d *Decoder) CheckLength(tokens int) error {
-	if d.Arch.Position == configs.PositionLearned && tokens > d.Arch.Context {
-		return fmt.Errorf("%d positions asked, but the model has learned %d", tokens, d.Arch.Context)
+	if limit := d.Arch.MaxPositions(); limit > 0 && tokens > limit {
+		return fmt.Errorf("%d positions asked, but the model has %d", tokens, limit)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func (e *engine) table(r *ops.Rope, pos []int32) *kernels.RopeTable {
 		if t != nil {
 			need = max(need, 2*t.Positions()) // decoding past the trained context grows it rarely
 		}
-		t = kernels.NewRopeTable(r.InvFreq, need, 1, r.Interleaved)
+		t = kernels.NewRopeTable(r.InvFreq, need, r.Scale, r.Interleaved)
 		e.tables[r] = t
 	}
 	return t

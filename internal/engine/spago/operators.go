@@ -130,7 +130,7 @@ func (e *Engine) table(r *ops.Rope, pos []int32) *kernels.RopeTable {
 	if t := e.tables[r]; t != nil && t.Positions() >= need {
 		return t
 	}
-	e.tables[r] = kernels.NewRopeTable(r.InvFreq, need, 1, r.Interleaved)
+	e.tables[r] = kernels.NewRopeTable(r.InvFreq, need, r.Scale, r.Interleaved)
 	return e.tables[r]
 }
 

@@ -15,7 +15,7 @@ import (
 // transformers 5.17: learning rate 1e-3, betas 0.9 and 0.95, weight decay 0.1 on every parameter, clipped to 1.
 const goldenTolerance = 1e-4
 
-func goldenRecipe(t *testing.T, sets ...string) *configs.Recipe {
+func goldenRecipe(t testing.TB, sets ...string) *configs.Recipe {
 	t.Helper()
 	r, err := configs.DefaultRecipe()
 	if err != nil {

@@ -47,7 +47,8 @@ const (
 	keyBlock   = 128 // keys whose scores are in work at a time
 	keyChunk   = 512 // keys per task where all queries fit one tile; a multiple of keyBlock
 	tileRows   = 128 // rows of a tile: query heads of a group times queries
-	streamRows = 32  // up to here K and V are read as they lie instead of packed
+	streamRows = 32  // up to here V is read as it lies instead of packed
+	dotsRows   = 8   // up to here K is, too; it costs more, as K has to be transposed
 )
 
 // Attend computes out = softmax(Scale·q·kᵀ)·v. out and q have Heads heads, k and v KVHeads. lse [Batch, Heads, Queries],
@@ -158,7 +159,7 @@ func (f *forward) row(w *work, r int) (h, i int) {
 // scores is s = q·kᵀ for n keys from j.
 func (f *forward) scores(w *work, j, n int) {
 	d, k := f.HeadDim, f.k.at(w.b, w.kv, j)
-	if w.rows <= streamRows {
+	if w.rows <= dotsRows {
 		dotRows(w.rows, n, d, 1, w.q, d, k, f.k.Row, w.s, keyBlock, false)
 		return
 	}

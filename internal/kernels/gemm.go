@@ -126,8 +126,9 @@ func multiplyMatrix(m, n, k int, a []float32, ars, acs int, packed, c []float32,
 
 // multiplyPanel is C[m,n] (+)= A·B for one panel B of n <= nr columns with rows bs apart.
 func multiplyPanel(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
-	for i := 0; i < m; i += kern.mr {
-		kern.micro(min(kern.mr, m-i), n, k, a[i*ars:], ars, acs, b, bs, c[i*ldc:], ldc, acc)
+	h := evenly(m, kern.mr, 1) // a tile of few rows would leave the processor waiting for its sums
+	for i := 0; i < m; i += h {
+		kern.micro(min(h, m-i), n, k, a[i*ars:], ars, acs, b, bs, c[i*ldc:], ldc, acc)
 	}
 }
 

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -109,7 +110,11 @@ func LoadRecipe(name string) (Recipe, error) {
 	}
 	data, err := recipeFiles.ReadFile("recipes/" + name + ".yaml")
 	if err != nil {
-		if data, err = os.ReadFile(name); err != nil {
+		data, err = os.ReadFile(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return r, fmt.Errorf("recipe: %w", err)
+		}
+		if err != nil {
 			return r, fmt.Errorf("recipe %q is neither a file nor one of %s", name, strings.Join(RecipeNames(), ", "))
 		}
 	}

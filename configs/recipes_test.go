@@ -40,6 +40,9 @@ func TestLoadRecipeErrors(t *testing.T) {
 	if _, err := LoadRecipe("nothing.yaml"); err == nil || !strings.Contains(err.Error(), "default, sample") {
 		t.Errorf("unknown recipe: %v, want the embedded ones named", err)
 	}
+	if _, err := LoadRecipe(t.TempDir()); err == nil || !strings.Contains(err.Error(), "directory") {
+		t.Errorf("a folder as a recipe: %v", err)
+	}
 }
 
 func TestLoadRecipeKeepsDefaults(t *testing.T) {

@@ -19,7 +19,7 @@ type origin struct {
 	dir    string
 	arch   *configs.Arch
 	config []byte
-	dtype  checkpoints.DType // of the largest tensor
+	dtype  checkpoints.DType // of the embedding
 	side   map[string][]byte // tokenizer and other small files by name
 }
 
@@ -40,19 +40,22 @@ func openOrigin(path string) (*origin, map[string][]float32, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	o := &origin{dir: src.Dir, arch: src.Arch, config: src.Config, dtype: largest(src.Checkpoint).DType}
+	o := &origin{dir: src.Dir, arch: src.Arch, config: src.Config}
+	if o.dtype, err = embeddingDType(src); err != nil {
+		return nil, nil, err
+	}
 	o.side, err = readCompanions(src.Dir)
 	return o, all, err
 }
 
-func largest(c *checkpoints.Checkpoint) *checkpoints.Tensor {
-	var found *checkpoints.Tensor
-	for _, name := range c.Names() {
-		if t, _ := c.Tensor(name); found == nil || t.Elements() > found.Elements() {
-			found = t
-		}
+// embeddingDType stands for that of the checkpoint, whose norms or buffers may be in another.
+func embeddingDType(src *weights.Source) (checkpoints.DType, error) {
+	params, err := src.Arch.Params()
+	if err != nil {
+		return 0, err
 	}
-	return found
+	t, _ := src.Tensor(params[0].Tensor) // the first that a forward pass meets; it was read already
+	return t.DType, nil
 }
 
 func readCompanions(dir string) (map[string][]byte, error) {

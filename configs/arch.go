@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -73,14 +74,14 @@ var activations = map[string]string{
 
 type fieldKind struct {
 	name    string
-	kind    byte     // n: number, b: bool, s: name out of allowed, r: a rope scaling object
+	kind    byte     // i: size, n: number, b: bool, s: name out of allowed, r: a rope scaling object
 	allowed []string // for s
 }
 
 // fields are the names that a family's config section may define, in the order in which they are resolved.
 var fields = []fieldKind{
-	{name: "vocab", kind: 'n'}, {name: "dim", kind: 'n'}, {name: "layers", kind: 'n'}, {name: "heads", kind: 'n'},
-	{name: "kv_heads", kind: 'n'}, {name: "head_dim", kind: 'n'}, {name: "ffn", kind: 'n'}, {name: "context", kind: 'n'},
+	{name: "vocab", kind: 'i'}, {name: "dim", kind: 'i'}, {name: "layers", kind: 'i'}, {name: "heads", kind: 'i'},
+	{name: "kv_heads", kind: 'i'}, {name: "head_dim", kind: 'i'}, {name: "ffn", kind: 'i'}, {name: "context", kind: 'i'},
 	{name: "norm_eps", kind: 'n'},
 	{name: "tied", kind: 'b'}, {name: "attn_bias", kind: 'b'}, {name: "mlp_bias", kind: 'b'},
 	{name: "scale_scores", kind: 'b'}, {name: "scale_by_layer", kind: 'b'},
@@ -91,6 +92,16 @@ var fields = []fieldKind{
 	{name: "activation", kind: 's', allowed: slices.Sorted(maps.Keys(activations))},
 	{name: "rope_fraction", kind: 'n'}, {name: "rope_dim", kind: 'n'}, {name: "rope_theta", kind: 'n'},
 	{name: "rope_scaling", kind: 'r'},
+}
+
+// kindOf is a field's kind, 0 if there is no such field.
+func kindOf(name string) byte {
+	for _, k := range fields {
+		if k.name == name {
+			return k.kind
+		}
+	}
+	return 0
 }
 
 // Resolve reads a config.json. family names the family where it is not to be taken from model_type.
@@ -141,10 +152,13 @@ func (r *resolver) resolve(k fieldKind) error {
 	if !ok {
 		return nil
 	}
-	value, source := field.Default, "families/"+r.family.Name+".yaml: default of "+k.name
+	value, source := field.Default, fmt.Sprintf("%s (by default %v)", k.name, field.Default)
+	if s, ok := value.(string); ok && (k.kind == 'i' || k.kind == 'n') {
+		value = expression(s)
+	}
 	for _, key := range field.Keys {
 		if v, ok := lookup(r.raw, key); ok {
-			value, source = v, "config.json: "+key
+			value, source = v, key
 			break
 		}
 	}
@@ -155,19 +169,21 @@ func (r *resolver) resolve(k fieldKind) error {
 		return fmt.Errorf("config.json: %s is missing and family %s has no default for it", strings.Join(field.Keys, " or "), r.family.Name)
 	}
 	if err := r.set(k, field, value); err != nil {
-		return fmt.Errorf("%s: %w", source, err)
+		return fmt.Errorf("config.json: %s %w", source, err)
 	}
 	return nil
 }
 
 func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 	switch k.kind {
+	case 'i':
+		r.numbers[k.name], err = r.size(value)
 	case 'n':
 		r.numbers[k.name], err = r.number(value)
 	case 'b':
 		b, ok := value.(bool)
 		if !ok {
-			return fmt.Errorf("is %v, want true or false", value)
+			return fmt.Errorf("is %s, want true or false", literal(value))
 		}
 		r.bools[k.name] = b
 	case 's':
@@ -185,6 +201,21 @@ func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 	return err
 }
 
+// size refuses what no checkpoint can have, before anything is computed from it.
+func (r *resolver) size(value any) (float64, error) {
+	n, err := r.number(value)
+	if _, computed := value.(expression); computed {
+		n = math.Trunc(n) // as the classes divide
+	}
+	if err == nil && (n < 1 || n > 1<<30 || n != math.Trunc(n)) {
+		err = fmt.Errorf("is %v, want a whole number from 1 to 2^30", n)
+	}
+	return n, err
+}
+
+// expression is a default that is computed from fields resolved before it.
+type expression string
+
 func (r *resolver) number(value any) (float64, error) {
 	switch v := value.(type) {
 	case float64:
@@ -195,16 +226,23 @@ func (r *resolver) number(value any) (float64, error) {
 		return float64(v), nil
 	case int64:
 		return float64(v), nil
-	case string:
-		return evalProduct(v, r.numbers)
+	case expression:
+		return evalProduct(string(v), r.numbers)
 	}
-	return 0, fmt.Errorf("is %v, want a number", value)
+	return 0, fmt.Errorf("is %s, want a number", literal(value))
+}
+
+// literal is a value as config.json spells it.
+func literal(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Sprint(value)
+	}
+	return string(text)
 }
 
 func (r *resolver) arch() *Arch {
-	n := func(name string) int {
-		return int(math.Max(-1, math.Min(r.numbers[name], 1<<40)))
-	}
+	n := func(name string) int { return int(r.numbers[name]) }
 	return &Arch{
 		Family: r.family, Prefix: r.family.Prefixes[0],
 		Vocab: n("vocab"), Dim: n("dim"), Layers: n("layers"), Heads: n("heads"), KVHeads: n("kv_heads"),
@@ -218,25 +256,8 @@ func (r *resolver) arch() *Arch {
 	}
 }
 
-// check refuses sizes that no checkpoint can have, before anything is computed from them.
+// check refuses sizes that do not go together.
 func (a *Arch) check() error {
-	for _, s := range []struct {
-		name string
-		n    int
-	}{
-		{"vocabulary size", a.Vocab},
-		{"model dim", a.Dim},
-		{"layers", a.Layers},
-		{"heads", a.Heads},
-		{"kv heads", a.KVHeads},
-		{"head dim", a.HeadDim},
-		{"feed-forward dim", a.FFN},
-		{"context", a.Context},
-	} {
-		if s.n < 1 || s.n > 1<<30 {
-			return fmt.Errorf("config.json: the number for %s is %d, want 1 to 2^30", s.name, s.n)
-		}
-	}
 	if a.Heads%a.KVHeads != 0 {
 		return fmt.Errorf("config.json: %d kv heads do not divide %d heads", a.KVHeads, a.Heads)
 	}

@@ -6,6 +6,7 @@ package configs
 import (
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -118,10 +119,25 @@ var Families = sync.OnceValues(func() (map[string]*Family, error) {
 		if want := strings.TrimSuffix(path.Base(name), ".yaml"); f.Name != want {
 			return nil, fmt.Errorf("%s: family is %q, want %q as the file is called", name, f.Name, want)
 		}
+		if err := f.checkModelTypes(families); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 		families[f.Name] = f
 	}
 	return families, nil
 })
+
+// checkModelTypes refuses a model_type that one of others has already: which family is meant must not be left to chance.
+func (f *Family) checkModelTypes(others map[string]*Family) error {
+	for _, other := range others {
+		for _, m := range other.ModelTypes {
+			if slices.Contains(f.ModelTypes, m) {
+				return fmt.Errorf("model_type %q is also family %s's", m, other.Name)
+			}
+		}
+	}
+	return nil
+}
 
 // ParseFamily decodes one family file strictly: an unknown key, role, field or layout is an error that names it.
 func ParseFamily(data []byte) (*Family, error) {
@@ -140,29 +156,63 @@ func ParseFamily(data []byte) (*Family, error) {
 
 func (f *Family) check() error {
 	if f.Name == "" || len(f.ModelTypes) == 0 {
-		return fmt.Errorf("family and model_types must be set")
-	}
-	for name := range f.Config {
-		if !slices.ContainsFunc(fields, func(k fieldKind) bool { return k.name == name }) {
-			return fmt.Errorf("config: unknown field %q", name)
-		}
+		return errors.New("family and model_types must be set")
 	}
 	for _, l := range []Layout{f.Attention.Layout, f.Groups.Layout} {
 		if !slices.Contains(layouts, l) {
 			return fmt.Errorf("unknown layout %q, want one of %v", l, layouts)
 		}
 	}
-	for _, part := range []struct {
-		entries map[Role]TensorEntry
-		known   []Role
-	}{{f.Tensors, modelRoles}, {f.Layer, layerRoles}} {
-		for role, e := range part.entries {
-			if !slices.Contains(part.known, role) {
-				return fmt.Errorf("unknown tensor role %q, want one of %v", role, part.known)
-			}
-			if e.Name == "" || len(e.Shape) == 0 {
-				return fmt.Errorf("tensor %s: name and shape must be set", role)
-			}
+	if err := f.checkConfig(); err != nil {
+		return err
+	}
+	if err := f.checkTensors(f.Tensors, modelRoles, false); err != nil {
+		return err
+	}
+	return f.checkTensors(f.Layer, layerRoles, true)
+}
+
+func (f *Family) checkConfig() error {
+	for name := range f.Config {
+		if kindOf(name) == 0 {
+			return fmt.Errorf("config: unknown field %q", name)
+		}
+	}
+	for _, k := range fields {
+		if _, ok := f.Config[k.name]; k.kind == 'i' && !ok {
+			return fmt.Errorf("config: field %q is missing", k.name)
+		}
+	}
+	return nil
+}
+
+func (f *Family) checkTensors(entries map[Role]TensorEntry, known []Role, perLayer bool) error {
+	for role, e := range entries {
+		if !slices.Contains(known, role) {
+			return fmt.Errorf("unknown tensor role %q, want one of %v", role, known)
+		}
+		if err := f.checkEntry(e, perLayer); err != nil {
+			return fmt.Errorf("tensor %s: %w", role, err)
+		}
+	}
+	return nil
+}
+
+func (f *Family) checkEntry(e TensorEntry, perLayer bool) error {
+	if e.Name == "" || len(e.Shape) == 0 {
+		return errors.New("name and shape must be set")
+	}
+	if strings.Contains(e.Name, "{layer}") != perLayer {
+		return fmt.Errorf("name %q: {layer} belongs into the names of a layer's tensors, and only there", e.Name)
+	}
+	for _, expr := range e.Shape {
+		if _, err := evalProduct(expr, (&Arch{}).symbols()); err != nil {
+			return fmt.Errorf("shape: %w", err)
+		}
+	}
+	for _, condition := range []string{e.Bias, e.Unless} {
+		if _, ok := f.Config[condition]; condition != "" && condition != "always" && !(ok && kindOf(condition) == 'b') {
+			return fmt.Errorf("bias or unless: %q is not a field of config that is true or false", condition)
 		}
 	}
 	return nil
@@ -197,6 +247,9 @@ func parseConfig(config []byte) (map[string]any, error) {
 	var m map[string]any
 	if err := json.Unmarshal(config, &m); err != nil {
 		return nil, fmt.Errorf("config.json is not a JSON object: %w", err)
+	}
+	if m == nil {
+		return nil, errors.New("config.json is null, want a JSON object")
 	}
 	return m, nil
 }

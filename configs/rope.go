@@ -33,7 +33,7 @@ var ropeTypes = []string{"default", "linear", "dynamic", "llama3", "yarn"}
 func parseRopeScaling(value any, context float64) (RopeScaling, error) {
 	raw, ok := value.(map[string]any)
 	if !ok {
-		return RopeScaling{}, fmt.Errorf("is %v, want an object", value)
+		return RopeScaling{}, fmt.Errorf("is %s, want an object", literal(value))
 	}
 	var err error
 	number := func(key string, other float64) float64 {
@@ -43,7 +43,7 @@ func parseRopeScaling(value any, context float64) (RopeScaling, error) {
 		}
 		n, ok := v.(float64)
 		if !ok && err == nil {
-			err = fmt.Errorf("%s is %v, want a number", key, v)
+			err = fmt.Errorf("has %s %s, want a number", key, literal(v))
 		}
 		return n
 	}
@@ -59,7 +59,7 @@ func parseRopeScaling(value any, context float64) (RopeScaling, error) {
 		}
 	}
 	if !slices.Contains(ropeTypes, s.Type) {
-		return s, fmt.Errorf("rope_type is %q, want one of %v", s.Type, ropeTypes)
+		return s, fmt.Errorf("has rope_type %q, want one of %v", s.Type, ropeTypes)
 	}
 	return s, err
 }
@@ -135,7 +135,7 @@ func (r Rope) Scale() float64 {
 
 func (r Rope) check(headDim int) error {
 	switch {
-	case r.Dim < 0 || (r.Dim+1)/2*2 > headDim:
+	case r.Dim < 0 || r.Dim > headDim || (r.Dim+1)/2*2 > headDim:
 		return fmt.Errorf("config.json: %d rotary dims, want up to the head dim %d", r.Dim, headDim)
 	case r.Theta <= 1:
 		return fmt.Errorf("config.json: rope_theta is %g, want more than 1", r.Theta)
@@ -143,6 +143,8 @@ func (r Rope) check(headDim int) error {
 		return fmt.Errorf("config.json: rope factor is %g, want 1 or more", r.Factor)
 	case r.Type == "llama3" && (r.LowFreqFactor <= 0 || r.HighFreqFactor <= r.LowFreqFactor):
 		return fmt.Errorf("config.json: rope low_freq_factor %g and high_freq_factor %g, want 0 < low < high", r.LowFreqFactor, r.HighFreqFactor)
+	case r.Type == "yarn" && (r.BetaSlow <= 0 || r.BetaFast < r.BetaSlow):
+		return fmt.Errorf("config.json: rope beta_slow %g and beta_fast %g, want 0 < slow <= fast", r.BetaSlow, r.BetaFast)
 	case (r.Type == "llama3" || r.Type == "yarn") && r.OriginalContext < 1:
 		return fmt.Errorf("config.json: rope original_max_position_embeddings is %g, want 1 or more", r.OriginalContext)
 	}

@@ -88,6 +88,9 @@ func (a *Arch) Layout() Layout {
 // Bind fits the architecture to a checkpoint's tensor names and shapes: it finds the prefix in use and accounts for every
 // tensor. Missing, unknown and wrongly shaped tensors are one error that names them.
 func (a *Arch) Bind(shapes map[string][]int) error {
+	if a.Layers > len(shapes) { // said here, before as many tensors are listed
+		return fmt.Errorf("config.json asks for %d layers, but there are only %d tensors", a.Layers, len(shapes))
+	}
 	embed := a.Family.Tensors[Embed].Name
 	for _, p := range a.Family.Prefixes {
 		if _, ok := shapes[strings.ReplaceAll(embed, "{prefix}", p)+".weight"]; ok {

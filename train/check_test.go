@@ -26,7 +26,7 @@ func TestRunChecks(t *testing.T) {
 	put(t, foreign, "tokenizer.json", string(tokenizer))
 	text := put(t, t.TempDir(), "corpus.txt", strings.Repeat("func main() {}\n", 100))
 	short, wide := writeIDs(t, randomWindows(1, 1, 5, 128)), writeIDs(t, [][]int32{{1, 2, 3, 200}})
-	learned := learnedPositions(t)
+	learned := tinyFolder(t, "gpt2")
 	for sets, want := range map[string]string{
 		"steps=0":                            "steps is 0: give steps",
 		"batch=0":                            "batch is 0, want at least 1",
@@ -67,15 +67,15 @@ func put(t *testing.T, dir, name, text string) (path string) {
 	return path
 }
 
-// learnedPositions writes a GPT-2 with 16 positions.
-func learnedPositions(t *testing.T) (dir string) {
+// tinyFolder writes one of tinyConfigs as its family stores it.
+func tinyFolder(t *testing.T, name string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	arch, all := tinyModel(t, tinyConfigs["gpt2"])
+	arch, all := tinyModel(t, tinyConfigs[name])
 	if err := weights.Write(dir, arch, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	put(t, dir, "config.json", tinyConfigs["gpt2"])
+	put(t, dir, "config.json", tinyConfigs[name])
 	return dir
 }
 

@@ -149,6 +149,22 @@ func TestResume(t *testing.T) {
 	same(t, "resumed after each step", other.Dir, o.Dir)
 }
 
+// Fused, transposed and tied weights go through a checkpoint to the bit as well.
+func TestResumeFamilies(t *testing.T) {
+	for name := range tinyConfigs {
+		recipe, o := smallRun(t, "model="+tinyFolder(t, name), "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)))
+		mustRun(t, recipe, o)
+		other := Options{Dir: filepath.Join(t.TempDir(), "run")}
+		if _, err := Run(interruptedAfter(t, &other, 3), recipe, other); !errors.Is(err, ErrInterrupted) {
+			t.Fatal(err)
+		}
+		if _, err := Resume(t.Context(), other, nil); err != nil {
+			t.Fatal(err)
+		}
+		same(t, name, other.Dir, o.Dir)
+	}
+}
+
 // interruptedAfter is a context that ends as soon as a step is made.
 func interruptedAfter(t *testing.T, o *Options, step int) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())

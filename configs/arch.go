@@ -80,17 +80,28 @@ type fieldKind struct {
 
 // fields are the names that a family's config section may define, in the order in which they are resolved.
 var fields = []fieldKind{
-	{name: "vocab", kind: 'i'}, {name: "dim", kind: 'i'}, {name: "layers", kind: 'i'}, {name: "heads", kind: 'i'},
-	{name: "kv_heads", kind: 'i'}, {name: "head_dim", kind: 'i'}, {name: "ffn", kind: 'i'}, {name: "context", kind: 'i'},
+	{name: "vocab", kind: 'i'},
+	{name: "dim", kind: 'i'},
+	{name: "layers", kind: 'i'},
+	{name: "heads", kind: 'i'},
+	{name: "kv_heads", kind: 'i'},
+	{name: "head_dim", kind: 'i'},
+	{name: "ffn", kind: 'i'},
+	{name: "context", kind: 'i'},
 	{name: "norm_eps", kind: 'n'},
-	{name: "tied", kind: 'b'}, {name: "attn_bias", kind: 'b'}, {name: "mlp_bias", kind: 'b'},
-	{name: "scale_scores", kind: 'b'}, {name: "scale_by_layer", kind: 'b'},
+	{name: "tied", kind: 'b'},
+	{name: "attn_bias", kind: 'b'},
+	{name: "mlp_bias", kind: 'b'},
+	{name: "scale_scores", kind: 'b'},
+	{name: "scale_by_layer", kind: 'b'},
 	{name: "norm", kind: 's', allowed: []string{string(RMSNorm), string(LayerNorm)}},
 	{name: "mlp", kind: 's', allowed: []string{string(Gated), string(Plain)}},
 	{name: "residual", kind: 's', allowed: []string{string(Sequential), string(Parallel)}},
 	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned)}},
 	{name: "activation", kind: 's', allowed: slices.Sorted(maps.Keys(activations))},
-	{name: "rope_fraction", kind: 'n'}, {name: "rope_dim", kind: 'n'}, {name: "rope_theta", kind: 'n'},
+	{name: "rope_fraction", kind: 'n'},
+	{name: "rope_dim", kind: 'n'},
+	{name: "rope_theta", kind: 'n'},
 	{name: "rope_scaling", kind: 'r'},
 }
 

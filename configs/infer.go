@@ -17,88 +17,129 @@ func Infer(family string, heads int, shapes map[string][]int) ([]byte, error) {
 	if heads < 1 {
 		return nil, fmt.Errorf("heads is %d, want the checkpoint's number of query heads", heads)
 	}
-	sizes := map[string]int{"heads": heads}
-	for _, prefix := range f.Prefixes {
-		f.inferModel(prefix, shapes, sizes)
-		if sizes["layers"] > 0 {
+	in := inference{family: f, shapes: shapes, sizes: map[string]int{"heads": heads}}
+	for _, in.prefix = range f.Prefixes {
+		if in.readSizes(); in.sizes["layers"] > 0 {
 			break
 		}
 	}
-	if sizes["layers"] == 0 {
-		return nil, fmt.Errorf("no tensor is named as family %s names its layers (such as %s)", f.Name, exampleName(f))
+	if in.sizes["layers"] == 0 {
+		return nil, fmt.Errorf("no tensor is named as family %s names its layers' (such as %s)", f.Name, f.exampleName())
 	}
-	if q, ok := sizes["q_dim"]; ok {
-		sizes["head_dim"] = q / heads
-	} else if sizes["dim"] > 0 {
-		sizes["head_dim"] = sizes["dim"] / heads
+	if err := in.divideHeads(); err != nil {
+		return nil, err
 	}
-	if hd := sizes["head_dim"]; hd > 0 && sizes["kv_dim"] > 0 {
-		sizes["kv_heads"] = sizes["kv_dim"] / hd
-	}
-	return json.MarshalIndent(f.inferredConfig(sizes, shapes), "", "  ")
+	return json.MarshalIndent(in.config(), "", "  ")
 }
 
-// inferModel takes every size that stands alone as a dimension of a tensor that is there.
-func (f *Family) inferModel(prefix string, shapes map[string][]int, sizes map[string]int) {
-	learn := func(e TensorEntry, layer int) bool {
-		name := strings.NewReplacer("{prefix}", prefix, "{layer}", strconv.Itoa(layer)).Replace(e.Name)
-		got, ok := shapes[name+".weight"]
-		if !ok || len(got) != len(e.Shape) {
-			return ok
-		}
-		for i, symbol := range e.Shape {
-			if e.Transposed {
-				symbol = e.Shape[len(e.Shape)-1-i]
-			}
-			sizes[symbol] = got[i]
-		}
-		return true
-	}
-	for _, e := range f.Tensors {
-		learn(e, -1)
+// inference is what a checkpoint's shapes tell.
+type inference struct {
+	family *Family
+	prefix string
+	shapes map[string][]int
+	sizes  map[string]int // by field or by a shape's symbol: dim, q_dim
+}
+
+// readSizes takes every size that stands alone as a dimension of a tensor that is there; the first tensor decides.
+func (in *inference) readSizes() {
+	for _, role := range modelRoles {
+		in.readEntry(in.family.Tensors[role], -1)
 	}
 	for layer := 0; ; layer++ {
 		found := false
-		for _, e := range f.Layer {
-			found = learn(e, layer) || found
+		for _, role := range layerRoles {
+			found = in.readEntry(in.family.Layer[role], layer) || found
 		}
 		if !found {
-			sizes["layers"] = layer
+			in.sizes["layers"] = layer
 			return
 		}
 	}
 }
 
-func (f *Family) inferredConfig(sizes map[string]int, shapes map[string][]int) map[string]any {
+// readEntry reports whether the entry's tensor is there.
+func (in *inference) readEntry(e TensorEntry, layer int) bool {
+	if e.Name == "" { // the family has no tensor of this role
+		return false
+	}
+	got, ok := in.shapes[in.name(e, layer)+".weight"]
+	if !ok || len(got) != len(e.Shape) {
+		return ok
+	}
+	for i, symbol := range e.Shape {
+		if e.Transposed {
+			symbol = e.Shape[len(e.Shape)-1-i]
+		}
+		if _, known := in.sizes[symbol]; !known {
+			in.sizes[symbol] = got[i]
+		}
+	}
+	return true
+}
+
+func (in *inference) name(e TensorEntry, layer int) string {
+	return expandName(e.Name, in.prefix, layer)
+}
+
+// divideHeads finds the head dim and the KV heads.
+func (in *inference) divideHeads() error {
+	heads, q := in.sizes["heads"], in.sizes["q_dim"]
+	if q%heads != 0 {
+		return fmt.Errorf("%d heads do not divide the %d query dims of the tensors; give the checkpoint's number of query heads", heads, q)
+	}
+	kv, ok := in.sizes["kv_dim"]
+	if qkv, fused := in.sizes["qkv_dim"]; fused {
+		kv, ok = (qkv-q)/2, true
+	}
+	headDim := q / heads
+	if headDim == 0 || !ok {
+		return nil // Bind will name what is missing
+	}
+	if kv%headDim != 0 {
+		return fmt.Errorf("with %d heads a head has %d dims, which do not divide the %d key dims of the tensors; give the checkpoint's number of query heads", heads, headDim, kv)
+	}
+	in.sizes["head_dim"], in.sizes["kv_heads"] = headDim, kv/headDim
+	return nil
+}
+
+func (in *inference) config() map[string]any {
+	f := in.family
 	config := map[string]any{"model_type": f.ModelTypes[0]}
 	if f.Groups.Class != "" {
 		config["architectures"] = []string{f.Groups.Class}
 	}
 	for name, field := range f.Config {
-		if v, ok := sizes[name]; ok && len(field.Keys) > 0 {
+		if v, ok := in.sizes[name]; ok && len(field.Keys) > 0 {
 			config[field.Keys[0]] = v
 		}
 	}
-	for field, entry := range map[string]TensorEntry{"tied": f.Tensors[Head]} {
-		if keys := f.Config[field].Keys; len(keys) > 0 && entry.Unless == field {
-			_, hasHead := shapes[entry.Name+".weight"]
-			config[keys[0]] = !hasHead
+	for _, e := range f.Tensors {
+		if keys := f.Config[e.Unless].Keys; len(keys) > 0 {
+			_, there := in.shapes[in.name(e, -1)+".weight"]
+			config[keys[0]] = !there
 		}
 	}
+	biased := map[string]bool{}
 	for _, e := range f.Layer {
 		if keys := f.Config[e.Bias].Keys; len(keys) > 0 {
-			_, hasBias := shapes[strings.NewReplacer("{prefix}", f.Prefixes[0], "{layer}", "0").Replace(e.Name)+".bias"]
-			config[keys[0]] = hasBias
+			_, there := in.shapes[in.name(e, 0)+".bias"]
+			biased[keys[0]] = biased[keys[0]] || there
+			config[keys[0]] = biased[keys[0]]
 		}
 	}
 	return config
 }
 
-func exampleName(f *Family) string {
+func (f *Family) exampleName() string {
 	for _, role := range layerRoles {
 		if e, ok := f.Layer[role]; ok {
-			return strings.NewReplacer("{prefix}", f.Prefixes[0], "{layer}", "0").Replace(e.Name) + ".weight"
+			return expandName(e.Name, f.Prefixes[0], 0) + ".weight"
 		}
 	}
 	return f.Name
+}
+
+// expandName fills in a tensor's name; layer is -1 outside the layers.
+func expandName(template, prefix string, layer int) string {
+	return strings.NewReplacer("{prefix}", prefix, "{layer}", strconv.Itoa(layer)).Replace(template)
 }

@@ -74,7 +74,7 @@ func (a *Arch) symbols() map[string]float64 {
 }
 
 func (a *Arch) expand(template string, layer int) string {
-	return strings.NewReplacer("{prefix}", a.Prefix, "{layer}", strconv.Itoa(layer)).Replace(template)
+	return expandName(template, a.Prefix, layer)
 }
 
 // Layout is the layout of the query, key and value rows of this checkpoint.
@@ -93,7 +93,7 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 	}
 	embed := a.Family.Tensors[Embed].Name
 	for _, p := range a.Family.Prefixes {
-		if _, ok := shapes[strings.ReplaceAll(embed, "{prefix}", p)+".weight"]; ok {
+		if _, ok := shapes[expandName(embed, p, -1)+".weight"]; ok {
 			a.Prefix = p
 			break
 		}

@@ -3,6 +3,8 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"runtime"
+	"slices"
 	"testing"
 )
 
@@ -16,7 +18,7 @@ func benchmark(b *testing.B, name string, work, bytes float64, f func()) {
 			continue
 		}
 		_ = SetPath(path)
-		for _, threads := range []int{1, 2} {
+		for _, threads := range slices.Compact([]int{1, runtime.GOMAXPROCS(0)}) {
 			SetThreads(threads)
 			b.Run(fmt.Sprintf("path=%s/%s/threads=%d", path, name, threads), func(b *testing.B) {
 				b.ReportAllocs()

@@ -50,7 +50,11 @@ func (g *skinnyNN) block(lo, hi int) {
 			packScaled(a[i*g.k:][:g.k], g.a[i*g.ars:], g.acs, g.alpha)
 		}
 	}
-	addRowsProduct(g.m, hi-lo, g.k, a, ars, acs, g.b[lo:], g.ldb, g.c[lo:], g.ldc, g.acc)
+	depth := evenly(g.k, skinnyDepth, 1)
+	for p := 0; p < g.k; p += depth {
+		k := min(depth, g.k-p)
+		addRowsProduct(g.m, hi-lo, k, a[p*acs:], ars, acs, g.b[p*g.ldb+lo:], g.ldb, g.c[lo:], g.ldc, g.acc || p > 0)
+	}
 }
 
 // addRowsProduct is C[m,n] = A·B, or C += if acc, with B [k,n] as it lies.

@@ -1,10 +1,5 @@
 package kernels
 
-import (
-	"math"
-	"sync"
-)
-
 // View locates the rows of heads in a slice: row t of head h of sequence b is Data[b·Seq+h·Head+t·Row:][:headDim].
 type View struct {
 	Data           []float32
@@ -23,6 +18,15 @@ type Attention struct {
 	Scale                   float32 // of the scores q·k
 	// Causal lets query i see the keys j <= i + (keys of the sequence) - Queries: the last query sees all.
 	Causal bool
+	// Window, if not 0, leaves a query the last Window of those keys: itself and those before it.
+	Window int
+	// Slopes [Heads], if not nil, adds Slopes[h]·(j - i) to the scaled score of query i for key j, where i counts from
+	// the sequence's start: ALiBi (Press et al., arXiv 2108.12409).
+	Slopes []float32
+	// Bias [Heads, Queries, Keys], if not nil, is added to the scaled scores of every sequence: T5's relative positions.
+	Bias []float32
+	// BiasGrad, like Bias, if not nil, is what AttendBackward adds the gradient of Bias to.
+	BiasGrad []float32
 }
 
 func (a *Attention) group() int { return a.Heads / a.KVHeads }
@@ -34,230 +38,41 @@ func (a *Attention) keys(b int) int {
 	return a.KeyLens[b]
 }
 
-// visible returns how many keys query i of sequence b sees.
-func (a *Attention) visible(b, i int) int {
-	n := a.keys(b)
+// visible returns the keys [first,end) that query i of sequence b sees.
+func (a *Attention) visible(b, i int) (first, end int) {
+	end = a.keys(b)
 	if a.Causal {
-		return min(max(i+1+n-a.Queries, 0), n)
+		end = min(max(i+1+end-a.Queries, 0), end)
 	}
-	return n
+	if a.Window > 0 {
+		first = max(end-a.Window, 0)
+	}
+	return first, end
 }
 
-const (
-	keyBlock   = 128 // keys whose scores are in work at a time
-	keyChunk   = 512 // keys per task where all queries fit one tile; a multiple of keyBlock
-	tileRows   = 128 // rows of a tile: query heads of a group times queries
-	streamRows = 32  // up to here V is read as it lies instead of packed
-	dotsRows   = 8   // up to here K is, too; it costs more, as K has to be transposed
-)
-
-// Attend computes out = softmax(Scale·q·kᵀ)·v. out and q have Heads heads, k and v KVHeads. lse [Batch, Heads, Queries],
-// if not nil, receives the logarithm of the sum of the exponentials of each row's scores. A query that sees no key gives
-// zeros and -Inf.
-//
-// It runs over blocks of keys with the online softmax of FlashAttention (Dao et al., arXiv 2205.14135), so the scores
-// never exist as a whole. The rows of one small product are all query heads of a group times a block of queries: K and
-// V are read once per group, which is where grouped heads save time.
-func Attend(a Attention, out View, lse []float32, q, k, v View) {
-	if a.Batch*a.Heads*a.Queries == 0 {
-		return
-	}
-	f := forwards.Get().(*forward)
-	f.Attention, f.out, f.lse, f.q, f.k, f.v = a, out, lse, q, k, v
-	f.tile = min(a.Queries, max(1, tileRows/a.group()))
-	f.tiles, f.chunks = ceilDiv(a.Queries, f.tile), 1
-	if f.tiles == 1 {
-		f.chunks = max(1, ceilDiv(a.Keys, keyChunk))
-	}
-	if f.chunks > 1 {
-		f.partial = grown(f.partial, a.Batch*a.Heads*f.tile*f.chunks*(a.HeadDim+2))
-	}
-	run(a.Batch*a.KVHeads*f.tiles*f.chunks, 1, f)
-	if f.chunks > 1 {
-		run(a.Batch*a.KVHeads, grainFor(f.rows()*f.chunks*a.HeadDim), (*combining)(f))
-	}
-	f.Attention, f.out, f.lse, f.q, f.k, f.v = Attention{}, View{}, nil, View{}, View{}, View{}
-	forwards.Put(f)
+// seen returns visible as positions [lo,hi) among the n keys from j.
+func (a *Attention) seen(b, i, j, n int) (lo, hi int) {
+	first, end := a.visible(b, i)
+	hi = min(max(end-j, 0), n)
+	return min(max(first-j, 0), hi), hi
 }
 
-// forward is one call of Attend. A task is a tile of queries of one kv head and, if they are chunked, a chunk of keys.
-type forward struct {
-	Attention
-	out, q, k, v        View
-	lse                 []float32
-	tile, tiles, chunks int
-	// partial holds, if chunks > 1, a tile's sums per chunk: [Batch, KVHeads, chunks, rows·(HeadDim+2)].
-	partial []float32
-}
-
-var (
-	forwards = sync.Pool{New: func() any { return new(forward) }}
-	works    = sync.Pool{New: func() any { return new(work) }}
-)
-
-// work is the scratch of one task: a tile of rows of queries, and the state of their softmax.
-type work struct {
-	q, o, s        []float32 // queries [rows, HeadDim], sums [rows, HeadDim], scores [rows, keyBlock]
-	top, sum       []float32 // largest score so far and the sum of exponentials relative to it [rows]
-	packed         []float32
-	b, kv, i0, i1  int // sequence, kv head, queries [i0,i1)
-	rows, from, to int // of the tile; keys [from,to)
-}
-
-func (f *forward) rows() int { return f.group() * f.tile }
-
-func (f *forward) block(lo, hi int) {
-	w := works.Get().(*work)
-	for t := lo; t < hi; t++ {
-		chunk, tile, head := t%f.chunks, t/f.chunks%f.tiles, t/f.chunks/f.tiles
-		f.begin(w, head/f.KVHeads, head%f.KVHeads, tile, chunk)
-		for j := w.from; j < w.to; j += keyBlock {
-			n := min(keyBlock, w.to-j)
-			f.scores(w, j, n)
-			f.softmax(w, j, n)
-			f.weigh(w, j, n)
-		}
-		if f.chunks == 1 {
-			f.finish(w)
-		} else {
-			f.save(w, (head*f.chunks+chunk)*f.rows()*(f.HeadDim+2))
-		}
+// addBias adds to the scaled scores s of query i and head h for the keys from j what depends on positions alone.
+func (a *Attention) addBias(s []float32, b, h, i, j int) {
+	if a.Slopes != nil {
+		slope, at := a.Slopes[h], i+a.keys(b)-a.Queries
+		kern.axpy(slope, ramp[:len(s)], s)
+		kern.affine(s, s, 1, slope*float32(j-at))
 	}
-	works.Put(w)
-}
-
-// begin loads the scaled queries of a tile and clears its sums.
-func (f *forward) begin(w *work, b, kv, tile, chunk int) {
-	d := f.HeadDim
-	w.b, w.kv, w.i0 = b, kv, tile*f.tile
-	w.i1 = min(w.i0+f.tile, f.Queries)
-	w.rows = f.group() * (w.i1 - w.i0)
-	w.from, w.to = 0, f.visible(b, w.i1-1)
-	if f.chunks > 1 {
-		w.from = chunk * keyChunk
-		w.to = min(w.to, w.from+keyChunk)
-	}
-	w.q, w.o, w.s = grown(w.q, w.rows*d), grown(w.o, w.rows*d), grown(w.s, w.rows*keyBlock)
-	w.top, w.sum = grown(w.top, w.rows), grown(w.sum, w.rows)
-	clear(w.o)
-	clear(w.sum)
-	for r := range w.rows {
-		w.top[r] = float32(math.Inf(-1))
-		h, i := f.row(w, r)
-		row := w.q[r*d:][:d]
-		copy(row, f.q.at(b, h, i))
-		kern.scale(row, f.Scale)
+	if a.Bias != nil {
+		kern.add(s, s, a.Bias[(h*a.Queries+i)*a.Keys+j:][:len(s)])
 	}
 }
 
-// row returns the query head and the query of row r of the tile.
-func (f *forward) row(w *work, r int) (h, i int) {
-	n := w.i1 - w.i0
-	return w.kv*f.group() + r/n, w.i0 + r%n
-}
-
-// scores is s = q·kᵀ for n keys from j.
-func (f *forward) scores(w *work, j, n int) {
-	d, k := f.HeadDim, f.k.at(w.b, w.kv, j)
-	if w.rows <= dotsRows {
-		dotRows(w.rows, n, d, 1, w.q, d, k, f.k.Row, w.s, keyBlock, false)
-		return
+// ramp is 0, 1, 2 … for a block of keys.
+var ramp = func() (r [keyBlock]float32) {
+	for i := range r {
+		r[i] = float32(i)
 	}
-	w.packed = packMatrix(w.packed, k, f.k.Row, true, d, n)
-	multiplyMatrix(w.rows, n, d, w.q, d, 1, w.packed, w.s, keyBlock, false)
-}
-
-// softmax turns scores into exponentials relative to the largest so far, and rescales the sums when that grows.
-func (f *forward) softmax(w *work, j, n int) {
-	for r := range w.rows {
-		_, i := f.row(w, r)
-		seen := min(max(f.visible(w.b, i)-j, 0), n)
-		row := w.s[r*keyBlock:][:n]
-		clear(row[seen:])
-		if row = row[:seen]; seen == 0 {
-			continue
-		}
-		if top := kern.max(row); top > w.top[r] {
-			shrink := exp32(w.top[r] - top)
-			w.sum[r] *= shrink
-			kern.scale(w.o[r*f.HeadDim:][:f.HeadDim], shrink)
-			w.top[r] = top
-		}
-		w.sum[r] += kern.expSum(row, row, w.top[r])
-	}
-}
-
-// weigh is o += s·v.
-func (f *forward) weigh(w *work, j, n int) {
-	d, v := f.HeadDim, f.v.at(w.b, w.kv, j)
-	if w.rows <= streamRows {
-		addRowsProduct(w.rows, d, n, w.s, keyBlock, 1, v, f.v.Row, w.o, d, true)
-		return
-	}
-	w.packed = packMatrix(w.packed, v, f.v.Row, false, n, d)
-	multiplyMatrix(w.rows, d, n, w.s, keyBlock, 1, w.packed, w.o, d, true)
-}
-
-// finish writes the rows of a tile that has seen all keys.
-func (f *forward) finish(w *work) {
-	for r := range w.rows {
-		h, i := f.row(w, r)
-		f.write(w.b, h, i, w.o[r*f.HeadDim:], w.top[r], w.sum[r])
-	}
-}
-
-func (f *forward) write(b, h, i int, o []float32, top, sum float32) {
-	row := f.out.at(b, h, i)[:f.HeadDim]
-	if sum == 0 {
-		clear(row)
-	} else {
-		copy(row, o)
-		kern.scale(row, 1/sum)
-	}
-	if f.lse != nil {
-		f.lse[(b*f.Heads+h)*f.Queries+i] = float32(float64(top) + math.Log(float64(sum)))
-	}
-}
-
-// save keeps the state of a chunk: all sums, then the largest scores, then the sums of exponentials.
-func (f *forward) save(w *work, at int) {
-	n := copy(f.partial[at:], w.o)
-	n += copy(f.partial[at+n:], w.top)
-	copy(f.partial[at+n:], w.sum)
-}
-
-// combining merges the chunks of a tile, in order.
-type combining forward
-
-func (c *combining) block(lo, hi int) {
-	f := (*forward)(c)
-	rows, d := f.rows(), f.HeadDim
-	size := rows * (d + 2)
-	for head := lo; head < hi; head++ {
-		part := f.partial[head*f.chunks*size:][:f.chunks*size]
-		for r := range rows {
-			o, top, sum := part[r*d:][:d], part[rows*d+r], part[rows*(d+1)+r]
-			for p := size; p < len(part); p += size {
-				top, sum = merge(o, part[p+r*d:][:d], top, sum, part[p+rows*d+r], part[p+rows*(d+1)+r])
-			}
-			b, h := head/f.KVHeads, head%f.KVHeads*f.group()+r/f.tile
-			f.write(b, h, r%f.tile, o, top, sum)
-		}
-	}
-}
-
-// merge adds the softmax state (o2, top2, sum2) to (o, top, sum).
-func merge(o, o2 []float32, top, sum, top2, sum2 float32) (float32, float32) {
-	if sum2 == 0 {
-		return top, sum
-	}
-	if top2 > top {
-		shrink := exp32(top - top2)
-		kern.scale(o, shrink)
-		sum *= shrink
-		top = top2
-	}
-	s := exp32(top2 - top)
-	kern.axpy(s, o2, o)
-	return top, sum + s*sum2
-}
+	return r
+}()

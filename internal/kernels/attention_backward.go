@@ -10,17 +10,22 @@ const (
 // AttendBackward writes the gradients dq, dk and dv given dout and what Attend saw and returned. dq and dout lie like
 // q and out, dk and dv like k and v; rows of dk and dv past a sequence's keys become zero. Probabilities are computed
 // again from lse. With P = exp(Scale·q·kᵀ - lse), dP = dout·vᵀ and D = rowsum(dout·out):
-// dv = Pᵀ·dout, dS = Scale·P·(dP - D), dq = dS·k, dk = dSᵀ·q, summed over the query heads of a group in order.
+// dv = Pᵀ·dout, dS = Scale·P·(dP - D), dq = dS·k, dk = dSᵀ·q, summed over the query heads of a group in order; the
+// gradient of Bias is dS/Scale, summed over the sequences.
 func AttendBackward(a Attention, dq, dk, dv View, dout, out View, lse []float32, q, k, v View) {
 	if a.Batch*a.Heads == 0 {
 		return
 	}
 	f := &backward{Attention: a, dq: dq, dk: dk, dv: dv, dout: dout, out: out, q: q, k: k, v: v, lse: lse}
-	f.parts = partsOf(a.group(), a.Batch*a.KVHeads)
+	f.together = 1
+	if a.BiasGrad != nil {
+		f.together = a.Batch
+	}
+	f.parts = partsOf(a.group(), a.Batch/f.together*a.KVHeads)
 	if f.parts > 1 {
 		f.split()
 	}
-	run(a.Batch*a.KVHeads*f.parts, 1, f)
+	run(a.Batch/f.together*a.KVHeads*f.parts, 1, f)
 	if f.parts > 1 {
 		run(a.Batch*a.KVHeads*a.Keys, grainFor(2*f.parts*a.HeadDim), (*joining)(f))
 		f.release()
@@ -43,6 +48,7 @@ type backward struct {
 	dq, dk, dv, dout, out, q, k, v View
 	lse                            []float32
 	parts                          int
+	together                       int // sequences per task: all of them if they add to one gradient of the bias
 	buffer                         *[]float32
 	dkParts, dvParts               View // [Batch, KVHeads·parts, Keys, HeadDim] if parts > 1
 }
@@ -78,26 +84,26 @@ var backwardWorks = sync.Pool{New: func() any { return new(backwardWork) }}
 func (f *backward) block(lo, hi int) {
 	w := backwardWorks.Get().(*backwardWork)
 	for t := lo; t < hi; t++ {
-		part, head := t%f.parts, t/f.parts
-		size := f.group() / f.parts
-		w.b, w.kv = head/f.KVHeads, head%f.KVHeads
-		w.h0 = w.kv*f.group() + part*size
-		w.h1 = w.h0 + size
-		w.dk, w.dv, w.head = f.dk, f.dv, w.kv
-		if f.parts > 1 {
-			w.dk, w.dv, w.head = f.dkParts, f.dvParts, w.kv*f.parts+part
-		}
-		f.begin(w)
-		for j := 0; j < f.keys(w.b); j += keyBlock {
-			f.keyBlock(w, j, min(keyBlock, f.keys(w.b)-j))
+		part, kv, b := t%f.parts, t/f.parts%f.KVHeads, t/f.parts/f.KVHeads*f.together
+		for w.b = b; w.b < b+f.together; w.b++ {
+			f.begin(w, kv, part)
+			for j := 0; j < f.keys(w.b); j += keyBlock {
+				f.keyBlock(w, j, min(keyBlock, f.keys(w.b)-j))
+			}
 		}
 	}
 	backwardWorks.Put(w)
 }
 
-// begin clears the gradients of a task and computes D.
-func (f *backward) begin(w *backwardWork) {
-	d := f.HeadDim
+// begin finds the heads of a task, clears their gradients and computes D.
+func (f *backward) begin(w *backwardWork, kv, part int) {
+	d, size := f.HeadDim, f.group()/f.parts
+	w.kv, w.h0 = kv, kv*f.group()+part*size
+	w.h1 = w.h0 + size
+	w.dk, w.dv, w.head = f.dk, f.dv, kv
+	if f.parts > 1 {
+		w.dk, w.dv, w.head = f.dkParts, f.dvParts, kv*f.parts+part
+	}
 	w.s, w.dp = grown(w.s, backwardTile*keyBlock), grown(w.dp, backwardTile*keyBlock)
 	w.delta = grown(w.delta, (w.h1-w.h0)*f.Queries)
 	for t := range f.Keys {
@@ -122,7 +128,8 @@ func (f *backward) keyBlock(w *backwardWork, j, n int) {
 	for h := w.h0; h < w.h1; h++ {
 		for i := 0; i < f.Queries; i += backwardTile {
 			rows := min(backwardTile, f.Queries-i)
-			if f.visible(w.b, i+rows-1) > j {
+			first, _ := f.visible(w.b, i)
+			if _, end := f.visible(w.b, i+rows-1); first < j+n && end > j {
 				f.tile(w, h, i, rows, j, n)
 			}
 		}
@@ -146,17 +153,24 @@ func (f *backward) tile(w *backwardWork, h, i, rows, j, n int) {
 
 // row turns scores q·k of query i into probabilities, and dP into dS.
 func (f *backward) row(w *backwardWork, h, i, j int, s, dp []float32) {
-	seen := min(max(f.visible(w.b, i)-j, 0), len(s))
-	clear(s[seen:])
-	clear(dp[seen:])
-	if s, dp = s[:seen], dp[:seen]; seen == 0 {
+	lo, hi := f.seen(w.b, i, j, len(s))
+	for _, row := range [][]float32{s, dp} {
+		clear(row[:lo])
+		clear(row[hi:])
+	}
+	if lo == hi {
 		return
 	}
+	s, dp = s[lo:hi], dp[lo:hi]
 	kern.scale(s, f.Scale)
+	f.addBias(s, w.b, h, i, j+lo)
 	kern.expSum(s, s, f.lse[(w.b*f.Heads+h)*f.Queries+i])
-	delta := w.delta[(h-w.h0)*f.Queries+i]
-	kern.affine(dp, dp, f.Scale, -f.Scale*delta)
+	kern.affine(dp, dp, 1, -w.delta[(h-w.h0)*f.Queries+i])
 	kern.mul(dp, dp, s)
+	if f.BiasGrad != nil {
+		kern.axpy(1, dp, f.BiasGrad[(h*f.Queries+i)*f.Keys+j+lo:][:len(dp)])
+	}
+	kern.scale(dp, f.Scale)
 }
 
 // joining sums the parts of dk and dv, in order. Its items are the rows of all kv heads.

@@ -29,17 +29,23 @@ func (a *Attention) eachRow(f func(b, h, kv, i int)) {
 	}
 }
 
-// probabilities returns the softmax of the scores of a query over the keys it sees, and their logsumexp.
+// probabilities returns the softmax of the scores of a query over the keys up to the last it sees, and their
+// logsumexp.
 func (a *Attention) probabilities(q, k View, b, h, kv, i int) (p []float64, lse float64) {
-	p = make([]float64, a.visible(b, i))
+	first, end := a.visible(b, i)
+	p = make([]float64, end)
 	top, sum := math.Inf(-1), 0.0
-	for j := range p {
+	for j := first; j < end; j++ {
 		for x := range a.HeadDim {
 			p[j] += float64(q.at(b, h, i)[x]) * float64(k.at(b, kv, j)[x]) * float64(a.Scale)
 		}
+		if a.Slopes != nil {
+			p[j] += float64(a.Slopes[h]) * float64(j-i-a.keys(b)+a.Queries)
+		}
+		p[j] += at(a.Bias, (h*a.Queries+i)*a.Keys+j, 0)
 		top = max(top, p[j])
 	}
-	for j := range p {
+	for j := first; j < end; j++ {
 		p[j] = math.Exp(p[j] - top)
 		sum += p[j]
 	}
@@ -64,7 +70,11 @@ func AttendBackwardRef(a Attention, dq, dk, dv View, dout, out View, lse []float
 			delta += p[j] * dp[j]
 		}
 		for j := range p {
-			ds := p[j] * (dp[j] - delta) * float64(a.Scale)
+			ds := p[j] * (dp[j] - delta)
+			if a.BiasGrad != nil {
+				a.BiasGrad[(h*a.Queries+i)*a.Keys+j] += float32(ds)
+			}
+			ds *= float64(a.Scale)
 			for x := range a.HeadDim {
 				dv.at(b, kv, j)[x] += float32(p[j] * float64(dout.at(b, h, i)[x]))
 				dk.at(b, kv, j)[x] += float32(ds * float64(q.at(b, h, i)[x]))

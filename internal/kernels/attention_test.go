@@ -3,6 +3,7 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -36,6 +37,9 @@ func newView(seed uint64, batch, rows, heads, dim int, headsFirst bool) View {
 }
 
 func newAttentionCase(a Attention, headsFirst bool) *attentionCase {
+	if a.Bias != nil {
+		a.BiasGrad = normal(8, len(a.Bias))
+	}
 	query := func(seed uint64) View { return newView(seed, a.Batch, a.Queries, a.Heads, a.HeadDim, headsFirst) }
 	key := func(seed uint64) View { return newView(seed, a.Batch, a.Keys, a.KVHeads, a.HeadDim, headsFirst) }
 	return &attentionCase{
@@ -68,6 +72,14 @@ var attentionCases = []Attention{
 	{Batch: 2, Queries: 1, Keys: 1100, Heads: 8, KVHeads: 2, HeadDim: 32, KeyLens: []int{1100, 600}, Causal: true},
 	{Batch: 1, Queries: 3, Keys: 700, Heads: 8, KVHeads: 1, HeadDim: 20, Causal: true},
 	{Batch: 2, Queries: 1, Keys: 530, Heads: 4, KVHeads: 4, HeadDim: 64},
+	{Batch: 2, Queries: 150, Keys: 290, Heads: 4, KVHeads: 2, HeadDim: 16, KeyLens: []int{290, 170}, Causal: true, Window: 37},
+	{Batch: 2, Queries: 1, Keys: 1300, Heads: 4, KVHeads: 1, HeadDim: 16, Causal: true, Window: 600},
+	{Batch: 2, Queries: 40, Keys: 150, Heads: 4, KVHeads: 4, HeadDim: 8, Causal: true, Slopes: []float32{0.5, 0.25, 0.125, 0.0625}},
+	{Batch: 3, Queries: 30, Keys: 140, Heads: 4, KVHeads: 2, HeadDim: 8, KeyLens: []int{140, 60, 1}, Bias: normal(7, 4*30*140)},
+	{
+		Batch: 2, Queries: 2, Keys: 700, Heads: 4, KVHeads: 1, HeadDim: 8, KeyLens: []int{700, 600}, Causal: true, Window: 530,
+		Slopes: []float32{0.5, 0.25, 0.125, 0.0625}, Bias: normal(7, 4*2*700),
+	},
 }
 
 func TestAttend(t *testing.T) {
@@ -85,6 +97,7 @@ func TestAttend(t *testing.T) {
 				compare(t, "dq", c.dq.Data, want.dq.Data, 1e-5)
 				compare(t, "dk", c.dk.Data, want.dk.Data, 1e-5)
 				compare(t, "dv", c.dv.Data, want.dv.Data, 1e-5)
+				compare(t, "bias gradient", c.BiasGrad, want.BiasGrad, 1e-5)
 			})
 		})
 	}
@@ -112,9 +125,13 @@ func TestAttendGroups(t *testing.T) {
 }
 
 func TestAttendGradients(t *testing.T) {
-	a := Attention{Batch: 2, Queries: 7, Keys: 11, Heads: 4, KVHeads: 2, HeadDim: 6, Scale: 0.4, KeyLens: []int{11, 8}, Causal: true}
+	a := Attention{
+		Batch: 2, Queries: 7, Keys: 11, Heads: 4, KVHeads: 2, HeadDim: 6, Scale: 0.4, KeyLens: []int{11, 8}, Causal: true, Window: 6,
+		Slopes: []float32{0.5, 0.25, 0.125, 0.0625}, Bias: normal(7, 4*7*11),
+	}
 	onPaths(t, func(t *testing.T) {
 		c := newAttentionCase(a, false)
+		clear(c.BiasGrad)
 		c.run()
 		c.runBackward()
 		probe := newAttentionCase(a, false)
@@ -140,6 +157,7 @@ func TestAttendGradients(t *testing.T) {
 		check("dq", c.q, c.dq, 4, 7, 6)
 		check("dk", c.k, c.dk, 2, 11, 6)
 		check("dv", c.v, c.dv, 2, 11, 6)
+		checkGradient(t, "bias gradient", a.Bias, c.BiasGrad, 2e-3, loss)
 	})
 }
 
@@ -147,13 +165,14 @@ func TestAttendThreads(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		for _, a := range []Attention{
 			{Batch: 1, Queries: 90, Keys: 90, Heads: 4, KVHeads: 1, HeadDim: 16, Scale: 0.25, Causal: true},
+			{Batch: 2, Queries: 9, Keys: 20, Heads: 4, KVHeads: 2, HeadDim: 8, Scale: 0.25, Bias: normal(7, 4*9*20)},
 			{Batch: 1, Queries: 1, Keys: 2000, Heads: 4, KVHeads: 1, HeadDim: 16, Scale: 0.25},
 		} {
 			withThreads(t, func() []float32 {
 				c := newAttentionCase(a, true)
 				c.run()
 				c.runBackward()
-				return append(append(append(append(c.out.Data, c.lse...), c.dq.Data...), c.dk.Data...), c.dv.Data...)
+				return slices.Concat(c.out.Data, c.lse, c.dq.Data, c.dk.Data, c.dv.Data, c.BiasGrad)
 			})
 		}
 	})

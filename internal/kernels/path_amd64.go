@@ -18,7 +18,7 @@ func archPaths() []*path {
 
 var avx512Path = path{
 	name: "avx512", mr: 14, nr: 32,
-	micro: microAVX512, dots: dotsAVX512, packT: packTAVX2,
+	micro: microAVX512, dots: dotsAVX512, packT: packTAVX512,
 	dot: dotAVX512, sum: sumAVX512, max: maxAVX512,
 	add: addAVX512, mul: mulAVX512, axpy: axpyAVX512, mulAdd: mulAddAVX512, scale: scaleAVX512, affine: affineAVX512, rotate: rotateAVX512,
 	expSum: expSumAVX512, sigmoid: sigmoidAVX512, slope: slopeAVX512, cdf: cdfAVX512,
@@ -85,11 +85,25 @@ func dotsAVX2(m, k int, alpha float32, a []float32, lda int, b []float32, ldb in
 	}
 }
 
-func packTAVX2(dst, src []float32, ld, n, k, nr int) {
+func packTAVX2(dst, src []float32, ld, n, k, nr int) { packTFrom(0, dst, src, ld, n, k, nr) }
+
+func packTAVX512(dst, src []float32, ld, n, k, nr int) {
+	whole, rows := k&^7, n&^15
+	if whole > 0 && rows > 0 {
+		_, _ = src[(rows-1)*ld+whole-1], dst[(whole-1)*nr+rows-1]
+		for j := 0; j < rows; j += 16 {
+			transpose16AVX512(16, whole, &src[j*ld], ld, &dst[j], nr)
+		}
+	}
+	packTFrom(rows, dst, src, ld, n, k, nr)
+}
+
+// packTFrom is path.packT where rows [0,from) are already done but for the last columns, which do not make 8.
+func packTFrom(from int, dst, src []float32, ld, n, k, nr int) {
 	whole := k &^ 7
-	if whole > 0 {
-		_, _ = src[(n-1)*ld+k-1], dst[(k-1)*nr+n-1]
-		for j := 0; j < n; j += 8 {
+	if whole > 0 && from < n {
+		_, _ = src[(n-1)*ld+whole-1], dst[(whole-1)*nr+n-1]
+		for j := from; j < n; j += 8 {
 			transpose8AVX2(min(8, n-j), whole, &src[j*ld], ld, &dst[j], nr)
 		}
 	}

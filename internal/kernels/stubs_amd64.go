@@ -308,3 +308,8 @@ func cdfAVX512(y []float32, x []float32)
 //
 //go:noescape
 func transpose8AVX2(n int, k int, src *float32, lds int, dst *float32, ldd int)
+
+// transpose16AVX512 is path.packT for 16 rows and a multiple of 8 columns.
+//
+//go:noescape
+func transpose16AVX512(n int, k int, src *float32, lds int, dst *float32, ldd int)

@@ -19,7 +19,7 @@ func main() {
 		s.vectors()
 		s.exponentials()
 	}
-	transpose()
+	transposes()
 	Generate()
 }
 

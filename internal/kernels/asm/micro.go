@@ -131,16 +131,15 @@ func scaled(param string) reg.Register {
 	return r
 }
 
-// rows addresses up to 14 rows at a common stride, seven from each of two bases.
+// rows addresses up to 16 rows at a common stride, seven from each base.
 type rows struct {
-	base                 [2]reg.Register
+	base                 []reg.Register
 	stride, triple, five reg.Register
 	n                    int
 }
 
 func newRows(param, stride string, n int) *rows {
-	r := &rows{n: n}
-	r.base[0] = Load(Param(param), GP64())
+	r := &rows{n: n, base: []reg.Register{Load(Param(param), GP64())}}
 	r.stride = scaled(stride)
 	if n > 3 {
 		r.triple = GP64()
@@ -150,10 +149,11 @@ func newRows(param, stride string, n int) *rows {
 		r.five = GP64()
 		LEAQ(Mem{Base: r.stride, Index: r.stride, Scale: 4}, r.five)
 	}
-	if n > 7 {
-		r.base[1] = GP64()
-		LEAQ(Mem{Base: r.base[0], Index: r.stride, Scale: 1}, r.base[1])
-		LEAQ(Mem{Base: r.base[1], Index: r.triple, Scale: 2}, r.base[1])
+	for 7*len(r.base) < n {
+		last, next := r.base[len(r.base)-1], GP64()
+		LEAQ(Mem{Base: last, Index: r.stride, Scale: 1}, next)
+		LEAQ(Mem{Base: next, Index: r.triple, Scale: 2}, next)
+		r.base = append(r.base, next)
 	}
 	return r
 }
@@ -174,8 +174,7 @@ func (r *rows) at(i int) Mem {
 }
 
 func (r *rows) advance(by Op) {
-	ADDQ(by, r.base[0])
-	if r.n > 7 {
-		ADDQ(by, r.base[1])
+	for _, base := range r.base {
+		ADDQ(by, base)
 	}
 }

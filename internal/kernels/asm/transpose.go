@@ -6,22 +6,37 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// transpose generates dst[p·ldd+j] = src[j·lds+p] for n <= 8 rows j and k columns p, a multiple of 8. It is bound by
-// shuffles and stores, so AVX-512 has nothing to add.
-func transpose() {
-	TEXT("transpose8AVX2", NOSPLIT, "func(n, k int, src *float32, lds int, dst *float32, ldd int)")
+const transposeSignature = "func(n, k int, src *float32, lds int, dst *float32, ldd int)"
+
+// transposes generates dst[p·ldd+j] = src[j·lds+p] for n rows j and k columns p, a multiple of 8: up to 8 rows with AVX2,
+// 16 with AVX-512.
+func transposes() {
+	TEXT("transpose8AVX2", NOSPLIT, transposeSignature)
 	Doc("transpose8AVX2 is path.packT for up to 8 rows and a multiple of 8 columns.")
 	Pragma("noescape")
 	row := sourceRows()
+	advance := func(by Op) {
+		for _, r := range row {
+			ADDQ(by, r)
+		}
+	}
+	at := func(i int) Mem { return Mem{Base: row[i]} }
 	k, dst, ldd := Load(Param("k"), GP64()), Load(Param("dst"), GP64()), scaled("ldd")
 	n := Load(Param("n"), GP64())
 	m := &mask{v: YMM()}
 	laneMask(n, 0, m.v)
 	CMPQ(n, U32(8))
 	JNE(LabelRef("part"))
-	transposeLoop("full", row, k, dst, ldd, nil)
+	transposeLoop("full", YMM, at, advance, k, dst, ldd, nil)
 	Label("part")
-	transposeLoop("masked", row, k, dst, ldd, m)
+	transposeLoop("masked", YMM, at, advance, k, dst, ldd, m)
+
+	TEXT("transpose16AVX512", NOSPLIT, transposeSignature)
+	Doc("transpose16AVX512 is path.packT for 16 rows and a multiple of 8 columns.")
+	Pragma("noescape")
+	k, dst, ldd = Load(Param("k"), GP64()), Load(Param("dst"), GP64()), scaled("ldd")
+	src := newRows("src", "lds", 16)
+	transposeLoop("loop", ZMM, src.at, src.advance, k, dst, ldd, nil)
 }
 
 // sourceRows returns pointers to 8 rows; those past n repeat the last row, so that nothing outside is read.
@@ -38,30 +53,35 @@ func sourceRows() (row [8]reg.Register) {
 	return row
 }
 
-func transposeLoop(label string, row [8]reg.Register, k, dst, ldd reg.Register, m *mask) {
+func transposeLoop(label string, vec func() reg.VecVirtual, row func(int) Mem, advance func(Op), k, dst, ldd reg.Register, m *mask) {
 	Label(label)
 	for half := range 2 {
-		for _, col := range transpose4(row, 16*half) {
+		for _, col := range transpose4(vec, row, 16*half) {
 			isa{}.store(m, col, Mem{Base: dst})
 			ADDQ(ldd, dst)
 		}
 	}
-	for _, r := range row {
-		ADDQ(U32(32), r)
-	}
+	advance(U32(32))
 	SUBQ(U32(8), k)
 	JNZ(LabelRef(label))
 	VZEROUPPER()
 	RET()
 }
 
-// transpose4 returns four columns of 8 rows, from a displacement: rows 0-3 in the low halves, rows 4-7 in the high.
-func transpose4(row [8]reg.Register, disp int) [4]reg.VecVirtual {
+// transpose4 returns four columns from a displacement, as long as a vector: rows i, i+4 … lie in the 128-bit lanes of
+// one register, so that no shuffle has to cross lanes.
+func transpose4(vec func() reg.VecVirtual, row func(int) Mem, disp int) [4]reg.VecVirtual {
 	var y, t, col [4]reg.VecVirtual
 	for i := range y {
-		y[i], t[i], col[i] = YMM(), YMM(), YMM()
-		VMOVUPS(Mem{Base: row[i], Disp: disp}, y[i].AsX())
-		VINSERTF128(U8(1), Mem{Base: row[i+4], Disp: disp}, y[i], y[i])
+		y[i], t[i], col[i] = vec(), vec(), vec()
+		VMOVUPS(row(i).Offset(disp), y[i].AsX())
+		for lane := 1; lane < int(y[i].Size())/16; lane++ {
+			insert := VINSERTF128
+			if y[i].Size() == 64 {
+				insert = func(i, m, x, y Op) { VINSERTF32X4(i, m, x, y) }
+			}
+			insert(U8(lane), row(i+4*lane).Offset(disp), y[i], y[i])
+		}
 	}
 	VUNPCKLPS(y[1], y[0], t[0])
 	VUNPCKHPS(y[1], y[0], t[1])

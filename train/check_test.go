@@ -41,7 +41,7 @@ func TestRunChecks(t *testing.T) {
 		"data=" + text:                       "tokenizer",
 		"model=" + foreign + " data=" + text: "ids up to 2047, but the model's vocabulary has 128",
 		"data=sample:half":                   `no split "half"; want train or val`,
-		"model=" + learned + " seq_len=17":   "seq_len is 17, but the model has learned only 16 positions",
+		"model=" + learned + " seq_len=17":   "seq_len is 17, but the model has only 16 positions",
 	} {
 		recipe, o := smallRun(t)
 		for _, set := range strings.Fields(sets) {

@@ -5,16 +5,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"strings"
 
-	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/internal/stream"
 	"gqa/internal/text"
 )
-
-// samplePrefix names a split of the embedded corpus: "sample:train", "sample:val".
-const samplePrefix = "sample:"
 
 // data is what a run reads: windows to train on, in an order of their own, and windows to validate on.
 type data struct {
@@ -51,17 +46,7 @@ func loadData(ctx context.Context, r *configs.Recipe, modelDir string, vocab int
 }
 
 func loadIDs(ctx context.Context, name, modelDir string, vocab int) ([]int32, error) {
-	load := func() (*stream.Stream, error) { return stream.Load(ctx, name, modelDir, vocab, 0) }
-	if split, ok := strings.CutPrefix(name, samplePrefix); ok {
-		txt, err := checkpoints.SampleCorpus(split)
-		if err != nil {
-			return nil, err
-		}
-		load = func() (*stream.Stream, error) {
-			return stream.Encode(ctx, text.CorpusFromBytes(name, txt), modelDir, vocab, 0)
-		}
-	}
-	s, err := load()
+	s, err := stream.Load(ctx, name, modelDir, vocab, 0)
 	if err != nil {
 		return nil, err
 	}

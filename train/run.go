@@ -63,8 +63,8 @@ func prepare(ctx context.Context, recipe *configs.Recipe, model string) (*run, e
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
-	if o.arch.Position == configs.PositionLearned && recipe.SeqLen > o.arch.Context {
-		return nil, fmt.Errorf("seq_len is %d, but the model has learned only %d positions; set a smaller seq_len", recipe.SeqLen, o.arch.Context)
+	if limit := o.arch.MaxPositions(); limit > 0 && recipe.SeqLen > limit {
+		return nil, fmt.Errorf("seq_len is %d, but the model has only %d positions; set a smaller seq_len", recipe.SeqLen, limit)
 	}
 	d, err := loadData(ctx, recipe, o.dir, o.arch.Vocab)
 	if err != nil {

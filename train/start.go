@@ -11,6 +11,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/stream"
 )
 
 const (
@@ -66,7 +67,7 @@ func resolve(r *configs.Recipe) error {
 		return err
 	}
 	for _, path := range []*string{&r.Model, &r.Data, &r.Valid} {
-		if *path == "" || strings.HasPrefix(*path, samplePrefix) {
+		if *path == "" || strings.HasPrefix(*path, stream.SamplePrefix) {
 			continue
 		}
 		var err error

@@ -20,7 +20,7 @@ type sweepFlags struct {
 	methods                            []string
 	steps                              int
 	set                                []string
-	force, asJSON                      bool
+	force, asJSON, stepsGiven          bool
 	o                                  sweep.Options
 }
 
@@ -33,7 +33,10 @@ func newSweep() *cobra.Command {
 against decode latency. Without arguments it does so with the embedded sample model and corpus in a few minutes. A sweep that
 was interrupted goes on where it stopped when the same command is given again.`,
 		Args: cli.Args(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runSweep(cmd, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.stepsGiven = cmd.Flags().Changed("steps")
+			return runSweep(cmd, f)
+		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.model, "model", "", "multi-head model to convert (default: the embedded sample)")
@@ -41,7 +44,7 @@ was interrupted goes on where it stopped when the same command is given again.`,
 	fl.StringVar(&f.valid, "valid", "", "corpus to evaluate on, which the up-training must not see (default, with the sample: its own)")
 	fl.IntSliceVar(&f.groups, "groups", []int{8, 4, 2, 1}, "KV heads of the conversions; as many as the model has is the control")
 	fl.StringSliceVar(&f.methods, "methods", []string{string(convert.Mean)}, fmt.Sprintf("conversion methods, of %v", convert.Methods))
-	fl.IntVar(&f.steps, "steps", 30, "up-training steps per conversion; 0: none")
+	fl.IntVar(&f.steps, "steps", 0, "up-training steps per conversion; 0: none (default: the recipe's)")
 	fl.StringVar(&f.recipe, "recipe", "sweep", "recipe of the up-trainings: a file or an embedded one")
 	fl.StringArrayVar(&f.set, "set", nil, "change a key of the recipe, such as optimizer.lr=3e-4")
 	fl.IntVar(&f.o.EvalWindows, "eval-windows", 40, "windows of the recipe's seq_len to evaluate on; 0: all")
@@ -66,7 +69,7 @@ func (f sweepFlags) options() (sweep.Options, error) {
 	case f.model == "":
 		o.Data, o.Valid = orElse(f.data, stream.SamplePrefix+"train"), orElse(f.valid, stream.SamplePrefix+"val")
 		o.OriginalTokens = max(o.OriginalTokens, sweep.SampleTokens())
-	case f.valid == "", f.data == "" && f.steps > 0:
+	case f.valid == "", f.data == "" && !(f.stepsGiven && f.steps == 0):
 		return o, cli.Usagef("--model needs --valid, a corpus to evaluate on, and, unless --steps is 0, --data, one to up-train on")
 	}
 	if f.steps < 0 || o.EvalWindows < 0 || o.Batch < 1 || o.Context < 1 || len(f.groups) == 0 || len(f.methods) == 0 {
@@ -87,7 +90,9 @@ func (f sweepFlags) sweepRecipe() (configs.Recipe, error) {
 			return r, cli.Usagef("--set %s: %w", s, err)
 		}
 	}
-	r.Steps = f.steps
+	if f.stepsGiven {
+		r.Steps = f.steps
+	}
 	return r, nil
 }
 

@@ -199,6 +199,10 @@ func (s *sweep) conversion(ctx context.Context, method convert.Method, groups, h
 		return nil
 	}
 	status, err := s.uptrain(ctx, name, dir)
+	if errors.Is(err, train.ErrDiverged) {
+		slog.Warn("the report goes without a point whose up-training diverged; a lower learning rate may help", "point", name, "err", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

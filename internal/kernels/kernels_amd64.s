@@ -46,15 +46,7 @@ DATA expC5<>+16(SB)/4, $0x39506967
 DATA expC5<>+20(SB)/4, $0x39506967
 DATA expC5<>+24(SB)/4, $0x39506967
 DATA expC5<>+28(SB)/4, $0x39506967
-DATA expC5<>+32(SB)/4, $0x39506967
-DATA expC5<>+36(SB)/4, $0x39506967
-DATA expC5<>+40(SB)/4, $0x39506967
-DATA expC5<>+44(SB)/4, $0x39506967
-DATA expC5<>+48(SB)/4, $0x39506967
-DATA expC5<>+52(SB)/4, $0x39506967
-DATA expC5<>+56(SB)/4, $0x39506967
-DATA expC5<>+60(SB)/4, $0x39506967
-GLOBL expC5<>(SB), RODATA|NOPTR, $64
+GLOBL expC5<>(SB), RODATA|NOPTR, $32
 
 DATA expC4<>+0(SB)/4, $0x3ab743ce
 DATA expC4<>+4(SB)/4, $0x3ab743ce
@@ -64,15 +56,7 @@ DATA expC4<>+16(SB)/4, $0x3ab743ce
 DATA expC4<>+20(SB)/4, $0x3ab743ce
 DATA expC4<>+24(SB)/4, $0x3ab743ce
 DATA expC4<>+28(SB)/4, $0x3ab743ce
-DATA expC4<>+32(SB)/4, $0x3ab743ce
-DATA expC4<>+36(SB)/4, $0x3ab743ce
-DATA expC4<>+40(SB)/4, $0x3ab743ce
-DATA expC4<>+44(SB)/4, $0x3ab743ce
-DATA expC4<>+48(SB)/4, $0x3ab743ce
-DATA expC4<>+52(SB)/4, $0x3ab743ce
-DATA expC4<>+56(SB)/4, $0x3ab743ce
-DATA expC4<>+60(SB)/4, $0x3ab743ce
-GLOBL expC4<>(SB), RODATA|NOPTR, $64
+GLOBL expC4<>(SB), RODATA|NOPTR, $32
 
 DATA expC3<>+0(SB)/4, $0x3c088908
 DATA expC3<>+4(SB)/4, $0x3c088908
@@ -82,15 +66,7 @@ DATA expC3<>+16(SB)/4, $0x3c088908
 DATA expC3<>+20(SB)/4, $0x3c088908
 DATA expC3<>+24(SB)/4, $0x3c088908
 DATA expC3<>+28(SB)/4, $0x3c088908
-DATA expC3<>+32(SB)/4, $0x3c088908
-DATA expC3<>+36(SB)/4, $0x3c088908
-DATA expC3<>+40(SB)/4, $0x3c088908
-DATA expC3<>+44(SB)/4, $0x3c088908
-DATA expC3<>+48(SB)/4, $0x3c088908
-DATA expC3<>+52(SB)/4, $0x3c088908
-DATA expC3<>+56(SB)/4, $0x3c088908
-DATA expC3<>+60(SB)/4, $0x3c088908
-GLOBL expC3<>(SB), RODATA|NOPTR, $64
+GLOBL expC3<>(SB), RODATA|NOPTR, $32
 
 DATA expC2<>+0(SB)/4, $0x3d2aa9c1
 DATA expC2<>+4(SB)/4, $0x3d2aa9c1
@@ -100,15 +76,7 @@ DATA expC2<>+16(SB)/4, $0x3d2aa9c1
 DATA expC2<>+20(SB)/4, $0x3d2aa9c1
 DATA expC2<>+24(SB)/4, $0x3d2aa9c1
 DATA expC2<>+28(SB)/4, $0x3d2aa9c1
-DATA expC2<>+32(SB)/4, $0x3d2aa9c1
-DATA expC2<>+36(SB)/4, $0x3d2aa9c1
-DATA expC2<>+40(SB)/4, $0x3d2aa9c1
-DATA expC2<>+44(SB)/4, $0x3d2aa9c1
-DATA expC2<>+48(SB)/4, $0x3d2aa9c1
-DATA expC2<>+52(SB)/4, $0x3d2aa9c1
-DATA expC2<>+56(SB)/4, $0x3d2aa9c1
-DATA expC2<>+60(SB)/4, $0x3d2aa9c1
-GLOBL expC2<>(SB), RODATA|NOPTR, $64
+GLOBL expC2<>(SB), RODATA|NOPTR, $32
 
 DATA expC1<>+0(SB)/4, $0x3e2aaaaa
 DATA expC1<>+4(SB)/4, $0x3e2aaaaa
@@ -118,15 +86,7 @@ DATA expC1<>+16(SB)/4, $0x3e2aaaaa
 DATA expC1<>+20(SB)/4, $0x3e2aaaaa
 DATA expC1<>+24(SB)/4, $0x3e2aaaaa
 DATA expC1<>+28(SB)/4, $0x3e2aaaaa
-DATA expC1<>+32(SB)/4, $0x3e2aaaaa
-DATA expC1<>+36(SB)/4, $0x3e2aaaaa
-DATA expC1<>+40(SB)/4, $0x3e2aaaaa
-DATA expC1<>+44(SB)/4, $0x3e2aaaaa
-DATA expC1<>+48(SB)/4, $0x3e2aaaaa
-DATA expC1<>+52(SB)/4, $0x3e2aaaaa
-DATA expC1<>+56(SB)/4, $0x3e2aaaaa
-DATA expC1<>+60(SB)/4, $0x3e2aaaaa
-GLOBL expC1<>(SB), RODATA|NOPTR, $64
+GLOBL expC1<>(SB), RODATA|NOPTR, $32
 
 DATA expC0<>+0(SB)/4, $0x3f000000
 DATA expC0<>+4(SB)/4, $0x3f000000
@@ -136,15 +96,7 @@ DATA expC0<>+16(SB)/4, $0x3f000000
 DATA expC0<>+20(SB)/4, $0x3f000000
 DATA expC0<>+24(SB)/4, $0x3f000000
 DATA expC0<>+28(SB)/4, $0x3f000000
-DATA expC0<>+32(SB)/4, $0x3f000000
-DATA expC0<>+36(SB)/4, $0x3f000000
-DATA expC0<>+40(SB)/4, $0x3f000000
-DATA expC0<>+44(SB)/4, $0x3f000000
-DATA expC0<>+48(SB)/4, $0x3f000000
-DATA expC0<>+52(SB)/4, $0x3f000000
-DATA expC0<>+56(SB)/4, $0x3f000000
-DATA expC0<>+60(SB)/4, $0x3f000000
-GLOBL expC0<>(SB), RODATA|NOPTR, $64
+GLOBL expC0<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC10<>+0(SB)/4, $0xbd2d8b84
 DATA cdfC10<>+4(SB)/4, $0xbd2d8b84
@@ -154,15 +106,7 @@ DATA cdfC10<>+16(SB)/4, $0xbd2d8b84
 DATA cdfC10<>+20(SB)/4, $0xbd2d8b84
 DATA cdfC10<>+24(SB)/4, $0xbd2d8b84
 DATA cdfC10<>+28(SB)/4, $0xbd2d8b84
-DATA cdfC10<>+32(SB)/4, $0xbd2d8b84
-DATA cdfC10<>+36(SB)/4, $0xbd2d8b84
-DATA cdfC10<>+40(SB)/4, $0xbd2d8b84
-DATA cdfC10<>+44(SB)/4, $0xbd2d8b84
-DATA cdfC10<>+48(SB)/4, $0xbd2d8b84
-DATA cdfC10<>+52(SB)/4, $0xbd2d8b84
-DATA cdfC10<>+56(SB)/4, $0xbd2d8b84
-DATA cdfC10<>+60(SB)/4, $0xbd2d8b84
-GLOBL cdfC10<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC10<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC9<>+0(SB)/4, $0x3d35dba9
 DATA cdfC9<>+4(SB)/4, $0x3d35dba9
@@ -172,15 +116,7 @@ DATA cdfC9<>+16(SB)/4, $0x3d35dba9
 DATA cdfC9<>+20(SB)/4, $0x3d35dba9
 DATA cdfC9<>+24(SB)/4, $0x3d35dba9
 DATA cdfC9<>+28(SB)/4, $0x3d35dba9
-DATA cdfC9<>+32(SB)/4, $0x3d35dba9
-DATA cdfC9<>+36(SB)/4, $0x3d35dba9
-DATA cdfC9<>+40(SB)/4, $0x3d35dba9
-DATA cdfC9<>+44(SB)/4, $0x3d35dba9
-DATA cdfC9<>+48(SB)/4, $0x3d35dba9
-DATA cdfC9<>+52(SB)/4, $0x3d35dba9
-DATA cdfC9<>+56(SB)/4, $0x3d35dba9
-DATA cdfC9<>+60(SB)/4, $0x3d35dba9
-GLOBL cdfC9<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC9<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC8<>+0(SB)/4, $0x3ce3c263
 DATA cdfC8<>+4(SB)/4, $0x3ce3c263
@@ -190,15 +126,7 @@ DATA cdfC8<>+16(SB)/4, $0x3ce3c263
 DATA cdfC8<>+20(SB)/4, $0x3ce3c263
 DATA cdfC8<>+24(SB)/4, $0x3ce3c263
 DATA cdfC8<>+28(SB)/4, $0x3ce3c263
-DATA cdfC8<>+32(SB)/4, $0x3ce3c263
-DATA cdfC8<>+36(SB)/4, $0x3ce3c263
-DATA cdfC8<>+40(SB)/4, $0x3ce3c263
-DATA cdfC8<>+44(SB)/4, $0x3ce3c263
-DATA cdfC8<>+48(SB)/4, $0x3ce3c263
-DATA cdfC8<>+52(SB)/4, $0x3ce3c263
-DATA cdfC8<>+56(SB)/4, $0x3ce3c263
-DATA cdfC8<>+60(SB)/4, $0x3ce3c263
-GLOBL cdfC8<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC8<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC7<>+0(SB)/4, $0xbda240f9
 DATA cdfC7<>+4(SB)/4, $0xbda240f9
@@ -208,15 +136,7 @@ DATA cdfC7<>+16(SB)/4, $0xbda240f9
 DATA cdfC7<>+20(SB)/4, $0xbda240f9
 DATA cdfC7<>+24(SB)/4, $0xbda240f9
 DATA cdfC7<>+28(SB)/4, $0xbda240f9
-DATA cdfC7<>+32(SB)/4, $0xbda240f9
-DATA cdfC7<>+36(SB)/4, $0xbda240f9
-DATA cdfC7<>+40(SB)/4, $0xbda240f9
-DATA cdfC7<>+44(SB)/4, $0xbda240f9
-DATA cdfC7<>+48(SB)/4, $0xbda240f9
-DATA cdfC7<>+52(SB)/4, $0xbda240f9
-DATA cdfC7<>+56(SB)/4, $0xbda240f9
-DATA cdfC7<>+60(SB)/4, $0xbda240f9
-GLOBL cdfC7<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC7<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC6<>+0(SB)/4, $0x3d257934
 DATA cdfC6<>+4(SB)/4, $0x3d257934
@@ -226,15 +146,7 @@ DATA cdfC6<>+16(SB)/4, $0x3d257934
 DATA cdfC6<>+20(SB)/4, $0x3d257934
 DATA cdfC6<>+24(SB)/4, $0x3d257934
 DATA cdfC6<>+28(SB)/4, $0x3d257934
-DATA cdfC6<>+32(SB)/4, $0x3d257934
-DATA cdfC6<>+36(SB)/4, $0x3d257934
-DATA cdfC6<>+40(SB)/4, $0x3d257934
-DATA cdfC6<>+44(SB)/4, $0x3d257934
-DATA cdfC6<>+48(SB)/4, $0x3d257934
-DATA cdfC6<>+52(SB)/4, $0x3d257934
-DATA cdfC6<>+56(SB)/4, $0x3d257934
-DATA cdfC6<>+60(SB)/4, $0x3d257934
-GLOBL cdfC6<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC6<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC5<>+0(SB)/4, $0x3d9317c2
 DATA cdfC5<>+4(SB)/4, $0x3d9317c2
@@ -244,15 +156,7 @@ DATA cdfC5<>+16(SB)/4, $0x3d9317c2
 DATA cdfC5<>+20(SB)/4, $0x3d9317c2
 DATA cdfC5<>+24(SB)/4, $0x3d9317c2
 DATA cdfC5<>+28(SB)/4, $0x3d9317c2
-DATA cdfC5<>+32(SB)/4, $0x3d9317c2
-DATA cdfC5<>+36(SB)/4, $0x3d9317c2
-DATA cdfC5<>+40(SB)/4, $0x3d9317c2
-DATA cdfC5<>+44(SB)/4, $0x3d9317c2
-DATA cdfC5<>+48(SB)/4, $0x3d9317c2
-DATA cdfC5<>+52(SB)/4, $0x3d9317c2
-DATA cdfC5<>+56(SB)/4, $0x3d9317c2
-DATA cdfC5<>+60(SB)/4, $0x3d9317c2
-GLOBL cdfC5<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC5<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC4<>+0(SB)/4, $0xbe04833f
 DATA cdfC4<>+4(SB)/4, $0xbe04833f
@@ -262,15 +166,7 @@ DATA cdfC4<>+16(SB)/4, $0xbe04833f
 DATA cdfC4<>+20(SB)/4, $0xbe04833f
 DATA cdfC4<>+24(SB)/4, $0xbe04833f
 DATA cdfC4<>+28(SB)/4, $0xbe04833f
-DATA cdfC4<>+32(SB)/4, $0xbe04833f
-DATA cdfC4<>+36(SB)/4, $0xbe04833f
-DATA cdfC4<>+40(SB)/4, $0xbe04833f
-DATA cdfC4<>+44(SB)/4, $0xbe04833f
-DATA cdfC4<>+48(SB)/4, $0xbe04833f
-DATA cdfC4<>+52(SB)/4, $0xbe04833f
-DATA cdfC4<>+56(SB)/4, $0xbe04833f
-DATA cdfC4<>+60(SB)/4, $0xbe04833f
-GLOBL cdfC4<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC4<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC3<>+0(SB)/4, $0xbd4fe360
 DATA cdfC3<>+4(SB)/4, $0xbd4fe360
@@ -280,15 +176,7 @@ DATA cdfC3<>+16(SB)/4, $0xbd4fe360
 DATA cdfC3<>+20(SB)/4, $0xbd4fe360
 DATA cdfC3<>+24(SB)/4, $0xbd4fe360
 DATA cdfC3<>+28(SB)/4, $0xbd4fe360
-DATA cdfC3<>+32(SB)/4, $0xbd4fe360
-DATA cdfC3<>+36(SB)/4, $0xbd4fe360
-DATA cdfC3<>+40(SB)/4, $0xbd4fe360
-DATA cdfC3<>+44(SB)/4, $0xbd4fe360
-DATA cdfC3<>+48(SB)/4, $0xbd4fe360
-DATA cdfC3<>+52(SB)/4, $0xbd4fe360
-DATA cdfC3<>+56(SB)/4, $0xbd4fe360
-DATA cdfC3<>+60(SB)/4, $0xbd4fe360
-GLOBL cdfC3<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC3<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC2<>+0(SB)/4, $0x3eb53038
 DATA cdfC2<>+4(SB)/4, $0x3eb53038
@@ -298,15 +186,7 @@ DATA cdfC2<>+16(SB)/4, $0x3eb53038
 DATA cdfC2<>+20(SB)/4, $0x3eb53038
 DATA cdfC2<>+24(SB)/4, $0x3eb53038
 DATA cdfC2<>+28(SB)/4, $0x3eb53038
-DATA cdfC2<>+32(SB)/4, $0x3eb53038
-DATA cdfC2<>+36(SB)/4, $0x3eb53038
-DATA cdfC2<>+40(SB)/4, $0x3eb53038
-DATA cdfC2<>+44(SB)/4, $0x3eb53038
-DATA cdfC2<>+48(SB)/4, $0x3eb53038
-DATA cdfC2<>+52(SB)/4, $0x3eb53038
-DATA cdfC2<>+56(SB)/4, $0x3eb53038
-DATA cdfC2<>+60(SB)/4, $0x3eb53038
-GLOBL cdfC2<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC2<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC1<>+0(SB)/4, $0x3f0bee4b
 DATA cdfC1<>+4(SB)/4, $0x3f0bee4b
@@ -316,15 +196,7 @@ DATA cdfC1<>+16(SB)/4, $0x3f0bee4b
 DATA cdfC1<>+20(SB)/4, $0x3f0bee4b
 DATA cdfC1<>+24(SB)/4, $0x3f0bee4b
 DATA cdfC1<>+28(SB)/4, $0x3f0bee4b
-DATA cdfC1<>+32(SB)/4, $0x3f0bee4b
-DATA cdfC1<>+36(SB)/4, $0x3f0bee4b
-DATA cdfC1<>+40(SB)/4, $0x3f0bee4b
-DATA cdfC1<>+44(SB)/4, $0x3f0bee4b
-DATA cdfC1<>+48(SB)/4, $0x3f0bee4b
-DATA cdfC1<>+52(SB)/4, $0x3f0bee4b
-DATA cdfC1<>+56(SB)/4, $0x3f0bee4b
-DATA cdfC1<>+60(SB)/4, $0x3f0bee4b
-GLOBL cdfC1<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC1<>(SB), RODATA|NOPTR, $32
 
 DATA cdfC0<>+0(SB)/4, $0x3e4db16a
 DATA cdfC0<>+4(SB)/4, $0x3e4db16a
@@ -334,15 +206,7 @@ DATA cdfC0<>+16(SB)/4, $0x3e4db16a
 DATA cdfC0<>+20(SB)/4, $0x3e4db16a
 DATA cdfC0<>+24(SB)/4, $0x3e4db16a
 DATA cdfC0<>+28(SB)/4, $0x3e4db16a
-DATA cdfC0<>+32(SB)/4, $0x3e4db16a
-DATA cdfC0<>+36(SB)/4, $0x3e4db16a
-DATA cdfC0<>+40(SB)/4, $0x3e4db16a
-DATA cdfC0<>+44(SB)/4, $0x3e4db16a
-DATA cdfC0<>+48(SB)/4, $0x3e4db16a
-DATA cdfC0<>+52(SB)/4, $0x3e4db16a
-DATA cdfC0<>+56(SB)/4, $0x3e4db16a
-DATA cdfC0<>+60(SB)/4, $0x3e4db16a
-GLOBL cdfC0<>(SB), RODATA|NOPTR, $64
+GLOBL cdfC0<>(SB), RODATA|NOPTR, $32
 
 DATA minusInf<>+0(SB)/4, $0xff800000
 DATA minusInf<>+4(SB)/4, $0xff800000
@@ -352,15 +216,7 @@ DATA minusInf<>+16(SB)/4, $0xff800000
 DATA minusInf<>+20(SB)/4, $0xff800000
 DATA minusInf<>+24(SB)/4, $0xff800000
 DATA minusInf<>+28(SB)/4, $0xff800000
-DATA minusInf<>+32(SB)/4, $0xff800000
-DATA minusInf<>+36(SB)/4, $0xff800000
-DATA minusInf<>+40(SB)/4, $0xff800000
-DATA minusInf<>+44(SB)/4, $0xff800000
-DATA minusInf<>+48(SB)/4, $0xff800000
-DATA minusInf<>+52(SB)/4, $0xff800000
-DATA minusInf<>+56(SB)/4, $0xff800000
-DATA minusInf<>+60(SB)/4, $0xff800000
-GLOBL minusInf<>(SB), RODATA|NOPTR, $64
+GLOBL minusInf<>(SB), RODATA|NOPTR, $32
 
 DATA one<>+0(SB)/4, $0x3f800000
 DATA one<>+4(SB)/4, $0x3f800000
@@ -370,15 +226,7 @@ DATA one<>+16(SB)/4, $0x3f800000
 DATA one<>+20(SB)/4, $0x3f800000
 DATA one<>+24(SB)/4, $0x3f800000
 DATA one<>+28(SB)/4, $0x3f800000
-DATA one<>+32(SB)/4, $0x3f800000
-DATA one<>+36(SB)/4, $0x3f800000
-DATA one<>+40(SB)/4, $0x3f800000
-DATA one<>+44(SB)/4, $0x3f800000
-DATA one<>+48(SB)/4, $0x3f800000
-DATA one<>+52(SB)/4, $0x3f800000
-DATA one<>+56(SB)/4, $0x3f800000
-DATA one<>+60(SB)/4, $0x3f800000
-GLOBL one<>(SB), RODATA|NOPTR, $64
+GLOBL one<>(SB), RODATA|NOPTR, $32
 
 DATA two<>+0(SB)/4, $0x40000000
 DATA two<>+4(SB)/4, $0x40000000
@@ -388,15 +236,7 @@ DATA two<>+16(SB)/4, $0x40000000
 DATA two<>+20(SB)/4, $0x40000000
 DATA two<>+24(SB)/4, $0x40000000
 DATA two<>+28(SB)/4, $0x40000000
-DATA two<>+32(SB)/4, $0x40000000
-DATA two<>+36(SB)/4, $0x40000000
-DATA two<>+40(SB)/4, $0x40000000
-DATA two<>+44(SB)/4, $0x40000000
-DATA two<>+48(SB)/4, $0x40000000
-DATA two<>+52(SB)/4, $0x40000000
-DATA two<>+56(SB)/4, $0x40000000
-DATA two<>+60(SB)/4, $0x40000000
-GLOBL two<>(SB), RODATA|NOPTR, $64
+GLOBL two<>(SB), RODATA|NOPTR, $32
 
 DATA three<>+0(SB)/4, $0x40400000
 DATA three<>+4(SB)/4, $0x40400000
@@ -406,15 +246,7 @@ DATA three<>+16(SB)/4, $0x40400000
 DATA three<>+20(SB)/4, $0x40400000
 DATA three<>+24(SB)/4, $0x40400000
 DATA three<>+28(SB)/4, $0x40400000
-DATA three<>+32(SB)/4, $0x40400000
-DATA three<>+36(SB)/4, $0x40400000
-DATA three<>+40(SB)/4, $0x40400000
-DATA three<>+44(SB)/4, $0x40400000
-DATA three<>+48(SB)/4, $0x40400000
-DATA three<>+52(SB)/4, $0x40400000
-DATA three<>+56(SB)/4, $0x40400000
-DATA three<>+60(SB)/4, $0x40400000
-GLOBL three<>(SB), RODATA|NOPTR, $64
+GLOBL three<>(SB), RODATA|NOPTR, $32
 
 DATA minusHalf<>+0(SB)/4, $0xbf000000
 DATA minusHalf<>+4(SB)/4, $0xbf000000
@@ -424,15 +256,7 @@ DATA minusHalf<>+16(SB)/4, $0xbf000000
 DATA minusHalf<>+20(SB)/4, $0xbf000000
 DATA minusHalf<>+24(SB)/4, $0xbf000000
 DATA minusHalf<>+28(SB)/4, $0xbf000000
-DATA minusHalf<>+32(SB)/4, $0xbf000000
-DATA minusHalf<>+36(SB)/4, $0xbf000000
-DATA minusHalf<>+40(SB)/4, $0xbf000000
-DATA minusHalf<>+44(SB)/4, $0xbf000000
-DATA minusHalf<>+48(SB)/4, $0xbf000000
-DATA minusHalf<>+52(SB)/4, $0xbf000000
-DATA minusHalf<>+56(SB)/4, $0xbf000000
-DATA minusHalf<>+60(SB)/4, $0xbf000000
-GLOBL minusHalf<>(SB), RODATA|NOPTR, $64
+GLOBL minusHalf<>(SB), RODATA|NOPTR, $32
 
 DATA cdfMiddle<>+0(SB)/4, $0x3f100000
 DATA cdfMiddle<>+4(SB)/4, $0x3f100000
@@ -442,15 +266,7 @@ DATA cdfMiddle<>+16(SB)/4, $0x3f100000
 DATA cdfMiddle<>+20(SB)/4, $0x3f100000
 DATA cdfMiddle<>+24(SB)/4, $0x3f100000
 DATA cdfMiddle<>+28(SB)/4, $0x3f100000
-DATA cdfMiddle<>+32(SB)/4, $0x3f100000
-DATA cdfMiddle<>+36(SB)/4, $0x3f100000
-DATA cdfMiddle<>+40(SB)/4, $0x3f100000
-DATA cdfMiddle<>+44(SB)/4, $0x3f100000
-DATA cdfMiddle<>+48(SB)/4, $0x3f100000
-DATA cdfMiddle<>+52(SB)/4, $0x3f100000
-DATA cdfMiddle<>+56(SB)/4, $0x3f100000
-DATA cdfMiddle<>+60(SB)/4, $0x3f100000
-GLOBL cdfMiddle<>(SB), RODATA|NOPTR, $64
+GLOBL cdfMiddle<>(SB), RODATA|NOPTR, $32
 
 DATA absolute<>+0(SB)/4, $0x7fffffff
 DATA absolute<>+4(SB)/4, $0x7fffffff
@@ -460,15 +276,7 @@ DATA absolute<>+16(SB)/4, $0x7fffffff
 DATA absolute<>+20(SB)/4, $0x7fffffff
 DATA absolute<>+24(SB)/4, $0x7fffffff
 DATA absolute<>+28(SB)/4, $0x7fffffff
-DATA absolute<>+32(SB)/4, $0x7fffffff
-DATA absolute<>+36(SB)/4, $0x7fffffff
-DATA absolute<>+40(SB)/4, $0x7fffffff
-DATA absolute<>+44(SB)/4, $0x7fffffff
-DATA absolute<>+48(SB)/4, $0x7fffffff
-DATA absolute<>+52(SB)/4, $0x7fffffff
-DATA absolute<>+56(SB)/4, $0x7fffffff
-DATA absolute<>+60(SB)/4, $0x7fffffff
-GLOBL absolute<>(SB), RODATA|NOPTR, $64
+GLOBL absolute<>(SB), RODATA|NOPTR, $32
 
 DATA signBit<>+0(SB)/4, $0x80000000
 DATA signBit<>+4(SB)/4, $0x80000000
@@ -478,15 +286,7 @@ DATA signBit<>+16(SB)/4, $0x80000000
 DATA signBit<>+20(SB)/4, $0x80000000
 DATA signBit<>+24(SB)/4, $0x80000000
 DATA signBit<>+28(SB)/4, $0x80000000
-DATA signBit<>+32(SB)/4, $0x80000000
-DATA signBit<>+36(SB)/4, $0x80000000
-DATA signBit<>+40(SB)/4, $0x80000000
-DATA signBit<>+44(SB)/4, $0x80000000
-DATA signBit<>+48(SB)/4, $0x80000000
-DATA signBit<>+52(SB)/4, $0x80000000
-DATA signBit<>+56(SB)/4, $0x80000000
-DATA signBit<>+60(SB)/4, $0x80000000
-GLOBL signBit<>(SB), RODATA|NOPTR, $64
+GLOBL signBit<>(SB), RODATA|NOPTR, $32
 
 DATA bias<>+0(SB)/4, $0x0000007f
 DATA bias<>+4(SB)/4, $0x0000007f
@@ -496,15 +296,7 @@ DATA bias<>+16(SB)/4, $0x0000007f
 DATA bias<>+20(SB)/4, $0x0000007f
 DATA bias<>+24(SB)/4, $0x0000007f
 DATA bias<>+28(SB)/4, $0x0000007f
-DATA bias<>+32(SB)/4, $0x0000007f
-DATA bias<>+36(SB)/4, $0x0000007f
-DATA bias<>+40(SB)/4, $0x0000007f
-DATA bias<>+44(SB)/4, $0x0000007f
-DATA bias<>+48(SB)/4, $0x0000007f
-DATA bias<>+52(SB)/4, $0x0000007f
-DATA bias<>+56(SB)/4, $0x0000007f
-DATA bias<>+60(SB)/4, $0x0000007f
-GLOBL bias<>(SB), RODATA|NOPTR, $64
+GLOBL bias<>(SB), RODATA|NOPTR, $32
 
 DATA expTop<>+0(SB)/4, $0x42b20000
 DATA expTop<>+4(SB)/4, $0x42b20000
@@ -514,15 +306,7 @@ DATA expTop<>+16(SB)/4, $0x42b20000
 DATA expTop<>+20(SB)/4, $0x42b20000
 DATA expTop<>+24(SB)/4, $0x42b20000
 DATA expTop<>+28(SB)/4, $0x42b20000
-DATA expTop<>+32(SB)/4, $0x42b20000
-DATA expTop<>+36(SB)/4, $0x42b20000
-DATA expTop<>+40(SB)/4, $0x42b20000
-DATA expTop<>+44(SB)/4, $0x42b20000
-DATA expTop<>+48(SB)/4, $0x42b20000
-DATA expTop<>+52(SB)/4, $0x42b20000
-DATA expTop<>+56(SB)/4, $0x42b20000
-DATA expTop<>+60(SB)/4, $0x42b20000
-GLOBL expTop<>(SB), RODATA|NOPTR, $64
+GLOBL expTop<>(SB), RODATA|NOPTR, $32
 
 DATA expMin<>+0(SB)/4, $0xc2aeac50
 DATA expMin<>+4(SB)/4, $0xc2aeac50
@@ -532,15 +316,7 @@ DATA expMin<>+16(SB)/4, $0xc2aeac50
 DATA expMin<>+20(SB)/4, $0xc2aeac50
 DATA expMin<>+24(SB)/4, $0xc2aeac50
 DATA expMin<>+28(SB)/4, $0xc2aeac50
-DATA expMin<>+32(SB)/4, $0xc2aeac50
-DATA expMin<>+36(SB)/4, $0xc2aeac50
-DATA expMin<>+40(SB)/4, $0xc2aeac50
-DATA expMin<>+44(SB)/4, $0xc2aeac50
-DATA expMin<>+48(SB)/4, $0xc2aeac50
-DATA expMin<>+52(SB)/4, $0xc2aeac50
-DATA expMin<>+56(SB)/4, $0xc2aeac50
-DATA expMin<>+60(SB)/4, $0xc2aeac50
-GLOBL expMin<>(SB), RODATA|NOPTR, $64
+GLOBL expMin<>(SB), RODATA|NOPTR, $32
 
 DATA log2e<>+0(SB)/4, $0x3fb8aa3b
 DATA log2e<>+4(SB)/4, $0x3fb8aa3b
@@ -550,15 +326,7 @@ DATA log2e<>+16(SB)/4, $0x3fb8aa3b
 DATA log2e<>+20(SB)/4, $0x3fb8aa3b
 DATA log2e<>+24(SB)/4, $0x3fb8aa3b
 DATA log2e<>+28(SB)/4, $0x3fb8aa3b
-DATA log2e<>+32(SB)/4, $0x3fb8aa3b
-DATA log2e<>+36(SB)/4, $0x3fb8aa3b
-DATA log2e<>+40(SB)/4, $0x3fb8aa3b
-DATA log2e<>+44(SB)/4, $0x3fb8aa3b
-DATA log2e<>+48(SB)/4, $0x3fb8aa3b
-DATA log2e<>+52(SB)/4, $0x3fb8aa3b
-DATA log2e<>+56(SB)/4, $0x3fb8aa3b
-DATA log2e<>+60(SB)/4, $0x3fb8aa3b
-GLOBL log2e<>(SB), RODATA|NOPTR, $64
+GLOBL log2e<>(SB), RODATA|NOPTR, $32
 
 DATA ln2Hi<>+0(SB)/4, $0x3f318000
 DATA ln2Hi<>+4(SB)/4, $0x3f318000
@@ -568,15 +336,7 @@ DATA ln2Hi<>+16(SB)/4, $0x3f318000
 DATA ln2Hi<>+20(SB)/4, $0x3f318000
 DATA ln2Hi<>+24(SB)/4, $0x3f318000
 DATA ln2Hi<>+28(SB)/4, $0x3f318000
-DATA ln2Hi<>+32(SB)/4, $0x3f318000
-DATA ln2Hi<>+36(SB)/4, $0x3f318000
-DATA ln2Hi<>+40(SB)/4, $0x3f318000
-DATA ln2Hi<>+44(SB)/4, $0x3f318000
-DATA ln2Hi<>+48(SB)/4, $0x3f318000
-DATA ln2Hi<>+52(SB)/4, $0x3f318000
-DATA ln2Hi<>+56(SB)/4, $0x3f318000
-DATA ln2Hi<>+60(SB)/4, $0x3f318000
-GLOBL ln2Hi<>(SB), RODATA|NOPTR, $64
+GLOBL ln2Hi<>(SB), RODATA|NOPTR, $32
 
 DATA ln2Lo<>+0(SB)/4, $0xb95e8083
 DATA ln2Lo<>+4(SB)/4, $0xb95e8083
@@ -586,15 +346,7 @@ DATA ln2Lo<>+16(SB)/4, $0xb95e8083
 DATA ln2Lo<>+20(SB)/4, $0xb95e8083
 DATA ln2Lo<>+24(SB)/4, $0xb95e8083
 DATA ln2Lo<>+28(SB)/4, $0xb95e8083
-DATA ln2Lo<>+32(SB)/4, $0xb95e8083
-DATA ln2Lo<>+36(SB)/4, $0xb95e8083
-DATA ln2Lo<>+40(SB)/4, $0xb95e8083
-DATA ln2Lo<>+44(SB)/4, $0xb95e8083
-DATA ln2Lo<>+48(SB)/4, $0xb95e8083
-DATA ln2Lo<>+52(SB)/4, $0xb95e8083
-DATA ln2Lo<>+56(SB)/4, $0xb95e8083
-DATA ln2Lo<>+60(SB)/4, $0xb95e8083
-GLOBL ln2Lo<>(SB), RODATA|NOPTR, $64
+GLOBL ln2Lo<>(SB), RODATA|NOPTR, $32
 
 // func micro1xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 // Requires: AVX, FMA3, MMX+
@@ -5601,14 +5353,14 @@ done:
 // func maxAVX512(x []float32) float32
 // Requires: AVX, AVX512F, BMI2, SSE
 TEXT ·maxAVX512(SB), NOSPLIT, $0-28
-	MOVQ    x_len+8(FP), AX
-	MOVQ    x_base+0(FP), CX
-	VMOVUPS minusInf<>+0(SB), Z0
-	VMOVAPS Z0, Z1
-	VMOVAPS Z0, Z2
-	VMOVAPS Z0, Z3
-	VMOVAPS Z0, Z4
-	XORQ    DX, DX
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	VBROADCASTSS minusInf<>+0(SB), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	XORQ         DX, DX
 
 unrolled:
 	CMPQ    AX, $0x00000040
@@ -6086,67 +5838,67 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-60
 	MOVQ         y_base+0(FP), DX
 	VBROADCASTSS shift+48(FP), Z0
 	VPXORD       Z1, Z1, Z1
-	VMOVUPS      minusInf<>+0(SB), Z2
+	VBROADCASTSS minusInf<>+0(SB), Z2
 	XORQ         BX, BX
 
 vector:
-	CMPQ         AX, $0x00000010
-	JL           vector_end
-	VMOVUPS      (CX)(BX*4), Z3
-	VSUBPS       Z0, Z3, Z3
-	VMOVUPS      expTop<>+0(SB), Z4
-	VMINPS       Z3, Z4, Z3
-	VCMPPS       $0x05, expMin<>+0(SB), Z3, K1
-	VMULPS       log2e<>+0(SB), Z3, Z4
-	VRNDSCALEPS  $0x08, Z4, Z4
-	VMOVAPS      Z3, Z5
-	VFNMADD231PS ln2Hi<>+0(SB), Z4, Z5
-	VFNMADD231PS ln2Lo<>+0(SB), Z4, Z5
-	VMOVUPS      expC5<>+0(SB), Z6
-	VFMADD213PS  expC4<>+0(SB), Z5, Z6
-	VFMADD213PS  expC3<>+0(SB), Z5, Z6
-	VFMADD213PS  expC2<>+0(SB), Z5, Z6
-	VFMADD213PS  expC1<>+0(SB), Z5, Z6
-	VFMADD213PS  expC0<>+0(SB), Z5, Z6
-	VMULPS       Z5, Z5, Z3
-	VFMADD213PS  Z5, Z3, Z6
-	VADDPS       one<>+0(SB), Z6, Z6
-	VSCALEFPS.Z  Z4, Z6, K1, Z3
-	VADDPS       Z3, Z1, Z1
-	VMOVUPS      Z3, (DX)(BX*4)
-	ADDQ         $0x00000010, BX
-	SUBQ         $0x00000010, AX
-	JMP          vector
+	CMPQ              AX, $0x00000010
+	JL                vector_end
+	VMOVUPS           (CX)(BX*4), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, (DX)(BX*4)
+	ADDQ              $0x00000010, BX
+	SUBQ              $0x00000010, AX
+	JMP               vector
 
 vector_end:
-	TESTQ        AX, AX
-	JE           done
-	MOVQ         $-1, SI
-	BZHIQ        AX, SI, SI
-	KMOVW        SI, K1
-	VMOVAPS      Z2, Z2
-	VMOVUPS      (CX)(BX*4), K1, Z2
-	VSUBPS       Z0, Z2, Z2
-	VMOVUPS      expTop<>+0(SB), Z0
-	VMINPS       Z2, Z0, Z2
-	VCMPPS       $0x05, expMin<>+0(SB), Z2, K2
-	VMULPS       log2e<>+0(SB), Z2, Z0
-	VRNDSCALEPS  $0x08, Z0, Z0
-	VMOVAPS      Z2, Z3
-	VFNMADD231PS ln2Hi<>+0(SB), Z0, Z3
-	VFNMADD231PS ln2Lo<>+0(SB), Z0, Z3
-	VMOVUPS      expC5<>+0(SB), Z4
-	VFMADD213PS  expC4<>+0(SB), Z3, Z4
-	VFMADD213PS  expC3<>+0(SB), Z3, Z4
-	VFMADD213PS  expC2<>+0(SB), Z3, Z4
-	VFMADD213PS  expC1<>+0(SB), Z3, Z4
-	VFMADD213PS  expC0<>+0(SB), Z3, Z4
-	VMULPS       Z3, Z3, Z2
-	VFMADD213PS  Z3, Z2, Z4
-	VADDPS       one<>+0(SB), Z4, Z4
-	VSCALEFPS.Z  Z0, Z4, K2, Z2
-	VADDPS       Z2, Z1, Z1
-	VMOVUPS      Z2, K1, (DX)(BX*4)
+	TESTQ             AX, AX
+	JE                done
+	MOVQ              $-1, SI
+	BZHIQ             AX, SI, SI
+	KMOVW             SI, K1
+	VMOVAPS           Z2, Z2
+	VMOVUPS           (CX)(BX*4), K1, Z2
+	VSUBPS            Z0, Z2, Z2
+	VBROADCASTSS      expTop<>+0(SB), Z0
+	VMINPS            Z2, Z0, Z2
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z2, K2
+	VMULPS.BCST       log2e<>+0(SB), Z2, Z0
+	VRNDSCALEPS       $0x08, Z0, Z0
+	VMOVAPS           Z2, Z3
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z0, Z3
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z0, Z3
+	VBROADCASTSS      expC5<>+0(SB), Z4
+	VFMADD213PS.BCST  expC4<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC3<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC2<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC1<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC0<>+0(SB), Z3, Z4
+	VMULPS            Z3, Z3, Z2
+	VFMADD213PS       Z3, Z2, Z4
+	VADDPS.BCST       one<>+0(SB), Z4, Z4
+	VSCALEFPS.Z       Z0, Z4, K2, Z2
+	VADDPS            Z2, Z1, Z1
+	VMOVUPS           Z2, K1, (DX)(BX*4)
 
 done:
 	VEXTRACTF64X4 $0x01, Z1, Y0
@@ -6172,72 +5924,72 @@ TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-56
 	XORQ         BX, BX
 
 vector:
-	CMPQ         AX, $0x00000010
-	JL           vector_end
-	VMOVUPS      (CX)(BX*4), Z2
-	VMULPS       Z2, Z2, Z3
-	VFMADD213PS  Z0, Z1, Z3
-	VMULPS       Z3, Z2, Z2
-	VPXORD       signBit<>+0(SB), Z2, Z2
-	VMOVUPS      expTop<>+0(SB), Z3
-	VMINPS       Z2, Z3, Z2
-	VCMPPS       $0x05, expMin<>+0(SB), Z2, K1
-	VMULPS       log2e<>+0(SB), Z2, Z3
-	VRNDSCALEPS  $0x08, Z3, Z3
-	VMOVAPS      Z2, Z4
-	VFNMADD231PS ln2Hi<>+0(SB), Z3, Z4
-	VFNMADD231PS ln2Lo<>+0(SB), Z3, Z4
-	VMOVUPS      expC5<>+0(SB), Z5
-	VFMADD213PS  expC4<>+0(SB), Z4, Z5
-	VFMADD213PS  expC3<>+0(SB), Z4, Z5
-	VFMADD213PS  expC2<>+0(SB), Z4, Z5
-	VFMADD213PS  expC1<>+0(SB), Z4, Z5
-	VFMADD213PS  expC0<>+0(SB), Z4, Z5
-	VMULPS       Z4, Z4, Z2
-	VFMADD213PS  Z4, Z2, Z5
-	VADDPS       one<>+0(SB), Z5, Z5
-	VSCALEFPS.Z  Z3, Z5, K1, Z2
-	VMOVUPS      one<>+0(SB), Z3
-	VADDPS       Z3, Z2, Z2
-	VDIVPS       Z2, Z3, Z2
-	VMOVUPS      Z2, (DX)(BX*4)
-	ADDQ         $0x00000010, BX
-	SUBQ         $0x00000010, AX
-	JMP          vector
+	CMPQ              AX, $0x00000010
+	JL                vector_end
+	VMOVUPS           (CX)(BX*4), Z2
+	VMULPS            Z2, Z2, Z3
+	VFMADD213PS       Z0, Z1, Z3
+	VMULPS            Z3, Z2, Z2
+	VPXORD.BCST       signBit<>+0(SB), Z2, Z2
+	VBROADCASTSS      expTop<>+0(SB), Z3
+	VMINPS            Z2, Z3, Z2
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z2, K1
+	VMULPS.BCST       log2e<>+0(SB), Z2, Z3
+	VRNDSCALEPS       $0x08, Z3, Z3
+	VMOVAPS           Z2, Z4
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z3, Z4
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z3, Z4
+	VBROADCASTSS      expC5<>+0(SB), Z5
+	VFMADD213PS.BCST  expC4<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC3<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC2<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC1<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC0<>+0(SB), Z4, Z5
+	VMULPS            Z4, Z4, Z2
+	VFMADD213PS       Z4, Z2, Z5
+	VADDPS.BCST       one<>+0(SB), Z5, Z5
+	VSCALEFPS.Z       Z3, Z5, K1, Z2
+	VBROADCASTSS      one<>+0(SB), Z3
+	VADDPS            Z3, Z2, Z2
+	VDIVPS            Z2, Z3, Z2
+	VMOVUPS           Z2, (DX)(BX*4)
+	ADDQ              $0x00000010, BX
+	SUBQ              $0x00000010, AX
+	JMP               vector
 
 vector_end:
-	TESTQ        AX, AX
-	JE           done
-	MOVQ         $-1, SI
-	BZHIQ        AX, SI, SI
-	KMOVW        SI, K1
-	VMOVUPS.Z    (CX)(BX*4), K1, Z2
-	VMULPS       Z2, Z2, Z3
-	VFMADD213PS  Z0, Z1, Z3
-	VMULPS       Z3, Z2, Z2
-	VPXORD       signBit<>+0(SB), Z2, Z2
-	VMOVUPS      expTop<>+0(SB), Z0
-	VMINPS       Z2, Z0, Z2
-	VCMPPS       $0x05, expMin<>+0(SB), Z2, K2
-	VMULPS       log2e<>+0(SB), Z2, Z0
-	VRNDSCALEPS  $0x08, Z0, Z0
-	VMOVAPS      Z2, Z1
-	VFNMADD231PS ln2Hi<>+0(SB), Z0, Z1
-	VFNMADD231PS ln2Lo<>+0(SB), Z0, Z1
-	VMOVUPS      expC5<>+0(SB), Z3
-	VFMADD213PS  expC4<>+0(SB), Z1, Z3
-	VFMADD213PS  expC3<>+0(SB), Z1, Z3
-	VFMADD213PS  expC2<>+0(SB), Z1, Z3
-	VFMADD213PS  expC1<>+0(SB), Z1, Z3
-	VFMADD213PS  expC0<>+0(SB), Z1, Z3
-	VMULPS       Z1, Z1, Z2
-	VFMADD213PS  Z1, Z2, Z3
-	VADDPS       one<>+0(SB), Z3, Z3
-	VSCALEFPS.Z  Z0, Z3, K2, Z2
-	VMOVUPS      one<>+0(SB), Z0
-	VADDPS       Z0, Z2, Z2
-	VDIVPS       Z2, Z0, Z2
-	VMOVUPS      Z2, K1, (DX)(BX*4)
+	TESTQ             AX, AX
+	JE                done
+	MOVQ              $-1, SI
+	BZHIQ             AX, SI, SI
+	KMOVW             SI, K1
+	VMOVUPS.Z         (CX)(BX*4), K1, Z2
+	VMULPS            Z2, Z2, Z3
+	VFMADD213PS       Z0, Z1, Z3
+	VMULPS            Z3, Z2, Z2
+	VPXORD.BCST       signBit<>+0(SB), Z2, Z2
+	VBROADCASTSS      expTop<>+0(SB), Z0
+	VMINPS            Z2, Z0, Z2
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z2, K2
+	VMULPS.BCST       log2e<>+0(SB), Z2, Z0
+	VRNDSCALEPS       $0x08, Z0, Z0
+	VMOVAPS           Z2, Z1
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z0, Z1
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z0, Z1
+	VBROADCASTSS      expC5<>+0(SB), Z3
+	VFMADD213PS.BCST  expC4<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST  expC3<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST  expC2<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST  expC1<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST  expC0<>+0(SB), Z1, Z3
+	VMULPS            Z1, Z1, Z2
+	VFMADD213PS       Z1, Z2, Z3
+	VADDPS.BCST       one<>+0(SB), Z3, Z3
+	VSCALEFPS.Z       Z0, Z3, K2, Z2
+	VBROADCASTSS      one<>+0(SB), Z0
+	VADDPS            Z0, Z2, Z2
+	VDIVPS            Z2, Z0, Z2
+	VMOVUPS           Z2, K1, (DX)(BX*4)
 
 done:
 	VZEROUPPER
@@ -6254,90 +6006,90 @@ TEXT ·slopeAVX512(SB), NOSPLIT, $0-56
 	XORQ         BX, BX
 
 vector:
-	CMPQ         AX, $0x00000010
-	JL           vector_end
-	VMOVUPS      (CX)(BX*4), Z2
-	VMOVAPS      Z2, Z3
-	VMULPS       Z3, Z3, Z2
-	VFMADD213PS  Z0, Z1, Z2
-	VMULPS       Z2, Z3, Z3
-	VPXORD       signBit<>+0(SB), Z3, Z3
-	VMOVUPS      expTop<>+0(SB), Z2
-	VMINPS       Z3, Z2, Z3
-	VCMPPS       $0x05, expMin<>+0(SB), Z3, K1
-	VMULPS       log2e<>+0(SB), Z3, Z2
-	VRNDSCALEPS  $0x08, Z2, Z2
-	VMOVAPS      Z3, Z4
-	VFNMADD231PS ln2Hi<>+0(SB), Z2, Z4
-	VFNMADD231PS ln2Lo<>+0(SB), Z2, Z4
-	VMOVUPS      expC5<>+0(SB), Z5
-	VFMADD213PS  expC4<>+0(SB), Z4, Z5
-	VFMADD213PS  expC3<>+0(SB), Z4, Z5
-	VFMADD213PS  expC2<>+0(SB), Z4, Z5
-	VFMADD213PS  expC1<>+0(SB), Z4, Z5
-	VFMADD213PS  expC0<>+0(SB), Z4, Z5
-	VMULPS       Z4, Z4, Z3
-	VFMADD213PS  Z4, Z3, Z5
-	VADDPS       one<>+0(SB), Z5, Z5
-	VSCALEFPS.Z  Z2, Z5, K1, Z3
-	VMOVUPS      one<>+0(SB), Z2
-	VADDPS       Z2, Z3, Z3
-	VDIVPS       Z3, Z2, Z3
-	VMOVUPS      (CX)(BX*4), Z2
-	VMULPS       Z2, Z2, Z4
-	VMULPS       three<>+0(SB), Z4, Z4
-	VFMADD213PS  Z0, Z1, Z4
-	VMULPS       Z2, Z4, Z4
-	VMULPS       Z3, Z4, Z4
-	VFNMADD213PS Z4, Z3, Z4
-	VADDPS       Z3, Z4, Z4
-	VMOVUPS      Z4, (DX)(BX*4)
-	ADDQ         $0x00000010, BX
-	SUBQ         $0x00000010, AX
-	JMP          vector
+	CMPQ              AX, $0x00000010
+	JL                vector_end
+	VMOVUPS           (CX)(BX*4), Z2
+	VMOVAPS           Z2, Z3
+	VMULPS            Z3, Z3, Z2
+	VFMADD213PS       Z0, Z1, Z2
+	VMULPS            Z2, Z3, Z3
+	VPXORD.BCST       signBit<>+0(SB), Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z2
+	VMINPS            Z3, Z2, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VMOVAPS           Z3, Z4
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z4
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z4
+	VBROADCASTSS      expC5<>+0(SB), Z5
+	VFMADD213PS.BCST  expC4<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC3<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC2<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC1<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC0<>+0(SB), Z4, Z5
+	VMULPS            Z4, Z4, Z3
+	VFMADD213PS       Z4, Z3, Z5
+	VADDPS.BCST       one<>+0(SB), Z5, Z5
+	VSCALEFPS.Z       Z2, Z5, K1, Z3
+	VBROADCASTSS      one<>+0(SB), Z2
+	VADDPS            Z2, Z3, Z3
+	VDIVPS            Z3, Z2, Z3
+	VMOVUPS           (CX)(BX*4), Z2
+	VMULPS            Z2, Z2, Z4
+	VMULPS.BCST       three<>+0(SB), Z4, Z4
+	VFMADD213PS       Z0, Z1, Z4
+	VMULPS            Z2, Z4, Z4
+	VMULPS            Z3, Z4, Z4
+	VFNMADD213PS      Z4, Z3, Z4
+	VADDPS            Z3, Z4, Z4
+	VMOVUPS           Z4, (DX)(BX*4)
+	ADDQ              $0x00000010, BX
+	SUBQ              $0x00000010, AX
+	JMP               vector
 
 vector_end:
-	TESTQ        AX, AX
-	JE           done
-	MOVQ         $-1, SI
-	BZHIQ        AX, SI, SI
-	KMOVW        SI, K1
-	VMOVUPS.Z    (CX)(BX*4), K1, Z2
-	VMOVAPS      Z2, Z3
-	VMULPS       Z3, Z3, Z2
-	VFMADD213PS  Z0, Z1, Z2
-	VMULPS       Z2, Z3, Z3
-	VPXORD       signBit<>+0(SB), Z3, Z3
-	VMOVUPS      expTop<>+0(SB), Z2
-	VMINPS       Z3, Z2, Z3
-	VCMPPS       $0x05, expMin<>+0(SB), Z3, K2
-	VMULPS       log2e<>+0(SB), Z3, Z2
-	VRNDSCALEPS  $0x08, Z2, Z2
-	VMOVAPS      Z3, Z4
-	VFNMADD231PS ln2Hi<>+0(SB), Z2, Z4
-	VFNMADD231PS ln2Lo<>+0(SB), Z2, Z4
-	VMOVUPS      expC5<>+0(SB), Z5
-	VFMADD213PS  expC4<>+0(SB), Z4, Z5
-	VFMADD213PS  expC3<>+0(SB), Z4, Z5
-	VFMADD213PS  expC2<>+0(SB), Z4, Z5
-	VFMADD213PS  expC1<>+0(SB), Z4, Z5
-	VFMADD213PS  expC0<>+0(SB), Z4, Z5
-	VMULPS       Z4, Z4, Z3
-	VFMADD213PS  Z4, Z3, Z5
-	VADDPS       one<>+0(SB), Z5, Z5
-	VSCALEFPS.Z  Z2, Z5, K2, Z3
-	VMOVUPS      one<>+0(SB), Z2
-	VADDPS       Z2, Z3, Z3
-	VDIVPS       Z3, Z2, Z3
-	VMOVUPS.Z    (CX)(BX*4), K1, Z2
-	VMULPS       Z2, Z2, Z4
-	VMULPS       three<>+0(SB), Z4, Z4
-	VFMADD213PS  Z0, Z1, Z4
-	VMULPS       Z2, Z4, Z4
-	VMULPS       Z3, Z4, Z4
-	VFNMADD213PS Z4, Z3, Z4
-	VADDPS       Z3, Z4, Z4
-	VMOVUPS      Z4, K1, (DX)(BX*4)
+	TESTQ             AX, AX
+	JE                done
+	MOVQ              $-1, SI
+	BZHIQ             AX, SI, SI
+	KMOVW             SI, K1
+	VMOVUPS.Z         (CX)(BX*4), K1, Z2
+	VMOVAPS           Z2, Z3
+	VMULPS            Z3, Z3, Z2
+	VFMADD213PS       Z0, Z1, Z2
+	VMULPS            Z2, Z3, Z3
+	VPXORD.BCST       signBit<>+0(SB), Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z2
+	VMINPS            Z3, Z2, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K2
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VMOVAPS           Z3, Z4
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z4
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z4
+	VBROADCASTSS      expC5<>+0(SB), Z5
+	VFMADD213PS.BCST  expC4<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC3<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC2<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC1<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC0<>+0(SB), Z4, Z5
+	VMULPS            Z4, Z4, Z3
+	VFMADD213PS       Z4, Z3, Z5
+	VADDPS.BCST       one<>+0(SB), Z5, Z5
+	VSCALEFPS.Z       Z2, Z5, K2, Z3
+	VBROADCASTSS      one<>+0(SB), Z2
+	VADDPS            Z2, Z3, Z3
+	VDIVPS            Z3, Z2, Z3
+	VMOVUPS.Z         (CX)(BX*4), K1, Z2
+	VMULPS            Z2, Z2, Z4
+	VMULPS.BCST       three<>+0(SB), Z4, Z4
+	VFMADD213PS       Z0, Z1, Z4
+	VMULPS            Z2, Z4, Z4
+	VMULPS            Z3, Z4, Z4
+	VFNMADD213PS      Z4, Z3, Z4
+	VADDPS            Z3, Z4, Z4
+	VMOVUPS           Z4, K1, (DX)(BX*4)
 
 done:
 	VZEROUPPER
@@ -6352,106 +6104,106 @@ TEXT ·cdfAVX512(SB), NOSPLIT, $0-48
 	XORQ BX, BX
 
 vector:
-	CMPQ         AX, $0x00000010
-	JL           vector_end
-	VMOVUPS      (CX)(BX*4), Z0
-	VPANDD       absolute<>+0(SB), Z0, Z0
-	VMULPS       minusHalf<>+0(SB), Z0, Z1
-	VMULPS       Z0, Z1, Z1
-	VMOVUPS      expTop<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VCMPPS       $0x05, expMin<>+0(SB), Z1, K1
-	VMULPS       log2e<>+0(SB), Z1, Z2
-	VRNDSCALEPS  $0x08, Z2, Z2
-	VMOVAPS      Z1, Z3
-	VFNMADD231PS ln2Hi<>+0(SB), Z2, Z3
-	VFNMADD231PS ln2Lo<>+0(SB), Z2, Z3
-	VMOVUPS      expC5<>+0(SB), Z4
-	VFMADD213PS  expC4<>+0(SB), Z3, Z4
-	VFMADD213PS  expC3<>+0(SB), Z3, Z4
-	VFMADD213PS  expC2<>+0(SB), Z3, Z4
-	VFMADD213PS  expC1<>+0(SB), Z3, Z4
-	VFMADD213PS  expC0<>+0(SB), Z3, Z4
-	VMULPS       Z3, Z3, Z1
-	VFMADD213PS  Z3, Z1, Z4
-	VADDPS       one<>+0(SB), Z4, Z4
-	VSCALEFPS.Z  Z2, Z4, K1, Z1
-	VADDPS       two<>+0(SB), Z0, Z0
-	VMOVUPS      two<>+0(SB), Z2
-	VDIVPS       Z0, Z2, Z2
-	VSUBPS       cdfMiddle<>+0(SB), Z2, Z2
-	VMOVUPS      cdfC10<>+0(SB), Z3
-	VFMADD213PS  cdfC9<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC8<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC7<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC6<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC5<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC4<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC3<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC2<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC1<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC0<>+0(SB), Z2, Z3
-	VMULPS       Z1, Z3, Z3
-	VMOVUPS      (CX)(BX*4), Z0
-	VPXORD       Z2, Z2, Z2
-	VCMPPS       $0x0e, Z2, Z0, K1
-	VMOVUPS      one<>+0(SB), Z2
-	VSUBPS       Z3, Z2, K1, Z3
-	VMOVUPS      Z3, (DX)(BX*4)
-	ADDQ         $0x00000010, BX
-	SUBQ         $0x00000010, AX
-	JMP          vector
+	CMPQ              AX, $0x00000010
+	JL                vector_end
+	VMOVUPS           (CX)(BX*4), Z0
+	VPANDD.BCST       absolute<>+0(SB), Z0, Z0
+	VMULPS.BCST       minusHalf<>+0(SB), Z0, Z1
+	VMULPS            Z0, Z1, Z1
+	VBROADCASTSS      expTop<>+0(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z1, K1
+	VMULPS.BCST       log2e<>+0(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VMOVAPS           Z1, Z3
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z3
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z3
+	VBROADCASTSS      expC5<>+0(SB), Z4
+	VFMADD213PS.BCST  expC4<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC3<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC2<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC1<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC0<>+0(SB), Z3, Z4
+	VMULPS            Z3, Z3, Z1
+	VFMADD213PS       Z3, Z1, Z4
+	VADDPS.BCST       one<>+0(SB), Z4, Z4
+	VSCALEFPS.Z       Z2, Z4, K1, Z1
+	VADDPS.BCST       two<>+0(SB), Z0, Z0
+	VBROADCASTSS      two<>+0(SB), Z2
+	VDIVPS            Z0, Z2, Z2
+	VSUBPS.BCST       cdfMiddle<>+0(SB), Z2, Z2
+	VBROADCASTSS      cdfC10<>+0(SB), Z3
+	VFMADD213PS.BCST  cdfC9<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC7<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC6<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC5<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC4<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC3<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC2<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC1<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC0<>+0(SB), Z2, Z3
+	VMULPS            Z1, Z3, Z3
+	VMOVUPS           (CX)(BX*4), Z0
+	VPXORD            Z2, Z2, Z2
+	VCMPPS            $0x0e, Z2, Z0, K1
+	VBROADCASTSS      one<>+0(SB), Z2
+	VSUBPS            Z3, Z2, K1, Z3
+	VMOVUPS           Z3, (DX)(BX*4)
+	ADDQ              $0x00000010, BX
+	SUBQ              $0x00000010, AX
+	JMP               vector
 
 vector_end:
-	TESTQ        AX, AX
-	JE           done
-	MOVQ         $-1, SI
-	BZHIQ        AX, SI, SI
-	KMOVW        SI, K1
-	VMOVUPS.Z    (CX)(BX*4), K1, Z0
-	VPANDD       absolute<>+0(SB), Z0, Z0
-	VMULPS       minusHalf<>+0(SB), Z0, Z1
-	VMULPS       Z0, Z1, Z1
-	VMOVUPS      expTop<>+0(SB), Z2
-	VMINPS       Z1, Z2, Z1
-	VCMPPS       $0x05, expMin<>+0(SB), Z1, K2
-	VMULPS       log2e<>+0(SB), Z1, Z2
-	VRNDSCALEPS  $0x08, Z2, Z2
-	VMOVAPS      Z1, Z3
-	VFNMADD231PS ln2Hi<>+0(SB), Z2, Z3
-	VFNMADD231PS ln2Lo<>+0(SB), Z2, Z3
-	VMOVUPS      expC5<>+0(SB), Z4
-	VFMADD213PS  expC4<>+0(SB), Z3, Z4
-	VFMADD213PS  expC3<>+0(SB), Z3, Z4
-	VFMADD213PS  expC2<>+0(SB), Z3, Z4
-	VFMADD213PS  expC1<>+0(SB), Z3, Z4
-	VFMADD213PS  expC0<>+0(SB), Z3, Z4
-	VMULPS       Z3, Z3, Z1
-	VFMADD213PS  Z3, Z1, Z4
-	VADDPS       one<>+0(SB), Z4, Z4
-	VSCALEFPS.Z  Z2, Z4, K2, Z1
-	VADDPS       two<>+0(SB), Z0, Z0
-	VMOVUPS      two<>+0(SB), Z2
-	VDIVPS       Z0, Z2, Z2
-	VSUBPS       cdfMiddle<>+0(SB), Z2, Z2
-	VMOVUPS      cdfC10<>+0(SB), Z3
-	VFMADD213PS  cdfC9<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC8<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC7<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC6<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC5<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC4<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC3<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC2<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC1<>+0(SB), Z2, Z3
-	VFMADD213PS  cdfC0<>+0(SB), Z2, Z3
-	VMULPS       Z1, Z3, Z3
-	VMOVUPS.Z    (CX)(BX*4), K1, Z0
-	VPXORD       Z2, Z2, Z2
-	VCMPPS       $0x0e, Z2, Z0, K2
-	VMOVUPS      one<>+0(SB), Z2
-	VSUBPS       Z3, Z2, K2, Z3
-	VMOVUPS      Z3, K1, (DX)(BX*4)
+	TESTQ             AX, AX
+	JE                done
+	MOVQ              $-1, SI
+	BZHIQ             AX, SI, SI
+	KMOVW             SI, K1
+	VMOVUPS.Z         (CX)(BX*4), K1, Z0
+	VPANDD.BCST       absolute<>+0(SB), Z0, Z0
+	VMULPS.BCST       minusHalf<>+0(SB), Z0, Z1
+	VMULPS            Z0, Z1, Z1
+	VBROADCASTSS      expTop<>+0(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z1, K2
+	VMULPS.BCST       log2e<>+0(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VMOVAPS           Z1, Z3
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z3
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z3
+	VBROADCASTSS      expC5<>+0(SB), Z4
+	VFMADD213PS.BCST  expC4<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC3<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC2<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC1<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC0<>+0(SB), Z3, Z4
+	VMULPS            Z3, Z3, Z1
+	VFMADD213PS       Z3, Z1, Z4
+	VADDPS.BCST       one<>+0(SB), Z4, Z4
+	VSCALEFPS.Z       Z2, Z4, K2, Z1
+	VADDPS.BCST       two<>+0(SB), Z0, Z0
+	VBROADCASTSS      two<>+0(SB), Z2
+	VDIVPS            Z0, Z2, Z2
+	VSUBPS.BCST       cdfMiddle<>+0(SB), Z2, Z2
+	VBROADCASTSS      cdfC10<>+0(SB), Z3
+	VFMADD213PS.BCST  cdfC9<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC7<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC6<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC5<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC4<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC3<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC2<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC1<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC0<>+0(SB), Z2, Z3
+	VMULPS            Z1, Z3, Z3
+	VMOVUPS.Z         (CX)(BX*4), K1, Z0
+	VPXORD            Z2, Z2, Z2
+	VCMPPS            $0x0e, Z2, Z0, K2
+	VBROADCASTSS      one<>+0(SB), Z2
+	VSUBPS            Z3, Z2, K2, Z3
+	VMOVUPS           Z3, K1, (DX)(BX*4)
 
 done:
 	VZEROUPPER

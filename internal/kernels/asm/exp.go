@@ -9,7 +9,8 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// constant is a float32 in all lanes of a table.
+// constant is a float32 in all lanes of a table. AVX2 reads 32 bytes of it, AVX-512 four, which it broadcasts: the linker
+// aligns to 32 bytes, and a register of 64 would cross cache lines.
 type constant struct {
 	name  string
 	bits  uint32
@@ -18,12 +19,27 @@ type constant struct {
 
 func (c *constant) define() {
 	c.table = GLOBL(c.name, RODATA|NOPTR)
-	for i := range 16 {
+	for i := range 8 {
 		DATA(4*i, U32(c.bits))
 	}
 }
 
-func (c *constant) at() Mem { return c.table }
+// constant loads c into all lanes of r.
+func (s isa) constant(c *constant, r reg.Register) {
+	if s.masks {
+		VBROADCASTSS(c.table, r)
+	} else {
+		VMOVUPS(c.table, r)
+	}
+}
+
+// with is an instruction whose first operand is c: plain with AVX2, broadcasting with AVX-512.
+func (s isa) with(c *constant, plain, broadcast func(...Op), ops ...Op) {
+	if s.masks {
+		plain = broadcast
+	}
+	plain(append([]Op{c.table}, ops...)...)
+}
 
 func number(name string, v float32) *constant {
 	return &constant{name: name, bits: math.Float32bits(v)}
@@ -63,19 +79,19 @@ var (
 // exp replaces x by eˣ, lane by lane. The operand order of the clamp lets NaN through.
 func (s isa) exp(x reg.VecVirtual) {
 	top := s.reg()
-	VMOVUPS(expTop.at(), top)
+	s.constant(expTop, top)
 	VMINPS(x, top, x)
 	small := s.below(x)
 	n, r, p := s.reg(), s.reg(), s.reg()
-	VMULPS(log2e.at(), x, n)
+	s.with(log2e, VMULPS, VMULPS_BCST, x, n)
 	s.round(n)
 	VMOVAPS(x, r)
-	VFNMADD231PS(ln2Hi.at(), n, r)
-	VFNMADD231PS(ln2Lo.at(), n, r)
-	horner(poly, r, p)
+	s.with(ln2Hi, VFNMADD231PS, VFNMADD231PS_BCST, n, r)
+	s.with(ln2Lo, VFNMADD231PS, VFNMADD231PS_BCST, n, r)
+	s.horner(poly, r, p)
 	VMULPS(r, r, x)
 	VFMADD213PS(r, x, p)
-	VADDPS(one.at(), p, p)
+	s.with(one, VADDPS, VADDPS_BCST, p, p)
 	s.scalef(n, p, small, x)
 }
 
@@ -84,11 +100,11 @@ func (s isa) below(x reg.Register) *mask {
 	const less, notLess = 1, 5
 	if s.masks {
 		k := K()
-		VCMPPS(U8(notLess), expMin.at(), x, k)
+		VCMPPS_BCST(U8(notLess), expMin.table, x, k)
 		return &mask{k: k}
 	}
 	v := s.reg()
-	VCMPPS(U8(less), expMin.at(), x, v)
+	VCMPPS(U8(less), expMin.table, x, v)
 	return &mask{v: v}
 }
 
@@ -111,7 +127,7 @@ func (s isa) scalef(n, p reg.Register, small *mask, x reg.Register) {
 	VPSRAD(U8(1), n, half)
 	VPSUBD(half, n, n)
 	for _, e := range []reg.Register{half, n} {
-		VPADDD(bias.at(), e, e)
+		VPADDD(bias.table, e, e)
 		VPSLLD(U8(23), e, e)
 		VMULPS(e, p, p)
 	}
@@ -131,7 +147,7 @@ func (s isa) expSum() {
 	n, x, y, shift := length("x"), pointer("x"), pointer("y"), s.broadcast("shift")
 	sum, lowest := s.reg(), s.reg()
 	zero(sum)
-	VMOVUPS(minusInf.at(), lowest)
+	s.constant(minusInf, lowest)
 	s.each(n, 1, func(m *mask, u int, at func(reg.Register) Mem) {
 		v := s.reg()
 		s.loadOr(m, at(x), lowest, v)
@@ -163,32 +179,32 @@ func (s isa) sigmoidOf(x reg.VecVirtual, c1, c3 reg.Register) {
 	VMULPS(z, x, x)
 	s.xor(signBit, x)
 	s.exp(x)
-	VMOVUPS(one.at(), unit)
+	s.constant(one, unit)
 	VADDPS(unit, x, x)
 	VDIVPS(x, unit, x)
 }
 
 func (s isa) xor(c *constant, x reg.Register) {
 	if s.masks {
-		VPXORD(c.at(), x, x)
+		VPXORD_BCST(c.table, x, x)
 	} else {
-		VXORPS(c.at(), x, x)
+		VXORPS(c.table, x, x)
 	}
 }
 
 func (s isa) and(c *constant, x reg.Register) {
 	if s.masks {
-		VPANDD(c.at(), x, x)
+		VPANDD_BCST(c.table, x, x)
 	} else {
-		VANDPS(c.at(), x, x)
+		VANDPS(c.table, x, x)
 	}
 }
 
 // horner is p = the polynomial of r, highest power first.
-func horner(coefficients []*constant, r, p reg.Register) {
-	VMOVUPS(coefficients[0].at(), p)
+func (s isa) horner(coefficients []*constant, r, p reg.Register) {
+	s.constant(coefficients[0], p)
 	for _, c := range coefficients[1:] {
-		VFMADD213PS(c.at(), r, p)
+		s.with(c, VFMADD213PS, VFMADD213PS_BCST, r, p)
 	}
 }
 
@@ -203,7 +219,7 @@ func (s isa) slope() {
 		s.sigmoidOf(sig, c1, c3)
 		s.load(m, at(x), v)
 		VMULPS(v, v, z)
-		VMULPS(three.at(), z, z)
+		s.with(three, VMULPS, VMULPS_BCST, z, z)
 		VFMADD213PS(c1, c3, z)
 		VMULPS(v, z, z)
 		VMULPS(sig, z, z)
@@ -221,14 +237,14 @@ func (s isa) cdf() {
 		z, e, t, p := s.reg(), s.reg(), s.reg(), s.reg()
 		s.load(m, at(x), z)
 		s.and(absolute, z)
-		VMULPS(half.at(), z, e)
+		s.with(half, VMULPS, VMULPS_BCST, z, e)
 		VMULPS(z, e, e)
 		s.exp(e)
-		VADDPS(two.at(), z, z)
-		VMOVUPS(two.at(), t)
+		s.with(two, VADDPS, VADDPS_BCST, z, z)
+		s.constant(two, t)
 		VDIVPS(z, t, t)
-		VSUBPS(middle.at(), t, t)
-		horner(cdfPoly, t, p)
+		s.with(middle, VSUBPS, VSUBPS_BCST, t, t)
+		s.horner(cdfPoly, t, p)
 		VMULPS(e, p, p)
 		s.load(m, at(x), z)
 		s.mirror(z, p, t)
@@ -244,12 +260,12 @@ func (s isa) mirror(x, p, scratch reg.VecVirtual) {
 	if s.masks {
 		k := K()
 		VCMPPS(U8(greater), scratch, x, k)
-		VMOVUPS(one.at(), scratch)
+		s.constant(one, scratch)
 		VSUBPS(p, scratch, k, p)
 		return
 	}
 	VCMPPS(U8(greater), scratch, x, x)
-	VMOVUPS(one.at(), scratch)
+	s.constant(one, scratch)
 	VSUBPS(p, scratch, scratch)
 	VBLENDVPS(x, scratch, p, p)
 }

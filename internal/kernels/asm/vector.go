@@ -169,7 +169,7 @@ func (s isa) max() {
 	s.text("max", "func(x []float32) float32", "%s is path.max.")
 	n, x := length("x"), pointer("x")
 	lowest := s.reg()
-	VMOVUPS(minusInf.at(), lowest)
+	s.constant(minusInf, lowest)
 	tops := s.group(4, func(r reg.Register) { VMOVAPS(lowest, r) })
 	s.each(n, 4, func(m *mask, u int, at func(reg.Register) Mem) {
 		v := s.reg()

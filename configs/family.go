@@ -244,12 +244,13 @@ func familyOf(name string, config map[string]any) (*Family, error) {
 }
 
 func parseConfig(config []byte) (map[string]any, error) {
-	var m map[string]any
-	if err := json.Unmarshal(config, &m); err != nil {
-		return nil, fmt.Errorf("config.json is not a JSON object: %w", err)
+	var v any
+	if err := json.Unmarshal(config, &v); err != nil {
+		return nil, fmt.Errorf("config.json is not JSON: %w", err)
 	}
-	if m == nil {
-		return nil, errors.New("config.json is null, want a JSON object")
+	m, ok := v.(map[string]any)
+	if !ok {
+		return nil, errors.New("config.json holds no JSON object")
 	}
 	return m, nil
 }

@@ -24,7 +24,7 @@ func Infer(family string, heads int, shapes map[string][]int) ([]byte, error) {
 		}
 	}
 	if in.sizes["layers"] == 0 {
-		return nil, fmt.Errorf("no tensor is named as family %s names its layers' (such as %s)", f.Name, f.exampleName())
+		return nil, fmt.Errorf("no tensor has a name that family %s gives to its layers' (such as %s); is it another family?", f.Name, f.exampleName())
 	}
 	if err := in.divideHeads(); err != nil {
 		return nil, err

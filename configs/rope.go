@@ -136,7 +136,7 @@ func (r Rope) Scale() float64 {
 func (r Rope) check(headDim int) error {
 	switch {
 	case r.Dim < 0 || r.Dim > headDim || (r.Dim+1)/2*2 > headDim:
-		return fmt.Errorf("config.json: %d rotary dims, want up to the head dim %d", r.Dim, headDim)
+		return fmt.Errorf("config.json: %d rotary dims, which go in pairs, do not fit a head dim of %d", r.Dim, headDim)
 	case r.Theta <= 1:
 		return fmt.Errorf("config.json: rope_theta is %g, want more than 1", r.Theta)
 	case r.Factor < 1 && r.Type != "default" && r.Type != "":

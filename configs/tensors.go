@@ -114,6 +114,9 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 			wrong = append(wrong, fmt.Sprintf("%s is %v, want %v", t.Name, got, t.Shape))
 		}
 	}
+	if len(missing) == len(tensors) {
+		return fmt.Errorf("no tensor has a name that family %s knows (such as %s); is it another family?", a.Family.Name, tensors[0].Name)
+	}
 	carried := a.carried()
 	var unknown []string
 	for name := range shapes {

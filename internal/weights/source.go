@@ -5,8 +5,8 @@ package weights
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"strings"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -31,14 +31,18 @@ type Options struct {
 
 // Open opens a checkpoint (a folder, a .safetensors file, an index file) and accounts for every tensor.
 func Open(path string, o Options) (*Source, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: there is no such file or folder", path)
+	}
+	if err != nil {
+		return nil, err
+	}
 	ckpt, err := checkpoints.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Checkpoint: ckpt, Config: ckpt.Config, Single: strings.HasSuffix(path, ".safetensors")}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		s.Single = false
-	}
+	s := &Source{Checkpoint: ckpt, Config: ckpt.Config, Single: !info.IsDir() && ckpt.Index == ""}
 	if err := s.bind(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), ckpt.Close())
 	}

@@ -5,6 +5,7 @@
 package convert
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,9 +31,9 @@ var Targets = []string{string(Native), string(Expanded)}
 type Options struct {
 	Groups    int // KV heads of the result; must divide those of the source
 	Method    Method
-	Seed      uint64 // of Method Random
-	Target    Target
-	DType     checkpoints.DType // 0 keeps each tensor's own
+	Seed      uint64            // of Method Random
+	Target    Target            // empty: Native
+	DType     checkpoints.DType // of the float tensors; 0 keeps each tensor's own
 	ShardSize int64             // most bytes of tensor data per file; 0: one file, or as many as the source's largest asks for
 }
 
@@ -56,11 +57,12 @@ type pooledTensor struct {
 
 // NewPlan checks a conversion of src against o and lays it out. Nothing is read but headers, nothing written.
 func NewPlan(src *weights.Source, o Options) (*Plan, error) {
+	o.Target = cmp.Or(o.Target, Native)
 	if err := checkGroups(src.Arch, o.Groups); err != nil {
 		return nil, err
 	}
-	if !slices.Contains(Methods, string(o.Method)) {
-		return nil, fmt.Errorf("method %q is unknown; want one of %v", o.Method, Methods)
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	p := &Plan{Source: src, Options: o, Arch: src.Arch.WithKVHeads(o.Groups)}
 	if o.Target == Expanded {
@@ -86,6 +88,18 @@ func checkGroups(a *configs.Arch, groups int) error {
 	}
 	return fmt.Errorf("%w is %d, want a divisor of the checkpoint's %d KV heads (%d heads): one of %v",
 		ErrGroups, groups, a.KVHeads, a.Heads, a.LegalGroups())
+}
+
+func (o Options) check() error {
+	switch {
+	case !slices.Contains(Methods, string(o.Method)):
+		return fmt.Errorf("method %q is unknown; want one of %v", o.Method, Methods)
+	case !slices.Contains(Targets, string(o.Target)):
+		return fmt.Errorf("target %q is unknown; want one of %v", o.Target, Targets)
+	case o.DType != 0 && !o.DType.IsFloat():
+		return fmt.Errorf("dtype %s is not one that floats are written in; want F64, F32, F16 or BF16", o.DType)
+	}
+	return nil
 }
 
 // sourceShardSize keeps a sharded source sharded: no result file need be larger than the source's largest.
@@ -125,7 +139,7 @@ func (p *Plan) planTensors() error {
 			}
 		}
 		if _, ok := p.pooled[name]; ok && !spec.DType.IsFloat() {
-			return fmt.Errorf("tensor %s is %s: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint", name, spec.DType)
+			return fmt.Errorf("%s: tensor %s is %s: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint", t.File, name, spec.DType)
 		}
 		p.Specs = append(p.Specs, spec)
 	}

@@ -2,8 +2,10 @@ package convert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -23,26 +25,47 @@ func (p *Plan) Run(ctx context.Context, target string, force bool, progress func
 		return nil, err
 	}
 	defer out.Abort()
-	if err := p.writeWeights(ctx, out.Dir(), progress); err != nil {
-		return nil, err
-	}
-	if err := p.writeConfig(out.Dir()); err != nil {
-		return nil, err
-	}
-	for _, name := range p.Files {
-		if err := copyFile(filepath.Join(out.Dir(), name), filepath.Join(p.Source.Dir, name)); err != nil {
-			return nil, err
-		}
+	if err := p.fill(ctx, out.Dir(), progress); err != nil {
+		return nil, nameTarget(err, out.Dir(), target)
 	}
 	summary, err := p.Summary()
 	if err != nil {
 		return nil, err
 	}
 	if err := summary.write(out.Dir()); err != nil {
-		return nil, err
+		return nil, nameTarget(err, out.Dir(), target)
 	}
 	summary.Output = target
 	return summary, out.Commit()
+}
+
+// fill writes weights, config.json and what lies beside them.
+func (p *Plan) fill(ctx context.Context, dir string, progress func(bytes int64)) error {
+	if err := p.writeWeights(ctx, dir, progress); err != nil {
+		return err
+	}
+	if err := p.writeConfig(dir); err != nil {
+		return err
+	}
+	for _, name := range p.Files {
+		if err := copyFile(filepath.Join(dir, name), filepath.Join(p.Source.Dir, name)); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// nameTarget says where a file could not be written: not in the temporary folder dir, which is gone, but on the way to target.
+func nameTarget(err error, dir, target string) error {
+	var failed *fs.PathError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	name, relErr := filepath.Rel(dir, failed.Path)
+	if relErr != nil || !filepath.IsLocal(name) {
+		return err
+	}
+	return fmt.Errorf("%s: cannot write %s: %w; nothing of it is left", target, name, failed.Err)
 }
 
 // refuseOverlap keeps a forced output from replacing what it is made from.

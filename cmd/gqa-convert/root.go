@@ -4,14 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"gqa/checkpoints"
+	"gqa/configs"
 	"gqa/convert"
 	"gqa/internal/cli"
 	"gqa/internal/weights"
@@ -62,9 +65,14 @@ shards. The result is a folder: weights, config.json, the tokenizer and other fi
 // sourceFlags are those that reading a checkpoint takes.
 func sourceFlags(cmd *cobra.Command, f *flags) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.source.Family, "family", "", "the checkpoint's family, where config.json does not tell")
+	cli.EnumVar(fl, &f.source.Family, "family", "", "the checkpoint's family, where config.json does not tell", familyNames()...)
 	fl.IntVar(&f.source.Heads, "heads", 0, "the checkpoint's query heads, where there is no config.json")
 	fl.BoolVar(&f.printJSON, "json", false, "print figures as JSON")
+}
+
+func familyNames() []string {
+	families, _ := configs.Families() // an error shows when a checkpoint is opened
+	return slices.Sorted(maps.Keys(families))
 }
 
 func newInspect() *cobra.Command {
@@ -74,7 +82,7 @@ func newInspect() *cobra.Command {
 		Short: "Say what a checkpoint is and what each group count would give",
 		Args:  cli.Args("INPUT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			src, err := open(args[0], f.source)
+			src, err := open(cmd, args[0], f.source)
 			if err != nil {
 				return err
 			}
@@ -83,6 +91,7 @@ func newInspect() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			warn(src)
 			if f.printJSON {
 				return cli.PrintJSON(cmd.OutOrStdout(), in)
 			}
@@ -93,20 +102,23 @@ func newInspect() *cobra.Command {
 	return cmd
 }
 
-func open(input string, o weights.Options) (*weights.Source, error) {
-	src, err := weights.Open(input, o)
-	if err != nil {
-		return nil, err
+func open(cmd *cobra.Command, input string, o weights.Options) (*weights.Source, error) {
+	if cmd.Flags().Changed("heads") && o.Heads < 1 {
+		return nil, cli.Usagef("--heads is %d, want the checkpoint's number of query heads", o.Heads)
 	}
+	return weights.Open(input, o)
+}
+
+// warn tells of what was assumed about src, once it is known to be of use.
+func warn(src *weights.Source) {
+	family := src.Arch.Family.Name
 	if src.Inferred {
 		slog.Warn("no config.json: sizes are taken from the tensors, everything else (norm epsilon, rope theta) is the class's default; check it",
-			"family", src.Arch.Family.Name)
+			"family", family)
 	}
 	if unknown := src.Arch.Unknown; len(unknown) > 0 {
-		slog.Warn("config.json has keys that family "+src.Arch.Family.Name+" does not know; they are kept and not interpreted",
-			"keys", strings.Join(unknown, ","))
+		slog.Warn("config.json has keys that family "+family+" does not know; they are kept and not interpreted", "keys", strings.Join(unknown, ","))
 	}
-	return src, nil
 }
 
 func runConvert(cmd *cobra.Command, f flags, input string) error {
@@ -117,7 +129,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	if err != nil {
 		return err
 	}
-	src, err := open(input, f.source)
+	src, err := open(cmd, input, f.source)
 	if err != nil {
 		return err
 	}
@@ -129,6 +141,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 		}
 		return err
 	}
+	warn(src)
 	output := f.output
 	if output == "" {
 		output = defaultOutput(input, f.groups)

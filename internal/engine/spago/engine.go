@@ -12,7 +12,7 @@ import (
 
 // Engine implements ops.Ops over spago tensors. It is for one goroutine.
 type Engine struct {
-	last   *node    // of the tape
+	tape   []*node  // what a gradient may flow through, in the order recorded
 	live   []*value // results of this step
 	pool   map[int][][]float32
 	tables map[*ops.Rope]*kernels.RopeTable
@@ -27,6 +27,7 @@ func New() *Engine {
 
 // Backward runs spago's backward pass from loss, a scalar, and clears the tape.
 func (e *Engine) Backward(loss mat.Tensor) error {
+	e.line(loss)
 	err := ag.Backward(loss)
 	e.Reset()
 	return err
@@ -37,7 +38,8 @@ func (e *Engine) Reset() {
 	for _, v := range e.live {
 		e.release(v)
 	}
-	e.live, e.last = e.live[:0], nil
+	clear(e.tape) // nodes hold on to their operands
+	e.live, e.tape = e.live[:0], e.tape[:0]
 }
 
 func (e *Engine) alloc(n int) []float32 {

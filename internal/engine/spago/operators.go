@@ -13,10 +13,7 @@ func (e *Engine) Embed(table mat.Tensor, ids []int32) mat.Tensor {
 	y := e.result(len(ids), t.cols())
 	kernels.Gather(y.data, t.data, ids, t.cols())
 	return e.record(y, func(gy []float32) {
-		if dst, beta, ok := e.into(table); ok {
-			if beta == 0 {
-				clear(dst)
-			}
+		if dst := e.zeroed(table); dst != nil {
 			kernels.ScatterAdd(dst, gy, ids, t.cols())
 		}
 	}, table)

@@ -1,6 +1,8 @@
 package spago
 
 import (
+	"slices"
+
 	"github.com/nlpodyssey/spago/ag"
 	"github.com/nlpodyssey/spago/mat"
 )
@@ -13,7 +15,7 @@ type node struct {
 	operands []mat.Tensor
 	out      *value
 	backward func(gy []float32)
-	after    chan struct{} // closed when the node recorded after this one is done; nil on the last
+	after    chan struct{} // closed when the node whose turn is before this one's is done; nil on the first
 	done     chan struct{}
 }
 
@@ -49,14 +51,26 @@ func (e *Engine) record(out *value, backward func(gy []float32), operands ...mat
 		out.frozen = out.frozen && valueOf(operand).frozen
 	}
 	if !out.frozen {
-		n.done = make(chan struct{})
-		if e.last != nil {
-			e.last.after = n.done
-		}
-		e.last = n
+		e.tape = append(e.tape, n)
 	}
 	e.live = append(e.live, out)
 	return ag.NewOperator(n).Run()
+}
+
+// line makes the nodes that loss depends on wait for one another. The others have no turn: spago never starts them.
+func (e *Engine) line(loss mat.Tensor) {
+	valueOf(loss).used = true
+	var after chan struct{}
+	for _, n := range slices.Backward(e.tape) {
+		if !n.out.used {
+			continue
+		}
+		for _, operand := range n.operands {
+			valueOf(operand).used = true
+		}
+		n.after, n.done = after, make(chan struct{})
+		after = n.done
+	}
 }
 
 func valueOf(t mat.Tensor) *value { return t.Value().(*value) }

@@ -14,6 +14,7 @@ type value struct {
 	fresh      bool // grad holds nothing yet
 	gradMatrix mat.Matrix
 	frozen     bool // no gradient is wanted
+	used       bool // by what the loss depends on
 }
 
 var _ mat.Matrix = (*value)(nil)

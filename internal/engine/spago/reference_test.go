@@ -1,0 +1,144 @@
+package spago
+
+import (
+	"math"
+
+	"gqa/internal/ops"
+)
+
+// What each operator computes, in float64 and by the definition.
+
+func refEmbed(table []float64, cols int, ids []int32) []float64 {
+	var y []float64
+	for _, id := range ids {
+		y = append(y, table[int(id)*cols:][:cols]...)
+	}
+	return y
+}
+
+// refLinear is x [n, in] · wᵀ [in, out] + b [out]; b may be nil.
+func refLinear(x, w, b []float64, in, out int) []float64 {
+	y := make([]float64, len(x)/in*out)
+	for i := range y {
+		r, c := i/out, i%out
+		for k := range in {
+			y[i] += x[r*in+k] * w[c*in+k]
+		}
+		if b != nil {
+			y[i] += b[c]
+		}
+	}
+	return y
+}
+
+// refNorm normalises rows of len(w): with layer around their mean, plus b, which may be nil.
+func refNorm(x, w, b []float64, layer bool, eps float64) []float64 {
+	dim, y := len(w), make([]float64, len(x))
+	for at := 0; at < len(x); at += dim {
+		row, mean, square := x[at:at+dim], 0.0, 0.0
+		for _, v := range row {
+			if layer {
+				mean += v / float64(dim)
+			}
+		}
+		for _, v := range row {
+			square += (v - mean) * (v - mean) / float64(dim)
+		}
+		for i, v := range row {
+			y[at+i] = (v - mean) / math.Sqrt(square+eps) * w[i]
+			if b != nil {
+				y[at+i] += b[i]
+			}
+		}
+	}
+	return y
+}
+
+func refRotate(x []float64, r *ops.Rope, pos []int32, heads, headDim int) []float64 {
+	y := append([]float64(nil), x...)
+	half := len(r.InvFreq)
+	for row := range len(pos) * heads {
+		p, head := pos[row/heads], y[row*headDim:][:headDim]
+		for i, f := range r.InvFreq {
+			a, b := i, i+half
+			if r.Interleaved {
+				a, b = 2*i, 2*i+1
+			}
+			angle := float64(float32(p) * float32(f)) // rounded as transformers does
+			cos, sin := math.Cos(angle)*r.Scale, math.Sin(angle)*r.Scale
+			head[a], head[b] = head[a]*cos-head[b]*sin, head[b]*cos+head[a]*sin
+		}
+	}
+	return y
+}
+
+func refAttend(q, k, v []float64, a ops.Attention, b ops.Batch) []float64 {
+	y := make([]float64, len(q))
+	at := func(m []float64, heads, seq, t, h int) []float64 {
+		return m[((seq*b.Len+t)*heads+h)*a.HeadDim:][:a.HeadDim]
+	}
+	for i := range b.Seqs * b.Len * a.Heads {
+		seq, t, h := i/a.Heads/b.Len, i/a.Heads%b.Len, i%a.Heads
+		kv, last := h*a.KVHeads/a.Heads, b.Len-1
+		if a.Causal {
+			last = t
+		}
+		out, sum := at(y, a.Heads, seq, t, h), 0.0
+		for j := 0; j <= last; j++ {
+			score := 0.0
+			for d, x := range at(q, a.Heads, seq, t, h) {
+				score += x * at(k, a.KVHeads, seq, j, kv)[d]
+			}
+			e := math.Exp(score * float64(a.Scale))
+			sum += e
+			for d, x := range at(v, a.KVHeads, seq, j, kv) {
+				out[d] += e * x
+			}
+		}
+		for d := range out {
+			out[d] /= sum
+		}
+	}
+	return y
+}
+
+var refActivations = map[ops.Activation]func(x float64) float64{
+	"silu":       func(x float64) float64 { return x / (1 + math.Exp(-x)) },
+	"gelu":       func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) },
+	"gelu_tanh":  func(x float64) float64 { return x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) },
+	"quick_gelu": func(x float64) float64 { return x / (1 + math.Exp(-1.702*x)) },
+	"relu":       func(x float64) float64 { return math.Max(x, 0) },
+	"relu2":      func(x float64) float64 { return math.Max(x, 0) * math.Max(x, 0) },
+}
+
+func refGate(gate, up []float64, act ops.Activation) []float64 {
+	y := make([]float64, len(gate))
+	for i, x := range gate {
+		y[i] = refActivations[act](x) * up[i]
+	}
+	return y
+}
+
+func refAdd(x, y []float64) []float64 {
+	z := make([]float64, len(x))
+	for i := range z {
+		z[i] = x[i] + y[i]
+	}
+	return z
+}
+
+func refCrossEntropy(logits []float64, targets []int32, scale float64) []float64 {
+	vocab, sum, counted := len(logits)/len(targets), 0.0, 0
+	for r, target := range targets {
+		if target < 0 {
+			continue
+		}
+		row, total := logits[r*vocab:][:vocab], 0.0
+		for _, x := range row {
+			total += math.Exp(x)
+		}
+		sum += math.Log(total) - row[target]
+		counted++
+	}
+	return []float64{scale * sum / float64(max(counted, 1))}
+}

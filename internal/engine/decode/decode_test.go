@@ -1,0 +1,313 @@
+package decode
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gqa/checkpoints"
+	"gqa/internal/golden"
+	"gqa/internal/kernels"
+	"gqa/internal/ops"
+	"gqa/internal/weights"
+)
+
+// onEach runs f for a tiny model of each family that there is a reference for.
+func onEach(t *testing.T, f func(t *testing.T, d *Decoder)) {
+	for _, c := range golden.Cases(t) {
+		t.Run(c.Name, func(t *testing.T) { f(t, load(t, c.Dir)) })
+	}
+}
+
+func load(t *testing.T, dir string) *Decoder {
+	t.Helper()
+	src, err := weights.Open(dir, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	all, err := src.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(src.Arch, all)
+}
+
+// sample is the embedded model: large enough for its products to be shared between threads.
+func sample(t *testing.T) *Decoder {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), checkpoints.SampleName)
+	if err := checkpoints.ExtractSample(dir); err != nil {
+		t.Fatal(err)
+	}
+	return load(t, dir)
+}
+
+func randomIDs(seed uint64, n, vocab int) []int32 {
+	r := rand.New(rand.NewPCG(seed, 0))
+	ids := make([]int32, n)
+	for i := range ids {
+		ids[i] = r.Int32N(int32(vocab))
+	}
+	return ids
+}
+
+func mustStep(t *testing.T, d *Decoder, c *Cache, ids []int32) []float32 {
+	t.Helper()
+	logits, err := d.Step(c, ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]float32(nil), logits.Data...)
+}
+
+func compare(t *testing.T, what string, got, want []float32) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for i := range want {
+		if !(math.Abs(float64(got[i])-float64(want[i])) <= golden.Tolerance) {
+			t.Fatalf("%s: value %d is %g, want %g", what, i, got[i], want[i])
+		}
+	}
+}
+
+func TestStepAllocatesNothing(t *testing.T) {
+	defer kernels.SetThreads(0)
+	check := func(t *testing.T, d *Decoder) {
+		for _, threads := range []int{1, 2} {
+			for _, seqs := range []int{1, 3} {
+				kernels.SetThreads(threads)
+				cache := d.NewCache(seqs, 64)
+				mustStep(t, d, cache, randomIDs(1, 8*seqs, d.Arch.Vocab))
+				ids := randomIDs(2, seqs, d.Arch.Vocab)
+				allocs := testing.AllocsPerRun(20, func() {
+					if _, err := d.Step(cache, ids); err != nil {
+						t.Fatal(err)
+					}
+				})
+				if allocs != 0 {
+					t.Errorf("%d threads, %d sequences: a step makes %v allocations", threads, seqs, allocs)
+				}
+			}
+		}
+	}
+	onEach(t, check)
+	t.Run("sample", func(t *testing.T) { check(t, sample(t)) })
+}
+
+// Every way to cut a sequence gives the logits of one pass without a cache.
+func TestStepsEqualOnePass(t *testing.T) {
+	onEach(t, func(t *testing.T, d *Decoder) {
+		const n = 24
+		ids, vocab := randomIDs(3, n, d.Arch.Vocab), d.Arch.Vocab
+		want := append([]float32(nil), d.Logits(ops.NewBatch(ids)).Data...)
+		for _, pieces := range [][]int{{24}, {1, 23}, {23, 1}, {5, 1, 1, 7, 10}, {12, 12}} {
+			cache, at := d.NewCache(1, n), 0
+			for _, p := range pieces {
+				got := mustStep(t, d, cache, ids[at:at+p])
+				at += p
+				compare(t, fmt.Sprintf("pieces %v, token %d", pieces, at-1), got, want[(at-1)*vocab:at*vocab])
+			}
+			if cache.Len != n {
+				t.Errorf("pieces %v: the cache has %d tokens, want %d", pieces, cache.Len, n)
+			}
+		}
+	})
+}
+
+// Sequences of a batch, and caches that take turns, do not see each other.
+func TestSequencesAreIndependent(t *testing.T) {
+	onEach(t, func(t *testing.T, d *Decoder) {
+		const seqs, prompt, more = 3, 7, 4
+		var ids [seqs][]int32
+		var alone [seqs]*Cache
+		batch, vocab := d.NewCache(seqs, prompt+more), d.Arch.Vocab
+		for s := range ids {
+			ids[s], alone[s] = randomIDs(uint64(s), prompt+more, vocab), d.NewCache(1, prompt+more+s)
+		}
+		step := func(lo, hi int) {
+			var next []int32
+			var want []float32
+			for s := range ids {
+				next = append(next, ids[s][lo:hi]...)
+				want = append(want, mustStep(t, d, alone[s], ids[s][lo:hi])...)
+			}
+			compare(t, fmt.Sprintf("after token %d", hi-1), mustStep(t, d, batch, next), want)
+		}
+		step(0, prompt)
+		for i := prompt; i < prompt+more; i++ {
+			step(i, i+1)
+		}
+	})
+}
+
+func TestTruncate(t *testing.T) {
+	onEach(t, func(t *testing.T, d *Decoder) {
+		ids := randomIDs(5, 10, d.Arch.Vocab)
+		cache := d.NewCache(1, 12)
+		mustStep(t, d, cache, ids[:6])
+		want := mustStep(t, d, cache, ids[6:10])
+		cache.Truncate(6)
+		mustStep(t, d, cache, randomIDs(6, 5, d.Arch.Vocab)) // another continuation
+		cache.Truncate(6)
+		compare(t, "the same continuation", mustStep(t, d, cache, ids[6:10]), want)
+		if cache.Truncate(11); cache.Len != 10 {
+			t.Errorf("truncated to more than it has: %d tokens, want 10", cache.Len)
+		}
+	})
+}
+
+func TestStepRefuses(t *testing.T) {
+	d := load(t, golden.Cases(t)[0].Dir)
+	cache := d.NewCache(2, 5)
+	mustStep(t, d, cache, make([]int32, 6))
+	for n, want := range map[int]string{
+		0: "0 tokens for 2 sequences",
+		1: "1 tokens for 2 sequences",
+		3: "3 tokens for 2 sequences",
+		6: "room for 5 tokens, 6 are asked",
+	} {
+		if _, err := d.Step(cache, make([]int32, n)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d ids: error %v, want one with %q", n, err, want)
+		}
+		if cache.Len != 3 {
+			t.Errorf("%d ids: a refused step left %d tokens, want 3", n, cache.Len)
+		}
+	}
+	mustStep(t, d, cache, make([]int32, 4))
+}
+
+func TestChecks(t *testing.T) {
+	for _, c := range golden.Cases(t) {
+		d := load(t, c.Dir)
+		if err := d.CheckIDs([]int32{0, int32(d.Arch.Vocab) - 1}); err != nil {
+			t.Errorf("%s: ids of the vocabulary: %v", c.Name, err)
+		}
+		for _, id := range []int32{-1, int32(d.Arch.Vocab)} {
+			if err := d.CheckIDs([]int32{0, id}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("token 1 has id %d", id)) {
+				t.Errorf("%s: id %d: %v", c.Name, id, err)
+			}
+		}
+		limit := d.Arch.MaxPositions()
+		if err := d.CheckLength(limit); err != nil {
+			t.Errorf("%s: as long as it may be: %v", c.Name, err)
+		}
+		if err := d.CheckLength(limit + 1<<20); (err != nil) != (limit > 0) {
+			t.Errorf("%s: a million positions more than %d: %v", c.Name, limit, err)
+		}
+	}
+}
+
+// The cache holds KV heads, not query heads: a quarter of the groups is a quarter of the bytes.
+func TestCacheBytes(t *testing.T) {
+	const seqs, capacity = 3, 10
+	onEach(t, func(t *testing.T, d *Decoder) {
+		for groups := d.Arch.KVHeads; groups >= 1; groups /= 2 {
+			arch := d.Arch.WithKVHeads(groups)
+			cache := newCache(arch, seqs, capacity)
+			var held int64
+			for site := range cache.keys {
+				held += 4 * int64(len(cache.keys[site])+len(cache.values[site]))
+			}
+			want := int64(2 * 4 * arch.Layers * groups * arch.HeadDim * seqs * capacity)
+			if held != want || cache.Bytes() != want || arch.KVBytesPerToken(4)*seqs*capacity != want {
+				t.Errorf("%d groups: holds %d bytes, says %d, want %d", groups, held, cache.Bytes(), want)
+			}
+		}
+	})
+}
+
+// Fill stands for a prefill in timings: the step after it must do the work of that many tokens.
+func TestFill(t *testing.T) {
+	d := load(t, golden.Cases(t)[0].Dir)
+	cache := d.NewCache(2, 33)
+	cache.Fill(32)
+	if cache.Len != 32 {
+		t.Fatalf("filled with %d tokens, want 32", cache.Len)
+	}
+	seen := mustStep(t, d, cache, []int32{1, 2})
+	cache.Truncate(0)
+	alone := mustStep(t, d, cache, []int32{1, 2})
+	same := true
+	for i, x := range seen {
+		if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+			t.Fatalf("logit %d is %v", i, x)
+		}
+		same = same && x == alone[i]
+	}
+	if same {
+		t.Error("the step did not see what the cache was filled with")
+	}
+}
+
+// Logits come in any pieces of rows; each piece may reuse the memory of the last.
+func TestHeadInPieces(t *testing.T) {
+	d := load(t, golden.Cases(t)[0].Dir)
+	b := ops.NewBatch(randomIDs(1, 9, d.Arch.Vocab), randomIDs(2, 9, d.Arch.Vocab))
+	want := append([]float32(nil), d.Logits(b).Data...)
+	for _, size := range []int{1, 4, 17, 18} {
+		hidden, got := d.Hidden(b), []float32(nil)
+		pass := slices.Clone(d.eng.arena.blocks[0][:d.body.used])
+		for lo := 0; lo < hidden.Rows; lo += size {
+			got = append(got, d.Head(hidden, lo, min(lo+size, hidden.Rows)).Data...)
+		}
+		if !slices.Equal(d.eng.arena.blocks[0][:d.body.used], pass) {
+			t.Errorf("%d rows at a time: the head wrote over the pass", size)
+		}
+		compare(t, fmt.Sprintf("%d rows at a time", size), got, want)
+	}
+}
+
+// Positions beyond the trained context have embeddings too, where the model's kind allows them.
+func TestBeyondContext(t *testing.T) {
+	onEach(t, func(t *testing.T, d *Decoder) {
+		if d.Arch.MaxPositions() > 0 {
+			return
+		}
+		n := d.Arch.Context + 40
+		ids, vocab := randomIDs(8, n, d.Arch.Vocab), d.Arch.Vocab
+		cache := d.NewCache(1, n)
+		mustStep(t, d, cache, ids[:d.Arch.Context-3])
+		var got []float32
+		for i := d.Arch.Context - 3; i < n; i++ {
+			got = mustStep(t, d, cache, ids[i:i+1])
+		}
+		compare(t, "the last token", got, d.Logits(ops.NewBatch(ids)).Data[(n-1)*vocab:])
+	})
+}
+
+func TestArena(t *testing.T) {
+	var a arena
+	first := a.take(arenaBlock - 1)
+	m := a.mark()
+	second, large := a.take(2), a.take(3*arenaBlock)
+	if len(first) != arenaBlock-1 || len(second) != 2 || len(large) != 3*arenaBlock || cap(second) != 2 {
+		t.Fatalf("took %d, %d (of %d) and %d floats", len(first), len(second), cap(second), len(large))
+	}
+	first[0], second[0], large[0] = 1, 2, 3
+	if first[0] != 1 || second[0] != 2 {
+		t.Error("slices overlap")
+	}
+	a.rewind(m)
+	if again := a.take(2); &again[0] != &second[0] {
+		t.Error("rewinding did not give the memory back")
+	}
+	a.reset()
+	if again := a.take(arenaBlock - 1); &again[0] != &first[0] {
+		t.Error("resetting did not give the memory back")
+	}
+	if n := testing.AllocsPerRun(5, func() {
+		a.reset()
+		a.take(arenaBlock - 1)
+		a.take(2)
+		a.take(3 * arenaBlock)
+	}); n != 0 {
+		t.Errorf("a pass like an earlier one makes %v allocations", n)
+	}
+}

@@ -128,20 +128,8 @@ func parseReplace(raw json.RawMessage) (normalizer, error) {
 	if f.Content == nil {
 		return nil, errors.New("content is missing from Replace")
 	}
-	if f.Pattern.String != nil {
-		return replaceLiteral(*f.Pattern.String, *f.Content), nil
-	}
 	find, err := f.Pattern.finder()
 	return replaceMatches(find, *f.Content), err
-}
-
-func replaceLiteral(text, content string) normalizer {
-	return func(s string) string {
-		if text == "" {
-			return s
-		}
-		return strings.ReplaceAll(s, text, content)
-	}
 }
 
 func replaceMatches(find finder, content string) normalizer {
@@ -153,6 +141,9 @@ func replaceMatches(find finder, content string) normalizer {
 			b.WriteString(content)
 			at = end
 		})
+		if at == 0 && b.Len() == 0 {
+			return s
+		}
 		b.WriteString(s[at:])
 		return b.String()
 	}

@@ -3,37 +3,83 @@ package text
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // The expressions of tokenizer.json are Oniguruma's; regexp2 reads .NET's.
 // translation rewrites what differs: possessive quantifiers become atomic
-// groups, classes within classes are laid flat, \w, \h and POSIX brackets are
-// spelled out.
+// groups, classes within classes are laid flat, \w, \h, POSIX brackets and,
+// since regexp2 only compares lower cases, what (?i) makes equal are spelled out.
 type translation struct {
 	in     string
 	at     int // up to here in is read
 	out    strings.Builder
-	atom   int   // where in out what a quantifier would repeat starts
-	groups []int // where in out the open groups start
+	atom   int     // where in out what a quantifier would repeat starts
+	fold   bool    // (?i) holds
+	groups []group // the open ones
 }
 
-// Oniguruma's \w, and what its POSIX brackets hold, as parts of a class.
-const wordClass = `\p{L}\p{M}\p{Nd}\p{Pc}`
+type group struct {
+	start int  // where in out it starts
+	fold  bool // whether (?i) holds around it
+}
+
+// Oniguruma's POSIX brackets (section 6 of its doc/RE) as parts of a class.
+const (
+	alphaClass = `\p{L}\p{Nl}\p{Other_Alphabetic}`
+	wordClass  = alphaClass + `\p{M}\p{Nd}\p{Pc}`
+	hexClass   = `0-9a-fA-F`
+)
 
 var posixClass = map[string]string{
-	"alpha": `\p{L}\p{M}`, "alnum": `\p{L}\p{M}\p{Nd}`, "digit": `\p{Nd}`, "lower": `\p{Ll}`, "upper": `\p{Lu}`,
-	"punct": `\p{P}\p{S}`, "space": `\s`, "word": wordClass, "xdigit": `0-9a-fA-F`, "cntrl": `\p{Cc}`, "blank": `\p{Zs}\t`,
+	"alpha": alphaClass, "alnum": alphaClass + `\p{Nd}`, "digit": `\p{Nd}`, "word": wordClass, "xdigit": hexClass,
+	"lower": `\p{Ll}\p{Other_Lowercase}`, "upper": `\p{Lu}\p{Other_Uppercase}`, "punct": `\p{P}\p{S}`,
+	"space": `\s`, "blank": `\p{Zs}\t`, "cntrl": `\p{Cc}`, "ascii": `\x00-\x7f`,
 }
 
+// What \w takes beside wordClass where it does not stand in a class: Oniguruma
+// then looks runes below U+0100 up in a table of their own.
+const latin1Word = "²³¹¼½¾"
+
+var (
+	groupStart = regexp.MustCompile(`^\(\?(?:([imx]*)(?:-([imx]*))?([:)])|<\w+>)`)
+	anyEscape  = regexp.MustCompile(`(?s)\\(?:[pPx]\{[^}]*\}|x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|k<\w+>|.)`)
+	escapeForm = regexp.MustCompile(`^` + anyEscape.String())
+	posixForm  = regexp.MustCompile(`^\[:(\^?[a-z]+):\]`)
+	classRange = regexp.MustCompile(`(?s)^([^\\\[\]])(?:-([^\\\[\]]))?`)
+)
+
+// dotNet writes Oniguruma's flags as .NET's: i is spelled out, and m, that a dot
+// matches a newline too, is .NET's s.
+var dotNet = strings.NewReplacer("i", "", "m", "s")
+
 func translate(expr string) (string, error) {
-	t := translation{in: expr}
+	t := translation{in: letters(expr)}
 	for t.at < len(t.in) {
 		if err := t.step(); err != nil {
 			return "", fmt.Errorf("pattern %q: %w", expr, err)
 		}
 	}
 	return t.out.String(), nil
+}
+
+// letters writes an escape that stands for a letter, such as \x6b, as that
+// letter: what is done for the cases of one is then done for the other.
+func letters(expr string) string {
+	return anyEscape.ReplaceAllStringFunc(expr, func(s string) string {
+		if s[1] != 'x' && s[1] != 'u' {
+			return s
+		}
+		r, err := strconv.ParseInt(strings.Trim(s[2:], "{}"), 16, 32)
+		if err != nil || unicode.SimpleFold(rune(r)) == rune(r) {
+			return s
+		}
+		return string(rune(r))
+	})
 }
 
 // step translates one element.
@@ -53,20 +99,17 @@ func (t *translation) step() error {
 		return err
 	case strings.IndexByte("*+?", c) >= 0:
 		t.quantifier()
-		return nil
 	case c == '(':
-		t.groups = append(t.groups, t.out.Len())
+		t.open()
 	case c == ')' && len(t.groups) > 0:
-		t.atom = t.groups[len(t.groups)-1]
+		g := t.groups[len(t.groups)-1]
 		t.groups = t.groups[:len(t.groups)-1]
-	case c < 0x80 && c != '{' && c != '}' && c != '|':
-		t.atom = t.out.Len()
-	case c >= 0xc0: // the first byte of a rune
-		t.atom = t.out.Len()
-	}
-	t.copy(1)
-	if strings.HasPrefix(t.in[t.at:], "?") && c == '(' {
-		t.copy(1) // part of the group, not a quantifier
+		t.atom, t.fold = g.start, g.fold
+		t.copy(1)
+	case strings.IndexByte("{}|", c) >= 0:
+		t.copy(1)
+	default:
+		t.literal()
 	}
 	return nil
 }
@@ -74,6 +117,63 @@ func (t *translation) step() error {
 func (t *translation) copy(n int) {
 	t.out.WriteString(t.in[t.at : t.at+n])
 	t.at += n
+}
+
+// open reads what a group starts with. Flags without a group, as in (?i), hold
+// until the group around them ends.
+func (t *translation) open() {
+	m := groupStart.FindStringSubmatch(t.in[t.at:])
+	if m == nil || m[3] != ")" {
+		t.groups = append(t.groups, group{t.out.Len(), t.fold})
+	}
+	switch {
+	case m == nil && strings.HasPrefix(t.in[t.at:], "(?"):
+		t.copy(2) // as in (?=, where ? is no quantifier
+	case m == nil:
+		t.copy(1)
+	case m[3] == "":
+		t.copy(len(m[0]))
+	default:
+		t.at += len(m[0])
+		t.flags(m[1], m[2], m[3])
+	}
+}
+
+func (t *translation) flags(on, off, end string) {
+	t.fold = (t.fold || strings.Contains(on, "i")) && !strings.Contains(off, "i")
+	flags := dotNet.Replace(on)
+	if off = dotNet.Replace(off); off != "" {
+		flags += "-" + off
+	}
+	if flags != "" || end == ":" {
+		t.out.WriteString("(?" + flags + end)
+	}
+}
+
+// literal copies a rune, with its other cases if they are as good.
+func (t *translation) literal() {
+	t.atom = t.out.Len()
+	r, n := utf8.DecodeRuneInString(t.in[t.at:])
+	if others := otherCases(r, r); t.fold && others != "" {
+		t.out.WriteString("[" + string(r) + others + "]")
+		t.at += n
+		return
+	}
+	t.copy(n)
+}
+
+// otherCases are the runes outside first–last that differ from one within by
+// case alone (Unicode's simple case folding).
+func otherCases(first, last rune) string {
+	var b strings.Builder
+	for r := first; r <= last; r++ {
+		for o := unicode.SimpleFold(r); o != r; o = unicode.SimpleFold(o) {
+			if o < first || o > last {
+				b.WriteRune(o)
+			}
+		}
+	}
+	return b.String()
 }
 
 // quantifier copies one of * + ?, lazy or possessive.
@@ -92,26 +192,22 @@ func (t *translation) quantifier() {
 
 // escape reads a backslash and what belongs to it.
 func (t *translation) escape(inClass bool) (string, error) {
-	if t.at+1 == len(t.in) {
+	s := escapeForm.FindString(t.in[t.at:])
+	if s == "" {
 		return "", errors.New(`\ at the end`)
 	}
-	s := t.in[t.at : t.at+2]
-	t.at += 2
+	t.at += len(s)
 	switch {
 	case s == `\w` && inClass:
 		return wordClass, nil
 	case s == `\h` && inClass:
-		return "0-9a-fA-F", nil
+		return hexClass, nil
 	case s == `\w`:
-		return "[" + wordClass + "]", nil
+		return "[" + wordClass + latin1Word + "]", nil
 	case s == `\W` && !inClass:
-		return "[^" + wordClass + "]", nil
+		return "[^" + wordClass + latin1Word + "]", nil
 	case s == `\h`:
-		return "[0-9a-fA-F]", nil
-	}
-	if end := strings.IndexByte(t.in[t.at:], '}'); end >= 0 && t.in[t.at] == '{' && strings.Contains(`\p\P\x`, s) {
-		t.at += end + 1
-		return s + t.in[t.at-end-1:t.at], nil
+		return "[" + hexClass + "]", nil
 	}
 	return s, nil
 }
@@ -149,18 +245,34 @@ func (t *translation) member() (string, error) {
 		return t.escape(true)
 	case strings.HasPrefix(rest, "&&"):
 		return "", errors.New("intersections of classes (&&) are not supported")
-	case strings.HasPrefix(rest, "[:"):
-		name, _, ok := strings.Cut(rest[2:], ":]")
-		if set := posixClass[name]; ok && set != "" {
-			t.at += len(name) + 4
-			return set, nil
-		}
 	case strings.HasPrefix(rest, "[^"):
 		return "", errors.New("a negated class within a class is not supported")
 	}
-	t.at++
+	if m := posixForm.FindStringSubmatch(rest); m != nil {
+		t.at += len(m[0])
+		if set := posixClass[m[1]]; set != "" {
+			return set, nil
+		}
+		return "", fmt.Errorf("%s is not supported", m[0])
+	}
 	if rest[0] == '[' {
+		t.at++
 		return t.class()
 	}
-	return rest[:1], nil
+	return t.span(), nil
+}
+
+// span reads a rune of a class or a range of runes.
+func (t *translation) span() string {
+	m := classRange.FindStringSubmatch(t.in[t.at:])
+	t.at += len(m[0])
+	if !t.fold {
+		return m[0]
+	}
+	first, _ := utf8.DecodeRuneInString(m[1])
+	last, n := utf8.DecodeRuneInString(m[2])
+	if n == 0 {
+		last = first
+	}
+	return m[0] + otherCases(first, last)
 }

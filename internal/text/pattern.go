@@ -21,6 +21,8 @@ type pattern struct {
 
 func (p pattern) finder() (finder, error) {
 	switch {
+	case p.String != nil && *p.String == "":
+		return compile("") // the library makes an expression of any String
 	case p.String != nil:
 		return literal(*p.String), nil
 	case p.Regex == nil:
@@ -83,8 +85,11 @@ func compile(expr string) (finder, error) {
 
 // findAll walks s beside the runes that regexp2 works on, to turn its rune
 // offsets into byte offsets. The only error of a match is a timeout, and none
-// is set.
+// is set. In an empty text the library finds nothing, not even an empty match.
 func findAll(re *regexp2.Regexp, s string, match func(start, end int)) {
+	if s == "" {
+		return
+	}
 	at, runes := 0, 0
 	offset := func(rune int) int {
 		for ; runes < rune; runes++ {

@@ -90,7 +90,7 @@ func scanGPT2(s string) int {
 
 // scanLlama3 takes numbers in groups of at most digits runes.
 func scanLlama3(s string, digits int) int {
-	if n := contraction(lowerASCII(s)); n > 0 {
+	if n := anyContraction(s); n > 0 {
 		return n
 	}
 	first, n := classAt(s, 0)
@@ -132,12 +132,16 @@ func contraction(s string) int {
 	return 0
 }
 
-// lowerASCII is the start of s, as much as a contraction takes, in lower case.
-func lowerASCII(s string) string {
+// anyContraction is contraction in any case: of all its letters only s has a
+// third form, the long ſ.
+func anyContraction(s string) int {
 	if s[0] != '\'' {
-		return ""
+		return 0
 	}
-	return strings.ToLower(s[:min(3, len(s))])
+	if strings.HasPrefix(s, "'ſ") {
+		return len("'ſ")
+	}
+	return contraction(strings.ToLower(s[:min(3, len(s))]))
 }
 
 // spaces is the length of \s+(?!\S)|\s+ in s, which starts with white space up

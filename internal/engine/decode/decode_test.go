@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/configs"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
 	"gqa/internal/ops"
@@ -309,5 +310,33 @@ func TestArena(t *testing.T) {
 		a.take(3 * arenaBlock)
 	}); n != 0 {
 		t.Errorf("a pass like an earlier one makes %v allocations", n)
+	}
+}
+
+// A pass takes the memory of its widest block, however many layers there are.
+func TestMemoryOfPass(t *testing.T) {
+	taken := func(layers int) (floats int) {
+		arch, err := configs.Resolve(fmt.Appendf(nil, `{"model_type": "llama", "vocab_size": 50, "hidden_size": 64, "num_hidden_layers": %d,
+			"num_attention_heads": 4, "intermediate_size": 160, "max_position_embeddings": 512}`, layers), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		params, err := arch.Params()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := map[string][]float32{}
+		for _, p := range params {
+			all[p.Name] = make([]float32, p.Size())
+		}
+		d := New(arch, all)
+		d.Hidden(ops.NewBatch(randomIDs(1, 512, arch.Vocab), randomIDs(2, 512, arch.Vocab)))
+		for _, b := range d.eng.arena.blocks {
+			floats += len(b)
+		}
+		return floats
+	}
+	if two, ten := taken(2), taken(10); ten != two {
+		t.Errorf("two layers take %d floats, ten take %d, want the same", two, ten)
 	}
 }

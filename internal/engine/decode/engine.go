@@ -11,9 +11,10 @@ import (
 type Mat struct {
 	Rows, Cols int
 	Data       []float32
+	end        mark // where the arena goes on after it; zero for what is not the arena's
 }
 
-// engine implements ops.Ops[Mat]. Results live until the next reset.
+// engine implements ops.Ops[Mat]. Results live until the next reset, with one exception: see Add.
 type engine struct {
 	arena  arena
 	tables map[*ops.Rope]*kernels.RopeTable
@@ -23,7 +24,8 @@ type engine struct {
 var _ ops.Ops[Mat] = (*engine)(nil)
 
 func (e *engine) mat(rows, cols int) Mat {
-	return Mat{Rows: rows, Cols: cols, Data: e.arena.take(rows * cols)}
+	data := e.arena.take(rows * cols)
+	return Mat{Rows: rows, Cols: cols, Data: data, end: e.arena.mark()}
 }
 
 func (e *engine) Embed(table Mat, ids []int32) Mat {
@@ -104,8 +106,10 @@ func (e *engine) Gate(gate, up Mat, act ops.Activation) Mat {
 	return gate
 }
 
+// Add writes over x and gives back the memory of all that was computed after x. What a block adds to the stream is the last
+// that is seen of the block, so a pass takes the memory of one block, not of all layers.
 func (e *engine) Add(x, y Mat) Mat {
-	z := e.mat(x.Rows, x.Cols)
-	kernels.Add(z.Data, x.Data, y.Data)
-	return z
+	kernels.Add(x.Data, x.Data, y.Data)
+	e.arena.rewind(x.end)
+	return x
 }

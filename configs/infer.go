@@ -85,7 +85,7 @@ func (in *inference) name(e TensorEntry, layer int) string {
 func (in *inference) divideHeads() error {
 	heads, q := in.sizes["heads"], in.sizes["q_dim"]
 	if q%heads != 0 {
-		return fmt.Errorf("%d heads do not divide the %d query dims of the tensors; give the checkpoint's number of query heads", heads, q)
+		return fmt.Errorf("heads is %d, which does not divide the %d query dims of the tensors; give the checkpoint's number of query heads", heads, q)
 	}
 	kv, ok := in.sizes["kv_dim"]
 	if qkv, fused := in.sizes["qkv_dim"]; fused {
@@ -96,7 +96,7 @@ func (in *inference) divideHeads() error {
 		return nil // Bind will name what is missing
 	}
 	if kv%headDim != 0 {
-		return fmt.Errorf("with %d heads a head has %d dims, which do not divide the %d key dims of the tensors; give the checkpoint's number of query heads", heads, headDim, kv)
+		return fmt.Errorf("heads is %d, but heads of %d dims do not fit the %d key dims of the tensors; give the checkpoint's number of query heads", heads, headDim, kv)
 	}
 	in.sizes["head_dim"], in.sizes["kv_heads"] = headDim, kv/headDim
 	return nil

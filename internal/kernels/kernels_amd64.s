@@ -1185,8 +1185,7 @@ TEXT ·dots1x4AVX2(SB), NOSPLIT, $0-65
 	MOVQ   ldb+32(FP), BX
 	SHLQ   $0x02, BX
 	LEAQ   (BX)(BX*2), SI
-	MOVQ   BX, DI
-	SHLQ   $0x02, DI
+	IMUL3Q $0x00000004, BX, DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1233,21 +1232,22 @@ rest:
 	VFMADD231PS Y5, Y4, Y3
 
 reduce:
-	MOVQ         c+48(FP), AX
-	MOVQ         ldc+56(FP), CX
-	SHLQ         $0x02, CX
-	MOVB         acc+64(FP), CL
 	VBROADCASTSS alpha+40(FP), X5
 	VHADDPS      Y1, Y0, Y0
 	VHADDPS      Y3, Y2, Y2
 	VHADDPS      Y2, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X2
-	VADDPS       X2, X0, X0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
 	VMULPS       X5, X0, X0
+	MOVQ         c+48(FP), AX
+	MOVQ         ldc+56(FP), CX
+	SHLQ         $0x02, CX
+	MOVB         acc+64(FP), CL
 	TESTB        CL, CL
 	JE           store
 	MOVQ         AX, CX
-	VADDPS       (CX), X0, X0
+	VMOVUPS      (CX), X4
+	VADDPS       X4, X0, X0
 
 store:
 	VMOVUPS X0, (AX)
@@ -1265,8 +1265,7 @@ TEXT ·dots2x4AVX2(SB), NOSPLIT, $0-65
 	MOVQ   ldb+32(FP), SI
 	SHLQ   $0x02, SI
 	LEAQ   (SI)(SI*2), DI
-	MOVQ   SI, R8
-	SHLQ   $0x02, R8
+	IMUL3Q $0x00000004, SI, R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1327,29 +1326,31 @@ rest:
 	VFMADD231PS Y10, Y9, Y7
 
 reduce:
-	MOVQ         c+48(FP), AX
-	MOVQ         ldc+56(FP), CX
-	SHLQ         $0x02, CX
-	MOVB         acc+64(FP), DL
 	VBROADCASTSS alpha+40(FP), X9
 	VHADDPS      Y1, Y0, Y0
 	VHADDPS      Y3, Y2, Y2
 	VHADDPS      Y2, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X2
-	VADDPS       X2, X0, X0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
 	VMULPS       X9, X0, X0
 	VHADDPS      Y5, Y4, Y4
 	VHADDPS      Y7, Y6, Y6
 	VHADDPS      Y6, Y4, Y4
-	VEXTRACTF128 $0x01, Y4, X6
-	VADDPS       X6, X4, X4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPS       X5, X4, X4
 	VMULPS       X9, X4, X4
+	MOVQ         c+48(FP), AX
+	MOVQ         ldc+56(FP), CX
+	SHLQ         $0x02, CX
+	MOVB         acc+64(FP), DL
 	TESTB        DL, DL
 	JE           store
 	MOVQ         AX, DX
-	VADDPS       (DX), X0, X0
+	VMOVUPS      (DX), X8
+	VADDPS       X8, X0, X0
 	ADDQ         CX, DX
-	VADDPS       (DX), X4, X4
+	VMOVUPS      (DX), X8
+	VADDPS       X8, X4, X4
 
 store:
 	VMOVUPS X0, (AX)
@@ -4691,8 +4692,7 @@ TEXT ·dots1x4AVX512(SB), NOSPLIT, $0-65
 	MOVQ   ldb+32(FP), BX
 	SHLQ   $0x02, BX
 	LEAQ   (BX)(BX*2), SI
-	MOVQ   BX, DI
-	SHLQ   $0x02, DI
+	IMUL3Q $0x00000004, BX, DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4738,10 +4738,6 @@ rest:
 	VFMADD231PS Z5, Z4, Z3
 
 reduce:
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), CL
 	VBROADCASTSS  alpha+40(FP), X5
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
@@ -4754,13 +4750,18 @@ reduce:
 	VHADDPS       Y1, Y0, Y0
 	VHADDPS       Y3, Y2, Y2
 	VHADDPS       Y2, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X2
-	VADDPS        X2, X0, X0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
 	VMULPS        X5, X0, X0
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), CL
 	TESTB         CL, CL
 	JE            store
 	MOVQ          AX, CX
-	VADDPS        (CX), X0, X0
+	VMOVUPS       (CX), X4
+	VADDPS        X4, X0, X0
 
 store:
 	VMOVUPS X0, (AX)
@@ -4778,8 +4779,7 @@ TEXT ·dots2x4AVX512(SB), NOSPLIT, $0-65
 	MOVQ   ldb+32(FP), SI
 	SHLQ   $0x02, SI
 	LEAQ   (SI)(SI*2), DI
-	MOVQ   SI, R8
-	SHLQ   $0x02, R8
+	IMUL3Q $0x00000004, SI, R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4839,10 +4839,6 @@ rest:
 	VFMADD231PS Z10, Z9, Z7
 
 reduce:
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
 	VBROADCASTSS  alpha+40(FP), X9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
@@ -4855,8 +4851,8 @@ reduce:
 	VHADDPS       Y1, Y0, Y0
 	VHADDPS       Y3, Y2, Y2
 	VHADDPS       Y2, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X2
-	VADDPS        X2, X0, X0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
 	VMULPS        X9, X0, X0
 	VEXTRACTF64X4 $0x01, Z4, Y8
 	VADDPS        Y8, Y4, Y4
@@ -4869,15 +4865,21 @@ reduce:
 	VHADDPS       Y5, Y4, Y4
 	VHADDPS       Y7, Y6, Y6
 	VHADDPS       Y6, Y4, Y4
-	VEXTRACTF128  $0x01, Y4, X6
-	VADDPS        X6, X4, X4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
 	VMULPS        X9, X4, X4
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
 	TESTB         DL, DL
 	JE            store
 	MOVQ          AX, DX
-	VADDPS        (DX), X0, X0
+	VMOVUPS       (DX), X8
+	VADDPS        X8, X0, X0
 	ADDQ          CX, DX
-	VADDPS        (DX), X4, X4
+	VMOVUPS       (DX), X8
+	VADDPS        X8, X4, X4
 
 store:
 	VMOVUPS X0, (AX)
@@ -4897,8 +4899,7 @@ TEXT ·dots3x4AVX512(SB), NOSPLIT, $0-65
 	MOVQ   ldb+32(FP), SI
 	SHLQ   $0x02, SI
 	LEAQ   (SI)(SI*2), DI
-	MOVQ   SI, R8
-	SHLQ   $0x02, R8
+	IMUL3Q $0x00000004, SI, R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4972,10 +4973,6 @@ rest:
 	VFMADD231PS Z15, Z14, Z11
 
 reduce:
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
 	VBROADCASTSS  alpha+40(FP), X13
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPS        Y12, Y0, Y0
@@ -4988,8 +4985,8 @@ reduce:
 	VHADDPS       Y1, Y0, Y0
 	VHADDPS       Y3, Y2, Y2
 	VHADDPS       Y2, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X2
-	VADDPS        X2, X0, X0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
 	VMULPS        X13, X0, X0
 	VEXTRACTF64X4 $0x01, Z4, Y12
 	VADDPS        Y12, Y4, Y4
@@ -5002,8 +4999,8 @@ reduce:
 	VHADDPS       Y5, Y4, Y4
 	VHADDPS       Y7, Y6, Y6
 	VHADDPS       Y6, Y4, Y4
-	VEXTRACTF128  $0x01, Y4, X6
-	VADDPS        X6, X4, X4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
 	VMULPS        X13, X4, X4
 	VEXTRACTF64X4 $0x01, Z8, Y12
 	VADDPS        Y12, Y8, Y8
@@ -5016,17 +5013,24 @@ reduce:
 	VHADDPS       Y9, Y8, Y8
 	VHADDPS       Y11, Y10, Y10
 	VHADDPS       Y10, Y8, Y8
-	VEXTRACTF128  $0x01, Y8, X10
-	VADDPS        X10, X8, X8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
 	VMULPS        X13, X8, X8
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
 	TESTB         DL, DL
 	JE            store
 	MOVQ          AX, DX
-	VADDPS        (DX), X0, X0
+	VMOVUPS       (DX), X12
+	VADDPS        X12, X0, X0
 	ADDQ          CX, DX
-	VADDPS        (DX), X4, X4
+	VMOVUPS       (DX), X12
+	VADDPS        X12, X4, X4
 	ADDQ          CX, DX
-	VADDPS        (DX), X8, X8
+	VMOVUPS       (DX), X12
+	VADDPS        X12, X8, X8
 
 store:
 	VMOVUPS X0, (AX)
@@ -5049,8 +5053,7 @@ TEXT ·dots4x4AVX512(SB), NOSPLIT, $0-65
 	MOVQ   ldb+32(FP), DI
 	SHLQ   $0x02, DI
 	LEAQ   (DI)(DI*2), R8
-	MOVQ   DI, R9
-	SHLQ   $0x02, R9
+	IMUL3Q $0x00000004, DI, R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5138,10 +5141,6 @@ rest:
 	VFMADD231PS Z20, Z19, Z15
 
 reduce:
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
 	VBROADCASTSS  alpha+40(FP), X17
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPS        Y16, Y0, Y0
@@ -5154,8 +5153,8 @@ reduce:
 	VHADDPS       Y1, Y0, Y0
 	VHADDPS       Y3, Y2, Y2
 	VHADDPS       Y2, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X2
-	VADDPS        X2, X0, X0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
 	VMULPS        X17, X0, X0
 	VEXTRACTF64X4 $0x01, Z4, Y16
 	VADDPS        Y16, Y4, Y4
@@ -5168,8 +5167,8 @@ reduce:
 	VHADDPS       Y5, Y4, Y4
 	VHADDPS       Y7, Y6, Y6
 	VHADDPS       Y6, Y4, Y4
-	VEXTRACTF128  $0x01, Y4, X6
-	VADDPS        X6, X4, X4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
 	VMULPS        X17, X4, X4
 	VEXTRACTF64X4 $0x01, Z8, Y16
 	VADDPS        Y16, Y8, Y8
@@ -5182,8 +5181,8 @@ reduce:
 	VHADDPS       Y9, Y8, Y8
 	VHADDPS       Y11, Y10, Y10
 	VHADDPS       Y10, Y8, Y8
-	VEXTRACTF128  $0x01, Y8, X10
-	VADDPS        X10, X8, X8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
 	VMULPS        X17, X8, X8
 	VEXTRACTF64X4 $0x01, Z12, Y16
 	VADDPS        Y16, Y12, Y12
@@ -5196,19 +5195,27 @@ reduce:
 	VHADDPS       Y13, Y12, Y12
 	VHADDPS       Y15, Y14, Y14
 	VHADDPS       Y14, Y12, Y12
-	VEXTRACTF128  $0x01, Y12, X14
-	VADDPS        X14, X12, X12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
 	VMULPS        X17, X12, X12
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
 	TESTB         DL, DL
 	JE            store
 	MOVQ          AX, DX
-	VADDPS        (DX), X0, X0
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X0, X0
 	ADDQ          CX, DX
-	VADDPS        (DX), X4, X4
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X4, X4
 	ADDQ          CX, DX
-	VADDPS        (DX), X8, X8
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X8, X8
 	ADDQ          CX, DX
-	VADDPS        (DX), X12, X12
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X12, X12
 
 store:
 	VMOVUPS X0, (AX)
@@ -5218,6 +5225,1185 @@ store:
 	VMOVUPS X8, (AX)
 	ADDQ    CX, AX
 	VMOVUPS X12, (AX)
+	VZEROUPPER
+	RET
+
+// func dots1x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots1x2AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), DX
+	MOVQ   ldb+32(FP), BX
+	SHLQ   $0x02, BX
+	IMUL3Q $0x00000002, BX, SI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z2
+	VMOVUPS     (DX), Z3
+	VFMADD231PS Z3, Z2, Z0
+	VMOVUPS     (DX)(BX*1), Z3
+	VFMADD231PS Z3, Z2, Z1
+	MOVQ        DX, DI
+	ADDQ        SI, DI
+	PREFETCHT0  (DI)
+	PREFETCHT0  (DI)(BX*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DX
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	TESTQ       AX, AX
+	JE          reduce
+	MOVQ        $-1, SI
+	BZHIQ       AX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (CX), K1, Z2
+	VMOVUPS.Z   (DX), K1, Z3
+	VFMADD231PS Z3, Z2, Z0
+	VMOVUPS.Z   (DX)(BX*1), K1, Z3
+	VFMADD231PS Z3, Z2, Z1
+
+reduce:
+	VBROADCASTSS  alpha+40(FP), X3
+	VEXTRACTF64X4 $0x01, Z0, Y2
+	VADDPS        Y2, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VADDPS        Y2, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X3, X0, X0
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), CL
+	TESTB         CL, CL
+	JE            store
+	MOVQ          AX, CX
+	VMOVSD        (CX), X2
+	VADDPS        X2, X0, X0
+
+store:
+	VMOVSD X0, (AX)
+	VZEROUPPER
+	RET
+
+// func dots2x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots2x2AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x02, SI
+	IMUL3Q $0x00000002, SI, DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z4
+	VMOVUPS     (CX)(DX*1), Z5
+	VMOVUPS     (BX), Z6
+	VFMADD231PS Z6, Z4, Z0
+	VFMADD231PS Z6, Z5, Z2
+	VMOVUPS     (BX)(SI*1), Z6
+	VFMADD231PS Z6, Z4, Z1
+	VFMADD231PS Z6, Z5, Z3
+	MOVQ        BX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	TESTQ       AX, AX
+	JE          reduce
+	MOVQ        $-1, DI
+	BZHIQ       AX, DI, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (CX), K1, Z4
+	VMOVUPS.Z   (CX)(DX*1), K1, Z5
+	VMOVUPS.Z   (BX), K1, Z6
+	VFMADD231PS Z6, Z4, Z0
+	VFMADD231PS Z6, Z5, Z2
+	VMOVUPS.Z   (BX)(SI*1), K1, Z6
+	VFMADD231PS Z6, Z4, Z1
+	VFMADD231PS Z6, Z5, Z3
+
+reduce:
+	VBROADCASTSS  alpha+40(FP), X5
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y4
+	VADDPS        Y4, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X5, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y4
+	VADDPS        Y4, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VADDPS        Y4, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X5, X2, X2
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X4
+	VADDPS        X4, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X4
+	VADDPS        X4, X2, X2
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	VZEROUPPER
+	RET
+
+// func dots3x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots3x2AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x02, SI
+	IMUL3Q $0x00000002, SI, DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z6
+	VMOVUPS     (CX)(DX*1), Z7
+	VMOVUPS     (CX)(DX*2), Z8
+	VMOVUPS     (BX), Z9
+	VFMADD231PS Z9, Z6, Z0
+	VFMADD231PS Z9, Z7, Z2
+	VFMADD231PS Z9, Z8, Z4
+	VMOVUPS     (BX)(SI*1), Z9
+	VFMADD231PS Z9, Z6, Z1
+	VFMADD231PS Z9, Z7, Z3
+	VFMADD231PS Z9, Z8, Z5
+	MOVQ        BX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	TESTQ       AX, AX
+	JE          reduce
+	MOVQ        $-1, DI
+	BZHIQ       AX, DI, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (CX), K1, Z6
+	VMOVUPS.Z   (CX)(DX*1), K1, Z7
+	VMOVUPS.Z   (CX)(DX*2), K1, Z8
+	VMOVUPS.Z   (BX), K1, Z9
+	VFMADD231PS Z9, Z6, Z0
+	VFMADD231PS Z9, Z7, Z2
+	VFMADD231PS Z9, Z8, Z4
+	VMOVUPS.Z   (BX)(SI*1), K1, Z9
+	VFMADD231PS Z9, Z6, Z1
+	VFMADD231PS Z9, Z7, Z3
+	VFMADD231PS Z9, Z8, Z5
+
+reduce:
+	VBROADCASTSS  alpha+40(FP), X7
+	VEXTRACTF64X4 $0x01, Z0, Y6
+	VADDPS        Y6, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y6
+	VADDPS        Y6, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X7, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y6
+	VADDPS        Y6, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y6
+	VADDPS        Y6, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X7, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y6
+	VADDPS        Y6, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y6
+	VADDPS        Y6, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X7, X4, X4
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X6
+	VADDPS        X6, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X6
+	VADDPS        X6, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X6
+	VADDPS        X6, X4, X4
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	VZEROUPPER
+	RET
+
+// func dots4x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots4x2AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	MOVQ   b+24(FP), SI
+	MOVQ   ldb+32(FP), DI
+	SHLQ   $0x02, DI
+	IMUL3Q $0x00000002, DI, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z8
+	VMOVUPS     (CX)(DX*1), Z9
+	VMOVUPS     (CX)(DX*2), Z10
+	VMOVUPS     (CX)(BX*1), Z11
+	VMOVUPS     (SI), Z12
+	VFMADD231PS Z12, Z8, Z0
+	VFMADD231PS Z12, Z9, Z2
+	VFMADD231PS Z12, Z10, Z4
+	VFMADD231PS Z12, Z11, Z6
+	VMOVUPS     (SI)(DI*1), Z12
+	VFMADD231PS Z12, Z8, Z1
+	VFMADD231PS Z12, Z9, Z3
+	VFMADD231PS Z12, Z10, Z5
+	VFMADD231PS Z12, Z11, Z7
+	MOVQ        SI, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, SI
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	TESTQ       AX, AX
+	JE          reduce
+	MOVQ        $-1, R8
+	BZHIQ       AX, R8, R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (CX), K1, Z8
+	VMOVUPS.Z   (CX)(DX*1), K1, Z9
+	VMOVUPS.Z   (CX)(DX*2), K1, Z10
+	VMOVUPS.Z   (CX)(BX*1), K1, Z11
+	VMOVUPS.Z   (SI), K1, Z12
+	VFMADD231PS Z12, Z8, Z0
+	VFMADD231PS Z12, Z9, Z2
+	VFMADD231PS Z12, Z10, Z4
+	VFMADD231PS Z12, Z11, Z6
+	VMOVUPS.Z   (SI)(DI*1), K1, Z12
+	VFMADD231PS Z12, Z8, Z1
+	VFMADD231PS Z12, Z9, Z3
+	VFMADD231PS Z12, Z10, Z5
+	VFMADD231PS Z12, Z11, Z7
+
+reduce:
+	VBROADCASTSS  alpha+40(FP), X9
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPS        Y8, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X9, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPS        Y8, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPS        Y8, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X9, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPS        Y8, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y8
+	VADDPS        Y8, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X9, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPS        Y8, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPS        Y8, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X9, X6, X6
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X6, X6
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	VZEROUPPER
+	RET
+
+// func dots5x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots5x2AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	MOVQ   b+24(FP), SI
+	MOVQ   ldb+32(FP), DI
+	SHLQ   $0x02, DI
+	IMUL3Q $0x00000002, DI, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z10
+	VMOVUPS     (CX)(DX*1), Z11
+	VMOVUPS     (CX)(DX*2), Z12
+	VMOVUPS     (CX)(BX*1), Z13
+	VMOVUPS     (CX)(DX*4), Z14
+	VMOVUPS     (SI), Z15
+	VFMADD231PS Z15, Z10, Z0
+	VFMADD231PS Z15, Z11, Z2
+	VFMADD231PS Z15, Z12, Z4
+	VFMADD231PS Z15, Z13, Z6
+	VFMADD231PS Z15, Z14, Z8
+	VMOVUPS     (SI)(DI*1), Z15
+	VFMADD231PS Z15, Z10, Z1
+	VFMADD231PS Z15, Z11, Z3
+	VFMADD231PS Z15, Z12, Z5
+	VFMADD231PS Z15, Z13, Z7
+	VFMADD231PS Z15, Z14, Z9
+	MOVQ        SI, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, SI
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	TESTQ       AX, AX
+	JE          reduce
+	MOVQ        $-1, R8
+	BZHIQ       AX, R8, R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (CX), K1, Z10
+	VMOVUPS.Z   (CX)(DX*1), K1, Z11
+	VMOVUPS.Z   (CX)(DX*2), K1, Z12
+	VMOVUPS.Z   (CX)(BX*1), K1, Z13
+	VMOVUPS.Z   (CX)(DX*4), K1, Z14
+	VMOVUPS.Z   (SI), K1, Z15
+	VFMADD231PS Z15, Z10, Z0
+	VFMADD231PS Z15, Z11, Z2
+	VFMADD231PS Z15, Z12, Z4
+	VFMADD231PS Z15, Z13, Z6
+	VFMADD231PS Z15, Z14, Z8
+	VMOVUPS.Z   (SI)(DI*1), K1, Z15
+	VFMADD231PS Z15, Z10, Z1
+	VFMADD231PS Z15, Z11, Z3
+	VFMADD231PS Z15, Z12, Z5
+	VFMADD231PS Z15, Z13, Z7
+	VFMADD231PS Z15, Z14, Z9
+
+reduce:
+	VBROADCASTSS  alpha+40(FP), X11
+	VEXTRACTF64X4 $0x01, Z0, Y10
+	VADDPS        Y10, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y10
+	VADDPS        Y10, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X11, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y10
+	VADDPS        Y10, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y10
+	VADDPS        Y10, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X11, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y10
+	VADDPS        Y10, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y10
+	VADDPS        Y10, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X11, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y10
+	VADDPS        Y10, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y10
+	VADDPS        Y10, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X11, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y10
+	VADDPS        Y10, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y10
+	VADDPS        Y10, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X11, X8, X8
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X8, X8
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	VZEROUPPER
+	RET
+
+// func dots6x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots6x2AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	LEAQ   (DX)(DX*4), SI
+	MOVQ   b+24(FP), DI
+	MOVQ   ldb+32(FP), R8
+	SHLQ   $0x02, R8
+	IMUL3Q $0x00000002, R8, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z12
+	VMOVUPS     (CX)(DX*1), Z13
+	VMOVUPS     (CX)(DX*2), Z14
+	VMOVUPS     (CX)(BX*1), Z15
+	VMOVUPS     (CX)(DX*4), Z16
+	VMOVUPS     (CX)(SI*1), Z17
+	VMOVUPS     (DI), Z18
+	VFMADD231PS Z18, Z12, Z0
+	VFMADD231PS Z18, Z13, Z2
+	VFMADD231PS Z18, Z14, Z4
+	VFMADD231PS Z18, Z15, Z6
+	VFMADD231PS Z18, Z16, Z8
+	VFMADD231PS Z18, Z17, Z10
+	VMOVUPS     (DI)(R8*1), Z18
+	VFMADD231PS Z18, Z12, Z1
+	VFMADD231PS Z18, Z13, Z3
+	VFMADD231PS Z18, Z14, Z5
+	VFMADD231PS Z18, Z15, Z7
+	VFMADD231PS Z18, Z16, Z9
+	VFMADD231PS Z18, Z17, Z11
+	MOVQ        DI, R10
+	ADDQ        R9, R10
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(R8*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DI
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	TESTQ       AX, AX
+	JE          reduce
+	MOVQ        $-1, R9
+	BZHIQ       AX, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (CX), K1, Z12
+	VMOVUPS.Z   (CX)(DX*1), K1, Z13
+	VMOVUPS.Z   (CX)(DX*2), K1, Z14
+	VMOVUPS.Z   (CX)(BX*1), K1, Z15
+	VMOVUPS.Z   (CX)(DX*4), K1, Z16
+	VMOVUPS.Z   (CX)(SI*1), K1, Z17
+	VMOVUPS.Z   (DI), K1, Z18
+	VFMADD231PS Z18, Z12, Z0
+	VFMADD231PS Z18, Z13, Z2
+	VFMADD231PS Z18, Z14, Z4
+	VFMADD231PS Z18, Z15, Z6
+	VFMADD231PS Z18, Z16, Z8
+	VFMADD231PS Z18, Z17, Z10
+	VMOVUPS.Z   (DI)(R8*1), K1, Z18
+	VFMADD231PS Z18, Z12, Z1
+	VFMADD231PS Z18, Z13, Z3
+	VFMADD231PS Z18, Z14, Z5
+	VFMADD231PS Z18, Z15, Z7
+	VFMADD231PS Z18, Z16, Z9
+	VFMADD231PS Z18, Z17, Z11
+
+reduce:
+	VBROADCASTSS  alpha+40(FP), X13
+	VEXTRACTF64X4 $0x01, Z0, Y12
+	VADDPS        Y12, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y12
+	VADDPS        Y12, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X13, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y12
+	VADDPS        Y12, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y12
+	VADDPS        Y12, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X13, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y12
+	VADDPS        Y12, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y12
+	VADDPS        Y12, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X13, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y12
+	VADDPS        Y12, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y12
+	VADDPS        Y12, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X13, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y12
+	VADDPS        Y12, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y12
+	VADDPS        Y12, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X13, X8, X8
+	VEXTRACTF64X4 $0x01, Z10, Y12
+	VADDPS        Y12, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y12
+	VADDPS        Y12, Y11, Y11
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VMULPS        X13, X10, X10
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X8, X8
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X10, X10
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	ADDQ   CX, AX
+	VMOVSD X10, (AX)
+	VZEROUPPER
+	RET
+
+// func dots7x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots7x2AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	LEAQ   (DX)(DX*4), SI
+	MOVQ   b+24(FP), DI
+	MOVQ   ldb+32(FP), R8
+	SHLQ   $0x02, R8
+	IMUL3Q $0x00000002, R8, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z14
+	VMOVUPS     (CX)(DX*1), Z15
+	VMOVUPS     (CX)(DX*2), Z16
+	VMOVUPS     (CX)(BX*1), Z17
+	VMOVUPS     (CX)(DX*4), Z18
+	VMOVUPS     (CX)(SI*1), Z19
+	VMOVUPS     (CX)(BX*2), Z20
+	VMOVUPS     (DI), Z21
+	VFMADD231PS Z21, Z14, Z0
+	VFMADD231PS Z21, Z15, Z2
+	VFMADD231PS Z21, Z16, Z4
+	VFMADD231PS Z21, Z17, Z6
+	VFMADD231PS Z21, Z18, Z8
+	VFMADD231PS Z21, Z19, Z10
+	VFMADD231PS Z21, Z20, Z12
+	VMOVUPS     (DI)(R8*1), Z21
+	VFMADD231PS Z21, Z14, Z1
+	VFMADD231PS Z21, Z15, Z3
+	VFMADD231PS Z21, Z16, Z5
+	VFMADD231PS Z21, Z17, Z7
+	VFMADD231PS Z21, Z18, Z9
+	VFMADD231PS Z21, Z19, Z11
+	VFMADD231PS Z21, Z20, Z13
+	MOVQ        DI, R10
+	ADDQ        R9, R10
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(R8*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DI
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	TESTQ       AX, AX
+	JE          reduce
+	MOVQ        $-1, R9
+	BZHIQ       AX, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (CX), K1, Z14
+	VMOVUPS.Z   (CX)(DX*1), K1, Z15
+	VMOVUPS.Z   (CX)(DX*2), K1, Z16
+	VMOVUPS.Z   (CX)(BX*1), K1, Z17
+	VMOVUPS.Z   (CX)(DX*4), K1, Z18
+	VMOVUPS.Z   (CX)(SI*1), K1, Z19
+	VMOVUPS.Z   (CX)(BX*2), K1, Z20
+	VMOVUPS.Z   (DI), K1, Z21
+	VFMADD231PS Z21, Z14, Z0
+	VFMADD231PS Z21, Z15, Z2
+	VFMADD231PS Z21, Z16, Z4
+	VFMADD231PS Z21, Z17, Z6
+	VFMADD231PS Z21, Z18, Z8
+	VFMADD231PS Z21, Z19, Z10
+	VFMADD231PS Z21, Z20, Z12
+	VMOVUPS.Z   (DI)(R8*1), K1, Z21
+	VFMADD231PS Z21, Z14, Z1
+	VFMADD231PS Z21, Z15, Z3
+	VFMADD231PS Z21, Z16, Z5
+	VFMADD231PS Z21, Z17, Z7
+	VFMADD231PS Z21, Z18, Z9
+	VFMADD231PS Z21, Z19, Z11
+	VFMADD231PS Z21, Z20, Z13
+
+reduce:
+	VBROADCASTSS  alpha+40(FP), X15
+	VEXTRACTF64X4 $0x01, Z0, Y14
+	VADDPS        Y14, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y14
+	VADDPS        Y14, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X15, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y14
+	VADDPS        Y14, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y14
+	VADDPS        Y14, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X15, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y14
+	VADDPS        Y14, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X15, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y14
+	VADDPS        Y14, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y14
+	VADDPS        Y14, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X15, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y14
+	VADDPS        Y14, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y14
+	VADDPS        Y14, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X15, X8, X8
+	VEXTRACTF64X4 $0x01, Z10, Y14
+	VADDPS        Y14, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y14
+	VADDPS        Y14, Y11, Y11
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VMULPS        X15, X10, X10
+	VEXTRACTF64X4 $0x01, Z12, Y14
+	VADDPS        Y14, Y12, Y12
+	VEXTRACTF64X4 $0x01, Z13, Y14
+	VADDPS        Y14, Y13, Y13
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y12, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VMULPS        X15, X12, X12
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X8, X8
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X10, X10
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X12, X12
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	ADDQ   CX, AX
+	VMOVSD X10, (AX)
+	ADDQ   CX, AX
+	VMOVSD X12, (AX)
+	VZEROUPPER
+	RET
+
+// func dots8x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots8x2AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	LEAQ   (DX)(DX*4), SI
+	LEAQ   (CX)(DX*1), DI
+	LEAQ   (DI)(BX*2), DI
+	MOVQ   b+24(FP), R8
+	MOVQ   ldb+32(FP), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000002, R9, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z16
+	VMOVUPS     (CX)(DX*1), Z17
+	VMOVUPS     (CX)(DX*2), Z18
+	VMOVUPS     (CX)(BX*1), Z19
+	VMOVUPS     (CX)(DX*4), Z20
+	VMOVUPS     (CX)(SI*1), Z21
+	VMOVUPS     (CX)(BX*2), Z22
+	VMOVUPS     (DI), Z23
+	VMOVUPS     (R8), Z24
+	VFMADD231PS Z24, Z16, Z0
+	VFMADD231PS Z24, Z17, Z2
+	VFMADD231PS Z24, Z18, Z4
+	VFMADD231PS Z24, Z19, Z6
+	VFMADD231PS Z24, Z20, Z8
+	VFMADD231PS Z24, Z21, Z10
+	VFMADD231PS Z24, Z22, Z12
+	VFMADD231PS Z24, Z23, Z14
+	VMOVUPS     (R8)(R9*1), Z24
+	VFMADD231PS Z24, Z16, Z1
+	VFMADD231PS Z24, Z17, Z3
+	VFMADD231PS Z24, Z18, Z5
+	VFMADD231PS Z24, Z19, Z7
+	VFMADD231PS Z24, Z20, Z9
+	VFMADD231PS Z24, Z21, Z11
+	VFMADD231PS Z24, Z22, Z13
+	VFMADD231PS Z24, Z23, Z15
+	MOVQ        R8, R11
+	ADDQ        R10, R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(R9*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DI
+	ADDQ        $0x00000040, R8
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	TESTQ       AX, AX
+	JE          reduce
+	MOVQ        $-1, R10
+	BZHIQ       AX, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (CX), K1, Z16
+	VMOVUPS.Z   (CX)(DX*1), K1, Z17
+	VMOVUPS.Z   (CX)(DX*2), K1, Z18
+	VMOVUPS.Z   (CX)(BX*1), K1, Z19
+	VMOVUPS.Z   (CX)(DX*4), K1, Z20
+	VMOVUPS.Z   (CX)(SI*1), K1, Z21
+	VMOVUPS.Z   (CX)(BX*2), K1, Z22
+	VMOVUPS.Z   (DI), K1, Z23
+	VMOVUPS.Z   (R8), K1, Z24
+	VFMADD231PS Z24, Z16, Z0
+	VFMADD231PS Z24, Z17, Z2
+	VFMADD231PS Z24, Z18, Z4
+	VFMADD231PS Z24, Z19, Z6
+	VFMADD231PS Z24, Z20, Z8
+	VFMADD231PS Z24, Z21, Z10
+	VFMADD231PS Z24, Z22, Z12
+	VFMADD231PS Z24, Z23, Z14
+	VMOVUPS.Z   (R8)(R9*1), K1, Z24
+	VFMADD231PS Z24, Z16, Z1
+	VFMADD231PS Z24, Z17, Z3
+	VFMADD231PS Z24, Z18, Z5
+	VFMADD231PS Z24, Z19, Z7
+	VFMADD231PS Z24, Z20, Z9
+	VFMADD231PS Z24, Z21, Z11
+	VFMADD231PS Z24, Z22, Z13
+	VFMADD231PS Z24, Z23, Z15
+
+reduce:
+	VBROADCASTSS  alpha+40(FP), X17
+	VEXTRACTF64X4 $0x01, Z0, Y16
+	VADDPS        Y16, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y16
+	VADDPS        Y16, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X17, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y16
+	VADDPS        Y16, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y16
+	VADDPS        Y16, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X17, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y16
+	VADDPS        Y16, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y16
+	VADDPS        Y16, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X17, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y16
+	VADDPS        Y16, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y16
+	VADDPS        Y16, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X17, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y16
+	VADDPS        Y16, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y16
+	VADDPS        Y16, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X17, X8, X8
+	VEXTRACTF64X4 $0x01, Z10, Y16
+	VADDPS        Y16, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y16
+	VADDPS        Y16, Y11, Y11
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VMULPS        X17, X10, X10
+	VEXTRACTF64X4 $0x01, Z12, Y16
+	VADDPS        Y16, Y12, Y12
+	VEXTRACTF64X4 $0x01, Z13, Y16
+	VADDPS        Y16, Y13, Y13
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y12, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VMULPS        X17, X12, X12
+	VEXTRACTF64X4 $0x01, Z14, Y16
+	VADDPS        Y16, Y14, Y14
+	VEXTRACTF64X4 $0x01, Z15, Y16
+	VADDPS        Y16, Y15, Y15
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y14, Y14
+	VEXTRACTF128  $0x01, Y14, X15
+	VADDPS        X15, X14, X14
+	VMULPS        X17, X14, X14
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X8, X8
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X10, X10
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X12, X12
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X14, X14
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	ADDQ   CX, AX
+	VMOVSD X10, (AX)
+	ADDQ   CX, AX
+	VMOVSD X12, (AX)
+	ADDQ   CX, AX
+	VMOVSD X14, (AX)
 	VZEROUPPER
 	RET
 

@@ -14,8 +14,9 @@ type path struct {
 	mr, nr int
 	// micro is C[m,n] = A·B, or C += A·B if acc: m <= mr, n <= nr, A[i,p] = a[i·ars+p·acs], B[p,j] = b[p·bs+j].
 	micro func(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool)
-	// dots is C[m,4] = alpha·A·Bᵀ, or C += if acc, for m <= 4, A[i,p] = a[i·lda+p], B[j,p] = b[j·ldb+p].
-	dots func(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool)
+	// dots is C[m,4] = alpha·A·Bᵀ, or C += if acc, for m <= 4, A[i,p] = a[i·lda+p], B[j,p] = b[j·ldb+p]. dotPairs, if
+	// not nil, is the same for C[m,2] and m <= 8.
+	dots, dotPairs func(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool)
 	// packT is dst[p·nr+j] = src[j·ld+p] for j < n, p < k.
 	packT func(dst, src []float32, ld, n, k, nr int)
 

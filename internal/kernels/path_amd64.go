@@ -18,7 +18,7 @@ func archPaths() []*path {
 
 var avx512Path = path{
 	name: "avx512", mr: 14, nr: 32,
-	micro: microAVX512, dots: dotsAVX512, packT: packTAVX512,
+	micro: microAVX512, dots: dotsAVX512, dotPairs: dotPairsAVX512, packT: packTAVX512,
 	dot: dotAVX512, sum: sumAVX512, max: maxAVX512,
 	add: addAVX512, mul: mulAVX512, axpy: axpyAVX512, mulAdd: mulAddAVX512, scale: scaleAVX512, affine: affineAVX512, rotate: rotateAVX512,
 	expSum: expSumAVX512, sigmoid: sigmoidAVX512, slope: slopeAVX512, cdf: cdfAVX512,
@@ -48,7 +48,10 @@ var (
 	microsAVX2 = [...]microTile{micro1xAVX2, micro2xAVX2, micro3xAVX2, micro4xAVX2, micro5xAVX2, micro6xAVX2}
 	edgesAVX2  = [...]microTile{edge1xAVX2, edge2xAVX2, edge3xAVX2, edge4xAVX2}
 	dots512    = [...]dotsTile{dots1x4AVX512, dots2x4AVX512, dots3x4AVX512, dots4x4AVX512}
-	dots2      = [...]dotsTile{dots1x4AVX2, dots2x4AVX2}
+	pairs512   = [...]dotsTile{
+		dots1x2AVX512, dots2x2AVX512, dots3x2AVX512, dots4x2AVX512, dots5x2AVX512, dots6x2AVX512, dots7x2AVX512, dots8x2AVX512,
+	}
+	dots2 = [...]dotsTile{dots1x4AVX2, dots2x4AVX2}
 )
 
 // within panics, as an index would, unless the assembly stays inside the slices of a tile.
@@ -76,6 +79,11 @@ func microAVX2(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []
 func dotsAVX512(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	_, _, _ = a[(m-1)*lda+k-1], b[3*ldb+k-1], c[(m-1)*ldc+3]
 	dots512[m-1](k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
+}
+
+func dotPairsAVX512(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[ldb+k-1], c[(m-1)*ldc+1]
+	pairs512[m-1](k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
 }
 
 func dotsAVX2(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {

@@ -54,12 +54,12 @@ func edge3xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, 
 //go:noescape
 func edge4xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 
-// dots1x4AVX2 is path.dots for 1 rows of A.
+// dots1x4AVX2 is path.dots for 1 rows of A and 4 of B.
 //
 //go:noescape
 func dots1x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots2x4AVX2 is path.dots for 2 rows of A.
+// dots2x4AVX2 is path.dots for 2 rows of A and 4 of B.
 //
 //go:noescape
 func dots2x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
@@ -209,25 +209,65 @@ func micro13xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs i
 //go:noescape
 func micro14xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 
-// dots1x4AVX512 is path.dots for 1 rows of A.
+// dots1x4AVX512 is path.dots for 1 rows of A and 4 of B.
 //
 //go:noescape
 func dots1x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots2x4AVX512 is path.dots for 2 rows of A.
+// dots2x4AVX512 is path.dots for 2 rows of A and 4 of B.
 //
 //go:noescape
 func dots2x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots3x4AVX512 is path.dots for 3 rows of A.
+// dots3x4AVX512 is path.dots for 3 rows of A and 4 of B.
 //
 //go:noescape
 func dots3x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots4x4AVX512 is path.dots for 4 rows of A.
+// dots4x4AVX512 is path.dots for 4 rows of A and 4 of B.
 //
 //go:noescape
 func dots4x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots1x2AVX512 is path.dots for 1 rows of A and 2 of B.
+//
+//go:noescape
+func dots1x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots2x2AVX512 is path.dots for 2 rows of A and 2 of B.
+//
+//go:noescape
+func dots2x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots3x2AVX512 is path.dots for 3 rows of A and 2 of B.
+//
+//go:noescape
+func dots3x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots4x2AVX512 is path.dots for 4 rows of A and 2 of B.
+//
+//go:noescape
+func dots4x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots5x2AVX512 is path.dots for 5 rows of A and 2 of B.
+//
+//go:noescape
+func dots5x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots6x2AVX512 is path.dots for 6 rows of A and 2 of B.
+//
+//go:noescape
+func dots6x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots7x2AVX512 is path.dots for 7 rows of A and 2 of B.
+//
+//go:noescape
+func dots7x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots8x2AVX512 is path.dots for 8 rows of A and 2 of B.
+//
+//go:noescape
+func dots8x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dotAVX512 is path.dot.
 //

@@ -10,47 +10,50 @@ import (
 
 const dotsSignature = "func(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)"
 
-// dotTiles generates the products of up to four rows of A (two with AVX2, for want of registers) with four rows of B.
+// dotTiles generates the products of rows of A with rows of B: up to four (two with AVX2, for want of registers) with
+// four, and with AVX-512 up to eight with two.
 func (s isa) dotTiles() {
 	most := 2
 	if s.masks {
 		most = 4
 	}
 	for h := 1; h <= most; h++ {
-		s.dotTile(h)
+		s.dotTile(h, 4)
+	}
+	for h := 1; h <= 8 && s.masks; h++ {
+		s.dotTile(h, 2)
 	}
 }
 
-func (s isa) dotTile(h int) {
-	s.text(fmt.Sprintf("dots%dx4", h), dotsSignature, fmt.Sprintf("%%s is path.dots for %d rows of A.", h))
+// dotSums are the sums of a tile of h rows and w columns, in the first registers.
+type dotSums struct {
+	isa
+	h, w int
+}
+
+func (t dotSums) at(i, j int) reg.VecPhysical { return t.fixed(t.w*i + j) }
+
+// free returns register i of those that hold no sums.
+func (t dotSums) free(i int) reg.VecPhysical { return t.fixed(t.w*t.h + i) }
+
+func (s isa) dotTile(h, w int) {
+	s.text(fmt.Sprintf("dots%dx%d", h, w), dotsSignature, fmt.Sprintf("%%s is path.dots for %d rows of A and %d of B.", h, w))
+	t := dotSums{s, h, w}
 	k := Load(Param("k"), GP64()).(reg.GPVirtual)
-	a, b := newRows("a", "lda", h), newRows("b", "ldb", 4)
-	ahead := GP64() // bytes from a row of B to the row that the next call reads
-	MOVQ(b.stride, ahead)
-	SHLQ(U8(2), ahead)
-	sum := func(i, j int) reg.VecPhysical { return s.fixed(4*i + j) }
-	for i := range 4 * h {
+	a, b := newRows("a", "lda", h), newRows("b", "ldb", w)
+	ahead := GP64() // bytes from a row of B to the row that the next tile reads
+	IMUL3Q(U32(w), b.stride, ahead)
+	for i := range h * w {
 		zero(s.fixed(i))
-	}
-	step := func(m *mask) {
-		for i := range h {
-			s.load(m, a.at(i), s.fixed(4*h+i))
-		}
-		for j := range 4 {
-			s.load(m, b.at(j), s.fixed(5*h))
-			for i := range h {
-				VFMADD231PS(s.fixed(5*h), s.fixed(4*h+i), sum(i, j))
-			}
-		}
 	}
 	Label("loop")
 	CMPQ(k, U32(s.lanes))
 	JL(LabelRef("rest"))
-	step(nil)
+	t.step(a, b, nil)
 	next := GP64()
 	MOVQ(b.base[0], next)
 	ADDQ(ahead, next)
-	for j := range 4 {
+	for j := range w {
 		m := b.at(j)
 		m.Base = next
 		PREFETCHT0(m)
@@ -62,53 +65,75 @@ func (s isa) dotTile(h int) {
 	Label("rest")
 	TESTQ(k, k)
 	JE(LabelRef("reduce"))
-	step(s.tail(k))
+	t.step(a, b, s.tail(k))
 	Label("reduce")
-	s.reduceDots(h, sum)
+	t.reduce()
+	t.write()
 	VZEROUPPER()
 	RET()
 }
 
-// reduceDots sums the lanes of four registers at a time into the four columns of a row of C.
-func (s isa) reduceDots(h int, sum func(i, j int) reg.VecPhysical) {
-	c, ldc, acc := Load(Param("c"), GP64()), scaled("ldc"), Load(Param("acc"), GP8())
+// step adds the products of one register of each row.
+func (t dotSums) step(a, b *rows, m *mask) {
+	for i := range t.h {
+		t.load(m, a.at(i), t.free(i))
+	}
+	y := t.free(t.h)
+	for j := range t.w {
+		t.load(m, b.at(j), y)
+		for i := range t.h {
+			VFMADD231PS(y, t.free(i), t.at(i, j))
+		}
+	}
+}
+
+// reduce sums the lanes of the registers of a row of C into the lowest lanes of its first, and scales them by alpha.
+func (t dotSums) reduce() {
 	alpha, err := Param("alpha").Resolve()
 	if err != nil {
 		panic(err)
 	}
-	scale := s.fixed(4*h + 1).AsX()
-	high := s.fixed(4 * h)
+	high, scale := t.free(0), t.free(1).AsX()
 	VBROADCASTSS(alpha.Addr, scale)
-	for i := range h {
-		if s.masks {
-			for j := range 4 {
-				VEXTRACTF64X4(U8(1), sum(i, j), high.AsY())
-				VADDPS(high.AsY(), sum(i, j).AsY(), sum(i, j).AsY())
+	for i := range t.h {
+		for j := 0; j < t.w && t.masks; j++ {
+			VEXTRACTF64X4(U8(1), t.at(i, j), high.AsY())
+			VADDPS(high.AsY(), t.at(i, j).AsY(), t.at(i, j).AsY())
+		}
+		for j := 0; j < t.w; j += 2 {
+			VHADDPS(t.at(i, j+1).AsY(), t.at(i, j).AsY(), t.at(i, j).AsY())
+		}
+		low, spare := t.at(i, 0), t.at(i, 1)
+		VHADDPS(t.at(i, t.w-2).AsY(), low.AsY(), low.AsY())
+		VEXTRACTF128(U8(1), low.AsY(), spare.AsX())
+		VADDPS(spare.AsX(), low.AsX(), low.AsX())
+		VMULPS(scale, low.AsX(), low.AsX())
+	}
+}
+
+// write stores the sums to C, after adding what is there if acc.
+func (t dotSums) write() {
+	c, ldc, acc := Load(Param("c"), GP64()), scaled("ldc"), Load(Param("acc"), GP8())
+	move := func(from, to Op) { VMOVUPS(from, to) }
+	if t.w == 2 {
+		move = func(from, to Op) { VMOVSD(from, to) }
+	}
+	each := func(c reg.Register, f func(at Mem, sum reg.Register)) {
+		for i := range t.h {
+			f(Mem{Base: c}, t.at(i, 0).AsX())
+			if i < t.h-1 {
+				ADDQ(ldc, c)
 			}
 		}
-		s0, s2, low := sum(i, 0).AsY(), sum(i, 2).AsY(), sum(i, 0).AsX()
-		VHADDPS(sum(i, 1).AsY(), s0, s0)
-		VHADDPS(sum(i, 3).AsY(), s2, s2)
-		VHADDPS(s2, s0, s0)
-		VEXTRACTF128(U8(1), s0, sum(i, 2).AsX())
-		VADDPS(sum(i, 2).AsX(), low, low)
-		VMULPS(scale, low, low)
 	}
 	TESTB(acc, acc)
 	JE(LabelRef("store"))
-	from := GP64()
+	from, old := GP64(), t.free(0).AsX()
 	MOVQ(c, from)
-	for i := range h {
-		VADDPS(Mem{Base: from}, sum(i, 0).AsX(), sum(i, 0).AsX())
-		if i < h-1 {
-			ADDQ(ldc, from)
-		}
-	}
+	each(from, func(at Mem, sum reg.Register) {
+		move(at, old)
+		VADDPS(old, sum, sum)
+	})
 	Label("store")
-	for i := range h {
-		VMOVUPS(sum(i, 0).AsX(), Mem{Base: c})
-		if i < h-1 {
-			ADDQ(ldc, c)
-		}
-	}
+	each(c, func(at Mem, sum reg.Register) { move(sum, at) })
 }

@@ -76,7 +76,6 @@ type backwardWork struct {
 	h0, h1    int  // query heads [h0,h1)
 	dk, dv    View // where the gradients of this part go, as head
 	head      int
-	keys      int
 }
 
 var backwardWorks = sync.Pool{New: func() any { return new(backwardWork) }}

@@ -1,0 +1,94 @@
+package convert
+
+import (
+	"path/filepath"
+	"testing"
+
+	"gqa/checkpoints"
+)
+
+// TestConfigKeepsSpelling of numbers and text, unknown keys and all; keys are sorted, as transformers writes them.
+func TestConfigKeepsSpelling(t *testing.T) {
+	const before = `{"model_type":"llama","vocab_size":6,"hidden_size":16,"intermediate_size":5,"num_hidden_layers":1,"num_attention_heads":8,
+		"rms_norm_eps":1e-06,"rope_theta":10000.0,"big":12345678901234567890,"small":1E-400,"nested":{"b":1.50,"a":[1,2.0,null]},
+		"text":"<|im_start|> & é \" \\","num_key_value_heads":null,"torch_dtype":"bfloat16"}`
+	const after = `{
+  "big": 12345678901234567890,
+  "hidden_size": 16,
+  "intermediate_size": 5,
+  "model_type": "llama",
+  "nested": {
+    "a": [
+      1,
+      2.0,
+      null
+    ],
+    "b": 1.50
+  },
+  "num_attention_heads": 8,
+  "num_hidden_layers": 1,
+  "num_key_value_heads": 2,
+  "rms_norm_eps": 1e-06,
+  "rope_theta": 10000.0,
+  "small": 1E-400,
+  "text": "<|im_start|> & é \" \\",
+  "torch_dtype": "bfloat16",
+  "vocab_size": 6
+}
+`
+	got, err := rewriteConfig([]byte(before), func(c map[string]any) { c["num_key_value_heads"] = 2 })
+	if err != nil || string(got) != after {
+		t.Errorf("%s (%v), want\n%s", got, err, after)
+	}
+}
+
+func TestConfigOfTargets(t *testing.T) {
+	const small = `{
+  "hidden_size": 8,
+  "intermediate_size": 4,
+  "model_type": "llama",
+  "num_attention_heads": 4,
+  "num_hidden_layers": 1,
+  "torch_dtype": "float32",
+  "vocab_size": 2
+}
+`
+	const grouped = `{
+  "hidden_size": 8,
+  "intermediate_size": 4,
+  "model_type": "llama",
+  "num_attention_heads": 4,
+  "num_hidden_layers": 1,
+  "num_key_value_heads": 2,
+  "torch_dtype": "float32",
+  "vocab_size": 2
+}
+`
+	dir := model{config: small}.write(t)
+	for want, o := range map[string]Options{
+		small:   {Groups: 2, Target: Expanded},
+		grouped: {Groups: 2},
+	} {
+		if got := readFile(t, filepath.Join(convertTo(t, dir, o).Dir, "config.json")); got != want {
+			t.Errorf("%+v: %s, want %s", o, got, want)
+		}
+	}
+}
+
+// TestConfigDType sets the key that is in use.
+func TestConfigDType(t *testing.T) {
+	for _, c := range []struct{ key, before, want string }{
+		{"torch_dtype", "float32", "bfloat16"},
+		{"dtype", "float32", "bfloat16"},
+		{"torch_dtype", "", "bfloat16"},
+	} {
+		config := map[string]any{}
+		if c.before != "" {
+			config[c.key] = c.before
+		}
+		setDType(config, checkpoints.BF16)
+		if len(config) != 1 || config[c.key] != c.want {
+			t.Errorf("%+v: %v", c, config)
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package convert
+
+import (
+	"reflect"
+	"testing"
+
+	"gqa/checkpoints"
+)
+
+func TestInspect(t *testing.T) {
+	config := with(llamaConfig, "num_key_value_heads", "4")
+	got, err := Inspect(open(t, model{config: config, dtype: checkpoints.BF16}.write(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Inspection{
+		Family: "llama", Layers: 2, Dim: 16, Heads: 8, KVHeads: 4, HeadDim: 2, Vocab: 6, Context: 32, Parameters: 2384, DType: "BF16",
+		Layout: "separate", Targets: Targets, LoadsIn: "transformers LlamaForCausalLM", Rows: []Row{
+			{4, 64, 2048, 2384, []int{1, 2, 4}},
+			{2, 32, 1024, 2112, []int{1, 2}},
+			{1, 16, 512, 1976, []int{1}},
+		},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want\n%+v", got, want)
+	}
+}
+
+func TestNumbersInWords(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 7000000000: "7,000,000,000", 123456: "123,456"} {
+		if got := thousands(n); got != want {
+			t.Errorf("%d is %s, want %s", n, got, want)
+		}
+	}
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 5 << 30: "5 GiB", 1 << 60: "1.049e+06 TiB"} {
+		if got := bytesText(n); got != want {
+			t.Errorf("%d is %s, want %s", n, got, want)
+		}
+	}
+}

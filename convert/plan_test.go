@@ -1,0 +1,87 @@
+package convert
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"gqa/checkpoints"
+)
+
+func TestPlanRefuses(t *testing.T) {
+	const k = "model.layers.1.self_attn.k_proj.weight"
+	float, grouped := model{config: llamaConfig}.write(t), model{config: with(llamaConfig, "num_key_value_heads", "4")}.write(t)
+	quantised := model{config: llamaConfig, dtype: checkpoints.I8}.write(t)
+	for _, c := range []struct {
+		dir    string
+		o      Options
+		groups bool // whether it is about the number of groups
+		want   string
+	}{
+		{float, Options{Groups: 3}, true, "groups is 3, want a divisor of the checkpoint's 8 KV heads (8 heads): one of [1 2 4 8]"},
+		{float, Options{Groups: 0}, true, "groups is 0"},
+		{float, Options{Groups: -8}, true, "groups is -8"},
+		{float, Options{Groups: 16}, true, "groups is 16"},
+		{grouped, Options{Groups: 8}, true, "groups is 8, want a divisor of the checkpoint's 4 KV heads (8 heads): one of [1 2 4]"},
+		{float, Options{Groups: 2, Method: "median"}, false, `method "median" is unknown; want one of [mean first random]`},
+		{float, Options{Groups: 2, Target: "onnx"}, false, `target "onnx" is unknown; want one of [native expanded]`},
+		{float, Options{Groups: 2, DType: checkpoints.I8}, false, "dtype I8 is not one that floats are written in"},
+		{quantised, Options{Groups: 2}, false, "is I8: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint"},
+		{quantised, Options{Groups: 2, DType: checkpoints.F16}, false, "is I8: only float tensors"},
+	} {
+		if c.o.Method == "" {
+			c.o.Method = Mean
+		}
+		_, err := NewPlan(open(t, c.dir), c.o)
+		wantError(t, err, c.want)
+		if errors.Is(err, ErrGroups) != c.groups {
+			t.Errorf("%v: ErrGroups %v, want %v", err, !c.groups, c.groups)
+		}
+	}
+}
+
+func TestPlanSummary(t *testing.T) {
+	const full, perGroup = 2928, 2 * (16*2 + 2) * 2 // parameters, and those of one KV head over both layers
+	dir := model{config: llamaConfig}.write(t)
+	for _, c := range []struct {
+		o      Options
+		change func(*Summary)
+	}{
+		{Options{Groups: 2}, func(*Summary) {}},
+		{Options{Groups: 2, Method: First, Seed: 9, DType: checkpoints.F16}, func(s *Summary) { s.Method, s.Seed, s.DType, s.Bytes = First, 9, "F16", s.Bytes/2 }},
+		{Options{Groups: 8}, func(s *Summary) {
+			s.Groups, s.TensorsPooled, s.TensorsCopied, s.Bytes, s.Parameters, s.KVBytesPerToken = 8, 0, 29, 4*full, full, 128
+			s.LoadsIn = []string{"gqa", "whatever loads the source"}
+		}},
+		{Options{Groups: 2, Target: Expanded}, func(s *Summary) {
+			s.Target, s.Bytes, s.Parameters, s.KVBytesPerToken = Expanded, 4*full, full, 128
+			s.LoadsIn = []string{"gqa", "whatever loads the source"}
+		}},
+	} {
+		want := Summary{
+			Source: "model", Family: "llama", Heads: 8, SourceGroups: 8, Groups: 2, Method: Mean, Target: Native, DType: "keep", Layout: "separate",
+			LoadsIn: []string{"gqa", "transformers LlamaForCausalLM"}, TensorsPooled: 8, TensorsCopied: 21, Bytes: 4 * (full - 6*perGroup),
+			SourceParameters: full, Parameters: full - 6*perGroup, SourceKVBytesPerToken: 2 * 2 * 16 * 2, KVBytesPerToken: 2 * 2 * 4 * 2,
+		}
+		c.change(&want)
+		got, err := newPlan(t, dir, c.o).Summary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, errA := marshal(got)
+		b, errB := marshal(want)
+		if errA != nil || errB != nil || string(a) != string(b) {
+			t.Errorf("summary %s, want %s", a, b)
+		}
+	}
+}
+
+// TestLoadsIn: without a class of its own a grouped family loads here only.
+func TestLoadsIn(t *testing.T) {
+	dir := model{config: neoxConfig}.write(t)
+	for groups, want := range map[int][]string{2: {"gqa"}, 8: {"gqa", "whatever loads the source"}} {
+		if got := newPlan(t, dir, Options{Groups: groups}).loadsIn(); !slices.Equal(got, want) {
+			t.Errorf("%d groups load in %q, want %q", groups, got, want)
+		}
+	}
+}

@@ -1,0 +1,286 @@
+package convert
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"gqa/checkpoints"
+)
+
+// TestAllGroupsIsACopy wants the weights' files byte for byte, sharded or not.
+func TestAllGroupsIsACopy(t *testing.T) {
+	for name, m := range map[string]model{
+		"one file": {config: gpt2Config, dtype: checkpoints.F16},
+		"shards":   {config: neoxConfig, dtype: checkpoints.BF16, shard: 3000},
+		"int8":     {config: llamaConfig, dtype: checkpoints.I8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := m.write(t)
+			out := convertTo(t, dir, Options{Groups: 8})
+			for _, file := range append(out.Files, out.Index) {
+				if file != "" && readFile(t, filepath.Join(out.Dir, file)) != readFile(t, filepath.Join(dir, file)) {
+					t.Errorf("%s differs", file)
+				}
+			}
+			if len(out.Files) != len(open(t, dir).Files) {
+				t.Errorf("files %v", out.Files)
+			}
+		})
+	}
+}
+
+// TestUntouchedTensorsKeepEveryBit of every layout, NaNs and all.
+func TestUntouchedTensorsKeepEveryBit(t *testing.T) {
+	for _, config := range []string{llamaConfig, neoxConfig, gpt2Config} {
+		dir := model{config: config, dtype: checkpoints.BF16}.write(t)
+		src, plan := open(t, dir), newPlan(t, dir, Options{Groups: 2})
+		out := convertTo(t, dir, Options{Groups: 2})
+		kept := 0
+		for _, name := range src.Names() {
+			if _, pooled := plan.pooled[name]; !pooled {
+				kept++
+				if raw(t, out, name) != raw(t, src, name) {
+					t.Errorf("%s changed", name)
+				}
+			}
+		}
+		if kept+plan.Pooled() != len(out.Names()) || plan.Pooled() == 0 {
+			t.Errorf("%d kept and %d pooled of %d", kept, plan.Pooled(), len(out.Names()))
+		}
+	}
+}
+
+// TestHalvesArePooledInF32 and rounded to nearest, ties to even. Two heads of two dims over four inputs.
+func TestHalvesArePooledInF32(t *testing.T) {
+	const config = `{"model_type": "llama", "vocab_size": 2, "hidden_size": 4, "intermediate_size": 2, "num_hidden_layers": 1, "num_attention_heads": 2}`
+	const name = "model.layers.0.self_attn.k_proj.weight"
+	for _, c := range []struct {
+		dtype           checkpoints.DType
+		one, other, sum []uint64 // bits of an element of each head, and of their mean
+	}{
+		// Of one and the next number up the mean is half-way: down to the even one, then up to the even one. Large ones do
+		// not overflow; what f32 holds between is summed before it is rounded.
+		{checkpoints.BF16, []uint64{0x3f80, 0x3f81, 0x7f7f, 0xbf80}, []uint64{0x3f81, 0x3f82, 0x7f7e, 0x3f80}, []uint64{0x3f80, 0x3f82, 0x7f80, 0}},
+		{checkpoints.F16, []uint64{0x3c00, 0x3c01, 0x7bff, 0x0001}, []uint64{0x3c01, 0x3c02, 0x7bff, 0x0002}, []uint64{0x3c00, 0x3c02, 0x7bff, 0x0002}},
+		{checkpoints.F32, []uint64{0x3f800000, 0x3f800001, 0, 0}, []uint64{0x3f800001, 0x3f800002, 0, 0}, []uint64{0x3f800000, 0x3f800002, 0, 0}},
+		// 1 + 2⁻⁴⁰ is 1 in f32.
+		{checkpoints.F64, []uint64{0x3ff0000000001000, 0, 0, 0}, []uint64{0x4008000000000000, 0, 0, 0}, []uint64{0x4000000000000000, 0, 0, 0}},
+	} {
+		element := func(bits []uint64) (data []byte) { // the four inputs of one dim of a head
+			for _, b := range bits {
+				data = append(data, binary.LittleEndian.AppendUint64(nil, b)[:c.dtype.Size()]...)
+			}
+			return data
+		}
+		one, other, want := element(c.one), element(c.other), element(c.sum)
+		dir := model{config: config, dtype: c.dtype, data: map[string][]byte{name: slices.Concat(one, one, other, other)}}.write(t)
+		if got, want := raw(t, convertTo(t, dir, Options{Groups: 1}), name), c.dtype.String()+string(want)+string(want); got != want {
+			t.Errorf("%s: pooled to %x, want %x", c.dtype, got, want)
+		}
+	}
+}
+
+func TestDType(t *testing.T) {
+	m := model{config: llamaConfig, extra: []checkpoints.Spec{
+		{Name: "model.layers.0.self_attn.rotary_emb.inv_freq", DType: checkpoints.F32, Shape: []int{1}},
+	}}
+	dir := m.write(t)
+	src := open(t, dir)
+	kept := convertTo(t, dir, Options{Groups: 4})
+	for _, dtype := range []checkpoints.DType{checkpoints.BF16, checkpoints.F16, checkpoints.F32} {
+		out := convertTo(t, dir, Options{Groups: 4, DType: dtype})
+		for _, name := range out.Names() {
+			x, _ := out.Tensor(name)
+			want := dtype
+			if strings.HasSuffix(name, "inv_freq") { // a buffer is carried as it is
+				want = checkpoints.F32
+			}
+			if x.DType != want {
+				t.Errorf("%s is %s, want %s", name, x.DType, want)
+			}
+			rounded := make([]byte, x.Bytes())
+			if err := checkpoints.EncodeFloats(rounded, floats(t, kept, name), want); err != nil {
+				t.Fatal(err)
+			}
+			if raw(t, out, name) != want.String()+string(rounded) {
+				t.Errorf("%s is not what f32 rounds to", name)
+			}
+		}
+	}
+	if got := floats(t, kept, "model.norm.weight"); !slices.Equal(got, floats(t, src, "model.norm.weight")) {
+		t.Error("without a dtype norms changed")
+	}
+}
+
+func TestShards(t *testing.T) {
+	dir := model{config: llamaConfig, shard: 2000}.write(t)
+	src := open(t, dir)
+	if len(src.Files) < 3 {
+		t.Fatalf("only %d shards to begin with", len(src.Files))
+	}
+	for _, c := range []struct {
+		size  int64
+		files int
+		most  int64
+	}{{0, 5, 2000}, {1 << 20, 1, 1 << 20}, {1000, 9, 1024}} { // a tensor of 1024 bytes is larger than the shard
+		out := convertTo(t, dir, Options{Groups: 1, ShardSize: c.size})
+		if len(out.Files) != c.files || (out.Index == "") != (c.files == 1) {
+			t.Errorf("shards of %d bytes: files %v, index %q; want %d", c.size, out.Files, out.Index, c.files)
+		}
+		perFile := map[string]int64{}
+		for _, name := range out.Names() { // that the index agrees was checked when it was opened
+			x, _ := out.Tensor(name)
+			perFile[x.File] += x.Bytes()
+		}
+		for file, n := range perFile {
+			if n > c.most {
+				t.Errorf("%s has %d bytes of tensors, want %d at most", file, n, c.most)
+			}
+		}
+	}
+}
+
+// TestCarried wants what older releases saved beside the weights, and a tied head's copy, in the result as it was.
+func TestCarried(t *testing.T) {
+	for _, c := range []struct {
+		m       model
+		carried []checkpoints.Spec
+	}{
+		{model{config: llamaConfig}, []checkpoints.Spec{{Name: "model.layers.1.self_attn.rotary_emb.inv_freq", DType: checkpoints.F32, Shape: []int{1}}}},
+		{model{config: neoxConfig}, []checkpoints.Spec{
+			{Name: "gpt_neox.layers.0.attention.bias", DType: checkpoints.Bool, Shape: []int{1, 1, 32, 32}},
+			{Name: "gpt_neox.layers.0.attention.masked_bias", DType: checkpoints.F32},
+		}},
+		{model{config: gpt2Config}, []checkpoints.Spec{
+			{Name: "transformer.h.0.attn.bias", DType: checkpoints.U8, Shape: []int{1, 1, 4, 4}},
+			{Name: "lm_head.weight", DType: checkpoints.F32, Shape: []int{6, 16}},
+		}},
+		{model{config: gpt2Config, strip: "transformer."}, []checkpoints.Spec{{Name: "h.1.attn.bias", DType: checkpoints.F32, Shape: []int{1, 1, 4, 4}}}},
+	} {
+		c.m.extra = c.carried
+		dir := c.m.write(t)
+		src, out := open(t, dir), convertTo(t, dir, Options{Groups: 2, DType: checkpoints.BF16})
+		if len(out.Names()) != len(src.Names()) {
+			t.Errorf("%d tensors, want %d", len(out.Names()), len(src.Names()))
+		}
+		for _, s := range c.carried {
+			if raw(t, out, s.Name) != raw(t, src, s.Name) {
+				t.Errorf("%s changed", s.Name)
+			}
+		}
+	}
+}
+
+// TestRandomDependsOnSeedAlone: not on how the tensors lie in files, nor on what else there is.
+func TestRandomDependsOnSeedAlone(t *testing.T) {
+	const name = "model.layers.1.self_attn.v_proj.weight"
+	draw := func(m model, seed uint64) []float32 {
+		m.config = llamaConfig
+		return floats(t, convertTo(t, m.write(t), Options{Groups: 2, Method: Random, Seed: seed}), name)
+	}
+	want := draw(model{}, 5)
+	for _, m := range []model{{}, {shard: 1500}, {extra: []checkpoints.Spec{{Name: "model.layers.0.self_attn.rotary_emb.inv_freq", DType: checkpoints.F64, Shape: []int{1}}}}} {
+		if !slices.Equal(draw(m, 5), want) {
+			t.Errorf("%+v: another draw", m)
+		}
+	}
+	if slices.Equal(draw(model{}, 6), want) {
+		t.Error("another seed, the same draw")
+	}
+}
+
+// TestInterrupted cancels before each step of the way, to the last: nothing may stay, and what was there must.
+func TestInterrupted(t *testing.T) {
+	dir := model{config: llamaConfig, shard: 2000}.write(t)
+	plan := newPlan(t, dir, Options{Groups: 2, Method: Mean})
+	for after := range len(plan.Specs) + 1 {
+		ctx, cancel := context.WithCancel(context.Background())
+		parent := t.TempDir()
+		left := after
+		step := func(int64) {
+			if left--; left <= 0 {
+				cancel()
+			}
+		}
+		if after == 0 {
+			cancel()
+		}
+		_, err := plan.Run(ctx, filepath.Join(parent, "new", "out"), false, step)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("after %d tensors: error %v", after, err)
+		}
+		wantEmpty(t, parent)
+		cancel()
+	}
+	target := filepath.Join(t.TempDir(), "old")
+	writeFile(t, filepath.Join(target, "conversion.json"), "old")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := plan.Run(ctx, target, true, ignore); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if readFile(t, filepath.Join(target, "conversion.json")) != "old" {
+		t.Error("what was there is lost")
+	}
+}
+
+// TestSourceChanges takes parts of the source away between plan and run.
+func TestSourceChanges(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(dir string) error
+		want  string
+	}{
+		"weights cut short": {func(dir string) error { return os.Truncate(filepath.Join(dir, "model.safetensors"), 5000) }, "the file ends inside it: it changed since it was opened"},
+		"side file gone":    {func(dir string) error { return os.Remove(filepath.Join(dir, "tokenizer.json")) }, "tokenizer.json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, parent := model{config: llamaConfig}.write(t), t.TempDir()
+			writeFile(t, filepath.Join(dir, "tokenizer.json"), "{}")
+			plan := newPlan(t, dir, Options{Groups: 2})
+			if err := c.spoil(dir); err != nil {
+				t.Fatal(err)
+			}
+			_, err := plan.Run(context.Background(), filepath.Join(parent, "out"), false, ignore)
+			wantError(t, err, c.want)
+			wantEmpty(t, parent)
+		})
+	}
+}
+
+// TestMemory converts a model of 30 times its largest tensor, every tensor through memory, and wants no more than a few times
+// that tensor allocated for any one, nor kept from one to the next.
+func TestMemory(t *testing.T) {
+	const largest = 1 << 20
+	dir := model{config: `{"model_type": "llama", "vocab_size": 1024, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 12,
+		"num_attention_heads": 8}`}.write(t)
+	plan := newPlan(t, dir, Options{Groups: 4, DType: checkpoints.BF16})
+	if plan.Bytes() < 13*largest {
+		t.Fatalf("%d bytes are too few to tell", plan.Bytes())
+	}
+	var before, now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	allocated, kept, most := before.TotalAlloc, uint64(0), uint64(0)
+	_, err := plan.Run(context.Background(), filepath.Join(t.TempDir(), "out"), false, func(int64) {
+		runtime.ReadMemStats(&now)
+		most = max(most, now.TotalAlloc-allocated)
+		runtime.GC()
+		runtime.ReadMemStats(&now)
+		kept = max(kept, now.HeapAlloc-min(now.HeapAlloc, before.HeapAlloc))
+		allocated = now.TotalAlloc
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%.2f allocated, %.2f kept, of the largest tensor", float64(most)/largest, float64(kept)/largest)
+	if most > 4*largest || kept > 4*largest {
+		t.Errorf("%d bytes allocated for one tensor, %d kept; the largest tensor has %d", most, kept, largest)
+	}
+}

@@ -2,33 +2,40 @@ package configs
 
 // Take reads the weight out of its stored tensor: [out, in] or [dim], a copy.
 func (p Param) Take(stored []float32) []float32 {
-	out := make([]float32, p.Size())
-	p.each(func(value, at int) { out[value] = stored[at] })
-	return out
+	values := make([]float32, p.Size())
+	p.runs(func(value, at, n int) { copy(values[value:value+n], stored[at:at+n]) })
+	return values
 }
 
 // Put writes the weight into its stored tensor.
 func (p Param) Put(stored, values []float32) {
-	p.each(func(value, at int) { stored[at] = values[value] })
+	p.runs(func(value, at, n int) { copy(stored[at:at+n], values[value:value+n]) })
 }
 
-// each pairs the weight's elements with their places in the stored tensor.
-func (p Param) each(pair func(value, at int)) {
-	cols := 1
+// runs pairs n elements of the weight, from value on, with their place in the stored tensor, for all of the weight.
+func (p Param) runs(pair func(value, at, n int)) {
+	rows, cols := p.Shape[0], 1
 	if len(p.Shape) == 2 {
 		cols = p.Shape[1]
 	}
-	for r := range p.Shape[0] {
-		row := r
-		if p.Rows != nil {
-			row = p.Rows[r]
+	row := func(r int) int { // where row r is among those stored
+		if p.Rows == nil {
+			return r
 		}
+		return p.Rows[r]
+	}
+	if !p.Transposed || len(p.Stored) != 2 {
+		for r := range rows {
+			pair(r*cols, row(r)*cols, cols)
+		}
+		return
+	}
+	const strip = 16 // rows at a time: as many lines of cache are written while stored ones are read through
+	for first := 0; first < rows; first += strip {
 		for c := range cols {
-			at := row*cols + c
-			if p.Transposed && len(p.Stored) == 2 {
-				at = c*p.Stored[1] + row
+			for r := first; r < min(first+strip, rows); r++ {
+				pair(r*cols+c, c*p.Stored[1]+row(r), 1)
 			}
-			pair(r*cols+c, at)
 		}
 	}
 }

@@ -86,7 +86,7 @@ func writeNoise(s checkpoints.Spec, w io.Writer) error {
 	}
 	values := make([]float32, int(s.Bytes())/s.DType.Size())
 	for i := range values {
-		values[i] = float32(r.NormFloat64())
+		values[i] = float32(2*r.Float64() - 1)
 	}
 	return weights.WriteFloats(w, values, s.DType)
 }

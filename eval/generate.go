@@ -33,7 +33,7 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 		return err
 	}
 	if err := m.CheckLength(len(prompt) + o.MaxTokens - 1); err != nil {
-		return err
+		return fmt.Errorf("a prompt of %d tokens and %d more: %w", len(prompt), o.MaxTokens, err)
 	}
 	cache := m.NewCache(1, len(prompt)+o.MaxTokens)
 	draw := sampler{o: o, r: rand.New(rand.NewPCG(o.Seed, 0))}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"gqa/configs"
-	"gqa/internal/engine/decode"
 	"gqa/internal/kernels"
 )
 
@@ -33,7 +32,7 @@ type Latency struct {
 	KVBytesPerToken int64   `json:"kv_bytes_per_token"` // of one sequence, all layers
 	KVBytes         int64   `json:"kv_bytes"`           // read by one step: Batch × Context tokens
 	WeightBytes     int64   `json:"weight_bytes"`       // read by one step
-	RooflineMS      float64 `json:"roofline_ms"`        // no step on this machine is faster: see Machine.Roofline
+	RooflineMS      float64 `json:"roofline_ms"`        // no step that reads from memory is faster: see Machine.Roofline
 	RooflineShare   float64 `json:"roofline_share"`     // RooflineMS / DecodeMSPerStep
 }
 
@@ -46,11 +45,15 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 		return nil, fmt.Errorf("batch is %d, context %d, prompt-len %d: want 1, 1, 0 or more", o.Batch, o.Context, o.PromptLen)
 	}
 	if err := m.CheckLength(max(o.Context+1, o.PromptLen)); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("context %d, prompt-len %d: %w", o.Context, o.PromptLen, err)
+	}
+	perToken := m.Arch.KVBytesPerToken(bytesPerElement)
+	if err := checkMemory("the KV cache", float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
+		return nil, fmt.Errorf("batch %d, context %d, prompt-len %d: %w", o.Batch, o.Context, o.PromptLen, err)
 	}
 	l := &Latency{
 		Batch: o.Batch, Context: o.Context, Threads: kernels.Threads(), PromptLen: o.PromptLen,
-		KVBytesPerToken: m.Arch.KVBytesPerToken(bytesPerElement), WeightBytes: bytesPerElement * m.readPerStep(),
+		KVBytesPerToken: perToken, WeightBytes: bytesPerElement * m.readPerStep(),
 	}
 	l.KVBytes = l.KVBytesPerToken * int64(o.Batch) * int64(o.Context)
 	ids := randomIDs(o.Batch*max(1, o.PromptLen), m.Arch.Vocab)
@@ -126,7 +129,7 @@ func timeMedian(ctx context.Context, f func() error) (time.Duration, error) {
 		if err := f(); err != nil {
 			return 0, err
 		}
-		times = append(times, time.Since(start))
+		times = append(times, max(time.Since(start), 1)) // a coarse clock may see nothing
 		total += times[len(times)-1]
 	}
 	slices.Sort(times)
@@ -144,7 +147,8 @@ func randomIDs(n, vocab int) []int32 {
 	return ids
 }
 
-// RandomModel is a Llama of a named shape with random weights, in f32: for timing alone.
+// RandomModel is a Llama of a shape with random weights, in f32: for timing alone. A feed-forward block without a gate becomes
+// one with a gate and as many weights.
 func RandomModel(s Shape, groups int) (*Model, error) {
 	a, err := s.arch(groups)
 	if err != nil {
@@ -154,14 +158,18 @@ func RandomModel(s Shape, groups int) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	bytes := 0.0
+	for _, p := range params {
+		bytes += bytesPerElement * float64(p.Size())
+	}
+	if err := checkMemory(s.Name+" in f32", bytes); err != nil {
+		return nil, err
+	}
 	all := make(map[string][]float32, len(params))
-	m := &Model{Arch: a}
 	for i, p := range params {
 		all[p.Name] = randomWeights(p.Size(), uint64(i))
-		m.Parameters += int64(p.Size())
 	}
-	m.Decoder = decode.New(a, all)
-	return m, nil
+	return newModel("", a, all)
 }
 
 func randomWeights(n int, seed uint64) []float32 {
@@ -177,20 +185,36 @@ func (s Shape) arch(groups int) (*configs.Arch, error) {
 	if groups == 0 {
 		groups = s.KVHeads
 	}
-	config := fmt.Sprintf(`{"model_type": "llama", "vocab_size": %d, "hidden_size": %d, "num_hidden_layers": %d,
+	ffn := s.FFN
+	if !s.Gated {
+		ffn = ffn * 2 / 3
+	}
+	config := fmt.Sprintf(`{"model_type": "llama", "vocab_size": %d, "hidden_size": %d, "num_hidden_layers": %d, "tie_word_embeddings": %t,
 		"num_attention_heads": %d, "num_key_value_heads": %d, "head_dim": %d, "intermediate_size": %d, "max_position_embeddings": %d}`,
-		s.Vocab, s.Dim, s.Layers, s.Heads, groups, s.HeadDim, s.FFN, s.Context)
+		s.Vocab, s.Dim, s.Layers, s.Tied, s.Heads, groups, s.HeadDim, ffn, s.Context)
 	return configs.Resolve([]byte(config), "")
 }
 
 // Print writes the figures for a person.
 func (l *Latency) Print(w io.Writer) error {
-	fmt.Fprintf(w, "batch %d, context %d, %d threads, f32\n", l.Batch, l.Context, l.Threads)
+	fmt.Fprintf(w, "batch %d, context %d, %s, f32\n", l.Batch, l.Context, count(l.Threads, "thread"))
 	if l.PromptLen > 0 {
 		fmt.Fprintf(w, "prefill   %.2f ms for %d × %d tokens\n", l.PrefillMS, l.Batch, l.PromptLen)
 	}
 	fmt.Fprintf(w, "decode    %.3f ms/step, %.4f ms/token, %.0f tokens/s\n", l.DecodeMSPerStep, l.DecodeMSPerTok, l.TokensPerS)
 	fmt.Fprintf(w, "KV cache  %d bytes/token, %.1f MiB read per step; weights %.1f MiB\n", l.KVBytesPerToken, float64(l.KVBytes)/(1<<20), float64(l.WeightBytes)/(1<<20))
-	_, err := fmt.Fprintf(w, "roofline  %.3f ms/step: at %.0f%% of it\n", l.RooflineMS, 100*l.RooflineShare)
+	note := ""
+	if l.RooflineShare > 1 {
+		note = " (more than 100%: not all is read from memory, the processor's cache holds some)"
+	}
+	_, err := fmt.Fprintf(w, "roofline  %.3f ms/step: at %.0f%% of it%s\n", l.RooflineMS, 100*l.RooflineShare, note)
 	return err
+}
+
+// count is a number of things: "1 thread", "2 threads".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -18,12 +18,12 @@ import (
 func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise bool) error {
 	ids, shape, err := readIDs(m, input)
 	if err != nil {
-		return fmt.Errorf("%s: %w", input, err)
+		return fmt.Errorf("input: %w", err)
+	}
+	if err := checkOutput(output, input); err != nil {
+		return fmt.Errorf("output: %w", err)
 	}
 	length := shape[1]
-	if err := m.CheckLength(length); err != nil {
-		return fmt.Errorf("%s: input_ids: %w", input, err)
-	}
 	forward := m.wholeLogits
 	if stepwise {
 		forward = m.stepLogits
@@ -49,17 +49,49 @@ func readIDs(m *Model, input string) ([]int32, []int, error) {
 	}
 	defer ckpt.Close()
 	if _, ok := ckpt.Tensor("decoder_input_ids"); ok {
-		return nil, nil, fmt.Errorf("has decoder_input_ids, but family %s has no encoder to read input_ids with", m.Arch.Family.Name)
+		return nil, nil, fmt.Errorf("%s: has decoder_input_ids, but family %s has no encoder to read input_ids with", input, m.Arch.Family.Name)
 	}
 	ids, shape, err := stream.IDs(ckpt, "input_ids", m.Arch.Vocab)
 	if err == nil && (len(shape) != 2 || len(ids) == 0) {
 		err = fmt.Errorf("input_ids has shape %v, want [sequences, tokens]", shape)
 	}
-	return ids, shape, err
+	if err == nil {
+		err = m.CheckLength(shape[1])
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", input, err)
+	}
+	return ids, shape, nil
+}
+
+// checkOutput finds out before the work what would be in its way.
+func checkOutput(output, input string) error {
+	dir, err := os.Stat(filepath.Dir(output))
+	if err != nil || !dir.IsDir() {
+		return fmt.Errorf("there is no folder %s to write %s into", filepath.Dir(output), filepath.Base(output))
+	}
+	out, err := os.Stat(output)
+	if err != nil {
+		return nil // a new file
+	}
+	if out.IsDir() {
+		return fmt.Errorf("%s is a folder; name a file", output)
+	}
+	if in, err := os.Stat(input); err == nil && os.SameFile(in, out) {
+		return fmt.Errorf("%s is the input; name another file", output)
+	}
+	return nil
 }
 
 func (m *Model) wholeLogits(ids []int32, w io.Writer) error {
-	return weights.WriteFloats(w, m.Logits(ops.NewBatch(ids)).Data, checkpoints.F32)
+	hidden := m.Hidden(ops.NewBatch(ids))
+	for lo := 0; lo < hidden.Rows; lo += m.headRows {
+		logits := m.Head(hidden, lo, min(lo+m.headRows, hidden.Rows))
+		if err := weights.WriteFloats(w, logits.Data, checkpoints.F32); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *Model) stepLogits(ids []int32, w io.Writer) error {

@@ -68,19 +68,43 @@ func bestOf(rounds int, f func()) float64 {
 }
 
 func machineName() string {
-	return fmt.Sprintf("%s, %d threads, %s/%s, kernels %s", cpuName(), kernels.Threads(), runtime.GOOS, runtime.GOARCH, kernels.Path())
+	return fmt.Sprintf("%s, %s, %s/%s, kernels %s", cpuName(), count(kernels.Threads(), "thread"), runtime.GOOS, runtime.GOARCH, kernels.Path())
 }
 
 func cpuName() string {
-	f, err := os.Open("/proc/cpuinfo")
+	if name, ok := procField("/proc/cpuinfo", "model name"); ok {
+		return name
+	}
+	return fmt.Sprintf("%d CPUs", runtime.NumCPU())
+}
+
+// checkMemory refuses what does not fit into the memory that is free, where the system tells (Linux), or into any.
+func checkMemory(what string, bytes float64) error {
+	free := float64(1 << 46)
+	if text, ok := procField("/proc/meminfo", "MemAvailable"); ok {
+		var kib float64
+		if n, _ := fmt.Sscanf(text, "%f kB", &kib); n == 1 {
+			free = 1024 * kib
+		}
+	}
+	if bytes > free {
+		return fmt.Errorf("%s takes %.1f GiB, and %.1f GiB of memory are free", what, bytes/(1<<30), free/(1<<30))
+	}
+	return nil
+}
+
+// procField is the value of the first line "name: value" of a file of /proc.
+func procField(file, name string) (value string, ok bool) {
+	f, err := os.Open(file)
 	if err != nil {
-		return fmt.Sprintf("%d CPUs", runtime.NumCPU())
+		return "", false
 	}
 	defer f.Close()
 	for s := bufio.NewScanner(f); s.Scan(); {
-		if name, ok := strings.CutPrefix(s.Text(), "model name"); ok {
-			return strings.TrimSpace(strings.TrimLeft(name, " \t:"))
+		key, value, found := strings.Cut(s.Text(), ":")
+		if found && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value), true
 		}
 	}
-	return fmt.Sprintf("%d CPUs", runtime.NumCPU())
+	return "", false
 }

@@ -14,22 +14,30 @@ type Model struct {
 	Arch       *configs.Arch
 	Parameters int64
 	*decode.Decoder
+
+	headRows int // rows of logits in memory at once
 }
 
 // LoadModel reads a checkpoint (a folder, a .safetensors file, an index file) into memory, in f32.
 func LoadModel(path string) (*Model, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("model: %w", err)
 	}
 	defer src.Close()
 	all, err := src.All()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("model: %s: %w", path, err)
 	}
-	n, err := weights.Parameters(src.Arch)
+	return newModel(src.Dir, src.Arch, all)
+}
+
+// newModel wraps weights by the forward pass's names.
+func newModel(dir string, arch *configs.Arch, all map[string][]float32) (*Model, error) {
+	n, err := weights.Parameters(arch)
 	if err != nil {
 		return nil, err
 	}
-	return &Model{Dir: src.Dir, Arch: src.Arch, Parameters: n, Decoder: decode.New(src.Arch, all)}, nil
+	const logits = 1 << 24 // 64 MiB
+	return &Model{Dir: dir, Arch: arch, Parameters: n, Decoder: decode.New(arch, all), headRows: max(1, logits/arch.Vocab)}, nil
 }

@@ -24,7 +24,7 @@ type QualityOptions struct {
 // Quality is how well a model predicts a corpus. In a window of n tokens, n-1 are predicted.
 type Quality struct {
 	Loss          float64  `json:"loss"`        // nats per token
-	LossStderr    float64  `json:"loss_stderr"` // of the mean over windows
+	LossStderr    float64  `json:"loss_stderr"` // of the mean over windows; 0 where there is one
 	Perplexity    float64  `json:"perplexity"`
 	BitsPerByte   *float64 `json:"bits_per_byte"`  // of text; null where the data came as ids
 	TokenAccuracy float64  `json:"token_accuracy"` // share of tokens that were the most probable
@@ -58,7 +58,11 @@ func MeasureQuality(ctx context.Context, m *Model, s *stream.Stream, o QualityOp
 			o.Progress(int64(n))
 		}
 	}
-	return t.quality(), nil
+	q := t.quality()
+	if math.IsNaN(q.Loss+t.kl.mean()) || math.IsInf(q.Loss+t.kl.mean(), 0) {
+		return nil, fmt.Errorf("the loss is %v, the KL divergence %v: a model has weights or activations that are not finite numbers", q.Loss, t.kl.mean())
+	}
+	return q, nil
 }
 
 // scoreRows is how many tokens go through the layers at once.
@@ -75,7 +79,9 @@ func checkQuality(m *Model, o QualityOptions) error {
 		if t.Arch.Vocab != m.Arch.Vocab {
 			return fmt.Errorf("the teacher's vocabulary is %d, the model's %d: their predictions cannot be compared", t.Arch.Vocab, m.Arch.Vocab)
 		}
-		return t.CheckLength(o.SeqLen)
+		if err := t.CheckLength(o.SeqLen); err != nil {
+			return fmt.Errorf("seq-len: teacher: %w", err)
+		}
 	}
 	return nil
 }
@@ -117,9 +123,8 @@ func (t *tally) score(ids []int32, n int) {
 	if t.o.Teacher != nil {
 		teacherHidden = t.o.Teacher.Hidden(b)
 	}
-	per := max(1, (1<<24)/t.model.Arch.Vocab) // rows of logits in memory at once
-	for lo := 0; lo < len(ids); lo += per {
-		hi := min(lo+per, len(ids))
+	for lo := 0; lo < len(ids); lo += t.model.headRows {
+		hi := min(lo+t.model.headRows, len(ids))
 		var teacher []float32
 		if t.o.Teacher != nil {
 			teacher = t.o.Teacher.Head(teacherHidden, lo, hi).Data
@@ -207,7 +212,7 @@ func (t *tally) addWindow(lo, hi int) {
 
 func (t *tally) quality() *Quality {
 	q := &Quality{
-		Loss: t.loss.mean(), LossStderr: t.loss.stderr(), Perplexity: math.Exp(t.loss.mean()),
+		Loss: t.loss.mean(), LossStderr: t.loss.stderr(), Perplexity: math.Min(math.Exp(t.loss.mean()), math.MaxFloat64),
 		TokenAccuracy: t.accuracy.mean(), AccuracyError: t.accuracy.stderr(),
 		Windows: t.loss.n, Tokens: t.loss.n * (t.o.SeqLen - 1),
 	}
@@ -247,19 +252,25 @@ func (s *meanOf) stderr() float64 {
 
 // Print writes the figures for a person.
 func (q *Quality) Print(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "loss            %.4f ± %.4f nats/token\nperplexity      %.4g\n", q.Loss, q.LossStderr, q.Perplexity)
-	if err != nil {
-		return err
-	}
+	lines := fmt.Sprintf("loss            %s nats/token\nperplexity      %.4g\n", q.plusMinus("%.4f", q.Loss, q.LossStderr), q.Perplexity)
 	if q.BitsPerByte != nil {
-		fmt.Fprintf(w, "bits per byte   %.4f\n", *q.BitsPerByte)
+		lines += fmt.Sprintf("bits per byte   %.4f\n", *q.BitsPerByte)
 	}
-	fmt.Fprintf(w, "token accuracy  %.2f%% ± %.2f%%\n", 100*q.TokenAccuracy, 100*q.AccuracyError)
+	lines += fmt.Sprintf("token accuracy  %s\n", q.plusMinus("%.2f%%", 100*q.TokenAccuracy, 100*q.AccuracyError))
 	if q.KL != nil {
-		fmt.Fprintf(w, "KL to teacher   %.4f ± %.4f nats/token\ntop-1 agreement %.2f%%\n", *q.KL, *q.KLStderr, 100**q.Top1Agreement)
+		lines += fmt.Sprintf("KL to teacher   %s nats/token\n", q.plusMinus("%.4f", *q.KL, *q.KLStderr))
+		lines += fmt.Sprintf("top-1 agreement %.2f%%\n", 100**q.Top1Agreement)
 	}
-	_, err = fmt.Fprintf(w, "tokens          %d in %d windows\n", q.Tokens, q.Windows)
+	_, err := fmt.Fprintf(w, "%stokens          %d in %s\n", lines, q.Tokens, count(q.Windows, "window"))
 	return err
+}
+
+// plusMinus writes a figure with its standard error, which one window does not tell.
+func (q *Quality) plusMinus(format string, x, stderr float64) string {
+	if q.Windows < 2 {
+		return fmt.Sprintf(format, x)
+	}
+	return fmt.Sprintf(format+" ± "+format, x, stderr)
 }
 
 // Windows is how many windows of a stream of tokens will be scored.

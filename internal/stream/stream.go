@@ -83,11 +83,20 @@ func loadIDs(path string, vocab, max int) (*Stream, error) {
 	return &Stream{Name: path, IDs: ids}, nil
 }
 
+// some lists the first few names.
+func some(names []string) string {
+	const few = 5
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
+}
+
 // IDs reads a tensor of token ids, checked against the vocabulary, with its shape.
 func IDs(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, error) {
 	t, ok := ckpt.Tensor(name)
 	if !ok {
-		return nil, nil, fmt.Errorf("there is no tensor %s; the file has %s", name, strings.Join(ckpt.Names(), ", "))
+		return nil, nil, fmt.Errorf("there is no tensor %s; the file has %s", name, some(ckpt.Names()))
 	}
 	wide, err := t.Int64()
 	if err != nil {

@@ -1,0 +1,188 @@
+package eval
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"gqa/internal/kernels"
+)
+
+// slow is a machine on which only the bytes count, weak one on which only the arithmetic does.
+var (
+	slow = Machine{Bandwidth: 1e6, Peak: 1e18}
+	weak = Machine{Bandwidth: 1e18, Peak: 1e6}
+)
+
+func mustTime(t *testing.T, m *Model, machine Machine, o LatencyOptions) *Latency {
+	t.Helper()
+	l, err := MeasureLatency(t.Context(), m, machine, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestLatencyArithmetic: the counts are by hand from the tiny models' sizes. All have 2 layers, dim 64, 8 heads of 8, a
+// feed-forward of 96 and 128 ids; an embedding table has 8192 weights.
+func TestLatencyArithmetic(t *testing.T) {
+	const batch, length = 3, 10
+	const kvPerToken = 2 * 2 * 64 * 4 // keys and values, layers, dim, bytes
+	const attention = 2 * 4 * 64 * length
+	for family, read := range map[string]int64{
+		"llama":    2*(4*64*64+3*64*96+2*64) + 64 + 128*64,                  // all but the embedding; the head is apart
+		"gpt_neox": 2*(4*64*64+4*64+2*64*96+96+64+4*64) + 2*64 + 128*64,     // the same, with biases
+		"gpt2":     2*(4*64*64+4*64+2*64*96+96+64+4*64) + 2*64 + 128*64 + 0, // the head is the embedding; no positions
+	} {
+		m := tiny(t, family)
+		l := mustTime(t, m, slow, LatencyOptions{Batch: batch, Context: length})
+		if l.WeightBytes != 4*read || l.KVBytesPerToken != kvPerToken || l.KVBytes != kvPerToken*batch*length {
+			t.Errorf("%s: %d bytes of weights, %d of KV (%d a token); want %d, %d (%d)",
+				family, l.WeightBytes, l.KVBytes, l.KVBytesPerToken, 4*read, kvPerToken*batch*length, kvPerToken)
+		}
+		if want := float64(4*read+kvPerToken*batch*length) / 1e6 * 1000; !near(l.RooflineMS, want, 1e-9*want) {
+			t.Errorf("%s: bound by memory, %v ms a step, want %v", family, l.RooflineMS, want)
+		}
+		l = mustTime(t, m, weak, LatencyOptions{Batch: batch, Context: length})
+		if want := float64(batch*(2*read+attention)) / 1e6 * 1000; !near(l.RooflineMS, want, 1e-9*want) {
+			t.Errorf("%s: bound by arithmetic, %v ms a step, want %v", family, l.RooflineMS, want)
+		}
+	}
+}
+
+func TestLatencyOfGroups(t *testing.T) {
+	var kv []int64
+	for i, groups := range []int{0, 4, 2, 1} {
+		shape := Shape{
+			Name: "x", Layers: 2, Heads: 4, KVHeads: 4, HeadDim: 8, Dim: 32, FFN: 48, Vocab: 50, Context: 64,
+			Gated: i%2 == 0, Tied: i < 2,
+		}
+		m, err := RandomModel(shape, groups)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := shape.Params(m.Arch.KVHeads) + 5*32; m.Parameters != want { // and five norms
+			t.Errorf("%d groups: %d parameters, want %d", groups, m.Parameters, want)
+		}
+		kv = append(kv, mustTime(t, m, slow, LatencyOptions{Batch: 1, Context: 4}).KVBytesPerToken)
+	}
+	if want := []int64{512, 512, 256, 128}; !slices.Equal(kv, want) {
+		t.Errorf("KV bytes a token %v, want %v", kv, want)
+	}
+}
+
+// The figures agree with each other; how large they are is the machine's affair.
+func TestLatencyFigures(t *testing.T) {
+	defer kernels.SetThreads(0)
+	m := tiny(t, "llama")
+	for _, o := range []LatencyOptions{{1, 1, 0}, {4, 30, 12}, {2, 300, 1}} {
+		kernels.SetThreads(o.Batch)
+		l := mustTime(t, m, slow, o)
+		if l.Batch != o.Batch || l.Context != o.Context || l.PromptLen != o.PromptLen || l.Threads != o.Batch {
+			t.Errorf("%+v: reported for %+v", o, l)
+		}
+		if !(l.DecodeMSPerStep > 0) || (l.PrefillMS > 0) != (o.PromptLen > 0) {
+			t.Errorf("%+v: %v ms a step, prefill %v ms", o, l.DecodeMSPerStep, l.PrefillMS)
+		}
+		if !near(l.DecodeMSPerTok*float64(o.Batch), l.DecodeMSPerStep, 1e-9) || !near(l.TokensPerS*l.DecodeMSPerTok, 1000, 1e-6) ||
+			!near(l.RooflineShare*l.DecodeMSPerStep, l.RooflineMS, 1e-9*l.RooflineMS) {
+			t.Errorf("%+v: the figures contradict each other: %+v", o, l)
+		}
+	}
+}
+
+func TestLatencyJSON(t *testing.T) {
+	contract := []string{
+		"batch", "context", "decode_ms_per_step", "decode_ms_per_token", "kv_bytes", "kv_bytes_per_token", "prefill_ms",
+		"roofline_ms", "roofline_share", "threads", "tokens_per_s", "weight_bytes",
+	}
+	got := asJSON(t, mustTime(t, tiny(t, "llama"), slow, LatencyOptions{1, 2, 0}))
+	if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, slices.Sorted(slices.Values(append(contract, "prompt_len")))) {
+		t.Errorf("keys %v, want %v and prompt_len", keys, contract)
+	}
+}
+
+func TestLatencyRefuses(t *testing.T) {
+	m, learned := tiny(t, "llama"), tiny(t, "gpt2")
+	for _, c := range []struct {
+		m    *Model
+		o    LatencyOptions
+		want string
+	}{
+		{m, LatencyOptions{0, 1, 0}, "batch is 0, context 1, prompt-len 0: want 1, 1, 0 or more"},
+		{m, LatencyOptions{1, 0, 0}, "context 0"},
+		{m, LatencyOptions{1, 1, -1}, "prompt-len -1"},
+		{learned, LatencyOptions{1, 64, 0}, "context 64, prompt-len 0: 65 positions asked, but the model has 64"},
+		{learned, LatencyOptions{1, 4, 65}, "context 4, prompt-len 65: 65 positions asked"},
+		{m, LatencyOptions{1 << 20, 1 << 20, 0}, "the KV cache takes 1048577.0 GiB, and "},
+		{m, LatencyOptions{1 << 40, 1 << 40, 0}, "GiB of memory are free"},
+	} {
+		_, err := MeasureLatency(t.Context(), c.m, slow, c.o)
+		wantError(t, "latency", err, c.want)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := MeasureLatency(ctx, m, slow, LatencyOptions{1, 1, 1}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	for want, shape := range map[string]Shape{
+		"x in f32 takes ":            {Name: "x", Layers: 1 << 12, Heads: 4, KVHeads: 4, HeadDim: 1 << 12, Dim: 1 << 14, FFN: 1 << 16, Vocab: 50, Context: 64},
+		"3 kv heads do not divide 4": {Name: "x", Layers: 1, Heads: 4, KVHeads: 3, HeadDim: 8, Dim: 32, FFN: 48, Vocab: 50, Context: 64},
+	} {
+		_, err := RandomModel(shape, 0)
+		wantError(t, "shape", err, want)
+	}
+}
+
+func TestTimeMedian(t *testing.T) {
+	calls := 0
+	d, err := timeMedian(t.Context(), func() error {
+		if calls++; calls == 1 || calls == 3 {
+			time.Sleep(30 * time.Millisecond) // the warm-up and an outlier
+		}
+		return nil
+	})
+	if err != nil || d <= 0 || d >= 30*time.Millisecond || calls != 201 {
+		t.Errorf("%v after %d calls, %v; want 200 and one to warm up", d, calls, err)
+	}
+	failed := errors.New("failed")
+	for _, at := range []int{1, 3} {
+		calls = 0
+		_, err := timeMedian(t.Context(), func() error {
+			if calls++; calls == at {
+				return failed
+			}
+			return nil
+		})
+		if !errors.Is(err, failed) || calls != at {
+			t.Errorf("failing at call %d: %v after %d", at, err, calls)
+		}
+	}
+}
+
+func TestLatencyPrint(t *testing.T) {
+	l := Latency{
+		Batch: 2, Context: 100, Threads: 1, PromptLen: 50, PrefillMS: 12.345, DecodeMSPerStep: 4, DecodeMSPerTok: 2, TokensPerS: 500,
+		KVBytesPerToken: 8192, KVBytes: 1 << 20, WeightBytes: 3 << 20, RooflineMS: 1, RooflineShare: 0.25,
+	}
+	want := `batch 2, context 100, 1 thread, f32
+prefill   12.35 ms for 2 × 50 tokens
+decode    4.000 ms/step, 2.0000 ms/token, 500 tokens/s
+KV cache  8192 bytes/token, 1.0 MiB read per step; weights 3.0 MiB
+roofline  1.000 ms/step: at 25% of it
+`
+	var got bytes.Buffer
+	if err := l.Print(&got); err != nil || got.String() != want {
+		t.Errorf("printed\n%swant\n%s(%v)", got.String(), want, err)
+	}
+	l.PromptLen, l.RooflineShare = 0, 1.5
+	got.Reset()
+	if err := l.Print(&got); err != nil || strings.Contains(got.String(), "prefill") || !strings.Contains(got.String(), "150% of it (more") {
+		t.Errorf("printed\n%s(%v), want no prefill and a word on the share", got.String(), err)
+	}
+}

@@ -1,0 +1,60 @@
+package eval
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestRoofline(t *testing.T) {
+	m := Machine{Bandwidth: 100, Peak: 1000}
+	for _, c := range []struct{ bytes, flops, want float64 }{
+		{50, 0, 0.5},      // memory alone
+		{0, 3000, 3},      // arithmetic alone
+		{200, 1000, 2},    // memory takes longer
+		{200, 5000, 5},    // arithmetic does
+		{100, 1000, 1},    // both the same
+		{1e12, 1e3, 1e10}, // no unit is lost
+	} {
+		if got := m.Roofline(c.bytes, c.flops); got != c.want {
+			t.Errorf("%v bytes, %v operations: %v s, want %v", c.bytes, c.flops, got, c.want)
+		}
+	}
+}
+
+func TestMeasureMachine(t *testing.T) {
+	m := MeasureMachine()
+	for name, x := range map[string]float64{"bandwidth": m.Bandwidth, "peak": m.Peak} {
+		if !(x > 1e6) || math.IsInf(x, 0) { // a megabyte, a million operations a second
+			t.Errorf("%s is %v", name, x)
+		}
+	}
+	if strings.TrimSpace(m.Name) != m.Name || !strings.Contains(m.Name, " thread") || !strings.Contains(m.Name, "kernels ") {
+		t.Errorf("name %q", m.Name)
+	}
+}
+
+func TestProcField(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "info")
+	if err := os.WriteFile(file, []byte("processor\t: 0\nmodel name\t: CPU: 3 GHz \nMemAvailable:   12 kB\nmodel name\t: other\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"model name": "CPU: 3 GHz", "MemAvailable": "12 kB", "model": "", "nothing": ""} {
+		if got, ok := procField(file, name); got != want || ok != (want != "") {
+			t.Errorf("%s: %q, %v; want %q", name, got, ok, want)
+		}
+	}
+	if _, ok := procField(file+"x", "model name"); ok {
+		t.Error("a file that is not there has a field")
+	}
+}
+
+func TestCheckMemory(t *testing.T) {
+	if err := checkMemory("a page", 4096); err != nil {
+		t.Error(err)
+	}
+	err := checkMemory("the universe", 1<<60)
+	wantError(t, "too much", err, "the universe takes 1073741824.0 GiB, and ")
+}

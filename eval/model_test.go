@@ -1,0 +1,119 @@
+package eval
+
+import (
+	"encoding/binary"
+	"io"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gqa/checkpoints"
+	"gqa/internal/golden"
+	"gqa/internal/weights"
+)
+
+// gopher is the embedded sample model.
+func gopher(t *testing.T) *Model {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), checkpoints.SampleName)
+	if err := checkpoints.ExtractSample(dir); err != nil {
+		t.Fatal(err)
+	}
+	return mustLoad(t, dir)
+}
+
+func mustLoad(t *testing.T, dir string) *Model {
+	t.Helper()
+	m, err := LoadModel(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// tinyCase is a family's reference case, tiny its model, of 128 ids.
+func tinyCase(t *testing.T, family string) *golden.Case {
+	t.Helper()
+	for _, c := range golden.Cases(t) {
+		if c.Name == family {
+			return c
+		}
+	}
+	t.Fatalf("there is no case %s", family)
+	return nil
+}
+
+func tiny(t *testing.T, family string) *Model {
+	t.Helper()
+	return mustLoad(t, tinyCase(t, family).Dir)
+}
+
+// broken is a tiny model with one weight that is not a number.
+func broken(t *testing.T) *Model {
+	t.Helper()
+	src, err := weights.Open(tinyCase(t, "llama").Dir, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	all, err := src.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all["final_norm.weight"][3] = float32(math.NaN())
+	m, err := newModel("", src.Arch, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func someIDs(seed uint64, n, vocab int) []int32 {
+	r := rand.New(rand.NewPCG(seed, 0))
+	ids := make([]int32, n)
+	for i := range ids {
+		ids[i] = r.Int32N(int32(vocab))
+	}
+	return ids
+}
+
+// writeIDs makes a safetensors file of ids by tensor name, each of that shape.
+func writeIDs(t *testing.T, ids []int64, shape []int, names ...string) (path string) {
+	t.Helper()
+	var specs []checkpoints.Spec
+	for _, name := range names {
+		specs = append(specs, checkpoints.Spec{Name: name, DType: checkpoints.I64, Shape: shape})
+	}
+	dir := t.TempDir()
+	err := checkpoints.Write(dir, specs, checkpoints.WriteOptions{}, func(_ checkpoints.Spec, w io.Writer) error {
+		return binary.Write(w, binary.LittleEndian, ids)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "model.safetensors")
+}
+
+func wantError(t *testing.T, what string, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%s: error %v, want one line with %q", what, err, want)
+	}
+}
+
+func TestLoadModel(t *testing.T) {
+	m := gopher(t)
+	if m.Parameters != 3737856 || m.Arch.KVHeads != 8 || filepath.Base(m.Dir) != checkpoints.SampleName {
+		t.Errorf("loaded %d parameters, %d groups, from %s", m.Parameters, m.Arch.KVHeads, m.Dir)
+	}
+	byFile := mustLoad(t, filepath.Join(m.Dir, "model.safetensors"))
+	if byFile.Parameters != m.Parameters || byFile.Dir != m.Dir {
+		t.Errorf("by its file: %d parameters, folder %s, want those of the folder", byFile.Parameters, byFile.Dir)
+	}
+	_, err := LoadModel("nowhere")
+	wantError(t, "no model", err, "model: nowhere: ")
+	_, err = LoadModel(t.TempDir())
+	wantError(t, "an empty folder", err, "model: ")
+}

@@ -34,13 +34,18 @@ type Arch struct {
 	bools map[string]bool
 }
 
-// The block choices: closed sets, named in family files.
+// The block choices are closed sets, named in family files.
 type (
-	Norm       string // how a layer's input is normalised
-	MLP        string // the feed-forward block
-	Residual   string // how attention and MLP are added to the stream
-	Position   string // where positions enter
-	Activation string // the MLP's non-linearity
+	// Norm is how a layer's input is normalised.
+	Norm string
+	// MLP is the feed-forward block.
+	MLP string
+	// Residual is how attention and MLP are added to the stream.
+	Residual string
+	// Position is where positions enter.
+	Position string
+	// Activation is the MLP's non-linearity.
+	Activation string
 )
 
 // The values of the block choices.

@@ -63,7 +63,7 @@ func TestParseFamilyNamesWhatIsWrong(t *testing.T) {
 		{"default: 8", "fallback: 8", `"fallback"`},
 		{"norm_eps:", "norm_epsilon:", `config: unknown field "norm_epsilon"`},
 		{"context: {default: 8}", "", `config: field "context" is missing`},
-		{"layout: separate", "layout: seperate", `unknown layout "seperate", want one of [separate fused_per_head`},
+		{"layout: separate", "layout: separated", `unknown layout "separated", want one of [separate fused_per_head`},
 		{"groups: {", "groups: {layout: blocks, ", `unknown layout "blocks"`},
 		{"embed: {", "embedding: {", `unknown tensor role "embedding", want one of [embed`},
 		{"  q: {", "  embed: {", `unknown tensor role "embed", want one of [attn_norm`},

@@ -9,7 +9,6 @@ import (
 )
 
 func TestPlanRefuses(t *testing.T) {
-	const k = "model.layers.1.self_attn.k_proj.weight"
 	float, grouped := model{config: llamaConfig}.write(t), model{config: with(llamaConfig, "num_key_value_heads", "4")}.write(t)
 	quantised := model{config: llamaConfig, dtype: checkpoints.I8}.write(t)
 	for _, c := range []struct {

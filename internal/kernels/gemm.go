@@ -21,24 +21,31 @@ const (
 // Gemm computes C[m,n] = alpha·op(A)[m,k]·op(B)[k,n] + beta·C. op(A) is A, stored [m,k] with rows lda apart, or if ta
 // the transpose of A stored [k,m]; likewise op(B), stored [k,n], or [n,k] if tb. With beta 0, C is not read.
 func Gemm(ta, tb bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
-	if m <= 0 || n <= 0 {
+	o := operands{m: m, n: n, k: k, alpha: alpha, a: a, b: b, ldb: ldb, tb: tb, c: c, ldc: ldc}
+	o.ars, o.acs = strides(ta, lda)
+	product(beta, o)
+}
+
+func product(beta float32, o operands) {
+	if o.m <= 0 || o.n <= 0 {
 		return
 	}
-	if k <= 0 || alpha == 0 || (beta != 0 && beta != 1) {
-		scaleRows(c, ldc, m, n, beta)
+	empty := o.k <= 0 || o.alpha == 0
+	if empty || (beta != 0 && beta != 1) {
+		scaleRows(o.c, o.ldc, o.m, o.n, beta)
 	}
-	if k <= 0 || alpha == 0 {
+	if empty {
 		return
 	}
 	g := gemms.Get().(*gemm)
-	g.operands = operands{m: m, n: n, k: k, alpha: alpha, a: a, b: b, ldb: ldb, tb: tb, c: c, ldc: ldc, acc: beta != 0}
-	g.ars, g.acs = strides(ta, lda)
+	g.operands = o
+	g.acc = beta != 0
 	switch {
-	case m <= skinnyRows && tb && g.acs == 1:
-		run(n, skinnyGrain(k), (*skinnyNT)(g))
-	case m <= skinnyRows && !tb:
-		run(n, skinnyGrain(k), (*skinnyNN)(g))
-	case m*n*k <= smallWork:
+	case g.m <= skinnyRows && g.tb && g.acs == 1:
+		run(g.n, skinnyGrain(g.k), (*skinnyNT)(g))
+	case g.m <= skinnyRows && !g.tb:
+		run(g.n, skinnyGrain(g.k), (*skinnyNN)(g))
+	case g.m*g.n*g.k <= smallWork:
 		g.small()
 	default:
 		g.blocked()
@@ -55,6 +62,8 @@ type operands struct {
 	ars, acs int
 	ldb, ldc int
 	tb, acc  bool
+	w        []uint16 // what b holds, if half is not Full
+	half     Half
 }
 
 // gemm is one product and its scratch.
@@ -105,7 +114,10 @@ func (g *gemm) small() {
 		}
 		a, ars, acs = g.packedA, g.k, 1
 	}
-	g.packedB = packMatrix(g.packedB, g.b, g.ldb, g.tb, g.k, g.n)
+	g.packedB = grown(g.packedB, roundUp(g.n, kern.nr)*g.k)
+	for j := 0; j < g.n; j += kern.nr {
+		g.packB(g.packedB[j*g.k:], 0, g.k, j, min(kern.nr, g.n-j))
+	}
 	multiplyMatrix(g.m, g.n, g.k, a, ars, acs, g.packedB, g.c, g.ldc, g.acc)
 }
 
@@ -187,11 +199,20 @@ func (g *packingA) block(lo, hi int) {
 // packingB packs columns of B into panels of nr columns.
 type packingB gemm
 
-func (g *packingB) block(lo, hi int) {
+func (t *packingB) block(lo, hi int) {
+	g := (*gemm)(t)
 	k, nr := g.p1-g.p0, kern.nr
 	for j := lo; j < hi; j += nr {
-		packB(g.packedB[j*k:], g.b, g.ldb, g.tb, g.p0, k, g.j0+j, min(nr, hi-j), nr)
+		g.packB(g.packedB[j*k:], g.p0, k, g.j0+j, min(nr, hi-j))
 	}
+}
+
+func (g *gemm) packB(dst []float32, p, k, j, w int) {
+	if g.half != Full {
+		g.packHalf(dst, p, k, j, w)
+		return
+	}
+	packB(dst, g.b, g.ldb, g.tb, p, k, j, w, kern.nr)
 }
 
 // packB packs rows [p,p+k) of columns [j,j+w) of op(B) into dst[k,nr].

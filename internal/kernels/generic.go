@@ -8,6 +8,7 @@ var goPath = path{
 	dot: dotGo, sum: sumGo, max: maxRef,
 	add: addGo, mul: mulGo, axpy: axpyGo, mulAdd: mulAddGo, scale: scaleRef, affine: affineGo, rotate: rotateGo,
 	expSum: expSumGo, sigmoid: sigmoidGo, slope: slopeGo, cdf: cdfGo, adamw: adamwGo,
+	fromBF16: fromBF16Go, fromF16: fromF16Go, toBF16: toBF16Go, toF16: toF16Go,
 }
 
 func microGo(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {

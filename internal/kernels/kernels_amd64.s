@@ -208,6 +208,36 @@ DATA cdfC0<>+24(SB)/4, $0x3e4db16a
 DATA cdfC0<>+28(SB)/4, $0x3e4db16a
 GLOBL cdfC0<>(SB), RODATA|NOPTR, $32
 
+DATA lowBit<>+0(SB)/4, $0x00000001
+DATA lowBit<>+4(SB)/4, $0x00000001
+DATA lowBit<>+8(SB)/4, $0x00000001
+DATA lowBit<>+12(SB)/4, $0x00000001
+DATA lowBit<>+16(SB)/4, $0x00000001
+DATA lowBit<>+20(SB)/4, $0x00000001
+DATA lowBit<>+24(SB)/4, $0x00000001
+DATA lowBit<>+28(SB)/4, $0x00000001
+GLOBL lowBit<>(SB), RODATA|NOPTR, $32
+
+DATA belowHalf<>+0(SB)/4, $0x00007fff
+DATA belowHalf<>+4(SB)/4, $0x00007fff
+DATA belowHalf<>+8(SB)/4, $0x00007fff
+DATA belowHalf<>+12(SB)/4, $0x00007fff
+DATA belowHalf<>+16(SB)/4, $0x00007fff
+DATA belowHalf<>+20(SB)/4, $0x00007fff
+DATA belowHalf<>+24(SB)/4, $0x00007fff
+DATA belowHalf<>+28(SB)/4, $0x00007fff
+GLOBL belowHalf<>(SB), RODATA|NOPTR, $32
+
+DATA quietBit<>+0(SB)/4, $0x00400000
+DATA quietBit<>+4(SB)/4, $0x00400000
+DATA quietBit<>+8(SB)/4, $0x00400000
+DATA quietBit<>+12(SB)/4, $0x00400000
+DATA quietBit<>+16(SB)/4, $0x00400000
+DATA quietBit<>+20(SB)/4, $0x00400000
+DATA quietBit<>+24(SB)/4, $0x00400000
+DATA quietBit<>+28(SB)/4, $0x00400000
+GLOBL quietBit<>(SB), RODATA|NOPTR, $32
+
 DATA minusInf<>+0(SB)/4, $0xff800000
 DATA minusInf<>+4(SB)/4, $0xff800000
 DATA minusInf<>+8(SB)/4, $0xff800000
@@ -2425,6 +2455,190 @@ vector_end:
 	VMASKMOVPS   Y4, Y0, (DX)(BX*4)
 
 done:
+	VZEROUPPER
+	RET
+
+// func fromBF16AVX2(n int, dst *float32, src *uint16)
+// Requires: AVX, AVX2
+TEXT ·fromBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ      AX, $0x00000020
+	JL        unrolled_end
+	VPMOVZXWD (DX)(BX*2), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (CX)(BX*4)
+	VPMOVZXWD 16(DX)(BX*2), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 32(CX)(BX*4)
+	VPMOVZXWD 32(DX)(BX*2), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 64(CX)(BX*4)
+	VPMOVZXWD 48(DX)(BX*2), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 96(CX)(BX*4)
+	ADDQ      $0x00000020, BX
+	SUBQ      $0x00000020, AX
+	JMP       unrolled
+
+unrolled_end:
+vector:
+	CMPQ      AX, $0x00000008
+	JL        vector_end
+	VPMOVZXWD (DX)(BX*2), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (CX)(BX*4)
+	ADDQ      $0x00000008, BX
+	SUBQ      $0x00000008, AX
+	JMP       vector
+
+vector_end:
+	VZEROUPPER
+	RET
+
+// func fromF16AVX2(n int, dst *float32, src *uint16)
+// Requires: AVX, F16C
+TEXT ·fromF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ      AX, $0x00000020
+	JL        unrolled_end
+	VCVTPH2PS (DX)(BX*2), Y0
+	VMOVUPS   Y0, (CX)(BX*4)
+	VCVTPH2PS 16(DX)(BX*2), Y0
+	VMOVUPS   Y0, 32(CX)(BX*4)
+	VCVTPH2PS 32(DX)(BX*2), Y0
+	VMOVUPS   Y0, 64(CX)(BX*4)
+	VCVTPH2PS 48(DX)(BX*2), Y0
+	VMOVUPS   Y0, 96(CX)(BX*4)
+	ADDQ      $0x00000020, BX
+	SUBQ      $0x00000020, AX
+	JMP       unrolled
+
+unrolled_end:
+vector:
+	CMPQ      AX, $0x00000008
+	JL        vector_end
+	VCVTPH2PS (DX)(BX*2), Y0
+	VMOVUPS   Y0, (CX)(BX*4)
+	ADDQ      $0x00000008, BX
+	SUBQ      $0x00000008, AX
+	JMP       vector
+
+vector_end:
+	VZEROUPPER
+	RET
+
+// func toBF16AVX2(n int, dst *uint16, src *float32)
+// Requires: AVX, AVX2
+TEXT ·toBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ      AX, $0x00000010
+	JL        unrolled_end
+	VMOVUPS   (DX)(BX*4), Y0
+	VPSRLD    $0x10, Y0, Y1
+	VMOVUPS   lowBit<>+0(SB), Y2
+	VANDPS    Y2, Y1, Y1
+	VMOVUPS   belowHalf<>+0(SB), Y2
+	VPADDD    Y2, Y0, Y2
+	VPADDD    Y1, Y2, Y2
+	VMOVUPS   quietBit<>+0(SB), Y1
+	VORPS     Y1, Y0, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, Y1, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, (CX)(BX*2)
+	VMOVUPS   32(DX)(BX*4), Y0
+	VPSRLD    $0x10, Y0, Y1
+	VMOVUPS   lowBit<>+0(SB), Y2
+	VANDPS    Y2, Y1, Y1
+	VMOVUPS   belowHalf<>+0(SB), Y2
+	VPADDD    Y2, Y0, Y2
+	VPADDD    Y1, Y2, Y2
+	VMOVUPS   quietBit<>+0(SB), Y1
+	VORPS     Y1, Y0, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, Y1, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, 16(CX)(BX*2)
+	ADDQ      $0x00000010, BX
+	SUBQ      $0x00000010, AX
+	JMP       unrolled
+
+unrolled_end:
+vector:
+	CMPQ      AX, $0x00000008
+	JL        vector_end
+	VMOVUPS   (DX)(BX*4), Y0
+	VPSRLD    $0x10, Y0, Y1
+	VMOVUPS   lowBit<>+0(SB), Y2
+	VANDPS    Y2, Y1, Y1
+	VMOVUPS   belowHalf<>+0(SB), Y2
+	VPADDD    Y2, Y0, Y2
+	VPADDD    Y1, Y2, Y2
+	VMOVUPS   quietBit<>+0(SB), Y1
+	VORPS     Y1, Y0, Y1
+	VCMPPS    $0x03, Y0, Y0, Y0
+	VBLENDVPS Y0, Y1, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPACKUSDW Y2, Y2, Y2
+	VPERMQ    $0x08, Y2, Y2
+	VMOVDQU   X2, (CX)(BX*2)
+	ADDQ      $0x00000008, BX
+	SUBQ      $0x00000008, AX
+	JMP       vector
+
+vector_end:
+	VZEROUPPER
+	RET
+
+// func toF16AVX2(n int, dst *uint16, src *float32)
+// Requires: AVX, F16C
+TEXT ·toF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ      AX, $0x00000010
+	JL        unrolled_end
+	VMOVUPS   (DX)(BX*4), Y0
+	VCVTPS2PH $0x00, Y0, (CX)(BX*2)
+	VMOVUPS   32(DX)(BX*4), Y0
+	VCVTPS2PH $0x00, Y0, 16(CX)(BX*2)
+	ADDQ      $0x00000010, BX
+	SUBQ      $0x00000010, AX
+	JMP       unrolled
+
+unrolled_end:
+vector:
+	CMPQ      AX, $0x00000008
+	JL        vector_end
+	VMOVUPS   (DX)(BX*4), Y0
+	VCVTPS2PH $0x00, Y0, (CX)(BX*2)
+	ADDQ      $0x00000008, BX
+	SUBQ      $0x00000008, AX
+	JMP       vector
+
+vector_end:
 	VZEROUPPER
 	RET
 
@@ -7392,6 +7606,184 @@ vector_end:
 	VMOVUPS           Z3, K1, (DX)(BX*4)
 
 done:
+	VZEROUPPER
+	RET
+
+// func fromBF16AVX512(n int, dst *float32, src *uint16)
+// Requires: AVX, AVX512F
+TEXT ·fromBF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ      AX, $0x00000040
+	JL        unrolled_end
+	VPMOVZXWD (DX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (CX)(BX*4)
+	VPMOVZXWD 32(DX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 64(CX)(BX*4)
+	VPMOVZXWD 64(DX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 128(CX)(BX*4)
+	VPMOVZXWD 96(DX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 192(CX)(BX*4)
+	ADDQ      $0x00000040, BX
+	SUBQ      $0x00000040, AX
+	JMP       unrolled
+
+unrolled_end:
+vector:
+	CMPQ      AX, $0x00000010
+	JL        vector_end
+	VPMOVZXWD (DX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (CX)(BX*4)
+	ADDQ      $0x00000010, BX
+	SUBQ      $0x00000010, AX
+	JMP       vector
+
+vector_end:
+	VZEROUPPER
+	RET
+
+// func fromF16AVX512(n int, dst *float32, src *uint16)
+// Requires: AVX, AVX512F
+TEXT ·fromF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ      AX, $0x00000040
+	JL        unrolled_end
+	VCVTPH2PS (DX)(BX*2), Z0
+	VMOVUPS   Z0, (CX)(BX*4)
+	VCVTPH2PS 32(DX)(BX*2), Z0
+	VMOVUPS   Z0, 64(CX)(BX*4)
+	VCVTPH2PS 64(DX)(BX*2), Z0
+	VMOVUPS   Z0, 128(CX)(BX*4)
+	VCVTPH2PS 96(DX)(BX*2), Z0
+	VMOVUPS   Z0, 192(CX)(BX*4)
+	ADDQ      $0x00000040, BX
+	SUBQ      $0x00000040, AX
+	JMP       unrolled
+
+unrolled_end:
+vector:
+	CMPQ      AX, $0x00000010
+	JL        vector_end
+	VCVTPH2PS (DX)(BX*2), Z0
+	VMOVUPS   Z0, (CX)(BX*4)
+	ADDQ      $0x00000010, BX
+	SUBQ      $0x00000010, AX
+	JMP       vector
+
+vector_end:
+	VZEROUPPER
+	RET
+
+// func toBF16AVX512(n int, dst *uint16, src *float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·toBF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ         AX, $0x00000020
+	JL           unrolled_end
+	VMOVUPS      (DX)(BX*4), Z0
+	VPSRLD       $0x10, Z0, Z1
+	VBROADCASTSS lowBit<>+0(SB), Z2
+	VANDPS       Z2, Z1, Z1
+	VBROADCASTSS belowHalf<>+0(SB), Z2
+	VPADDD       Z2, Z0, Z2
+	VPADDD       Z1, Z2, Z2
+	VBROADCASTSS quietBit<>+0(SB), Z1
+	VORPS        Z1, Z0, Z1
+	VCMPPS       $0x03, Z0, Z0, K1
+	VMOVDQA32    Z1, K1, Z2
+	VPSRLD       $0x10, Z2, Z2
+	VPMOVDW      Z2, (CX)(BX*2)
+	VMOVUPS      64(DX)(BX*4), Z0
+	VPSRLD       $0x10, Z0, Z1
+	VBROADCASTSS lowBit<>+0(SB), Z2
+	VANDPS       Z2, Z1, Z1
+	VBROADCASTSS belowHalf<>+0(SB), Z2
+	VPADDD       Z2, Z0, Z2
+	VPADDD       Z1, Z2, Z2
+	VBROADCASTSS quietBit<>+0(SB), Z1
+	VORPS        Z1, Z0, Z1
+	VCMPPS       $0x03, Z0, Z0, K1
+	VMOVDQA32    Z1, K1, Z2
+	VPSRLD       $0x10, Z2, Z2
+	VPMOVDW      Z2, 32(CX)(BX*2)
+	ADDQ         $0x00000020, BX
+	SUBQ         $0x00000020, AX
+	JMP          unrolled
+
+unrolled_end:
+vector:
+	CMPQ         AX, $0x00000010
+	JL           vector_end
+	VMOVUPS      (DX)(BX*4), Z0
+	VPSRLD       $0x10, Z0, Z1
+	VBROADCASTSS lowBit<>+0(SB), Z2
+	VANDPS       Z2, Z1, Z1
+	VBROADCASTSS belowHalf<>+0(SB), Z2
+	VPADDD       Z2, Z0, Z2
+	VPADDD       Z1, Z2, Z2
+	VBROADCASTSS quietBit<>+0(SB), Z1
+	VORPS        Z1, Z0, Z1
+	VCMPPS       $0x03, Z0, Z0, K1
+	VMOVDQA32    Z1, K1, Z2
+	VPSRLD       $0x10, Z2, Z2
+	VPMOVDW      Z2, (CX)(BX*2)
+	ADDQ         $0x00000010, BX
+	SUBQ         $0x00000010, AX
+	JMP          vector
+
+vector_end:
+	VZEROUPPER
+	RET
+
+// func toF16AVX512(n int, dst *uint16, src *float32)
+// Requires: AVX, AVX512F
+TEXT ·toF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ      AX, $0x00000020
+	JL        unrolled_end
+	VMOVUPS   (DX)(BX*4), Z0
+	VCVTPS2PH $0x00, Z0, (CX)(BX*2)
+	VMOVUPS   64(DX)(BX*4), Z0
+	VCVTPS2PH $0x00, Z0, 32(CX)(BX*2)
+	ADDQ      $0x00000020, BX
+	SUBQ      $0x00000020, AX
+	JMP       unrolled
+
+unrolled_end:
+vector:
+	CMPQ      AX, $0x00000010
+	JL        vector_end
+	VMOVUPS   (DX)(BX*4), Z0
+	VCVTPS2PH $0x00, Z0, (CX)(BX*2)
+	ADDQ      $0x00000010, BX
+	SUBQ      $0x00000010, AX
+	JMP       vector
+
+vector_end:
 	VZEROUPPER
 	RET
 

@@ -31,6 +31,9 @@ type path struct {
 	affine func(y, x []float32, s, t float32)                  // y = x·s + t
 	rotate func(y0, y1, x0, x1, cos, sin []float32, s float32) // y0 = x0·cos - s·x1·sin, y1 = x1·cos + s·x0·sin
 
+	fromBF16, fromF16 func(dst []float32, src []uint16) // of one length
+	toBF16, toF16     func(dst []uint16, src []float32)
+
 	expSum  func(y, x []float32, shift float32) float32   // y = exp(x - shift), the sum is returned
 	sigmoid func(y, x []float32, c1, c3 float32)          // y = 1/(1+exp(-x·(c1+c3·x²)))
 	slope   func(y, x []float32, c1, c3 float32)          // the derivative of x·sigmoid(x·(c1+c3·x²)); y is not x

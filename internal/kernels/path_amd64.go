@@ -10,7 +10,7 @@ func archPaths() []*path {
 	if x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512BW && x.HasAVX512VL && x.HasBMI2 && x.HasFMA {
 		ps = append(ps, &avx512Path)
 	}
-	if x.HasAVX2 && x.HasBMI2 && x.HasFMA {
+	if x.HasAVX2 && x.HasBMI2 && x.HasFMA && x.HasF16C {
 		ps = append(ps, &avx2Path)
 	}
 	return ps
@@ -22,7 +22,11 @@ var avx512Path = path{
 	dot: dotAVX512, sum: sumAVX512, max: maxAVX512,
 	add: addAVX512, mul: mulAVX512, axpy: axpyAVX512, mulAdd: mulAddAVX512, scale: scaleAVX512, affine: affineAVX512, rotate: rotateAVX512,
 	expSum: expSumAVX512, sigmoid: sigmoidAVX512, slope: slopeAVX512, cdf: cdfAVX512,
-	adamw: func(p, g, m, v []float32, s *adamwConstants) { adamwAVX512(p, g, m, v, &s.gscale) },
+	adamw:    func(p, g, m, v []float32, s *adamwConstants) { adamwAVX512(p, g, m, v, &s.gscale) },
+	fromBF16: func(dst []float32, src []uint16) { widen(fromBF16AVX512, fromBF16Go, dst, src) },
+	fromF16:  func(dst []float32, src []uint16) { widen(fromF16AVX512, fromF16Go, dst, src) },
+	toBF16:   func(dst []uint16, src []float32) { narrow(toBF16AVX512, toBF16Go, dst, src) },
+	toF16:    func(dst []uint16, src []float32) { narrow(toF16AVX512, toF16Go, dst, src) },
 }
 
 var avx2Path = path{
@@ -31,7 +35,11 @@ var avx2Path = path{
 	dot: dotAVX2, sum: sumAVX2, max: maxAVX2,
 	add: addAVX2, mul: mulAVX2, axpy: axpyAVX2, mulAdd: mulAddAVX2, scale: scaleAVX2, affine: affineAVX2, rotate: rotateAVX2,
 	expSum: expSumAVX2, sigmoid: sigmoidAVX2, slope: slopeAVX2, cdf: cdfAVX2,
-	adamw: func(p, g, m, v []float32, s *adamwConstants) { adamwAVX2(p, g, m, v, &s.gscale) },
+	adamw:    func(p, g, m, v []float32, s *adamwConstants) { adamwAVX2(p, g, m, v, &s.gscale) },
+	fromBF16: func(dst []float32, src []uint16) { widen(fromBF16AVX2, fromBF16Go, dst, src) },
+	fromF16:  func(dst []float32, src []uint16) { widen(fromF16AVX2, fromF16Go, dst, src) },
+	toBF16:   func(dst []uint16, src []float32) { narrow(toBF16AVX2, toBF16Go, dst, src) },
+	toF16:    func(dst []uint16, src []float32) { narrow(toF16AVX2, toF16Go, dst, src) },
 }
 
 type (
@@ -120,4 +128,25 @@ func packTFrom(from int, dst, src []float32, ld, n, k, nr int) {
 			dst[p*nr+j] = src[j*ld+p]
 		}
 	}
+}
+
+// halfLanes is a multiple of the lanes of either instruction set.
+const halfLanes = 16
+
+// widen converts whole registers by f, the rest in Go: there are no masks for 16 bits with AVX2.
+func widen(f func(n int, dst *float32, src *uint16), rest func([]float32, []uint16), dst []float32, src []uint16) {
+	n := len(src) &^ (halfLanes - 1)
+	if n > 0 {
+		f(n, &dst[:n][0], &src[0])
+	}
+	rest(dst[n:len(src)], src[n:])
+}
+
+// narrow is widen the other way.
+func narrow(f func(n int, dst *uint16, src *float32), rest func([]uint16, []float32), dst []uint16, src []float32) {
+	n := len(src) &^ (halfLanes - 1)
+	if n > 0 {
+		f(n, &dst[:n][0], &src[0])
+	}
+	rest(dst[n:len(src)], src[n:])
 }

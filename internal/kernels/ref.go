@@ -9,6 +9,7 @@ var refPath = path{
 	dot: dotRef, sum: sumRef, max: maxRef,
 	add: addRef, mul: mulRef, axpy: axpyRef, mulAdd: mulAddRef, scale: scaleRef, affine: affineRef, rotate: rotateRef,
 	expSum: expSumRef, sigmoid: sigmoidRef, slope: slopeRef, cdf: cdfRef, adamw: adamwRef,
+	fromBF16: fromBF16Ref, fromF16: fromF16Ref, toBF16: toBF16Ref, toF16: toF16Ref,
 }
 
 func microRef(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {

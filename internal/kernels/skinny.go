@@ -11,7 +11,12 @@ type skinnyNT gemm
 func (g *skinnyNT) block(lo, hi int) {
 	depth := evenly(g.k, skinnyPart/g.m, 64)
 	for p := 0; p < g.k; p += depth {
-		dotRows(g.m, hi-lo, min(depth, g.k-p), g.alpha, g.a[p:], g.ars, g.b[lo*g.ldb+p:], g.ldb, g.c[lo:], g.ldc, g.acc || p > 0)
+		k := min(depth, g.k-p)
+		if g.half != Full {
+			g.halfBlock(lo, hi, p, k)
+			continue
+		}
+		dotRows(g.m, hi-lo, k, g.alpha, g.a[p:], g.ars, g.b[lo*g.ldb+p:], g.ldb, g.c[lo:], g.ldc, g.acc || p > 0)
 	}
 }
 

@@ -139,6 +139,26 @@ func slopeAVX2(y []float32, x []float32, c1 float32, c3 float32)
 //go:noescape
 func cdfAVX2(y []float32, x []float32)
 
+// fromBF16AVX2 is path.fromBF16 for a multiple of the lanes.
+//
+//go:noescape
+func fromBF16AVX2(n int, dst *float32, src *uint16)
+
+// fromF16AVX2 is path.fromF16 for a multiple of the lanes.
+//
+//go:noescape
+func fromF16AVX2(n int, dst *float32, src *uint16)
+
+// toBF16AVX2 is path.toBF16 for a multiple of the lanes.
+//
+//go:noescape
+func toBF16AVX2(n int, dst *uint16, src *float32)
+
+// toF16AVX2 is path.toF16 for a multiple of the lanes.
+//
+//go:noescape
+func toF16AVX2(n int, dst *uint16, src *float32)
+
 // micro1xAVX512 is path.micro for 1 rows and up to 32 columns.
 //
 //go:noescape
@@ -343,6 +363,26 @@ func slopeAVX512(y []float32, x []float32, c1 float32, c3 float32)
 //
 //go:noescape
 func cdfAVX512(y []float32, x []float32)
+
+// fromBF16AVX512 is path.fromBF16 for a multiple of the lanes.
+//
+//go:noescape
+func fromBF16AVX512(n int, dst *float32, src *uint16)
+
+// fromF16AVX512 is path.fromF16 for a multiple of the lanes.
+//
+//go:noescape
+func fromF16AVX512(n int, dst *float32, src *uint16)
+
+// toBF16AVX512 is path.toBF16 for a multiple of the lanes.
+//
+//go:noescape
+func toBF16AVX512(n int, dst *uint16, src *float32)
+
+// toF16AVX512 is path.toF16 for a multiple of the lanes.
+//
+//go:noescape
+func toF16AVX512(n int, dst *uint16, src *float32)
 
 // transpose8AVX2 is path.packT for up to 8 rows and a multiple of 8 columns.
 //

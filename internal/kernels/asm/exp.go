@@ -65,14 +65,17 @@ var (
 		number("expC5", 1.9875691500e-4), number("expC4", 1.3981999507e-3), number("expC3", 8.3334519073e-3),
 		number("expC2", 4.1665795894e-2), number("expC1", 1.6666665459e-1), number("expC0", 5.0000001201e-1),
 	}
-	cdfPoly = []*constant{
+	lowBit    = &constant{name: "lowBit", bits: 1}
+	belowHalf = &constant{name: "belowHalf", bits: 0x7fff}
+	quietBit  = &constant{name: "quietBit", bits: 1 << 22}
+	cdfPoly   = []*constant{
 		number("cdfC10", -0.0423693801), number("cdfC9", 0.0443989357), number("cdfC8", 0.0278026522),
 		number("cdfC7", -0.0792254875), number("cdfC6", 0.0403987932), number("cdfC5", 0.0718226586),
 		number("cdfC4", -0.12940691), number("cdfC3", -0.050753951), number("cdfC2", 0.353883496),
 		number("cdfC1", 0.546604812), number("cdfC0", 0.200872092),
 	}
 	numbers = slices.Concat(poly, cdfPoly, []*constant{
-		minusInf, one, two, three, half, middle, absolute, signBit, bias, expTop, expMin, log2e, ln2Hi, ln2Lo,
+		lowBit, belowHalf, quietBit, minusInf, one, two, three, half, middle, absolute, signBit, bias, expTop, expMin, log2e, ln2Hi, ln2Lo,
 	})
 )
 

@@ -18,6 +18,7 @@ func main() {
 		s.dotTiles()
 		s.vectors()
 		s.exponentials()
+		s.halves()
 	}
 	transposes()
 	Generate()
@@ -161,21 +162,29 @@ func (s isa) broadcast(param string) reg.VecVirtual {
 }
 
 // each runs body for the vectors of n elements: unroll at a time while it can, then one at a time, then the tail. at
-// is the index of the first element of vector u of the group.
+// is the address of vector u of the group.
 func (s isa) each(n reg.GPVirtual, unroll int, body func(m *mask, u int, at func(base reg.Register) Mem)) {
 	i := GP64()
+	s.whole(n, i, unroll, body)
+	TESTQ(n, n)
+	JE(LabelRef("done"))
+	body(s.tail(n), 0, s.vectorAt(i, 0))
+	Label("done")
+}
+
+func (s isa) vectorAt(i reg.Register, u int) func(base reg.Register) Mem {
+	return func(base reg.Register) Mem { return Mem{Base: base, Index: i, Scale: 4, Disp: 4 * s.lanes * u} }
+}
+
+// whole is each without the tail: it leaves in n how many elements remain, and in i the index of the first.
+func (s isa) whole(n, i reg.GPVirtual, unroll int, body func(m *mask, u int, at func(base reg.Register) Mem)) {
 	XORQ(i, i)
-	step := func(m *mask, u int) {
-		body(m, u, func(base reg.Register) Mem {
-			return Mem{Base: base, Index: i, Scale: 4, Disp: 4 * s.lanes * u}
-		})
-	}
 	loop := func(label string, count int) {
 		Label(label)
 		CMPQ(n, U32(s.lanes*count))
 		JL(LabelRef(label + "_end"))
 		for u := range count {
-			step(nil, u)
+			body(nil, u, s.vectorAt(i, u))
 		}
 		ADDQ(U32(s.lanes*count), i)
 		SUBQ(U32(s.lanes*count), n)
@@ -186,10 +195,6 @@ func (s isa) each(n reg.GPVirtual, unroll int, body func(m *mask, u int, at func
 		loop("unrolled", unroll)
 	}
 	loop("vector", 1)
-	TESTQ(n, n)
-	JE(LabelRef("done"))
-	step(s.tail(n), 0)
-	Label("done")
 }
 
 // fold reduces the lanes of r by op to the lowest lane.

@@ -1,0 +1,99 @@
+package kernels
+
+import (
+	"math"
+	"sort"
+)
+
+// fields returns the bits of exponent and mantissa.
+func (h Half) fields() (exponent, mantissa int) {
+	if h == F16 {
+		return 5, 10
+	}
+	return 8, 7
+}
+
+// infinity returns the bits of +Inf.
+func (h Half) infinity() uint16 {
+	e, m := h.fields()
+	return (1<<e - 1) << m
+}
+
+// magnitude is the value of bits without a sign. It takes infinity for the number that would come next.
+func (h Half) magnitude(bits uint16) float64 {
+	e, m := h.fields()
+	exponent, mantissa := int(bits>>m), int(bits)&(1<<m-1)
+	if exponent > 0 {
+		mantissa += 1 << m
+	}
+	return math.Ldexp(float64(mantissa), max(exponent, 1)-(1<<(e-1)-1)-m)
+}
+
+// decode is the definition of DecodeHalf.
+func (h Half) decode(bits uint16) float32 {
+	v := h.magnitude(bits &^ (1 << 15))
+	switch inf := h.infinity(); {
+	case bits&^(1<<15) == inf:
+		v = math.Inf(1)
+	case bits&^(1<<15) > inf:
+		v = math.NaN()
+	}
+	return float32(math.Copysign(v, 1-float64(bits>>15)*2))
+}
+
+// encode is the definition of EncodeHalf: the nearest of all numbers of the format, of two as near the even one.
+func (h Half) encode(x float32) uint16 {
+	var sign uint16
+	if math.Signbit(float64(x)) {
+		sign = 1 << 15
+	}
+	v, inf := math.Abs(float64(x)), h.infinity()
+	if v != v {
+		return sign | inf | inf>>1
+	}
+	above := uint16(sort.Search(int(inf), func(i int) bool { return h.magnitude(uint16(i)) >= v }))
+	if above == 0 {
+		return sign
+	}
+	below := above - 1
+	up, down := h.magnitude(above)-v, v-h.magnitude(below)
+	if down < up || down == up && below%2 == 0 {
+		return sign | below
+	}
+	return sign | above
+}
+
+// EncodeHalfRef is the definition of EncodeHalf.
+func EncodeHalfRef(h Half, dst []uint16, src []float32) {
+	for i, v := range src {
+		dst[i] = h.encode(v)
+	}
+}
+
+// DecodeHalfRef is the definition of DecodeHalf.
+func DecodeHalfRef(h Half, dst []float32, src []uint16) {
+	for i, v := range src {
+		dst[i] = h.decode(v)
+	}
+}
+
+func toBF16Ref(dst []uint16, src []float32)   { EncodeHalfRef(BF16, dst, src) }
+func toF16Ref(dst []uint16, src []float32)    { EncodeHalfRef(F16, dst, src) }
+func fromBF16Ref(dst []float32, src []uint16) { DecodeHalfRef(BF16, dst, src) }
+func fromF16Ref(dst []float32, src []uint16)  { DecodeHalfRef(F16, dst, src) }
+
+// GemmNTHalfRef is the definition of GemmNTHalf, summed in float64.
+func GemmNTHalfRef(h Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, beta float32, y []float32, ldy int) {
+	for i := range m {
+		for j := range n {
+			sum := 0.0
+			for p := range k {
+				sum += float64(x[i*ldx+p]) * float64(h.decode(w[j*ldw+p]))
+			}
+			if beta != 0 {
+				sum += float64(beta) * float64(y[i*ldy+j])
+			}
+			y[i*ldy+j] = float32(sum)
+		}
+	}
+}

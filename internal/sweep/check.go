@@ -1,0 +1,109 @@
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"gqa/checkpoints"
+	"gqa/convert"
+	"gqa/internal/stream"
+	"gqa/internal/text"
+	"gqa/internal/weights"
+)
+
+// check finds every reason not to begin that can be found without work, and loads what all points are evaluated on.
+func (s *sweep) check(ctx context.Context) error {
+	model, remove, err := s.source()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	src, err := weights.Open(model, weights.Options{})
+	if err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	defer src.Close()
+	if err := s.checkConversions(src); err != nil {
+		return err
+	}
+	if err := s.loadCorpora(ctx, src); err != nil {
+		return err
+	}
+	return s.describe(src)
+}
+
+// source is where the model lies. The sample lies nowhere yet: remove removes it again.
+func (s *sweep) source() (path string, remove func(), err error) {
+	if s.o.Model != "" {
+		return s.o.Model, func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "gqa-sweep-")
+	if err != nil {
+		return "", nil, err
+	}
+	path = filepath.Join(dir, checkpoints.SampleName)
+	if err := checkpoints.ExtractSample(path); err != nil {
+		os.RemoveAll(dir)
+		return "", nil, err
+	}
+	return path, func() { os.RemoveAll(dir) }, nil
+}
+
+func (s *sweep) checkConversions(src *weights.Source) error {
+	for i, m := range s.o.Methods {
+		for j, g := range s.o.Groups {
+			if slices.Contains(s.o.Methods[:i], m) || slices.Contains(s.o.Groups[:j], g) {
+				return fmt.Errorf("%d groups by %s are asked for twice", g, m)
+			}
+			if _, err := convert.NewPlan(src, convert.Options{Groups: g, Method: m}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// loadCorpora cuts both corpora into windows of the recipe's length.
+func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
+	length := s.o.Recipe.SeqLen
+	if limit := src.Arch.MaxPositions(); limit > 0 && length > limit {
+		return fmt.Errorf("recipe: seq_len is %d, but the model has %d positions", length, limit)
+	}
+	load := func(what, data string, tokens int) (*stream.Stream, error) {
+		corpus, err := stream.Load(ctx, data, src.Dir, src.Arch.Vocab, tokens)
+		if err == nil {
+			_, err = text.Windows(corpus.IDs, length)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		return corpus, nil
+	}
+	if s.o.Recipe.Steps > 0 {
+		if _, err := load("data", s.o.Data, length); err != nil { // its beginning: the rest is read by the up-trainings
+			return err
+		}
+	}
+	var err error
+	s.valid, err = load("valid", s.o.Valid, s.o.EvalWindows*length)
+	return err
+}
+
+// describe fills in what is known of the model before it runs.
+func (s *sweep) describe(src *weights.Source) error {
+	parameters, err := weights.Parameters(src.Arch)
+	if err != nil {
+		return err
+	}
+	if s.o.OriginalTokens == 0 {
+		s.o.OriginalTokens = 20 * parameters
+		slog.Warn("the original number of pre-training tokens is not known: alpha is against 20 a parameter; give --original-tokens", "tokens", s.o.OriginalTokens)
+	}
+	s.report.Model = fmt.Sprintf("%s (%s, %.4gM parameters, %d heads)", filepath.Base(src.Dir), src.Arch.Family.Name, float64(parameters)/1e6, src.Arch.Heads)
+	s.report.Corpus = s.o.Valid
+	return nil
+}

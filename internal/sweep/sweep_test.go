@@ -1,0 +1,287 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"gqa/configs"
+	"gqa/convert"
+	"gqa/eval"
+	"gqa/internal/golden"
+)
+
+// small are options for a sweep of a second or two over the sample.
+func small(t *testing.T) Options {
+	t.Helper()
+	r, err := configs.LoadRecipe("sweep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Steps, r.Batch, r.SeqLen = 2, 2, 32
+	return Options{
+		Data: "sample:val", Valid: "sample:val", Groups: []int{8, 2}, Methods: []convert.Method{convert.Mean}, Recipe: r,
+		EvalWindows: 4, Batch: 2, Context: 16, OriginalTokens: SampleTokens(),
+	}
+}
+
+// tiny is the same over a model of 128 ids.
+func tiny(t *testing.T, family string) Options {
+	t.Helper()
+	o := small(t)
+	for _, c := range golden.Cases(t) {
+		if c.Name == family {
+			o.Model, o.Data = c.Dir, filepath.Join(c.Dir, "golden.safetensors")
+			o.Valid, o.Recipe.SeqLen = o.Data, 12
+		}
+	}
+	if o.Model == "" {
+		t.Fatalf("there is no case %s", family)
+	}
+	return o
+}
+
+// watched counts the steps of each stage.
+type watched struct {
+	stages []string
+	steps  map[string]int
+}
+
+func (w *watched) watcher() Watcher {
+	w.stages, w.steps = nil, map[string]int{}
+	return Watcher{
+		Stage: func(name string, _ int) { w.stages = append(w.stages, name) },
+		Step:  func() { w.steps[w.stages[len(w.stages)-1]]++ },
+	}
+}
+
+func mustRun(t *testing.T, dir string, o Options, force bool, w Watcher) eval.Report {
+	t.Helper()
+	r, err := Run(t.Context(), dir, o, force, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// points are a report's as "groups method tokens".
+func points(r eval.Report) (list []string) {
+	for _, p := range r.Points {
+		list = append(list, fmt.Sprint(p.Groups, " ", p.Method, " ", p.UptrainTokens))
+	}
+	return list
+}
+
+func losses(r eval.Report) (list []float64) {
+	for _, p := range r.Points {
+		list = append(list, p.Loss)
+	}
+	return list
+}
+
+// stamps says when each file under the parts of a folder was last written.
+func stamps(t *testing.T, dir string, parts ...string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, part := range parts {
+		files, err := filepath.Glob(filepath.Join(dir, part))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s has no %s (%v)", dir, part, err)
+		}
+		for _, f := range files {
+			info, err := os.Stat(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[f] = info.ModTime().String()
+		}
+	}
+	return all
+}
+
+func TestSample(t *testing.T) {
+	dir, o := filepath.Join(t.TempDir(), "sweep"), small(t)
+	var w watched
+	r := mustRun(t, dir, o, false, w.watcher())
+	if want := []string{"8 mha 0", "8 mean 128", "2 mean 0", "2 mean 128"}; !slices.Equal(points(r), want) {
+		t.Errorf("points %v, want %v", points(r), want)
+	}
+	for _, p := range r.Points {
+		if p.KVBytesPerToken != int64(p.Groups)*1024 || p.Batch != 2 || p.Context != 16 || p.Alpha != float64(p.UptrainTokens)/159989760 {
+			t.Errorf("point %+v", p)
+		}
+	}
+	if l := losses(r); !(l[0] < 3 && l[2] > l[0]+1) {
+		t.Errorf("losses %v: want that of a model, and of one that lost most of its heads", l)
+	}
+	stamps(t, dir, "report.json", "report.md", "report.html", "junit.xml", "tradeoff.svg", "tradeoff.png", "sweep.json",
+		"models/gopher-4m/model.safetensors", "models/2-mean/conversion.json", "runs/2-mean/model/tokenizer.json", "runs/8-mean/recipe.yaml")
+	if stored, err := eval.ReadReport(dir); err != nil || !reflect.DeepEqual(stored, r) {
+		t.Errorf("report.json holds %+v (%v), want %+v", stored, err, r)
+	}
+	if w.steps["up-training 2-mean"] != 2 || w.steps["evaluating mean at 2 groups"] != 2*4 {
+		t.Errorf("steps %v", w.steps)
+	}
+
+	// The same again measures, and makes nothing.
+	made := stamps(t, dir, "sweep.json", "models/*/*", "runs/*/metrics.jsonl", "runs/*/checkpoints/*/*")
+	again := mustRun(t, dir, o, false, w.watcher())
+	if w.steps["up-training 2-mean"] != 0 || !slices.Equal(losses(again), losses(r)) {
+		t.Errorf("again: steps %v, losses %v, want %v", w.steps, losses(again), losses(r))
+	}
+	if now := stamps(t, dir, "sweep.json", "models/*/*", "runs/*/metrics.jsonl", "runs/*/checkpoints/*/*"); !reflect.DeepEqual(now, made) {
+		t.Errorf("again: files changed: %v, were %v", now, made)
+	}
+
+	// Others need a word.
+	other := o
+	other.Groups, other.Recipe.Steps = []int{4}, 1
+	_, err := Run(t.Context(), dir, other, false, Watcher{})
+	wantError(t, "other options", err, dir+": holds a sweep with other options; choose another folder with -o, or --force")
+	if now := stamps(t, dir, "sweep.json", "models/*/*", "runs/*/metrics.jsonl", "runs/*/checkpoints/*/*"); !reflect.DeepEqual(now, made) {
+		t.Error("other options, refused: files changed")
+	}
+	forced := mustRun(t, dir, other, true, Watcher{})
+	if want := []string{"8 mha 0", "4 mean 0", "4 mean 64"}; !slices.Equal(points(forced), want) {
+		t.Errorf("forced: points %v, want %v", points(forced), want)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*", "2-mean")); len(left) > 0 {
+		t.Errorf("forced: %v are left", left)
+	}
+}
+
+func wantError(t *testing.T, what string, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%s: error %v, want one line with %q", what, err, want)
+	}
+}
+
+// A sweep that is interrupted in one stage after another ends as one that was not.
+func TestInterrupted(t *testing.T) {
+	o, dir := tiny(t, "llama"), filepath.Join(t.TempDir(), "sweep")
+	o.Groups, o.Recipe.Steps = []int{2}, 6
+	want := mustRun(t, t.TempDir(), o, false, Watcher{})
+	for _, stage := range []string{"evaluating mha", "converting", "up-training"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		seen := false
+		stop := func(name string, _ int) {
+			if strings.HasPrefix(name, stage) {
+				seen = true
+				cancel()
+			}
+		}
+		_, err := Run(ctx, dir, o, false, Watcher{Stage: stop})
+		if wantError(t, stage, err, "the same command goes on with the sweep in "+dir); !errors.Is(err, context.Canceled) || !seen {
+			t.Errorf("%s: error %v, reached: %v", stage, err, seen)
+		}
+		if reports, _ := filepath.Glob(filepath.Join(dir, "report*")); len(reports) > 0 {
+			t.Errorf("%s: there is %v already", stage, reports)
+		}
+	}
+	var w watched
+	got := mustRun(t, dir, o, false, w.watcher())
+	if !slices.Equal(points(got), points(want)) || !slices.Equal(losses(got), losses(want)) {
+		t.Errorf("points %v, losses %v; want %v, %v", points(got), losses(got), points(want), losses(want))
+	}
+	if w.steps["up-training 2-mean"] >= 6 {
+		t.Error("the up-training began again")
+	}
+}
+
+// What does not fit together is found before anything is written, also in place of another sweep.
+func TestRefuses(t *testing.T) {
+	old := t.TempDir()
+	if err := os.WriteFile(filepath.Join(old, "sweep.json"), []byte("{}"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(old, "runs"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(o *Options){
+		"groups is 3, want a divisor of the checkpoint's 8":         func(o *Options) { o.Groups = []int{4, 3} },
+		`method "best" is unknown`:                                  func(o *Options) { o.Methods = append(o.Methods, "best") },
+		"2 groups by mean are asked for twice":                      func(o *Options) { o.Groups = []int{2, 4, 2} },
+		"8 groups by mean are asked for twice":                      func(o *Options) { o.Methods = []convert.Method{convert.Mean, convert.Mean} },
+		"model: nowhere":                                            func(o *Options) { o.Model = "nowhere" },
+		"nowhere.safetensors: ":                                     func(o *Options) { o.Data = "nowhere.safetensors" },
+		"valid: corpus: ":                                           func(o *Options) { o.Valid = "nowhere.txt" },
+		"valid: " + tiny(t, "llama").Model + " has no tokenizer":    func(o *Options) { o.Valid = "sample:val" },
+		"data: corpus has 48 tokens, shorter than one window of 49": func(o *Options) { o.Recipe.SeqLen = 49 },
+		"seq_len is 65, but the model has 64 positions": func(o *Options) {
+			o.Model, o.Recipe.SeqLen = tiny(t, "gpt2").Model, 65
+		},
+	} {
+		o := tiny(t, "llama")
+		change(&o)
+		for dir, force := range map[string]bool{filepath.Join(t.TempDir(), "new"): false, old: true} {
+			_, err := Run(t.Context(), dir, o, force, Watcher{})
+			wantError(t, want, err, want)
+			entries, _ := os.ReadDir(dir)
+			if dir != old && len(entries) > 0 || dir == old && len(entries) != 2 {
+				t.Errorf("%s: the folder holds %v", want, entries)
+			}
+		}
+	}
+	foreign := t.TempDir()
+	if err := os.WriteFile(filepath.Join(foreign, "thesis.txt"), []byte("mine"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, force := range []bool{false, true} {
+		_, err := Run(t.Context(), foreign, tiny(t, "llama"), force, Watcher{})
+		wantError(t, "a folder with other things", err, "is not empty and holds no sweep")
+	}
+}
+
+func TestWithoutUptraining(t *testing.T) {
+	o, dir := tiny(t, "gpt_neox"), t.TempDir()
+	o.Recipe.Steps, o.Data, o.Groups, o.Methods = 0, "", []int{8, 4}, []convert.Method{convert.Mean, convert.First}
+	r := mustRun(t, dir, o, false, Watcher{})
+	if want := []string{"8 mha 0", "4 mean 0", "4 first 0"}; !slices.Equal(points(r), want) {
+		t.Errorf("points %v, want %v", points(r), want)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "runs")); err == nil {
+		t.Error("there are runs")
+	}
+	if r.Points[1].Loss == r.Points[2].Loss || r.Points[1].DecodeMsPerToken != r.Points[2].DecodeMsPerToken {
+		t.Errorf("methods differ in loss, not in latency: %+v", r.Points)
+	}
+}
+
+// A model without a position for as long a context as asked is timed with what it has; alpha is against an estimate where
+// nobody says how long the model was trained.
+func TestLimits(t *testing.T) {
+	o := tiny(t, "gpt2")
+	o.Groups, o.Context, o.OriginalTokens, o.Recipe.Steps = []int{8}, 4096, 0, 1
+	r := mustRun(t, t.TempDir(), o, false, Watcher{})
+	if want := []string{"8 mha 0", "8 mean 24"}; !slices.Equal(points(r), want) {
+		t.Errorf("points %v, want %v", points(r), want)
+	}
+	for _, p := range r.Points {
+		if p.Context != 63 || p.Alpha != float64(p.UptrainTokens)/float64(20*p.Params) {
+			t.Errorf("context %d, alpha %v of %d parameters", p.Context, p.Alpha, p.Params)
+		}
+	}
+}
+
+// One up-training that diverges costs the report its point, not the others.
+func TestDiverged(t *testing.T) {
+	o := tiny(t, "llama")
+	o.Groups, o.Recipe.Steps, o.Recipe.Optimizer.LR, o.Recipe.Optimizer.Clip = []int{2}, 5, 1e30, 0
+	r := mustRun(t, t.TempDir(), o, false, Watcher{})
+	if want := []string{"8 mha 0", "2 mean 0"}; !slices.Equal(points(r), want) {
+		t.Errorf("points %v, want %v", points(r), want)
+	}
+}
+
+func TestSampleTokens(t *testing.T) {
+	if n := SampleTokens(); n != 159989760 {
+		t.Errorf("the sample was trained on %d tokens, want 159989760", n)
+	}
+}

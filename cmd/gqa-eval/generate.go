@@ -1,8 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +31,9 @@ func newGenerate() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if prompt == "" {
 				return cli.Usagef("--prompt is missing: the text to continue, or - to read it from standard input")
+			}
+			if o.MaxTokens < 1 || !(o.Temperature >= 0) || o.TopK < 0 {
+				return cli.Usagef("--max-tokens is %d, want 1 or more; --temperature is %g and --top-k %d, want 0 or more", o.MaxTokens, o.Temperature, o.TopK)
 			}
 			if prompt == "-" {
 				in, err := io.ReadAll(cmd.InOrStdin())
@@ -66,38 +69,46 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 	if end, ok := tok.EOS(); ok && !ignoreEnd {
 		o.Stop = end
 	}
-	c := continuation{Prompt: prompt, PromptIDs: tok.Encode(prompt), IDs: []int32{}}
-	out := typewriter{tok: tok, w: cmd.OutOrStdout(), ids: &c.IDs}
+	promptIDs := tok.Encode(prompt)
+	out := &typewriter{tok: tok, w: cmd.OutOrStdout(), prompt: prompt, ids: slices.Clone(promptIDs), start: len(tok.Decode(promptIDs))}
 	if asJSON {
 		out.w = io.Discard
-	} else {
-		fmt.Fprint(out.w, prompt)
 	}
-	if err := eval.Generate(cmd.Context(), m, c.PromptIDs, o, out.emit); err != nil {
+	if err := eval.Generate(cmd.Context(), m, promptIDs, o, out.emit); err != nil {
 		return err
 	}
 	if asJSON {
-		c.Text = tok.Decode(c.IDs)
-		return cli.PrintJSON(cmd.OutOrStdout(), c)
+		return cli.PrintJSON(cmd.OutOrStdout(), continuation{prompt, out.text()[len(prompt):], promptIDs, out.ids[len(promptIDs):]})
 	}
-	_, err = fmt.Fprintln(out.w)
-	return err
+	return out.print(out.text() + "\n")
 }
 
-// typewriter prints a text as its tokens come: what decoding the tokens so far adds to what stands there.
+// typewriter prints a text as its tokens come.
 type typewriter struct {
-	tok  *text.Tokenizer
-	w    io.Writer
-	ids  *[]int32
-	done int
+	tok    *text.Tokenizer
+	w      io.Writer
+	prompt string
+	ids    []int32 // the prompt's and those that came
+	start  int     // where the continuation begins in what all ids decode to
+	done   int     // bytes printed
+}
+
+// text is the prompt and what the tokens after it add: decoded together, as the first may look different on its own.
+func (t *typewriter) text() string {
+	all := t.tok.Decode(t.ids)
+	return t.prompt + all[min(t.start, len(all)):]
 }
 
 func (t *typewriter) emit(id int32) error {
-	*t.ids = append(*t.ids, id)
-	all := t.tok.Decode(*t.ids)
-	if incomplete(all) {
-		return nil
+	t.ids = append(t.ids, id)
+	if all := t.text(); !incomplete(all) {
+		return t.print(all)
 	}
+	return nil
+}
+
+// print writes what a text adds to what stands there.
+func (t *typewriter) print(all string) error {
 	_, err := io.WriteString(t.w, all[min(t.done, len(all)):])
 	t.done = len(all)
 	return err
@@ -119,7 +130,10 @@ func newKV() *cobra.Command {
 		Short: "KV-cache arithmetic for published models' shapes",
 		Args:  cli.Args("[SHAPE]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
+			switch {
+			case len(args) == 1 && shape != "":
+				return cli.Usagef("give SHAPE or --shape, not both")
+			case len(args) == 1:
 				shape = args[0]
 			}
 			o.Memory = int64(memoryGiB * (1 << 30))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -80,8 +81,8 @@ also KL divergence and top-1 agreement. Windows of --seq-len tokens do not overl
 }
 
 func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptions) (*eval.Quality, error) {
-	if o.SeqLen < 0 || o.MaxWindows < 0 {
-		return nil, cli.Usagef("--seq-len is %d and --max-windows %d, want 0 (the default) or more", o.SeqLen, o.MaxWindows)
+	if o.SeqLen < 0 || o.SeqLen == 1 || o.MaxWindows < 0 {
+		return nil, cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default; --max-windows is %d, want 0, all, or more", o.SeqLen, o.MaxWindows)
 	}
 	m, err := eval.LoadModel(path)
 	if err != nil {
@@ -89,7 +90,7 @@ func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptio
 	}
 	if teacher != "" {
 		if o.Teacher, err = eval.LoadModel(teacher); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("teacher: %w", err)
 		}
 	}
 	s, err := stream.Load(cmd.Context(), data, m.Dir, m.Arch.Vocab, o.Tokens(m))
@@ -114,6 +115,9 @@ func newLatency() *cobra.Command {
 weights. The cache is filled without a prefill for the decode, so that long contexts cost no waiting.`,
 		Args: cli.Args("[MODEL]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.Batch < 1 || o.Context < 1 || o.PromptLen < 0 {
+				return cli.Usagef("--batch is %d and --context %d, want 1 or more; --prompt-len is %d, want 0, none, or more", o.Batch, o.Context, o.PromptLen)
+			}
 			m, err := latencyModel(args, shape, groups)
 			if err != nil {
 				return err
@@ -144,6 +148,9 @@ func latencyModel(args []string, shape string, groups int) (*eval.Model, error) 
 		s, err := eval.ShapeByName(shape)
 		if err != nil {
 			return nil, cli.Usagef("--shape: %w", err)
+		}
+		if groups != 0 && !slices.Contains(s.Groups(), groups) {
+			return nil, cli.Usagef("--groups is %d, want one of %v for %s's %d heads", groups, s.Groups(), s.Name, s.Heads)
 		}
 		return eval.RandomModel(s, groups)
 	case shape == "" && len(args) == 1:

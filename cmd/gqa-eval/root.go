@@ -16,8 +16,6 @@ func newRoot() *cobra.Command {
 		Example: `  gqa-eval sweep                                   # the embedded sample: convert, up-train, evaluate, report
   gqa-eval quality my-model/ --data val.txt --teacher my-mha-model/
   gqa-eval latency my-model/ --batch 8 --context 2048`,
-		Args: cli.Args(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(newSweep(), newQuality(), newLatency(), newReport(), newGate(), newLogits(), newGenerate(), newKV())
 	return root
@@ -62,6 +60,9 @@ func newGate() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if baseline == "" {
 				return cli.Usagef("--baseline is missing: the report.json to compare with")
+			}
+			if !(limits.MaxLossIncrease >= 0 && limits.MaxLatencyIncrease >= 0) {
+				return cli.Usagef("--max-loss-increase is %g and --max-latency-increase %g, want 0 or more", limits.MaxLossIncrease, limits.MaxLatencyIncrease)
 			}
 			return gate(cmd, args[0], baseline, limits)
 		},

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -67,8 +69,7 @@ func (f sweepFlags) options() (sweep.Options, error) {
 	}
 	switch {
 	case f.model == "":
-		o.Data, o.Valid = orElse(f.data, stream.SamplePrefix+"train"), orElse(f.valid, stream.SamplePrefix+"val")
-		o.OriginalTokens = max(o.OriginalTokens, sweep.SampleTokens())
+		o.Data, o.Valid = cmp.Or(f.data, stream.SamplePrefix+"train"), cmp.Or(f.valid, stream.SamplePrefix+"val")
 	case f.valid == "", f.data == "" && !(f.stepsGiven && f.steps == 0):
 		return o, cli.Usagef("--model needs --valid, a corpus to evaluate on, and, unless --steps is 0, --data, one to up-train on")
 	}
@@ -77,6 +78,10 @@ func (f sweepFlags) options() (sweep.Options, error) {
 	}
 	var err error
 	o.Recipe, err = f.sweepRecipe()
+	o.OriginalTokens = cmp.Or(o.OriginalTokens, o.Recipe.OriginalTokens)
+	if err == nil && f.model == "" {
+		o.OriginalTokens = cmp.Or(o.OriginalTokens, sweep.SampleTokens())
+	}
 	return o, err
 }
 
@@ -91,16 +96,26 @@ func (f sweepFlags) sweepRecipe() (configs.Recipe, error) {
 		}
 	}
 	if f.stepsGiven {
-		r.Steps = f.steps
+		r.Steps, r.Alpha = f.steps, 0
 	}
-	return r, nil
+	return resolved(r)
 }
 
-func orElse(s, other string) string {
-	if s == "" {
-		return other
+// resolved works out the recipe's steps and validates it but for model and data, which each up-training has its own.
+func resolved(r configs.Recipe) (configs.Recipe, error) {
+	none := r.Steps == 0 && r.Alpha == 0
+	if none {
+		r.Steps = 1
 	}
-	return s
+	r.Model, r.Data = "any", "any"
+	if err := r.Resolve(); err != nil {
+		return r, cli.Usagef("recipe: %w", err)
+	}
+	if none {
+		r.Steps, r.Alpha = 0, 0
+	}
+	r.Model, r.Data = "", ""
+	return r, nil
 }
 
 func runSweep(cmd *cobra.Command, f sweepFlags) error {
@@ -118,6 +133,9 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 		Step: func() { bar.Add(1) },
 	})
 	bar.Done()
+	if errors.Is(err, convert.ErrGroups) {
+		return cli.UsageError{Err: err}
+	}
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,9 @@ const (
 	F16              // IEEE 754 binary16: 5 bits of exponent, 10 of mantissa
 )
 
+// halfLanes is a multiple of the float32 lanes of every path.
+const halfLanes = 16
+
 // EncodeHalf writes src to dst in the format h, BF16 or F16, rounded to nearest, ties to even. What is too large becomes
 // infinite.
 func EncodeHalf(h Half, dst []uint16, src []float32) {

@@ -1204,191 +1204,6 @@ store:
 	VZEROUPPER
 	RET
 
-// func dots1x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·dots1x4AVX2(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), DX
-	MOVQ   ldb+32(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	IMUL3Q $0x00000004, BX, DI
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-
-loop:
-	CMPQ        AX, $0x00000008
-	JL          rest
-	VMOVUPS     (CX), Y4
-	VMOVUPS     (DX), Y5
-	VFMADD231PS Y5, Y4, Y0
-	VMOVUPS     (DX)(BX*1), Y5
-	VFMADD231PS Y5, Y4, Y1
-	VMOVUPS     (DX)(BX*2), Y5
-	VFMADD231PS Y5, Y4, Y2
-	VMOVUPS     (DX)(SI*1), Y5
-	VFMADD231PS Y5, Y4, Y3
-	MOVQ        DX, R8
-	ADDQ        DI, R8
-	PREFETCHT0  (R8)
-	PREFETCHT0  (R8)(BX*1)
-	PREFETCHT0  (R8)(BX*2)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000020, CX
-	ADDQ        $0x00000020, DX
-	SUBQ        $0x00000008, AX
-	JMP         loop
-
-rest:
-	TESTQ       AX, AX
-	JE          reduce
-	LEAQ        lanes<>+0(SB), DI
-	MOVQ        $0x00000010, R8
-	SUBQ        AX, R8
-	VMOVUPS     (DI)(R8*4), Y6
-	VMASKMOVPS  (CX), Y6, Y4
-	VMASKMOVPS  (DX), Y6, Y5
-	VFMADD231PS Y5, Y4, Y0
-	VMASKMOVPS  (DX)(BX*1), Y6, Y5
-	VFMADD231PS Y5, Y4, Y1
-	VMASKMOVPS  (DX)(BX*2), Y6, Y5
-	VFMADD231PS Y5, Y4, Y2
-	VMASKMOVPS  (DX)(SI*1), Y6, Y5
-	VFMADD231PS Y5, Y4, Y3
-
-reduce:
-	VBROADCASTSS alpha+40(FP), X5
-	VHADDPS      Y1, Y0, Y0
-	VHADDPS      Y3, Y2, Y2
-	VHADDPS      Y2, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X0
-	VMULPS       X5, X0, X0
-	MOVQ         c+48(FP), AX
-	MOVQ         ldc+56(FP), CX
-	SHLQ         $0x02, CX
-	MOVB         acc+64(FP), CL
-	TESTB        CL, CL
-	JE           store
-	MOVQ         AX, CX
-	VMOVUPS      (CX), X4
-	VADDPS       X4, X0, X0
-
-store:
-	VMOVUPS X0, (AX)
-	VZEROUPPER
-	RET
-
-// func dots2x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·dots2x4AVX2(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x02, SI
-	LEAQ   (SI)(SI*2), DI
-	IMUL3Q $0x00000004, SI, R8
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
-
-loop:
-	CMPQ        AX, $0x00000008
-	JL          rest
-	VMOVUPS     (CX), Y8
-	VMOVUPS     (CX)(DX*1), Y9
-	VMOVUPS     (BX), Y10
-	VFMADD231PS Y10, Y8, Y0
-	VFMADD231PS Y10, Y9, Y4
-	VMOVUPS     (BX)(SI*1), Y10
-	VFMADD231PS Y10, Y8, Y1
-	VFMADD231PS Y10, Y9, Y5
-	VMOVUPS     (BX)(SI*2), Y10
-	VFMADD231PS Y10, Y8, Y2
-	VFMADD231PS Y10, Y9, Y6
-	VMOVUPS     (BX)(DI*1), Y10
-	VFMADD231PS Y10, Y8, Y3
-	VFMADD231PS Y10, Y9, Y7
-	MOVQ        BX, R9
-	ADDQ        R8, R9
-	PREFETCHT0  (R9)
-	PREFETCHT0  (R9)(SI*1)
-	PREFETCHT0  (R9)(SI*2)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000020, CX
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000008, AX
-	JMP         loop
-
-rest:
-	TESTQ       AX, AX
-	JE          reduce
-	LEAQ        lanes<>+0(SB), R8
-	MOVQ        $0x00000010, R9
-	SUBQ        AX, R9
-	VMOVUPS     (R8)(R9*4), Y11
-	VMASKMOVPS  (CX), Y11, Y8
-	VMASKMOVPS  (CX)(DX*1), Y11, Y9
-	VMASKMOVPS  (BX), Y11, Y10
-	VFMADD231PS Y10, Y8, Y0
-	VFMADD231PS Y10, Y9, Y4
-	VMASKMOVPS  (BX)(SI*1), Y11, Y10
-	VFMADD231PS Y10, Y8, Y1
-	VFMADD231PS Y10, Y9, Y5
-	VMASKMOVPS  (BX)(SI*2), Y11, Y10
-	VFMADD231PS Y10, Y8, Y2
-	VFMADD231PS Y10, Y9, Y6
-	VMASKMOVPS  (BX)(DI*1), Y11, Y10
-	VFMADD231PS Y10, Y8, Y3
-	VFMADD231PS Y10, Y9, Y7
-
-reduce:
-	VBROADCASTSS alpha+40(FP), X9
-	VHADDPS      Y1, Y0, Y0
-	VHADDPS      Y3, Y2, Y2
-	VHADDPS      Y2, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X0
-	VMULPS       X9, X0, X0
-	VHADDPS      Y5, Y4, Y4
-	VHADDPS      Y7, Y6, Y6
-	VHADDPS      Y6, Y4, Y4
-	VEXTRACTF128 $0x01, Y4, X5
-	VADDPS       X5, X4, X4
-	VMULPS       X9, X4, X4
-	MOVQ         c+48(FP), AX
-	MOVQ         ldc+56(FP), CX
-	SHLQ         $0x02, CX
-	MOVB         acc+64(FP), DL
-	TESTB        DL, DL
-	JE           store
-	MOVQ         AX, DX
-	VMOVUPS      (DX), X8
-	VADDPS       X8, X0, X0
-	ADDQ         CX, DX
-	VMOVUPS      (DX), X8
-	VADDPS       X8, X4, X4
-
-store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
-	VZEROUPPER
-	RET
-
 // func dotAVX2(x []float32, y []float32) float32
 // Requires: AVX, FMA3, SSE
 TEXT ·dotAVX2(SB), NOSPLIT, $0-52
@@ -2639,6 +2454,491 @@ vector:
 	JMP       vector
 
 vector_end:
+	VZEROUPPER
+	RET
+
+// func dots1x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dots1x4AVX2(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), DX
+	MOVQ   ldb+32(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+loop:
+	CMPQ        AX, $0x00000008
+	JL          rest
+	VMOVUPS     (CX), Y4
+	VMOVUPS     (DX), Y5
+	VFMADD231PS Y5, Y4, Y0
+	VMOVUPS     (DX)(BX*1), Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMOVUPS     (DX)(BX*2), Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMOVUPS     (DX)(SI*1), Y5
+	VFMADD231PS Y5, Y4, Y3
+	MOVQ        DX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(BX*1)
+	PREFETCHT0  (R8)(BX*2)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000008, AX
+	JMP         loop
+
+rest:
+	TESTQ       AX, AX
+	JE          reduce
+	LEAQ        lanes<>+0(SB), DI
+	MOVQ        $0x00000010, R8
+	SUBQ        AX, R8
+	VMOVUPS     (DI)(R8*4), Y6
+	VMASKMOVPS  (CX), Y6, Y4
+	VMASKMOVPS  (DX), Y6, Y5
+	VFMADD231PS Y5, Y4, Y0
+	VMASKMOVPS  (DX)(BX*1), Y6, Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMASKMOVPS  (DX)(BX*2), Y6, Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMASKMOVPS  (DX)(SI*1), Y6, Y5
+	VFMADD231PS Y5, Y4, Y3
+
+reduce:
+	VBROADCASTSS alpha+40(FP), X5
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMULPS       X5, X0, X0
+	MOVQ         c+48(FP), AX
+	MOVQ         ldc+56(FP), CX
+	SHLQ         $0x02, CX
+	MOVB         acc+64(FP), CL
+	TESTB        CL, CL
+	JE           store
+	MOVQ         AX, CX
+	VMOVUPS      (CX), X4
+	VADDPS       X4, X0, X0
+
+store:
+	VMOVUPS X0, (AX)
+	VZEROUPPER
+	RET
+
+// func dots2x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dots2x4AVX2(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x02, SI
+	LEAQ   (SI)(SI*2), DI
+	IMUL3Q $0x00000004, SI, R8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop:
+	CMPQ        AX, $0x00000008
+	JL          rest
+	VMOVUPS     (CX), Y8
+	VMOVUPS     (CX)(DX*1), Y9
+	VMOVUPS     (BX), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS     (BX)(SI*1), Y10
+	VFMADD231PS Y10, Y8, Y1
+	VFMADD231PS Y10, Y9, Y5
+	VMOVUPS     (BX)(SI*2), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS     (BX)(DI*1), Y10
+	VFMADD231PS Y10, Y8, Y3
+	VFMADD231PS Y10, Y9, Y7
+	MOVQ        BX, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000008, AX
+	JMP         loop
+
+rest:
+	TESTQ       AX, AX
+	JE          reduce
+	LEAQ        lanes<>+0(SB), R8
+	MOVQ        $0x00000010, R9
+	SUBQ        AX, R9
+	VMOVUPS     (R8)(R9*4), Y11
+	VMASKMOVPS  (CX), Y11, Y8
+	VMASKMOVPS  (CX)(DX*1), Y11, Y9
+	VMASKMOVPS  (BX), Y11, Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMASKMOVPS  (BX)(SI*1), Y11, Y10
+	VFMADD231PS Y10, Y8, Y1
+	VFMADD231PS Y10, Y9, Y5
+	VMASKMOVPS  (BX)(SI*2), Y11, Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMASKMOVPS  (BX)(DI*1), Y11, Y10
+	VFMADD231PS Y10, Y8, Y3
+	VFMADD231PS Y10, Y9, Y7
+
+reduce:
+	VBROADCASTSS alpha+40(FP), X9
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMULPS       X9, X0, X0
+	VHADDPS      Y5, Y4, Y4
+	VHADDPS      Y7, Y6, Y6
+	VHADDPS      Y6, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPS       X5, X4, X4
+	VMULPS       X9, X4, X4
+	MOVQ         c+48(FP), AX
+	MOVQ         ldc+56(FP), CX
+	SHLQ         $0x02, CX
+	MOVB         acc+64(FP), DL
+	TESTB        DL, DL
+	JE           store
+	MOVQ         AX, DX
+	VMOVUPS      (DX), X8
+	VADDPS       X8, X0, X0
+	ADDQ         CX, DX
+	VMOVUPS      (DX), X8
+	VADDPS       X8, X4, X4
+
+store:
+	VMOVUPS X0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X4, (AX)
+	VZEROUPPER
+	RET
+
+// func dots1x4BF16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·dots1x4BF16AVX2(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), DX
+	MOVQ   ldb+32(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+loop:
+	CMPQ        AX, $0x00000008
+	JL          rest
+	VMOVUPS     (CX), Y4
+	VPMOVZXWD   (DX), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VFMADD231PS Y5, Y4, Y0
+	VPMOVZXWD   (DX)(BX*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VFMADD231PS Y5, Y4, Y1
+	VPMOVZXWD   (DX)(BX*2), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VFMADD231PS Y5, Y4, Y2
+	VPMOVZXWD   (DX)(SI*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VFMADD231PS Y5, Y4, Y3
+	MOVQ        DX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(BX*1)
+	PREFETCHT0  (R8)(BX*2)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000010, DX
+	SUBQ        $0x00000008, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS alpha+40(FP), X5
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMULPS       X5, X0, X0
+	MOVQ         c+48(FP), AX
+	MOVQ         ldc+56(FP), CX
+	SHLQ         $0x02, CX
+	MOVB         acc+64(FP), CL
+	TESTB        CL, CL
+	JE           store
+	MOVQ         AX, CX
+	VMOVUPS      (CX), X4
+	VADDPS       X4, X0, X0
+
+store:
+	VMOVUPS X0, (AX)
+	VZEROUPPER
+	RET
+
+// func dots2x4BF16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·dots2x4BF16AVX2(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x01, SI
+	LEAQ   (SI)(SI*2), DI
+	IMUL3Q $0x00000004, SI, R8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop:
+	CMPQ        AX, $0x00000008
+	JL          rest
+	VMOVUPS     (CX), Y8
+	VMOVUPS     (CX)(DX*1), Y9
+	VPMOVZXWD   (BX), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VPMOVZXWD   (BX)(SI*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y8, Y1
+	VFMADD231PS Y10, Y9, Y5
+	VPMOVZXWD   (BX)(SI*2), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VPMOVZXWD   (BX)(DI*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y10, Y8, Y3
+	VFMADD231PS Y10, Y9, Y7
+	MOVQ        BX, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000008, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS alpha+40(FP), X9
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMULPS       X9, X0, X0
+	VHADDPS      Y5, Y4, Y4
+	VHADDPS      Y7, Y6, Y6
+	VHADDPS      Y6, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPS       X5, X4, X4
+	VMULPS       X9, X4, X4
+	MOVQ         c+48(FP), AX
+	MOVQ         ldc+56(FP), CX
+	SHLQ         $0x02, CX
+	MOVB         acc+64(FP), DL
+	TESTB        DL, DL
+	JE           store
+	MOVQ         AX, DX
+	VMOVUPS      (DX), X8
+	VADDPS       X8, X0, X0
+	ADDQ         CX, DX
+	VMOVUPS      (DX), X8
+	VADDPS       X8, X4, X4
+
+store:
+	VMOVUPS X0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X4, (AX)
+	VZEROUPPER
+	RET
+
+// func dots1x4F16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, F16C, FMA3, MMX+
+TEXT ·dots1x4F16AVX2(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), DX
+	MOVQ   ldb+32(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+loop:
+	CMPQ        AX, $0x00000008
+	JL          rest
+	VMOVUPS     (CX), Y4
+	VCVTPH2PS   (DX), Y5
+	VFMADD231PS Y5, Y4, Y0
+	VCVTPH2PS   (DX)(BX*1), Y5
+	VFMADD231PS Y5, Y4, Y1
+	VCVTPH2PS   (DX)(BX*2), Y5
+	VFMADD231PS Y5, Y4, Y2
+	VCVTPH2PS   (DX)(SI*1), Y5
+	VFMADD231PS Y5, Y4, Y3
+	MOVQ        DX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(BX*1)
+	PREFETCHT0  (R8)(BX*2)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000010, DX
+	SUBQ        $0x00000008, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS alpha+40(FP), X5
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMULPS       X5, X0, X0
+	MOVQ         c+48(FP), AX
+	MOVQ         ldc+56(FP), CX
+	SHLQ         $0x02, CX
+	MOVB         acc+64(FP), CL
+	TESTB        CL, CL
+	JE           store
+	MOVQ         AX, CX
+	VMOVUPS      (CX), X4
+	VADDPS       X4, X0, X0
+
+store:
+	VMOVUPS X0, (AX)
+	VZEROUPPER
+	RET
+
+// func dots2x4F16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, F16C, FMA3, MMX+
+TEXT ·dots2x4F16AVX2(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x01, SI
+	LEAQ   (SI)(SI*2), DI
+	IMUL3Q $0x00000004, SI, R8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop:
+	CMPQ        AX, $0x00000008
+	JL          rest
+	VMOVUPS     (CX), Y8
+	VMOVUPS     (CX)(DX*1), Y9
+	VCVTPH2PS   (BX), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VCVTPH2PS   (BX)(SI*1), Y10
+	VFMADD231PS Y10, Y8, Y1
+	VFMADD231PS Y10, Y9, Y5
+	VCVTPH2PS   (BX)(SI*2), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VCVTPH2PS   (BX)(DI*1), Y10
+	VFMADD231PS Y10, Y8, Y3
+	VFMADD231PS Y10, Y9, Y7
+	MOVQ        BX, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000008, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS alpha+40(FP), X9
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMULPS       X9, X0, X0
+	VHADDPS      Y5, Y4, Y4
+	VHADDPS      Y7, Y6, Y6
+	VHADDPS      Y6, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPS       X5, X4, X4
+	VMULPS       X9, X4, X4
+	MOVQ         c+48(FP), AX
+	MOVQ         ldc+56(FP), CX
+	SHLQ         $0x02, CX
+	MOVB         acc+64(FP), DL
+	TESTB        DL, DL
+	JE           store
+	MOVQ         AX, DX
+	VMOVUPS      (DX), X8
+	VADDPS       X8, X0, X0
+	ADDQ         CX, DX
+	VMOVUPS      (DX), X8
+	VADDPS       X8, X4, X4
+
+store:
+	VMOVUPS X0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X4, (AX)
 	VZEROUPPER
 	RET
 
@@ -4895,6 +5195,1172 @@ store:
 	VZEROUPPER
 	RET
 
+// func dotAVX512(x []float32, y []float32) float32
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·dotAVX512(SB), NOSPLIT, $0-52
+	MOVQ   x_len+8(FP), AX
+	MOVQ   x_base+0(FP), CX
+	MOVQ   y_base+24(FP), DX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	XORQ   BX, BX
+
+unrolled:
+	CMPQ        AX, $0x00000040
+	JL          unrolled_end
+	VMOVUPS     (CX)(BX*4), Z4
+	VMOVUPS     (DX)(BX*4), Z5
+	VFMADD231PS Z5, Z4, Z0
+	VMOVUPS     64(CX)(BX*4), Z4
+	VMOVUPS     64(DX)(BX*4), Z5
+	VFMADD231PS Z5, Z4, Z1
+	VMOVUPS     128(CX)(BX*4), Z4
+	VMOVUPS     128(DX)(BX*4), Z5
+	VFMADD231PS Z5, Z4, Z2
+	VMOVUPS     192(CX)(BX*4), Z4
+	VMOVUPS     192(DX)(BX*4), Z5
+	VFMADD231PS Z5, Z4, Z3
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000040, AX
+	JMP         unrolled
+
+unrolled_end:
+vector:
+	CMPQ        AX, $0x00000010
+	JL          vector_end
+	VMOVUPS     (CX)(BX*4), Z4
+	VMOVUPS     (DX)(BX*4), Z5
+	VFMADD231PS Z5, Z4, Z0
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000010, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	MOVQ        $-1, SI
+	BZHIQ       AX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (CX)(BX*4), K1, Z4
+	VMOVUPS.Z   (DX)(BX*4), K1, Z5
+	VFMADD231PS Z5, Z4, Z0
+
+done:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	MOVSS         X1, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func sumAVX512(x []float32) float32
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·sumAVX512(SB), NOSPLIT, $0-28
+	MOVQ   x_len+8(FP), AX
+	MOVQ   x_base+0(FP), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	XORQ   DX, DX
+
+unrolled:
+	CMPQ    AX, $0x00000040
+	JL      unrolled_end
+	VMOVUPS (CX)(DX*4), Z4
+	VADDPS  Z4, Z0, Z0
+	VMOVUPS 64(CX)(DX*4), Z4
+	VADDPS  Z4, Z1, Z1
+	VMOVUPS 128(CX)(DX*4), Z4
+	VADDPS  Z4, Z2, Z2
+	VMOVUPS 192(CX)(DX*4), Z4
+	VADDPS  Z4, Z3, Z3
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x00000040, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000010
+	JL      vector_end
+	VMOVUPS (CX)(DX*4), Z4
+	VADDPS  Z4, Z0, Z0
+	ADDQ    $0x00000010, DX
+	SUBQ    $0x00000010, AX
+	JMP     vector
+
+vector_end:
+	TESTQ     AX, AX
+	JE        done
+	MOVQ      $-1, BX
+	BZHIQ     AX, BX, BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (CX)(DX*4), K1, Z4
+	VADDPS    Z4, Z0, Z0
+
+done:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X1
+	VPERMILPS     $0x4e, X1, X0
+	VADDPS        X0, X1, X1
+	VPERMILPS     $0xb1, X1, X0
+	VADDPS        X0, X1, X1
+	MOVSS         X1, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func maxAVX512(x []float32) float32
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·maxAVX512(SB), NOSPLIT, $0-28
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	VBROADCASTSS minusInf<>+0(SB), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	XORQ         DX, DX
+
+unrolled:
+	CMPQ    AX, $0x00000040
+	JL      unrolled_end
+	VMOVUPS (CX)(DX*4), Z5
+	VMAXPS  Z5, Z1, Z1
+	VMOVUPS 64(CX)(DX*4), Z5
+	VMAXPS  Z5, Z2, Z2
+	VMOVUPS 128(CX)(DX*4), Z5
+	VMAXPS  Z5, Z3, Z3
+	VMOVUPS 192(CX)(DX*4), Z5
+	VMAXPS  Z5, Z4, Z4
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x00000040, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000010
+	JL      vector_end
+	VMOVUPS (CX)(DX*4), Z5
+	VMAXPS  Z5, Z1, Z1
+	ADDQ    $0x00000010, DX
+	SUBQ    $0x00000010, AX
+	JMP     vector
+
+vector_end:
+	TESTQ   AX, AX
+	JE      done
+	MOVQ    $-1, BX
+	BZHIQ   AX, BX, BX
+	KMOVW   BX, K1
+	VMOVAPS Z0, Z0
+	VMOVUPS (CX)(DX*4), K1, Z0
+	VMAXPS  Z0, Z1, Z1
+
+done:
+	VMAXPS        Z3, Z1, Z1
+	VMAXPS        Z4, Z2, Z2
+	VMAXPS        Z2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VMAXPS        Y0, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VMAXPS        X0, X1, X0
+	VPERMILPS     $0x4e, X0, X1
+	VMAXPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VMAXPS        X1, X0, X0
+	MOVSS         X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func addAVX512(z []float32, x []float32, y []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·addAVX512(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+48(FP), DX
+	MOVQ z_base+0(FP), BX
+	XORQ SI, SI
+
+unrolled:
+	CMPQ    AX, $0x00000020
+	JL      unrolled_end
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, (BX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z0
+	VMOVUPS 64(DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, 64(BX)(SI*4)
+	ADDQ    $0x00000020, SI
+	SUBQ    $0x00000020, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000010
+	JL      vector_end
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VADDPS  Z1, Z0, Z0
+	VMOVUPS Z0, (BX)(SI*4)
+	ADDQ    $0x00000010, SI
+	SUBQ    $0x00000010, AX
+	JMP     vector
+
+vector_end:
+	TESTQ     AX, AX
+	JE        done
+	MOVQ      $-1, DI
+	BZHIQ     AX, DI, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VADDPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (BX)(SI*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAVX512(z []float32, x []float32, y []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·mulAVX512(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+48(FP), DX
+	MOVQ z_base+0(FP), BX
+	XORQ SI, SI
+
+unrolled:
+	CMPQ    AX, $0x00000020
+	JL      unrolled_end
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, (BX)(SI*4)
+	VMOVUPS 64(CX)(SI*4), Z0
+	VMOVUPS 64(DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, 64(BX)(SI*4)
+	ADDQ    $0x00000020, SI
+	SUBQ    $0x00000020, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000010
+	JL      vector_end
+	VMOVUPS (CX)(SI*4), Z0
+	VMOVUPS (DX)(SI*4), Z1
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, (BX)(SI*4)
+	ADDQ    $0x00000010, SI
+	SUBQ    $0x00000010, AX
+	JMP     vector
+
+vector_end:
+	TESTQ     AX, AX
+	JE        done
+	MOVQ      $-1, DI
+	BZHIQ     AX, DI, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (CX)(SI*4), K1, Z0
+	VMOVUPS.Z (DX)(SI*4), K1, Z1
+	VMULPS    Z1, Z0, Z0
+	VMOVUPS   Z0, K1, (BX)(SI*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func axpyAVX512(s float32, x []float32, y []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·axpyAVX512(SB), NOSPLIT, $0-56
+	MOVQ         x_len+16(FP), AX
+	MOVQ         x_base+8(FP), CX
+	MOVQ         y_base+32(FP), DX
+	VBROADCASTSS s+0(FP), Z0
+	XORQ         BX, BX
+
+unrolled:
+	CMPQ        AX, $0x00000020
+	JL          unrolled_end
+	VMOVUPS     (CX)(BX*4), Z1
+	VMOVUPS     (DX)(BX*4), Z2
+	VFMADD231PS Z0, Z1, Z2
+	VMOVUPS     Z2, (DX)(BX*4)
+	VMOVUPS     64(CX)(BX*4), Z1
+	VMOVUPS     64(DX)(BX*4), Z2
+	VFMADD231PS Z0, Z1, Z2
+	VMOVUPS     Z2, 64(DX)(BX*4)
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000020, AX
+	JMP         unrolled
+
+unrolled_end:
+vector:
+	CMPQ        AX, $0x00000010
+	JL          vector_end
+	VMOVUPS     (CX)(BX*4), Z1
+	VMOVUPS     (DX)(BX*4), Z2
+	VFMADD231PS Z0, Z1, Z2
+	VMOVUPS     Z2, (DX)(BX*4)
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000010, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	MOVQ        $-1, SI
+	BZHIQ       AX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (CX)(BX*4), K1, Z1
+	VMOVUPS.Z   (DX)(BX*4), K1, Z2
+	VFMADD231PS Z0, Z1, Z2
+	VMOVUPS     Z2, K1, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAddAVX512(s float32, x []float32, y []float32, z []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·mulAddAVX512(SB), NOSPLIT, $0-80
+	MOVQ         x_len+16(FP), AX
+	MOVQ         x_base+8(FP), CX
+	MOVQ         y_base+32(FP), DX
+	MOVQ         z_base+56(FP), BX
+	VBROADCASTSS s+0(FP), Z0
+	XORQ         SI, SI
+
+vector:
+	CMPQ        AX, $0x00000010
+	JL          vector_end
+	VMOVUPS     (CX)(SI*4), Z1
+	VMOVUPS     (DX)(SI*4), Z2
+	VMOVUPS     (BX)(SI*4), Z3
+	VMULPS      Z0, Z1, Z1
+	VFMADD231PS Z2, Z1, Z3
+	VMOVUPS     Z3, (BX)(SI*4)
+	ADDQ        $0x00000010, SI
+	SUBQ        $0x00000010, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	MOVQ        $-1, DI
+	BZHIQ       AX, DI, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (CX)(SI*4), K1, Z1
+	VMOVUPS.Z   (DX)(SI*4), K1, Z2
+	VMOVUPS.Z   (BX)(SI*4), K1, Z3
+	VMULPS      Z0, Z1, Z1
+	VFMADD231PS Z2, Z1, Z3
+	VMOVUPS     Z3, K1, (BX)(SI*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func scaleAVX512(x []float32, s float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	VBROADCASTSS s+24(FP), Z0
+	XORQ         DX, DX
+
+unrolled:
+	CMPQ    AX, $0x00000020
+	JL      unrolled_end
+	VMOVUPS (CX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (CX)(DX*4)
+	VMOVUPS 64(CX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, 64(CX)(DX*4)
+	ADDQ    $0x00000020, DX
+	SUBQ    $0x00000020, AX
+	JMP     unrolled
+
+unrolled_end:
+vector:
+	CMPQ    AX, $0x00000010
+	JL      vector_end
+	VMOVUPS (CX)(DX*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (CX)(DX*4)
+	ADDQ    $0x00000010, DX
+	SUBQ    $0x00000010, AX
+	JMP     vector
+
+vector_end:
+	TESTQ     AX, AX
+	JE        done
+	MOVQ      $-1, BX
+	BZHIQ     AX, BX, BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (CX)(DX*4), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (CX)(DX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func affineAVX512(y []float32, x []float32, s float32, t float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·affineAVX512(SB), NOSPLIT, $0-56
+	MOVQ         x_len+32(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+0(FP), DX
+	VBROADCASTSS s+48(FP), Z0
+	VBROADCASTSS t+52(FP), Z1
+	XORQ         BX, BX
+
+unrolled:
+	CMPQ        AX, $0x00000020
+	JL          unrolled_end
+	VMOVUPS     (CX)(BX*4), Z2
+	VFMADD213PS Z1, Z0, Z2
+	VMOVUPS     Z2, (DX)(BX*4)
+	VMOVUPS     64(CX)(BX*4), Z2
+	VFMADD213PS Z1, Z0, Z2
+	VMOVUPS     Z2, 64(DX)(BX*4)
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000020, AX
+	JMP         unrolled
+
+unrolled_end:
+vector:
+	CMPQ        AX, $0x00000010
+	JL          vector_end
+	VMOVUPS     (CX)(BX*4), Z2
+	VFMADD213PS Z1, Z0, Z2
+	VMOVUPS     Z2, (DX)(BX*4)
+	ADDQ        $0x00000010, BX
+	SUBQ        $0x00000010, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	MOVQ        $-1, SI
+	BZHIQ       AX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (CX)(BX*4), K1, Z2
+	VFMADD213PS Z1, Z0, Z2
+	VMOVUPS     Z2, K1, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rotateAVX512(y0 []float32, y1 []float32, x0 []float32, x1 []float32, cos []float32, sin []float32, s float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·rotateAVX512(SB), NOSPLIT, $0-148
+	MOVQ         cos_len+104(FP), AX
+	MOVQ         x0_base+48(FP), CX
+	MOVQ         x1_base+72(FP), DX
+	MOVQ         y0_base+0(FP), BX
+	MOVQ         y1_base+24(FP), SI
+	MOVQ         cos_base+96(FP), DI
+	MOVQ         sin_base+120(FP), R8
+	VBROADCASTSS s+144(FP), Z0
+	XORQ         R9, R9
+
+vector:
+	CMPQ         AX, $0x00000010
+	JL           vector_end
+	VMOVUPS      (CX)(R9*4), Z1
+	VMOVUPS      (DX)(R9*4), Z2
+	VMOVUPS      (DI)(R9*4), Z3
+	VMOVUPS      (R8)(R9*4), Z4
+	VMULPS       Z0, Z4, Z4
+	VMULPS       Z3, Z1, Z5
+	VFNMADD231PS Z4, Z2, Z5
+	VMOVUPS      Z5, (BX)(R9*4)
+	VMULPS       Z3, Z2, Z2
+	VFMADD231PS  Z4, Z1, Z2
+	VMOVUPS      Z2, (SI)(R9*4)
+	ADDQ         $0x00000010, R9
+	SUBQ         $0x00000010, AX
+	JMP          vector
+
+vector_end:
+	TESTQ        AX, AX
+	JE           done
+	MOVQ         $-1, R10
+	BZHIQ        AX, R10, R10
+	KMOVW        R10, K1
+	VMOVUPS.Z    (CX)(R9*4), K1, Z1
+	VMOVUPS.Z    (DX)(R9*4), K1, Z2
+	VMOVUPS.Z    (DI)(R9*4), K1, Z3
+	VMOVUPS.Z    (R8)(R9*4), K1, Z4
+	VMULPS       Z0, Z4, Z4
+	VMULPS       Z3, Z1, Z0
+	VFNMADD231PS Z4, Z2, Z0
+	VMOVUPS      Z0, K1, (BX)(R9*4)
+	VMULPS       Z3, Z2, Z2
+	VFMADD231PS  Z4, Z1, Z2
+	VMOVUPS      Z2, K1, (SI)(R9*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func adamwAVX512(p []float32, g []float32, m []float32, v []float32, s *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·adamwAVX512(SB), NOSPLIT, $0-104
+	MOVQ         p_len+8(FP), AX
+	MOVQ         p_base+0(FP), CX
+	MOVQ         g_base+24(FP), DX
+	MOVQ         m_base+48(FP), BX
+	MOVQ         v_base+72(FP), SI
+	MOVQ         s+96(FP), DI
+	VBROADCASTSS (DI), Z0
+	VBROADCASTSS 4(DI), Z1
+	VBROADCASTSS 8(DI), Z2
+	VBROADCASTSS 12(DI), Z3
+	VBROADCASTSS 16(DI), Z4
+	VBROADCASTSS 20(DI), Z5
+	VBROADCASTSS 24(DI), Z6
+	VBROADCASTSS 28(DI), Z7
+	XORQ         DI, DI
+
+vector:
+	CMPQ        AX, $0x00000010
+	JL          vector_end
+	VMOVUPS     (DX)(DI*4), Z8
+	VMULPS      Z0, Z8, Z8
+	VMOVUPS     (BX)(DI*4), Z9
+	VSUBPS      Z9, Z8, Z11
+	VFMADD231PS Z11, Z2, Z9
+	VMOVUPS     Z9, (BX)(DI*4)
+	VMOVUPS     (SI)(DI*4), Z10
+	VMULPS      Z3, Z10, Z10
+	VMULPS      Z4, Z8, Z11
+	VFMADD231PS Z11, Z8, Z10
+	VMOVUPS     Z10, (SI)(DI*4)
+	VSQRTPS     Z10, Z10
+	VMULPS      Z5, Z10, Z10
+	VADDPS      Z6, Z10, Z10
+	VMULPS      Z7, Z9, Z9
+	VDIVPS      Z10, Z9, Z9
+	VMOVUPS     (CX)(DI*4), Z8
+	VMULPS      Z1, Z8, Z8
+	VSUBPS      Z9, Z8, Z8
+	VMOVUPS     Z8, (CX)(DI*4)
+	ADDQ        $0x00000010, DI
+	SUBQ        $0x00000010, AX
+	JMP         vector
+
+vector_end:
+	TESTQ       AX, AX
+	JE          done
+	MOVQ        $-1, R8
+	BZHIQ       AX, R8, R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (DX)(DI*4), K1, Z8
+	VMULPS      Z0, Z8, Z8
+	VMOVUPS.Z   (BX)(DI*4), K1, Z0
+	VSUBPS      Z0, Z8, Z9
+	VFMADD231PS Z9, Z2, Z0
+	VMOVUPS     Z0, K1, (BX)(DI*4)
+	VMOVUPS.Z   (SI)(DI*4), K1, Z2
+	VMULPS      Z3, Z2, Z2
+	VMULPS      Z4, Z8, Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVUPS     Z2, K1, (SI)(DI*4)
+	VSQRTPS     Z2, Z2
+	VMULPS      Z5, Z2, Z2
+	VADDPS      Z6, Z2, Z2
+	VMULPS      Z7, Z0, Z0
+	VDIVPS      Z2, Z0, Z0
+	VMOVUPS.Z   (CX)(DI*4), K1, Z2
+	VMULPS      Z1, Z2, Z2
+	VSUBPS      Z0, Z2, Z2
+	VMOVUPS     Z2, K1, (CX)(DI*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func expSumAVX512(y []float32, x []float32, shift float32) float32
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·expSumAVX512(SB), NOSPLIT, $0-60
+	MOVQ         x_len+32(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+0(FP), DX
+	VBROADCASTSS shift+48(FP), Z0
+	VPXORD       Z1, Z1, Z1
+	VBROADCASTSS minusInf<>+0(SB), Z2
+	XORQ         BX, BX
+
+vector:
+	CMPQ              AX, $0x00000010
+	JL                vector_end
+	VMOVUPS           (CX)(BX*4), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, (DX)(BX*4)
+	ADDQ              $0x00000010, BX
+	SUBQ              $0x00000010, AX
+	JMP               vector
+
+vector_end:
+	TESTQ             AX, AX
+	JE                done
+	MOVQ              $-1, SI
+	BZHIQ             AX, SI, SI
+	KMOVW             SI, K1
+	VMOVAPS           Z2, Z2
+	VMOVUPS           (CX)(BX*4), K1, Z2
+	VSUBPS            Z0, Z2, Z2
+	VBROADCASTSS      expTop<>+0(SB), Z0
+	VMINPS            Z2, Z0, Z2
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z2, K2
+	VMULPS.BCST       log2e<>+0(SB), Z2, Z0
+	VRNDSCALEPS       $0x08, Z0, Z0
+	VMOVAPS           Z2, Z3
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z0, Z3
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z0, Z3
+	VBROADCASTSS      expC5<>+0(SB), Z4
+	VFMADD213PS.BCST  expC4<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC3<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC2<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC1<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC0<>+0(SB), Z3, Z4
+	VMULPS            Z3, Z3, Z2
+	VFMADD213PS       Z3, Z2, Z4
+	VADDPS.BCST       one<>+0(SB), Z4, Z4
+	VSCALEFPS.Z       Z0, Z4, K2, Z2
+	VADDPS            Z2, Z1, Z1
+	VMOVUPS           Z2, K1, (DX)(BX*4)
+
+done:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPS        X0, X1, X0
+	VPERMILPS     $0x4e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VADDPS        X1, X0, X0
+	MOVSS         X0, ret+56(FP)
+	VZEROUPPER
+	RET
+
+// func sigmoidAVX512(y []float32, x []float32, c1 float32, c3 float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-56
+	MOVQ         x_len+32(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+0(FP), DX
+	VBROADCASTSS c1+48(FP), Z0
+	VBROADCASTSS c3+52(FP), Z1
+	XORQ         BX, BX
+
+vector:
+	CMPQ              AX, $0x00000010
+	JL                vector_end
+	VMOVUPS           (CX)(BX*4), Z2
+	VMULPS            Z2, Z2, Z3
+	VFMADD213PS       Z0, Z1, Z3
+	VMULPS            Z3, Z2, Z2
+	VPXORD.BCST       signBit<>+0(SB), Z2, Z2
+	VBROADCASTSS      expTop<>+0(SB), Z3
+	VMINPS            Z2, Z3, Z2
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z2, K1
+	VMULPS.BCST       log2e<>+0(SB), Z2, Z3
+	VRNDSCALEPS       $0x08, Z3, Z3
+	VMOVAPS           Z2, Z4
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z3, Z4
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z3, Z4
+	VBROADCASTSS      expC5<>+0(SB), Z5
+	VFMADD213PS.BCST  expC4<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC3<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC2<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC1<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC0<>+0(SB), Z4, Z5
+	VMULPS            Z4, Z4, Z2
+	VFMADD213PS       Z4, Z2, Z5
+	VADDPS.BCST       one<>+0(SB), Z5, Z5
+	VSCALEFPS.Z       Z3, Z5, K1, Z2
+	VBROADCASTSS      one<>+0(SB), Z3
+	VADDPS            Z3, Z2, Z2
+	VDIVPS            Z2, Z3, Z2
+	VMOVUPS           Z2, (DX)(BX*4)
+	ADDQ              $0x00000010, BX
+	SUBQ              $0x00000010, AX
+	JMP               vector
+
+vector_end:
+	TESTQ             AX, AX
+	JE                done
+	MOVQ              $-1, SI
+	BZHIQ             AX, SI, SI
+	KMOVW             SI, K1
+	VMOVUPS.Z         (CX)(BX*4), K1, Z2
+	VMULPS            Z2, Z2, Z3
+	VFMADD213PS       Z0, Z1, Z3
+	VMULPS            Z3, Z2, Z2
+	VPXORD.BCST       signBit<>+0(SB), Z2, Z2
+	VBROADCASTSS      expTop<>+0(SB), Z0
+	VMINPS            Z2, Z0, Z2
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z2, K2
+	VMULPS.BCST       log2e<>+0(SB), Z2, Z0
+	VRNDSCALEPS       $0x08, Z0, Z0
+	VMOVAPS           Z2, Z1
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z0, Z1
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z0, Z1
+	VBROADCASTSS      expC5<>+0(SB), Z3
+	VFMADD213PS.BCST  expC4<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST  expC3<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST  expC2<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST  expC1<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST  expC0<>+0(SB), Z1, Z3
+	VMULPS            Z1, Z1, Z2
+	VFMADD213PS       Z1, Z2, Z3
+	VADDPS.BCST       one<>+0(SB), Z3, Z3
+	VSCALEFPS.Z       Z0, Z3, K2, Z2
+	VBROADCASTSS      one<>+0(SB), Z0
+	VADDPS            Z0, Z2, Z2
+	VDIVPS            Z2, Z0, Z2
+	VMOVUPS           Z2, K1, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func slopeAVX512(y []float32, x []float32, c1 float32, c3 float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·slopeAVX512(SB), NOSPLIT, $0-56
+	MOVQ         x_len+32(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+0(FP), DX
+	VBROADCASTSS c1+48(FP), Z0
+	VBROADCASTSS c3+52(FP), Z1
+	XORQ         BX, BX
+
+vector:
+	CMPQ              AX, $0x00000010
+	JL                vector_end
+	VMOVUPS           (CX)(BX*4), Z2
+	VMOVAPS           Z2, Z3
+	VMULPS            Z3, Z3, Z2
+	VFMADD213PS       Z0, Z1, Z2
+	VMULPS            Z2, Z3, Z3
+	VPXORD.BCST       signBit<>+0(SB), Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z2
+	VMINPS            Z3, Z2, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VMOVAPS           Z3, Z4
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z4
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z4
+	VBROADCASTSS      expC5<>+0(SB), Z5
+	VFMADD213PS.BCST  expC4<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC3<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC2<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC1<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC0<>+0(SB), Z4, Z5
+	VMULPS            Z4, Z4, Z3
+	VFMADD213PS       Z4, Z3, Z5
+	VADDPS.BCST       one<>+0(SB), Z5, Z5
+	VSCALEFPS.Z       Z2, Z5, K1, Z3
+	VBROADCASTSS      one<>+0(SB), Z2
+	VADDPS            Z2, Z3, Z3
+	VDIVPS            Z3, Z2, Z3
+	VMOVUPS           (CX)(BX*4), Z2
+	VMULPS            Z2, Z2, Z4
+	VMULPS.BCST       three<>+0(SB), Z4, Z4
+	VFMADD213PS       Z0, Z1, Z4
+	VMULPS            Z2, Z4, Z4
+	VMULPS            Z3, Z4, Z4
+	VFNMADD213PS      Z4, Z3, Z4
+	VADDPS            Z3, Z4, Z4
+	VMOVUPS           Z4, (DX)(BX*4)
+	ADDQ              $0x00000010, BX
+	SUBQ              $0x00000010, AX
+	JMP               vector
+
+vector_end:
+	TESTQ             AX, AX
+	JE                done
+	MOVQ              $-1, SI
+	BZHIQ             AX, SI, SI
+	KMOVW             SI, K1
+	VMOVUPS.Z         (CX)(BX*4), K1, Z2
+	VMOVAPS           Z2, Z3
+	VMULPS            Z3, Z3, Z2
+	VFMADD213PS       Z0, Z1, Z2
+	VMULPS            Z2, Z3, Z3
+	VPXORD.BCST       signBit<>+0(SB), Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z2
+	VMINPS            Z3, Z2, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K2
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VMOVAPS           Z3, Z4
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z4
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z4
+	VBROADCASTSS      expC5<>+0(SB), Z5
+	VFMADD213PS.BCST  expC4<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC3<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC2<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC1<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC0<>+0(SB), Z4, Z5
+	VMULPS            Z4, Z4, Z3
+	VFMADD213PS       Z4, Z3, Z5
+	VADDPS.BCST       one<>+0(SB), Z5, Z5
+	VSCALEFPS.Z       Z2, Z5, K2, Z3
+	VBROADCASTSS      one<>+0(SB), Z2
+	VADDPS            Z2, Z3, Z3
+	VDIVPS            Z3, Z2, Z3
+	VMOVUPS.Z         (CX)(BX*4), K1, Z2
+	VMULPS            Z2, Z2, Z4
+	VMULPS.BCST       three<>+0(SB), Z4, Z4
+	VFMADD213PS       Z0, Z1, Z4
+	VMULPS            Z2, Z4, Z4
+	VMULPS            Z3, Z4, Z4
+	VFNMADD213PS      Z4, Z3, Z4
+	VADDPS            Z3, Z4, Z4
+	VMOVUPS           Z4, K1, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func cdfAVX512(y []float32, x []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·cdfAVX512(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+0(FP), DX
+	XORQ BX, BX
+
+vector:
+	CMPQ              AX, $0x00000010
+	JL                vector_end
+	VMOVUPS           (CX)(BX*4), Z0
+	VPANDD.BCST       absolute<>+0(SB), Z0, Z0
+	VMULPS.BCST       minusHalf<>+0(SB), Z0, Z1
+	VMULPS            Z0, Z1, Z1
+	VBROADCASTSS      expTop<>+0(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z1, K1
+	VMULPS.BCST       log2e<>+0(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VMOVAPS           Z1, Z3
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z3
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z3
+	VBROADCASTSS      expC5<>+0(SB), Z4
+	VFMADD213PS.BCST  expC4<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC3<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC2<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC1<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC0<>+0(SB), Z3, Z4
+	VMULPS            Z3, Z3, Z1
+	VFMADD213PS       Z3, Z1, Z4
+	VADDPS.BCST       one<>+0(SB), Z4, Z4
+	VSCALEFPS.Z       Z2, Z4, K1, Z1
+	VADDPS.BCST       two<>+0(SB), Z0, Z0
+	VBROADCASTSS      two<>+0(SB), Z2
+	VDIVPS            Z0, Z2, Z2
+	VSUBPS.BCST       cdfMiddle<>+0(SB), Z2, Z2
+	VBROADCASTSS      cdfC10<>+0(SB), Z3
+	VFMADD213PS.BCST  cdfC9<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC7<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC6<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC5<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC4<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC3<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC2<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC1<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC0<>+0(SB), Z2, Z3
+	VMULPS            Z1, Z3, Z3
+	VMOVUPS           (CX)(BX*4), Z0
+	VPXORD            Z2, Z2, Z2
+	VCMPPS            $0x0e, Z2, Z0, K1
+	VBROADCASTSS      one<>+0(SB), Z2
+	VSUBPS            Z3, Z2, K1, Z3
+	VMOVUPS           Z3, (DX)(BX*4)
+	ADDQ              $0x00000010, BX
+	SUBQ              $0x00000010, AX
+	JMP               vector
+
+vector_end:
+	TESTQ             AX, AX
+	JE                done
+	MOVQ              $-1, SI
+	BZHIQ             AX, SI, SI
+	KMOVW             SI, K1
+	VMOVUPS.Z         (CX)(BX*4), K1, Z0
+	VPANDD.BCST       absolute<>+0(SB), Z0, Z0
+	VMULPS.BCST       minusHalf<>+0(SB), Z0, Z1
+	VMULPS            Z0, Z1, Z1
+	VBROADCASTSS      expTop<>+0(SB), Z2
+	VMINPS            Z1, Z2, Z1
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z1, K2
+	VMULPS.BCST       log2e<>+0(SB), Z1, Z2
+	VRNDSCALEPS       $0x08, Z2, Z2
+	VMOVAPS           Z1, Z3
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z3
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z3
+	VBROADCASTSS      expC5<>+0(SB), Z4
+	VFMADD213PS.BCST  expC4<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC3<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC2<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC1<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST  expC0<>+0(SB), Z3, Z4
+	VMULPS            Z3, Z3, Z1
+	VFMADD213PS       Z3, Z1, Z4
+	VADDPS.BCST       one<>+0(SB), Z4, Z4
+	VSCALEFPS.Z       Z2, Z4, K2, Z1
+	VADDPS.BCST       two<>+0(SB), Z0, Z0
+	VBROADCASTSS      two<>+0(SB), Z2
+	VDIVPS            Z0, Z2, Z2
+	VSUBPS.BCST       cdfMiddle<>+0(SB), Z2, Z2
+	VBROADCASTSS      cdfC10<>+0(SB), Z3
+	VFMADD213PS.BCST  cdfC9<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC7<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC6<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC5<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC4<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC3<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC2<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC1<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  cdfC0<>+0(SB), Z2, Z3
+	VMULPS            Z1, Z3, Z3
+	VMOVUPS.Z         (CX)(BX*4), K1, Z0
+	VPXORD            Z2, Z2, Z2
+	VCMPPS            $0x0e, Z2, Z0, K2
+	VBROADCASTSS      one<>+0(SB), Z2
+	VSUBPS            Z3, Z2, K2, Z3
+	VMOVUPS           Z3, K1, (DX)(BX*4)
+
+done:
+	VZEROUPPER
+	RET
+
+// func fromBF16AVX512(n int, dst *float32, src *uint16)
+// Requires: AVX, AVX512F
+TEXT ·fromBF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ      AX, $0x00000040
+	JL        unrolled_end
+	VPMOVZXWD (DX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (CX)(BX*4)
+	VPMOVZXWD 32(DX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 64(CX)(BX*4)
+	VPMOVZXWD 64(DX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 128(CX)(BX*4)
+	VPMOVZXWD 96(DX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 192(CX)(BX*4)
+	ADDQ      $0x00000040, BX
+	SUBQ      $0x00000040, AX
+	JMP       unrolled
+
+unrolled_end:
+vector:
+	CMPQ      AX, $0x00000010
+	JL        vector_end
+	VPMOVZXWD (DX)(BX*2), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (CX)(BX*4)
+	ADDQ      $0x00000010, BX
+	SUBQ      $0x00000010, AX
+	JMP       vector
+
+vector_end:
+	VZEROUPPER
+	RET
+
+// func fromF16AVX512(n int, dst *float32, src *uint16)
+// Requires: AVX, AVX512F
+TEXT ·fromF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ      AX, $0x00000040
+	JL        unrolled_end
+	VCVTPH2PS (DX)(BX*2), Z0
+	VMOVUPS   Z0, (CX)(BX*4)
+	VCVTPH2PS 32(DX)(BX*2), Z0
+	VMOVUPS   Z0, 64(CX)(BX*4)
+	VCVTPH2PS 64(DX)(BX*2), Z0
+	VMOVUPS   Z0, 128(CX)(BX*4)
+	VCVTPH2PS 96(DX)(BX*2), Z0
+	VMOVUPS   Z0, 192(CX)(BX*4)
+	ADDQ      $0x00000040, BX
+	SUBQ      $0x00000040, AX
+	JMP       unrolled
+
+unrolled_end:
+vector:
+	CMPQ      AX, $0x00000010
+	JL        vector_end
+	VCVTPH2PS (DX)(BX*2), Z0
+	VMOVUPS   Z0, (CX)(BX*4)
+	ADDQ      $0x00000010, BX
+	SUBQ      $0x00000010, AX
+	JMP       vector
+
+vector_end:
+	VZEROUPPER
+	RET
+
+// func toBF16AVX512(n int, dst *uint16, src *float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·toBF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ         AX, $0x00000020
+	JL           unrolled_end
+	VMOVUPS      (DX)(BX*4), Z0
+	VPSRLD       $0x10, Z0, Z1
+	VBROADCASTSS lowBit<>+0(SB), Z2
+	VANDPS       Z2, Z1, Z1
+	VBROADCASTSS belowHalf<>+0(SB), Z2
+	VPADDD       Z2, Z0, Z2
+	VPADDD       Z1, Z2, Z2
+	VBROADCASTSS quietBit<>+0(SB), Z1
+	VORPS        Z1, Z0, Z1
+	VCMPPS       $0x03, Z0, Z0, K1
+	VMOVDQA32    Z1, K1, Z2
+	VPSRLD       $0x10, Z2, Z2
+	VPMOVDW      Z2, (CX)(BX*2)
+	VMOVUPS      64(DX)(BX*4), Z0
+	VPSRLD       $0x10, Z0, Z1
+	VBROADCASTSS lowBit<>+0(SB), Z2
+	VANDPS       Z2, Z1, Z1
+	VBROADCASTSS belowHalf<>+0(SB), Z2
+	VPADDD       Z2, Z0, Z2
+	VPADDD       Z1, Z2, Z2
+	VBROADCASTSS quietBit<>+0(SB), Z1
+	VORPS        Z1, Z0, Z1
+	VCMPPS       $0x03, Z0, Z0, K1
+	VMOVDQA32    Z1, K1, Z2
+	VPSRLD       $0x10, Z2, Z2
+	VPMOVDW      Z2, 32(CX)(BX*2)
+	ADDQ         $0x00000020, BX
+	SUBQ         $0x00000020, AX
+	JMP          unrolled
+
+unrolled_end:
+vector:
+	CMPQ         AX, $0x00000010
+	JL           vector_end
+	VMOVUPS      (DX)(BX*4), Z0
+	VPSRLD       $0x10, Z0, Z1
+	VBROADCASTSS lowBit<>+0(SB), Z2
+	VANDPS       Z2, Z1, Z1
+	VBROADCASTSS belowHalf<>+0(SB), Z2
+	VPADDD       Z2, Z0, Z2
+	VPADDD       Z1, Z2, Z2
+	VBROADCASTSS quietBit<>+0(SB), Z1
+	VORPS        Z1, Z0, Z1
+	VCMPPS       $0x03, Z0, Z0, K1
+	VMOVDQA32    Z1, K1, Z2
+	VPSRLD       $0x10, Z2, Z2
+	VPMOVDW      Z2, (CX)(BX*2)
+	ADDQ         $0x00000010, BX
+	SUBQ         $0x00000010, AX
+	JMP          vector
+
+vector_end:
+	VZEROUPPER
+	RET
+
+// func toF16AVX512(n int, dst *uint16, src *float32)
+// Requires: AVX, AVX512F
+TEXT ·toF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ src+16(FP), DX
+	XORQ BX, BX
+
+unrolled:
+	CMPQ      AX, $0x00000020
+	JL        unrolled_end
+	VMOVUPS   (DX)(BX*4), Z0
+	VCVTPS2PH $0x00, Z0, (CX)(BX*2)
+	VMOVUPS   64(DX)(BX*4), Z0
+	VCVTPS2PH $0x00, Z0, 32(CX)(BX*2)
+	ADDQ      $0x00000020, BX
+	SUBQ      $0x00000020, AX
+	JMP       unrolled
+
+unrolled_end:
+vector:
+	CMPQ      AX, $0x00000010
+	JL        vector_end
+	VMOVUPS   (DX)(BX*4), Z0
+	VCVTPS2PH $0x00, Z0, (CX)(BX*2)
+	ADDQ      $0x00000010, BX
+	SUBQ      $0x00000010, AX
+	JMP       vector
+
+vector_end:
+	VZEROUPPER
+	RET
+
 // func dots1x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots1x4AVX512(SB), NOSPLIT, $0-65
@@ -6621,1169 +8087,2939 @@ store:
 	VZEROUPPER
 	RET
 
-// func dotAVX512(x []float32, y []float32) float32
-// Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·dotAVX512(SB), NOSPLIT, $0-52
-	MOVQ   x_len+8(FP), AX
-	MOVQ   x_base+0(FP), CX
-	MOVQ   y_base+24(FP), DX
+// func dots1x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots1x4BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), DX
+	MOVQ   ldb+32(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	XORQ   BX, BX
 
-unrolled:
-	CMPQ        AX, $0x00000040
-	JL          unrolled_end
-	VMOVUPS     (CX)(BX*4), Z4
-	VMOVUPS     (DX)(BX*4), Z5
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z4
+	VPMOVZXWD   (DX), Z5
+	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z5, Z4, Z0
-	VMOVUPS     64(CX)(BX*4), Z4
-	VMOVUPS     64(DX)(BX*4), Z5
+	VPMOVZXWD   (DX)(BX*1), Z5
+	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z5, Z4, Z1
-	VMOVUPS     128(CX)(BX*4), Z4
-	VMOVUPS     128(DX)(BX*4), Z5
+	VPMOVZXWD   (DX)(BX*2), Z5
+	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z5, Z4, Z2
-	VMOVUPS     192(CX)(BX*4), Z4
-	VMOVUPS     192(DX)(BX*4), Z5
+	VPMOVZXWD   (DX)(SI*1), Z5
+	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z5, Z4, Z3
-	ADDQ        $0x00000040, BX
-	SUBQ        $0x00000040, AX
-	JMP         unrolled
-
-unrolled_end:
-vector:
-	CMPQ        AX, $0x00000010
-	JL          vector_end
-	VMOVUPS     (CX)(BX*4), Z4
-	VMOVUPS     (DX)(BX*4), Z5
-	VFMADD231PS Z5, Z4, Z0
-	ADDQ        $0x00000010, BX
+	MOVQ        DX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(BX*1)
+	PREFETCHT0  (R8)(BX*2)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, DX
 	SUBQ        $0x00000010, AX
-	JMP         vector
+	JMP         loop
 
-vector_end:
-	TESTQ       AX, AX
-	JE          done
-	MOVQ        $-1, SI
-	BZHIQ       AX, SI, SI
-	KMOVW       SI, K1
-	VMOVUPS.Z   (CX)(BX*4), K1, Z4
-	VMOVUPS.Z   (DX)(BX*4), K1, Z5
-	VFMADD231PS Z5, Z4, Z0
-
-done:
-	VADDPS        Z2, Z0, Z0
-	VADDPS        Z3, Z1, Z1
-	VADDPS        Z1, Z0, Z0
-	VEXTRACTF64X4 $0x01, Z0, Y1
-	VADDPS        Y1, Y0, Y0
+rest:
+	VBROADCASTSS  alpha+40(FP), X5
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y4
+	VADDPS        Y4, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y4
+	VADDPS        Y4, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VADDPS        Y4, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X1
-	VPERMILPS     $0x4e, X1, X0
-	VADDPS        X0, X1, X1
-	VPERMILPS     $0xb1, X1, X0
-	VADDPS        X0, X1, X1
-	MOVSS         X1, ret+48(FP)
+	VADDPS        X1, X0, X0
+	VMULPS        X5, X0, X0
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), CL
+	TESTB         CL, CL
+	JE            store
+	MOVQ          AX, CX
+	VMOVUPS       (CX), X4
+	VADDPS        X4, X0, X0
+
+store:
+	VMOVUPS X0, (AX)
 	VZEROUPPER
 	RET
 
-// func sumAVX512(x []float32) float32
-// Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·sumAVX512(SB), NOSPLIT, $0-28
-	MOVQ   x_len+8(FP), AX
-	MOVQ   x_base+0(FP), CX
+// func dots2x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots2x4BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x01, SI
+	LEAQ   (SI)(SI*2), DI
+	IMUL3Q $0x00000004, SI, R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	XORQ   DX, DX
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
 
-unrolled:
-	CMPQ    AX, $0x00000040
-	JL      unrolled_end
-	VMOVUPS (CX)(DX*4), Z4
-	VADDPS  Z4, Z0, Z0
-	VMOVUPS 64(CX)(DX*4), Z4
-	VADDPS  Z4, Z1, Z1
-	VMOVUPS 128(CX)(DX*4), Z4
-	VADDPS  Z4, Z2, Z2
-	VMOVUPS 192(CX)(DX*4), Z4
-	VADDPS  Z4, Z3, Z3
-	ADDQ    $0x00000040, DX
-	SUBQ    $0x00000040, AX
-	JMP     unrolled
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z8
+	VMOVUPS     (CX)(DX*1), Z9
+	VPMOVZXWD   (BX), Z10
+	VPSLLD      $0x10, Z10, Z10
+	VFMADD231PS Z10, Z8, Z0
+	VFMADD231PS Z10, Z9, Z4
+	VPMOVZXWD   (BX)(SI*1), Z10
+	VPSLLD      $0x10, Z10, Z10
+	VFMADD231PS Z10, Z8, Z1
+	VFMADD231PS Z10, Z9, Z5
+	VPMOVZXWD   (BX)(SI*2), Z10
+	VPSLLD      $0x10, Z10, Z10
+	VFMADD231PS Z10, Z8, Z2
+	VFMADD231PS Z10, Z9, Z6
+	VPMOVZXWD   (BX)(DI*1), Z10
+	VPSLLD      $0x10, Z10, Z10
+	VFMADD231PS Z10, Z8, Z3
+	VFMADD231PS Z10, Z9, Z7
+	MOVQ        BX, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, AX
+	JMP         loop
 
-unrolled_end:
-vector:
-	CMPQ    AX, $0x00000010
-	JL      vector_end
-	VMOVUPS (CX)(DX*4), Z4
-	VADDPS  Z4, Z0, Z0
-	ADDQ    $0x00000010, DX
-	SUBQ    $0x00000010, AX
-	JMP     vector
-
-vector_end:
-	TESTQ     AX, AX
-	JE        done
-	MOVQ      $-1, BX
-	BZHIQ     AX, BX, BX
-	KMOVW     BX, K1
-	VMOVUPS.Z (CX)(DX*4), K1, Z4
-	VADDPS    Z4, Z0, Z0
-
-done:
-	VADDPS        Z2, Z0, Z0
-	VADDPS        Z3, Z1, Z1
-	VADDPS        Z1, Z0, Z0
-	VEXTRACTF64X4 $0x01, Z0, Y1
-	VADDPS        Y1, Y0, Y0
+rest:
+	VBROADCASTSS  alpha+40(FP), X9
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPS        Y8, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPS        Y8, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPS        Y8, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X1
-	VPERMILPS     $0x4e, X1, X0
-	VADDPS        X0, X1, X1
-	VPERMILPS     $0xb1, X1, X0
-	VADDPS        X0, X1, X1
-	MOVSS         X1, ret+24(FP)
-	VZEROUPPER
-	RET
-
-// func maxAVX512(x []float32) float32
-// Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·maxAVX512(SB), NOSPLIT, $0-28
-	MOVQ         x_len+8(FP), AX
-	MOVQ         x_base+0(FP), CX
-	VBROADCASTSS minusInf<>+0(SB), Z0
-	VMOVAPS      Z0, Z1
-	VMOVAPS      Z0, Z2
-	VMOVAPS      Z0, Z3
-	VMOVAPS      Z0, Z4
-	XORQ         DX, DX
-
-unrolled:
-	CMPQ    AX, $0x00000040
-	JL      unrolled_end
-	VMOVUPS (CX)(DX*4), Z5
-	VMAXPS  Z5, Z1, Z1
-	VMOVUPS 64(CX)(DX*4), Z5
-	VMAXPS  Z5, Z2, Z2
-	VMOVUPS 128(CX)(DX*4), Z5
-	VMAXPS  Z5, Z3, Z3
-	VMOVUPS 192(CX)(DX*4), Z5
-	VMAXPS  Z5, Z4, Z4
-	ADDQ    $0x00000040, DX
-	SUBQ    $0x00000040, AX
-	JMP     unrolled
-
-unrolled_end:
-vector:
-	CMPQ    AX, $0x00000010
-	JL      vector_end
-	VMOVUPS (CX)(DX*4), Z5
-	VMAXPS  Z5, Z1, Z1
-	ADDQ    $0x00000010, DX
-	SUBQ    $0x00000010, AX
-	JMP     vector
-
-vector_end:
-	TESTQ   AX, AX
-	JE      done
-	MOVQ    $-1, BX
-	BZHIQ   AX, BX, BX
-	KMOVW   BX, K1
-	VMOVAPS Z0, Z0
-	VMOVUPS (CX)(DX*4), K1, Z0
-	VMAXPS  Z0, Z1, Z1
-
-done:
-	VMAXPS        Z3, Z1, Z1
-	VMAXPS        Z4, Z2, Z2
-	VMAXPS        Z2, Z1, Z1
-	VEXTRACTF64X4 $0x01, Z1, Y0
-	VMAXPS        Y0, Y1, Y1
-	VEXTRACTF128  $0x01, Y1, X0
-	VMAXPS        X0, X1, X0
-	VPERMILPS     $0x4e, X0, X1
-	VMAXPS        X1, X0, X0
-	VPERMILPS     $0xb1, X0, X1
-	VMAXPS        X1, X0, X0
-	MOVSS         X0, ret+24(FP)
-	VZEROUPPER
-	RET
-
-// func addAVX512(z []float32, x []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·addAVX512(SB), NOSPLIT, $0-72
-	MOVQ x_len+32(FP), AX
-	MOVQ x_base+24(FP), CX
-	MOVQ y_base+48(FP), DX
-	MOVQ z_base+0(FP), BX
-	XORQ SI, SI
-
-unrolled:
-	CMPQ    AX, $0x00000020
-	JL      unrolled_end
-	VMOVUPS (CX)(SI*4), Z0
-	VMOVUPS (DX)(SI*4), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVUPS Z0, (BX)(SI*4)
-	VMOVUPS 64(CX)(SI*4), Z0
-	VMOVUPS 64(DX)(SI*4), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVUPS Z0, 64(BX)(SI*4)
-	ADDQ    $0x00000020, SI
-	SUBQ    $0x00000020, AX
-	JMP     unrolled
-
-unrolled_end:
-vector:
-	CMPQ    AX, $0x00000010
-	JL      vector_end
-	VMOVUPS (CX)(SI*4), Z0
-	VMOVUPS (DX)(SI*4), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVUPS Z0, (BX)(SI*4)
-	ADDQ    $0x00000010, SI
-	SUBQ    $0x00000010, AX
-	JMP     vector
-
-vector_end:
-	TESTQ     AX, AX
-	JE        done
-	MOVQ      $-1, DI
-	BZHIQ     AX, DI, DI
-	KMOVW     DI, K1
-	VMOVUPS.Z (CX)(SI*4), K1, Z0
-	VMOVUPS.Z (DX)(SI*4), K1, Z1
-	VADDPS    Z1, Z0, Z0
-	VMOVUPS   Z0, K1, (BX)(SI*4)
-
-done:
-	VZEROUPPER
-	RET
-
-// func mulAVX512(z []float32, x []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·mulAVX512(SB), NOSPLIT, $0-72
-	MOVQ x_len+32(FP), AX
-	MOVQ x_base+24(FP), CX
-	MOVQ y_base+48(FP), DX
-	MOVQ z_base+0(FP), BX
-	XORQ SI, SI
-
-unrolled:
-	CMPQ    AX, $0x00000020
-	JL      unrolled_end
-	VMOVUPS (CX)(SI*4), Z0
-	VMOVUPS (DX)(SI*4), Z1
-	VMULPS  Z1, Z0, Z0
-	VMOVUPS Z0, (BX)(SI*4)
-	VMOVUPS 64(CX)(SI*4), Z0
-	VMOVUPS 64(DX)(SI*4), Z1
-	VMULPS  Z1, Z0, Z0
-	VMOVUPS Z0, 64(BX)(SI*4)
-	ADDQ    $0x00000020, SI
-	SUBQ    $0x00000020, AX
-	JMP     unrolled
-
-unrolled_end:
-vector:
-	CMPQ    AX, $0x00000010
-	JL      vector_end
-	VMOVUPS (CX)(SI*4), Z0
-	VMOVUPS (DX)(SI*4), Z1
-	VMULPS  Z1, Z0, Z0
-	VMOVUPS Z0, (BX)(SI*4)
-	ADDQ    $0x00000010, SI
-	SUBQ    $0x00000010, AX
-	JMP     vector
-
-vector_end:
-	TESTQ     AX, AX
-	JE        done
-	MOVQ      $-1, DI
-	BZHIQ     AX, DI, DI
-	KMOVW     DI, K1
-	VMOVUPS.Z (CX)(SI*4), K1, Z0
-	VMOVUPS.Z (DX)(SI*4), K1, Z1
-	VMULPS    Z1, Z0, Z0
-	VMOVUPS   Z0, K1, (BX)(SI*4)
-
-done:
-	VZEROUPPER
-	RET
-
-// func axpyAVX512(s float32, x []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·axpyAVX512(SB), NOSPLIT, $0-56
-	MOVQ         x_len+16(FP), AX
-	MOVQ         x_base+8(FP), CX
-	MOVQ         y_base+32(FP), DX
-	VBROADCASTSS s+0(FP), Z0
-	XORQ         BX, BX
-
-unrolled:
-	CMPQ        AX, $0x00000020
-	JL          unrolled_end
-	VMOVUPS     (CX)(BX*4), Z1
-	VMOVUPS     (DX)(BX*4), Z2
-	VFMADD231PS Z0, Z1, Z2
-	VMOVUPS     Z2, (DX)(BX*4)
-	VMOVUPS     64(CX)(BX*4), Z1
-	VMOVUPS     64(DX)(BX*4), Z2
-	VFMADD231PS Z0, Z1, Z2
-	VMOVUPS     Z2, 64(DX)(BX*4)
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000020, AX
-	JMP         unrolled
-
-unrolled_end:
-vector:
-	CMPQ        AX, $0x00000010
-	JL          vector_end
-	VMOVUPS     (CX)(BX*4), Z1
-	VMOVUPS     (DX)(BX*4), Z2
-	VFMADD231PS Z0, Z1, Z2
-	VMOVUPS     Z2, (DX)(BX*4)
-	ADDQ        $0x00000010, BX
-	SUBQ        $0x00000010, AX
-	JMP         vector
-
-vector_end:
-	TESTQ       AX, AX
-	JE          done
-	MOVQ        $-1, SI
-	BZHIQ       AX, SI, SI
-	KMOVW       SI, K1
-	VMOVUPS.Z   (CX)(BX*4), K1, Z1
-	VMOVUPS.Z   (DX)(BX*4), K1, Z2
-	VFMADD231PS Z0, Z1, Z2
-	VMOVUPS     Z2, K1, (DX)(BX*4)
-
-done:
-	VZEROUPPER
-	RET
-
-// func mulAddAVX512(s float32, x []float32, y []float32, z []float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·mulAddAVX512(SB), NOSPLIT, $0-80
-	MOVQ         x_len+16(FP), AX
-	MOVQ         x_base+8(FP), CX
-	MOVQ         y_base+32(FP), DX
-	MOVQ         z_base+56(FP), BX
-	VBROADCASTSS s+0(FP), Z0
-	XORQ         SI, SI
-
-vector:
-	CMPQ        AX, $0x00000010
-	JL          vector_end
-	VMOVUPS     (CX)(SI*4), Z1
-	VMOVUPS     (DX)(SI*4), Z2
-	VMOVUPS     (BX)(SI*4), Z3
-	VMULPS      Z0, Z1, Z1
-	VFMADD231PS Z2, Z1, Z3
-	VMOVUPS     Z3, (BX)(SI*4)
-	ADDQ        $0x00000010, SI
-	SUBQ        $0x00000010, AX
-	JMP         vector
-
-vector_end:
-	TESTQ       AX, AX
-	JE          done
-	MOVQ        $-1, DI
-	BZHIQ       AX, DI, DI
-	KMOVW       DI, K1
-	VMOVUPS.Z   (CX)(SI*4), K1, Z1
-	VMOVUPS.Z   (DX)(SI*4), K1, Z2
-	VMOVUPS.Z   (BX)(SI*4), K1, Z3
-	VMULPS      Z0, Z1, Z1
-	VFMADD231PS Z2, Z1, Z3
-	VMOVUPS     Z3, K1, (BX)(SI*4)
-
-done:
-	VZEROUPPER
-	RET
-
-// func scaleAVX512(x []float32, s float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
-	MOVQ         x_len+8(FP), AX
-	MOVQ         x_base+0(FP), CX
-	VBROADCASTSS s+24(FP), Z0
-	XORQ         DX, DX
-
-unrolled:
-	CMPQ    AX, $0x00000020
-	JL      unrolled_end
-	VMOVUPS (CX)(DX*4), Z1
-	VMULPS  Z0, Z1, Z1
-	VMOVUPS Z1, (CX)(DX*4)
-	VMOVUPS 64(CX)(DX*4), Z1
-	VMULPS  Z0, Z1, Z1
-	VMOVUPS Z1, 64(CX)(DX*4)
-	ADDQ    $0x00000020, DX
-	SUBQ    $0x00000020, AX
-	JMP     unrolled
-
-unrolled_end:
-vector:
-	CMPQ    AX, $0x00000010
-	JL      vector_end
-	VMOVUPS (CX)(DX*4), Z1
-	VMULPS  Z0, Z1, Z1
-	VMOVUPS Z1, (CX)(DX*4)
-	ADDQ    $0x00000010, DX
-	SUBQ    $0x00000010, AX
-	JMP     vector
-
-vector_end:
-	TESTQ     AX, AX
-	JE        done
-	MOVQ      $-1, BX
-	BZHIQ     AX, BX, BX
-	KMOVW     BX, K1
-	VMOVUPS.Z (CX)(DX*4), K1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, K1, (CX)(DX*4)
-
-done:
-	VZEROUPPER
-	RET
-
-// func affineAVX512(y []float32, x []float32, s float32, t float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·affineAVX512(SB), NOSPLIT, $0-56
-	MOVQ         x_len+32(FP), AX
-	MOVQ         x_base+24(FP), CX
-	MOVQ         y_base+0(FP), DX
-	VBROADCASTSS s+48(FP), Z0
-	VBROADCASTSS t+52(FP), Z1
-	XORQ         BX, BX
-
-unrolled:
-	CMPQ        AX, $0x00000020
-	JL          unrolled_end
-	VMOVUPS     (CX)(BX*4), Z2
-	VFMADD213PS Z1, Z0, Z2
-	VMOVUPS     Z2, (DX)(BX*4)
-	VMOVUPS     64(CX)(BX*4), Z2
-	VFMADD213PS Z1, Z0, Z2
-	VMOVUPS     Z2, 64(DX)(BX*4)
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000020, AX
-	JMP         unrolled
-
-unrolled_end:
-vector:
-	CMPQ        AX, $0x00000010
-	JL          vector_end
-	VMOVUPS     (CX)(BX*4), Z2
-	VFMADD213PS Z1, Z0, Z2
-	VMOVUPS     Z2, (DX)(BX*4)
-	ADDQ        $0x00000010, BX
-	SUBQ        $0x00000010, AX
-	JMP         vector
-
-vector_end:
-	TESTQ       AX, AX
-	JE          done
-	MOVQ        $-1, SI
-	BZHIQ       AX, SI, SI
-	KMOVW       SI, K1
-	VMOVUPS.Z   (CX)(BX*4), K1, Z2
-	VFMADD213PS Z1, Z0, Z2
-	VMOVUPS     Z2, K1, (DX)(BX*4)
-
-done:
-	VZEROUPPER
-	RET
-
-// func rotateAVX512(y0 []float32, y1 []float32, x0 []float32, x1 []float32, cos []float32, sin []float32, s float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·rotateAVX512(SB), NOSPLIT, $0-148
-	MOVQ         cos_len+104(FP), AX
-	MOVQ         x0_base+48(FP), CX
-	MOVQ         x1_base+72(FP), DX
-	MOVQ         y0_base+0(FP), BX
-	MOVQ         y1_base+24(FP), SI
-	MOVQ         cos_base+96(FP), DI
-	MOVQ         sin_base+120(FP), R8
-	VBROADCASTSS s+144(FP), Z0
-	XORQ         R9, R9
-
-vector:
-	CMPQ         AX, $0x00000010
-	JL           vector_end
-	VMOVUPS      (CX)(R9*4), Z1
-	VMOVUPS      (DX)(R9*4), Z2
-	VMOVUPS      (DI)(R9*4), Z3
-	VMOVUPS      (R8)(R9*4), Z4
-	VMULPS       Z0, Z4, Z4
-	VMULPS       Z3, Z1, Z5
-	VFNMADD231PS Z4, Z2, Z5
-	VMOVUPS      Z5, (BX)(R9*4)
-	VMULPS       Z3, Z2, Z2
-	VFMADD231PS  Z4, Z1, Z2
-	VMOVUPS      Z2, (SI)(R9*4)
-	ADDQ         $0x00000010, R9
-	SUBQ         $0x00000010, AX
-	JMP          vector
-
-vector_end:
-	TESTQ        AX, AX
-	JE           done
-	MOVQ         $-1, R10
-	BZHIQ        AX, R10, R10
-	KMOVW        R10, K1
-	VMOVUPS.Z    (CX)(R9*4), K1, Z1
-	VMOVUPS.Z    (DX)(R9*4), K1, Z2
-	VMOVUPS.Z    (DI)(R9*4), K1, Z3
-	VMOVUPS.Z    (R8)(R9*4), K1, Z4
-	VMULPS       Z0, Z4, Z4
-	VMULPS       Z3, Z1, Z0
-	VFNMADD231PS Z4, Z2, Z0
-	VMOVUPS      Z0, K1, (BX)(R9*4)
-	VMULPS       Z3, Z2, Z2
-	VFMADD231PS  Z4, Z1, Z2
-	VMOVUPS      Z2, K1, (SI)(R9*4)
-
-done:
-	VZEROUPPER
-	RET
-
-// func adamwAVX512(p []float32, g []float32, m []float32, v []float32, s *float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·adamwAVX512(SB), NOSPLIT, $0-104
-	MOVQ         p_len+8(FP), AX
-	MOVQ         p_base+0(FP), CX
-	MOVQ         g_base+24(FP), DX
-	MOVQ         m_base+48(FP), BX
-	MOVQ         v_base+72(FP), SI
-	MOVQ         s+96(FP), DI
-	VBROADCASTSS (DI), Z0
-	VBROADCASTSS 4(DI), Z1
-	VBROADCASTSS 8(DI), Z2
-	VBROADCASTSS 12(DI), Z3
-	VBROADCASTSS 16(DI), Z4
-	VBROADCASTSS 20(DI), Z5
-	VBROADCASTSS 24(DI), Z6
-	VBROADCASTSS 28(DI), Z7
-	XORQ         DI, DI
-
-vector:
-	CMPQ        AX, $0x00000010
-	JL          vector_end
-	VMOVUPS     (DX)(DI*4), Z8
-	VMULPS      Z0, Z8, Z8
-	VMOVUPS     (BX)(DI*4), Z9
-	VSUBPS      Z9, Z8, Z11
-	VFMADD231PS Z11, Z2, Z9
-	VMOVUPS     Z9, (BX)(DI*4)
-	VMOVUPS     (SI)(DI*4), Z10
-	VMULPS      Z3, Z10, Z10
-	VMULPS      Z4, Z8, Z11
-	VFMADD231PS Z11, Z8, Z10
-	VMOVUPS     Z10, (SI)(DI*4)
-	VSQRTPS     Z10, Z10
-	VMULPS      Z5, Z10, Z10
-	VADDPS      Z6, Z10, Z10
-	VMULPS      Z7, Z9, Z9
-	VDIVPS      Z10, Z9, Z9
-	VMOVUPS     (CX)(DI*4), Z8
-	VMULPS      Z1, Z8, Z8
-	VSUBPS      Z9, Z8, Z8
-	VMOVUPS     Z8, (CX)(DI*4)
-	ADDQ        $0x00000010, DI
-	SUBQ        $0x00000010, AX
-	JMP         vector
-
-vector_end:
-	TESTQ       AX, AX
-	JE          done
-	MOVQ        $-1, R8
-	BZHIQ       AX, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (DX)(DI*4), K1, Z8
-	VMULPS      Z0, Z8, Z8
-	VMOVUPS.Z   (BX)(DI*4), K1, Z0
-	VSUBPS      Z0, Z8, Z9
-	VFMADD231PS Z9, Z2, Z0
-	VMOVUPS     Z0, K1, (BX)(DI*4)
-	VMOVUPS.Z   (SI)(DI*4), K1, Z2
-	VMULPS      Z3, Z2, Z2
-	VMULPS      Z4, Z8, Z9
-	VFMADD231PS Z9, Z8, Z2
-	VMOVUPS     Z2, K1, (SI)(DI*4)
-	VSQRTPS     Z2, Z2
-	VMULPS      Z5, Z2, Z2
-	VADDPS      Z6, Z2, Z2
-	VMULPS      Z7, Z0, Z0
-	VDIVPS      Z2, Z0, Z0
-	VMOVUPS.Z   (CX)(DI*4), K1, Z2
-	VMULPS      Z1, Z2, Z2
-	VSUBPS      Z0, Z2, Z2
-	VMOVUPS     Z2, K1, (CX)(DI*4)
-
-done:
-	VZEROUPPER
-	RET
-
-// func expSumAVX512(y []float32, x []float32, shift float32) float32
-// Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·expSumAVX512(SB), NOSPLIT, $0-60
-	MOVQ         x_len+32(FP), AX
-	MOVQ         x_base+24(FP), CX
-	MOVQ         y_base+0(FP), DX
-	VBROADCASTSS shift+48(FP), Z0
-	VPXORD       Z1, Z1, Z1
-	VBROADCASTSS minusInf<>+0(SB), Z2
-	XORQ         BX, BX
-
-vector:
-	CMPQ              AX, $0x00000010
-	JL                vector_end
-	VMOVUPS           (CX)(BX*4), Z3
-	VSUBPS            Z0, Z3, Z3
-	VBROADCASTSS      expTop<>+0(SB), Z4
-	VMINPS            Z3, Z4, Z3
-	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
-	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
-	VRNDSCALEPS       $0x08, Z4, Z4
-	VMOVAPS           Z3, Z5
-	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
-	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
-	VBROADCASTSS      expC5<>+0(SB), Z6
-	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
-	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
-	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
-	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
-	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
-	VMULPS            Z5, Z5, Z3
-	VFMADD213PS       Z5, Z3, Z6
-	VADDPS.BCST       one<>+0(SB), Z6, Z6
-	VSCALEFPS.Z       Z4, Z6, K1, Z3
-	VADDPS            Z3, Z1, Z1
-	VMOVUPS           Z3, (DX)(BX*4)
-	ADDQ              $0x00000010, BX
-	SUBQ              $0x00000010, AX
-	JMP               vector
-
-vector_end:
-	TESTQ             AX, AX
-	JE                done
-	MOVQ              $-1, SI
-	BZHIQ             AX, SI, SI
-	KMOVW             SI, K1
-	VMOVAPS           Z2, Z2
-	VMOVUPS           (CX)(BX*4), K1, Z2
-	VSUBPS            Z0, Z2, Z2
-	VBROADCASTSS      expTop<>+0(SB), Z0
-	VMINPS            Z2, Z0, Z2
-	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z2, K2
-	VMULPS.BCST       log2e<>+0(SB), Z2, Z0
-	VRNDSCALEPS       $0x08, Z0, Z0
-	VMOVAPS           Z2, Z3
-	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z0, Z3
-	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z0, Z3
-	VBROADCASTSS      expC5<>+0(SB), Z4
-	VFMADD213PS.BCST  expC4<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC3<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC2<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC1<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC0<>+0(SB), Z3, Z4
-	VMULPS            Z3, Z3, Z2
-	VFMADD213PS       Z3, Z2, Z4
-	VADDPS.BCST       one<>+0(SB), Z4, Z4
-	VSCALEFPS.Z       Z0, Z4, K2, Z2
-	VADDPS            Z2, Z1, Z1
-	VMOVUPS           Z2, K1, (DX)(BX*4)
-
-done:
-	VEXTRACTF64X4 $0x01, Z1, Y0
-	VADDPS        Y0, Y1, Y1
-	VEXTRACTF128  $0x01, Y1, X0
-	VADDPS        X0, X1, X0
-	VPERMILPS     $0x4e, X0, X1
 	VADDPS        X1, X0, X0
-	VPERMILPS     $0xb1, X0, X1
+	VMULPS        X9, X0, X0
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPS        Y8, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y8
+	VADDPS        Y8, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPS        Y8, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPS        Y8, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X9, X4, X4
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVUPS       (DX), X8
+	VADDPS        X8, X0, X0
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X8
+	VADDPS        X8, X4, X4
+
+store:
+	VMOVUPS X0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X4, (AX)
+	VZEROUPPER
+	RET
+
+// func dots3x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots3x4BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x01, SI
+	LEAQ   (SI)(SI*2), DI
+	IMUL3Q $0x00000004, SI, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z12
+	VMOVUPS     (CX)(DX*1), Z13
+	VMOVUPS     (CX)(DX*2), Z14
+	VPMOVZXWD   (BX), Z15
+	VPSLLD      $0x10, Z15, Z15
+	VFMADD231PS Z15, Z12, Z0
+	VFMADD231PS Z15, Z13, Z4
+	VFMADD231PS Z15, Z14, Z8
+	VPMOVZXWD   (BX)(SI*1), Z15
+	VPSLLD      $0x10, Z15, Z15
+	VFMADD231PS Z15, Z12, Z1
+	VFMADD231PS Z15, Z13, Z5
+	VFMADD231PS Z15, Z14, Z9
+	VPMOVZXWD   (BX)(SI*2), Z15
+	VPSLLD      $0x10, Z15, Z15
+	VFMADD231PS Z15, Z12, Z2
+	VFMADD231PS Z15, Z13, Z6
+	VFMADD231PS Z15, Z14, Z10
+	VPMOVZXWD   (BX)(DI*1), Z15
+	VPSLLD      $0x10, Z15, Z15
+	VFMADD231PS Z15, Z12, Z3
+	VFMADD231PS Z15, Z13, Z7
+	VFMADD231PS Z15, Z14, Z11
+	MOVQ        BX, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X13
+	VEXTRACTF64X4 $0x01, Z0, Y12
+	VADDPS        Y12, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y12
+	VADDPS        Y12, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y12
+	VADDPS        Y12, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y12
+	VADDPS        Y12, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X0
-	MOVSS         X0, ret+56(FP)
+	VMULPS        X13, X0, X0
+	VEXTRACTF64X4 $0x01, Z4, Y12
+	VADDPS        Y12, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y12
+	VADDPS        Y12, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y12
+	VADDPS        Y12, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y12
+	VADDPS        Y12, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X13, X4, X4
+	VEXTRACTF64X4 $0x01, Z8, Y12
+	VADDPS        Y12, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y12
+	VADDPS        Y12, Y9, Y9
+	VEXTRACTF64X4 $0x01, Z10, Y12
+	VADDPS        Y12, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y12
+	VADDPS        Y12, Y11, Y11
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X13, X8, X8
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVUPS       (DX), X12
+	VADDPS        X12, X0, X0
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X12
+	VADDPS        X12, X4, X4
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X12
+	VADDPS        X12, X8, X8
+
+store:
+	VMOVUPS X0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X8, (AX)
 	VZEROUPPER
 	RET
 
-// func sigmoidAVX512(y []float32, x []float32, c1 float32, c3 float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-56
-	MOVQ         x_len+32(FP), AX
-	MOVQ         x_base+24(FP), CX
-	MOVQ         y_base+0(FP), DX
-	VBROADCASTSS c1+48(FP), Z0
-	VBROADCASTSS c3+52(FP), Z1
-	XORQ         BX, BX
+// func dots4x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots4x4BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	MOVQ   b+24(FP), SI
+	MOVQ   ldb+32(FP), DI
+	SHLQ   $0x01, DI
+	LEAQ   (DI)(DI*2), R8
+	IMUL3Q $0x00000004, DI, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
 
-vector:
-	CMPQ              AX, $0x00000010
-	JL                vector_end
-	VMOVUPS           (CX)(BX*4), Z2
-	VMULPS            Z2, Z2, Z3
-	VFMADD213PS       Z0, Z1, Z3
-	VMULPS            Z3, Z2, Z2
-	VPXORD.BCST       signBit<>+0(SB), Z2, Z2
-	VBROADCASTSS      expTop<>+0(SB), Z3
-	VMINPS            Z2, Z3, Z2
-	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z2, K1
-	VMULPS.BCST       log2e<>+0(SB), Z2, Z3
-	VRNDSCALEPS       $0x08, Z3, Z3
-	VMOVAPS           Z2, Z4
-	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z3, Z4
-	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z3, Z4
-	VBROADCASTSS      expC5<>+0(SB), Z5
-	VFMADD213PS.BCST  expC4<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC3<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC2<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC1<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC0<>+0(SB), Z4, Z5
-	VMULPS            Z4, Z4, Z2
-	VFMADD213PS       Z4, Z2, Z5
-	VADDPS.BCST       one<>+0(SB), Z5, Z5
-	VSCALEFPS.Z       Z3, Z5, K1, Z2
-	VBROADCASTSS      one<>+0(SB), Z3
-	VADDPS            Z3, Z2, Z2
-	VDIVPS            Z2, Z3, Z2
-	VMOVUPS           Z2, (DX)(BX*4)
-	ADDQ              $0x00000010, BX
-	SUBQ              $0x00000010, AX
-	JMP               vector
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z16
+	VMOVUPS     (CX)(DX*1), Z17
+	VMOVUPS     (CX)(DX*2), Z18
+	VMOVUPS     (CX)(BX*1), Z19
+	VPMOVZXWD   (SI), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z20, Z16, Z0
+	VFMADD231PS Z20, Z17, Z4
+	VFMADD231PS Z20, Z18, Z8
+	VFMADD231PS Z20, Z19, Z12
+	VPMOVZXWD   (SI)(DI*1), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z20, Z16, Z1
+	VFMADD231PS Z20, Z17, Z5
+	VFMADD231PS Z20, Z18, Z9
+	VFMADD231PS Z20, Z19, Z13
+	VPMOVZXWD   (SI)(DI*2), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z20, Z16, Z2
+	VFMADD231PS Z20, Z17, Z6
+	VFMADD231PS Z20, Z18, Z10
+	VFMADD231PS Z20, Z19, Z14
+	VPMOVZXWD   (SI)(R8*1), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z20, Z16, Z3
+	VFMADD231PS Z20, Z17, Z7
+	VFMADD231PS Z20, Z18, Z11
+	VFMADD231PS Z20, Z19, Z15
+	MOVQ        SI, R10
+	ADDQ        R9, R10
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(DI*1)
+	PREFETCHT0  (R10)(DI*2)
+	PREFETCHT0  (R10)(R8*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, SI
+	SUBQ        $0x00000010, AX
+	JMP         loop
 
-vector_end:
-	TESTQ             AX, AX
-	JE                done
-	MOVQ              $-1, SI
-	BZHIQ             AX, SI, SI
-	KMOVW             SI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VMULPS            Z2, Z2, Z3
-	VFMADD213PS       Z0, Z1, Z3
-	VMULPS            Z3, Z2, Z2
-	VPXORD.BCST       signBit<>+0(SB), Z2, Z2
-	VBROADCASTSS      expTop<>+0(SB), Z0
-	VMINPS            Z2, Z0, Z2
-	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z2, K2
-	VMULPS.BCST       log2e<>+0(SB), Z2, Z0
-	VRNDSCALEPS       $0x08, Z0, Z0
-	VMOVAPS           Z2, Z1
-	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z0, Z1
-	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z0, Z1
-	VBROADCASTSS      expC5<>+0(SB), Z3
-	VFMADD213PS.BCST  expC4<>+0(SB), Z1, Z3
-	VFMADD213PS.BCST  expC3<>+0(SB), Z1, Z3
-	VFMADD213PS.BCST  expC2<>+0(SB), Z1, Z3
-	VFMADD213PS.BCST  expC1<>+0(SB), Z1, Z3
-	VFMADD213PS.BCST  expC0<>+0(SB), Z1, Z3
-	VMULPS            Z1, Z1, Z2
-	VFMADD213PS       Z1, Z2, Z3
-	VADDPS.BCST       one<>+0(SB), Z3, Z3
-	VSCALEFPS.Z       Z0, Z3, K2, Z2
-	VBROADCASTSS      one<>+0(SB), Z0
-	VADDPS            Z0, Z2, Z2
-	VDIVPS            Z2, Z0, Z2
-	VMOVUPS           Z2, K1, (DX)(BX*4)
+rest:
+	VBROADCASTSS  alpha+40(FP), X17
+	VEXTRACTF64X4 $0x01, Z0, Y16
+	VADDPS        Y16, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y16
+	VADDPS        Y16, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y16
+	VADDPS        Y16, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y16
+	VADDPS        Y16, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X17, X0, X0
+	VEXTRACTF64X4 $0x01, Z4, Y16
+	VADDPS        Y16, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y16
+	VADDPS        Y16, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y16
+	VADDPS        Y16, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y16
+	VADDPS        Y16, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X17, X4, X4
+	VEXTRACTF64X4 $0x01, Z8, Y16
+	VADDPS        Y16, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y16
+	VADDPS        Y16, Y9, Y9
+	VEXTRACTF64X4 $0x01, Z10, Y16
+	VADDPS        Y16, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y16
+	VADDPS        Y16, Y11, Y11
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X17, X8, X8
+	VEXTRACTF64X4 $0x01, Z12, Y16
+	VADDPS        Y16, Y12, Y12
+	VEXTRACTF64X4 $0x01, Z13, Y16
+	VADDPS        Y16, Y13, Y13
+	VEXTRACTF64X4 $0x01, Z14, Y16
+	VADDPS        Y16, Y14, Y14
+	VEXTRACTF64X4 $0x01, Z15, Y16
+	VADDPS        Y16, Y15, Y15
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VMULPS        X17, X12, X12
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X0, X0
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X4, X4
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X8, X8
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X12, X12
 
-done:
+store:
+	VMOVUPS X0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X8, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X12, (AX)
 	VZEROUPPER
 	RET
 
-// func slopeAVX512(y []float32, x []float32, c1 float32, c3 float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·slopeAVX512(SB), NOSPLIT, $0-56
-	MOVQ         x_len+32(FP), AX
-	MOVQ         x_base+24(FP), CX
-	MOVQ         y_base+0(FP), DX
-	VBROADCASTSS c1+48(FP), Z0
-	VBROADCASTSS c3+52(FP), Z1
-	XORQ         BX, BX
+// func dots1x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots1x2BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), DX
+	MOVQ   ldb+32(FP), BX
+	SHLQ   $0x01, BX
+	IMUL3Q $0x00000002, BX, SI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
 
-vector:
-	CMPQ              AX, $0x00000010
-	JL                vector_end
-	VMOVUPS           (CX)(BX*4), Z2
-	VMOVAPS           Z2, Z3
-	VMULPS            Z3, Z3, Z2
-	VFMADD213PS       Z0, Z1, Z2
-	VMULPS            Z2, Z3, Z3
-	VPXORD.BCST       signBit<>+0(SB), Z3, Z3
-	VBROADCASTSS      expTop<>+0(SB), Z2
-	VMINPS            Z3, Z2, Z3
-	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
-	VMULPS.BCST       log2e<>+0(SB), Z3, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z4
-	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z4
-	VBROADCASTSS      expC5<>+0(SB), Z5
-	VFMADD213PS.BCST  expC4<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC3<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC2<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC1<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC0<>+0(SB), Z4, Z5
-	VMULPS            Z4, Z4, Z3
-	VFMADD213PS       Z4, Z3, Z5
-	VADDPS.BCST       one<>+0(SB), Z5, Z5
-	VSCALEFPS.Z       Z2, Z5, K1, Z3
-	VBROADCASTSS      one<>+0(SB), Z2
-	VADDPS            Z2, Z3, Z3
-	VDIVPS            Z3, Z2, Z3
-	VMOVUPS           (CX)(BX*4), Z2
-	VMULPS            Z2, Z2, Z4
-	VMULPS.BCST       three<>+0(SB), Z4, Z4
-	VFMADD213PS       Z0, Z1, Z4
-	VMULPS            Z2, Z4, Z4
-	VMULPS            Z3, Z4, Z4
-	VFNMADD213PS      Z4, Z3, Z4
-	VADDPS            Z3, Z4, Z4
-	VMOVUPS           Z4, (DX)(BX*4)
-	ADDQ              $0x00000010, BX
-	SUBQ              $0x00000010, AX
-	JMP               vector
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z2
+	VPMOVZXWD   (DX), Z3
+	VPSLLD      $0x10, Z3, Z3
+	VFMADD231PS Z3, Z2, Z0
+	VPMOVZXWD   (DX)(BX*1), Z3
+	VPSLLD      $0x10, Z3, Z3
+	VFMADD231PS Z3, Z2, Z1
+	MOVQ        DX, DI
+	ADDQ        SI, DI
+	PREFETCHT0  (DI)
+	PREFETCHT0  (DI)(BX*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, AX
+	JMP         loop
 
-vector_end:
-	TESTQ             AX, AX
-	JE                done
-	MOVQ              $-1, SI
-	BZHIQ             AX, SI, SI
-	KMOVW             SI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VMOVAPS           Z2, Z3
-	VMULPS            Z3, Z3, Z2
-	VFMADD213PS       Z0, Z1, Z2
-	VMULPS            Z2, Z3, Z3
-	VPXORD.BCST       signBit<>+0(SB), Z3, Z3
-	VBROADCASTSS      expTop<>+0(SB), Z2
-	VMINPS            Z3, Z2, Z3
-	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K2
-	VMULPS.BCST       log2e<>+0(SB), Z3, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VMOVAPS           Z3, Z4
-	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z4
-	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z4
-	VBROADCASTSS      expC5<>+0(SB), Z5
-	VFMADD213PS.BCST  expC4<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC3<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC2<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC1<>+0(SB), Z4, Z5
-	VFMADD213PS.BCST  expC0<>+0(SB), Z4, Z5
-	VMULPS            Z4, Z4, Z3
-	VFMADD213PS       Z4, Z3, Z5
-	VADDPS.BCST       one<>+0(SB), Z5, Z5
-	VSCALEFPS.Z       Z2, Z5, K2, Z3
-	VBROADCASTSS      one<>+0(SB), Z2
-	VADDPS            Z2, Z3, Z3
-	VDIVPS            Z3, Z2, Z3
-	VMOVUPS.Z         (CX)(BX*4), K1, Z2
-	VMULPS            Z2, Z2, Z4
-	VMULPS.BCST       three<>+0(SB), Z4, Z4
-	VFMADD213PS       Z0, Z1, Z4
-	VMULPS            Z2, Z4, Z4
-	VMULPS            Z3, Z4, Z4
-	VFNMADD213PS      Z4, Z3, Z4
-	VADDPS            Z3, Z4, Z4
-	VMOVUPS           Z4, K1, (DX)(BX*4)
+rest:
+	VBROADCASTSS  alpha+40(FP), X3
+	VEXTRACTF64X4 $0x01, Z0, Y2
+	VADDPS        Y2, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VADDPS        Y2, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X3, X0, X0
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), CL
+	TESTB         CL, CL
+	JE            store
+	MOVQ          AX, CX
+	VMOVSD        (CX), X2
+	VADDPS        X2, X0, X0
 
-done:
+store:
+	VMOVSD X0, (AX)
 	VZEROUPPER
 	RET
 
-// func cdfAVX512(y []float32, x []float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·cdfAVX512(SB), NOSPLIT, $0-48
-	MOVQ x_len+32(FP), AX
-	MOVQ x_base+24(FP), CX
-	MOVQ y_base+0(FP), DX
-	XORQ BX, BX
+// func dots2x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots2x2BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x01, SI
+	IMUL3Q $0x00000002, SI, DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
 
-vector:
-	CMPQ              AX, $0x00000010
-	JL                vector_end
-	VMOVUPS           (CX)(BX*4), Z0
-	VPANDD.BCST       absolute<>+0(SB), Z0, Z0
-	VMULPS.BCST       minusHalf<>+0(SB), Z0, Z1
-	VMULPS            Z0, Z1, Z1
-	VBROADCASTSS      expTop<>+0(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z1, K1
-	VMULPS.BCST       log2e<>+0(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VMOVAPS           Z1, Z3
-	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z3
-	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z3
-	VBROADCASTSS      expC5<>+0(SB), Z4
-	VFMADD213PS.BCST  expC4<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC3<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC2<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC1<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC0<>+0(SB), Z3, Z4
-	VMULPS            Z3, Z3, Z1
-	VFMADD213PS       Z3, Z1, Z4
-	VADDPS.BCST       one<>+0(SB), Z4, Z4
-	VSCALEFPS.Z       Z2, Z4, K1, Z1
-	VADDPS.BCST       two<>+0(SB), Z0, Z0
-	VBROADCASTSS      two<>+0(SB), Z2
-	VDIVPS            Z0, Z2, Z2
-	VSUBPS.BCST       cdfMiddle<>+0(SB), Z2, Z2
-	VBROADCASTSS      cdfC10<>+0(SB), Z3
-	VFMADD213PS.BCST  cdfC9<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC8<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC7<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC6<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC5<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC4<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC3<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC2<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC1<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC0<>+0(SB), Z2, Z3
-	VMULPS            Z1, Z3, Z3
-	VMOVUPS           (CX)(BX*4), Z0
-	VPXORD            Z2, Z2, Z2
-	VCMPPS            $0x0e, Z2, Z0, K1
-	VBROADCASTSS      one<>+0(SB), Z2
-	VSUBPS            Z3, Z2, K1, Z3
-	VMOVUPS           Z3, (DX)(BX*4)
-	ADDQ              $0x00000010, BX
-	SUBQ              $0x00000010, AX
-	JMP               vector
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z4
+	VMOVUPS     (CX)(DX*1), Z5
+	VPMOVZXWD   (BX), Z6
+	VPSLLD      $0x10, Z6, Z6
+	VFMADD231PS Z6, Z4, Z0
+	VFMADD231PS Z6, Z5, Z2
+	VPMOVZXWD   (BX)(SI*1), Z6
+	VPSLLD      $0x10, Z6, Z6
+	VFMADD231PS Z6, Z4, Z1
+	VFMADD231PS Z6, Z5, Z3
+	MOVQ        BX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, AX
+	JMP         loop
 
-vector_end:
-	TESTQ             AX, AX
-	JE                done
-	MOVQ              $-1, SI
-	BZHIQ             AX, SI, SI
-	KMOVW             SI, K1
-	VMOVUPS.Z         (CX)(BX*4), K1, Z0
-	VPANDD.BCST       absolute<>+0(SB), Z0, Z0
-	VMULPS.BCST       minusHalf<>+0(SB), Z0, Z1
-	VMULPS            Z0, Z1, Z1
-	VBROADCASTSS      expTop<>+0(SB), Z2
-	VMINPS            Z1, Z2, Z1
-	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z1, K2
-	VMULPS.BCST       log2e<>+0(SB), Z1, Z2
-	VRNDSCALEPS       $0x08, Z2, Z2
-	VMOVAPS           Z1, Z3
-	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z2, Z3
-	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z2, Z3
-	VBROADCASTSS      expC5<>+0(SB), Z4
-	VFMADD213PS.BCST  expC4<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC3<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC2<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC1<>+0(SB), Z3, Z4
-	VFMADD213PS.BCST  expC0<>+0(SB), Z3, Z4
-	VMULPS            Z3, Z3, Z1
-	VFMADD213PS       Z3, Z1, Z4
-	VADDPS.BCST       one<>+0(SB), Z4, Z4
-	VSCALEFPS.Z       Z2, Z4, K2, Z1
-	VADDPS.BCST       two<>+0(SB), Z0, Z0
-	VBROADCASTSS      two<>+0(SB), Z2
-	VDIVPS            Z0, Z2, Z2
-	VSUBPS.BCST       cdfMiddle<>+0(SB), Z2, Z2
-	VBROADCASTSS      cdfC10<>+0(SB), Z3
-	VFMADD213PS.BCST  cdfC9<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC8<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC7<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC6<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC5<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC4<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC3<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC2<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC1<>+0(SB), Z2, Z3
-	VFMADD213PS.BCST  cdfC0<>+0(SB), Z2, Z3
-	VMULPS            Z1, Z3, Z3
-	VMOVUPS.Z         (CX)(BX*4), K1, Z0
-	VPXORD            Z2, Z2, Z2
-	VCMPPS            $0x0e, Z2, Z0, K2
-	VBROADCASTSS      one<>+0(SB), Z2
-	VSUBPS            Z3, Z2, K2, Z3
-	VMOVUPS           Z3, K1, (DX)(BX*4)
+rest:
+	VBROADCASTSS  alpha+40(FP), X5
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y4
+	VADDPS        Y4, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X5, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y4
+	VADDPS        Y4, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VADDPS        Y4, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X5, X2, X2
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X4
+	VADDPS        X4, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X4
+	VADDPS        X4, X2, X2
 
-done:
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
 	VZEROUPPER
 	RET
 
-// func fromBF16AVX512(n int, dst *float32, src *uint16)
-// Requires: AVX, AVX512F
-TEXT ·fromBF16AVX512(SB), NOSPLIT, $0-24
-	MOVQ n+0(FP), AX
-	MOVQ dst+8(FP), CX
-	MOVQ src+16(FP), DX
-	XORQ BX, BX
+// func dots3x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots3x2BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x01, SI
+	IMUL3Q $0x00000002, SI, DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
 
-unrolled:
-	CMPQ      AX, $0x00000040
-	JL        unrolled_end
-	VPMOVZXWD (DX)(BX*2), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVUPS   Z0, (CX)(BX*4)
-	VPMOVZXWD 32(DX)(BX*2), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVUPS   Z0, 64(CX)(BX*4)
-	VPMOVZXWD 64(DX)(BX*2), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVUPS   Z0, 128(CX)(BX*4)
-	VPMOVZXWD 96(DX)(BX*2), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVUPS   Z0, 192(CX)(BX*4)
-	ADDQ      $0x00000040, BX
-	SUBQ      $0x00000040, AX
-	JMP       unrolled
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z6
+	VMOVUPS     (CX)(DX*1), Z7
+	VMOVUPS     (CX)(DX*2), Z8
+	VPMOVZXWD   (BX), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z6, Z0
+	VFMADD231PS Z9, Z7, Z2
+	VFMADD231PS Z9, Z8, Z4
+	VPMOVZXWD   (BX)(SI*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z6, Z1
+	VFMADD231PS Z9, Z7, Z3
+	VFMADD231PS Z9, Z8, Z5
+	MOVQ        BX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, AX
+	JMP         loop
 
-unrolled_end:
-vector:
-	CMPQ      AX, $0x00000010
-	JL        vector_end
-	VPMOVZXWD (DX)(BX*2), Z0
-	VPSLLD    $0x10, Z0, Z0
-	VMOVUPS   Z0, (CX)(BX*4)
-	ADDQ      $0x00000010, BX
-	SUBQ      $0x00000010, AX
-	JMP       vector
+rest:
+	VBROADCASTSS  alpha+40(FP), X7
+	VEXTRACTF64X4 $0x01, Z0, Y6
+	VADDPS        Y6, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y6
+	VADDPS        Y6, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X7, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y6
+	VADDPS        Y6, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y6
+	VADDPS        Y6, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X7, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y6
+	VADDPS        Y6, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y6
+	VADDPS        Y6, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X7, X4, X4
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X6
+	VADDPS        X6, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X6
+	VADDPS        X6, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X6
+	VADDPS        X6, X4, X4
 
-vector_end:
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
 	VZEROUPPER
 	RET
 
-// func fromF16AVX512(n int, dst *float32, src *uint16)
-// Requires: AVX, AVX512F
-TEXT ·fromF16AVX512(SB), NOSPLIT, $0-24
-	MOVQ n+0(FP), AX
-	MOVQ dst+8(FP), CX
-	MOVQ src+16(FP), DX
-	XORQ BX, BX
+// func dots4x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots4x2BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	MOVQ   b+24(FP), SI
+	MOVQ   ldb+32(FP), DI
+	SHLQ   $0x01, DI
+	IMUL3Q $0x00000002, DI, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
 
-unrolled:
-	CMPQ      AX, $0x00000040
-	JL        unrolled_end
-	VCVTPH2PS (DX)(BX*2), Z0
-	VMOVUPS   Z0, (CX)(BX*4)
-	VCVTPH2PS 32(DX)(BX*2), Z0
-	VMOVUPS   Z0, 64(CX)(BX*4)
-	VCVTPH2PS 64(DX)(BX*2), Z0
-	VMOVUPS   Z0, 128(CX)(BX*4)
-	VCVTPH2PS 96(DX)(BX*2), Z0
-	VMOVUPS   Z0, 192(CX)(BX*4)
-	ADDQ      $0x00000040, BX
-	SUBQ      $0x00000040, AX
-	JMP       unrolled
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z8
+	VMOVUPS     (CX)(DX*1), Z9
+	VMOVUPS     (CX)(DX*2), Z10
+	VMOVUPS     (CX)(BX*1), Z11
+	VPMOVZXWD   (SI), Z12
+	VPSLLD      $0x10, Z12, Z12
+	VFMADD231PS Z12, Z8, Z0
+	VFMADD231PS Z12, Z9, Z2
+	VFMADD231PS Z12, Z10, Z4
+	VFMADD231PS Z12, Z11, Z6
+	VPMOVZXWD   (SI)(DI*1), Z12
+	VPSLLD      $0x10, Z12, Z12
+	VFMADD231PS Z12, Z8, Z1
+	VFMADD231PS Z12, Z9, Z3
+	VFMADD231PS Z12, Z10, Z5
+	VFMADD231PS Z12, Z11, Z7
+	MOVQ        SI, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, SI
+	SUBQ        $0x00000010, AX
+	JMP         loop
 
-unrolled_end:
-vector:
-	CMPQ      AX, $0x00000010
-	JL        vector_end
-	VCVTPH2PS (DX)(BX*2), Z0
-	VMOVUPS   Z0, (CX)(BX*4)
-	ADDQ      $0x00000010, BX
-	SUBQ      $0x00000010, AX
-	JMP       vector
+rest:
+	VBROADCASTSS  alpha+40(FP), X9
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPS        Y8, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X9, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPS        Y8, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPS        Y8, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X9, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPS        Y8, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y8
+	VADDPS        Y8, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X9, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPS        Y8, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPS        Y8, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X9, X6, X6
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X6, X6
 
-vector_end:
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
 	VZEROUPPER
 	RET
 
-// func toBF16AVX512(n int, dst *uint16, src *float32)
-// Requires: AVX, AVX512DQ, AVX512F
-TEXT ·toBF16AVX512(SB), NOSPLIT, $0-24
-	MOVQ n+0(FP), AX
-	MOVQ dst+8(FP), CX
-	MOVQ src+16(FP), DX
-	XORQ BX, BX
+// func dots5x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots5x2BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	MOVQ   b+24(FP), SI
+	MOVQ   ldb+32(FP), DI
+	SHLQ   $0x01, DI
+	IMUL3Q $0x00000002, DI, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
 
-unrolled:
-	CMPQ         AX, $0x00000020
-	JL           unrolled_end
-	VMOVUPS      (DX)(BX*4), Z0
-	VPSRLD       $0x10, Z0, Z1
-	VBROADCASTSS lowBit<>+0(SB), Z2
-	VANDPS       Z2, Z1, Z1
-	VBROADCASTSS belowHalf<>+0(SB), Z2
-	VPADDD       Z2, Z0, Z2
-	VPADDD       Z1, Z2, Z2
-	VBROADCASTSS quietBit<>+0(SB), Z1
-	VORPS        Z1, Z0, Z1
-	VCMPPS       $0x03, Z0, Z0, K1
-	VMOVDQA32    Z1, K1, Z2
-	VPSRLD       $0x10, Z2, Z2
-	VPMOVDW      Z2, (CX)(BX*2)
-	VMOVUPS      64(DX)(BX*4), Z0
-	VPSRLD       $0x10, Z0, Z1
-	VBROADCASTSS lowBit<>+0(SB), Z2
-	VANDPS       Z2, Z1, Z1
-	VBROADCASTSS belowHalf<>+0(SB), Z2
-	VPADDD       Z2, Z0, Z2
-	VPADDD       Z1, Z2, Z2
-	VBROADCASTSS quietBit<>+0(SB), Z1
-	VORPS        Z1, Z0, Z1
-	VCMPPS       $0x03, Z0, Z0, K1
-	VMOVDQA32    Z1, K1, Z2
-	VPSRLD       $0x10, Z2, Z2
-	VPMOVDW      Z2, 32(CX)(BX*2)
-	ADDQ         $0x00000020, BX
-	SUBQ         $0x00000020, AX
-	JMP          unrolled
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z10
+	VMOVUPS     (CX)(DX*1), Z11
+	VMOVUPS     (CX)(DX*2), Z12
+	VMOVUPS     (CX)(BX*1), Z13
+	VMOVUPS     (CX)(DX*4), Z14
+	VPMOVZXWD   (SI), Z15
+	VPSLLD      $0x10, Z15, Z15
+	VFMADD231PS Z15, Z10, Z0
+	VFMADD231PS Z15, Z11, Z2
+	VFMADD231PS Z15, Z12, Z4
+	VFMADD231PS Z15, Z13, Z6
+	VFMADD231PS Z15, Z14, Z8
+	VPMOVZXWD   (SI)(DI*1), Z15
+	VPSLLD      $0x10, Z15, Z15
+	VFMADD231PS Z15, Z10, Z1
+	VFMADD231PS Z15, Z11, Z3
+	VFMADD231PS Z15, Z12, Z5
+	VFMADD231PS Z15, Z13, Z7
+	VFMADD231PS Z15, Z14, Z9
+	MOVQ        SI, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, SI
+	SUBQ        $0x00000010, AX
+	JMP         loop
 
-unrolled_end:
-vector:
-	CMPQ         AX, $0x00000010
-	JL           vector_end
-	VMOVUPS      (DX)(BX*4), Z0
-	VPSRLD       $0x10, Z0, Z1
-	VBROADCASTSS lowBit<>+0(SB), Z2
-	VANDPS       Z2, Z1, Z1
-	VBROADCASTSS belowHalf<>+0(SB), Z2
-	VPADDD       Z2, Z0, Z2
-	VPADDD       Z1, Z2, Z2
-	VBROADCASTSS quietBit<>+0(SB), Z1
-	VORPS        Z1, Z0, Z1
-	VCMPPS       $0x03, Z0, Z0, K1
-	VMOVDQA32    Z1, K1, Z2
-	VPSRLD       $0x10, Z2, Z2
-	VPMOVDW      Z2, (CX)(BX*2)
-	ADDQ         $0x00000010, BX
-	SUBQ         $0x00000010, AX
-	JMP          vector
+rest:
+	VBROADCASTSS  alpha+40(FP), X11
+	VEXTRACTF64X4 $0x01, Z0, Y10
+	VADDPS        Y10, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y10
+	VADDPS        Y10, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X11, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y10
+	VADDPS        Y10, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y10
+	VADDPS        Y10, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X11, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y10
+	VADDPS        Y10, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y10
+	VADDPS        Y10, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X11, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y10
+	VADDPS        Y10, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y10
+	VADDPS        Y10, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X11, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y10
+	VADDPS        Y10, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y10
+	VADDPS        Y10, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X11, X8, X8
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X8, X8
 
-vector_end:
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
 	VZEROUPPER
 	RET
 
-// func toF16AVX512(n int, dst *uint16, src *float32)
-// Requires: AVX, AVX512F
-TEXT ·toF16AVX512(SB), NOSPLIT, $0-24
-	MOVQ n+0(FP), AX
-	MOVQ dst+8(FP), CX
-	MOVQ src+16(FP), DX
-	XORQ BX, BX
+// func dots6x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots6x2BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	LEAQ   (DX)(DX*4), SI
+	MOVQ   b+24(FP), DI
+	MOVQ   ldb+32(FP), R8
+	SHLQ   $0x01, R8
+	IMUL3Q $0x00000002, R8, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
 
-unrolled:
-	CMPQ      AX, $0x00000020
-	JL        unrolled_end
-	VMOVUPS   (DX)(BX*4), Z0
-	VCVTPS2PH $0x00, Z0, (CX)(BX*2)
-	VMOVUPS   64(DX)(BX*4), Z0
-	VCVTPS2PH $0x00, Z0, 32(CX)(BX*2)
-	ADDQ      $0x00000020, BX
-	SUBQ      $0x00000020, AX
-	JMP       unrolled
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z12
+	VMOVUPS     (CX)(DX*1), Z13
+	VMOVUPS     (CX)(DX*2), Z14
+	VMOVUPS     (CX)(BX*1), Z15
+	VMOVUPS     (CX)(DX*4), Z16
+	VMOVUPS     (CX)(SI*1), Z17
+	VPMOVZXWD   (DI), Z18
+	VPSLLD      $0x10, Z18, Z18
+	VFMADD231PS Z18, Z12, Z0
+	VFMADD231PS Z18, Z13, Z2
+	VFMADD231PS Z18, Z14, Z4
+	VFMADD231PS Z18, Z15, Z6
+	VFMADD231PS Z18, Z16, Z8
+	VFMADD231PS Z18, Z17, Z10
+	VPMOVZXWD   (DI)(R8*1), Z18
+	VPSLLD      $0x10, Z18, Z18
+	VFMADD231PS Z18, Z12, Z1
+	VFMADD231PS Z18, Z13, Z3
+	VFMADD231PS Z18, Z14, Z5
+	VFMADD231PS Z18, Z15, Z7
+	VFMADD231PS Z18, Z16, Z9
+	VFMADD231PS Z18, Z17, Z11
+	MOVQ        DI, R10
+	ADDQ        R9, R10
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(R8*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, DI
+	SUBQ        $0x00000010, AX
+	JMP         loop
 
-unrolled_end:
-vector:
-	CMPQ      AX, $0x00000010
-	JL        vector_end
-	VMOVUPS   (DX)(BX*4), Z0
-	VCVTPS2PH $0x00, Z0, (CX)(BX*2)
-	ADDQ      $0x00000010, BX
-	SUBQ      $0x00000010, AX
-	JMP       vector
+rest:
+	VBROADCASTSS  alpha+40(FP), X13
+	VEXTRACTF64X4 $0x01, Z0, Y12
+	VADDPS        Y12, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y12
+	VADDPS        Y12, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X13, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y12
+	VADDPS        Y12, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y12
+	VADDPS        Y12, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X13, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y12
+	VADDPS        Y12, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y12
+	VADDPS        Y12, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X13, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y12
+	VADDPS        Y12, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y12
+	VADDPS        Y12, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X13, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y12
+	VADDPS        Y12, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y12
+	VADDPS        Y12, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X13, X8, X8
+	VEXTRACTF64X4 $0x01, Z10, Y12
+	VADDPS        Y12, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y12
+	VADDPS        Y12, Y11, Y11
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VMULPS        X13, X10, X10
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X8, X8
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X10, X10
 
-vector_end:
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	ADDQ   CX, AX
+	VMOVSD X10, (AX)
+	VZEROUPPER
+	RET
+
+// func dots7x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots7x2BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	LEAQ   (DX)(DX*4), SI
+	MOVQ   b+24(FP), DI
+	MOVQ   ldb+32(FP), R8
+	SHLQ   $0x01, R8
+	IMUL3Q $0x00000002, R8, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z14
+	VMOVUPS     (CX)(DX*1), Z15
+	VMOVUPS     (CX)(DX*2), Z16
+	VMOVUPS     (CX)(BX*1), Z17
+	VMOVUPS     (CX)(DX*4), Z18
+	VMOVUPS     (CX)(SI*1), Z19
+	VMOVUPS     (CX)(BX*2), Z20
+	VPMOVZXWD   (DI), Z21
+	VPSLLD      $0x10, Z21, Z21
+	VFMADD231PS Z21, Z14, Z0
+	VFMADD231PS Z21, Z15, Z2
+	VFMADD231PS Z21, Z16, Z4
+	VFMADD231PS Z21, Z17, Z6
+	VFMADD231PS Z21, Z18, Z8
+	VFMADD231PS Z21, Z19, Z10
+	VFMADD231PS Z21, Z20, Z12
+	VPMOVZXWD   (DI)(R8*1), Z21
+	VPSLLD      $0x10, Z21, Z21
+	VFMADD231PS Z21, Z14, Z1
+	VFMADD231PS Z21, Z15, Z3
+	VFMADD231PS Z21, Z16, Z5
+	VFMADD231PS Z21, Z17, Z7
+	VFMADD231PS Z21, Z18, Z9
+	VFMADD231PS Z21, Z19, Z11
+	VFMADD231PS Z21, Z20, Z13
+	MOVQ        DI, R10
+	ADDQ        R9, R10
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(R8*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, DI
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X15
+	VEXTRACTF64X4 $0x01, Z0, Y14
+	VADDPS        Y14, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y14
+	VADDPS        Y14, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X15, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y14
+	VADDPS        Y14, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y14
+	VADDPS        Y14, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X15, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y14
+	VADDPS        Y14, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X15, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y14
+	VADDPS        Y14, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y14
+	VADDPS        Y14, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X15, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y14
+	VADDPS        Y14, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y14
+	VADDPS        Y14, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X15, X8, X8
+	VEXTRACTF64X4 $0x01, Z10, Y14
+	VADDPS        Y14, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y14
+	VADDPS        Y14, Y11, Y11
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VMULPS        X15, X10, X10
+	VEXTRACTF64X4 $0x01, Z12, Y14
+	VADDPS        Y14, Y12, Y12
+	VEXTRACTF64X4 $0x01, Z13, Y14
+	VADDPS        Y14, Y13, Y13
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y12, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VMULPS        X15, X12, X12
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X8, X8
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X10, X10
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X12, X12
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	ADDQ   CX, AX
+	VMOVSD X10, (AX)
+	ADDQ   CX, AX
+	VMOVSD X12, (AX)
+	VZEROUPPER
+	RET
+
+// func dots8x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots8x2BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	LEAQ   (DX)(DX*4), SI
+	LEAQ   (CX)(DX*1), DI
+	LEAQ   (DI)(BX*2), DI
+	MOVQ   b+24(FP), R8
+	MOVQ   ldb+32(FP), R9
+	SHLQ   $0x01, R9
+	IMUL3Q $0x00000002, R9, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z16
+	VMOVUPS     (CX)(DX*1), Z17
+	VMOVUPS     (CX)(DX*2), Z18
+	VMOVUPS     (CX)(BX*1), Z19
+	VMOVUPS     (CX)(DX*4), Z20
+	VMOVUPS     (CX)(SI*1), Z21
+	VMOVUPS     (CX)(BX*2), Z22
+	VMOVUPS     (DI), Z23
+	VPMOVZXWD   (R8), Z24
+	VPSLLD      $0x10, Z24, Z24
+	VFMADD231PS Z24, Z16, Z0
+	VFMADD231PS Z24, Z17, Z2
+	VFMADD231PS Z24, Z18, Z4
+	VFMADD231PS Z24, Z19, Z6
+	VFMADD231PS Z24, Z20, Z8
+	VFMADD231PS Z24, Z21, Z10
+	VFMADD231PS Z24, Z22, Z12
+	VFMADD231PS Z24, Z23, Z14
+	VPMOVZXWD   (R8)(R9*1), Z24
+	VPSLLD      $0x10, Z24, Z24
+	VFMADD231PS Z24, Z16, Z1
+	VFMADD231PS Z24, Z17, Z3
+	VFMADD231PS Z24, Z18, Z5
+	VFMADD231PS Z24, Z19, Z7
+	VFMADD231PS Z24, Z20, Z9
+	VFMADD231PS Z24, Z21, Z11
+	VFMADD231PS Z24, Z22, Z13
+	VFMADD231PS Z24, Z23, Z15
+	MOVQ        R8, R11
+	ADDQ        R10, R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(R9*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DI
+	ADDQ        $0x00000020, R8
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X17
+	VEXTRACTF64X4 $0x01, Z0, Y16
+	VADDPS        Y16, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y16
+	VADDPS        Y16, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X17, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y16
+	VADDPS        Y16, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y16
+	VADDPS        Y16, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X17, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y16
+	VADDPS        Y16, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y16
+	VADDPS        Y16, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X17, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y16
+	VADDPS        Y16, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y16
+	VADDPS        Y16, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X17, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y16
+	VADDPS        Y16, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y16
+	VADDPS        Y16, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X17, X8, X8
+	VEXTRACTF64X4 $0x01, Z10, Y16
+	VADDPS        Y16, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y16
+	VADDPS        Y16, Y11, Y11
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VMULPS        X17, X10, X10
+	VEXTRACTF64X4 $0x01, Z12, Y16
+	VADDPS        Y16, Y12, Y12
+	VEXTRACTF64X4 $0x01, Z13, Y16
+	VADDPS        Y16, Y13, Y13
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y12, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VMULPS        X17, X12, X12
+	VEXTRACTF64X4 $0x01, Z14, Y16
+	VADDPS        Y16, Y14, Y14
+	VEXTRACTF64X4 $0x01, Z15, Y16
+	VADDPS        Y16, Y15, Y15
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y14, Y14
+	VEXTRACTF128  $0x01, Y14, X15
+	VADDPS        X15, X14, X14
+	VMULPS        X17, X14, X14
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X8, X8
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X10, X10
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X12, X12
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X14, X14
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	ADDQ   CX, AX
+	VMOVSD X10, (AX)
+	ADDQ   CX, AX
+	VMOVSD X12, (AX)
+	ADDQ   CX, AX
+	VMOVSD X14, (AX)
+	VZEROUPPER
+	RET
+
+// func dots1x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots1x4F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), DX
+	MOVQ   ldb+32(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z4
+	VCVTPH2PS   (DX), Z5
+	VFMADD231PS Z5, Z4, Z0
+	VCVTPH2PS   (DX)(BX*1), Z5
+	VFMADD231PS Z5, Z4, Z1
+	VCVTPH2PS   (DX)(BX*2), Z5
+	VFMADD231PS Z5, Z4, Z2
+	VCVTPH2PS   (DX)(SI*1), Z5
+	VFMADD231PS Z5, Z4, Z3
+	MOVQ        DX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(BX*1)
+	PREFETCHT0  (R8)(BX*2)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X5
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y4
+	VADDPS        Y4, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y4
+	VADDPS        Y4, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VADDPS        Y4, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X5, X0, X0
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), CL
+	TESTB         CL, CL
+	JE            store
+	MOVQ          AX, CX
+	VMOVUPS       (CX), X4
+	VADDPS        X4, X0, X0
+
+store:
+	VMOVUPS X0, (AX)
+	VZEROUPPER
+	RET
+
+// func dots2x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots2x4F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x01, SI
+	LEAQ   (SI)(SI*2), DI
+	IMUL3Q $0x00000004, SI, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z8
+	VMOVUPS     (CX)(DX*1), Z9
+	VCVTPH2PS   (BX), Z10
+	VFMADD231PS Z10, Z8, Z0
+	VFMADD231PS Z10, Z9, Z4
+	VCVTPH2PS   (BX)(SI*1), Z10
+	VFMADD231PS Z10, Z8, Z1
+	VFMADD231PS Z10, Z9, Z5
+	VCVTPH2PS   (BX)(SI*2), Z10
+	VFMADD231PS Z10, Z8, Z2
+	VFMADD231PS Z10, Z9, Z6
+	VCVTPH2PS   (BX)(DI*1), Z10
+	VFMADD231PS Z10, Z8, Z3
+	VFMADD231PS Z10, Z9, Z7
+	MOVQ        BX, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X9
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPS        Y8, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPS        Y8, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPS        Y8, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X9, X0, X0
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPS        Y8, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y8
+	VADDPS        Y8, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPS        Y8, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPS        Y8, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X9, X4, X4
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVUPS       (DX), X8
+	VADDPS        X8, X0, X0
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X8
+	VADDPS        X8, X4, X4
+
+store:
+	VMOVUPS X0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X4, (AX)
+	VZEROUPPER
+	RET
+
+// func dots3x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots3x4F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x01, SI
+	LEAQ   (SI)(SI*2), DI
+	IMUL3Q $0x00000004, SI, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z12
+	VMOVUPS     (CX)(DX*1), Z13
+	VMOVUPS     (CX)(DX*2), Z14
+	VCVTPH2PS   (BX), Z15
+	VFMADD231PS Z15, Z12, Z0
+	VFMADD231PS Z15, Z13, Z4
+	VFMADD231PS Z15, Z14, Z8
+	VCVTPH2PS   (BX)(SI*1), Z15
+	VFMADD231PS Z15, Z12, Z1
+	VFMADD231PS Z15, Z13, Z5
+	VFMADD231PS Z15, Z14, Z9
+	VCVTPH2PS   (BX)(SI*2), Z15
+	VFMADD231PS Z15, Z12, Z2
+	VFMADD231PS Z15, Z13, Z6
+	VFMADD231PS Z15, Z14, Z10
+	VCVTPH2PS   (BX)(DI*1), Z15
+	VFMADD231PS Z15, Z12, Z3
+	VFMADD231PS Z15, Z13, Z7
+	VFMADD231PS Z15, Z14, Z11
+	MOVQ        BX, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	PREFETCHT0  (R9)(SI*2)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X13
+	VEXTRACTF64X4 $0x01, Z0, Y12
+	VADDPS        Y12, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y12
+	VADDPS        Y12, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y12
+	VADDPS        Y12, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y12
+	VADDPS        Y12, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X13, X0, X0
+	VEXTRACTF64X4 $0x01, Z4, Y12
+	VADDPS        Y12, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y12
+	VADDPS        Y12, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y12
+	VADDPS        Y12, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y12
+	VADDPS        Y12, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X13, X4, X4
+	VEXTRACTF64X4 $0x01, Z8, Y12
+	VADDPS        Y12, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y12
+	VADDPS        Y12, Y9, Y9
+	VEXTRACTF64X4 $0x01, Z10, Y12
+	VADDPS        Y12, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y12
+	VADDPS        Y12, Y11, Y11
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X13, X8, X8
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVUPS       (DX), X12
+	VADDPS        X12, X0, X0
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X12
+	VADDPS        X12, X4, X4
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X12
+	VADDPS        X12, X8, X8
+
+store:
+	VMOVUPS X0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X8, (AX)
+	VZEROUPPER
+	RET
+
+// func dots4x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots4x4F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	MOVQ   b+24(FP), SI
+	MOVQ   ldb+32(FP), DI
+	SHLQ   $0x01, DI
+	LEAQ   (DI)(DI*2), R8
+	IMUL3Q $0x00000004, DI, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z16
+	VMOVUPS     (CX)(DX*1), Z17
+	VMOVUPS     (CX)(DX*2), Z18
+	VMOVUPS     (CX)(BX*1), Z19
+	VCVTPH2PS   (SI), Z20
+	VFMADD231PS Z20, Z16, Z0
+	VFMADD231PS Z20, Z17, Z4
+	VFMADD231PS Z20, Z18, Z8
+	VFMADD231PS Z20, Z19, Z12
+	VCVTPH2PS   (SI)(DI*1), Z20
+	VFMADD231PS Z20, Z16, Z1
+	VFMADD231PS Z20, Z17, Z5
+	VFMADD231PS Z20, Z18, Z9
+	VFMADD231PS Z20, Z19, Z13
+	VCVTPH2PS   (SI)(DI*2), Z20
+	VFMADD231PS Z20, Z16, Z2
+	VFMADD231PS Z20, Z17, Z6
+	VFMADD231PS Z20, Z18, Z10
+	VFMADD231PS Z20, Z19, Z14
+	VCVTPH2PS   (SI)(R8*1), Z20
+	VFMADD231PS Z20, Z16, Z3
+	VFMADD231PS Z20, Z17, Z7
+	VFMADD231PS Z20, Z18, Z11
+	VFMADD231PS Z20, Z19, Z15
+	MOVQ        SI, R10
+	ADDQ        R9, R10
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(DI*1)
+	PREFETCHT0  (R10)(DI*2)
+	PREFETCHT0  (R10)(R8*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, SI
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X17
+	VEXTRACTF64X4 $0x01, Z0, Y16
+	VADDPS        Y16, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y16
+	VADDPS        Y16, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y16
+	VADDPS        Y16, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y16
+	VADDPS        Y16, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X17, X0, X0
+	VEXTRACTF64X4 $0x01, Z4, Y16
+	VADDPS        Y16, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y16
+	VADDPS        Y16, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y16
+	VADDPS        Y16, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y16
+	VADDPS        Y16, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X17, X4, X4
+	VEXTRACTF64X4 $0x01, Z8, Y16
+	VADDPS        Y16, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y16
+	VADDPS        Y16, Y9, Y9
+	VEXTRACTF64X4 $0x01, Z10, Y16
+	VADDPS        Y16, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y16
+	VADDPS        Y16, Y11, Y11
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X17, X8, X8
+	VEXTRACTF64X4 $0x01, Z12, Y16
+	VADDPS        Y16, Y12, Y12
+	VEXTRACTF64X4 $0x01, Z13, Y16
+	VADDPS        Y16, Y13, Y13
+	VEXTRACTF64X4 $0x01, Z14, Y16
+	VADDPS        Y16, Y14, Y14
+	VEXTRACTF64X4 $0x01, Z15, Y16
+	VADDPS        Y16, Y15, Y15
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VMULPS        X17, X12, X12
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X0, X0
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X4, X4
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X8, X8
+	ADDQ          CX, DX
+	VMOVUPS       (DX), X16
+	VADDPS        X16, X12, X12
+
+store:
+	VMOVUPS X0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X8, (AX)
+	ADDQ    CX, AX
+	VMOVUPS X12, (AX)
+	VZEROUPPER
+	RET
+
+// func dots1x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots1x2F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), DX
+	MOVQ   ldb+32(FP), BX
+	SHLQ   $0x01, BX
+	IMUL3Q $0x00000002, BX, SI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z2
+	VCVTPH2PS   (DX), Z3
+	VFMADD231PS Z3, Z2, Z0
+	VCVTPH2PS   (DX)(BX*1), Z3
+	VFMADD231PS Z3, Z2, Z1
+	MOVQ        DX, DI
+	ADDQ        SI, DI
+	PREFETCHT0  (DI)
+	PREFETCHT0  (DI)(BX*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X3
+	VEXTRACTF64X4 $0x01, Z0, Y2
+	VADDPS        Y2, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VADDPS        Y2, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X3, X0, X0
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), CL
+	TESTB         CL, CL
+	JE            store
+	MOVQ          AX, CX
+	VMOVSD        (CX), X2
+	VADDPS        X2, X0, X0
+
+store:
+	VMOVSD X0, (AX)
+	VZEROUPPER
+	RET
+
+// func dots2x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots2x2F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x01, SI
+	IMUL3Q $0x00000002, SI, DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z4
+	VMOVUPS     (CX)(DX*1), Z5
+	VCVTPH2PS   (BX), Z6
+	VFMADD231PS Z6, Z4, Z0
+	VFMADD231PS Z6, Z5, Z2
+	VCVTPH2PS   (BX)(SI*1), Z6
+	VFMADD231PS Z6, Z4, Z1
+	VFMADD231PS Z6, Z5, Z3
+	MOVQ        BX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X5
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y4
+	VADDPS        Y4, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X5, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y4
+	VADDPS        Y4, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VADDPS        Y4, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X5, X2, X2
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X4
+	VADDPS        X4, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X4
+	VADDPS        X4, X2, X2
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	VZEROUPPER
+	RET
+
+// func dots3x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots3x2F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	MOVQ   b+24(FP), BX
+	MOVQ   ldb+32(FP), SI
+	SHLQ   $0x01, SI
+	IMUL3Q $0x00000002, SI, DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z6
+	VMOVUPS     (CX)(DX*1), Z7
+	VMOVUPS     (CX)(DX*2), Z8
+	VCVTPH2PS   (BX), Z9
+	VFMADD231PS Z9, Z6, Z0
+	VFMADD231PS Z9, Z7, Z2
+	VFMADD231PS Z9, Z8, Z4
+	VCVTPH2PS   (BX)(SI*1), Z9
+	VFMADD231PS Z9, Z6, Z1
+	VFMADD231PS Z9, Z7, Z3
+	VFMADD231PS Z9, Z8, Z5
+	MOVQ        BX, R8
+	ADDQ        DI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X7
+	VEXTRACTF64X4 $0x01, Z0, Y6
+	VADDPS        Y6, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y6
+	VADDPS        Y6, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X7, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y6
+	VADDPS        Y6, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y6
+	VADDPS        Y6, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X7, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y6
+	VADDPS        Y6, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y6
+	VADDPS        Y6, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X7, X4, X4
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X6
+	VADDPS        X6, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X6
+	VADDPS        X6, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X6
+	VADDPS        X6, X4, X4
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	VZEROUPPER
+	RET
+
+// func dots4x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots4x2F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	MOVQ   b+24(FP), SI
+	MOVQ   ldb+32(FP), DI
+	SHLQ   $0x01, DI
+	IMUL3Q $0x00000002, DI, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z8
+	VMOVUPS     (CX)(DX*1), Z9
+	VMOVUPS     (CX)(DX*2), Z10
+	VMOVUPS     (CX)(BX*1), Z11
+	VCVTPH2PS   (SI), Z12
+	VFMADD231PS Z12, Z8, Z0
+	VFMADD231PS Z12, Z9, Z2
+	VFMADD231PS Z12, Z10, Z4
+	VFMADD231PS Z12, Z11, Z6
+	VCVTPH2PS   (SI)(DI*1), Z12
+	VFMADD231PS Z12, Z8, Z1
+	VFMADD231PS Z12, Z9, Z3
+	VFMADD231PS Z12, Z10, Z5
+	VFMADD231PS Z12, Z11, Z7
+	MOVQ        SI, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, SI
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X9
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPS        Y8, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X9, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPS        Y8, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPS        Y8, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X9, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPS        Y8, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y8
+	VADDPS        Y8, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X9, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPS        Y8, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPS        Y8, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X9, X6, X6
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X8
+	VADDPS        X8, X6, X6
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	VZEROUPPER
+	RET
+
+// func dots5x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots5x2F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	MOVQ   b+24(FP), SI
+	MOVQ   ldb+32(FP), DI
+	SHLQ   $0x01, DI
+	IMUL3Q $0x00000002, DI, R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z10
+	VMOVUPS     (CX)(DX*1), Z11
+	VMOVUPS     (CX)(DX*2), Z12
+	VMOVUPS     (CX)(BX*1), Z13
+	VMOVUPS     (CX)(DX*4), Z14
+	VCVTPH2PS   (SI), Z15
+	VFMADD231PS Z15, Z10, Z0
+	VFMADD231PS Z15, Z11, Z2
+	VFMADD231PS Z15, Z12, Z4
+	VFMADD231PS Z15, Z13, Z6
+	VFMADD231PS Z15, Z14, Z8
+	VCVTPH2PS   (SI)(DI*1), Z15
+	VFMADD231PS Z15, Z10, Z1
+	VFMADD231PS Z15, Z11, Z3
+	VFMADD231PS Z15, Z12, Z5
+	VFMADD231PS Z15, Z13, Z7
+	VFMADD231PS Z15, Z14, Z9
+	MOVQ        SI, R9
+	ADDQ        R8, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(DI*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, SI
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X11
+	VEXTRACTF64X4 $0x01, Z0, Y10
+	VADDPS        Y10, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y10
+	VADDPS        Y10, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X11, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y10
+	VADDPS        Y10, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y10
+	VADDPS        Y10, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X11, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y10
+	VADDPS        Y10, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y10
+	VADDPS        Y10, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X11, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y10
+	VADDPS        Y10, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y10
+	VADDPS        Y10, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X11, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y10
+	VADDPS        Y10, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y10
+	VADDPS        Y10, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X11, X8, X8
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X10
+	VADDPS        X10, X8, X8
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	VZEROUPPER
+	RET
+
+// func dots6x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots6x2F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	LEAQ   (DX)(DX*4), SI
+	MOVQ   b+24(FP), DI
+	MOVQ   ldb+32(FP), R8
+	SHLQ   $0x01, R8
+	IMUL3Q $0x00000002, R8, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z12
+	VMOVUPS     (CX)(DX*1), Z13
+	VMOVUPS     (CX)(DX*2), Z14
+	VMOVUPS     (CX)(BX*1), Z15
+	VMOVUPS     (CX)(DX*4), Z16
+	VMOVUPS     (CX)(SI*1), Z17
+	VCVTPH2PS   (DI), Z18
+	VFMADD231PS Z18, Z12, Z0
+	VFMADD231PS Z18, Z13, Z2
+	VFMADD231PS Z18, Z14, Z4
+	VFMADD231PS Z18, Z15, Z6
+	VFMADD231PS Z18, Z16, Z8
+	VFMADD231PS Z18, Z17, Z10
+	VCVTPH2PS   (DI)(R8*1), Z18
+	VFMADD231PS Z18, Z12, Z1
+	VFMADD231PS Z18, Z13, Z3
+	VFMADD231PS Z18, Z14, Z5
+	VFMADD231PS Z18, Z15, Z7
+	VFMADD231PS Z18, Z16, Z9
+	VFMADD231PS Z18, Z17, Z11
+	MOVQ        DI, R10
+	ADDQ        R9, R10
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(R8*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, DI
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X13
+	VEXTRACTF64X4 $0x01, Z0, Y12
+	VADDPS        Y12, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y12
+	VADDPS        Y12, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X13, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y12
+	VADDPS        Y12, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y12
+	VADDPS        Y12, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X13, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y12
+	VADDPS        Y12, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y12
+	VADDPS        Y12, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X13, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y12
+	VADDPS        Y12, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y12
+	VADDPS        Y12, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X13, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y12
+	VADDPS        Y12, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y12
+	VADDPS        Y12, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X13, X8, X8
+	VEXTRACTF64X4 $0x01, Z10, Y12
+	VADDPS        Y12, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y12
+	VADDPS        Y12, Y11, Y11
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VMULPS        X13, X10, X10
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X8, X8
+	ADDQ          CX, DX
+	VMOVSD        (DX), X12
+	VADDPS        X12, X10, X10
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	ADDQ   CX, AX
+	VMOVSD X10, (AX)
+	VZEROUPPER
+	RET
+
+// func dots7x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots7x2F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	LEAQ   (DX)(DX*4), SI
+	MOVQ   b+24(FP), DI
+	MOVQ   ldb+32(FP), R8
+	SHLQ   $0x01, R8
+	IMUL3Q $0x00000002, R8, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z14
+	VMOVUPS     (CX)(DX*1), Z15
+	VMOVUPS     (CX)(DX*2), Z16
+	VMOVUPS     (CX)(BX*1), Z17
+	VMOVUPS     (CX)(DX*4), Z18
+	VMOVUPS     (CX)(SI*1), Z19
+	VMOVUPS     (CX)(BX*2), Z20
+	VCVTPH2PS   (DI), Z21
+	VFMADD231PS Z21, Z14, Z0
+	VFMADD231PS Z21, Z15, Z2
+	VFMADD231PS Z21, Z16, Z4
+	VFMADD231PS Z21, Z17, Z6
+	VFMADD231PS Z21, Z18, Z8
+	VFMADD231PS Z21, Z19, Z10
+	VFMADD231PS Z21, Z20, Z12
+	VCVTPH2PS   (DI)(R8*1), Z21
+	VFMADD231PS Z21, Z14, Z1
+	VFMADD231PS Z21, Z15, Z3
+	VFMADD231PS Z21, Z16, Z5
+	VFMADD231PS Z21, Z17, Z7
+	VFMADD231PS Z21, Z18, Z9
+	VFMADD231PS Z21, Z19, Z11
+	VFMADD231PS Z21, Z20, Z13
+	MOVQ        DI, R10
+	ADDQ        R9, R10
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(R8*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000020, DI
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X15
+	VEXTRACTF64X4 $0x01, Z0, Y14
+	VADDPS        Y14, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y14
+	VADDPS        Y14, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X15, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y14
+	VADDPS        Y14, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y14
+	VADDPS        Y14, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X15, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y14
+	VADDPS        Y14, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y14
+	VADDPS        Y14, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X15, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y14
+	VADDPS        Y14, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y14
+	VADDPS        Y14, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X15, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y14
+	VADDPS        Y14, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y14
+	VADDPS        Y14, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X15, X8, X8
+	VEXTRACTF64X4 $0x01, Z10, Y14
+	VADDPS        Y14, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y14
+	VADDPS        Y14, Y11, Y11
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VMULPS        X15, X10, X10
+	VEXTRACTF64X4 $0x01, Z12, Y14
+	VADDPS        Y14, Y12, Y12
+	VEXTRACTF64X4 $0x01, Z13, Y14
+	VADDPS        Y14, Y13, Y13
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y12, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VMULPS        X15, X12, X12
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X8, X8
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X10, X10
+	ADDQ          CX, DX
+	VMOVSD        (DX), X14
+	VADDPS        X14, X12, X12
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	ADDQ   CX, AX
+	VMOVSD X10, (AX)
+	ADDQ   CX, AX
+	VMOVSD X12, (AX)
+	VZEROUPPER
+	RET
+
+// func dots8x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots8x2F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ   k+0(FP), AX
+	MOVQ   a+8(FP), CX
+	MOVQ   lda+16(FP), DX
+	SHLQ   $0x02, DX
+	LEAQ   (DX)(DX*2), BX
+	LEAQ   (DX)(DX*4), SI
+	LEAQ   (CX)(DX*1), DI
+	LEAQ   (DI)(BX*2), DI
+	MOVQ   b+24(FP), R8
+	MOVQ   ldb+32(FP), R9
+	SHLQ   $0x01, R9
+	IMUL3Q $0x00000002, R9, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop:
+	CMPQ        AX, $0x00000010
+	JL          rest
+	VMOVUPS     (CX), Z16
+	VMOVUPS     (CX)(DX*1), Z17
+	VMOVUPS     (CX)(DX*2), Z18
+	VMOVUPS     (CX)(BX*1), Z19
+	VMOVUPS     (CX)(DX*4), Z20
+	VMOVUPS     (CX)(SI*1), Z21
+	VMOVUPS     (CX)(BX*2), Z22
+	VMOVUPS     (DI), Z23
+	VCVTPH2PS   (R8), Z24
+	VFMADD231PS Z24, Z16, Z0
+	VFMADD231PS Z24, Z17, Z2
+	VFMADD231PS Z24, Z18, Z4
+	VFMADD231PS Z24, Z19, Z6
+	VFMADD231PS Z24, Z20, Z8
+	VFMADD231PS Z24, Z21, Z10
+	VFMADD231PS Z24, Z22, Z12
+	VFMADD231PS Z24, Z23, Z14
+	VCVTPH2PS   (R8)(R9*1), Z24
+	VFMADD231PS Z24, Z16, Z1
+	VFMADD231PS Z24, Z17, Z3
+	VFMADD231PS Z24, Z18, Z5
+	VFMADD231PS Z24, Z19, Z7
+	VFMADD231PS Z24, Z20, Z9
+	VFMADD231PS Z24, Z21, Z11
+	VFMADD231PS Z24, Z22, Z13
+	VFMADD231PS Z24, Z23, Z15
+	MOVQ        R8, R11
+	ADDQ        R10, R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(R9*1)
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DI
+	ADDQ        $0x00000020, R8
+	SUBQ        $0x00000010, AX
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+40(FP), X17
+	VEXTRACTF64X4 $0x01, Z0, Y16
+	VADDPS        Y16, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y16
+	VADDPS        Y16, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X17, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y16
+	VADDPS        Y16, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y16
+	VADDPS        Y16, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X17, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y16
+	VADDPS        Y16, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y16
+	VADDPS        Y16, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X17, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y16
+	VADDPS        Y16, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y16
+	VADDPS        Y16, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X17, X6, X6
+	VEXTRACTF64X4 $0x01, Z8, Y16
+	VADDPS        Y16, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y16
+	VADDPS        Y16, Y9, Y9
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y8, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X17, X8, X8
+	VEXTRACTF64X4 $0x01, Z10, Y16
+	VADDPS        Y16, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y16
+	VADDPS        Y16, Y11, Y11
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VMULPS        X17, X10, X10
+	VEXTRACTF64X4 $0x01, Z12, Y16
+	VADDPS        Y16, Y12, Y12
+	VEXTRACTF64X4 $0x01, Z13, Y16
+	VADDPS        Y16, Y13, Y13
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y12, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VMULPS        X17, X12, X12
+	VEXTRACTF64X4 $0x01, Z14, Y16
+	VADDPS        Y16, Y14, Y14
+	VEXTRACTF64X4 $0x01, Z15, Y16
+	VADDPS        Y16, Y15, Y15
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y14, Y14
+	VEXTRACTF128  $0x01, Y14, X15
+	VADDPS        X15, X14, X14
+	VMULPS        X17, X14, X14
+	MOVQ          c+48(FP), AX
+	MOVQ          ldc+56(FP), CX
+	SHLQ          $0x02, CX
+	MOVB          acc+64(FP), DL
+	TESTB         DL, DL
+	JE            store
+	MOVQ          AX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X0, X0
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X2, X2
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X4, X4
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X6, X6
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X8, X8
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X10, X10
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X12, X12
+	ADDQ          CX, DX
+	VMOVSD        (DX), X16
+	VADDPS        X16, X14, X14
+
+store:
+	VMOVSD X0, (AX)
+	ADDQ   CX, AX
+	VMOVSD X2, (AX)
+	ADDQ   CX, AX
+	VMOVSD X4, (AX)
+	ADDQ   CX, AX
+	VMOVSD X6, (AX)
+	ADDQ   CX, AX
+	VMOVSD X8, (AX)
+	ADDQ   CX, AX
+	VMOVSD X10, (AX)
+	ADDQ   CX, AX
+	VMOVSD X12, (AX)
+	ADDQ   CX, AX
+	VMOVSD X14, (AX)
 	VZEROUPPER
 	RET
 

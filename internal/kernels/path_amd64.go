@@ -19,6 +19,7 @@ func archPaths() []*path {
 var avx512Path = path{
 	name: "avx512", mr: 14, nr: 32,
 	micro: microAVX512, dots: dotsAVX512, dotPairs: dotPairsAVX512, packT: packTAVX512,
+	halfDots: halfDotsAVX512, halfPairs: halfPairsAVX512,
 	dot: dotAVX512, sum: sumAVX512, max: maxAVX512,
 	add: addAVX512, mul: mulAVX512, axpy: axpyAVX512, mulAdd: mulAddAVX512, scale: scaleAVX512, affine: affineAVX512, rotate: rotateAVX512,
 	expSum: expSumAVX512, sigmoid: sigmoidAVX512, slope: slopeAVX512, cdf: cdfAVX512,
@@ -31,7 +32,7 @@ var avx512Path = path{
 
 var avx2Path = path{
 	name: "avx2", mr: 6, nr: 16,
-	micro: microAVX2, dots: dotsAVX2, packT: packTAVX2,
+	micro: microAVX2, dots: dotsAVX2, packT: packTAVX2, halfDots: halfDotsAVX2,
 	dot: dotAVX2, sum: sumAVX2, max: maxAVX2,
 	add: addAVX2, mul: mulAVX2, axpy: axpyAVX2, mulAdd: mulAddAVX2, scale: scaleAVX2, affine: affineAVX2, rotate: rotateAVX2,
 	expSum: expSumAVX2, sigmoid: sigmoidAVX2, slope: slopeAVX2, cdf: cdfAVX2,
@@ -128,25 +129,4 @@ func packTFrom(from int, dst, src []float32, ld, n, k, nr int) {
 			dst[p*nr+j] = src[j*ld+p]
 		}
 	}
-}
-
-// halfLanes is a multiple of the lanes of either instruction set.
-const halfLanes = 16
-
-// widen converts whole registers by f, the rest in Go: there are no masks for 16 bits with AVX2.
-func widen(f func(n int, dst *float32, src *uint16), rest func([]float32, []uint16), dst []float32, src []uint16) {
-	n := len(src) &^ (halfLanes - 1)
-	if n > 0 {
-		f(n, &dst[:n][0], &src[0])
-	}
-	rest(dst[n:len(src)], src[n:])
-}
-
-// narrow is widen the other way.
-func narrow(f func(n int, dst *uint16, src *float32), rest func([]uint16, []float32), dst []uint16, src []float32) {
-	n := len(src) &^ (halfLanes - 1)
-	if n > 0 {
-		f(n, &dst[:n][0], &src[0])
-	}
-	rest(dst[n:len(src)], src[n:])
 }

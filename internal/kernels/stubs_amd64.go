@@ -54,16 +54,6 @@ func edge3xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, 
 //go:noescape
 func edge4xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 
-// dots1x4AVX2 is path.dots for 1 rows of A and 4 of B.
-//
-//go:noescape
-func dots1x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots2x4AVX2 is path.dots for 2 rows of A and 4 of B.
-//
-//go:noescape
-func dots2x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
 // dotAVX2 is path.dot.
 //
 //go:noescape
@@ -159,6 +149,36 @@ func toBF16AVX2(n int, dst *uint16, src *float32)
 //go:noescape
 func toF16AVX2(n int, dst *uint16, src *float32)
 
+// dots1x4AVX2 is path.dots for 1 rows of A and 4 of B.
+//
+//go:noescape
+func dots1x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots2x4AVX2 is path.dots for 2 rows of A and 4 of B.
+//
+//go:noescape
+func dots2x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots1x4BF16AVX2 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots1x4BF16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots2x4BF16AVX2 is path.dots for 2 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots2x4BF16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots1x4F16AVX2 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots1x4F16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots2x4F16AVX2 is path.dots for 2 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots2x4F16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
 // micro1xAVX512 is path.micro for 1 rows and up to 32 columns.
 //
 //go:noescape
@@ -228,66 +248,6 @@ func micro13xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs i
 //
 //go:noescape
 func micro14xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-
-// dots1x4AVX512 is path.dots for 1 rows of A and 4 of B.
-//
-//go:noescape
-func dots1x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots2x4AVX512 is path.dots for 2 rows of A and 4 of B.
-//
-//go:noescape
-func dots2x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots3x4AVX512 is path.dots for 3 rows of A and 4 of B.
-//
-//go:noescape
-func dots3x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots4x4AVX512 is path.dots for 4 rows of A and 4 of B.
-//
-//go:noescape
-func dots4x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots1x2AVX512 is path.dots for 1 rows of A and 2 of B.
-//
-//go:noescape
-func dots1x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots2x2AVX512 is path.dots for 2 rows of A and 2 of B.
-//
-//go:noescape
-func dots2x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots3x2AVX512 is path.dots for 3 rows of A and 2 of B.
-//
-//go:noescape
-func dots3x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots4x2AVX512 is path.dots for 4 rows of A and 2 of B.
-//
-//go:noescape
-func dots4x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots5x2AVX512 is path.dots for 5 rows of A and 2 of B.
-//
-//go:noescape
-func dots5x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots6x2AVX512 is path.dots for 6 rows of A and 2 of B.
-//
-//go:noescape
-func dots6x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots7x2AVX512 is path.dots for 7 rows of A and 2 of B.
-//
-//go:noescape
-func dots7x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots8x2AVX512 is path.dots for 8 rows of A and 2 of B.
-//
-//go:noescape
-func dots8x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dotAVX512 is path.dot.
 //
@@ -383,6 +343,186 @@ func toBF16AVX512(n int, dst *uint16, src *float32)
 //
 //go:noescape
 func toF16AVX512(n int, dst *uint16, src *float32)
+
+// dots1x4AVX512 is path.dots for 1 rows of A and 4 of B.
+//
+//go:noescape
+func dots1x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots2x4AVX512 is path.dots for 2 rows of A and 4 of B.
+//
+//go:noescape
+func dots2x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots3x4AVX512 is path.dots for 3 rows of A and 4 of B.
+//
+//go:noescape
+func dots3x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots4x4AVX512 is path.dots for 4 rows of A and 4 of B.
+//
+//go:noescape
+func dots4x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots1x2AVX512 is path.dots for 1 rows of A and 2 of B.
+//
+//go:noescape
+func dots1x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots2x2AVX512 is path.dots for 2 rows of A and 2 of B.
+//
+//go:noescape
+func dots2x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots3x2AVX512 is path.dots for 3 rows of A and 2 of B.
+//
+//go:noescape
+func dots3x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots4x2AVX512 is path.dots for 4 rows of A and 2 of B.
+//
+//go:noescape
+func dots4x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots5x2AVX512 is path.dots for 5 rows of A and 2 of B.
+//
+//go:noescape
+func dots5x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots6x2AVX512 is path.dots for 6 rows of A and 2 of B.
+//
+//go:noescape
+func dots6x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots7x2AVX512 is path.dots for 7 rows of A and 2 of B.
+//
+//go:noescape
+func dots7x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots8x2AVX512 is path.dots for 8 rows of A and 2 of B.
+//
+//go:noescape
+func dots8x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots1x4BF16AVX512 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots1x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots2x4BF16AVX512 is path.dots for 2 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots2x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots3x4BF16AVX512 is path.dots for 3 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots3x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots4x4BF16AVX512 is path.dots for 4 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots4x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots1x2BF16AVX512 is path.dots for 1 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots1x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots2x2BF16AVX512 is path.dots for 2 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots2x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots3x2BF16AVX512 is path.dots for 3 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots3x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots4x2BF16AVX512 is path.dots for 4 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots4x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots5x2BF16AVX512 is path.dots for 5 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots5x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots6x2BF16AVX512 is path.dots for 6 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots6x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots7x2BF16AVX512 is path.dots for 7 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots7x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots8x2BF16AVX512 is path.dots for 8 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots8x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots1x4F16AVX512 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots1x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots2x4F16AVX512 is path.dots for 2 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots2x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots3x4F16AVX512 is path.dots for 3 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots3x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots4x4F16AVX512 is path.dots for 4 rows of A and 4 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots4x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots1x2F16AVX512 is path.dots for 1 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots1x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots2x2F16AVX512 is path.dots for 2 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots2x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots3x2F16AVX512 is path.dots for 3 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots3x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots4x2F16AVX512 is path.dots for 4 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots4x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots5x2F16AVX512 is path.dots for 5 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots5x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots6x2F16AVX512 is path.dots for 6 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots6x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots7x2F16AVX512 is path.dots for 7 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots7x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots8x2F16AVX512 is path.dots for 8 rows of A and 2 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots8x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // transpose8AVX2 is path.packT for up to 8 rows and a multiple of 8 columns.
 //

@@ -8,20 +8,20 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-const dotsSignature = "func(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)"
+const dotsSignature = "func(k int, a *float32, lda int, b *%s, ldb int, alpha float32, c *float32, ldc int, acc bool)"
 
-// dotTiles generates the products of rows of A with rows of B: up to four (two with AVX2, for want of registers) with
-// four, and with AVX-512 up to eight with two.
-func (s isa) dotTiles() {
+// dotTiles generates the products of rows of A with rows of B, which are of a format: up to four (two with AVX2, for want
+// of registers) with four, and with AVX-512 up to eight with two.
+func (s isa) dotTiles(b format) {
 	most := 2
 	if s.masks {
 		most = 4
 	}
 	for h := 1; h <= most; h++ {
-		s.dotTile(h, 4)
+		s.dotTile(h, 4, b)
 	}
 	for h := 1; h <= 8 && s.masks; h++ {
-		s.dotTile(h, 2)
+		s.dotTile(h, 2, b)
 	}
 }
 
@@ -29,6 +29,7 @@ func (s isa) dotTiles() {
 type dotSums struct {
 	isa
 	h, w int
+	b    format
 }
 
 func (t dotSums) at(i, j int) reg.VecPhysical { return t.fixed(t.w*i + j) }
@@ -36,11 +37,12 @@ func (t dotSums) at(i, j int) reg.VecPhysical { return t.fixed(t.w*i + j) }
 // free returns register i of those that hold no sums.
 func (t dotSums) free(i int) reg.VecPhysical { return t.fixed(t.w*t.h + i) }
 
-func (s isa) dotTile(h, w int) {
-	s.text(fmt.Sprintf("dots%dx%d", h, w), dotsSignature, fmt.Sprintf("%%s is path.dots for %d rows of A and %d of B.", h, w))
-	t := dotSums{s, h, w}
+func (s isa) dotTile(h, w int, f format) {
+	doc := fmt.Sprintf("%%s is path.dots for %d rows of A and %d of B%s.", h, w, f.note)
+	s.text(fmt.Sprintf("dots%dx%d%s", h, w, f.name), fmt.Sprintf(dotsSignature, f.element), doc)
+	t := dotSums{s, h, w, f}
 	k := Load(Param("k"), GP64()).(reg.GPVirtual)
-	a, b := newRows("a", "lda", h), newRows("b", "ldb", w)
+	a, b := newRows("a", "lda", h, 4), newRows("b", "ldb", w, f.size)
 	ahead := GP64() // bytes from a row of B to the row that the next tile reads
 	IMUL3Q(U32(w), b.stride, ahead)
 	for i := range h * w {
@@ -59,14 +61,16 @@ func (s isa) dotTile(h, w int) {
 		PREFETCHT0(m)
 	}
 	a.advance(U32(4 * s.lanes))
-	b.advance(U32(4 * s.lanes))
+	b.advance(U32(f.size * s.lanes))
 	SUBQ(U32(s.lanes), k)
 	JMP(LabelRef("loop"))
 	Label("rest")
-	TESTQ(k, k)
-	JE(LabelRef("reduce"))
-	t.step(a, b, s.tail(k))
-	Label("reduce")
+	if f.convert == nil {
+		TESTQ(k, k)
+		JE(LabelRef("reduce"))
+		t.step(a, b, s.tail(k))
+		Label("reduce")
+	}
 	t.reduce()
 	t.write()
 	VZEROUPPER()
@@ -80,7 +84,11 @@ func (t dotSums) step(a, b *rows, m *mask) {
 	}
 	y := t.free(t.h)
 	for j := range t.w {
-		t.load(m, b.at(j), y)
+		if t.b.convert != nil {
+			t.b.convert(b.at(j), y)
+		} else {
+			t.load(m, b.at(j), y)
+		}
 		for i := range t.h {
 			VFMADD231PS(y, t.free(i), t.at(i, j))
 		}

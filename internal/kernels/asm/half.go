@@ -6,13 +6,27 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// halves generates the conversions of 16-bit numbers, for whole registers of float32.
-func (s isa) halves() {
-	s.widen("fromBF16", func(from Mem, to reg.VecVirtual) {
+// format is how numbers lie in memory. convert loads a register of them, as float32; it is nil for float32 itself.
+type format struct {
+	name, element, note string
+	size                int
+	convert             func(from Mem, to reg.Register)
+}
+
+var formats = []format{
+	{"", "float32", "", 4, nil},
+	{"BF16", "uint16", ", a multiple of the lanes long", 2, func(from Mem, to reg.Register) {
 		VPMOVZXWD(from, to)
 		VPSLLD(U8(16), to, to)
-	})
-	s.widen("fromF16", func(from Mem, to reg.VecVirtual) { VCVTPH2PS(from, to) })
+	}},
+	{"F16", "uint16", ", a multiple of the lanes long", 2, func(from Mem, to reg.Register) { VCVTPH2PS(from, to) }},
+}
+
+// halves generates the conversions of 16-bit numbers, for whole registers of float32.
+func (s isa) halves() {
+	for _, f := range formats[1:] {
+		s.widen("from"+f.name, f.convert)
+	}
 	s.narrow("toBF16", s.roundBF16())
 	s.narrow("toF16", func(x reg.VecVirtual, to Mem) { VCVTPS2PH(U8(0), x, to) })
 }
@@ -23,7 +37,7 @@ func halfwords(m Mem) Mem {
 	return m
 }
 
-func (s isa) widen(name string, convert func(from Mem, to reg.VecVirtual)) {
+func (s isa) widen(name string, convert func(from Mem, to reg.Register)) {
 	s.text(name, "func(n int, dst *float32, src *uint16)", "%s is path."+name+" for a multiple of the lanes.")
 	n, dst, src := Load(Param("n"), GP64()).(reg.GPVirtual), Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	s.whole(n, GP64(), 4, func(_ *mask, _ int, at func(reg.Register) Mem) {

@@ -15,10 +15,12 @@ func main() {
 	constants()
 	for _, s := range []isa{{"AVX2", 8, false}, {"AVX512", 16, true}} {
 		s.micros()
-		s.dotTiles()
 		s.vectors()
 		s.exponentials()
 		s.halves()
+		for _, f := range formats {
+			s.dotTiles(f)
+		}
 	}
 	transposes()
 	Generate()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/bits"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -46,7 +47,7 @@ func (s isa) micro(name string, m int, masked bool, note string) {
 		t.loadMasks()
 	}
 	t.prefetch()
-	k, a, b := Load(Param("k"), GP64()), newRows("a", "ars", m), Load(Param("b"), GP64())
+	k, a, b := Load(Param("k"), GP64()), newRows("a", "ars", m, 4), Load(Param("b"), GP64())
 	acs, bs := scaled("acs"), scaled("bs")
 	for i := range 2 * m {
 		zero(s.fixed(i))
@@ -79,12 +80,12 @@ func (t *tile) loadMasks() {
 		}
 		return
 	}
-	bits := GP64()
-	MOVQ(I32(-1), bits)
-	BZHIQ(n, bits, bits)
-	KMOVW(bits.As32(), reg.K1)
-	SHRQ(U8(16), bits)
-	KMOVW(bits.As32(), reg.K2)
+	ones := GP64()
+	MOVQ(I32(-1), ones)
+	BZHIQ(n, ones, ones)
+	KMOVW(ones.As32(), reg.K1)
+	SHRQ(U8(16), ones)
+	KMOVW(ones.As32(), reg.K2)
 	t.masks = [2]*mask{{k: reg.K1}, {k: reg.K2}}
 }
 
@@ -124,10 +125,13 @@ func (t *tile) eachOfC(c, ldc reg.Register, f func(i, j int, at Mem)) {
 	}
 }
 
-// scaled loads a stride in bytes.
-func scaled(param string) reg.Register {
+// scaled loads a stride of float32 in bytes.
+func scaled(param string) reg.Register { return scaledBy(param, 4) }
+
+// scaledBy loads a stride of elements of that size in bytes.
+func scaledBy(param string, size int) reg.Register {
 	r := Load(Param(param), GP64())
-	SHLQ(U8(2), r)
+	SHLQ(U8(bits.TrailingZeros(uint(size))), r)
 	return r
 }
 
@@ -138,9 +142,9 @@ type rows struct {
 	n                    int
 }
 
-func newRows(param, stride string, n int) *rows {
+func newRows(param, stride string, n, size int) *rows {
 	r := &rows{n: n, base: []reg.Register{Load(Param(param), GP64())}}
-	r.stride = scaled(stride)
+	r.stride = scaledBy(stride, size)
 	if n > 3 {
 		r.triple = GP64()
 		LEAQ(Mem{Base: r.stride, Index: r.stride, Scale: 2}, r.triple)

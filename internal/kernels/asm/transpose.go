@@ -35,7 +35,7 @@ func transposes() {
 	Doc("transpose16AVX512 is path.packT for 16 rows and a multiple of 8 columns.")
 	Pragma("noescape")
 	k, dst, ldd = Load(Param("k"), GP64()), Load(Param("dst"), GP64()), scaled("ldd")
-	src := newRows("src", "lds", 16)
+	src := newRows("src", "lds", 16, 4)
 	transposeLoop("loop", ZMM, src.at, src.advance, k, dst, ldd, nil)
 }
 

@@ -1,0 +1,58 @@
+package kernels
+
+// halfTile is dotsTile for rows of B in a format of 16 bits.
+type halfTile func(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// The tiles by format, less one, and number of rows, less one.
+var (
+	halfDots512 = [2][4]halfTile{
+		{dots1x4BF16AVX512, dots2x4BF16AVX512, dots3x4BF16AVX512, dots4x4BF16AVX512},
+		{dots1x4F16AVX512, dots2x4F16AVX512, dots3x4F16AVX512, dots4x4F16AVX512},
+	}
+	halfPairs512 = [2][8]halfTile{
+		{
+			dots1x2BF16AVX512, dots2x2BF16AVX512, dots3x2BF16AVX512, dots4x2BF16AVX512,
+			dots5x2BF16AVX512, dots6x2BF16AVX512, dots7x2BF16AVX512, dots8x2BF16AVX512,
+		},
+		{
+			dots1x2F16AVX512, dots2x2F16AVX512, dots3x2F16AVX512, dots4x2F16AVX512,
+			dots5x2F16AVX512, dots6x2F16AVX512, dots7x2F16AVX512, dots8x2F16AVX512,
+		},
+	}
+	halfDots2 = [2][2]halfTile{{dots1x4BF16AVX2, dots2x4BF16AVX2}, {dots1x4F16AVX2, dots2x4F16AVX2}}
+)
+
+func halfDotsAVX512(h Half, m, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[3*ldb+k-1], c[(m-1)*ldc+3]
+	halfDots512[h-1][m-1](k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
+}
+
+func halfPairsAVX512(h Half, m, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[ldb+k-1], c[(m-1)*ldc+1]
+	halfPairs512[h-1][m-1](k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
+}
+
+func halfDotsAVX2(h Half, m, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[3*ldb+k-1], c[(m-1)*ldc+3]
+	for i := 0; i < m; i += 2 {
+		halfDots2[h-1][min(2, m-i)-1](k, &a[i*lda], lda, &b[0], ldb, 1, &c[i*ldc], ldc, acc)
+	}
+}
+
+// widen converts whole registers by f, the rest in Go: there are no masks for 16 bits with AVX2.
+func widen(f func(n int, dst *float32, src *uint16), rest func([]float32, []uint16), dst []float32, src []uint16) {
+	n := len(src) &^ (halfLanes - 1)
+	if n > 0 {
+		f(n, &dst[:n][0], &src[0])
+	}
+	rest(dst[n:len(src)], src[n:])
+}
+
+// narrow is widen the other way.
+func narrow(f func(n int, dst *uint16, src *float32), rest func([]uint16, []float32), dst []uint16, src []float32) {
+	n := len(src) &^ (halfLanes - 1)
+	if n > 0 {
+		f(n, &dst[:n][0], &src[0])
+	}
+	rest(dst[n:len(src)], src[n:])
+}

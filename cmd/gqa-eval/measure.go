@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -42,6 +43,9 @@ func gate(cmd *cobra.Command, dir, baseline string, limits eval.Limits) error {
 func writeOutput(cmd *cobra.Command, path string, render func(w io.Writer) error) error {
 	if path == "" {
 		return render(cmd.OutOrStdout())
+	}
+	if dir, err := os.Stat(filepath.Dir(path)); err != nil || !dir.IsDir() {
+		return fmt.Errorf("there is no folder %s to write %s into", filepath.Dir(path), filepath.Base(path))
 	}
 	var buf bytes.Buffer
 	if err := render(&buf); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -65,6 +66,9 @@ func (f sweepFlags) options() (sweep.Options, error) {
 	o := f.o
 	o.Model, o.Data, o.Valid, o.Groups = f.model, f.data, f.valid, f.groups
 	for _, m := range f.methods {
+		if !slices.Contains(convert.Methods, m) {
+			return o, cli.Usagef("--methods: %q is unknown; want one of %v", m, convert.Methods)
+		}
 		o.Methods = append(o.Methods, convert.Method(m))
 	}
 	switch {

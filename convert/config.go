@@ -1,65 +1,27 @@
 package convert
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 
-	"gqa/checkpoints"
 	"gqa/internal/weights"
 )
 
 // writeConfig writes the result's config.json: the source's, with the family's KV-head key set (unless expanded) and the
 // dtype, where it changes.
 func (p *Plan) writeConfig(dir string) error {
-	config, err := rewriteConfig(p.Source.Config, func(c map[string]any) {
+	config, err := weights.RewriteConfig(p.Source.Config, func(c map[string]any) {
 		if p.Target != Expanded {
 			c[p.Arch.Family.Groups.Key] = p.Groups
 		}
 		if p.DType != 0 {
-			setDType(c, p.DType)
+			weights.SetDType(c, p.DType)
 		}
 	})
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666)
-}
-
-// setDType writes transformers' name of dtype under the key in use: dtype (from 5.0) or torch_dtype.
-func setDType(c map[string]any, dtype checkpoints.DType) {
-	names := map[checkpoints.DType]string{
-		checkpoints.F64: "float64", checkpoints.F32: "float32", checkpoints.F16: "float16", checkpoints.BF16: "bfloat16",
-	}
-	key := "torch_dtype"
-	if _, ok := c["dtype"]; ok {
-		key = "dtype"
-	}
-	c[key] = names[dtype]
-}
-
-// rewriteConfig changes keys of a config.json. Numbers keep their spelling; keys are sorted and indented by two spaces, as
-// transformers writes them.
-func rewriteConfig(config []byte, change func(map[string]any)) ([]byte, error) {
-	dec := json.NewDecoder(bytes.NewReader(config))
-	dec.UseNumber()
-	var c map[string]any
-	if err := dec.Decode(&c); err != nil {
-		return nil, fmt.Errorf("config.json: %w", err)
-	}
-	change(c)
-	return marshal(c)
-}
-
-func marshal(v any) ([]byte, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(v)
-	return buf.Bytes(), err
 }
 
 // Summary is what was done: the contents of conversion.json.
@@ -122,7 +84,7 @@ func (p *Plan) loadsIn() []string {
 }
 
 func (s *Summary) write(dir string) error {
-	data, err := marshal(s)
+	data, err := weights.MarshalJSON(s)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/internal/weights"
 )
 
 // TestConfigKeepsSpelling of numbers and text, unknown keys and all; keys are sorted, as transformers writes them.
@@ -36,7 +37,7 @@ func TestConfigKeepsSpelling(t *testing.T) {
   "vocab_size": 6
 }
 `
-	got, err := rewriteConfig([]byte(before), func(c map[string]any) { c["num_key_value_heads"] = 2 })
+	got, err := weights.RewriteConfig([]byte(before), func(c map[string]any) { c["num_key_value_heads"] = 2 })
 	if err != nil || string(got) != after {
 		t.Errorf("%s (%v), want\n%s", got, err, after)
 	}
@@ -86,7 +87,7 @@ func TestConfigDType(t *testing.T) {
 		if c.before != "" {
 			config[c.key] = c.before
 		}
-		setDType(config, checkpoints.BF16)
+		weights.SetDType(config, checkpoints.BF16)
 		if len(config) != 1 || config[c.key] != c.want {
 			t.Errorf("%+v: %v", c, config)
 		}

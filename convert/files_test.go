@@ -11,7 +11,7 @@ import (
 var lying = map[string]bool{
 	"tokenizer.json": true, "tokenizer_config.json": true, "tokenizer.model": true, "vocab.json": true, "vocab.txt": true, "merges.txt": true,
 	"special_tokens_map.json": true, "generation_config.json": true, "chat_template.jinja": true, "modeling_llama.py": true, "qwen.tiktoken": true,
-	"README.md": false, "LICENSE": false, "notes.json": false,
+	"README.md": false, "LICENSE": true, "notes.json": false,
 }
 
 // replaced are weights of any kind, what is hidden, and what is written anew.

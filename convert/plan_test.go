@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/internal/weights"
 )
 
 func TestPlanRefuses(t *testing.T) {
@@ -67,8 +68,8 @@ func TestPlanSummary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, errA := marshal(got)
-		b, errB := marshal(want)
+		a, errA := weights.MarshalJSON(got)
+		b, errB := weights.MarshalJSON(want)
 		if errA != nil || errB != nil || string(a) != string(b) {
 			t.Errorf("summary %s, want %s", a, b)
 		}

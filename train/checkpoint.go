@@ -181,3 +181,8 @@ func sweep(run string) (err error) {
 	}
 	return err
 }
+
+// escapeGlob makes a path stand for itself in a pattern.
+func escapeGlob(path string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
+}

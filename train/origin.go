@@ -1,9 +1,6 @@
 package train
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,12 +18,6 @@ type origin struct {
 	config []byte
 	dtype  checkpoints.DType // of the embedding
 	side   map[string][]byte // tokenizer and other small files by name
-}
-
-// companions are the files, by pattern, that go with a model wherever its weights go.
-var companions = []string{
-	"tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.tiktoken", "spiece.model",
-	"sentencepiece.bpe.model", "chat_template*", "generation_config.json", "conversion.json", "*.py", "LICENSE*", "NOTICE*",
 }
 
 // openOrigin opens a checkpoint and reads its weights in f32, by the forward pass's names.
@@ -58,28 +49,19 @@ func embeddingDType(src *weights.Source) (checkpoints.DType, error) {
 	return t.DType, nil
 }
 
+// readCompanions reads the small files that go with a model, and what its conversion said, by name.
 func readCompanions(dir string) (map[string][]byte, error) {
-	side := map[string][]byte{}
-	for _, pattern := range companions {
-		names, err := filepath.Glob(filepath.Join(escapeGlob(dir), pattern))
-		if err != nil {
+	names, err := weights.SideFiles(dir, func(name string) bool { return weights.IsCompanion(name) || name == "conversion.json" })
+	if err != nil {
+		return nil, err
+	}
+	side := make(map[string][]byte, len(names))
+	for _, name := range names {
+		if side[name], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
 			return nil, err
-		}
-		for _, name := range names {
-			if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
-				continue
-			}
-			if side[filepath.Base(name)], err = os.ReadFile(name); err != nil {
-				return nil, err
-			}
 		}
 	}
 	return side, nil
-}
-
-// escapeGlob makes a path stand for itself in a pattern.
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
 }
 
 // write makes dir a Hugging Face folder of the weights in dtype.
@@ -88,7 +70,7 @@ func (o *origin) write(dir string, dtype checkpoints.DType, all map[string][]flo
 	if err := weights.Write(dir, o.arch, dtype, all, checkpoints.WriteOptions{ShardSize: shardSize}); err != nil {
 		return err
 	}
-	config, err := withDType(o.config, dtype)
+	config, err := weights.RewriteConfig(o.config, func(keys map[string]any) { weights.SetDType(keys, dtype) })
 	if err != nil {
 		return err
 	}
@@ -101,35 +83,6 @@ func (o *origin) write(dir string, dtype checkpoints.DType, all map[string][]flo
 		}
 	}
 	return nil
-}
-
-// withDType is a config.json that names the dtype of its weights truly, if it names one: as dtype (transformers from 5.0)
-// or torch_dtype.
-func withDType(config []byte, dtype checkpoints.DType) ([]byte, error) {
-	name := map[checkpoints.DType]string{
-		checkpoints.F64: "float64", checkpoints.F32: "float32", checkpoints.F16: "float16", checkpoints.BF16: "bfloat16",
-	}[dtype]
-	dec := json.NewDecoder(bytes.NewReader(config))
-	dec.UseNumber() // keeps the spelling of numbers
-	var keys map[string]any
-	if err := dec.Decode(&keys); err != nil {
-		return nil, fmt.Errorf("config.json: %w", err)
-	}
-	changed := false
-	for _, key := range []string{"dtype", "torch_dtype"} {
-		if old, ok := keys[key]; ok && old != name {
-			keys[key], changed = name, true
-		}
-	}
-	if !changed {
-		return config, nil
-	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(keys)
-	return out.Bytes(), err
 }
 
 // exportDType is the dtype of the result: what the recipe says, or that of the origin.

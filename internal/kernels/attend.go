@@ -15,7 +15,7 @@ const (
 
 // Attend computes out = softmax(Scale·q·kᵀ)·v. out and q have Heads heads, k and v KVHeads. lse [Batch, Heads, Queries],
 // if not nil, receives the logarithm of the sum of the exponentials of each row's scores. A query that sees no key gives
-// zeros and -Inf.
+// zeros and -Inf. k and v may be in a format of 16 bits: the result is that for the same numbers in float32, bit by bit.
 //
 // It runs over blocks of keys with the online softmax of FlashAttention (Dao et al., arXiv 2205.14135), so the scores
 // never exist as a whole. The rows of one small product are all query heads of a group times a block of queries: K and
@@ -62,8 +62,9 @@ type work struct {
 	q, o, s        []float32 // queries [rows, HeadDim], sums [rows, HeadDim], scores [rows, keyBlock]
 	top, sum       []float32 // largest score so far and the sum of exponentials relative to it [rows]
 	packed         []float32
-	b, kv, i0, i1  int // sequence, kv head, queries [i0,i1)
-	rows, from, to int // of the tile; keys [from,to)
+	converted      []float32 // rows of K or V from a format of 16 bits
+	b, kv, i0, i1  int       // sequence, kv head, queries [i0,i1)
+	rows, from, to int       // of the tile; keys [from,to)
 }
 
 func (f *forward) rows() int { return f.group() * f.tile }
@@ -121,12 +122,13 @@ func (f *forward) row(w *work, r int) (h, i int) {
 
 // scores is s = q·kᵀ for n keys from j.
 func (f *forward) scores(w *work, j, n int) {
-	d, k := f.HeadDim, f.k.at(w.b, w.kv, j)
+	d := f.HeadDim
+	k, ld := f.k.rows(&w.converted, w.b, w.kv, j, n, d)
 	if w.rows <= dotsRows {
-		dotRows(w.rows, n, d, 1, w.q, d, k, f.k.Row, w.s, keyBlock, false)
+		dotRows(w.rows, n, d, 1, w.q, d, k, ld, w.s, keyBlock, false)
 		return
 	}
-	w.packed = packMatrix(w.packed, k, f.k.Row, true, d, n)
+	w.packed = packMatrix(w.packed, k, ld, true, d, n)
 	multiplyMatrix(w.rows, n, d, w.q, d, 1, w.packed, w.s, keyBlock, false)
 }
 
@@ -155,12 +157,13 @@ func (f *forward) softmax(w *work, j, n int) {
 
 // weigh is o += s·v.
 func (f *forward) weigh(w *work, j, n int) {
-	d, v := f.HeadDim, f.v.at(w.b, w.kv, j)
+	d := f.HeadDim
+	v, ld := f.v.rows(&w.converted, w.b, w.kv, j, n, d)
 	if w.rows <= streamRows {
-		addRowsProduct(w.rows, d, n, w.s, keyBlock, 1, v, f.v.Row, w.o, d, true)
+		addRowsProduct(w.rows, d, n, w.s, keyBlock, 1, v, ld, w.o, d, true)
 		return
 	}
-	w.packed = packMatrix(w.packed, v, f.v.Row, false, n, d)
+	w.packed = packMatrix(w.packed, v, ld, false, n, d)
 	multiplyMatrix(w.rows, d, n, w.s, keyBlock, 1, w.packed, w.o, d, true)
 }
 

@@ -1,12 +1,28 @@
 package kernels
 
-// View locates the rows of heads in a slice: row t of head h of sequence b is Data[b·Seq+h·Head+t·Row:][:headDim].
+// View locates the rows of heads in a slice: row t of head h of sequence b is Data[b·Seq+h·Head+t·Row:][:headDim]. Attend
+// also reads k and v from Half, in the same way, if Format says so.
 type View struct {
 	Data           []float32
 	Seq, Head, Row int
+	Half           []uint16 // instead of Data unless Format is Full
+	Format         Half
 }
 
-func (v View) at(b, h, t int) []float32 { return v.Data[b*v.Seq+h*v.Head+t*v.Row:] }
+func (v View) index(b, h, t int) int { return b*v.Seq + h*v.Head + t*v.Row }
+
+func (v View) at(b, h, t int) []float32 { return v.Data[v.index(b, h, t):] }
+
+// rows returns n rows of the width d from row t, and how far apart they lie: as they are in memory, or converted in the
+// scratch.
+func (v View) rows(scratch *[]float32, b, h, t, n, d int) ([]float32, int) {
+	if v.Format == Full {
+		return v.at(b, h, t), v.Row
+	}
+	*scratch = grown(*scratch, n*d)
+	v.Format.widenRows(*scratch, v.Half[v.index(b, h, t):], v.Row, n, d)
+	return *scratch, d
+}
 
 // Attention is what grouped-query attention (Ainslie et al., arXiv 2305.13245) needs to know. Query head h reads kv
 // head h/(Heads/KVHeads).

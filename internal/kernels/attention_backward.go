@@ -8,7 +8,7 @@ const (
 )
 
 // AttendBackward writes the gradients dq, dk and dv given dout and what Attend saw and returned. dq and dout lie like
-// q and out, dk and dv like k and v; rows of dk and dv past a sequence's keys become zero. Probabilities are computed
+// q and out, dk and dv like k and v; rows of dk and dv past a sequence's keys become zero. All are float32. Probabilities are computed
 // again from lse. With P = exp(Scale·q·kᵀ - lse), dP = dout·vᵀ and D = rowsum(dout·out):
 // dv = Pᵀ·dout, dS = Scale·P·(dP - D), dq = dS·k, dk = dSᵀ·q, summed over the query heads of a group in order; the
 // gradient of Bias is dS/Scale, summed over the sequences.
@@ -60,8 +60,8 @@ func (f *backward) split() {
 	head := f.Keys * f.HeadDim
 	size := f.Batch * f.KVHeads * f.parts * head
 	*f.buffer = grown(*f.buffer, 2*size)
-	f.dkParts = View{(*f.buffer)[:size], f.KVHeads * f.parts * head, head, f.HeadDim}
-	f.dvParts = View{(*f.buffer)[size:], f.KVHeads * f.parts * head, head, f.HeadDim}
+	f.dkParts = View{Data: (*f.buffer)[:size], Seq: f.KVHeads * f.parts * head, Head: head, Row: f.HeadDim}
+	f.dvParts = View{Data: (*f.buffer)[size:], Seq: f.KVHeads * f.parts * head, Head: head, Row: f.HeadDim}
 }
 
 func (f *backward) release() { buffers.Put(f.buffer) }

@@ -9,7 +9,7 @@ func AttendRef(a Attention, out View, lse []float32, q, k, v View) {
 		for x := range a.HeadDim {
 			sum := 0.0
 			for j, w := range p {
-				sum += w * float64(v.at(b, kv, j)[x])
+				sum += w * v.value(b, kv, j, x)
 			}
 			out.at(b, h, i)[x] = float32(sum)
 		}
@@ -17,6 +17,14 @@ func AttendRef(a Attention, out View, lse []float32, q, k, v View) {
 			lse[(b*a.Heads+h)*a.Queries+i] = float32(total)
 		}
 	})
+}
+
+// value returns an element of either format.
+func (v View) value(b, h, t, x int) float64 {
+	if v.Format == Full {
+		return float64(v.at(b, h, t)[x])
+	}
+	return float64(v.Format.decode(v.Half[v.index(b, h, t)+x]))
 }
 
 func (a *Attention) eachRow(f func(b, h, kv, i int)) {
@@ -37,7 +45,7 @@ func (a *Attention) probabilities(q, k View, b, h, kv, i int) (p []float64, lse 
 	top, sum := math.Inf(-1), 0.0
 	for j := first; j < end; j++ {
 		for x := range a.HeadDim {
-			p[j] += float64(q.at(b, h, i)[x]) * float64(k.at(b, kv, j)[x]) * float64(a.Scale)
+			p[j] += float64(q.at(b, h, i)[x]) * k.value(b, kv, j, x) * float64(a.Scale)
 		}
 		if a.Slopes != nil {
 			p[j] += float64(a.Slopes[h]) * float64(j-i-a.keys(b)+a.Queries)

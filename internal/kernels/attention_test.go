@@ -103,6 +103,45 @@ func TestAttend(t *testing.T) {
 	}
 }
 
+// encoded returns v in the format h, and the numbers of that in float32.
+func encoded(h Half, v View) (half, full View) {
+	half, full = v, v
+	half.Data, half.Half, half.Format = nil, make([]uint16, len(v.Data)), h
+	EncodeHalf(h, half.Half, v.Data)
+	full.Data = make([]float32, len(v.Data))
+	DecodeHalf(h, full.Data, half.Half)
+	return half, full
+}
+
+// TestAttendHalf holds attention over an encoded cache to its definition, and bit by bit to that over the same numbers
+// decoded before.
+func TestAttendHalf(t *testing.T) {
+	for i, a := range attentionCases {
+		a.Scale = float32(1 / math.Sqrt(float64(a.HeadDim)))
+		h := halfFormats[i%2]
+		want, plain, got := newAttentionCase(a, true), newAttentionCase(a, true), newAttentionCase(a, true)
+		got.k, plain.k = encoded(h, got.k)
+		got.v, plain.v = encoded(h, got.v)
+		AttendRef(a, want.out, want.lse, want.q, got.k, got.v)
+		t.Run(fmt.Sprintf("case=%d", i), func(t *testing.T) {
+			onPaths(t, func(t *testing.T) {
+				got.out, plain.out = newAttentionCase(a, true).out, newAttentionCase(a, true).out
+				got.run()
+				plain.run()
+				compare(t, "out", got.out.Data, want.out.Data, 3e-6)
+				compare(t, "lse", got.lse, want.lse, 2e-6)
+				same(t, "out", written(a, got.out), written(a, plain.out))
+			})
+		})
+	}
+}
+
+// written returns the rows of out without the gaps.
+func written(a Attention, out View) (s []float32) {
+	a.eachRow(func(b, h, _, i int) { s = append(s, out.at(b, h, i)[:a.HeadDim]...) })
+	return s
+}
+
 // TestAttendGroups holds grouped heads to plain heads with every kv head repeated.
 func TestAttendGroups(t *testing.T) {
 	for _, kvHeads := range []int{8, 4, 2, 1} {
@@ -202,6 +241,11 @@ func TestAttendAllocatesNothing(t *testing.T) {
 		c := newAttentionCase(Attention{Batch: 2, Queries: 1, Keys: 1200, Heads: 8, KVHeads: 2, HeadDim: 32, Scale: 1}, true)
 		if n := testing.AllocsPerRun(20, c.run); n >= 1 {
 			t.Errorf("decoding with %d threads allocates %v times", threads, n)
+		}
+		c.k, _ = encoded(BF16, c.k)
+		c.v, _ = encoded(BF16, c.v)
+		if n := testing.AllocsPerRun(20, c.run); n >= 1 {
+			t.Errorf("decoding a cache in bf16 with %d threads allocates %v times", threads, n)
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
-	"gqa/configs"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
 	"gqa/internal/ops"
@@ -148,22 +147,6 @@ func TestSequencesAreIndependent(t *testing.T) {
 	})
 }
 
-func TestTruncate(t *testing.T) {
-	onEach(t, func(t *testing.T, d *Decoder) {
-		ids := randomIDs(5, 10, d.Arch.Vocab)
-		cache := d.NewCache(1, 12)
-		mustStep(t, d, cache, ids[:6])
-		want := mustStep(t, d, cache, ids[6:10])
-		cache.Truncate(6)
-		mustStep(t, d, cache, randomIDs(6, 5, d.Arch.Vocab)) // another continuation
-		cache.Truncate(6)
-		compare(t, "the same continuation", mustStep(t, d, cache, ids[6:10]), want)
-		if cache.Truncate(11); cache.Len != 10 {
-			t.Errorf("truncated to more than it has: %d tokens, want 10", cache.Len)
-		}
-	})
-}
-
 func TestStepRefuses(t *testing.T) {
 	d := load(t, golden.Cases(t)[0].Dir)
 	cache := d.NewCache(2, 5)
@@ -205,48 +188,6 @@ func TestChecks(t *testing.T) {
 	}
 }
 
-// The cache holds KV heads, not query heads: a quarter of the groups is a quarter of the bytes.
-func TestCacheBytes(t *testing.T) {
-	const seqs, capacity = 3, 10
-	onEach(t, func(t *testing.T, d *Decoder) {
-		for groups := d.Arch.KVHeads; groups >= 1; groups /= 2 {
-			arch := d.Arch.WithKVHeads(groups)
-			cache := newCache(arch, seqs, capacity)
-			var held int64
-			for site := range cache.keys {
-				held += 4 * int64(len(cache.keys[site])+len(cache.values[site]))
-			}
-			want := int64(2 * 4 * arch.Layers * groups * arch.HeadDim * seqs * capacity)
-			if held != want || cache.Bytes() != want || arch.KVBytesPerToken(4)*seqs*capacity != want {
-				t.Errorf("%d groups: holds %d bytes, says %d, want %d", groups, held, cache.Bytes(), want)
-			}
-		}
-	})
-}
-
-// Fill stands for a prefill in timings: the step after it must do the work of that many tokens.
-func TestFill(t *testing.T) {
-	d := load(t, golden.Cases(t)[0].Dir)
-	cache := d.NewCache(2, 33)
-	cache.Fill(32)
-	if cache.Len != 32 {
-		t.Fatalf("filled with %d tokens, want 32", cache.Len)
-	}
-	seen := mustStep(t, d, cache, []int32{1, 2})
-	cache.Truncate(0)
-	alone := mustStep(t, d, cache, []int32{1, 2})
-	same := true
-	for i, x := range seen {
-		if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
-			t.Fatalf("logit %d is %v", i, x)
-		}
-		same = same && x == alone[i]
-	}
-	if same {
-		t.Error("the step did not see what the cache was filled with")
-	}
-}
-
 // Logits come in any pieces of rows; each piece may reuse the memory of the last.
 func TestHeadInPieces(t *testing.T) {
 	d := load(t, golden.Cases(t)[0].Dir)
@@ -281,62 +222,4 @@ func TestBeyondContext(t *testing.T) {
 		}
 		compare(t, "the last token", got, d.Logits(ops.NewBatch(ids)).Data[(n-1)*vocab:])
 	})
-}
-
-func TestArena(t *testing.T) {
-	var a arena
-	first := a.take(arenaBlock - 1)
-	m := a.mark()
-	second, large := a.take(2), a.take(3*arenaBlock)
-	if len(first) != arenaBlock-1 || len(second) != 2 || len(large) != 3*arenaBlock || cap(second) != 2 {
-		t.Fatalf("took %d, %d (of %d) and %d floats", len(first), len(second), cap(second), len(large))
-	}
-	first[0], second[0], large[0] = 1, 2, 3
-	if first[0] != 1 || second[0] != 2 {
-		t.Error("slices overlap")
-	}
-	a.rewind(m)
-	if again := a.take(2); &again[0] != &second[0] {
-		t.Error("rewinding did not give the memory back")
-	}
-	a.reset()
-	if again := a.take(arenaBlock - 1); &again[0] != &first[0] {
-		t.Error("resetting did not give the memory back")
-	}
-	if n := testing.AllocsPerRun(5, func() {
-		a.reset()
-		a.take(arenaBlock - 1)
-		a.take(2)
-		a.take(3 * arenaBlock)
-	}); n != 0 {
-		t.Errorf("a pass like an earlier one makes %v allocations", n)
-	}
-}
-
-// A pass takes the memory of its widest block, however many layers there are.
-func TestMemoryOfPass(t *testing.T) {
-	taken := func(layers int) (floats int) {
-		arch, err := configs.Resolve(fmt.Appendf(nil, `{"model_type": "llama", "vocab_size": 50, "hidden_size": 64, "num_hidden_layers": %d,
-			"num_attention_heads": 4, "intermediate_size": 160, "max_position_embeddings": 512}`, layers), "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		params, err := arch.Params()
-		if err != nil {
-			t.Fatal(err)
-		}
-		all := map[string][]float32{}
-		for _, p := range params {
-			all[p.Name] = make([]float32, p.Size())
-		}
-		d := New(arch, all)
-		d.Hidden(ops.NewBatch(randomIDs(1, 512, arch.Vocab), randomIDs(2, 512, arch.Vocab)))
-		for _, b := range d.eng.arena.blocks {
-			floats += len(b)
-		}
-		return floats
-	}
-	if two, ten := taken(2), taken(10); ten != two {
-		t.Errorf("two layers take %d floats, ten take %d, want the same", two, ten)
-	}
 }

@@ -109,7 +109,7 @@ func TestDeterminism(t *testing.T) {
 }
 
 // A step takes its matrices from those before it: what is left to allocate is the graph.
-func TestSteadyStepReusesMemory(t *testing.T) {
+func TestSteadyStepAllocatesLittle(t *testing.T) {
 	for _, config := range []string{llamaConfig, gptConfig} {
 		x := newTrial(t, config)
 		step := func() {

@@ -1,0 +1,214 @@
+package spago
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/internal/ops"
+)
+
+// opCase is an operator, or a few of them, over inputs of some shapes.
+type opCase struct {
+	name   string
+	shapes [][2]int // of the inputs: rows, columns
+	run    func(e *Engine, in []mat.Tensor) mat.Tensor
+	ref    func(in [][]float64) []float64
+}
+
+func opCases() []opCase {
+	return slices.Concat(linearCases(), normCases(), rotateCases(), attendCases(), activationCases(), lossCases(), sharedCases())
+}
+
+func linearCases() []opCase {
+	ids := []int32{3, 0, 3, 4, 3}
+	return []opCase{
+		{
+			"embed",
+			[][2]int{{5, 6}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Embed(in[0], ids) },
+			func(in [][]float64) []float64 { return refEmbed(in[0], 6, ids) },
+		},
+		{
+			"linear",
+			[][2]int{{7, 6}, {5, 6}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Linear(in[0], ops.Linear[mat.Tensor]{W: in[1]}) },
+			func(in [][]float64) []float64 { return refLinear(in[0], in[1], nil, 6, 5) },
+		},
+		{
+			"linear with bias",
+			[][2]int{{7, 6}, {5, 6}, {5, 1}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				return e.Linear(in[0], ops.Linear[mat.Tensor]{W: in[1], Bias: in[2], HasBias: true})
+			},
+			func(in [][]float64) []float64 { return refLinear(in[0], in[1], in[2], 6, 5) },
+		},
+	}
+}
+
+func normCases() []opCase {
+	const eps = 0.01
+	return []opCase{
+		{
+			"rms norm",
+			[][2]int{{4, 9}, {9, 1}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], Eps: eps})
+			},
+			func(in [][]float64) []float64 { return refNorm(in[0], in[1], nil, false, float64(float32(eps))) },
+		},
+		{
+			"layer norm",
+			[][2]int{{4, 9}, {9, 1}, {9, 1}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], Bias: in[2], HasBias: true, Layer: true, Eps: eps})
+			},
+			func(in [][]float64) []float64 { return refNorm(in[0], in[1], in[2], true, float64(float32(eps))) },
+		},
+		{
+			"layer norm without bias",
+			[][2]int{{4, 9}, {9, 1}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], Layer: true, Eps: eps})
+			},
+			func(in [][]float64) []float64 { return refNorm(in[0], in[1], nil, true, float64(float32(eps))) },
+		},
+	}
+}
+
+func rotateCases() (cases []opCase) {
+	const heads, headDim = 2, 8
+	pos := []int32{0, 1, 2, 0, 1, 9}
+	for _, planes := range []int{4, 3, 1} {
+		for _, interleaved := range []bool{false, true} {
+			r := &ops.Rope{Interleaved: interleaved, Scale: 1.1, Positions: 3}
+			for i := range planes {
+				r.InvFreq = append(r.InvFreq, math.Pow(10, -float64(i)/2))
+			}
+			cases = append(cases, opCase{
+				fmt.Sprintf("rotate %d of 4 planes, interleaved %v", planes, interleaved),
+				[][2]int{{len(pos), heads * headDim}},
+				func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Rotate(in[0], r, pos, heads, headDim) },
+				func(in [][]float64) []float64 { return refRotate(in[0], r, pos, heads, headDim) },
+			})
+		}
+	}
+	return cases
+}
+
+func attendCases() (cases []opCase) {
+	const heads, headDim = 4, 3
+	b := ops.Batch{Seqs: 2, Len: 5}
+	for _, groups := range []int{4, 2, 1} {
+		for _, causal := range []bool{true, false} {
+			a := ops.Attention{Heads: heads, KVHeads: groups, HeadDim: headDim, Scale: 0.5, Causal: causal}
+			kv := [2]int{10, groups * headDim}
+			cases = append(cases, opCase{
+				fmt.Sprintf("attend, group size %d, causal %v", heads/groups, causal),
+				[][2]int{{10, heads * headDim}, kv, kv},
+				func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Attend(in[0], in[1], in[2], a, b) },
+				func(in [][]float64) []float64 { return refAttend(in[0], in[1], in[2], a, b) },
+			})
+		}
+	}
+	return cases
+}
+
+func activationCases() (cases []opCase) {
+	ones := slices.Repeat([]float64{1}, 21)
+	for act := range refActivations {
+		cases = append(cases, opCase{
+			"activate " + string(act),
+			[][2]int{{3, 7}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Activate(in[0], act) },
+			func(in [][]float64) []float64 { return refGate(in[0], ones, act) },
+		}, opCase{
+			"gate " + string(act),
+			[][2]int{{3, 7}, {3, 7}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Gate(in[0], in[1], act) },
+			func(in [][]float64) []float64 { return refGate(in[0], in[1], act) },
+		})
+	}
+	return cases
+}
+
+func lossCases() (cases []opCase) {
+	for name, targets := range map[string][]int32{
+		"every row": {0, 6, 3, 3}, "skipped rows": {-1, 6, -1, 3}, "one row": {-1, -1, 2, -1}, "no row": {-1, -1, -1, -1},
+	} {
+		cases = append(cases, opCase{
+			"cross entropy of " + name,
+			[][2]int{{4, 7}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.CrossEntropy(in[0], targets, 0.75) },
+			func(in [][]float64) []float64 { return refCrossEntropy(in[0], targets, 0.75) },
+		})
+	}
+	return cases
+}
+
+// sharedCases use a tensor more than once.
+func sharedCases() []opCase {
+	ids, targets := []int32{1, 4, 1}, []int32{4, 1, -1}
+	a, b := ops.Attention{Heads: 2, KVHeads: 2, HeadDim: 3, Scale: 1, Causal: true}, ops.Batch{Seqs: 1, Len: 4}
+	return []opCase{
+		{
+			"x + y",
+			[][2]int{{3, 4}, {3, 4}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Add(in[0], in[1]) },
+			func(in [][]float64) []float64 { return refAdd(in[0], in[1]) },
+		},
+		{
+			"x + x",
+			[][2]int{{3, 4}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Add(in[0], in[0]) },
+			func(in [][]float64) []float64 { return refAdd(in[0], in[0]) },
+		},
+		{
+			"queries that are their own keys and values",
+			[][2]int{{4, 6}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Attend(in[0], in[0], in[0], a, b) },
+			func(in [][]float64) []float64 { return refAttend(in[0], in[0], in[0], a, b) },
+		},
+		{
+			"a result consumed five times",
+			[][2]int{{3, 4}, {4, 4}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				y := e.Linear(in[0], ops.Linear[mat.Tensor]{W: in[1]})
+				z := e.Add(e.Gate(y, y, "silu"), e.Linear(y, ops.Linear[mat.Tensor]{W: in[1]}))
+				return e.Add(z, e.Add(y, y))
+			},
+			func(in [][]float64) []float64 {
+				y := refLinear(in[0], in[1], nil, 4, 4)
+				return refAdd(refAdd(refGate(y, y, "silu"), refLinear(y, in[1], nil, 4, 4)), refAdd(y, y))
+			},
+		},
+		{
+			"a head tied to the embedding",
+			[][2]int{{6, 5}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				logits := e.Linear(e.Embed(in[0], ids), ops.Linear[mat.Tensor]{W: in[0]})
+				return e.CrossEntropy(logits, targets, 1)
+			},
+			func(in [][]float64) []float64 {
+				return refCrossEntropy(refLinear(refEmbed(in[0], 5, ids), in[0], nil, 5, 6), targets, 1)
+			},
+		},
+		{
+			"results that nothing uses",
+			[][2]int{{3, 4}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				y := e.Activate(in[0], "silu")
+				e.Add(y, in[0])
+				z := e.Add(y, y)
+				e.Activate(z, "relu")
+				return z
+			},
+			func(in [][]float64) []float64 {
+				y := refGate(in[0], slices.Repeat([]float64{1}, 12), "silu")
+				return refAdd(y, y)
+			},
+		},
+	}
+}

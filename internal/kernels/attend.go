@@ -63,8 +63,9 @@ type work struct {
 	top, sum       []float32 // largest score so far and the sum of exponentials relative to it [rows]
 	packed         []float32
 	converted      []float32 // rows of K or V from a format of 16 bits
-	b, kv, i0, i1  int       // sequence, kv head, queries [i0,i1)
-	rows, from, to int       // of the tile; keys [from,to)
+	lane           laneWork
+	b, kv, i0, i1  int // sequence, kv head, queries [i0,i1)
+	rows, from, to int // of the tile; keys [from,to)
 }
 
 func (f *forward) rows() int { return f.group() * f.tile }
@@ -74,11 +75,10 @@ func (f *forward) block(lo, hi int) {
 	for t := lo; t < hi; t++ {
 		chunk, tile, head := t%f.chunks, t/f.chunks%f.tiles, t/f.chunks/f.tiles
 		f.begin(w, head/f.KVHeads, head%f.KVHeads, tile, chunk)
-		for j := w.from; j < w.to; j += keyBlock {
-			n := min(keyBlock, w.to-j)
-			f.scores(w, j, n)
-			f.softmax(w, j, n)
-			f.weigh(w, j, n)
+		if f.inLanes(w) {
+			f.attendLanes(w)
+		} else {
+			f.attend(w)
 		}
 		if f.chunks == 1 {
 			f.finish(w)
@@ -87,6 +87,16 @@ func (f *forward) block(lo, hi int) {
 		}
 	}
 	works.Put(w)
+}
+
+// attend is the loop over the blocks of keys.
+func (f *forward) attend(w *work) {
+	for j := w.from; j < w.to; j += keyBlock {
+		n := min(keyBlock, w.to-j)
+		f.scores(w, j, n)
+		f.softmax(w, j, n)
+		f.weigh(w, j, n)
+	}
 }
 
 // begin loads the scaled queries of a tile and clears its sums.

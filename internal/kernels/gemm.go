@@ -103,6 +103,12 @@ func grown(s []float32, n int) []float32 {
 	return s[:n]
 }
 
+func fill(s []float32, v float32) {
+	for i := range s {
+		s[i] = v
+	}
+}
+
 func roundUp(n, multiple int) int { return (n + multiple - 1) / multiple * multiple }
 
 func (g *gemm) small() {

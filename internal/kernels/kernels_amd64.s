@@ -378,6 +378,16 @@ DATA ln2Lo<>+24(SB)/4, $0xb95e8083
 DATA ln2Lo<>+28(SB)/4, $0xb95e8083
 GLOBL ln2Lo<>(SB), RODATA|NOPTR, $32
 
+DATA regroup<>+0(SB)/8, $0x0000000000000000
+DATA regroup<>+8(SB)/8, $0x0000000000000002
+DATA regroup<>+16(SB)/8, $0x0000000000000004
+DATA regroup<>+24(SB)/8, $0x0000000000000006
+DATA regroup<>+32(SB)/8, $0x0000000000000001
+DATA regroup<>+40(SB)/8, $0x0000000000000003
+DATA regroup<>+48(SB)/8, $0x0000000000000005
+DATA regroup<>+56(SB)/8, $0x0000000000000007
+GLOBL regroup<>(SB), RODATA|NOPTR, $64
+
 // func micro1xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 // Requires: AVX, FMA3, MMX+
 TEXT ·micro1xAVX2(SB), NOSPLIT, $0-73
@@ -2454,6 +2464,584 @@ vector:
 	JMP       vector
 
 vector_end:
+	VZEROUPPER
+	RET
+
+// func score1AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·score1AVX2(SB), NOSPLIT, $0-64
+	MOVQ   steps+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   ldk+24(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (BX)(BX*4), DI
+	LEAQ   (DX)(BX*1), R8
+	LEAQ   (R8)(SI*2), R8
+	MOVQ   ahead+40(FP), R9
+	MOVQ   stride+56(FP), R10
+	MOVQ   from+48(FP), R11
+	ADDQ   R11, R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop:
+	VMOVUPS     (CX), Y8
+	VFMADD231PS (DX), Y8, Y0
+	VFMADD231PS (DX)(BX*1), Y8, Y1
+	VFMADD231PS (DX)(BX*2), Y8, Y2
+	VFMADD231PS (DX)(SI*1), Y8, Y3
+	VFMADD231PS (DX)(BX*4), Y8, Y4
+	VFMADD231PS (DX)(DI*1), Y8, Y5
+	VFMADD231PS (DX)(SI*2), Y8, Y6
+	VFMADD231PS (R8), Y8, Y7
+	PREFETCHT0  (R9)
+	ADDQ        R10, R9
+	PREFETCHT0  (R9)
+	ADDQ        R10, R9
+	PREFETCHT0  (R9)
+	ADDQ        R10, R9
+	PREFETCHT0  (R9)
+	ADDQ        R10, R9
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	ADDQ        $0x00000020, R8
+	DECQ        AX
+	JNZ         loop
+	VSHUFPS     $0x88, Y1, Y0, Y8
+	VSHUFPS     $0xdd, Y1, Y0, Y9
+	VADDPS      Y8, Y9, Y8
+	VPERMPD     $0xd8, Y8, Y0
+	VSHUFPS     $0x88, Y3, Y2, Y8
+	VSHUFPS     $0xdd, Y3, Y2, Y9
+	VADDPS      Y8, Y9, Y8
+	VPERMPD     $0xd8, Y8, Y1
+	VSHUFPS     $0x88, Y5, Y4, Y8
+	VSHUFPS     $0xdd, Y5, Y4, Y9
+	VADDPS      Y8, Y9, Y8
+	VPERMPD     $0xd8, Y8, Y2
+	VSHUFPS     $0x88, Y7, Y6, Y8
+	VSHUFPS     $0xdd, Y7, Y6, Y9
+	VADDPS      Y8, Y9, Y8
+	VPERMPD     $0xd8, Y8, Y3
+	VSHUFPS     $0x88, Y1, Y0, Y8
+	VSHUFPS     $0xdd, Y1, Y0, Y9
+	VADDPS      Y8, Y9, Y8
+	VPERMPD     $0xd8, Y8, Y0
+	VSHUFPS     $0x88, Y3, Y2, Y8
+	VSHUFPS     $0xdd, Y3, Y2, Y9
+	VADDPS      Y8, Y9, Y8
+	VPERMPD     $0xd8, Y8, Y1
+	VSHUFPS     $0x88, Y1, Y0, Y8
+	VSHUFPS     $0xdd, Y1, Y0, Y9
+	VADDPS      Y8, Y9, Y8
+	VPERMPD     $0xd8, Y8, Y0
+	MOVQ        s+32(FP), AX
+	VMOVUPS     Y0, (AX)
+	VZEROUPPER
+	RET
+
+// func score2AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·score2AVX2(SB), NOSPLIT, $0-64
+	MOVQ   steps+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   ldk+24(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (BX)(BX*4), DI
+	LEAQ   (DX)(BX*1), R8
+	LEAQ   (R8)(SI*2), R8
+	MOVQ   ahead+40(FP), R9
+	MOVQ   stride+56(FP), R10
+	MOVQ   from+48(FP), R11
+	ADDQ   R11, R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop:
+	VMOVUPS        (CX), Y8
+	VBROADCASTF128 (DX), Y9
+	VFMADD231PS    Y9, Y8, Y0
+	VBROADCASTF128 (DX)(BX*1), Y9
+	VFMADD231PS    Y9, Y8, Y1
+	VBROADCASTF128 (DX)(BX*2), Y9
+	VFMADD231PS    Y9, Y8, Y2
+	VBROADCASTF128 (DX)(SI*1), Y9
+	VFMADD231PS    Y9, Y8, Y3
+	VBROADCASTF128 (DX)(BX*4), Y9
+	VFMADD231PS    Y9, Y8, Y4
+	VBROADCASTF128 (DX)(DI*1), Y9
+	VFMADD231PS    Y9, Y8, Y5
+	VBROADCASTF128 (DX)(SI*2), Y9
+	VFMADD231PS    Y9, Y8, Y6
+	VBROADCASTF128 (R8), Y9
+	VFMADD231PS    Y9, Y8, Y7
+	PREFETCHT0     (R9)
+	ADDQ           R10, R9
+	PREFETCHT0     (R9)
+	ADDQ           R10, R9
+	ADDQ           $0x00000020, CX
+	ADDQ           $0x00000010, DX
+	ADDQ           $0x00000010, R8
+	DECQ           AX
+	JNZ            loop
+	VSHUFPS        $0x88, Y1, Y0, Y8
+	VSHUFPS        $0xdd, Y1, Y0, Y9
+	VADDPS         Y8, Y9, Y8
+	VPERMPD        $0xd8, Y8, Y0
+	VSHUFPS        $0x88, Y3, Y2, Y8
+	VSHUFPS        $0xdd, Y3, Y2, Y9
+	VADDPS         Y8, Y9, Y8
+	VPERMPD        $0xd8, Y8, Y1
+	VSHUFPS        $0x88, Y5, Y4, Y8
+	VSHUFPS        $0xdd, Y5, Y4, Y9
+	VADDPS         Y8, Y9, Y8
+	VPERMPD        $0xd8, Y8, Y2
+	VSHUFPS        $0x88, Y7, Y6, Y8
+	VSHUFPS        $0xdd, Y7, Y6, Y9
+	VADDPS         Y8, Y9, Y8
+	VPERMPD        $0xd8, Y8, Y3
+	VSHUFPS        $0x88, Y1, Y0, Y8
+	VSHUFPS        $0xdd, Y1, Y0, Y9
+	VADDPS         Y8, Y9, Y8
+	VPERMPD        $0xd8, Y8, Y0
+	VSHUFPS        $0x88, Y3, Y2, Y8
+	VSHUFPS        $0xdd, Y3, Y2, Y9
+	VADDPS         Y8, Y9, Y8
+	VPERMPD        $0xd8, Y8, Y1
+	MOVQ           s+32(FP), AX
+	VMOVUPS        Y0, (AX)
+	VMOVUPS        Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+// func score4AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·score4AVX2(SB), NOSPLIT, $0-64
+	MOVQ   steps+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   ldk+24(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (BX)(BX*4), DI
+	LEAQ   (DX)(BX*1), R8
+	LEAQ   (R8)(SI*2), R8
+	MOVQ   ahead+40(FP), R9
+	MOVQ   stride+56(FP), R10
+	MOVQ   from+48(FP), R11
+	ADDQ   R11, R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop:
+	VMOVUPS      (CX), Y8
+	VBROADCASTSD (DX), Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VBROADCASTSD (DX)(BX*1), Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VBROADCASTSD (DX)(BX*2), Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VBROADCASTSD (DX)(SI*1), Y9
+	VFMADD231PS  Y9, Y8, Y3
+	VBROADCASTSD (DX)(BX*4), Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VBROADCASTSD (DX)(DI*1), Y9
+	VFMADD231PS  Y9, Y8, Y5
+	VBROADCASTSD (DX)(SI*2), Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VBROADCASTSD (R8), Y9
+	VFMADD231PS  Y9, Y8, Y7
+	PREFETCHT0   (R9)
+	ADDQ         R10, R9
+	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000008, DX
+	ADDQ         $0x00000008, R8
+	DECQ         AX
+	JNZ          loop
+	VSHUFPS      $0x88, Y1, Y0, Y8
+	VSHUFPS      $0xdd, Y1, Y0, Y9
+	VADDPS       Y8, Y9, Y8
+	VPERMPD      $0xd8, Y8, Y0
+	VSHUFPS      $0x88, Y3, Y2, Y8
+	VSHUFPS      $0xdd, Y3, Y2, Y9
+	VADDPS       Y8, Y9, Y8
+	VPERMPD      $0xd8, Y8, Y1
+	VSHUFPS      $0x88, Y5, Y4, Y8
+	VSHUFPS      $0xdd, Y5, Y4, Y9
+	VADDPS       Y8, Y9, Y8
+	VPERMPD      $0xd8, Y8, Y2
+	VSHUFPS      $0x88, Y7, Y6, Y8
+	VSHUFPS      $0xdd, Y7, Y6, Y9
+	VADDPS       Y8, Y9, Y8
+	VPERMPD      $0xd8, Y8, Y3
+	MOVQ         s+32(FP), AX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+// func score8AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·score8AVX2(SB), NOSPLIT, $0-64
+	MOVQ   steps+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   ldk+24(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (BX)(BX*4), DI
+	LEAQ   (DX)(BX*1), R8
+	LEAQ   (R8)(SI*2), R8
+	MOVQ   ahead+40(FP), R9
+	MOVQ   stride+56(FP), R10
+	MOVQ   from+48(FP), R11
+	ADDQ   R11, R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop:
+	VMOVUPS      (CX), Y8
+	VBROADCASTSS (DX), Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VBROADCASTSS (DX)(BX*1), Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VBROADCASTSS (DX)(BX*2), Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VBROADCASTSS (DX)(SI*1), Y9
+	VFMADD231PS  Y9, Y8, Y3
+	VBROADCASTSS (DX)(BX*4), Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VBROADCASTSS (DX)(DI*1), Y9
+	VFMADD231PS  Y9, Y8, Y5
+	VBROADCASTSS (DX)(SI*2), Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VBROADCASTSS (R8), Y9
+	VFMADD231PS  Y9, Y8, Y7
+	PREFETCHT0   (R9)
+	ADDQ         R10, R9
+	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000004, DX
+	ADDQ         $0x00000004, R8
+	DECQ         AX
+	JNZ          loop
+	MOVQ         s+32(FP), AX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
+// func weigh1x4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh1x4AVX2(SB), NOSPLIT, $0-80
+	MOVQ    n+0(FP), AX
+	MOVQ    p+8(FP), CX
+	MOVQ    ldp+16(FP), DX
+	SHLQ    $0x02, DX
+	MOVQ    v+24(FP), BX
+	MOVQ    ldv+32(FP), SI
+	SHLQ    $0x02, SI
+	MOVQ    ahead+56(FP), DI
+	MOVQ    stride+72(FP), R8
+	MOVQ    from+64(FP), R9
+	ADDQ    R9, DI
+	MOVQ    o+40(FP), R9
+	MOVQ    ldo+48(FP), R10
+	SHLQ    $0x02, R10
+	MOVQ    R9, R11
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+	VMOVUPS 64(R11), Y2
+	VMOVUPS 96(R11), Y3
+	ADDQ    R10, R11
+
+loop:
+	VMOVUPS      (BX), Y4
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      32(BX), Y5
+	VMOVUPS      64(BX), Y6
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      96(BX), Y7
+	VBROADCASTSS (CX), Y8
+	VFMADD231PS  Y4, Y8, Y0
+	VFMADD231PS  Y5, Y8, Y1
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	ADDQ         DX, CX
+	ADDQ         SI, BX
+	DECQ         AX
+	JNZ          loop
+	MOVQ         R9, AX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         R10, AX
+	VZEROUPPER
+	RET
+
+// func weigh2x4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh2x4AVX2(SB), NOSPLIT, $0-80
+	MOVQ    n+0(FP), AX
+	MOVQ    p+8(FP), CX
+	MOVQ    ldp+16(FP), DX
+	SHLQ    $0x02, DX
+	MOVQ    v+24(FP), BX
+	MOVQ    ldv+32(FP), SI
+	SHLQ    $0x02, SI
+	MOVQ    ahead+56(FP), DI
+	MOVQ    stride+72(FP), R8
+	MOVQ    from+64(FP), R9
+	ADDQ    R9, DI
+	MOVQ    o+40(FP), R9
+	MOVQ    ldo+48(FP), R10
+	SHLQ    $0x02, R10
+	MOVQ    R9, R11
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+	VMOVUPS 64(R11), Y2
+	VMOVUPS 96(R11), Y3
+	ADDQ    R10, R11
+	VMOVUPS (R11), Y4
+	VMOVUPS 32(R11), Y5
+	VMOVUPS 64(R11), Y6
+	VMOVUPS 96(R11), Y7
+	ADDQ    R10, R11
+
+loop:
+	VMOVUPS      (BX), Y8
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      32(BX), Y9
+	VMOVUPS      64(BX), Y10
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      96(BX), Y11
+	VBROADCASTSS (CX), Y12
+	VFMADD231PS  Y8, Y12, Y0
+	VFMADD231PS  Y9, Y12, Y1
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS 4(CX), Y13
+	VFMADD231PS  Y8, Y13, Y4
+	VFMADD231PS  Y9, Y13, Y5
+	VFMADD231PS  Y10, Y13, Y6
+	VFMADD231PS  Y11, Y13, Y7
+	ADDQ         DX, CX
+	ADDQ         SI, BX
+	DECQ         AX
+	JNZ          loop
+	MOVQ         R9, AX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VMOVUPS      Y6, 64(AX)
+	VMOVUPS      Y7, 96(AX)
+	ADDQ         R10, AX
+	VZEROUPPER
+	RET
+
+// func weigh4x2AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·weigh4x2AVX2(SB), NOSPLIT, $0-80
+	MOVQ    n+0(FP), AX
+	MOVQ    p+8(FP), CX
+	MOVQ    ldp+16(FP), DX
+	SHLQ    $0x02, DX
+	MOVQ    v+24(FP), BX
+	MOVQ    ldv+32(FP), SI
+	SHLQ    $0x02, SI
+	MOVQ    ahead+56(FP), DI
+	MOVQ    stride+72(FP), R8
+	MOVQ    from+64(FP), R9
+	ADDQ    R9, DI
+	MOVQ    o+40(FP), R9
+	MOVQ    ldo+48(FP), R10
+	SHLQ    $0x02, R10
+	MOVQ    R9, R11
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+	ADDQ    R10, R11
+	VMOVUPS (R11), Y2
+	VMOVUPS 32(R11), Y3
+	ADDQ    R10, R11
+	VMOVUPS (R11), Y4
+	VMOVUPS 32(R11), Y5
+	ADDQ    R10, R11
+	VMOVUPS (R11), Y6
+	VMOVUPS 32(R11), Y7
+	ADDQ    R10, R11
+
+loop:
+	VMOVUPS      (BX), Y8
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      32(BX), Y9
+	VBROADCASTSS (CX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS 4(CX), Y11
+	VFMADD231PS  Y8, Y11, Y2
+	VFMADD231PS  Y9, Y11, Y3
+	VBROADCASTSS 8(CX), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS 12(CX), Y11
+	VFMADD231PS  Y8, Y11, Y6
+	VFMADD231PS  Y9, Y11, Y7
+	ADDQ         DX, CX
+	ADDQ         SI, BX
+	DECQ         AX
+	JNZ          loop
+	MOVQ         R9, AX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	ADDQ         R10, AX
+	VZEROUPPER
+	RET
+
+// func maxLanesAVX2(s []float32, top *float32)
+// Requires: AVX
+TEXT ·maxLanesAVX2(SB), NOSPLIT, $0-32
+	MOVQ    s_len+8(FP), AX
+	MOVQ    s_base+0(FP), CX
+	MOVQ    top+24(FP), DX
+	VMOVUPS (DX), Y0
+	VMOVUPS (DX), Y1
+	VMOVUPS (DX), Y2
+	VMOVUPS (DX), Y3
+	XORQ    BX, BX
+
+unrolled:
+	CMPQ   AX, $0x00000020
+	JL     unrolled_end
+	VMAXPS (CX)(BX*4), Y0, Y0
+	VMAXPS 32(CX)(BX*4), Y1, Y1
+	VMAXPS 64(CX)(BX*4), Y2, Y2
+	VMAXPS 96(CX)(BX*4), Y3, Y3
+	ADDQ   $0x00000020, BX
+	SUBQ   $0x00000020, AX
+	JMP    unrolled
+
+unrolled_end:
+vector:
+	CMPQ   AX, $0x00000008
+	JL     vector_end
+	VMAXPS (CX)(BX*4), Y0, Y0
+	ADDQ   $0x00000008, BX
+	SUBQ   $0x00000008, AX
+	JMP    vector
+
+vector_end:
+	VMAXPS  Y2, Y0, Y0
+	VMAXPS  Y3, Y1, Y1
+	VMAXPS  Y1, Y0, Y0
+	VMOVUPS Y0, (DX)
+	VZEROUPPER
+	RET
+
+// func expLanesAVX2(s []float32, top *float32, sum *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·expLanesAVX2(SB), NOSPLIT, $0-40
+	MOVQ    s_len+8(FP), AX
+	MOVQ    s_base+0(FP), CX
+	MOVQ    sum+32(FP), DX
+	MOVQ    top+24(FP), BX
+	VMOVUPS (BX), Y0
+	VMOVUPS (DX), Y1
+	XORQ    BX, BX
+
+vector:
+	CMPQ         AX, $0x00000008
+	JL           vector_end
+	VMOVUPS      (CX)(BX*4), Y2
+	VSUBPS       Y0, Y2, Y2
+	VMOVUPS      expTop<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VCMPPS       $0x01, expMin<>+0(SB), Y2, Y3
+	VMULPS       log2e<>+0(SB), Y2, Y4
+	VROUNDPS     $0x08, Y4, Y4
+	VMOVAPS      Y2, Y5
+	VFNMADD231PS ln2Hi<>+0(SB), Y4, Y5
+	VFNMADD231PS ln2Lo<>+0(SB), Y4, Y5
+	VMOVUPS      expC5<>+0(SB), Y6
+	VFMADD213PS  expC4<>+0(SB), Y5, Y6
+	VFMADD213PS  expC3<>+0(SB), Y5, Y6
+	VFMADD213PS  expC2<>+0(SB), Y5, Y6
+	VFMADD213PS  expC1<>+0(SB), Y5, Y6
+	VFMADD213PS  expC0<>+0(SB), Y5, Y6
+	VMULPS       Y5, Y5, Y2
+	VFMADD213PS  Y5, Y2, Y6
+	VADDPS       one<>+0(SB), Y6, Y6
+	VCVTPS2DQ    Y4, Y4
+	VPSRAD       $0x01, Y4, Y2
+	VPSUBD       Y2, Y4, Y4
+	VPADDD       bias<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y6, Y6
+	VPADDD       bias<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y4, Y6, Y6
+	VANDNPS      Y6, Y3, Y2
+	VADDPS       Y2, Y1, Y1
+	VMOVUPS      Y2, (CX)(BX*4)
+	ADDQ         $0x00000008, BX
+	SUBQ         $0x00000008, AX
+	JMP          vector
+
+vector_end:
+	VMOVUPS Y1, (DX)
 	VZEROUPPER
 	RET
 
@@ -6358,6 +6946,1123 @@ vector:
 	JMP       vector
 
 vector_end:
+	VZEROUPPER
+	RET
+
+// func score1AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·score1AVX512(SB), NOSPLIT, $0-64
+	MOVQ   steps+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   ldk+24(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (BX)(BX*4), DI
+	LEAQ   (DX)(BX*1), R8
+	LEAQ   (R8)(SI*2), R8
+	LEAQ   (R8)(BX*1), R9
+	LEAQ   (R9)(SI*2), R9
+	MOVQ   ahead+40(FP), R10
+	MOVQ   stride+56(FP), R11
+	MOVQ   from+48(FP), R12
+	ADDQ   R12, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop:
+	VMOVUPS     (CX), Z16
+	VFMADD231PS (DX), Z16, Z0
+	VFMADD231PS (DX)(BX*1), Z16, Z1
+	VFMADD231PS (DX)(BX*2), Z16, Z2
+	VFMADD231PS (DX)(SI*1), Z16, Z3
+	VFMADD231PS (DX)(BX*4), Z16, Z4
+	VFMADD231PS (DX)(DI*1), Z16, Z5
+	VFMADD231PS (DX)(SI*2), Z16, Z6
+	VFMADD231PS (R8), Z16, Z7
+	VFMADD231PS (R8)(BX*1), Z16, Z8
+	VFMADD231PS (R8)(BX*2), Z16, Z9
+	VFMADD231PS (R8)(SI*1), Z16, Z10
+	VFMADD231PS (R8)(BX*4), Z16, Z11
+	VFMADD231PS (R8)(DI*1), Z16, Z12
+	VFMADD231PS (R8)(SI*2), Z16, Z13
+	VFMADD231PS (R9), Z16, Z14
+	VFMADD231PS (R9)(BX*1), Z16, Z15
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	PREFETCHT0  (R10)
+	ADDQ        R11, R10
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DX
+	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, R9
+	DECQ        AX
+	JNZ         loop
+	VSHUFPS     $0x88, Z1, Z0, Z16
+	VSHUFPS     $0xdd, Z1, Z0, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z0
+	VSHUFPS     $0x88, Z3, Z2, Z16
+	VSHUFPS     $0xdd, Z3, Z2, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z1
+	VSHUFPS     $0x88, Z5, Z4, Z16
+	VSHUFPS     $0xdd, Z5, Z4, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z2
+	VSHUFPS     $0x88, Z7, Z6, Z16
+	VSHUFPS     $0xdd, Z7, Z6, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z3
+	VSHUFPS     $0x88, Z9, Z8, Z16
+	VSHUFPS     $0xdd, Z9, Z8, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z4
+	VSHUFPS     $0x88, Z11, Z10, Z16
+	VSHUFPS     $0xdd, Z11, Z10, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z5
+	VSHUFPS     $0x88, Z13, Z12, Z16
+	VSHUFPS     $0xdd, Z13, Z12, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z6
+	VSHUFPS     $0x88, Z15, Z14, Z16
+	VSHUFPS     $0xdd, Z15, Z14, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z7
+	VSHUFPS     $0x88, Z1, Z0, Z16
+	VSHUFPS     $0xdd, Z1, Z0, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z0
+	VSHUFPS     $0x88, Z3, Z2, Z16
+	VSHUFPS     $0xdd, Z3, Z2, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z1
+	VSHUFPS     $0x88, Z5, Z4, Z16
+	VSHUFPS     $0xdd, Z5, Z4, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z2
+	VSHUFPS     $0x88, Z7, Z6, Z16
+	VSHUFPS     $0xdd, Z7, Z6, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z3
+	VSHUFPS     $0x88, Z1, Z0, Z16
+	VSHUFPS     $0xdd, Z1, Z0, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z0
+	VSHUFPS     $0x88, Z3, Z2, Z16
+	VSHUFPS     $0xdd, Z3, Z2, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z1
+	VSHUFPS     $0x88, Z1, Z0, Z16
+	VSHUFPS     $0xdd, Z1, Z0, Z17
+	VADDPS      Z16, Z17, Z16
+	VMOVUPS     regroup<>+0(SB), Z17
+	VPERMPD     Z16, Z17, Z0
+	MOVQ        s+32(FP), AX
+	VMOVUPS     Z0, (AX)
+	VZEROUPPER
+	RET
+
+// func score2AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
+TEXT ·score2AVX512(SB), NOSPLIT, $0-64
+	MOVQ   steps+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   ldk+24(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (BX)(BX*4), DI
+	LEAQ   (DX)(BX*1), R8
+	LEAQ   (R8)(SI*2), R8
+	LEAQ   (R8)(BX*1), R9
+	LEAQ   (R9)(SI*2), R9
+	MOVQ   ahead+40(FP), R10
+	MOVQ   stride+56(FP), R11
+	MOVQ   from+48(FP), R12
+	ADDQ   R12, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop:
+	VMOVUPS         (CX), Z16
+	VBROADCASTF32X8 (DX), Z17
+	VFMADD231PS     Z17, Z16, Z0
+	VBROADCASTF32X8 (DX)(BX*1), Z17
+	VFMADD231PS     Z17, Z16, Z1
+	VBROADCASTF32X8 (DX)(BX*2), Z17
+	VFMADD231PS     Z17, Z16, Z2
+	VBROADCASTF32X8 (DX)(SI*1), Z17
+	VFMADD231PS     Z17, Z16, Z3
+	VBROADCASTF32X8 (DX)(BX*4), Z17
+	VFMADD231PS     Z17, Z16, Z4
+	VBROADCASTF32X8 (DX)(DI*1), Z17
+	VFMADD231PS     Z17, Z16, Z5
+	VBROADCASTF32X8 (DX)(SI*2), Z17
+	VFMADD231PS     Z17, Z16, Z6
+	VBROADCASTF32X8 (R8), Z17
+	VFMADD231PS     Z17, Z16, Z7
+	VBROADCASTF32X8 (R8)(BX*1), Z17
+	VFMADD231PS     Z17, Z16, Z8
+	VBROADCASTF32X8 (R8)(BX*2), Z17
+	VFMADD231PS     Z17, Z16, Z9
+	VBROADCASTF32X8 (R8)(SI*1), Z17
+	VFMADD231PS     Z17, Z16, Z10
+	VBROADCASTF32X8 (R8)(BX*4), Z17
+	VFMADD231PS     Z17, Z16, Z11
+	VBROADCASTF32X8 (R8)(DI*1), Z17
+	VFMADD231PS     Z17, Z16, Z12
+	VBROADCASTF32X8 (R8)(SI*2), Z17
+	VFMADD231PS     Z17, Z16, Z13
+	VBROADCASTF32X8 (R9), Z17
+	VFMADD231PS     Z17, Z16, Z14
+	VBROADCASTF32X8 (R9)(BX*1), Z17
+	VFMADD231PS     Z17, Z16, Z15
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	ADDQ            $0x00000040, CX
+	ADDQ            $0x00000020, DX
+	ADDQ            $0x00000020, R8
+	ADDQ            $0x00000020, R9
+	DECQ            AX
+	JNZ             loop
+	VSHUFPS         $0x88, Z1, Z0, Z16
+	VSHUFPS         $0xdd, Z1, Z0, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z0
+	VSHUFPS         $0x88, Z3, Z2, Z16
+	VSHUFPS         $0xdd, Z3, Z2, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z1
+	VSHUFPS         $0x88, Z5, Z4, Z16
+	VSHUFPS         $0xdd, Z5, Z4, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z2
+	VSHUFPS         $0x88, Z7, Z6, Z16
+	VSHUFPS         $0xdd, Z7, Z6, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z3
+	VSHUFPS         $0x88, Z9, Z8, Z16
+	VSHUFPS         $0xdd, Z9, Z8, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z4
+	VSHUFPS         $0x88, Z11, Z10, Z16
+	VSHUFPS         $0xdd, Z11, Z10, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z5
+	VSHUFPS         $0x88, Z13, Z12, Z16
+	VSHUFPS         $0xdd, Z13, Z12, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z6
+	VSHUFPS         $0x88, Z15, Z14, Z16
+	VSHUFPS         $0xdd, Z15, Z14, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z7
+	VSHUFPS         $0x88, Z1, Z0, Z16
+	VSHUFPS         $0xdd, Z1, Z0, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z0
+	VSHUFPS         $0x88, Z3, Z2, Z16
+	VSHUFPS         $0xdd, Z3, Z2, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z1
+	VSHUFPS         $0x88, Z5, Z4, Z16
+	VSHUFPS         $0xdd, Z5, Z4, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z2
+	VSHUFPS         $0x88, Z7, Z6, Z16
+	VSHUFPS         $0xdd, Z7, Z6, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z3
+	VSHUFPS         $0x88, Z1, Z0, Z16
+	VSHUFPS         $0xdd, Z1, Z0, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z0
+	VSHUFPS         $0x88, Z3, Z2, Z16
+	VSHUFPS         $0xdd, Z3, Z2, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z1
+	MOVQ            s+32(FP), AX
+	VMOVUPS         Z0, (AX)
+	VMOVUPS         Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+// func score4AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·score4AVX512(SB), NOSPLIT, $0-64
+	MOVQ   steps+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   ldk+24(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (BX)(BX*4), DI
+	LEAQ   (DX)(BX*1), R8
+	LEAQ   (R8)(SI*2), R8
+	LEAQ   (R8)(BX*1), R9
+	LEAQ   (R9)(SI*2), R9
+	MOVQ   ahead+40(FP), R10
+	MOVQ   stride+56(FP), R11
+	MOVQ   from+48(FP), R12
+	ADDQ   R12, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop:
+	VMOVUPS         (CX), Z16
+	VBROADCASTF32X4 (DX), Z17
+	VFMADD231PS     Z17, Z16, Z0
+	VBROADCASTF32X4 (DX)(BX*1), Z17
+	VFMADD231PS     Z17, Z16, Z1
+	VBROADCASTF32X4 (DX)(BX*2), Z17
+	VFMADD231PS     Z17, Z16, Z2
+	VBROADCASTF32X4 (DX)(SI*1), Z17
+	VFMADD231PS     Z17, Z16, Z3
+	VBROADCASTF32X4 (DX)(BX*4), Z17
+	VFMADD231PS     Z17, Z16, Z4
+	VBROADCASTF32X4 (DX)(DI*1), Z17
+	VFMADD231PS     Z17, Z16, Z5
+	VBROADCASTF32X4 (DX)(SI*2), Z17
+	VFMADD231PS     Z17, Z16, Z6
+	VBROADCASTF32X4 (R8), Z17
+	VFMADD231PS     Z17, Z16, Z7
+	VBROADCASTF32X4 (R8)(BX*1), Z17
+	VFMADD231PS     Z17, Z16, Z8
+	VBROADCASTF32X4 (R8)(BX*2), Z17
+	VFMADD231PS     Z17, Z16, Z9
+	VBROADCASTF32X4 (R8)(SI*1), Z17
+	VFMADD231PS     Z17, Z16, Z10
+	VBROADCASTF32X4 (R8)(BX*4), Z17
+	VFMADD231PS     Z17, Z16, Z11
+	VBROADCASTF32X4 (R8)(DI*1), Z17
+	VFMADD231PS     Z17, Z16, Z12
+	VBROADCASTF32X4 (R8)(SI*2), Z17
+	VFMADD231PS     Z17, Z16, Z13
+	VBROADCASTF32X4 (R9), Z17
+	VFMADD231PS     Z17, Z16, Z14
+	VBROADCASTF32X4 (R9)(BX*1), Z17
+	VFMADD231PS     Z17, Z16, Z15
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	PREFETCHT0      (R10)
+	ADDQ            R11, R10
+	ADDQ            $0x00000040, CX
+	ADDQ            $0x00000010, DX
+	ADDQ            $0x00000010, R8
+	ADDQ            $0x00000010, R9
+	DECQ            AX
+	JNZ             loop
+	VSHUFPS         $0x88, Z1, Z0, Z16
+	VSHUFPS         $0xdd, Z1, Z0, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z0
+	VSHUFPS         $0x88, Z3, Z2, Z16
+	VSHUFPS         $0xdd, Z3, Z2, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z1
+	VSHUFPS         $0x88, Z5, Z4, Z16
+	VSHUFPS         $0xdd, Z5, Z4, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z2
+	VSHUFPS         $0x88, Z7, Z6, Z16
+	VSHUFPS         $0xdd, Z7, Z6, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z3
+	VSHUFPS         $0x88, Z9, Z8, Z16
+	VSHUFPS         $0xdd, Z9, Z8, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z4
+	VSHUFPS         $0x88, Z11, Z10, Z16
+	VSHUFPS         $0xdd, Z11, Z10, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z5
+	VSHUFPS         $0x88, Z13, Z12, Z16
+	VSHUFPS         $0xdd, Z13, Z12, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z6
+	VSHUFPS         $0x88, Z15, Z14, Z16
+	VSHUFPS         $0xdd, Z15, Z14, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z7
+	VSHUFPS         $0x88, Z1, Z0, Z16
+	VSHUFPS         $0xdd, Z1, Z0, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z0
+	VSHUFPS         $0x88, Z3, Z2, Z16
+	VSHUFPS         $0xdd, Z3, Z2, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z1
+	VSHUFPS         $0x88, Z5, Z4, Z16
+	VSHUFPS         $0xdd, Z5, Z4, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z2
+	VSHUFPS         $0x88, Z7, Z6, Z16
+	VSHUFPS         $0xdd, Z7, Z6, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z3
+	MOVQ            s+32(FP), AX
+	VMOVUPS         Z0, (AX)
+	VMOVUPS         Z1, 64(AX)
+	VMOVUPS         Z2, 128(AX)
+	VMOVUPS         Z3, 192(AX)
+	VZEROUPPER
+	RET
+
+// func score8AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·score8AVX512(SB), NOSPLIT, $0-64
+	MOVQ   steps+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   ldk+24(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (BX)(BX*4), DI
+	LEAQ   (DX)(BX*1), R8
+	LEAQ   (R8)(SI*2), R8
+	LEAQ   (R8)(BX*1), R9
+	LEAQ   (R9)(SI*2), R9
+	MOVQ   ahead+40(FP), R10
+	MOVQ   stride+56(FP), R11
+	MOVQ   from+48(FP), R12
+	ADDQ   R12, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop:
+	VMOVUPS      (CX), Z16
+	VBROADCASTSD (DX), Z17
+	VFMADD231PS  Z17, Z16, Z0
+	VBROADCASTSD (DX)(BX*1), Z17
+	VFMADD231PS  Z17, Z16, Z1
+	VBROADCASTSD (DX)(BX*2), Z17
+	VFMADD231PS  Z17, Z16, Z2
+	VBROADCASTSD (DX)(SI*1), Z17
+	VFMADD231PS  Z17, Z16, Z3
+	VBROADCASTSD (DX)(BX*4), Z17
+	VFMADD231PS  Z17, Z16, Z4
+	VBROADCASTSD (DX)(DI*1), Z17
+	VFMADD231PS  Z17, Z16, Z5
+	VBROADCASTSD (DX)(SI*2), Z17
+	VFMADD231PS  Z17, Z16, Z6
+	VBROADCASTSD (R8), Z17
+	VFMADD231PS  Z17, Z16, Z7
+	VBROADCASTSD (R8)(BX*1), Z17
+	VFMADD231PS  Z17, Z16, Z8
+	VBROADCASTSD (R8)(BX*2), Z17
+	VFMADD231PS  Z17, Z16, Z9
+	VBROADCASTSD (R8)(SI*1), Z17
+	VFMADD231PS  Z17, Z16, Z10
+	VBROADCASTSD (R8)(BX*4), Z17
+	VFMADD231PS  Z17, Z16, Z11
+	VBROADCASTSD (R8)(DI*1), Z17
+	VFMADD231PS  Z17, Z16, Z12
+	VBROADCASTSD (R8)(SI*2), Z17
+	VFMADD231PS  Z17, Z16, Z13
+	VBROADCASTSD (R9), Z17
+	VFMADD231PS  Z17, Z16, Z14
+	VBROADCASTSD (R9)(BX*1), Z17
+	VFMADD231PS  Z17, Z16, Z15
+	PREFETCHT0   (R10)
+	ADDQ         R11, R10
+	PREFETCHT0   (R10)
+	ADDQ         R11, R10
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000008, DX
+	ADDQ         $0x00000008, R8
+	ADDQ         $0x00000008, R9
+	DECQ         AX
+	JNZ          loop
+	VSHUFPS      $0x88, Z1, Z0, Z16
+	VSHUFPS      $0xdd, Z1, Z0, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z0
+	VSHUFPS      $0x88, Z3, Z2, Z16
+	VSHUFPS      $0xdd, Z3, Z2, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z1
+	VSHUFPS      $0x88, Z5, Z4, Z16
+	VSHUFPS      $0xdd, Z5, Z4, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z2
+	VSHUFPS      $0x88, Z7, Z6, Z16
+	VSHUFPS      $0xdd, Z7, Z6, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z3
+	VSHUFPS      $0x88, Z9, Z8, Z16
+	VSHUFPS      $0xdd, Z9, Z8, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z4
+	VSHUFPS      $0x88, Z11, Z10, Z16
+	VSHUFPS      $0xdd, Z11, Z10, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z5
+	VSHUFPS      $0x88, Z13, Z12, Z16
+	VSHUFPS      $0xdd, Z13, Z12, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z6
+	VSHUFPS      $0x88, Z15, Z14, Z16
+	VSHUFPS      $0xdd, Z15, Z14, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z7
+	MOVQ         s+32(FP), AX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	VMOVUPS      Z4, 256(AX)
+	VMOVUPS      Z5, 320(AX)
+	VMOVUPS      Z6, 384(AX)
+	VMOVUPS      Z7, 448(AX)
+	VZEROUPPER
+	RET
+
+// func score16AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·score16AVX512(SB), NOSPLIT, $0-64
+	MOVQ   steps+0(FP), AX
+	MOVQ   q+8(FP), CX
+	MOVQ   k+16(FP), DX
+	MOVQ   ldk+24(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	LEAQ   (BX)(BX*4), DI
+	LEAQ   (DX)(BX*1), R8
+	LEAQ   (R8)(SI*2), R8
+	LEAQ   (R8)(BX*1), R9
+	LEAQ   (R9)(SI*2), R9
+	MOVQ   ahead+40(FP), R10
+	MOVQ   stride+56(FP), R11
+	MOVQ   from+48(FP), R12
+	ADDQ   R12, R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop:
+	VMOVUPS          (CX), Z16
+	VFMADD231PS.BCST (DX), Z16, Z0
+	VFMADD231PS.BCST (DX)(BX*1), Z16, Z1
+	VFMADD231PS.BCST (DX)(BX*2), Z16, Z2
+	VFMADD231PS.BCST (DX)(SI*1), Z16, Z3
+	VFMADD231PS.BCST (DX)(BX*4), Z16, Z4
+	VFMADD231PS.BCST (DX)(DI*1), Z16, Z5
+	VFMADD231PS.BCST (DX)(SI*2), Z16, Z6
+	VFMADD231PS.BCST (R8), Z16, Z7
+	VFMADD231PS.BCST (R8)(BX*1), Z16, Z8
+	VFMADD231PS.BCST (R8)(BX*2), Z16, Z9
+	VFMADD231PS.BCST (R8)(SI*1), Z16, Z10
+	VFMADD231PS.BCST (R8)(BX*4), Z16, Z11
+	VFMADD231PS.BCST (R8)(DI*1), Z16, Z12
+	VFMADD231PS.BCST (R8)(SI*2), Z16, Z13
+	VFMADD231PS.BCST (R9), Z16, Z14
+	VFMADD231PS.BCST (R9)(BX*1), Z16, Z15
+	PREFETCHT0       (R10)
+	ADDQ             R11, R10
+	ADDQ             $0x00000040, CX
+	ADDQ             $0x00000004, DX
+	ADDQ             $0x00000004, R8
+	ADDQ             $0x00000004, R9
+	DECQ             AX
+	JNZ              loop
+	MOVQ             s+32(FP), AX
+	VMOVUPS          Z0, (AX)
+	VMOVUPS          Z1, 64(AX)
+	VMOVUPS          Z2, 128(AX)
+	VMOVUPS          Z3, 192(AX)
+	VMOVUPS          Z4, 256(AX)
+	VMOVUPS          Z5, 320(AX)
+	VMOVUPS          Z6, 384(AX)
+	VMOVUPS          Z7, 448(AX)
+	VMOVUPS          Z8, 512(AX)
+	VMOVUPS          Z9, 576(AX)
+	VMOVUPS          Z10, 640(AX)
+	VMOVUPS          Z11, 704(AX)
+	VMOVUPS          Z12, 768(AX)
+	VMOVUPS          Z13, 832(AX)
+	VMOVUPS          Z14, 896(AX)
+	VMOVUPS          Z15, 960(AX)
+	VZEROUPPER
+	RET
+
+// func weigh1x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh1x4AVX512(SB), NOSPLIT, $0-80
+	MOVQ    n+0(FP), AX
+	MOVQ    p+8(FP), CX
+	MOVQ    ldp+16(FP), DX
+	SHLQ    $0x02, DX
+	MOVQ    v+24(FP), BX
+	MOVQ    ldv+32(FP), SI
+	SHLQ    $0x02, SI
+	MOVQ    ahead+56(FP), DI
+	MOVQ    stride+72(FP), R8
+	MOVQ    from+64(FP), R9
+	ADDQ    R9, DI
+	MOVQ    o+40(FP), R9
+	MOVQ    ldo+48(FP), R10
+	SHLQ    $0x02, R10
+	MOVQ    R9, R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	ADDQ    R10, R11
+
+loop:
+	VMOVUPS      (BX), Z4
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      64(BX), Z5
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      128(BX), Z6
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      192(BX), Z7
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VBROADCASTSS (CX), Z8
+	VFMADD231PS  Z4, Z8, Z0
+	VFMADD231PS  Z5, Z8, Z1
+	VFMADD231PS  Z6, Z8, Z2
+	VFMADD231PS  Z7, Z8, Z3
+	ADDQ         DX, CX
+	ADDQ         SI, BX
+	DECQ         AX
+	JNZ          loop
+	MOVQ         R9, AX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         R10, AX
+	VZEROUPPER
+	RET
+
+// func weigh2x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh2x4AVX512(SB), NOSPLIT, $0-80
+	MOVQ    n+0(FP), AX
+	MOVQ    p+8(FP), CX
+	MOVQ    ldp+16(FP), DX
+	SHLQ    $0x02, DX
+	MOVQ    v+24(FP), BX
+	MOVQ    ldv+32(FP), SI
+	SHLQ    $0x02, SI
+	MOVQ    ahead+56(FP), DI
+	MOVQ    stride+72(FP), R8
+	MOVQ    from+64(FP), R9
+	ADDQ    R9, DI
+	MOVQ    o+40(FP), R9
+	MOVQ    ldo+48(FP), R10
+	SHLQ    $0x02, R10
+	MOVQ    R9, R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z4
+	VMOVUPS 64(R11), Z5
+	VMOVUPS 128(R11), Z6
+	VMOVUPS 192(R11), Z7
+	ADDQ    R10, R11
+
+loop:
+	VMOVUPS      (BX), Z8
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      64(BX), Z9
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      128(BX), Z10
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      192(BX), Z11
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VBROADCASTSS (CX), Z12
+	VFMADD231PS  Z8, Z12, Z0
+	VFMADD231PS  Z9, Z12, Z1
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS 4(CX), Z13
+	VFMADD231PS  Z8, Z13, Z4
+	VFMADD231PS  Z9, Z13, Z5
+	VFMADD231PS  Z10, Z13, Z6
+	VFMADD231PS  Z11, Z13, Z7
+	ADDQ         DX, CX
+	ADDQ         SI, BX
+	DECQ         AX
+	JNZ          loop
+	MOVQ         R9, AX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         R10, AX
+	VZEROUPPER
+	RET
+
+// func weigh4x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh4x4AVX512(SB), NOSPLIT, $0-80
+	MOVQ    n+0(FP), AX
+	MOVQ    p+8(FP), CX
+	MOVQ    ldp+16(FP), DX
+	SHLQ    $0x02, DX
+	MOVQ    v+24(FP), BX
+	MOVQ    ldv+32(FP), SI
+	SHLQ    $0x02, SI
+	MOVQ    ahead+56(FP), DI
+	MOVQ    stride+72(FP), R8
+	MOVQ    from+64(FP), R9
+	ADDQ    R9, DI
+	MOVQ    o+40(FP), R9
+	MOVQ    ldo+48(FP), R10
+	SHLQ    $0x02, R10
+	MOVQ    R9, R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z4
+	VMOVUPS 64(R11), Z5
+	VMOVUPS 128(R11), Z6
+	VMOVUPS 192(R11), Z7
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z8
+	VMOVUPS 64(R11), Z9
+	VMOVUPS 128(R11), Z10
+	VMOVUPS 192(R11), Z11
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z12
+	VMOVUPS 64(R11), Z13
+	VMOVUPS 128(R11), Z14
+	VMOVUPS 192(R11), Z15
+	ADDQ    R10, R11
+
+loop:
+	VMOVUPS      (BX), Z16
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      64(BX), Z17
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      128(BX), Z18
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      192(BX), Z19
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VBROADCASTSS (CX), Z20
+	VFMADD231PS  Z16, Z20, Z0
+	VFMADD231PS  Z17, Z20, Z1
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS 4(CX), Z21
+	VFMADD231PS  Z16, Z21, Z4
+	VFMADD231PS  Z17, Z21, Z5
+	VFMADD231PS  Z18, Z21, Z6
+	VFMADD231PS  Z19, Z21, Z7
+	VBROADCASTSS 8(CX), Z20
+	VFMADD231PS  Z16, Z20, Z8
+	VFMADD231PS  Z17, Z20, Z9
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS 12(CX), Z21
+	VFMADD231PS  Z16, Z21, Z12
+	VFMADD231PS  Z17, Z21, Z13
+	VFMADD231PS  Z18, Z21, Z14
+	VFMADD231PS  Z19, Z21, Z15
+	ADDQ         DX, CX
+	ADDQ         SI, BX
+	DECQ         AX
+	JNZ          loop
+	MOVQ         R9, AX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z8, (AX)
+	VMOVUPS      Z9, 64(AX)
+	VMOVUPS      Z10, 128(AX)
+	VMOVUPS      Z11, 192(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z12, (AX)
+	VMOVUPS      Z13, 64(AX)
+	VMOVUPS      Z14, 128(AX)
+	VMOVUPS      Z15, 192(AX)
+	ADDQ         R10, AX
+	VZEROUPPER
+	RET
+
+// func weigh8x2AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·weigh8x2AVX512(SB), NOSPLIT, $0-80
+	MOVQ    n+0(FP), AX
+	MOVQ    p+8(FP), CX
+	MOVQ    ldp+16(FP), DX
+	SHLQ    $0x02, DX
+	MOVQ    v+24(FP), BX
+	MOVQ    ldv+32(FP), SI
+	SHLQ    $0x02, SI
+	MOVQ    ahead+56(FP), DI
+	MOVQ    stride+72(FP), R8
+	MOVQ    from+64(FP), R9
+	ADDQ    R9, DI
+	MOVQ    o+40(FP), R9
+	MOVQ    ldo+48(FP), R10
+	SHLQ    $0x02, R10
+	MOVQ    R9, R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z2
+	VMOVUPS 64(R11), Z3
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z4
+	VMOVUPS 64(R11), Z5
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z6
+	VMOVUPS 64(R11), Z7
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z8
+	VMOVUPS 64(R11), Z9
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z10
+	VMOVUPS 64(R11), Z11
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z12
+	VMOVUPS 64(R11), Z13
+	ADDQ    R10, R11
+	VMOVUPS (R11), Z14
+	VMOVUPS 64(R11), Z15
+	ADDQ    R10, R11
+
+loop:
+	VMOVUPS      (BX), Z16
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VMOVUPS      64(BX), Z17
+	PREFETCHT0   (DI)
+	ADDQ         R8, DI
+	VBROADCASTSS (CX), Z18
+	VFMADD231PS  Z16, Z18, Z0
+	VFMADD231PS  Z17, Z18, Z1
+	VBROADCASTSS 4(CX), Z19
+	VFMADD231PS  Z16, Z19, Z2
+	VFMADD231PS  Z17, Z19, Z3
+	VBROADCASTSS 8(CX), Z18
+	VFMADD231PS  Z16, Z18, Z4
+	VFMADD231PS  Z17, Z18, Z5
+	VBROADCASTSS 12(CX), Z19
+	VFMADD231PS  Z16, Z19, Z6
+	VFMADD231PS  Z17, Z19, Z7
+	VBROADCASTSS 16(CX), Z18
+	VFMADD231PS  Z16, Z18, Z8
+	VFMADD231PS  Z17, Z18, Z9
+	VBROADCASTSS 20(CX), Z19
+	VFMADD231PS  Z16, Z19, Z10
+	VFMADD231PS  Z17, Z19, Z11
+	VBROADCASTSS 24(CX), Z18
+	VFMADD231PS  Z16, Z18, Z12
+	VFMADD231PS  Z17, Z18, Z13
+	VBROADCASTSS 28(CX), Z19
+	VFMADD231PS  Z16, Z19, Z14
+	VFMADD231PS  Z17, Z19, Z15
+	ADDQ         DX, CX
+	ADDQ         SI, BX
+	DECQ         AX
+	JNZ          loop
+	MOVQ         R9, AX
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z2, (AX)
+	VMOVUPS      Z3, 64(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z6, (AX)
+	VMOVUPS      Z7, 64(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z8, (AX)
+	VMOVUPS      Z9, 64(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z10, (AX)
+	VMOVUPS      Z11, 64(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z12, (AX)
+	VMOVUPS      Z13, 64(AX)
+	ADDQ         R10, AX
+	VMOVUPS      Z14, (AX)
+	VMOVUPS      Z15, 64(AX)
+	ADDQ         R10, AX
+	VZEROUPPER
+	RET
+
+// func maxLanesAVX512(s []float32, top *float32)
+// Requires: AVX, AVX512F
+TEXT ·maxLanesAVX512(SB), NOSPLIT, $0-32
+	MOVQ    s_len+8(FP), AX
+	MOVQ    s_base+0(FP), CX
+	MOVQ    top+24(FP), DX
+	VMOVUPS (DX), Z0
+	VMOVUPS (DX), Z1
+	VMOVUPS (DX), Z2
+	VMOVUPS (DX), Z3
+	XORQ    BX, BX
+
+unrolled:
+	CMPQ   AX, $0x00000040
+	JL     unrolled_end
+	VMAXPS (CX)(BX*4), Z0, Z0
+	VMAXPS 64(CX)(BX*4), Z1, Z1
+	VMAXPS 128(CX)(BX*4), Z2, Z2
+	VMAXPS 192(CX)(BX*4), Z3, Z3
+	ADDQ   $0x00000040, BX
+	SUBQ   $0x00000040, AX
+	JMP    unrolled
+
+unrolled_end:
+vector:
+	CMPQ   AX, $0x00000010
+	JL     vector_end
+	VMAXPS (CX)(BX*4), Z0, Z0
+	ADDQ   $0x00000010, BX
+	SUBQ   $0x00000010, AX
+	JMP    vector
+
+vector_end:
+	VMAXPS  Z2, Z0, Z0
+	VMAXPS  Z3, Z1, Z1
+	VMAXPS  Z1, Z0, Z0
+	VMOVUPS Z0, (DX)
+	VZEROUPPER
+	RET
+
+// func expLanesAVX512(s []float32, top *float32, sum *float32)
+// Requires: AVX, AVX512F
+TEXT ·expLanesAVX512(SB), NOSPLIT, $0-40
+	MOVQ    s_len+8(FP), AX
+	MOVQ    s_base+0(FP), CX
+	MOVQ    sum+32(FP), DX
+	MOVQ    top+24(FP), BX
+	VMOVUPS (BX), Z0
+	VMOVUPS (DX), Z1
+	XORQ    BX, BX
+
+vector:
+	CMPQ              AX, $0x00000010
+	JL                vector_end
+	VMOVUPS           (CX)(BX*4), Z2
+	VSUBPS            Z0, Z2, Z2
+	VBROADCASTSS      expTop<>+0(SB), Z3
+	VMINPS            Z2, Z3, Z2
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z2, K1
+	VMULPS.BCST       log2e<>+0(SB), Z2, Z3
+	VRNDSCALEPS       $0x08, Z3, Z3
+	VMOVAPS           Z2, Z4
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z3, Z4
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z3, Z4
+	VBROADCASTSS      expC5<>+0(SB), Z5
+	VFMADD213PS.BCST  expC4<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC3<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC2<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC1<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST  expC0<>+0(SB), Z4, Z5
+	VMULPS            Z4, Z4, Z2
+	VFMADD213PS       Z4, Z2, Z5
+	VADDPS.BCST       one<>+0(SB), Z5, Z5
+	VSCALEFPS.Z       Z3, Z5, K1, Z2
+	VADDPS            Z2, Z1, Z1
+	VMOVUPS           Z2, (CX)(BX*4)
+	ADDQ              $0x00000010, BX
+	SUBQ              $0x00000010, AX
+	JMP               vector
+
+vector_end:
+	VMOVUPS Z1, (DX)
 	VZEROUPPER
 	RET
 

@@ -34,6 +34,8 @@ type path struct {
 	affine func(y, x []float32, s, t float32)                  // y = x·s + t
 	rotate func(y0, y1, x0, x1, cos, sin []float32, s float32) // y0 = x0·cos - s·x1·sin, y1 = x1·cos + s·x0·sin
 
+	lanes *lanePath // attention of one query; nil if there is none
+
 	fromBF16, fromF16 func(dst []float32, src []uint16) // of one length
 	toBF16, toF16     func(dst []uint16, src []float32)
 

@@ -19,7 +19,7 @@ func archPaths() []*path {
 var avx512Path = path{
 	name: "avx512", mr: 14, nr: 32,
 	micro: microAVX512, dots: dotsAVX512, dotPairs: dotPairsAVX512, packT: packTAVX512,
-	halfDots: halfDotsAVX512, halfPairs: halfPairsAVX512,
+	halfDots: halfDotsAVX512, halfPairs: halfPairsAVX512, lanes: &lanesAVX512,
 	dot: dotAVX512, sum: sumAVX512, max: maxAVX512,
 	add: addAVX512, mul: mulAVX512, axpy: axpyAVX512, mulAdd: mulAddAVX512, scale: scaleAVX512, affine: affineAVX512, rotate: rotateAVX512,
 	expSum: expSumAVX512, sigmoid: sigmoidAVX512, slope: slopeAVX512, cdf: cdfAVX512,
@@ -32,7 +32,7 @@ var avx512Path = path{
 
 var avx2Path = path{
 	name: "avx2", mr: 6, nr: 16,
-	micro: microAVX2, dots: dotsAVX2, packT: packTAVX2, halfDots: halfDotsAVX2,
+	micro: microAVX2, dots: dotsAVX2, packT: packTAVX2, halfDots: halfDotsAVX2, lanes: &lanesAVX2,
 	dot: dotAVX2, sum: sumAVX2, max: maxAVX2,
 	add: addAVX2, mul: mulAVX2, axpy: axpyAVX2, mulAdd: mulAddAVX2, scale: scaleAVX2, affine: affineAVX2, rotate: rotateAVX2,
 	expSum: expSumAVX2, sigmoid: sigmoidAVX2, slope: slopeAVX2, cdf: cdfAVX2,

@@ -149,6 +149,51 @@ func toBF16AVX2(n int, dst *uint16, src *float32)
 //go:noescape
 func toF16AVX2(n int, dst *uint16, src *float32)
 
+// score1AVX2 is lanePath.score for 1 rows.
+//
+//go:noescape
+func score1AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score2AVX2 is lanePath.score for 2 rows.
+//
+//go:noescape
+func score2AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score4AVX2 is lanePath.score for 4 rows.
+//
+//go:noescape
+func score4AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score8AVX2 is lanePath.score for 8 rows.
+//
+//go:noescape
+func score8AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// weigh1x4AVX2 is lanePath.weigh for 1 rows and 32 columns.
+//
+//go:noescape
+func weigh1x4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh2x4AVX2 is lanePath.weigh for 2 rows and 32 columns.
+//
+//go:noescape
+func weigh2x4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh4x2AVX2 is lanePath.weigh for 4 rows and 16 columns.
+//
+//go:noescape
+func weigh4x2AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// maxLanesAVX2 is lanePath.max.
+//
+//go:noescape
+func maxLanesAVX2(s []float32, top *float32)
+
+// expLanesAVX2 is lanePath.exp.
+//
+//go:noescape
+func expLanesAVX2(s []float32, top *float32, sum *float32)
+
 // dots1x4AVX2 is path.dots for 1 rows of A and 4 of B.
 //
 //go:noescape
@@ -343,6 +388,61 @@ func toBF16AVX512(n int, dst *uint16, src *float32)
 //
 //go:noescape
 func toF16AVX512(n int, dst *uint16, src *float32)
+
+// score1AVX512 is lanePath.score for 1 rows.
+//
+//go:noescape
+func score1AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score2AVX512 is lanePath.score for 2 rows.
+//
+//go:noescape
+func score2AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score4AVX512 is lanePath.score for 4 rows.
+//
+//go:noescape
+func score4AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score8AVX512 is lanePath.score for 8 rows.
+//
+//go:noescape
+func score8AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score16AVX512 is lanePath.score for 16 rows.
+//
+//go:noescape
+func score16AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// weigh1x4AVX512 is lanePath.weigh for 1 rows and 64 columns.
+//
+//go:noescape
+func weigh1x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh2x4AVX512 is lanePath.weigh for 2 rows and 64 columns.
+//
+//go:noescape
+func weigh2x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh4x4AVX512 is lanePath.weigh for 4 rows and 64 columns.
+//
+//go:noescape
+func weigh4x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh8x2AVX512 is lanePath.weigh for 8 rows and 32 columns.
+//
+//go:noescape
+func weigh8x2AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// maxLanesAVX512 is lanePath.max.
+//
+//go:noescape
+func maxLanesAVX512(s []float32, top *float32)
+
+// expLanesAVX512 is lanePath.exp.
+//
+//go:noescape
+func expLanesAVX512(s []float32, top *float32, sum *float32)
 
 // dots1x4AVX512 is path.dots for 1 rows of A and 4 of B.
 //

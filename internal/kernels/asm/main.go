@@ -13,11 +13,13 @@ import (
 func main() {
 	ConstraintExpr("amd64")
 	constants()
+	layOutRegroup()
 	for _, s := range []isa{{"AVX2", 8, false}, {"AVX512", 16, true}} {
 		s.micros()
 		s.vectors()
 		s.exponentials()
 		s.halves()
+		s.laneKernels()
 		for _, f := range formats {
 			s.dotTiles(f)
 		}

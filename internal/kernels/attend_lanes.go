@@ -1,0 +1,151 @@
+package kernels
+
+import (
+	"math"
+	"math/bits"
+)
+
+// maxLanes is the most lanes of any path.
+const maxLanes = 16
+
+// laneElements is about how many elements of K, and of V, are in work at a time: two such blocks fit the first-level cache.
+const laneElements = 1 << 13
+
+// lanes holds a number per lane of a register. Of rows of queries, a power of two, lane g·rows+r belongs to row r.
+type lanes [maxLanes]float32
+
+// lanePath is attention of one query per sequence, with the query heads of a group as rows in the lanes of a register:
+// keys and values are read as they lie, no softmax crosses lanes, and memory is asked for one block ahead.
+type lanePath struct {
+	width int
+	tiles []laneTile                         // by the logarithm of the rows, of which there are at most width
+	max   func(s []float32, top *lanes)      // top = max(top, s), lane by lane
+	exp   func(s []float32, top, sum *lanes) // s = exp(s - top), sum += s, lane by lane
+}
+
+// laneTile holds the products for a number of rows.
+type laneTile struct {
+	rows int
+	// score is s[j·rows+r] = Σ_x Q[r,x]·k[j·ldk+x] for width keys j and d elements x. Q is stored as
+	// q[p·width+r·c+t] = Q[r,p·c+t] with c = width/rows.
+	score func(d int, q, k []float32, ldk int, s []float32, next lookahead)
+	// weigh is o[r·ldo+x] += Σ_j p[j·ldp+r]·v[j·ldv+x] for h rows r, w elements x and n keys j.
+	weigh func(n int, p []float32, ldp int, v []float32, ldv int, o []float32, ldo int, next lookahead)
+	h, w  int
+}
+
+func (l *lanePath) tile(rows int) *laneTile { return &l.tiles[bits.Len(uint(rows-1))] }
+
+// inLanes reports whether the tile suits kern.lanes: one query, so that all rows see the same keys.
+func (f *forward) inLanes(w *work) bool {
+	l := kern.lanes
+	return l != nil && w.i1-w.i0 == 1 && w.rows <= l.width && f.HeadDim%maxLanes == 0 && f.Slopes == nil && f.Bias == nil
+}
+
+// laneWork is the state of a tile in lanes.
+type laneWork struct {
+	*laneTile
+	top, sum lanes
+	peak     lanes     // of the block in work
+	q        []float32 // packed for score
+	last     []float32 // keys that do not fill a register, filled up
+}
+
+// attendLanes is the loop over the blocks of keys.
+func (f *forward) attendLanes(w *work) {
+	f.beginLanes(w)
+	size := min(keyBlock, roundUp(laneElements/f.HeadDim, maxLanes))
+	for j := w.from; j < w.to; j += size {
+		n := min(size, w.to-j)
+		f.scoreLanes(w, j, n)
+		w.softmaxLanes(f.HeadDim, n)
+		f.weighLanes(w, j, n)
+	}
+	w.o = w.o[:w.rows*f.HeadDim]
+	for r := range w.rows {
+		w.top[r] = w.lane.top[r]
+		for i := r; i < kern.lanes.width; i += w.lane.rows {
+			w.sum[r] += w.lane.sum[i]
+		}
+	}
+}
+
+// beginLanes packs the queries. Rows that fill up the register are zero.
+func (f *forward) beginLanes(w *work) {
+	d, width, l := f.HeadDim, kern.lanes.width, &w.lane
+	l.laneTile, l.sum = kern.lanes.tile(w.rows), lanes{}
+	fill(l.top[:], float32(math.Inf(-1)))
+	l.q = grown(l.q, l.rows*d)
+	clear(l.q)
+	c := width / l.rows
+	for r := range w.rows {
+		for x := 0; x < d; x += c {
+			copy(l.q[x/c*width+r*c:][:c], w.q[r*d+x:])
+		}
+	}
+	w.o, w.s = grown(w.o, l.rows*d), grown(w.s, keyBlock*l.rows)
+	clear(w.o)
+}
+
+// scoreLanes is s[j,r] = q·kᵀ for n keys from j, and -Inf for those that fill up the register. Meanwhile it asks for the
+// values of these keys.
+func (f *forward) scoreLanes(w *work, j, n int) {
+	d, width, l := f.HeadDim, kern.lanes.width, &w.lane
+	k, ld := f.k.rows(&w.converted, w.b, w.kv, j, n, d)
+	next, step := f.v.ahead(w.b, w.kv, j, d), min(maxLanes, width*width/l.rows)
+	whole := n / width * width
+	for i := 0; i < whole; i += width {
+		l.score(d, l.q, k[i*ld:], ld, w.s[i*l.rows:], next.at(i*d, step))
+	}
+	if whole < n {
+		l.last = grown(l.last, width*d)
+		clear(l.last)
+		copyRows(l.last, d, k[whole*ld:], ld, n-whole, d)
+		l.score(d, l.q, l.last, d, w.s[whole*l.rows:], next.at(whole*d, step))
+		fill(w.s[n*l.rows:(whole+width)*l.rows], float32(math.Inf(-1)))
+	}
+}
+
+// softmaxLanes is forward.softmax in lanes, for n keys.
+func (w *work) softmaxLanes(d, n int) {
+	l, width := &w.lane, kern.lanes.width
+	s := w.s[:roundUp(n, width)*l.rows]
+	l.peak = l.top
+	kern.lanes.max(s, &l.peak)
+	for r := range l.rows {
+		t := l.top[r]
+		for i := r; i < width; i += l.rows {
+			t = max(t, l.peak[i])
+		}
+		if t == l.top[r] {
+			continue
+		}
+		shrink := exp32(l.top[r] - t)
+		kern.scale(w.o[r*d:][:d], shrink)
+		for i := r; i < width; i += l.rows {
+			l.top[i] = t
+			l.sum[i] *= shrink
+		}
+	}
+	kern.lanes.exp(s, &l.top, &l.sum)
+}
+
+// weighLanes is o += s·v for n keys from j. Meanwhile it asks for the keys that come next.
+func (f *forward) weighLanes(w *work, j, n int) {
+	d, l := f.HeadDim, &w.lane
+	v, ld := f.v.rows(&w.converted, w.b, w.kv, j, n, d)
+	next := f.k.ahead(w.b, w.kv, min(j+n, w.to-1), d)
+	x := 0
+	for ; x+l.w <= d; x += l.w {
+		l.weigh(n, w.s, l.rows, v[x:], ld, w.o[x:], d, next.at(x*n, maxLanes))
+		for r := l.h; r < l.rows; r += l.h {
+			l.weigh(n, w.s[r:], l.rows, v[x:], ld, w.o[r*d+x:], d, next.at(0, 0))
+		}
+	}
+	for ; x < d; x += kern.nr {
+		for r := 0; r < l.rows; r += kern.mr {
+			rows, cols := min(kern.mr, l.rows-r), min(kern.nr, d-x)
+			kern.micro(rows, cols, n, w.s[r:], 1, l.rows, v[x:], ld, w.o[r*d+x:], d, true)
+		}
+	}
+}

@@ -44,7 +44,7 @@ type Rope struct {
 	InvFreq     []float64
 	Interleaved bool
 	Scale       float64 // of the cosines and sines
-	Positions   int // as far as the model was trained; an engine may go further
+	Positions   int     // as far as the model was trained; an engine may go further
 }
 
 // Attention is one site's grouped-query attention: query head h reads KV head h / (Heads/KVHeads).

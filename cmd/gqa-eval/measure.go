@@ -76,7 +76,7 @@ also KL divergence and top-1 agreement. Windows of --seq-len tokens do not overl
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&data, "data", "", "corpus to predict")
+	f.StringVar(&data, "data", "", "corpus to predict: text (.txt, .jsonl, source code, a folder), .safetensors with input_ids, or sample:val")
 	f.StringVar(&teacher, "teacher", "", "model folder to compare predictions with")
 	f.IntVar(&o.SeqLen, "seq-len", 0, "tokens per window (default: the model's context, at most 2048)")
 	f.IntVar(&o.MaxWindows, "max-windows", 0, "windows to read, from the start (default: all)")

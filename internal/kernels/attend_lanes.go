@@ -26,9 +26,9 @@ type lanePath struct {
 // laneTile holds the products for a number of rows.
 type laneTile struct {
 	rows int
-	// score is s[j·rows+r] = Σ_x Q[r,x]·k[j·ldk+x] for width keys j and d elements x. Q is stored as
+	// score is s[j·rows+r] = Σ_x Q[r,x]·k[j·ldk+x] for n·width keys j and d elements x. Q is stored as
 	// q[p·width+r·c+t] = Q[r,p·c+t] with c = width/rows.
-	score func(d int, q, k []float32, ldk int, s []float32, next lookahead)
+	score func(n, d int, q, k []float32, ldk int, s []float32, next lookahead)
 	// weigh is o[r·ldo+x] += Σ_j p[j·ldp+r]·v[j·ldv+x] for h rows r, w elements x and n keys j.
 	weigh func(n int, p []float32, ldp int, v []float32, ldv int, o []float32, ldo int, next lookahead)
 	h, w  int
@@ -94,14 +94,14 @@ func (f *forward) scoreLanes(w *work, j, n int) {
 	k, ld := f.k.rows(&w.converted, w.b, w.kv, j, n, d)
 	next, step := f.v.ahead(w.b, w.kv, j, d), min(maxLanes, width*width/l.rows)
 	whole := n / width * width
-	for i := 0; i < whole; i += width {
-		l.score(d, l.q, k[i*ld:], ld, w.s[i*l.rows:], next.at(i*d, step))
+	if whole > 0 {
+		l.score(whole/width, d, l.q, k, ld, w.s, next.at(0, step))
 	}
 	if whole < n {
 		l.last = grown(l.last, width*d)
 		clear(l.last)
 		copyRows(l.last, d, k[whole*ld:], ld, n-whole, d)
-		l.score(d, l.q, l.last, d, w.s[whole*l.rows:], next.at(whole*d, step))
+		l.score(1, d, l.q, l.last, d, w.s[whole*l.rows:], next.at(whole*d, step))
 		fill(w.s[n*l.rows:(whole+width)*l.rows], float32(math.Inf(-1)))
 	}
 }

@@ -2467,22 +2467,24 @@ vector_end:
 	VZEROUPPER
 	RET
 
-// func score1AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// func score1AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·score1AVX2(SB), NOSPLIT, $0-64
-	MOVQ   steps+0(FP), AX
-	MOVQ   q+8(FP), CX
-	MOVQ   k+16(FP), DX
-	MOVQ   ldk+24(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	LEAQ   (BX)(BX*4), DI
-	LEAQ   (DX)(BX*1), R8
-	LEAQ   (R8)(SI*2), R8
-	MOVQ   ahead+40(FP), R9
-	MOVQ   stride+56(FP), R10
-	MOVQ   from+48(FP), R11
-	ADDQ   R11, R9
+TEXT ·score1AVX2(SB), NOSPLIT, $0-72
+	MOVQ n+0(FP), AX
+	MOVQ s+40(FP), CX
+	MOVQ k+24(FP), DX
+	MOVQ ldk+32(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	LEAQ (BX)(BX*4), DI
+	LEAQ (DX)(BX*1), R8
+	LEAQ (R8)(SI*2), R8
+	MOVQ ahead+48(FP), R9
+	MOVQ stride+64(FP), R10
+	MOVQ from+56(FP), R11
+	ADDQ R11, R9
+
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2491,9 +2493,11 @@ TEXT ·score1AVX2(SB), NOSPLIT, $0-64
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	MOVQ   q+16(FP), R11
+	MOVQ   steps+8(FP), R12
 
 loop:
-	VMOVUPS     (CX), Y8
+	VMOVUPS     (R11), Y8
 	VFMADD231PS (DX), Y8, Y0
 	VFMADD231PS (DX)(BX*1), Y8, Y1
 	VFMADD231PS (DX)(BX*2), Y8, Y2
@@ -2510,10 +2514,10 @@ loop:
 	ADDQ        R10, R9
 	PREFETCHT0  (R9)
 	ADDQ        R10, R9
-	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, R11
 	ADDQ        $0x00000020, DX
 	ADDQ        $0x00000020, R8
-	DECQ        AX
+	DECQ        R12
 	JNZ         loop
 	VSHUFPS     $0x88, Y1, Y0, Y8
 	VSHUFPS     $0xdd, Y1, Y0, Y9
@@ -2543,27 +2547,37 @@ loop:
 	VSHUFPS     $0xdd, Y1, Y0, Y9
 	VADDPS      Y8, Y9, Y8
 	VPERMPD     $0xd8, Y8, Y0
-	MOVQ        s+32(FP), AX
-	VMOVUPS     Y0, (AX)
+	VMOVUPS     Y0, (CX)
+	ADDQ        $0x00000020, CX
+	MOVQ        steps+8(FP), R12
+	IMUL3Q      $0x00000008, BX, R11
+	IMUL3Q      $0x00000020, R12, R12
+	SUBQ        R12, R11
+	ADDQ        R11, DX
+	ADDQ        R11, R8
+	DECQ        AX
+	JNZ         tile
 	VZEROUPPER
 	RET
 
-// func score2AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// func score2AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·score2AVX2(SB), NOSPLIT, $0-64
-	MOVQ   steps+0(FP), AX
-	MOVQ   q+8(FP), CX
-	MOVQ   k+16(FP), DX
-	MOVQ   ldk+24(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	LEAQ   (BX)(BX*4), DI
-	LEAQ   (DX)(BX*1), R8
-	LEAQ   (R8)(SI*2), R8
-	MOVQ   ahead+40(FP), R9
-	MOVQ   stride+56(FP), R10
-	MOVQ   from+48(FP), R11
-	ADDQ   R11, R9
+TEXT ·score2AVX2(SB), NOSPLIT, $0-72
+	MOVQ n+0(FP), AX
+	MOVQ s+40(FP), CX
+	MOVQ k+24(FP), DX
+	MOVQ ldk+32(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	LEAQ (BX)(BX*4), DI
+	LEAQ (DX)(BX*1), R8
+	LEAQ (R8)(SI*2), R8
+	MOVQ ahead+48(FP), R9
+	MOVQ stride+64(FP), R10
+	MOVQ from+56(FP), R11
+	ADDQ R11, R9
+
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2572,9 +2586,11 @@ TEXT ·score2AVX2(SB), NOSPLIT, $0-64
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	MOVQ   q+16(FP), R11
+	MOVQ   steps+8(FP), R12
 
 loop:
-	VMOVUPS        (CX), Y8
+	VMOVUPS        (R11), Y8
 	VBROADCASTF128 (DX), Y9
 	VFMADD231PS    Y9, Y8, Y0
 	VBROADCASTF128 (DX)(BX*1), Y9
@@ -2595,10 +2611,10 @@ loop:
 	ADDQ           R10, R9
 	PREFETCHT0     (R9)
 	ADDQ           R10, R9
-	ADDQ           $0x00000020, CX
+	ADDQ           $0x00000020, R11
 	ADDQ           $0x00000010, DX
 	ADDQ           $0x00000010, R8
-	DECQ           AX
+	DECQ           R12
 	JNZ            loop
 	VSHUFPS        $0x88, Y1, Y0, Y8
 	VSHUFPS        $0xdd, Y1, Y0, Y9
@@ -2624,28 +2640,38 @@ loop:
 	VSHUFPS        $0xdd, Y3, Y2, Y9
 	VADDPS         Y8, Y9, Y8
 	VPERMPD        $0xd8, Y8, Y1
-	MOVQ           s+32(FP), AX
-	VMOVUPS        Y0, (AX)
-	VMOVUPS        Y1, 32(AX)
+	VMOVUPS        Y0, (CX)
+	VMOVUPS        Y1, 32(CX)
+	ADDQ           $0x00000040, CX
+	MOVQ           steps+8(FP), R12
+	IMUL3Q         $0x00000008, BX, R11
+	IMUL3Q         $0x00000010, R12, R12
+	SUBQ           R12, R11
+	ADDQ           R11, DX
+	ADDQ           R11, R8
+	DECQ           AX
+	JNZ            tile
 	VZEROUPPER
 	RET
 
-// func score4AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// func score4AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·score4AVX2(SB), NOSPLIT, $0-64
-	MOVQ   steps+0(FP), AX
-	MOVQ   q+8(FP), CX
-	MOVQ   k+16(FP), DX
-	MOVQ   ldk+24(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	LEAQ   (BX)(BX*4), DI
-	LEAQ   (DX)(BX*1), R8
-	LEAQ   (R8)(SI*2), R8
-	MOVQ   ahead+40(FP), R9
-	MOVQ   stride+56(FP), R10
-	MOVQ   from+48(FP), R11
-	ADDQ   R11, R9
+TEXT ·score4AVX2(SB), NOSPLIT, $0-72
+	MOVQ n+0(FP), AX
+	MOVQ s+40(FP), CX
+	MOVQ k+24(FP), DX
+	MOVQ ldk+32(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	LEAQ (BX)(BX*4), DI
+	LEAQ (DX)(BX*1), R8
+	LEAQ (R8)(SI*2), R8
+	MOVQ ahead+48(FP), R9
+	MOVQ stride+64(FP), R10
+	MOVQ from+56(FP), R11
+	ADDQ R11, R9
+
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2654,9 +2680,11 @@ TEXT ·score4AVX2(SB), NOSPLIT, $0-64
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	MOVQ   q+16(FP), R11
+	MOVQ   steps+8(FP), R12
 
 loop:
-	VMOVUPS      (CX), Y8
+	VMOVUPS      (R11), Y8
 	VBROADCASTSD (DX), Y9
 	VFMADD231PS  Y9, Y8, Y0
 	VBROADCASTSD (DX)(BX*1), Y9
@@ -2675,10 +2703,10 @@ loop:
 	VFMADD231PS  Y9, Y8, Y7
 	PREFETCHT0   (R9)
 	ADDQ         R10, R9
-	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000020, R11
 	ADDQ         $0x00000008, DX
 	ADDQ         $0x00000008, R8
-	DECQ         AX
+	DECQ         R12
 	JNZ          loop
 	VSHUFPS      $0x88, Y1, Y0, Y8
 	VSHUFPS      $0xdd, Y1, Y0, Y9
@@ -2696,30 +2724,40 @@ loop:
 	VSHUFPS      $0xdd, Y7, Y6, Y9
 	VADDPS       Y8, Y9, Y8
 	VPERMPD      $0xd8, Y8, Y3
-	MOVQ         s+32(FP), AX
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	VMOVUPS      Y2, 64(CX)
+	VMOVUPS      Y3, 96(CX)
+	ADDQ         $0x00000080, CX
+	MOVQ         steps+8(FP), R12
+	IMUL3Q       $0x00000008, BX, R11
+	IMUL3Q       $0x00000008, R12, R12
+	SUBQ         R12, R11
+	ADDQ         R11, DX
+	ADDQ         R11, R8
+	DECQ         AX
+	JNZ          tile
 	VZEROUPPER
 	RET
 
-// func score8AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// func score8AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·score8AVX2(SB), NOSPLIT, $0-64
-	MOVQ   steps+0(FP), AX
-	MOVQ   q+8(FP), CX
-	MOVQ   k+16(FP), DX
-	MOVQ   ldk+24(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	LEAQ   (BX)(BX*4), DI
-	LEAQ   (DX)(BX*1), R8
-	LEAQ   (R8)(SI*2), R8
-	MOVQ   ahead+40(FP), R9
-	MOVQ   stride+56(FP), R10
-	MOVQ   from+48(FP), R11
-	ADDQ   R11, R9
+TEXT ·score8AVX2(SB), NOSPLIT, $0-72
+	MOVQ n+0(FP), AX
+	MOVQ s+40(FP), CX
+	MOVQ k+24(FP), DX
+	MOVQ ldk+32(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	LEAQ (BX)(BX*4), DI
+	LEAQ (DX)(BX*1), R8
+	LEAQ (R8)(SI*2), R8
+	MOVQ ahead+48(FP), R9
+	MOVQ stride+64(FP), R10
+	MOVQ from+56(FP), R11
+	ADDQ R11, R9
+
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2728,9 +2766,11 @@ TEXT ·score8AVX2(SB), NOSPLIT, $0-64
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	MOVQ   q+16(FP), R11
+	MOVQ   steps+8(FP), R12
 
 loop:
-	VMOVUPS      (CX), Y8
+	VMOVUPS      (R11), Y8
 	VBROADCASTSS (DX), Y9
 	VFMADD231PS  Y9, Y8, Y0
 	VBROADCASTSS (DX)(BX*1), Y9
@@ -2749,20 +2789,28 @@ loop:
 	VFMADD231PS  Y9, Y8, Y7
 	PREFETCHT0   (R9)
 	ADDQ         R10, R9
-	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000020, R11
 	ADDQ         $0x00000004, DX
 	ADDQ         $0x00000004, R8
-	DECQ         AX
+	DECQ         R12
 	JNZ          loop
-	MOVQ         s+32(FP), AX
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	VMOVUPS      Y4, 128(AX)
-	VMOVUPS      Y5, 160(AX)
-	VMOVUPS      Y6, 192(AX)
-	VMOVUPS      Y7, 224(AX)
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	VMOVUPS      Y2, 64(CX)
+	VMOVUPS      Y3, 96(CX)
+	VMOVUPS      Y4, 128(CX)
+	VMOVUPS      Y5, 160(CX)
+	VMOVUPS      Y6, 192(CX)
+	VMOVUPS      Y7, 224(CX)
+	ADDQ         $0x00000100, CX
+	MOVQ         steps+8(FP), R12
+	IMUL3Q       $0x00000008, BX, R11
+	IMUL3Q       $0x00000004, R12, R12
+	SUBQ         R12, R11
+	ADDQ         R11, DX
+	ADDQ         R11, R8
+	DECQ         AX
+	JNZ          tile
 	VZEROUPPER
 	RET
 
@@ -6949,24 +6997,26 @@ vector_end:
 	VZEROUPPER
 	RET
 
-// func score1AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// func score1AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·score1AVX512(SB), NOSPLIT, $0-64
-	MOVQ   steps+0(FP), AX
-	MOVQ   q+8(FP), CX
-	MOVQ   k+16(FP), DX
-	MOVQ   ldk+24(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	LEAQ   (BX)(BX*4), DI
-	LEAQ   (DX)(BX*1), R8
-	LEAQ   (R8)(SI*2), R8
-	LEAQ   (R8)(BX*1), R9
-	LEAQ   (R9)(SI*2), R9
-	MOVQ   ahead+40(FP), R10
-	MOVQ   stride+56(FP), R11
-	MOVQ   from+48(FP), R12
-	ADDQ   R12, R10
+TEXT ·score1AVX512(SB), NOSPLIT, $0-72
+	MOVQ n+0(FP), AX
+	MOVQ s+40(FP), CX
+	MOVQ k+24(FP), DX
+	MOVQ ldk+32(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	LEAQ (BX)(BX*4), DI
+	LEAQ (DX)(BX*1), R8
+	LEAQ (R8)(SI*2), R8
+	LEAQ (R8)(BX*1), R9
+	LEAQ (R9)(SI*2), R9
+	MOVQ ahead+48(FP), R10
+	MOVQ stride+64(FP), R11
+	MOVQ from+56(FP), R12
+	ADDQ R12, R10
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6983,9 +7033,11 @@ TEXT ·score1AVX512(SB), NOSPLIT, $0-64
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	MOVQ   q+16(FP), R12
+	MOVQ   steps+8(FP), R13
 
 loop:
-	VMOVUPS     (CX), Z16
+	VMOVUPS     (R12), Z16
 	VFMADD231PS (DX), Z16, Z0
 	VFMADD231PS (DX)(BX*1), Z16, Z1
 	VFMADD231PS (DX)(BX*2), Z16, Z2
@@ -7034,11 +7086,11 @@ loop:
 	ADDQ        R11, R10
 	PREFETCHT0  (R10)
 	ADDQ        R11, R10
-	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, R12
 	ADDQ        $0x00000040, DX
 	ADDQ        $0x00000040, R8
 	ADDQ        $0x00000040, R9
-	DECQ        AX
+	DECQ        R13
 	JNZ         loop
 	VSHUFPS     $0x88, Z1, Z0, Z16
 	VSHUFPS     $0xdd, Z1, Z0, Z17
@@ -7115,29 +7167,40 @@ loop:
 	VADDPS      Z16, Z17, Z16
 	VMOVUPS     regroup<>+0(SB), Z17
 	VPERMPD     Z16, Z17, Z0
-	MOVQ        s+32(FP), AX
-	VMOVUPS     Z0, (AX)
+	VMOVUPS     Z0, (CX)
+	ADDQ        $0x00000040, CX
+	MOVQ        steps+8(FP), R13
+	IMUL3Q      $0x00000010, BX, R12
+	IMUL3Q      $0x00000040, R13, R13
+	SUBQ        R13, R12
+	ADDQ        R12, DX
+	ADDQ        R12, R8
+	ADDQ        R12, R9
+	DECQ        AX
+	JNZ         tile
 	VZEROUPPER
 	RET
 
-// func score2AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// func score2AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512DQ, AVX512F, MMX+
-TEXT ·score2AVX512(SB), NOSPLIT, $0-64
-	MOVQ   steps+0(FP), AX
-	MOVQ   q+8(FP), CX
-	MOVQ   k+16(FP), DX
-	MOVQ   ldk+24(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	LEAQ   (BX)(BX*4), DI
-	LEAQ   (DX)(BX*1), R8
-	LEAQ   (R8)(SI*2), R8
-	LEAQ   (R8)(BX*1), R9
-	LEAQ   (R9)(SI*2), R9
-	MOVQ   ahead+40(FP), R10
-	MOVQ   stride+56(FP), R11
-	MOVQ   from+48(FP), R12
-	ADDQ   R12, R10
+TEXT ·score2AVX512(SB), NOSPLIT, $0-72
+	MOVQ n+0(FP), AX
+	MOVQ s+40(FP), CX
+	MOVQ k+24(FP), DX
+	MOVQ ldk+32(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	LEAQ (BX)(BX*4), DI
+	LEAQ (DX)(BX*1), R8
+	LEAQ (R8)(SI*2), R8
+	LEAQ (R8)(BX*1), R9
+	LEAQ (R9)(SI*2), R9
+	MOVQ ahead+48(FP), R10
+	MOVQ stride+64(FP), R11
+	MOVQ from+56(FP), R12
+	ADDQ R12, R10
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -7154,9 +7217,11 @@ TEXT ·score2AVX512(SB), NOSPLIT, $0-64
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	MOVQ   q+16(FP), R12
+	MOVQ   steps+8(FP), R13
 
 loop:
-	VMOVUPS         (CX), Z16
+	VMOVUPS         (R12), Z16
 	VBROADCASTF32X8 (DX), Z17
 	VFMADD231PS     Z17, Z16, Z0
 	VBROADCASTF32X8 (DX)(BX*1), Z17
@@ -7205,11 +7270,11 @@ loop:
 	ADDQ            R11, R10
 	PREFETCHT0      (R10)
 	ADDQ            R11, R10
-	ADDQ            $0x00000040, CX
+	ADDQ            $0x00000040, R12
 	ADDQ            $0x00000020, DX
 	ADDQ            $0x00000020, R8
 	ADDQ            $0x00000020, R9
-	DECQ            AX
+	DECQ            R13
 	JNZ             loop
 	VSHUFPS         $0x88, Z1, Z0, Z16
 	VSHUFPS         $0xdd, Z1, Z0, Z17
@@ -7281,30 +7346,41 @@ loop:
 	VADDPS          Z16, Z17, Z16
 	VMOVUPS         regroup<>+0(SB), Z17
 	VPERMPD         Z16, Z17, Z1
-	MOVQ            s+32(FP), AX
-	VMOVUPS         Z0, (AX)
-	VMOVUPS         Z1, 64(AX)
+	VMOVUPS         Z0, (CX)
+	VMOVUPS         Z1, 64(CX)
+	ADDQ            $0x00000080, CX
+	MOVQ            steps+8(FP), R13
+	IMUL3Q          $0x00000010, BX, R12
+	IMUL3Q          $0x00000020, R13, R13
+	SUBQ            R13, R12
+	ADDQ            R12, DX
+	ADDQ            R12, R8
+	ADDQ            R12, R9
+	DECQ            AX
+	JNZ             tile
 	VZEROUPPER
 	RET
 
-// func score4AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// func score4AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·score4AVX512(SB), NOSPLIT, $0-64
-	MOVQ   steps+0(FP), AX
-	MOVQ   q+8(FP), CX
-	MOVQ   k+16(FP), DX
-	MOVQ   ldk+24(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	LEAQ   (BX)(BX*4), DI
-	LEAQ   (DX)(BX*1), R8
-	LEAQ   (R8)(SI*2), R8
-	LEAQ   (R8)(BX*1), R9
-	LEAQ   (R9)(SI*2), R9
-	MOVQ   ahead+40(FP), R10
-	MOVQ   stride+56(FP), R11
-	MOVQ   from+48(FP), R12
-	ADDQ   R12, R10
+TEXT ·score4AVX512(SB), NOSPLIT, $0-72
+	MOVQ n+0(FP), AX
+	MOVQ s+40(FP), CX
+	MOVQ k+24(FP), DX
+	MOVQ ldk+32(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	LEAQ (BX)(BX*4), DI
+	LEAQ (DX)(BX*1), R8
+	LEAQ (R8)(SI*2), R8
+	LEAQ (R8)(BX*1), R9
+	LEAQ (R9)(SI*2), R9
+	MOVQ ahead+48(FP), R10
+	MOVQ stride+64(FP), R11
+	MOVQ from+56(FP), R12
+	ADDQ R12, R10
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -7321,9 +7397,11 @@ TEXT ·score4AVX512(SB), NOSPLIT, $0-64
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	MOVQ   q+16(FP), R12
+	MOVQ   steps+8(FP), R13
 
 loop:
-	VMOVUPS         (CX), Z16
+	VMOVUPS         (R12), Z16
 	VBROADCASTF32X4 (DX), Z17
 	VFMADD231PS     Z17, Z16, Z0
 	VBROADCASTF32X4 (DX)(BX*1), Z17
@@ -7364,11 +7442,11 @@ loop:
 	ADDQ            R11, R10
 	PREFETCHT0      (R10)
 	ADDQ            R11, R10
-	ADDQ            $0x00000040, CX
+	ADDQ            $0x00000040, R12
 	ADDQ            $0x00000010, DX
 	ADDQ            $0x00000010, R8
 	ADDQ            $0x00000010, R9
-	DECQ            AX
+	DECQ            R13
 	JNZ             loop
 	VSHUFPS         $0x88, Z1, Z0, Z16
 	VSHUFPS         $0xdd, Z1, Z0, Z17
@@ -7430,32 +7508,43 @@ loop:
 	VADDPS          Z16, Z17, Z16
 	VMOVUPS         regroup<>+0(SB), Z17
 	VPERMPD         Z16, Z17, Z3
-	MOVQ            s+32(FP), AX
-	VMOVUPS         Z0, (AX)
-	VMOVUPS         Z1, 64(AX)
-	VMOVUPS         Z2, 128(AX)
-	VMOVUPS         Z3, 192(AX)
+	VMOVUPS         Z0, (CX)
+	VMOVUPS         Z1, 64(CX)
+	VMOVUPS         Z2, 128(CX)
+	VMOVUPS         Z3, 192(CX)
+	ADDQ            $0x00000100, CX
+	MOVQ            steps+8(FP), R13
+	IMUL3Q          $0x00000010, BX, R12
+	IMUL3Q          $0x00000010, R13, R13
+	SUBQ            R13, R12
+	ADDQ            R12, DX
+	ADDQ            R12, R8
+	ADDQ            R12, R9
+	DECQ            AX
+	JNZ             tile
 	VZEROUPPER
 	RET
 
-// func score8AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// func score8AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·score8AVX512(SB), NOSPLIT, $0-64
-	MOVQ   steps+0(FP), AX
-	MOVQ   q+8(FP), CX
-	MOVQ   k+16(FP), DX
-	MOVQ   ldk+24(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	LEAQ   (BX)(BX*4), DI
-	LEAQ   (DX)(BX*1), R8
-	LEAQ   (R8)(SI*2), R8
-	LEAQ   (R8)(BX*1), R9
-	LEAQ   (R9)(SI*2), R9
-	MOVQ   ahead+40(FP), R10
-	MOVQ   stride+56(FP), R11
-	MOVQ   from+48(FP), R12
-	ADDQ   R12, R10
+TEXT ·score8AVX512(SB), NOSPLIT, $0-72
+	MOVQ n+0(FP), AX
+	MOVQ s+40(FP), CX
+	MOVQ k+24(FP), DX
+	MOVQ ldk+32(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	LEAQ (BX)(BX*4), DI
+	LEAQ (DX)(BX*1), R8
+	LEAQ (R8)(SI*2), R8
+	LEAQ (R8)(BX*1), R9
+	LEAQ (R9)(SI*2), R9
+	MOVQ ahead+48(FP), R10
+	MOVQ stride+64(FP), R11
+	MOVQ from+56(FP), R12
+	ADDQ R12, R10
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -7472,9 +7561,11 @@ TEXT ·score8AVX512(SB), NOSPLIT, $0-64
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	MOVQ   q+16(FP), R12
+	MOVQ   steps+8(FP), R13
 
 loop:
-	VMOVUPS      (CX), Z16
+	VMOVUPS      (R12), Z16
 	VBROADCASTSD (DX), Z17
 	VFMADD231PS  Z17, Z16, Z0
 	VBROADCASTSD (DX)(BX*1), Z17
@@ -7511,11 +7602,11 @@ loop:
 	ADDQ         R11, R10
 	PREFETCHT0   (R10)
 	ADDQ         R11, R10
-	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000040, R12
 	ADDQ         $0x00000008, DX
 	ADDQ         $0x00000008, R8
 	ADDQ         $0x00000008, R9
-	DECQ         AX
+	DECQ         R13
 	JNZ          loop
 	VSHUFPS      $0x88, Z1, Z0, Z16
 	VSHUFPS      $0xdd, Z1, Z0, Z17
@@ -7557,36 +7648,47 @@ loop:
 	VADDPS       Z16, Z17, Z16
 	VMOVUPS      regroup<>+0(SB), Z17
 	VPERMPD      Z16, Z17, Z7
-	MOVQ         s+32(FP), AX
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	VMOVUPS      Z4, 256(AX)
-	VMOVUPS      Z5, 320(AX)
-	VMOVUPS      Z6, 384(AX)
-	VMOVUPS      Z7, 448(AX)
+	VMOVUPS      Z0, (CX)
+	VMOVUPS      Z1, 64(CX)
+	VMOVUPS      Z2, 128(CX)
+	VMOVUPS      Z3, 192(CX)
+	VMOVUPS      Z4, 256(CX)
+	VMOVUPS      Z5, 320(CX)
+	VMOVUPS      Z6, 384(CX)
+	VMOVUPS      Z7, 448(CX)
+	ADDQ         $0x00000200, CX
+	MOVQ         steps+8(FP), R13
+	IMUL3Q       $0x00000010, BX, R12
+	IMUL3Q       $0x00000008, R13, R13
+	SUBQ         R13, R12
+	ADDQ         R12, DX
+	ADDQ         R12, R8
+	ADDQ         R12, R9
+	DECQ         AX
+	JNZ          tile
 	VZEROUPPER
 	RET
 
-// func score16AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+// func score16AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·score16AVX512(SB), NOSPLIT, $0-64
-	MOVQ   steps+0(FP), AX
-	MOVQ   q+8(FP), CX
-	MOVQ   k+16(FP), DX
-	MOVQ   ldk+24(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	LEAQ   (BX)(BX*4), DI
-	LEAQ   (DX)(BX*1), R8
-	LEAQ   (R8)(SI*2), R8
-	LEAQ   (R8)(BX*1), R9
-	LEAQ   (R9)(SI*2), R9
-	MOVQ   ahead+40(FP), R10
-	MOVQ   stride+56(FP), R11
-	MOVQ   from+48(FP), R12
-	ADDQ   R12, R10
+TEXT ·score16AVX512(SB), NOSPLIT, $0-72
+	MOVQ n+0(FP), AX
+	MOVQ s+40(FP), CX
+	MOVQ k+24(FP), DX
+	MOVQ ldk+32(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*2), SI
+	LEAQ (BX)(BX*4), DI
+	LEAQ (DX)(BX*1), R8
+	LEAQ (R8)(SI*2), R8
+	LEAQ (R8)(BX*1), R9
+	LEAQ (R9)(SI*2), R9
+	MOVQ ahead+48(FP), R10
+	MOVQ stride+64(FP), R11
+	MOVQ from+56(FP), R12
+	ADDQ R12, R10
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -7603,9 +7705,11 @@ TEXT ·score16AVX512(SB), NOSPLIT, $0-64
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	MOVQ   q+16(FP), R12
+	MOVQ   steps+8(FP), R13
 
 loop:
-	VMOVUPS          (CX), Z16
+	VMOVUPS          (R12), Z16
 	VFMADD231PS.BCST (DX), Z16, Z0
 	VFMADD231PS.BCST (DX)(BX*1), Z16, Z1
 	VFMADD231PS.BCST (DX)(BX*2), Z16, Z2
@@ -7624,29 +7728,38 @@ loop:
 	VFMADD231PS.BCST (R9)(BX*1), Z16, Z15
 	PREFETCHT0       (R10)
 	ADDQ             R11, R10
-	ADDQ             $0x00000040, CX
+	ADDQ             $0x00000040, R12
 	ADDQ             $0x00000004, DX
 	ADDQ             $0x00000004, R8
 	ADDQ             $0x00000004, R9
-	DECQ             AX
+	DECQ             R13
 	JNZ              loop
-	MOVQ             s+32(FP), AX
-	VMOVUPS          Z0, (AX)
-	VMOVUPS          Z1, 64(AX)
-	VMOVUPS          Z2, 128(AX)
-	VMOVUPS          Z3, 192(AX)
-	VMOVUPS          Z4, 256(AX)
-	VMOVUPS          Z5, 320(AX)
-	VMOVUPS          Z6, 384(AX)
-	VMOVUPS          Z7, 448(AX)
-	VMOVUPS          Z8, 512(AX)
-	VMOVUPS          Z9, 576(AX)
-	VMOVUPS          Z10, 640(AX)
-	VMOVUPS          Z11, 704(AX)
-	VMOVUPS          Z12, 768(AX)
-	VMOVUPS          Z13, 832(AX)
-	VMOVUPS          Z14, 896(AX)
-	VMOVUPS          Z15, 960(AX)
+	VMOVUPS          Z0, (CX)
+	VMOVUPS          Z1, 64(CX)
+	VMOVUPS          Z2, 128(CX)
+	VMOVUPS          Z3, 192(CX)
+	VMOVUPS          Z4, 256(CX)
+	VMOVUPS          Z5, 320(CX)
+	VMOVUPS          Z6, 384(CX)
+	VMOVUPS          Z7, 448(CX)
+	VMOVUPS          Z8, 512(CX)
+	VMOVUPS          Z9, 576(CX)
+	VMOVUPS          Z10, 640(CX)
+	VMOVUPS          Z11, 704(CX)
+	VMOVUPS          Z12, 768(CX)
+	VMOVUPS          Z13, 832(CX)
+	VMOVUPS          Z14, 896(CX)
+	VMOVUPS          Z15, 960(CX)
+	ADDQ             $0x00000400, CX
+	MOVQ             steps+8(FP), R13
+	IMUL3Q           $0x00000010, BX, R12
+	IMUL3Q           $0x00000004, R13, R13
+	SUBQ             R13, R12
+	ADDQ             R12, DX
+	ADDQ             R12, R8
+	ADDQ             R12, R9
+	DECQ             AX
+	JNZ              tile
 	VZEROUPPER
 	RET
 

@@ -1,7 +1,7 @@
 package kernels
 
 type (
-	scoreTile func(steps int, q, k *float32, ldk int, s *float32, ahead *byte, from, stride int)
+	scoreTile func(n, steps int, q, k *float32, ldk int, s *float32, ahead *byte, from, stride int)
 	weighTile func(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from, stride int)
 )
 
@@ -35,9 +35,9 @@ func newLaneTile(width, rows int, score scoreTile, h, w int, weigh weighTile) la
 	c := width / rows
 	return laneTile{
 		rows: rows, h: h, w: w,
-		score: func(d int, q, k []float32, ldk int, s []float32, next lookahead) {
-			_, _, _ = q[d*rows-1], k[(width-1)*ldk+d-1], s[width*rows-1]
-			score(d/c, &q[0], &k[0], ldk, &s[0], next.base, next.from, next.stride)
+		score: func(n, d int, q, k []float32, ldk int, s []float32, next lookahead) {
+			_, _, _ = q[d*rows-1], k[(n*width-1)*ldk+d-1], s[n*width*rows-1]
+			score(n, d/c, &q[0], &k[0], ldk, &s[0], next.base, next.from, next.stride)
 		},
 		weigh: func(n int, p []float32, ldp int, v []float32, ldv int, o []float32, ldo int, next lookahead) {
 			_, _, _ = p[(n-1)*ldp+h-1], v[(n-1)*ldv+w-1], o[(h-1)*ldo+w-1]

@@ -149,37 +149,37 @@ func toBF16AVX2(n int, dst *uint16, src *float32)
 //go:noescape
 func toF16AVX2(n int, dst *uint16, src *float32)
 
-// score1AVX2 is lanePath.score for 1 rows.
+// score1AVX2 is laneTile.score for 1 rows.
 //
 //go:noescape
-func score1AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+func score1AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score2AVX2 is lanePath.score for 2 rows.
+// score2AVX2 is laneTile.score for 2 rows.
 //
 //go:noescape
-func score2AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+func score2AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score4AVX2 is lanePath.score for 4 rows.
+// score4AVX2 is laneTile.score for 4 rows.
 //
 //go:noescape
-func score4AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+func score4AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score8AVX2 is lanePath.score for 8 rows.
+// score8AVX2 is laneTile.score for 8 rows.
 //
 //go:noescape
-func score8AVX2(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+func score8AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1x4AVX2 is lanePath.weigh for 1 rows and 32 columns.
+// weigh1x4AVX2 is laneTile.weigh for 1 rows and 32 columns.
 //
 //go:noescape
 func weigh1x4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2x4AVX2 is lanePath.weigh for 2 rows and 32 columns.
+// weigh2x4AVX2 is laneTile.weigh for 2 rows and 32 columns.
 //
 //go:noescape
 func weigh2x4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4x2AVX2 is lanePath.weigh for 4 rows and 16 columns.
+// weigh4x2AVX2 is laneTile.weigh for 4 rows and 16 columns.
 //
 //go:noescape
 func weigh4x2AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
@@ -389,47 +389,47 @@ func toBF16AVX512(n int, dst *uint16, src *float32)
 //go:noescape
 func toF16AVX512(n int, dst *uint16, src *float32)
 
-// score1AVX512 is lanePath.score for 1 rows.
+// score1AVX512 is laneTile.score for 1 rows.
 //
 //go:noescape
-func score1AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+func score1AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score2AVX512 is lanePath.score for 2 rows.
+// score2AVX512 is laneTile.score for 2 rows.
 //
 //go:noescape
-func score2AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+func score2AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score4AVX512 is lanePath.score for 4 rows.
+// score4AVX512 is laneTile.score for 4 rows.
 //
 //go:noescape
-func score4AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+func score4AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score8AVX512 is lanePath.score for 8 rows.
+// score8AVX512 is laneTile.score for 8 rows.
 //
 //go:noescape
-func score8AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+func score8AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score16AVX512 is lanePath.score for 16 rows.
+// score16AVX512 is laneTile.score for 16 rows.
 //
 //go:noescape
-func score16AVX512(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
+func score16AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1x4AVX512 is lanePath.weigh for 1 rows and 64 columns.
+// weigh1x4AVX512 is laneTile.weigh for 1 rows and 64 columns.
 //
 //go:noescape
 func weigh1x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2x4AVX512 is lanePath.weigh for 2 rows and 64 columns.
+// weigh2x4AVX512 is laneTile.weigh for 2 rows and 64 columns.
 //
 //go:noescape
 func weigh2x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4x4AVX512 is lanePath.weigh for 4 rows and 64 columns.
+// weigh4x4AVX512 is laneTile.weigh for 4 rows and 64 columns.
 //
 //go:noescape
 func weigh4x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh8x2AVX512 is lanePath.weigh for 8 rows and 32 columns.
+// weigh8x2AVX512 is laneTile.weigh for 8 rows and 32 columns.
 //
 //go:noescape
 func weigh8x2AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	scoreSignature = "func(steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from, stride int)"
+	scoreSignature = "func(n, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from, stride int)"
 	weighSignature = "func(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from, stride int)"
 )
 
@@ -33,19 +33,23 @@ func (s isa) laneKernels() {
 	s.expLanes()
 }
 
-// score generates the scores of as many keys as there are lanes. Each row of queries takes c lanes, so a step multiplies c
-// elements of each key; neighbouring lanes are summed at the end.
+// score generates the scores of n times as many keys as there are lanes. Each row of queries takes c lanes, so a step
+// multiplies c elements of each key; neighbouring lanes are summed at the end.
 func (s isa) score(rows int) {
 	c := s.lanes / rows
-	s.text(fmt.Sprintf("score%d", rows), scoreSignature, fmt.Sprintf("%%s is lanePath.score for %d rows.", rows))
-	steps, q, k := Load(Param("steps"), GP64()), Load(Param("q"), GP64()), newRows("k", "ldk", s.lanes, 4)
+	s.text(fmt.Sprintf("score%d", rows), scoreSignature, fmt.Sprintf("%%s is laneTile.score for %d rows.", rows))
+	n, out, k := Load(Param("n"), GP64()), Load(Param("s"), GP64()), newRows("k", "ldk", s.lanes, 4)
 	ahead, stride := lookahead()
 	sums := make([]reg.VecPhysical, s.lanes)
 	for i := range sums {
 		sums[i] = s.fixed(i)
-		zero(sums[i])
 	}
 	query, element := s.fixed(s.lanes), s.fixed(s.lanes+1)
+	Label("tile")
+	for _, sum := range sums {
+		zero(sum)
+	}
+	q, steps := Load(Param("q"), GP64()), Load(Param("steps"), GP64())
 	Label("loop")
 	VMOVUPS(Mem{Base: q}, query)
 	for i, sum := range sums {
@@ -59,18 +63,34 @@ func (s isa) score(rows int) {
 	k.advance(U32(4 * c))
 	DECQ(steps)
 	JNZ(LabelRef("loop"))
-	spare := [2]reg.VecPhysical{query, element}
+	s.storeSums(sums, rows, out, [2]reg.VecPhysical{query, element})
+	ADDQ(U32(4*s.lanes*rows), out)
+	k.advance(s.toNextTile(c, k.stride))
+	DECQ(n)
+	JNZ(LabelRef("tile"))
+	s.end()
+}
+
+// toNextTile returns the bytes from the end of a key to the start of the one that lies as many rows below as there are lanes.
+func (s isa) toNextTile(c int, stride reg.Register) reg.Register {
+	skip, size := GP64(), Load(Param("steps"), GP64())
+	IMUL3Q(U32(s.lanes), stride, skip)
+	IMUL3Q(U32(4*c), size, size)
+	SUBQ(size, skip)
+	return skip
+}
+
+// storeSums sums neighbouring lanes until each row has one, and stores what are then as many registers as rows.
+func (s isa) storeSums(sums []reg.VecPhysical, rows int, out reg.Register, spare [2]reg.VecPhysical) {
 	for len(sums) > rows {
 		for i := range len(sums) / 2 {
 			s.addNeighbours(sums[2*i], sums[2*i+1], sums[i], spare)
 		}
 		sums = sums[:len(sums)/2]
 	}
-	out := Load(Param("s"), GP64())
 	for i, sum := range sums {
 		VMOVUPS(sum, Mem{Base: out, Disp: 4 * s.lanes * i})
 	}
-	s.end()
 }
 
 // lookahead returns the address to prefetch next and the step from one to the next. The sum is made here because a Go
@@ -124,7 +144,7 @@ func (s isa) addNeighbours(x, y, z reg.VecPhysical, t [2]reg.VecPhysical) {
 
 // weigh generates O[h,w] += P·V for h rows of P, stored [keys, rows], and w registers of columns of V.
 func (s isa) weigh(h, w int) {
-	doc := fmt.Sprintf("%%s is lanePath.weigh for %d rows and %d columns.", h, w*s.lanes)
+	doc := fmt.Sprintf("%%s is laneTile.weigh for %d rows and %d columns.", h, w*s.lanes)
 	s.text(fmt.Sprintf("weigh%dx%d", h, w), weighSignature, doc)
 	n, p, ldp := Load(Param("n"), GP64()), Load(Param("p"), GP64()), scaled("ldp")
 	v, ldv := Load(Param("v"), GP64()), scaled("ldv")

@@ -59,6 +59,9 @@ type Attention struct {
 type Activation string
 
 // Ops is one engine's operations. Rows of a T are the batch's tokens: [tokens, dim].
+//
+// An engine may write a result over an operand that a decoder has no more use for: Rotate, Activate and Gate over their
+// first; and after Add(x, y), which ends a residual block, neither x nor anything computed since x may be used again.
 type Ops[T any] interface {
 	Embed(table T, ids []int32) T                           // table [n, dim] -> [tokens, dim]
 	Linear(x T, w Linear[T]) T                              // x·Wᵀ (+ bias): [tokens, in] -> [tokens, out]

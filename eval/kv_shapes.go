@@ -46,8 +46,12 @@ func Shapes() ([]Shape, error) {
 	return slices.Clone(shapes), err
 }
 
-// ShapeByName finds a built-in shape. The error of an unknown name lists all.
+// ShapeByName finds a built-in shape, or reads one that is written out with the keys of shapes.yaml:
+// "layers=8,heads=16,kv_heads=4,dim=1024,ffn=2816,vocab=8192,context=8192,gated=true". The error of an unknown name lists all.
 func ShapeByName(name string) (Shape, error) {
+	if strings.Contains(name, "=") {
+		return writtenShape(name)
+	}
 	shapes, err := loadShapes()
 	if err != nil {
 		return Shape{}, err
@@ -60,6 +64,15 @@ func ShapeByName(name string) (Shape, error) {
 		names = append(names, s.Name)
 	}
 	return Shape{}, fmt.Errorf("unknown shape %q; known are %s", name, strings.Join(names, ", "))
+}
+
+func writtenShape(text string) (Shape, error) {
+	shapes, err := parseShapes([]byte("- {name: custom, " + strings.NewReplacer("=", ": ", ",", ", ").Replace(text) + "}"))
+	if err != nil || len(shapes) != 1 {
+		return Shape{}, fmt.Errorf("shape %q: want KEY=NUMBER,… with layers, heads, dim, ffn, vocab and context, and perhaps kv_heads, head_dim, gated, tied: %s",
+			text, strings.TrimPrefix(fmt.Sprint(err), "shapes.yaml: "))
+	}
+	return shapes[0], nil
 }
 
 func parseShapes(data []byte) ([]Shape, error) {

@@ -1,0 +1,91 @@
+// Package bench measures the toolkit as a whole, beside its peers. docs/performance.md has the figures and the commands.
+package bench
+
+import (
+	"fmt"
+	"testing"
+
+	"gqa/eval"
+	"gqa/internal/kernels"
+)
+
+// product is one matrix product's operands.
+type product struct {
+	ta, tb   bool
+	m, n, k  int
+	lda, ldb int
+	a, b, c  []float32
+}
+
+func newProduct(ta, tb bool, m, n, k int) *product {
+	p := &product{ta: ta, tb: tb, m: m, n: n, k: k, lda: k, ldb: n, a: ramp(m * k), b: ramp(k * n), c: make([]float32, m*n)}
+	if ta {
+		p.lda = m
+	}
+	if tb {
+		p.ldb = k
+	}
+	return p
+}
+
+func ramp(n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(i%17)/16 - 0.5
+	}
+	return x
+}
+
+func (p *product) ours() {
+	kernels.Gemm(p.ta, p.tb, p.m, p.n, p.k, 1, p.a, p.lda, p.b, p.ldb, 0, p.c, p.n)
+}
+
+func (p *product) measure(b *testing.B, threads int, f func()) {
+	kernels.SetThreads(threads)
+	defer kernels.SetThreads(0)
+	f()
+	b.ResetTimer()
+	for range b.N {
+		f()
+	}
+	b.ReportMetric(2*float64(p.m)*float64(p.n)*float64(p.k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}
+
+// BenchmarkDecode is a whole decode step of a llama with dim 1024, 8 layers, 16 heads, ffn 2816 and vocabulary 8192, f32, and
+// the roofline's: the larger of bytes / bandwidth and operations / peak, as measured in this run. One round (-benchtime=1x)
+// is the median of many steps.
+func BenchmarkDecode(b *testing.B) {
+	for _, threads := range []int{1, 2} {
+		kernels.SetThreads(threads)
+		machine := eval.MeasureMachine()
+		for _, cell := range []struct{ batch, context int }{{8, 8192}, {1, 8192}, {8, 2048}, {8, 128}} {
+			for _, kv := range []int{16, 8, 4, 2, 1} {
+				b.Run(fmt.Sprintf("kv=%d/batch=%d/context=%d/threads=%d", kv, cell.batch, cell.context, threads), func(b *testing.B) {
+					decode(b, machine, kv, cell.batch, cell.context)
+				})
+			}
+		}
+	}
+	kernels.SetThreads(0)
+}
+
+func decode(b *testing.B, machine eval.Machine, kv, batch, context int) {
+	shape, err := eval.ShapeByName(fmt.Sprintf("layers=8,heads=16,kv_heads=%d,dim=1024,head_dim=64,ffn=2816,vocab=8192,context=8192,gated=true", kv))
+	if err != nil {
+		b.Fatal(err)
+	}
+	m, err := eval.RandomModel(shape, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var l *eval.Latency
+	for range b.N {
+		if l, err = eval.MeasureLatency(b.Context(), m, machine, eval.LatencyOptions{Batch: batch, Context: context}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(l.DecodeMSPerStep, "ms/step")
+	b.ReportMetric(l.RooflineMS, "roofline-ms")
+	b.ReportMetric(100*l.RooflineShare, "%roofline")
+	b.ReportMetric(0, "ns/op")
+}

@@ -15,6 +15,7 @@ const (
 	skinnyWork  = 1 << 16 // elements of B per task of a skinny product
 	skinnyPart  = 1 << 13 // most elements of A that a skinny product reads again and again: 32 KiB
 	skinnyDepth = 128     // rows of an untransposed B that a skinny product takes at a time
+	dotStrip    = 32      // rows of a transposed B that a skinny product takes at a time
 	smallWork   = 1 << 18 // multiplications up to which a product is not cut in tasks
 )
 

@@ -32,13 +32,13 @@ func (g *skinnyNT) halfBlock(lo, hi, p, k int) {
 
 // halfDotRows is dotRows, with alpha 1, for a B in the format h, n a multiple of halfRows and k one of halfLanes.
 func halfDotRows(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
-	dots, rows, w := kern.halfDots, 4, 4
+	dots, rows := kern.halfDots, 4
 	if kern.halfPairs != nil && m > 4 {
-		dots, rows, w = kern.halfPairs, evenly(m, 8, 1), 2
+		dots, rows = kern.halfPairs, evenly(m, 8, 1)
 	}
-	for j := 0; j < n; j += w {
+	for j := 0; j < n; j += dotStrip {
 		for i := 0; i < m; i += rows {
-			dots(h, min(rows, m-i), k, a[i*lda:], lda, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)
+			dots(h, min(rows, m-i), min(dotStrip, n-j), k, a[i*lda:], lda, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)
 		}
 	}
 }

@@ -67,10 +67,10 @@ func dotStrided(k int, x []float32, sx int, y []float32, sy int) (sum float32) {
 }
 
 // dotsGo takes two rows of A and two of B at a time.
-func dotsGo(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+func dotsGo(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	for i := 0; i < m; i += 2 {
 		h := min(2, m-i)
-		for j := 0; j < 4; j += 2 {
+		for j := 0; j < n; j += 2 {
 			var out [4]float32
 			dots2x2(a[i*lda:][:k], a[(i+h-1)*lda:][:k], b[j*ldb:][:k], b[(j+1)*ldb:][:k], &out)
 			for t, v := range out[:2*h] {

@@ -1,7 +1,7 @@
 package kernels
 
 // halfTile is dotsTile for rows of B in a format of 16 bits.
-type halfTile func(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+type halfTile func(n, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // The tiles by format, less one, and number of rows, less one.
 var (
@@ -22,20 +22,20 @@ var (
 	halfDots2 = [2][2]halfTile{{dots1x4BF16AVX2, dots2x4BF16AVX2}, {dots1x4F16AVX2, dots2x4F16AVX2}}
 )
 
-func halfDotsAVX512(h Half, m, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
-	_, _, _ = a[(m-1)*lda+k-1], b[3*ldb+k-1], c[(m-1)*ldc+3]
-	halfDots512[h-1][m-1](k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
+func halfDotsAVX512(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
+	halfDots512[h-1][m-1](n, k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
 }
 
-func halfPairsAVX512(h Half, m, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
-	_, _, _ = a[(m-1)*lda+k-1], b[ldb+k-1], c[(m-1)*ldc+1]
-	halfPairs512[h-1][m-1](k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
+func halfPairsAVX512(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
+	halfPairs512[h-1][m-1](n, k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
 }
 
-func halfDotsAVX2(h Half, m, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
-	_, _, _ = a[(m-1)*lda+k-1], b[3*ldb+k-1], c[(m-1)*ldc+3]
+func halfDotsAVX2(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
 	for i := 0; i < m; i += 2 {
-		halfDots2[h-1][min(2, m-i)-1](k, &a[i*lda], lda, &b[0], ldb, 1, &c[i*ldc], ldc, acc)
+		halfDots2[h-1][min(2, m-i)-1](n, k, &a[i*lda], lda, &b[0], ldb, 1, &c[i*ldc], ldc, acc)
 	}
 }
 

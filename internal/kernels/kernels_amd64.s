@@ -3093,159 +3093,172 @@ vector_end:
 	VZEROUPPER
 	RET
 
-// func dots1x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots1x4AVX2(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, FMA3, MMX+
-TEXT ·dots1x4AVX2(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
+TEXT ·dots1x4AVX2(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), CX
+	MOVQ   ldb+40(FP), DX
 	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), DX
-	MOVQ   ldb+32(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	IMUL3Q $0x00000004, BX, DI
+	LEAQ   (DX)(DX*2), BX
+	IMUL3Q $0x00000004, DX, SI
+
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
+	MOVQ   k+8(FP), DI
 
 loop:
-	CMPQ        AX, $0x00000008
+	CMPQ        DI, $0x00000008
 	JL          rest
-	VMOVUPS     (CX), Y4
-	VMOVUPS     (DX), Y5
+	VMOVUPS     (AX), Y4
+	VMOVUPS     (CX), Y5
 	VFMADD231PS Y5, Y4, Y0
-	VMOVUPS     (DX)(BX*1), Y5
+	VMOVUPS     (CX)(DX*1), Y5
 	VFMADD231PS Y5, Y4, Y1
-	VMOVUPS     (DX)(BX*2), Y5
+	VMOVUPS     (CX)(DX*2), Y5
 	VFMADD231PS Y5, Y4, Y2
-	VMOVUPS     (DX)(SI*1), Y5
+	VMOVUPS     (CX)(BX*1), Y5
 	VFMADD231PS Y5, Y4, Y3
-	MOVQ        DX, R8
-	ADDQ        DI, R8
+	MOVQ        CX, R8
+	ADDQ        SI, R8
 	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(DX*1)
+	PREFETCHT0  (R8)(DX*2)
 	PREFETCHT0  (R8)(BX*1)
-	PREFETCHT0  (R8)(BX*2)
-	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000020, AX
 	ADDQ        $0x00000020, CX
-	ADDQ        $0x00000020, DX
-	SUBQ        $0x00000008, AX
+	SUBQ        $0x00000008, DI
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
-	JE          reduce
-	LEAQ        lanes<>+0(SB), DI
-	MOVQ        $0x00000010, R8
-	SUBQ        AX, R8
-	VMOVUPS     (DI)(R8*4), Y6
-	VMASKMOVPS  (CX), Y6, Y4
-	VMASKMOVPS  (DX), Y6, Y5
-	VFMADD231PS Y5, Y4, Y0
-	VMASKMOVPS  (DX)(BX*1), Y6, Y5
-	VFMADD231PS Y5, Y4, Y1
-	VMASKMOVPS  (DX)(BX*2), Y6, Y5
-	VFMADD231PS Y5, Y4, Y2
-	VMASKMOVPS  (DX)(SI*1), Y6, Y5
-	VFMADD231PS Y5, Y4, Y3
-
-reduce:
-	VBROADCASTSS alpha+40(FP), X5
-	VHADDPS      Y1, Y0, Y0
-	VHADDPS      Y3, Y2, Y2
-	VHADDPS      Y2, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X0
-	VMULPS       X5, X0, X0
-	MOVQ         c+48(FP), AX
-	MOVQ         ldc+56(FP), CX
-	SHLQ         $0x02, CX
-	MOVB         acc+64(FP), CL
-	TESTB        CL, CL
-	JE           store
-	MOVQ         AX, CX
-	VMOVUPS      (CX), X4
-	VADDPS       X4, X0, X0
-
-store:
-	VMOVUPS X0, (AX)
-	VZEROUPPER
-	RET
-
-// func dots2x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·dots2x4AVX2(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x02, SI
-	LEAQ   (SI)(SI*2), DI
-	IMUL3Q $0x00000004, SI, R8
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
-
-loop:
-	CMPQ        AX, $0x00000008
-	JL          rest
-	VMOVUPS     (CX), Y8
-	VMOVUPS     (CX)(DX*1), Y9
-	VMOVUPS     (BX), Y10
-	VFMADD231PS Y10, Y8, Y0
-	VFMADD231PS Y10, Y9, Y4
-	VMOVUPS     (BX)(SI*1), Y10
-	VFMADD231PS Y10, Y8, Y1
-	VFMADD231PS Y10, Y9, Y5
-	VMOVUPS     (BX)(SI*2), Y10
-	VFMADD231PS Y10, Y8, Y2
-	VFMADD231PS Y10, Y9, Y6
-	VMOVUPS     (BX)(DI*1), Y10
-	VFMADD231PS Y10, Y8, Y3
-	VFMADD231PS Y10, Y9, Y7
-	MOVQ        BX, R9
-	ADDQ        R8, R9
-	PREFETCHT0  (R9)
-	PREFETCHT0  (R9)(SI*1)
-	PREFETCHT0  (R9)(SI*2)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000020, CX
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000008, AX
-	JMP         loop
-
-rest:
-	TESTQ       AX, AX
+	TESTQ       DI, DI
 	JE          reduce
 	LEAQ        lanes<>+0(SB), R8
 	MOVQ        $0x00000010, R9
-	SUBQ        AX, R9
-	VMOVUPS     (R8)(R9*4), Y11
-	VMASKMOVPS  (CX), Y11, Y8
-	VMASKMOVPS  (CX)(DX*1), Y11, Y9
-	VMASKMOVPS  (BX), Y11, Y10
+	SUBQ        DI, R9
+	VMOVUPS     (R8)(R9*4), Y6
+	VMASKMOVPS  (AX), Y6, Y4
+	VMASKMOVPS  (CX), Y6, Y5
+	VFMADD231PS Y5, Y4, Y0
+	VMASKMOVPS  (CX)(DX*1), Y6, Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMASKMOVPS  (CX)(DX*2), Y6, Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMASKMOVPS  (CX)(BX*1), Y6, Y5
+	VFMADD231PS Y5, Y4, Y3
+
+reduce:
+	VBROADCASTSS alpha+48(FP), X5
+	VHADDPS      Y1, Y0, Y0
+	VHADDPS      Y3, Y2, Y2
+	VHADDPS      Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMULPS       X5, X0, X0
+	MOVQ         c+56(FP), DI
+	MOVQ         ldc+64(FP), R8
+	SHLQ         $0x02, R8
+	MOVB         acc+72(FP), R8
+	TESTB        R8, R8
+	JE           store
+	MOVQ         DI, R8
+	VMOVUPS      (R8), X4
+	VADDPS       X4, X0, X0
+
+store:
+	VMOVUPS X0, (DI)
+	MOVQ    k+8(FP), DI
+	ANDQ    $-8, DI
+	SHLQ    $0x02, DI
+	SUBQ    DI, CX
+	ADDQ    SI, CX
+	SUBQ    DI, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
+	VZEROUPPER
+	RET
+
+// func dots2x4AVX2(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dots2x4AVX2(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+
+tile:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   k+8(FP), R8
+
+loop:
+	CMPQ        R8, $0x00000008
+	JL          rest
+	VMOVUPS     (AX), Y8
+	VMOVUPS     (AX)(CX*1), Y9
+	VMOVUPS     (DX), Y10
 	VFMADD231PS Y10, Y8, Y0
 	VFMADD231PS Y10, Y9, Y4
-	VMASKMOVPS  (BX)(SI*1), Y11, Y10
+	VMOVUPS     (DX)(BX*1), Y10
 	VFMADD231PS Y10, Y8, Y1
 	VFMADD231PS Y10, Y9, Y5
-	VMASKMOVPS  (BX)(SI*2), Y11, Y10
+	VMOVUPS     (DX)(BX*2), Y10
 	VFMADD231PS Y10, Y8, Y2
 	VFMADD231PS Y10, Y9, Y6
-	VMASKMOVPS  (BX)(DI*1), Y11, Y10
+	VMOVUPS     (DX)(SI*1), Y10
+	VFMADD231PS Y10, Y8, Y3
+	VFMADD231PS Y10, Y9, Y7
+	MOVQ        DX, R9
+	ADDQ        DI, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(BX*1)
+	PREFETCHT0  (R9)(BX*2)
+	PREFETCHT0  (R9)(SI*1)
+	ADDQ        $0x00000020, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000008, R8
+	JMP         loop
+
+rest:
+	TESTQ       R8, R8
+	JE          reduce
+	LEAQ        lanes<>+0(SB), R9
+	MOVQ        $0x00000010, R10
+	SUBQ        R8, R10
+	VMOVUPS     (R9)(R10*4), Y11
+	VMASKMOVPS  (AX), Y11, Y8
+	VMASKMOVPS  (AX)(CX*1), Y11, Y9
+	VMASKMOVPS  (DX), Y11, Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMASKMOVPS  (DX)(BX*1), Y11, Y10
+	VFMADD231PS Y10, Y8, Y1
+	VFMADD231PS Y10, Y9, Y5
+	VMASKMOVPS  (DX)(BX*2), Y11, Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMASKMOVPS  (DX)(SI*1), Y11, Y10
 	VFMADD231PS Y10, Y8, Y3
 	VFMADD231PS Y10, Y9, Y7
 
 reduce:
-	VBROADCASTSS alpha+40(FP), X9
+	VBROADCASTSS alpha+48(FP), X9
 	VHADDPS      Y1, Y0, Y0
 	VHADDPS      Y3, Y2, Y2
 	VHADDPS      Y2, Y0, Y0
@@ -3258,105 +3271,127 @@ reduce:
 	VEXTRACTF128 $0x01, Y4, X5
 	VADDPS       X5, X4, X4
 	VMULPS       X9, X4, X4
-	MOVQ         c+48(FP), AX
-	MOVQ         ldc+56(FP), CX
-	SHLQ         $0x02, CX
-	MOVB         acc+64(FP), DL
-	TESTB        DL, DL
+	MOVQ         c+56(FP), R8
+	MOVQ         ldc+64(FP), R9
+	SHLQ         $0x02, R9
+	MOVB         acc+72(FP), R10
+	TESTB        R10, R10
 	JE           store
-	MOVQ         AX, DX
-	VMOVUPS      (DX), X8
+	MOVQ         R8, R10
+	VMOVUPS      (R10), X8
 	VADDPS       X8, X0, X0
-	ADDQ         CX, DX
-	VMOVUPS      (DX), X8
+	ADDQ         R9, R10
+	VMOVUPS      (R10), X8
 	VADDPS       X8, X4, X4
 
 store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
+	VMOVUPS X0, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X4, (R8)
+	MOVQ    k+8(FP), R8
+	ANDQ    $-8, R8
+	SHLQ    $0x02, R8
+	SUBQ    R8, DX
+	ADDQ    DI, DX
+	SUBQ    R8, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots1x4BF16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots1x4BF16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·dots1x4BF16AVX2(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), DX
-	MOVQ   ldb+32(FP), BX
-	SHLQ   $0x01, BX
-	LEAQ   (BX)(BX*2), SI
-	IMUL3Q $0x00000004, BX, DI
+TEXT ·dots1x4BF16AVX2(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), CX
+	MOVQ   ldb+40(FP), DX
+	SHLQ   $0x01, DX
+	LEAQ   (DX)(DX*2), BX
+	IMUL3Q $0x00000004, DX, SI
+
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
+	MOVQ   k+8(FP), DI
 
 loop:
-	CMPQ        AX, $0x00000008
+	CMPQ        DI, $0x00000008
 	JL          rest
-	VMOVUPS     (CX), Y4
-	VPMOVZXWD   (DX), Y5
+	VMOVUPS     (AX), Y4
+	VPMOVZXWD   (CX), Y5
 	VPSLLD      $0x10, Y5, Y5
 	VFMADD231PS Y5, Y4, Y0
-	VPMOVZXWD   (DX)(BX*1), Y5
+	VPMOVZXWD   (CX)(DX*1), Y5
 	VPSLLD      $0x10, Y5, Y5
 	VFMADD231PS Y5, Y4, Y1
-	VPMOVZXWD   (DX)(BX*2), Y5
+	VPMOVZXWD   (CX)(DX*2), Y5
 	VPSLLD      $0x10, Y5, Y5
 	VFMADD231PS Y5, Y4, Y2
-	VPMOVZXWD   (DX)(SI*1), Y5
+	VPMOVZXWD   (CX)(BX*1), Y5
 	VPSLLD      $0x10, Y5, Y5
 	VFMADD231PS Y5, Y4, Y3
-	MOVQ        DX, R8
-	ADDQ        DI, R8
+	MOVQ        CX, R8
+	ADDQ        SI, R8
 	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(DX*1)
+	PREFETCHT0  (R8)(DX*2)
 	PREFETCHT0  (R8)(BX*1)
-	PREFETCHT0  (R8)(BX*2)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000020, CX
-	ADDQ        $0x00000010, DX
-	SUBQ        $0x00000008, AX
+	ADDQ        $0x00000020, AX
+	ADDQ        $0x00000010, CX
+	SUBQ        $0x00000008, DI
 	JMP         loop
 
 rest:
-	VBROADCASTSS alpha+40(FP), X5
+	VBROADCASTSS alpha+48(FP), X5
 	VHADDPS      Y1, Y0, Y0
 	VHADDPS      Y3, Y2, Y2
 	VHADDPS      Y2, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VMULPS       X5, X0, X0
-	MOVQ         c+48(FP), AX
-	MOVQ         ldc+56(FP), CX
-	SHLQ         $0x02, CX
-	MOVB         acc+64(FP), CL
-	TESTB        CL, CL
+	MOVQ         c+56(FP), DI
+	MOVQ         ldc+64(FP), R8
+	SHLQ         $0x02, R8
+	MOVB         acc+72(FP), R8
+	TESTB        R8, R8
 	JE           store
-	MOVQ         AX, CX
-	VMOVUPS      (CX), X4
+	MOVQ         DI, R8
+	VMOVUPS      (R8), X4
 	VADDPS       X4, X0, X0
 
 store:
-	VMOVUPS X0, (AX)
+	VMOVUPS X0, (DI)
+	MOVQ    k+8(FP), DI
+	ANDQ    $-8, DI
+	SHLQ    $0x01, DI
+	SUBQ    DI, CX
+	ADDQ    SI, CX
+	SHLQ    $0x01, DI
+	SUBQ    DI, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots2x4BF16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots2x4BF16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·dots2x4BF16AVX2(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x01, SI
-	LEAQ   (SI)(SI*2), DI
-	IMUL3Q $0x00000004, SI, R8
+TEXT ·dots2x4BF16AVX2(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -3365,41 +3400,42 @@ TEXT ·dots2x4BF16AVX2(SB), NOSPLIT, $0-65
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000008
+	CMPQ        R8, $0x00000008
 	JL          rest
-	VMOVUPS     (CX), Y8
-	VMOVUPS     (CX)(DX*1), Y9
-	VPMOVZXWD   (BX), Y10
+	VMOVUPS     (AX), Y8
+	VMOVUPS     (AX)(CX*1), Y9
+	VPMOVZXWD   (DX), Y10
 	VPSLLD      $0x10, Y10, Y10
 	VFMADD231PS Y10, Y8, Y0
 	VFMADD231PS Y10, Y9, Y4
-	VPMOVZXWD   (BX)(SI*1), Y10
+	VPMOVZXWD   (DX)(BX*1), Y10
 	VPSLLD      $0x10, Y10, Y10
 	VFMADD231PS Y10, Y8, Y1
 	VFMADD231PS Y10, Y9, Y5
-	VPMOVZXWD   (BX)(SI*2), Y10
+	VPMOVZXWD   (DX)(BX*2), Y10
 	VPSLLD      $0x10, Y10, Y10
 	VFMADD231PS Y10, Y8, Y2
 	VFMADD231PS Y10, Y9, Y6
-	VPMOVZXWD   (BX)(DI*1), Y10
+	VPMOVZXWD   (DX)(SI*1), Y10
 	VPSLLD      $0x10, Y10, Y10
 	VFMADD231PS Y10, Y8, Y3
 	VFMADD231PS Y10, Y9, Y7
-	MOVQ        BX, R9
-	ADDQ        R8, R9
+	MOVQ        DX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(BX*1)
+	PREFETCHT0  (R9)(BX*2)
 	PREFETCHT0  (R9)(SI*1)
-	PREFETCHT0  (R9)(SI*2)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000020, CX
-	ADDQ        $0x00000010, BX
-	SUBQ        $0x00000008, AX
+	ADDQ        $0x00000020, AX
+	ADDQ        $0x00000010, DX
+	SUBQ        $0x00000008, R8
 	JMP         loop
 
 rest:
-	VBROADCASTSS alpha+40(FP), X9
+	VBROADCASTSS alpha+48(FP), X9
 	VHADDPS      Y1, Y0, Y0
 	VHADDPS      Y3, Y2, Y2
 	VHADDPS      Y2, Y0, Y0
@@ -3412,101 +3448,124 @@ rest:
 	VEXTRACTF128 $0x01, Y4, X5
 	VADDPS       X5, X4, X4
 	VMULPS       X9, X4, X4
-	MOVQ         c+48(FP), AX
-	MOVQ         ldc+56(FP), CX
-	SHLQ         $0x02, CX
-	MOVB         acc+64(FP), DL
-	TESTB        DL, DL
+	MOVQ         c+56(FP), R8
+	MOVQ         ldc+64(FP), R9
+	SHLQ         $0x02, R9
+	MOVB         acc+72(FP), R10
+	TESTB        R10, R10
 	JE           store
-	MOVQ         AX, DX
-	VMOVUPS      (DX), X8
+	MOVQ         R8, R10
+	VMOVUPS      (R10), X8
 	VADDPS       X8, X0, X0
-	ADDQ         CX, DX
-	VMOVUPS      (DX), X8
+	ADDQ         R9, R10
+	VMOVUPS      (R10), X8
 	VADDPS       X8, X4, X4
 
 store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
+	VMOVUPS X0, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X4, (R8)
+	MOVQ    k+8(FP), R8
+	ANDQ    $-8, R8
+	SHLQ    $0x01, R8
+	SUBQ    R8, DX
+	ADDQ    DI, DX
+	SHLQ    $0x01, R8
+	SUBQ    R8, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots1x4F16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots1x4F16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, F16C, FMA3, MMX+
-TEXT ·dots1x4F16AVX2(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), DX
-	MOVQ   ldb+32(FP), BX
-	SHLQ   $0x01, BX
-	LEAQ   (BX)(BX*2), SI
-	IMUL3Q $0x00000004, BX, DI
+TEXT ·dots1x4F16AVX2(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), CX
+	MOVQ   ldb+40(FP), DX
+	SHLQ   $0x01, DX
+	LEAQ   (DX)(DX*2), BX
+	IMUL3Q $0x00000004, DX, SI
+
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
+	MOVQ   k+8(FP), DI
 
 loop:
-	CMPQ        AX, $0x00000008
+	CMPQ        DI, $0x00000008
 	JL          rest
-	VMOVUPS     (CX), Y4
-	VCVTPH2PS   (DX), Y5
+	VMOVUPS     (AX), Y4
+	VCVTPH2PS   (CX), Y5
 	VFMADD231PS Y5, Y4, Y0
-	VCVTPH2PS   (DX)(BX*1), Y5
+	VCVTPH2PS   (CX)(DX*1), Y5
 	VFMADD231PS Y5, Y4, Y1
-	VCVTPH2PS   (DX)(BX*2), Y5
+	VCVTPH2PS   (CX)(DX*2), Y5
 	VFMADD231PS Y5, Y4, Y2
-	VCVTPH2PS   (DX)(SI*1), Y5
+	VCVTPH2PS   (CX)(BX*1), Y5
 	VFMADD231PS Y5, Y4, Y3
-	MOVQ        DX, R8
-	ADDQ        DI, R8
+	MOVQ        CX, R8
+	ADDQ        SI, R8
 	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(DX*1)
+	PREFETCHT0  (R8)(DX*2)
 	PREFETCHT0  (R8)(BX*1)
-	PREFETCHT0  (R8)(BX*2)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000020, CX
-	ADDQ        $0x00000010, DX
-	SUBQ        $0x00000008, AX
+	ADDQ        $0x00000020, AX
+	ADDQ        $0x00000010, CX
+	SUBQ        $0x00000008, DI
 	JMP         loop
 
 rest:
-	VBROADCASTSS alpha+40(FP), X5
+	VBROADCASTSS alpha+48(FP), X5
 	VHADDPS      Y1, Y0, Y0
 	VHADDPS      Y3, Y2, Y2
 	VHADDPS      Y2, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VMULPS       X5, X0, X0
-	MOVQ         c+48(FP), AX
-	MOVQ         ldc+56(FP), CX
-	SHLQ         $0x02, CX
-	MOVB         acc+64(FP), CL
-	TESTB        CL, CL
+	MOVQ         c+56(FP), DI
+	MOVQ         ldc+64(FP), R8
+	SHLQ         $0x02, R8
+	MOVB         acc+72(FP), R8
+	TESTB        R8, R8
 	JE           store
-	MOVQ         AX, CX
-	VMOVUPS      (CX), X4
+	MOVQ         DI, R8
+	VMOVUPS      (R8), X4
 	VADDPS       X4, X0, X0
 
 store:
-	VMOVUPS X0, (AX)
+	VMOVUPS X0, (DI)
+	MOVQ    k+8(FP), DI
+	ANDQ    $-8, DI
+	SHLQ    $0x01, DI
+	SUBQ    DI, CX
+	ADDQ    SI, CX
+	SHLQ    $0x01, DI
+	SUBQ    DI, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots2x4F16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots2x4F16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, F16C, FMA3, MMX+
-TEXT ·dots2x4F16AVX2(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x01, SI
-	LEAQ   (SI)(SI*2), DI
-	IMUL3Q $0x00000004, SI, R8
+TEXT ·dots2x4F16AVX2(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -3515,37 +3574,38 @@ TEXT ·dots2x4F16AVX2(SB), NOSPLIT, $0-65
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000008
+	CMPQ        R8, $0x00000008
 	JL          rest
-	VMOVUPS     (CX), Y8
-	VMOVUPS     (CX)(DX*1), Y9
-	VCVTPH2PS   (BX), Y10
+	VMOVUPS     (AX), Y8
+	VMOVUPS     (AX)(CX*1), Y9
+	VCVTPH2PS   (DX), Y10
 	VFMADD231PS Y10, Y8, Y0
 	VFMADD231PS Y10, Y9, Y4
-	VCVTPH2PS   (BX)(SI*1), Y10
+	VCVTPH2PS   (DX)(BX*1), Y10
 	VFMADD231PS Y10, Y8, Y1
 	VFMADD231PS Y10, Y9, Y5
-	VCVTPH2PS   (BX)(SI*2), Y10
+	VCVTPH2PS   (DX)(BX*2), Y10
 	VFMADD231PS Y10, Y8, Y2
 	VFMADD231PS Y10, Y9, Y6
-	VCVTPH2PS   (BX)(DI*1), Y10
+	VCVTPH2PS   (DX)(SI*1), Y10
 	VFMADD231PS Y10, Y8, Y3
 	VFMADD231PS Y10, Y9, Y7
-	MOVQ        BX, R9
-	ADDQ        R8, R9
+	MOVQ        DX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(BX*1)
+	PREFETCHT0  (R9)(BX*2)
 	PREFETCHT0  (R9)(SI*1)
-	PREFETCHT0  (R9)(SI*2)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000020, CX
-	ADDQ        $0x00000010, BX
-	SUBQ        $0x00000008, AX
+	ADDQ        $0x00000020, AX
+	ADDQ        $0x00000010, DX
+	SUBQ        $0x00000008, R8
 	JMP         loop
 
 rest:
-	VBROADCASTSS alpha+40(FP), X9
+	VBROADCASTSS alpha+48(FP), X9
 	VHADDPS      Y1, Y0, Y0
 	VHADDPS      Y3, Y2, Y2
 	VHADDPS      Y2, Y0, Y0
@@ -3558,23 +3618,33 @@ rest:
 	VEXTRACTF128 $0x01, Y4, X5
 	VADDPS       X5, X4, X4
 	VMULPS       X9, X4, X4
-	MOVQ         c+48(FP), AX
-	MOVQ         ldc+56(FP), CX
-	SHLQ         $0x02, CX
-	MOVB         acc+64(FP), DL
-	TESTB        DL, DL
+	MOVQ         c+56(FP), R8
+	MOVQ         ldc+64(FP), R9
+	SHLQ         $0x02, R9
+	MOVB         acc+72(FP), R10
+	TESTB        R10, R10
 	JE           store
-	MOVQ         AX, DX
-	VMOVUPS      (DX), X8
+	MOVQ         R8, R10
+	VMOVUPS      (R10), X8
 	VADDPS       X8, X0, X0
-	ADDQ         CX, DX
-	VMOVUPS      (DX), X8
+	ADDQ         R9, R10
+	VMOVUPS      (R10), X8
 	VADDPS       X8, X4, X4
 
 store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
+	VMOVUPS X0, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X4, (R8)
+	MOVQ    k+8(FP), R8
+	ANDQ    $-8, R8
+	SHLQ    $0x01, R8
+	SUBQ    R8, DX
+	ADDQ    DI, DX
+	SHLQ    $0x01, R8
+	SUBQ    R8, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -8179,64 +8249,66 @@ vector_end:
 	VZEROUPPER
 	RET
 
-// func dots1x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots1x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots1x4AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
+TEXT ·dots1x4AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), CX
+	MOVQ   ldb+40(FP), DX
 	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), DX
-	MOVQ   ldb+32(FP), BX
-	SHLQ   $0x02, BX
-	LEAQ   (BX)(BX*2), SI
-	IMUL3Q $0x00000004, BX, DI
+	LEAQ   (DX)(DX*2), BX
+	IMUL3Q $0x00000004, DX, SI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	MOVQ   k+8(FP), DI
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        DI, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z4
-	VMOVUPS     (DX), Z5
+	VMOVUPS     (AX), Z4
+	VMOVUPS     (CX), Z5
 	VFMADD231PS Z5, Z4, Z0
-	VMOVUPS     (DX)(BX*1), Z5
+	VMOVUPS     (CX)(DX*1), Z5
 	VFMADD231PS Z5, Z4, Z1
-	VMOVUPS     (DX)(BX*2), Z5
+	VMOVUPS     (CX)(DX*2), Z5
 	VFMADD231PS Z5, Z4, Z2
-	VMOVUPS     (DX)(SI*1), Z5
+	VMOVUPS     (CX)(BX*1), Z5
 	VFMADD231PS Z5, Z4, Z3
-	MOVQ        DX, R8
-	ADDQ        DI, R8
+	MOVQ        CX, R8
+	ADDQ        SI, R8
 	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(DX*1)
+	PREFETCHT0  (R8)(DX*2)
 	PREFETCHT0  (R8)(BX*1)
-	PREFETCHT0  (R8)(BX*2)
-	PREFETCHT0  (R8)(SI*1)
+	ADDQ        $0x00000040, AX
 	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, DX
-	SUBQ        $0x00000010, AX
+	SUBQ        $0x00000010, DI
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       DI, DI
 	JE          reduce
-	MOVQ        $-1, DI
-	BZHIQ       AX, DI, DI
-	KMOVW       DI, K1
-	VMOVUPS.Z   (CX), K1, Z4
-	VMOVUPS.Z   (DX), K1, Z5
+	MOVQ        $-1, R8
+	BZHIQ       DI, R8, R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (AX), K1, Z4
+	VMOVUPS.Z   (CX), K1, Z5
 	VFMADD231PS Z5, Z4, Z0
-	VMOVUPS.Z   (DX)(BX*1), K1, Z5
+	VMOVUPS.Z   (CX)(DX*1), K1, Z5
 	VFMADD231PS Z5, Z4, Z1
-	VMOVUPS.Z   (DX)(BX*2), K1, Z5
+	VMOVUPS.Z   (CX)(DX*2), K1, Z5
 	VFMADD231PS Z5, Z4, Z2
-	VMOVUPS.Z   (DX)(SI*1), K1, Z5
+	VMOVUPS.Z   (CX)(BX*1), K1, Z5
 	VFMADD231PS Z5, Z4, Z3
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X5
+	VBROADCASTSS  alpha+48(FP), X5
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y4
@@ -8251,33 +8323,43 @@ reduce:
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X0
 	VMULPS        X5, X0, X0
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), CL
-	TESTB         CL, CL
+	MOVQ          c+56(FP), DI
+	MOVQ          ldc+64(FP), R8
+	SHLQ          $0x02, R8
+	MOVB          acc+72(FP), R8
+	TESTB         R8, R8
 	JE            store
-	MOVQ          AX, CX
-	VMOVUPS       (CX), X4
+	MOVQ          DI, R8
+	VMOVUPS       (R8), X4
 	VADDPS        X4, X0, X0
 
 store:
-	VMOVUPS X0, (AX)
+	VMOVUPS X0, (DI)
+	MOVQ    k+8(FP), DI
+	ANDQ    $-16, DI
+	SHLQ    $0x02, DI
+	SUBQ    DI, CX
+	ADDQ    SI, CX
+	SUBQ    DI, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots2x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots2x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots2x4AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x02, SI
-	LEAQ   (SI)(SI*2), DI
-	IMUL3Q $0x00000004, SI, R8
+TEXT ·dots2x4AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -8286,58 +8368,59 @@ TEXT ·dots2x4AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z8
-	VMOVUPS     (CX)(DX*1), Z9
-	VMOVUPS     (BX), Z10
+	VMOVUPS     (AX), Z8
+	VMOVUPS     (AX)(CX*1), Z9
+	VMOVUPS     (DX), Z10
 	VFMADD231PS Z10, Z8, Z0
 	VFMADD231PS Z10, Z9, Z4
-	VMOVUPS     (BX)(SI*1), Z10
+	VMOVUPS     (DX)(BX*1), Z10
 	VFMADD231PS Z10, Z8, Z1
 	VFMADD231PS Z10, Z9, Z5
-	VMOVUPS     (BX)(SI*2), Z10
+	VMOVUPS     (DX)(BX*2), Z10
 	VFMADD231PS Z10, Z8, Z2
 	VFMADD231PS Z10, Z9, Z6
-	VMOVUPS     (BX)(DI*1), Z10
+	VMOVUPS     (DX)(SI*1), Z10
 	VFMADD231PS Z10, Z8, Z3
 	VFMADD231PS Z10, Z9, Z7
-	MOVQ        BX, R9
-	ADDQ        R8, R9
+	MOVQ        DX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(BX*1)
+	PREFETCHT0  (R9)(BX*2)
 	PREFETCHT0  (R9)(SI*1)
-	PREFETCHT0  (R9)(SI*2)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, BX
-	SUBQ        $0x00000010, AX
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, DX
+	SUBQ        $0x00000010, R8
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       R8, R8
 	JE          reduce
-	MOVQ        $-1, R8
-	BZHIQ       AX, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (CX), K1, Z8
-	VMOVUPS.Z   (CX)(DX*1), K1, Z9
-	VMOVUPS.Z   (BX), K1, Z10
+	MOVQ        $-1, R9
+	BZHIQ       R8, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (AX), K1, Z8
+	VMOVUPS.Z   (AX)(CX*1), K1, Z9
+	VMOVUPS.Z   (DX), K1, Z10
 	VFMADD231PS Z10, Z8, Z0
 	VFMADD231PS Z10, Z9, Z4
-	VMOVUPS.Z   (BX)(SI*1), K1, Z10
+	VMOVUPS.Z   (DX)(BX*1), K1, Z10
 	VFMADD231PS Z10, Z8, Z1
 	VFMADD231PS Z10, Z9, Z5
-	VMOVUPS.Z   (BX)(SI*2), K1, Z10
+	VMOVUPS.Z   (DX)(BX*2), K1, Z10
 	VFMADD231PS Z10, Z8, Z2
 	VFMADD231PS Z10, Z9, Z6
-	VMOVUPS.Z   (BX)(DI*1), K1, Z10
+	VMOVUPS.Z   (DX)(SI*1), K1, Z10
 	VFMADD231PS Z10, Z8, Z3
 	VFMADD231PS Z10, Z9, Z7
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X9
+	VBROADCASTSS  alpha+48(FP), X9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y8
@@ -8366,38 +8449,48 @@ reduce:
 	VEXTRACTF128  $0x01, Y4, X5
 	VADDPS        X5, X4, X4
 	VMULPS        X9, X4, X4
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
 	JE            store
-	MOVQ          AX, DX
-	VMOVUPS       (DX), X8
+	MOVQ          R8, R10
+	VMOVUPS       (R10), X8
 	VADDPS        X8, X0, X0
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X8
+	ADDQ          R9, R10
+	VMOVUPS       (R10), X8
 	VADDPS        X8, X4, X4
 
 store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
+	VMOVUPS X0, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X4, (R8)
+	MOVQ    k+8(FP), R8
+	ANDQ    $-16, R8
+	SHLQ    $0x02, R8
+	SUBQ    R8, DX
+	ADDQ    DI, DX
+	SUBQ    R8, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots3x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots3x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots3x4AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x02, SI
-	LEAQ   (SI)(SI*2), DI
-	IMUL3Q $0x00000004, SI, R8
+TEXT ·dots3x4AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x02, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -8410,68 +8503,69 @@ TEXT ·dots3x4AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z12
-	VMOVUPS     (CX)(DX*1), Z13
-	VMOVUPS     (CX)(DX*2), Z14
-	VMOVUPS     (BX), Z15
+	VMOVUPS     (AX), Z12
+	VMOVUPS     (AX)(CX*1), Z13
+	VMOVUPS     (AX)(CX*2), Z14
+	VMOVUPS     (DX), Z15
 	VFMADD231PS Z15, Z12, Z0
 	VFMADD231PS Z15, Z13, Z4
 	VFMADD231PS Z15, Z14, Z8
-	VMOVUPS     (BX)(SI*1), Z15
+	VMOVUPS     (DX)(BX*1), Z15
 	VFMADD231PS Z15, Z12, Z1
 	VFMADD231PS Z15, Z13, Z5
 	VFMADD231PS Z15, Z14, Z9
-	VMOVUPS     (BX)(SI*2), Z15
+	VMOVUPS     (DX)(BX*2), Z15
 	VFMADD231PS Z15, Z12, Z2
 	VFMADD231PS Z15, Z13, Z6
 	VFMADD231PS Z15, Z14, Z10
-	VMOVUPS     (BX)(DI*1), Z15
+	VMOVUPS     (DX)(SI*1), Z15
 	VFMADD231PS Z15, Z12, Z3
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z11
-	MOVQ        BX, R9
-	ADDQ        R8, R9
+	MOVQ        DX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(BX*1)
+	PREFETCHT0  (R9)(BX*2)
 	PREFETCHT0  (R9)(SI*1)
-	PREFETCHT0  (R9)(SI*2)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, BX
-	SUBQ        $0x00000010, AX
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, DX
+	SUBQ        $0x00000010, R8
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       R8, R8
 	JE          reduce
-	MOVQ        $-1, R8
-	BZHIQ       AX, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (CX), K1, Z12
-	VMOVUPS.Z   (CX)(DX*1), K1, Z13
-	VMOVUPS.Z   (CX)(DX*2), K1, Z14
-	VMOVUPS.Z   (BX), K1, Z15
+	MOVQ        $-1, R9
+	BZHIQ       R8, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (AX), K1, Z12
+	VMOVUPS.Z   (AX)(CX*1), K1, Z13
+	VMOVUPS.Z   (AX)(CX*2), K1, Z14
+	VMOVUPS.Z   (DX), K1, Z15
 	VFMADD231PS Z15, Z12, Z0
 	VFMADD231PS Z15, Z13, Z4
 	VFMADD231PS Z15, Z14, Z8
-	VMOVUPS.Z   (BX)(SI*1), K1, Z15
+	VMOVUPS.Z   (DX)(BX*1), K1, Z15
 	VFMADD231PS Z15, Z12, Z1
 	VFMADD231PS Z15, Z13, Z5
 	VFMADD231PS Z15, Z14, Z9
-	VMOVUPS.Z   (BX)(SI*2), K1, Z15
+	VMOVUPS.Z   (DX)(BX*2), K1, Z15
 	VFMADD231PS Z15, Z12, Z2
 	VFMADD231PS Z15, Z13, Z6
 	VFMADD231PS Z15, Z14, Z10
-	VMOVUPS.Z   (BX)(DI*1), K1, Z15
+	VMOVUPS.Z   (DX)(SI*1), K1, Z15
 	VFMADD231PS Z15, Z12, Z3
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z11
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X13
+	VBROADCASTSS  alpha+48(FP), X13
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPS        Y12, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y12
@@ -8514,44 +8608,54 @@ reduce:
 	VEXTRACTF128  $0x01, Y8, X9
 	VADDPS        X9, X8, X8
 	VMULPS        X13, X8, X8
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
 	JE            store
-	MOVQ          AX, DX
-	VMOVUPS       (DX), X12
+	MOVQ          R8, R10
+	VMOVUPS       (R10), X12
 	VADDPS        X12, X0, X0
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X12
+	ADDQ          R9, R10
+	VMOVUPS       (R10), X12
 	VADDPS        X12, X4, X4
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X12
+	ADDQ          R9, R10
+	VMOVUPS       (R10), X12
 	VADDPS        X12, X8, X8
 
 store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X8, (AX)
+	VMOVUPS X0, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X4, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X8, (R8)
+	MOVQ    k+8(FP), R8
+	ANDQ    $-16, R8
+	SHLQ    $0x02, R8
+	SUBQ    R8, DX
+	ADDQ    DI, DX
+	SUBQ    R8, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots4x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots4x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots4x4AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+24(FP), SI
-	MOVQ   ldb+32(FP), DI
-	SHLQ   $0x02, DI
-	LEAQ   (DI)(DI*2), R8
-	IMUL3Q $0x00000004, DI, R9
+TEXT ·dots4x4AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   b+32(FP), BX
+	MOVQ   ldb+40(FP), SI
+	SHLQ   $0x02, SI
+	LEAQ   (SI)(SI*2), DI
+	IMUL3Q $0x00000004, SI, R8
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -8568,78 +8672,79 @@ TEXT ·dots4x4AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	MOVQ   k+8(FP), R9
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R9, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z16
-	VMOVUPS     (CX)(DX*1), Z17
-	VMOVUPS     (CX)(DX*2), Z18
-	VMOVUPS     (CX)(BX*1), Z19
-	VMOVUPS     (SI), Z20
+	VMOVUPS     (AX), Z16
+	VMOVUPS     (AX)(CX*1), Z17
+	VMOVUPS     (AX)(CX*2), Z18
+	VMOVUPS     (AX)(DX*1), Z19
+	VMOVUPS     (BX), Z20
 	VFMADD231PS Z20, Z16, Z0
 	VFMADD231PS Z20, Z17, Z4
 	VFMADD231PS Z20, Z18, Z8
 	VFMADD231PS Z20, Z19, Z12
-	VMOVUPS     (SI)(DI*1), Z20
+	VMOVUPS     (BX)(SI*1), Z20
 	VFMADD231PS Z20, Z16, Z1
 	VFMADD231PS Z20, Z17, Z5
 	VFMADD231PS Z20, Z18, Z9
 	VFMADD231PS Z20, Z19, Z13
-	VMOVUPS     (SI)(DI*2), Z20
+	VMOVUPS     (BX)(SI*2), Z20
 	VFMADD231PS Z20, Z16, Z2
 	VFMADD231PS Z20, Z17, Z6
 	VFMADD231PS Z20, Z18, Z10
 	VFMADD231PS Z20, Z19, Z14
-	VMOVUPS     (SI)(R8*1), Z20
+	VMOVUPS     (BX)(DI*1), Z20
 	VFMADD231PS Z20, Z16, Z3
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	MOVQ        SI, R10
-	ADDQ        R9, R10
+	MOVQ        BX, R10
+	ADDQ        R8, R10
 	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
 	PREFETCHT0  (R10)(DI*1)
-	PREFETCHT0  (R10)(DI*2)
-	PREFETCHT0  (R10)(R8*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, SI
-	SUBQ        $0x00000010, AX
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000010, R9
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       R9, R9
 	JE          reduce
-	MOVQ        $-1, R9
-	BZHIQ       AX, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (CX), K1, Z16
-	VMOVUPS.Z   (CX)(DX*1), K1, Z17
-	VMOVUPS.Z   (CX)(DX*2), K1, Z18
-	VMOVUPS.Z   (CX)(BX*1), K1, Z19
-	VMOVUPS.Z   (SI), K1, Z20
+	MOVQ        $-1, R10
+	BZHIQ       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (AX), K1, Z16
+	VMOVUPS.Z   (AX)(CX*1), K1, Z17
+	VMOVUPS.Z   (AX)(CX*2), K1, Z18
+	VMOVUPS.Z   (AX)(DX*1), K1, Z19
+	VMOVUPS.Z   (BX), K1, Z20
 	VFMADD231PS Z20, Z16, Z0
 	VFMADD231PS Z20, Z17, Z4
 	VFMADD231PS Z20, Z18, Z8
 	VFMADD231PS Z20, Z19, Z12
-	VMOVUPS.Z   (SI)(DI*1), K1, Z20
+	VMOVUPS.Z   (BX)(SI*1), K1, Z20
 	VFMADD231PS Z20, Z16, Z1
 	VFMADD231PS Z20, Z17, Z5
 	VFMADD231PS Z20, Z18, Z9
 	VFMADD231PS Z20, Z19, Z13
-	VMOVUPS.Z   (SI)(DI*2), K1, Z20
+	VMOVUPS.Z   (BX)(SI*2), K1, Z20
 	VFMADD231PS Z20, Z16, Z2
 	VFMADD231PS Z20, Z17, Z6
 	VFMADD231PS Z20, Z18, Z10
 	VFMADD231PS Z20, Z19, Z14
-	VMOVUPS.Z   (SI)(R8*1), K1, Z20
+	VMOVUPS.Z   (BX)(DI*1), K1, Z20
 	VFMADD231PS Z20, Z16, Z3
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X17
+	VBROADCASTSS  alpha+48(FP), X17
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPS        Y16, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y16
@@ -8696,81 +8801,92 @@ reduce:
 	VEXTRACTF128  $0x01, Y12, X13
 	VADDPS        X13, X12, X12
 	VMULPS        X17, X12, X12
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R9
+	MOVQ          ldc+64(FP), R10
+	SHLQ          $0x02, R10
+	MOVB          acc+72(FP), R11
+	TESTB         R11, R11
 	JE            store
-	MOVQ          AX, DX
-	VMOVUPS       (DX), X16
+	MOVQ          R9, R11
+	VMOVUPS       (R11), X16
 	VADDPS        X16, X0, X0
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X16
+	ADDQ          R10, R11
+	VMOVUPS       (R11), X16
 	VADDPS        X16, X4, X4
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X16
+	ADDQ          R10, R11
+	VMOVUPS       (R11), X16
 	VADDPS        X16, X8, X8
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X16
+	ADDQ          R10, R11
+	VMOVUPS       (R11), X16
 	VADDPS        X16, X12, X12
 
 store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X8, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X12, (AX)
+	VMOVUPS X0, (R9)
+	ADDQ    R10, R9
+	VMOVUPS X4, (R9)
+	ADDQ    R10, R9
+	VMOVUPS X8, (R9)
+	ADDQ    R10, R9
+	VMOVUPS X12, (R9)
+	MOVQ    k+8(FP), R9
+	ANDQ    $-16, R9
+	SHLQ    $0x02, R9
+	SUBQ    R9, BX
+	ADDQ    R8, BX
+	SUBQ    R9, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots1x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots1x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots1x2AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
+TEXT ·dots1x2AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), CX
+	MOVQ   ldb+40(FP), DX
 	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), DX
-	MOVQ   ldb+32(FP), BX
-	SHLQ   $0x02, BX
-	IMUL3Q $0x00000002, BX, SI
+	IMUL3Q $0x00000002, DX, BX
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
+	MOVQ   k+8(FP), SI
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        SI, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z2
-	VMOVUPS     (DX), Z3
+	VMOVUPS     (AX), Z2
+	VMOVUPS     (CX), Z3
 	VFMADD231PS Z3, Z2, Z0
-	VMOVUPS     (DX)(BX*1), Z3
+	VMOVUPS     (CX)(DX*1), Z3
 	VFMADD231PS Z3, Z2, Z1
-	MOVQ        DX, DI
-	ADDQ        SI, DI
+	MOVQ        CX, DI
+	ADDQ        BX, DI
 	PREFETCHT0  (DI)
-	PREFETCHT0  (DI)(BX*1)
+	PREFETCHT0  (DI)(DX*1)
+	ADDQ        $0x00000040, AX
 	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, DX
-	SUBQ        $0x00000010, AX
+	SUBQ        $0x00000010, SI
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       SI, SI
 	JE          reduce
-	MOVQ        $-1, SI
-	BZHIQ       AX, SI, SI
-	KMOVW       SI, K1
-	VMOVUPS.Z   (CX), K1, Z2
-	VMOVUPS.Z   (DX), K1, Z3
+	MOVQ        $-1, DI
+	BZHIQ       SI, DI, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (AX), K1, Z2
+	VMOVUPS.Z   (CX), K1, Z3
 	VFMADD231PS Z3, Z2, Z0
-	VMOVUPS.Z   (DX)(BX*1), K1, Z3
+	VMOVUPS.Z   (CX)(DX*1), K1, Z3
 	VFMADD231PS Z3, Z2, Z1
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X3
+	VBROADCASTSS  alpha+48(FP), X3
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPS        Y2, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y2
@@ -8780,74 +8896,85 @@ reduce:
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X0
 	VMULPS        X3, X0, X0
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), CL
-	TESTB         CL, CL
+	MOVQ          c+56(FP), SI
+	MOVQ          ldc+64(FP), DI
+	SHLQ          $0x02, DI
+	MOVB          acc+72(FP), DI
+	TESTB         DI, DI
 	JE            store
-	MOVQ          AX, CX
-	VMOVSD        (CX), X2
+	MOVQ          SI, DI
+	VMOVSD        (DI), X2
 	VADDPS        X2, X0, X0
 
 store:
-	VMOVSD X0, (AX)
+	VMOVSD X0, (SI)
+	MOVQ   k+8(FP), SI
+	ANDQ   $-16, SI
+	SHLQ   $0x02, SI
+	SUBQ   SI, CX
+	ADDQ   BX, CX
+	SUBQ   SI, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots2x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots2x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots2x2AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x02, SI
-	IMUL3Q $0x00000002, SI, DI
+TEXT ·dots2x2AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x02, BX
+	IMUL3Q $0x00000002, BX, SI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	MOVQ   k+8(FP), DI
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        DI, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z4
-	VMOVUPS     (CX)(DX*1), Z5
-	VMOVUPS     (BX), Z6
+	VMOVUPS     (AX), Z4
+	VMOVUPS     (AX)(CX*1), Z5
+	VMOVUPS     (DX), Z6
 	VFMADD231PS Z6, Z4, Z0
 	VFMADD231PS Z6, Z5, Z2
-	VMOVUPS     (BX)(SI*1), Z6
+	VMOVUPS     (DX)(BX*1), Z6
 	VFMADD231PS Z6, Z4, Z1
 	VFMADD231PS Z6, Z5, Z3
-	MOVQ        BX, R8
-	ADDQ        DI, R8
+	MOVQ        DX, R8
+	ADDQ        SI, R8
 	PREFETCHT0  (R8)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, BX
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R8)(BX*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, DX
+	SUBQ        $0x00000010, DI
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       DI, DI
 	JE          reduce
-	MOVQ        $-1, DI
-	BZHIQ       AX, DI, DI
-	KMOVW       DI, K1
-	VMOVUPS.Z   (CX), K1, Z4
-	VMOVUPS.Z   (CX)(DX*1), K1, Z5
-	VMOVUPS.Z   (BX), K1, Z6
+	MOVQ        $-1, R8
+	BZHIQ       DI, R8, R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (AX), K1, Z4
+	VMOVUPS.Z   (AX)(CX*1), K1, Z5
+	VMOVUPS.Z   (DX), K1, Z6
 	VFMADD231PS Z6, Z4, Z0
 	VFMADD231PS Z6, Z5, Z2
-	VMOVUPS.Z   (BX)(SI*1), K1, Z6
+	VMOVUPS.Z   (DX)(BX*1), K1, Z6
 	VFMADD231PS Z6, Z4, Z1
 	VFMADD231PS Z6, Z5, Z3
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X5
+	VBROADCASTSS  alpha+48(FP), X5
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y4
@@ -8866,87 +8993,98 @@ reduce:
 	VEXTRACTF128  $0x01, Y2, X3
 	VADDPS        X3, X2, X2
 	VMULPS        X5, X2, X2
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), DI
+	MOVQ          ldc+64(FP), R8
+	SHLQ          $0x02, R8
+	MOVB          acc+72(FP), R9
+	TESTB         R9, R9
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X4
+	MOVQ          DI, R9
+	VMOVSD        (R9), X4
 	VADDPS        X4, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X4
+	ADDQ          R8, R9
+	VMOVSD        (R9), X4
 	VADDPS        X4, X2, X2
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
+	VMOVSD X0, (DI)
+	ADDQ   R8, DI
+	VMOVSD X2, (DI)
+	MOVQ   k+8(FP), DI
+	ANDQ   $-16, DI
+	SHLQ   $0x02, DI
+	SUBQ   DI, DX
+	ADDQ   SI, DX
+	SUBQ   DI, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots3x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots3x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots3x2AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x02, SI
-	IMUL3Q $0x00000002, SI, DI
+TEXT ·dots3x2AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x02, BX
+	IMUL3Q $0x00000002, BX, SI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
+	MOVQ   k+8(FP), DI
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        DI, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z6
-	VMOVUPS     (CX)(DX*1), Z7
-	VMOVUPS     (CX)(DX*2), Z8
-	VMOVUPS     (BX), Z9
+	VMOVUPS     (AX), Z6
+	VMOVUPS     (AX)(CX*1), Z7
+	VMOVUPS     (AX)(CX*2), Z8
+	VMOVUPS     (DX), Z9
 	VFMADD231PS Z9, Z6, Z0
 	VFMADD231PS Z9, Z7, Z2
 	VFMADD231PS Z9, Z8, Z4
-	VMOVUPS     (BX)(SI*1), Z9
+	VMOVUPS     (DX)(BX*1), Z9
 	VFMADD231PS Z9, Z6, Z1
 	VFMADD231PS Z9, Z7, Z3
 	VFMADD231PS Z9, Z8, Z5
-	MOVQ        BX, R8
-	ADDQ        DI, R8
+	MOVQ        DX, R8
+	ADDQ        SI, R8
 	PREFETCHT0  (R8)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, BX
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R8)(BX*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, DX
+	SUBQ        $0x00000010, DI
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       DI, DI
 	JE          reduce
-	MOVQ        $-1, DI
-	BZHIQ       AX, DI, DI
-	KMOVW       DI, K1
-	VMOVUPS.Z   (CX), K1, Z6
-	VMOVUPS.Z   (CX)(DX*1), K1, Z7
-	VMOVUPS.Z   (CX)(DX*2), K1, Z8
-	VMOVUPS.Z   (BX), K1, Z9
+	MOVQ        $-1, R8
+	BZHIQ       DI, R8, R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (AX), K1, Z6
+	VMOVUPS.Z   (AX)(CX*1), K1, Z7
+	VMOVUPS.Z   (AX)(CX*2), K1, Z8
+	VMOVUPS.Z   (DX), K1, Z9
 	VFMADD231PS Z9, Z6, Z0
 	VFMADD231PS Z9, Z7, Z2
 	VFMADD231PS Z9, Z8, Z4
-	VMOVUPS.Z   (BX)(SI*1), K1, Z9
+	VMOVUPS.Z   (DX)(BX*1), K1, Z9
 	VFMADD231PS Z9, Z6, Z1
 	VFMADD231PS Z9, Z7, Z3
 	VFMADD231PS Z9, Z8, Z5
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X7
+	VBROADCASTSS  alpha+48(FP), X7
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPS        Y6, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y6
@@ -8974,43 +9112,53 @@ reduce:
 	VEXTRACTF128  $0x01, Y4, X5
 	VADDPS        X5, X4, X4
 	VMULPS        X7, X4, X4
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), DI
+	MOVQ          ldc+64(FP), R8
+	SHLQ          $0x02, R8
+	MOVB          acc+72(FP), R9
+	TESTB         R9, R9
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X6
+	MOVQ          DI, R9
+	VMOVSD        (R9), X6
 	VADDPS        X6, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X6
+	ADDQ          R8, R9
+	VMOVSD        (R9), X6
 	VADDPS        X6, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X6
+	ADDQ          R8, R9
+	VMOVSD        (R9), X6
 	VADDPS        X6, X4, X4
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
+	VMOVSD X0, (DI)
+	ADDQ   R8, DI
+	VMOVSD X2, (DI)
+	ADDQ   R8, DI
+	VMOVSD X4, (DI)
+	MOVQ   k+8(FP), DI
+	ANDQ   $-16, DI
+	SHLQ   $0x02, DI
+	SUBQ   DI, DX
+	ADDQ   SI, DX
+	SUBQ   DI, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots4x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots4x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots4x2AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+24(FP), SI
-	MOVQ   ldb+32(FP), DI
-	SHLQ   $0x02, DI
-	IMUL3Q $0x00000002, DI, R8
+TEXT ·dots4x2AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   b+32(FP), BX
+	MOVQ   ldb+40(FP), SI
+	SHLQ   $0x02, SI
+	IMUL3Q $0x00000002, SI, DI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -9019,56 +9167,57 @@ TEXT ·dots4x2AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z8
-	VMOVUPS     (CX)(DX*1), Z9
-	VMOVUPS     (CX)(DX*2), Z10
-	VMOVUPS     (CX)(BX*1), Z11
-	VMOVUPS     (SI), Z12
+	VMOVUPS     (AX), Z8
+	VMOVUPS     (AX)(CX*1), Z9
+	VMOVUPS     (AX)(CX*2), Z10
+	VMOVUPS     (AX)(DX*1), Z11
+	VMOVUPS     (BX), Z12
 	VFMADD231PS Z12, Z8, Z0
 	VFMADD231PS Z12, Z9, Z2
 	VFMADD231PS Z12, Z10, Z4
 	VFMADD231PS Z12, Z11, Z6
-	VMOVUPS     (SI)(DI*1), Z12
+	VMOVUPS     (BX)(SI*1), Z12
 	VFMADD231PS Z12, Z8, Z1
 	VFMADD231PS Z12, Z9, Z3
 	VFMADD231PS Z12, Z10, Z5
 	VFMADD231PS Z12, Z11, Z7
-	MOVQ        SI, R9
-	ADDQ        R8, R9
+	MOVQ        BX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, SI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R9)(SI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000010, R8
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       R8, R8
 	JE          reduce
-	MOVQ        $-1, R8
-	BZHIQ       AX, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (CX), K1, Z8
-	VMOVUPS.Z   (CX)(DX*1), K1, Z9
-	VMOVUPS.Z   (CX)(DX*2), K1, Z10
-	VMOVUPS.Z   (CX)(BX*1), K1, Z11
-	VMOVUPS.Z   (SI), K1, Z12
+	MOVQ        $-1, R9
+	BZHIQ       R8, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (AX), K1, Z8
+	VMOVUPS.Z   (AX)(CX*1), K1, Z9
+	VMOVUPS.Z   (AX)(CX*2), K1, Z10
+	VMOVUPS.Z   (AX)(DX*1), K1, Z11
+	VMOVUPS.Z   (BX), K1, Z12
 	VFMADD231PS Z12, Z8, Z0
 	VFMADD231PS Z12, Z9, Z2
 	VFMADD231PS Z12, Z10, Z4
 	VFMADD231PS Z12, Z11, Z6
-	VMOVUPS.Z   (SI)(DI*1), K1, Z12
+	VMOVUPS.Z   (BX)(SI*1), K1, Z12
 	VFMADD231PS Z12, Z8, Z1
 	VFMADD231PS Z12, Z9, Z3
 	VFMADD231PS Z12, Z10, Z5
 	VFMADD231PS Z12, Z11, Z7
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X9
+	VBROADCASTSS  alpha+48(FP), X9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y8
@@ -9105,48 +9254,58 @@ reduce:
 	VEXTRACTF128  $0x01, Y6, X7
 	VADDPS        X7, X6, X6
 	VMULPS        X9, X6, X6
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X8
+	MOVQ          R8, R10
+	VMOVSD        (R10), X8
 	VADDPS        X8, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X8
+	ADDQ          R9, R10
+	VMOVSD        (R10), X8
 	VADDPS        X8, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X8
+	ADDQ          R9, R10
+	VMOVSD        (R10), X8
 	VADDPS        X8, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X8
+	ADDQ          R9, R10
+	VMOVSD        (R10), X8
 	VADDPS        X8, X6, X6
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
+	VMOVSD X0, (R8)
+	ADDQ   R9, R8
+	VMOVSD X2, (R8)
+	ADDQ   R9, R8
+	VMOVSD X4, (R8)
+	ADDQ   R9, R8
+	VMOVSD X6, (R8)
+	MOVQ   k+8(FP), R8
+	ANDQ   $-16, R8
+	SHLQ   $0x02, R8
+	SUBQ   R8, BX
+	ADDQ   DI, BX
+	SUBQ   R8, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots5x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots5x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots5x2AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+24(FP), SI
-	MOVQ   ldb+32(FP), DI
-	SHLQ   $0x02, DI
-	IMUL3Q $0x00000002, DI, R8
+TEXT ·dots5x2AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   b+32(FP), BX
+	MOVQ   ldb+40(FP), SI
+	SHLQ   $0x02, SI
+	IMUL3Q $0x00000002, SI, DI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -9157,54 +9316,55 @@ TEXT ·dots5x2AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z10
-	VMOVUPS     (CX)(DX*1), Z11
-	VMOVUPS     (CX)(DX*2), Z12
-	VMOVUPS     (CX)(BX*1), Z13
-	VMOVUPS     (CX)(DX*4), Z14
-	VMOVUPS     (SI), Z15
+	VMOVUPS     (AX), Z10
+	VMOVUPS     (AX)(CX*1), Z11
+	VMOVUPS     (AX)(CX*2), Z12
+	VMOVUPS     (AX)(DX*1), Z13
+	VMOVUPS     (AX)(CX*4), Z14
+	VMOVUPS     (BX), Z15
 	VFMADD231PS Z15, Z10, Z0
 	VFMADD231PS Z15, Z11, Z2
 	VFMADD231PS Z15, Z12, Z4
 	VFMADD231PS Z15, Z13, Z6
 	VFMADD231PS Z15, Z14, Z8
-	VMOVUPS     (SI)(DI*1), Z15
+	VMOVUPS     (BX)(SI*1), Z15
 	VFMADD231PS Z15, Z10, Z1
 	VFMADD231PS Z15, Z11, Z3
 	VFMADD231PS Z15, Z12, Z5
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z9
-	MOVQ        SI, R9
-	ADDQ        R8, R9
+	MOVQ        BX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, SI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R9)(SI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000010, R8
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       R8, R8
 	JE          reduce
-	MOVQ        $-1, R8
-	BZHIQ       AX, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (CX), K1, Z10
-	VMOVUPS.Z   (CX)(DX*1), K1, Z11
-	VMOVUPS.Z   (CX)(DX*2), K1, Z12
-	VMOVUPS.Z   (CX)(BX*1), K1, Z13
-	VMOVUPS.Z   (CX)(DX*4), K1, Z14
-	VMOVUPS.Z   (SI), K1, Z15
+	MOVQ        $-1, R9
+	BZHIQ       R8, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (AX), K1, Z10
+	VMOVUPS.Z   (AX)(CX*1), K1, Z11
+	VMOVUPS.Z   (AX)(CX*2), K1, Z12
+	VMOVUPS.Z   (AX)(DX*1), K1, Z13
+	VMOVUPS.Z   (AX)(CX*4), K1, Z14
+	VMOVUPS.Z   (BX), K1, Z15
 	VFMADD231PS Z15, Z10, Z0
 	VFMADD231PS Z15, Z11, Z2
 	VFMADD231PS Z15, Z12, Z4
 	VFMADD231PS Z15, Z13, Z6
 	VFMADD231PS Z15, Z14, Z8
-	VMOVUPS.Z   (SI)(DI*1), K1, Z15
+	VMOVUPS.Z   (BX)(SI*1), K1, Z15
 	VFMADD231PS Z15, Z10, Z1
 	VFMADD231PS Z15, Z11, Z3
 	VFMADD231PS Z15, Z12, Z5
@@ -9212,7 +9372,7 @@ rest:
 	VFMADD231PS Z15, Z14, Z9
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X11
+	VBROADCASTSS  alpha+48(FP), X11
 	VEXTRACTF64X4 $0x01, Z0, Y10
 	VADDPS        Y10, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y10
@@ -9258,54 +9418,64 @@ reduce:
 	VEXTRACTF128  $0x01, Y8, X9
 	VADDPS        X9, X8, X8
 	VMULPS        X11, X8, X8
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X10
+	MOVQ          R8, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X8, X8
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
+	VMOVSD X0, (R8)
+	ADDQ   R9, R8
+	VMOVSD X2, (R8)
+	ADDQ   R9, R8
+	VMOVSD X4, (R8)
+	ADDQ   R9, R8
+	VMOVSD X6, (R8)
+	ADDQ   R9, R8
+	VMOVSD X8, (R8)
+	MOVQ   k+8(FP), R8
+	ANDQ   $-16, R8
+	SHLQ   $0x02, R8
+	SUBQ   R8, BX
+	ADDQ   DI, BX
+	SUBQ   R8, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots6x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots6x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots6x2AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	MOVQ   b+24(FP), DI
-	MOVQ   ldb+32(FP), R8
-	SHLQ   $0x02, R8
-	IMUL3Q $0x00000002, R8, R9
+TEXT ·dots6x2AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   b+32(FP), SI
+	MOVQ   ldb+40(FP), DI
+	SHLQ   $0x02, DI
+	IMUL3Q $0x00000002, DI, R8
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -9318,59 +9488,60 @@ TEXT ·dots6x2AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
+	MOVQ   k+8(FP), R9
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R9, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z12
-	VMOVUPS     (CX)(DX*1), Z13
-	VMOVUPS     (CX)(DX*2), Z14
-	VMOVUPS     (CX)(BX*1), Z15
-	VMOVUPS     (CX)(DX*4), Z16
-	VMOVUPS     (CX)(SI*1), Z17
-	VMOVUPS     (DI), Z18
+	VMOVUPS     (AX), Z12
+	VMOVUPS     (AX)(CX*1), Z13
+	VMOVUPS     (AX)(CX*2), Z14
+	VMOVUPS     (AX)(DX*1), Z15
+	VMOVUPS     (AX)(CX*4), Z16
+	VMOVUPS     (AX)(BX*1), Z17
+	VMOVUPS     (SI), Z18
 	VFMADD231PS Z18, Z12, Z0
 	VFMADD231PS Z18, Z13, Z2
 	VFMADD231PS Z18, Z14, Z4
 	VFMADD231PS Z18, Z15, Z6
 	VFMADD231PS Z18, Z16, Z8
 	VFMADD231PS Z18, Z17, Z10
-	VMOVUPS     (DI)(R8*1), Z18
+	VMOVUPS     (SI)(DI*1), Z18
 	VFMADD231PS Z18, Z12, Z1
 	VFMADD231PS Z18, Z13, Z3
 	VFMADD231PS Z18, Z14, Z5
 	VFMADD231PS Z18, Z15, Z7
 	VFMADD231PS Z18, Z16, Z9
 	VFMADD231PS Z18, Z17, Z11
-	MOVQ        DI, R10
-	ADDQ        R9, R10
+	MOVQ        SI, R10
+	ADDQ        R8, R10
 	PREFETCHT0  (R10)
-	PREFETCHT0  (R10)(R8*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, DI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R10)(DI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, SI
+	SUBQ        $0x00000010, R9
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       R9, R9
 	JE          reduce
-	MOVQ        $-1, R9
-	BZHIQ       AX, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (CX), K1, Z12
-	VMOVUPS.Z   (CX)(DX*1), K1, Z13
-	VMOVUPS.Z   (CX)(DX*2), K1, Z14
-	VMOVUPS.Z   (CX)(BX*1), K1, Z15
-	VMOVUPS.Z   (CX)(DX*4), K1, Z16
-	VMOVUPS.Z   (CX)(SI*1), K1, Z17
-	VMOVUPS.Z   (DI), K1, Z18
+	MOVQ        $-1, R10
+	BZHIQ       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (AX), K1, Z12
+	VMOVUPS.Z   (AX)(CX*1), K1, Z13
+	VMOVUPS.Z   (AX)(CX*2), K1, Z14
+	VMOVUPS.Z   (AX)(DX*1), K1, Z15
+	VMOVUPS.Z   (AX)(CX*4), K1, Z16
+	VMOVUPS.Z   (AX)(BX*1), K1, Z17
+	VMOVUPS.Z   (SI), K1, Z18
 	VFMADD231PS Z18, Z12, Z0
 	VFMADD231PS Z18, Z13, Z2
 	VFMADD231PS Z18, Z14, Z4
 	VFMADD231PS Z18, Z15, Z6
 	VFMADD231PS Z18, Z16, Z8
 	VFMADD231PS Z18, Z17, Z10
-	VMOVUPS.Z   (DI)(R8*1), K1, Z18
+	VMOVUPS.Z   (SI)(DI*1), K1, Z18
 	VFMADD231PS Z18, Z12, Z1
 	VFMADD231PS Z18, Z13, Z3
 	VFMADD231PS Z18, Z14, Z5
@@ -9379,7 +9550,7 @@ rest:
 	VFMADD231PS Z18, Z17, Z11
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X13
+	VBROADCASTSS  alpha+48(FP), X13
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPS        Y12, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y12
@@ -9434,59 +9605,69 @@ reduce:
 	VEXTRACTF128  $0x01, Y10, X11
 	VADDPS        X11, X10, X10
 	VMULPS        X13, X10, X10
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R9
+	MOVQ          ldc+64(FP), R10
+	SHLQ          $0x02, R10
+	MOVB          acc+72(FP), R11
+	TESTB         R11, R11
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X12
+	MOVQ          R9, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X8, X8
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X10, X10
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
-	ADDQ   CX, AX
-	VMOVSD X10, (AX)
+	VMOVSD X0, (R9)
+	ADDQ   R10, R9
+	VMOVSD X2, (R9)
+	ADDQ   R10, R9
+	VMOVSD X4, (R9)
+	ADDQ   R10, R9
+	VMOVSD X6, (R9)
+	ADDQ   R10, R9
+	VMOVSD X8, (R9)
+	ADDQ   R10, R9
+	VMOVSD X10, (R9)
+	MOVQ   k+8(FP), R9
+	ANDQ   $-16, R9
+	SHLQ   $0x02, R9
+	SUBQ   R9, SI
+	ADDQ   R8, SI
+	SUBQ   R9, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots7x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots7x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots7x2AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	MOVQ   b+24(FP), DI
-	MOVQ   ldb+32(FP), R8
-	SHLQ   $0x02, R8
-	IMUL3Q $0x00000002, R8, R9
+TEXT ·dots7x2AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   b+32(FP), SI
+	MOVQ   ldb+40(FP), DI
+	SHLQ   $0x02, DI
+	IMUL3Q $0x00000002, DI, R8
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -9501,18 +9682,19 @@ TEXT ·dots7x2AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
+	MOVQ   k+8(FP), R9
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R9, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z14
-	VMOVUPS     (CX)(DX*1), Z15
-	VMOVUPS     (CX)(DX*2), Z16
-	VMOVUPS     (CX)(BX*1), Z17
-	VMOVUPS     (CX)(DX*4), Z18
-	VMOVUPS     (CX)(SI*1), Z19
-	VMOVUPS     (CX)(BX*2), Z20
-	VMOVUPS     (DI), Z21
+	VMOVUPS     (AX), Z14
+	VMOVUPS     (AX)(CX*1), Z15
+	VMOVUPS     (AX)(CX*2), Z16
+	VMOVUPS     (AX)(DX*1), Z17
+	VMOVUPS     (AX)(CX*4), Z18
+	VMOVUPS     (AX)(BX*1), Z19
+	VMOVUPS     (AX)(DX*2), Z20
+	VMOVUPS     (SI), Z21
 	VFMADD231PS Z21, Z14, Z0
 	VFMADD231PS Z21, Z15, Z2
 	VFMADD231PS Z21, Z16, Z4
@@ -9520,7 +9702,7 @@ loop:
 	VFMADD231PS Z21, Z18, Z8
 	VFMADD231PS Z21, Z19, Z10
 	VFMADD231PS Z21, Z20, Z12
-	VMOVUPS     (DI)(R8*1), Z21
+	VMOVUPS     (SI)(DI*1), Z21
 	VFMADD231PS Z21, Z14, Z1
 	VFMADD231PS Z21, Z15, Z3
 	VFMADD231PS Z21, Z16, Z5
@@ -9528,29 +9710,29 @@ loop:
 	VFMADD231PS Z21, Z18, Z9
 	VFMADD231PS Z21, Z19, Z11
 	VFMADD231PS Z21, Z20, Z13
-	MOVQ        DI, R10
-	ADDQ        R9, R10
+	MOVQ        SI, R10
+	ADDQ        R8, R10
 	PREFETCHT0  (R10)
-	PREFETCHT0  (R10)(R8*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, DI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R10)(DI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, SI
+	SUBQ        $0x00000010, R9
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       R9, R9
 	JE          reduce
-	MOVQ        $-1, R9
-	BZHIQ       AX, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (CX), K1, Z14
-	VMOVUPS.Z   (CX)(DX*1), K1, Z15
-	VMOVUPS.Z   (CX)(DX*2), K1, Z16
-	VMOVUPS.Z   (CX)(BX*1), K1, Z17
-	VMOVUPS.Z   (CX)(DX*4), K1, Z18
-	VMOVUPS.Z   (CX)(SI*1), K1, Z19
-	VMOVUPS.Z   (CX)(BX*2), K1, Z20
-	VMOVUPS.Z   (DI), K1, Z21
+	MOVQ        $-1, R10
+	BZHIQ       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (AX), K1, Z14
+	VMOVUPS.Z   (AX)(CX*1), K1, Z15
+	VMOVUPS.Z   (AX)(CX*2), K1, Z16
+	VMOVUPS.Z   (AX)(DX*1), K1, Z17
+	VMOVUPS.Z   (AX)(CX*4), K1, Z18
+	VMOVUPS.Z   (AX)(BX*1), K1, Z19
+	VMOVUPS.Z   (AX)(DX*2), K1, Z20
+	VMOVUPS.Z   (SI), K1, Z21
 	VFMADD231PS Z21, Z14, Z0
 	VFMADD231PS Z21, Z15, Z2
 	VFMADD231PS Z21, Z16, Z4
@@ -9558,7 +9740,7 @@ rest:
 	VFMADD231PS Z21, Z18, Z8
 	VFMADD231PS Z21, Z19, Z10
 	VFMADD231PS Z21, Z20, Z12
-	VMOVUPS.Z   (DI)(R8*1), K1, Z21
+	VMOVUPS.Z   (SI)(DI*1), K1, Z21
 	VFMADD231PS Z21, Z14, Z1
 	VFMADD231PS Z21, Z15, Z3
 	VFMADD231PS Z21, Z16, Z5
@@ -9568,7 +9750,7 @@ rest:
 	VFMADD231PS Z21, Z20, Z13
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X15
+	VBROADCASTSS  alpha+48(FP), X15
 	VEXTRACTF64X4 $0x01, Z0, Y14
 	VADDPS        Y14, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y14
@@ -9632,66 +9814,76 @@ reduce:
 	VEXTRACTF128  $0x01, Y12, X13
 	VADDPS        X13, X12, X12
 	VMULPS        X15, X12, X12
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R9
+	MOVQ          ldc+64(FP), R10
+	SHLQ          $0x02, R10
+	MOVB          acc+72(FP), R11
+	TESTB         R11, R11
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X14
+	MOVQ          R9, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X8, X8
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X10, X10
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X12, X12
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
-	ADDQ   CX, AX
-	VMOVSD X10, (AX)
-	ADDQ   CX, AX
-	VMOVSD X12, (AX)
+	VMOVSD X0, (R9)
+	ADDQ   R10, R9
+	VMOVSD X2, (R9)
+	ADDQ   R10, R9
+	VMOVSD X4, (R9)
+	ADDQ   R10, R9
+	VMOVSD X6, (R9)
+	ADDQ   R10, R9
+	VMOVSD X8, (R9)
+	ADDQ   R10, R9
+	VMOVSD X10, (R9)
+	ADDQ   R10, R9
+	VMOVSD X12, (R9)
+	MOVQ   k+8(FP), R9
+	ANDQ   $-16, R9
+	SHLQ   $0x02, R9
+	SUBQ   R9, SI
+	ADDQ   R8, SI
+	SUBQ   R9, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots8x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots8x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots8x2AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	LEAQ   (CX)(DX*1), DI
-	LEAQ   (DI)(BX*2), DI
-	MOVQ   b+24(FP), R8
-	MOVQ   ldb+32(FP), R9
-	SHLQ   $0x02, R9
-	IMUL3Q $0x00000002, R9, R10
+TEXT ·dots8x2AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	LEAQ   (AX)(CX*1), SI
+	LEAQ   (SI)(DX*2), SI
+	MOVQ   b+32(FP), DI
+	MOVQ   ldb+40(FP), R8
+	SHLQ   $0x02, R8
+	IMUL3Q $0x00000002, R8, R9
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -9708,19 +9900,20 @@ TEXT ·dots8x2AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	MOVQ   k+8(FP), R10
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R10, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z16
-	VMOVUPS     (CX)(DX*1), Z17
-	VMOVUPS     (CX)(DX*2), Z18
-	VMOVUPS     (CX)(BX*1), Z19
-	VMOVUPS     (CX)(DX*4), Z20
-	VMOVUPS     (CX)(SI*1), Z21
-	VMOVUPS     (CX)(BX*2), Z22
-	VMOVUPS     (DI), Z23
-	VMOVUPS     (R8), Z24
+	VMOVUPS     (AX), Z16
+	VMOVUPS     (AX)(CX*1), Z17
+	VMOVUPS     (AX)(CX*2), Z18
+	VMOVUPS     (AX)(DX*1), Z19
+	VMOVUPS     (AX)(CX*4), Z20
+	VMOVUPS     (AX)(BX*1), Z21
+	VMOVUPS     (AX)(DX*2), Z22
+	VMOVUPS     (SI), Z23
+	VMOVUPS     (DI), Z24
 	VFMADD231PS Z24, Z16, Z0
 	VFMADD231PS Z24, Z17, Z2
 	VFMADD231PS Z24, Z18, Z4
@@ -9729,7 +9922,7 @@ loop:
 	VFMADD231PS Z24, Z21, Z10
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z14
-	VMOVUPS     (R8)(R9*1), Z24
+	VMOVUPS     (DI)(R8*1), Z24
 	VFMADD231PS Z24, Z16, Z1
 	VFMADD231PS Z24, Z17, Z3
 	VFMADD231PS Z24, Z18, Z5
@@ -9738,31 +9931,31 @@ loop:
 	VFMADD231PS Z24, Z21, Z11
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z15
-	MOVQ        R8, R11
-	ADDQ        R10, R11
+	MOVQ        DI, R11
+	ADDQ        R9, R11
 	PREFETCHT0  (R11)
-	PREFETCHT0  (R11)(R9*1)
-	ADDQ        $0x00000040, CX
+	PREFETCHT0  (R11)(R8*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000040, DI
-	ADDQ        $0x00000040, R8
-	SUBQ        $0x00000010, AX
+	SUBQ        $0x00000010, R10
 	JMP         loop
 
 rest:
-	TESTQ       AX, AX
+	TESTQ       R10, R10
 	JE          reduce
-	MOVQ        $-1, R10
-	BZHIQ       AX, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (CX), K1, Z16
-	VMOVUPS.Z   (CX)(DX*1), K1, Z17
-	VMOVUPS.Z   (CX)(DX*2), K1, Z18
-	VMOVUPS.Z   (CX)(BX*1), K1, Z19
-	VMOVUPS.Z   (CX)(DX*4), K1, Z20
-	VMOVUPS.Z   (CX)(SI*1), K1, Z21
-	VMOVUPS.Z   (CX)(BX*2), K1, Z22
-	VMOVUPS.Z   (DI), K1, Z23
-	VMOVUPS.Z   (R8), K1, Z24
+	MOVQ        $-1, R11
+	BZHIQ       R10, R11, R11
+	KMOVW       R11, K1
+	VMOVUPS.Z   (AX), K1, Z16
+	VMOVUPS.Z   (AX)(CX*1), K1, Z17
+	VMOVUPS.Z   (AX)(CX*2), K1, Z18
+	VMOVUPS.Z   (AX)(DX*1), K1, Z19
+	VMOVUPS.Z   (AX)(CX*4), K1, Z20
+	VMOVUPS.Z   (AX)(BX*1), K1, Z21
+	VMOVUPS.Z   (AX)(DX*2), K1, Z22
+	VMOVUPS.Z   (SI), K1, Z23
+	VMOVUPS.Z   (DI), K1, Z24
 	VFMADD231PS Z24, Z16, Z0
 	VFMADD231PS Z24, Z17, Z2
 	VFMADD231PS Z24, Z18, Z4
@@ -9771,7 +9964,7 @@ rest:
 	VFMADD231PS Z24, Z21, Z10
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z14
-	VMOVUPS.Z   (R8)(R9*1), K1, Z24
+	VMOVUPS.Z   (DI)(R8*1), K1, Z24
 	VFMADD231PS Z24, Z16, Z1
 	VFMADD231PS Z24, Z17, Z3
 	VFMADD231PS Z24, Z18, Z5
@@ -9782,7 +9975,7 @@ rest:
 	VFMADD231PS Z24, Z23, Z15
 
 reduce:
-	VBROADCASTSS  alpha+40(FP), X17
+	VBROADCASTSS  alpha+48(FP), X17
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPS        Y16, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y16
@@ -9855,102 +10048,114 @@ reduce:
 	VEXTRACTF128  $0x01, Y14, X15
 	VADDPS        X15, X14, X14
 	VMULPS        X17, X14, X14
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R10
+	MOVQ          ldc+64(FP), R11
+	SHLQ          $0x02, R11
+	MOVB          acc+72(FP), R12
+	TESTB         R12, R12
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X16
+	MOVQ          R10, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X8, X8
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X10, X10
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X12, X12
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X14, X14
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
-	ADDQ   CX, AX
-	VMOVSD X10, (AX)
-	ADDQ   CX, AX
-	VMOVSD X12, (AX)
-	ADDQ   CX, AX
-	VMOVSD X14, (AX)
+	VMOVSD X0, (R10)
+	ADDQ   R11, R10
+	VMOVSD X2, (R10)
+	ADDQ   R11, R10
+	VMOVSD X4, (R10)
+	ADDQ   R11, R10
+	VMOVSD X6, (R10)
+	ADDQ   R11, R10
+	VMOVSD X8, (R10)
+	ADDQ   R11, R10
+	VMOVSD X10, (R10)
+	ADDQ   R11, R10
+	VMOVSD X12, (R10)
+	ADDQ   R11, R10
+	VMOVSD X14, (R10)
+	MOVQ   k+8(FP), R10
+	ANDQ   $-16, R10
+	SHLQ   $0x02, R10
+	SUBQ   R10, DI
+	ADDQ   R9, DI
+	SUBQ   R10, AX
+	SUBQ   R10, SI
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots1x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots1x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots1x4BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), DX
-	MOVQ   ldb+32(FP), BX
-	SHLQ   $0x01, BX
-	LEAQ   (BX)(BX*2), SI
-	IMUL3Q $0x00000004, BX, DI
+TEXT ·dots1x4BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), CX
+	MOVQ   ldb+40(FP), DX
+	SHLQ   $0x01, DX
+	LEAQ   (DX)(DX*2), BX
+	IMUL3Q $0x00000004, DX, SI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	MOVQ   k+8(FP), DI
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        DI, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z4
-	VPMOVZXWD   (DX), Z5
+	VMOVUPS     (AX), Z4
+	VPMOVZXWD   (CX), Z5
 	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z5, Z4, Z0
-	VPMOVZXWD   (DX)(BX*1), Z5
+	VPMOVZXWD   (CX)(DX*1), Z5
 	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z5, Z4, Z1
-	VPMOVZXWD   (DX)(BX*2), Z5
+	VPMOVZXWD   (CX)(DX*2), Z5
 	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z5, Z4, Z2
-	VPMOVZXWD   (DX)(SI*1), Z5
+	VPMOVZXWD   (CX)(BX*1), Z5
 	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z5, Z4, Z3
-	MOVQ        DX, R8
-	ADDQ        DI, R8
+	MOVQ        CX, R8
+	ADDQ        SI, R8
 	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(DX*1)
+	PREFETCHT0  (R8)(DX*2)
 	PREFETCHT0  (R8)(BX*1)
-	PREFETCHT0  (R8)(BX*2)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, DX
-	SUBQ        $0x00000010, AX
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, CX
+	SUBQ        $0x00000010, DI
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X5
+	VBROADCASTSS  alpha+48(FP), X5
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y4
@@ -9965,33 +10170,44 @@ rest:
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X0
 	VMULPS        X5, X0, X0
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), CL
-	TESTB         CL, CL
+	MOVQ          c+56(FP), DI
+	MOVQ          ldc+64(FP), R8
+	SHLQ          $0x02, R8
+	MOVB          acc+72(FP), R8
+	TESTB         R8, R8
 	JE            store
-	MOVQ          AX, CX
-	VMOVUPS       (CX), X4
+	MOVQ          DI, R8
+	VMOVUPS       (R8), X4
 	VADDPS        X4, X0, X0
 
 store:
-	VMOVUPS X0, (AX)
+	VMOVUPS X0, (DI)
+	MOVQ    k+8(FP), DI
+	ANDQ    $-16, DI
+	SHLQ    $0x01, DI
+	SUBQ    DI, CX
+	ADDQ    SI, CX
+	SHLQ    $0x01, DI
+	SUBQ    DI, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots2x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots2x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots2x4BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x01, SI
-	LEAQ   (SI)(SI*2), DI
-	IMUL3Q $0x00000004, SI, R8
+TEXT ·dots2x4BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -10000,41 +10216,42 @@ TEXT ·dots2x4BF16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z8
-	VMOVUPS     (CX)(DX*1), Z9
-	VPMOVZXWD   (BX), Z10
+	VMOVUPS     (AX), Z8
+	VMOVUPS     (AX)(CX*1), Z9
+	VPMOVZXWD   (DX), Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z10, Z8, Z0
 	VFMADD231PS Z10, Z9, Z4
-	VPMOVZXWD   (BX)(SI*1), Z10
+	VPMOVZXWD   (DX)(BX*1), Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z10, Z8, Z1
 	VFMADD231PS Z10, Z9, Z5
-	VPMOVZXWD   (BX)(SI*2), Z10
+	VPMOVZXWD   (DX)(BX*2), Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z10, Z8, Z2
 	VFMADD231PS Z10, Z9, Z6
-	VPMOVZXWD   (BX)(DI*1), Z10
+	VPMOVZXWD   (DX)(SI*1), Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z10, Z8, Z3
 	VFMADD231PS Z10, Z9, Z7
-	MOVQ        BX, R9
-	ADDQ        R8, R9
+	MOVQ        DX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(BX*1)
+	PREFETCHT0  (R9)(BX*2)
 	PREFETCHT0  (R9)(SI*1)
-	PREFETCHT0  (R9)(SI*2)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000010, AX
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, R8
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X9
+	VBROADCASTSS  alpha+48(FP), X9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y8
@@ -10063,38 +10280,49 @@ rest:
 	VEXTRACTF128  $0x01, Y4, X5
 	VADDPS        X5, X4, X4
 	VMULPS        X9, X4, X4
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
 	JE            store
-	MOVQ          AX, DX
-	VMOVUPS       (DX), X8
+	MOVQ          R8, R10
+	VMOVUPS       (R10), X8
 	VADDPS        X8, X0, X0
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X8
+	ADDQ          R9, R10
+	VMOVUPS       (R10), X8
 	VADDPS        X8, X4, X4
 
 store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
+	VMOVUPS X0, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X4, (R8)
+	MOVQ    k+8(FP), R8
+	ANDQ    $-16, R8
+	SHLQ    $0x01, R8
+	SUBQ    R8, DX
+	ADDQ    DI, DX
+	SHLQ    $0x01, R8
+	SUBQ    R8, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots3x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots3x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots3x4BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x01, SI
-	LEAQ   (SI)(SI*2), DI
-	IMUL3Q $0x00000004, SI, R8
+TEXT ·dots3x4BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -10107,680 +10335,753 @@ TEXT ·dots3x4BF16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z12
-	VMOVUPS     (CX)(DX*1), Z13
-	VMOVUPS     (CX)(DX*2), Z14
-	VPMOVZXWD   (BX), Z15
+	VMOVUPS     (AX), Z12
+	VMOVUPS     (AX)(CX*1), Z13
+	VMOVUPS     (AX)(CX*2), Z14
+	VPMOVZXWD   (DX), Z15
 	VPSLLD      $0x10, Z15, Z15
 	VFMADD231PS Z15, Z12, Z0
 	VFMADD231PS Z15, Z13, Z4
+	VFMADD231PS Z15, Z14, Z8
+	VPMOVZXWD   (DX)(BX*1), Z15
+	VPSLLD      $0x10, Z15, Z15
+	VFMADD231PS Z15, Z12, Z1
+	VFMADD231PS Z15, Z13, Z5
+	VFMADD231PS Z15, Z14, Z9
+	VPMOVZXWD   (DX)(BX*2), Z15
+	VPSLLD      $0x10, Z15, Z15
+	VFMADD231PS Z15, Z12, Z2
+	VFMADD231PS Z15, Z13, Z6
+	VFMADD231PS Z15, Z14, Z10
+	VPMOVZXWD   (DX)(SI*1), Z15
+	VPSLLD      $0x10, Z15, Z15
+	VFMADD231PS Z15, Z12, Z3
+	VFMADD231PS Z15, Z13, Z7
+	VFMADD231PS Z15, Z14, Z11
+	MOVQ        DX, R9
+	ADDQ        DI, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(BX*1)
+	PREFETCHT0  (R9)(BX*2)
+	PREFETCHT0  (R9)(SI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, R8
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+48(FP), X13
+	VEXTRACTF64X4 $0x01, Z0, Y12
+	VADDPS        Y12, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y12
+	VADDPS        Y12, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y12
+	VADDPS        Y12, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y12
+	VADDPS        Y12, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X13, X0, X0
+	VEXTRACTF64X4 $0x01, Z4, Y12
+	VADDPS        Y12, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y12
+	VADDPS        Y12, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y12
+	VADDPS        Y12, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y12
+	VADDPS        Y12, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X13, X4, X4
+	VEXTRACTF64X4 $0x01, Z8, Y12
+	VADDPS        Y12, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y12
+	VADDPS        Y12, Y9, Y9
+	VEXTRACTF64X4 $0x01, Z10, Y12
+	VADDPS        Y12, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y12
+	VADDPS        Y12, Y11, Y11
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X13, X8, X8
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
+	JE            store
+	MOVQ          R8, R10
+	VMOVUPS       (R10), X12
+	VADDPS        X12, X0, X0
+	ADDQ          R9, R10
+	VMOVUPS       (R10), X12
+	VADDPS        X12, X4, X4
+	ADDQ          R9, R10
+	VMOVUPS       (R10), X12
+	VADDPS        X12, X8, X8
+
+store:
+	VMOVUPS X0, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X4, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X8, (R8)
+	MOVQ    k+8(FP), R8
+	ANDQ    $-16, R8
+	SHLQ    $0x01, R8
+	SUBQ    R8, DX
+	ADDQ    DI, DX
+	SHLQ    $0x01, R8
+	SUBQ    R8, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
+	VZEROUPPER
+	RET
+
+// func dots4x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots4x4BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   b+32(FP), BX
+	MOVQ   ldb+40(FP), SI
+	SHLQ   $0x01, SI
+	LEAQ   (SI)(SI*2), DI
+	IMUL3Q $0x00000004, SI, R8
+
+tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	MOVQ   k+8(FP), R9
+
+loop:
+	CMPQ        R9, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z16
+	VMOVUPS     (AX)(CX*1), Z17
+	VMOVUPS     (AX)(CX*2), Z18
+	VMOVUPS     (AX)(DX*1), Z19
+	VPMOVZXWD   (BX), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z20, Z16, Z0
+	VFMADD231PS Z20, Z17, Z4
+	VFMADD231PS Z20, Z18, Z8
+	VFMADD231PS Z20, Z19, Z12
+	VPMOVZXWD   (BX)(SI*1), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z20, Z16, Z1
+	VFMADD231PS Z20, Z17, Z5
+	VFMADD231PS Z20, Z18, Z9
+	VFMADD231PS Z20, Z19, Z13
+	VPMOVZXWD   (BX)(SI*2), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z20, Z16, Z2
+	VFMADD231PS Z20, Z17, Z6
+	VFMADD231PS Z20, Z18, Z10
+	VFMADD231PS Z20, Z19, Z14
+	VPMOVZXWD   (BX)(DI*1), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z20, Z16, Z3
+	VFMADD231PS Z20, Z17, Z7
+	VFMADD231PS Z20, Z18, Z11
+	VFMADD231PS Z20, Z19, Z15
+	MOVQ        BX, R10
+	ADDQ        R8, R10
+	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
+	PREFETCHT0  (R10)(DI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, R9
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+48(FP), X17
+	VEXTRACTF64X4 $0x01, Z0, Y16
+	VADDPS        Y16, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y16
+	VADDPS        Y16, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y16
+	VADDPS        Y16, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y16
+	VADDPS        Y16, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X17, X0, X0
+	VEXTRACTF64X4 $0x01, Z4, Y16
+	VADDPS        Y16, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y16
+	VADDPS        Y16, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z6, Y16
+	VADDPS        Y16, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y16
+	VADDPS        Y16, Y7, Y7
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X17, X4, X4
+	VEXTRACTF64X4 $0x01, Z8, Y16
+	VADDPS        Y16, Y8, Y8
+	VEXTRACTF64X4 $0x01, Z9, Y16
+	VADDPS        Y16, Y9, Y9
+	VEXTRACTF64X4 $0x01, Z10, Y16
+	VADDPS        Y16, Y10, Y10
+	VEXTRACTF64X4 $0x01, Z11, Y16
+	VADDPS        Y16, Y11, Y11
+	VHADDPS       Y9, Y8, Y8
+	VHADDPS       Y11, Y10, Y10
+	VHADDPS       Y10, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VMULPS        X17, X8, X8
+	VEXTRACTF64X4 $0x01, Z12, Y16
+	VADDPS        Y16, Y12, Y12
+	VEXTRACTF64X4 $0x01, Z13, Y16
+	VADDPS        Y16, Y13, Y13
+	VEXTRACTF64X4 $0x01, Z14, Y16
+	VADDPS        Y16, Y14, Y14
+	VEXTRACTF64X4 $0x01, Z15, Y16
+	VADDPS        Y16, Y15, Y15
+	VHADDPS       Y13, Y12, Y12
+	VHADDPS       Y15, Y14, Y14
+	VHADDPS       Y14, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VMULPS        X17, X12, X12
+	MOVQ          c+56(FP), R9
+	MOVQ          ldc+64(FP), R10
+	SHLQ          $0x02, R10
+	MOVB          acc+72(FP), R11
+	TESTB         R11, R11
+	JE            store
+	MOVQ          R9, R11
+	VMOVUPS       (R11), X16
+	VADDPS        X16, X0, X0
+	ADDQ          R10, R11
+	VMOVUPS       (R11), X16
+	VADDPS        X16, X4, X4
+	ADDQ          R10, R11
+	VMOVUPS       (R11), X16
+	VADDPS        X16, X8, X8
+	ADDQ          R10, R11
+	VMOVUPS       (R11), X16
+	VADDPS        X16, X12, X12
+
+store:
+	VMOVUPS X0, (R9)
+	ADDQ    R10, R9
+	VMOVUPS X4, (R9)
+	ADDQ    R10, R9
+	VMOVUPS X8, (R9)
+	ADDQ    R10, R9
+	VMOVUPS X12, (R9)
+	MOVQ    k+8(FP), R9
+	ANDQ    $-16, R9
+	SHLQ    $0x01, R9
+	SUBQ    R9, BX
+	ADDQ    R8, BX
+	SHLQ    $0x01, R9
+	SUBQ    R9, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
+	VZEROUPPER
+	RET
+
+// func dots1x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots1x2BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), CX
+	MOVQ   ldb+40(FP), DX
+	SHLQ   $0x01, DX
+	IMUL3Q $0x00000002, DX, BX
+
+tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	MOVQ   k+8(FP), SI
+
+loop:
+	CMPQ        SI, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z2
+	VPMOVZXWD   (CX), Z3
+	VPSLLD      $0x10, Z3, Z3
+	VFMADD231PS Z3, Z2, Z0
+	VPMOVZXWD   (CX)(DX*1), Z3
+	VPSLLD      $0x10, Z3, Z3
+	VFMADD231PS Z3, Z2, Z1
+	MOVQ        CX, DI
+	ADDQ        BX, DI
+	PREFETCHT0  (DI)
+	PREFETCHT0  (DI)(DX*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, CX
+	SUBQ        $0x00000010, SI
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+48(FP), X3
+	VEXTRACTF64X4 $0x01, Z0, Y2
+	VADDPS        Y2, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VADDPS        Y2, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X3, X0, X0
+	MOVQ          c+56(FP), SI
+	MOVQ          ldc+64(FP), DI
+	SHLQ          $0x02, DI
+	MOVB          acc+72(FP), DI
+	TESTB         DI, DI
+	JE            store
+	MOVQ          SI, DI
+	VMOVSD        (DI), X2
+	VADDPS        X2, X0, X0
+
+store:
+	VMOVSD X0, (SI)
+	MOVQ   k+8(FP), SI
+	ANDQ   $-16, SI
+	SHLQ   $0x01, SI
+	SUBQ   SI, CX
+	ADDQ   BX, CX
+	SHLQ   $0x01, SI
+	SUBQ   SI, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
+	VZEROUPPER
+	RET
+
+// func dots2x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots2x2BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x01, BX
+	IMUL3Q $0x00000002, BX, SI
+
+tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   k+8(FP), DI
+
+loop:
+	CMPQ        DI, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z4
+	VMOVUPS     (AX)(CX*1), Z5
+	VPMOVZXWD   (DX), Z6
+	VPSLLD      $0x10, Z6, Z6
+	VFMADD231PS Z6, Z4, Z0
+	VFMADD231PS Z6, Z5, Z2
+	VPMOVZXWD   (DX)(BX*1), Z6
+	VPSLLD      $0x10, Z6, Z6
+	VFMADD231PS Z6, Z4, Z1
+	VFMADD231PS Z6, Z5, Z3
+	MOVQ        DX, R8
+	ADDQ        SI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(BX*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, DI
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+48(FP), X5
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y4
+	VADDPS        Y4, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X5, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y4
+	VADDPS        Y4, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VADDPS        Y4, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X5, X2, X2
+	MOVQ          c+56(FP), DI
+	MOVQ          ldc+64(FP), R8
+	SHLQ          $0x02, R8
+	MOVB          acc+72(FP), R9
+	TESTB         R9, R9
+	JE            store
+	MOVQ          DI, R9
+	VMOVSD        (R9), X4
+	VADDPS        X4, X0, X0
+	ADDQ          R8, R9
+	VMOVSD        (R9), X4
+	VADDPS        X4, X2, X2
+
+store:
+	VMOVSD X0, (DI)
+	ADDQ   R8, DI
+	VMOVSD X2, (DI)
+	MOVQ   k+8(FP), DI
+	ANDQ   $-16, DI
+	SHLQ   $0x01, DI
+	SUBQ   DI, DX
+	ADDQ   SI, DX
+	SHLQ   $0x01, DI
+	SUBQ   DI, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
+	VZEROUPPER
+	RET
+
+// func dots3x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots3x2BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x01, BX
+	IMUL3Q $0x00000002, BX, SI
+
+tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	MOVQ   k+8(FP), DI
+
+loop:
+	CMPQ        DI, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z6
+	VMOVUPS     (AX)(CX*1), Z7
+	VMOVUPS     (AX)(CX*2), Z8
+	VPMOVZXWD   (DX), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z6, Z0
+	VFMADD231PS Z9, Z7, Z2
+	VFMADD231PS Z9, Z8, Z4
+	VPMOVZXWD   (DX)(BX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z9, Z6, Z1
+	VFMADD231PS Z9, Z7, Z3
+	VFMADD231PS Z9, Z8, Z5
+	MOVQ        DX, R8
+	ADDQ        SI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(BX*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, DI
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+48(FP), X7
+	VEXTRACTF64X4 $0x01, Z0, Y6
+	VADDPS        Y6, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y6
+	VADDPS        Y6, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X7, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y6
+	VADDPS        Y6, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y6
+	VADDPS        Y6, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X7, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y6
+	VADDPS        Y6, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y6
+	VADDPS        Y6, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X7, X4, X4
+	MOVQ          c+56(FP), DI
+	MOVQ          ldc+64(FP), R8
+	SHLQ          $0x02, R8
+	MOVB          acc+72(FP), R9
+	TESTB         R9, R9
+	JE            store
+	MOVQ          DI, R9
+	VMOVSD        (R9), X6
+	VADDPS        X6, X0, X0
+	ADDQ          R8, R9
+	VMOVSD        (R9), X6
+	VADDPS        X6, X2, X2
+	ADDQ          R8, R9
+	VMOVSD        (R9), X6
+	VADDPS        X6, X4, X4
+
+store:
+	VMOVSD X0, (DI)
+	ADDQ   R8, DI
+	VMOVSD X2, (DI)
+	ADDQ   R8, DI
+	VMOVSD X4, (DI)
+	MOVQ   k+8(FP), DI
+	ANDQ   $-16, DI
+	SHLQ   $0x01, DI
+	SUBQ   DI, DX
+	ADDQ   SI, DX
+	SHLQ   $0x01, DI
+	SUBQ   DI, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
+	VZEROUPPER
+	RET
+
+// func dots4x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots4x2BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   b+32(FP), BX
+	MOVQ   ldb+40(FP), SI
+	SHLQ   $0x01, SI
+	IMUL3Q $0x00000002, SI, DI
+
+tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   k+8(FP), R8
+
+loop:
+	CMPQ        R8, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z8
+	VMOVUPS     (AX)(CX*1), Z9
+	VMOVUPS     (AX)(CX*2), Z10
+	VMOVUPS     (AX)(DX*1), Z11
+	VPMOVZXWD   (BX), Z12
+	VPSLLD      $0x10, Z12, Z12
+	VFMADD231PS Z12, Z8, Z0
+	VFMADD231PS Z12, Z9, Z2
+	VFMADD231PS Z12, Z10, Z4
+	VFMADD231PS Z12, Z11, Z6
+	VPMOVZXWD   (BX)(SI*1), Z12
+	VPSLLD      $0x10, Z12, Z12
+	VFMADD231PS Z12, Z8, Z1
+	VFMADD231PS Z12, Z9, Z3
+	VFMADD231PS Z12, Z10, Z5
+	VFMADD231PS Z12, Z11, Z7
+	MOVQ        BX, R9
+	ADDQ        DI, R9
+	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(SI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, R8
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+48(FP), X9
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y8
+	VADDPS        Y8, Y1, Y1
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X9, X0, X0
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPS        Y8, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y8
+	VADDPS        Y8, Y3, Y3
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X3
+	VADDPS        X3, X2, X2
+	VMULPS        X9, X2, X2
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPS        Y8, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z5, Y8
+	VADDPS        Y8, Y5, Y5
+	VHADDPS       Y5, Y4, Y4
+	VHADDPS       Y4, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VMULPS        X9, X4, X4
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPS        Y8, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPS        Y8, Y7, Y7
+	VHADDPS       Y7, Y6, Y6
+	VHADDPS       Y6, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X7
+	VADDPS        X7, X6, X6
+	VMULPS        X9, X6, X6
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
+	JE            store
+	MOVQ          R8, R10
+	VMOVSD        (R10), X8
+	VADDPS        X8, X0, X0
+	ADDQ          R9, R10
+	VMOVSD        (R10), X8
+	VADDPS        X8, X2, X2
+	ADDQ          R9, R10
+	VMOVSD        (R10), X8
+	VADDPS        X8, X4, X4
+	ADDQ          R9, R10
+	VMOVSD        (R10), X8
+	VADDPS        X8, X6, X6
+
+store:
+	VMOVSD X0, (R8)
+	ADDQ   R9, R8
+	VMOVSD X2, (R8)
+	ADDQ   R9, R8
+	VMOVSD X4, (R8)
+	ADDQ   R9, R8
+	VMOVSD X6, (R8)
+	MOVQ   k+8(FP), R8
+	ANDQ   $-16, R8
+	SHLQ   $0x01, R8
+	SUBQ   R8, BX
+	ADDQ   DI, BX
+	SHLQ   $0x01, R8
+	SUBQ   R8, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
+	VZEROUPPER
+	RET
+
+// func dots5x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots5x2BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   b+32(FP), BX
+	MOVQ   ldb+40(FP), SI
+	SHLQ   $0x01, SI
+	IMUL3Q $0x00000002, SI, DI
+
+tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	MOVQ   k+8(FP), R8
+
+loop:
+	CMPQ        R8, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z10
+	VMOVUPS     (AX)(CX*1), Z11
+	VMOVUPS     (AX)(CX*2), Z12
+	VMOVUPS     (AX)(DX*1), Z13
+	VMOVUPS     (AX)(CX*4), Z14
+	VPMOVZXWD   (BX), Z15
+	VPSLLD      $0x10, Z15, Z15
+	VFMADD231PS Z15, Z10, Z0
+	VFMADD231PS Z15, Z11, Z2
+	VFMADD231PS Z15, Z12, Z4
+	VFMADD231PS Z15, Z13, Z6
 	VFMADD231PS Z15, Z14, Z8
 	VPMOVZXWD   (BX)(SI*1), Z15
 	VPSLLD      $0x10, Z15, Z15
-	VFMADD231PS Z15, Z12, Z1
-	VFMADD231PS Z15, Z13, Z5
-	VFMADD231PS Z15, Z14, Z9
-	VPMOVZXWD   (BX)(SI*2), Z15
-	VPSLLD      $0x10, Z15, Z15
-	VFMADD231PS Z15, Z12, Z2
-	VFMADD231PS Z15, Z13, Z6
-	VFMADD231PS Z15, Z14, Z10
-	VPMOVZXWD   (BX)(DI*1), Z15
-	VPSLLD      $0x10, Z15, Z15
-	VFMADD231PS Z15, Z12, Z3
-	VFMADD231PS Z15, Z13, Z7
-	VFMADD231PS Z15, Z14, Z11
-	MOVQ        BX, R9
-	ADDQ        R8, R9
-	PREFETCHT0  (R9)
-	PREFETCHT0  (R9)(SI*1)
-	PREFETCHT0  (R9)(SI*2)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000010, AX
-	JMP         loop
-
-rest:
-	VBROADCASTSS  alpha+40(FP), X13
-	VEXTRACTF64X4 $0x01, Z0, Y12
-	VADDPS        Y12, Y0, Y0
-	VEXTRACTF64X4 $0x01, Z1, Y12
-	VADDPS        Y12, Y1, Y1
-	VEXTRACTF64X4 $0x01, Z2, Y12
-	VADDPS        Y12, Y2, Y2
-	VEXTRACTF64X4 $0x01, Z3, Y12
-	VADDPS        Y12, Y3, Y3
-	VHADDPS       Y1, Y0, Y0
-	VHADDPS       Y3, Y2, Y2
-	VHADDPS       Y2, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMULPS        X13, X0, X0
-	VEXTRACTF64X4 $0x01, Z4, Y12
-	VADDPS        Y12, Y4, Y4
-	VEXTRACTF64X4 $0x01, Z5, Y12
-	VADDPS        Y12, Y5, Y5
-	VEXTRACTF64X4 $0x01, Z6, Y12
-	VADDPS        Y12, Y6, Y6
-	VEXTRACTF64X4 $0x01, Z7, Y12
-	VADDPS        Y12, Y7, Y7
-	VHADDPS       Y5, Y4, Y4
-	VHADDPS       Y7, Y6, Y6
-	VHADDPS       Y6, Y4, Y4
-	VEXTRACTF128  $0x01, Y4, X5
-	VADDPS        X5, X4, X4
-	VMULPS        X13, X4, X4
-	VEXTRACTF64X4 $0x01, Z8, Y12
-	VADDPS        Y12, Y8, Y8
-	VEXTRACTF64X4 $0x01, Z9, Y12
-	VADDPS        Y12, Y9, Y9
-	VEXTRACTF64X4 $0x01, Z10, Y12
-	VADDPS        Y12, Y10, Y10
-	VEXTRACTF64X4 $0x01, Z11, Y12
-	VADDPS        Y12, Y11, Y11
-	VHADDPS       Y9, Y8, Y8
-	VHADDPS       Y11, Y10, Y10
-	VHADDPS       Y10, Y8, Y8
-	VEXTRACTF128  $0x01, Y8, X9
-	VADDPS        X9, X8, X8
-	VMULPS        X13, X8, X8
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
-	JE            store
-	MOVQ          AX, DX
-	VMOVUPS       (DX), X12
-	VADDPS        X12, X0, X0
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X12
-	VADDPS        X12, X4, X4
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X12
-	VADDPS        X12, X8, X8
-
-store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X8, (AX)
-	VZEROUPPER
-	RET
-
-// func dots4x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·dots4x4BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+24(FP), SI
-	MOVQ   ldb+32(FP), DI
-	SHLQ   $0x01, DI
-	LEAQ   (DI)(DI*2), R8
-	IMUL3Q $0x00000004, DI, R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-
-loop:
-	CMPQ        AX, $0x00000010
-	JL          rest
-	VMOVUPS     (CX), Z16
-	VMOVUPS     (CX)(DX*1), Z17
-	VMOVUPS     (CX)(DX*2), Z18
-	VMOVUPS     (CX)(BX*1), Z19
-	VPMOVZXWD   (SI), Z20
-	VPSLLD      $0x10, Z20, Z20
-	VFMADD231PS Z20, Z16, Z0
-	VFMADD231PS Z20, Z17, Z4
-	VFMADD231PS Z20, Z18, Z8
-	VFMADD231PS Z20, Z19, Z12
-	VPMOVZXWD   (SI)(DI*1), Z20
-	VPSLLD      $0x10, Z20, Z20
-	VFMADD231PS Z20, Z16, Z1
-	VFMADD231PS Z20, Z17, Z5
-	VFMADD231PS Z20, Z18, Z9
-	VFMADD231PS Z20, Z19, Z13
-	VPMOVZXWD   (SI)(DI*2), Z20
-	VPSLLD      $0x10, Z20, Z20
-	VFMADD231PS Z20, Z16, Z2
-	VFMADD231PS Z20, Z17, Z6
-	VFMADD231PS Z20, Z18, Z10
-	VFMADD231PS Z20, Z19, Z14
-	VPMOVZXWD   (SI)(R8*1), Z20
-	VPSLLD      $0x10, Z20, Z20
-	VFMADD231PS Z20, Z16, Z3
-	VFMADD231PS Z20, Z17, Z7
-	VFMADD231PS Z20, Z18, Z11
-	VFMADD231PS Z20, Z19, Z15
-	MOVQ        SI, R10
-	ADDQ        R9, R10
-	PREFETCHT0  (R10)
-	PREFETCHT0  (R10)(DI*1)
-	PREFETCHT0  (R10)(DI*2)
-	PREFETCHT0  (R10)(R8*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, SI
-	SUBQ        $0x00000010, AX
-	JMP         loop
-
-rest:
-	VBROADCASTSS  alpha+40(FP), X17
-	VEXTRACTF64X4 $0x01, Z0, Y16
-	VADDPS        Y16, Y0, Y0
-	VEXTRACTF64X4 $0x01, Z1, Y16
-	VADDPS        Y16, Y1, Y1
-	VEXTRACTF64X4 $0x01, Z2, Y16
-	VADDPS        Y16, Y2, Y2
-	VEXTRACTF64X4 $0x01, Z3, Y16
-	VADDPS        Y16, Y3, Y3
-	VHADDPS       Y1, Y0, Y0
-	VHADDPS       Y3, Y2, Y2
-	VHADDPS       Y2, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMULPS        X17, X0, X0
-	VEXTRACTF64X4 $0x01, Z4, Y16
-	VADDPS        Y16, Y4, Y4
-	VEXTRACTF64X4 $0x01, Z5, Y16
-	VADDPS        Y16, Y5, Y5
-	VEXTRACTF64X4 $0x01, Z6, Y16
-	VADDPS        Y16, Y6, Y6
-	VEXTRACTF64X4 $0x01, Z7, Y16
-	VADDPS        Y16, Y7, Y7
-	VHADDPS       Y5, Y4, Y4
-	VHADDPS       Y7, Y6, Y6
-	VHADDPS       Y6, Y4, Y4
-	VEXTRACTF128  $0x01, Y4, X5
-	VADDPS        X5, X4, X4
-	VMULPS        X17, X4, X4
-	VEXTRACTF64X4 $0x01, Z8, Y16
-	VADDPS        Y16, Y8, Y8
-	VEXTRACTF64X4 $0x01, Z9, Y16
-	VADDPS        Y16, Y9, Y9
-	VEXTRACTF64X4 $0x01, Z10, Y16
-	VADDPS        Y16, Y10, Y10
-	VEXTRACTF64X4 $0x01, Z11, Y16
-	VADDPS        Y16, Y11, Y11
-	VHADDPS       Y9, Y8, Y8
-	VHADDPS       Y11, Y10, Y10
-	VHADDPS       Y10, Y8, Y8
-	VEXTRACTF128  $0x01, Y8, X9
-	VADDPS        X9, X8, X8
-	VMULPS        X17, X8, X8
-	VEXTRACTF64X4 $0x01, Z12, Y16
-	VADDPS        Y16, Y12, Y12
-	VEXTRACTF64X4 $0x01, Z13, Y16
-	VADDPS        Y16, Y13, Y13
-	VEXTRACTF64X4 $0x01, Z14, Y16
-	VADDPS        Y16, Y14, Y14
-	VEXTRACTF64X4 $0x01, Z15, Y16
-	VADDPS        Y16, Y15, Y15
-	VHADDPS       Y13, Y12, Y12
-	VHADDPS       Y15, Y14, Y14
-	VHADDPS       Y14, Y12, Y12
-	VEXTRACTF128  $0x01, Y12, X13
-	VADDPS        X13, X12, X12
-	VMULPS        X17, X12, X12
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
-	JE            store
-	MOVQ          AX, DX
-	VMOVUPS       (DX), X16
-	VADDPS        X16, X0, X0
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X16
-	VADDPS        X16, X4, X4
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X16
-	VADDPS        X16, X8, X8
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X16
-	VADDPS        X16, X12, X12
-
-store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X8, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X12, (AX)
-	VZEROUPPER
-	RET
-
-// func dots1x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·dots1x2BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), DX
-	MOVQ   ldb+32(FP), BX
-	SHLQ   $0x01, BX
-	IMUL3Q $0x00000002, BX, SI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-
-loop:
-	CMPQ        AX, $0x00000010
-	JL          rest
-	VMOVUPS     (CX), Z2
-	VPMOVZXWD   (DX), Z3
-	VPSLLD      $0x10, Z3, Z3
-	VFMADD231PS Z3, Z2, Z0
-	VPMOVZXWD   (DX)(BX*1), Z3
-	VPSLLD      $0x10, Z3, Z3
-	VFMADD231PS Z3, Z2, Z1
-	MOVQ        DX, DI
-	ADDQ        SI, DI
-	PREFETCHT0  (DI)
-	PREFETCHT0  (DI)(BX*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, DX
-	SUBQ        $0x00000010, AX
-	JMP         loop
-
-rest:
-	VBROADCASTSS  alpha+40(FP), X3
-	VEXTRACTF64X4 $0x01, Z0, Y2
-	VADDPS        Y2, Y0, Y0
-	VEXTRACTF64X4 $0x01, Z1, Y2
-	VADDPS        Y2, Y1, Y1
-	VHADDPS       Y1, Y0, Y0
-	VHADDPS       Y0, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMULPS        X3, X0, X0
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), CL
-	TESTB         CL, CL
-	JE            store
-	MOVQ          AX, CX
-	VMOVSD        (CX), X2
-	VADDPS        X2, X0, X0
-
-store:
-	VMOVSD X0, (AX)
-	VZEROUPPER
-	RET
-
-// func dots2x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·dots2x2BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x01, SI
-	IMUL3Q $0x00000002, SI, DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-
-loop:
-	CMPQ        AX, $0x00000010
-	JL          rest
-	VMOVUPS     (CX), Z4
-	VMOVUPS     (CX)(DX*1), Z5
-	VPMOVZXWD   (BX), Z6
-	VPSLLD      $0x10, Z6, Z6
-	VFMADD231PS Z6, Z4, Z0
-	VFMADD231PS Z6, Z5, Z2
-	VPMOVZXWD   (BX)(SI*1), Z6
-	VPSLLD      $0x10, Z6, Z6
-	VFMADD231PS Z6, Z4, Z1
-	VFMADD231PS Z6, Z5, Z3
-	MOVQ        BX, R8
-	ADDQ        DI, R8
-	PREFETCHT0  (R8)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000010, AX
-	JMP         loop
-
-rest:
-	VBROADCASTSS  alpha+40(FP), X5
-	VEXTRACTF64X4 $0x01, Z0, Y4
-	VADDPS        Y4, Y0, Y0
-	VEXTRACTF64X4 $0x01, Z1, Y4
-	VADDPS        Y4, Y1, Y1
-	VHADDPS       Y1, Y0, Y0
-	VHADDPS       Y0, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMULPS        X5, X0, X0
-	VEXTRACTF64X4 $0x01, Z2, Y4
-	VADDPS        Y4, Y2, Y2
-	VEXTRACTF64X4 $0x01, Z3, Y4
-	VADDPS        Y4, Y3, Y3
-	VHADDPS       Y3, Y2, Y2
-	VHADDPS       Y2, Y2, Y2
-	VEXTRACTF128  $0x01, Y2, X3
-	VADDPS        X3, X2, X2
-	VMULPS        X5, X2, X2
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
-	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X4
-	VADDPS        X4, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X4
-	VADDPS        X4, X2, X2
-
-store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	VZEROUPPER
-	RET
-
-// func dots3x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·dots3x2BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x01, SI
-	IMUL3Q $0x00000002, SI, DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-
-loop:
-	CMPQ        AX, $0x00000010
-	JL          rest
-	VMOVUPS     (CX), Z6
-	VMOVUPS     (CX)(DX*1), Z7
-	VMOVUPS     (CX)(DX*2), Z8
-	VPMOVZXWD   (BX), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z9, Z6, Z0
-	VFMADD231PS Z9, Z7, Z2
-	VFMADD231PS Z9, Z8, Z4
-	VPMOVZXWD   (BX)(SI*1), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z9, Z6, Z1
-	VFMADD231PS Z9, Z7, Z3
-	VFMADD231PS Z9, Z8, Z5
-	MOVQ        BX, R8
-	ADDQ        DI, R8
-	PREFETCHT0  (R8)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000010, AX
-	JMP         loop
-
-rest:
-	VBROADCASTSS  alpha+40(FP), X7
-	VEXTRACTF64X4 $0x01, Z0, Y6
-	VADDPS        Y6, Y0, Y0
-	VEXTRACTF64X4 $0x01, Z1, Y6
-	VADDPS        Y6, Y1, Y1
-	VHADDPS       Y1, Y0, Y0
-	VHADDPS       Y0, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMULPS        X7, X0, X0
-	VEXTRACTF64X4 $0x01, Z2, Y6
-	VADDPS        Y6, Y2, Y2
-	VEXTRACTF64X4 $0x01, Z3, Y6
-	VADDPS        Y6, Y3, Y3
-	VHADDPS       Y3, Y2, Y2
-	VHADDPS       Y2, Y2, Y2
-	VEXTRACTF128  $0x01, Y2, X3
-	VADDPS        X3, X2, X2
-	VMULPS        X7, X2, X2
-	VEXTRACTF64X4 $0x01, Z4, Y6
-	VADDPS        Y6, Y4, Y4
-	VEXTRACTF64X4 $0x01, Z5, Y6
-	VADDPS        Y6, Y5, Y5
-	VHADDPS       Y5, Y4, Y4
-	VHADDPS       Y4, Y4, Y4
-	VEXTRACTF128  $0x01, Y4, X5
-	VADDPS        X5, X4, X4
-	VMULPS        X7, X4, X4
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
-	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X6
-	VADDPS        X6, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X6
-	VADDPS        X6, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X6
-	VADDPS        X6, X4, X4
-
-store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	VZEROUPPER
-	RET
-
-// func dots4x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·dots4x2BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+24(FP), SI
-	MOVQ   ldb+32(FP), DI
-	SHLQ   $0x01, DI
-	IMUL3Q $0x00000002, DI, R8
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-
-loop:
-	CMPQ        AX, $0x00000010
-	JL          rest
-	VMOVUPS     (CX), Z8
-	VMOVUPS     (CX)(DX*1), Z9
-	VMOVUPS     (CX)(DX*2), Z10
-	VMOVUPS     (CX)(BX*1), Z11
-	VPMOVZXWD   (SI), Z12
-	VPSLLD      $0x10, Z12, Z12
-	VFMADD231PS Z12, Z8, Z0
-	VFMADD231PS Z12, Z9, Z2
-	VFMADD231PS Z12, Z10, Z4
-	VFMADD231PS Z12, Z11, Z6
-	VPMOVZXWD   (SI)(DI*1), Z12
-	VPSLLD      $0x10, Z12, Z12
-	VFMADD231PS Z12, Z8, Z1
-	VFMADD231PS Z12, Z9, Z3
-	VFMADD231PS Z12, Z10, Z5
-	VFMADD231PS Z12, Z11, Z7
-	MOVQ        SI, R9
-	ADDQ        R8, R9
-	PREFETCHT0  (R9)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, SI
-	SUBQ        $0x00000010, AX
-	JMP         loop
-
-rest:
-	VBROADCASTSS  alpha+40(FP), X9
-	VEXTRACTF64X4 $0x01, Z0, Y8
-	VADDPS        Y8, Y0, Y0
-	VEXTRACTF64X4 $0x01, Z1, Y8
-	VADDPS        Y8, Y1, Y1
-	VHADDPS       Y1, Y0, Y0
-	VHADDPS       Y0, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMULPS        X9, X0, X0
-	VEXTRACTF64X4 $0x01, Z2, Y8
-	VADDPS        Y8, Y2, Y2
-	VEXTRACTF64X4 $0x01, Z3, Y8
-	VADDPS        Y8, Y3, Y3
-	VHADDPS       Y3, Y2, Y2
-	VHADDPS       Y2, Y2, Y2
-	VEXTRACTF128  $0x01, Y2, X3
-	VADDPS        X3, X2, X2
-	VMULPS        X9, X2, X2
-	VEXTRACTF64X4 $0x01, Z4, Y8
-	VADDPS        Y8, Y4, Y4
-	VEXTRACTF64X4 $0x01, Z5, Y8
-	VADDPS        Y8, Y5, Y5
-	VHADDPS       Y5, Y4, Y4
-	VHADDPS       Y4, Y4, Y4
-	VEXTRACTF128  $0x01, Y4, X5
-	VADDPS        X5, X4, X4
-	VMULPS        X9, X4, X4
-	VEXTRACTF64X4 $0x01, Z6, Y8
-	VADDPS        Y8, Y6, Y6
-	VEXTRACTF64X4 $0x01, Z7, Y8
-	VADDPS        Y8, Y7, Y7
-	VHADDPS       Y7, Y6, Y6
-	VHADDPS       Y6, Y6, Y6
-	VEXTRACTF128  $0x01, Y6, X7
-	VADDPS        X7, X6, X6
-	VMULPS        X9, X6, X6
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
-	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X8
-	VADDPS        X8, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X8
-	VADDPS        X8, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X8
-	VADDPS        X8, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X8
-	VADDPS        X8, X6, X6
-
-store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	VZEROUPPER
-	RET
-
-// func dots5x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·dots5x2BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+24(FP), SI
-	MOVQ   ldb+32(FP), DI
-	SHLQ   $0x01, DI
-	IMUL3Q $0x00000002, DI, R8
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-
-loop:
-	CMPQ        AX, $0x00000010
-	JL          rest
-	VMOVUPS     (CX), Z10
-	VMOVUPS     (CX)(DX*1), Z11
-	VMOVUPS     (CX)(DX*2), Z12
-	VMOVUPS     (CX)(BX*1), Z13
-	VMOVUPS     (CX)(DX*4), Z14
-	VPMOVZXWD   (SI), Z15
-	VPSLLD      $0x10, Z15, Z15
-	VFMADD231PS Z15, Z10, Z0
-	VFMADD231PS Z15, Z11, Z2
-	VFMADD231PS Z15, Z12, Z4
-	VFMADD231PS Z15, Z13, Z6
-	VFMADD231PS Z15, Z14, Z8
-	VPMOVZXWD   (SI)(DI*1), Z15
-	VPSLLD      $0x10, Z15, Z15
 	VFMADD231PS Z15, Z10, Z1
 	VFMADD231PS Z15, Z11, Z3
 	VFMADD231PS Z15, Z12, Z5
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z9
-	MOVQ        SI, R9
-	ADDQ        R8, R9
+	MOVQ        BX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, SI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R9)(SI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, R8
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X11
+	VBROADCASTSS  alpha+48(FP), X11
 	VEXTRACTF64X4 $0x01, Z0, Y10
 	VADDPS        Y10, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y10
@@ -10826,54 +11127,65 @@ rest:
 	VEXTRACTF128  $0x01, Y8, X9
 	VADDPS        X9, X8, X8
 	VMULPS        X11, X8, X8
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X10
+	MOVQ          R8, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X8, X8
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
+	VMOVSD X0, (R8)
+	ADDQ   R9, R8
+	VMOVSD X2, (R8)
+	ADDQ   R9, R8
+	VMOVSD X4, (R8)
+	ADDQ   R9, R8
+	VMOVSD X6, (R8)
+	ADDQ   R9, R8
+	VMOVSD X8, (R8)
+	MOVQ   k+8(FP), R8
+	ANDQ   $-16, R8
+	SHLQ   $0x01, R8
+	SUBQ   R8, BX
+	ADDQ   DI, BX
+	SHLQ   $0x01, R8
+	SUBQ   R8, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots6x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots6x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots6x2BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	MOVQ   b+24(FP), DI
-	MOVQ   ldb+32(FP), R8
-	SHLQ   $0x01, R8
-	IMUL3Q $0x00000002, R8, R9
+TEXT ·dots6x2BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   b+32(FP), SI
+	MOVQ   ldb+40(FP), DI
+	SHLQ   $0x01, DI
+	IMUL3Q $0x00000002, DI, R8
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -10886,17 +11198,18 @@ TEXT ·dots6x2BF16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
+	MOVQ   k+8(FP), R9
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R9, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z12
-	VMOVUPS     (CX)(DX*1), Z13
-	VMOVUPS     (CX)(DX*2), Z14
-	VMOVUPS     (CX)(BX*1), Z15
-	VMOVUPS     (CX)(DX*4), Z16
-	VMOVUPS     (CX)(SI*1), Z17
-	VPMOVZXWD   (DI), Z18
+	VMOVUPS     (AX), Z12
+	VMOVUPS     (AX)(CX*1), Z13
+	VMOVUPS     (AX)(CX*2), Z14
+	VMOVUPS     (AX)(DX*1), Z15
+	VMOVUPS     (AX)(CX*4), Z16
+	VMOVUPS     (AX)(BX*1), Z17
+	VPMOVZXWD   (SI), Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z18, Z12, Z0
 	VFMADD231PS Z18, Z13, Z2
@@ -10904,7 +11217,7 @@ loop:
 	VFMADD231PS Z18, Z15, Z6
 	VFMADD231PS Z18, Z16, Z8
 	VFMADD231PS Z18, Z17, Z10
-	VPMOVZXWD   (DI)(R8*1), Z18
+	VPMOVZXWD   (SI)(DI*1), Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z18, Z12, Z1
 	VFMADD231PS Z18, Z13, Z3
@@ -10912,17 +11225,17 @@ loop:
 	VFMADD231PS Z18, Z15, Z7
 	VFMADD231PS Z18, Z16, Z9
 	VFMADD231PS Z18, Z17, Z11
-	MOVQ        DI, R10
-	ADDQ        R9, R10
+	MOVQ        SI, R10
+	ADDQ        R8, R10
 	PREFETCHT0  (R10)
-	PREFETCHT0  (R10)(R8*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, DI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R10)(DI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, SI
+	SUBQ        $0x00000010, R9
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X13
+	VBROADCASTSS  alpha+48(FP), X13
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPS        Y12, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y12
@@ -10977,59 +11290,70 @@ rest:
 	VEXTRACTF128  $0x01, Y10, X11
 	VADDPS        X11, X10, X10
 	VMULPS        X13, X10, X10
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R9
+	MOVQ          ldc+64(FP), R10
+	SHLQ          $0x02, R10
+	MOVB          acc+72(FP), R11
+	TESTB         R11, R11
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X12
+	MOVQ          R9, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X8, X8
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X10, X10
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
-	ADDQ   CX, AX
-	VMOVSD X10, (AX)
+	VMOVSD X0, (R9)
+	ADDQ   R10, R9
+	VMOVSD X2, (R9)
+	ADDQ   R10, R9
+	VMOVSD X4, (R9)
+	ADDQ   R10, R9
+	VMOVSD X6, (R9)
+	ADDQ   R10, R9
+	VMOVSD X8, (R9)
+	ADDQ   R10, R9
+	VMOVSD X10, (R9)
+	MOVQ   k+8(FP), R9
+	ANDQ   $-16, R9
+	SHLQ   $0x01, R9
+	SUBQ   R9, SI
+	ADDQ   R8, SI
+	SHLQ   $0x01, R9
+	SUBQ   R9, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots7x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots7x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots7x2BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	MOVQ   b+24(FP), DI
-	MOVQ   ldb+32(FP), R8
-	SHLQ   $0x01, R8
-	IMUL3Q $0x00000002, R8, R9
+TEXT ·dots7x2BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   b+32(FP), SI
+	MOVQ   ldb+40(FP), DI
+	SHLQ   $0x01, DI
+	IMUL3Q $0x00000002, DI, R8
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -11044,18 +11368,19 @@ TEXT ·dots7x2BF16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
+	MOVQ   k+8(FP), R9
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R9, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z14
-	VMOVUPS     (CX)(DX*1), Z15
-	VMOVUPS     (CX)(DX*2), Z16
-	VMOVUPS     (CX)(BX*1), Z17
-	VMOVUPS     (CX)(DX*4), Z18
-	VMOVUPS     (CX)(SI*1), Z19
-	VMOVUPS     (CX)(BX*2), Z20
-	VPMOVZXWD   (DI), Z21
+	VMOVUPS     (AX), Z14
+	VMOVUPS     (AX)(CX*1), Z15
+	VMOVUPS     (AX)(CX*2), Z16
+	VMOVUPS     (AX)(DX*1), Z17
+	VMOVUPS     (AX)(CX*4), Z18
+	VMOVUPS     (AX)(BX*1), Z19
+	VMOVUPS     (AX)(DX*2), Z20
+	VPMOVZXWD   (SI), Z21
 	VPSLLD      $0x10, Z21, Z21
 	VFMADD231PS Z21, Z14, Z0
 	VFMADD231PS Z21, Z15, Z2
@@ -11064,7 +11389,7 @@ loop:
 	VFMADD231PS Z21, Z18, Z8
 	VFMADD231PS Z21, Z19, Z10
 	VFMADD231PS Z21, Z20, Z12
-	VPMOVZXWD   (DI)(R8*1), Z21
+	VPMOVZXWD   (SI)(DI*1), Z21
 	VPSLLD      $0x10, Z21, Z21
 	VFMADD231PS Z21, Z14, Z1
 	VFMADD231PS Z21, Z15, Z3
@@ -11073,17 +11398,17 @@ loop:
 	VFMADD231PS Z21, Z18, Z9
 	VFMADD231PS Z21, Z19, Z11
 	VFMADD231PS Z21, Z20, Z13
-	MOVQ        DI, R10
-	ADDQ        R9, R10
+	MOVQ        SI, R10
+	ADDQ        R8, R10
 	PREFETCHT0  (R10)
-	PREFETCHT0  (R10)(R8*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, DI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R10)(DI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, SI
+	SUBQ        $0x00000010, R9
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X15
+	VBROADCASTSS  alpha+48(FP), X15
 	VEXTRACTF64X4 $0x01, Z0, Y14
 	VADDPS        Y14, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y14
@@ -11147,66 +11472,77 @@ rest:
 	VEXTRACTF128  $0x01, Y12, X13
 	VADDPS        X13, X12, X12
 	VMULPS        X15, X12, X12
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R9
+	MOVQ          ldc+64(FP), R10
+	SHLQ          $0x02, R10
+	MOVB          acc+72(FP), R11
+	TESTB         R11, R11
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X14
+	MOVQ          R9, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X8, X8
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X10, X10
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X12, X12
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
-	ADDQ   CX, AX
-	VMOVSD X10, (AX)
-	ADDQ   CX, AX
-	VMOVSD X12, (AX)
+	VMOVSD X0, (R9)
+	ADDQ   R10, R9
+	VMOVSD X2, (R9)
+	ADDQ   R10, R9
+	VMOVSD X4, (R9)
+	ADDQ   R10, R9
+	VMOVSD X6, (R9)
+	ADDQ   R10, R9
+	VMOVSD X8, (R9)
+	ADDQ   R10, R9
+	VMOVSD X10, (R9)
+	ADDQ   R10, R9
+	VMOVSD X12, (R9)
+	MOVQ   k+8(FP), R9
+	ANDQ   $-16, R9
+	SHLQ   $0x01, R9
+	SUBQ   R9, SI
+	ADDQ   R8, SI
+	SHLQ   $0x01, R9
+	SUBQ   R9, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots8x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots8x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots8x2BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	LEAQ   (CX)(DX*1), DI
-	LEAQ   (DI)(BX*2), DI
-	MOVQ   b+24(FP), R8
-	MOVQ   ldb+32(FP), R9
-	SHLQ   $0x01, R9
-	IMUL3Q $0x00000002, R9, R10
+TEXT ·dots8x2BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	LEAQ   (AX)(CX*1), SI
+	LEAQ   (SI)(DX*2), SI
+	MOVQ   b+32(FP), DI
+	MOVQ   ldb+40(FP), R8
+	SHLQ   $0x01, R8
+	IMUL3Q $0x00000002, R8, R9
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -11223,19 +11559,20 @@ TEXT ·dots8x2BF16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	MOVQ   k+8(FP), R10
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R10, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z16
-	VMOVUPS     (CX)(DX*1), Z17
-	VMOVUPS     (CX)(DX*2), Z18
-	VMOVUPS     (CX)(BX*1), Z19
-	VMOVUPS     (CX)(DX*4), Z20
-	VMOVUPS     (CX)(SI*1), Z21
-	VMOVUPS     (CX)(BX*2), Z22
-	VMOVUPS     (DI), Z23
-	VPMOVZXWD   (R8), Z24
+	VMOVUPS     (AX), Z16
+	VMOVUPS     (AX)(CX*1), Z17
+	VMOVUPS     (AX)(CX*2), Z18
+	VMOVUPS     (AX)(DX*1), Z19
+	VMOVUPS     (AX)(CX*4), Z20
+	VMOVUPS     (AX)(BX*1), Z21
+	VMOVUPS     (AX)(DX*2), Z22
+	VMOVUPS     (SI), Z23
+	VPMOVZXWD   (DI), Z24
 	VPSLLD      $0x10, Z24, Z24
 	VFMADD231PS Z24, Z16, Z0
 	VFMADD231PS Z24, Z17, Z2
@@ -11245,7 +11582,7 @@ loop:
 	VFMADD231PS Z24, Z21, Z10
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z14
-	VPMOVZXWD   (R8)(R9*1), Z24
+	VPMOVZXWD   (DI)(R8*1), Z24
 	VPSLLD      $0x10, Z24, Z24
 	VFMADD231PS Z24, Z16, Z1
 	VFMADD231PS Z24, Z17, Z3
@@ -11255,18 +11592,18 @@ loop:
 	VFMADD231PS Z24, Z21, Z11
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z15
-	MOVQ        R8, R11
-	ADDQ        R10, R11
+	MOVQ        DI, R11
+	ADDQ        R9, R11
 	PREFETCHT0  (R11)
-	PREFETCHT0  (R11)(R9*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, DI
-	ADDQ        $0x00000020, R8
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R11)(R8*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000020, DI
+	SUBQ        $0x00000010, R10
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X17
+	VBROADCASTSS  alpha+48(FP), X17
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPS        Y16, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y16
@@ -11339,139 +11676,163 @@ rest:
 	VEXTRACTF128  $0x01, Y14, X15
 	VADDPS        X15, X14, X14
 	VMULPS        X17, X14, X14
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R10
+	MOVQ          ldc+64(FP), R11
+	SHLQ          $0x02, R11
+	MOVB          acc+72(FP), R12
+	TESTB         R12, R12
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X16
+	MOVQ          R10, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X8, X8
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X10, X10
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X12, X12
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X14, X14
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
-	ADDQ   CX, AX
-	VMOVSD X10, (AX)
-	ADDQ   CX, AX
-	VMOVSD X12, (AX)
-	ADDQ   CX, AX
-	VMOVSD X14, (AX)
+	VMOVSD X0, (R10)
+	ADDQ   R11, R10
+	VMOVSD X2, (R10)
+	ADDQ   R11, R10
+	VMOVSD X4, (R10)
+	ADDQ   R11, R10
+	VMOVSD X6, (R10)
+	ADDQ   R11, R10
+	VMOVSD X8, (R10)
+	ADDQ   R11, R10
+	VMOVSD X10, (R10)
+	ADDQ   R11, R10
+	VMOVSD X12, (R10)
+	ADDQ   R11, R10
+	VMOVSD X14, (R10)
+	MOVQ   k+8(FP), R10
+	ANDQ   $-16, R10
+	SHLQ   $0x01, R10
+	SUBQ   R10, DI
+	ADDQ   R9, DI
+	SHLQ   $0x01, R10
+	SUBQ   R10, AX
+	SUBQ   R10, SI
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots1x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots1x4F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots1x4F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), DX
-	MOVQ   ldb+32(FP), BX
+TEXT ·dots1x4F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), CX
+	MOVQ   ldb+40(FP), DX
+	SHLQ   $0x01, DX
+	LEAQ   (DX)(DX*2), BX
+	IMUL3Q $0x00000004, DX, SI
+
+tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   k+8(FP), DI
+
+loop:
+	CMPQ        DI, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z4
+	VCVTPH2PS   (CX), Z5
+	VFMADD231PS Z5, Z4, Z0
+	VCVTPH2PS   (CX)(DX*1), Z5
+	VFMADD231PS Z5, Z4, Z1
+	VCVTPH2PS   (CX)(DX*2), Z5
+	VFMADD231PS Z5, Z4, Z2
+	VCVTPH2PS   (CX)(BX*1), Z5
+	VFMADD231PS Z5, Z4, Z3
+	MOVQ        CX, R8
+	ADDQ        SI, R8
+	PREFETCHT0  (R8)
+	PREFETCHT0  (R8)(DX*1)
+	PREFETCHT0  (R8)(DX*2)
+	PREFETCHT0  (R8)(BX*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, CX
+	SUBQ        $0x00000010, DI
+	JMP         loop
+
+rest:
+	VBROADCASTSS  alpha+48(FP), X5
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y4
+	VADDPS        Y4, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y4
+	VADDPS        Y4, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VADDPS        Y4, Y3, Y3
+	VHADDPS       Y1, Y0, Y0
+	VHADDPS       Y3, Y2, Y2
+	VHADDPS       Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMULPS        X5, X0, X0
+	MOVQ          c+56(FP), DI
+	MOVQ          ldc+64(FP), R8
+	SHLQ          $0x02, R8
+	MOVB          acc+72(FP), R8
+	TESTB         R8, R8
+	JE            store
+	MOVQ          DI, R8
+	VMOVUPS       (R8), X4
+	VADDPS        X4, X0, X0
+
+store:
+	VMOVUPS X0, (DI)
+	MOVQ    k+8(FP), DI
+	ANDQ    $-16, DI
+	SHLQ    $0x01, DI
+	SUBQ    DI, CX
+	ADDQ    SI, CX
+	SHLQ    $0x01, DI
+	SUBQ    DI, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
+	VZEROUPPER
+	RET
+
+// func dots2x4F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dots2x4F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
 	SHLQ   $0x01, BX
 	LEAQ   (BX)(BX*2), SI
 	IMUL3Q $0x00000004, BX, DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
 
-loop:
-	CMPQ        AX, $0x00000010
-	JL          rest
-	VMOVUPS     (CX), Z4
-	VCVTPH2PS   (DX), Z5
-	VFMADD231PS Z5, Z4, Z0
-	VCVTPH2PS   (DX)(BX*1), Z5
-	VFMADD231PS Z5, Z4, Z1
-	VCVTPH2PS   (DX)(BX*2), Z5
-	VFMADD231PS Z5, Z4, Z2
-	VCVTPH2PS   (DX)(SI*1), Z5
-	VFMADD231PS Z5, Z4, Z3
-	MOVQ        DX, R8
-	ADDQ        DI, R8
-	PREFETCHT0  (R8)
-	PREFETCHT0  (R8)(BX*1)
-	PREFETCHT0  (R8)(BX*2)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, DX
-	SUBQ        $0x00000010, AX
-	JMP         loop
-
-rest:
-	VBROADCASTSS  alpha+40(FP), X5
-	VEXTRACTF64X4 $0x01, Z0, Y4
-	VADDPS        Y4, Y0, Y0
-	VEXTRACTF64X4 $0x01, Z1, Y4
-	VADDPS        Y4, Y1, Y1
-	VEXTRACTF64X4 $0x01, Z2, Y4
-	VADDPS        Y4, Y2, Y2
-	VEXTRACTF64X4 $0x01, Z3, Y4
-	VADDPS        Y4, Y3, Y3
-	VHADDPS       Y1, Y0, Y0
-	VHADDPS       Y3, Y2, Y2
-	VHADDPS       Y2, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X1
-	VADDPS        X1, X0, X0
-	VMULPS        X5, X0, X0
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), CL
-	TESTB         CL, CL
-	JE            store
-	MOVQ          AX, CX
-	VMOVUPS       (CX), X4
-	VADDPS        X4, X0, X0
-
-store:
-	VMOVUPS X0, (AX)
-	VZEROUPPER
-	RET
-
-// func dots2x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·dots2x4F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x01, SI
-	LEAQ   (SI)(SI*2), DI
-	IMUL3Q $0x00000004, SI, R8
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -11480,37 +11841,38 @@ TEXT ·dots2x4F16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z8
-	VMOVUPS     (CX)(DX*1), Z9
-	VCVTPH2PS   (BX), Z10
+	VMOVUPS     (AX), Z8
+	VMOVUPS     (AX)(CX*1), Z9
+	VCVTPH2PS   (DX), Z10
 	VFMADD231PS Z10, Z8, Z0
 	VFMADD231PS Z10, Z9, Z4
-	VCVTPH2PS   (BX)(SI*1), Z10
+	VCVTPH2PS   (DX)(BX*1), Z10
 	VFMADD231PS Z10, Z8, Z1
 	VFMADD231PS Z10, Z9, Z5
-	VCVTPH2PS   (BX)(SI*2), Z10
+	VCVTPH2PS   (DX)(BX*2), Z10
 	VFMADD231PS Z10, Z8, Z2
 	VFMADD231PS Z10, Z9, Z6
-	VCVTPH2PS   (BX)(DI*1), Z10
+	VCVTPH2PS   (DX)(SI*1), Z10
 	VFMADD231PS Z10, Z8, Z3
 	VFMADD231PS Z10, Z9, Z7
-	MOVQ        BX, R9
-	ADDQ        R8, R9
+	MOVQ        DX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(BX*1)
+	PREFETCHT0  (R9)(BX*2)
 	PREFETCHT0  (R9)(SI*1)
-	PREFETCHT0  (R9)(SI*2)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000010, AX
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, R8
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X9
+	VBROADCASTSS  alpha+48(FP), X9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y8
@@ -11539,38 +11901,49 @@ rest:
 	VEXTRACTF128  $0x01, Y4, X5
 	VADDPS        X5, X4, X4
 	VMULPS        X9, X4, X4
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
 	JE            store
-	MOVQ          AX, DX
-	VMOVUPS       (DX), X8
+	MOVQ          R8, R10
+	VMOVUPS       (R10), X8
 	VADDPS        X8, X0, X0
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X8
+	ADDQ          R9, R10
+	VMOVUPS       (R10), X8
 	VADDPS        X8, X4, X4
 
 store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
+	VMOVUPS X0, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X4, (R8)
+	MOVQ    k+8(FP), R8
+	ANDQ    $-16, R8
+	SHLQ    $0x01, R8
+	SUBQ    R8, DX
+	ADDQ    DI, DX
+	SHLQ    $0x01, R8
+	SUBQ    R8, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots3x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots3x4F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots3x4F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x01, SI
-	LEAQ   (SI)(SI*2), DI
-	IMUL3Q $0x00000004, SI, R8
+TEXT ·dots3x4F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	IMUL3Q $0x00000004, BX, DI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -11583,42 +11956,43 @@ TEXT ·dots3x4F16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z12
-	VMOVUPS     (CX)(DX*1), Z13
-	VMOVUPS     (CX)(DX*2), Z14
-	VCVTPH2PS   (BX), Z15
+	VMOVUPS     (AX), Z12
+	VMOVUPS     (AX)(CX*1), Z13
+	VMOVUPS     (AX)(CX*2), Z14
+	VCVTPH2PS   (DX), Z15
 	VFMADD231PS Z15, Z12, Z0
 	VFMADD231PS Z15, Z13, Z4
 	VFMADD231PS Z15, Z14, Z8
-	VCVTPH2PS   (BX)(SI*1), Z15
+	VCVTPH2PS   (DX)(BX*1), Z15
 	VFMADD231PS Z15, Z12, Z1
 	VFMADD231PS Z15, Z13, Z5
 	VFMADD231PS Z15, Z14, Z9
-	VCVTPH2PS   (BX)(SI*2), Z15
+	VCVTPH2PS   (DX)(BX*2), Z15
 	VFMADD231PS Z15, Z12, Z2
 	VFMADD231PS Z15, Z13, Z6
 	VFMADD231PS Z15, Z14, Z10
-	VCVTPH2PS   (BX)(DI*1), Z15
+	VCVTPH2PS   (DX)(SI*1), Z15
 	VFMADD231PS Z15, Z12, Z3
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z11
-	MOVQ        BX, R9
-	ADDQ        R8, R9
+	MOVQ        DX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
+	PREFETCHT0  (R9)(BX*1)
+	PREFETCHT0  (R9)(BX*2)
 	PREFETCHT0  (R9)(SI*1)
-	PREFETCHT0  (R9)(SI*2)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000010, AX
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, R8
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X13
+	VBROADCASTSS  alpha+48(FP), X13
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPS        Y12, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y12
@@ -11661,44 +12035,55 @@ rest:
 	VEXTRACTF128  $0x01, Y8, X9
 	VADDPS        X9, X8, X8
 	VMULPS        X13, X8, X8
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
 	JE            store
-	MOVQ          AX, DX
-	VMOVUPS       (DX), X12
+	MOVQ          R8, R10
+	VMOVUPS       (R10), X12
 	VADDPS        X12, X0, X0
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X12
+	ADDQ          R9, R10
+	VMOVUPS       (R10), X12
 	VADDPS        X12, X4, X4
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X12
+	ADDQ          R9, R10
+	VMOVUPS       (R10), X12
 	VADDPS        X12, X8, X8
 
 store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X8, (AX)
+	VMOVUPS X0, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X4, (R8)
+	ADDQ    R9, R8
+	VMOVUPS X8, (R8)
+	MOVQ    k+8(FP), R8
+	ANDQ    $-16, R8
+	SHLQ    $0x01, R8
+	SUBQ    R8, DX
+	ADDQ    DI, DX
+	SHLQ    $0x01, R8
+	SUBQ    R8, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots4x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots4x4F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots4x4F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+24(FP), SI
-	MOVQ   ldb+32(FP), DI
-	SHLQ   $0x01, DI
-	LEAQ   (DI)(DI*2), R8
-	IMUL3Q $0x00000004, DI, R9
+TEXT ·dots4x4F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   b+32(FP), BX
+	MOVQ   ldb+40(FP), SI
+	SHLQ   $0x01, SI
+	LEAQ   (SI)(SI*2), DI
+	IMUL3Q $0x00000004, SI, R8
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -11715,47 +12100,48 @@ TEXT ·dots4x4F16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	MOVQ   k+8(FP), R9
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R9, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z16
-	VMOVUPS     (CX)(DX*1), Z17
-	VMOVUPS     (CX)(DX*2), Z18
-	VMOVUPS     (CX)(BX*1), Z19
-	VCVTPH2PS   (SI), Z20
+	VMOVUPS     (AX), Z16
+	VMOVUPS     (AX)(CX*1), Z17
+	VMOVUPS     (AX)(CX*2), Z18
+	VMOVUPS     (AX)(DX*1), Z19
+	VCVTPH2PS   (BX), Z20
 	VFMADD231PS Z20, Z16, Z0
 	VFMADD231PS Z20, Z17, Z4
 	VFMADD231PS Z20, Z18, Z8
 	VFMADD231PS Z20, Z19, Z12
-	VCVTPH2PS   (SI)(DI*1), Z20
+	VCVTPH2PS   (BX)(SI*1), Z20
 	VFMADD231PS Z20, Z16, Z1
 	VFMADD231PS Z20, Z17, Z5
 	VFMADD231PS Z20, Z18, Z9
 	VFMADD231PS Z20, Z19, Z13
-	VCVTPH2PS   (SI)(DI*2), Z20
+	VCVTPH2PS   (BX)(SI*2), Z20
 	VFMADD231PS Z20, Z16, Z2
 	VFMADD231PS Z20, Z17, Z6
 	VFMADD231PS Z20, Z18, Z10
 	VFMADD231PS Z20, Z19, Z14
-	VCVTPH2PS   (SI)(R8*1), Z20
+	VCVTPH2PS   (BX)(DI*1), Z20
 	VFMADD231PS Z20, Z16, Z3
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	MOVQ        SI, R10
-	ADDQ        R9, R10
+	MOVQ        BX, R10
+	ADDQ        R8, R10
 	PREFETCHT0  (R10)
+	PREFETCHT0  (R10)(SI*1)
+	PREFETCHT0  (R10)(SI*2)
 	PREFETCHT0  (R10)(DI*1)
-	PREFETCHT0  (R10)(DI*2)
-	PREFETCHT0  (R10)(R8*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, SI
-	SUBQ        $0x00000010, AX
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, R9
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X17
+	VBROADCASTSS  alpha+48(FP), X17
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPS        Y16, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y16
@@ -11812,69 +12198,81 @@ rest:
 	VEXTRACTF128  $0x01, Y12, X13
 	VADDPS        X13, X12, X12
 	VMULPS        X17, X12, X12
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R9
+	MOVQ          ldc+64(FP), R10
+	SHLQ          $0x02, R10
+	MOVB          acc+72(FP), R11
+	TESTB         R11, R11
 	JE            store
-	MOVQ          AX, DX
-	VMOVUPS       (DX), X16
+	MOVQ          R9, R11
+	VMOVUPS       (R11), X16
 	VADDPS        X16, X0, X0
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X16
+	ADDQ          R10, R11
+	VMOVUPS       (R11), X16
 	VADDPS        X16, X4, X4
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X16
+	ADDQ          R10, R11
+	VMOVUPS       (R11), X16
 	VADDPS        X16, X8, X8
-	ADDQ          CX, DX
-	VMOVUPS       (DX), X16
+	ADDQ          R10, R11
+	VMOVUPS       (R11), X16
 	VADDPS        X16, X12, X12
 
 store:
-	VMOVUPS X0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X8, (AX)
-	ADDQ    CX, AX
-	VMOVUPS X12, (AX)
+	VMOVUPS X0, (R9)
+	ADDQ    R10, R9
+	VMOVUPS X4, (R9)
+	ADDQ    R10, R9
+	VMOVUPS X8, (R9)
+	ADDQ    R10, R9
+	VMOVUPS X12, (R9)
+	MOVQ    k+8(FP), R9
+	ANDQ    $-16, R9
+	SHLQ    $0x01, R9
+	SUBQ    R9, BX
+	ADDQ    R8, BX
+	SHLQ    $0x01, R9
+	SUBQ    R9, AX
+	ADDQ    $0x00000010, c+56(FP)
+	SUBQ    $0x00000004, n+0(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func dots1x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots1x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots1x2F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), DX
-	MOVQ   ldb+32(FP), BX
-	SHLQ   $0x01, BX
-	IMUL3Q $0x00000002, BX, SI
+TEXT ·dots1x2F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), CX
+	MOVQ   ldb+40(FP), DX
+	SHLQ   $0x01, DX
+	IMUL3Q $0x00000002, DX, BX
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
+	MOVQ   k+8(FP), SI
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        SI, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z2
-	VCVTPH2PS   (DX), Z3
+	VMOVUPS     (AX), Z2
+	VCVTPH2PS   (CX), Z3
 	VFMADD231PS Z3, Z2, Z0
-	VCVTPH2PS   (DX)(BX*1), Z3
+	VCVTPH2PS   (CX)(DX*1), Z3
 	VFMADD231PS Z3, Z2, Z1
-	MOVQ        DX, DI
-	ADDQ        SI, DI
+	MOVQ        CX, DI
+	ADDQ        BX, DI
 	PREFETCHT0  (DI)
-	PREFETCHT0  (DI)(BX*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, DX
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (DI)(DX*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, CX
+	SUBQ        $0x00000010, SI
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X3
+	VBROADCASTSS  alpha+48(FP), X3
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPS        Y2, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y2
@@ -11884,59 +12282,71 @@ rest:
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X0
 	VMULPS        X3, X0, X0
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), CL
-	TESTB         CL, CL
+	MOVQ          c+56(FP), SI
+	MOVQ          ldc+64(FP), DI
+	SHLQ          $0x02, DI
+	MOVB          acc+72(FP), DI
+	TESTB         DI, DI
 	JE            store
-	MOVQ          AX, CX
-	VMOVSD        (CX), X2
+	MOVQ          SI, DI
+	VMOVSD        (DI), X2
 	VADDPS        X2, X0, X0
 
 store:
-	VMOVSD X0, (AX)
+	VMOVSD X0, (SI)
+	MOVQ   k+8(FP), SI
+	ANDQ   $-16, SI
+	SHLQ   $0x01, SI
+	SUBQ   SI, CX
+	ADDQ   BX, CX
+	SHLQ   $0x01, SI
+	SUBQ   SI, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots2x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots2x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots2x2F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x01, SI
-	IMUL3Q $0x00000002, SI, DI
+TEXT ·dots2x2F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x01, BX
+	IMUL3Q $0x00000002, BX, SI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	MOVQ   k+8(FP), DI
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        DI, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z4
-	VMOVUPS     (CX)(DX*1), Z5
-	VCVTPH2PS   (BX), Z6
+	VMOVUPS     (AX), Z4
+	VMOVUPS     (AX)(CX*1), Z5
+	VCVTPH2PS   (DX), Z6
 	VFMADD231PS Z6, Z4, Z0
 	VFMADD231PS Z6, Z5, Z2
-	VCVTPH2PS   (BX)(SI*1), Z6
+	VCVTPH2PS   (DX)(BX*1), Z6
 	VFMADD231PS Z6, Z4, Z1
 	VFMADD231PS Z6, Z5, Z3
-	MOVQ        BX, R8
-	ADDQ        DI, R8
+	MOVQ        DX, R8
+	ADDQ        SI, R8
 	PREFETCHT0  (R8)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R8)(BX*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, DI
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X5
+	VBROADCASTSS  alpha+48(FP), X5
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y4
@@ -11955,69 +12365,81 @@ rest:
 	VEXTRACTF128  $0x01, Y2, X3
 	VADDPS        X3, X2, X2
 	VMULPS        X5, X2, X2
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), DI
+	MOVQ          ldc+64(FP), R8
+	SHLQ          $0x02, R8
+	MOVB          acc+72(FP), R9
+	TESTB         R9, R9
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X4
+	MOVQ          DI, R9
+	VMOVSD        (R9), X4
 	VADDPS        X4, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X4
+	ADDQ          R8, R9
+	VMOVSD        (R9), X4
 	VADDPS        X4, X2, X2
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
+	VMOVSD X0, (DI)
+	ADDQ   R8, DI
+	VMOVSD X2, (DI)
+	MOVQ   k+8(FP), DI
+	ANDQ   $-16, DI
+	SHLQ   $0x01, DI
+	SUBQ   DI, DX
+	ADDQ   SI, DX
+	SHLQ   $0x01, DI
+	SUBQ   DI, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots3x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots3x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots3x2F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	MOVQ   b+24(FP), BX
-	MOVQ   ldb+32(FP), SI
-	SHLQ   $0x01, SI
-	IMUL3Q $0x00000002, SI, DI
+TEXT ·dots3x2F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	MOVQ   b+32(FP), DX
+	MOVQ   ldb+40(FP), BX
+	SHLQ   $0x01, BX
+	IMUL3Q $0x00000002, BX, SI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
+	MOVQ   k+8(FP), DI
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        DI, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z6
-	VMOVUPS     (CX)(DX*1), Z7
-	VMOVUPS     (CX)(DX*2), Z8
-	VCVTPH2PS   (BX), Z9
+	VMOVUPS     (AX), Z6
+	VMOVUPS     (AX)(CX*1), Z7
+	VMOVUPS     (AX)(CX*2), Z8
+	VCVTPH2PS   (DX), Z9
 	VFMADD231PS Z9, Z6, Z0
 	VFMADD231PS Z9, Z7, Z2
 	VFMADD231PS Z9, Z8, Z4
-	VCVTPH2PS   (BX)(SI*1), Z9
+	VCVTPH2PS   (DX)(BX*1), Z9
 	VFMADD231PS Z9, Z6, Z1
 	VFMADD231PS Z9, Z7, Z3
 	VFMADD231PS Z9, Z8, Z5
-	MOVQ        BX, R8
-	ADDQ        DI, R8
+	MOVQ        DX, R8
+	ADDQ        SI, R8
 	PREFETCHT0  (R8)
-	PREFETCHT0  (R8)(SI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, BX
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R8)(BX*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000010, DI
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X7
+	VBROADCASTSS  alpha+48(FP), X7
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPS        Y6, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y6
@@ -12045,43 +12467,54 @@ rest:
 	VEXTRACTF128  $0x01, Y4, X5
 	VADDPS        X5, X4, X4
 	VMULPS        X7, X4, X4
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), DI
+	MOVQ          ldc+64(FP), R8
+	SHLQ          $0x02, R8
+	MOVB          acc+72(FP), R9
+	TESTB         R9, R9
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X6
+	MOVQ          DI, R9
+	VMOVSD        (R9), X6
 	VADDPS        X6, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X6
+	ADDQ          R8, R9
+	VMOVSD        (R9), X6
 	VADDPS        X6, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X6
+	ADDQ          R8, R9
+	VMOVSD        (R9), X6
 	VADDPS        X6, X4, X4
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
+	VMOVSD X0, (DI)
+	ADDQ   R8, DI
+	VMOVSD X2, (DI)
+	ADDQ   R8, DI
+	VMOVSD X4, (DI)
+	MOVQ   k+8(FP), DI
+	ANDQ   $-16, DI
+	SHLQ   $0x01, DI
+	SUBQ   DI, DX
+	ADDQ   SI, DX
+	SHLQ   $0x01, DI
+	SUBQ   DI, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots4x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots4x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots4x2F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+24(FP), SI
-	MOVQ   ldb+32(FP), DI
-	SHLQ   $0x01, DI
-	IMUL3Q $0x00000002, DI, R8
+TEXT ·dots4x2F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   b+32(FP), BX
+	MOVQ   ldb+40(FP), SI
+	SHLQ   $0x01, SI
+	IMUL3Q $0x00000002, SI, DI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -12090,35 +12523,36 @@ TEXT ·dots4x2F16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z8
-	VMOVUPS     (CX)(DX*1), Z9
-	VMOVUPS     (CX)(DX*2), Z10
-	VMOVUPS     (CX)(BX*1), Z11
-	VCVTPH2PS   (SI), Z12
+	VMOVUPS     (AX), Z8
+	VMOVUPS     (AX)(CX*1), Z9
+	VMOVUPS     (AX)(CX*2), Z10
+	VMOVUPS     (AX)(DX*1), Z11
+	VCVTPH2PS   (BX), Z12
 	VFMADD231PS Z12, Z8, Z0
 	VFMADD231PS Z12, Z9, Z2
 	VFMADD231PS Z12, Z10, Z4
 	VFMADD231PS Z12, Z11, Z6
-	VCVTPH2PS   (SI)(DI*1), Z12
+	VCVTPH2PS   (BX)(SI*1), Z12
 	VFMADD231PS Z12, Z8, Z1
 	VFMADD231PS Z12, Z9, Z3
 	VFMADD231PS Z12, Z10, Z5
 	VFMADD231PS Z12, Z11, Z7
-	MOVQ        SI, R9
-	ADDQ        R8, R9
+	MOVQ        BX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, SI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R9)(SI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, R8
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X9
+	VBROADCASTSS  alpha+48(FP), X9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y8
@@ -12155,48 +12589,59 @@ rest:
 	VEXTRACTF128  $0x01, Y6, X7
 	VADDPS        X7, X6, X6
 	VMULPS        X9, X6, X6
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X8
+	MOVQ          R8, R10
+	VMOVSD        (R10), X8
 	VADDPS        X8, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X8
+	ADDQ          R9, R10
+	VMOVSD        (R10), X8
 	VADDPS        X8, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X8
+	ADDQ          R9, R10
+	VMOVSD        (R10), X8
 	VADDPS        X8, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X8
+	ADDQ          R9, R10
+	VMOVSD        (R10), X8
 	VADDPS        X8, X6, X6
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
+	VMOVSD X0, (R8)
+	ADDQ   R9, R8
+	VMOVSD X2, (R8)
+	ADDQ   R9, R8
+	VMOVSD X4, (R8)
+	ADDQ   R9, R8
+	VMOVSD X6, (R8)
+	MOVQ   k+8(FP), R8
+	ANDQ   $-16, R8
+	SHLQ   $0x01, R8
+	SUBQ   R8, BX
+	ADDQ   DI, BX
+	SHLQ   $0x01, R8
+	SUBQ   R8, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots5x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots5x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots5x2F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	MOVQ   b+24(FP), SI
-	MOVQ   ldb+32(FP), DI
-	SHLQ   $0x01, DI
-	IMUL3Q $0x00000002, DI, R8
+TEXT ·dots5x2F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   b+32(FP), BX
+	MOVQ   ldb+40(FP), SI
+	SHLQ   $0x01, SI
+	IMUL3Q $0x00000002, SI, DI
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -12207,38 +12652,39 @@ TEXT ·dots5x2F16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
+	MOVQ   k+8(FP), R8
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z10
-	VMOVUPS     (CX)(DX*1), Z11
-	VMOVUPS     (CX)(DX*2), Z12
-	VMOVUPS     (CX)(BX*1), Z13
-	VMOVUPS     (CX)(DX*4), Z14
-	VCVTPH2PS   (SI), Z15
+	VMOVUPS     (AX), Z10
+	VMOVUPS     (AX)(CX*1), Z11
+	VMOVUPS     (AX)(CX*2), Z12
+	VMOVUPS     (AX)(DX*1), Z13
+	VMOVUPS     (AX)(CX*4), Z14
+	VCVTPH2PS   (BX), Z15
 	VFMADD231PS Z15, Z10, Z0
 	VFMADD231PS Z15, Z11, Z2
 	VFMADD231PS Z15, Z12, Z4
 	VFMADD231PS Z15, Z13, Z6
 	VFMADD231PS Z15, Z14, Z8
-	VCVTPH2PS   (SI)(DI*1), Z15
+	VCVTPH2PS   (BX)(SI*1), Z15
 	VFMADD231PS Z15, Z10, Z1
 	VFMADD231PS Z15, Z11, Z3
 	VFMADD231PS Z15, Z12, Z5
 	VFMADD231PS Z15, Z13, Z7
 	VFMADD231PS Z15, Z14, Z9
-	MOVQ        SI, R9
-	ADDQ        R8, R9
+	MOVQ        BX, R9
+	ADDQ        DI, R9
 	PREFETCHT0  (R9)
-	PREFETCHT0  (R9)(DI*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, SI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R9)(SI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000010, R8
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X11
+	VBROADCASTSS  alpha+48(FP), X11
 	VEXTRACTF64X4 $0x01, Z0, Y10
 	VADDPS        Y10, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y10
@@ -12284,54 +12730,65 @@ rest:
 	VEXTRACTF128  $0x01, Y8, X9
 	VADDPS        X9, X8, X8
 	VMULPS        X11, X8, X8
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R8
+	MOVQ          ldc+64(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          acc+72(FP), R10
+	TESTB         R10, R10
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X10
+	MOVQ          R8, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X10
+	ADDQ          R9, R10
+	VMOVSD        (R10), X10
 	VADDPS        X10, X8, X8
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
+	VMOVSD X0, (R8)
+	ADDQ   R9, R8
+	VMOVSD X2, (R8)
+	ADDQ   R9, R8
+	VMOVSD X4, (R8)
+	ADDQ   R9, R8
+	VMOVSD X6, (R8)
+	ADDQ   R9, R8
+	VMOVSD X8, (R8)
+	MOVQ   k+8(FP), R8
+	ANDQ   $-16, R8
+	SHLQ   $0x01, R8
+	SUBQ   R8, BX
+	ADDQ   DI, BX
+	SHLQ   $0x01, R8
+	SUBQ   R8, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots6x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots6x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots6x2F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	MOVQ   b+24(FP), DI
-	MOVQ   ldb+32(FP), R8
-	SHLQ   $0x01, R8
-	IMUL3Q $0x00000002, R8, R9
+TEXT ·dots6x2F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   b+32(FP), SI
+	MOVQ   ldb+40(FP), DI
+	SHLQ   $0x01, DI
+	IMUL3Q $0x00000002, DI, R8
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -12344,41 +12801,42 @@ TEXT ·dots6x2F16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
+	MOVQ   k+8(FP), R9
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R9, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z12
-	VMOVUPS     (CX)(DX*1), Z13
-	VMOVUPS     (CX)(DX*2), Z14
-	VMOVUPS     (CX)(BX*1), Z15
-	VMOVUPS     (CX)(DX*4), Z16
-	VMOVUPS     (CX)(SI*1), Z17
-	VCVTPH2PS   (DI), Z18
+	VMOVUPS     (AX), Z12
+	VMOVUPS     (AX)(CX*1), Z13
+	VMOVUPS     (AX)(CX*2), Z14
+	VMOVUPS     (AX)(DX*1), Z15
+	VMOVUPS     (AX)(CX*4), Z16
+	VMOVUPS     (AX)(BX*1), Z17
+	VCVTPH2PS   (SI), Z18
 	VFMADD231PS Z18, Z12, Z0
 	VFMADD231PS Z18, Z13, Z2
 	VFMADD231PS Z18, Z14, Z4
 	VFMADD231PS Z18, Z15, Z6
 	VFMADD231PS Z18, Z16, Z8
 	VFMADD231PS Z18, Z17, Z10
-	VCVTPH2PS   (DI)(R8*1), Z18
+	VCVTPH2PS   (SI)(DI*1), Z18
 	VFMADD231PS Z18, Z12, Z1
 	VFMADD231PS Z18, Z13, Z3
 	VFMADD231PS Z18, Z14, Z5
 	VFMADD231PS Z18, Z15, Z7
 	VFMADD231PS Z18, Z16, Z9
 	VFMADD231PS Z18, Z17, Z11
-	MOVQ        DI, R10
-	ADDQ        R9, R10
+	MOVQ        SI, R10
+	ADDQ        R8, R10
 	PREFETCHT0  (R10)
-	PREFETCHT0  (R10)(R8*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, DI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R10)(DI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, SI
+	SUBQ        $0x00000010, R9
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X13
+	VBROADCASTSS  alpha+48(FP), X13
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPS        Y12, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y12
@@ -12433,59 +12891,70 @@ rest:
 	VEXTRACTF128  $0x01, Y10, X11
 	VADDPS        X11, X10, X10
 	VMULPS        X13, X10, X10
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R9
+	MOVQ          ldc+64(FP), R10
+	SHLQ          $0x02, R10
+	MOVB          acc+72(FP), R11
+	TESTB         R11, R11
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X12
+	MOVQ          R9, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X8, X8
-	ADDQ          CX, DX
-	VMOVSD        (DX), X12
+	ADDQ          R10, R11
+	VMOVSD        (R11), X12
 	VADDPS        X12, X10, X10
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
-	ADDQ   CX, AX
-	VMOVSD X10, (AX)
+	VMOVSD X0, (R9)
+	ADDQ   R10, R9
+	VMOVSD X2, (R9)
+	ADDQ   R10, R9
+	VMOVSD X4, (R9)
+	ADDQ   R10, R9
+	VMOVSD X6, (R9)
+	ADDQ   R10, R9
+	VMOVSD X8, (R9)
+	ADDQ   R10, R9
+	VMOVSD X10, (R9)
+	MOVQ   k+8(FP), R9
+	ANDQ   $-16, R9
+	SHLQ   $0x01, R9
+	SUBQ   R9, SI
+	ADDQ   R8, SI
+	SHLQ   $0x01, R9
+	SUBQ   R9, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots7x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots7x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots7x2F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	MOVQ   b+24(FP), DI
-	MOVQ   ldb+32(FP), R8
-	SHLQ   $0x01, R8
-	IMUL3Q $0x00000002, R8, R9
+TEXT ·dots7x2F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   b+32(FP), SI
+	MOVQ   ldb+40(FP), DI
+	SHLQ   $0x01, DI
+	IMUL3Q $0x00000002, DI, R8
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -12500,18 +12969,19 @@ TEXT ·dots7x2F16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
+	MOVQ   k+8(FP), R9
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R9, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z14
-	VMOVUPS     (CX)(DX*1), Z15
-	VMOVUPS     (CX)(DX*2), Z16
-	VMOVUPS     (CX)(BX*1), Z17
-	VMOVUPS     (CX)(DX*4), Z18
-	VMOVUPS     (CX)(SI*1), Z19
-	VMOVUPS     (CX)(BX*2), Z20
-	VCVTPH2PS   (DI), Z21
+	VMOVUPS     (AX), Z14
+	VMOVUPS     (AX)(CX*1), Z15
+	VMOVUPS     (AX)(CX*2), Z16
+	VMOVUPS     (AX)(DX*1), Z17
+	VMOVUPS     (AX)(CX*4), Z18
+	VMOVUPS     (AX)(BX*1), Z19
+	VMOVUPS     (AX)(DX*2), Z20
+	VCVTPH2PS   (SI), Z21
 	VFMADD231PS Z21, Z14, Z0
 	VFMADD231PS Z21, Z15, Z2
 	VFMADD231PS Z21, Z16, Z4
@@ -12519,7 +12989,7 @@ loop:
 	VFMADD231PS Z21, Z18, Z8
 	VFMADD231PS Z21, Z19, Z10
 	VFMADD231PS Z21, Z20, Z12
-	VCVTPH2PS   (DI)(R8*1), Z21
+	VCVTPH2PS   (SI)(DI*1), Z21
 	VFMADD231PS Z21, Z14, Z1
 	VFMADD231PS Z21, Z15, Z3
 	VFMADD231PS Z21, Z16, Z5
@@ -12527,17 +12997,17 @@ loop:
 	VFMADD231PS Z21, Z18, Z9
 	VFMADD231PS Z21, Z19, Z11
 	VFMADD231PS Z21, Z20, Z13
-	MOVQ        DI, R10
-	ADDQ        R9, R10
+	MOVQ        SI, R10
+	ADDQ        R8, R10
 	PREFETCHT0  (R10)
-	PREFETCHT0  (R10)(R8*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000020, DI
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R10)(DI*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000020, SI
+	SUBQ        $0x00000010, R9
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X15
+	VBROADCASTSS  alpha+48(FP), X15
 	VEXTRACTF64X4 $0x01, Z0, Y14
 	VADDPS        Y14, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y14
@@ -12601,66 +13071,77 @@ rest:
 	VEXTRACTF128  $0x01, Y12, X13
 	VADDPS        X13, X12, X12
 	VMULPS        X15, X12, X12
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R9
+	MOVQ          ldc+64(FP), R10
+	SHLQ          $0x02, R10
+	MOVB          acc+72(FP), R11
+	TESTB         R11, R11
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X14
+	MOVQ          R9, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X8, X8
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X10, X10
-	ADDQ          CX, DX
-	VMOVSD        (DX), X14
+	ADDQ          R10, R11
+	VMOVSD        (R11), X14
 	VADDPS        X14, X12, X12
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
-	ADDQ   CX, AX
-	VMOVSD X10, (AX)
-	ADDQ   CX, AX
-	VMOVSD X12, (AX)
+	VMOVSD X0, (R9)
+	ADDQ   R10, R9
+	VMOVSD X2, (R9)
+	ADDQ   R10, R9
+	VMOVSD X4, (R9)
+	ADDQ   R10, R9
+	VMOVSD X6, (R9)
+	ADDQ   R10, R9
+	VMOVSD X8, (R9)
+	ADDQ   R10, R9
+	VMOVSD X10, (R9)
+	ADDQ   R10, R9
+	VMOVSD X12, (R9)
+	MOVQ   k+8(FP), R9
+	ANDQ   $-16, R9
+	SHLQ   $0x01, R9
+	SUBQ   R9, SI
+	ADDQ   R8, SI
+	SHLQ   $0x01, R9
+	SUBQ   R9, AX
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 
-// func dots8x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// func dots8x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·dots8x2F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ   k+0(FP), AX
-	MOVQ   a+8(FP), CX
-	MOVQ   lda+16(FP), DX
-	SHLQ   $0x02, DX
-	LEAQ   (DX)(DX*2), BX
-	LEAQ   (DX)(DX*4), SI
-	LEAQ   (CX)(DX*1), DI
-	LEAQ   (DI)(BX*2), DI
-	MOVQ   b+24(FP), R8
-	MOVQ   ldb+32(FP), R9
-	SHLQ   $0x01, R9
-	IMUL3Q $0x00000002, R9, R10
+TEXT ·dots8x2F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ   a+16(FP), AX
+	MOVQ   lda+24(FP), CX
+	SHLQ   $0x02, CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	LEAQ   (AX)(CX*1), SI
+	LEAQ   (SI)(DX*2), SI
+	MOVQ   b+32(FP), DI
+	MOVQ   ldb+40(FP), R8
+	SHLQ   $0x01, R8
+	IMUL3Q $0x00000002, R8, R9
+
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -12677,19 +13158,20 @@ TEXT ·dots8x2F16AVX512(SB), NOSPLIT, $0-65
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	MOVQ   k+8(FP), R10
 
 loop:
-	CMPQ        AX, $0x00000010
+	CMPQ        R10, $0x00000010
 	JL          rest
-	VMOVUPS     (CX), Z16
-	VMOVUPS     (CX)(DX*1), Z17
-	VMOVUPS     (CX)(DX*2), Z18
-	VMOVUPS     (CX)(BX*1), Z19
-	VMOVUPS     (CX)(DX*4), Z20
-	VMOVUPS     (CX)(SI*1), Z21
-	VMOVUPS     (CX)(BX*2), Z22
-	VMOVUPS     (DI), Z23
-	VCVTPH2PS   (R8), Z24
+	VMOVUPS     (AX), Z16
+	VMOVUPS     (AX)(CX*1), Z17
+	VMOVUPS     (AX)(CX*2), Z18
+	VMOVUPS     (AX)(DX*1), Z19
+	VMOVUPS     (AX)(CX*4), Z20
+	VMOVUPS     (AX)(BX*1), Z21
+	VMOVUPS     (AX)(DX*2), Z22
+	VMOVUPS     (SI), Z23
+	VCVTPH2PS   (DI), Z24
 	VFMADD231PS Z24, Z16, Z0
 	VFMADD231PS Z24, Z17, Z2
 	VFMADD231PS Z24, Z18, Z4
@@ -12698,7 +13180,7 @@ loop:
 	VFMADD231PS Z24, Z21, Z10
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z14
-	VCVTPH2PS   (R8)(R9*1), Z24
+	VCVTPH2PS   (DI)(R8*1), Z24
 	VFMADD231PS Z24, Z16, Z1
 	VFMADD231PS Z24, Z17, Z3
 	VFMADD231PS Z24, Z18, Z5
@@ -12707,18 +13189,18 @@ loop:
 	VFMADD231PS Z24, Z21, Z11
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z15
-	MOVQ        R8, R11
-	ADDQ        R10, R11
+	MOVQ        DI, R11
+	ADDQ        R9, R11
 	PREFETCHT0  (R11)
-	PREFETCHT0  (R11)(R9*1)
-	ADDQ        $0x00000040, CX
-	ADDQ        $0x00000040, DI
-	ADDQ        $0x00000020, R8
-	SUBQ        $0x00000010, AX
+	PREFETCHT0  (R11)(R8*1)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000020, DI
+	SUBQ        $0x00000010, R10
 	JMP         loop
 
 rest:
-	VBROADCASTSS  alpha+40(FP), X17
+	VBROADCASTSS  alpha+48(FP), X17
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPS        Y16, Y0, Y0
 	VEXTRACTF64X4 $0x01, Z1, Y16
@@ -12791,53 +13273,64 @@ rest:
 	VEXTRACTF128  $0x01, Y14, X15
 	VADDPS        X15, X14, X14
 	VMULPS        X17, X14, X14
-	MOVQ          c+48(FP), AX
-	MOVQ          ldc+56(FP), CX
-	SHLQ          $0x02, CX
-	MOVB          acc+64(FP), DL
-	TESTB         DL, DL
+	MOVQ          c+56(FP), R10
+	MOVQ          ldc+64(FP), R11
+	SHLQ          $0x02, R11
+	MOVB          acc+72(FP), R12
+	TESTB         R12, R12
 	JE            store
-	MOVQ          AX, DX
-	VMOVSD        (DX), X16
+	MOVQ          R10, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X0, X0
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X2, X2
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X4, X4
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X6, X6
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X8, X8
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X10, X10
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X12, X12
-	ADDQ          CX, DX
-	VMOVSD        (DX), X16
+	ADDQ          R11, R12
+	VMOVSD        (R12), X16
 	VADDPS        X16, X14, X14
 
 store:
-	VMOVSD X0, (AX)
-	ADDQ   CX, AX
-	VMOVSD X2, (AX)
-	ADDQ   CX, AX
-	VMOVSD X4, (AX)
-	ADDQ   CX, AX
-	VMOVSD X6, (AX)
-	ADDQ   CX, AX
-	VMOVSD X8, (AX)
-	ADDQ   CX, AX
-	VMOVSD X10, (AX)
-	ADDQ   CX, AX
-	VMOVSD X12, (AX)
-	ADDQ   CX, AX
-	VMOVSD X14, (AX)
+	VMOVSD X0, (R10)
+	ADDQ   R11, R10
+	VMOVSD X2, (R10)
+	ADDQ   R11, R10
+	VMOVSD X4, (R10)
+	ADDQ   R11, R10
+	VMOVSD X6, (R10)
+	ADDQ   R11, R10
+	VMOVSD X8, (R10)
+	ADDQ   R11, R10
+	VMOVSD X10, (R10)
+	ADDQ   R11, R10
+	VMOVSD X12, (R10)
+	ADDQ   R11, R10
+	VMOVSD X14, (R10)
+	MOVQ   k+8(FP), R10
+	ANDQ   $-16, R10
+	SHLQ   $0x01, R10
+	SUBQ   R10, DI
+	ADDQ   R9, DI
+	SHLQ   $0x01, R10
+	SUBQ   R10, AX
+	SUBQ   R10, SI
+	ADDQ   $0x00000008, c+56(FP)
+	SUBQ   $0x00000002, n+0(FP)
+	JNZ    tile
 	VZEROUPPER
 	RET
 

@@ -14,12 +14,12 @@ type path struct {
 	mr, nr int
 	// micro is C[m,n] = A·B, or C += A·B if acc: m <= mr, n <= nr, A[i,p] = a[i·ars+p·acs], B[p,j] = b[p·bs+j].
 	micro func(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool)
-	// dots is C[m,4] = alpha·A·Bᵀ, or C += if acc, for m <= 4, A[i,p] = a[i·lda+p], B[j,p] = b[j·ldb+p]. dotPairs, if
-	// not nil, is the same for C[m,2] and m <= 8.
-	dots, dotPairs func(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool)
+	// dots is C[m,n] = alpha·A·Bᵀ, or C += if acc, for m <= 4, n a multiple of 4, A[i,p] = a[i·lda+p], B[j,p] = b[j·ldb+p].
+	// dotPairs, if not nil, is the same for m <= 8 and an even n.
+	dots, dotPairs func(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool)
 	// halfDots and halfPairs, if not nil, are dots and dotPairs with alpha 1 for a B in the format h and k a multiple of
 	// halfLanes.
-	halfDots, halfPairs func(h Half, m, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool)
+	halfDots, halfPairs func(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool)
 	// packT is dst[p·nr+j] = src[j·ld+p] for j < n, p < k.
 	packT func(dst, src []float32, ld, n, k, nr int)
 

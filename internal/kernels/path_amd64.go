@@ -45,7 +45,7 @@ var avx2Path = path{
 
 type (
 	microTile func(n, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-	dotsTile  func(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+	dotsTile  func(n, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 )
 
 // The tiles by their number of rows, less one.
@@ -85,20 +85,20 @@ func microAVX2(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []
 	}
 }
 
-func dotsAVX512(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	_, _, _ = a[(m-1)*lda+k-1], b[3*ldb+k-1], c[(m-1)*ldc+3]
-	dots512[m-1](k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
+func dotsAVX512(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
+	dots512[m-1](n, k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
 }
 
-func dotPairsAVX512(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	_, _, _ = a[(m-1)*lda+k-1], b[ldb+k-1], c[(m-1)*ldc+1]
-	pairs512[m-1](k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
+func dotPairsAVX512(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
+	pairs512[m-1](n, k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
 }
 
-func dotsAVX2(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	_, _, _ = a[(m-1)*lda+k-1], b[3*ldb+k-1], c[(m-1)*ldc+3]
+func dotsAVX2(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
 	for i := 0; i < m; i += len(dots2) {
-		dots2[min(len(dots2), m-i)-1](k, &a[i*lda], lda, &b[0], ldb, alpha, &c[i*ldc], ldc, acc)
+		dots2[min(len(dots2), m-i)-1](n, k, &a[i*lda], lda, &b[0], ldb, alpha, &c[i*ldc], ldc, acc)
 	}
 }
 

@@ -27,9 +27,9 @@ func microRef(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []f
 	}
 }
 
-func dotsRef(m, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+func dotsRef(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	for i := range m {
-		for j := range 4 {
+		for j := range n {
 			store(&c[i*ldc+j], alpha*dotRef(a[i*lda:][:k], b[j*ldb:][:k]), acc)
 		}
 	}

@@ -20,22 +20,21 @@ func (g *skinnyNT) block(lo, hi int) {
 	}
 }
 
-// dotRows is C[m,n] = alpha·A·Bᵀ, or C += if acc, with A [m,k] and B [n,k] as they lie. A few rows of B are taken at a
+// dotRows is C[m,n] = alpha·A·Bᵀ, or C += if acc, with A [m,k] and B [n,k] as they lie. A strip of rows of B is taken at a
 // time, so they come from memory once and from the cache for the remaining rows of A.
 func dotRows(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	dots, h, w := kern.dots, 4, 4
 	if kern.dotPairs != nil && m > 4 {
 		dots, h, w = kern.dotPairs, evenly(m, 8, 1), 2
 	}
-	for j := 0; j < n; j += w {
-		bj, cj := b[j*ldb:], c[j:]
+	whole := n / w * w
+	for j := 0; j < whole; j += dotStrip {
 		for i := 0; i < m; i += h {
-			if rows := min(h, m-i); j+w > n {
-				dotEdge(rows, n-j, k, alpha, a[i*lda:], lda, bj, ldb, cj[i*ldc:], ldc, acc)
-			} else {
-				dots(rows, k, alpha, a[i*lda:], lda, bj, ldb, cj[i*ldc:], ldc, acc)
-			}
+			dots(min(h, m-i), min(dotStrip, whole-j), k, alpha, a[i*lda:], lda, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)
 		}
+	}
+	if whole < n {
+		dotEdge(m, n-whole, k, alpha, a, lda, b[whole*ldb:], ldb, c[whole:], ldc, acc)
 	}
 }
 

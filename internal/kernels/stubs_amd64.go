@@ -197,32 +197,32 @@ func expLanesAVX2(s []float32, top *float32, sum *float32)
 // dots1x4AVX2 is path.dots for 1 rows of A and 4 of B.
 //
 //go:noescape
-func dots1x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots1x4AVX2(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots2x4AVX2 is path.dots for 2 rows of A and 4 of B.
 //
 //go:noescape
-func dots2x4AVX2(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots2x4AVX2(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x4BF16AVX2 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots1x4BF16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots1x4BF16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots2x4BF16AVX2 is path.dots for 2 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots2x4BF16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots2x4BF16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x4F16AVX2 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots1x4F16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots1x4F16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots2x4F16AVX2 is path.dots for 2 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots2x4F16AVX2(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots2x4F16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // micro1xAVX512 is path.micro for 1 rows and up to 32 columns.
 //
@@ -447,182 +447,182 @@ func expLanesAVX512(s []float32, top *float32, sum *float32)
 // dots1x4AVX512 is path.dots for 1 rows of A and 4 of B.
 //
 //go:noescape
-func dots1x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots1x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots2x4AVX512 is path.dots for 2 rows of A and 4 of B.
 //
 //go:noescape
-func dots2x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots2x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots3x4AVX512 is path.dots for 3 rows of A and 4 of B.
 //
 //go:noescape
-func dots3x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots3x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots4x4AVX512 is path.dots for 4 rows of A and 4 of B.
 //
 //go:noescape
-func dots4x4AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots4x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x2AVX512 is path.dots for 1 rows of A and 2 of B.
 //
 //go:noescape
-func dots1x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots1x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots2x2AVX512 is path.dots for 2 rows of A and 2 of B.
 //
 //go:noescape
-func dots2x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots2x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots3x2AVX512 is path.dots for 3 rows of A and 2 of B.
 //
 //go:noescape
-func dots3x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots3x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots4x2AVX512 is path.dots for 4 rows of A and 2 of B.
 //
 //go:noescape
-func dots4x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots4x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots5x2AVX512 is path.dots for 5 rows of A and 2 of B.
 //
 //go:noescape
-func dots5x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots5x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots6x2AVX512 is path.dots for 6 rows of A and 2 of B.
 //
 //go:noescape
-func dots6x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots6x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots7x2AVX512 is path.dots for 7 rows of A and 2 of B.
 //
 //go:noescape
-func dots7x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots7x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots8x2AVX512 is path.dots for 8 rows of A and 2 of B.
 //
 //go:noescape
-func dots8x2AVX512(k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots8x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x4BF16AVX512 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots1x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots1x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots2x4BF16AVX512 is path.dots for 2 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots2x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots2x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots3x4BF16AVX512 is path.dots for 3 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots3x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots3x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots4x4BF16AVX512 is path.dots for 4 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots4x4BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots4x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x2BF16AVX512 is path.dots for 1 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots1x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots1x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots2x2BF16AVX512 is path.dots for 2 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots2x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots2x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots3x2BF16AVX512 is path.dots for 3 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots3x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots3x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots4x2BF16AVX512 is path.dots for 4 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots4x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots4x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots5x2BF16AVX512 is path.dots for 5 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots5x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots5x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots6x2BF16AVX512 is path.dots for 6 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots6x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots6x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots7x2BF16AVX512 is path.dots for 7 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots7x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots7x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots8x2BF16AVX512 is path.dots for 8 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots8x2BF16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots8x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x4F16AVX512 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots1x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots1x4F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots2x4F16AVX512 is path.dots for 2 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots2x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots2x4F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots3x4F16AVX512 is path.dots for 3 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots3x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots3x4F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots4x4F16AVX512 is path.dots for 4 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots4x4F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots4x4F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x2F16AVX512 is path.dots for 1 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots1x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots1x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots2x2F16AVX512 is path.dots for 2 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots2x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots2x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots3x2F16AVX512 is path.dots for 3 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots3x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots3x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots4x2F16AVX512 is path.dots for 4 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots4x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots4x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots5x2F16AVX512 is path.dots for 5 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots5x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots5x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots6x2F16AVX512 is path.dots for 6 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots6x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots6x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots7x2F16AVX512 is path.dots for 7 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots7x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots7x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots8x2F16AVX512 is path.dots for 8 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
-func dots8x2F16AVX512(k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+func dots8x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // transpose8AVX2 is path.packT for up to 8 rows and a multiple of 8 columns.
 //

@@ -2,13 +2,14 @@ package main
 
 import (
 	"fmt"
+	"math/bits"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
-const dotsSignature = "func(k int, a *float32, lda int, b *%s, ldb int, alpha float32, c *float32, ldc int, acc bool)"
+const dotsSignature = "func(n, k int, a *float32, lda int, b *%s, ldb int, alpha float32, c *float32, ldc int, acc bool)"
 
 // dotTiles generates the products of rows of A with rows of B, which are of a format: up to four (two with AVX2, for want
 // of registers) with four, and with AVX-512 up to eight with two.
@@ -41,30 +42,15 @@ func (s isa) dotTile(h, w int, f format) {
 	doc := fmt.Sprintf("%%s is path.dots for %d rows of A and %d of B%s.", h, w, f.note)
 	s.text(fmt.Sprintf("dots%dx%d%s", h, w, f.name), fmt.Sprintf(dotsSignature, f.element), doc)
 	t := dotSums{s, h, w, f}
-	k := Load(Param("k"), GP64()).(reg.GPVirtual)
 	a, b := newRows("a", "lda", h, 4), newRows("b", "ldb", w, f.size)
 	ahead := GP64() // bytes from a row of B to the row that the next tile reads
 	IMUL3Q(U32(w), b.stride, ahead)
+	Label("tile")
 	for i := range h * w {
 		zero(s.fixed(i))
 	}
-	Label("loop")
-	CMPQ(k, U32(s.lanes))
-	JL(LabelRef("rest"))
-	t.step(a, b, nil)
-	next := GP64()
-	MOVQ(b.base[0], next)
-	ADDQ(ahead, next)
-	for j := range w {
-		m := b.at(j)
-		m.Base = next
-		PREFETCHT0(m)
-	}
-	a.advance(U32(4 * s.lanes))
-	b.advance(U32(f.size * s.lanes))
-	SUBQ(U32(s.lanes), k)
-	JMP(LabelRef("loop"))
-	Label("rest")
+	k := Load(Param("k"), GP64()).(reg.GPVirtual)
+	t.loop(a, b, k, ahead)
 	if f.convert == nil {
 		TESTQ(k, k)
 		JE(LabelRef("reduce"))
@@ -73,8 +59,54 @@ func (s isa) dotTile(h, w int, f format) {
 	}
 	t.reduce()
 	t.write()
-	VZEROUPPER()
-	RET()
+	t.rewind(a, b, ahead)
+	ADDQ(U32(4*w), address("c"))
+	SUBQ(U32(w), address("n"))
+	JNZ(LabelRef("tile"))
+	s.end()
+}
+
+// address returns where a parameter lies.
+func address(param string) Mem {
+	p, err := Param(param).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return p.Addr
+}
+
+// loop adds the products of whole registers, and asks for the rows of B that the next tile reads.
+func (t dotSums) loop(a, b *rows, k, ahead reg.GPVirtual) {
+	Label("loop")
+	CMPQ(k, U32(t.lanes))
+	JL(LabelRef("rest"))
+	t.step(a, b, nil)
+	next := GP64()
+	MOVQ(b.base[0], next)
+	ADDQ(ahead, next)
+	for j := range t.w {
+		m := b.at(j)
+		m.Base = next
+		PREFETCHT0(m)
+	}
+	a.advance(U32(4 * t.lanes))
+	b.advance(U32(t.b.size * t.lanes))
+	SUBQ(U32(t.lanes), k)
+	JMP(LabelRef("loop"))
+	Label("rest")
+}
+
+// rewind moves A back to its start, and B to that of the next rows.
+func (t dotSums) rewind(a, b *rows, ahead reg.Register) {
+	done := Load(Param("k"), GP64())
+	ANDQ(I32(-t.lanes), done)
+	SHLQ(U8(bits.TrailingZeros(uint(t.b.size))), done)
+	b.retreat(done)
+	b.advance(ahead)
+	if t.b.size < 4 {
+		SHLQ(U8(2-bits.TrailingZeros(uint(t.b.size))), done)
+	}
+	a.retreat(done)
 }
 
 // step adds the products of one register of each row.
@@ -97,12 +129,8 @@ func (t dotSums) step(a, b *rows, m *mask) {
 
 // reduce sums the lanes of the registers of a row of C into the lowest lanes of its first, and scales them by alpha.
 func (t dotSums) reduce() {
-	alpha, err := Param("alpha").Resolve()
-	if err != nil {
-		panic(err)
-	}
 	high, scale := t.free(0), t.free(1).AsX()
-	VBROADCASTSS(alpha.Addr, scale)
+	VBROADCASTSS(address("alpha"), scale)
 	for i := range t.h {
 		for j := 0; j < t.w && t.masks; j++ {
 			VEXTRACTF64X4(U8(1), t.at(i, j), high.AsY())

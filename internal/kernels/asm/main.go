@@ -157,11 +157,7 @@ func zero(r reg.Register) {
 // broadcast loads a float32 parameter into all lanes.
 func (s isa) broadcast(param string) reg.VecVirtual {
 	r := s.reg()
-	b, err := Param(param).Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VBROADCASTSS(b.Addr, r)
+	VBROADCASTSS(address(param), r)
 	return r
 }
 

@@ -182,3 +182,9 @@ func (r *rows) advance(by Op) {
 		ADDQ(by, base)
 	}
 }
+
+func (r *rows) retreat(by Op) {
+	for _, base := range r.base {
+		SUBQ(by, base)
+	}
+}

@@ -5,7 +5,7 @@ import "sync"
 // The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): kc deep panels
 // of A and B are packed, a block of A stays in the second-level cache, a panel of B in the first.
 const (
-	kc = 384  // largest depth of a panel
+	kc = 256  // largest depth of a panel: one of B and one of A fit the first-level cache
 	mc = 168  // most rows of A per task
 	nc = 256  // most columns of B per task
 	mp = 2016 // most rows of A packed at a time
@@ -128,15 +128,6 @@ func (g *gemm) small() {
 	multiplyMatrix(g.m, g.n, g.k, a, ars, acs, g.packedB, g.c, g.ldc, g.acc)
 }
 
-// packMatrix packs op(B) [k,n] into panels of nr columns, in dst if it is large enough.
-func packMatrix(dst, b []float32, ldb int, tb bool, k, n int) []float32 {
-	dst = grown(dst, roundUp(n, kern.nr)*k)
-	for j := 0; j < n; j += kern.nr {
-		packB(dst[j*k:], b, ldb, tb, 0, k, j, min(kern.nr, n-j), kern.nr)
-	}
-	return dst
-}
-
 // multiplyMatrix is C[m,n] (+)= A·B for a B packed by packMatrix.
 func multiplyMatrix(m, n, k int, a []float32, ars, acs int, packed, c []float32, ldc int, acc bool) {
 	for j := 0; j < n; j += kern.nr {
@@ -158,12 +149,10 @@ func (g *gemm) blocked() {
 		g.j1 = min(g.j0+np, g.n)
 		for g.p0 = 0; g.p0 < g.k; g.p0 += depth {
 			g.p1 = min(g.p0+depth, g.k)
-			g.packedB = grown(g.packedB, roundUp(g.j1-g.j0, kern.nr)*(g.p1-g.p0))
-			run(g.j1-g.j0, 4*kern.nr, (*packingB)(g))
+			g.packPanelB()
 			for g.i0 = 0; g.i0 < g.m; g.i0 += mp {
 				g.i1 = min(g.i0+mp, g.m)
-				g.packedA = grown(g.packedA, (g.i1-g.i0)*(g.p1-g.p0))
-				run(g.i1-g.i0, 4*kern.mr, (*packingA)(g))
+				g.packPanelA()
 				run(g.tasks(), 1, (*multiplying)(g))
 			}
 		}
@@ -183,86 +172,31 @@ func evenly(n, limit, multiple int) int {
 
 func ceilDiv(n, d int) int { return (n + d - 1) / d }
 
-// packingA packs rows of A, times alpha, into panels of mr rows: element (i,p) of a panel of h rows lies at p·h+i.
-type packingA gemm
-
-func (g *packingA) block(lo, hi int) {
-	k := g.p1 - g.p0
-	for i := lo; i < hi; i += kern.mr {
-		h := min(kern.mr, hi-i)
-		src := g.a[(g.i0+i)*g.ars+g.p0*g.acs:]
-		dst := g.packedA[i*k:][:h*k]
-		if g.acs == 1 {
-			kern.packT(dst, src, g.ars, h, k, h)
-		} else {
-			copyRows(dst, h, src, g.acs, k, h)
-		}
-		if g.alpha != 1 {
-			kern.scale(dst, g.alpha)
-		}
-	}
-}
-
-// packingB packs columns of B into panels of nr columns.
-type packingB gemm
-
-func (t *packingB) block(lo, hi int) {
-	g := (*gemm)(t)
-	k, nr := g.p1-g.p0, kern.nr
-	for j := lo; j < hi; j += nr {
-		g.packB(g.packedB[j*k:], g.p0, k, g.j0+j, min(nr, hi-j))
-	}
-}
-
-func (g *gemm) packB(dst []float32, p, k, j, w int) {
-	if g.half != Full {
-		g.packHalf(dst, p, k, j, w)
-		return
-	}
-	packB(dst, g.b, g.ldb, g.tb, p, k, j, w, kern.nr)
-}
-
-// packB packs rows [p,p+k) of columns [j,j+w) of op(B) into dst[k,nr].
-func packB(dst, b []float32, ldb int, tb bool, p, k, j, w, nr int) {
-	if tb {
-		kern.packT(dst, b[j*ldb+p:], ldb, w, k, nr)
-		return
-	}
-	copyRows(dst, nr, b[p*ldb+j:], ldb, k, w)
-}
-
-// copyRows copies [rows,w] between two strides.
-func copyRows(dst []float32, ldd int, src []float32, lds, rows, w int) {
-	for r := range rows {
-		copy(dst[r*ldd:][:w], src[r*lds:][:w])
-	}
-}
-
-func packScaled(dst, src []float32, stride int, s float32) {
-	for p := range dst {
-		dst[p] = src[p*stride] * s
-	}
-}
-
-// multiplying is one task: a block of rows of A times a block of columns of B, both packed.
+// multiplying is one task: a block of rows of A times a block of columns of B.
 type multiplying gemm
 
-func (g *multiplying) block(lo, hi int) {
-	k, nr, across := g.p1-g.p0, kern.nr, ceilDiv(g.j1-g.j0, g.nb)
-	for t := lo; t < hi; t++ {
-		i, j := t/across*g.mb, t%across*g.nb
-		rows, j1 := min(g.mb, g.i1-g.i0-i), min(j+g.nb, g.j1-g.j0)
-		for ; j < j1; j += nr {
-			c := g.c[(g.i0+i)*g.ldc+g.j0+j:]
-			multiplyPacked(rows, min(nr, j1-j), k, g.packedA[i*k:], g.packedB[j*k:], c, g.ldc, g.acc || g.p0 > 0)
+func (t *multiplying) block(lo, hi int) {
+	g := (*gemm)(t)
+	across := ceilDiv(g.j1-g.j0, g.nb)
+	for ; lo < hi; lo++ {
+		i, j := lo/across*g.mb, lo%across*g.nb
+		i1, j1 := min(i+g.mb, g.i1-g.i0), min(j+g.nb, g.j1-g.j0)
+		for ; j < j1; j += kern.nr {
+			g.multiplyRows(i, i1, j, min(kern.nr, j1-j))
 		}
 	}
 }
 
-// multiplyPacked is multiplyPanel for an A packed by packingA.
-func multiplyPacked(m, n, k int, a, b, c []float32, ldc int, acc bool) {
-	for i := 0; i < m; i += kern.mr {
-		h := min(kern.mr, m-i)
-		kern.micro(h, n, k, a[i*k:], 1, h, b, kern.nr, c[i*ldc:], ldc, acc)
+// multiplyRows is rows [i,i1) of the panel in work, for the n columns of one panel of B.
+func (g *gemm) multiplyRows(i, i1, j, n int) {
+	k, acc := g.p1-g.p0, g.acc || g.p0 > 0
+	b, c := g.packedB[j*k:], g.c[g.i0*g.ldc+g.j0+j:]
+	for ; i < i1; i += kern.mr {
+		h := min(kern.mr, i1-i)
+		if g.inPlace() {
+			kern.micro(h, n, k, g.a[(g.i0+i)*g.ars+g.p0:], g.ars, 1, b, kern.nr, c[i*g.ldc:], g.ldc, acc)
+		} else {
+			kern.micro(h, n, k, g.packedA[i*k:], 1, h, b, kern.nr, c[i*g.ldc:], g.ldc, acc)
+		}
 	}
 }

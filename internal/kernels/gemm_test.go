@@ -95,6 +95,7 @@ func TestGemmBlocks(t *testing.T) {
 			{true, false, mc + 9, nc + 21, kc + 3, 2, 1},
 			{true, true, mp + 5, 9, 2, 1, 0},
 			{false, false, 18, np + 7, 9, 1, 1},
+			{false, true, mc + 9, nc + 21, kc + 3, -0.5, 0},
 		}
 		for _, c := range cases {
 			c.check(t)

@@ -7,7 +7,8 @@ import (
 
 const (
 	keyBlock   = 128 // keys whose scores are in work at a time
-	keyChunk   = 512 // keys per task where all queries fit one tile; a multiple of keyBlock
+	keyChunk   = 512 // fewest keys per task where all queries fit one tile; a multiple of keyBlock
+	keyTasks   = 64  // as many tasks are enough: more keys each cost less
 	tileRows   = 128 // rows of a tile: query heads of a group times queries
 	streamRows = 32  // up to here V is read as it lies instead of packed
 	dotsRows   = 8   // up to here K is, too; it costs more, as K has to be transposed
@@ -29,7 +30,8 @@ func Attend(a Attention, out View, lse []float32, q, k, v View) {
 	f.tile = min(a.Queries, max(1, tileRows/a.group()))
 	f.tiles, f.chunks = ceilDiv(a.Queries, f.tile), 1
 	if f.tiles == 1 {
-		f.chunks = max(1, ceilDiv(a.Keys, keyChunk))
+		f.chunk = max(keyChunk, roundUp(ceilDiv(a.Keys*a.Batch*a.KVHeads, keyTasks), keyBlock))
+		f.chunks = max(1, ceilDiv(a.Keys, f.chunk))
 	}
 	if f.chunks > 1 {
 		f.partial = grown(f.partial, a.Batch*a.Heads*f.tile*f.chunks*(a.HeadDim+2))
@@ -48,6 +50,7 @@ type forward struct {
 	out, q, k, v        View
 	lse                 []float32
 	tile, tiles, chunks int
+	chunk               int // keys per chunk, if there are several
 	// partial holds, if chunks > 1, a tile's sums per chunk: [Batch, KVHeads, chunks, rows·(HeadDim+2)].
 	partial []float32
 }
@@ -108,8 +111,8 @@ func (f *forward) begin(w *work, b, kv, tile, chunk int) {
 	w.from, _ = f.visible(b, w.i0)
 	_, w.to = f.visible(b, w.i1-1)
 	if f.chunks > 1 {
-		w.from = max(w.from, chunk*keyChunk)
-		w.to = min(w.to, (chunk+1)*keyChunk)
+		w.from = max(w.from, chunk*f.chunk)
+		w.to = min(w.to, (chunk+1)*f.chunk)
 	}
 	w.q, w.o, w.s = grown(w.q, w.rows*d), grown(w.o, w.rows*d), grown(w.s, w.rows*keyBlock)
 	w.top, w.sum = grown(w.top, w.rows), grown(w.sum, w.rows)

@@ -77,14 +77,23 @@ func (f *forward) beginLanes(w *work) {
 	fill(l.top[:], float32(math.Inf(-1)))
 	l.q = grown(l.q, l.rows*d)
 	clear(l.q)
-	c := width / l.rows
-	for r := range w.rows {
-		for x := 0; x < d; x += c {
-			copy(l.q[x/c*width+r*c:][:c], w.q[r*d+x:])
-		}
+	if c := width / l.rows; c == 1 {
+		kern.packT(l.q, w.q, d, w.rows, d, width)
+	} else {
+		packQueries(l.q, w.q, w.rows, d, c, width)
 	}
 	w.o, w.s = grown(w.o, l.rows*d), grown(w.s, keyBlock*l.rows)
 	clear(w.o)
+}
+
+// packQueries is q[p·width+r·c+t] = src[r·d+p·c+t].
+func packQueries(q, src []float32, rows, d, c, width int) {
+	for r := range rows {
+		row, to := src[r*d:][:d], q[r*c:]
+		for x, v := range row {
+			to[x/c*width+x%c] = v
+		}
+	}
 }
 
 // scoreLanes is s[j,r] = q·kᵀ for n keys from j, and -Inf for those that fill up the register. Meanwhile it asks for the

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gqa/configs"
+	"gqa/internal/engine/decode"
 	"gqa/internal/kernels"
 )
 
@@ -34,10 +35,17 @@ type Latency struct {
 	WeightBytes     int64   `json:"weight_bytes"`       // read by one step
 	RooflineMS      float64 `json:"roofline_ms"`        // no step that reads from memory is faster: see Machine.Roofline
 	RooflineShare   float64 `json:"roofline_share"`     // RooflineMS / DecodeMSPerStep
+
+	formats decode.Formats
 }
 
-// bytesPerElement: weights and cache are f32.
-const bytesPerElement = 4
+// elementSize is the bytes of an element in a format.
+func elementSize(format kernels.Half) int {
+	if format == kernels.Full {
+		return 4
+	}
+	return 2
+}
 
 // MeasureLatency times a model's prefill and decode on this machine. The cache is filled without a prefill for the decode.
 func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOptions) (*Latency, error) {
@@ -47,13 +55,13 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 	if err := m.CheckLength(max(o.Context+1, o.PromptLen)); err != nil {
 		return nil, fmt.Errorf("context %d, prompt-len %d: %w", o.Context, o.PromptLen, err)
 	}
-	perToken := m.Arch.KVBytesPerToken(bytesPerElement)
+	perToken := m.Arch.KVBytesPerToken(elementSize(m.Cache))
 	if err := checkMemory("the KV cache", float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
 		return nil, fmt.Errorf("batch %d, context %d, prompt-len %d: %w", o.Batch, o.Context, o.PromptLen, err)
 	}
 	l := &Latency{
-		Batch: o.Batch, Context: o.Context, Threads: kernels.Threads(), PromptLen: o.PromptLen,
-		KVBytesPerToken: perToken, WeightBytes: bytesPerElement * m.readPerStep(),
+		Batch: o.Batch, Context: o.Context, Threads: kernels.Threads(), PromptLen: o.PromptLen, formats: m.Formats,
+		KVBytesPerToken: perToken, WeightBytes: int64(elementSize(m.Weights)) * m.readPerStep(),
 	}
 	l.KVBytes = l.KVBytesPerToken * int64(o.Batch) * int64(o.Context)
 	ids := randomIDs(o.Batch*max(1, o.PromptLen), m.Arch.Vocab)
@@ -147,9 +155,9 @@ func randomIDs(n, vocab int) []int32 {
 	return ids
 }
 
-// RandomModel is a Llama of a shape with random weights, in f32: for timing alone. A feed-forward block without a gate becomes
+// RandomModel is a Llama of a shape with random weights, kept in the formats of f: for timing alone. A feed-forward block without a gate becomes
 // one with a gate and as many weights.
-func RandomModel(s Shape, groups int) (*Model, error) {
+func RandomModel(f decode.Formats, s Shape, groups int) (*Model, error) {
 	a, err := s.arch(groups)
 	if err != nil {
 		return nil, err
@@ -160,7 +168,7 @@ func RandomModel(s Shape, groups int) (*Model, error) {
 	}
 	bytes := 0.0
 	for _, p := range params {
-		bytes += bytesPerElement * float64(p.Size())
+		bytes += 4 * float64(p.Size())
 	}
 	if err := checkMemory(s.Name+" in f32", bytes); err != nil {
 		return nil, err
@@ -169,7 +177,7 @@ func RandomModel(s Shape, groups int) (*Model, error) {
 	for i, p := range params {
 		all[p.Name] = randomWeights(p.Size(), uint64(i))
 	}
-	return newModel("", a, all)
+	return newModel(f, "", a, all)
 }
 
 func randomWeights(n int, seed uint64) []float32 {
@@ -195,9 +203,17 @@ func (s Shape) arch(groups int) (*configs.Arch, error) {
 	return configs.Resolve([]byte(config), "")
 }
 
+func formatsText(f decode.Formats) string {
+	names := map[kernels.Half]string{kernels.Full: "f32", kernels.BF16: "bf16", kernels.F16: "f16"}
+	if f.Weights == f.Cache {
+		return names[f.Weights]
+	}
+	return fmt.Sprintf("weights %s, cache %s", names[f.Weights], names[f.Cache])
+}
+
 // Print writes the figures for a person.
 func (l *Latency) Print(w io.Writer) error {
-	fmt.Fprintf(w, "batch %d, context %d, %s, f32\n", l.Batch, l.Context, count(l.Threads, "thread"))
+	fmt.Fprintf(w, "batch %d, context %d, %s, %s\n", l.Batch, l.Context, count(l.Threads, "thread"), formatsText(l.formats))
 	if l.PromptLen > 0 {
 		fmt.Fprintf(w, "prefill   %.2f ms for %d × %d tokens\n", l.PrefillMS, l.Batch, l.PromptLen)
 	}

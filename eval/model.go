@@ -19,7 +19,10 @@ type Model struct {
 }
 
 // LoadModel reads a checkpoint (a folder, a .safetensors file, an index file) into memory, in f32.
-func LoadModel(path string) (*Model, error) {
+func LoadModel(path string) (*Model, error) { return LoadModelIn(decode.Formats{}, path) }
+
+// LoadModelIn is LoadModel with weights and cache kept in other formats.
+func LoadModelIn(f decode.Formats, path string) (*Model, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
@@ -29,15 +32,15 @@ func LoadModel(path string) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model: %s: %w", path, err)
 	}
-	return newModel(src.Dir, src.Arch, all)
+	return newModel(f, src.Dir, src.Arch, all)
 }
 
 // newModel wraps weights by the forward pass's names.
-func newModel(dir string, arch *configs.Arch, all map[string][]float32) (*Model, error) {
+func newModel(f decode.Formats, dir string, arch *configs.Arch, all map[string][]float32) (*Model, error) {
 	n, err := weights.Parameters(arch)
 	if err != nil {
 		return nil, err
 	}
 	const logits = 1 << 24 // 64 MiB
-	return &Model{Dir: dir, Arch: arch, Parameters: n, Decoder: decode.New(arch, all), headRows: max(1, logits/arch.Vocab)}, nil
+	return &Model{Dir: dir, Arch: arch, Parameters: n, Decoder: decode.NewIn(f, arch, all), headRows: max(1, logits/arch.Vocab)}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/internal/engine/decode"
 	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
@@ -63,7 +64,7 @@ func broken(t *testing.T) *Model {
 		t.Fatal(err)
 	}
 	all["final_norm.weight"][3] = float32(math.NaN())
-	m, err := newModel("", src.Arch, all)
+	m, err := newModel(decode.Formats{}, "", src.Arch, all)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,8 @@ import (
 	"gqa/checkpoints"
 	"gqa/eval"
 	"gqa/internal/cli"
+	"gqa/internal/engine/decode"
+	"gqa/internal/kernels"
 	"gqa/internal/stream"
 )
 
@@ -108,7 +110,7 @@ func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptio
 }
 
 func newLatency() *cobra.Command {
-	var shape string
+	var shape, dtype, kvDType string
 	var groups int
 	var asJSON bool
 	o := eval.LatencyOptions{}
@@ -122,7 +124,7 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 			if o.Batch < 1 || o.Context < 1 || o.PromptLen < 0 {
 				return cli.Usagef("--batch is %d and --context %d, want 1 or more; --prompt-len is %d, want 0, none, or more", o.Batch, o.Context, o.PromptLen)
 			}
-			m, err := latencyModel(args, shape, groups)
+			m, err := latencyModel(decode.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
 			if err != nil {
 				return err
 			}
@@ -139,14 +141,16 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 	f.IntVar(&o.Batch, "batch", 1, "sequences decoded together")
 	f.IntVar(&o.Context, "context", 512, "tokens in the cache")
 	f.IntVar(&o.PromptLen, "prompt-len", 128, "tokens per sequence of the timed prefill; 0: none")
-	var f32 string
-	cli.EnumVar(f, &f32, "dtype", "f32", "dtype of the weights in memory", "f32")
-	cli.EnumVar(f, &f32, "kv-dtype", "f32", "dtype of the KV cache", "f32")
+	cli.EnumVar(f, &dtype, "dtype", "f32", "dtype of the weights in memory", "f32", "bf16", "f16")
+	cli.EnumVar(f, &kvDType, "kv-dtype", "f32", "dtype of the KV cache", "f32", "bf16", "f16")
 	f.BoolVar(&asJSON, "json", false, "print figures as JSON")
 	return cmd
 }
 
-func latencyModel(args []string, shape string, groups int) (*eval.Model, error) {
+// formats are the kernels' names of what --dtype and --kv-dtype take.
+var formats = map[string]kernels.Half{"f32": kernels.Full, "bf16": kernels.BF16, "f16": kernels.F16}
+
+func latencyModel(f decode.Formats, args []string, shape string, groups int) (*eval.Model, error) {
 	switch {
 	case shape != "" && len(args) == 0:
 		s, err := eval.ShapeByName(shape)
@@ -156,12 +160,12 @@ func latencyModel(args []string, shape string, groups int) (*eval.Model, error) 
 		if groups != 0 && !slices.Contains(s.Groups(), groups) {
 			return nil, cli.Usagef("--groups is %d, want one of %v for %s's %d heads", groups, s.Groups(), s.Name, s.Heads)
 		}
-		return eval.RandomModel(s, groups)
+		return eval.RandomModel(f, s, groups)
 	case shape == "" && len(args) == 1:
 		if groups != 0 {
 			return nil, cli.Usagef("--groups goes with --shape; convert a model with gqa-convert --groups %d", groups)
 		}
-		return eval.LoadModel(args[0])
+		return eval.LoadModelIn(f, args[0])
 	}
 	return nil, cli.Usagef("give either MODEL or --shape")
 }

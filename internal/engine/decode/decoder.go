@@ -11,7 +11,8 @@ import (
 
 // Decoder runs one model. It is not safe for concurrent use; the kernels below it use every thread.
 type Decoder struct {
-	Arch  *configs.Arch
+	Arch *configs.Arch
+	Formats
 	model *model.Model[Mat]
 	eng   *engine
 	body  mark // of the arena, behind the last Hidden
@@ -19,8 +20,19 @@ type Decoder struct {
 	last  []int32
 }
 
+// Formats say how a decoder keeps what it reads every step. The zero value is f32.
+type Formats struct {
+	Weights kernels.Half // of matrices; norms and biases stay f32
+	Cache   kernels.Half // of keys and values
+}
+
 // New builds a decoder over weights by the forward pass's names, in f32.
 func New(arch *configs.Arch, all map[string][]float32) *Decoder {
+	return NewIn(Formats{}, arch, all)
+}
+
+// NewIn is New with weights and cache in other formats.
+func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 	shapes := map[string][]int{}
 	params, _ := arch.Params() // all was read by the same list
 	for _, p := range params {
@@ -31,13 +43,18 @@ func New(arch *configs.Arch, all map[string][]float32) *Decoder {
 		if !ok {
 			return Mat{}, false
 		}
-		rows := shapes[name][0]
-		return Mat{Rows: rows, Cols: len(data) / rows, Data: data}, true
+		m := Mat{Rows: shapes[name][0], Cols: len(data) / shapes[name][0], Data: data}
+		if f.Weights != kernels.Full && len(shapes[name]) == 2 {
+			m.Half, m.Format, m.Data = make([]uint16, len(data)), f.Weights, nil
+			kernels.EncodeHalf(f.Weights, m.Half, data)
+		}
+		return m, true
 	}
 	return &Decoder{
-		Arch:  arch,
-		model: model.New(arch, weight),
-		eng:   &engine{tables: map[*ops.Rope]*kernels.RopeTable{}},
+		Arch:    arch,
+		Formats: f,
+		model:   model.New(arch, weight),
+		eng:     &engine{tables: map[*ops.Rope]*kernels.RopeTable{}},
 	}
 }
 
@@ -109,5 +126,7 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	return d.model.Logits(d.eng, h), nil
 }
 
-// NewCache makes room for seqs sequences of capacity tokens each.
-func (d *Decoder) NewCache(seqs, capacity int) *Cache { return newCache(d.Arch, seqs, capacity) }
+// NewCache makes room for seqs sequences of capacity tokens each, in the decoder's format.
+func (d *Decoder) NewCache(seqs, capacity int) *Cache {
+	return newCache(d.Arch, seqs, capacity, d.Cache)
+}

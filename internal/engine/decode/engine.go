@@ -7,10 +7,12 @@ import (
 	"gqa/internal/ops"
 )
 
-// Mat is a row-major matrix [Rows, Cols].
+// Mat is a row-major matrix [Rows, Cols]. Results are float32, in Data; a weight may be in 16 bits, in Half.
 type Mat struct {
 	Rows, Cols int
 	Data       []float32
+	Half       []uint16
+	Format     kernels.Half
 	end        mark // where the arena goes on after it; zero for what is not the arena's
 }
 
@@ -30,13 +32,21 @@ func (e *engine) mat(rows, cols int) Mat {
 
 func (e *engine) Embed(table Mat, ids []int32) Mat {
 	y := e.mat(len(ids), table.Cols)
-	kernels.Gather(y.Data, table.Data, ids, table.Cols)
+	if table.Format != kernels.Full {
+		kernels.GatherHalf(table.Format, y.Data, table.Half, ids, table.Cols)
+	} else {
+		kernels.Gather(y.Data, table.Data, ids, table.Cols)
+	}
 	return y
 }
 
 func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
 	y := e.mat(x.Rows, w.W.Rows)
-	kernels.Gemm(false, true, x.Rows, w.W.Rows, x.Cols, 1, x.Data, x.Cols, w.W.Data, w.W.Cols, 0, y.Data, y.Cols)
+	if f := w.W.Format; f != kernels.Full {
+		kernels.GemmNTHalf(f, x.Rows, w.W.Rows, x.Cols, x.Data, x.Cols, w.W.Half, w.W.Cols, 0, y.Data, y.Cols)
+	} else {
+		kernels.Gemm(false, true, x.Rows, w.W.Rows, x.Cols, 1, x.Data, x.Cols, w.W.Data, w.W.Cols, 0, y.Data, y.Cols)
+	}
 	if w.HasBias {
 		kernels.AddRows(y.Data, w.Bias.Data, y.Rows, y.Cols)
 	}

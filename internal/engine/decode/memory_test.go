@@ -7,6 +7,7 @@ import (
 
 	"gqa/configs"
 	"gqa/internal/golden"
+	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
 
@@ -32,10 +33,10 @@ func TestCacheBytes(t *testing.T) {
 	onEach(t, func(t *testing.T, d *Decoder) {
 		for groups := d.Arch.KVHeads; groups >= 1; groups /= 2 {
 			arch := d.Arch.WithKVHeads(groups)
-			cache := newCache(arch, seqs, capacity)
+			cache := newCache(arch, seqs, capacity, kernels.Full)
 			var held int64
 			for site := range cache.keys {
-				held += 4 * int64(len(cache.keys[site])+len(cache.values[site]))
+				held += 4 * int64(len(cache.keys[site].Data)+len(cache.values[site].Data))
 			}
 			want := int64(2 * 4 * arch.Layers * groups * arch.HeadDim * seqs * capacity)
 			if held != want || cache.Bytes() != want || arch.KVBytesPerToken(4)*seqs*capacity != want {

@@ -1,0 +1,71 @@
+package decode
+
+import (
+	"math"
+	"testing"
+
+	"gqa/internal/golden"
+	"gqa/internal/kernels"
+	"gqa/internal/ops"
+	"gqa/internal/weights"
+)
+
+// TestFormats holds a decoder with weights in 16 bits to one in f32 over the same rounded weights, and a cache in 16 bits to
+// one in f32 within what rounding keys and values may do.
+func TestFormats(t *testing.T) {
+	for _, c := range golden.Cases(t) {
+		src, err := weights.Open(c.Dir, weights.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		all, err := src.All()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for format, tolerance := range map[kernels.Half]float64{kernels.BF16: 0.1, kernels.F16: 0.01} {
+			rounded := map[string][]float32{}
+			params, _ := src.Arch.Params()
+			for _, p := range params {
+				rounded[p.Name] = all[p.Name]
+				if len(p.Shape) == 2 {
+					half := make([]uint16, p.Size())
+					kernels.EncodeHalf(format, half, all[p.Name])
+					rounded[p.Name] = make([]float32, p.Size())
+					kernels.DecodeHalf(format, rounded[p.Name], half)
+				}
+			}
+			batch := ops.NewBatch(c.IDs...)
+			want := New(src.Arch, rounded).Logits(batch)
+			got := NewIn(Formats{Weights: format}, src.Arch, all).Logits(batch)
+			if d := distance(got.Data, want.Data); !(d < 1e-4) {
+				t.Errorf("%s, format %d: weights in 16 bits are off by %g", c.Name, format, d)
+			}
+			d := NewIn(Formats{Cache: format}, src.Arch, all)
+			last, err := d.Step(d.NewCache(1, batch.Len), c.IDs[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole := New(src.Arch, all).Logits(ops.NewBatch(c.IDs[0]))
+			if off := distance(last.Data, whole.Data[len(whole.Data)-src.Arch.Vocab:]); off == 0 || !(off < tolerance) {
+				t.Errorf("%s, format %d: a cache in 16 bits is off by %g, want a little, under %g", c.Name, format, off, tolerance)
+			}
+		}
+	}
+}
+
+// distance is the largest difference; infinite where lengths differ or one is not a number.
+func distance(got, want []float32) float64 {
+	worst := 0.0
+	if len(got) != len(want) {
+		return math.Inf(1)
+	}
+	for i := range got {
+		d := math.Abs(float64(got[i]) - float64(want[i]))
+		if math.IsNaN(d) {
+			return math.Inf(1)
+		}
+		worst = math.Max(worst, d)
+	}
+	return worst
+}

@@ -130,6 +130,9 @@ func Resolve(config []byte, family string) (*Arch, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, quantised := lookup(raw, "quantization_config"); quantised {
+		return nil, fmt.Errorf("config.json: quantization_config says that the weights are quantised; take the checkpoint from before quantisation")
+	}
 	if err := f.checkRequired(raw); err != nil {
 		return nil, err
 	}

@@ -77,6 +77,11 @@ func (a *Arch) expand(template string, layer int) string {
 	return expandName(template, a.Prefix, layer)
 }
 
+// TensorName is the name of the weight that has a role once per model.
+func (a *Arch) TensorName(role Role) string {
+	return a.expand(a.Family.Tensors[role].Name, -1) + ".weight"
+}
+
 // Layout is the layout of the query, key and value rows of this checkpoint.
 func (a *Arch) Layout() Layout {
 	if a.KVHeads < a.Heads {

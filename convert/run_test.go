@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -149,6 +150,11 @@ func TestShards(t *testing.T) {
 
 // TestCarried wants what older releases saved beside the weights, and a tied head's copy, in the result as it was.
 func TestCarried(t *testing.T) {
+	var embedding bytes.Buffer
+	if err := writeNoise(checkpoints.Spec{Name: "transformer.wte.weight", DType: checkpoints.F32, Shape: []int{6, 16}}, &embedding); err != nil {
+		t.Fatal(err)
+	}
+	tied := map[string][]byte{"lm_head.weight": embedding.Bytes()}
 	for _, c := range []struct {
 		m       model
 		carried []checkpoints.Spec
@@ -158,7 +164,7 @@ func TestCarried(t *testing.T) {
 			{Name: "gpt_neox.layers.0.attention.bias", DType: checkpoints.Bool, Shape: []int{1, 1, 32, 32}},
 			{Name: "gpt_neox.layers.0.attention.masked_bias", DType: checkpoints.F32},
 		}},
-		{model{config: gpt2Config}, []checkpoints.Spec{
+		{model{config: gpt2Config, data: tied}, []checkpoints.Spec{
 			{Name: "transformer.h.0.attn.bias", DType: checkpoints.U8, Shape: []int{1, 1, 4, 4}},
 			{Name: "lm_head.weight", DType: checkpoints.F32, Shape: []int{6, 16}},
 		}},

@@ -3,10 +3,13 @@
 package weights
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"regexp"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -70,7 +73,56 @@ func (s *Source) bind(o Options) (err error) {
 	if o.Heads != 0 && o.Heads != s.Arch.Heads {
 		return fmt.Errorf("--heads is %d, but config.json says %d", o.Heads, s.Arch.Heads)
 	}
-	return s.Arch.Bind(shapes)
+	if err := s.Arch.Bind(shapes); err != nil {
+		return s.hint(err)
+	}
+	return s.checkTied()
+}
+
+var shardName = regexp.MustCompile(`-\d+-of-\d+\.safetensors$`)
+
+// hint adds what to do where one shard was given for the whole.
+func (s *Source) hint(err error) error {
+	if s.Single && shardName.MatchString(s.Files[0]) {
+		return fmt.Errorf("%s is one shard of several; give the folder or the .index.json file: %w", s.Files[0], err)
+	}
+	return err
+}
+
+// checkTied refuses a head of its own where config.json says that the head is the embedding: which of the two counts
+// differs between releases of transformers.
+func (s *Source) checkTied() error {
+	head, ok := s.Tensor(s.Arch.TensorName(configs.Head))
+	embed, _ := s.Tensor(s.Arch.TensorName(configs.Embed))
+	if !ok || !s.Arch.Tied || head.DType != embed.DType {
+		return nil
+	}
+	same, err := equal(head.Open(), embed.Open())
+	if err == nil && !same {
+		err = fmt.Errorf("config.json says that the head is tied to the embedding, but %s differs from %s; if the head counts, set tie_word_embeddings to false, else remove that tensor",
+			head.Name, embed.Name)
+	}
+	return err
+}
+
+// equal compares two streams of bytes.
+func equal(a, b io.Reader) (bool, error) {
+	x, y := make([]byte, 1<<20), make([]byte, 1<<20)
+	for {
+		n, errX := io.ReadFull(a, x)
+		m, errY := io.ReadFull(b, y)
+		if n != m || !bytes.Equal(x[:n], y[:m]) {
+			return false, nil
+		}
+		for _, err := range []error{errX, errY} {
+			if err == io.EOF || err == io.ErrUnexpectedEOF {
+				return true, nil
+			}
+			if err != nil {
+				return false, err
+			}
+		}
+	}
 }
 
 // Read returns one weight as the forward pass reads it: [out, in] or [dim].

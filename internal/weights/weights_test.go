@@ -268,3 +268,60 @@ func TestWriteFloats(t *testing.T) {
 	reader.Close()
 	wantError(t, WriteFloats(writer, make([]float32, 3), checkpoints.F32), "closed pipe")
 }
+
+// TestTiedHead: a head beside the embedding that it is tied to must be the same matrix.
+func TestTiedHead(t *testing.T) {
+	specs := []checkpoints.Spec{}
+	config := with(llama, "tie_word_embeddings", "false")
+	dir, _ := write(t, config, checkpoints.F32)
+	src := open(t, dir, Options{})
+	for _, name := range src.Names() {
+		x, _ := src.Tensor(name)
+		specs = append(specs, x.Spec())
+	}
+	for _, same := range []bool{true, false} {
+		tied := t.TempDir()
+		err := checkpoints.Write(tied, specs, checkpoints.WriteOptions{}, func(s checkpoints.Spec, w io.Writer) error {
+			if same && s.Name == "lm_head.weight" {
+				s.Name = "model.embed_tokens.weight"
+			}
+			x, _ := src.Tensor(s.Name)
+			_, err := x.WriteTo(w)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(tied, "config.json"), []byte(with(llama, "tie_word_embeddings", "true")), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Open(tied, Options{})
+		if same && err != nil {
+			t.Fatal(err)
+		}
+		if !same {
+			wantError(t, err, "lm_head.weight differs from model.embed_tokens.weight; if the head counts, set tie_word_embeddings to false")
+			continue
+		}
+		got.Close()
+	}
+}
+
+// TestOneShard: a shard given for the whole says what to give instead.
+func TestOneShard(t *testing.T) {
+	dir, all := write(t, llama, checkpoints.F32)
+	src := open(t, dir, Options{})
+	sharded := t.TempDir()
+	if err := Write(sharded, src.Arch, checkpoints.F32, all, checkpoints.WriteOptions{ShardSize: 1000}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(sharded, "config.json"), []byte(llama), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	shards, err := filepath.Glob(filepath.Join(sharded, "model-*.safetensors"))
+	if err != nil || len(shards) < 2 {
+		t.Fatal(shards, err)
+	}
+	_, err = Open(shards[0], Options{})
+	wantError(t, err, "is one shard of several; give the folder or the .index.json file")
+}

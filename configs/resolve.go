@@ -1,0 +1,281 @@
+package configs
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+)
+
+// activations are transformers' names (ACT2FN) for the non-linearities that the kernels know.
+var activations = map[string]string{
+	"silu": string(SiLU), "swish": string(SiLU), "gelu": string(GELU), "gelu_new": string(GELUTanh),
+	"gelu_fast": string(GELUTanh), "gelu_pytorch_tanh": string(GELUTanh), "quick_gelu": string(QuickGELU),
+	"relu": string(ReLU), "relu2": string(ReLU2),
+}
+
+type fieldKind struct {
+	name    string
+	kind    byte     // i: size, n: number, b: bool, s: name out of allowed, r: a rope scaling object
+	allowed []string // for s
+}
+
+// fields are the names that a family's config section may define, in the order in which they are resolved.
+var fields = []fieldKind{
+	{name: "vocab", kind: 'i'},
+	{name: "dim", kind: 'i'},
+	{name: "layers", kind: 'i'},
+	{name: "heads", kind: 'i'},
+	{name: "kv_heads", kind: 'i'},
+	{name: "head_dim", kind: 'i'},
+	{name: "ffn", kind: 'i'},
+	{name: "context", kind: 'i'},
+	{name: "norm_eps", kind: 'n'},
+	{name: "tied", kind: 'b'},
+	{name: "attn_bias", kind: 'b'},
+	{name: "mlp_bias", kind: 'b'},
+	{name: "scale_scores", kind: 'b'},
+	{name: "scale_by_layer", kind: 'b'},
+	{name: "norm", kind: 's', allowed: []string{string(RMSNorm), string(LayerNorm)}},
+	{name: "mlp", kind: 's', allowed: []string{string(Gated), string(Plain)}},
+	{name: "residual", kind: 's', allowed: []string{string(Sequential), string(Parallel)}},
+	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned)}},
+	{name: "activation", kind: 's', allowed: slices.Sorted(maps.Keys(activations))},
+	{name: "rope_fraction", kind: 'n'},
+	{name: "rope_dim", kind: 'n'},
+	{name: "rope_theta", kind: 'n'},
+	{name: "rope_scaling", kind: 'r'},
+}
+
+// kindOf is a field's kind, 0 if there is no such field.
+func kindOf(name string) byte {
+	for _, k := range fields {
+		if k.name == name {
+			return k.kind
+		}
+	}
+	return 0
+}
+
+// Resolve reads a config.json. family names the family where it is not to be taken from model_type.
+func Resolve(config []byte, family string) (*Arch, error) {
+	raw, err := parseConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	f, err := familyOf(family, raw)
+	if err != nil {
+		return nil, err
+	}
+	if _, quantised := lookup(raw, "quantization_config"); quantised {
+		return nil, fmt.Errorf("config.json: quantization_config says that the weights are quantised; take the checkpoint from before quantisation")
+	}
+	if err := f.checkRequired(raw); err != nil {
+		return nil, err
+	}
+	r := resolver{family: f, raw: raw, numbers: map[string]float64{}, bools: map[string]bool{"scale_scores": true}, names: map[string]string{}}
+	for _, k := range fields {
+		if err := r.resolve(k); err != nil {
+			return nil, err
+		}
+	}
+	a := r.arch()
+	a.Unknown = f.unknownKeys(raw)
+	return a, a.check()
+}
+
+func (f *Family) checkRequired(raw map[string]any) error {
+	for _, q := range f.Require {
+		v, ok := lookup(raw, q.Key)
+		if ok && !slices.ContainsFunc(q.Values, func(w any) bool { return fmt.Sprint(w) == fmt.Sprint(v) }) {
+			return fmt.Errorf("config.json: %s is %v, want one of %v: %s", q.Key, v, q.Values, q.Why)
+		}
+	}
+	return nil
+}
+
+type resolver struct {
+	family  *Family
+	raw     map[string]any
+	numbers map[string]float64
+	bools   map[string]bool
+	names   map[string]string
+	scaling RopeScaling
+}
+
+func (r *resolver) resolve(k fieldKind) error {
+	field, ok := r.family.Config[k.name]
+	if !ok {
+		return nil
+	}
+	value, source := field.Default, fmt.Sprintf("%s (by default %v)", k.name, field.Default)
+	if s, ok := value.(string); ok && (k.kind == 'i' || k.kind == 'n') {
+		value = expression(s)
+	}
+	for _, key := range field.Keys {
+		if v, ok := lookup(r.raw, key); ok {
+			value, source = v, key
+			break
+		}
+	}
+	if value == nil && k.kind == 'r' {
+		return nil
+	}
+	if value == nil {
+		return fmt.Errorf("config.json: %s is missing and family %s has no default for it", strings.Join(field.Keys, " or "), r.family.Name)
+	}
+	if err := r.set(k, field, value); err != nil {
+		return fmt.Errorf("config.json: %s %w", source, err)
+	}
+	return nil
+}
+
+func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
+	switch k.kind {
+	case 'i':
+		r.numbers[k.name], err = r.size(value)
+	case 'n':
+		r.numbers[k.name], err = r.number(value)
+	case 'b':
+		b, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("is %s, want true or false", literal(value))
+		}
+		r.bools[k.name] = b
+	case 's':
+		name := fmt.Sprint(value)
+		if mapped, ok := field.Values[name]; ok {
+			name = mapped
+		}
+		if !slices.Contains(k.allowed, name) {
+			return fmt.Errorf("is %q, want one of %s", name, strings.Join(k.allowed, ", "))
+		}
+		r.names[k.name] = name
+	case 'r':
+		r.scaling, err = parseRopeScaling(value, r.numbers["context"])
+	}
+	return err
+}
+
+// size refuses what no checkpoint can have, before anything is computed from it.
+func (r *resolver) size(value any) (float64, error) {
+	n, err := r.number(value)
+	if _, computed := value.(expression); computed {
+		n = math.Trunc(n) // as the classes divide
+	}
+	if err == nil && (n < 1 || n > 1<<30 || n != math.Trunc(n)) {
+		err = fmt.Errorf("is %v, want a whole number from 1 to 2^30", n)
+	}
+	return n, err
+}
+
+// expression is a default that is computed from fields resolved before it.
+type expression string
+
+func (r *resolver) number(value any) (float64, error) {
+	switch v := value.(type) {
+	case float64:
+		return v, nil
+	case int:
+		return float64(v), nil
+	case uint64:
+		return float64(v), nil
+	case int64:
+		return float64(v), nil
+	case expression:
+		return evalProduct(string(v), r.numbers)
+	}
+	return 0, fmt.Errorf("is %s, want a number", literal(value))
+}
+
+// literal is a value as config.json spells it.
+func literal(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Sprint(value)
+	}
+	return string(text)
+}
+
+func (r *resolver) arch() *Arch {
+	n := func(name string) int { return int(r.numbers[name]) }
+	return &Arch{
+		Family: r.family, Prefix: r.family.Prefixes[0],
+		Vocab: n("vocab"), Dim: n("dim"), Layers: n("layers"), Heads: n("heads"), KVHeads: n("kv_heads"),
+		HeadDim: n("head_dim"), FFN: n("ffn"), Context: n("context"), NormEps: r.numbers["norm_eps"],
+		Tied: r.bools["tied"], AttnBias: r.bools["attn_bias"], MLPBias: r.bools["mlp_bias"],
+		ScaleScores: r.bools["scale_scores"], ScaleByLayer: r.bools["scale_by_layer"],
+		Norm: Norm(r.names["norm"]), MLP: MLP(r.names["mlp"]), Residual: Residual(r.names["residual"]),
+		Position: Position(r.names["position"]), Activation: Activation(activations[r.names["activation"]]),
+		Rope:  Rope{Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], RopeScaling: r.scaling},
+		bools: r.bools,
+	}
+}
+
+// check refuses sizes that do not go together.
+func (a *Arch) check() error {
+	if a.Heads%a.KVHeads != 0 {
+		return fmt.Errorf("config.json: %d kv heads do not divide %d heads", a.KVHeads, a.Heads)
+	}
+	if a.NormEps <= 0 {
+		return fmt.Errorf("config.json: norm epsilon is %g, want a positive number", a.NormEps)
+	}
+	if a.Position == PositionRope {
+		return a.Rope.check(a.HeadDim)
+	}
+	return nil
+}
+
+// lookup follows a dotted path; null counts as missing.
+func lookup(raw map[string]any, path string) (any, bool) {
+	head, rest, nested := strings.Cut(path, ".")
+	v, ok := raw[head]
+	if !ok || v == nil {
+		return nil, false
+	}
+	if !nested {
+		return v, true
+	}
+	inner, ok := v.(map[string]any)
+	if !ok {
+		return nil, false
+	}
+	return lookup(inner, rest)
+}
+
+// baseKeys are the keys of transformers' base configuration class, and what save_pretrained adds: none changes a forward
+// pass without sampling.
+var baseKeys = strings.Fields(`_attn_implementation _attn_implementation_autoset _commit_hash _from_model_config
+	_name_or_path architectures auto_map bos_token_id chunk_size_feed_forward decoder_start_token_id dtype early_stopping
+	eos_token_id finetuning_task id2label initializer_range is_decoder is_encoder_decoder label2id length_penalty max_length
+	min_length model_type num_beams output_attentions output_hidden_states pad_token_id problem_type return_dict
+	task_specific_params tie_encoder_decoder tokenizer_class torch_dtype torchscript transformers_version use_bfloat16
+	use_cache`)
+
+func (f *Family) unknownKeys(raw map[string]any) []string {
+	known := map[string]bool{f.Groups.Key: true}
+	for _, list := range [][]string{baseKeys, f.Neutral} {
+		for _, k := range list {
+			known[k] = true
+		}
+	}
+	for _, field := range f.Config {
+		for _, k := range field.Keys {
+			top, _, _ := strings.Cut(k, ".")
+			known[top] = true
+		}
+	}
+	for _, q := range f.Require {
+		known[q.Key] = true
+	}
+	var unknown []string
+	for k := range raw {
+		if !known[k] {
+			unknown = append(unknown, k)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
+}

@@ -24,12 +24,16 @@ func TestGate(t *testing.T) {
 			func(p *Point) { p.Loss += 0.021 }, DefaultLimits,
 			[]string{"g=2 align α=0.01: loss: got 2.5210, want at most 2.5200 (baseline 2.5000)"},
 		},
-		{"loss within its error", func(p *Point) { p.Loss += 0.05; p.LossStderr = 0.02 }, DefaultLimits, nil},
 		{
-			"no rise allowed, but noise",
-			func(p *Point) { p.Loss += 0.005 },
+			"loss within the error between windows",
+			func(p *Point) { p.Loss += 0.05; p.LossStderr = 0.02 }, DefaultLimits,
+			[]string{"g=2 align α=0.01: loss: got 2.5500, want at most 2.5200 (baseline 2.5000)"},
+		},
+		{
+			"no rise allowed",
+			func(p *Point) { p.Loss += 0.0001 },
 			Limits{},
-			[]string{"g=2 align α=0.01: loss: got 2.5050, want at most 2.5042 (baseline 2.5000)"},
+			[]string{"g=2 align α=0.01: loss: got 2.5001, want at most 2.5000 (baseline 2.5000)"},
 		},
 		{"a wider limit", func(p *Point) { p.Loss += 0.4 }, Limits{MaxLossIncrease: 0.5}, nil},
 		{
@@ -79,6 +83,32 @@ func TestGate(t *testing.T) {
 				t.Errorf("\n got %q\nwant %q", closed.Failures, test.want)
 			}
 		})
+	}
+}
+
+// Other windows are other losses: only there does the standard error widen the limit.
+func TestGateBetweenCorpora(t *testing.T) {
+	base := Report{Corpus: "a", Points: []Point{point(2, "align", 0.01, 2.5, 2)}}
+	for _, test := range []struct {
+		corpus       string
+		rise, stderr float64
+		limits       Limits
+		open         bool
+	}{
+		{"a", 0.0042, 0.001, Limits{}, false},
+		{"b", 0.0042, 0.001, Limits{}, true}, // 3·√2·0.001 = 0.00424
+		{"b", 0.0043, 0.001, Limits{}, false},
+		{"a", 0.05, 0.02, DefaultLimits, false},
+		{"b", 0.05, 0.02, DefaultLimits, true},
+		{"b", 0.0199, 0.001, DefaultLimits, true},
+		{"b", 0.0201, 0.001, DefaultLimits, false},
+	} {
+		worse := base.Points[0]
+		worse.Loss, worse.LossStderr = worse.Loss+test.rise, test.stderr
+		err := Gate(Report{Corpus: test.corpus, Points: []Point{worse}}, base, test.limits)
+		if (err == nil) != test.open {
+			t.Errorf("%+v: got %v", test, err)
+		}
 	}
 }
 

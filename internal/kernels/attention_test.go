@@ -225,17 +225,24 @@ func TestAttendThreads(t *testing.T) {
 // TestAttendLargeScores has scores whose exponentials overflow, and a largest score that comes last.
 func TestAttendLargeScores(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
-		const keys, dim = 700, 4
-		a := Attention{Batch: 1, Queries: 1, Keys: keys, Heads: 1, KVHeads: 1, HeadDim: dim, Scale: 1}
-		c := newAttentionCase(a, false)
-		for j := range keys {
-			copy(c.k.at(0, 0, j), []float32{float32(j), 0, 0, 0})
-			copy(c.v.at(0, 0, j), []float32{float32(j), 1, 2, 3})
+		const keys = 700
+		for _, dim := range []int{4, 16} {
+			a := Attention{Batch: 1, Queries: 1, Keys: keys, Heads: 2, KVHeads: 1, HeadDim: dim, Scale: 1}
+			c := newAttentionCase(a, false)
+			want := make([]float32, dim)
+			copy(want, []float32{keys - 1, 1, 2, 3})
+			for j := range keys {
+				copy(c.k.at(0, 0, j), append([]float32{float32(j)}, make([]float32, dim-1)...))
+				copy(c.v.at(0, 0, j), append([]float32{float32(j)}, want[1:]...))
+			}
+			copy(c.q.at(0, 0, 0), append([]float32{10}, make([]float32, dim-1)...))
+			copy(c.q.at(0, 1, 0), append([]float32{-10}, make([]float32, dim-1)...))
+			c.run()
+			compare(t, "out", c.out.at(0, 0, 0)[:dim], want, 1e-4)
+			want[0] = 0
+			compare(t, "out of the other head", c.out.at(0, 1, 0)[:dim], want, 1e-4)
+			compare(t, "lse", c.lse, []float32{10 * (keys - 1), 4.5e-5}, 1e-5)
 		}
-		copy(c.q.at(0, 0, 0), []float32{10, 0, 0, 0})
-		c.run()
-		compare(t, "out", c.out.at(0, 0, 0)[:dim], []float32{keys - 1, 1, 2, 3}, 1e-4)
-		compare(t, "lse", c.lse, []float32{10 * (keys - 1)}, 1e-5)
 	})
 }
 

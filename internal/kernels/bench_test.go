@@ -55,14 +55,21 @@ func BenchmarkGemm(b *testing.B) {
 // BenchmarkSkinny is the linear layer of decoding: 48 MiB of weights are read, more than a second-level cache holds.
 func BenchmarkSkinny(b *testing.B) {
 	const n, k = 12288, 1024
-	w := normal(2, n*k)
+	w, half := normal(2, n*k), make([]uint16, n*k)
 	for _, m := range []int{1, 8, 16} {
 		x, y := normal(1, m*k), make([]float32, m*n)
-		benchmark(b, fmt.Sprintf("m=%d/n=%d/k=%d", m, n, k), 2*float64(m)*n*k, 4*n*k, func() {
+		benchmark(b, fmt.Sprintf("weights=f32/m=%d/n=%d/k=%d", m, n, k), 2*float64(m)*n*k, 4*n*k, func() {
 			Gemm(false, true, m, n, k, 1, x, k, w, k, 0, y, n)
 		})
+		for h, format := range halfNames {
+			benchmark(b, fmt.Sprintf("weights=%s/m=%d/n=%d/k=%d", format, m, n, k), 2*float64(m)*n*k, 2*n*k, func() {
+				GemmNTHalf(h, m, n, k, x, k, half, k, 0, y, n)
+			})
+		}
 	}
 }
+
+var halfNames = map[Half]string{BF16: "bf16", F16: "f16"}
 
 // attentionBench returns operands without gaps, [batch, row, head, dim] or with headsFirst [batch, head, row, dim].
 func attentionBench(batch, queries, keys, heads, kvHeads, dim int, headsFirst bool) *attentionCase {
@@ -101,7 +108,14 @@ func BenchmarkDecode(b *testing.B) {
 	for _, kvHeads := range []int{16, 4, 1} {
 		c := attentionBench(4, 1, 4096, 16, kvHeads, 64, true)
 		bytes := 4.0 * 4096 * float64(kvHeads) * 64 * 2 * 4
-		benchmark(b, fmt.Sprintf("batch=4/keys=4096/heads=16/kv=%d/dim=64", kvHeads), 0, bytes, c.run)
+		name, work := fmt.Sprintf("batch=4/keys=4096/heads=16/kv=%d/dim=64", kvHeads), 4*4*4096*1024.0
+		benchmark(b, "cache=f32/"+name, work, bytes, c.run)
+		for h, format := range halfNames {
+			half := *c
+			half.k, _ = encoded(h, c.k)
+			half.v, _ = encoded(h, c.v)
+			benchmark(b, "cache="+format+"/"+name, work, bytes/2, half.run)
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ func run(n, grain int, t task) {
 	j.next.Store(0)
 	j.enlist(helpers)
 	j.work()
-	j.helpers.Wait()
+	j.finish()
 	j.task = nil
 	jobs.Put(j)
 }
@@ -55,38 +55,39 @@ type job struct {
 	task     task
 	n, grain int
 	next     atomic.Int64
-	helpers  sync.WaitGroup
+	open     atomic.Int32 // offers that were not yet taken back or done
+	offers   sync.WaitGroup
 }
 
-var (
-	jobs    = sync.Pool{New: func() any { return new(job) }}
-	queue   = make(chan *job) // unbuffered: a send succeeds only if a worker is idle
-	workers atomic.Int32
-)
+var jobs = sync.Pool{New: func() any { return new(job) }}
 
-// enlist hands the job to idle workers, starting new ones while there are fewer than were asked for.
-func (j *job) enlist(n int) {
-	for range n {
-		j.helpers.Add(1)
-		select {
-		case queue <- j:
+// enlist offers the job to so many workers, to idle ones and to those about to be, starting new ones while there are fewer
+// than were asked for.
+func (j *job) enlist(helpers int) {
+	for i := 0; helpers > 0; i++ {
+		all := crew()
+		if i == len(all) {
+			if len(all) >= Threads()-1 {
+				return
+			}
+			all = hire()
+		}
+		if all[i].offer.Load() != nil {
 			continue
-		default:
 		}
-		if w := workers.Load(); int(w) >= n || !workers.CompareAndSwap(w, w+1) {
-			j.helpers.Done()
-			return
+		j.open.Add(1)
+		j.offers.Add(1)
+		if !all[i].take(j) {
+			j.close()
+			continue
 		}
-		go worker(j)
+		helpers--
 	}
 }
 
-func worker(j *job) {
-	for {
-		j.work()
-		j.helpers.Done()
-		j = <-queue
-	}
+func (j *job) close() {
+	j.open.Add(-1)
+	j.offers.Done()
 }
 
 // work takes blocks until none is left.
@@ -99,6 +100,19 @@ func (j *job) work() {
 		}
 		j.task.block(lo, min(hi, j.n))
 	}
+}
+
+// finish takes back the offers that no worker took up, and waits for the others.
+func (j *job) finish() {
+	for _, w := range crew() {
+		if w.offer.CompareAndSwap(j, nil) {
+			j.close()
+		}
+	}
+	for i := 0; i < patience && j.open.Load() > 0; i++ {
+		pause(i)
+	}
+	j.offers.Wait()
 }
 
 // grainFor is how many items of the given size make a block worth handing to another thread.

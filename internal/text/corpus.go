@@ -10,21 +10,29 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"unicode/utf8"
 )
 
-// separator stands between the documents of a .txt file.
-const separator = "<|endoftext|>"
+const (
+	// separator stands between the documents of a .txt file.
+	separator = "<|endoftext|>"
+	// byteOrderMark is what some editors begin a UTF-8 file with; it is no text.
+	byteOrderMark = "\uFEFF"
+)
 
 // Corpus is a sequence of documents, read as they are asked for.
 type Corpus struct {
-	name  string
-	files []file
+	name   string
+	files  []file
+	warned sync.Once // that it is not UTF-8
 }
 
 // file is one file of a corpus: open starts reading it, kind is its extension
@@ -65,7 +73,7 @@ func OpenCorpus(path string) (*Corpus, error) {
 // stands for it in errors.
 func CorpusFromBytes(name string, txt []byte) *Corpus {
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(txt)), nil }
-	return &Corpus{name, []file{{name, ".txt", open}}}
+	return &Corpus{name: name, files: []file{{name, ".txt", open}}}
 }
 
 // Name is the path or the name that the corpus was made with.
@@ -127,11 +135,12 @@ func unzip(r io.ReadCloser) (io.ReadCloser, error) {
 }
 
 // Documents yields the documents in order, empty ones left out. It holds one
-// document at a time, and stops at the first error, which names the file.
+// document at a time, and stops at the first error, which names the file. The
+// first bytes of a corpus that are not UTF-8 are warned of in the log.
 func (c *Corpus) Documents() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for _, f := range c.files {
-			for doc, err := range f.documents() {
+			for doc, err := range c.documents(f) {
 				if err != nil {
 					yield("", fmt.Errorf("corpus %s: %w", f.name, err))
 					return
@@ -144,7 +153,7 @@ func (c *Corpus) Documents() iter.Seq2[string, error] {
 	}
 }
 
-func (f file) documents() iter.Seq2[string, error] {
+func (c *Corpus) documents(f file) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		r, err := f.open()
 		if err != nil {
@@ -152,10 +161,11 @@ func (f file) documents() iter.Seq2[string, error] {
 			return
 		}
 		defer r.Close()
-		scan := bufio.NewScanner(r)
+		scan := bufio.NewScanner(skipMark(r))
 		scan.Buffer(nil, math.MaxInt)
 		scan.Split(f.cut)
 		for n := 1; scan.Scan(); n++ {
+			c.checkUTF8(f, scan.Bytes())
 			doc, err := f.document(scan.Bytes(), n)
 			if !yield(doc, err) || err != nil {
 				return
@@ -165,6 +175,26 @@ func (f file) documents() iter.Seq2[string, error] {
 			yield("", err)
 		}
 	}
+}
+
+// skipMark is r without a byte order mark at its start.
+func skipMark(r io.Reader) io.Reader {
+	b := bufio.NewReader(r)
+	if start, _ := b.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
+		b.Discard(len(byteOrderMark)) // cannot fail: they are buffered
+	}
+	return b
+}
+
+// checkUTF8 warns once per corpus: tokenizers take other bytes for U+FFFD or for
+// bytes of their own, so a model would learn what no one wrote.
+func (c *Corpus) checkUTF8(f file, data []byte) {
+	if utf8.Valid(data) {
+		return
+	}
+	c.warned.Do(func() {
+		slog.Warn("the corpus is not UTF-8: a tokenizer replaces what it cannot read; convert the file to UTF-8 (iconv -t UTF-8)", "file", f.name)
+	})
 }
 
 // cut is the bufio.SplitFunc of the file's kind.

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,6 +56,10 @@ func TestDocuments(t *testing.T) {
 		"e/x.go":         "package x // <|endoftext|>\n",
 		"e/y.md":         "# y",
 		"f/empty.txt":    "",
+		"g/mark.jsonl":   "\ufeff{\"text\":\"\ufeffeight\"}\n",
+		"g/mark.txt":     "\ufeffnine" + separator + "\ufefften",
+		"g/mark.go.gz":   "\ufeffpackage y",
+		"g/only.txt":     "\ufeff",
 		"e/picture.png":  "no",
 		".git/config":    "no",
 		".hidden.txt":    "no",
@@ -67,7 +72,11 @@ func TestDocuments(t *testing.T) {
 		"d.jsonl.gz": {"seven"},
 		"e/x.go":     {"package x // <|endoftext|>\n"},
 		"f":          nil,
-		".":          {"one", "\ntwo", "three", "fo\nur", "five", "six", "seven", "package x // <|endoftext|>\n", "# y"},
+		"g":          {"package y", "\ufeffeight", "nine", "\ufefften"}, // only a file's first character is a mark
+		".": {
+			"one", "\ntwo", "three", "fo\nur", "five", "six", "seven", "package x // <|endoftext|>\n", "# y",
+			"package y", "\ufeffeight", "nine", "\ufefften",
+		},
 	} {
 		c, err := OpenCorpus(filepath.Join(root, path))
 		if err != nil {
@@ -80,6 +89,47 @@ func TestDocuments(t *testing.T) {
 			if got, err := documents(c); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s: got %q, %v, want %q", path, got, err, want)
 			}
+		}
+	}
+}
+
+// What is not UTF-8 is warned of once, by the name of its file; the documents
+// are read all the same.
+func TestNotUTF8(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	root := tree(t, map[string]string{
+		"good/a.txt":   "caf\u00e9 \U0001f600 \ufffd" + separator + "x",
+		"bad/a.txt":    "good",
+		"bad/b.jsonl":  "{\"text\":\"fine\"}\n{\"text\":\"caf\xe9\"}\n",
+		"bad/c.txt.gz": "caf\xe9" + separator + "caf\xe9",
+	})
+	for name, want := range map[string]struct {
+		docs int
+		file string
+	}{
+		"good": {2, ""}, "bad": {5, "bad/b.jsonl"}, "bad/c.txt.gz": {2, "bad/c.txt.gz"},
+	} {
+		log.Reset()
+		c, err := OpenCorpus(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if got, err := documents(c); err != nil || len(got) != want.docs {
+				t.Errorf("%s: got %q, %v, want %d documents", name, got, err, want.docs)
+			}
+		}
+		if want.file == "" {
+			if log.Len() > 0 {
+				t.Errorf("%s: warned: %s", name, &log)
+			}
+			continue
+		}
+		if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, want.file) {
+			t.Errorf("%s: the log is %q, want one warning of %s", name, got, want.file)
 		}
 	}
 }

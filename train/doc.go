@@ -4,7 +4,7 @@
 // A run is a folder:
 //
 //	recipe.yaml            the recipe as resolved: what resume goes on with
-//	metrics.jsonl          a Metrics per logged step
+//	metrics.jsonl          a Metrics per step
 //	events.out.tfevents.*  the same for TensorBoard
 //	checkpoints/step-N/    a Hugging Face folder in f32 with optimizer.safetensors and state.json: whole or not there
 //	model/                 the result: a Hugging Face folder in the export dtype, once the last step is done

@@ -14,14 +14,14 @@ import (
 // metricsFile is a Metrics per line.
 const metricsFile = "metrics.jsonl"
 
-// Metrics is one logged step: a line of metrics.jsonl.
+// Metrics is one step: a line of metrics.jsonl.
 type Metrics struct {
 	Step       int      `json:"step"`                 // from 1
 	Tokens     int64    `json:"tokens"`               // read so far
 	Loss       float64  `json:"loss"`                 // before the step, nats per token, mean of its predictions
 	GradNorm   float64  `json:"grad_norm"`            // before clipping
 	LR         float64  `json:"lr"`                   // learning rate of the step
-	TokensPerS float64  `json:"tokens_per_s"`         // while stepping, since the last logged step
+	TokensPerS float64  `json:"tokens_per_s"`         // of the step itself
 	ValidLoss  *float64 `json:"valid_loss,omitempty"` // after the step, where it was measured
 }
 
@@ -48,7 +48,7 @@ func readMetrics(path string) ([]Metrics, error) {
 	}
 }
 
-// cutMetrics drops what was logged after a step: a crash may have logged further than it saved.
+// cutMetrics drops what was written after a step: a crash may have come further than it saved.
 func cutMetrics(path string, step int) error {
 	all, err := readMetrics(path)
 	if err != nil {

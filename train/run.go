@@ -23,8 +23,9 @@ type Options struct {
 // Progress is a step just made.
 type Progress struct {
 	Metrics
-	Steps  int  // to do in all
-	Logged bool // metrics.jsonl has it too
+	Steps  int     // to do in all
+	Logged bool    // a log line is due: LogEvery steps have passed, or it is the first or the last or has a validation
+	Pace   float64 // tokens per second while stepping, over the steps since the last that was logged
 }
 
 var (
@@ -46,14 +47,16 @@ type run struct {
 	saved   int // the last step that there is a checkpoint of; -1: none
 	journal *journal
 	observe func(Progress)
-	pace    pace
+	pace    pace // since the last logged step
 }
 
-// pace measures speed since the last logged step.
+// pace is how fast steps are made, validations and checkpoints between them left out.
 type pace struct {
 	tokens int64
 	busy   time.Duration
 }
+
+func (p pace) plus(q pace) pace { return pace{p.tokens + q.tokens, p.busy + q.busy} }
 
 func (p pace) rate() float64 { return float64(p.tokens) / max(p.busy.Seconds(), 1e-9) }
 
@@ -110,11 +113,9 @@ func (r *run) next(ctx context.Context) error {
 	if err != nil {
 		return r.diverged(step, err)
 	}
-	tokens := int64(r.recipe.TokensPerStep())
-	r.pace.busy += time.Since(began)
-	r.pace.tokens += tokens
-	r.state.Step, r.state.Tokens = step, r.state.Tokens+tokens
-	if err := r.report(ctx, out); err != nil {
+	p := pace{int64(r.recipe.TokensPerStep()), time.Since(began)}
+	r.state.Step, r.state.Tokens = step, r.state.Tokens+p.tokens
+	if err := r.report(ctx, out, p); err != nil {
 		return err
 	}
 	if due(step, r.recipe.SaveEvery) {
@@ -126,11 +127,11 @@ func (r *run) next(ctx context.Context) error {
 // due tells whether something that happens every so many steps happens after this one; every 0 is never.
 func due(step, every int) bool { return every > 0 && step%every == 0 }
 
-// report validates and logs the step just made, where they are due.
-func (r *run) report(ctx context.Context, out outcome) error {
+// report writes down the step just made, with a validation where one is due.
+func (r *run) report(ctx context.Context, out outcome, p pace) error {
 	step := r.state.Step
 	m := Metrics{
-		Step: step, Tokens: r.state.Tokens, Loss: out.loss, GradNorm: out.gradNorm, LR: out.lr, TokensPerS: r.pace.rate(),
+		Step: step, Tokens: r.state.Tokens, Loss: out.loss, GradNorm: out.gradNorm, LR: out.lr, TokensPerS: p.rate(),
 	}
 	last := step == r.recipe.Steps
 	if ctx.Err() == nil && len(r.data.valid) > 0 && (last || due(step, r.recipe.ValidEvery)) {
@@ -140,15 +141,22 @@ func (r *run) report(ctx context.Context, out outcome) error {
 		}
 		m.ValidLoss = &loss
 	}
-	logged := last || step == 1 || m.ValidLoss != nil || due(step, r.recipe.LogEvery)
+	if err := r.journal.log(m); err != nil {
+		return err
+	}
+	r.tell(m, p, last || step == 1 || m.ValidLoss != nil || due(step, r.recipe.LogEvery))
+	return nil
+}
+
+// tell lets who watches the run know of a step.
+func (r *run) tell(m Metrics, p pace, logged bool) {
+	r.pace = r.pace.plus(p)
 	if r.observe != nil {
-		r.observe(Progress{m, r.recipe.Steps, logged})
+		r.observe(Progress{m, r.recipe.Steps, logged, r.pace.rate()})
 	}
-	if !logged {
-		return nil
+	if logged {
+		r.pace = pace{}
 	}
-	r.pace = pace{}
-	return r.journal.log(m)
 }
 
 // save writes a checkpoint of the last step, unless there is one, and removes those beyond the recipe's keep.

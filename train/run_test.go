@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,7 +45,7 @@ func smallRun(t *testing.T, sets ...string) (configs.Recipe, Options) {
 	r := goldenRecipe(t, append([]string{
 		"name=small", "model=testdata/llama-g2", "data=" + writeIDs(t, randomWindows(1, 14, 12, 128)),
 		"valid=" + writeIDs(t, randomWindows(2, 3, 12, 128)), "steps=8", "batch=2", "accumulate=2", "seq_len=12",
-		"schedule.kind=cosine", "schedule.warmup=2", "valid_every=4", "save_every=2", "log_every=1",
+		"schedule.kind=cosine", "schedule.warmup=2", "valid_every=4", "save_every=2", "log_every=3",
 	}, sets...)...)
 	return *r, Options{Dir: filepath.Join(t.TempDir(), "run")}
 }
@@ -123,6 +125,45 @@ func TestRunReproduces(t *testing.T) {
 	}
 	if kernels.Threads() == 3 {
 		t.Error("a run leaves its number of threads behind")
+	}
+}
+
+// TestEveryStep: metrics.jsonl and TensorBoard hear of every step and its own speed, log_every is for people.
+func TestEveryStep(t *testing.T) {
+	recipe, o := smallRun(t)
+	var logged []int
+	var since, all []Metrics // the last logged step; the beginning
+	o.Observe = func(p Progress) {
+		since, all = append(since, p.Metrics), append(all, p.Metrics)
+		if want := speed(since); math.Abs(p.Pace-want) > 1e-6*want {
+			t.Errorf("step %d: pace %v, want %v, the mean of %d steps", p.Step, p.Pace, want, len(since))
+		}
+		if p.Logged {
+			logged, since = append(logged, p.Step), nil
+		}
+	}
+	s := mustRun(t, recipe, o)
+	if want := []int{1, 3, 4, 6, 8}; !slices.Equal(logged, want) { // 4 and 8 have a validation
+		t.Errorf("logged steps are %v, want %v", logged, want)
+	}
+	written, err := readMetrics(filepath.Join(o.Dir, metricsFile))
+	if err != nil || len(written) != 8 {
+		t.Fatalf("%d lines in %s, %v; want 8", len(written), metricsFile, err)
+	}
+	for i, m := range written {
+		if m.Step != i+1 || m.TokensPerS != all[i].TokensPerS || m.TokensPerS <= 0 {
+			t.Errorf("line %d is %+v, observed %+v", i+1, m, all[i])
+		}
+	}
+	if want := speed(all); math.Abs(s.TokensPerS-want) > 1e-6*want {
+		t.Errorf("status has %v tokens/s, want %v", s.TokensPerS, want)
+	}
+	names, err := filepath.Glob(filepath.Join(o.Dir, "events.out.tfevents.*"))
+	if err != nil || len(names) != 1 {
+		t.Fatalf("event files %v, %v", names, err)
+	}
+	if records := readRecords(t, []byte(read(t, names[0]))); len(records) != 1+8 {
+		t.Errorf("%d events, want the version and 8 steps", len(records))
 	}
 }
 

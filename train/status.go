@@ -22,13 +22,13 @@ const (
 type Status struct {
 	Run        string   `json:"run"` // its folder
 	State      State    `json:"state"`
-	Step       int      `json:"step"`                 // the last that was logged or saved
+	Step       int      `json:"step"`                 // the last that was made or saved
 	Steps      int      `json:"steps"`                // to do in all
 	Saved      int      `json:"saved_step"`           // of the newest checkpoint; 0: none
 	Tokens     int64    `json:"tokens"`               // read so far
-	Loss       *float64 `json:"loss,omitempty"`       // last logged, nats per token
+	Loss       *float64 `json:"loss,omitempty"`       // of the last step, nats per token
 	ValidLoss  *float64 `json:"valid_loss,omitempty"` // last measured
-	TokensPerS float64  `json:"tokens_per_s"`         // last logged
+	TokensPerS float64  `json:"tokens_per_s"`         // over the last steps, validations and checkpoints left out
 	ETA        *float64 `json:"eta_s,omitempty"`      // seconds to the last step, while running
 	Model      string   `json:"model,omitempty"`      // the result, once finished
 }
@@ -89,9 +89,25 @@ func readStatus(dir string, running bool) (*Status, error) {
 // follow takes over the newest figures.
 func (s *Status) follow(metrics []Metrics) {
 	for i, m := range metrics {
-		s.Step, s.Loss, s.TokensPerS = m.Step, &metrics[i].Loss, m.TokensPerS
+		s.Step, s.Loss = m.Step, &metrics[i].Loss
 		if m.ValidLoss != nil {
 			s.ValidLoss = m.ValidLoss
 		}
 	}
+	s.TokensPerS = speed(metrics[max(0, len(metrics)-speedSteps):])
+}
+
+// speedSteps are the newest steps that a run's speed is the mean of: one alone says little.
+const speedSteps = 20
+
+// speed is the tokens per second over steps, which read equally many tokens each.
+func speed(steps []Metrics) float64 {
+	if len(steps) == 0 {
+		return 0
+	}
+	seconds := 0.0 // for one token of each
+	for _, m := range steps {
+		seconds += 1 / m.TokensPerS
+	}
+	return float64(len(steps)) / seconds
 }

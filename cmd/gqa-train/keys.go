@@ -26,7 +26,7 @@ var keys = []struct{ flag, key, value, usage string }{
 	{"save-every", "save_every", "N", "steps between checkpoints (0: at the end only)"},
 	{"keep", "keep", "N", "checkpoints to keep (0: all)"},
 	{"valid-every", "valid_every", "N", "steps between validations (0: at the end only)"},
-	{"log-every", "log_every", "N", "steps between log lines"},
+	{"log-every", "log_every", "N", "steps between lines of the log (metrics.jsonl has every step)"},
 	{"export-dtype", "export_dtype", "DTYPE", "of the result: keep, f32, bf16 or f16"},
 }
 

@@ -13,8 +13,8 @@ import (
 	"gqa/train"
 )
 
-// follow does a run's work under a progress bar, or with a log line per logged step where there is no terminal, and prints
-// how it ended.
+// follow does a run's work under a progress bar, or, where there is no terminal, with a line of the log for logged steps, and
+// prints how it ended.
 func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train.Options) (*train.Status, error)) error {
 	var w watcher
 	w.start = func(steps int) *cli.Progress { return cli.CommandProgress(cmd, int64(steps), "training", false) }
@@ -41,7 +41,7 @@ func (w *watcher) observe(p train.Progress) {
 	if w.step == 0 {
 		w.bar = w.start(p.Steps)
 	}
-	w.bar.Describe(fmt.Sprintf("loss %.4f, %s tokens/s", p.Loss, quantity(p.TokensPerS)))
+	w.bar.Describe(fmt.Sprintf("loss %.4f, %s tokens/s", p.Loss, quantity(p.Pace)))
 	w.bar.Add(int64(p.Step - w.step))
 	w.step = p.Step
 	if w.bar != nil || !p.Logged {
@@ -49,7 +49,7 @@ func (w *watcher) observe(p train.Progress) {
 	}
 	fields := []any{
 		"step", p.Step, "of", p.Steps, "loss", figure(p.Loss), "grad_norm", figure(p.GradNorm), "lr", figure(p.LR),
-		"tokens_per_s", quantity(p.TokensPerS),
+		"tokens_per_s", quantity(p.Pace),
 	}
 	if p.ValidLoss != nil {
 		fields = append(fields, "valid_loss", figure(*p.ValidLoss))

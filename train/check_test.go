@@ -150,31 +150,6 @@ func TestResumeChecks(t *testing.T) {
 	}
 }
 
-// The data may move, the model may go: a checkpoint has all that a run needs.
-func TestResumeMoved(t *testing.T) {
-	model := t.TempDir()
-	for _, name := range []string{"config.json", "model.safetensors"} {
-		put(t, model, name, read(t, "testdata/llama-g2", name))
-	}
-	put(t, model, "tokenizer_config.json", "{}")
-	recipe, o := smallRun(t, "model="+model, "steps=2")
-	mustRun(t, recipe, o)
-	moved := filepath.Join(t.TempDir(), "elsewhere.safetensors")
-	if err := os.Rename(recipe.Data, moved); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(model); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Resume(t.Context(), o, []string{"steps=3", "data=" + moved})
-	if err != nil || s.State != Finished {
-		t.Fatalf("%+v, %v", s, err)
-	}
-	if read(t, s.Model, "tokenizer_config.json") != "{}" {
-		t.Error("the model's other files are lost")
-	}
-}
-
 // A disk that takes no checkpoint: the error says how far back the run is, and nothing half is left.
 func TestSaveFails(t *testing.T) {
 	recipe, o := smallRun(t, "save_every=4")

@@ -92,20 +92,32 @@ func reopen(ctx context.Context, dir string, recipe *configs.Recipe) (*run, erro
 		return nil, err
 	}
 	if len(steps) == 0 {
-		r, err := prepare(ctx, recipe, recipe.Model)
+		r, err := prepare(ctx, recipe)
 		if err == nil {
 			r.dir = dir
 		}
 		return r, err
 	}
+	return restore(ctx, dir, recipe, steps)
+}
+
+// restore is a run as the last checkpoint of steps has it.
+func restore(ctx context.Context, dir string, recipe *configs.Recipe, steps []int) (*run, error) {
 	from := checkpointDir(dir, steps[len(steps)-1])
-	r, err := prepare(ctx, recipe, from)
+	o, all, err := openOrigin(from)
+	if err != nil {
+		return nil, unreadable(dir, steps, err)
+	}
+	r, err := assemble(ctx, recipe, o, all)
 	if err != nil {
 		return nil, err
 	}
 	s, err := loadState(from, r.trainer.optimizer)
+	if err == nil && s.Step != steps[len(steps)-1] {
+		err = fmt.Errorf("%s: step is %d", filepath.Join(from, stateFile), s.Step)
+	}
 	if err != nil {
-		return nil, err
+		return nil, unreadable(dir, steps, err)
 	}
 	if s.Data != r.state.Data {
 		return nil, fmt.Errorf("data: %s has changed since the run began (%d tokens then, %d now): put it back, or start another run",
@@ -113,6 +125,15 @@ func reopen(ctx context.Context, dir string, recipe *configs.Recipe) (*run, erro
 	}
 	r.dir, r.state, r.saved = dir, s, s.Step
 	return r, nil
+}
+
+// unreadable is the error of a newest checkpoint that is damaged, with the way around it.
+func unreadable(dir string, steps []int, cause error) error {
+	last, back := steps[len(steps)-1], "begin again"
+	if len(steps) > 1 {
+		back = fmt.Sprintf("go on from step %d", steps[len(steps)-2])
+	}
+	return fmt.Errorf("the checkpoint of step %d cannot be read: %w; to %s, remove %s and resume", last, cause, back, checkpointDir(dir, last))
 }
 
 func writeRecipe(dir string, recipe *configs.Recipe) error {

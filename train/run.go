@@ -61,11 +61,16 @@ func (p pace) plus(q pace) pace { return pace{p.tokens + q.tokens, p.busy + q.bu
 func (p pace) rate() float64 { return float64(p.tokens) / max(p.busy.Seconds(), 1e-9) }
 
 // prepare reads everything that a run needs and checks that it fits together. Nothing is written.
-func prepare(ctx context.Context, recipe *configs.Recipe, model string) (*run, error) {
-	o, all, err := openOrigin(model)
+func prepare(ctx context.Context, recipe *configs.Recipe) (*run, error) {
+	o, all, err := openOrigin(recipe.Model)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
+	return assemble(ctx, recipe, o, all)
+}
+
+// assemble is prepare for a model that is already read.
+func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[string][]float32) (*run, error) {
 	if limit := o.arch.MaxPositions(); limit > 0 && recipe.SeqLen > limit {
 		return nil, fmt.Errorf("seq_len is %d, but the model has only %d positions; set a smaller seq_len", recipe.SeqLen, limit)
 	}

@@ -1,9 +1,7 @@
 package train
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"math"
 	"os"
@@ -167,116 +165,6 @@ func TestEveryStep(t *testing.T) {
 	}
 }
 
-// TestResume interrupts a run after each step and goes on with it.
-func TestResume(t *testing.T) {
-	recipe, o := smallRun(t)
-	mustRun(t, recipe, o)
-	other := Options{Dir: filepath.Join(t.TempDir(), "run")}
-	_, err := Run(interruptedAfter(t, &other, 1), recipe, other)
-	for step := 2; step < 8; step++ {
-		if !errors.Is(err, ErrInterrupted) || !strings.Contains(err.Error(), "gqa-train resume "+other.Dir) {
-			t.Fatalf("step %d: error %v, want ErrInterrupted and how to resume", step, err)
-		}
-		s, statusErr := ReadStatus(other.Dir)
-		if statusErr != nil || s.State != Interrupted || s.Saved != step-1 {
-			t.Fatalf("status %+v, %v; want interrupted at %d", s, statusErr, step-1)
-		}
-		_, err = Resume(interruptedAfter(t, &other, step), other, nil)
-	}
-	other.Observe = nil
-	if s, err := Resume(t.Context(), other, nil); err != nil || s.State != Finished {
-		t.Fatalf("%+v, %v", s, err)
-	}
-	same(t, "resumed after each step", other.Dir, o.Dir)
-}
-
-// Fused, transposed and tied weights go through a checkpoint to the bit as well.
-func TestResumeFamilies(t *testing.T) {
-	for name := range tinyConfigs {
-		recipe, o := smallRun(t, "model="+tinyFolder(t, name), "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)))
-		mustRun(t, recipe, o)
-		other := Options{Dir: filepath.Join(t.TempDir(), "run")}
-		if _, err := Run(interruptedAfter(t, &other, 3), recipe, other); !errors.Is(err, ErrInterrupted) {
-			t.Fatal(err)
-		}
-		if _, err := Resume(t.Context(), other, nil); err != nil {
-			t.Fatal(err)
-		}
-		same(t, name, other.Dir, o.Dir)
-	}
-}
-
-// interruptedAfter is a context that ends as soon as a step is made.
-func interruptedAfter(t *testing.T, o *Options, step int) context.Context {
-	ctx, cancel := context.WithCancel(t.Context())
-	o.Observe = func(p Progress) {
-		if p.Step == step {
-			cancel()
-		}
-	}
-	return ctx
-}
-
-// TestResumeAfterCrash goes on with what a killed process leaves: figures beyond the last checkpoint, a line cut short, a
-// checkpoint and a result half written.
-func TestResumeAfterCrash(t *testing.T) {
-	recipe, o := smallRun(t)
-	mustRun(t, recipe, o)
-	crashed := Options{Dir: filepath.Join(t.TempDir(), "run")}
-	mustRun(t, recipe, crashed)
-	for _, name := range []string{"model", "checkpoints/step-8"} {
-		if err := os.RemoveAll(filepath.Join(crashed.Dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	halves := []string{"checkpoints/.step-8.tmp-1", ".model.tmp-1"}
-	for _, name := range halves {
-		if err := os.Mkdir(filepath.Join(crashed.Dir, name), 0o777); err != nil {
-			t.Fatal(err)
-		}
-	}
-	log := read(t, crashed.Dir, metricsFile)
-	if err := os.WriteFile(filepath.Join(crashed.Dir, metricsFile), []byte(log+`{"step":9,"lo`), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := ReadStatus(crashed.Dir); err != nil || s.State != Interrupted || s.Saved != 6 || s.Step != 8 {
-		t.Fatalf("status %+v, %v", s, err)
-	}
-	var first int
-	crashed.Observe = func(p Progress) {
-		if first == 0 {
-			first = p.Step
-		}
-	}
-	if _, err := Resume(t.Context(), crashed, nil); err != nil {
-		t.Fatal(err)
-	}
-	if first != 7 {
-		t.Errorf("went on with step %d, want 7", first)
-	}
-	same(t, "after a crash", crashed.Dir, o.Dir)
-	for _, name := range halves {
-		if _, err := os.Stat(filepath.Join(crashed.Dir, name)); err == nil {
-			t.Errorf("%s is still there", name)
-		}
-	}
-}
-
-// A run that never saved begins again.
-func TestResumeWithoutCheckpoint(t *testing.T) {
-	recipe, o := smallRun(t)
-	mustRun(t, recipe, o)
-	fresh := Options{Dir: filepath.Join(t.TempDir(), "run")}
-	mustRun(t, recipe, fresh)
-	for _, name := range []string{"model", "checkpoints"} {
-		if err := os.RemoveAll(filepath.Join(fresh.Dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	mustRun(t, recipe, fresh) // the same recipe in the same folder is a resume
-	same(t, "begun again", fresh.Dir, o.Dir)
-}
-
 func TestRunFinished(t *testing.T) {
 	recipe, o := smallRun(t, "schedule.kind=constant", "keep=2")
 	mustRun(t, recipe, o)
@@ -301,38 +189,6 @@ func TestRunFinished(t *testing.T) {
 	}
 	if _, err := Resume(t.Context(), o, []string{"steps=9"}); err == nil || !strings.Contains(err.Error(), "checkpoint of step 10") {
 		t.Errorf("fewer steps than are done: %v", err)
-	}
-}
-
-func TestDiverged(t *testing.T) {
-	recipe, o := smallRun(t, "optimizer.lr=3e38", "optimizer.weight_decay=0", "schedule.warmup=0", "save_every=1", "valid=")
-	_, err := Run(t.Context(), recipe, o)
-	if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "--set optimizer.lr=7.5e+37") {
-		t.Fatalf("error %v, want ErrDiverged and how to resume", err)
-	}
-	steps, err := savedSteps(o.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(steps) != 0 {
-		t.Fatalf("checkpoints of %v were saved of a model that does not work", steps)
-	}
-	s, err := Resume(t.Context(), o, []string{"optimizer.lr=1e-3"}) // begins again
-	if err != nil || s.State != Finished {
-		t.Errorf("with a lower rate: %+v, %v", s, err)
-	}
-}
-
-// What diverges later keeps its checkpoints of before, and goes on from there.
-func TestDivergedLater(t *testing.T) {
-	recipe, o := smallRun(t, "steps=4", "schedule.kind=constant", "valid=")
-	mustRun(t, recipe, o)
-	_, err := Resume(t.Context(), o, []string{"steps=8", "optimizer.lr=3e38", "optimizer.weight_decay=0"})
-	if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "goes on from step 4") {
-		t.Fatalf("error %v, want ErrDiverged and where it goes on from", err)
-	}
-	if s, err := Resume(t.Context(), o, []string{"optimizer.lr=1e-3"}); err != nil || s.Saved != 8 {
-		t.Errorf("with a lower rate: %+v, %v", s, err)
 	}
 }
 

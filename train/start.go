@@ -39,7 +39,7 @@ func Run(ctx context.Context, recipe configs.Recipe, o Options) (*Status, error)
 	} else if same {
 		return Resume(ctx, o, nil)
 	}
-	r, err := prepare(ctx, &recipe, recipe.Model)
+	r, err := prepare(ctx, &recipe)
 	if err != nil {
 		return nil, err
 	}

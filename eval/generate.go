@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"gqa/configs"
 	"gqa/internal/kernels"
 )
 
@@ -55,6 +56,12 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 		}
 	}
 	return nil
+}
+
+// Room is how many of tokens more a model can write after a prompt of promptLen: all of them, unless its positions end before.
+// The last token that is written needs no position of its own.
+func Room(a *configs.Arch, promptLen, tokens int) int {
+	return Fit(a, promptLen+tokens-1) - promptLen + 1
 }
 
 type sampler struct {

@@ -105,13 +105,19 @@ func (m *Model) stepFLOPs(batch, context int) float64 {
 }
 
 func timeDecode(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {
-	cache := m.NewCache(o.Batch, o.Context+1)
+	_, step := decodeStep(m, o, ids)
+	return timeMedian(ctx, step)
+}
+
+// decodeStep is what a decode is timed by, again and again: one token for each sequence behind Context others in the cache.
+func decodeStep(m *Model, o LatencyOptions, ids []int32) (cache *decode.Cache, step func() error) {
+	cache = m.NewCache(o.Batch, o.Context+1)
 	cache.Fill(o.Context)
-	return timeMedian(ctx, func() error {
+	return cache, func() error {
 		cache.Truncate(o.Context)
 		_, err := m.Step(cache, ids)
 		return err
-	})
+	}
 }
 
 func timePrefill(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {

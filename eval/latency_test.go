@@ -97,6 +97,42 @@ func TestLatencyFigures(t *testing.T) {
 	}
 }
 
+// Each step that is timed finds Context tokens in the cache: the step adds one.
+func TestDecodeStepHasItsContext(t *testing.T) {
+	m := tiny(t, "llama")
+	for _, o := range []LatencyOptions{{1, 1, 0}, {3, 40, 0}} {
+		cache, step := decodeStep(m, o, randomIDs(o.Batch, m.Arch.Vocab))
+		for range 3 {
+			if err := step(); err != nil || cache.Len != o.Context+1 || cache.Capacity != o.Context+1 || cache.Seqs != o.Batch {
+				t.Errorf("%+v: after a step %d sequences of %d tokens, %v; want %d tokens", o, cache.Seqs, cache.Len, err, o.Context+1)
+			}
+		}
+	}
+}
+
+func TestFit(t *testing.T) {
+	llama, gpt2 := tiny(t, "llama").Arch, tiny(t, "gpt2").Arch
+	for _, c := range []struct{ got, want int }{
+		{Fit(llama, 5000), 5000},
+		{Fit(gpt2, 5000), 64},
+		{Fit(gpt2, 63), 63},
+		{Room(llama, 60, 128), 128},
+		{Room(gpt2, 60, 5), 5},
+		{Room(gpt2, 60, 128), 5}, // the last is written, not read
+		{Room(gpt2, 64, 128), 1},
+		{Room(gpt2, 65, 128), 0},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %d, want %d", c.got, c.want)
+		}
+	}
+	prompt := randomIDs(60, gpt2.Vocab)
+	o := GenerateOptions{MaxTokens: Room(gpt2, len(prompt), 128), Stop: -1}
+	if ids := generated(t, tiny(t, "gpt2"), prompt, o); len(ids) != 5 {
+		t.Errorf("%d tokens in the room for 5", len(ids))
+	}
+}
+
 func TestLatencyJSON(t *testing.T) {
 	contract := []string{
 		"batch", "context", "decode_ms_per_step", "decode_ms_per_token", "kv_bytes", "kv_bytes_per_token", "prefill_ms",

@@ -44,3 +44,11 @@ func newModel(f decode.Formats, dir string, arch *configs.Arch, all map[string][
 	const logits = 1 << 24 // 64 MiB
 	return &Model{Dir: dir, Arch: arch, Parameters: n, Decoder: decode.NewIn(f, arch, all), headRows: max(1, logits/arch.Vocab)}, nil
 }
+
+// Fit is how many of tokens a sequence of the architecture can have: all of them, unless its positions end before.
+func Fit(a *configs.Arch, tokens int) int {
+	if limit := a.MaxPositions(); limit > 0 {
+		return min(tokens, limit)
+	}
+	return tokens
+}

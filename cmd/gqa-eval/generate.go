@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"io"
 	"slices"
 
@@ -32,8 +33,11 @@ func newGenerate() *cobra.Command {
 			if prompt == "" {
 				return cli.Usagef("--prompt is missing: the text to continue, or - to read it from standard input")
 			}
-			if o.MaxTokens < 1 || !(o.Temperature >= 0) || o.TopK < 0 {
-				return cli.Usagef("--max-tokens is %d, want 1 or more; --temperature is %g and --top-k %d, want 0 or more", o.MaxTokens, o.Temperature, o.TopK)
+			if err := cmp.Or(atLeast("max-tokens", o.MaxTokens, 1), atLeast("top-k", o.TopK, 0)); err != nil {
+				return err
+			}
+			if !(o.Temperature >= 0) { // NaN too
+				return cli.Usagef("--temperature is %g, want 0 or more", o.Temperature)
 			}
 			if prompt == "-" {
 				in, err := io.ReadAll(cmd.InOrStdin())
@@ -47,7 +51,7 @@ func newGenerate() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&prompt, "prompt", "", "text to continue; -: standard input")
-	f.IntVar(&o.MaxTokens, "max-tokens", 128, "tokens to generate at most")
+	f.IntVar(&o.MaxTokens, "max-tokens", 128, "tokens to generate at most; where it is not given, no further than the model's last position")
 	f.Float64Var(&o.Temperature, "temperature", 0, "0: always the most probable token")
 	f.IntVar(&o.TopK, "top-k", 0, "draw among the K most probable tokens; 0: among all")
 	f.Uint64Var(&o.Seed, "seed", 0, "seed of the draws")
@@ -70,6 +74,9 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 		o.Stop = end
 	}
 	promptIDs := tok.Encode(prompt)
+	if !cmd.Flags().Changed("max-tokens") {
+		o.MaxTokens = max(1, eval.Room(m.Arch, len(promptIDs), o.MaxTokens))
+	}
 	out := &typewriter{tok: tok, w: cmd.OutOrStdout(), prompt: prompt, ids: slices.Clone(promptIDs), start: len(tok.Decode(promptIDs))}
 	if asJSON {
 		out.w = io.Discard

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -87,8 +88,11 @@ also KL divergence and top-1 agreement. Windows of --seq-len tokens do not overl
 }
 
 func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptions) (*eval.Quality, error) {
-	if o.SeqLen < 0 || o.SeqLen == 1 || o.MaxWindows < 0 {
-		return nil, cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default; --max-windows is %d, want 0, all, or more", o.SeqLen, o.MaxWindows)
+	if o.SeqLen < 0 || o.SeqLen == 1 {
+		return nil, cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default", o.SeqLen)
+	}
+	if o.MaxWindows < 0 {
+		return nil, cli.Usagef("--max-windows is %d, want 0, all, or more", o.MaxWindows)
 	}
 	m, err := eval.LoadModel(path)
 	if err != nil {
@@ -118,15 +122,22 @@ func newLatency() *cobra.Command {
 		Use:   "latency [MODEL]",
 		Short: "Time a model's prefill and decode",
 		Long: `Time prefill and decode on this machine, for a model or (--shape) a Llama of a published model's size with random
-weights. The cache is filled without a prefill for the decode, so that long contexts cost no waiting.`,
+weights. The cache is filled without a prefill for the decode, so that long contexts cost no waiting. Where --context or
+--prompt-len is not given and the model has fewer positions, it is as much as the model has.`,
 		Args: cli.Args("[MODEL]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.Batch < 1 || o.Context < 1 || o.PromptLen < 0 {
-				return cli.Usagef("--batch is %d and --context %d, want 1 or more; --prompt-len is %d, want 0, none, or more", o.Batch, o.Context, o.PromptLen)
+			if err := cmp.Or(atLeast("batch", o.Batch, 1), atLeast("context", o.Context, 1), atLeast("prompt-len", o.PromptLen, 0)); err != nil {
+				return err
 			}
 			m, err := latencyModel(decode.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
 			if err != nil {
 				return err
+			}
+			if !cmd.Flags().Changed("context") {
+				o.Context = eval.Fit(m.Arch, o.Context+1) - 1
+			}
+			if !cmd.Flags().Changed("prompt-len") {
+				o.PromptLen = eval.Fit(m.Arch, o.PromptLen)
 			}
 			l, err := eval.MeasureLatency(cmd.Context(), m, eval.MeasureMachine(), o)
 			if err != nil {

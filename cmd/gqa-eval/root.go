@@ -80,3 +80,11 @@ more. Its KV bytes may not rise; its decode time may by --max-latency-increase.`
 	f.Float64Var(&limits.MaxLatencyIncrease, "max-latency-increase", limits.MaxLatencyIncrease, "share that a decode time may rise; 0: not looked at")
 	return cmd
 }
+
+// atLeast is the error of a flag below what it must be, if it is.
+func atLeast(flag string, value, least int) error {
+	if value < least {
+		return cli.Usagef("--%s is %d, want %d or more", flag, value, least)
+	}
+	return nil
+}

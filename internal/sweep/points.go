@@ -54,7 +54,8 @@ func (s *sweep) conversion(ctx context.Context, method convert.Method, groups, h
 	}
 	status, err := s.uptrain(ctx, name, dir)
 	if errors.Is(err, train.ErrDiverged) {
-		slog.Warn("the report goes without a point whose up-training diverged; a lower learning rate may help", "point", name, "err", err)
+		slog.Warn("the report goes without a point whose up-training diverged", "point", name, "err", err)
+		s.diverged = append(s.diverged, name)
 		return nil
 	}
 	if err != nil {
@@ -125,13 +126,9 @@ func (s *sweep) latency(ctx context.Context, m *eval.Model) (*eval.Latency, erro
 	if l, ok := s.latencies[m.Arch.KVHeads]; ok {
 		return l, nil
 	}
-	length := s.o.Context
-	if m.CheckLength(length+1) != nil {
-		length = m.Arch.Context - 1
-	}
 	s.stage(fmt.Sprintf("timing %d groups", m.Arch.KVHeads), 0)
 	l, err := eval.MeasureLatency(ctx, m, s.machine, eval.LatencyOptions{
-		Batch: s.o.Batch, Context: length, PromptLen: min(length, promptLen),
+		Batch: s.o.Batch, Context: s.o.Context, PromptLen: min(s.o.Context, promptLen),
 	})
 	s.latencies[m.Arch.KVHeads] = l
 	return l, err

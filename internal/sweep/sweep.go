@@ -17,12 +17,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/eval"
 	"gqa/internal/stream"
+	"gqa/train"
 )
 
 // Options say what to sweep over and how to measure. They are kept in sweep.json.
@@ -35,9 +37,9 @@ type Options struct {
 	Seed    uint64           `json:"seed"`
 	Recipe  configs.Recipe   `json:"recipe"` // of every up-training, resolved; Steps 0: none
 
-	EvalWindows    int   `json:"eval_windows"` // of Recipe.SeqLen tokens; 0: all
-	Batch          int   `json:"batch"`        // of the latency
-	Context        int   `json:"context"`
+	EvalWindows    int   `json:"eval_windows"`    // of Recipe.SeqLen tokens; 0: all
+	Batch          int   `json:"batch"`           // of the latency
+	Context        int   `json:"context"`         // tokens in the cache of the timed decode
 	OriginalTokens int64 `json:"original_tokens"` // that the model was pre-trained on; 0: estimated
 }
 
@@ -51,30 +53,52 @@ type Watcher struct {
 const ReportFolder = "sweep"
 
 // Run makes the sweep in dir. A folder that holds a sweep with the same options is completed: what is there is not made again,
-// except measurements. With force, one with other options is replaced. Nothing is written before the options, the model and
-// the corpora have been found to fit together.
+// except measurements. With force, whatever sweep the folder holds is replaced. Nothing is written before the options, the
+// model and the corpora have been found to fit together. An up-training that diverges costs the report its point: it is
+// written and returned all the same, with an error that wraps train.ErrDiverged and names the points.
 func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (eval.Report, error) {
 	s := &sweep{dir: dir, o: o, watch: w}
 	err := s.run(ctx, force)
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w; the same command goes on with the sweep in %s", ctx.Err(), dir)
+		err = fmt.Errorf("%w; the same command%s goes on with the sweep in %s", ctx.Err(), without(force), dir)
+	}
+	if err == nil {
+		err = s.report.Write(dir)
 	}
 	if err != nil {
 		return eval.Report{}, err
 	}
-	return s.report, s.report.Write(dir)
+	return s.report, s.divergence()
+}
+
+// without names the flag that would begin the sweep anew.
+func without(force bool) string {
+	if force {
+		return " without --force"
+	}
+	return ""
+}
+
+// divergence is the error about the points that the report goes without, if any.
+func (s *sweep) divergence() error {
+	if len(s.diverged) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: the report in %s goes without %s up-trained; try a lower learning rate: --force --set optimizer.lr=%.2g",
+		train.ErrDiverged, s.dir, strings.Join(s.diverged, ", "), s.o.Recipe.Optimizer.LR/4)
 }
 
 type sweep struct {
 	dir    string
 	o      Options
 	asked  []byte // sweep.json
-	known  bool   // the folder holds this very sweep
+	known  bool   // the folder holds this very sweep, to be gone on with
 	watch  Watcher
 	model  string // folder or file of the multi-head model
 	valid  *stream.Stream
 	report eval.Report
 
+	diverged  []string // points whose up-training did
 	machine   eval.Machine
 	latencies map[int]*eval.Latency // by groups: neither method nor weights change what a step computes
 }
@@ -106,7 +130,7 @@ func (s *sweep) look(force bool) (err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return emptyOrMissing(s.dir)
 	}
-	s.known = err == nil && bytes.Equal(have, s.asked)
+	s.known = err == nil && !force && bytes.Equal(have, s.asked)
 	if err == nil && !s.known && !force {
 		return fmt.Errorf("%s: holds a sweep with other options; choose another folder with -o, or --force to replace it", s.dir)
 	}
@@ -124,7 +148,7 @@ func emptyOrMissing(dir string) error {
 	return err
 }
 
-// open makes the folder, in place of a sweep with other options, or goes on with it.
+// open makes the folder, in place of the sweep in it, or goes on with that.
 func (s *sweep) open() error {
 	if s.known {
 		slog.Info("going on with a sweep", "dir", s.dir)

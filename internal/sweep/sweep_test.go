@@ -15,6 +15,7 @@ import (
 	"gqa/convert"
 	"gqa/eval"
 	"gqa/internal/golden"
+	"gqa/train"
 )
 
 // small are options for a sweep of a second or two over the sample.
@@ -195,6 +196,29 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// By force the very same sweep is made anew.
+func TestForced(t *testing.T) {
+	o, dir := tiny(t, "llama"), t.TempDir()
+	o.Groups, o.Recipe.Steps = []int{2}, 2
+	parts := []string{"sweep.json", "models/2-mean/*", "runs/2-mean/metrics.jsonl", "runs/2-mean/checkpoints/*/*"}
+	want := mustRun(t, dir, o, false, Watcher{})
+	old := stamps(t, dir, parts...)
+	var w watched
+	got := mustRun(t, dir, o, true, w.watcher())
+	if w.steps["up-training 2-mean"] != 2 || !slices.Equal(losses(got), losses(want)) {
+		t.Errorf("steps %v, losses %v, want %v", w.steps, losses(got), losses(want))
+	}
+	for file, when := range stamps(t, dir, parts...) {
+		if when == old[file] {
+			t.Errorf("%s is still the old one", file)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := Run(ctx, dir, o, true, Watcher{})
+	wantError(t, "interrupted", err, "the same command without --force goes on with the sweep in "+dir)
+}
+
 // What does not fit together is found before anything is written, also in place of another sweep.
 func TestRefuses(t *testing.T) {
 	old := t.TempDir()
@@ -214,6 +238,7 @@ func TestRefuses(t *testing.T) {
 		"valid: corpus: ":                                           func(o *Options) { o.Valid = "nowhere.txt" },
 		"valid: " + tiny(t, "llama").Model + " has no tokenizer":    func(o *Options) { o.Valid = "sample:val" },
 		"data: corpus has 48 tokens, shorter than one window of 49": func(o *Options) { o.Recipe.SeqLen = 49 },
+		"context is 64, but the model has 64 positions; at most 63": func(o *Options) { o.Model, o.Context = tiny(t, "gpt2").Model, 64 },
 		"seq_len is 65, but the model has 64 positions": func(o *Options) {
 			o.Model, o.Recipe.SeqLen = tiny(t, "gpt2").Model, 65
 		},
@@ -254,11 +279,10 @@ func TestWithoutUptraining(t *testing.T) {
 	}
 }
 
-// A model without a position for as long a context as asked is timed with what it has; alpha is against an estimate where
-// nobody says how long the model was trained.
-func TestLimits(t *testing.T) {
+// Alpha is against an estimate where nobody says how long the model was trained.
+func TestOriginalTokens(t *testing.T) {
 	o := tiny(t, "gpt2")
-	o.Groups, o.Context, o.OriginalTokens, o.Recipe.Steps = []int{8}, 4096, 0, 1
+	o.Groups, o.Context, o.OriginalTokens, o.Recipe.Steps = []int{8}, 63, 0, 1
 	r := mustRun(t, t.TempDir(), o, false, Watcher{})
 	if want := []string{"8 mha 0", "8 mean 24"}; !slices.Equal(points(r), want) {
 		t.Errorf("points %v, want %v", points(r), want)
@@ -270,14 +294,41 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// One up-training that diverges costs the report its point, not the others.
+// One up-training that diverges costs the report its point, not the others; the error says so.
 func TestDiverged(t *testing.T) {
-	o := tiny(t, "llama")
-	o.Groups, o.Recipe.Steps, o.Recipe.Optimizer.LR, o.Recipe.Optimizer.Clip = []int{2}, 5, 1e30, 0
-	r := mustRun(t, t.TempDir(), o, false, Watcher{})
-	if want := []string{"8 mha 0", "2 mean 0"}; !slices.Equal(points(r), want) {
+	o, dir := tiny(t, "llama"), t.TempDir()
+	o.Groups, o.Recipe.Steps, o.Recipe.Optimizer.LR, o.Recipe.Optimizer.Clip = []int{2, 1}, 5, 1e30, 0
+	r, err := Run(t.Context(), dir, o, false, Watcher{})
+	wantError(t, "diverged", err, "goes without 2-mean, 1-mean up-trained; try a lower learning rate: --force --set optimizer.lr=2.5e+29")
+	if !errors.Is(err, train.ErrDiverged) {
+		t.Errorf("error %v, want train.ErrDiverged", err)
+	}
+	if want := []string{"8 mha 0", "2 mean 0", "1 mean 0"}; !slices.Equal(points(r), want) {
 		t.Errorf("points %v, want %v", points(r), want)
 	}
+	if stored, err := eval.ReadReport(dir); err != nil || !reflect.DeepEqual(stored, r) {
+		t.Errorf("report.json holds %+v (%v), want %+v", stored, err, r)
+	}
+}
+
+func TestGroups(t *testing.T) {
+	for kvHeads, want := range map[int][]int{
+		1: {1}, 2: {2, 1}, 7: {7, 1}, 8: {8, 4, 2, 1}, 9: {9, 3, 1}, 12: {12, 6, 3, 1}, 20: {20, 10, 5, 1}, 25: {25, 5, 1}, 32: {32, 16, 8, 4, 2, 1},
+	} {
+		if got := Groups(kvHeads); !slices.Equal(got, want) {
+			t.Errorf("%d KV heads: %v, want %v", kvHeads, got, want)
+		}
+	}
+}
+
+func TestArch(t *testing.T) {
+	for model, kvHeads := range map[string]int{"": 8, tiny(t, "gpt2").Model: 8} {
+		if a, err := Arch(model); err != nil || a.KVHeads != kvHeads {
+			t.Errorf("%q: %+v, %v", model, a, err)
+		}
+	}
+	_, err := Arch("nowhere")
+	wantError(t, "no model", err, "model: nowhere")
 }
 
 func TestSampleTokens(t *testing.T) {

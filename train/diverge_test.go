@@ -2,14 +2,24 @@ package train
 
 import (
 	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/weights"
 )
 
 func TestDiverged(t *testing.T) {
 	recipe, o := smallRun(t, "optimizer.lr=3e38", "optimizer.weight_decay=0", "schedule.warmup=0", "save_every=1", "valid=")
 	_, err := Run(t.Context(), recipe, o)
-	if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "--set optimizer.lr=7.5e+37") {
+	if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "--set optimizer.lr=0.0003 (nothing is saved yet, so it begins again from the model)") {
 		t.Fatalf("error %v, want ErrDiverged and how to resume", err)
 	}
 	steps, err := savedSteps(o.Dir)
@@ -35,5 +45,86 @@ func TestDivergedLater(t *testing.T) {
 	}
 	if s, err := Resume(t.Context(), o, []string{"optimizer.lr=1e-3"}); err != nil || s.Saved != 8 {
 		t.Errorf("with a lower rate: %+v, %v", s, err)
+	}
+}
+
+// A loss that is finite says nothing of its gradient: one that is not stops the run before it reaches the weights, and what
+// was saved before goes on as if nothing had been.
+func TestDivergedGradient(t *testing.T) {
+	recipe, o := smallRun(t, "save_every=2")
+	mustRun(t, recipe, o)
+	for name, poison := range map[string]float32{"NaN": float32(math.NaN()), "+Inf": float32(math.Inf(1))} {
+		other := Options{Dir: filepath.Join(t.TempDir(), "run")}
+		r := begun(t, recipe, other)
+		before := map[string][]float32{}
+		other.Observe = func(p Progress) {
+			if p.Step == 3 {
+				before = clone(r.trainer.optimizer.weights())
+				param := r.trainer.optimizer.slots[0].param
+				spoiled := make([]float32, param.Size())
+				spoiled[5] = poison
+				param.AccGrad(mat.NewDense[float32](mat.WithShape(param.Shape()...), mat.WithBacking(spoiled)))
+			}
+		}
+		err := r.loop(t.Context(), other)
+		want := "in step 4: the gradient norm is " + name
+		if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "goes on from step 2") {
+			t.Fatalf("%s: error %v, want ErrDiverged %q", name, err, want)
+		}
+		for weight, w := range r.trainer.optimizer.weights() {
+			if !slices.Equal(w, before[weight]) {
+				t.Errorf("%s: %s changed", name, weight)
+			}
+		}
+		if steps, err := savedSteps(other.Dir); err != nil || !slices.Equal(steps, []int{2}) {
+			t.Errorf("%s: checkpoints of %v, %v; want 2", name, steps, err)
+		}
+		if n := len(figures(t, other.Dir)); n != 3 {
+			t.Errorf("%s: %d steps are logged, want 3", name, n)
+		}
+		other.Observe = nil
+		if _, err := Resume(t.Context(), other, nil); err != nil {
+			t.Fatal(err)
+		}
+		same(t, name, other.Dir, o.Dir)
+	}
+}
+
+// begun is a run just before its first step.
+func begun(t *testing.T, recipe configs.Recipe, o Options) *run {
+	t.Helper()
+	r, err := prepare(t.Context(), &recipe)
+	if err == nil {
+		err = createFolder(o, &recipe)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.dir = o.Dir
+	return r
+}
+
+// Where the model is broken before it is trained, no learning rate is to blame.
+func TestDivergedModel(t *testing.T) {
+	arch, all := tinyModel(t, tinyConfigs["llama"])
+	all["final_norm.weight"][0] = float32(math.NaN())
+	dir := t.TempDir()
+	if err := weights.Write(dir, arch, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, "config.json", tinyConfigs["llama"])
+	recipe, o := smallRun(t, "model="+dir, "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)))
+	_, err := Run(t.Context(), recipe, o)
+	want := "before any weight has changed; the model itself gives no finite numbers: see gqa-eval quality " + dir + " --data "
+	if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "learning rate") {
+		t.Errorf("error %v, want one with %q", err, want)
+	}
+}
+
+func TestLowerRate(t *testing.T) {
+	for lr, want := range map[float64]string{3e-4: "3e-05", 1e-3: "0.0001", 0.1: "0.01", 0.2: "0.0003", 3e38: "0.0003"} {
+		if got := fmt.Sprintf("%.3g", lowerRate(lr)); got != want {
+			t.Errorf("after %v: %s, want %s", lr, got, want)
+		}
 	}
 }

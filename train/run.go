@@ -213,12 +213,26 @@ func (r *run) interrupt() error {
 }
 
 func (r *run) diverged(step int, cause error) error {
-	from := "nothing is saved yet, so it begins again"
+	if r.state.Step == 0 { // no learning rate has touched the weights
+		return fmt.Errorf("%w in step 1: %w before any weight has changed; the model itself gives no finite numbers: see gqa-eval quality %s --data %s",
+			ErrDiverged, cause, r.recipe.Model, r.recipe.Data)
+	}
+	from := "nothing is saved yet, so it begins again from the model"
 	if r.saved >= 0 {
 		from = fmt.Sprintf("goes on from step %d", r.saved)
 	}
-	return fmt.Errorf("%w in step %d: %w; resume with a lower learning rate: gqa-train resume %s --set optimizer.lr=%g (%s)",
-		ErrDiverged, step, cause, r.dir, r.recipe.Optimizer.LR/4, from)
+	return fmt.Errorf("%w in step %d: %w; resume with a lower learning rate: gqa-train resume %s --set optimizer.lr=%.3g (%s)",
+		ErrDiverged, step, cause, r.dir, lowerRate(r.recipe.Optimizer.LR), from)
+}
+
+// lowerRate is a learning rate to try after one that diverged: a tenth, or, where that is still more than a transformer
+// takes, the usual 3e-4.
+func lowerRate(lr float64) float64 {
+	const highest, usual = 1e-2, 3e-4
+	if lr/10 > highest {
+		return usual
+	}
+	return lr / 10
 }
 
 // export writes the result.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -34,6 +36,8 @@ var (
 	// ErrDiverged is wrapped by the error of a run whose loss, gradient or weights are no longer finite numbers. Its
 	// checkpoints are of before.
 	ErrDiverged = errors.New("training diverged")
+	// ErrNoModel is wrapped by the error of a run whose model is not there.
+	ErrNoModel = errors.New("there is no such file or folder")
 )
 
 // run is one up-training under way.
@@ -62,6 +66,9 @@ func (p pace) rate() float64 { return float64(p.tokens) / max(p.busy.Seconds(), 
 
 // prepare reads everything that a run needs and checks that it fits together. Nothing is written.
 func prepare(ctx context.Context, recipe *configs.Recipe) (*run, error) {
+	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
+	}
 	o, all, err := openOrigin(recipe.Model)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)

@@ -50,7 +50,8 @@ The folder of an unfinished run of the same recipe is resumed.`,
 				return err
 			}
 			return follow(cmd, printJSON, o, func(o train.Options) (*train.Status, error) {
-				return train.Run(cmd.Context(), recipe, o)
+				s, err := train.Run(cmd.Context(), recipe, o)
+				return s, withCommand(err, recipe.Model)
 			})
 		},
 	}

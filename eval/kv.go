@@ -63,6 +63,7 @@ type KVRow struct {
 	Published       bool    `json:"published"` // the model was released like this
 	Context         int     `json:"context"`
 	Batch           int     `json:"batch"`
+	ElementBytes    int     `json:"kv_element_bytes"`
 	KVBytesPerToken int64   `json:"kv_bytes_per_token"`
 	KVBytes         int64   `json:"kv_bytes"`            // batch sequences at context
 	RelativeToMHA   float64 `json:"relative_to_mha"`     // 1 at as many groups as heads
@@ -81,6 +82,7 @@ func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
 	for _, g := range s.Groups() {
 		row := KVRow{
 			Shape: s.Name, Groups: g, Published: g == s.KVHeads, Context: o.Context, Batch: o.Batch,
+			ElementBytes:    o.KVBytes,
 			KVBytesPerToken: KVBytes(s, g, 1, 1, o.KVBytes),
 			KVBytes:         KVBytes(s, g, o.Context, o.Batch, o.KVBytes),
 			RelativeToMHA:   float64(g) / float64(s.Heads),
@@ -111,11 +113,11 @@ func (s Shape) checkOptions(o KVOptions) error {
 	return nil
 }
 
-// WriteKVTable writes rows as an aligned text table. A star marks the groups
-// that a model was published with.
+// WriteKVTable writes rows as an aligned text table, the bytes of a cached
+// element beside each. A star marks the groups that a model was published with.
 func WriteKVTable(w io.Writer, rows []KVRow) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	header := "shape\tgroups\tKV/token\tcontext\tbatch\tKV cache\tof MHA\tweights\t"
+	header := "shape\tgroups\tbytes/element\tKV/token\tcontext\tbatch\tKV cache\tof MHA\tweights\t"
 	memory := slices.ContainsFunc(rows, func(r KVRow) bool { return r.MaxBatch != nil })
 	if memory {
 		header += "max batch\t"
@@ -126,7 +128,7 @@ func WriteKVTable(w io.Writer, rows []KVRow) error {
 		if r.Published {
 			star = "*"
 		}
-		fmt.Fprintf(table, "%s\t%d%s\t%s\t%d\t%d\t%s\t%s%%\t%s\t", r.Shape, r.Groups, star, bytesText(r.KVBytesPerToken),
+		fmt.Fprintf(table, "%s\t%d%s\t%d\t%s\t%d\t%d\t%s\t%s%%\t%s\t", r.Shape, r.Groups, star, r.ElementBytes, bytesText(r.KVBytesPerToken),
 			r.Context, r.Batch, bytesText(r.KVBytes), significant(100*r.RelativeToMHA), bytesText(r.WeightBytes))
 		if r.MaxBatch != nil {
 			fmt.Fprintf(table, "%d\t", *r.MaxBatch)

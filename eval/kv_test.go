@@ -166,7 +166,7 @@ func TestWriteKVTable(t *testing.T) {
 		t.Fatalf("table:\n%s", out.String())
 	}
 	fields := strings.Fields(lines[4])
-	if want := "llama-2-70b 8* 320 KiB 4096 8 10 GiB 12.5%"; strings.Join(fields[:9], " ") != want {
-		t.Errorf("got %q, want %q", strings.Join(fields[:9], " "), want)
+	if want := "llama-2-70b 8* 2 320 KiB 4096 8 10 GiB 12.5%"; strings.Join(fields[:10], " ") != want {
+		t.Errorf("got %q, want %q", strings.Join(fields[:10], " "), want)
 	}
 }

@@ -56,7 +56,7 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 		return nil, fmt.Errorf("context %d, prompt-len %d: %w", o.Context, o.PromptLen, err)
 	}
 	perToken := m.Arch.KVBytesPerToken(elementSize(m.Cache))
-	if err := checkMemory("the KV cache", float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
+	if err := checkMemory("the KV cache in "+formatNames[m.Cache], float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
 		return nil, fmt.Errorf("batch %d, context %d, prompt-len %d: %w", o.Batch, o.Context, o.PromptLen, err)
 	}
 	l := &Latency{
@@ -209,12 +209,13 @@ func (s Shape) arch(groups int) (*configs.Arch, error) {
 	return configs.Resolve([]byte(config), "")
 }
 
+var formatNames = map[kernels.Half]string{kernels.Full: "f32", kernels.BF16: "bf16", kernels.F16: "f16"}
+
 func formatsText(f decode.Formats) string {
-	names := map[kernels.Half]string{kernels.Full: "f32", kernels.BF16: "bf16", kernels.F16: "f16"}
 	if f.Weights == f.Cache {
-		return names[f.Weights]
+		return formatNames[f.Weights]
 	}
-	return fmt.Sprintf("weights %s, cache %s", names[f.Weights], names[f.Cache])
+	return fmt.Sprintf("weights %s, cache %s", formatNames[f.Weights], formatNames[f.Cache])
 }
 
 // Print writes the figures for a person.
@@ -224,7 +225,8 @@ func (l *Latency) Print(w io.Writer) error {
 		fmt.Fprintf(w, "prefill   %.2f ms for %d × %d tokens\n", l.PrefillMS, l.Batch, l.PromptLen)
 	}
 	fmt.Fprintf(w, "decode    %.3f ms/step, %.4f ms/token, %.0f tokens/s\n", l.DecodeMSPerStep, l.DecodeMSPerTok, l.TokensPerS)
-	fmt.Fprintf(w, "KV cache  %d bytes/token, %.1f MiB read per step; weights %.1f MiB\n", l.KVBytesPerToken, float64(l.KVBytes)/(1<<20), float64(l.WeightBytes)/(1<<20))
+	fmt.Fprintf(w, "KV cache  %d bytes/token (%s), %.1f MiB read per step; weights %.1f MiB (%s)\n",
+		l.KVBytesPerToken, formatNames[l.formats.Cache], float64(l.KVBytes)/(1<<20), float64(l.WeightBytes)/(1<<20), formatNames[l.formats.Weights])
 	note := ""
 	if l.RooflineShare > 1 {
 		note = " (more than 100%: not all is read from memory, the processor's cache holds some)"

@@ -156,7 +156,7 @@ func TestLatencyRefuses(t *testing.T) {
 		{m, LatencyOptions{1, 1, -1}, "prompt-len -1"},
 		{learned, LatencyOptions{1, 64, 0}, "context 64, prompt-len 0: 65 positions asked, but the model has 64"},
 		{learned, LatencyOptions{1, 4, 65}, "context 4, prompt-len 65: 65 positions asked"},
-		{m, LatencyOptions{1 << 20, 1 << 20, 0}, "the KV cache takes 1048577.0 GiB, and "},
+		{m, LatencyOptions{1 << 20, 1 << 20, 0}, "the KV cache in f32 takes 1048577.0 GiB, and "},
 		{m, LatencyOptions{1 << 40, 1 << 40, 0}, "GiB of memory are free"},
 	} {
 		_, err := MeasureLatency(t.Context(), c.m, slow, c.o)
@@ -210,7 +210,7 @@ func TestLatencyPrint(t *testing.T) {
 	want := `batch 2, context 100, 1 thread, f32
 prefill   12.35 ms for 2 × 50 tokens
 decode    4.000 ms/step, 2.0000 ms/token, 500 tokens/s
-KV cache  8192 bytes/token, 1.0 MiB read per step; weights 3.0 MiB
+KV cache  8192 bytes/token (f32), 1.0 MiB read per step; weights 3.0 MiB (f32)
 roofline  1.000 ms/step: at 25% of it
 `
 	var got bytes.Buffer

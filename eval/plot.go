@@ -35,7 +35,7 @@ type panel struct {
 
 var panels = []panel{
 	{"decode time, ms per token", func(p Point) float64 { return p.DecodeMsPerToken }, func(Report) plot.Ticker { return roundTicks{} }},
-	{"KV cache per token", log2KV, Report.kvTicks},
+	{"KV cache per token (f32)", log2KV, Report.kvTicks},
 }
 
 func log2KV(p Point) float64 { return math.Log2(float64(p.KVBytesPerToken)) }
@@ -73,7 +73,7 @@ func (r Report) draw(c draw.Canvas, heading bool) error {
 func (r Report) panel(p panel, series []series) (*plot.Plot, error) {
 	axes := axes{p.x, r.lossScale()}
 	out := newPlot()
-	out.X.Label.Text, out.Y.Label.Text = p.title, "loss above the baseline's, nats per token"
+	out.X.Label.Text, out.Y.Label.Text = p.title, "loss above the baseline's, nats per token (perplexity)"
 	out.X.Tick.Marker, out.Y.Tick.Marker = p.ticks(r), axes.loss
 	out.X.Min, out.X.Max, out.Y.Min, out.Y.Max = r.bounds(axes)
 	rule := &plotter.Line{XYs: plotter.XYs{{X: out.X.Min}, {X: out.X.Max}}, LineStyle: baselineRule}

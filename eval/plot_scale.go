@@ -33,10 +33,10 @@ func (r Report) lossScale() lossScale {
 // warp is where a loss lies on the axis: the baseline at 0.
 func (s lossScale) warp(loss float64) float64 { return math.Asinh((loss - s.base) / s.unit) }
 
-// Ticks marks the baseline by its loss, and round distances from it.
+// Ticks marks the baseline by its loss, and round distances from it; beside each the perplexity there.
 func (s lossScale) Ticks(lo, hi float64) []plot.Tick {
 	const apart = 0.06 // of the axis, at least, between two labels
-	ticks := []plot.Tick{{Value: 0, Label: strconv.FormatFloat(s.base, 'f', 3, 64)}}
+	ticks := []plot.Tick{{Value: 0, Label: strconv.FormatFloat(s.base, 'f', 3, 64) + perplexityText(s.base)}}
 	for _, sign := range []float64{1, -1} {
 		last := 0.0
 		for _, distance := range roundDistances {
@@ -44,11 +44,16 @@ func (s lossScale) Ticks(lo, hi float64) []plot.Tick {
 			if math.Abs(at-last) < apart*(hi-lo) || at < lo || at > hi {
 				continue
 			}
-			ticks = append(ticks, plot.Tick{Value: at, Label: fmt.Sprintf("%+g", sign*distance)})
+			ticks = append(ticks, plot.Tick{Value: at, Label: fmt.Sprintf("%+g", sign*distance) + perplexityText(s.base+sign*distance)})
 			last = at
 		}
 	}
 	return ticks
+}
+
+// perplexityText is the perplexity of a loss, as a remark.
+func perplexityText(loss float64) string {
+	return " (ppl " + significant(min(math.Exp(loss), math.MaxFloat64)) + ")"
 }
 
 // roundDistances are the steps of the loss axis, in nats.
@@ -69,7 +74,8 @@ func (roundTicks) Ticks(lo, hi float64) (ticks []plot.Tick) {
 		step /= 2
 	}
 	for i := math.Ceil(lo / step); i*step <= hi; i++ {
-		ticks = append(ticks, plot.Tick{Value: i * step, Label: significant(i * step)})
+		value := i*step + 0 // +0: what rounds up to zero is -0
+		ticks = append(ticks, plot.Tick{Value: value, Label: significant(value)})
 	}
 	return ticks
 }

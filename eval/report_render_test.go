@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gonum.org/v1/plot"
 )
 
 func render(t *testing.T, r Report, format string) string {
@@ -95,7 +97,7 @@ func TestMarkdown(t *testing.T) {
 		"Corpus: c d. Machine: &lt;m>.\n",
 		"| 8 | mha | none | 2.0000 ± 0.0010 | +0.0000 | 5 | 4 | 1.00× | 250 | 9 | 8 KiB | 1.00× | 1 MiB, 1 × 128 | 1k |\n" +
 			"| 2 | align | 0 (0.4%) | 2.1200 ± 0.0010 | +0.1200 | 5 | 2 | 2.00× | 500 | 9 | 2 KiB | 4.00× | 256 KiB, 1 × 128 | 1k |\n",
-		r.Conclusion(),
+		r.Conclusion(), "at most 0.1 nats per token above the baseline's", "| KV bytes/token (f32) |",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("want %q in\n%s", want, got)
@@ -115,6 +117,7 @@ func TestHTMLIsSelfContainedAndAccessible(t *testing.T) {
 	for _, want := range []string{
 		`<html lang="en">`, "<title>", "prefers-color-scheme: dark", `role="img"`, `<th scope="col">Δ loss</th>`, `<th scope="row">8</th>`,
 		"currentColor", "Go standard library", "AMD EPYC", `class="best"`,
+		"at most 0.1 nats per token above the baseline", "KV bytes/token (f32)",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("want %q", want)
@@ -202,10 +205,31 @@ func TestLossScaleTicks(t *testing.T) {
 	}
 }
 
+// Beside a loss stands its perplexity: e^1.7254 = 5.615, e^2.7254 = 15.26.
+func TestLossScaleTickLabels(t *testing.T) {
+	scale := lossScale{1.7254, 0.5}
+	var labels []string
+	for _, tick := range scale.Ticks(scale.warp(1.6), scale.warp(4)) {
+		labels = append(labels, tick.Label)
+	}
+	for _, want := range []string{"1.725 (ppl 5.61)", "+0.5 (ppl 9.26)", "+1 (ppl 15.3)"} {
+		if !slices.Contains(labels, want) {
+			t.Errorf("labels %q, want %q", labels, want)
+		}
+	}
+	if got := perplexityText(1e6); got != " (ppl 1.8e+308)" {
+		t.Errorf("a loss beyond counting: %q", got)
+	}
+}
+
 func TestRoundTicks(t *testing.T) {
-	for _, test := range []struct{ lo, hi float64 }{{1.2, 3.5}, {0, 1}, {0.99, 1.01}, {17, 900}, {-0.001, 0.001}} {
-		if n := len(roundTicks{}.Ticks(test.lo, test.hi)); n < 3 || n > 11 {
+	for _, test := range []struct{ lo, hi float64 }{{1.2, 3.5}, {0, 1}, {0.99, 1.01}, {-0.3, 5}, {17, 900}, {-0.001, 0.001}} {
+		ticks := roundTicks{}.Ticks(test.lo, test.hi)
+		if n := len(ticks); n < 3 || n > 11 {
 			t.Errorf("[%v, %v]: %d ticks", test.lo, test.hi, n)
+		}
+		if slices.ContainsFunc(ticks, func(tick plot.Tick) bool { return tick.Label == "-0" }) {
+			t.Errorf("[%v, %v]: a tick at -0", test.lo, test.hi)
 		}
 	}
 }

@@ -25,9 +25,9 @@ var columns = []column{
 	{"Speed-up", func(r row) string { return times(r.speedup()) }},
 	{"Tokens/s", func(r row) string { return measured(r.DecodeTokensPerS) }},
 	{"Prefill ms", func(r row) string { return measured(r.PrefillMs) }},
-	{"KV bytes/token", func(r row) string { return bytesText(r.KVBytesPerToken) }},
+	{"KV bytes/token (f32)", func(r row) string { return bytesText(r.KVBytesPerToken) }},
 	{"KV less", func(r row) string { return times(r.lessKV()) }},
-	{"KV cache", func(r row) string {
+	{"KV cache (f32)", func(r row) string {
 		return fmt.Sprintf("%s, %d × %d", bytesText(r.KVBytes()), r.Batch, r.Context)
 	}},
 	{"Params", func(r row) string { return countText(r.Params) }},
@@ -40,10 +40,10 @@ func uptrainedCell(r row) string {
 	return fmt.Sprintf("%s (%s%%)", countText(r.UptrainTokens), significant(100*r.Alpha))
 }
 
-// notes say what the table's less obvious columns mean.
-const notes = "Loss is cross-entropy per token with its standard error; Δ loss, speed-up and “KV less” compare with the baseline, " +
+// notes say how the conclusion is drawn and what the table's less obvious columns mean.
+const notes = rule + " Loss is cross-entropy per token with its standard error; Δ loss, speed-up and “KV less” compare with the baseline, " +
 	"the first row. Up-trained tokens are also given as a share of the original pre-training (α). " +
-	"“KV cache” is the whole cache at batch × context."
+	"“KV cache” is the whole cache at batch × context. A sweep measures with weights and cache in f32."
 
 // cells are the table's rows of text, the baseline first.
 func (r Report) cells() [][]string {

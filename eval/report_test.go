@@ -127,22 +127,39 @@ func TestConclusion(t *testing.T) {
 	mha := point(8, "mha", 0, 2, 4)
 	unmeasured := point(2, "align", 0, 2.5, 1)
 	unmeasured.DecodeMsPerToken = 0
-	elsewhere := point(2, "mean", 0, 2.12, 2)
+	elsewhere := point(2, "mean", 0, 2.05, 2)
 	elsewhere.Batch = 4
+	const nothing = "There is nothing to compare: no converted point was measured beside a baseline."
 	for _, test := range []struct {
 		name   string
 		points []Point
 		want   string
 	}{
-		{"alone", []Point{mha}, "Fewer than two points were measured: there is nothing to compare."},
-		{"dominated", []Point{mha, point(2, "mean", 0, 3, 5)}, "No converted point pays: g=8 mha is both better and faster than each of them."},
+		{"alone", []Point{mha}, nothing},
+		{"none but the control", []Point{mha, point(8, "mean", 0.01, 1.9, 4)}, nothing},
 		{
-			"the knee",
-			[]Point{mha, point(4, "mean", 0, 2.9, 3), point(2, "align", 0.004, 2.12, 2), point(1, "align", 0.004, 4, 1.9)},
-			"Best trade-off: g=2 (align) after 0.4% of the original tokens: 4.0× less KV cache, 2.0× faster decode, +0.12 nats per token.",
+			"the fastest within 0.1 nats",
+			[]Point{mha, point(8, "mean", 0.004, 1.99, 1), point(4, "mean", 0, 2.01, 3), point(2, "align", 0.004, 2.0999, 2), point(1, "align", 0.004, 2.11, 1.9)},
+			"Best trade-off: g=2 (align) after 0.4% of the original tokens: 4.0× less KV cache, 2.0× faster decode, +0.10 nats per token.",
 		},
-		{"not measured", []Point{mha, unmeasured}, "Best trade-off: g=2 (align) without up-training: 4.0× less KV cache, +0.50 nats per token."},
-		{"measured otherwise", []Point{mha, elsewhere}, "Best trade-off: g=2 (mean) without up-training: 4.0× less KV cache, +0.12 nats per token."},
+		{
+			"the better of two as fast",
+			[]Point{mha, point(2, "mean", 0, 2.05, 2), point(2, "align", 0, 2.03, 2)},
+			"Best trade-off: g=2 (align) without up-training: 4.0× less KV cache, 2.0× faster decode, +0.03 nats per token.",
+		},
+		{
+			"none within 0.1 nats",
+			[]Point{mha, point(4, "mean", 0.004, 2.12, 2), point(1, "mean", 0.004, 3.2, 1), point(1, "mean", 0, 5, 1)},
+			"No converted point is within 0.1 nats per token of the baseline yet; the fastest, g=1 (mean) after 0.4% of the original tokens, " +
+				"has 8.0× less KV cache, 4.0× faster decode, but +1.20 nats: up-train longer.",
+		},
+		{
+			"neither timed nor within",
+			[]Point{mha, unmeasured, point(4, "mean", 0, 2.4, 1)},
+			"No converted point is within 0.1 nats per token of the baseline yet; the smallest, g=2 (align) without up-training, " +
+				"has 4.0× less KV cache, but +0.50 nats: up-train longer.",
+		},
+		{"timed otherwise", []Point{mha, elsewhere}, "Best trade-off: g=2 (mean) without up-training: 4.0× less KV cache, +0.05 nats per token."},
 		{
 			"better and slower",
 			[]Point{mha, point(2, "mean", 0.1, 1.5, 5)},
@@ -155,16 +172,16 @@ func TestConclusion(t *testing.T) {
 	}
 }
 
-func TestFrontIsUndominated(t *testing.T) {
+// No converted point of the rule's quality is faster than the one it names.
+func TestBest(t *testing.T) {
 	r := sample(t)
-	front := r.front()
-	dominates := func(a, b Point) bool {
-		return a.Loss <= b.Loss && a.DecodeMsPerToken <= b.DecodeMsPerToken && (a.Loss < b.Loss || a.DecodeMsPerToken < b.DecodeMsPerToken)
+	best, ok := r.best()
+	if !ok || best.Groups != 2 || best.Method != "calibrated" || best.Alpha != 0.005 {
+		t.Errorf("got %s, %v; want g=2 calibrated α=0.005", best.Name(), ok)
 	}
-	for _, p := range r.Points {
-		dominated := slices.ContainsFunc(r.Points, func(q Point) bool { return dominates(q, p) })
-		if dominated == slices.Contains(front, p) {
-			t.Errorf("%s: dominated %v, on the front %v", p.Name(), dominated, !dominated)
+	for _, row := range r.rows() {
+		if row.deltaLoss() <= 0.1 && row.lessKV() > 1 && row.DecodeMsPerToken < best.DecodeMsPerToken {
+			t.Errorf("%s is faster than %s", row.Name(), best.Name())
 		}
 	}
 }

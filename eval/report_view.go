@@ -72,73 +72,76 @@ func (r row) speedup() float64 {
 	return r.base.DecodeMsPerToken / r.DecodeMsPerToken
 }
 
+// untimed says that decode time was not measured for every point.
+func (r Report) untimed() bool {
+	return slices.ContainsFunc(r.Points, func(p Point) bool { return p.DecodeMsPerToken == 0 })
+}
+
 // cost is what a point's quality is weighed against: decode time, or the KV
 // cache where time was not measured for every point.
 func (r Report) cost() func(Point) float64 {
-	if slices.ContainsFunc(r.Points, func(p Point) bool { return p.DecodeMsPerToken == 0 }) {
+	if r.untimed() {
 		return func(p Point) float64 { return float64(p.KVBytesPerToken) }
 	}
 	return func(p Point) float64 { return p.DecodeMsPerToken }
 }
 
-// front is the Pareto front of the report from cheap to dear: no other point
-// has both a lower loss and a lower cost than one of these.
-func (r Report) front() []Point {
+// margin is how many nats per token above the baseline's loss still count as its quality.
+const margin = 0.1
+
+// rule says which point the report recommends.
+const rule = "The best trade-off is the fastest converted point (if not all were timed, the one with the smallest KV cache) " +
+	"whose loss is at most 0.1 nats per token above the baseline's."
+
+// converted are the points that save KV cache against the baseline, the fastest first, the better of two that are as fast.
+func (r Report) converted() []row {
 	cost := r.cost()
-	byCost := slices.SortedFunc(slices.Values(r.Points), func(a, b Point) int {
-		return cmp.Or(cmp.Compare(cost(a), cost(b)), cmp.Compare(a.Loss, b.Loss))
+	rows := slices.DeleteFunc(r.rows(), func(p row) bool { return p.KVBytesPerToken >= p.base.KVBytesPerToken })
+	slices.SortStableFunc(rows, func(a, b row) int {
+		return cmp.Or(cmp.Compare(cost(a.Point), cost(b.Point)), cmp.Compare(a.Loss, b.Loss))
 	})
-	var front []Point
-	for _, p := range byCost {
-		if len(front) == 0 || p.Loss < front[len(front)-1].Loss {
-			front = append(front, p)
-		}
-	}
-	return front
+	return rows
 }
 
-// best is the converted point on the Pareto front that bends it most: the one
-// farthest below the straight line between the front's ends, with log cost and
-// loss each scaled to [0, 1]. It is false if no converted point is on the front.
-func (r Report) best() (best Point, ok bool) {
-	base, cost, front := r.Baseline(), r.cost(), r.front()
-	cheap, dear := front[0], front[len(front)-1]
-	reach := math.Inf(-1)
-	for _, p := range front {
-		x := share(math.Log(cost(p)), math.Log(cost(cheap)), math.Log(cost(dear)))
-		y := share(p.Loss, dear.Loss, cheap.Loss)
-		if p != base && p.Method != MethodMHA && 1-x-y > reach {
-			best, reach, ok = p, 1-x-y, true
-		}
+// best is the point that the rule names; false if there is none.
+func (r Report) best() (row, bool) {
+	rows := r.converted()
+	if i := slices.IndexFunc(rows, func(p row) bool { return p.deltaLoss() <= margin }); i >= 0 {
+		return rows[i], true
 	}
-	return best, ok
-}
-
-// share is where x lies between lo (0) and hi (1).
-func share(x, lo, hi float64) float64 {
-	if hi == lo {
-		return 0
-	}
-	return (x - lo) / (hi - lo)
+	return row{}, false
 }
 
 // Conclusion is one sentence computed from the points: the best trade-off among
-// them and what it costs and saves against the baseline.
+// them and what it costs and saves against the baseline, or that there is none yet.
 func (r Report) Conclusion() string {
-	if len(r.Points) < 2 {
-		return "Fewer than two points were measured: there is nothing to compare."
+	rows := r.converted()
+	if len(r.Points) < 2 || len(rows) == 0 {
+		return "There is nothing to compare: no converted point was measured beside a baseline."
 	}
-	base := r.Baseline()
-	p, ok := r.best()
-	if !ok {
-		return fmt.Sprintf("No converted point pays: %s is both better and faster than each of them.", base.Name())
+	if best, ok := r.best(); ok {
+		return fmt.Sprintf("Best trade-off: %s: %s, %+.2f nats per token.", best.treatment(), best.savings(), best.deltaLoss())
 	}
-	row := row{p, base}
-	text := fmt.Sprintf("Best trade-off: g=%d (%s) %s: %s", p.Groups, p.Method, p.uptraining(), ratioText(row.lessKV(), "less KV cache", "more KV cache"))
-	if speedup := row.speedup(); !math.IsNaN(speedup) {
+	word := "fastest"
+	if r.untimed() {
+		word = "smallest"
+	}
+	return fmt.Sprintf("No converted point is within %g nats per token of the baseline yet; the %s, %s, has %s, but %+.2f nats: up-train longer.",
+		margin, word, rows[0].treatment(), rows[0].savings(), rows[0].deltaLoss())
+}
+
+// treatment says what was done to a point: "g=4 (mean) after 5% of the original tokens".
+func (p Point) treatment() string {
+	return fmt.Sprintf("g=%d (%s) %s", p.Groups, p.Method, p.uptraining())
+}
+
+// savings says what a point has over the baseline.
+func (r row) savings() string {
+	text := ratioText(r.lessKV(), "less KV cache", "more KV cache")
+	if speedup := r.speedup(); !math.IsNaN(speedup) {
 		text += ", " + ratioText(speedup, "faster decode", "slower decode")
 	}
-	return text + fmt.Sprintf(", %+.2f nats per token.", row.deltaLoss())
+	return text
 }
 
 // uptraining says how much a point was up-trained.

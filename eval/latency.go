@@ -52,8 +52,11 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 	if o.Batch < 1 || o.Context < 1 || o.PromptLen < 0 {
 		return nil, fmt.Errorf("batch is %d, context %d, prompt-len %d: want 1, 1, 0 or more", o.Batch, o.Context, o.PromptLen)
 	}
-	if err := m.CheckLength(max(o.Context+1, o.PromptLen)); err != nil {
-		return nil, fmt.Errorf("context %d, prompt-len %d: %w", o.Context, o.PromptLen, err)
+	if err := m.CheckLength(o.Context + 1); err != nil {
+		return nil, fmt.Errorf("context %d and a token behind it: %w", o.Context, err)
+	}
+	if err := m.CheckLength(o.PromptLen); err != nil {
+		return nil, fmt.Errorf("prompt-len: %w", err)
 	}
 	perToken := m.Arch.KVBytesPerToken(elementSize(m.Cache))
 	if err := checkMemory("the KV cache in "+formatNames[m.Cache], float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {

@@ -154,8 +154,8 @@ func TestLatencyRefuses(t *testing.T) {
 		{m, LatencyOptions{0, 1, 0}, "batch is 0, context 1, prompt-len 0: want 1, 1, 0 or more"},
 		{m, LatencyOptions{1, 0, 0}, "context 0"},
 		{m, LatencyOptions{1, 1, -1}, "prompt-len -1"},
-		{learned, LatencyOptions{1, 64, 0}, "context 64, prompt-len 0: 65 positions asked, but the model has 64"},
-		{learned, LatencyOptions{1, 4, 65}, "context 4, prompt-len 65: 65 positions asked"},
+		{learned, LatencyOptions{1, 64, 0}, "context 64 and a token behind it: 65 positions asked, but the model has 64"},
+		{learned, LatencyOptions{1, 4, 65}, "prompt-len: 65 positions asked, but the model has 64"},
 		{m, LatencyOptions{1 << 20, 1 << 20, 0}, "the KV cache in f32 takes 1048577.0 GiB, and "},
 		{m, LatencyOptions{1 << 40, 1 << 40, 0}, "GiB of memory are free"},
 	} {

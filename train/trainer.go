@@ -69,8 +69,7 @@ func (t *trainer) accumulate(windows [][]int32) (float64, error) {
 // predicted from those before it in the window.
 func (t *trainer) loss(windows [][]int32, scale float32) mat.Tensor {
 	batch := ops.NewBatch(windows...)
-	logits := t.model.Logits(t.engine, t.model.Hidden(t.engine, batch))
-	return t.engine.CrossEntropy(logits, nextTokens(windows), scale)
+	return t.engine.LinearCrossEntropy(t.model.Hidden(t.engine, batch), t.model.Head(), nextTokens(windows), scale)
 }
 
 // nextTokens is the target of every row of a batch: the token after it, -1 for a window's last.
@@ -87,7 +86,7 @@ func (t *trainer) evaluate(windows [][]int32) float64 {
 	sum := 0.0
 	for lo := 0; lo < len(windows); lo += t.recipe.Batch {
 		batch := windows[lo:min(lo+t.recipe.Batch, len(windows))]
-		sum += t.loss(batch, 1).Item().F64() * float64(len(batch))
+		t.engine.Still(func() { sum += t.loss(batch, 1).Item().F64() * float64(len(batch)) })
 		t.engine.Reset()
 	}
 	return sum / float64(len(windows))

@@ -138,6 +138,11 @@ func BenchmarkElementwise(b *testing.B) {
 	benchmark(b, "op=adamw", 0, 28*n, func() { AdamW{1e-3, 0.9, 0.95, 1e-8, 0.1}.Step(p, x, m, v, 1, 3) })
 	targets, loss, lse := []int32{1, 2, 3, 4}, make([]float32, 4), make([]float32, 4)
 	benchmark(b, "op=cross-entropy", 0, 4*n, func() { CrossEntropy(loss, lse, x, targets, 4, n/4) })
+	grad := make([]float32, n)
+	benchmark(b, "op=cross-entropy-gradient", 0, 12*n, func() {
+		copy(grad, x)
+		CrossEntropyGradient(loss, grad, targets, 1, 4, n/4)
+	})
 	ids := make([]int32, 4)
 	benchmark(b, "op=argmax", 0, 4*n, func() { ArgmaxRows(ids, x, 4, n/4) })
 }

@@ -44,21 +44,29 @@ func logSumExp(x []float32, scratch *[expBlock]float32) float32 {
 	return float32(float64(top) + math.Log(sum))
 }
 
-// CrossEntropyBackward is dlogits = scale·(softmax(logits) - onehot(target)), 0 in rows whose target is negative.
-// dlogits may alias logits [rows, vocab]; lse [rows] is what CrossEntropy returned.
-func CrossEntropyBackward(dlogits, logits, lse []float32, targets []int32, scale float32, rows, vocab int) {
+// CrossEntropyGradient is CrossEntropy that turns logits into their gradient, scale·(softmax(logits) - onehot(target)): 0 in
+// rows whose target is negative.
+func CrossEntropyGradient(loss, logits []float32, targets []int32, scale float32, rows, vocab int) {
 	For(rows, grainFor(vocab), func(lo, hi int) {
 		for r := lo; r < hi; r++ {
-			row := dlogits[r*vocab:][:vocab]
-			if targets[r] < 0 {
-				clear(row)
-				continue
-			}
-			kern.expSum(row, logits[r*vocab:][:vocab], lse[r])
-			row[targets[r]]--
-			kern.scale(row, scale)
+			loss[r] = crossEntropyRow(logits[r*vocab:][:vocab], targets[r], scale)
 		}
 	})
+}
+
+func crossEntropyRow(row []float32, target int32, scale float32) (loss float32) {
+	if target < 0 {
+		clear(row)
+		return 0
+	}
+	top, picked, sum := kern.max(row), row[target], 0.0
+	for i := 0; i < len(row); i += expBlock {
+		part := row[i:min(i+expBlock, len(row))]
+		sum += float64(kern.expSum(part, part, top))
+	}
+	kern.scale(row, float32(float64(scale)/sum))
+	row[target] -= scale
+	return float32(float64(top)+math.Log(sum)) - picked
 }
 
 // ArgmaxRows writes the index of the largest logit of each row of [rows, vocab] to out [rows]; the lowest index wins
@@ -99,18 +107,24 @@ func CrossEntropyRef(loss, lse, logits []float32, targets []int32, rows, vocab i
 	}
 }
 
-// CrossEntropyBackwardRef is the definition of CrossEntropyBackward, in float64.
-func CrossEntropyBackwardRef(dlogits, logits, lse []float32, targets []int32, scale float32, rows, vocab int) {
+// CrossEntropyGradientRef is the definition of CrossEntropyGradient, in float64.
+func CrossEntropyGradientRef(loss, logits []float32, targets []int32, scale float32, rows, vocab int) {
+	CrossEntropyRef(loss, nil, logits, targets, rows, vocab)
 	for r := range rows {
-		for i := range vocab {
-			p := math.Exp(float64(logits[r*vocab+i]) - float64(lse[r]))
-			if i == int(targets[r]) {
+		row, t, sum := logits[r*vocab:][:vocab], int(targets[r]), 0.0
+		top := float64(maxRef(row))
+		for _, v := range row {
+			sum += math.Exp(float64(v) - top)
+		}
+		for i, v := range row {
+			p := math.Exp(float64(v)-top) / sum
+			if i == t {
 				p--
 			}
-			if targets[r] < 0 {
+			if t < 0 {
 				p = 0
 			}
-			dlogits[r*vocab+i] = float32(p * float64(scale))
+			row[i] = float32(p * float64(scale))
 		}
 	}
 }

@@ -79,7 +79,10 @@ func ScatterAdd(dtable, dy []float32, ids []int32, dim int) {
 	})
 }
 
-// SumSquares returns Σ x², summed in float64.
+// squaresBlock is how many squares are summed in float32, in lanes, before float64 takes over.
+const squaresBlock = 256
+
+// SumSquares returns Σ x², to about 1e-7 of it: it is infinite if a square overflows float32.
 func SumSquares(x []float32) float64 {
 	if len(x) <= blockElements {
 		return sumSquares(x)
@@ -99,17 +102,10 @@ func SumSquares(x []float32) float64 {
 var partials = sync.Pool{New: func() any { return new([]float64) }}
 
 func sumSquares(x []float32) float64 {
-	var s0, s1, s2, s3 float64
-	for len(x) >= 4 {
-		a, b, c, d := float64(x[0]), float64(x[1]), float64(x[2]), float64(x[3])
-		s0 += a * a
-		s1 += b * b
-		s2 += c * c
-		s3 += d * d
-		x = x[4:]
+	total := 0.0
+	for len(x) > squaresBlock {
+		total += float64(kern.dot(x[:squaresBlock], x[:squaresBlock]))
+		x = x[squaresBlock:]
 	}
-	for _, v := range x {
-		s0 += float64(v) * float64(v)
-	}
-	return (s0 + s1) + (s2 + s3)
+	return total + float64(kern.dot(x, x))
 }

@@ -30,7 +30,7 @@ func TestVectors(t *testing.T) {
 			same(t, what+"x+=y", x, wantSum)
 			x = normal(1, n)
 			compare(t, what+"x·y", []float32{Dot(x, y)}, []float32{float32(dot)}, 1e-4)
-			if got := SumSquares(x); math.Abs(got-squares) > 1e-9*(1+squares) {
+			if got := SumSquares(x); math.Abs(got-squares) > 1e-6*squares {
 				t.Errorf("%sΣx² = %v, want %v", what, got, squares)
 			}
 			if n == 0 {

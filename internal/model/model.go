@@ -99,6 +99,9 @@ func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
 	return e.Norm(x, m.finalNorm)
 }
 
+// Head is the linear layer that Logits applies: [vocab, dim].
+func (m *Model[T]) Head() ops.Linear[T] { return m.head }
+
 // Logits maps hidden rows to the vocabulary: [tokens, dim] -> [tokens, vocab].
 func (m *Model[T]) Logits(e ops.Ops[T], hidden T) T { return e.Linear(hidden, m.head) }
 

@@ -140,9 +140,22 @@ func lossCases() (cases []opCase) {
 	} {
 		cases = append(cases, opCase{
 			"cross entropy of " + name,
-			[][2]int{{4, 7}},
-			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.CrossEntropy(in[0], targets, 0.75) },
-			func(in [][]float64) []float64 { return refCrossEntropy(in[0], targets, 0.75) },
+			[][2]int{{4, 5}, {7, 5}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				return e.LinearCrossEntropy(in[0], ops.Linear[mat.Tensor]{W: in[1]}, targets, 0.75)
+			},
+			func(in [][]float64) []float64 {
+				return refCrossEntropy(refLinear(in[0], in[1], nil, 5, 7), targets, 0.75)
+			},
+		}, opCase{
+			"cross entropy with bias of " + name,
+			[][2]int{{4, 5}, {7, 5}, {7, 1}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				return e.LinearCrossEntropy(in[0], ops.Linear[mat.Tensor]{W: in[1], Bias: in[2], HasBias: true}, targets, 0.75)
+			},
+			func(in [][]float64) []float64 {
+				return refCrossEntropy(refLinear(in[0], in[1], in[2], 5, 7), targets, 0.75)
+			},
 		})
 	}
 	return cases
@@ -188,8 +201,7 @@ func sharedCases() []opCase {
 			"a head tied to the embedding",
 			[][2]int{{6, 5}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor {
-				logits := e.Linear(e.Embed(in[0], ids), ops.Linear[mat.Tensor]{W: in[0]})
-				return e.CrossEntropy(logits, targets, 1)
+				return e.LinearCrossEntropy(e.Embed(in[0], ids), ops.Linear[mat.Tensor]{W: in[0]}, targets, 1)
 			},
 			func(in [][]float64) []float64 {
 				return refCrossEntropy(refLinear(refEmbed(in[0], 5, ids), in[0], nil, 5, 6), targets, 1)

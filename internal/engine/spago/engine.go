@@ -16,6 +16,7 @@ type Engine struct {
 	live   []*value // results of this step
 	pool   map[int][][]float32
 	tables map[*ops.Rope]*kernels.RopeTable
+	still  bool // no gradient is wanted of anything
 }
 
 var _ ops.Ops[mat.Tensor] = (*Engine)(nil)
@@ -31,6 +32,13 @@ func (e *Engine) Backward(loss mat.Tensor) error {
 	err := ag.Backward(loss)
 	e.Reset()
 	return err
+}
+
+// Still runs f without a tape: nothing that it computes wants a gradient.
+func (e *Engine) Still(f func()) {
+	e.still = true
+	defer func() { e.still = false }()
+	f()
 }
 
 // Reset clears the tape and takes every result's memory back. Only what was copied out of results survives.
@@ -66,5 +74,3 @@ func (e *Engine) release(v *value) {
 }
 
 func (e *Engine) result(rows, cols int) *value { return newValue(e.alloc(rows*cols), rows, cols) }
-
-func accumulate(dst, x []float32) { kernels.Accumulate(dst, x) }

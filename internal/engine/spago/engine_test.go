@@ -68,14 +68,17 @@ func newTrial(t *testing.T, config string) *trial {
 	return &trial{params, params.Model(arch), New(), b, slices.Concat(b.IDs[1:], []int32{-1})}
 }
 
+func (x *trial) loss() mat.Tensor {
+	return x.engine.LinearCrossEntropy(x.model.Hidden(x.engine, x.batch), x.model.Head(), x.next, 1)
+}
+
 // step returns the loss and every gradient.
 func (x *trial) step(t *testing.T) (loss float64, gradients [][]float32) {
 	t.Helper()
 	for _, p := range x.params.List {
 		p.ZeroGrad()
 	}
-	logits := x.model.Logits(x.engine, x.model.Hidden(x.engine, x.batch))
-	l := x.engine.CrossEntropy(logits, x.next, 1)
+	l := x.loss()
 	loss = l.Item().F64()
 	if err := x.engine.Backward(l); err != nil {
 		t.Fatal(err)
@@ -116,8 +119,7 @@ func TestSteadyStepAllocatesLittle(t *testing.T) {
 			for _, p := range x.params.List {
 				p.ZeroGrad()
 			}
-			l := x.engine.CrossEntropy(x.model.Logits(x.engine, x.model.Hidden(x.engine, x.batch)), x.next, 1)
-			if err := x.engine.Backward(l); err != nil {
+			if err := x.engine.Backward(x.loss()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -180,38 +180,18 @@ func (e *Engine) Gate(gate, up mat.Tensor, act ops.Activation) mat.Tensor {
 	}, gate, up)
 }
 
-// Add is x + y.
+// Add is x + y. What flows back into the sum becomes the gradient of y as it is, if y has none yet.
 func (e *Engine) Add(x, y mat.Tensor) mat.Tensor {
 	xv, yv := valueOf(x), valueOf(y)
 	z := e.result(xv.rows(), xv.cols())
 	kernels.Add(z.data, xv.data, yv.data)
 	return e.record(z, func(gz []float32) {
-		for _, t := range []mat.Tensor{x, y} {
-			e.addTo(t, func(d []float32) { copy(d, gz) })
+		if dx, beta, ok := e.into(x); ok && beta == 0 {
+			copy(dx, gz)
+		} else if ok {
+			kernels.Accumulate(dx, gz)
 		}
+		z.grad = nil
+		e.give(y, gz)
 	}, x, y)
-}
-
-// CrossEntropy is the mean over rows with target ≥ 0 of -log softmax(logits)[target], times scale: a scalar.
-func (e *Engine) CrossEntropy(logits mat.Tensor, targets []int32, scale float32) mat.Tensor {
-	l := valueOf(logits)
-	rows, vocab := l.rows(), l.cols()
-	losses, lse := e.alloc(rows), e.alloc(rows)
-	kernels.CrossEntropy(losses, lse, l.data, targets, rows, vocab)
-	counted, sum := 0, 0.0
-	for i, t := range targets {
-		if t >= 0 {
-			counted++
-			sum += float64(losses[i])
-		}
-	}
-	e.free(losses)
-	mean := scale / float32(max(counted, 1))
-	y := newValue([]float32{float32(sum) * mean}, 1, 1)
-	return e.record(y, func(gy []float32) {
-		e.addTo(logits, func(d []float32) {
-			kernels.CrossEntropyBackward(d, l.data, lse, targets, mean*gy[0], rows, vocab)
-		})
-		e.free(lse)
-	}, logits)
 }

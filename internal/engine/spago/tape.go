@@ -5,6 +5,8 @@ import (
 
 	"github.com/nlpodyssey/spago/ag"
 	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/internal/kernels"
 )
 
 // node is one operator on the tape. spago starts every backward in a goroutine of its own as soon as its gradient is there;
@@ -48,7 +50,7 @@ func (e *Engine) record(out *value, backward func(gy []float32), operands ...mat
 	n := &node{engine: e, operands: operands, out: out, backward: backward}
 	out.frozen = true
 	for _, operand := range operands {
-		out.frozen = out.frozen && valueOf(operand).frozen
+		out.frozen = out.frozen && (e.still || valueOf(operand).frozen)
 	}
 	if !out.frozen {
 		e.tape = append(e.tape, n)
@@ -86,6 +88,21 @@ func (e *Engine) into(t mat.Tensor) (dst []float32, beta float32, ok bool) {
 	return dst, beta, true
 }
 
+// give makes grad, from alloc, an operand's gradient, or adds it to the one that is there.
+func (e *Engine) give(t mat.Tensor, grad []float32) {
+	v := valueOf(t)
+	switch {
+	case v.frozen:
+		e.free(grad)
+	case v.fresh:
+		e.free(v.grad)
+		v.adopt(grad)
+	default:
+		kernels.Accumulate(v.grad, grad)
+		e.free(grad)
+	}
+}
+
 // addTo lets write produce an operand's gradient where it can only be written, not added.
 func (e *Engine) addTo(t mat.Tensor, write func(dst []float32)) {
 	dst, beta, ok := e.into(t)
@@ -97,7 +114,7 @@ func (e *Engine) addTo(t mat.Tensor, write func(dst []float32)) {
 	default:
 		scratch := e.alloc(len(dst))
 		write(scratch)
-		accumulate(dst, scratch)
+		kernels.Accumulate(dst, scratch)
 		e.free(scratch)
 	}
 }

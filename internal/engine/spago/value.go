@@ -74,9 +74,14 @@ func (v *value) gradient(alloc func(n int) []float32) (dst []float32, beta float
 		return v.grad, 1
 	}
 	if v.grad == nil {
-		v.grad = alloc(len(v.data))
-		v.gradMatrix = mat.NewDense[float32](mat.WithShape(v.Shape()...), mat.WithBacking(v.grad))
+		v.adopt(alloc(len(v.data)))
 	}
 	v.fresh = false
 	return v.grad, 0
+}
+
+// adopt makes grad the gradient.
+func (v *value) adopt(grad []float32) {
+	v.grad, v.fresh = grad, false
+	v.gradMatrix = mat.NewDense[float32](mat.WithShape(v.Shape()...), mat.WithBacking(grad))
 }

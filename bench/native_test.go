@@ -79,3 +79,45 @@ func onEach(threads int, f func(i int) float64) float64 {
 	}
 	return total
 }
+
+// product is one matrix product's operands.
+type product struct {
+	ta, tb   bool
+	m, n, k  int
+	lda, ldb int
+	a, b, c  []float32
+}
+
+func newProduct(ta, tb bool, m, n, k int) *product {
+	p := &product{ta: ta, tb: tb, m: m, n: n, k: k, lda: k, ldb: n, a: ramp(m * k), b: ramp(k * n), c: make([]float32, m*n)}
+	if ta {
+		p.lda = m
+	}
+	if tb {
+		p.ldb = k
+	}
+	return p
+}
+
+func ramp(n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(i%17)/16 - 0.5
+	}
+	return x
+}
+
+func (p *product) ours() {
+	kernels.Gemm(p.ta, p.tb, p.m, p.n, p.k, 1, p.a, p.lda, p.b, p.ldb, 0, p.c, p.n)
+}
+
+func (p *product) measure(b *testing.B, threads int, f func()) {
+	kernels.SetThreads(threads)
+	defer kernels.SetThreads(0)
+	f()
+	b.ResetTimer()
+	for range b.N {
+		f()
+	}
+	b.ReportMetric(2*float64(p.m)*float64(p.n)*float64(p.k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}

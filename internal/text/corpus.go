@@ -181,7 +181,7 @@ func (c *Corpus) documents(f file) iter.Seq2[string, error] {
 func skipMark(r io.Reader) io.Reader {
 	b := bufio.NewReader(r)
 	if start, _ := b.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
-		b.Discard(len(byteOrderMark)) // cannot fail: they are buffered
+		_, _ = b.Discard(len(byteOrderMark)) // cannot fail: they are buffered
 	}
 	return b
 }

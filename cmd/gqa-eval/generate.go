@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"io"
 	"slices"
 
@@ -15,23 +16,27 @@ import (
 
 // continuation is what gqa-eval generate --json prints.
 type continuation struct {
-	Prompt    string  `json:"prompt"`
-	Text      string  `json:"text"`
+	Prompt    string  `json:"prompt,omitempty"`
+	Text      string  `json:"text,omitempty"`
 	PromptIDs []int32 `json:"prompt_ids"`
 	IDs       []int32 `json:"ids"`
 }
 
 func newGenerate() *cobra.Command {
 	var prompt string
+	var promptIDs []int32
 	var asJSON, ignoreEnd bool
 	var o eval.GenerateOptions
 	cmd := &cobra.Command{
 		Use:   "generate MODEL --prompt TEXT",
-		Short: "Continue a text",
+		Short: "Continue a text, or token ids",
 		Args:  cli.Args("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if prompt == "" {
-				return cli.Usagef("--prompt is missing: the text to continue, or - to read it from standard input")
+			switch {
+			case prompt != "" && promptIDs != nil:
+				return cli.Usagef("give --prompt or --prompt-ids, not both")
+			case prompt == "" && promptIDs == nil:
+				return cli.Usagef("--prompt is missing: the text to continue, or - to read it from standard input; --prompt-ids for a model without a tokenizer")
 			}
 			if err := cmp.Or(atLeast("max-tokens", o.MaxTokens, 1), atLeast("top-k", o.TopK, 0)); err != nil {
 				return err
@@ -46,11 +51,15 @@ func newGenerate() *cobra.Command {
 				}
 				prompt = string(in)
 			}
+			if promptIDs != nil {
+				return generateIDs(cmd, args[0], promptIDs, o, asJSON)
+			}
 			return generate(cmd, args[0], prompt, o, ignoreEnd, asJSON)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&prompt, "prompt", "", "text to continue; -: standard input")
+	f.Int32SliceVar(&promptIDs, "prompt-ids", nil, "token ids to continue, as 5,17,3: prints ids, needs no tokenizer, stops at no token")
 	f.IntVar(&o.MaxTokens, "max-tokens", 128, "tokens to generate at most; where it is not given, no further than the model's last position")
 	f.Float64Var(&o.Temperature, "temperature", 0, "0: always the most probable token")
 	f.IntVar(&o.TopK, "top-k", 0, "draw among the K most probable tokens; 0: among all")
@@ -88,6 +97,31 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 		return cli.PrintJSON(cmd.OutOrStdout(), continuation{prompt, out.text()[len(prompt):], promptIDs, out.ids[len(promptIDs):]})
 	}
 	return out.print(out.text() + "\n")
+}
+
+// generateIDs continues token ids: what a parity check with another implementation wants.
+func generateIDs(cmd *cobra.Command, path string, promptIDs []int32, o eval.GenerateOptions, asJSON bool) error {
+	m, err := eval.LoadModel(path)
+	if err != nil {
+		return err
+	}
+	if !cmd.Flags().Changed("max-tokens") {
+		o.MaxTokens = max(1, eval.Room(m.Arch, len(promptIDs), o.MaxTokens))
+	}
+	o.Stop = -1
+	var ids []int32
+	emit := func(id int32) error {
+		ids = append(ids, id)
+		if asJSON {
+			return nil
+		}
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), id)
+		return err
+	}
+	if err := eval.Generate(cmd.Context(), m, promptIDs, o, emit); err != nil || !asJSON {
+		return err
+	}
+	return cli.PrintJSON(cmd.OutOrStdout(), continuation{PromptIDs: promptIDs, IDs: ids})
 }
 
 // typewriter prints a text as its tokens come.

@@ -23,7 +23,7 @@ type layer[T any] struct {
 	attnNorm, mlpNorm ops.Norm[T]
 	q, k, v, o        ops.Linear[T]
 	gate, up, down    ops.Linear[T]
-	attention         ops.Attention
+	attention         ops.Attention[T]
 }
 
 // New builds the model of arch over weights by name, as configs.Arch.Params lists them. The second result of weight says
@@ -69,7 +69,7 @@ func (b builder[T]) layer(i int) layer[T] {
 		attnNorm: b.norm(configs.AttnNorm, i), mlpNorm: b.norm(configs.MLPNorm, i),
 		q: b.linear(configs.Q, i), k: b.linear(configs.K, i), v: b.linear(configs.V, i), o: b.linear(configs.O, i),
 		gate: b.linear(configs.Gate, i), up: b.linear(configs.Up, i), down: b.linear(configs.Down, i),
-		attention: ops.Attention{
+		attention: ops.Attention[T]{
 			Site: i, Heads: b.arch.Heads, KVHeads: b.arch.KVHeads, HeadDim: b.arch.HeadDim,
 			Scale: scoreScale(b.arch, i), Causal: true,
 		},

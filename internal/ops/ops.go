@@ -9,6 +9,14 @@ type Batch struct {
 	Pos  []int32 // [Seqs*Len] positions, from 0 at a sequence's start
 	Seqs int
 	Len  int
+	// Lens, if not nil, says how many tokens of each sequence are not padding [Seqs]. Where every token sees all others,
+	// padding is not seen; where none sees what follows it, padding at the end makes no difference.
+	Lens []int
+	// Types, if not nil, are the token types [Seqs*Len]; nil: all 0.
+	Types []int32
+	// Source is what an encoder reads before a decoder reads this batch: as many sequences. nil: there is no encoder, or
+	// the engine's cache holds what it said.
+	Source *Batch
 }
 
 // NewBatch lays out sequences of equal length, each from position 0.
@@ -48,11 +56,21 @@ type Rope struct {
 }
 
 // Attention is one site's grouped-query attention: query head h reads KV head h / (Heads/KVHeads).
-type Attention struct {
-	Site                    int // the site's number in the model: which cache it has
+type Attention[T any] struct {
+	Site                    int // the site's number among its kind: which cache it has
 	Heads, KVHeads, HeadDim int
 	Scale                   float32
 	Causal                  bool
+	Cross                   bool // keys and values are of Batch.Source
+	Bias                    T    // [Heads*queries, keys], added to the scaled scores of every sequence
+	HasBias                 bool
+}
+
+// Relative says in which of Buckets a distance between query and key falls: T5's learned position bias.
+type Relative struct {
+	Buckets     int
+	MaxDistance int  // from here on, distances share a bucket
+	BothWays    bool // keys ahead of a query have buckets of their own
 }
 
 // Activation names a non-linearity; the names are those of configs.Activation.
@@ -67,7 +85,8 @@ type Ops[T any] interface {
 	Linear(x T, w Linear[T]) T                              // x·Wᵀ (+ bias): [tokens, in] -> [tokens, out]
 	Norm(x T, n Norm[T]) T                                  // over each row
 	Rotate(x T, r *Rope, pos []int32, heads, headDim int) T // x [tokens, heads*headDim]
-	Attend(q, k, v T, a Attention, b Batch) T               // q [tokens, heads*headDim], k and v [tokens, kvHeads*headDim]
+	RelativeBias(table T, r Relative, b Batch) T            // table [buckets, heads] -> [heads*queries, keys], for Attention.Bias
+	Attend(q, k, v T, a Attention[T], b Batch) T            // q [tokens, heads*headDim], k and v [tokens, kvHeads*headDim]
 	Activate(x T, act Activation) T                         // elementwise
 	Gate(gate, up T, act Activation) T                      // act(gate) * up
 	Add(x, y T) T                                           // elementwise

@@ -8,30 +8,39 @@ import (
 	"gqa/internal/ops"
 )
 
-// Cache holds the keys and values of Seqs sequences, all of Len tokens, with room for Capacity. It stores KV heads only:
-// each site's slice is [Seqs, kvHeads, Capacity, headDim], so that one head's keys are read as one stream.
+// Cache holds the keys and values of Seqs sequences, all of Len tokens, with room for Capacity; and, behind an encoder, those
+// of cross-attention to SourceLen tokens of each, which Encode fills once.
 type Cache struct {
 	Seqs, Capacity, Len int
+	SourceLen           int
 
+	store
+	cross      store
+	sourceLens []int // how many of SourceLen are not padding; nil: all
+}
+
+// store is the keys and values of one kind of site. It holds KV heads only: each site's slice is [seqs, kvHeads, capacity,
+// headDim], so that one head's keys are read as one stream.
+type store struct {
 	kvHeads, headDim int
 	keys, values     []kernels.View // by site
 }
 
-// newCache makes room for seqs sequences of capacity tokens, kept in format.
-func newCache(a *configs.Arch, seqs, capacity int, format kernels.Half) *Cache {
-	c := &Cache{Seqs: seqs, Capacity: capacity, kvHeads: a.KVHeads, headDim: a.HeadDim}
-	for range a.Layers {
-		c.keys = append(c.keys, c.site(format))
-		c.values = append(c.values, c.site(format))
+// newStore makes room for seqs sequences of capacity tokens at each of sites, kept in format.
+func newStore(sites, kvHeads, headDim, seqs, capacity int, format kernels.Half) store {
+	s := store{kvHeads: kvHeads, headDim: headDim}
+	for range sites {
+		s.keys = append(s.keys, s.site(seqs, capacity, format))
+		s.values = append(s.values, s.site(seqs, capacity, format))
 	}
-	return c
+	return s
 }
 
 // site is room for one site's keys or values.
-func (c *Cache) site(format kernels.Half) kernels.View {
-	head := c.Capacity * c.headDim
-	v := kernels.View{Format: format, Seq: c.kvHeads * head, Head: head, Row: c.headDim}
-	if size := c.Seqs * v.Seq; format == kernels.Full {
+func (s *store) site(seqs, capacity int, format kernels.Half) kernels.View {
+	head := capacity * s.headDim
+	v := kernels.View{Format: format, Seq: s.kvHeads * head, Head: head, Row: s.headDim}
+	if size := seqs * v.Seq; format == kernels.Full {
 		v.Data = make([]float32, size)
 	} else {
 		v.Half = make([]uint16, size)
@@ -39,22 +48,34 @@ func (c *Cache) site(format kernels.Half) kernels.View {
 	return v
 }
 
+// newCache makes room for seqs sequences of capacity tokens, kept in format.
+func newCache(a *configs.Arch, seqs, capacity int, format kernels.Half) *Cache {
+	return &Cache{Seqs: seqs, Capacity: capacity, store: newStore(a.Layers, a.KVHeads, a.HeadDim, seqs, capacity, format)}
+}
+
 // Bytes is the cache's size in memory.
-func (c *Cache) Bytes() int64 {
+func (c *Cache) Bytes() int64 { return c.store.bytes() + c.cross.bytes() }
+
+func (s *store) bytes() int64 {
 	var n int64
-	for i := range c.keys {
-		n += 2 * int64(4*len(c.keys[i].Data)+2*len(c.keys[i].Half))
+	for i := range s.keys {
+		n += 2 * int64(4*len(s.keys[i].Data)+2*len(s.keys[i].Half))
 	}
 	return n
 }
 
 // Fill pretends that n tokens have been read, with random keys and values: for timing a decode without its prefill.
 func (c *Cache) Fill(n int) {
+	c.store.fill(c.Seqs)
+	c.Len = n
+}
+
+func (s *store) fill(seqs int) {
 	r := rand.New(rand.NewPCG(1, 1))
-	row := make([]float32, c.headDim)
-	for i := range c.keys {
-		for at := 0; at < c.Seqs*c.keys[i].Seq; at += c.headDim {
-			for _, v := range []kernels.View{c.keys[i], c.values[i]} {
+	row := make([]float32, s.headDim)
+	for i := range s.keys {
+		for at := 0; at < seqs*s.keys[i].Seq; at += s.headDim {
+			for _, v := range []kernels.View{s.keys[i], s.values[i]} {
 				for j := range row {
 					row[j] = r.Float32() - 0.5
 				}
@@ -62,7 +83,6 @@ func (c *Cache) Fill(n int) {
 			}
 		}
 	}
-	c.Len = n
 }
 
 // Truncate forgets all but the first n tokens.
@@ -70,17 +90,22 @@ func (c *Cache) Truncate(n int) { c.Len = min(c.Len, n) }
 
 // extend writes the batch's keys and values behind those of the site, and views them all.
 func (c *Cache) extend(site int, b ops.Batch, k, v Mat) (keys, values kernels.View) {
-	keys, values = c.keys[site], c.values[site]
+	c.write(site, b, c.Len, k, v)
+	return c.keys[site], c.values[site]
+}
+
+// write puts the keys and values of the batch's tokens at a site, from token first of each sequence on.
+func (s *store) write(site int, b ops.Batch, first int, k, v Mat) {
+	keys, values := s.keys[site], s.values[site]
 	for i := range b.Seqs * b.Len {
-		seq, t := i/b.Len, c.Len+i%b.Len
-		for h := range c.kvHeads {
+		seq, t := i/b.Len, first+i%b.Len
+		for h := range s.kvHeads {
 			at := seq*keys.Seq + h*keys.Head + t*keys.Row
-			from := i*k.Cols + h*c.headDim
-			put(keys, at, k.Data[from:from+c.headDim])
-			put(values, at, v.Data[from:from+c.headDim])
+			from := i*k.Cols + h*s.headDim
+			put(keys, at, k.Data[from:from+s.headDim])
+			put(values, at, v.Data[from:from+s.headDim])
 		}
 	}
-	return keys, values
 }
 
 // put writes one head's row of a token.

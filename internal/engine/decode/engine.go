@@ -3,6 +3,8 @@
 package decode
 
 import (
+	"slices"
+
 	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
@@ -20,7 +22,8 @@ type Mat struct {
 type engine struct {
 	arena  arena
 	tables map[*ops.Rope]*kernels.RopeTable
-	cache  *Cache // nil: attention sees the batch alone
+	cache  *Cache  // nil: attention sees the batch alone
+	bucket []int32 // of RelativeBias
 }
 
 var _ ops.Ops[Mat] = (*engine)(nil)
@@ -86,19 +89,48 @@ func (e *engine) table(r *ops.Rope, pos []int32) *kernels.RopeTable {
 	return t
 }
 
-func (e *engine) Attend(q, k, v Mat, a ops.Attention, b ops.Batch) Mat {
+func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 	out := e.mat(q.Rows, q.Cols)
 	spec := kernels.Attention{
-		Batch: b.Seqs, Queries: b.Len, Keys: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
-		Scale: a.Scale, Causal: a.Causal,
+		Batch: b.Seqs, Queries: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
+		Scale: a.Scale, Causal: a.Causal, Bias: a.Bias.Data,
 	}
-	kv, vv := rows(k, b.Len, a.HeadDim), rows(v, b.Len, a.HeadDim)
-	if e.cache != nil {
-		kv, vv = e.cache.extend(a.Site, b, k, v)
-		spec.Keys = e.cache.Len + b.Len
-	}
-	kernels.Attend(spec, rows(out, b.Len, a.HeadDim), nil, rows(q, b.Len, a.HeadDim), kv, vv)
+	keys, values := e.keysAndValues(&spec, k, v, a, b)
+	kernels.Attend(spec, rows(out, b.Len, a.HeadDim), nil, rows(q, b.Len, a.HeadDim), keys, values)
 	return out
+}
+
+// keysAndValues are what a site's queries attend to: the batch's own or its source's, and with a cache those before them.
+func (e *engine) keysAndValues(spec *kernels.Attention, k, v Mat, a ops.Attention[Mat], b ops.Batch) (keys, values kernels.View) {
+	switch {
+	case a.Cross && b.Source == nil:
+		spec.Keys, spec.KeyLens = e.cache.SourceLen, e.cache.sourceLens
+		return e.cache.cross.keys[a.Site], e.cache.cross.values[a.Site]
+	case a.Cross:
+		spec.Keys, spec.KeyLens = b.Source.Len, b.Source.Lens
+	case e.cache != nil:
+		spec.Keys = e.cache.Len + b.Len
+		return e.cache.extend(a.Site, b, k, v)
+	default:
+		spec.Keys = b.Len
+		if !a.Causal {
+			spec.KeyLens = b.Lens
+		}
+	}
+	return rows(k, spec.Keys, a.HeadDim), rows(v, spec.Keys, a.HeadDim)
+}
+
+// RelativeBias is the bias of every query of the batch for every key, those in the cache included.
+func (e *engine) RelativeBias(table Mat, r ops.Relative, b ops.Batch) Mat {
+	keys := b.Len
+	if e.cache != nil {
+		keys += e.cache.Len
+	}
+	e.bucket = slices.Grow(e.bucket[:0], b.Len+keys-1)[:b.Len+keys-1]
+	kernels.RelativeBuckets(e.bucket, keys-1, r.Buckets, r.MaxDistance, r.BothWays)
+	y := e.mat(table.Cols*b.Len, keys)
+	kernels.RelativeBias(y.Data, table.Data, e.bucket, table.Cols, b.Len, keys)
+	return y
 }
 
 // rows views a matrix of tokens [seqs*length, heads*headDim] by head.

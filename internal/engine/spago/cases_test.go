@@ -19,7 +19,7 @@ type opCase struct {
 }
 
 func opCases() []opCase {
-	return slices.Concat(linearCases(), normCases(), rotateCases(), attendCases(), activationCases(), lossCases(), sharedCases())
+	return slices.Concat(linearCases(), normCases(), rotateCases(), attendCases(), biasedCases(), activationCases(), lossCases(), sharedCases())
 }
 
 func linearCases() []opCase {
@@ -103,7 +103,7 @@ func attendCases() (cases []opCase) {
 	b := ops.Batch{Seqs: 2, Len: 5}
 	for _, groups := range []int{4, 2, 1} {
 		for _, causal := range []bool{true, false} {
-			a := ops.Attention{Heads: heads, KVHeads: groups, HeadDim: headDim, Scale: 0.5, Causal: causal}
+			a := ops.Attention[mat.Tensor]{Heads: heads, KVHeads: groups, HeadDim: headDim, Scale: 0.5, Causal: causal}
 			kv := [2]int{10, groups * headDim}
 			cases = append(cases, opCase{
 				fmt.Sprintf("attend, group size %d, causal %v", heads/groups, causal),
@@ -112,6 +112,47 @@ func attendCases() (cases []opCase) {
 				func(in [][]float64) []float64 { return refAttend(in[0], in[1], in[2], a, b) },
 			})
 		}
+	}
+	return cases
+}
+
+// biasedCases are attention with a learned position bias, across to a source, and with padding.
+func biasedCases() (cases []opCase) {
+	const heads, groups, headDim, buckets = 4, 2, 3, 6
+	source := ops.Batch{Seqs: 2, Len: 3, Lens: []int{3, 1}}
+	padded := ops.Batch{Seqs: 2, Len: 5, Lens: []int{2, 5}, Source: &source}
+	q, kv, table := [2]int{10, heads * headDim}, [2]int{10, groups * headDim}, [2]int{buckets, heads}
+	a := ops.Attention[mat.Tensor]{Heads: heads, KVHeads: groups, HeadDim: headDim, Scale: 1}
+	cross, causal := a, a
+	cross.Cross, causal.Causal = true, true
+	for name, c := range map[string]struct {
+		a      ops.Attention[mat.Tensor]
+		b      ops.Batch
+		shapes [][2]int
+	}{
+		"causal, relative bias":             {causal, ops.Batch{Seqs: 2, Len: 5}, [][2]int{q, kv, kv, table}},
+		"both ways, relative bias":          {a, ops.Batch{Seqs: 2, Len: 5}, [][2]int{q, kv, kv, table}},
+		"both ways, relative bias, padding": {a, padded, [][2]int{q, kv, kv, table}},
+		"cross, padding":                    {cross, padded, [][2]int{q, {6, groups * headDim}, {6, groups * headDim}}},
+	} {
+		r := ops.Relative{Buckets: buckets, MaxDistance: 5, BothWays: !c.a.Causal}
+		cases = append(cases, opCase{
+			"attend " + name,
+			c.shapes,
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				a := c.a
+				if len(in) > 3 {
+					a.Bias, a.HasBias = e.RelativeBias(in[3], r, c.b), true
+				}
+				return e.Attend(in[0], in[1], in[2], a, c.b)
+			},
+			func(in [][]float64) []float64 {
+				if len(in) > 3 {
+					return refAttendBiased(in[0], in[1], in[2], refBias(in[3], r, heads, c.b.Len), c.a, c.b)
+				}
+				return refAttend(in[0], in[1], in[2], c.a, c.b)
+			},
+		})
 	}
 	return cases
 }
@@ -164,7 +205,7 @@ func lossCases() (cases []opCase) {
 // sharedCases use a tensor more than once.
 func sharedCases() []opCase {
 	ids, targets := []int32{1, 4, 1}, []int32{4, 1, -1}
-	a, b := ops.Attention{Heads: 2, KVHeads: 2, HeadDim: 3, Scale: 1, Causal: true}, ops.Batch{Seqs: 1, Len: 4}
+	a, b := ops.Attention[mat.Tensor]{Heads: 2, KVHeads: 2, HeadDim: 3, Scale: 1, Causal: true}, ops.Batch{Seqs: 1, Len: 4}
 	return []opCase{
 		{
 			"x + y",

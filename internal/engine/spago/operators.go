@@ -131,33 +131,6 @@ func (e *Engine) table(r *ops.Rope, pos []int32) *kernels.RopeTable {
 	return e.tables[r]
 }
 
-// Attend is grouped-query attention within each sequence of the batch.
-func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention, b ops.Batch) mat.Tensor {
-	qv, kv, vv := valueOf(q), valueOf(k), valueOf(v)
-	spec := kernels.Attention{
-		Batch: b.Seqs, Queries: b.Len, Keys: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
-		Scale: a.Scale, Causal: a.Causal,
-	}
-	heads := func(data []float32, n int) kernels.View {
-		return kernels.View{Data: data, Seq: b.Len * n * a.HeadDim, Head: a.HeadDim, Row: n * a.HeadDim}
-	}
-	y, lse := e.result(qv.rows(), qv.cols()), e.alloc(b.Seqs*a.Heads*b.Len)
-	out := heads(y.data, a.Heads)
-	qs, ks, vs := heads(qv.data, a.Heads), heads(kv.data, a.KVHeads), heads(vv.data, a.KVHeads)
-	kernels.Attend(spec, out, lse, qs, ks, vs)
-	return e.record(y, func(gy []float32) {
-		e.written(q, len(qv.data), func(dq []float32) {
-			e.written(k, len(kv.data), func(dk []float32) {
-				e.written(v, len(vv.data), func(dv []float32) {
-					kernels.AttendBackward(spec, heads(dq, a.Heads), heads(dk, a.KVHeads), heads(dv, a.KVHeads),
-						heads(gy, a.Heads), out, lse, qs, ks, vs)
-				})
-			})
-		})
-		e.free(lse)
-	}, q, k, v)
-}
-
 // Activate applies a non-linearity.
 func (e *Engine) Activate(x mat.Tensor, act ops.Activation) mat.Tensor {
 	f, xv := kernels.ActivationOf(string(act)), valueOf(x)

@@ -3,6 +3,9 @@ package spago
 import (
 	"math"
 
+	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
 
@@ -72,26 +75,41 @@ func refRotate(x []float64, r *ops.Rope, pos []int32, heads, headDim int) []floa
 	return y
 }
 
-func refAttend(q, k, v []float64, a ops.Attention, b ops.Batch) []float64 {
+func refAttend(q, k, v []float64, a ops.Attention[mat.Tensor], b ops.Batch) []float64 {
+	return refAttendBiased(q, k, v, nil, a, b)
+}
+
+// refAttendBiased adds bias [heads, queries, keys], which may be nil, to the scaled scores.
+func refAttendBiased(q, k, v, bias []float64, a ops.Attention[mat.Tensor], b ops.Batch) []float64 {
+	from := b
+	if a.Cross {
+		from = *b.Source
+	}
 	y := make([]float64, len(q))
-	at := func(m []float64, heads, seq, t, h int) []float64 {
-		return m[((seq*b.Len+t)*heads+h)*a.HeadDim:][:a.HeadDim]
+	at := func(m []float64, heads, length, seq, t, h int) []float64 {
+		return m[((seq*length+t)*heads+h)*a.HeadDim:][:a.HeadDim]
 	}
 	for i := range b.Seqs * b.Len * a.Heads {
 		seq, t, h := i/a.Heads/b.Len, i/a.Heads%b.Len, i%a.Heads
-		kv, last := h*a.KVHeads/a.Heads, b.Len-1
+		kv, end := h*a.KVHeads/a.Heads, from.Len
 		if a.Causal {
-			last = t
+			end = t + 1
+		} else if from.Lens != nil {
+			end = from.Lens[seq]
 		}
-		out, sum := at(y, a.Heads, seq, t, h), 0.0
-		for j := 0; j <= last; j++ {
+		out, sum := at(y, a.Heads, b.Len, seq, t, h), 0.0
+		for j := range end {
 			score := 0.0
-			for d, x := range at(q, a.Heads, seq, t, h) {
-				score += x * at(k, a.KVHeads, seq, j, kv)[d]
+			for d, x := range at(q, a.Heads, b.Len, seq, t, h) {
+				score += x * at(k, a.KVHeads, from.Len, seq, j, kv)[d]
 			}
-			e := math.Exp(score * float64(a.Scale))
+			score *= float64(a.Scale)
+			if bias != nil {
+				score += bias[(h*b.Len+t)*from.Len+j]
+			}
+			e := math.Exp(score)
 			sum += e
-			for d, x := range at(v, a.KVHeads, seq, j, kv) {
+			for d, x := range at(v, a.KVHeads, from.Len, seq, j, kv) {
 				out[d] += e * x
 			}
 		}
@@ -100,6 +118,18 @@ func refAttend(q, k, v []float64, a ops.Attention, b ops.Batch) []float64 {
 		}
 	}
 	return y
+}
+
+// refBias is [heads, length, length] out of a table [buckets, heads].
+func refBias(table []float64, r ops.Relative, heads, length int) []float64 {
+	var bias []float64
+	bucket := make([]int32, 2*length-1)
+	kernels.RelativeBuckets(bucket, length-1, r.Buckets, r.MaxDistance, r.BothWays)
+	for i := range heads * length * length {
+		h, q, k := i/length/length, i/length%length, i%length
+		bias = append(bias, table[int(bucket[k-q+length-1])*heads+h])
+	}
+	return bias
 }
 
 var refActivations = map[ops.Activation]func(x float64) float64{

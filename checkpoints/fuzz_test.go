@@ -24,11 +24,11 @@ func encoded(t *testing.T, c *Checkpoint) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b bytes.Buffer
-	if err := encode(&b, head, shards[0], copier(c)); err != nil {
+	b := &memory{}
+	if err := encode(b, head, shards[0], copier(c)); err != nil {
 		t.Fatal(err)
 	}
-	return b.Bytes()
+	return b.bytes
 }
 
 // same fails the test unless a and b hold the same tensors and metadata; the order is

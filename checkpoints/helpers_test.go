@@ -55,3 +55,22 @@ func rewrite(t testing.TB, c *Checkpoint, dir string, shardSize int64) {
 		t.Fatal(err)
 	}
 }
+
+// encode writes header and tensors to f, as Write does for each of its files.
+func encode(f io.WriterAt, head []byte, specs []Spec, data func(Spec, io.Writer) error) error {
+	parts, err := begin(f, head, specs)
+	if err != nil {
+		return err
+	}
+	return writeParts(parts, 1, data)
+}
+
+// memory is a file in memory.
+type memory struct{ bytes []byte }
+
+func (m *memory) WriteAt(b []byte, at int64) (int, error) {
+	if more := int(at) + len(b) - len(m.bytes); more > 0 {
+		m.bytes = append(m.bytes, make([]byte, more)...)
+	}
+	return copy(m.bytes[at:], b), nil
+}

@@ -7,8 +7,8 @@ import (
 	"io"
 	"math"
 	"math/bits"
-	"os"
 	"slices"
+	"sync"
 )
 
 // Tensor is a promise of bytes: where one tensor lies in a file. Nothing is read
@@ -49,14 +49,22 @@ func (t *Tensor) Float32(dst []float32) ([]float32, error) {
 		return nil, fmt.Errorf("%s: tensor %q is %v; want a float tensor (F64, F32, F16 or BF16)", t.File, t.Name, t.DType)
 	}
 	dst = slices.Grow(dst[:0], t.Elements())[:t.Elements()]
-	rest := dst
-	err := t.chunks(func(b []byte) error {
-		n := len(b) / t.DType.Size()
-		err := DecodeFloats(rest[:n], b, t.DType)
-		rest = rest[n:]
+	return dst, t.Float32Range(dst, 0)
+}
+
+// Float32Range reads len(dst) elements, row-major, from element at on, converted to
+// float32. Errors are those of [Tensor.Float32], and a range that leaves the tensor.
+func (t *Tensor) Float32Range(dst []float32, at int) error {
+	size := t.DType.Size()
+	if err := t.within(int64(at*size), int64(len(dst)*size)); err != nil {
+		return err
+	}
+	return t.chunks(int64(at*size), int64(len(dst)*size), func(b []byte) error {
+		n := len(b) / size
+		err := DecodeFloats(dst[:n], b, t.DType)
+		dst = dst[n:]
 		return err
 	})
-	return dst, err
 }
 
 // Int64 reads a tensor of any integer dtype, row-major. It is an error if the
@@ -67,7 +75,7 @@ func (t *Tensor) Int64() ([]int64, error) {
 		return nil, fmt.Errorf("%s: tensor %q is %v; want an integer tensor (I64, I32, I16, I8, U64, U32, U16 or U8)", t.File, t.Name, t.DType)
 	}
 	dst := make([]int64, 0, t.Elements())
-	err := t.chunks(func(b []byte) error {
+	err := t.chunks(0, t.size, func(b []byte) error {
 		for ; len(b) > 0; b = b[t.DType.Size():] {
 			v := get(b)
 			if v < 0 && t.DType == U64 {
@@ -99,17 +107,23 @@ func intDecoder(d DType) func([]byte) int64 {
 // between the read and the conversion.
 const chunkBytes = 256 << 10
 
-// chunks calls f with the tensor's bytes in order, whole elements at a time.
-func (t *Tensor) chunks(f func([]byte) error) error {
-	buf := make([]byte, min(chunkBytes, t.size))
-	for done := int64(0); done < t.size; done += int64(len(buf)) {
-		buf = buf[:min(int64(len(buf)), t.size-done)]
-		if _, err := t.src.ReadAt(buf, t.offset+done); err != nil {
+// buffers hold the bytes between a read and what is done with them.
+var buffers = sync.Pool{New: func() any { return new([chunkBytes]byte) }}
+
+// chunks calls f with n of the tensor's bytes from off on, in order, whole elements at a
+// time if off is at one.
+func (t *Tensor) chunks(off, n int64, f func([]byte) error) error {
+	buf := buffers.Get().(*[chunkBytes]byte)
+	defer buffers.Put(buf)
+	for end := off + n; off < end; {
+		b := buf[:min(chunkBytes, end-off)]
+		if _, err := t.src.ReadAt(b, t.offset+off); err != nil {
 			return t.readError(err)
 		}
-		if err := f(buf); err != nil {
+		if err := f(b); err != nil {
 			return err
 		}
+		off += int64(len(b))
 	}
 	return nil
 }
@@ -121,47 +135,39 @@ func (t *Tensor) readError(err error) error {
 	return fmt.Errorf("%s: tensor %q: %w", t.File, t.Name, err)
 }
 
-// WriteTo copies the tensor's raw bytes to w. Where both ends are files the system
-// copies between them, without a pass through memory if it can. Errors of w are
-// returned as they are.
+// WriteTo copies the tensor's raw bytes to w; errors of w are returned as they are.
 func (t *Tensor) WriteTo(w io.Writer) (int64, error) {
-	src, done := t.section()
-	defer done()
-	n, err := io.CopyN(w, src, t.size)
-	if err == io.EOF {
-		err = t.readError(err)
-	}
-	return n, err
+	return t.size, t.WriteRange(w, 0, t.size)
 }
 
-// section returns a reader at the start of the tensor. Only from a file with a position
-// of its own can the system copy, so one is opened if that is worth it.
-func (t *Tensor) section() (r io.Reader, done func()) {
-	if shared, ok := t.src.(*os.File); ok && t.size >= chunkBytes {
-		if f := reopen(shared); f != nil {
-			if _, err := f.Seek(t.offset, io.SeekStart); err == nil {
-				return f, func() { f.Close() }
-			}
-			f.Close()
-		}
+// WriteRange copies n of the tensor's raw bytes, from off on, to w. Where w is what
+// [Write] hands out and both ends are files, the system copies between them, without a
+// pass through memory if it can. Errors of w are returned as they are.
+func (t *Tensor) WriteRange(w io.Writer, off, n int64) error {
+	if err := t.within(off, n); err != nil {
+		return err
 	}
-	return t.Open(), func() {}
+	if to, ok := w.(*tensorWriter); ok {
+		return t.endedEarly(to.copyFrom(t.src, t.offset+off, n))
+	}
+	_, err := io.CopyN(w, io.NewSectionReader(t.src, t.offset+off, n), n)
+	return t.endedEarly(err)
 }
 
-// reopen opens the file that f has open once more, or returns nil if its name
-// leads elsewhere now.
-func reopen(f *os.File) *os.File {
-	again, err := os.Open(f.Name())
-	if err != nil {
-		return nil
+// within refuses a range that is not one of the tensor's.
+func (t *Tensor) within(off, n int64) error {
+	if off < 0 || n < 0 || off > t.size-n {
+		return fmt.Errorf("%s: tensor %q: %d bytes from %d on were asked for, but it has %d", t.File, t.Name, n, off, t.size)
 	}
-	a, errA := f.Stat()
-	b, errB := again.Stat()
-	if errA != nil || errB != nil || !os.SameFile(a, b) {
-		again.Close()
-		return nil
+	return nil
+}
+
+// endedEarly names the tensor that a file ends in.
+func (t *Tensor) endedEarly(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return t.readError(err)
 	}
-	return again
+	return err
 }
 
 // byteSize returns the bytes of a tensor, false if a dimension is negative or the

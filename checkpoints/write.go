@@ -1,10 +1,8 @@
 package checkpoints
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,18 +35,21 @@ type WriteOptions struct {
 	// Metadata is each file's __metadata__: nil stands for {"format": "pt"}, which
 	// transformers asks for; an empty map leaves it out.
 	Metadata map[string]string
+	// Workers is how many tensors are written at a time. With 0 or 1 they come one after
+	// another; with more, several goroutines call data, in any order. The files are the same.
+	Workers int
 }
 
 // Write writes the tensors into the folder dir, made if needed, as model.safetensors
 // or, where ShardSize asks for more files than one, as shards and their index, named
-// and split as transformers does. data is called once for each spec, in the order
-// written, and must write exactly the tensor's bytes: little-endian, row-major. Within a
-// file the order is the reference writer's: dtypes by falling alignment, then names.
+// and split as transformers does. data is called once for each spec, and must write
+// exactly the tensor's bytes: little-endian, row-major. Within a file the order is the
+// reference writer's: dtypes by falling alignment, then names.
 //
 // It is an error if dir has such files already; an error of data is returned as it is.
 // On an error nothing of what was written stays. For a folder that appears whole or not
 // at all use an [Output].
-func Write(dir string, specs []Spec, o WriteOptions, data func(s Spec, w io.Writer) error) error {
+func Write(dir string, specs []Spec, o WriteOptions, data func(s Spec, w io.Writer) error) (err error) {
 	if o.Metadata == nil {
 		o.Metadata = map[string]string{"format": "pt"}
 	}
@@ -62,21 +63,20 @@ func Write(dir string, specs []Spec, o WriteOptions, data func(s Spec, w io.Writ
 	if err := checkVacant(dir); err != nil {
 		return err
 	}
-	written := []string{}
+	w := &writer{dir: dir}
+	defer func() { err = w.close(err) }()
 	for i, s := range shards {
-		path := filepath.Join(dir, shardName(i, len(shards)))
-		if err = writeFile(path, s, o.Metadata, data); err != nil {
-			break
+		if err := w.add(shardName(i, len(shards)), s, o.Metadata); err != nil {
+			return err
 		}
-		written = append(written, path)
 	}
-	if err == nil && len(shards) > 1 {
-		err = writeIndex(filepath.Join(dir, indexFile), shards)
+	if err := writeParts(w.parts(o.Workers), o.Workers, data); err != nil {
+		return err
 	}
-	if err != nil {
-		removeAll(written)
+	if len(shards) > 1 {
+		return writeIndex(filepath.Join(dir, indexFile), shards)
 	}
-	return err
+	return nil
 }
 
 // checkVacant refuses a folder with weights in it: old and new shards together
@@ -95,90 +95,11 @@ func checkVacant(dir string) error {
 	return nil
 }
 
-func removeAll(paths []string) {
-	for _, path := range paths {
-		os.Remove(path)
-	}
-}
-
 func shardName(i, n int) string {
 	if n == 1 {
 		return weightsFile
 	}
 	return fmt.Sprintf("model-%05d-of-%05d.safetensors", i+1, n)
-}
-
-// writeFile writes one safetensors file, which must not exist; on an error it does
-// not exist afterwards.
-func writeFile(path string, specs []Spec, metadata map[string]string, data func(Spec, io.Writer) error) (err error) {
-	head, err := encodeHeader(specs, metadata)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err = errors.Join(err, f.Close()); err != nil {
-			os.Remove(path)
-		}
-	}()
-	return encode(f, head, specs, data)
-}
-
-// encode writes header and tensors to f.
-func encode(f io.Writer, head []byte, specs []Spec, data func(Spec, io.Writer) error) error {
-	w := bufio.NewWriterSize(f, 1<<20)
-	if _, err := w.Write(head); err != nil {
-		return err
-	}
-	for _, s := range specs {
-		t := &tensorWriter{w: w, f: f, spec: s, left: s.Bytes()}
-		if err := data(s, t); err != nil {
-			return err
-		}
-		if t.left != 0 {
-			return fmt.Errorf("tensor %q: %d bytes were written, want %d (%v %v)", s.Name, s.Bytes()-t.left, s.Bytes(), s.DType, s.Shape)
-		}
-	}
-	return w.Flush()
-}
-
-// tensorWriter writes the bytes of one tensor and keeps it from writing more.
-type tensorWriter struct {
-	w    *bufio.Writer
-	f    io.Writer // what w writes to
-	spec Spec
-	left int64 // bytes
-}
-
-func (t *tensorWriter) Write(b []byte) (int, error) {
-	if int64(len(b)) > t.left {
-		return 0, fmt.Errorf("tensor %q: more than its %d bytes (%v %v) were written", t.spec.Name, t.spec.Bytes(), t.spec.DType, t.spec.Shape)
-	}
-	n, err := t.w.Write(b)
-	t.left -= int64(n)
-	return n, err
-}
-
-// ReadFrom hands file-to-file copies to the system.
-func (t *tensorWriter) ReadFrom(r io.Reader) (int64, error) {
-	limited, ok := r.(*io.LimitedReader)
-	if !ok || limited.N > t.left || !isFile(limited.R) {
-		return io.Copy(struct{ io.Writer }{t}, r)
-	}
-	if err := t.w.Flush(); err != nil {
-		return 0, err
-	}
-	n, err := io.Copy(t.f, r)
-	t.left -= n
-	return n, err
-}
-
-func isFile(r io.Reader) bool {
-	_, ok := r.(*os.File)
-	return ok
 }
 
 // writeIndex writes the index as transformers does: sorted keys, two spaces.

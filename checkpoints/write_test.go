@@ -246,7 +246,7 @@ type fullDisk struct{ left int }
 
 var errFull = errors.New("no space left on device")
 
-func (d *fullDisk) Write(b []byte) (int, error) {
+func (d *fullDisk) WriteAt(b []byte, _ int64) (int, error) {
 	n := min(len(b), d.left)
 	d.left -= n
 	if n < len(b) {
@@ -285,5 +285,89 @@ func TestIndexIsJSON(t *testing.T) {
 	}
 	if _, ok := mustOpen(t, dir).Tensor(name); !ok {
 		t.Errorf("tensor %q was lost", name)
+	}
+}
+
+// TestWorkers writes shards by several goroutines: the same bytes, and after an error nothing.
+func TestWorkers(t *testing.T) {
+	c := mustOpen(t, SampleName)
+	one, many := t.TempDir(), t.TempDir()
+	const size = 2 << 20
+	rewrite(t, c, one, size)
+	if err := Write(many, specs(c), WriteOptions{ShardSize: size, Metadata: c.Metadata, Workers: 3}, copier(c)); err != nil {
+		t.Fatal(err)
+	}
+	names, err := readNames(one)
+	if err != nil || len(names) < 5 {
+		t.Fatalf("only %v to compare: %v", names, err)
+	}
+	for _, name := range names {
+		if !bytes.Equal(readFile(t, filepath.Join(one, name)), readFile(t, filepath.Join(many, name))) {
+			t.Errorf("%s differs", name)
+		}
+	}
+	broken := t.TempDir()
+	err = Write(broken, specs(c), WriteOptions{ShardSize: size, Workers: 3}, func(s Spec, w io.Writer) error {
+		if strings.HasSuffix(s.Name, "layers.3.mlp.up_proj.weight") {
+			return errFull
+		}
+		return copier(c)(s, w)
+	})
+	if left, _ := readNames(broken); !errors.Is(err, errFull) || len(left) > 0 {
+		t.Errorf("error %v, and %v stayed", err, left)
+	}
+}
+
+// TestFloat32Range reads a part of a tensor, and none that is not one.
+func TestFloat32Range(t *testing.T) {
+	tensor := oneTensor(t, BF16, []byte{0, 0, 0x80, 0x3f, 0, 0x40, 0x40, 0x40})
+	got := make([]float32, 2)
+	if err := tensor.Float32Range(got, 1); err != nil || got[0] != 1 || got[1] != 2 {
+		t.Errorf("%v (%v), want [1 2]", got, err)
+	}
+	for _, at := range []int{-1, 3, 1 << 62} {
+		wantError(t, tensor.Float32Range(got, at), `tensor "t": 4 bytes from`, "it has 8")
+	}
+}
+
+// TestCopy copies parts of a tensor from a file and from memory, around what is written by hand.
+func TestCopy(t *testing.T) {
+	data := make([]byte, 3*chunkBytes)
+	for i := range data {
+		data[i] = byte(i * i >> 8)
+	}
+	s := Spec{"t", U8, []int{len(data)}}
+	dir := t.TempDir()
+	if err := Write(dir, []Spec{s}, WriteOptions{}, func(_ Spec, w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	inFile, _ := mustOpen(t, dir).Tensor("t")
+	for name, src := range map[string]*Tensor{"file": inFile, "memory": oneTensor(t, U8, data)} {
+		out := t.TempDir()
+		err := Write(out, []Spec{s}, WriteOptions{}, func(_ Spec, w io.Writer) error {
+			if err := src.WriteRange(w, 7, chunkBytes+1); err != nil {
+				return err
+			}
+			if _, err := w.Write(data[:5]); err != nil {
+				return err
+			}
+			return src.WriteRange(w, 0, 2*chunkBytes-6)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied, _ := mustOpen(t, out).Tensor("t")
+		got, err := io.ReadAll(copied.Open())
+		want := slices.Concat(data[7:chunkBytes+8], data[:5], data[:2*chunkBytes-6])
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: copied wrongly (%v)", name, err)
+		}
+		err = Write(t.TempDir(), []Spec{s}, WriteOptions{}, func(_ Spec, w io.Writer) error {
+			return src.WriteRange(w, 1, int64(len(data)))
+		})
+		wantError(t, err, fmt.Sprintf("%d bytes from 1 on were asked for, but it has %d", len(data), len(data)))
 	}
 }

@@ -42,14 +42,24 @@ func pool(m Method, heads []float32, count, groups int, bias bool, name string, 
 
 // addMean completes dst, which holds the first member, to the mean of members: summed in order, then divided, as torch does.
 func addMean(dst, others []float32, members int) {
-	for len(others) > 0 {
-		for i, x := range others[:len(dst)] {
-			dst[i] += x
-		}
-		others = others[len(dst):]
+	for ; len(others) > 0; others = others[len(dst):] {
+		add(dst, others[:len(dst)])
+	}
+	divide(dst, members)
+}
+
+func add(dst, src []float32) {
+	for i, x := range src {
+		dst[i] += x
+	}
+}
+
+func divide(dst []float32, by int) {
+	if by == 1 {
+		return
 	}
 	for i := range dst {
-		dst[i] /= float32(members)
+		dst[i] /= float32(by)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -46,6 +47,7 @@ type Plan struct {
 	Files []string           // what will be copied beside the weights, base names
 
 	pooled map[string]pooledTensor // what is computed, by tensor name
+	whole  sync.Mutex              // held while a tensor is in memory whole: one at a time
 }
 
 // pooledTensor is a tensor of the result that is computed: the weights it is made of in the source (one, or a fused

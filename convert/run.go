@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -89,43 +91,55 @@ func (p *Plan) refuseOverlap(target string) error {
 	return nil
 }
 
+// workers is how many tensors are computed and written at a time: each holds a few megabytes, and a disk feeds few.
+func workers() int { return min(runtime.GOMAXPROCS(0), 8) }
+
 func (p *Plan) writeWeights(ctx context.Context, dir string, progress func(bytes int64)) error {
-	o := checkpoints.WriteOptions{ShardSize: p.ShardSize, Metadata: p.Source.Metadata}
+	o := checkpoints.WriteOptions{ShardSize: p.ShardSize, Metadata: p.Source.Metadata, Workers: workers()}
 	if len(o.Metadata) == 0 {
 		o.Metadata = nil
 	}
+	var one sync.Mutex
 	return checkpoints.Write(dir, p.Specs, o, func(s checkpoints.Spec, w io.Writer) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		defer progress(s.Bytes())
-		return p.writeTensor(s, w)
+		if err := p.writeTensor(s, w); err != nil {
+			return err
+		}
+		one.Lock()
+		defer one.Unlock()
+		progress(s.Bytes())
+		return nil
 	})
 }
 
+// writeTensor writes one tensor of the result: copied where it is a part of the source as it is, else through floats.
 func (p *Plan) writeTensor(s checkpoints.Spec, w io.Writer) error {
-	t, _ := p.Source.Tensor(s.Name)
-	if pooled, ok := p.pooled[s.Name]; ok {
-		values, err := p.pool(s.Name, pooled)
+	source, _ := p.Source.Tensor(s.Name)
+	held := pooledBuffers.Get().(*buffers)
+	defer pooledBuffers.Put(held)
+	out := &stream{source, s.DType, w, held}
+	t, ok := p.pooled[s.Name]
+	switch {
+	case !ok:
+		return out.write([]span{{n: source.Elements(), from: []int{0}}})
+	case p.Method == Random:
+		p.whole.Lock()
+		defer p.whole.Unlock()
+		values, err := p.pool(source, t)
 		if err != nil {
 			return err
 		}
 		return weights.WriteFloats(w, values, s.DType)
+	case t.to[0].Transposed && len(s.Shape) == 2:
+		return out.columns(p.spans(t, 1), source.Shape, s.Shape[1])
 	}
-	if s.DType == t.DType {
-		_, err := t.WriteTo(w)
-		return err
-	}
-	values, err := t.Float32(nil)
-	if err != nil {
-		return err
-	}
-	return weights.WriteFloats(w, values, s.DType)
+	return out.write(p.spans(t, source.Elements()/source.Shape[0]))
 }
 
-// pool computes one tensor of the result, as it is stored.
-func (p *Plan) pool(name string, t pooledTensor) ([]float32, error) {
-	source, _ := p.Source.Tensor(name)
+// pool computes one tensor of the result, as it is stored, in memory.
+func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, error) {
 	stored, err := source.Float32(nil)
 	if err != nil {
 		return nil, err

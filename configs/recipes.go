@@ -35,6 +35,7 @@ type Recipe struct {
 
 	Optimizer Optimizer `yaml:"optimizer"`
 	Schedule  Schedule  `yaml:"schedule"`
+	Distill   Distill   `yaml:"distill"`
 
 	ValidEvery   int    `yaml:"valid_every"`   // steps between validations; 0: at the end only
 	ValidWindows int    `yaml:"valid_windows"` // windows of Valid to read, from its start; 0: all
@@ -64,6 +65,37 @@ const (
 	DecayMatrices Decay = "matrices" // weights of two dimensions: no norms, no biases
 	DecayAll      Decay = "all"
 )
+
+// Distill is what a run follows beside its data: a teacher's predictions, most often the model's before its conversion.
+type Distill struct {
+	Teacher     string  `yaml:"teacher"`     // checkpoint; empty: none
+	Loss        Loss    `yaml:"loss"`        // empty: KL with a teacher, CE without
+	Weight      float64 `yaml:"weight"`      // of the divergence in Mixed
+	Temperature float64 `yaml:"temperature"` // of both softmaxes of the divergence
+	Cache       string  `yaml:"cache"`       // folder that keeps the teacher's predictions for resumes and other runs; empty: none
+	TopK        int     `yaml:"top_k"`       // tokens per position that the cache keeps
+}
+
+// Loss is what a step lowers.
+type Loss string
+
+// The values of Loss.
+const (
+	CE    Loss = "ce"    // cross-entropy with the data
+	KL    Loss = "kl"    // KL(teacher || model)
+	Mixed Loss = "mixed" // Weight of KL, the rest of CE
+)
+
+// KLWeight is the divergence's share of the loss.
+func (d Distill) KLWeight() float64 {
+	switch d.Loss {
+	case KL:
+		return 1
+	case Mixed:
+		return d.Weight
+	}
+	return 0
+}
 
 // Schedule is how the learning rate goes: a linear warm-up over Warmup steps, then down to Final times the peak.
 type Schedule struct {

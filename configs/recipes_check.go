@@ -23,6 +23,12 @@ func (r *Recipe) Resolve() error {
 	if r.OriginalTokens > 0 {
 		r.Alpha = float64(r.Steps) * perStep / float64(r.OriginalTokens)
 	}
+	if r.Distill.Loss == "" {
+		r.Distill.Loss = CE
+		if r.Distill.Teacher != "" {
+			r.Distill.Loss = KL
+		}
+	}
 	return r.Validate()
 }
 
@@ -49,7 +55,7 @@ func (r *Recipe) Validate() error {
 		return err
 	}
 	o, s := r.Optimizer, r.Schedule
-	return check([]limit{
+	return check(append([]limit{
 		{"steps", r.Steps, r.Steps >= 1, "at least 1"},
 		{"schedule.warmup", s.Warmup, s.Warmup >= 0, "0 or more steps"},
 		{"schedule.final", s.Final, s.Final >= 0 && s.Final <= 1, "0 to 1, a fraction of optimizer.lr"},
@@ -62,7 +68,19 @@ func (r *Recipe) Validate() error {
 		{"optimizer.clip", o.Clip, o.Clip >= 0 && finite(o.Clip), "0 (no limit) or more"},
 		oneOf("optimizer.decay", o.Decay, DecayMatrices, DecayAll),
 		oneOf("export_dtype", r.ExportDType, "keep", "f32", "bf16", "f16"),
-	})
+		oneOf("distill.loss", r.Distill.Loss, CE, KL, Mixed),
+	}, r.Distill.limits()...))
+}
+
+func (d Distill) limits() []limit {
+	return []limit{
+		{"distill.loss", d.Loss, d.Teacher == "" || d.Loss != CE, "kl or mixed, as there is a teacher"},
+		{"distill.loss", d.Loss, d.Teacher != "" || d.Loss == CE, "ce, as there is no teacher: name one with distill.teacher"},
+		{"distill.cache", d.Cache, d.Teacher != "" || d.Cache == "", "none, as there is no teacher"},
+		{"distill.weight", d.Weight, d.Weight >= 0 && d.Weight <= 1, "0 to 1, the divergence's share of the loss"},
+		{"distill.temperature", d.Temperature, d.Temperature > 0 && finite(d.Temperature), "more than 0"},
+		{"distill.top_k", d.TopK, d.TopK >= 1, "at least 1 token"},
+	}
 }
 
 func (r *Recipe) validateSizes() error {

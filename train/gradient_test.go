@@ -79,7 +79,7 @@ func TestGradient(t *testing.T) {
 				t.Fatal(err)
 			}
 			windows := randomWindows(3, 3, 9, arch.Vocab)
-			if _, err := trainer.accumulate(windows); err != nil {
+			if err := trainer.accumulate(new(outcome), 0, windows); err != nil {
 				t.Fatal(err)
 			}
 			r := rand.New(rand.NewPCG(5, 6))

@@ -43,6 +43,9 @@ func (j *journal) log(m Metrics) error {
 		{"train/lr", m.LR},
 		{"train/tokens_per_s", m.TokensPerS},
 	}
+	if m.KL != nil {
+		values = append(values, scalar{"train/ce", *m.CE}, scalar{"train/kl", *m.KL})
+	}
 	if m.ValidLoss != nil {
 		values = append(values, scalar{"valid/loss", *m.ValidLoss})
 	}

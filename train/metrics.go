@@ -19,6 +19,8 @@ type Metrics struct {
 	Step       int      `json:"step"`                 // from 1
 	Tokens     int64    `json:"tokens"`               // read so far
 	Loss       float64  `json:"loss"`                 // before the step, nats per token, mean of its predictions
+	CE         *float64 `json:"ce,omitempty"`         // with a teacher, the parts of the loss: cross-entropy with the data
+	KL         *float64 `json:"kl,omitempty"`         // and KL(teacher || model), at the recipe's temperature
 	GradNorm   float64  `json:"grad_norm"`            // before clipping
 	LR         float64  `json:"lr"`                   // learning rate of the step
 	TokensPerS float64  `json:"tokens_per_s"`         // of the step itself

@@ -49,7 +49,7 @@ func TestStepWithoutGradient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := trainer.accumulate(randomWindows(1, 2, 9, arch.Vocab)); err != nil {
+	if err := trainer.accumulate(new(outcome), 0, randomWindows(1, 2, 9, arch.Vocab)); err != nil {
 		t.Fatal(err)
 	}
 	frozen, before := trainer.optimizer.slots[1], clone(all)

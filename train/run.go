@@ -89,6 +89,9 @@ func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[st
 	if err != nil {
 		return nil, err
 	}
+	if t.teacher, err = openTeacher(recipe, o.arch, d.fingerprint); err != nil {
+		return nil, err
+	}
 	s := state{Data: d.fingerprint, SourceDType: o.dtype.String()}
 	return &run{recipe: recipe, origin: o, data: d, trainer: t, state: s, saved: -1}, nil
 }
@@ -99,6 +102,7 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.journal.Close()) }()
+	defer func() { err = errors.Join(err, r.trainer.teacher.Close()) }()
 	r.observe = o.Observe
 	if r.recipe.Threads > 0 {
 		kernels.SetThreads(r.recipe.Threads)
@@ -122,7 +126,10 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 func (r *run) next(ctx context.Context) error {
 	step, began := r.state.Step+1, time.Now()
 	out, err := r.trainer.step(step, r.data.sampler.Batch(step-1, r.recipe.Batch*r.recipe.Accumulate))
-	if err != nil {
+	switch {
+	case errors.Is(err, errCache):
+		return fmt.Errorf("step %d: %w; %s", step, err, r.resumable())
+	case err != nil:
 		return r.diverged(step, err)
 	}
 	p := pace{int64(r.recipe.TokensPerStep()), time.Since(began)}
@@ -144,6 +151,9 @@ func (r *run) report(ctx context.Context, out outcome, p pace) error {
 	step := r.state.Step
 	m := Metrics{
 		Step: step, Tokens: r.state.Tokens, Loss: out.loss, GradNorm: out.gradNorm, LR: out.lr, TokensPerS: p.rate(),
+	}
+	if r.trainer.teacher != nil {
+		m.CE, m.KL = &out.parts.CrossEntropy, &out.parts.Divergence
 	}
 	last := step == r.recipe.Steps
 	if ctx.Err() == nil && len(r.data.valid) > 0 && (last || due(step, r.recipe.ValidEvery)) {

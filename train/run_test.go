@@ -78,13 +78,12 @@ func same(t *testing.T, what, dir, want string) {
 		t.Fatalf("%s: %d steps are logged, want %d", what, len(a), len(b))
 	}
 	for i := range a {
-		va, vb := a[i].ValidLoss, b[i].ValidLoss
-		if (va == nil) != (vb == nil) || va != nil && *va != *vb {
-			t.Errorf("%s, step %d: validation losses differ", what, a[i].Step)
+		got, err := a[i].line()
+		if err != nil {
+			t.Fatal(err)
 		}
-		a[i].ValidLoss, b[i].ValidLoss = nil, nil
-		if a[i] != b[i] {
-			t.Errorf("%s: %+v, want %+v", what, a[i], b[i])
+		if want, err := b[i].line(); err != nil || string(got) != string(want) {
+			t.Errorf("%s: %s, want %s %v", what, got, want, err)
 		}
 	}
 	for _, name := range []string{

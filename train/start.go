@@ -66,7 +66,7 @@ func resolve(r *configs.Recipe) error {
 	if err := r.Resolve(); err != nil {
 		return err
 	}
-	for _, path := range []*string{&r.Model, &r.Data, &r.Valid} {
+	for _, path := range []*string{&r.Model, &r.Data, &r.Valid, &r.Distill.Teacher, &r.Distill.Cache} {
 		if *path == "" || strings.HasPrefix(*path, stream.SamplePrefix) {
 			continue
 		}

@@ -17,6 +17,7 @@ type trainer struct {
 	engine    *spago.Engine
 	model     *model.Model[mat.Tensor]
 	optimizer *optimizer
+	teacher   *teacher // nil: none
 }
 
 // newTrainer trains the weights all, by the forward pass's names, in place.
@@ -29,22 +30,22 @@ func newTrainer(recipe *configs.Recipe, arch *configs.Arch, all map[string][]flo
 	return &trainer{recipe: recipe, engine: spago.New(), model: params.Model(arch), optimizer: o}, err
 }
 
-// outcome is what one step saw: the loss before it in nats per token, the norm of its gradient before clipping, its
-// learning rate.
-type outcome struct{ loss, gradNorm, lr float64 }
+// outcome is what one step saw: the loss before it in nats per token, with its parts where there is a teacher, the norm of
+// its gradient before clipping, its learning rate.
+type outcome struct {
+	loss, gradNorm, lr float64
+	parts              spago.Parts
+}
 
 // step makes step n, from 1, on Accumulate micro-batches of Batch windows each. A loss or gradient that is not a finite
 // number is an error, and the weights stay as they were.
 func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
 	out := outcome{lr: t.recipe.Optimizer.LR * t.recipe.Schedule.At(n, t.recipe.Steps)}
-	for len(windows) > 0 {
-		size := min(t.recipe.Batch, len(windows))
-		loss, err := t.accumulate(windows[:size])
-		if err != nil {
+	for at := 0; at < len(windows); at += t.recipe.Batch {
+		batch := windows[at:min(at+t.recipe.Batch, len(windows))]
+		if err := t.accumulate(&out, (n-1)*len(windows)+at, batch); err != nil {
 			return out, err
 		}
-		out.loss += loss
-		windows = windows[size:]
 	}
 	out.gradNorm = t.optimizer.gradNorm()
 	if !isFinite(out.gradNorm) {
@@ -54,15 +55,31 @@ func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
 	return out, nil
 }
 
-// accumulate adds the gradient of one micro-batch's share of the step's loss, and returns that share.
-func (t *trainer) accumulate(windows [][]int32) (float64, error) {
-	loss := t.loss(windows, 1/float32(t.recipe.Accumulate))
+// accumulate adds the gradient of one micro-batch's share of the step's loss, and that share to out. The micro-batch is the
+// run's windows number first and on.
+func (t *trainer) accumulate(out *outcome, first int, windows [][]int32) error {
+	share := 1 / float32(t.recipe.Accumulate)
+	var loss mat.Tensor
+	if t.teacher == nil {
+		loss = t.loss(windows, share)
+	} else {
+		said, err := t.teacher.read(first, windows)
+		if err != nil {
+			return err
+		}
+		var parts spago.Parts
+		hidden := t.model.Hidden(t.engine, ops.NewBatch(windows...))
+		loss, parts = t.engine.LinearDistillation(hidden, t.model.Head(), nextTokens(windows), said, share)
+		out.parts.CrossEntropy += parts.CrossEntropy * float64(share)
+		out.parts.Divergence += parts.Divergence * float64(share)
+	}
 	value := loss.Item().F64()
 	if !isFinite(value) {
 		t.engine.Reset()
-		return value, fmt.Errorf("the loss is %v", value)
+		return fmt.Errorf("the loss is %v", value)
 	}
-	return value, t.engine.Backward(loss)
+	out.loss += value
+	return t.engine.Backward(loss)
 }
 
 // loss records the mean loss over every prediction of the windows, times scale: each token but a window's first is

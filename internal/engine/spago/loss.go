@@ -16,11 +16,32 @@ const (
 // logits, hidden·Wᵀ + b [tokens, vocab], never exist as a whole: a block of rows at a time becomes its loss and, if one is
 // wanted, the gradient of hidden, W and b, which the backward pass only has to hand on.
 func (e *Engine) LinearCrossEntropy(hidden mat.Tensor, head ops.Linear[mat.Tensor], targets []int32, scale float32) mat.Tensor {
+	return e.headLoss(&headLoss{Engine: e, targets: targets}, hidden, head, scale)
+}
+
+// Teacher is what LinearDistillation follows: Rows is what the teacher says of rows [lo,hi), valid until it is asked again.
+type Teacher struct {
+	kernels.Distillation
+	Rows func(lo, hi int) kernels.Soft
+}
+
+// Parts are the means of a distillation's loss over the rows that count, in nats.
+type Parts struct{ CrossEntropy, Divergence float64 }
+
+// LinearDistillation is LinearCrossEntropy with kernels.Distill's loss.
+func (e *Engine) LinearDistillation(hidden mat.Tensor, head ops.Linear[mat.Tensor], targets []int32, t Teacher, scale float32) (mat.Tensor, Parts) {
+	l := &headLoss{Engine: e, targets: targets, teacher: &t}
+	loss := e.headLoss(l, hidden, head, scale)
+	return loss, l.parts
+}
+
+// headLoss records l over a head's logits of hidden.
+func (e *Engine) headLoss(l *headLoss, hidden mat.Tensor, head ops.Linear[mat.Tensor], scale float32) mat.Tensor {
 	operands := []mat.Tensor{hidden, head.W}
 	if head.HasBias {
 		operands = append(operands, head.Bias)
 	}
-	l := &headLoss{Engine: e, targets: targets, grads: make([][]float32, len(operands))}
+	l.grads = make([][]float32, len(operands))
 	l.hidden, l.w = valueOf(hidden), valueOf(head.W)
 	if head.HasBias {
 		l.bias = valueOf(head.Bias).data
@@ -41,12 +62,14 @@ func (e *Engine) LinearCrossEntropy(hidden mat.Tensor, head ops.Linear[mat.Tenso
 	}, operands...)
 }
 
-// headLoss is one call of LinearCrossEntropy.
+// headLoss is one call of LinearCrossEntropy or LinearDistillation.
 type headLoss struct {
 	*Engine
 	hidden, w *value
 	bias      []float32
 	targets   []int32
+	teacher   *Teacher // nil: cross-entropy
+	parts     Parts    // where there is a teacher
 	wanted    bool
 	grads     [][]float32 // of hidden, W and b; nil where not wanted
 }
@@ -63,21 +86,32 @@ func (l *headLoss) run(scale float32) float32 {
 	scale /= float32(max(counted, 1))
 	blocks := (rows-1)/max(logitsBlock/vocab, logitsRows) + 1
 	size := (rows + blocks - 1) / blocks
-	logits, losses := l.alloc(size*vocab), l.alloc(rows)
+	logits, losses, divergences := l.alloc(size*vocab), l.alloc(rows), l.alloc(rows)
 	for lo := 0; lo < rows; lo += size {
-		l.block(logits, losses, lo, min(lo+size, rows), scale)
+		l.block(logits, losses, divergences, lo, min(lo+size, rows), scale)
 	}
-	sum := 0.0
-	for _, x := range losses {
-		sum += float64(x)
+	loss := sum(losses)
+	if l.teacher != nil {
+		n, kl, d := float64(max(counted, 1)), sum(divergences), l.teacher.Distillation
+		l.parts = Parts{CrossEntropy: loss / n, Divergence: kl / n}
+		loss = float64(1-d.Weight)*loss + float64(d.Weight*d.Temperature*d.Temperature)*kl
 	}
 	l.free(logits)
 	l.free(losses)
-	return float32(sum) * scale
+	l.free(divergences)
+	return float32(loss) * scale
+}
+
+func sum(values []float32) float64 {
+	total := 0.0
+	for _, x := range values {
+		total += float64(x)
+	}
+	return total
 }
 
 // block is rows [lo,hi): scale is of the gradient.
-func (l *headLoss) block(logits, losses []float32, lo, hi int, scale float32) {
+func (l *headLoss) block(logits, losses, divergences []float32, lo, hi int, scale float32) {
 	rows, vocab, dim := hi-lo, l.w.rows(), l.w.cols()
 	logits, losses = logits[:rows*vocab], losses[lo:hi]
 	x, targets := l.hidden.data[lo*dim:hi*dim], l.targets[lo:hi]
@@ -85,11 +119,17 @@ func (l *headLoss) block(logits, losses []float32, lo, hi int, scale float32) {
 	if l.bias != nil {
 		kernels.AddRows(logits, l.bias, rows, vocab)
 	}
-	if !l.wanted {
+	switch t := l.teacher; {
+	case t != nil:
+		kernels.Distill(losses, divergences[lo:hi], logits, targets, t.Rows(lo, hi), t.Distillation, scale, rows, vocab)
+	case l.wanted:
+		kernels.CrossEntropyGradient(losses, logits, targets, scale, rows, vocab)
+	default:
 		kernels.CrossEntropy(losses, nil, logits, targets, rows, vocab)
+	}
+	if !l.wanted {
 		return
 	}
-	kernels.CrossEntropyGradient(losses, logits, targets, scale, rows, vocab)
 	if dx := l.grads[0]; dx != nil {
 		kernels.Gemm(false, false, rows, dim, vocab, 1, logits, vocab, l.w.data, dim, 0, dx[lo*dim:], dim)
 	}

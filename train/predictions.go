@@ -1,0 +1,157 @@
+package train
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"gqa/checkpoints"
+	"gqa/internal/kernels"
+)
+
+const (
+	predictionsKeyFile = "teacher.json"
+	predictionsFile    = "predictions.bin"
+)
+
+// errCache is wrapped by the error of a teacher's cache that cannot be read or written, or that is another's.
+var errCache = errors.New("teacher cache")
+
+// predictionsKey is what a teacher's predictions depend on.
+type predictionsKey struct {
+	Teacher     uint32      `json:"teacher"` // CRC-32C of config.json and weights
+	Data        fingerprint `json:"data"`
+	SeqLen      int         `json:"seq_len"`
+	Seed        uint64      `json:"seed"` // windows begin where it says
+	Vocab       int         `json:"vocab"`
+	TopK        int         `json:"top_k"`
+	Temperature float64     `json:"temperature"`
+}
+
+// predictions keeps a teacher's most probable tokens on disk: a record per window, in the order in which a run draws them. It
+// is for any run that draws the same windows, whatever its batch, model and length, also for several at once.
+//
+// A record is a CRC-32C of what follows, then, for every position of the window, TopK ids as int32 and TopK log-probabilities
+// as f16, all little-endian. Windows not yet read are holes in the file.
+type predictions struct {
+	key  predictionsKey
+	file *os.File
+	buf  []byte   // one record
+	half []uint16 // its log-probabilities
+	soft kernels.Soft
+}
+
+// openPredictions opens the folder dir, or makes it. One of other predictions is an error that says what differs.
+func openPredictions(dir string, key predictionsKey) (*predictions, error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, fmt.Errorf("%w: %w", errCache, err)
+	}
+	want, err := json.MarshalIndent(key, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, predictionsKeyFile)
+	switch text, err := os.ReadFile(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := checkpoints.WriteFileAtomic(path, append(want, '\n'), 0o666); err != nil {
+			return nil, fmt.Errorf("%w: %w", errCache, err)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errCache, err)
+	default:
+		if err := key.check(text); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w; name another folder with distill.cache, or remove this one", errCache, path, err)
+		}
+	}
+	file, err := os.OpenFile(filepath.Join(dir, predictionsFile), os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errCache, err)
+	}
+	n := key.SeqLen * key.TopK
+	return &predictions{key: key, file: file, buf: make([]byte, 4+6*n), half: make([]uint16, n)}, nil
+}
+
+// check compares the key with that of a folder.
+func (k predictionsKey) check(text []byte) error {
+	var held predictionsKey
+	if err := json.Unmarshal(text, &held); err != nil {
+		return err
+	}
+	for _, d := range []struct {
+		what      string
+		held, now any
+	}{
+		{"another teacher", held.Teacher, k.Teacher},
+		{"other data", held.Data, k.Data},
+		{"another seq_len", held.SeqLen, k.SeqLen},
+		{"another seed", held.Seed, k.Seed},
+		{"another vocabulary", held.Vocab, k.Vocab},
+		{"another distill.top_k", held.TopK, k.TopK},
+		{"another distill.temperature", held.Temperature, k.Temperature},
+	} {
+		if d.held != d.now {
+			return fmt.Errorf("holds predictions of %s (%v there, %v now)", d.what, d.held, d.now)
+		}
+	}
+	return nil
+}
+
+// room is memory for the predictions of windows, valid until it is asked for again.
+func (p *predictions) room(windows int) kernels.Soft {
+	n := windows * p.key.SeqLen * p.key.TopK
+	if len(p.soft.IDs) < n {
+		p.soft = kernels.Soft{K: p.key.TopK, IDs: make([]int32, n), LogP: make([]float32, n)}
+	}
+	return kernels.Soft{K: p.soft.K, IDs: p.soft.IDs[:n], LogP: p.soft.LogP[:n]}
+}
+
+// window is the part of soft that belongs to its ith window.
+func (p *predictions) window(soft kernels.Soft, i int) kernels.Soft {
+	n := p.key.SeqLen * p.key.TopK
+	return kernels.Soft{K: soft.K, IDs: soft.IDs[i*n : (i+1)*n], LogP: soft.LogP[i*n : (i+1)*n]}
+}
+
+// load reads the record of a window; held is false where there is none that is whole.
+func (p *predictions) load(window int, soft kernels.Soft) (held bool, err error) {
+	_, err = p.file.ReadAt(p.buf, int64(window)*int64(len(p.buf)))
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", errCache, err)
+	}
+	body := p.buf[4:]
+	if binary.LittleEndian.Uint32(p.buf) != crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) {
+		return false, nil
+	}
+	n := len(soft.IDs)
+	for i := range soft.IDs {
+		soft.IDs[i] = int32(binary.LittleEndian.Uint32(body[4*i:]))
+		p.half[i] = binary.LittleEndian.Uint16(body[4*n+2*i:])
+	}
+	kernels.DecodeHalf(kernels.F16, soft.LogP, p.half)
+	return true, nil
+}
+
+// store writes the record of a window.
+func (p *predictions) store(window int, soft kernels.Soft) error {
+	kernels.EncodeHalf(kernels.F16, p.half, soft.LogP)
+	body, n := p.buf[4:], len(soft.IDs)
+	for i, id := range soft.IDs {
+		binary.LittleEndian.PutUint32(body[4*i:], uint32(id))
+		binary.LittleEndian.PutUint16(body[4*n+2*i:], p.half[i])
+	}
+	binary.LittleEndian.PutUint32(p.buf, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+	if _, err := p.file.WriteAt(p.buf, int64(window)*int64(len(p.buf))); err != nil {
+		return fmt.Errorf("%w: %w", errCache, err)
+	}
+	return nil
+}
+
+func (p *predictions) Close() error { return p.file.Close() }

@@ -1,0 +1,158 @@
+package train
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"maps"
+	"math"
+	"slices"
+
+	"gqa/configs"
+	"gqa/internal/engine/decode"
+	"gqa/internal/engine/spago"
+	"gqa/internal/kernels"
+	"gqa/internal/ops"
+	"gqa/internal/weights"
+)
+
+// teacher is the model whose predictions a run follows.
+type teacher struct {
+	kernels.Distillation
+	model *decode.Decoder
+	cache *predictions // nil: the model reads every batch anew
+}
+
+// openTeacher reads the recipe's teacher, which must fit the model that is trained; nil where there is none.
+func openTeacher(r *configs.Recipe, arch *configs.Arch, d fingerprint) (*teacher, error) {
+	path := r.Distill.Teacher
+	if path == "" {
+		return nil, nil
+	}
+	src, err := weights.Open(path, weights.Options{})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("teacher: %s: there is no such file or folder", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("teacher: %w", err)
+	}
+	defer src.Close()
+	if src.Arch.Vocab != arch.Vocab {
+		return nil, fmt.Errorf("teacher: %s has a vocabulary of %d, the model one of %d: it must be the model's own, most often the checkpoint that was converted",
+			path, src.Arch.Vocab, arch.Vocab)
+	}
+	all, err := src.All()
+	if err != nil {
+		return nil, fmt.Errorf("teacher: %w", err)
+	}
+	t := &teacher{
+		Distillation: kernels.Distillation{Weight: float32(r.Distill.KLWeight()), Temperature: float32(r.Distill.Temperature)},
+		model:        decode.New(src.Arch, all),
+	}
+	if err := t.model.CheckLength(r.SeqLen); err != nil {
+		return nil, fmt.Errorf("teacher: seq_len: %w", err)
+	}
+	if r.Distill.Cache == "" {
+		return t, nil
+	}
+	t.cache, err = openPredictions(r.Distill.Cache, predictionsKey{
+		Teacher: teacherSum(src.Config, all), Data: d, SeqLen: r.SeqLen, Seed: r.Seed,
+		Vocab: arch.Vocab, TopK: min(r.Distill.TopK, arch.Vocab), Temperature: r.Distill.Temperature,
+	})
+	return t, err
+}
+
+// teacherSum tells one model from another.
+func teacherSum(config []byte, all map[string][]float32) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sum := crc32.Update(0, table, config)
+	buf := make([]byte, 0, 1<<16)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		sum = crc32.Update(sum, table, []byte(name))
+		for part := range slices.Chunk(all[name], cap(buf)/4) {
+			buf, _ = binary.Append(buf[:0], binary.LittleEndian, part) // float32 always encodes
+			sum = crc32.Update(sum, table, buf)
+		}
+	}
+	return sum
+}
+
+// read is what the teacher says of windows, the run's windows number first and on; valid until it reads again.
+func (t *teacher) read(first int, windows [][]int32) (spago.Teacher, error) {
+	if t.cache != nil {
+		soft, err := t.recall(first, windows)
+		rows := func(lo, hi int) kernels.Soft {
+			return kernels.Soft{K: soft.K, IDs: soft.IDs[lo*soft.K : hi*soft.K], LogP: soft.LogP[lo*soft.K : hi*soft.K]}
+		}
+		return spago.Teacher{Distillation: t.Distillation, Rows: rows}, err
+	}
+	hidden := t.model.Hidden(ops.NewBatch(windows...))
+	rows := func(lo, hi int) kernels.Soft { return kernels.Soft{Logits: t.model.Head(hidden, lo, hi).Data} }
+	return spago.Teacher{Distillation: t.Distillation, Rows: rows}, nil
+}
+
+// recall is read through the cache: the model runs on windows only that it does not hold yet.
+func (t *teacher) recall(first int, windows [][]int32) (kernels.Soft, error) {
+	soft, missing := t.cache.room(len(windows)), []int(nil)
+	for i := range windows {
+		held, err := t.cache.load(first+i, t.cache.window(soft, i))
+		if err != nil {
+			return soft, err
+		}
+		if !held {
+			missing = append(missing, i)
+		}
+	}
+	if len(missing) == 0 {
+		return soft, nil
+	}
+	batch := make([][]int32, len(missing))
+	for i, w := range missing {
+		batch[i] = windows[w]
+	}
+	hidden := t.model.Hidden(ops.NewBatch(batch...))
+	for i, w := range missing {
+		n := len(batch[i])
+		part := t.cache.window(soft, w)
+		t.predict(part, hidden, i*n, n)
+		if err := t.cache.store(first+w, part); err != nil {
+			return soft, err
+		}
+	}
+	return soft, nil
+}
+
+// predict fills soft with the most probable tokens of rows [lo, lo+n).
+func (t *teacher) predict(soft kernels.Soft, hidden decode.Mat, lo, n int) {
+	const logits = 1 << 22 // in memory at once: 16 MiB
+	vocab := t.model.Arch.Vocab
+	step := max(1, logits/vocab)
+	for at := 0; at < n; at += step {
+		end := min(at+step, n)
+		block := t.model.Head(hidden, lo+at, lo+end).Data
+		kernels.TopLogP(soft.IDs[at*soft.K:end*soft.K], soft.LogP[at*soft.K:end*soft.K], block, t.Temperature, end-at, vocab, soft.K)
+	}
+	roundHalf(soft.LogP)
+}
+
+// roundHalf rounds to what the cache keeps, so that a run sees the same numbers from the model and from the cache.
+func roundHalf(x []float32) {
+	half := make([]uint16, len(x))
+	kernels.EncodeHalf(kernels.F16, half, x)
+	kernels.DecodeHalf(kernels.F16, x, half)
+	for i, v := range x {
+		if math.IsInf(float64(v), -1) {
+			x[i] = -65504 // the least that f16 holds
+		}
+	}
+}
+
+// Close closes the cache; without a teacher or a cache there is nothing to close.
+func (t *teacher) Close() error {
+	if t == nil || t.cache == nil {
+		return nil
+	}
+	return t.cache.Close()
+}

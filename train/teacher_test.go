@@ -1,0 +1,194 @@
+package train
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gqa/internal/engine/decode"
+	"gqa/internal/ops"
+)
+
+// distilled is a small run of a tiny Llama that follows a tiny GPT-2.
+func distilled(t *testing.T, sets ...string) (teacher string, r *Status, o Options) {
+	t.Helper()
+	teacher = tinyFolder(t, "gpt2")
+	recipe, o := smallRun(t, append([]string{
+		"model=" + tinyFolder(t, "llama"), "valid=", "data=" + writeIDs(t, randomWindows(1, 14, 12, 40)), "distill.teacher=" + teacher,
+	}, sets...)...)
+	return teacher, mustRun(t, recipe, o), o
+}
+
+// The first step's figures are the definition's: cross-entropy and KL(teacher || model), over every prediction.
+func TestDistilledLoss(t *testing.T) {
+	_, _, o := distilled(t, "distill.loss=mixed", "distill.weight=0.25", "distill.temperature=2", "accumulate=1", "batch=14")
+	arch, all := tinyModel(t, tinyConfigs["llama"])
+	other, teacher := tinyModel(t, tinyConfigs["gpt2"])
+	student, guide := decode.New(arch, all), decode.New(other, teacher)
+	m := figures(t, o.Dir)[0]
+	recipe, err := readRecipe(o.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := loadData(t.Context(), &recipe, recipe.Model, arch.Vocab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ce, kl, n float64
+	for _, w := range d.sampler.Batch(0, 14) {
+		z, u := logits(student, w), logits(guide, w)
+		for i, target := range w[1:] {
+			ce -= logSoftmax(z[i], 1)[target]
+			p, q := logSoftmax(u[i], 2), logSoftmax(z[i], 2)
+			for j := range p {
+				kl += math.Exp(p[j]) * (p[j] - q[j])
+			}
+			n++
+		}
+	}
+	ce, kl = ce/n, kl/n
+	if math.Abs(*m.CE-ce) > 1e-5 || math.Abs(*m.KL-kl) > 1e-5 || math.Abs(m.Loss-(0.75*ce+0.25*4*kl)) > 1e-5 {
+		t.Errorf("loss %v, ce %v, kl %v; want ce %v, kl %v", m.Loss, *m.CE, *m.KL, ce, kl)
+	}
+}
+
+func logits(d *decode.Decoder, window []int32) [][]float32 {
+	flat := d.Logits(ops.NewBatch(window))
+	rows := make([][]float32, flat.Rows)
+	for i := range rows {
+		rows[i] = append(rows[i], flat.Data[i*flat.Cols:(i+1)*flat.Cols]...)
+	}
+	return rows
+}
+
+func logSoftmax(x []float32, temperature float64) []float64 {
+	y, sum := make([]float64, len(x)), 0.0
+	for _, v := range x {
+		sum += math.Exp(float64(v) / temperature)
+	}
+	for i, v := range x {
+		y[i] = float64(v)/temperature - math.Log(sum)
+	}
+	return y
+}
+
+// What a teacher knows, the model learns: more of it than from the data alone.
+func TestDistilledLearns(t *testing.T) {
+	_, _, o := distilled(t, "steps=40", "optimizer.lr=3e-3")
+	all := figures(t, o.Dir)
+	if first, last := *all[0].KL, *all[39].KL; last > first/2 {
+		t.Errorf("the divergence goes from %v to %v, want less than half", first, last)
+	}
+}
+
+// The cache changes no figure, whether it is empty, full, partly damaged, or the run was interrupted.
+func TestTeacherCache(t *testing.T) {
+	cache := filepath.Join(t.TempDir(), "cache")
+	teacher, _, o := distilled(t, "distill.cache="+cache, "distill.top_k=5")
+	recipe, err := readRecipe(o.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(cache, predictionsFile)
+	again := func(what string) {
+		other := Options{Dir: filepath.Join(t.TempDir(), "run")}
+		if _, err := Run(interruptedAfter(t, &other, 3), recipe, other); !errors.Is(err, ErrInterrupted) {
+			t.Fatal(err)
+		}
+		other.Observe = nil
+		if _, err := Resume(t.Context(), other, nil); err != nil {
+			t.Fatal(err)
+		}
+		same(t, what, other.Dir, o.Dir)
+	}
+	full := []byte(read(t, path))
+	again("full")
+	damaged := append([]byte(nil), full[:len(full)/2]...)
+	damaged[len(damaged)/3] ^= 1
+	if err := os.WriteFile(path, damaged, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	again("damaged")
+	if read(t, path) != string(full) {
+		t.Error("the cache was not made whole")
+	}
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	again("empty")
+
+	recipe.Seed++
+	if _, err := Run(t.Context(), recipe, Options{Dir: filepath.Join(t.TempDir(), "run")}); err == nil || !strings.Contains(err.Error(), "another seed (0 there, 1 now); name another folder") {
+		t.Errorf("another seed: %v", err)
+	}
+	recipe.Seed--
+	put(t, teacher, "config.json", strings.Replace(tinyConfigs["gpt2"], "{", `{"resid_pdrop": 0.5, `, 1))
+	if _, err := Run(t.Context(), recipe, Options{Dir: filepath.Join(t.TempDir(), "run")}); err == nil || !strings.Contains(err.Error(), "another teacher") {
+		t.Errorf("another teacher: %v", err)
+	}
+}
+
+// It is the cache that a run reads, where it holds a window.
+func TestTeacherCacheRead(t *testing.T) {
+	cache := filepath.Join(t.TempDir(), "cache")
+	_, _, o := distilled(t, "distill.cache="+cache, "distill.top_k=5")
+	recipe, err := readRecipe(o.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := prepare(t.Context(), &recipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := r.trainer.teacher.cache
+	soft := held.room(1)
+	if ok, err := held.load(0, soft); !ok || err != nil {
+		t.Fatal("the first window is not held", err)
+	}
+	clear(soft.LogP) // sure of five tokens at once
+	if err := errors.Join(held.store(0, soft), held.Close()); err != nil {
+		t.Fatal(err)
+	}
+	other := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	mustRun(t, recipe, other)
+	if a, b := figures(t, o.Dir)[0], figures(t, other.Dir)[0]; *a.KL == *b.KL {
+		t.Error("the cache was not read")
+	}
+}
+
+// A cache of every token says what the teacher itself does, to the rounding of f16.
+func TestTeacherCacheWhole(t *testing.T) {
+	_, _, plain := distilled(t)
+	_, _, cached := distilled(t, "distill.cache="+filepath.Join(t.TempDir(), "cache"), "distill.top_k=40")
+	a, b := figures(t, plain.Dir), figures(t, cached.Dir)
+	for i := range a {
+		if math.Abs(*a[i].KL-*b[i].KL) > 2e-3 || math.Abs(a[i].Loss-b[i].Loss) > 2e-3 {
+			t.Errorf("step %d: kl %v from the cache, %v from the teacher", a[i].Step, *b[i].KL, *a[i].KL)
+		}
+	}
+}
+
+func TestTeacherChecks(t *testing.T) {
+	for sets, want := range map[string]string{
+		"distill.teacher=nowhere":                                          "teacher: ",
+		"distill.teacher=" + tinyFolder(t, "llama"):                        "has a vocabulary of 40, the model one of 128",
+		"distill.teacher=testdata/llama-g2 distill.loss=ce":                `distill.loss is ce, want kl or mixed`,
+		"distill.loss=kl":                                                  "name one with distill.teacher",
+		"distill.loss=both":                                                `distill.loss is "both", want one of`,
+		"distill.teacher=testdata/llama-g2 distill.temperature=0":          "distill.temperature is 0",
+		"distill.teacher=testdata/llama-g2 distill.cache=testdata/x/y\x00": "teacher cache",
+	} {
+		recipe, o := smallRun(t)
+		for set := range strings.SplitSeq(sets, " ") {
+			if err := recipe.Set(set); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Run(t.Context(), recipe, o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want one with %q", sets, err, want)
+		}
+	}
+}

@@ -3,7 +3,8 @@ package kernels
 import "math"
 
 // RMSNorm is y = x·inv·w with inv[row] = 1/√(mean(x²)+eps) (Zhang & Sennrich, arXiv 1910.07467). x and y are
-// [rows, dim] and may alias, w is [dim] or nil for ones, inv is [rows] or nil if not wanted.
+// [rows, dim] and may alias, w is [dim] or nil for ones, inv is [rows] or nil if not wanted. w may also be [heads, dim]:
+// then row r takes that of head r mod heads. So it is with every weight and bias of a norm, and their gradients.
 func RMSNorm(y, inv, x, w []float32, rows, dim int, eps float32) {
 	if rows*dim <= blockElements {
 		rmsNorm(y, inv, x, w, 0, rows, dim, eps)
@@ -19,8 +20,17 @@ func rmsNorm(y, inv, x, w []float32, lo, hi, dim int, eps float32) {
 		if inv != nil {
 			inv[r] = s
 		}
-		scaleShift(yr, xr, s, 0, w, nil)
+		scaleShift(yr, xr, s, 0, forRow(w, r, dim), nil)
 	}
+}
+
+// forRow is the part of a weight [dim] or [heads, dim] that row r takes.
+func forRow(w []float32, r, dim int) []float32 {
+	if len(w) <= dim {
+		return w
+	}
+	at := r * dim % len(w)
+	return w[at : at+dim]
 }
 
 func rsqrt(x float32) float32 { return float32(1 / math.Sqrt(float64(x))) }
@@ -46,7 +56,7 @@ func RMSNormBackward(dx, dw, dy, x, w, inv []float32, rows, dim int) {
 		for r := lo; r < hi; r++ {
 			dxr, dyr, xr := dx[r*dim:][:dim], dy[r*dim:][:dim], x[r*dim:][:dim]
 			s := inv[r]
-			scaleShift(dxr, dyr, s, 0, w, nil)
+			scaleShift(dxr, dyr, s, 0, forRow(w, r, dim), nil)
 			kern.axpy(-s*s*kern.dot(dxr, xr)/float32(dim), xr, dxr)
 		}
 	})
@@ -58,13 +68,13 @@ func normWeightBackward(dw, db, dy, x, mean, inv []float32, rows, dim int) {
 		for r := range rows {
 			dyr := dy[r*dim+lo:][:hi-lo]
 			if dw != nil {
-				kern.mulAdd(inv[r], dyr, x[r*dim+lo:][:hi-lo], dw[lo:hi])
+				kern.mulAdd(inv[r], dyr, x[r*dim+lo:][:hi-lo], forRow(dw, r, dim)[lo:hi])
 			}
 			if dw != nil && mean != nil {
-				kern.axpy(-mean[r]*inv[r], dyr, dw[lo:hi])
+				kern.axpy(-mean[r]*inv[r], dyr, forRow(dw, r, dim)[lo:hi])
 			}
 			if db != nil {
-				kern.axpy(1, dyr, db[lo:hi])
+				kern.axpy(1, dyr, forRow(db, r, dim)[lo:hi])
 			}
 		}
 	})
@@ -94,7 +104,7 @@ func layerNorm(y, mean, inv, x, w, b []float32, lo, hi, dim int, eps float32) {
 		if inv != nil {
 			inv[r] = s
 		}
-		scaleShift(yr, yr, s, 0, w, b)
+		scaleShift(yr, yr, s, 0, forRow(w, r, dim), forRow(b, r, dim))
 	}
 }
 
@@ -107,7 +117,7 @@ func LayerNormBackward(dx, dw, db, dy, x, w, mean, inv []float32, rows, dim int)
 	}
 	For(rows, grainFor(dim), func(lo, hi int) {
 		for r := lo; r < hi; r++ {
-			layerNormRowBackward(dx[r*dim:][:dim], dy[r*dim:][:dim], x[r*dim:][:dim], w, mean[r], inv[r])
+			layerNormRowBackward(dx[r*dim:][:dim], dy[r*dim:][:dim], x[r*dim:][:dim], forRow(w, r, dim), mean[r], inv[r])
 		}
 	})
 }

@@ -14,17 +14,17 @@ func RMSNormRef(y, inv, x, w []float32, rows, dim int, eps float32) {
 			inv[r] = float32(s)
 		}
 		for i := range dim {
-			y[r*dim+i] = float32(float64(x[r*dim+i]) * s * at(w, i, 1))
+			y[r*dim+i] = float32(float64(x[r*dim+i]) * s * at(w, r*dim+i, 1))
 		}
 	}
 }
 
-// at returns s[i] as a float64, or missing if s is nil.
+// at returns s[i mod len(s)] as a float64, or missing if s is nil.
 func at(s []float32, i int, missing float64) float64 {
 	if s == nil {
 		return missing
 	}
-	return float64(s[i])
+	return float64(s[i%len(s)])
 }
 
 // RMSNormBackwardRef is the definition of RMSNormBackward, in float64.
@@ -33,14 +33,14 @@ func RMSNormBackwardRef(dx, dw, dy, x, w, inv []float32, rows, dim int) {
 		s, mean := float64(inv[r]), 0.0
 		for i := range dim {
 			k := r*dim + i
-			mean += float64(dy[k]) * at(w, i, 1) * float64(x[k]) / float64(dim)
+			mean += float64(dy[k]) * at(w, r*dim+i, 1) * float64(x[k]) / float64(dim)
 			if dw != nil {
-				dw[i] += float32(float64(dy[k]) * float64(x[k]) * s)
+				dw[k%len(dw)] += float32(float64(dy[k]) * float64(x[k]) * s)
 			}
 		}
 		for i := range dim {
 			k := r*dim + i
-			dx[k] = float32(s * (float64(dy[k])*at(w, i, 1) - float64(x[k])*s*s*mean))
+			dx[k] = float32(s * (float64(dy[k])*at(w, r*dim+i, 1) - float64(x[k])*s*s*mean))
 		}
 	}
 }
@@ -63,7 +63,7 @@ func LayerNormRef(y, mean, inv, x, w, b []float32, rows, dim int, eps float32) {
 			inv[r] = float32(s)
 		}
 		for i, v := range xr {
-			y[r*dim+i] = float32((float64(v)-mu)*s*at(w, i, 1) + at(b, i, 0))
+			y[r*dim+i] = float32((float64(v)-mu)*s*at(w, r*dim+i, 1) + at(b, r*dim+i, 0))
 		}
 	}
 }
@@ -76,19 +76,19 @@ func LayerNormBackwardRef(dx, dw, db, dy, x, w, mean, inv []float32, rows, dim i
 		for i := range dim {
 			k := r*dim + i
 			d, n := float64(dy[k]), (float64(x[k])-mu)*s
-			meanG += d * at(w, i, 1) / float64(dim)
-			meanGN += d * at(w, i, 1) * n / float64(dim)
+			meanG += d * at(w, r*dim+i, 1) / float64(dim)
+			meanGN += d * at(w, r*dim+i, 1) * n / float64(dim)
 			if dw != nil {
-				dw[i] += float32(d * n)
+				dw[k%len(dw)] += float32(d * n)
 			}
 			if db != nil {
-				db[i] += float32(d)
+				db[k%len(db)] += float32(d)
 			}
 		}
 		for i := range dim {
 			k := r*dim + i
 			n := (float64(x[k]) - mu) * s
-			dx[k] = float32(s * (float64(dy[k])*at(w, i, 1) - meanG - n*meanGN))
+			dx[k] = float32(s * (float64(dy[k])*at(w, r*dim+i, 1) - meanG - n*meanGN))
 		}
 	}
 }

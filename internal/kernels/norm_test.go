@@ -22,14 +22,15 @@ func TestRMSNorm(t *testing.T) {
 		for _, size := range normSizes {
 			rows, dim := size[0], size[1]
 			x, dy := shifted(1, rows*dim), normal(3, rows*dim)
-			for _, w := range [][]float32{nil, normal(2, dim)} {
+			for _, w := range [][]float32{nil, normal(2, dim), normal(2, 3*dim)} {
+				weights := max(len(w), dim)
 				y, inv, wantY, wantInv := poisoned(rows*dim), poisoned(rows), poisoned(rows*dim), poisoned(rows)
 				RMSNorm(y, inv, x, w, rows, dim, eps)
 				RMSNormRef(wantY, wantInv, x, w, rows, dim, eps)
-				what := fmt.Sprintf("rows %d, dim %d, w %v: ", rows, dim, w != nil)
+				what := fmt.Sprintf("rows %d, dim %d, %d weights: ", rows, dim, len(w))
 				compare(t, what+"y", y, wantY, 2e-6)
 				compare(t, what+"inv", inv, wantInv, 2e-6)
-				dx, dw, wantDX, wantDW := poisoned(rows*dim), normal(4, dim), poisoned(rows*dim), normal(4, dim)
+				dx, dw, wantDX, wantDW := poisoned(rows*dim), normal(4, weights), poisoned(rows*dim), normal(4, weights)
 				RMSNormBackward(dx, dw, dy, x, w, inv, rows, dim)
 				RMSNormBackwardRef(wantDX, wantDW, dy, x, w, wantInv, rows, dim)
 				compare(t, what+"dx", dx, wantDX, 1e-5)
@@ -51,15 +52,16 @@ func TestLayerNorm(t *testing.T) {
 		for _, size := range normSizes {
 			rows, dim := size[0], size[1]
 			x, dy := shifted(1, rows*dim), normal(3, rows*dim)
-			for i := range 4 {
+			for i := range 8 {
 				var w, b []float32
+				weights := dim * (1 + 2*(i/4)) // of one head for all, or of three
 				if i&1 != 0 {
-					w = normal(2, dim)
+					w = normal(2, weights)
 				}
 				if i&2 != 0 {
-					b = normal(5, dim)
+					b = normal(5, weights)
 				}
-				what := fmt.Sprintf("rows %d, dim %d, w %v, b %v: ", rows, dim, w != nil, b != nil)
+				what := fmt.Sprintf("rows %d, dim %d, %d weights, %d biases: ", rows, dim, len(w), len(b))
 				y, mean, inv := poisoned(rows*dim), poisoned(rows), poisoned(rows)
 				wantY, wantMean, wantInv := poisoned(rows*dim), poisoned(rows), poisoned(rows)
 				LayerNorm(y, mean, inv, x, w, b, rows, dim, eps)
@@ -67,8 +69,8 @@ func TestLayerNorm(t *testing.T) {
 				compare(t, what+"y", y, wantY, 5e-6)
 				compare(t, what+"mean", mean, wantMean, 2e-6)
 				compare(t, what+"inv", inv, wantInv, 2e-6)
-				dx, dw, db := poisoned(rows*dim), normal(6, dim), normal(7, dim)
-				wantDX, wantDW, wantDB := poisoned(rows*dim), normal(6, dim), normal(7, dim)
+				dx, dw, db := poisoned(rows*dim), normal(6, weights), normal(7, weights)
+				wantDX, wantDW, wantDB := poisoned(rows*dim), normal(6, weights), normal(7, weights)
 				LayerNormBackward(dx, dw, db, dy, x, w, mean, inv, rows, dim)
 				LayerNormBackwardRef(wantDX, wantDW, wantDB, dy, x, w, wantMean, wantInv, rows, dim)
 				compare(t, what+"dw", dw, wantDW, 1e-5)

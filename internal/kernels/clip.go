@@ -1,0 +1,26 @@
+package kernels
+
+// Shift is dst = x + t. dst may alias x.
+func Shift(dst, x []float32, t float32) { kern.affine(dst, x[:len(dst)], 1, t) }
+
+// Clip is y = min(max(x, -limit), limit). y may alias x.
+func Clip(y, x []float32, limit float32) {
+	For(len(x), blockElements, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			y[i] = min(max(x[i], -limit), limit)
+		}
+	})
+}
+
+// ClipBackward is dx = dy where Clip left x as it is, and 0 where it did not. dx may alias dy or x.
+func ClipBackward(dx, dy, x []float32, limit float32) {
+	For(len(x), blockElements, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			g := dy[i]
+			if x[i] < -limit || x[i] > limit {
+				g = 0
+			}
+			dx[i] = g
+		}
+	})
+}

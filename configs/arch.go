@@ -8,21 +8,32 @@ type Arch struct {
 	Vocab, Dim, Layers, Heads, KVHeads, HeadDim, FFN, Context int
 
 	NormEps           float64
-	Tied              bool // the head is the embedding
+	NormOffset        float64 // added to the norms' weights: 1 in Gemma
+	Tied              bool    // the head is the embedding
 	AttnBias, MLPBias bool
-	ScaleScores       bool // scores are divided by sqrt(HeadDim)
-	ScaleByLayer      bool // … and by the layer's number, from 1
+	ScaleScores       bool    // scores are divided by sqrt(HeadDim)
+	ScaleByLayer      bool    // … and by the layer's number, from 1
+	ScoreScale        float64 // what scores are multiplied with instead, if not 0
+	ClipQKV           float64 // queries, keys and values are clipped to ±ClipQKV, if not 0
+	EmbedScale        float64 // of embeddings; 1 as a rule, like the next two
+	ResidualScale     float64 // of what a block adds to the stream
+	LogitScale        float64
+	Window            int // how many tokens a token of a sliding layer sees, itself included; 0: all. See LayerWindow
 	Norm              Norm
 	MLP               MLP
 	Residual          Residual
 	Position          Position
 	Activation        Activation
 	Rope              Rope
+	RopeInterleaved   bool // planes are (2i, 2i+1) as in GPT-J, not (i, i+Dim/2) as in Llama
 
 	// Unknown lists config.json keys that neither the family nor transformers' base class explains.
 	Unknown []string
 
-	bools map[string]bool
+	bools      map[string]bool
+	grouped    bool     // the KV heads lie as groups even if there are as many as heads
+	windowFrom int      // the first layer whose window slides, unless layerTypes says
+	layerTypes []string // by layer; nil: not given
 }
 
 // The block choices are closed sets, named in family files.

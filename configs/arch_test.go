@@ -136,7 +136,7 @@ func TestResolveNamesWhatIsWrong(t *testing.T) {
 		{`{"model_type": "gpt2", "add_cross_attention": true}`, "", "add_cross_attention is true, want one of [false]: a GPT-2 decoder with cross-attention"},
 		{`{"model_type": "llama", "rope_theta": 0}`, "", "rope_theta is 0, want more than 1"},
 		{`{"model_type": "llama", "rope_scaling": 2}`, "", "config.json: rope_scaling is 2, want an object"},
-		{`{"model_type": "llama", "rope_scaling": {"type": "longrope"}}`, "", `rope_scaling has rope_type "longrope", want one of [default linear`},
+		{`{"model_type": "llama", "rope_scaling": {"type": "mrope"}}`, "", `rope_scaling has rope_type "mrope", want one of [default linear`},
 		{`{"model_type": "llama", "rope_scaling": {"type": "linear", "factor": "2"}}`, "", `rope_scaling has factor "2", want a number`},
 		{`{"model_type": "llama", "rope_scaling": {"type": "linear", "factor": 0.5}}`, "", "rope factor is 0.5, want 1 or more"},
 		{`{"model_type": "llama", "rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}}`, "", "want 0 < low < high"},

@@ -2,11 +2,12 @@ package configs
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
 
-// evalProduct evaluates "dim", "4 * dim" or "dim / heads" from left to right over the known symbols.
+// evalProduct evaluates "dim", "4 * dim", "dim / heads" or "dim ^ 0.5" from left to right over the known symbols.
 func evalProduct(expr string, symbols map[string]float64) (float64, error) {
 	words := strings.Fields(expr)
 	if len(words)%2 == 0 {
@@ -25,8 +26,10 @@ func evalProduct(expr string, symbols map[string]float64) (float64, error) {
 			result /= term
 		case words[i] == "/":
 			return 0, fmt.Errorf("%s is 0 in %q", words[i+1], expr)
+		case words[i] == "^":
+			result = math.Pow(result, term)
 		default:
-			return 0, fmt.Errorf("expression %q: operator %q is neither * nor /", expr, words[i])
+			return 0, fmt.Errorf("expression %q: operator %q is not *, / or ^", expr, words[i])
 		}
 	}
 	return result, err

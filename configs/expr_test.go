@@ -18,7 +18,7 @@ func TestEvalProduct(t *testing.T) {
 		"dim * haeds": `unknown name "haeds"`,
 		"x * dim":     `unknown name "x"`,
 		"dim / zero":  `zero is 0 in "dim / zero"`,
-		"dim + heads": `operator "+" is neither * nor /`,
+		"dim + heads": `operator "+" is not *, / or ^`,
 		"4*dim":       `unknown name "4*dim"`,
 	} {
 		_, err := evalProduct(expr, symbols)

@@ -37,11 +37,16 @@ type Family struct {
 }
 
 // Field says how one field of an Arch is found: the first of Keys (dotted paths into config.json) that is there and not
-// null, mapped through Values if given; else Default, which for numbers may be a product of earlier fields ("dim / heads").
+// null, mapped through Values if given; else Default, which for numbers may be a product of earlier fields ("dim / heads"),
+// and for what is true or false the name of an earlier field.
 type Field struct {
 	Keys    []string          `yaml:"keys"`
 	Default any               `yaml:"default"`
+	IfNull  any               `yaml:"if_null"` // instead of Default where a key is there and null
 	Values  map[string]string `yaml:"values"`
+	If      string            `yaml:"if"`   // key of config.json without which, or where it is false, none of the above counts, but
+	Else    any               `yaml:"else"` // this
+	As      string            `yaml:"as"`   // product that a number of config.json stands for: "1 / value"
 }
 
 // Requirement is a config.json key that, where present, must hold one of Values, because the forward pass is another otherwise.
@@ -58,9 +63,10 @@ type QKV struct {
 
 // Groups says how a checkpoint with fewer KV heads is written.
 type Groups struct {
-	Key    string `yaml:"key"`    // config.json key that holds the number of KV heads
-	Layout Layout `yaml:"layout"` // layout with fewer KV heads than heads; empty: as with all of them
-	Class  string `yaml:"class"`  // the transformers class that loads such a checkpoint; empty: only this toolkit does
+	Key    string         `yaml:"key"`    // config.json key that holds the number of KV heads
+	Set    map[string]any `yaml:"set"`    // other keys that say that there are fewer KV heads than heads
+	Layout Layout         `yaml:"layout"` // layout with fewer KV heads than heads; empty: as with all of them
+	Class  string         `yaml:"class"`  // the class that loads such a checkpoint; empty: only this toolkit does
 }
 
 // Role is what a tensor is to the forward pass.
@@ -72,31 +78,41 @@ const (
 	Positions Role = "positions"  // [context, dim] learned absolute positions
 	FinalNorm Role = "final_norm" // [dim]
 	Head      Role = "head"       // [vocab, dim]; absent where tied to Embed
-	AttnNorm  Role = "attn_norm"  // [dim]
+	AttnNorm  Role = "attn_norm"  // [dim] of the attention's input
 	Q         Role = "q"          // [heads*head_dim, dim]
 	K         Role = "k"          // [kv_heads*head_dim, dim]
 	V         Role = "v"          // [kv_heads*head_dim, dim]
 	FusedQKV  Role = "qkv"        // [(heads+2*kv_heads)*head_dim, dim], rows by the family's layout
+	QNorm     Role = "q_norm"     // of the queries, over the last dimension of its shape: a head or all of them
+	KNorm     Role = "k_norm"     // of the keys, likewise
 	O         Role = "o"          // [dim, heads*head_dim]
-	MLPNorm   Role = "mlp_norm"   // [dim]
+	MLPNorm   Role = "mlp_norm"   // [dim] of the MLP's input; a parallel layer without one shares the attention's
 	Gate      Role = "gate"       // [ffn, dim]
 	Up        Role = "up"         // [ffn, dim]
+	GateUp    Role = "gate_up"    // [2*ffn, dim]: both in one, gate first
 	Down      Role = "down"       // [dim, ffn]
+
+	AttnOutNorm Role = "attn_out_norm" // [dim] of what the attention adds to the stream
+	MLPOutNorm  Role = "mlp_out_norm"  // [dim] of what the MLP adds to the stream
 )
 
 // Roles in the order in which a forward pass meets them.
 var (
 	modelRoles = []Role{Embed, Positions, FinalNorm, Head}
-	layerRoles = []Role{AttnNorm, Q, K, V, FusedQKV, O, MLPNorm, Gate, Up, Down}
+	layerRoles = []Role{AttnNorm, Q, K, V, FusedQKV, QNorm, KNorm, O, AttnOutNorm, MLPNorm, Gate, Up, GateUp, Down, MLPOutNorm}
+	normRoles  = []Role{FinalNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, MLPNorm, MLPOutNorm}
 )
 
 // TensorEntry is one tensor of a family: its name without ".weight" or ".bias", and the shape of its weight as the forward
-// pass reads it ([out, in], or [dim]).
+// pass reads it ([out, in], or [dim]). A norm without a weight has neither.
+//
+// A condition is a field that is true or false, or a value of one that is chosen by name ("parallel").
 type TensorEntry struct {
 	Name       string   `yaml:"name"`       // may hold {prefix} and {layer}
 	Shape      []string `yaml:"shape"`      // symbols or products: dim, 2 * ffn
-	Bias       string   `yaml:"bias"`       // "always", or the bool field that says whether a bias goes with it; empty: none
-	Unless     string   `yaml:"unless"`     // the bool field that, when true, means the tensor is not needed (and ignored if there)
+	Bias       string   `yaml:"bias"`       // "always", or the condition under which a bias goes with it; empty: none
+	When       string   `yaml:"when"`       // the condition under which there is such a tensor; empty: always
+	Unless     string   `yaml:"unless"`     // the condition under which there is none (a tied head keeps its bias)
 	Transposed bool     `yaml:"transposed"` // the weight is stored [in, out]
 }
 
@@ -191,6 +207,9 @@ func (f *Family) checkTensors(entries map[Role]TensorEntry, known []Role, perLay
 		if !slices.Contains(known, role) {
 			return fmt.Errorf("unknown tensor role %q, want one of %v", role, known)
 		}
+		if e.Name == "" && len(e.Shape) == 0 && slices.Contains(normRoles, role) {
+			continue
+		}
 		if err := f.checkEntry(e, perLayer); err != nil {
 			return fmt.Errorf("tensor %s: %w", role, err)
 		}
@@ -210,12 +229,20 @@ func (f *Family) checkEntry(e TensorEntry, perLayer bool) error {
 			return fmt.Errorf("shape: %w", err)
 		}
 	}
-	for _, condition := range []string{e.Bias, e.Unless} {
-		if _, ok := f.Config[condition]; condition != "" && condition != "always" && !(ok && kindOf(condition) == 'b') {
-			return fmt.Errorf("bias or unless: %q is not a field of config that is true or false", condition)
+	for _, condition := range []string{e.Bias, e.When, e.Unless} {
+		if condition != "" && condition != "always" && !f.isCondition(condition) {
+			return fmt.Errorf("bias, when or unless: %q is not a field of config that is true or false, nor a value of one", condition)
 		}
 	}
 	return nil
+}
+
+// isCondition says whether name is a field that is true or false, or a value of a field that is chosen by name.
+func (f *Family) isCondition(name string) bool {
+	return slices.ContainsFunc(fields, func(k fieldKind) bool {
+		_, ok := f.Config[k.name]
+		return ok && (k.kind == 'b' && k.name == name || k.kind == 's' && slices.Contains(k.allowed, name))
+	})
 }
 
 // familyOf picks the family: by name if one is given, else by config.json's model_type.

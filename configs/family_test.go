@@ -73,7 +73,7 @@ func TestParseFamilyNamesWhatIsWrong(t *testing.T) {
 		{"h.{layer}.q", "h.0.q", "{layer} belongs into the names of a layer's tensors"},
 		{"[q_dim, dim]", "[q_dims, dim]", `tensor q: shape: unknown name "q_dims"`},
 		{"[q_dim, dim]", "[q_dim dim, dim]", `expression "q_dim dim" is not a product`},
-		{"bias: attn_bias", "bias: attn_bais", `tensor q: bias or unless: "attn_bais" is not a field`},
+		{"bias: attn_bias", "bias: attn_bais", `tensor q: bias, when or unless: "attn_bais" is not a field`},
 		{"bias: attn_bias", "bias: mlp_bias", `"mlp_bias" is not a field of config`},
 		{"bias: attn_bias", "unless: dim", `"dim" is not a field of config that is true or false`},
 		{"config:", "config", "[4:1]"},

@@ -18,7 +18,7 @@ var activations = map[string]string{
 
 type fieldKind struct {
 	name    string
-	kind    byte     // i: size, n: number, b: bool, s: name out of allowed, r: a rope scaling object
+	kind    byte     // i: size, n: number, w: size or 0 for none, b: bool, s: name out of allowed, l: layer types, r: a rope scaling object
 	allowed []string // for s
 }
 
@@ -33,9 +33,16 @@ var fields = []fieldKind{
 	{name: "ffn", kind: 'i'},
 	{name: "context", kind: 'i'},
 	{name: "norm_eps", kind: 'n'},
+	{name: "norm_offset", kind: 'n'},
 	{name: "tied", kind: 'b'},
-	{name: "attn_bias", kind: 'b'},
 	{name: "mlp_bias", kind: 'b'},
+	{name: "attn_bias", kind: 'b'},
+	{name: "qk_norm", kind: 'b'},
+	{name: "clip_qkv", kind: 'n'},
+	{name: "embed_scale", kind: 'n'},
+	{name: "residual_scale", kind: 'n'},
+	{name: "logit_scale", kind: 'n'},
+	{name: "score_scale", kind: 'n'},
 	{name: "scale_scores", kind: 'b'},
 	{name: "scale_by_layer", kind: 'b'},
 	{name: "norm", kind: 's', allowed: []string{string(RMSNorm), string(LayerNorm)}},
@@ -43,9 +50,14 @@ var fields = []fieldKind{
 	{name: "residual", kind: 's', allowed: []string{string(Sequential), string(Parallel)}},
 	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned)}},
 	{name: "activation", kind: 's', allowed: slices.Sorted(maps.Keys(activations))},
+	{name: "window", kind: 'w'},
+	{name: "window_from", kind: 'n'},
+	{name: "layer_types", kind: 'l'},
 	{name: "rope_fraction", kind: 'n'},
 	{name: "rope_dim", kind: 'n'},
 	{name: "rope_theta", kind: 'n'},
+	{name: "rope_interleaved", kind: 'b'},
+	{name: "rope_context", kind: 'n'},
 	{name: "rope_scaling", kind: 'r'},
 }
 
@@ -75,7 +87,7 @@ func Resolve(config []byte, family string) (*Arch, error) {
 	if err := f.checkRequired(raw); err != nil {
 		return nil, err
 	}
-	r := resolver{family: f, raw: raw, numbers: map[string]float64{}, bools: map[string]bool{"scale_scores": true}, names: map[string]string{}}
+	r := newResolver(f, raw)
 	for _, k := range fields {
 		if err := r.resolve(k); err != nil {
 			return nil, err
@@ -97,12 +109,20 @@ func (f *Family) checkRequired(raw map[string]any) error {
 }
 
 type resolver struct {
-	family  *Family
-	raw     map[string]any
-	numbers map[string]float64
-	bools   map[string]bool
-	names   map[string]string
-	scaling RopeScaling
+	family     *Family
+	raw        map[string]any
+	numbers    map[string]float64
+	bools      map[string]bool // fields, and values that fields chosen by name have
+	names      map[string]string
+	layerTypes []string
+	scaling    RopeScaling
+}
+
+func newResolver(f *Family, raw map[string]any) *resolver {
+	return &resolver{
+		family: f, raw: raw, names: map[string]string{}, bools: map[string]bool{"scale_scores": true},
+		numbers: map[string]float64{"embed_scale": 1, "residual_scale": 1, "logit_scale": 1},
+	}
 }
 
 func (r *resolver) resolve(k fieldKind) error {
@@ -110,20 +130,13 @@ func (r *resolver) resolve(k fieldKind) error {
 	if !ok {
 		return nil
 	}
-	value, source := field.Default, fmt.Sprintf("%s (by default %v)", k.name, field.Default)
-	if s, ok := value.(string); ok && (k.kind == 'i' || k.kind == 'n') {
-		value = expression(s)
-	}
-	for _, key := range field.Keys {
-		if v, ok := lookup(r.raw, key); ok {
-			value, source = v, key
-			break
-		}
-	}
-	if value == nil && k.kind == 'r' {
+	value, source, err := r.value(k, field)
+	switch {
+	case err != nil:
+		return fmt.Errorf("config.json: %w", err)
+	case value == nil && (k.kind == 'r' || k.kind == 'l'):
 		return nil
-	}
-	if value == nil {
+	case value == nil:
 		return fmt.Errorf("config.json: %s is missing and family %s has no default for it", strings.Join(field.Keys, " or "), r.family.Name)
 	}
 	if err := r.set(k, field, value); err != nil {
@@ -132,18 +145,54 @@ func (r *resolver) resolve(k fieldKind) error {
 	return nil
 }
 
+// value is what a field is resolved from, and where it was found.
+func (r *resolver) value(k fieldKind, field Field) (value any, source string, err error) {
+	constant := func(how string, value any) (any, string, error) {
+		if s, ok := value.(string); ok && strings.IndexByte("inwb", k.kind) >= 0 {
+			value = expression(s)
+		}
+		return value, fmt.Sprintf("%s (%s %v)", k.name, how, value), nil
+	}
+	if on, err := r.isOn(field.If); err != nil || !on {
+		value, source, _ = constant("without "+field.If, field.Else)
+		return value, source, err
+	}
+	for _, key := range field.Keys {
+		v, ok := lookup(r.raw, key)
+		if ok {
+			return v, key, nil
+		}
+		if _, there := r.raw[key]; there && field.IfNull != nil {
+			return constant("where "+key+" is null", field.IfNull)
+		}
+	}
+	return constant("by default", field.Default)
+}
+
+// isOn reads a key that is true or false; no key at all is true, and one that is missing false.
+func (r *resolver) isOn(key string) (bool, error) {
+	v, ok := lookup(r.raw, key)
+	on, isBool := v.(bool)
+	if ok && !isBool {
+		return false, fmt.Errorf("%s is %s, want true or false", key, literal(v))
+	}
+	return on || key == "", nil
+}
+
 func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 	switch k.kind {
 	case 'i':
 		r.numbers[k.name], err = r.size(value)
 	case 'n':
-		r.numbers[k.name], err = r.number(value)
-	case 'b':
-		b, ok := value.(bool)
-		if !ok {
-			return fmt.Errorf("is %s, want true or false", literal(value))
+		r.numbers[k.name], err = r.scaled(value, field.As)
+	case 'w':
+		if value != 0 && value != uint64(0) { // a constant of the family: none
+			r.numbers[k.name], err = r.size(value)
 		}
-		r.bools[k.name] = b
+	case 'l':
+		r.layerTypes, err = layerTypesOf(value)
+	case 'b':
+		r.bools[k.name], err = r.truth(value)
 	case 's':
 		name := fmt.Sprint(value)
 		if mapped, ok := field.Values[name]; ok {
@@ -152,11 +201,33 @@ func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 		if !slices.Contains(k.allowed, name) {
 			return fmt.Errorf("is %q, want one of %s", name, strings.Join(k.allowed, ", "))
 		}
-		r.names[k.name] = name
+		r.names[k.name], r.bools[name] = name, true
 	case 'r':
-		r.scaling, err = parseRopeScaling(value, r.numbers["context"])
+		r.scaling, err = r.ropeScaling(value, field)
 	}
 	return err
+}
+
+// truth is a bool, or the field of that name that was resolved before.
+func (r *resolver) truth(value any) (bool, error) {
+	switch v := value.(type) {
+	case bool:
+		return v, nil
+	case expression:
+		return r.bools[string(v)], nil
+	}
+	return false, fmt.Errorf("is %s, want true or false", literal(value))
+}
+
+// scaled is a number, as it stands or, if as is a product, what that makes of it.
+func (r *resolver) scaled(value any, as string) (float64, error) {
+	n, err := r.number(value)
+	if _, constant := value.(expression); err != nil || constant || as == "" {
+		return n, err
+	}
+	symbols := maps.Clone(r.numbers)
+	symbols["value"] = n
+	return evalProduct(as, symbols)
 }
 
 // size refuses what no checkpoint can have, before anything is computed from it.
@@ -199,18 +270,27 @@ func literal(value any) string {
 	return string(text)
 }
 
+// grouped says that config.json itself says how the KV heads lie.
+func (r *resolver) grouped() bool {
+	key := r.family.Config["kv_heads"].If
+	return key != "" && r.raw[key] == true
+}
+
 func (r *resolver) arch() *Arch {
 	n := func(name string) int { return int(r.numbers[name]) }
 	return &Arch{
-		Family: r.family, Prefix: r.family.Prefixes[0],
+		Family: r.family, Prefix: r.family.Prefixes[0], grouped: r.grouped(),
 		Vocab: n("vocab"), Dim: n("dim"), Layers: n("layers"), Heads: n("heads"), KVHeads: n("kv_heads"),
-		HeadDim: n("head_dim"), FFN: n("ffn"), Context: n("context"), NormEps: r.numbers["norm_eps"],
+		HeadDim: n("head_dim"), FFN: n("ffn"), Context: n("context"),
+		NormEps: r.numbers["norm_eps"], NormOffset: r.numbers["norm_offset"], ClipQKV: r.numbers["clip_qkv"],
+		EmbedScale: r.numbers["embed_scale"], ResidualScale: r.numbers["residual_scale"], LogitScale: r.numbers["logit_scale"],
+		ScoreScale: r.numbers["score_scale"], Window: n("window"), windowFrom: n("window_from"), layerTypes: r.layerTypes,
 		Tied: r.bools["tied"], AttnBias: r.bools["attn_bias"], MLPBias: r.bools["mlp_bias"],
 		ScaleScores: r.bools["scale_scores"], ScaleByLayer: r.bools["scale_by_layer"],
 		Norm: Norm(r.names["norm"]), MLP: MLP(r.names["mlp"]), Residual: Residual(r.names["residual"]),
 		Position: Position(r.names["position"]), Activation: Activation(activations[r.names["activation"]]),
 		Rope:  Rope{Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], RopeScaling: r.scaling},
-		bools: r.bools,
+		bools: r.bools, RopeInterleaved: r.bools["rope_interleaved"],
 	}
 }
 
@@ -221,6 +301,12 @@ func (a *Arch) check() error {
 	}
 	if a.NormEps <= 0 {
 		return fmt.Errorf("config.json: norm epsilon is %g, want a positive number", a.NormEps)
+	}
+	if a.ClipQKV < 0 {
+		return fmt.Errorf("config.json: queries, keys and values are clipped to ±%g, want a positive number", a.ClipQKV)
+	}
+	if err := a.checkLayerTypes(); err != nil {
+		return err
 	}
 	if a.Position == PositionRope {
 		return a.Rope.check(a.HeadDim)
@@ -256,12 +342,16 @@ var baseKeys = strings.Fields(`_attn_implementation _attn_implementation_autoset
 
 func (f *Family) unknownKeys(raw map[string]any) []string {
 	known := map[string]bool{f.Groups.Key: true}
+	for k := range f.Groups.Set {
+		known[k] = true
+	}
 	for _, list := range [][]string{baseKeys, f.Neutral} {
 		for _, k := range list {
 			known[k] = true
 		}
 	}
 	for _, field := range f.Config {
+		known[field.If] = true
 		for _, k := range field.Keys {
 			top, _, _ := strings.Cut(k, ".")
 			known[top] = true

@@ -24,44 +24,92 @@ type RopeScaling struct {
 	BetaFast, BetaSlow              float64 // yarn
 	MScale, MScaleAllDim, Attention float64 // yarn; 0 is not given
 	Truncate                        bool    // yarn: correction range in whole dims
+
+	ShortFactors, LongFactors []float64 // longrope: of each plane, up to OriginalContext and beyond; Attention, too
 }
 
 // ropeTypes are the scalings that are known: transformers' names. dynamic is exact up to the trained context and refused
 // beyond it, since it changes with the length.
-var ropeTypes = []string{"default", "linear", "dynamic", "llama3", "yarn"}
+var ropeTypes = []string{"default", "linear", "dynamic", "llama3", "yarn", "longrope"}
 
-func parseRopeScaling(value any, context float64) (RopeScaling, error) {
+// ropeScaling reads the object; the field's values may rename its type.
+func (r *resolver) ropeScaling(value any, field Field) (RopeScaling, error) {
 	raw, ok := value.(map[string]any)
 	if !ok {
 		return RopeScaling{}, fmt.Errorf("is %s, want an object", literal(value))
 	}
-	var err error
-	number := func(key string, other float64) float64 {
-		v, ok := lookup(raw, key)
-		if !ok {
-			return other
-		}
-		n, ok := v.(float64)
-		if !ok && err == nil {
-			err = fmt.Errorf("has %s %s, want a number", key, literal(v))
-		}
-		return n
-	}
+	p := ropeObject{raw: raw}
 	s := RopeScaling{
-		Type: "default", Factor: number("factor", 1), OriginalContext: number("original_max_position_embeddings", context),
-		LowFreqFactor: number("low_freq_factor", 1), HighFreqFactor: number("high_freq_factor", 4),
-		BetaFast: number("beta_fast", 32), BetaSlow: number("beta_slow", 1), MScale: number("mscale", 0),
-		MScaleAllDim: number("mscale_all_dim", 0), Attention: number("attention_factor", 0), Truncate: raw["truncate"] != false,
+		Type: p.kind(field.Values), Factor: p.number("factor", 1), OriginalContext: p.number("original_max_position_embeddings", r.numbers["context"]),
+		LowFreqFactor: p.number("low_freq_factor", 1), HighFreqFactor: p.number("high_freq_factor", 4),
+		BetaFast: p.number("beta_fast", 32), BetaSlow: p.number("beta_slow", 1), MScale: p.number("mscale", 0),
+		MScaleAllDim: p.number("mscale_all_dim", 0), Attention: p.number("attention_factor", 0), Truncate: raw["truncate"] != false,
 	}
+	if n, ok := r.numbers["rope_context"]; ok {
+		s.OriginalContext = n
+	}
+	if s.Type == "longrope" {
+		s.Factor = p.number("factor", r.numbers["context"]/s.OriginalContext)
+		s.ShortFactors, s.LongFactors = p.list("short_factor"), p.list("long_factor")
+	}
+	return s, p.err
+}
+
+// ropeObject reads the values of a rope scaling object; err is the first thing wrong with them.
+type ropeObject struct {
+	raw map[string]any
+	err error
+}
+
+func (p *ropeObject) number(key string, other float64) float64 {
+	v, ok := lookup(p.raw, key)
+	if !ok {
+		return other
+	}
+	n, ok := v.(float64)
+	if !ok && p.err == nil {
+		p.err = fmt.Errorf("has %s %s, want a number", key, literal(v))
+	}
+	return n
+}
+
+func (p *ropeObject) list(key string) []float64 {
+	values, _ := p.raw[key].([]any)
+	numbers := make([]float64, len(values))
+	for i, v := range values {
+		n, ok := v.(float64)
+		if (!ok || n <= 0) && p.err == nil {
+			p.err = fmt.Errorf("has %s in %s, want positive numbers", literal(v), key)
+		}
+		numbers[i] = n
+	}
+	return numbers
+}
+
+func (p *ropeObject) kind(values map[string]string) string {
+	name := "default"
 	for _, key := range []string{"type", "rope_type"} {
-		if v, ok := lookup(raw, key); ok {
-			s.Type = fmt.Sprint(v)
+		if v, ok := lookup(p.raw, key); ok {
+			name = fmt.Sprint(v)
 		}
 	}
-	if !slices.Contains(ropeTypes, s.Type) {
-		return s, fmt.Errorf("has rope_type %q, want one of %v", s.Type, ropeTypes)
+	if mapped, ok := values[name]; ok {
+		name = mapped
 	}
-	return s, err
+	if !slices.Contains(ropeTypes, name) && p.err == nil {
+		p.err = fmt.Errorf("has rope_type %q, want one of %v", name, ropeTypes)
+	}
+	return name
+}
+
+// LongInvFreq returns the inverse frequencies of sequences longer than OriginalContext where they are others (longrope: Ding
+// et al. 2024, arXiv 2402.13753), else nil.
+func (r Rope) LongInvFreq() []float64 {
+	if r.Type != "longrope" {
+		return nil
+	}
+	r.ShortFactors = r.LongFactors
+	return r.InvFreq()
 }
 
 // InvFreq returns the inverse frequency of each rotated plane, scaled as Type says.
@@ -78,6 +126,8 @@ func (r Rope) InvFreq() []float64 {
 		case "yarn":
 			ramp := math.Max(0, math.Min(1, (float64(i)-low)/(high-low)))
 			f = f*(1-ramp) + f/r.Factor*ramp
+		case "longrope":
+			f /= r.ShortFactors[i]
 		}
 		freqs[i] = f
 	}
@@ -114,7 +164,7 @@ func (r Rope) yarnRange() (low, high float64) {
 	return low, high
 }
 
-// Scale is what cosines and sines are multiplied with: YaRN's attention factor (its equation 22), else 1.
+// Scale is what cosines and sines are multiplied with: YaRN's attention factor (its equation 22) or LongRoPE's, else 1.
 func (r Rope) Scale() float64 {
 	mscale := func(m float64) float64 {
 		if r.Factor <= 1 {
@@ -123,10 +173,14 @@ func (r Rope) Scale() float64 {
 		return 0.1*m*math.Log(r.Factor) + 1
 	}
 	switch {
-	case r.Type != "yarn":
+	case r.Type != "yarn" && r.Type != "longrope":
 		return 1
 	case r.Attention != 0:
 		return r.Attention
+	case r.Type == "longrope" && r.Factor <= 1:
+		return 1
+	case r.Type == "longrope":
+		return math.Sqrt(1 + math.Log(r.Factor)/math.Log(r.OriginalContext))
 	case r.MScale != 0 && r.MScaleAllDim != 0:
 		return mscale(r.MScale) / mscale(r.MScaleAllDim)
 	}
@@ -139,6 +193,8 @@ func (r Rope) check(headDim int) error {
 		return fmt.Errorf("config.json: %d rotary dims, which go in pairs, do not fit a head dim of %d", r.Dim, headDim)
 	case r.Theta <= 1:
 		return fmt.Errorf("config.json: rope_theta is %g, want more than 1", r.Theta)
+	case r.Type == "longrope":
+		return r.checkLong()
 	case r.Factor < 1 && r.Type != "default" && r.Type != "":
 		return fmt.Errorf("config.json: rope factor is %g, want 1 or more", r.Factor)
 	case r.Type == "llama3" && (r.LowFreqFactor <= 0 || r.HighFreqFactor <= r.LowFreqFactor):
@@ -147,6 +203,20 @@ func (r Rope) check(headDim int) error {
 		return fmt.Errorf("config.json: rope beta_slow %g and beta_fast %g, want 0 < slow <= fast", r.BetaSlow, r.BetaFast)
 	case (r.Type == "llama3" || r.Type == "yarn") && r.OriginalContext < 1:
 		return fmt.Errorf("config.json: rope original_max_position_embeddings is %g, want 1 or more", r.OriginalContext)
+	}
+	return nil
+}
+
+func (r Rope) checkLong() error {
+	planes := (r.Dim + 1) / 2
+	switch {
+	case len(r.ShortFactors) != planes || len(r.LongFactors) != planes:
+		return fmt.Errorf("config.json: rope short_factor has %d numbers and long_factor %d, want %d: one for each rotated plane",
+			len(r.ShortFactors), len(r.LongFactors), planes)
+	case !(r.OriginalContext > 1):
+		return fmt.Errorf("config.json: rope original_max_position_embeddings is %g, want more than 1", r.OriginalContext)
+	case !(r.Factor > 0) || r.Attention < 0:
+		return fmt.Errorf("config.json: rope factor is %g and attention_factor %g, want positive numbers", r.Factor, r.Attention)
 	}
 	return nil
 }

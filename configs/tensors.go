@@ -15,6 +15,7 @@ type Tensor struct {
 	Layer      int // -1 outside the layers
 	Bias       bool
 	Transposed bool // a weight stored [in, out]
+	PerKVHead  bool // its rows are the KV heads'
 }
 
 // Tensors lists every tensor that the architecture needs, in the order in which a forward pass meets them.
@@ -22,11 +23,7 @@ func (a *Arch) Tensors() ([]Tensor, error) {
 	var all []Tensor
 	add := func(roles []Role, entries map[Role]TensorEntry, layer int) error {
 		for _, role := range roles {
-			e, ok := entries[role]
-			if !ok || a.bools[e.Unless] {
-				continue
-			}
-			ts, err := a.entry(role, e, layer)
+			ts, err := a.entry(role, entries[role], layer)
 			if err != nil {
 				return fmt.Errorf("families/%s.yaml: %s: %w", a.Family.Name, role, err)
 			}
@@ -45,7 +42,36 @@ func (a *Arch) Tensors() ([]Tensor, error) {
 	return all, nil
 }
 
+// Has says whether the forward pass has that role: a norm without a weight is there, too.
+func (a *Arch) Has(role Role) bool {
+	for _, entries := range []map[Role]TensorEntry{a.Family.Tensors, a.Family.Layer} {
+		if e, ok := entries[role]; ok {
+			return a.holds(e)
+		}
+	}
+	return false
+}
+
+// NormDim is how many numbers a norm of that role runs over: the last dimension of its weight; 0: whole rows.
+func (a *Arch) NormDim(role Role) int {
+	shape := a.Family.Layer[role].Shape
+	if len(shape) == 0 {
+		return 0
+	}
+	dim, _ := evalProduct(shape[len(shape)-1], a.symbols()) // as checkEntry made sure
+	return int(dim)
+}
+
+// holds says whether an entry's conditions hold.
+func (a *Arch) holds(e TensorEntry) bool {
+	return (e.When == "" || a.bools[e.When]) && !a.bools[e.Unless]
+}
+
+// entry lists an entry's weight and bias.
 func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
+	if e.Name == "" || !a.holds(e) && role != Head {
+		return nil, nil
+	}
 	shape := make([]int, len(e.Shape))
 	for i, expr := range e.Shape {
 		v, err := evalProduct(expr, a.symbols())
@@ -54,22 +80,31 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 		}
 		shape[i] = int(v)
 	}
-	name := a.expand(e.Name, layer)
-	weight := Tensor{Name: name + ".weight", Shape: slices.Clone(shape), Role: role, Layer: layer, Transposed: e.Transposed}
+	name, perKVHead := a.expand(e.Name, layer), e.Shape[0] == "kv_dim" || e.Shape[0] == "kv_heads"
+	weight := Tensor{
+		Name: name + ".weight", Shape: slices.Clone(shape), Role: role, Layer: layer, Transposed: e.Transposed, PerKVHead: perKVHead,
+	}
 	if e.Transposed {
 		slices.Reverse(weight.Shape)
 	}
-	if e.Bias != "always" && !a.bools[e.Bias] {
-		return []Tensor{weight}, nil
+	var tensors []Tensor
+	if a.holds(e) {
+		tensors = append(tensors, weight)
 	}
-	return []Tensor{weight, {Name: name + ".bias", Shape: shape[:1], Role: role, Layer: layer, Bias: true}}, nil
+	if e.Bias == "always" || a.bools[e.Bias] {
+		tensors = append(tensors, Tensor{
+			Name: name + ".bias", Shape: shape[:1], Role: role, Layer: layer, Bias: true, PerKVHead: perKVHead,
+		})
+	}
+	return tensors, nil
 }
 
 func (a *Arch) symbols() map[string]float64 {
 	q, kv := a.Heads*a.HeadDim, a.KVDim()
 	return map[string]float64{
 		"vocab": float64(a.Vocab), "dim": float64(a.Dim), "ffn": float64(a.FFN), "context": float64(a.Context),
-		"head_dim": float64(a.HeadDim), "q_dim": float64(q), "kv_dim": float64(kv), "qkv_dim": float64(q + 2*kv),
+		"heads": float64(a.Heads), "kv_heads": float64(a.KVHeads), "head_dim": float64(a.HeadDim),
+		"q_dim": float64(q), "kv_dim": float64(kv), "qkv_dim": float64(q + 2*kv),
 	}
 }
 
@@ -84,7 +119,7 @@ func (a *Arch) TensorName(role Role) string {
 
 // Layout is the layout of the query, key and value rows of this checkpoint.
 func (a *Arch) Layout() Layout {
-	if a.KVHeads < a.Heads {
+	if a.KVHeads < a.Heads || a.grouped {
 		return a.Family.Groups.Layout
 	}
 	return a.Family.Attention.Layout
@@ -177,16 +212,17 @@ func shorten(names []string) string {
 // Param is one weight as a forward pass reads it, and where it lies in the checkpoint.
 type Param struct {
 	Name       string // "layers.3.q.weight", "embed.weight"
-	Role       Role   // never FusedQKV: that is taken apart into Q, K and V
+	Role       Role   // never FusedQKV or GateUp: those are taken apart
 	Bias       bool
 	Shape      []int  // [out, in] for a matrix, [dim] for a vector
 	Tensor     string // the checkpoint's tensor that holds it
 	Stored     []int  // that tensor's shape
 	Rows       []int  // which rows of that tensor (once transposed, if Transposed) are this weight; nil: all
 	Transposed bool
+	PerKVHead  bool // its rows are the KV heads': what a conversion pools
 }
 
-// Params lists the weights of the forward pass: the checkpoint's tensors with a fused query-key-value tensor taken apart.
+// Params lists the weights of the forward pass: the checkpoint's tensors with fused ones taken apart.
 func (a *Arch) Params() ([]Param, error) {
 	tensors, err := a.Tensors()
 	if err != nil {
@@ -198,13 +234,25 @@ func (a *Arch) Params() ([]Param, error) {
 	}
 	params := make([]Param, 0, len(tensors))
 	for _, t := range tensors {
-		if t.Role != FusedQKV {
+		switch t.Role {
+		case FusedQKV:
+			params = append(params, t.param(Q, q), t.param(K, k), t.param(V, v))
+		case GateUp:
+			params = append(params, t.param(Gate, span(0, a.FFN)), t.param(Up, span(a.FFN, 2*a.FFN)))
+		default:
 			params = append(params, t.param(t.Role, nil))
-			continue
 		}
-		params = append(params, t.param(Q, q), t.param(K, k), t.param(V, v))
 	}
 	return params, nil
+}
+
+// span is lo, lo+1 … hi-1.
+func span(lo, hi int) []int {
+	rows := make([]int, 0, hi-lo)
+	for r := lo; r < hi; r++ {
+		rows = append(rows, r)
+	}
+	return rows
 }
 
 func (t Tensor) param(role Role, rows []int) Param {
@@ -217,6 +265,7 @@ func (t Tensor) param(role Role, rows []int) Param {
 	}
 	return Param{
 		Name: ParamName(role, t.Layer, t.Bias), Role: role, Bias: t.Bias, Shape: shape, Tensor: t.Name, Stored: t.Shape, Rows: rows, Transposed: t.Transposed,
+		PerKVHead: t.PerKVHead || t.Role == FusedQKV && role != Q,
 	}
 }
 

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -13,6 +14,9 @@ func (p *Plan) writeConfig(dir string) error {
 	config, err := weights.RewriteConfig(p.Source.Config, func(c map[string]any) {
 		if p.Target != Expanded {
 			c[p.Arch.Family.Groups.Key] = p.Groups
+			if p.Arch.KVHeads < p.Arch.Heads {
+				maps.Copy(c, p.Arch.Family.Groups.Set)
+			}
 		}
 		if p.DType != 0 {
 			weights.SetDType(c, p.DType)

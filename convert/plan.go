@@ -164,7 +164,7 @@ func (p *Plan) planPooled() error {
 	}
 	touched := map[string]bool{}
 	for _, w := range to {
-		touched[w.Tensor] = touched[w.Tensor] || w.Role == configs.K || w.Role == configs.V
+		touched[w.Tensor] = touched[w.Tensor] || w.PerKVHead
 	}
 	for i, w := range to {
 		if touched[w.Tensor] {

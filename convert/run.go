@@ -147,7 +147,7 @@ func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, erro
 	result := make([]float32, t.size)
 	for i, w := range t.to {
 		values := t.from[i].Take(stored)
-		if w.Role != configs.Q {
+		if w.PerKVHead {
 			values = p.poolHeads(values, w)
 		}
 		w.Put(result, values)
@@ -156,8 +156,11 @@ func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, erro
 }
 
 func (p *Plan) poolHeads(values []float32, w configs.Param) []float32 {
-	heads := p.Source.Arch.KVHeads
-	pooled := pool(p.Method, values, heads, p.Groups, w.Bias, w.Name, p.Seed)
+	heads, method := p.Source.Arch.KVHeads, p.Method
+	if w.Role == configs.KNorm && method == Random {
+		method = Mean // a new head is as large as those before it
+	}
+	pooled := pool(method, values, heads, p.Groups, w.Bias, w.Name, p.Seed)
 	if p.Target == Expanded {
 		return repeat(pooled, p.Groups, heads)
 	}

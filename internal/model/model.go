@@ -14,16 +14,19 @@ type Model[T any] struct {
 
 	embed, positions T
 	layers           []layer[T]
-	finalNorm        ops.Norm[T]
+	finalNorm        *ops.Norm[T]
 	head             ops.Linear[T]
 	rope             *ops.Rope
 }
 
+// layer is one block; a norm that is nil leaves its input as it is.
 type layer[T any] struct {
-	attnNorm, mlpNorm ops.Norm[T]
-	q, k, v, o        ops.Linear[T]
-	gate, up, down    ops.Linear[T]
-	attention         ops.Attention[T]
+	attnNorm, attnOutNorm *ops.Norm[T]
+	mlpNorm, mlpOutNorm   *ops.Norm[T]
+	qNorm, kNorm          *ops.Norm[T]
+	q, k, v, o            ops.Linear[T]
+	gate, up, down        ops.Linear[T]
+	attention             ops.Attention[T]
 }
 
 // New builds the model of arch over weights by name, as configs.Arch.Params lists them. The second result of weight says
@@ -37,7 +40,7 @@ func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T
 		m.head.W = m.embed
 	}
 	if arch.Position == configs.PositionRope {
-		m.rope = &ops.Rope{InvFreq: arch.Rope.InvFreq(), Scale: arch.Rope.Scale(), Positions: arch.Context}
+		m.rope = newRope(arch)
 	}
 	for i := range arch.Layers {
 		m.layers = append(m.layers, b.layer(i))
@@ -57,28 +60,40 @@ func (b builder[T]) linear(role configs.Role, layer int) ops.Linear[T] {
 	return l
 }
 
-func (b builder[T]) norm(role configs.Role, layer int) ops.Norm[T] {
-	l := b.linear(role, layer)
-	return ops.Norm[T]{
-		W: l.W, Bias: l.Bias, HasBias: l.HasBias, Layer: b.arch.Norm == configs.LayerNorm, Eps: float32(b.arch.NormEps),
+// norm is nil where the family has none of that role.
+func (b builder[T]) norm(role configs.Role, layer int) *ops.Norm[T] {
+	if !b.arch.Has(role) {
+		return nil
 	}
+	n := ops.Norm[T]{
+		Layer: b.arch.Norm == configs.LayerNorm, Dim: b.arch.NormDim(role),
+		Offset: float32(b.arch.NormOffset), Eps: float32(b.arch.NormEps),
+	}
+	n.W, n.HasW = b.weight(configs.ParamName(role, layer, false))
+	n.Bias, n.HasBias = b.weight(configs.ParamName(role, layer, true))
+	return &n
 }
 
 func (b builder[T]) layer(i int) layer[T] {
 	return layer[T]{
-		attnNorm: b.norm(configs.AttnNorm, i), mlpNorm: b.norm(configs.MLPNorm, i),
+		attnNorm: b.norm(configs.AttnNorm, i), attnOutNorm: b.norm(configs.AttnOutNorm, i),
+		mlpNorm: b.norm(configs.MLPNorm, i), mlpOutNorm: b.norm(configs.MLPOutNorm, i),
+		qNorm: b.norm(configs.QNorm, i), kNorm: b.norm(configs.KNorm, i),
 		q: b.linear(configs.Q, i), k: b.linear(configs.K, i), v: b.linear(configs.V, i), o: b.linear(configs.O, i),
 		gate: b.linear(configs.Gate, i), up: b.linear(configs.Up, i), down: b.linear(configs.Down, i),
 		attention: ops.Attention[T]{
 			Site: i, Heads: b.arch.Heads, KVHeads: b.arch.KVHeads, HeadDim: b.arch.HeadDim,
-			Scale: scoreScale(b.arch, i), Causal: true,
+			Scale: scoreScale(b.arch, i), Causal: true, Window: b.arch.LayerWindow(i),
 		},
 	}
 }
 
 func scoreScale(a *configs.Arch, layer int) float32 {
 	scale := 1.0
-	if a.ScaleScores {
+	switch {
+	case a.ScoreScale != 0:
+		scale = a.ScoreScale
+	case a.ScaleScores:
 		scale /= math.Sqrt(float64(a.HeadDim))
 	}
 	if a.ScaleByLayer {
@@ -87,16 +102,42 @@ func scoreScale(a *configs.Arch, layer int) float32 {
 	return float32(scale)
 }
 
-// Hidden runs the batch through every layer and the final norm: [tokens, dim].
+func newRope(a *configs.Arch) *ops.Rope {
+	r := &ops.Rope{InvFreq: a.Rope.InvFreq(), Interleaved: a.RopeInterleaved, Scale: a.Rope.Scale(), Positions: a.Context}
+	if long := a.Rope.LongInvFreq(); long != nil {
+		other := *r
+		other.InvFreq = long
+		r.Long, r.LongFrom = &other, int(a.Rope.OriginalContext)
+	}
+	return r
+}
+
+// Hidden runs the batch through every layer and the final norm: [tokens, dim]. It includes the scale of the logits, which
+// are linear in it.
 func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
-	x := e.Embed(m.embed, b.IDs)
+	x := scaled(e, e.Embed(m.embed, b.IDs), m.Arch.EmbedScale)
 	if m.Arch.Position == configs.PositionLearned {
 		x = e.Add(x, e.Embed(m.positions, b.Pos))
 	}
 	for i := range m.layers {
 		x = m.layers[i].forward(e, m, x, b)
 	}
-	return e.Norm(x, m.finalNorm)
+	return scaled(e, normed(e, x, m.finalNorm), m.Arch.LogitScale)
+}
+
+// normed is x through a norm, if there is one.
+func normed[T any](e ops.Ops[T], x T, n *ops.Norm[T]) T {
+	if n == nil {
+		return x
+	}
+	return e.Norm(x, *n)
+}
+
+func scaled[T any](e ops.Ops[T], x T, s float64) T {
+	if s == 1 {
+		return x
+	}
+	return e.Scale(x, float32(s))
 }
 
 // Head is the linear layer that Logits applies: [vocab, dim].
@@ -106,18 +147,27 @@ func (m *Model[T]) Head() ops.Linear[T] { return m.head }
 func (m *Model[T]) Logits(e ops.Ops[T], hidden T) T { return e.Linear(hidden, m.head) }
 
 func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, b ops.Batch) T {
-	attn := l.attend(e, m, e.Norm(x, l.attnNorm), b)
+	in := normed(e, x, l.attnNorm)
+	attn := normed(e, l.attend(e, m, in, b), l.attnOutNorm)
 	if m.Arch.Residual == configs.Parallel {
-		mlp := l.feedForward(e, m.Arch, e.Norm(x, l.mlpNorm))
-		return e.Add(x, e.Add(attn, mlp))
+		if l.mlpNorm != nil {
+			in = e.Norm(x, *l.mlpNorm)
+		}
+		mlp := normed(e, l.feedForward(e, m.Arch, in), l.mlpOutNorm)
+		return e.Add(x, scaled(e, e.Add(attn, mlp), m.Arch.ResidualScale))
 	}
-	x = e.Add(x, attn)
-	return e.Add(x, l.feedForward(e, m.Arch, e.Norm(x, l.mlpNorm)))
+	x = e.Add(x, scaled(e, attn, m.Arch.ResidualScale))
+	mlp := normed(e, l.feedForward(e, m.Arch, normed(e, x, l.mlpNorm)), l.mlpOutNorm)
+	return e.Add(x, scaled(e, mlp, m.Arch.ResidualScale))
 }
 
 func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, b ops.Batch) T {
 	a := l.attention
 	q, k, v := e.Linear(x, l.q), e.Linear(x, l.k), e.Linear(x, l.v)
+	if limit := float32(m.Arch.ClipQKV); limit > 0 {
+		q, k, v = e.Clip(q, limit), e.Clip(k, limit), e.Clip(v, limit)
+	}
+	q, k = normed(e, q, l.qNorm), normed(e, k, l.kNorm)
 	if m.rope != nil {
 		q = e.Rotate(q, m.rope, b.Pos, a.Heads, a.HeadDim)
 		k = e.Rotate(k, m.rope, b.Pos, a.KVHeads, a.HeadDim)

@@ -38,12 +38,15 @@ type Linear[T any] struct {
 	HasBias bool
 }
 
-// Norm is a normalisation of rows: root-mean-square, or, with Layer, mean and variance (then Bias may be there).
+// Norm is a normalisation of rows, or of each piece of Dim numbers of a row: root-mean-square, or, with Layer, mean and
+// variance. What comes out is multiplied with W + Offset and moved by Bias.
 type Norm[T any] struct {
-	W, Bias T // [dim]
-	HasBias bool
-	Layer   bool
-	Eps     float32
+	W, Bias       T   // [dim], or [pieces, dim]: each piece of a row has its own
+	Dim           int // 0: whole rows
+	HasW, HasBias bool
+	Layer         bool
+	Offset        float32 // 1 in Gemma
+	Eps           float32
 }
 
 // Rope is rotary position embedding: the planes' inverse frequencies over the first 2*len(InvFreq) dims of a head. Planes
@@ -53,6 +56,18 @@ type Rope struct {
 	Interleaved bool
 	Scale       float64 // of the cosines and sines
 	Positions   int     // as far as the model was trained; an engine may go further
+	Long        *Rope   // what sequences longer than LongFrom take instead; nil: nothing
+	LongFrom    int
+}
+
+// For is the embedding that sequences with those positions take.
+func (r *Rope) For(pos []int32) *Rope {
+	for _, p := range pos {
+		if r.Long != nil && int(p) >= r.LongFrom {
+			return r.Long
+		}
+	}
+	return r
 }
 
 // Attention is one site's grouped-query attention: query head h reads KV head h / (Heads/KVHeads).
@@ -61,6 +76,7 @@ type Attention[T any] struct {
 	Heads, KVHeads, HeadDim int
 	Scale                   float32
 	Causal                  bool
+	Window                  int  // with Causal: how many tokens a token sees, itself included; 0: all before it
 	Cross                   bool // keys and values are of Batch.Source
 	Bias                    T    // [Heads*queries, keys], added to the scaled scores of every sequence
 	HasBias                 bool
@@ -79,7 +95,7 @@ type Activation string
 // Ops is one engine's operations. Rows of a T are the batch's tokens: [tokens, dim].
 //
 // An engine may write a result over an operand that a decoder has no more use for: Rotate, Activate and Gate over their
-// first; and after Add(x, y), which ends a residual block, neither x nor anything computed since x may be used again.
+// first, as Scale and Clip; and after Add(x, y), which ends a residual block, neither x nor anything computed since x may be used again.
 type Ops[T any] interface {
 	Embed(table T, ids []int32) T                           // table [n, dim] -> [tokens, dim]
 	Linear(x T, w Linear[T]) T                              // x·Wᵀ (+ bias): [tokens, in] -> [tokens, out]
@@ -90,4 +106,6 @@ type Ops[T any] interface {
 	Activate(x T, act Activation) T                         // elementwise
 	Gate(gate, up T, act Activation) T                      // act(gate) * up
 	Add(x, y T) T                                           // elementwise
+	Scale(x T, s float32) T                                 // s·x
+	Clip(x T, limit float32) T                              // elementwise, to ±limit
 }

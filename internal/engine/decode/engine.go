@@ -3,6 +3,7 @@
 package decode
 
 import (
+	"cmp"
 	"slices"
 
 	"gqa/internal/kernels"
@@ -58,16 +59,22 @@ func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
 
 func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 	y := e.mat(x.Rows, x.Cols)
+	dim := cmp.Or(n.Dim, x.Cols)
+	rows, w := len(x.Data)/dim, n.W.Data
+	if n.Offset != 0 && n.HasW {
+		w = e.arena.take(len(w))
+		kernels.Shift(w, n.W.Data, n.Offset)
+	}
 	if n.Layer {
-		kernels.LayerNorm(y.Data, nil, nil, x.Data, n.W.Data, n.Bias.Data, x.Rows, x.Cols, n.Eps)
+		kernels.LayerNorm(y.Data, nil, nil, x.Data, w, n.Bias.Data, rows, dim, n.Eps)
 	} else {
-		kernels.RMSNorm(y.Data, nil, x.Data, n.W.Data, x.Rows, x.Cols, n.Eps)
+		kernels.RMSNorm(y.Data, nil, x.Data, w, rows, dim, n.Eps)
 	}
 	return y
 }
 
 func (e *engine) Rotate(x Mat, r *ops.Rope, pos []int32, heads, headDim int) Mat {
-	table := e.table(r, pos)
+	table := e.table(r.For(pos), pos)
 	table.Rotate(x.Data, x.Data, pos, heads, headDim, false)
 	return x
 }
@@ -93,7 +100,7 @@ func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 	out := e.mat(q.Rows, q.Cols)
 	spec := kernels.Attention{
 		Batch: b.Seqs, Queries: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
-		Scale: a.Scale, Causal: a.Causal, Bias: a.Bias.Data,
+		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Data,
 	}
 	keys, values := e.keysAndValues(&spec, k, v, a, b)
 	kernels.Attend(spec, rows(out, b.Len, a.HeadDim), nil, rows(q, b.Len, a.HeadDim), keys, values)
@@ -146,6 +153,16 @@ func (e *engine) Activate(x Mat, act ops.Activation) Mat {
 func (e *engine) Gate(gate, up Mat, act ops.Activation) Mat {
 	kernels.Gate(kernels.ActivationOf(string(act)), gate.Data, gate.Data, up.Data)
 	return gate
+}
+
+func (e *engine) Scale(x Mat, s float32) Mat {
+	kernels.Scale(x.Data, s)
+	return x
+}
+
+func (e *engine) Clip(x Mat, limit float32) Mat {
+	kernels.Clip(x.Data, x.Data, limit)
+	return x
 }
 
 // Add writes over x and gives back the memory of all that was computed after x. What a block adds to the stream is the last

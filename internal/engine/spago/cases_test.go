@@ -55,7 +55,7 @@ func normCases() []opCase {
 			"rms norm",
 			[][2]int{{4, 9}, {9, 1}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor {
-				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], Eps: eps})
+				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], HasW: true, Eps: eps})
 			},
 			func(in [][]float64) []float64 { return refNorm(in[0], in[1], nil, false, float64(float32(eps))) },
 		},
@@ -63,7 +63,7 @@ func normCases() []opCase {
 			"layer norm",
 			[][2]int{{4, 9}, {9, 1}, {9, 1}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor {
-				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], Bias: in[2], HasBias: true, Layer: true, Eps: eps})
+				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], HasW: true, Bias: in[2], HasBias: true, Layer: true, Eps: eps})
 			},
 			func(in [][]float64) []float64 { return refNorm(in[0], in[1], in[2], true, float64(float32(eps))) },
 		},
@@ -71,9 +71,51 @@ func normCases() []opCase {
 			"layer norm without bias",
 			[][2]int{{4, 9}, {9, 1}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor {
-				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], Layer: true, Eps: eps})
+				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], HasW: true, Layer: true, Eps: eps})
 			},
 			func(in [][]float64) []float64 { return refNorm(in[0], in[1], nil, true, float64(float32(eps))) },
+		},
+		{
+			"layer norm without weights",
+			[][2]int{{4, 9}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				return e.Norm(in[0], ops.Norm[mat.Tensor]{Layer: true, Eps: eps})
+			},
+			func(in [][]float64) []float64 {
+				return refNorm(in[0], slices.Repeat([]float64{1}, 9), nil, true, float64(float32(eps)))
+			},
+		},
+		{
+			"rms norm with 1 + w",
+			[][2]int{{4, 9}, {9, 1}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], HasW: true, Offset: 1, Eps: eps})
+			},
+			func(in [][]float64) []float64 {
+				return refNorm(in[0], refAdd(in[1], slices.Repeat([]float64{1}, 9)), nil, false, float64(float32(eps)))
+			},
+		},
+		{
+			"rms norm of each head",
+			[][2]int{{4, 15}, {5, 1}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], HasW: true, Dim: 5, Eps: eps})
+			},
+			func(in [][]float64) []float64 { return refNorm(in[0], in[1], nil, false, float64(float32(eps))) },
+		},
+		{
+			"layer norm of each head with weights of its own",
+			[][2]int{{4, 15}, {3, 5}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor {
+				return e.Norm(in[0], ops.Norm[mat.Tensor]{W: in[1], HasW: true, Dim: 5, Layer: true, Eps: eps})
+			},
+			func(in [][]float64) []float64 {
+				plain := refNorm(in[0], slices.Repeat([]float64{1}, 5), nil, true, float64(float32(eps)))
+				for i := range plain {
+					plain[i] *= in[1][i%15]
+				}
+				return plain
+			},
 		},
 	}
 }
@@ -95,6 +137,17 @@ func rotateCases() (cases []opCase) {
 			})
 		}
 	}
+	long := &ops.Rope{InvFreq: []float64{1, 0.5}, Scale: 1, LongFrom: 9, Long: &ops.Rope{InvFreq: []float64{0.3, 0.2}, Scale: 1}}
+	short := *long
+	short.LongFrom = 10
+	for name, c := range map[string]struct{ r, want *ops.Rope }{"short": {&short, long}, "long": {long, long.Long}} {
+		cases = append(cases, opCase{
+			"rotate what is " + name,
+			[][2]int{{len(pos), heads * headDim}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Rotate(in[0], c.r, pos, heads, headDim) },
+			func(in [][]float64) []float64 { return refRotate(in[0], c.want, pos, heads, headDim) },
+		})
+	}
 	return cases
 }
 
@@ -102,11 +155,14 @@ func attendCases() (cases []opCase) {
 	const heads, headDim = 4, 3
 	b := ops.Batch{Seqs: 2, Len: 5}
 	for _, groups := range []int{4, 2, 1} {
-		for _, causal := range []bool{true, false} {
-			a := ops.Attention[mat.Tensor]{Heads: heads, KVHeads: groups, HeadDim: headDim, Scale: 0.5, Causal: causal}
+		for _, see := range []struct {
+			causal bool
+			window int
+		}{{false, 0}, {true, 0}, {true, 2}} {
+			a := ops.Attention[mat.Tensor]{Heads: heads, KVHeads: groups, HeadDim: headDim, Scale: 0.5, Causal: see.causal, Window: see.window}
 			kv := [2]int{10, groups * headDim}
 			cases = append(cases, opCase{
-				fmt.Sprintf("attend, group size %d, causal %v", heads/groups, causal),
+				fmt.Sprintf("attend, group size %d, causal %v, window %d", heads/groups, see.causal, see.window),
 				[][2]int{{10, heads * headDim}, kv, kv},
 				func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Attend(in[0], in[1], in[2], a, b) },
 				func(in [][]float64) []float64 { return refAttend(in[0], in[1], in[2], a, b) },
@@ -218,6 +274,24 @@ func sharedCases() []opCase {
 			[][2]int{{3, 4}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Add(in[0], in[0]) },
 			func(in [][]float64) []float64 { return refAdd(in[0], in[0]) },
+		},
+		{
+			"x + 3x",
+			[][2]int{{3, 4}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Add(in[0], e.Scale(in[0], 3)) },
+			func(in [][]float64) []float64 { return refAdd(refAdd(in[0], in[0]), refAdd(in[0], in[0])) },
+		},
+		{
+			"clip",
+			[][2]int{{3, 4}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Clip(in[0], 0.6) },
+			func(in [][]float64) []float64 {
+				y := slices.Clone(in[0])
+				for i := range y {
+					y[i] = math.Max(-0.6, math.Min(0.6, y[i]))
+				}
+				return y
+			},
 		},
 		{
 			"queries that are their own keys and values",

@@ -1,6 +1,8 @@
 package spago
 
 import (
+	"cmp"
+
 	"github.com/nlpodyssey/spago/mat"
 
 	"gqa/internal/kernels"
@@ -54,47 +56,73 @@ func (e *Engine) zeroed(t mat.Tensor) []float32 {
 	return dst
 }
 
-// Norm normalises every row.
+// Norm normalises every row, or every piece of Dim numbers.
 func (e *Engine) Norm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 	if n.Layer {
 		return e.layerNorm(x, n)
 	}
-	xv, w := valueOf(x), valueOf(n.W)
-	rows, dim := xv.rows(), xv.cols()
-	y, inv := e.result(rows, dim), e.alloc(rows)
-	kernels.RMSNorm(y.data, inv, xv.data, w.data, rows, dim, n.Eps)
+	xv, rows, dim := normed(x, n)
+	w, operands := e.normWeight(n)
+	y, inv := e.result(xv.rows(), xv.cols()), e.alloc(rows)
+	kernels.RMSNorm(y.data, inv, xv.data, w, rows, dim, n.Eps)
 	return e.record(y, func(gy []float32) {
-		dw := e.zeroed(n.W)
+		var dw []float32
+		if n.HasW {
+			dw = e.zeroed(n.W)
+		}
 		e.written(x, len(xv.data), func(dx []float32) {
-			kernels.RMSNormBackward(dx, dw, gy, xv.data, w.data, inv, rows, dim)
+			kernels.RMSNormBackward(dx, dw, gy, xv.data, w, inv, rows, dim)
 		})
 		e.free(inv)
-	}, x, n.W)
+	}, append(operands, x)...)
+}
+
+// normed is what a norm sees: the rows, or their pieces, of x.
+func normed(x mat.Tensor, n ops.Norm[mat.Tensor]) (v *value, rows, dim int) {
+	v = valueOf(x)
+	dim = cmp.Or(n.Dim, v.cols())
+	return v, len(v.data) / dim, dim
+}
+
+// normWeight is what a norm multiplies with, nil for ones, and the parameter that it is made of.
+func (e *Engine) normWeight(n ops.Norm[mat.Tensor]) ([]float32, []mat.Tensor) {
+	if !n.HasW {
+		return nil, nil
+	}
+	w := valueOf(n.W)
+	if n.Offset == 0 {
+		return w.data, []mat.Tensor{n.W}
+	}
+	moved := e.result(w.rows(), w.cols())
+	kernels.Shift(moved.data, w.data, n.Offset)
+	e.live = append(e.live, moved)
+	return moved.data, []mat.Tensor{n.W}
 }
 
 func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
-	xv, w := valueOf(x), valueOf(n.W)
-	rows, dim := xv.rows(), xv.cols()
+	xv, rows, dim := normed(x, n)
+	w, operands := e.normWeight(n)
 	var b []float32
-	operands := []mat.Tensor{x, n.W}
 	if n.HasBias {
 		b = valueOf(n.Bias).data
 		operands = append(operands, n.Bias)
 	}
-	y, mean, inv := e.result(rows, dim), e.alloc(rows), e.alloc(rows)
-	kernels.LayerNorm(y.data, mean, inv, xv.data, w.data, b, rows, dim, n.Eps)
+	y, mean, inv := e.result(xv.rows(), xv.cols()), e.alloc(rows), e.alloc(rows)
+	kernels.LayerNorm(y.data, mean, inv, xv.data, w, b, rows, dim, n.Eps)
 	return e.record(y, func(gy []float32) {
-		dw := e.zeroed(n.W)
-		var db []float32
+		var dw, db []float32
+		if n.HasW {
+			dw = e.zeroed(n.W)
+		}
 		if n.HasBias {
 			db = e.zeroed(n.Bias)
 		}
 		e.written(x, len(xv.data), func(dx []float32) {
-			kernels.LayerNormBackward(dx, dw, db, gy, xv.data, w.data, mean, inv, rows, dim)
+			kernels.LayerNormBackward(dx, dw, db, gy, xv.data, w, mean, inv, rows, dim)
 		})
 		e.free(mean)
 		e.free(inv)
-	}, operands...)
+	}, append(operands, x)...)
 }
 
 // written is addTo for a kernel that must run even where its first result is not wanted, for the sake of the others.
@@ -110,7 +138,7 @@ func (e *Engine) written(t mat.Tensor, n int, write func(dst []float32)) {
 
 // Rotate turns the planes of every head by its row's position; the gradient turns back.
 func (e *Engine) Rotate(x mat.Tensor, r *ops.Rope, pos []int32, heads, headDim int) mat.Tensor {
-	table := e.table(r, pos)
+	table := e.table(r.For(pos), pos)
 	xv := valueOf(x)
 	y := e.result(xv.rows(), xv.cols())
 	table.Rotate(y.data, xv.data, pos, heads, headDim, false)
@@ -167,4 +195,27 @@ func (e *Engine) Add(x, y mat.Tensor) mat.Tensor {
 		z.grad = nil
 		e.give(y, gz)
 	}, x, y)
+}
+
+// Scale is s·x.
+func (e *Engine) Scale(x mat.Tensor, s float32) mat.Tensor {
+	xv := valueOf(x)
+	y := e.result(xv.rows(), xv.cols())
+	copy(y.data, xv.data)
+	kernels.Scale(y.data, s)
+	return e.record(y, func(gy []float32) {
+		if dx := e.zeroed(x); dx != nil {
+			kernels.Axpy(s, gy, dx)
+		}
+	}, x)
+}
+
+// Clip bounds every number to ±limit; what it changes has no gradient.
+func (e *Engine) Clip(x mat.Tensor, limit float32) mat.Tensor {
+	xv := valueOf(x)
+	y := e.result(xv.rows(), xv.cols())
+	kernels.Clip(y.data, xv.data, limit)
+	return e.record(y, func(gy []float32) {
+		e.addTo(x, func(dx []float32) { kernels.ClipBackward(dx, gy, xv.data, limit) })
+	}, x)
 }

@@ -98,7 +98,11 @@ func refAttendBiased(q, k, v, bias []float64, a ops.Attention[mat.Tensor], b ops
 			end = from.Lens[seq]
 		}
 		out, sum := at(y, a.Heads, b.Len, seq, t, h), 0.0
-		for j := range end {
+		first := 0
+		if a.Window > 0 {
+			first = max(0, end-a.Window)
+		}
+		for j := first; j < end; j++ {
 			score := 0.0
 			for d, x := range at(q, a.Heads, b.Len, seq, t, h) {
 				score += x * at(k, a.KVHeads, from.Len, seq, j, kv)[d]

@@ -1,0 +1,52 @@
+package configs
+
+import (
+	"fmt"
+	"slices"
+)
+
+// The layer types of transformers' configs that a decoder here can have.
+const (
+	fullAttention    = "full_attention"
+	slidingAttention = "sliding_attention"
+)
+
+// LayerWindow is how many tokens a token of that layer sees, itself included (Child et al., arXiv 1904.10509; Mistral 7B,
+// arXiv 2310.06825); 0: all before it.
+func (a *Arch) LayerWindow(layer int) int {
+	sliding := layer >= a.windowFrom
+	if a.layerTypes != nil {
+		sliding = a.layerTypes[layer] == slidingAttention
+	}
+	if sliding {
+		return a.Window
+	}
+	return 0
+}
+
+func layerTypesOf(value any) ([]string, error) {
+	list, ok := value.([]any)
+	if !ok {
+		return nil, fmt.Errorf("is %s, want a list of layer types", literal(value))
+	}
+	types := make([]string, len(list))
+	for i, v := range list {
+		types[i], _ = v.(string)
+		if types[i] != fullAttention && types[i] != slidingAttention {
+			return nil, fmt.Errorf("has %s for layer %d, want %s or %s", literal(v), i, fullAttention, slidingAttention)
+		}
+	}
+	return types, nil
+}
+
+func (a *Arch) checkLayerTypes() error {
+	switch {
+	case a.layerTypes == nil:
+		return nil
+	case len(a.layerTypes) != a.Layers:
+		return fmt.Errorf("config.json: layer_types has %d entries for %d layers", len(a.layerTypes), a.Layers)
+	case a.Window == 0 && slices.Contains(a.layerTypes, slidingAttention):
+		return fmt.Errorf("config.json: layer_types has %s, but there is no sliding_window in use", slidingAttention)
+	}
+	return nil
+}

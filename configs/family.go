@@ -46,7 +46,7 @@ type Field struct {
 	Values  map[string]string `yaml:"values"`
 	If      string            `yaml:"if"`   // key of config.json without which, or where it is false, none of the above counts, but
 	Else    any               `yaml:"else"` // this
-	As      string            `yaml:"as"`   // product that a number of config.json stands for: "1 / value"
+	As      string            `yaml:"as"`   // product that the number, as "value", stands for: "1 / value"
 }
 
 // Requirement is a config.json key that, where present, must hold one of Values, because the forward pass is another otherwise.

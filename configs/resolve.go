@@ -222,7 +222,7 @@ func (r *resolver) truth(value any) (bool, error) {
 // scaled is a number, as it stands or, if as is a product, what that makes of it.
 func (r *resolver) scaled(value any, as string) (float64, error) {
 	n, err := r.number(value)
-	if _, constant := value.(expression); err != nil || constant || as == "" {
+	if err != nil || as == "" {
 		return n, err
 	}
 	symbols := maps.Clone(r.numbers)

@@ -7,6 +7,9 @@ type Arch struct {
 
 	Vocab, Dim, Layers, Heads, KVHeads, HeadDim, FFN, Context int
 
+	EmbedDim       int // width of the embeddings, in families that project them to Dim
+	PositionOffset int // rows of the learned positions before that of position 0
+
 	NormEps           float64
 	NormOffset        float64 // added to the norms' weights: 1 in Gemma
 	Tied              bool    // the head is the embedding
@@ -26,9 +29,12 @@ type Arch struct {
 	Activation        Activation
 	Rope              Rope
 	RopeInterleaved   bool // planes are (2i, 2i+1) as in GPT-J, not (i, i+Dim/2) as in Llama
+	ALiBi             ALiBi
 
 	// Unknown lists config.json keys that neither the family nor transformers' base class explains.
 	Unknown []string
+	// Notes are what a person should know of this checkpoint.
+	Notes []string
 
 	bools      map[string]bool
 	grouped    bool     // the KV heads lie as groups even if there are as many as heads
@@ -59,10 +65,12 @@ const (
 	Plain MLP = "plain" // down(act(up(x)))
 
 	Sequential Residual = "sequential" // x += attn(norm1(x)); x += mlp(norm2(x))
+	Normed     Residual = "normed"     // x = norm1(x); x += attn(x); x = norm2(x); x += mlp(x)
 	Parallel   Residual = "parallel"   // x += attn(norm1(x)) + mlp(norm2(x))
 
 	PositionRope    Position = "rope"
 	PositionLearned Position = "learned"
+	PositionALiBi   Position = "alibi"
 
 	SiLU      Activation = "silu"
 	GELU      Activation = "gelu"      // with the error function

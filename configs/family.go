@@ -34,6 +34,7 @@ type Family struct {
 	Tensors    map[Role]TensorEntry `yaml:"tensors"` // once per model
 	Layer      map[Role]TensorEntry `yaml:"layer"`   // once per layer
 	Buffers    []string             `yaml:"buffers"` // tensors that may be there, are carried along and never read
+	Variants   []Variant            `yaml:"variants"`
 }
 
 // Field says how one field of an Arch is found: the first of Keys (dotted paths into config.json) that is there and not
@@ -63,10 +64,11 @@ type QKV struct {
 
 // Groups says how a checkpoint with fewer KV heads is written.
 type Groups struct {
-	Key    string         `yaml:"key"`    // config.json key that holds the number of KV heads
-	Set    map[string]any `yaml:"set"`    // other keys that say that there are fewer KV heads than heads
+	Key    string         `yaml:"key"`    // config.json key (a dotted path) that holds the number of KV heads
+	Set    map[string]any `yaml:"set"`    // other keys (dotted paths) that say that there are fewer KV heads than heads
 	Layout Layout         `yaml:"layout"` // layout with fewer KV heads than heads; empty: as with all of them
 	Class  string         `yaml:"class"`  // the class that loads such a checkpoint; empty: only this toolkit does
+	Single *Groups        `yaml:"single"` // how one KV head is written, if in another way; what it leaves out is as for several
 }
 
 // Role is what a tensor is to the forward pass.
@@ -74,23 +76,27 @@ type Role string
 
 // The roles. Q, K, V stand alone or, fused, as QKV.
 const (
-	Embed     Role = "embed"      // [vocab, dim]
-	Positions Role = "positions"  // [context, dim] learned absolute positions
-	FinalNorm Role = "final_norm" // [dim]
-	Head      Role = "head"       // [vocab, dim]; absent where tied to Embed
-	AttnNorm  Role = "attn_norm"  // [dim] of the attention's input
-	Q         Role = "q"          // [heads*head_dim, dim]
-	K         Role = "k"          // [kv_heads*head_dim, dim]
-	V         Role = "v"          // [kv_heads*head_dim, dim]
-	FusedQKV  Role = "qkv"        // [(heads+2*kv_heads)*head_dim, dim], rows by the family's layout
-	QNorm     Role = "q_norm"     // of the queries, over the last dimension of its shape: a head or all of them
-	KNorm     Role = "k_norm"     // of the keys, likewise
-	O         Role = "o"          // [dim, heads*head_dim]
-	MLPNorm   Role = "mlp_norm"   // [dim] of the MLP's input; a parallel layer without one shares the attention's
-	Gate      Role = "gate"       // [ffn, dim]
-	Up        Role = "up"         // [ffn, dim]
-	GateUp    Role = "gate_up"    // [2*ffn, dim]: both in one, gate first
-	Down      Role = "down"       // [dim, ffn]
+	Embed      Role = "embed"       // [vocab, dim]
+	ProjectIn  Role = "project_in"  // [dim, embed_dim] from embeddings narrower or wider than the model
+	EmbedNorm  Role = "embed_norm"  // [dim] of the embeddings, before the first layer
+	Positions  Role = "positions"   // [context + position_offset, dim] learned absolute positions
+	FinalNorm  Role = "final_norm"  // [dim]
+	ProjectOut Role = "project_out" // [embed_dim, dim] back to the embeddings' width, before the head
+	Head       Role = "head"        // [vocab, dim]; absent where tied to Embed
+
+	AttnNorm Role = "attn_norm" // [dim] of the attention's input
+	Q        Role = "q"         // [heads*head_dim, dim]
+	K        Role = "k"         // [kv_heads*head_dim, dim]
+	V        Role = "v"         // [kv_heads*head_dim, dim]
+	FusedQKV Role = "qkv"       // [(heads+2*kv_heads)*head_dim, dim], rows by the family's layout
+	QNorm    Role = "q_norm"    // of the queries, over the last dimension of its shape: a head or all of them
+	KNorm    Role = "k_norm"    // of the keys, likewise
+	O        Role = "o"         // [dim, heads*head_dim]
+	MLPNorm  Role = "mlp_norm"  // [dim] of the MLP's input; a parallel layer without one shares the attention's
+	Gate     Role = "gate"      // [ffn, dim]
+	Up       Role = "up"        // [ffn, dim]
+	GateUp   Role = "gate_up"   // [2*ffn, dim]: both in one, gate first
+	Down     Role = "down"      // [dim, ffn]
 
 	AttnOutNorm Role = "attn_out_norm" // [dim] of what the attention adds to the stream
 	MLPOutNorm  Role = "mlp_out_norm"  // [dim] of what the MLP adds to the stream
@@ -98,9 +104,9 @@ const (
 
 // Roles in the order in which a forward pass meets them.
 var (
-	modelRoles = []Role{Embed, Positions, FinalNorm, Head}
+	modelRoles = []Role{Embed, ProjectIn, EmbedNorm, Positions, FinalNorm, ProjectOut, Head}
 	layerRoles = []Role{AttnNorm, Q, K, V, FusedQKV, QNorm, KNorm, O, AttnOutNorm, MLPNorm, Gate, Up, GateUp, Down, MLPOutNorm}
-	normRoles  = []Role{FinalNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, MLPNorm, MLPOutNorm}
+	normRoles  = []Role{EmbedNorm, FinalNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, MLPNorm, MLPOutNorm}
 )
 
 // TensorEntry is one tensor of a family: its name without ".weight" or ".bias", and the shape of its weight as the forward
@@ -161,20 +167,25 @@ func ParseFamily(data []byte) (*Family, error) {
 	if err := yaml.UnmarshalWithOptions(data, &f, yaml.Strict()); err != nil {
 		return nil, err
 	}
-	if f.Groups.Layout == "" {
-		f.Groups.Layout = f.Attention.Layout
-	}
 	if len(f.Prefixes) == 0 {
 		f.Prefixes = []string{""}
 	}
-	return &f, f.check()
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	for _, v := range f.Variants {
+		if err := f.with(v).check(); err != nil {
+			return nil, fmt.Errorf("variant %v: %w", v.When, err)
+		}
+	}
+	return &f, nil
 }
 
 func (f *Family) check() error {
 	if f.Name == "" || len(f.ModelTypes) == 0 {
 		return errors.New("family and model_types must be set")
 	}
-	for _, l := range []Layout{f.Attention.Layout, f.Groups.Layout} {
+	for _, l := range []Layout{f.Attention.Layout, f.Grouping(1).Layout, f.Grouping(2).Layout} {
 		if !slices.Contains(layouts, l) {
 			return fmt.Errorf("unknown layout %q, want one of %v", l, layouts)
 		}

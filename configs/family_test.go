@@ -49,8 +49,8 @@ func TestParseFamily(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.Groups.Layout != Separate || len(f.Prefixes) != 1 || f.Prefixes[0] != "" {
-		t.Errorf("grouped layout %q, prefixes %q; want the layout of attention and no prefix", f.Groups.Layout, f.Prefixes)
+	if f.Grouping(2).Layout != Separate || len(f.Prefixes) != 1 || f.Prefixes[0] != "" {
+		t.Errorf("grouped layout %q, prefixes %q; want the layout of attention and no prefix", f.Grouping(2).Layout, f.Prefixes)
 	}
 }
 
@@ -119,7 +119,7 @@ func TestFamilies(t *testing.T) {
 				t.Errorf("%s: %d tensors, %v", modelType, len(tensors), err)
 			}
 		}
-		if f.Groups.Key == "" {
+		if f.Grouping(2).Key == "" {
 			t.Errorf("%s has no key for the number of KV heads", name)
 		}
 	}

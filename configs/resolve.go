@@ -47,12 +47,16 @@ var fields = []fieldKind{
 	{name: "scale_by_layer", kind: 'b'},
 	{name: "norm", kind: 's', allowed: []string{string(RMSNorm), string(LayerNorm)}},
 	{name: "mlp", kind: 's', allowed: []string{string(Gated), string(Plain)}},
-	{name: "residual", kind: 's', allowed: []string{string(Sequential), string(Parallel)}},
-	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned)}},
+	{name: "residual", kind: 's', allowed: []string{string(Sequential), string(Normed), string(Parallel)}},
+	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned), string(PositionALiBi)}},
 	{name: "activation", kind: 's', allowed: slices.Sorted(maps.Keys(activations))},
 	{name: "window", kind: 'w'},
 	{name: "window_from", kind: 'n'},
 	{name: "layer_types", kind: 'l'},
+	{name: "embed_dim", kind: 'n'},
+	{name: "position_offset", kind: 'n'},
+	{name: "alibi_max", kind: 'n'},
+	{name: "alibi_coarse", kind: 'n'},
 	{name: "rope_fraction", kind: 'n'},
 	{name: "rope_dim", kind: 'n'},
 	{name: "rope_theta", kind: 'n'},
@@ -84,6 +88,7 @@ func Resolve(config []byte, family string) (*Arch, error) {
 	if _, quantised := lookup(raw, "quantization_config"); quantised {
 		return nil, fmt.Errorf("config.json: quantization_config says that the weights are quantised; take the checkpoint from before quantisation")
 	}
+	f = f.variant(raw)
 	if err := f.checkRequired(raw); err != nil {
 		return nil, err
 	}
@@ -94,7 +99,7 @@ func Resolve(config []byte, family string) (*Arch, error) {
 		}
 	}
 	a := r.arch()
-	a.Unknown = f.unknownKeys(raw)
+	a.Unknown, a.Notes = f.unknownKeys(raw), f.notes(raw)
 	return a, a.check()
 }
 
@@ -289,7 +294,9 @@ func (r *resolver) arch() *Arch {
 		ScaleScores: r.bools["scale_scores"], ScaleByLayer: r.bools["scale_by_layer"],
 		Norm: Norm(r.names["norm"]), MLP: MLP(r.names["mlp"]), Residual: Residual(r.names["residual"]),
 		Position: Position(r.names["position"]), Activation: Activation(activations[r.names["activation"]]),
-		Rope:  Rope{Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], RopeScaling: r.scaling},
+		Rope:     Rope{Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], RopeScaling: r.scaling},
+		EmbedDim: n("embed_dim"), PositionOffset: n("position_offset"),
+		ALiBi: ALiBi{Max: r.numbers["alibi_max"], Coarse: r.numbers["alibi_coarse"]},
 		bools: r.bools, RopeInterleaved: r.bools["rope_interleaved"],
 	}
 }
@@ -308,8 +315,11 @@ func (a *Arch) check() error {
 	if err := a.checkLayerTypes(); err != nil {
 		return err
 	}
-	if a.Position == PositionRope {
+	switch a.Position {
+	case PositionRope:
 		return a.Rope.check(a.HeadDim)
+	case PositionALiBi:
+		return a.ALiBi.check()
 	}
 	return nil
 }
@@ -340,11 +350,14 @@ var baseKeys = strings.Fields(`_attn_implementation _attn_implementation_autoset
 	task_specific_params tie_encoder_decoder tokenizer_class torch_dtype torchscript transformers_version use_bfloat16
 	use_cache`)
 
+// topKey is the first key of a dotted path.
+func topKey(path string) string {
+	top, _, _ := strings.Cut(path, ".")
+	return top
+}
+
 func (f *Family) unknownKeys(raw map[string]any) []string {
-	known := map[string]bool{f.Groups.Key: true}
-	for k := range f.Groups.Set {
-		known[k] = true
-	}
+	known := map[string]bool{}
 	for _, list := range [][]string{baseKeys, f.Neutral} {
 		for _, k := range list {
 			known[k] = true
@@ -353,12 +366,22 @@ func (f *Family) unknownKeys(raw map[string]any) []string {
 	for _, field := range f.Config {
 		known[field.If] = true
 		for _, k := range field.Keys {
-			top, _, _ := strings.Cut(k, ".")
-			known[top] = true
+			known[topKey(k)] = true
 		}
 	}
 	for _, q := range f.Require {
-		known[q.Key] = true
+		known[topKey(q.Key)] = true
+	}
+	for _, v := range f.Variants {
+		for k := range v.When {
+			known[topKey(k)] = true
+		}
+	}
+	for _, g := range []Groups{f.Grouping(1), f.Grouping(2)} {
+		known[topKey(g.Key)] = true
+		for k := range g.Set {
+			known[topKey(k)] = true
+		}
 	}
 	var unknown []string
 	for k := range raw {

@@ -105,6 +105,7 @@ func (a *Arch) symbols() map[string]float64 {
 		"vocab": float64(a.Vocab), "dim": float64(a.Dim), "ffn": float64(a.FFN), "context": float64(a.Context),
 		"heads": float64(a.Heads), "kv_heads": float64(a.KVHeads), "head_dim": float64(a.HeadDim),
 		"q_dim": float64(q), "kv_dim": float64(kv), "qkv_dim": float64(q + 2*kv),
+		"embed_dim": float64(a.EmbedDim), "positions": float64(a.Context + a.PositionOffset),
 	}
 }
 
@@ -120,7 +121,7 @@ func (a *Arch) TensorName(role Role) string {
 // Layout is the layout of the query, key and value rows of this checkpoint.
 func (a *Arch) Layout() Layout {
 	if a.KVHeads < a.Heads || a.grouped {
-		return a.Family.Groups.Layout
+		return a.Family.Grouping(a.KVHeads).Layout
 	}
 	return a.Family.Attention.Layout
 }

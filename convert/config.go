@@ -1,9 +1,9 @@
 package convert
 
 import (
-	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"gqa/internal/weights"
 )
@@ -13,10 +13,7 @@ import (
 func (p *Plan) writeConfig(dir string) error {
 	config, err := weights.RewriteConfig(p.Source.Config, func(c map[string]any) {
 		if p.Target != Expanded {
-			c[p.Arch.Family.Groups.Key] = p.Groups
-			if p.Arch.KVHeads < p.Arch.Heads {
-				maps.Copy(c, p.Arch.Family.Groups.Set)
-			}
+			p.setGroups(c)
 		}
 		if p.DType != 0 {
 			weights.SetDType(c, p.DType)
@@ -26,6 +23,32 @@ func (p *Plan) writeConfig(dir string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666)
+}
+
+// setGroups writes the number of KV heads, and what else says that there are fewer than heads, into config.json's keys.
+func (p *Plan) setGroups(c map[string]any) {
+	g := p.Arch.Family.Grouping(p.Groups)
+	setKey(c, g.Key, p.Groups)
+	if p.Groups < p.Arch.Heads {
+		for key, value := range g.Set {
+			setKey(c, key, value)
+		}
+	}
+}
+
+// setKey sets what a dotted path leads to, and makes the objects on the way.
+func setKey(c map[string]any, path string, value any) {
+	head, rest, nested := strings.Cut(path, ".")
+	if !nested {
+		c[head] = value
+		return
+	}
+	inner, ok := c[head].(map[string]any)
+	if !ok {
+		inner = map[string]any{}
+		c[head] = inner
+	}
+	setKey(inner, rest, value)
 }
 
 // Summary is what was done: the contents of conversion.json.
@@ -77,7 +100,7 @@ func (p *Plan) Summary() (*Summary, error) {
 }
 
 func (p *Plan) loadsIn() []string {
-	class := p.Arch.Family.Groups.Class
+	class := p.Arch.Family.Grouping(p.Groups).Class
 	switch {
 	case p.Target == Expanded || p.Groups == p.Arch.Heads && p.Arch.Layout() == p.Arch.Family.Attention.Layout:
 		return []string{"gqa", "whatever loads the source"}

@@ -49,8 +49,10 @@ func Inspect(src *weights.Source) (*Inspection, error) {
 		Vocab: a.Vocab, Context: a.Context, DType: dtype, Layout: string(a.Layout()), Targets: Targets,
 		LoadsIn: "gqa (this toolkit)",
 	}
-	if class := a.Family.Groups.Class; class != "" {
+	if class := a.Family.Grouping(2).Class; class != "" {
 		in.LoadsIn = "transformers " + class
+	} else if class := a.Family.Grouping(1).Class; class != "" {
+		in.LoadsIn += "; with 1 group also transformers " + class
 	}
 	if in.Parameters, err = weights.Parameters(a); err != nil {
 		return nil, err

@@ -119,6 +119,9 @@ func warn(src *weights.Source) {
 	if unknown := src.Arch.Unknown; len(unknown) > 0 {
 		slog.Warn("config.json has keys that family "+family+" does not know; they are kept and not interpreted", "keys", strings.Join(unknown, ","))
 	}
+	for _, note := range src.Arch.Notes {
+		slog.Warn(note)
+	}
 }
 
 func runConvert(cmd *cobra.Command, f flags, input string) error {

@@ -3,15 +3,17 @@
 //
 //	input_ids    [B,T]    int64
 //	logits_mha   [B,T,V]  of the checkpoint as it is
-//	logits_gG    [B,T,V]  with the K/V heads mean-pooled into G = 1, 2, 4 contiguous groups
+//	logits_gG    [B,T,V]  with the K/V heads mean-pooled into G = 1, 2, 4 (or 3) contiguous groups
 //	train_loss   [6]      losses before each of six AdamW steps on the G = 2 model, where the family's class can hold it
 //	grad_norm    [6]      and the gradient norms before clipping
+//	…_mha        [6]      the same of the checkpoint as it is, in some cases
 //
-// and gqa-g2/, where the family's own class saves the converted checkpoint. The steps are AdamW with lr 1e-3, betas 0.9 and
+// and gqa-gG/, where the family's own class saves the converted checkpoint. The steps are AdamW with lr 1e-3, betas 0.9 and
 // 0.95, eps 1e-8, weight decay 0.1 on every parameter, gradients clipped to norm 1, next-token cross-entropy over input_ids.
 package golden
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,9 +24,6 @@ import (
 
 // Tolerance is the largest difference of a logit that f32 arithmetic in another order explains; logits' deviation is 1.5.
 const Tolerance = 2e-4
-
-// Groups are the group counts of the logits_gG tensors.
-var Groups = []int{1, 2, 4}
 
 // Case is one family's case.
 type Case struct {
@@ -75,6 +74,17 @@ func open(t testing.TB, name, dir string) *Case {
 		c.IDs = append(c.IDs, row)
 	}
 	return c
+}
+
+// Groups are the group counts of the case's logits_gG tensors.
+func (c *Case) Groups() []int {
+	var groups []int
+	for g := 1; g <= 8; g++ {
+		if c.Has(fmt.Sprintf("logits_g%d", g)) {
+			groups = append(groups, g)
+		}
+	}
+	return groups
 }
 
 // Has says whether the case has a result of that name.

@@ -1,5 +1,7 @@
 package kernels
 
+import "math"
+
 // View locates the rows of heads in a slice: row t of head h of sequence b is Data[b·Seq+h·Head+t·Row:][:headDim]. Attend
 // also reads k and v from Half, in the same way, if Format says so.
 type View struct {
@@ -39,6 +41,9 @@ type Attention struct {
 	// Slopes [Heads], if not nil, adds Slopes[h]·(j - i) to the scaled score of query i for key j, where i counts from
 	// the sequence's start: ALiBi (Press et al., arXiv 2108.12409).
 	Slopes []float32
+	// CoarseSlopes, if not 0, adds CoarseSlopes·bf16(bf16(Slopes[h])·j) instead, j from the sequence's start: a bias in
+	// bfloat16, as Falcon computes it.
+	CoarseSlopes float32
 	// Bias [Heads, Queries, Keys], if not nil, is added to the scaled scores of every sequence: T5's relative positions.
 	Bias []float32
 	// BiasGrad, like Bias, if not nil, is what AttendBackward adds the gradient of Bias to.
@@ -75,7 +80,13 @@ func (a *Attention) seen(b, i, j, n int) (lo, hi int) {
 
 // addBias adds to the scaled scores s of query i and head h for the keys from j what depends on positions alone.
 func (a *Attention) addBias(s []float32, b, h, i, j int) {
-	if a.Slopes != nil {
+	switch {
+	case a.Slopes != nil && a.CoarseSlopes != 0:
+		slope := bf16(a.Slopes[h])
+		for x := range s {
+			s[x] += a.CoarseSlopes * bf16(slope*float32(j+x))
+		}
+	case a.Slopes != nil:
 		slope, at := a.Slopes[h], i+a.keys(b)-a.Queries
 		kern.axpy(slope, ramp[:len(s)], s)
 		kern.affine(s, s, 1, slope*float32(j-at))
@@ -83,6 +94,12 @@ func (a *Attention) addBias(s []float32, b, h, i, j int) {
 	if a.Bias != nil {
 		kern.add(s, s, a.Bias[(h*a.Queries+i)*a.Keys+j:][:len(s)])
 	}
+}
+
+// bf16 rounds a finite number to bfloat16, ties to even.
+func bf16(x float32) float32 {
+	bits := math.Float32bits(x)
+	return math.Float32frombits((bits + 0x7fff + bits>>16&1) &^ 0xffff)
 }
 
 // ramp is 0, 1, 2 … for a block of keys.

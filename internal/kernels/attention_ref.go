@@ -47,7 +47,10 @@ func (a *Attention) probabilities(q, k View, b, h, kv, i int) (p []float64, lse 
 		for x := range a.HeadDim {
 			p[j] += float64(q.at(b, h, i)[x]) * k.value(b, kv, j, x) * float64(a.Scale)
 		}
-		if a.Slopes != nil {
+		switch {
+		case a.Slopes != nil && a.CoarseSlopes != 0:
+			p[j] += float64(a.CoarseSlopes) * float64(BF16.decode(BF16.encode(BF16.decode(BF16.encode(a.Slopes[h]))*float32(j))))
+		case a.Slopes != nil:
 			p[j] += float64(a.Slopes[h]) * float64(j-i-a.keys(b)+a.Queries)
 		}
 		p[j] += at(a.Bias, (h*a.Queries+i)*a.Keys+j, 0)

@@ -80,6 +80,11 @@ var attentionCases = []Attention{
 	{Batch: 2, Queries: 150, Keys: 290, Heads: 4, KVHeads: 2, HeadDim: 16, KeyLens: []int{290, 170}, Causal: true, Window: 37},
 	{Batch: 2, Queries: 1, Keys: 1300, Heads: 4, KVHeads: 1, HeadDim: 16, Causal: true, Window: 600},
 	{Batch: 2, Queries: 40, Keys: 150, Heads: 4, KVHeads: 4, HeadDim: 8, Causal: true, Slopes: []float32{0.5, 0.25, 0.125, 0.0625}},
+	{
+		Batch: 2, Queries: 40, Keys: 300, Heads: 4, KVHeads: 2, HeadDim: 8, KeyLens: []int{300, 170}, Causal: true,
+		Slopes: []float32{0.7071, 0.25, 0.0123, 0.0625}, CoarseSlopes: 0.3,
+	},
+	{Batch: 1, Queries: 1, Keys: 300, Heads: 2, KVHeads: 1, HeadDim: 16, Causal: true, Slopes: []float32{0.7071, 0.35}, CoarseSlopes: 0.25},
 	{Batch: 3, Queries: 30, Keys: 140, Heads: 4, KVHeads: 2, HeadDim: 8, KeyLens: []int{140, 60, 1}, Bias: normal(7, 4*30*140)},
 	{
 		Batch: 2, Queries: 2, Keys: 700, Heads: 4, KVHeads: 1, HeadDim: 8, KeyLens: []int{700, 600}, Causal: true, Window: 530,

@@ -13,6 +13,7 @@ type Model[T any] struct {
 	Arch *configs.Arch
 
 	embed, positions T
+	embedNorm        *ops.Norm[T]
 	layers           []layer[T]
 	finalNorm        *ops.Norm[T]
 	head             ops.Linear[T]
@@ -35,7 +36,7 @@ func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T
 	b := builder[T]{arch: arch, weight: weight}
 	m := &Model[T]{Arch: arch, finalNorm: b.norm(configs.FinalNorm, -1), head: b.linear(configs.Head, -1)}
 	m.embed = b.linear(configs.Embed, -1).W
-	m.positions = b.linear(configs.Positions, -1).W
+	m.embedNorm, m.positions = b.norm(configs.EmbedNorm, -1), b.linear(configs.Positions, -1).W
 	if arch.Tied {
 		m.head.W = m.embed
 	}
@@ -75,7 +76,7 @@ func (b builder[T]) norm(role configs.Role, layer int) *ops.Norm[T] {
 }
 
 func (b builder[T]) layer(i int) layer[T] {
-	return layer[T]{
+	l := layer[T]{
 		attnNorm: b.norm(configs.AttnNorm, i), attnOutNorm: b.norm(configs.AttnOutNorm, i),
 		mlpNorm: b.norm(configs.MLPNorm, i), mlpOutNorm: b.norm(configs.MLPOutNorm, i),
 		qNorm: b.norm(configs.QNorm, i), kNorm: b.norm(configs.KNorm, i),
@@ -86,6 +87,18 @@ func (b builder[T]) layer(i int) layer[T] {
 			Scale: scoreScale(b.arch, i), Causal: true, Window: b.arch.LayerWindow(i),
 		},
 	}
+	if b.arch.Position == configs.PositionALiBi {
+		l.attention.Slopes, l.attention.CoarseSlopes = slopes(b.arch, l.attention.Scale)
+	}
+	return l
+}
+
+// slopes are ALiBi's, and what a coarse bias is scaled with, by the scale of the scores.
+func slopes(a *configs.Arch, scale float32) (slopes []float32, coarse float32) {
+	for _, s := range a.ALiBi.Slopes(a.Heads) {
+		slopes = append(slopes, float32(s))
+	}
+	return slopes, scale * float32(a.ALiBi.Coarse)
 }
 
 func scoreScale(a *configs.Arch, layer int) float32 {
@@ -115,9 +128,9 @@ func newRope(a *configs.Arch) *ops.Rope {
 // Hidden runs the batch through every layer and the final norm: [tokens, dim]. It includes the scale of the logits, which
 // are linear in it.
 func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
-	x := scaled(e, e.Embed(m.embed, b.IDs), m.Arch.EmbedScale)
+	x := scaled(e, normed(e, e.Embed(m.embed, b.IDs, 0), m.embedNorm), m.Arch.EmbedScale)
 	if m.Arch.Position == configs.PositionLearned {
-		x = e.Add(x, e.Embed(m.positions, b.Pos))
+		x = e.Add(x, e.Embed(m.positions, b.Pos, m.Arch.PositionOffset))
 	}
 	for i := range m.layers {
 		x = m.layers[i].forward(e, m, x, b)
@@ -156,8 +169,15 @@ func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, b ops.Batch) T {
 		mlp := normed(e, l.feedForward(e, m.Arch, in), l.mlpOutNorm)
 		return e.Add(x, scaled(e, e.Add(attn, mlp), m.Arch.ResidualScale))
 	}
+	if m.Arch.Residual == configs.Normed {
+		x = in
+	}
 	x = e.Add(x, scaled(e, attn, m.Arch.ResidualScale))
-	mlp := normed(e, l.feedForward(e, m.Arch, normed(e, x, l.mlpNorm)), l.mlpOutNorm)
+	in = normed(e, x, l.mlpNorm)
+	mlp := normed(e, l.feedForward(e, m.Arch, in), l.mlpOutNorm)
+	if m.Arch.Residual == configs.Normed {
+		x = in
+	}
 	return e.Add(x, scaled(e, mlp, m.Arch.ResidualScale))
 }
 

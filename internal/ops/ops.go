@@ -80,6 +80,8 @@ type Attention[T any] struct {
 	Cross                   bool // keys and values are of Batch.Source
 	Bias                    T    // [Heads*queries, keys], added to the scaled scores of every sequence
 	HasBias                 bool
+	Slopes                  []float32 // [Heads] ALiBi's, with which scaled scores fall by the key's distance; nil: none
+	CoarseSlopes            float32   // if not 0, what biases of Slopes are multiplied with, after rounding to bfloat16
 }
 
 // Relative says in which of Buckets a distance between query and key falls: T5's learned position bias.
@@ -97,7 +99,7 @@ type Activation string
 // An engine may write a result over an operand that a decoder has no more use for: Rotate, Activate and Gate over their
 // first, as Scale and Clip; and after Add(x, y), which ends a residual block, neither x nor anything computed since x may be used again.
 type Ops[T any] interface {
-	Embed(table T, ids []int32) T                           // table [n, dim] -> [tokens, dim]
+	Embed(table T, ids []int32, first int) T                // rows first+ids of table [n, dim] -> [tokens, dim]
 	Linear(x T, w Linear[T]) T                              // x·Wᵀ (+ bias): [tokens, in] -> [tokens, out]
 	Norm(x T, n Norm[T]) T                                  // over each row
 	Rotate(x T, r *Rope, pos []int32, heads, headDim int) T // x [tokens, heads*headDim]

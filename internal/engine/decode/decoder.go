@@ -121,7 +121,7 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	h := d.model.Hidden(d.eng, ops.Batch{IDs: ids, Pos: d.pos, Seqs: c.Seqs, Len: n})
 	c.Len += n
 	if n > 1 {
-		h = d.eng.Embed(h, d.last)
+		h = d.eng.Embed(h, d.last, 0)
 	}
 	return d.model.Logits(d.eng, h), nil
 }

@@ -34,12 +34,12 @@ func (e *engine) mat(rows, cols int) Mat {
 	return Mat{Rows: rows, Cols: cols, Data: data, end: e.arena.mark()}
 }
 
-func (e *engine) Embed(table Mat, ids []int32) Mat {
+func (e *engine) Embed(table Mat, ids []int32, first int) Mat {
 	y := e.mat(len(ids), table.Cols)
 	if table.Format != kernels.Full {
-		kernels.GatherHalf(table.Format, y.Data, table.Half, ids, table.Cols)
+		kernels.GatherHalf(table.Format, y.Data, table.Half[first*table.Cols:], ids, table.Cols)
 	} else {
-		kernels.Gather(y.Data, table.Data, ids, table.Cols)
+		kernels.Gather(y.Data, table.Data[first*table.Cols:], ids, table.Cols)
 	}
 	return y
 }
@@ -100,7 +100,7 @@ func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 	out := e.mat(q.Rows, q.Cols)
 	spec := kernels.Attention{
 		Batch: b.Seqs, Queries: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
-		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Data,
+		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Data, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
 	}
 	keys, values := e.keysAndValues(&spec, k, v, a, b)
 	kernels.Attend(spec, rows(out, b.Len, a.HeadDim), nil, rows(q, b.Len, a.HeadDim), keys, values)

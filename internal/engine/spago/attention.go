@@ -47,7 +47,7 @@ func attention(a ops.Attention[mat.Tensor], b ops.Batch) (kernels.Attention, ops
 	}
 	spec := kernels.Attention{
 		Batch: b.Seqs, Queries: b.Len, Keys: from.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
-		Scale: a.Scale, Causal: a.Causal, Window: a.Window,
+		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
 	}
 	if !a.Causal {
 		spec.KeyLens = from.Lens

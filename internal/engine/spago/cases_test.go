@@ -19,7 +19,7 @@ type opCase struct {
 }
 
 func opCases() []opCase {
-	return slices.Concat(linearCases(), normCases(), rotateCases(), attendCases(), biasedCases(), activationCases(), lossCases(), sharedCases())
+	return slices.Concat(linearCases(), normCases(), rotateCases(), attendCases(), alibiCases(), biasedCases(), activationCases(), lossCases(), sharedCases())
 }
 
 func linearCases() []opCase {
@@ -28,8 +28,14 @@ func linearCases() []opCase {
 		{
 			"embed",
 			[][2]int{{5, 6}},
-			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Embed(in[0], ids) },
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Embed(in[0], ids, 0) },
 			func(in [][]float64) []float64 { return refEmbed(in[0], 6, ids) },
+		},
+		{
+			"embed from row 2",
+			[][2]int{{7, 6}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Embed(in[0], ids, 2) },
+			func(in [][]float64) []float64 { return refEmbed(in[0][2*6:], 6, ids) },
 		},
 		{
 			"linear",
@@ -168,6 +174,32 @@ func attendCases() (cases []opCase) {
 				func(in [][]float64) []float64 { return refAttend(in[0], in[1], in[2], a, b) },
 			})
 		}
+	}
+	return cases
+}
+
+// alibiCases are attention with linear biases, as they are and in bfloat16.
+func alibiCases() (cases []opCase) {
+	b := ops.Batch{Seqs: 2, Len: 5}
+	for _, coarse := range []float32{0, 0.5} {
+		a := ops.Attention[mat.Tensor]{
+			Heads: 2, KVHeads: 1, HeadDim: 3, Scale: 0.5, Causal: true, Slopes: []float32{0.5, 0.125}, CoarseSlopes: coarse,
+		}
+		var bias []float64
+		for i := range a.Heads * b.Len * b.Len {
+			h, q, k := i/b.Len/b.Len, i/b.Len%b.Len, i%b.Len
+			if coarse != 0 {
+				bias = append(bias, float64(coarse*a.Slopes[h])*float64(k)) // these are exact in bfloat16
+			} else {
+				bias = append(bias, float64(a.Slopes[h])*float64(k-q))
+			}
+		}
+		cases = append(cases, opCase{
+			fmt.Sprintf("attend with slopes, coarse %v", coarse),
+			[][2]int{{10, 6}, {10, 3}, {10, 3}},
+			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Attend(in[0], in[1], in[2], a, b) },
+			func(in [][]float64) []float64 { return refAttendBiased(in[0], in[1], in[2], bias, a, b) },
+		})
 	}
 	return cases
 }
@@ -316,7 +348,7 @@ func sharedCases() []opCase {
 			"a head tied to the embedding",
 			[][2]int{{6, 5}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor {
-				return e.LinearCrossEntropy(e.Embed(in[0], ids), ops.Linear[mat.Tensor]{W: in[0]}, targets, 1)
+				return e.LinearCrossEntropy(e.Embed(in[0], ids, 0), ops.Linear[mat.Tensor]{W: in[0]}, targets, 1)
 			},
 			func(in [][]float64) []float64 {
 				return refCrossEntropy(refLinear(refEmbed(in[0], 5, ids), in[0], nil, 5, 6), targets, 1)

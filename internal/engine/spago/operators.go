@@ -9,14 +9,14 @@ import (
 	"gqa/internal/ops"
 )
 
-// Embed gathers rows of table: y[i] = table[ids[i]].
-func (e *Engine) Embed(table mat.Tensor, ids []int32) mat.Tensor {
+// Embed gathers rows of table: y[i] = table[first+ids[i]].
+func (e *Engine) Embed(table mat.Tensor, ids []int32, first int) mat.Tensor {
 	t := valueOf(table)
 	y := e.result(len(ids), t.cols())
-	kernels.Gather(y.data, t.data, ids, t.cols())
+	kernels.Gather(y.data, t.data[first*t.cols():], ids, t.cols())
 	return e.record(y, func(gy []float32) {
 		if dst := e.zeroed(table); dst != nil {
-			kernels.ScatterAdd(dst, gy, ids, t.cols())
+			kernels.ScatterAdd(dst[first*t.cols():], gy, ids, t.cols())
 		}
 	}, table)
 }

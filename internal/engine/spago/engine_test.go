@@ -131,11 +131,14 @@ func TestSteadyStepAllocatesLittle(t *testing.T) {
 		start := bytes()
 		step()
 		first := bytes() - start
-		step()
-		start = bytes()
-		step()
-		if steady := bytes() - start; steady > 1<<20 || first < 4<<20 {
-			t.Errorf("the first step allocates %d bytes, the third %d; want millions, then less than one", first, steady)
+		steady := first
+		for range 4 { // the kernels' scratch is kept per processor, and collections take it back: the best of a few counts
+			start = bytes()
+			step()
+			steady = min(steady, bytes()-start)
+		}
+		if steady > 1<<20 || first < 4<<20 {
+			t.Errorf("the first step allocates %d bytes, a later one %d; want millions, then less than one", first, steady)
 		}
 	}
 }

@@ -1,0 +1,105 @@
+package merge
+
+import (
+	"gonum.org/v1/gonum/mat"
+
+	"gqa/internal/kernels"
+)
+
+// Moment is what is known of a projection's inputs: their mean [dim] and covariance [dim, dim]. The nil Moment is mean zero
+// and the identity: nothing is known, and the weights themselves are compared.
+type Moment struct{ Mean, Cov []float32 }
+
+// project returns W·Cov, a copy of W without a moment.
+func (m *Moment) project(l Linear) []float32 {
+	out := len(l.W) / l.In
+	p := make([]float32, len(l.W))
+	if m == nil {
+		copy(p, l.W)
+		return p
+	}
+	kernels.Gemm(false, false, out, l.In, l.In, 1, l.W, l.In, m.Cov, l.In, 0, p, l.In)
+	return p
+}
+
+// mean is the projection's mean output, bias included: [out].
+func (m *Moment) mean(l Linear) []float64 {
+	mean := make([]float64, len(l.W)/l.In)
+	for i := range mean {
+		if m != nil {
+			row := l.W[i*l.In:][:l.In]
+			for j, x := range row {
+				mean[i] += float64(x) * float64(m.Mean[j])
+			}
+		}
+		if l.Bias != nil {
+			mean[i] += float64(l.Bias[i])
+		}
+	}
+	return mean
+}
+
+// gram is the covariance of the projection's outputs: [out, out].
+func (m *Moment) gram(l Linear) []float32 {
+	out := len(l.W) / l.In
+	g := make([]float32, out*out)
+	kernels.Gemm(false, true, out, out, l.In, 1, m.project(l), l.In, l.W, l.In, 0, g, out)
+	return g
+}
+
+// headMoments are the second moments of each head's outputs, [size, size], for heads of size rows.
+func (m *Moment) headMoments(l Linear, size int) []*mat.SymDense {
+	p, mean := m.project(l), m.mean(l)
+	moments := make([]*mat.SymDense, len(mean)/size)
+	kernels.For(len(moments), 1, func(lo, hi int) {
+		g := make([]float32, size*size)
+		for h := lo; h < hi; h++ {
+			kernels.Gemm(false, true, size, size, l.In, 1, p[h*size*l.In:], l.In, l.rows(h, size), l.In, 0, g, size)
+			moments[h] = mat.NewSymDense(size, nil)
+			for i := range size {
+				for j := i; j < size; j++ {
+					moments[h].SetSym(i, j, float64(g[i*size+j])+mean[h*size+i]*mean[h*size+j])
+				}
+			}
+		}
+	})
+	return moments
+}
+
+// queryReaders are, for each KV head, the second moment of the queries that read it.
+func (a *Attention) queryReaders(m *Moment) []*mat.SymDense {
+	return sumReaders(m.headMoments(a.Q, a.HeadDim), a.groupSize())
+}
+
+// outputReaders are, for each KV head, OᵀO over the columns of the query heads that read it.
+func (a *Attention) outputReaders() []*mat.SymDense {
+	size, width := a.HeadDim, a.O.In
+	moments := make([]*mat.SymDense, a.Heads)
+	kernels.For(a.Heads, 1, func(lo, hi int) {
+		g := make([]float32, size*size)
+		for h := lo; h < hi; h++ {
+			o := a.O.W[h*size:]
+			kernels.Gemm(true, false, size, size, len(a.O.W)/width, 1, o, width, o, width, 0, g, size)
+			moments[h] = mat.NewSymDense(size, nil)
+			for i := range size {
+				for j := i; j < size; j++ {
+					moments[h].SetSym(i, j, float64(g[i*size+j]))
+				}
+			}
+		}
+	})
+	return sumReaders(moments, a.groupSize())
+}
+
+// sumReaders adds up the moments of the heads that read one KV head.
+func sumReaders(moments []*mat.SymDense, group int) []*mat.SymDense {
+	var sums []*mat.SymDense
+	for h, m := range moments {
+		if h%group == 0 {
+			sums = append(sums, m)
+		} else {
+			sums[h/group].AddSym(sums[h/group], m)
+		}
+	}
+	return sums
+}

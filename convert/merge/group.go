@@ -1,0 +1,186 @@
+package merge
+
+import (
+	"math"
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+
+	"gqa/internal/kernels"
+)
+
+// contiguous are groups of neighbours.
+func contiguous(heads, groups int) [][]int {
+	all := make([][]int, groups)
+	for h := range heads {
+		g := h * groups / heads
+		all[g] = append(all[g], h)
+	}
+	return all
+}
+
+// searchWork is how many multiplications of small matrices an exhaustive search may take: a few seconds.
+const searchWork = 4e9
+
+// similar are the groups that keep the most energy: the best of all partitions where they are few; else the best that
+// annealing finds for the sum over pairs, which needs the energy of pairs alone.
+func similar(m Method, k, v *side, heads, groups int, seed uint64) [][]int {
+	size := heads / groups
+	if size == 1 || groups == 1 {
+		return contiguous(heads, groups)
+	}
+	kTotal, vTotal := math.Max(k.total(), math.SmallestNonzeroFloat64), math.Max(v.total(), math.SmallestNonzeroFloat64)
+	energy := func(members []int) float64 {
+		return k.energy(m, members)/kTotal + v.energy(m, members)/vTotal
+	}
+	if work := binomial(heads, size) * math.Pow(float64(size*k.headDim), 3); heads <= 16 && work <= searchWork {
+		return exhaustive(heads, size, energy)
+	}
+	return anneal(heads, size, pairs(heads, energy), seed)
+}
+
+func binomial(n, k int) float64 {
+	b := 1.0
+	for i := range k {
+		b *= float64(n-i) / float64(i+1)
+	}
+	return b
+}
+
+// exhaustive is the best partition of at most 16 heads: for each set of heads that are left, the best group for its first.
+func exhaustive(heads, size int, energy func([]int) float64) [][]int {
+	sets := subsets(heads, size)
+	energies := make([]float64, len(sets))
+	kernels.For(len(sets), 1, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			energies[i] = energy(members(sets[i]))
+		}
+	})
+	byFirst := make([][]int, heads) // indices of sets, by their first head
+	for i, s := range sets {
+		first := bits.TrailingZeros32(s)
+		byFirst[first] = append(byFirst[first], i)
+	}
+	value, choice := make([]float64, 1<<heads), make([]uint32, 1<<heads)
+	for left := uint32(1); left < 1<<heads; left++ {
+		if bits.OnesCount32(left)%size != 0 {
+			continue
+		}
+		value[left] = math.Inf(-1)
+		for _, i := range byFirst[bits.TrailingZeros32(left)] {
+			s := sets[i]
+			if s&^left == 0 && energies[i]+value[left&^s] > value[left] {
+				value[left], choice[left] = energies[i]+value[left&^s], s
+			}
+		}
+	}
+	var groups [][]int
+	for left := uint32(1)<<heads - 1; left != 0; left &^= choice[left] {
+		groups = append(groups, members(choice[left]))
+	}
+	return groups
+}
+
+// subsets are the sets of size heads, as bits.
+func subsets(heads, size int) []uint32 {
+	var sets []uint32
+	for s := uint32(0); s < 1<<heads; s++ {
+		if bits.OnesCount32(s) == size {
+			sets = append(sets, s)
+		}
+	}
+	return sets
+}
+
+func members(set uint32) []int {
+	var all []int
+	for ; set != 0; set &= set - 1 {
+		all = append(all, bits.TrailingZeros32(set))
+	}
+	return all
+}
+
+// pairs is the energy of every two heads together.
+func pairs(heads int, energy func([]int) float64) [][]float64 {
+	all := make([][]float64, heads)
+	for i := range all {
+		all[i] = make([]float64, heads)
+	}
+	kernels.For(heads*heads, 1, func(lo, hi int) {
+		for n := lo; n < hi; n++ {
+			if i, j := n/heads, n%heads; i < j {
+				e := energy([]int{i, j})
+				all[i][j], all[j][i] = e, e
+			}
+		}
+	})
+	return all
+}
+
+// anneal swaps heads between groups to raise the sum of pairs' energies, downhill ever more rarely (Kirkpatrick et al. 1983);
+// the same seed gives the same groups.
+func anneal(heads, size int, pair [][]float64, seed uint64) [][]int {
+	r := rand.New(rand.NewPCG(seed, 0))
+	order := make([]int, heads) // groups of size, one after the other
+	for i := range order {
+		order[i] = i
+	}
+	best, bestGain, gain := append([]int(nil), order...), 0.0, 0.0
+	steps := 2000 * heads
+	hot := spread(pair)
+	for step := range steps {
+		i, j := r.IntN(heads), r.IntN(heads)
+		if i/size == j/size {
+			continue
+		}
+		d := swapGain(order, size, pair, i, j)
+		heat := hot * math.Pow(1e-4, float64(step)/float64(steps))
+		if d < 0 && r.Float64() >= math.Exp(d/heat) {
+			continue
+		}
+		order[i], order[j] = order[j], order[i]
+		if gain += d; gain > bestGain+1e-12 {
+			bestGain = gain
+			copy(best, order)
+		}
+	}
+	return sorted(best, size)
+}
+
+// swapGain is what the sum over pairs within groups gains when places i and j change heads.
+func swapGain(order []int, size int, pair [][]float64, i, j int) float64 {
+	a, b := order[i], order[j]
+	d := 0.0
+	for k := range size {
+		if x := order[i/size*size+k]; x != a {
+			d += pair[b][x] - pair[a][x]
+		}
+		if x := order[j/size*size+k]; x != b {
+			d += pair[a][x] - pair[b][x]
+		}
+	}
+	return d
+}
+
+// spread is the difference between the best pair and the worst: never zero.
+func spread(pair [][]float64) float64 {
+	low, high := math.Inf(1), math.Inf(-1)
+	for i := range pair {
+		for j := range i {
+			low, high = min(low, pair[i][j]), max(high, pair[i][j])
+		}
+	}
+	return max(high-low, 1e-300)
+}
+
+// sorted cuts the order in groups, members ascending, groups by their first.
+func sorted(order []int, size int) [][]int {
+	var groups [][]int
+	for g := range slices.Chunk(order, size) {
+		g = slices.Clone(g)
+		slices.Sort(g)
+		groups = append(groups, g)
+	}
+	slices.SortFunc(groups, func(a, b []int) int { return a[0] - b[0] })
+	return groups
+}

@@ -1,0 +1,209 @@
+package merge
+
+import (
+	"math"
+	"math/cmplx"
+
+	"gonum.org/v1/gonum/mat"
+)
+
+// lowRank is the shared head that keeps most of what readers see: with R_m the root of a reader's second moment, the best
+// approximation of the stacked R_m·M_m by one head's worth of rows is their truncated singular value decomposition in the
+// metric of the inputs (Eckart & Young 1936). Its left vectors E are the top eigenvectors of the stack's second moment, so
+// that shared = Σ E_mᵀ·R_m·M_m and M_m ≈ R_m⁻¹·E_m·shared. Each row of the shared head is scaled so that it and what reads
+// it are of one size, and all so that it is as large as a member.
+func lowRank(s *side, b block, members []int) solution {
+	dim := len(b.dims)
+	roots, inverses := make([]*mat.Dense, len(members)), make([]*mat.Dense, len(members))
+	for m, h := range members {
+		roots[m], inverses[m] = root(s.reader(b, h))
+	}
+	stack := s.stack(b, members, roots)
+	var eig mat.EigenSym
+	if !eig.Factorize(stack, true) {
+		return average(s, b, members)
+	}
+	var vectors mat.Dense
+	eig.VectorsTo(&vectors)
+	values := eig.Values(nil)
+	balance := s.balance(b, members, values[len(values)-dim:])
+	sol := solution{scale: 1}
+	for m := range members {
+		e := vectors.Slice(m*dim, (m+1)*dim, len(values)-dim, len(values))
+		var in, out mat.Dense
+		in.Mul(e.T(), roots[m])
+		out.Mul(inverses[m], e)
+		for i, f := range balance {
+			scaleRow(&in, i, f)
+			scaleColumn(&out, i, inverse(f))
+		}
+		sol.in, sol.out = append(sol.in, &in), append(sol.out, &out)
+	}
+	return sol
+}
+
+// stack is the second moment of the stacked R_m·M_m: [members*dim]².
+func (s *side) stack(b block, members []int, roots []*mat.Dense) *mat.SymDense {
+	dim := len(b.dims)
+	all := mat.NewSymDense(len(members)*dim, nil)
+	var left, both mat.Dense
+	for i, h := range members {
+		for j, g := range members[i:] {
+			left.Mul(roots[i], s.cross(b, h, g))
+			both.Mul(&left, roots[i+j])
+			for r := range dim {
+				for c := range dim {
+					if j > 0 || c >= r {
+						all.SetSym(i*dim+r, (i+j)*dim+c, both.At(r, c))
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// balance is what the rows of the shared head, whose second moments are values, are multiplied by: the fourth root of the
+// inverse leaves rows and their readers alike in size; then all as one to the members' mean size. A row of nothing stays so.
+func (s *side) balance(b block, members []int, values []float64) []float64 {
+	factors, sum, size := make([]float64, len(values)), 0.0, 0.0
+	for i, v := range values {
+		if v > 1e-13*values[len(values)-1] {
+			factors[i] = math.Pow(v, -0.25)
+			sum += math.Sqrt(v)
+		}
+	}
+	for _, h := range members {
+		for _, d := range b.dims {
+			size += s.second(b, h, d, h, d)
+		}
+	}
+	if sum > 0 && size > 0 {
+		all := math.Sqrt(size / float64(len(members)) / sum)
+		for i := range factors {
+			factors[i] *= all
+		}
+	}
+	return factors
+}
+
+func inverse(f float64) float64 {
+	if f == 0 {
+		return 0
+	}
+	return 1 / f
+}
+
+func scaleRow(m *mat.Dense, i int, f float64) {
+	row := m.RawRowView(i)
+	for j := range row {
+		row[j] *= f
+	}
+}
+
+func scaleColumn(m *mat.Dense, j int, f float64) {
+	n, _ := m.Dims()
+	for i := range n {
+		m.Set(i, j, m.At(i, j)*f)
+	}
+}
+
+// root is the symmetric square root of a second moment and its pseudo-inverse.
+func root(m *mat.SymDense) (r, inv *mat.Dense) {
+	n := m.SymmetricDim()
+	var eig mat.EigenSym
+	if !eig.Factorize(m, true) {
+		return scaled(n, 1), scaled(n, 1)
+	}
+	var vectors mat.Dense
+	eig.VectorsTo(&vectors)
+	values := eig.Values(nil)
+	up, down := make([]float64, n), make([]float64, n)
+	for i, v := range values {
+		if v > 1e-13*values[n-1] {
+			up[i] = math.Sqrt(v)
+			down[i] = 1 / up[i]
+		}
+	}
+	return sandwich(&vectors, up), sandwich(&vectors, down)
+}
+
+// sandwich is V·diag(d)·Vᵀ.
+func sandwich(v *mat.Dense, d []float64) *mat.Dense {
+	var left, r mat.Dense
+	left.Mul(v, mat.NewDiagDense(len(d), d))
+	r.Mul(&left, v.T())
+	return &r
+}
+
+// lowRankPlane is lowRank for a rotary plane, where the maps are complex numbers: the first principal component of the
+// members' planes, each weighted by the size of its queries there. What is lost of the scores' size is given back.
+func lowRankPlane(s *side, b block, members []int) solution {
+	h, rho := s.weightedPlane(b, members)
+	u, top := principal(h)
+	total, size := 0.0, 0.0
+	for m := range members {
+		total += real(h[m][m])
+		size += real(h[m][m]) / (rho[m] * rho[m])
+	}
+	sol := solution{scale: 1}
+	if top > 0 {
+		sol.scale = math.Sqrt(total / top)
+	}
+	norm := 1.0 // the shared plane, of second moment top, is made as large as a member
+	if top > 0 && size > 0 {
+		norm = math.Sqrt(size / float64(len(members)) / top)
+	}
+	for m := range members {
+		sol.in = append(sol.in, complexMap(cmplx.Conj(u[m])*complex(rho[m]*norm, 0)))
+		sol.out = append(sol.out, complexMap(u[m]*complex(sol.scale/(rho[m]*norm), 0)))
+	}
+	return sol
+}
+
+// weightedPlane is the plane's second moment between members, each times rho, the root mean square of its queries there.
+func (s *side) weightedPlane(b block, members []int) (h [][]complex128, rho []float64) {
+	h, rho = s.hermitian(b, members), make([]float64, len(members))
+	top := 0.0
+	for m, k := range members {
+		rho[m] = math.Sqrt(math.Max(0, mat.Trace(s.reader(b, k))))
+		top = max(top, rho[m])
+	}
+	for m := range rho {
+		rho[m] = max(rho[m], 1e-9*top, 1e-150)
+	}
+	for a := range h {
+		for c := range h {
+			h[a][c] *= complex(rho[a]*rho[c], 0)
+		}
+	}
+	return h, rho
+}
+
+// principal is the eigenvector of the largest eigenvalue of a Hermitian matrix, and that value. A Hermitian n×n is a symmetric
+// 2n×2n, where each eigenvalue stands twice.
+func principal(h [][]complex128) (u []complex128, value float64) {
+	n := len(h)
+	s := mat.NewSymDense(2*n, nil)
+	for i := range n {
+		for j := range n {
+			if j >= i {
+				s.SetSym(i, j, real(h[i][j]))
+				s.SetSym(n+i, n+j, real(h[i][j]))
+			}
+			s.SetSym(i, n+j, -imag(h[i][j]))
+		}
+	}
+	u = make([]complex128, n)
+	var eig mat.EigenSym
+	if !eig.Factorize(s, true) {
+		u[0] = 1
+		return u, 0
+	}
+	var vectors mat.Dense
+	eig.VectorsTo(&vectors)
+	for i := range u {
+		u[i] = complex(vectors.At(i, 2*n-1), vectors.At(n+i, 2*n-1))
+	}
+	return u, max(eig.Values(nil)[2*n-1], 0)
+}

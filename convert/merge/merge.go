@@ -1,0 +1,265 @@
+package merge
+
+import (
+	"math"
+
+	"gqa/internal/kernels"
+)
+
+// Method is how the members of a group become one head.
+type Method string
+
+// The methods.
+const (
+	Mean       Method = "mean"       // their mean as they are
+	First      Method = "first"      // the first of them
+	Align      Method = "align"      // the mean of the members turned to each other, as large as they are
+	Calibrated Method = "calibrated" // the head that keeps the most of what is read
+)
+
+// Options say how to merge.
+type Options struct {
+	Groups  int // KV heads of the result; divides those there are
+	Method  Method
+	Similar bool   // choose which heads share; else neighbours do
+	Seed    uint64 // of a search that cannot be exhaustive
+}
+
+// Inputs are the moments of what the projections read; the nil Moment is the identity.
+type Inputs struct {
+	Query, KeyValue *Moment // the same, but in cross-attention
+}
+
+// Group is what became of one group.
+type Group struct {
+	Members []int // the KV heads that share, as numbered before
+	K, V    Fit
+}
+
+// Fit says how well a shared head stands for its members.
+type Fit struct {
+	Cosine float64 // of the members and what stands for them, over their inputs
+	Energy float64 // share of the members' second moment, as their readers see it, that the shared head can hold
+	Scale  float64 // what was multiplied by to keep the members' size: mean over the dims
+	Error  float64 // relative squared error, as readers see it
+}
+
+// Merge returns a with o.Groups KV heads, and what became of each group. a is left as it is. Query heads are in the groups'
+// order: those of the first group's members first.
+func Merge(a *Attention, in Inputs, o Options) (*Attention, []Group) {
+	k, v := a.sides(in.Query, in.KeyValue)
+	parts := contiguous(a.KVHeads, o.Groups)
+	if o.Similar {
+		parts = similar(o.Method, k, v, a.KVHeads, o.Groups, o.Seed)
+	}
+	keys, values := k.merge(o.Method, parts), v.merge(o.Method, parts)
+	merged := a.build(parts, keys, values)
+	if merged.O.Bias != nil {
+		merged.foldConstant(a, parts, in.KeyValue)
+	}
+	groups := make([]Group, len(parts))
+	for g, members := range parts {
+		groups[g] = Group{Members: members, K: keys[g].fit, V: values[g].fit}
+	}
+	return merged, groups
+}
+
+// maps are one group's solution over all dims of a head: shared = Σ in[m]·member m, member m ≈ out[m]·shared.
+type maps struct {
+	in, out [][]float32 // by member: [headDim, headDim]
+	fit     Fit
+}
+
+// merge solves every block of every group.
+func (s *side) merge(m Method, parts [][]int) []maps {
+	all := make([]maps, len(parts))
+	fits := make([][]fit, len(parts))
+	scales := make([][]float64, len(parts))
+	for g, members := range parts {
+		for range members {
+			all[g].in = append(all[g].in, make([]float32, s.headDim*s.headDim))
+			all[g].out = append(all[g].out, make([]float32, s.headDim*s.headDim))
+		}
+		fits[g], scales[g] = make([]fit, len(s.blocks)), make([]float64, len(s.blocks))
+	}
+	kernels.For(len(parts)*len(s.blocks), 1, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			g, b := i/len(s.blocks), i%len(s.blocks)
+			sol := s.solve(m, s.blocks[b], parts[g])
+			all[g].put(s.blocks[b], s.headDim, sol)
+			fits[g][b], scales[g][b] = s.measure(s.blocks[b], parts[g], sol), sol.scale
+		}
+	})
+	for g := range all {
+		all[g].fit = s.summary(fits[g], scales[g])
+	}
+	return all
+}
+
+// put places a block's maps among those of the head.
+func (m *maps) put(b block, headDim int, sol solution) {
+	for i := range sol.in {
+		for r, dr := range b.dims {
+			for c, dc := range b.dims {
+				m.in[i][dr*headDim+dc] = float32(sol.in[i].At(r, c))
+				m.out[i][dr*headDim+dc] = float32(sol.out[i].At(r, c))
+			}
+		}
+	}
+}
+
+// summary is the fit over all blocks. What is empty fits.
+func (s *side) summary(fits []fit, scales []float64) Fit {
+	var all fit
+	scale := 0.0
+	for b, f := range fits {
+		all.add(f)
+		scale += scales[b] * float64(len(s.blocks[b].dims)) / float64(s.headDim)
+	}
+	f := Fit{Cosine: 1, Energy: 1, Scale: scale}
+	if all.own > 0 && all.given > 0 {
+		f.Cosine = all.cosine()
+	}
+	if all.total > 0 {
+		f.Energy, f.Error = all.kept/all.total, math.Max(0, all.lost/all.total)
+	}
+	return f
+}
+
+// build is the attention with the groups' shared heads.
+func (a *Attention) build(parts [][]int, keys, values []maps) *Attention {
+	b := *a
+	b.KVHeads = len(parts)
+	b.K, b.V = a.share(a.K, parts, keys), a.share(a.V, parts, values)
+	b.Q, b.O = a.readKeys(parts, keys), a.readValues(parts, values)
+	if a.KNorm != nil {
+		b.KNorm = a.shareNorm(parts, keys)
+	}
+	if a.QNorm != nil {
+		b.QNorm = a.readNorm(parts, keys)
+	}
+	return &b
+}
+
+// share is Σ in[m]·member m, rows and biases, for every group.
+func (a *Attention) share(l Linear, parts [][]int, all []maps) Linear {
+	d := a.HeadDim
+	s := Linear{W: make([]float32, len(parts)*d*l.In), In: l.In}
+	if l.Bias != nil {
+		s.Bias = make([]float32, len(parts)*d)
+	}
+	for g, members := range parts {
+		for m, h := range members {
+			in := all[g].in[m]
+			kernels.Gemm(false, false, d, l.In, d, 1, in, d, l.rows(h, d), l.In, 1, s.rows(g, d), l.In)
+			if l.Bias != nil {
+				kernels.Gemm(false, false, d, 1, d, 1, in, d, l.Bias[h*d:], 1, 1, s.Bias[g*d:], 1)
+			}
+		}
+	}
+	return s
+}
+
+// readers calls f for every query head in its new order: at, where it comes to stand, h, where it stood, and the map of the
+// shared head to the one that it read.
+func (a *Attention) readers(parts [][]int, all []maps, f func(at, h int, out []float32)) {
+	at := 0
+	for g, members := range parts {
+		for m, kv := range members {
+			for r := range a.groupSize() {
+				f(at, kv*a.groupSize()+r, all[g].out[m])
+				at++
+			}
+		}
+	}
+}
+
+// readKeys is q reading shared keys: q·(out·k) = (outᵀ·q)·k.
+func (a *Attention) readKeys(parts [][]int, all []maps) Linear {
+	d := a.HeadDim
+	q := Linear{W: make([]float32, len(a.Q.W)), In: a.Q.In}
+	if a.Q.Bias != nil {
+		q.Bias = make([]float32, len(a.Q.Bias))
+	}
+	a.readers(parts, all, func(at, h int, out []float32) {
+		kernels.Gemm(true, false, d, q.In, d, 1, out, d, a.Q.rows(h, d), q.In, 0, q.rows(at, d), q.In)
+		if q.Bias != nil {
+			kernels.Gemm(true, false, d, 1, d, 1, out, d, a.Q.Bias[h*d:], 1, 0, q.Bias[at*d:], 1)
+		}
+	})
+	return q
+}
+
+// readValues is o reading shared values: o·(out·v) = (o·out)·v.
+func (a *Attention) readValues(parts [][]int, all []maps) Linear {
+	d, width := a.HeadDim, a.O.In
+	o := Linear{W: make([]float32, len(a.O.W)), Bias: a.O.Bias, In: width}
+	a.readers(parts, all, func(at, h int, out []float32) {
+		kernels.Gemm(false, false, len(a.O.W)/width, d, d, 1, a.O.W[h*d:], width, out, d, 0, o.W[at*d:], width)
+	})
+	return o
+}
+
+// shareNorm pools the weights of the keys' norm: they stand behind the signs, which turn a bias alone.
+func (a *Attention) shareNorm(parts [][]int, all []maps) *Vector {
+	d := a.HeadDim
+	n := &Vector{W: make([]float32, len(parts)*d)}
+	if a.KNorm.Bias != nil {
+		n.Bias = make([]float32, len(parts)*d)
+	}
+	for g, members := range parts {
+		share := 1 / float32(len(members))
+		for m, h := range members {
+			for i := range d {
+				n.W[g*d+i] += share * a.KNorm.W[h*d+i]
+				if n.Bias != nil {
+					n.Bias[g*d+i] += share * all[g].out[m][i*d+i] * a.KNorm.Bias[h*d+i]
+				}
+			}
+		}
+	}
+	return n
+}
+
+// readNorm is the norm of the queries in their new order.
+func (a *Attention) readNorm(parts [][]int, all []maps) *Vector {
+	d := a.HeadDim
+	n := &Vector{W: make([]float32, len(a.QNorm.W))}
+	if a.QNorm.Bias != nil {
+		n.Bias = make([]float32, len(a.QNorm.Bias))
+	}
+	a.readers(parts, all, func(at, h int, out []float32) {
+		copy(n.W[at*d:(at+1)*d], a.QNorm.W[h*d:])
+		for i := range d {
+			if n.Bias != nil {
+				n.Bias[at*d+i] = out[i*d+i] * a.QNorm.Bias[h*d+i]
+			}
+		}
+	})
+	return n
+}
+
+// foldConstant gives o's bias what shared values lose of the constant part of a's output: the mean of v through o.
+func (b *Attention) foldConstant(a *Attention, parts [][]int, kv *Moment) {
+	was, is := kv.mean(a.V), kv.mean(b.V)
+	bias := make([]float64, len(b.O.Bias))
+	for h := range a.Heads {
+		a.addConstant(bias, h, was[h/a.groupSize()*a.HeadDim:], 1)
+		b.addConstant(bias, h, is[h/b.groupSize()*b.HeadDim:], -1)
+	}
+	folded := make([]float32, len(bias))
+	for i, x := range bias {
+		folded[i] = a.O.Bias[i] + float32(x)
+	}
+	b.O.Bias = folded
+}
+
+// addConstant adds sign·o·v of one query head to the output's constant part.
+func (a *Attention) addConstant(sum []float64, head int, v []float64, sign float64) {
+	for i := range sum {
+		row := a.O.W[i*a.O.In+head*a.HeadDim:][:a.HeadDim]
+		for j, x := range row {
+			sum[i] += sign * float64(x) * v[j]
+		}
+	}
+}

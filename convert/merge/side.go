@@ -1,0 +1,152 @@
+package merge
+
+import (
+	"slices"
+
+	"gonum.org/v1/gonum/mat"
+)
+
+// side is a projection whose heads are to be shared, keys or values, seen through what reads it.
+type side struct {
+	headDim int
+	gram    []float32 // [kvHeads*headDim]²: covariance of the outputs
+	mean    []float64 // [kvHeads*headDim]: their mean
+	readers []*mat.SymDense
+	blocks  []block
+}
+
+// block is a set of dims of a head that are mapped together.
+type block struct {
+	kind    kind
+	dims    []int
+	centred bool // a constant added to the outputs changes nothing, or is made good elsewhere
+}
+
+type kind int
+
+const (
+	free  kind = iota // any invertible map
+	plane             // a complex number
+	sign
+)
+
+func (f Freedom) blocks(centred bool) []block {
+	var all []block
+	for _, p := range f.Planes {
+		all = append(all, block{kind: plane, dims: p[:]})
+	}
+	for _, s := range f.Signs {
+		all = append(all, block{kind: sign, dims: s})
+	}
+	if len(f.Free) > 0 {
+		all = append(all, block{kind: free, dims: f.Free, centred: centred})
+	}
+	return all
+}
+
+// sides are the keys and values of a. q are the moments of what queries read, kv of what keys and values read.
+func (a *Attention) sides(q, kv *Moment) (k, v *side) {
+	k = &side{
+		headDim: a.HeadDim, gram: kv.gram(a.K), mean: kv.mean(a.K), readers: a.queryReaders(q),
+		// q·b is the same for every key and cancels in the softmax, unless the key's position turns b.
+		blocks: a.Key.blocks(true),
+	}
+	v = &side{
+		headDim: a.HeadDim, gram: kv.gram(a.V), mean: kv.mean(a.V), readers: a.outputReaders(),
+		// Probabilities sum to one, so a constant in v is one in the output: o's bias takes it, where there is one.
+		blocks: a.Value.blocks(a.O.Bias != nil),
+	}
+	return k, v
+}
+
+// second is the second moment of dim i of head a and dim j of head b.
+func (s *side) second(b block, head1, i, head2, j int) float64 {
+	r, c := head1*s.headDim+i, head2*s.headDim+j
+	x := float64(s.gram[r*len(s.mean)+c])
+	if !b.centred {
+		x += s.mean[r] * s.mean[c]
+	}
+	return x
+}
+
+// cross is the block's second moment between two heads: [len(dims), len(dims)].
+func (s *side) cross(b block, head1, head2 int) *mat.Dense {
+	n := len(b.dims)
+	m := mat.NewDense(n, n, nil)
+	for i, di := range b.dims {
+		for j, dj := range b.dims {
+			m.Set(i, j, s.second(b, head1, di, head2, dj))
+		}
+	}
+	return m
+}
+
+// reader is the block's part of what reads a head.
+func (s *side) reader(b block, head int) *mat.SymDense {
+	m := mat.NewSymDense(len(b.dims), nil)
+	for i, di := range b.dims {
+		for j, dj := range b.dims[i:] {
+			m.SetSym(i, i+j, s.readers[head].At(di, dj))
+		}
+	}
+	return m
+}
+
+// solution is how the members of a group share one head, within a block: shared = Σ in[m]·member m, and
+// member m ≈ out[m]·shared, which its reader undoes.
+type solution struct {
+	in, out []*mat.Dense
+	scale   float64 // what the shared head, or what reads it, was multiplied by to keep the members' size
+}
+
+// keep is the solution of a member alone.
+func keep(n int) solution { return solution{[]*mat.Dense{scaled(n, 1)}, []*mat.Dense{scaled(n, 1)}, 1} }
+
+// scaled is s times the identity.
+func scaled(n int, s float64) *mat.Dense {
+	m := mat.NewDense(n, n, nil)
+	for i := range n {
+		m.Set(i, i, s)
+	}
+	return m
+}
+
+// solver finds how members share within a block.
+type solver func(s *side, b block, members []int) solution
+
+// solvers are the methods' ways with each kind of block.
+var solvers = map[Method]map[kind]solver{
+	Mean:       {free: average, plane: average, sign: average},
+	First:      {free: takeFirst, plane: takeFirst, sign: takeFirst},
+	Align:      {free: alignFree, plane: alignPlane, sign: alignSign},
+	Calibrated: {free: lowRank, plane: lowRankPlane, sign: alignSign},
+}
+
+func (s *side) solve(m Method, b block, members []int) solution {
+	if len(members) == 1 {
+		return keep(len(b.dims))
+	}
+	return solvers[m][b.kind](s, b, members)
+}
+
+// average is the plain mean: no map is looked for.
+func average(_ *side, b block, members []int) solution {
+	var sol solution
+	for range members {
+		sol.in = append(sol.in, scaled(len(b.dims), 1/float64(len(members))))
+		sol.out = append(sol.out, scaled(len(b.dims), 1))
+	}
+	sol.scale = 1
+	return sol
+}
+
+// takeFirst shares the first member.
+func takeFirst(_ *side, b block, members []int) solution {
+	n := len(b.dims)
+	sol := solution{in: slices.Repeat([]*mat.Dense{mat.NewDense(n, n, nil)}, len(members)), scale: 1}
+	sol.in[0] = scaled(n, 1)
+	for range members {
+		sol.out = append(sol.out, scaled(n, 1))
+	}
+	return sol
+}

@@ -60,6 +60,7 @@ type Summary struct {
 	SourceGroups     int      `json:"source_groups"` // KV heads before
 	Groups           int      `json:"groups"`        // KV heads after
 	Method           Method   `json:"method"`
+	Grouping         Grouping `json:"grouping"`
 	Seed             uint64   `json:"seed"`
 	Target           Target   `json:"target"`
 	DType            string   `json:"dtype"` // "keep" or the dtype that float tensors were written in
@@ -73,6 +74,8 @@ type Summary struct {
 	// KV-cache bytes of one token over all layers, at two bytes an element.
 	SourceKVBytesPerToken int64 `json:"source_kv_bytes_per_token"`
 	KVBytesPerToken       int64 `json:"kv_bytes_per_token"`
+	// Layers say what became of each layer's heads, where q and o changed with them.
+	Layers []Layer `json:"layers,omitempty"`
 }
 
 // Summary describes the plan; Output is for the caller to set.
@@ -91,11 +94,13 @@ func (p *Plan) Summary() (*Summary, error) {
 	}
 	return &Summary{
 		Source: filepath.Base(p.Source.Dir), Family: p.Arch.Family.Name, Heads: p.Arch.Heads,
-		SourceGroups: p.Source.Arch.KVHeads, Groups: p.Groups, Method: p.Method, Seed: p.Seed, Target: p.Target,
+		SourceGroups: p.Source.Arch.KVHeads, Groups: p.Groups, Method: p.Method, Grouping: p.Grouping,
+		Seed: p.Seed, Target: p.Target,
 		DType: dtype, Layout: string(p.Arch.Layout()), LoadsIn: p.loadsIn(),
 		TensorsPooled: len(p.pooled), TensorsCopied: len(p.Specs) - len(p.pooled), Bytes: p.Bytes(),
 		SourceParameters: before, Parameters: after,
 		SourceKVBytesPerToken: p.Source.Arch.KVBytesPerToken(2), KVBytesPerToken: p.Arch.KVBytesPerToken(2),
+		Layers: p.layers,
 	}, nil
 }
 

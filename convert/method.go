@@ -9,15 +9,29 @@ import (
 // Method is how the K (or V) heads of a group become one.
 type Method string
 
-// The methods of the paper's Figure 4.
+// The methods: those of the paper's Figure 4, and two that use what attention leaves free (package merge).
 const (
-	Mean   Method = "mean"   // their mean: what the paper recommends
-	First  Method = "first"  // the group's first head
-	Random Method = "random" // a new head: normal, with the tensor's own standard deviation; biases are zero
+	Mean       Method = "mean"       // their mean: what the paper recommends
+	First      Method = "first"      // the group's first head
+	Random     Method = "random"     // a new head: normal, with the tensor's own standard deviation; biases are zero
+	Align      Method = "align"      // the mean of the heads once turned to each other, as large as they are
+	Calibrated Method = "calibrated" // the head that keeps the most of what queries and the output read
 )
 
 // Methods lists the methods.
-var Methods = []string{string(Mean), string(First), string(Random)}
+var Methods = []string{string(Mean), string(First), string(Random), string(Align), string(Calibrated)}
+
+// Grouping is which heads share one.
+type Grouping string
+
+// The groupings.
+const (
+	Contiguous Grouping = "contiguous" // neighbours, as in the paper
+	Similar    Grouping = "similar"    // those that lose the least by it
+)
+
+// Groupings lists the groupings.
+var Groupings = []string{string(Contiguous), string(Similar)}
 
 // pool turns heads [heads, size] into [groups, size], contiguous heads sharing a group. size is what one head holds:
 // headDim*dim of a weight, headDim of a bias. name and seed fix what Random draws.

@@ -13,6 +13,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/convert/spill"
 	"gqa/internal/weights"
 )
 
@@ -32,7 +33,8 @@ var Targets = []string{string(Native), string(Expanded)}
 type Options struct {
 	Groups    int // KV heads of the result; must divide those of the source
 	Method    Method
-	Seed      uint64            // of Method Random
+	Grouping  Grouping          // empty: Contiguous
+	Seed      uint64            // of Method Random and of a search for groups
 	Target    Target            // empty: Native
 	DType     checkpoints.DType // of the float tensors; 0 keeps each tensor's own
 	ShardSize int64             // most bytes of tensor data per file; 0: one file, or as many as the source's largest asks for
@@ -45,9 +47,13 @@ type Plan struct {
 	Options
 	Specs []checkpoints.Spec // what will be written
 	Files []string           // what will be copied beside the weights, base names
+	// OnSite, if not nil, is told of each attention module as it is merged: Sites in all, before anything is written.
+	OnSite func(n int64)
 
 	pooled map[string]pooledTensor // what is computed, by tensor name
 	whole  sync.Mutex              // held while a tensor is in memory whole: one at a time
+	merged *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
+	layers []Layer
 }
 
 // pooledTensor is a tensor of the result that is computed: the weights it is made of in the source (one, or a fused
@@ -59,7 +65,7 @@ type pooledTensor struct {
 
 // NewPlan checks a conversion of src against o and lays it out. Nothing is read but headers, nothing written.
 func NewPlan(src *weights.Source, o Options) (*Plan, error) {
-	o.Target = cmp.Or(o.Target, Native)
+	o.Target, o.Grouping = cmp.Or(o.Target, Native), cmp.Or(o.Grouping, Contiguous)
 	if err := checkGroups(src.Arch, o.Groups); err != nil {
 		return nil, err
 	}
@@ -96,6 +102,10 @@ func (o Options) check() error {
 	switch {
 	case !slices.Contains(Methods, string(o.Method)):
 		return fmt.Errorf("method %q is unknown; want one of %v", o.Method, Methods)
+	case !slices.Contains(Groupings, string(o.Grouping)):
+		return fmt.Errorf("grouping %q is unknown; want one of %v", o.Grouping, Groupings)
+	case o.Grouping == Similar && o.Method == Random:
+		return errors.New("grouping similar has nothing to go by with method random, which uses no head; choose another method or leave --grouping out")
 	case !slices.Contains(Targets, string(o.Target)):
 		return fmt.Errorf("target %q is unknown; want one of %v", o.Target, Targets)
 	case o.DType != 0 && !o.DType.IsFloat():
@@ -162,9 +172,9 @@ func (p *Plan) planPooled() error {
 	if err != nil {
 		return err
 	}
-	touched := map[string]bool{}
+	touched, changed := map[string]bool{}, p.changed()
 	for _, w := range to {
-		touched[w.Tensor] = touched[w.Tensor] || w.PerKVHead
+		touched[w.Tensor] = touched[w.Tensor] || w.PerKVHead || changed[w.Role]
 	}
 	for i, w := range to {
 		if touched[w.Tensor] {
@@ -174,6 +184,19 @@ func (p *Plan) planPooled() error {
 		}
 	}
 	return nil
+}
+
+// changed are the roles of what is computed beside what the KV heads hold.
+func (p *Plan) changed() map[configs.Role]bool {
+	changed := map[configs.Role]bool{}
+	if p.merges() {
+		for _, s := range sites(p.Source.Arch) {
+			for _, role := range s.roles() {
+				changed[role] = true
+			}
+		}
+	}
+	return changed
 }
 
 // Pooled is how many tensors are computed rather than copied.

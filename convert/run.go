@@ -27,6 +27,11 @@ func (p *Plan) Run(ctx context.Context, target string, force bool, progress func
 		return nil, err
 	}
 	defer out.Abort()
+	err = p.merge(ctx, target)
+	defer p.merged.Close()
+	if err != nil {
+		return nil, err
+	}
 	if err := p.fill(ctx, out.Dir(), progress); err != nil {
 		return nil, nameTarget(err, out.Dir(), target)
 	}
@@ -124,7 +129,7 @@ func (p *Plan) writeTensor(s checkpoints.Spec, w io.Writer) error {
 	switch {
 	case !ok:
 		return out.write([]span{{n: source.Elements(), from: []int{0}}})
-	case p.Method == Random:
+	case p.Method == Random || p.merges():
 		p.whole.Lock()
 		defer p.whole.Unlock()
 		values, err := p.pool(source, t)
@@ -140,6 +145,9 @@ func (p *Plan) writeTensor(s checkpoints.Spec, w io.Writer) error {
 
 // pool computes one tensor of the result, as it is stored, in memory.
 func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, error) {
+	if p.merges() {
+		return p.mergedTensor(t)
+	}
 	stored, err := source.Float32(nil)
 	if err != nil {
 		return nil, err

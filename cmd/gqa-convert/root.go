@@ -24,7 +24,8 @@ import (
 type flags struct {
 	groups                   int
 	output                   string
-	method, target, dtype    string
+	method, grouping         string
+	target, dtype            string
 	shardSize                string
 	seed                     uint64
 	force, dryRun, printJSON bool
@@ -51,10 +52,11 @@ shards. The result is a folder: weights, config.json, the tokenizer and other fi
 	fl.IntVarP(&f.groups, "groups", "g", 0, "KV heads of the result: a divisor of the source's; 1 is multi-query attention")
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
+	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads share one: neighbours, or those that lose the least by it", convert.Groupings...)
 	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads; expanded: pooled heads repeated in place", convert.Targets...)
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "dtype of float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file, such as 5GB or 900MiB (default as the source)")
-	fl.Uint64Var(&f.seed, "seed", 0, "seed of --method random")
+	fl.Uint64Var(&f.seed, "seed", 0, "seed of --method random, and of --grouping similar where heads are many")
 	fl.BoolVar(&f.force, "force", false, "replace an existing checkpoint folder")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and say what would be written, without writing")
 	sourceFlags(cmd, &f)
@@ -157,7 +159,8 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 
 func (f flags) options() (convert.Options, error) {
 	o := convert.Options{
-		Groups: f.groups, Method: convert.Method(f.method), Seed: f.seed, Target: convert.Target(f.target),
+		Groups: f.groups, Method: convert.Method(f.method), Grouping: convert.Grouping(f.grouping),
+		Seed: f.seed, Target: convert.Target(f.target),
 	}
 	if f.groups < 1 {
 		return o, cli.Usagef("--groups is %d, want 1 or more", f.groups)

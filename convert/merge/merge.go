@@ -208,18 +208,25 @@ func (a *Attention) shareNorm(parts [][]int, all []maps) *Vector {
 		n.Bias = make([]float32, len(parts)*d)
 	}
 	for g, members := range parts {
-		share := 1 / float32(len(members))
-		for m, h := range members {
-			for i := range d {
+		for i := range d {
+			at := i*d + i
+			sum := float32(0)
+			for m := range members {
+				sum += abs(all[g].in[m][at])
+			}
+			for m, h := range members {
+				share := abs(all[g].in[m][at]) / sum
 				n.W[g*d+i] += share * a.KNorm.W[h*d+i]
 				if n.Bias != nil {
-					n.Bias[g*d+i] += share * all[g].out[m][i*d+i] * a.KNorm.Bias[h*d+i]
+					n.Bias[g*d+i] += share * all[g].out[m][at] * a.KNorm.Bias[h*d+i]
 				}
 			}
 		}
 	}
 	return n
 }
+
+func abs(x float32) float32 { return max(x, -x) }
 
 // readNorm is the norm of the queries in their new order.
 func (a *Attention) readNorm(parts [][]int, all []maps) *Vector {

@@ -1,0 +1,125 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"gqa/configs"
+	"gqa/convert/merge"
+	"gqa/convert/spill"
+)
+
+// Layer is what a merge did to one layer's attention.
+type Layer struct {
+	Layer  int           `json:"layer"`
+	Groups []MergedGroup `json:"groups"`
+}
+
+// MergedGroup is one group of a layer.
+type MergedGroup struct {
+	Members []int     `json:"members"` // KV heads of the source
+	K       MergedFit `json:"k"`
+	V       MergedFit `json:"v"`
+}
+
+// MergedFit says how well the shared head stands for its members; see merge.Fit.
+type MergedFit struct {
+	Cosine float64 `json:"cosine"`
+	Energy float64 `json:"energy_kept"`
+	Scale  float64 `json:"scale"`
+	Error  float64 `json:"error"`
+}
+
+// merges says whether what reads keys and values changes with them, so that a layer's q, k, v and o are computed together.
+func (o Options) merges() bool {
+	return o.Method == Align || o.Method == Calibrated || o.Grouping == Similar
+}
+
+// Sites is how many attention modules are merged before anything is written: the steps that OnSite is told of.
+func (p *Plan) Sites() int {
+	if len(p.pooled) == 0 || !p.merges() {
+		return 0
+	}
+	return len(sites(p.Source.Arch))
+}
+
+// heldBytes is how much of the merged weights is kept in memory; more goes to a temporary file.
+const heldBytes = 1 << 30
+
+// merge computes the attention of every site and keeps it, by the names of the result's weights, until it is written.
+func (p *Plan) merge(ctx context.Context, target string) error {
+	if p.Sites() == 0 {
+		return nil
+	}
+	p.merged = spill.New(filepath.Dir(filepath.Clean(target)), heldBytes)
+	p.layers = nil
+	for _, s := range sites(p.Source.Arch) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at, err := s.read(p.Source)
+		if err != nil {
+			return err
+		}
+		merged, groups := merge.Merge(at, merge.Inputs{}, p.mergeOptions())
+		if err := p.keep(s, merged); err != nil {
+			return err
+		}
+		p.layers = append(p.layers, Layer{s.layer, report(groups)})
+		if p.OnSite != nil {
+			p.OnSite(1)
+		}
+	}
+	return nil
+}
+
+func (p *Plan) mergeOptions() merge.Options {
+	return merge.Options{Groups: p.Groups, Method: merge.Method(p.Method), Similar: p.Grouping == Similar, Seed: p.Seed}
+}
+
+// keep stores a site's weights as the result has them.
+func (p *Plan) keep(s site, at *merge.Attention) error {
+	for role, l := range s.parts(at) {
+		for _, part := range []struct {
+			bias   bool
+			values []float32
+		}{{false, l.W}, {true, l.Bias}} {
+			if part.values == nil {
+				continue
+			}
+			if p.Target == Expanded && (role == s.k || role == s.v) {
+				part.values = repeat(part.values, p.Groups, p.Source.Arch.KVHeads)
+			}
+			if err := p.merged.Put(configs.ParamName(role, s.layer, part.bias), part.values); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// mergedTensor puts together a tensor of the result from weights that the merge computed.
+func (p *Plan) mergedTensor(t pooledTensor) ([]float32, error) {
+	result := make([]float32, t.size)
+	for _, w := range t.to {
+		values, ok, err := p.merged.Get(w.Name)
+		if err != nil {
+			return nil, err
+		}
+		if !ok || len(values) != w.Size() {
+			return nil, fmt.Errorf("tensor %s: the merge gave %d values of %s, want %v", w.Tensor, len(values), w.Name, w.Shape)
+		}
+		w.Put(result, values)
+	}
+	return result, nil
+}
+
+func report(groups []merge.Group) []MergedGroup {
+	fit := func(f merge.Fit) MergedFit { return MergedFit(f) }
+	all := make([]MergedGroup, len(groups))
+	for i, g := range groups {
+		all[i] = MergedGroup{Members: g.Members, K: fit(g.K), V: fit(g.V)}
+	}
+	return all
+}

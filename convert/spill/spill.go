@@ -1,0 +1,102 @@
+// Package spill keeps slices of float32 by name: in memory while they are few, in a temporary file beyond that.
+package spill
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+)
+
+// Store holds slices by name. It is not safe for concurrent writing.
+type Store struct {
+	dir   string
+	limit int64 // bytes in memory
+	used  int64
+	held  map[string][]float32
+	file  *os.File
+	end   int64
+	at    map[string]place
+}
+
+// place is where in the file a slice lies: first byte and number of elements.
+type place struct {
+	offset int64
+	n      int
+}
+
+// New makes a store that keeps up to limit bytes in memory and the rest in a file in the folder dir.
+func New(dir string, limit int64) *Store {
+	return &Store{dir: dir, limit: limit, held: map[string][]float32{}, at: map[string]place{}}
+}
+
+// Put keeps values under name. The store owns values from then on. What was there under the name must be as long.
+func (s *Store) Put(name string, values []float32) error {
+	size := int64(4 * len(values))
+	if _, ok := s.held[name]; ok {
+		s.held[name] = values
+		return nil
+	}
+	where, ok := s.at[name]
+	if !ok && s.used+size <= s.limit {
+		s.held[name] = values
+		s.used += size
+		return nil
+	}
+	if !ok {
+		where = place{s.end, len(values)}
+	}
+	if where.n != len(values) {
+		return fmt.Errorf("%s: %d values in the place of %d", name, len(values), where.n)
+	}
+	return s.write(name, where, values)
+}
+
+func (s *Store) write(name string, where place, values []float32) (err error) {
+	if s.file == nil {
+		if s.file, err = os.CreateTemp(s.dir, ".gqa-*.tmp"); err != nil {
+			return err
+		}
+	}
+	if _, err := s.file.WriteAt(bytesOf(values), where.offset); err != nil {
+		return err
+	}
+	s.at[name] = where
+	s.end = max(s.end, where.offset+int64(4*where.n))
+	return nil
+}
+
+// Get returns what is kept under name: to be read, or to be changed and put back. The second result says whether there is
+// anything.
+func (s *Store) Get(name string) ([]float32, bool, error) {
+	if values, ok := s.held[name]; ok {
+		return values, true, nil
+	}
+	where, ok := s.at[name]
+	if !ok {
+		return nil, false, nil
+	}
+	values := make([]float32, where.n)
+	_, err := s.file.ReadAt(bytesOf(values), where.offset)
+	return values, true, err
+}
+
+// Close forgets everything and removes the file.
+func (s *Store) Close() error {
+	if s == nil {
+		return nil
+	}
+	s.held, s.at = nil, nil
+	if s.file == nil {
+		return nil
+	}
+	return errors.Join(s.file.Close(), os.Remove(s.file.Name()))
+}
+
+// bytesOf views floats as bytes: the file is read by the process that wrote it.
+func bytesOf(values []float32) []byte {
+	if len(values) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&values[0])), 4*len(values))
+}

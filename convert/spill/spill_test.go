@@ -1,0 +1,63 @@
+package spill_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+
+	"gqa/convert/spill"
+)
+
+// TestStore keeps slices below, across and above the limit, changes them, and looks that nothing is left.
+func TestStore(t *testing.T) {
+	for _, limit := range []int64{0, 40, 1 << 20} {
+		dir := t.TempDir()
+		s := spill.New(dir, limit)
+		want := map[string][]float32{}
+		put := func(name string, values ...float32) {
+			t.Helper()
+			want[name] = values
+			if err := s.Put(name, slices.Clone(values)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 8 {
+			put(fmt.Sprint(i), float32(i), float32(i*i), -1)
+		}
+		put("empty")
+		put("0", 9, 8, 7)
+		put("7", 5, 4, 3)
+		for name, values := range want {
+			got, ok, err := s.Get(name)
+			if err != nil || !ok || !slices.Equal(got, values) {
+				t.Errorf("limit %d: %s is %v, %v, %v, want %v", limit, name, got, ok, err, values)
+			}
+		}
+		if _, ok, err := s.Get("none"); ok || err != nil {
+			t.Errorf("limit %d: what was never put is there (%v)", limit, err)
+		}
+		entries, _ := os.ReadDir(dir)
+		if files := len(entries); (files > 0) != (limit < 100) {
+			t.Errorf("limit %d: %d files", limit, files)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if entries, _ := os.ReadDir(dir); len(entries) > 0 {
+			t.Errorf("limit %d: %v is left", limit, entries)
+		}
+	}
+}
+
+// TestPutOtherLength wants an error, not a file that overlaps.
+func TestPutOtherLength(t *testing.T) {
+	s := spill.New(t.TempDir(), 0)
+	defer s.Close()
+	if err := s.Put("x", make([]float32, 3)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put("x", make([]float32, 4)); err == nil {
+		t.Error("four values went in the place of three")
+	}
+}

@@ -23,7 +23,9 @@ func TestPlanRefuses(t *testing.T) {
 		{float, Options{Groups: -8}, true, "groups is -8"},
 		{float, Options{Groups: 16}, true, "groups is 16"},
 		{grouped, Options{Groups: 8}, true, "groups is 8, want a divisor of the checkpoint's 4 KV heads (8 heads): one of [1 2 4]"},
-		{float, Options{Groups: 2, Method: "median"}, false, `method "median" is unknown; want one of [mean first random]`},
+		{float, Options{Groups: 2, Method: "median"}, false, `method "median" is unknown; want one of [mean first random align calibrated]`},
+		{float, Options{Groups: 2, Grouping: "near"}, false, `grouping "near" is unknown; want one of [contiguous similar]`},
+		{float, Options{Groups: 2, Method: Random, Grouping: Similar}, false, "grouping similar has nothing to go by with method random"},
 		{float, Options{Groups: 2, Target: "onnx"}, false, `target "onnx" is unknown; want one of [native expanded]`},
 		{float, Options{Groups: 2, DType: checkpoints.I8}, false, "dtype I8 is not one that floats are written in"},
 		{quantised, Options{Groups: 2}, false, "is I8: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint"},
@@ -59,7 +61,7 @@ func TestPlanSummary(t *testing.T) {
 		}},
 	} {
 		want := Summary{
-			Source: "model", Family: "llama", Heads: 8, SourceGroups: 8, Groups: 2, Method: Mean, Target: Native, DType: "keep", Layout: "separate",
+			Source: "model", Family: "llama", Heads: 8, SourceGroups: 8, Groups: 2, Method: Mean, Grouping: Contiguous, Target: Native, DType: "keep", Layout: "separate",
 			LoadsIn: []string{"gqa", "transformers LlamaForCausalLM"}, TensorsPooled: 8, TensorsCopied: 21, Bytes: 4 * (full - 6*perGroup),
 			SourceParameters: full, Parameters: full - 6*perGroup, SourceKVBytesPerToken: 2 * 2 * 16 * 2, KVBytesPerToken: 2 * 2 * 4 * 2,
 		}

@@ -62,6 +62,12 @@ func (a *Arch) NormDim(role Role) int {
 	return int(dim)
 }
 
+// OwnNorms says whether a norm of queries or keys has weights of its own for each head, as against none or one set for all.
+func (a *Arch) OwnNorms(role Role) bool {
+	shape := a.Family.Layer[role].Shape
+	return a.Has(role) && len(shape) > 0 && shape[0] != "head_dim"
+}
+
 // holds says whether an entry's conditions hold.
 func (a *Arch) holds(e TensorEntry) bool {
 	return (e.When == "" || a.bools[e.When]) && !a.bools[e.Unless]

@@ -53,12 +53,16 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 		return nil
 	}
 	p.merged = spill.New(filepath.Dir(filepath.Clean(target)), heldBytes)
+	params, err := p.Source.Arch.Params()
+	if err != nil {
+		return err
+	}
 	p.layers = nil
 	for _, s := range sites(p.Source.Arch) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		at, err := s.read(p.Source)
+		at, err := s.read(p.Source, params)
 		if err != nil {
 			return err
 		}
@@ -80,18 +84,16 @@ func (p *Plan) mergeOptions() merge.Options {
 
 // keep stores a site's weights as the result has them.
 func (p *Plan) keep(s site, at *merge.Attention) error {
-	for role, l := range s.parts(at) {
-		for _, part := range []struct {
-			bias   bool
-			values []float32
-		}{{false, l.W}, {true, l.Bias}} {
-			if part.values == nil {
+	for role, part := range s.parts(p.Source.Arch, at) {
+		for _, bias := range []bool{false, true} {
+			values := *part.of(bias)
+			if values == nil {
 				continue
 			}
-			if p.Target == Expanded && (role == s.k || role == s.v) {
-				part.values = repeat(part.values, p.Groups, p.Source.Arch.KVHeads)
+			if p.Target == Expanded && (role == s.k || role == s.v || role == s.kNorm) {
+				values = repeat(values, p.Groups, p.Source.Arch.KVHeads)
 			}
-			if err := p.merged.Put(configs.ParamName(role, s.layer, part.bias), part.values); err != nil {
+			if err := p.merged.Put(configs.ParamName(role, s.layer, bias), values); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/convert/merge"
 	"gqa/convert/spill"
 	"gqa/internal/weights"
 )
@@ -191,7 +192,7 @@ func (p *Plan) changed() map[configs.Role]bool {
 	changed := map[configs.Role]bool{}
 	if p.merges() {
 		for _, s := range sites(p.Source.Arch) {
-			for _, role := range s.roles() {
+			for role := range s.parts(p.Source.Arch, &merge.Attention{}) {
 				changed[role] = true
 			}
 		}

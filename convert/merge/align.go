@@ -3,6 +3,7 @@ package merge
 import (
 	"math"
 	"math/cmplx"
+	"slices"
 
 	"gonum.org/v1/gonum/mat"
 )
@@ -178,21 +179,36 @@ func complexMap(z complex128) *mat.Dense {
 
 // alignSign gives each member a sign, as alignFree a map.
 func alignSign(s *side, b block, members []int) solution {
-	n := len(members)
-	g := make([][]float64, n)
-	for i, h := range members {
-		for _, k := range members {
-			g[i] = append(g[i], mat.Trace(s.cross(b, h, k)))
-		}
-	}
-	signs := make([]float64, n)
+	g := s.traces(b, members)
+	signs := make([]float64, len(members))
 	for m := range signs {
 		signs[m] = math.Copysign(1, g[0][m])
 	}
 	for flipped, r := true, 0; flipped && r < rounds; r++ {
 		flipped = flip(signs, g)
 	}
-	turns, size, sum := make([]*mat.Dense, n), 0.0, 0.0
+	return signed(b, signs, g)
+}
+
+// alignFixed is the mean, as large as its members.
+func alignFixed(s *side, b block, members []int) solution {
+	return signed(b, slices.Repeat([]float64{1}, len(members)), s.traces(b, members))
+}
+
+// traces are the members' inner products.
+func (s *side) traces(b block, members []int) [][]float64 {
+	g := make([][]float64, len(members))
+	for i, h := range members {
+		for _, k := range members {
+			g[i] = append(g[i], mat.Trace(s.cross(b, h, k)))
+		}
+	}
+	return g
+}
+
+// signed shares the mean of the members with those signs.
+func signed(b block, signs []float64, g [][]float64) solution {
+	turns, size, sum := make([]*mat.Dense, len(signs)), 0.0, 0.0
 	for m, sg := range signs {
 		turns[m] = scaled(len(b.dims), sg)
 		size += math.Sqrt(math.Max(0, g[m][m]))

@@ -18,8 +18,8 @@ type Attention struct {
 	O    Linear // [out, heads*headDim]
 
 	// QNorm [heads*headDim] and KNorm [kvHeads*headDim] are weights of a norm after the projection, where each head has its
-	// own; nil where there is no norm or all heads share its weights.
-	QNorm, KNorm *Vector
+	// own; without a weight where there is no norm or all heads share its weights.
+	QNorm, KNorm Vector
 
 	Key, Value Freedom
 }
@@ -30,7 +30,7 @@ type Linear struct {
 	In      int
 }
 
-// Vector is a norm's weights, with a bias or nil.
+// Vector is a norm's weights and biases, each nil where there are none.
 type Vector struct{ W, Bias []float32 }
 
 // Freedom says which maps of a head's dims can be undone by what reads the head. Every dim is in one of the lists.
@@ -38,6 +38,7 @@ type Freedom struct {
 	Free   []int    // any invertible map
 	Planes [][2]int // a complex number for each
 	Signs  [][]int  // a common sign for each list
+	Fixed  []int    // none
 }
 
 // AnyMap is the freedom of values, and of keys without positions of their own.
@@ -66,6 +67,12 @@ func Rotary(headDim, rotated int, interleaved bool) Freedom {
 	return f
 }
 
+// OneSign is the freedom of a head whose mean over all dims counts: a sign.
+func OneSign(headDim int) Freedom { return Freedom{Signs: [][]int{AnyMap(headDim).Free}} }
+
+// NoMap is no freedom at all.
+func NoMap(headDim int) Freedom { return Freedom{Fixed: AnyMap(headDim).Free} }
+
 // SignsOnly is what is left of a freedom where each dim is scaled or clipped for itself: a sign per dim, and a common one for
 // the dims of a plane.
 func (f Freedom) SignsOnly() Freedom {
@@ -76,7 +83,7 @@ func (f Freedom) SignsOnly() Freedom {
 	for _, d := range f.Free {
 		signs = append(signs, []int{d})
 	}
-	return Freedom{Signs: signs}
+	return Freedom{Signs: signs, Fixed: f.Fixed}
 }
 
 // groupSize is how many query heads read one KV head.

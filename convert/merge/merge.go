@@ -132,12 +132,7 @@ func (a *Attention) build(parts [][]int, keys, values []maps) *Attention {
 	b.KVHeads = len(parts)
 	b.K, b.V = a.share(a.K, parts, keys), a.share(a.V, parts, values)
 	b.Q, b.O = a.readKeys(parts, keys), a.readValues(parts, values)
-	if a.KNorm != nil {
-		b.KNorm = a.shareNorm(parts, keys)
-	}
-	if a.QNorm != nil {
-		b.QNorm = a.readNorm(parts, keys)
-	}
+	b.KNorm, b.QNorm = a.shareNorm(parts, keys), a.readNorm(parts, keys)
 	return &b
 }
 
@@ -200,51 +195,60 @@ func (a *Attention) readValues(parts [][]int, all []maps) Linear {
 	return o
 }
 
-// shareNorm pools the weights of the keys' norm: they stand behind the signs, which turn a bias alone.
-func (a *Attention) shareNorm(parts [][]int, all []maps) *Vector {
+// shareNorm pools the weights of the keys' norm, in the shares that the keys have. Signs are behind the weights: they turn a
+// bias alone.
+func (a *Attention) shareNorm(parts [][]int, all []maps) Vector {
 	d := a.HeadDim
-	n := &Vector{W: make([]float32, len(parts)*d)}
-	if a.KNorm.Bias != nil {
-		n.Bias = make([]float32, len(parts)*d)
-	}
+	n := a.KNorm.sized(len(parts) * d)
 	for g, members := range parts {
 		for i := range d {
-			at := i*d + i
-			sum := float32(0)
+			at, sum := i*d+i, float32(0)
 			for m := range members {
 				sum += abs(all[g].in[m][at])
 			}
 			for m, h := range members {
-				share := abs(all[g].in[m][at]) / sum
-				n.W[g*d+i] += share * a.KNorm.W[h*d+i]
-				if n.Bias != nil {
-					n.Bias[g*d+i] += share * all[g].out[m][at] * a.KNorm.Bias[h*d+i]
-				}
+				share, sign := abs(all[g].in[m][at])/sum, all[g].out[m][at]
+				n.add(g*d+i, a.KNorm, h*d+i, share, share*sign)
 			}
 		}
 	}
 	return n
 }
 
-func abs(x float32) float32 { return max(x, -x) }
-
 // readNorm is the norm of the queries in their new order.
-func (a *Attention) readNorm(parts [][]int, all []maps) *Vector {
+func (a *Attention) readNorm(parts [][]int, all []maps) Vector {
 	d := a.HeadDim
-	n := &Vector{W: make([]float32, len(a.QNorm.W))}
-	if a.QNorm.Bias != nil {
-		n.Bias = make([]float32, len(a.QNorm.Bias))
-	}
+	n := a.QNorm.sized(a.Heads * d)
 	a.readers(parts, all, func(at, h int, out []float32) {
-		copy(n.W[at*d:(at+1)*d], a.QNorm.W[h*d:])
 		for i := range d {
-			if n.Bias != nil {
-				n.Bias[at*d+i] = out[i*d+i] * a.QNorm.Bias[h*d+i]
-			}
+			n.add(at*d+i, a.QNorm, h*d+i, 1, out[i*d+i])
 		}
 	})
 	return n
 }
+
+// sized is a vector of zeros that has what v has.
+func (v Vector) sized(n int) (s Vector) {
+	if v.W != nil {
+		s.W = make([]float32, n)
+	}
+	if v.Bias != nil {
+		s.Bias = make([]float32, n)
+	}
+	return s
+}
+
+// add adds element i of w to element at of v, weight and bias by factors of their own.
+func (v Vector) add(at int, w Vector, i int, weight, bias float32) {
+	if v.W != nil {
+		v.W[at] += weight * w.W[i]
+	}
+	if v.Bias != nil {
+		v.Bias[at] += bias * w.Bias[i]
+	}
+}
+
+func abs(x float32) float32 { return max(x, -x) }
 
 // foldConstant gives o's bias what shared values lose of the constant part of a's output: the mean of v through o.
 func (b *Attention) foldConstant(a *Attention, parts [][]int, kv *Moment) {

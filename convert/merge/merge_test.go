@@ -31,6 +31,8 @@ var sources = []source{
 	{name: "partial rotary", heads: 4, kvHeads: 4, headDim: 7, freedom: Rotary(7, 4, false), rotated: 4, bias: true},
 	{name: "grouped already", heads: 8, kvHeads: 4, headDim: 4, freedom: Rotary(4, 4, false), rotated: 4, bias: true},
 	{name: "normed keys", heads: 4, kvHeads: 4, headDim: 6, freedom: Rotary(6, 6, false).SignsOnly(), rotated: 6, norm: true},
+	{name: "one sign", heads: 4, kvHeads: 4, headDim: 4, freedom: OneSign(4), norm: true},
+	{name: "nothing free", heads: 4, kvHeads: 4, headDim: 4, freedom: NoMap(4), norm: true},
 }
 
 const in, out, tokens = 16, 14, 11
@@ -42,7 +44,7 @@ func (s source) make(r *rand.Rand) *Attention {
 		V: linear(r, s.kvHeads*s.headDim, in, s.bias), O: linear(r, out, s.heads*s.headDim, s.outBias),
 	}
 	if s.norm {
-		a.QNorm, a.KNorm = &Vector{W: noise(r, s.heads*s.headDim)}, &Vector{W: noise(r, s.kvHeads*s.headDim)}
+		a.QNorm, a.KNorm = Vector{W: noise(r, s.heads*s.headDim)}, Vector{W: noise(r, s.kvHeads*s.headDim)}
 	}
 	return a
 }
@@ -79,7 +81,7 @@ func alike(r *rand.Rand, a *Attention, parts [][]int, invertible bool) {
 					multiply(t, d, x.l.Bias[members[0]*d:][:d], x.l.Bias[h*d:][:d], 1)
 				}
 			}
-			if a.KNorm != nil {
+			if a.KNorm.W != nil {
 				copy(a.KNorm.W[h*d:][:d], a.KNorm.W[members[0]*d:])
 			}
 		}
@@ -122,6 +124,9 @@ func gauge(r *rand.Rand, f Freedom, d int, invertible bool) []float32 {
 			}
 		}
 	}
+	for _, i := range f.Fixed {
+		t.Set(i, i, 1)
+	}
 	for _, dims := range f.Signs {
 		sign := float64(2*r.IntN(2) - 1)
 		for _, i := range dims {
@@ -141,7 +146,7 @@ func floats(m *mat.Dense) []float32 {
 
 // run is the module's output on x [tokens, in]: [tokens, out].
 func (s source) run(a *Attention, x []float32) []float32 {
-	project := func(l Linear, n *Vector) []float32 {
+	project := func(l Linear, n Vector) []float32 {
 		rows := len(l.W) / l.In
 		y := make([]float32, tokens*rows)
 		kernels.GemmRef(false, true, tokens, rows, l.In, 1, x, l.In, l.W, l.In, 0, y, rows)
@@ -151,13 +156,13 @@ func (s source) run(a *Attention, x []float32) []float32 {
 					y[t*rows+i] += l.Bias[i]
 				}
 			}
-			if n != nil {
+			if n.W != nil {
 				normalise(y[t*rows:(t+1)*rows], n.W)
 			}
 		}
 		return y
 	}
-	q, k, v := project(a.Q, a.QNorm), project(a.K, a.KNorm), project(a.V, nil)
+	q, k, v := project(a.Q, a.QNorm), project(a.K, a.KNorm), project(a.V, Vector{})
 	freqs := make([]float64, s.rotated/2)
 	pos := make([]int32, tokens)
 	for i := range freqs {

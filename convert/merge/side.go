@@ -28,6 +28,7 @@ const (
 	free  kind = iota // any invertible map
 	plane             // a complex number
 	sign
+	fixed // none
 )
 
 func (f Freedom) blocks(centred bool) []block {
@@ -37,6 +38,9 @@ func (f Freedom) blocks(centred bool) []block {
 	}
 	for _, s := range f.Signs {
 		all = append(all, block{kind: sign, dims: s})
+	}
+	if len(f.Fixed) > 0 {
+		all = append(all, block{kind: fixed, dims: f.Fixed})
 	}
 	if len(f.Free) > 0 {
 		all = append(all, block{kind: free, dims: f.Free, centred: centred})
@@ -116,10 +120,10 @@ type solver func(s *side, b block, members []int) solution
 
 // solvers are the methods' ways with each kind of block.
 var solvers = map[Method]map[kind]solver{
-	Mean:       {free: average, plane: average, sign: average},
-	First:      {free: takeFirst, plane: takeFirst, sign: takeFirst},
-	Align:      {free: alignFree, plane: alignPlane, sign: alignSign},
-	Calibrated: {free: lowRank, plane: lowRankPlane, sign: alignSign},
+	Mean:       {free: average, plane: average, sign: average, fixed: average},
+	First:      {free: takeFirst, plane: takeFirst, sign: takeFirst, fixed: takeFirst},
+	Align:      {free: alignFree, plane: alignPlane, sign: alignSign, fixed: alignFixed},
+	Calibrated: {free: lowRank, plane: lowRankPlane, sign: alignSign, fixed: alignFixed},
 }
 
 func (s *side) solve(m Method, b block, members []int) solution {

@@ -1,0 +1,217 @@
+package golden_test
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/convert"
+	"gqa/internal/engine/decode"
+	"gqa/internal/engine/spago"
+	"gqa/internal/golden"
+	"gqa/internal/ops"
+	"gqa/internal/weights"
+)
+
+// gaugeTolerance is the largest difference of a logit where maps of heads were found and undone in f32.
+const gaugeTolerance = 1e-3
+
+// TestMergeKeepsFunction makes the heads of each group one head, seen through maps that attention does not notice, for every
+// family. Methods that look for such maps must lose nothing.
+func TestMergeKeepsFunction(t *testing.T) {
+	for _, c := range golden.Cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			src, all := load(t, c.Dir)
+			for _, groups := range []int{1, 2} {
+				r := rand.New(rand.NewPCG(uint64(groups), 7))
+				disguised := maps.Clone(all)
+				for layer := range src.Arch.Layers {
+					disguise(r, src.Arch, layer, groups, disguised)
+				}
+				dir := write(t, src, disguised)
+				want := logits(t, c, dir)
+				for _, o := range []convert.Options{
+					{Method: convert.Align}, {Method: convert.Calibrated},
+					{Method: convert.Align, Target: convert.Expanded}, {Method: convert.Calibrated, Target: convert.Expanded},
+				} {
+					o.Groups = groups
+					got := convertTo(t, dir, o)
+					near(t, fmt.Sprintf("%d groups by %s, %s", groups, o.Method, o.Target), logits(t, c, got), want)
+					if o.Method == convert.Calibrated {
+						near(t, "the same by spago", spagoLogits(t, c, got), want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// disguise gives the KV heads of a layer's groups the first one's keys and values, each through a map of its own that
+// attention does not notice: what queries and the output then read is another model, whose heads are alike.
+func disguise(r *rand.Rand, a *configs.Arch, layer, groups int, all map[string][]float32) {
+	size := a.KVHeads / groups
+	for _, role := range []configs.Role{configs.K, configs.V} {
+		for _, bias := range []bool{false, true} {
+			name := configs.ParamName(role, layer, bias)
+			if all[name] != nil {
+				all[name] = slices.Clone(all[name])
+			}
+		}
+		for h := range a.KVHeads {
+			turn := valueTurn(r, a)
+			if role == configs.K {
+				turn = keyTurn(r, a)
+			}
+			for _, bias := range []bool{false, true} {
+				if x := all[configs.ParamName(role, layer, bias)]; x != nil {
+					n := len(x) / a.KVHeads
+					first := h / size * size * n
+					if h%size > 0 {
+						apply(turn, a.HeadDim, x[first:first+n], x[h*n:(h+1)*n])
+					}
+				}
+			}
+		}
+	}
+	if name := configs.ParamName(configs.KNorm, layer, false); all[name] != nil && a.OwnNorms(configs.KNorm) {
+		all[name] = slices.Clone(all[name])
+		n := len(all[name]) / a.KVHeads
+		for h := range a.KVHeads {
+			copy(all[name][h*n:(h+1)*n], all[name][h/size*size*n:])
+		}
+	}
+}
+
+// apply multiplies rows [dim, n] by a matrix [dim, dim].
+func apply(m [][]float64, dim int, from, to []float32) {
+	n := len(from) / dim
+	for i := range dim {
+		for c := range n {
+			sum := 0.0
+			for j := range dim {
+				sum += m[i][j] * float64(from[j*n+c])
+			}
+			to[i*n+c] = float32(sum)
+		}
+	}
+}
+
+func identity(dim int) [][]float64 {
+	m := make([][]float64, dim)
+	for i := range m {
+		m[i] = make([]float64, dim)
+		m[i][i] = 1
+	}
+	return m
+}
+
+// rotate turns rows i and j of a matrix by an angle.
+func rotate(m [][]float64, i, j int, angle float64) {
+	sin, cos := math.Sincos(angle)
+	for c := range m {
+		m[i][c], m[j][c] = cos*m[i][c]-sin*m[j][c], sin*m[i][c]+cos*m[j][c]
+	}
+}
+
+// turned is a random rotation of the dims from lo on.
+func turned(r *rand.Rand, dim, lo int) [][]float64 {
+	m := identity(dim)
+	for i := lo; i < dim; i++ {
+		for j := i + 1; j < dim; j++ {
+			rotate(m, i, j, 2*math.Pi*r.Float64())
+		}
+	}
+	return m
+}
+
+func valueTurn(r *rand.Rand, a *configs.Arch) [][]float64 {
+	if a.ClipQKV > 0 {
+		m := identity(a.HeadDim)
+		for i := range m {
+			m[i][i] = float64(2*r.IntN(2) - 1)
+		}
+		return m
+	}
+	return turned(r, a.HeadDim, 0)
+}
+
+func keyTurn(r *rand.Rand, a *configs.Arch) [][]float64 {
+	planes := 0
+	if a.Position == configs.PositionRope {
+		planes = len(a.Rope.InvFreq())
+	}
+	normed := a.Has(configs.KNorm)
+	m := turned(r, a.HeadDim, 2*planes)
+	if normed || a.ClipQKV > 0 {
+		m = identity(a.HeadDim)
+	}
+	if normed && a.Norm == configs.LayerNorm {
+		return m
+	}
+	for p := range planes {
+		i, j, angle := p, p+planes, 2*math.Pi*r.Float64()
+		if a.RopeInterleaved {
+			i, j = 2*p, 2*p+1
+		}
+		if normed || a.ClipQKV > 0 {
+			angle = math.Pi * float64(r.IntN(2))
+		}
+		rotate(m, i, j, angle)
+	}
+	return m
+}
+
+// write stores weights as a checkpoint like src.
+func write(t *testing.T, src *weights.Source, all map[string][]float32) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "model")
+	if err := weights.Write(dir, src.Arch, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), src.Config, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func logits(t *testing.T, c *golden.Case, dir string) []float32 {
+	t.Helper()
+	src, all := load(t, dir)
+	return decode.New(src.Arch, all).Logits(ops.NewBatch(c.IDs...)).Data
+}
+
+func spagoLogits(t *testing.T, c *golden.Case, dir string) []float32 {
+	t.Helper()
+	src, all := load(t, dir)
+	params, err := spago.NewParams(src.Arch, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, m := spago.New(), params.Model(src.Arch)
+	return mat.Data[float32](m.Logits(e, m.Hidden(e, ops.NewBatch(c.IDs...))))
+}
+
+func near(t *testing.T, what string, got, want []float32) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	worst := 0.0
+	for i := range want {
+		if d := math.Abs(float64(got[i]) - float64(want[i])); !(d <= worst) {
+			worst = d
+		}
+	}
+	if !(worst <= gaugeTolerance) {
+		t.Errorf("%s: logits differ by up to %g", what, worst)
+	}
+}

@@ -4,15 +4,18 @@ package bench
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"gqa/bench/native"
 	"gqa/internal/kernels"
 )
 
-// BenchmarkPeer runs our matrix product and OpenBLAS's in turn on the same operands: squares, and the products of a training
-// step (llama, dim 384, ffn 1024, vocabulary 8192, 1024 tokens). Run with OPENBLAS_CORETYPE set to its best kernel.
+// BenchmarkPeer runs our matrix product, OpenBLAS's and bare fused multiply-adds in turn, so that all see the same machine:
+// squares, and the products of a training step (llama, dim 384, ffn 1024, vocabulary 8192, 1024 tokens). Figures are medians.
+// Run with OPENBLAS_CORETYPE set to its best kernel.
 func BenchmarkPeer(b *testing.B) {
 	b.Logf("OpenBLAS core %s, ours %s", native.Core(), kernels.Path())
 	for _, threads := range []int{1, 2} {
@@ -24,19 +27,18 @@ func BenchmarkPeer(b *testing.B) {
 			{false, true, 512, 512, 512},
 			{false, true, 1024, 1024, 1024},
 			{false, true, 2048, 2048, 2048},
+			{false, true, 1024, 384, 384},
 			{false, true, 1024, 1024, 384},
+			{false, true, 1024, 384, 1024},
 			{false, false, 1024, 384, 1024},
 			{true, false, 1024, 384, 1024},
 			{false, true, 1024, 8192, 384},
+			{false, false, 1024, 384, 8192},
 			{true, false, 8192, 384, 1024},
 		} {
 			x := newProduct(s.ta, s.tb, s.m, s.n, s.k)
-			shape := fmt.Sprintf("m=%d/n=%d/k=%d/ta=%t/tb=%t/threads=%d", s.m, s.n, s.k, s.ta, s.tb, threads)
-			b.Run("impl=gqa/"+shape, func(b *testing.B) { x.measure(b, threads, x.ours) })
-			b.Run("impl=openblas/"+shape, func(b *testing.B) {
-				x.measure(b, threads, func() {
-					native.Sgemm(threads, x.ta, x.tb, x.m, x.n, x.k, x.a, x.lda, x.b, x.ldb, 0, x.c, x.n)
-				})
+			b.Run(fmt.Sprintf("m=%d/n=%d/k=%d/ta=%t/tb=%t/threads=%d", s.m, s.n, s.k, s.ta, s.tb, threads), func(b *testing.B) {
+				x.race(b, threads)
 			})
 		}
 	}
@@ -111,13 +113,45 @@ func (p *product) ours() {
 	kernels.Gemm(p.ta, p.tb, p.m, p.n, p.k, 1, p.a, p.lda, p.b, p.ldb, 0, p.c, p.n)
 }
 
-func (p *product) measure(b *testing.B, threads int, f func()) {
+func (p *product) peers(threads int) {
+	native.Sgemm(threads, p.ta, p.tb, p.m, p.n, p.k, p.a, p.lda, p.b, p.ldb, 0, p.c, p.n)
+}
+
+// race reports the median GFLOP/s of each, the ratio of the two products, and ours as a share of multiply-adds.
+func (p *product) race(b *testing.B, threads int) {
 	kernels.SetThreads(threads)
 	defer kernels.SetThreads(0)
-	f()
-	b.ResetTimer()
-	for range b.N {
-		f()
+	work := 2 * float64(p.m) * float64(p.n) * float64(p.k)
+	var ours, peers, fma, ratio []float64
+	for b.Loop() {
+		f := rate(func() float64 { return onEach(threads, func(int) float64 { return native.FMA(1 << 23) }) })
+		o := rate(func() float64 { p.ours(); return work })
+		q := rate(func() float64 { p.peers(threads); return work })
+		ours, peers, fma, ratio = append(ours, o), append(peers, q), append(fma, f), append(ratio, o/q)
 	}
-	b.ReportMetric(2*float64(p.m)*float64(p.n)*float64(p.k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+	b.ReportMetric(median(ours), "gqa-GFLOP/s")
+	b.ReportMetric(median(peers), "openblas-GFLOP/s")
+	b.ReportMetric(median(ratio), "gqa/openblas")
+	b.ReportMetric(100*median(ours)/median(fma), "%fma")
+	b.ReportMetric(0, "ns/op")
+}
+
+// rate returns the GFLOP/s of f, which returns its operations: the median of the second half of a window. OpenBLAS's threads
+// spin for tens of milliseconds after a product, and an idle core takes long to wake up; both fall into the first half.
+func rate(f func() float64) float64 {
+	var rates []float64
+	for start, now := time.Now(), time.Now(); now.Sub(start) < window; {
+		work, from := f(), now
+		if now = time.Now(); from.Sub(start) >= window/2 || now.Sub(start) >= window {
+			rates = append(rates, work/now.Sub(from).Seconds()/1e9)
+		}
+	}
+	return median(rates)
+}
+
+const window = 100 * time.Millisecond
+
+func median(x []float64) float64 {
+	slices.Sort(x)
+	return x[len(x)/2]
 }

@@ -1,15 +1,16 @@
 package kernels
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): kc deep panels
 // of A and B are packed, a block of A stays in the second-level cache, a panel of B in the first.
 const (
-	kc = 256  // largest depth of a panel: one of B and one of A fit the first-level cache
-	mc = 168  // most rows of A per task
-	nc = 256  // most columns of B per task
-	mp = 2016 // most rows of A packed at a time
-	np = 4096 // most columns of B packed at a time
+	kc = 512 // largest depth of a block of B
+	nc = 512 // most columns of a block of B
+	mc = 32  // panels of A packed at a time, where A has to be
 
 	skinnyRows  = 16      // up to here B is not packed but streamed once
 	skinnyWork  = 1 << 16 // elements of B per task of a skinny product
@@ -40,6 +41,7 @@ func product(beta float32, o operands) {
 	}
 	g := gemms.Get().(*gemm)
 	g.operands = o
+	g.serial = products.Add(1)
 	g.acc = beta != 0
 	switch {
 	case g.m <= skinnyRows && g.tb && g.acs == 1:
@@ -70,12 +72,16 @@ type operands struct {
 // gemm is one product and its scratch.
 type gemm struct {
 	operands
-	packedA, packedB []float32
-	// The panel in work: rows [i0,i1) of A, columns [j0,j1) of B, depth [p0,p1); its tasks have mb rows and nb columns.
-	i0, i1, j0, j1, p0, p1, mb, nb int
+	packedA, packedB []float32 // of a small product
+	// A task is mb rows times nb columns of C, depth elements of the sums at a time.
+	mb, nb, depth int
+	serial        uint64 // tells products apart
 }
 
-var gemms = sync.Pool{New: func() any { return new(gemm) }}
+var (
+	gemms    = sync.Pool{New: func() any { return new(gemm) }}
+	products atomic.Uint64
+)
 
 func strides(trans bool, ld int) (row, col int) {
 	if trans {
@@ -112,91 +118,9 @@ func fill(s []float32, v float32) {
 
 func roundUp(n, multiple int) int { return (n + multiple - 1) / multiple * multiple }
 
-func (g *gemm) small() {
-	a, ars, acs := g.a, g.ars, g.acs
-	if g.alpha != 1 {
-		g.packedA = grown(g.packedA, g.m*g.k)
-		for i := range g.m {
-			packScaled(g.packedA[i*g.k:][:g.k], a[i*ars:], acs, g.alpha)
-		}
-		a, ars, acs = g.packedA, g.k, 1
-	}
-	g.packedB = grown(g.packedB, roundUp(g.n, kern.nr)*g.k)
-	for j := 0; j < g.n; j += kern.nr {
-		g.packB(g.packedB[j*g.k:], 0, g.k, j, min(kern.nr, g.n-j))
-	}
-	multiplyMatrix(g.m, g.n, g.k, a, ars, acs, g.packedB, g.c, g.ldc, g.acc)
-}
-
-// multiplyMatrix is C[m,n] (+)= A·B for a B packed by packMatrix.
-func multiplyMatrix(m, n, k int, a []float32, ars, acs int, packed, c []float32, ldc int, acc bool) {
-	for j := 0; j < n; j += kern.nr {
-		multiplyPanel(m, min(kern.nr, n-j), k, a, ars, acs, packed[j*k:], kern.nr, c[j:], ldc, acc)
-	}
-}
-
-// multiplyPanel is C[m,n] (+)= A·B for one panel B of n <= nr columns with rows bs apart.
-func multiplyPanel(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
-	h := evenly(m, kern.mr, 1) // a tile of few rows would leave the processor waiting for its sums
-	for i := 0; i < m; i += h {
-		kern.micro(min(h, m-i), n, k, a[i*ars:], ars, acs, b, bs, c[i*ldc:], ldc, acc)
-	}
-}
-
-func (g *gemm) blocked() {
-	depth := evenly(g.k, kc, 1)
-	for g.j0 = 0; g.j0 < g.n; g.j0 += np {
-		g.j1 = min(g.j0+np, g.n)
-		for g.p0 = 0; g.p0 < g.k; g.p0 += depth {
-			g.p1 = min(g.p0+depth, g.k)
-			g.packPanelB()
-			for g.i0 = 0; g.i0 < g.m; g.i0 += mp {
-				g.i1 = min(g.i0+mp, g.m)
-				g.packPanelA()
-				run(g.tasks(), 1, (*multiplying)(g))
-			}
-		}
-	}
-}
-
-// tasks cuts the panel in tasks of about one size and returns how many there are.
-func (g *gemm) tasks() int {
-	g.mb, g.nb = evenly(g.i1-g.i0, mc, kern.mr), evenly(g.j1-g.j0, nc, kern.nr)
-	return ceilDiv(g.i1-g.i0, g.mb) * ceilDiv(g.j1-g.j0, g.nb)
-}
-
 // evenly returns the size, a multiple, of the equal parts of n that are not much above the limit.
 func evenly(n, limit, multiple int) int {
 	return roundUp(ceilDiv(n, ceilDiv(n, limit)), multiple)
 }
 
 func ceilDiv(n, d int) int { return (n + d - 1) / d }
-
-// multiplying is one task: a block of rows of A times a block of columns of B.
-type multiplying gemm
-
-func (t *multiplying) block(lo, hi int) {
-	g := (*gemm)(t)
-	across := ceilDiv(g.j1-g.j0, g.nb)
-	for ; lo < hi; lo++ {
-		i, j := lo/across*g.mb, lo%across*g.nb
-		i1, j1 := min(i+g.mb, g.i1-g.i0), min(j+g.nb, g.j1-g.j0)
-		for ; j < j1; j += kern.nr {
-			g.multiplyRows(i, i1, j, min(kern.nr, j1-j))
-		}
-	}
-}
-
-// multiplyRows is rows [i,i1) of the panel in work, for the n columns of one panel of B.
-func (g *gemm) multiplyRows(i, i1, j, n int) {
-	k, acc := g.p1-g.p0, g.acc || g.p0 > 0
-	b, c := g.packedB[j*k:], g.c[g.i0*g.ldc+g.j0+j:]
-	for ; i < i1; i += kern.mr {
-		h := min(kern.mr, i1-i)
-		if g.inPlace() {
-			kern.micro(h, n, k, g.a[(g.i0+i)*g.ars+g.p0:], g.ars, 1, b, kern.nr, c[i*g.ldc:], g.ldc, acc)
-		} else {
-			kern.micro(h, n, k, g.packedA[i*k:], 1, h, b, kern.nr, c[i*g.ldc:], g.ldc, acc)
-		}
-	}
-}

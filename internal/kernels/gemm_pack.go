@@ -1,49 +1,15 @@
 package kernels
 
-// inPlace reports whether A is read as it lies: the elements of a row side by side, as a tile takes them.
-func (g *gemm) inPlace() bool { return g.acs == 1 && g.alpha == 1 }
-
-// packPanelA packs the panel's rows of A, times alpha, into panels of mr rows, unless they are read in place: element
-// (i,p) of a panel of h rows lies at p·h+i.
-func (g *gemm) packPanelA() {
-	if g.inPlace() {
-		return
-	}
-	rows, k := g.i1-g.i0, g.p1-g.p0
-	g.packedA = grown(g.packedA, rows*k)
-	if g.acs == 1 {
-		run(rows, 4*kern.mr, (*packingRowsA)(g))
-	} else {
-		run(k, grainFor(rows), (*packingA)(g))
-	}
-	if g.alpha != 1 {
-		Scale(g.packedA, g.alpha)
-	}
-}
-
-// packingRowsA packs an A of which the elements of a row lie side by side. Its items are rows.
-type packingRowsA gemm
-
-func (g *packingRowsA) block(lo, hi int) {
-	k := g.p1 - g.p0
-	for i := lo; i < hi; i += kern.mr {
-		h := min(kern.mr, hi-i)
-		kern.packT(g.packedA[i*k:][:h*k], g.a[(g.i0+i)*g.ars+g.p0:], g.ars, h, k, h)
-	}
-}
-
-// packingA packs an A of which the elements of a column lie side by side. Its items are columns, so that memory is read in
-// its order.
-type packingA gemm
-
-func (g *packingA) block(lo, hi int) {
-	k, rows := g.p1-g.p0, g.i1-g.i0
+// packPanels packs rows [i,i+rows) of an A of which the elements of a column lie side by side, [p,p+k) of each, into panels
+// of mr rows: element (r,q) of a panel of h rows lies at q·h+r. Memory is read in its order.
+func (g *gemm) packPanels(w *gemmWork, i, rows, p, k int) {
+	w.a = grown(w.a, mc*kern.mr*k)
 	whole := rows / kern.mr * kern.mr
-	for p := lo; p < hi; p++ {
-		column := g.a[g.i0+(g.p0+p)*g.acs:][:rows]
-		scatter(g.packedA[p*kern.mr:], kern.mr*k, column[:whole], kern.mr)
+	for q := range k {
+		column := g.a[i+(p+q)*g.acs:][:rows]
+		scatter(w.a[q*kern.mr:], kern.mr*k, column[:whole], kern.mr)
 		if whole < rows {
-			copy(g.packedA[whole*k+p*(rows-whole):], column[whole:])
+			copy(w.a[whole*k+q*(rows-whole):], column[whole:])
 		}
 	}
 }
@@ -60,40 +26,32 @@ func scatter(dst []float32, apart int, x []float32, width int) {
 	}
 }
 
-// packPanelB packs the panel's columns of B into panels of nr columns: element (p,j) lies at p·nr+j.
-func (g *gemm) packPanelB() {
-	cols, k := g.j1-g.j0, g.p1-g.p0
-	g.packedB = grown(g.packedB, roundUp(cols, kern.nr)*k)
+// packBlock packs [p,p1) of columns [j,j1) of op(B), times alpha, into panels of nr columns: element (q,c) of a panel lies
+// at q·nr+c.
+func (g *gemm) packBlock(w *gemmWork, j, j1, p, p1 int) {
+	k, nr := p1-p, kern.nr
+	w.b = grown(w.b, roundUp(j1-j, nr)*k)
 	if g.tb || g.half != Full {
-		run(cols, 4*kern.nr, (*packingB)(g))
-	} else {
-		run(k, grainFor(cols), (*packingRowsB)(g))
-	}
-}
-
-// packingRowsB packs a B of which the elements of a row lie side by side. Its items are rows.
-type packingRowsB gemm
-
-func (g *packingRowsB) block(lo, hi int) {
-	k, cols := g.p1-g.p0, g.j1-g.j0
-	whole := cols / kern.nr * kern.nr
-	for p := lo; p < hi; p++ {
-		row := g.b[(g.p0+p)*g.ldb+g.j0:][:cols]
-		scatter(g.packedB[p*kern.nr:], kern.nr*k, row[:whole], kern.nr)
-		if whole < cols {
-			copy(g.packedB[whole*k+p*kern.nr:], row[whole:])
+		for c := j; c < j1; c += nr {
+			g.packB(w.b[(c-j)*k:], p, k, c, min(nr, j1-c))
 		}
+	} else {
+		g.packRows(w.b, j, j1, p, k)
+	}
+	if g.alpha != 1 {
+		kern.scale(w.b, g.alpha)
 	}
 }
 
-// packingB packs any other B. Its items are columns.
-type packingB gemm
-
-func (t *packingB) block(lo, hi int) {
-	g := (*gemm)(t)
-	k, nr := g.p1-g.p0, kern.nr
-	for j := lo; j < hi; j += nr {
-		g.packB(g.packedB[j*k:], g.p0, k, g.j0+j, min(nr, hi-j))
+// packRows is packBlock of a B of which the elements of a row lie side by side. Memory is read in its order.
+func (g *gemm) packRows(dst []float32, j, j1, p, k int) {
+	whole := (j1 - j) / kern.nr * kern.nr
+	for q := range k {
+		row := g.b[(p+q)*g.ldb+j:][:j1-j]
+		scatter(dst[q*kern.nr:], kern.nr*k, row[:whole], kern.nr)
+		if whole < len(row) {
+			copy(dst[whole*k+q*kern.nr:], row[whole:])
+		}
 	}
 }
 

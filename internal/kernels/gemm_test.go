@@ -91,11 +91,11 @@ func TestGemm(t *testing.T) {
 func TestGemmBlocks(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		cases := []gemmCase{
-			{false, true, mc + 9, nc + 21, kc + 3, 1, 0},
-			{true, false, mc + 9, nc + 21, kc + 3, 2, 1},
-			{true, true, mp + 5, 9, 2, 1, 0},
-			{false, false, 18, np + 7, 9, 1, 1},
-			{false, true, mc + 9, nc + 21, kc + 3, -0.5, 0},
+			{false, true, 29, nc + 21, kc + 3, 1, 0},
+			{true, false, 2*mc*kern.mr + 9, 2*kern.nr + 5, kc + 3, 2, 1},
+			{true, true, 1300, kern.nr, kc + 9, 1, 0},
+			{false, false, 38, nc + 7, 59, 1, 1},
+			{false, true, 1100, 70, 43, -0.5, 0},
 		}
 		for _, c := range cases {
 			c.check(t)
@@ -115,6 +115,7 @@ func TestGemmThreads(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		for _, c := range []gemmCase{
 			{false, true, 4, 3000, 100, 1, 0}, {false, false, 4, 3000, 100, 1, 0}, {true, false, 300, 600, 70, 1, 0},
+			{false, true, 1050, 100, 530, 1, 1},
 		} {
 			withThreads(t, func() []float32 {
 				a, lda, b, ldb, out, ldc := c.operands()

@@ -18,7 +18,7 @@ func archPaths() []*path {
 
 var avx512Path = path{
 	name: "avx512", mr: 14, nr: 32,
-	micro: microAVX512, dots: dotsAVX512, dotPairs: dotPairsAVX512, packT: packTAVX512,
+	micro: microAVX512, panel: panelOf(14, 32, panelAVX512), dots: dotsAVX512, dotPairs: dotPairsAVX512, packT: packTAVX512,
 	halfDots: halfDotsAVX512, halfPairs: halfPairsAVX512, lanes: &lanesAVX512,
 	dot: dotAVX512, sum: sumAVX512, max: maxAVX512,
 	add: addAVX512, mul: mulAVX512, axpy: axpyAVX512, mulAdd: mulAddAVX512, scale: scaleAVX512, affine: affineAVX512, rotate: rotateAVX512,
@@ -32,7 +32,7 @@ var avx512Path = path{
 
 var avx2Path = path{
 	name: "avx2", mr: 6, nr: 16,
-	micro: microAVX2, dots: dotsAVX2, packT: packTAVX2, halfDots: halfDotsAVX2, lanes: &lanesAVX2,
+	micro: microAVX2, panel: panelOf(6, 16, panelAVX2), dots: dotsAVX2, packT: packTAVX2, halfDots: halfDotsAVX2, lanes: &lanesAVX2,
 	dot: dotAVX2, sum: sumAVX2, max: maxAVX2,
 	add: addAVX2, mul: mulAVX2, axpy: axpyAVX2, mulAdd: mulAddAVX2, scale: scaleAVX2, affine: affineAVX2, rotate: rotateAVX2,
 	expSum: expSumAVX2, sigmoid: sigmoidAVX2, slope: slopeAVX2, cdf: cdfAVX2,
@@ -54,6 +54,10 @@ var (
 		micro1xAVX512, micro2xAVX512, micro3xAVX512, micro4xAVX512, micro5xAVX512, micro6xAVX512, micro7xAVX512,
 		micro8xAVX512, micro9xAVX512, micro10xAVX512, micro11xAVX512, micro12xAVX512, micro13xAVX512, micro14xAVX512,
 	}
+	edgesAVX512 = [...]microTile{
+		edge1xAVX512, edge2xAVX512, edge3xAVX512, edge4xAVX512, edge5xAVX512, edge6xAVX512, edge7xAVX512,
+		edge8xAVX512, edge9xAVX512, edge10xAVX512, edge11xAVX512, edge12xAVX512, edge13xAVX512, edge14xAVX512,
+	}
 	microsAVX2 = [...]microTile{micro1xAVX2, micro2xAVX2, micro3xAVX2, micro4xAVX2, micro5xAVX2, micro6xAVX2}
 	edgesAVX2  = [...]microTile{edge1xAVX2, edge2xAVX2, edge3xAVX2, edge4xAVX2}
 	dots512    = [...]dotsTile{dots1x4AVX512, dots2x4AVX512, dots3x4AVX512, dots4x4AVX512}
@@ -68,9 +72,23 @@ func within(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []flo
 	_, _, _ = a[(m-1)*ars+(k-1)*acs], b[(k-1)*bs+n-1], c[(m-1)*ldc+n-1]
 }
 
+// panelOf wraps the assembly, which must not leave the slices, for a tile [mr,nr].
+func panelOf(mr, nr int, panel func(tiles, k int, a *float32, ars, acs int, b, c *float32, ldc int, acc bool, ahead *float32)) func(
+	tiles, k int, a []float32, ars, acs int, b, c []float32, ldc int, acc bool, ahead []float32) {
+	return func(tiles, k int, a []float32, ars, acs int, b, c []float32, ldc int, acc bool, ahead []float32) {
+		within(mr, nr*tiles, k, a, ars, acs, b, 0, c, ldc)
+		_ = b[tiles*k*nr-1]
+		panel(tiles, k, &a[0], ars, acs, &b[0], &c[0], ldc, acc, &ahead[0])
+	}
+}
+
 func microAVX512(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
 	within(m, n, k, a, ars, acs, b, bs, c, ldc)
-	microsAVX512[m-1](n, k, &a[0], ars, acs, &b[0], bs, &c[0], ldc, acc)
+	tile := edgesAVX512[m-1]
+	if n == 32 { // whole registers need no masks
+		tile = microsAVX512[m-1]
+	}
+	tile(n, k, &a[0], ars, acs, &b[0], bs, &c[0], ldc, acc)
 }
 
 func microAVX2(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {

@@ -54,6 +54,11 @@ func edge3xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, 
 //go:noescape
 func edge4xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 
+// panelAVX2 is path.panel.
+//
+//go:noescape
+func panelAVX2(tiles int, k int, a *float32, ars int, acs int, b *float32, c *float32, ldc int, acc bool, ahead *float32)
+
 // dotAVX2 is path.dot.
 //
 //go:noescape
@@ -293,6 +298,81 @@ func micro13xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs i
 //
 //go:noescape
 func micro14xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge1xAVX512 is path.micro for 1 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge1xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge2xAVX512 is path.micro for 2 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge2xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge3xAVX512 is path.micro for 3 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge3xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge4xAVX512 is path.micro for 4 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge4xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge5xAVX512 is path.micro for 5 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge5xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge6xAVX512 is path.micro for 6 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge6xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge7xAVX512 is path.micro for 7 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge7xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge8xAVX512 is path.micro for 8 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge8xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge9xAVX512 is path.micro for 9 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge9xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge10xAVX512 is path.micro for 10 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge10xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge11xAVX512 is path.micro for 11 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge11xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge12xAVX512 is path.micro for 12 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge12xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge13xAVX512 is path.micro for 13 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge13xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// edge14xAVX512 is path.micro for 14 rows and up to 32 columns, masked.
+//
+//go:noescape
+func edge14xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+
+// panelAVX512 is path.panel.
+//
+//go:noescape
+func panelAVX512(tiles int, k int, a *float32, ars int, acs int, b *float32, c *float32, ldc int, acc bool, ahead *float32)
 
 // dotAVX512 is path.dot.
 //

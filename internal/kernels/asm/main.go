@@ -16,6 +16,7 @@ func main() {
 	layOutRegroup()
 	for _, s := range []isa{{"AVX2", 8, false}, {"AVX512", 16, true}} {
 		s.micros()
+		s.panel(map[bool]int{true: 14, false: 6}[s.masks])
 		s.vectors()
 		s.exponentials()
 		s.halves()

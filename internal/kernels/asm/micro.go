@@ -13,17 +13,18 @@ const microSignature = "func(n, k int, a *float32, ars, acs int, b *float32, bs 
 
 const microDoc = "%%s is path.micro for %d rows and up to %d columns%s."
 
-// micros generates the tiles of a product: every number of rows, two registers of columns. With AVX-512 opmasks cover
-// fewer columns; with AVX2 there is no register left for masks, so tiles of up to four rows do that.
+// micros generates the tiles of a product: every number of rows, two registers of columns. Those that cover fewer columns
+// are others, as a masked load takes a place among the multiply-adds; with AVX2, where no register is left for masks, they
+// have up to four rows.
 func (s isa) micros() {
-	full, rows := 6, 4
+	full, masked := 6, 4
 	if s.masks {
-		full, rows = 14, 14
+		full, masked = 14, 14
 	}
 	for m := 1; m <= full; m++ {
-		s.micro(fmt.Sprintf("micro%dx", m), m, s.masks, "")
+		s.micro(fmt.Sprintf("micro%dx", m), m, false, "")
 	}
-	for m := 1; m <= rows && !s.masks; m++ {
+	for m := 1; m <= masked; m++ {
 		s.micro(fmt.Sprintf("edge%dx", m), m, true, ", masked")
 	}
 }

@@ -1,0 +1,32 @@
+package kernels
+
+func (g *gemm) small() {
+	a, ars, acs := g.a, g.ars, g.acs
+	if g.alpha != 1 {
+		g.packedA = grown(g.packedA, g.m*g.k)
+		for i := range g.m {
+			packScaled(g.packedA[i*g.k:][:g.k], a[i*ars:], acs, g.alpha)
+		}
+		a, ars, acs = g.packedA, g.k, 1
+	}
+	g.packedB = grown(g.packedB, roundUp(g.n, kern.nr)*g.k)
+	for j := 0; j < g.n; j += kern.nr {
+		g.packB(g.packedB[j*g.k:], 0, g.k, j, min(kern.nr, g.n-j))
+	}
+	multiplyMatrix(g.m, g.n, g.k, a, ars, acs, g.packedB, g.c, g.ldc, g.acc)
+}
+
+// multiplyMatrix is C[m,n] (+)= A·B for a B packed by packMatrix.
+func multiplyMatrix(m, n, k int, a []float32, ars, acs int, packed, c []float32, ldc int, acc bool) {
+	for j := 0; j < n; j += kern.nr {
+		multiplyPanel(m, min(kern.nr, n-j), k, a, ars, acs, packed[j*k:], kern.nr, c[j:], ldc, acc)
+	}
+}
+
+// multiplyPanel is C[m,n] (+)= A·B for one panel B of n <= nr columns with rows bs apart.
+func multiplyPanel(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
+	h := evenly(m, kern.mr, 1) // a tile of few rows would leave the processor waiting for its sums
+	for i := 0; i < m; i += h {
+		kern.micro(min(h, m-i), n, k, a[i*ars:], ars, acs, b, bs, c[i*ldc:], ldc, acc)
+	}
+}

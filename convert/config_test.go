@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"testing"
 
@@ -90,6 +91,45 @@ func TestConfigDType(t *testing.T) {
 		weights.SetDType(config, checkpoints.BF16)
 		if len(config) != 1 || config[c.key] != c.want {
 			t.Errorf("%+v: %v", c, config)
+		}
+	}
+}
+
+// TestGroupedConfig: a result's config.json says how its KV heads lie, so that it is opened as what was planned.
+func TestGroupedConfig(t *testing.T) {
+	perHead := with(falconConfig, "multi_query", "false")
+	for _, c := range []struct {
+		config string
+		groups int
+		want   map[string]any
+		class  string
+	}{
+		{perHead, 2, map[string]any{"num_kv_heads": 2., "new_decoder_architecture": true, "num_ln_in_parallel_attn": 1.}, "FalconForCausalLM"},
+		{perHead, 8, map[string]any{"num_kv_heads": 8., "new_decoder_architecture": nil}, "FalconForCausalLM"},
+		{with(perHead, "parallel_attn", "false"), 2, map[string]any{"num_kv_heads": 2., "multi_query": false}, ""},
+		{with(perHead, "parallel_attn", "false"), 1, map[string]any{"num_kv_heads": 1., "multi_query": true}, "FalconForCausalLM"},
+		{with(perHead, "new_decoder_architecture", "true"), 4, map[string]any{"num_kv_heads": 4., "num_ln_in_parallel_attn": nil}, "FalconForCausalLM"},
+	} {
+		p := newPlan(t, model{config: c.config}.write(t), Options{Groups: c.groups})
+		out := filepath.Join(t.TempDir(), "out")
+		if _, err := p.Run(t.Context(), out, false, func(int64) {}); err != nil {
+			t.Fatal(err)
+		}
+		got := open(t, out)
+		var keys map[string]any
+		if err := json.Unmarshal(got.Config, &keys); err != nil {
+			t.Fatal(err)
+		}
+		for key, want := range c.want {
+			if keys[key] != want {
+				t.Errorf("%s to %d groups: %s is %v, want %v", c.config, c.groups, key, keys[key], want)
+			}
+		}
+		if got.Arch.KVHeads != c.groups || got.Arch.Layout() != p.Arch.Layout() {
+			t.Errorf("%s to %d groups: opened with %d, %s", c.config, c.groups, got.Arch.KVHeads, got.Arch.Layout())
+		}
+		if class := p.Arch.Family.Grouping(c.groups).Class; class != c.class {
+			t.Errorf("%s to %d groups loads in %q, want %q", c.config, c.groups, class, c.class)
 		}
 	}
 }

@@ -21,6 +21,8 @@ const (
 		"num_attention_heads": 8, "max_position_embeddings": 32, "attention_bias": true}`
 	neoxConfig = `{"model_type": "gpt_neox", "vocab_size": 6, "hidden_size": 16, "intermediate_size": 5, "num_hidden_layers": 2,
 		"num_attention_heads": 8, "max_position_embeddings": 32}`
+	falconConfig = `{"model_type": "falcon", "vocab_size": 6, "hidden_size": 16, "ffn_hidden_size": 5, "num_hidden_layers": 2,
+		"num_attention_heads": 8}`
 	gpt2Config = `{"model_type": "gpt2", "vocab_size": 6, "n_embd": 16, "n_inner": 5, "n_layer": 2, "n_head": 8, "n_positions": 4}`
 )
 

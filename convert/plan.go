@@ -70,7 +70,7 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	if err := checkGroups(src.Arch, o.Groups); err != nil {
 		return nil, err
 	}
-	if err := o.check(); err != nil {
+	if err := o.check(src.Arch); err != nil {
 		return nil, err
 	}
 	p := &Plan{Source: src, Options: o, Arch: src.Arch.WithKVHeads(o.Groups)}
@@ -95,11 +95,15 @@ func checkGroups(a *configs.Arch, groups int) error {
 	if groups >= 1 && groups <= a.KVHeads && a.KVHeads%groups == 0 {
 		return nil
 	}
+	if a.KVHeads == 1 {
+		return fmt.Errorf("%w is %d, but the checkpoint's %d heads share one KV head already (multi-query): there is nothing to merge",
+			ErrGroups, groups, a.Heads)
+	}
 	return fmt.Errorf("%w is %d, want a divisor of the checkpoint's %d KV heads (%d heads): one of %v",
 		ErrGroups, groups, a.KVHeads, a.Heads, a.LegalGroups())
 }
 
-func (o Options) check() error {
+func (o Options) check(a *configs.Arch) error {
 	switch {
 	case !slices.Contains(Methods, string(o.Method)):
 		return fmt.Errorf("method %q is unknown; want one of %v", o.Method, Methods)
@@ -107,6 +111,8 @@ func (o Options) check() error {
 		return fmt.Errorf("grouping %q is unknown; want one of %v", o.Grouping, Groupings)
 	case o.Grouping == Similar && o.Method == Random:
 		return errors.New("grouping similar has nothing to go by with method random, which uses no head; choose another method or leave --grouping out")
+	case o.Grouping == Similar && a.Position == configs.PositionALiBi:
+		return errors.New("grouping similar reorders heads, but with ALiBi a head's number decides how far it sees; leave --grouping out")
 	case !slices.Contains(Targets, string(o.Target)):
 		return fmt.Errorf("target %q is unknown; want one of %v", o.Target, Targets)
 	case o.DType != 0 && !o.DType.IsFloat():

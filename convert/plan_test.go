@@ -11,6 +11,8 @@ import (
 
 func TestPlanRefuses(t *testing.T) {
 	float, grouped := model{config: llamaConfig}.write(t), model{config: with(llamaConfig, "num_key_value_heads", "4")}.write(t)
+	multiQuery := model{config: falconConfig}.write(t)
+	alibi := model{config: with(with(falconConfig, "multi_query", "false"), "alibi", "true")}.write(t)
 	quantised := model{config: llamaConfig, dtype: checkpoints.I8}.write(t)
 	for _, c := range []struct {
 		dir    string
@@ -23,6 +25,8 @@ func TestPlanRefuses(t *testing.T) {
 		{float, Options{Groups: -8}, true, "groups is -8"},
 		{float, Options{Groups: 16}, true, "groups is 16"},
 		{grouped, Options{Groups: 8}, true, "groups is 8, want a divisor of the checkpoint's 4 KV heads (8 heads): one of [1 2 4]"},
+		{multiQuery, Options{Groups: 2}, true, "groups is 2, but the checkpoint's 8 heads share one KV head already (multi-query): there is nothing to merge"},
+		{alibi, Options{Groups: 2, Grouping: Similar}, false, "grouping similar reorders heads, but with ALiBi"},
 		{float, Options{Groups: 2, Method: "median"}, false, `method "median" is unknown; want one of [mean first random align calibrated]`},
 		{float, Options{Groups: 2, Grouping: "near"}, false, `grouping "near" is unknown; want one of [contiguous similar]`},
 		{float, Options{Groups: 2, Method: Random, Grouping: Similar}, false, "grouping similar has nothing to go by with method random"},

@@ -31,7 +31,7 @@ func TestMergeKeepsFunction(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
 			src, all := load(t, c.Dir)
-			for _, groups := range []int{1, 2} {
+			for _, groups := range []int{1, min(2, src.Arch.KVHeads)} {
 				r := rand.New(rand.NewPCG(uint64(groups), 7))
 				disguised := maps.Clone(all)
 				for layer := range src.Arch.Layers {

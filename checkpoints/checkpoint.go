@@ -15,10 +15,13 @@ const (
 	configFile  = "config.json"
 	weightsFile = "model.safetensors"
 	indexFile   = "model.safetensors.index.json"
+
+	torchFileName  = "pytorch_model.bin"
+	torchIndexFile = "pytorch_model.bin.index.json"
 )
 
-// Checkpoint is the tensors of one model over one or more safetensors files, with
-// the folder they lie in.
+// Checkpoint is the tensors of one model over one or more safetensors or PyTorch files,
+// with the folder they lie in.
 type Checkpoint struct {
 	Dir      string            // the folder
 	Files    []string          // weight files, base names, sorted
@@ -32,7 +35,8 @@ type Checkpoint struct {
 }
 
 // Open opens a checkpoint: a folder (with model.safetensors, or an index and its
-// shards, or a single .safetensors file), a .safetensors file, or an index file
+// shards, or a single .safetensors file, or the same of PyTorch's .bin files), a
+// .safetensors file, what torch.save wrote (.bin, .pt, .pth), or an index file
 // (index.json). The config is taken from the same folder if it is there. Every
 // header is read and checked; the error says which file and tensor is wrong.
 func Open(path string) (*Checkpoint, error) {
@@ -68,7 +72,7 @@ func (c *Checkpoint) open(name string) error {
 	return c.openFile(name)
 }
 
-// openFile adds one safetensors file of the folder.
+// openFile adds one weight file of the folder.
 func (c *Checkpoint) openFile(name string) error {
 	path := filepath.Join(c.Dir, name)
 	info, err := os.Stat(path)
@@ -76,7 +80,7 @@ func (c *Checkpoint) openFile(name string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() { // a pipe, say, which would never open
-		return fmt.Errorf("%s: is not a regular file; want a safetensors file", path)
+		return fmt.Errorf("%s: is not a regular file; want a safetensors or PyTorch file", path)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -86,8 +90,8 @@ func (c *Checkpoint) openFile(name string) error {
 	return c.add(path, f, info.Size())
 }
 
-// Read returns the checkpoint in one safetensors file of size bytes that need not
-// lie on a disk. Errors and tensors call it name. The caller keeps r open while
+// Read returns the checkpoint in one weight file of size bytes that need not lie on a
+// disk. Errors and tensors call it name. The caller keeps r open while
 // tensors are read.
 func Read(name string, r io.ReaderAt, size int64) (*Checkpoint, error) {
 	c := newCheckpoint(name)
@@ -98,12 +102,9 @@ func Read(name string, r io.ReaderAt, size int64) (*Checkpoint, error) {
 }
 
 func (c *Checkpoint) add(path string, r io.ReaderAt, size int64) error {
-	h, err := readHeader(r, size)
+	h, err := parseFile(r, size)
 	if err != nil {
-		if kind := sniff(r, size); kind != "" {
-			return fmt.Errorf("%s: is %s; want a safetensors file", path, kind)
-		}
-		return fmt.Errorf("%s: %w; the file is damaged: download or save it again", path, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	for _, t := range h.tensors {
 		if other := c.tensors[t.Name]; other != nil {
@@ -120,6 +121,29 @@ func (c *Checkpoint) add(path string, r io.ReaderAt, size int64) error {
 		}
 	}
 	return nil
+}
+
+// parseFile reads what says where the tensors of a weight file lie.
+func parseFile(r io.ReaderAt, size int64) (*header, error) {
+	start := make([]byte, min(size, 512))
+	if _, err := r.ReadAt(start, 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	if isTorch(start) {
+		tensors, err := readTorch(r, size, start)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read this PyTorch checkpoint: %w", err)
+		}
+		return &header{tensors: tensors}, nil
+	}
+	h, err := readHeader(r, size)
+	if err != nil {
+		if kind := sniff(start); kind != "" {
+			return nil, fmt.Errorf("is %s; want a safetensors or PyTorch file", kind)
+		}
+		return nil, fmt.Errorf("%w; the file is damaged: download or save it again", err)
+	}
+	return h, nil
 }
 
 // Close closes the weight files; tensors cannot be read afterwards.

@@ -1,6 +1,6 @@
 // Package checkpoints reads and writes the files that hold a transformer's
 // weights: safetensors, alone or in shards with an index, and the folder around
-// them.
+// them. What torch.save wrote is read too; no code in it is run.
 //
 // Reading is lazy. Open parses and checks the headers; the bytes of a [Tensor]
 // are read when they are asked for, so a checkpoint may be larger than memory.

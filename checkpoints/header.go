@@ -16,9 +16,9 @@ const (
 	metadataKey = "__metadata__"
 )
 
-// header is what the start of a safetensors file says.
+// header is what the start of a safetensors file says, or a PyTorch file's pickle.
 type header struct {
-	tensors  []*Tensor // in offset order; offset counts from the start of the file
+	tensors  []*Tensor // of safetensors in offset order; offset counts from the start of the file
 	metadata map[string]string
 }
 

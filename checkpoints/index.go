@@ -41,11 +41,8 @@ func parseIndex(data []byte) (map[string]string, error) {
 
 // checkShardName keeps an index from leading out of its folder.
 func checkShardName(tensor, file string) error {
-	if filepath.Ext(file) == ".bin" {
-		return fmt.Errorf("puts tensor %q into %q, %s; save the model as safetensors", tensor, file, pytorchKind)
-	}
-	if !strings.HasSuffix(file, ".safetensors") || strings.ContainsAny(file, "/\\:\x00") {
-		return fmt.Errorf("puts tensor %q into %q; want the name of a .safetensors file in the same folder", tensor, file)
+	if !strings.HasSuffix(file, ".safetensors") && !isTorchName(file) || strings.ContainsAny(file, "/\\:\x00") {
+		return fmt.Errorf("puts tensor %q into %q; want the name of a .safetensors or .bin file in the same folder", tensor, file)
 	}
 	return nil
 }

@@ -3,9 +3,9 @@ package checkpoints
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -21,65 +21,88 @@ func resolve(path string) (string, error) {
 	if !info.IsDir() {
 		return filepath.Clean(path), nil
 	}
-	for _, name := range []string{weightsFile, indexFile} {
-		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
-			return filepath.Join(path, name), nil
-		}
-	}
-	entries, err := os.ReadDir(path)
+	names, err := readNames(path)
 	if err != nil {
 		return "", err
 	}
-	var indexes, weights, others []string
-	for _, e := range entries {
-		switch name := e.Name(); {
-		case strings.HasSuffix(name, ".safetensors.index.json"):
-			indexes = append(indexes, name)
-		case strings.HasSuffix(name, ".safetensors"):
-			weights = append(weights, name)
-		case foreign(name) != "":
-			others = append(others, name)
-		}
+	name, err := pick(names)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
-	return pick(path, indexes, weights, others)
+	return filepath.Join(path, name), nil
 }
 
-// pick chooses among the files of a folder without the usual names.
-func pick(dir string, indexes, weights, others []string) (string, error) {
-	switch {
-	case len(indexes) == 1:
-		return filepath.Join(dir, indexes[0]), nil
-	case len(indexes) > 1:
-		return "", fmt.Errorf("%s: holds several indexes (%s); name the one to open", dir, strings.Join(indexes, ", "))
-	case len(weights) == 1:
-		return filepath.Join(dir, weights[0]), nil
-	case len(weights) > 1:
-		return "", fmt.Errorf("%s: holds %d .safetensors files (%s, ...) and no index; name the one to open, or add %s", dir, len(weights), weights[0], indexFile)
-	case len(others) > 0:
-		return "", fmt.Errorf("%s: holds no safetensors weights, but %s, which is %s; save it as safetensors (save_pretrained does)", dir, others[0], foreign(others[0]))
+// pick chooses among the files of a folder: safetensors before PyTorch, the usual names
+// before others.
+func pick(names []string) (string, error) {
+	for _, kind := range []struct {
+		usual   []string
+		index   string // how the names of indexes end
+		weights func(name string) bool
+		what    string
+	}{
+		{[]string{weightsFile, indexFile}, ".safetensors.index.json", isSafetensorsName, ".safetensors"},
+		{[]string{torchFileName, torchIndexFile}, ".bin.index.json", isTorchWeights, "PyTorch"},
+	} {
+		for _, name := range kind.usual {
+			if slices.Contains(names, name) {
+				return name, nil
+			}
+		}
+		indexes := only(names, func(name string) bool { return strings.HasSuffix(name, kind.index) })
+		weights := only(names, kind.weights)
+		switch {
+		case len(indexes) == 1:
+			return indexes[0], nil
+		case len(indexes) > 1:
+			return "", fmt.Errorf("holds several indexes (%s); name the one to open", strings.Join(indexes, ", "))
+		case len(weights) == 1:
+			return weights[0], nil
+		case len(weights) > 1:
+			return "", fmt.Errorf("holds %d %s files (%s, ...) and no index; name the one to open, or add %s", len(weights), kind.what, weights[0], kind.usual[1])
+		}
 	}
-	return "", fmt.Errorf("%s: holds no weights; want a folder with %s, or %s and its shards", dir, weightsFile, indexFile)
+	if others := only(names, func(name string) bool { return foreign(name) != "" }); len(others) > 0 {
+		return "", fmt.Errorf("holds no safetensors weights, but %s, which is %s; save it as safetensors (save_pretrained does)", others[0], foreign(others[0]))
+	}
+	return "", fmt.Errorf("holds no weights; want a folder with %s, or %s and its shards", weightsFile, indexFile)
+}
+
+func only(names []string, keep func(string) bool) (kept []string) {
+	for _, name := range names {
+		if keep(name) {
+			kept = append(kept, name)
+		}
+	}
+	return kept
+}
+
+func isSafetensorsName(name string) bool { return filepath.Ext(name) == ".safetensors" }
+
+// isTorchName says whether torch.save writes files of such names.
+func isTorchName(name string) bool {
+	return slices.Contains([]string{".bin", ".pt", ".pth", ".ckpt"}, filepath.Ext(name))
+}
+
+// isTorchWeights is isTorchName without what a trainer leaves beside the weights.
+func isTorchWeights(name string) bool {
+	others := []string{"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "scaler.pt"}
+	return isTorchName(name) && !slices.Contains(others, name) && !strings.HasPrefix(name, "rng_state")
 }
 
 // foreign says what weights of another kind a file name stands for, or "".
 func foreign(name string) string {
-	kinds := map[string]string{
-		".bin": pytorchKind, ".pt": pytorchKind, ".pth": pytorchKind, ".ckpt": pytorchKind,
-		".gguf": ggufKind, ".h5": hdf5Kind, ".msgpack": "a Flax checkpoint",
-	}
+	kinds := map[string]string{".gguf": ggufKind, ".h5": hdf5Kind, ".msgpack": "a Flax checkpoint"}
 	return kinds[filepath.Ext(name)]
 }
 
 const (
-	pytorchKind = "a PyTorch checkpoint (a pickle)"
-	ggufKind    = "a GGUF file of llama.cpp"
-	hdf5Kind    = "an HDF5 file of Keras or TensorFlow"
+	ggufKind = "a GGUF file of llama.cpp"
+	hdf5Kind = "an HDF5 file of Keras or TensorFlow"
 )
 
-// magics are how files that get mistaken for safetensors begin.
+// magics are how files that get mistaken for weights begin.
 var magics = []struct{ prefix, kind string }{
-	{"PK\x03\x04", pytorchKind},
-	{"\x80\x02", pytorchKind},
 	{"GGUF", ggufKind},
 	{"\x89HDF", hdf5Kind},
 	{"\x1f\x8b", "a gzip file"},
@@ -89,18 +112,15 @@ var magics = []struct{ prefix, kind string }{
 	{"{", "a JSON file"},
 }
 
-// sniff says what a file that is not safetensors is, or "" if nothing comes to mind.
-func sniff(r io.ReaderAt, size int64) string {
-	start := make([]byte, min(size, 512))
-	if _, err := r.ReadAt(start, 0); err != nil && err != io.EOF {
-		return ""
-	}
+// sniff says what a file that is not safetensors and begins with start is, or "" if
+// nothing comes to mind.
+func sniff(start []byte) string {
 	for _, m := range magics {
 		if bytes.HasPrefix(start, []byte(m.prefix)) {
 			return m.kind
 		}
 	}
-	if size > 0 && isText(start) {
+	if len(start) > 0 && isText(start) {
 		return "a text file"
 	}
 	return ""

@@ -18,7 +18,7 @@ type Model struct {
 	headRows int // rows of logits in memory at once
 }
 
-// LoadModel reads a checkpoint (a folder, a .safetensors file, an index file) into memory, in f32.
+// LoadModel reads a checkpoint (a folder, a .safetensors or PyTorch file, an index file) into memory, in f32.
 func LoadModel(path string) (*Model, error) { return LoadModelIn(decode.Formats{}, path) }
 
 // LoadModelIn is LoadModel with weights and cache kept in other formats.

@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 		Dir:       "testdata/script",
 		Condition: mayMount,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"model": makeModel, "raw": makeRaw, "cut": cut, "refuse": refuse, "tensor": printTensor, "tensors": listTensors, "tmpfs": mount,
+			"model": makeModel, "raw": makeRaw, "cut": cut, "refuse": refuse, "tensor": printTensor, "tensors": listTensors, "tmpfs": mount, "torch": makeTorch, "torchshards": makeTorchShards,
 		},
 	})
 }

@@ -40,8 +40,8 @@ func newRoot() *cobra.Command {
 		Long: `Convert a multi-head-attention checkpoint to grouped-query (--groups G) or multi-query (--groups 1) attention, by
 making one K/V head of each group's K/V projection heads (Ainslie et al. 2023, arXiv 2305.13245).
 
-INPUT is a Hugging Face model folder, a .safetensors file (config.json is taken from beside it), or an index file of
-shards. The result is a folder: weights, config.json, the tokenizer and other files, and conversion.json.`,
+INPUT is a Hugging Face model folder, a .safetensors file or one that torch.save wrote (.bin, .pt, .pth; no code in it is
+run), with config.json beside it, or an index file of shards. The result is a folder: weights, config.json, the tokenizer and other files, and conversion.json.`,
 		Example: `  gqa-convert --groups 8 in.safetensors
   gqa-convert --groups 1 --dtype bf16 -o mqa/ my-model/
   gqa-convert inspect my-model/`,
@@ -212,7 +212,7 @@ func defaultOutput(input string, groups int) string {
 	if abs, err := filepath.Abs(base); err == nil && (base == "." || strings.HasSuffix(base, "..")) {
 		base = abs
 	}
-	for _, ending := range []string{".index.json", ".safetensors"} {
+	for _, ending := range []string{".index.json", ".safetensors", ".bin", ".pth", ".pt", ".ckpt"} {
 		base = strings.TrimSuffix(base, ending)
 	}
 	return base + "-gqa" + strconv.Itoa(groups)

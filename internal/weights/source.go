@@ -32,7 +32,7 @@ type Options struct {
 	Heads  int    // query heads; only without config.json
 }
 
-// Open opens a checkpoint (a folder, a .safetensors file, an index file) and accounts for every tensor.
+// Open opens a checkpoint (a folder, a .safetensors or PyTorch file, an index file) and accounts for every tensor.
 func Open(path string, o Options) (*Source, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -79,7 +79,7 @@ func (s *Source) bind(o Options) (err error) {
 	return s.checkTied()
 }
 
-var shardName = regexp.MustCompile(`-\d+-of-\d+\.safetensors$`)
+var shardName = regexp.MustCompile(`-\d+-of-\d+\.(safetensors|bin)$`)
 
 // hint adds what to do where one shard was given for the whole.
 func (s *Source) hint(err error) error {

@@ -1,0 +1,249 @@
+package checkpoints
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/nlpodyssey/gopickle/types"
+)
+
+// torchError is an error about what a PyTorch file holds: the file need not be damaged.
+type torchError struct{ text string }
+
+func (e *torchError) Error() string { return e.text }
+
+func torchErrorf(format string, args ...any) error {
+	return &torchError{fmt.Sprintf(format, args...)}
+}
+
+// isTorch reports whether a file that begins with start may be what torch.save writes: a
+// zip, or pickles one after another. The brace is where the header of safetensors begins.
+func isTorch(start []byte) bool {
+	if len(start) > 8 && start[8] == '{' {
+		return false
+	}
+	return bytes.HasPrefix(start, []byte(zipMagic)) || len(start) > 1 && start[0] == 0x80 && start[1] <= 5
+}
+
+const zipMagic = "PK\x03\x04"
+
+// readTorch returns the tensors of a file that torch.save wrote, in the order of the state
+// dict. Only what says where they lie is read.
+func readTorch(src io.ReaderAt, size int64, start []byte) ([]*Tensor, error) {
+	f := &torchFile{src: src, size: size, roots: map[string]*torchStorage{}}
+	load := f.loadLegacy
+	if bytes.HasPrefix(start, []byte(zipMagic)) {
+		load = f.loadZip
+	}
+	value, err := load()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := stateDict(value)
+	if err != nil {
+		return nil, err
+	}
+	tensors := make([]*Tensor, 0, len(entries))
+	for _, e := range entries {
+		t, err := f.tensor(e)
+		if err != nil {
+			return nil, err
+		}
+		tensors = append(tensors, t)
+	}
+	return tensors, nil
+}
+
+// torchFile is a file that torch.save wrote, while it is opened.
+type torchFile struct {
+	src   io.ReaderAt
+	size  int64
+	roots map[string]*torchStorage // by key
+}
+
+// torchStorage is a run of the file's bytes that tensors lie in.
+type torchStorage struct {
+	key      string
+	width    int   // bytes of an element, as the first view has it
+	at, size int64 // bytes, from the start of the file
+}
+
+// torchView is a storage as a pickle names it: elements of a dtype, from some byte on.
+type torchView struct {
+	*torchStorage
+	dtype    DType // 0: bytes of no type
+	skip     int64 // bytes
+	elements int64
+}
+
+// torchTensor is a tensor as a pickle describes it; nothing of it has been checked.
+type torchTensor struct {
+	torchView
+	offset        int64 // elements
+	shape, stride []int
+}
+
+// torchEntry is one key of a dict with its value.
+type torchEntry struct{ key, value any }
+
+// dictEntries lists a dict, false if v is none.
+func dictEntries(v any) (entries []torchEntry, ok bool) {
+	switch d := v.(type) {
+	case *types.Dict:
+		for _, e := range *d {
+			entries = append(entries, torchEntry{e.Key, e.Value})
+		}
+		return entries, true
+	case *types.OrderedDict:
+		for e := d.List.Front(); e != nil; e = e.Next() {
+			entry := e.Value.(*types.OrderedDictEntry)
+			entries = append(entries, torchEntry{entry.Key, entry.Value})
+		}
+		return entries, true
+	}
+	return nil, false
+}
+
+// wrappers are the keys that trainers put a state dict under, beside other things.
+var wrappers = []string{"state_dict", "model_state_dict", "model", "module"}
+
+// stateDict finds the dict of tensors in what a file holds: that itself, or what lies
+// under one of the wrappers.
+func stateDict(v any) ([]torchEntry, error) {
+	for range len(wrappers) {
+		entries, ok := dictEntries(v)
+		if !ok {
+			return nil, torchErrorf("it holds %s, where a state dict is wanted: save model.state_dict()", kindOf(v))
+		}
+		inner := wrapped(entries)
+		if inner == nil {
+			return entries, nil
+		}
+		v = inner
+	}
+	return nil, torchErrorf("it holds dicts in dicts, where a state dict is wanted: save model.state_dict()")
+}
+
+func wrapped(entries []torchEntry) any {
+	for _, wrapper := range wrappers {
+		for _, e := range entries {
+			if _, ok := dictEntries(e.value); ok && e.key == wrapper {
+				return e.value
+			}
+		}
+	}
+	return nil
+}
+
+// kindOf says what a value of a pickle is.
+func kindOf(v any) string {
+	switch v.(type) {
+	case nil:
+		return "None"
+	case bool:
+		return "a bool"
+	case int, float64:
+		return "a number"
+	case string:
+		return "a string"
+	case *types.Tuple, *types.List:
+		return "a list"
+	case *torchTensor:
+		return "a single tensor"
+	case torchView:
+		return "a storage"
+	}
+	if _, ok := dictEntries(v); ok {
+		return "a dict"
+	}
+	return "something"
+}
+
+// tensor checks what the pickle says about one tensor.
+func (f *torchFile) tensor(e torchEntry) (*Tensor, error) {
+	name, ok := e.key.(string)
+	if !ok {
+		return nil, torchErrorf("its state dict has %s for a key, where the name of a tensor is wanted: save model.state_dict() alone", kindOf(e.key))
+	}
+	if !utf8.ValidString(name) || name == metadataKey {
+		return nil, torchErrorf("it has a tensor of the name %s, which safetensors cannot hold", oneLine(strconv.Quote(name)))
+	}
+	t, ok := e.value.(*torchTensor)
+	if !ok {
+		return nil, torchErrorf("%q is %s, where a tensor is wanted: save model.state_dict() alone", name, kindOf(e.value))
+	}
+	placed, err := f.place(t)
+	if err != nil {
+		return nil, fmt.Errorf("tensor %q %w", name, err)
+	}
+	placed.Name = name
+	return placed, nil
+}
+
+// place finds a tensor's bytes in the file.
+func (f *torchFile) place(t *torchTensor) (*Tensor, error) {
+	if t.dtype == 0 {
+		return nil, fmt.Errorf("has no dtype")
+	}
+	size, ok := byteSize(t.dtype, t.shape)
+	switch {
+	case len(t.shape) != len(t.stride):
+		return nil, fmt.Errorf("has shape %v and strides %v, want as many", t.shape, t.stride)
+	case !ok || size > f.size:
+		return nil, fmt.Errorf("has shape %v of %v, more than the file's %d bytes", t.shape, t.dtype, f.size)
+	}
+	placed := &Tensor{DType: t.dtype, Shape: t.shape, src: f.src, size: size}
+	if size == 0 {
+		return placed, nil
+	}
+	last, ok := t.last()
+	if held := t.elements; !ok || last >= held {
+		return nil, fmt.Errorf("leaves its storage of %d elements: shape %v, strides %v, offset %d", held, t.shape, t.stride, t.offset)
+	}
+	width := int64(t.dtype.Size())
+	if held := t.torchStorage.size - t.skip; (last+1)*width > held {
+		return nil, fmt.Errorf("ends at byte %d of its storage, but the file holds %d of that: it is cut short", (last+1)*width, held)
+	}
+	placed.offset = t.at + t.skip + t.offset*width
+	if !contiguous(t.shape, t.stride) {
+		placed.src, placed.offset = &strided{f.src, placed.offset, size, int(width), t.shape, t.stride}, 0
+	}
+	return placed, nil
+}
+
+// last returns the largest index of the storage that the tensor, which has elements,
+// reads; false if it is negative or beyond all storages.
+func (t *torchTensor) last() (int64, bool) {
+	const most = 1 << 50 // elements: products below stay far from overflow
+	last := t.offset
+	if last < 0 || last > most {
+		return 0, false
+	}
+	for i, n := range t.shape {
+		if n == 1 {
+			continue
+		}
+		if t.stride[i] < 0 || int64(t.stride[i]) > most/int64(n-1) {
+			return 0, false
+		}
+		if last += int64(t.stride[i]) * int64(n-1); last > most {
+			return 0, false
+		}
+	}
+	return last, true
+}
+
+// contiguous reports whether the elements lie row-major without gaps.
+func contiguous(shape, stride []int) bool {
+	step := 1
+	for i := len(shape) - 1; i >= 0; i-- {
+		if shape[i] != 1 && stride[i] != step {
+			return false
+		}
+		step *= shape[i]
+	}
+	return true
+}

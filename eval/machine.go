@@ -32,6 +32,7 @@ func (m Machine) Roofline(bytes, flops float64) float64 {
 func measureBandwidth() float64 {
 	const n, block = 1 << 25, 1 << 16 // 128 MiB
 	x := make([]float32, n)
+	kernels.HugePages(x)
 	for i := range x {
 		x[i] = 1
 	}

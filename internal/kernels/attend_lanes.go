@@ -25,13 +25,15 @@ type lanePath struct {
 
 // laneTile holds the products for a number of rows.
 type laneTile struct {
-	rows int
-	// score is s[j·rows+r] = Σ_x Q[r,x]·k[j·ldk+x] for n·width keys j and d elements x. Q is stored as
-	// q[p·width+r·c+t] = Q[r,p·c+t] with c = width/rows.
+	rows, c int
+	// score is s[j·rows+r] = Σ_x Q[r,x]·k[j·ldk+x] for n keys j, a multiple of the width, and d elements x. Q is stored as
+	// q[p·rows·c+r·c+t] = Q[r,p·c+t].
 	score func(n, d int, q, k []float32, ldk int, s []float32, next lookahead)
 	// weigh is o[r·ldo+x] += Σ_j p[j·ldp+r]·v[j·ldv+x] for h rows r, w elements x and n keys j.
 	weigh func(n int, p []float32, ldp int, v []float32, ldv int, o []float32, ldo int, next lookahead)
 	h, w  int
+	// scoreStep and weighStep are the elements from one prefetch to the next.
+	scoreStep, weighStep int
 }
 
 func (l *lanePath) tile(rows int) *laneTile { return &l.tiles[bits.Len(uint(rows-1))] }
@@ -72,46 +74,65 @@ func (f *forward) attendLanes(w *work) {
 
 // beginLanes packs the queries. Rows that fill up the register are zero.
 func (f *forward) beginLanes(w *work) {
-	d, width, l := f.HeadDim, kern.lanes.width, &w.lane
+	d, l := f.HeadDim, &w.lane
 	l.laneTile, l.sum = kern.lanes.tile(w.rows), lanes{}
 	fill(l.top[:], float32(math.Inf(-1)))
 	l.q = grown(l.q, l.rows*d)
 	clear(l.q)
-	if c := width / l.rows; c == 1 {
-		kern.packT(l.q, w.q, d, w.rows, d, width)
-	} else {
-		packQueries(l.q, w.q, w.rows, d, c, width)
+	for r := range w.rows {
+		packQuery(l.q[r*l.c:], w.q[r*d:][:d], l.c, l.rows*l.c)
 	}
 	w.o, w.s = grown(w.o, l.rows*d), grown(w.s, keyBlock*l.rows)
 	clear(w.o)
 }
 
-// packQueries is q[p·width+r·c+t] = src[r·d+p·c+t].
-func packQueries(q, src []float32, rows, d, c, width int) {
-	for r := range rows {
-		row, to := src[r*d:][:d], q[r*c:]
-		for x, v := range row {
-			to[x/c*width+x%c] = v
+// packQuery copies c elements of the row at a time, to places a stride apart.
+func packQuery(to, row []float32, c, stride int) {
+	for len(row) > 0 {
+		for i, v := range row[:c] {
+			to[i] = v
 		}
+		row = row[c:]
+		to = to[min(stride, len(to)):]
 	}
 }
 
-// scoreLanes is s[j,r] = q·kᵀ for n keys from j, and -Inf for those that fill up the register. Meanwhile it asks for the
-// values of these keys.
+// halfKeys is how many keys of 16 bits are converted at a time: a multiple of maxLanes, few enough to stay in the first-level
+// cache.
+const halfKeys = 32
+
+// piece is how many of n rows are taken at a time.
+func (v View) piece(n int) int {
+	if v.Format == Full {
+		return n
+	}
+	return min(halfKeys, n)
+}
+
+// scoreLanes is s[j,r] = q·kᵀ for n keys from j. Meanwhile it asks for the values of these keys.
 func (f *forward) scoreLanes(w *work, j, n int) {
-	d, width, l := f.HeadDim, kern.lanes.width, &w.lane
-	k, ld := f.k.rows(&w.converted, w.b, w.kv, j, n, d)
-	next, step := f.v.ahead(w.b, w.kv, j, d), min(maxLanes, width*width/l.rows)
+	d, l := f.HeadDim, &w.lane
+	next, piece := f.v.ahead(w.b, w.kv, j, d), f.k.piece(n)
+	for i := 0; i < n; i += piece {
+		m := min(piece, n-i)
+		k, ld := f.k.rows(&w.converted, w.b, w.kv, j+i, m, d)
+		l.scoreKeys(m, d, k, ld, w.s[i*l.rows:], next.at(i*d, l.scoreStep))
+	}
+}
+
+// scoreKeys is score for any number of keys: -Inf for those that fill up the register.
+func (l *laneWork) scoreKeys(n, d int, k []float32, ld int, s []float32, next lookahead) {
+	width := kern.lanes.width
 	whole := n / width * width
 	if whole > 0 {
-		l.score(whole/width, d, l.q, k, ld, w.s, next.at(0, step))
+		l.score(whole, d, l.q, k, ld, s, next)
 	}
 	if whole < n {
 		l.last = grown(l.last, width*d)
 		clear(l.last)
 		copyRows(l.last, d, k[whole*ld:], ld, n-whole, d)
-		l.score(1, d, l.q, l.last, d, w.s[whole*l.rows:], next.at(whole*d, step))
-		fill(w.s[n*l.rows:(whole+width)*l.rows], float32(math.Inf(-1)))
+		l.score(width, d, l.q, l.last, d, s[whole*l.rows:], lookahead{base: next.base})
+		fill(s[n*l.rows:(whole+width)*l.rows], float32(math.Inf(-1)))
 	}
 }
 
@@ -141,20 +162,35 @@ func (w *work) softmaxLanes(d, n int) {
 
 // weighLanes is o += s·v for n keys from j. Meanwhile it asks for the keys that come next.
 func (f *forward) weighLanes(w *work, j, n int) {
-	d, l := f.HeadDim, &w.lane
-	v, ld := f.v.rows(&w.converted, w.b, w.kv, j, n, d)
-	next := f.k.ahead(w.b, w.kv, min(j+n, w.to-1), d)
-	x := 0
+	d := f.HeadDim
+	next, piece := f.k.ahead(w.b, w.kv, min(j+n, w.to-1), d), f.v.piece(n)
+	for i := 0; i < n; i += piece {
+		m := min(piece, n-i)
+		v, ld := f.v.rows(&w.converted, w.b, w.kv, j+i, m, d)
+		w.weighKeys(m, d, w.s[i*w.lane.rows:], v, ld, next, i*d)
+	}
+}
+
+// weighKeys is o += s·v for n keys, asking for n·d elements from there on.
+func (w *work) weighKeys(n, d int, s, v []float32, ld int, next lookahead, from int) {
+	l, x := &w.lane, 0
 	for ; x+l.w <= d; x += l.w {
-		l.weigh(n, w.s, l.rows, v[x:], ld, w.o[x:], d, next.at(x*n, maxLanes))
-		for r := l.h; r < l.rows; r += l.h {
-			l.weigh(n, w.s[r:], l.rows, v[x:], ld, w.o[r*d+x:], d, next.at(0, 0))
+		for r := 0; r < l.rows; r += l.h {
+			l.weigh(n, s[r:], l.rows, v[x:], ld, w.o[r*d+x:], d, next.at(from, l.weighStep))
+			from += n * l.w * l.h / l.rows
 		}
 	}
+	for j := 0; x < d && j < n; j += halfKeys { // in pieces, so that a cache of 16 bits sums in the same order
+		w.weighRest(min(halfKeys, n-j), d, x, s[j*l.rows:], v[j*ld:], ld)
+	}
+}
+
+// weighRest is weighKeys for the elements from x on.
+func (w *work) weighRest(n, d, x int, s, v []float32, ld int) {
+	rows := w.lane.rows
 	for ; x < d; x += kern.nr {
-		for r := 0; r < l.rows; r += kern.mr {
-			rows, cols := min(kern.mr, l.rows-r), min(kern.nr, d-x)
-			kern.micro(rows, cols, n, w.s[r:], 1, l.rows, v[x:], ld, w.o[r*d+x:], d, true)
+		for r := 0; r < rows; r += kern.mr {
+			kern.micro(min(kern.mr, rows-r), min(kern.nr, d-x), n, s[r:], 1, rows, v[x:], ld, w.o[r*d+x:], d, true)
 		}
 	}
 }

@@ -154,40 +154,45 @@ func toBF16AVX2(n int, dst *uint16, src *float32)
 //go:noescape
 func toF16AVX2(n int, dst *uint16, src *float32)
 
-// score1AVX2 is laneTile.score for 1 rows.
+// score1AVX2 is laneTile.score for 1 rows, 8 keys at a time.
 //
 //go:noescape
 func score1AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score2AVX2 is laneTile.score for 2 rows.
+// score2AVX2 is laneTile.score for 2 rows, 8 keys at a time.
 //
 //go:noescape
 func score2AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score4AVX2 is laneTile.score for 4 rows.
+// score4AVX2 is laneTile.score for 4 rows, 4 keys at a time.
 //
 //go:noescape
 func score4AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score8AVX2 is laneTile.score for 8 rows.
+// score8AVX2 is laneTile.score for 8 rows, 4 keys at a time.
 //
 //go:noescape
 func score8AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1x4AVX2 is laneTile.weigh for 1 rows and 32 columns.
+// weigh1AVX2 is laneTile.weigh for 1 rows, 1 of them and 32 columns at a time.
 //
 //go:noescape
-func weigh1x4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func weigh1AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2x4AVX2 is laneTile.weigh for 2 rows and 32 columns.
+// weigh2AVX2 is laneTile.weigh for 2 rows, 2 of them and 32 columns at a time.
 //
 //go:noescape
-func weigh2x4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func weigh2AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4x2AVX2 is laneTile.weigh for 4 rows and 16 columns.
+// weigh4AVX2 is laneTile.weigh for 4 rows, 4 of them and 16 columns at a time.
 //
 //go:noescape
-func weigh4x2AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func weigh4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh8AVX2 is laneTile.weigh for 8 rows, 4 of them and 16 columns at a time.
+//
+//go:noescape
+func weigh8AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
 // maxLanesAVX2 is lanePath.max.
 //
@@ -469,50 +474,55 @@ func toBF16AVX512(n int, dst *uint16, src *float32)
 //go:noescape
 func toF16AVX512(n int, dst *uint16, src *float32)
 
-// score1AVX512 is laneTile.score for 1 rows.
+// score1AVX512 is laneTile.score for 1 rows, 16 keys at a time.
 //
 //go:noescape
 func score1AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score2AVX512 is laneTile.score for 2 rows.
+// score2AVX512 is laneTile.score for 2 rows, 16 keys at a time.
 //
 //go:noescape
 func score2AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score4AVX512 is laneTile.score for 4 rows.
+// score4AVX512 is laneTile.score for 4 rows, 16 keys at a time.
 //
 //go:noescape
 func score4AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score8AVX512 is laneTile.score for 8 rows.
+// score8AVX512 is laneTile.score for 8 rows, 8 keys at a time.
 //
 //go:noescape
 func score8AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// score16AVX512 is laneTile.score for 16 rows.
+// score16AVX512 is laneTile.score for 16 rows, 8 keys at a time.
 //
 //go:noescape
 func score16AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1x4AVX512 is laneTile.weigh for 1 rows and 64 columns.
+// weigh1AVX512 is laneTile.weigh for 1 rows, 1 of them and 64 columns at a time.
 //
 //go:noescape
-func weigh1x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func weigh1AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2x4AVX512 is laneTile.weigh for 2 rows and 64 columns.
+// weigh2AVX512 is laneTile.weigh for 2 rows, 2 of them and 64 columns at a time.
 //
 //go:noescape
-func weigh2x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func weigh2AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4x4AVX512 is laneTile.weigh for 4 rows and 64 columns.
+// weigh4AVX512 is laneTile.weigh for 4 rows, 4 of them and 64 columns at a time.
 //
 //go:noescape
-func weigh4x4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func weigh4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh8x2AVX512 is laneTile.weigh for 8 rows and 32 columns.
+// weigh8AVX512 is laneTile.weigh for 8 rows, 8 of them and 32 columns at a time.
 //
 //go:noescape
-func weigh8x2AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func weigh8AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh16AVX512 is laneTile.weigh for 16 rows, 8 of them and 32 columns at a time.
+//
+//go:noescape
+func weigh16AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
 // maxLanesAVX512 is lanePath.max.
 //

@@ -42,8 +42,10 @@ func (s *store) site(seqs, capacity int, format kernels.Half) kernels.View {
 	v := kernels.View{Format: format, Seq: s.kvHeads * head, Head: head, Row: s.headDim}
 	if size := seqs * v.Seq; format == kernels.Full {
 		v.Data = make([]float32, size)
+		kernels.HugePages(v.Data)
 	} else {
 		v.Half = make([]uint16, size)
+		kernels.HugePages(v.Half)
 	}
 	return v
 }

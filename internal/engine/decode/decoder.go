@@ -46,7 +46,10 @@ func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 		m := Mat{Rows: shapes[name][0], Cols: len(data) / shapes[name][0], Data: data}
 		if f.Weights != kernels.Full && len(shapes[name]) == 2 {
 			m.Half, m.Format, m.Data = make([]uint16, len(data)), f.Weights, nil
+			kernels.HugePages(m.Half)
 			kernels.EncodeHalf(f.Weights, m.Half, data)
+		} else {
+			kernels.CollapsePages(m.Data)
 		}
 		return m, true
 	}

@@ -18,71 +18,103 @@ var regroup Mem
 
 // laneKernels generates attention where the lanes of a register are query rows.
 func (s isa) laneKernels() {
-	for rows := 1; rows <= s.lanes; rows *= 2 {
-		s.score(rows)
+	for _, t := range s.scoreTiles() {
+		t.score()
 	}
-	for _, t := range [][2]int{{1, 4}, {2, 4}, {4, 4}, {8, 2}} {
-		if s.masks || t[0] < 4 {
-			s.weigh(t[0], t[1])
-		}
-	}
-	if !s.masks {
-		s.weigh(4, 2)
+	for _, t := range s.weighTiles() {
+		t.weigh()
 	}
 	s.maxLanes()
 	s.expLanes()
 }
 
-// score generates the scores of n times as many keys as there are lanes. Each row of queries takes c lanes, so a step
-// multiplies c elements of each key; neighbouring lanes are summed at the end.
-func (s isa) score(rows int) {
-	c := s.lanes / rows
-	s.text(fmt.Sprintf("score%d", rows), scoreSignature, fmt.Sprintf("%%s is laneTile.score for %d rows.", rows))
-	n, out, k := Load(Param("n"), GP64()), Load(Param("s"), GP64()), newRows("k", "ldk", s.lanes, 4)
-	ahead, stride := lookahead()
-	sums := make([]reg.VecPhysical, s.lanes)
-	for i := range sums {
-		sums[i] = s.fixed(i)
+// scoreTile is the product of a number of rows of queries, c elements at a time in vectors registers, with keys.
+type scoreTile struct {
+	isa
+	rows, vectors, keys int
+}
+
+func (t scoreTile) c() int { return t.vectors * t.lanes / t.rows }
+
+// scoreTiles returns the tiles by rows. Where memory is not the limit, an element of a key is used twice per load.
+func (s isa) scoreTiles() (tiles []scoreTile) {
+	for rows := 1; rows < s.lanes/2; rows *= 2 {
+		tiles = append(tiles, scoreTile{s, rows, 1, s.lanes})
 	}
-	query, element := s.fixed(s.lanes), s.fixed(s.lanes+1)
+	for rows := s.lanes / 2; rows <= s.lanes; rows *= 2 {
+		tiles = append(tiles, scoreTile{s, rows, 2, s.lanes / 2})
+	}
+	return tiles
+}
+
+// score generates the scores of n tiles of keys. Each row of queries takes c lanes, so a step multiplies c elements of
+// each key; neighbouring lanes are summed at the end.
+func (t scoreTile) score() {
+	t.text(fmt.Sprintf("score%d", t.rows), scoreSignature, fmt.Sprintf("%%s is laneTile.score for %d rows, %d keys at a time.", t.rows, t.keys))
+	n, out, k := Load(Param("n"), GP64()), Load(Param("s"), GP64()), newRows("k", "ldk", t.keys, 4)
+	ahead, stride := lookahead()
+	sums := make([]reg.VecPhysical, t.keys*t.vectors)
+	for i := range sums {
+		sums[i] = t.fixed(i)
+	}
+	free := len(sums)
+	query, element := t.fixed(free), t.fixed(free+t.vectors)
 	Label("tile")
 	for _, sum := range sums {
 		zero(sum)
 	}
 	q, steps := Load(Param("q"), GP64()), Load(Param("steps"), GP64())
 	Label("loop")
-	VMOVUPS(Mem{Base: q}, query)
-	for i, sum := range sums {
-		s.multiplyRepeated(c, k.at(i), element, query, sum)
+	unroll := min(4, 16/t.c())
+	for u := range unroll {
+		for v := range t.vectors {
+			VMOVUPS(Mem{Base: q, Disp: 4 * t.lanes * (t.vectors*u + v)}, t.fixed(free+v))
+		}
+		for i := range t.keys {
+			t.multiplyKey(k.at(i).Offset(4*t.c()*u), element, free, sums[t.vectors*i:][:t.vectors])
+		}
+		for range max(1, t.c()*t.keys/16) {
+			PREFETCHT1(Mem{Base: ahead})
+			ADDQ(stride, ahead)
+		}
 	}
-	for range max(1, c*s.lanes/16) {
-		PREFETCHT0(Mem{Base: ahead})
-		ADDQ(stride, ahead)
-	}
-	ADDQ(U32(4*s.lanes), q)
-	k.advance(U32(4 * c))
-	DECQ(steps)
+	ADDQ(U32(4*t.lanes*t.vectors*unroll), q)
+	k.advance(U32(4 * t.c() * unroll))
+	SUBQ(U32(unroll), steps)
 	JNZ(LabelRef("loop"))
-	s.storeSums(sums, rows, out, [2]reg.VecPhysical{query, element})
-	ADDQ(U32(4*s.lanes*rows), out)
-	k.advance(s.toNextTile(c, k.stride))
+	registers := t.keys * t.rows / t.lanes
+	t.storeSums(sums, registers, out, [2]reg.VecPhysical{query, element})
+	ADDQ(U32(4*t.lanes*registers), out)
+	k.advance(t.toNextTile(k.stride))
 	DECQ(n)
 	JNZ(LabelRef("tile"))
-	s.end()
+	t.end()
 }
 
-// toNextTile returns the bytes from the end of a key to the start of the one that lies as many rows below as there are lanes.
-func (s isa) toNextTile(c int, stride reg.Register) reg.Register {
+// multiplyKey adds c elements of a key times those of the queries, in the registers from the number query on, to the sums.
+func (t scoreTile) multiplyKey(from Mem, element reg.Register, query int, sums []reg.VecPhysical) {
+	if t.c() == t.lanes {
+		VFMADD231PS(from, t.fixed(query), sums[0])
+		return
+	}
+	t.repeat(t.c(), from, element)
+	for v, sum := range sums {
+		VFMADD231PS(t.fixed(query+v), element, sum)
+	}
+}
+
+// toNextTile returns the bytes from the end of a key to the start of the one that lies a tile below.
+func (t scoreTile) toNextTile(stride reg.Register) reg.Register {
 	skip, size := GP64(), Load(Param("steps"), GP64())
-	IMUL3Q(U32(s.lanes), stride, skip)
-	IMUL3Q(U32(4*c), size, size)
+	IMUL3Q(U32(t.keys), stride, skip)
+	IMUL3Q(U32(4*t.c()), size, size)
 	SUBQ(size, skip)
 	return skip
 }
 
-// storeSums sums neighbouring lanes until each row has one, and stores what are then as many registers as rows.
-func (s isa) storeSums(sums []reg.VecPhysical, rows int, out reg.Register, spare [2]reg.VecPhysical) {
-	for len(sums) > rows {
+// storeSums sums neighbouring lanes until so many registers are left, a lane for each key and row, and stores them.
+func (s isa) storeSums(sums []reg.VecPhysical, registers int, out reg.Register, spare [2]reg.VecPhysical) {
+	for len(sums) > registers {
 		for i := range len(sums) / 2 {
 			s.addNeighbours(sums[2*i], sums[2*i+1], sums[i], spare)
 		}
@@ -102,31 +134,18 @@ func lookahead() (ahead, stride reg.Register) {
 	return ahead, stride
 }
 
-// multiplyRepeated adds c elements from memory, repeated over the lanes, times y to sum.
-func (s isa) multiplyRepeated(c int, from Mem, t, y, sum reg.Register) {
-	if c == s.lanes {
-		VFMADD231PS(from, y, sum)
-		return
+// repeat loads c elements, repeated over the lanes.
+func (s isa) repeat(c int, from Mem, to reg.Register) {
+	switch {
+	case c == 2:
+		VBROADCASTSD(from, to)
+	case c == 4 && s.masks:
+		VBROADCASTF32X4(from, to)
+	case c == 4:
+		VBROADCASTF128(from, to)
+	case c == 8:
+		VBROADCASTF32X8(from, to)
 	}
-	if c == 1 && s.masks {
-		VFMADD231PS_BCST(from, y, sum)
-		return
-	}
-	switch c {
-	case 1:
-		VBROADCASTSS(from, t)
-	case 2:
-		VBROADCASTSD(from, t)
-	case 4:
-		if s.masks {
-			VBROADCASTF32X4(from, t)
-		} else {
-			VBROADCASTF128(from, t)
-		}
-	case 8:
-		VBROADCASTF32X8(from, t)
-	}
-	VFMADD231PS(t, y, sum)
 }
 
 // addNeighbours writes to z the sums of neighbouring lanes of x, then those of y.
@@ -142,47 +161,82 @@ func (s isa) addNeighbours(x, y, z reg.VecPhysical, t [2]reg.VecPhysical) {
 	VPERMPD(t[0], t[1], z)
 }
 
+// weighTile is the product of h of a number of rows of weights with w registers of columns of values.
+type weighTile struct {
+	isa
+	rows, h, w int
+}
+
+// weighTiles returns the tiles by rows.
+func (s isa) weighTiles() []weighTile {
+	if !s.masks {
+		return []weighTile{{s, 1, 1, 4}, {s, 2, 2, 4}, {s, 4, 4, 2}, {s, 8, 4, 2}}
+	}
+	return []weighTile{{s, 1, 1, 4}, {s, 2, 2, 4}, {s, 4, 4, 4}, {s, 8, 8, 2}, {s, 16, 8, 2}}
+}
+
 // weigh generates O[h,w] += P·V for h rows of P, stored [keys, rows], and w registers of columns of V.
-func (s isa) weigh(h, w int) {
-	doc := fmt.Sprintf("%%s is laneTile.weigh for %d rows and %d columns.", h, w*s.lanes)
-	s.text(fmt.Sprintf("weigh%dx%d", h, w), weighSignature, doc)
+func (t weighTile) weigh() {
+	h, w := t.h, t.w
+	doc := fmt.Sprintf("%%s is laneTile.weigh for %d rows, %d of them and %d columns at a time.", t.rows, h, w*t.lanes)
+	t.text(fmt.Sprintf("weigh%d", t.rows), weighSignature, doc)
 	n, p, ldp := Load(Param("n"), GP64()), Load(Param("p"), GP64()), scaled("ldp")
 	v, ldv := Load(Param("v"), GP64()), scaled("ldv")
 	ahead, stride := lookahead()
 	o, ldo := Load(Param("o"), GP64()), scaled("ldo")
-	sum := func(i, j int) reg.VecPhysical { return s.fixed(i*w + j) }
+	sum := func(i, j int) reg.VecPhysical { return t.fixed(i*w + j) }
 	eachOfO := func(f func(at Mem, sum reg.Register)) {
 		row := GP64()
 		MOVQ(o, row)
 		for i := range h {
 			for j := range w {
-				f(Mem{Base: row, Disp: 4 * s.lanes * j}, sum(i, j))
+				f(Mem{Base: row, Disp: 4 * t.lanes * j}, sum(i, j))
 			}
 			ADDQ(ldo, row)
 		}
 	}
 	eachOfO(func(at Mem, sum reg.Register) { VMOVUPS(at, sum) })
-	Label("loop")
-	for j := range w {
-		VMOVUPS(Mem{Base: v, Disp: 4 * s.lanes * j}, s.fixed(h*w+j))
-		if 4*s.lanes*j%64 == 0 {
-			PREFETCHT0(Mem{Base: ahead})
+	step := func(u int) {
+		for j := range w {
+			VMOVUPS(row(v, ldv, u, 4*t.lanes*j), t.fixed(h*w+j))
+		}
+		for range max(1, w*t.lanes*h/t.rows/16) {
+			PREFETCHT1(Mem{Base: ahead})
 			ADDQ(stride, ahead)
 		}
-	}
-	for i := range h {
-		weight := s.fixed(h*w + w + i%2)
-		VBROADCASTSS(Mem{Base: p, Disp: 4 * i}, weight)
-		for j := range w {
-			VFMADD231PS(s.fixed(h*w+j), weight, sum(i, j))
+		for i := range h {
+			weight := t.fixed(h*w + w + i%2)
+			VBROADCASTSS(row(p, ldp, u, 4*i), weight)
+			for j := range w {
+				VFMADD231PS(t.fixed(h*w+j), weight, sum(i, j))
+			}
 		}
 	}
-	ADDQ(ldp, p)
-	ADDQ(ldv, v)
-	DECQ(n)
-	JNZ(LabelRef("loop"))
+	SUBQ(U32(2), n)
+	JL(LabelRef("last"))
+	Label("loop")
+	step(0)
+	step(1)
+	LEAQ(Mem{Base: p, Index: ldp, Scale: 2}, p)
+	LEAQ(Mem{Base: v, Index: ldv, Scale: 2}, v)
+	SUBQ(U32(2), n)
+	JGE(LabelRef("loop"))
+	Label("last")
+	CMPQ(n, I8(-2))
+	JE(LabelRef("store"))
+	step(0)
+	Label("store")
 	eachOfO(func(at Mem, sum reg.Register) { VMOVUPS(sum, at) })
-	s.end()
+	t.end()
+}
+
+// row addresses row i, 0 or 1, at a stride.
+func row(base, stride reg.Register, i, disp int) Mem {
+	m := Mem{Base: base, Disp: disp}
+	if i > 0 {
+		m.Index, m.Scale = stride, uint8(i)
+	}
+	return m
 }
 
 // maxLanes is top[i] = max(top[i], s[i], s[i+lanes] …).

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Study is a grid as its YAML says it.
+type Study struct {
+	Models map[string]Model    `yaml:"models"`
+	Starts map[string][]string `yaml:"starts"` // flags of gqa-convert by the name of a start
+	Train  []string            `yaml:"train"`  // flags of every gqa-train run
+	Warmup float64             `yaml:"warmup"` // share of a run's steps
+	Batch  int                 `yaml:"batch"`
+	SeqLen int                 `yaml:"seq_len"`
+	Eval   int                 `yaml:"eval_windows"`  // of SeqLen tokens, of each result
+	Points int                 `yaml:"curve_points"`  // validations along a run
+	Curve  int                 `yaml:"curve_windows"` // of each of them
+	Grid   []Grid              `yaml:"grid"`
+}
+
+// Model is a checkpoint of a study with its corpora.
+type Model struct {
+	Path           string  `yaml:"path"`
+	Data           string  `yaml:"data"`
+	Valid          string  `yaml:"valid"`
+	OriginalTokens float64 `yaml:"original_tokens"`
+}
+
+// Grid is every combination of its lists.
+type Grid struct {
+	Models []string  `yaml:"models"`
+	Groups []int     `yaml:"groups"`
+	Starts []string  `yaml:"starts"`
+	Alphas []float64 `yaml:"alphas"` // 0: as converted
+	Losses []string  `yaml:"losses"` // of the up-trainings
+	Seeds  []int     `yaml:"seeds"`
+}
+
+// Cell is one result to be had.
+type Cell struct {
+	Model  string  `json:"model"`
+	Start  string  `json:"start"`
+	Groups int     `json:"groups"`
+	Alpha  float64 `json:"alpha"`
+	Loss   string  `json:"loss,omitempty"`
+	Seed   int     `json:"seed"`
+}
+
+func (c Cell) conversion() string {
+	return fmt.Sprintf("%s-%s-g%d-s%d", c.Model, c.Start, c.Groups, c.Seed)
+}
+
+func (c Cell) name() string {
+	if c.Alpha == 0 {
+		return c.conversion()
+	}
+	return c.conversion() + "-a" + strconv.FormatFloat(c.Alpha, 'g', -1, 64) + "-" + c.Loss
+}
+
+func loadStudy(path string) (*Study, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var s Study
+	if err := yaml.UnmarshalWithOptions(text, &s, yaml.Strict()); err != nil {
+		return nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false))
+	}
+	for _, c := range s.cells() {
+		if _, ok := s.Models[c.Model]; !ok {
+			return nil, fmt.Errorf("%s: model %q is not one of models", path, c.Model)
+		}
+		if _, ok := s.Starts[c.Start]; !ok {
+			return nil, fmt.Errorf("%s: start %q is not one of starts", path, c.Start)
+		}
+		if c.Alpha > 0 && !slices.Contains([]string{"ce", "kl", "mixed"}, c.Loss) {
+			return nil, fmt.Errorf("%s: loss %q, want ce, kl or mixed", path, c.Loss)
+		}
+	}
+	return &s, nil
+}
+
+// cells are all of the grid, each once, the longest runs first: the last to end is then a short one.
+func (s *Study) cells() (all []Cell) {
+	for _, g := range s.Grid {
+		for _, c := range g.cells() {
+			if !slices.Contains(all, c) {
+				all = append(all, c)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Cell) int { return s.steps(b)*s.Batch - s.steps(a)*s.Batch })
+	return all
+}
+
+func (g Grid) cells() (all []Cell) {
+	for _, model := range g.Models {
+		for _, start := range g.Starts {
+			for _, groups := range g.Groups {
+				for _, seed := range g.Seeds {
+					for _, alpha := range g.Alphas {
+						c := Cell{Model: model, Start: start, Groups: groups, Alpha: alpha, Seed: seed}
+						if alpha == 0 {
+							all = append(all, c)
+							continue
+						}
+						for _, c.Loss = range g.Losses {
+							all = append(all, c)
+						}
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// steps are those of a cell's up-training.
+func (s *Study) steps(c Cell) int {
+	return int(math.Ceil(c.Alpha * s.Models[c.Model].OriginalTokens / float64(s.Batch*s.SeqLen)))
+}
+
+// expand puts a model's paths into a start's flags.
+func (m Model) expand(flags []string) []string {
+	out := slices.Clone(flags)
+	for i, f := range out {
+		out[i] = strings.NewReplacer("{data}", m.Data, "{valid}", m.Valid).Replace(f)
+	}
+	return out
+}

@@ -35,6 +35,7 @@ type Family struct {
 	Layer      map[Role]TensorEntry `yaml:"layer"`   // once per layer
 	Buffers    []string             `yaml:"buffers"` // tensors that may be there, are carried along and never read
 	Variants   []Variant            `yaml:"variants"`
+	Neighbours []string             `yaml:"neighbours"` // families whose class may hold a grouped conversion where no class of this one does
 }
 
 // Field says how one field of an Arch is found: the first of Keys (dotted paths into config.json) that is there and not
@@ -109,6 +110,9 @@ var (
 	normRoles  = []Role{EmbedNorm, FinalNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, MLPNorm, MLPOutNorm}
 )
 
+// IsNorm says whether the role is a norm's.
+func (r Role) IsNorm() bool { return slices.Contains(normRoles, r) }
+
 // TensorEntry is one tensor of a family: its name without ".weight" or ".bias", and the shape of its weight as the forward
 // pass reads it ([out, in], or [dim]). A norm without a weight has neither.
 //
@@ -146,8 +150,19 @@ var Families = sync.OnceValues(func() (map[string]*Family, error) {
 		}
 		families[f.Name] = f
 	}
-	return families, nil
+	return families, checkNeighbours(families)
 })
+
+func checkNeighbours(families map[string]*Family) error {
+	for _, f := range families {
+		for _, n := range f.Neighbours {
+			if other := families[n]; other == nil || other.Groups.Class == "" {
+				return fmt.Errorf("families/%s.yaml: neighbour %q is no family with a class of groups", f.Name, n)
+			}
+		}
+	}
+	return nil
+}
 
 // checkModelTypes refuses a model_type that one of others has already: which family is meant must not be left to chance.
 func (f *Family) checkModelTypes(others map[string]*Family) error {

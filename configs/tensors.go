@@ -220,6 +220,7 @@ func shorten(names []string) string {
 type Param struct {
 	Name       string // "layers.3.q.weight", "embed.weight"
 	Role       Role   // never FusedQKV or GateUp: those are taken apart
+	Layer      int    // -1 outside the layers
 	Bias       bool
 	Shape      []int  // [out, in] for a matrix, [dim] for a vector
 	Tensor     string // the checkpoint's tensor that holds it
@@ -271,7 +272,7 @@ func (t Tensor) param(role Role, rows []int) Param {
 		shape[0] = len(rows)
 	}
 	return Param{
-		Name: ParamName(role, t.Layer, t.Bias), Role: role, Bias: t.Bias, Shape: shape, Tensor: t.Name, Stored: t.Shape, Rows: rows, Transposed: t.Transposed,
+		Name: ParamName(role, t.Layer, t.Bias), Role: role, Layer: t.Layer, Bias: t.Bias, Shape: shape, Tensor: t.Name, Stored: t.Shape, Rows: rows, Transposed: t.Transposed,
 		PerKVHead: t.PerKVHead || t.Role == FusedQKV && role != Q,
 	}
 }

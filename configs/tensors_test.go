@@ -191,6 +191,9 @@ func TestParams(t *testing.T) {
 		"layers.0.up.weight": {Role: Up, Shape: []int{32, 8}, Tensor: "transformer.h.0.mlp.c_fc.weight", Stored: []int{8, 32}, Transposed: true},
 	} {
 		want.Name = name
+		if !strings.HasPrefix(name, "layers.") {
+			want.Layer = -1
+		}
 		if got := fmt.Sprintf("%+v", byName[name]); got != fmt.Sprintf("%+v", want) {
 			t.Errorf("%s, want %+v", got, want)
 		}

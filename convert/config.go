@@ -54,8 +54,9 @@ func setKey(c map[string]any, path string, value any) {
 // Summary is what was done: the contents of conversion.json.
 type Summary struct {
 	Source           string   `json:"source"`
-	Output           string   `json:"output,omitempty"` // where it was written; left out of the file
-	Family           string   `json:"family"`
+	Output           string   `json:"output,omitempty"`        // where it was written; left out of the file
+	Family           string   `json:"family"`                  // of the result
+	SourceFamily     string   `json:"source_family,omitempty"` // where it is another
 	Heads            int      `json:"heads"`
 	SourceGroups     int      `json:"source_groups"` // KV heads before
 	Groups           int      `json:"groups"`        // KV heads after
@@ -92,7 +93,7 @@ func (p *Plan) Summary() (*Summary, error) {
 	if p.DType != 0 {
 		dtype = p.DType.String()
 	}
-	return &Summary{
+	s := &Summary{
 		Source: filepath.Base(p.Source.Dir), Family: p.Arch.Family.Name, Heads: p.Arch.Heads,
 		SourceGroups: p.Source.Arch.KVHeads, Groups: p.Groups, Method: p.Method, Grouping: p.Grouping,
 		Seed: p.Seed, Target: p.Target,
@@ -101,7 +102,11 @@ func (p *Plan) Summary() (*Summary, error) {
 		SourceParameters: before, Parameters: after,
 		SourceKVBytesPerToken: p.Source.Arch.KVBytesPerToken(2), KVBytesPerToken: p.Arch.KVBytesPerToken(2),
 		Layers: p.layers,
-	}, nil
+	}
+	if p.way != nil {
+		s.SourceFamily = p.Source.Arch.Family.Name
+	}
+	return s, nil
 }
 
 func (p *Plan) loadsIn() []string {

@@ -70,7 +70,7 @@ func TestLayouts(t *testing.T) {
 			if groups == c.kvHeads {
 				continue
 			}
-			native := convertTo(t, dir, Options{Groups: groups})
+			native := convertTo(t, dir, Options{Groups: groups, Target: Own})
 			wantPooled(t, floats(t, native, c.tensor), stored, groups, groups, c.kvHeads, c.inputs, c.from, c.to)
 			expanded := convertTo(t, dir, Options{Groups: groups, Target: Expanded})
 			wantPooled(t, floats(t, expanded, c.tensor), stored, groups, c.kvHeads, c.kvHeads, c.inputs, c.from, c.from)

@@ -23,12 +23,13 @@ type Target string
 
 // The targets.
 const (
-	Native   Target = "native"   // fewer KV heads, as the family's class or this toolkit stores them
+	Native   Target = "native"   // fewer KV heads, in the family's class, else in a neighbour's, else as Own
+	Own      Target = "own"      // fewer KV heads in the family's own tensors, whatever loads them
 	Expanded Target = "expanded" // pooled heads repeated in place: loads wherever the original does, saves no cache
 )
 
 // Targets lists the targets.
-var Targets = []string{string(Native), string(Expanded)}
+var Targets = []string{string(Native), string(Own), string(Expanded)}
 
 // Options say what to convert to.
 type Options struct {
@@ -52,6 +53,8 @@ type Plan struct {
 	OnSite func(n int64)
 
 	pooled map[string]pooledTensor // what is computed, by tensor name
+	way    *detour                 // into a neighbour's class; nil: none
+	why    []error                 // why there is none, where one was looked for
 	whole  sync.Mutex              // held while a tensor is in memory whole: one at a time
 	merged *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
 	layers []Layer
@@ -81,6 +84,9 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 		p.ShardSize = sourceShardSize(src)
 	}
 	if err := p.planTensors(); err != nil {
+		return nil, err
+	}
+	if err := p.planDetour(); err != nil {
 		return nil, err
 	}
 	var err error
@@ -206,8 +212,16 @@ func (p *Plan) changed() map[configs.Role]bool {
 	return changed
 }
 
-// Pooled is how many tensors are computed rather than copied.
+// Pooled is how many of the family's tensors are computed rather than copied.
 func (p *Plan) Pooled() int { return len(p.pooled) }
+
+// Work is how many bytes of tensor data Run tells its progress of.
+func (p *Plan) Work() int64 {
+	if p.way != nil {
+		return p.way.stage.Bytes() + p.Bytes()
+	}
+	return p.Bytes()
+}
 
 // Bytes is the size of the tensor data that will be written.
 func (p *Plan) Bytes() int64 {

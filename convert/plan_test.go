@@ -30,7 +30,7 @@ func TestPlanRefuses(t *testing.T) {
 		{float, Options{Groups: 2, Method: "median"}, false, `method "median" is unknown; want one of [mean first random align calibrated]`},
 		{float, Options{Groups: 2, Grouping: "near"}, false, `grouping "near" is unknown; want one of [contiguous similar]`},
 		{float, Options{Groups: 2, Method: Random, Grouping: Similar}, false, "grouping similar has nothing to go by with method random"},
-		{float, Options{Groups: 2, Target: "onnx"}, false, `target "onnx" is unknown; want one of [native expanded]`},
+		{float, Options{Groups: 2, Target: "onnx"}, false, `target "onnx" is unknown; want one of [native own expanded]`},
 		{float, Options{Groups: 2, DType: checkpoints.I8}, false, "dtype I8 is not one that floats are written in"},
 		{quantised, Options{Groups: 2}, false, "is I8: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint"},
 		{quantised, Options{Groups: 2, DType: checkpoints.F16}, false, "is I8: only float tensors"},
@@ -82,12 +82,27 @@ func TestPlanSummary(t *testing.T) {
 	}
 }
 
-// TestLoadsIn: without a class of its own a grouped family loads here only.
+// TestLoadsIn: without a class of its own a grouped family loads in a neighbour's, or here only.
 func TestLoadsIn(t *testing.T) {
-	dir := model{config: neoxConfig}.write(t)
-	for groups, want := range map[int][]string{2: {"gqa"}, 8: {"gqa", "whatever loads the source"}} {
-		if got := newPlan(t, dir, Options{Groups: groups}).loadsIn(); !slices.Equal(got, want) {
-			t.Errorf("%d groups load in %q, want %q", groups, got, want)
+	parallel := model{config: neoxConfig}.write(t)
+	sequential := model{config: with(neoxConfig, "use_parallel_residual", "false")}.write(t)
+	for _, c := range []struct {
+		dir  string
+		o    Options
+		want []string
+	}{
+		{parallel, Options{Groups: 2}, []string{"gqa", "transformers PhiForCausalLM"}},
+		{parallel, Options{Groups: 2, Target: Own}, []string{"gqa"}},
+		{parallel, Options{Groups: 8}, []string{"gqa", "whatever loads the source"}},
+		{sequential, Options{Groups: 2}, []string{"gqa"}},
+	} {
+		p := newPlan(t, c.dir, c.o)
+		if got := p.loadsIn(); !slices.Equal(got, c.want) {
+			t.Errorf("%+v load in %q, want %q", c.o, got, c.want)
 		}
+	}
+	why := newPlan(t, sequential, Options{Groups: 2}).why
+	if len(why) != 1 || why[0].Error() != "PhiForCausalLM: residual is parallel there, sequential here" {
+		t.Errorf("reasons %q", why)
 	}
 }

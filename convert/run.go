@@ -48,10 +48,7 @@ func (p *Plan) Run(ctx context.Context, target string, force bool, progress func
 
 // fill writes weights, config.json and what lies beside them.
 func (p *Plan) fill(ctx context.Context, dir string, progress func(bytes int64)) error {
-	if err := p.writeWeights(ctx, dir, progress); err != nil {
-		return err
-	}
-	if err := p.writeConfig(dir); err != nil {
+	if err := p.writeModel(ctx, dir, progress); err != nil {
 		return err
 	}
 	for _, name := range p.Files {
@@ -60,6 +57,18 @@ func (p *Plan) fill(ctx context.Context, dir string, progress func(bytes int64))
 		}
 	}
 	return ctx.Err()
+}
+
+// writeModel writes weights and config.json.
+func (p *Plan) writeModel(ctx context.Context, dir string, progress func(bytes int64)) error {
+	if p.way != nil {
+		p.way.stage.merged = p.merged
+		return p.way.write(ctx, dir, p.Specs, p.writeOptions(), progress)
+	}
+	if err := p.writeWeights(ctx, dir, progress); err != nil {
+		return err
+	}
+	return p.writeConfig(dir)
 }
 
 // nameTarget says where a file could not be written: not in the temporary folder dir, which is gone, but on the way to target.
@@ -99,13 +108,17 @@ func (p *Plan) refuseOverlap(target string) error {
 // workers is how many tensors are computed and written at a time: each holds a few megabytes, and a disk feeds few.
 func workers() int { return min(runtime.GOMAXPROCS(0), 8) }
 
-func (p *Plan) writeWeights(ctx context.Context, dir string, progress func(bytes int64)) error {
+func (p *Plan) writeOptions() checkpoints.WriteOptions {
 	o := checkpoints.WriteOptions{ShardSize: p.ShardSize, Metadata: p.Source.Metadata, Workers: workers()}
 	if len(o.Metadata) == 0 {
 		o.Metadata = nil
 	}
+	return o
+}
+
+func (p *Plan) writeWeights(ctx context.Context, dir string, progress func(bytes int64)) error {
 	var one sync.Mutex
-	return checkpoints.Write(dir, p.Specs, o, func(s checkpoints.Spec, w io.Writer) error {
+	return checkpoints.Write(dir, p.Specs, p.writeOptions(), func(s checkpoints.Spec, w io.Writer) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -41,8 +41,8 @@ func TestAllGroupsIsACopy(t *testing.T) {
 func TestUntouchedTensorsKeepEveryBit(t *testing.T) {
 	for _, config := range []string{llamaConfig, neoxConfig, gpt2Config} {
 		dir := model{config: config, dtype: checkpoints.BF16}.write(t)
-		src, plan := open(t, dir), newPlan(t, dir, Options{Groups: 2})
-		out := convertTo(t, dir, Options{Groups: 2})
+		src, plan := open(t, dir), newPlan(t, dir, Options{Groups: 2, Target: Own})
+		out := convertTo(t, dir, Options{Groups: 2, Target: Own})
 		kept := 0
 		for _, name := range src.Names() {
 			if _, pooled := plan.pooled[name]; !pooled {
@@ -172,7 +172,7 @@ func TestCarried(t *testing.T) {
 	} {
 		c.m.extra = c.carried
 		dir := c.m.write(t)
-		src, out := open(t, dir), convertTo(t, dir, Options{Groups: 2, DType: checkpoints.BF16})
+		src, out := open(t, dir), convertTo(t, dir, Options{Groups: 2, DType: checkpoints.BF16, Target: Own})
 		if len(out.Names()) != len(src.Names()) {
 			t.Errorf("%d tensors, want %d", len(out.Names()), len(src.Names()))
 		}
@@ -271,7 +271,7 @@ func TestMemory(t *testing.T) {
 		"llama": {`{"model_type": "llama", "vocab_size": 32, "hidden_size": 2048, "intermediate_size": 64, "num_hidden_layers": 2,
 			"num_attention_heads": 16}`, Options{Groups: 4, DType: checkpoints.BF16}},
 		"gpt_neox": {`{"model_type": "gpt_neox", "vocab_size": 32, "hidden_size": 1280, "intermediate_size": 64, "num_hidden_layers": 2,
-			"num_attention_heads": 16, "max_position_embeddings": 32}`, Options{Groups: 1}},
+			"num_attention_heads": 16, "max_position_embeddings": 32}`, Options{Groups: 1, Target: Own}},
 		"gpt2": {
 			`{"model_type": "gpt2", "vocab_size": 32, "n_embd": 1280, "n_inner": 64, "n_layer": 2, "n_head": 16, "n_positions": 32}`,
 			Options{Groups: 2, Target: Expanded, DType: checkpoints.F16},

@@ -53,7 +53,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
 	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads share one: neighbours, or those that lose the least by it", convert.Groupings...)
-	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads; expanded: pooled heads repeated in place", convert.Targets...)
+	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads, in a class that holds them if there is one; own: in the family's own tensors; expanded: pooled heads repeated in place", convert.Targets...)
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "dtype of float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file, such as 5GB or 900MiB (default as the source)")
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of --method random, and of --grouping similar where heads are many")
@@ -186,7 +186,7 @@ func dryRun(cmd *cobra.Command, f flags, plan *convert.Plan, output string) erro
 }
 
 func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) error {
-	bar := cli.CommandProgress(cmd, plan.Bytes(), "converting", true)
+	bar := cli.CommandProgress(cmd, plan.Work(), "converting", true)
 	s, err := plan.Run(cmd.Context(), output, f.force, bar.Add)
 	bar.Done()
 	if err != nil {

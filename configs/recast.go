@@ -1,0 +1,237 @@
+package configs
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Recast is the architecture of family f that computes what a does, with its config.json: source's sizes in the keys of
+// f's. What f's blocks cannot say is an error that names it. Biases may appear, norms of parallel blocks be folded into what
+// reads them, and rotary planes be numbered anew: see Folds and the fields of both.
+func (a *Arch) Recast(f *Family, source []byte) (*Arch, []byte, error) {
+	raw, err := parseConfig(source)
+	if err != nil {
+		return nil, nil, err
+	}
+	config, err := json.Marshal(a.render(f, raw))
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := Resolve(config, f.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, config, a.fits(b)
+}
+
+// Folds says whether a's parallel blocks have a norm each where b's share one: then the norms' weights go into the linears
+// that read them, and b's norm has none.
+func (a *Arch) Folds(b *Arch) bool {
+	return a.Residual == Parallel && a.Has(MLPNorm) && !b.Has(MLPNorm)
+}
+
+// render writes a's fields under f's keys, beside the keys that say nothing of the architecture.
+func (a *Arch) render(f *Family, source map[string]any) map[string]any {
+	config := map[string]any{}
+	for _, key := range baseKeys {
+		if v, ok := source[key]; ok && key != "auto_map" {
+			config[key] = v
+		}
+	}
+	config["model_type"], config["architectures"] = f.ModelTypes[0], []string{f.Groups.Class}
+	values := a.values()
+	for _, k := range fields {
+		field, value := f.Config[k.name], values[k.name]
+		if value != nil && field.As == "" {
+			field.write(config, value)
+		}
+	}
+	if a.Position == PositionRope {
+		a.renderRope(f, config, source)
+	}
+	if a.KVHeads < a.Heads {
+		maps.Copy(config, f.Groups.Set)
+	}
+	return config
+}
+
+// write sets the first key of a field, and, where that is a nested one, the plain one that older releases read.
+func (field Field) write(config map[string]any, value any) {
+	for name, meant := range field.Values {
+		if fmt.Sprint(value) == meant {
+			value = name
+			if name == "true" || name == "false" {
+				value = name == "true"
+			}
+			break
+		}
+	}
+	for _, key := range field.Keys {
+		at, last := config, key
+		if head, rest, nested := strings.Cut(key, "."); nested {
+			inner, ok := config[head].(map[string]any)
+			if !ok {
+				inner = map[string]any{}
+				config[head] = inner
+			}
+			at, last = inner, rest
+		}
+		at[last] = value
+		if last == key {
+			return
+		}
+	}
+}
+
+// renderRope says how positions are stretched, in the source's words.
+func (a *Arch) renderRope(f *Family, config, source map[string]any) {
+	for _, key := range f.Config["rope_scaling"].Keys {
+		object, ok := config[key].(map[string]any)
+		if !ok {
+			continue
+		}
+		object["rope_type"] = "default"
+		for _, from := range a.Family.Config["rope_scaling"].Keys {
+			said, _ := source[from].(map[string]any)
+			for name, value := range said {
+				if _, written := object[name]; !written || name == "rope_type" {
+					object[name] = value
+				}
+			}
+		}
+		return
+	}
+}
+
+// values are a's fields by the names that families give them; nil where a family's default says it better.
+func (a *Arch) values() map[string]any {
+	values := map[string]any{
+		"vocab": a.Vocab, "dim": a.Dim, "layers": a.Layers, "heads": a.Heads, "kv_heads": a.KVHeads, "ffn": a.FFN,
+		"context": a.Context, "norm_eps": a.NormEps, "tied": a.Tied, "qk_norm": a.Has(QNorm), "scale_scores": a.ScaleScores,
+		"scale_by_layer": a.ScaleByLayer, "activation": activationName(a.Activation), "residual": string(a.Residual),
+		"attn_bias": a.AttnBias, "mlp_bias": a.MLPBias,
+	}
+	if a.HeadDim*a.Heads != a.Dim {
+		values["head_dim"] = a.HeadDim
+	}
+	if a.ClipQKV != 0 {
+		values["clip_qkv"] = a.ClipQKV
+	}
+	if a.Position == PositionRope {
+		values["rope_theta"] = a.Rope.Theta
+		values["rope_dim"], values["rope_fraction"] = a.Rope.Dim, float64(a.Rope.Dim)/float64(a.HeadDim)
+	}
+	return values
+}
+
+// activationName is transformers' shortest name of a non-linearity, gelu_new for GELU by its tanh.
+func activationName(act Activation) string {
+	if act == GELUTanh {
+		return "gelu_new"
+	}
+	names := slices.Sorted(maps.Keys(activations))
+	return names[slices.IndexFunc(names, func(n string) bool { return activations[n] == string(act) })]
+}
+
+// fits compares what a and b compute.
+func (a *Arch) fits(b *Arch) error {
+	windows := func(x *Arch) (all []int) {
+		for l := range x.Layers {
+			all = append(all, x.LayerWindow(l))
+		}
+		return all
+	}
+	for _, c := range []struct {
+		what string
+		a, b any
+	}{
+		{"vocabulary", a.Vocab, b.Vocab},
+		{"dim", a.Dim, b.Dim},
+		{"layers", a.Layers, b.Layers},
+		{"heads", a.Heads, b.Heads},
+		{"KV heads", a.KVHeads, b.KVHeads},
+		{"head dim", a.HeadDim, b.HeadDim},
+		{"ffn", a.FFN, b.FFN},
+		{"context", a.Context, b.Context},
+		{"norm epsilon", a.NormEps, b.NormEps},
+		{"tied head", a.Tied, b.Tied},
+		{"scaling of scores", [3]any{a.ScaleScores, a.ScaleByLayer, a.ScoreScale}, [3]any{b.ScaleScores, b.ScaleByLayer, b.ScoreScale}},
+		{"clipping of queries, keys and values", a.ClipQKV, b.ClipQKV},
+		{"scales", [3]float64{a.EmbedScale, a.ResidualScale, a.LogitScale}, [3]float64{b.EmbedScale, b.ResidualScale, b.LogitScale}},
+		{"windows", windows(a), windows(b)},
+		{"norm", a.Norm, b.Norm},
+		{"MLP", a.MLP, b.MLP},
+		{"residual", a.Residual, b.Residual},
+		{"positions", a.Position, b.Position},
+		{"activation", a.Activation, b.Activation},
+		{"rotary frequencies", a.frequencies(), b.frequencies()},
+	} {
+		if !reflect.DeepEqual(c.a, c.b) {
+			return fmt.Errorf("%s: %s is %v there, %v here", b.Family.Groups.Class, c.what, c.b, c.a)
+		}
+	}
+	if a.Has(QNorm) && a.RopeInterleaved != b.RopeInterleaved {
+		return fmt.Errorf("%s: the planes that norms of queries and keys see are others", b.Family.Groups.Class)
+	}
+	if !reflect.DeepEqual(a.core(), b.core()) { // a block that has no line above
+		return fmt.Errorf("%s: computes something else", b.Family.Groups.Class)
+	}
+	return a.rolesFit(b)
+}
+
+// core is a without what another spelling of the same function may change.
+func (a *Arch) core() Arch {
+	c := *a
+	c.Family, c.Prefix, c.Unknown, c.bools, c.grouped = nil, "", nil, nil, false
+	c.AttnBias, c.MLPBias, c.NormOffset, c.RopeInterleaved, c.Rope = false, false, 0, false, Rope{}
+	c.Window, c.windowFrom, c.layerTypes = 0, 0, nil
+	return c
+}
+
+func (a *Arch) frequencies() []float64 {
+	if a.Position != PositionRope {
+		return nil
+	}
+	all := []float64{math.Round(a.Rope.Scale()*1e9) / 1e9}
+	for _, f := range a.Rope.InvFreq() {
+		all = append(all, float64(float32(f)))
+	}
+	return all
+}
+
+// rolesFit makes sure that b has a place for every weight of a.
+func (a *Arch) rolesFit(b *Arch) error {
+	ours, err := a.Params()
+	if err != nil {
+		return err
+	}
+	theirs, err := b.Params()
+	if err != nil {
+		return err
+	}
+	shapes := map[string][]int{}
+	for _, p := range theirs {
+		shapes[p.Name] = p.Shape
+	}
+	for _, p := range ours {
+		shape, ok := shapes[p.Name]
+		if p.Role == MLPNorm && a.Folds(b) {
+			continue
+		}
+		if !ok || !slices.Equal(shape, p.Shape) {
+			return fmt.Errorf("%s: has no %s %v", b.Family.Groups.Class, p.Name, p.Shape)
+		}
+		delete(shapes, p.Name)
+	}
+	for name := range shapes {
+		if !strings.HasSuffix(name, ".bias") {
+			return fmt.Errorf("%s: wants a %s, which there is none of here", b.Family.Groups.Class, name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,280 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/weights"
+)
+
+// recast writes a checkpoint as another family's: the same function, in a class that can hold its KV heads.
+type recast struct {
+	src   *weights.Source
+	to    *configs.Arch
+	from  map[string]configs.Param   // the source's weights by name
+	parts map[string][]configs.Param // the result's, by the tensor that holds them
+}
+
+// detour is a conversion by way of the family's own tensors, in f32, into those of a neighbour.
+type detour struct {
+	stage  *Plan
+	to     *configs.Arch
+	config []byte
+}
+
+// planDetour looks for a neighbour where no class of the family's own holds the result.
+func (p *Plan) planDetour() (err error) {
+	if p.Target != Native || p.Arch.Family.Groups.Class != "" || p.Arch.KVHeads == p.Arch.Heads {
+		return nil
+	}
+	to, config, why := neighbour(p.Arch, p.Source.Config)
+	if p.why = why; to == nil {
+		return nil
+	}
+	_, dtype, err := keyDType(p.Source)
+	if err != nil {
+		return err
+	}
+	if p.DType == 0 {
+		if p.DType, err = checkpoints.ParseDType(dtype); err != nil {
+			return err
+		}
+	}
+	o := p.Options
+	o.Target, o.DType = Own, checkpoints.F32
+	stage, err := NewPlan(p.Source, o)
+	if err != nil {
+		return err
+	}
+	tensors, err := to.Tensors()
+	p.way, p.Arch, p.Specs = &detour{stage, to, config}, to, nil
+	for _, t := range tensors {
+		p.Specs = append(p.Specs, checkpoints.Spec{Name: t.Name, DType: p.DType, Shape: t.Shape})
+	}
+	return err
+}
+
+// write writes weights and config.json into dir. What it makes on the way is gone when it returns.
+func (d *detour) write(ctx context.Context, dir string, specs []checkpoints.Spec, o checkpoints.WriteOptions, progress func(bytes int64)) (err error) {
+	half := filepath.Join(dir, "."+string(Own))
+	defer func() { err = errors.Join(err, os.RemoveAll(half)) }()
+	if err := os.Mkdir(half, 0o777); err != nil {
+		return err
+	}
+	if err := d.stage.writeModel(ctx, half, progress); err != nil {
+		return err
+	}
+	src, err := weights.Open(half, weights.Options{})
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	r, err := newRecast(src, d.to)
+	if err != nil {
+		return err
+	}
+	if err := r.write(ctx, dir, specs, o, progress); err != nil {
+		return err
+	}
+	config, err := weights.RewriteConfig(d.config, func(keys map[string]any) { weights.SetDType(keys, specs[0].DType) })
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666)
+}
+
+// neighbour is the first of the family's neighbours that holds the architecture a, which is that of source's config.json or
+// one with fewer KV heads; nil, with the reasons, if none does.
+func neighbour(a *configs.Arch, source []byte) (to *configs.Arch, config []byte, why []error) {
+	families, err := configs.Families()
+	if err != nil {
+		return nil, nil, []error{err}
+	}
+	for _, name := range a.Family.Neighbours {
+		to, config, err := a.Recast(families[name], source)
+		if err == nil {
+			return to, config, nil
+		}
+		why = append(why, err)
+	}
+	return nil, nil, why
+}
+
+func newRecast(src *weights.Source, to *configs.Arch) (*recast, error) {
+	r := &recast{src: src, to: to, from: map[string]configs.Param{}, parts: map[string][]configs.Param{}}
+	from, err := src.Arch.Params()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range from {
+		r.from[p.Name] = p
+	}
+	parts, err := to.Params()
+	for _, p := range parts {
+		r.parts[p.Tensor] = append(r.parts[p.Tensor], p)
+	}
+	return r, err
+}
+
+// write writes the weights into dir.
+func (r *recast) write(ctx context.Context, dir string, specs []checkpoints.Spec, o checkpoints.WriteOptions, progress func(bytes int64)) error {
+	o.Workers = 1 // each holds a tensor whole
+	return checkpoints.Write(dir, specs, o, func(s checkpoints.Spec, w io.Writer) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		defer progress(s.Bytes())
+		if from, ok := r.same(s); ok {
+			held := pooledBuffers.Get().(*buffers)
+			defer pooledBuffers.Put(held)
+			return (&stream{from, s.DType, w, held}).write([]span{{n: from.Elements(), from: []int{0}}})
+		}
+		stored, err := r.tensor(s)
+		if err != nil {
+			return err
+		}
+		return weights.WriteFloats(w, stored, s.DType)
+	})
+}
+
+// same is the source's tensor that one of the result is, value by value: it is streamed.
+func (r *recast) same(s checkpoints.Spec) (*checkpoints.Tensor, bool) {
+	parts := r.parts[s.Name]
+	to := parts[0]
+	from, ok := r.from[to.Name]
+	_, folds := folding[to.Role]
+	if !ok || len(parts) > 1 || folds || to.Role.IsNorm() || from.Rows != nil || from.Transposed != to.Transposed {
+		return nil, false
+	}
+	return r.src.Tensor(from.Tensor)
+}
+
+// tensor computes one tensor of the result.
+func (r *recast) tensor(s checkpoints.Spec) ([]float32, error) {
+	n := 1
+	for _, d := range s.Shape {
+		n *= d
+	}
+	stored := make([]float32, n)
+	for _, p := range r.parts[s.Name] {
+		values, err := r.weight(p)
+		if err != nil {
+			return nil, fmt.Errorf("tensor %s: %w", s.Name, err)
+		}
+		p.Put(stored, values)
+	}
+	return stored, nil
+}
+
+// weight computes one weight or bias of the result.
+func (r *recast) weight(p configs.Param) ([]float32, error) {
+	folded := r.src.Arch.Folds(r.to)
+	if p.Role == configs.AttnNorm && folded {
+		return constant(p.Size(), !p.Bias), nil
+	}
+	values, err := r.read(p.Name, p.Size())
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case p.Role.IsNorm() && !p.Bias:
+		shift(values, float32(r.src.Arch.NormOffset-r.to.NormOffset))
+	case folded:
+		if values, err = r.fold(p, values); err != nil {
+			return nil, err
+		}
+	}
+	if p.Role == configs.Q || p.Role == configs.K {
+		values = r.renumber(values, len(values)/p.Shape[0])
+	}
+	return values, nil
+}
+
+// read is a weight of the source; a bias that is not there is zero.
+func (r *recast) read(name string, size int) ([]float32, error) {
+	if p, ok := r.from[name]; ok {
+		return r.src.Read(p)
+	}
+	return make([]float32, size), nil
+}
+
+func constant(n int, one bool) []float32 {
+	values := make([]float32, n)
+	if one {
+		shift(values, 1)
+	}
+	return values
+}
+
+func shift(values []float32, by float32) {
+	for i := range values {
+		values[i] += by
+	}
+}
+
+// folding is the norm whose output a linear reads.
+var folding = map[configs.Role]configs.Role{
+	configs.Q: configs.AttnNorm, configs.K: configs.AttnNorm, configs.V: configs.AttnNorm,
+	configs.Gate: configs.MLPNorm, configs.Up: configs.MLPNorm,
+}
+
+// fold puts a norm's weight γ and bias β into the linear that reads its output: W(γ∘x + β) + b = (W·diag γ)x + (Wβ + b).
+func (r *recast) fold(p configs.Param, values []float32) ([]float32, error) {
+	norm, ok := folding[p.Role]
+	if !ok {
+		return values, nil
+	}
+	layer := p.Layer
+	gain := configs.ParamName(norm, layer, p.Bias) // γ for the weight, β for the bias
+	g, err := r.read(gain, r.to.Dim)
+	if err != nil {
+		return nil, err
+	}
+	if !p.Bias {
+		shift(g, float32(r.src.Arch.NormOffset))
+		for i := range values {
+			values[i] *= g[i%len(g)]
+		}
+		return values, nil
+	}
+	w, err := r.read(configs.ParamName(p.Role, layer, false), len(values)*len(g))
+	if err != nil {
+		return nil, err
+	}
+	for row := range values {
+		sum := float64(values[row])
+		for i, x := range w[row*len(g) : (row+1)*len(g)] {
+			sum += float64(x) * float64(g[i])
+		}
+		values[row] = float32(sum)
+	}
+	return values, nil
+}
+
+// renumber moves the rows of queries or keys, of width elements each, from planes (2i, 2i+1) to (i, i+n/2) or back.
+func (r *recast) renumber(values []float32, width int) []float32 {
+	a, b := r.src.Arch, r.to
+	if a.Position != configs.PositionRope || a.RopeInterleaved == b.RopeInterleaved {
+		return values
+	}
+	moved, size, planes := append([]float32(nil), values...), a.HeadDim, len(a.Rope.InvFreq())
+	for head := 0; head < len(values)/width; head += size {
+		for i := range planes {
+			for part := range 2 {
+				split, pair := head+i+part*planes, head+2*i+part
+				to, from := split, pair
+				if b.RopeInterleaved {
+					to, from = pair, split
+				}
+				copy(moved[to*width:(to+1)*width], values[from*width:(from+1)*width])
+			}
+		}
+	}
+	return moved
+}

@@ -156,7 +156,7 @@ var Families = sync.OnceValues(func() (map[string]*Family, error) {
 func checkNeighbours(families map[string]*Family) error {
 	for _, f := range families {
 		for _, n := range f.Neighbours {
-			if other := families[n]; other == nil || other.Groups.Class == "" {
+			if other := families[n]; other == nil || other.Grouping(1).Class == "" {
 				return fmt.Errorf("families/%s.yaml: neighbour %q is no family with a class of groups", f.Name, n)
 			}
 		}

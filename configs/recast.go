@@ -43,7 +43,7 @@ func (a *Arch) render(f *Family, source map[string]any) map[string]any {
 			config[key] = v
 		}
 	}
-	config["model_type"], config["architectures"] = f.ModelTypes[0], []string{f.Groups.Class}
+	config["model_type"], config["architectures"] = f.ModelTypes[0], []string{f.Grouping(a.KVHeads).Class}
 	values := a.values()
 	for _, k := range fields {
 		field, value := f.Config[k.name], values[k.name]
@@ -55,7 +55,7 @@ func (a *Arch) render(f *Family, source map[string]any) map[string]any {
 		a.renderRope(f, config, source)
 	}
 	if a.KVHeads < a.Heads {
-		maps.Copy(config, f.Groups.Set)
+		maps.Copy(config, f.Grouping(a.KVHeads).Set)
 	}
 	return config
 }
@@ -172,17 +172,20 @@ func (a *Arch) fits(b *Arch) error {
 		{"rotary frequencies", a.frequencies(), b.frequencies()},
 	} {
 		if !reflect.DeepEqual(c.a, c.b) {
-			return fmt.Errorf("%s: %s is %v there, %v here", b.Family.Groups.Class, c.what, c.b, c.a)
+			return fmt.Errorf("%s: %s is %v there, %v here", b.class(), c.what, c.b, c.a)
 		}
 	}
 	if a.Has(QNorm) && a.RopeInterleaved != b.RopeInterleaved {
-		return fmt.Errorf("%s: the planes that norms of queries and keys see are others", b.Family.Groups.Class)
+		return fmt.Errorf("%s: the planes that norms of queries and keys see are others", b.class())
 	}
 	if !reflect.DeepEqual(a.core(), b.core()) { // a block that has no line above
-		return fmt.Errorf("%s: computes something else", b.Family.Groups.Class)
+		return fmt.Errorf("%s: computes something else", b.class())
 	}
 	return a.rolesFit(b)
 }
+
+// class is what transformers calls the architecture.
+func (a *Arch) class() string { return a.Family.Grouping(a.KVHeads).Class }
 
 // core is a without what another spelling of the same function may change.
 func (a *Arch) core() Arch {
@@ -224,13 +227,13 @@ func (a *Arch) rolesFit(b *Arch) error {
 			continue
 		}
 		if !ok || !slices.Equal(shape, p.Shape) {
-			return fmt.Errorf("%s: has no %s %v", b.Family.Groups.Class, p.Name, p.Shape)
+			return fmt.Errorf("%s: has no %s %v", b.class(), p.Name, p.Shape)
 		}
 		delete(shapes, p.Name)
 	}
 	for name := range shapes {
 		if !strings.HasSuffix(name, ".bias") {
-			return fmt.Errorf("%s: wants a %s, which there is none of here", b.Family.Groups.Class, name)
+			return fmt.Errorf("%s: wants a %s, which there is none of here", b.class(), name)
 		}
 	}
 	return nil

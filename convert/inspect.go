@@ -47,12 +47,7 @@ func Inspect(src *weights.Source) (*Inspection, error) {
 	in := &Inspection{
 		Family: a.Family.Name, Layers: a.Layers, Dim: a.Dim, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
 		Vocab: a.Vocab, Context: a.Context, DType: dtype, Layout: string(a.Layout()), Targets: Targets,
-		LoadsIn: "gqa (this toolkit)",
-	}
-	if class := a.Family.Grouping(2).Class; class != "" {
-		in.LoadsIn = "transformers " + class
-	} else if class := a.Family.Grouping(1).Class; class != "" {
-		in.LoadsIn += "; with 1 group also transformers " + class
+		LoadsIn: loadsNative(src),
 	}
 	if in.Parameters, err = weights.Parameters(a); err != nil {
 		return nil, err
@@ -66,6 +61,43 @@ func Inspect(src *weights.Source) (*Inspection, error) {
 		in.Rows = append(in.Rows, row)
 	}
 	return in, nil
+}
+
+// loadsNative says what loads native conversions: a class for each group count below the heads, or only this toolkit.
+func loadsNative(src *weights.Source) string {
+	const ours = "gqa (this toolkit)"
+	byClass, classes := map[string][]string{}, []string(nil)
+	for _, groups := range src.Arch.LegalGroups() {
+		if groups == src.Arch.Heads {
+			continue
+		}
+		class, name := nativeClass(src.Arch.WithKVHeads(groups), src.Config), ours
+		if class != "" {
+			name = "transformers " + class
+		}
+		if byClass[name] == nil {
+			classes = append(classes, name)
+		}
+		byClass[name] = append(byClass[name], fmt.Sprint(groups))
+	}
+	if len(classes) < 2 {
+		return strings.Join(append(classes, ours)[:1], "")
+	}
+	for i, name := range classes {
+		classes[i] = fmt.Sprintf("%s with %s KV heads", name, strings.Join(byClass[name], ", "))
+	}
+	return strings.Join(classes, "; ")
+}
+
+// nativeClass is the class that holds a, or the neighbour's that does; empty where only this toolkit does.
+func nativeClass(a *configs.Arch, config []byte) string {
+	if class := a.Family.Grouping(a.KVHeads).Class; class != "" {
+		return class
+	}
+	if to, _, _ := neighbour(a, config); to != nil {
+		return to.Family.Grouping(to.KVHeads).Class
+	}
+	return ""
 }
 
 func inspectGroups(a *configs.Arch, elementSize int) (Row, error) {

@@ -30,19 +30,20 @@ type detour struct {
 
 // planDetour looks for a neighbour where no class of the family's own holds the result.
 func (p *Plan) planDetour() (err error) {
-	if p.Target != Native || p.Arch.Family.Groups.Class != "" || p.Arch.KVHeads == p.Arch.Heads {
+	if p.Target != Native || p.Arch.Family.Grouping(p.Groups).Class != "" || p.Arch.KVHeads == p.Arch.Heads {
 		return nil
 	}
 	to, config, why := neighbour(p.Arch, p.Source.Config)
 	if p.why = why; to == nil {
 		return nil
 	}
-	_, dtype, err := keyDType(p.Source)
-	if err != nil {
-		return err
-	}
-	if p.DType == 0 {
-		if p.DType, err = checkpoints.ParseDType(dtype); err != nil {
+	dtype := p.DType
+	if dtype == 0 {
+		_, name, err := keyDType(p.Source)
+		if err != nil {
+			return err
+		}
+		if dtype, err = checkpoints.ParseDType(name); err != nil {
 			return err
 		}
 	}
@@ -55,7 +56,7 @@ func (p *Plan) planDetour() (err error) {
 	tensors, err := to.Tensors()
 	p.way, p.Arch, p.Specs = &detour{stage, to, config}, to, nil
 	for _, t := range tensors {
-		p.Specs = append(p.Specs, checkpoints.Spec{Name: t.Name, DType: p.DType, Shape: t.Shape})
+		p.Specs = append(p.Specs, checkpoints.Spec{Name: t.Name, DType: dtype, Shape: t.Shape})
 	}
 	return err
 }

@@ -1,0 +1,78 @@
+package convert
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"gqa/checkpoints"
+	"gqa/internal/engine/decode"
+	"gqa/internal/ops"
+)
+
+const gptjConfig = `{"model_type": "gptj", "vocab_size": 6, "n_embd": 32, "n_layer": 2, "n_head": 8, "n_positions": 32, "rotary_dim": 2,
+	"n_inner": 40, "activation_function": "relu", "bos_token_id": 3}`
+
+// TestNeighbours: what a neighbour's tensors compute is what the family's own do, in every float dtype's precision.
+func TestNeighbours(t *testing.T) {
+	tokens := ops.NewBatch([]int32{1, 5, 2, 0, 4, 3}, []int32{4, 4, 1, 0, 3, 2})
+	for name, c := range map[string]struct {
+		config, family string
+		tolerance      float64
+		dtype          checkpoints.DType
+	}{
+		"gpt_neox":             {neoxConfig, "phi", 1e-5, checkpoints.F32},
+		"gpt_neox of no bias":  {with(neoxConfig, "attention_bias", "false"), "phi", 1e-5, checkpoints.F32},
+		"gpt_neox of a half":   {with(neoxConfig, "rotary_pct", "0.5"), "phi", 1e-5, checkpoints.F32},
+		"gpt_neox tied, tanh":  {with(with(neoxConfig, "tie_word_embeddings", "true"), "hidden_act", `"gelu_new"`), "phi", 1e-5, checkpoints.F32},
+		"gptj":                 {gptjConfig, "phi", 1e-5, checkpoints.F32},
+		"gptj of whole heads":  {strings.Replace(gptjConfig, `"rotary_dim": 2`, `"rotary_dim": null`, 1), "phi", 1e-5, checkpoints.F32},
+		"gpt_neox in 16 bits":  {neoxConfig, "phi", 0.05, checkpoints.BF16},
+		"gpt_neox, sequential": {with(neoxConfig, "use_parallel_residual", "false"), "gpt_neox", 0, checkpoints.F32},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := model{config: c.config}.write(t)
+			for _, groups := range []int{1, 4} {
+				own := convertTo(t, dir, Options{Groups: groups, Target: Own})
+				native := convertTo(t, dir, Options{Groups: groups, DType: c.dtype})
+				if native.Arch.Family.Name != c.family || native.Arch.KVHeads != groups {
+					t.Fatalf("%s of %d KV heads, want %s of %d", native.Arch.Family.Name, native.Arch.KVHeads, c.family, groups)
+				}
+				a, errA := own.All()
+				b, errB := native.All()
+				if errA != nil || errB != nil {
+					t.Fatal(errA, errB)
+				}
+				want := slices.Clone(decode.New(own.Arch, a).Logits(tokens).Data)
+				got := decode.New(native.Arch, b).Logits(tokens).Data
+				for i := range got {
+					if d := float64(got[i] - want[i]); d > c.tolerance || d < -c.tolerance || d != d {
+						t.Fatalf("%d groups: logit %d is %v, want %v", groups, i, got[i], want[i])
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestNeighbourConfig says what the class reads, in the words of releases before and after 5.0, and keeps the tokens' ids.
+func TestNeighbourConfig(t *testing.T) {
+	out := convertTo(t, model{config: with(gptjConfig, "auto_map", `{"AutoConfig": "x"}`)}.write(t), Options{Groups: 2})
+	var got map[string]any
+	if err := json.Unmarshal(out.Config, &got); err != nil {
+		t.Fatal(err)
+	}
+	rope, _ := got["rope_parameters"].(map[string]any)
+	for key, want := range map[string]any{
+		"model_type": "phi", "num_key_value_heads": 2.0, "hidden_size": 32.0, "hidden_act": "relu", "bos_token_id": 3.0,
+		"partial_rotary_factor": 0.5, "rope_theta": 10000.0, "auto_map": nil, "n_embd": nil, "dtype": nil,
+	} {
+		if got[key] != want {
+			t.Errorf("%s is %v, want %v", key, got[key], want)
+		}
+	}
+	if rope["rope_type"] != "default" || rope["partial_rotary_factor"] != 0.5 || !strings.Contains(string(out.Config), `"PhiForCausalLM"`) {
+		t.Errorf("config.json is %s", out.Config)
+	}
+}

@@ -27,7 +27,7 @@ func TestNeighbours(t *testing.T) {
 		"gpt_neox of a half":   {with(neoxConfig, "rotary_pct", "0.5"), "phi", 1e-5, checkpoints.F32},
 		"gpt_neox tied, tanh":  {with(with(neoxConfig, "tie_word_embeddings", "true"), "hidden_act", `"gelu_new"`), "phi", 1e-5, checkpoints.F32},
 		"gptj":                 {gptjConfig, "phi", 1e-5, checkpoints.F32},
-		"gptj of whole heads":  {strings.Replace(gptjConfig, `"rotary_dim": 2`, `"rotary_dim": null`, 1), "phi", 1e-5, checkpoints.F32},
+		"gptj of whole heads":  {strings.Replace(gptjConfig, `"rotary_dim": 2`, `"rotary_dim": 4`, 1), "phi", 1e-5, checkpoints.F32},
 		"gpt_neox in 16 bits":  {neoxConfig, "phi", 0.05, checkpoints.BF16},
 		"gpt_neox, sequential": {with(neoxConfig, "use_parallel_residual", "false"), "gpt_neox", 0, checkpoints.F32},
 	} {

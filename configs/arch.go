@@ -9,6 +9,10 @@ type Arch struct {
 
 	EmbedDim       int // width of the embeddings, in families that project them to Dim
 	PositionOffset int // rows of the learned positions before that of position 0
+	// An encoder beside the decoder, whose layers Layers and KVHeads are of: see Encoder. 0: there is none.
+	EncoderLayers, EncoderKVHeads int
+	CrossKVHeads                  int // of the decoder's attention to the encoder's output
+	TokenTypes                    int // rows of the token type embedding; 0: there is none
 
 	NormEps           float64
 	NormOffset        float64 // added to the norms' weights: 1 in Gemma
@@ -30,6 +34,11 @@ type Arch struct {
 	Rope              Rope
 	RopeInterleaved   bool // planes are (2i, 2i+1) as in GPT-J, not (i, i+Dim/2) as in Llama
 	ALiBi             ALiBi
+	Relative          Relative
+	Causal            bool // a token sees none that follow it
+	Headless          bool // the checkpoint has no language-modelling head: it can be converted, not run
+	StartToken        int  // what a decoder behind an encoder begins with
+	PadToken          int  // what fills up a batch
 
 	// Unknown lists config.json keys that neither the family nor transformers' base class explains.
 	Unknown []string
@@ -37,9 +46,10 @@ type Arch struct {
 	Notes []string
 
 	bools      map[string]bool
-	grouped    bool     // the KV heads lie as groups even if there are as many as heads
-	windowFrom int      // the first layer whose window slides, unless layerTypes says
-	layerTypes []string // by layer; nil: not given
+	absent     map[string]bool // sets of optional tensors that the checkpoint has not
+	grouped    bool            // the KV heads lie as groups even if there are as many as heads
+	windowFrom int             // the first layer whose window slides, unless layerTypes says
+	layerTypes []string        // by layer; nil: not given
 }
 
 // The block choices are closed sets, named in family files.
@@ -68,9 +78,11 @@ const (
 	Normed     Residual = "normed"     // x = norm1(x); x += attn(x); x = norm2(x); x += mlp(x)
 	Parallel   Residual = "parallel"   // x += attn(norm1(x)) + mlp(norm2(x))
 
+	PositionNone    Position = "none" // order shows in what is seen alone
 	PositionRope    Position = "rope"
 	PositionLearned Position = "learned"
 	PositionALiBi   Position = "alibi"
+	PositionT5      Position = "relative" // a learned bias per range of distances and head, one table per stack
 
 	SiLU      Activation = "silu"
 	GELU      Activation = "gelu"      // with the error function
@@ -80,15 +92,11 @@ const (
 	ReLU2     Activation = "relu2"
 )
 
+// Relative is how T5 tells distances apart: see kernels.RelativeBuckets.
+type Relative struct{ Buckets, MaxDistance int }
+
 // GroupSize is how many heads share one KV head.
 func (a *Arch) GroupSize() int { return a.Heads / a.KVHeads }
-
-// WithKVHeads is the same architecture with another number of KV heads.
-func (a *Arch) WithKVHeads(groups int) *Arch {
-	b := *a
-	b.KVHeads = groups
-	return &b
-}
 
 // MaxPositions is how long a sequence can be; 0: as long as one likes. Learned positions end, and dynamic rotary scaling
 // changes every position's embedding with the length beyond the context.
@@ -97,23 +105,4 @@ func (a *Arch) MaxPositions() int {
 		return a.Context
 	}
 	return 0
-}
-
-// KVDim is the width of one layer's keys (or values) per token.
-func (a *Arch) KVDim() int { return a.KVHeads * a.HeadDim }
-
-// KVBytesPerToken is what the KV cache takes for one token over all layers, at elementSize bytes an element.
-func (a *Arch) KVBytesPerToken(elementSize int) int64 {
-	return 2 * int64(a.Layers) * int64(a.KVDim()) * int64(elementSize)
-}
-
-// LegalGroups lists the group counts that a conversion can reach, from one head up: divisors of the KV heads.
-func (a *Arch) LegalGroups() []int {
-	var legal []int
-	for g := 1; g <= a.KVHeads; g++ {
-		if a.KVHeads%g == 0 {
-			legal = append(legal, g)
-		}
-	}
-	return legal
 }

@@ -4,6 +4,7 @@
 package configs
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -33,6 +34,7 @@ type Family struct {
 	Groups     Groups               `yaml:"groups"`
 	Tensors    map[Role]TensorEntry `yaml:"tensors"` // once per model
 	Layer      map[Role]TensorEntry `yaml:"layer"`   // once per layer
+	Encoder    *Encoder             `yaml:"encoder"` // the stack that the layers' cross-attention reads, if there is one
 	Buffers    []string             `yaml:"buffers"` // tensors that may be there, are carried along and never read
 	Variants   []Variant            `yaml:"variants"`
 	Neighbours []string             `yaml:"neighbours"` // families whose class may hold a grouped conversion where no class of this one does
@@ -63,13 +65,20 @@ type QKV struct {
 	Layout Layout `yaml:"layout"`
 }
 
+// Encoder is an encoder's tensors beside a decoder's: the embedding is shared.
+type Encoder struct {
+	Tensors map[Role]TensorEntry `yaml:"tensors"`
+	Layer   map[Role]TensorEntry `yaml:"layer"`
+}
+
 // Groups says how a checkpoint with fewer KV heads is written.
 type Groups struct {
-	Key    string         `yaml:"key"`    // config.json key (a dotted path) that holds the number of KV heads
-	Set    map[string]any `yaml:"set"`    // other keys (dotted paths) that say that there are fewer KV heads than heads
-	Layout Layout         `yaml:"layout"` // layout with fewer KV heads than heads; empty: as with all of them
-	Class  string         `yaml:"class"`  // the class that loads such a checkpoint; empty: only this toolkit does
-	Single *Groups        `yaml:"single"` // how one KV head is written, if in another way; what it leaves out is as for several
+	Key      string         `yaml:"key"`       // config.json key (a dotted path) that holds the number of KV heads
+	SitesKey string         `yaml:"sites_key"` // and one that holds an object of each kind of site's, where a model has several
+	Set      map[string]any `yaml:"set"`       // other keys (dotted paths) that say that there are fewer KV heads than heads
+	Layout   Layout         `yaml:"layout"`    // layout with fewer KV heads than heads; empty: as with all of them
+	Class    string         `yaml:"class"`     // the class that loads such a checkpoint; empty: only this toolkit does
+	Single   *Groups        `yaml:"single"`    // how one KV head is written, if in another way; what it leaves out is as for several
 }
 
 // Role is what a tensor is to the forward pass.
@@ -79,25 +88,35 @@ type Role string
 const (
 	Embed      Role = "embed"       // [vocab, dim]
 	ProjectIn  Role = "project_in"  // [dim, embed_dim] from embeddings narrower or wider than the model
-	EmbedNorm  Role = "embed_norm"  // [dim] of the embeddings, before the first layer
 	Positions  Role = "positions"   // [context + position_offset, dim] learned absolute positions
+	TokenType  Role = "token_type"  // [token_types, dim] added to the embedding
+	EmbedNorm  Role = "embed_norm"  // [dim] of all that is embedded, before the first layer
+	Distances  Role = "distances"   // [relative_buckets, heads] T5's bias of scores, of all layers of a stack
 	FinalNorm  Role = "final_norm"  // [dim]
 	ProjectOut Role = "project_out" // [embed_dim, dim] back to the embeddings' width, before the head
+	HeadDense  Role = "head_dense"  // [dim, dim] before the head, then the activation and
+	HeadNorm   Role = "head_norm"   // [dim]
 	Head       Role = "head"        // [vocab, dim]; absent where tied to Embed
+	HeadBias   Role = "head_bias"   // [vocab] of a tied head whose bias has a name of its own
 
-	AttnNorm Role = "attn_norm" // [dim] of the attention's input
-	Q        Role = "q"         // [heads*head_dim, dim]
-	K        Role = "k"         // [kv_heads*head_dim, dim]
-	V        Role = "v"         // [kv_heads*head_dim, dim]
-	FusedQKV Role = "qkv"       // [(heads+2*kv_heads)*head_dim, dim], rows by the family's layout
-	QNorm    Role = "q_norm"    // of the queries, over the last dimension of its shape: a head or all of them
-	KNorm    Role = "k_norm"    // of the keys, likewise
-	O        Role = "o"         // [dim, heads*head_dim]
-	MLPNorm  Role = "mlp_norm"  // [dim] of the MLP's input; a parallel layer without one shares the attention's
-	Gate     Role = "gate"      // [ffn, dim]
-	Up       Role = "up"        // [ffn, dim]
-	GateUp   Role = "gate_up"   // [2*ffn, dim]: both in one, gate first
-	Down     Role = "down"      // [dim, ffn]
+	AttnNorm  Role = "attn_norm"  // [dim] of the attention's input
+	Q         Role = "q"          // [heads*head_dim, dim]
+	K         Role = "k"          // [kv_heads*head_dim, dim]
+	V         Role = "v"          // [kv_heads*head_dim, dim]
+	FusedQKV  Role = "qkv"        // [(heads+2*kv_heads)*head_dim, dim], rows by the family's layout
+	QNorm     Role = "q_norm"     // of the queries, over the last dimension of its shape: a head or all of them
+	KNorm     Role = "k_norm"     // of the keys, likewise
+	O         Role = "o"          // [dim, heads*head_dim]
+	CrossNorm Role = "cross_norm" // [dim]; cross-attention stands between self-attention and MLP
+	CrossQ    Role = "cross_q"    // [heads*head_dim, dim]
+	CrossK    Role = "cross_k"    // [cross_kv_heads*head_dim, dim]
+	CrossV    Role = "cross_v"    // [cross_kv_heads*head_dim, dim]
+	CrossO    Role = "cross_o"    // [dim, heads*head_dim]
+	MLPNorm   Role = "mlp_norm"   // [dim] of the MLP's input; a parallel layer without one shares the attention's
+	Gate      Role = "gate"       // [ffn, dim]
+	Up        Role = "up"         // [ffn, dim]
+	GateUp    Role = "gate_up"    // [2*ffn, dim]: both in one, gate first
+	Down      Role = "down"       // [dim, ffn]
 
 	AttnOutNorm Role = "attn_out_norm" // [dim] of what the attention adds to the stream
 	MLPOutNorm  Role = "mlp_out_norm"  // [dim] of what the MLP adds to the stream
@@ -105,9 +124,14 @@ const (
 
 // Roles in the order in which a forward pass meets them.
 var (
-	modelRoles = []Role{Embed, ProjectIn, EmbedNorm, Positions, FinalNorm, ProjectOut, Head}
-	layerRoles = []Role{AttnNorm, Q, K, V, FusedQKV, QNorm, KNorm, O, AttnOutNorm, MLPNorm, Gate, Up, GateUp, Down, MLPOutNorm}
-	normRoles  = []Role{EmbedNorm, FinalNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, MLPNorm, MLPOutNorm}
+	modelRoles = []Role{
+		Embed, ProjectIn, Positions, TokenType, EmbedNorm, Distances, FinalNorm, ProjectOut, HeadDense, HeadNorm, Head, HeadBias,
+	}
+	layerRoles = []Role{
+		AttnNorm, Q, K, V, FusedQKV, QNorm, KNorm, O, AttnOutNorm, CrossNorm, CrossQ, CrossK, CrossV, CrossO,
+		MLPNorm, Gate, Up, GateUp, Down, MLPOutNorm,
+	}
+	normRoles = []Role{EmbedNorm, FinalNorm, HeadNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, CrossNorm, MLPNorm, MLPOutNorm}
 )
 
 // IsNorm says whether the role is a norm's.
@@ -124,6 +148,13 @@ type TensorEntry struct {
 	When       string   `yaml:"when"`       // the condition under which there is such a tensor; empty: always
 	Unless     string   `yaml:"unless"`     // the condition under which there is none (a tied head keeps its bias)
 	Transposed bool     `yaml:"transposed"` // the weight is stored [in, out]
+	// GatedName is the name where the MLP is gated, if it is another.
+	GatedName string `yaml:"gated_name"`
+	// Bare says that Name is the whole of the tensor's name, without .weight.
+	Bare bool `yaml:"bare"`
+	// Optional names a set of tensors that a checkpoint has all of or none of. Without its head a model is tied, or, with a
+	// head_dense, has none.
+	Optional string `yaml:"optional"`
 }
 
 // Families returns every embedded family, by name.
@@ -208,10 +239,20 @@ func (f *Family) check() error {
 	if err := f.checkConfig(); err != nil {
 		return err
 	}
-	if err := f.checkTensors(f.Tensors, modelRoles, false); err != nil {
+	if err := f.checkStack(f.Tensors, f.Layer); err != nil || f.Encoder == nil {
 		return err
 	}
-	return f.checkTensors(f.Layer, layerRoles, true)
+	if err := f.checkStack(f.Encoder.Tensors, f.Encoder.Layer); err != nil {
+		return fmt.Errorf("encoder: %w", err)
+	}
+	return nil
+}
+
+func (f *Family) checkStack(tensors, layer map[Role]TensorEntry) error {
+	if err := f.checkTensors(tensors, modelRoles, false); err != nil {
+		return err
+	}
+	return f.checkTensors(layer, layerRoles, true)
 }
 
 func (f *Family) checkConfig() error {
@@ -221,7 +262,7 @@ func (f *Family) checkConfig() error {
 		}
 	}
 	for _, k := range fields {
-		if _, ok := f.Config[k.name]; k.kind == 'i' && !ok {
+		if _, ok := f.Config[k.name]; k.kind == 'i' && !k.optional && !ok {
 			return fmt.Errorf("config: field %q is missing", k.name)
 		}
 	}
@@ -247,8 +288,10 @@ func (f *Family) checkEntry(e TensorEntry, perLayer bool) error {
 	if e.Name == "" || len(e.Shape) == 0 {
 		return errors.New("name and shape must be set")
 	}
-	if strings.Contains(e.Name, "{layer}") != perLayer {
-		return fmt.Errorf("name %q: {layer} belongs into the names of a layer's tensors, and only there", e.Name)
+	for _, name := range []string{e.Name, cmp.Or(e.GatedName, e.Name)} {
+		if strings.Contains(name, "{layer}") != perLayer {
+			return fmt.Errorf("name %q: {layer} belongs into the names of a layer's tensors, and only there", name)
+		}
 	}
 	for _, expr := range e.Shape {
 		if _, err := evalProduct(expr, (&Arch{}).symbols()); err != nil {

@@ -18,8 +18,10 @@ var activations = map[string]string{
 
 type fieldKind struct {
 	name    string
-	kind    byte     // i: size, n: number, w: size or 0 for none, b: bool, s: name out of allowed, l: layer types, r: a rope scaling object
+	kind    byte     // i: size, n: number, w: size or 0 for none, t: token id, b: bool, s: name out of allowed, l: layer types, r: a rope scaling object
 	allowed []string // for s
+
+	optional bool // a size that a family may do without
 }
 
 // fields are the names that a family's config section may define, in the order in which they are resolved.
@@ -32,6 +34,14 @@ var fields = []fieldKind{
 	{name: "head_dim", kind: 'i'},
 	{name: "ffn", kind: 'i'},
 	{name: "context", kind: 'i'},
+	{name: "encoder_layers", kind: 'i', optional: true},
+	{name: "encoder_kv_heads", kind: 'i', optional: true},
+	{name: "cross_kv_heads", kind: 'i', optional: true},
+	{name: "token_types", kind: 'i', optional: true},
+	{name: "relative_buckets", kind: 'i', optional: true},
+	{name: "relative_distance", kind: 'i', optional: true},
+	{name: "start_token", kind: 't'},
+	{name: "pad_token", kind: 't'},
 	{name: "norm_eps", kind: 'n'},
 	{name: "norm_offset", kind: 'n'},
 	{name: "tied", kind: 'b'},
@@ -45,10 +55,12 @@ var fields = []fieldKind{
 	{name: "score_scale", kind: 'n'},
 	{name: "scale_scores", kind: 'b'},
 	{name: "scale_by_layer", kind: 'b'},
+	{name: "scale_head", kind: 'b'},
+	{name: "causal", kind: 'b'},
 	{name: "norm", kind: 's', allowed: []string{string(RMSNorm), string(LayerNorm)}},
 	{name: "mlp", kind: 's', allowed: []string{string(Gated), string(Plain)}},
 	{name: "residual", kind: 's', allowed: []string{string(Sequential), string(Normed), string(Parallel)}},
-	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned), string(PositionALiBi)}},
+	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned), string(PositionALiBi), string(PositionT5)}},
 	{name: "activation", kind: 's', allowed: slices.Sorted(maps.Keys(activations))},
 	{name: "window", kind: 'w'},
 	{name: "window_from", kind: 'n'},
@@ -125,7 +137,7 @@ type resolver struct {
 
 func newResolver(f *Family, raw map[string]any) *resolver {
 	return &resolver{
-		family: f, raw: raw, names: map[string]string{}, bools: map[string]bool{"scale_scores": true},
+		family: f, raw: raw, names: map[string]string{}, bools: map[string]bool{"scale_scores": true, "causal": true},
 		numbers: map[string]float64{"embed_scale": 1, "residual_scale": 1, "logit_scale": 1},
 	}
 }
@@ -190,6 +202,11 @@ func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 		r.numbers[k.name], err = r.size(value)
 	case 'n':
 		r.numbers[k.name], err = r.scaled(value, field.As)
+	case 't':
+		r.numbers[k.name], err = r.number(value)
+		if n := r.numbers[k.name]; err == nil && (n < 0 || n >= r.numbers["vocab"] || n != math.Trunc(n)) {
+			err = fmt.Errorf("is %v, want a token id below the vocabulary's %v", n, r.numbers["vocab"])
+		}
 	case 'w':
 		if value != 0 && value != uint64(0) { // a constant of the family: none
 			r.numbers[k.name], err = r.size(value)
@@ -281,17 +298,28 @@ func (r *resolver) grouped() bool {
 	return key != "" && r.raw[key] == true
 }
 
+// logitScale is T5's 1/sqrt(dim) where scale_head says so.
+func (r *resolver) logitScale() float64 {
+	if r.bools["scale_head"] {
+		return r.numbers["logit_scale"] / math.Sqrt(r.numbers["dim"])
+	}
+	return r.numbers["logit_scale"]
+}
+
 func (r *resolver) arch() *Arch {
 	n := func(name string) int { return int(r.numbers[name]) }
 	return &Arch{
 		Family: r.family, Prefix: r.family.Prefixes[0], grouped: r.grouped(),
 		Vocab: n("vocab"), Dim: n("dim"), Layers: n("layers"), Heads: n("heads"), KVHeads: n("kv_heads"),
+		EncoderLayers: n("encoder_layers"), EncoderKVHeads: n("encoder_kv_heads"), CrossKVHeads: n("cross_kv_heads"),
+		TokenTypes: n("token_types"), StartToken: n("start_token"), PadToken: n("pad_token"),
 		HeadDim: n("head_dim"), FFN: n("ffn"), Context: n("context"),
 		NormEps: r.numbers["norm_eps"], NormOffset: r.numbers["norm_offset"], ClipQKV: r.numbers["clip_qkv"],
-		EmbedScale: r.numbers["embed_scale"], ResidualScale: r.numbers["residual_scale"], LogitScale: r.numbers["logit_scale"],
+		EmbedScale: r.numbers["embed_scale"], ResidualScale: r.numbers["residual_scale"], LogitScale: r.logitScale(),
 		ScoreScale: r.numbers["score_scale"], Window: n("window"), windowFrom: n("window_from"), layerTypes: r.layerTypes,
 		Tied: r.bools["tied"], AttnBias: r.bools["attn_bias"], MLPBias: r.bools["mlp_bias"],
 		ScaleScores: r.bools["scale_scores"], ScaleByLayer: r.bools["scale_by_layer"],
+		Causal: r.bools["causal"], Relative: Relative{Buckets: n("relative_buckets"), MaxDistance: n("relative_distance")},
 		Norm: Norm(r.names["norm"]), MLP: MLP(r.names["mlp"]), Residual: Residual(r.names["residual"]),
 		Position: Position(r.names["position"]), Activation: Activation(activations[r.names["activation"]]),
 		Rope:     Rope{Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], RopeScaling: r.scaling},
@@ -303,8 +331,10 @@ func (r *resolver) arch() *Arch {
 
 // check refuses sizes that do not go together.
 func (a *Arch) check() error {
-	if a.Heads%a.KVHeads != 0 {
-		return fmt.Errorf("config.json: %d kv heads do not divide %d heads", a.KVHeads, a.Heads)
+	for _, s := range a.Sites() {
+		if kv := a.SiteKVHeads(s); a.Heads%kv != 0 {
+			return fmt.Errorf("config.json: %d kv heads do not divide %d heads (%s attention)", kv, a.Heads, s)
+		}
 	}
 	if a.NormEps <= 0 {
 		return fmt.Errorf("config.json: norm epsilon is %g, want a positive number", a.NormEps)
@@ -320,6 +350,17 @@ func (a *Arch) check() error {
 		return a.Rope.check(a.HeadDim)
 	case PositionALiBi:
 		return a.ALiBi.check()
+	case PositionT5:
+		return a.Relative.check()
+	}
+	return nil
+}
+
+// check refuses ranges of distances that do not widen: the logarithm's base would be 1 or less.
+func (r Relative) check() error {
+	if r.Buckets < 4 || r.Buckets%2 != 0 || r.MaxDistance <= r.Buckets/2 {
+		return fmt.Errorf("config.json: %d relative attention buckets up to distance %d: want an even number from 4 on, and a distance above half of it",
+			r.Buckets, r.MaxDistance)
 	}
 	return nil
 }

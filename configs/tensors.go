@@ -12,14 +12,29 @@ type Tensor struct {
 	Name       string // as the checkpoint calls it
 	Shape      []int  // as the checkpoint stores it
 	Role       Role
-	Layer      int // -1 outside the layers
+	Layer      int  // -1 outside the layers
+	Encoder    bool // of the encoder beside a decoder
 	Bias       bool
 	Transposed bool // a weight stored [in, out]
-	PerKVHead  bool // its rows are the KV heads'
+	KVHeads    int  // whose rows its rows are, in a fused tensor with others; 0: it holds none
 }
 
-// Tensors lists every tensor that the architecture needs, in the order in which a forward pass meets them.
+// Tensors lists every tensor that the architecture needs, in the order in which a forward pass meets them; an encoder's
+// stand behind its decoder's.
 func (a *Arch) Tensors() ([]Tensor, error) {
+	all, err := a.stackTensors()
+	if encoder := a.Encoder(); encoder != nil && err == nil {
+		var more []Tensor
+		more, err = encoder.stackTensors()
+		for _, t := range more {
+			t.Encoder = true
+			all = append(all, t)
+		}
+	}
+	return all, err
+}
+
+func (a *Arch) stackTensors() ([]Tensor, error) {
 	var all []Tensor
 	add := func(roles []Role, entries map[Role]TensorEntry, layer int) error {
 		for _, role := range roles {
@@ -70,7 +85,7 @@ func (a *Arch) OwnNorms(role Role) bool {
 
 // holds says whether an entry's conditions hold.
 func (a *Arch) holds(e TensorEntry) bool {
-	return (e.When == "" || a.bools[e.When]) && !a.bools[e.Unless]
+	return (e.When == "" || a.bools[e.When]) && !a.bools[e.Unless] && !a.absent[e.Optional]
 }
 
 // entry lists an entry's weight and bias.
@@ -86,9 +101,15 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 		}
 		shape[i] = int(v)
 	}
-	name, perKVHead := a.expand(e.Name, layer), e.Shape[0] == "kv_dim" || e.Shape[0] == "kv_heads"
+	if e.GatedName != "" && a.MLP == Gated {
+		e.Name = e.GatedName
+	}
+	name, kvHeads := a.expand(e.Name, layer), a.rowHeads(e.Shape[0])
+	if e.Bare && a.holds(e) {
+		return []Tensor{{Name: name, Shape: shape, Role: role, Layer: layer}}, nil
+	}
 	weight := Tensor{
-		Name: name + ".weight", Shape: slices.Clone(shape), Role: role, Layer: layer, Transposed: e.Transposed, PerKVHead: perKVHead,
+		Name: name + ".weight", Shape: slices.Clone(shape), Role: role, Layer: layer, Transposed: e.Transposed, KVHeads: kvHeads,
 	}
 	if e.Transposed {
 		slices.Reverse(weight.Shape)
@@ -99,10 +120,21 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 	}
 	if e.Bias == "always" || a.bools[e.Bias] {
 		tensors = append(tensors, Tensor{
-			Name: name + ".bias", Shape: shape[:1], Role: role, Layer: layer, Bias: true, PerKVHead: perKVHead,
+			Name: name + ".bias", Shape: shape[:1], Role: role, Layer: layer, Bias: true, KVHeads: kvHeads,
 		})
 	}
 	return tensors, nil
+}
+
+// rowHeads is how many KV heads make up rows of that many; 0: they are none.
+func (a *Arch) rowHeads(rows string) int {
+	switch rows {
+	case "kv_dim", "kv_heads", "qkv_dim":
+		return a.KVHeads
+	case "cross_kv_dim":
+		return a.CrossKVHeads
+	}
+	return 0
 }
 
 func (a *Arch) symbols() map[string]float64 {
@@ -110,8 +142,9 @@ func (a *Arch) symbols() map[string]float64 {
 	return map[string]float64{
 		"vocab": float64(a.Vocab), "dim": float64(a.Dim), "ffn": float64(a.FFN), "context": float64(a.Context),
 		"heads": float64(a.Heads), "kv_heads": float64(a.KVHeads), "head_dim": float64(a.HeadDim),
-		"q_dim": float64(q), "kv_dim": float64(kv), "qkv_dim": float64(q + 2*kv),
+		"q_dim": float64(q), "kv_dim": float64(kv), "qkv_dim": float64(q + 2*kv), "cross_kv_dim": float64(a.CrossKVHeads * a.HeadDim),
 		"embed_dim": float64(a.EmbedDim), "positions": float64(a.Context + a.PositionOffset),
+		"token_types": float64(a.TokenTypes), "relative_buckets": float64(a.Relative.Buckets),
 	}
 }
 
@@ -135,8 +168,8 @@ func (a *Arch) Layout() Layout {
 // Bind fits the architecture to a checkpoint's tensor names and shapes: it finds the prefix in use and accounts for every
 // tensor. Missing, unknown and wrongly shaped tensors are one error that names them.
 func (a *Arch) Bind(shapes map[string][]int) error {
-	if a.Layers > len(shapes) { // said here, before as many tensors are listed
-		return fmt.Errorf("config.json asks for %d layers, but there are only %d tensors", a.Layers, len(shapes))
+	if layers := max(a.Layers, a.EncoderLayers); layers > len(shapes) { // said here, before as many tensors are listed
+		return fmt.Errorf("config.json asks for %d layers, but there are only %d tensors", layers, len(shapes))
 	}
 	embed := a.Family.Tensors[Embed].Name
 	for _, p := range a.Family.Prefixes {
@@ -145,6 +178,7 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 			break
 		}
 	}
+	a.leaveOut(shapes)
 	tensors, err := a.Tensors()
 	if err != nil {
 		return err
@@ -175,11 +209,34 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 	return accountError(a.Family.Name, missing, wrong, unknown)
 }
 
+// leaveOut notes which sets of optional tensors the checkpoint has nothing of.
+func (a *Arch) leaveOut(shapes map[string][]int) {
+	absent := map[string]bool{}
+	a.absent = nil
+	for role, e := range a.Family.Tensors {
+		ts, err := a.entry(role, e, -1)
+		if e.Optional == "" || err != nil || len(ts) == 0 {
+			continue
+		}
+		_, there := shapes[ts[0].Name]
+		if before, seen := absent[e.Optional]; !there && (before || !seen) {
+			absent[e.Optional] = true
+		} else {
+			absent[e.Optional] = false
+		}
+	}
+	if len(absent) > 0 {
+		a.absent = absent
+	}
+	a.Tied = a.Tied || absent[a.Family.Tensors[Head].Optional]
+	a.Headless = absent[a.Family.Tensors[HeadDense].Optional]
+}
+
 // carried names the tensors that may be there without being read: buffers of older releases, and a tied head's copy.
 func (a *Arch) carried() map[string]bool {
 	names := map[string]bool{}
 	for _, template := range a.Family.Buffers {
-		for layer := range a.Layers {
+		for layer := range max(a.Layers, a.EncoderLayers) {
 			names[a.expand(template, layer)] = true
 		}
 	}
@@ -227,7 +284,7 @@ type Param struct {
 	Stored     []int  // that tensor's shape
 	Rows       []int  // which rows of that tensor (once transposed, if Transposed) are this weight; nil: all
 	Transposed bool
-	PerKVHead  bool // its rows are the KV heads': what a conversion pools
+	KVHeads    int // whose rows its rows are, which a conversion pools; 0: it holds none
 }
 
 // Params lists the weights of the forward pass: the checkpoint's tensors with fused ones taken apart.
@@ -271,11 +328,21 @@ func (t Tensor) param(role Role, rows []int) Param {
 	if rows != nil {
 		shape[0] = len(rows)
 	}
+	name, kvHeads := ParamName(role, t.Layer, t.Bias), t.KVHeads
+	if t.Encoder {
+		name = EncoderPrefix + name
+	}
+	if role == Q {
+		kvHeads = 0 // it shares a tensor with those that have some
+	}
 	return Param{
-		Name: ParamName(role, t.Layer, t.Bias), Role: role, Layer: t.Layer, Bias: t.Bias, Shape: shape, Tensor: t.Name, Stored: t.Shape, Rows: rows, Transposed: t.Transposed,
-		PerKVHead: t.PerKVHead || t.Role == FusedQKV && role != Q,
+		Name: name, Role: role, Layer: t.Layer, Bias: t.Bias, Shape: shape, Tensor: t.Name, Stored: t.Shape, Rows: rows, Transposed: t.Transposed,
+		KVHeads: kvHeads,
 	}
 }
+
+// EncoderPrefix begins the names of an encoder's weights beside a decoder's.
+const EncoderPrefix = "encoder."
 
 // ParamName is the forward pass's name of a weight or bias; layer is -1 outside the layers.
 func ParamName(role Role, layer int, bias bool) string {

@@ -6,19 +6,35 @@ import (
 	"gqa/internal/weights"
 )
 
-// site is one attention module of the source: the layer it is in and the roles of its weights.
-type site struct {
+// module is one attention module of the source: the stack and layer it is in and the roles of its weights.
+type module struct {
+	site                     configs.Site
+	arch                     *configs.Arch // of the stack, as this module has its KV heads and positions
+	prefix                   string        // of its weights' names
 	layer                    int
 	q, k, v, o, qNorm, kNorm configs.Role
 }
 
-// sites are the attention modules whose heads a conversion merges, in the order of a forward pass.
-func sites(a *configs.Arch) []site {
-	var all []site
-	for layer := range a.Layers {
-		all = append(all, site{layer, configs.Q, configs.K, configs.V, configs.O, configs.QNorm, configs.KNorm})
+// modulesOf are the attention modules at a kind of site, in the order of a forward pass.
+func modulesOf(a *configs.Arch, s configs.Site) (all []module) {
+	m := module{s, a, "", 0, configs.Q, configs.K, configs.V, configs.O, configs.QNorm, configs.KNorm}
+	switch {
+	case s == configs.Cross:
+		arch := *a
+		arch.KVHeads, arch.Position = a.CrossKVHeads, configs.PositionNone
+		m = module{s, &arch, "", 0, configs.CrossQ, configs.CrossK, configs.CrossV, configs.CrossO, "", ""}
+	case s == configs.EncoderSelf && a.Encoder() != nil:
+		m.arch, m.prefix = a.Encoder(), configs.EncoderPrefix
+	}
+	for m.layer = range m.arch.Layers {
+		all = append(all, m)
 	}
 	return all
+}
+
+// param is the forward pass's name of the weight or bias of a role.
+func (m module) param(role configs.Role, bias bool) string {
+	return m.prefix + configs.ParamName(role, m.layer, bias)
 }
 
 // part is where an attention module holds a role's weight and bias.
@@ -32,27 +48,27 @@ func (p part) of(bias bool) *[]float32 {
 }
 
 // parts are what a merge changes. Norms are among them only where each head has weights of its own.
-func (s site) parts(a *configs.Arch, at *merge.Attention) map[configs.Role]part {
+func (m module) parts(at *merge.Attention) map[configs.Role]part {
 	parts := map[configs.Role]part{
-		s.q: {&at.Q.W, &at.Q.Bias}, s.k: {&at.K.W, &at.K.Bias}, s.v: {&at.V.W, &at.V.Bias}, s.o: {&at.O.W, &at.O.Bias},
+		m.q: {&at.Q.W, &at.Q.Bias}, m.k: {&at.K.W, &at.K.Bias}, m.v: {&at.V.W, &at.V.Bias}, m.o: {&at.O.W, &at.O.Bias},
 	}
-	if a.OwnNorms(s.qNorm) {
-		parts[s.qNorm] = part{&at.QNorm.W, &at.QNorm.Bias}
+	if m.arch.OwnNorms(m.qNorm) {
+		parts[m.qNorm] = part{&at.QNorm.W, &at.QNorm.Bias}
 	}
-	if a.OwnNorms(s.kNorm) {
-		parts[s.kNorm] = part{&at.KNorm.W, &at.KNorm.Bias}
+	if m.arch.OwnNorms(m.kNorm) {
+		parts[m.kNorm] = part{&at.KNorm.W, &at.KNorm.Bias}
 	}
 	return parts
 }
 
 // read takes a site's attention out of the checkpoint.
-func (s site) read(src *weights.Source, params []configs.Param) (*merge.Attention, error) {
-	a := src.Arch
+func (m module) read(src *weights.Source, params []configs.Param) (*merge.Attention, error) {
+	a := m.arch
 	at := &merge.Attention{Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim}
-	parts := s.parts(a, at)
+	parts := m.parts(at)
 	for _, p := range params {
 		part, ok := parts[p.Role]
-		if !ok || p.Name != configs.ParamName(p.Role, s.layer, p.Bias) {
+		if !ok || p.Name != m.param(p.Role, p.Bias) {
 			continue
 		}
 		values, err := src.Read(p)
@@ -63,12 +79,12 @@ func (s site) read(src *weights.Source, params []configs.Param) (*merge.Attentio
 	}
 	at.Q.In, at.O.In = len(at.Q.W)/(a.Heads*a.HeadDim), a.Heads*a.HeadDim
 	at.K.In, at.V.In = len(at.K.W)/a.KVDim(), len(at.V.W)/a.KVDim()
-	at.Key, at.Value = s.freedom(a, params)
+	at.Key, at.Value = m.freedom(a, params)
 	return at, nil
 }
 
 // freedom says which maps of a key head its queries can undo, and of a value head the output.
-func (s site) freedom(a *configs.Arch, params []configs.Param) (key, value merge.Freedom) {
+func (m module) freedom(a *configs.Arch, params []configs.Param) (key, value merge.Freedom) {
 	key, value = merge.AnyMap(a.HeadDim), merge.AnyMap(a.HeadDim)
 	if a.Position == configs.PositionRope {
 		key = merge.Rotary(a.HeadDim, 2*len(a.Rope.InvFreq()), a.RopeInterleaved)
@@ -76,24 +92,24 @@ func (s site) freedom(a *configs.Arch, params []configs.Param) (key, value merge
 	if a.ClipQKV > 0 { // clips each dim for itself
 		key, value = key.SignsOnly(), value.SignsOnly()
 	}
-	if a.Has(s.kNorm) {
-		key = s.normedKey(a, key, params)
+	if a.Has(m.kNorm) {
+		key = m.normedKey(a, key, params)
 	}
 	return key, value
 }
 
 // normedKey is what a norm of the keys leaves of their freedom: a root mean square has weights for each dim, a LayerNorm also
 // takes the mean of all.
-func (s site) normedKey(a *configs.Arch, key merge.Freedom, params []configs.Param) merge.Freedom {
+func (m module) normedKey(a *configs.Arch, key merge.Freedom, params []configs.Param) merge.Freedom {
 	if a.Norm == configs.RMSNorm {
 		return key.SignsOnly()
 	}
 	biased := false
 	for _, p := range params {
-		biased = biased || p.Role == s.kNorm && p.Bias
+		biased = biased || p.Role == m.kNorm && p.Bias
 	}
 	// A bias that all heads share tells a key from its negative, as does a mean over several heads.
-	if a.NormDim(s.kNorm) != a.HeadDim || biased && !a.OwnNorms(s.kNorm) {
+	if a.NormDim(m.kNorm) != a.HeadDim || biased && !m.arch.OwnNorms(m.kNorm) {
 		return merge.NoMap(a.HeadDim)
 	}
 	return merge.OneSign(a.HeadDim)

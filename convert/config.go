@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"gqa/configs"
 	"gqa/internal/weights"
 )
 
@@ -27,9 +28,12 @@ func (p *Plan) writeConfig(dir string) error {
 
 // setGroups writes the number of KV heads, and what else says that there are fewer than heads, into config.json's keys.
 func (p *Plan) setGroups(c map[string]any) {
-	g := p.Arch.Family.Grouping(p.Groups)
-	setKey(c, g.Key, p.Groups)
-	if p.Groups < p.Arch.Heads {
+	g := p.Arch.Family.Grouping(p.Arch.KVHeads)
+	setKey(c, g.Key, p.Arch.KVHeads)
+	if g.SitesKey != "" {
+		setKey(c, g.SitesKey, kvHeadsBySite(p.Arch))
+	}
+	if p.Arch.KVHeads < p.Arch.Heads {
 		for key, value := range g.Set {
 			setKey(c, key, value)
 		}
@@ -51,30 +55,43 @@ func setKey(c map[string]any, path string, value any) {
 	setKey(inner, rest, value)
 }
 
+func kvHeadsBySite(a *configs.Arch) map[configs.Site]int {
+	heads := map[configs.Site]int{}
+	for _, s := range a.Sites() {
+		heads[s] = a.SiteKVHeads(s)
+	}
+	return heads
+}
+
 // Summary is what was done: the contents of conversion.json.
 type Summary struct {
-	Source           string   `json:"source"`
-	Output           string   `json:"output,omitempty"`        // where it was written; left out of the file
-	Family           string   `json:"family"`                  // of the result
-	SourceFamily     string   `json:"source_family,omitempty"` // where it is another
-	Heads            int      `json:"heads"`
-	SourceGroups     int      `json:"source_groups"` // KV heads before
-	Groups           int      `json:"groups"`        // KV heads after
-	Method           Method   `json:"method"`
-	Grouping         Grouping `json:"grouping"`
-	Seed             uint64   `json:"seed"`
-	Target           Target   `json:"target"`
-	DType            string   `json:"dtype"` // "keep" or the dtype that float tensors were written in
-	Layout           string   `json:"layout"`
-	LoadsIn          []string `json:"loads_in"` // what loads the result
-	TensorsPooled    int      `json:"tensors_pooled"`
-	TensorsCopied    int      `json:"tensors_copied"`
-	Bytes            int64    `json:"bytes"`
-	SourceParameters int64    `json:"source_parameters"`
-	Parameters       int64    `json:"parameters"`
+	Source           string               `json:"source"`
+	Output           string               `json:"output,omitempty"`        // where it was written; left out of the file
+	Family           string               `json:"family"`                  // of the result
+	SourceFamily     string               `json:"source_family,omitempty"` // where it is another
+	Heads            int                  `json:"heads"`
+	SourceGroups     int                  `json:"source_groups"`    // KV heads before
+	Groups           int                  `json:"groups"`           // KV heads after
+	Sites            []configs.Site       `json:"sites"`            // the kinds of attention that have Groups KV heads now
+	KVHeadsBySite    map[configs.Site]int `json:"kv_heads_by_site"` // after, those left alone included
+	Method           Method               `json:"method"`
+	Grouping         Grouping             `json:"grouping"`
+	Seed             uint64               `json:"seed"`
+	Target           Target               `json:"target"`
+	DType            string               `json:"dtype"` // "keep" or the dtype that float tensors were written in
+	Layout           string               `json:"layout"`
+	LoadsIn          []string             `json:"loads_in"` // what loads the result
+	TensorsPooled    int                  `json:"tensors_pooled"`
+	TensorsCopied    int                  `json:"tensors_copied"`
+	Bytes            int64                `json:"bytes"`
+	SourceParameters int64                `json:"source_parameters"`
+	Parameters       int64                `json:"parameters"`
 	// KV-cache bytes of one token over all layers, at two bytes an element.
 	SourceKVBytesPerToken int64 `json:"source_kv_bytes_per_token"`
 	KVBytesPerToken       int64 `json:"kv_bytes_per_token"`
+	// The same of cross-attention, for one token of the encoder's.
+	SourceCrossKVBytesPerToken int64 `json:"source_cross_kv_bytes_per_token,omitempty"`
+	CrossKVBytesPerToken       int64 `json:"cross_kv_bytes_per_token,omitempty"`
 	// Layers say what became of each layer's heads, where q and o changed with them.
 	Layers []Layer `json:"layers,omitempty"`
 }
@@ -95,12 +112,13 @@ func (p *Plan) Summary() (*Summary, error) {
 	}
 	s := &Summary{
 		Source: filepath.Base(p.Source.Dir), Family: p.Arch.Family.Name, Heads: p.Arch.Heads,
-		SourceGroups: p.Source.Arch.KVHeads, Groups: p.Groups, Method: p.Method, Grouping: p.Grouping,
-		Seed: p.Seed, Target: p.Target,
+		SourceGroups: p.Source.Arch.SiteKVHeads(p.sites[0]), Groups: p.Groups, Sites: p.sites, KVHeadsBySite: kvHeadsBySite(p.converted),
+		Method: p.Method, Grouping: p.Grouping, Seed: p.Seed, Target: p.Target,
 		DType: dtype, Layout: string(p.Arch.Layout()), LoadsIn: p.loadsIn(),
 		TensorsPooled: len(p.pooled), TensorsCopied: len(p.Specs) - len(p.pooled), Bytes: p.Bytes(),
 		SourceParameters: before, Parameters: after,
 		SourceKVBytesPerToken: p.Source.Arch.KVBytesPerToken(2), KVBytesPerToken: p.Arch.KVBytesPerToken(2),
+		SourceCrossKVBytesPerToken: p.Source.Arch.CrossKVBytesPerToken(2), CrossKVBytesPerToken: p.Arch.CrossKVBytesPerToken(2),
 		Layers: p.layers,
 	}
 	if p.way != nil {

@@ -3,6 +3,7 @@ package convert
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -12,33 +13,45 @@ import (
 
 // Inspection is what a checkpoint is and what its conversions would be.
 type Inspection struct {
-	Family     string   `json:"family"`
-	Layers     int      `json:"layers"`
-	Dim        int      `json:"dim"`
-	Heads      int      `json:"heads"`
-	KVHeads    int      `json:"kv_heads"`
-	HeadDim    int      `json:"head_dim"`
-	Vocab      int      `json:"vocab"`
-	Context    int      `json:"context"`
-	Parameters int64    `json:"parameters"`
-	DType      string   `json:"dtype"` // of the KV cache: that of the keys' weights
-	Layout     string   `json:"layout"`
-	Targets    []string `json:"targets"`
-	LoadsIn    string   `json:"native_loads_in"` // what loads a native conversion
-	Rows       []Row    `json:"groups"`
+	Family     string      `json:"family"`
+	Layers     int         `json:"layers"`
+	Dim        int         `json:"dim"`
+	Heads      int         `json:"heads"`
+	KVHeads    int         `json:"kv_heads"`
+	HeadDim    int         `json:"head_dim"`
+	Vocab      int         `json:"vocab"`
+	Context    int         `json:"context"`
+	Parameters int64       `json:"parameters"`
+	DType      string      `json:"dtype"` // of the KV cache: that of the keys' weights
+	Layout     string      `json:"layout"`
+	Targets    []string    `json:"targets"`
+	Sites      []SiteHeads `json:"sites"`           // the kinds of attention
+	LoadsIn    string      `json:"native_loads_in"` // what loads a native conversion
+	Rows       []Row       `json:"groups"`
+}
+
+// SiteHeads is one kind of attention.
+type SiteHeads struct {
+	Site      configs.Site `json:"site"`
+	Layers    int          `json:"layers"`
+	KVHeads   int          `json:"kv_heads"`
+	Converted bool         `json:"converted"` // by a conversion of the sites that were asked for
 }
 
 // Row is one legal group count.
 type Row struct {
-	Groups            int   `json:"groups"`
-	KVBytesPerToken   int64 `json:"kv_bytes_per_token"`
-	KVBytesAtContext  int64 `json:"kv_bytes_at_context"` // of one sequence as long as the model was trained on
+	Groups               int   `json:"groups"`
+	KVBytesPerToken      int64 `json:"kv_bytes_per_token"`                 // 0: nothing is decoded
+	CrossKVBytesPerToken int64 `json:"cross_kv_bytes_per_token,omitempty"` // beside those, of each token that an encoder reads
+	// KVBytesAtContext is of one sequence as long as the model was trained on, with a source as long.
+	KVBytesAtContext  int64 `json:"kv_bytes_at_context"`
+	KVProjections     int64 `json:"kv_projection_parameters"` // of all sites: one multiplication and addition each per token
 	Parameters        int64 `json:"parameters"`
 	TensorParallelism []int `json:"tensor_parallel"` // how many devices can split the KV heads evenly
 }
 
-// Inspect describes src and each group count that it could be converted to.
-func Inspect(src *weights.Source) (*Inspection, error) {
+// Inspect describes src and each group count that its sites could be converted to.
+func Inspect(src *weights.Source, sites Sites) (*Inspection, error) {
 	a := src.Arch
 	size, dtype, err := keyDType(src)
 	if err != nil {
@@ -52,9 +65,11 @@ func Inspect(src *weights.Source) (*Inspection, error) {
 	if in.Parameters, err = weights.Parameters(a); err != nil {
 		return nil, err
 	}
-	legal := a.LegalGroups()
+	chosen := sites.of(a)
+	in.Sites = siteHeads(a, chosen)
+	legal := a.LegalGroups(chosen...)
 	for i := len(legal) - 1; i >= 0; i-- {
-		row, err := inspectGroups(a.WithKVHeads(legal[i]), size)
+		row, err := inspectGroups(a.WithKVHeads(legal[i], chosen...), legal[i], size)
 		if err != nil {
 			return nil, err
 		}
@@ -100,13 +115,45 @@ func nativeClass(a *configs.Arch, config []byte) string {
 	return ""
 }
 
-func inspectGroups(a *configs.Arch, elementSize int) (Row, error) {
+func siteHeads(a *configs.Arch, chosen []configs.Site) (list []SiteHeads) {
+	for _, s := range a.Sites() {
+		layers := a.Layers
+		if encoder := a.Encoder(); encoder != nil && s == configs.EncoderSelf {
+			layers = encoder.Layers
+		}
+		list = append(list, SiteHeads{s, layers, a.SiteKVHeads(s), slices.Contains(chosen, s)})
+	}
+	return list
+}
+
+// inspectGroups describes a conversion to groups.
+func inspectGroups(a *configs.Arch, groups, elementSize int) (Row, error) {
 	parameters, err := weights.Parameters(a)
-	perToken := a.KVBytesPerToken(elementSize)
-	return Row{
-		Groups: a.KVHeads, KVBytesPerToken: perToken, KVBytesAtContext: perToken * int64(a.Context),
-		Parameters: parameters, TensorParallelism: a.LegalGroups(),
-	}, err
+	if err != nil {
+		return Row{}, err
+	}
+	params, err := a.Params()
+	own, cross := a.KVBytesPerToken(elementSize), a.CrossKVBytesPerToken(elementSize)
+	r := Row{
+		Groups: groups, KVBytesPerToken: own, CrossKVBytesPerToken: cross, KVBytesAtContext: (own + cross) * int64(a.Context),
+		Parameters: parameters, TensorParallelism: divisors(groups),
+	}
+	for _, p := range params {
+		if p.KVHeads > 0 {
+			r.KVProjections += int64(p.Size())
+		}
+	}
+	return r, err
+}
+
+// divisors lists what divides n, from 1 up.
+func divisors(n int) (list []int) {
+	for d := 1; d <= n; d++ {
+		if n%d == 0 {
+			list = append(list, d)
+		}
+	}
+	return list
 }
 
 // keyDType is the element size and name of the dtype that the keys' weights have, as a cache usually has.
@@ -132,15 +179,57 @@ func (in *Inspection) Print(w io.Writer) error {
 	fmt.Fprintf(w, "parameters  %s\n", thousands(in.Parameters))
 	fmt.Fprintf(w, "shape       %d layers, dim %d, %d heads of %d, %d KV heads, vocabulary %d, context %d\n",
 		in.Layers, in.Dim, in.Heads, in.HeadDim, in.KVHeads, in.Vocab, in.Context)
+	fmt.Fprintf(w, "sites       %s\n", in.sitesText())
 	fmt.Fprintf(w, "native      loads in %s\n", in.LoadsIn)
-	fmt.Fprintf(w, "expanded    loads wherever the source does; saves no cache\n\n")
+	fmt.Fprintf(w, "expanded    loads wherever the source does; saves no cache\n")
+	if !in.decodes() {
+		fmt.Fprintf(w, "KV cache    none: every token sees all others and nothing is decoded; grouping saves the parameters and the work\n"+
+			"            of the K/V projections alone\n")
+	}
+	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(tw, "groups\tKV bytes/token (%s)\tat context %d\tparameters\ttensor parallel\t\n", in.DType, in.Context)
+	fmt.Fprintln(tw, in.header())
 	for _, r := range in.Rows {
 		sizes := strings.Trim(strings.ReplaceAll(fmt.Sprint(r.TensorParallelism), " ", ","), "[]")
-		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t\n", r.Groups, thousands(r.KVBytesPerToken), bytesText(r.KVBytesAtContext), thousands(r.Parameters), sizes)
+		fmt.Fprintf(tw, "%d\t%s%s\t%s\t\n", r.Groups, in.cacheColumns(r), thousands(r.Parameters), sizes)
 	}
 	return tw.Flush()
+}
+
+// decodes says whether there is a KV cache.
+func (in *Inspection) decodes() bool { return in.Sites[0].Site == configs.DecoderSelf }
+
+func (in *Inspection) sitesText() string {
+	var texts []string
+	for _, s := range in.Sites {
+		text := fmt.Sprintf("%s (%d layers, %d KV heads", s.Site, s.Layers, s.KVHeads)
+		if !s.Converted {
+			text += "; left alone without --sites all"
+		}
+		texts = append(texts, text+")")
+	}
+	return strings.Join(texts, ", ")
+}
+
+// header names the columns: what one token takes of the cache, or, where there is none, the K/V projections.
+func (in *Inspection) header() string {
+	switch {
+	case !in.decodes():
+		return "groups\tK/V projections\tparameters\ttensor parallel\t"
+	case len(in.Sites) > 1:
+		return fmt.Sprintf("groups\tKV bytes/token (%s)\tper source token\tat context %d + %d\tparameters\ttensor parallel\t", in.DType, in.Context, in.Context)
+	}
+	return fmt.Sprintf("groups\tKV bytes/token (%s)\tat context %d\tparameters\ttensor parallel\t", in.DType, in.Context)
+}
+
+func (in *Inspection) cacheColumns(r Row) string {
+	switch {
+	case !in.decodes():
+		return thousands(r.KVProjections) + "\t"
+	case len(in.Sites) > 1:
+		return fmt.Sprintf("%s\t%s\t%s\t", thousands(r.KVBytesPerToken), thousands(r.CrossKVBytesPerToken), bytesText(r.KVBytesAtContext))
+	}
+	return fmt.Sprintf("%s\t%s\t", thousands(r.KVBytesPerToken), bytesText(r.KVBytesAtContext))
 }
 
 func thousands(n int64) string {

@@ -5,21 +5,23 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/configs"
 )
 
 func TestInspect(t *testing.T) {
 	config := with(llamaConfig, "num_key_value_heads", "4")
-	got, err := Inspect(open(t, model{config: config, dtype: checkpoints.BF16}.write(t)))
+	got, err := Inspect(open(t, model{config: config, dtype: checkpoints.BF16}.write(t)), DefaultSites)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &Inspection{
 		Family: "llama", Layers: 2, Dim: 16, Heads: 8, KVHeads: 4, HeadDim: 2, Vocab: 6, Context: 32, Parameters: 2384, DType: "BF16",
 		Layout: "separate", Targets: Targets, LoadsIn: "transformers LlamaForCausalLM", Rows: []Row{
-			{4, 64, 2048, 2384, []int{1, 2, 4}},
-			{2, 32, 1024, 2112, []int{1, 2}},
-			{1, 16, 512, 1976, []int{1}},
+			{4, 64, 0, 2048, 544, 2384, []int{1, 2, 4}},
+			{2, 32, 0, 1024, 272, 2112, []int{1, 2}},
+			{1, 16, 0, 512, 136, 1976, []int{1}},
 		},
+		Sites: []SiteHeads{{configs.DecoderSelf, 2, 4, true}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want\n%+v", got, want)

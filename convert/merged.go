@@ -12,6 +12,7 @@ import (
 
 // Layer is what a merge did to one layer's attention.
 type Layer struct {
+	Site   configs.Site  `json:"site"`
 	Layer  int           `json:"layer"`
 	Groups []MergedGroup `json:"groups"`
 }
@@ -36,20 +37,25 @@ func (o Options) merges() bool {
 	return o.Method == Align || o.Method == Calibrated || o.Grouping == Similar
 }
 
-// Sites is how many attention modules are merged before anything is written: the steps that OnSite is told of.
-func (p *Plan) Sites() int {
-	if len(p.pooled) == 0 || !p.merges() {
-		return 0
+// Modules is how many attention modules are merged before anything is written: the steps that OnModule is told of.
+func (p *Plan) Modules() int { return len(p.modules()) }
+
+// modules are the attention modules that a merge computes, in the order of a forward pass.
+func (p *Plan) modules() (all []module) {
+	for _, s := range p.sites {
+		if p.merges() && p.Source.Arch.SiteKVHeads(s) != p.Groups {
+			all = append(all, modulesOf(p.Source.Arch, s)...)
+		}
 	}
-	return len(sites(p.Source.Arch))
+	return all
 }
 
 // heldBytes is how much of the merged weights is kept in memory; more goes to a temporary file.
 const heldBytes = 1 << 30
 
-// merge computes the attention of every site and keeps it, by the names of the result's weights, until it is written.
+// merge computes the attention of every module and keeps it, by the names of the result's weights, until it is written.
 func (p *Plan) merge(ctx context.Context, target string) error {
-	if p.Sites() == 0 {
+	if p.Modules() == 0 {
 		return nil
 	}
 	p.merged = spill.New(filepath.Dir(filepath.Clean(target)), heldBytes)
@@ -58,21 +64,21 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 		return err
 	}
 	p.layers = nil
-	for _, s := range sites(p.Source.Arch) {
+	for _, m := range p.modules() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		at, err := s.read(p.Source, params)
+		at, err := m.read(p.Source, params)
 		if err != nil {
 			return err
 		}
 		merged, groups := merge.Merge(at, merge.Inputs{}, p.mergeOptions())
-		if err := p.keep(s, merged); err != nil {
+		if err := p.keep(m, merged); err != nil {
 			return err
 		}
-		p.layers = append(p.layers, Layer{s.layer, report(groups)})
-		if p.OnSite != nil {
-			p.OnSite(1)
+		p.layers = append(p.layers, Layer{m.site, m.layer, report(groups)})
+		if p.OnModule != nil {
+			p.OnModule(1)
 		}
 	}
 	return nil
@@ -82,18 +88,18 @@ func (p *Plan) mergeOptions() merge.Options {
 	return merge.Options{Groups: p.Groups, Method: merge.Method(p.Method), Similar: p.Grouping == Similar, Seed: p.Seed}
 }
 
-// keep stores a site's weights as the result has them.
-func (p *Plan) keep(s site, at *merge.Attention) error {
-	for role, part := range s.parts(p.Source.Arch, at) {
+// keep stores a module's weights as the result has them.
+func (p *Plan) keep(m module, at *merge.Attention) error {
+	for role, part := range m.parts(at) {
 		for _, bias := range []bool{false, true} {
 			values := *part.of(bias)
 			if values == nil {
 				continue
 			}
-			if p.Target == Expanded && (role == s.k || role == s.v || role == s.kNorm) {
-				values = repeat(values, p.Groups, p.Source.Arch.KVHeads)
+			if p.Target == Expanded && (role == m.k || role == m.v || role == m.kNorm) {
+				values = repeat(values, p.Groups, m.arch.KVHeads)
 			}
-			if err := p.merged.Put(configs.ParamName(role, s.layer, bias), values); err != nil {
+			if err := p.merged.Put(m.param(role, bias), values); err != nil {
 				return err
 			}
 		}

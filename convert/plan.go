@@ -31,6 +31,26 @@ const (
 // Targets lists the targets.
 var Targets = []string{string(Native), string(Own), string(Expanded)}
 
+// Sites says which kinds of attention are converted.
+type Sites string
+
+// The choices of sites.
+const (
+	DefaultSites Sites = "default" // all but those of an encoder beside a decoder, as in the paper
+	AllSites     Sites = "all"
+)
+
+// SiteChoices lists them.
+var SiteChoices = []string{string(DefaultSites), string(AllSites)}
+
+// of are the sites of a that are meant.
+func (s Sites) of(a *configs.Arch) []configs.Site {
+	if s == AllSites {
+		return a.Sites()
+	}
+	return a.DefaultSites()
+}
+
 // Options say what to convert to.
 type Options struct {
 	Groups    int // KV heads of the result; must divide those of the source
@@ -38,6 +58,7 @@ type Options struct {
 	Grouping  Grouping          // empty: Contiguous
 	Seed      uint64            // of Method Random and of a search for groups
 	Target    Target            // empty: Native
+	Sites     Sites             // empty: DefaultSites
 	DType     checkpoints.DType // of the float tensors; 0 keeps each tensor's own
 	ShardSize int64             // most bytes of tensor data per file; 0: one file, or as many as the source's largest asks for
 }
@@ -49,36 +70,41 @@ type Plan struct {
 	Options
 	Specs []checkpoints.Spec // what will be written
 	Files []string           // what will be copied beside the weights, base names
-	// OnSite, if not nil, is told of each attention module as it is merged: Sites in all, before anything is written.
-	OnSite func(n int64)
+	// OnModule, if not nil, is told of each attention module as it is merged: Modules in all, before anything is written.
+	OnModule func(n int64)
 
-	pooled map[string]pooledTensor // what is computed, by tensor name
-	way    *detour                 // into a neighbour's class; nil: none
-	why    []error                 // why there is none, where one was looked for
-	whole  sync.Mutex              // held while a tensor is in memory whole: one at a time
-	merged *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
-	layers []Layer
+	sites     []configs.Site          // what is converted
+	converted *configs.Arch           // with Groups KV heads there: Arch, unless expanded
+	pooled    map[string]pooledTensor // what is computed, by tensor name
+	way       *detour                 // into a neighbour's class; nil: none
+	why       []error                 // why there is none, where one was looked for
+	whole     sync.Mutex              // held while a tensor is in memory whole: one at a time
+	merged    *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
+	layers    []Layer
 }
 
 // pooledTensor is a tensor of the result that is computed: the weights it is made of in the source (one, or a fused
-// tensor's query, key and value), and, in the same order, where they go in the result.
+// tensor's query, key and value), and, in the same order, where they go in the result and how many KV heads each becomes.
 type pooledTensor struct {
 	from, to []configs.Param
-	size     int // elements of the result
+	groups   []int // 0: as it is
+	size     int   // elements of the result
 }
 
 // NewPlan checks a conversion of src against o and lays it out. Nothing is read but headers, nothing written.
 func NewPlan(src *weights.Source, o Options) (*Plan, error) {
-	o.Target, o.Grouping = cmp.Or(o.Target, Native), cmp.Or(o.Grouping, Contiguous)
-	if err := checkGroups(src.Arch, o.Groups); err != nil {
-		return nil, err
-	}
+	o.Target, o.Grouping, o.Sites = cmp.Or(o.Target, Native), cmp.Or(o.Grouping, Contiguous), cmp.Or(o.Sites, DefaultSites)
 	if err := o.check(src.Arch); err != nil {
 		return nil, err
 	}
-	p := &Plan{Source: src, Options: o, Arch: src.Arch.WithKVHeads(o.Groups)}
+	sites := o.Sites.of(src.Arch)
+	if err := checkGroups(src.Arch, o.Groups, sites); err != nil {
+		return nil, err
+	}
+	p := &Plan{Source: src, Options: o, sites: sites, converted: src.Arch.WithKVHeads(o.Groups, sites...)}
+	p.Arch = p.converted
 	if o.Target == Expanded {
-		p.Arch = src.Arch.WithKVHeads(src.Arch.KVHeads)
+		p.Arch = src.Arch
 	}
 	if o.ShardSize == 0 {
 		p.ShardSize = sourceShardSize(src)
@@ -97,16 +123,22 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 // ErrGroups is wrapped by the error about a group count that the checkpoint cannot have.
 var ErrGroups = errors.New("groups")
 
-func checkGroups(a *configs.Arch, groups int) error {
-	if groups >= 1 && groups <= a.KVHeads && a.KVHeads%groups == 0 {
+func checkGroups(a *configs.Arch, groups int, sites []configs.Site) error {
+	legal := a.LegalGroups(sites...)
+	if slices.Contains(legal, groups) {
 		return nil
 	}
-	if a.KVHeads == 1 {
+	if a.KVHeads == 1 && len(a.Sites()) == 1 {
 		return fmt.Errorf("%w is %d, but the checkpoint's %d heads share one KV head already (multi-query): there is nothing to merge",
 			ErrGroups, groups, a.Heads)
 	}
-	return fmt.Errorf("%w is %d, want a divisor of the checkpoint's %d KV heads (%d heads): one of %v",
-		ErrGroups, groups, a.KVHeads, a.Heads, a.LegalGroups())
+	has := fmt.Sprintf("%d KV heads", a.SiteKVHeads(sites[0]))
+	for _, s := range sites[1:] {
+		if kv := a.SiteKVHeads(s); kv != a.SiteKVHeads(sites[0]) {
+			has += fmt.Sprintf(" and %d at %s", kv, s)
+		}
+	}
+	return fmt.Errorf("%w is %d, want a divisor of the checkpoint's %s (%d heads): one of %v", ErrGroups, groups, has, a.Heads, legal)
 }
 
 func (o Options) check(a *configs.Arch) error {
@@ -119,8 +151,12 @@ func (o Options) check(a *configs.Arch) error {
 		return errors.New("grouping similar has nothing to go by with method random, which uses no head; choose another method or leave --grouping out")
 	case o.Grouping == Similar && a.Position == configs.PositionALiBi:
 		return errors.New("grouping similar reorders heads, but with ALiBi a head's number decides how far it sees; leave --grouping out")
+	case o.Grouping == Similar && a.Position == configs.PositionT5:
+		return errors.New("grouping similar reorders heads, but all layers of T5 share one position bias for each head; leave --grouping out")
 	case !slices.Contains(Targets, string(o.Target)):
 		return fmt.Errorf("target %q is unknown; want one of %v", o.Target, Targets)
+	case !slices.Contains(SiteChoices, string(o.Sites)):
+		return fmt.Errorf("sites %q is unknown; want one of %v", o.Sites, SiteChoices)
 	case o.DType != 0 && !o.DType.IsFloat():
 		return fmt.Errorf("dtype %s is not one that floats are written in; want F64, F32, F16 or BF16", o.DType)
 	}
@@ -174,39 +210,35 @@ func (p *Plan) planTensors() error {
 // planPooled finds the tensors that a change of KV heads touches. With the number unchanged there are none.
 func (p *Plan) planPooled() error {
 	p.pooled = map[string]pooledTensor{}
-	if p.Groups == p.Source.Arch.KVHeads {
-		return nil
+	var lists [3][]configs.Param // the same weights in the same order
+	for i, a := range []*configs.Arch{p.Source.Arch, p.Arch, p.converted} {
+		var err error
+		if lists[i], err = a.Params(); err != nil {
+			return err
+		}
 	}
-	from, err := p.Source.Arch.Params()
-	if err != nil {
-		return err
-	}
-	to, err := p.Arch.Params() // the same weights in the same order
-	if err != nil {
-		return err
-	}
+	from, to, converted := lists[0], lists[1], lists[2]
 	touched, changed := map[string]bool{}, p.changed()
-	for _, w := range to {
-		touched[w.Tensor] = touched[w.Tensor] || w.PerKVHead || changed[w.Role]
+	for i, w := range to {
+		touched[w.Tensor] = touched[w.Tensor] || converted[i].KVHeads != from[i].KVHeads || changed[w.Name]
 	}
 	for i, w := range to {
 		if touched[w.Tensor] {
 			t := p.pooled[w.Tensor]
-			t.from, t.to, t.size = append(t.from, from[i]), append(t.to, w), t.size+w.Size()
+			t.from, t.to, t.groups = append(t.from, from[i]), append(t.to, w), append(t.groups, converted[i].KVHeads)
+			t.size += w.Size()
 			p.pooled[w.Tensor] = t
 		}
 	}
 	return nil
 }
 
-// changed are the roles of what is computed beside what the KV heads hold.
-func (p *Plan) changed() map[configs.Role]bool {
-	changed := map[configs.Role]bool{}
-	if p.merges() {
-		for _, s := range sites(p.Source.Arch) {
-			for role := range s.parts(p.Source.Arch, &merge.Attention{}) {
-				changed[role] = true
-			}
+// changed are the names of the weights that a merge computes.
+func (p *Plan) changed() map[string]bool {
+	changed := map[string]bool{}
+	for _, s := range p.modules() {
+		for role := range s.parts(&merge.Attention{}) {
+			changed[s.param(role, false)], changed[s.param(role, true)] = true, true
 		}
 	}
 	return changed

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/configs"
 	"gqa/internal/weights"
 )
 
@@ -57,6 +58,7 @@ func TestPlanSummary(t *testing.T) {
 		{Options{Groups: 2, Method: First, Seed: 9, DType: checkpoints.F16}, func(s *Summary) { s.Method, s.Seed, s.DType, s.Bytes = First, 9, "F16", s.Bytes/2 }},
 		{Options{Groups: 8}, func(s *Summary) {
 			s.Groups, s.TensorsPooled, s.TensorsCopied, s.Bytes, s.Parameters, s.KVBytesPerToken = 8, 0, 29, 4*full, full, 128
+			s.KVHeadsBySite = map[configs.Site]int{configs.DecoderSelf: 8}
 			s.LoadsIn = []string{"gqa", "whatever loads the source"}
 		}},
 		{Options{Groups: 2, Target: Expanded}, func(s *Summary) {
@@ -66,6 +68,7 @@ func TestPlanSummary(t *testing.T) {
 	} {
 		want := Summary{
 			Source: "model", Family: "llama", Heads: 8, SourceGroups: 8, Groups: 2, Method: Mean, Grouping: Contiguous, Target: Native, DType: "keep", Layout: "separate",
+			Sites: []configs.Site{configs.DecoderSelf}, KVHeadsBySite: map[configs.Site]int{configs.DecoderSelf: 2},
 			LoadsIn: []string{"gqa", "transformers LlamaForCausalLM"}, TensorsPooled: 8, TensorsCopied: 21, Bytes: 4 * (full - 6*perGroup),
 			SourceParameters: full, Parameters: full - 6*perGroup, SourceKVBytesPerToken: 2 * 2 * 16 * 2, KVBytesPerToken: 2 * 2 * 4 * 2,
 		}

@@ -168,22 +168,23 @@ func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, erro
 	result := make([]float32, t.size)
 	for i, w := range t.to {
 		values := t.from[i].Take(stored)
-		if w.PerKVHead {
-			values = p.poolHeads(values, w)
+		if t.groups[i] > 0 {
+			values = p.poolHeads(values, w, t.from[i].KVHeads, t.groups[i])
 		}
 		w.Put(result, values)
 	}
 	return result, nil
 }
 
-func (p *Plan) poolHeads(values []float32, w configs.Param) []float32 {
-	heads, method := p.Source.Arch.KVHeads, p.Method
+// poolHeads makes groups of heads of one weight w of the result.
+func (p *Plan) poolHeads(values []float32, w configs.Param, heads, groups int) []float32 {
+	method := p.Method
 	if w.Role == configs.KNorm && method == Random {
 		method = Mean // a new head is as large as those before it
 	}
-	pooled := pool(method, values, heads, p.Groups, w.Bias, w.Name, p.Seed)
+	pooled := pool(method, values, heads, groups, w.Bias, w.Name, p.Seed)
 	if p.Target == Expanded {
-		return repeat(pooled, p.Groups, heads)
+		return repeat(pooled, groups, heads)
 	}
 	return pooled
 }

@@ -21,7 +21,7 @@ func (p *Plan) spans(t pooledTensor, unit int) []span {
 	sources := make([][]int, t.rows())
 	for i, w := range t.to {
 		for r := range w.Shape[0] {
-			sources[storedRow(w, r)] = p.members(t.from[i], r)
+			sources[storedRow(w, r)] = p.members(t.from[i], t.groups[i], r)
 		}
 	}
 	var all []span
@@ -44,22 +44,24 @@ func follows(s span, rows []int, unit int) bool {
 	return slices.EqualFunc(s.from, rows, func(begin, row int) bool { return begin+s.n == row*unit })
 }
 
-// members lists the stored rows of the source that row r of the result's weight w is the mean of.
-func (p *Plan) members(w configs.Param, r int) []int {
-	if w.Role == configs.Q {
+// members lists the stored rows of the source's weight w that row r of the result's is the mean of; groups is how many KV
+// heads it becomes, 0 where it has none.
+func (p *Plan) members(w configs.Param, groups, r int) []int {
+	if groups == 0 {
 		return []int{storedRow(w, r)}
 	}
-	size, head, dim := p.Source.Arch.KVHeads/p.Groups, r/p.Arch.HeadDim, r%p.Arch.HeadDim
+	size, wide := w.KVHeads/groups, w.Shape[0]/w.KVHeads // heads of a group, rows of a head
+	head, dim := r/wide, r%wide
 	group := head
 	if p.Target == Expanded {
 		group = head / size
 	}
 	if p.Method == First {
-		return []int{storedRow(w, group*size*p.Arch.HeadDim+dim)}
+		return []int{storedRow(w, group*size*wide+dim)}
 	}
 	rows := make([]int, size)
 	for i := range rows {
-		rows[i] = storedRow(w, (group*size+i)*p.Arch.HeadDim+dim)
+		rows[i] = storedRow(w, (group*size+i)*wide+dim)
 	}
 	return rows
 }

@@ -9,59 +9,41 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/internal/ops"
-	"gqa/internal/stream"
 	"gqa/internal/weights"
 )
 
 // WriteLogits reads input_ids [B,T] from the safetensors file input and writes logits [B,T,vocab], f32, to the safetensors
 // file output, which appears whole or not at all. With stepwise every token goes through the KV cache on its own.
+//
+// Where the model has an encoder, that reads input_ids, and logits are of decoder_input_ids. attention_mask and
+// token_type_ids count where the model has a use for them.
 func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise bool) error {
-	ids, shape, err := readIDs(m, input)
+	in, err := readInputs(m, input)
 	if err != nil {
-		return fmt.Errorf("input: %w", err)
+		return fmt.Errorf("input: %s: %w", input, err)
 	}
 	if err := checkOutput(output, input); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
-	length := shape[1]
 	forward := m.wholeLogits
 	if stepwise {
+		if err := m.checkDecodes(); err != nil {
+			return err
+		}
 		forward = m.stepLogits
 	}
-	spec := checkpoints.Spec{Name: "logits", DType: checkpoints.F32, Shape: []int{shape[0], length, m.Arch.Vocab}}
+	spec := checkpoints.Spec{Name: "logits", DType: checkpoints.F32, Shape: []int{in.seqs, in.length, m.Arch.Vocab}}
 	return writeTensorFile(output, spec, func(w io.Writer) error {
-		for at := 0; at < len(ids); at += length {
+		for i := range in.seqs {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := forward(ids[at:at+length], w); err != nil {
+			if err := forward(in.batch(i), w); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-}
-
-func readIDs(m *Model, input string) ([]int32, []int, error) {
-	ckpt, err := checkpoints.Open(input)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer ckpt.Close()
-	if _, ok := ckpt.Tensor("decoder_input_ids"); ok {
-		return nil, nil, fmt.Errorf("%s: has decoder_input_ids, but family %s has no encoder to read input_ids with", input, m.Arch.Family.Name)
-	}
-	ids, shape, err := stream.IDs(ckpt, "input_ids", m.Arch.Vocab)
-	if err == nil && (len(shape) != 2 || len(ids) == 0) {
-		err = fmt.Errorf("input_ids has shape %v, want [sequences, tokens]", shape)
-	}
-	if err == nil {
-		err = m.CheckLength(shape[1])
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", input, err)
-	}
-	return ids, shape, nil
 }
 
 // checkOutput finds out before the work what would be in its way.
@@ -83,8 +65,8 @@ func checkOutput(output, input string) error {
 	return nil
 }
 
-func (m *Model) wholeLogits(ids []int32, w io.Writer) error {
-	hidden := m.Hidden(ops.NewBatch(ids))
+func (m *Model) wholeLogits(b ops.Batch, w io.Writer) error {
+	hidden := m.Hidden(b)
 	for lo := 0; lo < hidden.Rows; lo += m.headRows {
 		logits := m.Head(hidden, lo, min(lo+m.headRows, hidden.Rows))
 		if err := weights.WriteFloats(w, logits.Data, checkpoints.F32); err != nil {
@@ -94,10 +76,15 @@ func (m *Model) wholeLogits(ids []int32, w io.Writer) error {
 	return nil
 }
 
-func (m *Model) stepLogits(ids []int32, w io.Writer) error {
-	cache := m.NewCache(1, len(ids))
-	for i := range ids {
-		logits, err := m.Step(cache, ids[i:i+1])
+func (m *Model) stepLogits(b ops.Batch, w io.Writer) error {
+	cache := m.NewCache(1, b.Len)
+	if b.Source != nil {
+		if err := m.Encode(cache, *b.Source); err != nil {
+			return err
+		}
+	}
+	for i := range b.IDs {
+		logits, err := m.Step(cache, b.IDs[i:i+1])
 		if err != nil {
 			return err
 		}

@@ -52,3 +52,11 @@ func Fit(a *configs.Arch, tokens int) int {
 	}
 	return tokens
 }
+
+// checkDecodes refuses a model that predicts no next token.
+func (m *Model) checkDecodes() error {
+	if m.Arch.Causal {
+		return nil
+	}
+	return fmt.Errorf("family %s does not decode: every token sees all others, and there is no KV cache", m.Arch.Family.Name)
+}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -25,7 +26,7 @@ type flags struct {
 	groups                   int
 	output                   string
 	method, grouping         string
-	target, dtype            string
+	target, sites, dtype     string
 	shardSize                string
 	seed                     uint64
 	force, dryRun, printJSON bool
@@ -54,6 +55,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
 	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads share one: neighbours, or those that lose the least by it", convert.Groupings...)
 	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads, in a class that holds them if there is one; own: in the family's own tensors; expanded: pooled heads repeated in place", convert.Targets...)
+	sitesFlag(fl, &f)
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "dtype of float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file, such as 5GB or 900MiB (default as the source)")
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of --method random, and of --grouping similar where heads are many")
@@ -62,6 +64,11 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	sourceFlags(cmd, &f)
 	cmd.AddCommand(newInspect())
 	return cmd
+}
+
+func sitesFlag(fl *pflag.FlagSet, f *flags) {
+	cli.EnumVar(fl, &f.sites, "sites", string(convert.DefaultSites),
+		"attention to convert; default: all but that of an encoder beside a decoder, as in the paper", convert.SiteChoices...)
 }
 
 // sourceFlags are those that reading a checkpoint takes.
@@ -89,7 +96,7 @@ func newInspect() *cobra.Command {
 				return err
 			}
 			defer src.Close()
-			in, err := convert.Inspect(src)
+			in, err := convert.Inspect(src, convert.Sites(f.sites))
 			if err != nil {
 				return err
 			}
@@ -100,6 +107,7 @@ func newInspect() *cobra.Command {
 			return in.Print(cmd.OutOrStdout())
 		},
 	}
+	sitesFlag(cmd.Flags(), &f)
 	sourceFlags(cmd, &f)
 	return cmd
 }
@@ -160,7 +168,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 func (f flags) options() (convert.Options, error) {
 	o := convert.Options{
 		Groups: f.groups, Method: convert.Method(f.method), Grouping: convert.Grouping(f.grouping),
-		Seed: f.seed, Target: convert.Target(f.target),
+		Seed: f.seed, Target: convert.Target(f.target), Sites: convert.Sites(f.sites),
 	}
 	if f.groups < 1 {
 		return o, cli.Usagef("--groups is %d, want 1 or more", f.groups)
@@ -200,10 +208,26 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 
 func printSummary(cmd *cobra.Command, s *convert.Summary, verb string) error {
 	_, err := fmt.Fprintf(cmd.OutOrStdout(),
-		"%s %s: %s, %d heads, KV heads %d -> %d by %s (%d tensors pooled, %d copied), %d -> %d parameters, KV cache 1/%.4g; loads in %s\n",
-		verb, s.Output, s.Family, s.Heads, s.SourceGroups, s.Groups, s.Method, s.TensorsPooled, s.TensorsCopied,
-		s.SourceParameters, s.Parameters, float64(s.SourceKVBytesPerToken)/float64(s.KVBytesPerToken), strings.Join(s.LoadsIn, ", "))
+		"%s %s: %s, %d heads, KV heads %d -> %d%s by %s (%d tensors pooled, %d copied), %d -> %d parameters, %s; loads in %s\n",
+		verb, s.Output, s.Family, s.Heads, s.SourceGroups, s.Groups, sitesText(s), s.Method, s.TensorsPooled, s.TensorsCopied,
+		s.SourceParameters, s.Parameters, cacheText(s), strings.Join(s.LoadsIn, ", "))
 	return err
+}
+
+// sitesText names the sites that were converted, where there are others or several.
+func sitesText(s *convert.Summary) string {
+	if len(s.KVHeadsBySite) < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" at %s", strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Sites), " ", ", "), "[]"))
+}
+
+func cacheText(s *convert.Summary) string {
+	before := s.SourceKVBytesPerToken + s.SourceCrossKVBytesPerToken
+	if before == 0 {
+		return "no KV cache before or after"
+	}
+	return fmt.Sprintf("KV cache 1/%.4g", float64(before)/float64(s.KVBytesPerToken+s.CrossKVBytesPerToken))
 }
 
 // defaultOutput is INPUT-gqaG beside the input, without a weight file's endings.

@@ -2,6 +2,7 @@
 // Hugging Face transformers 5.17 saves it, with transformers' own results beside it (golden.safetensors):
 //
 //	input_ids    [B,T]    int64
+//	decoder_input_ids     what the decoder reads, where there is an encoder, which reads input_ids
 //	logits_mha   [B,T,V]  of the checkpoint as it is
 //	logits_gG    [B,T,V]  with the K/V heads mean-pooled into G = 1, 2, 4 (or 3) contiguous groups
 //	train_loss   [6]      losses before each of six AdamW steps on the G = 2 model, where the family's class can hold it
@@ -20,6 +21,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/internal/ops"
 )
 
 // Tolerance is the largest difference of a logit that f32 arithmetic in another order explains; logits' deviation is 1.5.
@@ -30,6 +32,8 @@ type Case struct {
 	Name string
 	Dir  string // the checkpoint's folder
 	IDs  [][]int32
+	// Source is what the encoder reads, where there is one: then IDs are the decoder's.
+	Source [][]int32
 
 	results *checkpoints.Checkpoint
 }
@@ -58,9 +62,19 @@ func open(t testing.TB, name, dir string) *Case {
 	}
 	t.Cleanup(func() { results.Close() })
 	c := &Case{Name: name, Dir: dir, results: results}
-	ids, ok := results.Tensor("input_ids")
+	c.IDs = c.sequences(t, "input_ids")
+	if c.Has("decoder_input_ids") {
+		c.Source, c.IDs = c.IDs, c.sequences(t, "decoder_input_ids")
+	}
+	return c
+}
+
+// sequences reads a tensor of token ids [B,T].
+func (c *Case) sequences(t testing.TB, tensor string) (rows [][]int32) {
+	t.Helper()
+	ids, ok := c.results.Tensor(tensor)
 	if !ok {
-		t.Fatalf("%s: no input_ids", name)
+		t.Fatalf("%s: no %s", c.Name, tensor)
 	}
 	wide, err := ids.Int64()
 	if err != nil {
@@ -71,9 +85,19 @@ func open(t testing.TB, name, dir string) *Case {
 		for i := range row {
 			row[i] = int32(wide[b*len(row)+i])
 		}
-		c.IDs = append(c.IDs, row)
+		rows = append(rows, row)
 	}
-	return c
+	return rows
+}
+
+// Batch is all that the case reads.
+func (c *Case) Batch() ops.Batch {
+	b := ops.NewBatch(c.IDs...)
+	if c.Source != nil {
+		source := ops.NewBatch(c.Source...)
+		b.Source = &source
+	}
+	return b
 }
 
 // Groups are the group counts of the case's logits_gG tensors.

@@ -73,7 +73,7 @@ func formsOf(t *testing.T, c *golden.Case) (forms []form) {
 // checkLogits compares both engines, and decoding through the cache, with transformers.
 func checkLogits(t *testing.T, c *golden.Case, f form) {
 	t.Helper()
-	batch, name, want, vocab := ops.NewBatch(c.IDs...), f.name, f.logits, f.arch.Vocab
+	batch, name, want := c.Batch(), f.name, f.logits
 	d := decode.New(f.arch, f.all)
 	compare(t, name+" by decode", d.Logits(batch).Data, want)
 
@@ -84,7 +84,21 @@ func checkLogits(t *testing.T, c *golden.Case, f form) {
 	e, m := spago.New(), params.Model(f.arch)
 	compare(t, name+" by spago", mat.Data[float32](m.Logits(e, m.Hidden(e, batch))), want)
 
+	if f.arch.Causal {
+		checkSteps(t, c, d, name, want)
+	}
+}
+
+// checkSteps compares what a prefill and the tokens after it, one at a time through the cache, give.
+func checkSteps(t *testing.T, c *golden.Case, d *decode.Decoder, name string, want []float32) {
+	t.Helper()
+	batch, vocab := c.Batch(), d.Arch.Vocab
 	cache := d.NewCache(len(c.IDs), batch.Len)
+	if batch.Source != nil {
+		if err := d.Encode(cache, *batch.Source); err != nil {
+			t.Fatal(err)
+		}
+	}
 	prompt := 5
 	first, err := d.Step(cache, flat(c.IDs, 0, prompt))
 	if err != nil {

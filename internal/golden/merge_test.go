@@ -18,7 +18,6 @@ import (
 	"gqa/internal/engine/decode"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
-	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
 
@@ -34,16 +33,16 @@ func TestMergeKeepsFunction(t *testing.T) {
 			for _, groups := range []int{1, min(2, src.Arch.KVHeads)} {
 				r := rand.New(rand.NewPCG(uint64(groups), 7))
 				disguised := maps.Clone(all)
-				for layer := range src.Arch.Layers {
-					disguise(r, src.Arch, layer, groups, disguised)
-				}
+				disguiseAll(r, src.Arch, groups, disguised)
 				dir := write(t, src, disguised)
 				want := logits(t, c, dir)
 				for _, o := range []convert.Options{
-					{Method: convert.Align}, {Method: convert.Calibrated},
-					{Method: convert.Align, Target: convert.Expanded}, {Method: convert.Calibrated, Target: convert.Expanded},
+					{Method: convert.Align},
+					{Method: convert.Calibrated},
+					{Method: convert.Align, Target: convert.Expanded},
+					{Method: convert.Calibrated, Target: convert.Expanded},
 				} {
-					o.Groups = groups
+					o.Groups, o.Sites = groups, convert.AllSites
 					got := convertTo(t, dir, o)
 					near(t, fmt.Sprintf("%d groups by %s, %s", groups, o.Method, o.Target), logits(t, c, got), want)
 					if o.Method == convert.Calibrated {
@@ -55,24 +54,37 @@ func TestMergeKeepsFunction(t *testing.T) {
 	}
 }
 
+// disguiseAll is disguise of every attention module.
+func disguiseAll(r *rand.Rand, a *configs.Arch, groups int, all map[string][]float32) {
+	for layer := range a.Layers {
+		disguise(r, a, layer, groups, [2]configs.Role{configs.K, configs.V}, "", all)
+		if a.EncoderLayers > 0 {
+			disguise(r, a, layer, groups, [2]configs.Role{configs.CrossK, configs.CrossV}, "", all)
+		}
+	}
+	for layer := range a.EncoderLayers {
+		disguise(r, a.Encoder(), layer, groups, [2]configs.Role{configs.K, configs.V}, configs.EncoderPrefix, all)
+	}
+}
+
 // disguise gives the KV heads of a layer's groups the first one's keys and values, each through a map of its own that
 // attention does not notice: what queries and the output then read is another model, whose heads are alike.
-func disguise(r *rand.Rand, a *configs.Arch, layer, groups int, all map[string][]float32) {
+func disguise(r *rand.Rand, a *configs.Arch, layer, groups int, roles [2]configs.Role, prefix string, all map[string][]float32) {
 	size := a.KVHeads / groups
-	for _, role := range []configs.Role{configs.K, configs.V} {
+	for i, role := range roles {
 		for _, bias := range []bool{false, true} {
-			name := configs.ParamName(role, layer, bias)
+			name := prefix + configs.ParamName(role, layer, bias)
 			if all[name] != nil {
 				all[name] = slices.Clone(all[name])
 			}
 		}
 		for h := range a.KVHeads {
 			turn := valueTurn(r, a)
-			if role == configs.K {
+			if i == 0 {
 				turn = keyTurn(r, a)
 			}
 			for _, bias := range []bool{false, true} {
-				if x := all[configs.ParamName(role, layer, bias)]; x != nil {
+				if x := all[prefix+configs.ParamName(role, layer, bias)]; x != nil {
 					n := len(x) / a.KVHeads
 					first := h / size * size * n
 					if h%size > 0 {
@@ -186,7 +198,7 @@ func write(t *testing.T, src *weights.Source, all map[string][]float32) string {
 func logits(t *testing.T, c *golden.Case, dir string) []float32 {
 	t.Helper()
 	src, all := load(t, dir)
-	return decode.New(src.Arch, all).Logits(ops.NewBatch(c.IDs...)).Data
+	return decode.New(src.Arch, all).Logits(c.Batch()).Data
 }
 
 func spagoLogits(t *testing.T, c *golden.Case, dir string) []float32 {
@@ -197,7 +209,7 @@ func spagoLogits(t *testing.T, c *golden.Case, dir string) []float32 {
 		t.Fatal(err)
 	}
 	e, m := spago.New(), params.Model(src.Arch)
-	return mat.Data[float32](m.Logits(e, m.Hidden(e, ops.NewBatch(c.IDs...))))
+	return mat.Data[float32](m.Logits(e, m.Hidden(e, c.Batch())))
 }
 
 func near(t *testing.T, what string, got, want []float32) {

@@ -1,4 +1,4 @@
-// Package model is the forward pass of a decoder, written once over ops for every family whose blocks configs describes.
+// Package model is the forward pass of a decoder, an encoder or both, written once over ops for every family whose blocks configs describes.
 package model
 
 import (
@@ -8,12 +8,14 @@ import (
 	"gqa/internal/ops"
 )
 
-// Model is a decoder with an engine's weights of type T.
+// Model is a stack of layers with an engine's weights of type T, and the encoder that it reads, if there is one.
 type Model[T any] struct {
 	Arch *configs.Arch
 
 	embed, positions T
 	embedNorm        *ops.Norm[T]
+	distances        T // of relative positions
+	encoder          *Model[T]
 	layers           []layer[T]
 	finalNorm        *ops.Norm[T]
 	head             ops.Linear[T]
@@ -28,6 +30,7 @@ type layer[T any] struct {
 	q, k, v, o            ops.Linear[T]
 	gate, up, down        ops.Linear[T]
 	attention             ops.Attention[T]
+	cross                 *cross[T] // nil: there is no encoder
 }
 
 // New builds the model of arch over weights by name, as configs.Arch.Params lists them. The second result of weight says
@@ -37,6 +40,8 @@ func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T
 	m := &Model[T]{Arch: arch, finalNorm: b.norm(configs.FinalNorm, -1), head: b.linear(configs.Head, -1)}
 	m.embed = b.linear(configs.Embed, -1).W
 	m.embedNorm, m.positions = b.norm(configs.EmbedNorm, -1), b.linear(configs.Positions, -1).W
+	m.distances = b.linear(configs.Distances, -1).W
+	m.encoder = b.encoder()
 	if arch.Tied {
 		m.head.W = m.embed
 	}
@@ -84,8 +89,10 @@ func (b builder[T]) layer(i int) layer[T] {
 		gate: b.linear(configs.Gate, i), up: b.linear(configs.Up, i), down: b.linear(configs.Down, i),
 		attention: ops.Attention[T]{
 			Site: i, Heads: b.arch.Heads, KVHeads: b.arch.KVHeads, HeadDim: b.arch.HeadDim,
-			Scale: scoreScale(b.arch, i), Causal: true, Window: b.arch.LayerWindow(i),
+			Scale: scoreScale(b.arch, i), Causal: b.arch.Causal, Window: b.arch.LayerWindow(i),
+			HasBias: b.arch.Position == configs.PositionT5,
 		},
+		cross: b.cross(i),
 	}
 	if b.arch.Position == configs.PositionALiBi {
 		l.attention.Slopes, l.attention.CoarseSlopes = slopes(b.arch, l.attention.Scale)
@@ -128,12 +135,14 @@ func newRope(a *configs.Arch) *ops.Rope {
 // Hidden runs the batch through every layer and the final norm: [tokens, dim]. It includes the scale of the logits, which
 // are linear in it.
 func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
-	x := scaled(e, normed(e, e.Embed(m.embed, b.IDs, 0), m.embedNorm), m.Arch.EmbedScale)
+	s := m.share(e, b)
+	x := scaled(e, e.Embed(m.embed, b.IDs, 0), m.Arch.EmbedScale)
 	if m.Arch.Position == configs.PositionLearned {
 		x = e.Add(x, e.Embed(m.positions, b.Pos, m.Arch.PositionOffset))
 	}
+	x = normed(e, x, m.embedNorm)
 	for i := range m.layers {
-		x = m.layers[i].forward(e, m, x, b)
+		x = m.layers[i].forward(e, m, x, s, b)
 	}
 	return scaled(e, normed(e, x, m.finalNorm), m.Arch.LogitScale)
 }
@@ -159,9 +168,9 @@ func (m *Model[T]) Head() ops.Linear[T] { return m.head }
 // Logits maps hidden rows to the vocabulary: [tokens, dim] -> [tokens, vocab].
 func (m *Model[T]) Logits(e ops.Ops[T], hidden T) T { return e.Linear(hidden, m.head) }
 
-func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, b ops.Batch) T {
+func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
 	in := normed(e, x, l.attnNorm)
-	attn := normed(e, l.attend(e, m, in, b), l.attnOutNorm)
+	attn := normed(e, l.attend(e, m, in, s, b), l.attnOutNorm)
 	if m.Arch.Residual == configs.Parallel {
 		if l.mlpNorm != nil {
 			in = e.Norm(x, *l.mlpNorm)
@@ -173,6 +182,9 @@ func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, b ops.Batch) T {
 		x = in
 	}
 	x = e.Add(x, scaled(e, attn, m.Arch.ResidualScale))
+	if l.cross != nil {
+		x = e.Add(x, l.cross.attend(e, x, s, b))
+	}
 	in = normed(e, x, l.mlpNorm)
 	mlp := normed(e, l.feedForward(e, m.Arch, in), l.mlpOutNorm)
 	if m.Arch.Residual == configs.Normed {
@@ -181,8 +193,9 @@ func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, b ops.Batch) T {
 	return e.Add(x, scaled(e, mlp, m.Arch.ResidualScale))
 }
 
-func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, b ops.Batch) T {
+func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
 	a := l.attention
+	a.Bias = s.bias
 	q, k, v := e.Linear(x, l.q), e.Linear(x, l.k), e.Linear(x, l.v)
 	if limit := float32(m.Arch.ClipQKV); limit > 0 {
 		q, k, v = e.Clip(q, limit), e.Clip(k, limit), e.Clip(v, limit)

@@ -4,6 +4,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"gqa/checkpoints"
@@ -110,4 +111,37 @@ func IDs(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, 
 		ids[i] = int32(id)
 	}
 	return ids, t.Shape, nil
+}
+
+// Lens reads an attention mask [sequences, tokens] of the shape of its ids: how many tokens of each sequence are not padding,
+// which must stand at the end. nil: there is no such tensor, or nothing in it is padding.
+func Lens(ckpt *checkpoints.Checkpoint, name string, shape []int) ([]int, error) {
+	t, ok := ckpt.Tensor(name)
+	if !ok {
+		return nil, nil
+	}
+	if !slices.Equal(t.Shape, shape) {
+		return nil, fmt.Errorf("%s has shape %v, its ids %v", name, t.Shape, shape)
+	}
+	mask, err := t.Int64()
+	if err != nil {
+		return nil, err
+	}
+	var lens []int
+	padded := false
+	for at := 0; at < len(mask); at += shape[1] {
+		row := mask[at : at+shape[1]]
+		n := slices.Index(row, 0)
+		if n < 0 {
+			n = len(row)
+		}
+		if n == 0 || slices.ContainsFunc(row[n:], func(x int64) bool { return x != 0 }) {
+			return nil, fmt.Errorf("%s: sequence %d is padded before its tokens; padding is supported behind them only", name, at/shape[1])
+		}
+		lens, padded = append(lens, n), padded || n < len(row)
+	}
+	if !padded {
+		return nil, nil
+	}
+	return lens, nil
 }

@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"errors"
 	"fmt"
 
 	"gqa/configs"
@@ -33,10 +34,11 @@ func New(arch *configs.Arch, all map[string][]float32) *Decoder {
 
 // NewIn is New with weights and cache in other formats.
 func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
-	shapes := map[string][]int{}
+	shapes, halved := map[string][]int{}, map[string]bool{}
 	params, _ := arch.Params() // all was read by the same list
 	for _, p := range params {
 		shapes[p.Name] = p.Shape
+		halved[p.Name] = f.Weights != kernels.Full && len(p.Shape) == 2 && p.Role != configs.Distances
 	}
 	weight := func(name string) (Mat, bool) {
 		data, ok := all[name]
@@ -44,7 +46,7 @@ func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 			return Mat{}, false
 		}
 		m := Mat{Rows: shapes[name][0], Cols: len(data) / shapes[name][0], Data: data}
-		if f.Weights != kernels.Full && len(shapes[name]) == 2 {
+		if halved[name] {
 			m.Half, m.Format, m.Data = make([]uint16, len(data)), f.Weights, nil
 			kernels.HugePages(m.Half)
 			kernels.EncodeHalf(f.Weights, m.Half, data)
@@ -108,6 +110,9 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	n := len(ids) / c.Seqs
 	if n < 1 || len(ids) != n*c.Seqs {
 		return Mat{}, fmt.Errorf("%d tokens for %d sequences", len(ids), c.Seqs)
+	}
+	if d.Arch.EncoderLayers > 0 && c.SourceLen == 0 {
+		return Mat{}, errors.New("the model's encoder has read nothing for this cache")
 	}
 	if c.Len+n > c.Capacity {
 		return Mat{}, fmt.Errorf("the cache has room for %d tokens, %d are asked", c.Capacity, c.Len+n)

@@ -4,7 +4,6 @@ import (
 	"math"
 	"testing"
 
-	"gqa/internal/golden"
 	"gqa/internal/kernels"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
@@ -13,7 +12,7 @@ import (
 // TestFormats holds a decoder with weights in 16 bits to one in f32 over the same rounded weights, and a cache in 16 bits to
 // one in f32 within what rounding keys and values may do.
 func TestFormats(t *testing.T) {
-	for _, c := range golden.Cases(t) {
+	for _, c := range decoders(t) {
 		src, err := weights.Open(c.Dir, weights.Options{})
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,42 @@
+package decode
+
+import (
+	"errors"
+	"fmt"
+
+	"gqa/internal/ops"
+)
+
+// Encode runs the encoder over a source of c.Seqs sequences, once for all steps that follow, and keeps the keys and values
+// that the decoder's cross-attention has for it. Tokens that were in the cache are forgotten: they were of another source.
+func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
+	if err := d.checkSource(c.Seqs, &source); err != nil {
+		return err
+	}
+	c.Len, c.SourceLen, c.sourceLens = 0, source.Len, source.Lens
+	c.cross = newStore(d.Arch.Layers, d.Arch.CrossKVHeads, d.Arch.HeadDim, c.Seqs, source.Len, d.Cache)
+	d.eng.arena.reset()
+	d.eng.cache = nil // the encoder has none
+	d.model.Encode(d.eng, source, func(site int, k, v Mat) { c.cross.write(site, source, 0, k, v) })
+	return nil
+}
+
+// FillSource pretends that an encoder has read n tokens of each sequence: for timing a decode.
+func (d *Decoder) FillSource(c *Cache, n int) {
+	c.SourceLen, c.sourceLens = n, nil
+	c.cross = newStore(d.Arch.Layers, d.Arch.CrossKVHeads, d.Arch.HeadDim, c.Seqs, n, d.Cache)
+	c.cross.fill(c.Seqs)
+}
+
+// checkSource refuses a source that the model cannot read, or none where it needs one.
+func (d *Decoder) checkSource(seqs int, source *ops.Batch) error {
+	switch {
+	case d.Arch.EncoderLayers == 0 && source != nil:
+		return fmt.Errorf("family %s has no encoder to read a source with", d.Arch.Family.Name)
+	case d.Arch.EncoderLayers > 0 && source == nil:
+		return errors.New("the model's encoder has read nothing")
+	case source != nil && (source.Seqs != seqs || source.Len == 0):
+		return fmt.Errorf("a source of %d sequences of %d tokens for %d sequences", source.Seqs, source.Len, seqs)
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package model
+
+import (
+	"gqa/configs"
+	"gqa/internal/ops"
+)
+
+// cross is a decoder layer's attention to the encoder's output, between its self-attention and its MLP (Vaswani et al.,
+// arXiv 1706.03762, section 3.2.3).
+type cross[T any] struct {
+	norm       *ops.Norm[T]
+	q, k, v, o ops.Linear[T]
+	attention  ops.Attention[T]
+}
+
+// encoder builds the stack beside a decoder; nil: there is none. It shares the embedding.
+func (b builder[T]) encoder() *Model[T] {
+	arch := b.arch.Encoder()
+	if arch == nil {
+		return nil
+	}
+	return New(arch, func(name string) (T, bool) {
+		if name == configs.ParamName(configs.Embed, -1, false) {
+			return b.weight(name)
+		}
+		return b.weight(configs.EncoderPrefix + name)
+	})
+}
+
+// cross builds layer i's attention to the encoder; nil: there is none.
+func (b builder[T]) cross(i int) *cross[T] {
+	if b.arch.EncoderLayers == 0 {
+		return nil
+	}
+	return &cross[T]{
+		norm: b.norm(configs.CrossNorm, i),
+		q:    b.linear(configs.CrossQ, i), k: b.linear(configs.CrossK, i), v: b.linear(configs.CrossV, i), o: b.linear(configs.CrossO, i),
+		attention: ops.Attention[T]{
+			Site: i, Heads: b.arch.Heads, KVHeads: b.arch.CrossKVHeads, HeadDim: b.arch.HeadDim,
+			Scale: scoreScale(b.arch, i), Cross: true,
+		},
+	}
+}
+
+// shared is what all layers of a stack read beside their own input.
+type shared[T any] struct {
+	memory T // the encoder's output, if Batch.Source is there
+	bias   T // of scores, with relative positions
+}
+
+// share runs the encoder and gathers the position bias. It comes before the embedding: engines give back the memory of what
+// is computed after a stream's first value.
+func (m *Model[T]) share(e ops.Ops[T], b ops.Batch) (s shared[T]) {
+	if m.encoder != nil && b.Source != nil {
+		s.memory = m.encoder.Hidden(e, *b.Source)
+	}
+	if m.Arch.Position == configs.PositionT5 {
+		r := m.Arch.Relative
+		s.bias = e.RelativeBias(m.distances, ops.Relative{Buckets: r.Buckets, MaxDistance: r.MaxDistance, BothWays: !m.Arch.Causal}, b)
+	}
+	return s
+}
+
+func (c *cross[T]) attend(e ops.Ops[T], x T, s shared[T], b ops.Batch) T {
+	x = normed(e, x, c.norm)
+	var k, v T // in the engine's cache, unless the encoder has just run
+	if b.Source != nil {
+		k, v = e.Linear(s.memory, c.k), e.Linear(s.memory, c.v)
+	}
+	return e.Linear(e.Attend(e.Linear(x, c.q), k, v, c.attention, b), c.o)
+}
+
+// Encode runs the encoder over source and hands on the keys and values of every decoder layer's cross-attention.
+func (m *Model[T]) Encode(e ops.Ops[T], source ops.Batch, keep func(site int, k, v T)) {
+	memory := m.encoder.Hidden(e, source)
+	for i := range m.layers {
+		c := m.layers[i].cross
+		keep(i, e.Linear(memory, c.k), e.Linear(memory, c.v))
+	}
+}

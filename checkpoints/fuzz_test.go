@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"gqa/internal/alloc"
 )
 
 // encoded returns the file that c is written as.
@@ -64,7 +66,11 @@ func FuzzHeader(f *testing.F) {
 	}
 	f.Add(raw(`{"__metadata__":{"format":"pt"},"b":{"dtype":"BF16","shape":[2,1],"data_offsets":[0,4]},"a":{"dtype":"I64","shape":[],"data_offsets":[4,12]}}`, 12))
 	f.Fuzz(func(t *testing.T, file []byte) {
-		c, err := Read("fuzz", bytes.NewReader(file), int64(len(file)))
+		var c *Checkpoint
+		var err error
+		if n := alloc.Bytes(func() { c, err = Read("fuzz", bytes.NewReader(file), int64(len(file))) }); n > 1<<20+100*len(file) {
+			t.Fatalf("%d bytes allocated for a file of %d", n, len(file))
+		}
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "fuzz: ") {
 				t.Fatalf("error %q does not name the file", err)
@@ -91,7 +97,11 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"weight_map":{"a":"x.safetensors","a":"y.safetensors"}}`))
 	f.Add([]byte(`{"weight_map":{}, "weight_map":{}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		shards, err := parseIndex(text)
+		var shards map[string]string
+		var err error
+		if n := alloc.Bytes(func() { shards, err = parseIndex(text) }); n > 1<<20+100*len(text) {
+			t.Fatalf("%d bytes allocated for an index of %d", n, len(text))
+		}
 		if err != nil {
 			return
 		}

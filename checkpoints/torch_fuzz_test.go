@@ -3,28 +3,19 @@ package checkpoints
 import (
 	"archive/zip"
 	"bytes"
-	"runtime"
 	"strings"
 	"testing"
 
 	"gqa/checkpoints/torchtest"
+	"gqa/internal/alloc"
 )
-
-// allocated returns the bytes that f allocates.
-func allocated(f func()) int {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return int(after.TotalAlloc - before.TotalAlloc)
-}
 
 // anyTorch reads a file: a clean error or tensors that can be written, and of memory no more than the file justifies.
 func anyTorch(t *testing.T, file []byte) {
 	t.Helper()
 	var c *Checkpoint
 	var err error
-	if n := allocated(func() { c, err = readBytes(file) }); n > 4<<20+100*len(file) {
+	if n := alloc.Bytes(func() { c, err = readBytes(file) }); n > 4<<20+100*len(file) {
 		t.Fatalf("%d bytes allocated for a file of %d", n, len(file))
 	}
 	if err != nil {

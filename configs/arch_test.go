@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"gqa/internal/alloc"
 )
 
 func resolve(t testing.TB, config string) *Arch {
@@ -216,8 +218,15 @@ func FuzzResolve(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+	if _, err := Families(); err != nil { // read once
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, config []byte) {
-		a, err := Resolve(config, "")
+		var a *Arch
+		var err error
+		if n := alloc.Bytes(func() { a, err = Resolve(config, "") }); n > 1<<20+100*len(config) {
+			t.Fatalf("%d bytes allocated for a file of %d", n, len(config))
+		}
 		if err != nil {
 			return
 		}

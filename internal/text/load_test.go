@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gqa/internal/alloc"
 )
 
 // spec is a tokenizer.json with parts in place of those of a small byte-level one.
@@ -227,7 +229,11 @@ func FuzzTokenizerJSON(f *testing.F) {
 	}
 	f.Add([]byte(spec(nil)), "ab")
 	f.Fuzz(func(t *testing.T, data []byte, s string) {
-		tok, err := parseTokenizer(data)
+		var tok *Tokenizer
+		var err error
+		if n := alloc.Bytes(func() { tok, err = parseTokenizer(data) }); n > 4<<20+100*len(data) {
+			t.Fatalf("%d bytes allocated for a file of %d", n, len(data))
+		}
 		if err != nil || len(s) > 100 {
 			return
 		}

@@ -98,9 +98,12 @@ func specialTokens(vocab map[string]int32, c configFile) []map[string]any {
 	return tokens
 }
 
+// ErrNoTokenizer is wrapped by the error about a folder without any file of a tokenizer.
+var ErrNoTokenizer = errors.New("no tokenizer")
+
 func noTokenizer(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, "tokenizer.model")); err == nil {
 		return fmt.Errorf("%s has a tokenizer.model but no tokenizer.json: make one with transformers, AutoTokenizer.from_pretrained(…).save_pretrained(…)", dir)
 	}
-	return fmt.Errorf("%s has no tokenizer: expected tokenizer.json, or vocab.json and merges.txt", dir)
+	return fmt.Errorf("%s has %w: expected tokenizer.json, or vocab.json and merges.txt", dir, ErrNoTokenizer)
 }

@@ -24,20 +24,8 @@ type tokenizerFile struct {
 // tokenizer.json. A tokenizer_config.json beside it may name the end-of-text
 // token. A component of an unknown type is an error that names it.
 func LoadTokenizer(dir string) (*Tokenizer, error) {
-	path := filepath.Join(dir, "tokenizer.json")
-	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		path, dir = dir, filepath.Dir(dir)
-	}
-	config, err := readConfig(dir)
+	data, path, config, err := readTokenizer(dir)
 	if err != nil {
-		return nil, err
-	}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		if data, err = gpt2Files(dir, config); err != nil {
-			return nil, err
-		}
-	} else if err != nil {
 		return nil, err
 	}
 	t, err := parseTokenizer(data)
@@ -46,6 +34,22 @@ func LoadTokenizer(dir string) (*Tokenizer, error) {
 	}
 	t.findEOS(string(config.EOS))
 	return t, nil
+}
+
+// readTokenizer reads the tokenizer.json of a folder, or what stands for it, and what lies beside it.
+func readTokenizer(dir string) (data []byte, path string, config configFile, err error) {
+	path = filepath.Join(dir, "tokenizer.json")
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		path, dir = dir, filepath.Dir(dir)
+	}
+	if config, err = readConfig(dir); err != nil {
+		return nil, path, config, err
+	}
+	data, err = os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		data, err = gpt2Files(dir, config)
+	}
+	return data, path, config, err
 }
 
 // parseTokenizer builds the tokenizer that a tokenizer.json describes.

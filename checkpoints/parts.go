@@ -193,3 +193,27 @@ func (c *cursor) Write(b []byte) (int, error) {
 	c.at += int64(n)
 	return n, err
 }
+
+// WriteLaid writes the file path, which must not exist, in a format of the caller's: head,
+// then the tensors in order, each padded with zeros to a multiple of align bytes. workers
+// and data are as in [WriteOptions] and [Write]. On an error no file stays.
+func WriteLaid(path string, head []byte, specs []Spec, align int64, workers int, data func(Spec, io.Writer) error) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	w := &writer{files: []*os.File{f}}
+	defer func() { err = w.close(err) }()
+	if _, err := f.WriteAt(head, 0); err != nil {
+		return err
+	}
+	parts, at := make([]part, len(specs)), int64(len(head))
+	for i, s := range specs {
+		parts[i] = part{s, f, at}
+		at += (s.Bytes() + align - 1) / align * align
+	}
+	if err := f.Truncate(at); err != nil { // what no tensor fills is zeros
+		return err
+	}
+	return writeParts(parts, workers, data)
+}

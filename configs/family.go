@@ -35,6 +35,7 @@ type Family struct {
 	Tensors    map[Role]TensorEntry `yaml:"tensors"` // once per model
 	Layer      map[Role]TensorEntry `yaml:"layer"`   // once per layer
 	Encoder    *Encoder             `yaml:"encoder"` // the stack that the layers' cross-attention reads, if there is one
+	GGUF       *GGUF                `yaml:"gguf"`    // how llama.cpp holds it; nil: not at all
 	Buffers    []string             `yaml:"buffers"` // tensors that may be there, are carried along and never read
 	Variants   []Variant            `yaml:"variants"`
 	Neighbours []string             `yaml:"neighbours"` // families whose class may hold a grouped conversion where no class of this one does
@@ -237,6 +238,9 @@ func (f *Family) check() error {
 		}
 	}
 	if err := f.checkConfig(); err != nil {
+		return err
+	}
+	if err := f.GGUF.check(); err != nil {
 		return err
 	}
 	if err := f.checkStack(f.Tensors, f.Layer); err != nil || f.Encoder == nil {

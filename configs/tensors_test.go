@@ -183,8 +183,8 @@ func TestParams(t *testing.T) {
 		byName[p.Name] = p
 	}
 	for name, want := range map[string]Param{
-		"embed.weight":       {Role: Embed, Shape: []int{10, 8}, Tensor: "transformer.wte.weight", Stored: []int{10, 8}},
-		"final_norm.bias":    {Role: FinalNorm, Bias: true, Shape: []int{8}, Tensor: "transformer.ln_f.bias", Stored: []int{8}},
+		"embed.weight":       {Role: Embed, Layer: -1, Shape: []int{10, 8}, Tensor: "transformer.wte.weight", Stored: []int{10, 8}},
+		"final_norm.bias":    {Role: FinalNorm, Layer: -1, Bias: true, Shape: []int{8}, Tensor: "transformer.ln_f.bias", Stored: []int{8}},
 		"layers.0.q.weight":  {Role: Q, Shape: []int{8, 8}, Tensor: "transformer.h.0.attn.c_attn.weight", Stored: []int{8, 16}, Rows: []int{0, 1, 2, 3, 4, 5, 6, 7}, Transposed: true},
 		"layers.0.k.weight":  {Role: K, Shape: []int{4, 8}, Tensor: "transformer.h.0.attn.c_attn.weight", Stored: []int{8, 16}, Rows: []int{8, 9, 10, 11}, Transposed: true, KVHeads: 2},
 		"layers.0.v.bias":    {Role: V, Bias: true, Shape: []int{4}, Tensor: "transformer.h.0.attn.c_attn.bias", Stored: []int{16}, Rows: []int{12, 13, 14, 15}, KVHeads: 2},

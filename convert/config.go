@@ -93,7 +93,8 @@ type Summary struct {
 	SourceCrossKVBytesPerToken int64 `json:"source_cross_kv_bytes_per_token,omitempty"`
 	CrossKVBytesPerToken       int64 `json:"cross_kv_bytes_per_token,omitempty"`
 	// Layers say what became of each layer's heads, where q and o changed with them.
-	Layers []Layer `json:"layers,omitempty"`
+	Layers []Layer  `json:"layers,omitempty"`
+	Notes  []string `json:"notes,omitempty"` // where what loads the result computes other than the source's class
 }
 
 // Summary describes the plan; Output is for the caller to set.
@@ -115,11 +116,12 @@ func (p *Plan) Summary() (*Summary, error) {
 		SourceGroups: p.Source.Arch.SiteKVHeads(p.sites[0]), Groups: p.Groups, Sites: p.sites, KVHeadsBySite: kvHeadsBySite(p.converted),
 		Method: p.Method, Grouping: p.Grouping, Seed: p.Seed, Target: p.Target,
 		DType: dtype, Layout: string(p.Arch.Layout()), LoadsIn: p.loadsIn(),
-		TensorsPooled: len(p.pooled), TensorsCopied: len(p.Specs) - len(p.pooled), Bytes: p.Bytes(),
+		TensorsPooled: p.Pooled(), TensorsCopied: len(p.Specs) - p.Pooled(), Bytes: p.Bytes(),
 		SourceParameters: before, Parameters: after,
 		SourceKVBytesPerToken: p.Source.Arch.KVBytesPerToken(2), KVBytesPerToken: p.Arch.KVBytesPerToken(2),
 		SourceCrossKVBytesPerToken: p.Source.Arch.CrossKVBytesPerToken(2), CrossKVBytesPerToken: p.Arch.CrossKVBytesPerToken(2),
 		Layers: p.layers,
+		Notes:  p.Notes(),
 	}
 	if p.way != nil {
 		s.SourceFamily = p.Source.Arch.Family.Name
@@ -130,6 +132,8 @@ func (p *Plan) Summary() (*Summary, error) {
 func (p *Plan) loadsIn() []string {
 	class := p.Arch.Family.Grouping(p.Groups).Class
 	switch {
+	case p.Target == GGUF:
+		return []string{"llama.cpp (" + p.gguf.Arch + ")"}
 	case p.Target == Expanded || p.Groups == p.Arch.Heads && p.Arch.Layout() == p.Arch.Family.Attention.Layout:
 		return []string{"gqa", "whatever loads the source"}
 	case class != "":

@@ -24,9 +24,8 @@ type Inspection struct {
 	Parameters int64       `json:"parameters"`
 	DType      string      `json:"dtype"` // of the KV cache: that of the keys' weights
 	Layout     string      `json:"layout"`
-	Targets    []string    `json:"targets"`
-	Sites      []SiteHeads `json:"sites"`           // the kinds of attention
-	LoadsIn    string      `json:"native_loads_in"` // what loads a native conversion
+	WaysOut    []Way       `json:"ways_out"`
+	Sites      []SiteHeads `json:"sites"` // the kinds of attention
 	Rows       []Row       `json:"groups"`
 }
 
@@ -59,8 +58,7 @@ func Inspect(src *weights.Source, sites Sites) (*Inspection, error) {
 	}
 	in := &Inspection{
 		Family: a.Family.Name, Layers: a.Layers, Dim: a.Dim, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
-		Vocab: a.Vocab, Context: a.Context, DType: dtype, Layout: string(a.Layout()), Targets: Targets,
-		LoadsIn: loadsNative(src),
+		Vocab: a.Vocab, Context: a.Context, DType: dtype, Layout: string(a.Layout()), WaysOut: waysOut(src, sites),
 	}
 	if in.Parameters, err = weights.Parameters(a); err != nil {
 		return nil, err
@@ -180,8 +178,9 @@ func (in *Inspection) Print(w io.Writer) error {
 	fmt.Fprintf(w, "shape       %d layers, dim %d, %d heads of %d, %d KV heads, vocabulary %d, context %d\n",
 		in.Layers, in.Dim, in.Heads, in.HeadDim, in.KVHeads, in.Vocab, in.Context)
 	fmt.Fprintf(w, "sites       %s\n", in.sitesText())
-	fmt.Fprintf(w, "native      loads in %s\n", in.LoadsIn)
-	fmt.Fprintf(w, "expanded    loads wherever the source does; saves no cache\n")
+	for _, way := range in.WaysOut {
+		way.print(w)
+	}
 	if !in.decodes() {
 		fmt.Fprintf(w, "KV cache    none: every token sees all others and nothing is decoded; grouping saves the parameters and the work\n"+
 			"            of the K/V projections alone\n")

@@ -16,7 +16,12 @@ func TestInspect(t *testing.T) {
 	}
 	want := &Inspection{
 		Family: "llama", Layers: 2, Dim: 16, Heads: 8, KVHeads: 4, HeadDim: 2, Vocab: 6, Context: 32, Parameters: 2384, DType: "BF16",
-		Layout: "separate", Targets: Targets, LoadsIn: "transformers LlamaForCausalLM", Rows: []Row{
+		Layout: "separate", WaysOut: []Way{
+			{Target: Native, LoadsIn: []string{"transformers LlamaForCausalLM"}},
+			{Target: Own, LoadsIn: []string{"gqa", "transformers LlamaForCausalLM"}},
+			{Target: Expanded, LoadsIn: []string{"gqa", "whatever loads the source"}},
+			{Target: GGUF, LoadsIn: []string{"llama.cpp (llama)"}, Notes: []string{noTokenizer}},
+		}, Rows: []Row{
 			{4, 64, 0, 2048, 544, 2384, []int{1, 2, 4}},
 			{2, 32, 0, 1024, 272, 2112, []int{1, 2}},
 			{1, 16, 0, 512, 136, 1976, []int{1}},

@@ -111,16 +111,22 @@ func (p *Plan) keep(m module, at *merge.Attention) error {
 func (p *Plan) mergedTensor(t pooledTensor) ([]float32, error) {
 	result := make([]float32, t.size)
 	for _, w := range t.to {
-		values, ok, err := p.merged.Get(w.Name)
+		values, err := p.mergedWeight(w)
 		if err != nil {
 			return nil, err
-		}
-		if !ok || len(values) != w.Size() {
-			return nil, fmt.Errorf("tensor %s: the merge gave %d values of %s, want %v", w.Tensor, len(values), w.Name, w.Shape)
 		}
 		w.Put(result, values)
 	}
 	return result, nil
+}
+
+// mergedWeight is one weight of the result that the merge computed.
+func (p *Plan) mergedWeight(w configs.Param) ([]float32, error) {
+	values, ok, err := p.merged.Get(w.Name)
+	if err == nil && (!ok || len(values) != w.Size()) {
+		err = fmt.Errorf("tensor %s: the merge gave %d values of %s, want %v", w.Tensor, len(values), w.Name, w.Shape)
+	}
+	return values, err
 }
 
 func report(groups []merge.Group) []MergedGroup {

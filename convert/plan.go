@@ -26,10 +26,11 @@ const (
 	Native   Target = "native"   // fewer KV heads, in the family's class, else in a neighbour's, else as Own
 	Own      Target = "own"      // fewer KV heads in the family's own tensors, whatever loads them
 	Expanded Target = "expanded" // pooled heads repeated in place: loads wherever the original does, saves no cache
+	GGUF     Target = "gguf"     // fewer KV heads, as llama.cpp loads them
 )
 
 // Targets lists the targets.
-var Targets = []string{string(Native), string(Own), string(Expanded)}
+var Targets = []string{string(Native), string(Own), string(Expanded), string(GGUF)}
 
 // Sites says which kinds of attention are converted.
 type Sites string
@@ -78,6 +79,7 @@ type Plan struct {
 	pooled    map[string]pooledTensor // what is computed, by tensor name
 	way       *detour                 // into a neighbour's class; nil: none
 	why       []error                 // why there is none, where one was looked for
+	gguf      *llamaFile              // of Target GGUF
 	whole     sync.Mutex              // held while a tensor is in memory whole: one at a time
 	merged    *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
 	layers    []Layer
@@ -108,6 +110,9 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	}
 	if o.ShardSize == 0 {
 		p.ShardSize = sourceShardSize(src)
+	}
+	if o.Target == GGUF {
+		return p, p.planGGUF()
 	}
 	if err := p.planTensors(); err != nil {
 		return nil, err
@@ -244,8 +249,13 @@ func (p *Plan) changed() map[string]bool {
 	return changed
 }
 
-// Pooled is how many of the family's tensors are computed rather than copied.
-func (p *Plan) Pooled() int { return len(p.pooled) }
+// Pooled is how many tensors are computed rather than copied.
+func (p *Plan) Pooled() int {
+	if p.gguf != nil {
+		return p.gguf.pooled(p)
+	}
+	return len(p.pooled)
+}
 
 // Work is how many bytes of tensor data Run tells its progress of.
 func (p *Plan) Work() int64 {

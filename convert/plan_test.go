@@ -31,7 +31,7 @@ func TestPlanRefuses(t *testing.T) {
 		{float, Options{Groups: 2, Method: "median"}, false, `method "median" is unknown; want one of [mean first random align calibrated]`},
 		{float, Options{Groups: 2, Grouping: "near"}, false, `grouping "near" is unknown; want one of [contiguous similar]`},
 		{float, Options{Groups: 2, Method: Random, Grouping: Similar}, false, "grouping similar has nothing to go by with method random"},
-		{float, Options{Groups: 2, Target: "onnx"}, false, `target "onnx" is unknown; want one of [native own expanded]`},
+		{float, Options{Groups: 2, Target: "onnx"}, false, `target "onnx" is unknown; want one of [native own expanded gguf]`},
 		{float, Options{Groups: 2, DType: checkpoints.I8}, false, "dtype I8 is not one that floats are written in"},
 		{quantised, Options{Groups: 2}, false, "is I8: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint"},
 		{quantised, Options{Groups: 2, DType: checkpoints.F16}, false, "is I8: only float tensors"},

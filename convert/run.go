@@ -48,6 +48,9 @@ func (p *Plan) Run(ctx context.Context, target string, force bool, progress func
 
 // fill writes weights, config.json and what lies beside them.
 func (p *Plan) fill(ctx context.Context, dir string, progress func(bytes int64)) error {
+	if p.gguf != nil {
+		return p.writeGGUF(ctx, dir, progress)
+	}
 	if err := p.writeModel(ctx, dir, progress); err != nil {
 		return err
 	}
@@ -117,19 +120,24 @@ func (p *Plan) writeOptions() checkpoints.WriteOptions {
 }
 
 func (p *Plan) writeWeights(ctx context.Context, dir string, progress func(bytes int64)) error {
+	return checkpoints.Write(dir, p.Specs, p.writeOptions(), told(ctx, progress, p.writeTensor))
+}
+
+// told makes write stop where ctx does, and tell progress of what is written.
+func told(ctx context.Context, progress func(bytes int64), write func(checkpoints.Spec, io.Writer) error) func(checkpoints.Spec, io.Writer) error {
 	var one sync.Mutex
-	return checkpoints.Write(dir, p.Specs, p.writeOptions(), func(s checkpoints.Spec, w io.Writer) error {
+	return func(s checkpoints.Spec, w io.Writer) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := p.writeTensor(s, w); err != nil {
+		if err := write(s, w); err != nil {
 			return err
 		}
 		one.Lock()
 		defer one.Unlock()
 		progress(s.Bytes())
 		return nil
-	})
+	}
 }
 
 // writeTensor writes one tensor of the result: copied where it is a part of the source as it is, else through floats.

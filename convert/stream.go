@@ -24,6 +24,11 @@ func (p *Plan) spans(t pooledTensor, unit int) []span {
 			sources[storedRow(w, r)] = p.members(t.from[i], t.groups[i], r)
 		}
 	}
+	return join(sources, unit)
+}
+
+// join makes spans of rows of unit elements, each the mean of the given rows of a source.
+func join(sources [][]int, unit int) []span {
 	var all []span
 	for to, from := range sources {
 		if last := len(all) - 1; last >= 0 && follows(all[last], from, unit) {

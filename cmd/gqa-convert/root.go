@@ -54,7 +54,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
 	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads share one: neighbours, or those that lose the least by it", convert.Groupings...)
-	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads, in a class that holds them if there is one; own: in the family's own tensors; expanded: pooled heads repeated in place", convert.Targets...)
+	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads, in a class that holds them if there is one; own: in the family's own tensors; expanded: pooled heads repeated in place; gguf: fewer KV heads, for llama.cpp", convert.Targets...)
 	sitesFlag(fl, &f)
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "dtype of float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file, such as 5GB or 900MiB (default as the source)")
@@ -155,6 +155,9 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 		return err
 	}
 	warn(src)
+	for _, note := range plan.Notes() {
+		slog.Warn(note)
+	}
 	output := f.output
 	if output == "" {
 		output = defaultOutput(input, f.groups)

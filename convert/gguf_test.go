@@ -1,0 +1,194 @@
+package convert
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/gguftest"
+	"gqa/internal/golden"
+	"gqa/internal/weights"
+)
+
+// toGGUF converts and reads the file back.
+func toGGUF(t *testing.T, dir string, o Options) *gguftest.File {
+	t.Helper()
+	o.Target = GGUF
+	if o.Method == "" {
+		o.Method = Mean
+	}
+	src, err := weights.Open(dir, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	p, err := NewPlan(src, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := p.Run(t.Context(), out, false, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(out); err != nil || len(entries) != 2 {
+		t.Errorf("%v (%v), want model.gguf and conversion.json", entries, err)
+	}
+	f, err := gguftest.Read(filepath.Join(out, ggufFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// ggufParts are the weights that a tensor of a GGUF file is made of, by the last part of its name.
+var ggufParts = map[string][]string{
+	"token_embd": {"embed"}, "position_embd": {"positions"}, "output_norm": {"final_norm"}, "output": {"head"},
+	"attn_norm": {"attn_norm"}, "attn_q": {"q"}, "attn_k": {"k"}, "attn_v": {"v"}, "attn_qkv": {"q", "k", "v"},
+	"attn_output": {"o"}, "ffn_norm": {"mlp_norm"}, "ffn_gate": {"gate"}, "ffn_up": {"up"}, "ffn_down": {"down"},
+	"attn_q_norm": {"q_norm"}, "attn_k_norm": {"k_norm"}, "post_attention_norm": {"attn_out_norm"}, "post_ffw_norm": {"mlp_out_norm"},
+}
+
+// expected puts together what a tensor of the file should hold, from the weights of the native conversion.
+func expected(a *configs.Arch, all map[string][]float32, name string) []float32 {
+	words := strings.Split(name, ".")
+	prefix, kind, what := "", words[0], words[len(words)-1]
+	if kind == "blk" {
+		prefix, kind = "layers."+words[1]+".", words[2]
+	}
+	var values []float32
+	for _, role := range ggufParts[kind] {
+		if role == "head" && a.Tied {
+			role = "embed"
+		}
+		part, ok := all[prefix+role+"."+what]
+		if part = slices.Clone(part); !ok { // a bias that only llama.cpp asks for
+			part = make([]float32, len(all[prefix+role+".weight"])/a.Dim)
+		}
+		if strings.HasSuffix(role, "norm") && what == "weight" {
+			for i := range part {
+				part[i] += float32(a.NormOffset)
+			}
+		}
+		if a.Family.GGUF.Rope == configs.InterleavedPlanes && !a.RopeInterleaved && (role == "q" || role == "k") {
+			part = sideBySide(part, a.HeadDim, a.Dim, what)
+		}
+		values = append(values, part...)
+	}
+	return values
+}
+
+// sideBySide brings dims i and i + headDim/2 of each head together.
+func sideBySide(x []float32, headDim, dim int, what string) []float32 {
+	if what == "bias" {
+		dim = 1
+	}
+	var out []float32
+	for head := range len(x) / dim / headDim {
+		for i := range headDim / 2 {
+			for _, d := range []int{i, i + headDim/2} {
+				row := head*headDim + d
+				out = append(out, x[row*dim:(row+1)*dim]...)
+			}
+		}
+	}
+	return out
+}
+
+// TestGGUFTensors: every weight of a native conversion is in the file, in llama.cpp's order of rows, and nothing else is.
+func TestGGUFTensors(t *testing.T) {
+	for _, c := range golden.Cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			for _, groups := range []int{8, 2} {
+				checkGGUF(t, c.Dir, Options{Groups: groups})
+			}
+			checkGGUF(t, c.Dir, Options{Groups: 4, Method: First, DType: checkpoints.F16})
+			if c.Name == "llama" || c.Name == "gpt2" {
+				checkGGUF(t, c.Dir, Options{Groups: 2, Method: Align})
+			}
+			checkGGUF(t, c.Dir, Options{Groups: 4, Method: Random, Seed: 3, DType: checkpoints.BF16})
+		})
+	}
+}
+
+func checkGGUF(t *testing.T, dir string, o Options) {
+	t.Helper()
+	src := open(t, dir)
+	if src.Arch.Family.GGUF == nil || src.Arch.Family.GGUF.Why != "" {
+		if _, err := NewPlan(src, Options{Groups: 2, Method: Mean, Target: GGUF}); err == nil {
+			t.Error("no error")
+		}
+		return
+	}
+	plain := o
+	plain.DType = 0
+	native := convertTo(t, dir, plain)
+	all, err := native.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, f := native.Arch, toGGUF(t, dir, o)
+	elements := 0
+	for _, name := range f.Names {
+		got := f.Tensors[name].Floats()
+		if strings.HasPrefix(name, "rope_") {
+			continue
+		}
+		want := expected(a, all, name)
+		compareGGUF(t, fmt.Sprintf("%+v: %s", o, name), got, want, f.Tensors[name])
+		elements += len(got)
+	}
+	if n, _ := weights.Parameters(a); int64(elements) < n {
+		t.Errorf("%d elements, want all %d at least", elements, n)
+	}
+}
+
+// compareGGUF allows for the rounding of the tensor's dtype, which vectors and tables do not have.
+func compareGGUF(t *testing.T, what string, got, want []float32, tensor gguftest.Tensor) {
+	t.Helper()
+	relative := map[uint32]float64{0: 0, 1: 1.0 / 2048, 30: 1.0 / 256}[tensor.Type]
+	if len(tensor.Shape) == 1 && tensor.Type != 0 {
+		t.Errorf("%s: a vector of type %d, want f32", what, tensor.Type)
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for i := range want {
+		if d := math.Abs(float64(got[i]) - float64(want[i])); !(d <= relative*math.Abs(float64(want[i]))+1e-7*min(1, relative*1e9)) {
+			t.Fatalf("%s: value %d is %g, want %g", what, i, got[i], want[i])
+		}
+	}
+}
+
+func TestGGUFKeys(t *testing.T) {
+	config := with(llamaConfig, "rope_scaling", `{"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 8}`)
+	f := toGGUF(t, model{config: config}.write(t), Options{Groups: 2, DType: checkpoints.BF16})
+	want := map[string]any{
+		"general.architecture": "llama", "general.type": "model", "general.file_type": uint32(32),
+		"llama.vocab_size": uint32(6), "llama.context_length": uint32(32), "llama.embedding_length": uint32(16), "llama.block_count": uint32(2),
+		"llama.attention.head_count": uint32(8), "llama.attention.head_count_kv": uint32(2), "llama.attention.key_length": uint32(2),
+		"llama.attention.value_length": uint32(2), "llama.attention.layer_norm_rms_epsilon": float32(1e-6),
+		"llama.rope.dimension_count": uint32(2), "llama.rope.freq_base": float32(10000), "llama.rope.scaling.type": "yarn",
+		"llama.rope.scaling.factor": float32(4), "llama.rope.scaling.original_context_length": uint32(8),
+		"llama.rope.scaling.attn_factor": float32(1), "tokenizer.ggml.model": "none",
+	}
+	for name, value := range want {
+		if !reflect.DeepEqual(f.Keys[name], value) {
+			t.Errorf("key %s is %v, want %v", name, f.Keys[name], value)
+		}
+	}
+	for _, rest := range []string{"general.name", "llama.feed_forward_length"} {
+		if _, ok := f.Keys[rest]; !ok {
+			t.Errorf("no key %s", rest)
+		}
+	}
+	if len(f.Keys) != len(want)+2 {
+		t.Errorf("keys %v, want %d", f.Order, len(want)+2)
+	}
+}

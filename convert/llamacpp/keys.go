@@ -1,0 +1,113 @@
+package llamacpp
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/checkpoints/gguf"
+	"gqa/configs"
+)
+
+// key is a key of the architecture's own.
+func (b *builder) key(name string) string { return b.gguf.Arch + "." + name }
+
+// keys are the hyperparameters.
+func (b *builder) keys(name string, tensors []Tensor) ([]gguf.Key, error) {
+	a := b.arch
+	keys := []gguf.Key{
+		{Name: "general.architecture", Value: b.gguf.Arch},
+		{Name: "general.type", Value: "model"},
+		{Name: "general.name", Value: name},
+		{Name: "general.file_type", Value: fileType(tensors)},
+		{Name: b.key("vocab_size"), Value: uint32(a.Vocab)},
+		{Name: b.key("context_length"), Value: uint32(b.context())},
+		{Name: b.key("embedding_length"), Value: uint32(a.Dim)},
+		{Name: b.key("block_count"), Value: uint32(a.Layers)},
+		{Name: b.key("feed_forward_length"), Value: uint32(a.FFN)},
+		{Name: b.key("attention.head_count"), Value: uint32(a.Heads)},
+		{Name: b.key("attention.head_count_kv"), Value: uint32(a.KVHeads)},
+		{Name: b.key("attention.key_length"), Value: uint32(a.HeadDim)},
+		{Name: b.key("attention.value_length"), Value: uint32(a.HeadDim)},
+	}
+	epsilon := "attention.layer_norm_epsilon"
+	if a.Norm == configs.RMSNorm {
+		epsilon = "attention.layer_norm_rms_epsilon"
+	}
+	keys = append(keys, gguf.Key{Name: b.key(epsilon), Value: float32(a.NormEps)})
+	if b.gguf.Rope != "" {
+		keys = append(keys, b.ropeKeys()...)
+	}
+	if b.gguf.Window {
+		keys = append(keys, gguf.Key{Name: b.key("attention.sliding_window"), Value: uint32(a.Window)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.gguf.Keys)) {
+		value, err := b.value(b.gguf.Keys[name])
+		if err != nil {
+			return nil, fmt.Errorf("families/%s.yaml: gguf: keys: %s: %w", a.Family.Name, name, err)
+		}
+		keys = append(keys, gguf.Key{Name: b.key(name), Value: value})
+	}
+	return keys, nil
+}
+
+// context is how many tokens llama.cpp may read: no more than a sliding window, where it has none.
+func (b *builder) context() int {
+	if w := b.narrowest(); w > 0 {
+		return min(w, b.arch.Context)
+	}
+	return b.arch.Context
+}
+
+// narrowest is the narrowest sliding window that llama.cpp does not have, 0 if there is none.
+func (b *builder) narrowest() (narrowest int) {
+	if b.gguf.Window {
+		return 0
+	}
+	for layer := range b.arch.Layers {
+		if w := b.arch.LayerWindow(layer); w > 0 && (narrowest == 0 || w < narrowest) {
+			narrowest = w
+		}
+	}
+	return narrowest
+}
+
+// value is what a key of the family's gguf section stands for: "field", "field = value", or a constant.
+func (b *builder) value(v any) (any, error) {
+	switch v := v.(type) {
+	case bool:
+		return v, nil
+	case uint64:
+		return uint32(v), nil
+	case float64:
+		return float32(v), nil
+	case string:
+		field, want, compared := strings.Cut(v, " = ")
+		got := b.arch.Value(field)
+		if compared {
+			return fmt.Sprint(got) == want, nil
+		}
+		switch got := got.(type) {
+		case bool:
+			return got, nil
+		case float64:
+			return float32(got), nil
+		}
+	}
+	return nil, fmt.Errorf("%v is neither a constant nor a field that is a number or a bool", v)
+}
+
+// fileType is llama.cpp's number of what most of the weights are.
+func fileType(tensors []Tensor) uint32 {
+	for _, t := range tensors {
+		switch t.DType {
+		case checkpoints.F16:
+			return 1
+		case checkpoints.BF16:
+			return 32
+		}
+	}
+	return 0
+}

@@ -1,0 +1,147 @@
+// Package llamacpp says how llama.cpp holds a checkpoint in a GGUF file: under which of its architectures, with which keys,
+// which tensors made of which weights, and which tokenizer. What its loader wants is in its source, src/llama-model.cpp
+// (load_hparams, load_tensors) and src/llama-vocab.cpp; what of that differs between families is the gguf section of each
+// family's file.
+package llamacpp
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"gqa/checkpoints"
+	"gqa/checkpoints/gguf"
+	"gqa/configs"
+)
+
+// Model is a checkpoint as llama.cpp loads it.
+type Model struct {
+	Arch    string // llama.cpp's name of the architecture
+	Keys    []gguf.Key
+	Tensors []Tensor
+	Notes   []string // where llama.cpp computes other than the checkpoint's own class, a sentence each
+}
+
+// Tensor is one tensor of the file: its parts, one below the other along the outermost dimension.
+type Tensor struct {
+	checkpoints.Spec
+	Parts []Part
+}
+
+// Part is rows of a tensor: a weight of the forward pass, or numbers that no weight holds.
+type Part struct {
+	Param  int       // place in the architecture's Params; negative: Values
+	Rows   []int     // row i of the part is row Rows[i] of the weight; nil: all of them in order
+	Offset float32   // added to every element
+	Values []float32 // where Param is negative
+}
+
+// Check says why llama.cpp cannot hold a checkpoint; nil where it can.
+func Check(a *configs.Arch) error {
+	g := a.Family.GGUF
+	switch {
+	case g == nil:
+		return fmt.Errorf("nobody has told how llama.cpp holds family %s: families/%s.yaml has no gguf section", a.Family.Name, a.Family.Name)
+	case g.Why != "":
+		return fmt.Errorf("llama.cpp cannot hold family %s: %s", a.Family.Name, g.Why)
+	}
+	if err := checkFields(a); err != nil {
+		return err
+	}
+	if q := a.Heads * a.HeadDim; q != a.Dim && (!g.FreeHeadDim || a.AttnBias) {
+		return fmt.Errorf("llama.cpp's %s requires heads times head dim to be the model dim %d, not %d × %d", g.Arch, a.Dim, a.Heads, a.HeadDim)
+	}
+	if g.Rope != "" {
+		return checkRope(a)
+	}
+	return nil
+}
+
+// neutral are the values at which a field asks nothing of an architecture.
+var neutral = map[string]any{
+	"qk_norm": false, "clip_qkv": 0.0, "embed_scale": 1.0, "residual_scale": 1.0, "logit_scale": 1.0, "score_scale": 0.0,
+	"scale_scores": true, "scale_by_layer": false,
+}
+
+// checkFields compares the checkpoint with what llama.cpp's architecture is: what it wants of a field, and which it knows.
+func checkFields(a *configs.Arch) error {
+	g := a.Family.GGUF
+	if unwanted := g.Unwanted(a); unwanted != "" {
+		return fmt.Errorf("llama.cpp's %s requires %s", g.Arch, unwanted)
+	}
+	for _, field := range slices.Sorted(maps.Keys(neutral)) {
+		got := a.Value(field)
+		if got != nil && got != neutral[field] && !g.Knows(field) {
+			return fmt.Errorf("llama.cpp's %s has no %s, which is %v here", g.Arch, field, got)
+		}
+	}
+	return nil
+}
+
+// Describe lays out the checkpoint of a, whose Params it refers to. name is the model's; dtype tells in which of F32, F16 and
+// BF16 a matrix that the checkpoint holds in a given tensor is written: vectors, norms and tables of positions are F32.
+func Describe(a *configs.Arch, name string, dtype func(tensor string) checkpoints.DType) (*Model, error) {
+	if err := Check(a); err != nil {
+		return nil, err
+	}
+	params, err := a.Params()
+	if err != nil {
+		return nil, err
+	}
+	b := builder{arch: a, gguf: a.Family.GGUF, dtype: dtype, params: params, index: make(map[string]int, len(params))}
+	for i, p := range params {
+		b.index[p.Name] = i
+	}
+	m := &Model{Arch: b.gguf.Arch}
+	if m.Tensors, err = b.tensors(); err != nil {
+		return nil, err
+	}
+	m.Keys, err = b.keys(name, m.Tensors)
+	m.Notes = b.notes()
+	return m, err
+}
+
+// builder is a description in the making.
+type builder struct {
+	arch   *configs.Arch
+	gguf   *configs.GGUF
+	dtype  func(tensor string) checkpoints.DType
+	params []configs.Param
+	index  map[string]int // by Param.Name
+}
+
+// weight finds a parameter by what it is to the forward pass.
+func (b *builder) weight(role configs.Role, layer int, bias bool) (int, bool) {
+	i, ok := b.index[configs.ParamName(role, layer, bias)]
+	return i, ok
+}
+
+// notes are what a person should know who runs the file.
+func (b *builder) notes() []string {
+	var notes []string
+	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	if b.arch.Activation == configs.GELU {
+		add("llama.cpp computes gelu by its tanh approximation: logits differ in the third digit")
+	}
+	if b.arch.Rope.Type == "dynamic" {
+		add("dynamic rotary scaling beyond %d positions is left out", b.arch.Context)
+	}
+	if w := b.narrowest(); w > 0 && w < b.arch.Context {
+		add("llama.cpp's %s has no sliding window: context_length is the window's %d tokens, up to which both are the same", b.gguf.Arch, w)
+	}
+	if b.gguf.Since != "" {
+		add("%s loads in llama.cpp from %s on", b.gguf.Arch, b.gguf.Since)
+	}
+	if b.gguf.GroupedSince != "" && b.arch.KVHeads < b.arch.Heads {
+		add("%s with fewer KV heads loads in llama.cpp from %s on", b.gguf.Arch, b.gguf.GroupedSince)
+	}
+	return notes
+}
+
+func blockName(layer int, name string) string {
+	if layer < 0 {
+		return name
+	}
+	return "blk." + strconv.Itoa(layer) + "." + name
+}

@@ -1,0 +1,108 @@
+package llamacpp
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"gqa/checkpoints"
+	"gqa/checkpoints/gguf"
+	"gqa/configs"
+)
+
+// checkRope says which rotations llama.cpp does not know.
+func checkRope(a *configs.Arch) error {
+	g, r := a.Family.GGUF, a.Rope
+	switch {
+	case r.Dim < 2 || r.Dim%2 != 0:
+		return fmt.Errorf("llama.cpp's %s requires an even number of rotated dims, not %d", g.Arch, r.Dim)
+	case r.Type == "llama3" && !g.RopeFreqs:
+		return fmt.Errorf("llama.cpp's %s has no llama3 scaling of rotary frequencies", g.Arch)
+	case r.Type == "longrope" && !g.RopeFactors:
+		return fmt.Errorf("llama.cpp's %s has no longrope scaling of rotary frequencies", g.Arch)
+	case r.Type == "yarn" && (r.BetaFast != 32 || r.BetaSlow != 1 || !r.Truncate):
+		return fmt.Errorf("llama.cpp requires yarn with beta_fast 32, beta_slow 1 and truncate true, not %g, %g and %v", r.BetaFast, r.BetaSlow, r.Truncate)
+	}
+	return nil
+}
+
+// ropeKeys are the keys of the rotation.
+func (b *builder) ropeKeys() []gguf.Key {
+	r := b.arch.Rope
+	keys := []gguf.Key{
+		{Name: b.key("rope.dimension_count"), Value: uint32(r.Dim)},
+		{Name: b.key("rope.freq_base"), Value: float32(r.Theta)},
+	}
+	switch r.Type {
+	case "longrope":
+		return append(keys,
+			gguf.Key{Name: b.key("rope.scaling.original_context_length"), Value: uint32(r.OriginalContext)},
+			gguf.Key{Name: b.key("rope.scaling.attn_factor"), Value: float32(r.Scale())})
+	case "linear", "yarn":
+	default:
+		return keys
+	}
+	keys = append(keys,
+		gguf.Key{Name: b.key("rope.scaling.type"), Value: r.Type},
+		gguf.Key{Name: b.key("rope.scaling.factor"), Value: float32(r.Factor)})
+	if r.Type == "yarn" {
+		usual := 0.1*math.Log(r.Factor) + 1 // what llama.cpp multiplies with by itself
+		keys = append(keys,
+			gguf.Key{Name: b.key("rope.scaling.original_context_length"), Value: uint32(r.OriginalContext)},
+			gguf.Key{Name: b.key("rope.scaling.attn_factor"), Value: float32(r.Scale() / usual)})
+	}
+	return keys
+}
+
+// ropeTensors are what each plane's angle is divided by: llama3 scaling in one tensor, longrope's factors up to the original
+// context and beyond it in two.
+func (b *builder) ropeTensors() []Tensor {
+	r := b.arch.Rope
+	switch {
+	case b.gguf.Rope == "":
+		return nil
+	case r.Type == "longrope":
+		return []Tensor{factors("rope_factors_long", r.LongFactors), factors("rope_factors_short", r.ShortFactors)}
+	case r.Type != "llama3":
+		return nil
+	}
+	scaled := r.InvFreq()
+	r.Type = "default"
+	ratios := r.InvFreq()
+	for i := range ratios {
+		ratios[i] /= scaled[i]
+	}
+	return []Tensor{factors("rope_freqs", ratios)}
+}
+
+func factors(name string, values []float64) Tensor {
+	narrow := make([]float32, len(values))
+	for i, v := range values {
+		narrow[i] = float32(v)
+	}
+	spec := checkpoints.Spec{Name: name + ".weight", DType: checkpoints.F32, Shape: []int{len(values)}}
+	return Tensor{spec, []Part{{Param: -1, Values: narrow}}}
+}
+
+// rotated returns the order of rows in which llama.cpp reads a query or key weight, nil where it is the checkpoint's: the two
+// dims of a plane lie side by side in some of its architectures, half the rotated dims apart in others.
+func (b *builder) rotated(p configs.Param) []int {
+	turns := []configs.Role{configs.Q, configs.K, configs.QNorm, configs.KNorm}
+	if b.gguf.Rope == "" || b.gguf.Rope == b.arch.Planes() || !slices.Contains(turns, p.Role) {
+		return nil
+	}
+	half := b.arch.Rope.Dim / 2
+	rows := make([]int, p.Shape[0])
+	for i := range rows {
+		head, d := i/b.arch.HeadDim*b.arch.HeadDim, i%b.arch.HeadDim
+		switch {
+		case d >= 2*half: // not rotated
+		case b.gguf.Rope == configs.InterleavedPlanes:
+			d = d/2 + d%2*half
+		default:
+			d = d%half*2 + d/half
+		}
+		rows[i] = head + d
+	}
+	return rows
+}

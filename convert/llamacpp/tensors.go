@@ -1,0 +1,128 @@
+package llamacpp
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+)
+
+// names are llama.cpp's for the tensors of each role, without blk.N. and .weight.
+var names = map[configs.Role]string{
+	configs.Embed: "token_embd", configs.Positions: "position_embd", configs.FinalNorm: "output_norm", configs.Head: "output",
+	configs.AttnNorm: "attn_norm", configs.Q: "attn_q", configs.K: "attn_k", configs.V: "attn_v", configs.O: "attn_output",
+	configs.MLPNorm: "ffn_norm", configs.Gate: "ffn_gate", configs.Up: "ffn_up", configs.Down: "ffn_down",
+	configs.QNorm: "attn_q_norm", configs.KNorm: "attn_k_norm", configs.AttnOutNorm: "post_attention_norm", configs.MLPOutNorm: "post_ffw_norm",
+}
+
+// tensors lists the file's tensors in the order in which a forward pass meets them.
+func (b *builder) tensors() ([]Tensor, error) {
+	var all []Tensor
+	for i, p := range b.params {
+		group, err := b.group(p)
+		if err != nil {
+			return nil, err
+		}
+		if group == nil {
+			continue
+		}
+		name := blockName(p.Layer, group.name)
+		all = append(all, b.join(name+".weight", p.Layer, group.roles, false))
+		if b.biased(p.Layer, group.roles) {
+			all = append(all, b.join(name+".bias", p.Layer, group.roles, true))
+		}
+		if p.Role == configs.Embed && b.arch.Tied && b.gguf.CopyHead {
+			all = append(all, Tensor{b.spec(names[configs.Head]+".weight", p.Role, []Part{{Param: i}}), []Part{{Param: i}}})
+		}
+	}
+	return append(all, b.ropeTensors()...), nil
+}
+
+// group is the weights that make one tensor.
+type group struct {
+	name  string
+	roles []configs.Role
+}
+
+// group returns the tensor that a weight begins, nil for a weight that goes with another's or nowhere.
+func (b *builder) group(p configs.Param) (*group, error) {
+	qkv, gateUp := []configs.Role{configs.Q, configs.K, configs.V}, []configs.Role{configs.Gate, configs.Up}
+	switch {
+	case p.Bias || slices.Contains(b.gguf.Drop, p.Role):
+		return nil, nil
+	case b.gguf.FusedQKV && slices.Contains(qkv, p.Role):
+		return first(p.Role, "attn_qkv", qkv), nil
+	case b.gguf.FusedGateUp && slices.Contains(gateUp, p.Role):
+		return first(p.Role, "ffn_up", gateUp), nil
+	}
+	name := cmp.Or(b.gguf.Names[p.Role], names[p.Role])
+	if name == "" {
+		return nil, fmt.Errorf("llama.cpp's %s has no place for %s (%s)", b.gguf.Arch, p.Tensor, p.Role)
+	}
+	return &group{name, []configs.Role{p.Role}}, nil
+}
+
+func first(role configs.Role, name string, roles []configs.Role) *group {
+	if role != roles[0] {
+		return nil
+	}
+	return &group{name, roles}
+}
+
+// biased says whether a tensor has a bias: where one of its weights has, or where llama.cpp asks for it.
+func (b *builder) biased(layer int, roles []configs.Role) bool {
+	return slices.ContainsFunc(roles, func(r configs.Role) bool {
+		_, there := b.weight(r, layer, true)
+		return there || slices.Contains(b.gguf.Zeros, r)
+	})
+}
+
+// join makes a tensor of the weights, or biases, of roles. A bias that is missing is zeros.
+func (b *builder) join(name string, layer int, roles []configs.Role, bias bool) Tensor {
+	var parts []Part
+	for _, role := range roles {
+		i, ok := b.weight(role, layer, bias)
+		if !ok {
+			w, _ := b.weight(role, layer, false)
+			parts = append(parts, Part{Param: -1, Values: make([]float32, b.params[w].Shape[0])})
+			continue
+		}
+		parts = append(parts, Part{Param: i, Rows: b.rotated(b.params[i]), Offset: b.offset(b.params[i])})
+	}
+	return Tensor{b.spec(name, roles[0], parts), parts}
+}
+
+// offset is what a norm's weight lacks: llama.cpp multiplies with the weight as it is.
+func (b *builder) offset(p configs.Param) float32 {
+	if p.Bias || !p.Role.IsNorm() {
+		return 0
+	}
+	return float32(b.arch.NormOffset)
+}
+
+// spec sums up parts: rows add, and the widest dtype holds all.
+func (b *builder) spec(name string, role configs.Role, parts []Part) checkpoints.Spec {
+	s := checkpoints.Spec{Name: name, Shape: []int{0}}
+	for _, part := range parts {
+		if part.Param < 0 {
+			s.Shape[0] += len(part.Values)
+			continue
+		}
+		p := b.params[part.Param]
+		s.Shape = append([]int{s.Shape[0] + p.Shape[0]}, p.Shape[1:]...)
+		if d := b.dtype(p.Tensor); s.DType == 0 || d == s.DType {
+			s.DType = d
+		} else {
+			s.DType = checkpoints.F32
+		}
+	}
+	if len(s.Shape) == 1 || slices.Contains(tables, role) {
+		s.DType = checkpoints.F32
+	}
+	return s
+}
+
+// tables are matrices that are added, not multiplied with: llama.cpp keeps them, like all vectors, in f32.
+var tables = []configs.Role{configs.Positions}

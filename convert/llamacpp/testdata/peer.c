@@ -1,0 +1,72 @@
+// peer MODEL tokenize|logits|hidden [ids…]: what llama.cpp makes of a GGUF file, for tests to compare with.
+//   tokenize  text on standard input -> ids with special tokens, a line of numbers
+//   logits    ids -> one row of logits for each, little-endian f32
+//   hidden    ids -> one row of the last hidden state for each (encoders), little-endian f32
+// Build: cc peer.c -I LLAMA/include -I LLAMA/ggml/include -L LLAMA/build/bin -lllama -lggml-base -o peer
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "llama.h"
+
+static void fail(const char *what) {
+    fprintf(stderr, "peer: %s\n", what);
+    exit(1);
+}
+
+static void quiet(enum ggml_log_level level, const char *text, void *data) {
+    (void)data;
+    if (level == GGML_LOG_LEVEL_ERROR) fputs(text, stderr);
+}
+
+static void tokenize(const struct llama_vocab *vocab) {
+    static char text[1 << 24];
+    static llama_token ids[1 << 24];
+    int n = (int)fread(text, 1, sizeof text, stdin);
+    n = llama_tokenize(vocab, text, n, ids, 1 << 24, true, true);
+    if (n < 0) fail("too many tokens");
+    for (int i = 0; i < n; i++) printf("%d\n", ids[i]);
+}
+
+static void run(struct llama_model *model, int hidden, int n, char **ids) {
+    struct llama_context_params p = llama_context_default_params();
+    p.n_ctx = p.n_batch = p.n_ubatch = n < 256 ? 256 : n;
+    p.type_k = p.type_v = GGML_TYPE_F32;
+    p.n_threads = p.n_threads_batch = 2;
+    p.embeddings = hidden;
+    if (hidden) p.pooling_type = LLAMA_POOLING_TYPE_NONE;
+    struct llama_context *ctx = llama_init_from_model(model, p);
+    if (!ctx) fail("no context");
+    struct llama_batch batch = llama_batch_init(n, 0, 1);
+    for (int i = 0; i < n; i++) {
+        batch.token[i] = atoi(ids[i]);
+        batch.pos[i] = i;
+        batch.n_seq_id[i] = 1;
+        batch.seq_id[i][0] = 0;
+        batch.logits[i] = 1;
+    }
+    batch.n_tokens = n;
+    if (llama_decode(ctx, batch) != 0) fail("decode");
+    size_t width = hidden ? (size_t)llama_model_n_embd(model) : (size_t)llama_vocab_n_tokens(llama_model_get_vocab(model));
+    for (int i = 0; i < n; i++) {
+        fwrite(hidden ? llama_get_embeddings_ith(ctx, i) : llama_get_logits_ith(ctx, i), sizeof(float), width, stdout);
+    }
+    llama_free(ctx);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 3) fail("usage: peer MODEL tokenize|logits|hidden [ids...]");
+    llama_log_set(quiet, NULL);
+    llama_backend_init();
+    struct llama_model_params p = llama_model_default_params();
+    p.vocab_only = strcmp(argv[2], "tokenize") == 0;
+    struct llama_model *model = llama_model_load_from_file(argv[1], p);
+    if (!model) fail("the model does not load");
+    if (p.vocab_only) {
+        tokenize(llama_model_get_vocab(model));
+    } else {
+        run(model, strcmp(argv[2], "hidden") == 0, argc - 3, argv + 3);
+    }
+    llama_model_free(model);
+    return 0;
+}

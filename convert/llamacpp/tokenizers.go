@@ -1,0 +1,157 @@
+package llamacpp
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"gqa/checkpoints/gguf"
+	"gqa/internal/text"
+)
+
+// newByteLevel is GPT-2's kind of tokenizer: llama.cpp needs to know how it cuts words, and does not normalise.
+func newByteLevel(d *text.Description) (*vocab, error) {
+	if d.Prefix != "" || d.Suffix != "" {
+		return nil, errors.New("tokenizer.json: llama.cpp has no BPE with continuing_subword_prefix or end_of_word_suffix")
+	}
+	v := &vocab{model: "gpt2"}
+	for _, n := range d.Normalizer {
+		if n.Type != "NFC" {
+			return nil, fmt.Errorf("tokenizer.json: llama.cpp's BPE has no normalizer %s", n.Type)
+		}
+		v.notes = append(v.notes, "llama.cpp does not normalise text to NFC, as the tokenizer does: give it text that is")
+	}
+	var err error
+	v.pre, err = preTokenizer(d)
+	return v, err
+}
+
+// newSentencePiece is BPE as SentencePiece trains it. llama.cpp joins the neighbours whose token scores highest, where
+// tokenizer.json lists merges by rank: minus the rank is such a score.
+func newSentencePiece(d *text.Description) (*vocab, error) {
+	prefix, notes, err := spacePrefix(d)
+	if err != nil {
+		return nil, err
+	}
+	ranks := make(map[string]int, len(d.Merges))
+	for rank, m := range d.Merges {
+		if _, known := ranks[m[0]+m[1]]; !known {
+			ranks[m[0]+m[1]] = rank
+		}
+	}
+	score := func(t text.Token) float64 {
+		if rank, ok := ranks[t.Text]; ok {
+			return float64(-rank)
+		}
+		return float64(-len(d.Merges)) // no merge makes it
+	}
+	extra := []gguf.Key{{Name: "tokenizer.ggml.add_space_prefix", Value: prefix}}
+	return &vocab{model: "llama", pre: "default", extra: extra, notes: notes, score: score}, nil
+}
+
+// mark is how SentencePiece writes a space.
+const mark = "▁"
+
+// spacePrefix says whether a text gets a space before it. It knows the ways in which tokenizer.json writes spaces as marks, and
+// refuses others.
+func spacePrefix(d *text.Description) (prefix bool, notes []string, err error) {
+	for _, c := range append(d.Normalizer, d.PreTokenizer...) {
+		var f struct {
+			Prepend, Content, Replacement string
+			Pattern                       struct{ String string }
+			Scheme                        string `json:"prepend_scheme"`
+			AddPrefixSpace                *bool  `json:"add_prefix_space"`
+		}
+		if err := json.Unmarshal(c.Raw, &f); err != nil {
+			return false, nil, err
+		}
+		switch {
+		case c.Type == "Prepend" && f.Prepend == mark:
+			prefix = true
+		case c.Type == "Replace" && f.Pattern.String == " " && f.Content == mark:
+		case c.Type == "Split" && f.Pattern.String == " ": // no spaces are left by then
+		case c.Type == "Metaspace" && f.Replacement == mark:
+			prefix = f.Scheme != "never" && (f.AddPrefixSpace == nil || *f.AddPrefixSpace)
+			if f.Scheme == "first" {
+				notes = append(notes, "llama.cpp puts a space after every special token too, where the tokenizer puts one at the start only")
+			}
+		default:
+			return false, nil, fmt.Errorf("tokenizer.json: llama.cpp's SentencePiece tokenizers have no %s as here: %.100s", c.Type, c.Raw)
+		}
+	}
+	return prefix, notes, nil
+}
+
+// newUnigram is SentencePiece's other model, T5's.
+func newUnigram(d *text.Description) (*vocab, error) {
+	if d.ByteFallback {
+		return nil, errors.New("tokenizer.json: llama.cpp's Unigram has no byte_fallback")
+	}
+	v := &vocab{model: "t5", pre: "default", score: func(t text.Token) float64 { return t.Score }}
+	rest := *d
+	rest.Normalizer, rest.PreTokenizer = nil, nil
+	trim := false
+	for _, c := range append(d.Normalizer, d.PreTokenizer...) {
+		switch c.Type {
+		case "Precompiled":
+			charsmap, err := precompiled(c.Raw)
+			if err != nil {
+				return nil, fmt.Errorf("tokenizer.json: normalizer: %w", err)
+			}
+			v.extra = append(v.extra, gguf.Key{Name: "tokenizer.ggml.precompiled_charsmap", Value: charsmap})
+		case "WhitespaceSplit", "Strip":
+			trim = true
+		default:
+			if strings.Contains(string(c.Raw), `{2,}`) { // Replace: runs of spaces become one
+				trim = true
+				continue
+			}
+			rest.PreTokenizer = append(rest.PreTokenizer, c)
+		}
+	}
+	prefix, notes, err := spacePrefix(&rest)
+	v.notes = notes
+	v.extra = append(v.extra,
+		gguf.Key{Name: "tokenizer.ggml.add_space_prefix", Value: prefix},
+		gguf.Key{Name: "tokenizer.ggml.remove_extra_whitespaces", Value: trim})
+	return v, err
+}
+
+func precompiled(raw json.RawMessage) ([]byte, error) {
+	var f struct {
+		Charsmap string `json:"precompiled_charsmap"`
+	}
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, err
+	}
+	return base64.StdEncoding.DecodeString(f.Charsmap)
+}
+
+// newWordPiece is BERT's. llama.cpp always lowercases and strips accents, and marks a word's first piece where tokenizer.json
+// marks the others.
+func newWordPiece(d *text.Description) (*vocab, error) {
+	for _, c := range d.Normalizer {
+		f := struct {
+			Lowercase bool
+			Accents   *bool `json:"strip_accents"`
+		}{true, nil}
+		if err := json.Unmarshal(c.Raw, &f); err != nil {
+			return nil, err
+		}
+		if c.Type != "BertNormalizer" || !f.Lowercase || f.Accents != nil && !*f.Accents {
+			return nil, fmt.Errorf("tokenizer.json: llama.cpp's WordPiece always lowercases and strips accents; this one's normalizer is %.100s", c.Raw)
+		}
+	}
+	if len(d.PreTokenizer) != 1 || d.PreTokenizer[0].Type != "BertPreTokenizer" || len(d.Normalizer) == 0 {
+		return nil, errors.New("tokenizer.json: llama.cpp's WordPiece requires BertNormalizer and BertPreTokenizer")
+	}
+	spell := func(token string) string {
+		if rest, ok := strings.CutPrefix(token, d.Prefix); ok {
+			return rest
+		}
+		return mark + token
+	}
+	return &vocab{model: "bert", pre: "default", spell: spell}, nil
+}

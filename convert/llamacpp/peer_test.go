@@ -19,6 +19,7 @@ import (
 	"sync"
 	"testing"
 
+	"gqa/configs"
 	"gqa/convert"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
@@ -111,8 +112,8 @@ func toGGUF(t *testing.T, dir string, o convert.Options) (file string, notes []s
 }
 
 // tolerance is what llama.cpp's arithmetic leaves: it has gelu in its tanh form only, and reads it off a table in half precision.
-func tolerance(activation string) float64 {
-	if strings.HasPrefix(activation, "gelu") {
+func tolerance(activation configs.Activation) float64 {
+	if activation == configs.GELU || activation == configs.GELUTanh {
 		return 1e-2
 	}
 	return 2e-4
@@ -123,12 +124,9 @@ func tolerance(activation string) float64 {
 func TestLogits(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
-			for _, g := range append([]int{8}, golden.Groups...) {
-				want := fmt.Sprintf("logits_g%d", g)
-				if g == 8 {
-					want = "logits_mha"
-				}
-				checkLogits(t, c, g, want)
+			checkLogits(t, c, arch(t, c.Dir).KVHeads, "logits_mha")
+			for _, g := range c.Groups() {
+				checkLogits(t, c, g, fmt.Sprintf("logits_g%d", g))
 			}
 		})
 	}
@@ -156,18 +154,18 @@ func checkLogits(t *testing.T, c *golden.Case, groups int, want string) {
 		} else if said != "" {
 			t.Fatal(said)
 		}
-		compare(t, want, floats(raw), all[i*seq*vocab:][:read*vocab], tolerance(activation(t, c.Dir)))
+		compare(t, want, floats(raw), all[i*seq*vocab:][:read*vocab], tolerance(arch(t, c.Dir).Activation))
 	}
 }
 
-func activation(t *testing.T, dir string) string {
+func arch(t *testing.T, dir string) *configs.Arch {
 	t.Helper()
 	src, err := weights.Open(dir, weights.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer src.Close()
-	return string(src.Arch.Activation)
+	return src.Arch
 }
 
 func compare(t *testing.T, what string, got, want []float32, tolerance float64) {

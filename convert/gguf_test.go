@@ -12,6 +12,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/convert/llamacpp"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
 	"gqa/internal/weights"
@@ -52,10 +53,11 @@ var ggufParts = map[string][]string{
 	"token_embd": {"embed"}, "position_embd": {"positions"}, "output_norm": {"final_norm"}, "output": {"head"},
 	"attn_norm": {"attn_norm"}, "attn_q": {"q"}, "attn_k": {"k"}, "attn_v": {"v"}, "attn_qkv": {"q", "k", "v"},
 	"attn_output": {"o"}, "ffn_norm": {"mlp_norm"}, "ffn_gate": {"gate"}, "ffn_up": {"up"}, "ffn_down": {"down"},
+	"token_embd_norm": {"embed_norm"}, "attn_norm_2": {"attn_norm"},
 	"attn_q_norm": {"q_norm"}, "attn_k_norm": {"k_norm"}, "post_attention_norm": {"attn_out_norm"}, "post_ffw_norm": {"mlp_out_norm"},
 }
 
-// expected puts together what a tensor of the file should hold, from the weights of the native conversion.
+// expected puts together what a tensor of the file should hold, from the weights of the family's own tensors.
 func expected(a *configs.Arch, all map[string][]float32, name string) []float32 {
 	words := strings.Split(name, ".")
 	prefix, kind, what := "", words[0], words[len(words)-1]
@@ -101,7 +103,7 @@ func sideBySide(x []float32, headDim, dim int, what string) []float32 {
 	return out
 }
 
-// TestGGUFTensors: every weight of a native conversion is in the file, in llama.cpp's order of rows, and nothing else is.
+// TestGGUFTensors: every weight is in the file, in llama.cpp's order of rows, and nothing else is.
 func TestGGUFTensors(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -121,20 +123,20 @@ func TestGGUFTensors(t *testing.T) {
 func checkGGUF(t *testing.T, dir string, o Options) {
 	t.Helper()
 	src := open(t, dir)
-	if src.Arch.Family.GGUF == nil || src.Arch.Family.GGUF.Why != "" {
-		if _, err := NewPlan(src, Options{Groups: 1, Method: Mean, Target: GGUF}); err == nil {
-			t.Error("no error")
+	if err := llamacpp.Check(src.Arch.WithKVHeads(o.Groups)); err != nil {
+		if _, planned := NewPlan(src, Options{Groups: o.Groups, Method: Mean, Target: GGUF}); planned == nil || planned.Error() != err.Error() {
+			t.Errorf("got error %v, want %v", planned, err)
 		}
 		return
 	}
 	plain := o
-	plain.DType = 0
-	native := convertTo(t, dir, plain)
-	all, err := native.All()
+	plain.DType, plain.Target = 0, Own
+	own := convertTo(t, dir, plain)
+	all, err := own.All()
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, f := native.Arch, toGGUF(t, dir, o)
+	a, f := own.Arch, toGGUF(t, dir, o)
 	elements := 0
 	for _, name := range f.Names {
 		got := f.Tensors[name].Floats()

@@ -143,7 +143,7 @@ func (r Role) IsNorm() bool { return slices.Contains(normRoles, r) }
 //
 // A condition is a field that is true or false, or a value of one that is chosen by name ("parallel").
 type TensorEntry struct {
-	Name       string   `yaml:"name"`       // may hold {prefix} and {layer}
+	Name       string   `yaml:"name"`       // may hold {prefix} and {layer}, and {head} where each row of the shape is a tensor
 	Shape      []string `yaml:"shape"`      // symbols or products: dim, 2 * ffn
 	Bias       string   `yaml:"bias"`       // "always", or the condition under which a bias goes with it; empty: none
 	When       string   `yaml:"when"`       // the condition under which there is such a tensor; empty: always
@@ -297,6 +297,9 @@ func (f *Family) checkEntry(e TensorEntry, perLayer bool) error {
 			return fmt.Errorf("name %q: {layer} belongs into the names of a layer's tensors, and only there", name)
 		}
 	}
+	if e.stacked() && (e.Bias != "" || e.Transposed || len(e.Shape) != 2) {
+		return fmt.Errorf("name %q: {head} is for two dimensions, the first of which counts the tensors, and no bias", e.Name)
+	}
 	for _, expr := range e.Shape {
 		if _, err := evalProduct(expr, (&Arch{}).symbols()); err != nil {
 			return fmt.Errorf("shape: %w", err)
@@ -309,6 +312,9 @@ func (f *Family) checkEntry(e TensorEntry, perLayer bool) error {
 	}
 	return nil
 }
+
+// stacked says that a weight is several tensors, one for each of its rows.
+func (e TensorEntry) stacked() bool { return strings.Contains(e.Name, "{head}") }
 
 // isCondition says whether name is a field that is true or false, or a value of a field that is chosen by name.
 func (f *Family) isCondition(name string) bool {

@@ -78,7 +78,7 @@ func (in *inference) readEntry(e TensorEntry, layer int) bool {
 }
 
 func (in *inference) name(e TensorEntry, layer int) string {
-	return expandName(e.Name, in.prefix, layer)
+	return strings.ReplaceAll(expandName(e.Name, in.prefix, layer), "{head}", "0") // the first of a stack
 }
 
 // divideHeads finds the head dim and the KV heads.
@@ -125,6 +125,9 @@ func (in *inference) config() map[string]any {
 			_, there := in.shapes[in.name(e, 0)+".bias"]
 			biased[keys[0]] = biased[keys[0]] || there
 			config[keys[0]] = biased[keys[0]]
+		}
+		if keys := f.Config[e.When].Keys; len(keys) > 0 {
+			_, config[keys[0]] = in.shapes[in.name(e, 0)+".weight"]
 		}
 	}
 	return config

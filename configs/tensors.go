@@ -17,6 +17,7 @@ type Tensor struct {
 	Bias       bool
 	Transposed bool // a weight stored [in, out]
 	KVHeads    int  // whose rows its rows are, in a fused tensor with others; 0: it holds none
+	Stacked    bool // it is one row of a weight
 }
 
 // Tensors lists every tensor that the architecture needs, in the order in which a forward pass meets them; an encoder's
@@ -114,6 +115,9 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 	if e.Transposed {
 		slices.Reverse(weight.Shape)
 	}
+	if e.stacked() {
+		return weight.rows(), nil
+	}
 	var tensors []Tensor
 	if a.holds(e) {
 		tensors = append(tensors, weight)
@@ -135,6 +139,17 @@ func (a *Arch) rowHeads(rows string) int {
 		return a.CrossKVHeads
 	}
 	return 0
+}
+
+// rows are the tensors, one for each row, that {head} in a name stands for.
+func (t Tensor) rows() []Tensor {
+	tensors := make([]Tensor, t.Shape[0])
+	for i := range tensors {
+		tensors[i] = t
+		tensors[i].Name = strings.ReplaceAll(t.Name, "{head}", strconv.Itoa(i))
+		tensors[i].Shape, tensors[i].Stacked = t.Shape[1:], true
+	}
+	return tensors
 }
 
 func (a *Arch) symbols() map[string]float64 {
@@ -279,10 +294,11 @@ type Param struct {
 	Role       Role   // never FusedQKV or GateUp: those are taken apart
 	Layer      int    // -1 outside the layers
 	Bias       bool
-	Shape      []int  // [out, in] for a matrix, [dim] for a vector
-	Tensor     string // the checkpoint's tensor that holds it
-	Stored     []int  // that tensor's shape
-	Rows       []int  // which rows of that tensor (once transposed, if Transposed) are this weight; nil: all
+	Shape      []int    // [out, in] for a matrix, [dim] for a vector
+	Tensor     string   // the checkpoint's tensor that holds it, or the first of Parts
+	Parts      []string // the tensors that are its rows, where each is one; nil: Tensor alone
+	Stored     []int    // that tensor's shape
+	Rows       []int    // which rows of that tensor (once transposed, if Transposed) are this weight; nil: all
 	Transposed bool
 	KVHeads    int // whose rows its rows are, which a conversion pools; 0: it holds none
 }
@@ -305,7 +321,7 @@ func (a *Arch) Params() ([]Param, error) {
 		case GateUp:
 			params = append(params, t.param(Gate, span(0, a.FFN)), t.param(Up, span(a.FFN, 2*a.FFN)))
 		default:
-			params = append(params, t.param(t.Role, nil))
+			params = t.appendTo(params)
 		}
 	}
 	return params, nil
@@ -318,6 +334,33 @@ func span(lo, hi int) []int {
 		rows = append(rows, r)
 	}
 	return rows
+}
+
+// appendTo adds the tensor's weight, or a row to the weight that the tensors before it began.
+func (t Tensor) appendTo(params []Param) []Param {
+	name := ParamName(t.Role, t.Layer, t.Bias)
+	if last := len(params) - 1; t.Stacked && last >= 0 && params[last].Name == name {
+		params[last].Parts = append(params[last].Parts, t.Name)
+		params[last].Shape[0]++
+		return params
+	}
+	p := t.param(t.Role, nil)
+	if t.Stacked {
+		p.Parts, p.Shape = []string{t.Name}, []int{1, t.Shape[0]}
+		p.Stored = p.Shape
+	}
+	return append(params, p)
+}
+
+// IsNorm says whether the weight scales or moves what a norm gives.
+func (p Param) IsNorm() bool { return slices.Contains(normRoles, p.Role) }
+
+// Tensors names the checkpoint's tensors that hold the weight.
+func (p Param) Tensors() []string {
+	if p.Parts != nil {
+		return p.Parts
+	}
+	return []string{p.Tensor}
 }
 
 func (t Tensor) param(role Role, rows []int) Param {

@@ -91,6 +91,7 @@ type pooledTensor struct {
 	from, to []configs.Param
 	groups   []int // 0: as it is
 	size     int   // elements of the result
+	part     int   // which of the tensors that are its rows, if the weight has Parts
 }
 
 // NewPlan checks a conversion of src against o and lays it out. Nothing is read but headers, nothing written.
@@ -195,7 +196,18 @@ func (p *Plan) planTensors() error {
 	for _, t := range targets {
 		stored[t.Name] = t.Shape
 	}
+	sources, err := p.Source.Arch.Tensors()
+	if err != nil {
+		return err
+	}
+	dropped := map[string]bool{} // of heads that are no more
+	for _, t := range sources {
+		dropped[t.Name] = stored[t.Name] == nil
+	}
 	for _, name := range p.Source.Names() {
+		if dropped[name] {
+			continue
+		}
 		t, _ := p.Source.Tensor(name)
 		spec := t.Spec()
 		if shape, ok := stored[name]; ok { // else carried along as it is
@@ -228,11 +240,14 @@ func (p *Plan) planPooled() error {
 		touched[w.Tensor] = touched[w.Tensor] || converted[i].KVHeads != from[i].KVHeads || changed[w.Name]
 	}
 	for i, w := range to {
-		if touched[w.Tensor] {
-			t := p.pooled[w.Tensor]
+		if !touched[w.Tensor] {
+			continue
+		}
+		for part, name := range w.Tensors() {
+			t := p.pooled[name]
 			t.from, t.to, t.groups = append(t.from, from[i]), append(t.to, w), append(t.groups, converted[i].KVHeads)
-			t.size += w.Size()
-			p.pooled[w.Tensor] = t
+			t.size, t.part = t.size+w.Size(), part
+			p.pooled[name] = t
 		}
 	}
 	return nil

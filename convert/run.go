@@ -150,7 +150,7 @@ func (p *Plan) writeTensor(s checkpoints.Spec, w io.Writer) error {
 	switch {
 	case !ok:
 		return out.write([]span{{n: source.Elements(), from: []int{0}}})
-	case p.Method == Random || p.merges():
+	case p.Method == Random || p.merges() || t.to[0].Parts != nil:
 		p.whole.Lock()
 		defer p.whole.Unlock()
 		values, err := p.pool(source, t)
@@ -166,6 +166,9 @@ func (p *Plan) writeTensor(s checkpoints.Spec, w io.Writer) error {
 
 // pool computes one tensor of the result, as it is stored, in memory.
 func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, error) {
+	if t.to[0].Parts != nil {
+		return p.row(t)
+	}
 	if p.merges() {
 		return p.mergedTensor(t)
 	}
@@ -182,6 +185,24 @@ func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, erro
 		w.Put(result, values)
 	}
 	return result, nil
+}
+
+// row computes a tensor that is one row of a weight.
+func (p *Plan) row(t pooledTensor) (all []float32, err error) {
+	w := t.to[0]
+	if p.merges() {
+		all, _, err = p.merged.Get(w.Name)
+	} else if all, err = p.Source.Read(t.from[0]); err == nil {
+		all = p.poolHeads(all, w, t.from[0].KVHeads, t.groups[0])
+	}
+	if err == nil && len(all) != w.Size() {
+		err = fmt.Errorf("tensor %s: there are %d values of %s, want %v", w.Parts[t.part], len(all), w.Name, w.Shape)
+	}
+	if err != nil {
+		return nil, err
+	}
+	n := len(all) / len(w.Parts)
+	return all[t.part*n:][:n], nil
 }
 
 // poolHeads makes groups of heads of one weight w of the result.

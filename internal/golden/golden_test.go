@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/nlpodyssey/spago/mat"
@@ -93,6 +94,14 @@ func checkLogits(t *testing.T, c *golden.Case, f form) {
 func checkSteps(t *testing.T, c *golden.Case, d *decode.Decoder, name string, want []float32) {
 	t.Helper()
 	batch, vocab := c.Batch(), d.Arch.Vocab
+	after := func(i int) []float32 { return column(want, len(c.IDs), batch.Len, vocab, i) }
+	if d.Arch.Rope.LongInvFreq() != nil { // a prefix has other logits than as a part of more
+		after = func(i int) []float32 {
+			prefix := d.Logits(ops.NewBatch(prefixes(c.IDs, i+1)...))
+			return column(prefix.Data, len(c.IDs), i+1, vocab, i)
+		}
+		compare(t, name+" of the longest prefix", after(batch.Len-1), column(want, len(c.IDs), batch.Len, vocab, batch.Len-1))
+	}
 	cache := d.NewCache(len(c.IDs), batch.Len)
 	if batch.Source != nil {
 		if err := d.Encode(cache, *batch.Source); err != nil {
@@ -104,14 +113,25 @@ func checkSteps(t *testing.T, c *golden.Case, d *decode.Decoder, name string, wa
 	if err != nil {
 		t.Fatal(err)
 	}
-	compare(t, name+" after a prefill", first.Data, column(want, len(c.IDs), batch.Len, vocab, prompt-1))
+	got := slices.Clone(first.Data)
+	compare(t, name+" after a prefill", got, after(prompt-1))
 	for i := prompt; i < batch.Len; i++ {
 		logits, err := d.Step(cache, flat(c.IDs, i, i+1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		compare(t, fmt.Sprintf("%s, token %d through the cache", name, i), logits.Data, column(want, len(c.IDs), batch.Len, vocab, i))
+		got = append(got[:0], logits.Data...)
+		compare(t, fmt.Sprintf("%s, token %d through the cache", name, i), got, after(i))
 	}
+}
+
+// prefixes are the first n tokens of every sequence.
+func prefixes(seqs [][]int32, n int) [][]int32 {
+	var out [][]int32
+	for _, s := range seqs {
+		out = append(out, s[:n])
+	}
+	return out
 }
 
 // flat is tokens [lo, hi) of every sequence; column is row i of every sequence's logits.

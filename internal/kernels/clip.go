@@ -5,11 +5,17 @@ func Shift(dst, x []float32, t float32) { kern.affine(dst, x[:len(dst)], 1, t) }
 
 // Clip is y = min(max(x, -limit), limit). y may alias x.
 func Clip(y, x []float32, limit float32) {
-	For(len(x), blockElements, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			y[i] = min(max(x[i], -limit), limit)
-		}
-	})
+	if len(x) <= blockElements {
+		clip(y, x, limit)
+		return
+	}
+	For(len(x), blockElements, func(lo, hi int) { clip(y[lo:hi], x[lo:hi], limit) })
+}
+
+func clip(y, x []float32, limit float32) {
+	for i, v := range x {
+		y[i] = min(max(v, -limit), limit)
+	}
 }
 
 // ClipBackward is dx = dy where Clip left x as it is, and 0 where it did not. dx may alias dy or x.

@@ -127,11 +127,22 @@ func equal(a, b io.Reader) (bool, error) {
 
 // Read returns one weight as the forward pass reads it: [out, in] or [dim].
 func (s *Source) Read(p configs.Param) ([]float32, error) {
-	stored, err := s.stored(p.Tensor, nil)
-	if err != nil {
-		return nil, err
+	if p.Parts == nil {
+		stored, err := s.stored(p.Tensor, nil)
+		if err != nil {
+			return nil, err
+		}
+		return take(p, stored), nil
 	}
-	return take(p, stored), nil
+	var all []float32
+	for _, name := range p.Parts {
+		row, err := s.stored(name, nil)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, row...)
+	}
+	return all, nil
 }
 
 func take(p configs.Param, stored []float32) []float32 {
@@ -159,6 +170,12 @@ func (s *Source) All() (map[string][]float32, error) {
 	var last string
 	var stored []float32
 	for _, p := range params {
+		if p.Parts != nil {
+			if all[p.Name], err = s.Read(p); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if p.Tensor != last { // the parts of a fused tensor follow one another
 			if stored, err = s.stored(p.Tensor, nil); err != nil {
 				return nil, err

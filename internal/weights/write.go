@@ -3,6 +3,7 @@ package weights
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -20,7 +21,9 @@ func Write(dir string, arch *configs.Arch, dtype checkpoints.DType, all map[stri
 	}
 	parts := make(map[string][]configs.Param, len(tensors))
 	for _, p := range params {
-		parts[p.Tensor] = append(parts[p.Tensor], p)
+		for _, name := range p.Tensors() {
+			parts[name] = append(parts[name], p)
+		}
 	}
 	specs := make([]checkpoints.Spec, len(tensors))
 	for i, t := range tensors {
@@ -45,6 +48,10 @@ func assemble(s checkpoints.Spec, parts []configs.Param, all map[string][]float3
 		values, ok := all[p.Name]
 		if !ok || len(values) != p.Size() {
 			return nil, fmt.Errorf("tensor %s: weight %s has %d values, want %v", s.Name, p.Name, len(values), p.Shape)
+		}
+		if i := slices.Index(p.Parts, s.Name); i >= 0 {
+			copy(stored, values[i*size:])
+			continue
 		}
 		p.Put(stored, values)
 	}

@@ -17,6 +17,7 @@ type Cache struct {
 	store
 	cross      store
 	sourceLens []int // how many of SourceLen are not padding; nil: all
+	read       readIDs
 }
 
 // store is the keys and values of one kind of site. It holds KV heads only: each site's slice is [seqs, kvHeads, capacity,
@@ -69,7 +70,7 @@ func (s *store) bytes() int64 {
 // Fill pretends that n tokens have been read, with random keys and values: for timing a decode without its prefill.
 func (c *Cache) Fill(n int) {
 	c.store.fill(c.Seqs)
-	c.Len = n
+	c.Len, c.read.ids = n, nil
 }
 
 func (s *store) fill(seqs int) {

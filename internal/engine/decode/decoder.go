@@ -38,7 +38,7 @@ func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 	params, _ := arch.Params() // all was read by the same list
 	for _, p := range params {
 		shapes[p.Name] = p.Shape
-		halved[p.Name] = f.Weights != kernels.Full && len(p.Shape) == 2 && p.Role != configs.Distances
+		halved[p.Name] = f.Weights != kernels.Full && len(p.Shape) == 2 && p.Role != configs.Distances && !p.IsNorm()
 	}
 	weight := func(name string) (Mat, bool) {
 		data, ok := all[name]
@@ -117,6 +117,8 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	if c.Len+n > c.Capacity {
 		return Mat{}, fmt.Errorf("the cache has room for %d tokens, %d are asked", c.Capacity, c.Len+n)
 	}
+	ids = d.reread(c, ids)
+	n = len(ids) / c.Seqs
 	d.pos, d.last = d.pos[:0], d.last[:0]
 	for i := range ids {
 		d.pos = append(d.pos, int32(c.Len+i%n))
@@ -136,5 +138,9 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 
 // NewCache makes room for seqs sequences of capacity tokens each, in the decoder's format.
 func (d *Decoder) NewCache(seqs, capacity int) *Cache {
-	return newCache(d.Arch, seqs, capacity, d.Cache)
+	c := newCache(d.Arch, seqs, capacity, d.Cache)
+	if d.Arch.Rope.LongInvFreq() != nil {
+		c.read.ids = make([]int32, seqs*capacity)
+	}
+	return c
 }

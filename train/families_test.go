@@ -1,0 +1,69 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"gqa/configs"
+	goldens "gqa/internal/golden"
+	"gqa/internal/weights"
+)
+
+// TestGoldenFamilies compares six AdamW steps with PyTorch's, for every family whose own class holds the grouped model.
+func TestGoldenFamilies(t *testing.T) {
+	compared := 0
+	for _, c := range goldens.Cases(t) {
+		if !c.Has("train_loss") {
+			continue
+		}
+		compared++
+		t.Run(c.Name, func(t *testing.T) {
+			arch, all := grouped(t, c.Dir, 2)
+			trainer, err := newTrainer(goldenRecipe(t, fmt.Sprintf("seq_len=%d", len(c.IDs[0]))), arch, all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			losses, norms := c.Floats(t, "train_loss"), c.Floats(t, "grad_norm")
+			for i := range losses {
+				out, err := trainer.step(i+1, c.IDs)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := math.Abs(out.loss - float64(losses[i])); !(d <= goldenTolerance) {
+					t.Errorf("step %d: loss %v, want %v", i+1, out.loss, losses[i])
+				}
+				if d := math.Abs(out.gradNorm - float64(norms[i])); !(d <= goldenTolerance*float64(norms[i])) {
+					t.Errorf("step %d: gradient norm %v, want %v", i+1, out.gradNorm, norms[i])
+				}
+			}
+		})
+	}
+	if compared < 10 {
+		t.Errorf("only %d cases have losses to compare with", compared)
+	}
+}
+
+// grouped reads a model and averages what its KV heads hold within groups.
+func grouped(t *testing.T, dir string, groups int) (*configs.Arch, map[string][]float32) {
+	t.Helper()
+	src, err := weights.Open(dir, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	all, err := src.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	params, err := src.Arch.Params()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range params {
+		if p.PerKVHead {
+			all[p.Name] = pool(all[p.Name], src.Arch.KVHeads, groups)
+		}
+	}
+	return src.Arch.WithKVHeads(groups), all
+}

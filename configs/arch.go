@@ -22,6 +22,7 @@ type Arch struct {
 	ScaleByLayer      bool    // … and by the layer's number, from 1
 	ScoreScale        float64 // what scores are multiplied with instead, if not 0
 	ClipQKV           float64 // queries, keys and values are clipped to ±ClipQKV, if not 0
+	Padding           int     // token whose embedding is not learned from where it is read (torch's padding_idx); -1: none
 	EmbedScale        float64 // of embeddings; 1 as a rule, like the next two
 	ResidualScale     float64 // of what a block adds to the stream
 	LogitScale        float64

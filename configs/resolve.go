@@ -18,7 +18,7 @@ var activations = map[string]string{
 
 type fieldKind struct {
 	name    string
-	kind    byte     // i: size, n: number, w: size or 0 for none, t: token id, b: bool, s: name out of allowed, l: layer types, r: a rope scaling object
+	kind    byte     // i: size, n: number, w: size or 0 for none, t: token id, p: token id or -1 for none, b: bool, s: name out of allowed, l: layer types, r: a rope scaling object
 	allowed []string // for s
 
 	optional bool // a size that a family may do without
@@ -50,6 +50,7 @@ var fields = []fieldKind{
 	{name: "qk_norm", kind: 'b'},
 	{name: "clip_qkv", kind: 'n'},
 	{name: "embed_scale", kind: 'n'},
+	{name: "padding", kind: 'p'},
 	{name: "residual_scale", kind: 'n'},
 	{name: "logit_scale", kind: 'n'},
 	{name: "score_scale", kind: 'n'},
@@ -138,7 +139,7 @@ type resolver struct {
 func newResolver(f *Family, raw map[string]any) *resolver {
 	return &resolver{
 		family: f, raw: raw, names: map[string]string{}, bools: map[string]bool{"scale_scores": true, "causal": true},
-		numbers: map[string]float64{"embed_scale": 1, "residual_scale": 1, "logit_scale": 1},
+		numbers: map[string]float64{"padding": -1, "embed_scale": 1, "residual_scale": 1, "logit_scale": 1},
 	}
 }
 
@@ -151,7 +152,7 @@ func (r *resolver) resolve(k fieldKind) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("config.json: %w", err)
-	case value == nil && (k.kind == 'r' || k.kind == 'l'):
+	case value == nil && strings.IndexByte("rlp", k.kind) >= 0:
 		return nil
 	case value == nil:
 		return fmt.Errorf("config.json: %s is missing and family %s has no default for it", strings.Join(field.Keys, " or "), r.family.Name)
@@ -211,6 +212,8 @@ func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 		if value != 0 && value != uint64(0) { // a constant of the family: none
 			r.numbers[k.name], err = r.size(value)
 		}
+	case 'p':
+		r.numbers[k.name], err = r.padding(value)
 	case 'l':
 		r.layerTypes, err = layerTypesOf(value)
 	case 'b':
@@ -239,6 +242,21 @@ func (r *resolver) truth(value any) (bool, error) {
 		return r.bools[string(v)], nil
 	}
 	return false, fmt.Errorf("is %s, want true or false", literal(value))
+}
+
+// padding is a token's id, counted from the vocabulary's end if it is negative; -1 for none, or one that no text has.
+func (r *resolver) padding(value any) (float64, error) {
+	if value == "none" {
+		return -1, nil
+	}
+	id, err := r.number(value)
+	if id < 0 {
+		id += r.numbers["vocab"]
+	}
+	if !(id >= 0 && id < r.numbers["vocab"]) {
+		id = -1
+	}
+	return id, err
 }
 
 // scaled is a number, as it stands or, if as is a product, what that makes of it.
@@ -316,7 +334,8 @@ func (r *resolver) arch() *Arch {
 		HeadDim: n("head_dim"), FFN: n("ffn"), Context: n("context"),
 		NormEps: r.numbers["norm_eps"], NormOffset: r.numbers["norm_offset"], ClipQKV: r.numbers["clip_qkv"],
 		EmbedScale: r.numbers["embed_scale"], ResidualScale: r.numbers["residual_scale"], LogitScale: r.logitScale(),
-		ScoreScale: r.numbers["score_scale"], Window: n("window"), windowFrom: n("window_from"), layerTypes: r.layerTypes,
+		ScoreScale: r.numbers["score_scale"], Padding: n("padding"),
+		Window: n("window"), windowFrom: n("window_from"), layerTypes: r.layerTypes,
 		Tied: r.bools["tied"], AttnBias: r.bools["attn_bias"], MLPBias: r.bools["mlp_bias"],
 		ScaleScores: r.bools["scale_scores"], ScaleByLayer: r.bools["scale_by_layer"],
 		Causal: r.bools["causal"], Relative: Relative{Buckets: n("relative_buckets"), MaxDistance: n("relative_distance")},

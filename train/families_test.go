@@ -61,8 +61,8 @@ func grouped(t *testing.T, dir string, groups int) (*configs.Arch, map[string][]
 		t.Fatal(err)
 	}
 	for _, p := range params {
-		if p.PerKVHead {
-			all[p.Name] = pool(all[p.Name], src.Arch.KVHeads, groups)
+		if p.KVHeads > 0 {
+			all[p.Name] = pool(all[p.Name], p.KVHeads, groups)
 		}
 	}
 	return src.Arch.WithKVHeads(groups), all

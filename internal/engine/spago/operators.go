@@ -16,6 +16,7 @@ func (e *Engine) Embed(table mat.Tensor, ids []int32, first int) mat.Tensor {
 	kernels.Gather(y.data, t.data[first*t.cols():], ids, t.cols())
 	return e.record(y, func(gy []float32) {
 		if dst := e.zeroed(table); dst != nil {
+			t.clearPadding(gy, ids)
 			kernels.ScatterAdd(dst[first*t.cols():], gy, ids, t.cols())
 		}
 	}, table)

@@ -25,7 +25,9 @@ func NewParams(arch *configs.Arch, all map[string][]float32) (*Params, error) {
 	for _, w := range list {
 		data := all[w.Name]
 		rows, cols := w.Shape[0], len(data)/w.Shape[0]
-		p.List = append(p.List, &nn.Param{Matrix: newValue(data, rows, cols)})
+		v := newValue(data, rows, cols)
+		v.padded, v.padding = w.Role == configs.Embed && arch.Padding >= 0, int32(arch.Padding)
+		p.List = append(p.List, &nn.Param{Matrix: v})
 		p.Names = append(p.Names, w.Name)
 	}
 	return p, nil

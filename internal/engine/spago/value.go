@@ -15,6 +15,8 @@ type value struct {
 	gradMatrix mat.Matrix
 	frozen     bool // no gradient is wanted
 	used       bool // by what the loss depends on
+	padded     bool // Embed gives row padding no gradient
+	padding    int32
 }
 
 var _ mat.Matrix = (*value)(nil)
@@ -84,4 +86,13 @@ func (v *value) gradient(alloc func(n int) []float32) (dst []float32, beta float
 func (v *value) adopt(grad []float32) {
 	v.grad, v.fresh = grad, false
 	v.gradMatrix = mat.NewDense[float32](mat.WithShape(v.Shape()...), mat.WithBacking(grad))
+}
+
+// clearPadding drops the gradient of the rows that are padding.
+func (v *value) clearPadding(gy []float32, ids []int32) {
+	for i, id := range ids {
+		if v.padded && id == v.padding {
+			clear(gy[i*v.cols():][:v.cols()])
+		}
+	}
 }

@@ -51,6 +51,7 @@ type Arch struct {
 	grouped    bool            // the KV heads lie as groups even if there are as many as heads
 	windowFrom int             // the first layer whose window slides, unless layerTypes says
 	layerTypes []string        // by layer; nil: not given
+	biased     map[Role]bool   // where the checkpoint decides, which roles have a bias
 }
 
 // The block choices are closed sets, named in family files.
@@ -77,6 +78,7 @@ const (
 
 	Sequential Residual = "sequential" // x += attn(norm1(x)); x += mlp(norm2(x))
 	Normed     Residual = "normed"     // x = norm1(x); x += attn(x); x = norm2(x); x += mlp(x)
+	PostNorm   Residual = "post_norm"  // x = norm1(x + attn(x)); x = norm2(x + mlp(x))
 	Parallel   Residual = "parallel"   // x += attn(norm1(x)) + mlp(norm2(x))
 
 	PositionNone    Position = "none" // order shows in what is seen alone

@@ -49,9 +49,10 @@ type Field struct {
 	Default any               `yaml:"default"`
 	IfNull  any               `yaml:"if_null"` // instead of Default where a key is there and null
 	Values  map[string]string `yaml:"values"`
-	If      string            `yaml:"if"`   // key of config.json without which, or where it is false, none of the above counts, but
-	Else    any               `yaml:"else"` // this
-	As      string            `yaml:"as"`   // product that the number, as "value", stands for: "1 / value"
+	Stored  Role              `yaml:"stored"` // of ffn: the layer's tensor with as many rows, which decides where it is known
+	If      string            `yaml:"if"`     // key of config.json without which, or where it is false, none of the above counts, but
+	Else    any               `yaml:"else"`   // this
+	As      string            `yaml:"as"`     // product that the number, as "value", stands for: "1 / value"
 }
 
 // Requirement is a config.json key that, where present, must hold one of Values, because the forward pass is another otherwise.
@@ -145,7 +146,7 @@ func (r Role) IsNorm() bool { return slices.Contains(normRoles, r) }
 type TensorEntry struct {
 	Name       string   `yaml:"name"`       // may hold {prefix} and {layer}, and {head} where each row of the shape is a tensor
 	Shape      []string `yaml:"shape"`      // symbols or products: dim, 2 * ffn
-	Bias       string   `yaml:"bias"`       // "always", or the condition under which a bias goes with it; empty: none
+	Bias       string   `yaml:"bias"`       // "always", "stored" or the condition under which a bias goes with it; empty: none
 	When       string   `yaml:"when"`       // the condition under which there is such a tensor; empty: always
 	Unless     string   `yaml:"unless"`     // the condition under which there is none (a tied head keeps its bias)
 	Transposed bool     `yaml:"transposed"` // the weight is stored [in, out]
@@ -306,7 +307,7 @@ func (f *Family) checkEntry(e TensorEntry, perLayer bool) error {
 		}
 	}
 	for _, condition := range []string{e.Bias, e.When, e.Unless} {
-		if condition != "" && condition != "always" && !f.isCondition(condition) {
+		if condition != "" && condition != "always" && condition != stored && !f.isCondition(condition) {
 			return fmt.Errorf("bias, when or unless: %q is not a field of config that is true or false, nor a value of one", condition)
 		}
 	}
@@ -316,8 +317,17 @@ func (f *Family) checkEntry(e TensorEntry, perLayer bool) error {
 // stacked says that a weight is several tensors, one for each of its rows.
 func (e TensorEntry) stacked() bool { return strings.Contains(e.Name, "{head}") }
 
+// projected is the condition that the embeddings are not as wide as the model; stored, of a bias, that the checkpoint has it.
+const (
+	projected = "projected"
+	stored    = "stored"
+)
+
 // isCondition says whether name is a field that is true or false, or a value of a field that is chosen by name.
 func (f *Family) isCondition(name string) bool {
+	if name == projected {
+		return true
+	}
 	return slices.ContainsFunc(fields, func(k fieldKind) bool {
 		_, ok := f.Config[k.name]
 		return ok && (k.kind == 'b' && k.name == name || k.kind == 's' && slices.Contains(k.allowed, name))

@@ -60,7 +60,7 @@ var fields = []fieldKind{
 	{name: "causal", kind: 'b'},
 	{name: "norm", kind: 's', allowed: []string{string(RMSNorm), string(LayerNorm)}},
 	{name: "mlp", kind: 's', allowed: []string{string(Gated), string(Plain)}},
-	{name: "residual", kind: 's', allowed: []string{string(Sequential), string(Normed), string(Parallel)}},
+	{name: "residual", kind: 's', allowed: []string{string(Sequential), string(Normed), string(PostNorm), string(Parallel)}},
 	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned), string(PositionALiBi), string(PositionT5)}},
 	{name: "activation", kind: 's', allowed: slices.Sorted(maps.Keys(activations))},
 	{name: "window", kind: 'w'},
@@ -326,6 +326,7 @@ func (r *resolver) logitScale() float64 {
 
 func (r *resolver) arch() *Arch {
 	n := func(name string) int { return int(r.numbers[name]) }
+	r.bools[projected] = n("embed_dim") != 0 && n("embed_dim") != n("dim")
 	return &Arch{
 		Family: r.family, Prefix: r.family.Prefixes[0], grouped: r.grouped(),
 		Vocab: n("vocab"), Dim: n("dim"), Layers: n("layers"), Heads: n("heads"), KVHeads: n("kv_heads"),

@@ -122,7 +122,7 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 	if a.holds(e) {
 		tensors = append(tensors, weight)
 	}
-	if e.Bias == "always" || a.bools[e.Bias] {
+	if e.Bias == "always" || a.bools[e.Bias] || e.Bias == stored && a.biased[role] {
 		tensors = append(tensors, Tensor{
 			Name: name + ".bias", Shape: shape[:1], Role: role, Layer: layer, Bias: true, KVHeads: kvHeads,
 		})
@@ -194,6 +194,7 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 		}
 	}
 	a.leaveOut(shapes)
+	a.learn(shapes)
 	tensors, err := a.Tensors()
 	if err != nil {
 		return err
@@ -245,6 +246,26 @@ func (a *Arch) leaveOut(shapes map[string][]int) {
 	}
 	a.Tied = a.Tied || absent[a.Family.Tensors[Head].Optional]
 	a.Headless = absent[a.Family.Tensors[HeadDense].Optional]
+}
+
+// learn takes from the first layer's tensors what the family leaves to them: which have biases, and the feed-forward width.
+func (a *Arch) learn(shapes map[string][]int) {
+	biased := map[Role]bool{}
+	for _, entries := range []map[Role]TensorEntry{a.Family.Tensors, a.Family.Layer} {
+		for role, e := range entries {
+			if e.Bias == stored {
+				_, biased[role] = shapes[a.expand(e.Name, 0)+".bias"]
+			}
+		}
+	}
+	if len(biased) > 0 {
+		a.biased = biased
+	}
+	if e, ok := a.Family.Layer[a.Family.Config["ffn"].Stored]; ok {
+		if shape := shapes[a.expand(e.Name, 0)+".weight"]; len(shape) > 0 {
+			a.FFN = shape[0]
+		}
+	}
 }
 
 // carried names the tensors that may be there without being read: buffers of older releases, and a tied head's copy.

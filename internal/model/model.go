@@ -13,11 +13,13 @@ type Model[T any] struct {
 	Arch *configs.Arch
 
 	embed, positions T
+	projectIn        *ops.Linear[T]
 	embedNorm        *ops.Norm[T]
 	distances        T // of relative positions
 	encoder          *Model[T]
 	layers           []layer[T]
 	finalNorm        *ops.Norm[T]
+	projectOut       *ops.Linear[T]
 	head             ops.Linear[T]
 	rope             *ops.Rope
 }
@@ -39,6 +41,7 @@ func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T
 	b := builder[T]{arch: arch, weight: weight}
 	m := &Model[T]{Arch: arch, finalNorm: b.norm(configs.FinalNorm, -1), head: b.linear(configs.Head, -1)}
 	m.embed = b.linear(configs.Embed, -1).W
+	m.projectIn, m.projectOut = b.projection(configs.ProjectIn), b.projection(configs.ProjectOut)
 	m.embedNorm, m.positions = b.norm(configs.EmbedNorm, -1), b.linear(configs.Positions, -1).W
 	m.distances = b.linear(configs.Distances, -1).W
 	m.encoder = b.encoder()
@@ -64,6 +67,15 @@ func (b builder[T]) linear(role configs.Role, layer int) ops.Linear[T] {
 	l.W, _ = b.weight(configs.ParamName(role, layer, false))
 	l.Bias, l.HasBias = b.weight(configs.ParamName(role, layer, true))
 	return l
+}
+
+// projection is nil where the model has none of that role.
+func (b builder[T]) projection(role configs.Role) *ops.Linear[T] {
+	if !b.arch.Has(role) {
+		return nil
+	}
+	l := b.linear(role, -1)
+	return &l
 }
 
 // norm is nil where the family has none of that role.
@@ -136,7 +148,7 @@ func newRope(a *configs.Arch) *ops.Rope {
 // are linear in it.
 func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
 	s := m.share(e, b)
-	x := scaled(e, e.Embed(m.embed, b.IDs, 0), m.Arch.EmbedScale)
+	x := scaled(e, projected(e, e.Embed(m.embed, b.IDs, 0), m.projectIn), m.Arch.EmbedScale)
 	if m.Arch.Position == configs.PositionLearned {
 		x = e.Add(x, e.Embed(m.positions, b.Pos, m.Arch.PositionOffset))
 	}
@@ -144,7 +156,15 @@ func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
 	for i := range m.layers {
 		x = m.layers[i].forward(e, m, x, s, b)
 	}
-	return scaled(e, normed(e, x, m.finalNorm), m.Arch.LogitScale)
+	return scaled(e, projected(e, normed(e, x, m.finalNorm), m.projectOut), m.Arch.LogitScale)
+}
+
+// projected is x through a linear layer, if there is one.
+func projected[T any](e ops.Ops[T], x T, l *ops.Linear[T]) T {
+	if l == nil {
+		return x
+	}
+	return e.Linear(x, *l)
 }
 
 // normed is x through a norm, if there is one.
@@ -169,6 +189,10 @@ func (m *Model[T]) Head() ops.Linear[T] { return m.head }
 func (m *Model[T]) Logits(e ops.Ops[T], hidden T) T { return e.Linear(hidden, m.head) }
 
 func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
+	if m.Arch.Residual == configs.PostNorm {
+		x = normed(e, e.Add(x, scaled(e, l.attend(e, m, x, s, b), m.Arch.ResidualScale)), l.attnNorm)
+		return normed(e, e.Add(x, scaled(e, l.feedForward(e, m.Arch, x), m.Arch.ResidualScale)), l.mlpNorm)
+	}
 	in := normed(e, x, l.attnNorm)
 	attn := normed(e, l.attend(e, m, in, s, b), l.attnOutNorm)
 	if m.Arch.Residual == configs.Parallel {

@@ -47,7 +47,7 @@ func TestCacheBytes(t *testing.T) {
 
 // Fill stands for a prefill in timings: the step after it must do the work of that many tokens.
 func TestFill(t *testing.T) {
-	d := load(t, decoders(t)[0].Dir)
+	d := sample(t)
 	cache := d.NewCache(2, 33)
 	cache.Fill(32)
 	if cache.Len != 32 {

@@ -23,6 +23,7 @@ type GGUF struct {
 	FusedQKV    bool   `yaml:"fused_qkv"`     // one attn_qkv, [all q | all k | all v]
 	FusedGateUp bool   `yaml:"fused_gate_up"` // one ffn_up, [gate | up]
 	FreeHeadDim bool   `yaml:"free_head_dim"` // heads * head_dim need not be dim
+	QKNormFrom  int    `yaml:"qk_norm_from"`  // normalises q and k in models of at least so many layers, and in no others
 	CopyHead    bool   `yaml:"copy_head"`     // a tied head is written as output.weight too
 	Window      bool   `yaml:"window"`        // has sliding windows
 	PerLayer    string `yaml:"per_layer"`     // the architecture that holds KV heads layer by layer; empty: none does
@@ -87,7 +88,7 @@ func (a *Arch) Value(field string) any {
 func (g *GGUF) Knows(field string) bool {
 	_, wanted := g.Wants[field]
 	for _, v := range g.Keys {
-		name, _, _ := strings.Cut(fmt.Sprint(v), " ")
+		name, _, _ := strings.Cut(strings.TrimPrefix(fmt.Sprint(v), "1 / "), " ")
 		wanted = wanted || name == field
 	}
 	return wanted || slices.Contains(g.Does, field)

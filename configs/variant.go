@@ -17,6 +17,7 @@ type Variant struct {
 	Groups    *Groups               `yaml:"groups"`
 	Tensors   map[Role]*TensorEntry `yaml:"tensors"`
 	Layer     map[Role]*TensorEntry `yaml:"layer"`
+	GGUFNames map[Role]string       `yaml:"gguf_names"` // in place of gguf.names
 }
 
 // variant is the family as config.json's keys make it, by every variant that applies, in order.
@@ -70,6 +71,10 @@ func (f *Family) with(v Variant) *Family {
 	}
 	if v.Groups != nil {
 		g.Groups = *v.Groups
+	}
+	if v.GGUFNames != nil && f.GGUF != nil {
+		gguf := *f.GGUF
+		gguf.Names, g.GGUF = v.GGUFNames, &gguf
 	}
 	return &g
 }

@@ -155,10 +155,9 @@ func (f *llamaFile) writePart(p *Plan, part llamacpp.Part, dtype checkpoints.DTy
 		return weights.WriteFloats(w, part.Values, dtype)
 	}
 	from := f.from[part.Param]
-	source, _ := p.Source.Tensor(from.Tensor)
 	turned := from.Transposed && len(from.Shape) == 2
-	if turned || part.Offset != 0 || f.computed(part.Param) && (p.Method == Random || p.merges()) {
-		values, err := f.whole(p, part, source)
+	if turned || from.Parts != nil || part.Offset != 0 || f.computed(part.Param) && (p.Method == Random || p.merges()) {
+		values, err := f.whole(p, part)
 		if err != nil {
 			return err
 		}
@@ -166,6 +165,7 @@ func (f *llamaFile) writePart(p *Plan, part llamacpp.Part, dtype checkpoints.DTy
 	}
 	held := pooledBuffers.Get().(*buffers)
 	defer pooledBuffers.Put(held)
+	source, _ := p.Source.Tensor(from.Tensor)
 	out := &stream{source, dtype, w, held}
 	return out.write(f.spans(p, part))
 }
@@ -188,10 +188,10 @@ func (f *llamaFile) spans(p *Plan, part llamacpp.Part) []span {
 }
 
 // whole computes a part in memory.
-func (f *llamaFile) whole(p *Plan, part llamacpp.Part, source *checkpoints.Tensor) ([]float32, error) {
+func (f *llamaFile) whole(p *Plan, part llamacpp.Part) ([]float32, error) {
 	p.whole.Lock()
 	defer p.whole.Unlock()
-	values, err := f.values(p, part.Param, source)
+	values, err := f.values(p, part.Param)
 	if err != nil {
 		return nil, err
 	}
@@ -205,16 +205,15 @@ func (f *llamaFile) whole(p *Plan, part llamacpp.Part, source *checkpoints.Tenso
 }
 
 // values computes a weight of the result as the forward pass reads it.
-func (f *llamaFile) values(p *Plan, param int, source *checkpoints.Tensor) ([]float32, error) {
+func (f *llamaFile) values(p *Plan, param int) ([]float32, error) {
 	to := f.to[param]
 	if f.changed[to.Name] {
 		return p.mergedWeight(to)
 	}
-	stored, err := source.Float32(nil)
+	values, err := p.Source.Read(f.from[param])
 	if err != nil {
 		return nil, err
 	}
-	values := f.from[param].Take(stored)
 	if from := f.from[param]; from.KVHeads != to.KVHeads {
 		values = p.poolHeads(values, to, from.KVHeads, to.KVHeads)
 	}

@@ -65,39 +65,80 @@ func expected(a *configs.Arch, all map[string][]float32, name string) []float32 
 		prefix, kind = "layers."+words[1]+".", words[2]
 	}
 	var values []float32
-	for _, role := range ggufParts[kind] {
-		if role == "head" && a.Tied {
+	for _, role := range rolesOf(a.Family.GGUF, kind) {
+		if role == "head" && a.Tied && what == "weight" {
 			role = "embed"
 		}
 		part, ok := all[prefix+role+"."+what]
 		if part = slices.Clone(part); !ok { // a bias that only llama.cpp asks for
-			part = make([]float32, len(all[prefix+role+".weight"])/a.Dim)
+			part = make([]float32, rowsOf(a, prefix+role+".weight"))
 		}
 		if strings.HasSuffix(role, "norm") && what == "weight" {
 			for i := range part {
 				part[i] += float32(a.NormOffset)
 			}
 		}
-		if a.Family.GGUF.Rope == configs.InterleavedPlanes && !a.RopeInterleaved && (role == "q" || role == "k") {
-			part = sideBySide(part, a.HeadDim, a.Dim, what)
+		if role == "q" || role == "k" {
+			part = turned(a, part)
 		}
 		values = append(values, part...)
 	}
 	return values
 }
 
-// sideBySide brings dims i and i + headDim/2 of each head together.
-func sideBySide(x []float32, headDim, dim int, what string) []float32 {
-	if what == "bias" {
-		dim = 1
+func rowsOf(a *configs.Arch, weight string) int {
+	params, _ := a.Params()
+	for _, p := range params {
+		if p.Name == weight {
+			return p.Shape[0]
+		}
+	}
+	return 0
+}
+
+// rolesOf are the roles of the weights in a tensor of that name.
+func rolesOf(g *configs.GGUF, kind string) []string {
+	for role, name := range g.Names {
+		if name == kind {
+			return []string{string(role)}
+		}
+	}
+	if g.FusedGateUp && kind == "ffn_up" {
+		return []string{"gate", "up"}
+	}
+	return ggufParts[kind]
+}
+
+// turned has the rotated dims of each head of a query or key weight (or bias) in llama.cpp's order.
+func turned(a *configs.Arch, x []float32) []float32 {
+	if a.Family.GGUF.Rope == "" || a.RopeInterleaved == (a.Family.GGUF.Rope == configs.InterleavedPlanes) {
+		return x
+	}
+	wide := 1
+	if len(x)%(a.HeadDim*a.Dim) == 0 {
+		wide = a.Dim
+	}
+	var pairs, halves []int // of the checkpoint's rows: side by side, and first then second of all planes
+	for i := range a.Rope.Dim / 2 {
+		first, second := i, i+a.Rope.Dim/2
+		if a.RopeInterleaved {
+			first, second = 2*i, 2*i+1
+		}
+		pairs = append(pairs, first, second)
+		halves = slices.Insert(append(halves, second), i, first)
+	}
+	order := pairs
+	if a.RopeInterleaved {
+		order = halves
+	}
+	for i := a.Rope.Dim; i < a.HeadDim; i++ {
+		order = append(order, i)
 	}
 	var out []float32
-	for head := range len(x) / dim / headDim {
-		for i := range headDim / 2 {
-			for _, d := range []int{i, i + headDim/2} {
-				row := head*headDim + d
-				out = append(out, x[row*dim:(row+1)*dim]...)
-			}
+	for head := range len(x) / wide / a.HeadDim {
+		for _, d := range order {
+			row := head*a.HeadDim + d
+			out = append(out, x[row*wide:(row+1)*wide]...)
 		}
 	}
 	return out

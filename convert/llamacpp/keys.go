@@ -74,7 +74,7 @@ func (b *builder) narrowest() (narrowest int) {
 	return narrowest
 }
 
-// value is what a key of the family's gguf section stands for: "field", "field = value", or a constant.
+// value is what a key of the family's gguf section stands for: "field", "1 / field", "field = value", or a constant.
 func (b *builder) value(v any) (any, error) {
 	switch v := v.(type) {
 	case bool:
@@ -84,7 +84,8 @@ func (b *builder) value(v any) (any, error) {
 	case float64:
 		return float32(v), nil
 	case string:
-		field, want, compared := strings.Cut(v, " = ")
+		inverse, inverted := strings.CutPrefix(v, "1 / ")
+		field, want, compared := strings.Cut(inverse, " = ")
 		got := b.arch.Value(field)
 		if compared {
 			return fmt.Sprint(got) == want, nil
@@ -93,6 +94,9 @@ func (b *builder) value(v any) (any, error) {
 		case bool:
 			return got, nil
 		case float64:
+			if inverted {
+				got = 1 / got
+			}
 			return float32(got), nil
 		}
 	}

@@ -60,8 +60,8 @@ func Check(a *configs.Arch) error {
 
 // neutral are the values at which a field asks nothing of an architecture.
 var neutral = map[string]any{
-	"qk_norm": false, "clip_qkv": 0.0, "embed_scale": 1.0, "residual_scale": 1.0, "logit_scale": 1.0, "score_scale": 0.0,
-	"scale_scores": true, "scale_by_layer": false,
+	"clip_qkv": 0.0, "embed_scale": 1.0, "residual_scale": 1.0, "logit_scale": 1.0, "score_scale": 0.0,
+	"scale_scores": true, "scale_by_layer": false, "position_offset": 0.0,
 }
 
 // checkFields compares the checkpoint with what llama.cpp's architecture is: what it wants of a field, and which it knows.
@@ -69,6 +69,10 @@ func checkFields(a *configs.Arch) error {
 	g := a.Family.GGUF
 	if unwanted := g.Unwanted(a); unwanted != "" {
 		return fmt.Errorf("llama.cpp's %s requires %s", g.Arch, unwanted)
+	}
+	if n := g.QKNormFrom; n > 0 && a.Has(configs.QNorm) != (a.Layers >= n) {
+		return fmt.Errorf("llama.cpp's %s normalises queries and keys in models of %d layers and more, and in no others; this one has %d and qk_norm %v",
+			g.Arch, n, a.Layers, a.Has(configs.QNorm))
 	}
 	for _, field := range slices.Sorted(maps.Keys(neutral)) {
 		got := a.Value(field)
@@ -129,6 +133,12 @@ func (b *builder) notes() []string {
 	}
 	if w := b.narrowest(); w > 0 && w < b.arch.Context {
 		add("llama.cpp's %s has no sliding window: context_length is the window's %d tokens, up to which both are the same", b.gguf.Arch, w)
+	}
+	if r := b.arch.Rope; r.Type == "longrope" {
+		add("llama.cpp takes longrope's factors by the size of its context, not by the length of the text: give -c %g or less for the short ones", r.OriginalContext)
+		if r.Dim != b.arch.HeadDim {
+			add("longrope over %d of %d dims loads in llama.cpp from b4800 (March 2025) on", r.Dim, b.arch.HeadDim)
+		}
 	}
 	if b.gguf.Since != "" {
 		add("%s loads in llama.cpp from %s on", b.gguf.Arch, b.gguf.Since)

@@ -14,13 +14,13 @@ var names = map[configs.Role]string{
 	configs.Embed: "token_embd", configs.Positions: "position_embd", configs.FinalNorm: "output_norm", configs.Head: "output",
 	configs.AttnNorm: "attn_norm", configs.Q: "attn_q", configs.K: "attn_k", configs.V: "attn_v", configs.O: "attn_output",
 	configs.MLPNorm: "ffn_norm", configs.Gate: "ffn_gate", configs.Up: "ffn_up", configs.Down: "ffn_down",
-	configs.QNorm: "attn_q_norm", configs.KNorm: "attn_k_norm", configs.AttnOutNorm: "post_attention_norm", configs.MLPOutNorm: "post_ffw_norm",
+	configs.EmbedNorm: "token_embd_norm", configs.QNorm: "attn_q_norm", configs.KNorm: "attn_k_norm", configs.AttnOutNorm: "post_attention_norm", configs.MLPOutNorm: "post_ffw_norm",
 }
 
 // tensors lists the file's tensors in the order in which a forward pass meets them.
 func (b *builder) tensors() ([]Tensor, error) {
 	var all []Tensor
-	for i, p := range b.params {
+	for _, p := range b.params {
 		group, err := b.group(p)
 		if err != nil {
 			return nil, err
@@ -33,11 +33,22 @@ func (b *builder) tensors() ([]Tensor, error) {
 		if b.biased(p.Layer, group.roles) {
 			all = append(all, b.join(name+".bias", p.Layer, group.roles, true))
 		}
-		if p.Role == configs.Embed && b.arch.Tied && b.gguf.CopyHead {
-			all = append(all, Tensor{b.spec(names[configs.Head]+".weight", p.Role, []Part{{Param: i}}), []Part{{Param: i}}})
-		}
+	}
+	if b.arch.Tied && b.gguf.CopyHead {
+		all = append(all, b.copiedHead()...)
 	}
 	return append(all, b.ropeTensors()...), nil
+}
+
+// copiedHead is the embedding as a head of its own, with the head's bias if there is one.
+func (b *builder) copiedHead() []Tensor {
+	embed, _ := b.weight(configs.Embed, -1, false)
+	name, part := names[configs.Head], []Part{{Param: embed}}
+	head := []Tensor{{b.spec(name+".weight", configs.Embed, part), part}}
+	if b.biased(-1, []configs.Role{configs.Head}) {
+		head = append(head, b.join(name+".bias", -1, []configs.Role{configs.Head}, true))
+	}
+	return head
 }
 
 // group is the weights that make one tensor.
@@ -85,7 +96,10 @@ func (b *builder) join(name string, layer int, roles []configs.Role, bias bool) 
 	for _, role := range roles {
 		i, ok := b.weight(role, layer, bias)
 		if !ok {
-			w, _ := b.weight(role, layer, false)
+			w, ok := b.weight(role, layer, false)
+			if !ok { // a tied head
+				w, _ = b.weight(configs.Embed, layer, false)
+			}
 			parts = append(parts, Part{Param: -1, Values: make([]float32, b.params[w].Shape[0])})
 			continue
 		}
@@ -118,11 +132,11 @@ func (b *builder) spec(name string, role configs.Role, parts []Part) checkpoints
 			s.DType = checkpoints.F32
 		}
 	}
-	if len(s.Shape) == 1 || slices.Contains(tables, role) {
+	if len(s.Shape) == 1 || role.IsNorm() || slices.Contains(tables, role) {
 		s.DType = checkpoints.F32
 	}
 	return s
 }
 
 // tables are matrices that are added, not multiplied with: llama.cpp keeps them, like all vectors, in f32.
-var tables = []configs.Role{configs.Positions}
+var tables = []configs.Role{configs.Positions, configs.TokenType}

@@ -30,7 +30,7 @@ static void tokenize(const struct llama_vocab *vocab) {
 
 static void run(struct llama_model *model, int hidden, int n, char **ids) {
     struct llama_context_params p = llama_context_default_params();
-    p.n_ctx = p.n_batch = p.n_ubatch = n < 256 ? 256 : n;
+    p.n_ctx = p.n_batch = p.n_ubatch = n;
     p.type_k = p.type_v = GGML_TYPE_F32;
     p.n_threads = p.n_threads_batch = 2;
     p.embeddings = hidden;

@@ -86,11 +86,11 @@ func (f *forward) beginLanes(w *work) {
 	clear(w.o)
 }
 
-// packQuery copies c elements of the row at a time, to places a stride apart.
+// packQuery copies c elements of the row at a time, to places a stride apart. They are too few to call copy for.
 func packQuery(to, row []float32, c, stride int) {
 	for len(row) > 0 {
-		for i, v := range row[:c] {
-			to[i] = v
+		for i := range c {
+			to[i] = row[i]
 		}
 		row = row[c:]
 		to = to[min(stride, len(to)):]

@@ -81,6 +81,7 @@ type Plan struct {
 	why       []error                 // why there is none, where one was looked for
 	gguf      *llamaFile              // of Target GGUF
 	whole     sync.Mutex              // held while a tensor is in memory whole: one at a time
+	stored    []float32               // that tensor, as the source has it: memory for the next
 	merged    *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
 	layers    []Layer
 }

@@ -172,13 +172,16 @@ func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, erro
 	if p.merges() {
 		return p.mergedTensor(t)
 	}
-	stored, err := source.Float32(nil)
-	if err != nil {
+	var err error
+	if p.stored, err = source.Float32(p.stored); err != nil {
 		return nil, err
 	}
 	result := make([]float32, t.size)
 	for i, w := range t.to {
-		values := t.from[i].Take(stored)
+		values := p.stored
+		if from := t.from[i]; from.Rows != nil || from.Transposed {
+			values = from.Take(p.stored)
+		}
 		if t.groups[i] > 0 {
 			values = p.poolHeads(values, w, t.from[i].KVHeads, t.groups[i])
 		}

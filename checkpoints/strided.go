@@ -1,7 +1,6 @@
 package checkpoints
 
 import (
-	"cmp"
 	"io"
 	"slices"
 )
@@ -32,55 +31,107 @@ func (s *strided) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// element is one of those wanted: where it lies in the storage, and in what is read.
-type element struct{ from, to int64 } // bytes
-
 // gather fills the start of p, and returns how much, with the view's bytes from off on.
 func (s *strided) gather(p []byte, off int64) (int, error) {
-	width := int64(s.width)
-	first, skip := off/width, off%width
-	n := min((int64(len(p))+skip+width-1)/width, chunkBytes/width)
-	elements := make([]element, n)
-	for i := range elements {
-		elements[i] = element{s.position(first + int64(i)), int64(i) * width}
+	first, skip := off/int64(s.width), int(off)%s.width
+	if skip != 0 || len(p) < s.width { // a part of an element
+		one := make([]byte, s.width)
+		err := s.fill(one, s.box(first, 1))
+		return copy(p, one[skip:]), err
 	}
-	slices.SortFunc(elements, func(a, b element) int { return cmp.Compare(a.from, b.from) })
-	piece := make([]byte, n*width)
-	if err := s.fetch(piece, elements); err != nil {
-		return 0, err
+	b := s.box(first, len(p)/s.width)
+	n := s.width
+	for _, d := range b.dims {
+		n *= d.n
 	}
-	return copy(p, piece[skip:]), nil
+	return n, s.fill(p[:n], b)
 }
 
-// position is where element i of the view lies in the source, in bytes.
-func (s *strided) position(i int64) int64 {
-	at := int64(0)
+// box is a part of a view that is a block both of its elements in order and of its
+// dimensions.
+type box struct {
+	at   int64 // of its first element in the source, bytes
+	dims []boxDim
+}
+
+// boxDim is one of a box's dimensions: n indices, so many bytes apart.
+type boxDim struct{ n, from, to int } // in the source, in the result
+
+// box returns the largest that begins at element first of the view and has no more than n
+// elements, which are there. Its dimensions are those of more than one index, from the
+// farthest apart in the source to the closest.
+func (s *strided) box(first int64, n int) box {
+	b := box{at: s.at}
+	inner, whole := 1, true // elements below dimension d; all inner dimensions are there
 	for d := len(s.shape) - 1; d >= 0; d-- {
-		at += i % int64(s.shape[d]) * int64(s.stride[d])
-		i /= int64(s.shape[d])
+		size := int64(s.shape[d])
+		index := int(first % size)
+		first /= size
+		b.at += int64(index) * int64(s.stride[d]) * int64(s.width)
+		extent := 1
+		if whole {
+			extent = min(s.shape[d]-index, n/inner)
+		}
+		if extent > 1 {
+			b.dims = append(b.dims, boxDim{extent, s.stride[d] * s.width, inner * s.width})
+		}
+		whole = whole && extent == s.shape[d]
+		inner *= extent
 	}
-	return s.at + at*int64(s.width)
+	slices.SortStableFunc(b.dims, func(x, y boxDim) int { return y.from - x.from })
+	return b
 }
 
-// fetch reads elements, sorted by place, into dst: what lies close together in one read.
-func (s *strided) fetch(dst []byte, elements []element) error {
-	const gap, most = 4096, chunkBytes
-	window := buffers.Get().(*[chunkBytes]byte)
-	defer buffers.Put(window)
-	width := int64(s.width)
-	for len(elements) > 0 {
-		begin, n := elements[0].from, 1
-		for n < len(elements) && elements[n].from-elements[n-1].from <= gap && elements[n].from-begin+width <= most {
-			n++
-		}
-		b := window[:elements[n-1].from-begin+width]
-		if _, err := s.src.ReadAt(b, begin); err != nil {
+// fill reads a box into dst: runs of its last dimension for each index of the others.
+func (s *strided) fill(dst []byte, b box) error {
+	if len(b.dims) == 0 {
+		_, err := s.src.ReadAt(dst[:s.width], b.at)
+		return err
+	}
+	last := len(b.dims) - 1
+	index := make([]int, last)
+	at, to := b.at, 0
+	for {
+		if err := s.run(dst[to:], at, b.dims[last]); err != nil {
 			return err
 		}
-		for _, e := range elements[:n] {
-			copy(dst[e.to:e.to+width], b[e.from-begin:])
+		d := last - 1
+		for ; d >= 0; d-- { // the next index, as an odometer counts
+			dim := b.dims[d]
+			at, to = at+int64(dim.from), to+dim.to
+			if index[d]++; index[d] < dim.n {
+				break
+			}
+			at, to, index[d] = at-int64(dim.n*dim.from), to-dim.n*dim.to, 0
 		}
-		elements = elements[n:]
+		if d < 0 {
+			return nil
+		}
+	}
+}
+
+// run reads one dimension, from at on in the source: as much at a time as a buffer spans.
+func (s *strided) run(dst []byte, at int64, d boxDim) error {
+	if d.from == s.width && d.to == s.width {
+		_, err := s.src.ReadAt(dst[:d.n*s.width], at)
+		return err
+	}
+	window := buffers.Get().(*[chunkBytes]byte)
+	defer buffers.Put(window)
+	most := d.n
+	if d.from > 0 {
+		most = 1 + (chunkBytes-s.width)/d.from
+	}
+	for done := 0; done < d.n; {
+		n := min(most, d.n-done)
+		b := window[:(n-1)*d.from+s.width]
+		if _, err := s.src.ReadAt(b, at+int64(done*d.from)); err != nil {
+			return err
+		}
+		for i := range n {
+			copy(dst[(done+i)*d.to:][:s.width], b[i*d.from:])
+		}
+		done += n
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -141,6 +142,33 @@ func TestStridedReadAt(t *testing.T) {
 	}
 	if _, err := (&strided{bytes.NewReader(data[:9]), 0, 20, 2, []int{10}, []int{3}}).ReadAt(make([]byte, 20), 0); err == nil {
 		t.Error("no error where the source ends early")
+	}
+}
+
+// TestStridedAnyView reads parts of random views of up to four dimensions, and compares element by element.
+func TestStridedAnyView(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	data := numbers(5000, 4)
+	for range 300 {
+		s := &strided{src: bytes.NewReader(data), width: 4, size: 4}
+		for range r.IntN(5) {
+			s.shape, s.stride = append(s.shape, 1+r.IntN(6)), append(s.stride, r.IntN(20))
+			s.size *= int64(s.shape[len(s.shape)-1])
+		}
+		var want []byte
+		for i := range int(s.size) / s.width {
+			at := 0
+			for d := len(s.shape) - 1; d >= 0; d-- {
+				at += i % s.shape[d] * s.stride[d]
+				i /= s.shape[d]
+			}
+			want = append(want, data[4*at:4*at+4]...)
+		}
+		off := r.IntN(len(want))
+		got := make([]byte, r.IntN(len(want)-off+1))
+		if n, err := s.ReadAt(got, int64(off)); n != len(got) || err != nil || !bytes.Equal(got, want[off:off+n]) {
+			t.Fatalf("shape %v, strides %v: %d bytes at %d: % x (%v), want % x", s.shape, s.stride, len(got), off, got, err, want[off:off+n])
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ var tinyConfigs = map[string]string{
 		"n_inner": 48, "n_positions": 16}`,
 }
 
-func tinyModel(t *testing.T, config string) (*configs.Arch, map[string][]float32) {
+func tinyModel(t testing.TB, config string) (*configs.Arch, map[string][]float32) {
 	t.Helper()
 	arch, err := configs.Resolve([]byte(config), "")
 	if err != nil {

@@ -4,25 +4,16 @@ package kernels
 // of mr rows: element (r,q) of a panel of h rows lies at q·h+r. Memory is read in its order.
 func (g *gemm) packPanels(w *gemmWork, i, rows, p, k int) {
 	w.a = grown(w.a, mc*kern.mr*k)
-	whole := rows / kern.mr * kern.mr
-	for q := range k {
-		column := g.a[i+(p+q)*g.acs:][:rows]
-		scatter(w.a[q*kern.mr:], kern.mr*k, column[:whole], kern.mr)
-		if whole < rows {
-			copy(w.a[whole*k+q*(rows-whole):], column[whole:])
-		}
-	}
+	regroup(w.a, g.a[i+p*g.acs:], g.acs, k, rows, kern.mr, rows%kern.mr)
 }
 
-// scatter copies each width elements of x to their place in a panel, panels being so far apart.
-func scatter(dst []float32, apart int, x []float32, width int) {
-	for i := 0; i*width < len(x); i++ {
-		from, to := x[i*width:], dst[i*apart:]
-		if width == 14 { // AVX-512's rows: too few to be worth a call
-			*(*[14]float32)(to) = *(*[14]float32)(from)
-		} else {
-			copy(to, from[:width])
-		}
+// regroup packs rows [k,n] into panels of w columns; those of the last one, if incomplete, lie last apart.
+func regroup(dst, src []float32, ld, k, n, w, last int) {
+	if panels := n / w; panels > 0 {
+		kern.regroup(w, k, panels, src, ld, dst, w*k)
+	}
+	if whole := n - n%w; whole < n {
+		copyRows(dst[whole*k:], last, src[whole:], ld, k, n-whole)
 	}
 }
 
@@ -36,22 +27,10 @@ func (g *gemm) packBlock(w *gemmWork, j, j1, p, p1 int) {
 			g.packB(w.b[(c-j)*k:], p, k, c, min(nr, j1-c))
 		}
 	} else {
-		g.packRows(w.b, j, j1, p, k)
+		regroup(w.b, g.b[p*g.ldb+j:], g.ldb, k, j1-j, nr, nr)
 	}
 	if g.alpha != 1 {
 		kern.scale(w.b, g.alpha)
-	}
-}
-
-// packRows is packBlock of a B of which the elements of a row lie side by side. Memory is read in its order.
-func (g *gemm) packRows(dst []float32, j, j1, p, k int) {
-	whole := (j1 - j) / kern.nr * kern.nr
-	for q := range k {
-		row := g.b[(p+q)*g.ldb+j:][:j1-j]
-		scatter(dst[q*kern.nr:], kern.nr*k, row[:whole], kern.nr)
-		if whole < len(row) {
-			copy(dst[whole*k+q*kern.nr:], row[whole:])
-		}
 	}
 }
 
@@ -88,8 +67,12 @@ func packScaled(dst, src []float32, stride int, s float32) {
 // packMatrix packs op(B) [k,n] into panels of nr columns, in dst if it is large enough.
 func packMatrix(dst, b []float32, ldb int, tb bool, k, n int) []float32 {
 	dst = grown(dst, roundUp(n, kern.nr)*k)
+	if !tb {
+		regroup(dst, b, ldb, k, n, kern.nr, kern.nr)
+		return dst
+	}
 	for j := 0; j < n; j += kern.nr {
-		packB(dst[j*k:], b, ldb, tb, 0, k, j, min(kern.nr, n-j), kern.nr)
+		packB(dst[j*k:], b, ldb, true, 0, k, j, min(kern.nr, n-j), kern.nr)
 	}
 	return dst
 }

@@ -4,7 +4,7 @@ package kernels
 // the tile of 2×4 is the largest whose sums the compiler keeps in registers.
 var goPath = path{
 	name: "go", mr: 2, nr: 4,
-	micro: microGo, dots: dotsGo, packT: packTGo,
+	micro: microGo, dots: dotsGo, packT: packTGo, regroup: regroupGo,
 	dot: dotGo, sum: sumGo, max: maxRef,
 	add: addGo, mul: mulGo, axpy: axpyGo, mulAdd: mulAddGo, scale: scaleRef, affine: affineGo, rotate: rotateGo,
 	expSum: expSumGo, sigmoid: sigmoidGo, slope: slopeGo, cdf: cdfGo, adamw: adamwGo,
@@ -67,6 +67,14 @@ func dotStrided(k int, x []float32, sx int, y []float32, sy int) (sum float32) {
 }
 
 // dotsGo takes two rows of A and two of B at a time.
+func regroupGo(w, rows, panels int, src []float32, ld int, dst []float32, apart int) {
+	for r := range rows {
+		for t := range panels {
+			copy(dst[t*apart+r*w:][:w], src[r*ld+t*w:])
+		}
+	}
+}
+
 func dotsGo(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	for i := 0; i < m; i += 2 {
 		h := min(2, m-i)

@@ -1522,6 +1522,79 @@ store:
 	VZEROUPPER
 	RET
 
+// func regroup6xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// Requires: AVX, MMX+
+TEXT ·regroup6xAVX2(SB), NOSPLIT, $0-48
+	MOVQ    rows+0(FP), AX
+	MOVQ    lds+24(FP), DX
+	SHLQ    $0x02, DX
+	MOVQ    apart+40(FP), BX
+	SHLQ    $0x02, BX
+	MOVQ    src+16(FP), SI
+	MOVQ    dst+32(FP), DI
+	MOVQ    $+6, CX
+	LEAQ    lanes<>+0(SB), R8
+	MOVQ    $0x00000010, R9
+	SUBQ    CX, R9
+	VMOVUPS (R8)(R9*4), Y0
+
+row:
+	MOVQ panels+8(FP), CX
+	MOVQ SI, R8
+	MOVQ DI, R9
+	LEAQ (SI)(DX*8), R10
+
+panel:
+	VMASKMOVPS (R8), Y0, Y1
+	VMASKMOVPS Y1, Y0, (R9)
+	PREFETCHT0 (R10)
+	ADDQ       $0x00000018, R8
+	ADDQ       $0x00000018, R10
+	ADDQ       BX, R9
+	DECQ       CX
+	JNZ        panel
+	ADDQ       DX, SI
+	ADDQ       $0x00000018, DI
+	DECQ       AX
+	JNZ        row
+	VZEROUPPER
+	RET
+
+// func regroup16xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// Requires: AVX, MMX+
+TEXT ·regroup16xAVX2(SB), NOSPLIT, $0-48
+	MOVQ rows+0(FP), AX
+	MOVQ lds+24(FP), DX
+	SHLQ $0x02, DX
+	MOVQ apart+40(FP), BX
+	SHLQ $0x02, BX
+	MOVQ src+16(FP), SI
+	MOVQ dst+32(FP), DI
+
+row:
+	MOVQ panels+8(FP), CX
+	MOVQ SI, R8
+	MOVQ DI, R9
+	LEAQ (SI)(DX*8), R10
+
+panel:
+	VMOVUPS    (R8), Y0
+	VMOVUPS    Y0, (R9)
+	VMOVUPS    32(R8), Y0
+	VMOVUPS    Y0, 32(R9)
+	PREFETCHT0 (R10)
+	ADDQ       $0x00000040, R8
+	ADDQ       $0x00000040, R10
+	ADDQ       BX, R9
+	DECQ       CX
+	JNZ        panel
+	ADDQ       DX, SI
+	ADDQ       $0x00000040, DI
+	DECQ       AX
+	JNZ        row
+	VZEROUPPER
+	RET
+
 // func dotAVX2(x []float32, y []float32) float32
 // Requires: AVX, FMA3, SSE
 TEXT ·dotAVX2(SB), NOSPLIT, $0-52
@@ -9385,6 +9458,79 @@ store:
 	ADDQ    BX, R13
 	DECQ    (SP)
 	JNZ     tile
+	VZEROUPPER
+	RET
+
+// func regroup14xAVX512(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·regroup14xAVX512(SB), NOSPLIT, $0-48
+	MOVQ  rows+0(FP), AX
+	MOVQ  lds+24(FP), DX
+	SHLQ  $0x02, DX
+	MOVQ  apart+40(FP), BX
+	SHLQ  $0x02, BX
+	MOVQ  src+16(FP), SI
+	MOVQ  dst+32(FP), DI
+	MOVQ  $+14, CX
+	MOVQ  $-1, R8
+	BZHIQ CX, R8, R8
+	KMOVW R8, K1
+
+row:
+	MOVQ panels+8(FP), CX
+	MOVQ SI, R8
+	MOVQ DI, R9
+	LEAQ (SI)(DX*8), R10
+
+panel:
+	VMOVUPS.Z  (R8), K1, Z0
+	VMOVUPS    Z0, K1, (R9)
+	PREFETCHT0 (R10)
+	ADDQ       $0x00000038, R8
+	ADDQ       $0x00000038, R10
+	ADDQ       BX, R9
+	DECQ       CX
+	JNZ        panel
+	ADDQ       DX, SI
+	ADDQ       $0x00000038, DI
+	DECQ       AX
+	JNZ        row
+	VZEROUPPER
+	RET
+
+// func regroup32xAVX512(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·regroup32xAVX512(SB), NOSPLIT, $0-48
+	MOVQ rows+0(FP), AX
+	MOVQ lds+24(FP), DX
+	SHLQ $0x02, DX
+	MOVQ apart+40(FP), BX
+	SHLQ $0x02, BX
+	MOVQ src+16(FP), SI
+	MOVQ dst+32(FP), DI
+
+row:
+	MOVQ panels+8(FP), CX
+	MOVQ SI, R8
+	MOVQ DI, R9
+	LEAQ (SI)(DX*8), R10
+
+panel:
+	VMOVUPS    (R8), Z0
+	VMOVUPS    Z0, (R9)
+	VMOVUPS    64(R8), Z0
+	VMOVUPS    Z0, 64(R9)
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       $0x00000080, R8
+	ADDQ       $0x00000080, R10
+	ADDQ       BX, R9
+	DECQ       CX
+	JNZ        panel
+	ADDQ       DX, SI
+	ADDQ       $0x00000080, DI
+	DECQ       AX
+	JNZ        row
 	VZEROUPPER
 	RET
 

@@ -17,6 +17,8 @@ type path struct {
 	// panel, if not nil, is C[mr,tiles·nr] = A·B, or C += A·B if acc, for a B packed in panels of nr columns, one after
 	// another: element (p,j) of a panel lies at p·nr+j. Rows of A at ahead, as far apart as those at a, are asked for.
 	panel func(tiles, k int, a []float32, ars, acs int, b, c []float32, ldc int, acc bool, ahead []float32)
+	// regroup is dst[t·apart+r·w+j] = src[r·ld+t·w+j] for so many rows r and panels t, and all j < w, which is mr or nr.
+	regroup func(w, rows, panels int, src []float32, ld int, dst []float32, apart int)
 	// dots is C[m,n] = alpha·A·Bᵀ, or C += if acc, for m <= 4, n a multiple of 4, A[i,p] = a[i·lda+p], B[j,p] = b[j·ldb+p].
 	// dotPairs, if not nil, is the same for m <= 8 and an even n.
 	dots, dotPairs func(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool)

@@ -18,7 +18,9 @@ func archPaths() []*path {
 
 var avx512Path = path{
 	name: "avx512", mr: 14, nr: 32,
-	micro: microAVX512, panel: panelOf(14, 32, panelAVX512), dots: dotsAVX512, dotPairs: dotPairsAVX512, packT: packTAVX512,
+	micro: microAVX512, panel: panelOf(14, 32, panelAVX512),
+	regroup: regroupOf(14, regroup14xAVX512, regroup32xAVX512),
+	dots:    dotsAVX512, dotPairs: dotPairsAVX512, packT: packTAVX512,
 	halfDots: halfDotsAVX512, halfPairs: halfPairsAVX512, lanes: &lanesAVX512,
 	dot: dotAVX512, sum: sumAVX512, max: maxAVX512,
 	add: addAVX512, mul: mulAVX512, axpy: axpyAVX512, mulAdd: mulAddAVX512, scale: scaleAVX512, affine: affineAVX512, rotate: rotateAVX512,
@@ -32,7 +34,9 @@ var avx512Path = path{
 
 var avx2Path = path{
 	name: "avx2", mr: 6, nr: 16,
-	micro: microAVX2, panel: panelOf(6, 16, panelAVX2), dots: dotsAVX2, packT: packTAVX2, halfDots: halfDotsAVX2, lanes: &lanesAVX2,
+	micro: microAVX2, panel: panelOf(6, 16, panelAVX2),
+	regroup: regroupOf(6, regroup6xAVX2, regroup16xAVX2),
+	dots:    dotsAVX2, packT: packTAVX2, halfDots: halfDotsAVX2, lanes: &lanesAVX2,
 	dot: dotAVX2, sum: sumAVX2, max: maxAVX2,
 	add: addAVX2, mul: mulAVX2, axpy: axpyAVX2, mulAdd: mulAddAVX2, scale: scaleAVX2, affine: affineAVX2, rotate: rotateAVX2,
 	expSum: expSumAVX2, sigmoid: sigmoidAVX2, slope: slopeAVX2, cdf: cdfAVX2,
@@ -44,8 +48,9 @@ var avx2Path = path{
 }
 
 type (
-	microTile func(n, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-	dotsTile  func(n, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+	microTile  func(n, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
+	regrouping func(rows, panels int, src *float32, ld int, dst *float32, apart int)
+	dotsTile   func(n, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 )
 
 // The tiles by their number of rows, less one.
@@ -70,6 +75,18 @@ var (
 // within panics, as an index would, unless the assembly stays inside the slices of a tile.
 func within(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int) {
 	_, _, _ = a[(m-1)*ars+(k-1)*acs], b[(k-1)*bs+n-1], c[(m-1)*ldc+n-1]
+}
+
+// regroupOf wraps the assembly for panels as wide as a tile has rows, mr, and columns.
+func regroupOf(mr int, ofA, ofB regrouping) func(w, rows, panels int, src []float32, ld int, dst []float32, apart int) {
+	return func(w, rows, panels int, src []float32, ld int, dst []float32, apart int) {
+		_, _ = src[(rows-1)*ld+panels*w-1], dst[(panels-1)*apart+rows*w-1]
+		regroup := ofB
+		if w == mr {
+			regroup = ofA
+		}
+		regroup(rows, panels, &src[0], ld, &dst[0], apart)
+	}
 }
 
 // panelOf wraps the assembly, which must not leave the slices, for a tile [mr,nr].

@@ -59,6 +59,16 @@ func edge4xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, 
 //go:noescape
 func panelAVX2(tiles int, k int, a *float32, ars int, acs int, b *float32, c *float32, ldc int, acc bool, ahead *float32)
 
+// regroup6xAVX2 is path.regroup of a width.
+//
+//go:noescape
+func regroup6xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+
+// regroup16xAVX2 is path.regroup of a width.
+//
+//go:noescape
+func regroup16xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+
 // dotAVX2 is path.dot.
 //
 //go:noescape
@@ -378,6 +388,16 @@ func edge14xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs in
 //
 //go:noescape
 func panelAVX512(tiles int, k int, a *float32, ars int, acs int, b *float32, c *float32, ldc int, acc bool, ahead *float32)
+
+// regroup14xAVX512 is path.regroup of a width.
+//
+//go:noescape
+func regroup14xAVX512(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+
+// regroup32xAVX512 is path.regroup of a width.
+//
+//go:noescape
+func regroup32xAVX512(rows int, panels int, src *float32, lds int, dst *float32, apart int)
 
 // dotAVX512 is path.dot.
 //

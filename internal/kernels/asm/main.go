@@ -14,9 +14,11 @@ func main() {
 	ConstraintExpr("amd64")
 	constants()
 	layOutRegroup()
-	for _, s := range []isa{{"AVX2", 8, false}, {"AVX512", 16, true}} {
+	for _, s := range []isa{{"AVX2", 8, 6, false}, {"AVX512", 16, 14, true}} {
 		s.micros()
-		s.panel(map[bool]int{true: 14, false: 6}[s.masks])
+		s.panel(s.mr)
+		s.regroup(s.mr)
+		s.regroup(2 * s.lanes)
 		s.vectors()
 		s.exponentials()
 		s.halves()
@@ -29,10 +31,11 @@ func main() {
 	Generate()
 }
 
-// isa is an instruction set: float32 lanes per register, and whether it has opmasks (AVX-512).
+// isa is an instruction set: float32 lanes per register, rows of a whole tile, and whether it has opmasks (AVX-512).
 type isa struct {
 	name  string
 	lanes int
+	mr    int
 	masks bool
 }
 

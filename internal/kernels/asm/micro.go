@@ -17,11 +17,11 @@ const microDoc = "%%s is path.micro for %d rows and up to %d columns%s."
 // are others, as a masked load takes a place among the multiply-adds; with AVX2, where no register is left for masks, they
 // have up to four rows.
 func (s isa) micros() {
-	full, masked := 6, 4
+	masked := 4
 	if s.masks {
-		full, masked = 14, 14
+		masked = s.mr
 	}
-	for m := 1; m <= full; m++ {
+	for m := 1; m <= s.mr; m++ {
 		s.micro(fmt.Sprintf("micro%dx", m), m, false, "")
 	}
 	for m := 1; m <= masked; m++ {

@@ -30,10 +30,10 @@ func newOptimizer(spec configs.Optimizer, arch *configs.Arch, params *spago.Para
 	if err != nil {
 		return nil, err
 	}
-	o := &optimizer{spec: spec}
+	o, memory := &optimizer{spec: spec}, kernels.Slab{}
 	for i, p := range params.List {
 		n := p.Size()
-		s := slot{name: params.Names[i], shape: shapes[i].Shape, param: p, m: make([]float32, n), v: make([]float32, n)}
+		s := slot{name: params.Names[i], shape: shapes[i].Shape, param: p, m: memory.Make(n), v: memory.Make(n)}
 		if spec.Decay == configs.DecayAll || len(s.shape) > 1 {
 			s.decay = spec.WeightDecay
 		}

@@ -17,17 +17,20 @@ func (g *gemm) blocked() {
 	run(ceilDiv(g.n, g.nb)*ceilDiv(g.m, g.mb), 1, (*multiplying)(g))
 }
 
-// share makes tasks for so many threads: four each, if they have rows enough to be worth packing B, else two.
+// share makes tasks for so many threads: four each while they have rows enough to be worth packing B for, and about as many
+// columns as do for each thread to have one or two.
 func (g *gemm) share(threads int) {
 	fewest := 256
 	if g.depth < g.k { // B is packed for each task, not once for all tasks of a thread
 		fewest = 512
 	}
-	rows := min(ceilDiv(4*threads, ceilDiv(g.n, g.nb)), max(1, g.m/fewest))
-	g.mb = roundUp(ceilDiv(g.m, rows), kern.mr)
-	if columns := ceilDiv(2*threads, rows); ceilDiv(g.n, g.nb) < columns {
-		g.nb = roundUp(max(ceilDiv(g.n, columns), min(g.n, 128)), kern.nr)
+	columns := ceilDiv(g.n, g.nb)
+	rows := min(ceilDiv(4*threads, columns), max(1, g.m/fewest))
+	for rows*columns < threads && g.n > 64*columns || rows*columns < 2*threads && g.n > 256*columns {
+		columns++
 	}
+	g.mb = roundUp(ceilDiv(g.m, rows), kern.mr)
+	g.nb = roundUp(ceilDiv(g.n, columns), kern.nr)
 }
 
 // multiplying is one task.

@@ -15,6 +15,24 @@ func Add(dst, x, y []float32) {
 	For(len(dst), blockElements, func(lo, hi int) { kern.add(dst[lo:hi], x[lo:hi], y[lo:hi]) })
 }
 
+// Copy is dst = x.
+func Copy(dst, x []float32) {
+	if len(x) <= blockElements {
+		copy(dst, x)
+		return
+	}
+	For(len(x), blockElements, func(lo, hi int) { copy(dst[lo:hi], x[lo:hi]) })
+}
+
+// Clear is dst = 0.
+func Clear(dst []float32) {
+	if len(dst) <= blockElements {
+		clear(dst)
+		return
+	}
+	For(len(dst), blockElements, func(lo, hi int) { clear(dst[lo:hi]) })
+}
+
 // Accumulate is dst += x.
 func Accumulate(dst, x []float32) { Axpy(1, x, dst) }
 
@@ -65,6 +83,14 @@ func SumRows(db, dy []float32, rows, dim int) {
 
 // Gather copies row ids[i] of table [·, dim] to row i of y [len(ids), dim].
 func Gather(y, table []float32, ids []int32, dim int) {
+	if len(ids)*dim <= blockElements {
+		gather(y, table, ids, dim)
+		return
+	}
+	For(len(ids), grainFor(dim), func(lo, hi int) { gather(y[lo*dim:], table, ids[lo:hi], dim) })
+}
+
+func gather(y, table []float32, ids []int32, dim int) {
 	for i, id := range ids {
 		copy(y[i*dim:][:dim], table[int(id)*dim:][:dim])
 	}

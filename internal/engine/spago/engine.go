@@ -15,6 +15,7 @@ type Engine struct {
 	tape   []*node  // what a gradient may flow through, in the order recorded
 	live   []*value // results of this step
 	pool   map[int][][]float32
+	memory kernels.Slab
 	tables map[*ops.Rope]*kernels.RopeTable
 	still  bool // no gradient is wanted of anything
 }
@@ -55,7 +56,7 @@ func (e *Engine) alloc(n int) []float32 {
 		e.pool[n] = free[:len(free)-1]
 		return free[len(free)-1]
 	}
-	return make([]float32, n)
+	return e.memory.Make(n)
 }
 
 func (e *Engine) free(s []float32) {

@@ -52,7 +52,7 @@ func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 func (e *Engine) zeroed(t mat.Tensor) []float32 {
 	dst, beta, ok := e.into(t)
 	if ok && beta == 0 {
-		clear(dst)
+		kernels.Clear(dst)
 	}
 	return dst
 }
@@ -189,7 +189,7 @@ func (e *Engine) Add(x, y mat.Tensor) mat.Tensor {
 	kernels.Add(z.data, xv.data, yv.data)
 	return e.record(z, func(gz []float32) {
 		if dx, beta, ok := e.into(x); ok && beta == 0 {
-			copy(dx, gz)
+			kernels.Copy(dx, gz)
 		} else if ok {
 			kernels.Accumulate(dx, gz)
 		}

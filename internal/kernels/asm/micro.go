@@ -163,6 +163,20 @@ func newRows(param, stride string, n, size int) *rows {
 	return r
 }
 
+// following returns the rows from the n-th on, n a power of two.
+func (r *rows) following(n int) *rows {
+	next, skip := *r, GP64()
+	next.base = nil
+	MOVQ(r.stride, skip)
+	SHLQ(U8(bits.TrailingZeros(uint(n))), skip)
+	for _, base := range r.base {
+		to := GP64()
+		LEAQ(Mem{Base: base, Index: skip, Scale: 1}, to)
+		next.base = append(next.base, to)
+	}
+	return &next
+}
+
 func (r *rows) at(i int) Mem {
 	base := r.base[i/7]
 	switch i % 7 {

@@ -27,16 +27,21 @@ func transposes() {
 	laneMask(n, 0, m.v)
 	CMPQ(n, U32(8))
 	JNE(LabelRef("part"))
-	transposeLoop("full", YMM, at, advance, k, dst, ldd, nil)
+	transposeLoop("full", YMM, at, advance, k, dst, ldd, nil, func() {})
 	Label("part")
-	transposeLoop("masked", YMM, at, advance, k, dst, ldd, m)
+	transposeLoop("masked", YMM, at, advance, k, dst, ldd, m, func() {})
 
 	TEXT("transpose16AVX512", NOSPLIT, transposeSignature)
 	Doc("transpose16AVX512 is path.packT for 16 rows and a multiple of 8 columns.")
 	Pragma("noescape")
 	k, dst, ldd = Load(Param("k"), GP64()), Load(Param("dst"), GP64()), scaled("ldd")
 	src := newRows("src", "lds", 16, 4)
-	transposeLoop("loop", ZMM, src.at, src.advance, k, dst, ldd, nil)
+	next := src.following(16)
+	transposeLoop("loop", ZMM, src.at, func(by Op) { src.advance(by); next.advance(by) }, k, dst, ldd, nil, func() {
+		for i := range 16 {
+			PREFETCHT0(next.at(i)) // the next 16 rows: each begins somewhere else in memory
+		}
+	})
 }
 
 // sourceRows returns pointers to 8 rows; those past n repeat the last row, so that nothing outside is read.
@@ -53,8 +58,9 @@ func sourceRows() (row [8]reg.Register) {
 	return row
 }
 
-func transposeLoop(label string, vec func() reg.VecVirtual, row func(int) Mem, advance func(Op), k, dst, ldd reg.Register, m *mask) {
+func transposeLoop(label string, vec func() reg.VecVirtual, row func(int) Mem, advance func(Op), k, dst, ldd reg.Register, m *mask, ask func()) {
 	Label(label)
+	ask()
 	for half := range 2 {
 		for _, col := range transpose4(vec, row, 16*half) {
 			isa{}.store(m, col, Mem{Base: dst})

@@ -1,0 +1,41 @@
+package kernels
+
+import "unsafe"
+
+const (
+	slabElements = 1 << 23 // 32 MiB
+	hugePage     = 2 << 20 // bytes
+	stagger      = 17 * 16 // elements between buffers: 17 cache lines
+)
+
+// Slab cuts buffers from large pieces of memory for which huge pages are asked for, where the system has them: a training
+// step walks through hundreds of megabytes, more than the processor remembers small pages for. The buffers are collected as
+// any memory, a piece as soon as none of its buffers is in use.
+type Slab struct{ rest []float32 }
+
+// Make returns n zeros, which begin at a cache line. Buffers of equal size do not lie at equal places in their pages: reads
+// from one would be taken to depend on writes to another.
+func (s *Slab) Make(n int) []float32 {
+	const line = 16
+	need := roundUp(n, line) + stagger
+	if need > slabElements/4 && need > len(s.rest) {
+		return newPiece(need)[:n:n]
+	}
+	if need > len(s.rest) {
+		s.rest = newPiece(slabElements)
+	}
+	buffer := s.rest[:n:n]
+	s.rest = s.rest[need:]
+	return buffer
+}
+
+// newPiece returns n zeros of memory that may lie in huge pages.
+func newPiece(n int) []float32 {
+	piece := make([]float32, n)
+	from := uintptr(unsafe.Pointer(&piece[0]))
+	skip := int(-from % hugePage)
+	if whole := (4*n - skip) / hugePage * hugePage; whole > 0 {
+		adviseHuge(unsafe.Slice((*byte)(unsafe.Pointer(&piece[skip/4])), whole))
+	}
+	return piece
+}

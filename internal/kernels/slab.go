@@ -1,10 +1,7 @@
 package kernels
 
-import "unsafe"
-
 const (
 	slabElements = 1 << 23 // 32 MiB
-	hugePage     = 2 << 20 // bytes
 	stagger      = 17 * 16 // elements between buffers: 17 cache lines
 )
 
@@ -29,13 +26,8 @@ func (s *Slab) Make(n int) []float32 {
 	return buffer
 }
 
-// newPiece returns n zeros of memory that may lie in huge pages.
 func newPiece(n int) []float32 {
 	piece := make([]float32, n)
-	from := uintptr(unsafe.Pointer(&piece[0]))
-	skip := int(-from % hugePage)
-	if whole := (4*n - skip) / hugePage * hugePage; whole > 0 {
-		adviseHuge(unsafe.Slice((*byte)(unsafe.Pointer(&piece[skip/4])), whole))
-	}
+	HugePages(piece)
 	return piece
 }

@@ -5,6 +5,7 @@ import (
 	"github.com/nlpodyssey/spago/nn"
 
 	"gqa/configs"
+	"gqa/internal/kernels"
 	"gqa/internal/model"
 )
 
@@ -24,6 +25,7 @@ func NewParams(arch *configs.Arch, all map[string][]float32) (*Params, error) {
 	p := &Params{}
 	for _, w := range list {
 		data := all[w.Name]
+		kernels.CollapsePages(data)
 		rows, cols := w.Shape[0], len(data)/w.Shape[0]
 		v := newValue(data, rows, cols)
 		v.padded, v.padding = w.Role == configs.Embed && arch.Padding >= 0, int32(arch.Padding)

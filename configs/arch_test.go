@@ -119,7 +119,7 @@ func TestResolveNamesWhatIsWrong(t *testing.T) {
 		{`{"model_type": "llama"} x`, "", "config.json is not JSON: invalid character 'x' after"},
 		{`{}`, "", "config.json has no model_type; name the family with --family (known: "},
 		{`{"model_type": 7}`, "", "config.json has no model_type"},
-		{`{"model_type": "bert"}`, "", `model_type "bert" is not a family this toolkit knows (`},
+		{`{"model_type": "elmo"}`, "", `model_type "elmo" is not a family this toolkit knows (`},
 		{`{"model_type": "llama"}`, "lama", `unknown family "lama"; known: `},
 		{`{"model_type": "llama", "vocab_size": "32k"}`, "", `config.json: vocab_size is "32k", want a number`},
 		{`{"model_type": "llama", "vocab_size": "heads"}`, "", `config.json: vocab_size is "heads", want a number`},

@@ -11,6 +11,7 @@ import (
 
 	"gqa/configs"
 	"gqa/internal/kernels"
+	"gqa/internal/ops"
 )
 
 // GenerateOptions say how a continuation is drawn.
@@ -22,7 +23,8 @@ type GenerateOptions struct {
 	Stop        int32 // a token that ends the text; below 0: none
 }
 
-// Generate continues prompt. emit is told of every token as it comes; an error of its ends the generation.
+// Generate continues prompt, or, where the model has an encoder, answers it: the encoder reads it, and the decoder begins with
+// the model's start token. emit is told of every token as it comes; an error of its ends the generation.
 func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, emit func(id int32) error) error {
 	if len(prompt) == 0 {
 		return errors.New("the prompt has no tokens")
@@ -30,7 +32,7 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 	if o.MaxTokens < 1 || o.Temperature < 0 || o.TopK < 0 {
 		return fmt.Errorf("max-tokens is %d, temperature %g, top-k %d: want 1, 0, 0 or more", o.MaxTokens, o.Temperature, o.TopK)
 	}
-	if err := m.CheckIDs(prompt); err != nil {
+	if err := cmp.Or(m.checkDecodes(), m.CheckIDs(prompt)); err != nil {
 		return err
 	}
 	if err := m.CheckLength(len(prompt) + o.MaxTokens - 1); err != nil {
@@ -39,6 +41,12 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 	cache := m.NewCache(1, len(prompt)+o.MaxTokens)
 	draw := sampler{o: o, r: rand.New(rand.NewPCG(o.Seed, 0))}
 	next := append([]int32(nil), prompt...)
+	if m.Arch.EncoderLayers > 0 {
+		if err := m.Encode(cache, ops.NewBatch(prompt)); err != nil {
+			return err
+		}
+		next = append(next[:0], int32(m.Arch.StartToken))
+	}
 	for range o.MaxTokens {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -6,17 +6,19 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"gqa/configs"
 	"gqa/internal/engine/decode"
 	"gqa/internal/kernels"
+	"gqa/internal/ops"
 )
 
 // LatencyOptions say what is timed.
 type LatencyOptions struct {
 	Batch     int // sequences decoded together
-	Context   int // tokens in the cache when a step is timed
+	Context   int // tokens in the cache when a step is timed, and in that of cross-attention
 	PromptLen int // tokens per sequence of the timed prefill; 0: none is timed
 }
 
@@ -30,13 +32,15 @@ type Latency struct {
 	DecodeMSPerStep float64 `json:"decode_ms_per_step"` // one token for each sequence
 	DecodeMSPerTok  float64 `json:"decode_ms_per_token"`
 	TokensPerS      float64 `json:"tokens_per_s"`
-	KVBytesPerToken int64   `json:"kv_bytes_per_token"` // of one sequence, all layers
-	KVBytes         int64   `json:"kv_bytes"`           // read by one step: Batch × Context tokens
-	WeightBytes     int64   `json:"weight_bytes"`       // read by one step
-	RooflineMS      float64 `json:"roofline_ms"`        // no step that reads from memory is faster: see Machine.Roofline
-	RooflineShare   float64 `json:"roofline_share"`     // RooflineMS / DecodeMSPerStep
+	KVBytesPerToken int64   `json:"kv_bytes_per_token"`                 // of one sequence, all layers
+	CrossBytesToken int64   `json:"cross_kv_bytes_per_token,omitempty"` // beside those, of a token that an encoder has read
+	KVBytes         int64   `json:"kv_bytes"`                           // read by one step: Batch × Context tokens, and a source as long
+	WeightBytes     int64   `json:"weight_bytes"`                       // read by one step
+	RooflineMS      float64 `json:"roofline_ms"`                        // no step that reads from memory is faster: see Machine.Roofline
+	RooflineShare   float64 `json:"roofline_share"`                     // RooflineMS / DecodeMSPerStep
 
 	formats decode.Formats
+	encodes bool // and nothing else
 }
 
 // elementSize is the bytes of an element in a format.
@@ -47,30 +51,26 @@ func elementSize(format kernels.Half) int {
 	return 2
 }
 
-// MeasureLatency times a model's prefill and decode on this machine. The cache is filled without a prefill for the decode.
+// MeasureLatency times a model's prefill and decode on this machine. The cache is filled without a prefill for the decode. Of a
+// model that does not decode only the prefill is timed: one pass over the prompts.
 func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOptions) (*Latency, error) {
-	if o.Batch < 1 || o.Context < 1 || o.PromptLen < 0 {
-		return nil, fmt.Errorf("batch is %d, context %d, prompt-len %d: want 1, 1, 0 or more", o.Batch, o.Context, o.PromptLen)
+	if err := checkLatency(m, o); err != nil {
+		return nil, err
 	}
-	if err := m.CheckLength(o.Context + 1); err != nil {
-		return nil, fmt.Errorf("context %d and a token behind it: %w", o.Context, err)
-	}
-	if err := m.CheckLength(o.PromptLen); err != nil {
-		return nil, fmt.Errorf("prompt-len: %w", err)
-	}
-	perToken := m.Arch.KVBytesPerToken(elementSize(m.Cache))
-	if err := checkMemory("the KV cache in "+formatNames[m.Cache], float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
-		return nil, fmt.Errorf("batch %d, context %d, prompt-len %d: %w", o.Batch, o.Context, o.PromptLen, err)
-	}
+	size := elementSize(m.Cache)
 	l := &Latency{
 		Batch: o.Batch, Context: o.Context, Threads: kernels.Threads(), PromptLen: o.PromptLen, formats: m.Formats,
-		KVBytesPerToken: perToken, WeightBytes: int64(elementSize(m.Weights)) * m.readPerStep(),
+		KVBytesPerToken: m.Arch.KVBytesPerToken(size), CrossBytesToken: m.Arch.CrossKVBytesPerToken(size),
+		WeightBytes: int64(elementSize(m.Weights)) * m.readPerStep(), encodes: !m.Arch.Causal,
 	}
-	l.KVBytes = l.KVBytesPerToken * int64(o.Batch) * int64(o.Context)
+	l.KVBytes = (l.KVBytesPerToken + l.CrossBytesToken) * int64(o.Batch) * int64(o.Context)
 	ids := randomIDs(o.Batch*max(1, o.PromptLen), m.Arch.Vocab)
-	step, err := timeDecode(ctx, m, o, ids[:o.Batch])
-	if err != nil {
-		return nil, err
+	if !l.encodes {
+		step, err := timeDecode(ctx, m, o, ids[:o.Batch])
+		if err != nil {
+			return nil, err
+		}
+		l.decode(step, machine, m.stepFLOPs(o.Batch, o.Context))
 	}
 	if o.PromptLen > 0 {
 		prefill, err := timePrefill(ctx, m, o, ids)
@@ -79,23 +79,50 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 		}
 		l.PrefillMS = milliseconds(prefill)
 	}
-	l.DecodeMSPerStep = milliseconds(step)
-	l.DecodeMSPerTok = l.DecodeMSPerStep / float64(o.Batch)
-	l.TokensPerS = 1000 / l.DecodeMSPerTok
-	l.RooflineMS = 1000 * machine.Roofline(float64(l.WeightBytes+l.KVBytes), m.stepFLOPs(o.Batch, o.Context))
-	l.RooflineShare = l.RooflineMS / l.DecodeMSPerStep
 	return l, nil
 }
 
-// readPerStep counts the weights that a decode step reads: all but the embedding table, of which it reads a row (unless the
-// table is the head too).
-func (m *Model) readPerStep() int64 {
-	n := m.Parameters
-	if !m.Arch.Tied {
-		n -= int64(m.Arch.Vocab) * int64(m.Arch.Dim)
+// decode fills in what a step's time means.
+func (l *Latency) decode(step time.Duration, machine Machine, flops float64) {
+	l.DecodeMSPerStep = milliseconds(step)
+	l.DecodeMSPerTok = l.DecodeMSPerStep / float64(l.Batch)
+	l.TokensPerS = 1000 / l.DecodeMSPerTok
+	l.RooflineMS = 1000 * machine.Roofline(float64(l.WeightBytes+l.KVBytes), flops)
+	l.RooflineShare = l.RooflineMS / l.DecodeMSPerStep
+}
+
+func checkLatency(m *Model, o LatencyOptions) error {
+	if o.Batch < 1 || o.Context < 1 || o.PromptLen < 0 {
+		return fmt.Errorf("batch is %d, context %d, prompt-len %d: want 1, 1, 0 or more", o.Batch, o.Context, o.PromptLen)
 	}
-	if m.Arch.Position == configs.PositionLearned {
-		n -= int64(m.Arch.Context) * int64(m.Arch.Dim)
+	if err := m.checkDecodes(); err != nil && o.PromptLen == 0 {
+		return fmt.Errorf("%w; what a pass over a prompt takes, --prompt-len says", err)
+	}
+	if err := m.CheckLength(o.Context + 1); err != nil && m.Arch.Causal {
+		return fmt.Errorf("context %d and a token behind it: %w", o.Context, err)
+	}
+	if err := m.CheckLength(o.PromptLen); err != nil {
+		return fmt.Errorf("prompt-len: %w", err)
+	}
+	size := elementSize(m.Cache)
+	perToken := m.Arch.KVBytesPerToken(size) + m.Arch.CrossKVBytesPerToken(size)
+	if err := checkMemory("the KV cache in "+formatNames[m.Cache], float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
+		return fmt.Errorf("batch %d, context %d, prompt-len %d: %w", o.Batch, o.Context, o.PromptLen, err)
+	}
+	return nil
+}
+
+// readPerStep counts the weights that a decode step reads: all but an encoder's, what made the keys and values that its output
+// has, and the embedding tables, of which it reads a row (unless one is the head too).
+func (m *Model) readPerStep() (n int64) {
+	params, _ := m.Arch.Params() // the model was read by the same list
+	for _, p := range params {
+		switch {
+		case strings.HasPrefix(p.Name, configs.EncoderPrefix), p.Role == configs.CrossK, p.Role == configs.CrossV,
+			p.Role == configs.Positions, p.Role == configs.Embed && !m.Arch.Tied:
+		default:
+			n += int64(p.Size())
+		}
 	}
 	return n
 }
@@ -104,6 +131,9 @@ func (m *Model) readPerStep() int64 {
 func (m *Model) stepFLOPs(batch, context int) float64 {
 	a := m.Arch
 	attention := 4 * float64(a.Layers) * float64(a.Heads*a.HeadDim) * float64(context)
+	if a.EncoderLayers > 0 {
+		attention *= 2
+	}
 	return float64(batch) * (2*float64(m.readPerStep()) + attention)
 }
 
@@ -116,6 +146,9 @@ func timeDecode(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (t
 func decodeStep(m *Model, o LatencyOptions, ids []int32) (cache *decode.Cache, step func() error) {
 	cache = m.NewCache(o.Batch, o.Context+1)
 	cache.Fill(o.Context)
+	if m.Arch.EncoderLayers > 0 {
+		m.FillSource(cache, o.Context)
+	}
 	return cache, func() error {
 		cache.Truncate(o.Context)
 		_, err := m.Step(cache, ids)
@@ -123,10 +156,22 @@ func decodeStep(m *Model, o LatencyOptions, ids []int32) (cache *decode.Cache, s
 	}
 }
 
+// timePrefill times what comes before the first token: a step over the prompts, or an encoder's pass and the step behind it.
 func timePrefill(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {
+	prompts := ops.NewBatch(slices.Collect(slices.Chunk(ids, o.PromptLen))...)
+	if !m.Arch.Causal {
+		return timeMedian(ctx, func() error { m.Hidden(prompts); return nil })
+	}
 	cache := m.NewCache(o.Batch, o.PromptLen)
 	return timeMedian(ctx, func() error {
 		cache.Truncate(0)
+		if m.Arch.EncoderLayers > 0 {
+			if err := m.Encode(cache, prompts); err != nil {
+				return err
+			}
+			_, err := m.Step(cache, ids[:o.Batch])
+			return err
+		}
 		_, err := m.Step(cache, ids)
 		return err
 	})
@@ -227,9 +272,17 @@ func (l *Latency) Print(w io.Writer) error {
 	if l.PromptLen > 0 {
 		fmt.Fprintf(w, "prefill   %.2f ms for %d × %d tokens\n", l.PrefillMS, l.Batch, l.PromptLen)
 	}
+	if l.encodes {
+		_, err := fmt.Fprintln(w, "decode    none: every token sees all others, and there is no KV cache")
+		return err
+	}
 	fmt.Fprintf(w, "decode    %.3f ms/step, %.4f ms/token, %.0f tokens/s\n", l.DecodeMSPerStep, l.DecodeMSPerTok, l.TokensPerS)
-	fmt.Fprintf(w, "KV cache  %d bytes/token (%s), %.1f MiB read per step; weights %.1f MiB (%s)\n",
-		l.KVBytesPerToken, formatNames[l.formats.Cache], float64(l.KVBytes)/(1<<20), float64(l.WeightBytes)/(1<<20), formatNames[l.formats.Weights])
+	cross := ""
+	if l.CrossBytesToken > 0 {
+		cross = fmt.Sprintf(" and %d per source token", l.CrossBytesToken)
+	}
+	fmt.Fprintf(w, "KV cache  %d bytes/token%s (%s), %.1f MiB read per step; weights %.1f MiB (%s)\n",
+		l.KVBytesPerToken, cross, formatNames[l.formats.Cache], float64(l.KVBytes)/(1<<20), float64(l.WeightBytes)/(1<<20), formatNames[l.formats.Weights])
 	note := ""
 	if l.RooflineShare > 1 {
 		note = " (more than 100%: not all is read from memory, the processor's cache holds some)"

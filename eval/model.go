@@ -28,6 +28,9 @@ func LoadModelIn(f decode.Formats, path string) (*Model, error) {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	defer src.Close()
+	if err := src.CheckHead(); err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
 	all, err := src.All()
 	if err != nil {
 		return nil, fmt.Errorf("model: %s: %w", path, err)

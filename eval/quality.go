@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"gqa/internal/engine/decode"
 	"gqa/internal/kernels"
-	"gqa/internal/ops"
+	"gqa/internal/objective"
 	"gqa/internal/stream"
 	"gqa/internal/text"
 )
@@ -17,11 +18,13 @@ import (
 type QualityOptions struct {
 	SeqLen     int                 // tokens per window; windows do not overlap; 0: the model's context, at most 2048
 	MaxWindows int                 // 0: all
+	Seed       uint64              // of the tokens that are hidden from an encoder
 	Teacher    *Model              // compared with, if not nil
 	Progress   func(windows int64) // told of windows as they are scored; may be nil
 }
 
-// Quality is how well a model predicts a corpus. In a window of n tokens, n-1 are predicted.
+// Quality is how well a model predicts a corpus: of a window of n tokens a decoder alone predicts n-1, an encoder 15%, and where
+// the data has labels those that are not left out count.
 type Quality struct {
 	Loss          float64  `json:"loss"`        // nats per token
 	LossStderr    float64  `json:"loss_stderr"` // of the mean over windows; 0 where there is one
@@ -36,24 +39,28 @@ type Quality struct {
 	AccuracyError float64  `json:"token_accuracy_stderr"`
 }
 
-// MeasureQuality scores a model on a stream of its tokens.
+// MeasureQuality scores a model on a stream of its tokens, each predicted from those before it.
 func MeasureQuality(ctx context.Context, m *Model, s *stream.Stream, o QualityOptions) (*Quality, error) {
-	o.SeqLen = o.seqLen(m)
-	if err := checkQuality(m, o); err != nil {
+	return MeasureObjective(ctx, m, &objective.Data{Stream: s, Objective: objective.NextToken{}, Window: o.seqLen(m)}, o)
+}
+
+// MeasureObjective scores a model on what it is to predict of a corpus. The window of d counts, not the options' SeqLen.
+func MeasureObjective(ctx context.Context, m *Model, d *objective.Data, o QualityOptions) (*Quality, error) {
+	if err := checkQuality(m, d, o); err != nil {
 		return nil, err
 	}
-	if _, err := text.Windows(s.IDs, o.SeqLen); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	if _, err := text.Windows(d.IDs, d.Window); err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Name, err)
 	}
-	windows := int(o.Windows(m, len(s.IDs)))
-	t := newTally(m, o, s)
-	per := min(windows, max(1, scoreRows/o.SeqLen))
+	windows := int(o.Windows(d))
+	t := newTally(m, o, d)
+	per := min(windows, max(1, scoreRows/d.Window))
 	for at := 0; at < windows; at += per {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		n := min(per, windows-at)
-		t.score(s.IDs[at*o.SeqLen:(at+n)*o.SeqLen], n)
+		t.score(d.IDs[at*d.Window:(at+n)*d.Window], n)
 		if o.Progress != nil {
 			o.Progress(int64(n))
 		}
@@ -68,18 +75,22 @@ func MeasureQuality(ctx context.Context, m *Model, s *stream.Stream, o QualityOp
 // scoreRows is how many tokens go through the layers at once.
 const scoreRows = 4096
 
-func checkQuality(m *Model, o QualityOptions) error {
-	if o.SeqLen < 2 {
-		return fmt.Errorf("seq-len is %d, want 2 or more: the first token of a window is not predicted", o.SeqLen)
+func checkQuality(m *Model, d *objective.Data, o QualityOptions) error {
+	_, labelled := d.Objective.(objective.Labelled) // its rows were checked as they were read
+	if d.Window < 2 {
+		return fmt.Errorf("seq-len is %d, want 2 or more: the first token of a window is not predicted", d.Window)
 	}
-	if err := m.CheckLength(o.SeqLen); err != nil {
+	if err := m.CheckLength(d.Window); err != nil && !labelled {
 		return fmt.Errorf("seq-len: %w", err)
 	}
 	if t := o.Teacher; t != nil {
 		if t.Arch.Vocab != m.Arch.Vocab {
 			return fmt.Errorf("the teacher's vocabulary is %d, the model's %d: their predictions cannot be compared", t.Arch.Vocab, m.Arch.Vocab)
 		}
-		if err := t.CheckLength(o.SeqLen); err != nil {
+		if !slices.Equal(t.Arch.Sites(), m.Arch.Sites()) {
+			return fmt.Errorf("the teacher attends at %v, the model at %v: they do not predict the same", t.Arch.Sites(), m.Arch.Sites())
+		}
+		if err := t.CheckLength(d.Window); err != nil && !labelled {
 			return fmt.Errorf("seq-len: teacher: %w", err)
 		}
 	}
@@ -91,7 +102,7 @@ func checkQuality(m *Model, o QualityOptions) error {
 type tally struct {
 	model             *Model
 	o                 QualityOptions
-	tok               *text.Tokenizer
+	data              *objective.Data
 	loss, accuracy    meanOf
 	kl, agreement     meanOf
 	nats, bytes       float64
@@ -101,49 +112,42 @@ type tally struct {
 	targets           []int32
 }
 
-func newTally(m *Model, o QualityOptions, s *stream.Stream) *tally {
-	return &tally{model: m, o: o, tok: s.Tokenizer}
+func newTally(m *Model, o QualityOptions, d *objective.Data) *tally {
+	return &tally{model: m, o: o, data: d}
 }
 
 // score runs n windows through the model (and the teacher) and adds them up.
 func (t *tally) score(ids []int32, n int) {
-	seqs := make([][]int32, n)
-	for i := range seqs {
-		seqs[i] = ids[i*t.o.SeqLen : (i+1)*t.o.SeqLen]
-	}
-	b := ops.NewBatch(seqs...)
-	t.size(len(ids))
-	for i := range ids {
-		t.targets[i] = -1
-		if (i+1)%t.o.SeqLen != 0 {
-			t.targets[i] = ids[i+1]
-		}
-	}
+	windows := slices.Collect(slices.Chunk(ids, t.data.Window))
+	b, targets := t.data.Batch(windows)
+	t.size(len(targets))
+	t.targets = targets
 	hidden, teacherHidden := t.model.Hidden(b), decode.Mat{}
 	if t.o.Teacher != nil {
 		teacherHidden = t.o.Teacher.Hidden(b)
 	}
-	for lo := 0; lo < len(ids); lo += t.model.headRows {
-		hi := min(lo+t.model.headRows, len(ids))
+	for lo := 0; lo < len(targets); lo += t.model.headRows {
+		hi := min(lo+t.model.headRows, len(targets))
 		var teacher []float32
 		if t.o.Teacher != nil {
 			teacher = t.o.Teacher.Head(teacherHidden, lo, hi).Data
 		}
 		t.scoreRows(t.model.Head(hidden, lo, hi).Data, teacher, lo, hi)
 	}
+	rows := len(targets) / n
 	for i := range n {
-		t.addWindow(i*t.o.SeqLen, (i+1)*t.o.SeqLen-1)
+		t.addWindow(i*rows, (i+1)*rows)
 	}
 }
 
 func (t *tally) size(rows int) {
-	if len(t.targets) == rows {
+	if len(t.rowLoss) == rows {
 		return
 	}
 	for _, s := range []*[]float32{&t.rowLoss, &t.lse, &t.rowKL, &t.rowAgree} {
 		*s = make([]float32, rows)
 	}
-	for _, s := range []*[]int32{&t.best, &t.teacherBest, &t.targets} {
+	for _, s := range []*[]int32{&t.best, &t.teacherBest} {
 		*s = make([]int32, rows)
 	}
 }
@@ -188,8 +192,12 @@ func logSumExp(x []float32) float64 {
 
 // addWindow adds the predictions of rows [lo, hi).
 func (t *tally) addWindow(lo, hi int) {
-	var loss, right, kl, agree float64
+	var n, loss, right, kl, agree float64
 	for i := lo; i < hi; i++ {
+		if t.targets[i] < 0 {
+			continue
+		}
+		n++
 		loss += float64(t.rowLoss[i])
 		kl += float64(t.rowKL[i])
 		if t.best[i] == t.targets[i] {
@@ -198,23 +206,25 @@ func (t *tally) addWindow(lo, hi int) {
 		if t.best[i] == t.teacherBest[i] {
 			agree++
 		}
-		if t.tok != nil {
-			t.bytes += float64(len(t.tok.TokenBytes(t.targets[i])))
+		if t.data.Tokenizer != nil {
+			t.bytes += float64(len(t.data.Tokenizer.TokenBytes(t.targets[i])))
 		}
 	}
-	n := float64(hi - lo)
+	if n == 0 {
+		return // a row of labels that are all left out
+	}
 	t.nats += loss
-	t.loss.add(loss / n)
-	t.accuracy.add(right / n)
-	t.kl.add(kl / n)
-	t.agreement.add(agree / n)
+	t.loss.add(loss/n, n)
+	t.accuracy.add(right/n, n)
+	t.kl.add(kl/n, n)
+	t.agreement.add(agree/n, n)
 }
 
 func (t *tally) quality() *Quality {
 	q := &Quality{
 		Loss: t.loss.mean(), LossStderr: t.loss.stderr(), Perplexity: math.Min(math.Exp(t.loss.mean()), math.MaxFloat64),
 		TokenAccuracy: t.accuracy.mean(), AccuracyError: t.accuracy.stderr(),
-		Windows: t.loss.n, Tokens: t.loss.n * (t.o.SeqLen - 1),
+		Windows: t.loss.n, Tokens: int(t.loss.weight),
 	}
 	if t.bytes > 0 {
 		bits := t.nats / math.Ln2 / t.bytes
@@ -227,17 +237,18 @@ func (t *tally) quality() *Quality {
 	return q
 }
 
-// meanOf is a running mean with its standard error (Welford).
+// meanOf is a running weighted mean with its standard error (Welford; West 1979). A window weighs as much as it predicts.
 type meanOf struct {
-	n     int
-	m, m2 float64
+	n             int
+	weight, m, m2 float64
 }
 
-func (s *meanOf) add(x float64) {
+func (s *meanOf) add(x, weight float64) {
 	s.n++
+	s.weight += weight
 	d := x - s.m
-	s.m += d / float64(s.n)
-	s.m2 += d * (x - s.m)
+	s.m += d * weight / s.weight
+	s.m2 += d * weight * (x - s.m)
 }
 
 func (s *meanOf) mean() float64 { return s.m }
@@ -247,7 +258,7 @@ func (s *meanOf) stderr() float64 {
 	if s.n < 2 {
 		return 0
 	}
-	return math.Sqrt(s.m2 / float64(s.n-1) / float64(s.n))
+	return math.Sqrt(s.m2 / s.weight / float64(s.n-1))
 }
 
 // Print writes the figures for a person.
@@ -273,9 +284,9 @@ func (q *Quality) plusMinus(format string, x, stderr float64) string {
 	return fmt.Sprintf(format+" ± "+format, x, stderr)
 }
 
-// Windows is how many windows of a stream of tokens will be scored.
-func (o QualityOptions) Windows(m *Model, tokens int) int64 {
-	n := tokens / o.seqLen(m)
+// Windows is how many windows of a corpus will be scored.
+func (o QualityOptions) Windows(d *objective.Data) int64 {
+	n := len(d.IDs) / d.Window
 	if o.MaxWindows > 0 {
 		n = min(n, o.MaxWindows)
 	}
@@ -284,6 +295,11 @@ func (o QualityOptions) Windows(m *Model, tokens int) int64 {
 
 // Tokens is how many tokens of a stream will be read; 0: all.
 func (o QualityOptions) Tokens(m *Model) int { return o.MaxWindows * o.seqLen(m) }
+
+// Data says how a corpus is read for a model.
+func (o QualityOptions) Data(m *Model) objective.Options {
+	return objective.Options{SeqLen: o.seqLen(m), Max: o.Tokens(m), Seed: o.Seed}
+}
 
 func (o QualityOptions) seqLen(m *Model) int {
 	if o.SeqLen > 0 {

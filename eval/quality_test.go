@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"gqa/internal/objective"
 	"gqa/internal/ops"
 	"gqa/internal/stream"
 )
@@ -175,8 +176,9 @@ func TestQualityAgainstItself(t *testing.T) {
 func TestQualityDefaultWindow(t *testing.T) {
 	m := tiny(t, "gpt2")
 	o := QualityOptions{MaxWindows: 2}
-	if o.Tokens(m) != 2*m.Arch.Context || o.Windows(m, 3*m.Arch.Context-1) != 2 || (QualityOptions{}).Tokens(m) != 0 {
-		t.Errorf("%d tokens, %d windows", o.Tokens(m), o.Windows(m, 3*m.Arch.Context-1))
+	d := &objective.Data{Stream: &stream.Stream{IDs: make([]int32, 3*m.Arch.Context-1)}, Window: o.Data(m).SeqLen}
+	if o.Tokens(m) != 2*m.Arch.Context || o.Windows(d) != 2 || (QualityOptions{}).Tokens(m) != 0 {
+		t.Errorf("%d tokens, %d windows", o.Tokens(m), o.Windows(d))
 	}
 	q := mustMeasure(t, m, &stream.Stream{IDs: someIDs(2, 3*m.Arch.Context-1, 128)}, o)
 	if q.Windows != 2 || q.Tokens != 2*(m.Arch.Context-1) {

@@ -7,16 +7,21 @@ import (
 	"hash/crc32"
 
 	"gqa/configs"
-	"gqa/internal/stream"
+	"gqa/internal/objective"
 	"gqa/internal/text"
 )
 
 // data is what a run reads: windows to train on, in an order of their own, and windows to validate on.
 type data struct {
+	objective.Objective
+	window      int // ids of a window
 	sampler     *text.Sampler
 	valid       [][]int32
 	fingerprint fingerprint
 }
+
+// rows is how many tokens of a window the model reads to predict.
+func (d *data) rows() int { return d.Rows(d.window) }
 
 // fingerprint tells one token stream from another.
 type fingerprint struct {
@@ -24,33 +29,32 @@ type fingerprint struct {
 	CRC32C uint32 `json:"crc32c"` // of the ids as little-endian int32
 }
 
-func loadData(ctx context.Context, r *configs.Recipe, modelDir string, vocab int) (*data, error) {
-	ids, err := loadIDs(ctx, r.Data, modelDir, vocab)
+func loadData(ctx context.Context, r *configs.Recipe, modelDir string, a *configs.Arch) (*data, error) {
+	load := func(name string) (*objective.Data, error) {
+		return objective.Load(ctx, name, modelDir, a, objective.Options{SeqLen: r.SeqLen, Seed: r.Seed})
+	}
+	corpus, err := load(r.Data)
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
-	d := &data{fingerprint: fingerprintOf(ids)}
-	if d.sampler, err = text.NewSampler(ids, r.SeqLen, r.Seed); err != nil {
+	d := &data{Objective: corpus.Objective, window: corpus.Window, fingerprint: fingerprintOf(corpus.IDs)}
+	if d.sampler, err = text.NewSampler(corpus.IDs, d.window, r.Seed); err != nil {
 		return nil, fmt.Errorf("data: %s: %w", r.Data, err)
 	}
 	if r.Valid == "" {
 		return d, nil
 	}
-	if ids, err = loadIDs(ctx, r.Valid, modelDir, vocab); err != nil {
+	if corpus, err = load(r.Valid); err != nil {
 		return nil, fmt.Errorf("valid: %w", err)
 	}
-	if d.valid, err = cut(ids, r.SeqLen, r.ValidWindows); err != nil {
+	if corpus.Window != d.window || corpus.Rows(corpus.Window) != d.rows() {
+		return nil, fmt.Errorf("valid: %s: its rows hold %d ids and predict %d, those of the data %d and %d",
+			r.Valid, corpus.Window, corpus.Rows(corpus.Window), d.window, d.rows())
+	}
+	if d.valid, err = cut(corpus.IDs, d.window, r.ValidWindows); err != nil {
 		return nil, fmt.Errorf("valid: %s: %w", r.Valid, err)
 	}
 	return d, nil
-}
-
-func loadIDs(ctx context.Context, name, modelDir string, vocab int) ([]int32, error) {
-	s, err := stream.Load(ctx, name, modelDir, vocab, 0)
-	if err != nil {
-		return nil, err
-	}
-	return s.IDs, nil
 }
 
 // cut is the first windows of n ids that do not overlap, at most limit of them unless it is 0.

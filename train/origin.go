@@ -27,6 +27,9 @@ func openOrigin(path string) (*origin, map[string][]float32, error) {
 		return nil, nil, err
 	}
 	defer src.Close()
+	if err := src.CheckHead(); err != nil {
+		return nil, nil, err
+	}
 	all, err := src.All()
 	if err != nil {
 		return nil, nil, err

@@ -12,6 +12,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/internal/kernels"
+	"gqa/internal/objective"
 )
 
 // Options say where a run lives and who watches it.
@@ -78,18 +79,22 @@ func prepare(ctx context.Context, recipe *configs.Recipe) (*run, error) {
 
 // assemble is prepare for a model that is already read.
 func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[string][]float32) (*run, error) {
-	if limit := o.arch.MaxPositions(); limit > 0 && recipe.SeqLen > limit {
+	if limit := o.arch.MaxPositions(); limit > 0 && recipe.SeqLen > limit && objective.LabelRows(recipe.Data) == 0 {
 		return nil, fmt.Errorf("seq_len is %d, but the model has only %d positions; set a smaller seq_len", recipe.SeqLen, limit)
 	}
-	d, err := loadData(ctx, recipe, o.dir, o.arch.Vocab)
+	d, err := loadData(ctx, recipe, o.dir, o.arch)
 	if err != nil {
 		return nil, err
+	}
+	if _, labelled := d.Objective.(objective.Labelled); labelled {
+		recipe.SeqLen = d.rows() // what a step learns from is counted by it
 	}
 	t, err := newTrainer(recipe, o.arch, all)
 	if err != nil {
 		return nil, err
 	}
-	if t.teacher, err = openTeacher(recipe, o.arch, d.fingerprint); err != nil {
+	t.objective = d.Objective
+	if t.teacher, err = openTeacher(recipe, o.arch, d); err != nil {
 		return nil, err
 	}
 	s := state{Data: d.fingerprint, SourceDType: o.dtype.String()}

@@ -11,6 +11,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/objective"
 	"gqa/internal/stream"
 )
 
@@ -88,6 +89,9 @@ func existing(o Options, recipe *configs.Recipe) (same bool, err error) {
 		return false, err
 	}
 	old.Threads = recipe.Threads // does not change the result
+	if objective.LabelRows(recipe.Data) == old.SeqLen {
+		old.SeqLen = recipe.SeqLen // the data's rows decided
+	}
 	if old == *recipe {
 		return true, nil
 	}

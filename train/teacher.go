@@ -14,19 +14,20 @@ import (
 	"gqa/internal/engine/decode"
 	"gqa/internal/engine/spago"
 	"gqa/internal/kernels"
-	"gqa/internal/ops"
+	"gqa/internal/objective"
 	"gqa/internal/weights"
 )
 
 // teacher is the model whose predictions a run follows.
 type teacher struct {
 	kernels.Distillation
-	model *decode.Decoder
-	cache *predictions // nil: the model reads every batch anew
+	model     *decode.Decoder
+	objective objective.Objective
+	cache     *predictions // nil: the model reads every batch anew
 }
 
 // openTeacher reads the recipe's teacher, which must fit the model that is trained; nil where there is none.
-func openTeacher(r *configs.Recipe, arch *configs.Arch, d fingerprint) (*teacher, error) {
+func openTeacher(r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, error) {
 	path := r.Distill.Teacher
 	if path == "" {
 		return nil, nil
@@ -50,15 +51,19 @@ func openTeacher(r *configs.Recipe, arch *configs.Arch, d fingerprint) (*teacher
 	t := &teacher{
 		Distillation: kernels.Distillation{Weight: float32(r.Distill.KLWeight()), Temperature: float32(r.Distill.Temperature)},
 		model:        decode.New(src.Arch, all),
+		objective:    d.Objective,
 	}
 	if err := t.model.CheckLength(r.SeqLen); err != nil {
 		return nil, fmt.Errorf("teacher: seq_len: %w", err)
+	}
+	if !slices.Equal(src.Arch.Sites(), arch.Sites()) {
+		return nil, fmt.Errorf("teacher: %s attends at %v, the model at %v: they do not predict the same", path, src.Arch.Sites(), arch.Sites())
 	}
 	if r.Distill.Cache == "" {
 		return t, nil
 	}
 	t.cache, err = openPredictions(r.Distill.Cache, predictionsKey{
-		Teacher: teacherSum(src.Config, all), Data: d, SeqLen: r.SeqLen, Seed: r.Seed,
+		Teacher: teacherSum(src.Config, all), Data: d.fingerprint, SeqLen: d.rows(), Seed: r.Seed,
 		Vocab: arch.Vocab, TopK: min(r.Distill.TopK, arch.Vocab), Temperature: r.Distill.Temperature,
 	})
 	return t, err
@@ -88,7 +93,8 @@ func (t *teacher) read(first int, windows [][]int32) (spago.Teacher, error) {
 		}
 		return spago.Teacher{Distillation: t.Distillation, Rows: rows}, err
 	}
-	hidden := t.model.Hidden(ops.NewBatch(windows...))
+	b, _ := t.objective.Batch(windows)
+	hidden := t.model.Hidden(b)
 	rows := func(lo, hi int) kernels.Soft { return kernels.Soft{Logits: t.model.Head(hidden, lo, hi).Data} }
 	return spago.Teacher{Distillation: t.Distillation, Rows: rows}, nil
 }
@@ -112,9 +118,10 @@ func (t *teacher) recall(first int, windows [][]int32) (kernels.Soft, error) {
 	for i, w := range missing {
 		batch[i] = windows[w]
 	}
-	hidden := t.model.Hidden(ops.NewBatch(batch...))
+	b, _ := t.objective.Batch(batch)
+	hidden := t.model.Hidden(b)
 	for i, w := range missing {
-		n := len(batch[i])
+		n := hidden.Rows / len(missing)
 		part := t.cache.window(soft, w)
 		t.predict(part, hidden, i*n, n)
 		if err := t.cache.store(first+w, part); err != nil {

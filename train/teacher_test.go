@@ -33,7 +33,7 @@ func TestDistilledLoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := loadData(t.Context(), &recipe, recipe.Model, arch.Vocab)
+	d, err := loadData(t.Context(), &recipe, recipe.Model, arch)
 	if err != nil {
 		t.Fatal(err)
 	}

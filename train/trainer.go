@@ -8,7 +8,7 @@ import (
 	"gqa/configs"
 	"gqa/internal/engine/spago"
 	"gqa/internal/model"
-	"gqa/internal/ops"
+	"gqa/internal/objective"
 )
 
 // trainer is a model in training: its weights, which steps change in place, and what a step needs beside them.
@@ -17,6 +17,7 @@ type trainer struct {
 	engine    *spago.Engine
 	model     *model.Model[mat.Tensor]
 	optimizer *optimizer
+	objective objective.Objective
 	teacher   *teacher // nil: none
 }
 
@@ -27,7 +28,9 @@ func newTrainer(recipe *configs.Recipe, arch *configs.Arch, all map[string][]flo
 		return nil, err
 	}
 	o, err := newOptimizer(recipe.Optimizer, arch, params)
-	return &trainer{recipe: recipe, engine: spago.New(), model: params.Model(arch), optimizer: o}, err
+	return &trainer{
+		recipe: recipe, engine: spago.New(), model: params.Model(arch), optimizer: o, objective: objective.NextToken{},
+	}, err
 }
 
 // outcome is what one step saw: the loss before it in nats per token, with its parts where there is a teacher, the norm of
@@ -68,8 +71,8 @@ func (t *trainer) accumulate(out *outcome, first int, windows [][]int32) error {
 			return err
 		}
 		var parts spago.Parts
-		hidden := t.model.Hidden(t.engine, ops.NewBatch(windows...))
-		loss, parts = t.engine.LinearDistillation(hidden, t.model.Head(), nextTokens(windows), said, share)
+		batch, targets := t.objective.Batch(windows)
+		loss, parts = t.engine.LinearDistillation(t.model.Hidden(t.engine, batch), t.model.Head(), targets, said, share)
 		out.parts.CrossEntropy += parts.CrossEntropy * float64(share)
 		out.parts.Divergence += parts.Divergence * float64(share)
 	}
@@ -82,29 +85,32 @@ func (t *trainer) accumulate(out *outcome, first int, windows [][]int32) error {
 	return t.engine.Backward(loss)
 }
 
-// loss records the mean loss over every prediction of the windows, times scale: each token but a window's first is
-// predicted from those before it in the window.
+// loss records the mean loss over every prediction of the windows, times scale.
 func (t *trainer) loss(windows [][]int32, scale float32) mat.Tensor {
-	batch := ops.NewBatch(windows...)
-	return t.engine.LinearCrossEntropy(t.model.Hidden(t.engine, batch), t.model.Head(), nextTokens(windows), scale)
+	batch, targets := t.objective.Batch(windows)
+	return t.engine.LinearCrossEntropy(t.model.Hidden(t.engine, batch), t.model.Head(), targets, scale)
 }
 
-// nextTokens is the target of every row of a batch: the token after it, -1 for a window's last.
-func nextTokens(windows [][]int32) []int32 {
-	targets := make([]int32, 0, len(windows)*len(windows[0]))
-	for _, w := range windows {
-		targets = append(append(targets, w[1:]...), -1)
+// predictions counts what is predicted of the windows.
+func (t *trainer) predictions(windows [][]int32) (n int) {
+	_, targets := t.objective.Batch(windows)
+	for _, target := range targets {
+		if target >= 0 {
+			n++
+		}
 	}
-	return targets
+	return n
 }
 
 // evaluate is the mean loss over every prediction of the windows, without training on them.
 func (t *trainer) evaluate(windows [][]int32) float64 {
-	sum := 0.0
+	sum, all := 0.0, 0
 	for lo := 0; lo < len(windows); lo += t.recipe.Batch {
 		batch := windows[lo:min(lo+t.recipe.Batch, len(windows))]
-		t.engine.Still(func() { sum += t.loss(batch, 1).Item().F64() * float64(len(batch)) })
+		n := t.predictions(batch)
+		t.engine.Still(func() { sum += t.loss(batch, 1).Item().F64() * float64(n) })
 		t.engine.Reset()
+		all += n
 	}
-	return sum / float64(len(windows))
+	return sum / float64(max(all, 1))
 }

@@ -30,7 +30,9 @@ func newGenerate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate MODEL --prompt TEXT",
 		Short: "Continue a text, or token ids",
-		Args:  cli.Args("MODEL"),
+		Long: `Continue a text, or token ids. A model with an encoder (T5) reads the prompt with it and answers: the decoder begins
+with the model's start token, and the prompt is not printed.`,
+		Args: cli.Args("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case prompt != "" && promptIDs != nil:
@@ -86,7 +88,11 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 	if !cmd.Flags().Changed("max-tokens") {
 		o.MaxTokens = max(1, eval.Room(m.Arch, len(promptIDs), o.MaxTokens))
 	}
-	out := &typewriter{tok: tok, w: cmd.OutOrStdout(), prompt: prompt, ids: slices.Clone(promptIDs), start: len(tok.Decode(promptIDs))}
+	out := &typewriter{tok: tok, w: cmd.OutOrStdout()}
+	if m.Arch.EncoderLayers == 0 { // else the text is an answer, no continuation
+		out.prompt, out.ids, out.start = prompt, slices.Clone(promptIDs), len(tok.Decode(promptIDs))
+	}
+	begin, from := len(out.prompt), len(out.ids)
 	if asJSON {
 		out.w = io.Discard
 	}
@@ -94,7 +100,7 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 		return err
 	}
 	if asJSON {
-		return cli.PrintJSON(cmd.OutOrStdout(), continuation{prompt, out.text()[len(prompt):], promptIDs, out.ids[len(promptIDs):]})
+		return cli.PrintJSON(cmd.OutOrStdout(), continuation{prompt, out.text()[begin:], promptIDs, out.ids[from:]})
 	}
 	return out.print(out.text() + "\n")
 }

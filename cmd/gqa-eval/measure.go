@@ -17,7 +17,7 @@ import (
 	"gqa/internal/cli"
 	"gqa/internal/engine/decode"
 	"gqa/internal/kernels"
-	"gqa/internal/stream"
+	"gqa/internal/objective"
 )
 
 func gate(cmd *cobra.Command, dir, baseline string, limits eval.Limits) error {
@@ -65,7 +65,11 @@ func newQuality() *cobra.Command {
 		Use:   "quality MODEL --data FILE",
 		Short: "Measure how well a model predicts a corpus",
 		Long: `Measure how well a model predicts a corpus: loss, perplexity, bits per byte, token accuracy; against a teacher
-also KL divergence and top-1 agreement. Windows of --seq-len tokens do not overlap; the first token of each is not predicted.`,
+also KL divergence and top-1 agreement. Windows of --seq-len tokens do not overlap; the first token of each is not predicted.
+
+An encoder alone (BERT) predicts 15% of each window's tokens, hidden behind [MASK]; an encoder and decoder (T5) spans hidden
+behind <extra_id_0> and on, 15% in all; which ones, --seed says. A .safetensors file with labels beside its input_ids is
+scored on those instead: labels of -100 do not count, and T5's decoder reads them shifted right.`,
 		Args: cli.Args("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if data == "" {
@@ -83,6 +87,7 @@ also KL divergence and top-1 agreement. Windows of --seq-len tokens do not overl
 	f.StringVar(&teacher, "teacher", "", "model folder to compare predictions with")
 	f.IntVar(&o.SeqLen, "seq-len", 0, "tokens per window (default: the model's context, at most 2048)")
 	f.IntVar(&o.MaxWindows, "max-windows", 0, "windows to read, from the start (default: all)")
+	f.Uint64Var(&o.Seed, "seed", 0, "seed of the tokens that are hidden from an encoder")
 	f.BoolVar(&asJSON, "json", false, "print figures as JSON")
 	return cmd
 }
@@ -103,14 +108,14 @@ func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptio
 			return nil, fmt.Errorf("teacher: %w", err)
 		}
 	}
-	s, err := stream.Load(cmd.Context(), data, m.Dir, m.Arch.Vocab, o.Tokens(m))
+	d, err := objective.Load(cmd.Context(), data, m.Dir, m.Arch, o.Data(m))
 	if err != nil {
 		return nil, err
 	}
-	bar := cli.CommandProgress(cmd, o.Windows(m, len(s.IDs)), "windows", false)
+	bar := cli.CommandProgress(cmd, o.Windows(d), "windows", false)
 	defer bar.Done()
 	o.Progress = bar.Add
-	return eval.MeasureQuality(cmd.Context(), m, s, o)
+	return eval.MeasureObjective(cmd.Context(), m, d, o)
 }
 
 func newLatency() *cobra.Command {

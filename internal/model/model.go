@@ -15,11 +15,14 @@ type Model[T any] struct {
 	embed, positions T
 	projectIn        *ops.Linear[T]
 	embedNorm        *ops.Norm[T]
+	tokenTypes       T
 	distances        T // of relative positions
 	encoder          *Model[T]
 	layers           []layer[T]
 	finalNorm        *ops.Norm[T]
 	projectOut       *ops.Linear[T]
+	headDense        ops.Linear[T] // before the head, if headNorm is there
+	headNorm         *ops.Norm[T]
 	head             ops.Linear[T]
 	rope             *ops.Rope
 }
@@ -43,11 +46,16 @@ func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T
 	m.embed = b.linear(configs.Embed, -1).W
 	m.projectIn, m.projectOut = b.projection(configs.ProjectIn), b.projection(configs.ProjectOut)
 	m.embedNorm, m.positions = b.norm(configs.EmbedNorm, -1), b.linear(configs.Positions, -1).W
+	m.tokenTypes = b.linear(configs.TokenType, -1).W
 	m.distances = b.linear(configs.Distances, -1).W
 	m.encoder = b.encoder()
 	if arch.Tied {
 		m.head.W = m.embed
 	}
+	if arch.Has(configs.HeadBias) {
+		m.head.Bias, m.head.HasBias = b.linear(configs.HeadBias, -1).W, true
+	}
+	m.headDense, m.headNorm = b.linear(configs.HeadDense, -1), b.norm(configs.HeadNorm, -1)
 	if arch.Position == configs.PositionRope {
 		m.rope = newRope(arch)
 	}
@@ -152,11 +160,18 @@ func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
 	if m.Arch.Position == configs.PositionLearned {
 		x = e.Add(x, e.Embed(m.positions, b.Pos, m.Arch.PositionOffset))
 	}
+	if m.Arch.TokenTypes > 0 {
+		x = e.Add(x, e.Embed(m.tokenTypes, tokenTypes(b), 0))
+	}
 	x = normed(e, x, m.embedNorm)
 	for i := range m.layers {
 		x = m.layers[i].forward(e, m, x, s, b)
 	}
-	return scaled(e, projected(e, normed(e, x, m.finalNorm), m.projectOut), m.Arch.LogitScale)
+	x = projected(e, normed(e, x, m.finalNorm), m.projectOut)
+	if m.headNorm != nil {
+		x = normed(e, e.Activate(e.Linear(x, m.headDense), ops.Activation(m.Arch.Activation)), m.headNorm)
+	}
+	return scaled(e, x, m.Arch.LogitScale)
 }
 
 // projected is x through a linear layer, if there is one.
@@ -165,6 +180,14 @@ func projected[T any](e ops.Ops[T], x T, l *ops.Linear[T]) T {
 		return x
 	}
 	return e.Linear(x, *l)
+}
+
+// tokenTypes are the batch's, or zeros.
+func tokenTypes(b ops.Batch) []int32 {
+	if b.Types != nil {
+		return b.Types
+	}
+	return make([]int32, len(b.IDs))
 }
 
 // normed is x through a norm, if there is one.

@@ -95,6 +95,15 @@ func some(names []string) string {
 
 // IDs reads a tensor of token ids, checked against the vocabulary, with its shape.
 func IDs(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, error) {
+	return readIDs(ckpt, name, vocab, false)
+}
+
+// Labels is IDs where -100 stands for nothing to predict: it becomes -1.
+func Labels(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, error) {
+	return readIDs(ckpt, name, vocab, true)
+}
+
+func readIDs(ckpt *checkpoints.Checkpoint, name string, vocab int, labels bool) ([]int32, []int, error) {
 	t, ok := ckpt.Tensor(name)
 	if !ok {
 		return nil, nil, fmt.Errorf("there is no tensor %s; the file has %s", name, some(ckpt.Names()))
@@ -105,6 +114,10 @@ func IDs(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, 
 	}
 	ids := make([]int32, len(wide))
 	for i, id := range wide {
+		if labels && id == -100 {
+			ids[i] = -1
+			continue
+		}
 		if id < 0 || id >= int64(vocab) {
 			return nil, nil, fmt.Errorf("%s: id %d at %d is outside the model's vocabulary of %d", name, id, i, vocab)
 		}

@@ -10,7 +10,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/convert"
-	"gqa/internal/stream"
+	"gqa/internal/objective"
 	"gqa/internal/text"
 	"gqa/internal/weights"
 )
@@ -76,10 +76,13 @@ func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
 	if limit := src.Arch.MaxPositions(); limit > 0 && length > limit {
 		return fmt.Errorf("recipe: seq_len is %d, but the model has %d positions", length, limit)
 	}
-	load := func(what, data string, tokens int) (*stream.Stream, error) {
-		corpus, err := stream.Load(ctx, data, src.Dir, src.Arch.Vocab, tokens)
+	if !src.Arch.Causal {
+		return fmt.Errorf("a sweep times decoding, which family %s does not do: use gqa-convert, gqa-train and gqa-eval quality", src.Arch.Family.Name)
+	}
+	load := func(what, data string, tokens int) (*objective.Data, error) {
+		corpus, err := objective.Load(ctx, data, src.Dir, src.Arch, objective.Options{SeqLen: length, Max: tokens, Seed: s.o.Recipe.Seed})
 		if err == nil {
-			_, err = text.Windows(corpus.IDs, length)
+			_, err = text.Windows(corpus.IDs, corpus.Window)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)

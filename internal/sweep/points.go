@@ -98,13 +98,13 @@ func (s *sweep) addPoint(ctx context.Context, dir, method string, tokens int64) 
 		return err
 	}
 	o := eval.QualityOptions{SeqLen: s.o.Recipe.SeqLen, MaxWindows: s.o.EvalWindows}
-	s.stage(fmt.Sprintf("evaluating %s at %d groups", method, m.Arch.KVHeads), int(o.Windows(m, len(s.valid.IDs))))
+	s.stage(fmt.Sprintf("evaluating %s at %d groups", method, m.Arch.KVHeads), int(o.Windows(s.valid)))
 	o.Progress = func(n int64) {
 		for range n {
 			s.step()
 		}
 	}
-	q, err := eval.MeasureQuality(ctx, m, s.valid, o)
+	q, err := eval.MeasureObjective(ctx, m, s.valid, o)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ import (
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/eval"
-	"gqa/internal/stream"
+	"gqa/internal/objective"
 	"gqa/train"
 )
 
@@ -95,7 +95,7 @@ type sweep struct {
 	known  bool   // the folder holds this very sweep, to be gone on with
 	watch  Watcher
 	model  string // folder or file of the multi-head model
-	valid  *stream.Stream
+	valid  *objective.Data
 	report eval.Report
 
 	diverged  []string // points whose up-training did

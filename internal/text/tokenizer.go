@@ -118,6 +118,9 @@ func (t *Tokenizer) VocabSize() int { return t.size }
 // the vocabulary holds.
 func (t *Tokenizer) EOS() (int32, bool) { return t.eos, t.eos >= 0 }
 
+// ID is the id of a token by its text, and whether there is one.
+func (t *Tokenizer) ID(token string) (int32, bool) { return t.id(token) }
+
 // id finds a token by its text.
 func (t *Tokenizer) id(token string) (int32, bool) {
 	if id, ok := t.added.ids[token]; ok {

@@ -79,6 +79,15 @@ func (s *Source) bind(o Options) (err error) {
 	return s.checkTied()
 }
 
+// CheckHead refuses a checkpoint that has no language-modelling head: it can be converted, but predicts nothing.
+func (s *Source) CheckHead() error {
+	if s.Arch.Headless {
+		return fmt.Errorf("%s: the checkpoint has no language-modelling head (%s): it can be converted, but predicts no tokens",
+			s.Dir, s.Arch.TensorName(configs.HeadDense))
+	}
+	return nil
+}
+
 var shardName = regexp.MustCompile(`-\d+-of-\d+\.(safetensors|bin)$`)
 
 // hint adds what to do where one shard was given for the whole.

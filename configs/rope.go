@@ -38,6 +38,11 @@ func (r *resolver) ropeScaling(value any, field Field) (RopeScaling, error) {
 	if !ok {
 		return RopeScaling{}, fmt.Errorf("is %s, want an object", literal(value))
 	}
+	for key, v := range raw {
+		if _, nested := v.(map[string]any); nested {
+			return RopeScaling{}, fmt.Errorf("has an object for %s: rotary embeddings that differ by layer are not supported", key)
+		}
+	}
 	p := ropeObject{raw: raw}
 	s := RopeScaling{
 		Type: p.kind(field.Values), Factor: p.number("factor", 1), OriginalContext: p.number("original_max_position_embeddings", r.numbers["context"]),

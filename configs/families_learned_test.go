@@ -133,3 +133,15 @@ func TestUnsupportedForms(t *testing.T) {
 		}
 	}
 }
+
+// TestOPTPadding: the class has a padding token unless config.json says that there is none.
+func TestOPTPadding(t *testing.T) {
+	for config, want := range map[string]int{
+		`{"model_type": "opt"}`: 1, `{"model_type": "opt", "pad_token_id": 5}`: 5, `{"model_type": "opt", "pad_token_id": null}`: -1,
+		`{"model_type": "bloom", "pad_token_id": 3}`: -1,
+	} {
+		if a := resolve(t, config); a.Padding != want {
+			t.Errorf("%s: the padding token is %d, want %d", config, a.Padding, want)
+		}
+	}
+}

@@ -3,26 +3,35 @@
 // These tests run llama.cpp beside this toolkit on the same files. LLAMA_CPP names a llama.cpp checkout that is built into
 // build/ (from February 2025 on; later releases load more):
 //
-//	LLAMA_CPP=/path/to/llama.cpp go test -tags llamacpp ./convert/llamacpp -v
+//	LLAMA_CPP=/path/to/llama.cpp LLAMA_TEXT=held-out.txt go test -tags llamacpp ./convert/llamacpp -v
 package llamacpp_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
+	"gqa/internal/engine/decode"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
+	"gqa/internal/kernels"
+	"gqa/internal/ops"
+	"gqa/internal/text"
 	"gqa/internal/weights"
 )
 
@@ -181,4 +190,265 @@ func compare(t *testing.T, what string, got, want []float32, tolerance float64) 
 	if !(worst <= tolerance) {
 		t.Errorf("%s differs by %g, want %g at most", what, worst, tolerance)
 	}
+}
+
+// sample is the embedded model in a folder.
+func sample(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), checkpoints.SampleName)
+	if err := checkpoints.ExtractSample(dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestGreedy: the sample's most probable continuation is ours, token for token, in every dtype and with fewer KV heads.
+func TestGreedy(t *testing.T) {
+	dir := sample(t)
+	prompts := []string{"func main() {\n", "package main\n\nimport", "// Read reads", "type Server struct {\n\t"}
+	for _, o := range []convert.Options{
+		{Groups: 8, DType: checkpoints.F32}, {Groups: 8, DType: checkpoints.BF16}, {Groups: 2, DType: checkpoints.F32}, {Groups: 1, DType: checkpoints.F32},
+	} {
+		file, _ := toGGUF(t, dir, o)
+		m := ours(t, dir, o)
+		for _, prompt := range prompts {
+			const tokens = 48
+			want := m.greedy(t, prompt, tokens)
+			got := integers(t, peer(t, prompt, file, "greedy", tokens))
+			if !slices.Equal(got, want) {
+				t.Errorf("%d groups, %v, after %q:\n%v, want\n%v", o.Groups, o.DType, prompt, got, want)
+			}
+		}
+	}
+}
+
+// running is a conversion of ours at work.
+type running struct {
+	arch   *configs.Arch
+	engine *decode.Decoder
+	tok    *text.Tokenizer
+}
+
+func ours(t *testing.T, dir string, o convert.Options) running {
+	t.Helper()
+	src, err := weights.Open(dir, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	o.Method, o.Target = convert.Mean, convert.Own
+	plan, err := convert.NewPlan(src, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := plan.Run(t.Context(), out, false, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	result, err := weights.Open(out, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer result.Close()
+	all, err := result.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := text.LoadTokenizer(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return running{result.Arch, decode.New(result.Arch, all), tok}
+}
+
+func (r running) greedy(t *testing.T, prompt string, n int) []int32 {
+	t.Helper()
+	next, got := r.tok.Encode(prompt), []int32{}
+	cache := r.engine.NewCache(1, len(next)+n)
+	for range n {
+		logits, err := r.engine.Step(cache, next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		best := make([]int32, 1)
+		kernels.ArgmaxRows(best, logits.Data, 1, r.arch.Vocab)
+		got, next = append(got, best[0]), best
+	}
+	return got
+}
+
+func integers(t *testing.T, lines []byte) []int32 {
+	t.Helper()
+	var all []int32
+	for _, field := range strings.Fields(string(lines)) {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, int32(n))
+	}
+	return all
+}
+
+// TestTokens: llama.cpp cuts texts into our tokens, with the sample's tokenizer and with one of each kind.
+func TestTokens(t *testing.T) {
+	texts := []string{
+		"", "func (r *Reader) Read(p []byte) (n int, err error) {\n\treturn 0, io.EOF\n}\n", " leading space", "trailing space ", "a  b   c\n\n\nd",
+		"don't we'll I'VE", "the word hello world", "naïve café — 世界 🚀", "x=1234567 + 89.5", "ünï\tcödé\r\n", "...!?", "HELLO hello Hello",
+	}
+	dirs := map[string]string{"sample": sample(t)}
+	for _, name := range []string{"llama2", "llama3", "gemma", "neox", "bloom", "falcon", "t5", "bert"} {
+		dirs[name] = withTokenizer(t, name)
+	}
+	for name, dir := range dirs {
+		t.Run(name, func(t *testing.T) {
+			file, notes := toGGUF(t, dir, convert.Options{Groups: 1})
+			if file == "" {
+				t.Fatal(notes)
+			}
+			tok, err := text.LoadTokenizer(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range texts {
+				if name == "t5" && strings.HasPrefix(s, " ") {
+					continue // as the notes say
+				}
+				if got, want := integers(t, peer(t, s, file, "tokenize")), tok.Encode(s); !slices.Equal(got, want) {
+					t.Errorf("%q is %v, want %v", s, got, want)
+				}
+			}
+		})
+	}
+}
+
+// withTokenizer is a golden llama whose embedding has rows enough for a tokenizer of the text package's tests.
+func withTokenizer(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile("../../internal/text/testdata/tokenizers/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name == "llama2" {
+		data = complete(t, data)
+	}
+	config := []byte(`{"model_type": "llama", "vocab_size": 512, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+		"num_attention_heads": 4, "max_position_embeddings": 64}`)
+	a, err := configs.Resolve(config, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	params, err := a.Params()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]float32{}
+	for _, p := range params {
+		all[p.Name] = make([]float32, p.Size())
+	}
+	dir := filepath.Join(t.TempDir(), name)
+	if err := weights.Write(dir, a, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string][]byte{"config.json": config, "tokenizer.json": data} {
+		if err := os.WriteFile(filepath.Join(dir, file), text, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// complete gives a tokenizer.json all merges of its tokens, by id and then by what they join, as transformers does for a model
+// that SentencePiece trained; and takes out what llama.cpp does not have, a token that only stands alone.
+func complete(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var f map[string]any
+	if err := json.Unmarshal(data, &f); err != nil {
+		t.Fatal(err)
+	}
+	model := f["model"].(map[string]any)
+	vocab := model["vocab"].(map[string]any)
+	id := func(s string) float64 { return vocab[s].(float64) }
+	merges := [][2]string{}
+	for whole := range vocab {
+		for i := range whole {
+			_, left := vocab[whole[:i]]
+			if _, right := vocab[whole[i:]]; left && right && !strings.HasPrefix(whole, "<") {
+				merges = append(merges, [2]string{whole[:i], whole[i:]})
+			}
+		}
+	}
+	slices.SortFunc(merges, func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(id(a[0]+a[1]), id(b[0]+b[1])), cmp.Compare(id(a[0]), id(b[0])))
+	})
+	model["merges"] = merges
+	added := f["added_tokens"].([]any)
+	f["added_tokens"] = slices.DeleteFunc(added, func(a any) bool { return a.(map[string]any)["single_word"].(bool) })
+	data, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestPerplexity: llama-perplexity's figure for the sample on LLAMA_TEXT (the corpus's held-out text, say) is that of our model
+// over the same tokens: windows of 512 that do not overlap, the second half of each scored, as that program does.
+func TestPerplexity(t *testing.T) {
+	path := os.Getenv("LLAMA_TEXT")
+	if path == "" {
+		t.Fatal("LLAMA_TEXT must name a text")
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// llama-perplexity reads special tokens as text, and drops the last line's end: neither is left.
+	data = []byte(strings.TrimRight(strings.ReplaceAll(string(data[:min(len(data), 40_000)]), "<|endoftext|>", "\n"), "\n"))
+	short := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(short, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	dir := sample(t)
+	for _, groups := range []int{8, 4} {
+		o := convert.Options{Groups: groups, DType: checkpoints.F32}
+		file, _ := toGGUF(t, dir, o)
+		out, err := exec.Command(filepath.Join(root(t), "build", "bin", "llama-perplexity"), "-m", file, "-f", short, "-c", "512", "-t", "2").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		match := regexp.MustCompile(`Final estimate: PPL = ([0-9.]+)`).FindSubmatch(out)
+		if match == nil {
+			t.Fatalf("no figure in %s", out)
+		}
+		theirs, _ := strconv.ParseFloat(string(match[1]), 64)
+		mine := ours(t, dir, o).perplexity(string(data), 512)
+		t.Logf("%d KV heads: llama.cpp %.4f, ours %.4f", groups, theirs, mine)
+		if d := theirs/mine - 1; !(math.Abs(d) < 0.01) {
+			t.Errorf("perplexity differs by %.2f%%", 100*d)
+		}
+	}
+}
+
+// perplexity scores the second half of each whole window of n tokens.
+func (r running) perplexity(s string, n int) float64 {
+	ids := r.tok.Encode(s)
+	var sum float64
+	count := 0
+	for ; len(ids) >= n; ids = ids[n:] {
+		logits := r.engine.Logits(ops.NewBatch(ids[:n])).Data
+		for i := n / 2; i < n-1; i++ {
+			row := logits[i*r.arch.Vocab:][:r.arch.Vocab]
+			sum += logSumExp(row) - float64(row[ids[i+1]])
+			count++
+		}
+	}
+	return math.Exp(sum / float64(count))
+}
+
+func logSumExp(x []float32) float64 {
+	top, sum := float64(slices.Max(x)), 0.0
+	for _, v := range x {
+		sum += math.Exp(float64(v) - top)
+	}
+	return top + math.Log(sum)
 }

@@ -47,8 +47,31 @@ func newSentencePiece(d *text.Description) (*vocab, error) {
 		}
 		return float64(-len(d.Merges)) // no merge makes it
 	}
+	if n := missingMerges(d); n > 0 {
+		notes = append(notes, fmt.Sprintf("tokenizer.json lacks %d merges of tokens that stand in its vocabulary, which llama.cpp makes all the same: some words are cut otherwise", n))
+	}
 	extra := []gguf.Key{{Name: "tokenizer.ggml.add_space_prefix", Value: prefix}}
 	return &vocab{model: "llama", pre: "default", extra: extra, notes: notes, score: score}, nil
+}
+
+// missingMerges counts the pairs of tokens that together are a token, and that no merge joins. A tokenizer that was trained by
+// SentencePiece has none.
+func missingMerges(d *text.Description) (n int) {
+	tokens, merges := make(map[string]bool, len(d.Tokens)), make(map[[2]string]bool, len(d.Merges))
+	for _, t := range d.Tokens {
+		tokens[t.Text] = !t.Added && !isByte(t.Text)
+	}
+	for _, m := range d.Merges {
+		merges[m] = true
+	}
+	for whole, plain := range tokens {
+		for i := range whole {
+			if left, right := whole[:i], whole[i:]; plain && tokens[left] && tokens[right] && !merges[[2]string{left, right}] {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // mark is how SentencePiece writes a space.
@@ -74,6 +97,9 @@ func spacePrefix(d *text.Description) (prefix bool, notes []string, err error) {
 		case c.Type == "Split" && f.Pattern.String == " ": // no spaces are left by then
 		case c.Type == "Metaspace" && f.Replacement == mark:
 			prefix = f.Scheme != "never" && (f.AddPrefixSpace == nil || *f.AddPrefixSpace)
+			if prefix {
+				notes = append(notes, "llama.cpp puts a space before a text that begins with one too, where the tokenizer does not")
+			}
 			if f.Scheme == "first" {
 				notes = append(notes, "llama.cpp puts a space after every special token too, where the tokenizer puts one at the start only")
 			}

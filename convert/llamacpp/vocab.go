@@ -155,6 +155,10 @@ func specialKeys(d *text.Description) (keys []gguf.Key, notes []string) {
 	for role, id := range d.Special {
 		ids[role] = id
 	}
+	unk := slices.IndexFunc(d.Tokens, func(t text.Token) bool { return t.Unknown })
+	if _, named := ids["unk_token"]; !named && unk >= 0 {
+		ids["unk_token"] = int32(unk)
+	}
 	addBOS, ok := surround(ids, "bos_token", d.Before)
 	if !ok {
 		notes = append(notes, fmt.Sprintf("the tokenizer puts tokens %v before every text, which llama.cpp does not: write them into the prompt", d.Before))

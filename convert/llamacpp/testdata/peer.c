@@ -1,5 +1,6 @@
-// peer MODEL tokenize|logits|hidden [ids…]: what llama.cpp makes of a GGUF file, for tests to compare with.
+// peer MODEL tokenize|greedy|logits|hidden [ids…]: what llama.cpp makes of a GGUF file, for tests to compare with.
 //   tokenize  text on standard input -> ids with special tokens, a line of numbers
+//   greedy    a number, and text on standard input -> as many most probable tokens after it, a line of numbers
 //   logits    ids -> one row of logits for each, little-endian f32
 //   hidden    ids -> one row of the last hidden state for each (encoders), little-endian f32
 // Build: cc peer.c -I LLAMA/include -I LLAMA/ggml/include -L LLAMA/build/bin -lllama -lggml-base -o peer
@@ -19,16 +20,44 @@ static void quiet(enum ggml_log_level level, const char *text, void *data) {
     if (level == GGML_LOG_LEVEL_ERROR) fputs(text, stderr);
 }
 
-static void tokenize(const struct llama_vocab *vocab) {
-    static char text[1 << 24];
-    static llama_token ids[1 << 24];
+static llama_token ids[1 << 20];
+
+static int tokenize(const struct llama_vocab *vocab) {
+    static char text[1 << 20];
     int n = (int)fread(text, 1, sizeof text, stdin);
-    n = llama_tokenize(vocab, text, n, ids, 1 << 24, true, true);
+    n = llama_tokenize(vocab, text, n, ids, 1 << 20, true, true);
     if (n < 0) fail("too many tokens");
-    for (int i = 0; i < n; i++) printf("%d\n", ids[i]);
+    return n;
 }
 
-static void run(struct llama_model *model, int hidden, int n, char **ids) {
+static void print(int n, const llama_token *tokens) {
+    for (int i = 0; i < n; i++) printf("%d\n", tokens[i]);
+}
+
+static void greedy(struct llama_model *model, int tokens) {
+    const struct llama_vocab *vocab = llama_model_get_vocab(model);
+    int n = tokenize(vocab), vocab_size = llama_vocab_n_tokens(vocab);
+    struct llama_context_params p = llama_context_default_params();
+    p.n_ctx = p.n_batch = n + tokens;
+    p.type_k = p.type_v = GGML_TYPE_F32;
+    p.n_threads = p.n_threads_batch = 2;
+    struct llama_context *ctx = llama_init_from_model(model, p);
+    if (!ctx) fail("no context");
+    llama_token *next = ids, best;
+    for (int i = 0; i < tokens; i++) {
+        if (llama_decode(ctx, llama_batch_get_one(next, i ? 1 : n)) != 0) fail("decode");
+        const float *logits = llama_get_logits_ith(ctx, -1);
+        best = 0;
+        for (int v = 1; v < vocab_size; v++) {
+            if (logits[v] > logits[best]) best = v;
+        }
+        print(1, &best);
+        next = &best;
+    }
+    llama_free(ctx);
+}
+
+static void run(struct llama_model *model, int hidden, int n, char **args) {
     struct llama_context_params p = llama_context_default_params();
     p.n_ctx = p.n_batch = p.n_ubatch = n;
     p.type_k = p.type_v = GGML_TYPE_F32;
@@ -39,7 +68,7 @@ static void run(struct llama_model *model, int hidden, int n, char **ids) {
     if (!ctx) fail("no context");
     struct llama_batch batch = llama_batch_init(n, 0, 1);
     for (int i = 0; i < n; i++) {
-        batch.token[i] = atoi(ids[i]);
+        batch.token[i] = atoi(args[i]);
         batch.pos[i] = i;
         batch.n_seq_id[i] = 1;
         batch.seq_id[i][0] = 0;
@@ -55,7 +84,7 @@ static void run(struct llama_model *model, int hidden, int n, char **ids) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 3) fail("usage: peer MODEL tokenize|logits|hidden [ids...]");
+    if (argc < 3) fail("usage: peer MODEL tokenize|greedy|logits|hidden [ids...]");
     llama_log_set(quiet, NULL);
     llama_backend_init();
     struct llama_model_params p = llama_model_default_params();
@@ -63,7 +92,10 @@ int main(int argc, char **argv) {
     struct llama_model *model = llama_model_load_from_file(argv[1], p);
     if (!model) fail("the model does not load");
     if (p.vocab_only) {
-        tokenize(llama_model_get_vocab(model));
+        print(tokenize(llama_model_get_vocab(model)), ids);
+    } else if (strcmp(argv[2], "greedy") == 0) {
+        if (argc < 4) fail("greedy: how many tokens?");
+        greedy(model, atoi(argv[3]));
     } else {
         run(model, strcmp(argv[2], "hidden") == 0, argc - 3, argv + 3);
     }

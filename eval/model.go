@@ -31,6 +31,7 @@ func LoadModelIn(f decode.Formats, path string) (*Model, error) {
 	if err := src.CheckHead(); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
+	src.TellNotes()
 	all, err := src.All()
 	if err != nil {
 		return nil, fmt.Errorf("model: %s: %w", path, err)

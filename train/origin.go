@@ -30,6 +30,7 @@ func openOrigin(path string) (*origin, map[string][]float32, error) {
 	if err := src.CheckHead(); err != nil {
 		return nil, nil, err
 	}
+	src.TellNotes()
 	all, err := src.All()
 	if err != nil {
 		return nil, nil, err

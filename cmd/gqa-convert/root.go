@@ -129,9 +129,7 @@ func warn(src *weights.Source) {
 	if unknown := src.Arch.Unknown; len(unknown) > 0 {
 		slog.Warn("config.json has keys that family "+family+" does not know; they are kept and not interpreted", "keys", strings.Join(unknown, ","))
 	}
-	for _, note := range src.Arch.Notes {
-		slog.Warn(note)
-	}
+	src.TellNotes()
 }
 
 func runConvert(cmd *cobra.Command, f flags, input string) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"regexp"
 
@@ -86,6 +87,13 @@ func (s *Source) CheckHead() error {
 			s.Dir, s.Arch.TensorName(configs.HeadDense))
 	}
 	return nil
+}
+
+// TellNotes logs what a person should know of the checkpoint's architecture.
+func (s *Source) TellNotes() {
+	for _, note := range s.Arch.Notes {
+		slog.Warn(note)
+	}
 }
 
 var shardName = regexp.MustCompile(`-\d+-of-\d+\.(safetensors|bin)$`)

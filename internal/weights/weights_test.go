@@ -3,6 +3,7 @@ package weights
 import (
 	"bytes"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -324,4 +325,24 @@ func TestOneShard(t *testing.T) {
 	}
 	_, err = Open(shards[0], Options{})
 	wantError(t, err, "is one shard of several; give the folder or the .index.json file")
+}
+
+// TestNotes: what a family's variant has to say is told once, and of others nothing.
+func TestNotes(t *testing.T) {
+	const falcon = `{"model_type": "falcon", "alibi": true, "vocab_size": 6, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4}`
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	for config, want := range map[string]int{falcon: 0, with(falcon, "transformers_version", `"5.17.0"`): 1} {
+		dir, _ := write(t, config, checkpoints.F32)
+		src, err := Open(dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		var log bytes.Buffer
+		slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+		if src.TellNotes(); strings.Count(log.String(), "ALiBi") != want || strings.Count(log.String(), "\n") != want {
+			t.Errorf("%s: told %q, want %d notes", config, log.String(), want)
+		}
+	}
 }

@@ -16,24 +16,29 @@ const gptjConfig = `{"model_type": "gptj", "vocab_size": 6, "n_embd": 32, "n_lay
 
 // TestNeighbours: what a neighbour's tensors compute is what the family's own do, in every float dtype's precision.
 func TestNeighbours(t *testing.T) {
-	tokens := ops.NewBatch([]int32{1, 5, 2, 0, 4, 3}, []int32{4, 4, 1, 0, 3, 2})
+	tokens := ops.NewBatch([]int32{1, 5, 2, 0}, []int32{4, 4, 1, 3})
 	for name, c := range map[string]struct {
 		config, family string
 		tolerance      float64
 		dtype          checkpoints.DType
+		groups         []int
 	}{
-		"gpt_neox":             {neoxConfig, "phi", 1e-5, checkpoints.F32},
-		"gpt_neox of no bias":  {with(neoxConfig, "attention_bias", "false"), "phi", 1e-5, checkpoints.F32},
-		"gpt_neox of a half":   {with(neoxConfig, "rotary_pct", "0.5"), "phi", 1e-5, checkpoints.F32},
-		"gpt_neox tied, tanh":  {with(with(neoxConfig, "tie_word_embeddings", "true"), "hidden_act", `"gelu_new"`), "phi", 1e-5, checkpoints.F32},
-		"gptj":                 {gptjConfig, "phi", 1e-5, checkpoints.F32},
-		"gptj of whole heads":  {strings.Replace(gptjConfig, `"rotary_dim": 2`, `"rotary_dim": 4`, 1), "phi", 1e-5, checkpoints.F32},
-		"gpt_neox in 16 bits":  {neoxConfig, "phi", 0.05, checkpoints.BF16},
-		"gpt_neox, sequential": {with(neoxConfig, "use_parallel_residual", "false"), "gpt_neox", 0, checkpoints.F32},
+		"gpt_neox":             {neoxConfig, "phi", 1e-5, checkpoints.F32, []int{1, 4}},
+		"gpt_neox of no bias":  {with(neoxConfig, "attention_bias", "false"), "phi", 1e-5, checkpoints.F32, []int{1, 4}},
+		"gpt_neox of a half":   {with(neoxConfig, "rotary_pct", "0.5"), "phi", 1e-5, checkpoints.F32, []int{1, 4}},
+		"gpt_neox tied, tanh":  {with(with(neoxConfig, "tie_word_embeddings", "true"), "hidden_act", `"gelu_new"`), "phi", 1e-5, checkpoints.F32, []int{1, 4}},
+		"gptj":                 {gptjConfig, "phi", 1e-5, checkpoints.F32, []int{1, 4}},
+		"gptj of whole heads":  {strings.Replace(gptjConfig, `"rotary_dim": 2`, `"rotary_dim": 4`, 1), "phi", 1e-5, checkpoints.F32, []int{1, 4}},
+		"gpt_neox in 16 bits":  {neoxConfig, "phi", 0.05, checkpoints.BF16, []int{1, 4}},
+		"gpt_neox, sequential": {with(neoxConfig, "use_parallel_residual", "false"), "gpt_neox", 0, checkpoints.F32, []int{1, 4}},
+		"gpt2 of one":          {gpt2Config, "gpt_bigcode", 1e-5, checkpoints.F32, []int{1}},
+		"gpt2 of several":      {gpt2Config, "gpt2", 0, checkpoints.F32, []int{2, 4}},
+		"gpt2, scaled":         {with(gpt2Config, "scale_attn_by_inverse_layer_idx", "true"), "gpt2", 0, checkpoints.F32, []int{1}},
+		"gpt2, own scores":     {with(gpt2Config, "scale_attn_weights", "false"), "gpt_bigcode", 1e-5, checkpoints.F32, []int{1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := model{config: c.config}.write(t)
-			for _, groups := range []int{1, 4} {
+			for _, groups := range c.groups {
 				own := convertTo(t, dir, Options{Groups: groups, Target: Own})
 				native := convertTo(t, dir, Options{Groups: groups, DType: c.dtype})
 				if native.Arch.Family.Name != c.family || native.Arch.KVHeads != groups {

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"gqa/configs"
+	"gqa/convert/calibrate"
 	"gqa/convert/merge"
 	"gqa/internal/weights"
 )
@@ -81,6 +82,19 @@ func (m module) read(src *weights.Source, params []configs.Param) (*merge.Attent
 	at.K.In, at.V.In = len(at.K.W)/a.KVDim(), len(at.V.W)/a.KVDim()
 	at.Key, at.Value = m.freedom(a, params)
 	return at, nil
+}
+
+// weights are what a merge changed, by the forward pass's names.
+func (m module) weights(at *merge.Attention) calibrate.Weights {
+	all := calibrate.Weights{}
+	for role, part := range m.parts(at) {
+		for _, bias := range []bool{false, true} {
+			if values := *part.of(bias); values != nil {
+				all[m.param(role, bias)] = values
+			}
+		}
+	}
+	return all
 }
 
 // freedom says which maps of a key head its queries can undo, and of a value head the output.

@@ -65,27 +65,32 @@ func kvHeadsBySite(a *configs.Arch) map[configs.Site]int {
 
 // Summary is what was done: the contents of conversion.json.
 type Summary struct {
-	Source           string               `json:"source"`
-	Output           string               `json:"output,omitempty"`        // where it was written; left out of the file
-	Family           string               `json:"family"`                  // of the result
-	SourceFamily     string               `json:"source_family,omitempty"` // where it is another
-	Heads            int                  `json:"heads"`
-	SourceGroups     int                  `json:"source_groups"`    // KV heads before
-	Groups           int                  `json:"groups"`           // KV heads after
-	Sites            []configs.Site       `json:"sites"`            // the kinds of attention that have Groups KV heads now
-	KVHeadsBySite    map[configs.Site]int `json:"kv_heads_by_site"` // after, those left alone included
-	Method           Method               `json:"method"`
-	Grouping         Grouping             `json:"grouping"`
-	Seed             uint64               `json:"seed"`
-	Target           Target               `json:"target"`
-	DType            string               `json:"dtype"` // "keep" or the dtype that float tensors were written in
-	Layout           string               `json:"layout"`
-	LoadsIn          []string             `json:"loads_in"` // what loads the result
-	TensorsPooled    int                  `json:"tensors_pooled"`
-	TensorsCopied    int                  `json:"tensors_copied"`
-	Bytes            int64                `json:"bytes"`
-	SourceParameters int64                `json:"source_parameters"`
-	Parameters       int64                `json:"parameters"`
+	Source        string               `json:"source"`
+	Output        string               `json:"output,omitempty"`        // where it was written; left out of the file
+	Family        string               `json:"family"`                  // of the result
+	SourceFamily  string               `json:"source_family,omitempty"` // where it is another
+	Heads         int                  `json:"heads"`
+	SourceGroups  int                  `json:"source_groups"`    // KV heads before
+	Groups        int                  `json:"groups"`           // KV heads after
+	Sites         []configs.Site       `json:"sites"`            // the kinds of attention that have Groups KV heads now
+	KVHeadsBySite map[configs.Site]int `json:"kv_heads_by_site"` // after, those left alone included
+	Method        Method               `json:"method"`
+	Grouping      Grouping             `json:"grouping"`
+	Seed          uint64               `json:"seed"`
+	// Calibration names the text that the model was run on, CalibrationTokens how much of it; Refine is the steps that each
+	// layer was given.
+	Calibration       string   `json:"calibration,omitempty"`
+	CalibrationTokens int      `json:"calibration_tokens,omitempty"`
+	Refine            int      `json:"refine,omitempty"`
+	Target            Target   `json:"target"`
+	DType             string   `json:"dtype"` // "keep" or the dtype that float tensors were written in
+	Layout            string   `json:"layout"`
+	LoadsIn           []string `json:"loads_in"` // what loads the result
+	TensorsPooled     int      `json:"tensors_pooled"`
+	TensorsCopied     int      `json:"tensors_copied"`
+	Bytes             int64    `json:"bytes"`
+	SourceParameters  int64    `json:"source_parameters"`
+	Parameters        int64    `json:"parameters"`
 	// KV-cache bytes of one token over all layers, at two bytes an element.
 	SourceKVBytesPerToken int64 `json:"source_kv_bytes_per_token"`
 	KVBytesPerToken       int64 `json:"kv_bytes_per_token"`
@@ -125,6 +130,9 @@ func (p *Plan) Summary() (*Summary, error) {
 	}
 	if p.way != nil {
 		s.SourceFamily = p.Source.Arch.Family.Name
+	}
+	if p.Modules() > 0 && p.Calibration != nil {
+		s.Calibration, s.CalibrationTokens, s.Refine = p.Calibration.Name, p.Calibration.Used(p.Source.Arch), p.Refine
 	}
 	return s, nil
 }

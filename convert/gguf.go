@@ -113,12 +113,17 @@ func addSpecial(d *text.Description, config []byte) error {
 	return nil
 }
 
-// Notes are sentences on where what loads the result computes other than the source's class.
+// Notes are sentences on what a user may not expect: what the method did without, and where what loads the result computes
+// other than the source's class.
 func (p *Plan) Notes() []string {
-	if p.gguf == nil {
-		return nil
+	var notes []string
+	if p.Method == Calibrated && p.Calibration == nil && p.Modules() > 0 {
+		notes = append(notes, "no calibration: heads were compared by their weights alone; text like that which the model was trained on does far better")
 	}
-	return p.gguf.Notes
+	if p.gguf != nil {
+		notes = append(notes, p.gguf.Notes...)
+	}
+	return notes
 }
 
 // pooled counts the tensors that hold pooled heads.

@@ -13,6 +13,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/convert/calibrate"
 	"gqa/convert/merge"
 	"gqa/convert/spill"
 	"gqa/internal/weights"
@@ -54,14 +55,17 @@ func (s Sites) of(a *configs.Arch) []configs.Site {
 
 // Options say what to convert to.
 type Options struct {
-	Groups    int // KV heads of the result; must divide those of the source
-	Method    Method
-	Grouping  Grouping          // empty: Contiguous
-	Seed      uint64            // of Method Random and of a search for groups
-	Target    Target            // empty: Native
-	Sites     Sites             // empty: DefaultSites
-	DType     checkpoints.DType // of the float tensors; 0 keeps each tensor's own
-	ShardSize int64             // most bytes of tensor data per file; 0: one file, or as many as the source's largest asks for
+	Groups   int // KV heads of the result; must divide those of the source
+	Method   Method
+	Grouping Grouping // empty: Contiguous
+	Seed     uint64   // of Method Random and of a search for groups
+	// Calibration is text to run the model on, so that heads are compared in what they do with it; nil: by their weights alone.
+	Calibration *calibrate.Data
+	Refine      int               // steps of fitting each layer's attention to the original's output; 0: none
+	Target      Target            // empty: Native
+	Sites       Sites             // empty: DefaultSites
+	DType       checkpoints.DType // of the float tensors; 0 keeps each tensor's own
+	ShardSize   int64             // most bytes of tensor data per file; 0: one file, or as many as the source's largest asks for
 }
 
 // Plan is a conversion that has been checked and not yet begun.
@@ -103,6 +107,9 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	}
 	sites := o.Sites.of(src.Arch)
 	if err := checkGroups(src.Arch, o.Groups, sites); err != nil {
+		return nil, err
+	}
+	if err := o.checkMerge(src.Arch); err != nil {
 		return nil, err
 	}
 	p := &Plan{Source: src, Options: o, sites: sites, converted: src.Arch.WithKVHeads(o.Groups, sites...)}
@@ -154,8 +161,6 @@ func (o Options) check(a *configs.Arch) error {
 		return fmt.Errorf("method %q is unknown; want one of %v", o.Method, Methods)
 	case !slices.Contains(Groupings, string(o.Grouping)):
 		return fmt.Errorf("grouping %q is unknown; want one of %v", o.Grouping, Groupings)
-	case o.Grouping == Similar && o.Method == Random:
-		return errors.New("grouping similar has nothing to go by with method random, which uses no head; choose another method or leave --grouping out")
 	case o.Grouping == Similar && a.Position == configs.PositionALiBi:
 		return errors.New("grouping similar reorders heads, but with ALiBi a head's number decides how far it sees; leave --grouping out")
 	case o.Grouping == Similar && a.Position == configs.PositionT5:

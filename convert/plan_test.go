@@ -7,6 +7,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/convert/calibrate"
 	"gqa/internal/weights"
 )
 
@@ -30,7 +31,10 @@ func TestPlanRefuses(t *testing.T) {
 		{alibi, Options{Groups: 2, Grouping: Similar}, false, "grouping similar reorders heads, but with ALiBi"},
 		{float, Options{Groups: 2, Method: "median"}, false, `method "median" is unknown; want one of [mean first random align calibrated]`},
 		{float, Options{Groups: 2, Grouping: "near"}, false, `grouping "near" is unknown; want one of [contiguous similar]`},
-		{float, Options{Groups: 2, Method: Random, Grouping: Similar}, false, "grouping similar has nothing to go by with method random"},
+		{float, Options{Groups: 2, Method: Random, Grouping: Similar}, false, "method random uses none of the heads"},
+		{float, Options{Groups: 2, Refine: 5}, false, "refine fits layers to what they do with text, and there is none; give --calibration FILE"},
+		{float, Options{Groups: 2, Refine: -1, Method: Align}, false, "refine is -1"},
+		{float, Options{Groups: 2, Calibration: &calibrate.Data{}}, false, "method mean looks at no text"},
 		{float, Options{Groups: 2, Target: "onnx"}, false, `target "onnx" is unknown; want one of [native own expanded gguf]`},
 		{float, Options{Groups: 2, DType: checkpoints.I8}, false, "dtype I8 is not one that floats are written in"},
 		{quantised, Options{Groups: 2}, false, "is I8: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint"},

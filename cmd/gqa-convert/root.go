@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -29,6 +30,9 @@ type flags struct {
 	target, sites, dtype     string
 	shardSize                string
 	seed                     uint64
+	calibration              string
+	calibrationTokens        int
+	refine                   int
 	force, dryRun, printJSON bool
 	source                   weights.Options
 }
@@ -58,7 +62,10 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	sitesFlag(fl, &f)
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "dtype of float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file, such as 5GB or 900MiB (default as the source)")
-	fl.Uint64Var(&f.seed, "seed", 0, "seed of --method random, and of --grouping similar where heads are many")
+	fl.StringVar(&f.calibration, "calibration", "", "text to run the model on for --method align or calibrated, --grouping similar and --refine: what gqa-train's --data takes, or sample:train (default for the sample model; else weights alone count)")
+	fl.IntVar(&f.calibrationTokens, "calibration-tokens", 262144, "how many tokens of it")
+	fl.IntVar(&f.refine, "refine", 0, "fit each layer's attention to the original's output in so many steps, such as 300")
+	fl.Uint64Var(&f.seed, "seed", 0, "seed of whatever is drawn: --method random, calibration windows, a search for groups")
 	fl.BoolVar(&f.force, "force", false, "replace an existing checkpoint folder")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and say what would be written, without writing")
 	sourceFlags(cmd, &f)
@@ -145,6 +152,9 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 		return err
 	}
 	defer src.Close()
+	if o.Calibration, err = f.loadCalibration(cmd, src); err != nil {
+		return err
+	}
 	plan, err := convert.NewPlan(src, o)
 	if err != nil {
 		if errors.Is(err, convert.ErrGroups) {
@@ -169,7 +179,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 func (f flags) options() (convert.Options, error) {
 	o := convert.Options{
 		Groups: f.groups, Method: convert.Method(f.method), Grouping: convert.Grouping(f.grouping),
-		Seed: f.seed, Target: convert.Target(f.target), Sites: convert.Sites(f.sites),
+		Seed: f.seed, Refine: f.refine, Target: convert.Target(f.target), Sites: convert.Sites(f.sites),
 	}
 	if f.groups < 1 {
 		return o, cli.Usagef("--groups is %d, want 1 or more", f.groups)
@@ -195,9 +205,14 @@ func dryRun(cmd *cobra.Command, f flags, plan *convert.Plan, output string) erro
 }
 
 func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) error {
-	bar := cli.CommandProgress(cmd, plan.Work(), "converting", true)
-	s, err := plan.Run(cmd.Context(), output, f.force, bar.Add)
-	bar.Done()
+	sites := cli.CommandProgress(cmd, int64(plan.Modules()), "merging heads", false)
+	plan.OnModule = sites.Add
+	bytes := sync.OnceValue(func() *cli.Progress {
+		sites.Done()
+		return cli.CommandProgress(cmd, plan.Work(), "converting", true)
+	})
+	s, err := plan.Run(cmd.Context(), output, f.force, func(n int64) { bytes().Add(n) })
+	bytes().Done()
 	if err != nil {
 		return err
 	}
@@ -210,7 +225,7 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 func printSummary(cmd *cobra.Command, s *convert.Summary, verb string) error {
 	_, err := fmt.Fprintf(cmd.OutOrStdout(),
 		"%s %s: %s, %d heads, KV heads %d -> %d%s by %s (%d tensors pooled, %d copied), %d -> %d parameters, %s; loads in %s\n",
-		verb, s.Output, s.Family, s.Heads, s.SourceGroups, s.Groups, sitesText(s), s.Method, s.TensorsPooled, s.TensorsCopied,
+		verb, s.Output, s.Family, s.Heads, s.SourceGroups, s.Groups, sitesText(s), how(s), s.TensorsPooled, s.TensorsCopied,
 		s.SourceParameters, s.Parameters, cacheText(s), strings.Join(s.LoadsIn, ", "))
 	return err
 }
@@ -229,6 +244,21 @@ func cacheText(s *convert.Summary) string {
 		return "no KV cache before or after"
 	}
 	return fmt.Sprintf("KV cache 1/%.4g", float64(before)/float64(s.KVBytesPerToken+s.CrossKVBytesPerToken))
+}
+
+// how says how heads became one.
+func how(s *convert.Summary) string {
+	text := string(s.Method)
+	if s.Grouping != convert.Contiguous {
+		text += " of " + string(s.Grouping) + " heads"
+	}
+	if s.Refine > 0 {
+		text += fmt.Sprintf(" and refined in %d steps", s.Refine)
+	}
+	if s.Calibration != "" {
+		text += fmt.Sprintf(" on %d tokens of %s", s.CalibrationTokens, s.Calibration)
+	}
+	return text
 }
 
 // defaultOutput is INPUT-gqaG beside the input, without a weight file's endings.

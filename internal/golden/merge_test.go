@@ -15,6 +15,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
+	"gqa/convert/calibrate"
 	"gqa/internal/engine/decode"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
@@ -41,10 +42,18 @@ func TestMergeKeepsFunction(t *testing.T) {
 					{Method: convert.Calibrated},
 					{Method: convert.Align, Target: convert.Expanded},
 					{Method: convert.Calibrated, Target: convert.Expanded},
+					{Method: convert.Align, Calibration: data(c)},
+					{Method: convert.Calibrated, Calibration: data(c), Refine: 2},
 				} {
+					if o.Calibration != nil && (src.Arch.EncoderLayers > 0 || groups == 1) {
+						continue
+					}
 					o.Groups, o.Sites = groups, convert.AllSites
+					if src.Arch.Position != configs.PositionALiBi && src.Arch.Position != configs.PositionT5 {
+						o.Grouping = convert.Similar
+					}
 					got := convertTo(t, dir, o)
-					near(t, fmt.Sprintf("%d groups by %s, %s", groups, o.Method, o.Target), logits(t, c, got), want)
+					near(t, fmt.Sprintf("%d groups by %s, %s, calibrated %v", groups, o.Method, o.Target, o.Calibration != nil), logits(t, c, got), want)
 					if o.Method == convert.Calibrated {
 						near(t, "the same by spago", spagoLogits(t, c, got), want)
 					}
@@ -65,6 +74,12 @@ func disguiseAll(r *rand.Rand, a *configs.Arch, groups int, all map[string][]flo
 	for layer := range a.EncoderLayers {
 		disguise(r, a.Encoder(), layer, groups, [2]configs.Role{configs.K, configs.V}, configs.EncoderPrefix, all)
 	}
+}
+
+// data is the case's own text.
+func data(c *golden.Case) *calibrate.Data {
+	ids := slices.Concat(c.IDs...)
+	return &calibrate.Data{Name: "ids", IDs: ids, Tokens: len(ids), Seed: 1}
 }
 
 // disguise gives the KV heads of a layer's groups the first one's keys and values, each through a map of its own that

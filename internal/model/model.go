@@ -156,14 +156,7 @@ func newRope(a *configs.Arch) *ops.Rope {
 // are linear in it.
 func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
 	s := m.share(e, b)
-	x := scaled(e, projected(e, e.Embed(m.embed, b.IDs, 0), m.projectIn), m.Arch.EmbedScale)
-	if m.Arch.Position == configs.PositionLearned {
-		x = e.Add(x, e.Embed(m.positions, b.Pos, m.Arch.PositionOffset))
-	}
-	if m.Arch.TokenTypes > 0 {
-		x = e.Add(x, e.Embed(m.tokenTypes, tokenTypes(b), 0))
-	}
-	x = normed(e, x, m.embedNorm)
+	x := m.Start(e, b)
 	for i := range m.layers {
 		x = m.layers[i].forward(e, m, x, s, b)
 	}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"gqa/checkpoints"
+	"gqa/convert"
+	"gqa/convert/calibrate"
+	"gqa/internal/cli"
+	"gqa/internal/stream"
+	"gqa/internal/weights"
+)
+
+// candidates is how many times the tokens asked for are read, for windows to be drawn from.
+const candidates = 16
+
+// loadCalibration reads the text to run the model on; nil: there is none, or nothing to run it for.
+func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibrate.Data, error) {
+	if f.calibrationTokens < 1 {
+		return nil, cli.Usagef("--calibration-tokens is %d, want 1 or more", f.calibrationTokens)
+	}
+	data := f.calibration
+	if wanted := f.refine > 0 || f.method == string(convert.Calibrated); data == "" && wanted && isSample(src.Dir) {
+		data = stream.SamplePrefix + "train"
+	}
+	if data == "" {
+		return nil, nil
+	}
+	s, err := stream.Load(cmd.Context(), data, src.Dir, src.Arch.Vocab, candidates*f.calibrationTokens)
+	if err != nil {
+		return nil, fmt.Errorf("--calibration: %w", err)
+	}
+	return &calibrate.Data{Name: s.Name, IDs: s.IDs, Tokens: f.calibrationTokens, Seed: f.seed}, nil
+}
+
+// isSample says whether the folder holds the embedded sample model, whose corpus is embedded too.
+func isSample(dir string) bool {
+	const weights = "model.safetensors"
+	want, err := checkpoints.SampleFile(weights)
+	if err != nil {
+		return false
+	}
+	info, err := os.Stat(filepath.Join(dir, weights))
+	if err != nil || info.Size() != int64(len(want)) {
+		return false
+	}
+	got, err := os.ReadFile(filepath.Join(dir, weights))
+	return err == nil && bytes.Equal(got, want)
+}

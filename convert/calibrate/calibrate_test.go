@@ -1,0 +1,322 @@
+package calibrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"gqa/configs"
+	"gqa/internal/engine/spago"
+	"gqa/internal/golden"
+	"gqa/internal/ops"
+	"gqa/internal/weights"
+)
+
+// cases are the golden checkpoints whose shapes differ the most.
+func cases(t *testing.T) []*golden.Case {
+	t.Helper()
+	var some []*golden.Case
+	for _, c := range golden.Cases(t) {
+		if slices.Contains([]string{"llama", "gpt2", "gpt_neox", "olmo2"}, c.Name) {
+			some = append(some, c)
+		}
+	}
+	return some
+}
+
+func open(t *testing.T, c *golden.Case) *weights.Source {
+	t.Helper()
+	src, err := weights.Open(c.Dir, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { src.Close() })
+	return src
+}
+
+// ids are tokens enough for several batches.
+func ids(a *configs.Arch, n int) []int32 {
+	r := rand.New(rand.NewPCG(1, 1))
+	all := make([]int32, n)
+	for i := range all {
+		all[i] = int32(r.IntN(a.Vocab))
+	}
+	return all
+}
+
+func walk(t *testing.T, src *weights.Source, tokens, groups int, follow bool) *Walk {
+	t.Helper()
+	batchTokens = 256
+	t.Cleanup(func() { batchTokens = 4096 })
+	w, err := New(t.Context(), src, src.Arch.WithKVHeads(groups, src.Arch.Sites()...), Data{IDs: ids(src.Arch, tokens), Tokens: tokens, Seed: 3}, t.TempDir(), follow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// attentionOf are a layer's own weights, as a merge of nothing would leave them.
+func attentionOf(w *Walk, layer int) Weights {
+	all := Weights{}
+	for _, role := range []configs.Role{configs.Q, configs.K, configs.V, configs.O} {
+		for _, bias := range []bool{false, true} {
+			name := configs.ParamName(role, layer, bias)
+			if values, ok := w.weights.values[name]; ok {
+				all[name] = slices.Clone(values)
+			}
+		}
+	}
+	return all
+}
+
+// TestWalk takes a model that is converted to itself through its layers: it must see what a whole forward pass computes, give
+// what is wanted of it, and stay with the original.
+func TestWalk(t *testing.T) {
+	for _, c := range cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			src := open(t, c)
+			w := walk(t, src, 700, src.Arch.KVHeads, true)
+			for layer := range src.Arch.Layers {
+				m, err := w.Layer(t.Context(), layer)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkMoment(t, w, m.Mean, m.Cov)
+				same := attentionOf(w, layer)
+				before, after, err := w.Readout(t.Context(), layer, same)
+				if err != nil || before > 1e-9 || after > 1e-9 {
+					t.Errorf("layer %d: its own output is off by %g, then %g (%v)", layer, before, after, err)
+				}
+				if err := w.Advance(t.Context(), layer, same); err != nil {
+					t.Fatal(err)
+				}
+			}
+			all, err := src.All()
+			if err != nil {
+				t.Fatal(err)
+			}
+			params, err := spago.NewParams(src.Arch, all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, model := spago.New(), params.Model(src.Arch)
+			x := model.Start(e, w.batches[1])
+			for layer := range src.Arch.Layers {
+				x = model.Layer(layer, e, x, w.batches[1])
+			}
+			for _, k := range []kind{teacherState, studentState} {
+				got, err := w.get(k, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := distance(got, spago.Values(x)); !(d < 1e-5) {
+					t.Errorf("the %s's states are off by %g", k, d)
+				}
+			}
+		})
+	}
+}
+
+// checkMoment compares a moment with sums over all the inputs kept.
+func checkMoment(t *testing.T, w *Walk, mean, cov []float32) {
+	t.Helper()
+	dim, n := len(mean), 0.0
+	sums, products := make([]float64, dim), make([]float64, dim*dim)
+	err := w.each(t.Context(), input, func(_ int, _ ops.Batch, x []float32) error {
+		for row := range slices.Chunk(x, dim) {
+			n++
+			for i, a := range row {
+				sums[i] += float64(a)
+				for j, b := range row {
+					products[i*dim+j] += float64(a) * float64(b)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range dim {
+		if d := math.Abs(sums[i]/n - float64(mean[i])); !(d < 1e-4) {
+			t.Fatalf("mean %d is off by %g", i, d)
+		}
+		for j := range dim {
+			want := products[i*dim+j]/n - sums[i]/n*sums[j]/n
+			if d := math.Abs(want - float64(cov[i*dim+j])); !(d < 1e-3) {
+				t.Fatalf("covariance %d,%d is %g, want %g", i, j, cov[i*dim+j], want)
+			}
+		}
+	}
+}
+
+// distance is the relative one.
+func distance(a, b []float32) float64 {
+	d, size := 0.0, 0.0
+	for i := range a {
+		d += (float64(a[i]) - float64(b[i])) * (float64(a[i]) - float64(b[i]))
+		size += float64(b[i]) * float64(b[i])
+	}
+	return math.Sqrt(d / size)
+}
+
+// TestReadout spoils o: the fit must find it again.
+func TestReadout(t *testing.T) {
+	for _, c := range cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			src := open(t, c)
+			w := walk(t, src, 700, src.Arch.KVHeads, false)
+			if _, err := w.Layer(t.Context(), 0); err != nil {
+				t.Fatal(err)
+			}
+			spoiled := attentionOf(w, 0)
+			r := rand.New(rand.NewPCG(4, 4))
+			for _, bias := range []bool{false, true} {
+				for i := range spoiled[configs.ParamName(configs.O, 0, bias)] {
+					spoiled[configs.ParamName(configs.O, 0, bias)][i] += float32(r.NormFloat64()) / 10
+				}
+			}
+			before, after, err := w.Readout(t.Context(), 0, spoiled)
+			if err != nil || before < 1e-3 || after > before/1000 {
+				t.Errorf("the error was %g and is %g (%v)", before, after, err)
+			}
+			again, _, err := w.Readout(t.Context(), 0, spoiled)
+			if err != nil || math.Abs(again-after) > 1e-5+after/100 {
+				t.Errorf("the error is %g, the fit said %g (%v)", again, after, err)
+			}
+		})
+	}
+}
+
+// TestRefine halves the KV heads by taking every first, and wants the fit to lose less on text that it was not fitted to; to
+// say what it lost; and to do the same again from the same seed.
+func TestRefine(t *testing.T) {
+	for _, c := range cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			src := open(t, c)
+			var results []Weights
+			for range 2 {
+				w := walk(t, src, 1600, src.Arch.KVHeads/2, true)
+				m, err := w.Layer(t.Context(), 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				halved := attentionOf(w, 0)
+				for _, role := range []configs.Role{configs.K, configs.V} {
+					for _, bias := range []bool{false, true} {
+						name := configs.ParamName(role, 0, bias)
+						if values := halved[name]; values != nil {
+							halved[name] = everySecond(values, src.Arch.KVHeads)
+						}
+					}
+				}
+				if name := configs.ParamName(configs.KNorm, 0, false); src.Arch.OwnNorms(configs.KNorm) {
+					halved[name] = everySecond(w.weights.values[name], src.Arch.KVHeads)
+				}
+				fit, err := w.Refine(t.Context(), 0, halved, m, 30)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !(fit.After < 0.9*fit.Before) || fit.Before < 1e-3 || fit.Steps < 1 || fit.Rate <= 0 {
+					t.Errorf("fit %+v", fit)
+				}
+				results = append(results, halved)
+			}
+			for name, values := range results[0] {
+				if !slices.Equal(values, results[1][name]) {
+					t.Errorf("%s differs from run to run", name)
+				}
+			}
+		})
+	}
+}
+
+// everySecond keeps heads 0, 2, 4 ….
+func everySecond(values []float32, heads int) []float32 {
+	var kept []float32
+	size := len(values) / heads
+	for h := 0; h < heads; h += 2 {
+		kept = append(kept, values[h*size:(h+1)*size]...)
+	}
+	return kept
+}
+
+// TestTooShort wants an error for text that is shorter than a window, and for a walk that is stopped.
+func TestTooShort(t *testing.T) {
+	src := open(t, cases(t)[0])
+	if _, err := New(t.Context(), src, src.Arch, Data{IDs: ids(src.Arch, 3), Tokens: 1000}, t.TempDir(), false); err == nil {
+		t.Error("three tokens make a window")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := New(ctx, src, src.Arch, Data{IDs: ids(src.Arch, 500), Tokens: 500}, t.TempDir(), false); !errors.Is(err, context.Canceled) {
+		t.Errorf("a stopped walk ends with %v", err)
+	}
+}
+
+// TestWhitening wants the second moment of what comes out to be the identity, and weights to come back as they were.
+func TestWhitening(t *testing.T) {
+	const dim, n = 6, 4000
+	r := rand.New(rand.NewPCG(8, 8))
+	mix := make([]float64, dim*dim)
+	for i := range mix {
+		mix[i] = r.NormFloat64()
+	}
+	rows := make([]float32, n*dim)
+	for row := range slices.Chunk(rows, dim) {
+		for j := range dim {
+			z := r.NormFloat64() + 0.3
+			for i := range dim {
+				row[i] += float32(mix[i*dim+j] * z)
+			}
+		}
+	}
+	var m moment
+	m.add(rows[:n*dim/4], dim)
+	m.add(rows[n*dim/4:], dim)
+	h, err := newWhitening(m.result())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := make([]float64, dim*dim)
+	for row := range slices.Chunk(rows, dim) {
+		white := make([]float64, dim)
+		for i := range dim {
+			for j := range dim {
+				white[i] += float64(h.invert[i*dim+j]) * float64(row[j])
+			}
+		}
+		for i := range dim {
+			for j := range dim {
+				second[i*dim+j] += white[i] * white[j] / n
+			}
+		}
+	}
+	for i := range dim {
+		for j := range dim {
+			want := 0.0
+			if i == j {
+				want = 1
+			}
+			if d := math.Abs(second[i*dim+j] - want); !(d < 0.02) {
+				t.Errorf("second moment %d,%d is %g", i, j, second[i*dim+j])
+			}
+		}
+	}
+	w := []float32{1, 2, 3, 4, 5, 6, -1, 2, -3, 4, -5, 6}
+	back := slices.Clone(w)
+	h.in(back)
+	h.out(back)
+	if d := distance(back, w); !(d < 1e-5) {
+		t.Errorf("%s", fmt.Sprint(back))
+	}
+}

@@ -1,0 +1,50 @@
+package calibrate
+
+import (
+	"gqa/convert/merge"
+	"gqa/internal/kernels"
+)
+
+// moment adds up mean and covariance of rows. They are taken from the first batch's mean, not from zero, so that f32 sums
+// keep what a large mean would drown.
+type moment struct {
+	n      int
+	origin []float32 // [dim]
+	sum    []float64 // [dim] of the rows less the origin
+	cross  []float32 // [dim, dim] of their products
+	scaled []float32 // a batch less the origin
+}
+
+// add takes rows [n, dim].
+func (m *moment) add(rows []float32, dim int) {
+	n := len(rows) / dim
+	if m.origin == nil {
+		m.origin, m.sum, m.cross = make([]float32, dim), make([]float64, dim), make([]float32, dim*dim)
+		kernels.SumRows(m.origin, rows, n, dim)
+		kernels.Scale(m.origin, 1/float32(n))
+	}
+	m.scaled = append(m.scaled[:0], rows...)
+	for r := range n {
+		row := m.scaled[r*dim:][:dim]
+		kernels.Axpy(-1, m.origin, row)
+		for i, x := range row {
+			m.sum[i] += float64(x)
+		}
+	}
+	kernels.Gemm(true, false, dim, dim, n, 1, m.scaled, dim, m.scaled, dim, 1, m.cross, dim)
+	m.n += n
+}
+
+// result is the moment of all rows.
+func (m *moment) result() *merge.Moment {
+	dim, n := len(m.origin), float64(m.n)
+	out := &merge.Moment{Mean: make([]float32, dim), Cov: m.cross}
+	for i := range dim {
+		out.Mean[i] = m.origin[i] + float32(m.sum[i]/n)
+		for j := range dim {
+			c := &out.Cov[i*dim+j]
+			*c = float32(float64(*c)/n - m.sum[i]/n*m.sum[j]/n)
+		}
+	}
+	return out
+}

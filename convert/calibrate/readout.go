@@ -1,0 +1,137 @@
+package calibrate
+
+import (
+	"context"
+
+	"gonum.org/v1/gonum/mat"
+
+	"gqa/configs"
+	"gqa/internal/engine/spago"
+	"gqa/internal/kernels"
+	"gqa/internal/ops"
+)
+
+// Weights are what a merge changed of a layer, by the forward pass's names, with the groups' number of KV heads.
+type Weights map[string][]float32
+
+// ridge keeps directions that the data hardly has near what they were: a share of the data's mean size.
+const ridge = 1e-4
+
+// Readout fits o of a layer, and its bias, to the output that the original's attention has, given what the heads as merged
+// give: linear least squares, so what queries and keys lost is made good as far as o can. It returns the relative squared
+// error before and after.
+func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before, after float64, err error) {
+	n := w.attach(layer, changed)
+	o, bias := changed[configs.ParamName(configs.O, layer, false)], changed[configs.ParamName(configs.O, layer, true)]
+	f := newLeastSquares(len(o)/n.shapes[configs.ParamName(configs.O, layer, false)][0], o, bias)
+	err = w.each(ctx, input, func(i int, b ops.Batch, x []float32) error {
+		y, err := w.get(target, i)
+		if err != nil {
+			return err
+		}
+		w.student.Attend(layer, w.engine, rows(x, b), b)
+		f.add(w.engine.mixed, w.engine.written, y)
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	before, after = f.solve(o, bias)
+	return before, after, nil
+}
+
+// attach gives the student a layer: the original's weights but for those changed.
+func (w *Walk) attach(layer int, changed Weights) named {
+	n := named{map[string][]float32{}, map[string][]int{}}
+	for name, values := range w.weights.values {
+		n.values[name] = values
+	}
+	for _, p := range w.converted {
+		n.shapes[p.Name] = p.Shape
+	}
+	for name, values := range changed {
+		n.values[name] = values
+	}
+	w.student.SetLayer(layer, func(name string) (spago.Tensor, bool) {
+		t, ok := n.constant(name)
+		if name == configs.ParamName(configs.O, layer, false) {
+			w.engine.o = t
+		}
+		return t, ok
+	})
+	return n
+}
+
+// leastSquares fits the change of y = W·z + b that brings y nearest to targets, from sums over rows: those of z̃z̃ᵀ and of
+// (target - y)z̃ᵀ, where z̃ is z with a one for the bias.
+type leastSquares struct {
+	in, out, wide  int
+	square, cross  []float32 // [wide, wide], [out, wide]
+	lost, wanted   float64   // Σ|target - y|², Σ|target|²
+	extended, rest []float32
+}
+
+func newLeastSquares(in int, w, bias []float32) *leastSquares {
+	f := &leastSquares{in: in, out: len(w) / in, wide: in}
+	if bias != nil {
+		f.wide++
+	}
+	f.square, f.cross = make([]float32, f.wide*f.wide), make([]float32, f.out*f.wide)
+	return f
+}
+
+// add takes rows of z [n, in], y and target [n, out].
+func (f *leastSquares) add(z, y, target []float32) {
+	n := len(z) / f.in
+	f.extended, f.rest = f.extended[:0], append(f.rest[:0], target...)
+	for r := range n {
+		f.extended = append(f.extended, z[r*f.in:(r+1)*f.in]...)
+		if f.wide > f.in {
+			f.extended = append(f.extended, 1)
+		}
+	}
+	kernels.Axpy(-1, y, f.rest)
+	f.lost += kernels.SumSquares(f.rest)
+	f.wanted += kernels.SumSquares(target)
+	kernels.Gemm(true, false, f.wide, f.wide, n, 1, f.extended, f.wide, f.extended, f.wide, 1, f.square, f.wide)
+	kernels.Gemm(true, false, f.out, f.wide, n, 1, f.rest, f.out, f.extended, f.wide, 1, f.cross, f.wide)
+}
+
+// solve changes W and bias, and returns the relative squared errors before and after.
+func (f *leastSquares) solve(w, bias []float32) (before, after float64) {
+	square, trace := mat.NewSymDense(f.wide, nil), 0.0
+	for i := range f.wide {
+		for j := i; j < f.wide; j++ {
+			square.SetSym(i, j, float64(f.square[i*f.wide+j]))
+		}
+		trace += square.At(i, i)
+	}
+	damp := ridge * trace / float64(f.wide)
+	for i := range f.wide {
+		square.SetSym(i, i, square.At(i, i)+damp)
+	}
+	cross := mat.NewDense(f.wide, f.out, nil)
+	for i := range f.out {
+		for j := range f.wide {
+			cross.Set(j, i, float64(f.cross[i*f.wide+j]))
+		}
+	}
+	var chol mat.Cholesky
+	var change mat.Dense
+	if f.wanted == 0 || !chol.Factorize(square) || chol.SolveTo(&change, cross) != nil {
+		return 0, 0
+	}
+	gained := 0.0 // 2·Δ·c - Δ·S·Δ, where (S + λ)·Δ = c
+	for i := range f.out {
+		for j := range f.in {
+			w[i*f.in+j] += float32(change.At(j, i))
+		}
+		if bias != nil {
+			bias[i] += float32(change.At(f.in, i))
+		}
+		for j := range f.wide {
+			gained += change.At(j, i) * (cross.At(j, i) + damp*change.At(j, i))
+		}
+	}
+	return f.lost / f.wanted, (f.lost - gained) / f.wanted
+}

@@ -42,33 +42,36 @@ func TestFamilyForms(t *testing.T) {
 		Layout
 		norms string // of a layer, and the final one
 	}
-	for config, want := range map[string]form{
-		`{"model_type": "bloom"}`: {Sequential, PositionALiBi, FusedPerHead, "input_layernorm post_attention_layernorm ln_f"},
-		`{"model_type": "bloom", "apply_residual_connection_post_layernorm": true}`: {Normed, PositionALiBi, FusedPerHead, "input_layernorm post_attention_layernorm ln_f"},
-		`{"model_type": "falcon"}`:                                                                     {Parallel, PositionRope, FusedPerGroup, "input_layernorm - ln_f"},
-		`{"model_type": "falcon", "alibi": true, "parallel_attn": false}`:                              {Sequential, PositionALiBi, FusedPerGroup, "input_layernorm post_attention_layernorm ln_f"},
-		`{"model_type": "falcon", "new_decoder_architecture": true}`:                                   {Parallel, PositionRope, FusedPerGroup, "ln_attn ln_mlp ln_f"},
-		`{"model_type": "falcon", "new_decoder_architecture": true, "num_ln_in_parallel_attn": 2}`:     {Parallel, PositionRope, FusedPerGroup, "ln_attn ln_mlp ln_f"},
-		`{"model_type": "falcon", "new_decoder_architecture": true, "num_ln_in_parallel_attn": 1}`:     {Parallel, PositionRope, FusedPerGroup, "input_layernorm - ln_f"},
-		`{"model_type": "falcon", "num_ln_in_parallel_attn": 1}`:                                       {Parallel, PositionRope, FusedPerGroup, "input_layernorm - ln_f"},
-		`{"model_type": "RefinedWeb"}`:                                                                 {Parallel, PositionRope, FusedPerGroup, "ln_attn ln_mlp ln_f"},
-		`{"model_type": "opt"}`:                                                                        {Sequential, PositionLearned, Separate, "self_attn_layer_norm final_layer_norm final_layer_norm"},
-		`{"model_type": "opt", "do_layer_norm_before": false}`:                                         {PostNorm, PositionLearned, Separate, "self_attn_layer_norm final_layer_norm -"},
-		`{"model_type": "opt", "_remove_final_layer_norm": true}`:                                      {Sequential, PositionLearned, Separate, "self_attn_layer_norm final_layer_norm -"},
-		`{"model_type": "opt", "layer_norm_elementwise_affine": false}`:                                {Sequential, PositionLearned, Separate, "bare bare bare"},
-		`{"model_type": "opt", "layer_norm_elementwise_affine": false, "do_layer_norm_before": false}`: {PostNorm, PositionLearned, Separate, "bare bare -"},
-		`{"model_type": "gpt_bigcode"}`:                                                                {Sequential, PositionLearned, FusedBlocks, "ln_1 ln_2 ln_f"},
-		`{"model_type": "gpt_bigcode", "multi_query": false}`:                                          {Sequential, PositionLearned, FusedPerHead, "ln_1 ln_2 ln_f"},
-		`{"model_type": "mpt"}`:                                                                        {Sequential, PositionALiBi, FusedBlocks, "norm_1 norm_2 norm_f"},
-		`{"model_type": "mpt", "attn_config": {"alibi": false}}`:                                       {Sequential, PositionLearned, FusedBlocks, "norm_1 norm_2 norm_f"},
-		`{"model_type": "mpt", "attn_config": {"alibi": false}, "architectures": ["MptForCausalLM"]}`:  {Sequential, PositionALiBi, FusedBlocks, "norm_1 norm_2 norm_f"},
-		`{"model_type": "mpt", "attn_config": {"alibi": false}, "architectures": ["MPTForCausalLM"]}`:  {Sequential, PositionLearned, FusedBlocks, "norm_1 norm_2 norm_f"},
+	for _, c := range []struct {
+		config string
+		form
+	}{
+		{`{"model_type": "bloom"}`, form{Sequential, PositionALiBi, FusedPerHead, "input_layernorm post_attention_layernorm ln_f"}},
+		{`{"model_type": "bloom", "apply_residual_connection_post_layernorm": true}`, form{Normed, PositionALiBi, FusedPerHead, "input_layernorm post_attention_layernorm ln_f"}},
+		{`{"model_type": "falcon"}`, form{Parallel, PositionRope, FusedPerGroup, "input_layernorm - ln_f"}},
+		{`{"model_type": "falcon", "alibi": true, "parallel_attn": false}`, form{Sequential, PositionALiBi, FusedPerGroup, "input_layernorm post_attention_layernorm ln_f"}},
+		{`{"model_type": "falcon", "new_decoder_architecture": true}`, form{Parallel, PositionRope, FusedPerGroup, "ln_attn ln_mlp ln_f"}},
+		{`{"model_type": "falcon", "new_decoder_architecture": true, "num_ln_in_parallel_attn": 2}`, form{Parallel, PositionRope, FusedPerGroup, "ln_attn ln_mlp ln_f"}},
+		{`{"model_type": "falcon", "new_decoder_architecture": true, "num_ln_in_parallel_attn": 1}`, form{Parallel, PositionRope, FusedPerGroup, "input_layernorm - ln_f"}},
+		{`{"model_type": "falcon", "num_ln_in_parallel_attn": 1}`, form{Parallel, PositionRope, FusedPerGroup, "input_layernorm - ln_f"}},
+		{`{"model_type": "RefinedWeb"}`, form{Parallel, PositionRope, FusedPerGroup, "ln_attn ln_mlp ln_f"}},
+		{`{"model_type": "opt"}`, form{Sequential, PositionLearned, Separate, "self_attn_layer_norm final_layer_norm final_layer_norm"}},
+		{`{"model_type": "opt", "do_layer_norm_before": false}`, form{PostNorm, PositionLearned, Separate, "self_attn_layer_norm final_layer_norm -"}},
+		{`{"model_type": "opt", "_remove_final_layer_norm": true}`, form{Sequential, PositionLearned, Separate, "self_attn_layer_norm final_layer_norm -"}},
+		{`{"model_type": "opt", "layer_norm_elementwise_affine": false}`, form{Sequential, PositionLearned, Separate, "bare bare bare"}},
+		{`{"model_type": "opt", "layer_norm_elementwise_affine": false, "do_layer_norm_before": false}`, form{PostNorm, PositionLearned, Separate, "bare bare -"}},
+		{`{"model_type": "gpt_bigcode"}`, form{Sequential, PositionLearned, FusedBlocks, "ln_1 ln_2 ln_f"}},
+		{`{"model_type": "gpt_bigcode", "multi_query": false}`, form{Sequential, PositionLearned, FusedPerHead, "ln_1 ln_2 ln_f"}},
+		{`{"model_type": "mpt"}`, form{Sequential, PositionALiBi, FusedBlocks, "norm_1 norm_2 norm_f"}},
+		{`{"model_type": "mpt", "attn_config": {"alibi": false}}`, form{Sequential, PositionLearned, FusedBlocks, "norm_1 norm_2 norm_f"}},
+		{`{"model_type": "mpt", "attn_config": {"alibi": false}, "architectures": ["MptForCausalLM"]}`, form{Sequential, PositionALiBi, FusedBlocks, "norm_1 norm_2 norm_f"}},
+		{`{"model_type": "mpt", "attn_config": {"alibi": false}, "architectures": ["MPTForCausalLM"]}`, form{Sequential, PositionLearned, FusedBlocks, "norm_1 norm_2 norm_f"}},
 	} {
-		a := resolve(t, config)
+		a := resolve(t, c.config)
 		norms := []string{normName(a.Family.Layer, AttnNorm), normName(a.Family.Layer, MLPNorm), normName(a.Family.Tensors, FinalNorm)}
 		got := form{a.Residual, a.Position, a.Layout(), strings.Join(norms, " ")}
-		if got != want {
-			t.Errorf("%s: %+v, want %+v", config, got, want)
+		if got != c.form {
+			t.Errorf("%s: %+v, want %+v", c.config, got, c.form)
 		}
 	}
 }

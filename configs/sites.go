@@ -102,5 +102,6 @@ func (a *Arch) Encoder() *Arch {
 	f.Tensors, f.Layer, f.Encoder = f.Encoder.Tensors, f.Encoder.Layer, nil
 	b.Family, b.Layers, b.KVHeads = &f, a.EncoderLayers, a.EncoderKVHeads
 	b.EncoderLayers, b.EncoderKVHeads, b.CrossKVHeads, b.Causal = 0, 0, 0, false
+	b.LogitScale = 1
 	return &b
 }

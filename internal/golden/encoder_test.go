@@ -1,0 +1,253 @@
+package golden_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/convert"
+	"gqa/internal/engine/decode"
+	"gqa/internal/engine/spago"
+	"gqa/internal/ops"
+	"gqa/internal/weights"
+)
+
+// The encoders that no reference case is of: T5 v1.0 with its scaled head, v1.1 with a head of its own, stacks of different
+// depth, heads that do not divide the model's dim; and BERT with other sizes.
+const (
+	t5v10 = `{"model_type": "t5", "vocab_size": 40, "d_model": 20, "d_kv": 4, "num_heads": 6, "d_ff": 28, "num_layers": 2,
+		"num_decoder_layers": 3, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}`
+	t5v11 = `{"model_type": "t5", "vocab_size": 40, "d_model": 20, "d_kv": 6, "num_heads": 6, "d_ff": 28, "num_layers": 3,
+		"num_decoder_layers": 1, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "decoder_start_token_id": 3}`
+	bertSmall = `{"model_type": "bert", "vocab_size": 40, "hidden_size": 24, "num_attention_heads": 6, "num_hidden_layers": 3,
+		"intermediate_size": 28, "max_position_embeddings": 20, "hidden_act": "gelu_new"}`
+)
+
+// random writes a checkpoint of random weights, with a head of its own if config says so.
+func random(t *testing.T, config string) string {
+	t.Helper()
+	arch, dir := resolve(t, config), t.TempDir()
+	shapes := map[string][]int{}
+	if arch.EncoderLayers > 0 && arch.LogitScale != 1 { // v1.0: tied
+		tensors, err := arch.Tensors()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range tensors {
+			if x.Role != configs.Head {
+				shapes[x.Name] = x.Shape
+			}
+		}
+		if err := arch.Bind(shapes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	params, err := arch.Params()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, all := rand.New(rand.NewPCG(5, 6)), map[string][]float32{}
+	for _, p := range params {
+		w := make([]float32, p.Size())
+		for i := range w {
+			w[i] = float32(r.NormFloat64() / math.Sqrt(float64(p.Shape[len(p.Shape)-1])))
+			if p.Role.IsNorm() && !p.Bias {
+				w[i]++
+			}
+		}
+		all[p.Name] = w
+	}
+	if err := weights.Write(dir, arch, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// padded is two sequences of 9 tokens, of which the second has two of padding; a decoder reads 7 behind an encoder.
+func padded(a *configs.Arch) ops.Batch {
+	r := rand.New(rand.NewPCG(7, 8))
+	draw := func(n int) []int32 {
+		ids := make([]int32, n)
+		for i := range ids {
+			ids[i] = r.Int32N(int32(a.Vocab))
+		}
+		return ids
+	}
+	b := ops.NewBatch(draw(9), draw(9))
+	b.Lens = []int{9, 7}
+	if a.EncoderLayers > 0 {
+		source := b
+		b = ops.NewBatch(draw(7), draw(7))
+		b.Source = &source
+	}
+	return b
+}
+
+// TestEncoders holds both engines, decoding through the caches, conversions of every site and padding against one another.
+func TestEncoders(t *testing.T) {
+	for name, config := range map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "BERT": bertSmall} {
+		t.Run(name, func(t *testing.T) {
+			dir := random(t, config)
+			src, all := load(t, dir)
+			whole := checkEngines(t, src.Arch, all)
+			checkPadding(t, src.Arch, all, whole)
+			for _, sites := range []convert.Sites{convert.DefaultSites, convert.AllSites} {
+				var forms [2][]float32
+				for i, target := range []convert.Target{convert.Native, convert.Expanded} {
+					got, as := load(t, convertTo(t, dir, convert.Options{Groups: 3, Method: convert.Mean, Sites: sites, Target: target}))
+					forms[i] = checkEngines(t, got.Arch, as)
+				}
+				compare(t, fmt.Sprintf("native and expanded, %s sites", sites), forms[0], forms[1])
+				if same(forms[0], whole) {
+					t.Errorf("%s sites: three groups give what six heads do", sites)
+				}
+			}
+		})
+	}
+}
+
+func same(a, b []float32) bool {
+	for i := range a {
+		if math.Abs(float64(a[i]-b[i])) > 1e-3 {
+			return false
+		}
+	}
+	return true
+}
+
+// checkEngines returns the logits that both engines and the cache give.
+func checkEngines(t *testing.T, a *configs.Arch, all map[string][]float32) []float32 {
+	t.Helper()
+	b, d := padded(a), decode.New(a, all)
+	want := append([]float32(nil), d.Logits(b).Data...)
+	params, err := spago.NewParams(a, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, m := spago.New(), params.Model(a)
+	compare(t, "both engines", mat.Data[float32](m.Logits(e, m.Hidden(e, b))), want)
+	if !a.Causal {
+		return want
+	}
+	cache := d.NewCache(b.Seqs, b.Len)
+	if err := d.Encode(cache, *b.Source); err != nil {
+		t.Fatal(err)
+	}
+	for i := range b.Len {
+		got, err := d.Step(cache, []int32{b.IDs[i], b.IDs[b.Len+i]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, fmt.Sprintf("token %d through the cache", i), got.Data, column(want, b.Seqs, b.Len, a.Vocab, i))
+	}
+	return want
+}
+
+// checkPadding reads the padded sequence without its padding.
+func checkPadding(t *testing.T, a *configs.Arch, all map[string][]float32, want []float32) {
+	t.Helper()
+	b := padded(a)
+	n := b.Lens
+	read := &b
+	if b.Source != nil {
+		n, read = b.Source.Lens, b.Source
+	}
+	unpadded := ops.NewBatch(read.IDs[read.Len : read.Len+n[1]])
+	short, rows := unpadded, n[1]
+	if b.Source != nil {
+		short, rows = ops.NewBatch(b.IDs[b.Len:]), b.Len
+		short.Source = &unpadded
+	}
+	got := decode.New(a, all).Logits(short).Data
+	compare(t, "without padding", got, want[b.Len*a.Vocab:][:rows*a.Vocab])
+}
+
+// TestScaledHead: T5 v1.0 divides what its head reads by the square root of the model's dim; v1.1's config.json says not to.
+func TestScaledHead(t *testing.T) {
+	dir := random(t, t5v10)
+	src, all := load(t, dir)
+	plain := *src.Arch
+	plain.LogitScale = 1
+	want := decode.New(&plain, all).Logits(padded(src.Arch)).Data
+	for i := range want {
+		want[i] /= float32(math.Sqrt(20))
+	}
+	compare(t, "scaled", decode.New(src.Arch, all).Logits(padded(src.Arch)).Data, want)
+	if resolve(t, t5v11).LogitScale != 1 {
+		t.Error("v1.1 scales its head's input")
+	}
+}
+
+// TestEncoderGradients compares the gradient of every tensor with a central difference of the loss along it.
+func TestEncoderGradients(t *testing.T) {
+	for name, config := range map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "BERT": bertSmall} {
+		t.Run(name, func(t *testing.T) {
+			dir := convertTo(t, random(t, config), convert.Options{Groups: 2, Method: convert.Mean, Sites: convert.AllSites})
+			src, all := load(t, dir)
+			params, err := spago.NewParams(src.Arch, all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, m, b := spago.New(), params.Model(src.Arch), padded(src.Arch)
+			targets := make([]int32, len(b.IDs))
+			for i := range targets {
+				targets[i] = int32(i*7%src.Arch.Vocab) - int32(i%3/2)*100
+			}
+			loss := func() float64 { return e.LinearCrossEntropy(m.Hidden(e, b), m.Head(), targets, 1).Item().F64() }
+			if err := e.Backward(e.LinearCrossEntropy(m.Hidden(e, b), m.Head(), targets, 1)); err != nil {
+				t.Fatal(err)
+			}
+			for i, p := range params.List {
+				checkAlong(t, params.Names[i], spago.Data(p), spago.Grad(p), func() (l float64) {
+					e.Still(func() { l = loss() })
+					e.Reset()
+					return l
+				})
+			}
+		})
+	}
+}
+
+// checkAlong moves w along its gradient, whose norm is then the slope of the loss.
+func checkAlong(t *testing.T, name string, w, grad []float32, loss func() float64) {
+	t.Helper()
+	norm := 0.0
+	for _, g := range grad {
+		norm += float64(g) * float64(g)
+	}
+	if norm = math.Sqrt(norm); grad == nil || norm < 1e-4 {
+		// A key's bias adds the same to all scores of a query, which the softmax takes away.
+		if !isKeyBias(name) {
+			t.Errorf("%s has a gradient of norm %g", name, norm)
+		}
+		return
+	}
+	before := append([]float32(nil), w...)
+	move := func(h float64) float64 {
+		for i, g := range grad {
+			w[i] = before[i] + float32(h*float64(g)/norm)
+		}
+		return loss()
+	}
+	const h = 2e-3
+	slope := (move(h) - move(-h)) / (2 * h)
+	copy(w, before)
+	if math.Abs(slope-norm) > 0.02*norm+1e-3 {
+		t.Errorf("%s: the loss rises by %g along a gradient of norm %g", name, slope, norm)
+	}
+}
+
+func isKeyBias(name string) bool {
+	ok, _ := filepath.Match("layers.*.k.bias", name)
+	return ok
+}

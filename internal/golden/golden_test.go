@@ -243,6 +243,15 @@ func checkGradient(t *testing.T, c *golden.Case, dir, suffix string) {
 	}
 }
 
+// TestKnownKeys wants every key that transformers writes explained, so that a warning means something.
+func TestKnownKeys(t *testing.T) {
+	for _, c := range golden.Cases(t) {
+		if src, _ := load(t, c.Dir); src.Arch.Unknown != nil {
+			t.Errorf("%s: unknown keys %q", c.Name, src.Arch.Unknown)
+		}
+	}
+}
+
 // TestNativeFiles compares native conversions with what the family's own class saved; a config.json that the
 // class spells in another way than transformers, by its keys and values.
 func TestNativeFiles(t *testing.T) {

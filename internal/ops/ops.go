@@ -62,8 +62,11 @@ type Rope struct {
 
 // For is the embedding that sequences with those positions take.
 func (r *Rope) For(pos []int32) *Rope {
+	if r.Long == nil {
+		return r
+	}
 	for _, p := range pos {
-		if r.Long != nil && int(p) >= r.LongFrom {
+		if int(p) >= r.LongFrom {
 			return r.Long
 		}
 	}

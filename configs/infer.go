@@ -3,6 +3,7 @@ package configs
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 )
@@ -29,7 +30,28 @@ func Infer(family string, heads int, shapes map[string][]int) ([]byte, error) {
 	if err := in.divideHeads(); err != nil {
 		return nil, err
 	}
-	return json.MarshalIndent(in.config(), "", "  ")
+	return json.MarshalIndent(in.fitting(), "", "  ")
+}
+
+// fitting is the config of the family as it stands, unless the tensors are those of one of its variants.
+func (in *inference) fitting() map[string]any {
+	f, config := in.family, in.config()
+	for i := -1; i < len(f.Variants); i++ {
+		c := config
+		if i >= 0 {
+			in.family = f.with(f.Variants[i])
+			c = in.config()
+			maps.Copy(c, f.Variants[i].When)
+		}
+		data, err := json.Marshal(c)
+		if err != nil {
+			continue
+		}
+		if a, err := Resolve(data, f.Name); err == nil && a.Bind(in.shapes) == nil {
+			return c
+		}
+	}
+	return config
 }
 
 // inference is what a checkpoint's shapes tell.
@@ -83,6 +105,10 @@ func (in *inference) name(e TensorEntry, layer int) string {
 
 // divideHeads finds the head dim and the KV heads.
 func (in *inference) divideHeads() error {
+	if n, ok := in.sizes["positions"]; ok {
+		offset, _ := in.family.Config["position_offset"].Default.(uint64)
+		in.sizes["context"] = n - int(offset)
+	}
 	heads, q := in.sizes["heads"], in.sizes["q_dim"]
 	if q%heads != 0 {
 		return fmt.Errorf("heads is %d, which does not divide the %d query dims of the tensors; give the checkpoint's number of query heads", heads, q)

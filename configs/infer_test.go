@@ -120,3 +120,25 @@ func TestInferOfParts(t *testing.T) {
 		}
 	}
 }
+
+// TestInferVariants: a class of several forms is the one whose tensors these are.
+func TestInferVariants(t *testing.T) {
+	for _, config := range []string{
+		`{"model_type": "opt", "vocab_size": 10, "hidden_size": 8, "num_attention_heads": 4, "num_hidden_layers": 2, "ffn_dim": 12,
+			"max_position_embeddings": 16, "word_embed_proj_dim": 6, "do_layer_norm_before": false}`,
+		`{"model_type": "gpt_bigcode", "vocab_size": 10, "n_embd": 8, "n_head": 4, "n_layer": 2, "n_positions": 16, "multi_query": false}`,
+		`{"model_type": "falcon", "vocab_size": 10, "hidden_size": 8, "num_attention_heads": 4, "num_hidden_layers": 2, "num_kv_heads": 2,
+			"new_decoder_architecture": true}`,
+	} {
+		a := resolve(t, config)
+		shapes := shapesOf(t, a)
+		data, err := Infer(a.Family.Name, a.Heads, shapes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := resolve(t, string(data))
+		if err := got.Bind(shapes); err != nil || got.KVHeads != a.KVHeads || got.Residual != a.Residual || got.Context != a.Context {
+			t.Errorf("%s: inferred %s: %v", config, data, err)
+		}
+	}
+}

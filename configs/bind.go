@@ -1,0 +1,136 @@
+package configs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Bind fits the architecture to a checkpoint's tensor names and shapes: it finds the prefix in use and accounts for every
+// tensor. Missing, unknown and wrongly shaped tensors are one error that names them.
+func (a *Arch) Bind(shapes map[string][]int) error {
+	if layers := max(a.Layers, a.EncoderLayers); layers > len(shapes) { // said here, before as many tensors are listed
+		return fmt.Errorf("config.json asks for %d layers, but there are only %d tensors", layers, len(shapes))
+	}
+	embed := a.Family.Tensors[Embed].Name
+	for _, p := range a.Family.Prefixes {
+		if _, ok := shapes[expandName(embed, p, -1)+".weight"]; ok {
+			a.Prefix = p
+			break
+		}
+	}
+	a.leaveOut(shapes)
+	a.learn(shapes)
+	tensors, err := a.Tensors()
+	if err != nil {
+		return err
+	}
+	var missing, wrong []string
+	expected := make(map[string]bool, len(tensors))
+	for _, t := range tensors {
+		expected[t.Name] = true
+		got, ok := shapes[t.Name]
+		switch {
+		case !ok:
+			missing = append(missing, fmt.Sprintf("%s %v", t.Name, t.Shape))
+		case !slices.Equal(got, t.Shape):
+			wrong = append(wrong, fmt.Sprintf("%s is %v, want %v", t.Name, got, t.Shape))
+		}
+	}
+	if len(missing) == len(tensors) {
+		return fmt.Errorf("no tensor has a name that family %s knows (such as %s); is it another family?", a.Family.Name, tensors[0].Name)
+	}
+	carried := a.carried()
+	var unknown []string
+	for name := range shapes {
+		if !expected[name] && !carried[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	return accountError(a.Family.Name, missing, wrong, unknown)
+}
+
+// leaveOut notes which sets of optional tensors the checkpoint has nothing of.
+func (a *Arch) leaveOut(shapes map[string][]int) {
+	absent := map[string]bool{}
+	a.absent = nil
+	for role, e := range a.Family.Tensors {
+		ts, err := a.entry(role, e, -1)
+		if e.Optional == "" || err != nil || len(ts) == 0 {
+			continue
+		}
+		_, there := shapes[ts[0].Name]
+		if before, seen := absent[e.Optional]; !there && (before || !seen) {
+			absent[e.Optional] = true
+		} else {
+			absent[e.Optional] = false
+		}
+	}
+	if len(absent) > 0 {
+		a.absent = absent
+	}
+	a.Tied = a.Tied || absent[a.Family.Tensors[Head].Optional]
+	a.Headless = absent[a.Family.Tensors[HeadDense].Optional]
+}
+
+// learn takes from the first layer's tensors what the family leaves to them: which have biases, and the feed-forward width.
+func (a *Arch) learn(shapes map[string][]int) {
+	biased := map[Role]bool{}
+	for _, entries := range []map[Role]TensorEntry{a.Family.Tensors, a.Family.Layer} {
+		for role, e := range entries {
+			if e.Bias == stored {
+				_, biased[role] = shapes[a.expand(e.Name, 0)+".bias"]
+			}
+		}
+	}
+	if len(biased) > 0 {
+		a.biased = biased
+	}
+	if e, ok := a.Family.Layer[a.Family.Config["ffn"].Stored]; ok {
+		if shape := shapes[a.expand(e.Name, 0)+".weight"]; len(shape) > 0 {
+			a.FFN = shape[0]
+		}
+	}
+}
+
+// carried names the tensors that may be there without being read: buffers of older releases, and a tied head's copy.
+func (a *Arch) carried() map[string]bool {
+	names := map[string]bool{}
+	for _, template := range a.Family.Buffers {
+		for layer := range max(a.Layers, a.EncoderLayers) {
+			names[a.expand(template, layer)] = true
+		}
+	}
+	for _, e := range a.Family.Tensors {
+		if e.Unless != "" && a.bools[e.Unless] {
+			names[a.expand(e.Name, -1)+".weight"] = true
+			names[a.expand(e.Name, -1)+".bias"] = true
+		}
+	}
+	return names
+}
+
+func accountError(family string, missing, wrong, unknown []string) error {
+	var parts []string
+	for _, p := range []struct {
+		what  string
+		names []string
+	}{{"missing", missing}, {"wrong shape", wrong}, {"unknown", unknown}} {
+		if len(p.names) > 0 {
+			parts = append(parts, p.what+": "+shorten(p.names))
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the tensors do not fit family %s with this config.json; %s", family, strings.Join(parts, "; "))
+}
+
+// shorten names all of a short list, and the ends of a long one.
+func shorten(names []string) string {
+	if n := len(names); n > 40 {
+		return fmt.Sprintf("%s, … (%d in all) …, %s", strings.Join(names[:20], ", "), n, names[n-1])
+	}
+	return strings.Join(names, ", ")
+}

@@ -12,7 +12,7 @@ const (
 	Positions  Role = "positions"   // [context + position_offset, dim] learned absolute positions
 	TokenType  Role = "token_type"  // [token_types, dim] added to the embedding
 	EmbedNorm  Role = "embed_norm"  // [dim] of all that is embedded, before the first layer
-	Distances  Role = "distances"   // [relative_buckets, heads] T5's bias of scores, of all layers of a stack
+	Distances  Role = "distances"   // [relative_buckets, heads] T5's bias of scores, of all layers of a stack or of each
 	FinalNorm  Role = "final_norm"  // [dim]
 	ProjectOut Role = "project_out" // [embed_dim, dim] back to the embeddings' width, before the head
 	HeadDense  Role = "head_dense"  // [dim, dim] before the head, then the activation and
@@ -49,7 +49,7 @@ var (
 		Embed, ProjectIn, Positions, TokenType, EmbedNorm, Distances, FinalNorm, ProjectOut, HeadDense, HeadNorm, Head, HeadBias,
 	}
 	layerRoles = []Role{
-		AttnNorm, Q, K, V, FusedQKV, QNorm, KNorm, O, AttnOutNorm, CrossNorm, CrossQ, CrossK, CrossV, CrossO,
+		AttnNorm, Q, K, V, FusedQKV, QNorm, KNorm, Distances, O, AttnOutNorm, CrossNorm, CrossQ, CrossK, CrossV, CrossO,
 		MLPNorm, Gate, Up, GateUp, Down, MLPOutNorm,
 	}
 	normRoles = []Role{EmbedNorm, FinalNorm, HeadNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, CrossNorm, MLPNorm, MLPOutNorm}

@@ -20,12 +20,14 @@ import (
 )
 
 // The encoders that no reference case is of: T5 v1.0 with its scaled head, v1.1 with a head of its own, stacks of different
-// depth, heads that do not divide the model's dim; and BERT with other sizes.
+// depth, heads that do not divide the model's dim; UMT5, whose layers have biases of their own; and BERT with other sizes.
 const (
 	t5v10 = `{"model_type": "t5", "vocab_size": 40, "d_model": 20, "d_kv": 4, "num_heads": 6, "d_ff": 28, "num_layers": 2,
 		"num_decoder_layers": 3, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}`
 	t5v11 = `{"model_type": "t5", "vocab_size": 40, "d_model": 20, "d_kv": 6, "num_heads": 6, "d_ff": 28, "num_layers": 3,
 		"num_decoder_layers": 1, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "decoder_start_token_id": 3}`
+	umt5 = `{"model_type": "umt5", "vocab_size": 40, "d_model": 20, "d_kv": 4, "num_heads": 6, "d_ff": 28, "num_layers": 2,
+		"num_decoder_layers": 3}`
 	bertSmall = `{"model_type": "bert", "vocab_size": 40, "hidden_size": 24, "num_attention_heads": 6, "num_hidden_layers": 3,
 		"intermediate_size": 28, "max_position_embeddings": 20, "hidden_act": "gelu_new"}`
 )
@@ -95,7 +97,7 @@ func padded(a *configs.Arch) ops.Batch {
 
 // TestEncoders holds both engines, decoding through the caches, conversions of every site and padding against one another.
 func TestEncoders(t *testing.T) {
-	for name, config := range map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "BERT": bertSmall} {
+	for name, config := range map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "UMT5": umt5, "BERT": bertSmall} {
 		t.Run(name, func(t *testing.T) {
 			dir := random(t, config)
 			src, all := load(t, dir)
@@ -172,6 +174,24 @@ func checkPadding(t *testing.T, a *configs.Arch, all map[string][]float32, want 
 	compare(t, "without padding", got, want[b.Len*a.Vocab:][:rows*a.Vocab])
 }
 
+// TestOwnDistances: UMT5 with the same table in every layer is T5 v1.1.
+func TestOwnDistances(t *testing.T) {
+	const sizes = `"vocab_size": 40, "d_model": 20, "d_kv": 4, "num_heads": 6, "d_ff": 28, "num_layers": 2, "num_decoder_layers": 3`
+	t5 := `{"model_type": "t5", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, ` + sizes + `}`
+	src, all := load(t, random(t, t5))
+	want := append([]float32(nil), decode.New(src.Arch, all).Logits(padded(src.Arch)).Data...)
+	for _, prefix := range []string{"", configs.EncoderPrefix} {
+		table := all[prefix+configs.ParamName(configs.Distances, -1, false)]
+		for layer := range 3 {
+			all[prefix+configs.ParamName(configs.Distances, layer, false)] = table
+		}
+	}
+	arch := resolve(t, `{"model_type": "umt5", `+sizes+`}`)
+	delete(all, configs.ParamName(configs.Distances, -1, false))
+	delete(all, configs.EncoderPrefix+configs.ParamName(configs.Distances, -1, false))
+	compare(t, "UMT5", decode.New(arch, all).Logits(padded(arch)).Data, want)
+}
+
 // TestScaledHead: T5 v1.0 divides what its head reads by the square root of the model's dim; v1.1's config.json says not to.
 func TestScaledHead(t *testing.T) {
 	dir := random(t, t5v10)
@@ -190,7 +210,7 @@ func TestScaledHead(t *testing.T) {
 
 // TestEncoderGradients compares the gradient of every tensor with a central difference of the loss along it.
 func TestEncoderGradients(t *testing.T) {
-	for name, config := range map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "BERT": bertSmall} {
+	for name, config := range map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "UMT5": umt5, "BERT": bertSmall} {
 		t.Run(name, func(t *testing.T) {
 			dir := convertTo(t, random(t, config), convert.Options{Groups: 2, Method: convert.Mean, Sites: convert.AllSites})
 			src, all := load(t, dir)

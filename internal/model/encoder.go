@@ -54,11 +54,16 @@ func (m *Model[T]) share(e ops.Ops[T], b ops.Batch) (s shared[T]) {
 	if m.encoder != nil && b.Source != nil {
 		s.memory = m.encoder.Hidden(e, *b.Source)
 	}
-	if m.Arch.Position == configs.PositionT5 {
-		r := m.Arch.Relative
-		s.bias = e.RelativeBias(m.distances, ops.Relative{Buckets: r.Buckets, MaxDistance: r.MaxDistance, BothWays: !m.Arch.Causal}, b)
+	if m.hasDistances {
+		s.bias = e.RelativeBias(m.distances, m.relative(), b)
 	}
 	return s
+}
+
+// relative is how the stack tells distances apart.
+func (m *Model[T]) relative() ops.Relative {
+	r := m.Arch.Relative
+	return ops.Relative{Buckets: r.Buckets, MaxDistance: r.MaxDistance, BothWays: !m.Arch.Causal}
 }
 
 func (c *cross[T]) attend(e ops.Ops[T], x T, s shared[T], b ops.Batch) T {

@@ -16,7 +16,8 @@ type Model[T any] struct {
 	projectIn        *ops.Linear[T]
 	embedNorm        *ops.Norm[T]
 	tokenTypes       T
-	distances        T // of relative positions
+	distances        T // of relative positions, if hasDistances
+	hasDistances     bool
 	encoder          *Model[T]
 	layers           []layer[T]
 	finalNorm        *ops.Norm[T]
@@ -36,6 +37,8 @@ type layer[T any] struct {
 	gate, up, down        ops.Linear[T]
 	attention             ops.Attention[T]
 	cross                 *cross[T] // nil: there is no encoder
+	distances             T         // of relative positions, if hasDistances; else the stack's are
+	hasDistances          bool
 }
 
 // New builds the model of arch over weights by name, as configs.Arch.Params lists them. The second result of weight says
@@ -47,7 +50,7 @@ func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T
 	m.projectIn, m.projectOut = b.projection(configs.ProjectIn), b.projection(configs.ProjectOut)
 	m.embedNorm, m.positions = b.norm(configs.EmbedNorm, -1), b.linear(configs.Positions, -1).W
 	m.tokenTypes = b.linear(configs.TokenType, -1).W
-	m.distances = b.linear(configs.Distances, -1).W
+	m.distances, m.hasDistances = b.weight(configs.ParamName(configs.Distances, -1, false))
 	m.encoder = b.encoder()
 	if arch.Tied {
 		m.head.W = m.embed
@@ -114,6 +117,7 @@ func (b builder[T]) layer(i int) layer[T] {
 		},
 		cross: b.cross(i),
 	}
+	l.distances, l.hasDistances = b.weight(configs.ParamName(configs.Distances, i, false))
 	if b.arch.Position == configs.PositionALiBi {
 		l.attention.Slopes, l.attention.CoarseSlopes = slopes(b.arch, l.attention.Scale)
 	}
@@ -236,6 +240,9 @@ func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Ba
 func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
 	a := l.attention
 	a.Bias = s.bias
+	if l.hasDistances {
+		a.Bias = e.RelativeBias(l.distances, m.relative(), b)
+	}
 	q, k, v := e.Linear(x, l.q), e.Linear(x, l.k), e.Linear(x, l.v)
 	if limit := float32(m.Arch.ClipQKV); limit > 0 {
 		q, k, v = e.Clip(q, limit), e.Clip(k, limit), e.Clip(v, limit)

@@ -96,6 +96,7 @@ func TestGemmBlocks(t *testing.T) {
 			{true, true, 1300, kern.nr, kc + 9, 1, 0},
 			{false, false, 38, nc + 7, 59, 1, 1},
 			{false, true, 1100, 70, 43, -0.5, 0},
+			{false, true, 600, 300, 2, 1, 1},
 		}
 		for _, c := range cases {
 			c.check(t)
@@ -114,7 +115,9 @@ func TestGemmEmpty(t *testing.T) {
 func TestGemmThreads(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		for _, c := range []gemmCase{
-			{false, true, 4, 3000, 100, 1, 0}, {false, false, 4, 3000, 100, 1, 0}, {true, false, 300, 600, 70, 1, 0},
+			{false, true, 4, 3000, 100, 1, 0},
+			{false, false, 4, 3000, 100, 1, 0},
+			{true, false, 300, 600, 70, 1, 0},
 			{false, true, 1050, 100, 530, 1, 1},
 		} {
 			withThreads(t, func() []float32 {

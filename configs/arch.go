@@ -12,7 +12,9 @@ type Arch struct {
 	// An encoder beside the decoder, whose layers Layers and KVHeads are of: see Encoder. 0: there is none.
 	EncoderLayers, EncoderKVHeads int
 	CrossKVHeads                  int // of the decoder's attention to the encoder's output
-	TokenTypes                    int // rows of the token type embedding; 0: there is none
+
+	LayerKVHeads []int // of each layer, where they differ: KVHeads is the most of them; nil: KVHeads in all. See LayerKV
+	TokenTypes   int   // rows of the token type embedding; 0: there is none
 
 	NormEps           float64
 	NormOffset        float64 // added to the norms' weights: 1 in Gemma

@@ -111,6 +111,13 @@ func Resolve(config []byte, family string) (*Arch, error) {
 	}
 	a := r.arch()
 	a.Unknown, a.Notes = f.unknownKeys(raw), f.notes(raw)
+	groups, err := a.layerKVHeads(raw)
+	if err != nil {
+		return nil, err
+	}
+	if groups != nil {
+		a = a.WithLayerKVHeads(groups)
+	}
 	return a, a.check()
 }
 
@@ -207,7 +214,7 @@ func lookup(raw map[string]any, path string) (any, bool) {
 var baseKeys = strings.Fields(`_attn_implementation _attn_implementation_autoset _commit_hash _from_model_config
 	_name_or_path architectures auto_map bos_token_id chunk_size_feed_forward decoder_start_token_id dtype early_stopping
 	eos_token_id finetuning_task id2label initializer_range is_decoder is_encoder_decoder label2id length_penalty max_length
-	min_length model_type num_beams output_attentions output_hidden_states pad_token_id problem_type return_dict
+	min_length model_type num_beams num_key_value_heads_per_layer output_attentions output_hidden_states pad_token_id problem_type return_dict
 	task_specific_params tie_encoder_decoder tokenizer_class torch_dtype torchscript transformers_version use_bfloat16
 	use_cache`)
 

@@ -48,6 +48,7 @@ func (a *Arch) siteKVHeads(s Site) *int {
 // WithKVHeads is the same architecture with another number of KV heads at the sites, or else at the default ones.
 func (a *Arch) WithKVHeads(groups int, sites ...Site) *Arch {
 	b := *a
+	b.LayerKVHeads = nil
 	if len(sites) == 0 {
 		sites = a.DefaultSites()
 	}
@@ -81,7 +82,11 @@ func (a *Arch) KVBytesPerToken(elementSize int) int64 {
 	if !a.Causal {
 		return 0
 	}
-	return 2 * int64(a.Layers) * int64(a.KVDim()) * int64(elementSize)
+	heads := 0
+	for layer := range a.Layers {
+		heads += a.LayerKV(layer)
+	}
+	return 2 * int64(heads) * int64(a.HeadDim) * int64(elementSize)
 }
 
 // CrossKVBytesPerToken is what cross-attention keeps for one token of the encoder's, over all layers of the decoder.

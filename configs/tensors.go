@@ -94,6 +94,7 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 	if e.Name == "" || !a.holds(e) && role != Head {
 		return nil, nil
 	}
+	a = a.At(layer)
 	shape := make([]int, len(e.Shape))
 	for i, expr := range e.Shape {
 		v, err := evalProduct(expr, a.symbols())
@@ -174,7 +175,7 @@ func (a *Arch) TensorName(role Role) string {
 
 // Layout is the layout of the query, key and value rows of this checkpoint.
 func (a *Arch) Layout() Layout {
-	if a.KVHeads < a.Heads || a.grouped {
+	if a.KVHeads < a.Heads || a.grouped || a.LayerKVHeads != nil {
 		return a.Family.Grouping(a.KVHeads).Layout
 	}
 	return a.Family.Attention.Layout
@@ -202,13 +203,15 @@ func (a *Arch) Params() ([]Param, error) {
 		return nil, err
 	}
 	var q, k, v []int
-	if layout := a.Layout(); layout != Separate {
-		q, k, v = layout.Rows(a.Heads, a.KVHeads, a.HeadDim)
-	}
+	layout, of := a.Layout(), 0 // KV heads that q, k and v are for
 	params := make([]Param, 0, len(tensors))
 	for _, t := range tensors {
 		switch t.Role {
 		case FusedQKV:
+			if kv := a.LayerKV(t.Layer); kv != of {
+				of = kv
+				q, k, v = layout.Rows(a.Heads, kv, a.HeadDim)
+			}
 			params = append(params, t.param(Q, q), t.param(K, k), t.param(V, v))
 		case GateUp:
 			params = append(params, t.param(Gate, span(0, a.FFN)), t.param(Up, span(a.FFN, 2*a.FFN)))

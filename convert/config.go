@@ -33,7 +33,10 @@ func (p *Plan) setGroups(c map[string]any) {
 	if g.SitesKey != "" {
 		setKey(c, g.SitesKey, kvHeadsBySite(p.Arch))
 	}
-	if p.Arch.KVHeads < p.Arch.Heads {
+	if p.Arch.LayerKVHeads != nil {
+		c["num_key_value_heads_per_layer"] = p.Arch.LayerKVHeads
+	}
+	if p.Arch.KVHeads < p.Arch.Heads || p.Arch.LayerKVHeads != nil {
 		for key, value := range g.Set {
 			setKey(c, key, value)
 		}
@@ -65,18 +68,19 @@ func kvHeadsBySite(a *configs.Arch) map[configs.Site]int {
 
 // Summary is what was done: the contents of conversion.json.
 type Summary struct {
-	Source        string               `json:"source"`
-	Output        string               `json:"output,omitempty"`        // where it was written; left out of the file
-	Family        string               `json:"family"`                  // of the result
-	SourceFamily  string               `json:"source_family,omitempty"` // where it is another
-	Heads         int                  `json:"heads"`
-	SourceGroups  int                  `json:"source_groups"`    // KV heads before
-	Groups        int                  `json:"groups"`           // KV heads after
-	Sites         []configs.Site       `json:"sites"`            // the kinds of attention that have Groups KV heads now
-	KVHeadsBySite map[configs.Site]int `json:"kv_heads_by_site"` // after, those left alone included
-	Method        Method               `json:"method"`
-	Grouping      Grouping             `json:"grouping"`
-	Seed          uint64               `json:"seed"`
+	Source         string               `json:"source"`
+	Output         string               `json:"output,omitempty"`        // where it was written; left out of the file
+	Family         string               `json:"family"`                  // of the result
+	SourceFamily   string               `json:"source_family,omitempty"` // where it is another
+	Heads          int                  `json:"heads"`
+	SourceGroups   int                  `json:"source_groups"` // KV heads before
+	Groups         int                  `json:"groups"`        // KV heads after; the most of a layer's, where they differ
+	GroupsPerLayer []int                `json:"groups_per_layer,omitempty"`
+	Sites          []configs.Site       `json:"sites"`            // the kinds of attention that have Groups KV heads now
+	KVHeadsBySite  map[configs.Site]int `json:"kv_heads_by_site"` // after, those left alone included
+	Method         Method               `json:"method"`
+	Grouping       Grouping             `json:"grouping"`
+	Seed           uint64               `json:"seed"`
 	// Calibration names the text that the model was run on, CalibrationTokens how much of it; Refine is the steps that each
 	// layer was given.
 	Calibration       string   `json:"calibration,omitempty"`
@@ -118,7 +122,8 @@ func (p *Plan) Summary() (*Summary, error) {
 	}
 	s := &Summary{
 		Source: filepath.Base(p.Source.Dir), Family: p.Arch.Family.Name, Heads: p.Arch.Heads,
-		SourceGroups: p.Source.Arch.SiteKVHeads(p.sites[0]), Groups: p.Groups, Sites: p.sites, KVHeadsBySite: kvHeadsBySite(p.converted),
+		GroupsPerLayer: p.converted.LayerKVHeads,
+		SourceGroups:   p.Source.Arch.SiteKVHeads(p.sites[0]), Groups: p.Groups, Sites: p.sites, KVHeadsBySite: kvHeadsBySite(p.converted),
 		Method: p.Method, Grouping: p.Grouping, Seed: p.Seed, Target: p.Target,
 		DType: dtype, Layout: string(p.Arch.Layout()), LoadsIn: p.loadsIn(),
 		TensorsPooled: p.Pooled(), TensorsCopied: len(p.Specs) - p.Pooled(), Bytes: p.Bytes(),
@@ -142,6 +147,8 @@ func (p *Plan) loadsIn() []string {
 	switch {
 	case p.Target == GGUF:
 		return []string{"llama.cpp (" + p.gguf.Arch + ")"}
+	case p.Target != Expanded && p.Arch.LayerKVHeads != nil:
+		return []string{"gqa"}
 	case p.Target == Expanded || p.Groups == p.Arch.Heads && p.Arch.Layout() == p.Arch.Family.Attention.Layout:
 		return []string{"gqa", "whatever loads the source"}
 	case class != "":

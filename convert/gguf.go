@@ -120,8 +120,11 @@ func (p *Plan) Notes() []string {
 	if p.Method == Calibrated && p.Calibration == nil && p.Modules() > 0 {
 		notes = append(notes, "no calibration: heads were compared by their weights alone; text like that which the model was trained on does far better")
 	}
-	if p.gguf != nil {
+	switch {
+	case p.gguf != nil:
 		notes = append(notes, p.gguf.Notes...)
+	case p.Target != Expanded && p.Arch.LayerKVHeads != nil:
+		notes = append(notes, "layers with different numbers of KV heads load in this toolkit only; write --target gguf or expanded for others")
 	}
 	return notes
 }

@@ -236,3 +236,30 @@ func TestGGUFKeys(t *testing.T) {
 		t.Errorf("keys %v, want %d", f.Order, len(want)+2)
 	}
 }
+
+// TestGGUFPerLayer: llama.cpp's deci holds what its llama does not; other architectures are refused.
+func TestGGUFPerLayer(t *testing.T) {
+	plain := strings.Replace(llamaConfig, `, "attention_bias": true`, "", 1)
+	f := toGGUF(t, model{config: plain}.write(t), Options{ByLayer: []int{8, 2}})
+	if f.Keys["general.architecture"] != "deci" || !reflect.DeepEqual(f.Keys["deci.attention.head_count_kv"], []int32{8, 2}) {
+		t.Errorf("%v with %v KV heads", f.Keys["general.architecture"], f.Keys["deci.attention.head_count_kv"])
+	}
+	if a, b := f.Tensors["blk.0.attn_k.weight"].Shape, f.Tensors["blk.1.attn_k.weight"].Shape; a[0] != 16 || b[0] != 4 {
+		t.Errorf("keys are %v and %v", a, b)
+	}
+	for want, o := range map[string]Options{
+		"requires the same number of KV heads in all layers, not [8 2]": {ByLayer: []int{8, 2}, Target: GGUF},
+		"groups per layer are 3 numbers, want one for each of the 2":    {ByLayer: []int{8, 2, 1}},
+		"has 3 for layer 1, want a divisor":                             {ByLayer: []int{8, 3}},
+		"not with method align":                                         {ByLayer: []int{8, 2}, Method: Align},
+	} {
+		if o.Method == "" {
+			o.Method = Mean
+		}
+		config := gpt2Config
+		_, err := NewPlan(open(t, model{config: config}.write(t)), o)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got error %v, want %q", err, want)
+		}
+	}
+}

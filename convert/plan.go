@@ -55,7 +55,8 @@ func (s Sites) of(a *configs.Arch) []configs.Site {
 
 // Options say what to convert to.
 type Options struct {
-	Groups   int // KV heads of the result; must divide those of the source
+	ByLayer  []int // KV heads of each layer, in place of Groups; nil: Groups in all
+	Groups   int   // KV heads of the result; must divide those of the source
 	Method   Method
 	Grouping Grouping // empty: Contiguous
 	Seed     uint64   // of Method Random and of a search for groups
@@ -106,6 +107,12 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 		return nil, err
 	}
 	sites := o.Sites.of(src.Arch)
+	if o.ByLayer != nil {
+		if err := o.checkLayers(src.Arch); err != nil {
+			return nil, err
+		}
+		o.Groups = slices.Max(o.ByLayer)
+	}
 	if err := checkGroups(src.Arch, o.Groups, sites); err != nil {
 		return nil, err
 	}
@@ -113,6 +120,9 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{Source: src, Options: o, sites: sites, converted: src.Arch.WithKVHeads(o.Groups, sites...)}
+	if o.ByLayer != nil {
+		p.converted = src.Arch.WithLayerKVHeads(o.ByLayer)
+	}
 	p.Arch = p.converted
 	if o.Target == Expanded {
 		p.Arch = src.Arch
@@ -139,12 +149,15 @@ var ErrGroups = errors.New("groups")
 
 func checkGroups(a *configs.Arch, groups int, sites []configs.Site) error {
 	legal := a.LegalGroups(sites...)
-	if slices.Contains(legal, groups) {
+	if slices.Contains(legal, groups) && a.LayerKVHeads == nil {
 		return nil
 	}
 	if a.KVHeads == 1 && len(a.Sites()) == 1 {
 		return fmt.Errorf("%w is %d, but the checkpoint's %d heads share one KV head already (multi-query): there is nothing to merge",
 			ErrGroups, groups, a.Heads)
+	}
+	if a.LayerKVHeads != nil {
+		return fmt.Errorf("%w is %d, but the checkpoint's layers have KV heads of their own (%v): convert what it was made from", ErrGroups, groups, a.LayerKVHeads)
 	}
 	has := fmt.Sprintf("%d KV heads", a.SiteKVHeads(sites[0]))
 	for _, s := range sites[1:] {
@@ -153,6 +166,24 @@ func checkGroups(a *configs.Arch, groups int, sites []configs.Site) error {
 		}
 	}
 	return fmt.Errorf("%w is %d, want a divisor of the checkpoint's %s (%d heads): one of %v", ErrGroups, groups, has, a.Heads, legal)
+}
+
+// checkLayers looks at the KV heads of each layer.
+func (o Options) checkLayers(a *configs.Arch) error {
+	switch {
+	case len(a.Sites()) > 1:
+		return fmt.Errorf("%w per layer are for decoders alone; family %s has attention at %v", ErrGroups, a.Family.Name, a.Sites())
+	case len(o.ByLayer) != a.Layers:
+		return fmt.Errorf("%w per layer are %d numbers, want one for each of the %d layers", ErrGroups, len(o.ByLayer), a.Layers)
+	case o.merges():
+		return fmt.Errorf("%w per layer go with methods mean, first and random and contiguous groups, not with method %s and grouping %s", ErrGroups, o.Method, o.Grouping)
+	}
+	for i, groups := range o.ByLayer {
+		if legal := a.LegalGroups(); !slices.Contains(legal, groups) {
+			return fmt.Errorf("%w per layer has %d for layer %d, want a divisor of the checkpoint's %d KV heads: one of %v", ErrGroups, groups, i, a.KVHeads, legal)
+		}
+	}
+	return nil
 }
 
 func (o Options) check(a *configs.Arch) error {
@@ -243,7 +274,7 @@ func (p *Plan) planPooled() error {
 	from, to, converted := lists[0], lists[1], lists[2]
 	touched, changed := map[string]bool{}, p.changed()
 	for i, w := range to {
-		touched[w.Tensor] = touched[w.Tensor] || converted[i].KVHeads != from[i].KVHeads || changed[w.Name]
+		touched[w.Tensor] = touched[w.Tensor] || converted[i].KVHeads != from[i].KVHeads || p.Arch.LayerKVHeads != nil && w.KVHeads > 0 || changed[w.Name]
 	}
 	for i, w := range to {
 		if !touched[w.Tensor] {

@@ -30,7 +30,7 @@ type detour struct {
 
 // planDetour looks for a neighbour where no class of the family's own holds the result.
 func (p *Plan) planDetour() (err error) {
-	if p.Target != Native || p.Arch.Family.Grouping(p.Groups).Class != "" || p.Arch.KVHeads == p.Arch.Heads {
+	if p.Target != Native || p.Arch.LayerKVHeads != nil || p.Arch.Family.Grouping(p.Groups).Class != "" || p.Arch.KVHeads == p.Arch.Heads {
 		return nil
 	}
 	to, config, why := neighbour(p.Arch, p.Source.Config)

@@ -25,6 +25,7 @@ import (
 // flags are gqa-convert's, as given.
 type flags struct {
 	groups                   int
+	byLayer                  []int
 	output                   string
 	method, grouping         string
 	target, sites, dtype     string
@@ -55,6 +56,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	}
 	fl := cmd.Flags()
 	fl.IntVarP(&f.groups, "groups", "g", 0, "KV heads of the result: a divisor of the source's; 1 is multi-query attention")
+	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "KV heads of each layer, as 8,8,4,2, in place of --groups; gguf of llama and this toolkit hold them")
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
 	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads share one: neighbours, or those that lose the least by it", convert.Groupings...)
@@ -140,7 +142,12 @@ func warn(src *weights.Source) {
 }
 
 func runConvert(cmd *cobra.Command, f flags, input string) error {
-	if !cmd.Flags().Changed("groups") {
+	if cmd.Flags().Changed("groups") && cmd.Flags().Changed("groups-per-layer") {
+		return cli.Usagef("--groups and --groups-per-layer exclude each other")
+	}
+	if len(f.byLayer) > 0 {
+		f.groups = slices.Max(f.byLayer)
+	} else if !cmd.Flags().Changed("groups") {
 		return cli.Usagef("--groups is missing: how many KV heads the result should have; gqa-convert inspect %s lists the choices", input)
 	}
 	o, err := f.options()
@@ -168,7 +175,9 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	}
 	output := f.output
 	if output == "" {
-		output = defaultOutput(input, f.groups)
+		if output = defaultOutput(input, f.groups); len(f.byLayer) > 0 {
+			output += "-per-layer"
+		}
 	}
 	if f.dryRun {
 		return dryRun(cmd, f, plan, output)
@@ -178,7 +187,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 
 func (f flags) options() (convert.Options, error) {
 	o := convert.Options{
-		Groups: f.groups, Method: convert.Method(f.method), Grouping: convert.Grouping(f.grouping),
+		Groups: f.groups, ByLayer: f.byLayer, Method: convert.Method(f.method), Grouping: convert.Grouping(f.grouping),
 		Seed: f.seed, Refine: f.refine, Target: convert.Target(f.target), Sites: convert.Sites(f.sites),
 	}
 	if f.groups < 1 {
@@ -224,10 +233,18 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 
 func printSummary(cmd *cobra.Command, s *convert.Summary, verb string) error {
 	_, err := fmt.Fprintf(cmd.OutOrStdout(),
-		"%s %s: %s, %d heads, KV heads %d -> %d%s by %s (%d tensors pooled, %d copied), %d -> %d parameters, %s; loads in %s\n",
-		verb, s.Output, s.Family, s.Heads, s.SourceGroups, s.Groups, sitesText(s), how(s), s.TensorsPooled, s.TensorsCopied,
+		"%s %s: %s, %d heads, KV heads %d -> %s%s by %s (%d tensors pooled, %d copied), %d -> %d parameters, %s; loads in %s\n",
+		verb, s.Output, s.Family, s.Heads, s.SourceGroups, groupsText(s), sitesText(s), how(s), s.TensorsPooled, s.TensorsCopied,
 		s.SourceParameters, s.Parameters, cacheText(s), strings.Join(s.LoadsIn, ", "))
 	return err
+}
+
+// groupsText is the number of KV heads, or each layer's.
+func groupsText(s *convert.Summary) string {
+	if s.GroupsPerLayer == nil {
+		return strconv.Itoa(s.Groups)
+	}
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(s.GroupsPerLayer), " ", ","), "[]")
 }
 
 // sitesText names the sites that were converted, where there are others or several.

@@ -12,13 +12,33 @@ import (
 )
 
 // key is a key of the architecture's own.
-func (b *builder) key(name string) string { return b.gguf.Arch + "." + name }
+func (b *builder) key(name string) string { return archName(b.arch) + "." + name }
+
+// archName is the architecture that holds a: another where layers have KV heads of their own.
+func archName(a *configs.Arch) string {
+	if a.LayerKVHeads != nil {
+		return a.Family.GGUF.PerLayer
+	}
+	return a.Family.GGUF.Arch
+}
+
+// kvHeads is the number of KV heads or, where they differ, the list of each layer's.
+func (b *builder) kvHeads() any {
+	if b.arch.LayerKVHeads == nil {
+		return uint32(b.arch.KVHeads)
+	}
+	list := make([]int32, b.arch.Layers) // its loader takes lists of no other integers
+	for i, n := range b.arch.LayerKVHeads {
+		list[i] = int32(n)
+	}
+	return list
+}
 
 // keys are the hyperparameters.
 func (b *builder) keys(name string, tensors []Tensor) ([]gguf.Key, error) {
 	a := b.arch
 	keys := []gguf.Key{
-		{Name: "general.architecture", Value: b.gguf.Arch},
+		{Name: "general.architecture", Value: archName(a)},
 		{Name: "general.type", Value: "model"},
 		{Name: "general.name", Value: name},
 		{Name: "general.file_type", Value: fileType(tensors)},
@@ -28,7 +48,7 @@ func (b *builder) keys(name string, tensors []Tensor) ([]gguf.Key, error) {
 		{Name: b.key("block_count"), Value: uint32(a.Layers)},
 		{Name: b.key("feed_forward_length"), Value: uint32(a.FFN)},
 		{Name: b.key("attention.head_count"), Value: uint32(a.Heads)},
-		{Name: b.key("attention.head_count_kv"), Value: uint32(a.KVHeads)},
+		{Name: b.key("attention.head_count_kv"), Value: b.kvHeads()},
 		{Name: b.key("attention.key_length"), Value: uint32(a.HeadDim)},
 		{Name: b.key("attention.value_length"), Value: uint32(a.HeadDim)},
 	}

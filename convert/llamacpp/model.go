@@ -46,6 +46,9 @@ func Check(a *configs.Arch) error {
 	case g.Why != "":
 		return fmt.Errorf("llama.cpp cannot hold family %s: %s", a.Family.Name, g.Why)
 	}
+	if a.LayerKVHeads != nil && g.PerLayer == "" {
+		return fmt.Errorf("llama.cpp's %s requires the same number of KV heads in all layers, not %v", g.Arch, a.LayerKVHeads)
+	}
 	if err := checkFields(a); err != nil {
 		return err
 	}
@@ -97,7 +100,7 @@ func Describe(a *configs.Arch, name string, dtype func(tensor string) checkpoint
 	for i, p := range params {
 		b.index[p.Name] = i
 	}
-	m := &Model{Arch: b.gguf.Arch}
+	m := &Model{Arch: archName(a)}
 	if m.Tensors, err = b.tensors(); err != nil {
 		return nil, err
 	}

@@ -452,3 +452,13 @@ func logSumExp(x []float32) float64 {
 	}
 	return top + math.Log(sum)
 }
+
+// TestPerLayer: layers with KV heads of their own, in llama.cpp's deci, give the logits that they give here.
+func TestPerLayer(t *testing.T) {
+	dir := sample(t)
+	o := convert.Options{ByLayer: []int{8, 4, 2, 1}, DType: checkpoints.F32}
+	file, _ := toGGUF(t, dir, o)
+	m := ours(t, dir, o)
+	ids := m.tok.Encode("func main() {\n\tfmt.Println(\"hello\")\n}\n")
+	compare(t, "logits", floats(peer(t, "", file, "logits", ids...)), m.engine.Logits(ops.NewBatch(ids)).Data, 5e-4)
+}

@@ -95,7 +95,7 @@ func (b builder[T]) norm(role configs.Role, layer int) *ops.Norm[T] {
 		return nil
 	}
 	n := ops.Norm[T]{
-		Layer: b.arch.Norm == configs.LayerNorm, Dim: b.arch.NormDim(role),
+		Layer: b.arch.Norm == configs.LayerNorm, Dim: b.arch.At(layer).NormDim(role),
 		Offset: float32(b.arch.NormOffset), Eps: float32(b.arch.NormEps),
 	}
 	n.W, n.HasW = b.weight(configs.ParamName(role, layer, false))
@@ -111,7 +111,7 @@ func (b builder[T]) layer(i int) layer[T] {
 		q: b.linear(configs.Q, i), k: b.linear(configs.K, i), v: b.linear(configs.V, i), o: b.linear(configs.O, i),
 		gate: b.linear(configs.Gate, i), up: b.linear(configs.Up, i), down: b.linear(configs.Down, i),
 		attention: ops.Attention[T]{
-			Site: i, Heads: b.arch.Heads, KVHeads: b.arch.KVHeads, HeadDim: b.arch.HeadDim,
+			Site: i, Heads: b.arch.Heads, KVHeads: b.arch.LayerKV(i), HeadDim: b.arch.HeadDim,
 			Scale: scoreScale(b.arch, i), Causal: b.arch.Causal, Window: b.arch.LayerWindow(i),
 			HasBias: b.arch.Position == configs.PositionT5,
 		},

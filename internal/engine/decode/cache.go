@@ -23,24 +23,25 @@ type Cache struct {
 // store is the keys and values of one kind of site. It holds KV heads only: each site's slice is [seqs, kvHeads, capacity,
 // headDim], so that one head's keys are read as one stream.
 type store struct {
-	kvHeads, headDim int
-	keys, values     []kernels.View // by site
+	headDim      int
+	keys, values []kernels.View // by site
 }
 
-// newStore makes room for seqs sequences of capacity tokens at each of sites, kept in format.
-func newStore(sites, kvHeads, headDim, seqs, capacity int, format kernels.Half) store {
-	s := store{kvHeads: kvHeads, headDim: headDim}
-	for range sites {
-		s.keys = append(s.keys, s.site(seqs, capacity, format))
-		s.values = append(s.values, s.site(seqs, capacity, format))
+// newStore makes room for seqs sequences of capacity tokens at each of sites, which have as many KV heads as kvHeads says, kept
+// in format.
+func newStore(sites int, kvHeads func(site int) int, headDim, seqs, capacity int, format kernels.Half) store {
+	s := store{headDim: headDim}
+	for i := range sites {
+		s.keys = append(s.keys, s.site(kvHeads(i), seqs, capacity, format))
+		s.values = append(s.values, s.site(kvHeads(i), seqs, capacity, format))
 	}
 	return s
 }
 
 // site is room for one site's keys or values.
-func (s *store) site(seqs, capacity int, format kernels.Half) kernels.View {
+func (s *store) site(kvHeads, seqs, capacity int, format kernels.Half) kernels.View {
 	head := capacity * s.headDim
-	v := kernels.View{Format: format, Seq: s.kvHeads * head, Head: head, Row: s.headDim}
+	v := kernels.View{Format: format, Seq: kvHeads * head, Head: head, Row: s.headDim}
 	if size := seqs * v.Seq; format == kernels.Full {
 		v.Data = make([]float32, size)
 		kernels.HugePages(v.Data)
@@ -53,7 +54,7 @@ func (s *store) site(seqs, capacity int, format kernels.Half) kernels.View {
 
 // newCache makes room for seqs sequences of capacity tokens, kept in format.
 func newCache(a *configs.Arch, seqs, capacity int, format kernels.Half) *Cache {
-	return &Cache{Seqs: seqs, Capacity: capacity, store: newStore(a.Layers, a.KVHeads, a.HeadDim, seqs, capacity, format)}
+	return &Cache{Seqs: seqs, Capacity: capacity, store: newStore(a.Layers, a.LayerKV, a.HeadDim, seqs, capacity, format)}
 }
 
 // Bytes is the cache's size in memory.
@@ -102,7 +103,7 @@ func (s *store) write(site int, b ops.Batch, first int, k, v Mat) {
 	keys, values := s.keys[site], s.values[site]
 	for i := range b.Seqs * b.Len {
 		seq, t := i/b.Len, first+i%b.Len
-		for h := range s.kvHeads {
+		for h := range keys.Seq / keys.Head {
 			at := seq*keys.Seq + h*keys.Head + t*keys.Row
 			from := i*k.Cols + h*s.headDim
 			put(keys, at, k.Data[from:from+s.headDim])

@@ -14,7 +14,7 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 		return err
 	}
 	c.Len, c.SourceLen, c.sourceLens = 0, source.Len, source.Lens
-	c.cross = newStore(d.Arch.Layers, d.Arch.CrossKVHeads, d.Arch.HeadDim, c.Seqs, source.Len, d.Cache)
+	c.cross = newStore(d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, source.Len, d.Cache)
 	d.eng.arena.reset()
 	d.eng.cache = nil // the encoder has none
 	d.model.Encode(d.eng, source, func(site int, k, v Mat) { c.cross.write(site, source, 0, k, v) })
@@ -24,7 +24,7 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 // FillSource pretends that an encoder has read n tokens of each sequence: for timing a decode.
 func (d *Decoder) FillSource(c *Cache, n int) {
 	c.SourceLen, c.sourceLens = n, nil
-	c.cross = newStore(d.Arch.Layers, d.Arch.CrossKVHeads, d.Arch.HeadDim, c.Seqs, n, d.Cache)
+	c.cross = newStore(d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, n, d.Cache)
 	c.cross.fill(c.Seqs)
 }
 
@@ -40,3 +40,6 @@ func (d *Decoder) checkSource(seqs int, source *ops.Batch) error {
 	}
 	return nil
 }
+
+// crossKV is how many KV heads the cross-attention of a layer has.
+func (d *Decoder) crossKV(int) int { return d.Arch.CrossKVHeads }

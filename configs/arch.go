@@ -49,6 +49,7 @@ type Arch struct {
 	Notes []string
 
 	bools      map[string]bool
+	oldNorms   bool            // weights of norms are called gamma and beta, as in the first BERTs
 	absent     map[string]bool // sets of optional tensors that the checkpoint has not
 	grouped    bool            // the KV heads lie as groups even if there are as many as heads
 	windowFrom int             // the first layer whose window slides, unless layerTypes says

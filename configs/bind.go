@@ -19,6 +19,10 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 			break
 		}
 	}
+	a.oldNorms = false
+	for name := range shapes {
+		a.oldNorms = a.oldNorms || strings.HasSuffix(name, ".gamma")
+	}
 	a.leaveOut(shapes)
 	a.learn(shapes)
 	tensors, err := a.Tensors()
@@ -49,6 +53,14 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 	}
 	slices.Sort(unknown)
 	return accountError(a.Family.Name, missing, wrong, unknown)
+}
+
+// HeadDecides says that a model is tied or not by whether the checkpoint has a head, whatever config.json says.
+func (a *Arch) HeadDecides() bool { return a.Family.Tensors[Head].Optional != "" }
+
+// TieHead leaves out a head that is a copy of the embedding.
+func (a *Arch) TieHead() {
+	a.Tied, a.absent = true, map[string]bool{a.Family.Tensors[Head].Optional: true}
 }
 
 // leaveOut notes which sets of optional tensors the checkpoint has nothing of.

@@ -99,3 +99,24 @@ func TestEncodersRefuse(t *testing.T) {
 		}
 	}
 }
+
+// TestOldNorms: the first BERTs call the weights of norms gamma and beta.
+func TestOldNorms(t *testing.T) {
+	a := resolve(t, `{"model_type": "bert", "num_hidden_layers": 1}`)
+	tensors, err := a.Tensors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shapes, old := map[string][]int{}, 0
+	for _, x := range tensors {
+		if name, ok := strings.CutSuffix(x.Name, "LayerNorm.weight"); ok {
+			x.Name, old = name+"LayerNorm.gamma", old+1
+		} else if name, ok := strings.CutSuffix(x.Name, "LayerNorm.bias"); ok {
+			x.Name, old = name+"LayerNorm.beta", old+1
+		}
+		shapes[x.Name] = x.Shape
+	}
+	if err := a.Bind(shapes); err != nil || old != 8 {
+		t.Errorf("%d weights of norms: %v", old, err)
+	}
+}

@@ -110,8 +110,12 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 	if e.Bare && a.holds(e) {
 		return []Tensor{{Name: name, Shape: shape, Role: role, Layer: layer}}, nil
 	}
+	weightName, biasName := name+".weight", name+".bias"
+	if a.oldNorms && role.IsNorm() {
+		weightName, biasName = name+".gamma", name+".beta"
+	}
 	weight := Tensor{
-		Name: name + ".weight", Shape: slices.Clone(shape), Role: role, Layer: layer, Transposed: e.Transposed, KVHeads: kvHeads,
+		Name: weightName, Shape: slices.Clone(shape), Role: role, Layer: layer, Transposed: e.Transposed, KVHeads: kvHeads,
 	}
 	if e.Transposed {
 		slices.Reverse(weight.Shape)
@@ -125,7 +129,7 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 	}
 	if e.Bias == "always" || a.bools[e.Bias] || e.Bias == stored && a.biased[role] {
 		tensors = append(tensors, Tensor{
-			Name: name + ".bias", Shape: shape[:1], Role: role, Layer: layer, Bias: true, KVHeads: kvHeads,
+			Name: biasName, Shape: shape[:1], Role: role, Layer: layer, Bias: true, KVHeads: kvHeads,
 		})
 	}
 	return tensors, nil

@@ -192,6 +192,26 @@ func TestOwnDistances(t *testing.T) {
 	compare(t, "UMT5", decode.New(arch, all).Logits(padded(arch)).Data, want)
 }
 
+// TestCopiedHead: older releases saved T5's tied head beside the embedding; it is not trained apart.
+func TestCopiedHead(t *testing.T) {
+	dir := random(t, t5v11)
+	src, all := load(t, dir)
+	if src.Arch.Tied {
+		t.Fatal("a head of its own is tied")
+	}
+	want := decode.New(src.Arch, all).Logits(padded(src.Arch)).Data
+	all[configs.ParamName(configs.Head, -1, false)] = all[configs.ParamName(configs.Embed, -1, false)]
+	copied, weights := load(t, write(t, src, all))
+	if !copied.Arch.Tied || weights[configs.ParamName(configs.Head, -1, false)] != nil {
+		t.Error("a copy of the embedding is a head of its own")
+	}
+	got := decode.New(copied.Arch, weights).Logits(padded(src.Arch)).Data
+	if same(got, want) {
+		t.Error("the head does not count")
+	}
+	compare(t, "tied", got, decode.New(src.Arch, all).Logits(padded(src.Arch)).Data)
+}
+
 // TestScaledHead: T5 v1.0 divides what its head reads by the square root of the model's dim; v1.1's config.json says not to.
 func TestScaledHead(t *testing.T) {
 	dir := random(t, t5v10)

@@ -107,14 +107,21 @@ func (s *Source) hint(err error) error {
 }
 
 // checkTied refuses a head of its own where config.json says that the head is the embedding: which of the two counts
-// differs between releases of transformers.
+// differs between releases of transformers. Where the checkpoint decides, a head that is a copy is tied.
 func (s *Source) checkTied() error {
 	head, ok := s.Tensor(s.Arch.TensorName(configs.Head))
 	embed, _ := s.Tensor(s.Arch.TensorName(configs.Embed))
-	if !ok || !s.Arch.Tied || head.DType != embed.DType {
+	decides := s.Arch.HeadDecides()
+	if !ok || !s.Arch.Tied && !decides || head.DType != embed.DType {
 		return nil
 	}
 	same, err := equal(head.Open(), embed.Open())
+	if decides {
+		if same {
+			s.Arch.TieHead()
+		}
+		return err
+	}
 	if err == nil && !same {
 		err = fmt.Errorf("config.json says that the head is tied to the embedding, but %s differs from %s; if the head counts, set tie_word_embeddings to false, else remove that tensor",
 			head.Name, embed.Name)

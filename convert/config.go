@@ -102,8 +102,10 @@ type Summary struct {
 	SourceCrossKVBytesPerToken int64 `json:"source_cross_kv_bytes_per_token,omitempty"`
 	CrossKVBytesPerToken       int64 `json:"cross_kv_bytes_per_token,omitempty"`
 	// Layers say what became of each layer's heads, where q and o changed with them.
-	Layers []Layer  `json:"layers,omitempty"`
-	Notes  []string `json:"notes,omitempty"` // where what loads the result computes other than the source's class
+	Layers []Layer `json:"layers,omitempty"`
+	// Together is the fit of all layers at once that follows a refinement: divergences from the source in nats per token.
+	Together *LayerFit `json:"together,omitempty"`
+	Notes    []string  `json:"notes,omitempty"` // where what loads the result computes other than the source's class
 }
 
 // Summary describes the plan; Output is for the caller to set.
@@ -130,8 +132,8 @@ func (p *Plan) Summary() (*Summary, error) {
 		SourceParameters: before, Parameters: after,
 		SourceKVBytesPerToken: p.Source.Arch.KVBytesPerToken(2), KVBytesPerToken: p.Arch.KVBytesPerToken(2),
 		SourceCrossKVBytesPerToken: p.Source.Arch.CrossKVBytesPerToken(2), CrossKVBytesPerToken: p.Arch.CrossKVBytesPerToken(2),
-		Layers: p.layers,
-		Notes:  p.Notes(),
+		Layers: p.layers, Together: p.joint,
+		Notes: p.Notes(),
 	}
 	if p.way != nil {
 		s.SourceFamily = p.Source.Arch.Family.Name

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 
@@ -104,30 +105,68 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 			return err
 		}
 	}
+	var all []calibrate.Weights // by module
 	for _, m := range p.modules() {
-		if err := p.mergeModule(ctx, m, params, walk); err != nil {
+		changed, err := p.mergeModule(ctx, m, params, walk)
+		if err != nil {
 			return err
 		}
-		if p.OnModule != nil {
-			p.OnModule(1)
+		all = append(all, changed)
+		if p.Refine > 0 && walk.Fits() {
+			p.step()
+			continue
+		}
+		if err := p.keep(m, changed); err != nil {
+			return err
+		}
+		all[len(all)-1] = nil
+		p.step()
+	}
+	if p.Refine > 0 && walk.Fits() {
+		return p.together(ctx, all, walk)
+	}
+	return nil
+}
+
+// step tells that a module is merged.
+func (p *Plan) step() {
+	if p.OnModule != nil {
+		p.OnModule(1)
+	}
+}
+
+// together fits the attention of all layers at once, and keeps it.
+func (p *Plan) together(ctx context.Context, all []calibrate.Weights, walk *calibrate.Walk) error {
+	joined := calibrate.Weights{}
+	for _, changed := range all {
+		maps.Copy(joined, changed)
+	}
+	fit, err := walk.Together(ctx, joined, p.Refine)
+	if err != nil {
+		return err
+	}
+	p.joint = &LayerFit{Before: fit.Before, After: fit.After, Steps: fit.Steps, Rate: fit.Rate}
+	for i, m := range p.modules() {
+		if err := p.keep(m, all[i]); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // mergeModule merges the heads of one module, as seen in the walk's text where there is one.
-func (p *Plan) mergeModule(ctx context.Context, m module, params []configs.Param, walk *calibrate.Walk) error {
+func (p *Plan) mergeModule(ctx context.Context, m module, params []configs.Param, walk *calibrate.Walk) (calibrate.Weights, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	at, err := m.read(p.Source, params)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var seen *merge.Moment
 	if walk != nil {
 		if seen, err = walk.Layer(ctx, m.layer); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	merged, groups := merge.Merge(at, merge.Inputs{Query: seen, KeyValue: seen}, p.mergeOptions())
@@ -135,11 +174,11 @@ func (p *Plan) mergeModule(ctx context.Context, m module, params []configs.Param
 	changed := m.weights(merged)
 	if walk != nil {
 		if err := p.fit(ctx, &l, changed, seen, walk); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	p.layers = append(p.layers, l)
-	return p.keep(m, changed)
+	return changed, nil
 }
 
 // fit brings a merged layer nearer to the output of the original's.

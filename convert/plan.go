@@ -89,6 +89,7 @@ type Plan struct {
 	stored    []float32               // that tensor, as the source has it: memory for the next
 	merged    *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
 	layers    []Layer
+	joint     *LayerFit // of all layers together; nil: there was none
 }
 
 // pooledTensor is a tensor of the result that is computed: the weights it is made of in the source (one, or a fused

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -230,6 +231,46 @@ func TestRefine(t *testing.T) {
 					t.Errorf("fit %+v", fit)
 				}
 				results = append(results, halved)
+			}
+			for name, values := range results[0] {
+				if !slices.Equal(values, results[1][name]) {
+					t.Errorf("%s differs from run to run", name)
+				}
+			}
+		})
+	}
+}
+
+// TestTogether spoils o of every layer a little: the fit must bring predictions nearer to the original's, and do the same again.
+func TestTogether(t *testing.T) {
+	for _, c := range cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			src := open(t, c)
+			var results []Weights
+			for range 2 {
+				w, all := walk(t, src, 1600, src.Arch.KVHeads, true), Weights{}
+				r := rand.New(rand.NewPCG(6, 6))
+				for layer := range src.Arch.Layers {
+					if _, err := w.Layer(t.Context(), layer); err != nil {
+						t.Fatal(err)
+					}
+					spoiled := attentionOf(w, layer)
+					for i := range spoiled[configs.ParamName(configs.O, layer, false)] {
+						spoiled[configs.ParamName(configs.O, layer, false)][i] += float32(r.NormFloat64()) / 20
+					}
+					maps.Copy(all, spoiled)
+					if err := w.Advance(t.Context(), layer, spoiled); err != nil {
+						t.Fatal(err)
+					}
+				}
+				fit, err := w.Together(t.Context(), all, 20)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !(fit.After < 0.8*fit.Before) || fit.Before < 1e-4 {
+					t.Errorf("fit %+v", fit)
+				}
+				results = append(results, all)
 			}
 			for name, values := range results[0] {
 				if !slices.Equal(values, results[1][name]) {

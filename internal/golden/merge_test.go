@@ -45,7 +45,7 @@ func TestMergeKeepsFunction(t *testing.T) {
 					{Method: convert.Align, Calibration: data(c)},
 					{Method: convert.Calibrated, Calibration: data(c), Refine: 2},
 				} {
-					if o.Calibration != nil && (src.Arch.EncoderLayers > 0 || groups == 1) {
+					if o.Calibration != nil && src.Arch.EncoderLayers > 0 || groups == 1 && (o.Calibration != nil || o.Target == convert.Expanded) {
 						continue
 					}
 					o.Groups, o.Sites = groups, convert.AllSites

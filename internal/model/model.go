@@ -164,11 +164,7 @@ func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
 	for i := range m.layers {
 		x = m.layers[i].forward(e, m, x, s, b)
 	}
-	x = projected(e, normed(e, x, m.finalNorm), m.projectOut)
-	if m.headNorm != nil {
-		x = normed(e, e.Activate(e.Linear(x, m.headDense), ops.Activation(m.Arch.Activation)), m.headNorm)
-	}
-	return scaled(e, x, m.Arch.LogitScale)
+	return m.End(e, x)
 }
 
 // projected is x through a linear layer, if there is one.

@@ -22,6 +22,15 @@ func (m *Model[T]) Layer(i int, e ops.Ops[T], x T, b ops.Batch) T {
 	return m.layers[i].forward(e, m, x, m.share(e, b), b)
 }
 
+// End is what the head reads of what the last layer left: [tokens, dim].
+func (m *Model[T]) End(e ops.Ops[T], x T) T {
+	x = projected(e, normed(e, x, m.finalNorm), m.projectOut)
+	if m.headNorm != nil {
+		x = normed(e, e.Activate(e.Linear(x, m.headDense), ops.Activation(m.Arch.Activation)), m.headNorm)
+	}
+	return scaled(e, x, m.Arch.LogitScale)
+}
+
 // Read is what the self-attention of layer i reads of what the layer before left: [tokens, dim].
 func (m *Model[T]) Read(i int, e ops.Ops[T], x T) T {
 	if m.Arch.Residual == configs.PostNorm {

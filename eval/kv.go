@@ -47,6 +47,16 @@ func KVBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
 	return 2 * int64(s.Layers) * int64(kvHeads) * int64(s.HeadDim) * int64(context) * int64(batch) * int64(dtypeBytes)
 }
 
+// CrossKVBytes is the size of what cross-attention keeps of a source of so many tokens for each of batch sequences: as much a
+// token as self-attention, whatever the window. 0 where a shape has none.
+func CrossKVBytes(s Shape, kvHeads, source, batch, dtypeBytes int) int64 {
+	if !s.Cross {
+		return 0
+	}
+	s.Window = 0
+	return KVBytes(s, kvHeads, source, batch, dtypeBytes)
+}
+
 // KVOptions say for what KVRows computes. A zero field takes its default.
 type KVOptions struct {
 	Context     int   // tokens per sequence; default: the shape's own
@@ -65,10 +75,11 @@ type KVRow struct {
 	Batch           int     `json:"batch"`
 	ElementBytes    int     `json:"kv_element_bytes"`
 	KVBytesPerToken int64   `json:"kv_bytes_per_token"`
-	KVBytes         int64   `json:"kv_bytes"`            // batch sequences at context
-	RelativeToMHA   float64 `json:"relative_to_mha"`     // 1 at as many groups as heads
-	WeightBytes     int64   `json:"weight_bytes"`        // see Shape.Params
-	MaxBatch        *int64  `json:"max_batch,omitempty"` // most sequences at context beside the weights; nil: no memory given
+	CrossBytesToken int64   `json:"cross_kv_bytes_per_token,omitempty"` // beside those, of a source's token
+	KVBytes         int64   `json:"kv_bytes"`                           // batch sequences at context, with sources as long
+	RelativeToMHA   float64 `json:"relative_to_mha"`                    // 1 at as many groups as heads
+	WeightBytes     int64   `json:"weight_bytes"`                       // see Shape.Params
+	MaxBatch        *int64  `json:"max_batch,omitempty"`                // most sequences at context beside the weights; nil: no memory given
 }
 
 // KVRows are a shape's KV cache at every legal number of groups, most first.
@@ -84,17 +95,23 @@ func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
 			Shape: s.Name, Groups: g, Published: g == s.KVHeads, Context: o.Context, Batch: o.Batch,
 			ElementBytes:    o.KVBytes,
 			KVBytesPerToken: KVBytes(s, g, 1, 1, o.KVBytes),
-			KVBytes:         KVBytes(s, g, o.Context, o.Batch, o.KVBytes),
+			CrossBytesToken: CrossKVBytes(s, g, 1, 1, o.KVBytes),
+			KVBytes:         cacheBytes(s, g, o.Context, o.Batch, o.KVBytes),
 			RelativeToMHA:   float64(g) / float64(s.Heads),
 			WeightBytes:     s.Params(g) * int64(o.WeightBytes),
 		}
 		if o.Memory > 0 {
-			most := max(0, o.Memory-row.WeightBytes) / KVBytes(s, g, o.Context, 1, o.KVBytes)
+			most := max(0, o.Memory-row.WeightBytes) / cacheBytes(s, g, o.Context, 1, o.KVBytes)
 			row.MaxBatch = &most
 		}
 		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// cacheBytes is all that a decoder keeps at a context, with a source as long.
+func cacheBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
+	return KVBytes(s, kvHeads, context, batch, dtypeBytes) + CrossKVBytes(s, kvHeads, context, batch, dtypeBytes)
 }
 
 // checkOptions refuses sizes below 1 and a cache too large to count.
@@ -106,7 +123,7 @@ func (s Shape) checkOptions(o KVOptions) error {
 		return fmt.Errorf("context %d, batch %d, %d bytes per cached element, %d per weight, memory %d: want none below 1, memory not below 0",
 			o.Context, o.Batch, o.KVBytes, o.WeightBytes, o.Memory)
 	}
-	perToken := KVBytes(s, s.Heads, 1, 1, o.KVBytes)
+	perToken := cacheBytes(s, s.Heads, 1, 1, o.KVBytes)
 	if float64(perToken)*float64(o.Context)*float64(o.Batch) >= 1<<62 {
 		return fmt.Errorf("context %d × batch %d of %s is too large to compute with", o.Context, o.Batch, s.Name)
 	}

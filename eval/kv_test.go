@@ -170,3 +170,23 @@ func TestWriteKVTable(t *testing.T) {
 		t.Errorf("got %q, want %q", strings.Join(fields[:10], " "), want)
 	}
 }
+
+// Behind an encoder a decoder keeps as much again for each token of the source.
+func TestCrossKVBytes(t *testing.T) {
+	s, err := ShapeByName("t5-v1.1-xxl-decoder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := KVRows(s, KVOptions{Context: 100, Batch: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const perToken = 2 * 24 * 64 * 64 * 2
+	if r := rows[0]; r.KVBytesPerToken != perToken || r.CrossBytesToken != perToken || r.KVBytes != 2*perToken*100*3 {
+		t.Errorf("%d bytes a token, %d a source's, %d in all", r.KVBytesPerToken, r.CrossBytesToken, r.KVBytes)
+	}
+	s.Cross = false
+	if CrossKVBytes(s, 64, 100, 1, 2) != 0 {
+		t.Error("a decoder alone keeps something of a source")
+	}
+}

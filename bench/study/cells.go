@@ -15,6 +15,7 @@ import (
 type Study struct {
 	Models map[string]Model    `yaml:"models"`
 	Starts map[string][]string `yaml:"starts"` // flags of gqa-convert by the name of a start
+	Drawn  []string            `yaml:"drawn"`  // starts that differ from seed to seed: the others are converted once
 	Train  []string            `yaml:"train"`  // flags of every gqa-train run
 	Warmup float64             `yaml:"warmup"` // share of a run's steps
 	Batch  int                 `yaml:"batch"`
@@ -53,15 +54,21 @@ type Cell struct {
 	Seed   int     `json:"seed"`
 }
 
-func (c Cell) conversion() string {
-	return fmt.Sprintf("%s-%s-g%d-s%d", c.Model, c.Start, c.Groups, c.Seed)
+func (c Cell) name() string {
+	name := fmt.Sprintf("%s-%s-g%d-s%d", c.Model, c.Start, c.Groups, c.Seed)
+	if c.Alpha == 0 {
+		return name
+	}
+	return name + "-a" + strconv.FormatFloat(c.Alpha, 'g', -1, 64) + "-" + c.Loss
 }
 
-func (c Cell) name() string {
-	if c.Alpha == 0 {
-		return c.conversion()
+// conversion is the cell that a cell's up-training begins with.
+func (s *Study) conversion(c Cell) Cell {
+	c.Alpha, c.Loss = 0, ""
+	if !slices.Contains(s.Drawn, c.Start) {
+		c.Seed = 0
 	}
-	return c.conversion() + "-a" + strconv.FormatFloat(c.Alpha, 'g', -1, 64) + "-" + c.Loss
+	return c
 }
 
 func loadStudy(path string) (*Study, error) {

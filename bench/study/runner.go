@@ -125,10 +125,11 @@ func (r *runner) make(ctx context.Context, c Cell) error {
 
 // convert makes the cell's conversion unless it is there; two cells may want the same one.
 func (r *runner) convert(ctx context.Context, c Cell) (dir string, err error) {
-	lock, _ := r.conversions.LoadOrStore(c.conversion(), new(sync.Mutex))
+	c = r.study.conversion(c)
+	lock, _ := r.conversions.LoadOrStore(c.name(), new(sync.Mutex))
 	lock.(*sync.Mutex).Lock()
 	defer lock.(*sync.Mutex).Unlock()
-	dir = filepath.Join(r.dir, "models", c.conversion())
+	dir = filepath.Join(r.dir, "models", c.name())
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil // whole, or it would not be there
 	}

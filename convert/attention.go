@@ -1,9 +1,13 @@
 package convert
 
 import (
+	"fmt"
+	"math"
+
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
+	"gqa/internal/kernels"
 	"gqa/internal/weights"
 )
 
@@ -75,6 +79,9 @@ func (m module) read(src *weights.Source, params []configs.Param) (*merge.Attent
 		values, err := src.Read(p)
 		if err != nil {
 			return nil, err
+		}
+		if sum := kernels.SumSquares(values); math.IsNaN(sum) || math.IsInf(sum, 0) {
+			return nil, fmt.Errorf("tensor %s holds what is not a finite number: its heads cannot be compared; method mean or first, with grouping contiguous, copies it", p.Tensor)
 		}
 		*part.of(p.Bias) = values
 	}

@@ -52,7 +52,7 @@ func ids(a *configs.Arch, n int) []int32 {
 func walk(t *testing.T, src *weights.Source, tokens, groups int, follow bool) *Walk {
 	t.Helper()
 	batchTokens = 256
-	t.Cleanup(func() { batchTokens = 4096 })
+	t.Cleanup(func() { batchTokens = 2048 })
 	w, err := New(t.Context(), src, src.Arch.WithKVHeads(groups, src.Arch.Sites()...), Data{IDs: ids(src.Arch, tokens), Tokens: tokens, Seed: 3}, t.TempDir(), follow)
 	if err != nil {
 		t.Fatal(err)

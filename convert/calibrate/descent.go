@@ -94,7 +94,7 @@ func (d *descent) descend(ctx context.Context, steps int) (Fit, error) {
 	}
 	fit := Fit{Before: before, After: before}
 	d.save()
-	if fit.Rate, err = d.chooseRate(ctx, steps); err != nil {
+	if fit.Rate, err = d.chooseRate(ctx, before, steps); err != nil {
 		return fit, err
 	}
 	d.begin()
@@ -125,26 +125,28 @@ func decay(step, steps int) float64 {
 	return 0.5 * (1 + math.Cos(math.Pi*float64(step-1)/float64(steps)))
 }
 
-// chooseRate tries each rate for a few steps from the weights as they are, and leaves those as they were.
-func (d *descent) chooseRate(ctx context.Context, steps int) (float64, error) {
-	best, rate := math.Inf(1), d.rates[len(d.rates)-1]
-	for _, r := range d.rates {
+// chooseRate is the largest of the rates by which a few steps from the weights as they are gain anything, since what is lost by
+// large steps at first is more than made up as they shrink. The weights are left as they were.
+func (d *descent) chooseRate(ctx context.Context, before float64, steps int) (float64, error) {
+	defer d.goBack()
+	last := len(d.rates) - 1
+	for _, rate := range d.rates[:last] {
 		d.begin()
 		for s := 1; s <= max(3, steps/20); s++ {
-			if err := d.step(ctx, s, r); err != nil {
+			if err := d.step(ctx, s, rate); err != nil {
 				return 0, err
 			}
 		}
-		now, err := d.check(ctx)
+		after, err := d.check(ctx)
 		if err != nil {
 			return 0, err
 		}
-		if now < best {
-			best, rate = now, r
-		}
 		d.goBack()
+		if after < before {
+			return rate, nil
+		}
 	}
-	return rate, nil
+	return d.rates[last], nil
 }
 
 // check is the mean loss on held-out text.

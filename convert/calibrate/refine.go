@@ -21,7 +21,7 @@ func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, m *merge.
 	if err := white.inputs(ctx, w); err != nil {
 		return Fit{}, err
 	}
-	d := w.newDescent(uint64(layer), 0.06, 0.02, 0.006)
+	d := w.newDescent(uint64(layer), 0.02, 0.006, 0.002)
 	w.attachTo(d, layer, changed)
 	d.loss = func(i int) (spago.Tensor, error) { return w.attentionLoss(layer, i) }
 	for _, name := range reading(layer) {

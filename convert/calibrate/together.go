@@ -19,11 +19,15 @@ func (w *Walk) Fits() bool {
 	return 4*n <= togetherBytes
 }
 
+// togetherSteps is how many steps all layers together are given for each that a layer was given alone. They cost about as much
+// as one of every layer, and gain more: an error counts there as far as predictions change by it.
+const togetherSteps = 4
+
 // Together fits the attention of all layers at once, in place, so that the converted model predicts what the original does:
-// the mean Kullback-Leibler divergence in nats, by descent on one batch a step. It comes after the walk's last layer: what
+// the mean Kullback-Leibler divergence in nats, by descent of togetherSteps·steps, each on one batch. It comes after the walk's last layer: what
 // the original predicts is known from there.
 func (w *Walk) Together(ctx context.Context, all Weights, steps int) (Fit, error) {
-	d := w.newDescent(1<<32, 0.02, 0.006)
+	d := w.newDescent(1<<32, 0.02, 0.006, 0.002)
 	for layer := range w.src.Arch.Layers {
 		if err := w.layer(layer); err != nil {
 			return Fit{}, err
@@ -31,7 +35,7 @@ func (w *Walk) Together(ctx context.Context, all Weights, steps int) (Fit, error
 		w.attachTo(d, layer, all)
 	}
 	d.loss = w.divergence
-	return d.descend(ctx, steps)
+	return d.descend(ctx, togetherSteps*steps)
 }
 
 // divergence is that of the student from the original on batch i.

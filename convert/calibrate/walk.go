@@ -27,7 +27,7 @@ type Data struct {
 }
 
 // batchTokens is about how many tokens go through a layer at once.
-var batchTokens = 4096
+var batchTokens = 2048
 
 // heldBytes is how much of the hidden states is kept in memory; more goes to a temporary file.
 const heldBytes = 2 << 30

@@ -67,7 +67,7 @@ func formsOf(t *testing.T, c *golden.Case) (forms []form) {
 	add(c.Dir, "logits_mha")
 	for _, g := range c.Groups() {
 		for _, target := range []convert.Target{convert.Native, convert.Expanded} {
-			o := convert.Options{Groups: g, Method: convert.Mean, Target: convert.Target(target)}
+			o := convert.Options{Groups: g, Method: convert.Mean, Target: target}
 			add(convertTo(t, c.Dir, o), fmt.Sprintf("logits_g%d", g))
 		}
 	}

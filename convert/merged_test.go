@@ -27,8 +27,12 @@ func TestMergedReport(t *testing.T) {
 	for _, config := range []string{llamaConfig, neoxConfig, gpt2Config} {
 		dir := model{config: config}.write(t)
 		for _, o := range []Options{
-			{Method: Align}, {Method: Calibrated, Grouping: Similar}, {Method: Mean, Grouping: Similar}, {Method: First, Grouping: Similar},
-			{Method: Align, Calibration: sentence(64)}, {Method: Calibrated, Calibration: sentence(64), Refine: 2},
+			{Method: Align},
+			{Method: Calibrated, Grouping: Similar},
+			{Method: Mean, Grouping: Similar},
+			{Method: First, Grouping: Similar},
+			{Method: Align, Calibration: sentence(64)},
+			{Method: Calibrated, Calibration: sentence(64), Refine: 2},
 		} {
 			o.Groups = 2
 			out := filepath.Join(t.TempDir(), "out")

@@ -25,8 +25,8 @@ const (
 	patience     = 3 // checks without a gain before the end
 )
 
-// descent fits weights, in place, so that a loss falls: one batch a step, at the best of a few rates, held-out batches telling
-// when to stop and what to go back to.
+// descent fits weights, in place, so that a loss falls: one batch a step, held-out batches telling when to stop and what
+// to go back to.
 type descent struct {
 	engine      *tap
 	loss        func(batch int) (spago.Tensor, error)
@@ -34,7 +34,7 @@ type descent struct {
 	train, held []int // batches
 	order       []int // batches of this epoch that are left
 	random      *rand.Rand
-	rates       []float64 // to choose from, relative to each weight's root mean square
+	rates       []float64 // to try, from large to small, relative to each weight's root mean square
 }
 
 // fitted is a weight with Adam's averages.
@@ -86,29 +86,36 @@ func (d *descent) goBack() {
 	}
 }
 
-// descend makes the steps.
+// descend makes the steps at the first of the rates by which they gain anything.
 func (d *descent) descend(ctx context.Context, steps int) (Fit, error) {
 	before, err := d.check(ctx)
 	if err != nil {
 		return Fit{}, err
 	}
-	fit := Fit{Before: before, After: before}
 	d.save()
-	if fit.Rate, err = d.chooseRate(ctx, before, steps); err != nil {
-		return fit, err
+	fit := Fit{Before: before, After: before}
+	for _, fit.Rate = range d.rates {
+		if err := d.attempt(ctx, &fit, steps); err != nil || fit.Steps > 0 {
+			return fit, err
+		}
 	}
+	return fit, nil
+}
+
+// attempt makes the steps at fit's rate, and leaves the best weights that it met.
+func (d *descent) attempt(ctx context.Context, fit *Fit, steps int) error {
 	d.begin()
 	every, stale := max(1, steps/checks), 0
 	for s := 1; s <= steps && stale < patience; s++ {
 		if err := d.step(ctx, s, fit.Rate*decay(s, steps)); err != nil {
-			return fit, err
+			return err
 		}
 		if s%every > 0 && s < steps {
 			continue
 		}
 		now, err := d.check(ctx)
 		if err != nil {
-			return fit, err
+			return err
 		}
 		stale++
 		if now < fit.After {
@@ -117,36 +124,12 @@ func (d *descent) descend(ctx context.Context, steps int) (Fit, error) {
 		}
 	}
 	d.goBack()
-	return fit, nil
+	return nil
 }
 
 // decay is a half cosine from one to zero.
 func decay(step, steps int) float64 {
 	return 0.5 * (1 + math.Cos(math.Pi*float64(step-1)/float64(steps)))
-}
-
-// chooseRate is the largest of the rates by which a few steps from the weights as they are gain anything, since what is lost by
-// large steps at first is more than made up as they shrink. The weights are left as they were.
-func (d *descent) chooseRate(ctx context.Context, before float64, steps int) (float64, error) {
-	defer d.goBack()
-	last := len(d.rates) - 1
-	for _, rate := range d.rates[:last] {
-		d.begin()
-		for s := 1; s <= max(3, steps/20); s++ {
-			if err := d.step(ctx, s, rate); err != nil {
-				return 0, err
-			}
-		}
-		after, err := d.check(ctx)
-		if err != nil {
-			return 0, err
-		}
-		d.goBack()
-		if after < before {
-			return rate, nil
-		}
-	}
-	return d.rates[last], nil
 }
 
 // check is the mean loss on held-out text.

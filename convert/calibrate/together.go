@@ -27,7 +27,7 @@ const togetherSteps = 4
 // the mean Kullback-Leibler divergence in nats, by descent of togetherSteps·steps, each on one batch. It comes after the walk's last layer: what
 // the original predicts is known from there.
 func (w *Walk) Together(ctx context.Context, all Weights, steps int) (Fit, error) {
-	d := w.newDescent(1<<32, 0.02, 0.006, 0.002)
+	d := w.newDescent(1<<32, 0.006, 0.002)
 	for layer := range w.src.Arch.Layers {
 		if err := w.layer(layer); err != nil {
 			return Fit{}, err

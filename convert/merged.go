@@ -100,10 +100,10 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 	var walk *calibrate.Walk
 	if p.Calibration != nil {
 		walk, err = calibrate.New(ctx, p.Source, p.converted, *p.Calibration, dir, p.Refine > 0)
-		defer walk.Close()
 		if err != nil {
 			return err
 		}
+		defer walk.Close()
 	}
 	var all []calibrate.Weights // by module
 	for _, m := range p.modules() {

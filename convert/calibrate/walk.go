@@ -65,7 +65,10 @@ func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Da
 	}
 	w.teacher = model.New(src.Arch, outside.constant)
 	w.student = model.New(converted, outside.constant)
-	return w, w.embed(ctx)
+	if err := w.embed(ctx); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
 }
 
 // Close removes what was kept.

@@ -228,7 +228,15 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 	if f.printJSON {
 		return cli.PrintJSON(cmd.OutOrStdout(), s)
 	}
+	advise(plan)
 	return printSummary(cmd, s, "wrote")
+}
+
+// advise tells of a better start where the mean's is poor: rotary positions turn heads that hold the same away from each other.
+func advise(plan *convert.Plan) {
+	if plan.Method == convert.Mean && plan.Groups < plan.Source.Arch.KVHeads && plan.Source.Arch.Position == configs.PositionRope {
+		slog.Info("with rotary positions the mean keeps little of the keys: --method calibrated --grouping similar --calibration TEXT starts far closer (--refine 300 closer still)")
+	}
 }
 
 func printSummary(cmd *cobra.Command, s *convert.Summary, verb string) error {

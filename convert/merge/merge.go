@@ -55,7 +55,7 @@ func Merge(a *Attention, in Inputs, o Options) (*Attention, []Group) {
 	keys, values := k.merge(o.Method, parts), v.merge(o.Method, parts)
 	merged := a.build(parts, keys, values)
 	if merged.O.Bias != nil {
-		merged.foldConstant(a, parts, in.KeyValue)
+		a.foldConstant(merged, in.KeyValue)
 	}
 	groups := make([]Group, len(parts))
 	for g, members := range parts {
@@ -250,19 +250,19 @@ func (v Vector) add(at int, w Vector, i int, weight, bias float32) {
 
 func abs(x float32) float32 { return max(x, -x) }
 
-// foldConstant gives o's bias what shared values lose of the constant part of a's output: the mean of v through o.
-func (b *Attention) foldConstant(a *Attention, parts [][]int, kv *Moment) {
-	was, is := kv.mean(a.V), kv.mean(b.V)
-	bias := make([]float64, len(b.O.Bias))
+// foldConstant gives the bias of merged's o what shared values lose of the constant part of a's output: the mean of v through o.
+func (a *Attention) foldConstant(merged *Attention, kv *Moment) {
+	was, is := kv.mean(a.V), kv.mean(merged.V)
+	bias := make([]float64, len(merged.O.Bias))
 	for h := range a.Heads {
 		a.addConstant(bias, h, was[h/a.groupSize()*a.HeadDim:], 1)
-		b.addConstant(bias, h, is[h/b.groupSize()*b.HeadDim:], -1)
+		merged.addConstant(bias, h, is[h/merged.groupSize()*merged.HeadDim:], -1)
 	}
 	folded := make([]float32, len(bias))
 	for i, x := range bias {
 		folded[i] = a.O.Bias[i] + float32(x)
 	}
-	b.O.Bias = folded
+	merged.O.Bias = folded
 }
 
 // addConstant adds sign·o·v of one query head to the output's constant part.

@@ -53,6 +53,28 @@ func (a *Arch) Planes() Planes {
 	return SplitPlanes
 }
 
+// RowsOfPlanes is the order of a query's or key's rows in which their planes lie as to says: row i of the result is row
+// RowsOfPlanes[i] of the checkpoint's. It is nil where they lie so already. What is not rotated stays where it is.
+func (a *Arch) RowsOfPlanes(to Planes, rows int) []int {
+	if a.Planes() == to {
+		return nil
+	}
+	half := (a.Rope.Dim + 1) / 2
+	order := make([]int, rows)
+	for i := range order {
+		head, d := i/a.HeadDim*a.HeadDim, i%a.HeadDim
+		switch {
+		case d >= 2*half: // not rotated
+		case to == InterleavedPlanes:
+			d = d/2 + d%2*half
+		default:
+			d = d%half*2 + d/half
+		}
+		order[i] = head + d
+	}
+	return order
+}
+
 // check refuses what no file should say.
 func (g *GGUF) check() error {
 	switch {

@@ -258,24 +258,18 @@ func (r *recast) fold(p configs.Param, values []float32) ([]float32, error) {
 	return values, nil
 }
 
-// renumber moves the rows of queries or keys, of width elements each, from planes (2i, 2i+1) to (i, i+n/2) or back.
+// renumber moves the rows of queries or keys, of width elements each, to where the result's rotary planes have them.
 func (r *recast) renumber(values []float32, width int) []float32 {
-	a, b := r.src.Arch, r.to
-	if a.Position != configs.PositionRope || a.RopeInterleaved == b.RopeInterleaved {
+	if r.src.Arch.Position != configs.PositionRope {
 		return values
 	}
-	moved, size, planes := append([]float32(nil), values...), a.HeadDim, len(a.Rope.InvFreq())
-	for head := 0; head < len(values)/width; head += size {
-		for i := range planes {
-			for part := range 2 {
-				split, pair := head+i+part*planes, head+2*i+part
-				to, from := split, pair
-				if b.RopeInterleaved {
-					to, from = pair, split
-				}
-				copy(moved[to*width:(to+1)*width], values[from*width:(from+1)*width])
-			}
-		}
+	order := r.src.Arch.RowsOfPlanes(r.to.Planes(), len(values)/width)
+	if order == nil {
+		return values
+	}
+	moved := make([]float32, 0, len(values))
+	for _, row := range order {
+		moved = append(moved, values[row*width:(row+1)*width]...)
 	}
 	return moved
 }

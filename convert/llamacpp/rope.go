@@ -88,21 +88,8 @@ func factors(name string, values []float64) Tensor {
 // dims of a plane lie side by side in some of its architectures, half the rotated dims apart in others.
 func (b *builder) rotated(p configs.Param) []int {
 	turns := []configs.Role{configs.Q, configs.K, configs.QNorm, configs.KNorm}
-	if b.gguf.Rope == "" || b.gguf.Rope == b.arch.Planes() || !slices.Contains(turns, p.Role) {
+	if b.gguf.Rope == "" || !slices.Contains(turns, p.Role) {
 		return nil
 	}
-	half := b.arch.Rope.Dim / 2
-	rows := make([]int, p.Shape[0])
-	for i := range rows {
-		head, d := i/b.arch.HeadDim*b.arch.HeadDim, i%b.arch.HeadDim
-		switch {
-		case d >= 2*half: // not rotated
-		case b.gguf.Rope == configs.InterleavedPlanes:
-			d = d/2 + d%2*half
-		default:
-			d = d%half*2 + d/half
-		}
-		rows[i] = head + d
-	}
-	return rows
+	return b.arch.RowsOfPlanes(b.gguf.Rope, p.Shape[0])
 }

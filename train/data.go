@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"gqa/configs"
 	"gqa/internal/objective"
@@ -74,14 +75,17 @@ func cut(ids []int32, n, limit int) ([][]int32, error) {
 }
 
 func fingerprintOf(ids []int32) fingerprint {
-	table := crc32.MakeTable(crc32.Castagnoli)
-	f := fingerprint{Tokens: len(ids)}
+	return fingerprint{Tokens: len(ids), CRC32C: updateCRC(0, ids)}
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// updateCRC goes on with a CRC-32C over values, little-endian.
+func updateCRC[T int32 | float32](sum uint32, values []T) uint32 {
 	buf := make([]byte, 0, 1<<16)
-	for len(ids) > 0 {
-		n := min(len(ids), cap(buf)/4)
-		buf, _ = binary.Append(buf[:0], binary.LittleEndian, ids[:n]) // int32 always encodes
-		f.CRC32C = crc32.Update(f.CRC32C, table, buf)
-		ids = ids[n:]
+	for part := range slices.Chunk(values, cap(buf)/4) {
+		buf, _ = binary.Append(buf[:0], binary.LittleEndian, part) // either type always encodes
+		sum = crc32.Update(sum, castagnoli, buf)
 	}
-	return f
+	return sum
 }

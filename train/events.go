@@ -67,7 +67,7 @@ func writeRecord(w io.Writer, data []byte) error {
 
 // maskedCRC is a CRC-32C, rotated and offset: a CRC of data that holds CRCs is weak.
 func maskedCRC(data []byte) uint32 {
-	crc := crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli))
+	crc := crc32.Checksum(data, castagnoli)
 	return (crc>>15 | crc<<17) + 0xa282ead8
 }
 

@@ -127,7 +127,7 @@ func (p *predictions) load(window int, soft kernels.Soft) (held bool, err error)
 		return false, fmt.Errorf("%w: %w", errCache, err)
 	}
 	body := p.buf[4:]
-	if binary.LittleEndian.Uint32(p.buf) != crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) {
+	if binary.LittleEndian.Uint32(p.buf) != crc32.Checksum(body, castagnoli) {
 		return false, nil
 	}
 	n := len(soft.IDs)
@@ -147,7 +147,7 @@ func (p *predictions) store(window int, soft kernels.Soft) error {
 		binary.LittleEndian.PutUint32(body[4*i:], uint32(id))
 		binary.LittleEndian.PutUint16(body[4*n+2*i:], p.half[i])
 	}
-	binary.LittleEndian.PutUint32(p.buf, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+	binary.LittleEndian.PutUint32(p.buf, crc32.Checksum(body, castagnoli))
 	if _, err := p.file.WriteAt(p.buf, int64(window)*int64(len(p.buf))); err != nil {
 		return fmt.Errorf("%w: %w", errCache, err)
 	}

@@ -1,11 +1,8 @@
 package train
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"maps"
 	"math"
 	"slices"
@@ -33,9 +30,6 @@ func openTeacher(r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, erro
 		return nil, nil
 	}
 	src, err := weights.Open(path, weights.Options{})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("teacher: %s: there is no such file or folder", path)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("teacher: %w", err)
 	}
@@ -71,15 +65,9 @@ func openTeacher(r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, erro
 
 // teacherSum tells one model from another.
 func teacherSum(config []byte, all map[string][]float32) uint32 {
-	table := crc32.MakeTable(crc32.Castagnoli)
-	sum := crc32.Update(0, table, config)
-	buf := make([]byte, 0, 1<<16)
+	sum := crc32.Update(0, castagnoli, config)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		sum = crc32.Update(sum, table, []byte(name))
-		for part := range slices.Chunk(all[name], cap(buf)/4) {
-			buf, _ = binary.Append(buf[:0], binary.LittleEndian, part) // float32 always encodes
-			sum = crc32.Update(sum, table, buf)
-		}
+		sum = updateCRC(crc32.Update(sum, castagnoli, []byte(name)), all[name])
 	}
 	return sum
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/internal/weights"
 )
@@ -52,13 +53,13 @@ type Row struct {
 // Inspect describes src and each group count that its sites could be converted to.
 func Inspect(src *weights.Source, sites Sites) (*Inspection, error) {
 	a := src.Arch
-	size, dtype, err := keyDType(src)
+	dtype, err := keyDType(src)
 	if err != nil {
 		return nil, err
 	}
 	in := &Inspection{
 		Family: a.Family.Name, Layers: a.Layers, Dim: a.Dim, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
-		Vocab: a.Vocab, Context: a.Context, DType: dtype, Layout: string(a.Layout()), WaysOut: waysOut(src, sites),
+		Vocab: a.Vocab, Context: a.Context, DType: dtype.String(), Layout: string(a.Layout()), WaysOut: waysOut(src, sites),
 	}
 	if in.Parameters, err = weights.Parameters(a); err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func Inspect(src *weights.Source, sites Sites) (*Inspection, error) {
 	in.Sites = siteHeads(a, chosen)
 	legal := a.LegalGroups(chosen...)
 	for i := len(legal) - 1; i >= 0; i-- {
-		row, err := inspectGroups(a.WithKVHeads(legal[i], chosen...), legal[i], size)
+		row, err := inspectGroups(a.WithKVHeads(legal[i], chosen...), legal[i], dtype.Size())
 		if err != nil {
 			return nil, err
 		}
@@ -154,21 +155,21 @@ func divisors(n int) (list []int) {
 	return list
 }
 
-// keyDType is the element size and name of the dtype that the keys' weights have, as a cache usually has.
-func keyDType(src *weights.Source) (int, string, error) {
+// keyDType is the dtype that the keys' weights have, as a cache usually has.
+func keyDType(src *weights.Source) (checkpoints.DType, error) {
 	params, err := src.Arch.Params()
 	if err != nil {
-		return 0, "", err
+		return 0, err
 	}
 	for _, p := range params {
 		if p.Role == configs.K {
 			t, ok := src.Tensor(p.Tensor)
 			if ok {
-				return t.DType.Size(), t.DType.String(), nil
+				return t.DType, nil
 			}
 		}
 	}
-	return 0, "", fmt.Errorf("family %s has no key projection", src.Arch.Family.Name)
+	return 0, fmt.Errorf("family %s has no key projection", src.Arch.Family.Name)
 }
 
 // Print writes the inspection for a person.

@@ -83,7 +83,6 @@ type Plan struct {
 	converted *configs.Arch           // with Groups KV heads there: Arch, unless expanded
 	pooled    map[string]pooledTensor // what is computed, by tensor name
 	way       *detour                 // into a neighbour's class; nil: none
-	why       []error                 // why there is none, where one was looked for
 	gguf      *llamaFile              // of Target GGUF
 	whole     sync.Mutex              // held while a tensor is in memory whole: one at a time
 	stored    []float32               // that tensor, as the source has it: memory for the next

@@ -108,7 +108,8 @@ func TestLoadsIn(t *testing.T) {
 			t.Errorf("%+v load in %q, want %q", c.o, got, c.want)
 		}
 	}
-	why := newPlan(t, sequential, Options{Groups: 2}).why
+	src := open(t, sequential)
+	_, _, why := neighbour(src.Arch.WithKVHeads(2), src.Config)
 	if len(why) != 1 || why[0].Error() != "PhiForCausalLM: residual is parallel there, sequential here" {
 		t.Errorf("reasons %q", why)
 	}

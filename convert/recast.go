@@ -33,17 +33,13 @@ func (p *Plan) planDetour() (err error) {
 	if p.Target != Native || p.Arch.LayerKVHeads != nil || p.Arch.Family.Grouping(p.Groups).Class != "" || p.Arch.KVHeads == p.Arch.Heads {
 		return nil
 	}
-	to, config, why := neighbour(p.Arch, p.Source.Config)
-	if p.why = why; to == nil {
+	to, config, _ := neighbour(p.Arch, p.Source.Config)
+	if to == nil {
 		return nil
 	}
 	dtype := p.DType
 	if dtype == 0 {
-		_, name, err := keyDType(p.Source)
-		if err != nil {
-			return err
-		}
-		if dtype, err = checkpoints.ParseDType(name); err != nil {
+		if dtype, err = keyDType(p.Source); err != nil {
 			return err
 		}
 	}
@@ -177,7 +173,11 @@ func (r *recast) tensor(s checkpoints.Spec) ([]float32, error) {
 func (r *recast) weight(p configs.Param) ([]float32, error) {
 	folded := r.src.Arch.Folds(r.to)
 	if p.Role == configs.AttnNorm && folded {
-		return constant(p.Size(), !p.Bias), nil
+		values := make([]float32, p.Size())
+		if !p.Bias {
+			shift(values, 1)
+		}
+		return values, nil
 	}
 	values, err := r.read(p.Name, p.Size())
 	if err != nil {
@@ -205,14 +205,6 @@ func (r *recast) read(name string, size int) ([]float32, error) {
 	return make([]float32, size), nil
 }
 
-func constant(n int, one bool) []float32 {
-	values := make([]float32, n)
-	if one {
-		shift(values, 1)
-	}
-	return values
-}
-
 func shift(values []float32, by float32) {
 	for i := range values {
 		values[i] += by
@@ -231,8 +223,7 @@ func (r *recast) fold(p configs.Param, values []float32) ([]float32, error) {
 	if !ok {
 		return values, nil
 	}
-	layer := p.Layer
-	gain := configs.ParamName(norm, layer, p.Bias) // γ for the weight, β for the bias
+	gain := configs.ParamName(norm, p.Layer, p.Bias) // γ for the weight, β for the bias
 	g, err := r.read(gain, r.to.Dim)
 	if err != nil {
 		return nil, err
@@ -244,7 +235,7 @@ func (r *recast) fold(p configs.Param, values []float32) ([]float32, error) {
 		}
 		return values, nil
 	}
-	w, err := r.read(configs.ParamName(p.Role, layer, false), len(values)*len(g))
+	w, err := r.read(configs.ParamName(p.Role, p.Layer, false), len(values)*len(g))
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,6 @@
 // peer MODEL tokenize|greedy|logits|hidden [ids…]: what llama.cpp makes of a GGUF file, for tests to compare with.
 //   tokenize  text on standard input -> ids with special tokens, a line of numbers
-//   greedy    a number, and text on standard input -> as many most probable tokens after it, a line of numbers
+//   greedy    a number, and ids or else text on standard input -> as many most probable tokens after it, a line of numbers
 //   logits    ids -> one row of logits for each, little-endian f32
 //   hidden    ids -> one row of the last hidden state for each (encoders), little-endian f32
 // Build: cc peer.c -I LLAMA/include -I LLAMA/ggml/include -L LLAMA/build/bin -lllama -lggml-base -o peer
@@ -34,9 +34,11 @@ static void print(int n, const llama_token *tokens) {
     for (int i = 0; i < n; i++) printf("%d\n", tokens[i]);
 }
 
-static void greedy(struct llama_model *model, int tokens) {
+static void greedy(struct llama_model *model, int tokens, int n, char **args) {
     const struct llama_vocab *vocab = llama_model_get_vocab(model);
-    int n = tokenize(vocab), vocab_size = llama_vocab_n_tokens(vocab);
+    int vocab_size = llama_vocab_n_tokens(vocab);
+    for (int i = 0; i < n; i++) ids[i] = atoi(args[i]);
+    if (n == 0) n = tokenize(vocab);
     struct llama_context_params p = llama_context_default_params();
     p.n_ctx = p.n_batch = n + tokens;
     p.type_k = p.type_v = GGML_TYPE_F32;
@@ -95,7 +97,7 @@ int main(int argc, char **argv) {
         print(tokenize(llama_model_get_vocab(model)), ids);
     } else if (strcmp(argv[2], "greedy") == 0) {
         if (argc < 4) fail("greedy: how many tokens?");
-        greedy(model, atoi(argv[3]));
+        greedy(model, atoi(argv[3]), argc - 4, argv + 4);
     } else {
         run(model, strcmp(argv[2], "hidden") == 0, argc - 3, argv + 3);
     }

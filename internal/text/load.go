@@ -169,6 +169,9 @@ func kindOf(raw json.RawMessage) (string, error) {
 // parseSequence reads the components listed under key with parse and strings
 // their steps together.
 func parseSequence[S ~[]T, T any](raw json.RawMessage, key string, parse func(json.RawMessage) (S, error)) (S, error) {
+	if nesting(raw) > maxNesting {
+		return nil, fmt.Errorf("%s: nested more than %d deep", key, maxNesting)
+	}
 	var f map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &f); err != nil {
 		return nil, err
@@ -186,4 +189,27 @@ func parseSequence[S ~[]T, T any](raw json.RawMessage, key string, parse func(js
 		all = append(all, steps...)
 	}
 	return all, nil
+}
+
+// maxNesting is how deep lists and objects of a sequence may lie in each other: each that holds a sequence is copied.
+const maxNesting = 32
+
+// nesting is how deep the lists and objects of a JSON text lie in each other.
+func nesting(raw json.RawMessage) (deepest int) {
+	depth, inString := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return deepest
 }

@@ -48,6 +48,7 @@ func TestLoadErrors(t *testing.T) {
 		{"normalizer", `{"type":"Nmt"}`, `normalizer: unknown type "Nmt"`},
 		{"normalizer", `{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"X"}]}`, `normalizer: unknown type "X"`},
 		{"normalizer", `{"type":"Sequence"}`, "normalizers: expected a list"},
+		{"normalizer", strings.Repeat(`{"type":"Sequence","normalizers":[`, 20) + strings.Repeat(`]}`, 20), "normalizers: nested more than 32 deep"},
 		{"normalizer", `{"type":"Replace","pattern":{"String":"a"}}`, "content is missing"},
 		{"normalizer", `{"type":"Replace","pattern":{},"content":"a"}`, `neither "String" nor "Regex"`},
 		{"normalizer", `{"type":"Precompiled","precompiled_charsmap":"AAA"}`, "charsmap"},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 )
@@ -58,11 +59,15 @@ func same(t *testing.T, what string, got, want []float32) {
 	}
 }
 
-// onPaths runs a test on every path of this machine.
+// onPaths runs a test on every path of this machine, or on the one that GQA_KERNELS names.
 func onPaths(t *testing.T, f func(t *testing.T)) {
 	before := Path()
 	t.Cleanup(func() { _ = SetPath(before) })
-	for _, name := range Paths() {
+	names := Paths()
+	if name := os.Getenv("GQA_KERNELS"); name != "" {
+		names = []string{name}
+	}
+	for _, name := range names {
 		if err := SetPath(name); err != nil {
 			t.Fatal(err)
 		}

@@ -64,8 +64,8 @@ func choose(name string) *path {
 	return paths[0]
 }
 
-// Path returns the name of the implementation in use: ref, go, avx2 or avx512. The environment variable GQA_KERNELS
-// chooses one at start; a name that this machine cannot run is ignored.
+// Path returns the name of the implementation in use: ref, go, avx2, avx512 or neon. The environment variable
+// GQA_KERNELS chooses one at start; a name that this machine cannot run is ignored.
 func Path() string { return kern.name }
 
 // Paths returns the names that this machine can run, best first.

@@ -18,24 +18,42 @@ type module struct {
 	prefix                   string        // of its weights' names
 	layer                    int
 	q, k, v, o, qNorm, kNorm configs.Role
+	table                    string // of position biases, which move with the heads: its name without prefix; empty: there is none
 }
 
 // modulesOf are the attention modules at a kind of site, in the order of a forward pass.
 func modulesOf(a *configs.Arch, s configs.Site) (all []module) {
-	m := module{s, a, "", 0, configs.Q, configs.K, configs.V, configs.O, configs.QNorm, configs.KNorm}
+	m := module{s, a, "", 0, configs.Q, configs.K, configs.V, configs.O, configs.QNorm, configs.KNorm, ""}
 	switch {
 	case s == configs.Cross:
 		arch := *a
 		arch.KVHeads, arch.Position = a.CrossKVHeads, configs.PositionNone
-		m = module{s, &arch, "", 0, configs.CrossQ, configs.CrossK, configs.CrossV, configs.CrossO, "", ""}
+		m = module{s, &arch, "", 0, configs.CrossQ, configs.CrossK, configs.CrossV, configs.CrossO, "", "", ""}
 	case s == configs.EncoderSelf && a.Encoder() != nil:
 		m.arch, m.prefix = a.Encoder(), configs.EncoderPrefix
 	}
 	for m.layer = range m.arch.Layers {
+		if m.arch.Position == configs.PositionT5 {
+			m.table = configs.ParamName(configs.Distances, m.tableLayer(), false)
+		}
 		all = append(all, m)
 	}
 	return all
 }
+
+// tableLayer is the layer whose table of position biases the module reads; -1: one for the whole stack.
+func (m module) tableLayer() int {
+	if _, own := m.arch.Family.Layer[configs.Distances]; own {
+		return m.layer
+	}
+	return -1
+}
+
+// sharesTable says whether all layers of the stack have one table of position biases, and so one order of heads.
+func (m module) sharesTable() bool { return m.table != "" && m.tableLayer() < 0 }
+
+// sameLayer says whether two modules are of one layer of one stack.
+func (m module) sameLayer(n module) bool { return m.layer == n.layer && m.prefix == n.prefix }
 
 // param is the forward pass's name of the weight or bias of a role.
 func (m module) param(role configs.Role, bias bool) string {
@@ -73,7 +91,9 @@ func (m module) read(src *weights.Source, params []configs.Param) (*merge.Attent
 	parts := m.parts(at)
 	for _, p := range params {
 		part, ok := parts[p.Role]
-		if !ok || p.Name != m.param(p.Role, p.Bias) {
+		if m.table != "" && p.Name == m.prefix+m.table {
+			part.weight, ok = &at.Distances, true
+		} else if ok = ok && p.Name == m.param(p.Role, p.Bias); !ok {
 			continue
 		}
 		values, err := src.Read(p)
@@ -91,13 +111,13 @@ func (m module) read(src *weights.Source, params []configs.Param) (*merge.Attent
 	return at, nil
 }
 
-// weights are what a merge changed, by the forward pass's names.
+// weights are what a merge changed, by the forward pass's names in its stack.
 func (m module) weights(at *merge.Attention) calibrate.Weights {
 	all := calibrate.Weights{}
 	for role, part := range m.parts(at) {
 		for _, bias := range []bool{false, true} {
 			if values := *part.of(bias); values != nil {
-				all[m.param(role, bias)] = values
+				all[configs.ParamName(role, m.layer, bias)] = values
 			}
 		}
 	}

@@ -1,17 +1,15 @@
 package convert
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
-	"maps"
-	"path/filepath"
 	"slices"
+	"strings"
 
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
-	"gqa/convert/spill"
 )
 
 // Layer is what a merge did to one layer's attention.
@@ -53,15 +51,13 @@ func (o Options) merges() bool {
 	return o.Method == Align || o.Method == Calibrated || o.Grouping == Similar || o.Refine > 0
 }
 
-// checkMerge refuses what a merge of a's heads cannot do.
-func (o Options) checkMerge(a *configs.Arch) error {
+// checkMerge refuses what a merge of heads cannot do.
+func (o Options) checkMerge() error {
 	switch {
 	case o.Refine < 0:
 		return fmt.Errorf("refine is %d, want the number of steps to fit each layer, such as 300, or 0", o.Refine)
 	case o.Calibration != nil && !o.merges():
 		return fmt.Errorf("method %s looks at no text; leave --calibration out, or choose method align or calibrated, grouping similar, or --refine", o.Method)
-	case o.Calibration != nil && a.Encoder() != nil:
-		return fmt.Errorf("family %s has an encoder and a decoder, and calibration text is run through one stack only; leave --calibration and --refine out", a.Family.Name)
 	case o.Refine > 0 && o.Calibration == nil:
 		return errors.New("refine fits layers to what they do with text, and there is none; give --calibration FILE, text like that which the model was trained on")
 	case o.Method == Random && o.merges():
@@ -70,151 +66,49 @@ func (o Options) checkMerge(a *configs.Arch) error {
 	return nil
 }
 
-// Modules is how many attention modules are merged before anything is written: the steps that OnModule is told of.
-func (p *Plan) Modules() int { return len(p.modules()) }
+// Modules is how many steps OnModule is told of before anything is written: attention modules that are merged, and those that
+// are looked at before, where several must have one order of heads.
+func (p *Plan) Modules() int {
+	n := 0
+	for _, m := range p.modules() {
+		n++
+		if p.ordered(m) {
+			n++
+		}
+	}
+	return n
+}
 
 // modules are the attention modules that a merge computes, in the order of a forward pass.
 func (p *Plan) modules() (all []module) {
+	if !p.merges() {
+		return nil
+	}
 	for _, s := range p.sites {
-		if p.merges() && p.Source.Arch.SiteKVHeads(s) != p.Groups {
+		if p.Source.Arch.SiteKVHeads(s) != p.Groups {
 			all = append(all, modulesOf(p.Source.Arch, s)...)
 		}
 	}
+	slices.SortStableFunc(all, func(a, b module) int { // an encoder's first, self-attention before cross-attention
+		return cmp.Or(strings.Compare(b.prefix, a.prefix), a.layer-b.layer)
+	})
 	return all
 }
 
-// heldBytes is how much of the merged weights is kept in memory; more goes to a temporary file.
-const heldBytes = 1 << 30
-
-// merge computes the attention of every module and keeps it, by the names of the result's weights, until it is written.
-func (p *Plan) merge(ctx context.Context, target string) error {
-	if p.Modules() == 0 {
-		return nil
-	}
-	dir := filepath.Dir(filepath.Clean(target))
-	p.merged, p.layers = spill.New(dir, heldBytes), nil
-	params, err := p.Source.Arch.Params()
-	if err != nil {
-		return err
-	}
-	var walk *calibrate.Walk
-	if p.Calibration != nil {
-		walk, err = calibrate.New(ctx, p.Source, p.converted, *p.Calibration, dir, p.Refine > 0)
-		if err != nil {
-			return err
-		}
-		defer walk.Close()
-	}
-	var all []calibrate.Weights // by module
-	for _, m := range p.modules() {
-		changed, err := p.mergeModule(ctx, m, params, walk)
-		if err != nil {
-			return err
-		}
-		all = append(all, changed)
-		if p.Refine > 0 && walk.Fits() {
-			p.step()
-			continue
-		}
-		if err := p.keep(m, changed); err != nil {
-			return err
-		}
-		all[len(all)-1] = nil
-		p.step()
-	}
-	if p.Refine > 0 && walk.Fits() {
-		return p.together(ctx, all, walk)
-	}
-	return nil
-}
-
-// step tells that a module is merged.
-func (p *Plan) step() {
-	if p.OnModule != nil {
-		p.OnModule(1)
-	}
-}
-
-// together fits the attention of all layers at once, and keeps it.
-func (p *Plan) together(ctx context.Context, all []calibrate.Weights, walk *calibrate.Walk) error {
-	joined := calibrate.Weights{}
-	for _, changed := range all {
-		maps.Copy(joined, changed)
-	}
-	fit, err := walk.Together(ctx, joined, p.Refine)
-	if err != nil {
-		return err
-	}
-	p.joint = &LayerFit{Before: fit.Before, After: fit.After, Steps: fit.Steps, Rate: fit.Rate}
-	for i, m := range p.modules() {
-		if err := p.keep(m, all[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// mergeModule merges the heads of one module, as seen in the walk's text where there is one.
-func (p *Plan) mergeModule(ctx context.Context, m module, params []configs.Param, walk *calibrate.Walk) (calibrate.Weights, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	at, err := m.read(p.Source, params)
-	if err != nil {
-		return nil, err
-	}
-	var seen *merge.Moment
-	if walk != nil {
-		if seen, err = walk.Layer(ctx, m.layer); err != nil {
-			return nil, err
-		}
-	}
-	merged, groups := merge.Merge(at, merge.Inputs{Query: seen, KeyValue: seen}, p.mergeOptions())
-	l := Layer{Site: m.site, Layer: m.layer, Groups: report(groups)}
-	changed := m.weights(merged)
-	if walk != nil {
-		if err := p.fit(ctx, &l, changed, seen, walk); err != nil {
-			return nil, err
-		}
-	}
-	p.layers = append(p.layers, l)
-	return changed, nil
-}
-
-// fit brings a merged layer nearer to the output of the original's.
-func (p *Plan) fit(ctx context.Context, l *Layer, changed calibrate.Weights, seen *merge.Moment, walk *calibrate.Walk) (err error) {
-	if p.Method == Calibrated || p.Refine > 0 {
-		l.Readout = &LayerFit{}
-		if l.Readout.Before, l.Readout.After, err = walk.Readout(ctx, l.Layer, changed); err != nil {
-			return err
-		}
-	}
-	if p.Refine == 0 {
-		return nil
-	}
-	fit, err := walk.Refine(ctx, l.Layer, changed, seen, p.Refine)
-	if err != nil {
-		return err
-	}
-	l.Fit = &LayerFit{Before: fit.Before, After: fit.After, Steps: fit.Steps, Rate: fit.Rate}
-	return walk.Advance(ctx, l.Layer, changed)
-}
-
-func (p *Plan) mergeOptions() merge.Options {
-	return merge.Options{Groups: p.Groups, Method: merge.Method(p.Method), Similar: p.Grouping == Similar, Seed: p.Seed}
-}
+// ordered says whether the module's order of heads must be that of all layers of its stack, and is to be chosen.
+func (p *Plan) ordered(m module) bool { return p.Grouping == Similar && m.sharesTable() }
 
 // keep stores a module's weights as the result has them.
 func (p *Plan) keep(m module, changed calibrate.Weights) error {
 	var shared []string
 	for _, role := range []configs.Role{m.k, m.v, m.kNorm} {
-		shared = append(shared, m.param(role, false), m.param(role, true))
+		shared = append(shared, configs.ParamName(role, m.layer, false), configs.ParamName(role, m.layer, true))
 	}
 	for name, values := range changed {
 		if p.Target == Expanded && slices.Contains(shared, name) {
 			values = repeat(values, p.Groups, m.arch.KVHeads)
 		}
-		if err := p.merged.Put(name, values); err != nil {
+		if err := p.merged.Put(m.prefix+name, values); err != nil {
 			return err
 		}
 	}

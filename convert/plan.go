@@ -89,6 +89,8 @@ type Plan struct {
 	merged    *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
 	layers    []Layer
 	joint     *LayerFit // of all layers together; nil: there was none
+	// orders are the groups of sites whose layers must have one order of heads, where groups are chosen.
+	orders map[configs.Site][][]int
 }
 
 // pooledTensor is a tensor of the result that is computed: the weights it is made of in the source (one, or a fused
@@ -116,7 +118,7 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	if err := checkGroups(src.Arch, o.Groups, sites); err != nil {
 		return nil, err
 	}
-	if err := o.checkMerge(src.Arch); err != nil {
+	if err := o.checkMerge(); err != nil {
 		return nil, err
 	}
 	p := &Plan{Source: src, Options: o, sites: sites, converted: src.Arch.WithKVHeads(o.Groups, sites...)}
@@ -194,8 +196,6 @@ func (o Options) check(a *configs.Arch) error {
 		return fmt.Errorf("grouping %q is unknown; want one of %v", o.Grouping, Groupings)
 	case o.Grouping == Similar && a.Position == configs.PositionALiBi:
 		return errors.New("grouping similar reorders heads, but with ALiBi a head's number decides how far it sees; leave --grouping out")
-	case o.Grouping == Similar && a.Position == configs.PositionT5:
-		return errors.New("grouping similar reorders heads, but all layers of T5 share one position bias for each head; leave --grouping out")
 	case !slices.Contains(Targets, string(o.Target)):
 		return fmt.Errorf("target %q is unknown; want one of %v", o.Target, Targets)
 	case !slices.Contains(SiteChoices, string(o.Sites)):
@@ -296,6 +296,9 @@ func (p *Plan) changed() map[string]bool {
 	for _, s := range p.modules() {
 		for role := range s.parts(&merge.Attention{}) {
 			changed[s.param(role, false)], changed[s.param(role, true)] = true, true
+		}
+		if s.table != "" && p.Grouping == Similar {
+			changed[s.prefix+s.table] = true
 		}
 	}
 	return changed

@@ -12,6 +12,7 @@ import (
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/internal/cli"
+	"gqa/internal/objective"
 	"gqa/internal/stream"
 	"gqa/internal/weights"
 )
@@ -31,11 +32,13 @@ func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibr
 	if data == "" {
 		return nil, nil
 	}
-	s, err := stream.Load(cmd.Context(), data, src.Dir, src.Arch.Vocab, candidates*f.calibrationTokens)
+	d, err := objective.Load(cmd.Context(), data, src.Dir, src.Arch, objective.Options{Max: candidates * f.calibrationTokens, Seed: f.seed})
 	if err != nil {
 		return nil, fmt.Errorf("--calibration: %w", err)
 	}
-	return &calibrate.Data{Name: s.Name, IDs: s.IDs, Tokens: f.calibrationTokens, Seed: f.seed}, nil
+	return &calibrate.Data{
+		Name: d.Name, IDs: d.IDs, Tokens: f.calibrationTokens, Seed: f.seed, Objective: d.Objective, Window: d.Window,
+	}, nil
 }
 
 // isSample says whether the folder holds the embedded sample model, whose corpus is embedded too.

@@ -5,36 +5,47 @@ import (
 	"gqa/internal/ops"
 )
 
-// tap is the engine, listening to one layer's attention: what its queries read, what its output projection reads and gives.
+// tap is the engine, listening to a layer's attention.
 type tap struct {
 	*spago.Engine
-	q, o                 spago.Tensor // the weights that tell them
-	read, mixed, written []float32
+	ear       // at the self-attention, or at the one in work
+	cross ear // at the original's cross-attention
 }
 
 // Linear is the engine's.
 func (t *tap) Linear(x spago.Tensor, w ops.Linear[spago.Tensor]) spago.Tensor {
 	y := t.Engine.Linear(x, w)
-	switch w.W {
-	case t.q:
-		t.read = append(t.read[:0], spago.Values(x)...)
-	case t.o:
-		t.mixed = append(t.mixed[:0], spago.Values(x)...)
-		t.written = append(t.written[:0], spago.Values(y)...)
-	}
+	t.hear(x, w.W, y)
+	t.cross.hear(x, w.W, y)
 	return y
 }
 
+// ear keeps what an attention's queries read, and what its output projection reads and gives.
+type ear struct {
+	q, o                 spago.Tensor // the weights that tell them
+	read, mixed, written []float32
+}
+
+func (l *ear) hear(x, w, y spago.Tensor) {
+	switch w {
+	case l.q:
+		l.read = append(l.read[:0], spago.Values(x)...)
+	case l.o:
+		l.mixed = append(l.mixed[:0], spago.Values(x)...)
+		l.written = append(l.written[:0], spago.Values(y)...)
+	}
+}
+
 // takeRead hands over what was read.
-func (t *tap) takeRead() []float32 {
-	x := t.read
-	t.read = nil
+func (l *ear) takeRead() []float32 {
+	x := l.read
+	l.read = nil
 	return x
 }
 
 // takeWritten hands over what was written.
-func (t *tap) takeWritten() []float32 {
-	x := t.written
-	t.written = nil
+func (l *ear) takeWritten() []float32 {
+	x := l.written
+	l.written = nil
 	return x
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"gqa/configs"
 	"gqa/convert/merge"
@@ -13,6 +14,7 @@ import (
 	"gqa/internal/engine/spago"
 	"gqa/internal/kernels"
 	"gqa/internal/model"
+	"gqa/internal/objective"
 	"gqa/internal/ops"
 	"gqa/internal/text"
 	"gqa/internal/weights"
@@ -20,10 +22,12 @@ import (
 
 // Data is the text that a model is run on.
 type Data struct {
-	Name   string
-	IDs    []int32
-	Tokens int    // how many of them to take, in windows drawn from all
-	Seed   uint64 // of the draw
+	Name      string
+	IDs       []int32
+	Tokens    int                 // how many of them to take, in windows drawn from all
+	Seed      uint64              // of the draw
+	Objective objective.Objective // what the model reads of a window; nil: all of it
+	Window    int                 // ids of a window; 0: the model's context, 2048 at most
 }
 
 // batchTokens is about how many tokens go through a layer at once.
@@ -32,43 +36,65 @@ var batchTokens = 2048
 // heldBytes is how much of the hidden states is kept in memory; more goes to a temporary file.
 const heldBytes = 2 << 30
 
-// Walk takes the windows of Data through a model, one layer after the other.
+// Walk takes the windows of Data through a stack of a model, one layer after the other.
 type Walk struct {
 	src               *weights.Source
+	arch              *configs.Arch   // of the stack
 	params, converted []configs.Param // of the original and of what it becomes
 	engine            *tap
 	teacher, student  *model.Model[spago.Tensor] // these two, with the weights of the layer in work
 	follow            bool                       // whether the student reads what it wrote itself, or what the teacher did
 	weights           named                      // of that layer, as they were
+	moved             Weights                    // tables of position biases in the converted model's order of heads
 	batches           []ops.Batch
 	states            *spill.Store
 	seed              uint64
+	done              int           // layers that the original was taken through
+	encoder           *Walk         // of the stack whose output this one's layers read; nil: there is none
+	memoryMoment      *merge.Moment // of that output; nil: it is not there yet
 }
 
 // New embeds windows of d for the model src. Hidden states that do not fit in memory go to a file in the folder dir. converted
 // is the architecture that src is converted to; with follow, the model of its layers is walked along.
 func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, dir string, follow bool) (*Walk, error) {
-	w := &Walk{src: src, engine: &tap{Engine: spago.New()}, states: spill.New(dir, heldBytes), follow: follow, seed: d.Seed}
-	var err error
-	if w.params, err = src.Arch.Params(); err != nil {
+	batches, err := d.batches(src.Arch)
+	if err != nil {
 		return nil, err
 	}
-	if w.converted, err = converted.Params(); err != nil {
+	w, err := newStack(src, src.Arch, converted, batches, dir)
+	if err != nil {
 		return nil, err
 	}
-	if w.batches, err = d.batches(src.Arch); err != nil {
-		return nil, err
-	}
+	w.seed, w.follow = d.Seed, follow
 	outside, err := w.load(-1)
 	if err != nil {
 		return nil, err
 	}
-	w.teacher = model.New(src.Arch, outside.constant)
-	w.student = model.New(converted, outside.constant)
-	if err := w.embed(ctx); err != nil {
-		return nil, errors.Join(err, w.Close())
+	w.begin(converted, outside)
+	if err := w.addEncoder(converted, outside, dir); err != nil {
+		return nil, err
+	}
+	for s := w; s != nil; s = s.encoder {
+		if err := s.embed(ctx); err != nil {
+			return nil, errors.Join(err, w.Close())
+		}
 	}
 	return w, nil
+}
+
+// newStack is a walk through the stack arch of src, which becomes converted.
+func newStack(src *weights.Source, arch, converted *configs.Arch, batches []ops.Batch, dir string) (w *Walk, err error) {
+	w = &Walk{src: src, arch: arch, batches: batches, engine: &tap{Engine: spago.New()}, states: spill.New(dir, heldBytes), moved: Weights{}}
+	if w.params, err = arch.Params(); err != nil {
+		return nil, err
+	}
+	w.converted, err = converted.Params()
+	return w, err
+}
+
+// begin makes the models of the weights outside the layers.
+func (w *Walk) begin(converted *configs.Arch, outside named) {
+	w.teacher, w.student = model.New(w.arch, outside.constant), model.New(converted, outside.constant)
 }
 
 // Close removes what was kept.
@@ -76,12 +102,14 @@ func (w *Walk) Close() error {
 	if w == nil {
 		return nil
 	}
-	return w.states.Close()
+	return errors.Join(w.states.Close(), w.encoder.Close())
 }
 
 // windows are how many are drawn, and of how many tokens.
 func (d Data) windows(a *configs.Arch) (n, length int) {
-	length = min(a.Context, 2048, max(d.Tokens, 2))
+	if length = d.Window; length == 0 {
+		length = min(a.Context, 2048, max(d.Tokens, 2))
+	}
 	return min(max(d.Tokens/length, 1), len(d.IDs)/length), length
 }
 
@@ -93,6 +121,13 @@ func (d Data) Used(a *configs.Arch) int {
 
 // batches draws windows from the data.
 func (d Data) batches(a *configs.Arch) ([]ops.Batch, error) {
+	of := d.Objective
+	if of == nil && a.EncoderLayers > 0 {
+		return nil, fmt.Errorf("calibration: family %s has an encoder and a decoder, and nothing says what of the text each reads", a.Family.Name)
+	}
+	if of == nil {
+		of = objective.NextToken{}
+	}
 	n, length := d.windows(a)
 	sampler, err := text.NewSampler(d.IDs, length, d.Seed)
 	if err != nil {
@@ -102,7 +137,8 @@ func (d Data) batches(a *configs.Arch) ([]ops.Batch, error) {
 	var all []ops.Batch
 	windows := sampler.Batch(0, n)
 	for at := 0; at < n; at += per {
-		all = append(all, ops.NewBatch(windows[at:min(at+per, n)]...))
+		b, _ := of.Batch(windows[at:min(at+per, n)])
+		all = append(all, b)
 	}
 	return all, nil
 }
@@ -113,9 +149,11 @@ type named struct {
 	shapes map[string][]int
 }
 
+func newNamed() named { return named{map[string][]float32{}, map[string][]int{}} }
+
 // load reads the weights of a layer; -1 is those outside the layers.
 func (w *Walk) load(layer int) (named, error) {
-	n := named{map[string][]float32{}, map[string][]int{}}
+	n := newNamed()
 	for _, p := range w.params {
 		if p.Name != configs.ParamName(p.Role, layer, p.Bias) {
 			continue
@@ -164,10 +202,14 @@ func (w *Walk) embed(ctx context.Context) error {
 type kind string
 
 const (
-	teacherState kind = "teacher" // what the next layer of the original reads
-	studentState kind = "student" // … and of the converted model
-	target       kind = "target"  // what the attention in work should give
-	input        kind = "input"   // what it reads in the converted model
+	teacherState  kind = "teacher"        // what the next layer of the original reads
+	studentState  kind = "student"        // … and of the converted model
+	target        kind = "target"         // what the attention in work should give
+	input         kind = "input"          // what it reads in the converted model
+	crossTarget   kind = "cross target"   // what the cross-attention should give, or leave in the stream
+	crossInput    kind = "cross input"    // what its queries read in the original
+	teacherMemory kind = "teacher memory" // the encoder's output in the original
+	studentMemory kind = "student memory" // … and in the converted model
 )
 
 func (w *Walk) put(k kind, batch int, values []float32) error {
@@ -195,9 +237,14 @@ func (w *Walk) layer(layer int) error {
 			w.engine.q = t
 		case configs.ParamName(configs.O, layer, false):
 			w.engine.o = t
+		case configs.ParamName(configs.CrossQ, layer, false):
+			w.engine.cross.q = t
+		case configs.ParamName(configs.CrossO, layer, false):
+			w.engine.cross.o = t
 		}
 		return t, ok
 	})
+	maps.Copy(weights.values, w.moved)
 	w.weights = weights
 	return nil
 }
@@ -224,13 +271,23 @@ func (w *Walk) each(ctx context.Context, k kind, f func(i int, b ops.Batch, x []
 // returns the moment of what that reads. Where the converted model is followed, its attention should also make good
 // by how much the layers before it left the stream off.
 func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
+	if err := w.remember(ctx); err != nil {
+		return nil, err
+	}
 	if err := w.layer(layer); err != nil {
 		return nil, err
 	}
 	var m moment
 	err := w.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
-		y := w.teacher.Layer(layer, w.engine, rows(x, b), b)
+		teacher, err := w.reading(w.teacher, teacherMemory, i)
+		if err != nil {
+			return err
+		}
+		y := teacher.Layer(layer, w.engine, rows(x, b), b)
 		read, wanted := w.engine.takeRead(), w.engine.takeWritten()
+		if err := w.keepCross(i, x, wanted); err != nil {
+			return err
+		}
 		if w.follow {
 			s, err := w.get(studentState, i)
 			if err != nil {
@@ -238,28 +295,32 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 			}
 			copy(read, spago.Values(w.teacher.Read(layer, w.engine, rows(s, b))))
 			if w.corrects() {
-				kernels.Axpy(1/float32(w.src.Arch.ResidualScale), x, wanted)
-				kernels.Axpy(-1/float32(w.src.Arch.ResidualScale), s, wanted)
+				kernels.Axpy(1/float32(w.arch.ResidualScale), x, wanted)
+				kernels.Axpy(-1/float32(w.arch.ResidualScale), s, wanted)
 			}
 		}
 		copy(x, spago.Values(y))
-		m.add(read, len(read)/len(b.IDs))
+		m.add(unpadded(read, b), len(read)/len(b.IDs))
 		return errors.Join(w.put(teacherState, i, x), w.put(input, i, read), w.put(target, i, wanted))
 	})
+	w.done = layer + 1
 	return m.result(), err
 }
 
 // corrects says whether what attention gives is added to the stream as it is.
 func (w *Walk) corrects() bool {
-	a := w.src.Arch
-	return !a.Has(configs.AttnOutNorm) && a.Residual != configs.Normed
+	return !w.arch.Has(configs.AttnOutNorm) && w.arch.Residual != configs.Normed
 }
 
 // Advance takes the converted model through a layer with the weights that were fitted.
 func (w *Walk) Advance(ctx context.Context, layer int, changed Weights) error {
 	w.attach(layer, changed)
 	return w.each(ctx, studentState, func(i int, b ops.Batch, x []float32) error {
-		copy(x, spago.Values(w.student.Layer(layer, w.engine, rows(x, b), b)))
+		student, err := w.reading(w.student, studentMemory, i)
+		if err != nil {
+			return err
+		}
+		copy(x, spago.Values(student.Layer(layer, w.engine, rows(x, b), b)))
 		return w.put(studentState, i, x)
 	})
 }
@@ -267,4 +328,17 @@ func (w *Walk) Advance(ctx context.Context, layer int, changed Weights) error {
 // rows are values as one row per token of the batch.
 func rows(values []float32, b ops.Batch) spago.Tensor {
 	return spago.Constant(values, len(b.IDs), len(values)/len(b.IDs))
+}
+
+// unpadded are the rows of a batch that are no padding.
+func unpadded(values []float32, b ops.Batch) []float32 {
+	if b.Lens == nil {
+		return values
+	}
+	var all []float32
+	size := len(values) / b.Seqs
+	for i, n := range b.Lens {
+		all = append(all, values[i*size:][:n*size/b.Len]...)
+	}
+	return all
 }

@@ -60,11 +60,16 @@ func single(m *mat.TriDense) []float32 {
 
 // inputs turns what is kept of the attention's inputs to x̃, rows of x times L⁻ᵀ.
 func (h *whitening) inputs(ctx context.Context, w *Walk) error {
-	return w.each(ctx, input, func(i int, b ops.Batch, x []float32) error {
-		white := make([]float32, len(x))
-		kernels.Gemm(false, true, len(b.IDs), h.dim, h.dim, 1, x, h.dim, h.invert, h.dim, 0, white, h.dim)
-		return w.put(input, i, white)
+	return w.each(ctx, input, func(i int, _ ops.Batch, x []float32) error {
+		return w.put(input, i, h.rows(x))
 	})
+}
+
+// rows are x̃ of rows of x.
+func (h *whitening) rows(x []float32) []float32 {
+	white := make([]float32, len(x))
+	kernels.Gemm(false, true, len(x)/h.dim, h.dim, h.dim, 1, x, h.dim, h.invert, h.dim, 0, white, h.dim)
+	return white
 }
 
 // in turns a weight to one that reads x̃: W·L; out turns it back.

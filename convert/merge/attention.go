@@ -21,6 +21,9 @@ type Attention struct {
 	// own; without a weight where there is no norm or all heads share its weights.
 	QNorm, KNorm Vector
 
+	// Distances [rows, heads] are biases of the heads' scores by distance, which move with the heads (T5); nil: there are none.
+	Distances []float32
+
 	Key, Value Freedom
 }
 

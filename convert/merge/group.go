@@ -22,21 +22,71 @@ func contiguous(heads, groups int) [][]int {
 // searchWork is how many multiplications of small matrices an exhaustive search may take: a few seconds.
 const searchWork = 4e9
 
-// similar are the groups that keep the most energy: the best of all partitions where they are few; else the best that
+// Search looks for the groups of heads that keep the most energy, as shares of all that there is: of one module, or the sum
+// over several that must have one order of heads. Where partitions are few the best of all is found; else the best that
 // annealing finds for the sum over pairs, which needs the energy of pairs alone.
-func similar(m Method, k, v *side, heads, groups int, seed uint64) [][]int {
-	size := heads / groups
-	if size == 1 || groups == 1 {
-		return contiguous(heads, groups)
+type Search struct {
+	Method Method
+	Groups int
+	Seed   uint64 // of annealing
+
+	heads, size int
+	sets        []uint32 // of heads, as bits, whose energies count; nil: those of pairs do
+	energies    []float64
+	pair        [][]float64
+}
+
+// Add counts a module in, with what is known of its inputs. All have as many KV heads.
+func (s *Search) Add(a *Attention, in Inputs) {
+	k, v := a.sides(in.Query, in.KeyValue)
+	s.add(a.KVHeads, k, v)
+}
+
+func (s *Search) add(heads int, k, v *side) {
+	if s.heads == 0 {
+		s.begin(heads, k.headDim)
+	}
+	if s.size == 1 || s.Groups == 1 {
+		return
 	}
 	kTotal, vTotal := math.Max(k.total(), math.SmallestNonzeroFloat64), math.Max(v.total(), math.SmallestNonzeroFloat64)
 	energy := func(members []int) float64 {
-		return k.energy(m, members)/kTotal + v.energy(m, members)/vTotal
+		return k.energy(s.Method, members)/kTotal + v.energy(s.Method, members)/vTotal
 	}
-	if work := binomial(heads, size) * math.Pow(float64(size*k.headDim), 3); heads <= 16 && work <= searchWork {
-		return exhaustive(heads, size, energy)
+	if s.sets == nil {
+		addPairs(s.pair, energy)
+		return
 	}
-	return anneal(heads, size, pairs(heads, energy), seed)
+	kernels.For(len(s.sets), 1, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			s.energies[i] += energy(members(s.sets[i]))
+		}
+	})
+}
+
+// begin sees how many partitions there are.
+func (s *Search) begin(heads, headDim int) {
+	s.heads, s.size = heads, heads/s.Groups
+	if work := binomial(heads, s.size) * math.Pow(float64(s.size*headDim), 3); heads <= 16 && work <= searchWork {
+		s.sets = subsets(heads, s.size)
+		s.energies = make([]float64, len(s.sets))
+		return
+	}
+	s.pair = make([][]float64, heads)
+	for i := range s.pair {
+		s.pair[i] = make([]float64, heads)
+	}
+}
+
+// Parts are the groups found, by KV heads.
+func (s *Search) Parts() [][]int {
+	switch {
+	case s.size == 1 || s.Groups == 1:
+		return contiguous(s.heads, s.Groups)
+	case s.sets != nil:
+		return partition(s.heads, s.size, s.sets, s.energies)
+	}
+	return anneal(s.heads, s.size, s.pair, s.Seed)
 }
 
 func binomial(n, k int) float64 {
@@ -47,15 +97,9 @@ func binomial(n, k int) float64 {
 	return b
 }
 
-// exhaustive is the best partition of at most 16 heads: for each set of heads that are left, the best group for its first.
-func exhaustive(heads, size int, energy func([]int) float64) [][]int {
-	sets := subsets(heads, size)
-	energies := make([]float64, len(sets))
-	kernels.For(len(sets), 1, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			energies[i] = energy(members(sets[i]))
-		}
-	})
+// partition is the best partition of at most 16 heads into sets, whose energies add up: for each set of heads that are left,
+// the best group for its first.
+func partition(heads, size int, sets []uint32, energies []float64) [][]int {
 	byFirst := make([][]int, heads) // indices of sets, by their first head
 	for i, s := range sets {
 		first := bits.TrailingZeros32(s)
@@ -100,21 +144,17 @@ func members(set uint32) []int {
 	return all
 }
 
-// pairs is the energy of every two heads together.
-func pairs(heads int, energy func([]int) float64) [][]float64 {
-	all := make([][]float64, heads)
-	for i := range all {
-		all[i] = make([]float64, heads)
-	}
+// addPairs adds the energy of every two heads together to pair.
+func addPairs(pair [][]float64, energy func([]int) float64) {
+	heads := len(pair)
 	kernels.For(heads*heads, 1, func(lo, hi int) {
 		for n := lo; n < hi; n++ {
 			if i, j := n/heads, n%heads; i < j {
-				e := energy([]int{i, j})
-				all[i][j], all[j][i] = e, e
+				pair[i][j] += energy([]int{i, j})
+				pair[j][i] = pair[i][j]
 			}
 		}
 	})
-	return all
 }
 
 // anneal swaps heads between groups to raise the sum of pairs' energies, downhill ever more rarely (Kirkpatrick et al. 1983);

@@ -23,6 +23,8 @@ type Options struct {
 	Method  Method
 	Similar bool   // choose which heads share; else neighbours do
 	Seed    uint64 // of a search that cannot be exhaustive
+	// Parts are the KV heads of each group, where they are known: what a Search over several modules found.
+	Parts [][]int
 }
 
 // Inputs are the moments of what the projections read; the nil Moment is the identity.
@@ -48,9 +50,15 @@ type Fit struct {
 // order: those of the first group's members first.
 func Merge(a *Attention, in Inputs, o Options) (*Attention, []Group) {
 	k, v := a.sides(in.Query, in.KeyValue)
-	parts := contiguous(a.KVHeads, o.Groups)
-	if o.Similar {
-		parts = similar(o.Method, k, v, a.KVHeads, o.Groups, o.Seed)
+	parts := o.Parts
+	switch {
+	case parts != nil:
+	case o.Similar:
+		search := Search{Method: o.Method, Groups: o.Groups, Seed: o.Seed}
+		search.add(a.KVHeads, k, v)
+		parts = search.Parts()
+	default:
+		parts = contiguous(a.KVHeads, o.Groups)
 	}
 	keys, values := k.merge(o.Method, parts), v.merge(o.Method, parts)
 	merged := a.build(parts, keys, values)
@@ -133,7 +141,22 @@ func (a *Attention) build(parts [][]int, keys, values []maps) *Attention {
 	b.K, b.V = a.share(a.K, parts, keys), a.share(a.V, parts, values)
 	b.Q, b.O = a.readKeys(parts, keys), a.readValues(parts, values)
 	b.KNorm, b.QNorm = a.shareNorm(parts, keys), a.readNorm(parts, keys)
+	b.Distances = a.moveDistances(parts)
 	return &b
+}
+
+// moveDistances is the table of position biases with its columns in the query heads' new order.
+func (a *Attention) moveDistances(parts [][]int) []float32 {
+	if a.Distances == nil {
+		return nil
+	}
+	moved := make([]float32, len(a.Distances))
+	a.readers(parts, nil, func(at, h int, _ []float32) {
+		for row := 0; row < len(moved); row += a.Heads {
+			moved[row+at] = a.Distances[row+h]
+		}
+	})
+	return moved
 }
 
 // share is Σ in[m]·member m, rows and biases, for every group.
@@ -156,13 +179,17 @@ func (a *Attention) share(l Linear, parts [][]int, all []maps) Linear {
 }
 
 // readers calls f for every query head in its new order: at, where it comes to stand, h, where it stood, and the map of the
-// shared head to the one that it read.
+// shared head to the one that it read, if there are maps.
 func (a *Attention) readers(parts [][]int, all []maps, f func(at, h int, out []float32)) {
 	at := 0
 	for g, members := range parts {
 		for m, kv := range members {
+			var out []float32
+			if all != nil {
+				out = all[g].out[m]
+			}
 			for r := range a.groupSize() {
-				f(at, kv*a.groupSize()+r, all[g].out[m])
+				f(at, kv*a.groupSize()+r, out)
 				at++
 			}
 		}

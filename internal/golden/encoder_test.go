@@ -32,6 +32,8 @@ const (
 		"intermediate_size": 28, "max_position_embeddings": 20, "hidden_act": "gelu_new"}`
 )
 
+var encoderConfigs = map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "UMT5": umt5, "BERT": bertSmall}
+
 // random writes a checkpoint of random weights, with a head of its own if config says so.
 func random(t *testing.T, config string) string {
 	t.Helper()
@@ -97,7 +99,7 @@ func padded(a *configs.Arch) ops.Batch {
 
 // TestEncoders holds both engines, decoding through the caches, conversions of every site and padding against one another.
 func TestEncoders(t *testing.T) {
-	for name, config := range map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "UMT5": umt5, "BERT": bertSmall} {
+	for name, config := range encoderConfigs {
 		t.Run(name, func(t *testing.T) {
 			dir := random(t, config)
 			src, all := load(t, dir)
@@ -230,7 +232,7 @@ func TestScaledHead(t *testing.T) {
 
 // TestEncoderGradients compares the gradient of every tensor with a central difference of the loss along it.
 func TestEncoderGradients(t *testing.T) {
-	for name, config := range map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "UMT5": umt5, "BERT": bertSmall} {
+	for name, config := range encoderConfigs {
 		t.Run(name, func(t *testing.T) {
 			dir := convertTo(t, random(t, config), convert.Options{Groups: 2, Method: convert.Mean, Sites: convert.AllSites})
 			src, all := load(t, dir)

@@ -19,6 +19,8 @@ import (
 	"gqa/internal/engine/decode"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
+	"gqa/internal/objective"
+	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
 
@@ -28,9 +30,9 @@ const gaugeTolerance = 1e-3
 // TestMergeKeepsFunction makes the heads of each group one head, seen through maps that attention does not notice, for every
 // family. Methods that look for such maps must lose nothing.
 func TestMergeKeepsFunction(t *testing.T) {
-	for _, c := range golden.Cases(t) {
-		t.Run(c.Name, func(t *testing.T) {
-			src, all := load(t, c.Dir)
+	for _, c := range mergeCases(t) {
+		t.Run(c.name, func(t *testing.T) {
+			src, all := load(t, c.dir)
 			for _, groups := range []int{1, min(2, src.Arch.KVHeads)} {
 				r := rand.New(rand.NewPCG(uint64(groups), 7))
 				disguised := maps.Clone(all)
@@ -42,18 +44,19 @@ func TestMergeKeepsFunction(t *testing.T) {
 					{Method: convert.Calibrated},
 					{Method: convert.Align, Target: convert.Expanded},
 					{Method: convert.Calibrated, Target: convert.Expanded},
-					{Method: convert.Align, Calibration: data(c)},
-					{Method: convert.Calibrated, Calibration: data(c), Refine: 2},
+					{Method: convert.Align, Calibration: c.data(src.Arch)},
+					{Method: convert.Calibrated, Calibration: c.data(src.Arch)},
+					{Method: convert.Calibrated, Calibration: c.data(src.Arch), Refine: 2},
 				} {
-					if o.Calibration != nil && src.Arch.EncoderLayers > 0 || groups == 1 && (o.Calibration != nil || o.Target == convert.Expanded) {
+					if groups == 1 && (o.Calibration != nil || o.Target == convert.Expanded) || src.Arch.EncoderLayers > 0 && o.Refine > 0 {
 						continue
 					}
 					o.Groups, o.Sites = groups, convert.AllSites
-					if src.Arch.Position != configs.PositionALiBi && src.Arch.Position != configs.PositionT5 {
+					if src.Arch.Position != configs.PositionALiBi {
 						o.Grouping = convert.Similar
 					}
 					got := convertTo(t, dir, o)
-					near(t, fmt.Sprintf("%d groups by %s, %s, calibrated %v", groups, o.Method, o.Target, o.Calibration != nil), logits(t, c, got), want)
+					near(t, fmt.Sprintf("%d groups by %s, %s, calibrated %v, refined %v", groups, o.Method, o.Target, o.Calibration != nil, o.Refine > 0), logits(t, c, got), want)
 					if o.Method == convert.Calibrated {
 						near(t, "the same by spago", spagoLogits(t, c, got), want)
 					}
@@ -61,6 +64,34 @@ func TestMergeKeepsFunction(t *testing.T) {
 			}
 		})
 	}
+}
+
+// mergeCase is a checkpoint with what it reads.
+type mergeCase struct {
+	name, dir string
+	batch     ops.Batch
+}
+
+// mergeCases are the golden cases, and encoders that none of them is of.
+func mergeCases(t *testing.T) (all []mergeCase) {
+	for _, c := range golden.Cases(t) {
+		all = append(all, mergeCase{c.Name, c.Dir, c.Batch()})
+	}
+	for name, config := range encoderConfigs {
+		all = append(all, mergeCase{name, random(t, config), padded(resolve(t, config))})
+	}
+	return all
+}
+
+// data is the case's own text.
+func (c mergeCase) data(a *configs.Arch) *calibrate.Data {
+	d := &calibrate.Data{Name: "ids", IDs: c.batch.IDs, Seed: 1}
+	if a.EncoderLayers > 0 {
+		d.IDs = slices.Concat(c.batch.Source.IDs, c.batch.IDs)
+		d.Objective = objective.Spans{Sentinels: []int32{4, 5, 6}, End: 1, Start: int32(a.StartToken), Pad: int32(a.PadToken)}
+	}
+	d.Tokens = len(d.IDs)
+	return d
 }
 
 // disguiseAll is disguise of every attention module.
@@ -74,12 +105,6 @@ func disguiseAll(r *rand.Rand, a *configs.Arch, groups int, all map[string][]flo
 	for layer := range a.EncoderLayers {
 		disguise(r, a.Encoder(), layer, groups, [2]configs.Role{configs.K, configs.V}, configs.EncoderPrefix, all)
 	}
-}
-
-// data is the case's own text.
-func data(c *golden.Case) *calibrate.Data {
-	ids := slices.Concat(c.IDs...)
-	return &calibrate.Data{Name: "ids", IDs: ids, Tokens: len(ids), Seed: 1}
 }
 
 // disguise gives the KV heads of a layer's groups the first one's keys and values, each through a map of its own that
@@ -210,13 +235,13 @@ func write(t *testing.T, src *weights.Source, all map[string][]float32) string {
 	return dir
 }
 
-func logits(t *testing.T, c *golden.Case, dir string) []float32 {
+func logits(t *testing.T, c mergeCase, dir string) []float32 {
 	t.Helper()
 	src, all := load(t, dir)
-	return decode.New(src.Arch, all).Logits(c.Batch()).Data
+	return decode.New(src.Arch, all).Logits(c.batch).Data
 }
 
-func spagoLogits(t *testing.T, c *golden.Case, dir string) []float32 {
+func spagoLogits(t *testing.T, c mergeCase, dir string) []float32 {
 	t.Helper()
 	src, all := load(t, dir)
 	params, err := spago.NewParams(src.Arch, all)
@@ -224,7 +249,7 @@ func spagoLogits(t *testing.T, c *golden.Case, dir string) []float32 {
 		t.Fatal(err)
 	}
 	e, m := spago.New(), params.Model(src.Arch)
-	return mat.Data[float32](m.Logits(e, m.Hidden(e, c.Batch())))
+	return mat.Data[float32](m.Logits(e, m.Hidden(e, c.batch)))
 }
 
 func near(t *testing.T, what string, got, want []float32) {

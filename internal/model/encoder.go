@@ -51,13 +51,22 @@ type shared[T any] struct {
 // share runs the encoder and gathers the position bias. It comes before the embedding: engines give back the memory of what
 // is computed after a stream's first value.
 func (m *Model[T]) share(e ops.Ops[T], b ops.Batch) (s shared[T]) {
-	if m.encoder != nil && b.Source != nil {
+	switch {
+	case m.hasMemory:
+		s.memory = m.memory
+	case m.encoder != nil && b.Source != nil:
 		s.memory = m.encoder.Hidden(e, *b.Source)
 	}
-	if m.hasDistances {
-		s.bias = e.RelativeBias(m.distances, m.relative(), b)
-	}
+	s.bias = m.bias(e, b)
 	return s
+}
+
+// bias is that of the scores of all layers, if they share one.
+func (m *Model[T]) bias(e ops.Ops[T], b ops.Batch) (bias T) {
+	if m.hasDistances {
+		bias = e.RelativeBias(m.distances, m.relative(), b)
+	}
+	return bias
 }
 
 // relative is how the stack tells distances apart.
@@ -66,13 +75,24 @@ func (m *Model[T]) relative() ops.Relative {
 	return ops.Relative{Buckets: r.Buckets, MaxDistance: r.MaxDistance, BothWays: !m.Arch.Causal}
 }
 
+// attend is the attention of x, behind the norm, to the encoder's output.
 func (c *cross[T]) attend(e ops.Ops[T], x T, s shared[T], b ops.Batch) T {
-	x = normed(e, x, c.norm)
 	var k, v T // in the engine's cache, unless the encoder has just run
 	if b.Source != nil {
 		k, v = e.Linear(s.memory, c.k), e.Linear(s.memory, c.v)
 	}
 	return e.Linear(e.Attend(e.Linear(x, c.q), k, v, c.attention, b), c.o)
+}
+
+// Encoder is the stack beside the decoder; nil: there is none.
+func (m *Model[T]) Encoder() *Model[T] { return m.encoder }
+
+// Reading is the decoder of m alone: its cross-attention reads memory in the place of what the encoder gives, [tokens of
+// Batch.Source, dim]. The layers are m's.
+func (m *Model[T]) Reading(memory T) *Model[T] {
+	decoder := *m
+	decoder.memory, decoder.hasMemory = memory, true
+	return &decoder
 }
 
 // Encode runs the encoder over source and hands on the keys and values of every decoder layer's cross-attention.

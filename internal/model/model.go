@@ -19,6 +19,8 @@ type Model[T any] struct {
 	distances        T // of relative positions, if hasDistances
 	hasDistances     bool
 	encoder          *Model[T]
+	memory           T // of the encoder, if hasMemory: then it is not run
+	hasMemory        bool
 	layers           []layer[T]
 	finalNorm        *ops.Norm[T]
 	projectOut       *ops.Linear[T]
@@ -223,7 +225,7 @@ func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Ba
 	}
 	x = e.Add(x, scaled(e, attn, m.Arch.ResidualScale))
 	if l.cross != nil {
-		x = e.Add(x, l.cross.attend(e, x, s, b))
+		x = e.Add(x, l.cross.attend(e, normed(e, x, l.cross.norm), s, b))
 	}
 	in = normed(e, x, l.mlpNorm)
 	mlp := normed(e, l.feedForward(e, m.Arch, in), l.mlpOutNorm)

@@ -41,10 +41,26 @@ func (m *Model[T]) Read(i int, e ops.Ops[T], x T) T {
 
 // Attend runs the self-attention of layer i alone, projections included, on what it reads: [tokens, dim] -> [tokens, dim].
 func (m *Model[T]) Attend(i int, e ops.Ops[T], x T, b ops.Batch) T {
-	return m.layers[i].attend(e, m, x, m.share(e, b), b)
+	return m.layers[i].attend(e, m, x, shared[T]{bias: m.bias(e, b)}, b)
+}
+
+// Between is the stream behind the self-attention of layer i, to which its cross-attention is added, and what that reads of it.
+func (m *Model[T]) Between(i int, e ops.Ops[T], x T, b ops.Batch) (stream, read T) {
+	attn := normed(e, m.Attend(i, e, m.Read(i, e, x), b), m.layers[i].attnOutNorm)
+	stream = e.Add(x, scaled(e, attn, m.Arch.ResidualScale))
+	return stream, normed(e, stream, m.layers[i].cross.norm)
+}
+
+// AttendMemory runs the cross-attention of layer i alone, projections included, on what its queries read: [tokens, dim] ->
+// [tokens, dim].
+func (m *Model[T]) AttendMemory(i int, e ops.Ops[T], x T, b ops.Batch) T {
+	return m.layers[i].cross.attend(e, x, m.share(e, b), b)
 }
 
 // SetLayer gives layer i other weights, by name as in New. A model that is run layer by layer need not hold more than one.
 func (m *Model[T]) SetLayer(i int, weight func(name string) (T, bool)) {
 	m.layers[i] = builder[T]{arch: m.Arch, weight: weight}.layer(i)
 }
+
+// SetDistances gives the stack another table of position biases.
+func (m *Model[T]) SetDistances(table T) { m.distances = table }

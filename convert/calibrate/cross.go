@@ -1,0 +1,162 @@
+package calibrate
+
+import (
+	"context"
+	"errors"
+
+	"gqa/configs"
+	"gqa/convert/merge"
+	"gqa/internal/engine/spago"
+	"gqa/internal/kernels"
+	"gqa/internal/model"
+	"gqa/internal/ops"
+)
+
+// addEncoder begins the walk through the encoder of src, if there is one. Its batches are what it reads of this walk's.
+func (w *Walk) addEncoder(converted *configs.Arch, outside named, dir string) (err error) {
+	if w.arch.EncoderLayers == 0 {
+		return nil
+	}
+	var sources []ops.Batch
+	for _, b := range w.batches {
+		sources = append(sources, *b.Source)
+	}
+	e, err := newStack(w.src, w.arch.Encoder(), converted.Encoder(), sources, dir)
+	if err != nil {
+		return err
+	}
+	e.seed, e.follow = w.seed, w.follow && converted.EncoderKVHeads != w.arch.EncoderKVHeads
+	own, err := e.load(-1)
+	if err != nil {
+		return err
+	}
+	embed := configs.ParamName(configs.Embed, -1, false)
+	own.values[embed], own.shapes[embed] = outside.values[embed], outside.shapes[embed]
+	e.begin(converted.Encoder(), own)
+	w.encoder = e
+	return nil
+}
+
+// Encoder is the walk through the stack whose output this one's layers read. It comes before the first of them.
+func (w *Walk) Encoder() *Walk { return w.encoder }
+
+// Move gives the converted model another table of position biases, of its order of heads: [buckets, heads].
+func (w *Walk) Move(name string, table []float32) {
+	w.moved[name] = table
+	if name == configs.ParamName(configs.Distances, -1, false) {
+		w.student.SetDistances(spago.Constant(table, len(table)/w.arch.Heads, w.arch.Heads))
+	}
+	if w.weights.values != nil {
+		w.weights.values[name] = table
+	}
+}
+
+// remember takes the text through what is left of the encoder, and keeps its output.
+func (w *Walk) remember(ctx context.Context) error {
+	e := w.encoder
+	if e == nil || w.memoryMoment != nil {
+		return nil
+	}
+	for ; e.done < e.arch.Layers; e.done++ {
+		if err := e.pass(ctx, e.done); err != nil {
+			return err
+		}
+	}
+	var m moment
+	err := e.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
+		memory := append([]float32(nil), spago.Values(e.teacher.End(e.engine, rows(x, b)))...)
+		if err := w.put(teacherMemory, i, memory); err != nil {
+			return err
+		}
+		if e.follow {
+			s, err := e.get(studentState, i)
+			if err != nil {
+				return err
+			}
+			memory = append([]float32(nil), spago.Values(e.student.End(e.engine, rows(s, b)))...)
+			if err := w.put(studentMemory, i, memory); err != nil {
+				return err
+			}
+		}
+		m.add(unpadded(memory, b), len(memory)/len(b.IDs))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	w.memoryMoment = m.result()
+	return e.states.Close()
+}
+
+// pass takes the original through a layer in which nothing changes.
+func (w *Walk) pass(ctx context.Context, layer int) error {
+	if err := w.layer(layer); err != nil {
+		return err
+	}
+	return w.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
+		copy(x, spago.Values(w.teacher.Layer(layer, w.engine, rows(x, b), b)))
+		return w.put(teacherState, i, x)
+	})
+}
+
+// reading gives a model what the encoder says of batch i, if there is one.
+func (w *Walk) reading(m *model.Model[spago.Tensor], k kind, i int) (*model.Model[spago.Tensor], error) {
+	if w.encoder == nil {
+		return m, nil
+	}
+	if !w.encoder.follow {
+		k = teacherMemory
+	}
+	memory, err := w.get(k, i)
+	if err != nil {
+		return nil, err
+	}
+	return m.Reading(rows(memory, *w.batches[i].Source)), nil
+}
+
+// keepCross keeps what the original's cross-attention read and gave as a layer read x and its self-attention gave attn.
+// Where the converted model is followed, it is rather the stream behind it that counts.
+func (w *Walk) keepCross(i int, x, attn []float32) error {
+	if w.encoder == nil {
+		return nil
+	}
+	read, wanted := w.engine.cross.takeRead(), w.engine.cross.takeWritten()
+	if w.follow && w.corrects() {
+		kernels.Axpy(1, x, wanted)
+		kernels.Axpy(float32(w.arch.ResidualScale), attn, wanted)
+	}
+	return errors.Join(w.put(crossTarget, i, wanted), w.put(crossInput, i, read))
+}
+
+// Cross is Layer for a layer's cross-attention, whose self-attention has the weights that were fitted: it returns the moments
+// of what queries read, and of what keys and values do.
+func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, memory *merge.Moment, err error) {
+	if w.done <= layer {
+		if _, err := w.Layer(ctx, layer); err != nil {
+			return nil, nil, err
+		}
+	}
+	w.attach(layer, changed)
+	var m moment
+	k := crossInput
+	if w.follow {
+		k = studentState
+	}
+	err = w.each(ctx, k, func(i int, b ops.Batch, x []float32) error {
+		wanted, err := w.get(crossTarget, i)
+		if err != nil {
+			return err
+		}
+		read := append([]float32(nil), x...)
+		if w.follow {
+			stream, in := w.student.Between(layer, w.engine, rows(x, b), b)
+			copy(read, spago.Values(in))
+			if w.corrects() {
+				kernels.Axpy(-1, spago.Values(stream), wanted)
+			}
+		}
+		m.add(unpadded(read, b), len(read)/len(b.IDs))
+		return errors.Join(w.put(input, i, read), w.put(target, i, wanted))
+	})
+	return m.result(), w.memoryMoment, err
+}

@@ -1,0 +1,130 @@
+package calibrate
+
+import (
+	"slices"
+	"testing"
+
+	"gqa/configs"
+	"gqa/internal/engine/spago"
+	"gqa/internal/golden"
+	"gqa/internal/kernels"
+	"gqa/internal/objective"
+	"gqa/internal/ops"
+	"gqa/internal/weights"
+)
+
+// t5 is the golden case with an encoder and a decoder.
+func t5(t *testing.T) *weights.Source {
+	t.Helper()
+	for _, c := range golden.Cases(t) {
+		if c.Name == "t5" {
+			return open(t, c)
+		}
+	}
+	t.Fatal("there is no case of T5")
+	return nil
+}
+
+// spans hides some of the text behind sentinels.
+func spans(a *configs.Arch) objective.Objective {
+	return objective.Spans{Sentinels: []int32{7, 8, 9, 10, 11}, End: 1, Start: int32(a.StartToken), Pad: int32(a.PadToken), Seed: 5}
+}
+
+func walkSpans(t *testing.T, src *weights.Source, groups int, follow bool, sites ...configs.Site) *Walk {
+	t.Helper()
+	batchTokens = 256
+	t.Cleanup(func() { batchTokens = 2048 })
+	d := Data{IDs: ids(src.Arch, 1400), Tokens: 1400, Seed: 3, Objective: spans(src.Arch), Window: 50}
+	w, err := New(t.Context(), src, src.Arch.WithKVHeads(groups, sites...), d, t.TempDir(), follow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// checkSame wants a layer's self-attention to give what is wanted of it, and returns its weights.
+func checkSame(t *testing.T, w *Walk, layer int) Weights {
+	t.Helper()
+	all := attentionOf(w, layer)
+	before, after, err := w.Readout(t.Context(), layer, all)
+	if err != nil || before > 1e-9 || after > 1e-9 {
+		t.Errorf("layer %d: its own output is off by %g, then %g (%v)", layer, before, after, err)
+	}
+	return all
+}
+
+// TestWalkEncoder takes T5, converted to itself, through encoder and decoder: what is wanted of each attention is what it gives,
+// and the streams are those of a whole forward pass. Where the encoder is not converted, nothing calls for its layers.
+func TestWalkEncoder(t *testing.T) {
+	src := t5(t)
+	for _, encoder := range []bool{true, false} {
+		w := walkSpans(t, src, src.Arch.KVHeads, true)
+		if encoder {
+			w.Encoder().follow = true // as if its heads were fewer
+			if err := w.Encoder().embed(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			walkSelf(t, w.Encoder())
+		}
+		walkSelf(t, w)
+		all, err := src.All()
+		if err != nil {
+			t.Fatal(err)
+		}
+		params, err := spago.NewParams(src.Arch, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, model := spago.New(), params.Model(src.Arch)
+		want := slices.Clone(spago.Values(model.Hidden(e, w.batches[1])))
+		for _, k := range []kind{teacherState, studentState} {
+			got, err := w.get(k, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := distance(spago.Values(w.teacher.End(w.engine, rows(got, w.batches[1]))), want); !(d < 1e-5) {
+				t.Errorf("the %s's output is off by %g", k, d)
+			}
+		}
+	}
+}
+
+// walkSelf takes a stack through its layers with the weights that it has.
+func walkSelf(t *testing.T, w *Walk) {
+	t.Helper()
+	for layer := range w.arch.Layers {
+		m, err := w.Layer(t.Context(), layer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkMoment(t, w, m.Mean, m.Cov)
+		all := checkSame(t, w, layer)
+		if w.encoder != nil {
+			query, memory, err := w.Cross(t.Context(), layer, all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkMoment(t, w, query.Mean, query.Cov)
+			if len(memory.Mean) != w.arch.Dim || kernels.SumSquares(memory.Cov) == 0 {
+				t.Errorf("layer %d: the encoder's output has no moment", layer)
+			}
+		}
+		if err := w.Advance(t.Context(), layer, all); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestPadding: what fills up a batch is not part of a moment.
+func TestPadding(t *testing.T) {
+	b := ops.NewBatch([]int32{1, 2, 3}, []int32{4, 5, 6})
+	b.Lens = []int{3, 1}
+	if got := unpadded([]float32{1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6}, b); !slices.Equal(got, []float32{1, 1, 2, 2, 3, 3, 4, 4}) {
+		t.Error(got)
+	}
+}

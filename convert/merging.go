@@ -1,0 +1,218 @@
+package convert
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"gqa/configs"
+	"gqa/convert/calibrate"
+	"gqa/convert/merge"
+	"gqa/convert/spill"
+)
+
+// heldBytes is how much of the merged weights is kept in memory; more goes to a temporary file.
+const heldBytes = 1 << 30
+
+// merging is a merge under way.
+type merging struct {
+	*Plan
+	params []configs.Param
+	walk   *calibrate.Walk     // nil: there is no text
+	layer  calibrate.Weights   // merged already of the layer in work
+	all    []calibrate.Weights // by module, where all are fitted together in the end
+}
+
+// merge computes the attention of every module and keeps it, by the names of the result's weights, until it is written.
+func (p *Plan) merge(ctx context.Context, target string) error {
+	modules := p.modules()
+	if len(modules) == 0 {
+		return nil
+	}
+	dir := filepath.Dir(filepath.Clean(target))
+	p.merged, p.layers = spill.New(dir, heldBytes), nil
+	if err := p.chooseOrders(ctx, dir); err != nil {
+		return err
+	}
+	g, err := p.newMerging(ctx, dir, p.Refine > 0)
+	if err != nil {
+		return err
+	}
+	defer g.walk.Close()
+	for i, m := range modules {
+		if i == 0 || !m.sameLayer(modules[i-1]) {
+			g.layer = calibrate.Weights{}
+		}
+		if err := g.module(ctx, m, i+1 == len(modules) || !m.sameLayer(modules[i+1])); err != nil {
+			return err
+		}
+		p.step()
+	}
+	if g.joins() {
+		return g.together(ctx, modules)
+	}
+	return nil
+}
+
+// newMerging begins to take the calibration text through the model, if there is any.
+func (p *Plan) newMerging(ctx context.Context, dir string, follow bool) (*merging, error) {
+	params, err := p.Source.Arch.Params()
+	g := &merging{Plan: p, params: params}
+	if err != nil || p.Calibration == nil {
+		return g, err
+	}
+	g.walk, err = calibrate.New(ctx, p.Source, p.converted, *p.Calibration, dir, follow)
+	return g, err
+}
+
+// step tells that a module is done with.
+func (p *Plan) step() {
+	if p.OnModule != nil {
+		p.OnModule(1)
+	}
+}
+
+// chooseOrders looks for the groups of sites whose layers must agree on them. It takes the text through the model once.
+func (p *Plan) chooseOrders(ctx context.Context, dir string) error {
+	modules := slices.DeleteFunc(p.modules(), func(m module) bool { return !p.ordered(m) })
+	if len(modules) == 0 {
+		return nil
+	}
+	g, err := p.newMerging(ctx, dir, false)
+	if err != nil {
+		return err
+	}
+	defer g.walk.Close()
+	searches := map[configs.Site]*merge.Search{}
+	for _, m := range modules {
+		at, seen, err := g.see(ctx, m)
+		if err != nil {
+			return err
+		}
+		if searches[m.site] == nil {
+			searches[m.site] = &merge.Search{Method: merge.Method(p.Method), Groups: p.Groups, Seed: p.Seed}
+		}
+		searches[m.site].Add(at, seen)
+		p.step()
+	}
+	p.orders = map[configs.Site][][]int{}
+	for site, search := range searches {
+		p.orders[site] = search.Parts()
+	}
+	return nil
+}
+
+// stack is the walk through the stack that m is in.
+func (g *merging) stack(m module) *calibrate.Walk {
+	if g.walk != nil && m.prefix != "" {
+		return g.walk.Encoder()
+	}
+	return g.walk
+}
+
+// see reads a module's attention, and takes the text up to it.
+func (g *merging) see(ctx context.Context, m module) (at *merge.Attention, seen merge.Inputs, err error) {
+	if err = ctx.Err(); err != nil {
+		return nil, seen, err
+	}
+	if at, err = m.read(g.Source, g.params); err != nil || g.walk == nil {
+		return at, seen, err
+	}
+	if m.site == configs.Cross {
+		seen.Query, seen.KeyValue, err = g.walk.Cross(ctx, m.layer, g.layer)
+		return at, seen, err
+	}
+	seen.Query, err = g.stack(m).Layer(ctx, m.layer)
+	seen.KeyValue = seen.Query
+	return at, seen, err
+}
+
+// module merges the heads of one module. last says that it is its layer's last.
+func (g *merging) module(ctx context.Context, m module, last bool) error {
+	at, seen, err := g.see(ctx, m)
+	if err != nil {
+		return err
+	}
+	merged, groups := merge.Merge(at, seen, g.options(m))
+	l := Layer{Site: m.site, Layer: m.layer, Groups: report(groups)}
+	changed := m.weights(merged)
+	if err := g.move(m, merged.Distances); err != nil {
+		return err
+	}
+	if g.walk != nil && m.site != configs.Cross {
+		if err := g.fit(ctx, &l, changed, seen.Query, g.stack(m)); err != nil {
+			return err
+		}
+	}
+	g.layers = append(g.layers, l)
+	maps.Copy(g.layer, changed)
+	if last && g.Refine > 0 {
+		if err := g.stack(m).Advance(ctx, m.layer, g.layer); err != nil {
+			return err
+		}
+	}
+	if g.joins() {
+		g.all = append(g.all, changed)
+		return nil
+	}
+	return g.keep(m, changed)
+}
+
+// options are those of m's merge.
+func (g *merging) options(m module) merge.Options {
+	return merge.Options{
+		Groups: g.Groups, Method: merge.Method(g.Method), Similar: g.Grouping == Similar, Seed: g.Seed, Parts: g.orders[m.site],
+	}
+}
+
+// move keeps the table of m's position biases, in the order that its heads were given.
+func (g *merging) move(m module, table []float32) error {
+	if table == nil || g.Grouping != Similar {
+		return nil
+	}
+	if g.walk != nil {
+		g.stack(m).Move(m.table, table)
+	}
+	return g.merged.Put(m.prefix+m.table, table)
+}
+
+// fit brings a merged layer nearer to the output of the original's.
+func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, seen *merge.Moment, walk *calibrate.Walk) (err error) {
+	if g.Method == Calibrated || g.Refine > 0 {
+		l.Readout = &LayerFit{}
+		if l.Readout.Before, l.Readout.After, err = walk.Readout(ctx, l.Layer, changed); err != nil {
+			return err
+		}
+	}
+	if g.Refine == 0 {
+		return nil
+	}
+	fit, err := walk.Refine(ctx, l.Layer, changed, seen, g.Refine)
+	l.Fit = &LayerFit{Before: fit.Before, After: fit.After, Steps: fit.Steps, Rate: fit.Rate}
+	return err
+}
+
+// joins says whether all layers are fitted together in the end.
+func (g *merging) joins() bool {
+	return g.Refine > 0 && g.walk.Encoder() == nil && !g.Source.Arch.Headless && g.walk.Fits()
+}
+
+// together fits the attention of all layers at once, and keeps it.
+func (g *merging) together(ctx context.Context, modules []module) error {
+	joined := calibrate.Weights{}
+	for _, changed := range g.all {
+		maps.Copy(joined, changed)
+	}
+	fit, err := g.walk.Together(ctx, joined, g.Refine)
+	if err != nil {
+		return err
+	}
+	g.joint = &LayerFit{Before: fit.Before, After: fit.After, Steps: fit.Steps, Rate: fit.Rate}
+	for i, m := range modules {
+		if err := g.keep(m, g.all[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -183,7 +183,7 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 	})
 	bar.Done()
 	if errors.Is(err, convert.ErrGroups) {
-		return cli.UsageError{Err: err}
+		return cli.Usagef("--%w", err)
 	}
 	if err != nil && !errors.Is(err, train.ErrDiverged) {
 		return err

@@ -62,7 +62,7 @@ func frame(root *cobra.Command) *bool {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.Version = Version()
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{flagError(err)} })
 	common := addCommon(root.PersistentFlags())
 	started := new(bool)
 	wrap(root, common, started)

@@ -3,7 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+
+	"github.com/spf13/pflag"
 )
 
 // UsageError says that a command was called wrongly: exit status 2.
@@ -23,6 +26,36 @@ func (e UsageError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the wrapped error.
 func (e UsageError) Unwrap() error { return e.Err }
+
+// flagError says of a flag's value what was wanted, where pflag hands on what a parser of numbers says.
+func flagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	flag, want := invalid.GetFlag(), ""
+	switch kind := flag.Value.Type(); {
+	case IsUsage(invalid): // a value of our own says it
+		want = ", " + errors.Unwrap(invalid).Error()
+	case errors.Is(err, strconv.ErrRange):
+		want = ", which is out of range"
+	case kind == "stringSlice":
+		want = ", want names with commas between"
+	case strings.HasSuffix(kind, "Slice"):
+		want = ", want numbers with commas between, as 8,4,2"
+	case strings.HasPrefix(kind, "float"):
+		want = ", want a number"
+	case strings.HasPrefix(kind, "uint"):
+		want = ", want a whole number, 0 or more"
+	case strings.HasPrefix(kind, "int"):
+		want = ", want a whole number"
+	case kind == "bool":
+		want = ", want true or false"
+	default:
+		return err
+	}
+	return fmt.Errorf("--%s is %q%s", flag.Name, invalid.GetValue(), want)
+}
 
 // oneLine folds the lines of a message into one, blank lines dropped.
 func oneLine(message string) string {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -264,23 +263,23 @@ func familyOf(name string, config map[string]any) (*Family, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := func() string { return strings.Join(slices.Sorted(maps.Keys(families)), ", ") }
 	if name != "" {
-		if f, ok := families[name]; ok {
-			return f, nil
+		if err := CheckFamily(name); err != nil {
+			return nil, fmt.Errorf("family is %w", err)
 		}
-		return nil, fmt.Errorf("unknown family %q; known: %s", name, known())
+		return families[name], nil
 	}
 	modelType, _ := config["model_type"].(string)
 	if modelType == "" {
-		return nil, fmt.Errorf("config.json has no model_type; name the family with --family (known: %s)", known())
+		return nil, errors.New("config.json has no model_type; name the family with gqa-convert --family (its --help lists them)")
 	}
 	for _, f := range families {
 		if slices.Contains(f.ModelTypes, modelType) {
 			return f, nil
 		}
 	}
-	return nil, fmt.Errorf("config.json: model_type %q is not a family this toolkit knows (%s)", modelType, known())
+	return nil, fmt.Errorf("config.json: model_type %q is not a family this toolkit knows%s; gqa-convert --help lists all %d, and its --family takes a checkpoint for one",
+		modelType, nearest(modelType, families), len(families))
 }
 
 func parseConfig(config []byte) (map[string]any, error) {

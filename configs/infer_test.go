@@ -90,7 +90,7 @@ func TestInferNamesWhatIsWrong(t *testing.T) {
 		shapes map[string][]int
 		want   string
 	}{
-		{"elmo", 4, shapes, `unknown family "elmo"; known: `},
+		{"elmo", 4, shapes, `family is "elmo", which is none of the `},
 		{"llama", 0, shapes, "heads is 0, want the checkpoint's number of query heads"},
 		{"llama", 3, shapes, "heads is 3, which does not divide the 8 query dims of the tensors"},
 		{"llama", 1, shapes, "heads is 1, but heads of 8 dims do not fit the 4 key dims of the tensors"},

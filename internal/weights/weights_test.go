@@ -202,7 +202,7 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 		{bare, Options{}, bare + ": there is no config.json beside the weights; put it there, or give --family and --heads"},
 		{bare, Options{Family: "llama"}, "give --family and --heads"},
 		{bare, Options{Family: "llama", Heads: 3}, "heads is 3, which does not divide the 8 query dims"},
-		{bare, Options{Family: "opt-7b", Heads: 4}, `unknown family "opt-7b"`},
+		{bare, Options{Family: "opt-7b", Heads: 4}, `family is "opt-7b", which is none of the `},
 		{good, Options{Heads: 8}, good + ": --heads is 8, but config.json says 4"},
 		{good, Options{Family: "gpt2"}, good + ": no tensor has a name that family gpt2 knows"},
 		{other, Options{}, other + ": the tensors do not fit family llama with this config.json; wrong shape: model.layers.0.self_attn.q_proj.weight is [8 8], want [16 8]"},

@@ -37,15 +37,34 @@ func NewOutput(target string, force bool) (*Output, error) {
 	}
 	o := &Output{target: target, dir: besides(target, "tmp"), force: force}
 	o.made = missing(filepath.Dir(target))
-	if err := os.MkdirAll(filepath.Dir(target), 0o777); err != nil {
-		o.removeParents()
-		return nil, err
+	err = os.MkdirAll(filepath.Dir(target), 0o777)
+	if err == nil {
+		err = os.Mkdir(o.dir, 0o777)
 	}
-	if err := os.Mkdir(o.dir, 0o777); err != nil {
+	if err != nil {
 		o.removeParents()
-		return nil, err
+		return nil, cannotMake(target, err)
 	}
 	return o, nil
+}
+
+// CheckOutput is the error that NewOutput would return. It makes the folder and takes it away again: nothing else tells
+// whether the system lets it.
+func CheckOutput(target string, force bool) error {
+	o, err := NewOutput(target, force)
+	if err != nil {
+		return err
+	}
+	return o.Abort()
+}
+
+// cannotMake names the folder that was wanted, not that on the way to it.
+func cannotMake(target string, err error) error {
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		err = failed.Err
+	}
+	return fmt.Errorf("%s: cannot make a folder there: %w", target, err)
 }
 
 // realPath makes path absolute and follows it if it is a link, so that what the link

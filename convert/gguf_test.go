@@ -249,9 +249,9 @@ func TestGGUFPerLayer(t *testing.T) {
 	}
 	for want, o := range map[string]Options{
 		"requires the same number of KV heads in all layers, not [8 2]": {ByLayer: []int{8, 2}, Target: GGUF},
-		"groups per layer are 3 numbers, want one for each of the 2":    {ByLayer: []int{8, 2, 1}},
+		"groups-per-layer has 3 numbers, want 2, one for each layer":    {ByLayer: []int{8, 2, 1}},
 		"has 3 for layer 1, want a divisor":                             {ByLayer: []int{8, 3}},
-		"not with method align":                                         {ByLayer: []int{8, 2}, Method: Align},
+		"leave out --method align":                                      {ByLayer: []int{8, 2}, Method: Align},
 	} {
 		if o.Method == "" {
 			o.Method = Mean

@@ -51,6 +51,21 @@ func (o Options) merges() bool {
 	return o.Method == Align || o.Method == Calibrated || o.Grouping == Similar || o.Refine > 0
 }
 
+// asked names the flags that make it so.
+func (o Options) asked() string {
+	var flags []string
+	if o.Method == Align || o.Method == Calibrated {
+		flags = append(flags, "--method "+string(o.Method))
+	}
+	if o.Grouping == Similar {
+		flags = append(flags, "--grouping "+string(o.Grouping))
+	}
+	if o.Refine > 0 {
+		flags = append(flags, "--refine")
+	}
+	return strings.Join(flags, " and ")
+}
+
 // checkMerge refuses what a merge of heads cannot do.
 func (o Options) checkMerge() error {
 	switch {

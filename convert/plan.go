@@ -170,19 +170,22 @@ func checkGroups(a *configs.Arch, groups int, sites []configs.Site) error {
 	return fmt.Errorf("%w is %d, want a divisor of the checkpoint's %s (%d heads): one of %v", ErrGroups, groups, has, a.Heads, legal)
 }
 
+// errLayers is ErrGroups about the KV heads of each layer.
+var errLayers = fmt.Errorf("%w-per-layer", ErrGroups)
+
 // checkLayers looks at the KV heads of each layer.
 func (o Options) checkLayers(a *configs.Arch) error {
 	switch {
 	case len(a.Sites()) > 1:
-		return fmt.Errorf("%w per layer are for decoders alone; family %s has attention at %v", ErrGroups, a.Family.Name, a.Sites())
+		return fmt.Errorf("%w is for models with one kind of attention; family %s has %v", errLayers, a.Family.Name, a.Sites())
 	case len(o.ByLayer) != a.Layers:
-		return fmt.Errorf("%w per layer are %d numbers, want one for each of the %d layers", ErrGroups, len(o.ByLayer), a.Layers)
+		return fmt.Errorf("%w has %d numbers, want %d, one for each layer", errLayers, len(o.ByLayer), a.Layers)
 	case o.merges():
-		return fmt.Errorf("%w per layer go with methods mean, first and random and contiguous groups, not with method %s and grouping %s", ErrGroups, o.Method, o.Grouping)
+		return fmt.Errorf("%w goes with --method mean, first or random alone; leave out %s", errLayers, o.asked())
 	}
 	for i, groups := range o.ByLayer {
 		if legal := a.LegalGroups(); !slices.Contains(legal, groups) {
-			return fmt.Errorf("%w per layer has %d for layer %d, want a divisor of the checkpoint's %d KV heads: one of %v", ErrGroups, groups, i, a.KVHeads, legal)
+			return fmt.Errorf("%w has %d for layer %d, want a divisor of the checkpoint's %d KV heads: one of %v", errLayers, groups, i, a.KVHeads, legal)
 		}
 	}
 	return nil

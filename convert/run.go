@@ -16,6 +16,27 @@ import (
 	"gqa/internal/weights"
 )
 
+// Check is the error that Run would return for what can be known before: the folder target cannot be written, a file cannot be
+// read, the calibration text is too short. It leaves nothing behind.
+func (p *Plan) Check(target string, force bool) error {
+	if err := p.refuseOverlap(target); err != nil {
+		return err
+	}
+	for _, name := range p.Files {
+		f, err := os.Open(filepath.Join(p.Source.Dir, name))
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
+	if p.Calibration != nil && p.Modules() > 0 {
+		if err := p.Calibration.Check(p.Source.Arch); err != nil {
+			return err
+		}
+	}
+	return checkpoints.CheckOutput(target, force)
+}
+
 // Run streams the plan into the folder target, which appears whole or not at all. With force it may replace a checkpoint.
 // progress is told of the bytes of tensor data as they are written.
 func (p *Plan) Run(ctx context.Context, target string, force bool, progress func(bytes int64)) (*Summary, error) {

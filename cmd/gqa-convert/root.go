@@ -83,7 +83,7 @@ func sitesFlag(fl *pflag.FlagSet, f *flags) {
 // sourceFlags are those that reading a checkpoint takes.
 func sourceFlags(cmd *cobra.Command, f *flags) {
 	fl := cmd.Flags()
-	cli.EnumVar(fl, &f.source.Family, "family", "", "the checkpoint's family, where config.json does not tell", familyNames()...)
+	fl.StringVar(&f.source.Family, "family", "", "the checkpoint's family, where config.json does not tell: one of "+strings.Join(familyNames(), ", "))
 	fl.IntVar(&f.source.Heads, "heads", 0, "the checkpoint's query heads, where there is no config.json")
 	fl.BoolVar(&f.printJSON, "json", false, "print figures as JSON")
 }
@@ -124,6 +124,11 @@ func newInspect() *cobra.Command {
 func open(cmd *cobra.Command, input string, o weights.Options) (*weights.Source, error) {
 	if cmd.Flags().Changed("heads") && o.Heads < 1 {
 		return nil, cli.Usagef("--heads is %d, want the checkpoint's number of query heads", o.Heads)
+	}
+	if cmd.Flags().Changed("family") {
+		if err := configs.CheckFamily(o.Family); err != nil {
+			return nil, cli.Usagef("--family is %w", err)
+		}
 	}
 	return weights.Open(input, o)
 }
@@ -193,6 +198,9 @@ func (f flags) options() (convert.Options, error) {
 	if f.groups < 1 {
 		return o, cli.Usagef("--groups is %d, want 1 or more", f.groups)
 	}
+	if f.shardSize != "" && o.Target == convert.GGUF {
+		slog.Warn("--shard-size does not count: a GGUF file is one file", "shard-size", f.shardSize)
+	}
 	o.DType = map[string]checkpoints.DType{"f32": checkpoints.F32, "bf16": checkpoints.BF16, "f16": checkpoints.F16}[f.dtype]
 	var err error
 	if f.shardSize != "" {
@@ -202,6 +210,9 @@ func (f flags) options() (convert.Options, error) {
 }
 
 func dryRun(cmd *cobra.Command, f flags, plan *convert.Plan, output string) error {
+	if err := plan.Check(output, f.force); err != nil {
+		return err
+	}
 	s, err := plan.Summary()
 	if err != nil {
 		return err

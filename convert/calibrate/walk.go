@@ -119,6 +119,12 @@ func (d Data) Used(a *configs.Arch) int {
 	return n * length
 }
 
+// Check is an error if there are too few tokens for a walk through a.
+func (d Data) Check(a *configs.Arch) error {
+	_, err := d.batches(a)
+	return err
+}
+
 // batches draws windows from the data.
 func (d Data) batches(a *configs.Arch) ([]ops.Batch, error) {
 	of := d.Objective

@@ -16,7 +16,8 @@ const (
 
 // Attend computes out = softmax(Scale·q·kᵀ)·v. out and q have Heads heads, k and v KVHeads. lse [Batch, Heads, Queries],
 // if not nil, receives the logarithm of the sum of the exponentials of each row's scores. A query that sees no key gives
-// zeros and -Inf. k and v may be in a format of 16 bits: the result is that for the same numbers in float32, bit by bit.
+// zeros and -Inf. k and v may be in a format of 16 bits: the result is that for the same numbers in float32, bit by bit
+// unless there are matrix instructions for them.
 //
 // It runs over blocks of keys with the online softmax of FlashAttention (Dao et al., arXiv 2205.14135), so the scores
 // never exist as a whole. The rows of one small product are all query heads of a group times a block of queries: K and
@@ -67,6 +68,7 @@ type work struct {
 	packed         []float32
 	converted      []float32 // rows of K or V from a format of 16 bits
 	lane           laneWork
+	tile           tileWork
 	b, kv, i0, i1  int // sequence, kv head, queries [i0,i1)
 	rows, from, to int // of the tile; keys [from,to)
 }
@@ -78,10 +80,13 @@ func (f *forward) block(lo, hi int) {
 	for t := lo; t < hi; t++ {
 		chunk, tile, head := t%f.chunks, t/f.chunks%f.tiles, t/f.chunks/f.tiles
 		f.begin(w, head/f.KVHeads, head%f.KVHeads, tile, chunk)
-		if f.inLanes(w) {
-			f.attendLanes(w)
-		} else {
+		switch {
+		case !f.inLanes(w):
 			f.attend(w)
+		case f.inTiles(w):
+			f.attendTiles(w)
+		default:
+			f.attendLanes(w)
 		}
 		if f.chunks == 1 {
 			f.finish(w)

@@ -55,7 +55,9 @@ type laneWork struct {
 
 // attendLanes is the loop over the blocks of keys.
 func (f *forward) attendLanes(w *work) {
-	f.beginLanes(w)
+	f.clearLanes(w)
+	f.packQueries(w)
+	w.s = grown(w.s, keyBlock*w.lane.rows)
 	size := min(keyBlock, roundUp(laneElements/f.HeadDim, maxLanes))
 	for j := w.from; j < w.to; j += size {
 		n := min(size, w.to-j)
@@ -63,6 +65,11 @@ func (f *forward) attendLanes(w *work) {
 		w.softmaxLanes(f.HeadDim, n)
 		f.weighLanes(w, j, n)
 	}
+	f.endLanes(w)
+}
+
+// endLanes gathers the state of the rows from the lanes.
+func (f *forward) endLanes(w *work) {
 	w.o = w.o[:w.rows*f.HeadDim]
 	for r := range w.rows {
 		w.top[r] = w.lane.top[r]
@@ -72,18 +79,23 @@ func (f *forward) attendLanes(w *work) {
 	}
 }
 
-// beginLanes packs the queries. Rows that fill up the register are zero.
-func (f *forward) beginLanes(w *work) {
-	d, l := f.HeadDim, &w.lane
+// clearLanes is the state before any key. Rows that fill up the register are zero.
+func (f *forward) clearLanes(w *work) {
+	l := &w.lane
 	l.laneTile, l.sum = kern.lanes.tile(w.rows), lanes{}
 	fill(l.top[:], float32(math.Inf(-1)))
+	w.o = grown(w.o, l.rows*f.HeadDim)
+	clear(w.o)
+}
+
+// packQueries puts the queries in the order of score.
+func (f *forward) packQueries(w *work) {
+	d, l := f.HeadDim, &w.lane
 	l.q = grown(l.q, l.rows*d)
 	clear(l.q)
 	for r := range w.rows {
 		packQuery(l.q[r*l.c:], w.q[r*d:][:d], l.c, l.rows*l.c)
 	}
-	w.o, w.s = grown(w.o, l.rows*d), grown(w.s, keyBlock*l.rows)
-	clear(w.o)
 }
 
 // packQuery copies c elements of the row at a time, to places a stride apart. They are too few to call copy for.

@@ -123,12 +123,23 @@ func encoded(h Half, v View) (half, full View) {
 	return half, full
 }
 
-// TestAttendHalf holds attention over an encoded cache to its definition, and bit by bit to that over the same numbers
-// decoded before.
+// tileCases are suited to matrix instructions.
+var tileCases = []Attention{
+	{Batch: 2, Queries: 1, Keys: 1100, Heads: 16, KVHeads: 1, HeadDim: 64, KeyLens: []int{1100, 1}},
+	{Batch: 1, Queries: 1, Keys: 700, Heads: 16, KVHeads: 2, HeadDim: 128, Causal: true, Window: 610},
+	{Batch: 3, Queries: 1, Keys: 303, Heads: 10, KVHeads: 2, HeadDim: 64, KeyLens: []int{303, 0, 31}},
+	{Batch: 1, Queries: 1, Keys: 288, Heads: 11, KVHeads: 1, HeadDim: 192},
+}
+
+// TestAttendHalf holds attention over an encoded cache to its definition and, but for tiles, bit by bit to that over the same
+// numbers decoded before.
 func TestAttendHalf(t *testing.T) {
-	for i, a := range attentionCases {
+	for i, a := range slices.Concat(attentionCases, tileCases, tileCases) {
 		a.Scale = float32(1 / math.Sqrt(float64(a.HeadDim)))
 		h := halfFormats[i%2]
+		if i >= len(attentionCases)+len(tileCases) {
+			h = BF16
+		}
 		want, plain, got := newAttentionCase(a, true), newAttentionCase(a, true), newAttentionCase(a, true)
 		got.k, plain.k = encoded(h, got.k)
 		got.v, plain.v = encoded(h, got.v)
@@ -140,7 +151,9 @@ func TestAttendHalf(t *testing.T) {
 				plain.run()
 				compare(t, "out", got.out.Data, want.out.Data, 3e-6)
 				compare(t, "lse", got.lse, want.lse, 2e-6)
-				same(t, "out", written(a, got.out), written(a, plain.out))
+				if kern.tiles == nil {
+					same(t, "out", written(a, got.out), written(a, plain.out))
+				}
 			})
 		})
 	}
@@ -224,6 +237,13 @@ func TestAttendThreads(t *testing.T) {
 				return slices.Concat(c.out.Data, c.lse, c.dq.Data, c.dk.Data, c.dv.Data, c.BiasGrad)
 			})
 		}
+		withThreads(t, func() []float32 {
+			c := newAttentionCase(Attention{Batch: 1, Queries: 1, Keys: 2000, Heads: 8, KVHeads: 1, HeadDim: 64, Scale: 0.1}, true)
+			c.k, _ = encoded(BF16, c.k)
+			c.v, _ = encoded(BF16, c.v)
+			c.run()
+			return slices.Concat(written(c.Attention, c.out), c.lse)
+		})
 	})
 }
 
@@ -259,10 +279,13 @@ func TestAttendAllocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(20, c.run); n >= 1 {
 			t.Errorf("decoding with %d threads allocates %v times", threads, n)
 		}
-		c.k, _ = encoded(BF16, c.k)
-		c.v, _ = encoded(BF16, c.v)
-		if n := testing.AllocsPerRun(20, c.run); n >= 1 {
-			t.Errorf("decoding a cache in bf16 with %d threads allocates %v times", threads, n)
+		for _, dim := range []int{32, 64} {
+			c := newAttentionCase(Attention{Batch: 2, Queries: 1, Keys: 1200, Heads: 16, KVHeads: 2, HeadDim: dim, Scale: 1}, true)
+			c.k, _ = encoded(BF16, c.k)
+			c.v, _ = encoded(BF16, c.v)
+			if n := testing.AllocsPerRun(20, c.run); n >= 1 {
+				t.Errorf("decoding a cache in bf16 with %d threads and dim %d allocates %v times", threads, dim, n)
+			}
 		}
 	}
 }

@@ -1,9 +1,16 @@
 package kernels
 
 // GemmNTHalf computes y[m,n] = x[m,k]·W[n,k]ᵀ + beta·y for weights in the format h, BF16 or F16: the result is that of Gemm
-// for the same weights in float32, bit by bit. Rows lie ldx, ldw and ldy apart. Weights are converted in registers, or a
-// few rows at a time in the cache, so only their 2 bytes each come from memory.
+// for the same weights in float32, bit by bit unless there are matrix instructions for them. Rows lie ldx, ldw and ldy
+// apart. Weights are converted in registers, or a few rows at a time in the cache, so only their 2 bytes each come from
+// memory.
 func GemmNTHalf(h Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, beta float32, y []float32, ldy int) {
+	if done := tileGemmNT(h, m, n, k, x, ldx, w, ldw, beta, y, ldy); done > 0 {
+		if done == n {
+			return
+		}
+		n, w, y = n-done, w[done*ldw:], y[done:]
+	}
 	product(beta, operands{
 		m: m, n: n, k: k, alpha: 1, a: x, ars: ldx, acs: 1, w: w, half: h, ldb: ldw, tb: true, c: y, ldc: ldy,
 	})

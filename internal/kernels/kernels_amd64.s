@@ -18042,3 +18042,654 @@ loop:
 	JNZ          loop
 	VZEROUPPER
 	RET
+
+DATA upper<>+0(SB)/4, $0xffff0000
+GLOBL upper<>(SB), RODATA|NOPTR, $4
+
+// func tileDotsAMX(groups int, steps int, w *uint16, ldw int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int)
+// Requires: AVX, MMX+
+TEXT ·tileDotsAMX(SB), NOSPLIT, $0-88
+	MOVQ shapes+64(FP), AX
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0x40
+	BYTE $0x00
+	MOVQ groups+0(FP), AX
+	MOVQ w+16(FP), BX
+	MOVQ ldw+24(FP), CX
+	MOVQ c+48(FP), SI
+	MOVQ ldc+56(FP), DI
+	MOVQ ahead+72(FP), R8
+	ADDQ from+80(FP), R8
+	MOVQ DI, R11
+	SHLQ $0x04, R11
+
+group:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc0
+	MOVQ steps+8(FP), R12
+	MOVQ BX, R13
+	MOVQ b+32(FP), DX
+	MOVQ DX, R9
+	ADDQ plane+40(FP), R9
+	MOVQ R9, R10
+	ADDQ plane+40(FP), R10
+
+loop:
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x0d
+	BYTE       $0x00
+	PREFETCHT1 (R8)
+	PREFETCHT1 64(R8)
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	PREFETCHT1 256(R8)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x3a
+	BYTE       $0x00
+	ADDQ       R11, DX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xc4
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+	PREFETCHT1 512(R8)
+	PREFETCHT1 576(R8)
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x39
+	BYTE       $0x00
+	ADDQ       R11, R9
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	PREFETCHT1 640(R8)
+	PREFETCHT1 704(R8)
+	PREFETCHT1 768(R8)
+	PREFETCHT1 832(R8)
+	PREFETCHT1 896(R8)
+	PREFETCHT1 960(R8)
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x7c
+	BYTE       $0x3a
+	BYTE       $0x00
+	ADDQ       R11, R10
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xc4
+	ADDQ       $0x00000040, R13
+	ADDQ       $0x00000400, R8
+	DECQ       R12
+	JNZ        loop
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x44
+	BYTE       $0x3e
+	BYTE       $0x00
+	ADDQ       R11, SI
+	MOVQ       CX, R13
+	SHLQ       $0x04, R13
+	ADDQ       R13, BX
+	DECQ       AX
+	JNZ        group
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x78
+	BYTE       $0x49
+	BYTE       $0xc0
+	VZEROUPPER
+	RET
+
+// func tileWeighAMX(groups int, p *float32, ldp int, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from int)
+// Requires: AVX, AVX512BW, AVX512F, MMX+
+TEXT ·tileWeighAMX(SB), NOSPLIT, $0-96
+	MOVQ shapes+64(FP), AX
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0x40
+	BYTE $0x00
+	MOVQ groups+0(FP), AX
+	MOVQ p+8(FP), DX
+	MOVQ ldp+16(FP), R9
+	MOVQ plane+24(FP), R10
+	MOVQ v+32(FP), BX
+	MOVQ ldv+40(FP), CX
+	MOVQ o+48(FP), SI
+	MOVQ ldo+56(FP), DI
+	MOVQ scratch+72(FP), R11
+	MOVQ ahead+80(FP), R8
+	ADDQ from+88(FP), R8
+	MOVQ $+64, R12
+	MOVQ SI, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x44
+	BYTE $0x3d
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x4c
+	BYTE $0x3d
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x54
+	BYTE $0x3d
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x5c
+	BYTE $0x3d
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+
+loop:
+	MOVQ       DX, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x0d
+	BYTE       $0x00
+	ADDQ       R10, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x0d
+	BYTE       $0x00
+	ADDQ       R10, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x0d
+	BYTE       $0x00
+	ADDQ       R10, R13
+	ADDQ       $0x00000040, DX
+	PREFETCHT1 (R8)
+	PREFETCHT1 64(R8)
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	VMOVUPS    (BX), Z0
+	VMOVUPS    (BX)(CX*1), Z1
+	VPUNPCKLWD Z1, Z0, Z16
+	VMOVUPS    Z16, (R11)
+	VPUNPCKHWD Z1, Z0, Z0
+	VMOVUPS    Z0, 1024(R11)
+	VMOVUPS    64(BX), Z2
+	VMOVUPS    64(BX)(CX*1), Z3
+	VPUNPCKLWD Z3, Z2, Z16
+	VMOVUPS    Z16, 2048(R11)
+	VPUNPCKHWD Z3, Z2, Z2
+	VMOVUPS    Z2, 3072(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 256(R8)
+	PREFETCHT1 320(R8)
+	PREFETCHT1 384(R8)
+	PREFETCHT1 448(R8)
+	VMOVUPS    (BX), Z4
+	VMOVUPS    (BX)(CX*1), Z5
+	VPUNPCKLWD Z5, Z4, Z17
+	VMOVUPS    Z17, 64(R11)
+	VPUNPCKHWD Z5, Z4, Z4
+	VMOVUPS    Z4, 1088(R11)
+	VMOVUPS    64(BX), Z6
+	VMOVUPS    64(BX)(CX*1), Z7
+	VPUNPCKLWD Z7, Z6, Z17
+	VMOVUPS    Z17, 2112(R11)
+	VPUNPCKHWD Z7, Z6, Z6
+	VMOVUPS    Z6, 3136(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 512(R8)
+	PREFETCHT1 576(R8)
+	PREFETCHT1 640(R8)
+	PREFETCHT1 704(R8)
+	VMOVUPS    (BX), Z8
+	VMOVUPS    (BX)(CX*1), Z9
+	VPUNPCKLWD Z9, Z8, Z18
+	VMOVUPS    Z18, 128(R11)
+	VPUNPCKHWD Z9, Z8, Z8
+	VMOVUPS    Z8, 1152(R11)
+	VMOVUPS    64(BX), Z10
+	VMOVUPS    64(BX)(CX*1), Z11
+	VPUNPCKLWD Z11, Z10, Z18
+	VMOVUPS    Z18, 2176(R11)
+	VPUNPCKHWD Z11, Z10, Z10
+	VMOVUPS    Z10, 3200(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 768(R8)
+	PREFETCHT1 832(R8)
+	PREFETCHT1 896(R8)
+	PREFETCHT1 960(R8)
+	VMOVUPS    (BX), Z12
+	VMOVUPS    (BX)(CX*1), Z13
+	VPUNPCKLWD Z13, Z12, Z19
+	VMOVUPS    Z19, 192(R11)
+	VPUNPCKHWD Z13, Z12, Z12
+	VMOVUPS    Z12, 1216(R11)
+	VMOVUPS    64(BX), Z14
+	VMOVUPS    64(BX)(CX*1), Z15
+	VPUNPCKLWD Z15, Z14, Z19
+	VMOVUPS    Z19, 2240(R11)
+	VPUNPCKHWD Z15, Z14, Z14
+	VMOVUPS    Z14, 3264(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 1024(R8)
+	PREFETCHT1 1088(R8)
+	PREFETCHT1 1152(R8)
+	PREFETCHT1 1216(R8)
+	VMOVUPS    (BX), Z0
+	VMOVUPS    (BX)(CX*1), Z1
+	VPUNPCKLWD Z1, Z0, Z20
+	VMOVUPS    Z20, 256(R11)
+	VPUNPCKHWD Z1, Z0, Z0
+	VMOVUPS    Z0, 1280(R11)
+	VMOVUPS    64(BX), Z2
+	VMOVUPS    64(BX)(CX*1), Z3
+	VPUNPCKLWD Z3, Z2, Z20
+	VMOVUPS    Z20, 2304(R11)
+	VPUNPCKHWD Z3, Z2, Z2
+	VMOVUPS    Z2, 3328(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 1280(R8)
+	PREFETCHT1 1344(R8)
+	PREFETCHT1 1408(R8)
+	PREFETCHT1 1472(R8)
+	VMOVUPS    (BX), Z4
+	VMOVUPS    (BX)(CX*1), Z5
+	VPUNPCKLWD Z5, Z4, Z21
+	VMOVUPS    Z21, 320(R11)
+	VPUNPCKHWD Z5, Z4, Z4
+	VMOVUPS    Z4, 1344(R11)
+	VMOVUPS    64(BX), Z6
+	VMOVUPS    64(BX)(CX*1), Z7
+	VPUNPCKLWD Z7, Z6, Z21
+	VMOVUPS    Z21, 2368(R11)
+	VPUNPCKHWD Z7, Z6, Z6
+	VMOVUPS    Z6, 3392(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 1536(R8)
+	PREFETCHT1 1600(R8)
+	PREFETCHT1 1664(R8)
+	PREFETCHT1 1728(R8)
+	VMOVUPS    (BX), Z8
+	VMOVUPS    (BX)(CX*1), Z9
+	VPUNPCKLWD Z9, Z8, Z22
+	VMOVUPS    Z22, 384(R11)
+	VPUNPCKHWD Z9, Z8, Z8
+	VMOVUPS    Z8, 1408(R11)
+	VMOVUPS    64(BX), Z10
+	VMOVUPS    64(BX)(CX*1), Z11
+	VPUNPCKLWD Z11, Z10, Z22
+	VMOVUPS    Z22, 2432(R11)
+	VPUNPCKHWD Z11, Z10, Z10
+	VMOVUPS    Z10, 3456(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 1792(R8)
+	PREFETCHT1 1856(R8)
+	PREFETCHT1 1920(R8)
+	PREFETCHT1 1984(R8)
+	VMOVUPS    (BX), Z12
+	VMOVUPS    (BX)(CX*1), Z13
+	VPUNPCKLWD Z13, Z12, Z23
+	VMOVUPS    Z23, 448(R11)
+	VPUNPCKHWD Z13, Z12, Z12
+	VMOVUPS    Z12, 1472(R11)
+	VMOVUPS    64(BX), Z14
+	VMOVUPS    64(BX)(CX*1), Z15
+	VPUNPCKLWD Z15, Z14, Z23
+	VMOVUPS    Z23, 2496(R11)
+	VPUNPCKHWD Z15, Z14, Z14
+	VMOVUPS    Z14, 3520(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 2048(R8)
+	PREFETCHT1 2112(R8)
+	PREFETCHT1 2176(R8)
+	PREFETCHT1 2240(R8)
+	VMOVUPS    (BX), Z0
+	VMOVUPS    (BX)(CX*1), Z1
+	VPUNPCKLWD Z1, Z0, Z16
+	VMOVUPS    Z16, 512(R11)
+	VPUNPCKHWD Z1, Z0, Z0
+	VMOVUPS    Z0, 1536(R11)
+	VMOVUPS    64(BX), Z2
+	VMOVUPS    64(BX)(CX*1), Z3
+	VPUNPCKLWD Z3, Z2, Z16
+	VMOVUPS    Z16, 2560(R11)
+	VPUNPCKHWD Z3, Z2, Z2
+	VMOVUPS    Z2, 3584(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 2304(R8)
+	PREFETCHT1 2368(R8)
+	PREFETCHT1 2432(R8)
+	PREFETCHT1 2496(R8)
+	VMOVUPS    (BX), Z4
+	VMOVUPS    (BX)(CX*1), Z5
+	VPUNPCKLWD Z5, Z4, Z17
+	VMOVUPS    Z17, 576(R11)
+	VPUNPCKHWD Z5, Z4, Z4
+	VMOVUPS    Z4, 1600(R11)
+	VMOVUPS    64(BX), Z6
+	VMOVUPS    64(BX)(CX*1), Z7
+	VPUNPCKLWD Z7, Z6, Z17
+	VMOVUPS    Z17, 2624(R11)
+	VPUNPCKHWD Z7, Z6, Z6
+	VMOVUPS    Z6, 3648(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 2560(R8)
+	PREFETCHT1 2624(R8)
+	PREFETCHT1 2688(R8)
+	PREFETCHT1 2752(R8)
+	VMOVUPS    (BX), Z8
+	VMOVUPS    (BX)(CX*1), Z9
+	VPUNPCKLWD Z9, Z8, Z18
+	VMOVUPS    Z18, 640(R11)
+	VPUNPCKHWD Z9, Z8, Z8
+	VMOVUPS    Z8, 1664(R11)
+	VMOVUPS    64(BX), Z10
+	VMOVUPS    64(BX)(CX*1), Z11
+	VPUNPCKLWD Z11, Z10, Z18
+	VMOVUPS    Z18, 2688(R11)
+	VPUNPCKHWD Z11, Z10, Z10
+	VMOVUPS    Z10, 3712(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 2816(R8)
+	PREFETCHT1 2880(R8)
+	PREFETCHT1 2944(R8)
+	PREFETCHT1 3008(R8)
+	VMOVUPS    (BX), Z12
+	VMOVUPS    (BX)(CX*1), Z13
+	VPUNPCKLWD Z13, Z12, Z19
+	VMOVUPS    Z19, 704(R11)
+	VPUNPCKHWD Z13, Z12, Z12
+	VMOVUPS    Z12, 1728(R11)
+	VMOVUPS    64(BX), Z14
+	VMOVUPS    64(BX)(CX*1), Z15
+	VPUNPCKLWD Z15, Z14, Z19
+	VMOVUPS    Z19, 2752(R11)
+	VPUNPCKHWD Z15, Z14, Z14
+	VMOVUPS    Z14, 3776(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 3072(R8)
+	PREFETCHT1 3136(R8)
+	PREFETCHT1 3200(R8)
+	PREFETCHT1 3264(R8)
+	VMOVUPS    (BX), Z0
+	VMOVUPS    (BX)(CX*1), Z1
+	VPUNPCKLWD Z1, Z0, Z20
+	VMOVUPS    Z20, 768(R11)
+	VPUNPCKHWD Z1, Z0, Z0
+	VMOVUPS    Z0, 1792(R11)
+	VMOVUPS    64(BX), Z2
+	VMOVUPS    64(BX)(CX*1), Z3
+	VPUNPCKLWD Z3, Z2, Z20
+	VMOVUPS    Z20, 2816(R11)
+	VPUNPCKHWD Z3, Z2, Z2
+	VMOVUPS    Z2, 3840(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 3328(R8)
+	PREFETCHT1 3392(R8)
+	PREFETCHT1 3456(R8)
+	PREFETCHT1 3520(R8)
+	VMOVUPS    (BX), Z4
+	VMOVUPS    (BX)(CX*1), Z5
+	VPUNPCKLWD Z5, Z4, Z21
+	VMOVUPS    Z21, 832(R11)
+	VPUNPCKHWD Z5, Z4, Z4
+	VMOVUPS    Z4, 1856(R11)
+	VMOVUPS    64(BX), Z6
+	VMOVUPS    64(BX)(CX*1), Z7
+	VPUNPCKLWD Z7, Z6, Z21
+	VMOVUPS    Z21, 2880(R11)
+	VPUNPCKHWD Z7, Z6, Z6
+	VMOVUPS    Z6, 3904(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 3584(R8)
+	PREFETCHT1 3648(R8)
+	PREFETCHT1 3712(R8)
+	PREFETCHT1 3776(R8)
+	VMOVUPS    (BX), Z8
+	VMOVUPS    (BX)(CX*1), Z9
+	VPUNPCKLWD Z9, Z8, Z22
+	VMOVUPS    Z22, 896(R11)
+	VPUNPCKHWD Z9, Z8, Z8
+	VMOVUPS    Z8, 1920(R11)
+	VMOVUPS    64(BX), Z10
+	VMOVUPS    64(BX)(CX*1), Z11
+	VPUNPCKLWD Z11, Z10, Z22
+	VMOVUPS    Z22, 2944(R11)
+	VPUNPCKHWD Z11, Z10, Z10
+	VMOVUPS    Z10, 3968(R11)
+	LEAQ       (BX)(CX*2), BX
+	PREFETCHT1 3840(R8)
+	PREFETCHT1 3904(R8)
+	PREFETCHT1 3968(R8)
+	PREFETCHT1 4032(R8)
+	VMOVUPS    (BX), Z12
+	VMOVUPS    (BX)(CX*1), Z13
+	VPUNPCKLWD Z13, Z12, Z23
+	VMOVUPS    Z23, 960(R11)
+	VPUNPCKHWD Z13, Z12, Z12
+	VMOVUPS    Z12, 1984(R11)
+	VMOVUPS    64(BX), Z14
+	VMOVUPS    64(BX)(CX*1), Z15
+	VPUNPCKLWD Z15, Z14, Z23
+	VMOVUPS    Z23, 3008(R11)
+	VPUNPCKHWD Z15, Z14, Z14
+	VMOVUPS    Z14, 4032(R11)
+	LEAQ       (BX)(CX*2), BX
+	MOVQ       R11, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x7c
+	BYTE       $0x25
+	BYTE       $0x00
+	ADDQ       $0x00000400, R13
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xc5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xc6
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x7c
+	BYTE       $0x25
+	BYTE       $0x00
+	ADDQ       $0x00000400, R13
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcd
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xce
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x7c
+	BYTE       $0x25
+	BYTE       $0x00
+	ADDQ       $0x00000400, R13
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xd4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xd6
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x7c
+	BYTE       $0x25
+	BYTE       $0x00
+	ADDQ       $0x00000400, R13
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xde
+	XORQ       $0x00001000, R11
+	ADDQ       $0x00001000, R8
+	DECQ       AX
+	JNZ        loop
+	MOVQ       SI, R13
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x44
+	BYTE       $0x3d
+	BYTE       $0x00
+	ADDQ       $0x00000040, R13
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x4c
+	BYTE       $0x3d
+	BYTE       $0x00
+	ADDQ       $0x00000040, R13
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x54
+	BYTE       $0x3d
+	BYTE       $0x00
+	ADDQ       $0x00000040, R13
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x5c
+	BYTE       $0x3d
+	BYTE       $0x00
+	ADDQ       $0x00000040, R13
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x78
+	BYTE       $0x49
+	BYTE       $0xc0
+	VZEROUPPER
+	RET
+
+// func splitBF16AMX(n int, dst *uint16, plane int, src *float32)
+// Requires: AVX, AVX512F
+TEXT ·splitBF16AMX(SB), NOSPLIT, $0-32
+	MOVQ         n+0(FP), AX
+	MOVQ         src+24(FP), CX
+	MOVQ         dst+8(FP), DX
+	MOVQ         plane+16(FP), BX
+	VPBROADCASTD upper<>+0(SB), Z0
+
+loop:
+	VMOVUPS (CX), Z1
+	MOVQ    DX, SI
+	VPANDD  Z0, Z1, Z2
+	VSUBPS  Z2, Z1, Z1
+	VPSRLD  $0x10, Z2, Z2
+	VPMOVDW Z2, (SI)
+	ADDQ    BX, SI
+	VPANDD  Z0, Z1, Z2
+	VSUBPS  Z2, Z1, Z1
+	VPSRLD  $0x10, Z2, Z2
+	VPMOVDW Z2, (SI)
+	ADDQ    BX, SI
+	VMOVAPS Z1, Z2
+	VPSRLD  $0x10, Z2, Z2
+	VPMOVDW Z2, (SI)
+	ADDQ    BX, SI
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000020, DX
+	SUBQ    $0x00000010, AX
+	JNZ     loop
+	VZEROUPPER
+	RET

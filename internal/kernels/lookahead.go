@@ -26,3 +26,8 @@ func (v View) ahead(b, h, t, d int) lookahead {
 
 // at moves l, whose stride is one element, to element i and a stride of n elements.
 func (l lookahead) at(i, n int) lookahead { return lookahead{l.base, i * l.stride, n * l.stride} }
+
+// line returns the memory of a 16-bit format from row t on.
+func (v View) line(b, h, t int) lookahead {
+	return lookahead{base: (*byte)(unsafe.Pointer(&v.Half[v.index(b, h, t)]))}
+}

@@ -40,6 +40,7 @@ type path struct {
 	rotate func(y0, y1, x0, x1, cos, sin []float32, s float32) // y0 = x0·cos - s·x1·sin, y1 = x1·cos + s·x0·sin
 
 	lanes *lanePath // attention of one query; nil if there is none
+	tiles *tilePath // products of bfloat16 by matrix instructions; nil if there are none
 
 	fromBF16, fromF16 func(dst []float32, src []uint16) // of one length
 	toBF16, toF16     func(dst []uint16, src []float32)
@@ -64,7 +65,7 @@ func choose(name string) *path {
 	return paths[0]
 }
 
-// Path returns the name of the implementation in use: ref, go, avx2, avx512 or neon. The environment variable
+// Path returns the name of the implementation in use: ref, go, avx2, avx512, amx or neon. The environment variable
 // GQA_KERNELS chooses one at start; a name that this machine cannot run is ignored.
 func Path() string { return kern.name }
 

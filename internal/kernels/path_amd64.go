@@ -8,6 +8,11 @@ func archPaths() []*path {
 	var ps []*path
 	x := &cpu.X86
 	if x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512BW && x.HasAVX512VL && x.HasBMI2 && x.HasFMA {
+		if x.HasAMXTile && x.HasAMXBF16 && permitTiles() {
+			amxPath := avx512Path
+			amxPath.name, amxPath.tiles = "amx", &tilesAMX
+			ps = append(ps, &amxPath)
+		}
 		ps = append(ps, &avx512Path)
 	}
 	if x.HasAVX2 && x.HasBMI2 && x.HasFMA && x.HasF16C {

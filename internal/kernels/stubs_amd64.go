@@ -743,3 +743,18 @@ func transpose8AVX2(n int, k int, src *float32, lds int, dst *float32, ldd int)
 //
 //go:noescape
 func transpose16AVX512(n int, k int, src *float32, lds int, dst *float32, ldd int)
+
+// tileDotsAMX is tilePath.dots for groups of 16 rows and steps of 32 elements. All strides are in bytes.
+//
+//go:noescape
+func tileDotsAMX(groups int, steps int, w *uint16, ldw int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int)
+
+// tileWeighAMX is tilePath.weigh for groups of 32 keys. All strides are in bytes.
+//
+//go:noescape
+func tileWeighAMX(groups int, p *float32, ldp int, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from int)
+
+// splitBF16AMX is tilePath.split for a multiple of 16 numbers. The planes are so many bytes apart.
+//
+//go:noescape
+func splitBF16AMX(n int, dst *uint16, plane int, src *float32)

@@ -28,6 +28,7 @@ func main() {
 		}
 	}
 	transposes()
+	tileKernels()
 	Generate()
 }
 

@@ -1,0 +1,223 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/ir"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// tileKernels generates products of bfloat16 by AMX: eight registers that are tiles of 16 rows of 64 bytes, and one
+// instruction that adds the products of two to a third, 16 times as many as AVX-512 does in f32.
+func tileKernels() {
+	layOutUpper()
+	tileDots()
+	tileWeigh()
+	splitBF16()
+}
+
+// Neither Go's assembler nor avo knows AMX: its instructions are encoded here (Intel SDM vol. 2, VEX.128.0F38.W0), on
+// registers that are given, as avo cannot choose them after the fact.
+const (
+	none, p66, pF3, pF2 = 0, 1, 2, 3 // mandatory prefixes
+
+	opConfig, opMove, opDot = 0x49, 0x4b, 0x5c
+)
+
+// vex emits an instruction. index and base are the numbers of the address's registers, 0 if there are none.
+func vex(prefix, op, vvvv, index, base int, rest ...int) {
+	code := append([]int{0xc4, 0x82 | (1-index>>3)<<6 | (1-base>>3)<<5, (15-vvvv)<<3 | prefix, op}, rest...)
+	for _, b := range code {
+		Instruction(&ir.Instruction{Opcode: "BYTE", Operands: []Op{U8(b)}})
+	}
+}
+
+func number64(r reg.GPPhysical) int { return int(r.PhysicalIndex()) }
+
+// tileAddress emits a load or store of tile t at base, with rows a stride apart.
+func tileAddress(prefix, t int, base, stride reg.GPPhysical) {
+	b, i := number64(base), number64(stride)
+	vex(prefix, opMove, 0, i, b, 1<<6|t<<3|4, i&7<<3|b&7, 0)
+}
+
+func tileLoad(t int, base, stride reg.GPPhysical)  { tileAddress(pF2, t, base, stride) }
+func tileStore(t int, base, stride reg.GPPhysical) { tileAddress(pF3, t, base, stride) }
+func tileZero(t int)                               { vex(pF2, opConfig, 0, 0, 0, 3<<6|t<<3) }
+func tileRelease()                                 { vex(none, opConfig, 0, 0, 0, 3<<6) }
+
+// tileConfig sets the shapes of the tiles from the 64 bytes at base.
+func tileConfig(base reg.GPPhysical) {
+	b := number64(base)
+	vex(none, opConfig, 0, 0, b, 1<<6|b&7, 0)
+}
+
+// tileDot is C += A·B for tiles: A [rows, 32 of bfloat16], B [16, columns of pairs].
+func tileDot(c, a, b int) { vex(pF3, opDot, b, 0, 0, 3<<6|c<<3|a) }
+
+// tileDots generates the product of rows of bfloat16 with columns that are split in three.
+func tileDots() {
+	TEXT("tileDotsAMX", NOSPLIT, "func(groups, steps int, w *uint16, ldw int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int)")
+	Doc("tileDotsAMX is tilePath.dots for groups of 16 rows and steps of 32 elements. All strides are in bytes.")
+	Pragma("noescape")
+	w, ldw, at := reg.RBX, reg.RCX, reg.R13
+	high, middle, low := reg.RDX, reg.R9, reg.R10
+	c, ldc, ahead := reg.RSI, reg.RDI, reg.R8
+	groups, steps, tile := reg.RAX, reg.R12, reg.R11
+	Load(Param("shapes"), groups)
+	tileConfig(groups)
+	Load(Param("groups"), groups)
+	Load(Param("w"), w)
+	Load(Param("ldw"), ldw)
+	Load(Param("c"), c)
+	Load(Param("ldc"), ldc)
+	Load(Param("ahead"), ahead)
+	ADDQ(address("from"), ahead)
+	MOVQ(ldc, tile)
+	SHLQ(U8(4), tile)
+	Label("group")
+	tileZero(0)
+	Load(Param("steps"), steps)
+	MOVQ(w, at)
+	Load(Param("b"), high)
+	MOVQ(high, middle)
+	ADDQ(address("plane"), middle)
+	MOVQ(middle, low)
+	ADDQ(address("plane"), low)
+	Label("loop")
+	tileLoad(4, at, ldw)
+	for i, plane := range []reg.GPPhysical{high, middle, low} {
+		for line := 16 * i / 3; line < 16*(i+1)/3; line++ {
+			PREFETCHT1(Mem{Base: ahead, Disp: 64 * line})
+		}
+		tileLoad(5+i, plane, ldc)
+		ADDQ(tile, plane)
+		tileDot(0, 4, 5+i)
+	}
+	ADDQ(U32(64), at)
+	ADDQ(U32(1024), ahead)
+	DECQ(steps)
+	JNZ(LabelRef("loop"))
+	tileStore(0, c, ldc)
+	ADDQ(tile, c)
+	MOVQ(ldw, at)
+	SHLQ(U8(4), at)
+	ADDQ(at, w)
+	DECQ(groups)
+	JNZ(LabelRef("group"))
+	tileRelease()
+	VZEROUPPER()
+	RET()
+}
+
+// tileWeigh generates the product of weights that are split in three with rows of bfloat16, 32 rows and 64 columns at a
+// time. Pairs of rows are shuffled into one as the second operand of tileDot wants them: its columns come out in the order
+// of unshuffle.
+func tileWeigh() {
+	TEXT("tileWeighAMX", NOSPLIT, "func(groups int, p *float32, ldp, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from int)")
+	Doc("tileWeighAMX is tilePath.weigh for groups of 32 keys. All strides are in bytes.")
+	Pragma("noescape")
+	v, ldv, o, ldo := reg.RBX, reg.RCX, reg.RSI, reg.RDI
+	p, ldp, plane := reg.RDX, reg.R9, reg.R10
+	ahead, scratch, line, groups, t := reg.R8, reg.R11, reg.R12, reg.RAX, reg.R13
+	Load(Param("shapes"), groups)
+	tileConfig(groups)
+	Load(Param("groups"), groups)
+	Load(Param("p"), p)
+	Load(Param("ldp"), ldp)
+	Load(Param("plane"), plane)
+	Load(Param("v"), v)
+	Load(Param("ldv"), ldv)
+	Load(Param("o"), o)
+	Load(Param("ldo"), ldo)
+	Load(Param("scratch"), scratch)
+	Load(Param("ahead"), ahead)
+	ADDQ(address("from"), ahead)
+	MOVQ(I32(64), line)
+	each := func(f func(t int, base, stride reg.GPPhysical)) {
+		MOVQ(o, t)
+		for i := range 4 {
+			f(i, t, ldo)
+			ADDQ(U32(64), t)
+		}
+	}
+	each(tileLoad)
+	Label("loop")
+	MOVQ(p, t)
+	for i := range 3 {
+		tileLoad(4+i, t, ldp)
+		ADDQ(plane, t)
+	}
+	ADDQ(U32(64), p)
+	for pair := range 16 {
+		for i := range 4 {
+			PREFETCHT1(Mem{Base: ahead, Disp: 64 * (4*pair + i)})
+		}
+		for half := range 2 {
+			x := zmm[4*(pair%4)+2*half:]
+			first, second, both := x[0], x[1], zmm[16+pair%8]
+			VMOVUPS(Mem{Base: v, Disp: 64 * half}, first)
+			VMOVUPS(Mem{Base: v, Index: ldv, Scale: 1, Disp: 64 * half}, second)
+			VPUNPCKLWD(second, first, both)
+			VMOVUPS(both, Mem{Base: scratch, Disp: 1024*2*half + 64*pair})
+			VPUNPCKHWD(second, first, first)
+			VMOVUPS(first, Mem{Base: scratch, Disp: 1024*(2*half+1) + 64*pair})
+		}
+		LEAQ(Mem{Base: v, Index: ldv, Scale: 2}, v)
+	}
+	MOVQ(scratch, t)
+	for i := range 4 {
+		tileLoad(7, t, line)
+		ADDQ(U32(1024), t)
+		for part := range 3 {
+			tileDot(i, 4+part, 7)
+		}
+	}
+	XORQ(U32(4096), scratch) // the tiles of the next keys are written while these are read
+	ADDQ(U32(4096), ahead)
+	DECQ(groups)
+	JNZ(LabelRef("loop"))
+	each(tileStore)
+	tileRelease()
+	VZEROUPPER()
+	RET()
+}
+
+// upper is the half of a float32 that is a bfloat16.
+var upper Mem
+
+func layOutUpper() {
+	upper = GLOBL("upper", RODATA|NOPTR)
+	DATA(0, U32(0xffff0000))
+}
+
+// splitBF16 generates the splitting of float32 into three bfloat16 of 8 bits each that sum up to it.
+func splitBF16() {
+	TEXT("splitBF16AMX", NOSPLIT, "func(n int, dst *uint16, plane int, src *float32)")
+	Doc("splitBF16AMX is tilePath.split for a multiple of 16 numbers. The planes are so many bytes apart.")
+	Pragma("noescape")
+	n, src := Load(Param("n"), GP64()), Load(Param("src"), GP64())
+	dst, plane := Load(Param("dst"), GP64()), Load(Param("plane"), GP64())
+	keep := ZMM()
+	VPBROADCASTD(upper, keep)
+	Label("loop")
+	x, part, to := ZMM(), ZMM(), GP64()
+	VMOVUPS(Mem{Base: src}, x)
+	MOVQ(dst, to)
+	for i := range 3 {
+		if i < 2 {
+			VPANDD(keep, x, part)
+			VSUBPS(part, x, x)
+		} else {
+			VMOVAPS(x, part)
+		}
+		VPSRLD(U8(16), part, part)
+		VPMOVDW(part, Mem{Base: to})
+		ADDQ(plane, to)
+	}
+	ADDQ(U32(64), src)
+	ADDQ(U32(32), dst)
+	SUBQ(U32(16), n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}

@@ -1,0 +1,43 @@
+package kernels
+
+import "unsafe"
+
+var tilesAMX = tilePath{split: splitAMX, dots: dotsAMX, weigh: weighAMX}
+
+func splitAMX(dst []float32, plane int, src []float32) {
+	_ = dst[2*plane+len(src)/2-1]
+	splitBF16AMX(len(src), (*uint16)(unsafe.Pointer(&dst[0])), 4*plane, &src[0])
+}
+
+func dotsAMX(n, k, m int, w []uint16, ldw int, x, c []float32, next lookahead) {
+	_, _, _ = w[(n-1)*ldw+k-1], x[3*m*k/2-1], c[n*m-1]
+	tileDotsAMX(n/tileSize, k/tileDepth, &w[0], 2*ldw, &x[0], 2*m*k, &c[0], 4*m, &dotShapes[m][0], next.base, next.from)
+}
+
+func weighAMX(n, rows int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, scratch *tileScratch, next lookahead) {
+	_, _, _ = p[(2*rows*ldp+(rows-1)*ldp+n)/2-1], v[(n-1)*ldv+tileColumns-1], o[(rows-1)*ldo+tileColumns-1]
+	tileWeighAMX(n/tileDepth, &p[0], 2*ldp, 2*rows*ldp, &v[0], 2*ldv, &o[0], 4*ldo, &weighShapes[rows][0], scratch.aligned(), next.base, next.from)
+}
+
+// tileShapes is the configuration of AMX: of each tile, bytes in a row and rows.
+type tileShapes [64]byte
+
+// newTileShapes has a shape [rows, columns of 4 bytes] for tiles 0 to 3 (sums), 4 and so on.
+func newTileShapes(sums, four, five, six, seven [2]int) (s tileShapes) {
+	s[0] = 1 // the palette
+	for t, shape := range [][2]int{sums, sums, sums, sums, four, five, six, seven} {
+		s[16+2*t], s[48+t] = byte(4*shape[1]), byte(shape[0])
+	}
+	return s
+}
+
+// The shapes by the number of columns or rows of the second factor.
+var dotShapes, weighShapes = func() (dots, weigh [tileSize + 1]tileShapes) {
+	full := [2]int{16, 16}
+	for m := 1; m <= tileSize; m++ {
+		x, p := [2]int{16, m}, [2]int{m, 16}
+		dots[m] = newTileShapes(x, full, x, x, x)
+		weigh[m] = newTileShapes(p, p, p, p, full)
+	}
+	return dots, weigh
+}()

@@ -94,6 +94,13 @@ func TestExp(t *testing.T) {
 		edge := []float32{0, -1e9, float32(math.Inf(-1)), 89, nan}
 		sum := kern.expSum(edge[:4], edge[:4], 0)
 		kern.expSum(edge[4:], edge[4:], 0)
+		far := []float32{300, 1e9, float32(math.Inf(1)), 89, 300}
+		kern.expSum(far, far, 0)
+		for i, v := range far {
+			if !math.IsInf(float64(v), 1) {
+				t.Errorf("exp of number %d of 300, 1e9, +Inf, 89, 300 is %v, want +Inf", i, v)
+			}
+		}
 		if edge[0] != 1 || edge[1] > 1e-38 || edge[2] != 0 || !math.IsInf(float64(edge[3]), 1) || !math.IsInf(float64(sum), 1) || edge[4] == edge[4] {
 			t.Errorf("exp(0, -1e9, -Inf, 89, NaN) = %v, sum of the first four %v", edge, sum)
 		}

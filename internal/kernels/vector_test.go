@@ -114,3 +114,43 @@ func TestAdamWFirstStep(t *testing.T) {
 	want := 2*(1-0.1*0.2) - 0.1*-1.5/(1.5+0.5)
 	compare(t, "p, m, v", []float32{p[0], m[0], v[0]}, []float32{float32(want), -0.15, 0.00225}, 1e-6)
 }
+
+// TestPlaces holds what loops make of an element to be the same wherever it lies: in whole registers, in the last one, alone.
+func TestPlaces(t *testing.T) {
+	const n = 53
+	loops := map[string]func(z, x, y []float32){
+		"add":     func(z, x, y []float32) { kern.add(z, x, y) },
+		"mul":     func(z, x, y []float32) { kern.mul(z, x, y) },
+		"axpy":    func(z, x, _ []float32) { kern.axpy(0.3, x, z) },
+		"mulAdd":  func(z, x, y []float32) { kern.mulAdd(0.3, x, y, z) },
+		"scale":   func(z, _, _ []float32) { kern.scale(z, 0.3) },
+		"affine":  func(z, x, _ []float32) { kern.affine(z, x, 0.3, 0.7) },
+		"rotate":  func(z, x, y []float32) { kern.rotate(z, x, x, y, y, z, -1) },
+		"expSum":  func(z, x, _ []float32) { kern.expSum(z, x, 0.3) },
+		"sigmoid": func(z, x, _ []float32) { kern.sigmoid(z, x, 1.6, 0.07) },
+		"slope":   func(z, x, _ []float32) { kern.slope(z, x, 1.6, 0.07) },
+		"cdf":     func(z, x, _ []float32) { kern.cdf(z, x) },
+		"adamw": func(z, x, y []float32) {
+			for i := range y {
+				y[i] = abs(y[i])
+			}
+			kern.adamw(z, x, x, y, &adamwConstants{0.9, 0.99, 0.1, 0.95, 0.05, 1.1, 1e-8, 0.01})
+		},
+	}
+	onPaths(t, func(t *testing.T) {
+		for name, loop := range loops {
+			together := [3][]float32{normal(1, n), normal(2, n), normal(3, n)}
+			loop(together[0], together[1], together[2])
+			for size := 1; size <= 3; size++ {
+				apart := [3][]float32{normal(1, n), normal(2, n), normal(3, n)}
+				for i := 0; i < n; i += size {
+					end := min(i+size, n)
+					loop(apart[0][i:end], apart[1][i:end], apart[2][i:end])
+				}
+				for i := range apart {
+					same(t, fmt.Sprintf("%s, %d at a time: operand %d", name, size, i), apart[i], together[i])
+				}
+			}
+		}
+	})
+}

@@ -138,7 +138,7 @@ func (p *Plan) Summary() (*Summary, error) {
 	if p.way != nil {
 		s.SourceFamily = p.Source.Arch.Family.Name
 	}
-	if p.Modules() > 0 && p.Calibration != nil {
+	if len(p.modules()) > 0 && p.Calibration != nil {
 		s.Calibration, s.CalibrationTokens, s.Refine = p.Calibration.Name, p.Calibration.Used(p.Source.Arch), p.Refine
 	}
 	return s, nil

@@ -117,7 +117,7 @@ func addSpecial(d *text.Description, config []byte) error {
 // other than the source's class.
 func (p *Plan) Notes() []string {
 	var notes []string
-	if p.Method == Calibrated && p.Calibration == nil && p.Modules() > 0 {
+	if p.Method == Calibrated && p.Calibration == nil && len(p.modules()) > 0 {
 		notes = append(notes, "no calibration: heads were compared by their weights alone; text like that which the model was trained on does far better")
 	}
 	switch {

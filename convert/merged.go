@@ -10,6 +10,7 @@ import (
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
+	"gqa/internal/weights"
 )
 
 // Layer is what a merge did to one layer's attention.
@@ -81,10 +82,13 @@ func (o Options) checkMerge() error {
 	return nil
 }
 
-// Modules is how many steps OnModule is told of before anything is written: attention modules that are merged, and those that
-// are looked at before, where several must have one order of heads.
-func (p *Plan) Modules() int {
+// MergeWork is how many steps OnMerge is told of at most, before anything is written: attention modules that are merged, those that
+// are looked at before, where several must have one order of heads, and the steps that fit all of them together.
+func (p *Plan) MergeWork() int {
 	n := 0
+	if p.fitsTogether() {
+		n += p.Refine
+	}
 	for _, m := range p.modules() {
 		n++
 		if p.ordered(m) {
@@ -92,6 +96,15 @@ func (p *Plan) Modules() int {
 		}
 	}
 	return n
+}
+
+// refineBytes is the most that the weights of a model may take, in f32, for a refinement of all its layers at once.
+const refineBytes = 1 << 30
+
+// fitsTogether says whether all layers are refined at once; else it is one after the other.
+func (p *Plan) fitsTogether() bool {
+	n, err := weights.Parameters(p.Source.Arch)
+	return err == nil && p.Refine > 0 && 4*n <= p.refineBytes && len(p.modules()) > 0
 }
 
 // modules are the attention modules that a merge computes, in the order of a forward pass.

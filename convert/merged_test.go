@@ -33,27 +33,31 @@ func TestMergedReport(t *testing.T) {
 			{Method: First, Grouping: Similar},
 			{Method: Align, Calibration: sentence(64)},
 			{Method: Calibrated, Calibration: sentence(64), Refine: 2},
+			{Method: Align, Calibration: sentence(64), Refine: 3},
 		} {
 			o.Groups = 2
-			out := filepath.Join(t.TempDir(), "out")
-			if _, err := newPlan(t, dir, o).Run(context.Background(), out, false, ignore); err != nil {
+			out, p := filepath.Join(t.TempDir(), "out"), newPlan(t, dir, o)
+			if o.Method == Align {
+				p.refineBytes = 0 // as if the model were too large for all layers at once
+			}
+			if _, err := p.Run(context.Background(), out, false, ignore); err != nil {
 				t.Fatal(err)
 			}
 			var s Summary
 			if err := json.Unmarshal([]byte(readFile(t, filepath.Join(out, "conversion.json"))), &s); err != nil {
 				t.Fatal(err)
 			}
-			if len(s.Layers) != 2 || s.Refine != o.Refine || (s.Calibration == "ids") != (o.Calibration != nil) || (s.Together != nil) != (o.Refine > 0) {
+			if len(s.Layers) != 2 || s.Refine != o.Refine || (s.Calibration == "ids") != (o.Calibration != nil) || (s.Together != nil) != p.fitsTogether() {
 				t.Errorf("%s: summary %+v", o.Method, s)
 			}
 			for _, l := range s.Layers {
-				checkLayer(t, o, l)
+				checkLayer(t, o, l, o.Refine > 0 && !p.fitsTogether())
 			}
 		}
 	}
 }
 
-func checkLayer(t *testing.T, o Options, l Layer) {
+func checkLayer(t *testing.T, o Options, l Layer, alone bool) {
 	t.Helper()
 	var all []int
 	for _, g := range l.Groups {
@@ -71,7 +75,7 @@ func checkLayer(t *testing.T, o Options, l Layer) {
 	if fitted := o.Calibration != nil && (o.Method == Calibrated || o.Refine > 0); (l.Readout != nil) != fitted || fitted && l.Readout.After > l.Readout.Before {
 		t.Errorf("%s: layer %d: readout %+v", o.Method, l.Layer, l.Readout)
 	}
-	if (l.Fit != nil) != (o.Refine > 0) || l.Fit != nil && l.Fit.After > l.Fit.Before {
+	if (l.Fit != nil) != alone || l.Fit != nil && l.Fit.After > l.Fit.Before {
 		t.Errorf("%s: layer %d: fit %+v", o.Method, l.Layer, l.Fit)
 	}
 }

@@ -19,9 +19,11 @@ const heldBytes = 1 << 30
 type merging struct {
 	*Plan
 	params []configs.Param
-	walk   *calibrate.Walk     // nil: there is no text
-	layer  calibrate.Weights   // merged already of the layer in work
-	all    []calibrate.Weights // by module, where all are fitted together in the end
+	walk   *calibrate.Walk   // nil: there is no text
+	layer  calibrate.Weights // merged already of the layer in work
+	// all are the modules' weights, and tables the position biases that moved, where all are fitted together in the end.
+	all    []calibrate.Weights
+	tables calibrate.Weights
 }
 
 // merge computes the attention of every module and keeps it, by the names of the result's weights, until it is written.
@@ -35,10 +37,18 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 	if err := p.chooseOrders(ctx, dir); err != nil {
 		return err
 	}
-	g, err := p.newMerging(ctx, dir, p.Refine > 0)
+	g, err := p.newMerging(ctx, dir, p.Refine > 0 && !p.fitsTogether())
 	if err != nil {
 		return err
 	}
+	if err := g.modules(ctx, modules); err != nil || !p.fitsTogether() {
+		return err
+	}
+	return g.together(ctx, modules)
+}
+
+// modules merges one module after the other.
+func (g *merging) modules(ctx context.Context, modules []module) error {
 	defer g.walk.Close()
 	for i, m := range modules {
 		if i == 0 || !m.sameLayer(modules[i-1]) {
@@ -47,10 +57,7 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 		if err := g.module(ctx, m, i+1 == len(modules) || !m.sameLayer(modules[i+1])); err != nil {
 			return err
 		}
-		p.step()
-	}
-	if g.joins() {
-		return g.together(ctx, modules)
+		g.step()
 	}
 	return nil
 }
@@ -58,7 +65,7 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 // newMerging begins to take the calibration text through the model, if there is any.
 func (p *Plan) newMerging(ctx context.Context, dir string, follow bool) (*merging, error) {
 	params, err := p.Source.Arch.Params()
-	g := &merging{Plan: p, params: params}
+	g := &merging{Plan: p, params: params, tables: calibrate.Weights{}}
 	if err != nil || p.Calibration == nil {
 		return g, err
 	}
@@ -66,10 +73,10 @@ func (p *Plan) newMerging(ctx context.Context, dir string, follow bool) (*mergin
 	return g, err
 }
 
-// step tells that a module is done with.
+// step tells of one of MergeWork.
 func (p *Plan) step() {
-	if p.OnModule != nil {
-		p.OnModule(1)
+	if p.OnMerge != nil {
+		p.OnMerge(1)
 	}
 }
 
@@ -147,14 +154,14 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	}
 	g.layers = append(g.layers, l)
 	maps.Copy(g.layer, changed)
+	if g.fitsTogether() {
+		g.all = append(g.all, changed)
+		return nil
+	}
 	if last && g.Refine > 0 {
 		if err := g.stack(m).Advance(ctx, m.layer, g.layer); err != nil {
 			return err
 		}
-	}
-	if g.joins() {
-		g.all = append(g.all, changed)
-		return nil
 	}
 	return g.keep(m, changed)
 }
@@ -174,6 +181,7 @@ func (g *merging) move(m module, table []float32) error {
 	if g.walk != nil {
 		g.stack(m).Move(m.table, table)
 	}
+	g.tables[m.prefix+m.table] = table
 	return g.merged.Put(m.prefix+m.table, table)
 }
 
@@ -185,7 +193,7 @@ func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, 
 			return err
 		}
 	}
-	if g.Refine == 0 {
+	if g.Refine == 0 || g.fitsTogether() {
 		return nil
 	}
 	fit, err := walk.Refine(ctx, l.Layer, changed, seen, g.Refine)
@@ -193,18 +201,15 @@ func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, 
 	return err
 }
 
-// joins says whether all layers are fitted together in the end.
-func (g *merging) joins() bool {
-	return g.Refine > 0 && g.walk.Encoder() == nil && !g.Source.Arch.Headless && g.walk.Fits()
-}
-
-// together fits the attention of all layers at once, and keeps it.
+// together fits the attention of all modules at once, and keeps it.
 func (g *merging) together(ctx context.Context, modules []module) error {
-	joined := calibrate.Weights{}
-	for _, changed := range g.all {
-		maps.Copy(joined, changed)
+	fitted := calibrate.Weights{}
+	for i, m := range modules {
+		for name, values := range g.all[i] {
+			fitted[m.prefix+name] = values
+		}
 	}
-	fit, err := g.walk.Together(ctx, joined, g.Refine)
+	fit, err := calibrate.Together(ctx, g.Source, g.converted, *g.Calibration, calibrate.Changes{Fitted: fitted, Fixed: g.tables}, g.Refine, g.step)
 	if err != nil {
 		return err
 	}

@@ -76,8 +76,8 @@ type Plan struct {
 	Options
 	Specs []checkpoints.Spec // what will be written
 	Files []string           // what will be copied beside the weights, base names
-	// OnModule, if not nil, is told of each attention module as it is merged: Modules in all, before anything is written.
-	OnModule func(n int64)
+	// OnMerge, if not nil, is told of each step of a merge: MergeWork in all, before anything is written.
+	OnMerge func(n int64)
 
 	sites     []configs.Site          // what is converted
 	converted *configs.Arch           // with Groups KV heads there: Arch, unless expanded
@@ -91,6 +91,8 @@ type Plan struct {
 	joint     *LayerFit // of all layers together; nil: there was none
 	// orders are the groups of sites whose layers must have one order of heads, where groups are chosen.
 	orders map[configs.Site][][]int
+
+	refineBytes int64 // the constant, but in tests
 }
 
 // pooledTensor is a tensor of the result that is computed: the weights it is made of in the source (one, or a fused
@@ -121,7 +123,7 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	if err := o.checkMerge(); err != nil {
 		return nil, err
 	}
-	p := &Plan{Source: src, Options: o, sites: sites, converted: src.Arch.WithKVHeads(o.Groups, sites...)}
+	p := &Plan{Source: src, Options: o, sites: sites, converted: src.Arch.WithKVHeads(o.Groups, sites...), refineBytes: refineBytes}
 	if o.ByLayer != nil {
 		p.converted = src.Arch.WithLayerKVHeads(o.ByLayer)
 	}

@@ -29,7 +29,7 @@ func (p *Plan) Check(target string, force bool) error {
 		}
 		f.Close()
 	}
-	if p.Calibration != nil && p.Modules() > 0 {
+	if p.Calibration != nil && len(p.modules()) > 0 {
 		if err := p.Calibration.Check(p.Source.Arch); err != nil {
 			return err
 		}

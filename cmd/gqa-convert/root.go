@@ -225,8 +225,8 @@ func dryRun(cmd *cobra.Command, f flags, plan *convert.Plan, output string) erro
 }
 
 func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) error {
-	sites := cli.CommandProgress(cmd, int64(plan.Modules()), "merging heads", false)
-	plan.OnModule = sites.Add
+	sites := cli.CommandProgress(cmd, int64(plan.MergeWork()), "merging heads", false)
+	plan.OnMerge = sites.Add
 	bytes := sync.OnceValue(func() *cli.Progress {
 		sites.Done()
 		return cli.CommandProgress(cmd, plan.Work(), "converting", true)

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 )
 
 // Fit says what a descent gained: errors on held-out text.
@@ -18,72 +17,46 @@ type Fit struct {
 	Rate   float64 // of learning, relative to a weight's own size
 }
 
-// Descent is by Adam (Kingma & Ba, arXiv 1412.6980).
 const (
-	beta1, beta2 = 0.9, 0.98
-	checks       = 8 // of held-out text
-	patience     = 3 // checks without a gain before the end
+	checks    = 8 // of held-out text
+	patience  = 3 // checks without a gain before the end
+	mostHeld  = 4 // batches
+	heldShare = 16
 )
 
-// descent fits weights, in place, so that a loss falls: one batch a step, held-out batches telling when to stop and what
-// to go back to.
+// descent fits weights, in place, so that a loss falls: one batch a step, held-out ones telling when to stop and what to
+// go back to.
 type descent struct {
-	engine      *tap
-	loss        func(batch int) (spago.Tensor, error)
+	engine *spago.Engine
+	// loss is what is to fall on a batch, and the error that is told of it.
+	loss        func(batch int) (loss spago.Tensor, err float64, _ error)
 	weights     []*fitted
 	train, held []int // batches
 	order       []int // batches of this epoch that are left
 	random      *rand.Rand
 	rates       []float64 // to try, from large to small, relative to each weight's root mean square
+	onStep      func()    // told of each step; may be nil
 }
 
-// fitted is a weight with Adam's averages.
-type fitted struct {
-	param  *spago.Weight
-	values []float32 // the weight itself
-	best   []float32
-	m, v   []float32
-	size   float64 // root mean square at the start
-}
-
-// split holds out a sixteenth of the batches. A single one must serve for both.
-func (d *descent) split(batches int) {
+// newDescent holds out a sixteenth of the batches, and no more than is needed. A single one must serve for both.
+func newDescent(e *spago.Engine, batches int, seed, stream uint64, rates ...float64) *descent {
+	d := &descent{engine: e, random: rand.New(rand.NewPCG(seed, stream)), rates: rates}
 	for i := range batches {
 		d.train = append(d.train, i)
 	}
-	held := max(1, batches/16)
+	held := min(max(1, batches/heldShare), mostHeld)
 	d.held = d.train[batches-held:]
 	if batches > 1 {
 		d.train = d.train[:batches-held]
 	}
+	return d
 }
 
 // fit adds a weight [rows, len(values)/rows] to those that are fitted.
 func (d *descent) fit(values []float32, rows int) spago.Tensor {
-	x := &fitted{values: values, param: spago.Trainable(values, rows, len(values)/rows)}
+	x := newFitted(values, rows)
 	d.weights = append(d.weights, x)
 	return x.param
-}
-
-// begin forgets what was learned; the weights are as they are.
-func (d *descent) begin() {
-	for _, x := range d.weights {
-		x.m, x.v = make([]float32, len(x.values)), make([]float32, len(x.values))
-		x.size = math.Sqrt(kernels.SumSquares(x.values)/float64(len(x.values))) + 1e-12
-	}
-}
-
-// save has the weights as they are the ones to go back to.
-func (d *descent) save() {
-	for _, x := range d.weights {
-		x.best = append(x.best[:0], x.values...)
-	}
-}
-
-func (d *descent) goBack() {
-	for _, x := range d.weights {
-		copy(x.values, x.best)
-	}
 }
 
 // descend makes the steps at the first of the rates by which they gain anything.
@@ -104,11 +77,16 @@ func (d *descent) descend(ctx context.Context, steps int) (Fit, error) {
 
 // attempt makes the steps at fit's rate, and leaves the best weights that it met.
 func (d *descent) attempt(ctx context.Context, fit *Fit, steps int) error {
-	d.begin()
+	for _, x := range d.weights {
+		x.begin()
+	}
 	every, stale := max(1, steps/checks), 0
 	for s := 1; s <= steps && stale < patience; s++ {
 		if err := d.step(ctx, s, fit.Rate*decay(s, steps)); err != nil {
 			return err
+		}
+		if d.onStep != nil {
+			d.onStep()
 		}
 		if s%every > 0 && s < steps {
 			continue
@@ -123,27 +101,36 @@ func (d *descent) attempt(ctx context.Context, fit *Fit, steps int) error {
 			d.save()
 		}
 	}
-	d.goBack()
+	for _, x := range d.weights {
+		copy(x.values, x.best)
+	}
 	return nil
 }
 
-// decay is a half cosine from one to zero.
-func decay(step, steps int) float64 {
-	return 0.5 * (1 + math.Cos(math.Pi*float64(step-1)/float64(steps)))
+// decay goes from one to zero in a straight line.
+func decay(step, steps int) float64 { return 1 - float64(step-1)/float64(steps) }
+
+// save has the weights as they are the ones to go back to.
+func (d *descent) save() {
+	for _, x := range d.weights {
+		x.best = append(x.best[:0], x.values...)
+	}
 }
 
-// check is the mean loss on held-out text.
+// check is the mean error on held-out text.
 func (d *descent) check(ctx context.Context) (float64, error) {
 	sum := 0.0
 	for _, i := range d.held {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		loss, err := d.loss(i)
+		var off float64
+		var err error
+		d.engine.Still(func() { _, off, err = d.loss(i) })
 		if err != nil {
 			return 0, err
 		}
-		sum += loss.Item().F64()
+		sum += off
 		d.engine.Reset()
 	}
 	if math.IsNaN(sum) {
@@ -157,13 +144,7 @@ func (d *descent) step(ctx context.Context, s int, rate float64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if len(d.order) == 0 {
-		d.order = slices.Clone(d.train)
-		d.random.Shuffle(len(d.order), func(i, j int) { d.order[i], d.order[j] = d.order[j], d.order[i] })
-	}
-	i := d.order[0]
-	d.order = d.order[1:]
-	loss, err := d.loss(i)
+	loss, _, err := d.loss(d.next())
 	if err != nil {
 		return err
 	}
@@ -171,11 +152,18 @@ func (d *descent) step(ctx context.Context, s int, rate float64) error {
 		return err
 	}
 	for _, x := range d.weights {
-		if g := spago.Grad(x.param); g != nil {
-			adam := kernels.AdamW{LR: rate * x.size, Beta1: beta1, Beta2: beta2, Eps: 1e-12}
-			adam.Step(x.values, g, x.m, x.v, 1, s)
-		}
-		x.param.ZeroGrad()
+		x.step(rate, s)
 	}
 	return nil
+}
+
+// next is the batch that comes next, each once in an epoch.
+func (d *descent) next() int {
+	if len(d.order) == 0 {
+		d.order = slices.Clone(d.train)
+		d.random.Shuffle(len(d.order), func(i, j int) { d.order[i], d.order[j] = d.order[j], d.order[i] })
+	}
+	i := d.order[0]
+	d.order = d.order[1:]
+	return i
 }

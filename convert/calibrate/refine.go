@@ -3,7 +3,6 @@ package calibrate
 import (
 	"context"
 	"math"
-	"math/rand/v2"
 
 	"gqa/configs"
 	"gqa/convert/merge"
@@ -21,9 +20,9 @@ func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, m *merge.
 	if err := white.inputs(ctx, w); err != nil {
 		return Fit{}, err
 	}
-	d := w.newDescent(uint64(layer), 0.02, 0.006, 0.002)
+	d := newDescent(w.engine.Engine, len(w.batches), w.seed, uint64(layer), 0.02, 0.006, 0.002)
 	w.attachTo(d, layer, changed)
-	d.loss = func(i int) (spago.Tensor, error) { return w.attentionLoss(layer, i) }
+	d.loss = func(i int) (spago.Tensor, float64, error) { return w.attentionLoss(layer, i) }
 	for _, name := range reading(layer) {
 		white.in(changed[name])
 	}
@@ -32,12 +31,6 @@ func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, m *merge.
 		white.out(changed[name])
 	}
 	return fit, err
-}
-
-func (w *Walk) newDescent(stream uint64, rates ...float64) *descent {
-	d := &descent{engine: w.engine, random: rand.New(rand.NewPCG(w.seed, stream)), rates: rates}
-	d.split(len(w.batches))
-	return d
 }
 
 // attachTo gives the student a layer whose changed weights are fitted by d.
@@ -66,16 +59,17 @@ func reading(layer int) []string {
 }
 
 // attentionLoss is the relative squared error of the student's attention on batch i.
-func (w *Walk) attentionLoss(layer, i int) (spago.Tensor, error) {
+func (w *Walk) attentionLoss(layer, i int) (spago.Tensor, float64, error) {
 	x, err := w.get(input, i)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	y, err := w.get(target, i)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	b := w.batches[i]
 	size := max(kernels.SumSquares(y), math.SmallestNonzeroFloat32)
-	return w.engine.SquaredError(w.student.Attend(layer, w.engine, rows(x, b), b), y, float32(1/size)), nil
+	loss := w.engine.SquaredError(w.student.Attend(layer, w.engine, rows(x, b), b), y, float32(1/size))
+	return loss, loss.Item().F64(), nil
 }

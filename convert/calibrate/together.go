@@ -2,65 +2,137 @@ package calibrate
 
 import (
 	"context"
+	"math"
 
+	"gqa/configs"
 	"gqa/internal/engine/spago"
 	"gqa/internal/kernels"
+	"gqa/internal/model"
+	"gqa/internal/ops"
+	"gqa/internal/weights"
 )
 
-// togetherBytes is the most that the weights of a model may take, in f32, for all its layers to be fitted at once.
-const togetherBytes = 1 << 30
+// stateWeight is what the error of one layer's states counts for, beside the divergence in nats.
+const stateWeight = 3
 
-// Fits says whether the whole model can be in memory.
-func (w *Walk) Fits() bool {
-	n := 0
-	for _, p := range w.params {
-		n += p.Size()
-	}
-	return 4*n <= togetherBytes
+// pair is a whole model and what it is converted to.
+type pair struct {
+	engine           *spago.Engine
+	teacher, student *model.Model[spago.Tensor]
+	batches          []ops.Batch
+	states           [][]float32 // what the teacher's layers left of the batch in work
 }
 
-// togetherSteps is how many steps all layers together are given for each that a layer was given alone. They cost about as much
-// as one of every layer, and gain more: an error counts there as far as predictions change by it.
-const togetherSteps = 4
-
-// Together fits the attention of all layers at once, in place, so that the converted model predicts what the original does:
-// the mean Kullback-Leibler divergence in nats, by descent of togetherSteps·steps, each on one batch. It comes after the walk's last layer: what
-// the original predicts is known from there.
-func (w *Walk) Together(ctx context.Context, all Weights, steps int) (Fit, error) {
-	d := w.newDescent(1<<32, 0.006, 0.002)
-	for layer := range w.src.Arch.Layers {
-		if err := w.layer(layer); err != nil {
-			return Fit{}, err
-		}
-		w.attachTo(d, layer, all)
-	}
-	d.loss = w.divergence
-	return d.descend(ctx, togetherSteps*steps)
+// Changes are what a converted model has in the place of a model's weights, by the names of Arch.Params.
+type Changes struct {
+	Fitted Weights // by Together, in place
+	Fixed  Weights
 }
 
-// divergence is that of the student from the original on batch i.
-func (w *Walk) divergence(i int) (spago.Tensor, error) {
-	last, err := w.get(teacherState, i)
+// Together fits the attention of all layers at once, in place, so that the converted model does what
+// the model src does: that it predicts the same (Kullback-Leibler divergence in nats, which Fit tells) and that each layer
+// leaves the same (squared error relative to what is left), which Fit tells of a model that predicts nothing. Each of the steps reads a batch of text of its own, as long as d has
+// any. onStep is told of each.
+func Together(ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, changed Changes, steps int, onStep func()) (Fit, error) {
+	d.Tokens = (steps + mostHeld) * batchTokens
+	batches, err := d.batches(src.Arch)
 	if err != nil {
-		return nil, err
+		return Fit{}, err
 	}
-	b, head := w.batches[i], w.teacher.Head()
-	hidden := append([]float32(nil), spago.Values(w.teacher.End(w.engine, rows(last, b)))...)
-	w.engine.Reset()
-	dim, vocab := len(hidden)/len(b.IDs), w.src.Arch.Vocab
-	logits := []float32{}
-	t := spago.Teacher{Distillation: kernels.Distillation{Weight: 1, Temperature: 1}, Rows: func(lo, hi int) kernels.Soft {
+	p := &pair{engine: spago.New(), batches: batches}
+	down := newDescent(p.engine, len(batches), d.Seed, 1<<32, 0.012, 0.004)
+	down.loss, down.onStep = p.loss, onStep
+	if err := p.load(src, converted, changed, down); err != nil {
+		return Fit{}, err
+	}
+	return down.descend(ctx, steps)
+}
+
+// load builds both models over the weights of src.
+func (p *pair) load(src *weights.Source, converted *configs.Arch, changed Changes, d *descent) error {
+	params, err := src.Arch.Params()
+	if err != nil {
+		return err
+	}
+	own := map[string]spago.Tensor{}
+	for _, x := range params {
+		values, err := src.Read(x)
+		if err != nil {
+			return err
+		}
+		own[x.Name] = spago.Constant(values, x.Shape[0], len(values)/x.Shape[0])
+	}
+	p.teacher = model.New(src.Arch, func(name string) (spago.Tensor, bool) {
+		t, ok := own[name]
+		return t, ok
+	})
+	if params, err = converted.Params(); err != nil {
+		return err
+	}
+	for _, x := range params {
+		if values, ok := changed.Fitted[x.Name]; ok {
+			own[x.Name] = d.fit(values, x.Shape[0])
+		}
+		if values, ok := changed.Fixed[x.Name]; ok {
+			own[x.Name] = spago.Constant(values, x.Shape[0], len(values)/x.Shape[0])
+		}
+	}
+	p.student = model.New(converted, func(name string) (spago.Tensor, bool) {
+		t, ok := own[name]
+		return t, ok
+	})
+	return nil
+}
+
+// loss is how far the student is from the teacher on batch i, and the part of it that is divergence.
+func (p *pair) loss(i int) (spago.Tensor, float64, error) {
+	b := p.batches[i]
+	teacher := p.teach(b)
+	layer := 0
+	var off spago.Tensor
+	x := p.student.States(p.engine, b, func(x spago.Tensor) {
+		size := max(kernels.SumSquares(p.states[layer]), math.SmallestNonzeroFloat32)
+		loss := p.engine.SquaredError(x, p.states[layer], float32(stateWeight/size))
+		if layer++; off != nil {
+			loss = p.engine.Add(off, loss)
+		}
+		off = loss
+	})
+	if p.student.Arch.Headless {
+		return off, off.Item().F64(), nil
+	}
+	kl, parts := p.engine.LinearDistillation(x, p.student.Head(), counted(b), teacher, 1)
+	return p.engine.Add(off, kl), parts.Divergence, nil
+}
+
+// counted is negative for the tokens of b that are padding.
+func counted(b ops.Batch) []int32 {
+	targets := make([]int32, len(b.IDs))
+	for i, n := range b.Lens {
+		for j := n; j < b.Len; j++ {
+			targets[i*b.Len+j] = -1
+		}
+	}
+	return targets
+}
+
+// teach runs the teacher on a batch and keeps what its layers leave.
+func (p *pair) teach(b ops.Batch) spago.Teacher {
+	p.states = p.states[:0]
+	hidden := p.teacher.States(p.engine, b, func(x spago.Tensor) {
+		p.states = append(p.states, append([]float32(nil), spago.Values(x)...))
+	})
+	last := append([]float32(nil), spago.Values(hidden)...)
+	p.engine.Reset()
+	head, vocab := p.teacher.Head(), p.teacher.Arch.Vocab
+	dim := len(last) / len(b.IDs)
+	var logits []float32
+	return spago.Teacher{Distillation: kernels.Distillation{Weight: 1, Temperature: 1}, Rows: func(lo, hi int) kernels.Soft {
 		logits = append(logits[:0], make([]float32, (hi-lo)*vocab)...)
-		kernels.Gemm(false, true, hi-lo, vocab, dim, 1, hidden[lo*dim:], dim, spago.Values(head.W), dim, 0, logits, vocab)
+		kernels.Gemm(false, true, hi-lo, vocab, dim, 1, last[lo*dim:], dim, spago.Values(head.W), dim, 0, logits, vocab)
 		if head.HasBias {
 			kernels.AddRows(logits, spago.Values(head.Bias), hi-lo, vocab)
 		}
 		return kernels.Soft{Logits: logits}
 	}}
-	x := w.student.Start(w.engine, b)
-	for layer := range w.src.Arch.Layers {
-		x = w.student.Layer(layer, w.engine, x, b)
-	}
-	loss, _ := w.engine.LinearDistillation(w.student.End(w.engine, x), w.student.Head(), make([]int32, len(b.IDs)), t, 1)
-	return loss, nil
 }

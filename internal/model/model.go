@@ -161,10 +161,16 @@ func newRope(a *configs.Arch) *ops.Rope {
 // Hidden runs the batch through every layer and the final norm: [tokens, dim]. It includes the scale of the logits, which
 // are linear in it.
 func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
+	return m.States(e, b, func(T) {})
+}
+
+// States is Hidden, showing what each layer leaves, [tokens, dim], on the way.
+func (m *Model[T]) States(e ops.Ops[T], b ops.Batch, show func(T)) T {
 	s := m.share(e, b)
 	x := m.Start(e, b)
 	for i := range m.layers {
 		x = m.layers[i].forward(e, m, x, s, b)
+		show(x)
 	}
 	return m.End(e, x)
 }

@@ -103,7 +103,7 @@ type Summary struct {
 	CrossKVBytesPerToken       int64 `json:"cross_kv_bytes_per_token,omitempty"`
 	// Layers say what became of each layer's heads, where q and o changed with them.
 	Layers []Layer `json:"layers,omitempty"`
-	// Together is the fit of all layers at once that follows a refinement: divergences from the source in nats per token.
+	// Together is a refinement of all layers at once: divergences from the source in nats per token of held-out text.
 	Together *LayerFit `json:"together,omitempty"`
 	Notes    []string  `json:"notes,omitempty"` // where what loads the result computes other than the source's class
 }

@@ -71,11 +71,11 @@ func (o Options) asked() string {
 func (o Options) checkMerge() error {
 	switch {
 	case o.Refine < 0:
-		return fmt.Errorf("refine is %d, want the number of steps to fit each layer, such as 300, or 0", o.Refine)
+		return fmt.Errorf("refine is %d, want the number of steps to fit attention in, such as 600, or 0", o.Refine)
 	case o.Calibration != nil && !o.merges():
 		return fmt.Errorf("method %s looks at no text; leave --calibration out, or choose method align or calibrated, grouping similar, or --refine", o.Method)
 	case o.Refine > 0 && o.Calibration == nil:
-		return errors.New("refine fits layers to what they do with text, and there is none; give --calibration FILE, text like that which the model was trained on")
+		return errors.New("refine fits attention to what it does with text, and there is none; give --calibration FILE, text like that which the model was trained on")
 	case o.Method == Random && o.merges():
 		return errors.New("method random uses none of the heads, so there is nothing for grouping similar or refine to go by; choose another method")
 	}

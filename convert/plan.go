@@ -62,7 +62,7 @@ type Options struct {
 	Seed     uint64   // of Method Random and of a search for groups
 	// Calibration is text to run the model on, so that heads are compared in what they do with it; nil: by their weights alone.
 	Calibration *calibrate.Data
-	Refine      int               // steps of fitting each layer's attention to the original's output; 0: none
+	Refine      int               // steps of fitting attention to what the original does; 0: none
 	Target      Target            // empty: Native
 	Sites       Sites             // empty: DefaultSites
 	DType       checkpoints.DType // of the float tensors; 0 keeps each tensor's own

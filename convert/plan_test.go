@@ -32,7 +32,7 @@ func TestPlanRefuses(t *testing.T) {
 		{float, Options{Groups: 2, Method: "median"}, false, `method "median" is unknown; want one of [mean first random align calibrated]`},
 		{float, Options{Groups: 2, Grouping: "near"}, false, `grouping "near" is unknown; want one of [contiguous similar]`},
 		{float, Options{Groups: 2, Method: Random, Grouping: Similar}, false, "method random uses none of the heads"},
-		{float, Options{Groups: 2, Refine: 5}, false, "refine fits layers to what they do with text, and there is none; give --calibration FILE"},
+		{float, Options{Groups: 2, Refine: 5}, false, "refine fits attention to what it does with text, and there is none; give --calibration FILE"},
 		{float, Options{Groups: 2, Refine: -1, Method: Align}, false, "refine is -1"},
 		{float, Options{Groups: 2, Calibration: &calibrate.Data{}}, false, "method mean looks at no text"},
 		{float, Options{Groups: 2, Target: "onnx"}, false, `target "onnx" is unknown; want one of [native own expanded gguf]`},

@@ -66,7 +66,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file, such as 5GB or 900MiB (default as the source)")
 	fl.StringVar(&f.calibration, "calibration", "", "text to run the model on for --method align or calibrated, --grouping similar and --refine: what gqa-train's --data takes, or sample:train (default for the sample model; else weights alone count)")
 	fl.IntVar(&f.calibrationTokens, "calibration-tokens", 262144, "how many tokens of it")
-	fl.IntVar(&f.refine, "refine", 0, "fit each layer's attention to the original's output in so many steps, such as 300")
+	fl.IntVar(&f.refine, "refine", 0, "fit the attention to what the original does with the calibration text in so many steps, such as 600")
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of whatever is drawn: --method random, calibration windows, a search for groups")
 	fl.BoolVar(&f.force, "force", false, "replace an existing checkpoint folder")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and say what would be written, without writing")
@@ -246,7 +246,7 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 // advise tells of a better start where the mean's is poor: rotary positions turn heads that hold the same away from each other.
 func advise(plan *convert.Plan) {
 	if plan.Method == convert.Mean && plan.Groups < plan.Source.Arch.KVHeads && plan.Source.Arch.Position == configs.PositionRope {
-		slog.Info("with rotary positions the mean keeps little of the keys: --method calibrated --grouping similar --calibration TEXT starts far closer (--refine 300 closer still)")
+		slog.Info("with rotary positions the mean keeps little of the keys: --method calibrated --grouping similar --calibration TEXT starts far closer (--refine 600 closer still)")
 	}
 }
 

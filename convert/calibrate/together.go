@@ -34,7 +34,7 @@ type Changes struct {
 // leaves the same (squared error relative to what is left), which Fit tells of a model that predicts nothing. Each of the steps reads a batch of text of its own, as long as d has
 // any. onStep is told of each.
 func Together(ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, changed Changes, steps int, onStep func()) (Fit, error) {
-	d.Tokens = (steps + mostHeld) * batchTokens
+	d.Tokens = min((steps+mostHeld)*batchTokens, len(d.IDs))
 	batches, err := d.batches(src.Arch)
 	if err != nil {
 		return Fit{}, err

@@ -38,7 +38,7 @@ func (e *GateError) Error() string {
 }
 
 // Gate compares a report with an earlier one, point by point. Every point of
-// the baseline must be there: the same groups and method, with the same alpha
+// the baseline must be there: the same groups and recipe, with the same alpha
 // or, failing that, up-trained at all as that one was. Its loss may not rise by
 // more than the limit (see Limits), its KV bytes per token not at all, and its decode time
 // not by more than the limit. Points that only the report has are not looked at.
@@ -101,11 +101,11 @@ func (l Limits) lossRise(got, want Point, sameCorpus bool) float64 {
 }
 
 // match finds the point that want is to be compared with: the most alike of
-// those with its groups and method that are up-trained, or not, as it is.
+// those with its groups and recipe that are up-trained, or not, as it is.
 func (r Report) match(want Point) (best Point, ok bool) {
 	likeness := 0
 	for _, p := range r.Points {
-		if p.Groups != want.Groups || p.Method != want.Method || (p.Alpha > 0) != (want.Alpha > 0) {
+		if p.Groups != want.Groups || p.recipe() != want.recipe() || (p.Alpha > 0) != (want.Alpha > 0) {
 			continue
 		}
 		alike := 1

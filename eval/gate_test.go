@@ -133,6 +133,29 @@ func TestGatePrefersTheMostAlikePoint(t *testing.T) {
 	}
 }
 
+// A baseline of before there were recipes is compared with points of its methods alone, one with recipes with theirs.
+func TestGateOfRecipes(t *testing.T) {
+	mean, advised := point(2, "mean", 0.01, 3, 2), withRecipe(point(2, "calibrated", 0.01, 2, 2), "calibrated+similar+kl")
+	plain := point(2, "calibrated", 0.01, 2.5, 2)
+	for _, test := range []struct {
+		name             string
+		report, baseline []Point
+		want             string
+	}{
+		{"an old baseline", []Point{mean, advised}, []Point{mean}, ""},
+		{"the same recipes", []Point{mean, advised}, []Point{mean, advised}, ""},
+		{"a recipe is gone", []Point{mean, plain}, []Point{mean, advised}, "g=2 calibrated+similar+kl α=0.01: the report has no such point"},
+		{"a recipe is not its method", []Point{advised}, []Point{plain}, "g=2 calibrated α=0.01: the report has no such point"},
+		{"each with its own", []Point{plain, advised}, []Point{advised, plain}, ""},
+	} {
+		err := Gate(Report{Points: test.report}, Report{Points: test.baseline}, DefaultLimits)
+		var closed *GateError
+		if errors.As(err, &closed) != (test.want != "") || closed != nil && !slices.Equal(closed.Failures, []string{test.want}) {
+			t.Errorf("%s: %+v, want %q", test.name, err, test.want)
+		}
+	}
+}
+
 func TestGateRefuses(t *testing.T) {
 	good := Report{Points: []Point{point(2, "mean", 0, 2, 2)}}
 	bad := Report{Points: []Point{point(2, "mean", 0, math.Inf(1), 2)}}

@@ -20,7 +20,7 @@ import (
 // The figure's size, and how finely its PNG form is drawn.
 const (
 	figureWidth  = 11.5 * vg.Inch
-	figureHeight = 4 * vg.Inch
+	figureHeight = 5 * vg.Inch
 
 	headingHeight = 40 // above the figure's height, where there is a heading
 	pngDPI        = 144
@@ -77,7 +77,7 @@ func (r Report) panel(p panel, series []series) (*plot.Plot, error) {
 	out.X.Tick.Marker, out.Y.Tick.Marker = p.ticks(r), axes.loss
 	out.X.Min, out.X.Max, out.Y.Min, out.Y.Max = r.bounds(axes)
 	rule := &plotter.Line{XYs: plotter.XYs{{X: out.X.Min}, {X: out.X.Max}}, LineStyle: baselineRule}
-	names := &labels{style: textStyle(8.5), curves: []plotter.XYs{rule.XYs}}
+	names := &labels{style: textStyle(8.5), lines: []plotter.XYs{rule.XYs}}
 	out.Add(gridLines(), rule)
 	for _, s := range series {
 		parts, err := s.plotters(axes)
@@ -85,8 +85,8 @@ func (r Report) panel(p panel, series []series) (*plot.Plot, error) {
 			return nil, err
 		}
 		out.Add(parts...)
-		names.add(s, axes)
 	}
+	names.add(series, axes)
 	out.Add(names)
 	return out, nil
 }

@@ -2,7 +2,9 @@ package eval
 
 import (
 	"fmt"
+	"image/color"
 	"math"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -12,24 +14,56 @@ import (
 )
 
 // labels writes the name of each point where it covers the least of the marks,
-// the lines and the names written before it.
+// the lines and the names written before it, and then that of each curve where
+// there is room for it.
 type labels struct {
 	style  text.Style
-	curves []plotter.XYs
+	lines  []plotter.XYs
 	points plotter.XYs
-	names  []string
+	names  []label
 }
 
-func (l *labels) add(s series, a axes) {
-	xys := s.xys(a)
-	l.curves = append(l.curves, xys)
-	for i, p := range s.points {
-		name := fmt.Sprintf("g=%d", p.Groups)
-		if p.Method == MethodMHA {
-			name = "MHA"
+// label is a name with the places that it may stand at.
+type label struct {
+	text  string
+	color color.Color
+	at    plotter.XYs
+	must  bool // be written, whatever it covers
+}
+
+// fewCurves is how many curves have room for their names.
+const fewCurves = 6
+
+func (l *labels) add(all []series, a axes) {
+	for _, s := range all {
+		xys := s.xys(a)
+		l.lines, l.points = append(l.lines, xys), append(l.points, xys...)
+		for i, p := range s.points {
+			name := fmt.Sprintf("g=%d", p.Groups)
+			if p.Method == MethodMHA {
+				name = "MHA"
+			}
+			l.names = append(l.names, label{name, ink, xys[i : i+1], true})
 		}
-		l.points, l.names = append(l.points, xys[i]), append(l.names, name)
 	}
+	for _, s := range slices.Backward(all) { // those that were up-trained first
+		if !s.baseline && len(all)-1 <= fewCurves {
+			l.names = append(l.names, label{s.label, s.color, along(s.xys(a)), false})
+		}
+	}
+}
+
+// along are the points of a line, and some between.
+func along(line plotter.XYs) (all plotter.XYs) {
+	const parts = 4
+	for i, p := range line {
+		for part := 1; i > 0 && part < parts; part++ {
+			q, t := line[i-1], float64(part)/parts
+			all = append(all, plotter.XY{X: q.X + t*(p.X-q.X), Y: q.Y + t*(p.Y-q.Y)})
+		}
+		all = append(all, p)
+	}
+	return all
 }
 
 // places are where a name may stand around its point, best first: the
@@ -44,40 +78,50 @@ func (l *labels) Plot(c draw.Canvas, p *plot.Plot) {
 	for _, point := range l.points {
 		taken = append(taken, around(at(point), 4))
 	}
-	for _, curve := range l.curves {
-		for i := 1; i < len(curve); i++ {
-			taken = append(taken, along(at(curve[i-1]), at(curve[i]))...)
+	for _, line := range l.lines {
+		for i := 1; i < len(line); i++ {
+			taken = append(taken, under(at(line[i-1]), at(line[i]))...)
 		}
 	}
-	for i, name := range l.names {
-		box := l.place(c, at(l.points[i]), name, taken)
+	for _, name := range l.names {
+		style := l.style
+		style.Color = name.color
+		var anchors []vg.Point
+		for _, xy := range name.at {
+			anchors = append(anchors, at(xy))
+		}
+		box, covered := place(c, style, anchors, name.text, taken)
+		if covered > littleCovered && !name.must {
+			continue
+		}
 		taken = append(taken, box)
-		c.FillText(l.style, vg.Point{X: box.Min.X, Y: box.Min.Y + l.style.FontExtents().Descent}, name)
+		c.FillText(style, vg.Point{X: box.Min.X, Y: box.Min.Y + style.FontExtents().Descent}, name.text)
 	}
 }
 
-// place is the free-est box for a name beside a point.
-func (l *labels) place(c draw.Canvas, at vg.Point, name string, taken []vg.Rectangle) (best vg.Rectangle) {
+// littleCovered is the area of what a name may cover and still be read as standing free, in square points.
+const littleCovered = 8
+
+// place is the free-est box for a name beside one of the anchors, and the area that it covers all the same.
+func place(c draw.Canvas, style text.Style, anchors []vg.Point, name string, taken []vg.Rectangle) (best vg.Rectangle, least float64) {
 	const gap = 5
-	extents := l.style.FontExtents()
-	width, height := l.style.Width(name), extents.Ascent+extents.Descent
-	least := math.Inf(1)
-	for _, place := range places {
-		center := vg.Point{
-			X: at.X + vg.Length(place.x)*(width/2+gap),
-			Y: at.Y + vg.Length(place.y)*(height/2+gap-1),
-		}
-		half := vg.Point{X: width / 2, Y: height / 2}
-		box := vg.Rectangle{Min: center.Sub(half), Max: center.Add(half)}
-		covered := width*height - overlap(box, c.Rectangle) // what lies outside the plot
-		for _, other := range taken {
-			covered += overlap(box, other)
-		}
-		if float64(covered) < least-1e-6 {
-			best, least = box, float64(covered)
+	extents := style.FontExtents()
+	half := vg.Point{X: style.Width(name) / 2, Y: (extents.Ascent + extents.Descent) / 2}
+	least = math.Inf(1)
+	for _, at := range anchors {
+		for _, place := range places {
+			center := vg.Point{X: at.X + vg.Length(place.x)*(half.X+gap), Y: at.Y + vg.Length(place.y)*(half.Y+gap-1)}
+			box := vg.Rectangle{Min: center.Sub(half), Max: center.Add(half)}
+			covered := 4*half.X*half.Y - overlap(box, c.Rectangle) // what lies outside the plot
+			for _, other := range taken {
+				covered += overlap(box, other)
+			}
+			if float64(covered) < least-1e-6 {
+				best, least = box, float64(covered)
+			}
 		}
 	}
-	return best
+	return best, least
 }
 
 // around is the square of a half width around a point.
@@ -86,8 +130,8 @@ func around(p vg.Point, half vg.Length) vg.Rectangle {
 	return vg.Rectangle{Min: p.Sub(d), Max: p.Add(d)}
 }
 
-// along is the line between two points as small squares.
-func along(a, b vg.Point) (squares []vg.Rectangle) {
+// under is the line between two points as small squares.
+func under(a, b vg.Point) (squares []vg.Rectangle) {
 	const step = 3
 	d := b.Sub(a)
 	n := int(math.Hypot(float64(d.X), float64(d.Y))/step) + 1

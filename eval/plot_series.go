@@ -11,9 +11,10 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// series is one curve: the points of one method and one alpha, over groups.
+// series is one curve: the points of one recipe and one alpha, over groups.
 type series struct {
-	name     string
+	name     string // in the legend
+	label    string // beside the curve
 	points   []Point
 	baseline bool
 	color    color.Color
@@ -21,7 +22,7 @@ type series struct {
 	dashes   []vg.Length
 }
 
-// hues are the methods' colours and shapes: Okabe and Ito's set, which stays
+// hues are the recipes' colours and shapes: Okabe and Ito's set, which stays
 // apart for colour-blind eyes, without its yellow, which white paper swallows.
 var hues = []struct {
 	color color.Color
@@ -35,53 +36,100 @@ var hues = []struct {
 	{color.NRGBA{0x56, 0xb4, 0xe9, 0xff}, hexagon},  // sky blue
 }
 
-// known are the methods whose colour is the same in every report.
+// known are the methods whose first recipe has the same colour in every report.
 var known = []string{"mean", "calibrated", "align", "first", "random"}
 
-// dashes tell the alphas above 0 of one method apart, the smallest solid.
+// dashes tell the alphas above 0 of one recipe apart, the smallest solid.
 var dashes = [][]vg.Length{nil, {6, 2}, {6, 2, 1, 2}, {2, 2}}
 
-// series are the report's curves: the baseline, then each method with its
-// alphas in rising order. A method keeps its colour and shape through its
+// untrained are those of a conversion that was not up-trained.
+var untrained = []vg.Length{1.5, 2.5}
+
+// series are the report's curves: the baseline, then each recipe with its
+// alphas in rising order. A recipe keeps its colour and shape through its
 // alphas; hollow marks and dots are points that were not up-trained.
 func (r Report) series() []series {
 	base := r.Baseline()
-	all := []series{{name: base.Method + " (baseline)", points: []Point{base}, baseline: true, color: ink, mark: mark{star, true}}}
-	for i, method := range r.methods() {
-		hue := hues[i%len(hues)]
-		trained := 0
-		for _, alpha := range r.alphas(method) {
-			s := series{name: method, color: hue.color, mark: mark{hue.shape, alpha > 0}, dashes: []vg.Length{1.5, 2.5}}
-			if alpha > 0 {
-				s.name += ", α = " + significant(100*alpha) + "%"
-				s.dashes = dashes[trained%len(dashes)]
-				trained++
-			}
-			if s.points = r.curve(method, alpha); len(s.points) > 0 {
-				all = append(all, s)
-			}
-		}
+	all := []series{{name: base.recipe() + " (baseline)", points: []Point{base}, baseline: true, color: ink, mark: mark{star, true}}}
+	recipes := r.recipes()
+	for i, hue := range hueOf(recipes) {
+		all = append(all, r.curves(recipes[i].recipe(), hue)...)
 	}
 	return all
 }
 
-// methods are the known ones, whether present or not, then the others by name.
-func (r Report) methods() []string {
-	methods := slices.Clone(known)
-	var others []string
-	for _, p := range r.Points {
-		if !slices.Contains(known, p.Method) {
-			others = append(others, p.Method)
+// curves are a recipe's, one for each alpha.
+func (r Report) curves(recipe string, hue int) (all []series) {
+	alphas := r.alphas(recipe)
+	trained := 0
+	for _, alpha := range alphas {
+		s := series{name: recipe, label: recipe, points: r.curve(recipe, alpha), color: hues[hue].color, mark: mark{hues[hue].shape, alpha > 0}}
+		if alpha == 0 {
+			s.name, s.dashes = recipe+", as converted", untrained
+			if len(alphas) > 1 {
+				s.label = "as converted"
+			}
+		} else {
+			share := "α = " + significant(100*alpha) + "%"
+			if trained > 0 {
+				s.label = share
+			}
+			s.name += ", " + share
+			s.dashes = dashes[trained%len(dashes)]
+			trained++
 		}
+		all = append(all, s)
 	}
-	slices.Sort(others)
-	return append(methods, slices.Compact(others)...)
+	return all
 }
 
-func (r Report) alphas(method string) []float64 {
+// recipes are a point of each, without the baseline: those of known methods first, the others by name.
+func (r Report) recipes() []Point {
+	base := r.Baseline()
+	var recipes []Point
+	for _, p := range r.Points {
+		same := func(q Point) bool { return q.recipe() == p.recipe() }
+		if p != base && !slices.ContainsFunc(recipes, same) {
+			recipes = append(recipes, p)
+		}
+	}
+	slices.SortFunc(recipes, func(a, b Point) int {
+		return cmp.Or(
+			cmp.Compare(rank(slices.Contains(known, a.Method)), rank(slices.Contains(known, b.Method))),
+			cmp.Compare(slices.Index(known, a.Method), slices.Index(known, b.Method)),
+			cmp.Compare(a.recipe(), b.recipe()),
+		)
+	})
+	return recipes
+}
+
+// hueOf gives each recipe a hue: its method's if that is known and none before has it, else the next that is free.
+func hueOf(recipes []Point) []int {
+	of, taken := make([]int, len(recipes)), map[int]bool{-1: true} // an unknown method has none
+	var others []int
+	for i, p := range recipes {
+		if of[i] = slices.Index(known, p.Method); taken[of[i]] {
+			others = append(others, i)
+		}
+		taken[of[i]] = true
+	}
+	next := len(known)
+	for _, i := range others {
+		for tries := 0; tries < len(hues) && taken[next%len(hues)]; tries++ {
+			next++
+		}
+		of[i] = next % len(hues)
+		taken[of[i]] = true
+		next++
+	}
+	return of
+}
+
+// alphas are those of a recipe's points, rising, without the baseline's.
+func (r Report) alphas(recipe string) []float64 {
 	var alphas []float64
 	for _, p := range r.Points {
-		if p.Method == method {
+		if p.recipe() == recipe && p != r.Baseline() {
 			alphas = append(alphas, p.Alpha)
 		}
 	}
@@ -89,12 +137,12 @@ func (r Report) alphas(method string) []float64 {
 	return slices.Compact(alphas)
 }
 
-// curve are the points of a method and an alpha by groups, without the baseline.
-func (r Report) curve(method string, alpha float64) []Point {
+// curve are the points of a recipe and an alpha by groups, without the baseline.
+func (r Report) curve(recipe string, alpha float64) []Point {
 	base := r.Baseline()
 	var points []Point
 	for _, p := range r.Points {
-		if p.Method == method && p.Alpha == alpha && p != base {
+		if p.recipe() == recipe && p.Alpha == alpha && p != base {
 			points = append(points, p)
 		}
 	}

@@ -5,6 +5,7 @@ package eval
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,9 @@ type Point struct {
 	// Method is how K/V heads became one: mean, first, random, align,
 	// calibrated; or MethodMHA for the model as it was.
 	Method string `json:"method"`
+	// Recipe is all that was done, where the method alone does not say it: how heads were grouped, what the up-training
+	// followed. Points of one recipe are one curve. Empty: as the method.
+	Recipe string `json:"recipe,omitempty"`
 	// Alpha is up-training tokens / original pre-training tokens; 0 is not up-trained.
 	Alpha float64 `json:"alpha"`
 	// UptrainTokens is the number of tokens the point was up-trained on.
@@ -63,9 +67,12 @@ type Point struct {
 	Params int64 `json:"params"`
 }
 
-// Name says which point of a report p is: "g=2 align" or "g=2 align α=0.005".
+// recipe is what was done to the point: the name of its curve.
+func (p Point) recipe() string { return cmp.Or(p.Recipe, p.Method) }
+
+// Name says which point of a report p is: "g=2 align" or "g=2 calibrated+similar+kl α=0.005".
 func (p Point) Name() string {
-	name := fmt.Sprintf("g=%d %s", p.Groups, p.Method)
+	name := fmt.Sprintf("g=%d %s", p.Groups, p.recipe())
 	if p.Alpha > 0 {
 		name += " α=" + strconv.FormatFloat(p.Alpha, 'g', 3, 64)
 	}
@@ -76,7 +83,7 @@ func (p Point) Name() string {
 func (p Point) KVBytes() int64 { return p.KVBytesPerToken * int64(p.Context) * int64(p.Batch) }
 
 // ReadReport reads a report from its folder, or from a file. Every key must be
-// there and no other; figures must be possible ones. Errors name the file, the
+// there, but for a point's recipe, and no other; figures must be possible ones. Errors name the file, the
 // point and the key.
 func ReadReport(path string) (Report, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -113,8 +120,8 @@ func ParseReport(data []byte) (Report, error) {
 	return r, r.check()
 }
 
-// hasKeys checks that no key of the report or of a point is left out or null.
-// (A decoded zero cannot tell.)
+// hasKeys checks that no key of the report or of a point is left out or null,
+// but those that may be. (A decoded zero cannot tell.)
 func hasKeys(data []byte) error {
 	var top map[string]json.RawMessage
 	var points []map[string]json.RawMessage
@@ -135,8 +142,8 @@ func hasKeys(data []byte) error {
 
 func firstMissing(where string, got map[string]json.RawMessage, want reflect.Type) error {
 	for i := range want.NumField() {
-		key := want.Field(i).Tag.Get("json")
-		if value, ok := got[key]; !ok || string(value) == "null" {
+		key, omit, _ := strings.Cut(want.Field(i).Tag.Get("json"), ",")
+		if value, ok := got[key]; omit == "" && !ok || string(value) == "null" {
 			return fmt.Errorf("%s: key %q is missing", where, key)
 		}
 	}
@@ -161,7 +168,7 @@ func (r Report) check() error {
 
 // same tells whether two points are the same model measured the same way.
 func (p Point) same(q Point) bool {
-	return p.Groups == q.Groups && p.Method == q.Method && p.Alpha == q.Alpha && p.Batch == q.Batch && p.Context == q.Context
+	return p.Groups == q.Groups && p.recipe() == q.recipe() && p.Alpha == q.Alpha && p.Batch == q.Batch && p.Context == q.Context
 }
 
 func (p Point) check() error {

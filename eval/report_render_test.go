@@ -3,6 +3,7 @@ package eval
 import (
 	"bytes"
 	"encoding/xml"
+	"image/color"
 	"image/png"
 	"io"
 	"math"
@@ -187,6 +188,49 @@ func TestFigures(t *testing.T) {
 				t.Errorf("PNG: %v, %v", image, err)
 			}
 		})
+	}
+}
+
+// The curves of two recipes differ in colour and shape, in every report by the same; each stands in the legend and has its
+// name beside it in both panels, as long as there is room.
+func TestCurves(t *testing.T) {
+	r := Report{Points: []Point{point(8, "mha", 0, 2, 4)}}
+	for i, recipe := range []string{"calibrated+similar+kl", "mean", "mean+kl", "other"} {
+		method, _, _ := strings.Cut(recipe, "+")
+		for _, groups := range []int{4, 2} {
+			p := withRecipe(point(groups, method, 0, 4+float64(i)/4, float64(groups)/2), recipe)
+			trained := p
+			trained.Alpha, trained.Loss = 0.001, p.Loss-1.5
+			r.Points = append(r.Points, p, trained)
+		}
+	}
+	r.Points = slices.DeleteFunc(r.Points, func(p Point) bool { return p.Recipe == "mean+kl" && p.Alpha == 0 })
+	var names []string
+	looks := map[color.Color]string{}
+	for _, s := range r.series() {
+		names = append(names, s.name+": "+s.label)
+		recipe, _, _ := strings.Cut(s.name, ",")
+		if had, ok := looks[s.color]; ok && had != recipe {
+			t.Errorf("%s is drawn as %s", recipe, had)
+		}
+		looks[s.color] = recipe
+	}
+	want := []string{
+		"mha (baseline): ", "mean, as converted: as converted", "mean, α = 0.1%: mean", "mean+kl, α = 0.1%: mean+kl",
+		"calibrated+similar+kl, as converted: as converted", "calibrated+similar+kl, α = 0.1%: calibrated+similar+kl", "other, as converted: as converted", "other, α = 0.1%: other",
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("curves %q, want %q", names, want)
+	}
+	if looks[hues[0].color] != "mean" || looks[hues[1].color] != "calibrated+similar+kl" {
+		t.Errorf("colours %v", looks)
+	}
+	r.Points = slices.DeleteFunc(r.Points, func(p Point) bool { return p.Method == "other" })
+	svg := render(t, r, "svg")
+	for name, most := range map[string]int{">mean<": 2, ">calibrated+similar+kl<": 2, ">as converted<": 4, ">mean+kl<": 2} { // in both panels
+		if got := strings.Count(svg, name); got > most || got < most/2 {
+			t.Errorf("%s stands %d times, want %d, or fewer where there is no room", name, got, most)
+		}
 	}
 }
 

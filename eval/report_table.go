@@ -16,7 +16,7 @@ type column struct {
 // columns are the table's, in order. The Markdown and HTML forms share them.
 var columns = []column{
 	{"Groups", func(r row) string { return strconv.Itoa(r.Groups) }},
-	{"Method", func(r row) string { return r.Method }},
+	{"Method", func(r row) string { return r.recipe() }},
 	{"Up-trained tokens", uptrainedCell},
 	{"Loss (nats)", func(r row) string { return fmt.Sprintf("%.4f ± %.4f", r.Loss, r.LossStderr) }},
 	{"Δ loss", func(r row) string { return fmt.Sprintf("%+.4f", r.deltaLoss()) }},

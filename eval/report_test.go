@@ -72,6 +72,7 @@ func TestReadReportRefuses(t *testing.T) {
 		{"no groups", `"groups": 8`, `"groups": 0`, "groups is 0; want a finite number of at least 1"},
 		{"no method", `"method": "mha"`, `"method": " "`, "method is empty"},
 		{"twice", `"alpha": 0.05`, `"alpha": 0`, "the same point as points[1]"},
+		{"a recipe that is null", `"alpha": 0,`, `"alpha": 0, "recipe": null,`, `points[0]: key "recipe" is missing`},
 		{"no points", string(valid), `{"model":"","corpus":"","machine":"","points":[]}`, "holds no points"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -100,6 +101,34 @@ func TestReportRoundTrip(t *testing.T) {
 	got, err := ParseReport(out.Bytes())
 	if err != nil || !slices.Equal(got.Points, want.Points) || got.Machine != want.Machine {
 		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// withRecipe is a point of a recipe.
+func withRecipe(p Point, recipe string) Point {
+	p.Recipe = recipe
+	return p
+}
+
+// A point's recipe is written where there is one, and read; without one the method is the recipe.
+func TestRecipe(t *testing.T) {
+	p := point(2, "calibrated", 0.01, 2.5, 2)
+	want := Report{Points: []Point{p, withRecipe(p, "calibrated+similar+kl")}}
+	text := render(t, want, "json")
+	if strings.Count(text, `"recipe": "calibrated+similar+kl",`) != 1 || strings.Count(text, `"recipe"`) != 1 {
+		t.Errorf("written as %s", text)
+	}
+	if got, err := ParseReport([]byte(text)); err != nil || !slices.Equal(got.Points, want.Points) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if got := want.Points[1].Name(); got != "g=2 calibrated+similar+kl α=0.01" {
+		t.Errorf("name %s", got)
+	}
+	if got := render(t, want, "md"); !strings.Contains(got, "| 2 | calibrated+similar+kl | 0 (1%) |") {
+		t.Errorf("no row of the recipe in\n%s", got)
+	}
+	if _, err := ParseReport([]byte(strings.Replace(text, "calibrated+similar+kl", "calibrated", 1))); err == nil || !strings.Contains(err.Error(), "the same point") {
+		t.Errorf("the method as recipe: %v", err)
 	}
 }
 

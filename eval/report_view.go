@@ -39,7 +39,7 @@ type row struct {
 }
 
 // rows are the points in reading order: the baseline first, then from many
-// groups to few, methods by name, and less up-training before more.
+// groups to few, recipes by name, and less up-training before more.
 func (r Report) rows() []row {
 	base := r.Baseline()
 	var rows []row
@@ -50,7 +50,7 @@ func (r Report) rows() []row {
 		return cmp.Or(
 			cmp.Compare(rank(a.Point == base), rank(b.Point == base)),
 			cmp.Compare(b.Groups, a.Groups),
-			cmp.Compare(a.Method, b.Method),
+			cmp.Compare(a.recipe(), b.recipe()),
 			cmp.Compare(a.Alpha, b.Alpha),
 		)
 	})
@@ -132,7 +132,7 @@ func (r Report) Conclusion() string {
 
 // treatment says what was done to a point: "g=4 (mean) after 5% of the original tokens".
 func (p Point) treatment() string {
-	return fmt.Sprintf("g=%d (%s) %s", p.Groups, p.Method, p.uptraining())
+	return fmt.Sprintf("g=%d (%s) %s", p.Groups, p.recipe(), p.uptraining())
 }
 
 // savings says what a point has over the baseline.

@@ -17,9 +17,6 @@ import (
 	"gqa/internal/weights"
 )
 
-// candidates is how many times the tokens asked for are read, for windows to be drawn from.
-const candidates = 16
-
 // loadCalibration reads the text to run the model on; nil: there is none, or nothing to run it for.
 func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibrate.Data, error) {
 	if f.calibrationTokens < 1 {
@@ -32,7 +29,7 @@ func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibr
 	if data == "" {
 		return nil, nil
 	}
-	d, err := objective.Load(cmd.Context(), data, src.Dir, src.Arch, objective.Options{Max: candidates * f.calibrationTokens, Seed: f.seed})
+	d, err := objective.Load(cmd.Context(), data, src.Dir, src.Arch, objective.Options{Max: calibrate.Candidates * f.calibrationTokens, Seed: f.seed})
 	if err != nil {
 		return nil, fmt.Errorf("--calibration: %w", err)
 	}

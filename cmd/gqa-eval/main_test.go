@@ -18,15 +18,15 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"gqa-eval": func() { cli.Main(newRoot) }})
 }
 
-// TestScripts runs the stories under testdata/script. $SAMPLE is the embedded model; $TINY a Llama and $LEARNED a GPT-2 of 128
-// ids, whose golden.safetensors hold input_ids [2, 24]; $REPORT a report.
+// TestScripts runs the stories under testdata/script. $SAMPLE is the embedded model; $TINY a Llama, $LEARNED a GPT-2 and $ALIBI
+// a BLOOM of 128 ids, whose golden.safetensors hold input_ids [2, 24]; $REPORT a report.
 func TestScripts(t *testing.T) {
 	env := map[string]string{"SAMPLE": filepath.Join(t.TempDir(), checkpoints.SampleName)}
 	if err := checkpoints.ExtractSample(env["SAMPLE"]); err != nil {
 		t.Fatal(err)
 	}
 	for name, path := range map[string]string{
-		"TINY": "../../internal/golden/testdata/llama", "LEARNED": "../../internal/golden/testdata/gpt2", "REPORT": "../../eval/testdata/report",
+		"TINY": "../../internal/golden/testdata/llama", "LEARNED": "../../internal/golden/testdata/gpt2", "ALIBI": "../../internal/golden/testdata/bloom", "REPORT": "../../eval/testdata/report",
 	} {
 		path, err := filepath.Abs(path)
 		if err == nil {

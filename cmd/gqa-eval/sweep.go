@@ -25,6 +25,7 @@ type sweepFlags struct {
 	groups                             []int
 	methods                            []string
 	steps                              int
+	alpha                              float64
 	set                                []string
 	force, asJSON                      bool
 	given                              func(flag string) bool
@@ -40,11 +41,26 @@ func newSweep() *cobra.Command {
 against decode latency. Without arguments it does so with the embedded sample model and corpus in a few minutes. A sweep that
 was interrupted goes on where it stopped when the same command is given again; with --force it begins anew.
 
+Each of --methods is a curve over the numbers of groups: how heads become one, joined by + to what else is done:
+
+  mean                        the paper's: the mean, up-trained on the data
+  calibrated+similar+kl       heads that lose the least by it share one fitted to --calibration, up-trained to predict what the
+                              original does
+  METHOD[+similar][+refine=STEPS][+ce|+kl|+mixed]
+                              as gqa-convert's --method, --grouping and --refine and gqa-train's --loss, the original as teacher
+
+These two are the default, as far as the model's attention can have the second. All curves are up-trained for the same number
+of steps by one recipe: --steps, or --alpha as a share of --original-tokens, or what --recipe and --set say. A model that would
+follow nothing but its own predictions (kl, with as many groups as KV heads) is not up-trained.
+
 Where --groups is not given, the model says over what: its KV heads, then always the largest number that divides the one before
 (8,4,2,1 of 8; 12,6,3,1 of 12). Where --context or the recipe's seq_len is not given and the model has fewer positions, it is
 as much as the model has.
 
 If an up-training diverges, the report is written without its point, and the exit status is 1.`,
+		Example: `  gqa-eval sweep
+  gqa-eval sweep --model my-model --data corpus.jsonl --valid held-out.txt --groups 8,4,1 --steps 2000 -o my-sweep
+  gqa-eval sweep --methods mean,mean+kl,calibrated+kl,calibrated+similar+kl -o starts-and-losses`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.given = cmd.Flags().Changed
@@ -56,15 +72,18 @@ If an up-training diverges, the report is written without its point, and the exi
 	fl.StringVar(&f.data, "data", "", "corpus to up-train on (default, with the sample: its own)")
 	fl.StringVar(&f.valid, "valid", "", "corpus to evaluate on, which the up-training must not see (default, with the sample: its own)")
 	fl.IntSliceVar(&f.groups, "groups", nil, "KV heads of the conversions; as many as the model has is the control (default: the model's own, halved down to 1)")
-	fl.StringSliceVar(&f.methods, "methods", []string{string(convert.Mean)}, fmt.Sprintf("conversion methods, of %v", convert.Methods))
+	fl.StringSliceVar(&f.methods, "methods", nil, fmt.Sprintf("curves, each a method of %v with what is joined to it (default: mean,calibrated+similar+kl)", convert.Methods))
+	fl.StringVar(&f.o.Calibration, "calibration", "", "text for methods align and calibrated, similar and refine to run the model on (default: --data)")
+	fl.IntVar(&f.o.CalibrationTokens, "calibration-tokens", 32768, "how many tokens of it")
 	fl.IntVar(&f.steps, "steps", 0, "up-training steps per conversion; 0: none (default: the recipe's)")
+	fl.Float64Var(&f.alpha, "alpha", 0, "up-training tokens per conversion as a share of --original-tokens, in place of --steps")
 	fl.StringVar(&f.recipe, "recipe", "sweep", "recipe of the up-trainings: a file or an embedded one")
 	fl.StringArrayVar(&f.set, "set", nil, "change a key of the recipe, such as optimizer.lr=3e-4")
 	fl.IntVar(&f.o.EvalWindows, "eval-windows", 40, "windows of the recipe's seq_len to evaluate on; 0: all")
 	fl.IntVar(&f.o.Batch, "batch", 8, "sequences of the timed decode")
 	fl.IntVar(&f.o.Context, "context", 2048, "tokens in the cache of the timed decode")
 	fl.Int64Var(&f.o.OriginalTokens, "original-tokens", 0, "tokens that the model was pre-trained on, which alpha is a share of")
-	fl.Uint64Var(&f.o.Seed, "seed", 0, "seed of --methods random")
+	fl.Uint64Var(&f.o.Seed, "seed", 0, "seed of method random, calibration windows and a search for groups")
 	fl.StringVarP(&f.output, "output", "o", sweep.ReportFolder, "folder of the sweep")
 	fl.BoolVar(&f.force, "force", false, "replace the sweep in the folder, whatever its options: begin anew")
 	fl.BoolVar(&f.asJSON, "json", false, "print the report as JSON")
@@ -78,28 +97,51 @@ func (f sweepFlags) options() (sweep.Options, error) {
 	if err := f.check(); err != nil {
 		return o, err
 	}
-	for _, m := range f.methods {
-		o.Methods = append(o.Methods, convert.Method(m))
-	}
 	if f.model == "" {
 		o.Data, o.Valid = cmp.Or(f.data, stream.SamplePrefix+"train"), cmp.Or(f.valid, stream.SamplePrefix+"val")
 	}
-	arch, err := sweep.Arch(f.model)
+	o.Calibration = cmp.Or(o.Calibration, o.Data)
+	defaults, err := sweep.DefaultsOf(f.model)
 	if err != nil {
 		return o, err
 	}
 	if !f.given("groups") {
-		o.Groups = sweep.Groups(arch.KVHeads)
+		o.Groups = sweep.Groups(defaults.Arch.KVHeads)
 	}
 	if !f.given("context") {
-		o.Context = eval.Fit(arch, o.Context+1) - 1
+		o.Context = eval.Fit(defaults.Arch, o.Context+1) - 1
 	}
-	o.Recipe, err = f.sweepRecipe(arch)
-	o.OriginalTokens = cmp.Or(o.OriginalTokens, o.Recipe.OriginalTokens)
-	if err == nil && f.model == "" {
-		o.OriginalTokens = cmp.Or(o.OriginalTokens, sweep.SampleTokens())
+	if o.Recipe, err = f.sweepRecipe(defaults.Arch); err != nil {
+		return o, err
+	}
+	o.OriginalTokens = o.Recipe.OriginalTokens
+	o.Curves, o.Notes, err = f.curves(defaults, o.Recipe.Steps > 0)
+	if o.Calibration == "" && slices.ContainsFunc(o.Curves, func(c sweep.Curve) bool { return c.Method == convert.Calibrated }) {
+		o.Notes = append(o.Notes, "there is no text to run the model on: method calibrated goes by the weights alone; give --calibration")
 	}
 	return o, err
+}
+
+// curves are those that the flag names, or the default, with what is to be said about that.
+func (f sweepFlags) curves(d sweep.Defaults, uptrained bool) (curves []sweep.Curve, notes []string, err error) {
+	for _, m := range f.methods {
+		c, err := sweep.ParseCurve(m)
+		if err != nil {
+			return nil, nil, cli.Usagef("--methods: %w", err)
+		}
+		curves = append(curves, c)
+	}
+	if len(curves) == 0 {
+		if curves = d.Curves; d.Lacks != nil {
+			notes = append(notes, fmt.Sprintf("curves are %v: %v", curves, d.Lacks))
+		}
+	}
+	if !uptrained {
+		for i := range curves {
+			curves[i].Loss = ""
+		}
+	}
+	return curves, notes, nil
 }
 
 // check finds the flag that is wrong whatever the model.
@@ -107,15 +149,24 @@ func (f sweepFlags) check() error {
 	if f.model != "" && (f.valid == "" || f.data == "" && !(f.given("steps") && f.steps == 0)) {
 		return cli.Usagef("--model needs --valid, a corpus to evaluate on, and, unless --steps is 0, --data, one to up-train on")
 	}
-	for _, m := range f.methods {
-		if !slices.Contains(convert.Methods, m) {
-			return cli.Usagef("--methods: %q is unknown; want one of %v", m, convert.Methods)
-		}
-	}
 	return cmp.Or(
 		atLeast("steps", f.steps, 0), atLeast("eval-windows", f.o.EvalWindows, 0), atLeast("batch", f.o.Batch, 1),
-		atLeast("context", f.o.Context, 1), some("groups", f.groups, !f.given("groups")), some("methods", f.methods, false),
+		atLeast("context", f.o.Context, 1), some("groups", f.groups, !f.given("groups")), some("methods", f.methods, !f.given("methods")),
+		atLeast("calibration-tokens", f.o.CalibrationTokens, 1), f.checkAlpha(),
 	)
+}
+
+// checkAlpha looks at what is given in place of steps.
+func (f sweepFlags) checkAlpha() error {
+	switch {
+	case !f.given("alpha"):
+		return nil
+	case f.given("steps"):
+		return cli.Usagef("--steps and --alpha exclude each other")
+	case !(f.alpha > 0 && f.alpha <= 1):
+		return cli.Usagef("--alpha is %v, want a share of the original tokens above 0, such as 0.05", f.alpha)
+	}
+	return nil
 }
 
 // some checks a list that a flag gives: not empty, unless it may be, and nothing twice.
@@ -131,6 +182,7 @@ func some[T comparable](flag string, list []T, empty bool) error {
 	return nil
 }
 
+// sweepRecipe is that of all up-trainings, with what flags say of it.
 func (f sweepFlags) sweepRecipe(arch *configs.Arch) (configs.Recipe, error) {
 	r, err := configs.LoadRecipe(f.recipe)
 	if err != nil {
@@ -144,8 +196,17 @@ func (f sweepFlags) sweepRecipe(arch *configs.Arch) (configs.Recipe, error) {
 			return r, cli.Usagef("--set %s: %w", s, err)
 		}
 	}
-	if f.given("steps") {
+	r.OriginalTokens = cmp.Or(f.o.OriginalTokens, r.OriginalTokens)
+	if f.model == "" {
+		r.OriginalTokens = cmp.Or(r.OriginalTokens, sweep.SampleTokens())
+	}
+	switch {
+	case f.given("steps"):
 		r.Steps, r.Alpha = f.steps, 0
+	case f.given("alpha") && r.OriginalTokens == 0:
+		return r, cli.Usagef("--alpha needs --original-tokens: how many tokens the model was pre-trained on")
+	case f.given("alpha"):
+		r.Steps, r.Alpha = 0, f.alpha
 	}
 	return resolved(r)
 }

@@ -10,6 +10,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/convert"
+	"gqa/convert/calibrate"
 	"gqa/internal/objective"
 	"gqa/internal/text"
 	"gqa/internal/weights"
@@ -57,12 +58,16 @@ func (s *sweep) source() (path string, remove func(), err error) {
 }
 
 func (s *sweep) checkConversions(src *weights.Source) error {
-	for i, m := range s.o.Methods {
+	var text *calibrate.Data
+	if s.o.Calibration != "" {
+		text = &calibrate.Data{}
+	}
+	for i, c := range s.o.Curves {
 		for j, g := range s.o.Groups {
-			if slices.Contains(s.o.Methods[:i], m) || slices.Contains(s.o.Groups[:j], g) {
-				return fmt.Errorf("%d groups by %s are asked for twice", g, m)
+			if slices.Contains(s.o.Curves[:i], c) || slices.Contains(s.o.Groups[:j], g) {
+				return fmt.Errorf("%d groups by %s are asked for twice", g, c)
 			}
-			if _, err := convert.NewPlan(src, convert.Options{Groups: g, Method: m}); err != nil {
+			if _, err := convert.NewPlan(src, c.options(g, text)); err != nil {
 				return err
 			}
 		}
@@ -95,8 +100,32 @@ func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
 		}
 	}
 	var err error
-	s.valid, err = load("valid", s.o.Valid, s.o.EvalWindows*length)
-	return err
+	if s.valid, err = load("valid", s.o.Valid, s.o.EvalWindows*length); err != nil {
+		return err
+	}
+	return s.loadText(ctx, src)
+}
+
+// refineTokens is about what a step of a refinement reads.
+const refineTokens = 2048
+
+// loadText reads what conversions look at, once for all.
+func (s *sweep) loadText(ctx context.Context, src *weights.Source) error {
+	if s.o.Calibration == "" || !slices.ContainsFunc(s.o.Curves, Curve.reads) {
+		return nil
+	}
+	most := calibrate.Candidates * s.o.CalibrationTokens
+	for _, c := range s.o.Curves {
+		most = max(most, calibrate.Candidates*s.o.CalibrationTokens+refineTokens*c.Refine)
+	}
+	d, err := objective.Load(ctx, s.o.Calibration, src.Dir, src.Arch, objective.Options{Max: most, Seed: s.o.Seed})
+	if err != nil {
+		return fmt.Errorf("calibration: %w", err)
+	}
+	s.text = &calibrate.Data{
+		Name: d.Name, IDs: d.IDs, Tokens: min(s.o.CalibrationTokens, len(d.IDs)), Seed: s.o.Seed, Objective: d.Objective, Window: d.Window,
+	}
+	return s.text.Check(src.Arch)
 }
 
 // describe fills in what is known of the model before it runs.

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,27 +10,28 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"gqa/configs"
 	"gqa/convert"
 	"gqa/eval"
 	"gqa/internal/weights"
 	"gqa/train"
 )
 
-// measureAll makes every point: the model as it is, then for each method and number of groups the conversion before and
+// measureAll makes every point: the model as it is, then for each curve and number of groups the conversion before and
 // after up-training.
 func (s *sweep) measureAll(ctx context.Context) error {
 	s.stage("measuring the machine", 0)
 	s.machine = eval.MeasureMachine()
 	s.report.Machine = s.machine.Name
-	s.latencies = map[int]*eval.Latency{}
-	if err := s.addPoint(ctx, s.model, eval.MethodMHA, 0); err != nil {
+	s.latencies, s.evaluated = map[int]*eval.Latency{}, map[string]bool{}
+	if err := s.addPoint(ctx, s.model, Curve{Method: eval.MethodMHA}, 0); err != nil {
 		return err
 	}
 	heads := s.report.Points[0].Groups
-	for _, method := range s.o.Methods {
+	for _, curve := range s.o.Curves {
 		for _, groups := range s.o.Groups {
-			if err := s.conversion(ctx, method, groups, heads); err != nil {
-				return fmt.Errorf("%s at %d groups: %w", method, groups, err)
+			if err := s.conversion(ctx, curve, groups, heads); err != nil {
+				return fmt.Errorf("%s at %d groups: %w", curve, groups, err)
 			}
 		}
 	}
@@ -37,73 +39,79 @@ func (s *sweep) measureAll(ctx context.Context) error {
 }
 
 // conversion makes the points of one conversion. With as many groups as KV heads the conversion is the model itself, which
-// is there already; up-training it is the control.
-func (s *sweep) conversion(ctx context.Context, method convert.Method, groups, heads int) error {
-	name := strconv.Itoa(groups) + "-" + string(method)
-	dir := filepath.Join(s.dir, "models", name)
-	if err := s.convert(ctx, dir, method, groups); err != nil {
+// is there already; up-training it is the control, unless it would follow nothing but its own predictions.
+func (s *sweep) conversion(ctx context.Context, curve Curve, groups, heads int) error {
+	recipe := curve.recipe(s.o.Recipe, s.model)
+	if groups == heads && recipe.Distill.Loss == configs.KL && recipe.Distill.Teacher == s.model {
+		return nil
+	}
+	dir := filepath.Join(s.dir, "models", strconv.Itoa(groups)+"-"+curve.conversion())
+	if err := s.convert(ctx, dir, curve, groups); err != nil {
 		return err
 	}
-	if groups != heads {
-		if err := s.addPoint(ctx, dir, string(method), 0); err != nil {
+	if groups != heads && !s.evaluated[dir] {
+		if err := s.addPoint(ctx, dir, curve, 0); err != nil {
 			return err
 		}
+		s.evaluated[dir] = true
 	}
 	if s.o.Recipe.Steps == 0 {
 		return nil
 	}
-	status, err := s.uptrain(ctx, name, dir)
+	recipe.Name, recipe.Model, recipe.Data = strconv.Itoa(groups)+"-"+curve.String(), dir, s.o.Data
+	status, err := s.uptrain(ctx, recipe)
 	if errors.Is(err, train.ErrDiverged) {
-		slog.Warn("the report goes without a point whose up-training diverged", "point", name, "err", err)
-		s.diverged = append(s.diverged, name)
+		slog.Warn("the report goes without a point whose up-training diverged", "point", recipe.Name, "err", err)
+		s.diverged = append(s.diverged, recipe.Name)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return s.addPoint(ctx, status.Model, string(method), status.Tokens)
+	return s.addPoint(ctx, status.Model, curve, status.Tokens)
 }
 
-func (s *sweep) convert(ctx context.Context, dir string, method convert.Method, groups int) error {
+func (s *sweep) convert(ctx context.Context, dir string, curve Curve, groups int) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil // whole, or it would not be there
 	}
-	s.stage(fmt.Sprintf("converting to %d groups by %s", groups, method), 0)
 	src, err := weights.Open(s.model, weights.Options{})
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	plan, err := convert.NewPlan(src, convert.Options{Groups: groups, Method: method, Seed: s.o.Seed})
+	o := curve.options(groups, s.text)
+	o.Seed = s.o.Seed
+	plan, err := convert.NewPlan(src, o)
 	if err != nil {
 		return err
 	}
+	s.stage(fmt.Sprintf("converting to %d groups by %s", groups, curve.conversion()), plan.MergeWork())
+	plan.OnMerge = s.steps
 	_, err = plan.Run(ctx, dir, false, func(int64) {})
 	return err
 }
 
-func (s *sweep) uptrain(ctx context.Context, name, model string) (*train.Status, error) {
-	r := s.o.Recipe
-	r.Name, r.Model, r.Data = name, model, s.o.Data
-	s.stage("up-training "+name, r.Steps)
+// uptrain makes a run, in the folder of its name. What a teacher says is kept for the runs after it.
+func (s *sweep) uptrain(ctx context.Context, r configs.Recipe) (*train.Status, error) {
+	if r.Distill.Teacher != "" {
+		r.Distill.Cache = cmp.Or(r.Distill.Cache, s.teacher())
+	}
+	s.stage("up-training "+r.Name, r.Steps)
 	return train.Run(ctx, r, train.Options{
-		Dir: filepath.Join(s.dir, "runs", name), Observe: func(train.Progress) { s.step() },
+		Dir: filepath.Join(s.dir, "runs", r.Name), Observe: func(train.Progress) { s.steps(1) },
 	})
 }
 
-// addPoint evaluates the model in dir.
-func (s *sweep) addPoint(ctx context.Context, dir, method string, tokens int64) error {
+// addPoint evaluates the model in dir, a point of the curve.
+func (s *sweep) addPoint(ctx context.Context, dir string, curve Curve, tokens int64) error {
 	m, err := eval.LoadModel(dir)
 	if err != nil {
 		return err
 	}
 	o := eval.QualityOptions{SeqLen: s.o.Recipe.SeqLen, MaxWindows: s.o.EvalWindows}
-	s.stage(fmt.Sprintf("evaluating %s at %d groups", method, m.Arch.KVHeads), int(o.Windows(s.valid)))
-	o.Progress = func(n int64) {
-		for range n {
-			s.step()
-		}
-	}
+	s.stage(fmt.Sprintf("evaluating %s at %d groups", curve, m.Arch.KVHeads), int(o.Windows(s.valid)))
+	o.Progress = s.steps
 	q, err := eval.MeasureObjective(ctx, m, s.valid, o)
 	if err != nil {
 		return err
@@ -113,12 +121,12 @@ func (s *sweep) addPoint(ctx context.Context, dir, method string, tokens int64) 
 		return err
 	}
 	s.report.Points = append(s.report.Points, eval.Point{
-		Groups: m.Arch.KVHeads, Method: method, Alpha: float64(tokens) / float64(s.o.OriginalTokens), UptrainTokens: tokens,
+		Groups: m.Arch.KVHeads, Method: string(curve.Method), Recipe: curve.recipeName(), Alpha: float64(tokens) / float64(s.o.OriginalTokens), UptrainTokens: tokens,
 		Loss: q.Loss, LossStderr: q.LossStderr, Perplexity: q.Perplexity,
 		DecodeMsPerToken: l.DecodeMSPerTok, DecodeTokensPerS: l.TokensPerS, PrefillMs: l.PrefillMS, Batch: l.Batch, Context: l.Context,
 		KVBytesPerToken: l.KVBytesPerToken, Params: m.Parameters,
 	})
-	slog.Info("point", "method", method, "groups", m.Arch.KVHeads, "uptrain_tokens", tokens, "loss", round(q.Loss), "decode_ms_per_token", round(l.DecodeMSPerTok))
+	slog.Info("point", "method", curve.String(), "groups", m.Arch.KVHeads, "uptrain_tokens", tokens, "loss", round(q.Loss), "decode_ms_per_token", round(l.DecodeMSPerTok))
 	return nil
 }
 
@@ -143,9 +151,11 @@ func (s *sweep) stage(name string, steps int) {
 	}
 }
 
-func (s *sweep) step() {
-	if s.watch.Step != nil {
-		s.watch.Step()
+func (s *sweep) steps(n int64) {
+	for range n {
+		if s.watch.Step != nil {
+			s.watch.Step()
+		}
 	}
 }
 

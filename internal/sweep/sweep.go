@@ -3,7 +3,8 @@
 //
 //	sweep.json        what was asked for; the same again goes on where it stopped
 //	models/GROUPS-METHOD/          the conversions, before up-training
-//	runs/GROUPS-METHOD/            the up-trainings; model/ in each is the result
+//	runs/GROUPS-CURVE/             the up-trainings; model/ in each is the result
+//	teacher/                       the original's predictions, for all up-trainings that follow them; gone at the end
 //	report.json, report.html, …    the report
 package sweep
 
@@ -21,7 +22,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
-	"gqa/convert"
+	"gqa/convert/calibrate"
 	"gqa/eval"
 	"gqa/internal/objective"
 	"gqa/train"
@@ -29,18 +30,23 @@ import (
 
 // Options say what to sweep over and how to measure. They are kept in sweep.json.
 type Options struct {
-	Model   string           `json:"model"` // folder or file; empty: the embedded sample, extracted into the sweep's folder
-	Data    string           `json:"data"`  // corpus to up-train on
-	Valid   string           `json:"valid"` // corpus to evaluate on
-	Groups  []int            `json:"groups"`
-	Methods []convert.Method `json:"methods"`
-	Seed    uint64           `json:"seed"`
-	Recipe  configs.Recipe   `json:"recipe"` // of every up-training, resolved; Steps 0: none
+	Model  string         `json:"model"` // folder or file; empty: the embedded sample, extracted into the sweep's folder
+	Data   string         `json:"data"`  // corpus to up-train on
+	Valid  string         `json:"valid"` // corpus to evaluate on
+	Groups []int          `json:"groups"`
+	Curves []Curve        `json:"methods"`
+	Seed   uint64         `json:"seed"`
+	Recipe configs.Recipe `json:"recipe"` // of every up-training, resolved; Steps 0: none
+
+	Calibration       string `json:"calibration"` // text that conversions look at; empty: they look at weights alone
+	CalibrationTokens int    `json:"calibration_tokens"`
 
 	EvalWindows    int   `json:"eval_windows"`    // of Recipe.SeqLen tokens; 0: all
 	Batch          int   `json:"batch"`           // of the latency
 	Context        int   `json:"context"`         // tokens in the cache of the timed decode
 	OriginalTokens int64 `json:"original_tokens"` // that the model was pre-trained on; 0: estimated
+
+	Notes []string `json:"-"` // to be told once it is known that the sweep can begin
 }
 
 // Watcher hears how a sweep goes. Its functions may be nil.
@@ -64,6 +70,9 @@ func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (eva
 	}
 	if err == nil {
 		err = s.report.Write(dir)
+	}
+	if err == nil {
+		err = os.RemoveAll(s.teacher())
 	}
 	if err != nil {
 		return eval.Report{}, err
@@ -98,7 +107,9 @@ type sweep struct {
 	valid  *objective.Data
 	report eval.Report
 
-	diverged  []string // points whose up-training did
+	text      *calibrate.Data // what conversions look at; nil: weights alone
+	evaluated map[string]bool // conversions: two curves may share them
+	diverged  []string        // points whose up-training did
 	machine   eval.Machine
 	latencies map[int]*eval.Latency // by groups: neither method nor weights change what a step computes
 }
@@ -110,6 +121,9 @@ func (s *sweep) run(ctx context.Context, force bool) error {
 	if err := s.check(ctx); err != nil {
 		return err
 	}
+	for _, note := range s.o.Notes {
+		slog.Warn(note)
+	}
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -118,8 +132,13 @@ func (s *sweep) run(ctx context.Context, force bool) error {
 
 // parts are what a sweep makes in its folder, beside sweep.json.
 var parts = []string{
-	"models", "runs", "report.json", "report.md", "report.html", "junit.xml", "tradeoff.svg", "tradeoff.png",
+	"models", "runs", teacherFolder, "report.json", "report.md", "report.html", "junit.xml", "tradeoff.svg", "tradeoff.png",
 }
+
+// teacherFolder is where the original's predictions are kept while the sweep is under way.
+const teacherFolder = "teacher"
+
+func (s *sweep) teacher() string { return filepath.Join(s.dir, teacherFolder) }
 
 // look finds out whether the folder can be used.
 func (s *sweep) look(force bool) (err error) {

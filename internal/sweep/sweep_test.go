@@ -27,7 +27,7 @@ func small(t *testing.T) Options {
 	}
 	r.Steps, r.Batch, r.SeqLen = 2, 2, 32
 	return Options{
-		Data: "sample:val", Valid: "sample:val", Groups: []int{8, 2}, Methods: []convert.Method{convert.Mean}, Recipe: r,
+		Data: "sample:val", Valid: "sample:val", Groups: []int{8, 2}, Curves: []Curve{paper}, Recipe: r,
 		EvalWindows: 4, Batch: 2, Context: 16, OriginalTokens: SampleTokens(),
 	}
 }
@@ -230,9 +230,9 @@ func TestRefuses(t *testing.T) {
 	}
 	for want, change := range map[string]func(o *Options){
 		"groups is 3, want a divisor of the checkpoint's 8":         func(o *Options) { o.Groups = []int{4, 3} },
-		`method "best" is unknown`:                                  func(o *Options) { o.Methods = append(o.Methods, "best") },
+		`method "best" is unknown`:                                  func(o *Options) { o.Curves = append(o.Curves, Curve{Method: "best"}) },
 		"2 groups by mean are asked for twice":                      func(o *Options) { o.Groups = []int{2, 4, 2} },
-		"8 groups by mean are asked for twice":                      func(o *Options) { o.Methods = []convert.Method{convert.Mean, convert.Mean} },
+		"8 groups by mean are asked for twice":                      func(o *Options) { o.Curves = []Curve{paper, paper} },
 		"model: nowhere":                                            func(o *Options) { o.Model = "nowhere" },
 		"nowhere.safetensors: ":                                     func(o *Options) { o.Data = "nowhere.safetensors" },
 		"valid: corpus: ":                                           func(o *Options) { o.Valid = "nowhere.txt" },
@@ -266,7 +266,7 @@ func TestRefuses(t *testing.T) {
 
 func TestWithoutUptraining(t *testing.T) {
 	o, dir := tiny(t, "gpt_neox"), t.TempDir()
-	o.Recipe.Steps, o.Data, o.Groups, o.Methods = 0, "", []int{8, 4}, []convert.Method{convert.Mean, convert.First}
+	o.Recipe.Steps, o.Data, o.Groups, o.Curves = 0, "", []int{8, 4}, []Curve{paper, {Method: convert.First}}
 	r := mustRun(t, dir, o, false, Watcher{})
 	if want := []string{"8 mha 0", "4 mean 0", "4 first 0"}; !slices.Equal(points(r), want) {
 		t.Errorf("points %v, want %v", points(r), want)
@@ -319,16 +319,6 @@ func TestGroups(t *testing.T) {
 			t.Errorf("%d KV heads: %v, want %v", kvHeads, got, want)
 		}
 	}
-}
-
-func TestArch(t *testing.T) {
-	for model, kvHeads := range map[string]int{"": 8, tiny(t, "gpt2").Model: 8} {
-		if a, err := Arch(model); err != nil || a.KVHeads != kvHeads {
-			t.Errorf("%q: %+v, %v", model, a, err)
-		}
-	}
-	_, err := Arch("nowhere")
-	wantError(t, "no model", err, "model: nowhere")
 }
 
 func TestSampleTokens(t *testing.T) {

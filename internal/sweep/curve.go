@@ -1,0 +1,119 @@
+package sweep
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gqa/configs"
+	"gqa/convert"
+	"gqa/convert/calibrate"
+)
+
+// Curve is what is done at each number of groups: how heads become one, and what the up-training follows.
+type Curve struct {
+	Method   convert.Method
+	Grouping convert.Grouping
+	Refine   int          // steps of fitting each layer; 0: none
+	Loss     configs.Loss // of the up-training: CE, or KL or Mixed with the original as teacher; empty: the recipe's
+}
+
+// uptrainings are the losses that a curve may name.
+var uptrainings = []configs.Loss{configs.CE, configs.KL, configs.Mixed}
+
+// ParseCurve reads a method and what goes with it: mean, calibrated+similar+kl, calibrated+similar+refine=300+kl.
+func ParseCurve(text string) (Curve, error) {
+	method, rest, more := strings.Cut(text, "+")
+	c := Curve{Method: convert.Method(method), Grouping: convert.Contiguous}
+	if !slices.Contains(convert.Methods, method) {
+		return c, fmt.Errorf("%q is unknown; want one of %v", method, convert.Methods)
+	}
+	for more {
+		var part string
+		part, rest, more = strings.Cut(rest, "+")
+		if err := c.add(part); err != nil {
+			return c, fmt.Errorf("%s: %w", text, err)
+		}
+	}
+	return c, nil
+}
+
+// add takes a part behind the method.
+func (c *Curve) add(part string) error {
+	steps, refine := strings.CutPrefix(part, "refine=")
+	switch {
+	case part == string(convert.Similar):
+		c.Grouping = convert.Similar
+	case slices.Contains(uptrainings, configs.Loss(part)):
+		c.Loss = configs.Loss(part)
+	case refine:
+		n, err := strconv.Atoi(steps)
+		if err != nil || n < 1 {
+			return fmt.Errorf("refine is %q, want a number of steps, such as 300", steps)
+		}
+		c.Refine = n
+	default:
+		return fmt.Errorf("%q is unknown; want similar, refine=STEPS, ce, kl or mixed", part)
+	}
+	return nil
+}
+
+// String is the curve as ParseCurve reads it.
+func (c Curve) String() string {
+	if c.Loss == "" {
+		return c.conversion()
+	}
+	return c.conversion() + "+" + string(c.Loss)
+}
+
+// conversion is the part of the name that says how heads become one.
+func (c Curve) conversion() string {
+	name := string(c.Method)
+	if c.Grouping == convert.Similar {
+		name += "+similar"
+	}
+	if c.Refine > 0 {
+		name += "+refine=" + strconv.Itoa(c.Refine)
+	}
+	return name
+}
+
+// MarshalText is String.
+func (c Curve) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// reads says whether the conversions look at text.
+func (c Curve) reads() bool {
+	return c.Method == convert.Align || c.Method == convert.Calibrated || c.Grouping == convert.Similar || c.Refine > 0
+}
+
+// options are those of the curve's conversions, on a text if they look at one.
+func (c Curve) options(groups int, text *calibrate.Data) convert.Options {
+	o := convert.Options{Groups: groups, Method: c.Method, Grouping: c.Grouping, Refine: c.Refine}
+	if c.reads() {
+		o.Calibration = text
+	}
+	return o
+}
+
+// recipe is that of the curve's up-trainings, which the model as it was may teach.
+func (c Curve) recipe(r configs.Recipe, model string) configs.Recipe {
+	if c.Loss == "" {
+		return r
+	}
+	if r.Distill.Loss = c.Loss; c.Loss == configs.CE {
+		r.Distill.Teacher, r.Distill.Cache = "", ""
+		return r
+	}
+	r.Distill.Teacher = cmp.Or(r.Distill.Teacher, model)
+	return r
+}
+
+// recipeName is what a point of the curve says beside its method; empty where that says all.
+func (c Curve) recipeName() string {
+	if name := c.String(); name != string(c.Method) {
+		return name
+	}
+	return ""
+}

@@ -6,39 +6,79 @@ import (
 	"slices"
 
 	"gonum.org/v1/gonum/mat"
+
+	"gqa/internal/kernels"
 )
 
-// rounds bounds the alternation of an alignment; it ends as soon as a round changes nothing.
-const rounds = 30
+// rounds bounds the alternation of an alignment; it ends as soon as a round gains nothing, or next to nothing.
+const rounds, enough = 30, 1e-6
 
 // alignFree turns each member by an orthogonal map so that all are as close to their mean as can be: generalised Procrustes
 // (Gower 1975). With the second moments G between members, the mean of the turned ones is Σ A_a·M_a/n, and the best map of
 // member m is the orthogonal polar factor of mean·M_mᵀ = Σ A_a·G_am/n. The mean is scaled to its members' size.
 func alignFree(s *side, b block, members []int) solution {
 	n, dim := len(members), len(b.dims)
-	crosses := s.crosses(b, members)
-	turns := make([]*mat.Dense, n)
-	for m := range turns {
-		turns[m] = polar(crosses[0][m])
-	}
+	wide, g := n*dim, s.moments(b, members)
+	turns, sums := make([][]float32, n), make([]float32, dim*wide)
+	copy(sums, g[:dim*wide]) // the first as it is: the others turn to it
+	before := 0.0
 	for range rounds {
-		next, change := make([]*mat.Dense, n), 0.0
-		for m := range next {
-			next[m] = polar(weighted(turns, crosses, m))
-			var d mat.Dense
-			d.Sub(next[m], turns[m])
-			change = max(change, mat.Norm(&d, 2))
+		kernels.For(n, 1, func(lo, hi int) {
+			for m := lo; m < hi; m++ {
+				turns[m] = columns(sums, wide, m*dim, dim)
+				polar(turns[m], dim)
+			}
+		})
+		kernels.Gemm(false, false, dim, wide, wide, 1, beside(turns, dim), wide, g, wide, 0, sums, wide)
+		sum := 0.0 // the squared norm of the turned members' sum
+		for m := range turns {
+			sum += product(turns[m], columns(sums, wide, m*dim, dim))
 		}
-		turns = next
-		if change < 1e-9*math.Sqrt(float64(dim)) {
+		if sum-before <= enough*sum {
+			before = max(sum, 0)
 			break
 		}
+		before = sum
 	}
-	size := 0.0
-	for m := range members {
-		size += math.Sqrt(math.Max(0, mat.Trace(crosses[m][m])))
+	maps, size := make([]*mat.Dense, n), 0.0
+	for m := range turns {
+		trace := 0.0
+		for i := m * dim; i < (m+1)*dim; i++ {
+			trace += float64(g[i*wide+i])
+		}
+		maps[m], size = double(turns[m], dim, dim), size+math.Sqrt(math.Max(0, trace))
 	}
-	return aligned(turns, size, math.Sqrt(math.Max(0, norm2(turns, crosses))))
+	return aligned(maps, size, math.Sqrt(before))
+}
+
+// product is the sum of products, in f64.
+func product(x, y []float32) float64 {
+	sum := 0.0
+	for i := range x {
+		sum += float64(x[i]) * float64(y[i])
+	}
+	return sum
+}
+
+// columns are columns lo to lo+n of a matrix with rows of wide.
+func columns(m []float32, wide, lo, n int) []float32 {
+	all := make([]float32, 0, len(m)/wide*n)
+	for row := 0; row < len(m); row += wide {
+		all = append(all, m[row+lo:][:n]...)
+	}
+	return all
+}
+
+// beside puts matrices of dim rows side by side.
+func beside(all [][]float32, dim int) []float32 {
+	var m []float32
+	for row := range dim {
+		for _, x := range all {
+			cols := len(x) / dim
+			m = append(m, x[row*cols:][:cols]...)
+		}
+	}
+	return m
 }
 
 // aligned shares the mean of the turned members. size is the sum of their norms, sum the norm of their sum.
@@ -57,38 +97,6 @@ func aligned(turns []*mat.Dense, size, sum float64) solution {
 	return sol
 }
 
-// crosses are the second moments between every two members.
-func (s *side) crosses(b block, members []int) [][]*mat.Dense {
-	all := make([][]*mat.Dense, len(members))
-	for i, h := range members {
-		for _, g := range members {
-			all[i] = append(all[i], s.cross(b, h, g))
-		}
-	}
-	return all
-}
-
-// weighted is Σ maps[a]·G_am.
-func weighted(maps []*mat.Dense, crosses [][]*mat.Dense, m int) *mat.Dense {
-	n, _ := maps[0].Dims()
-	sum := mat.NewDense(n, n, nil)
-	var p mat.Dense
-	for a := range maps {
-		p.Mul(maps[a], crosses[a][m])
-		sum.Add(sum, &p)
-	}
-	return sum
-}
-
-// norm2 is the squared norm of Σ maps[m]·member m.
-func norm2(maps []*mat.Dense, crosses [][]*mat.Dense) float64 {
-	sum := 0.0
-	for m := range maps {
-		sum += inner(weighted(maps, crosses, m), maps[m])
-	}
-	return sum
-}
-
 // inner is the sum of the products of two matrices' elements.
 func inner(a, b *mat.Dense) float64 {
 	sum := 0.0
@@ -99,20 +107,6 @@ func inner(a, b *mat.Dense) float64 {
 		}
 	}
 	return sum
-}
-
-// polar is the orthogonal matrix nearest to m: U·Vᵀ of its singular value decomposition.
-func polar(m *mat.Dense) *mat.Dense {
-	n, _ := m.Dims()
-	var svd mat.SVD
-	if !svd.Factorize(m, mat.SVDFull) {
-		return scaled(n, 1) // m is not finite: the writer of the result says so
-	}
-	var u, v, r mat.Dense
-	svd.UTo(&u)
-	svd.VTo(&v)
-	r.Mul(&u, v.T())
-	return &r
 }
 
 // alignPlane turns each member's plane by an angle, as alignFree turns all dims.
@@ -200,7 +194,11 @@ func (s *side) traces(b block, members []int) [][]float64 {
 	g := make([][]float64, len(members))
 	for i, h := range members {
 		for _, k := range members {
-			g[i] = append(g[i], mat.Trace(s.cross(b, h, k)))
+			trace := 0.0
+			for _, d := range b.dims {
+				trace += s.second(b, h, d, k, d)
+			}
+			g[i] = append(g[i], trace)
 		}
 	}
 	return g

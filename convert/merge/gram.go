@@ -39,11 +39,29 @@ func (m *Moment) mean(l Linear) []float64 {
 	return mean
 }
 
-// gram is the covariance of the projection's outputs: [out, out].
-func (m *Moment) gram(l Linear) []float32 {
+// gram is the covariance of the projection's outputs, [out, out], between heads of size rows that stand in one of the parts.
+func (m *Moment) gram(l Linear, size int, parts [][]int) []float32 {
 	out := len(l.W) / l.In
-	g := make([]float32, out*out)
-	kernels.Gemm(false, true, out, out, l.In, 1, m.project(l), l.In, l.W, l.In, 0, g, out)
+	g, p := make([]float32, out*out), m.project(l)
+	var pairs [][2]int
+	for _, members := range parts {
+		for i, h := range members {
+			for _, other := range members[i:] {
+				pairs = append(pairs, [2]int{h, other})
+			}
+		}
+	}
+	kernels.For(len(pairs), 1, func(lo, hi int) {
+		for _, pair := range pairs[lo:hi] {
+			r, c := pair[0]*size, pair[1]*size
+			kernels.Gemm(false, true, size, size, l.In, 1, p[r*l.In:], l.In, l.W[c*l.In:], l.In, 0, g[r*out+c:], out)
+			for i := range size {
+				for j := range size {
+					g[(c+j)*out+r+i] = g[(r+i)*out+c+j]
+				}
+			}
+		}
+	})
 	return g
 }
 

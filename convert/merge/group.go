@@ -37,17 +37,25 @@ type Search struct {
 }
 
 // Add counts a module in, with what is known of its inputs. All have as many KV heads.
-func (s *Search) Add(a *Attention, in Inputs) {
-	k, v := a.sides(in.Query, in.KeyValue)
-	s.add(a.KVHeads, k, v)
-}
+func (s *Search) Add(a *Attention, in Inputs) { s.add(a, in) }
 
-func (s *Search) add(heads int, k, v *side) {
+func (s *Search) add(a *Attention, in Inputs) (k, v *side) {
 	if s.heads == 0 {
-		s.begin(heads, k.headDim)
+		s.begin(a.KVHeads, a.HeadDim)
 	}
 	if s.size == 1 || s.Groups == 1 {
-		return
+		return a.sides(in, s.Parts())
+	}
+	k, v = a.sides(in, contiguous(a.KVHeads, 1))
+	s.count(k, v)
+	return k, v
+}
+
+// count adds the energies of sets of heads.
+func (s *Search) count(k, v *side) {
+	if s.Method == Calibrated {
+		k.findRoots()
+		v.findRoots()
 	}
 	kTotal, vTotal := math.Max(k.total(), math.SmallestNonzeroFloat64), math.Max(v.total(), math.SmallestNonzeroFloat64)
 	energy := func(members []int) float64 {

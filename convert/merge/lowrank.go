@@ -5,6 +5,8 @@ import (
 	"math/cmplx"
 
 	"gonum.org/v1/gonum/mat"
+
+	"gqa/internal/kernels"
 )
 
 // lowRank is the shared head that keeps most of what readers see: with R_m the root of a reader's second moment, the best
@@ -14,25 +16,17 @@ import (
 // it are of one size, and all so that it is as large as a member.
 func lowRank(s *side, b block, members []int) solution {
 	dim := len(b.dims)
-	roots, inverses := make([]*mat.Dense, len(members)), make([]*mat.Dense, len(members))
-	for m, h := range members {
-		roots[m], inverses[m] = root(s.reader(b, h))
-	}
-	stack := s.stack(b, members, roots)
-	var eig mat.EigenSym
-	if !eig.Factorize(stack, true) {
+	vectors, values, ok := top(s.stack(b, members), len(members)*dim, dim)
+	if !ok {
 		return average(s, b, members)
 	}
-	var vectors mat.Dense
-	eig.VectorsTo(&vectors)
-	values := eig.Values(nil)
-	balance := s.balance(b, members, values[len(values)-dim:])
+	balance := s.balance(b, members, values)
 	sol := solution{scale: 1}
-	for m := range members {
-		e := vectors.Slice(m*dim, (m+1)*dim, len(values)-dim, len(values))
+	for m, h := range members {
+		e := vectors.Slice(m*dim, (m+1)*dim, 0, dim)
 		var in, out mat.Dense
-		in.Mul(e.T(), roots[m])
-		out.Mul(inverses[m], e)
+		in.Mul(e.T(), s.roots[h].root)
+		out.Mul(s.roots[h].inverse, e)
 		for i, f := range balance {
 			scaleRow(&in, i, f)
 			scaleColumn(&out, i, inverse(f))
@@ -43,22 +37,16 @@ func lowRank(s *side, b block, members []int) solution {
 }
 
 // stack is the second moment of the stacked R_m·M_m: [members*dim]².
-func (s *side) stack(b block, members []int, roots []*mat.Dense) *mat.SymDense {
+func (s *side) stack(b block, members []int) []float32 {
 	dim := len(b.dims)
-	all := mat.NewSymDense(len(members)*dim, nil)
-	var left, both mat.Dense
-	for i, h := range members {
-		for j, g := range members[i:] {
-			left.Mul(roots[i], s.cross(b, h, g))
-			both.Mul(&left, roots[i+j])
-			for r := range dim {
-				for c := range dim {
-					if j > 0 || c >= r {
-						all.SetSym(i*dim+r, (i+j)*dim+c, both.At(r, c))
-					}
-				}
-			}
-		}
+	wide, all := len(members)*dim, s.moments(b, members)
+	left := make([]float32, len(all))
+	for m, h := range members {
+		rows := m * dim * wide
+		kernels.Gemm(false, false, dim, wide, dim, 1, single(s.roots[h].root), dim, all[rows:], wide, 0, left[rows:], wide)
+	}
+	for m, h := range members {
+		kernels.Gemm(false, false, wide, dim, dim, 1, left[m*dim:], wide, single(s.roots[h].root), dim, 0, all[m*dim:], wide)
 	}
 	return all
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"gonum.org/v1/gonum/mat"
+
+	"gqa/internal/kernels"
 )
 
 // fit is how well shared heads stand for their members, added up over blocks.
@@ -23,25 +25,32 @@ func (f *fit) cosine() float64 { return f.dot / math.Sqrt(f.own*f.given) }
 
 // measure is the fit of a solution.
 func (s *side) measure(b block, members []int, sol solution) fit {
-	crosses := s.crosses(b, members)
 	n := len(b.dims)
-	toMember := make([]*mat.Dense, len(members)) // second moment of shared and member m
+	wide, g := len(members)*n, s.moments(b, members)
+	ins := make([][]float32, len(members))
+	for m := range ins {
+		ins[m] = single(sol.in[m])
+	}
+	toMembers := make([]float32, n*wide) // second moment of shared and members
+	kernels.Gemm(false, false, n, wide, wide, 1, beside(ins, n), wide, g, wide, 0, toMembers, wide)
 	shared := mat.NewDense(n, n, nil)
+	to := make([]*mat.Dense, len(members))
 	var p mat.Dense
 	for m := range members {
-		toMember[m] = weighted(sol.in, crosses, m)
-		p.Mul(toMember[m], sol.in[m].T())
+		to[m] = double(columns(toMembers, wide, m*n, n), n, n)
+		p.Mul(to[m], sol.in[m].T())
 		shared.Add(shared, &p)
 	}
 	var f fit
 	for m, h := range members {
 		var dot, given, all mat.Dense
-		dot.Mul(sol.out[m], toMember[m])
+		dot.Mul(sol.out[m], to[m])
 		all.Mul(sol.out[m], shared)
 		given.Mul(&all, sol.out[m].T())
+		own := double(columns(g[m*n*wide:][:n*wide], wide, m*n, n), n, n)
 		reader := mat.DenseCopyOf(s.reader(b, h))
-		f.add(compared(&dot, crosses[m][m], &given))
-		f.add(weighed(inner(reader, &dot), inner(reader, crosses[m][m]), inner(reader, &given)))
+		f.add(compared(&dot, own, &given))
+		f.add(weighed(inner(reader, &dot), inner(reader, own), inner(reader, &given)))
 	}
 	return f
 }
@@ -75,16 +84,19 @@ func (s *side) energy(m Method, members []int) float64 {
 
 // lowRankEnergy is what lowRank keeps, without its vectors.
 func (s *side) lowRankEnergy(b block, members []int) float64 {
-	roots := make([]*mat.Dense, len(members))
-	for i, h := range members {
-		roots[i], _ = root(s.reader(b, h))
+	n := len(members) * len(b.dims)
+	stack, m := s.stack(b, members), mat.NewSymDense(n, nil)
+	for i := range n {
+		for j := i; j < n; j++ {
+			m.SetSym(i, j, float64(stack[i*n+j]))
+		}
 	}
 	var eig mat.EigenSym
-	if !eig.Factorize(s.stack(b, members, roots), false) {
+	if !eig.Factorize(m, false) {
 		return 0
 	}
-	values, kept := eig.Values(nil), 0.0
-	for _, v := range values[len(values)-len(b.dims):] {
+	kept := 0.0
+	for _, v := range eig.Values(nil)[n-len(b.dims):] {
 		kept += v
 	}
 	return kept

@@ -49,16 +49,17 @@ type Fit struct {
 // Merge returns a with o.Groups KV heads, and what became of each group. a is left as it is. Query heads are in the groups'
 // order: those of the first group's members first.
 func Merge(a *Attention, in Inputs, o Options) (*Attention, []Group) {
-	k, v := a.sides(in.Query, in.KeyValue)
 	parts := o.Parts
-	switch {
-	case parts != nil:
-	case o.Similar:
+	var k, v *side
+	if parts == nil && o.Similar {
 		search := Search{Method: o.Method, Groups: o.Groups, Seed: o.Seed}
-		search.add(a.KVHeads, k, v)
+		k, v = search.add(a, in)
 		parts = search.Parts()
-	default:
-		parts = contiguous(a.KVHeads, o.Groups)
+	} else {
+		if parts == nil {
+			parts = contiguous(a.KVHeads, o.Groups)
+		}
+		k, v = a.sides(in, parts)
 	}
 	keys, values := k.merge(o.Method, parts), v.merge(o.Method, parts)
 	merged := a.build(parts, keys, values)
@@ -80,6 +81,9 @@ type maps struct {
 
 // merge solves every block of every group.
 func (s *side) merge(m Method, parts [][]int) []maps {
+	if m == Calibrated {
+		s.findRoots()
+	}
 	all := make([]maps, len(parts))
 	fits := make([][]fit, len(parts))
 	scales := make([][]float64, len(parts))

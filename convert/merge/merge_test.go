@@ -43,6 +43,7 @@ func (s source) make(r *rand.Rand) *Attention {
 		Q: linear(r, s.heads*s.headDim, in, s.bias), K: linear(r, s.kvHeads*s.headDim, in, s.bias),
 		V: linear(r, s.kvHeads*s.headDim, in, s.bias), O: linear(r, out, s.heads*s.headDim, s.outBias),
 	}
+	a.Distances = noise(r, 3*s.heads)
 	if s.norm {
 		a.QNorm, a.KNorm = Vector{W: noise(r, s.heads*s.headDim)}, Vector{W: noise(r, s.kvHeads*s.headDim)}
 	}
@@ -104,7 +105,9 @@ func gauge(r *rand.Rand, f Freedom, d int, invertible bool) []float32 {
 			}
 		}
 		if !invertible {
-			random = polar(random)
+			turned := single(random)
+			polar(turned, n)
+			random = double(turned, n, n)
 		}
 		for i, di := range f.Free {
 			for j, dj := range f.Free {
@@ -284,10 +287,17 @@ func TestPermutation(t *testing.T) {
 			parts = append(parts, []int{h})
 		}
 		r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
-		k, v := a.sides(nil, nil)
+		k, v := a.sides(Inputs{}, parts)
 		moved := a.build(parts, k.merge(Align, parts), v.merge(Align, parts))
 		if d := largestDifference(s.run(moved, x), want); d > 1e-5 {
 			t.Errorf("%s: permuted heads differ by %g", s.name, d)
+		}
+		for at, h := range parts {
+			for r := range a.groupSize() {
+				if got, want := moved.Distances[a.Heads+at*a.groupSize()+r], a.Distances[a.Heads+h[0]*a.groupSize()+r]; got != want {
+					t.Errorf("%s: the bias of head %d is %v, want %v", s.name, at, got, want)
+				}
+			}
 		}
 	}
 }

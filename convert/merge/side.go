@@ -4,16 +4,22 @@ import (
 	"slices"
 
 	"gonum.org/v1/gonum/mat"
+
+	"gqa/internal/kernels"
 )
 
 // side is a projection whose heads are to be shared, keys or values, seen through what reads it.
 type side struct {
 	headDim int
-	gram    []float32 // [kvHeads*headDim]²: covariance of the outputs
+	gram    []float32 // [kvHeads*headDim]²: covariance of the outputs, of heads that may share
 	mean    []float64 // [kvHeads*headDim]: their mean
 	readers []*mat.SymDense
 	blocks  []block
+	roots   []rooted // of the free block's readers, by head, once findRoots has been called
 }
+
+// rooted is the root of a second moment and its inverse.
+type rooted struct{ root, inverse *mat.Dense }
 
 // block is a set of dims of a head that are mapped together.
 type block struct {
@@ -48,15 +54,16 @@ func (f Freedom) blocks(centred bool) []block {
 	return all
 }
 
-// sides are the keys and values of a. q are the moments of what queries read, kv of what keys and values read.
-func (a *Attention) sides(q, kv *Moment) (k, v *side) {
+// sides are the keys and values of a, whose heads may share within the parts.
+func (a *Attention) sides(in Inputs, parts [][]int) (k, v *side) {
+	kv := in.KeyValue
 	k = &side{
-		headDim: a.HeadDim, gram: kv.gram(a.K), mean: kv.mean(a.K), readers: a.queryReaders(q),
+		headDim: a.HeadDim, gram: kv.gram(a.K, a.HeadDim, parts), mean: kv.mean(a.K), readers: a.queryReaders(in.Query),
 		// q·b is the same for every key and cancels in the softmax, unless the key's position turns b.
 		blocks: a.Key.blocks(true),
 	}
 	v = &side{
-		headDim: a.HeadDim, gram: kv.gram(a.V), mean: kv.mean(a.V), readers: a.outputReaders(),
+		headDim: a.HeadDim, gram: kv.gram(a.V, a.HeadDim, parts), mean: kv.mean(a.V), readers: a.outputReaders(),
 		// Probabilities sum to one, so a constant in v is one in the output: o's bias takes it, where there is one.
 		blocks: a.Value.blocks(a.O.Bias != nil),
 	}
@@ -73,16 +80,40 @@ func (s *side) second(b block, head1, i, head2, j int) float64 {
 	return x
 }
 
-// cross is the block's second moment between two heads: [len(dims), len(dims)].
-func (s *side) cross(b block, head1, head2 int) *mat.Dense {
-	n := len(b.dims)
-	m := mat.NewDense(n, n, nil)
-	for i, di := range b.dims {
-		for j, dj := range b.dims {
-			m.Set(i, j, s.second(b, head1, di, head2, dj))
+// blockElements are about as many as are worth a thread.
+const blockElements = 1 << 14
+
+// moments are the block's second moments between the members, one after the other: [len(members)*len(dims)]².
+func (s *side) moments(b block, members []int) []float32 {
+	dim := len(b.dims)
+	wide := len(members) * dim
+	all := make([]float32, wide*wide)
+	kernels.For(wide, max(1, blockElements/wide), func(lo, hi int) {
+		for r := lo; r < hi; r++ {
+			row := all[r*wide:][:wide]
+			for m, h := range members {
+				for j, d := range b.dims {
+					row[m*dim+j] = float32(s.second(b, members[r/dim], b.dims[r%dim], h, d))
+				}
+			}
 		}
+	})
+	return all
+}
+
+// findRoots prepares what lowRank asks of the readers.
+func (s *side) findRoots() {
+	for _, b := range s.blocks {
+		if b.kind != free || s.roots != nil {
+			continue
+		}
+		s.roots = make([]rooted, len(s.readers))
+		kernels.For(len(s.roots), 1, func(lo, hi int) {
+			for h := lo; h < hi; h++ {
+				s.roots[h].root, s.roots[h].inverse = root(s.reader(b, h))
+			}
+		})
 	}
-	return m
 }
 
 // reader is the block's part of what reads a head.

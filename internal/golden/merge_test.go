@@ -66,6 +66,28 @@ func TestMergeKeepsFunction(t *testing.T) {
 	}
 }
 
+// TestAllHeads: with as many groups as heads every method is the identity, bit for bit, for every family.
+func TestAllHeads(t *testing.T) {
+	for _, c := range mergeCases(t) {
+		src, want := load(t, c.dir)
+		for _, m := range convert.Methods {
+			o := convert.Options{Groups: src.Arch.KVHeads, Method: convert.Method(m), Sites: convert.AllSites, Target: convert.Own}
+			if o.Method == convert.Align || o.Method == convert.Calibrated {
+				o.Calibration, o.Refine = c.data(src.Arch), 3
+				if src.Arch.Position != configs.PositionALiBi {
+					o.Grouping = convert.Similar
+				}
+			}
+			_, got := load(t, convertTo(t, c.dir, o))
+			for name, values := range want {
+				if !slices.Equal(got[name], values) {
+					t.Errorf("%s: %s changes %s", c.name, m, name)
+				}
+			}
+		}
+	}
+}
+
 // mergeCase is a checkpoint with what it reads.
 type mergeCase struct {
 	name, dir string
@@ -94,23 +116,44 @@ func (c mergeCase) data(a *configs.Arch) *calibrate.Data {
 	return d
 }
 
-// disguiseAll is disguise of every attention module.
+// disguiseAll is disguise of every attention module. Which heads are alike differs from layer to layer where their order is free.
 func disguiseAll(r *rand.Rand, a *configs.Arch, groups int, all map[string][]float32) {
+	disguiseStack(r, a, groups, "", all)
+	if a.EncoderLayers > 0 {
+		disguiseStack(r, a.Encoder(), groups, configs.EncoderPrefix, all)
+	}
+}
+
+func disguiseStack(r *rand.Rand, a *configs.Arch, groups int, prefix string, all map[string][]float32) {
+	alike := parts(r, a, groups)
+	_, own := a.Family.Layer[configs.Distances]
 	for layer := range a.Layers {
-		disguise(r, a, layer, groups, [2]configs.Role{configs.K, configs.V}, "", all)
+		if a.Position != configs.PositionT5 || own {
+			alike = parts(r, a, groups)
+		}
+		disguise(r, a, layer, alike, [2]configs.Role{configs.K, configs.V}, prefix, all)
 		if a.EncoderLayers > 0 {
-			disguise(r, a, layer, groups, [2]configs.Role{configs.CrossK, configs.CrossV}, "", all)
+			disguise(r, a, layer, parts(r, a, groups), [2]configs.Role{configs.CrossK, configs.CrossV}, prefix, all)
 		}
 	}
-	for layer := range a.EncoderLayers {
-		disguise(r, a.Encoder(), layer, groups, [2]configs.Role{configs.K, configs.V}, configs.EncoderPrefix, all)
+}
+
+// parts deals the KV heads to groups: neighbours where their order counts. It says of each head which is its group's first.
+func parts(r *rand.Rand, a *configs.Arch, groups int) []int {
+	order, firsts, size := r.Perm(a.KVHeads), make([]int, a.KVHeads), a.KVHeads/groups
+	for i, h := range order {
+		if a.Position == configs.PositionALiBi {
+			firsts[i] = i / size * size
+			continue
+		}
+		firsts[h] = slices.Min(order[i/size*size:][:size])
 	}
+	return firsts
 }
 
 // disguise gives the KV heads of a layer's groups the first one's keys and values, each through a map of its own that
 // attention does not notice: what queries and the output then read is another model, whose heads are alike.
-func disguise(r *rand.Rand, a *configs.Arch, layer, groups int, roles [2]configs.Role, prefix string, all map[string][]float32) {
-	size := a.KVHeads / groups
+func disguise(r *rand.Rand, a *configs.Arch, layer int, firsts []int, roles [2]configs.Role, prefix string, all map[string][]float32) {
 	for i, role := range roles {
 		for _, bias := range []bool{false, true} {
 			name := prefix + configs.ParamName(role, layer, bias)
@@ -126,8 +169,7 @@ func disguise(r *rand.Rand, a *configs.Arch, layer, groups int, roles [2]configs
 			for _, bias := range []bool{false, true} {
 				if x := all[prefix+configs.ParamName(role, layer, bias)]; x != nil {
 					n := len(x) / a.KVHeads
-					first := h / size * size * n
-					if h%size > 0 {
+					if first := firsts[h] * n; firsts[h] != h {
 						apply(turn, a.HeadDim, x[first:first+n], x[h*n:(h+1)*n])
 					}
 				}
@@ -138,7 +180,7 @@ func disguise(r *rand.Rand, a *configs.Arch, layer, groups int, roles [2]configs
 		all[name] = slices.Clone(all[name])
 		n := len(all[name]) / a.KVHeads
 		for h := range a.KVHeads {
-			copy(all[name][h*n:(h+1)*n], all[name][h/size*size*n:])
+			copy(all[name][h*n:(h+1)*n], all[name][firsts[h]*n:])
 		}
 	}
 }

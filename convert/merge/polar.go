@@ -1,0 +1,83 @@
+package merge
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/mat"
+
+	"gqa/internal/kernels"
+)
+
+// polar is the orthogonal matrix nearest to m [dim, dim], in place: U·Vᵀ of its singular value decomposition. It is found by
+// the Newton–Schulz iteration X ← X·(3 - XᵀX)/2 (Higham, Functions of Matrices, section 8.3), which takes products alone; where
+// m is near to singular, by the decomposition.
+func polar(m []float32, dim int) {
+	x, gram, next := make([]float32, len(m)), make([]float32, len(m)), make([]float32, len(m))
+	copy(x, m)
+	for step := range 40 {
+		kernels.Gemm(true, false, dim, dim, dim, 1, x, dim, x, dim, 0, gram, dim)
+		if step == 0 { // no singular value above one
+			size := rowSum(gram, dim)
+			if !(size > 0) || math.IsInf(size, 1) {
+				break
+			}
+			kernels.Scale(x, float32(1/math.Sqrt(size)))
+			kernels.Scale(gram, float32(1/size))
+		}
+		off := offIdentity(gram, dim)
+		kernels.Scale(gram, -0.5)
+		for i := range dim {
+			gram[i*dim+i] += 1.5
+		}
+		kernels.Gemm(false, false, dim, dim, dim, 1, x, dim, gram, dim, 0, next, dim)
+		x, next = next, x
+		if off < 1e-4 { // this step has squared it
+			copy(m, x)
+			return
+		}
+	}
+	polarBySVD(m, dim)
+}
+
+// rowSum is the largest sum of a row's sizes: no eigenvalue is larger.
+func rowSum(m []float32, dim int) float64 {
+	most := 0.0
+	for i := range dim {
+		sum := 0.0
+		for _, x := range m[i*dim:][:dim] {
+			sum += math.Abs(float64(x))
+		}
+		if !(sum <= most) {
+			most = sum
+		}
+	}
+	return most
+}
+
+// offIdentity is how far a matrix is from the identity.
+func offIdentity(m []float32, dim int) float64 {
+	off := 0.0
+	for i := range dim {
+		for j, x := range m[i*dim:][:dim] {
+			want := 0.0
+			if i == j {
+				want = 1
+			}
+			off = max(off, math.Abs(float64(x)-want))
+		}
+	}
+	return off
+}
+
+func polarBySVD(m []float32, dim int) {
+	var svd mat.SVD
+	var u, v, r mat.Dense
+	if !svd.Factorize(double(m, dim, dim), mat.SVDFull) {
+		r = *scaled(dim, 1) // m is not finite: the writer of the result says so
+	} else {
+		svd.UTo(&u)
+		svd.VTo(&v)
+		r.Mul(&u, v.T())
+	}
+	copy(m, single(&r))
+}

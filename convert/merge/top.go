@@ -1,0 +1,157 @@
+package merge
+
+import (
+	"math"
+	"math/rand/v2"
+
+	"gonum.org/v1/gonum/mat"
+
+	"gqa/internal/kernels"
+)
+
+const (
+	exactSize = 384  // up to here an eigendecomposition is quick
+	topRounds = 60   // of iteration at most
+	topGain   = 1e-6 // share of the eigenvalues' sum below which a check ends it
+	topChecks = 5    // rounds between checks
+)
+
+// top returns the eigenvectors of the k largest eigenvalues of s [n, n], symmetric and positive, as columns, and the values,
+// both in rising order. Large matrices are met by subspace iteration with half as many vectors again (Halko et al., arXiv
+// 0909.4061, section 4.5): what is lost lies between eigenvalues that are nearly alike.
+func top(s []float32, n, k int) (*mat.Dense, []float64, bool) {
+	if n <= exactSize || 3*k > n {
+		return topExact(s, n, k)
+	}
+	p := k + k/2
+	q, next := noiseMatrix(n*p), make([]float32, n*p)
+	before := 0.0
+	for round := 1; ; round++ {
+		kernels.Gemm(false, false, n, p, n, 1, s, n, q, p, 0, next, p)
+		check := round%topChecks == 0 || round == topRounds
+		if !orthonormalise(next, n, p, q, check) {
+			return nil, nil, false
+		}
+		if !check {
+			continue
+		}
+		vectors, values, ok := ritz(s, q, n, p, k)
+		if !ok {
+			return nil, nil, false
+		}
+		sum := 0.0
+		for _, v := range values {
+			sum += v
+		}
+		if round == topRounds || sum-before <= topGain*sum {
+			return vectors, values, true
+		}
+		before = sum
+	}
+}
+
+// topExact is top by a full eigendecomposition.
+func topExact(s []float32, n, k int) (*mat.Dense, []float64, bool) {
+	m := mat.NewSymDense(n, nil)
+	for i := range n {
+		for j := i; j < n; j++ {
+			m.SetSym(i, j, (float64(s[i*n+j])+float64(s[j*n+i]))/2)
+		}
+	}
+	var eig mat.EigenSym
+	if !eig.Factorize(m, true) {
+		return nil, nil, false
+	}
+	var all mat.Dense
+	eig.VectorsTo(&all)
+	return all.Slice(0, n, n-k, n).(*mat.Dense), eig.Values(nil)[n-k:], true
+}
+
+// noiseMatrix is the same each time: results do not depend on luck.
+func noiseMatrix(n int) []float32 {
+	r, x := rand.New(rand.NewPCG(1, 2)), make([]float32, n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return x
+}
+
+// orthonormalise writes an orthonormal basis of the columns of y [n, p], which it spoils, into q: by the Cholesky factor of
+// their products, twice where it must be exact. Columns that hang together are kept from growing.
+func orthonormalise(y []float32, n, p int, q []float32, twice bool) bool {
+	gram := make([]float32, p*p)
+	kernels.Gemm(true, false, p, p, n, 1, y, p, y, p, 0, gram, p)
+	size := make([]float64, p)
+	for i := range size {
+		size[i] = 1 / math.Max(math.Sqrt(float64(gram[i*p+i])), 1e-30)
+	}
+	products := mat.NewSymDense(p, nil)
+	for i := range p {
+		for j := i; j < p; j++ {
+			products.SetSym(i, j, float64(gram[i*p+j])*size[i]*size[j])
+		}
+		products.SetSym(i, i, products.At(i, i)+1e-6)
+	}
+	var chol mat.Cholesky
+	var inverse mat.TriDense
+	if !chol.Factorize(products) {
+		return false
+	}
+	var upper mat.TriDense
+	chol.UTo(&upper)
+	if inverse.InverseTri(&upper) != nil {
+		return false
+	}
+	for i := range p {
+		for j := range p {
+			gram[i*p+j] = 0
+			if j >= i {
+				gram[i*p+j] = float32(inverse.At(i, j) * size[i])
+			}
+		}
+	}
+	kernels.Gemm(false, false, n, p, p, 1, y, p, gram, p, 0, q, p)
+	if twice {
+		copy(y, q)
+		return orthonormalise(y, n, p, q, false)
+	}
+	return true
+}
+
+// ritz are the best k eigenvectors of s within the columns of q [n, p], orthonormal, and their values.
+func ritz(s, q []float32, n, p, k int) (*mat.Dense, []float64, bool) {
+	image, within := make([]float32, n*p), make([]float32, p*p)
+	kernels.Gemm(false, false, n, p, n, 1, s, n, q, p, 0, image, p)
+	kernels.Gemm(true, false, p, p, n, 1, q, p, image, p, 0, within, p)
+	mix, values, ok := topExact(within, p, k)
+	if !ok {
+		return nil, nil, false
+	}
+	vectors := make([]float32, n*k)
+	kernels.Gemm(false, false, n, k, p, 1, q, p, single(mix), k, 0, vectors, k)
+	return double(vectors, n, k), values, true
+}
+
+// single is m in f32, row by row.
+func single(m *mat.Dense) []float32 {
+	r, c := m.Dims()
+	all := make([]float32, 0, r*c)
+	for i := range r {
+		for _, x := range m.RawRowView(i) {
+			all = append(all, float32(x))
+		}
+	}
+	return all
+}
+
+// double is x [rows, cols] as a matrix.
+func double(x []float32, rows, cols int) *mat.Dense {
+	m := mat.NewDense(rows, cols, nil)
+	for i := range rows {
+		row := m.RawRowView(i)
+		for j := range row {
+			row[j] = float64(x[i*cols+j])
+		}
+	}
+	return m
+}

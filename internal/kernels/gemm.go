@@ -5,12 +5,12 @@ import (
 	"sync/atomic"
 )
 
-// The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): kc deep panels
-// of A and B are packed, a block of A stays in the second-level cache, a panel of B in the first.
+// The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), with A and B
+// exchanged: kc deep panels of both are packed, a block of B stays in the second-level cache, and goes by a panel of A.
 const (
 	kc = 512 // largest depth of a block of B
 	nc = 512 // most columns of a block of B
-	mc = 32  // panels of A packed at a time, where A has to be
+	mc = 64  // panels of A packed at a time, where its columns lie side by side
 
 	skinnyRows  = 16      // up to here B is not packed but streamed once
 	skinnyWork  = 1 << 16 // elements of B per task of a skinny product

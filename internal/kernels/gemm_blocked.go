@@ -10,7 +10,7 @@ func (g *gemm) blocked() {
 		deepest /= 2
 	}
 	g.depth = evenly(g.k, deepest, 8)
-	g.nb, g.mb = evenly(g.n, nc, kern.nr), g.m
+	g.nb, g.mb = evenly(g.n, nc, kern.lane), g.m
 	if Threads() > 1 {
 		g.share(Threads())
 	}
@@ -29,8 +29,8 @@ func (g *gemm) share(threads int) {
 	for rows*columns < threads && g.n > 64*columns || rows*columns < 2*threads && g.n > 256*columns {
 		columns++
 	}
-	g.mb = roundUp(ceilDiv(g.m, rows), kern.mr)
-	g.nb = roundUp(ceilDiv(g.n, columns), kern.nr)
+	g.mb = roundUp(ceilDiv(g.m, rows), kern.tall)
+	g.nb = roundUp(ceilDiv(g.n, columns), kern.lane)
 }
 
 // multiplying is one task.
@@ -61,43 +61,68 @@ func (t *multiplying) block(lo, hi int) {
 	gemmWorks.Put(w)
 }
 
-// multiplyBlock is rows [i,i1) and columns [j,j1) of C, for the part [p,p1) of the sums.
-func (g *gemm) multiplyBlock(w *gemmWork, i, i1, j, j1, p, p1 int) {
+// multiplyBlock is rows [from,to) and columns [j,j1) of C, for the part [p,p1) of the sums.
+func (g *gemm) multiplyBlock(w *gemmWork, from, to, j, j1, p, p1 int) {
 	if block := (blockOfB{g.serial, j, p}); w.held != block {
 		g.packBlock(w, j, j1, p, p1)
 		w.held = block
 	}
-	k, acc := p1-p, g.acc || p > 0
-	for ; i < i1; i += mc * kern.mr {
-		rows, c := min(mc*kern.mr, i1-i), g.c[i*g.ldc+j:]
-		if g.acs == 1 {
-			multiplyPanels(rows, j1-j, k, g.a[i*g.ars+p:], g.ars, w.b, c, g.ldc, acc)
-			continue
+	t := tiles{n: j1 - j, k: p1 - p, b: w.b, ldc: g.ldc, acc: g.acc || p > 0}
+	for i := from; i < to; i += kern.tall {
+		t.m = min(kern.tall, to-i)
+		t.a = g.packedPanel(w, i-from, from, to, p, t.k)
+		t.c = g.c[i*g.ldc+j:]
+		t.ahead, t.lda = t.a, 0
+		if next := i + kern.tall; g.acs == 1 && next < to {
+			t.ahead, t.lda = g.a[next*g.ars+p:], g.ars
 		}
-		g.packPanels(w, i, rows, p, k)
-		for r := 0; r < rows; r += kern.mr {
-			h := min(kern.mr, rows-r)
-			multiplyTiles(h, j1-j, k, w.a[r*k:], 1, h, w.b, c[r*g.ldc:], g.ldc, acc, w.a[r*k:])
-		}
+		t.multiply()
 	}
 }
 
-// multiplyPanels is C[m,n] (+)= A·B, with the rows of A lda apart and B packed.
-func multiplyPanels(m, n, k int, a []float32, lda int, b, c []float32, ldc int, acc bool) {
-	for i := 0; i < m; i += kern.mr {
-		ahead := a[min(i+kern.mr, m-1)*lda:]
-		multiplyTiles(min(kern.mr, m-i), n, k, a[i*lda:], lda, 1, b, c[i*ldc:], ldc, acc, ahead)
+// tiles is C[m,n] = A·B, or C += A·B if acc, for one packed panel A of m rows and a block B packed by packBlock. Rows of A
+// at ahead, lda apart, are asked for.
+type tiles struct {
+	m, n, k int
+	a, b, c []float32
+	ldc     int
+	acc     bool
+	ahead   []float32
+	lda     int
+}
+
+func (t *tiles) multiply() {
+	wide, narrow := cut(t.n, kern.wide, kern.lane)
+	j := t.multiplyPanels(0, wide, kern.wide)
+	j = t.multiplyPanels(j, narrow, kern.wide-kern.lane)
+	if j < t.n {
+		kern.micro(t.m, t.n-j, t.k, t.a, 1, t.m, t.b[j*t.k:], kern.nr, t.c[j:], t.ldc, t.acc)
 	}
 }
 
-// multiplyTiles is the m <= mr rows of one panel of A times packed panels of B, n columns.
-func multiplyTiles(m, n, k int, a []float32, ars, acs int, b, c []float32, ldc int, acc bool, ahead []float32) {
-	j := 0
-	if tiles := n / kern.nr; m == kern.mr && tiles > 0 && kern.panel != nil {
-		kern.panel(tiles, k, a, ars, acs, b, c, ldc, acc, ahead)
-		j = tiles * kern.nr
+// multiplyPanels is the part of multiply for so many panels of B, of w columns each, from column j on. It returns the
+// column behind them.
+func (t *tiles) multiplyPanels(j, panels, w int) int {
+	end := j + panels*w
+	if panels > 0 && t.m == kern.tall && kern.panel != nil {
+		kern.panel(w, panels, t.k, t.a, t.b[j*t.k:], t.c[j:], t.ldc, t.acc, t.ahead, t.lda)
+		return end
 	}
-	for ; j < n; j += kern.nr {
-		kern.micro(m, min(kern.nr, n-j), k, a, ars, acs, b[j*k:], kern.nr, c[j:], ldc, acc)
+	for ; j < end; j += w {
+		for x := 0; x < w; x += kern.nr {
+			kern.micro(t.m, min(kern.nr, w-x), t.k, t.a, 1, t.m, t.b[j*t.k+x:], w, t.c[j+x:], t.ldc, t.acc)
+		}
 	}
+	return end
+}
+
+// cut returns how many panels of w columns, and after them of a lane less, are n columns but for a rest below a lane. If n
+// is too small for that, the rest is below two.
+func cut(n, w, lane int) (wide, narrow int) {
+	lanes, each := n/lane, w/lane
+	panels := ceilDiv(lanes, each)
+	if narrow = panels*each - lanes; each == 1 || narrow > panels {
+		return lanes / each, 0
+	}
+	return panels - narrow, narrow
 }

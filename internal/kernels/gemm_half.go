@@ -50,11 +50,11 @@ func halfDotRows(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int,
 	}
 }
 
-// packHalf is packB for columns [j,j+w) of weights in the format g.half.
-func (g *gemm) packHalf(dst []float32, p, k, j, w int) {
+// packHalf packs columns [j,j+n) of weights in the format g.half into one panel of w columns.
+func (g *gemm) packHalf(dst []float32, p, k, j, n, w int) {
 	buffer := buffers.Get().(*[]float32)
-	*buffer = grown(*buffer, w*k)
-	g.half.widenRows(*buffer, g.w[j*g.ldb+p:], g.ldb, w, k)
-	kern.packT(dst, *buffer, k, w, k, kern.nr)
+	*buffer = grown(*buffer, n*k)
+	g.half.widenRows(*buffer, g.w[j*g.ldb+p:], g.ldb, n, k)
+	kern.packT(dst, *buffer, k, n, k, w)
 	buffers.Put(buffer)
 }

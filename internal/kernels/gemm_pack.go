@@ -1,54 +1,70 @@
 package kernels
 
-// packPanels packs rows [i,i+rows) of an A of which the elements of a column lie side by side, [p,p+k) of each, into panels
-// of mr rows: element (r,q) of a panel of h rows lies at q·h+r. Memory is read in its order.
-func (g *gemm) packPanels(w *gemmWork, i, rows, p, k int) {
-	w.a = grown(w.a, mc*kern.mr*k)
-	regroup(w.a, g.a[i+p*g.acs:], g.acs, k, rows, kern.mr, rows%kern.mr)
+// panelGap keeps the panels of A, whose sizes are mostly powers of two, from all lying at the same places of the cache.
+const panelGap = 16
+
+// packedPanel returns the panel of A that begins i rows behind from, packed: element (r,q) of its h rows lies at q·h+r. It
+// must be asked for one panel after another. Where the elements of a column lie side by side, memory is read in its order:
+// many panels at a time.
+func (g *gemm) packedPanel(w *gemmWork, i, from, to, p, k int) []float32 {
+	apart := kern.tall*k + panelGap
+	if g.acs == 1 {
+		w.a = grown(w.a, apart)
+		h := min(kern.tall, to-from-i)
+		kern.packT(w.a, g.a[(from+i)*g.ars+p:], g.ars, h, k, h)
+		return w.a
+	}
+	n := i / kern.tall % mc
+	if n == 0 {
+		w.a = grown(w.a, mc*apart)
+		rows := min(mc*kern.tall, to-from-i)
+		regroup(w.a, g.a[from+i+p*g.acs:], g.acs, k, rows, kern.tall, apart, rows%kern.tall)
+	}
+	return w.a[n*apart:]
 }
 
-// regroup packs rows [k,n] into panels of w columns; those of the last one, if incomplete, lie last apart.
-func regroup(dst, src []float32, ld, k, n, w, last int) {
-	if panels := n / w; panels > 0 {
-		kern.regroup(w, k, panels, src, ld, dst, w*k)
+// regroup packs rows [k,n] into panels of w columns, that far apart; what is left over lies last, in rows of that length.
+func regroup(dst, src []float32, ld, k, n, w, apart, last int) {
+	panels := n / w
+	if panels > 0 {
+		kern.regroup(w, k, panels, src, ld, dst, apart)
 	}
-	if whole := n - n%w; whole < n {
-		copyRows(dst[whole*k:], last, src[whole:], ld, k, n-whole)
+	if whole := panels * w; whole < n {
+		copyRows(dst[panels*apart:], last, src[whole:], ld, k, n-whole)
 	}
 }
 
-// packBlock packs [p,p1) of columns [j,j1) of op(B), times alpha, into panels of nr columns: element (q,c) of a panel lies
-// at q·nr+c.
+// packBlock packs [p,p1) of columns [j,j1) of op(B), times alpha, into the panels of cut: element (q,c) of a panel of w
+// columns lies at q·w+c. What is left over has rows of kern.nr.
 func (g *gemm) packBlock(w *gemmWork, j, j1, p, p1 int) {
-	k, nr := p1-p, kern.nr
-	w.b = grown(w.b, roundUp(j1-j, nr)*k)
-	if g.tb || g.half != Full {
-		for c := j; c < j1; c += nr {
-			g.packB(w.b[(c-j)*k:], p, k, c, min(nr, j1-c))
-		}
-	} else {
-		regroup(w.b, g.b[p*g.ldb+j:], g.ldb, k, j1-j, nr, nr)
-	}
+	k, n := p1-p, j1-j
+	w.b = grown(w.b, (n+kern.nr)*k)
+	wide, narrow := cut(n, kern.wide, kern.lane)
+	g.packB(w.b, p, k, j, wide*kern.wide, kern.wide)
+	j += wide * kern.wide
+	g.packB(w.b[wide*kern.wide*k:], p, k, j, narrow*(kern.wide-kern.lane), kern.wide-kern.lane)
+	j += narrow * (kern.wide - kern.lane)
+	g.packB(w.b[(n-j1+j)*k:], p, k, j, j1-j, kern.nr)
 	if g.alpha != 1 {
 		kern.scale(w.b, g.alpha)
 	}
 }
 
-func (g *gemm) packB(dst []float32, p, k, j, w int) {
-	if g.half != Full {
-		g.packHalf(dst, p, k, j, w)
+// packB packs rows [p,p+k) of columns [j,j+n) of op(B) into panels of w columns, the last of which may be incomplete.
+func (g *gemm) packB(dst []float32, p, k, j, n, w int) {
+	if g.half == Full && !g.tb {
+		if n > 0 {
+			regroup(dst, g.b[p*g.ldb+j:], g.ldb, k, n, w, w*k, w)
+		}
 		return
 	}
-	packB(dst, g.b, g.ldb, g.tb, p, k, j, w, kern.nr)
-}
-
-// packB packs rows [p,p+k) of columns [j,j+w) of op(B) into dst[k,nr].
-func packB(dst, b []float32, ldb int, tb bool, p, k, j, w, nr int) {
-	if tb {
-		kern.packT(dst, b[j*ldb+p:], ldb, w, k, nr)
-		return
+	for c := 0; c < n; c += w {
+		if panel := dst[c*k:]; g.half == Full {
+			kern.packT(panel, g.b[(j+c)*g.ldb+p:], g.ldb, min(w, n-c), k, w)
+		} else {
+			g.packHalf(panel, p, k, j+c, min(w, n-c), w)
+		}
 	}
-	copyRows(dst, nr, b[p*ldb+j:], ldb, k, w)
 }
 
 // copyRows copies [rows,w] between two strides.
@@ -68,11 +84,11 @@ func packScaled(dst, src []float32, stride int, s float32) {
 func packMatrix(dst, b []float32, ldb int, tb bool, k, n int) []float32 {
 	dst = grown(dst, roundUp(n, kern.nr)*k)
 	if !tb {
-		regroup(dst, b, ldb, k, n, kern.nr, kern.nr)
+		regroup(dst, b, ldb, k, n, kern.nr, kern.nr*k, kern.nr)
 		return dst
 	}
 	for j := 0; j < n; j += kern.nr {
-		packB(dst[j*k:], b, ldb, true, 0, k, j, min(kern.nr, n-j), kern.nr)
+		kern.packT(dst[j*k:], b[j*ldb:], ldb, min(kern.nr, n-j), k, kern.nr)
 	}
 	return dst
 }

@@ -10,9 +10,7 @@ func (g *gemm) small() {
 		a, ars, acs = g.packedA, g.k, 1
 	}
 	g.packedB = grown(g.packedB, roundUp(g.n, kern.nr)*g.k)
-	for j := 0; j < g.n; j += kern.nr {
-		g.packB(g.packedB[j*g.k:], 0, g.k, j, min(kern.nr, g.n-j))
-	}
+	g.packB(g.packedB, 0, g.k, 0, g.n, kern.nr)
 	multiplyMatrix(g.m, g.n, g.k, a, ars, acs, g.packedB, g.c, g.ldc, g.acc)
 }
 

@@ -92,7 +92,7 @@ func TestGemmBlocks(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		cases := []gemmCase{
 			{false, true, 29, nc + 21, kc + 3, 1, 0},
-			{true, false, 2*mc*kern.mr + 9, 2*kern.nr + 5, kc + 3, 2, 1},
+			{true, false, 2*mc*kern.tall + 9, 2*kern.nr + 5, kc + 3, 2, 1},
 			{true, true, 1300, kern.nr, kc + 9, 1, 0},
 			{false, false, 38, nc + 7, 59, 1, 1},
 			{false, true, 1100, 70, 43, -0.5, 0},

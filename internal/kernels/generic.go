@@ -3,7 +3,7 @@ package kernels
 // goPath is the inner loops in Go, for machines without assembly. Sums run in several lanes so that additions overlap;
 // the tile of 2×4 is the largest whose sums the compiler keeps in registers.
 var goPath = path{
-	name: "go", mr: 2, nr: 4,
+	name: "go", mr: 2, nr: 4, tall: 2, wide: 4, lane: 4,
 	micro: microGo, dots: dotsGo, packT: packTGo, regroup: regroupGo,
 	dot: dotGo, sum: sumGo, max: maxRef,
 	add: addGo, mul: mulGo, axpy: axpyGo, mulAdd: mulAddGo, scale: scaleRef, affine: affineGo, rotate: rotateGo,

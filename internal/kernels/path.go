@@ -14,10 +14,14 @@ type path struct {
 	mr, nr int
 	// micro is C[m,n] = A·B, or C += A·B if acc: m <= mr, n <= nr, A[i,p] = a[i·ars+p·acs], B[p,j] = b[p·bs+j].
 	micro func(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool)
-	// panel, if not nil, is C[mr,tiles·nr] = A·B, or C += A·B if acc, for a B packed in panels of nr columns, one after
-	// another: element (p,j) of a panel lies at p·nr+j. Rows of A at ahead, as far apart as those at a, are asked for.
-	panel func(tiles, k int, a []float32, ars, acs int, b, c []float32, ldc int, acc bool, ahead []float32)
-	// regroup is dst[t·apart+r·w+j] = src[r·ld+t·w+j] for so many rows r and panels t, and all j < w, which is mr or nr.
+	// tall and wide are the rows and columns of the tile of large products; lane is what wide is a multiple of.
+	tall, wide, lane int
+	// panel, if not nil, is C[tall,panels·w] = A·B, or C += A·B if acc, for a packed A, A[i,p] = a[p·tall+i], and as many
+	// panels of B, one after another: element (p,j) of a panel lies at p·w+j, where w is wide or a lane less. Rows at ahead,
+	// lda apart, are asked for.
+	panel func(w, panels, k int, a, b, c []float32, ldc int, acc bool, ahead []float32, lda int)
+	// regroup is dst[t·apart+r·w+j] = src[r·ld+t·w+j] for so many rows r and panels t, and all j < w, which is nr or the
+	// width of a panel of A or B.
 	regroup func(w, rows, panels int, src []float32, ld int, dst []float32, apart int)
 	// dots is C[m,n] = alpha·A·Bᵀ, or C += if acc, for m <= 4, n a multiple of 4, A[i,p] = a[i·lda+p], B[j,p] = b[j·ldb+p].
 	// dotPairs, if not nil, is the same for m <= 8 and an even n.

@@ -22,10 +22,9 @@ func archPaths() []*path {
 }
 
 var avx512Path = path{
-	name: "avx512", mr: 14, nr: 32,
-	micro: microAVX512, panel: panelOf(14, 32, panelAVX512),
-	regroup: regroupOf(14, regroup14xAVX512, regroup32xAVX512),
-	dots:    dotsAVX512, dotPairs: dotPairsAVX512, packT: packTAVX512,
+	name: "avx512", mr: 14, nr: 32, tall: 8, wide: 48, lane: 16,
+	micro: microAVX512, panel: panelAVX512, regroup: regroupAVX,
+	dots: dotsAVX512, dotPairs: dotPairsAVX512, packT: packTAVX512,
 	halfDots: halfDotsAVX512, halfPairs: halfPairsAVX512, lanes: &lanesAVX512,
 	dot: dotAVX512, sum: sumAVX512, max: maxAVX512,
 	add: addAVX512, mul: mulAVX512, axpy: axpyAVX512, mulAdd: mulAddAVX512, scale: scaleAVX512, affine: affineAVX512, rotate: rotateAVX512,
@@ -38,10 +37,9 @@ var avx512Path = path{
 }
 
 var avx2Path = path{
-	name: "avx2", mr: 6, nr: 16,
-	micro: microAVX2, panel: panelOf(6, 16, panelAVX2),
-	regroup: regroupOf(6, regroup6xAVX2, regroup16xAVX2),
-	dots:    dotsAVX2, packT: packTAVX2, halfDots: halfDotsAVX2, lanes: &lanesAVX2,
+	name: "avx2", mr: 6, nr: 16, tall: 6, wide: 16, lane: 16,
+	micro: microAVX2, panel: panelAVX2, regroup: regroupAVX,
+	dots: dotsAVX2, packT: packTAVX2, halfDots: halfDotsAVX2, lanes: &lanesAVX2,
 	dot: dotAVX2, sum: sumAVX2, max: maxAVX2,
 	add: addAVX2, mul: mulAVX2, axpy: axpyAVX2, mulAdd: mulAddAVX2, scale: scaleAVX2, affine: affineAVX2, rotate: rotateAVX2,
 	expSum: expSumAVX2, sigmoid: sigmoidAVX2, slope: slopeAVX2, cdf: cdfAVX2,
@@ -82,26 +80,33 @@ func within(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []flo
 	_, _, _ = a[(m-1)*ars+(k-1)*acs], b[(k-1)*bs+n-1], c[(m-1)*ldc+n-1]
 }
 
-// regroupOf wraps the assembly for panels as wide as a tile has rows, mr, and columns.
-func regroupOf(mr int, ofA, ofB regrouping) func(w, rows, panels int, src []float32, ld int, dst []float32, apart int) {
-	return func(w, rows, panels int, src []float32, ld int, dst []float32, apart int) {
-		_, _ = src[(rows-1)*ld+panels*w-1], dst[(panels-1)*apart+rows*w-1]
-		regroup := ofB
-		if w == mr {
-			regroup = ofA
-		}
-		regroup(rows, panels, &src[0], ld, &dst[0], apart)
-	}
+// regroups are the kernels by the width of a panel.
+var regroups = map[int]regrouping{
+	6: regroup6xAVX2, 8: regroup8xAVX2, 16: regroup16xAVX2, 32: regroup32xAVX512, 48: regroup48xAVX512,
 }
 
-// panelOf wraps the assembly, which must not leave the slices, for a tile [mr,nr].
-func panelOf(mr, nr int, panel func(tiles, k int, a *float32, ars, acs int, b, c *float32, ldc int, acc bool, ahead *float32)) func(
-	tiles, k int, a []float32, ars, acs int, b, c []float32, ldc int, acc bool, ahead []float32) {
-	return func(tiles, k int, a []float32, ars, acs int, b, c []float32, ldc int, acc bool, ahead []float32) {
-		within(mr, nr*tiles, k, a, ars, acs, b, 0, c, ldc)
-		_ = b[tiles*k*nr-1]
-		panel(tiles, k, &a[0], ars, acs, &b[0], &c[0], ldc, acc, &ahead[0])
+func regroupAVX(w, rows, panels int, src []float32, ld int, dst []float32, apart int) {
+	_, _ = src[(rows-1)*ld+panels*w-1], dst[(panels-1)*apart+rows*w-1]
+	regroups[w](rows, panels, &src[0], ld, &dst[0], apart)
+}
+
+func panelAVX512(w, panels, k int, a, b, c []float32, ldc int, acc bool, ahead []float32, lda int) {
+	withinPanels(8, w, panels, k, a, b, c, ldc)
+	panel := panel8x48AVX512
+	if w == 32 {
+		panel = panel8x32AVX512
 	}
+	panel(panels, k, &a[0], &b[0], &c[0], ldc, acc, &ahead[0], lda)
+}
+
+func panelAVX2(w, panels, k int, a, b, c []float32, ldc int, acc bool, ahead []float32, lda int) {
+	withinPanels(6, w, panels, k, a, b, c, ldc)
+	panel6x16AVX2(panels, k, &a[0], &b[0], &c[0], ldc, acc, &ahead[0], lda)
+}
+
+// withinPanels is within for path.panel.
+func withinPanels(m, w, panels, k int, a, b, c []float32, ldc int) {
+	_, _, _ = a[k*m-1], b[panels*k*w-1], c[(m-1)*ldc+panels*w-1]
 }
 
 func microAVX512(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {

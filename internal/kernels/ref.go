@@ -4,7 +4,7 @@ import "math"
 
 // refPath is the definition of every inner loop: plain, and summed in float64.
 var refPath = path{
-	name: "ref", mr: 4, nr: 4,
+	name: "ref", mr: 4, nr: 4, tall: 4, wide: 4, lane: 4,
 	micro: microRef, dots: dotsRef, packT: packTRef, regroup: regroupGo,
 	dot: dotRef, sum: sumRef, max: maxRef,
 	add: addRef, mul: mulRef, axpy: axpyRef, mulAdd: mulAddRef, scale: scaleRef, affine: affineRef, rotate: rotateRef,

@@ -54,15 +54,20 @@ func edge3xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, 
 //go:noescape
 func edge4xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 
-// panelAVX2 is path.panel.
+// panel6x16AVX2 is path.panel for 6 rows and 16 columns.
 //
 //go:noescape
-func panelAVX2(tiles int, k int, a *float32, ars int, acs int, b *float32, c *float32, ldc int, acc bool, ahead *float32)
+func panel6x16AVX2(tiles int, k int, a *float32, b *float32, c *float32, ldc int, acc bool, ahead *float32, lda int)
 
 // regroup6xAVX2 is path.regroup of a width.
 //
 //go:noescape
 func regroup6xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+
+// regroup8xAVX2 is path.regroup of a width.
+//
+//go:noescape
+func regroup8xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
 
 // regroup16xAVX2 is path.regroup of a width.
 //
@@ -384,15 +389,20 @@ func edge13xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs in
 //go:noescape
 func edge14xAVX512(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 
-// panelAVX512 is path.panel.
+// panel8x48AVX512 is path.panel for 8 rows and 48 columns.
 //
 //go:noescape
-func panelAVX512(tiles int, k int, a *float32, ars int, acs int, b *float32, c *float32, ldc int, acc bool, ahead *float32)
+func panel8x48AVX512(tiles int, k int, a *float32, b *float32, c *float32, ldc int, acc bool, ahead *float32, lda int)
 
-// regroup14xAVX512 is path.regroup of a width.
+// panel8x32AVX512 is path.panel for 8 rows and 32 columns.
 //
 //go:noescape
-func regroup14xAVX512(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+func panel8x32AVX512(tiles int, k int, a *float32, b *float32, c *float32, ldc int, acc bool, ahead *float32, lda int)
+
+// regroup48xAVX512 is path.regroup of a width.
+//
+//go:noescape
+func regroup48xAVX512(rows int, panels int, src *float32, lds int, dst *float32, apart int)
 
 // regroup32xAVX512 is path.regroup of a width.
 //

@@ -16,9 +16,7 @@ func main() {
 	layOutRegroup()
 	for _, s := range []isa{{"AVX2", 8, 6, false}, {"AVX512", 16, 14, true}} {
 		s.micros()
-		s.panel(s.mr)
-		s.regroup(s.mr)
-		s.regroup(2 * s.lanes)
+		s.products()
 		s.vectors()
 		s.exponentials()
 		s.halves()
@@ -30,6 +28,21 @@ func main() {
 	transposes()
 	tileKernels()
 	Generate()
+}
+
+// products generates what large products need: the tile, and the packing of panels as wide as it has rows or columns.
+func (s isa) products() {
+	if s.masks {
+		s.panel(8, 3)
+		s.panel(8, 2)
+		s.regroup(48)
+		s.regroup(32)
+		return
+	}
+	s.panel(6, 2)
+	for _, width := range []int{6, 8, 16} {
+		s.regroup(width)
+	}
 }
 
 // isa is an instruction set: float32 lanes per register, rows of a whole tile, and whether it has opmasks (AVX-512).
@@ -51,6 +64,14 @@ func (s isa) reg() reg.VecVirtual {
 		return ZMM()
 	}
 	return YMM()
+}
+
+// registers is how many vector registers there are.
+func (s isa) registers() int {
+	if s.masks {
+		return len(zmm)
+	}
+	return len(ymm)
 }
 
 // fixed returns register i, which hand-allocated kernels use.

@@ -1,32 +1,37 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
-const panelSignature = "func(tiles, k int, a *float32, ars, acs int, b *float32, c *float32, ldc int, acc bool, ahead *float32)"
+const panelSignature = "func(tiles, k int, a, b, c *float32, ldc int, acc bool, ahead *float32, lda int)"
 
-// panel is a kernel of m whole rows in work: where its operands are.
+// panel is a kernel in work. Its tile is m rows and w registers of columns; sums come first in the registers, then a row of
+// B, then elements of A.
 type panel struct {
-	*tile
+	isa
+	m, w          int
 	tiles, calm   Mem // how many are left: tiles; quarters of the loop until C has been asked for
-	k, to, acs, b reg.Register
-	c, ahead      reg.Register
-	beyond        reg.Register // the second row that is asked for, seven behind ahead; nil with few rows
-	a             *rows
+	k, to         reg.Register
+	a, b, c       reg.Register
+	ahead, beyond reg.Register // the rows of A that are asked for
 }
 
-// panel generates the product that large matrices spend their time in: the rows of a whole tile times one packed panel of B
-// after another. What is needed next is asked for as the loop runs, a line or two every four steps: a burst of requests
-// would hold up the loads behind it.
-func (s isa) panel(m int) {
-	s.text("panel", panelSignature, "%s is path.panel.")
-	p := &panel{tile: &tile{isa: s, m: m}, tiles: AllocLocal(8), calm: AllocLocal(8)}
+// panel generates the product that large matrices spend their time in: a packed panel of A times one packed panel of B after
+// another. What is needed next is asked for as the loop runs, a line or two every four steps: a burst of requests would hold
+// up the loads behind it. Four steps are as many as short displacements reach.
+func (s isa) panel(m, w int) {
+	name := fmt.Sprintf("panel%dx%d", m, w*s.lanes)
+	s.text(name, panelSignature, fmt.Sprintf("%%s is path.panel for %d rows and %d columns.", m, w*s.lanes))
+	p := &panel{isa: s, m: m, w: w, tiles: AllocLocal(8), calm: AllocLocal(8)}
 	p.load()
 	Label("tile")
-	for i := range 2 * m {
+	Load(Param("a"), p.a)
+	for i := range w * m {
 		zero(s.fixed(i))
 	}
 	p.quarters()
@@ -38,17 +43,26 @@ func (s isa) panel(m int) {
 	RET()
 }
 
+func (p *panel) sum(i, j int) reg.VecPhysical { return p.fixed(p.w*i + j) }
+func (p *panel) row(j int) reg.VecPhysical    { return p.fixed(p.w*p.m + j) }
+
+// element returns the register of an element of A: they take turns.
+func (p *panel) element(i int) reg.VecPhysical {
+	taken := p.w * (p.m + 1)
+	return p.fixed(taken + i%(p.registers()-taken))
+}
+
+// width is the bytes of a row of the tile.
+func (p *panel) width() int { return 4 * p.lanes * p.w }
+
 func (p *panel) load() {
-	p.k, p.to = GP64(), GP64()
+	p.k, p.to, p.a = GP64(), GP64(), GP64()
 	Load(Param("tiles"), p.k)
 	MOVQ(p.k, p.tiles)
-	p.a, p.acs = newRows("a", "ars", p.m, 4), scaled("acs")
-	p.b, p.c, p.ahead = Load(Param("b"), GP64()), Load(Param("c"), GP64()), Load(Param("ahead"), GP64())
-	if len(p.a.base) > 1 {
-		p.beyond = GP64()
-		LEAQ(Mem{Base: p.ahead, Index: p.a.stride, Scale: 1}, p.beyond)
-		LEAQ(Mem{Base: p.beyond, Index: p.a.triple, Scale: 2}, p.beyond)
-	}
+	p.b, p.c, p.ahead, p.beyond = Load(Param("b"), GP64()), Load(Param("c"), GP64()), Load(Param("ahead"), GP64()), GP64()
+	lda := Load(Param("lda"), GP64())
+	LEAQ(Mem{Base: p.ahead, Index: lda, Scale: 8}, p.beyond)
+	LEAQ(Mem{Base: p.beyond, Index: lda, Scale: 8}, p.beyond)
 }
 
 // quarters is four steps at a time: first with C's rows asked for, then without.
@@ -60,10 +74,8 @@ func (p *panel) quarters() {
 	MOVQ(I32(p.m), p.calm)
 	SHLQ(U8(1), p.k) // indexes pairs of elements
 	Label("first")
-	for j := range 2 {
-		if j == 0 || p.isa.masks { // with AVX2 a row of the tile is one cache line
-			PREFETCHT0(Mem{Base: p.to, Disp: 64 * j})
-		}
+	for at := 0; at < p.width(); at += 64 {
+		PREFETCHT0(Mem{Base: p.to, Disp: at})
 	}
 	p.quarter()
 	SUBQ(U8(2), p.k)
@@ -81,26 +93,25 @@ func (p *panel) quarters() {
 
 func (p *panel) quarter() {
 	PREFETCHT0(Mem{Base: p.ahead, Index: p.k, Scale: 8})
-	if p.beyond != nil {
-		PREFETCHT0(Mem{Base: p.beyond, Index: p.k, Scale: 8})
-	}
+	PREFETCHT0(Mem{Base: p.beyond, Index: p.k, Scale: 8})
 	for u := range 4 {
 		p.step(u)
 	}
-	ADDQ(U32(4*8*p.lanes), p.b)
+	ADDQ(U32(4*4*p.m), p.a)
+	ADDQ(U32(4*p.width()), p.b)
 }
 
 // step is one step of the depth, the u-th of its group.
 func (p *panel) step(u int) {
-	for j := range 2 {
-		VMOVUPS(Mem{Base: p.b, Disp: 4 * p.lanes * (2*u + j)}, p.tile.b(j))
+	for j := range p.w {
+		VMOVUPS(Mem{Base: p.b, Disp: u*p.width() + 4*p.lanes*j}, p.row(j))
 	}
 	for i := range p.m {
-		VBROADCASTSS(p.a.at(i), p.tile.a(i))
-		VFMADD231PS(p.tile.b(0), p.tile.a(i), p.sum(i, 0))
-		VFMADD231PS(p.tile.b(1), p.tile.a(i), p.sum(i, 1))
+		VBROADCASTSS(Mem{Base: p.a, Disp: 4 * (u*p.m + i)}, p.element(i))
+		for j := range p.w {
+			VFMADD231PS(p.row(j), p.element(i), p.sum(i, j))
+		}
 	}
-	p.a.advance(p.acs)
 }
 
 // rest is the steps that do not make four.
@@ -110,7 +121,8 @@ func (p *panel) rest() {
 	JE(LabelRef("sums"))
 	Label("single")
 	p.step(0)
-	ADDQ(U32(8*p.lanes), p.b)
+	ADDQ(U32(4*p.m), p.a)
+	ADDQ(U32(p.width()), p.b)
 	DECQ(p.k)
 	JNZ(LabelRef("single"))
 	Label("sums")
@@ -128,20 +140,16 @@ func (p *panel) next() {
 	Label("store")
 	MOVQ(p.c, p.to)
 	p.eachRow(func(i, j int, at Mem) { VMOVUPS(p.sum(i, j), at) })
-	ADDQ(U32(8*p.lanes), p.c)
-	Load(Param("k"), p.k)
-	IMULQ(p.acs, p.k)
-	p.a.retreat(p.k)
-	ADDQ(p.a.stride, p.ahead)
-	if p.beyond != nil {
-		ADDQ(p.a.stride, p.beyond)
-	}
+	ADDQ(U32(p.width()), p.c)
+	lda := Load(Param("lda"), GP64())
+	LEAQ(Mem{Base: p.ahead, Index: lda, Scale: 4}, p.ahead)
+	LEAQ(Mem{Base: p.beyond, Index: lda, Scale: 4}, p.beyond)
 }
 
 // eachRow visits the tile of C from p.to; p.k holds the stride.
 func (p *panel) eachRow(f func(i, j int, at Mem)) {
 	for i := range p.m {
-		for j := range 2 {
+		for j := range p.w {
 			f(i, j, Mem{Base: p.to, Disp: 4 * p.lanes * j})
 		}
 		ADDQ(p.k, p.to)

@@ -3,7 +3,7 @@ package kernels
 func archPaths() []*path { return []*path{&neonPath} } // every arm64 processor has it
 
 var neonPath = path{
-	name: "neon", mr: 6, nr: 16,
+	name: "neon", mr: 6, nr: 16, tall: 6, wide: 16, lane: 16,
 	micro: microNEON, panel: panelOfNEON,
 	regroup: regroupNEON, packT: packTNEON,
 	dots: dotsOfNEON, halfDots: halfDotsNEON, lanes: &lanesNEON,
@@ -55,10 +55,10 @@ func microNEON(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []
 	}
 }
 
-func panelOfNEON(tiles, k int, a []float32, ars, acs int, b, c []float32, ldc int, acc bool, ahead []float32) {
-	within(6, 16*tiles, k, a, ars, acs, b, 0, c, ldc)
-	_ = b[tiles*k*16-1]
-	panelNEON(tiles, k, &a[0], ars, acs, &b[0], &c[0], ldc, acc, &ahead[0])
+// panelOfNEON does not ask for the rows to come.
+func panelOfNEON(_, panels, k int, a, b, c []float32, ldc int, acc bool, _ []float32, _ int) {
+	_, _, _ = a[k*6-1], b[panels*k*16-1], c[5*ldc+panels*16-1]
+	panelNEON(panels, k, &a[0], 1, 6, &b[0], &c[0], ldc, acc, &a[0])
 }
 
 func dotsOfNEON(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {

@@ -18,9 +18,10 @@ type lanes [maxLanes]float32
 // keys and values are read as they lie, no softmax crosses lanes, and memory is asked for one block ahead.
 type lanePath struct {
 	width int
-	tiles []laneTile                         // by the logarithm of the rows, of which there are at most width
-	max   func(s []float32, top *lanes)      // top = max(top, s), lane by lane
-	exp   func(s []float32, top, sum *lanes) // s = exp(s - top), sum += s, lane by lane
+	tiles []laneTile                    // by the logarithm of the rows, of which there are at most width
+	max   func(s []float32, top *lanes) // top = max(top, s), lane by lane
+	// exp is s = exp(s - top), sum += s, lane by lane. It asks for two lines per register.
+	exp func(s []float32, top, sum *lanes, next lookahead)
 }
 
 // laneTile holds the products for a number of rows.
@@ -62,8 +63,9 @@ func (f *forward) attendLanes(w *work) {
 	for j := w.from; j < w.to; j += size {
 		n := min(size, w.to-j)
 		f.scoreLanes(w, j, n)
-		w.softmaxLanes(f.HeadDim, n)
-		f.weighLanes(w, j, n)
+		now, later := f.nextKeys(w, j, n)
+		w.softmaxLanes(f.HeadDim, n, now)
+		f.weighLanes(w, j, n, later)
 	}
 	f.endLanes(w)
 }
@@ -77,6 +79,12 @@ func (f *forward) endLanes(w *work) {
 			w.sum[r] += w.lane.sum[i]
 		}
 	}
+}
+
+// nextKeys is what softmaxLanes and what weighLanes asks for, of the keys behind n keys from j.
+func (f *forward) nextKeys(w *work, j, n int) (now, later lookahead) {
+	keys := kern.lanes.width / w.lane.rows // of a register
+	return f.k.ahead(w.b, w.kv, min(j+n, w.to-1), f.HeadDim).divide(ceilDiv(n, keys), keys*f.HeadDim)
 }
 
 // clearLanes is the state before any key. Rows that fill up the register are zero.
@@ -149,7 +157,7 @@ func (l *laneWork) scoreKeys(n, d int, k []float32, ld int, s []float32, next lo
 }
 
 // softmaxLanes is forward.softmax in lanes, for n keys.
-func (w *work) softmaxLanes(d, n int) {
+func (w *work) softmaxLanes(d, n int, next lookahead) {
 	l, width := &w.lane, kern.lanes.width
 	s := w.s[:roundUp(n, width)*l.rows]
 	l.peak = l.top
@@ -169,13 +177,12 @@ func (w *work) softmaxLanes(d, n int) {
 			l.sum[i] *= shrink
 		}
 	}
-	kern.lanes.exp(s, &l.top, &l.sum)
+	kern.lanes.exp(s, &l.top, &l.sum, next)
 }
 
-// weighLanes is o += s·v for n keys from j. Meanwhile it asks for the keys that come next.
-func (f *forward) weighLanes(w *work, j, n int) {
-	d := f.HeadDim
-	next, piece := f.k.ahead(w.b, w.kv, min(j+n, w.to-1), d), f.v.piece(n)
+// weighLanes is o += s·v for n keys from j.
+func (f *forward) weighLanes(w *work, j, n int, next lookahead) {
+	d, piece := f.HeadDim, f.v.piece(n)
 	for i := 0; i < n; i += piece {
 		m := min(piece, n-i)
 		v, ld := f.v.rows(&w.converted, w.b, w.kv, j+i, m, d)

@@ -1,9 +1,6 @@
 package kernels
 
-import (
-	"math"
-	"unsafe"
-)
+import "math"
 
 // tileKeys is how many keys are in work at a time: enough that setting up the tiles does not count.
 const tileKeys = 256
@@ -27,8 +24,9 @@ func (f *forward) attendTiles(w *work) {
 	for j := w.from; j < w.to; j += tileKeys {
 		n := min(tileKeys, w.to-j)
 		f.scoreTiles(w, j, n)
-		w.softmaxLanes(f.HeadDim, roundUp(n, tileDepth))
-		f.weighTiles(w, j, n)
+		now, later := f.nextKeys(w, j, n)
+		w.softmaxLanes(f.HeadDim, roundUp(n, tileDepth), now)
+		f.weighTiles(w, j, n, later)
 	}
 	for r := range w.rows {
 		unshuffle(w.o[r*f.HeadDim:][:f.HeadDim])
@@ -53,33 +51,31 @@ func (f *forward) scoreTiles(w *work, j, n int) {
 	k, ld := f.k.Half[f.k.index(w.b, w.kv, j):], f.k.Row
 	whole := n / tileSize * tileSize
 	if whole > 0 {
-		kern.tiles.dots(whole, d, rows, k, ld, t.q, w.s, f.v.line(w.b, w.kv, j))
+		kern.tiles.dots(whole, d, rows, k, ld, t.q, w.s, f.v.ahead(w.b, w.kv, j, d).at(0, tileDepth))
 	}
 	if whole < n {
 		t.fillUp(tileSize, d, k[whole*ld:], ld, n-whole)
-		kern.tiles.dots(tileSize, d, rows, t.last, d, t.q, w.s[whole*rows:], lookahead{base: (*byte)(unsafe.Pointer(&t.last[0]))})
+		kern.tiles.dots(tileSize, d, rows, t.last, d, t.q, w.s[whole*rows:], lookahead{base: f.v.ahead(w.b, w.kv, j, d).base})
 	}
 	fill(w.s[n*rows:roundUp(n, tileDepth)*rows], float32(math.Inf(-1)))
 }
 
 // weighTiles is weighLanes.
-func (f *forward) weighTiles(w *work, j, n int) {
+func (f *forward) weighTiles(w *work, j, n int, next lookahead) {
 	d, rows, t := f.HeadDim, w.lane.rows, &w.tile
 	padded, whole := roundUp(n, tileDepth), n/tileDepth*tileDepth
 	kern.packT(t.turned, w.s, rows, padded, rows, padded)
-	kern.tiles.split(t.p, rows*padded/2, t.turned[:rows*padded])
+	kern.tiles.splitPairs(t.p, rows*padded/2, t.turned[:rows*padded])
 	v, ld := f.v.Half[f.v.index(w.b, w.kv, j):], f.v.Row
-	next := f.k.line(w.b, w.kv, min(j+n, w.to-1))
 	for x := 0; x < d && whole > 0; x += tileColumns {
-		kern.tiles.weigh(whole, rows, t.p, padded, v[x:], ld, w.o[x:], d, &t.scratch, next)
-		next.from += 2 * whole * tileColumns
+		kern.tiles.weigh(whole, rows, t.p, padded, v[x:], ld, w.o[x:], d, &t.scratch, next.at(x*whole, tileDepth))
 	}
 	if whole == n {
 		return
 	}
 	t.fillUp(tileDepth, d, v[whole*ld:], ld, n-whole)
 	for x := 0; x < d; x += tileColumns {
-		kern.tiles.weigh(tileDepth, rows, t.p[whole/2:], padded, t.last[x:], d, w.o[x:], d, &t.scratch, next)
+		kern.tiles.weigh(tileDepth, rows, t.p[whole/2:], padded, t.last[x:], d, w.o[x:], d, &t.scratch, lookahead{base: next.base})
 	}
 }
 

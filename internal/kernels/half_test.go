@@ -189,3 +189,36 @@ func TestGemmNTHalfAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestGemmNTPacked holds a product with packed weights to its definition: where there is no packing, PackHalf says so.
+func TestGemmNTPacked(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		for _, s := range [][3]int{{1, 16, 32}, {3, 80, 96}, {8, 64, 1056}, {16, 208, 64}, {17, 144, 32}, {301, 96, 64}, {2, 70, 64}, {2, 64, 40}} {
+			m, n, k := s[0], s[1], s[2]
+			x, w := normal(1, m*k), make([]uint16, n*k)
+			EncodeHalf(BF16, w, normal(2, n*k))
+			packed := PackHalf(BF16, n, k, w)
+			if can := kern.tiles != nil && n%tileSize == 0 && k%tileDepth == 0; can != (packed != nil) {
+				t.Fatalf("%v: packed is %v", s, packed)
+			}
+			if packed == nil {
+				continue
+			}
+			want := poisoned(m * n)
+			GemmNTHalfRef(BF16, m, n, k, x, k, w, k, 0, want, n)
+			withThreads(t, func() []float32 {
+				y := poisoned(m*(n+3) + 1)
+				GemmNTPacked(m, x, k, packed, y, n+3)
+				rows := make([]float32, 0, m*n)
+				for i := range m {
+					rows = append(rows, y[i*(n+3):][:n]...)
+					if next := y[i*(n+3)+n]; next == next {
+						t.Fatalf("%v: wrote behind row %d", s, i)
+					}
+				}
+				compare(t, fmt.Sprintf("%v: y", s), rows, want, 2*(1e-6+1.2e-7*float64(k)))
+				return rows
+			})
+		}
+	})
+}

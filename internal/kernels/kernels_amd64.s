@@ -3849,21 +3849,29 @@ vector_end:
 	VZEROUPPER
 	RET
 
-// func expLanesAVX2(s []float32, top *float32, sum *float32)
-// Requires: AVX, AVX2, FMA3
-TEXT ·expLanesAVX2(SB), NOSPLIT, $0-40
+// func expLanesAVX2(s []float32, top *float32, sum *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·expLanesAVX2(SB), NOSPLIT, $0-64
 	MOVQ    s_len+8(FP), AX
 	MOVQ    s_base+0(FP), CX
 	MOVQ    sum+32(FP), DX
-	MOVQ    top+24(FP), BX
-	VMOVUPS (BX), Y0
+	MOVQ    ahead+40(FP), BX
+	MOVQ    stride+56(FP), SI
+	MOVQ    from+48(FP), DI
+	ADDQ    DI, BX
+	MOVQ    top+24(FP), DI
+	VMOVUPS (DI), Y0
 	VMOVUPS (DX), Y1
-	XORQ    BX, BX
+	XORQ    DI, DI
 
 vector:
 	CMPQ         AX, $0x00000008
 	JL           vector_end
-	VMOVUPS      (CX)(BX*4), Y2
+	VMOVUPS      (CX)(DI*4), Y2
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VSUBPS       Y0, Y2, Y2
 	VMOVUPS      expTop<>+0(SB), Y3
 	VMINPS       Y2, Y3, Y2
@@ -3893,8 +3901,8 @@ vector:
 	VMULPS       Y4, Y6, Y6
 	VANDNPS      Y6, Y3, Y2
 	VADDPS       Y2, Y1, Y1
-	VMOVUPS      Y2, (CX)(BX*4)
-	ADDQ         $0x00000008, BX
+	VMOVUPS      Y2, (CX)(DI*4)
+	ADDQ         $0x00000008, DI
 	SUBQ         $0x00000008, AX
 	JMP          vector
 
@@ -12896,21 +12904,29 @@ vector_end:
 	VZEROUPPER
 	RET
 
-// func expLanesAVX512(s []float32, top *float32, sum *float32)
-// Requires: AVX, AVX512F
-TEXT ·expLanesAVX512(SB), NOSPLIT, $0-40
+// func expLanesAVX512(s []float32, top *float32, sum *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·expLanesAVX512(SB), NOSPLIT, $0-64
 	MOVQ    s_len+8(FP), AX
 	MOVQ    s_base+0(FP), CX
 	MOVQ    sum+32(FP), DX
-	MOVQ    top+24(FP), BX
-	VMOVUPS (BX), Z0
+	MOVQ    ahead+40(FP), BX
+	MOVQ    stride+56(FP), SI
+	MOVQ    from+48(FP), DI
+	ADDQ    DI, BX
+	MOVQ    top+24(FP), DI
+	VMOVUPS (DI), Z0
 	VMOVUPS (DX), Z1
-	XORQ    BX, BX
+	XORQ    DI, DI
 
 vector:
 	CMPQ              AX, $0x00000010
 	JL                vector_end
-	VMOVUPS           (CX)(BX*4), Z2
+	VMOVUPS           (CX)(DI*4), Z2
+	PREFETCHT1        (BX)
+	ADDQ              SI, BX
+	PREFETCHT1        (BX)
+	ADDQ              SI, BX
 	VSUBPS            Z0, Z2, Z2
 	VBROADCASTSS      expTop<>+0(SB), Z3
 	VMINPS            Z2, Z3, Z2
@@ -12931,8 +12947,8 @@ vector:
 	VADDPS.BCST       one<>+0(SB), Z5, Z5
 	VSCALEFPS.Z       Z3, Z5, K1, Z2
 	VADDPS            Z2, Z1, Z1
-	VMOVUPS           Z2, (CX)(BX*4)
-	ADDQ              $0x00000010, BX
+	VMOVUPS           Z2, (CX)(DI*4)
+	ADDQ              $0x00000010, DI
 	SUBQ              $0x00000010, AX
 	JMP               vector
 
@@ -18315,53 +18331,41 @@ loop:
 DATA upper<>+0(SB)/4, $0xffff0000
 GLOBL upper<>(SB), RODATA|NOPTR, $4
 
-// func tileDotsAMX(groups int, steps int, w *uint16, ldw int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int)
+// func tileDots1AMX(blocks int, steps int, w *uint16, row int, tile int, step int, block int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int, stride int)
 // Requires: AVX, MMX+
-TEXT ·tileDotsAMX(SB), NOSPLIT, $0-88
-	MOVQ shapes+64(FP), AX
+TEXT ·tileDots1AMX(SB), NOSPLIT, $0-120
+	MOVQ shapes+88(FP), R13
 	BYTE $0xc4
-	BYTE $0xe2
+	BYTE $0xc2
 	BYTE $0x78
 	BYTE $0x49
-	BYTE $0x40
+	BYTE $0x45
 	BYTE $0x00
-	MOVQ groups+0(FP), AX
-	MOVQ w+16(FP), BX
-	MOVQ ldw+24(FP), CX
-	MOVQ c+48(FP), SI
-	MOVQ ldc+56(FP), DI
-	MOVQ ahead+72(FP), R8
-	ADDQ from+80(FP), R8
+	MOVQ row+24(FP), CX
+	MOVQ tile+32(FP), AX
+	MOVQ c+72(FP), SI
+	MOVQ ldc+80(FP), DI
+	MOVQ ahead+96(FP), R8
+	ADDQ from+104(FP), R8
+	MOVQ stride+112(FP), R15
 	MOVQ DI, R11
 	SHLQ $0x04, R11
 
-group:
+block:
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x7b
 	BYTE $0x49
 	BYTE $0xc0
 	MOVQ steps+8(FP), R12
-	MOVQ BX, R13
-	MOVQ b+32(FP), DX
+	MOVQ w+16(FP), R13
+	MOVQ b+56(FP), DX
 	MOVQ DX, R9
-	ADDQ plane+40(FP), R9
+	ADDQ plane+64(FP), R9
 	MOVQ R9, R10
-	ADDQ plane+40(FP), R10
+	ADDQ plane+64(FP), R10
 
 loop:
-	BYTE       $0xc4
-	BYTE       $0xc2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0x64
-	BYTE       $0x0d
-	BYTE       $0x00
-	PREFETCHT1 (R8)
-	PREFETCHT1 64(R8)
-	PREFETCHT1 128(R8)
-	PREFETCHT1 192(R8)
-	PREFETCHT1 256(R8)
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x7b
@@ -18371,16 +18375,6 @@ loop:
 	BYTE       $0x00
 	ADDQ       R11, DX
 	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x52
-	BYTE       $0x5c
-	BYTE       $0xc4
-	PREFETCHT1 320(R8)
-	PREFETCHT1 384(R8)
-	PREFETCHT1 448(R8)
-	PREFETCHT1 512(R8)
-	PREFETCHT1 576(R8)
-	BYTE       $0xc4
 	BYTE       $0xc2
 	BYTE       $0x7b
 	BYTE       $0x4b
@@ -18389,17 +18383,6 @@ loop:
 	BYTE       $0x00
 	ADDQ       R11, R9
 	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	PREFETCHT1 640(R8)
-	PREFETCHT1 704(R8)
-	PREFETCHT1 768(R8)
-	PREFETCHT1 832(R8)
-	PREFETCHT1 896(R8)
-	PREFETCHT1 960(R8)
-	BYTE       $0xc4
 	BYTE       $0xc2
 	BYTE       $0x7b
 	BYTE       $0x4b
@@ -18407,13 +18390,63 @@ loop:
 	BYTE       $0x3a
 	BYTE       $0x00
 	ADDQ       R11, R10
+	MOVQ       R13, BX
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x0b
+	BYTE       $0x00
+	ADDQ       AX, BX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xc4
-	ADDQ       $0x00000040, R13
-	ADDQ       $0x00000400, R8
+	ADDQ       step+40(FP), R13
 	DECQ       R12
 	JNZ        loop
 	BYTE       $0xc4
@@ -18424,11 +18457,10 @@ loop:
 	BYTE       $0x3e
 	BYTE       $0x00
 	ADDQ       R11, SI
-	MOVQ       CX, R13
-	SHLQ       $0x04, R13
-	ADDQ       R13, BX
-	DECQ       AX
-	JNZ        group
+	MOVQ       block+48(FP), R13
+	ADDQ       R13, w+16(FP)
+	DECQ       blocks+0(FP)
+	JNZ        block
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x78
@@ -18437,17 +18469,359 @@ loop:
 	VZEROUPPER
 	RET
 
-// func tileWeighAMX(groups int, p *float32, ldp int, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from int)
-// Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·tileWeighAMX(SB), NOSPLIT, $0-96
-	MOVQ shapes+64(FP), AX
+// func tileDots4AMX(blocks int, steps int, w *uint16, row int, tile int, step int, block int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int, stride int)
+// Requires: AVX, MMX+
+TEXT ·tileDots4AMX(SB), NOSPLIT, $0-120
+	MOVQ shapes+88(FP), R13
 	BYTE $0xc4
-	BYTE $0xe2
+	BYTE $0xc2
 	BYTE $0x78
 	BYTE $0x49
-	BYTE $0x40
+	BYTE $0x45
 	BYTE $0x00
-	MOVQ groups+0(FP), AX
+	MOVQ row+24(FP), CX
+	MOVQ tile+32(FP), AX
+	MOVQ c+72(FP), SI
+	MOVQ ldc+80(FP), DI
+	MOVQ ahead+96(FP), R8
+	ADDQ from+104(FP), R8
+	MOVQ stride+112(FP), R15
+	MOVQ DI, R11
+	SHLQ $0x04, R11
+
+block:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc8
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd8
+	MOVQ steps+8(FP), R12
+	MOVQ w+16(FP), R13
+	MOVQ b+56(FP), DX
+	MOVQ DX, R9
+	ADDQ plane+64(FP), R9
+	MOVQ R9, R10
+	ADDQ plane+64(FP), R10
+
+loop:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x3a
+	BYTE       $0x00
+	ADDQ       R11, DX
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x39
+	BYTE       $0x00
+	ADDQ       R11, R9
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x7c
+	BYTE       $0x3a
+	BYTE       $0x00
+	ADDQ       R11, R10
+	MOVQ       R13, BX
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x0b
+	BYTE       $0x00
+	ADDQ       AX, BX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xc4
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x0b
+	BYTE       $0x00
+	ADDQ       AX, BX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x0b
+	BYTE       $0x00
+	ADDQ       AX, BX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xd4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xd4
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	PREFETCHT1 (R8)
+	ADDQ       R15, R8
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x0b
+	BYTE       $0x00
+	ADDQ       AX, BX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xdc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xdc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdc
+	ADDQ       step+40(FP), R13
+	DECQ       R12
+	JNZ        loop
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x44
+	BYTE       $0x3e
+	BYTE       $0x00
+	ADDQ       R11, SI
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x4c
+	BYTE       $0x3e
+	BYTE       $0x00
+	ADDQ       R11, SI
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x54
+	BYTE       $0x3e
+	BYTE       $0x00
+	ADDQ       R11, SI
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x5c
+	BYTE       $0x3e
+	BYTE       $0x00
+	ADDQ       R11, SI
+	MOVQ       block+48(FP), R13
+	ADDQ       R13, w+16(FP)
+	DECQ       blocks+0(FP)
+	JNZ        block
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x78
+	BYTE       $0x49
+	BYTE       $0xc0
+	VZEROUPPER
+	RET
+
+// func tileWeighAMX(groups int, p *float32, ldp int, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512BW, AVX512F, MMX+
+TEXT ·tileWeighAMX(SB), NOSPLIT, $0-104
+	MOVQ shapes+64(FP), R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0x45
+	BYTE $0x00
+	MOVQ stride+96(FP), AX
 	MOVQ p+8(FP), DX
 	MOVQ ldp+16(FP), R9
 	MOVQ plane+24(FP), R10
@@ -18520,278 +18894,362 @@ loop:
 	BYTE       $0x00
 	ADDQ       R10, R13
 	ADDQ       $0x00000040, DX
+	MOVQ       CX, R13
+	SHLQ       $0x04, R13
+	ADDQ       BX, R13
 	PREFETCHT1 (R8)
-	PREFETCHT1 64(R8)
-	PREFETCHT1 128(R8)
-	PREFETCHT1 192(R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z0
-	VMOVUPS    (BX)(CX*1), Z1
+	VMOVUPS    (R13), Z1
 	VPUNPCKLWD Z1, Z0, Z16
 	VMOVUPS    Z16, (R11)
 	VPUNPCKHWD Z1, Z0, Z0
 	VMOVUPS    Z0, 1024(R11)
 	VMOVUPS    64(BX), Z2
-	VMOVUPS    64(BX)(CX*1), Z3
+	VMOVUPS    64(R13), Z3
 	VPUNPCKLWD Z3, Z2, Z16
 	VMOVUPS    Z16, 2048(R11)
 	VPUNPCKHWD Z3, Z2, Z2
 	VMOVUPS    Z2, 3072(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 256(R8)
-	PREFETCHT1 320(R8)
-	PREFETCHT1 384(R8)
-	PREFETCHT1 448(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z4
-	VMOVUPS    (BX)(CX*1), Z5
+	VMOVUPS    (R13), Z5
 	VPUNPCKLWD Z5, Z4, Z17
 	VMOVUPS    Z17, 64(R11)
 	VPUNPCKHWD Z5, Z4, Z4
 	VMOVUPS    Z4, 1088(R11)
 	VMOVUPS    64(BX), Z6
-	VMOVUPS    64(BX)(CX*1), Z7
+	VMOVUPS    64(R13), Z7
 	VPUNPCKLWD Z7, Z6, Z17
 	VMOVUPS    Z17, 2112(R11)
 	VPUNPCKHWD Z7, Z6, Z6
 	VMOVUPS    Z6, 3136(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 512(R8)
-	PREFETCHT1 576(R8)
-	PREFETCHT1 640(R8)
-	PREFETCHT1 704(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z8
-	VMOVUPS    (BX)(CX*1), Z9
+	VMOVUPS    (R13), Z9
 	VPUNPCKLWD Z9, Z8, Z18
 	VMOVUPS    Z18, 128(R11)
 	VPUNPCKHWD Z9, Z8, Z8
 	VMOVUPS    Z8, 1152(R11)
 	VMOVUPS    64(BX), Z10
-	VMOVUPS    64(BX)(CX*1), Z11
+	VMOVUPS    64(R13), Z11
 	VPUNPCKLWD Z11, Z10, Z18
 	VMOVUPS    Z18, 2176(R11)
 	VPUNPCKHWD Z11, Z10, Z10
 	VMOVUPS    Z10, 3200(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 768(R8)
-	PREFETCHT1 832(R8)
-	PREFETCHT1 896(R8)
-	PREFETCHT1 960(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z12
-	VMOVUPS    (BX)(CX*1), Z13
+	VMOVUPS    (R13), Z13
 	VPUNPCKLWD Z13, Z12, Z19
 	VMOVUPS    Z19, 192(R11)
 	VPUNPCKHWD Z13, Z12, Z12
 	VMOVUPS    Z12, 1216(R11)
 	VMOVUPS    64(BX), Z14
-	VMOVUPS    64(BX)(CX*1), Z15
+	VMOVUPS    64(R13), Z15
 	VPUNPCKLWD Z15, Z14, Z19
 	VMOVUPS    Z19, 2240(R11)
 	VPUNPCKHWD Z15, Z14, Z14
 	VMOVUPS    Z14, 3264(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 1024(R8)
-	PREFETCHT1 1088(R8)
-	PREFETCHT1 1152(R8)
-	PREFETCHT1 1216(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z0
-	VMOVUPS    (BX)(CX*1), Z1
+	VMOVUPS    (R13), Z1
 	VPUNPCKLWD Z1, Z0, Z20
 	VMOVUPS    Z20, 256(R11)
 	VPUNPCKHWD Z1, Z0, Z0
 	VMOVUPS    Z0, 1280(R11)
 	VMOVUPS    64(BX), Z2
-	VMOVUPS    64(BX)(CX*1), Z3
+	VMOVUPS    64(R13), Z3
 	VPUNPCKLWD Z3, Z2, Z20
 	VMOVUPS    Z20, 2304(R11)
 	VPUNPCKHWD Z3, Z2, Z2
 	VMOVUPS    Z2, 3328(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 1280(R8)
-	PREFETCHT1 1344(R8)
-	PREFETCHT1 1408(R8)
-	PREFETCHT1 1472(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z4
-	VMOVUPS    (BX)(CX*1), Z5
+	VMOVUPS    (R13), Z5
 	VPUNPCKLWD Z5, Z4, Z21
 	VMOVUPS    Z21, 320(R11)
 	VPUNPCKHWD Z5, Z4, Z4
 	VMOVUPS    Z4, 1344(R11)
 	VMOVUPS    64(BX), Z6
-	VMOVUPS    64(BX)(CX*1), Z7
+	VMOVUPS    64(R13), Z7
 	VPUNPCKLWD Z7, Z6, Z21
 	VMOVUPS    Z21, 2368(R11)
 	VPUNPCKHWD Z7, Z6, Z6
 	VMOVUPS    Z6, 3392(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 1536(R8)
-	PREFETCHT1 1600(R8)
-	PREFETCHT1 1664(R8)
-	PREFETCHT1 1728(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z8
-	VMOVUPS    (BX)(CX*1), Z9
+	VMOVUPS    (R13), Z9
 	VPUNPCKLWD Z9, Z8, Z22
 	VMOVUPS    Z22, 384(R11)
 	VPUNPCKHWD Z9, Z8, Z8
 	VMOVUPS    Z8, 1408(R11)
 	VMOVUPS    64(BX), Z10
-	VMOVUPS    64(BX)(CX*1), Z11
+	VMOVUPS    64(R13), Z11
 	VPUNPCKLWD Z11, Z10, Z22
 	VMOVUPS    Z22, 2432(R11)
 	VPUNPCKHWD Z11, Z10, Z10
 	VMOVUPS    Z10, 3456(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 1792(R8)
-	PREFETCHT1 1856(R8)
-	PREFETCHT1 1920(R8)
-	PREFETCHT1 1984(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z12
-	VMOVUPS    (BX)(CX*1), Z13
+	VMOVUPS    (R13), Z13
 	VPUNPCKLWD Z13, Z12, Z23
 	VMOVUPS    Z23, 448(R11)
 	VPUNPCKHWD Z13, Z12, Z12
 	VMOVUPS    Z12, 1472(R11)
 	VMOVUPS    64(BX), Z14
-	VMOVUPS    64(BX)(CX*1), Z15
+	VMOVUPS    64(R13), Z15
 	VPUNPCKLWD Z15, Z14, Z23
 	VMOVUPS    Z23, 2496(R11)
 	VPUNPCKHWD Z15, Z14, Z14
 	VMOVUPS    Z14, 3520(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 2048(R8)
-	PREFETCHT1 2112(R8)
-	PREFETCHT1 2176(R8)
-	PREFETCHT1 2240(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z0
-	VMOVUPS    (BX)(CX*1), Z1
+	VMOVUPS    (R13), Z1
 	VPUNPCKLWD Z1, Z0, Z16
 	VMOVUPS    Z16, 512(R11)
 	VPUNPCKHWD Z1, Z0, Z0
 	VMOVUPS    Z0, 1536(R11)
 	VMOVUPS    64(BX), Z2
-	VMOVUPS    64(BX)(CX*1), Z3
+	VMOVUPS    64(R13), Z3
 	VPUNPCKLWD Z3, Z2, Z16
 	VMOVUPS    Z16, 2560(R11)
 	VPUNPCKHWD Z3, Z2, Z2
 	VMOVUPS    Z2, 3584(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 2304(R8)
-	PREFETCHT1 2368(R8)
-	PREFETCHT1 2432(R8)
-	PREFETCHT1 2496(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z4
-	VMOVUPS    (BX)(CX*1), Z5
+	VMOVUPS    (R13), Z5
 	VPUNPCKLWD Z5, Z4, Z17
 	VMOVUPS    Z17, 576(R11)
 	VPUNPCKHWD Z5, Z4, Z4
 	VMOVUPS    Z4, 1600(R11)
 	VMOVUPS    64(BX), Z6
-	VMOVUPS    64(BX)(CX*1), Z7
+	VMOVUPS    64(R13), Z7
 	VPUNPCKLWD Z7, Z6, Z17
 	VMOVUPS    Z17, 2624(R11)
 	VPUNPCKHWD Z7, Z6, Z6
 	VMOVUPS    Z6, 3648(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 2560(R8)
-	PREFETCHT1 2624(R8)
-	PREFETCHT1 2688(R8)
-	PREFETCHT1 2752(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z8
-	VMOVUPS    (BX)(CX*1), Z9
+	VMOVUPS    (R13), Z9
 	VPUNPCKLWD Z9, Z8, Z18
 	VMOVUPS    Z18, 640(R11)
 	VPUNPCKHWD Z9, Z8, Z8
 	VMOVUPS    Z8, 1664(R11)
 	VMOVUPS    64(BX), Z10
-	VMOVUPS    64(BX)(CX*1), Z11
+	VMOVUPS    64(R13), Z11
 	VPUNPCKLWD Z11, Z10, Z18
 	VMOVUPS    Z18, 2688(R11)
 	VPUNPCKHWD Z11, Z10, Z10
 	VMOVUPS    Z10, 3712(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 2816(R8)
-	PREFETCHT1 2880(R8)
-	PREFETCHT1 2944(R8)
-	PREFETCHT1 3008(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z12
-	VMOVUPS    (BX)(CX*1), Z13
+	VMOVUPS    (R13), Z13
 	VPUNPCKLWD Z13, Z12, Z19
 	VMOVUPS    Z19, 704(R11)
 	VPUNPCKHWD Z13, Z12, Z12
 	VMOVUPS    Z12, 1728(R11)
 	VMOVUPS    64(BX), Z14
-	VMOVUPS    64(BX)(CX*1), Z15
+	VMOVUPS    64(R13), Z15
 	VPUNPCKLWD Z15, Z14, Z19
 	VMOVUPS    Z19, 2752(R11)
 	VPUNPCKHWD Z15, Z14, Z14
 	VMOVUPS    Z14, 3776(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 3072(R8)
-	PREFETCHT1 3136(R8)
-	PREFETCHT1 3200(R8)
-	PREFETCHT1 3264(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z0
-	VMOVUPS    (BX)(CX*1), Z1
+	VMOVUPS    (R13), Z1
 	VPUNPCKLWD Z1, Z0, Z20
 	VMOVUPS    Z20, 768(R11)
 	VPUNPCKHWD Z1, Z0, Z0
 	VMOVUPS    Z0, 1792(R11)
 	VMOVUPS    64(BX), Z2
-	VMOVUPS    64(BX)(CX*1), Z3
+	VMOVUPS    64(R13), Z3
 	VPUNPCKLWD Z3, Z2, Z20
 	VMOVUPS    Z20, 2816(R11)
 	VPUNPCKHWD Z3, Z2, Z2
 	VMOVUPS    Z2, 3840(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 3328(R8)
-	PREFETCHT1 3392(R8)
-	PREFETCHT1 3456(R8)
-	PREFETCHT1 3520(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z4
-	VMOVUPS    (BX)(CX*1), Z5
+	VMOVUPS    (R13), Z5
 	VPUNPCKLWD Z5, Z4, Z21
 	VMOVUPS    Z21, 832(R11)
 	VPUNPCKHWD Z5, Z4, Z4
 	VMOVUPS    Z4, 1856(R11)
 	VMOVUPS    64(BX), Z6
-	VMOVUPS    64(BX)(CX*1), Z7
+	VMOVUPS    64(R13), Z7
 	VPUNPCKLWD Z7, Z6, Z21
 	VMOVUPS    Z21, 2880(R11)
 	VPUNPCKHWD Z7, Z6, Z6
 	VMOVUPS    Z6, 3904(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 3584(R8)
-	PREFETCHT1 3648(R8)
-	PREFETCHT1 3712(R8)
-	PREFETCHT1 3776(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z8
-	VMOVUPS    (BX)(CX*1), Z9
+	VMOVUPS    (R13), Z9
 	VPUNPCKLWD Z9, Z8, Z22
 	VMOVUPS    Z22, 896(R11)
 	VPUNPCKHWD Z9, Z8, Z8
 	VMOVUPS    Z8, 1920(R11)
 	VMOVUPS    64(BX), Z10
-	VMOVUPS    64(BX)(CX*1), Z11
+	VMOVUPS    64(R13), Z11
 	VPUNPCKLWD Z11, Z10, Z22
 	VMOVUPS    Z22, 2944(R11)
 	VPUNPCKHWD Z11, Z10, Z10
 	VMOVUPS    Z10, 3968(R11)
-	LEAQ       (BX)(CX*2), BX
-	PREFETCHT1 3840(R8)
-	PREFETCHT1 3904(R8)
-	PREFETCHT1 3968(R8)
-	PREFETCHT1 4032(R8)
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
+	PREFETCHT1 (R8)
+	ADDQ       AX, R8
 	VMOVUPS    (BX), Z12
-	VMOVUPS    (BX)(CX*1), Z13
+	VMOVUPS    (R13), Z13
 	VPUNPCKLWD Z13, Z12, Z23
 	VMOVUPS    Z23, 960(R11)
 	VPUNPCKHWD Z13, Z12, Z12
 	VMOVUPS    Z12, 1984(R11)
 	VMOVUPS    64(BX), Z14
-	VMOVUPS    64(BX)(CX*1), Z15
+	VMOVUPS    64(R13), Z15
 	VPUNPCKLWD Z15, Z14, Z23
 	VMOVUPS    Z23, 3008(R11)
 	VPUNPCKHWD Z15, Z14, Z14
 	VMOVUPS    Z14, 4032(R11)
-	LEAQ       (BX)(CX*2), BX
+	ADDQ       CX, BX
+	ADDQ       CX, R13
+	MOVQ       R13, BX
 	MOVQ       R11, R13
 	BYTE       $0xc4
 	BYTE       $0x82
@@ -18886,8 +19344,7 @@ loop:
 	BYTE       $0x5c
 	BYTE       $0xde
 	XORQ       $0x00001000, R11
-	ADDQ       $0x00001000, R8
-	DECQ       AX
+	DECQ       groups+0(FP)
 	JNZ        loop
 	MOVQ       SI, R13
 	BYTE       $0xc4
@@ -18930,9 +19387,9 @@ loop:
 	VZEROUPPER
 	RET
 
-// func splitBF16AMX(n int, dst *uint16, plane int, src *float32)
+// func splitRowAMX(n int, dst *uint16, plane int, src *float32)
 // Requires: AVX, AVX512F
-TEXT ·splitBF16AMX(SB), NOSPLIT, $0-32
+TEXT ·splitRowAMX(SB), NOSPLIT, $0-32
 	MOVQ         n+0(FP), AX
 	MOVQ         src+24(FP), CX
 	MOVQ         dst+8(FP), DX
@@ -18941,24 +19398,61 @@ TEXT ·splitBF16AMX(SB), NOSPLIT, $0-32
 
 loop:
 	VMOVUPS (CX), Z1
-	MOVQ    DX, SI
 	VPANDD  Z0, Z1, Z2
 	VSUBPS  Z2, Z1, Z1
 	VPSRLD  $0x10, Z2, Z2
-	VPMOVDW Z2, (SI)
-	ADDQ    BX, SI
+	VPMOVDW Z2, (DX)
 	VPANDD  Z0, Z1, Z2
 	VSUBPS  Z2, Z1, Z1
 	VPSRLD  $0x10, Z2, Z2
-	VPMOVDW Z2, (SI)
-	ADDQ    BX, SI
-	VMOVAPS Z1, Z2
+	VPMOVDW Z2, (DX)(BX*1)
+	VPANDD  Z0, Z1, Z2
+	VSUBPS  Z2, Z1, Z1
 	VPSRLD  $0x10, Z2, Z2
-	VPMOVDW Z2, (SI)
-	ADDQ    BX, SI
+	VPMOVDW Z2, (DX)(BX*2)
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000020, DX
 	SUBQ    $0x00000010, AX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func splitPairsAMX(n int, dst *uint16, plane int, src *float32)
+// Requires: AVX, AVX512F
+TEXT ·splitPairsAMX(SB), NOSPLIT, $0-32
+	MOVQ         n+0(FP), AX
+	MOVQ         src+24(FP), CX
+	MOVQ         dst+8(FP), DX
+	MOVQ         plane+16(FP), BX
+	VPBROADCASTD upper<>+0(SB), Z0
+
+loop:
+	VMOVUPS (CX), Z1
+	VMOVUPS 64(CX), Z2
+	VPANDD  Z0, Z1, Z3
+	VSUBPS  Z3, Z1, Z1
+	VPANDD  Z0, Z2, Z4
+	VSUBPS  Z4, Z2, Z2
+	VPSRLD  $0x10, Z3, Z3
+	VPORD   Z4, Z3, Z3
+	VMOVUPS Z3, (DX)
+	VPANDD  Z0, Z1, Z3
+	VSUBPS  Z3, Z1, Z1
+	VPANDD  Z0, Z2, Z4
+	VSUBPS  Z4, Z2, Z2
+	VPSRLD  $0x10, Z3, Z3
+	VPORD   Z4, Z3, Z3
+	VMOVUPS Z3, (DX)(BX*1)
+	VPANDD  Z0, Z1, Z3
+	VSUBPS  Z3, Z1, Z1
+	VPANDD  Z0, Z2, Z4
+	VSUBPS  Z4, Z2, Z2
+	VPSRLD  $0x10, Z3, Z3
+	VPORD   Z4, Z3, Z3
+	VMOVUPS Z3, (DX)(BX*2)
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x00000020, AX
 	JNZ     loop
 	VZEROUPPER
 	RET

@@ -15,7 +15,9 @@ var lanesAVX512 = lanePath{
 		newLaneTile(16, 16, 8, score16AVX512, 8, 32, weigh16AVX512),
 	},
 	max: func(s []float32, top *lanes) { maxLanesAVX512(s, &top[0]) },
-	exp: func(s []float32, top, sum *lanes) { expLanesAVX512(s, &top[0], &sum[0]) },
+	exp: func(s []float32, top, sum *lanes, next lookahead) {
+		expLanesAVX512(s, &top[0], &sum[0], next.base, next.from, next.stride)
+	},
 }
 
 var lanesAVX2 = lanePath{
@@ -27,7 +29,9 @@ var lanesAVX2 = lanePath{
 		newLaneTile(8, 8, 4, score8AVX2, 4, 16, weigh8AVX2),
 	},
 	max: func(s []float32, top *lanes) { maxLanesAVX2(s, &top[0]) },
-	exp: func(s []float32, top, sum *lanes) { expLanesAVX2(s, &top[0], &sum[0]) },
+	exp: func(s []float32, top, sum *lanes, next lookahead) {
+		expLanesAVX2(s, &top[0], &sum[0], next.base, next.from, next.stride)
+	},
 }
 
 // newLaneTile wraps the assembly, which must not leave the slices. A score tile has so many keys, as many registers of

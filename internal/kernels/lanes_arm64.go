@@ -16,7 +16,7 @@ var lanesNEON = lanePath{
 		newLaneTile(16, 1, 4, score16NEON, 8, 8, weigh8NEON),
 	},
 	max: func(s []float32, top *lanes) { maxLanesNEON(s, &top[0]) },
-	exp: func(s []float32, top, sum *lanes) { expLanesNEON(s, &top[0], &sum[0]) },
+	exp: func(s []float32, top, sum *lanes, _ lookahead) { expLanesNEON(s, &top[0], &sum[0]) },
 }
 
 // newLaneTile wraps the assembly, which must not leave the slices. A step of score is four elements of so many keys.

@@ -9,14 +9,14 @@ type lookahead struct {
 	from, stride int
 }
 
-// ahead returns the rows from t on in steps of an element, if they lie without gaps, else the start of row t alone.
+// ahead returns the rows from t on in steps of 16 elements, if they lie without gaps, else the start of row t alone.
 func (v View) ahead(b, h, t, d int) lookahead {
 	i := v.index(b, h, t)
 	l := lookahead{}
 	if v.Format == Full {
-		l.base, l.stride = (*byte)(unsafe.Pointer(&v.Data[i])), 4
+		l.base, l.stride = (*byte)(unsafe.Pointer(&v.Data[i])), 64
 	} else {
-		l.base, l.stride = (*byte)(unsafe.Pointer(&v.Half[i])), 2
+		l.base, l.stride = (*byte)(unsafe.Pointer(&v.Half[i])), 32
 	}
 	if v.Row != d {
 		l.stride = 0
@@ -24,10 +24,21 @@ func (v View) ahead(b, h, t, d int) lookahead {
 	return l
 }
 
-// at moves l, whose stride is one element, to element i and a stride of n elements.
-func (l lookahead) at(i, n int) lookahead { return lookahead{l.base, i * l.stride, n * l.stride} }
+// at moves l, whose stride is 16 elements, to element i and a stride of n elements.
+func (l lookahead) at(i, n int) lookahead {
+	return lookahead{l.base, l.from + i*l.stride/16, n * l.stride / 16}
+}
 
-// line returns the memory of a 16-bit format from row t on.
-func (v View) line(b, h, t int) lookahead {
-	return lookahead{base: (*byte)(unsafe.Pointer(&v.Half[v.index(b, h, t)]))}
+// divide leaves what n registers of so many elements of l each can ask for, in two steps of up to a line and up to half of
+// it, to now, and the rest to later, which strides the less.
+func (l lookahead) divide(n, elements int) (now, later lookahead) {
+	bytes := elements * l.stride / 16
+	if bytes == 0 {
+		return l, l
+	}
+	step := min(64, bytes/4)
+	now, later = lookahead{l.base, l.from, step}, l
+	later.from += 2 * n * step
+	later.stride -= 2 * step * l.stride / bytes
+	return now, later
 }

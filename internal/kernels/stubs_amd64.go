@@ -217,7 +217,7 @@ func maxLanesAVX2(s []float32, top *float32)
 // expLanesAVX2 is lanePath.exp.
 //
 //go:noescape
-func expLanesAVX2(s []float32, top *float32, sum *float32)
+func expLanesAVX2(s []float32, top *float32, sum *float32, ahead *byte, from int, stride int)
 
 // dots1x4AVX2 is path.dots for 1 rows of A and 4 of B.
 //
@@ -562,7 +562,7 @@ func maxLanesAVX512(s []float32, top *float32)
 // expLanesAVX512 is lanePath.exp.
 //
 //go:noescape
-func expLanesAVX512(s []float32, top *float32, sum *float32)
+func expLanesAVX512(s []float32, top *float32, sum *float32, ahead *byte, from int, stride int)
 
 // dots1x4AVX512 is path.dots for 1 rows of A and 4 of B.
 //
@@ -754,17 +754,27 @@ func transpose8AVX2(n int, k int, src *float32, lds int, dst *float32, ldd int)
 //go:noescape
 func transpose16AVX512(n int, k int, src *float32, lds int, dst *float32, ldd int)
 
-// tileDotsAMX is tilePath.dots for groups of 16 rows and steps of 32 elements. All strides are in bytes.
+// tileDots1AMX is tilePath.dots for blocks of 16 rows and steps of 32 elements. All strides are in bytes.
 //
 //go:noescape
-func tileDotsAMX(groups int, steps int, w *uint16, ldw int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int)
+func tileDots1AMX(blocks int, steps int, w *uint16, row int, tile int, step int, block int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int, stride int)
+
+// tileDots4AMX is tilePath.dots for blocks of 64 rows and steps of 32 elements. All strides are in bytes.
+//
+//go:noescape
+func tileDots4AMX(blocks int, steps int, w *uint16, row int, tile int, step int, block int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int, stride int)
 
 // tileWeighAMX is tilePath.weigh for groups of 32 keys. All strides are in bytes.
 //
 //go:noescape
-func tileWeighAMX(groups int, p *float32, ldp int, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from int)
+func tileWeighAMX(groups int, p *float32, ldp int, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from int, stride int)
 
-// splitBF16AMX is tilePath.split for a multiple of 16 numbers. The planes are so many bytes apart.
+// splitRowAMX is tilePath.split for a multiple of 16 numbers. The planes are so many bytes apart.
 //
 //go:noescape
-func splitBF16AMX(n int, dst *uint16, plane int, src *float32)
+func splitRowAMX(n int, dst *uint16, plane int, src *float32)
+
+// splitPairsAMX is tilePath.splitPairs for a multiple of 32 numbers. The planes are so many bytes apart.
+//
+//go:noescape
+func splitPairsAMX(n int, dst *uint16, plane int, src *float32)

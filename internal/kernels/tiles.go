@@ -9,13 +9,15 @@ import (
 // 8 bits each, that sum up to it, so products are exact and sums as precise as those of float32. Subnormal numbers count as
 // zero, and an infinity that is split gives NaN.
 type tilePath struct {
-	// split writes src, a multiple of 16 long, as three rows of bfloat16 so many float32 apart.
-	split func(dst []float32, plane int, src []float32)
+	// split writes src, a multiple of 16 long, as three rows of bfloat16 so many float32 apart. splitPairs does so for a
+	// multiple of 32, of which numbers i and i+16 come to lie beside each other.
+	split, splitPairs func(dst []float32, plane int, src []float32)
 	// dots is c[j·m+r] = Σ_p w[j·ldw+p]·x[r,p] for n rows j of w, a multiple of tileSize, m <= tileSize rows r and k elements
-	// p, a multiple of tileDepth. x is split, in pairs of elements: three planes [k/2,m].
+	// p, a multiple of tileDepth. x is split, in pairs of elements: three planes [k/2,m]. ldw is packedRows for a w that
+	// PackHalf has packed. next is asked for as fast as w is read.
 	dots func(n, k, m int, w []uint16, ldw int, x, c []float32, next lookahead)
 	// weigh is o[r·ldo+x] += Σ_j p[r,j]·v[j·ldv+x] for the rows r, n keys j, a multiple of tileDepth, and tileColumns columns
-	// x. p is split: three planes [rows,ldp]. The columns of o are in the order that unshuffle undoes.
+	// x. p is split in pairs: three planes [rows,ldp]. The columns of o are in the order that unshuffle undoes.
 	weigh func(n, rows int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, scratch *tileScratch, next lookahead)
 }
 
@@ -23,6 +25,8 @@ const (
 	tileSize    = 16 // rows of a tile
 	tileDepth   = 32 // elements that one product of tiles sums
 	tileColumns = 64 // columns that weigh takes at a time
+	tileBlock   = 64 // rows that dots takes at a time, if there are as many
+	packedRows  = 0
 )
 
 // tileScratch is where weigh shuffles values to: twice 4 KiB from a multiple of 8 KiB on.
@@ -56,14 +60,70 @@ func unshuffle(row []float32) {
 	}
 }
 
-// tileProduct is a product of few rows with weights in bfloat16.
+// Packed is a matrix of weights in bfloat16 in the order in which matrix instructions read them: blocks of tileBlock rows (the
+// last ones of tileSize), in them steps of tileDepth columns, in them the tiles.
+type Packed struct {
+	n, k  int
+	data  []uint16
+	tiles *tilePath
+}
+
+// PackHalf packs weights [n,k] in the format h for GemmNTPacked. It returns nil where that would not be faster than
+// GemmNTHalf.
+func PackHalf(h Half, n, k int, w []uint16) *Packed {
+	if kern.tiles == nil || h != BF16 || n%tileSize != 0 || k%tileDepth != 0 || n*k == 0 {
+		return nil
+	}
+	p := &Packed{n, k, make([]uint16, n*k), kern.tiles}
+	HugePages(p.data)
+	For(n, tileBlock, func(lo, hi int) {
+		whole := hi - (hi-lo)%tileBlock
+		pack(p.data[lo*k:], w[lo*k:], whole-lo, k)
+		for ; whole < hi; whole += tileSize {
+			pack(p.data[whole*k:], w[whole*k:], tileSize, k)
+		}
+	})
+	return p
+}
+
+// pack packs a block of n rows.
+func pack(dst, src []uint16, n, k int) {
+	for p := 0; p < k && n > 0; p += tileDepth {
+		for r := range n {
+			copy(dst[:tileDepth], src[r*k+p:])
+			dst = dst[tileDepth:]
+		}
+	}
+}
+
+// GemmNTPacked computes y[m,n] = x[m,k]·W[n,k]ᵀ as GemmNTHalf does.
+func GemmNTPacked(m int, x []float32, ldx int, w *Packed, y []float32, ldy int) {
+	g := tileProducts.Get().(*tileProduct)
+	g.k, g.ldw, g.ldy, g.w, g.tiles = w.k, packedRows, ldy, w.data, w.tiles
+	for i := 0; i < m; i += tileChunk {
+		g.y = y[i*ldy:]
+		g.run(min(tileChunk, m-i), w.n, x[i*ldx:], ldx)
+	}
+	g.release()
+}
+
+// tileChunk is how many rows of x are split at a time.
+const tileChunk = 256
+
+// tileProduct is a product with weights in bfloat16.
 type tileProduct struct {
+	tiles          *tilePath
 	m, k, ldw, ldy int
 	w              []uint16
 	y, x, planes   []float32
 }
 
 var tileProducts = sync.Pool{New: func() any { return new(tileProduct) }}
+
+func (g *tileProduct) release() {
+	g.w, g.y = nil, nil
+	tileProducts.Put(g)
+}
 
 // tileGemmNT computes the first rows of W, a multiple of tileSize, of GemmNTHalf, and returns how many.
 func tileGemmNT(h Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, beta float32, y []float32, ldy int) int {
@@ -72,25 +132,46 @@ func tileGemmNT(h Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, 
 		return 0
 	}
 	g := tileProducts.Get().(*tileProduct)
-	g.m, g.k, g.ldw, g.ldy, g.w, g.y = m, k, ldw, ldy, w, y
-	g.x, g.planes = grown(g.x, 3*m*k/2), grown(g.planes, 3*m*k/2)
-	kern.tiles.splitRows(m, k, x, ldx, g.x, g.planes)
-	run(n, skinnyGrain(k), g)
-	g.w, g.y = nil, nil
-	tileProducts.Put(g)
+	g.k, g.ldw, g.ldy, g.w, g.y, g.tiles = k, ldw, ldy, w, y, kern.tiles
+	g.run(m, n, x, ldx)
+	g.release()
 	return n
 }
 
-func (g *tileProduct) block(lo, hi int) {
-	n, w := hi-lo, g.w[lo*g.ldw:]
-	next := lookahead{base: (*byte)(unsafe.Pointer(&w[0])), from: 2*tileSize*g.ldw + 2048}
-	if g.m == 1 {
-		kern.tiles.dots(n, g.k, 1, w, g.ldw, g.x, g.y[lo:], next)
-		return
+// run splits m rows of x, tileSize at a time, and multiplies them with n rows of w.
+func (g *tileProduct) run(m, n int, x []float32, ldx int) {
+	size := 3 * g.k / 2
+	g.m, g.x, g.planes = m, grown(g.x, m*size), grown(g.planes, tileSize*size)
+	for i := 0; i < m; i += tileSize {
+		g.tiles.splitRows(min(tileSize, m-i), g.k, x[i*ldx:], ldx, g.x[i*size:], g.planes)
 	}
+	run(n, skinnyGrain(g.k), g)
+}
+
+func (g *tileProduct) block(lo, hi int) {
+	w, next := g.rows(lo)
 	buffer := buffers.Get().(*[]float32)
-	*buffer = grown(*buffer, n*g.m)
-	kern.tiles.dots(n, g.k, g.m, w, g.ldw, g.x, *buffer, next)
-	kern.packT(g.y[lo:], *buffer, g.m, n, g.m, g.ldy)
+	*buffer = grown(*buffer, (hi-lo)*tileSize)
+	for i := 0; i < g.m; i += tileSize {
+		m, x, y := min(tileSize, g.m-i), g.x[i*3*g.k/2:], g.y[i*g.ldy+lo:]
+		if m == 1 {
+			g.tiles.dots(hi-lo, g.k, 1, w, g.ldw, x, y, next)
+			continue
+		}
+		g.tiles.dots(hi-lo, g.k, m, w, g.ldw, x, *buffer, next)
+		kern.packT(y, *buffer, m, hi-lo, m, g.ldy)
+	}
 	buffers.Put(buffer)
+}
+
+// rows returns the weights from row i on, and what to ask for meanwhile: what comes soon, if they are read as they lie, else
+// the rows behind those in work.
+func (g *tileProduct) rows(i int) ([]uint16, lookahead) {
+	const soon = 2048
+	if g.ldw == packedRows {
+		w := g.w[i*g.k:]
+		return w, lookahead{(*byte)(unsafe.Pointer(&w[0])), soon, 64}
+	}
+	w := g.w[i*g.ldw:]
+	return w, lookahead{(*byte)(unsafe.Pointer(&w[0])), 2*tileBlock*g.ldw + soon, 64}
 }

@@ -2,21 +2,46 @@ package kernels
 
 import "unsafe"
 
-var tilesAMX = tilePath{split: splitAMX, dots: dotsAMX, weigh: weighAMX}
+var tilesAMX = tilePath{
+	split: splitBy(splitRowAMX), splitPairs: splitBy(splitPairsAMX),
+	dots: dotsAMX, weigh: weighAMX,
+}
 
-func splitAMX(dst []float32, plane int, src []float32) {
-	_ = dst[2*plane+len(src)/2-1]
-	splitBF16AMX(len(src), (*uint16)(unsafe.Pointer(&dst[0])), 4*plane, &src[0])
+// splitBy wraps the assembly, which must not leave the slices.
+func splitBy(split func(n int, dst *uint16, plane int, src *float32)) func(dst []float32, plane int, src []float32) {
+	return func(dst []float32, plane int, src []float32) {
+		_ = dst[2*plane+len(src)/2-1]
+		split(len(src), (*uint16)(unsafe.Pointer(&dst[0])), 4*plane, &src[0])
+	}
 }
 
 func dotsAMX(n, k, m int, w []uint16, ldw int, x, c []float32, next lookahead) {
-	_, _, _ = w[(n-1)*ldw+k-1], x[3*m*k/2-1], c[n*m-1]
-	tileDotsAMX(n/tileSize, k/tileDepth, &w[0], 2*ldw, &x[0], 2*m*k, &c[0], 4*m, &dotShapes[m][0], next.base, next.from)
+	_, _ = x[3*m*k/2-1], c[n*m-1]
+	ld, row, tile, step := ldw, 2*ldw, 32*ldw, 2*tileDepth
+	if ldw == packedRows {
+		ld, row, tile, step = k, 2*tileDepth, 2*tileSize*tileDepth, 2*tileBlock*tileDepth
+		_ = w[n*k-1]
+	} else {
+		_ = w[(n-1)*ldw+k-1]
+	}
+	whole := n / tileBlock
+	if whole > 0 {
+		tileDots4AMX(whole, k/tileDepth, &w[0], row, tile, step, 2*tileBlock*ld, &x[0], 2*m*k, &c[0], 4*m,
+			&dotShapes[m][0], next.base, next.from, next.stride)
+	}
+	if done := whole * tileBlock; done < n {
+		if ldw == packedRows {
+			step = tile
+		}
+		tileDots1AMX((n-done)/tileSize, k/tileDepth, &w[done*ld], row, 0, step, 2*tileSize*ld, &x[0], 2*m*k, &c[done*m], 4*m,
+			&dotShapes[m][0], next.base, next.from, next.stride)
+	}
 }
 
 func weighAMX(n, rows int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, scratch *tileScratch, next lookahead) {
 	_, _, _ = p[(2*rows*ldp+(rows-1)*ldp+n)/2-1], v[(n-1)*ldv+tileColumns-1], o[(rows-1)*ldo+tileColumns-1]
-	tileWeighAMX(n/tileDepth, &p[0], 2*ldp, 2*rows*ldp, &v[0], 2*ldv, &o[0], 4*ldo, &weighShapes[rows][0], scratch.aligned(), next.base, next.from)
+	tileWeighAMX(n/tileDepth, &p[0], 2*ldp, 2*rows*ldp, &v[0], 2*ldv, &o[0], 4*ldo, &weighShapes[rows][0], scratch.aligned(),
+		next.base, next.from, next.stride)
 }
 
 // tileShapes is the configuration of AMX: of each tile, bytes in a row and rows.

@@ -34,10 +34,11 @@ func New(arch *configs.Arch, all map[string][]float32) *Decoder {
 
 // NewIn is New with weights and cache in other formats.
 func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
-	shapes, halved := map[string][]int{}, map[string]bool{}
+	shapes, halved, table := map[string][]int{}, map[string]bool{}, map[string]bool{}
 	params, _ := arch.Params() // all was read by the same list
 	for _, p := range params {
 		shapes[p.Name] = p.Shape
+		table[p.Name] = p.Role == configs.Embed || p.Role == configs.Positions || p.Role == configs.TokenType
 		halved[p.Name] = f.Weights != kernels.Full && len(p.Shape) == 2 && p.Role != configs.Distances && !p.IsNorm()
 	}
 	weight := func(name string) (Mat, bool) {
@@ -47,9 +48,7 @@ func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 		}
 		m := Mat{Rows: shapes[name][0], Cols: len(data) / shapes[name][0], Data: data}
 		if halved[name] {
-			m.Half, m.Format, m.Data = make([]uint16, len(data)), f.Weights, nil
-			kernels.HugePages(m.Half)
-			kernels.EncodeHalf(f.Weights, m.Half, data)
+			m.encode(f.Weights, table[name])
 		} else {
 			kernels.CollapsePages(m.Data)
 		}
@@ -60,6 +59,20 @@ func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 		Formats: f,
 		model:   model.New(arch, weight),
 		eng:     &engine{tables: map[*ops.Rope]*kernels.RopeTable{}},
+	}
+}
+
+// encode turns a weight into a format of 16 bits, packed unless it is a table of which rows are read.
+func (m *Mat) encode(f kernels.Half, table bool) {
+	half := make([]uint16, len(m.Data))
+	kernels.HugePages(half)
+	kernels.EncodeHalf(f, half, m.Data)
+	m.Data, m.Format = nil, f
+	if !table {
+		m.packed = kernels.PackHalf(f, m.Rows, m.Cols, half)
+	}
+	if m.packed == nil {
+		m.Half = half
 	}
 }
 

@@ -10,12 +10,14 @@ import (
 	"gqa/internal/ops"
 )
 
-// Mat is a row-major matrix [Rows, Cols]. Results are float32, in Data; a weight may be in 16 bits, in Half.
+// Mat is a row-major matrix [Rows, Cols]. Results are float32, in Data; a weight may be in 16 bits, in Half or packed for
+// products.
 type Mat struct {
 	Rows, Cols int
 	Data       []float32
 	Half       []uint16
 	Format     kernels.Half
+	packed     *kernels.Packed
 	end        mark // where the arena goes on after it; zero for what is not the arena's
 }
 
@@ -46,7 +48,9 @@ func (e *engine) Embed(table Mat, ids []int32, first int) Mat {
 
 func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
 	y := e.mat(x.Rows, w.W.Rows)
-	if f := w.W.Format; f != kernels.Full {
+	if f := w.W.Format; w.W.packed != nil {
+		kernels.GemmNTPacked(x.Rows, x.Data, x.Cols, w.W.packed, y.Data, y.Cols)
+	} else if f != kernels.Full {
 		kernels.GemmNTHalf(f, x.Rows, w.W.Rows, x.Cols, x.Data, x.Cols, w.W.Half, w.W.Cols, 0, y.Data, y.Cols)
 	} else {
 		kernels.Gemm(false, true, x.Rows, w.W.Rows, x.Cols, 1, x.Data, x.Cols, w.W.Data, w.W.Cols, 0, y.Data, y.Cols)

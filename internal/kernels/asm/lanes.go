@@ -249,16 +249,22 @@ func (s isa) maxLanes() {
 	s.end()
 }
 
-// expLanes is s = exp(s - top), lane by lane, and sum[i] += s[i] + s[i+lanes] ….
+// expLanes is s = exp(s - top), lane by lane, and sum[i] += s[i] + s[i+lanes] …. Two lines of memory are asked for per
+// register: so long a loop without any would leave memory idle.
 func (s isa) expLanes() {
-	s.text("expLanes", "func(s []float32, top, sum *float32)", "%s is lanePath.exp.")
+	s.text("expLanes", "func(s []float32, top, sum *float32, ahead *byte, from, stride int)", "%s is lanePath.exp.")
 	n, x, sum := length("s"), pointer("s"), Load(Param("sum"), GP64())
+	ahead, stride := lookahead()
 	top, total := s.reg(), s.reg()
 	VMOVUPS(Mem{Base: Load(Param("top"), GP64())}, top)
 	VMOVUPS(Mem{Base: sum}, total)
 	s.whole(n, GP64(), 1, func(_ *mask, _ int, at func(reg.Register) Mem) {
 		v := s.reg()
 		VMOVUPS(at(x), v)
+		for range 2 {
+			PREFETCHT1(Mem{Base: ahead})
+			ADDQ(stride, ahead)
+		}
 		VSUBPS(top, v, v)
 		s.exp(v)
 		VADDPS(v, total, total)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/ir"
 	. "github.com/mmcloughlin/avo/operand"
@@ -11,9 +13,12 @@ import (
 // instruction that adds the products of two to a third, 16 times as many as AVX-512 does in f32.
 func tileKernels() {
 	layOutUpper()
-	tileDots()
+	for _, tiles := range []int{1, 4} {
+		tileDots(tiles)
+	}
 	tileWeigh()
-	splitBF16()
+	splitRow()
+	splitPairs()
 }
 
 // Neither Go's assembler nor avo knows AMX: its instructions are encoded here (Intel SDM vol. 2, VEX.128.0F38.W0), on
@@ -54,74 +59,85 @@ func tileConfig(base reg.GPPhysical) {
 // tileDot is C += A·B for tiles: A [rows, 32 of bfloat16], B [16, columns of pairs].
 func tileDot(c, a, b int) { vex(pF3, opDot, b, 0, 0, 3<<6|c<<3|a) }
 
-// tileDots generates the product of rows of bfloat16 with columns that are split in three.
-func tileDots() {
-	TEXT("tileDotsAMX", NOSPLIT, "func(groups, steps int, w *uint16, ldw int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int)")
-	Doc("tileDotsAMX is tilePath.dots for groups of 16 rows and steps of 32 elements. All strides are in bytes.")
+// tileDots generates the product of rows of bfloat16, 16 times so many at a time, with columns that are split in three.
+func tileDots(tiles int) {
+	name := fmt.Sprintf("tileDots%dAMX", tiles)
+	TEXT(name, NOSPLIT, "func(blocks, steps int, w *uint16, row, tile, step, block int, b *float32, plane int, c *float32, ldc int, "+
+		"shapes *byte, ahead *byte, from, stride int)")
+	Doc(fmt.Sprintf("%s is tilePath.dots for blocks of %d rows and steps of 32 elements. All strides are in bytes.", name, 16*tiles))
 	Pragma("noescape")
-	w, ldw, at := reg.RBX, reg.RCX, reg.R13
+	at, from, row, tile := reg.R13, reg.RBX, reg.RCX, reg.RAX
 	high, middle, low := reg.RDX, reg.R9, reg.R10
-	c, ldc, ahead := reg.RSI, reg.RDI, reg.R8
-	groups, steps, tile := reg.RAX, reg.R12, reg.R11
-	Load(Param("shapes"), groups)
-	tileConfig(groups)
-	Load(Param("groups"), groups)
-	Load(Param("w"), w)
-	Load(Param("ldw"), ldw)
+	c, ldc, columns := reg.RSI, reg.RDI, reg.R11
+	steps, ahead, stride := reg.R12, reg.R8, reg.R15
+	Load(Param("shapes"), at)
+	tileConfig(at)
+	Load(Param("row"), row)
+	Load(Param("tile"), tile)
 	Load(Param("c"), c)
 	Load(Param("ldc"), ldc)
 	Load(Param("ahead"), ahead)
 	ADDQ(address("from"), ahead)
-	MOVQ(ldc, tile)
-	SHLQ(U8(4), tile)
-	Label("group")
-	tileZero(0)
+	Load(Param("stride"), stride)
+	MOVQ(ldc, columns)
+	SHLQ(U8(4), columns)
+	Label("block")
+	for i := range tiles {
+		tileZero(i)
+	}
 	Load(Param("steps"), steps)
-	MOVQ(w, at)
+	Load(Param("w"), at)
 	Load(Param("b"), high)
 	MOVQ(high, middle)
 	ADDQ(address("plane"), middle)
 	MOVQ(middle, low)
 	ADDQ(address("plane"), low)
 	Label("loop")
-	tileLoad(4, at, ldw)
 	for i, plane := range []reg.GPPhysical{high, middle, low} {
-		for line := 16 * i / 3; line < 16*(i+1)/3; line++ {
-			PREFETCHT1(Mem{Base: ahead, Disp: 64 * line})
-		}
 		tileLoad(5+i, plane, ldc)
-		ADDQ(tile, plane)
-		tileDot(0, 4, 5+i)
+		ADDQ(columns, plane)
 	}
-	ADDQ(U32(64), at)
-	ADDQ(U32(1024), ahead)
+	MOVQ(at, from)
+	for i := range tiles {
+		for range 16 {
+			PREFETCHT1(Mem{Base: ahead})
+			ADDQ(stride, ahead)
+		}
+		tileLoad(4, from, row)
+		ADDQ(tile, from)
+		for part := range 3 {
+			tileDot(i, 4, 5+part)
+		}
+	}
+	ADDQ(address("step"), at)
 	DECQ(steps)
 	JNZ(LabelRef("loop"))
-	tileStore(0, c, ldc)
-	ADDQ(tile, c)
-	MOVQ(ldw, at)
-	SHLQ(U8(4), at)
-	ADDQ(at, w)
-	DECQ(groups)
-	JNZ(LabelRef("group"))
+	for i := range tiles {
+		tileStore(i, c, ldc)
+		ADDQ(columns, c)
+	}
+	Load(Param("block"), at)
+	ADDQ(at, address("w"))
+	DECQ(address("blocks"))
+	JNZ(LabelRef("block"))
 	tileRelease()
 	VZEROUPPER()
 	RET()
 }
 
 // tileWeigh generates the product of weights that are split in three with rows of bfloat16, 32 rows and 64 columns at a
-// time. Pairs of rows are shuffled into one as the second operand of tileDot wants them: its columns come out in the order
-// of unshuffle.
+// time. Pairs of rows, 16 apart, are shuffled into one as the second operand of tileDot wants them: its columns come out in
+// the order of unshuffle.
 func tileWeigh() {
-	TEXT("tileWeighAMX", NOSPLIT, "func(groups int, p *float32, ldp, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from int)")
+	TEXT("tileWeighAMX", NOSPLIT, "func(groups int, p *float32, ldp, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from, stride int)")
 	Doc("tileWeighAMX is tilePath.weigh for groups of 32 keys. All strides are in bytes.")
 	Pragma("noescape")
 	v, ldv, o, ldo := reg.RBX, reg.RCX, reg.RSI, reg.RDI
 	p, ldp, plane := reg.RDX, reg.R9, reg.R10
-	ahead, scratch, line, groups, t := reg.R8, reg.R11, reg.R12, reg.RAX, reg.R13
-	Load(Param("shapes"), groups)
-	tileConfig(groups)
-	Load(Param("groups"), groups)
+	ahead, scratch, line, stride, t := reg.R8, reg.R11, reg.R12, reg.RAX, reg.R13
+	Load(Param("shapes"), t)
+	tileConfig(t)
+	Load(Param("stride"), stride)
 	Load(Param("p"), p)
 	Load(Param("ldp"), ldp)
 	Load(Param("plane"), plane)
@@ -148,22 +164,28 @@ func tileWeigh() {
 		ADDQ(plane, t)
 	}
 	ADDQ(U32(64), p)
+	MOVQ(ldv, t)
+	SHLQ(U8(4), t)
+	ADDQ(v, t)
 	for pair := range 16 {
-		for i := range 4 {
-			PREFETCHT1(Mem{Base: ahead, Disp: 64 * (4*pair + i)})
+		for range 4 {
+			PREFETCHT1(Mem{Base: ahead})
+			ADDQ(stride, ahead)
 		}
 		for half := range 2 {
 			x := zmm[4*(pair%4)+2*half:]
 			first, second, both := x[0], x[1], zmm[16+pair%8]
 			VMOVUPS(Mem{Base: v, Disp: 64 * half}, first)
-			VMOVUPS(Mem{Base: v, Index: ldv, Scale: 1, Disp: 64 * half}, second)
+			VMOVUPS(Mem{Base: t, Disp: 64 * half}, second)
 			VPUNPCKLWD(second, first, both)
 			VMOVUPS(both, Mem{Base: scratch, Disp: 1024*2*half + 64*pair})
 			VPUNPCKHWD(second, first, first)
 			VMOVUPS(first, Mem{Base: scratch, Disp: 1024*(2*half+1) + 64*pair})
 		}
-		LEAQ(Mem{Base: v, Index: ldv, Scale: 2}, v)
+		ADDQ(ldv, v)
+		ADDQ(ldv, t)
 	}
+	MOVQ(t, v)
 	MOVQ(scratch, t)
 	for i := range 4 {
 		tileLoad(7, t, line)
@@ -173,8 +195,7 @@ func tileWeigh() {
 		}
 	}
 	XORQ(U32(4096), scratch) // the tiles of the next keys are written while these are read
-	ADDQ(U32(4096), ahead)
-	DECQ(groups)
+	DECQ(address("groups"))
 	JNZ(LabelRef("loop"))
 	each(tileStore)
 	tileRelease()
@@ -190,34 +211,56 @@ func layOutUpper() {
 	DATA(0, U32(0xffff0000))
 }
 
-// splitBF16 generates the splitting of float32 into three bfloat16 of 8 bits each that sum up to it.
-func splitBF16() {
-	TEXT("splitBF16AMX", NOSPLIT, "func(n int, dst *uint16, plane int, src *float32)")
-	Doc("splitBF16AMX is tilePath.split for a multiple of 16 numbers. The planes are so many bytes apart.")
+// splitting returns the addresses of a splitting and calls body, which reads from src and writes to dst, for each step.
+func splitting(name, doc string, step int, body func(src reg.Register, dst [3]Mem, keep reg.Register)) {
+	TEXT(name, NOSPLIT, "func(n int, dst *uint16, plane int, src *float32)")
+	Doc(name + " is tilePath." + doc + " The planes are so many bytes apart.")
 	Pragma("noescape")
 	n, src := Load(Param("n"), GP64()), Load(Param("src"), GP64())
 	dst, plane := Load(Param("dst"), GP64()), Load(Param("plane"), GP64())
 	keep := ZMM()
 	VPBROADCASTD(upper, keep)
 	Label("loop")
-	x, part, to := ZMM(), ZMM(), GP64()
-	VMOVUPS(Mem{Base: src}, x)
-	MOVQ(dst, to)
-	for i := range 3 {
-		if i < 2 {
-			VPANDD(keep, x, part)
-			VSUBPS(part, x, x)
-		} else {
-			VMOVAPS(x, part)
-		}
-		VPSRLD(U8(16), part, part)
-		VPMOVDW(part, Mem{Base: to})
-		ADDQ(plane, to)
-	}
-	ADDQ(U32(64), src)
-	ADDQ(U32(32), dst)
-	SUBQ(U32(16), n)
+	body(src, [3]Mem{{Base: dst}, {Base: dst, Index: plane, Scale: 1}, {Base: dst, Index: plane, Scale: 2}}, keep)
+	ADDQ(U32(4*step), src)
+	ADDQ(U32(2*step), dst)
+	SUBQ(U32(step), n)
 	JNZ(LabelRef("loop"))
 	VZEROUPPER()
 	RET()
+}
+
+// cut moves the upper half of x to part, and the rest of its value stays in x.
+func cut(keep, x, part reg.Register) {
+	VPANDD(keep, x, part)
+	VSUBPS(part, x, x)
+}
+
+// splitRow generates the splitting of float32 into three bfloat16 of 8 bits each that sum up to it.
+func splitRow() {
+	splitting("splitRowAMX", "split for a multiple of 16 numbers.", 16, func(src reg.Register, dst [3]Mem, keep reg.Register) {
+		x, part := ZMM(), ZMM()
+		VMOVUPS(Mem{Base: src}, x)
+		for _, to := range dst {
+			cut(keep, x, part)
+			VPSRLD(U8(16), part, part)
+			VPMOVDW(part, to)
+		}
+	})
+}
+
+// splitPairs is splitRow with numbers i and i+16 of every 32 beside each other.
+func splitPairs() {
+	splitting("splitPairsAMX", "splitPairs for a multiple of 32 numbers.", 32, func(src reg.Register, dst [3]Mem, keep reg.Register) {
+		x, y, part, other := ZMM(), ZMM(), ZMM(), ZMM()
+		VMOVUPS(Mem{Base: src}, x)
+		VMOVUPS(Mem{Base: src, Disp: 64}, y)
+		for _, to := range dst {
+			cut(keep, x, part)
+			cut(keep, y, other)
+			VPSRLD(U8(16), part, part)
+			VPORD(other, part, part)
+			VMOVUPS(part, to)
+		}
+	})
 }

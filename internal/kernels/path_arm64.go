@@ -55,10 +55,9 @@ func microNEON(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []
 	}
 }
 
-// panelOfNEON does not ask for the rows to come.
-func panelOfNEON(_, panels, k int, a, b, c []float32, ldc int, acc bool, _ []float32, _ int) {
+func panelOfNEON(_, panels, k int, a, b, c []float32, ldc int, acc bool, ahead []float32, lda int) {
 	_, _, _ = a[k*6-1], b[panels*k*16-1], c[5*ldc+panels*16-1]
-	panelNEON(panels, k, &a[0], 1, 6, &b[0], &c[0], ldc, acc, &a[0])
+	panelNEON(panels, k, &a[0], &b[0], &c[0], ldc, acc, &ahead[0], lda)
 }
 
 func dotsOfNEON(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {

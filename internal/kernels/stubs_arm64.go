@@ -155,7 +155,7 @@ func micro6x1NEON(k int, a *float32, ars int, acs int, b *float32, bs int, c *fl
 // panelNEON is path.panel.
 //
 //go:noescape
-func panelNEON(tiles int, k int, a *float32, ars int, acs int, b *float32, c *float32, ldc int, acc bool, ahead *float32)
+func panelNEON(panels int, k int, a *float32, b *float32, c *float32, ldc int, acc bool, ahead *float32, lda int)
 
 // transpose4NEON is path.packT for 4 rows and a multiple of 4 columns.
 //

@@ -24,8 +24,7 @@ type tile struct {
 	a               []gp // rows of A
 	ars, acs, b, bs gp   // bs is not used where B is packed
 	c, ldc, acc, k  gp
-	packed          bool   // rows of B lie one behind another
-	ask             func() // for what comes next, once in four steps; may be nil
+	packed          bool // rows of B lie one behind another
 }
 
 const vectorOfA, vectorOfB vec = 24, 30
@@ -39,7 +38,6 @@ func (a *asm) micro(m, columns int) {
 		fmt.Sprintf("path.micro for %d rows and %d columns", m, columns))
 	t := &tile{asm: a, m: m, columns: columns}
 	t.loadArguments()
-	t.bs = a.stride("bs", 4)
 	t.product()
 	t.write()
 	a.ret()
@@ -50,31 +48,19 @@ func (t *tile) loadArguments() {
 	t.a = []gp{t.arg("a")}
 	for i := 1; i < t.m; i++ {
 		t.a = append(t.a, t.gp())
-	}
-	t.b, t.c, t.ldc, t.acc = t.arg("b"), t.arg("c"), t.stride("ldc", 4), t.gp()
-	t.op("MOVBU %s, %v", t.address("acc"), t.acc)
-	t.findRows()
-}
-
-// findRows computes the addresses of the rows of A from the first.
-func (t *tile) findRows() {
-	for i := 1; i < t.m; i++ {
 		t.op("ADD %v, %v, %v", t.ars, t.a[i-1], t.a[i])
 	}
+	t.b, t.bs, t.c, t.ldc, t.acc = t.arg("b"), t.stride("bs", 4), t.arg("c"), t.stride("ldc", 4), t.gp()
+	t.op("MOVBU %s, %v", t.address("acc"), t.acc)
 }
 
 // product sums into the registers. A is read in one of three ways: four elements of each row at a time, all rows' elements
 // of a column at once where they are neighbours, or element by element, which ends the first.
 func (t *tile) product() {
-	for i := range t.m * t.vectors() {
-		t.zero(vec(i))
-	}
+	t.clear()
 	t.op("CMP $4, %v", t.acs)
 	t.op("BNE columns")
 	t.loop("rows", t.k, 4, func() {
-		if t.ask != nil {
-			t.ask()
-		}
 		for i, row := range t.a {
 			t.loadOn(4, row, vectorOfA+vec(i))
 		}
@@ -101,6 +87,12 @@ func (t *tile) product() {
 	t.op("SUBS $1, %v, %v", t.k, t.k)
 	t.op("BNE elements")
 	t.label("done")
+}
+
+func (t *tile) clear() {
+	for i := range t.m * t.vectors() {
+		t.zero(vec(i))
+	}
 }
 
 // columnParts cuts a column's elements, which are neighbours, into loads: a register each.

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"testing"
 
+	"gqa/configs"
 	"gqa/convert/calibrate"
+	"gqa/internal/objective"
 )
 
 // sentence is token ids for the models of this package's tests.
@@ -21,39 +23,91 @@ func sentence(n int) *calibrate.Data {
 	return d
 }
 
+// reported are configs whose heads have different freedoms, with how many attention modules there are.
+var reported = map[string]int{
+	llamaConfig: 2, neoxConfig: 2, gpt2Config: 2,
+	`{"model_type": "bloom", "vocab_size": 6, "hidden_size": 16, "n_layer": 2, "n_head": 8, "seq_length": 32}`: 2,
+	`{"model_type": "qwen3", "vocab_size": 6, "hidden_size": 16, "intermediate_size": 5, "num_hidden_layers": 2, "num_attention_heads": 8,
+		"num_key_value_heads": 8, "head_dim": 2, "max_position_embeddings": 32}`: 2,
+	`{"model_type": "bert", "vocab_size": 6, "hidden_size": 16, "intermediate_size": 5, "num_hidden_layers": 2, "num_attention_heads": 8,
+		"max_position_embeddings": 32, "type_vocab_size": 2}`: 2,
+	`{"model_type": "t5", "vocab_size": 6, "d_model": 16, "d_kv": 2, "d_ff": 5, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 8}`:   7,
+	`{"model_type": "umt5", "vocab_size": 6, "d_model": 16, "d_kv": 2, "d_ff": 5, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 8}`: 5,
+}
+
 // TestMergedReport converts by every method that merges and reads conversion.json: every head is in one group of each layer, figures
 // are in their ranges, and what was asked is said.
 func TestMergedReport(t *testing.T) {
-	for _, config := range []string{llamaConfig, neoxConfig, gpt2Config} {
+	for config, modules := range reported {
 		dir := model{config: config}.write(t)
+		src := open(t, dir)
+		text := sentence(64)
+		if src.Arch.EncoderLayers > 0 {
+			text.Objective = objective.Spans{Sentinels: []int32{4, 5}, End: 1, Start: 0}
+			text.Window = 16
+		}
 		for _, o := range []Options{
 			{Method: Align},
 			{Method: Calibrated, Grouping: Similar},
 			{Method: Mean, Grouping: Similar},
 			{Method: First, Grouping: Similar},
-			{Method: Align, Calibration: sentence(64)},
-			{Method: Calibrated, Calibration: sentence(64), Refine: 2},
-			{Method: Align, Calibration: sentence(64), Refine: 3},
+			{Method: Align, Calibration: text},
+			{Method: Calibrated, Grouping: Similar, Calibration: text, Refine: 2},
+			{Method: Align, Calibration: text, Refine: 3},
 		} {
-			o.Groups = 2
+			o.Groups, o.Sites = 2, AllSites
+			if src.Arch.Position == configs.PositionALiBi {
+				o.Grouping = Contiguous
+				if !o.merges() {
+					continue
+				}
+			}
 			out, p := filepath.Join(t.TempDir(), "out"), newPlan(t, dir, o)
 			if o.Method == Align {
 				p.refineBytes = 0 // as if the model were too large for all layers at once
 			}
+			steps := 0
+			p.OnMerge = func(n int64) { steps += int(n) }
 			if _, err := p.Run(context.Background(), out, false, ignore); err != nil {
-				t.Fatal(err)
+				t.Fatalf("%s, %s: %v", src.Arch.Family.Name, o.Method, err)
 			}
 			var s Summary
 			if err := json.Unmarshal([]byte(readFile(t, filepath.Join(out, "conversion.json"))), &s); err != nil {
 				t.Fatal(err)
 			}
-			if len(s.Layers) != 2 || s.Refine != o.Refine || (s.Calibration == "ids") != (o.Calibration != nil) || (s.Together != nil) != p.fitsTogether() {
-				t.Errorf("%s: summary %+v", o.Method, s)
+			if len(s.Layers) != modules || s.Refine != o.Refine || (s.Calibration == "ids") != (o.Calibration != nil) || (s.Together != nil) != p.fitsTogether() {
+				t.Errorf("%s, %s: summary %+v", s.Family, o.Method, s)
+			}
+			if steps < modules || steps > p.MergeWork() {
+				t.Errorf("%s, %s: told of %d steps of %d", s.Family, o.Method, steps, p.MergeWork())
 			}
 			for _, l := range s.Layers {
 				checkLayer(t, o, l, o.Refine > 0 && !p.fitsTogether())
 			}
+			if s.Family == "t5" {
+				checkOrder(t, s.Layers)
+			}
 		}
+	}
+}
+
+// checkOrder wants the groups of a stack whose layers share their position biases to be the same in all.
+func checkOrder(t *testing.T, layers []Layer) {
+	t.Helper()
+	first := map[configs.Site]Layer{}
+	for _, l := range layers {
+		f, ok := first[l.Site]
+		if !ok {
+			first[l.Site] = l
+		}
+		for i := range f.Groups {
+			if l.Site != configs.Cross && !slices.Equal(l.Groups[i].Members, f.Groups[i].Members) {
+				t.Errorf("%s: layer %d groups %v, layer %d %v", l.Site, l.Layer, l.Groups[i].Members, f.Layer, f.Groups[i].Members)
+			}
+		}
+	}
+	if len(first) != 3 {
+		t.Errorf("%d sites are reported", len(first))
 	}
 }
 

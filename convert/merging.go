@@ -147,7 +147,7 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	if err := g.move(m, merged.Distances); err != nil {
 		return err
 	}
-	if g.walk != nil && m.site != configs.Cross {
+	if g.walk != nil {
 		if err := g.fit(ctx, &l, changed, seen.Query, g.stack(m)); err != nil {
 			return err
 		}
@@ -209,7 +209,13 @@ func (g *merging) together(ctx context.Context, modules []module) error {
 			fitted[m.prefix+name] = values
 		}
 	}
-	fit, err := calibrate.Together(ctx, g.Source, g.converted, *g.Calibration, calibrate.Changes{Fitted: fitted, Fixed: g.tables}, g.Refine, g.step)
+	told := 0
+	step := func() { // a descent that begins anew at another rate makes more steps than were asked for
+		if told++; told <= g.Refine {
+			g.step()
+		}
+	}
+	fit, err := calibrate.Together(ctx, g.Source, g.converted, *g.Calibration, calibrate.Changes{Fitted: fitted, Fixed: g.tables}, g.Refine, step)
 	if err != nil {
 		return err
 	}

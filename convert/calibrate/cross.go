@@ -3,6 +3,7 @@ package calibrate
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"gqa/configs"
 	"gqa/convert/merge"
@@ -111,6 +112,9 @@ func (w *Walk) reading(m *model.Model[spago.Tensor], k kind, i int) (*model.Mode
 	if err != nil {
 		return nil, err
 	}
+	if h := w.at.memory; h != nil {
+		memory = h.rows(memory)
+	}
 	return m.Reading(rows(memory, *w.batches[i].Source)), nil
 }
 
@@ -136,6 +140,7 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 			return nil, nil, err
 		}
 	}
+	w.at = crossAttention
 	w.attach(layer, changed)
 	var m moment
 	k := crossInput
@@ -159,4 +164,46 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 		return errors.Join(w.put(input, i, read), w.put(target, i, wanted))
 	})
 	return m.result(), w.memoryMoment, err
+}
+
+// attend is what the converted model's attention in work gives of x, which it reads of batch i.
+func (w *Walk) attend(layer, i int, x []float32) (spago.Tensor, error) {
+	b := w.batches[i]
+	if !w.at.cross {
+		return w.student.Attend(layer, w.engine, rows(x, b), b), nil
+	}
+	student, err := w.reading(w.student, studentMemory, i)
+	if err != nil {
+		return nil, err
+	}
+	return student.AttendMemory(layer, w.engine, rows(x, b), b), nil
+}
+
+// whiten turns the weights of the attention in work, by name, to what reads whitened rows: of what queries read by query, of an
+// encoder's output by its own moment. back turns them back, or has them as they were.
+func (w *Walk) whiten(layer int, changed Weights, query *whitening) (back func(fitted bool), err error) {
+	of := map[configs.Role]*whitening{w.at.q: query, w.at.k: query, w.at.v: query}
+	if w.at.cross {
+		if w.at.memory, err = newWhitening(w.memoryMoment); err != nil {
+			return nil, err
+		}
+		of[w.at.k], of[w.at.v] = w.at.memory, w.at.memory
+	}
+	was := Weights{}
+	for role, h := range of {
+		name := configs.ParamName(role, layer, false)
+		was[name] = slices.Clone(changed[name])
+		h.in(changed[name])
+	}
+	return func(fitted bool) {
+		w.at.memory = nil
+		for role, h := range of {
+			name := configs.ParamName(role, layer, false)
+			if !fitted {
+				copy(changed[name], was[name])
+				continue
+			}
+			h.out(changed[name])
+		}
+	}, nil
 }

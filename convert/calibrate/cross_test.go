@@ -1,6 +1,7 @@
 package calibrate
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -47,13 +48,23 @@ func walkSpans(t *testing.T, src *weights.Source, groups int, follow bool, sites
 	return w
 }
 
-// checkSame wants a layer's self-attention to give what is wanted of it, and returns its weights.
+// same are the weights of the attention in work, as a merge of nothing would leave them.
+func same(w *Walk, layer int) Weights {
+	all := Weights{}
+	for _, role := range []configs.Role{w.at.q, w.at.k, w.at.v, w.at.o} {
+		name := configs.ParamName(role, layer, false)
+		all[name] = slices.Clone(w.weights.values[name])
+	}
+	return all
+}
+
+// checkSame wants the attention in work to give what is wanted of it, and returns its weights.
 func checkSame(t *testing.T, w *Walk, layer int) Weights {
 	t.Helper()
-	all := attentionOf(w, layer)
+	all := same(w, layer)
 	before, after, err := w.Readout(t.Context(), layer, all)
 	if err != nil || before > 1e-9 || after > 1e-9 {
-		t.Errorf("layer %d: its own output is off by %g, then %g (%v)", layer, before, after, err)
+		t.Errorf("layer %d, cross %v: its own output is off by %g, then %g (%v)", layer, w.at.cross, before, after, err)
 	}
 	return all
 }
@@ -113,9 +124,44 @@ func walkSelf(t *testing.T, w *Walk) {
 			if len(memory.Mean) != w.arch.Dim || kernels.SumSquares(memory.Cov) == 0 {
 				t.Errorf("layer %d: the encoder's output has no moment", layer)
 			}
+			maps.Copy(all, checkSame(t, w, layer))
 		}
 		if err := w.Advance(t.Context(), layer, all); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestRefineCross halves the KV heads of cross-attention by taking every first, and wants the fit to lose less.
+func TestRefineCross(t *testing.T) {
+	src := t5(t)
+	w := walkSpans(t, src, src.Arch.KVHeads/2, true, configs.Cross)
+	query, memory, err := w.Cross(t.Context(), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if distance(query.Cov, memory.Cov) < 0.1 {
+		t.Error("queries read what keys do")
+	}
+	halved := same(w, 0)
+	for _, role := range []configs.Role{configs.CrossK, configs.CrossV} {
+		name := configs.ParamName(role, 0, false)
+		halved[name] = everySecond(halved[name], src.Arch.KVHeads)
+	}
+	was := maps.Clone(halved)
+	for name, values := range halved {
+		was[name] = slices.Clone(values)
+	}
+	fit, err := w.Refine(t.Context(), 0, halved, query, 30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !(fit.After < 0.9*fit.Before) || fit.Before < 1e-3 || fit.Steps < 1 {
+		t.Errorf("fit %+v", fit)
+	}
+	for name, values := range halved {
+		if slices.Equal(values, was[name]) {
+			t.Errorf("%s is as it was", name)
 		}
 	}
 }

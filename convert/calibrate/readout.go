@@ -22,14 +22,16 @@ const ridge = 1e-4
 // error before and after.
 func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before, after float64, err error) {
 	n := w.attach(layer, changed)
-	o, bias := changed[configs.ParamName(configs.O, layer, false)], changed[configs.ParamName(configs.O, layer, true)]
-	f := newLeastSquares(len(o)/n.shapes[configs.ParamName(configs.O, layer, false)][0], o, bias)
-	err = w.each(ctx, input, func(i int, b ops.Batch, x []float32) error {
+	o, bias := changed[configs.ParamName(w.at.o, layer, false)], changed[configs.ParamName(w.at.o, layer, true)]
+	f := newLeastSquares(len(o)/n.shapes[configs.ParamName(w.at.o, layer, false)][0], o, bias)
+	err = w.each(ctx, input, func(i int, _ ops.Batch, x []float32) error {
 		y, err := w.get(target, i)
 		if err != nil {
 			return err
 		}
-		w.student.Attend(layer, w.engine, rows(x, b), b)
+		if _, err := w.attend(layer, i, x); err != nil {
+			return err
+		}
 		f.add(w.engine.mixed, w.engine.written, y)
 		return nil
 	})
@@ -54,7 +56,7 @@ func (w *Walk) attach(layer int, changed Weights) named {
 	}
 	w.student.SetLayer(layer, func(name string) (spago.Tensor, bool) {
 		t, ok := n.constant(name)
-		if name == configs.ParamName(configs.O, layer, false) {
+		if name == configs.ParamName(w.at.o, layer, false) {
 			w.engine.o = t
 		}
 		return t, ok

@@ -23,13 +23,12 @@ func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, m *merge.
 	d := newDescent(w.engine.Engine, len(w.batches), w.seed, uint64(layer), 0.02, 0.006, 0.002)
 	w.attachTo(d, layer, changed)
 	d.loss = func(i int) (spago.Tensor, float64, error) { return w.attentionLoss(layer, i) }
-	for _, name := range reading(layer) {
-		white.in(changed[name])
+	back, err := w.whiten(layer, changed, white)
+	if err != nil {
+		return Fit{}, err
 	}
 	fit, err := d.descend(ctx, steps)
-	for _, name := range reading(layer) {
-		white.out(changed[name])
-	}
+	back(fit.Steps > 0)
 	return fit, err
 }
 
@@ -49,15 +48,6 @@ func (w *Walk) attachTo(d *descent, layer int, changed Weights) {
 	})
 }
 
-// reading are the weights that an attention's input goes through.
-func reading(layer int) []string {
-	var names []string
-	for _, role := range []configs.Role{configs.Q, configs.K, configs.V} {
-		names = append(names, configs.ParamName(role, layer, false))
-	}
-	return names
-}
-
 // attentionLoss is the relative squared error of the student's attention on batch i.
 func (w *Walk) attentionLoss(layer, i int) (spago.Tensor, float64, error) {
 	x, err := w.get(input, i)
@@ -68,8 +58,11 @@ func (w *Walk) attentionLoss(layer, i int) (spago.Tensor, float64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	b := w.batches[i]
+	given, err := w.attend(layer, i, x)
+	if err != nil {
+		return nil, 0, err
+	}
 	size := max(kernels.SumSquares(y), math.SmallestNonzeroFloat32)
-	loss := w.engine.SquaredError(w.student.Attend(layer, w.engine, rows(x, b), b), y, float32(1/size))
+	loss := w.engine.SquaredError(given, y, float32(1/size))
 	return loss, loss.Item().F64(), nil
 }

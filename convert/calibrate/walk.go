@@ -49,10 +49,23 @@ type Walk struct {
 	batches           []ops.Batch
 	states            *spill.Store
 	seed              uint64
+	at                attention     // in work
 	done              int           // layers that the original was taken through
 	encoder           *Walk         // of the stack whose output this one's layers read; nil: there is none
 	memoryMoment      *merge.Moment // of that output; nil: it is not there yet
 }
+
+// attention is one of a layer's two.
+type attention struct {
+	q, k, v, o configs.Role
+	cross      bool       // keys and values read the encoder's output
+	memory     *whitening // of that output, while the weights that read it are turned to it; nil: they are not
+}
+
+var (
+	selfAttention  = attention{configs.Q, configs.K, configs.V, configs.O, false, nil}
+	crossAttention = attention{configs.CrossQ, configs.CrossK, configs.CrossV, configs.CrossO, true, nil}
+)
 
 // New embeds windows of d for the model src. Hidden states that do not fit in memory go to a file in the folder dir. converted
 // is the architecture that src is converted to; with follow, the model of its layers is walked along.
@@ -284,6 +297,7 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 		return nil, err
 	}
 	var m moment
+	w.at = selfAttention
 	err := w.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
 		teacher, err := w.reading(w.teacher, teacherMemory, i)
 		if err != nil {

@@ -48,7 +48,7 @@ func TestMergeKeepsFunction(t *testing.T) {
 					{Method: convert.Calibrated, Calibration: c.data(src.Arch)},
 					{Method: convert.Calibrated, Calibration: c.data(src.Arch), Refine: 2},
 				} {
-					if groups == 1 && (o.Calibration != nil || o.Target == convert.Expanded) || src.Arch.EncoderLayers > 0 && o.Refine > 0 {
+					if groups == 1 && (o.Calibration != nil || o.Target == convert.Expanded) {
 						continue
 					}
 					o.Groups, o.Sites = groups, convert.AllSites

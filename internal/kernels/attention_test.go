@@ -77,6 +77,8 @@ var attentionCases = []Attention{
 	{Batch: 1, Queries: 1, Keys: 1050, Heads: 12, KVHeads: 1, HeadDim: 112, Causal: true, Window: 900},
 	{Batch: 3, Queries: 1, Keys: 33, Heads: 32, KVHeads: 2, HeadDim: 128, KeyLens: []int{1, 33, 20}},
 	{Batch: 1, Queries: 1, Keys: 90, Heads: 17, KVHeads: 1, HeadDim: 48},
+	{Batch: 1, Queries: 1, Keys: 45, Heads: 2, KVHeads: 2, HeadDim: 64},
+	{Batch: 1, Queries: 1, Keys: 47, Heads: 4, KVHeads: 1, HeadDim: 32},
 	{Batch: 2, Queries: 150, Keys: 290, Heads: 4, KVHeads: 2, HeadDim: 16, KeyLens: []int{290, 170}, Causal: true, Window: 37},
 	{Batch: 2, Queries: 1, Keys: 1300, Heads: 4, KVHeads: 1, HeadDim: 16, Causal: true, Window: 600},
 	{Batch: 2, Queries: 40, Keys: 150, Heads: 4, KVHeads: 4, HeadDim: 8, Causal: true, Slopes: []float32{0.5, 0.25, 0.125, 0.0625}},

@@ -25,13 +25,7 @@ type Tensor struct {
 }
 
 // Elements returns the product of the shape: 1 for a scalar.
-func (t *Tensor) Elements() int {
-	n := 1
-	for _, dim := range t.Shape {
-		n *= dim
-	}
-	return n
-}
+func (t *Tensor) Elements() int { return t.Spec().Elements() }
 
 // Bytes returns the size of the tensor's data.
 func (t *Tensor) Bytes() int64 { return t.size }

@@ -17,6 +17,15 @@ type Spec struct {
 	Shape []int // outermost dimension first; empty for a scalar
 }
 
+// Elements returns the product of the shape: 1 for a scalar.
+func (s Spec) Elements() int {
+	n := 1
+	for _, dim := range s.Shape {
+		n *= dim
+	}
+	return n
+}
+
 // Bytes returns the size of the tensor's data, 0 if the shape is negative or too
 // large.
 func (s Spec) Bytes() int64 {

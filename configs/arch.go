@@ -54,6 +54,7 @@ type Arch struct {
 	grouped    bool            // the KV heads lie as groups even if there are as many as heads
 	windowFrom int             // the first layer whose window slides, unless layerTypes says
 	layerTypes []string        // by layer; nil: not given
+	untied     map[Role]bool   // which roles go by their names beside an untied head
 	biased     map[Role]bool   // where the checkpoint decides, which roles have a bias
 }
 

@@ -23,8 +23,8 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 	for name := range shapes {
 		a.oldNorms = a.oldNorms || strings.HasSuffix(name, ".gamma")
 	}
-	a.leaveOut(shapes)
 	a.learn(shapes)
+	a.leaveOut(shapes)
 	tensors, err := a.Tensors()
 	if err != nil {
 		return err
@@ -56,7 +56,10 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 }
 
 // HeadDecides says that a model is tied or not by whether the checkpoint has a head, whatever config.json says.
-func (a *Arch) HeadDecides() bool { return a.Family.Tensors[Head].Optional != "" }
+func (a *Arch) HeadDecides() bool {
+	head := a.Family.Tensors[Head]
+	return head.Optional != "" && head.Unless == ""
+}
 
 // TieHead leaves out a head that is a copy of the embedding.
 func (a *Arch) TieHead() {
@@ -86,8 +89,15 @@ func (a *Arch) leaveOut(shapes map[string][]int) {
 	a.Headless = absent[a.Family.Tensors[HeadDense].Optional]
 }
 
-// learn takes from the first layer's tensors what the family leaves to them: which have biases, and the feed-forward width.
+// learn takes from the tensors what the family leaves to them: which have biases, which have the names of an untied head's, and,
+// of the first layer, the feed-forward width.
 func (a *Arch) learn(shapes map[string][]int) {
+	a.untied = nil
+	for role, e := range a.Family.Tensors {
+		if _, there := shapes[e.UntiedName]; there && e.UntiedName != "" && !a.bools["tied"] {
+			a.untied = map[Role]bool{role: true}
+		}
+	}
 	biased := map[Role]bool{}
 	for _, entries := range []map[Role]TensorEntry{a.Family.Tensors, a.Family.Layer} {
 		for role, e := range entries {
@@ -106,7 +116,8 @@ func (a *Arch) learn(shapes map[string][]int) {
 	}
 }
 
-// carried names the tensors that may be there without being read: buffers of older releases, and a tied head's copy.
+// carried names the tensors that may be there without being read: buffers of older releases, a tied head's copy, and what an
+// untied one's is in place of.
 func (a *Arch) carried() map[string]bool {
 	names := map[string]bool{}
 	for _, template := range a.Family.Buffers {
@@ -114,7 +125,10 @@ func (a *Arch) carried() map[string]bool {
 			names[a.expand(template, layer)] = true
 		}
 	}
-	for _, e := range a.Family.Tensors {
+	for role, e := range a.Family.Tensors {
+		if a.untied[role] {
+			names[e.Name] = true
+		}
 		if e.Unless != "" && a.bools[e.Unless] {
 			names[a.expand(e.Name, -1)+".weight"] = true
 			names[a.expand(e.Name, -1)+".bias"] = true

@@ -61,9 +61,10 @@ type Requirement struct {
 	Why    string `yaml:"why"`
 }
 
-// QKV names the layout of the query, key and value projections.
+// QKV says how as many KV heads as heads are written.
 type QKV struct {
-	Layout Layout `yaml:"layout"`
+	Layout Layout         `yaml:"layout"` // of the query, key and value projections
+	Set    map[string]any `yaml:"set"`    // config.json keys (dotted paths) that say so, where a grouped checkpoint's say otherwise
 }
 
 // Encoder is an encoder's tensors beside a decoder's: the embedding is shared.
@@ -216,7 +217,10 @@ func (f *Family) checkEntry(e TensorEntry, perLayer bool) error {
 	if e.Name == "" || len(e.Shape) == 0 {
 		return errors.New("name and shape must be set")
 	}
-	for _, name := range []string{e.Name, cmp.Or(e.GatedName, e.Name)} {
+	if e.UntiedName != "" && !e.Bare {
+		return fmt.Errorf("name %q: untied_name is for tensors that are bare", e.Name)
+	}
+	for _, name := range []string{e.Name, cmp.Or(e.GatedName, e.Name), cmp.Or(e.UntiedName, e.Name)} {
 		if strings.Contains(name, "{layer}") != perLayer {
 			return fmt.Errorf("name %q: {layer} belongs into the names of a layer's tensors, and only there", name)
 		}

@@ -18,7 +18,7 @@ const (
 	HeadDense  Role = "head_dense"  // [dim, dim] before the head, then the activation and
 	HeadNorm   Role = "head_norm"   // [dim]
 	Head       Role = "head"        // [vocab, dim]; absent where tied to Embed
-	HeadBias   Role = "head_bias"   // [vocab] of a tied head whose bias has a name of its own
+	HeadBias   Role = "head_bias"   // [vocab] of a head whose bias has a name of its own
 
 	AttnNorm  Role = "attn_norm"  // [dim] of the attention's input
 	Q         Role = "q"          // [heads*head_dim, dim]
@@ -71,6 +71,8 @@ type TensorEntry struct {
 	Transposed bool     `yaml:"transposed"` // the weight is stored [in, out]
 	// GatedName is the name where the MLP is gated, if it is another.
 	GatedName string `yaml:"gated_name"`
+	// UntiedName is the name where the head is not tied, if the checkpoint has such a tensor: then that of Name is not read.
+	UntiedName string `yaml:"untied_name"`
 	// Bare says that Name is the whole of the tensor's name, without .weight.
 	Bare bool `yaml:"bare"`
 	// Optional names a set of tensors that a checkpoint has all of or none of. Without its head a model is tied, or, with a

@@ -106,6 +106,9 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 	if e.GatedName != "" && a.MLP == Gated {
 		e.Name = e.GatedName
 	}
+	if a.untied[role] {
+		e.Name = e.UntiedName
+	}
 	name, kvHeads := a.expand(e.Name, layer), a.rowHeads(e.Shape[0])
 	if e.Bare && a.holds(e) {
 		return []Tensor{{Name: name, Shape: shape, Role: role, Layer: layer}}, nil

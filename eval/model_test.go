@@ -12,7 +12,6 @@ import (
 	"gqa/checkpoints"
 	"gqa/internal/engine/decode"
 	"gqa/internal/golden"
-	"gqa/internal/weights"
 )
 
 // gopher is the embedded sample model.
@@ -34,35 +33,16 @@ func mustLoad(t *testing.T, dir string) *Model {
 	return m
 }
 
-// tinyCase is a family's reference case, tiny its model, of 128 ids.
-func tinyCase(t *testing.T, family string) *golden.Case {
-	t.Helper()
-	for _, c := range golden.Cases(t) {
-		if c.Name == family {
-			return c
-		}
-	}
-	t.Fatalf("there is no case %s", family)
-	return nil
-}
-
+// tiny is the model of a family's reference case, of 128 ids.
 func tiny(t *testing.T, family string) *Model {
 	t.Helper()
-	return mustLoad(t, tinyCase(t, family).Dir)
+	return mustLoad(t, golden.Named(t, family).Dir)
 }
 
 // broken is a tiny model with one weight that is not a number.
 func broken(t *testing.T) *Model {
 	t.Helper()
-	src, err := weights.Open(tinyCase(t, "llama").Dir, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	all, err := src.All()
-	if err != nil {
-		t.Fatal(err)
-	}
+	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
 	all["final_norm.weight"][3] = float32(math.NaN())
 	m, err := newModel(decode.Formats{}, "", src.Arch, all)
 	if err != nil {

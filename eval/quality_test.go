@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"gqa/configs"
+	"gqa/internal/engine/decode"
+	"gqa/internal/golden"
 	"gqa/internal/objective"
 	"gqa/internal/ops"
 	"gqa/internal/stream"
@@ -270,5 +273,39 @@ func TestQualityPrint(t *testing.T) {
 		if err := q.Print(got); err != nil || got.String() != want {
 			t.Errorf("printed\n%swant\n%s(%v)", got, want, err)
 		}
+	}
+}
+
+// TestQualityOfUntiedHead: an encoder whose head is its own scores masked tokens by that: with the embedding's values as it did,
+// with others otherwise.
+func TestQualityOfUntiedHead(t *testing.T) {
+	src, all := golden.Load(t, golden.Named(t, "bert").Dir)
+	config := bytes.Replace(src.Config, []byte(`"tie_word_embeddings": true`), []byte(`"tie_word_embeddings": false`), 1)
+	untied, err := configs.Resolve(config, "")
+	if err != nil || untied.Tied {
+		t.Fatalf("tied %v (%v)", untied.Tied, err)
+	}
+	score := func(a *configs.Arch) float64 {
+		m, err := newModel(decode.Formats{}, "", a, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &objective.Data{Stream: &stream.Stream{IDs: someIDs(4, 96, a.Vocab)}, Objective: objective.Masked{Mask: 3}, Window: 24}
+		q, err := MeasureObjective(t.Context(), m, d, QualityOptions{SeqLen: 24})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q.Loss
+	}
+	want, head := score(src.Arch), slices.Clone(all["embed.weight"])
+	all["head.weight"] = head
+	if got := score(untied); got != want {
+		t.Errorf("loss %v with a copy of the embedding, want %v", got, want)
+	}
+	for i := range head {
+		head[i] *= -1
+	}
+	if got := score(untied); math.Abs(got-want) < 0.1 {
+		t.Errorf("loss %v with another head, as without", got)
 	}
 }

@@ -6,14 +6,13 @@ import (
 	"testing"
 
 	"gqa/configs"
-	goldens "gqa/internal/golden"
-	"gqa/internal/weights"
+	"gqa/internal/golden"
 )
 
 // TestGoldenFamilies compares six AdamW steps with PyTorch's, for every family whose own class holds the grouped model.
 func TestGoldenFamilies(t *testing.T) {
 	compared := 0
-	for _, c := range goldens.Cases(t) {
+	for _, c := range golden.Cases(t) {
 		if !c.Has("train_loss") {
 			continue
 		}
@@ -47,15 +46,7 @@ func TestGoldenFamilies(t *testing.T) {
 // grouped reads a model and averages what its KV heads hold within groups.
 func grouped(t *testing.T, dir string, groups int) (*configs.Arch, map[string][]float32) {
 	t.Helper()
-	src, err := weights.Open(dir, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	all, err := src.All()
-	if err != nil {
-		t.Fatal(err)
-	}
+	src, all := golden.Load(t, dir)
 	params, err := src.Arch.Params()
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
-	"gqa/internal/weights"
+	"gqa/internal/golden"
 )
 
 // The golden cases are tiny random checkpoints with the losses and gradient norms of six AdamW steps by PyTorch and
@@ -32,17 +32,10 @@ func goldenRecipe(t testing.TB, sets ...string) *configs.Recipe {
 	return &r
 }
 
-// golden reads a case's model, with its KV heads pooled to two groups if they are not yet.
-func golden(t *testing.T, dir string) (arch *configs.Arch, all map[string][]float32, windows [][]int32) {
+// goldenModel reads a case's model, with its KV heads pooled to two groups if they are not yet.
+func goldenModel(t *testing.T, dir string) (arch *configs.Arch, all map[string][]float32, windows [][]int32) {
 	t.Helper()
-	src, err := weights.Open(filepath.Join(dir, "model.safetensors"), weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	if all, err = src.All(); err != nil {
-		t.Fatal(err)
-	}
+	src, all := golden.Load(t, filepath.Join(dir, "model.safetensors"))
 	arch = src.Arch
 	if arch.KVHeads != 2 {
 		arch = src.Arch.WithKVHeads(2)
@@ -104,7 +97,7 @@ func goldenFloats(t *testing.T, dir, name string) []float32 {
 func TestGoldenSteps(t *testing.T) {
 	for name, dir := range map[string]string{"untied": "testdata/llama-g2", "tied": "testdata/llama-rope3"} {
 		t.Run(name, func(t *testing.T) {
-			arch, all, windows := golden(t, dir)
+			arch, all, windows := goldenModel(t, dir)
 			losses, norms := goldenFloats(t, dir, "train_loss"), goldenFloats(t, dir, "grad_norm")
 			for variant, recipe := range map[string]*configs.Recipe{
 				"whole batch":  goldenRecipe(t),

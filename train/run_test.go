@@ -12,8 +12,8 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/golden"
 	"gqa/internal/kernels"
-	"gqa/internal/weights"
 )
 
 // writeIDs makes a .safetensors file of token ids.
@@ -194,22 +194,14 @@ func TestRunFinished(t *testing.T) {
 func TestExport(t *testing.T) {
 	recipe, o := smallRun(t, "export_dtype=bf16", "steps=1")
 	s := mustRun(t, recipe, o)
-	src, err := weights.Open(s.Model, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src := golden.Open(t, s.Model)
 	if tensor, _ := src.Tensor("model.embed_tokens.weight"); tensor.DType != checkpoints.BF16 {
 		t.Errorf("the result is in %v, want BF16", tensor.DType)
 	}
 	if !strings.Contains(string(src.Config), `"dtype": "bfloat16"`) {
 		t.Errorf("config.json says otherwise: %s", src.Config)
 	}
-	again, err := weights.Open(checkpointDir(o.Dir, 1), weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
+	again := golden.Open(t, checkpointDir(o.Dir, 1))
 	if tensor, _ := again.Tensor("model.embed_tokens.weight"); tensor.DType != checkpoints.F32 || again.Arch.KVHeads != 2 {
 		t.Errorf("the checkpoint is in %v with %d KV heads, want F32 and 2", tensor.DType, again.Arch.KVHeads)
 	}

@@ -30,16 +30,6 @@ func cases(t *testing.T) []*golden.Case {
 	return some
 }
 
-func open(t *testing.T, c *golden.Case) *weights.Source {
-	t.Helper()
-	src, err := weights.Open(c.Dir, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { src.Close() })
-	return src
-}
-
 // ids are tokens enough for several batches.
 func ids(a *configs.Arch, n int) []int32 {
 	r := rand.New(rand.NewPCG(1, 1))
@@ -85,7 +75,7 @@ func attentionOf(w *Walk, layer int) Weights {
 func TestWalk(t *testing.T) {
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
-			src := open(t, c)
+			src := golden.Open(t, c.Dir)
 			w := walk(t, src, 700, src.Arch.KVHeads, true)
 			for layer := range src.Arch.Layers {
 				m, err := w.Layer(t.Context(), layer)
@@ -175,7 +165,7 @@ func distance(a, b []float32) float64 {
 func TestReadout(t *testing.T) {
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
-			src := open(t, c)
+			src := golden.Open(t, c.Dir)
 			w := walk(t, src, 700, src.Arch.KVHeads, false)
 			if _, err := w.Layer(t.Context(), 0); err != nil {
 				t.Fatal(err)
@@ -204,7 +194,7 @@ func TestReadout(t *testing.T) {
 func TestRefine(t *testing.T) {
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
-			src := open(t, c)
+			src := golden.Open(t, c.Dir)
 			var results []Weights
 			for range 2 {
 				w := walk(t, src, 1600, src.Arch.KVHeads/2, true)
@@ -246,7 +236,7 @@ func TestRefine(t *testing.T) {
 func TestTogether(t *testing.T) {
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
-			src := open(t, c)
+			src := golden.Open(t, c.Dir)
 			d := Data{IDs: ids(src.Arch, 20*2048), Seed: 3}
 			var results []Weights
 			for range 2 {
@@ -347,7 +337,7 @@ func everySecond(values []float32, heads int) []float32 {
 
 // TestTooShort wants an error for text that is shorter than a window, and for a walk that is stopped.
 func TestTooShort(t *testing.T) {
-	src := open(t, cases(t)[0])
+	src := golden.Open(t, cases(t)[0].Dir)
 	if _, err := New(t.Context(), src, src.Arch, Data{IDs: ids(src.Arch, 3), Tokens: 1000}, t.TempDir(), false); err == nil {
 		t.Error("three tokens make a window")
 	}

@@ -17,13 +17,7 @@ import (
 // t5 is the golden case with an encoder and a decoder.
 func t5(t *testing.T) *weights.Source {
 	t.Helper()
-	for _, c := range golden.Cases(t) {
-		if c.Name == "t5" {
-			return open(t, c)
-		}
-	}
-	t.Fatal("there is no case of T5")
-	return nil
+	return golden.Open(t, golden.Named(t, "t5").Dir)
 }
 
 // spans hides some of the text behind sentinels.

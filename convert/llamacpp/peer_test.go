@@ -104,11 +104,7 @@ func floats(raw []byte) []float32 {
 // toGGUF converts a checkpoint and returns the file, and what is said of it: notes, or why llama.cpp cannot hold it.
 func toGGUF(t *testing.T, dir string, o convert.Options) (file string, notes []string) {
 	t.Helper()
-	src, err := weights.Open(dir, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src := golden.Open(t, dir)
 	o.Method, o.Target = convert.Mean, convert.GGUF
 	plan, err := convert.NewPlan(src, o)
 	if err != nil {
@@ -166,11 +162,7 @@ func checkLogits(t *testing.T, c *golden.Case, groups int, want string) {
 
 func arch(t *testing.T, dir string) *configs.Arch {
 	t.Helper()
-	src, err := weights.Open(dir, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src := golden.Open(t, dir)
 	return src.Arch
 }
 
@@ -279,11 +271,7 @@ type running struct {
 
 func ours(t *testing.T, dir string, o convert.Options) running {
 	t.Helper()
-	src, err := weights.Open(dir, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src := golden.Open(t, dir)
 	o.Method, o.Target = convert.Mean, convert.Own
 	plan, err := convert.NewPlan(src, o)
 	if err != nil {
@@ -293,15 +281,7 @@ func ours(t *testing.T, dir string, o convert.Options) running {
 	if _, err := plan.Run(t.Context(), out, false, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
-	result, err := weights.Open(out, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer result.Close()
-	all, err := result.All()
-	if err != nil {
-		t.Fatal(err)
-	}
+	result, all := golden.Load(t, out)
 	tok, err := text.LoadTokenizer(out)
 	if err != nil && !errors.Is(err, text.ErrNoTokenizer) {
 		t.Fatal(err)

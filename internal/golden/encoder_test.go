@@ -15,6 +15,7 @@ import (
 	"gqa/convert"
 	"gqa/internal/engine/decode"
 	"gqa/internal/engine/spago"
+	"gqa/internal/golden"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
@@ -28,11 +29,13 @@ const (
 		"num_decoder_layers": 1, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "decoder_start_token_id": 3}`
 	umt5 = `{"model_type": "umt5", "vocab_size": 40, "d_model": 20, "d_kv": 4, "num_heads": 6, "d_ff": 28, "num_layers": 2,
 		"num_decoder_layers": 3}`
+	bertUntied = `{"model_type": "bert", "vocab_size": 40, "hidden_size": 24, "num_attention_heads": 6, "num_hidden_layers": 2,
+		"intermediate_size": 28, "max_position_embeddings": 20, "tie_word_embeddings": false}`
 	bertSmall = `{"model_type": "bert", "vocab_size": 40, "hidden_size": 24, "num_attention_heads": 6, "num_hidden_layers": 3,
 		"intermediate_size": 28, "max_position_embeddings": 20, "hidden_act": "gelu_new"}`
 )
 
-var encoderConfigs = map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "UMT5": umt5, "BERT": bertSmall}
+var encoderConfigs = map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "UMT5": umt5, "BERT": bertSmall, "BERT untied": bertUntied}
 
 // random writes a checkpoint of random weights, with a head of its own if config says so.
 func random(t *testing.T, config string) string {
@@ -102,13 +105,13 @@ func TestEncoders(t *testing.T) {
 	for name, config := range encoderConfigs {
 		t.Run(name, func(t *testing.T) {
 			dir := random(t, config)
-			src, all := load(t, dir)
+			src, all := golden.Load(t, dir)
 			whole := checkEngines(t, src.Arch, all)
 			checkPadding(t, src.Arch, all, whole)
 			for _, sites := range []convert.Sites{convert.DefaultSites, convert.AllSites} {
 				var forms [2][]float32
 				for i, target := range []convert.Target{convert.Native, convert.Expanded} {
-					got, as := load(t, convertTo(t, dir, convert.Options{Groups: 3, Method: convert.Mean, Sites: sites, Target: target}))
+					got, as := golden.Load(t, convertTo(t, dir, convert.Options{Groups: 3, Method: convert.Mean, Sites: sites, Target: target}))
 					forms[i] = checkEngines(t, got.Arch, as)
 				}
 				compare(t, fmt.Sprintf("native and expanded, %s sites", sites), forms[0], forms[1])
@@ -180,7 +183,7 @@ func checkPadding(t *testing.T, a *configs.Arch, all map[string][]float32, want 
 func TestOwnDistances(t *testing.T) {
 	const sizes = `"vocab_size": 40, "d_model": 20, "d_kv": 4, "num_heads": 6, "d_ff": 28, "num_layers": 2, "num_decoder_layers": 3`
 	t5 := `{"model_type": "t5", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, ` + sizes + `}`
-	src, all := load(t, random(t, t5))
+	src, all := golden.Load(t, random(t, t5))
 	want := append([]float32(nil), decode.New(src.Arch, all).Logits(padded(src.Arch)).Data...)
 	for _, prefix := range []string{"", configs.EncoderPrefix} {
 		table := all[prefix+configs.ParamName(configs.Distances, -1, false)]
@@ -197,13 +200,13 @@ func TestOwnDistances(t *testing.T) {
 // TestCopiedHead: older releases saved T5's tied head beside the embedding; it is not trained apart.
 func TestCopiedHead(t *testing.T) {
 	dir := random(t, t5v11)
-	src, all := load(t, dir)
+	src, all := golden.Load(t, dir)
 	if src.Arch.Tied {
 		t.Fatal("a head of its own is tied")
 	}
 	want := decode.New(src.Arch, all).Logits(padded(src.Arch)).Data
 	all[configs.ParamName(configs.Head, -1, false)] = all[configs.ParamName(configs.Embed, -1, false)]
-	copied, weights := load(t, write(t, src, all))
+	copied, weights := golden.Load(t, write(t, src, all))
 	if !copied.Arch.Tied || weights[configs.ParamName(configs.Head, -1, false)] != nil {
 		t.Error("a copy of the embedding is a head of its own")
 	}
@@ -217,7 +220,7 @@ func TestCopiedHead(t *testing.T) {
 // TestScaledHead: T5 v1.0 divides what its head reads by the square root of the model's dim; v1.1's config.json says not to.
 func TestScaledHead(t *testing.T) {
 	dir := random(t, t5v10)
-	src, all := load(t, dir)
+	src, all := golden.Load(t, dir)
 	plain := *src.Arch
 	plain.LogitScale = 1
 	want := decode.New(&plain, all).Logits(padded(src.Arch)).Data
@@ -235,7 +238,7 @@ func TestEncoderGradients(t *testing.T) {
 	for name, config := range encoderConfigs {
 		t.Run(name, func(t *testing.T) {
 			dir := convertTo(t, random(t, config), convert.Options{Groups: 2, Method: convert.Mean, Sites: convert.AllSites})
-			src, all := load(t, dir)
+			src, all := golden.Load(t, dir)
 			params, err := spago.NewParams(src.Arch, all)
 			if err != nil {
 				t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/internal/ops"
+	"gqa/internal/weights"
 )
 
 // Tolerance is the largest difference of a logit that f32 arithmetic in another order explains; logits' deviation is 1.5.
@@ -41,21 +42,27 @@ type Case struct {
 // Cases opens every case.
 func Cases(t testing.TB) []*Case {
 	t.Helper()
-	_, file, _, _ := runtime.Caller(0)
-	root := filepath.Join(filepath.Dir(file), "testdata")
-	entries, err := os.ReadDir(root)
+	entries, err := os.ReadDir(root())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var cases []*Case
 	for _, e := range entries {
-		cases = append(cases, open(t, e.Name(), filepath.Join(root, e.Name())))
+		cases = append(cases, Named(t, e.Name()))
 	}
 	return cases
 }
 
-func open(t testing.TB, name, dir string) *Case {
+// root is the folder of the cases.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "testdata")
+}
+
+// Named opens the case of a name.
+func Named(t testing.TB, name string) *Case {
 	t.Helper()
+	dir := filepath.Join(root(), name)
 	results, err := checkpoints.Open(filepath.Join(dir, "golden.safetensors"))
 	if err != nil {
 		t.Fatal(err)
@@ -129,4 +136,26 @@ func (c *Case) Floats(t testing.TB, name string) []float32 {
 		t.Fatal(err)
 	}
 	return values
+}
+
+// Open opens a checkpoint until the test ends.
+func Open(t testing.TB, dir string) *weights.Source {
+	t.Helper()
+	src, err := weights.Open(dir, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { src.Close() })
+	return src
+}
+
+// Load opens a checkpoint and reads all its weights, in f32, by the forward pass's names.
+func Load(t testing.TB, dir string) (*weights.Source, map[string][]float32) {
+	t.Helper()
+	src := Open(t, dir)
+	all, err := src.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src, all
 }

@@ -61,7 +61,7 @@ func TestLogits(t *testing.T) {
 // formsOf opens a case as it is, and converts it to each number of groups in each way.
 func formsOf(t *testing.T, c *golden.Case) (forms []form) {
 	add := func(dir, name string) {
-		src, all := load(t, dir)
+		src, all := golden.Load(t, dir)
 		forms = append(forms, form{name, src.Arch, all, c.Floats(t, name)})
 	}
 	add(c.Dir, "logits_mha")
@@ -166,27 +166,9 @@ func compare(t *testing.T, what string, got, want []float32) {
 	}
 }
 
-func load(t *testing.T, dir string) (*weights.Source, map[string][]float32) {
-	t.Helper()
-	src, err := weights.Open(dir, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { src.Close() })
-	all, err := src.All()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return src, all
-}
-
 func convertTo(t *testing.T, dir string, o convert.Options) string {
 	t.Helper()
-	src, err := weights.Open(dir, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src := golden.Open(t, dir)
 	plan, err := convert.NewPlan(src, o)
 	if err != nil {
 		t.Fatal(err)
@@ -215,7 +197,7 @@ func TestGradients(t *testing.T) {
 
 func checkGradient(t *testing.T, c *golden.Case, dir, suffix string) {
 	t.Helper()
-	src, all := load(t, dir)
+	src, all := golden.Load(t, dir)
 	params, err := spago.NewParams(src.Arch, all)
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +228,7 @@ func checkGradient(t *testing.T, c *golden.Case, dir, suffix string) {
 // TestKnownKeys wants every key that transformers writes explained, so that a warning means something.
 func TestKnownKeys(t *testing.T) {
 	for _, c := range golden.Cases(t) {
-		if src, _ := load(t, c.Dir); src.Arch.Unknown != nil {
+		if src, _ := golden.Load(t, c.Dir); src.Arch.Unknown != nil {
 			t.Errorf("%s: unknown keys %q", c.Name, src.Arch.Unknown)
 		}
 	}
@@ -318,7 +300,7 @@ func TestSample(t *testing.T) {
 	if err := checkpoints.ExtractSample(dir); err != nil {
 		t.Fatal(err)
 	}
-	src, all := load(t, dir)
+	src, all := golden.Load(t, dir)
 	ref, err := checkpoints.SampleReference()
 	if err != nil {
 		t.Fatal(err)

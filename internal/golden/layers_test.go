@@ -17,18 +17,18 @@ func TestGroupsPerLayer(t *testing.T) {
 			continue
 		}
 		t.Run(c.Name, func(t *testing.T) {
-			src, _ := load(t, c.Dir)
+			src, _ := golden.Load(t, c.Dir)
 			legal := src.Arch.LegalGroups()
 			groups := make([]int, src.Arch.Layers)
 			for i := range groups {
 				groups[i] = legal[len(legal)-1-i%2]
 			}
 			o := convert.Options{ByLayer: groups, Method: convert.Mean, Target: convert.Expanded}
-			expanded, all := load(t, convertTo(t, c.Dir, o))
+			expanded, all := golden.Load(t, convertTo(t, c.Dir, o))
 			want := slices.Clone(decode.New(expanded.Arch, all).Logits(c.Batch()).Data)
 
 			o.Target = convert.Own
-			own, all := load(t, convertTo(t, c.Dir, o))
+			own, all := golden.Load(t, convertTo(t, c.Dir, o))
 			if !slices.Equal(own.Arch.LayerKVHeads, groups) {
 				t.Fatalf("KV heads of the layers are %v, want %v", own.Arch.LayerKVHeads, groups)
 			}

@@ -32,7 +32,7 @@ const gaugeTolerance = 1e-3
 func TestMergeKeepsFunction(t *testing.T) {
 	for _, c := range mergeCases(t) {
 		t.Run(c.name, func(t *testing.T) {
-			src, all := load(t, c.dir)
+			src, all := golden.Load(t, c.dir)
 			for _, groups := range []int{1, min(2, src.Arch.KVHeads)} {
 				r := rand.New(rand.NewPCG(uint64(groups), 7))
 				disguised := maps.Clone(all)
@@ -69,7 +69,7 @@ func TestMergeKeepsFunction(t *testing.T) {
 // TestAllHeads: with as many groups as heads every method is the identity, bit for bit, for every family.
 func TestAllHeads(t *testing.T) {
 	for _, c := range mergeCases(t) {
-		src, want := load(t, c.dir)
+		src, want := golden.Load(t, c.dir)
 		for _, m := range convert.Methods {
 			o := convert.Options{Groups: src.Arch.KVHeads, Method: convert.Method(m), Sites: convert.AllSites, Target: convert.Own}
 			if o.Method == convert.Align || o.Method == convert.Calibrated {
@@ -78,7 +78,7 @@ func TestAllHeads(t *testing.T) {
 					o.Grouping = convert.Similar
 				}
 			}
-			_, got := load(t, convertTo(t, c.dir, o))
+			_, got := golden.Load(t, convertTo(t, c.dir, o))
 			for name, values := range want {
 				if !slices.Equal(got[name], values) {
 					t.Errorf("%s: %s changes %s", c.name, m, name)
@@ -279,13 +279,13 @@ func write(t *testing.T, src *weights.Source, all map[string][]float32) string {
 
 func logits(t *testing.T, c mergeCase, dir string) []float32 {
 	t.Helper()
-	src, all := load(t, dir)
+	src, all := golden.Load(t, dir)
 	return decode.New(src.Arch, all).Logits(c.batch).Data
 }
 
 func spagoLogits(t *testing.T, c mergeCase, dir string) []float32 {
 	t.Helper()
-	src, all := load(t, dir)
+	src, all := golden.Load(t, dir)
 	params, err := spago.NewParams(src.Arch, all)
 	if err != nil {
 		t.Fatal(err)

@@ -39,29 +39,18 @@ func TestSameFunction(t *testing.T) {
 			"num_ln_in_parallel_attn": 1, "num_kv_heads": 6, "num_hidden_layers": 3, "num_attention_heads": 6, "vocab_size": 64, "hidden_size": 48}`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			of := named(t, c.of)
-			src, all := load(t, of.Dir)
+			of := golden.Named(t, c.of)
+			src, all := golden.Load(t, of.Dir)
 			want, config := src.Arch, c.same
 			if config != "" {
 				want = resolve(t, config)
 			}
 			batch := ops.NewBatch(of.IDs...)
 			logits := decode.New(want, all).Logits(batch).Data
-			got, as := load(t, writeAs(t, c.config, all))
+			got, as := golden.Load(t, writeAs(t, c.config, all))
 			compare(t, "logits", decode.New(got.Arch, as).Logits(batch).Data, logits)
 		})
 	}
-}
-
-func named(t *testing.T, name string) *golden.Case {
-	t.Helper()
-	for _, c := range golden.Cases(t) {
-		if c.Name == name {
-			return c
-		}
-	}
-	t.Fatalf("no case %s", name)
-	return nil
 }
 
 func resolve(t *testing.T, config string) *configs.Arch {

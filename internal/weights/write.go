@@ -39,10 +39,7 @@ func Write(dir string, arch *configs.Arch, dtype checkpoints.DType, all map[stri
 }
 
 func assemble(s checkpoints.Spec, parts []configs.Param, all map[string][]float32) ([]float32, error) {
-	size := 1
-	for _, d := range s.Shape {
-		size *= d
-	}
+	size := s.Elements()
 	stored := make([]float32, size)
 	for _, p := range parts {
 		values, ok := all[p.Name]

@@ -13,7 +13,6 @@ import (
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
 	"gqa/internal/ops"
-	"gqa/internal/weights"
 )
 
 // decoders are the references that are a decoder alone.
@@ -35,15 +34,7 @@ func onEach(t *testing.T, f func(t *testing.T, d *Decoder)) {
 
 func load(t *testing.T, dir string) *Decoder {
 	t.Helper()
-	src, err := weights.Open(dir, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	all, err := src.All()
-	if err != nil {
-		t.Fatal(err)
-	}
+	src, all := golden.Load(t, dir)
 	return New(src.Arch, all)
 }
 

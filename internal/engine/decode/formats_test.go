@@ -4,24 +4,16 @@ import (
 	"math"
 	"testing"
 
+	"gqa/internal/golden"
 	"gqa/internal/kernels"
 	"gqa/internal/ops"
-	"gqa/internal/weights"
 )
 
 // TestFormats holds a decoder with weights in 16 bits to one in f32 over the same rounded weights, and a cache in 16 bits to
 // one in f32 within what rounding keys and values may do.
 func TestFormats(t *testing.T) {
 	for _, c := range decoders(t) {
-		src, err := weights.Open(c.Dir, weights.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer src.Close()
-		all, err := src.All()
-		if err != nil {
-			t.Fatal(err)
-		}
+		src, all := golden.Load(t, c.Dir)
 		for format, tolerance := range map[kernels.Half]float64{kernels.BF16: 0.1, kernels.F16: 0.01} {
 			rounded := map[string][]float32{}
 			params, _ := src.Arch.Params()

@@ -6,9 +6,9 @@ import (
 	"slices"
 )
 
-// layersKey is the config.json key of a list of KV heads, one for each layer of the decoder, where they differ: this toolkit's
+// LayersKey is the config.json key of a list of KV heads, one for each layer of the decoder, where they differ: this toolkit's
 // own, beside the family's, which then holds the most. No class of transformers' reads it.
-const layersKey = "num_key_value_heads_per_layer"
+const LayersKey = "num_key_value_heads_per_layer"
 
 // LayerKV is how many KV heads a layer of the decoder has.
 func (a *Arch) LayerKV(layer int) int {
@@ -39,19 +39,19 @@ func (a *Arch) At(layer int) *Arch {
 
 // layerKVHeads reads config.json's list, nil where there is none.
 func (a *Arch) layerKVHeads(raw map[string]any) ([]int, error) {
-	v, ok := lookup(raw, layersKey)
+	v, ok := lookup(raw, LayersKey)
 	if !ok {
 		return nil, nil
 	}
 	list, _ := v.([]any)
 	if len(list) != a.Layers || a.EncoderLayers > 0 {
-		return nil, fmt.Errorf("config.json: %s is %s, want a list of %d numbers, one for each layer of a decoder", layersKey, literal(v), a.Layers)
+		return nil, fmt.Errorf("config.json: %s is %s, want a list of %d numbers, one for each layer of a decoder", LayersKey, literal(v), a.Layers)
 	}
 	groups := make([]int, len(list))
 	for i, v := range list {
 		n, _ := v.(float64)
 		if n < 1 || n > float64(a.Heads) || n != math.Trunc(n) || a.Heads%int(n) != 0 {
-			return nil, fmt.Errorf("config.json: %s has %s for layer %d, want a divisor of the %d heads", layersKey, literal(v), i, a.Heads)
+			return nil, fmt.Errorf("config.json: %s has %s for layer %d, want a divisor of the %d heads", LayersKey, literal(v), i, a.Heads)
 		}
 		groups[i] = int(n)
 	}

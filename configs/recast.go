@@ -39,7 +39,7 @@ func (a *Arch) Folds(b *Arch) bool {
 func (a *Arch) render(f *Family, source map[string]any) map[string]any {
 	config := map[string]any{}
 	for _, key := range baseKeys {
-		if v, ok := source[key]; ok && key != "auto_map" {
+		if v, ok := source[key]; ok && key != "auto_map" && key != LayersKey {
 			config[key] = v
 		}
 	}
@@ -72,17 +72,8 @@ func (field Field) write(config map[string]any, value any) {
 		}
 	}
 	for _, key := range field.Keys {
-		at, last := config, key
-		if head, rest, nested := strings.Cut(key, "."); nested {
-			inner, ok := config[head].(map[string]any)
-			if !ok {
-				inner = map[string]any{}
-				config[head] = inner
-			}
-			at, last = inner, rest
-		}
-		at[last] = value
-		if last == key {
+		SetKey(config, key, value)
+		if key == topKey(key) {
 			return
 		}
 	}

@@ -99,6 +99,11 @@ func Resolve(config []byte, family string) (*Arch, error) {
 	if _, quantised := lookup(raw, "quantization_config"); quantised {
 		return nil, fmt.Errorf("config.json: quantization_config says that the weights are quantised; take the checkpoint from before quantisation")
 	}
+	return f.resolve(raw)
+}
+
+// resolve reads the keys of a config.json that is of the family.
+func (f *Family) resolve(raw map[string]any) (*Arch, error) {
 	f = f.variant(raw)
 	if err := f.checkRequired(raw); err != nil {
 		return nil, err

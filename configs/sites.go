@@ -59,14 +59,18 @@ func (a *Arch) WithKVHeads(groups int, sites ...Site) *Arch {
 }
 
 // LegalGroups lists the group counts that a conversion of the sites, or else the default ones, can reach, from one head up:
-// what divides the KV heads of each.
+// what divides the KV heads of each, and of every layer.
 func (a *Arch) LegalGroups(sites ...Site) []int {
 	if len(sites) == 0 {
 		sites = a.DefaultSites()
 	}
+	kvHeads := slices.Clone(a.LayerKVHeads)
+	for _, s := range sites {
+		kvHeads = append(kvHeads, a.SiteKVHeads(s))
+	}
 	var legal []int
 	for g := 1; g <= a.Heads; g++ {
-		if !slices.ContainsFunc(sites, func(s Site) bool { return a.SiteKVHeads(s)%g != 0 }) {
+		if !slices.ContainsFunc(kvHeads, func(n int) bool { return n%g != 0 }) {
 			legal = append(legal, g)
 		}
 	}

@@ -1,20 +1,23 @@
 package convert
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"gqa/configs"
 	"gqa/internal/weights"
 )
 
-// writeConfig writes the result's config.json: the source's, with the family's KV-head key set (unless expanded) and the
-// dtype, where it changes.
+// writeConfig writes the result's config.json: the source's, with the family's KV-head key set (or, expanded, what says that
+// there are as many KV heads as heads) and the dtype, where it changes.
 func (p *Plan) writeConfig(dir string) error {
 	config, err := weights.RewriteConfig(p.Source.Config, func(c map[string]any) {
 		if p.Target != Expanded {
 			p.setGroups(c)
+		}
+		for path, value := range p.ungrouping {
+			configs.SetKey(c, path, value)
 		}
 		if p.DType != 0 {
 			weights.SetDType(c, p.DType)
@@ -29,33 +32,18 @@ func (p *Plan) writeConfig(dir string) error {
 // setGroups writes the number of KV heads, and what else says that there are fewer than heads, into config.json's keys.
 func (p *Plan) setGroups(c map[string]any) {
 	g := p.Arch.Family.Grouping(p.Arch.KVHeads)
-	setKey(c, g.Key, p.Arch.KVHeads)
+	configs.SetKey(c, g.Key, p.Arch.KVHeads)
 	if g.SitesKey != "" {
-		setKey(c, g.SitesKey, kvHeadsBySite(p.Arch))
+		configs.SetKey(c, g.SitesKey, kvHeadsBySite(p.Arch))
 	}
-	if p.Arch.LayerKVHeads != nil {
-		c["num_key_value_heads_per_layer"] = p.Arch.LayerKVHeads
+	if delete(c, configs.LayersKey); p.Arch.LayerKVHeads != nil {
+		c[configs.LayersKey] = p.Arch.LayerKVHeads
 	}
 	if p.Arch.KVHeads < p.Arch.Heads || p.Arch.LayerKVHeads != nil {
 		for key, value := range g.Set {
-			setKey(c, key, value)
+			configs.SetKey(c, key, value)
 		}
 	}
-}
-
-// setKey sets what a dotted path leads to, and makes the objects on the way.
-func setKey(c map[string]any, path string, value any) {
-	head, rest, nested := strings.Cut(path, ".")
-	if !nested {
-		c[head] = value
-		return
-	}
-	inner, ok := c[head].(map[string]any)
-	if !ok {
-		inner = map[string]any{}
-		c[head] = inner
-	}
-	setKey(inner, rest, value)
 }
 
 func kvHeadsBySite(a *configs.Arch) map[configs.Site]int {
@@ -68,19 +56,20 @@ func kvHeadsBySite(a *configs.Arch) map[configs.Site]int {
 
 // Summary is what was done: the contents of conversion.json.
 type Summary struct {
-	Source         string               `json:"source"`
-	Output         string               `json:"output,omitempty"`        // where it was written; left out of the file
-	Family         string               `json:"family"`                  // of the result
-	SourceFamily   string               `json:"source_family,omitempty"` // where it is another
-	Heads          int                  `json:"heads"`
-	SourceGroups   int                  `json:"source_groups"` // KV heads before
-	Groups         int                  `json:"groups"`        // KV heads after; the most of a layer's, where they differ
-	GroupsPerLayer []int                `json:"groups_per_layer,omitempty"`
-	Sites          []configs.Site       `json:"sites"`            // the kinds of attention that have Groups KV heads now
-	KVHeadsBySite  map[configs.Site]int `json:"kv_heads_by_site"` // after, those left alone included
-	Method         Method               `json:"method"`
-	Grouping       Grouping             `json:"grouping"`
-	Seed           uint64               `json:"seed"`
+	Source               string               `json:"source"`
+	Output               string               `json:"output,omitempty"`        // where it was written; left out of the file
+	Family               string               `json:"family"`                  // of the result
+	SourceFamily         string               `json:"source_family,omitempty"` // where it is another
+	Heads                int                  `json:"heads"`
+	SourceGroups         int                  `json:"source_groups"` // KV heads before
+	Groups               int                  `json:"groups"`        // KV heads after; the most of a layer's, where they differ
+	SourceGroupsPerLayer []int                `json:"source_groups_per_layer,omitempty"`
+	GroupsPerLayer       []int                `json:"groups_per_layer,omitempty"`
+	Sites                []configs.Site       `json:"sites"`            // the kinds of attention that have Groups KV heads now
+	KVHeadsBySite        map[configs.Site]int `json:"kv_heads_by_site"` // after, those left alone included
+	Method               Method               `json:"method"`
+	Grouping             Grouping             `json:"grouping"`
+	Seed                 uint64               `json:"seed"`
 	// Calibration names the text that the model was run on, CalibrationTokens how much of it; Refine is the steps that each
 	// layer was given.
 	Calibration       string   `json:"calibration,omitempty"`
@@ -124,8 +113,8 @@ func (p *Plan) Summary() (*Summary, error) {
 	}
 	s := &Summary{
 		Source: filepath.Base(p.Source.Dir), Family: p.Arch.Family.Name, Heads: p.Arch.Heads,
-		GroupsPerLayer: p.converted.LayerKVHeads,
-		SourceGroups:   p.Source.Arch.SiteKVHeads(p.sites[0]), Groups: p.Groups, Sites: p.sites, KVHeadsBySite: kvHeadsBySite(p.converted),
+		SourceGroupsPerLayer: p.Source.Arch.LayerKVHeads, GroupsPerLayer: p.converted.LayerKVHeads,
+		SourceGroups: p.Source.Arch.SiteKVHeads(p.sites[0]), Groups: p.Groups, Sites: p.sites, KVHeadsBySite: kvHeadsBySite(p.converted),
 		Method: p.Method, Grouping: p.Grouping, Seed: p.Seed, Target: p.Target,
 		DType: dtype, Layout: string(p.Arch.Layout()), LoadsIn: p.loadsIn(),
 		TensorsPooled: p.Pooled(), TensorsCopied: len(p.Specs) - p.Pooled(), Bytes: p.Bytes(),
@@ -151,12 +140,25 @@ func (p *Plan) loadsIn() []string {
 		return []string{"llama.cpp (" + p.gguf.Arch + ")"}
 	case p.Target != Expanded && p.Arch.LayerKVHeads != nil:
 		return []string{"gqa"}
+	case p.ungrouping != nil:
+		return []string{"gqa", "whatever loads " + sourceClass(p.Source)}
 	case p.Target == Expanded || p.Groups == p.Arch.Heads && p.Arch.Layout() == p.Arch.Family.Attention.Layout:
 		return []string{"gqa", "whatever loads the source"}
 	case class != "":
 		return []string{"gqa", "transformers " + class}
 	}
 	return []string{"gqa"}
+}
+
+// sourceClass is the class that the source's config.json names, or else its family.
+func sourceClass(src *weights.Source) string {
+	var keys struct {
+		Architectures []string `json:"architectures"`
+	}
+	if err := json.Unmarshal(src.Config, &keys); err != nil || len(keys.Architectures) == 0 {
+		return src.Arch.Family.Name
+	}
+	return keys.Architectures[0]
 }
 
 func (s *Summary) write(dir string) error {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
 
@@ -115,7 +116,7 @@ func TestGroupedConfig(t *testing.T) {
 		if _, err := p.Run(t.Context(), out, false, func(int64) {}); err != nil {
 			t.Fatal(err)
 		}
-		got := open(t, out)
+		got := golden.Open(t, out)
 		var keys map[string]any
 		if err := json.Unmarshal(got.Config, &keys); err != nil {
 			t.Fatal(err)

@@ -43,7 +43,7 @@ func (p *Plan) planGGUF() error {
 	if err := p.planPooled(); err != nil {
 		return err
 	}
-	f := &llamaFile{Model: model, byName: make(map[string]llamacpp.Tensor, len(model.Tensors)), changed: p.changed()}
+	f := &llamaFile{Model: model, byName: make(map[string]llamacpp.Tensor, len(model.Tensors)), changed: p.changed}
 	if f.from, err = p.Source.Arch.Params(); err != nil {
 		return err
 	}
@@ -124,9 +124,19 @@ func (p *Plan) Notes() []string {
 	case p.gguf != nil:
 		notes = append(notes, p.gguf.Notes...)
 	case p.Target != Expanded && p.Arch.LayerKVHeads != nil:
-		notes = append(notes, "layers with different numbers of KV heads load in this toolkit only; write --target gguf or expanded for others")
+		notes = append(notes, "layers with different numbers of KV heads load in this toolkit only; write --target "+p.elsewhere()+" for others")
 	}
 	return notes
+}
+
+// elsewhere are the targets that hold KV heads layer by layer for others than this toolkit.
+func (p *Plan) elsewhere() string {
+	o := p.Options
+	o.Target = GGUF
+	if _, err := NewPlan(p.Source, o); err != nil {
+		return string(Expanded)
+	}
+	return string(GGUF) + " or " + string(Expanded)
 }
 
 // pooled counts the tensors that hold pooled heads.
@@ -190,7 +200,7 @@ func (f *llamaFile) spans(p *Plan, part llamacpp.Part) []span {
 		if part.Rows != nil {
 			row = part.Rows[i]
 		}
-		sources[i] = p.members(from, to.KVHeads, row)
+		sources[i] = p.members(from, to.KVHeads, to.KVHeads, row)
 	}
 	return join(sources, to.Size()/to.Shape[0])
 }

@@ -25,11 +25,7 @@ func toGGUF(t *testing.T, dir string, o Options) *gguftest.File {
 	if o.Method == "" {
 		o.Method = Mean
 	}
-	src, err := weights.Open(dir, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src := golden.Open(t, dir)
 	p, err := NewPlan(src, o)
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +144,7 @@ func turned(a *configs.Arch, x []float32) []float32 {
 func TestGGUFTensors(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
-			legal := open(t, c.Dir).Arch.LegalGroups()
+			legal := golden.Open(t, c.Dir).Arch.LegalGroups()
 			all, some := legal[len(legal)-1], legal[max(0, len(legal)-2)]
 			checkGGUF(t, c.Dir, Options{Groups: all})
 			checkGGUF(t, c.Dir, Options{Groups: some})
@@ -163,7 +159,7 @@ func TestGGUFTensors(t *testing.T) {
 
 func checkGGUF(t *testing.T, dir string, o Options) {
 	t.Helper()
-	src := open(t, dir)
+	src := golden.Open(t, dir)
 	if err := llamacpp.Check(src.Arch.WithKVHeads(o.Groups)); err != nil {
 		if _, planned := NewPlan(src, Options{Groups: o.Groups, Method: Mean, Target: GGUF}); planned == nil || planned.Error() != err.Error() {
 			t.Errorf("got error %v, want %v", planned, err)
@@ -257,7 +253,7 @@ func TestGGUFPerLayer(t *testing.T) {
 			o.Method = Mean
 		}
 		config := gpt2Config
-		_, err := NewPlan(open(t, model{config: config}.write(t)), o)
+		_, err := NewPlan(golden.Open(t, model{config: config}.write(t)), o)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got error %v, want %q", err, want)
 		}

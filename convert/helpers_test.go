@@ -12,6 +12,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
 
@@ -112,22 +113,12 @@ func readFile(t testing.TB, path string) string {
 	return string(data)
 }
 
-func open(t testing.TB, path string) *weights.Source {
-	t.Helper()
-	src, err := weights.Open(path, weights.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { src.Close() })
-	return src
-}
-
 func newPlan(t testing.TB, path string, o Options) *Plan {
 	t.Helper()
 	if o.Method == "" {
 		o.Method = Mean
 	}
-	p, err := NewPlan(open(t, path), o)
+	p, err := NewPlan(golden.Open(t, path), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +134,7 @@ func convertTo(t testing.TB, path string, o Options) *weights.Source {
 	if _, err := newPlan(t, path, o).Run(context.Background(), out, false, ignore); err != nil {
 		t.Fatal(err)
 	}
-	return open(t, out)
+	return golden.Open(t, out)
 }
 
 func floats(t testing.TB, src *weights.Source, name string) []float32 {

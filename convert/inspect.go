@@ -14,20 +14,21 @@ import (
 
 // Inspection is what a checkpoint is and what its conversions would be.
 type Inspection struct {
-	Family     string      `json:"family"`
-	Layers     int         `json:"layers"`
-	Dim        int         `json:"dim"`
-	Heads      int         `json:"heads"`
-	KVHeads    int         `json:"kv_heads"`
-	HeadDim    int         `json:"head_dim"`
-	Vocab      int         `json:"vocab"`
-	Context    int         `json:"context"`
-	Parameters int64       `json:"parameters"`
-	DType      string      `json:"dtype"` // of the KV cache: that of the keys' weights
-	Layout     string      `json:"layout"`
-	WaysOut    []Way       `json:"ways_out"`
-	Sites      []SiteHeads `json:"sites"` // the kinds of attention
-	Rows       []Row       `json:"groups"`
+	Family          string      `json:"family"`
+	Layers          int         `json:"layers"`
+	Dim             int         `json:"dim"`
+	Heads           int         `json:"heads"`
+	KVHeads         int         `json:"kv_heads"` // the most of a layer's, where they differ
+	KVHeadsPerLayer []int       `json:"kv_heads_per_layer,omitempty"`
+	HeadDim         int         `json:"head_dim"`
+	Vocab           int         `json:"vocab"`
+	Context         int         `json:"context"`
+	Parameters      int64       `json:"parameters"`
+	DType           string      `json:"dtype"` // of the KV cache: that of the keys' weights
+	Layout          string      `json:"layout"`
+	WaysOut         []Way       `json:"ways_out"`
+	Sites           []SiteHeads `json:"sites"` // the kinds of attention
+	Rows            []Row       `json:"groups"`
 }
 
 // SiteHeads is one kind of attention.
@@ -40,7 +41,8 @@ type SiteHeads struct {
 
 // Row is one legal group count.
 type Row struct {
-	Groups               int   `json:"groups"`
+	Groups               int   `json:"groups"` // the most of a layer's, where they differ
+	GroupsPerLayer       []int `json:"groups_per_layer,omitempty"`
 	KVBytesPerToken      int64 `json:"kv_bytes_per_token"`                 // 0: nothing is decoded
 	CrossKVBytesPerToken int64 `json:"cross_kv_bytes_per_token,omitempty"` // beside those, of each token that an encoder reads
 	// KVBytesAtContext is of one sequence as long as the model was trained on, with a source as long.
@@ -58,7 +60,7 @@ func Inspect(src *weights.Source, sites Sites) (*Inspection, error) {
 		return nil, err
 	}
 	in := &Inspection{
-		Family: a.Family.Name, Layers: a.Layers, Dim: a.Dim, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
+		Family: a.Family.Name, Layers: a.Layers, Dim: a.Dim, Heads: a.Heads, KVHeads: a.KVHeads, KVHeadsPerLayer: a.LayerKVHeads, HeadDim: a.HeadDim,
 		Vocab: a.Vocab, Context: a.Context, DType: dtype.String(), Layout: string(a.Layout()), WaysOut: waysOut(src, sites),
 	}
 	if in.Parameters, err = weights.Parameters(a); err != nil {
@@ -67,51 +69,23 @@ func Inspect(src *weights.Source, sites Sites) (*Inspection, error) {
 	chosen := sites.of(a)
 	in.Sites = siteHeads(a, chosen)
 	legal := a.LegalGroups(chosen...)
-	for i := len(legal) - 1; i >= 0; i-- {
-		row, err := inspectGroups(a.WithKVHeads(legal[i], chosen...), legal[i], dtype.Size())
+	slices.Reverse(legal)
+	if a.LayerKVHeads != nil {
+		row, err := inspectGroups(a, a.KVHeads, dtype.Size())
+		if err != nil {
+			return nil, err
+		}
+		row.GroupsPerLayer, row.TensorParallelism = a.LayerKVHeads, divisors(legal[0])
+		in.Rows = append(in.Rows, row)
+	}
+	for _, groups := range legal {
+		row, err := inspectGroups(a.WithKVHeads(groups, chosen...), groups, dtype.Size())
 		if err != nil {
 			return nil, err
 		}
 		in.Rows = append(in.Rows, row)
 	}
 	return in, nil
-}
-
-// loadsNative says what loads native conversions: a class for each group count below the heads, or only this toolkit.
-func loadsNative(src *weights.Source) string {
-	const ours = "gqa (this toolkit)"
-	byClass, classes := map[string][]string{}, []string(nil)
-	for _, groups := range src.Arch.LegalGroups() {
-		if groups == src.Arch.Heads {
-			continue
-		}
-		class, name := nativeClass(src.Arch.WithKVHeads(groups), src.Config), ours
-		if class != "" {
-			name = "transformers " + class
-		}
-		if byClass[name] == nil {
-			classes = append(classes, name)
-		}
-		byClass[name] = append(byClass[name], fmt.Sprint(groups))
-	}
-	if len(classes) < 2 {
-		return strings.Join(append(classes, ours)[:1], "")
-	}
-	for i, name := range classes {
-		classes[i] = fmt.Sprintf("%s with %s KV heads", name, strings.Join(byClass[name], ", "))
-	}
-	return strings.Join(classes, "; ")
-}
-
-// nativeClass is the class that holds a, or the neighbour's that does; empty where only this toolkit does.
-func nativeClass(a *configs.Arch, config []byte) string {
-	if class := a.Family.Grouping(a.KVHeads).Class; class != "" {
-		return class
-	}
-	if to, _, _ := neighbour(a, config); to != nil {
-		return to.Family.Grouping(to.KVHeads).Class
-	}
-	return ""
 }
 
 func siteHeads(a *configs.Arch, chosen []configs.Site) (list []SiteHeads) {
@@ -176,8 +150,8 @@ func keyDType(src *weights.Source) (checkpoints.DType, error) {
 func (in *Inspection) Print(w io.Writer) error {
 	fmt.Fprintf(w, "family      %s (%s)\n", in.Family, in.Layout)
 	fmt.Fprintf(w, "parameters  %s\n", thousands(in.Parameters))
-	fmt.Fprintf(w, "shape       %d layers, dim %d, %d heads of %d, %d KV heads, vocabulary %d, context %d\n",
-		in.Layers, in.Dim, in.Heads, in.HeadDim, in.KVHeads, in.Vocab, in.Context)
+	fmt.Fprintf(w, "shape       %d layers, dim %d, %d heads of %d, %s KV heads, vocabulary %d, context %d\n",
+		in.Layers, in.Dim, in.Heads, in.HeadDim, in.kvHeadsText(), in.Vocab, in.Context)
 	fmt.Fprintf(w, "sites       %s\n", in.sitesText())
 	for _, way := range in.WaysOut {
 		way.print(w)
@@ -190,8 +164,11 @@ func (in *Inspection) Print(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, in.header())
 	for _, r := range in.Rows {
-		sizes := strings.Trim(strings.ReplaceAll(fmt.Sprint(r.TensorParallelism), " ", ","), "[]")
-		fmt.Fprintf(tw, "%d\t%s%s\t%s\t\n", r.Groups, in.cacheColumns(r), thousands(r.Parameters), sizes)
+		groups := fmt.Sprint(r.Groups)
+		if r.GroupsPerLayer != nil {
+			groups = "as they are"
+		}
+		fmt.Fprintf(tw, "%s\t%s%s\t%s\t\n", groups, in.cacheColumns(r), thousands(r.Parameters), list(r.TensorParallelism))
 	}
 	return tw.Flush()
 }
@@ -199,7 +176,18 @@ func (in *Inspection) Print(w io.Writer) error {
 // decodes says whether there is a KV cache.
 func (in *Inspection) decodes() bool { return in.Sites[0].Site == configs.DecoderSelf }
 
+// kvHeadsText is the number of KV heads, or the least and the most of a layer's.
+func (in *Inspection) kvHeadsText() string {
+	if in.KVHeadsPerLayer == nil {
+		return fmt.Sprint(in.KVHeads)
+	}
+	return fmt.Sprintf("%d to %d", slices.Min(in.KVHeadsPerLayer), in.KVHeads)
+}
+
 func (in *Inspection) sitesText() string {
+	if in.KVHeadsPerLayer != nil { // of a decoder alone
+		return fmt.Sprintf("%s (%d layers, with %s KV heads)", in.Sites[0].Site, in.Layers, list(in.KVHeadsPerLayer))
+	}
 	var texts []string
 	for _, s := range in.Sites {
 		text := fmt.Sprintf("%s (%d layers, %d KV heads", s.Site, s.Layers, s.KVHeads)

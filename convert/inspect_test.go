@@ -6,11 +6,12 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/golden"
 )
 
 func TestInspect(t *testing.T) {
 	config := with(llamaConfig, "num_key_value_heads", "4")
-	got, err := Inspect(open(t, model{config: config, dtype: checkpoints.BF16}.write(t)), DefaultSites)
+	got, err := Inspect(golden.Open(t, model{config: config, dtype: checkpoints.BF16}.write(t)), DefaultSites)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,12 +20,12 @@ func TestInspect(t *testing.T) {
 		Layout: "separate", WaysOut: []Way{
 			{Target: Native, LoadsIn: []string{"transformers LlamaForCausalLM"}},
 			{Target: Own, LoadsIn: []string{"gqa", "transformers LlamaForCausalLM"}},
-			{Target: Expanded, LoadsIn: []string{"gqa", "whatever loads the source"}},
+			{Target: Expanded, LoadsIn: []string{"gqa", "whatever loads llama"}},
 			{Target: GGUF, LoadsIn: []string{"llama.cpp (llama)"}, Notes: []string{noTokenizer}},
 		}, Rows: []Row{
-			{4, 64, 0, 2048, 544, 2384, []int{1, 2, 4}},
-			{2, 32, 0, 1024, 272, 2112, []int{1, 2}},
-			{1, 16, 0, 512, 136, 1976, []int{1}},
+			{4, nil, 64, 0, 2048, 544, 2384, []int{1, 2, 4}},
+			{2, nil, 32, 0, 1024, 272, 2112, []int{1, 2}},
+			{1, nil, 16, 0, 512, 136, 1976, []int{1}},
 		},
 		Sites: []SiteHeads{{configs.DecoderSelf, 2, 4, true}},
 	}

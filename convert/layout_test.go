@@ -2,6 +2,8 @@ package convert
 
 import (
 	"testing"
+
+	"gqa/internal/golden"
 )
 
 // heads, of two dims each, in a model of 16 dims: the sizes of the configs in this package's tests.
@@ -51,29 +53,26 @@ func TestLayouts(t *testing.T) {
 		config, tensor string
 		kvHeads        int
 		inputs         int // 1 for a bias
-		from, to       place
+		from, to, full place
 	}{
-		{llamaConfig, llamaK, 8, dim, separate(1, dim), separate(1, dim)},
-		{llamaConfig, llamaVBias, 8, 1, separate(2, 1), separate(2, 1)},
-		{grouped(llamaConfig), llamaK, 4, dim, separate(1, dim), separate(1, dim)},
-		{neoxConfig, neox, 8, dim, perHead(dim), blocks(dim)},
-		{neoxConfig, neoxBias, 8, 1, perHead(1), blocks(1)},
-		{grouped(neoxConfig), neox, 4, dim, blocks(dim), blocks(dim)},
-		{grouped(neoxConfig), neoxBias, 4, 1, blocks(1), blocks(1)},
-		{gpt2Config, gpt2, 8, dim, columns, columns},
-		{gpt2Config, gpt2Bias, 8, 1, columns, columns},
-		{grouped(gpt2Config), gpt2, 4, dim, columns, columns},
+		{llamaConfig, llamaK, 8, dim, separate(1, dim), separate(1, dim), separate(1, dim)},
+		{llamaConfig, llamaVBias, 8, 1, separate(2, 1), separate(2, 1), separate(2, 1)},
+		{grouped(llamaConfig), llamaK, 4, dim, separate(1, dim), separate(1, dim), separate(1, dim)},
+		{neoxConfig, neox, 8, dim, perHead(dim), blocks(dim), perHead(dim)},
+		{neoxConfig, neoxBias, 8, 1, perHead(1), blocks(1), perHead(1)},
+		{grouped(neoxConfig), neox, 4, dim, blocks(dim), blocks(dim), perHead(dim)},
+		{grouped(neoxConfig), neoxBias, 4, 1, blocks(1), blocks(1), perHead(1)},
+		{gpt2Config, gpt2, 8, dim, columns, columns, columns},
+		{gpt2Config, gpt2Bias, 8, 1, columns, columns, columns},
+		{grouped(gpt2Config), gpt2, 4, dim, columns, columns, columns},
 	} {
 		dir := model{config: c.config}.write(t)
-		stored := floats(t, open(t, dir), c.tensor)
+		stored := floats(t, golden.Open(t, dir), c.tensor)
 		for _, groups := range []int{1, 2, 4} {
-			if groups == c.kvHeads {
-				continue
-			}
-			native := convertTo(t, dir, Options{Groups: groups, Target: Own})
-			wantPooled(t, floats(t, native, c.tensor), stored, groups, groups, c.kvHeads, c.inputs, c.from, c.to)
+			own := convertTo(t, dir, Options{Groups: groups, Target: Own})
+			wantPooled(t, floats(t, own, c.tensor), stored, groups, groups, c.kvHeads, c.inputs, c.from, c.to)
 			expanded := convertTo(t, dir, Options{Groups: groups, Target: Expanded})
-			wantPooled(t, floats(t, expanded, c.tensor), stored, groups, c.kvHeads, c.kvHeads, c.inputs, c.from, c.from)
+			wantPooled(t, floats(t, expanded, c.tensor), stored, groups, heads, c.kvHeads, c.inputs, c.from, c.full)
 		}
 	}
 }

@@ -67,9 +67,12 @@ func (o Options) asked() string {
 	return strings.Join(flags, " and ")
 }
 
-// checkMerge refuses what a merge of heads cannot do.
-func (o Options) checkMerge() error {
+// checkMerge refuses what a merge of a's heads cannot do.
+func (o Options) checkMerge(a *configs.Arch) error {
 	switch {
+	case o.merges() && a.LayerKVHeads != nil:
+		return fmt.Errorf("the checkpoint's layers have KV heads of their own (%s), which goes with --method mean, first or random alone; leave out %s",
+			list(a.LayerKVHeads), o.asked())
 	case o.Refine < 0:
 		return fmt.Errorf("refine is %d, want the number of steps to fit attention in, such as 600, or 0", o.Refine)
 	case o.Calibration != nil && !o.merges():
@@ -133,8 +136,8 @@ func (p *Plan) keep(m module, changed calibrate.Weights) error {
 		shared = append(shared, configs.ParamName(role, m.layer, false), configs.ParamName(role, m.layer, true))
 	}
 	for name, values := range changed {
-		if p.Target == Expanded && slices.Contains(shared, name) {
-			values = repeat(values, p.Groups, m.arch.KVHeads)
+		if slices.Contains(shared, name) {
+			values = repeat(values, p.Groups, p.Arch.SiteKVHeads(m.site))
 		}
 		if err := p.merged.Put(m.prefix+name, values); err != nil {
 			return err

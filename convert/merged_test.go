@@ -11,6 +11,7 @@ import (
 
 	"gqa/configs"
 	"gqa/convert/calibrate"
+	"gqa/internal/golden"
 	"gqa/internal/objective"
 )
 
@@ -40,7 +41,7 @@ var reported = map[string]int{
 func TestMergedReport(t *testing.T) {
 	for config, modules := range reported {
 		dir := model{config: config}.write(t)
-		src := open(t, dir)
+		src := golden.Open(t, dir)
 		text := sentence(64)
 		if src.Arch.EncoderLayers > 0 {
 			text.Objective = objective.Spans{Sentinels: []int32{4, 5}, End: 1, Start: 0}
@@ -137,7 +138,7 @@ func checkLayer(t *testing.T, o Options, l Layer, alone bool) {
 // TestMergeOfAllHeads: with as many groups as heads there is nothing to merge, whatever is asked.
 func TestMergeOfAllHeads(t *testing.T) {
 	dir := model{config: llamaConfig}.write(t)
-	src := open(t, dir)
+	src := golden.Open(t, dir)
 	for _, o := range []Options{{Method: Align}, {Method: Calibrated, Grouping: Similar}, {Method: Calibrated, Calibration: sentence(64), Refine: 3}} {
 		o.Groups = 8
 		got := convertTo(t, dir, o)

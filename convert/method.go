@@ -36,6 +36,9 @@ var Groupings = []string{string(Contiguous), string(Similar)}
 // pool turns heads [heads, size] into [groups, size], contiguous heads sharing a group. size is what one head holds:
 // headDim*dim of a weight, headDim of a bias. name and seed fix what Random draws.
 func pool(m Method, heads []float32, count, groups int, bias bool, name string, seed uint64) []float32 {
+	if groups == count {
+		return heads
+	}
 	size, members := len(heads)/count, count/groups
 	pooled := make([]float32, groups*size)
 	if m == Random {
@@ -79,6 +82,9 @@ func divide(dst []float32, by int) {
 
 // repeat is pool's way back in place: each of groups heads stands count/groups times.
 func repeat(pooled []float32, groups, count int) []float32 {
+	if groups == count {
+		return pooled
+	}
 	size := len(pooled) / groups
 	heads := make([]float32, 0, count*size)
 	for h := range count {

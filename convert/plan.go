@@ -26,7 +26,7 @@ type Target string
 const (
 	Native   Target = "native"   // fewer KV heads, in the family's class, else in a neighbour's, else as Own
 	Own      Target = "own"      // fewer KV heads in the family's own tensors, whatever loads them
-	Expanded Target = "expanded" // pooled heads repeated in place: loads wherever the original does, saves no cache
+	Expanded Target = "expanded" // a KV head for each head, pooled ones repeated: loads wherever such a model does, saves no cache
 	GGUF     Target = "gguf"     // fewer KV heads, as llama.cpp loads them
 )
 
@@ -79,16 +79,18 @@ type Plan struct {
 	// OnMerge, if not nil, is told of each step of a merge: MergeWork in all, before anything is written.
 	OnMerge func(n int64)
 
-	sites     []configs.Site          // what is converted
-	converted *configs.Arch           // with Groups KV heads there: Arch, unless expanded
-	pooled    map[string]pooledTensor // what is computed, by tensor name
-	way       *detour                 // into a neighbour's class; nil: none
-	gguf      *llamaFile              // of Target GGUF
-	whole     sync.Mutex              // held while a tensor is in memory whole: one at a time
-	stored    []float32               // that tensor, as the source has it: memory for the next
-	merged    *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
-	layers    []Layer
-	joint     *LayerFit // of all layers together; nil: there was none
+	sites      []configs.Site          // what is converted
+	converted  *configs.Arch           // with Groups KV heads there: Arch, unless expanded
+	pooled     map[string]pooledTensor // what is computed, by tensor name
+	changed    map[string]bool         // the weights that a merge computes, by the names of Arch.Params
+	ungrouping map[string]any          // what an expanded result's config.json says otherwise than the source's
+	way        *detour                 // into a neighbour's class; nil: none
+	gguf       *llamaFile              // of Target GGUF
+	whole      sync.Mutex              // held while a tensor is in memory whole: one at a time
+	stored     []float32               // that tensor, as the source has it: memory for the next
+	merged     *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
+	layers     []Layer
+	joint      *LayerFit // of all layers together; nil: there was none
 	// orders are the groups of sites whose layers must have one order of heads, where groups are chosen.
 	orders map[configs.Site][][]int
 
@@ -116,11 +118,10 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 			return nil, err
 		}
 		o.Groups = slices.Max(o.ByLayer)
-	}
-	if err := checkGroups(src.Arch, o.Groups, sites); err != nil {
+	} else if err := checkGroups(src.Arch, o.Groups, sites); err != nil {
 		return nil, err
 	}
-	if err := o.checkMerge(); err != nil {
+	if err := o.checkMerge(src.Arch); err != nil {
 		return nil, err
 	}
 	p := &Plan{Source: src, Options: o, sites: sites, converted: src.Arch.WithKVHeads(o.Groups, sites...), refineBytes: refineBytes}
@@ -129,7 +130,10 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	}
 	p.Arch = p.converted
 	if o.Target == Expanded {
-		p.Arch = src.Arch
+		var err error
+		if p.Arch, p.ungrouping, err = src.Arch.Ungrouped(src.Config); err != nil {
+			return nil, err
+		}
 	}
 	if o.ShardSize == 0 {
 		p.ShardSize = sourceShardSize(src)
@@ -153,7 +157,7 @@ var ErrGroups = errors.New("groups")
 
 func checkGroups(a *configs.Arch, groups int, sites []configs.Site) error {
 	legal := a.LegalGroups(sites...)
-	if slices.Contains(legal, groups) && a.LayerKVHeads == nil {
+	if slices.Contains(legal, groups) {
 		return nil
 	}
 	if a.KVHeads == 1 && len(a.Sites()) == 1 {
@@ -161,7 +165,8 @@ func checkGroups(a *configs.Arch, groups int, sites []configs.Site) error {
 			ErrGroups, groups, a.Heads)
 	}
 	if a.LayerKVHeads != nil {
-		return fmt.Errorf("%w is %d, but the checkpoint's layers have KV heads of their own (%v): convert what it was made from", ErrGroups, groups, a.LayerKVHeads)
+		return fmt.Errorf("%w is %d, want what divides the KV heads of every layer (%s): one of %v; --groups-per-layer %[3]s leaves them as they are",
+			ErrGroups, groups, list(a.LayerKVHeads), legal)
 	}
 	has := fmt.Sprintf("%d KV heads", a.SiteKVHeads(sites[0]))
 	for _, s := range sites[1:] {
@@ -186,8 +191,8 @@ func (o Options) checkLayers(a *configs.Arch) error {
 		return fmt.Errorf("%w goes with --method mean, first or random alone; leave out %s", errLayers, o.asked())
 	}
 	for i, groups := range o.ByLayer {
-		if legal := a.LegalGroups(); !slices.Contains(legal, groups) {
-			return fmt.Errorf("%w has %d for layer %d, want a divisor of the checkpoint's %d KV heads: one of %v", errLayers, groups, i, a.KVHeads, legal)
+		if legal := divisors(a.LayerKV(i)); !slices.Contains(legal, groups) {
+			return fmt.Errorf("%w has %d for layer %d, want a divisor of its %d KV heads: one of %v", errLayers, groups, i, a.LayerKV(i), legal)
 		}
 	}
 	return nil
@@ -250,25 +255,42 @@ func (p *Plan) planTensors() error {
 		if dropped[name] {
 			continue
 		}
-		t, _ := p.Source.Tensor(name)
-		spec := t.Spec()
-		if shape, ok := stored[name]; ok { // else carried along as it is
-			spec.Shape = shape
-			if p.DType != 0 && spec.DType.IsFloat() {
-				spec.DType = p.DType
-			}
+		if err := p.planTensor(name, name, stored[name]); err != nil {
+			return err
 		}
-		if _, ok := p.pooled[name]; ok && !spec.DType.IsFloat() {
-			return fmt.Errorf("%s: tensor %s is %s: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint", t.File, name, spec.DType)
+		delete(stored, name)
+	}
+	for _, t := range targets { // of heads that there were none of
+		if stored[t.Name] == nil {
+			continue
 		}
-		p.Specs = append(p.Specs, spec)
+		if err := p.planTensor(t.Name, p.pooled[t.Name].from[0].Tensor, t.Shape); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// planPooled finds the tensors that a change of KV heads touches. With the number unchanged there are none.
+// planTensor adds a tensor of the result, which has the dtype of one of the source's. What has no shape is carried along as it is.
+func (p *Plan) planTensor(name, source string, shape []int) error {
+	t, _ := p.Source.Tensor(source)
+	spec := checkpoints.Spec{Name: name, DType: t.DType, Shape: shape}
+	switch {
+	case shape == nil:
+		spec.Shape = t.Shape
+	case p.DType != 0 && spec.DType.IsFloat():
+		spec.DType = p.DType
+	}
+	if _, ok := p.pooled[name]; ok && !spec.DType.IsFloat() {
+		return fmt.Errorf("%s: tensor %s is %s: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint", t.File, source, spec.DType)
+	}
+	p.Specs = append(p.Specs, spec)
+	return nil
+}
+
+// planPooled finds the tensors that a change of KV heads touches. With numbers and layout unchanged there are none.
 func (p *Plan) planPooled() error {
-	p.pooled = map[string]pooledTensor{}
+	p.pooled, p.changed = map[string]pooledTensor{}, p.merging()
 	var lists [3][]configs.Param // the same weights in the same order
 	for i, a := range []*configs.Arch{p.Source.Arch, p.Arch, p.converted} {
 		var err error
@@ -277,9 +299,10 @@ func (p *Plan) planPooled() error {
 		}
 	}
 	from, to, converted := lists[0], lists[1], lists[2]
-	touched, changed := map[string]bool{}, p.changed()
+	touched := map[string]bool{}
 	for i, w := range to {
-		touched[w.Tensor] = touched[w.Tensor] || converted[i].KVHeads != from[i].KVHeads || p.Arch.LayerKVHeads != nil && w.KVHeads > 0 || changed[w.Name]
+		other := w.KVHeads != from[i].KVHeads || converted[i].KVHeads != from[i].KVHeads || !slices.Equal(w.Rows, from[i].Rows)
+		touched[w.Tensor] = touched[w.Tensor] || other || p.changed[w.Name]
 	}
 	for i, w := range to {
 		if !touched[w.Tensor] {
@@ -295,8 +318,8 @@ func (p *Plan) planPooled() error {
 	return nil
 }
 
-// changed are the names of the weights that a merge computes.
-func (p *Plan) changed() map[string]bool {
+// merging are the names of the weights that a merge computes.
+func (p *Plan) merging() map[string]bool {
 	changed := map[string]bool{}
 	for _, s := range p.modules() {
 		for role := range s.parts(&merge.Attention{}) {

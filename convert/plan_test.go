@@ -8,6 +8,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert/calibrate"
+	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
 
@@ -43,7 +44,7 @@ func TestPlanRefuses(t *testing.T) {
 		if c.o.Method == "" {
 			c.o.Method = Mean
 		}
-		_, err := NewPlan(open(t, c.dir), c.o)
+		_, err := NewPlan(golden.Open(t, c.dir), c.o)
 		wantError(t, err, c.want)
 		if errors.Is(err, ErrGroups) != c.groups {
 			t.Errorf("%v: ErrGroups %v, want %v", err, !c.groups, c.groups)
@@ -108,7 +109,7 @@ func TestLoadsIn(t *testing.T) {
 			t.Errorf("%+v load in %q, want %q", c.o, got, c.want)
 		}
 	}
-	src := open(t, sequential)
+	src := golden.Open(t, sequential)
 	_, _, why := neighbour(src.Arch.WithKVHeads(2), src.Config)
 	if len(why) != 1 || why[0].Error() != "PhiForCausalLM: residual is parallel there, sequential here" {
 		t.Errorf("reasons %q", why)

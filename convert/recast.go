@@ -154,11 +154,7 @@ func (r *recast) same(s checkpoints.Spec) (*checkpoints.Tensor, bool) {
 
 // tensor computes one tensor of the result.
 func (r *recast) tensor(s checkpoints.Spec) ([]float32, error) {
-	n := 1
-	for _, d := range s.Shape {
-		n *= d
-	}
-	stored := make([]float32, n)
+	stored := make([]float32, s.Elements())
 	for _, p := range r.parts[s.Name] {
 		values, err := r.weight(p)
 		if err != nil {

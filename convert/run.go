@@ -171,7 +171,7 @@ func (p *Plan) writeTensor(s checkpoints.Spec, w io.Writer) error {
 	switch {
 	case !ok:
 		return out.write([]span{{n: source.Elements(), from: []int{0}}})
-	case p.Method == Random || p.merges() || t.to[0].Parts != nil:
+	case p.Method == Random || p.changed[t.to[0].Name] || t.to[0].Parts != nil:
 		p.whole.Lock()
 		defer p.whole.Unlock()
 		values, err := p.pool(source, t)
@@ -190,7 +190,7 @@ func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, erro
 	if t.to[0].Parts != nil {
 		return p.row(t)
 	}
-	if p.merges() {
+	if p.changed[t.to[0].Name] {
 		return p.mergedTensor(t)
 	}
 	var err error
@@ -214,7 +214,7 @@ func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, erro
 // row computes a tensor that is one row of a weight.
 func (p *Plan) row(t pooledTensor) (all []float32, err error) {
 	w := t.to[0]
-	if p.merges() {
+	if p.changed[w.Name] {
 		all, _, err = p.merged.Get(w.Name)
 	} else if all, err = p.Source.Read(t.from[0]); err == nil {
 		all = p.poolHeads(all, w, t.from[0].KVHeads, t.groups[0])
@@ -229,17 +229,14 @@ func (p *Plan) row(t pooledTensor) (all []float32, err error) {
 	return all[t.part*n:][:n], nil
 }
 
-// poolHeads makes groups of heads of one weight w of the result.
+// poolHeads makes groups of heads, and of these as many as the weight w of the result has.
 func (p *Plan) poolHeads(values []float32, w configs.Param, heads, groups int) []float32 {
 	method := p.Method
 	if w.Role == configs.KNorm && method == Random {
 		method = Mean // a new head is as large as those before it
 	}
 	pooled := pool(method, values, heads, groups, w.Bias, w.Name, p.Seed)
-	if p.Target == Expanded {
-		return repeat(pooled, groups, heads)
-	}
-	return pooled
+	return repeat(pooled, groups, w.KVHeads)
 }
 
 // copyFile copies a small file beside the weights.

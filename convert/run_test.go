@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/internal/golden"
 )
 
 // TestAllGroupsIsACopy wants the weights' files byte for byte, sharded or not.
@@ -31,7 +32,7 @@ func TestAllGroupsIsACopy(t *testing.T) {
 					t.Errorf("%s differs", file)
 				}
 			}
-			if len(out.Files) != len(open(t, dir).Files) {
+			if len(out.Files) != len(golden.Open(t, dir).Files) {
 				t.Errorf("files %v", out.Files)
 			}
 		})
@@ -42,7 +43,7 @@ func TestAllGroupsIsACopy(t *testing.T) {
 func TestUntouchedTensorsKeepEveryBit(t *testing.T) {
 	for _, config := range []string{llamaConfig, neoxConfig, gpt2Config} {
 		dir := model{config: config, dtype: checkpoints.BF16}.write(t)
-		src, plan := open(t, dir), newPlan(t, dir, Options{Groups: 2, Target: Own})
+		src, plan := golden.Open(t, dir), newPlan(t, dir, Options{Groups: 2, Target: Own})
 		out := convertTo(t, dir, Options{Groups: 2, Target: Own})
 		kept := 0
 		for _, name := range src.Names() {
@@ -94,7 +95,7 @@ func TestDType(t *testing.T) {
 		{Name: "model.layers.0.self_attn.rotary_emb.inv_freq", DType: checkpoints.F32, Shape: []int{1}},
 	}}
 	dir := m.write(t)
-	src := open(t, dir)
+	src := golden.Open(t, dir)
 	kept := convertTo(t, dir, Options{Groups: 4})
 	for _, dtype := range []checkpoints.DType{checkpoints.BF16, checkpoints.F16, checkpoints.F32} {
 		out := convertTo(t, dir, Options{Groups: 4, DType: dtype})
@@ -123,7 +124,7 @@ func TestDType(t *testing.T) {
 
 func TestShards(t *testing.T) {
 	dir := model{config: llamaConfig, shard: 2000}.write(t)
-	src := open(t, dir)
+	src := golden.Open(t, dir)
 	if len(src.Files) < 3 {
 		t.Fatalf("only %d shards to begin with", len(src.Files))
 	}
@@ -173,7 +174,7 @@ func TestCarried(t *testing.T) {
 	} {
 		c.m.extra = c.carried
 		dir := c.m.write(t)
-		src, out := open(t, dir), convertTo(t, dir, Options{Groups: 2, DType: checkpoints.BF16, Target: Own})
+		src, out := golden.Open(t, dir), convertTo(t, dir, Options{Groups: 2, DType: checkpoints.BF16, Target: Own})
 		if len(out.Names()) != len(src.Names()) {
 			t.Errorf("%d tensors, want %d", len(out.Names()), len(src.Names()))
 		}

@@ -21,7 +21,7 @@ func (p *Plan) spans(t pooledTensor, unit int) []span {
 	sources := make([][]int, t.rows())
 	for i, w := range t.to {
 		for r := range w.Shape[0] {
-			sources[storedRow(w, r)] = p.members(t.from[i], t.groups[i], r)
+			sources[storedRow(w, r)] = p.members(t.from[i], t.groups[i], w.KVHeads, r)
 		}
 	}
 	return join(sources, unit)
@@ -50,17 +50,13 @@ func follows(s span, rows []int, unit int) bool {
 }
 
 // members lists the stored rows of the source's weight w that row r of the result's is the mean of; groups is how many KV
-// heads it becomes, 0 where it has none.
-func (p *Plan) members(w configs.Param, groups, r int) []int {
+// heads it becomes, 0 where it has none, and heads how many the result repeats them to.
+func (p *Plan) members(w configs.Param, groups, heads, r int) []int {
 	if groups == 0 {
 		return []int{storedRow(w, r)}
 	}
 	size, wide := w.KVHeads/groups, w.Shape[0]/w.KVHeads // heads of a group, rows of a head
-	head, dim := r/wide, r%wide
-	group := head
-	if p.Target == Expanded {
-		group = head / size
-	}
+	group, dim := r/wide*groups/heads, r%wide
 	if p.Method == First {
 		return []int{storedRow(w, group*size*wide+dim)}
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"gqa/configs"
 	"gqa/internal/weights"
 )
 
@@ -18,22 +19,36 @@ type Way struct {
 
 // waysOut plans a conversion of src's sites to each target.
 func waysOut(src *weights.Source, sites Sites) []Way {
-	groups := src.Arch.LegalGroups(sites.of(src.Arch)...)
-	fewer := groups[max(0, len(groups)-2)]
 	ways := make([]Way, len(Targets))
 	for i, target := range Targets {
-		ways[i].Target = Target(target)
-		p, err := NewPlan(src, Options{Groups: fewer, Method: Mean, Target: Target(target), Sites: sites})
-		if err != nil {
-			ways[i].WhyNot = err.Error()
-			continue
-		}
-		ways[i].LoadsIn, ways[i].Notes = p.loadsIn(), p.Notes()
-		if ways[i].Target == Native { // not the same for every number of groups
-			ways[i].LoadsIn = []string{loadsNative(src)}
-		}
+		ways[i] = wayOut(src, Target(target), sites)
 	}
 	return ways
+}
+
+// wayOut plans a conversion to fewer groups. Where layers have KV heads of their own, these are tried before.
+func wayOut(src *weights.Source, target Target, sites Sites) Way {
+	w, legal := Way{Target: target}, src.Arch.LegalGroups(sites.of(src.Arch)...)
+	o := Options{Groups: legal[max(0, len(legal)-2)], Method: Mean, Target: target, Sites: sites}
+	if o.ByLayer = src.Arch.LayerKVHeads; o.ByLayer != nil {
+		o.Groups = legal[len(legal)-1]
+	}
+	p, err := NewPlan(src, o)
+	if err != nil && o.ByLayer != nil {
+		w.Notes = append(w.Notes, fmt.Sprintf("with %d KV heads in every layer, or fewer; as they are not: %v", o.Groups, err))
+		o.ByLayer = nil
+		p, err = NewPlan(src, o)
+	}
+	if err != nil {
+		return Way{Target: target, WhyNot: err.Error()}
+	}
+	if w.LoadsIn = p.loadsIn(); target == Native { // not the same for every number of groups
+		w.LoadsIn = []string{loadsNative(src, sites)}
+	}
+	if p.gguf != nil {
+		w.Notes = append(w.Notes, p.gguf.Notes...)
+	}
+	return w
 }
 
 func (w Way) print(out io.Writer) {
@@ -41,11 +56,64 @@ func (w Way) print(out io.Writer) {
 	case w.WhyNot != "":
 		fmt.Fprintf(out, "%-11s no: %s\n", w.Target, w.WhyNot)
 	case w.Target == Expanded:
-		fmt.Fprintf(out, "%-11s loads wherever the source does; saves no cache\n", w.Target)
+		loader := strings.TrimPrefix(w.LoadsIn[len(w.LoadsIn)-1], "whatever loads ")
+		fmt.Fprintf(out, "%-11s loads wherever %s does; saves no cache\n", w.Target, loader)
 	default:
 		fmt.Fprintf(out, "%-11s loads in %s\n", w.Target, strings.Join(w.LoadsIn, ", "))
 	}
 	for _, note := range w.Notes {
 		fmt.Fprintf(out, "%-11s %s\n", "", note)
 	}
+}
+
+// loadsNative says what loads native conversions: a class for each group count below the heads, or only this toolkit.
+func loadsNative(src *weights.Source, sites Sites) string {
+	const ours = "gqa (this toolkit)"
+	byLoader, loaders := map[string][]string{}, []string(nil)
+	add := func(loader, groups string) {
+		if byLoader[loader] == nil {
+			loaders = append(loaders, loader)
+		}
+		byLoader[loader] = append(byLoader[loader], groups)
+	}
+	if src.Arch.LayerKVHeads != nil {
+		add(ours, list(src.Arch.LayerKVHeads))
+	}
+	chosen := sites.of(src.Arch)
+	for _, groups := range src.Arch.LegalGroups(chosen...) {
+		if groups == src.Arch.Heads {
+			continue
+		}
+		if class := nativeClass(src.Arch.WithKVHeads(groups, chosen...), src.Config); class != "" {
+			add("transformers "+class, fmt.Sprint(groups))
+		} else {
+			add(ours, fmt.Sprint(groups))
+		}
+	}
+	switch len(loaders) {
+	case 0: // one head, that nothing can be merged with
+		return "whatever loads the source"
+	case 1:
+		return loaders[0]
+	}
+	for i, name := range loaders {
+		loaders[i] = fmt.Sprintf("%s with %s KV heads", name, strings.Join(byLoader[name], ", "))
+	}
+	return strings.Join(loaders, "; ")
+}
+
+// nativeClass is the class that holds a, or the neighbour's that does; empty where only this toolkit does.
+func nativeClass(a *configs.Arch, config []byte) string {
+	if class := a.Family.Grouping(a.KVHeads).Class; class != "" {
+		return class
+	}
+	if to, _, _ := neighbour(a, config); to != nil {
+		return to.Family.Grouping(to.KVHeads).Class
+	}
+	return ""
+}
+
+// list is numbers as they are given to a flag.
+func list(numbers []int) string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", ","), "[]")
 }

@@ -60,7 +60,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
 	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads share one: neighbours, or those that lose the least by it", convert.Groupings...)
-	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads, in a class that holds them if there is one; own: in the family's own tensors; expanded: pooled heads repeated in place; gguf: fewer KV heads, for llama.cpp", convert.Targets...)
+	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads, in a class that holds them if there is one; own: in the family's own tensors; expanded: a KV head for each head, pooled ones repeated; gguf: fewer KV heads, for llama.cpp", convert.Targets...)
 	sitesFlag(fl, &f)
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "dtype of float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file of safetensors, such as 5GB or 900MiB (default as the source)")
@@ -253,18 +253,27 @@ func advise(plan *convert.Plan) {
 
 func printSummary(cmd *cobra.Command, s *convert.Summary, verb string) error {
 	_, err := fmt.Fprintf(cmd.OutOrStdout(),
-		"%s %s: %s, %d heads, KV heads %d -> %s%s by %s (%d tensors pooled, %d copied), %d -> %d parameters, %s; loads in %s\n",
-		verb, s.Output, s.Family, s.Heads, s.SourceGroups, groupsText(s), sitesText(s), how(s), s.TensorsPooled, s.TensorsCopied,
+		"%s %s: %s, %d heads, KV heads %s -> %s%s by %s (%d tensors pooled, %d copied), %d -> %d parameters, %s; loads in %s\n",
+		verb, s.Output, s.Family, s.Heads, headsText(s.SourceGroups, s.SourceGroupsPerLayer), groupsText(s), sitesText(s), how(s), s.TensorsPooled, s.TensorsCopied,
 		s.SourceParameters, s.Parameters, cacheText(s), strings.Join(s.LoadsIn, ", "))
 	return err
 }
 
-// groupsText is the number of KV heads, or each layer's.
-func groupsText(s *convert.Summary) string {
-	if s.GroupsPerLayer == nil {
-		return strconv.Itoa(s.Groups)
+// headsText is a number of KV heads, or each layer's.
+func headsText(n int, perLayer []int) string {
+	if perLayer == nil {
+		return strconv.Itoa(n)
 	}
-	return strings.Trim(strings.ReplaceAll(fmt.Sprint(s.GroupsPerLayer), " ", ","), "[]")
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(perLayer), " ", ","), "[]")
+}
+
+// groupsText is the number of KV heads of the result, and what they are repeated to.
+func groupsText(s *convert.Summary) string {
+	text := headsText(s.Groups, s.GroupsPerLayer)
+	if s.Target == convert.Expanded {
+		text += fmt.Sprintf(" (repeated to %d)", s.Heads)
+	}
+	return text
 }
 
 // sitesText names the sites that were converted, where there are others or several.
@@ -276,11 +285,14 @@ func sitesText(s *convert.Summary) string {
 }
 
 func cacheText(s *convert.Summary) string {
-	before := s.SourceKVBytesPerToken + s.SourceCrossKVBytesPerToken
-	if before == 0 {
+	before, after := float64(s.SourceKVBytesPerToken+s.SourceCrossKVBytesPerToken), float64(s.KVBytesPerToken+s.CrossKVBytesPerToken)
+	switch {
+	case before == 0:
 		return "no KV cache before or after"
+	case after > before:
+		return fmt.Sprintf("KV cache %.4g times as large", after/before)
 	}
-	return fmt.Sprintf("KV cache 1/%.4g", float64(before)/float64(s.KVBytesPerToken+s.CrossKVBytesPerToken))
+	return fmt.Sprintf("KV cache 1/%.4g", before/after)
 }
 
 // how says how heads became one.

@@ -1,6 +1,9 @@
 package golden_test
 
 import (
+	"bytes"
+	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -9,11 +12,14 @@ import (
 	"gqa/internal/golden"
 )
 
+// layeredCases have layouts of every kind.
+var layeredCases = []string{"llama", "gpt_neox", "gpt2", "bloom", "olmo2", "falcon-new", "chatglm", "stablelm-qknorm"}
+
 // TestGroupsPerLayer: with KV heads of their own the layers of a model give what they give with the pooled heads repeated in
 // place, through both engines and the cache, in every layout.
 func TestGroupsPerLayer(t *testing.T) {
 	for _, c := range golden.Cases(t) {
-		if !slices.Contains([]string{"llama", "gpt_neox", "gpt2", "bloom", "olmo2", "falcon-new", "chatglm", "stablelm-qknorm"}, c.Name) {
+		if !slices.Contains(layeredCases, c.Name) {
 			continue
 		}
 		t.Run(c.Name, func(t *testing.T) {
@@ -37,5 +43,78 @@ func TestGroupsPerLayer(t *testing.T) {
 			}
 			checkLogits(t, c, form{"logits per layer", own.Arch, all, want})
 		})
+	}
+}
+
+// TestLayersOnward: what has KV heads of its own in each layer is converted on as what it was made from would be, file for
+// file. The first head of a group of groups is that of all.
+func TestLayersOnward(t *testing.T) {
+	for _, c := range golden.Cases(t) {
+		if !slices.Contains(layeredCases, c.Name) {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			src, _ := golden.Load(t, c.Dir)
+			legal := src.Arch.LegalGroups()
+			most := legal[len(legal)-2] // of 8 or 6 heads: 4 or 3
+			layers, fewer := make([]int, src.Arch.Layers), make([]int, src.Arch.Layers)
+			for i := range layers {
+				layers[i], fewer[i] = []int{src.Arch.Heads, most}[i%2], []int{most, 1}[i%2]
+			}
+			o := convert.Options{ByLayer: layers, Method: convert.First, Target: convert.Own}
+			own := convertTo(t, c.Dir, o)
+			whole := convertTo(t, c.Dir, convert.Options{Groups: src.Arch.Heads, Method: convert.First, Target: convert.Own})
+			for _, o := range []convert.Options{
+				{ByLayer: layers, Target: convert.Own},
+				{ByLayer: layers, Target: convert.Expanded},
+				{ByLayer: fewer, Target: convert.Native},
+				{ByLayer: fewer, Target: convert.Expanded},
+				{Groups: most, Target: convert.Own},
+				{Groups: 1, Target: convert.Native},
+				{Groups: 1, Target: convert.Expanded},
+			} {
+				o.Method = convert.First
+				sameFolder(t, fmt.Sprintf("%+v", o), convertTo(t, own, o), convertTo(t, whole, o))
+			}
+			for _, o := range []convert.Options{{ByLayer: layers}, {ByLayer: fewer}, {Groups: most}} {
+				o.Method, o.Target = convert.First, convert.GGUF
+				if err := planned(t, whole, o); err != nil {
+					wantSame(t, planned(t, own, o), err)
+					continue
+				}
+				got, want := convertTo(t, own, o), convertTo(t, whole, o)
+				if !bytes.Equal(read(t, filepath.Join(got, "model.gguf")), read(t, filepath.Join(want, "model.gguf"))) {
+					t.Errorf("%+v: model.gguf differs", o)
+				}
+			}
+		})
+	}
+}
+
+// sameFolder wants the same weights, and a config.json that says the same.
+func sameFolder(t *testing.T, what, got, want string) {
+	t.Helper()
+	if !bytes.Equal(read(t, filepath.Join(got, "model.safetensors")), read(t, filepath.Join(want, "model.safetensors"))) {
+		t.Errorf("%s: the weights differ", what)
+	}
+	a, _ := golden.Load(t, got)
+	b, _ := golden.Load(t, want)
+	if !slices.Equal(a.Arch.LayerKVHeads, b.Arch.LayerKVHeads) || a.Arch.KVHeads != b.Arch.KVHeads || a.Arch.Layout() != b.Arch.Layout() {
+		t.Errorf("%s: opened with %d KV heads (%v), %s", what, a.Arch.KVHeads, a.Arch.LayerKVHeads, a.Arch.Layout())
+	}
+}
+
+// planned says why dir cannot be converted so.
+func planned(t *testing.T, dir string, o convert.Options) error {
+	t.Helper()
+	src, _ := golden.Load(t, dir)
+	_, err := convert.NewPlan(src, o)
+	return err
+}
+
+func wantSame(t *testing.T, got, want error) {
+	t.Helper()
+	if got == nil || got.Error() != want.Error() {
+		t.Errorf("error %v, want %v", got, want)
 	}
 }

@@ -1,0 +1,77 @@
+package configs
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Ungrouped is the architecture with a KV head for each head at every site, and what its config.json says otherwise than a's,
+// which is given: dotted path -> value, nil for a key to be removed. Where a has as many KV heads as heads it is a.
+func (a *Arch) Ungrouped(config []byte) (*Arch, map[string]any, error) {
+	if a.ungrouped() {
+		return a, nil, nil
+	}
+	keys, err := parseConfig(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	changes := map[string]any{LayersKey: nil, a.Family.Groups.Key: nil}
+	if key := a.Family.Groups.SitesKey; key != "" {
+		changes[key] = nil
+	}
+	maps.Copy(changes, a.Family.Attention.Set)
+	setKeys(keys, changes)
+	f, err := familyOf(a.Family.Name, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if v := f.variant(keys); v.Grouping(1).Class != "" || v.Grouping(2).Class != "" { // a class that reads the key
+		changes[v.Groups.Key] = a.Heads
+		setKeys(keys, changes)
+	}
+	full, err := f.resolve(keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !full.ungrouped() {
+		return nil, nil, fmt.Errorf("families/%s.yaml: attention: set does not lead to as many KV heads as heads (%d)", a.Family.Name, a.Heads)
+	}
+	b := *a
+	b.Family, b.grouped, b.LayerKVHeads = full.Family, full.grouped, nil
+	for _, s := range a.Sites() {
+		*b.siteKVHeads(s) = a.Heads
+	}
+	return &b, changes, nil
+}
+
+// ungrouped says whether every head has a KV head of its own.
+func (a *Arch) ungrouped() bool {
+	return a.LayerKVHeads == nil && !slices.ContainsFunc(a.Sites(), func(s Site) bool { return a.SiteKVHeads(s) < a.Heads })
+}
+
+func setKeys(keys, changes map[string]any) {
+	for path, value := range changes {
+		SetKey(keys, path, value)
+	}
+}
+
+// SetKey sets what a dotted path leads to in config.json's keys, and makes the objects on the way; nil removes it.
+func SetKey(keys map[string]any, path string, value any) {
+	head, rest, nested := strings.Cut(path, ".")
+	inner, isObject := keys[head].(map[string]any)
+	switch {
+	case value == nil && !nested:
+		delete(keys, head)
+	case value == nil && !isObject:
+	case !nested:
+		keys[head] = value
+	default:
+		if !isObject {
+			inner = map[string]any{}
+			keys[head] = inner
+		}
+		SetKey(inner, rest, value)
+	}
+}

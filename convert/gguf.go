@@ -184,7 +184,7 @@ func (f *llamaFile) writePart(p *Plan, part llamacpp.Part, dtype checkpoints.DTy
 	held := pooledBuffers.Get().(*buffers)
 	defer pooledBuffers.Put(held)
 	source, _ := p.Source.Tensor(from.Tensor)
-	out := &stream{source, dtype, w, held}
+	out := &stream{src: source, dtype: dtype, w: w, buffers: held}
 	return out.write(f.spans(p, part))
 }
 

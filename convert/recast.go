@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -19,6 +20,7 @@ type recast struct {
 	to    *configs.Arch
 	from  map[string]configs.Param   // the source's weights by name
 	parts map[string][]configs.Param // the result's, by the tensor that holds them
+	whole sync.Mutex                 // held while a tensor is in memory whole: one at a time
 }
 
 // detour is a conversion by way of the family's own tensors, in f32, into those of a neighbour.
@@ -121,35 +123,55 @@ func newRecast(src *weights.Source, to *configs.Arch) (*recast, error) {
 
 // write writes the weights into dir.
 func (r *recast) write(ctx context.Context, dir string, specs []checkpoints.Spec, o checkpoints.WriteOptions, progress func(bytes int64)) error {
-	o.Workers = 1 // each holds a tensor whole
-	return checkpoints.Write(dir, specs, o, func(s checkpoints.Spec, w io.Writer) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		defer progress(s.Bytes())
-		if from, ok := r.same(s); ok {
-			held := pooledBuffers.Get().(*buffers)
-			defer pooledBuffers.Put(held)
-			return (&stream{from, s.DType, w, held}).write([]span{{n: from.Elements(), from: []int{0}}})
-		}
-		stored, err := r.tensor(s)
-		if err != nil {
-			return err
-		}
-		return weights.WriteFloats(w, stored, s.DType)
-	})
+	return checkpoints.Write(dir, specs, o, told(ctx, progress, r.writeTensor))
 }
 
-// same is the source's tensor that one of the result is, value by value: it is streamed.
-func (r *recast) same(s checkpoints.Spec) (*checkpoints.Tensor, bool) {
-	parts := r.parts[s.Name]
-	to := parts[0]
-	from, ok := r.from[to.Name]
-	_, folds := folding[to.Role]
-	if !ok || len(parts) > 1 || folds || to.Role.IsNorm() || from.Rows != nil || from.Transposed != to.Transposed {
-		return nil, false
+// writeTensor streams one tensor of the result, or computes it in memory, one at a time.
+func (r *recast) writeTensor(s checkpoints.Spec, w io.Writer) error {
+	from, spans, gain, err := r.streamed(s)
+	if err != nil {
+		return err
 	}
-	return r.src.Tensor(from.Tensor)
+	if from != nil {
+		held := pooledBuffers.Get().(*buffers)
+		defer pooledBuffers.Put(held)
+		return (&stream{src: from, dtype: s.DType, w: w, gain: gain, buffers: held}).write(spans)
+	}
+	r.whole.Lock()
+	defer r.whole.Unlock()
+	stored, err := r.tensor(s)
+	if err != nil {
+		return err
+	}
+	return weights.WriteFloats(w, stored, s.DType)
+}
+
+// streamed is the source's tensor whose rows those of a result's weight are, which they are, and what each of their elements is
+// multiplied with; nil where rows are not enough to go by.
+func (r *recast) streamed(s checkpoints.Spec) (t *checkpoints.Tensor, spans []span, gain []float32, err error) {
+	to := r.parts[s.Name][0]
+	from, ok := r.from[to.Name]
+	if !ok || len(r.parts[s.Name]) > 1 || to.Bias || to.Role.IsNorm() || from.Parts != nil || from.Transposed || to.Transposed {
+		return nil, nil, nil, nil
+	}
+	t, _ = r.src.Tensor(from.Tensor)
+	norm, folds := folding[to.Role]
+	if folds && r.src.Arch.Folds(r.to) {
+		gain, err = r.gain(norm, to.Layer)
+	}
+	order := r.order(to)
+	if from.Rows == nil && order == nil {
+		return t, []span{{n: t.Elements(), from: []int{0}}}, gain, err
+	}
+	rows := make([][]int, to.Shape[0])
+	for i := range rows {
+		row := i
+		if order != nil {
+			row = order[i]
+		}
+		rows[i] = []int{storedRow(from, row)}
+	}
+	return t, join(rows, to.Size()/to.Shape[0]), gain, err
 }
 
 // tensor computes one tensor of the result.
@@ -187,8 +209,8 @@ func (r *recast) weight(p configs.Param) ([]float32, error) {
 			return nil, err
 		}
 	}
-	if p.Role == configs.Q || p.Role == configs.K {
-		values = r.renumber(values, len(values)/p.Shape[0])
+	if order := r.order(p); order != nil {
+		values = reorder(values, order)
 	}
 	return values, nil
 }
@@ -205,58 +227,4 @@ func shift(values []float32, by float32) {
 	for i := range values {
 		values[i] += by
 	}
-}
-
-// folding is the norm whose output a linear reads.
-var folding = map[configs.Role]configs.Role{
-	configs.Q: configs.AttnNorm, configs.K: configs.AttnNorm, configs.V: configs.AttnNorm,
-	configs.Gate: configs.MLPNorm, configs.Up: configs.MLPNorm,
-}
-
-// fold puts a norm's weight γ and bias β into the linear that reads its output: W(γ∘x + β) + b = (W·diag γ)x + (Wβ + b).
-func (r *recast) fold(p configs.Param, values []float32) ([]float32, error) {
-	norm, ok := folding[p.Role]
-	if !ok {
-		return values, nil
-	}
-	gain := configs.ParamName(norm, p.Layer, p.Bias) // γ for the weight, β for the bias
-	g, err := r.read(gain, r.to.Dim)
-	if err != nil {
-		return nil, err
-	}
-	if !p.Bias {
-		shift(g, float32(r.src.Arch.NormOffset))
-		for i := range values {
-			values[i] *= g[i%len(g)]
-		}
-		return values, nil
-	}
-	w, err := r.read(configs.ParamName(p.Role, p.Layer, false), len(values)*len(g))
-	if err != nil {
-		return nil, err
-	}
-	for row := range values {
-		sum := float64(values[row])
-		for i, x := range w[row*len(g) : (row+1)*len(g)] {
-			sum += float64(x) * float64(g[i])
-		}
-		values[row] = float32(sum)
-	}
-	return values, nil
-}
-
-// renumber moves the rows of queries or keys, of width elements each, to where the result's rotary planes have them.
-func (r *recast) renumber(values []float32, width int) []float32 {
-	if r.src.Arch.Position != configs.PositionRope {
-		return values
-	}
-	order := r.src.Arch.RowsOfPlanes(r.to.Planes(), len(values)/width)
-	if order == nil {
-		return values
-	}
-	moved := make([]float32, 0, len(values))
-	for _, row := range order {
-		moved = append(moved, values[row*width:(row+1)*width]...)
-	}
-	return moved
 }

@@ -1,7 +1,9 @@
 package convert
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/internal/engine/decode"
 	"gqa/internal/ops"
+	"gqa/internal/weights"
 )
 
 const gptjConfig = `{"model_type": "gptj", "vocab_size": 6, "n_embd": 32, "n_layer": 2, "n_head": 8, "n_positions": 32, "rotary_dim": 2,
@@ -79,5 +82,37 @@ func TestNeighbourConfig(t *testing.T) {
 	}
 	if rope["rope_type"] != "default" || rope["partial_rotary_factor"] != 0.5 || !strings.Contains(string(out.Config), `"PhiForCausalLM"`) {
 		t.Errorf("config.json is %s", out.Config)
+	}
+}
+
+// TestNeighbourStreams: what goes by rows from one file to the other is what is computed in memory, and no large matrix is.
+func TestNeighbourStreams(t *testing.T) {
+	for _, config := range []string{neoxConfig, gptjConfig, strings.Replace(gptjConfig, `"rotary_dim": 2`, `"rotary_dim": 4`, 1)} {
+		dir := model{config: config}.write(t)
+		plan, own := newPlan(t, dir, Options{Groups: 2}), convertTo(t, dir, Options{Groups: 2, Target: Own})
+		r, err := newRecast(own, plan.way.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range plan.Specs {
+			from, _, _, err := r.streamed(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (from != nil) != (len(s.Shape) == 2) {
+				t.Errorf("%s %v streams: %v", s.Name, s.Shape, from != nil)
+			}
+			want, err := r.tensor(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got, computed bytes.Buffer
+			if err := errors.Join(r.writeTensor(s, &got), weights.WriteFloats(&computed, want, s.DType)); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got.Bytes(), computed.Bytes()) {
+				t.Errorf("%s differs from what is computed in memory", s.Name)
+			}
+		}
 	}
 }

@@ -166,7 +166,7 @@ func (p *Plan) writeTensor(s checkpoints.Spec, w io.Writer) error {
 	source, _ := p.Source.Tensor(s.Name)
 	held := pooledBuffers.Get().(*buffers)
 	defer pooledBuffers.Put(held)
-	out := &stream{source, s.DType, w, held}
+	out := &stream{src: source, dtype: s.DType, w: w, buffers: held}
 	t, ok := p.pooled[s.Name]
 	switch {
 	case !ok:

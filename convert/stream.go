@@ -91,6 +91,7 @@ type stream struct {
 	src   *checkpoints.Tensor
 	dtype checkpoints.DType // of the result
 	w     io.Writer
+	gain  []float32 // what the elements of a row, as many, are multiplied with; nil: nothing
 	*buffers
 }
 
@@ -116,7 +117,7 @@ func (s *stream) emit() error {
 // write writes spans that follow one another. What is the source's own is copied as it is.
 func (s *stream) write(spans []span) error {
 	for _, sp := range spans {
-		if len(sp.from) == 1 && s.dtype == s.src.DType {
+		if len(sp.from) == 1 && s.dtype == s.src.DType && s.gain == nil {
 			size := int64(s.dtype.Size())
 			if err := s.src.WriteRange(s.w, int64(sp.from[0])*size, int64(sp.n)*size); err != nil {
 				return err
@@ -146,6 +147,11 @@ func (s *stream) piece(from []int, at, n int) error {
 		add(s.values, s.member)
 	}
 	divide(s.values, len(from))
+	if s.gain != nil {
+		for i := range s.values {
+			s.values[i] *= s.gain[(at+i)%len(s.gain)]
+		}
+	}
 	return s.emit()
 }
 

@@ -1,0 +1,75 @@
+package convert
+
+import "gqa/configs"
+
+// folding is the norm whose output a linear reads.
+var folding = map[configs.Role]configs.Role{
+	configs.Q: configs.AttnNorm, configs.K: configs.AttnNorm, configs.V: configs.AttnNorm,
+	configs.Gate: configs.MLPNorm, configs.Up: configs.MLPNorm,
+}
+
+// gain is what a norm multiplies the elements of a row with: γ.
+func (r *recast) gain(norm configs.Role, layer int) ([]float32, error) {
+	g, err := r.read(configs.ParamName(norm, layer, false), r.to.Dim)
+	shift(g, float32(r.src.Arch.NormOffset))
+	return g, err
+}
+
+// fold puts a norm's weight γ and bias β into the linear that reads its output: W(γ∘x + β) + b = (W·diag γ)x + (Wβ + b).
+func (r *recast) fold(p configs.Param, values []float32) ([]float32, error) {
+	norm, ok := folding[p.Role]
+	if !ok {
+		return values, nil
+	}
+	if !p.Bias {
+		g, err := r.gain(norm, p.Layer)
+		if err != nil {
+			return nil, err
+		}
+		for i := range values {
+			values[i] *= g[i%len(g)]
+		}
+		return values, nil
+	}
+	beta, err := r.read(configs.ParamName(norm, p.Layer, true), r.to.Dim)
+	if err != nil {
+		return nil, err
+	}
+	return values, r.rows(configs.ParamName(p.Role, p.Layer, false), func(i int, row []float32) {
+		sum := float64(values[i])
+		for j, x := range row {
+			sum += float64(x) * float64(beta[j])
+		}
+		values[i] = float32(sum)
+	})
+}
+
+// rows reads a matrix of the source row by row, where it is stored so.
+func (r *recast) rows(name string, each func(i int, row []float32)) error {
+	p := r.from[name]
+	width := p.Shape[1]
+	if p.Transposed || p.Parts != nil {
+		all, err := r.src.Read(p)
+		for i := range len(all) / width {
+			each(i, all[i*width:(i+1)*width])
+		}
+		return err
+	}
+	t, _ := r.src.Tensor(p.Tensor)
+	row := make([]float32, width)
+	for i := range p.Shape[0] {
+		if err := t.Float32Range(row, storedRow(p, i)*width); err != nil {
+			return err
+		}
+		each(i, row)
+	}
+	return nil
+}
+
+// order is the order of the source's rows of queries or keys in which the result's rotary planes have them; nil: their own.
+func (r *recast) order(p configs.Param) []int {
+	if r.src.Arch.Position != configs.PositionRope || p.Role != configs.Q && p.Role != configs.K {
+		return nil
+	}
+	return r.src.Arch.RowsOfPlanes(r.to.Planes(), p.Shape[0])
+}

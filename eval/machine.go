@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"gqa/internal/engine/decode"
 	"gqa/internal/kernels"
 )
 
@@ -16,11 +17,20 @@ type Machine struct {
 	Name      string
 	Bandwidth float64 // bytes/s read from memory
 	Peak      float64 // FLOP/s of an f32 matrix product
+	PeakBF16  float64 // FLOP/s of one with weights in bf16, by matrix instructions; 0: the machine has none
 }
 
-// MeasureMachine measures both ceilings in about half a second.
+// MeasureMachine measures the ceilings in about half a second.
 func MeasureMachine() Machine {
-	return Machine{Name: machineName(), Bandwidth: measureBandwidth(), Peak: measurePeak()}
+	return Machine{Name: machineName(), Bandwidth: measureBandwidth(), Peak: measurePeak(), PeakBF16: measurePeakBF16()}
+}
+
+// with is the machine as a model in these formats finds it.
+func (m Machine) with(f decode.Formats) Machine {
+	if f.Weights == kernels.BF16 && f.Cache == kernels.BF16 {
+		m.Peak = max(m.Peak, m.PeakBF16)
+	}
+	return m
 }
 
 // Roofline is the least time in seconds that moving bytes once and computing flops can take.
@@ -47,8 +57,20 @@ func measureBandwidth() float64 {
 	})
 }
 
+const peakSize = 512 // rows and columns of the matrices that the peaks are measured with
+
+func measurePeakBF16() float64 {
+	const n = peakSize
+	x, y := make([]float32, n*n), make([]float32, n*n)
+	w := kernels.PackHalf(kernels.BF16, n, n, make([]uint16, n*n))
+	if w == nil {
+		return 0
+	}
+	return 2 * n * n * n / bestOf(4, func() { kernels.GemmNTPacked(n, x, n, w, y, n) })
+}
+
 func measurePeak() float64 {
-	const n = 512
+	const n = peakSize
 	a, b, c := make([]float32, n*n), make([]float32, n*n), make([]float32, n*n)
 	for i := range a {
 		a[i], b[i] = float32(i%7)-3, float32(i%5)-2

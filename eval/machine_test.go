@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"gqa/internal/engine/decode"
+	"gqa/internal/kernels"
 )
 
 func TestRoofline(t *testing.T) {
@@ -21,6 +24,20 @@ func TestRoofline(t *testing.T) {
 		if got := m.Roofline(c.bytes, c.flops); got != c.want {
 			t.Errorf("%v bytes, %v operations: %v s, want %v", c.bytes, c.flops, got, c.want)
 		}
+	}
+}
+
+// Matrix instructions for bf16 raise the ceiling of models that are wholly in it.
+func TestRooflineOfFormats(t *testing.T) {
+	const half = kernels.BF16
+	m := Machine{Peak: 2, PeakBF16: 8}
+	for f, want := range map[decode.Formats]float64{{}: 2, {Weights: half}: 2, {Weights: half, Cache: half}: 8} {
+		if got := m.with(f).Peak; got != want {
+			t.Errorf("%+v: peak %v, want %v", f, got, want)
+		}
+	}
+	if got := (Machine{Peak: 2}).with(decode.Formats{Weights: half, Cache: half}).Peak; got != 2 {
+		t.Errorf("without matrix instructions the peak is %v, want 2", got)
 	}
 }
 

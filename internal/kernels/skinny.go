@@ -2,8 +2,9 @@ package kernels
 
 // A product of few rows is bound by reading B from memory: B is read once, as it lies.
 
-// skinnyGrain is how many of B's columns (rows of k elements if transposed) make a task.
-func skinnyGrain(k int) int { return roundUp(max(1, skinnyWork/k), 64) }
+// skinnyGrain is how many of B's columns (rows of k elements if transposed) make a task: few, as at the end of a product the
+// other threads wait for the last task.
+func skinnyGrain(k int) int { return roundUp(max(1, skinnyWork/2/k), 32) }
 
 // skinnyNT is C = alpha·A·Bᵀ for few rows of A.
 type skinnyNT gemm

@@ -145,7 +145,7 @@ func (g *tileProduct) run(m, n int, x []float32, ldx int) {
 	for i := 0; i < m; i += tileSize {
 		g.tiles.splitRows(min(tileSize, m-i), g.k, x[i*ldx:], ldx, g.x[i*size:], g.planes)
 	}
-	run(n, skinnyGrain(g.k), g)
+	run(n, roundUp(max(1, skinnyWork/g.k), tileBlock), g)
 }
 
 func (g *tileProduct) block(lo, hi int) {

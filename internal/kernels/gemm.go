@@ -15,7 +15,7 @@ const (
 	skinnyRows  = 16      // up to here B is not packed but streamed once
 	skinnyWork  = 1 << 16 // elements of B per task of a skinny product
 	skinnyPart  = 1 << 13 // most elements of A that a skinny product reads again and again: 32 KiB
-	skinnyDepth = 128     // rows of an untransposed B that a skinny product takes at a time
+	skinnyWide  = 1 << 10 // columns of an untransposed B that a skinny product takes at a time
 	dotStrip    = 32      // rows of a transposed B that a skinny product takes at a time
 	smallWork   = 1 << 18 // multiplications up to which a product is not cut in tasks
 )
@@ -46,8 +46,8 @@ func product(beta float32, o operands) {
 	switch {
 	case g.m <= skinnyRows && g.tb && g.acs == 1:
 		run(g.n, skinnyGrain(g.k), (*skinnyNT)(g))
-	case g.m <= skinnyRows && !g.tb:
-		run(g.n, skinnyGrain(g.k), (*skinnyNN)(g))
+	case g.m <= skinnyRows/2 && !g.tb:
+		run(g.n, skinnyWide, (*skinnyNN)(g))
 	case g.m*g.n*g.k <= smallWork:
 		g.small()
 	default:

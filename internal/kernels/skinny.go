@@ -28,6 +28,9 @@ func dotRows(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb 
 	if kern.dotPairs != nil && m > 4 {
 		dots, h, w = kern.dotPairs, evenly(m, 8, 1), 2
 	}
+	if kern.tallDots != nil && m > 8 {
+		dots, h, w = kern.tallDots, m, 1
+	}
 	whole := n / w * w
 	for j := 0; j < whole; j += dotStrip {
 		for i := 0; i < m; i += h {
@@ -47,21 +50,18 @@ func dotEdge(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb 
 	}
 }
 
-// skinnyNN is C = alpha·A·B for few rows of A.
+// skinnyNN is C = alpha·A·B for few rows of A: a part of a row of B comes from memory, and is added to all rows of C.
 type skinnyNN gemm
 
 func (g *skinnyNN) block(lo, hi int) {
-	a, ars, acs := g.a, g.ars, g.acs
-	if g.alpha != 1 {
-		a, ars, acs = make([]float32, g.m*g.k), g.k, 1
-		for i := range g.m {
-			packScaled(a[i*g.k:][:g.k], g.a[i*g.ars:], g.acs, g.alpha)
-		}
+	if !g.acc {
+		scaleRows(g.c[lo:], g.ldc, g.m, hi-lo, 0)
 	}
-	depth := evenly(g.k, skinnyDepth, 1)
-	for p := 0; p < g.k; p += depth {
-		k := min(depth, g.k-p)
-		addRowsProduct(g.m, hi-lo, k, a[p*acs:], ars, acs, g.b[p*g.ldb+lo:], g.ldb, g.c[lo:], g.ldc, g.acc || p > 0)
+	for p := range g.k {
+		row := g.b[p*g.ldb+lo:][:hi-lo]
+		for i := range g.m {
+			kern.axpy(g.alpha*g.a[i*g.ars+p*g.acs], row, g.c[i*g.ldc+lo:][:hi-lo])
+		}
 	}
 }
 

@@ -12,12 +12,12 @@ const (
 	nc = 512 // most columns of a block of B
 	mc = 64  // panels of A packed at a time, where its columns lie side by side
 
-	skinnyRows  = 16      // up to here B is not packed but streamed once
-	skinnyWork  = 1 << 16 // elements of B per task of a skinny product
-	skinnyPart  = 1 << 13 // most elements of A that a skinny product reads again and again: 32 KiB
-	skinnyWide  = 1 << 10 // columns of an untransposed B that a skinny product takes at a time
-	dotStrip    = 32      // rows of a transposed B that a skinny product takes at a time
-	smallWork   = 1 << 18 // multiplications up to which a product is not cut in tasks
+	skinnyRows = 16      // up to here B is not packed but streamed once
+	skinnyWork = 1 << 16 // elements of B per task of a skinny product
+	skinnyPart = 1 << 13 // most elements of A that a skinny product reads again and again: 32 KiB
+	skinnyWide = 1 << 10 // columns of an untransposed B that a skinny product takes at a time
+	dotStrip   = 32      // rows of a transposed B that a skinny product takes at a time
+	smallWork  = 1 << 18 // multiplications up to which a product is not cut in tasks
 )
 
 // Gemm computes C[m,n] = alpha·op(A)[m,k]·op(B)[k,n] + beta·C. op(A) is A, stored [m,k] with rows lda apart, or if ta

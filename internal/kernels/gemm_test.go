@@ -104,6 +104,18 @@ func TestGemmBlocks(t *testing.T) {
 	})
 }
 
+// TestGemmSkinny has every number of rows that a product has its own path for, and depths with and without whole registers.
+func TestGemmSkinny(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		for m := 1; m <= skinnyRows; m++ {
+			gemmCase{false, true, m, 7, 64, 1, 0}.check(t)
+			gemmCase{false, true, m, 3, 53, -0.5, 1}.check(t)
+			gemmCase{false, true, m, 5, 1100, 1, 0}.check(t)
+			gemmCase{false, false, m, 70, 21, 2, 1}.check(t)
+		}
+	})
+}
+
 func TestGemmEmpty(t *testing.T) {
 	c := []float32{nan, 1}
 	Gemm(false, false, 1, 1, 0, 1, nil, 0, nil, 1, 0, c, 1)

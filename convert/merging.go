@@ -148,7 +148,7 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 		return err
 	}
 	if g.walk != nil {
-		if err := g.fit(ctx, &l, changed, seen.Query, g.stack(m)); err != nil {
+		if err := g.fit(ctx, &l, changed, g.stack(m)); err != nil {
 			return err
 		}
 	}
@@ -186,7 +186,7 @@ func (g *merging) move(m module, table []float32) error {
 }
 
 // fit brings a merged layer nearer to the output of the original's.
-func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, seen *merge.Moment, walk *calibrate.Walk) (err error) {
+func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, walk *calibrate.Walk) (err error) {
 	if g.Method == Calibrated || g.Refine > 0 {
 		l.Readout = &LayerFit{}
 		if l.Readout.Before, l.Readout.After, err = walk.Readout(ctx, l.Layer, changed); err != nil {
@@ -196,7 +196,7 @@ func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, 
 	if g.Refine == 0 || g.fitsTogether() {
 		return nil
 	}
-	fit, err := walk.Refine(ctx, l.Layer, changed, seen, g.Refine)
+	fit, err := walk.Refine(ctx, l.Layer, changed, g.Refine)
 	l.Fit = &LayerFit{Before: fit.Before, After: fit.After, Steps: fit.Steps, Rate: fit.Rate}
 	return err
 }

@@ -3,7 +3,6 @@ package calibrate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -198,8 +197,7 @@ func TestRefine(t *testing.T) {
 			var results []Weights
 			for range 2 {
 				w := walk(t, src, 1600, src.Arch.KVHeads/2, true)
-				m, err := w.Layer(t.Context(), 0)
-				if err != nil {
+				if _, err := w.Layer(t.Context(), 0); err != nil {
 					t.Fatal(err)
 				}
 				halved := attentionOf(w, 0)
@@ -214,7 +212,7 @@ func TestRefine(t *testing.T) {
 				if name := configs.ParamName(configs.KNorm, 0, false); src.Arch.OwnNorms(configs.KNorm) {
 					halved[name] = everySecond(w.weights.values[name], src.Arch.KVHeads)
 				}
-				fit, err := w.Refine(t.Context(), 0, halved, m, 30)
+				fit, err := w.Refine(t.Context(), 0, halved, 30)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -345,63 +343,5 @@ func TestTooShort(t *testing.T) {
 	cancel()
 	if _, err := New(ctx, src, src.Arch, Data{IDs: ids(src.Arch, 500), Tokens: 500}, t.TempDir(), false); !errors.Is(err, context.Canceled) {
 		t.Errorf("a stopped walk ends with %v", err)
-	}
-}
-
-// TestWhitening wants the second moment of what comes out to be the identity, and weights to come back as they were.
-func TestWhitening(t *testing.T) {
-	const dim, n = 6, 4000
-	r := rand.New(rand.NewPCG(8, 8))
-	mix := make([]float64, dim*dim)
-	for i := range mix {
-		mix[i] = r.NormFloat64()
-	}
-	rows := make([]float32, n*dim)
-	for row := range slices.Chunk(rows, dim) {
-		for j := range dim {
-			z := r.NormFloat64() + 0.3
-			for i := range dim {
-				row[i] += float32(mix[i*dim+j] * z)
-			}
-		}
-	}
-	var m moment
-	m.add(rows[:n*dim/4], dim)
-	m.add(rows[n*dim/4:], dim)
-	h, err := newWhitening(m.result())
-	if err != nil {
-		t.Fatal(err)
-	}
-	second := make([]float64, dim*dim)
-	for row := range slices.Chunk(rows, dim) {
-		white := make([]float64, dim)
-		for i := range dim {
-			for j := range dim {
-				white[i] += float64(h.invert[i*dim+j]) * float64(row[j])
-			}
-		}
-		for i := range dim {
-			for j := range dim {
-				second[i*dim+j] += white[i] * white[j] / n
-			}
-		}
-	}
-	for i := range dim {
-		for j := range dim {
-			want := 0.0
-			if i == j {
-				want = 1
-			}
-			if d := math.Abs(second[i*dim+j] - want); !(d < 0.02) {
-				t.Errorf("second moment %d,%d is %g", i, j, second[i*dim+j])
-			}
-		}
-	}
-	w := []float32{1, 2, 3, 4, 5, 6, -1, 2, -3, 4, -5, 6}
-	back := slices.Clone(w)
-	h.in(back)
-	h.out(back)
-	if d := distance(back, w); !(d < 1e-5) {
-		t.Errorf("%s", fmt.Sprint(back))
 	}
 }

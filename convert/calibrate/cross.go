@@ -3,7 +3,6 @@ package calibrate
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"gqa/configs"
 	"gqa/convert/merge"
@@ -112,9 +111,6 @@ func (w *Walk) reading(m *model.Model[spago.Tensor], k kind, i int) (*model.Mode
 	if err != nil {
 		return nil, err
 	}
-	if h := w.at.memory; h != nil {
-		memory = h.rows(memory)
-	}
 	return m.Reading(rows(memory, *w.batches[i].Source)), nil
 }
 
@@ -177,33 +173,4 @@ func (w *Walk) attend(layer, i int, x []float32) (spago.Tensor, error) {
 		return nil, err
 	}
 	return student.AttendMemory(layer, w.engine, rows(x, b), b), nil
-}
-
-// whiten turns the weights of the attention in work, by name, to what reads whitened rows: of what queries read by query, of an
-// encoder's output by its own moment. back turns them back, or has them as they were.
-func (w *Walk) whiten(layer int, changed Weights, query *whitening) (back func(fitted bool), err error) {
-	of := map[configs.Role]*whitening{w.at.q: query, w.at.k: query, w.at.v: query}
-	if w.at.cross {
-		if w.at.memory, err = newWhitening(w.memoryMoment); err != nil {
-			return nil, err
-		}
-		of[w.at.k], of[w.at.v] = w.at.memory, w.at.memory
-	}
-	was := Weights{}
-	for role, h := range of {
-		name := configs.ParamName(role, layer, false)
-		was[name] = slices.Clone(changed[name])
-		h.in(changed[name])
-	}
-	return func(fitted bool) {
-		w.at.memory = nil
-		for role, h := range of {
-			name := configs.ParamName(role, layer, false)
-			if !fitted {
-				copy(changed[name], was[name])
-				continue
-			}
-			h.out(changed[name])
-		}
-	}, nil
 }

@@ -5,31 +5,17 @@ import (
 	"math"
 
 	"gqa/configs"
-	"gqa/convert/merge"
 	"gqa/internal/engine/spago"
 	"gqa/internal/kernels"
 )
 
 // Refine fits q, k, v and o of a layer, in place, to the output wanted of its attention: steps of descent, each on one batch.
-// m is the moment of what the attention reads. Errors are squared ones relative to what is wanted.
-func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, m *merge.Moment, steps int) (Fit, error) {
-	white, err := newWhitening(m)
-	if err != nil {
-		return Fit{}, err
-	}
-	if err := white.inputs(ctx, w); err != nil {
-		return Fit{}, err
-	}
+// Errors are squared ones relative to what is wanted.
+func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, steps int) (Fit, error) {
 	d := newDescent(w.engine.Engine, len(w.batches), w.seed, uint64(layer), 0.02, 0.006, 0.002)
 	w.attachTo(d, layer, changed)
 	d.loss = func(i int) (spago.Tensor, float64, error) { return w.attentionLoss(layer, i) }
-	back, err := w.whiten(layer, changed, white)
-	if err != nil {
-		return Fit{}, err
-	}
-	fit, err := d.descend(ctx, steps)
-	back(fit.Steps > 0)
-	return fit, err
+	return d.descend(ctx, steps)
 }
 
 // attachTo gives the student a layer whose changed weights are fitted by d.

@@ -58,13 +58,12 @@ type Walk struct {
 // attention is one of a layer's two.
 type attention struct {
 	q, k, v, o configs.Role
-	cross      bool       // keys and values read the encoder's output
-	memory     *whitening // of that output, while the weights that read it are turned to it; nil: they are not
+	cross      bool // keys and values read the encoder's output
 }
 
 var (
-	selfAttention  = attention{configs.Q, configs.K, configs.V, configs.O, false, nil}
-	crossAttention = attention{configs.CrossQ, configs.CrossK, configs.CrossV, configs.CrossO, true, nil}
+	selfAttention  = attention{configs.Q, configs.K, configs.V, configs.O, false}
+	crossAttention = attention{configs.CrossQ, configs.CrossK, configs.CrossV, configs.CrossO, true}
 )
 
 // New embeds windows of d for the model src. Hidden states that do not fit in memory go to a file in the folder dir. converted

@@ -43,9 +43,6 @@ func halfDotRows(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int,
 	if kern.halfPairs != nil && m > 4 {
 		dots, rows = kern.halfPairs, evenly(m, 8, 1)
 	}
-	if kern.tallHalfDots != nil && m > 8 {
-		dots, rows = kern.tallHalfDots, m
-	}
 	for j := 0; j < n; j += dotStrip {
 		for i := 0; i < m; i += rows {
 			dots(h, min(rows, m-i), min(dotStrip, n-j), k, a[i*lda:], lda, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)

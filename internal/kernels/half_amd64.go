@@ -19,16 +19,6 @@ var (
 			dots5x2F16AVX512, dots6x2F16AVX512, dots7x2F16AVX512, dots8x2F16AVX512,
 		},
 	}
-	tallHalf512 = [2][8]halfTile{ // from nine rows on
-		{
-			dots9x1BF16AVX512, dots10x1BF16AVX512, dots11x1BF16AVX512, dots12x1BF16AVX512,
-			dots13x1BF16AVX512, dots14x1BF16AVX512, dots15x1BF16AVX512, dots16x1BF16AVX512,
-		},
-		{
-			dots9x1F16AVX512, dots10x1F16AVX512, dots11x1F16AVX512, dots12x1F16AVX512,
-			dots13x1F16AVX512, dots14x1F16AVX512, dots15x1F16AVX512, dots16x1F16AVX512,
-		},
-	}
 	halfDots2 = [2][2]halfTile{{dots1x4BF16AVX2, dots2x4BF16AVX2}, {dots1x4F16AVX2, dots2x4F16AVX2}}
 )
 
@@ -40,11 +30,6 @@ func halfDotsAVX512(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb i
 func halfPairsAVX512(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
 	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
 	halfPairs512[h-1][m-1](n, k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
-}
-
-func tallHalfDotsAVX512(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
-	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
-	tallHalf512[h-1][m-9](n, k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
 }
 
 func halfDotsAVX2(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {

@@ -24,11 +24,11 @@ type path struct {
 	// width of a panel of A or B.
 	regroup func(w, rows, panels int, src []float32, ld int, dst []float32, apart int)
 	// dots is C[m,n] = alpha·A·Bᵀ, or C += if acc, for m <= 4, n a multiple of 4, A[i,p] = a[i·lda+p], B[j,p] = b[j·ldb+p].
-	// dotPairs, if not nil, is the same for m <= 8 and an even n, tallDots for 8 < m <= 16.
-	dots, dotPairs, tallDots func(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool)
-	// halfDots, halfPairs and tallHalfDots, if not nil, are dots, dotPairs and tallDots with alpha 1 for a B in the format h
-	// and k a multiple of halfLanes.
-	halfDots, halfPairs, tallHalfDots func(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool)
+	// dotPairs, if not nil, is the same for m <= 8 and an even n.
+	dots, dotPairs func(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool)
+	// halfDots and halfPairs, if not nil, are dots and dotPairs with alpha 1 for a B in the format h and k a multiple of
+	// halfLanes.
+	halfDots, halfPairs func(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool)
 	// packT is dst[p·nr+j] = src[j·ld+p] for j < n, p < k.
 	packT func(dst, src []float32, ld, n, k, nr int)
 

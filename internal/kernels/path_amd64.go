@@ -72,10 +72,6 @@ var (
 	pairs512   = [...]dotsTile{
 		dots1x2AVX512, dots2x2AVX512, dots3x2AVX512, dots4x2AVX512, dots5x2AVX512, dots6x2AVX512, dots7x2AVX512, dots8x2AVX512,
 	}
-	tall512 = [...]dotsTile{ // from nine rows on
-		dots9x1AVX512, dots10x1AVX512, dots11x1AVX512, dots12x1AVX512,
-		dots13x1AVX512, dots14x1AVX512, dots15x1AVX512, dots16x1AVX512,
-	}
 	dots2 = [...]dotsTile{dots1x4AVX2, dots2x4AVX2}
 )
 
@@ -142,11 +138,6 @@ func dotsAVX512(m, n, k int, alpha float32, a []float32, lda int, b []float32, l
 func dotPairsAVX512(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
 	pairs512[m-1](n, k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
-}
-
-func tallDotsAVX512(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
-	tall512[m-9](n, k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
 }
 
 func dotsAVX2(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {

@@ -28,9 +28,6 @@ func dotRows(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb 
 	if kern.dotPairs != nil && m > 4 {
 		dots, h, w = kern.dotPairs, evenly(m, 8, 1), 2
 	}
-	if kern.tallDots != nil && m > 8 {
-		dots, h, w = kern.tallDots, m, 1
-	}
 	whole := n / w * w
 	for j := 0; j < whole; j += dotStrip {
 		for i := 0; i < m; i += h {

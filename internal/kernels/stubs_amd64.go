@@ -624,46 +624,6 @@ func dots7x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha
 //go:noescape
 func dots8x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots9x1AVX512 is path.dots for 9 rows of A and one of B.
-//
-//go:noescape
-func dots9x1AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots10x1AVX512 is path.dots for 10 rows of A and one of B.
-//
-//go:noescape
-func dots10x1AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots11x1AVX512 is path.dots for 11 rows of A and one of B.
-//
-//go:noescape
-func dots11x1AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots12x1AVX512 is path.dots for 12 rows of A and one of B.
-//
-//go:noescape
-func dots12x1AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots13x1AVX512 is path.dots for 13 rows of A and one of B.
-//
-//go:noescape
-func dots13x1AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots14x1AVX512 is path.dots for 14 rows of A and one of B.
-//
-//go:noescape
-func dots14x1AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots15x1AVX512 is path.dots for 15 rows of A and one of B.
-//
-//go:noescape
-func dots15x1AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots16x1AVX512 is path.dots for 16 rows of A and one of B.
-//
-//go:noescape
-func dots16x1AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
 // dots1x4BF16AVX512 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
@@ -724,46 +684,6 @@ func dots7x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, al
 //go:noescape
 func dots8x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots9x1BF16AVX512 is path.dots for 9 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots9x1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots10x1BF16AVX512 is path.dots for 10 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots10x1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots11x1BF16AVX512 is path.dots for 11 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots11x1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots12x1BF16AVX512 is path.dots for 12 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots12x1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots13x1BF16AVX512 is path.dots for 13 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots13x1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots14x1BF16AVX512 is path.dots for 14 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots14x1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots15x1BF16AVX512 is path.dots for 15 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots15x1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots16x1BF16AVX512 is path.dots for 16 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots16x1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
 // dots1x4F16AVX512 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
@@ -823,46 +743,6 @@ func dots7x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alp
 //
 //go:noescape
 func dots8x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots9x1F16AVX512 is path.dots for 9 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots9x1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots10x1F16AVX512 is path.dots for 10 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots10x1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots11x1F16AVX512 is path.dots for 11 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots11x1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots12x1F16AVX512 is path.dots for 12 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots12x1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots13x1F16AVX512 is path.dots for 13 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots13x1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots14x1F16AVX512 is path.dots for 14 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots14x1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots15x1F16AVX512 is path.dots for 15 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots15x1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots16x1F16AVX512 is path.dots for 16 rows of A and one of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots16x1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // transpose8AVX2 is path.packT for up to 8 rows and a multiple of 8 columns.
 //

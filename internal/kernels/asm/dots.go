@@ -12,7 +12,7 @@ import (
 const dotsSignature = "func(n, k int, a *float32, lda int, b *%s, ldb int, alpha float32, c *float32, ldc int, acc bool)"
 
 // dotTiles generates the products of rows of A with rows of B, which are of a format: up to four (two with AVX2, for want
-// of registers) with four, and with AVX-512 up to eight with two and up to 16 with one.
+// of registers) with four, and with AVX-512 up to eight with two.
 func (s isa) dotTiles(b format) {
 	most := 2
 	if s.masks {
@@ -23,9 +23,6 @@ func (s isa) dotTiles(b format) {
 	}
 	for h := 1; h <= 8 && s.masks; h++ {
 		s.dotTile(h, 2, b)
-	}
-	for h := 9; h <= 16 && s.masks; h++ {
-		s.tallTile(h, b)
 	}
 }
 

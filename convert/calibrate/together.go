@@ -3,6 +3,7 @@ package calibrate
 import (
 	"context"
 	"math"
+	"slices"
 
 	"gqa/configs"
 	"gqa/internal/engine/spago"
@@ -21,6 +22,7 @@ type pair struct {
 	teacher, student *model.Model[spago.Tensor]
 	batches          []ops.Batch
 	states           [][]float32 // what the teacher's layers left of the batch in work
+	last, logits     []float32   // what its head read, and said of some rows
 }
 
 // Changes are what a converted model has in the place of a model's weights, by the names of Arch.Params.
@@ -39,7 +41,7 @@ func Together(ctx context.Context, src *weights.Source, converted *configs.Arch,
 	if err != nil {
 		return Fit{}, err
 	}
-	p := &pair{engine: spago.New(), batches: batches}
+	p := &pair{engine: spago.New(), batches: batches, states: make([][]float32, src.Arch.Layers)}
 	down := newDescent(p.engine, len(batches), d.Seed, 1<<32, 0.012, 0.004)
 	down.loss, down.onStep = p.loss, onStep
 	if err := p.load(src, converted, changed, down); err != nil {
@@ -118,21 +120,21 @@ func counted(b ops.Batch) []int32 {
 
 // teach runs the teacher on a batch and keeps what its layers leave.
 func (p *pair) teach(b ops.Batch) spago.Teacher {
-	p.states = p.states[:0]
+	layer := 0
 	hidden := p.teacher.States(p.engine, b, func(x spago.Tensor) {
-		p.states = append(p.states, append([]float32(nil), spago.Values(x)...))
+		p.states[layer] = append(p.states[layer][:0], spago.Values(x)...)
+		layer++
 	})
-	last := append([]float32(nil), spago.Values(hidden)...)
+	p.last = append(p.last[:0], spago.Values(hidden)...)
 	p.engine.Reset()
 	head, vocab := p.teacher.Head(), p.teacher.Arch.Vocab
-	dim := len(last) / len(b.IDs)
-	var logits []float32
+	dim := len(p.last) / len(b.IDs)
 	return spago.Teacher{Distillation: kernels.Distillation{Weight: 1, Temperature: 1}, Rows: func(lo, hi int) kernels.Soft {
-		logits = append(logits[:0], make([]float32, (hi-lo)*vocab)...)
-		kernels.Gemm(false, true, hi-lo, vocab, dim, 1, last[lo*dim:], dim, spago.Values(head.W), dim, 0, logits, vocab)
+		p.logits = slices.Grow(p.logits[:0], (hi-lo)*vocab)[:(hi-lo)*vocab]
+		kernels.Gemm(false, true, hi-lo, vocab, dim, 1, p.last[lo*dim:], dim, spago.Values(head.W), dim, 0, p.logits, vocab)
 		if head.HasBias {
-			kernels.AddRows(logits, spago.Values(head.Bias), hi-lo, vocab)
+			kernels.AddRows(p.logits, spago.Values(head.Bias), hi-lo, vocab)
 		}
-		return kernels.Soft{Logits: logits}
+		return kernels.Soft{Logits: p.logits}
 	}}
 }

@@ -20,9 +20,14 @@ func BenchmarkLayer(b *testing.B) {
 	x := noise(r, 2*dim*dim)
 	kernels.Gemm(true, false, dim, dim, 2*dim, 1, x, dim, x, dim, 0, m.Cov, dim)
 	for _, o := range []Options{
-		{Groups: 8, Method: Align}, {Groups: 4, Method: Align}, {Groups: 1, Method: Align},
-		{Groups: 8, Method: Calibrated}, {Groups: 4, Method: Calibrated}, {Groups: 1, Method: Calibrated},
-		{Groups: 8, Method: Align, Similar: true}, {Groups: 8, Method: Calibrated, Similar: true},
+		{Groups: 8, Method: Align},
+		{Groups: 4, Method: Align},
+		{Groups: 1, Method: Align},
+		{Groups: 8, Method: Calibrated},
+		{Groups: 4, Method: Calibrated},
+		{Groups: 1, Method: Calibrated},
+		{Groups: 8, Method: Align, Similar: true},
+		{Groups: 8, Method: Calibrated, Similar: true},
 	} {
 		b.Run(fmt.Sprintf("method=%s/groups=%d/similar=%v", o.Method, o.Groups, o.Similar), func(b *testing.B) {
 			for b.Loop() {

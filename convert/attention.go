@@ -91,9 +91,10 @@ func (m module) read(src *weights.Source, params []configs.Param) (*merge.Attent
 	parts := m.parts(at)
 	for _, p := range params {
 		part, ok := parts[p.Role]
-		if m.table != "" && p.Name == m.prefix+m.table {
-			part.weight, ok = &at.Distances, true
-		} else if ok = ok && p.Name == m.param(p.Role, p.Bias); !ok {
+		switch {
+		case m.table != "" && p.Name == m.prefix+m.table:
+			part.weight = &at.Distances
+		case !ok || p.Name != m.param(p.Role, p.Bias):
 			continue
 		}
 		values, err := src.Read(p)

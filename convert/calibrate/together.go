@@ -31,10 +31,10 @@ type Changes struct {
 	Fixed  Weights
 }
 
-// Together fits the attention of all layers at once, in place, so that the converted model does what
-// the model src does: that it predicts the same (Kullback-Leibler divergence in nats, which Fit tells) and that each layer
-// leaves the same (squared error relative to what is left), which Fit tells of a model that predicts nothing. Each of the steps reads a batch of text of its own, as long as d has
-// any. onStep is told of each.
+// Together fits the attention of all layers at once, in place, so that the converted model does what the model src does: that it
+// predicts the same (Kullback-Leibler divergence in nats) and that each layer leaves the same (squared error relative to what is
+// left). Fit tells the first, or, of a model that predicts nothing, the second. Each of the steps reads a batch of text of its own,
+// as long as d has any. onStep is told of each.
 func Together(ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, changed Changes, steps int, onStep func()) (Fit, error) {
 	d.Tokens = min((steps+mostHeld)*batchTokens, len(d.IDs))
 	batches, err := d.batches(src.Arch)

@@ -1,8 +1,5 @@
 package kernels
 
-// halfTile is dotsTile for rows of B in a format of 16 bits.
-type halfTile func(n, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
 // The tiles by format, less one, and number of rows, less one.
 var (
 	halfDots512 = [2][4]halfTile{
@@ -37,22 +34,4 @@ func halfDotsAVX2(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int
 	for i := 0; i < m; i += 2 {
 		halfDots2[h-1][min(2, m-i)-1](n, k, &a[i*lda], lda, &b[0], ldb, 1, &c[i*ldc], ldc, acc)
 	}
-}
-
-// widen converts whole registers by f, the rest in Go: there are no masks for 16 bits with AVX2.
-func widen(f func(n int, dst *float32, src *uint16), rest func([]float32, []uint16), dst []float32, src []uint16) {
-	n := len(src) &^ (halfLanes - 1)
-	if n > 0 {
-		f(n, &dst[:n][0], &src[0])
-	}
-	rest(dst[n:len(src)], src[n:])
-}
-
-// narrow is widen the other way.
-func narrow(f func(n int, dst *uint16, src *float32), rest func([]uint16, []float32), dst []uint16, src []float32) {
-	n := len(src) &^ (halfLanes - 1)
-	if n > 0 {
-		f(n, &dst[:n][0], &src[0])
-	}
-	rest(dst[n:len(src)], src[n:])
 }

@@ -53,7 +53,6 @@ var avx2Path = path{
 type (
 	microTile  func(n, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 	regrouping func(rows, panels int, src *float32, ld int, dst *float32, apart int)
-	dotsTile   func(n, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 )
 
 // The tiles by their number of rows, less one.
@@ -74,11 +73,6 @@ var (
 	}
 	dots2 = [...]dotsTile{dots1x4AVX2, dots2x4AVX2}
 )
-
-// within panics, as an index would, unless the assembly stays inside the slices of a tile.
-func within(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int) {
-	_, _, _ = a[(m-1)*ars+(k-1)*acs], b[(k-1)*bs+n-1], c[(m-1)*ldc+n-1]
-}
 
 // regroups are the kernels by the width of a panel.
 var regroups = map[int]regrouping{

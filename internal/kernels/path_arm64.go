@@ -17,11 +17,7 @@ var neonPath = path{
 	toF16:    func(dst []uint16, src []float32) { narrow(toF16NEON, toF16Go, dst, src) },
 }
 
-type (
-	microTile func(k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-	dotsTile  func(n, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-	halfTile  func(n, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-)
+type microTile func(k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 
 // The tiles by their number of rows, less one.
 var (
@@ -38,11 +34,6 @@ var (
 		{dots1x4F16NEON, dots2x4F16NEON, dots3x4F16NEON, dots4x4F16NEON},
 	}
 )
-
-// within panics, as an index would, unless the assembly stays inside the slices of a tile.
-func within(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int) {
-	_, _, _ = a[(m-1)*ars+(k-1)*acs], b[(k-1)*bs+n-1], c[(m-1)*ldc+n-1]
-}
 
 // microNEON takes the columns in powers of two.
 func microNEON(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
@@ -96,22 +87,4 @@ func packTNEON(dst, src []float32, ld, n, k, nr int) {
 	if rows < n {
 		packTGo(dst[rows:], src[rows*ld:], ld, n-rows, k, nr)
 	}
-}
-
-// widen converts whole registers by f, the rest in Go.
-func widen(f func(n int, dst *float32, src *uint16), rest func([]float32, []uint16), dst []float32, src []uint16) {
-	n := len(src) &^ 7
-	if n > 0 {
-		f(n, &dst[:n][0], &src[0])
-	}
-	rest(dst[n:len(src)], src[n:])
-}
-
-// narrow is widen the other way.
-func narrow(f func(n int, dst *uint16, src *float32), rest func([]uint16, []float32), dst []uint16, src []float32) {
-	n := len(src) &^ 7
-	if n > 0 {
-		f(n, &dst[:n][0], &src[0])
-	}
-	rest(dst[n:len(src)], src[n:])
 }

@@ -20,6 +20,7 @@ type merging struct {
 	*Plan
 	params []configs.Param
 	walk   *calibrate.Walk   // nil: there is no text
+	whole  bool              // whether all modules are fitted together in the end
 	layer  calibrate.Weights // merged already of the layer in work
 	// all are the modules' weights, and tables the position biases that moved, where all are fitted together in the end.
 	all    []calibrate.Weights
@@ -37,11 +38,13 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 	if err := p.chooseOrders(ctx, dir); err != nil {
 		return err
 	}
-	g, err := p.newMerging(ctx, dir, p.Refine > 0 && !p.fitsTogether())
+	whole := p.fitsTogether()
+	g, err := p.newMerging(ctx, dir, p.Refine > 0 && !whole)
 	if err != nil {
 		return err
 	}
-	if err := g.modules(ctx, modules); err != nil || !p.fitsTogether() {
+	g.whole = whole
+	if err := g.modules(ctx, modules); err != nil || !whole {
 		return err
 	}
 	return g.together(ctx, modules)
@@ -154,7 +157,7 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	}
 	g.layers = append(g.layers, l)
 	maps.Copy(g.layer, changed)
-	if g.fitsTogether() {
+	if g.whole {
 		g.all = append(g.all, changed)
 		return nil
 	}
@@ -193,7 +196,7 @@ func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, 
 			return err
 		}
 	}
-	if g.Refine == 0 || g.fitsTogether() {
+	if g.Refine == 0 || g.whole {
 		return nil
 	}
 	fit, err := walk.Refine(ctx, l.Layer, changed, g.Refine)

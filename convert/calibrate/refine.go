@@ -26,12 +26,7 @@ func (w *Walk) attachTo(d *descent, layer int, changed Weights) {
 			params[p.Name] = d.fit(values, p.Shape[0])
 		}
 	}
-	w.student.SetLayer(layer, func(name string) (spago.Tensor, bool) {
-		if t, ok := params[name]; ok {
-			return t, true
-		}
-		return rest.constant(name)
-	})
+	w.student.SetLayer(layer, rest.or(params))
 }
 
 // attentionLoss is the relative squared error of the student's attention on batch i.

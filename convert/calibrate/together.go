@@ -2,6 +2,7 @@ package calibrate
 
 import (
 	"context"
+	"maps"
 	"math"
 	"slices"
 
@@ -56,33 +57,25 @@ func (p *pair) load(src *weights.Source, converted *configs.Arch, changed Change
 	if err != nil {
 		return err
 	}
-	own := map[string]spago.Tensor{}
+	own := newNamed()
 	for _, x := range params {
-		values, err := src.Read(x)
-		if err != nil {
+		if own.values[x.Name], err = src.Read(x); err != nil {
 			return err
 		}
-		own[x.Name] = spago.Constant(values, x.Shape[0], len(values)/x.Shape[0])
+		own.shapes[x.Name] = x.Shape
 	}
-	p.teacher = model.New(src.Arch, func(name string) (spago.Tensor, bool) {
-		t, ok := own[name]
-		return t, ok
-	})
+	p.teacher = model.New(src.Arch, own.constant)
 	if params, err = converted.Params(); err != nil {
 		return err
 	}
+	fitted := map[string]spago.Tensor{}
 	for _, x := range params {
 		if values, ok := changed.Fitted[x.Name]; ok {
-			own[x.Name] = d.fit(values, x.Shape[0])
-		}
-		if values, ok := changed.Fixed[x.Name]; ok {
-			own[x.Name] = spago.Constant(values, x.Shape[0], len(values)/x.Shape[0])
+			fitted[x.Name] = d.fit(values, x.Shape[0])
 		}
 	}
-	p.student = model.New(converted, func(name string) (spago.Tensor, bool) {
-		t, ok := own[name]
-		return t, ok
-	})
+	maps.Copy(own.values, changed.Fixed) // of the shapes that they had
+	p.student = model.New(converted, own.or(fitted))
 	return nil
 }
 

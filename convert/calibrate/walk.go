@@ -30,6 +30,9 @@ type Data struct {
 	Window    int                 // ids of a window; 0: the model's context, 2048 at most
 }
 
+// Candidates is how many times Data.Tokens to read of a text, for windows to be drawn from.
+const Candidates = 16
+
 // batchTokens is about how many tokens go through a layer at once.
 var batchTokens = 2048
 
@@ -193,6 +196,16 @@ func (n named) constant(name string) (spago.Tensor, bool) {
 	}
 	rows := n.shapes[name][0]
 	return spago.Constant(values, rows, len(values)/rows), true
+}
+
+// or gives those that are fitted, and constants for the rest.
+func (n named) or(fitted map[string]spago.Tensor) func(name string) (spago.Tensor, bool) {
+	return func(name string) (spago.Tensor, bool) {
+		if t, ok := fitted[name]; ok {
+			return t, true
+		}
+		return n.constant(name)
+	}
 }
 
 // embed computes what the first layer reads.

@@ -32,11 +32,6 @@ const (
 // tileScratch is where weigh shuffles values to: twice 4 KiB from a multiple of 8 KiB on.
 type tileScratch [4096]float32
 
-func (s *tileScratch) aligned() *float32 {
-	const size = 8 << 10
-	return &s[-uintptr(unsafe.Pointer(s))%size/4]
-}
-
 // splitRows splits m rows of k elements into the planes that tilePath.dots reads.
 func (t *tilePath) splitRows(m, k int, x []float32, ldx int, dst, scratch []float32) {
 	half := k / 2

@@ -44,6 +44,12 @@ func weighAMX(n, rows int, p []float32, ldp int, v []uint16, ldv int, o []float3
 		next.base, next.from, next.stride)
 }
 
+// aligned is where the two blocks begin: at a multiple of their size together.
+func (s *tileScratch) aligned() *float32 {
+	const size = 8 << 10
+	return &s[-uintptr(unsafe.Pointer(s))%size/4]
+}
+
 // tileShapes is the configuration of AMX: of each tile, bytes in a row and rows.
 type tileShapes [64]byte
 

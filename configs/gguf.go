@@ -24,9 +24,13 @@ type GGUF struct {
 	FusedGateUp bool   `yaml:"fused_gate_up"` // one ffn_up, [gate | up]
 	FreeHeadDim bool   `yaml:"free_head_dim"` // heads * head_dim need not be dim
 	QKNormFrom  int    `yaml:"qk_norm_from"`  // normalises q and k in models of at least so many layers, and in no others
+	Ungrouped   bool   `yaml:"ungrouped"`     // has as many KV heads as heads, at every site
 	CopyHead    bool   `yaml:"copy_head"`     // a tied head is written as output.weight too
 	Window      bool   `yaml:"window"`        // has sliding windows
 	PerLayer    string `yaml:"per_layer"`     // the architecture that holds KV heads layer by layer; empty: none does
+
+	// FoldLogitScale: what logits are multiplied with goes into the last norm's weight.
+	FoldLogitScale bool `yaml:"fold_logit_scale"`
 
 	Names map[Role]string  `yaml:"names"` // of tensors, without blk.N. and .weight, where they are not the usual ones
 	Zeros []Role           `yaml:"zeros"` // biases that it asks for: zeros where the checkpoint has none
@@ -86,12 +90,15 @@ func (g *GGUF) check() error {
 		return fmt.Errorf("gguf: rope is %q, want split or interleaved", g.Rope)
 	}
 	for field := range g.Wants {
-		if kindOf(field) == 0 {
+		if kindOf(field) == 0 && field != feedForward {
 			return fmt.Errorf("gguf: wants: %q is not a field", field)
 		}
 	}
 	return nil
 }
+
+// feedForward stands for two fields that an architecture may have together only: "gated gelu_tanh".
+const feedForward = "feed_forward"
 
 // Value is a field as the checkpoint has it, by the name that family files give it: a float64, bool or string; nil for sizes and
 // for what only says where a field comes from.
@@ -102,13 +109,15 @@ func (a *Arch) Value(field string) any {
 		"score_scale": a.ScoreScale, "scale_scores": a.ScaleScores, "scale_by_layer": a.ScaleByLayer,
 		"norm": string(a.Norm), "mlp": string(a.MLP), "residual": string(a.Residual), "position": string(a.Position),
 		"activation": string(a.Activation), "alibi_max": a.ALiBi.Max, "alibi_coarse": a.ALiBi.Coarse,
-		"position_offset": float64(a.PositionOffset),
+		"position_offset": float64(a.PositionOffset), "relative_distance": float64(a.Relative.MaxDistance),
+		feedForward: string(a.MLP) + " " + string(a.Activation),
 	}[field]
 }
 
 // Knows says whether the architecture has a field: by a key, by itself, or with values that are checked.
 func (g *GGUF) Knows(field string) bool {
 	_, wanted := g.Wants[field]
+	wanted = wanted || field == "logit_scale" && g.FoldLogitScale
 	for _, v := range g.Keys {
 		name, _, _ := strings.Cut(strings.TrimPrefix(fmt.Sprint(v), "1 / "), " ")
 		wanted = wanted || name == field

@@ -174,7 +174,7 @@ func (f *llamaFile) writePart(p *Plan, part llamacpp.Part, dtype checkpoints.DTy
 	}
 	from := f.from[part.Param]
 	turned := from.Transposed && len(from.Shape) == 2
-	if turned || from.Parts != nil || part.Offset != 0 || f.computed(part.Param) && (p.Method == Random || p.merges()) {
+	if turned || from.Parts != nil || part.Offset != 0 || part.Gain != 0 || f.computed(part.Param) && (p.Method == Random || p.merges()) {
 		values, err := f.whole(p, part)
 		if err != nil {
 			return err
@@ -218,6 +218,9 @@ func (f *llamaFile) whole(p *Plan, part llamacpp.Part) ([]float32, error) {
 	}
 	for i := range values {
 		values[i] += part.Offset
+		if part.Gain != 0 {
+			values[i] *= part.Gain
+		}
 	}
 	return values, nil
 }

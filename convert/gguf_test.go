@@ -15,7 +15,6 @@ import (
 	"gqa/convert/llamacpp"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
-	"gqa/internal/weights"
 )
 
 // toGGUF converts and reads the file back.
@@ -50,15 +49,24 @@ var ggufParts = map[string][]string{
 	"attn_norm": {"attn_norm"}, "attn_q": {"q"}, "attn_k": {"k"}, "attn_v": {"v"}, "attn_qkv": {"q", "k", "v"},
 	"attn_output": {"o"}, "ffn_norm": {"mlp_norm"}, "ffn_gate": {"gate"}, "ffn_up": {"up"}, "ffn_down": {"down"},
 	"token_embd_norm": {"embed_norm"}, "attn_norm_2": {"attn_norm"},
+	"token_types": {"token_type"}, "attn_rel_b": {"distances"}, "cross_attn_norm": {"cross_norm"},
+	"cross_attn_q": {"cross_q"}, "cross_attn_k": {"cross_k"}, "cross_attn_v": {"cross_v"}, "cross_attn_o": {"cross_o"},
 	"attn_q_norm": {"q_norm"}, "attn_k_norm": {"k_norm"}, "post_attention_norm": {"attn_out_norm"}, "post_ffw_norm": {"mlp_out_norm"},
 }
 
 // expected puts together what a tensor of the file should hold, from the weights of the family's own tensors.
 func expected(a *configs.Arch, all map[string][]float32, name string) []float32 {
+	name, encoder := strings.CutPrefix(strings.TrimPrefix(name, "dec."), "enc.")
 	words := strings.Split(name, ".")
 	prefix, kind, what := "", words[0], words[len(words)-1]
 	if kind == "blk" {
 		prefix, kind = "layers."+words[1]+".", words[2]
+	}
+	if _, each := a.Family.Layer[configs.Distances]; kind == "attn_rel_b" && !each {
+		prefix = ""
+	}
+	if encoder {
+		prefix = configs.EncoderPrefix + prefix
 	}
 	var values []float32
 	for _, role := range rolesOf(a.Family.GGUF, kind) {
@@ -72,6 +80,11 @@ func expected(a *configs.Arch, all map[string][]float32, name string) []float32 
 		if strings.HasSuffix(role, "norm") && what == "weight" {
 			for i := range part {
 				part[i] += float32(a.NormOffset)
+			}
+		}
+		if prefix+role == "final_norm" && a.Family.GGUF.FoldLogitScale {
+			for i := range part {
+				part[i] *= float32(a.LogitScale)
 			}
 		}
 		if role == "q" || role == "k" {
@@ -184,9 +197,20 @@ func checkGGUF(t *testing.T, dir string, o Options) {
 		compareGGUF(t, fmt.Sprintf("%+v: %s", o, name), got, want, f.Tensors[name])
 		elements += len(got)
 	}
-	if n, _ := weights.Parameters(a); int64(elements) < n {
+	if n := held(a); elements < n {
 		t.Errorf("%d elements, want all %d at least", elements, n)
 	}
+}
+
+// held counts the elements of the weights that llama.cpp has a place for.
+func held(a *configs.Arch) (n int) {
+	params, _ := a.Params()
+	for _, p := range params {
+		if !slices.Contains(a.Family.GGUF.Drop, p.Role) {
+			n += p.Size()
+		}
+	}
+	return n
 }
 
 // compareGGUF allows for the rounding of the tensor's dtype, which vectors and tables do not have.
@@ -230,6 +254,27 @@ func TestGGUFKeys(t *testing.T) {
 	}
 	if len(f.Keys) != len(want)+2 {
 		t.Errorf("keys %v, want %d", f.Order, len(want)+2)
+	}
+}
+
+// TestGGUFEncoders: the keys that models with an encoder have beside a decoder's.
+func TestGGUFEncoders(t *testing.T) {
+	for name, want := range map[string]map[string]any{
+		"t5": {
+			"general.architecture": "t5", "t5.block_count": uint32(2), "t5.decoder_block_count": uint32(2), "t5.decoder_start_token_id": uint32(0),
+			"t5.attention.relative_buckets_count": uint32(32), "t5.attention.head_count_kv": uint32(8), "t5.attention.key_length": uint32(8),
+		},
+		"bert": {
+			"general.architecture": "bert", "bert.attention.causal": false, "tokenizer.ggml.token_type_count": uint32(2),
+			"bert.attention.head_count_kv": uint32(8),
+		},
+	} {
+		f := toGGUF(t, golden.Named(t, name).Dir, Options{Groups: 8})
+		for key, value := range want {
+			if !reflect.DeepEqual(f.Keys[key], value) {
+				t.Errorf("%s: key %s is %v, want %v", name, key, f.Keys[key], value)
+			}
+		}
 	}
 }
 

@@ -39,6 +39,11 @@ func wayOut(src *weights.Source, target Target, sites Sites) Way {
 		o.ByLayer = nil
 		p, err = NewPlan(src, o)
 	}
+	if err != nil && target == GGUF && o.ByLayer == nil { // an architecture may hold the source, or an expanded result
+		w.Notes = append(w.Notes, fmt.Sprintf("with %d KV heads only: %v", src.Arch.KVHeads, err))
+		o.Groups = legal[len(legal)-1]
+		p, err = NewPlan(src, o)
+	}
 	if err != nil {
 		return Way{Target: target, WhyNot: err.Error()}
 	}

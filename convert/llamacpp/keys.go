@@ -1,6 +1,7 @@
 package llamacpp
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -45,7 +46,7 @@ func (b *builder) keys(name string, tensors []Tensor) ([]gguf.Key, error) {
 		{Name: b.key("vocab_size"), Value: uint32(a.Vocab)},
 		{Name: b.key("context_length"), Value: uint32(b.context())},
 		{Name: b.key("embedding_length"), Value: uint32(a.Dim)},
-		{Name: b.key("block_count"), Value: uint32(a.Layers)},
+		{Name: b.key("block_count"), Value: uint32(cmp.Or(a.EncoderLayers, a.Layers))},
 		{Name: b.key("feed_forward_length"), Value: uint32(a.FFN)},
 		{Name: b.key("attention.head_count"), Value: uint32(a.Heads)},
 		{Name: b.key("attention.head_count_kv"), Value: b.kvHeads()},
@@ -62,6 +63,17 @@ func (b *builder) keys(name string, tensors []Tensor) ([]gguf.Key, error) {
 	}
 	if b.gguf.Window {
 		keys = append(keys, gguf.Key{Name: b.key("attention.sliding_window"), Value: uint32(a.Window)})
+	}
+	if a.Position == configs.PositionT5 {
+		keys = append(keys, gguf.Key{Name: b.key("attention.relative_buckets_count"), Value: uint32(a.Relative.Buckets)})
+	}
+	if a.TokenTypes > 0 {
+		keys = append(keys, gguf.Key{Name: "tokenizer.ggml.token_type_count", Value: uint32(a.TokenTypes)})
+	}
+	if a.EncoderLayers > 0 {
+		keys = append(keys,
+			gguf.Key{Name: b.key("decoder_block_count"), Value: uint32(a.Layers)},
+			gguf.Key{Name: b.key("decoder_start_token_id"), Value: uint32(a.StartToken)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.gguf.Keys)) {
 		value, err := b.value(b.gguf.Keys[name])

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"gqa/checkpoints"
 	"gqa/checkpoints/gguf"
@@ -34,6 +35,7 @@ type Part struct {
 	Param  int       // place in the architecture's Params; negative: Values
 	Rows   []int     // row i of the part is row Rows[i] of the weight; nil: all of them in order
 	Offset float32   // added to every element
+	Gain   float32   // what every element is multiplied with, if not 0
 	Values []float32 // where Param is negative
 }
 
@@ -52,11 +54,28 @@ func Check(a *configs.Arch) error {
 	if err := checkFields(a); err != nil {
 		return err
 	}
+	if err := checkUngrouped(a); err != nil {
+		return err
+	}
 	if q := a.Heads * a.HeadDim; q != a.Dim && (!g.FreeHeadDim || a.AttnBias) {
 		return fmt.Errorf("llama.cpp's %s requires heads times head dim to be the model dim %d, not %d × %d", g.Arch, a.Dim, a.Heads, a.HeadDim)
 	}
 	if g.Rope != "" {
 		return checkRope(a)
+	}
+	return nil
+}
+
+// checkUngrouped asks for a KV head for each head where an architecture knows no others.
+func checkUngrouped(a *configs.Arch) error {
+	if !a.Family.GGUF.Ungrouped {
+		return nil
+	}
+	for _, site := range a.Sites() {
+		if kv := a.SiteKVHeads(site); kv != a.Heads {
+			return fmt.Errorf("llama.cpp's %[1]s gives queries as many heads as keys: it requires %[2]d KV heads in every attention, and %[3]s has %[4]d; "+
+				"write --target expanded, and then --groups %[2]d --target gguf of that", a.Family.GGUF.Arch, a.Heads, site, kv)
+		}
 	}
 	return nil
 }
@@ -119,8 +138,12 @@ type builder struct {
 }
 
 // weight finds a parameter by what it is to the forward pass.
-func (b *builder) weight(role configs.Role, layer int, bias bool) (int, bool) {
-	i, ok := b.index[configs.ParamName(role, layer, bias)]
+func (b *builder) weight(role configs.Role, at place, bias bool) (int, bool) {
+	name := configs.ParamName(role, at.layer, bias)
+	if at.encoder {
+		name = configs.EncoderPrefix + name
+	}
+	i, ok := b.index[name]
 	return i, ok
 }
 
@@ -143,6 +166,15 @@ func (b *builder) notes() []string {
 			add("longrope over %d of %d dims loads in llama.cpp from b4800 (March 2025) on", r.Dim, b.arch.HeadDim)
 		}
 	}
+	if n := b.arch.EncoderLayers; n > 0 && n != b.arch.Layers {
+		add("an encoder of %d layers beside a decoder of %d loads in llama.cpp from September 2025 on", n, b.arch.Layers)
+	}
+	if !b.arch.Causal {
+		add("llama.cpp's %s gives embeddings, of all tokens or of what --pooling (none, mean, cls) makes of them", b.gguf.Arch)
+	}
+	if slices.ContainsFunc(b.params, func(p configs.Param) bool { return slices.Contains(b.gguf.Drop, p.Role) }) {
+		add("llama.cpp's %s has no language-modelling head: it is left out", b.gguf.Arch)
+	}
 	if b.gguf.Since != "" {
 		add("%s loads in llama.cpp from %s on", b.gguf.Arch, b.gguf.Since)
 	}
@@ -152,9 +184,33 @@ func (b *builder) notes() []string {
 	return notes
 }
 
-func blockName(layer int, name string) string {
-	if layer < 0 {
-		return name
+// place is where in a model a weight stands.
+type place struct {
+	layer   int  // -1: outside the layers
+	encoder bool // of the encoder beside a decoder
+}
+
+// outside is the place of embeddings and head.
+var outside = place{layer: -1}
+
+func placeOf(p configs.Param) place {
+	return place{p.Layer, strings.HasPrefix(p.Name, configs.EncoderPrefix)}
+}
+
+// tensorName is a tensor's name without .weight. A table of distances that all layers share stands in the first of them.
+func (b *builder) tensorName(at place, g *group) string {
+	name, role := g.name, g.roles[0]
+	if role == configs.Distances {
+		at.layer = max(at.layer, 0)
 	}
-	return "blk." + strconv.Itoa(layer) + "." + name
+	if at.layer >= 0 {
+		name = "blk." + strconv.Itoa(at.layer) + "." + name
+	}
+	switch {
+	case b.arch.EncoderLayers == 0 || role == configs.Embed || role == configs.Head:
+		return name
+	case at.encoder:
+		return "enc." + name
+	}
+	return "dec." + name
 }

@@ -15,6 +15,8 @@ var names = map[configs.Role]string{
 	configs.AttnNorm: "attn_norm", configs.Q: "attn_q", configs.K: "attn_k", configs.V: "attn_v", configs.O: "attn_output",
 	configs.MLPNorm: "ffn_norm", configs.Gate: "ffn_gate", configs.Up: "ffn_up", configs.Down: "ffn_down",
 	configs.EmbedNorm: "token_embd_norm", configs.QNorm: "attn_q_norm", configs.KNorm: "attn_k_norm", configs.AttnOutNorm: "post_attention_norm", configs.MLPOutNorm: "post_ffw_norm",
+	configs.TokenType: "token_types", configs.Distances: "attn_rel_b", configs.CrossNorm: "cross_attn_norm",
+	configs.CrossQ: "cross_attn_q", configs.CrossK: "cross_attn_k", configs.CrossV: "cross_attn_v", configs.CrossO: "cross_attn_o",
 }
 
 // tensors lists the file's tensors in the order in which a forward pass meets them.
@@ -28,10 +30,11 @@ func (b *builder) tensors() ([]Tensor, error) {
 		if group == nil {
 			continue
 		}
-		name := blockName(p.Layer, group.name)
-		all = append(all, b.join(name+".weight", p.Layer, group.roles, false))
-		if b.biased(p.Layer, group.roles) {
-			all = append(all, b.join(name+".bias", p.Layer, group.roles, true))
+		at := placeOf(p)
+		name := b.tensorName(at, group)
+		all = append(all, b.join(name+".weight", at, group.roles, false))
+		if b.biased(at, group.roles) {
+			all = append(all, b.join(name+".bias", at, group.roles, true))
 		}
 	}
 	if b.arch.Tied && b.gguf.CopyHead {
@@ -42,11 +45,11 @@ func (b *builder) tensors() ([]Tensor, error) {
 
 // copiedHead is the embedding as a head of its own, with the head's bias if there is one.
 func (b *builder) copiedHead() []Tensor {
-	embed, _ := b.weight(configs.Embed, -1, false)
+	embed, _ := b.weight(configs.Embed, outside, false)
 	name, part := names[configs.Head], []Part{{Param: embed}}
 	head := []Tensor{{b.spec(name+".weight", configs.Embed, part), part}}
-	if b.biased(-1, []configs.Role{configs.Head}) {
-		head = append(head, b.join(name+".bias", -1, []configs.Role{configs.Head}, true))
+	if b.biased(outside, []configs.Role{configs.Head}) {
+		head = append(head, b.join(name+".bias", outside, []configs.Role{configs.Head}, true))
 	}
 	return head
 }
@@ -83,27 +86,28 @@ func first(role configs.Role, name string, roles []configs.Role) *group {
 }
 
 // biased says whether a tensor has a bias: where one of its weights has, or where llama.cpp asks for it.
-func (b *builder) biased(layer int, roles []configs.Role) bool {
+func (b *builder) biased(at place, roles []configs.Role) bool {
 	return slices.ContainsFunc(roles, func(r configs.Role) bool {
-		_, there := b.weight(r, layer, true)
+		_, there := b.weight(r, at, true)
 		return there || slices.Contains(b.gguf.Zeros, r)
 	})
 }
 
 // join makes a tensor of the weights, or biases, of roles. A bias that is missing is zeros.
-func (b *builder) join(name string, layer int, roles []configs.Role, bias bool) Tensor {
+func (b *builder) join(name string, at place, roles []configs.Role, bias bool) Tensor {
 	var parts []Part
 	for _, role := range roles {
-		i, ok := b.weight(role, layer, bias)
+		i, ok := b.weight(role, at, bias)
 		if !ok {
-			w, ok := b.weight(role, layer, false)
+			w, ok := b.weight(role, at, false)
 			if !ok { // a tied head
-				w, _ = b.weight(configs.Embed, layer, false)
+				w, _ = b.weight(configs.Embed, at, false)
 			}
 			parts = append(parts, Part{Param: -1, Values: make([]float32, b.params[w].Shape[0])})
 			continue
 		}
-		parts = append(parts, Part{Param: i, Rows: b.rotated(b.params[i]), Offset: b.offset(b.params[i])})
+		p := b.params[i]
+		parts = append(parts, Part{Param: i, Rows: b.rotated(p), Offset: b.offset(p), Gain: b.gain(p)})
 	}
 	return Tensor{b.spec(name, roles[0], parts), parts}
 }
@@ -114,6 +118,14 @@ func (b *builder) offset(p configs.Param) float32 {
 		return 0
 	}
 	return float32(b.arch.NormOffset)
+}
+
+// gain is what logits are multiplied with, which the norm before the head takes in where llama.cpp has no place for it.
+func (b *builder) gain(p configs.Param) float32 {
+	if b.gguf.FoldLogitScale && p.Name == configs.ParamName(configs.FinalNorm, -1, p.Bias) && b.arch.LogitScale != 1 {
+		return float32(b.arch.LogitScale)
+	}
+	return 0
 }
 
 // spec sums up parts: rows add, and the widest dtype holds all.
@@ -139,4 +151,4 @@ func (b *builder) spec(name string, role configs.Role, parts []Part) checkpoints
 }
 
 // tables are matrices that are added, not multiplied with: llama.cpp keeps them, like all vectors, in f32.
-var tables = []configs.Role{configs.Positions, configs.TokenType}
+var tables = []configs.Role{configs.Positions, configs.TokenType, configs.Distances}

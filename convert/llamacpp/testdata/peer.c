@@ -2,6 +2,7 @@
 //   tokenize  text on standard input -> ids with special tokens, a line of numbers
 //   greedy    a number, and ids or else text on standard input -> as many most probable tokens after it, a line of numbers
 //   logits    ids -> one row of logits for each, little-endian f32
+// Of a model with an encoder, greedy and logits take its ids, "-", and the decoder's.
 //   hidden    ids -> one row of the last hidden state for each (encoders), little-endian f32
 // Build: cc peer.c -I LLAMA/include -I LLAMA/ggml/include -L LLAMA/build/bin -lllama -lggml-base -o peer
 #include <stdio.h>
@@ -34,17 +35,37 @@ static void print(int n, const llama_token *tokens) {
     for (int i = 0; i < n; i++) printf("%d\n", tokens[i]);
 }
 
+static struct llama_context *context(struct llama_model *model, int n, int hidden) {
+    struct llama_context_params p = llama_context_default_params();
+    p.n_ctx = p.n_batch = p.n_ubatch = n;
+    p.type_k = p.type_v = GGML_TYPE_F32;
+    p.n_threads = p.n_threads_batch = 2;
+    p.embeddings = hidden;
+    if (hidden) p.pooling_type = LLAMA_POOLING_TYPE_NONE;
+    struct llama_context *ctx = llama_init_from_model(model, p);
+    if (!ctx) fail("no context");
+    return ctx;
+}
+
+// encode sends the ids before a "-" through the encoder, if there is one, and says where those behind it begin.
+static int encode(struct llama_model *model, struct llama_context *ctx, int n, char **args) {
+    int source = 0;
+    while (source < n && strcmp(args[source], "-") != 0) source++;
+    if (source == n) return 0;
+    if (!llama_model_has_encoder(model)) fail("there is no encoder");
+    for (int i = 0; i < source; i++) ids[i] = atoi(args[i]);
+    if (llama_encode(ctx, llama_batch_get_one(ids, source)) != 0) fail("encode");
+    return source + 1;
+}
+
 static void greedy(struct llama_model *model, int tokens, int n, char **args) {
     const struct llama_vocab *vocab = llama_model_get_vocab(model);
     int vocab_size = llama_vocab_n_tokens(vocab);
-    for (int i = 0; i < n; i++) ids[i] = atoi(args[i]);
-    if (n == 0) n = tokenize(vocab);
-    struct llama_context_params p = llama_context_default_params();
-    p.n_ctx = p.n_batch = n + tokens;
-    p.type_k = p.type_v = GGML_TYPE_F32;
-    p.n_threads = p.n_threads_batch = 2;
-    struct llama_context *ctx = llama_init_from_model(model, p);
-    if (!ctx) fail("no context");
+    if (n == 0) n = tokenize(vocab), args = NULL;
+    struct llama_context *ctx = context(model, n + tokens, 0);
+    int from = args ? encode(model, ctx, n, args) : 0;
+    n -= from;
+    for (int i = 0; args && i < n; i++) ids[i] = atoi(args[from + i]);
     llama_token *next = ids, best;
     for (int i = 0; i < tokens; i++) {
         if (llama_decode(ctx, llama_batch_get_one(next, i ? 1 : n)) != 0) fail("decode");
@@ -60,14 +81,9 @@ static void greedy(struct llama_model *model, int tokens, int n, char **args) {
 }
 
 static void run(struct llama_model *model, int hidden, int n, char **args) {
-    struct llama_context_params p = llama_context_default_params();
-    p.n_ctx = p.n_batch = p.n_ubatch = n;
-    p.type_k = p.type_v = GGML_TYPE_F32;
-    p.n_threads = p.n_threads_batch = 2;
-    p.embeddings = hidden;
-    if (hidden) p.pooling_type = LLAMA_POOLING_TYPE_NONE;
-    struct llama_context *ctx = llama_init_from_model(model, p);
-    if (!ctx) fail("no context");
+    struct llama_context *ctx = context(model, n, hidden);
+    int from = encode(model, ctx, n, args);
+    n -= from, args += from;
     struct llama_batch batch = llama_batch_init(n, 0, 1);
     for (int i = 0; i < n; i++) {
         batch.token[i] = atoi(args[i]);

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // worker is a goroutine that helps with jobs. Between the steps of a pass there are some microseconds: a worker that
@@ -15,14 +16,27 @@ type worker struct {
 	wake   chan struct{} // holds one: a word too many makes a worker look once more, no more
 }
 
-// patience is how often a thread looks before it sleeps: about 10 µs in all.
-const patience = 1 << 11
+// patience is how long a thread looks out before it sleeps: less than waking it takes on a virtual machine.
+const patience = 20 * time.Microsecond
 
-// pause lets other goroutines run every now and then: the one waited for may be behind this one on the same thread.
-func pause(i int) {
-	if i%64 == 63 {
-		runtime.Gosched()
+// vigil is one thread's looking out.
+type vigil struct {
+	looks int
+	from  time.Time
+}
+
+// goesOn reports whether the thread should look again. Every now and then it lets other goroutines run: the one waited for
+// may be behind this one on the same thread.
+func (v *vigil) goesOn() bool {
+	v.looks++
+	if v.looks%64 != 0 {
+		return true
 	}
+	runtime.Gosched()
+	if v.from.IsZero() {
+		v.from = time.Now()
+	}
+	return time.Since(v.from) < patience
 }
 
 var (
@@ -73,11 +87,10 @@ func (w *worker) serve() {
 // next waits for an offer.
 func (w *worker) next() *job {
 	for {
-		for i := range patience {
+		for v := (vigil{}); v.goesOn(); {
 			if j := w.offer.Load(); j != nil && w.offer.CompareAndSwap(j, nil) {
 				return j
 			}
-			pause(i)
 		}
 		w.asleep.Store(true)
 		if w.offer.Load() == nil {

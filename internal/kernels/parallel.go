@@ -109,8 +109,7 @@ func (j *job) finish() {
 			j.close()
 		}
 	}
-	for i := 0; i < patience && j.open.Load() > 0; i++ {
-		pause(i)
+	for v := (vigil{}); j.open.Load() > 0 && v.goesOn(); {
 	}
 	j.offers.Wait()
 }

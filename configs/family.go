@@ -37,6 +37,7 @@ type Family struct {
 	GGUF       *GGUF                `yaml:"gguf"`    // how llama.cpp holds it; nil: not at all
 	Buffers    []string             `yaml:"buffers"` // tensors that may be there, are carried along and never read
 	Variants   []Variant            `yaml:"variants"`
+	Respell    *Respell             `yaml:"respell"`    // config.json of before the class; nil: there was none
 	Neighbours []string             `yaml:"neighbours"` // families whose class may hold a grouped conversion where no class of this one does
 }
 
@@ -65,6 +66,14 @@ type Requirement struct {
 type QKV struct {
 	Layout Layout         `yaml:"layout"` // of the query, key and value projections
 	Set    map[string]any `yaml:"set"`    // config.json keys (dotted paths) that say so, where a grouped checkpoint's say otherwise
+}
+
+// Respell is how config.json was written for code that came before the class, which reads no such file: a result that the class
+// is to load is spelt as the class does.
+type Respell struct {
+	ModelTypes []string          `yaml:"model_types"` // by which such a file is known
+	Keys       map[string]string `yaml:"keys"`        // a key's old name -> the class's
+	Set        map[string]any    `yaml:"set"`         // what else the class's file says; null removes a key
 }
 
 // Encoder is an encoder's tensors beside a decoder's: the embedding is shared.

@@ -57,6 +57,21 @@ func setKeys(keys, changes map[string]any) {
 	}
 }
 
+// Respelt brings config.json's keys into the words of the family's class, where they are those of before it.
+func (f *Family) Respelt(keys map[string]any) {
+	r := f.Respell
+	if modelType, _ := keys["model_type"].(string); r == nil || !slices.Contains(r.ModelTypes, modelType) {
+		return
+	}
+	for old, name := range r.Keys {
+		if value, there := keys[old]; there {
+			keys[name] = value
+			delete(keys, old)
+		}
+	}
+	setKeys(keys, r.Set)
+}
+
 // SetKey sets what a dotted path leads to in config.json's keys, and makes the objects on the way; nil removes it.
 func SetKey(keys map[string]any, path string, value any) {
 	head, rest, nested := strings.Cut(path, ".")

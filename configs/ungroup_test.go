@@ -45,7 +45,7 @@ func TestUngrouped(t *testing.T) {
 			`{"model_type": "falcon", "new_decoder_architecture": true, "num_kv_heads": 1}`,
 			map[string]any{"model_type": "falcon", "new_decoder_architecture": true, "num_kv_heads": 71},
 		},
-		{`{"model_type": "RefinedWeb", "n_head_kv": 1}`, map[string]any{"model_type": "RefinedWeb"}},
+		{`{"model_type": "RefinedWeb", "n_head_kv": 1}`, map[string]any{"model_type": "RefinedWeb", "n_head_kv": 71}},
 	} {
 		a := resolve(t, c.config)
 		full, changes, err := a.Ungrouped([]byte(c.config))

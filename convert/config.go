@@ -43,6 +43,7 @@ func (p *Plan) setGroups(c map[string]any) {
 		for key, value := range g.Set {
 			configs.SetKey(c, key, value)
 		}
+		p.Arch.Family.Respelt(c)
 	}
 }
 

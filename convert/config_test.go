@@ -96,6 +96,12 @@ func TestConfigDType(t *testing.T) {
 	}
 }
 
+// oldFalcon is a config.json as the first Falcons had it.
+func oldFalcon(modelType, keys string) string {
+	return `{"model_type": "` + modelType + `", "vocab_size": 6, "hidden_size": 16, "n_head": 8, "n_layer": 2, "architectures": ["RWForCausalLM"],
+		"auto_map": {"AutoConfig": "configuration_RW.RWConfig"}, ` + keys + `}`
+}
+
 // TestGroupedConfig: a result's config.json says how its KV heads lie, so that it is opened as what was planned.
 func TestGroupedConfig(t *testing.T) {
 	perHead := with(falconConfig, "multi_query", "false")
@@ -110,6 +116,17 @@ func TestGroupedConfig(t *testing.T) {
 		{with(perHead, "parallel_attn", "false"), 2, map[string]any{"num_kv_heads": 2., "multi_query": false}, ""},
 		{with(perHead, "parallel_attn", "false"), 1, map[string]any{"num_kv_heads": 1., "multi_query": true}, "FalconForCausalLM"},
 		{with(perHead, "new_decoder_architecture", "true"), 4, map[string]any{"num_kv_heads": 4., "num_ln_in_parallel_attn": nil}, "FalconForCausalLM"},
+		// spelt as before the class
+		{oldFalcon("RefinedWeb", `"n_head_kv": 8`), 2, map[string]any{
+			"num_kv_heads": 2., "new_decoder_architecture": true, "model_type": "falcon", "num_attention_heads": 8., "num_hidden_layers": 2.,
+			"n_head": nil, "n_layer": nil, "n_head_kv": nil, "auto_map": nil,
+		}, "FalconForCausalLM"},
+		{oldFalcon("RefinedWebModel", `"multi_query": false, "parallel_attn": true`), 4, map[string]any{
+			"num_kv_heads": 4., "new_decoder_architecture": true, "num_ln_in_parallel_attn": 1., "model_type": "falcon",
+		}, "FalconForCausalLM"},
+		{oldFalcon("RefinedWebModel", `"multi_query": false, "parallel_attn": false`), 1, map[string]any{
+			"num_kv_heads": 1., "multi_query": true, "model_type": "falcon", "num_hidden_layers": 2., "n_layer": nil,
+		}, "FalconForCausalLM"},
 	} {
 		p := newPlan(t, model{config: c.config}.write(t), Options{Groups: c.groups})
 		out := filepath.Join(t.TempDir(), "out")

@@ -77,7 +77,7 @@ func (c *Checkpoint) openFile(name string) error {
 	path := filepath.Join(c.Dir, name)
 	info, err := os.Stat(path)
 	if err != nil {
-		return err
+		return broken(path, err)
 	}
 	if !info.Mode().IsRegular() { // a pipe, say, which would never open
 		return fmt.Errorf("%s: is not a regular file; want a safetensors or PyTorch file", path)
@@ -88,6 +88,16 @@ func (c *Checkpoint) openFile(name string) error {
 	}
 	c.closers = append(c.closers, f)
 	return c.add(path, f, info.Size())
+}
+
+// broken is err, of opening a file, or what is more to the point: the hub's cache has links to files that a download that was
+// broken off has not brought.
+func broken(path string, err error) error {
+	target, isLink := os.Readlink(path)
+	if errors.Is(err, fs.ErrNotExist) && isLink == nil {
+		return fmt.Errorf("%s: is a link to %s, which is missing: download it again", path, target)
+	}
+	return err
 }
 
 // Read returns the checkpoint in one weight file of size bytes that need not lie on a
@@ -102,7 +112,7 @@ func Read(name string, r io.ReaderAt, size int64) (*Checkpoint, error) {
 }
 
 func (c *Checkpoint) add(path string, r io.ReaderAt, size int64) error {
-	h, err := parseFile(r, size)
+	h, err := parseFile(path, r, size)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -124,7 +134,7 @@ func (c *Checkpoint) add(path string, r io.ReaderAt, size int64) error {
 }
 
 // parseFile reads what says where the tensors of a weight file lie.
-func parseFile(r io.ReaderAt, size int64) (*header, error) {
+func parseFile(name string, r io.ReaderAt, size int64) (*header, error) {
 	start := make([]byte, min(size, 512))
 	if _, err := r.ReadAt(start, 0); err != nil && err != io.EOF {
 		return nil, err
@@ -140,6 +150,9 @@ func parseFile(r io.ReaderAt, size int64) (*header, error) {
 	if err != nil {
 		if kind := sniff(start); kind != "" {
 			return nil, fmt.Errorf("is %s; want a safetensors or PyTorch file", kind)
+		}
+		if isTorchName(name) {
+			return nil, errors.New("is not what torch.save writes; the file is damaged: download or save it again")
 		}
 		return nil, fmt.Errorf("%w; the file is damaged: download or save it again", err)
 	}

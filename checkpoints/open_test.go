@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -114,6 +115,8 @@ func TestOpenErrors(t *testing.T) {
 		{"index lacks a tensor", map[string]string{indexFile: twoShards, "1.safetensors": shard("a", "c", "d"), "2.safetensors": shard("b")}, "", `lacks tensor "d", which is in 1.safetensors`},
 		{"tensor in two shards", map[string]string{indexFile: twoShards, "1.safetensors": shard("a", "c"), "2.safetensors": shard("b", "a")}, "", `2.safetensors: tensor "a" is also in `},
 		{"tensor in another shard", map[string]string{indexFile: twoShards, "1.safetensors": shard("a"), "2.safetensors": shard("b", "c")}, "", `puts tensor "c" into 1.safetensors, but it is in 2.safetensors`},
+		{"empty", map[string]string{"pytorch_model.bin": ""}, "", "pytorch_model.bin: is not what torch.save writes; the file is damaged"},
+		{"neither", map[string]string{"a.pth": strings.Repeat("\xfe", 32)}, "", "a.pth: is not what torch.save writes"},
 		{"damaged shard", map[string]string{indexFile: twoShards, "1.safetensors": shard("a", "c")[:9], "2.safetensors": shard("b")}, "", "1.safetensors: the header length is"},
 	}
 	for _, test := range tests {
@@ -130,6 +133,27 @@ func TestOpenMissing(t *testing.T) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v, want one that is fs.ErrNotExist", err)
 	}
+}
+
+// The hub's cache has a folder per model, of snapshots whose files are links.
+func TestOpenHub(t *testing.T) {
+	dir := t.TempDir()
+	snapshot := filepath.Join(dir, "snapshots", "abc")
+	if err := os.MkdirAll(snapshot, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(dir)
+	wantError(t, err, "name the snapshot in it: "+snapshot)
+	blob := filepath.Join(dir, "blob")
+	if err := os.Symlink(blob, filepath.Join(snapshot, weightsFile)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(snapshot)
+	wantError(t, err, weightsFile, "is a link to "+blob+", which is missing: download it again")
+	if err := os.WriteFile(blob, []byte(shard("a")), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	mustOpen(t, snapshot)
 }
 
 func TestOpenFolderAsWeights(t *testing.T) {

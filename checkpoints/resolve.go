@@ -26,6 +26,9 @@ func resolve(path string) (string, error) {
 		return "", err
 	}
 	name, err := pick(names)
+	if snapshots, _ := filepath.Glob(filepath.Join(path, "snapshots", "*")); err != nil && len(snapshots) > 0 {
+		err = fmt.Errorf("is a model's folder in the hub's cache; name the snapshot in it: %s", snapshots[0])
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}

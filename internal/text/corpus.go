@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -54,6 +55,9 @@ var wholeFile = []string{
 // of such files, taken in path order, hidden ones and other kinds left out.
 func OpenCorpus(path string) (*Corpus, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("corpus %s: there is no such file or folder", path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("corpus: %w", err)
 	}

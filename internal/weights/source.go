@@ -35,6 +35,9 @@ type Options struct {
 
 // Open opens a checkpoint (a folder, a .safetensors or PyTorch file, an index file) and accounts for every tensor.
 func Open(path string, o Options) (*Source, error) {
+	if path == "" {
+		return nil, errors.New("the model's path is empty; name a folder, or a file of weights")
+	}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: there is no such file or folder", path)

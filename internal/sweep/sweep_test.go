@@ -235,7 +235,7 @@ func TestRefuses(t *testing.T) {
 		"8 groups by mean are asked for twice":                      func(o *Options) { o.Curves = []Curve{paper, paper} },
 		"model: nowhere":                                            func(o *Options) { o.Model = "nowhere" },
 		"nowhere.safetensors: ":                                     func(o *Options) { o.Data = "nowhere.safetensors" },
-		"valid: corpus ":                                           func(o *Options) { o.Valid = "nowhere.txt" },
+		"valid: corpus ":                                            func(o *Options) { o.Valid = "nowhere.txt" },
 		"valid: " + tiny(t, "llama").Model + " has no tokenizer":    func(o *Options) { o.Valid = "sample:val" },
 		"data: corpus has 48 tokens, shorter than one window of 49": func(o *Options) { o.Recipe.SeqLen = 49 },
 		"context is 64, but the model has 64 positions; at most 63": func(o *Options) { o.Model, o.Context = tiny(t, "gpt2").Model, 64 },

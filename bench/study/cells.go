@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"os"
@@ -13,17 +14,18 @@ import (
 
 // Study is a grid as its YAML says it.
 type Study struct {
-	Models map[string]Model    `yaml:"models"`
-	Starts map[string][]string `yaml:"starts"` // flags of gqa-convert by the name of a start
-	Drawn  []string            `yaml:"drawn"`  // starts that differ from seed to seed: the others are converted once
-	Train  []string            `yaml:"train"`  // flags of every gqa-train run
-	Warmup float64             `yaml:"warmup"` // share of a run's steps
-	Batch  int                 `yaml:"batch"`
-	SeqLen int                 `yaml:"seq_len"`
-	Eval   int                 `yaml:"eval_windows"`  // of SeqLen tokens, of each result
-	Points int                 `yaml:"curve_points"`  // validations along a run
-	Curve  int                 `yaml:"curve_windows"` // of each of them
-	Grid   []Grid              `yaml:"grid"`
+	Models  map[string]Model    `yaml:"models"`
+	Starts  map[string][]string `yaml:"starts"`  // flags of gqa-convert by the name of a start
+	Drawn   []string            `yaml:"drawn"`   // starts that differ from seed to seed: the others are converted once
+	Train   []string            `yaml:"train"`   // flags of every gqa-train run
+	Recipes map[string]Recipe   `yaml:"recipes"` // by name, what is different in the up-trainings of a grid that names one
+	Warmup  float64             `yaml:"warmup"`  // share of a run's steps
+	Batch   int                 `yaml:"batch"`
+	SeqLen  int                 `yaml:"seq_len"`
+	Eval    int                 `yaml:"eval_windows"`  // of SeqLen tokens, of each result
+	Points  int                 `yaml:"curve_points"`  // validations along a run
+	Curve   int                 `yaml:"curve_windows"` // of each of them
+	Grid    []Grid              `yaml:"grid"`
 }
 
 // Model is a checkpoint of a study with its corpora.
@@ -34,6 +36,12 @@ type Model struct {
 	OriginalTokens float64 `yaml:"original_tokens"`
 }
 
+// Recipe is how up-trainings differ from the study's own way.
+type Recipe struct {
+	Train []string `yaml:"train"` // more flags of gqa-train
+	Batch int      `yaml:"batch"` // 0: the study's
+}
+
 // Grid is every combination of its lists.
 type Grid struct {
 	Models []string  `yaml:"models"`
@@ -41,6 +49,7 @@ type Grid struct {
 	Starts []string  `yaml:"starts"`
 	Alphas []float64 `yaml:"alphas"` // 0: as converted
 	Losses []string  `yaml:"losses"` // of the up-trainings
+	Recipe string    `yaml:"recipe"` // of the up-trainings; empty: the study's own way
 	Seeds  []int     `yaml:"seeds"`
 }
 
@@ -51,6 +60,7 @@ type Cell struct {
 	Groups int     `json:"groups"`
 	Alpha  float64 `json:"alpha"`
 	Loss   string  `json:"loss,omitempty"`
+	Recipe string  `json:"recipe,omitempty"`
 	Seed   int     `json:"seed"`
 }
 
@@ -59,12 +69,16 @@ func (c Cell) name() string {
 	if c.Alpha == 0 {
 		return name
 	}
-	return name + "-a" + strconv.FormatFloat(c.Alpha, 'g', -1, 64) + "-" + c.Loss
+	name += "-a" + strconv.FormatFloat(c.Alpha, 'g', -1, 64) + "-" + c.Loss
+	if c.Recipe != "" {
+		name += "-" + c.Recipe
+	}
+	return name
 }
 
 // conversion is the cell that a cell's up-training begins with.
 func (s *Study) conversion(c Cell) Cell {
-	c.Alpha, c.Loss = 0, ""
+	c.Alpha, c.Loss, c.Recipe = 0, "", ""
 	if !slices.Contains(s.Drawn, c.Start) {
 		c.Seed = 0
 	}
@@ -87,6 +101,9 @@ func loadStudy(path string) (*Study, error) {
 		if _, ok := s.Starts[c.Start]; !ok {
 			return nil, fmt.Errorf("%s: start %q is not one of starts", path, c.Start)
 		}
+		if _, ok := s.Recipes[c.Recipe]; c.Recipe != "" && !ok {
+			return nil, fmt.Errorf("%s: recipe %q is not one of recipes", path, c.Recipe)
+		}
 		if c.Alpha > 0 && !slices.Contains([]string{"ce", "kl", "mixed"}, c.Loss) {
 			return nil, fmt.Errorf("%s: loss %q, want ce, kl or mixed", path, c.Loss)
 		}
@@ -103,7 +120,7 @@ func (s *Study) cells() (all []Cell) {
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Cell) int { return s.steps(b)*s.Batch - s.steps(a)*s.Batch })
+	slices.SortStableFunc(all, func(a, b Cell) int { return s.tokens(b) - s.tokens(a) })
 	return all
 }
 
@@ -118,6 +135,7 @@ func (g Grid) cells() (all []Cell) {
 							all = append(all, c)
 							continue
 						}
+						c.Recipe = g.Recipe
 						for _, c.Loss = range g.Losses {
 							all = append(all, c)
 						}
@@ -129,10 +147,16 @@ func (g Grid) cells() (all []Cell) {
 	return all
 }
 
+// batch is the windows of a step of a cell's up-training.
+func (s *Study) batch(c Cell) int { return cmp.Or(s.Recipes[c.Recipe].Batch, s.Batch) }
+
 // steps are those of a cell's up-training.
 func (s *Study) steps(c Cell) int {
-	return int(math.Ceil(c.Alpha * s.Models[c.Model].OriginalTokens / float64(s.Batch*s.SeqLen)))
+	return int(math.Ceil(c.Alpha * s.Models[c.Model].OriginalTokens / float64(s.batch(c)*s.SeqLen)))
 }
+
+// tokens are those that a cell's up-training reads.
+func (s *Study) tokens(c Cell) int { return s.steps(c) * s.batch(c) * s.SeqLen }
 
 // expand puts a model's paths into a start's flags.
 func (m Model) expand(flags []string) []string {

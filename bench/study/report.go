@@ -57,7 +57,7 @@ func (s *Study) starts(w io.Writer, rs []Result) {
 	if len(groups) < 2 {
 		return
 	}
-	mha, _, _ := mean(rs, Cell{Start: "mean", Groups: groups[0]})
+	mha, _, _ := mean(rs, "mean", "", groups[0], 0)
 	fmt.Fprintf(w, "As converted; the model itself: %.4f nats per token.\n\n| start |", mha)
 	for _, g := range groups[1:] {
 		fmt.Fprintf(w, " g = %d | undone |", g)
@@ -66,8 +66,8 @@ func (s *Study) starts(w io.Writer, rs []Result) {
 	for _, start := range s.order(rs) {
 		fmt.Fprintf(w, "| %s |", start)
 		for _, g := range groups[1:] {
-			worst, _, _ := mean(rs, Cell{Start: "mean", Groups: g})
-			loss, sd, n := mean(rs, Cell{Start: start, Groups: g})
+			worst, _, _ := mean(rs, "mean", "", g, 0)
+			loss, sd, n := mean(rs, start, "", g, 0)
 			if n == 0 {
 				fmt.Fprint(w, " | |")
 				continue
@@ -88,8 +88,8 @@ func (s *Study) trained(w io.Writer, rs []Result) {
 	alphas := distinct(rs, func(r Result) float64 { return r.Alpha })
 	slices.Reverse(alphas)
 	groups := distinct(rs, func(r Result) int { return r.Groups })
-	losses := distinct(rs, func(r Result) string { return r.Loss })
-	slices.Reverse(losses)
+	ways := distinct(rs, func(r Result) string { return r.way() })
+	slices.Reverse(ways)
 	fmt.Fprint(w, "| start, loss | g |")
 	for _, a := range alphas {
 		fmt.Fprintf(w, " α = %s |", strconv.FormatFloat(a, 'g', -1, 64))
@@ -97,10 +97,10 @@ func (s *Study) trained(w io.Writer, rs []Result) {
 	fmt.Fprintf(w, "\n|---|---|%s\n", strings.Repeat("---|", len(alphas)))
 	for _, g := range groups {
 		for _, start := range s.order(rs) {
-			for _, loss := range losses {
-				row, any := fmt.Sprintf("| %s, %s | %d |", start, loss, g), false
+			for _, way := range ways {
+				row, any := fmt.Sprintf("| %s, %s | %d |", start, way, g), false
 				for _, a := range alphas {
-					x, sd, n := mean(rs, Cell{Start: start, Groups: g, Alpha: a, Loss: loss})
+					x, sd, n := mean(rs, start, way, g, a)
 					any = any || n > 0
 					row += " " + plusMinus(x, sd, n) + " |"
 				}
@@ -126,11 +126,19 @@ func (s *Study) order(rs []Result) (names []string) {
 	return names
 }
 
+// way is how a cell was up-trained: its loss, and its recipe where that is not the study's own.
+func (c Cell) way() string {
+	if c.Recipe == "" {
+		return c.Loss
+	}
+	return c.Loss + ", " + c.Recipe
+}
+
 // mean is over the seeds of a cell, with the standard deviation.
-func mean(rs []Result, c Cell) (loss, sd float64, n int) {
+func mean(rs []Result, start, way string, groups int, alpha float64) (loss, sd float64, n int) {
 	var squares float64
 	for _, r := range rs {
-		if r.Start == c.Start && r.Groups == c.Groups && r.Alpha == c.Alpha && r.Loss == c.Loss {
+		if r.Start == start && r.Groups == groups && r.Alpha == alpha && r.way() == way {
 			loss, squares, n = loss+r.ValidLoss, squares+r.ValidLoss*r.ValidLoss, n+1
 		}
 	}
@@ -155,7 +163,7 @@ func plusMinus(x, sd float64, n int) string {
 func curves(path string, rs []Result, groups int) error {
 	longest := map[string]Result{}
 	for _, r := range rs {
-		name := r.Start + ", " + r.Loss
+		name := r.Start + ", " + r.way()
 		if r.Groups == groups && len(r.Curve) > 1 && (r.Tokens > longest[name].Tokens || r.Tokens == longest[name].Tokens && r.Seed < longest[name].Seed) {
 			longest[name] = r
 		}

@@ -114,7 +114,7 @@ func (r *runner) make(ctx context.Context, c Cell) error {
 		if result.Curve, err = curve(filepath.Join(run, "metrics.jsonl")); err != nil {
 			return err
 		}
-		result.Tokens = int64(r.study.steps(c) * r.study.Batch * r.study.SeqLen)
+		result.Tokens = int64(r.study.tokens(c))
 	}
 	if err := r.evaluate(ctx, model, &result); err != nil {
 		return err
@@ -143,7 +143,7 @@ func (r *runner) train(ctx context.Context, c Cell, model, run string) error {
 	m, s, steps := r.study.Models[c.Model], r.study, r.study.steps(c)
 	args := []string{
 		"run", "-o", run, "--model", model, "--data", m.Data, "--valid", m.Valid, "--loss", c.Loss, "--seed", strconv.Itoa(c.Seed),
-		"--steps", strconv.Itoa(steps), "--batch", strconv.Itoa(s.Batch), "--seq-len", strconv.Itoa(s.SeqLen),
+		"--steps", strconv.Itoa(steps), "--batch", strconv.Itoa(s.batch(c)), "--seq-len", strconv.Itoa(s.SeqLen),
 		"--warmup", strconv.Itoa(max(1, int(s.Warmup*float64(steps)))),
 		"--valid-every", strconv.Itoa(max(1, steps/s.Points)), "--set", "valid_windows=" + strconv.Itoa(s.Curve),
 		"--save-every", "0", "--keep", "1", "--quiet",
@@ -151,7 +151,8 @@ func (r *runner) train(ctx context.Context, c Cell, model, run string) error {
 	if c.Loss != "ce" {
 		args = append(args, "--teacher", m.Path)
 	}
-	_, err := r.call(ctx, "gqa-train", append(args, s.Train...)...)
+	args = append(append(args, s.Train...), s.Recipes[c.Recipe].Train...)
+	_, err := r.call(ctx, "gqa-train", args...)
 	if err == nil {
 		err = os.RemoveAll(filepath.Join(run, "checkpoints"))
 	}

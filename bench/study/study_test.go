@@ -19,8 +19,8 @@ func TestGrid(t *testing.T) {
 			t.Errorf("%s twice", c.name())
 		}
 		seen[c.name()] = true
-		if n := s.steps(c); n > last || (c.Alpha > 0) != (n > 0) {
-			t.Errorf("%s has %d steps, after %d", c.name(), n, last)
+		if n := s.tokens(c); n > last || (c.Alpha > 0) != (n > 0) {
+			t.Errorf("%s has %d tokens, after %d", c.name(), n, last)
 		} else {
 			last = n
 		}

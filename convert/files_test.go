@@ -4,7 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+
+	"gqa/internal/golden"
 )
 
 // lying are files beside the weights; those with true belong to a model wherever it lies.
@@ -62,6 +65,31 @@ func names(t *testing.T, dir string) []string {
 		list = append(list, e.Name())
 	}
 	return list
+}
+
+// TestModules: what follows the transformer in a sentence-transformers model goes with it, and tells llama.cpp how to pool.
+func TestModules(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(golden.Named(t, "bert").Dir)); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "modules.json"), `[{"idx": 0, "path": ""}, {"idx": 1, "path": "1_Pooling"}, {"path": "../x"}, {"path": "gone"}]`)
+	for _, folder := range []string{"1_Pooling", "onnx"} {
+		if err := os.Mkdir(filepath.Join(dir, folder), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(dir, folder, "config.json"), `{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}`)
+	}
+	out := convertTo(t, dir, Options{Groups: 2})
+	if got := readFile(t, filepath.Join(out.Dir, "1_Pooling", "config.json")); !strings.Contains(got, "cls") {
+		t.Errorf("1_Pooling/config.json is %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(out.Dir, "onnx")); err == nil {
+		t.Error("onnx is there, which modules.json does not name")
+	}
+	if got := toGGUF(t, dir, Options{Groups: 2}).Keys["bert.pooling_type"]; got != uint32(2) {
+		t.Errorf("pooling_type is %v, want 2", got)
+	}
 }
 
 // TestSideFilesThroughLinks copies what links lead to, as a hub's cache is made of them, and passes over those that lead nowhere.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -57,8 +58,30 @@ func (p *Plan) planGGUF() error {
 		}
 		p.Specs = append(p.Specs, t.Spec)
 	}
+	if how, ok := pooling(p.Source.Dir); ok && !p.Arch.Causal {
+		f.Keys = append(f.Keys, gguf.Key{Name: f.Arch + ".pooling_type", Value: how})
+	}
 	p.gguf = f
 	return f.addVocab(p.Source)
+}
+
+// pooling is llama.cpp's number for how a sentence-transformers model makes one embedding of all tokens'.
+func pooling(dir string) (how uint32, ok bool) {
+	for _, folder := range weights.Modules(dir) {
+		var modes struct {
+			Mean bool `json:"pooling_mode_mean_tokens"`
+			CLS  bool `json:"pooling_mode_cls_token"`
+		}
+		data, err := os.ReadFile(filepath.Join(dir, folder, "config.json"))
+		if err != nil || json.Unmarshal(data, &modes) != nil || modes.Mean == modes.CLS {
+			continue
+		}
+		if modes.Mean {
+			return 1, true
+		}
+		return 2, true
+	}
+	return 0, false
 }
 
 // ggufDType is the dtype in which a matrix of the source is written.

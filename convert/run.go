@@ -76,6 +76,9 @@ func (p *Plan) fill(ctx context.Context, dir string, progress func(bytes int64))
 		return err
 	}
 	for _, name := range p.Files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o777); err != nil {
+			return err
+		}
 		if err := copyFile(filepath.Join(dir, name), filepath.Join(p.Source.Dir, name)); err != nil {
 			return err
 		}

@@ -82,6 +82,9 @@ func (o *origin) write(dir string, dtype checkpoints.DType, all map[string][]flo
 		return err
 	}
 	for name, text := range o.side {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o777); err != nil {
+			return err
+		}
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o666); err != nil {
 			return err
 		}

@@ -86,7 +86,8 @@ func DecodeFloats(dst []float32, src []byte, d DType) error {
 }
 
 // EncodeFloats converts src into dst as little-endian elements of d, rounded to
-// nearest, ties to even. Errors are those of [DecodeFloats].
+// nearest, ties to even. Errors are those of [DecodeFloats], and finite numbers that
+// F16 cannot hold.
 func EncodeFloats(dst []byte, src []float32, d DType) error {
 	if err := checkFloats(len(src), len(dst), d); err != nil {
 		return err
@@ -102,13 +103,30 @@ func EncodeFloats(dst []byte, src []float32, d DType) error {
 			le.PutUint32(dst[4*i:], math.Float32bits(f))
 		}
 	case F16:
-		for i, f := range src {
-			le.PutUint16(dst[2*i:], F32ToF16(f))
-		}
+		return encodeF16(dst, src)
 	case BF16:
 		for i, f := range src {
 			le.PutUint16(dst[2*i:], F32ToBF16(f))
 		}
+	}
+	return nil
+}
+
+// rangeError is a finite number that F16 cannot hold.
+type rangeError float32
+
+func (e rangeError) Error() string {
+	return fmt.Sprintf("holds %g, and F16 ends at 65504; write BF16 or F32", float32(e))
+}
+
+func encodeF16(dst []byte, src []float32) error {
+	const infinity = 0x7c00
+	for i, f := range src {
+		h := F32ToF16(f)
+		if h&0x7fff == infinity && !math.IsInf(float64(f), 0) {
+			return rangeError(f)
+		}
+		binary.LittleEndian.PutUint16(dst[2*i:], h)
 	}
 	return nil
 }

@@ -134,6 +134,7 @@ func TestFloatErrors(t *testing.T) {
 	wantError(t, EncodeFloats(make([]byte, 6), two, BF16), "6 bytes for 2 elements of BF16, want 4")
 	wantError(t, DecodeFloats(two, make([]byte, 16), I64), "dtype I64 does not convert")
 	wantError(t, EncodeFloats(make([]byte, 2), two, F8E4M3), "dtype F8_E4M3 does not convert")
+	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, 65520}, F16), "holds 65520, and F16 ends at 65504")
 	wantError(t, EncodeFloats(nil, nil, DType(99)), "dtype DType(99) does not convert")
 }
 

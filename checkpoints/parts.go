@@ -138,7 +138,12 @@ func newTensorWriter() *tensorWriter {
 // write writes one tensor, all of it.
 func (t *tensorWriter) write(p part, data func(Spec, io.Writer) error) error {
 	t.part, t.left = p, p.spec.Bytes()
-	if err := data(p.spec, t); err != nil {
+	err := data(p.spec, t)
+	var beyond rangeError
+	if errors.As(err, &beyond) {
+		return fmt.Errorf("tensor %q %w", p.spec.Name, beyond)
+	}
+	if err != nil {
 		return err
 	}
 	if t.left != 0 {

@@ -371,3 +371,20 @@ func TestCopy(t *testing.T) {
 		wantError(t, err, fmt.Sprintf("%d bytes from 1 on were asked for, but it has %d", len(data), len(data)))
 	}
 }
+
+// TestWriteBeyondF16: a number that F16 does not hold is an error that names the tensor, not an infinity.
+func TestWriteBeyondF16(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "out")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	err := Write(dir, []Spec{{Name: "w", DType: F16, Shape: []int{1}}}, WriteOptions{}, func(_ Spec, w io.Writer) error {
+		b := make([]byte, 2)
+		if err := EncodeFloats(b, []float32{-1e5}, F16); err != nil {
+			return err
+		}
+		_, err := w.Write(b)
+		return err
+	})
+	wantError(t, err, `tensor "w" holds -100000, and F16 ends at 65504; write BF16 or F32`)
+}

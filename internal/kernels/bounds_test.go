@@ -62,7 +62,7 @@ func TestBounds(t *testing.T) {
 
 // TestGemmBounds does so for products: the last row of each operand ends at a guard.
 func TestGemmBounds(t *testing.T) {
-	sizes := [][3]int{{1, 37, 19}, {3, 6, 5}, {7, 3, 33}, {14, 31, 16}, {16, 1, 8}, {25, 47, 9}, {33, 18, 70}, {90, 61, 67}}
+	sizes := [][3]int{{1, 37, 19}, {3, 6, 5}, {7, 3, 33}, {14, 31, 16}, {16, 1, 8}, {25, 47, 9}, {33, 18, 70}, {90, 61, 67}, {127, 125, 37}}
 	onPaths(t, func(t *testing.T) {
 		for _, s := range sizes {
 			m, n, k := s[0], s[1], s[2]

@@ -21,7 +21,8 @@ const (
 )
 
 // Gemm computes C[m,n] = alpha·op(A)[m,k]·op(B)[k,n] + beta·C. op(A) is A, stored [m,k] with rows lda apart, or if ta
-// the transpose of A stored [k,m]; likewise op(B), stored [k,n], or [n,k] if tb. With beta 0, C is not read.
+// the transpose of A stored [k,m]; likewise op(B), stored [k,n], or [n,k] if tb. With beta 0, C is not read. Where matrix
+// instructions compute it, an infinity in A or B gives NaN, and numbers below 1e-33 lose digits.
 func Gemm(ta, tb bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
 	o := operands{m: m, n: n, k: k, alpha: alpha, a: a, b: b, ldb: ldb, tb: tb, c: c, ldc: ldc}
 	o.ars, o.acs = strides(ta, lda)

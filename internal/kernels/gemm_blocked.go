@@ -10,16 +10,20 @@ func (g *gemm) blocked() {
 		deepest /= 2
 	}
 	g.depth = evenly(g.k, deepest, 8)
-	g.nb, g.mb = evenly(g.n, nc, kern.lane), g.m
+	tall, lane, widest := kern.tall, kern.lane, nc
+	if g.byTiles() {
+		g.depth, tall, lane, widest = evenly(g.k, blockDepth, blockSize), blockSize, blockSize, blockWide
+	}
+	g.nb, g.mb = evenly(g.n, widest, lane), g.m
 	if Threads() > 1 {
-		g.share(Threads())
+		g.share(Threads(), tall, lane)
 	}
 	run(ceilDiv(g.n, g.nb)*ceilDiv(g.m, g.mb), 1, (*multiplying)(g))
 }
 
 // share makes tasks for so many threads: four each while they have rows enough to be worth packing B for, and about as many
 // columns as do for each thread to have one or two.
-func (g *gemm) share(threads int) {
+func (g *gemm) share(threads, tall, lane int) {
 	fewest := 256
 	if g.depth < g.k { // B is packed for each task, not once for all tasks of a thread
 		fewest = 512
@@ -29,8 +33,8 @@ func (g *gemm) share(threads int) {
 	for rows*columns < threads && g.n > 64*columns || rows*columns < 2*threads && g.n > 256*columns {
 		columns++
 	}
-	g.mb = roundUp(ceilDiv(g.m, rows), kern.tall)
-	g.nb = roundUp(ceilDiv(g.n, columns), kern.lane)
+	g.mb = roundUp(ceilDiv(g.m, rows), tall)
+	g.nb = roundUp(ceilDiv(g.n, columns), lane)
 }
 
 // multiplying is one task.
@@ -40,6 +44,11 @@ type multiplying gemm
 type gemmWork struct {
 	a, b []float32
 	held blockOfB // in b
+
+	// Of products by matrix instructions: what is turned before it is split, the end of a row, and a block at an edge.
+	turned []float32
+	rest   [blockSize]float32
+	edge   [blockSize * blockSize]float32
 }
 
 type blockOfB struct {
@@ -51,11 +60,16 @@ var gemmWorks = sync.Pool{New: func() any { return new(gemmWork) }}
 
 func (t *multiplying) block(lo, hi int) {
 	g, w := (*gemm)(t), gemmWorks.Get().(*gemmWork)
-	down := ceilDiv(g.m, g.mb)
+	down, tiles := ceilDiv(g.m, g.mb), g.byTiles()
 	for ; lo < hi; lo++ {
 		i, j := lo%down*g.mb, lo/down*g.nb
 		for p := 0; p < g.k; p += g.depth {
-			g.multiplyBlock(w, i, min(i+g.mb, g.m), j, min(j+g.nb, g.n), p, min(p+g.depth, g.k))
+			i1, j1, p1 := min(i+g.mb, g.m), min(j+g.nb, g.n), min(p+g.depth, g.k)
+			if tiles {
+				g.multiplyTiles(w, i, i1, j, j1, p, p1)
+			} else {
+				g.multiplyBlock(w, i, i1, j, j1, p, p1)
+			}
 		}
 	}
 	gemmWorks.Put(w)

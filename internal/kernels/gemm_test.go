@@ -2,6 +2,7 @@ package kernels
 
 import (
 	"fmt"
+	"math"
 	"testing"
 )
 
@@ -104,6 +105,46 @@ func TestGemmBlocks(t *testing.T) {
 	})
 }
 
+// TestGemmTiles has products that are split for matrix instructions: whole and broken blocks, steps and panels of them.
+func TestGemmTiles(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		for _, s := range [][3]int{
+			{96, 96, 32}, {127, 123, 1}, {128, 160, 67}, {125, 96, blockDepth + 40}, {96, blockWide + 59, 35}, {300, 65, 2*blockDepth + 1},
+		} {
+			for i := range 4 {
+				gemmCase{i&1 != 0, i&2 != 0, s[0], s[1], s[2], 1, 0}.check(t)
+				gemmCase{i&1 != 0, i&2 != 0, s[0], s[1], s[2], -0.5, 1}.check(t)
+			}
+		}
+	})
+}
+
+// TestGemmPrecision has factors of all magnitudes: what is lost must be small beside each element's own sum of magnitudes.
+func TestGemmPrecision(t *testing.T) {
+	const m, n, k = 128, 128, 96
+	spread := func(seed uint64) (s, magnitudes []float32) {
+		s, magnitudes = normal(seed, m*k), normal(seed+10, m*k)
+		for i, e := range magnitudes {
+			s[i] *= float32(math.Exp2(math.Round(float64(8 * e))))
+			magnitudes[i] = abs(s[i])
+		}
+		return s, magnitudes
+	}
+	a, absA := spread(1)
+	b, absB := spread(2)
+	got, want, most := make([]float32, m*n), make([]float32, m*n), make([]float32, m*n)
+	GemmRef(false, false, m, n, k, 1, a, k, b, n, 0, want, n)
+	GemmRef(false, false, m, n, k, 1, absA, k, absB, n, 0, most, n)
+	onPaths(t, func(t *testing.T) {
+		Gemm(false, false, m, n, k, 1, a, k, b, n, 0, got, n)
+		for i := range got {
+			if d := abs(got[i] - want[i]); d > 1e-6*most[i] {
+				t.Fatalf("element %d is %g, want %g: off by %g of a sum of magnitudes of %g", i, got[i], want[i], d, most[i])
+			}
+		}
+	})
+}
+
 // TestGemmSkinny has every number of rows that a product has its own path for, and depths with and without whole registers.
 func TestGemmSkinny(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
@@ -130,6 +171,7 @@ func TestGemmThreads(t *testing.T) {
 			{false, true, 4, 3000, 100, 1, 0},
 			{false, false, 4, 3000, 100, 1, 0},
 			{true, false, 300, 600, 70, 1, 0},
+			{false, false, 900, 500, 200, 1, 0},
 			{false, true, 1050, 100, 530, 1, 1},
 		} {
 			withThreads(t, func() []float32 {
@@ -143,7 +185,7 @@ func TestGemmThreads(t *testing.T) {
 
 func TestGemmAllocatesNothing(t *testing.T) {
 	defer SetThreads(0)
-	for _, m := range []int{1, 8, 40} {
+	for _, m := range []int{1, 8, 40, 96} {
 		const n, k = 512, 512
 		a, b, c := normal(1, m*k), normal(2, n*k), make([]float32, m*n)
 		for threads := 1; threads <= 2; threads++ {

@@ -18331,6 +18331,40 @@ loop:
 DATA upper<>+0(SB)/4, $0xffff0000
 GLOBL upper<>(SB), RODATA|NOPTR, $4
 
+DATA upperWords<>+0(SB)/2, $0x0001
+DATA upperWords<>+2(SB)/2, $0x0003
+DATA upperWords<>+4(SB)/2, $0x0005
+DATA upperWords<>+6(SB)/2, $0x0007
+DATA upperWords<>+8(SB)/2, $0x0009
+DATA upperWords<>+10(SB)/2, $0x000b
+DATA upperWords<>+12(SB)/2, $0x000d
+DATA upperWords<>+14(SB)/2, $0x000f
+DATA upperWords<>+16(SB)/2, $0x0011
+DATA upperWords<>+18(SB)/2, $0x0013
+DATA upperWords<>+20(SB)/2, $0x0015
+DATA upperWords<>+22(SB)/2, $0x0017
+DATA upperWords<>+24(SB)/2, $0x0019
+DATA upperWords<>+26(SB)/2, $0x001b
+DATA upperWords<>+28(SB)/2, $0x001d
+DATA upperWords<>+30(SB)/2, $0x001f
+DATA upperWords<>+32(SB)/2, $0x0021
+DATA upperWords<>+34(SB)/2, $0x0023
+DATA upperWords<>+36(SB)/2, $0x0025
+DATA upperWords<>+38(SB)/2, $0x0027
+DATA upperWords<>+40(SB)/2, $0x0029
+DATA upperWords<>+42(SB)/2, $0x002b
+DATA upperWords<>+44(SB)/2, $0x002d
+DATA upperWords<>+46(SB)/2, $0x002f
+DATA upperWords<>+48(SB)/2, $0x0031
+DATA upperWords<>+50(SB)/2, $0x0033
+DATA upperWords<>+52(SB)/2, $0x0035
+DATA upperWords<>+54(SB)/2, $0x0037
+DATA upperWords<>+56(SB)/2, $0x0039
+DATA upperWords<>+58(SB)/2, $0x003b
+DATA upperWords<>+60(SB)/2, $0x003d
+DATA upperWords<>+62(SB)/2, $0x003f
+GLOBL upperWords<>(SB), RODATA|NOPTR, $64
+
 // func tileDots1AMX(blocks int, steps int, w *uint16, row int, tile int, step int, block int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int, stride int)
 // Requires: AVX, MMX+
 TEXT ·tileDots1AMX(SB), NOSPLIT, $0-120
@@ -19454,5 +19488,630 @@ loop:
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x00000020, AX
 	JNZ     loop
+	VZEROUPPER
+	RET
+
+// func blockPanelsAMX(panels int, steps int, a *float32, b *float32, c *float32, ldc int, acc bool, shapes *byte)
+// Requires: AVX, MMX+
+TEXT ·blockPanelsAMX(SB), NOSPLIT, $0-64
+	MOVQ shapes+56(FP), SI
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0x46
+	BYTE $0x00
+	MOVQ panels+0(FP), R13
+	MOVQ b+24(FP), BX
+	MOVQ c+32(FP), DI
+	MOVQ ldc+40(FP), R8
+	MOVB acc+48(FP), AL
+	MOVQ $+64, R9
+
+panel:
+	TESTB AL, AL
+	JE    zero
+	MOVQ  R8, R10
+	SHLQ  $0x04, R10
+	ADDQ  DI, R10
+	LEAQ  64(DI), R11
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x44
+	BYTE  $0x07
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0x82
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x4c
+	BYTE  $0x03
+	BYTE  $0x00
+	LEAQ  64(R10), R11
+	BYTE  $0xc4
+	BYTE  $0x82
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x54
+	BYTE  $0x02
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0x82
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x5c
+	BYTE  $0x03
+	BYTE  $0x00
+	JMP   begin
+
+zero:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc8
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd8
+
+begin:
+	MOVQ a+16(FP), SI
+	MOVQ steps+8(FP), R12
+	LEAQ 128(DI), DX
+
+step:
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x0e
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x0e
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x0b
+	BYTE       $0x00
+	BYTE       $0x10
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x0b
+	BYTE       $0x00
+	BYTE       $0x14
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	PREFETCHT0 6144(BX)
+	PREFETCHT0 6208(BX)
+	PREFETCHT0 6272(BX)
+	PREFETCHT0 6336(BX)
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R8, DX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	PREFETCHT0 6400(BX)
+	PREFETCHT0 6464(BX)
+	PREFETCHT0 6528(BX)
+	PREFETCHT0 6592(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	PREFETCHT0 6656(BX)
+	PREFETCHT0 6720(BX)
+	PREFETCHT0 6784(BX)
+	PREFETCHT0 6848(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT0 6912(BX)
+	PREFETCHT0 6976(BX)
+	PREFETCHT0 7040(BX)
+	PREFETCHT0 7104(BX)
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R8, DX
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x0b
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x0b
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	PREFETCHT0 7168(BX)
+	PREFETCHT0 7232(BX)
+	PREFETCHT0 7296(BX)
+	PREFETCHT0 7360(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	PREFETCHT0 7424(BX)
+	PREFETCHT0 7488(BX)
+	PREFETCHT0 7552(BX)
+	PREFETCHT0 7616(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	PREFETCHT0 7680(BX)
+	PREFETCHT0 7744(BX)
+	PREFETCHT0 7808(BX)
+	PREFETCHT0 7872(BX)
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R8, DX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT0 7936(BX)
+	PREFETCHT0 8000(BX)
+	PREFETCHT0 8064(BX)
+	PREFETCHT0 8128(BX)
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x0e
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x0e
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	PREFETCHT0 8192(BX)
+	PREFETCHT0 8256(BX)
+	PREFETCHT0 8320(BX)
+	PREFETCHT0 8384(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	PREFETCHT0 8448(BX)
+	PREFETCHT0 8512(BX)
+	PREFETCHT0 8576(BX)
+	PREFETCHT0 8640(BX)
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R8, DX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	PREFETCHT0 8704(BX)
+	PREFETCHT0 8768(BX)
+	PREFETCHT0 8832(BX)
+	PREFETCHT0 8896(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT0 8960(BX)
+	PREFETCHT0 9024(BX)
+	PREFETCHT0 9088(BX)
+	PREFETCHT0 9152(BX)
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x0b
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x0b
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	PREFETCHT0 9216(BX)
+	PREFETCHT0 9280(BX)
+	PREFETCHT0 9344(BX)
+	PREFETCHT0 9408(BX)
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R8, DX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	PREFETCHT0 9472(BX)
+	PREFETCHT0 9536(BX)
+	PREFETCHT0 9600(BX)
+	PREFETCHT0 9664(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	PREFETCHT0 9728(BX)
+	PREFETCHT0 9792(BX)
+	PREFETCHT0 9856(BX)
+	PREFETCHT0 9920(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT0 9984(BX)
+	PREFETCHT0 10048(BX)
+	PREFETCHT0 10112(BX)
+	PREFETCHT0 10176(BX)
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R8, DX
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x0e
+	BYTE       $0x00
+	BYTE       $0x10
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x0e
+	BYTE       $0x00
+	BYTE       $0x14
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	PREFETCHT0 10240(BX)
+	PREFETCHT0 10304(BX)
+	PREFETCHT0 10368(BX)
+	PREFETCHT0 10432(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	PREFETCHT0 10496(BX)
+	PREFETCHT0 10560(BX)
+	PREFETCHT0 10624(BX)
+	PREFETCHT0 10688(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	PREFETCHT0 10752(BX)
+	PREFETCHT0 10816(BX)
+	PREFETCHT0 10880(BX)
+	PREFETCHT0 10944(BX)
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R8, DX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT0 11008(BX)
+	PREFETCHT0 11072(BX)
+	PREFETCHT0 11136(BX)
+	PREFETCHT0 11200(BX)
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x0e
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x0e
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	PREFETCHT0 11264(BX)
+	PREFETCHT0 11328(BX)
+	PREFETCHT0 11392(BX)
+	PREFETCHT0 11456(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	PREFETCHT0 11520(BX)
+	PREFETCHT0 11584(BX)
+	PREFETCHT0 11648(BX)
+	PREFETCHT0 11712(BX)
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R8, DX
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	PREFETCHT0 11776(BX)
+	PREFETCHT0 11840(BX)
+	PREFETCHT0 11904(BX)
+	PREFETCHT0 11968(BX)
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT0 12032(BX)
+	PREFETCHT0 12096(BX)
+	PREFETCHT0 12160(BX)
+	PREFETCHT0 12224(BX)
+	ADDQ       $0x00001800, SI
+	ADDQ       $0x00001800, BX
+	DECQ       R12
+	JNZ        step
+	MOVQ       R8, R10
+	SHLQ       $0x04, R10
+	ADDQ       DI, R10
+	LEAQ       64(DI), R11
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x44
+	BYTE       $0x07
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x4c
+	BYTE       $0x03
+	BYTE       $0x00
+	LEAQ       64(R10), R11
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x54
+	BYTE       $0x02
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x5c
+	BYTE       $0x03
+	BYTE       $0x00
+	ADDQ       $0x00000080, DI
+	DECQ       R13
+	JNZ        panel
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x78
+	BYTE       $0x49
+	BYTE       $0xc0
+	VZEROUPPER
+	RET
+
+// func blockRowAMX(steps int, src *float32, dst *uint16, ahead int)
+// Requires: AVX, AVX512BW, AVX512F, MMX+
+TEXT ·blockRowAMX(SB), NOSPLIT, $0-32
+	MOVQ         steps+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         dst+16(FP), DX
+	MOVQ         ahead+24(FP), BX
+	VPBROADCASTD upper<>+0(SB), Z0
+	VMOVUPS      upperWords<>+0(SB), Z1
+
+loop:
+	VMOVUPS    (CX), Z2
+	VMOVUPS    64(CX), Z3
+	PREFETCHT1 (CX)(BX*1)
+	PREFETCHT1 64(CX)(BX*1)
+	VPANDD     Z0, Z2, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPANDD     Z0, Z3, Z5
+	VSUBPS     Z5, Z3, Z3
+	VPERMT2W   Z5, Z1, Z4
+	VMOVUPS    Z4, (DX)
+	VPANDD     Z0, Z2, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPANDD     Z0, Z3, Z5
+	VSUBPS     Z5, Z3, Z3
+	VPERMT2W   Z5, Z1, Z4
+	VMOVUPS    Z4, 2048(DX)
+	VPANDD     Z0, Z2, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPANDD     Z0, Z3, Z5
+	VSUBPS     Z5, Z3, Z3
+	VPERMT2W   Z5, Z1, Z4
+	VMOVUPS    Z4, 4096(DX)
+	ADDQ       $0x00000080, CX
+	ADDQ       $0x00001800, DX
+	DECQ       AX
+	JNZ        loop
+	VZEROUPPER
+	RET
+
+// func blockPairsAMX(steps int, src *float32, ld int, alpha float32, dst *uint16)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·blockPairsAMX(SB), NOSPLIT, $0-40
+	MOVQ         steps+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         dst+32(FP), DX
+	MOVQ         ld+16(FP), BX
+	VPBROADCASTD upper<>+0(SB), Z0
+	VBROADCASTSS alpha+24(FP), Z1
+
+step:
+	MOVQ $+16, SI
+
+pair:
+	PREFETCHT0 128(CX)
+	PREFETCHT0 128(CX)(BX*1)
+	VMULPS     (CX), Z1, Z2
+	VMULPS     (CX)(BX*1), Z1, Z3
+	VPANDD     Z0, Z2, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPANDD     Z0, Z3, Z5
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, (DX)
+	VPANDD     Z0, Z2, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPANDD     Z0, Z3, Z5
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, 2048(DX)
+	VPANDD     Z0, Z2, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPANDD     Z0, Z3, Z5
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, 4096(DX)
+	PREFETCHT0 192(CX)
+	PREFETCHT0 192(CX)(BX*1)
+	VMULPS     64(CX), Z1, Z2
+	VMULPS     64(CX)(BX*1), Z1, Z3
+	VPANDD     Z0, Z2, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPANDD     Z0, Z3, Z5
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, 1024(DX)
+	VPANDD     Z0, Z2, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPANDD     Z0, Z3, Z5
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, 3072(DX)
+	VPANDD     Z0, Z2, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPANDD     Z0, Z3, Z5
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, 5120(DX)
+	LEAQ       (CX)(BX*2), CX
+	ADDQ       $0x00000040, DX
+	DECQ       SI
+	JNZ        pair
+	ADDQ       $0x00001400, DX
+	DECQ       AX
+	JNZ        step
 	VZEROUPPER
 	RET

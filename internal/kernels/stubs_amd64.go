@@ -778,3 +778,18 @@ func splitRowAMX(n int, dst *uint16, plane int, src *float32)
 //
 //go:noescape
 func splitPairsAMX(n int, dst *uint16, plane int, src *float32)
+
+// blockPanelsAMX is tilePath.panels. ldc is in bytes.
+//
+//go:noescape
+func blockPanelsAMX(panels int, steps int, a *float32, b *float32, c *float32, ldc int, acc bool, shapes *byte)
+
+// blockRowAMX is tilePath.packRow. ahead is in bytes.
+//
+//go:noescape
+func blockRowAMX(steps int, src *float32, dst *uint16, ahead int)
+
+// blockPairsAMX is tilePath.packPairs. ld is in bytes.
+//
+//go:noescape
+func blockPairsAMX(steps int, src *float32, ld int, alpha float32, dst *uint16)

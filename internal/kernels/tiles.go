@@ -19,6 +19,13 @@ type tilePath struct {
 	// weigh is o[r·ldo+x] += Σ_j p[r,j]·v[j·ldv+x] for the rows r, n keys j, a multiple of tileDepth, and tileColumns columns
 	// x. p is split in pairs: three planes [rows,ldp]. The columns of o are in the order that unshuffle undoes.
 	weigh func(n, rows int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, scratch *tileScratch, next lookahead)
+
+	// panels is C[blockSize,panels·blockSize] = A·B, or C += if acc, for a panel of A and as many of B one after another, each
+	// of so many steps of blockSize elements. packRow splits a row of A, which begins at dst, and packPairs alpha times the
+	// columns of one panel of B, for so many steps.
+	panels    func(panels, steps int, a, b, c []float32, ldc int, acc bool)
+	packRow   func(steps int, src, dst []float32, ahead int)
+	packPairs func(steps int, src []float32, ld int, alpha float32, dst []float32)
 }
 
 const (

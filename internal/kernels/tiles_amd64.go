@@ -5,6 +5,7 @@ import "unsafe"
 var tilesAMX = tilePath{
 	split: splitBy(splitRowAMX), splitPairs: splitBy(splitPairsAMX),
 	dots: dotsAMX, weigh: weighAMX,
+	panels: panelsAMX, packRow: packRowAMX, packPairs: packPairsAMX,
 }
 
 // splitBy wraps the assembly, which must not leave the slices.
@@ -72,3 +73,23 @@ var dotShapes, weighShapes = func() (dots, weigh [tileSize + 1]tileShapes) {
 	}
 	return dots, weigh
 }()
+
+var blockShapes = func() tileShapes {
+	full := [2]int{16, 16}
+	return newTileShapes(full, full, full, full, full)
+}()
+
+func panelsAMX(panels, steps int, a, b, c []float32, ldc int, acc bool) {
+	_, _, _ = a[steps*blockFloat-1], b[panels*steps*blockFloat-1], c[(blockSize-1)*ldc+panels*blockSize-1]
+	blockPanelsAMX(panels, steps, &a[0], &b[0], &c[0], 4*ldc, acc, &blockShapes[0])
+}
+
+func packRowAMX(steps int, src, dst []float32, ahead int) {
+	_, _ = src[steps*blockSize-1], dst[(steps-1)*blockFloat+4*16*tileLine+tileLine-1]
+	blockRowAMX(steps, &src[0], (*uint16)(unsafe.Pointer(&dst[0])), 4*ahead)
+}
+
+func packPairsAMX(steps int, src []float32, ld int, alpha float32, dst []float32) {
+	_, _ = src[(steps*blockSize-1)*ld+blockSize-1], dst[steps*blockFloat-1]
+	blockPairsAMX(steps, &src[0], 4*ld, alpha, (*uint16)(unsafe.Pointer(&dst[0])))
+}

@@ -19,6 +19,7 @@ func tileKernels() {
 	tileWeigh()
 	splitRow()
 	splitPairs()
+	blockKernels()
 }
 
 // Neither Go's assembler nor avo knows AMX: its instructions are encoded here (Intel SDM vol. 2, VEX.128.0F38.W0), on
@@ -45,7 +46,14 @@ func tileAddress(prefix, t int, base, stride reg.GPPhysical) {
 	vex(prefix, opMove, 0, i, b, 1<<6|t<<3|4, i&7<<3|b&7, 0)
 }
 
-func tileLoad(t int, base, stride reg.GPPhysical)  { tileAddress(pF2, t, base, stride) }
+func tileLoad(t int, base, stride reg.GPPhysical) { tileAddress(pF2, t, base, stride) }
+
+// tileLoadAt is tileLoad from so many bytes behind base.
+func tileLoadAt(t int, base, stride reg.GPPhysical, disp int) {
+	b, i := number64(base), number64(stride)
+	vex(pF2, opMove, 0, i, b, 2<<6|t<<3|4, i&7<<3|b&7, disp&0xff, disp>>8&0xff, disp>>16&0xff, 0)
+}
+
 func tileStore(t int, base, stride reg.GPPhysical) { tileAddress(pF3, t, base, stride) }
 func tileZero(t int)                               { vex(pF2, opConfig, 0, 0, 0, 3<<6|t<<3) }
 func tileRelease()                                 { vex(none, opConfig, 0, 0, 0, 3<<6) }
@@ -203,12 +211,16 @@ func tileWeigh() {
 	RET()
 }
 
-// upper is the half of a float32 that is a bfloat16.
-var upper Mem
+// upper is the half of a float32 that is a bfloat16; upperWords are those of two registers, as VPERMT2W counts.
+var upper, upperWords Mem
 
 func layOutUpper() {
 	upper = GLOBL("upper", RODATA|NOPTR)
 	DATA(0, U32(0xffff0000))
+	upperWords = GLOBL("upperWords", RODATA|NOPTR)
+	for i := range 32 {
+		DATA(2*i, U16(2*i+1))
+	}
 }
 
 // splitting returns the addresses of a splitting and calls body, which reads from src and writes to dst, for each step.

@@ -158,8 +158,14 @@ func (l *laneWork) scoreKeys(n, d int, k []float32, ld int, s []float32, next lo
 
 // softmaxLanes is forward.softmax in lanes, for n keys.
 func (w *work) softmaxLanes(d, n int, next lookahead) {
+	s := w.s[:roundUp(n, kern.lanes.width)*w.lane.rows]
+	w.raise(d, s)
+	kern.lanes.exp(s, &w.lane.top, &w.lane.sum, next)
+}
+
+// raise takes note of the largest of scores s, and rescales the sums of rows of which it is the largest so far.
+func (w *work) raise(d int, s []float32) {
 	l, width := &w.lane, kern.lanes.width
-	s := w.s[:roundUp(n, width)*l.rows]
 	l.peak = l.top
 	kern.lanes.max(s, &l.peak)
 	for r := range l.rows {
@@ -177,7 +183,6 @@ func (w *work) softmaxLanes(d, n int, next lookahead) {
 			l.sum[i] *= shrink
 		}
 	}
-	kern.lanes.exp(s, &l.top, &l.sum, next)
 }
 
 // weighLanes is o += s·v for n keys from j.

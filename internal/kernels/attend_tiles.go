@@ -1,17 +1,28 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"unsafe"
+)
 
-// tileKeys is how many keys are in work at a time: enough that setting up the tiles does not count.
-const tileKeys = 256
+// tileSlack is how far above a row's top scores may be: the top is raised beyond only, so sums are rarely rescaled. Weights
+// relative to it are at most e to this power.
+const tileSlack = 8
 
 // tileWork is what attention by tiles has beside laneWork.
 type tileWork struct {
-	q, p    []float32 // queries and weights, split
-	turned  []float32 // weights [rows, keys]
-	last    []uint16  // rows that do not fill a tile, filled up
-	scratch tileScratch
+	q     []float32    // queries, split
+	s     [2][]float32 // scores of the group of keys in work and, as they are computed, of the next [tileDepth, rows]
+	turn  int          // which of s is in work
+	p     []float32    // weights of a group, split
+	pairs []float32    // values of a group, two keys beside each other
+	limit lanes        // of scores
+	all   []float32    // what these lie in
+	last  []uint16     // keys, then values, that do not fill a group, filled up
 }
+
+func (t *tileWork) scores() []float32 { return t.s[t.turn] }
+func (t *tileWork) other() []float32  { return t.s[1-t.turn] }
 
 // inTiles reports whether a tile that is in lanes suits kern.tiles, too. Few rows are as fast in lanes.
 func (f *forward) inTiles(w *work) bool {
@@ -21,72 +32,84 @@ func (f *forward) inTiles(w *work) bool {
 // attendTiles is attendLanes with the products by matrix instructions.
 func (f *forward) attendTiles(w *work) {
 	f.beginTiles(w)
-	for j := w.from; j < w.to; j += tileKeys {
-		n := min(tileKeys, w.to-j)
-		f.scoreTiles(w, j, n)
-		now, later := f.nextKeys(w, j, n)
-		w.softmaxLanes(f.HeadDim, roundUp(n, tileDepth), now)
-		f.weighTiles(w, j, n, later)
+	n, d := (w.to-w.from)/tileDepth*tileDepth, f.HeadDim
+	if n > 0 {
+		k, v := f.k.index(w.b, w.kv, w.from), f.v.index(w.b, w.kv, w.from)
+		f.attendGroups(w, n, f.k.Half[k:], f.k.Row, f.v.Half[v:], f.v.Row)
+	}
+	if rest := w.to - w.from - n; rest > 0 {
+		k, v := f.k.index(w.b, w.kv, w.from+n), f.v.index(w.b, w.kv, w.from+n)
+		last := w.tile.last
+		fillUp(last[:tileDepth*d], d, f.k.Half[k:], f.k.Row, rest)
+		fillUp(last[tileDepth*d:], d, f.v.Half[v:], f.v.Row, rest)
+		f.attendGroups(w, rest, last, d, last[tileDepth*d:], d)
 	}
 	for r := range w.rows {
-		unshuffle(w.o[r*f.HeadDim:][:f.HeadDim])
+		unshuffle(w.o[r*d:][:d])
 	}
 	f.endLanes(w)
 }
 
-// beginTiles splits the queries.
+// beginTiles makes room and splits the queries.
 func (f *forward) beginTiles(w *work) {
 	f.clearLanes(w)
+	w.limitScores()
 	d, rows, t := f.HeadDim, w.lane.rows, &w.tile
-	size := rows * max(d, tileKeys)
-	t.q, t.p, t.turned = grown(t.q, 3*rows*d/2), grown(t.p, 3*size/2), grown(t.turned, size)
-	w.s = grown(w.s, rows*tileKeys)
-	clear(t.turned[copy(t.turned, w.q[:w.rows*d]) : rows*d])
-	kern.tiles.splitRows(rows, d, t.turned, d, t.q, t.p)
+	t.layOut(rows, d)
+	w.s = grown(w.s, rows*d) // the queries of all rows, some of which may be none
+	clear(w.s[copy(w.s, w.q[:w.rows*d]):])
+	kern.tiles.splitRows(rows, d, w.s, d, t.q, t.pairs[:3*rows*d/2])
 }
 
-// scoreTiles is scoreLanes. Keys that fill up a tile get -Inf.
-func (f *forward) scoreTiles(w *work, j, n int) {
-	d, rows, t := f.HeadDim, w.lane.rows, &w.tile
-	k, ld := f.k.Half[f.k.index(w.b, w.kv, j):], f.k.Row
-	whole := n / tileSize * tileSize
-	if whole > 0 {
-		kern.tiles.dots(whole, d, rows, k, ld, t.q, w.s, f.v.ahead(w.b, w.kv, j, d).at(0, tileDepth))
+// layOut divides memory from the start of a cache line on.
+func (t *tileWork) layOut(rows, d int) {
+	const line = 16
+	group := tileDepth * rows
+	pairs := max(tileDepth*d/2, 3*rows*d/2)
+	t.all = grown(t.all, line+3*rows*d/2+2*group+3*group/2+pairs)
+	rest := t.all[int(-uintptr(unsafe.Pointer(&t.all[0]))/4%line):]
+	take := func(n int) []float32 {
+		s := rest[:n:n]
+		rest = rest[n:]
+		return s
 	}
-	if whole < n {
-		t.fillUp(tileSize, d, k[whole*ld:], ld, n-whole)
-		kern.tiles.dots(tileSize, d, rows, t.last, d, t.q, w.s[whole*rows:], lookahead{base: f.v.ahead(w.b, w.kv, j, d).base})
+	t.q, t.s[0], t.s[1], t.p, t.pairs = take(3*rows*d/2), take(group), take(group), take(3*group/2), take(pairs)
+	if cap(t.last) < 2*tileDepth*d {
+		t.last = make([]uint16, 2*tileDepth*d)
 	}
-	fill(w.s[n*rows:roundUp(n, tileDepth)*rows], float32(math.Inf(-1)))
+	t.last = t.last[:2*tileDepth*d]
 }
 
-// weighTiles is weighLanes.
-func (f *forward) weighTiles(w *work, j, n int, next lookahead) {
-	d, rows, t := f.HeadDim, w.lane.rows, &w.tile
-	padded, whole := roundUp(n, tileDepth), n/tileDepth*tileDepth
-	kern.packT(t.turned, w.s, rows, padded, rows, padded)
-	kern.tiles.splitPairs(t.p, rows*padded/2, t.turned[:rows*padded])
-	v, ld := f.v.Half[f.v.index(w.b, w.kv, j):], f.v.Row
-	for x := 0; x < d && whole > 0; x += tileColumns {
-		kern.tiles.weigh(whole, rows, t.p, padded, v[x:], ld, w.o[x:], d, &t.scratch, next.at(x*whole, tileDepth))
+// attendGroups is attendTiles for n keys: so many groups of tileDepth, or fewer that k and v have filled up to one.
+func (f *forward) attendGroups(w *work, n int, k []uint16, ldk int, v []uint16, ldv int) {
+	d, t, rows := f.HeadDim, &w.tile, w.lane.rows
+	kern.tiles.dots(tileDepth, d, rows, k, ldk, t.q, t.scores(), lookahead{base: (*byte)(unsafe.Pointer(&k[0]))})
+	if n < tileDepth {
+		fill(t.scores()[n*rows:], float32(math.Inf(-1)))
 	}
-	if whole == n {
-		return
-	}
-	t.fillUp(tileDepth, d, v[whole*ld:], ld, n-whole)
-	for x := 0; x < d; x += tileColumns {
-		kern.tiles.weigh(tileDepth, rows, t.p[whole/2:], padded, t.last[x:], d, w.o[x:], d, &t.scratch, lookahead{base: next.base})
+	for groups := ceilDiv(n, tileDepth); groups > 0; {
+		left := kern.tiles.attend(t, rows, d, groups, k, ldk, v, ldv, &w.lane, w.o)
+		if left > 0 {
+			w.raise(d, t.scores())
+			w.limitScores()
+			done := (groups - left) * tileDepth
+			k, v = k[done*ldk:], v[done*ldv:]
+		}
+		groups = left
 	}
 }
 
-// fillUp copies n rows of d elements to t.last, and zeros to the rows behind them.
-func (t *tileWork) fillUp(rows, d int, src []uint16, ld, n int) {
-	if cap(t.last) < rows*d {
-		t.last = make([]uint16, rows*d)
+// limitScores sets the limit of scores by the tops.
+func (w *work) limitScores() {
+	for i, top := range w.lane.top {
+		w.tile.limit[i] = top + tileSlack
 	}
-	t.last = t.last[:rows*d]
+}
+
+// fillUp copies n rows of d elements to dst, and zeros to the rows behind them.
+func fillUp(dst []uint16, d int, src []uint16, ld, n int) {
 	for r := range n {
-		copy(t.last[r*d:][:d], src[r*ld:])
+		copy(dst[r*d:][:d], src[r*ld:])
 	}
-	clear(t.last[n*d:])
+	clear(dst[n*d:])
 }

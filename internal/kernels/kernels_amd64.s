@@ -18090,127 +18090,127 @@ TEXT ·transpose8AVX2(SB), NOSPLIT, $0-48
 	JNE     part
 
 full:
-	VMOVUPS     (DX), X1
-	VINSERTF128 $0x01, (R8), Y1, Y1
-	VMOVUPS     (BX), X2
-	VINSERTF128 $0x01, (R9), Y2, Y2
-	VMOVUPS     (SI), X3
-	VINSERTF128 $0x01, (R10), Y3, Y3
-	VMOVUPS     (DI), X4
-	VINSERTF128 $0x01, (R11), Y4, Y4
-	VUNPCKLPS   Y2, Y1, Y0
-	VUNPCKHPS   Y2, Y1, Y10
-	VUNPCKLPS   Y4, Y3, Y11
-	VUNPCKHPS   Y4, Y3, Y12
-	VUNPCKLPD   Y11, Y0, Y9
-	VUNPCKHPD   Y11, Y0, Y0
-	VUNPCKLPD   Y12, Y10, Y11
-	VUNPCKHPD   Y12, Y10, Y10
-	VMOVUPS     Y9, (CX)
-	ADDQ        R12, CX
-	VMOVUPS     Y0, (CX)
-	ADDQ        R12, CX
-	VMOVUPS     Y11, (CX)
-	ADDQ        R12, CX
-	VMOVUPS     Y10, (CX)
-	ADDQ        R12, CX
-	VMOVUPS     16(DX), X5
-	VINSERTF128 $0x01, 16(R8), Y5, Y5
-	VMOVUPS     16(BX), X6
-	VINSERTF128 $0x01, 16(R9), Y6, Y6
-	VMOVUPS     16(SI), X7
-	VINSERTF128 $0x01, 16(R10), Y7, Y7
-	VMOVUPS     16(DI), X8
-	VINSERTF128 $0x01, 16(R11), Y8, Y8
-	VUNPCKLPS   Y6, Y5, Y0
-	VUNPCKHPS   Y6, Y5, Y10
-	VUNPCKLPS   Y8, Y7, Y11
-	VUNPCKHPS   Y8, Y7, Y12
-	VUNPCKLPD   Y11, Y0, Y9
-	VUNPCKHPD   Y11, Y0, Y0
-	VUNPCKLPD   Y12, Y10, Y11
-	VUNPCKHPD   Y12, Y10, Y10
-	VMOVUPS     Y9, (CX)
-	ADDQ        R12, CX
-	VMOVUPS     Y0, (CX)
-	ADDQ        R12, CX
-	VMOVUPS     Y11, (CX)
-	ADDQ        R12, CX
-	VMOVUPS     Y10, (CX)
-	ADDQ        R12, CX
-	ADDQ        $0x00000020, DX
-	ADDQ        $0x00000020, BX
-	ADDQ        $0x00000020, SI
-	ADDQ        $0x00000020, DI
-	ADDQ        $0x00000020, R8
-	ADDQ        $0x00000020, R9
-	ADDQ        $0x00000020, R10
-	ADDQ        $0x00000020, R11
-	SUBQ        $0x00000008, AX
-	JNZ         full
+	VBROADCASTF128 (DX), Y0
+	VINSERTF128    $0x01, (R8), Y0, Y0
+	VBROADCASTF128 (BX), Y2
+	VINSERTF128    $0x01, (R9), Y2, Y2
+	VBROADCASTF128 (SI), Y3
+	VINSERTF128    $0x01, (R10), Y3, Y3
+	VBROADCASTF128 (DI), Y4
+	VINSERTF128    $0x01, (R11), Y4, Y4
+	VUNPCKLPS      Y2, Y0, Y1
+	VUNPCKHPS      Y2, Y0, Y0
+	VUNPCKLPS      Y4, Y3, Y2
+	VUNPCKHPS      Y4, Y3, Y4
+	VUNPCKLPD      Y2, Y1, Y3
+	VUNPCKHPD      Y2, Y1, Y1
+	VUNPCKLPD      Y4, Y0, Y2
+	VUNPCKHPD      Y4, Y0, Y0
+	VMOVUPS        Y3, (CX)
+	ADDQ           R12, CX
+	VMOVUPS        Y1, (CX)
+	ADDQ           R12, CX
+	VMOVUPS        Y2, (CX)
+	ADDQ           R12, CX
+	VMOVUPS        Y0, (CX)
+	ADDQ           R12, CX
+	VBROADCASTF128 16(DX), Y0
+	VINSERTF128    $0x01, 16(R8), Y0, Y0
+	VBROADCASTF128 16(BX), Y2
+	VINSERTF128    $0x01, 16(R9), Y2, Y2
+	VBROADCASTF128 16(SI), Y3
+	VINSERTF128    $0x01, 16(R10), Y3, Y3
+	VBROADCASTF128 16(DI), Y4
+	VINSERTF128    $0x01, 16(R11), Y4, Y4
+	VUNPCKLPS      Y2, Y0, Y1
+	VUNPCKHPS      Y2, Y0, Y0
+	VUNPCKLPS      Y4, Y3, Y2
+	VUNPCKHPS      Y4, Y3, Y4
+	VUNPCKLPD      Y2, Y1, Y3
+	VUNPCKHPD      Y2, Y1, Y1
+	VUNPCKLPD      Y4, Y0, Y2
+	VUNPCKHPD      Y4, Y0, Y0
+	VMOVUPS        Y3, (CX)
+	ADDQ           R12, CX
+	VMOVUPS        Y1, (CX)
+	ADDQ           R12, CX
+	VMOVUPS        Y2, (CX)
+	ADDQ           R12, CX
+	VMOVUPS        Y0, (CX)
+	ADDQ           R12, CX
+	ADDQ           $0x00000020, DX
+	ADDQ           $0x00000020, BX
+	ADDQ           $0x00000020, SI
+	ADDQ           $0x00000020, DI
+	ADDQ           $0x00000020, R8
+	ADDQ           $0x00000020, R9
+	ADDQ           $0x00000020, R10
+	ADDQ           $0x00000020, R11
+	SUBQ           $0x00000008, AX
+	JNZ            full
 	VZEROUPPER
 	RET
 
 part:
 masked:
-	VMOVUPS     (DX), X1
-	VINSERTF128 $0x01, (R8), Y1, Y1
-	VMOVUPS     (BX), X4
-	VINSERTF128 $0x01, (R9), Y4, Y4
-	VMOVUPS     (SI), X6
-	VINSERTF128 $0x01, (R10), Y6, Y6
-	VMOVUPS     (DI), X8
-	VINSERTF128 $0x01, (R11), Y8, Y8
-	VUNPCKLPS   Y4, Y1, Y2
-	VUNPCKHPS   Y4, Y1, Y5
-	VUNPCKLPS   Y8, Y6, Y7
-	VUNPCKHPS   Y8, Y6, Y9
-	VUNPCKLPD   Y7, Y2, Y3
-	VUNPCKHPD   Y7, Y2, Y2
-	VUNPCKLPD   Y9, Y5, Y7
-	VUNPCKHPD   Y9, Y5, Y5
-	VMASKMOVPS  Y3, Y0, (CX)
-	ADDQ        R12, CX
-	VMASKMOVPS  Y2, Y0, (CX)
-	ADDQ        R12, CX
-	VMASKMOVPS  Y7, Y0, (CX)
-	ADDQ        R12, CX
-	VMASKMOVPS  Y5, Y0, (CX)
-	ADDQ        R12, CX
-	VMOVUPS     16(DX), X10
-	VINSERTF128 $0x01, 16(R8), Y10, Y10
-	VMOVUPS     16(BX), X11
-	VINSERTF128 $0x01, 16(R9), Y11, Y11
-	VMOVUPS     16(SI), X12
-	VINSERTF128 $0x01, 16(R10), Y12, Y12
-	VMOVUPS     16(DI), X13
-	VINSERTF128 $0x01, 16(R11), Y13, Y13
-	VUNPCKLPS   Y11, Y10, Y2
-	VUNPCKHPS   Y11, Y10, Y5
-	VUNPCKLPS   Y13, Y12, Y7
-	VUNPCKHPS   Y13, Y12, Y9
-	VUNPCKLPD   Y7, Y2, Y3
-	VUNPCKHPD   Y7, Y2, Y2
-	VUNPCKLPD   Y9, Y5, Y7
-	VUNPCKHPD   Y9, Y5, Y5
-	VMASKMOVPS  Y3, Y0, (CX)
-	ADDQ        R12, CX
-	VMASKMOVPS  Y2, Y0, (CX)
-	ADDQ        R12, CX
-	VMASKMOVPS  Y7, Y0, (CX)
-	ADDQ        R12, CX
-	VMASKMOVPS  Y5, Y0, (CX)
-	ADDQ        R12, CX
-	ADDQ        $0x00000020, DX
-	ADDQ        $0x00000020, BX
-	ADDQ        $0x00000020, SI
-	ADDQ        $0x00000020, DI
-	ADDQ        $0x00000020, R8
-	ADDQ        $0x00000020, R9
-	ADDQ        $0x00000020, R10
-	ADDQ        $0x00000020, R11
-	SUBQ        $0x00000008, AX
-	JNZ         masked
+	VBROADCASTF128 (DX), Y1
+	VINSERTF128    $0x01, (R8), Y1, Y1
+	VBROADCASTF128 (BX), Y3
+	VINSERTF128    $0x01, (R9), Y3, Y3
+	VBROADCASTF128 (SI), Y4
+	VINSERTF128    $0x01, (R10), Y4, Y4
+	VBROADCASTF128 (DI), Y5
+	VINSERTF128    $0x01, (R11), Y5, Y5
+	VUNPCKLPS      Y3, Y1, Y2
+	VUNPCKHPS      Y3, Y1, Y1
+	VUNPCKLPS      Y5, Y4, Y3
+	VUNPCKHPS      Y5, Y4, Y5
+	VUNPCKLPD      Y3, Y2, Y4
+	VUNPCKHPD      Y3, Y2, Y2
+	VUNPCKLPD      Y5, Y1, Y3
+	VUNPCKHPD      Y5, Y1, Y1
+	VMASKMOVPS     Y4, Y0, (CX)
+	ADDQ           R12, CX
+	VMASKMOVPS     Y2, Y0, (CX)
+	ADDQ           R12, CX
+	VMASKMOVPS     Y3, Y0, (CX)
+	ADDQ           R12, CX
+	VMASKMOVPS     Y1, Y0, (CX)
+	ADDQ           R12, CX
+	VBROADCASTF128 16(DX), Y1
+	VINSERTF128    $0x01, 16(R8), Y1, Y1
+	VBROADCASTF128 16(BX), Y3
+	VINSERTF128    $0x01, 16(R9), Y3, Y3
+	VBROADCASTF128 16(SI), Y4
+	VINSERTF128    $0x01, 16(R10), Y4, Y4
+	VBROADCASTF128 16(DI), Y5
+	VINSERTF128    $0x01, 16(R11), Y5, Y5
+	VUNPCKLPS      Y3, Y1, Y2
+	VUNPCKHPS      Y3, Y1, Y1
+	VUNPCKLPS      Y5, Y4, Y3
+	VUNPCKHPS      Y5, Y4, Y5
+	VUNPCKLPD      Y3, Y2, Y4
+	VUNPCKHPD      Y3, Y2, Y2
+	VUNPCKLPD      Y5, Y1, Y3
+	VUNPCKHPD      Y5, Y1, Y1
+	VMASKMOVPS     Y4, Y0, (CX)
+	ADDQ           R12, CX
+	VMASKMOVPS     Y2, Y0, (CX)
+	ADDQ           R12, CX
+	VMASKMOVPS     Y3, Y0, (CX)
+	ADDQ           R12, CX
+	VMASKMOVPS     Y1, Y0, (CX)
+	ADDQ           R12, CX
+	ADDQ           $0x00000020, DX
+	ADDQ           $0x00000020, BX
+	ADDQ           $0x00000020, SI
+	ADDQ           $0x00000020, DI
+	ADDQ           $0x00000020, R8
+	ADDQ           $0x00000020, R9
+	ADDQ           $0x00000020, R10
+	ADDQ           $0x00000020, R11
+	SUBQ           $0x00000008, AX
+	JNZ            masked
 	VZEROUPPER
 	RET
 
@@ -18237,94 +18237,94 @@ TEXT ·transpose16AVX512(SB), NOSPLIT, $0-48
 	LEAQ (R10)(R11*1), R11
 
 loop:
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(SI*1)
-	PREFETCHT0   (R12)(SI*2)
-	PREFETCHT0   (R12)(DI*1)
-	PREFETCHT0   (R12)(SI*4)
-	PREFETCHT0   (R12)(R8*1)
-	PREFETCHT0   (R12)(DI*2)
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(SI*1)
-	PREFETCHT0   (R13)(SI*2)
-	PREFETCHT0   (R13)(DI*1)
-	PREFETCHT0   (R13)(SI*4)
-	PREFETCHT0   (R13)(R8*1)
-	PREFETCHT0   (R13)(DI*2)
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(SI*1)
-	VMOVUPS      (BX), X0
-	VINSERTF32X4 $0x01, (BX)(SI*4), Z0, Z0
-	VINSERTF32X4 $0x02, (R9)(SI*1), Z0, Z0
-	VINSERTF32X4 $0x03, (R9)(R8*1), Z0, Z0
-	VMOVUPS      (BX)(SI*1), X3
-	VINSERTF32X4 $0x01, (BX)(R8*1), Z3, Z3
-	VINSERTF32X4 $0x02, (R9)(SI*2), Z3, Z3
-	VINSERTF32X4 $0x03, (R9)(DI*2), Z3, Z3
-	VMOVUPS      (BX)(SI*2), X5
-	VINSERTF32X4 $0x01, (BX)(DI*2), Z5, Z5
-	VINSERTF32X4 $0x02, (R9)(DI*1), Z5, Z5
-	VINSERTF32X4 $0x03, (R10), Z5, Z5
-	VMOVUPS      (BX)(DI*1), X7
-	VINSERTF32X4 $0x01, (R9), Z7, Z7
-	VINSERTF32X4 $0x02, (R9)(SI*4), Z7, Z7
-	VINSERTF32X4 $0x03, (R10)(SI*1), Z7, Z7
-	VUNPCKLPS    Z3, Z0, Z1
-	VUNPCKHPS    Z3, Z0, Z4
-	VUNPCKLPS    Z7, Z5, Z6
-	VUNPCKHPS    Z7, Z5, Z8
-	VUNPCKLPD    Z6, Z1, Z2
-	VUNPCKHPD    Z6, Z1, Z1
-	VUNPCKLPD    Z8, Z4, Z6
-	VUNPCKHPD    Z8, Z4, Z4
-	VMOVUPS      Z2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z6, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z4, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      16(BX), X9
-	VINSERTF32X4 $0x01, 16(BX)(SI*4), Z9, Z9
-	VINSERTF32X4 $0x02, 16(R9)(SI*1), Z9, Z9
-	VINSERTF32X4 $0x03, 16(R9)(R8*1), Z9, Z9
-	VMOVUPS      16(BX)(SI*1), X10
-	VINSERTF32X4 $0x01, 16(BX)(R8*1), Z10, Z10
-	VINSERTF32X4 $0x02, 16(R9)(SI*2), Z10, Z10
-	VINSERTF32X4 $0x03, 16(R9)(DI*2), Z10, Z10
-	VMOVUPS      16(BX)(SI*2), X11
-	VINSERTF32X4 $0x01, 16(BX)(DI*2), Z11, Z11
-	VINSERTF32X4 $0x02, 16(R9)(DI*1), Z11, Z11
-	VINSERTF32X4 $0x03, 16(R10), Z11, Z11
-	VMOVUPS      16(BX)(DI*1), X12
-	VINSERTF32X4 $0x01, 16(R9), Z12, Z12
-	VINSERTF32X4 $0x02, 16(R9)(SI*4), Z12, Z12
-	VINSERTF32X4 $0x03, 16(R10)(SI*1), Z12, Z12
-	VUNPCKLPS    Z10, Z9, Z1
-	VUNPCKHPS    Z10, Z9, Z4
-	VUNPCKLPS    Z12, Z11, Z6
-	VUNPCKHPS    Z12, Z11, Z8
-	VUNPCKLPD    Z6, Z1, Z2
-	VUNPCKHPD    Z6, Z1, Z1
-	VUNPCKLPD    Z8, Z4, Z6
-	VUNPCKHPD    Z8, Z4, Z4
-	VMOVUPS      Z2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z6, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Z4, (CX)
-	ADDQ         DX, CX
-	ADDQ         $0x00000020, BX
-	ADDQ         $0x00000020, R9
-	ADDQ         $0x00000020, R10
-	ADDQ         $0x00000020, R12
-	ADDQ         $0x00000020, R13
-	ADDQ         $0x00000020, R11
-	SUBQ         $0x00000008, AX
-	JNZ          loop
+	PREFETCHT0      (R12)
+	PREFETCHT0      (R12)(SI*1)
+	PREFETCHT0      (R12)(SI*2)
+	PREFETCHT0      (R12)(DI*1)
+	PREFETCHT0      (R12)(SI*4)
+	PREFETCHT0      (R12)(R8*1)
+	PREFETCHT0      (R12)(DI*2)
+	PREFETCHT0      (R13)
+	PREFETCHT0      (R13)(SI*1)
+	PREFETCHT0      (R13)(SI*2)
+	PREFETCHT0      (R13)(DI*1)
+	PREFETCHT0      (R13)(SI*4)
+	PREFETCHT0      (R13)(R8*1)
+	PREFETCHT0      (R13)(DI*2)
+	PREFETCHT0      (R11)
+	PREFETCHT0      (R11)(SI*1)
+	VBROADCASTF32X4 (BX), Z0
+	VINSERTF32X4    $0x01, (BX)(SI*4), Z0, Z0
+	VINSERTF32X4    $0x02, (R9)(SI*1), Z0, Z0
+	VINSERTF32X4    $0x03, (R9)(R8*1), Z0, Z0
+	VBROADCASTF32X4 (BX)(SI*1), Z2
+	VINSERTF32X4    $0x01, (BX)(R8*1), Z2, Z2
+	VINSERTF32X4    $0x02, (R9)(SI*2), Z2, Z2
+	VINSERTF32X4    $0x03, (R9)(DI*2), Z2, Z2
+	VBROADCASTF32X4 (BX)(SI*2), Z3
+	VINSERTF32X4    $0x01, (BX)(DI*2), Z3, Z3
+	VINSERTF32X4    $0x02, (R9)(DI*1), Z3, Z3
+	VINSERTF32X4    $0x03, (R10), Z3, Z3
+	VBROADCASTF32X4 (BX)(DI*1), Z4
+	VINSERTF32X4    $0x01, (R9), Z4, Z4
+	VINSERTF32X4    $0x02, (R9)(SI*4), Z4, Z4
+	VINSERTF32X4    $0x03, (R10)(SI*1), Z4, Z4
+	VUNPCKLPS       Z2, Z0, Z1
+	VUNPCKHPS       Z2, Z0, Z0
+	VUNPCKLPS       Z4, Z3, Z2
+	VUNPCKHPS       Z4, Z3, Z4
+	VUNPCKLPD       Z2, Z1, Z3
+	VUNPCKHPD       Z2, Z1, Z1
+	VUNPCKLPD       Z4, Z0, Z2
+	VUNPCKHPD       Z4, Z0, Z0
+	VMOVUPS         Z3, (CX)
+	ADDQ            DX, CX
+	VMOVUPS         Z1, (CX)
+	ADDQ            DX, CX
+	VMOVUPS         Z2, (CX)
+	ADDQ            DX, CX
+	VMOVUPS         Z0, (CX)
+	ADDQ            DX, CX
+	VBROADCASTF32X4 16(BX), Z0
+	VINSERTF32X4    $0x01, 16(BX)(SI*4), Z0, Z0
+	VINSERTF32X4    $0x02, 16(R9)(SI*1), Z0, Z0
+	VINSERTF32X4    $0x03, 16(R9)(R8*1), Z0, Z0
+	VBROADCASTF32X4 16(BX)(SI*1), Z2
+	VINSERTF32X4    $0x01, 16(BX)(R8*1), Z2, Z2
+	VINSERTF32X4    $0x02, 16(R9)(SI*2), Z2, Z2
+	VINSERTF32X4    $0x03, 16(R9)(DI*2), Z2, Z2
+	VBROADCASTF32X4 16(BX)(SI*2), Z3
+	VINSERTF32X4    $0x01, 16(BX)(DI*2), Z3, Z3
+	VINSERTF32X4    $0x02, 16(R9)(DI*1), Z3, Z3
+	VINSERTF32X4    $0x03, 16(R10), Z3, Z3
+	VBROADCASTF32X4 16(BX)(DI*1), Z4
+	VINSERTF32X4    $0x01, 16(R9), Z4, Z4
+	VINSERTF32X4    $0x02, 16(R9)(SI*4), Z4, Z4
+	VINSERTF32X4    $0x03, 16(R10)(SI*1), Z4, Z4
+	VUNPCKLPS       Z2, Z0, Z1
+	VUNPCKHPS       Z2, Z0, Z0
+	VUNPCKLPS       Z4, Z3, Z2
+	VUNPCKHPS       Z4, Z3, Z4
+	VUNPCKLPD       Z2, Z1, Z3
+	VUNPCKHPD       Z2, Z1, Z1
+	VUNPCKLPD       Z4, Z0, Z2
+	VUNPCKHPD       Z4, Z0, Z0
+	VMOVUPS         Z3, (CX)
+	ADDQ            DX, CX
+	VMOVUPS         Z1, (CX)
+	ADDQ            DX, CX
+	VMOVUPS         Z2, (CX)
+	ADDQ            DX, CX
+	VMOVUPS         Z0, (CX)
+	ADDQ            DX, CX
+	ADDQ            $0x00000020, BX
+	ADDQ            $0x00000020, R9
+	ADDQ            $0x00000020, R10
+	ADDQ            $0x00000020, R12
+	ADDQ            $0x00000020, R13
+	ADDQ            $0x00000020, R11
+	SUBQ            $0x00000008, AX
+	JNZ             loop
 	VZEROUPPER
 	RET
 
@@ -18845,582 +18845,6 @@ loop:
 	VZEROUPPER
 	RET
 
-// func tileWeighAMX(groups int, p *float32, ldp int, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from int, stride int)
-// Requires: AVX, AVX512BW, AVX512F, MMX+
-TEXT ·tileWeighAMX(SB), NOSPLIT, $0-104
-	MOVQ shapes+64(FP), R13
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0x45
-	BYTE $0x00
-	MOVQ stride+96(FP), AX
-	MOVQ p+8(FP), DX
-	MOVQ ldp+16(FP), R9
-	MOVQ plane+24(FP), R10
-	MOVQ v+32(FP), BX
-	MOVQ ldv+40(FP), CX
-	MOVQ o+48(FP), SI
-	MOVQ ldo+56(FP), DI
-	MOVQ scratch+72(FP), R11
-	MOVQ ahead+80(FP), R8
-	ADDQ from+88(FP), R8
-	MOVQ $+64, R12
-	MOVQ SI, R13
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x44
-	BYTE $0x3d
-	BYTE $0x00
-	ADDQ $0x00000040, R13
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x4c
-	BYTE $0x3d
-	BYTE $0x00
-	ADDQ $0x00000040, R13
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x54
-	BYTE $0x3d
-	BYTE $0x00
-	ADDQ $0x00000040, R13
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x5c
-	BYTE $0x3d
-	BYTE $0x00
-	ADDQ $0x00000040, R13
-
-loop:
-	MOVQ       DX, R13
-	BYTE       $0xc4
-	BYTE       $0x82
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0x64
-	BYTE       $0x0d
-	BYTE       $0x00
-	ADDQ       R10, R13
-	BYTE       $0xc4
-	BYTE       $0x82
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0x6c
-	BYTE       $0x0d
-	BYTE       $0x00
-	ADDQ       R10, R13
-	BYTE       $0xc4
-	BYTE       $0x82
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0x74
-	BYTE       $0x0d
-	BYTE       $0x00
-	ADDQ       R10, R13
-	ADDQ       $0x00000040, DX
-	MOVQ       CX, R13
-	SHLQ       $0x04, R13
-	ADDQ       BX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z0
-	VMOVUPS    (R13), Z1
-	VPUNPCKLWD Z1, Z0, Z16
-	VMOVUPS    Z16, (R11)
-	VPUNPCKHWD Z1, Z0, Z0
-	VMOVUPS    Z0, 1024(R11)
-	VMOVUPS    64(BX), Z2
-	VMOVUPS    64(R13), Z3
-	VPUNPCKLWD Z3, Z2, Z16
-	VMOVUPS    Z16, 2048(R11)
-	VPUNPCKHWD Z3, Z2, Z2
-	VMOVUPS    Z2, 3072(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z4
-	VMOVUPS    (R13), Z5
-	VPUNPCKLWD Z5, Z4, Z17
-	VMOVUPS    Z17, 64(R11)
-	VPUNPCKHWD Z5, Z4, Z4
-	VMOVUPS    Z4, 1088(R11)
-	VMOVUPS    64(BX), Z6
-	VMOVUPS    64(R13), Z7
-	VPUNPCKLWD Z7, Z6, Z17
-	VMOVUPS    Z17, 2112(R11)
-	VPUNPCKHWD Z7, Z6, Z6
-	VMOVUPS    Z6, 3136(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z8
-	VMOVUPS    (R13), Z9
-	VPUNPCKLWD Z9, Z8, Z18
-	VMOVUPS    Z18, 128(R11)
-	VPUNPCKHWD Z9, Z8, Z8
-	VMOVUPS    Z8, 1152(R11)
-	VMOVUPS    64(BX), Z10
-	VMOVUPS    64(R13), Z11
-	VPUNPCKLWD Z11, Z10, Z18
-	VMOVUPS    Z18, 2176(R11)
-	VPUNPCKHWD Z11, Z10, Z10
-	VMOVUPS    Z10, 3200(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z12
-	VMOVUPS    (R13), Z13
-	VPUNPCKLWD Z13, Z12, Z19
-	VMOVUPS    Z19, 192(R11)
-	VPUNPCKHWD Z13, Z12, Z12
-	VMOVUPS    Z12, 1216(R11)
-	VMOVUPS    64(BX), Z14
-	VMOVUPS    64(R13), Z15
-	VPUNPCKLWD Z15, Z14, Z19
-	VMOVUPS    Z19, 2240(R11)
-	VPUNPCKHWD Z15, Z14, Z14
-	VMOVUPS    Z14, 3264(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z0
-	VMOVUPS    (R13), Z1
-	VPUNPCKLWD Z1, Z0, Z20
-	VMOVUPS    Z20, 256(R11)
-	VPUNPCKHWD Z1, Z0, Z0
-	VMOVUPS    Z0, 1280(R11)
-	VMOVUPS    64(BX), Z2
-	VMOVUPS    64(R13), Z3
-	VPUNPCKLWD Z3, Z2, Z20
-	VMOVUPS    Z20, 2304(R11)
-	VPUNPCKHWD Z3, Z2, Z2
-	VMOVUPS    Z2, 3328(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z4
-	VMOVUPS    (R13), Z5
-	VPUNPCKLWD Z5, Z4, Z21
-	VMOVUPS    Z21, 320(R11)
-	VPUNPCKHWD Z5, Z4, Z4
-	VMOVUPS    Z4, 1344(R11)
-	VMOVUPS    64(BX), Z6
-	VMOVUPS    64(R13), Z7
-	VPUNPCKLWD Z7, Z6, Z21
-	VMOVUPS    Z21, 2368(R11)
-	VPUNPCKHWD Z7, Z6, Z6
-	VMOVUPS    Z6, 3392(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z8
-	VMOVUPS    (R13), Z9
-	VPUNPCKLWD Z9, Z8, Z22
-	VMOVUPS    Z22, 384(R11)
-	VPUNPCKHWD Z9, Z8, Z8
-	VMOVUPS    Z8, 1408(R11)
-	VMOVUPS    64(BX), Z10
-	VMOVUPS    64(R13), Z11
-	VPUNPCKLWD Z11, Z10, Z22
-	VMOVUPS    Z22, 2432(R11)
-	VPUNPCKHWD Z11, Z10, Z10
-	VMOVUPS    Z10, 3456(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z12
-	VMOVUPS    (R13), Z13
-	VPUNPCKLWD Z13, Z12, Z23
-	VMOVUPS    Z23, 448(R11)
-	VPUNPCKHWD Z13, Z12, Z12
-	VMOVUPS    Z12, 1472(R11)
-	VMOVUPS    64(BX), Z14
-	VMOVUPS    64(R13), Z15
-	VPUNPCKLWD Z15, Z14, Z23
-	VMOVUPS    Z23, 2496(R11)
-	VPUNPCKHWD Z15, Z14, Z14
-	VMOVUPS    Z14, 3520(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z0
-	VMOVUPS    (R13), Z1
-	VPUNPCKLWD Z1, Z0, Z16
-	VMOVUPS    Z16, 512(R11)
-	VPUNPCKHWD Z1, Z0, Z0
-	VMOVUPS    Z0, 1536(R11)
-	VMOVUPS    64(BX), Z2
-	VMOVUPS    64(R13), Z3
-	VPUNPCKLWD Z3, Z2, Z16
-	VMOVUPS    Z16, 2560(R11)
-	VPUNPCKHWD Z3, Z2, Z2
-	VMOVUPS    Z2, 3584(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z4
-	VMOVUPS    (R13), Z5
-	VPUNPCKLWD Z5, Z4, Z17
-	VMOVUPS    Z17, 576(R11)
-	VPUNPCKHWD Z5, Z4, Z4
-	VMOVUPS    Z4, 1600(R11)
-	VMOVUPS    64(BX), Z6
-	VMOVUPS    64(R13), Z7
-	VPUNPCKLWD Z7, Z6, Z17
-	VMOVUPS    Z17, 2624(R11)
-	VPUNPCKHWD Z7, Z6, Z6
-	VMOVUPS    Z6, 3648(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z8
-	VMOVUPS    (R13), Z9
-	VPUNPCKLWD Z9, Z8, Z18
-	VMOVUPS    Z18, 640(R11)
-	VPUNPCKHWD Z9, Z8, Z8
-	VMOVUPS    Z8, 1664(R11)
-	VMOVUPS    64(BX), Z10
-	VMOVUPS    64(R13), Z11
-	VPUNPCKLWD Z11, Z10, Z18
-	VMOVUPS    Z18, 2688(R11)
-	VPUNPCKHWD Z11, Z10, Z10
-	VMOVUPS    Z10, 3712(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z12
-	VMOVUPS    (R13), Z13
-	VPUNPCKLWD Z13, Z12, Z19
-	VMOVUPS    Z19, 704(R11)
-	VPUNPCKHWD Z13, Z12, Z12
-	VMOVUPS    Z12, 1728(R11)
-	VMOVUPS    64(BX), Z14
-	VMOVUPS    64(R13), Z15
-	VPUNPCKLWD Z15, Z14, Z19
-	VMOVUPS    Z19, 2752(R11)
-	VPUNPCKHWD Z15, Z14, Z14
-	VMOVUPS    Z14, 3776(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z0
-	VMOVUPS    (R13), Z1
-	VPUNPCKLWD Z1, Z0, Z20
-	VMOVUPS    Z20, 768(R11)
-	VPUNPCKHWD Z1, Z0, Z0
-	VMOVUPS    Z0, 1792(R11)
-	VMOVUPS    64(BX), Z2
-	VMOVUPS    64(R13), Z3
-	VPUNPCKLWD Z3, Z2, Z20
-	VMOVUPS    Z20, 2816(R11)
-	VPUNPCKHWD Z3, Z2, Z2
-	VMOVUPS    Z2, 3840(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z4
-	VMOVUPS    (R13), Z5
-	VPUNPCKLWD Z5, Z4, Z21
-	VMOVUPS    Z21, 832(R11)
-	VPUNPCKHWD Z5, Z4, Z4
-	VMOVUPS    Z4, 1856(R11)
-	VMOVUPS    64(BX), Z6
-	VMOVUPS    64(R13), Z7
-	VPUNPCKLWD Z7, Z6, Z21
-	VMOVUPS    Z21, 2880(R11)
-	VPUNPCKHWD Z7, Z6, Z6
-	VMOVUPS    Z6, 3904(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z8
-	VMOVUPS    (R13), Z9
-	VPUNPCKLWD Z9, Z8, Z22
-	VMOVUPS    Z22, 896(R11)
-	VPUNPCKHWD Z9, Z8, Z8
-	VMOVUPS    Z8, 1920(R11)
-	VMOVUPS    64(BX), Z10
-	VMOVUPS    64(R13), Z11
-	VPUNPCKLWD Z11, Z10, Z22
-	VMOVUPS    Z22, 2944(R11)
-	VPUNPCKHWD Z11, Z10, Z10
-	VMOVUPS    Z10, 3968(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	PREFETCHT1 (R8)
-	ADDQ       AX, R8
-	VMOVUPS    (BX), Z12
-	VMOVUPS    (R13), Z13
-	VPUNPCKLWD Z13, Z12, Z23
-	VMOVUPS    Z23, 960(R11)
-	VPUNPCKHWD Z13, Z12, Z12
-	VMOVUPS    Z12, 1984(R11)
-	VMOVUPS    64(BX), Z14
-	VMOVUPS    64(R13), Z15
-	VPUNPCKLWD Z15, Z14, Z23
-	VMOVUPS    Z23, 3008(R11)
-	VPUNPCKHWD Z15, Z14, Z14
-	VMOVUPS    Z14, 4032(R11)
-	ADDQ       CX, BX
-	ADDQ       CX, R13
-	MOVQ       R13, BX
-	MOVQ       R11, R13
-	BYTE       $0xc4
-	BYTE       $0x82
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0x7c
-	BYTE       $0x25
-	BYTE       $0x00
-	ADDQ       $0x00000400, R13
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xc5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xc6
-	BYTE       $0xc4
-	BYTE       $0x82
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0x7c
-	BYTE       $0x25
-	BYTE       $0x00
-	ADDQ       $0x00000400, R13
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcd
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xce
-	BYTE       $0xc4
-	BYTE       $0x82
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0x7c
-	BYTE       $0x25
-	BYTE       $0x00
-	ADDQ       $0x00000400, R13
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xd4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xd6
-	BYTE       $0xc4
-	BYTE       $0x82
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0x7c
-	BYTE       $0x25
-	BYTE       $0x00
-	ADDQ       $0x00000400, R13
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xde
-	XORQ       $0x00001000, R11
-	DECQ       groups+0(FP)
-	JNZ        loop
-	MOVQ       SI, R13
-	BYTE       $0xc4
-	BYTE       $0xc2
-	BYTE       $0x7a
-	BYTE       $0x4b
-	BYTE       $0x44
-	BYTE       $0x3d
-	BYTE       $0x00
-	ADDQ       $0x00000040, R13
-	BYTE       $0xc4
-	BYTE       $0xc2
-	BYTE       $0x7a
-	BYTE       $0x4b
-	BYTE       $0x4c
-	BYTE       $0x3d
-	BYTE       $0x00
-	ADDQ       $0x00000040, R13
-	BYTE       $0xc4
-	BYTE       $0xc2
-	BYTE       $0x7a
-	BYTE       $0x4b
-	BYTE       $0x54
-	BYTE       $0x3d
-	BYTE       $0x00
-	ADDQ       $0x00000040, R13
-	BYTE       $0xc4
-	BYTE       $0xc2
-	BYTE       $0x7a
-	BYTE       $0x4b
-	BYTE       $0x5c
-	BYTE       $0x3d
-	BYTE       $0x00
-	ADDQ       $0x00000040, R13
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x78
-	BYTE       $0x49
-	BYTE       $0xc0
-	VZEROUPPER
-	RET
-
 // func splitRowAMX(n int, dst *uint16, plane int, src *float32)
 // Requires: AVX, AVX512F
 TEXT ·splitRowAMX(SB), NOSPLIT, $0-32
@@ -19451,43 +18875,3939 @@ loop:
 	VZEROUPPER
 	RET
 
-// func splitPairsAMX(n int, dst *uint16, plane int, src *float32)
-// Requires: AVX, AVX512F
-TEXT ·splitPairsAMX(SB), NOSPLIT, $0-32
-	MOVQ         n+0(FP), AX
-	MOVQ         src+24(FP), CX
-	MOVQ         dst+8(FP), DX
-	MOVQ         plane+16(FP), BX
-	VPBROADCASTD upper<>+0(SB), Z0
+// func attend8AMX(groups int, blocks int, s *float32, other *float32, q *float32, plane int, k *uint16, ldk int, v *uint16, ldv int, p *float32, pairs *float32, o *float32, ldo int, top *float32, limit *float32, sum *float32, shapes *byte, ahead int) (left int)
+// Requires: AVX, AVX512BW, AVX512F, MMX+
+TEXT ·attend8AMX(SB), NOSPLIT, $16-160
+	MOVQ         shapes+136(FP), R13
+	BYTE         $0xc4
+	BYTE         $0xc2
+	BYTE         $0x78
+	BYTE         $0x49
+	BYTE         $0x45
+	BYTE         $0x00
+	MOVQ         s+16(FP), SI
+	MOVQ         k+48(FP), BX
+	MOVQ         ldk+56(FP), CX
+	MOVQ         v+64(FP), DI
+	MOVQ         ldv+72(FP), R10
+	MOVQ         pairs+88(FP), R11
+	MOVQ         $+64, R12
+	MOVQ         $+32, R8
+	MOVQ         CX, R13
+	IMULQ        ahead+144(FP), R13
+	ADDQ         BX, R13
+	MOVQ         R13, 8(SP)
+	MOVQ         R10, R9
+	IMULQ        ahead+144(FP), R9
+	MOVQ         top+112(FP), R13
+	VMOVUPS      (R13), Z0
+	MOVQ         sum+128(FP), R13
+	VMOVUPS      (R13), Z1
+	VPBROADCASTD upper<>+0(SB), Z2
 
-loop:
-	VMOVUPS (CX), Z1
-	VMOVUPS 64(CX), Z2
-	VPANDD  Z0, Z1, Z3
-	VSUBPS  Z3, Z1, Z1
-	VPANDD  Z0, Z2, Z4
-	VSUBPS  Z4, Z2, Z2
-	VPSRLD  $0x10, Z3, Z3
-	VPORD   Z4, Z3, Z3
-	VMOVUPS Z3, (DX)
-	VPANDD  Z0, Z1, Z3
-	VSUBPS  Z3, Z1, Z1
-	VPANDD  Z0, Z2, Z4
-	VSUBPS  Z4, Z2, Z2
-	VPSRLD  $0x10, Z3, Z3
-	VPORD   Z4, Z3, Z3
-	VMOVUPS Z3, (DX)(BX*1)
-	VPANDD  Z0, Z1, Z3
-	VSUBPS  Z3, Z1, Z1
-	VPANDD  Z0, Z2, Z4
-	VSUBPS  Z4, Z2, Z2
-	VPSRLD  $0x10, Z3, Z3
-	VPORD   Z4, Z3, Z3
-	VMOVUPS Z3, (DX)(BX*2)
-	ADDQ    $0x00000080, CX
-	ADDQ    $0x00000040, DX
-	SUBQ    $0x00000020, AX
-	JNZ     loop
+group:
+	VMOVUPS  (SI), Z3
+	VMOVUPS  64(SI), Z4
+	VMOVUPS  128(SI), Z5
+	VMOVUPS  192(SI), Z6
+	VMAXPS   256(SI), Z3, Z3
+	VMAXPS   320(SI), Z4, Z4
+	VMAXPS   384(SI), Z5, Z5
+	VMAXPS   448(SI), Z6, Z6
+	VMAXPS   512(SI), Z3, Z3
+	VMAXPS   576(SI), Z4, Z4
+	VMAXPS   640(SI), Z5, Z5
+	VMAXPS   704(SI), Z6, Z6
+	VMAXPS   768(SI), Z3, Z3
+	VMAXPS   832(SI), Z4, Z4
+	VMAXPS   896(SI), Z5, Z5
+	VMAXPS   960(SI), Z6, Z6
+	MOVQ     limit+120(FP), R13
+	VMAXPS   Z5, Z3, Z3
+	VMAXPS   Z6, Z4, Z4
+	VMAXPS   Z4, Z3, Z3
+	VCMPPS   $0x0e, (R13), Z3, K1
+	KORTESTW K1, K1
+	JNE      stop
+	CMPQ     groups+0(FP), $0x01
+	JE       skipa0
+	BYTE     $0xc4
+	BYTE     $0xe2
+	BYTE     $0x7b
+	BYTE     $0x49
+	BYTE     $0xe0
+	MOVQ     q+32(FP), DX
+	MOVQ     blocks+8(FP), AX
+
+scorea0:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x0b
+	BYTE       $0x00
+	MOVQ       DX, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	ADDQ       $0x00000200, DX
+	MOVQ       8(SP), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+	PREFETCHT0 256(R13)
+	PREFETCHT0 320(R13)
+	PREFETCHT0 384(R13)
+	PREFETCHT0 448(R13)
+	PREFETCHT0 512(R13)
+	PREFETCHT0 576(R13)
+	PREFETCHT0 640(R13)
+	PREFETCHT0 704(R13)
+	PREFETCHT0 768(R13)
+	PREFETCHT0 832(R13)
+	PREFETCHT0 896(R13)
+	PREFETCHT0 960(R13)
+	ADDQ       $0x00000400, 8(SP)
+	ADDQ       $0x00000040, BX
+	DECQ       AX
+	JNZ        scorea0
+
+skipa0:
+	VMOVUPS           (SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, (SI)
+	VMOVUPS           64(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 64(SI)
+	VMOVUPS           128(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 128(SI)
+	VMOVUPS           192(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 192(SI)
+	ADDQ              $0x00000100, SI
+	MOVQ              blocks+8(FP), AX
+	MOVQ              R11, R13
+
+paira0:
+	MOVQ       DI, R15
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, (R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1024(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2048(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3072(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 64(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1088(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2112(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3136(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 128(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1152(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2176(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3200(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 192(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1216(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2240(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3264(R13)
+	ADDQ       $0x00000080, DI
+	ADDQ       $0x00001000, R13
+	DECQ       AX
+	JNZ        paira0
+	ADDQ       $0x00000100, R11
+	MOVQ       blocks+8(FP), R13
+	SHLQ       $0x07, R13
+	SUBQ       R13, DI
+	LEAQ       (DI)(R10*8), DI
+	CMPQ       groups+0(FP), $0x01
+	JE         skipb0
+	MOVQ       blocks+8(FP), AX
+
+scoreb0:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x0b
+	BYTE       $0x00
+	MOVQ       DX, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	ADDQ       $0x00000200, DX
+	MOVQ       8(SP), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+	PREFETCHT0 256(R13)
+	PREFETCHT0 320(R13)
+	PREFETCHT0 384(R13)
+	PREFETCHT0 448(R13)
+	PREFETCHT0 512(R13)
+	PREFETCHT0 576(R13)
+	PREFETCHT0 640(R13)
+	PREFETCHT0 704(R13)
+	PREFETCHT0 768(R13)
+	PREFETCHT0 832(R13)
+	PREFETCHT0 896(R13)
+	PREFETCHT0 960(R13)
+	ADDQ       $0x00000400, 8(SP)
+	ADDQ       $0x00000040, BX
+	DECQ       AX
+	JNZ        scoreb0
+	MOVQ       other+24(FP), R13
+	ADDQ       $0x00000000, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x05
+	BYTE       $0x00
+	MOVQ       CX, R13
+	SHLQ       $0x04, R13
+	ADDQ       R13, BX
+	MOVQ       blocks+8(FP), R13
+	SHLQ       $0x07, R13
+	SUBQ       R13, BX
+
+skipb0:
+	VMOVUPS           (SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, (SI)
+	VMOVUPS           64(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 64(SI)
+	VMOVUPS           128(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 128(SI)
+	VMOVUPS           192(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 192(SI)
+	ADDQ              $0x00000100, SI
+	MOVQ              blocks+8(FP), AX
+	MOVQ              R11, R13
+
+pairb0:
+	MOVQ       DI, R15
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, (R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1024(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2048(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3072(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 64(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1088(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2112(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3136(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 128(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1152(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2176(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3200(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 192(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1216(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2240(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3264(R13)
+	ADDQ       $0x00000080, DI
+	ADDQ       $0x00001000, R13
+	DECQ       AX
+	JNZ        pairb0
+	ADDQ       $0x00000100, R11
+	MOVQ       blocks+8(FP), R13
+	SHLQ       $0x07, R13
+	SUBQ       R13, DI
+	LEAQ       (DI)(R10*8), DI
+	CMPQ       groups+0(FP), $0x01
+	JE         skipa1
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xe0
+	MOVQ       q+32(FP), DX
+	MOVQ       blocks+8(FP), AX
+
+scorea1:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x0b
+	BYTE       $0x00
+	MOVQ       DX, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	ADDQ       $0x00000200, DX
+	MOVQ       8(SP), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+	PREFETCHT0 256(R13)
+	PREFETCHT0 320(R13)
+	PREFETCHT0 384(R13)
+	PREFETCHT0 448(R13)
+	PREFETCHT0 512(R13)
+	PREFETCHT0 576(R13)
+	PREFETCHT0 640(R13)
+	PREFETCHT0 704(R13)
+	PREFETCHT0 768(R13)
+	PREFETCHT0 832(R13)
+	PREFETCHT0 896(R13)
+	PREFETCHT0 960(R13)
+	ADDQ       $0x00000400, 8(SP)
+	ADDQ       $0x00000040, BX
+	DECQ       AX
+	JNZ        scorea1
+
+skipa1:
+	VMOVUPS           (SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, (SI)
+	VMOVUPS           64(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 64(SI)
+	VMOVUPS           128(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 128(SI)
+	VMOVUPS           192(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 192(SI)
+	ADDQ              $0x00000100, SI
+	MOVQ              blocks+8(FP), AX
+	MOVQ              R11, R13
+
+paira1:
+	MOVQ       DI, R15
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, (R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1024(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2048(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3072(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 64(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1088(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2112(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3136(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 128(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1152(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2176(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3200(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 192(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1216(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2240(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3264(R13)
+	ADDQ       $0x00000080, DI
+	ADDQ       $0x00001000, R13
+	DECQ       AX
+	JNZ        paira1
+	ADDQ       $0x00000100, R11
+	MOVQ       blocks+8(FP), R13
+	SHLQ       $0x07, R13
+	SUBQ       R13, DI
+	LEAQ       (DI)(R10*8), DI
+	CMPQ       groups+0(FP), $0x01
+	JE         skipb1
+	MOVQ       blocks+8(FP), AX
+
+scoreb1:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x0b
+	BYTE       $0x00
+	MOVQ       DX, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	ADDQ       $0x00000200, DX
+	MOVQ       8(SP), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+	PREFETCHT0 256(R13)
+	PREFETCHT0 320(R13)
+	PREFETCHT0 384(R13)
+	PREFETCHT0 448(R13)
+	PREFETCHT0 512(R13)
+	PREFETCHT0 576(R13)
+	PREFETCHT0 640(R13)
+	PREFETCHT0 704(R13)
+	PREFETCHT0 768(R13)
+	PREFETCHT0 832(R13)
+	PREFETCHT0 896(R13)
+	PREFETCHT0 960(R13)
+	ADDQ       $0x00000400, 8(SP)
+	ADDQ       $0x00000040, BX
+	DECQ       AX
+	JNZ        scoreb1
+	MOVQ       other+24(FP), R13
+	ADDQ       $0x00000200, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x05
+	BYTE       $0x00
+	MOVQ       CX, R13
+	SHLQ       $0x04, R13
+	ADDQ       R13, BX
+	MOVQ       blocks+8(FP), R13
+	SHLQ       $0x07, R13
+	SUBQ       R13, BX
+
+skipb1:
+	VMOVUPS           (SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, (SI)
+	VMOVUPS           64(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 64(SI)
+	VMOVUPS           128(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 128(SI)
+	VMOVUPS           192(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 192(SI)
+	ADDQ              $0x00000100, SI
+	MOVQ              blocks+8(FP), AX
+	MOVQ              R11, R13
+
+pairb1:
+	MOVQ            DI, R15
+	VMOVUPS         (R15), Z3
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z4
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VMOVUPS         (R15), Z5
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z6
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VPUNPCKLWD      Z5, Z3, Z7
+	VMOVUPS         Z7, (R13)
+	VPUNPCKHWD      Z5, Z3, Z3
+	VMOVUPS         Z3, 1024(R13)
+	VPUNPCKLWD      Z6, Z4, Z3
+	VMOVUPS         Z3, 2048(R13)
+	VPUNPCKHWD      Z6, Z4, Z4
+	VMOVUPS         Z4, 3072(R13)
+	VMOVUPS         (R15), Z3
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z4
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VMOVUPS         (R15), Z5
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z6
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VPUNPCKLWD      Z5, Z3, Z7
+	VMOVUPS         Z7, 64(R13)
+	VPUNPCKHWD      Z5, Z3, Z3
+	VMOVUPS         Z3, 1088(R13)
+	VPUNPCKLWD      Z6, Z4, Z3
+	VMOVUPS         Z3, 2112(R13)
+	VPUNPCKHWD      Z6, Z4, Z4
+	VMOVUPS         Z4, 3136(R13)
+	VMOVUPS         (R15), Z3
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z4
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VMOVUPS         (R15), Z5
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z6
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VPUNPCKLWD      Z5, Z3, Z7
+	VMOVUPS         Z7, 128(R13)
+	VPUNPCKHWD      Z5, Z3, Z3
+	VMOVUPS         Z3, 1152(R13)
+	VPUNPCKLWD      Z6, Z4, Z3
+	VMOVUPS         Z3, 2176(R13)
+	VPUNPCKHWD      Z6, Z4, Z4
+	VMOVUPS         Z4, 3200(R13)
+	VMOVUPS         (R15), Z3
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z4
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VMOVUPS         (R15), Z5
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z6
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VPUNPCKLWD      Z5, Z3, Z7
+	VMOVUPS         Z7, 192(R13)
+	VPUNPCKHWD      Z5, Z3, Z3
+	VMOVUPS         Z3, 1216(R13)
+	VPUNPCKLWD      Z6, Z4, Z3
+	VMOVUPS         Z3, 2240(R13)
+	VPUNPCKHWD      Z6, Z4, Z4
+	VMOVUPS         Z4, 3264(R13)
+	ADDQ            $0x00000080, DI
+	ADDQ            $0x00001000, R13
+	DECQ            AX
+	JNZ             pairb1
+	ADDQ            $0x00000100, R11
+	MOVQ            blocks+8(FP), R13
+	SHLQ            $0x07, R13
+	SUBQ            R13, DI
+	LEAQ            (DI)(R10*8), DI
+	SUBQ            $0x00000400, SI
+	MOVQ            p+80(FP), R13
+	VBROADCASTF32X4 (SI), Z3
+	VINSERTF32X4    $0x01, 256(SI), Z3, Z3
+	VINSERTF32X4    $0x02, 512(SI), Z3, Z3
+	VINSERTF32X4    $0x03, 768(SI), Z3, Z3
+	VBROADCASTF32X4 64(SI), Z5
+	VINSERTF32X4    $0x01, 320(SI), Z5, Z5
+	VINSERTF32X4    $0x02, 576(SI), Z5, Z5
+	VINSERTF32X4    $0x03, 832(SI), Z5, Z5
+	VBROADCASTF32X4 128(SI), Z6
+	VINSERTF32X4    $0x01, 384(SI), Z6, Z6
+	VINSERTF32X4    $0x02, 640(SI), Z6, Z6
+	VINSERTF32X4    $0x03, 896(SI), Z6, Z6
+	VBROADCASTF32X4 192(SI), Z7
+	VINSERTF32X4    $0x01, 448(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 704(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 960(SI), Z7, Z7
+	VUNPCKLPS       Z5, Z3, Z4
+	VUNPCKHPS       Z5, Z3, Z3
+	VUNPCKLPS       Z7, Z6, Z5
+	VUNPCKHPS       Z7, Z6, Z7
+	VUNPCKLPD       Z5, Z4, Z6
+	VUNPCKHPD       Z5, Z4, Z4
+	VUNPCKLPD       Z7, Z3, Z5
+	VUNPCKHPD       Z7, Z3, Z3
+	VBROADCASTF32X4 32(SI), Z7
+	VINSERTF32X4    $0x01, 288(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 544(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 800(SI), Z7, Z7
+	VBROADCASTF32X4 96(SI), Z9
+	VINSERTF32X4    $0x01, 352(SI), Z9, Z9
+	VINSERTF32X4    $0x02, 608(SI), Z9, Z9
+	VINSERTF32X4    $0x03, 864(SI), Z9, Z9
+	VBROADCASTF32X4 160(SI), Z10
+	VINSERTF32X4    $0x01, 416(SI), Z10, Z10
+	VINSERTF32X4    $0x02, 672(SI), Z10, Z10
+	VINSERTF32X4    $0x03, 928(SI), Z10, Z10
+	VBROADCASTF32X4 224(SI), Z11
+	VINSERTF32X4    $0x01, 480(SI), Z11, Z11
+	VINSERTF32X4    $0x02, 736(SI), Z11, Z11
+	VINSERTF32X4    $0x03, 992(SI), Z11, Z11
+	VUNPCKLPS       Z9, Z7, Z8
+	VUNPCKHPS       Z9, Z7, Z7
+	VUNPCKLPS       Z11, Z10, Z9
+	VUNPCKHPS       Z11, Z10, Z11
+	VUNPCKLPD       Z9, Z8, Z10
+	VUNPCKHPD       Z9, Z8, Z8
+	VUNPCKLPD       Z11, Z7, Z9
+	VUNPCKHPD       Z11, Z7, Z7
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, (R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 512(R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 1024(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 64(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 576(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 1088(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 128(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 640(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 1152(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 192(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 704(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 1216(R13)
+	VBROADCASTF32X4 16(SI), Z3
+	VINSERTF32X4    $0x01, 272(SI), Z3, Z3
+	VINSERTF32X4    $0x02, 528(SI), Z3, Z3
+	VINSERTF32X4    $0x03, 784(SI), Z3, Z3
+	VBROADCASTF32X4 80(SI), Z5
+	VINSERTF32X4    $0x01, 336(SI), Z5, Z5
+	VINSERTF32X4    $0x02, 592(SI), Z5, Z5
+	VINSERTF32X4    $0x03, 848(SI), Z5, Z5
+	VBROADCASTF32X4 144(SI), Z6
+	VINSERTF32X4    $0x01, 400(SI), Z6, Z6
+	VINSERTF32X4    $0x02, 656(SI), Z6, Z6
+	VINSERTF32X4    $0x03, 912(SI), Z6, Z6
+	VBROADCASTF32X4 208(SI), Z7
+	VINSERTF32X4    $0x01, 464(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 720(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 976(SI), Z7, Z7
+	VUNPCKLPS       Z5, Z3, Z4
+	VUNPCKHPS       Z5, Z3, Z3
+	VUNPCKLPS       Z7, Z6, Z5
+	VUNPCKHPS       Z7, Z6, Z7
+	VUNPCKLPD       Z5, Z4, Z6
+	VUNPCKHPD       Z5, Z4, Z4
+	VUNPCKLPD       Z7, Z3, Z5
+	VUNPCKHPD       Z7, Z3, Z3
+	VBROADCASTF32X4 48(SI), Z7
+	VINSERTF32X4    $0x01, 304(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 560(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 816(SI), Z7, Z7
+	VBROADCASTF32X4 112(SI), Z9
+	VINSERTF32X4    $0x01, 368(SI), Z9, Z9
+	VINSERTF32X4    $0x02, 624(SI), Z9, Z9
+	VINSERTF32X4    $0x03, 880(SI), Z9, Z9
+	VBROADCASTF32X4 176(SI), Z10
+	VINSERTF32X4    $0x01, 432(SI), Z10, Z10
+	VINSERTF32X4    $0x02, 688(SI), Z10, Z10
+	VINSERTF32X4    $0x03, 944(SI), Z10, Z10
+	VBROADCASTF32X4 240(SI), Z11
+	VINSERTF32X4    $0x01, 496(SI), Z11, Z11
+	VINSERTF32X4    $0x02, 752(SI), Z11, Z11
+	VINSERTF32X4    $0x03, 1008(SI), Z11, Z11
+	VUNPCKLPS       Z9, Z7, Z8
+	VUNPCKHPS       Z9, Z7, Z7
+	VUNPCKLPS       Z11, Z10, Z9
+	VUNPCKHPS       Z11, Z10, Z11
+	VUNPCKLPD       Z9, Z8, Z10
+	VUNPCKHPD       Z9, Z8, Z8
+	VUNPCKLPD       Z11, Z7, Z9
+	VUNPCKHPD       Z11, Z7, Z7
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 256(R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 768(R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 1280(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 320(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 832(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 1344(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 384(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 896(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 1408(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 448(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 960(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 1472(R13)
+	SUBQ            $0x00000400, R11
+	MOVQ            blocks+8(FP), R13
+	MOVQ            R13, (SP)
+	MOVQ            R11, R15
+	MOVQ            ldo+104(FP), AX
+	MOVQ            o+96(FP), R13
+
+multiply:
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x44
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x4c
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x54
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x5c
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x74
+	BYTE $0x27
+	BYTE $0x00
+	ADDQ $0x00000400, R15
+	MOVQ p+80(FP), DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc7
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc7
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc7
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x74
+	BYTE $0x27
+	BYTE $0x00
+	ADDQ $0x00000400, R15
+	MOVQ p+80(FP), DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xcf
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xcf
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xcf
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x74
+	BYTE $0x27
+	BYTE $0x00
+	ADDQ $0x00000400, R15
+	MOVQ p+80(FP), DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd7
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd7
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd7
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x74
+	BYTE $0x27
+	BYTE $0x00
+	ADDQ $0x00000400, R15
+	MOVQ p+80(FP), DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xdf
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xdf
+	ADDQ $0x00000200, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xdf
+	ADDQ $0x00000200, DX
+	SUBQ $0x00000100, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x44
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x4c
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x54
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x5c
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	DECQ (SP)
+	JNZ  multiply
+	MOVQ other+24(FP), R13
+	MOVQ SI, other+24(FP)
+	MOVQ R13, SI
+	DECQ groups+0(FP)
+	JNZ  group
+
+stop:
+	MOVQ    sum+128(FP), R13
+	VMOVUPS Z1, (R13)
+	MOVQ    groups+0(FP), R13
+	MOVQ    R13, left+152(FP)
+	BYTE    $0xc4
+	BYTE    $0xe2
+	BYTE    $0x78
+	BYTE    $0x49
+	BYTE    $0xc0
+	VZEROUPPER
+	RET
+
+// func attend16AMX(groups int, blocks int, s *float32, other *float32, q *float32, plane int, k *uint16, ldk int, v *uint16, ldv int, p *float32, pairs *float32, o *float32, ldo int, top *float32, limit *float32, sum *float32, shapes *byte, ahead int) (left int)
+// Requires: AVX, AVX512BW, AVX512F, MMX+
+TEXT ·attend16AMX(SB), NOSPLIT, $16-160
+	MOVQ         shapes+136(FP), R13
+	BYTE         $0xc4
+	BYTE         $0xc2
+	BYTE         $0x78
+	BYTE         $0x49
+	BYTE         $0x45
+	BYTE         $0x00
+	MOVQ         s+16(FP), SI
+	MOVQ         k+48(FP), BX
+	MOVQ         ldk+56(FP), CX
+	MOVQ         v+64(FP), DI
+	MOVQ         ldv+72(FP), R10
+	MOVQ         pairs+88(FP), R11
+	MOVQ         $+64, R12
+	MOVQ         $+64, R8
+	MOVQ         CX, R13
+	IMULQ        ahead+144(FP), R13
+	ADDQ         BX, R13
+	MOVQ         R13, 8(SP)
+	MOVQ         R10, R9
+	IMULQ        ahead+144(FP), R9
+	MOVQ         top+112(FP), R13
+	VMOVUPS      (R13), Z0
+	MOVQ         sum+128(FP), R13
+	VMOVUPS      (R13), Z1
+	VPBROADCASTD upper<>+0(SB), Z2
+
+group:
+	VMOVUPS  (SI), Z3
+	VMOVUPS  64(SI), Z4
+	VMOVUPS  128(SI), Z5
+	VMOVUPS  192(SI), Z6
+	VMAXPS   256(SI), Z3, Z3
+	VMAXPS   320(SI), Z4, Z4
+	VMAXPS   384(SI), Z5, Z5
+	VMAXPS   448(SI), Z6, Z6
+	VMAXPS   512(SI), Z3, Z3
+	VMAXPS   576(SI), Z4, Z4
+	VMAXPS   640(SI), Z5, Z5
+	VMAXPS   704(SI), Z6, Z6
+	VMAXPS   768(SI), Z3, Z3
+	VMAXPS   832(SI), Z4, Z4
+	VMAXPS   896(SI), Z5, Z5
+	VMAXPS   960(SI), Z6, Z6
+	VMAXPS   1024(SI), Z3, Z3
+	VMAXPS   1088(SI), Z4, Z4
+	VMAXPS   1152(SI), Z5, Z5
+	VMAXPS   1216(SI), Z6, Z6
+	VMAXPS   1280(SI), Z3, Z3
+	VMAXPS   1344(SI), Z4, Z4
+	VMAXPS   1408(SI), Z5, Z5
+	VMAXPS   1472(SI), Z6, Z6
+	VMAXPS   1536(SI), Z3, Z3
+	VMAXPS   1600(SI), Z4, Z4
+	VMAXPS   1664(SI), Z5, Z5
+	VMAXPS   1728(SI), Z6, Z6
+	VMAXPS   1792(SI), Z3, Z3
+	VMAXPS   1856(SI), Z4, Z4
+	VMAXPS   1920(SI), Z5, Z5
+	VMAXPS   1984(SI), Z6, Z6
+	MOVQ     limit+120(FP), R13
+	VMAXPS   Z5, Z3, Z3
+	VMAXPS   Z6, Z4, Z4
+	VMAXPS   Z4, Z3, Z3
+	VCMPPS   $0x0e, (R13), Z3, K1
+	KORTESTW K1, K1
+	JNE      stop
+	CMPQ     groups+0(FP), $0x01
+	JE       skipa0
+	BYTE     $0xc4
+	BYTE     $0xe2
+	BYTE     $0x7b
+	BYTE     $0x49
+	BYTE     $0xe0
+	MOVQ     q+32(FP), DX
+	MOVQ     blocks+8(FP), AX
+
+scorea0:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x0b
+	BYTE       $0x00
+	MOVQ       DX, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	ADDQ       $0x00000400, DX
+	MOVQ       8(SP), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+	PREFETCHT0 256(R13)
+	PREFETCHT0 320(R13)
+	PREFETCHT0 384(R13)
+	PREFETCHT0 448(R13)
+	PREFETCHT0 512(R13)
+	PREFETCHT0 576(R13)
+	PREFETCHT0 640(R13)
+	PREFETCHT0 704(R13)
+	PREFETCHT0 768(R13)
+	PREFETCHT0 832(R13)
+	PREFETCHT0 896(R13)
+	PREFETCHT0 960(R13)
+	ADDQ       $0x00000400, 8(SP)
+	ADDQ       $0x00000040, BX
+	DECQ       AX
+	JNZ        scorea0
+
+skipa0:
+	VMOVUPS           (SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, (SI)
+	VMOVUPS           64(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 64(SI)
+	VMOVUPS           128(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 128(SI)
+	VMOVUPS           192(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 192(SI)
+	VMOVUPS           256(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 256(SI)
+	VMOVUPS           320(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 320(SI)
+	VMOVUPS           384(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 384(SI)
+	VMOVUPS           448(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 448(SI)
+	ADDQ              $0x00000200, SI
+	MOVQ              blocks+8(FP), AX
+	MOVQ              R11, R13
+
+paira0:
+	MOVQ       DI, R15
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, (R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1024(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2048(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3072(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 64(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1088(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2112(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3136(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 128(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1152(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2176(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3200(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 192(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1216(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2240(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3264(R13)
+	ADDQ       $0x00000080, DI
+	ADDQ       $0x00001000, R13
+	DECQ       AX
+	JNZ        paira0
+	ADDQ       $0x00000100, R11
+	MOVQ       blocks+8(FP), R13
+	SHLQ       $0x07, R13
+	SUBQ       R13, DI
+	LEAQ       (DI)(R10*8), DI
+	CMPQ       groups+0(FP), $0x01
+	JE         skipb0
+	MOVQ       blocks+8(FP), AX
+
+scoreb0:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x0b
+	BYTE       $0x00
+	MOVQ       DX, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	ADDQ       $0x00000400, DX
+	MOVQ       8(SP), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+	PREFETCHT0 256(R13)
+	PREFETCHT0 320(R13)
+	PREFETCHT0 384(R13)
+	PREFETCHT0 448(R13)
+	PREFETCHT0 512(R13)
+	PREFETCHT0 576(R13)
+	PREFETCHT0 640(R13)
+	PREFETCHT0 704(R13)
+	PREFETCHT0 768(R13)
+	PREFETCHT0 832(R13)
+	PREFETCHT0 896(R13)
+	PREFETCHT0 960(R13)
+	ADDQ       $0x00000400, 8(SP)
+	ADDQ       $0x00000040, BX
+	DECQ       AX
+	JNZ        scoreb0
+	MOVQ       other+24(FP), R13
+	ADDQ       $0x00000000, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x05
+	BYTE       $0x00
+	MOVQ       CX, R13
+	SHLQ       $0x04, R13
+	ADDQ       R13, BX
+	MOVQ       blocks+8(FP), R13
+	SHLQ       $0x07, R13
+	SUBQ       R13, BX
+
+skipb0:
+	VMOVUPS           (SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, (SI)
+	VMOVUPS           64(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 64(SI)
+	VMOVUPS           128(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 128(SI)
+	VMOVUPS           192(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 192(SI)
+	VMOVUPS           256(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 256(SI)
+	VMOVUPS           320(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 320(SI)
+	VMOVUPS           384(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 384(SI)
+	VMOVUPS           448(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 448(SI)
+	ADDQ              $0x00000200, SI
+	MOVQ              blocks+8(FP), AX
+	MOVQ              R11, R13
+
+pairb0:
+	MOVQ       DI, R15
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, (R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1024(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2048(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3072(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 64(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1088(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2112(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3136(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 128(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1152(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2176(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3200(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 192(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1216(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2240(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3264(R13)
+	ADDQ       $0x00000080, DI
+	ADDQ       $0x00001000, R13
+	DECQ       AX
+	JNZ        pairb0
+	ADDQ       $0x00000100, R11
+	MOVQ       blocks+8(FP), R13
+	SHLQ       $0x07, R13
+	SUBQ       R13, DI
+	LEAQ       (DI)(R10*8), DI
+	CMPQ       groups+0(FP), $0x01
+	JE         skipa1
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x49
+	BYTE       $0xe0
+	MOVQ       q+32(FP), DX
+	MOVQ       blocks+8(FP), AX
+
+scorea1:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x0b
+	BYTE       $0x00
+	MOVQ       DX, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	ADDQ       $0x00000400, DX
+	MOVQ       8(SP), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+	PREFETCHT0 256(R13)
+	PREFETCHT0 320(R13)
+	PREFETCHT0 384(R13)
+	PREFETCHT0 448(R13)
+	PREFETCHT0 512(R13)
+	PREFETCHT0 576(R13)
+	PREFETCHT0 640(R13)
+	PREFETCHT0 704(R13)
+	PREFETCHT0 768(R13)
+	PREFETCHT0 832(R13)
+	PREFETCHT0 896(R13)
+	PREFETCHT0 960(R13)
+	ADDQ       $0x00000400, 8(SP)
+	ADDQ       $0x00000040, BX
+	DECQ       AX
+	JNZ        scorea1
+
+skipa1:
+	VMOVUPS           (SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, (SI)
+	VMOVUPS           64(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 64(SI)
+	VMOVUPS           128(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 128(SI)
+	VMOVUPS           192(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 192(SI)
+	VMOVUPS           256(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 256(SI)
+	VMOVUPS           320(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 320(SI)
+	VMOVUPS           384(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 384(SI)
+	VMOVUPS           448(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 448(SI)
+	ADDQ              $0x00000200, SI
+	MOVQ              blocks+8(FP), AX
+	MOVQ              R11, R13
+
+paira1:
+	MOVQ       DI, R15
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, (R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1024(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2048(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3072(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 64(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1088(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2112(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3136(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 128(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1152(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2176(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3200(R13)
+	VMOVUPS    (R15), Z3
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z4
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VMOVUPS    (R15), Z5
+	PREFETCHT0 (R15)(R9*1)
+	VMOVUPS    64(R15), Z6
+	PREFETCHT0 64(R15)(R9*1)
+	ADDQ       R10, R15
+	VPUNPCKLWD Z5, Z3, Z7
+	VMOVUPS    Z7, 192(R13)
+	VPUNPCKHWD Z5, Z3, Z3
+	VMOVUPS    Z3, 1216(R13)
+	VPUNPCKLWD Z6, Z4, Z3
+	VMOVUPS    Z3, 2240(R13)
+	VPUNPCKHWD Z6, Z4, Z4
+	VMOVUPS    Z4, 3264(R13)
+	ADDQ       $0x00000080, DI
+	ADDQ       $0x00001000, R13
+	DECQ       AX
+	JNZ        paira1
+	ADDQ       $0x00000100, R11
+	MOVQ       blocks+8(FP), R13
+	SHLQ       $0x07, R13
+	SUBQ       R13, DI
+	LEAQ       (DI)(R10*8), DI
+	CMPQ       groups+0(FP), $0x01
+	JE         skipb1
+	MOVQ       blocks+8(FP), AX
+
+scoreb1:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x74
+	BYTE       $0x0b
+	BYTE       $0x00
+	MOVQ       DX, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x6c
+	BYTE       $0x05
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x52
+	BYTE       $0x5c
+	BYTE       $0xe6
+	ADDQ       plane+40(FP), R13
+	ADDQ       $0x00000400, DX
+	MOVQ       8(SP), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+	PREFETCHT0 256(R13)
+	PREFETCHT0 320(R13)
+	PREFETCHT0 384(R13)
+	PREFETCHT0 448(R13)
+	PREFETCHT0 512(R13)
+	PREFETCHT0 576(R13)
+	PREFETCHT0 640(R13)
+	PREFETCHT0 704(R13)
+	PREFETCHT0 768(R13)
+	PREFETCHT0 832(R13)
+	PREFETCHT0 896(R13)
+	PREFETCHT0 960(R13)
+	ADDQ       $0x00000400, 8(SP)
+	ADDQ       $0x00000040, BX
+	DECQ       AX
+	JNZ        scoreb1
+	MOVQ       other+24(FP), R13
+	ADDQ       $0x00000400, R13
+	BYTE       $0xc4
+	BYTE       $0x82
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x64
+	BYTE       $0x05
+	BYTE       $0x00
+	MOVQ       CX, R13
+	SHLQ       $0x04, R13
+	ADDQ       R13, BX
+	MOVQ       blocks+8(FP), R13
+	SHLQ       $0x07, R13
+	SUBQ       R13, BX
+
+skipb1:
+	VMOVUPS           (SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, (SI)
+	VMOVUPS           64(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 64(SI)
+	VMOVUPS           128(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 128(SI)
+	VMOVUPS           192(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 192(SI)
+	VMOVUPS           256(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 256(SI)
+	VMOVUPS           320(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 320(SI)
+	VMOVUPS           384(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 384(SI)
+	VMOVUPS           448(SI), Z3
+	VSUBPS            Z0, Z3, Z3
+	VBROADCASTSS      expTop<>+0(SB), Z4
+	VMINPS            Z3, Z4, Z3
+	VCMPPS.BCST       $0x05, expMin<>+0(SB), Z3, K1
+	VMULPS.BCST       log2e<>+0(SB), Z3, Z4
+	VRNDSCALEPS       $0x08, Z4, Z4
+	VMOVAPS           Z3, Z5
+	VFNMADD231PS.BCST ln2Hi<>+0(SB), Z4, Z5
+	VFNMADD231PS.BCST ln2Lo<>+0(SB), Z4, Z5
+	VBROADCASTSS      expC5<>+0(SB), Z6
+	VFMADD213PS.BCST  expC4<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC3<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC2<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC1<>+0(SB), Z5, Z6
+	VFMADD213PS.BCST  expC0<>+0(SB), Z5, Z6
+	VMULPS            Z5, Z5, Z3
+	VFMADD213PS       Z5, Z3, Z6
+	VADDPS.BCST       one<>+0(SB), Z6, Z6
+	VSCALEFPS.Z       Z4, Z6, K1, Z3
+	VADDPS            Z3, Z1, Z1
+	VMOVUPS           Z3, 448(SI)
+	ADDQ              $0x00000200, SI
+	MOVQ              blocks+8(FP), AX
+	MOVQ              R11, R13
+
+pairb1:
+	MOVQ            DI, R15
+	VMOVUPS         (R15), Z3
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z4
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VMOVUPS         (R15), Z5
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z6
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VPUNPCKLWD      Z5, Z3, Z7
+	VMOVUPS         Z7, (R13)
+	VPUNPCKHWD      Z5, Z3, Z3
+	VMOVUPS         Z3, 1024(R13)
+	VPUNPCKLWD      Z6, Z4, Z3
+	VMOVUPS         Z3, 2048(R13)
+	VPUNPCKHWD      Z6, Z4, Z4
+	VMOVUPS         Z4, 3072(R13)
+	VMOVUPS         (R15), Z3
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z4
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VMOVUPS         (R15), Z5
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z6
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VPUNPCKLWD      Z5, Z3, Z7
+	VMOVUPS         Z7, 64(R13)
+	VPUNPCKHWD      Z5, Z3, Z3
+	VMOVUPS         Z3, 1088(R13)
+	VPUNPCKLWD      Z6, Z4, Z3
+	VMOVUPS         Z3, 2112(R13)
+	VPUNPCKHWD      Z6, Z4, Z4
+	VMOVUPS         Z4, 3136(R13)
+	VMOVUPS         (R15), Z3
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z4
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VMOVUPS         (R15), Z5
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z6
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VPUNPCKLWD      Z5, Z3, Z7
+	VMOVUPS         Z7, 128(R13)
+	VPUNPCKHWD      Z5, Z3, Z3
+	VMOVUPS         Z3, 1152(R13)
+	VPUNPCKLWD      Z6, Z4, Z3
+	VMOVUPS         Z3, 2176(R13)
+	VPUNPCKHWD      Z6, Z4, Z4
+	VMOVUPS         Z4, 3200(R13)
+	VMOVUPS         (R15), Z3
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z4
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VMOVUPS         (R15), Z5
+	PREFETCHT0      (R15)(R9*1)
+	VMOVUPS         64(R15), Z6
+	PREFETCHT0      64(R15)(R9*1)
+	ADDQ            R10, R15
+	VPUNPCKLWD      Z5, Z3, Z7
+	VMOVUPS         Z7, 192(R13)
+	VPUNPCKHWD      Z5, Z3, Z3
+	VMOVUPS         Z3, 1216(R13)
+	VPUNPCKLWD      Z6, Z4, Z3
+	VMOVUPS         Z3, 2240(R13)
+	VPUNPCKHWD      Z6, Z4, Z4
+	VMOVUPS         Z4, 3264(R13)
+	ADDQ            $0x00000080, DI
+	ADDQ            $0x00001000, R13
+	DECQ            AX
+	JNZ             pairb1
+	ADDQ            $0x00000100, R11
+	MOVQ            blocks+8(FP), R13
+	SHLQ            $0x07, R13
+	SUBQ            R13, DI
+	LEAQ            (DI)(R10*8), DI
+	SUBQ            $0x00000800, SI
+	MOVQ            p+80(FP), R13
+	VBROADCASTF32X4 (SI), Z3
+	VINSERTF32X4    $0x01, 512(SI), Z3, Z3
+	VINSERTF32X4    $0x02, 1024(SI), Z3, Z3
+	VINSERTF32X4    $0x03, 1536(SI), Z3, Z3
+	VBROADCASTF32X4 128(SI), Z5
+	VINSERTF32X4    $0x01, 640(SI), Z5, Z5
+	VINSERTF32X4    $0x02, 1152(SI), Z5, Z5
+	VINSERTF32X4    $0x03, 1664(SI), Z5, Z5
+	VBROADCASTF32X4 256(SI), Z6
+	VINSERTF32X4    $0x01, 768(SI), Z6, Z6
+	VINSERTF32X4    $0x02, 1280(SI), Z6, Z6
+	VINSERTF32X4    $0x03, 1792(SI), Z6, Z6
+	VBROADCASTF32X4 384(SI), Z7
+	VINSERTF32X4    $0x01, 896(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 1408(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 1920(SI), Z7, Z7
+	VUNPCKLPS       Z5, Z3, Z4
+	VUNPCKHPS       Z5, Z3, Z3
+	VUNPCKLPS       Z7, Z6, Z5
+	VUNPCKHPS       Z7, Z6, Z7
+	VUNPCKLPD       Z5, Z4, Z6
+	VUNPCKHPD       Z5, Z4, Z4
+	VUNPCKLPD       Z7, Z3, Z5
+	VUNPCKHPD       Z7, Z3, Z3
+	VBROADCASTF32X4 64(SI), Z7
+	VINSERTF32X4    $0x01, 576(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 1088(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 1600(SI), Z7, Z7
+	VBROADCASTF32X4 192(SI), Z9
+	VINSERTF32X4    $0x01, 704(SI), Z9, Z9
+	VINSERTF32X4    $0x02, 1216(SI), Z9, Z9
+	VINSERTF32X4    $0x03, 1728(SI), Z9, Z9
+	VBROADCASTF32X4 320(SI), Z10
+	VINSERTF32X4    $0x01, 832(SI), Z10, Z10
+	VINSERTF32X4    $0x02, 1344(SI), Z10, Z10
+	VINSERTF32X4    $0x03, 1856(SI), Z10, Z10
+	VBROADCASTF32X4 448(SI), Z11
+	VINSERTF32X4    $0x01, 960(SI), Z11, Z11
+	VINSERTF32X4    $0x02, 1472(SI), Z11, Z11
+	VINSERTF32X4    $0x03, 1984(SI), Z11, Z11
+	VUNPCKLPS       Z9, Z7, Z8
+	VUNPCKHPS       Z9, Z7, Z7
+	VUNPCKLPS       Z11, Z10, Z9
+	VUNPCKHPS       Z11, Z10, Z11
+	VUNPCKLPD       Z9, Z8, Z10
+	VUNPCKHPD       Z9, Z8, Z8
+	VUNPCKLPD       Z11, Z7, Z9
+	VUNPCKHPD       Z11, Z7, Z7
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, (R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 1024(R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 2048(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 64(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 1088(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 2112(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 128(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 1152(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 2176(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 192(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 1216(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 2240(R13)
+	VBROADCASTF32X4 16(SI), Z3
+	VINSERTF32X4    $0x01, 528(SI), Z3, Z3
+	VINSERTF32X4    $0x02, 1040(SI), Z3, Z3
+	VINSERTF32X4    $0x03, 1552(SI), Z3, Z3
+	VBROADCASTF32X4 144(SI), Z5
+	VINSERTF32X4    $0x01, 656(SI), Z5, Z5
+	VINSERTF32X4    $0x02, 1168(SI), Z5, Z5
+	VINSERTF32X4    $0x03, 1680(SI), Z5, Z5
+	VBROADCASTF32X4 272(SI), Z6
+	VINSERTF32X4    $0x01, 784(SI), Z6, Z6
+	VINSERTF32X4    $0x02, 1296(SI), Z6, Z6
+	VINSERTF32X4    $0x03, 1808(SI), Z6, Z6
+	VBROADCASTF32X4 400(SI), Z7
+	VINSERTF32X4    $0x01, 912(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 1424(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 1936(SI), Z7, Z7
+	VUNPCKLPS       Z5, Z3, Z4
+	VUNPCKHPS       Z5, Z3, Z3
+	VUNPCKLPS       Z7, Z6, Z5
+	VUNPCKHPS       Z7, Z6, Z7
+	VUNPCKLPD       Z5, Z4, Z6
+	VUNPCKHPD       Z5, Z4, Z4
+	VUNPCKLPD       Z7, Z3, Z5
+	VUNPCKHPD       Z7, Z3, Z3
+	VBROADCASTF32X4 80(SI), Z7
+	VINSERTF32X4    $0x01, 592(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 1104(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 1616(SI), Z7, Z7
+	VBROADCASTF32X4 208(SI), Z9
+	VINSERTF32X4    $0x01, 720(SI), Z9, Z9
+	VINSERTF32X4    $0x02, 1232(SI), Z9, Z9
+	VINSERTF32X4    $0x03, 1744(SI), Z9, Z9
+	VBROADCASTF32X4 336(SI), Z10
+	VINSERTF32X4    $0x01, 848(SI), Z10, Z10
+	VINSERTF32X4    $0x02, 1360(SI), Z10, Z10
+	VINSERTF32X4    $0x03, 1872(SI), Z10, Z10
+	VBROADCASTF32X4 464(SI), Z11
+	VINSERTF32X4    $0x01, 976(SI), Z11, Z11
+	VINSERTF32X4    $0x02, 1488(SI), Z11, Z11
+	VINSERTF32X4    $0x03, 2000(SI), Z11, Z11
+	VUNPCKLPS       Z9, Z7, Z8
+	VUNPCKHPS       Z9, Z7, Z7
+	VUNPCKLPS       Z11, Z10, Z9
+	VUNPCKHPS       Z11, Z10, Z11
+	VUNPCKLPD       Z9, Z8, Z10
+	VUNPCKHPD       Z9, Z8, Z8
+	VUNPCKLPD       Z11, Z7, Z9
+	VUNPCKHPD       Z11, Z7, Z7
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 256(R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 1280(R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 2304(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 320(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 1344(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 2368(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 384(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 1408(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 2432(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 448(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 1472(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 2496(R13)
+	VBROADCASTF32X4 32(SI), Z3
+	VINSERTF32X4    $0x01, 544(SI), Z3, Z3
+	VINSERTF32X4    $0x02, 1056(SI), Z3, Z3
+	VINSERTF32X4    $0x03, 1568(SI), Z3, Z3
+	VBROADCASTF32X4 160(SI), Z5
+	VINSERTF32X4    $0x01, 672(SI), Z5, Z5
+	VINSERTF32X4    $0x02, 1184(SI), Z5, Z5
+	VINSERTF32X4    $0x03, 1696(SI), Z5, Z5
+	VBROADCASTF32X4 288(SI), Z6
+	VINSERTF32X4    $0x01, 800(SI), Z6, Z6
+	VINSERTF32X4    $0x02, 1312(SI), Z6, Z6
+	VINSERTF32X4    $0x03, 1824(SI), Z6, Z6
+	VBROADCASTF32X4 416(SI), Z7
+	VINSERTF32X4    $0x01, 928(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 1440(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 1952(SI), Z7, Z7
+	VUNPCKLPS       Z5, Z3, Z4
+	VUNPCKHPS       Z5, Z3, Z3
+	VUNPCKLPS       Z7, Z6, Z5
+	VUNPCKHPS       Z7, Z6, Z7
+	VUNPCKLPD       Z5, Z4, Z6
+	VUNPCKHPD       Z5, Z4, Z4
+	VUNPCKLPD       Z7, Z3, Z5
+	VUNPCKHPD       Z7, Z3, Z3
+	VBROADCASTF32X4 96(SI), Z7
+	VINSERTF32X4    $0x01, 608(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 1120(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 1632(SI), Z7, Z7
+	VBROADCASTF32X4 224(SI), Z9
+	VINSERTF32X4    $0x01, 736(SI), Z9, Z9
+	VINSERTF32X4    $0x02, 1248(SI), Z9, Z9
+	VINSERTF32X4    $0x03, 1760(SI), Z9, Z9
+	VBROADCASTF32X4 352(SI), Z10
+	VINSERTF32X4    $0x01, 864(SI), Z10, Z10
+	VINSERTF32X4    $0x02, 1376(SI), Z10, Z10
+	VINSERTF32X4    $0x03, 1888(SI), Z10, Z10
+	VBROADCASTF32X4 480(SI), Z11
+	VINSERTF32X4    $0x01, 992(SI), Z11, Z11
+	VINSERTF32X4    $0x02, 1504(SI), Z11, Z11
+	VINSERTF32X4    $0x03, 2016(SI), Z11, Z11
+	VUNPCKLPS       Z9, Z7, Z8
+	VUNPCKHPS       Z9, Z7, Z7
+	VUNPCKLPS       Z11, Z10, Z9
+	VUNPCKHPS       Z11, Z10, Z11
+	VUNPCKLPD       Z9, Z8, Z10
+	VUNPCKHPD       Z9, Z8, Z8
+	VUNPCKLPD       Z11, Z7, Z9
+	VUNPCKHPD       Z11, Z7, Z7
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 512(R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 1536(R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 2560(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 576(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 1600(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 2624(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 640(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 1664(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 2688(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 704(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 1728(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 2752(R13)
+	VBROADCASTF32X4 48(SI), Z3
+	VINSERTF32X4    $0x01, 560(SI), Z3, Z3
+	VINSERTF32X4    $0x02, 1072(SI), Z3, Z3
+	VINSERTF32X4    $0x03, 1584(SI), Z3, Z3
+	VBROADCASTF32X4 176(SI), Z5
+	VINSERTF32X4    $0x01, 688(SI), Z5, Z5
+	VINSERTF32X4    $0x02, 1200(SI), Z5, Z5
+	VINSERTF32X4    $0x03, 1712(SI), Z5, Z5
+	VBROADCASTF32X4 304(SI), Z6
+	VINSERTF32X4    $0x01, 816(SI), Z6, Z6
+	VINSERTF32X4    $0x02, 1328(SI), Z6, Z6
+	VINSERTF32X4    $0x03, 1840(SI), Z6, Z6
+	VBROADCASTF32X4 432(SI), Z7
+	VINSERTF32X4    $0x01, 944(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 1456(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 1968(SI), Z7, Z7
+	VUNPCKLPS       Z5, Z3, Z4
+	VUNPCKHPS       Z5, Z3, Z3
+	VUNPCKLPS       Z7, Z6, Z5
+	VUNPCKHPS       Z7, Z6, Z7
+	VUNPCKLPD       Z5, Z4, Z6
+	VUNPCKHPD       Z5, Z4, Z4
+	VUNPCKLPD       Z7, Z3, Z5
+	VUNPCKHPD       Z7, Z3, Z3
+	VBROADCASTF32X4 112(SI), Z7
+	VINSERTF32X4    $0x01, 624(SI), Z7, Z7
+	VINSERTF32X4    $0x02, 1136(SI), Z7, Z7
+	VINSERTF32X4    $0x03, 1648(SI), Z7, Z7
+	VBROADCASTF32X4 240(SI), Z9
+	VINSERTF32X4    $0x01, 752(SI), Z9, Z9
+	VINSERTF32X4    $0x02, 1264(SI), Z9, Z9
+	VINSERTF32X4    $0x03, 1776(SI), Z9, Z9
+	VBROADCASTF32X4 368(SI), Z10
+	VINSERTF32X4    $0x01, 880(SI), Z10, Z10
+	VINSERTF32X4    $0x02, 1392(SI), Z10, Z10
+	VINSERTF32X4    $0x03, 1904(SI), Z10, Z10
+	VBROADCASTF32X4 496(SI), Z11
+	VINSERTF32X4    $0x01, 1008(SI), Z11, Z11
+	VINSERTF32X4    $0x02, 1520(SI), Z11, Z11
+	VINSERTF32X4    $0x03, 2032(SI), Z11, Z11
+	VUNPCKLPS       Z9, Z7, Z8
+	VUNPCKHPS       Z9, Z7, Z7
+	VUNPCKLPS       Z11, Z10, Z9
+	VUNPCKHPS       Z11, Z10, Z11
+	VUNPCKLPD       Z9, Z8, Z10
+	VUNPCKHPD       Z9, Z8, Z8
+	VUNPCKLPD       Z11, Z7, Z9
+	VUNPCKHPD       Z11, Z7, Z7
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 768(R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 1792(R13)
+	VPANDD          Z2, Z6, Z11
+	VSUBPS          Z11, Z6, Z6
+	VPANDD          Z2, Z10, Z12
+	VSUBPS          Z12, Z10, Z10
+	VPSRLD          $0x10, Z11, Z11
+	VPORD           Z12, Z11, Z11
+	VMOVUPS         Z11, 2816(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 832(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 1856(R13)
+	VPANDD          Z2, Z4, Z6
+	VSUBPS          Z6, Z4, Z4
+	VPANDD          Z2, Z8, Z10
+	VSUBPS          Z10, Z8, Z8
+	VPSRLD          $0x10, Z6, Z6
+	VPORD           Z10, Z6, Z6
+	VMOVUPS         Z6, 2880(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 896(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 1920(R13)
+	VPANDD          Z2, Z5, Z4
+	VSUBPS          Z4, Z5, Z5
+	VPANDD          Z2, Z9, Z6
+	VSUBPS          Z6, Z9, Z9
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z6, Z4, Z4
+	VMOVUPS         Z4, 2944(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 960(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 1984(R13)
+	VPANDD          Z2, Z3, Z4
+	VSUBPS          Z4, Z3, Z3
+	VPANDD          Z2, Z7, Z5
+	VSUBPS          Z5, Z7, Z7
+	VPSRLD          $0x10, Z4, Z4
+	VPORD           Z5, Z4, Z4
+	VMOVUPS         Z4, 3008(R13)
+	SUBQ            $0x00000400, R11
+	MOVQ            blocks+8(FP), R13
+	MOVQ            R13, (SP)
+	MOVQ            R11, R15
+	MOVQ            ldo+104(FP), AX
+	MOVQ            o+96(FP), R13
+
+multiply:
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x44
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x4c
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x54
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x5c
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x74
+	BYTE $0x27
+	BYTE $0x00
+	ADDQ $0x00000400, R15
+	MOVQ p+80(FP), DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc7
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc7
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc7
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x74
+	BYTE $0x27
+	BYTE $0x00
+	ADDQ $0x00000400, R15
+	MOVQ p+80(FP), DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xcf
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xcf
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xcf
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x74
+	BYTE $0x27
+	BYTE $0x00
+	ADDQ $0x00000400, R15
+	MOVQ p+80(FP), DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd7
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd7
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd7
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0x82
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x74
+	BYTE $0x27
+	BYTE $0x00
+	ADDQ $0x00000400, R15
+	MOVQ p+80(FP), DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xdf
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xdf
+	ADDQ $0x00000400, DX
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x7c
+	BYTE $0x22
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xdf
+	ADDQ $0x00000400, DX
+	SUBQ $0x00000100, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x44
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x4c
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x54
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x5c
+	BYTE $0x05
+	BYTE $0x00
+	ADDQ $0x00000040, R13
+	DECQ (SP)
+	JNZ  multiply
+	MOVQ other+24(FP), R13
+	MOVQ SI, other+24(FP)
+	MOVQ R13, SI
+	DECQ groups+0(FP)
+	JNZ  group
+
+stop:
+	MOVQ    sum+128(FP), R13
+	VMOVUPS Z1, (R13)
+	MOVQ    groups+0(FP), R13
+	MOVQ    R13, left+152(FP)
+	BYTE    $0xc4
+	BYTE    $0xe2
+	BYTE    $0x78
+	BYTE    $0x49
+	BYTE    $0xc0
 	VZEROUPPER
 	RET
 

@@ -764,20 +764,20 @@ func tileDots1AMX(blocks int, steps int, w *uint16, row int, tile int, step int,
 //go:noescape
 func tileDots4AMX(blocks int, steps int, w *uint16, row int, tile int, step int, block int, b *float32, plane int, c *float32, ldc int, shapes *byte, ahead *byte, from int, stride int)
 
-// tileWeighAMX is tilePath.weigh for groups of 32 keys. All strides are in bytes.
-//
-//go:noescape
-func tileWeighAMX(groups int, p *float32, ldp int, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from int, stride int)
-
 // splitRowAMX is tilePath.split for a multiple of 16 numbers. The planes are so many bytes apart.
 //
 //go:noescape
 func splitRowAMX(n int, dst *uint16, plane int, src *float32)
 
-// splitPairsAMX is tilePath.splitPairs for a multiple of 32 numbers. The planes are so many bytes apart.
+// attend8AMX is tilePath.attend for 8 rows. All strides are in bytes; blocks is how many times 64 elements a row has.
 //
 //go:noescape
-func splitPairsAMX(n int, dst *uint16, plane int, src *float32)
+func attend8AMX(groups int, blocks int, s *float32, other *float32, q *float32, plane int, k *uint16, ldk int, v *uint16, ldv int, p *float32, pairs *float32, o *float32, ldo int, top *float32, limit *float32, sum *float32, shapes *byte, ahead int) (left int)
+
+// attend16AMX is tilePath.attend for 16 rows. All strides are in bytes; blocks is how many times 64 elements a row has.
+//
+//go:noescape
+func attend16AMX(groups int, blocks int, s *float32, other *float32, q *float32, plane int, k *uint16, ldk int, v *uint16, ldv int, p *float32, pairs *float32, o *float32, ldo int, top *float32, limit *float32, sum *float32, shapes *byte, ahead int) (left int)
 
 // blockPanelsAMX is tilePath.panels. ldc is in bytes.
 //

@@ -9,16 +9,16 @@ import (
 // 8 bits each, that sum up to it, so products are exact and sums as precise as those of float32. Subnormal numbers count as
 // zero, and an infinity that is split gives NaN.
 type tilePath struct {
-	// split writes src, a multiple of 16 long, as three rows of bfloat16 so many float32 apart. splitPairs does so for a
-	// multiple of 32, of which numbers i and i+16 come to lie beside each other.
-	split, splitPairs func(dst []float32, plane int, src []float32)
+	// split writes src, a multiple of 16 long, as three rows of bfloat16 so many float32 apart.
+	split func(dst []float32, plane int, src []float32)
 	// dots is c[j·m+r] = Σ_p w[j·ldw+p]·x[r,p] for n rows j of w, a multiple of tileSize, m <= tileSize rows r and k elements
 	// p, a multiple of tileDepth. x is split, in pairs of elements: three planes [k/2,m]. ldw is packedRows for a w that
 	// PackHalf has packed. next is asked for as fast as w is read.
 	dots func(n, k, m int, w []uint16, ldw int, x, c []float32, next lookahead)
-	// weigh is o[r·ldo+x] += Σ_j p[r,j]·v[j·ldv+x] for the rows r, n keys j, a multiple of tileDepth, and tileColumns columns
-	// x. p is split in pairs: three planes [rows,ldp]. The columns of o are in the order that unshuffle undoes.
-	weigh func(n, rows int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, scratch *tileScratch, next lookahead)
+	// attend is attention of so many rows, 8 or 16, to groups of tileDepth keys, with k and v in bfloat16 and d elements, a
+	// multiple of tileColumns. The scores of the first group are in t. It stops before a group with a score above t.limit, and
+	// returns how many are left: the scores of the next are in t. The columns of o are in the order that unshuffle undoes.
+	attend func(t *tileWork, rows, d, groups int, k []uint16, ldk int, v []uint16, ldv int, l *laneWork, o []float32) (left int)
 
 	// panels is C[blockSize,panels·blockSize] = A·B, or C += if acc, for a panel of A and as many of B one after another, each
 	// of so many steps of blockSize elements. packRow splits a row of A, which begins at dst, and packPairs alpha times the
@@ -31,13 +31,10 @@ type tilePath struct {
 const (
 	tileSize    = 16 // rows of a tile
 	tileDepth   = 32 // elements that one product of tiles sums
-	tileColumns = 64 // columns that weigh takes at a time
+	tileColumns = 64 // columns that attend takes at a time
 	tileBlock   = 64 // rows that dots takes at a time, if there are as many
 	packedRows  = 0
 )
-
-// tileScratch is where weigh shuffles values to: twice 4 KiB from a multiple of 8 KiB on.
-type tileScratch [4096]float32
 
 // splitRows splits m rows of k elements into the planes that tilePath.dots reads.
 func (t *tilePath) splitRows(m, k int, x []float32, ldx int, dst, scratch []float32) {
@@ -50,7 +47,7 @@ func (t *tilePath) splitRows(m, k int, x []float32, ldx int, dst, scratch []floa
 	}
 }
 
-// unshuffle puts the columns of a row that weigh has left in order.
+// unshuffle puts the columns of a row that attend has left in order.
 func unshuffle(row []float32) {
 	var from [32]float32
 	for ; len(row) > 0; row = row[32:] {

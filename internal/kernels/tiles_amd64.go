@@ -3,17 +3,13 @@ package kernels
 import "unsafe"
 
 var tilesAMX = tilePath{
-	split: splitBy(splitRowAMX), splitPairs: splitBy(splitPairsAMX),
-	dots: dotsAMX, weigh: weighAMX,
+	split: splitAMX, dots: dotsAMX, attend: attendAMX,
 	panels: panelsAMX, packRow: packRowAMX, packPairs: packPairsAMX,
 }
 
-// splitBy wraps the assembly, which must not leave the slices.
-func splitBy(split func(n int, dst *uint16, plane int, src *float32)) func(dst []float32, plane int, src []float32) {
-	return func(dst []float32, plane int, src []float32) {
-		_ = dst[2*plane+len(src)/2-1]
-		split(len(src), (*uint16)(unsafe.Pointer(&dst[0])), 4*plane, &src[0])
-	}
+func splitAMX(dst []float32, plane int, src []float32) {
+	_ = dst[2*plane+len(src)/2-1]
+	splitRowAMX(len(src), (*uint16)(unsafe.Pointer(&dst[0])), 4*plane, &src[0])
 }
 
 func dotsAMX(n, k, m int, w []uint16, ldw int, x, c []float32, next lookahead) {
@@ -39,22 +35,30 @@ func dotsAMX(n, k, m int, w []uint16, ldw int, x, c []float32, next lookahead) {
 	}
 }
 
-func weighAMX(n, rows int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, scratch *tileScratch, next lookahead) {
-	_, _, _ = p[(2*rows*ldp+(rows-1)*ldp+n)/2-1], v[(n-1)*ldv+tileColumns-1], o[(rows-1)*ldo+tileColumns-1]
-	tileWeighAMX(n/tileDepth, &p[0], 2*ldp, 2*rows*ldp, &v[0], 2*ldv, &o[0], 4*ldo, &weighShapes[rows][0], scratch.aligned(),
-		next.base, next.from, next.stride)
-}
+// tileAhead is how many keys before they are read attendAMX asks for them.
+const tileAhead = 64
 
-// aligned is where the two blocks begin: at a multiple of their size together.
-func (s *tileScratch) aligned() *float32 {
-	const size = 8 << 10
-	return &s[-uintptr(unsafe.Pointer(s))%size/4]
+func attendAMX(t *tileWork, rows, d, groups int, k []uint16, ldk int, v []uint16, ldv int, l *laneWork, o []float32) int {
+	n := groups * tileDepth
+	_, _, _ = k[(n-1)*ldk+d-1], v[(n-1)*ldv+d-1], o[rows*d-1]
+	attend := attend16AMX
+	if rows == 8 {
+		attend = attend8AMX
+	}
+	next := k
+	if groups > 1 {
+		next = k[tileDepth*ldk:]
+	}
+	left := attend(groups, d/tileColumns, &t.scores()[0], &t.other()[0], &t.q[0], 2*rows*d, &next[0], 2*ldk, &v[0], 2*ldv,
+		&t.p[0], &t.pairs[0], &o[0], 4*d, &l.top[0], &t.limit[0], &l.sum[0], &attendShapes[rows][0], tileAhead)
+	t.turn ^= (groups - left) & 1
+	return left
 }
 
 // tileShapes is the configuration of AMX: of each tile, bytes in a row and rows.
 type tileShapes [64]byte
 
-// newTileShapes has a shape [rows, columns of 4 bytes] for tiles 0 to 3 (sums), 4 and so on.
+// newTileShapes has a shape [rows, columns of 4 bytes] for tiles 0 to 3, 4 and so on.
 func newTileShapes(sums, four, five, six, seven [2]int) (s tileShapes) {
 	s[0] = 1 // the palette
 	for t, shape := range [][2]int{sums, sums, sums, sums, four, five, six, seven} {
@@ -63,15 +67,15 @@ func newTileShapes(sums, four, five, six, seven [2]int) (s tileShapes) {
 	return s
 }
 
-// The shapes by the number of columns or rows of the second factor.
-var dotShapes, weighShapes = func() (dots, weigh [tileSize + 1]tileShapes) {
+// The shapes by the number of columns of the second factor, or rows of queries.
+var dotShapes, attendShapes = func() (dots, attend [tileSize + 1]tileShapes) {
 	full := [2]int{16, 16}
 	for m := 1; m <= tileSize; m++ {
-		x, p := [2]int{16, m}, [2]int{m, 16}
-		dots[m] = newTileShapes(x, full, x, x, x)
-		weigh[m] = newTileShapes(p, p, p, p, full)
+		columns, rows := [2]int{16, m}, [2]int{m, 16}
+		dots[m] = newTileShapes(columns, full, columns, columns, columns)
+		attend[m] = newTileShapes(rows, columns, columns, full, rows)
 	}
-	return dots, weigh
+	return dots, attend
 }()
 
 var blockShapes = func() tileShapes {

@@ -16,9 +16,10 @@ func tileKernels() {
 	for _, tiles := range []int{1, 4} {
 		tileDots(tiles)
 	}
-	tileWeigh()
 	splitRow()
-	splitPairs()
+	for _, rows := range []int{8, 16} {
+		newTileAttend(rows).generate()
+	}
 	blockKernels()
 }
 
@@ -133,84 +134,6 @@ func tileDots(tiles int) {
 	RET()
 }
 
-// tileWeigh generates the product of weights that are split in three with rows of bfloat16, 32 rows and 64 columns at a
-// time. Pairs of rows, 16 apart, are shuffled into one as the second operand of tileDot wants them: its columns come out in
-// the order of unshuffle.
-func tileWeigh() {
-	TEXT("tileWeighAMX", NOSPLIT, "func(groups int, p *float32, ldp, plane int, v *uint16, ldv int, o *float32, ldo int, shapes *byte, scratch *float32, ahead *byte, from, stride int)")
-	Doc("tileWeighAMX is tilePath.weigh for groups of 32 keys. All strides are in bytes.")
-	Pragma("noescape")
-	v, ldv, o, ldo := reg.RBX, reg.RCX, reg.RSI, reg.RDI
-	p, ldp, plane := reg.RDX, reg.R9, reg.R10
-	ahead, scratch, line, stride, t := reg.R8, reg.R11, reg.R12, reg.RAX, reg.R13
-	Load(Param("shapes"), t)
-	tileConfig(t)
-	Load(Param("stride"), stride)
-	Load(Param("p"), p)
-	Load(Param("ldp"), ldp)
-	Load(Param("plane"), plane)
-	Load(Param("v"), v)
-	Load(Param("ldv"), ldv)
-	Load(Param("o"), o)
-	Load(Param("ldo"), ldo)
-	Load(Param("scratch"), scratch)
-	Load(Param("ahead"), ahead)
-	ADDQ(address("from"), ahead)
-	MOVQ(I32(64), line)
-	each := func(f func(t int, base, stride reg.GPPhysical)) {
-		MOVQ(o, t)
-		for i := range 4 {
-			f(i, t, ldo)
-			ADDQ(U32(64), t)
-		}
-	}
-	each(tileLoad)
-	Label("loop")
-	MOVQ(p, t)
-	for i := range 3 {
-		tileLoad(4+i, t, ldp)
-		ADDQ(plane, t)
-	}
-	ADDQ(U32(64), p)
-	MOVQ(ldv, t)
-	SHLQ(U8(4), t)
-	ADDQ(v, t)
-	for pair := range 16 {
-		for range 4 {
-			PREFETCHT1(Mem{Base: ahead})
-			ADDQ(stride, ahead)
-		}
-		for half := range 2 {
-			x := zmm[4*(pair%4)+2*half:]
-			first, second, both := x[0], x[1], zmm[16+pair%8]
-			VMOVUPS(Mem{Base: v, Disp: 64 * half}, first)
-			VMOVUPS(Mem{Base: t, Disp: 64 * half}, second)
-			VPUNPCKLWD(second, first, both)
-			VMOVUPS(both, Mem{Base: scratch, Disp: 1024*2*half + 64*pair})
-			VPUNPCKHWD(second, first, first)
-			VMOVUPS(first, Mem{Base: scratch, Disp: 1024*(2*half+1) + 64*pair})
-		}
-		ADDQ(ldv, v)
-		ADDQ(ldv, t)
-	}
-	MOVQ(t, v)
-	MOVQ(scratch, t)
-	for i := range 4 {
-		tileLoad(7, t, line)
-		ADDQ(U32(1024), t)
-		for part := range 3 {
-			tileDot(i, 4+part, 7)
-		}
-	}
-	XORQ(U32(4096), scratch) // the tiles of the next keys are written while these are read
-	DECQ(address("groups"))
-	JNZ(LabelRef("loop"))
-	each(tileStore)
-	tileRelease()
-	VZEROUPPER()
-	RET()
-}
-
 // upper is the half of a float32 that is a bfloat16; upperWords are those of two registers, as VPERMT2W counts.
 var upper, upperWords Mem
 
@@ -223,25 +146,6 @@ func layOutUpper() {
 	}
 }
 
-// splitting returns the addresses of a splitting and calls body, which reads from src and writes to dst, for each step.
-func splitting(name, doc string, step int, body func(src reg.Register, dst [3]Mem, keep reg.Register)) {
-	TEXT(name, NOSPLIT, "func(n int, dst *uint16, plane int, src *float32)")
-	Doc(name + " is tilePath." + doc + " The planes are so many bytes apart.")
-	Pragma("noescape")
-	n, src := Load(Param("n"), GP64()), Load(Param("src"), GP64())
-	dst, plane := Load(Param("dst"), GP64()), Load(Param("plane"), GP64())
-	keep := ZMM()
-	VPBROADCASTD(upper, keep)
-	Label("loop")
-	body(src, [3]Mem{{Base: dst}, {Base: dst, Index: plane, Scale: 1}, {Base: dst, Index: plane, Scale: 2}}, keep)
-	ADDQ(U32(4*step), src)
-	ADDQ(U32(2*step), dst)
-	SUBQ(U32(step), n)
-	JNZ(LabelRef("loop"))
-	VZEROUPPER()
-	RET()
-}
-
 // cut moves the upper half of x to part, and the rest of its value stays in x.
 func cut(keep, x, part reg.Register) {
 	VPANDD(keep, x, part)
@@ -250,29 +154,24 @@ func cut(keep, x, part reg.Register) {
 
 // splitRow generates the splitting of float32 into three bfloat16 of 8 bits each that sum up to it.
 func splitRow() {
-	splitting("splitRowAMX", "split for a multiple of 16 numbers.", 16, func(src reg.Register, dst [3]Mem, keep reg.Register) {
-		x, part := ZMM(), ZMM()
-		VMOVUPS(Mem{Base: src}, x)
-		for _, to := range dst {
-			cut(keep, x, part)
-			VPSRLD(U8(16), part, part)
-			VPMOVDW(part, to)
-		}
-	})
-}
-
-// splitPairs is splitRow with numbers i and i+16 of every 32 beside each other.
-func splitPairs() {
-	splitting("splitPairsAMX", "splitPairs for a multiple of 32 numbers.", 32, func(src reg.Register, dst [3]Mem, keep reg.Register) {
-		x, y, part, other := ZMM(), ZMM(), ZMM(), ZMM()
-		VMOVUPS(Mem{Base: src}, x)
-		VMOVUPS(Mem{Base: src, Disp: 64}, y)
-		for _, to := range dst {
-			cut(keep, x, part)
-			cut(keep, y, other)
-			VPSRLD(U8(16), part, part)
-			VPORD(other, part, part)
-			VMOVUPS(part, to)
-		}
-	})
+	TEXT("splitRowAMX", NOSPLIT, "func(n int, dst *uint16, plane int, src *float32)")
+	Doc("splitRowAMX is tilePath.split for a multiple of 16 numbers. The planes are so many bytes apart.")
+	Pragma("noescape")
+	n, src := Load(Param("n"), GP64()), Load(Param("src"), GP64())
+	dst, plane := Load(Param("dst"), GP64()), Load(Param("plane"), GP64())
+	keep, x, part := ZMM(), ZMM(), ZMM()
+	VPBROADCASTD(upper, keep)
+	Label("loop")
+	VMOVUPS(Mem{Base: src}, x)
+	for _, to := range []Mem{{Base: dst}, {Base: dst, Index: plane, Scale: 1}, {Base: dst, Index: plane, Scale: 2}} {
+		cut(keep, x, part)
+		VPSRLD(U8(16), part, part)
+		VPMOVDW(part, to)
+	}
+	ADDQ(U32(64), src)
+	ADDQ(U32(32), dst)
+	SUBQ(U32(16), n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
 }

@@ -80,12 +80,13 @@ func transpose4(vec func() reg.VecVirtual, row func(int) Mem, disp int) [4]reg.V
 	var y, t, col [4]reg.VecVirtual
 	for i := range y {
 		y[i], t[i], col[i] = vec(), vec(), vec()
-		VMOVUPS(row(i).Offset(disp), y[i].AsX())
+		fill, insert := VBROADCASTF128, VINSERTF128
+		if y[i].Size() == 64 {
+			fill = func(m, y Op) { VBROADCASTF32X4(m, y) }
+			insert = func(i, m, x, y Op) { VINSERTF32X4(i, m, x, y) }
+		}
+		fill(row(i).Offset(disp), y[i])
 		for lane := 1; lane < int(y[i].Size())/16; lane++ {
-			insert := VINSERTF128
-			if y[i].Size() == 64 {
-				insert = func(i, m, x, y Op) { VINSERTF32X4(i, m, x, y) }
-			}
 			insert(U8(lane), row(i+4*lane).Offset(disp), y[i], y[i])
 		}
 	}

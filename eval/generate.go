@@ -55,6 +55,9 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 		if err != nil {
 			return err
 		}
+		if slices.ContainsFunc(logits.Data, notFinite) {
+			return errors.New("the model gives no finite numbers: it has weights or activations that are none")
+		}
 		next = append(next[:0], draw.next(logits.Data))
 		if next[0] == o.Stop {
 			return nil
@@ -71,6 +74,8 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 func Room(a *configs.Arch, promptLen, tokens int) int {
 	return Fit(a, promptLen+tokens-1) - promptLen + 1
 }
+
+func notFinite(x float32) bool { return math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) }
 
 type sampler struct {
 	o     GenerateOptions

@@ -49,6 +49,7 @@ func wayOut(src *weights.Source, target Target, sites Sites) Way {
 	}
 	if w.LoadsIn = p.loadsIn(); target == Native { // not the same for every number of groups
 		w.LoadsIn = []string{loadsNative(src, sites)}
+		w.Notes = append(w.Notes, whyOurs(src, sites)...)
 	}
 	if p.gguf != nil {
 		w.Notes = append(w.Notes, p.gguf.Notes...)
@@ -105,6 +106,24 @@ func loadsNative(src *weights.Source, sites Sites) string {
 		loaders[i] = fmt.Sprintf("%s with %s KV heads", name, strings.Join(byLoader[name], ", "))
 	}
 	return strings.Join(loaders, "; ")
+}
+
+// whyOurs says why there are numbers of KV heads that no class but this toolkit loads, if there are.
+func whyOurs(src *weights.Source, sites Sites) []string {
+	chosen := sites.of(src.Arch)
+	for _, groups := range src.Arch.LegalGroups(chosen...) {
+		a := src.Arch.WithKVHeads(groups, chosen...)
+		if groups == src.Arch.Heads || nativeClass(a, src.Config) != "" {
+			continue
+		}
+		notes := []string{fmt.Sprintf("transformers has no class for family %s with %d KV heads: --target expanded loads there", a.Family.Name, groups)}
+		_, _, why := neighbour(a, src.Config)
+		for _, err := range why {
+			notes = append(notes, fmt.Sprintf("nor is it another family's: %v", err))
+		}
+		return notes
+	}
+	return nil
 }
 
 // nativeClass is the class that holds a, or the neighbour's that does; empty where only this toolkit does.

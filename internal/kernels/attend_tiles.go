@@ -22,7 +22,6 @@ type tileWork struct {
 }
 
 func (t *tileWork) scores() []float32 { return t.s[t.turn] }
-func (t *tileWork) other() []float32  { return t.s[1-t.turn] }
 
 // inTiles reports whether a tile that is in lanes suits kern.tiles, too. Few rows are as fast in lanes.
 func (f *forward) inTiles(w *work) bool {

@@ -38,6 +38,9 @@ func dotsAMX(n, k, m int, w []uint16, ldw int, x, c []float32, next lookahead) {
 // tileAhead is how many keys before they are read attendAMX asks for them.
 const tileAhead = 64
 
+// other is where the scores of the next group of keys go.
+func (t *tileWork) other() []float32 { return t.s[1-t.turn] }
+
 func attendAMX(t *tileWork, rows, d, groups int, k []uint16, ldk int, v []uint16, ldv int, l *laneWork, o []float32) int {
 	n := groups * tileDepth
 	_, _, _ = k[(n-1)*ldk+d-1], v[(n-1)*ldv+d-1], o[rows*d-1]

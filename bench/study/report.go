@@ -174,13 +174,15 @@ func curves(path string, rs []Result, groups int) error {
 	p := plot.New()
 	p.Title.Text = fmt.Sprintf("%s, %d KV heads", rs[0].Model, groups)
 	p.X.Label.Text, p.Y.Label.Text = "tokens, millions", "validation loss, nats per token"
-	p.Legend.Top = true
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	// Names to the right of their lines: however wide a viewer's letters are, they do not run into them.
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, 4.2*vg.Inch
 	for i, name := range slices.Sorted(maps.Keys(longest)) {
 		line, err := plotter.NewLine(points(longest[name].Curve))
 		if err != nil {
 			return err
 		}
-		line.Color, line.Width = plotutil.Color(i), vg.Points(1.5)
+		line.Color, line.Dashes, line.Width = plotutil.Color(i), plotutil.Dashes(i/5), vg.Points(1.5)
 		p.Add(line)
 		p.Legend.Add(name, line)
 	}

@@ -57,7 +57,7 @@ func (f *forward) beginTiles(w *work) {
 	t.layOut(rows, d)
 	w.s = grown(w.s, rows*d) // the queries of all rows, some of which may be none
 	clear(w.s[copy(w.s, w.q[:w.rows*d]):])
-	kern.tiles.splitRows(rows, d, w.s, d, t.q, t.pairs[:3*rows*d/2])
+	kern.tiles.splitRows(rows, d, 0, d, w.s, d, t.q, t.pairs[:3*rows*d/2])
 }
 
 // layOut divides memory from the start of a cache line on.

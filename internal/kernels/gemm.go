@@ -54,6 +54,10 @@ func product(beta float32, o operands) {
 	default:
 		g.blocked()
 	}
+	g.release()
+}
+
+func (g *gemm) release() {
 	g.operands = operands{}
 	gemms.Put(g)
 }

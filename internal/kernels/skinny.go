@@ -9,6 +9,8 @@ func skinnyGrain(k int) int { return roundUp(max(1, skinnyWork/2/k), 32) }
 // skinnyNT is C = alpha·A·Bᵀ for few rows of A.
 type skinnyNT gemm
 
+func (g *skinnyNT) release() { (*gemm)(g).release() }
+
 func (g *skinnyNT) block(lo, hi int) {
 	depth := evenly(g.k, skinnyPart/g.m, 64)
 	for p := 0; p < g.k; p += depth {

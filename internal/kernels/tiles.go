@@ -36,14 +36,14 @@ const (
 	packedRows  = 0
 )
 
-// splitRows splits m rows of k elements into the planes that tilePath.dots reads.
-func (t *tilePath) splitRows(m, k int, x []float32, ldx int, dst, scratch []float32) {
-	half := k / 2
+// splitRows splits elements [lo,hi) of m rows of k into the planes that tilePath.dots reads.
+func (t *tilePath) splitRows(m, k, lo, hi int, x []float32, ldx int, dst, scratch []float32) {
+	half, at, n := k/2, lo/2, (hi-lo)/2
 	for r := range m {
-		t.split(scratch[r*half:], m*half, x[r*ldx:][:k])
+		t.split(scratch[r*half+at:], m*half, x[r*ldx+lo:][:hi-lo])
 	}
 	for plane := range 3 {
-		kern.packT(dst[plane*m*half:], scratch[plane*m*half:], half, m, half, m)
+		kern.packT(dst[(plane*half+at)*m:], scratch[plane*m*half+at:], half, m, n, m)
 	}
 }
 
@@ -97,8 +97,7 @@ func pack(dst, src []uint16, n, k int) {
 
 // GemmNTPacked computes y[m,n] = x[m,k]·W[n,k]ᵀ as GemmNTHalf does.
 func GemmNTPacked(m int, x []float32, ldx int, w *Packed, y []float32, ldy int) {
-	g := tileProducts.Get().(*tileProduct)
-	g.k, g.ldw, g.ldy, g.w, g.tiles = w.k, packedRows, ldy, w.data, w.tiles
+	g := newTileProduct(w, y, ldy)
 	for i := 0; i < m; i += tileChunk {
 		g.y = y[i*ldy:]
 		g.run(min(tileChunk, m-i), w.n, x[i*ldx:], ldx)
@@ -114,13 +113,23 @@ type tileProduct struct {
 	tiles          *tilePath
 	m, k, ldw, ldy int
 	w              []uint16
-	y, x, planes   []float32
+	y              []float32
+	x              []float32 // split, tileSize rows at a time
+	from           []float32 // what is being split
+	ldx            int
+	room, planes   []float32 // scratch: what x lies in, and the planes before their rows are turned
 }
 
 var tileProducts = sync.Pool{New: func() any { return new(tileProduct) }}
 
+func newTileProduct(w *Packed, y []float32, ldy int) *tileProduct {
+	g := tileProducts.Get().(*tileProduct)
+	g.k, g.ldw, g.ldy, g.w, g.y, g.tiles = w.k, packedRows, ldy, w.data, y, w.tiles
+	return g
+}
+
 func (g *tileProduct) release() {
-	g.w, g.y = nil, nil
+	g.w, g.y, g.x, g.from = nil, nil, nil, nil
 	tileProducts.Put(g)
 }
 
@@ -137,14 +146,31 @@ func tileGemmNT(h Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, 
 	return n
 }
 
-// run splits m rows of x, tileSize at a time, and multiplies them with n rows of w.
+// run splits m rows of x and multiplies them with n rows of w.
 func (g *tileProduct) run(m, n int, x []float32, ldx int) {
-	size := 3 * g.k / 2
-	g.m, g.x, g.planes = m, grown(g.x, m*size), grown(g.planes, tileSize*size)
-	for i := 0; i < m; i += tileSize {
-		g.tiles.splitRows(min(tileSize, m-i), g.k, x[i*ldx:], ldx, g.x[i*size:], g.planes)
+	g.split(m, x, ldx)
+	run(n, tileGrain(g.k), g)
+}
+
+// tileGrain is how many rows of k weights make a task.
+func tileGrain(k int) int { return roundUp(max(1, skinnyWork/k), tileBlock) }
+
+// split splits m rows of x.
+func (g *tileProduct) split(m int, x []float32, ldx int) {
+	size := m * 3 * g.k / 2
+	g.room, g.planes = grown(g.room, size), grown(g.planes, size)
+	g.m, g.from, g.ldx, g.x = m, x, ldx, g.room
+	run(g.k, evenly(g.k, max(tileDepth, blockElements/m), tileDepth), (*splitting)(g))
+}
+
+// splitting is tileProduct.split for some elements of all rows.
+type splitting tileProduct
+
+func (g *splitting) block(lo, hi int) {
+	for i := 0; i < g.m; i += tileSize {
+		at := i * 3 * g.k / 2
+		g.tiles.splitRows(min(tileSize, g.m-i), g.k, lo, hi, g.from[i*g.ldx:], g.ldx, g.x[at:], g.planes[at:])
 	}
-	run(n, roundUp(max(1, skinnyWork/g.k), tileBlock), g)
 }
 
 func (g *tileProduct) block(lo, hi int) {

@@ -35,8 +35,8 @@ type layer[T any] struct {
 	attnNorm, attnOutNorm *ops.Norm[T]
 	mlpNorm, mlpOutNorm   *ops.Norm[T]
 	qNorm, kNorm          *ops.Norm[T]
-	q, k, v, o            ops.Linear[T]
-	gate, up, down        ops.Linear[T]
+	qkv, in               []ops.Linear[T] // in is gate and up, or up alone
+	o, down               ops.Linear[T]
 	attention             ops.Attention[T]
 	cross                 *cross[T] // nil: there is no encoder
 	distances             T         // of relative positions, if hasDistances; else the stack's are
@@ -82,6 +82,21 @@ func (b builder[T]) linear(role configs.Role, layer int) ops.Linear[T] {
 	return l
 }
 
+func (b builder[T]) linears(layer int, roles ...configs.Role) (ls []ops.Linear[T]) {
+	for _, r := range roles {
+		ls = append(ls, b.linear(r, layer))
+	}
+	return ls
+}
+
+// mlpIn is what the feed-forward block begins with.
+func (b builder[T]) mlpIn(layer int) []ops.Linear[T] {
+	if b.arch.MLP == configs.Gated {
+		return b.linears(layer, configs.Gate, configs.Up)
+	}
+	return b.linears(layer, configs.Up)
+}
+
 // projection is nil where the model has none of that role.
 func (b builder[T]) projection(role configs.Role) *ops.Linear[T] {
 	if !b.arch.Has(role) {
@@ -110,8 +125,9 @@ func (b builder[T]) layer(i int) layer[T] {
 		attnNorm: b.norm(configs.AttnNorm, i), attnOutNorm: b.norm(configs.AttnOutNorm, i),
 		mlpNorm: b.norm(configs.MLPNorm, i), mlpOutNorm: b.norm(configs.MLPOutNorm, i),
 		qNorm: b.norm(configs.QNorm, i), kNorm: b.norm(configs.KNorm, i),
-		q: b.linear(configs.Q, i), k: b.linear(configs.K, i), v: b.linear(configs.V, i), o: b.linear(configs.O, i),
-		gate: b.linear(configs.Gate, i), up: b.linear(configs.Up, i), down: b.linear(configs.Down, i),
+		qkv: b.linears(i, configs.Q, configs.K, configs.V),
+		in:  b.mlpIn(i),
+		o:   b.linear(configs.O, i), down: b.linear(configs.Down, i),
 		attention: ops.Attention[T]{
 			Site: i, Heads: b.arch.Heads, KVHeads: b.arch.LayerKV(i), HeadDim: b.arch.HeadDim,
 			Scale: scoreScale(b.arch, i), Causal: b.arch.Causal, Window: b.arch.LayerWindow(i),
@@ -247,7 +263,8 @@ func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Bat
 	if l.hasDistances {
 		a.Bias = e.RelativeBias(l.distances, m.relative(), b)
 	}
-	q, k, v := e.Linear(x, l.q), e.Linear(x, l.k), e.Linear(x, l.v)
+	qkv := ops.Linears(e, x, l.qkv)
+	q, k, v := qkv[0], qkv[1], qkv[2]
 	if limit := float32(m.Arch.ClipQKV); limit > 0 {
 		q, k, v = e.Clip(q, limit), e.Clip(k, limit), e.Clip(v, limit)
 	}
@@ -262,7 +279,8 @@ func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Bat
 func (l *layer[T]) feedForward(e ops.Ops[T], arch *configs.Arch, x T) T {
 	act := ops.Activation(arch.Activation)
 	if arch.MLP == configs.Gated {
-		return e.Linear(e.Gate(e.Linear(x, l.gate), e.Linear(x, l.up), act), l.down)
+		in := ops.Linears(e, x, l.in)
+		return e.Linear(e.Gate(in[0], in[1], act), l.down)
 	}
-	return e.Linear(e.Activate(e.Linear(x, l.up), act), l.down)
+	return e.Linear(e.Activate(e.Linear(x, l.in[0]), act), l.down)
 }

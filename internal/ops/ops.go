@@ -114,3 +114,20 @@ type Ops[T any] interface {
 	Scale(x T, s float32) T                                 // s·x
 	Clip(x T, limit float32) T                              // elementwise, to ±limit
 }
+
+// Joint is an engine that applies several linear layers to the same rows faster together.
+type Joint[T any] interface {
+	Linears(x T, ws []Linear[T]) []T // valid until the next call
+}
+
+// Linears applies several linear layers to the same rows.
+func Linears[T any](e Ops[T], x T, ws []Linear[T]) []T {
+	if j, ok := e.(Joint[T]); ok {
+		return j.Linears(x, ws)
+	}
+	ys := make([]T, len(ws))
+	for i, w := range ws {
+		ys[i] = e.Linear(x, w)
+	}
+	return ys
+}

@@ -27,9 +27,16 @@ type engine struct {
 	tables map[*ops.Rope]*kernels.RopeTable
 	cache  *Cache  // nil: attention sees the batch alone
 	bucket []int32 // of RelativeBias
+
+	one      [1]ops.Linear[Mat] // of Linear
+	products []kernels.Product  // of Linears
+	results  []Mat
 }
 
-var _ ops.Ops[Mat] = (*engine)(nil)
+var (
+	_ ops.Ops[Mat]   = (*engine)(nil)
+	_ ops.Joint[Mat] = (*engine)(nil)
+)
 
 func (e *engine) mat(rows, cols int) Mat {
 	data := e.arena.take(rows * cols)
@@ -47,18 +54,27 @@ func (e *engine) Embed(table Mat, ids []int32, first int) Mat {
 }
 
 func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
-	y := e.mat(x.Rows, w.W.Rows)
-	if f := w.W.Format; w.W.packed != nil {
-		kernels.GemmNTPacked(x.Rows, x.Data, x.Cols, w.W.packed, y.Data, y.Cols)
-	} else if f != kernels.Full {
-		kernels.GemmNTHalf(f, x.Rows, w.W.Rows, x.Cols, x.Data, x.Cols, w.W.Half, w.W.Cols, 0, y.Data, y.Cols)
-	} else {
-		kernels.Gemm(false, true, x.Rows, w.W.Rows, x.Cols, 1, x.Data, x.Cols, w.W.Data, w.W.Cols, 0, y.Data, y.Cols)
+	e.one[0] = w
+	return e.Linears(x, e.one[:])[0]
+}
+
+// Linears implements ops.Joint.
+func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
+	e.products, e.results = e.products[:0], e.results[:0]
+	for _, w := range ws {
+		y := e.mat(x.Rows, w.W.Rows)
+		e.results = append(e.results, y)
+		e.products = append(e.products, kernels.Product{
+			N: y.Cols, Y: y.Data, Full: w.W.Data, Half: w.W.Half, Format: w.W.Format, Packed: w.W.packed,
+		})
 	}
-	if w.HasBias {
-		kernels.AddRows(y.Data, w.Bias.Data, y.Rows, y.Cols)
+	kernels.GemmNTs(x.Rows, x.Cols, x.Data, x.Cols, e.products)
+	for i, w := range ws {
+		if w.HasBias {
+			kernels.AddRows(e.results[i].Data, w.Bias.Data, x.Rows, w.W.Rows)
+		}
 	}
-	return y
+	return e.results
 }
 
 func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {

@@ -1,0 +1,122 @@
+package kernels
+
+import "sync"
+
+// Product is y[m,N] = x[m,k]·W[N,k]ᵀ, one of several with the same x. Rows lie without gaps.
+type Product struct {
+	N      int
+	Y      []float32
+	Full   []float32
+	Half   []uint16 // instead of Full unless Format is Full
+	Format Half
+	Packed *Packed // instead of either unless nil
+}
+
+// GemmNTs computes products, as Gemm, GemmNTHalf and GemmNTPacked do. Those of few rows are one job: threads wait for each
+// other once, and what is too small to be divided does not leave others idle.
+func GemmNTs(m, k int, x []float32, ldx int, ps []Product) {
+	packed, full := 0, 0
+	for i := range ps {
+		if ps[i].Packed != nil {
+			packed++
+		} else if ps[i].Format == Full {
+			full++
+		}
+	}
+	switch {
+	case len(ps) < 2 || m*k == 0:
+	case packed == len(ps) && m <= tileChunk:
+		jointTiles(m, k, x, ldx, ps)
+		return
+	case full == len(ps) && m <= skinnyRows:
+		jointSkinny(m, k, x, ldx, ps)
+		return
+	}
+	for i := range ps {
+		ps[i].multiply(m, k, x, ldx)
+	}
+}
+
+func (p *Product) multiply(m, k int, x []float32, ldx int) {
+	switch {
+	case p.Packed != nil:
+		GemmNTPacked(m, x, ldx, p.Packed, p.Y, p.N)
+	case p.Format != Full:
+		GemmNTHalf(p.Format, m, p.N, k, x, ldx, p.Half, k, 0, p.Y, p.N)
+	default:
+		Gemm(false, true, m, p.N, k, 1, x, ldx, p.Full, k, 0, p.Y, p.N)
+	}
+}
+
+func jointSkinny(m, k int, x []float32, ldx int, ps []Product) {
+	j := joints.Get().(*joint)
+	for i := range ps {
+		g := gemms.Get().(*gemm)
+		g.operands = operands{
+			m: m, n: ps[i].N, k: k, alpha: 1, a: x, ars: ldx, acs: 1, b: ps[i].Full, ldb: k, tb: true, c: ps[i].Y, ldc: ps[i].N,
+		}
+		g.acc = false
+		j.add((*skinnyNT)(g), g.n, skinnyGrain(k))
+	}
+	j.run()
+}
+
+func jointTiles(m, k int, x []float32, ldx int, ps []Product) {
+	j := joints.Get().(*joint)
+	var first *tileProduct
+	for i := range ps {
+		g := newTileProduct(ps[i].Packed, ps[i].Y, ps[i].N)
+		if first == nil {
+			first = g
+			g.split(m, x, ldx)
+		}
+		g.m, g.x = m, first.x
+		j.add(g, ps[i].N, tileGrain(k))
+	}
+	j.run()
+}
+
+// joint is several jobs as one, whose items are their blocks.
+type joint struct {
+	parts  []part
+	blocks int
+}
+
+type part struct {
+	pooled
+	n, grain, first int // first is the number of its first block
+}
+
+// pooled is a task that goes back to where it was taken from.
+type pooled interface {
+	task
+	release()
+}
+
+var joints = sync.Pool{New: func() any { return new(joint) }}
+
+func (j *joint) add(t pooled, n, grain int) {
+	j.parts = append(j.parts, part{t, n, grain, j.blocks})
+	j.blocks += ceilDiv(n, grain)
+}
+
+func (j *joint) block(lo, _ int) {
+	i := len(j.parts) - 1
+	for j.parts[i].first > lo {
+		i--
+	}
+	p := &j.parts[i]
+	from := (lo - p.first) * p.grain
+	p.block(from, min(from+p.grain, p.n))
+}
+
+// run does all blocks and gives back what it took.
+func (j *joint) run() {
+	run(j.blocks, 1, j)
+	for _, p := range j.parts {
+		p.release()
+	}
+	clear(j.parts)
+	j.parts, j.blocks = j.parts[:0], 0
+	joints.Put(j)
+}

@@ -1,0 +1,70 @@
+package kernels
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+)
+
+// TestGemmNTs holds products that share their x to each alone: of one format or several, of few rows and of many.
+func TestGemmNTs(t *testing.T) {
+	const k = 320
+	widths := []int{64, 16, 208, 7}
+	for _, formats := range [][]Half{{Full, Full, Full, Full}, {BF16, BF16, BF16}, {BF16, BF16, BF16, BF16}, {F16, F16}, {Full, BF16}, {Full}, {}} {
+		for _, m := range []int{0, 1, 5, 16, 17, 300} {
+			t.Run(fmt.Sprintf("formats=%v/m=%d", formats, m), func(t *testing.T) {
+				onPaths(t, func(t *testing.T) { checkGemmNTs(t, m, k, widths, formats) })
+			})
+		}
+	}
+}
+
+func checkGemmNTs(t *testing.T, m, k int, widths []int, formats []Half) {
+	x := normal(1, m*(k+5)+1)
+	ps, want := make([]Product, len(formats)), make([][]float32, len(formats))
+	for i, h := range formats {
+		n := widths[i]
+		w := normal(uint64(2+i), n*k)
+		ps[i] = Product{N: n, Full: w, Format: h}
+		if h != Full {
+			ps[i].Full, ps[i].Half = nil, make([]uint16, n*k)
+			EncodeHalf(h, ps[i].Half, w)
+			ps[i].Packed = PackHalf(h, n, k, ps[i].Half)
+			DecodeHalf(h, w, ps[i].Half)
+		}
+		want[i] = poisoned(m * n)
+		GemmRef(false, true, m, n, k, 1, x, k+5, w, k, 0, want[i], n)
+	}
+	withThreads(t, func() []float32 {
+		for i := range ps {
+			ps[i].Y = poisoned(m * ps[i].N)
+		}
+		GemmNTs(m, k, x, k+5, ps)
+		var all []float32
+		for i, p := range ps {
+			compare(t, fmt.Sprintf("product %d", i), p.Y, want[i], 1e-4)
+			all = slices.Concat(all, p.Y)
+		}
+		return all
+	})
+}
+
+func TestGemmNTsAllocatesNothing(t *testing.T) {
+	const m, k = 8, 256
+	x := normal(1, m*k)
+	for _, h := range []Half{Full, BF16} {
+		ps := make([]Product, 3)
+		for i := range ps {
+			n := 64 * (i + 1)
+			ps[i] = Product{N: n, Y: make([]float32, m*n), Full: make([]float32, n*k), Half: make([]uint16, n*k), Format: h}
+			if h != Full {
+				ps[i].Packed = PackHalf(h, n, k, ps[i].Half)
+			}
+		}
+		f := func() { GemmNTs(m, k, x, k, ps) }
+		f()
+		if n := testing.AllocsPerRun(20, f); n >= 1 {
+			t.Errorf("format %d: %v allocations", h, n)
+		}
+	}
+}

@@ -112,28 +112,45 @@ func (f *leastSquares) solve(w, bias []float32) (before, after float64) {
 	for i := range f.wide {
 		square.SetSym(i, i, square.At(i, i)+damp)
 	}
-	cross := mat.NewDense(f.wide, f.out, nil)
-	for i := range f.out {
-		for j := range f.wide {
-			cross.Set(j, i, float64(f.cross[i*f.wide+j]))
-		}
-	}
-	var chol mat.Cholesky
-	var change mat.Dense
-	if f.wanted == 0 || !chol.Factorize(square) || chol.SolveTo(&change, cross) != nil {
+	var factored mat.Cholesky
+	if f.wanted == 0 || !factored.Factorize(square) {
 		return 0, 0
 	}
-	gained := 0.0 // 2·Δ·c - Δ·S·Δ, where (S + λ)·Δ = c
-	for i := range f.out {
-		for j := range f.in {
-			w[i*f.in+j] += float32(change.At(j, i))
-		}
-		if bias != nil {
-			bias[i] += float32(change.At(f.in, i))
-		}
-		for j := range f.wide {
-			gained += change.At(j, i) * (cross.At(j, i) + damp*change.At(j, i))
-		}
+	gained, parts := 0.0, make([]float64, (f.out+solveRows-1)/solveRows)
+	kernels.For(f.out, solveRows, func(lo, hi int) {
+		parts[lo/solveRows] = f.change(&factored, damp, lo, hi, w, bias)
+	})
+	for _, part := range parts {
+		gained += part
 	}
 	return f.lost / f.wanted, (f.lost - gained) / f.wanted
+}
+
+// solveRows is how many rows of W are solved for at a time: their sums stay in the cache.
+const solveRows = 64
+
+// change moves rows [lo,hi) of W and bias by the solution of Δ·(S + damp) = c, and returns how much squared error that takes
+// away: 2·Δ·c - Δ·S·Δ. What cannot be solved for stays.
+func (f *leastSquares) change(factored *mat.Cholesky, damp float64, lo, hi int, w, bias []float32) (gained float64) {
+	cross := mat.NewDense(f.wide, hi-lo, nil)
+	for i := lo; i < hi; i++ {
+		for j, c := range f.cross[i*f.wide : (i+1)*f.wide] {
+			cross.Set(j, i-lo, float64(c))
+		}
+	}
+	var change mat.Dense
+	if factored.SolveTo(&change, cross) != nil {
+		return 0
+	}
+	for i := lo; i < hi; i++ {
+		for j := range f.wide {
+			d := change.At(j, i-lo)
+			if gained += d * (cross.At(j, i-lo) + damp*d); j < f.in {
+				w[i*f.in+j] += float32(d)
+			} else {
+				bias[i] += float32(d)
+			}
+		}
+	}
+	return gained
 }

@@ -116,6 +116,16 @@ func (a *Arch) learn(shapes map[string][]int) {
 	}
 }
 
+// biasAll gives a bias to every role whose checkpoint decides.
+func (a *Arch) biasAll() {
+	a.biased = map[Role]bool{}
+	for _, entries := range []map[Role]TensorEntry{a.Family.Tensors, a.Family.Layer} {
+		for role, e := range entries {
+			a.biased[role] = e.Bias == stored
+		}
+	}
+}
+
 // carried names the tensors that may be there without being read: buffers of older releases, a tied head's copy, and what an
 // untied one's is in place of.
 func (a *Arch) carried() map[string]bool {

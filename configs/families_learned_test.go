@@ -64,6 +64,7 @@ func TestFamilyForms(t *testing.T) {
 		{`{"model_type": "gpt_bigcode", "multi_query": false}`, form{Sequential, PositionLearned, FusedPerHead, "ln_1 ln_2 ln_f"}},
 		{`{"model_type": "mpt"}`, form{Sequential, PositionALiBi, FusedBlocks, "norm_1 norm_2 norm_f"}},
 		{`{"model_type": "mpt", "attn_config": {"alibi": false}}`, form{Sequential, PositionLearned, FusedBlocks, "norm_1 norm_2 norm_f"}},
+		{`{"model_type": "mpt", "attn_config": {"alibi": false, "fused_qkv": false}}`, form{Sequential, PositionLearned, Separate, "norm_1 norm_2 norm_f"}},
 		{`{"model_type": "mpt", "attn_config": {"alibi": false}, "architectures": ["MptForCausalLM"]}`, form{Sequential, PositionALiBi, FusedBlocks, "norm_1 norm_2 norm_f"}},
 		{`{"model_type": "mpt", "attn_config": {"alibi": false}, "architectures": ["MPTForCausalLM"]}`, form{Sequential, PositionLearned, FusedBlocks, "norm_1 norm_2 norm_f"}},
 	} {
@@ -121,6 +122,9 @@ func TestUnsupportedForms(t *testing.T) {
 	for config, want := range map[string]string{
 		`{"model_type": "mpt", "attn_config": {"qk_ln": true}}`:                          "attn_config.qk_ln",
 		`{"model_type": "mpt", "attn_config": {"prefix_lm": true}}`:                      "attn_config.prefix_lm",
+		`{"model_type": "mpt", "final_logit_softcapping": 30}`:                           "final_logit_softcapping",
+		`{"model_type": "mpt", "ffn_config": {"ffn_type": "te_ln_mlp"}}`:                 "ffn_config.ffn_type",
+		`{"model_type": "mpt", "ffn_config": {"ffn_act_fn": {"name": "gelu_new"}}}`:      "ffn_config.ffn_act_fn.name",
 		`{"model_type": "mpt", "attn_config": {"rope": true}}`:                           "attn_config.rope",
 		`{"model_type": "mpt", "norm_type": "rmsnorm"}`:                                  "norm_type",
 		`{"model_type": "mpt", "logit_scale": "inv_sqrt_d_model"}`:                       "logit_scale",
@@ -145,6 +149,25 @@ func TestOPTPadding(t *testing.T) {
 	} {
 		if a := resolve(t, config); a.Padding != want {
 			t.Errorf("%s: the padding token is %d, want %d", config, a.Padding, want)
+		}
+	}
+}
+
+// TestFoundryMLP: llm-foundry names its activation and its block, which transformers' class does not read.
+func TestFoundryMLP(t *testing.T) {
+	type form struct {
+		MLP
+		Activation
+		ffn, padding int
+	}
+	const config = `{"model_type": "mpt", "pad_token_id": 3, "ffn_config": {"ffn_type": "mptglu", "ffn_hidden_size": 96, "ffn_act_fn": {"name": "silu"}}}`
+	for architecture, want := range map[string]form{
+		"MPTForCausalLM": {Gated, SiLU, 96, 3},
+		"MptForCausalLM": {Plain, GELU, 8192, -1},
+	} {
+		a := resolve(t, strings.Replace(config, "{", `{"architectures": ["`+architecture+`"], `, 1))
+		if got := (form{a.MLP, a.Activation, a.FFN, a.Padding}); got != want || a.Has(Gate) != (want.MLP == Gated) {
+			t.Errorf("%s: %v, want %v", architecture, got, want)
 		}
 	}
 }

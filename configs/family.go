@@ -37,8 +37,9 @@ type Family struct {
 	GGUF       *GGUF                `yaml:"gguf"`    // how llama.cpp holds it; nil: not at all
 	Buffers    []string             `yaml:"buffers"` // tensors that may be there, are carried along and never read
 	Variants   []Variant            `yaml:"variants"`
-	Respell    *Respell             `yaml:"respell"`    // config.json of before the class; nil: there was none
+	Respell    []Respell            `yaml:"respell"`    // how config.json must be changed for the class of groups, in order
 	Neighbours []string             `yaml:"neighbours"` // families whose class may hold a grouped conversion where no class of this one does
+	Recast     map[string]any       `yaml:"recast"`     // config.json keys (dotted paths) of weights that were another family's, beside those of fields
 }
 
 // Field says how one field of an Arch is found: the first of Keys (dotted paths into config.json) that is there and not
@@ -68,12 +69,13 @@ type QKV struct {
 	Set    map[string]any `yaml:"set"`    // config.json keys (dotted paths) that say so, where a grouped checkpoint's say otherwise
 }
 
-// Respell is how config.json was written for code that came before the class, which reads no such file: a result that the class
-// is to load is spelt as the class does.
+// Respell brings a config.json, of other code or of before the class, into the words of the class that loads a grouped result.
 type Respell struct {
-	ModelTypes []string          `yaml:"model_types"` // by which such a file is known
-	Keys       map[string]string `yaml:"keys"`        // a key's old name -> the class's
-	Set        map[string]any    `yaml:"set"`         // what else the class's file says; null removes a key
+	When map[string]any      `yaml:"when"` // by which such a file is known, as of a Variant; empty: every file
+	Move map[string]string   `yaml:"move"` // a key's old name -> the class's
+	Copy map[string]string   `yaml:"copy"` // the same, where the old one stays
+	Only map[string][]string `yaml:"only"` // an object -> the keys that it may hold, others being left out
+	Set  map[string]any      `yaml:"set"`  // what else the class's file says; null removes a key
 }
 
 // Encoder is an encoder's tensors beside a decoder's: the embedding is shared.
@@ -89,7 +91,16 @@ type Groups struct {
 	Set      map[string]any `yaml:"set"`       // other keys (dotted paths) that say that there are fewer KV heads than heads
 	Layout   Layout         `yaml:"layout"`    // layout with fewer KV heads than heads; empty: as with all of them
 	Class    string         `yaml:"class"`     // the class that loads such a checkpoint; empty: only this toolkit does
+	Library  string         `yaml:"library"`   // the software that has the class; empty: transformers
 	Single   *Groups        `yaml:"single"`    // how one KV head is written, if in another way; what it leaves out is as for several
+}
+
+// Loader is the class that loads such a checkpoint, and the software that has it; empty where only this toolkit does.
+func (g Groups) Loader() string {
+	if g.Class == "" {
+		return ""
+	}
+	return cmp.Or(g.Library, "transformers") + " " + g.Class
 }
 
 // Families returns every embedded family, by name.

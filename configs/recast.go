@@ -1,18 +1,19 @@
 package configs
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
 	"reflect"
 	"slices"
-	"strings"
 )
 
 // Recast is the architecture of family f that computes what a does, with its config.json: source's sizes in the keys of
-// f's. What f's blocks cannot say is an error that names it. Biases may appear, norms of parallel blocks be folded into what
-// reads them, and rotary planes be numbered anew: see Folds and the fields of both.
+// f's. What f's blocks cannot say is an error that names it. Biases of zeros and weights of ones may appear, rows of positions
+// before the first go, norms of parallel blocks be folded into what reads them, and rotary planes be numbered anew: see Folds,
+// SkippedPositions and the fields of both.
 func (a *Arch) Recast(f *Family, source []byte) (*Arch, []byte, error) {
 	raw, err := parseConfig(source)
 	if err != nil {
@@ -24,10 +25,14 @@ func (a *Arch) Recast(f *Family, source []byte) (*Arch, []byte, error) {
 	}
 	b, err := Resolve(config, f.Name)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%s: %w", f.Grouping(a.KVHeads).Class, err)
 	}
+	b.biasAll()
 	return b, config, a.fits(b)
 }
+
+// SkippedPositions is how many rows of a's learned positions, which no token has, b does not begin with.
+func (a *Arch) SkippedPositions(b *Arch) int { return a.PositionOffset - b.PositionOffset }
 
 // Folds says whether a's parallel blocks have a norm each where b's share one: then the norms' weights go into the linears
 // that read them, and b's norm has none.
@@ -54,8 +59,10 @@ func (a *Arch) render(f *Family, source map[string]any) map[string]any {
 	if a.Position == PositionRope {
 		a.renderRope(f, config, source)
 	}
-	if a.KVHeads < a.Heads {
-		maps.Copy(config, f.Grouping(a.KVHeads).Set)
+	setKeys(config, f.Recast)
+	if g := f.Grouping(a.KVHeads); a.KVHeads < a.Heads {
+		SetKey(config, g.Key, a.KVHeads)
+		setKeys(config, g.Set)
 	}
 	return config
 }
@@ -105,7 +112,10 @@ func (a *Arch) values() map[string]any {
 		"vocab": a.Vocab, "dim": a.Dim, "layers": a.Layers, "heads": a.Heads, "kv_heads": a.KVHeads, "ffn": a.FFN,
 		"context": a.Context, "norm_eps": a.NormEps, "tied": a.Tied, "qk_norm": a.Has(QNorm), "scale_scores": a.ScaleScores,
 		"scale_by_layer": a.ScaleByLayer, "activation": activationName(a.Activation), "residual": string(a.Residual),
-		"attn_bias": a.AttnBias, "mlp_bias": a.MLPBias,
+		"attn_bias": a.AttnBias, "mlp_bias": a.MLPBias, "position": string(a.Position),
+	}
+	if a.Padding >= 0 {
+		values["padding"] = a.Padding
 	}
 	if a.HeadDim*a.Heads != a.Dim {
 		values["head_dim"] = a.HeadDim
@@ -147,6 +157,7 @@ func (a *Arch) fits(b *Arch) error {
 		{"heads", a.Heads, b.Heads},
 		{"KV heads", a.KVHeads, b.KVHeads},
 		{"head dim", a.HeadDim, b.HeadDim},
+		{"width of embeddings", cmp.Or(a.EmbedDim, a.Dim), cmp.Or(b.EmbedDim, b.Dim)},
 		{"ffn", a.FFN, b.FFN},
 		{"context", a.Context, b.Context},
 		{"norm epsilon", a.NormEps, b.NormEps},
@@ -184,6 +195,10 @@ func (a *Arch) core() Arch {
 	c.Family, c.Prefix, c.Unknown, c.bools, c.grouped = nil, "", nil, nil, false
 	c.AttnBias, c.MLPBias, c.NormOffset, c.RopeInterleaved, c.Rope = false, false, 0, false, Rope{}
 	c.Window, c.windowFrom, c.layerTypes = 0, 0, nil
+	c.EmbedDim, c.PositionOffset, c.Padding, c.biased = 0, 0, 0, nil
+	if c.Position != PositionALiBi {
+		c.ALiBi = ALiBi{}
+	}
 	return c
 }
 
@@ -208,23 +223,26 @@ func (a *Arch) rolesFit(b *Arch) error {
 	if err != nil {
 		return err
 	}
-	shapes := map[string][]int{}
+	want := map[string]Param{}
 	for _, p := range theirs {
-		shapes[p.Name] = p.Shape
+		want[p.Name] = p
 	}
 	for _, p := range ours {
-		shape, ok := shapes[p.Name]
+		to, ok := want[p.Name]
 		if p.Role == MLPNorm && a.Folds(b) {
 			continue
 		}
-		if !ok || !slices.Equal(shape, p.Shape) {
+		if p.Role == Positions && a.SkippedPositions(b) > 0 {
+			p.Shape = []int{p.Shape[0] - a.SkippedPositions(b), p.Shape[1]}
+		}
+		if !ok || !slices.Equal(to.Shape, p.Shape) {
 			return fmt.Errorf("%s: has no %s %v", b.class(), p.Name, p.Shape)
 		}
-		delete(shapes, p.Name)
+		delete(want, p.Name)
 	}
-	for name := range shapes {
-		if !strings.HasSuffix(name, ".bias") {
-			return fmt.Errorf("%s: wants a %s, which there is none of here", b.class(), name)
+	for _, p := range theirs {
+		if _, left := want[p.Name]; left && !p.Bias && !(p.IsNorm() && a.Has(p.Role)) {
+			return fmt.Errorf("%s: wants a %s, which there is none of here", b.class(), p.Name)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package configs
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -27,7 +28,9 @@ func (a *Arch) Ungrouped(config []byte) (*Arch, map[string]any, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if v := f.variant(keys); v.Grouping(1).Class != "" || v.Grouping(2).Class != "" { // a class that reads the key
+	v := f.variant(keys)
+	_, unset := v.Attention.Set[v.Groups.Key]
+	if !unset && (v.Grouping(1).Class != "" || v.Grouping(2).Class != "") { // a class that reads the key
 		changes[v.Groups.Key] = a.Heads
 		setKeys(keys, changes)
 	}
@@ -57,17 +60,40 @@ func setKeys(keys, changes map[string]any) {
 	}
 }
 
-// Respelt brings config.json's keys into the words of the family's class, where they are those of before it.
+// Respelt brings config.json's keys into the words of the class that loads a grouped result.
 func (f *Family) Respelt(keys map[string]any) {
-	r := f.Respell
-	if modelType, _ := keys["model_type"].(string); r == nil || !slices.Contains(r.ModelTypes, modelType) {
-		return
-	}
-	for old, name := range r.Keys {
-		if value, there := keys[old]; there {
-			keys[name] = value
-			delete(keys, old)
+	for _, r := range f.Respell {
+		if holds(r.When, keys) {
+			r.change(keys)
 		}
+	}
+}
+
+// Respells says whether the class reads another config.json than this one.
+func (f *Family) Respells(config []byte) bool {
+	before, err := parseConfig(config)
+	if err != nil {
+		return false
+	}
+	after, _ := parseConfig(config)
+	f.Respelt(after)
+	return !reflect.DeepEqual(before, after)
+}
+
+func (r Respell) change(keys map[string]any) {
+	for _, names := range []map[string]string{r.Copy, r.Move} {
+		for old, name := range names {
+			if value, there := keys[old]; there {
+				keys[name] = value
+			}
+		}
+	}
+	for old := range r.Move {
+		delete(keys, old)
+	}
+	for name, known := range r.Only {
+		object, _ := keys[name].(map[string]any)
+		maps.DeleteFunc(object, func(key string, _ any) bool { return !slices.Contains(known, key) })
 	}
 	setKeys(keys, r.Set)
 }

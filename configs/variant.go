@@ -30,8 +30,11 @@ func (f *Family) variant(config map[string]any) *Family {
 	return f
 }
 
-func (v *Variant) applies(config map[string]any) bool {
-	for key, want := range v.When {
+func (v *Variant) applies(config map[string]any) bool { return holds(v.When, config) }
+
+// holds says whether config.json's keys are as when has them.
+func holds(when, config map[string]any) bool {
+	for key, want := range when {
 		values, several := want.([]any)
 		if !several {
 			values = []any{want}

@@ -43,7 +43,9 @@ func (p *Plan) setGroups(c map[string]any) {
 		for key, value := range g.Set {
 			configs.SetKey(c, key, value)
 		}
-		p.Arch.Family.Respelt(c)
+		if p.Target == Native {
+			p.Arch.Family.Respelt(c)
+		}
 	}
 }
 
@@ -135,7 +137,7 @@ func (p *Plan) Summary() (*Summary, error) {
 }
 
 func (p *Plan) loadsIn() []string {
-	class := p.Arch.Family.Grouping(p.Groups).Class
+	loader := p.Arch.Family.Grouping(p.Groups).Loader()
 	switch {
 	case p.Target == GGUF:
 		return []string{"llama.cpp (" + p.gguf.Arch + ")"}
@@ -145,8 +147,8 @@ func (p *Plan) loadsIn() []string {
 		return []string{"gqa", "whatever loads " + sourceClass(p.Source)}
 	case p.Target == Expanded || p.Groups == p.Arch.Heads && p.Arch.Layout() == p.Arch.Family.Attention.Layout:
 		return []string{"gqa", "whatever loads the source"}
-	case class != "":
-		return []string{"gqa", "transformers " + class}
+	case loader != "" && (p.Target != Own || !p.Arch.Family.Respells(p.Source.Config)):
+		return []string{"gqa", loader}
 	}
 	return []string{"gqa"}
 }

@@ -10,8 +10,9 @@ var folding = map[configs.Role]configs.Role{
 
 // gain is what a norm multiplies the elements of a row with: γ.
 func (r *recast) gain(norm configs.Role, layer int) ([]float32, error) {
-	g, err := r.read(configs.ParamName(norm, layer, false), r.to.Dim)
-	shift(g, float32(r.src.Arch.NormOffset))
+	name := configs.ParamName(norm, layer, false)
+	g, err := r.read(name, r.to.Dim)
+	shift(g, float32(r.normOffset(name)))
 	return g, err
 }
 

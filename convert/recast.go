@@ -128,14 +128,19 @@ func (r *recast) write(ctx context.Context, dir string, specs []checkpoints.Spec
 
 // writeTensor streams one tensor of the result, or computes it in memory, one at a time.
 func (r *recast) writeTensor(s checkpoints.Spec, w io.Writer) error {
-	from, spans, gain, err := r.streamed(s)
+	flows, err := r.streamed(s)
 	if err != nil {
 		return err
 	}
-	if from != nil {
+	if flows != nil {
 		held := pooledBuffers.Get().(*buffers)
 		defer pooledBuffers.Put(held)
-		return (&stream{src: from, dtype: s.DType, w: w, gain: gain, buffers: held}).write(spans)
+		for _, f := range flows {
+			if err := (&stream{src: f.from, dtype: s.DType, w: w, gain: f.gain, buffers: held}).write(f.spans); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	r.whole.Lock()
 	defer r.whole.Unlock()
@@ -146,22 +151,45 @@ func (r *recast) writeTensor(s checkpoints.Spec, w io.Writer) error {
 	return weights.WriteFloats(w, stored, s.DType)
 }
 
-// streamed is the source's tensor whose rows those of a result's weight are, which they are, and what each of their elements is
-// multiplied with; nil where rows are not enough to go by.
-func (r *recast) streamed(s checkpoints.Spec) (t *checkpoints.Tensor, spans []span, gain []float32, err error) {
-	to := r.parts[s.Name][0]
-	from, ok := r.from[to.Name]
-	if !ok || len(r.parts[s.Name]) > 1 || to.Bias || to.Role.IsNorm() || from.Parts != nil || from.Transposed || to.Transposed {
-		return nil, nil, nil, nil
+// flow is a weight of the result by the source's rows: which tensor's, which they are, and what each of their elements is
+// multiplied with.
+type flow struct {
+	from  *checkpoints.Tensor
+	spans []span
+	gain  []float32
+}
+
+// streamed are the weights that make up a tensor of the result, one behind the other; nil where rows are not enough to go by.
+func (r *recast) streamed(s checkpoints.Spec) (flows []flow, err error) {
+	row := 0
+	for _, to := range r.parts[s.Name] {
+		from, ok := r.from[to.Name]
+		if !ok || to.Bias || to.Role.IsNorm() || from.Parts != nil || from.Transposed || to.Transposed || storedRow(to, 0) != row {
+			return nil, nil
+		}
+		row += to.Shape[0]
+		if storedRow(to, to.Shape[0]-1) != row-1 {
+			return nil, nil
+		}
+		f, err := r.flow(from, to)
+		if err != nil {
+			return nil, err
+		}
+		flows = append(flows, f)
 	}
-	t, _ = r.src.Tensor(from.Tensor)
+	return flows, nil
+}
+
+func (r *recast) flow(from, to configs.Param) (f flow, err error) {
+	f.from, _ = r.src.Tensor(from.Tensor)
 	norm, folds := folding[to.Role]
 	if folds && r.src.Arch.Folds(r.to) {
-		gain, err = r.gain(norm, to.Layer)
+		f.gain, err = r.gain(norm, to.Layer)
 	}
 	order := r.order(to)
 	if from.Rows == nil && order == nil {
-		return t, []span{{n: t.Elements(), from: []int{0}}}, gain, err
+		f.spans = []span{{n: to.Size(), from: []int{r.skipped(to)}}}
+		return f, err
 	}
 	rows := make([][]int, to.Shape[0])
 	for i := range rows {
@@ -171,7 +199,8 @@ func (r *recast) streamed(s checkpoints.Spec) (t *checkpoints.Tensor, spans []sp
 		}
 		rows[i] = []int{storedRow(from, row)}
 	}
-	return t, join(rows, to.Size()/to.Shape[0]), gain, err
+	f.spans = join(rows, to.Size()/to.Shape[0])
+	return f, err
 }
 
 // tensor computes one tensor of the result.
@@ -201,9 +230,10 @@ func (r *recast) weight(p configs.Param) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
+	values = values[r.skipped(p):]
 	switch {
 	case p.Role.IsNorm() && !p.Bias:
-		shift(values, float32(r.src.Arch.NormOffset-r.to.NormOffset))
+		shift(values, float32(r.normOffset(p.Name)-r.to.NormOffset))
 	case folded:
 		if values, err = r.fold(p, values); err != nil {
 			return nil, err
@@ -213,6 +243,22 @@ func (r *recast) weight(p configs.Param) ([]float32, error) {
 		values = reorder(values, order)
 	}
 	return values, nil
+}
+
+// skipped is how many elements of the source's weight lie before those that the result has: positions that no token has.
+func (r *recast) skipped(p configs.Param) int {
+	if p.Role != configs.Positions {
+		return 0
+	}
+	return r.src.Arch.SkippedPositions(r.to) * r.to.Dim
+}
+
+// normOffset is what makes the gain of a norm's weight, zeros if it has none, as read.
+func (r *recast) normOffset(name string) float64 {
+	if _, ok := r.from[name]; !ok {
+		return 1
+	}
+	return r.src.Arch.NormOffset
 }
 
 // read is a weight of the source; a bias that is not there is zero.

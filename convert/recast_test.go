@@ -17,6 +17,9 @@ import (
 const gptjConfig = `{"model_type": "gptj", "vocab_size": 6, "n_embd": 32, "n_layer": 2, "n_head": 8, "n_positions": 32, "rotary_dim": 2,
 	"n_inner": 40, "activation_function": "relu", "bos_token_id": 3}`
 
+const optConfig = `{"model_type": "opt", "vocab_size": 6, "hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2,
+	"num_attention_heads": 8, "ffn_dim": 5, "max_position_embeddings": 4, "eos_token_id": 2}`
+
 // TestNeighbours: what a neighbour's tensors compute is what the family's own do, in every float dtype's precision.
 func TestNeighbours(t *testing.T) {
 	tokens := ops.NewBatch([]int32{1, 5, 2, 0}, []int32{4, 4, 1, 3})
@@ -34,6 +37,14 @@ func TestNeighbours(t *testing.T) {
 		"gptj of whole heads":  {strings.Replace(gptjConfig, `"rotary_dim": 2`, `"rotary_dim": 4`, 1), "phi", 1e-5, checkpoints.F32, []int{1, 4}},
 		"gpt_neox in 16 bits":  {neoxConfig, "phi", 0.05, checkpoints.BF16, []int{1, 4}},
 		"gpt_neox, sequential": {with(neoxConfig, "use_parallel_residual", "false"), "gpt_neox", 0, checkpoints.F32, []int{1, 4}},
+		"gpt_neox that pads":   {with(neoxConfig, "pad_token_id", "1"), "phi", 1e-5, checkpoints.F32, []int{4}},
+		"opt":                  {optConfig, "mpt", 1e-5, checkpoints.F32, []int{1, 4}},
+		"opt in 16 bits":       {optConfig, "mpt", 0.05, checkpoints.BF16, []int{4}},
+		"opt, bare norms":      {with(with(optConfig, "layer_norm_elementwise_affine", "false"), "enable_bias", "false"), "mpt", 1e-5, checkpoints.F32, []int{4}},
+		"opt, untied, silu":    {with(with(optConfig, "tie_word_embeddings", "false"), "activation_function", `"silu"`), "mpt", 1e-5, checkpoints.F32, []int{1, 2}},
+		"opt of tanh":          {with(optConfig, "activation_function", `"gelu_new"`), "opt", 0, checkpoints.F32, []int{4}},
+		"opt, no final norm":   {with(optConfig, "_remove_final_layer_norm", "true"), "opt", 0, checkpoints.F32, []int{4}},
+		"opt, norms behind":    {with(optConfig, "do_layer_norm_before", "false"), "opt", 0, checkpoints.F32, []int{4}},
 		"gpt2 of one":          {gpt2Config, "gpt_bigcode", 1e-5, checkpoints.F32, []int{1}},
 		"gpt2 of several":      {gpt2Config, "gpt2", 0, checkpoints.F32, []int{2, 4}},
 		"gpt2, scaled":         {with(gpt2Config, "scale_attn_by_inverse_layer_idx", "true"), "gpt2", 0, checkpoints.F32, []int{1}},
@@ -87,7 +98,7 @@ func TestNeighbourConfig(t *testing.T) {
 
 // TestNeighbourStreams: what goes by rows from one file to the other is what is computed in memory, and no large matrix is.
 func TestNeighbourStreams(t *testing.T) {
-	for _, config := range []string{neoxConfig, gptjConfig, strings.Replace(gptjConfig, `"rotary_dim": 2`, `"rotary_dim": 4`, 1)} {
+	for _, config := range []string{neoxConfig, gptjConfig, strings.Replace(gptjConfig, `"rotary_dim": 2`, `"rotary_dim": 4`, 1), optConfig} {
 		dir := model{config: config}.write(t)
 		plan, own := newPlan(t, dir, Options{Groups: 2}), convertTo(t, dir, Options{Groups: 2, Target: Own})
 		r, err := newRecast(own, plan.way.to)
@@ -95,12 +106,12 @@ func TestNeighbourStreams(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range plan.Specs {
-			from, _, _, err := r.streamed(s)
+			flows, err := r.streamed(s)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if (from != nil) != (len(s.Shape) == 2) {
-				t.Errorf("%s %v streams: %v", s.Name, s.Shape, from != nil)
+			if (flows != nil) != (len(s.Shape) == 2) {
+				t.Errorf("%s %v streams: %v", s.Name, s.Shape, flows != nil)
 			}
 			want, err := r.tensor(s)
 			if err != nil {

@@ -90,8 +90,8 @@ func loadsNative(src *weights.Source, sites Sites) string {
 		if groups == src.Arch.Heads {
 			continue
 		}
-		if class := nativeClass(src.Arch.WithKVHeads(groups, chosen...), src.Config); class != "" {
-			add("transformers "+class, fmt.Sprint(groups))
+		if loader := nativeLoader(src.Arch.WithKVHeads(groups, chosen...), src.Config); loader != "" {
+			add(loader, fmt.Sprint(groups))
 		} else {
 			add(ours, fmt.Sprint(groups))
 		}
@@ -113,7 +113,7 @@ func whyOurs(src *weights.Source, sites Sites) []string {
 	chosen := sites.of(src.Arch)
 	for _, groups := range src.Arch.LegalGroups(chosen...) {
 		a := src.Arch.WithKVHeads(groups, chosen...)
-		if groups == src.Arch.Heads || nativeClass(a, src.Config) != "" {
+		if groups == src.Arch.Heads || nativeLoader(a, src.Config) != "" {
 			continue
 		}
 		notes := []string{fmt.Sprintf("transformers has no class for family %s with %d KV heads: --target expanded loads there", a.Family.Name, groups)}
@@ -126,13 +126,13 @@ func whyOurs(src *weights.Source, sites Sites) []string {
 	return nil
 }
 
-// nativeClass is the class that holds a, or the neighbour's that does; empty where only this toolkit does.
-func nativeClass(a *configs.Arch, config []byte) string {
-	if class := a.Family.Grouping(a.KVHeads).Class; class != "" {
-		return class
+// nativeLoader is the class that holds a, or the neighbour's that does, and whose it is; empty where only this toolkit does.
+func nativeLoader(a *configs.Arch, config []byte) string {
+	if loader := a.Family.Grouping(a.KVHeads).Loader(); loader != "" {
+		return loader
 	}
 	if to, _, _ := neighbour(a, config); to != nil {
-		return to.Family.Grouping(to.KVHeads).Class
+		return to.Family.Grouping(to.KVHeads).Loader()
 	}
 	return ""
 }

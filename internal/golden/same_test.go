@@ -33,6 +33,8 @@ func TestSameFunction(t *testing.T) {
 		},
 		{"llm-foundry's MPT of several groups", "mpt", `{"model_type": "mpt", "architectures": ["MPTForCausalLM"],
 			"attn_config": {"attn_type": "grouped_query_attention", "kv_n_heads": 8}, ` + mpt + `}`, ""},
+		{"llm-foundry's MPT of three tensors", "mpt", `{"model_type": "mpt", "architectures": ["MPTForCausalLM"],
+			"attn_config": {"fused_qkv": false}, ` + mpt + `}`, ""},
 		{"Falcon 40B as first published", "falcon-new", `{"model_type": "RefinedWeb", "n_head_kv": 6, ` + falcon + `}`, ""},
 		{"Falcon 7B as first published", "falcon-7b", `{"model_type": "RefinedWebModel", "multi_query": true, "parallel_attn": true, ` + falcon + `}`, ""},
 		{"Falcon's new decoder with one norm is its old one", "falcon-parallel", `{"model_type": "falcon", "new_decoder_architecture": true,

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"gqa/internal/engine/spago"
+	"gqa/internal/kernels"
 )
 
 // Fit says what a descent gained: errors on held-out text.
@@ -151,9 +152,11 @@ func (d *descent) step(ctx context.Context, s int, rate float64) error {
 	if err := d.engine.Backward(loss); err != nil {
 		return err
 	}
-	for _, x := range d.weights {
-		x.step(rate, s)
-	}
+	kernels.For(len(d.weights), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
+		for _, x := range d.weights[lo:hi] {
+			x.step(rate, s)
+		}
+	})
 	return nil
 }
 

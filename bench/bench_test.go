@@ -11,18 +11,17 @@ import (
 )
 
 // BenchmarkDecode is a whole decode step of a llama with dim 1024, 8 layers, 16 heads, ffn 2816 and vocabulary 8192, and the
-// roofline's: the larger of bytes / bandwidth and operations / peak, as measured in this run. One round (-benchtime=1x)
+// roofline's: the larger of bytes / bandwidth and operations / peak, as measured just before. One round (-benchtime=1x)
 // is the median of many steps.
 func BenchmarkDecode(b *testing.B) {
 	formats := map[string]decode.Formats{"f32": {}, "bf16": {Weights: kernels.BF16, Cache: kernels.BF16}}
 	for _, threads := range []int{1, 2} {
 		kernels.SetThreads(threads)
-		machine := eval.MeasureMachine()
 		for _, cell := range []struct{ batch, context int }{{8, 8192}, {1, 8192}, {8, 2048}, {8, 128}} {
 			for _, kv := range []int{16, 8, 4, 2, 1} {
 				for _, name := range []string{"f32", "bf16"} {
 					b.Run(fmt.Sprintf("dtype=%s/kv=%d/batch=%d/context=%d/threads=%d", name, kv, cell.batch, cell.context, threads), func(b *testing.B) {
-						step(b, machine, formats[name], kv, cell.batch, cell.context)
+						step(b, formats[name], kv, cell.batch, cell.context)
 					})
 				}
 			}
@@ -31,7 +30,7 @@ func BenchmarkDecode(b *testing.B) {
 	kernels.SetThreads(0)
 }
 
-func step(b *testing.B, machine eval.Machine, f decode.Formats, kv, batch, context int) {
+func step(b *testing.B, f decode.Formats, kv, batch, context int) {
 	shape, err := eval.ShapeByName(fmt.Sprintf("layers=8,heads=16,kv_heads=%d,dim=1024,head_dim=64,ffn=2816,vocab=8192,context=8192,gated=true", kv))
 	if err != nil {
 		b.Fatal(err)
@@ -40,6 +39,7 @@ func step(b *testing.B, machine eval.Machine, f decode.Formats, kv, batch, conte
 	if err != nil {
 		b.Fatal(err)
 	}
+	machine := eval.MeasureMachine() // its memory is faster and slower by the minute
 	var l *eval.Latency
 	for range b.N {
 		if l, err = eval.MeasureLatency(b.Context(), m, machine, eval.LatencyOptions{Batch: batch, Context: context}); err != nil {

@@ -7,8 +7,8 @@ import (
 
 const (
 	keyBlock   = 128 // keys whose scores are in work at a time
-	keyChunk   = 512 // fewest keys per task where all queries fit one tile; a multiple of keyBlock
-	keyTasks   = 64  // as many tasks are enough: more keys each cost less
+	keyChunk   = 512 // about the fewest keys per task where all queries fit one tile
+	keyTasks   = 40  // about as many tasks are enough: more keys each cost less
 	tileRows   = 128 // rows of a tile: query heads of a group times queries
 	streamRows = 32  // up to here V is read as it lies instead of packed
 	dotsRows   = 8   // up to here K is, too; it costs more, as K has to be transposed
@@ -31,7 +31,7 @@ func Attend(a Attention, out View, lse []float32, q, k, v View) {
 	f.tile = min(a.Queries, max(1, tileRows/a.group()))
 	f.tiles, f.chunks = ceilDiv(a.Queries, f.tile), 1
 	if f.tiles == 1 {
-		f.chunk = max(keyChunk, roundUp(ceilDiv(a.Keys*a.Batch*a.KVHeads, keyTasks), keyBlock))
+		f.chunk = evenly(max(a.Keys, 1), max(keyChunk, ceilDiv(a.Keys*a.Batch*a.KVHeads, keyTasks)), tileDepth)
 		f.chunks = max(1, ceilDiv(a.Keys, f.chunk))
 	}
 	if f.chunks > 1 {

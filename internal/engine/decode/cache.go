@@ -25,6 +25,15 @@ type Cache struct {
 type store struct {
 	headDim      int
 	keys, values []kernels.View // by site
+	moving       move
+	moveTokens   func(lo, hi int) // of moving; made once, as it would be allocated
+}
+
+// move is keys and values on their way to a site.
+type move struct {
+	site, first int
+	batch       ops.Batch
+	k, v        Mat
 }
 
 // newStore makes room for seqs sequences of capacity tokens at each of sites, which have as many KV heads as kvHeads says, kept
@@ -98,16 +107,30 @@ func (c *Cache) extend(site int, b ops.Batch, k, v Mat) (keys, values kernels.Vi
 	return c.keys[site], c.values[site]
 }
 
-// write puts the keys and values of the batch's tokens at a site, from token first of each sequence on.
+// write puts the keys and values of the batch's tokens at a site, from token first of each sequence on. Most of the time goes
+// into fetching the places they come to, each far from the others: all threads do so.
 func (s *store) write(site int, b ops.Batch, first int, k, v Mat) {
-	keys, values := s.keys[site], s.values[site]
-	for i := range b.Seqs * b.Len {
-		seq, t := i/b.Len, first+i%b.Len
+	const headsPerTask = 8
+	s.moving = move{site, first, b, k, v}
+	if s.moveTokens == nil {
+		s.moveTokens = s.move
+	}
+	heads := s.keys[site].Seq / s.keys[site].Head
+	kernels.For(b.Seqs*b.Len, max(1, headsPerTask/heads), s.moveTokens)
+	s.moving = move{}
+}
+
+// move is write for tokens [lo,hi) of the batch.
+func (s *store) move(lo, hi int) {
+	m := &s.moving
+	keys, values := s.keys[m.site], s.values[m.site]
+	for i := lo; i < hi; i++ {
+		seq, t := i/m.batch.Len, m.first+i%m.batch.Len
 		for h := range keys.Seq / keys.Head {
 			at := seq*keys.Seq + h*keys.Head + t*keys.Row
-			from := i*k.Cols + h*s.headDim
-			put(keys, at, k.Data[from:from+s.headDim])
-			put(values, at, v.Data[from:from+s.headDim])
+			from := i*m.k.Cols + h*s.headDim
+			put(keys, at, m.k.Data[from:from+s.headDim])
+			put(values, at, m.v.Data[from:from+s.headDim])
 		}
 	}
 }

@@ -401,6 +401,8 @@ func TestTokens(t *testing.T) {
 	for _, name := range []string{"llama2", "llama3", "gemma", "neox", "bloom", "falcon", "t5", "bert"} {
 		dirs[name] = withTokenizer(t, name)
 	}
+	dirs["t5's spiece.model"] = withSpiece(t, "t5", "T5Tokenizer")
+	dirs["llama2's tokenizer.model"] = withSpiece(t, "llama2", "LlamaTokenizer")
 	for name, dir := range dirs {
 		t.Run(name, func(t *testing.T) {
 			file, notes := toGGUF(t, dir, convert.Options{Groups: 1})
@@ -455,6 +457,23 @@ func withTokenizer(t *testing.T, name string) string {
 		if err := os.WriteFile(filepath.Join(dir, file), text, 0o666); err != nil {
 			t.Fatal(err)
 		}
+	}
+	return dir
+}
+
+// withSpiece is the same with a SentencePiece model alone.
+func withSpiece(t *testing.T, name, class string) string {
+	t.Helper()
+	dir := withTokenizer(t, name)
+	model, err := os.ReadFile("../../internal/text/testdata/spiece/" + name + ".model")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := []byte(`{"tokenizer_class": "` + class + `"}`)
+	err = errors.Join(os.Remove(filepath.Join(dir, "tokenizer.json")),
+		os.WriteFile(filepath.Join(dir, "spiece.model"), model, 0o666), os.WriteFile(filepath.Join(dir, "tokenizer_config.json"), config, 0o666))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }

@@ -81,6 +81,50 @@ func TestVocab(t *testing.T) {
 	}
 }
 
+// TestSpiece: a folder with a SentencePiece model alone gives what its tokenizer.json would.
+func TestSpiece(t *testing.T) {
+	for name, c := range map[string]struct {
+		class, file string
+		want        map[string]any
+	}{
+		"t5": {"T5Tokenizer", "spiece.model", map[string]any{
+			"model": "t5", "add_space_prefix": true, "remove_extra_whitespaces": true, "eos_token_id": uint32(1), "padding_token_id": uint32(0),
+			"unknown_token_id": uint32(2), "add_bos_token": false, "add_eos_token": true,
+		}},
+		"llama2": {"LlamaTokenizer", "tokenizer.model", map[string]any{
+			"model": "llama", "add_space_prefix": true, "bos_token_id": uint32(1), "eos_token_id": uint32(2), "add_bos_token": true, "add_eos_token": false,
+		}},
+	} {
+		model, err := os.ReadFile(filepath.Join("../../internal/text/testdata/spiece", name+".model"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		for file, data := range map[string][]byte{c.file: model, "tokenizer_config.json": []byte(`{"tokenizer_class": "` + c.class + `"}`)} {
+			if err := os.WriteFile(filepath.Join(dir, file), data, 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d, err := text.Describe(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, _, err := Vocab(d, len(d.Tokens))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := keysOf(keys)
+		for key, value := range c.want {
+			if !reflect.DeepEqual(got[key], value) {
+				t.Errorf("%s: %s is %v, want %v", name, key, got[key], value)
+			}
+		}
+		if types := got["token_type"].([]int32); !slices.Contains(types, control) || !slices.Contains(types, unknown) {
+			t.Errorf("%s: token types %v", name, types)
+		}
+	}
+}
+
 // TestTokenTypes follows single tokens: their spelling, type and score.
 func TestTokenTypes(t *testing.T) {
 	for name, want := range map[string][]struct {

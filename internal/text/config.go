@@ -15,6 +15,7 @@ type configFile struct {
 	BOS tokenName `json:"bos_token"`
 	EOS tokenName `json:"eos_token"`
 	Unk tokenName `json:"unk_token"`
+	Pad tokenName `json:"pad_token"`
 }
 
 // tokenName reads "</s>", {"content": "</s>"} and null.
@@ -102,8 +103,10 @@ func specialTokens(vocab map[string]int32, c configFile) []map[string]any {
 var ErrNoTokenizer = errors.New("no tokenizer")
 
 func noTokenizer(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, "tokenizer.model")); err == nil {
-		return fmt.Errorf("%s has a tokenizer.model but no tokenizer.json: make one with transformers, AutoTokenizer.from_pretrained(…).save_pretrained(…)", dir)
+	for _, name := range spieceFiles {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return fmt.Errorf("%s has a %s but no tokenizer.json, and tokenizer_config.json names no class that is known to read it: make one with transformers, AutoTokenizer.from_pretrained(…).save_pretrained(…)", dir, name)
+		}
 	}
-	return fmt.Errorf("%s has %w: expected tokenizer.json, or vocab.json and merges.txt", dir, ErrNoTokenizer)
+	return fmt.Errorf("%s has %w: expected tokenizer.json, spiece.model, or vocab.json and merges.txt", dir, ErrNoTokenizer)
 }

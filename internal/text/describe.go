@@ -48,7 +48,7 @@ func Describe(dir string) (*Description, error) {
 	if _, err := LoadTokenizer(dir); err != nil {
 		return nil, err
 	}
-	data, path, _, err := readTokenizer(dir)
+	data, path, config, err := readTokenizer(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +59,7 @@ func Describe(dir string) (*Description, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	d.addNamed(config)
 	return d, nil
 }
 
@@ -211,6 +212,17 @@ func (d *Description) addSpecial(keys map[string]json.RawMessage) {
 		}
 		if id, ok := d.ids[string(name)]; ok {
 			d.Special[role] = id
+		}
+	}
+}
+
+// addNamed takes the special tokens that a SentencePiece model names, where no file does.
+func (d *Description) addNamed(c configFile) {
+	for role, name := range map[string]tokenName{"bos_token": c.BOS, "eos_token": c.EOS, "unk_token": c.Unk, "pad_token": c.Pad} {
+		if id, ok := d.ids[string(name)]; ok {
+			if _, known := d.Special[role]; !known {
+				d.Special[role] = id
+			}
 		}
 	}
 }

@@ -19,7 +19,8 @@ type tokenizerFile struct {
 	Model         json.RawMessage `json:"model"`
 }
 
-// LoadTokenizer reads the tokenizer of a model folder: tokenizer.json, or else
+// LoadTokenizer reads the tokenizer of a model folder: tokenizer.json, or else a
+// SentencePiece model (spiece.model, tokenizer.model) as T5 and Llama have it, or
 // vocab.json and merges.txt as GPT-2 has them. dir may also be the path of a
 // tokenizer.json. A tokenizer_config.json beside it may name the end-of-text
 // token. A component of an unknown type is an error that names it.
@@ -47,7 +48,9 @@ func readTokenizer(dir string) (data []byte, path string, config configFile, err
 	}
 	data, err = os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		data, err = gpt2Files(dir, config)
+		if data, err = spiece(dir, &config); errors.Is(err, ErrNoTokenizer) {
+			data, err = gpt2Files(dir, config)
+		}
 	}
 	return data, path, config, err
 }

@@ -143,18 +143,12 @@ func blockPairs() {
 	MOVQ(I32(16), pairs)
 	Label("pair")
 	for tile := range 2 {
-		x, y, part, other := ZMM(), ZMM(), ZMM(), ZMM()
+		x, y := ZMM(), ZMM()
 		PREFETCHT0(Mem{Base: src, Disp: 128 + 64*tile}) // the next panel's
 		PREFETCHT0(Mem{Base: src, Index: ld, Scale: 1, Disp: 128 + 64*tile})
 		VMULPS(Mem{Base: src, Disp: 64 * tile}, alpha, x)
 		VMULPS(Mem{Base: src, Index: ld, Scale: 1, Disp: 64 * tile}, alpha, y)
-		for plane := range 3 {
-			cut(keep, x, part)
-			cut(keep, y, other)
-			VPSRLD(U8(16), part, part)
-			VPORD(other, part, part)
-			VMOVUPS(part, Mem{Base: dst, Disp: plane*planeBytes + tile*tileBytes})
-		}
+		splitWords(keep, x, y, func(plane int) Mem { return Mem{Base: dst, Disp: plane*planeBytes + tile*tileBytes} })
 	}
 	LEAQ(Mem{Base: src, Index: ld, Scale: 2}, src)
 	ADDQ(U32(64), dst)

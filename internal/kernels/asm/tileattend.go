@@ -214,20 +214,10 @@ func (t *tileAttend) weights() {
 	for r := 0; r < t.rows; r += 4 {
 		even, odd := transpose4(ZMM, row(0), 4*r), transpose4(ZMM, row(1), 4*r)
 		for i := range 4 {
-			t.split(even[i], odd[i], Mem{Base: spare, Disp: 64 * (r + i)})
+			splitWords(t.upper, even[i], odd[i], func(plane int) Mem {
+				return Mem{Base: spare, Disp: 64 * (r + i + t.rows*plane)}
+			})
 		}
-	}
-}
-
-// split writes three planes of words, x in their lower and y in their upper half.
-func (t *tileAttend) split(x, y reg.VecVirtual, to Mem) {
-	part, other := ZMM(), ZMM()
-	for plane := range 3 {
-		cut(t.upper, x, part)
-		cut(t.upper, y, other)
-		VPSRLD(U8(16), part, part)
-		VPORD(other, part, part)
-		VMOVUPS(part, to.Offset(64*t.rows*plane))
 	}
 }
 

@@ -152,6 +152,18 @@ func cut(keep, x, part reg.Register) {
 	VSUBPS(part, x, x)
 }
 
+// splitWords splits x and y in three planes of words, x in their lower and y in their upper half.
+func splitWords(keep, x, y reg.Register, to func(plane int) Mem) {
+	part, other := ZMM(), ZMM()
+	for plane := range 3 {
+		cut(keep, x, part)
+		cut(keep, y, other)
+		VPSRLD(U8(16), part, part)
+		VPORD(other, part, part)
+		VMOVUPS(part, to(plane))
+	}
+}
+
 // splitRow generates the splitting of float32 into three bfloat16 of 8 bits each that sum up to it.
 func splitRow() {
 	TEXT("splitRowAMX", NOSPLIT, "func(n int, dst *uint16, plane int, src *float32)")

@@ -595,7 +595,7 @@ var encoderDecoders = map[string]string{
 func TestEncoderDecoders(t *testing.T) {
 	for name, config := range encoderDecoders {
 		t.Run(name, func(t *testing.T) {
-			dir := random(t, config)
+			dir := golden.Random(t, config)
 			for _, groups := range []int{4, 2, 1} {
 				o := convert.Options{Groups: groups}
 				file, notes := toGGUF(t, dir, o)
@@ -665,49 +665,4 @@ func draw(r *rand.Rand, n, vocab int) []int32 {
 		ids[i] = r.Int32N(int32(vocab))
 	}
 	return ids
-}
-
-// random writes a checkpoint of random weights; its head is the embedding where the class scales logits.
-func random(t *testing.T, config string) string {
-	t.Helper()
-	a, err := configs.Resolve([]byte(config), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tensors, err := a.Tensors()
-	if err != nil {
-		t.Fatal(err)
-	}
-	shapes := map[string][]int{}
-	for _, x := range tensors {
-		if x.Role != configs.Head || a.LogitScale == 1 {
-			shapes[x.Name] = x.Shape
-		}
-	}
-	if err := a.Bind(shapes); err != nil {
-		t.Fatal(err)
-	}
-	params, err := a.Params()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, all := rand.New(rand.NewPCG(5, 6)), map[string][]float32{}
-	for _, p := range params {
-		w := make([]float32, p.Size())
-		for i := range w {
-			w[i] = float32(r.NormFloat64() / math.Sqrt(float64(p.Shape[len(p.Shape)-1])))
-			if p.Role.IsNorm() {
-				w[i]++
-			}
-		}
-		all[p.Name] = w
-	}
-	dir := t.TempDir()
-	if err := weights.Write(dir, a, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }

@@ -4,20 +4,17 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/nlpodyssey/spago/mat"
 
-	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/internal/engine/decode"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/ops"
-	"gqa/internal/weights"
 )
 
 // The encoders that no reference case is of: T5 v1.0 with its scaled head, v1.1 with a head of its own, stacks of different
@@ -36,49 +33,6 @@ const (
 )
 
 var encoderConfigs = map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "UMT5": umt5, "BERT": bertSmall, "BERT untied": bertUntied}
-
-// random writes a checkpoint of random weights, with a head of its own if config says so.
-func random(t *testing.T, config string) string {
-	t.Helper()
-	arch, dir := resolve(t, config), t.TempDir()
-	shapes := map[string][]int{}
-	if arch.EncoderLayers > 0 && arch.LogitScale != 1 { // v1.0: tied
-		tensors, err := arch.Tensors()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, x := range tensors {
-			if x.Role != configs.Head {
-				shapes[x.Name] = x.Shape
-			}
-		}
-		if err := arch.Bind(shapes); err != nil {
-			t.Fatal(err)
-		}
-	}
-	params, err := arch.Params()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, all := rand.New(rand.NewPCG(5, 6)), map[string][]float32{}
-	for _, p := range params {
-		w := make([]float32, p.Size())
-		for i := range w {
-			w[i] = float32(r.NormFloat64() / math.Sqrt(float64(p.Shape[len(p.Shape)-1])))
-			if p.Role.IsNorm() && !p.Bias {
-				w[i]++
-			}
-		}
-		all[p.Name] = w
-	}
-	if err := weights.Write(dir, arch, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 // padded is two sequences of 9 tokens, of which the second has two of padding; a decoder reads 7 behind an encoder.
 func padded(a *configs.Arch) ops.Batch {
@@ -104,7 +58,7 @@ func padded(a *configs.Arch) ops.Batch {
 func TestEncoders(t *testing.T) {
 	for name, config := range encoderConfigs {
 		t.Run(name, func(t *testing.T) {
-			dir := random(t, config)
+			dir := golden.Random(t, config)
 			src, all := golden.Load(t, dir)
 			whole := checkEngines(t, src.Arch, all)
 			checkPadding(t, src.Arch, all, whole)
@@ -183,7 +137,7 @@ func checkPadding(t *testing.T, a *configs.Arch, all map[string][]float32, want 
 func TestOwnDistances(t *testing.T) {
 	const sizes = `"vocab_size": 40, "d_model": 20, "d_kv": 4, "num_heads": 6, "d_ff": 28, "num_layers": 2, "num_decoder_layers": 3`
 	t5 := `{"model_type": "t5", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, ` + sizes + `}`
-	src, all := golden.Load(t, random(t, t5))
+	src, all := golden.Load(t, golden.Random(t, t5))
 	want := append([]float32(nil), decode.New(src.Arch, all).Logits(padded(src.Arch)).Data...)
 	for _, prefix := range []string{"", configs.EncoderPrefix} {
 		table := all[prefix+configs.ParamName(configs.Distances, -1, false)]
@@ -199,7 +153,7 @@ func TestOwnDistances(t *testing.T) {
 
 // TestCopiedHead: older releases saved T5's tied head beside the embedding; it is not trained apart.
 func TestCopiedHead(t *testing.T) {
-	dir := random(t, t5v11)
+	dir := golden.Random(t, t5v11)
 	src, all := golden.Load(t, dir)
 	if src.Arch.Tied {
 		t.Fatal("a head of its own is tied")
@@ -219,7 +173,7 @@ func TestCopiedHead(t *testing.T) {
 
 // TestScaledHead: T5 v1.0 divides what its head reads by the square root of the model's dim; v1.1's config.json says not to.
 func TestScaledHead(t *testing.T) {
-	dir := random(t, t5v10)
+	dir := golden.Random(t, t5v10)
 	src, all := golden.Load(t, dir)
 	plain := *src.Arch
 	plain.LogitScale = 1
@@ -237,7 +191,7 @@ func TestScaledHead(t *testing.T) {
 func TestEncoderGradients(t *testing.T) {
 	for name, config := range encoderConfigs {
 		t.Run(name, func(t *testing.T) {
-			dir := convertTo(t, random(t, config), convert.Options{Groups: 2, Method: convert.Mean, Sites: convert.AllSites})
+			dir := convertTo(t, golden.Random(t, config), convert.Options{Groups: 2, Method: convert.Mean, Sites: convert.AllSites})
 			src, all := golden.Load(t, dir)
 			params, err := spago.NewParams(src.Arch, all)
 			if err != nil {

@@ -100,7 +100,7 @@ func mergeCases(t *testing.T) (all []mergeCase) {
 		all = append(all, mergeCase{c.Name, c.Dir, c.Batch()})
 	}
 	for name, config := range encoderConfigs {
-		all = append(all, mergeCase{name, random(t, config), padded(resolve(t, config))})
+		all = append(all, mergeCase{name, golden.Random(t, config), padded(resolve(t, config))})
 	}
 	return all
 }

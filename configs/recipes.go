@@ -46,16 +46,26 @@ type Recipe struct {
 	Threads      int    `yaml:"threads"`       // 0: one per core; does not change the result
 }
 
-// Optimizer is AdamW (Loshchilov & Hutter, arXiv 1711.05101) with its gradient clipping.
+// Optimizer is how a step follows its gradient.
 type Optimizer struct {
-	LR          float64 `yaml:"lr"` // the peak learning rate
-	Beta1       float64 `yaml:"beta1"`
-	Beta2       float64 `yaml:"beta2"`
-	Eps         float64 `yaml:"eps"`
-	WeightDecay float64 `yaml:"weight_decay"`
-	Decay       Decay   `yaml:"decay"`
-	Clip        float64 `yaml:"clip"` // the largest norm of the whole gradient; 0: no limit
+	Name        OptimizerName `yaml:"name"`
+	LR          float64       `yaml:"lr"`    // the peak learning rate
+	Beta1       float64       `yaml:"beta1"` // of the average of gradients, which is Muon's momentum
+	Beta2       float64       `yaml:"beta2"` // of the average of their squares
+	Eps         float64       `yaml:"eps"`
+	WeightDecay float64       `yaml:"weight_decay"`
+	Decay       Decay         `yaml:"decay"`
+	Clip        float64       `yaml:"clip"` // the largest norm of the whole gradient; 0: no limit
 }
+
+// OptimizerName is the rule of a step.
+type OptimizerName string
+
+// The values of OptimizerName.
+const (
+	AdamW OptimizerName = "adamw" // Loshchilov & Hutter, arXiv 1711.05101
+	Muon  OptimizerName = "muon"  // Jordan et al. 2024, with the steps of Liu et al. (arXiv 2502.16982), for Param.Hidden; AdamW for the rest
+)
 
 // Decay is which weights WeightDecay applies to.
 type Decay string

@@ -60,6 +60,7 @@ func (r *Recipe) Validate() error {
 		{"schedule.warmup", s.Warmup, s.Warmup >= 0, "0 or more steps"},
 		{"schedule.final", s.Final, s.Final >= 0 && s.Final <= 1, "0 to 1, a fraction of optimizer.lr"},
 		oneOf("schedule.kind", s.Kind, Cosine, Linear, Constant),
+		oneOf("optimizer.name", o.Name, AdamW, Muon),
 		{"optimizer.lr", o.LR, o.LR > 0 && finite(o.LR), "more than 0"},
 		{"optimizer.beta1", o.Beta1, o.Beta1 >= 0 && o.Beta1 < 1, "0 or more and below 1"},
 		{"optimizer.beta2", o.Beta2, o.Beta2 >= 0 && o.Beta2 < 1, "0 or more and below 1"},

@@ -52,7 +52,8 @@ var (
 		AttnNorm, Q, K, V, FusedQKV, QNorm, KNorm, Distances, O, AttnOutNorm, CrossNorm, CrossQ, CrossK, CrossV, CrossO,
 		MLPNorm, Gate, Up, GateUp, Down, MLPOutNorm,
 	}
-	normRoles = []Role{EmbedNorm, FinalNorm, HeadNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, CrossNorm, MLPNorm, MLPOutNorm}
+	tableRoles = []Role{Embed, Positions, TokenType, Distances, Head} // a row for each token, place or distance
+	normRoles  = []Role{EmbedNorm, FinalNorm, HeadNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, CrossNorm, MLPNorm, MLPOutNorm}
 )
 
 // IsNorm says whether the role is a norm's.

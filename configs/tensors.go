@@ -203,6 +203,12 @@ type Param struct {
 	KVHeads    int // whose rows its rows are, which a conversion pools; 0: it holds none
 }
 
+// Hidden reports whether the weight is a matrix that maps the stream, or what a layer makes of it: no table that is looked up,
+// no head, no norm, no bias.
+func (p Param) Hidden() bool {
+	return len(p.Shape) == 2 && !p.Bias && !p.Role.IsNorm() && !slices.Contains(tableRoles, p.Role)
+}
+
 // Params lists the weights of the forward pass: the checkpoint's tensors with fused ones taken apart.
 func (a *Arch) Params() ([]Param, error) {
 	tensors, err := a.Tensors()

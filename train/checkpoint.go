@@ -103,8 +103,10 @@ func (o *optimizer) moments() (specs []checkpoints.Spec, values map[string][]flo
 	values = make(map[string][]float32, 2*len(o.slots))
 	for _, s := range o.slots {
 		for name, data := range map[string][]float32{"m." + s.name: s.m, "v." + s.name: s.v} {
-			specs = append(specs, checkpoints.Spec{Name: name, DType: checkpoints.F32, Shape: s.shape})
-			values[name] = data
+			if data != nil {
+				specs = append(specs, checkpoints.Spec{Name: name, DType: checkpoints.F32, Shape: s.shape})
+				values[name] = data
+			}
 		}
 	}
 	return specs, values

@@ -10,18 +10,19 @@ import (
 	"gqa/internal/kernels"
 )
 
-// optimizer is AdamW over all weights, with its gradient clipping.
+// optimizer is AdamW over all weights, or Muon over the layers' matrices and AdamW over the rest, with its gradient clipping.
 type optimizer struct {
 	spec  configs.Optimizer
 	slots []slot
+	muon  []*slot // those of slots that go by Muon
 }
 
-// slot is one weight with the averages that AdamW keeps of its gradient and of the gradient's square.
+// slot is one weight with the averages that are kept of its gradient and, for AdamW, of the gradient's square.
 type slot struct {
 	name  string
 	shape []int
 	param *nn.Param
-	m, v  []float32
+	m, v  []float32 // no v: it goes by Muon
 	decay float64
 }
 
@@ -30,14 +31,18 @@ func newOptimizer(spec configs.Optimizer, arch *configs.Arch, params *spago.Para
 	if err != nil {
 		return nil, err
 	}
-	o, memory := &optimizer{spec: spec}, kernels.Slab{}
+	o, memory := &optimizer{spec: spec, slots: make([]slot, len(params.List))}, kernels.Slab{}
 	for i, p := range params.List {
-		n := p.Size()
-		s := slot{name: params.Names[i], shape: shapes[i].Shape, param: p, m: memory.Make(n), v: memory.Make(n)}
+		n, s := p.Size(), &o.slots[i]
+		*s = slot{name: params.Names[i], shape: shapes[i].Shape, param: p, m: memory.Make(n)}
 		if spec.Decay == configs.DecayAll || len(s.shape) > 1 {
 			s.decay = spec.WeightDecay
 		}
-		o.slots = append(o.slots, s)
+		if spec.Name == configs.Muon && shapes[i].Hidden() {
+			o.muon = append(o.muon, s)
+		} else {
+			s.v = memory.Make(n)
+		}
 	}
 	return o, nil
 }
@@ -64,13 +69,27 @@ func clipScale(norm, limit float64) float32 {
 func (o *optimizer) step(t int, lr, norm float64) {
 	scale := clipScale(norm, o.spec.Clip)
 	for _, s := range o.slots {
-		if g := spago.Grad(s.param); g != nil {
+		if g := spago.Grad(s.param); g != nil && s.v != nil {
 			adamw := kernels.AdamW{LR: lr, Beta1: o.spec.Beta1, Beta2: o.spec.Beta2, Eps: o.spec.Eps, Decay: s.decay}
 			adamw.Step(spago.Data(s.param), g, s.m, s.v, scale, t)
 		}
+	}
+	kernels.For(len(o.muon), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
+		for _, s := range o.muon[lo:hi] {
+			if g := spago.Grad(s.param); g != nil {
+				muon := kernels.Muon{LR: lr, Size: muonSize, Momentum: o.spec.Beta1, Decay: s.decay}
+				muon.Step(spago.Data(s.param), g, s.m, s.shape[0], s.shape[1], scale)
+			}
+		}
+	})
+	for _, s := range o.slots {
 		s.param.ZeroGrad()
 	}
 }
+
+// muonSize has a step of Muon be about as long as one of AdamW at the same rate (Liu et al. 2025, arXiv 2502.16982, equation
+// 4), so that one rate does for both.
+const muonSize = 0.2
 
 // finite reports whether weights and averages hold numbers only.
 func (o *optimizer) finite() bool {

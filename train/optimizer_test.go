@@ -3,6 +3,7 @@ package train
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"gqa/internal/engine/spago"
@@ -85,6 +86,23 @@ func TestStepNotFinite(t *testing.T) {
 		for name, w := range all {
 			if !slices.Equal(w, before[name]) {
 				t.Errorf("a weight is %v: %s changed", poison, name)
+			}
+		}
+	}
+}
+
+// Muon steps the layers' matrices, wherever a family keeps them; tables, heads, norms and biases go by AdamW.
+func TestMuonWeights(t *testing.T) {
+	for name, config := range tinyConfigs {
+		arch, all := tinyModel(t, config)
+		trainer, err := newTrainer(goldenRecipe(t, "optimizer.name=muon"), arch, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range trainer.optimizer.slots {
+			matrix := len(s.shape) == 2 && strings.HasPrefix(s.name, "layers.")
+			if byMuon := s.v == nil; byMuon != matrix {
+				t.Errorf("%s: %s %v goes by Muon: %v", name, s.name, s.shape, byMuon)
 			}
 		}
 	}

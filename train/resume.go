@@ -14,7 +14,8 @@ import (
 )
 
 // Resume goes on with the run in o.Dir from its newest checkpoint, or from the beginning where there is none. sets change
-// keys of its recipe first ("optimizer.lr=1e-4"); those that say what data a step reads are fixed. A finished run is left
+// keys of its recipe first ("optimizer.lr=1e-4"); those that say what data a step reads are fixed, and so is
+// the optimizer, whose averages a checkpoint holds. A finished run is left
 // as it is, unless a greater number of steps is set.
 func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	recipe, changed, err := changedRecipe(o.Dir, sets)
@@ -74,6 +75,7 @@ func changedRecipe(dir string, sets []string) (recipe *configs.Recipe, changed b
 		{"accumulate", old.Accumulate, r.Accumulate},
 		{"seq_len", old.SeqLen, r.SeqLen},
 		{"seed", old.Seed, r.Seed},
+		{"optimizer.name", old.Optimizer.Name, r.Optimizer.Name},
 	} {
 		if key.old != key.now {
 			return nil, false, fmt.Errorf("%s cannot change within a run, from %v to %v; start another with gqa-train run", key.name, key.old, key.now)

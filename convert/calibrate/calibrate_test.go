@@ -8,8 +8,6 @@ import (
 	"slices"
 	"testing"
 
-	"gonum.org/v1/gonum/mat"
-
 	"gqa/configs"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
@@ -275,50 +273,6 @@ func spoiled(t *testing.T, src *weights.Source) Weights {
 		for i := range all[p.Name] {
 			all[p.Name][i] += float32(r.NormFloat64()) / 20
 		}
-	}
-	return all
-}
-
-// TestOrthogonalise wants singular values near one, and the directions kept: tall, wide and square.
-func TestOrthogonalise(t *testing.T) {
-	for _, shape := range [][2]int{{5, 16}, {16, 5}, {9, 9}, {1, 4}} {
-		rows, cols := shape[0], shape[1]
-		r := rand.New(rand.NewPCG(9, 9))
-		g := make([]float32, rows*cols)
-		for i := range g {
-			g[i] = float32(r.NormFloat64()) * 1e-3
-		}
-		before := mat.NewDense(rows, cols, wide(g))
-		orthogonalise(g, rows, cols)
-		after := mat.NewDense(rows, cols, wide(g))
-		var svd mat.SVD
-		if !svd.Factorize(after, mat.SVDThin) {
-			t.Fatal("no decomposition")
-		}
-		for _, s := range svd.Values(nil) {
-			if s < 0.5 || s > 1.3 {
-				t.Errorf("%v: a singular value of %g", shape, s)
-			}
-		}
-		var u, v, ours, exact mat.Dense
-		svd.UTo(&u)
-		svd.VTo(&v)
-		ours.Mul(u.T(), before)
-		exact.Mul(&ours, &v) // diagonal where the singular vectors are the same
-		for i := range min(rows, cols) {
-			for j := range min(rows, cols) {
-				if off := math.Abs(exact.At(i, j)); i != j && off > 1e-2*math.Abs(exact.At(i, i)) {
-					t.Errorf("%v: singular vectors %d and %d are mixed by %g", shape, i, j, off)
-				}
-			}
-		}
-	}
-}
-
-func wide(x []float32) []float64 {
-	all := make([]float64, len(x))
-	for i, v := range x {
-		all[i] = float64(v)
 	}
 	return all
 }

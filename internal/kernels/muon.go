@@ -1,0 +1,122 @@
+package kernels
+
+import (
+	"math"
+	"sync"
+)
+
+// Muon is the optimizer of Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for matrices: a
+// step goes as far in every direction that the averaged gradient has. With a Size of 0.2 it has the semantics of
+// torch.optim.Muon with adjust_lr_fn "match_rms_adamw" (Liu et al. 2025, arXiv 2502.16982, equation 4), in float32.
+type Muon struct {
+	LR       float64 // learning rate of this step
+	Size     float64 // root mean square of what a step of rate 1 adds; 0.2 is about AdamW's
+	Momentum float64 // decay of the average of g
+	Decay    float64 // weight decay, applied as p *= 1 - LR·Decay
+}
+
+// Step makes a step on the matrix p [rows, cols] with gradient g·gscale and the average m. It leaves g without a meaning.
+func (o Muon) Step(p, g, m []float32, rows, cols int, gscale float32) {
+	fresh := float32(1-o.Momentum) * gscale
+	Scale(m, float32(o.Momentum))
+	Axpy(fresh, g, m)
+	Scale(g, fresh)
+	Axpy(float32(o.Momentum), m, g) // Nesterov's: a look ahead
+	orthogonalise(g, rows, cols)
+	if o.Decay != 0 {
+		Scale(p, float32(1-o.LR*o.Decay))
+	}
+	Axpy(float32(-o.stretch(rows, cols)), g, p)
+}
+
+// stretch is what an orthogonal matrix is multiplied by: its root mean square is one over the root of its longer side.
+func (o Muon) stretch(rows, cols int) float64 {
+	return o.LR * o.Size * math.Sqrt(float64(max(rows, cols)))
+}
+
+const orthogonalSteps = 5
+
+// orthogonalWeights are of a quintic (Jordan et al.) that brings singular values near 1 fast, not exactly: they end between
+// 0.7 and 1.2.
+var orthogonalWeights = [3]float64{3.4445, -4.7750, 2.0315}
+
+// orthogonalWork is what orthogonalise needs beside g: the square of its shorter side, a polynomial of it, and another g.
+type orthogonalWork struct{ square, poly, next []float32 }
+
+var orthogonalWorks = sync.Pool{New: func() any { return new(orthogonalWork) }}
+
+// orthogonalise keeps the singular vectors of g [rows, cols] and brings its singular values near 1, in place, by steps of
+// Newton–Schulz's kind: X becomes (a + b·XXᵀ + c·(XXᵀ)²)·X.
+func orthogonalise(g []float32, rows, cols int) {
+	a, b, c := float32(orthogonalWeights[0]), float32(orthogonalWeights[1]), float32(orthogonalWeights[2])
+	Scale(g, float32(1/(math.Sqrt(SumSquares(g))+1e-30)))
+	n, tall := min(rows, cols), rows > cols
+	w := orthogonalWorks.Get().(*orthogonalWork)
+	defer orthogonalWorks.Put(w)
+	w.square, w.poly, w.next = grown(w.square, n*n), grown(w.poly, n*n), grown(w.next, len(g))
+	for range orthogonalSteps {
+		if tall { // gᵀ·g
+			Gemm(true, false, n, n, rows, 1, g, cols, g, cols, 0, w.square, n)
+		} else { // g·gᵀ
+			Gemm(false, true, n, n, cols, 1, g, cols, g, cols, 0, w.square, n)
+		}
+		copy(w.poly, w.square)
+		Gemm(false, false, n, n, n, c, w.square, n, w.square, n, b, w.poly, n)
+		copy(w.next, g)
+		if tall {
+			Gemm(false, false, rows, cols, n, 1, g, cols, w.poly, n, a, w.next, cols)
+		} else {
+			Gemm(false, false, rows, cols, n, 1, w.poly, n, g, cols, a, w.next, cols)
+		}
+		copy(g, w.next)
+	}
+}
+
+// StepRef is the definition of Step, in float64.
+func (o Muon) StepRef(p, g, m []float32, rows, cols int, gscale float32) {
+	ahead := make([]float64, len(g))
+	for i := range g {
+		d := float64(g[i]) * float64(gscale)
+		m1 := o.Momentum*float64(m[i]) + (1-o.Momentum)*d
+		ahead[i], m[i] = o.Momentum*m1+(1-o.Momentum)*d, float32(m1)
+	}
+	orthogonaliseRef(ahead, rows, cols)
+	for i := range p {
+		p[i] = float32(float64(p[i])*(1-o.LR*o.Decay) - o.stretch(rows, cols)*ahead[i])
+	}
+}
+
+// orthogonaliseRef is the definition of orthogonalise, with g·gᵀ of the rows whichever side is longer.
+func orthogonaliseRef(g []float64, rows, cols int) {
+	norm := 0.0
+	for _, x := range g {
+		norm += x * x
+	}
+	for i := range g {
+		g[i] /= math.Sqrt(norm) + 1e-30
+	}
+	for range orthogonalSteps {
+		once := squareTimes(g, g, rows, cols)
+		twice := squareTimes(g, once, rows, cols)
+		for i := range g {
+			g[i] = orthogonalWeights[0]*g[i] + orthogonalWeights[1]*once[i] + orthogonalWeights[2]*twice[i]
+		}
+	}
+}
+
+// squareTimes is g·gᵀ·x, all [rows, cols].
+func squareTimes(g, x []float64, rows, cols int) []float64 {
+	z := make([]float64, len(x))
+	for i := range rows {
+		for j := range rows {
+			s := 0.0
+			for k := range cols {
+				s += g[i*cols+k] * g[j*cols+k]
+			}
+			for k := range cols {
+				z[i*cols+k] += s * x[j*cols+k]
+			}
+		}
+	}
+	return z
+}

@@ -38,9 +38,10 @@ func (m Machine) Roofline(bytes, flops float64) float64 {
 	return max(bytes/m.Bandwidth, flops/m.Peak)
 }
 
-// measureBandwidth reads more memory than a cache holds, as dot products do, and takes the best of some rounds.
+// measureBandwidth reads memory, as dot products do, and takes the best of some rounds. What is read must be more than a
+// processor's cache holds: of 128 MiB, a server's still has a part when the next round comes.
 func measureBandwidth() float64 {
-	const n, block = 1 << 25, 1 << 16 // 128 MiB
+	const n, block = 1 << 27, 1 << 16 // 512 MiB
 	x := make([]float32, n)
 	kernels.HugePages(x)
 	for i := range x {

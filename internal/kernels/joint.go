@@ -70,7 +70,7 @@ func jointTiles(m, k int, x []float32, ldx int, ps []Product) {
 			first = g
 			g.split(m, x, ldx)
 		}
-		g.m, g.x = m, first.x
+		g.m, g.x, g.ldx, g.serial, g.all = m, first.x, first.ldx, first.serial, first.all
 		j.add(g, ps[i].N, tileGrain(k))
 	}
 	j.run()

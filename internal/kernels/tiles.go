@@ -114,11 +114,20 @@ type tileProduct struct {
 	m, k, ldw, ldy int
 	w              []uint16
 	y              []float32
-	x              []float32 // split, tileSize rows at a time
-	from           []float32 // what is being split
+	serial         uint64 // tells one x from another
+	x              []float32
 	ldx            int
-	room, planes   []float32 // scratch: what x lies in, and the planes before their rows are turned
+	all            *splitRows // x split, if there are many rows: few are split by each thread, which takes less than sharing them
+	own            splitRows  // what all is, unless it is another product's with the same x
 }
+
+// splitRows is rows of x, split, tileSize of them at a time.
+type splitRows struct {
+	x, planes []float32 // planes is scratch: what is split before its rows are turned
+	serial    uint64    // of the product of which it is
+}
+
+var splits = sync.Pool{New: func() any { return new(splitRows) }}
 
 var tileProducts = sync.Pool{New: func() any { return new(tileProduct) }}
 
@@ -129,7 +138,7 @@ func newTileProduct(w *Packed, y []float32, ldy int) *tileProduct {
 }
 
 func (g *tileProduct) release() {
-	g.w, g.y, g.x, g.from = nil, nil, nil, nil
+	g.w, g.y, g.x, g.all = nil, nil, nil, nil
 	tileProducts.Put(g)
 }
 
@@ -155,12 +164,29 @@ func (g *tileProduct) run(m, n int, x []float32, ldx int) {
 // tileGrain is how many rows of k weights make a task.
 func tileGrain(k int) int { return roundUp(max(1, skinnyWork/k), tileBlock) }
 
-// split splits m rows of x.
+// split takes m rows of x, and splits them if they are many.
 func (g *tileProduct) split(m int, x []float32, ldx int) {
-	size := m * 3 * g.k / 2
-	g.room, g.planes = grown(g.room, size), grown(g.planes, size)
-	g.m, g.from, g.ldx, g.x = m, x, ldx, g.room
-	run(g.k, evenly(g.k, max(tileDepth, blockElements/m), tileDepth), (*splitting)(g))
+	g.m, g.x, g.ldx, g.serial = m, x, ldx, products.Add(1)
+	if m > tileSize {
+		g.all = &g.own
+		g.all.grow(g)
+		run(g.k, evenly(g.k, max(tileDepth, blockElements/m), tileDepth), (*splitting)(g))
+	}
+}
+
+func (s *splitRows) grow(g *tileProduct) {
+	size := g.m * 3 * g.k / 2
+	s.x, s.planes = grown(s.x, size), grown(s.planes, size)
+}
+
+// hold splits the rows of a product unless they are held already.
+func (s *splitRows) hold(g *tileProduct) {
+	if s.serial == g.serial {
+		return
+	}
+	s.grow(g)
+	g.tiles.splitRows(g.m, g.k, 0, g.k, g.x, g.ldx, s.x, s.planes)
+	s.serial = g.serial
 }
 
 // splitting is tileProduct.split for some elements of all rows.
@@ -169,16 +195,28 @@ type splitting tileProduct
 func (g *splitting) block(lo, hi int) {
 	for i := 0; i < g.m; i += tileSize {
 		at := i * 3 * g.k / 2
-		g.tiles.splitRows(min(tileSize, g.m-i), g.k, lo, hi, g.from[i*g.ldx:], g.ldx, g.x[at:], g.planes[at:])
+		g.tiles.splitRows(min(tileSize, g.m-i), g.k, lo, hi, g.x[i*g.ldx:], g.ldx, g.all.x[at:], g.all.planes[at:])
 	}
 }
 
 func (g *tileProduct) block(lo, hi int) {
+	if g.m > tileSize {
+		g.multiply(lo, hi, g.all.x)
+		return
+	}
+	s := splits.Get().(*splitRows)
+	s.hold(g)
+	g.multiply(lo, hi, s.x)
+	splits.Put(s)
+}
+
+// multiply computes columns [lo,hi) of y for x split.
+func (g *tileProduct) multiply(lo, hi int, split []float32) {
 	w, next := g.rows(lo)
 	buffer := buffers.Get().(*[]float32)
 	*buffer = grown(*buffer, (hi-lo)*tileSize)
 	for i := 0; i < g.m; i += tileSize {
-		m, x, y := min(tileSize, g.m-i), g.x[i*3*g.k/2:], g.y[i*g.ldy+lo:]
+		m, x, y := min(tileSize, g.m-i), split[i*3*g.k/2:], g.y[i*g.ldy+lo:]
 		if m == 1 {
 			g.tiles.dots(hi-lo, g.k, 1, w, g.ldw, x, y, next)
 			continue

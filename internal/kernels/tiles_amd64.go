@@ -35,8 +35,9 @@ func dotsAMX(n, k, m int, w []uint16, ldw int, x, c []float32, next lookahead) {
 	}
 }
 
-// tileAhead is how many keys before they are read attendAMX asks for them.
-const tileAhead = 64
+// tileAhead is how many keys before they are read attendAMX asks for them to come to the first-level cache. It asks for them to
+// come to the second four times as long before.
+const tileAhead = 32
 
 // other is where the scores of the next group of keys go.
 func (t *tileWork) other() []float32 { return t.s[1-t.turn] }

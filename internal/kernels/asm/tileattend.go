@@ -18,7 +18,7 @@ type tileAttend struct {
 	top, total reg.VecVirtual
 	upper      reg.VecVirtual // of the bits of a number
 	left       Mem            // blocks of columns
-	soon       Mem            // keys to ask for
+	soon       Mem            // keys to ask for first
 }
 
 // The general registers: tile instructions take none but given ones.
@@ -129,8 +129,10 @@ func (t *tileAttend) score(label string, step func()) {
 	}
 	ADDQ(U32(64*t.rows), query)
 	MOVQ(t.soon, spare)
+	MOVQ(keyStride, walk)
+	IMULQ(address("ahead"), walk)
 	for i := range 16 {
-		PREFETCHT0(Mem{Base: spare, Disp: 64 * i})
+		t.ask(Mem{Base: spare, Disp: 64 * i}, walk)
 	}
 	ADDQ(U32(1024), t.soon)
 	ADDQ(U32(64), key)
@@ -140,6 +142,14 @@ func (t *tileAttend) score(label string, step func()) {
 		step()
 	}
 	Label("skip" + label)
+}
+
+// ask asks for memory in two steps: for a line that is needed soon to come to the first-level cache, and for one four times
+// the distance behind it to come to the second, which can wait for more lines at a time.
+func (t *tileAttend) ask(near Mem, distance reg.Register) {
+	PREFETCHT0(near)
+	near.Index, near.Scale = distance, 4
+	PREFETCHT1(near)
 }
 
 // storeScores stores those of 16 keys and moves on to the next keys.
@@ -181,7 +191,7 @@ func (t *tileAttend) pair(label string) {
 			for half := range 2 {
 				x[i][half] = ZMM()
 				VMOVUPS(Mem{Base: walk, Disp: 64 * half}, x[i][half])
-				PREFETCHT0(Mem{Base: walk, Index: valueAhead, Scale: 1, Disp: 64 * half})
+				t.ask(Mem{Base: walk, Index: valueAhead, Scale: 1, Disp: 64 * half}, valueAhead)
 			}
 			ADDQ(valRow, walk)
 		}

@@ -47,13 +47,7 @@ func (a *Attention) probabilities(q, k View, b, h, kv, i int) (p []float64, lse 
 		for x := range a.HeadDim {
 			p[j] += float64(q.at(b, h, i)[x]) * k.value(b, kv, j, x) * float64(a.Scale)
 		}
-		switch {
-		case a.Slopes != nil && a.CoarseSlopes != 0:
-			p[j] += float64(a.CoarseSlopes) * float64(BF16.decode(BF16.encode(BF16.decode(BF16.encode(a.Slopes[h]))*float32(j))))
-		case a.Slopes != nil:
-			p[j] += float64(a.Slopes[h]) * float64(j-i-a.keys(b)+a.Queries)
-		}
-		p[j] += at(a.Bias, (h*a.Queries+i)*a.Keys+j, 0)
+		p[j] += a.bias(b, h, i, j)
 		top = max(top, p[j])
 	}
 	for j := first; j < end; j++ {
@@ -64,6 +58,18 @@ func (a *Attention) probabilities(q, k View, b, h, kv, i int) (p []float64, lse 
 		p[j] /= sum
 	}
 	return p, top + math.Log(sum)
+}
+
+// bias is what is added to the scaled score of query i of head h for key j, in float64.
+func (a *Attention) bias(b, h, i, j int) float64 {
+	bias := at(a.Bias, (h*a.Queries+i)*a.Keys+j, 0)
+	switch {
+	case a.Slopes != nil && a.CoarseSlopes != 0:
+		bias += float64(a.CoarseSlopes) * float64(BF16.decode(BF16.encode(BF16.decode(BF16.encode(a.Slopes[h]))*float32(j))))
+	case a.Slopes != nil:
+		bias += float64(a.Slopes[h]) * float64(j-i-a.keys(b)+a.Queries)
+	}
+	return bias
 }
 
 // AttendBackwardRef is the definition of AttendBackward, in float64 but for the sums over rows in dk and dv.

@@ -108,9 +108,9 @@ func scaleRows(c []float32, ldc, m, n int, beta float32) {
 }
 
 // grown returns a slice of n elements, s itself if it is long enough. The content is arbitrary.
-func grown(s []float32, n int) []float32 {
+func grown[T float32 | float64](s []T, n int) []T {
 	if cap(s) < n {
-		return make([]float32, n)
+		return make([]T, n)
 	}
 	return s[:n]
 }

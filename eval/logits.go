@@ -16,7 +16,7 @@ import (
 // file output, which appears whole or not at all. With stepwise every token goes through the KV cache on its own.
 //
 // Where the model has an encoder, that reads input_ids, and logits are of decoder_input_ids. attention_mask and
-// token_type_ids count where the model has a use for them.
+// token_type_ids count where the model has a use for them. Sums are precise where the model needs that.
 func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise bool) error {
 	in, err := readInputs(m, input)
 	if err != nil {
@@ -25,6 +25,8 @@ func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise b
 	if err := checkOutput(output, input); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
+	m.Precise(true)
+	defer m.Precise(false)
 	forward := m.wholeLogits
 	if stepwise {
 		if err := m.checkDecodes(); err != nil {

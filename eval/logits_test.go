@@ -63,6 +63,26 @@ func TestWriteLogits(t *testing.T) {
 	}
 }
 
+// T5's logits are precise: those of steps are those of one pass, which in f32 they are not, and what follows is in f32 again.
+func TestWriteLogitsPrecise(t *testing.T) {
+	c := golden.Named(t, "t5")
+	m := mustLoad(t, c.Dir)
+	var forms [2][]float32
+	for i := range forms {
+		path := filepath.Join(t.TempDir(), "logits.safetensors")
+		if err := WriteLogits(t.Context(), m, filepath.Join(c.Dir, "golden.safetensors"), path, i == 1); err != nil {
+			t.Fatal(err)
+		}
+		forms[i], _ = readLogits(t, path)
+	}
+	if !slices.Equal(forms[0], forms[1]) {
+		t.Error("one pass and steps give other bits")
+	}
+	if slices.Equal(forms[0], m.Logits(c.Batch()).Data) {
+		t.Error("sums stay in float64")
+	}
+}
+
 func TestWriteLogitsReplaces(t *testing.T) {
 	m, path := tiny(t, "llama"), filepath.Join(t.TempDir(), "out")
 	if err := os.WriteFile(path, []byte("old"), 0o666); err != nil {

@@ -99,6 +99,10 @@ func TestStepAllocatesNothing(t *testing.T) {
 		}
 	}
 	onEach(t, check)
+	onEach(t, func(t *testing.T, d *Decoder) {
+		d.eng.wide = true
+		check(t, d)
+	})
 	t.Run("sample", func(t *testing.T) { check(t, sample(t)) })
 }
 

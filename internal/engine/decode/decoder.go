@@ -14,6 +14,7 @@ import (
 type Decoder struct {
 	Arch *configs.Arch
 	Formats
+	size  int // in weights
 	model *model.Model[Mat]
 	eng   *engine
 	body  mark // of the arena, behind the last Hidden
@@ -54,12 +55,28 @@ func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 		}
 		return m, true
 	}
+	size := 0
+	for _, w := range all {
+		size += len(w)
+	}
 	return &Decoder{
 		Arch:    arch,
 		Formats: f,
+		size:    size,
 		model:   model.New(arch, weight),
 		eng:     &engine{tables: map[*ops.Rope]*kernels.RopeTable{}},
 	}
+}
+
+// preciseWeights is the most weights of a model that is run in float64: those of a T5-base. Beyond, a token takes too long.
+const preciseWeights = 1 << 28
+
+// Precise says whether sums are in float64 from now on, where float32 leaves few digits: in models of f32 weights whose scores
+// are not scaled (T5). Such scores are large, and the softmax magnifies what is rounded before them. It takes ten times as
+// long, on every set of kernels. A decoder begins without.
+func (d *Decoder) Precise(on bool) {
+	large := d.Arch.ScoreScale >= 1 || d.Arch.ScoreScale == 0 && !d.Arch.ScaleScores
+	d.eng.wide = on && large && d.Weights == kernels.Full && d.size <= preciseWeights
 }
 
 // encode turns a weight into a format of 16 bits, packed unless it is a table of which rows are read.

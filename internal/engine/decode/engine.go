@@ -26,6 +26,7 @@ type engine struct {
 	arena  arena
 	tables map[*ops.Rope]*kernels.RopeTable
 	cache  *Cache  // nil: attention sees the batch alone
+	wide   bool    // sums are in float64; see Decoder.Precise
 	bucket []int32 // of RelativeBias
 
 	one      [1]ops.Linear[Mat] // of Linear
@@ -60,21 +61,33 @@ func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
 
 // Linears implements ops.Joint.
 func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
-	e.products, e.results = e.products[:0], e.results[:0]
+	e.results = e.results[:0]
 	for _, w := range ws {
-		y := e.mat(x.Rows, w.W.Rows)
-		e.results = append(e.results, y)
-		e.products = append(e.products, kernels.Product{
-			N: y.Cols, Y: y.Data, Full: w.W.Data, Half: w.W.Half, Format: w.W.Format, Packed: w.W.packed,
-		})
+		e.results = append(e.results, e.mat(x.Rows, w.W.Rows))
 	}
-	kernels.GemmNTs(x.Rows, x.Cols, x.Data, x.Cols, e.products)
+	e.multiply(x, ws)
 	for i, w := range ws {
 		if w.HasBias {
 			kernels.AddRows(e.results[i].Data, w.Bias.Data, x.Rows, w.W.Rows)
 		}
 	}
 	return e.results
+}
+
+// multiply fills in the results of Linears, but for biases.
+func (e *engine) multiply(x Mat, ws []ops.Linear[Mat]) {
+	e.products = e.products[:0]
+	for i, w := range ws {
+		y := e.results[i]
+		if e.wide {
+			kernels.GemmNTWide(x.Rows, y.Cols, x.Cols, x.Data, w.W.Data, y.Data)
+			continue
+		}
+		e.products = append(e.products, kernels.Product{
+			N: y.Cols, Y: y.Data, Full: w.W.Data, Half: w.W.Half, Format: w.W.Format, Packed: w.W.packed,
+		})
+	}
+	kernels.GemmNTs(x.Rows, x.Cols, x.Data, x.Cols, e.products)
 }
 
 func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
@@ -85,9 +98,14 @@ func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 		w = e.arena.take(len(w))
 		kernels.Shift(w, n.W.Data, n.Offset)
 	}
-	if n.Layer {
+	switch {
+	case e.wide && n.Layer:
+		kernels.LayerNormRef(y.Data, nil, nil, x.Data, w, n.Bias.Data, rows, dim, n.Eps)
+	case e.wide:
+		kernels.RMSNormRef(y.Data, nil, x.Data, w, rows, dim, n.Eps)
+	case n.Layer:
 		kernels.LayerNorm(y.Data, nil, nil, x.Data, w, n.Bias.Data, rows, dim, n.Eps)
-	} else {
+	default:
 		kernels.RMSNorm(y.Data, nil, x.Data, w, rows, dim, n.Eps)
 	}
 	return y
@@ -123,7 +141,11 @@ func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Data, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
 	}
 	keys, values := e.keysAndValues(&spec, k, v, a, b)
-	kernels.Attend(spec, rows(out, b.Len, a.HeadDim), nil, rows(q, b.Len, a.HeadDim), keys, values)
+	if e.wide {
+		kernels.AttendWide(spec, rows(out, b.Len, a.HeadDim), rows(q, b.Len, a.HeadDim), keys, values)
+	} else {
+		kernels.Attend(spec, rows(out, b.Len, a.HeadDim), nil, rows(q, b.Len, a.HeadDim), keys, values)
+	}
 	return out
 }
 

@@ -48,14 +48,15 @@ type Recipe struct {
 
 // Optimizer is how a step follows its gradient.
 type Optimizer struct {
-	Name        OptimizerName `yaml:"name"`
-	LR          float64       `yaml:"lr"`    // the peak learning rate
-	Beta1       float64       `yaml:"beta1"` // of the average of gradients, which is Muon's momentum
-	Beta2       float64       `yaml:"beta2"` // of the average of their squares
-	Eps         float64       `yaml:"eps"`
-	WeightDecay float64       `yaml:"weight_decay"`
-	Decay       Decay         `yaml:"decay"`
-	Clip        float64       `yaml:"clip"` // the largest norm of the whole gradient; 0: no limit
+	Name          OptimizerName `yaml:"name"`
+	LR            float64       `yaml:"lr"`             // the peak learning rate
+	AttentionRate float64       `yaml:"attention_rate"` // times LR for the projections of attention, which a conversion has changed
+	Beta1         float64       `yaml:"beta1"`          // of the average of gradients, which is Muon's momentum
+	Beta2         float64       `yaml:"beta2"`          // of the average of their squares
+	Eps           float64       `yaml:"eps"`
+	WeightDecay   float64       `yaml:"weight_decay"`
+	Decay         Decay         `yaml:"decay"`
+	Clip          float64       `yaml:"clip"` // the largest norm of the whole gradient; 0: no limit
 }
 
 // OptimizerName is the rule of a step.

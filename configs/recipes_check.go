@@ -62,6 +62,7 @@ func (r *Recipe) Validate() error {
 		oneOf("schedule.kind", s.Kind, Cosine, Linear, Constant),
 		oneOf("optimizer.name", o.Name, AdamW, Muon),
 		{"optimizer.lr", o.LR, o.LR > 0 && finite(o.LR), "more than 0"},
+		{"optimizer.attention_rate", o.AttentionRate, o.AttentionRate >= 0 && finite(o.AttentionRate), "0 or more times optimizer.lr"},
 		{"optimizer.beta1", o.Beta1, o.Beta1 >= 0 && o.Beta1 < 1, "0 or more and below 1"},
 		{"optimizer.beta2", o.Beta2, o.Beta2 >= 0 && o.Beta2 < 1, "0 or more and below 1"},
 		{"optimizer.eps", o.Eps, o.Eps > 0 && finite(o.Eps), "more than 0"},

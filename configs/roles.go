@@ -52,9 +52,13 @@ var (
 		AttnNorm, Q, K, V, FusedQKV, QNorm, KNorm, Distances, O, AttnOutNorm, CrossNorm, CrossQ, CrossK, CrossV, CrossO,
 		MLPNorm, Gate, Up, GateUp, Down, MLPOutNorm,
 	}
-	tableRoles = []Role{Embed, Positions, TokenType, Distances, Head} // a row for each token, place or distance
-	normRoles  = []Role{EmbedNorm, FinalNorm, HeadNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, CrossNorm, MLPNorm, MLPOutNorm}
+	attentionRoles = []Role{Q, K, V, FusedQKV, O, CrossQ, CrossK, CrossV, CrossO}
+	tableRoles     = []Role{Embed, Positions, TokenType, Distances, Head} // a row for each token, place or distance
+	normRoles      = []Role{EmbedNorm, FinalNorm, HeadNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, CrossNorm, MLPNorm, MLPOutNorm}
 )
+
+// IsAttention reports whether the weight is a projection of an attention's, or its bias.
+func (r Role) IsAttention() bool { return slices.Contains(attentionRoles, r) }
 
 // IsNorm says whether the role is a norm's.
 func (r Role) IsNorm() bool { return slices.Contains(normRoles, r) }

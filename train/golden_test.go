@@ -103,24 +103,40 @@ func TestGoldenSteps(t *testing.T) {
 				"whole batch":  goldenRecipe(t),
 				"accumulating": goldenRecipe(t, "batch=1", "accumulate=2"),
 			} {
-				trainer, err := newTrainer(recipe, arch, clone(all))
-				if err != nil {
-					t.Fatal(err)
-				}
-				for i := range losses {
-					out, err := trainer.step(i+1, windows)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if d := math.Abs(out.loss - float64(losses[i])); d > goldenTolerance {
-						t.Errorf("%s, step %d: loss %v, want %v", variant, i+1, out.loss, losses[i])
-					}
-					if d := math.Abs(out.gradNorm - float64(norms[i])); d > goldenTolerance*float64(norms[i]) {
-						t.Errorf("%s, step %d: gradient norm %v, want %v", variant, i+1, out.gradNorm, norms[i])
-					}
-				}
+				goldenSteps(t, variant, recipe, arch, clone(all), windows, losses, norms)
 			}
 		})
+	}
+}
+
+// Six steps of torch.optim.Muon (2.11, adjust_lr_fn "match_rms_adamw", its products in float32 where it has bfloat16) for the layers'
+// matrices, and of AdamW for the rest.
+func TestGoldenMuon(t *testing.T) {
+	arch, all, windows := goldenModel(t, "testdata/llama-g2")
+	losses := []float32{6.088758945465088, 5.837445259094238, 5.592711925506592, 5.35512113571167, 5.124905586242676, 4.902258396148682}
+	norms := []float32{6.195563316345215, 6.034475326538086, 5.853911399841309, 5.668150901794434, 5.479016304016113, 5.286457061767578}
+	goldenSteps(t, "muon", goldenRecipe(t, "optimizer.name=muon"), arch, all, windows, losses, norms)
+}
+
+func goldenSteps(
+	t *testing.T, what string, recipe *configs.Recipe, arch *configs.Arch, all map[string][]float32, windows [][]int32, losses, norms []float32,
+) {
+	t.Helper()
+	trainer, err := newTrainer(recipe, arch, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range losses {
+		out, err := trainer.step(i+1, windows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := math.Abs(out.loss - float64(losses[i])); d > goldenTolerance {
+			t.Errorf("%s, step %d: loss %v, want %v", what, i+1, out.loss, losses[i])
+		}
+		if d := math.Abs(out.gradNorm - float64(norms[i])); d > goldenTolerance*float64(norms[i]) {
+			t.Errorf("%s, step %d: gradient norm %v, want %v", what, i+1, out.gradNorm, norms[i])
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ type slot struct {
 	param *nn.Param
 	m, v  []float32 // no v: it goes by Muon
 	decay float64
+	rate  float64 // times the learning rate
 }
 
 func newOptimizer(spec configs.Optimizer, arch *configs.Arch, params *spago.Params) (*optimizer, error) {
@@ -34,7 +35,10 @@ func newOptimizer(spec configs.Optimizer, arch *configs.Arch, params *spago.Para
 	o, memory := &optimizer{spec: spec, slots: make([]slot, len(params.List))}, kernels.Slab{}
 	for i, p := range params.List {
 		n, s := p.Size(), &o.slots[i]
-		*s = slot{name: params.Names[i], shape: shapes[i].Shape, param: p, m: memory.Make(n)}
+		*s = slot{name: params.Names[i], shape: shapes[i].Shape, param: p, m: memory.Make(n), rate: 1}
+		if shapes[i].Role.IsAttention() {
+			s.rate = spec.AttentionRate
+		}
 		if spec.Decay == configs.DecayAll || len(s.shape) > 1 {
 			s.decay = spec.WeightDecay
 		}
@@ -70,14 +74,14 @@ func (o *optimizer) step(t int, lr, norm float64) {
 	scale := clipScale(norm, o.spec.Clip)
 	for _, s := range o.slots {
 		if g := spago.Grad(s.param); g != nil && s.v != nil {
-			adamw := kernels.AdamW{LR: lr, Beta1: o.spec.Beta1, Beta2: o.spec.Beta2, Eps: o.spec.Eps, Decay: s.decay}
+			adamw := kernels.AdamW{LR: lr * s.rate, Beta1: o.spec.Beta1, Beta2: o.spec.Beta2, Eps: o.spec.Eps, Decay: s.decay}
 			adamw.Step(spago.Data(s.param), g, s.m, s.v, scale, t)
 		}
 	}
 	kernels.For(len(o.muon), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
 		for _, s := range o.muon[lo:hi] {
 			if g := spago.Grad(s.param); g != nil {
-				muon := kernels.Muon{LR: lr, Size: muonSize, Momentum: o.spec.Beta1, Decay: s.decay}
+				muon := kernels.Muon{LR: lr * s.rate, Size: muonSize, Momentum: o.spec.Beta1, Decay: s.decay}
 				muon.Step(spago.Data(s.param), g, s.m, s.shape[0], s.shape[1], scale)
 			}
 		}

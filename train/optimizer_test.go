@@ -2,6 +2,7 @@ package train
 
 import (
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +104,27 @@ func TestMuonWeights(t *testing.T) {
 			matrix := len(s.shape) == 2 && strings.HasPrefix(s.name, "layers.")
 			if byMuon := s.v == nil; byMuon != matrix {
 				t.Errorf("%s: %s %v goes by Muon: %v", name, s.name, s.shape, byMuon)
+			}
+		}
+	}
+}
+
+// A rate of attention's own reaches its projections and their biases, and nothing else.
+func TestAttentionRate(t *testing.T) {
+	for family, config := range tinyConfigs {
+		arch, all := tinyModel(t, config)
+		trainer, err := newTrainer(goldenRecipe(t, "optimizer.attention_rate=0"), arch, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := clone(all)
+		if _, err := trainer.step(1, randomWindows(1, 2, 9, arch.Vocab)); err != nil {
+			t.Fatal(err)
+		}
+		projection := regexp.MustCompile(`^layers\.\d+\.[qkvo]\.`)
+		for name, w := range all {
+			if still := slices.Equal(w, before[name]); still != projection.MatchString(name) {
+				t.Errorf("%s: %s unchanged: %v", family, name, still)
 			}
 		}
 	}

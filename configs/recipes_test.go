@@ -122,7 +122,7 @@ func TestRecipeSetErrors(t *testing.T) {
 		"steps":          "want key=value",
 		"stepz=1":        `stepz: unknown key "stepz"`,
 		"optimizer=1":    "optimizer is a group of keys; set one of name, lr, attention_rate",
-		"optimizer.x=1":  `optimizer.x: unknown key "x", want one of lr`,
+		"optimizer.x=1":  `optimizer.x: unknown key "x", want one of name, lr`,
 		"steps.x=1":      "steps.x: steps has no keys below it",
 		"steps=1e3":      `steps is "1e3", want an integer`,
 		"optimizer.lr=a": `optimizer.lr is "a", want a number`,

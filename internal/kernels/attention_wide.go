@@ -43,7 +43,7 @@ func (w *wideWork) load(f *wideForward, b, kv, n int) {
 	}
 	rows, apart := f.k.rows(&w.converted, b, kv, 0, n, d)
 	for j := range n {
-		widened(w.k[j*d:][:d], rows[j*apart:][:d])
+		toFloat64(w.k[j*d:][:d], rows[j*apart:][:d])
 	}
 	rows, apart = f.v.rows(&w.converted, b, kv, 0, n, d)
 	for j := range n {
@@ -61,14 +61,14 @@ func (f *wideForward) attend(w *wideWork, b, h, i int) {
 		clear(out)
 		return
 	}
-	w.q, w.o = widened(w.q, f.q.at(b, h, i)[:d]), grown(w.o, d)
+	w.q, w.o = toFloat64(w.q, f.q.at(b, h, i)[:d]), grown(w.o, d)
 	dotsWide(s, w.q, w.k[first*d:], d)
 	for j := range s {
 		s[j] = s[j]*float64(f.Scale) + f.bias(b, h, i, first+j)
 	}
 	softmaxWide(s)
 	dotsWide(w.o, s, w.v[first:], len(w.v)/d)
-	narrowed(out, w.o)
+	toFloat32(out, w.o)
 }
 
 // softmaxWide turns scores into their softmax.

@@ -9,7 +9,7 @@ import "sync"
 func GemmNTWide(m, n, k int, x, w, y []float32) {
 	g := wideProducts.Get().(*wideProduct)
 	g.m, g.n, g.k, g.w, g.y = m, n, k, w, y
-	g.x = widened(g.x, x[:m*k])
+	g.x = toFloat64(g.x, x[:m*k])
 	run(n, roundUp(grainFor(m*k), wideRows), g)
 	g.w, g.y = nil, nil
 	wideProducts.Put(g)
@@ -39,11 +39,11 @@ func (g *wideProduct) block(lo, hi int) {
 	work := wideWorks.Get().(*wideWork)
 	for ; lo < hi; lo += wideRows {
 		n := min(wideRows, hi-lo)
-		work.w = widened(work.w, g.w[lo*g.k:][:n*g.k])
+		work.w = toFloat64(work.w, g.w[lo*g.k:][:n*g.k])
 		work.o = grown(work.o, wideRows)
 		for i := range g.m {
 			dotsWide(work.o[:n], g.x[i*g.k:][:g.k], work.w, g.k)
-			narrowed(g.y[i*g.n+lo:], work.o[:n])
+			toFloat32(g.y[i*g.n+lo:], work.o[:n])
 		}
 	}
 	wideWorks.Put(work)
@@ -72,8 +72,8 @@ func dotsWide(y, x, w []float64, ldw int) {
 	}
 }
 
-// widened is x in float64, in dst if that is large enough.
-func widened(dst []float64, x []float32) []float64 {
+// toFloat64 is x in float64, in dst if that is large enough.
+func toFloat64(dst []float64, x []float32) []float64 {
 	dst = grown(dst, len(x))
 	for i, v := range x {
 		dst[i] = float64(v)
@@ -81,8 +81,8 @@ func widened(dst []float64, x []float32) []float64 {
 	return dst
 }
 
-// narrowed rounds x to dst.
-func narrowed(dst []float32, x []float64) {
+// toFloat32 rounds x to dst.
+func toFloat32(dst []float32, x []float64) {
 	for i, v := range x {
 		dst[i] = float32(v)
 	}

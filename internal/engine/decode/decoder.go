@@ -72,8 +72,8 @@ func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 const preciseWeights = 1 << 28
 
 // Precise says whether sums are in float64 from now on, where float32 leaves few digits: in models of f32 weights whose scores
-// are not scaled (T5). Such scores are large, and the softmax magnifies what is rounded before them. It takes ten times as
-// long, on every set of kernels. A decoder begins without.
+// are not scaled (T5). Such scores are large, and the softmax magnifies what is rounded before them. It takes up to
+// twenty times as long. A decoder begins without.
 func (d *Decoder) Precise(on bool) {
 	large := d.Arch.ScoreScale >= 1 || d.Arch.ScoreScale == 0 && !d.Arch.ScaleScores
 	d.eng.wide = on && large && d.Weights == kernels.Full && d.size <= preciseWeights

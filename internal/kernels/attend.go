@@ -28,6 +28,7 @@ func Attend(a Attention, out View, lse []float32, q, k, v View) {
 	}
 	f := forwards.Get().(*forward)
 	f.Attention, f.out, f.lse, f.q, f.k, f.v = a, out, lse, q, k, v
+	f.serial = products.Add(1)
 	f.tile = min(a.Queries, max(1, tileRows/a.group()))
 	f.tiles, f.chunks = ceilDiv(a.Queries, f.tile), 1
 	if f.tiles == 1 {
@@ -50,6 +51,7 @@ type forward struct {
 	Attention
 	out, q, k, v        View
 	lse                 []float32
+	serial              uint64 // tells calls apart
 	tile, tiles, chunks int
 	chunk               int // keys per chunk, if there are several
 	// partial holds, if chunks > 1, a tile's sums per chunk: [Batch, KVHeads, chunks, rows·(HeadDim+2)].
@@ -64,6 +66,8 @@ var (
 // work is the scratch of one task: a tile of rows of queries, and the state of their softmax.
 type work struct {
 	q, o, s        []float32 // queries [rows, HeadDim], sums [rows, HeadDim], scores [rows, keyBlock]
+	held           tileOfQueries
+	fresh          bool      // the queries are not those of the task before
 	top, sum       []float32 // largest score so far and the sum of exponentials relative to it [rows]
 	packed         []float32
 	converted      []float32 // rows of K or V from a format of 16 bits
@@ -71,6 +75,12 @@ type work struct {
 	tile           tileWork
 	b, kv, i0, i1  int // sequence, kv head, queries [i0,i1)
 	rows, from, to int // of the tile; keys [from,to)
+}
+
+// tileOfQueries names the queries of a tile: of a call, a sequence and kv head, and the first of them.
+type tileOfQueries struct {
+	serial          uint64
+	b, kv, from, to int
 }
 
 func (f *forward) rows() int { return f.group() * f.tile }
@@ -107,7 +117,7 @@ func (f *forward) attend(w *work) {
 	}
 }
 
-// begin loads the scaled queries of a tile and clears its sums.
+// begin has the scaled queries of a tile ready and clears its sums.
 func (f *forward) begin(w *work, b, kv, tile, chunk int) {
 	d := f.HeadDim
 	w.b, w.kv, w.i0 = b, kv, tile*f.tile
@@ -123,11 +133,22 @@ func (f *forward) begin(w *work, b, kv, tile, chunk int) {
 	w.top, w.sum = grown(w.top, w.rows), grown(w.sum, w.rows)
 	clear(w.o)
 	clear(w.sum)
+	fill(w.top, float32(math.Inf(-1)))
+	f.hold(w, tileOfQueries{f.serial, b, kv, w.i0, w.i1})
+}
+
+// hold scales the queries of a tile unless the task before had the same.
+func (f *forward) hold(w *work, queries tileOfQueries) {
+	w.fresh = w.held != queries
+	if !w.fresh {
+		return
+	}
+	w.held = queries
+	d := f.HeadDim
 	for r := range w.rows {
-		w.top[r] = float32(math.Inf(-1))
 		h, i := f.row(w, r)
 		row := w.q[r*d:][:d]
-		copy(row, f.q.at(b, h, i))
+		copy(row, f.q.at(w.b, h, i))
 		kern.scale(row, f.Scale)
 	}
 }

@@ -56,8 +56,10 @@ type laneWork struct {
 
 // attendLanes is the loop over the blocks of keys.
 func (f *forward) attendLanes(w *work) {
-	f.clearLanes(w)
-	f.packQueries(w)
+	f.clearLanes(w, w.rows)
+	if w.fresh {
+		f.packQueries(w)
+	}
 	w.s = grown(w.s, keyBlock*w.lane.rows)
 	size := min(keyBlock, roundUp(laneElements/f.HeadDim, maxLanes))
 	for j := w.from; j < w.to; j += size {
@@ -87,10 +89,10 @@ func (f *forward) nextKeys(w *work, j, n int) (now, later lookahead) {
 	return f.k.ahead(w.b, w.kv, min(j+n, w.to-1), f.HeadDim).divide(ceilDiv(n, keys), keys*f.HeadDim)
 }
 
-// clearLanes is the state before any key. Rows that fill up the register are zero.
-func (f *forward) clearLanes(w *work) {
+// clearLanes is the state before any key, for at least so many rows. Those that fill up the register are zero.
+func (f *forward) clearLanes(w *work, rows int) {
 	l := &w.lane
-	l.laneTile, l.sum = kern.lanes.tile(w.rows), lanes{}
+	l.laneTile, l.sum = kern.lanes.tile(rows), lanes{}
 	fill(l.top[:], float32(math.Inf(-1)))
 	w.o = grown(w.o, l.rows*f.HeadDim)
 	clear(w.o)

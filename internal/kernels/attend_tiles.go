@@ -9,6 +9,9 @@ import (
 // relative to it are at most e to this power.
 const tileSlack = 8
 
+// tileQueries is the fewest rows that kern.tiles.attend takes.
+const tileQueries = 8
+
 // tileWork is what attention by tiles has beside laneWork.
 type tileWork struct {
 	q     []float32    // queries, split
@@ -23,9 +26,9 @@ type tileWork struct {
 
 func (t *tileWork) scores() []float32 { return t.s[t.turn] }
 
-// inTiles reports whether a tile that is in lanes suits kern.tiles, too. Few rows are as fast in lanes.
+// inTiles reports whether a tile that is in lanes suits kern.tiles, too. A single row is as fast in lanes.
 func (f *forward) inTiles(w *work) bool {
-	return kern.tiles != nil && f.k.Format == BF16 && f.v.Format == BF16 && w.rows > 4 && f.HeadDim%tileColumns == 0
+	return kern.tiles != nil && f.k.Format == BF16 && f.v.Format == BF16 && w.rows > 1 && f.HeadDim%tileColumns == 0
 }
 
 // attendTiles is attendLanes with the products by matrix instructions.
@@ -49,12 +52,15 @@ func (f *forward) attendTiles(w *work) {
 	f.endLanes(w)
 }
 
-// beginTiles makes room and splits the queries.
+// beginTiles makes room, and splits the queries unless they are those of the task before.
 func (f *forward) beginTiles(w *work) {
-	f.clearLanes(w)
+	f.clearLanes(w, max(w.rows, tileQueries))
 	w.limitScores()
 	d, rows, t := f.HeadDim, w.lane.rows, &w.tile
 	t.layOut(rows, d)
+	if !w.fresh {
+		return
+	}
 	w.s = grown(w.s, rows*d) // the queries of all rows, some of which may be none
 	clear(w.s[copy(w.s, w.q[:w.rows*d]):])
 	kern.tiles.splitRows(rows, d, 0, d, w.s, d, t.q, t.pairs[:3*rows*d/2])

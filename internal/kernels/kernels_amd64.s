@@ -18875,6 +18875,22 @@ loop:
 	VZEROUPPER
 	RET
 
+// func askAMX(n int, ahead *byte, from int, stride int)
+// Requires: MMX+
+TEXT ·askAMX(SB), NOSPLIT, $0-32
+	MOVQ n+0(FP), AX
+	MOVQ ahead+8(FP), CX
+	MOVQ stride+24(FP), DX
+	MOVQ from+16(FP), BX
+	ADDQ BX, CX
+
+loop:
+	PREFETCHT1 (CX)
+	ADDQ       DX, CX
+	DECQ       AX
+	JNZ        loop
+	RET
+
 // func attend8AMX(groups int, blocks int, s *float32, other *float32, q *float32, plane int, k *uint16, ldk int, v *uint16, ldv int, p *float32, pairs *float32, o *float32, ldo int, top *float32, limit *float32, sum *float32, shapes *byte, ahead int) (left int)
 // Requires: AVX, AVX512BW, AVX512F, MMX+
 TEXT ·attend8AMX(SB), NOSPLIT, $16-160

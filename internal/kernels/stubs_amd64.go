@@ -769,6 +769,11 @@ func tileDots4AMX(blocks int, steps int, w *uint16, row int, tile int, step int,
 //go:noescape
 func splitRowAMX(n int, dst *uint16, plane int, src *float32)
 
+// askAMX is tilePath.ask for n >= 1 lines.
+//
+//go:noescape
+func askAMX(n int, ahead *byte, from int, stride int)
+
 // attend8AMX is tilePath.attend for 8 rows. All strides are in bytes; blocks is how many times 64 elements a row has.
 //
 //go:noescape

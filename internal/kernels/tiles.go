@@ -11,6 +11,8 @@ import (
 type tilePath struct {
 	// split writes src, a multiple of 16 long, as three rows of bfloat16 so many float32 apart.
 	split func(dst []float32, plane int, src []float32)
+	// ask asks for the first n lines of next.
+	ask func(n int, next lookahead)
 	// dots is c[j·m+r] = Σ_p w[j·ldw+p]·x[r,p] for n rows j of w, a multiple of tileSize, m <= tileSize rows r and k elements
 	// p, a multiple of tileDepth. x is split, in pairs of elements: three planes [k/2,m]. ldw is packedRows for a w that
 	// PackHalf has packed. next is asked for as fast as w is read.
@@ -179,13 +181,20 @@ func (s *splitRows) grow(g *tileProduct) {
 	s.x, s.planes = grown(s.x, size), grown(s.planes, size)
 }
 
-// hold splits the rows of a product unless they are held already.
-func (s *splitRows) hold(g *tileProduct) {
+// hold splits the rows of a product unless they are held already. Meanwhile the weights that come first are on their way.
+func (s *splitRows) hold(g *tileProduct, weights lookahead) {
+	const piece, perLine = 128, 16 // elements of a row at a time, and of all rows for each line that is asked for
 	if s.serial == g.serial {
 		return
 	}
 	s.grow(g)
-	g.tiles.splitRows(g.m, g.k, 0, g.k, g.x, g.ldx, s.x, s.planes)
+	for lo := 0; lo < g.k; lo += piece {
+		hi := min(lo+piece, g.k)
+		lines := ceilDiv((hi-lo)*g.m, perLine)
+		g.tiles.ask(lines, weights)
+		weights.from += lines * weights.stride
+		g.tiles.splitRows(g.m, g.k, lo, hi, g.x, g.ldx, s.x, s.planes)
+	}
 	s.serial = g.serial
 }
 
@@ -200,19 +209,19 @@ func (g *splitting) block(lo, hi int) {
 }
 
 func (g *tileProduct) block(lo, hi int) {
+	w, next := g.rows(lo)
 	if g.m > tileSize {
-		g.multiply(lo, hi, g.all.x)
+		g.multiply(lo, hi, w, g.all.x, next)
 		return
 	}
 	s := splits.Get().(*splitRows)
-	s.hold(g)
-	g.multiply(lo, hi, s.x)
+	s.hold(g, lookahead{next.base, 0, next.stride})
+	g.multiply(lo, hi, w, s.x, next)
 	splits.Put(s)
 }
 
-// multiply computes columns [lo,hi) of y for x split.
-func (g *tileProduct) multiply(lo, hi int, split []float32) {
-	w, next := g.rows(lo)
+// multiply computes columns [lo,hi) of y, those of w, for x split.
+func (g *tileProduct) multiply(lo, hi int, w []uint16, split []float32, next lookahead) {
 	buffer := buffers.Get().(*[]float32)
 	*buffer = grown(*buffer, (hi-lo)*tileSize)
 	for i := 0; i < g.m; i += tileSize {

@@ -3,7 +3,7 @@ package kernels
 import "unsafe"
 
 var tilesAMX = tilePath{
-	split: splitAMX, dots: dotsAMX, attend: attendAMX,
+	split: splitAMX, ask: func(n int, l lookahead) { askAMX(n, l.base, l.from, l.stride) }, dots: dotsAMX, attend: attendAMX,
 	panels: panelsAMX, packRow: packRowAMX, packPairs: packPairsAMX,
 }
 

@@ -17,6 +17,7 @@ func tileKernels() {
 		tileDots(tiles)
 	}
 	splitRow()
+	askLines()
 	for _, rows := range []int{8, 16} {
 		newTileAttend(rows).generate()
 	}
@@ -185,5 +186,20 @@ func splitRow() {
 	SUBQ(U32(16), n)
 	JNZ(LabelRef("loop"))
 	VZEROUPPER()
+	RET()
+}
+
+// askLines generates prefetching.
+func askLines() {
+	TEXT("askAMX", NOSPLIT, "func(n int, ahead *byte, from, stride int)")
+	Doc("askAMX is tilePath.ask for n >= 1 lines.")
+	Pragma("noescape")
+	n := Load(Param("n"), GP64())
+	ahead, stride := lookahead()
+	Label("loop")
+	PREFETCHT1(Mem{Base: ahead})
+	ADDQ(stride, ahead)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
 	RET()
 }

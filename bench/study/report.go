@@ -176,20 +176,20 @@ func curves(path string, rs []Result, groups int) error {
 	p.X.Label.Text, p.Y.Label.Text = "tokens, millions", "validation loss, nats per token"
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	// Names to the right of their lines: however wide a viewer's letters are, they do not run into them.
-	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, 4.2*vg.Inch
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, 3.9*vg.Inch
 	for i, name := range slices.Sorted(maps.Keys(longest)) {
 		line, err := plotter.NewLine(points(longest[name].Curve))
 		if err != nil {
 			return err
 		}
-		line.Color, line.Dashes, line.Width = plotutil.Color(i), plotutil.Dashes(i/5), vg.Points(1.5)
+		line.Color, line.Dashes, line.Width = plotutil.Color(i%5), plotutil.Dashes(i/5), vg.Points(1.5)
 		p.Add(line)
 		p.Legend.Add(name, line)
 	}
 	grid := plotter.NewGrid()
 	grid.Horizontal, grid.Vertical = draw.LineStyle{Color: color.Gray{225}, Width: 0.5}, draw.LineStyle{}
 	p.Add(grid)
-	return p.Save(7*vg.Inch, 4*vg.Inch, path)
+	return p.Save(7*vg.Inch, 5*vg.Inch, path)
 }
 
 func points(curve []Point) plotter.XYs {

@@ -206,7 +206,7 @@ type Param struct {
 // Hidden reports whether the weight is a matrix that maps the stream, or what a layer makes of it: no table that is looked up,
 // no head, no norm, no bias.
 func (p Param) Hidden() bool {
-	return len(p.Shape) == 2 && !p.Bias && !p.Role.IsNorm() && !slices.Contains(tableRoles, p.Role)
+	return len(p.Shape) == 2 && !p.Bias && !p.IsNorm() && !slices.Contains(tableRoles, p.Role)
 }
 
 // Params lists the weights of the forward pass: the checkpoint's tensors with fused ones taken apart.
@@ -261,7 +261,7 @@ func (t Tensor) appendTo(params []Param) []Param {
 }
 
 // IsNorm says whether the weight scales or moves what a norm gives.
-func (p Param) IsNorm() bool { return slices.Contains(normRoles, p.Role) }
+func (p Param) IsNorm() bool { return p.Role.IsNorm() }
 
 // Tensors names the checkpoint's tensors that hold the weight.
 func (p Param) Tensors() []string {

@@ -2,7 +2,6 @@ package train
 
 import (
 	"fmt"
-	"math"
 	"testing"
 
 	"gqa/configs"
@@ -19,23 +18,8 @@ func TestGoldenFamilies(t *testing.T) {
 		compared++
 		t.Run(c.Name, func(t *testing.T) {
 			arch, all := grouped(t, c.Dir, 2)
-			trainer, err := newTrainer(goldenRecipe(t, fmt.Sprintf("seq_len=%d", len(c.IDs[0]))), arch, all)
-			if err != nil {
-				t.Fatal(err)
-			}
-			losses, norms := c.Floats(t, "train_loss"), c.Floats(t, "grad_norm")
-			for i := range losses {
-				out, err := trainer.step(i+1, c.IDs)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if d := math.Abs(out.loss - float64(losses[i])); !(d <= goldenTolerance) {
-					t.Errorf("step %d: loss %v, want %v", i+1, out.loss, losses[i])
-				}
-				if d := math.Abs(out.gradNorm - float64(norms[i])); !(d <= goldenTolerance*float64(norms[i])) {
-					t.Errorf("step %d: gradient norm %v, want %v", i+1, out.gradNorm, norms[i])
-				}
-			}
+			recipe := goldenRecipe(t, fmt.Sprintf("seq_len=%d", len(c.IDs[0])))
+			goldenSteps(t, c.Name, recipe, arch, all, c.IDs, c.Floats(t, "train_loss"), c.Floats(t, "grad_norm"))
 		})
 	}
 	if compared < 10 {

@@ -131,10 +131,10 @@ func goldenSteps(
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := math.Abs(out.loss - float64(losses[i])); d > goldenTolerance {
+		if d := math.Abs(out.loss - float64(losses[i])); !(d <= goldenTolerance) {
 			t.Errorf("%s, step %d: loss %v, want %v", what, i+1, out.loss, losses[i])
 		}
-		if d := math.Abs(out.gradNorm - float64(norms[i])); d > goldenTolerance*float64(norms[i]) {
+		if d := math.Abs(out.gradNorm - float64(norms[i])); !(d <= goldenTolerance*float64(norms[i])) {
 			t.Errorf("%s, step %d: gradient norm %v, want %v", what, i+1, out.gradNorm, norms[i])
 		}
 	}

@@ -37,18 +37,11 @@ var encoderConfigs = map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "UMT5
 // padded is two sequences of 9 tokens, of which the second has two of padding; a decoder reads 7 behind an encoder.
 func padded(a *configs.Arch) ops.Batch {
 	r := rand.New(rand.NewPCG(7, 8))
-	draw := func(n int) []int32 {
-		ids := make([]int32, n)
-		for i := range ids {
-			ids[i] = r.Int32N(int32(a.Vocab))
-		}
-		return ids
-	}
-	b := ops.NewBatch(draw(9), draw(9))
+	b := randomTokens(r, a.Vocab, 9)
 	b.Lens = []int{9, 7}
 	if a.EncoderLayers > 0 {
 		source := b
-		b = ops.NewBatch(draw(7), draw(7))
+		b = randomTokens(r, a.Vocab, 7)
 		b.Source = &source
 	}
 	return b
@@ -100,17 +93,7 @@ func checkEngines(t *testing.T, a *configs.Arch, all map[string][]float32) []flo
 	if !a.Causal {
 		return want
 	}
-	cache := d.NewCache(b.Seqs, b.Len)
-	if err := d.Encode(cache, *b.Source); err != nil {
-		t.Fatal(err)
-	}
-	for i := range b.Len {
-		got, err := d.Step(cache, []int32{b.IDs[i], b.IDs[b.Len+i]})
-		if err != nil {
-			t.Fatal(err)
-		}
-		compare(t, fmt.Sprintf("token %d through the cache", i), got.Data, column(want, b.Seqs, b.Len, a.Vocab, i))
-	}
+	compare(t, "through the cache", throughCache(t, d, b), want)
 	return want
 }
 

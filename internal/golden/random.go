@@ -32,7 +32,7 @@ func Random(t testing.TB, config string) (dir string) {
 		w := make([]float32, p.Size())
 		for i := range w {
 			w[i] = float32(r.NormFloat64() / math.Sqrt(float64(p.Shape[len(p.Shape)-1])))
-			if p.Role.IsNorm() && !p.Bias {
+			if p.IsNorm() && !p.Bias {
 				w[i]++
 			}
 		}

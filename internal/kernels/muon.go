@@ -54,6 +54,7 @@ func orthogonalise(g []float32, rows, cols int) {
 	w := orthogonalWorks.Get().(*orthogonalWork)
 	defer orthogonalWorks.Put(w)
 	w.square, w.poly, w.next = grown(w.square, n*n), grown(w.poly, n*n), grown(w.next, len(g))
+	copy(w.next, g)
 	for range orthogonalSteps {
 		if tall { // gᵀ·g
 			Gemm(true, false, n, n, rows, 1, g, cols, g, cols, 0, w.square, n)
@@ -62,7 +63,6 @@ func orthogonalise(g []float32, rows, cols int) {
 		}
 		copy(w.poly, w.square)
 		Gemm(false, false, n, n, n, c, w.square, n, w.square, n, b, w.poly, n)
-		copy(w.next, g)
 		if tall {
 			Gemm(false, false, rows, cols, n, 1, g, cols, w.poly, n, a, w.next, cols)
 		} else {

@@ -50,10 +50,10 @@ func TestOrthogonalise(t *testing.T) {
 		rows, cols := shape[0], shape[1]
 		g := normal(9, rows*cols)
 		Scale(g, 1e-3)
-		before := mat.NewDense(rows, cols, widened(g))
+		before := mat.NewDense(rows, cols, toFloat64(nil, g))
 		orthogonalise(g, rows, cols)
 		var svd mat.SVD
-		if !svd.Factorize(mat.NewDense(rows, cols, widened(g)), mat.SVDThin) {
+		if !svd.Factorize(mat.NewDense(rows, cols, toFloat64(nil, g)), mat.SVDThin) {
 			t.Fatal("no decomposition")
 		}
 		for _, s := range svd.Values(nil) {
@@ -74,12 +74,4 @@ func TestOrthogonalise(t *testing.T) {
 			}
 		}
 	}
-}
-
-func widened(x []float32) []float64 {
-	all := make([]float64, len(x))
-	for i, v := range x {
-		all[i] = float64(v)
-	}
-	return all
 }

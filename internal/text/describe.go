@@ -207,23 +207,26 @@ func (d *Description) addConfig(dir string) error {
 func (d *Description) addSpecial(keys map[string]json.RawMessage) {
 	for _, role := range specialRoles {
 		var name tokenName
-		if _, known := d.Special[role]; known || json.Unmarshal(keys[role], &name) != nil {
-			continue
+		if json.Unmarshal(keys[role], &name) == nil {
+			d.nameSpecial(role, name)
 		}
-		if id, ok := d.ids[string(name)]; ok {
-			d.Special[role] = id
-		}
+	}
+}
+
+// nameSpecial has a token be that of a role, unless the role has one or the token is none.
+func (d *Description) nameSpecial(role string, name tokenName) {
+	if _, known := d.Special[role]; known {
+		return
+	}
+	if id, ok := d.ids[string(name)]; ok {
+		d.Special[role] = id
 	}
 }
 
 // addNamed takes the special tokens that a SentencePiece model names, where no file does.
 func (d *Description) addNamed(c configFile) {
 	for role, name := range map[string]tokenName{"bos_token": c.BOS, "eos_token": c.EOS, "unk_token": c.Unk, "pad_token": c.Pad} {
-		if id, ok := d.ids[string(name)]; ok {
-			if _, known := d.Special[role]; !known {
-				d.Special[role] = id
-			}
-		}
+		d.nameSpecial(role, name)
 	}
 }
 

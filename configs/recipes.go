@@ -56,7 +56,8 @@ type Optimizer struct {
 	Eps           float64       `yaml:"eps"`
 	WeightDecay   float64       `yaml:"weight_decay"`
 	Decay         Decay         `yaml:"decay"`
-	Clip          float64       `yaml:"clip"` // the largest norm of the whole gradient; 0: no limit
+	Clip          float64       `yaml:"clip"`    // the largest norm of the whole gradient; 0: no limit
+	Average       float64       `yaml:"average"` // what a step leaves of the average of the weights, the run's result; 0: no average
 }
 
 // OptimizerName is the rule of a step.

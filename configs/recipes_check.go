@@ -68,6 +68,7 @@ func (r *Recipe) Validate() error {
 		{"optimizer.eps", o.Eps, o.Eps > 0 && finite(o.Eps), "more than 0"},
 		{"optimizer.weight_decay", o.WeightDecay, o.WeightDecay >= 0 && finite(o.WeightDecay), "0 or more"},
 		{"optimizer.clip", o.Clip, o.Clip >= 0 && finite(o.Clip), "0 (no limit) or more"},
+		{"optimizer.average", o.Average, o.Average >= 0 && o.Average < 1, "0 (no average) or more and below 1, such as 0.999"},
 		oneOf("optimizer.decay", o.Decay, DecayMatrices, DecayAll),
 		oneOf("export_dtype", r.ExportDType, "keep", "f32", "bf16", "f16"),
 		oneOf("distill.loss", r.Distill.Loss, CE, KL, Mixed),

@@ -125,13 +125,14 @@ func TestResumeChecks(t *testing.T) {
 	recipe, o := smallRun(t, "steps=2")
 	mustRun(t, recipe, o)
 	for set, want := range map[string]string{
-		"batch=3":             "batch cannot change within a run, from 2 to 3",
-		"seed=1":              "seed cannot change",
-		"seq_len=9":           "seq_len cannot change",
-		"log_every=0":         "log_every is 0",
-		"optimizer.name=muon": "optimizer.name cannot change within a run, from adamw to muon",
-		"nothing=1":           `unknown key "nothing"`,
-		"steps=1":             "checkpoint of step 2",
+		"batch=3":               "batch cannot change within a run, from 2 to 3",
+		"seed=1":                "seed cannot change",
+		"seq_len=9":             "seq_len cannot change",
+		"log_every=0":           "log_every is 0",
+		"optimizer.name=muon":   "optimizer.name cannot change within a run, from adamw to muon",
+		"optimizer.average=0.9": "optimizer.average cannot change within a run, from 0 to 0.9",
+		"nothing=1":             `unknown key "nothing"`,
+		"steps=1":               "checkpoint of step 2",
 		"data=" + writeIDs(t, randomWindows(9, 14, 12, 128)): "has changed since the run began (168 tokens then, 168 now)",
 	} {
 		if _, err := Resume(t.Context(), o, []string{"steps=4", set}); err == nil || !strings.Contains(err.Error(), want) {

@@ -59,7 +59,7 @@ func saveCheckpoint(run string, s state, o *origin, t *trainer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
-	if err := o.write(out.Dir(), checkpoints.F32, t.optimizer.weights()); err != nil {
+	if err := o.write(out.Dir(), checkpoints.F32, t.optimizer.result()); err != nil {
 		return err
 	}
 	if err := t.optimizer.write(out.Dir()); err != nil {
@@ -75,7 +75,7 @@ func saveCheckpoint(run string, s state, o *origin, t *trainer) (err error) {
 	return out.Commit()
 }
 
-// loadState reads what a checkpoint says, and its averages into the optimizer.
+// loadState reads what a checkpoint says, and what the optimizer keeps into it.
 func loadState(dir string, o *optimizer) (state, error) {
 	var s state
 	path := filepath.Join(dir, stateFile)
@@ -89,20 +89,28 @@ func loadState(dir string, o *optimizer) (state, error) {
 	return s, o.read(filepath.Join(dir, momentsFile))
 }
 
-// weights are the values by name, shared with the model.
-func (o *optimizer) weights() map[string][]float32 {
+// result is the run's model if it ended here: the weights by name, or their averages, shared with the optimizer.
+func (o *optimizer) result() map[string][]float32 {
 	all := make(map[string][]float32, len(o.slots))
 	for _, s := range o.slots {
 		all[s.name] = spago.Data(s.param)
+		if s.mean != nil {
+			all[s.name] = s.mean
+		}
 	}
 	return all
 }
 
-// moments are the averages by the names that they have in a file.
+// moments are what the next step needs beside the result, by the names that it has in a file: averages of gradients and,
+// where the result is an average, the weights themselves.
 func (o *optimizer) moments() (specs []checkpoints.Spec, values map[string][]float32) {
 	values = make(map[string][]float32, 2*len(o.slots))
 	for _, s := range o.slots {
-		for name, data := range map[string][]float32{"m." + s.name: s.m, "v." + s.name: s.v} {
+		all := map[string][]float32{"m." + s.name: s.m, "v." + s.name: s.v}
+		if s.mean != nil {
+			all["w."+s.name] = spago.Data(s.param)
+		}
+		for name, data := range all {
 			if data != nil {
 				specs = append(specs, checkpoints.Spec{Name: name, DType: checkpoints.F32, Shape: s.shape})
 				values[name] = data

@@ -59,7 +59,7 @@ func TestDivergedGradient(t *testing.T) {
 		before := map[string][]float32{}
 		other.Observe = func(p Progress) {
 			if p.Step == 3 {
-				before = clone(r.trainer.optimizer.weights())
+				before = clone(r.trainer.optimizer.result())
 				param := r.trainer.optimizer.slots[0].param
 				spoiled := make([]float32, param.Size())
 				spoiled[5] = poison
@@ -71,7 +71,7 @@ func TestDivergedGradient(t *testing.T) {
 		if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "goes on from step 2") {
 			t.Fatalf("%s: error %v, want ErrDiverged %q", name, err, want)
 		}
-		for weight, w := range r.trainer.optimizer.weights() {
+		for weight, w := range r.trainer.optimizer.result() {
 			if !slices.Equal(w, before[weight]) {
 				t.Errorf("%s: %s changed", name, weight)
 			}

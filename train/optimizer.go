@@ -23,6 +23,7 @@ type slot struct {
 	shape []int
 	param *nn.Param
 	m, v  []float32 // no v: it goes by Muon
+	mean  []float32 // of the weight over the steps; nil: none is kept
 	decay float64
 	rate  float64 // times the learning rate
 }
@@ -46,6 +47,10 @@ func newOptimizer(spec configs.Optimizer, arch *configs.Arch, params *spago.Para
 			o.muon = append(o.muon, s)
 		} else {
 			s.v = memory.Make(n)
+		}
+		if spec.Average > 0 {
+			s.mean = memory.Make(n)
+			copy(s.mean, spago.Data(p))
 		}
 	}
 	return o, nil
@@ -88,6 +93,26 @@ func (o *optimizer) step(t int, lr, norm float64) {
 	})
 	for _, s := range o.slots {
 		s.param.ZeroGrad()
+		if s.mean != nil {
+			kernels.Lerp(s.mean, spago.Data(s.param), float32(max(1-o.spec.Average, 1/float64(t))))
+		}
+	}
+}
+
+// average has the model compute with the average of its weights while f runs, if one is kept. The average is the mean of all
+// steps' weights until there are 1/(1-Average) of them and from then on exponential: the weights before the first step are
+// not in it.
+func (o *optimizer) average(f func()) {
+	o.swap()
+	defer o.swap()
+	f()
+}
+
+func (o *optimizer) swap() {
+	for _, s := range o.slots {
+		if s.mean != nil {
+			kernels.Swap(spago.Data(s.param), s.mean)
+		}
 	}
 }
 
@@ -98,7 +123,7 @@ const muonSize = 0.2
 // finite reports whether weights and averages hold numbers only.
 func (o *optimizer) finite() bool {
 	for _, s := range o.slots {
-		for _, values := range [][]float32{spago.Data(s.param), s.m, s.v} {
+		for _, values := range [][]float32{spago.Data(s.param), s.m, s.v, s.mean} {
 			if !isFinite(kernels.SumSquares(values)) {
 				return false
 			}

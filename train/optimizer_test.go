@@ -129,3 +129,44 @@ func TestAttentionRate(t *testing.T) {
 		}
 	}
 }
+
+// The average is the mean of the weights after each step until its span is full, and exponential from then on. It leaves
+// the steps as they are.
+func TestAverage(t *testing.T) {
+	arch, all := tinyModel(t, tinyConfigs["llama"])
+	plain, err := newTrainer(goldenRecipe(t), arch, clone(all))
+	if err != nil {
+		t.Fatal(err)
+	}
+	averaged, err := newTrainer(goldenRecipe(t, "optimizer.average=0.75"), arch, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]float64{}
+	for n, share := range []float64{1, 1. / 2, 1. / 3, 1. / 4, 1. / 4, 1. / 4} {
+		windows := randomWindows(uint64(n), 2, 9, arch.Vocab)
+		for _, trainer := range []*trainer{plain, averaged} {
+			if _, err := trainer.step(n+1, windows); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, w := range plain.optimizer.result() {
+			if !slices.Equal(w, all[name]) {
+				t.Fatalf("step %d: %s is another than without an average", n+1, name)
+			}
+			if want[name] == nil {
+				want[name] = make([]float64, len(w))
+			}
+			for i, x := range w {
+				want[name][i] += share * (float64(x) - want[name][i])
+			}
+		}
+		for name, mean := range averaged.optimizer.result() {
+			for i, got := range mean {
+				if math.Abs(float64(got)-want[name][i]) > 1e-6 {
+					t.Fatalf("step %d: the average of %s[%d] is %v, want %v", n+1, name, i, got, want[name][i])
+				}
+			}
+		}
+	}
+}

@@ -76,6 +76,7 @@ func changedRecipe(dir string, sets []string) (recipe *configs.Recipe, changed b
 		{"seq_len", old.SeqLen, r.SeqLen},
 		{"seed", old.Seed, r.Seed},
 		{"optimizer.name", old.Optimizer.Name, r.Optimizer.Name},
+		{"optimizer.average", old.Optimizer.Average, r.Optimizer.Average},
 	} {
 		if key.old != key.now {
 			return nil, false, fmt.Errorf("%s cannot change within a run, from %v to %v; start another with gqa-train run", key.name, key.old, key.now)

@@ -32,10 +32,11 @@ func TestResume(t *testing.T) {
 	same(t, "resumed after each step", other.Dir, o.Dir)
 }
 
-// Fused, transposed and tied weights go through a checkpoint to the bit as well, and so do Muon's averages.
+// Fused, transposed and tied weights go through a checkpoint to the bit as well, and so do Muon's averages and the weights'.
 func TestResumeFamilies(t *testing.T) {
 	for name := range tinyConfigs {
-		recipe, o := smallRun(t, "model="+tinyFolder(t, name), "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)), "optimizer.name=muon")
+		recipe, o := smallRun(t, "model="+tinyFolder(t, name), "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)), "optimizer.name=muon",
+			"optimizer.average=0.7")
 		mustRun(t, recipe, o)
 		other := Options{Dir: filepath.Join(t.TempDir(), "run")}
 		if _, err := Run(interruptedAfter(t, &other, 3), recipe, other); !errors.Is(err, ErrInterrupted) {

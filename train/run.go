@@ -162,7 +162,8 @@ func (r *run) report(ctx context.Context, out outcome, p pace) error {
 	}
 	last := step == r.recipe.Steps
 	if ctx.Err() == nil && len(r.data.valid) > 0 && (last || due(step, r.recipe.ValidEvery)) {
-		loss := r.trainer.evaluate(r.data.valid)
+		var loss float64
+		r.trainer.optimizer.average(func() { loss = r.trainer.evaluate(r.data.valid) })
 		if !isFinite(loss) {
 			return r.diverged(step, fmt.Errorf("the validation loss is %v", loss))
 		}
@@ -272,7 +273,7 @@ func (r *run) export() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
-	if err := r.origin.write(out.Dir(), dtype, r.trainer.optimizer.weights()); err != nil {
+	if err := r.origin.write(out.Dir(), dtype, r.trainer.optimizer.result()); err != nil {
 		return fmt.Errorf("%s: %w; %s", modelDir, err, r.resumable())
 	}
 	return out.Commit()

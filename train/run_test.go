@@ -206,3 +206,27 @@ func TestExport(t *testing.T) {
 		t.Errorf("the checkpoint is in %v with %d KV heads, want F32 and 2", tensor.DType, again.Arch.KVHeads)
 	}
 }
+
+// Of a run with an average the result is that, and so are its validations and its checkpoints' models.
+func TestRunAverage(t *testing.T) {
+	recipe, o := smallRun(t, "optimizer.average=0.9", "optimizer.lr=1e-2")
+	s := mustRun(t, recipe, o)
+	if read(t, s.Model, "model.safetensors") != read(t, checkpointDir(o.Dir, 8), "model.safetensors") {
+		t.Error("the last checkpoint's model is not the result")
+	}
+	loss := func(model string) float64 {
+		recipe.Model = model
+		r, err := prepare(t.Context(), &recipe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.trainer.evaluate(r.data.valid)
+	}
+	if got := loss(s.Model); s.ValidLoss == nil || got != *s.ValidLoss {
+		t.Errorf("the result's loss is %v, the last validation %v", got, s.ValidLoss)
+	}
+	last, lastOptions := smallRun(t, "optimizer.lr=1e-2")
+	if plain := mustRun(t, last, lastOptions); loss(plain.Model) == loss(s.Model) {
+		t.Error("an average changes nothing")
+	}
+}

@@ -23,6 +23,7 @@ var keys = []struct{ flag, key, value, usage string }{
 	{"schedule", "schedule.kind", "KIND", "after the warm-up: cosine, linear or constant"},
 	{"weight-decay", "optimizer.weight_decay", "X", "weight decay"},
 	{"clip", "optimizer.clip", "NORM", "largest gradient norm (0: no limit)"},
+	{"average", "optimizer.average", "D", "the result is an average of the weights: D of the one before and 1-D of the new ones (0: the last weights)"},
 	{"teacher", "distill.teacher", "DIR", "checkpoint whose predictions to follow, most often the one that was converted"},
 	{"loss", "distill.loss", "LOSS", "ce, kl or mixed (default kl with a teacher, ce without)"},
 	{"kl-weight", "distill.weight", "X", "of kl in mixed, ce has the rest"},

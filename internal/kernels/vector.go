@@ -54,6 +54,23 @@ func Axpy(s float32, x, y []float32) {
 	For(len(x), blockElements, func(lo, hi int) { kern.axpy(s, x[lo:hi], y[lo:hi]) })
 }
 
+// Lerp moves dst towards x by the share s of the way: dst = (1-s)·dst + s·x.
+func Lerp(dst, x []float32, s float32) {
+	For(len(dst), blockElements, func(lo, hi int) {
+		kern.scale(dst[lo:hi], 1-s)
+		kern.axpy(s, x[lo:hi], dst[lo:hi])
+	})
+}
+
+// Swap exchanges what x and y hold.
+func Swap(x, y []float32) {
+	For(len(x), blockElements, func(lo, hi int) {
+		for i, v := range x[lo:hi] {
+			x[lo+i], y[lo+i] = y[lo+i], v
+		}
+	})
+}
+
 // Dot returns Σ_i x[i]·y[i].
 func Dot(x, y []float32) float32 { return kern.dot(x, y[:len(x)]) }
 

@@ -26,6 +26,16 @@ func TestVectors(t *testing.T) {
 			same(t, what+"x+y", sum, wantSum)
 			same(t, what+"x·s", scaled, wantScaled)
 			compare(t, what+"y+s·x", axpy, wantAxpy, 1e-6)
+			left, right, towards, wantTowards := clone(x), clone(y), clone(y), poisoned(n)
+			Swap(left, right)
+			same(t, what+"swapped", append(left, right...), append(clone(y), x...))
+			Lerp(towards, x, 0.25)
+			for i := range x {
+				wantTowards[i] = 0.75*y[i] + 0.25*x[i]
+			}
+			compare(t, what+"a quarter of the way", towards, wantTowards, 1e-6)
+			Lerp(towards, x, 1)
+			same(t, what+"all the way", towards, x)
 			Accumulate(x, y)
 			same(t, what+"x+=y", x, wantSum)
 			x = normal(1, n)

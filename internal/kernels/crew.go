@@ -13,6 +13,7 @@ import (
 type worker struct {
 	offer  atomic.Pointer[job]
 	asleep atomic.Bool
+	number int           // from 1
 	wake   chan struct{} // holds one: a word too many makes a worker look once more, no more
 }
 
@@ -55,7 +56,7 @@ func crew() []*worker {
 func hire() []*worker {
 	hiring.Lock()
 	defer hiring.Unlock()
-	w := &worker{wake: make(chan struct{}, 1)}
+	w := &worker{wake: make(chan struct{}, 1), number: len(crew()) + 1}
 	all := append(slices.Clone(crew()), w)
 	workers.Store(&all)
 	go w.serve()
@@ -79,7 +80,7 @@ func (w *worker) take(j *job) bool {
 func (w *worker) serve() {
 	for {
 		j := w.next()
-		j.work()
+		j.work(w.number)
 		j.close()
 	}
 }

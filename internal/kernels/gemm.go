@@ -80,7 +80,9 @@ type gemm struct {
 	packedA, packedB []float32 // of a small product
 	// A task is mb rows times nb columns of C, depth elements of the sums at a time.
 	mb, nb, depth int
-	serial        uint64 // tells products apart
+	// Of a B that is split for all threads: columns from j, elements [p,pEnd) of the sums.
+	j, p, pEnd int
+	serial     uint64 // tells products apart
 }
 
 var (

@@ -3,7 +3,7 @@ package kernels
 import "sync"
 
 // blocked cuts C in tasks: each packs the block of B that it needs for itself, so that it lies in the second-level cache of
-// the core that uses it and no thread waits for another.
+// the core that uses it and no thread waits for another. Only where splitting B takes long is it done once for all.
 func (g *gemm) blocked() {
 	deepest := kc
 	if g.acs != 1 { // longer runs of A's columns are read at a time instead
@@ -15,8 +15,13 @@ func (g *gemm) blocked() {
 		g.depth, tall, lane, widest = evenly(g.k, blockDepth, blockSize), blockSize, blockSize, blockWide
 	}
 	g.nb, g.mb = evenly(g.n, widest, lane), g.m
-	if Threads() > 1 {
-		g.share(Threads(), tall, lane)
+	switch threads := Threads(); {
+	case threads == 1:
+	case g.byTiles() && g.m >= rowsTogether/2:
+		g.together(threads)
+		return
+	default:
+		g.share(threads, tall, lane)
 	}
 	run(ceilDiv(g.n, g.nb)*ceilDiv(g.m, g.mb), 1, (*multiplying)(g))
 }

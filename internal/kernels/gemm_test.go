@@ -173,6 +173,7 @@ func TestGemmThreads(t *testing.T) {
 			{true, false, 300, 600, 70, 1, 0},
 			{false, false, 900, 500, 200, 1, 0},
 			{false, true, 1050, 100, 530, 1, 1},
+			{true, true, 333, 1100, 700, -0.5, 1}, // B in several parts, split for all threads
 		} {
 			withThreads(t, func() []float32 {
 				a, lda, b, ldb, out, ldc := c.operands()

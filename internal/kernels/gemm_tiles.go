@@ -5,11 +5,13 @@ package kernels
 // many a cycle. (The split is that of Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
 // Higher-Precision Computations", arXiv 1904.06376.)
 const (
-	blockSize  = 32              // rows of A and columns of B that are multiplied at a time, elements in a step of the sums
-	blockDepth = 128             // most elements of the sums at a time: a panel of A, 24 KiB, stays in the first-level cache
-	blockWide  = 1024            // most columns of B at a time: 768 KiB stay in the second-level cache
-	blockFloat = 3 * 32 * 32 / 2 // float32 that a step of a panel takes when split
-	tileLine   = 16              // float32 that a row of a tile takes
+	blockSize    = 32              // rows of A and columns of B that are multiplied at a time, elements in a step of the sums
+	blockDepth   = 128             // most elements of the sums at a time: a panel of A, 24 KiB, stays in the first-level cache
+	blockWide    = 1024            // most columns of B at a time: 768 KiB stay in the second-level cache
+	blockFloat   = 3 * 32 * 32 / 2 // float32 that a step of a panel takes when split
+	blockShare   = 1 << 20         // most float32 of a B that is split for all threads: 4 MiB
+	rowsTogether = 512             // rows of A that a task should have to read such a B for
+	tileLine     = 16              // float32 that a row of a tile takes
 )
 
 // byTiles reports whether a product is large enough for the splitting, and fills its blocks well enough, to be faster so.
@@ -20,7 +22,7 @@ func (g *gemm) byTiles() bool {
 
 // multiplyTiles is multiplyBlock by matrix instructions.
 func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
-	t, k, steps := kern.tiles, p1-p, ceilDiv(p1-p, blockSize)
+	k, steps := p1-p, ceilDiv(p1-p, blockSize)
 	panel := steps * blockFloat
 	if block := (blockOfB{g.serial, j, p}); w.held != block {
 		w.b = grown(w.b, ceilDiv(j1-j, blockSize)*panel)
@@ -29,7 +31,13 @@ func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
 		}
 		w.held = block
 	}
-	w.a = grown(w.a, panel)
+	g.multiplyRows(w, w.b, from, to, j, j1, p, p1)
+}
+
+// multiplyRows is multiplyTiles where B is split already.
+func (g *gemm) multiplyRows(w *gemmWork, b []float32, from, to, j, j1, p, p1 int) {
+	t, k, steps := kern.tiles, p1-p, ceilDiv(p1-p, blockSize)
+	w.a = grown(w.a, steps*blockFloat)
 	acc := g.acc || p > 0
 	for i := from; i < to; i += blockSize {
 		m, c := min(blockSize, to-i), g.c[i*g.ldc+j:]
@@ -39,10 +47,10 @@ func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
 			whole = (j1 - j) / blockSize
 		}
 		if whole > 0 {
-			t.panels(whole, steps, w.a, w.b, c, g.ldc, acc)
+			t.panels(whole, steps, w.a, b, c, g.ldc, acc)
 		}
 		for x := whole * blockSize; x < j1-j; x += blockSize {
-			t.panels(1, steps, w.a, w.b[x/blockSize*panel:], w.edge[:], blockSize, false)
+			t.panels(1, steps, w.a, b[x/blockSize*steps*blockFloat:], w.edge[:], blockSize, false)
 			storeEdge(c[x:], g.ldc, w.edge[:], m, min(blockSize, j1-j-x), acc)
 		}
 	}
@@ -115,4 +123,58 @@ func (g *gemm) gather(w *gemmWork, p, k, j, n int) {
 		copyRows(w.turned, blockSize, g.b[p*g.ldb+j:], g.ldb, k, n)
 	}
 	clear(w.turned[k*blockSize : roundUp(k, blockSize)*blockSize])
+}
+
+// together is blocked where the factors are split: splitting them is a seventh of the work of a product of a thousand rows, so
+// threads split a part of B for all of them, each panel once, and then take blocks of A's rows. The sums are as of one thread.
+func (g *gemm) together(threads int) {
+	g.mb = roundUp(min(ceilDiv(g.m, threads), max(rowsTogether, ceilDiv(g.m, 4*threads))), blockSize)
+	for g.j = 0; g.j < g.n; g.j += g.nb {
+		panels := ceilDiv(min(g.nb, g.n-g.j), blockSize)
+		slices := max(1, blockShare/(panels*g.slice(0, g.depth)))
+		for g.p = 0; g.p < g.k; g.p = g.pEnd {
+			g.pEnd = min(g.k, g.p+slices*g.depth)
+			slices := ceilDiv(g.pEnd-g.p, g.depth)
+			g.packedB = grown(g.packedB, panels*slices*g.slice(0, g.depth))
+			run(panels*slices, 4, (*splittingB)(g))
+			run(ceilDiv(g.m, g.mb), 1, (*multiplyingRows)(g))
+		}
+	}
+}
+
+// slice is how many float32 a panel takes when split, of elements [p,p1) of the sums.
+func (g *gemm) slice(p, p1 int) int { return ceilDiv(p1-p, blockSize) * blockFloat }
+
+// part is panel number i of those that are split together: of which columns and elements of the sums, and where it lies.
+func (g *gemm) part(i int) (c, c1, p, p1 int, at []float32) {
+	j1 := min(g.j+g.nb, g.n)
+	panels := ceilDiv(j1-g.j, blockSize)
+	c, p = g.j+i%panels*blockSize, g.p+i/panels*g.depth
+	p1 = min(p+g.depth, g.pEnd)
+	return c, min(c+blockSize, j1), p, p1, g.packedB[i/panels*panels*g.slice(0, g.depth)+i%panels*g.slice(p, p1):]
+}
+
+type splittingB gemm
+
+func (t *splittingB) block(lo, hi int) {
+	g, w := (*gemm)(t), gemmWorks.Get().(*gemmWork)
+	for ; lo < hi; lo++ {
+		c, c1, p, p1, dst := g.part(lo)
+		g.splitColumns(w, dst, p, p1-p, c, c1-c)
+	}
+	gemmWorks.Put(w)
+}
+
+type multiplyingRows gemm
+
+func (t *multiplyingRows) block(lo, hi int) {
+	g, w := (*gemm)(t), gemmWorks.Get().(*gemmWork)
+	panels := ceilDiv(min(g.j+g.nb, g.n)-g.j, blockSize)
+	for ; lo < hi; lo++ {
+		for i := 0; i < panels*ceilDiv(g.pEnd-g.p, g.depth); i += panels {
+			_, _, p, p1, b := g.part(i)
+			g.multiplyRows(w, b, lo*g.mb, min((lo+1)*g.mb, g.m), g.j, min(g.j+g.nb, g.n), p, p1)
+		}
+	}
+	gemmWorks.Put(w)
 }

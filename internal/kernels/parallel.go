@@ -44,7 +44,7 @@ func run(n, grain int, t task) {
 	j.task, j.n, j.grain = t, n, grain
 	j.divide(helpers + 1)
 	j.enlist(helpers)
-	j.work()
+	j.work(0)
 	j.finish()
 	j.task = nil
 	jobs.Put(j)
@@ -55,7 +55,6 @@ type job struct {
 	task     task
 	n, grain int
 	shares   []share
-	joined   atomic.Int32 // threads that have come to work
 	open     atomic.Int32 // offers that were not yet taken back or done
 	offers   sync.WaitGroup
 }
@@ -105,7 +104,6 @@ func (j *job) divide(threads int) {
 		j.shares = make([]share, threads)
 	}
 	j.shares = j.shares[:threads]
-	j.joined.Store(0)
 	blocks := ceilDiv(j.n, j.grain)
 	for i := range j.shares {
 		j.shares[i].next.Store(int64(blocks * i / threads * j.grain))
@@ -113,9 +111,9 @@ func (j *job) divide(threads int) {
 	}
 }
 
-// work takes the blocks of a share, then what others have left of theirs.
-func (j *job) work() {
-	first := int(j.joined.Add(1)) - 1
+// work takes the blocks of share first, then what others have left of theirs. A thread begins with the same share from job to
+// job: what it has just written is in its cache.
+func (j *job) work(first int) {
 	for i := range j.shares {
 		s := &j.shares[(first+i)%len(j.shares)]
 		for lo := s.take(j.grain); lo < s.end; lo = s.take(j.grain) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Times gqa-convert against cp of the same files, each with sync, by turns.
+# Times gqa-convert against cp of the same files, and against convert.py where Python has torch and safetensors, each with
+# sync, by turns.
 #
 #   bench/convert.sh                           a random 4 GiB Llama, made and removed
 #   MODEL=DIR RUNS=5 bench/convert.sh --dtype f16    another model, more turns, other flags
@@ -33,11 +34,18 @@ convert() {
 }
 
 echo "model $(du -shL "$model" | cut -f1), $(nproc) cores"
-echo "cp_s convert_s ratio peak_MB"
+python=; ! python3 -c 'import torch, safetensors' 2>/dev/null || python=python3
+echo "cp_s ${python:+python_s }convert_s ratio${python:+ to_python} peak_MB"
 for _ in $(seq "${RUNS:-3}"); do
 	copy=$(timed cp -r "$model" "$work/copy")
 	rm -rf "$work/copy"
+	torch=
+	if [ -n "$python" ]; then
+		torch=$(timed python3 bench/convert.py "$model" "$work/copy" "${GROUPS_TO:-8}")
+		rm -rf "$work/copy"
+	fi
 	ours=$(timed convert "$@")
 	rm -rf "$work/out"
-	awk -v c="$copy" -v o="$ours" -v p="$(cat "$work/peak")" 'BEGIN { printf "%s %s %.2f %s\n", c, o, o / c, p }'
+	awk -v c="$copy" -v t="$torch" -v o="$ours" -v p="$(cat "$work/peak")" '
+		BEGIN { printf "%s %s%s %.2f %s%s\n", c, t ? t " " : "", o, o / c, t ? sprintf("%.2f ", o / t) : "", p }'
 done

@@ -50,7 +50,7 @@ func MeasureObjective(ctx context.Context, m *Model, d *objective.Data, o Qualit
 		return nil, err
 	}
 	if _, err := text.Windows(d.IDs, d.Window); err != nil {
-		return nil, fmt.Errorf("%s: %w", d.Name, err)
+		return nil, fmt.Errorf("%s: %w (--seq-len)", d.Name, err)
 	}
 	windows := int(o.Windows(d))
 	t := newTally(m, o, d)

@@ -131,12 +131,13 @@ func (g *gemm) together(threads int) {
 	g.mb = roundUp(min(ceilDiv(g.m, threads), max(rowsTogether, ceilDiv(g.m, 4*threads))), blockSize)
 	for g.j = 0; g.j < g.n; g.j += g.nb {
 		panels := ceilDiv(min(g.nb, g.n-g.j), blockSize)
-		slices := max(1, blockShare/(panels*g.slice(0, g.depth)))
+		whole := panels * g.slice(0, g.depth) // float32 for each depth of the sums
+		deep := max(1, blockShare/whole) * g.depth
 		for g.p = 0; g.p < g.k; g.p = g.pEnd {
-			g.pEnd = min(g.k, g.p+slices*g.depth)
-			slices := ceilDiv(g.pEnd-g.p, g.depth)
-			g.packedB = grown(g.packedB, panels*slices*g.slice(0, g.depth))
-			run(panels*slices, 4, (*splittingB)(g))
+			g.pEnd = min(g.k, g.p+deep)
+			parts := ceilDiv(g.pEnd-g.p, g.depth)
+			g.packedB = grown(g.packedB, parts*whole)
+			run(parts*panels, 4, (*splittingB)(g))
 			run(ceilDiv(g.m, g.mb), 1, (*multiplyingRows)(g))
 		}
 	}
@@ -154,6 +155,7 @@ func (g *gemm) part(i int) (c, c1, p, p1 int, at []float32) {
 	return c, min(c+blockSize, j1), p, p1, g.packedB[i/panels*panels*g.slice(0, g.depth)+i%panels*g.slice(p, p1):]
 }
 
+// splittingB is those panels as tasks.
 type splittingB gemm
 
 func (t *splittingB) block(lo, hi int) {
@@ -165,6 +167,7 @@ func (t *splittingB) block(lo, hi int) {
 	gemmWorks.Put(w)
 }
 
+// multiplyingRows is tasks of mb rows of C, for the part of B that is split.
 type multiplyingRows gemm
 
 func (t *multiplyingRows) block(lo, hi int) {

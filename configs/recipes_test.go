@@ -37,7 +37,7 @@ func TestLoadRecipeErrors(t *testing.T) {
 			t.Errorf("%q: error %v, want one with %q", text, err, want)
 		}
 	}
-	if _, err := LoadRecipe("nothing.yaml"); err == nil || !strings.Contains(err.Error(), "default, sample") {
+	if _, err := LoadRecipe("nothing.yaml"); err == nil || !strings.Contains(err.Error(), "default, long, sample") {
 		t.Errorf("unknown recipe: %v, want the embedded ones named", err)
 	}
 	if _, err := LoadRecipe(t.TempDir()); err == nil || !strings.Contains(err.Error(), "directory") {

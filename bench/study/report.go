@@ -159,12 +159,16 @@ func plusMinus(x, sd float64, n int) string {
 	return fmt.Sprintf("%.4f ± %.4f", x, sd)
 }
 
-// curves plots validation loss against tokens, a line for each start and loss at its longest run of the first seed.
+// curves plots validation loss against tokens, a line for each start and loss at its longest run of the first seed, and for
+// the model itself trained on.
 func curves(path string, rs []Result, groups int) error {
-	longest := map[string]Result{}
+	longest, heads := map[string]Result{}, distinct(rs, func(r Result) int { return r.Groups })[0]
 	for _, r := range rs {
 		name := r.Start + ", " + r.way()
-		if r.Groups == groups && len(r.Curve) > 1 && (r.Tokens > longest[name].Tokens || r.Tokens == longest[name].Tokens && r.Seed < longest[name].Seed) {
+		if r.Groups == heads {
+			name = "the model itself, " + r.way()
+		}
+		if (r.Groups == groups || r.Groups == heads) && len(r.Curve) > 1 && (r.Tokens > longest[name].Tokens || r.Tokens == longest[name].Tokens && r.Seed < longest[name].Seed) {
 			longest[name] = r
 		}
 	}

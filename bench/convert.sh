@@ -34,14 +34,17 @@ convert() {
 }
 
 echo "model $(du -shL "$model" | cut -f1), $(nproc) cores"
-python=; ! python3 -c 'import torch, safetensors' 2>/dev/null || python=python3
+python=
+if python3 -c 'import torch, safetensors' 2>/dev/null; then
+	python=python3
+fi
 echo "cp_s ${python:+python_s }convert_s ratio${python:+ to_python} peak_MB"
 for _ in $(seq "${RUNS:-3}"); do
 	copy=$(timed cp -r "$model" "$work/copy")
 	rm -rf "$work/copy"
 	torch=
 	if [ -n "$python" ]; then
-		torch=$(timed python3 bench/convert.py "$model" "$work/copy" "${GROUPS_TO:-8}")
+		torch=$(timed "$python" bench/convert.py "$model" "$work/copy" "${GROUPS_TO:-8}")
 		rm -rf "$work/copy"
 	fi
 	ours=$(timed convert "$@")

@@ -164,11 +164,14 @@ func plusMinus(x, sd float64, n int) string {
 func curves(path string, rs []Result, groups int) error {
 	longest, heads := map[string]Result{}, distinct(rs, func(r Result) int { return r.Groups })[0]
 	for _, r := range rs {
+		if r.Groups != groups && r.Groups != heads || len(r.Curve) < 2 {
+			continue
+		}
 		name := r.Start + ", " + r.way()
 		if r.Groups == heads {
 			name = "the model itself, " + r.way()
 		}
-		if (r.Groups == groups || r.Groups == heads) && len(r.Curve) > 1 && (r.Tokens > longest[name].Tokens || r.Tokens == longest[name].Tokens && r.Seed < longest[name].Seed) {
+		if r.Tokens > longest[name].Tokens || r.Tokens == longest[name].Tokens && r.Seed < longest[name].Seed {
 			longest[name] = r
 		}
 	}

@@ -77,12 +77,12 @@ type operands struct {
 // gemm is one product and its scratch.
 type gemm struct {
 	operands
-	packedA, packedB []float32 // of a small product
+	packedA, packedB []float32 // of a small product; packedB also a part of B that is split for all threads
 	// A task is mb rows times nb columns of C, depth elements of the sums at a time.
 	mb, nb, depth int
-	// Of a B that is split for all threads: columns from j, elements [p,pEnd) of the sums.
-	j, p, pEnd int
-	serial     uint64 // tells products apart
+	// Of a B that is split for all threads: columns [j,jEnd), elements [p,pEnd) of the sums.
+	j, jEnd, p, pEnd int
+	serial           uint64 // tells products apart
 }
 
 var (

@@ -22,12 +22,11 @@ func (g *gemm) byTiles() bool {
 
 // multiplyTiles is multiplyBlock by matrix instructions.
 func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
-	k, steps := p1-p, ceilDiv(p1-p, blockSize)
-	panel := steps * blockFloat
+	panel := g.slice(p, p1)
 	if block := (blockOfB{g.serial, j, p}); w.held != block {
 		w.b = grown(w.b, ceilDiv(j1-j, blockSize)*panel)
 		for c := j; c < j1; c += blockSize {
-			g.splitColumns(w, w.b[(c-j)/blockSize*panel:], p, k, c, min(blockSize, j1-c))
+			g.splitColumns(w, w.b[(c-j)/blockSize*panel:], p, p1-p, c, min(blockSize, j1-c))
 		}
 		w.held = block
 	}
@@ -36,8 +35,9 @@ func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
 
 // multiplyRows is multiplyTiles where B is split already.
 func (g *gemm) multiplyRows(w *gemmWork, b []float32, from, to, j, j1, p, p1 int) {
-	t, k, steps := kern.tiles, p1-p, ceilDiv(p1-p, blockSize)
-	w.a = grown(w.a, steps*blockFloat)
+	t, k, panel := kern.tiles, p1-p, g.slice(p, p1)
+	steps := panel / blockFloat
+	w.a = grown(w.a, panel)
 	acc := g.acc || p > 0
 	for i := from; i < to; i += blockSize {
 		m, c := min(blockSize, to-i), g.c[i*g.ldc+j:]
@@ -50,7 +50,7 @@ func (g *gemm) multiplyRows(w *gemmWork, b []float32, from, to, j, j1, p, p1 int
 			t.panels(whole, steps, w.a, b, c, g.ldc, acc)
 		}
 		for x := whole * blockSize; x < j1-j; x += blockSize {
-			t.panels(1, steps, w.a, b[x/blockSize*steps*blockFloat:], w.edge[:], blockSize, false)
+			t.panels(1, steps, w.a, b[x/blockSize*panel:], w.edge[:], blockSize, false)
 			storeEdge(c[x:], g.ldc, w.edge[:], m, min(blockSize, j1-j-x), acc)
 		}
 	}
@@ -130,7 +130,8 @@ func (g *gemm) gather(w *gemmWork, p, k, j, n int) {
 func (g *gemm) together(threads int) {
 	g.mb = roundUp(min(ceilDiv(g.m, threads), max(rowsTogether, ceilDiv(g.m, 4*threads))), blockSize)
 	for g.j = 0; g.j < g.n; g.j += g.nb {
-		panels := ceilDiv(min(g.nb, g.n-g.j), blockSize)
+		g.jEnd = min(g.j+g.nb, g.n)
+		panels := g.panels()
 		whole := panels * g.slice(0, g.depth) // float32 for each depth of the sums
 		deep := max(1, blockShare/whole) * g.depth
 		for g.p = 0; g.p < g.k; g.p = g.pEnd {
@@ -146,13 +147,15 @@ func (g *gemm) together(threads int) {
 // slice is how many float32 a panel takes when split, of elements [p,p1) of the sums.
 func (g *gemm) slice(p, p1 int) int { return ceilDiv(p1-p, blockSize) * blockFloat }
 
+// panels is how many of B are split together, for each depth of the sums.
+func (g *gemm) panels() int { return ceilDiv(g.jEnd-g.j, blockSize) }
+
 // part is panel number i of those that are split together: of which columns and elements of the sums, and where it lies.
 func (g *gemm) part(i int) (c, c1, p, p1 int, at []float32) {
-	j1 := min(g.j+g.nb, g.n)
-	panels := ceilDiv(j1-g.j, blockSize)
+	panels := g.panels()
 	c, p = g.j+i%panels*blockSize, g.p+i/panels*g.depth
 	p1 = min(p+g.depth, g.pEnd)
-	return c, min(c+blockSize, j1), p, p1, g.packedB[i/panels*panels*g.slice(0, g.depth)+i%panels*g.slice(p, p1):]
+	return c, min(c+blockSize, g.jEnd), p, p1, g.packedB[i/panels*panels*g.slice(0, g.depth)+i%panels*g.slice(p, p1):]
 }
 
 // splittingB is those panels as tasks.
@@ -172,11 +175,11 @@ type multiplyingRows gemm
 
 func (t *multiplyingRows) block(lo, hi int) {
 	g, w := (*gemm)(t), gemmWorks.Get().(*gemmWork)
-	panels := ceilDiv(min(g.j+g.nb, g.n)-g.j, blockSize)
+	panels := g.panels()
 	for ; lo < hi; lo++ {
 		for i := 0; i < panels*ceilDiv(g.pEnd-g.p, g.depth); i += panels {
 			_, _, p, p1, b := g.part(i)
-			g.multiplyRows(w, b, lo*g.mb, min((lo+1)*g.mb, g.m), g.j, min(g.j+g.nb, g.n), p, p1)
+			g.multiplyRows(w, b, lo*g.mb, min((lo+1)*g.mb, g.m), g.j, g.jEnd, p, p1)
 		}
 	}
 	gemmWorks.Put(w)

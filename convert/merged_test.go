@@ -84,6 +84,9 @@ func TestMergedReport(t *testing.T) {
 			}
 			for _, l := range s.Layers {
 				checkLayer(t, o, l, o.Refine > 0 && !p.fitsTogether())
+				if told := p.fitsTogether() && !(l.Site == configs.EncoderSelf && len(src.Arch.Sites()) > 1); (l.States != nil) != told {
+					t.Errorf("%s, %s: layer %d of %s: states %+v", s.Family, o.Method, l.Layer, l.Site, l.States)
+				}
 			}
 			if s.Family == "t5" {
 				checkOrder(t, s.Layers)

@@ -200,7 +200,7 @@ func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, 
 		return nil
 	}
 	fit, err := walk.Refine(ctx, l.Layer, changed, g.Refine)
-	l.Fit = &LayerFit{Before: fit.Before, After: fit.After, Steps: fit.Steps, Rate: fit.Rate}
+	l.Fit = layerFit(fit)
 	return err
 }
 
@@ -218,15 +218,22 @@ func (g *merging) together(ctx context.Context, modules []module) error {
 			g.step()
 		}
 	}
-	fit, err := calibrate.Together(ctx, g.Source, g.converted, *g.Calibration, calibrate.Changes{Fitted: fitted, Fixed: g.tables}, g.Refine, step)
+	fit, layers, err := calibrate.Together(ctx, g.Source, g.converted, *g.Calibration, calibrate.Changes{Fitted: fitted, Fixed: g.tables}, g.Refine, step)
 	if err != nil {
 		return err
 	}
-	g.joint = &LayerFit{Before: fit.Before, After: fit.After, Steps: fit.Steps, Rate: fit.Rate}
+	g.joint = layerFit(fit)
 	for i, m := range modules {
+		if m.prefix == "" {
+			g.layers[i].States = &LayerFit{Before: layers[m.layer].Before, After: layers[m.layer].After}
+		}
 		if err := g.keep(m, g.all[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func layerFit(f calibrate.Fit) *LayerFit {
+	return &LayerFit{Before: f.Before, After: f.After, Steps: f.Steps, Rate: f.Rate}
 }

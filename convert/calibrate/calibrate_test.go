@@ -237,12 +237,20 @@ func TestTogether(t *testing.T) {
 			var results []Weights
 			for range 2 {
 				all, told := spoiled(t, src), 0
-				fit, err := Together(t.Context(), src, src.Arch, d, Changes{Fitted: all}, 6, func() { told++ })
+				fit, layers, err := Together(t.Context(), src, src.Arch, d, Changes{Fitted: all}, 6, func() { told++ })
 				if err != nil {
 					t.Fatal(err)
 				}
 				if !(fit.After < 0.9*fit.Before) || fit.Before < 1e-4 || told < fit.Steps {
 					t.Errorf("fit %+v, %d steps told", fit, told)
+				}
+				if len(layers) != src.Arch.Layers {
+					t.Fatalf("%d layers are told of", len(layers))
+				}
+				for i, l := range layers {
+					if !(l.After < l.Before && l.Before < 10) {
+						t.Errorf("layer %d: %+v", i, l)
+					}
 				}
 				results = append(results, all)
 			}

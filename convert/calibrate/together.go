@@ -23,6 +23,7 @@ type pair struct {
 	teacher, student *model.Model[spago.Tensor]
 	batches          []ops.Batch
 	states           [][]float32 // what the teacher's layers left of the batch in work
+	off              []float64   // sums of the layers' errors over batches
 	last, logits     []float32   // what its head read, and said of some rows
 }
 
@@ -34,21 +35,50 @@ type Changes struct {
 
 // Together fits the attention of all layers at once, in place, so that the converted model does what the model src does: that it
 // predicts the same (Kullback-Leibler divergence in nats) and that each layer leaves the same (squared error relative to what is
-// left). Fit tells the first, or, of a model that predicts nothing, the second. Each of the steps reads a batch of text of its own,
-// as long as d has any. onStep is told of each.
-func Together(ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, changed Changes, steps int, onStep func()) (Fit, error) {
+// left). The fit tells the first, or, of a model that predicts nothing, the second; layers tell the second of each layer. Each of
+// the steps reads a batch of text of its own, as long as d has any. onStep is told of each.
+func Together(
+	ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, changed Changes, steps int, onStep func(),
+) (fit Fit, layers []Fit, err error) {
 	d.Tokens = min((steps+mostHeld)*batchTokens, len(d.IDs))
 	batches, err := d.batches(src.Arch)
 	if err != nil {
-		return Fit{}, err
+		return Fit{}, nil, err
 	}
-	p := &pair{engine: spago.New(), batches: batches, states: make([][]float32, src.Arch.Layers)}
+	p := &pair{
+		engine: spago.New(), batches: batches,
+		states: make([][]float32, src.Arch.Layers), off: make([]float64, src.Arch.Layers),
+	}
 	down := newDescent(p.engine, len(batches), d.Seed, 1<<32, 0.012, 0.004)
 	down.loss, down.onStep = p.loss, onStep
 	if err := p.load(src, converted, changed, down); err != nil {
-		return Fit{}, err
+		return Fit{}, nil, err
 	}
-	return down.descend(ctx, steps)
+	before, err := p.layersOff(ctx, down)
+	if err != nil {
+		return Fit{}, nil, err
+	}
+	if fit, err = down.descend(ctx, steps); err != nil {
+		return fit, nil, err
+	}
+	after, err := p.layersOff(ctx, down)
+	for i := range after {
+		layers = append(layers, Fit{Before: before[i], After: after[i]})
+	}
+	return fit, layers, err
+}
+
+// layersOff is how far off each layer leaves the states of held-out text.
+func (p *pair) layersOff(ctx context.Context, d *descent) ([]float64, error) {
+	clear(p.off)
+	if _, err := d.check(ctx); err != nil {
+		return nil, err
+	}
+	off := slices.Clone(p.off)
+	for i := range off {
+		off[i] /= float64(len(d.held))
+	}
+	return off, nil
 }
 
 // load builds both models over the weights of src.
@@ -88,6 +118,7 @@ func (p *pair) loss(i int) (spago.Tensor, float64, error) {
 	x := p.student.States(p.engine, b, func(x spago.Tensor) {
 		size := max(kernels.SumSquares(p.states[layer]), math.SmallestNonzeroFloat32)
 		loss := p.engine.SquaredError(x, p.states[layer], float32(stateWeight/size))
+		p.off[layer] += loss.Item().F64() / stateWeight
 		if layer++; off != nil {
 			loss = p.engine.Add(off, loss)
 		}

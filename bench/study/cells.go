@@ -26,7 +26,21 @@ type Study struct {
 	Points  int                 `yaml:"curve_points"`  // validations along a run
 	Curve   int                 `yaml:"curve_windows"` // of each of them
 	Grid    []Grid              `yaml:"grid"`
+	Plots   map[string]Plot     `yaml:"plots"` // by name
 }
+
+// Plot is the up-trainings whose curves one plot has; an empty list is any.
+type Plot struct {
+	Alphas []float64 `yaml:"alphas"`
+	Starts []string  `yaml:"starts"`
+	Losses []string  `yaml:"losses"`
+}
+
+func (p Plot) has(c Cell) bool {
+	return has(p.Alphas, c.Alpha) && has(p.Starts, c.Start) && has(p.Losses, c.Loss)
+}
+
+func has[T comparable](list []T, x T) bool { return len(list) == 0 || slices.Contains(list, x) }
 
 // Model is a checkpoint of a study with its corpora.
 type Model struct {

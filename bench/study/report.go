@@ -19,7 +19,7 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// report writes prefix-tables.md and, for every model and number of groups with curves, prefix-MODEL-gG.svg.
+// report writes prefix-tables.md and, for every model, number of groups and plot with curves, prefix-MODEL-gG-PLOT.svg.
 func (s *Study) report(prefix string, results []Result) error {
 	var text strings.Builder
 	for _, model := range slices.Sorted(maps.Keys(s.Models)) {
@@ -30,9 +30,11 @@ func (s *Study) report(prefix string, results []Result) error {
 		fmt.Fprintf(&text, "### %s\n\n", model)
 		s.starts(&text, rs)
 		s.trained(&text, rs)
-		for _, g := range distinct(rs, func(r Result) int { return r.Groups }) {
-			if err := curves(fmt.Sprintf("%s-%s-g%d.svg", prefix, model, g), rs, g); err != nil {
-				return err
+		for _, g := range distinct(rs, func(r Result) int { return r.Groups })[1:] { // without the model itself
+			for name, p := range s.Plots {
+				if err := p.curves(fmt.Sprintf("%s-%s-g%d-%s.svg", prefix, model, g, name), rs, g); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -161,10 +163,10 @@ func plusMinus(x, sd float64, n int) string {
 
 // curves plots validation loss against tokens, a line for each start and loss at its longest run of the first seed, and for
 // the model itself trained on.
-func curves(path string, rs []Result, groups int) error {
+func (q Plot) curves(path string, rs []Result, groups int) error {
 	longest, heads := map[string]Result{}, distinct(rs, func(r Result) int { return r.Groups })[0]
 	for _, r := range rs {
-		if r.Groups != groups && r.Groups != heads || len(r.Curve) < 2 {
+		if r.Groups != groups && r.Groups != heads || len(r.Curve) < 2 || !q.has(r.Cell) {
 			continue
 		}
 		name := r.Start + ", " + r.way()
@@ -193,6 +195,7 @@ func curves(path string, rs []Result, groups int) error {
 		p.Add(line)
 		p.Legend.Add(name, line)
 	}
+	p.Y.Max += 0.045 * float64(len(longest)) * (p.Y.Max - p.Y.Min) // room for the names
 	grid := plotter.NewGrid()
 	grid.Horizontal, grid.Vertical = draw.LineStyle{Color: color.Gray{225}, Width: 0.5}, draw.LineStyle{}
 	p.Add(grid)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -56,5 +58,44 @@ func TestTables(t *testing.T) {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, text.String())
 		}
+	}
+}
+
+// TestReport: tables, and of each plot the up-trainings that it asks for.
+func TestReport(t *testing.T) {
+	s := &Study{
+		Models: map[string]Model{"m": {}}, Grid: []Grid{{Starts: []string{"mean", "align"}}},
+		Plots: map[string]Plot{"brief": {Alphas: []float64{0.005}, Losses: []string{"ce"}}, "long": {Alphas: []float64{0.05}}},
+	}
+	var results []Result
+	for _, c := range []Cell{
+		{Start: "mean", Groups: 8}, {Start: "mean", Groups: 8, Alpha: 0.05, Loss: "ce"}, {Start: "mean", Groups: 2, Alpha: 0.005, Loss: "ce"},
+		{Start: "align", Groups: 2, Alpha: 0.005, Loss: "kl"}, {Start: "align", Groups: 2, Alpha: 0.05, Loss: "kl", Recipe: "far"},
+	} {
+		c.Model = "m"
+		results = append(results, Result{Cell: c, Tokens: 2e6, Curve: []Point{{1e6, 2}, {2e6, 1.5}}})
+	}
+	prefix := filepath.Join(t.TempDir(), "s")
+	if err := s.report(prefix, results); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][2][]string{ // in the plot, not in it
+		"brief": {{"mean, ce"}, {"align", "the model itself"}},
+		"long":  {{"align, kl, far", "the model itself, ce"}, {"mean, ce", "align, kl<"}},
+	} {
+		text, err := os.ReadFile(prefix + "-m-g2-" + name + ".svg")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, names := range want {
+			for _, n := range names {
+				if strings.Contains(string(text), ">"+n) != (i == 0) {
+					t.Errorf("plot %s: %q there is %v", name, n, i > 0)
+				}
+			}
+		}
+	}
+	if files, _ := filepath.Glob(prefix + "*"); len(files) != 3 {
+		t.Errorf("files %v", files)
 	}
 }

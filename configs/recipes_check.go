@@ -29,6 +29,9 @@ func (r *Recipe) Resolve() error {
 			r.Distill.Loss = KL
 		}
 	}
+	if r.Distill.Loss == CE { // of the data alone
+		r.Distill.Teacher, r.Distill.Cache = "", ""
+	}
 	return r.Validate()
 }
 
@@ -77,7 +80,6 @@ func (r *Recipe) Validate() error {
 
 func (d Distill) limits() []limit {
 	return []limit{
-		{"distill.loss", d.Loss, d.Teacher == "" || d.Loss != CE, "kl or mixed, as there is a teacher"},
 		{"distill.loss", d.Loss, d.Teacher != "" || d.Loss == CE, "ce, as there is no teacher: name one with distill.teacher"},
 		{"distill.cache", d.Cache, d.Teacher != "" || d.Cache == "", "none, as there is no teacher"},
 		{"distill.weight", d.Weight, d.Weight >= 0 && d.Weight <= 1, "0 to 1, the divergence's share of the loss"},

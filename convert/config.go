@@ -73,11 +73,12 @@ type Summary struct {
 	Method               Method               `json:"method"`
 	Grouping             Grouping             `json:"grouping"`
 	Seed                 uint64               `json:"seed"`
-	// Calibration names the text that the model was run on, CalibrationTokens how much of it; Refine is the steps that each
-	// layer was given.
+	// Calibration names the text that the model was run on, CalibrationTokens how much of it; Refine is the steps of fitting, of each
+	// layer or of all together, and RefineTokens the text of the latter.
 	Calibration       string   `json:"calibration,omitempty"`
 	CalibrationTokens int      `json:"calibration_tokens,omitempty"`
 	Refine            int      `json:"refine,omitempty"`
+	RefineTokens      int      `json:"refine_tokens,omitempty"`
 	Target            Target   `json:"target"`
 	DType             string   `json:"dtype"` // "keep" or the dtype that float tensors were written in
 	Layout            string   `json:"layout"`
@@ -132,6 +133,9 @@ func (p *Plan) Summary() (*Summary, error) {
 	}
 	if len(p.modules()) > 0 && p.Calibration != nil {
 		s.Calibration, s.CalibrationTokens, s.Refine = p.Calibration.Name, p.Calibration.Used(p.Source.Arch), p.Refine
+		if p.fitsTogether() {
+			s.RefineTokens = p.Calibration.Refining(p.Refine).Used(p.Source.Arch)
+		}
 	}
 	return s, nil
 }

@@ -110,7 +110,7 @@ type pooledTensor struct {
 func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	o.Target, o.Grouping, o.Sites = cmp.Or(o.Target, Native), cmp.Or(o.Grouping, Contiguous), cmp.Or(o.Sites, DefaultSites)
 	if err := o.check(src.Arch); err != nil {
-		return nil, err
+		return nil, OptionError{err}
 	}
 	sites := o.Sites.of(src.Arch)
 	if o.ByLayer != nil {
@@ -122,7 +122,7 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 		return nil, err
 	}
 	if err := o.checkMerge(src.Arch); err != nil {
-		return nil, err
+		return nil, OptionError{err}
 	}
 	p := &Plan{Source: src, Options: o, sites: sites, converted: src.Arch.WithKVHeads(o.Groups, sites...), refineBytes: refineBytes}
 	if o.ByLayer != nil {
@@ -151,6 +151,15 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	p.Files, err = sideFiles(src)
 	return p, err
 }
+
+// OptionError says that options do not go with each other, or with this kind of checkpoint.
+type OptionError struct{ Err error }
+
+// Error is what does not go with what.
+func (e OptionError) Error() string { return e.Err.Error() }
+
+// Unwrap is Err.
+func (e OptionError) Unwrap() error { return e.Err }
 
 // ErrGroups is wrapped by the error about a group count that the checkpoint cannot have.
 var ErrGroups = errors.New("groups")
@@ -204,7 +213,7 @@ func (o Options) check(a *configs.Arch) error {
 		return fmt.Errorf("method %q is unknown; want one of %v", o.Method, Methods)
 	case !slices.Contains(Groupings, string(o.Grouping)):
 		return fmt.Errorf("grouping %q is unknown; want one of %v", o.Grouping, Groupings)
-	case o.Grouping == Similar && a.Position == configs.PositionALiBi:
+	case o.Grouping == Similar && a.Position == configs.PositionALiBi && o.Groups > 1:
 		return errors.New("grouping similar reorders heads, but with ALiBi a head's number decides how far it sees; leave --grouping out")
 	case !slices.Contains(Targets, string(o.Target)):
 		return fmt.Errorf("target %q is unknown; want one of %v", o.Target, Targets)

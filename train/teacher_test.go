@@ -175,7 +175,6 @@ func TestTeacherChecks(t *testing.T) {
 	for sets, want := range map[string]string{
 		"distill.teacher=nowhere":                                          "teacher: ",
 		"distill.teacher=" + tinyFolder(t, "llama"):                        "has a vocabulary of 40, the model one of 128",
-		"distill.teacher=testdata/llama-g2 distill.loss=ce":                `distill.loss is ce, want kl or mixed`,
 		"distill.loss=kl":                                                  "name one with distill.teacher",
 		"distill.loss=both":                                                `distill.loss is "both", want one of`,
 		"distill.teacher=testdata/llama-g2 distill.temperature=0":          "distill.temperature is 0",

@@ -29,7 +29,7 @@ func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibr
 	if data == "" {
 		return nil, nil
 	}
-	d, err := objective.Load(cmd.Context(), data, src.Dir, src.Arch, objective.Options{Max: calibrate.Candidates * f.calibrationTokens, Seed: f.seed})
+	d, err := objective.Load(cmd.Context(), data, src.Dir, src.Arch, objective.Options{Max: calibrate.Candidates(f.calibrationTokens, f.refine), Seed: f.seed})
 	if err != nil {
 		return nil, fmt.Errorf("--calibration: %w", err)
 	}

@@ -34,9 +34,14 @@ func TestScripts(t *testing.T) {
 		Dir:       "testdata/script",
 		Condition: mayMount,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"model": makeModel, "raw": makeRaw, "cut": cut, "refuse": refuse, "tensor": printTensor, "tensors": listTensors, "tmpfs": mount, "torch": makeTorch, "torchshards": makeTorchShards,
+			"sample": extractSample, "model": makeModel, "raw": makeRaw, "cut": cut, "refuse": refuse, "tensor": printTensor, "tensors": listTensors, "tmpfs": mount, "torch": makeTorch, "torchshards": makeTorchShards,
 		},
 	})
+}
+
+// extractSample writes the embedded model: sample DIR.
+func extractSample(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(checkpoints.ExtractSample(ts.MkAbs(args[0])))
 }
 
 // makeModel writes a checkpoint: model DIR CONFIG [dtype=F16] [shard=BYTES] [drop=TENSOR] [add=TENSOR] [grow=TENSOR] [int8=TENSOR].

@@ -64,7 +64,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	sitesFlag(fl, &f)
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "dtype of float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file of safetensors, such as 5GB or 900MiB (default as the source)")
-	fl.StringVar(&f.calibration, "calibration", "", "text to run the model on for --method align or calibrated, --grouping similar and --refine: what gqa-train's --data takes, or sample:train (default for the sample model; else weights alone count)")
+	fl.StringVar(&f.calibration, "calibration", "", "text to run the model on for --method align or calibrated, --grouping similar and --refine: what gqa-train's --data takes, or sample:train (default of calibrated and --refine for the sample model; else weights alone count)")
 	fl.IntVar(&f.calibrationTokens, "calibration-tokens", 262144, "how many tokens of it")
 	fl.IntVar(&f.refine, "refine", 0, "fit the attention to what the original does with the calibration text in so many steps, such as 600")
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of whatever is drawn: --method random, calibration windows, a search for groups")
@@ -169,12 +169,22 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	}
 	plan, err := convert.NewPlan(src, o)
 	if err != nil {
-		if errors.Is(err, convert.ErrGroups) {
+		var option convert.OptionError
+		switch {
+		case errors.Is(err, convert.ErrGroups):
 			return cli.Usagef("--%w", err)
+		case errors.As(err, &option):
+			return cli.UsageError{Err: err}
 		}
 		return err
 	}
 	warn(src)
+	if cmd.Flags().Changed("calibration-tokens") && o.Calibration == nil {
+		slog.Warn("--calibration-tokens does not count: no text is read; name one with --calibration")
+	}
+	if f.refine > 0 && plan.MergeWork() == 0 {
+		slog.Warn("--refine does not count: every KV head stays as it is")
+	}
 	for _, note := range plan.Notes() {
 		slog.Warn(note)
 	}

@@ -25,7 +25,7 @@ var keys = []struct{ flag, key, value, usage string }{
 	{"clip", "optimizer.clip", "NORM", "largest gradient norm (0: no limit)"},
 	{"average", "optimizer.average", "D", "the result is an average of the weights: D of the one before and 1-D of the new ones (0: the last weights)"},
 	{"teacher", "distill.teacher", "DIR", "checkpoint whose predictions to follow, most often the one that was converted"},
-	{"loss", "distill.loss", "LOSS", "ce, kl or mixed (default kl with a teacher, ce without)"},
+	{"loss", "distill.loss", "LOSS", "ce (the data alone, whatever the teacher), kl or mixed (default kl with a teacher, ce without)"},
 	{"kl-weight", "distill.weight", "X", "of kl in mixed, ce has the rest"},
 	{"temperature", "distill.temperature", "T", "of the teacher's and the model's softmax in kl"},
 	{"teacher-cache", "distill.cache", "DIR", "keep the teacher's predictions there for resumes and other runs"},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"gqa/configs"
 	"gqa/internal/cli"
@@ -49,6 +50,7 @@ The folder of an unfinished run of the same recipe is resumed.`,
 			if err != nil {
 				return err
 			}
+			tellUnused(cmd.Flags(), recipe.Distill)
 			return follow(cmd, printJSON, o, func(o train.Options) (*train.Status, error) {
 				s, err := train.Run(cmd.Context(), recipe, o)
 				return s, withCommand(err, recipe.Model)
@@ -135,6 +137,23 @@ func loadRecipe(config string, sets []string) (configs.Recipe, error) {
 		return recipe, cli.UsageError{Err: err}
 	}
 	return recipe, nil
+}
+
+// tellUnused tells of flags that change nothing.
+func tellUnused(fl *pflag.FlagSet, d configs.Distill) {
+	tell := func(why string, names ...string) {
+		for _, name := range names {
+			if fl.Changed(name) {
+				slog.Warn("--" + name + " does not count: " + why)
+			}
+		}
+	}
+	switch d.Loss {
+	case configs.CE:
+		tell("the loss is that of the data alone", "teacher", "kl-weight", "temperature", "teacher-cache", "teacher-top-k")
+	case configs.KL:
+		tell("it is the share of kl in --loss mixed", "kl-weight")
+	}
 }
 
 // threads is the shared flag --threads as a key of the recipe.

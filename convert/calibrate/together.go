@@ -40,8 +40,7 @@ type Changes struct {
 func Together(
 	ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, changed Changes, steps int, onStep func(),
 ) (fit Fit, layers []Fit, err error) {
-	d.Tokens = min((steps+mostHeld)*batchTokens, len(d.IDs))
-	batches, err := d.batches(src.Arch)
+	batches, err := d.Refining(steps).batches(src.Arch)
 	if err != nil {
 		return Fit{}, nil, err
 	}

@@ -1,5 +1,6 @@
-// Package calibrate runs a model that is being converted, layer by layer: it measures what each layer's attention reads, and
-// fits a layer with shared heads to the output of the one that it replaces. The weights of one layer are in memory at a time.
+// Package calibrate runs a model that is being converted. A Walk does so layer by layer, the weights of one in memory at a time: it
+// measures what each layer's attention reads, and fits a layer with shared heads to the output of the one that it replaces. Together
+// fits all layers at once, with both models in memory.
 package calibrate
 
 import (
@@ -30,8 +31,16 @@ type Data struct {
 	Window    int                 // ids of a window; 0: the model's context, 2048 at most
 }
 
-// Candidates is how many times Data.Tokens to read of a text, for windows to be drawn from.
-const Candidates = 16
+// candidates is how many times Data.Tokens to read of a text, for windows to be drawn from.
+const candidates = 16
+
+// Candidates is how many tokens to read of a text, for so many to be drawn from them and so many steps of Together.
+func Candidates(tokens, steps int) int {
+	if steps == 0 {
+		return candidates * tokens
+	}
+	return max(candidates*tokens, (steps+mostHeld)*batchTokens)
+}
 
 // batchTokens is about how many tokens go through a layer at once.
 var batchTokens = 2048
@@ -132,6 +141,12 @@ func (d Data) windows(a *configs.Arch) (n, length int) {
 func (d Data) Used(a *configs.Arch) int {
 	n, length := d.windows(a)
 	return n * length
+}
+
+// Refining is the text that Together takes for so many steps: another batch in each, as far as there is text.
+func (d Data) Refining(steps int) Data {
+	d.Tokens = min((steps+mostHeld)*batchTokens, len(d.IDs))
+	return d
 }
 
 // Check is an error if there are too few tokens for a walk through a.

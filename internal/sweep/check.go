@@ -106,19 +106,16 @@ func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
 	return s.loadText(ctx, src)
 }
 
-// refineTokens is about what a step of a refinement reads.
-const refineTokens = 2048
-
 // loadText reads what conversions look at, once for all.
 func (s *sweep) loadText(ctx context.Context, src *weights.Source) error {
 	if s.o.Calibration == "" || !slices.ContainsFunc(s.o.Curves, Curve.reads) {
 		return nil
 	}
-	most := calibrate.Candidates * s.o.CalibrationTokens
+	steps := 0
 	for _, c := range s.o.Curves {
-		most = max(most, calibrate.Candidates*s.o.CalibrationTokens+refineTokens*c.Refine)
+		steps = max(steps, c.Refine)
 	}
-	d, err := objective.Load(ctx, s.o.Calibration, src.Dir, src.Arch, objective.Options{Max: most, Seed: s.o.Seed})
+	d, err := objective.Load(ctx, s.o.Calibration, src.Dir, src.Arch, objective.Options{Max: calibrate.Candidates(s.o.CalibrationTokens, steps), Seed: s.o.Seed})
 	if err != nil {
 		return fmt.Errorf("calibration: %w", err)
 	}

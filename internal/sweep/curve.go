@@ -16,7 +16,7 @@ import (
 type Curve struct {
 	Method   convert.Method
 	Grouping convert.Grouping
-	Refine   int          // steps of fitting each layer; 0: none
+	Refine   int          // steps of fitting; 0: none
 	Loss     configs.Loss // of the up-training: CE, or KL or Mixed with the original as teacher; empty: the recipe's
 }
 

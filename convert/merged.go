@@ -91,9 +91,9 @@ func (o Options) checkMerge(a *configs.Arch) error {
 // MergeWork is how many steps OnMerge is told of at most, before anything is written: attention modules that are merged, those that
 // are looked at before, where several must have one order of heads, and the steps that fit all of them together.
 func (p *Plan) MergeWork() int {
-	n := 0
-	if p.fitsTogether() {
-		n += p.Refine
+	n := p.Refine
+	if !p.fitsTogether() {
+		n *= len(p.modules())
 	}
 	for _, m := range p.modules() {
 		n++
@@ -104,13 +104,29 @@ func (p *Plan) MergeWork() int {
 	return n
 }
 
-// refineBytes is the most that the weights of a model may take, in f32, for a refinement of all its layers at once.
+// RefineBy is what a refinement fits at once.
+type RefineBy string
+
+// The values of RefineBy.
+const (
+	ByLayer RefineBy = "layer" // one layer after the other, in the memory of one
+	ByModel RefineBy = "model" // all layers, with both models in memory
+	BySize  RefineBy = "size"  // all layers where the model's weights take a gigabyte in f32 at most
+)
+
+// RefineChoices lists the values of RefineBy.
+var RefineChoices = []string{string(BySize), string(ByModel), string(ByLayer)}
+
+// refineBytes is the most that BySize has the weights of a model take, in f32, for all layers at once.
 const refineBytes = 1 << 30
 
 // fitsTogether says whether all layers are refined at once; else it is one after the other.
 func (p *Plan) fitsTogether() bool {
+	if p.Refine == 0 || len(p.modules()) == 0 {
+		return false
+	}
 	n, err := weights.Parameters(p.Source.Arch)
-	return err == nil && p.Refine > 0 && 4*n <= p.refineBytes && len(p.modules()) > 0
+	return p.RefineBy == ByModel || p.RefineBy == BySize && err == nil && 4*n <= refineBytes
 }
 
 // modules are the attention modules that a merge computes, in the order of a forward pass.

@@ -65,7 +65,7 @@ func TestMergedReport(t *testing.T) {
 			}
 			out, p := filepath.Join(t.TempDir(), "out"), newPlan(t, dir, o)
 			if o.Method == Align {
-				p.refineBytes = 0 // as if the model were too large for all layers at once
+				p.RefineBy = ByLayer
 			}
 			steps := 0
 			p.OnMerge = func(n int64) { steps += int(n) }

@@ -199,7 +199,7 @@ func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, 
 	if g.Refine == 0 || g.whole {
 		return nil
 	}
-	fit, err := walk.Refine(ctx, l.Layer, changed, g.Refine)
+	fit, err := walk.Refine(ctx, l.Layer, changed, g.Refine, g.refineStep())
 	l.Fit = layerFit(fit)
 	return err
 }
@@ -212,13 +212,7 @@ func (g *merging) together(ctx context.Context, modules []module) error {
 			fitted[m.prefix+name] = values
 		}
 	}
-	told := 0
-	step := func() { // a descent that begins anew at another rate makes more steps than were asked for
-		if told++; told <= g.Refine {
-			g.step()
-		}
-	}
-	fit, layers, err := calibrate.Together(ctx, g.Source, g.converted, *g.Calibration, calibrate.Changes{Fitted: fitted, Fixed: g.tables}, g.Refine, step)
+	fit, layers, err := calibrate.Together(ctx, g.Source, g.converted, *g.Calibration, calibrate.Changes{Fitted: fitted, Fixed: g.tables}, g.Refine, g.refineStep())
 	if err != nil {
 		return err
 	}
@@ -232,6 +226,16 @@ func (g *merging) together(ctx context.Context, modules []module) error {
 		}
 	}
 	return nil
+}
+
+// refineStep tells of the steps of one descent: one that begins anew at another rate makes more than were asked for.
+func (g *merging) refineStep() func() {
+	told := 0
+	return func() {
+		if told++; told <= g.Refine {
+			g.step()
+		}
+	}
 }
 
 func layerFit(f calibrate.Fit) *LayerFit {

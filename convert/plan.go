@@ -63,6 +63,7 @@ type Options struct {
 	// Calibration is text to run the model on, so that heads are compared in what they do with it; nil: by their weights alone.
 	Calibration *calibrate.Data
 	Refine      int               // steps of fitting attention to what the original does; 0: none
+	RefineBy    RefineBy          // empty: BySize
 	Target      Target            // empty: Native
 	Sites       Sites             // empty: DefaultSites
 	DType       checkpoints.DType // of the float tensors; 0 keeps each tensor's own
@@ -93,8 +94,6 @@ type Plan struct {
 	joint      *LayerFit // of all layers together; nil: there was none
 	// orders are the groups of sites whose layers must have one order of heads, where groups are chosen.
 	orders map[configs.Site][][]int
-
-	refineBytes int64 // the constant, but in tests
 }
 
 // pooledTensor is a tensor of the result that is computed: the weights it is made of in the source (one, or a fused
@@ -109,6 +108,7 @@ type pooledTensor struct {
 // NewPlan checks a conversion of src against o and lays it out. Nothing is read but headers, nothing written.
 func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	o.Target, o.Grouping, o.Sites = cmp.Or(o.Target, Native), cmp.Or(o.Grouping, Contiguous), cmp.Or(o.Sites, DefaultSites)
+	o.RefineBy = cmp.Or(o.RefineBy, BySize)
 	if err := o.check(src.Arch); err != nil {
 		return nil, OptionError{err}
 	}
@@ -124,7 +124,7 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	if err := o.checkMerge(src.Arch); err != nil {
 		return nil, OptionError{err}
 	}
-	p := &Plan{Source: src, Options: o, sites: sites, converted: src.Arch.WithKVHeads(o.Groups, sites...), refineBytes: refineBytes}
+	p := &Plan{Source: src, Options: o, sites: sites, converted: src.Arch.WithKVHeads(o.Groups, sites...)}
 	if o.ByLayer != nil {
 		p.converted = src.Arch.WithLayerKVHeads(o.ByLayer)
 	}
@@ -215,6 +215,8 @@ func (o Options) check(a *configs.Arch) error {
 		return fmt.Errorf("grouping %q is unknown; want one of %v", o.Grouping, Groupings)
 	case o.Grouping == Similar && a.Position == configs.PositionALiBi && o.Groups > 1:
 		return errors.New("grouping similar reorders heads, but with ALiBi a head's number decides how far it sees; leave --grouping out")
+	case !slices.Contains(RefineChoices, string(o.RefineBy)):
+		return fmt.Errorf("refine-by %q is unknown; want one of %v", o.RefineBy, RefineChoices)
 	case !slices.Contains(Targets, string(o.Target)):
 		return fmt.Errorf("target %q is unknown; want one of %v", o.Target, Targets)
 	case !slices.Contains(SiteChoices, string(o.Sites)):

@@ -34,6 +34,7 @@ type flags struct {
 	calibration              string
 	calibrationTokens        int
 	refine                   int
+	refineBy                 string
 	force, dryRun, printJSON bool
 	source                   weights.Options
 }
@@ -67,6 +68,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	fl.StringVar(&f.calibration, "calibration", "", "text to run the model on for --method align or calibrated, --grouping similar and --refine: what gqa-train's --data takes, or sample:train (default of calibrated and --refine for the sample model; else weights alone count)")
 	fl.IntVar(&f.calibrationTokens, "calibration-tokens", 262144, "how many tokens of it")
 	fl.IntVar(&f.refine, "refine", 0, "fit the attention to what the original does with the calibration text in so many steps, such as 600")
+	cli.EnumVar(fl, &f.refineBy, "refine-by", string(convert.BySize), "what --refine fits at once: one layer, in little memory; the model, with both in memory; by size, the model where its weights take at most 1 GB in f32", convert.RefineChoices...)
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of whatever is drawn: --method random, calibration windows, a search for groups")
 	fl.BoolVar(&f.force, "force", false, "replace an existing checkpoint folder")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and say what would be written, without writing")
@@ -203,7 +205,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 func (f flags) options() (convert.Options, error) {
 	o := convert.Options{
 		Groups: f.groups, ByLayer: f.byLayer, Method: convert.Method(f.method), Grouping: convert.Grouping(f.grouping),
-		Seed: f.seed, Refine: f.refine, Target: convert.Target(f.target), Sites: convert.Sites(f.sites),
+		Seed: f.seed, Refine: f.refine, RefineBy: convert.RefineBy(f.refineBy), Target: convert.Target(f.target), Sites: convert.Sites(f.sites),
 	}
 	if f.groups < 1 {
 		return o, cli.Usagef("--groups is %d, want 1 or more", f.groups)

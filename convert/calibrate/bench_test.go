@@ -10,6 +10,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/engine/spago"
 	"gqa/internal/weights"
 )
 
@@ -18,15 +19,16 @@ const shape7B = `{"model_type": "llama", "vocab_size": 64, "hidden_size": 4096, 
 	"num_attention_heads": 32, "max_position_embeddings": 2048}`
 
 // BenchmarkLayer is what calibration costs for one layer: the text through the original, with the moment of what attention
-// reads, and the readout of the layer with 8 KV heads.
+// reads, the readout of the layer with 8 KV heads, and steps of its refinement.
 func BenchmarkLayer(b *testing.B) {
 	src := large(b)
 	const tokens = 8192
 	d := Data{IDs: ids(src.Arch, tokens), Tokens: tokens}
 	b.Run(fmt.Sprintf("dim=%d/tokens=%d", src.Arch.Dim, tokens), func(b *testing.B) {
-		var through, readout time.Duration
+		var through, readout, refine time.Duration
+		const steps = 3
 		for b.Loop() {
-			w, err := New(b.Context(), src, src.Arch.WithKVHeads(8), d, b.TempDir(), false)
+			w, err := New(b.Context(), src, src.Arch.WithKVHeads(8), d, b.TempDir(), true)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -45,12 +47,26 @@ func BenchmarkLayer(b *testing.B) {
 				b.Fatal(err)
 			}
 			readout += time.Since(start)
+			down := newDescent(w.engine.Engine, len(w.batches), 0, 0, 1e-3)
+			w.attachTo(down, 0, merged)
+			down.loss = func(i int) (spago.Tensor, float64, error) { return w.attentionLoss(0, i) }
+			for _, x := range down.weights {
+				x.begin()
+			}
+			start = time.Now()
+			for s := range steps {
+				if err := down.step(b.Context(), s+1, 1e-3); err != nil {
+					b.Fatal(err)
+				}
+			}
+			refine += time.Since(start)
 			if err := w.Close(); err != nil {
 				b.Fatal(err)
 			}
 		}
 		b.ReportMetric(float64(through.Microseconds())/float64(b.N*tokens), "µs/token-layer")
 		b.ReportMetric(float64(readout.Microseconds())/float64(b.N*tokens), "µs/token-readout")
+		b.ReportMetric(refine.Seconds()/float64(b.N*steps), "s/step-refine")
 	})
 }
 

@@ -210,7 +210,7 @@ func TestRefine(t *testing.T) {
 				if name := configs.ParamName(configs.KNorm, 0, false); src.Arch.OwnNorms(configs.KNorm) {
 					halved[name] = everySecond(w.weights.values[name], src.Arch.KVHeads)
 				}
-				fit, err := w.Refine(t.Context(), 0, halved, 30)
+				fit, err := w.Refine(t.Context(), 0, halved, 30, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

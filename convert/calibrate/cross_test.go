@@ -146,7 +146,7 @@ func TestRefineCross(t *testing.T) {
 	for name, values := range halved {
 		was[name] = slices.Clone(values)
 	}
-	fit, err := w.Refine(t.Context(), 0, halved, 30)
+	fit, err := w.Refine(t.Context(), 0, halved, 30, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -183,9 +183,9 @@ func (q Plot) curves(path string, rs []Result, groups int) error {
 	p := plot.New()
 	p.Title.Text = fmt.Sprintf("%s, %d KV heads", rs[0].Model, groups)
 	p.X.Label.Text, p.Y.Label.Text = "tokens, millions", "validation loss, nats per token"
-	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	p.X.Tick.Marker, p.Y.Tick.Marker = plot.TickerFunc(ticks), plot.TickerFunc(ticks)
 	// Names to the right of their lines: however wide a viewer's letters are, they do not run into them.
-	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, 3.9*vg.Inch
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.Padding = true, true, 3.9*vg.Inch, vg.Points(2)
 	for i, name := range slices.Sorted(maps.Keys(longest)) {
 		line, err := plotter.NewLine(points(longest[name].Curve))
 		if err != nil {
@@ -195,11 +195,26 @@ func (q Plot) curves(path string, rs []Result, groups int) error {
 		p.Add(line)
 		p.Legend.Add(name, line)
 	}
-	p.Y.Max += 0.045 * float64(len(longest)) * (p.Y.Max - p.Y.Min) // room for the names
+	p.Y.Max += 0.05 * float64(len(longest)) * (p.Y.Max - p.Y.Min) // room for the names
 	grid := plotter.NewGrid()
 	grid.Horizontal, grid.Vertical = draw.LineStyle{Color: color.Gray{225}, Width: 0.5}, draw.LineStyle{}
 	p.Add(grid)
 	return p.Save(7*vg.Inch, 5*vg.Inch, path)
+}
+
+// ticks are five or more round numbers between lo and hi.
+func ticks(lo, hi float64) (marks []plot.Tick) {
+	step := math.Pow(10, math.Floor(math.Log10(hi-lo)))
+	for _, part := range []float64{1, 0.5, 0.2, 0.1} {
+		if (hi-lo)/(step*part) >= 5 {
+			step *= part
+			break
+		}
+	}
+	for i := math.Ceil(lo / step); i*step <= hi; i++ {
+		marks = append(marks, plot.Tick{Value: i * step, Label: strconv.FormatFloat(i*step, 'g', 6, 64)})
+	}
+	return marks
 }
 
 func points(curve []Point) plotter.XYs {

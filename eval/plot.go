@@ -50,7 +50,7 @@ func (r Report) draw(c draw.Canvas, heading bool) error {
 	}
 	series := r.series()
 	legend := newLegend(series)
-	width := legend.Rectangle(c).Size().X + 8
+	width := 1.15*legend.Rectangle(c).Size().X + 8 // viewers without our font may take a wider one
 	legend.Draw(draw.Crop(c, c.Size().X-width, 0, 0, -8))
 
 	plots := [][]*plot.Plot{make([]*plot.Plot, len(panels))}

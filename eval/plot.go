@@ -19,7 +19,7 @@ import (
 
 // The figure's size, and how finely its PNG form is drawn.
 const (
-	figureWidth  = 11.5 * vg.Inch
+	figureWidth  = 12 * vg.Inch
 	figureHeight = 5 * vg.Inch
 
 	headingHeight = 40 // above the figure's height, where there is a heading

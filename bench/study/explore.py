@@ -1,11 +1,11 @@
 """Tries ways of up-training gopher-4m on a GPU, a step as one CUDA graph, before gqa-train runs them (docs/study.md).
 
-    python3 bench/study/explore.py STUDY CONFIGS.jsonl        # needs torch, transformers and safetensors
+    python3 bench/study/explore.py STUDY bench/study/explore.jsonl        # needs torch, transformers and safetensors
 
 STUDY is the folder of a study that has its starts. A line of CONFIGS is one run, such as docs/study.md's recipe long:
 {"start": "refined-g2", "tokens": 8192000, "opt": "muon", "lr": 8e-4, "B": 4, "loss": "mixed", "w": 0.35, "betas": [0.95, 0.98],
- "final": 0.2, "ema": 0.999}, with start "mha" for the model itself; run() has the other keys. The loss on 100 windows of 512 tokens is
-printed, with that of the averaged weights where there are any.
+ "final": 0.2, "ema": 0.999}, with start "mha" for the model itself; run() has the other keys. The losses on 100 windows of 512 tokens are
+printed behind it, that of the averaged weights last where there are any: "losses" of a line is what was seen.
 """
 import glob
 import gzip

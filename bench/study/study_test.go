@@ -69,8 +69,11 @@ func TestReport(t *testing.T) {
 	}
 	var results []Result
 	for _, c := range []Cell{
-		{Start: "mean", Groups: 8}, {Start: "mean", Groups: 8, Alpha: 0.05, Loss: "ce"}, {Start: "mean", Groups: 2, Alpha: 0.005, Loss: "ce"},
-		{Start: "align", Groups: 2, Alpha: 0.005, Loss: "kl"}, {Start: "align", Groups: 2, Alpha: 0.05, Loss: "kl", Recipe: "far"},
+		{Start: "mean", Groups: 8},
+		{Start: "mean", Groups: 8, Alpha: 0.05, Loss: "ce"},
+		{Start: "mean", Groups: 2, Alpha: 0.005, Loss: "ce"},
+		{Start: "align", Groups: 2, Alpha: 0.005, Loss: "kl"},
+		{Start: "align", Groups: 2, Alpha: 0.05, Loss: "kl", Recipe: "far"},
 	} {
 		c.Model = "m"
 		results = append(results, Result{Cell: c, Tokens: 2e6, Curve: []Point{{1e6, 2}, {2e6, 1.5}}})

@@ -56,13 +56,17 @@ func orthogonalise(g []float32, rows, cols int) {
 	w.square, w.poly, w.next = grown(w.square, n*n), grown(w.poly, n*n), grown(w.next, len(g))
 	copy(w.next, g)
 	for range orthogonalSteps {
-		if tall { // gᵀ·g
-			Gemm(true, false, n, n, rows, 1, g, cols, g, cols, 0, w.square, n)
-		} else { // g·gᵀ
-			Gemm(false, true, n, n, cols, 1, g, cols, g, cols, 0, w.square, n)
-		}
+		symmetric(w.square, n, func(m, k, at int, to []float32) {
+			if tall { // gᵀ·g
+				Gemm(true, false, m, k, rows, 1, g[at:], cols, g[at:], cols, 0, to, n)
+			} else { // g·gᵀ
+				Gemm(false, true, m, k, cols, 1, g[at*cols:], cols, g[at*cols:], cols, 0, to, n)
+			}
+		})
 		copy(w.poly, w.square)
-		Gemm(false, false, n, n, n, c, w.square, n, w.square, n, b, w.poly, n)
+		symmetric(w.poly, n, func(m, k, at int, to []float32) {
+			Gemm(false, false, m, k, n, c, w.square[at*n:], n, w.square[at:], n, b, to, n)
+		})
 		if tall {
 			Gemm(false, false, rows, cols, n, 1, g, cols, w.poly, n, a, w.next, cols)
 		} else {
@@ -70,6 +74,31 @@ func orthogonalise(g []float32, rows, cols int) {
 		}
 		copy(g, w.next)
 	}
+}
+
+// squareRows is how many rows of a symmetric matrix are computed at a time, a multiple of mirrorTile: enough for a product to be fast.
+var squareRows = 512
+
+// mirrorTile is the side of what is mirrored at a time, so that both ways through it stay in the caches.
+const mirrorTile = 32
+
+// symmetric fills c [n,n]: product computes m rows from at on and the k columns from there to the end, into to; the rest is theirs.
+func symmetric(c []float32, n int, product func(m, k, at int, to []float32)) {
+	for at := 0; at < n; at += squareRows {
+		product(min(squareRows, n-at), n-at, at, c[at*n+at:])
+	}
+	const tile = mirrorTile
+	For(ceilDiv(n, tile), 1, func(lo, hi int) {
+		for i := lo * tile; i < min(hi*tile, n); i += tile {
+			for j := 0; j < i; j += tile {
+				for r := max(i, (j/squareRows+1)*squareRows); r < min(i+tile, n); r++ {
+					for q := j; q < j+tile; q++ {
+						c[r*n+q] = c[q*n+r]
+					}
+				}
+			}
+		}
+	})
 }
 
 // StepRef is the definition of Step, in float64.

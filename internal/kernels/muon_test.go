@@ -27,6 +27,14 @@ func TestMuon(t *testing.T) {
 	})
 }
 
+// Large squares are computed by halves: the parts of small ones must give the same.
+func TestMuonHalves(t *testing.T) {
+	defer func(n int) { squareRows = n }(squareRows)
+	squareRows = mirrorTile
+	TestMuon(t)
+	TestMuonThreads(t)
+}
+
 // A gradient of zeros moves nothing but by the decay.
 func TestMuonZeros(t *testing.T) {
 	p, g, m := normal(1, 12), make([]float32, 12), make([]float32, 12)

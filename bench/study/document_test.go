@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestDocument compares the tables of docs/study.md with the results: each figure must be there as the report prints it, and each
+// result of a row must be in the row.
+func TestDocument(t *testing.T) {
+	results, err := readResults("../../docs/study.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../docs/study.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(model string) (rs []Result) {
+		for _, r := range results {
+			if r.Model == model {
+				rs = append(rs, r)
+			}
+		}
+		return rs
+	}
+	models := []string{"gopher-4m", "neox-6m", "gpt2-6m", "gopher-12m"} // as they come in the document
+	var groups []int
+	var alpha float64
+	var model, label string
+	checked := 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " |")
+		for i := range cells {
+			cells[i] = strings.ReplaceAll(strings.TrimSpace(cells[i]), "*", "")
+		}
+		switch {
+		case strings.HasPrefix(line, "### "):
+			models, model = nil, "" // torch's
+		case strings.HasPrefix(line, "| start | g = "):
+			model, models, groups, alpha = models[0], models[1:], headings(cells[1:]), 0
+		case strings.HasPrefix(line, "| start, loss | α |"):
+			model, groups, alpha = "gopher-4m", headings(cells[2:]), 1
+		case !strings.HasPrefix(line, "| ") || model == "":
+		case alpha == 0:
+			groups, start := groups, strings.Split(cells[0], ":")[0]
+			if start == "the model itself" {
+				start, groups = "mean", distinct(of(model), func(r Result) int { return r.Groups })[:1]
+			}
+			for i, g := range groups {
+				checked += compare(t, cells[1+i], of(model), start, "", g, 0)
+			}
+		default:
+			if cells[0] != "" {
+				label, _, _ = strings.Cut(cells[0], ":")
+			}
+			alpha, err := strconv.ParseFloat(cells[1], 64)
+			if err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			start, way, _ := strings.Cut(label, ", ")
+			groups := groups
+			if start == "the model itself" {
+				start, way, groups = "mean", "ce", []int{8}
+			}
+			for i, g := range groups {
+				checked += compare(t, cells[2+i], of(model), start, way, g, alpha)
+			}
+		}
+	}
+	if checked < 150 {
+		t.Errorf("%d figures were found", checked)
+	}
+}
+
+// headings are the numbers of columns "g = 4".
+func headings(cells []string) (groups []int) {
+	for _, c := range cells {
+		g, _ := strconv.Atoi(strings.TrimPrefix(c, "g = "))
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+var figure = regexp.MustCompile(`^[\d.]+( ± [\d.]+)?`)
+
+// compare returns 1 for a cell that holds a figure.
+func compare(t *testing.T, cell string, rs []Result, start, way string, groups int, alpha float64) int {
+	t.Helper()
+	loss, sd, n := mean(rs, start, way, groups, alpha)
+	want, got := plusMinus(loss, sd, n), figure.FindString(cell)
+	if strings.Contains(want, "±") && alpha == 0 { // one digit less
+		want = fmt.Sprintf("%.3f ± %.3f", loss, sd)
+	}
+	if got != want {
+		t.Errorf("%s, %s, g = %d, α = %v: %q in the document, %q of the results", start, way, groups, alpha, got, want)
+	}
+	if got == "" {
+		return 0
+	}
+	return 1
+}

@@ -21,7 +21,10 @@ func nearest(name string, families map[string]*Family) string {
 	var near []string
 	for _, family := range slices.Sorted(maps.Keys(families)) {
 		names := slices.Concat(families[family].ModelTypes, []string{family})
-		if slices.ContainsFunc(names, func(s string) bool { return strings.HasPrefix(name, s) || edits(s, name) <= len(s)/3 }) {
+		meant := func(s string) bool { // a name that is far longer is not compared: it may be of any length
+			return strings.HasPrefix(name, s) || len(name) <= 2*len(s) && edits(s, name) <= len(s)/3
+		}
+		if slices.ContainsFunc(names, meant) {
 			near = append(near, family)
 		}
 	}

@@ -87,6 +87,9 @@ func symmetric(c []float32, n int, product func(m, k, at int, to []float32)) {
 	for at := 0; at < n; at += squareRows {
 		product(min(squareRows, n-at), n-at, at, c[at*n+at:])
 	}
+	if n <= squareRows {
+		return
+	}
 	const tile = mirrorTile
 	For(ceilDiv(n, tile), 1, func(lo, hi int) {
 		for i := lo * tile; i < min(hi*tile, n); i += tile {

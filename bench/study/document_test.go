@@ -20,14 +20,6 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	of := func(model string) (rs []Result) {
-		for _, r := range results {
-			if r.Model == model {
-				rs = append(rs, r)
-			}
-		}
-		return rs
-	}
 	models := []string{"gopher-4m", "neox-6m", "gpt2-6m", "gopher-12m"} // as they come in the document
 	var groups []int
 	var alpha float64
@@ -49,10 +41,10 @@ func TestDocument(t *testing.T) {
 		case alpha == 0:
 			groups, start := groups, strings.Split(cells[0], ":")[0]
 			if start == "the model itself" {
-				start, groups = "mean", distinct(of(model), func(r Result) int { return r.Groups })[:1]
+				start, groups = "mean", distinct(of(results, model), func(r Result) int { return r.Groups })[:1]
 			}
 			for i, g := range groups {
-				checked += compare(t, cells[1+i], of(model), start, "", g, 0)
+				checked += compare(t, cells[1+i], of(results, model), start, "", g, 0)
 			}
 		default:
 			if cells[0] != "" {
@@ -68,7 +60,7 @@ func TestDocument(t *testing.T) {
 				start, way, groups = "mean", "ce", []int{8}
 			}
 			for i, g := range groups {
-				checked += compare(t, cells[2+i], of(model), start, way, g, alpha)
+				checked += compare(t, cells[2+i], of(results, model), start, way, g, alpha)
 			}
 		}
 	}

@@ -2,7 +2,7 @@
 
     python3 bench/study/explore.py STUDY bench/study/explore.jsonl        # needs torch, transformers and safetensors
 
-STUDY is the folder of a study that has its starts. A line of CONFIGS is one run, such as docs/study.md's recipe long:
+STUDY is the folder of a study that has its starts. A line of the other file is one run, such as docs/study.md's recipe long:
 {"start": "refined-g2", "tokens": 8192000, "opt": "muon", "lr": 8e-4, "B": 4, "loss": "mixed", "w": 0.35, "betas": [0.95, 0.98],
  "final": 0.2, "ema": 0.999}, with start "mha" for the model itself; run() has the other keys. The losses on 100 windows of 512 tokens are
 printed behind it, that of the averaged weights last where there are any: "losses" of a line is what was seen.

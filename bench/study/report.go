@@ -23,7 +23,7 @@ import (
 func (s *Study) report(prefix string, results []Result) error {
 	var text strings.Builder
 	for _, model := range slices.Sorted(maps.Keys(s.Models)) {
-		rs := slices.DeleteFunc(slices.Clone(results), func(r Result) bool { return r.Model != model })
+		rs := of(results, model)
 		if len(rs) == 0 {
 			continue
 		}
@@ -39,6 +39,11 @@ func (s *Study) report(prefix string, results []Result) error {
 		}
 	}
 	return os.WriteFile(prefix+"-tables.md", []byte(text.String()), 0o666)
+}
+
+// of is the results of a model.
+func of(results []Result, model string) []Result {
+	return slices.DeleteFunc(slices.Clone(results), func(r Result) bool { return r.Model != model })
 }
 
 // distinct are the values of a key, from the largest.

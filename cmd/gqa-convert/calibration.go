@@ -12,7 +12,6 @@ import (
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/internal/cli"
-	"gqa/internal/objective"
 	"gqa/internal/stream"
 	"gqa/internal/weights"
 )
@@ -29,13 +28,11 @@ func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibr
 	if data == "" {
 		return nil, nil
 	}
-	d, err := objective.Load(cmd.Context(), data, src.Dir, src.Arch, objective.Options{Max: calibrate.Candidates(f.calibrationTokens, f.refine), Seed: f.seed})
+	d, err := calibrate.Load(cmd.Context(), data, src.Dir, src.Arch, f.calibrationTokens, f.refine, f.seed)
 	if err != nil {
 		return nil, fmt.Errorf("--calibration: %w", err)
 	}
-	return &calibrate.Data{
-		Name: d.Name, IDs: d.IDs, Tokens: f.calibrationTokens, Seed: f.seed, Objective: d.Objective, Window: d.Window,
-	}, nil
+	return d, nil
 }
 
 // isSample says whether the folder holds the embedded sample model, whose corpus is embedded too.

@@ -34,8 +34,18 @@ type Data struct {
 // candidates is how many times Data.Tokens to read of a text, for windows to be drawn from.
 const candidates = 16
 
-// Candidates is how many tokens to read of a text, for so many to be drawn from them and so many steps of Together.
-func Candidates(tokens, steps int) int {
+// Load reads the text that is called name (as objective.Load does) for the model a in the folder dir: enough for tokens to be drawn
+// from it, and for steps of Together.
+func Load(ctx context.Context, name, dir string, a *configs.Arch, tokens, steps int, seed uint64) (*Data, error) {
+	d, err := objective.Load(ctx, name, dir, a, objective.Options{Max: enough(tokens, steps), Seed: seed})
+	if err != nil {
+		return nil, err
+	}
+	return &Data{Name: d.Name, IDs: d.IDs, Tokens: tokens, Seed: seed, Objective: d.Objective, Window: d.Window}, nil
+}
+
+// enough is how many tokens to read of a text.
+func enough(tokens, steps int) int {
 	if steps == 0 {
 		return candidates * tokens
 	}

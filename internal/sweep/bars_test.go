@@ -30,11 +30,10 @@ func TestStarts(t *testing.T) {
 	}
 	defer src.Close()
 	const tokens = 32768
-	text, err := objective.Load(t.Context(), "sample:train", sample, src.Arch, objective.Options{Max: calibrate.Candidates(tokens, 40)})
+	data, err := calibrate.Load(t.Context(), "sample:train", sample, src.Arch, tokens, 40, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	data := &calibrate.Data{Name: text.Name, IDs: text.IDs, Tokens: tokens, Objective: text.Objective, Window: text.Window}
 	valid, err := objective.Load(t.Context(), "sample:val", sample, src.Arch, objective.Options{SeqLen: 512, Max: 30 * 512})
 	if err != nil {
 		t.Fatal(err)

@@ -115,14 +115,13 @@ func (s *sweep) loadText(ctx context.Context, src *weights.Source) error {
 	for _, c := range s.o.Curves {
 		steps = max(steps, c.Refine)
 	}
-	d, err := objective.Load(ctx, s.o.Calibration, src.Dir, src.Arch, objective.Options{Max: calibrate.Candidates(s.o.CalibrationTokens, steps), Seed: s.o.Seed})
+	d, err := calibrate.Load(ctx, s.o.Calibration, src.Dir, src.Arch, s.o.CalibrationTokens, steps, s.o.Seed)
 	if err != nil {
 		return fmt.Errorf("calibration: %w", err)
 	}
-	s.text = &calibrate.Data{
-		Name: d.Name, IDs: d.IDs, Tokens: min(s.o.CalibrationTokens, len(d.IDs)), Seed: s.o.Seed, Objective: d.Objective, Window: d.Window,
-	}
-	return s.text.Check(src.Arch)
+	d.Tokens = min(d.Tokens, len(d.IDs))
+	s.text = d
+	return d.Check(src.Arch)
 }
 
 // describe fills in what is known of the model before it runs.

@@ -1,6 +1,6 @@
 """Training steps of ours and torch's on this machine's CPU, in turn: the same model, batch, threads and losses (docs/performance.md).
 
-    go build -o /tmp/gqa-train ./cmd/gqa-train && python3 bench/torch.py /tmp/gqa-train [THREADS [ROUNDS]]   # needs torch, transformers
+    go build -o /tmp/gqa-train ./cmd/gqa-train && python3 bench/train.py /tmp/gqa-train [THREADS [ROUNDS]]   # needs torch, transformers
 
 A round is a few steps of torch eager, of torch compiled and of ours. Shared machines change from second to second: ratios are
 taken within rounds, and their median is what counts.

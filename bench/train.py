@@ -1,6 +1,6 @@
 """Training steps of ours and torch's on this machine's CPU, in turn: the same model, batch, threads and losses (docs/performance.md).
 
-    go build -o /tmp/gqa-train ./cmd/gqa-train && python3 bench/train.py /tmp/gqa-train [THREADS [ROUNDS]]   # needs torch, transformers
+    go build -o /tmp/gqa-train ./cmd/gqa-train && python3 bench/train.py /tmp/gqa-train [THREADS [ROUNDS [MODEL]]]   # needs torch, transformers
 
 A round is a few steps of torch eager, of torch compiled and of ours. Shared machines change from second to second: ratios are
 taken within rounds, and their median is what counts.
@@ -18,7 +18,7 @@ import transformers
 from safetensors.torch import save_file
 
 TRAIN = os.path.abspath(sys.argv[1])
-THREADS, ROUNDS = [int(x) for x in sys.argv[2:]] + [2, 8][len(sys.argv) - 2:]
+THREADS, ROUNDS = [int(x) for x in sys.argv[2:4]] + [2, 8][len(sys.argv[2:4]):]
 WARM, RATE = 3, 3e-4
 CASES = {  # layers, dim, heads, ffn, vocabulary, tied, tokens of a window, windows, steps of a round
     "L6-d384": (6, 384, 6, 1024, 8192, False, 256, 4, 4),
@@ -66,7 +66,7 @@ def ours(path, data, out, batch, length, steps):
         TRAIN, "run", "--model", path, "--data", data, "-o", out, "--steps", str(steps), "--batch", str(batch), "--seq-len", str(length),
         "--lr", str(RATE), "--schedule", "constant", "--warmup", "0", "--threads", str(THREADS), "--set", "optimizer.decay=all",
         "--set", "log_every=1", "--set", "save_every=0", "--set", "valid_every=0", "--quiet",
-    ], check=True, stderr=subprocess.DEVNULL)
+    ], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     lines = [json.loads(line) for line in open(out + "/metrics.jsonl")]
     return [batch * length / x["tokens_per_s"] for x in lines], [x["loss"] for x in lines]
 
@@ -109,5 +109,5 @@ def compare(name, dir):
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as dir:
-        for name in CASES:
+        for name in sys.argv[4:] or CASES:
             compare(name, dir)

@@ -82,7 +82,9 @@ type gemm struct {
 	mb, nb, depth int
 	// Of a B that is split for all threads: columns [j,jEnd), elements [p,pEnd) of the sums.
 	j, jEnd, p, pEnd int
-	serial           uint64 // tells products apart
+	parts, each      int            // depths of the sums in it; blocks of rows that are one thread's
+	done             []atomic.Int32 // for each block of rows: parts that C has
+	serial           uint64         // tells products apart
 }
 
 var (

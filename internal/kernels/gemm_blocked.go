@@ -17,7 +17,7 @@ func (g *gemm) blocked() {
 	g.nb, g.mb = evenly(g.n, widest, lane), g.m
 	switch threads := Threads(); {
 	case threads == 1:
-	case g.byTiles() && g.m >= rowsTogether/2 && ceilDiv(g.n, g.nb) < 2*threads:
+	case g.byTiles() && g.m >= rowsTogether:
 		g.together(threads)
 		return
 	default:

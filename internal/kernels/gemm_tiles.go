@@ -1,5 +1,7 @@
 package kernels
 
+import "sync/atomic"
+
 // Large products of float32 by matrix instructions. Each factor is the sum of three bfloat16, so a product of two numbers is a
 // sum of nine, of which the six that a float32 can show are computed: as precise as multiply-adds in float32, and 2.7 times as
 // many a cycle. (The split is that of Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
@@ -10,7 +12,7 @@ const (
 	blockWide    = 1024            // most columns of B at a time: 768 KiB stay in the second-level cache
 	blockFloat   = 3 * 32 * 32 / 2 // float32 that a step of a panel takes when split
 	blockShare   = 1 << 20         // most float32 of a B that is split for all threads: 4 MiB
-	rowsTogether = 512             // rows of A that a task should have to read such a B for
+	rowsTogether = 256             // fewest rows of A that such a B is worth waiting for
 	tileLine     = 16              // float32 that a row of a tile takes
 )
 
@@ -126,9 +128,15 @@ func (g *gemm) gather(w *gemmWork, p, k, j, n int) {
 }
 
 // together is blocked where the factors are split: splitting them is a seventh of the work of a product of a thousand rows, so
-// threads split a part of B for all of them, each panel once, and then take blocks of A's rows. The sums are as of one thread.
+// threads split a part of B for all of them, each panel once, and then multiply blocks of A's rows by it. The sums are as of one
+// thread.
 func (g *gemm) together(threads int) {
-	g.mb = roundUp(min(ceilDiv(g.m, threads), max(rowsTogether, ceilDiv(g.m, 4*threads))), blockSize)
+	blocks := ceilDiv(g.m, blockSize)
+	g.each = ceilDiv(blocks, threads)
+	if cap(g.done) < blocks {
+		g.done = make([]atomic.Int32, blocks)
+	}
+	g.done = g.done[:blocks]
 	for g.j = 0; g.j < g.n; g.j += g.nb {
 		g.jEnd = min(g.j+g.nb, g.n)
 		panels := g.panels()
@@ -136,10 +144,13 @@ func (g *gemm) together(threads int) {
 		deep := max(1, blockShare/whole) * g.depth
 		for g.p = 0; g.p < g.k; g.p = g.pEnd {
 			g.pEnd = min(g.k, g.p+deep)
-			parts := ceilDiv(g.pEnd-g.p, g.depth)
-			g.packedB = grown(g.packedB, parts*whole)
-			run(parts*panels, 4, (*splittingB)(g))
-			run(ceilDiv(g.m, g.mb), 1, (*multiplyingRows)(g))
+			g.parts = ceilDiv(g.pEnd-g.p, g.depth)
+			g.packedB = grown(g.packedB, g.parts*whole)
+			run(g.parts*panels, 4, (*splittingB)(g))
+			for i := range g.done {
+				g.done[i].Store(0)
+			}
+			runOn(threads, threads*g.each*g.parts, 1, (*multiplyingRows)(g)) // a share is the rows of one thread
 		}
 	}
 }
@@ -170,17 +181,24 @@ func (t *splittingB) block(lo, hi int) {
 	gemmWorks.Put(w)
 }
 
-// multiplyingRows is tasks of mb rows of C, for the part of B that is split.
+// multiplyingRows is a task for each block of A's rows and each depth of the sums, for the part of B that is split. A thread
+// multiplies all rows of its share by one depth before it goes on to the next, so that what it reads of B stays in its cache.
+// Tasks are short: a thread that other programs hold up is helped by those that have done their share.
 type multiplyingRows gemm
 
 func (t *multiplyingRows) block(lo, hi int) {
 	g, w := (*gemm)(t), gemmWorks.Get().(*gemmWork)
-	panels := g.panels()
 	for ; lo < hi; lo++ {
-		for i := 0; i < panels*ceilDiv(g.pEnd-g.p, g.depth); i += panels {
-			_, _, p, p1, b := g.part(i)
-			g.multiplyRows(w, b, lo*g.mb, min((lo+1)*g.mb, g.m), g.j, g.jEnd, p, p1)
+		part := lo / g.each % g.parts
+		row := lo/(g.each*g.parts)*g.each + lo%g.each
+		if row >= len(g.done) {
+			continue
 		}
+		for v := (vigil{}); g.done[row].Load() < int32(part); v.goesOn() { // another thread is about to
+		}
+		_, _, p, p1, b := g.part(part * g.panels())
+		g.multiplyRows(w, b, row*blockSize, min((row+1)*blockSize, g.m), g.j, g.jEnd, p, p1)
+		g.done[row].Store(int32(part + 1))
 	}
 	gemmWorks.Put(w)
 }

@@ -31,9 +31,12 @@ type blockFunc func(lo, hi int)
 
 func (f blockFunc) block(lo, hi int) { f(lo, hi) }
 
-func run(n, grain int, t task) {
+func run(n, grain int, t task) { runOn(Threads(), n, grain, t) }
+
+// runOn is run for so many threads. Thread number i begins at block blocks·i/threads, and a thread takes blocks in their order.
+func runOn(threads, n, grain int, t task) {
 	grain = max(grain, 1)
-	helpers := min(Threads(), (n+grain-1)/grain) - 1
+	helpers := min(threads, ceilDiv(n, grain)) - 1
 	if helpers <= 0 {
 		for lo := 0; lo < n; lo += grain {
 			t.block(lo, min(lo+grain, n))

@@ -99,6 +99,7 @@ def run(c):
     B, lr, (b1, b2) = c.get("B", 16), c["lr"], c.get("betas", (0.9, 0.95))
     steps, decay, attention = int(c["tokens"] / (B * T)), c.get("wd", 0.1), c.get("att", 1)
     final, kind = c.get("final", 0.05), c.get("sched", "cos")
+    tau = c.get("temp", 1.0)
     ce = c.get("w", {"ce": 1.0, "kl": 0.0, "mixed": 0.5}[c.get("loss", "kl")])  # the data's share of the loss
     windows = train[:(train.numel() - 1) // T * T].view(-1, T)
     generator = torch.Generator().manual_seed(c.get("seed", 0))
@@ -126,8 +127,9 @@ def run(c):
         said, loss = logits(P, x), 0.0
         if ce < 1:
             with torch.no_grad():
-                want = F.log_softmax(logits(teacher, x), -1)
-            loss = loss + (1 - ce) * F.kl_div(F.log_softmax(said, -1), want, log_target=True, reduction="sum") / (B * T)
+                want = F.log_softmax(logits(teacher, x) / tau, -1)
+            kl = F.kl_div(F.log_softmax(said / tau, -1), want, log_target=True, reduction="sum") / (B * T)
+            loss = loss + (1 - ce) * tau**2 * kl
         if ce > 0:
             loss = loss + ce * F.cross_entropy(said[:, :-1].flatten(0, 1), x[:, 1:].flatten())
         G = dict(zip(P, torch.autograd.grad(loss, list(P.values()))))

@@ -3,7 +3,7 @@ package kernels
 import "sync"
 
 // blocked cuts C in tasks: each packs the block of B that it needs for itself, so that it lies in the second-level cache of
-// the core that uses it and no thread waits for another. Where it would have to be split more than once, it is split for all.
+// the core that uses it and no thread waits for another. Where factors are split and rows are many, B is split once for all threads.
 func (g *gemm) blocked() {
 	deepest := kc
 	if g.acs != 1 { // longer runs of A's columns are read at a time instead
@@ -17,7 +17,7 @@ func (g *gemm) blocked() {
 	g.nb, g.mb = evenly(g.n, widest, lane), g.m
 	switch threads := Threads(); {
 	case threads == 1:
-	case g.byTiles() && g.m >= rowsTogether:
+	case g.byTiles() && g.m >= max(rowsTogether, 2*blockSize*threads):
 		g.together(threads)
 		return
 	default:

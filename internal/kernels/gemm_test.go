@@ -3,7 +3,9 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // gemmCase is a product with its operands in rows longer than needed.
@@ -173,8 +175,13 @@ func TestGemmThreads(t *testing.T) {
 			{true, false, 300, 600, 70, 1, 0},
 			{false, false, 900, 500, 200, 1, 0},
 			{false, true, 1050, 100, 530, 1, 1},
-			{true, true, 333, 1100, 700, -0.5, 1}, // B in several parts, split for all threads
+			{true, true, 333, 1100, 700, -0.5, 1}, // B split for all threads, by columns
+			{false, true, 289, 1030, 1300, 1, 0},  // and by depth, so that it is more than is split at a time
+			{false, false, 600, 70, 129, 1, 1},
 		} {
+			if Path() == "ref" && c.m*c.n*c.k > 1<<28 { // which has no threads
+				continue
+			}
 			withThreads(t, func() []float32 {
 				a, lda, b, ldb, out, ldc := c.operands()
 				Gemm(c.ta, c.tb, c.m, c.n, c.k, c.alpha, a, lda, b, ldb, c.beta, out, ldc)
@@ -184,9 +191,41 @@ func TestGemmThreads(t *testing.T) {
 	})
 }
 
+// TestGemmHeldUp is for threads that do each other's tasks, as they do where other programs take a core from one of them: now and
+// then a task takes long.
+func TestGemmHeldUp(t *testing.T) {
+	was := kern
+	if kern.tiles == nil {
+		t.Skip("this processor has no matrix instructions")
+	}
+	defer func() { kern = was; SetThreads(0) }()
+	path, slow := *kern, *kern.tiles
+	var calls atomic.Int64
+	slow.panels = func(panels, steps int, a, b, c []float32, ldc int, acc bool) {
+		if calls.Add(1)%29 == 0 {
+			time.Sleep(3 * time.Millisecond)
+		}
+		was.tiles.panels(panels, steps, a, b, c, ldc, acc)
+	}
+	path.tiles = &slow
+	c := gemmCase{false, true, 289, 1030, 2600, 1, 0} // two parts of B, of ten depths each
+	a, lda, b, ldb, _, ldc := c.operands()
+	product := func(threads int) []float32 {
+		SetThreads(threads)
+		out := make([]float32, c.m*ldc)
+		Gemm(c.ta, c.tb, c.m, c.n, c.k, c.alpha, a, lda, b, ldb, c.beta, out, ldc)
+		return out
+	}
+	want := product(1)
+	kern = &path
+	for range 12 {
+		same(t, "with tasks that take long, result", product(2), want)
+	}
+}
+
 func TestGemmAllocatesNothing(t *testing.T) {
 	defer SetThreads(0)
-	for _, m := range []int{1, 8, 40, 96} {
+	for _, m := range []int{1, 8, 40, 96, 300} {
 		const n, k = 512, 512
 		a, b, c := normal(1, m*k), normal(2, n*k), make([]float32, m*n)
 		for threads := 1; threads <= 2; threads++ {

@@ -1,6 +1,9 @@
 package kernels
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Large products of float32 by matrix instructions. Each factor is the sum of three bfloat16, so a product of two numbers is a
 // sum of nine, of which the six that a float32 can show are computed: as precise as multiply-adds in float32, and 2.7 times as
@@ -128,8 +131,8 @@ func (g *gemm) gather(w *gemmWork, p, k, j, n int) {
 }
 
 // together is blocked where the factors are split: splitting them is a seventh of the work of a product of a thousand rows, so
-// threads split a part of B for all of them, each panel once, and then multiply blocks of A's rows by it. The sums are as of one
-// thread.
+// threads split a part of B for all of them, each panel once, and then multiply blocks of A's rows by it, several for each thread.
+// The sums are as of one thread.
 func (g *gemm) together(threads int) {
 	blocks := ceilDiv(g.m, blockSize)
 	g.each = ceilDiv(blocks, threads)
@@ -194,7 +197,10 @@ func (t *multiplyingRows) block(lo, hi int) {
 		if row >= len(g.done) {
 			continue
 		}
-		for v := (vigil{}); g.done[row].Load() < int32(part); v.goesOn() { // another thread is about to
+		for v := (vigil{}); g.done[row].Load() < int32(part); { // another thread is at it, or was when its core was taken from it
+			if !v.goesOn() {
+				time.Sleep(patience)
+			}
 		}
 		_, _, p, p1, b := g.part(part * g.panels())
 		g.multiplyRows(w, b, row*blockSize, min((row+1)*blockSize, g.m), g.j, g.jEnd, p, p1)

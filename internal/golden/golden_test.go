@@ -185,12 +185,18 @@ func convertTo(t *testing.T, dir string, o convert.Options) string {
 func TestGradients(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
-			if c.Has("train_loss_mha") {
-				checkGradient(t, c, c.Dir, "_mha")
-			}
+			grouped := ""
 			if c.Has("train_loss") {
-				checkGradient(t, c, convertTo(t, c.Dir, convert.Options{Groups: 2, Method: convert.Mean}), "")
+				grouped = convertTo(t, c.Dir, convert.Options{Groups: 2, Method: convert.Mean})
 			}
+			onEveryPath(t, func(t *testing.T) {
+				if c.Has("train_loss_mha") {
+					checkGradient(t, c, c.Dir, "_mha")
+				}
+				if grouped != "" {
+					checkGradient(t, c, grouped, "")
+				}
+			})
 		})
 	}
 }

@@ -12,9 +12,9 @@ const (
 	logitsRows  = 64      // the fewest rows in work: each time the head is read as a whole
 )
 
-// LinearCrossEntropy is the mean over rows with target ≥ 0 of -log softmax(logits)[target], times scale: a scalar. The
-// logits, hidden·Wᵀ + b [tokens, vocab], never exist as a whole: a block of rows at a time becomes its loss and, if one is
-// wanted, the gradient of hidden, W and b, which the backward pass only has to hand on.
+// LinearCrossEntropy is the mean over rows with target ≥ 0 of -log softmax(logits)[target], times scale: a scalar. Of the
+// logits, hidden·Wᵀ + b [tokens, vocab], a block of rows exists at a time (all where they are few): it becomes its loss and, if one
+// is wanted, the gradient of hidden, W and b, which the backward pass only has to hand on.
 func (e *Engine) LinearCrossEntropy(hidden mat.Tensor, head ops.Linear[mat.Tensor], targets []int32, scale float32) mat.Tensor {
 	return e.headLoss(&headLoss{Engine: e, targets: targets}, hidden, head, scale)
 }

@@ -17,7 +17,7 @@ func BenchmarkDecode(b *testing.B) {
 	formats := map[string]decode.Formats{"f32": {}, "bf16": {Weights: kernels.BF16, Cache: kernels.BF16}}
 	for _, threads := range []int{1, 2} {
 		kernels.SetThreads(threads)
-		for _, cell := range []struct{ batch, context int }{{8, 8192}, {1, 8192}, {8, 2048}, {8, 128}} {
+		for _, cell := range []struct{ batch, context int }{{8, 8192}, {1, 8192}, {8, 2048}, {1, 2048}, {8, 128}, {1, 128}} {
 			for _, kv := range []int{16, 8, 4, 2, 1} {
 				for _, name := range []string{"f32", "bf16"} {
 					b.Run(fmt.Sprintf("dtype=%s/kv=%d/batch=%d/context=%d/threads=%d", name, kv, cell.batch, cell.context, threads), func(b *testing.B) {

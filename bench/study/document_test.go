@@ -22,8 +22,8 @@ func TestDocument(t *testing.T) {
 	}
 	models := []string{"gopher-4m", "neox-6m", "gpt2-6m", "gopher-12m"} // as they come in the document
 	var groups []int
-	var alpha float64
 	var model, label string
+	var trained bool // whether rows are of up-trainings
 	checked := 0
 	for line := range strings.Lines(string(text)) {
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " |")
@@ -34,14 +34,14 @@ func TestDocument(t *testing.T) {
 		case strings.HasPrefix(line, "### "):
 			models, model = nil, "" // torch's
 		case strings.HasPrefix(line, "| start | g = "):
-			model, models, groups, alpha = models[0], models[1:], headings(cells[1:]), 0
+			model, models, groups, trained = models[0], models[1:], headings(cells[1:]), false
 		case strings.HasSuffix(cells[0], "start, loss"):
 			if model, _, _ = strings.Cut(cells[0], ": "); model == cells[0] {
 				model = "gopher-4m"
 			}
-			groups, alpha = headings(cells[2:]), 1
+			groups, trained = headings(cells[2:]), true
 		case !strings.HasPrefix(line, "| ") || model == "":
-		case alpha == 0:
+		case !trained:
 			groups, start := groups, strings.Split(cells[0], ":")[0]
 			if start == "the model itself" {
 				start, groups = "mean", distinct(of(results, model), func(r Result) int { return r.Groups })[:1]

@@ -11,6 +11,9 @@ type (
 
 	scoreTile func(n, steps int, q, k *float32, ldk int, s *float32, ahead *byte, from, stride int)
 	weighTile func(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from, stride int)
+	// halfScoreTile and halfWeighTile are the same for keys and values of 16 bits.
+	halfScoreTile func(n, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from, stride int)
+	halfWeighTile func(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from, stride int)
 )
 
 // within panics, as an index would, unless the assembly stays inside the slices of a tile.

@@ -8,14 +8,18 @@ import (
 // maxLanes is the most lanes of any path.
 const maxLanes = 16
 
-// laneElements is about how many elements of K, and of V, are in work at a time: two such blocks fit the first-level cache.
-const laneElements = 1 << 13
+const (
+	// laneElements is about how many elements of K, and of V, are in work at a time, and laneScores how many scores at most: long
+	// stretches of either, as memory is slow to start where it is not read on from.
+	laneElements = 1 << 16
+	laneScores   = 1 << 12
+)
 
 // lanes holds a number per lane of a register. Of rows of queries, a power of two, lane g·rows+r belongs to row r.
 type lanes [maxLanes]float32
 
 // lanePath is attention of one query per sequence, with the query heads of a group as rows in the lanes of a register:
-// keys and values are read as they lie, no softmax crosses lanes, and memory is asked for one block ahead.
+// keys and values are read as they lie, from end to end, no softmax crosses lanes, and memory is asked for a little ahead.
 type lanePath struct {
 	width int
 	tiles []laneTile                    // by the logarithm of the rows, of which there are at most width
@@ -33,6 +37,10 @@ type laneTile struct {
 	// weigh is o[r·ldo+x] += Σ_j p[j·ldp+r]·v[j·ldv+x] for h rows r, w elements x and n keys j.
 	weigh func(n int, p []float32, ldp int, v []float32, ldv int, o []float32, ldo int, next lookahead)
 	h, w  int
+	// scoreHalf and weighHalf are the same for keys and values in the format h, by lines of them; nil where they are converted
+	// before.
+	scoreHalf func(h Half, n, d int, q []float32, k []uint16, ldk int, s []float32, next lookahead)
+	weighHalf func(h Half, n int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, next lookahead)
 	// scoreStep and weighStep are the elements from one prefetch to the next.
 	scoreStep, weighStep int
 }
@@ -60,14 +68,13 @@ func (f *forward) attendLanes(w *work) {
 	if w.fresh {
 		f.packQueries(w)
 	}
-	w.s = grown(w.s, keyBlock*w.lane.rows)
-	size := min(keyBlock, roundUp(laneElements/f.HeadDim, maxLanes))
+	size := roundUp(min(laneElements/f.HeadDim, laneScores/w.lane.rows), maxLanes)
+	w.s = grown(w.s, size*w.lane.rows)
 	for j := w.from; j < w.to; j += size {
 		n := min(size, w.to-j)
 		f.scoreLanes(w, j, n)
-		now, later := f.nextKeys(w, j, n)
-		w.softmaxLanes(f.HeadDim, n, now)
-		f.weighLanes(w, j, n, later)
+		w.softmaxLanes(f.HeadDim, n, f.k.ahead(w.b, w.kv, min(j+n, w.to-1), f.HeadDim))
+		f.weighLanes(w, j, n)
 	}
 	f.endLanes(w)
 }
@@ -81,12 +88,6 @@ func (f *forward) endLanes(w *work) {
 			w.sum[r] += w.lane.sum[i]
 		}
 	}
-}
-
-// nextKeys is what softmaxLanes and what weighLanes asks for, of the keys behind n keys from j.
-func (f *forward) nextKeys(w *work, j, n int) (now, later lookahead) {
-	keys := kern.lanes.width / w.lane.rows // of a register
-	return f.k.ahead(w.b, w.kv, min(j+n, w.to-1), f.HeadDim).divide(ceilDiv(n, keys), keys*f.HeadDim)
 }
 
 // clearLanes is the state before any key, for at least so many rows. Those that fill up the register are zero.
@@ -131,14 +132,33 @@ func (v View) piece(n int) int {
 	return min(halfKeys, n)
 }
 
-// scoreLanes is s[j,r] = q·kᵀ for n keys from j. Meanwhile it asks for the values of these keys.
+// soon is how many elements ahead of what it reads of keys or values in a format a tile asks for: where memory is nearly all of
+// the work a page's worth, as the processor's own prefetching goes on from there, else more.
+func (t *laneTile) soon(h Half) int {
+	if h == Full && t.rows <= 2 {
+		return 1 << 10
+	}
+	return 1 << 12
+}
+
+// scoreLanes is s[j,r] = q·kᵀ for n keys from j. Meanwhile it asks for those that come soon.
 func (f *forward) scoreLanes(w *work, j, n int) {
 	d, l := f.HeadDim, &w.lane
-	next, piece := f.v.ahead(w.b, w.kv, j, d), f.k.piece(n)
+	next, soon := f.k.ahead(w.b, w.kv, j, d), l.soon(f.k.Format)
+	if whole := n / kern.lanes.width * kern.lanes.width; f.k.Format != Full && l.scoreHalf != nil && whole > 0 {
+		l.scoreHalf(f.k.Format, whole, d, l.q, f.k.Half[f.k.index(w.b, w.kv, j):], f.k.Row, w.s, next.at(soon, 2*l.scoreStep))
+		if whole == n {
+			return
+		}
+		k, ld := f.k.rows(&w.converted, w.b, w.kv, j+whole, n-whole, d)
+		l.scoreKeys(n-whole, d, k, ld, w.s[whole*l.rows:], next)
+		return
+	}
+	piece := f.k.piece(n)
 	for i := 0; i < n; i += piece {
 		m := min(piece, n-i)
 		k, ld := f.k.rows(&w.converted, w.b, w.kv, j+i, m, d)
-		l.scoreKeys(m, d, k, ld, w.s[i*l.rows:], next.at(i*d, l.scoreStep))
+		l.scoreKeys(m, d, k, ld, w.s[i*l.rows:], next.at(i*d+soon, l.scoreStep))
 	}
 }
 
@@ -187,13 +207,25 @@ func (w *work) raise(d int, s []float32) {
 	}
 }
 
-// weighLanes is o += s·v for n keys from j.
-func (f *forward) weighLanes(w *work, j, n int, next lookahead) {
-	d, piece := f.HeadDim, f.v.piece(n)
+// weighLanes is o += s·v for n keys from j. Meanwhile it asks for those that come soon.
+func (f *forward) weighLanes(w *work, j, n int) {
+	d, l := f.HeadDim, &w.lane
+	next, soon := f.v.ahead(w.b, w.kv, j, d), l.soon(f.v.Format)
+	if f.v.Format != Full && l.weighHalf != nil && d%l.w == 0 {
+		v, from, step := f.v.Half[f.v.index(w.b, w.kv, j):], soon, min(2*maxLanes, l.w*l.h/l.rows)
+		for x := 0; x < d; x += l.w {
+			for r := 0; r < l.rows; r += l.h {
+				l.weighHalf(f.v.Format, n, w.s[r:], l.rows, v[x:], f.v.Row, w.o[r*d+x:], d, next.at(from, step))
+				from += n * l.w * l.h / l.rows
+			}
+		}
+		return
+	}
+	piece := f.v.piece(n)
 	for i := 0; i < n; i += piece {
 		m := min(piece, n-i)
 		v, ld := f.v.rows(&w.converted, w.b, w.kv, j+i, m, d)
-		w.weighKeys(m, d, w.s[i*w.lane.rows:], v, ld, next, i*d)
+		w.weighKeys(m, d, w.s[i*l.rows:], v, ld, next, i*d+soon)
 	}
 }
 

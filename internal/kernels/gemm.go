@@ -14,9 +14,9 @@ const (
 
 	skinnyRows = 16      // up to here B is not packed but streamed once
 	skinnyWork = 1 << 16 // elements of B per task of a skinny product
-	skinnyPart = 1 << 13 // most elements of A that a skinny product reads again and again: 32 KiB
+	skinnyPart = 1 << 16 // most elements of A that a skinny product reads again and again: 256 KiB
 	skinnyWide = 1 << 10 // columns of an untransposed B that a skinny product takes at a time
-	dotStrip   = 32      // rows of a transposed B that a skinny product takes at a time
+	dotStrip   = 48      // rows of a transposed B that a skinny product takes at a time
 	smallWork  = 1 << 18 // multiplications up to which a product is not cut in tasks
 )
 

@@ -20,11 +20,11 @@ func GemmNTHalf(h Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, 
 const halfRows = 4
 
 // halfBlock is the part [p,p+k) of the depth of skinnyNT.
-func (g *skinnyNT) halfBlock(lo, hi, p, k int) {
-	x, acc := g.a[p:], g.acc || p > 0
+func (g *skinnyNT) halfBlock(lo, hi, p, k int, a dotOperand) {
+	acc := g.acc || p > 0
 	if kern.halfDots != nil && k%halfLanes == 0 {
 		whole := (hi - lo) / halfRows * halfRows
-		halfDotRows(g.half, g.m, whole, k, x, g.ars, g.w[lo*g.ldb+p:], g.ldb, g.c[lo:], g.ldc, acc)
+		a.timesHalf(g.half, whole, p, k, g.w[lo*g.ldb+p:], g.ldb, g.c[lo:], g.ldc, acc)
 		lo += whole
 	}
 	buffer := buffers.Get().(*[]float32)
@@ -32,21 +32,24 @@ func (g *skinnyNT) halfBlock(lo, hi, p, k int) {
 	for j := lo; j < hi; j += halfRows {
 		n := min(halfRows, hi-j)
 		g.half.widenRows(*buffer, g.w[j*g.ldb+p:], g.ldb, n, k)
-		dotRows(g.m, n, k, 1, x, g.ars, *buffer, k, g.c[j:], g.ldc, acc)
+		a.times(n, p, k, 1, *buffer, k, g.c[j:], g.ldc, acc)
 	}
 	buffers.Put(buffer)
 }
 
-// halfDotRows is dotRows, with alpha 1, for a B in the format h, n a multiple of halfRows and k one of halfLanes.
-func halfDotRows(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
-	dots, rows := kern.halfDots, 4
-	if kern.halfPairs != nil && m > 4 {
-		dots, rows = kern.halfPairs, evenly(m, 8, 1)
-	}
+// timesHalf is times, with alpha 1, for a B in the format h, n a multiple of halfRows and k one of halfLanes.
+func (a *dotOperand) timesHalf(h Half, n, p, k int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
 	for j := 0; j < n; j += dotStrip {
-		for i := 0; i < m; i += rows {
-			dots(h, min(rows, m-i), min(dotStrip, n-j), k, a[i*lda:], lda, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)
+		b, n := b[j*ldb:], min(dotStrip, n-j)
+		if a.packed == nil {
+			for i := 0; i < a.m; i += unpackedRows {
+				kern.halfDots(h, min(unpackedRows, a.m-i), n, k, a.x[i*a.ld+p:], a.ld, b, ldb, c[i*ldc+j:], ldc, acc)
+			}
+			continue
 		}
+		a.eachGroup(p, k, func(i, m int, x []float32) {
+			kern.halfDotsPacked(h, m, n, k, x, b, ldb, c[i*ldc+j:], ldc, acc)
+		})
 	}
 }
 

@@ -49,13 +49,13 @@ func (p *Product) multiply(m, k int, x []float32, ldx int) {
 }
 
 func jointSkinny(m, k int, x []float32, ldx int, ps []Product) {
-	j := joints.Get().(*joint)
+	j, serial := joints.Get().(*joint), products.Add(1)
 	for i := range ps {
 		g := gemms.Get().(*gemm)
 		g.operands = operands{
 			m: m, n: ps[i].N, k: k, alpha: 1, a: x, ars: ldx, acs: 1, b: ps[i].Full, ldb: k, tb: true, c: ps[i].Y, ldc: ps[i].N,
 		}
-		g.acc = false
+		g.acc, g.serial = false, serial
 		j.add((*skinnyNT)(g), g.n, skinnyGrain(k))
 	}
 	j.run()

@@ -28,17 +28,3 @@ func (v View) ahead(b, h, t, d int) lookahead {
 func (l lookahead) at(i, n int) lookahead {
 	return lookahead{l.base, l.from + i*l.stride/16, n * l.stride / 16}
 }
-
-// divide leaves what n registers of so many elements of l each can ask for, in two steps of up to a line and up to half of
-// it, to now, and the rest to later, which strides the less.
-func (l lookahead) divide(n, elements int) (now, later lookahead) {
-	bytes := elements * l.stride / 16
-	if bytes == 0 {
-		return l, l
-	}
-	step := min(64, bytes/4)
-	now, later = lookahead{l.base, l.from, step}, l
-	later.from += 2 * n * step
-	later.stride -= 2 * step * l.stride / bytes
-	return now, later
-}

@@ -24,11 +24,13 @@ type path struct {
 	// width of a panel of A or B.
 	regroup func(w, rows, panels int, src []float32, ld int, dst []float32, apart int)
 	// dots is C[m,n] = alpha·A·Bᵀ, or C += if acc, for m <= 4, n a multiple of 4, A[i,p] = a[i·lda+p], B[j,p] = b[j·ldb+p].
-	// dotPairs, if not nil, is the same for m <= 8 and an even n.
-	dots, dotPairs func(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool)
-	// halfDots and halfPairs, if not nil, are dots and dotPairs with alpha 1 for a B in the format h and k a multiple of
+	dots func(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool)
+	// dotsPacked, if not nil, is the same for 4 <= m <= 8, an even n and an A as packRows leaves it.
+	dotsPacked func(m, n, k int, alpha float32, a, b []float32, ldb int, c []float32, ldc int, acc bool)
+	// halfDots and halfDotsPacked, if not nil, are dots and dotsPacked with alpha 1 for a B in the format h and k a multiple of
 	// halfLanes.
-	halfDots, halfPairs func(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool)
+	halfDots       func(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool)
+	halfDotsPacked func(h Half, m, n, k int, a []float32, b []uint16, ldb int, c []float32, ldc int, acc bool)
 	// packT is dst[p·nr+j] = src[j·ld+p] for j < n, p < k.
 	packT func(dst, src []float32, ld, n, k, nr int)
 

@@ -24,8 +24,8 @@ func archPaths() []*path {
 var avx512Path = path{
 	name: "avx512", mr: 14, nr: 32, tall: 8, wide: 48, lane: 16,
 	micro: microAVX512, panel: panelAVX512, regroup: regroupAVX,
-	dots: dotsAVX512, dotPairs: dotPairsAVX512, packT: packTAVX512,
-	halfDots: halfDotsAVX512, halfPairs: halfPairsAVX512, lanes: &lanesAVX512,
+	dots: dotsAVX512, dotsPacked: dotsPackedAVX512, packT: packTAVX512,
+	halfDots: halfDotsAVX512, halfDotsPacked: halfDotsPackedAVX512, lanes: &lanesAVX512,
 	dot: dotAVX512, sum: sumAVX512, max: maxAVX512,
 	add: addAVX512, mul: mulAVX512, axpy: axpyAVX512, mulAdd: mulAddAVX512, scale: scaleAVX512, affine: affineAVX512, rotate: rotateAVX512,
 	expSum: expSumAVX512, sigmoid: sigmoidAVX512, slope: slopeAVX512, cdf: cdfAVX512,
@@ -68,10 +68,9 @@ var (
 	microsAVX2 = [...]microTile{micro1xAVX2, micro2xAVX2, micro3xAVX2, micro4xAVX2, micro5xAVX2, micro6xAVX2}
 	edgesAVX2  = [...]microTile{edge1xAVX2, edge2xAVX2, edge3xAVX2, edge4xAVX2}
 	dots512    = [...]dotsTile{dots1x4AVX512, dots2x4AVX512, dots3x4AVX512, dots4x4AVX512}
-	pairs512   = [...]dotsTile{
-		dots1x2AVX512, dots2x2AVX512, dots3x2AVX512, dots4x2AVX512, dots5x2AVX512, dots6x2AVX512, dots7x2AVX512, dots8x2AVX512,
-	}
-	dots2 = [...]dotsTile{dots1x4AVX2, dots2x4AVX2}
+	pairs512   = [...]dotsTile{dots4x2AVX512, dots5x2AVX512, dots6x2AVX512, dots7x2AVX512, dots8x2AVX512}
+	triples512 = [...]dotsTile{dots4x3AVX512, dots5x3AVX512, dots6x3AVX512, dots7x3AVX512, dots8x3AVX512}
+	dots2      = [...]dotsTile{dots1x4AVX2, dots2x4AVX2}
 )
 
 // regroups are the kernels by the width of a panel.
@@ -129,10 +128,19 @@ func dotsAVX512(m, n, k int, alpha float32, a []float32, lda int, b []float32, l
 	dots512[m-1](n, k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
 }
 
-func dotPairsAVX512(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
-	pairs512[m-1](n, k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
+func dotsPackedAVX512(m, n, k int, alpha float32, a, b []float32, ldb int, c []float32, ldc int, acc bool) {
+	_, _, _ = a[m*roundUp(k, maxLanes)-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
+	three, i := inThrees(n), m-unpackedRows
+	if three > 0 {
+		triples512[i](three, k, &a[0], 0, &b[0], ldb, alpha, &c[0], ldc, acc)
+	}
+	if three < n {
+		pairs512[i](n-three, k, &a[0], 0, &b[three*ldb], ldb, alpha, &c[three], ldc, acc)
+	}
 }
+
+// inThrees is how many of n go in threes if the rest goes in twos. n is even.
+func inThrees(n int) int { return n - [...]int{0, 4, 2}[n%3] }
 
 func dotsAVX2(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]

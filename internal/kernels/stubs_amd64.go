@@ -209,6 +209,66 @@ func weigh4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo
 //go:noescape
 func weigh8AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
+// score1BF16AVX2 is laneTile.score for 1 rows, 8 keys at a time, a multiple of the lanes long.
+//
+//go:noescape
+func score1BF16AVX2(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score2BF16AVX2 is laneTile.score for 2 rows, 8 keys at a time, a multiple of the lanes long.
+//
+//go:noescape
+func score2BF16AVX2(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// weigh1BF16AVX2 is laneTile.weigh for 1 rows, 1 of them and 32 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh1BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh2BF16AVX2 is laneTile.weigh for 2 rows, 2 of them and 32 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh2BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh4BF16AVX2 is laneTile.weigh for 4 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh4BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh8BF16AVX2 is laneTile.weigh for 8 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh8BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// score1F16AVX2 is laneTile.score for 1 rows, 8 keys at a time, a multiple of the lanes long.
+//
+//go:noescape
+func score1F16AVX2(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score2F16AVX2 is laneTile.score for 2 rows, 8 keys at a time, a multiple of the lanes long.
+//
+//go:noescape
+func score2F16AVX2(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// weigh1F16AVX2 is laneTile.weigh for 1 rows, 1 of them and 32 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh1F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh2F16AVX2 is laneTile.weigh for 2 rows, 2 of them and 32 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh2F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh4F16AVX2 is laneTile.weigh for 4 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh4F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh8F16AVX2 is laneTile.weigh for 8 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh8F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
 // maxLanesAVX2 is lanePath.max.
 //
 //go:noescape
@@ -554,6 +614,76 @@ func weigh8AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, l
 //go:noescape
 func weigh16AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
+// score1BF16AVX512 is laneTile.score for 1 rows, 16 keys at a time, a multiple of the lanes long.
+//
+//go:noescape
+func score1BF16AVX512(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score2BF16AVX512 is laneTile.score for 2 rows, 16 keys at a time, a multiple of the lanes long.
+//
+//go:noescape
+func score2BF16AVX512(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// weigh1BF16AVX512 is laneTile.weigh for 1 rows, 1 of them and 64 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh1BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh2BF16AVX512 is laneTile.weigh for 2 rows, 2 of them and 64 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh2BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh4BF16AVX512 is laneTile.weigh for 4 rows, 4 of them and 64 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh4BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh8BF16AVX512 is laneTile.weigh for 8 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh8BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh16BF16AVX512 is laneTile.weigh for 16 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh16BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// score1F16AVX512 is laneTile.score for 1 rows, 16 keys at a time, a multiple of the lanes long.
+//
+//go:noescape
+func score1F16AVX512(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score2F16AVX512 is laneTile.score for 2 rows, 16 keys at a time, a multiple of the lanes long.
+//
+//go:noescape
+func score2F16AVX512(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// weigh1F16AVX512 is laneTile.weigh for 1 rows, 1 of them and 64 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh1F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh2F16AVX512 is laneTile.weigh for 2 rows, 2 of them and 64 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh2F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh4F16AVX512 is laneTile.weigh for 4 rows, 4 of them and 64 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh4F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh8F16AVX512 is laneTile.weigh for 8 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh8F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
+// weigh16F16AVX512 is laneTile.weigh for 16 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
+//
+//go:noescape
+func weigh16F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+
 // maxLanesAVX512 is lanePath.max.
 //
 //go:noescape
@@ -584,45 +714,55 @@ func dots3x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha
 //go:noescape
 func dots4x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots1x2AVX512 is path.dots for 1 rows of A and 2 of B.
-//
-//go:noescape
-func dots1x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots2x2AVX512 is path.dots for 2 rows of A and 2 of B.
-//
-//go:noescape
-func dots2x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots3x2AVX512 is path.dots for 3 rows of A and 2 of B.
-//
-//go:noescape
-func dots3x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots4x2AVX512 is path.dots for 4 rows of A and 2 of B.
+// dots4x2AVX512 is path.dotsPacked for 4 rows of A and 2 of B.
 //
 //go:noescape
 func dots4x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots5x2AVX512 is path.dots for 5 rows of A and 2 of B.
+// dots4x3AVX512 is path.dotsPacked for 4 rows of A and 3 of B.
+//
+//go:noescape
+func dots4x3AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots5x2AVX512 is path.dotsPacked for 5 rows of A and 2 of B.
 //
 //go:noescape
 func dots5x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots6x2AVX512 is path.dots for 6 rows of A and 2 of B.
+// dots5x3AVX512 is path.dotsPacked for 5 rows of A and 3 of B.
+//
+//go:noescape
+func dots5x3AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots6x2AVX512 is path.dotsPacked for 6 rows of A and 2 of B.
 //
 //go:noescape
 func dots6x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots7x2AVX512 is path.dots for 7 rows of A and 2 of B.
+// dots6x3AVX512 is path.dotsPacked for 6 rows of A and 3 of B.
+//
+//go:noescape
+func dots6x3AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots7x2AVX512 is path.dotsPacked for 7 rows of A and 2 of B.
 //
 //go:noescape
 func dots7x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots8x2AVX512 is path.dots for 8 rows of A and 2 of B.
+// dots7x3AVX512 is path.dotsPacked for 7 rows of A and 3 of B.
+//
+//go:noescape
+func dots7x3AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots8x2AVX512 is path.dotsPacked for 8 rows of A and 2 of B.
 //
 //go:noescape
 func dots8x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots8x3AVX512 is path.dotsPacked for 8 rows of A and 3 of B.
+//
+//go:noescape
+func dots8x3AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x4BF16AVX512 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
@@ -644,45 +784,55 @@ func dots3x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, al
 //go:noescape
 func dots4x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots1x2BF16AVX512 is path.dots for 1 rows of A and 2 of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots1x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots2x2BF16AVX512 is path.dots for 2 rows of A and 2 of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots2x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots3x2BF16AVX512 is path.dots for 3 rows of A and 2 of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots3x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots4x2BF16AVX512 is path.dots for 4 rows of A and 2 of B, a multiple of the lanes long.
+// dots4x2BF16AVX512 is path.dotsPacked for 4 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
 func dots4x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots5x2BF16AVX512 is path.dots for 5 rows of A and 2 of B, a multiple of the lanes long.
+// dots4x3BF16AVX512 is path.dotsPacked for 4 rows of A and 3 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots4x3BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots5x2BF16AVX512 is path.dotsPacked for 5 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
 func dots5x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots6x2BF16AVX512 is path.dots for 6 rows of A and 2 of B, a multiple of the lanes long.
+// dots5x3BF16AVX512 is path.dotsPacked for 5 rows of A and 3 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots5x3BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots6x2BF16AVX512 is path.dotsPacked for 6 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
 func dots6x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots7x2BF16AVX512 is path.dots for 7 rows of A and 2 of B, a multiple of the lanes long.
+// dots6x3BF16AVX512 is path.dotsPacked for 6 rows of A and 3 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots6x3BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots7x2BF16AVX512 is path.dotsPacked for 7 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
 func dots7x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots8x2BF16AVX512 is path.dots for 8 rows of A and 2 of B, a multiple of the lanes long.
+// dots7x3BF16AVX512 is path.dotsPacked for 7 rows of A and 3 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots7x3BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots8x2BF16AVX512 is path.dotsPacked for 8 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
 func dots8x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots8x3BF16AVX512 is path.dotsPacked for 8 rows of A and 3 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots8x3BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x4F16AVX512 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
@@ -704,45 +854,55 @@ func dots3x4F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alp
 //go:noescape
 func dots4x4F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots1x2F16AVX512 is path.dots for 1 rows of A and 2 of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots1x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots2x2F16AVX512 is path.dots for 2 rows of A and 2 of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots2x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots3x2F16AVX512 is path.dots for 3 rows of A and 2 of B, a multiple of the lanes long.
-//
-//go:noescape
-func dots3x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-
-// dots4x2F16AVX512 is path.dots for 4 rows of A and 2 of B, a multiple of the lanes long.
+// dots4x2F16AVX512 is path.dotsPacked for 4 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
 func dots4x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots5x2F16AVX512 is path.dots for 5 rows of A and 2 of B, a multiple of the lanes long.
+// dots4x3F16AVX512 is path.dotsPacked for 4 rows of A and 3 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots4x3F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots5x2F16AVX512 is path.dotsPacked for 5 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
 func dots5x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots6x2F16AVX512 is path.dots for 6 rows of A and 2 of B, a multiple of the lanes long.
+// dots5x3F16AVX512 is path.dotsPacked for 5 rows of A and 3 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots5x3F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots6x2F16AVX512 is path.dotsPacked for 6 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
 func dots6x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots7x2F16AVX512 is path.dots for 7 rows of A and 2 of B, a multiple of the lanes long.
+// dots6x3F16AVX512 is path.dotsPacked for 6 rows of A and 3 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots6x3F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots7x2F16AVX512 is path.dotsPacked for 7 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
 func dots7x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-// dots8x2F16AVX512 is path.dots for 8 rows of A and 2 of B, a multiple of the lanes long.
+// dots7x3F16AVX512 is path.dotsPacked for 7 rows of A and 3 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots7x3F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots8x2F16AVX512 is path.dotsPacked for 8 rows of A and 2 of B, a multiple of the lanes long.
 //
 //go:noescape
 func dots8x2F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots8x3F16AVX512 is path.dotsPacked for 8 rows of A and 3 of B, a multiple of the lanes long.
+//
+//go:noescape
+func dots8x3F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // transpose8AVX2 is path.packT for up to 8 rows and a multiple of 8 columns.
 //

@@ -12,7 +12,7 @@ import (
 const dotsSignature = "func(n, k int, a *float32, lda int, b *%s, ldb int, alpha float32, c *float32, ldc int, acc bool)"
 
 // dotTiles generates the products of rows of A with rows of B, which are of a format: up to four (two with AVX2, for want
-// of registers) with four, and with AVX-512 up to eight with two.
+// of registers) with four, and with AVX-512 four to eight, packed, with three or two.
 func (s isa) dotTiles(b format) {
 	most := 2
 	if s.masks {
@@ -21,8 +21,9 @@ func (s isa) dotTiles(b format) {
 	for h := 1; h <= most; h++ {
 		s.dotTile(h, 4, b)
 	}
-	for h := 1; h <= 8 && s.masks; h++ {
+	for h := most; h <= 8 && s.masks; h++ {
 		s.dotTile(h, 2, b)
+		s.dotTile(h, 3, b)
 	}
 }
 
@@ -39,16 +40,20 @@ func (t dotSums) at(i, j int) reg.VecPhysical { return t.fixed(t.w*i + j) }
 func (t dotSums) free(i int) reg.VecPhysical { return t.fixed(t.w*t.h + i) }
 
 func (s isa) dotTile(h, w int, f format) {
-	doc := fmt.Sprintf("%%s is path.dots for %d rows of A and %d of B%s.", h, w, f.note)
-	s.text(fmt.Sprintf("dots%dx%d%s", h, w, f.name), fmt.Sprintf(dotsSignature, f.element), doc)
 	t := dotSums{s, h, w, f}
-	a, b := newRows("a", "lda", h, 4), newRows("b", "ldb", w, f.size)
-	ahead := GP64() // bytes from a row of B to the row that the next tile reads
-	IMUL3Q(U32(w), b.stride, ahead)
+	doc := fmt.Sprintf("%%s is path.dots for %d rows of A and %d of B%s.", h, w, f.note)
+	if t.packed() {
+		doc = fmt.Sprintf("%%s is path.dotsPacked for %d rows of A and %d of B%s.", h, w, f.note)
+	}
+	s.text(fmt.Sprintf("dots%dx%d%s", h, w, f.name), fmt.Sprintf(dotsSignature, f.element), doc)
+	a, b := t.rowsOfA(), newRows("b", "ldb", w, f.size)
+	ahead := t.rowsAhead(b)
 	Label("tile")
+	ahead.begin(b)
 	for i := range h * w {
 		zero(s.fixed(i))
 	}
+	Load(Param("a"), a.base[0])
 	k := Load(Param("k"), GP64()).(reg.GPVirtual)
 	t.loop(a, b, k, ahead)
 	if f.convert == nil {
@@ -59,11 +64,29 @@ func (s isa) dotTile(h, w int, f format) {
 	}
 	t.reduce()
 	t.write()
-	t.rewind(a, b, ahead)
+	t.rewind(b, ahead.tile)
 	ADDQ(U32(4*w), address("c"))
 	SUBQ(U32(w), address("n"))
 	JNZ(LabelRef("tile"))
 	s.end()
+}
+
+// packed tells whether a register of each row of A comes behind the other.
+func (t dotSums) packed() bool { return t.w < 4 }
+
+func (t dotSums) rowsOfA() *rows {
+	if t.packed() {
+		return &rows{n: t.h, base: []reg.Register{GP64()}}
+	}
+	return newRows("a", "lda", t.h, 4)
+}
+
+// ofA is the register of row i of A that comes next, and size the bytes from it to the one behind.
+func (t dotSums) ofA(a *rows, i int) (at Mem, size int) {
+	if t.packed() {
+		return Mem{Base: a.base[0], Disp: 4 * t.lanes * i}, 4 * t.lanes * t.h
+	}
+	return a.at(i), 4 * t.lanes
 }
 
 // address returns where a parameter lies.
@@ -75,84 +98,168 @@ func address(param string) Mem {
 	return p.Addr
 }
 
-// loop adds the products of whole registers, and asks for the rows of B that the next tile reads.
-func (t dotSums) loop(a, b *rows, k, ahead reg.GPVirtual) {
+// rowsAhead is the rows of B that the next tile reads. They are asked for in the order of their addresses, while a tile reads
+// its own beside each other: a processor's own prefetching follows one stream, and loses two or four that take turns.
+type rowsAhead struct {
+	tile       reg.GPVirtual // bytes from a row of B to the row that the next tile reads
+	at         reg.GPVirtual // what is asked for next
+	left, turn reg.GPVirtual // steps until the next row's turn, and from one's to the other's
+	skip       reg.GPVirtual // bytes from the end of a row to the start of the next
+	lines      int           // of a step
+}
+
+func (t dotSums) rowsAhead(b *rows) *rowsAhead {
+	r := &rowsAhead{tile: GP64(), at: GP64(), left: GP64(), turn: GP64(), skip: GP64(), lines: (t.w*t.lanes*t.b.size + 63) / 64}
+	IMUL3Q(U32(t.w), b.stride, r.tile)
+	Load(Param("k"), r.turn)
+	MOVQ(r.turn, r.at)
+	SHLQ(U8(bits.TrailingZeros(uint(t.b.size))), r.at)
+	t.steps(r.turn, 64*r.lines/t.b.size)
+	IMUL3Q(I32(-64*r.lines), r.turn, r.skip)
+	ADDQ(b.stride, r.skip)
+	CMPQ(r.at, b.stride)
+	JNE(LabelRef("apart"))
+	MOVQ(I32(-1), r.turn) // rows without gaps are as one
+	Label("apart")
+	return r
+}
+
+// steps is k = ⌈k/each⌉, for fewer than 2^15 steps of each, 2^n or three times that.
+func (t dotSums) steps(k reg.Register, each int) {
+	ADDQ(U32(each-1), k)
+	SHRQ(U8(bits.TrailingZeros(uint(each))), k)
+	if each%3 == 0 {
+		IMUL3Q(U32(1<<16/3+1), k, k)
+		SHRQ(U8(16), k)
+	}
+}
+
+// begin goes to the rows behind those of a tile.
+func (r *rowsAhead) begin(b *rows) {
+	LEAQ(Mem{Base: b.base[0], Index: r.tile, Scale: 1}, r.at)
+	MOVQ(r.turn, r.left)
+}
+
+// ask asks for the lines of a step.
+func (r *rowsAhead) ask() {
+	for i := range r.lines {
+		PREFETCHT1(Mem{Base: r.at, Disp: 64 * i})
+	}
+	ADDQ(U32(64*r.lines), r.at)
+	DECQ(r.left)
+	JNZ(LabelRef("row"))
+	ADDQ(r.skip, r.at)
+	MOVQ(r.turn, r.left)
+	Label("row")
+}
+
+// loop adds the products of whole registers.
+func (t dotSums) loop(a, b *rows, k reg.GPVirtual, ahead *rowsAhead) {
 	Label("loop")
 	CMPQ(k, U32(t.lanes))
 	JL(LabelRef("rest"))
 	t.step(a, b, nil)
-	next := GP64()
-	MOVQ(b.base[0], next)
-	ADDQ(ahead, next)
-	for j := range t.w {
-		m := b.at(j)
-		m.Base = next
-		PREFETCHT0(m)
-	}
-	a.advance(U32(4 * t.lanes))
+	ahead.ask()
+	_, size := t.ofA(a, 0)
+	a.advance(U32(size))
 	b.advance(U32(t.b.size * t.lanes))
 	SUBQ(U32(t.lanes), k)
 	JMP(LabelRef("loop"))
 	Label("rest")
 }
 
-// rewind moves A back to its start, and B to that of the next rows.
-func (t dotSums) rewind(a, b *rows, ahead reg.Register) {
+// rewind moves B to its next rows.
+func (t dotSums) rewind(b *rows, tile reg.Register) {
 	done := Load(Param("k"), GP64())
 	ANDQ(I32(-t.lanes), done)
 	SHLQ(U8(bits.TrailingZeros(uint(t.b.size))), done)
 	b.retreat(done)
-	b.advance(ahead)
-	if t.b.size < 4 {
-		SHLQ(U8(2-bits.TrailingZeros(uint(t.b.size))), done)
-	}
-	a.retreat(done)
+	b.advance(tile)
 }
 
-// step adds the products of one register of each row.
+// step adds the products of one register of each row. Those of B stay, those of A come one after another. Packed rows of float32
+// are loaded again for each row of B after the first: a first-level cache that keeps what is used more than once (Zen 4's) then
+// keeps them, and what is read from memory meanwhile does not drive them out.
 func (t dotSums) step(a, b *rows, m *mask) {
-	for i := range t.h {
-		t.load(m, a.at(i), t.free(i))
-	}
-	y := t.free(t.h)
 	for j := range t.w {
 		if t.b.convert != nil {
-			t.b.convert(b.at(j), y)
+			t.b.convert(b.at(j), t.free(j))
 		} else {
-			t.load(m, b.at(j), y)
+			t.load(m, b.at(j), t.free(j))
 		}
-		for i := range t.h {
-			VFMADD231PS(y, t.free(i), t.at(i, j))
+	}
+	if t.packed() {
+		m = nil // packed rows end with zeros
+	}
+	for i := range t.h {
+		x := t.free(t.w + i%2)
+		at, _ := t.ofA(a, i)
+		t.load(m, at, x)
+		for j := range t.w {
+			if t.packed() && t.b.convert == nil && j > 0 {
+				VFMADD231PS(at, t.free(j), t.at(i, j))
+			} else {
+				VFMADD231PS(x, t.free(j), t.at(i, j))
+			}
 		}
 	}
 }
 
-// reduce sums the lanes of the registers of a row of C into the lowest lanes of its first, and scales them by alpha.
+// reduce sums the lanes of the registers of a row of C into the lowest lanes of its first, and scales them by alpha. The fourth
+// of three is what it may be.
 func (t dotSums) reduce() {
 	high, scale := t.free(0), t.free(1).AsX()
 	VBROADCASTSS(address("alpha"), scale)
 	for i := range t.h {
+		sums := t.lowest(i)
 		for j := 0; j < t.w && t.masks; j++ {
 			VEXTRACTF64X4(U8(1), t.at(i, j), high.AsY())
-			VADDPS(high.AsY(), t.at(i, j).AsY(), t.at(i, j).AsY())
+			VADDPS(high.AsY(), t.at(i, j).AsY(), sums[j].AsY())
 		}
+		low, last := sums[0], sums[(t.w-1)/2*2]
 		for j := 0; j < t.w; j += 2 {
-			VHADDPS(t.at(i, j+1).AsY(), t.at(i, j).AsY(), t.at(i, j).AsY())
+			VHADDPS(sums[min(j+1, t.w-1)].AsY(), sums[j].AsY(), sums[j].AsY())
 		}
-		low, spare := t.at(i, 0), t.at(i, 1)
-		VHADDPS(t.at(i, t.w-2).AsY(), low.AsY(), low.AsY())
-		VEXTRACTF128(U8(1), low.AsY(), spare.AsX())
-		VADDPS(spare.AsX(), low.AsX(), low.AsX())
-		VMULPS(scale, low.AsX(), low.AsX())
+		VHADDPS(last.AsY(), low.AsY(), low.AsY())
+		VEXTRACTF128(U8(1), low.AsY(), sums[1].AsX())
+		VADDPS(sums[1].AsX(), low.AsX(), t.at(i, 0).AsX())
+		VMULPS(scale, t.at(i, 0).AsX(), t.at(i, 0).AsX())
 	}
+}
+
+// lowest returns where row i is reduced: in its own registers, or in those that the first rows no longer need if it has some
+// beyond the sixteenth, which VHADDPS does not know.
+func (t dotSums) lowest(i int) (sums []reg.VecPhysical) {
+	const known = 16
+	for j := range t.w {
+		sums = append(sums, t.at(i, j))
+	}
+	if t.w*(i+1) > known {
+		for j := range t.w {
+			sums[j] = t.at(j/(t.w-1), 1+j%(t.w-1))
+		}
+	}
+	return sums
 }
 
 // write stores the sums to C, after adding what is there if acc.
 func (t dotSums) write() {
 	c, ldc, acc := Load(Param("c"), GP64()), scaled("ldc"), Load(Param("acc"), GP8())
 	move := func(from, to Op) { VMOVUPS(from, to) }
-	if t.w == 2 {
+	switch t.w {
+	case 2:
 		move = func(from, to Op) { VMOVSD(from, to) }
+	case 3:
+		three, bits := K(), GP32()
+		MOVL(U32(0b111), bits)
+		KMOVW(bits, three)
+		move = func(from, to Op) {
+			if m, ok := from.(Mem); ok {
+				VMOVUPS_Z(m, three, to)
+			} else {
+				VMOVUPS(from, three, to)
+			}
+		}
 	}
 	each := func(c reg.Register, f func(at Mem, sum reg.Register)) {
 		for i := range t.h {

@@ -10,16 +10,16 @@ import (
 type format struct {
 	name, element, note string
 	size                int
-	convert             func(from Mem, to reg.Register)
+	convert             func(from Op, to reg.Register)
 }
 
 var formats = []format{
 	{"", "float32", "", 4, nil},
-	{"BF16", "uint16", ", a multiple of the lanes long", 2, func(from Mem, to reg.Register) {
+	{"BF16", "uint16", ", a multiple of the lanes long", 2, func(from Op, to reg.Register) {
 		VPMOVZXWD(from, to)
 		VPSLLD(U8(16), to, to)
 	}},
-	{"F16", "uint16", ", a multiple of the lanes long", 2, func(from Mem, to reg.Register) { VCVTPH2PS(from, to) }},
+	{"F16", "uint16", ", a multiple of the lanes long", 2, func(from Op, to reg.Register) { VCVTPH2PS(from, to) }},
 }
 
 // halves generates the conversions of 16-bit numbers, for whole registers of float32.
@@ -37,7 +37,7 @@ func halfwords(m Mem) Mem {
 	return m
 }
 
-func (s isa) widen(name string, convert func(from Mem, to reg.Register)) {
+func (s isa) widen(name string, convert func(from Op, to reg.Register)) {
 	s.text(name, "func(n int, dst *float32, src *uint16)", "%s is path."+name+" for a multiple of the lanes.")
 	n, dst, src := Load(Param("n"), GP64()).(reg.GPVirtual), Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	s.whole(n, GP64(), 4, func(_ *mask, _ int, at func(reg.Register) Mem) {

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	scoreSignature = "func(n, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from, stride int)"
-	weighSignature = "func(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from, stride int)"
+	scoreSignature = "func(n, steps int, q *float32, k *%s, ldk int, s *float32, ahead *byte, from, stride int)"
+	weighSignature = "func(n int, p *float32, ldp int, v *%s, ldv int, o *float32, ldo int, ahead *byte, from, stride int)"
 )
 
 // regroup is the order of 64-bit numbers that puts the sums of the first of two registers before those of the second.
@@ -18,11 +18,15 @@ var regroup Mem
 
 // laneKernels generates attention where the lanes of a register are query rows.
 func (s isa) laneKernels() {
-	for _, t := range s.scoreTiles() {
-		t.score()
-	}
-	for _, t := range s.weighTiles() {
-		t.weigh()
+	for _, f := range formats {
+		for _, t := range s.scoreTiles() {
+			if f.convert == nil || t.rows <= 2 { // with more it takes less to convert a key once
+				t.score(f)
+			}
+		}
+		for _, t := range s.weighTiles() {
+			t.weigh(f)
+		}
 	}
 	s.maxLanes()
 	s.expLanes()
@@ -47,68 +51,88 @@ func (s isa) scoreTiles() (tiles []scoreTile) {
 	return tiles
 }
 
+// keysAbreast is how many neighbouring keys are multiplied side by side: memory is asked for nearly in order, which is what a
+// processor's own prefetching needs, and their sums are enough to keep the multipliers busy.
+const keysAbreast = 4
+
 // score generates the scores of n tiles of keys. Each row of queries takes c lanes, so a step multiplies c elements of
 // each key; neighbouring lanes are summed at the end.
-func (t scoreTile) score() {
-	t.text(fmt.Sprintf("score%d", t.rows), scoreSignature, fmt.Sprintf("%%s is laneTile.score for %d rows, %d keys at a time.", t.rows, t.keys))
-	n, out, k := Load(Param("n"), GP64()), Load(Param("s"), GP64()), newRows("k", "ldk", t.keys, 4)
+func (t scoreTile) score(f format) {
+	doc := fmt.Sprintf("%%s is laneTile.score for %d rows, %d keys at a time%s.", t.rows, t.keys, f.note)
+	t.text(fmt.Sprintf("score%d%s", t.rows, f.name), fmt.Sprintf(scoreSignature, f.element), doc)
+	n, out, k := Load(Param("n"), GP64()), Load(Param("s"), GP64()), newRows("k", "ldk", keysAbreast, f.size)
 	ahead, stride := lookahead()
 	sums := make([]reg.VecPhysical, t.keys*t.vectors)
 	for i := range sums {
 		sums[i] = t.fixed(i)
 	}
-	free := len(sums)
-	query, element := t.fixed(free), t.fixed(free+t.vectors)
+	next := t.toNextKeys(k.stride, f.size)
 	Label("tile")
 	for _, sum := range sums {
 		zero(sum)
 	}
-	q, steps := Load(Param("q"), GP64()), Load(Param("steps"), GP64())
-	Label("loop")
-	unroll := min(4, 16/t.c())
-	for u := range unroll {
-		for v := range t.vectors {
-			VMOVUPS(Mem{Base: q, Disp: 4 * t.lanes * (t.vectors*u + v)}, t.fixed(free+v))
-		}
-		for i := range t.keys {
-			t.multiplyKey(k.at(i).Offset(4*t.c()*u), element, free, sums[t.vectors*i:][:t.vectors])
-		}
-		for range max(1, t.c()*t.keys/16) {
-			PREFETCHT1(Mem{Base: ahead})
-			ADDQ(stride, ahead)
-		}
+	for i := 0; i < t.keys; i += keysAbreast {
+		t.multiplyKeys(fmt.Sprintf("keys%d", i), f, k, ahead, stride, sums[t.vectors*i:][:t.vectors*keysAbreast])
+		k.advance(next)
 	}
-	ADDQ(U32(4*t.lanes*t.vectors*unroll), q)
-	k.advance(U32(4 * t.c() * unroll))
-	SUBQ(U32(unroll), steps)
-	JNZ(LabelRef("loop"))
 	registers := t.keys * t.rows / t.lanes
-	t.storeSums(sums, registers, out, [2]reg.VecPhysical{query, element})
+	t.storeSums(sums, registers, out, [2]reg.VecPhysical{t.fixed(len(sums)), t.fixed(len(sums) + t.vectors)})
 	ADDQ(U32(4*t.lanes*registers), out)
-	k.advance(t.toNextTile(k.stride))
 	DECQ(n)
 	JNZ(LabelRef("tile"))
 	t.end()
 }
 
+// multiplyKeys adds the products of the queries with a few keys to the sums, and leaves k at the ends of these keys.
+func (t scoreTile) multiplyKeys(loop string, f format, k *rows, ahead, stride reg.Register, sums []reg.VecPhysical) {
+	free := t.keys * t.vectors
+	q, steps := Load(Param("q"), GP64()), Load(Param("steps"), GP64())
+	unroll := min(4, 16/t.c())
+	Label(loop)
+	for u := range unroll {
+		for v := range t.vectors {
+			VMOVUPS(Mem{Base: q, Disp: 4 * t.lanes * (t.vectors*u + v)}, t.fixed(free+v))
+		}
+		for i := range keysAbreast {
+			t.multiplyKey(f, k.at(i).Offset(f.size*t.c()*u), t.fixed(free+t.vectors+i%2), free, sums[t.vectors*i:][:t.vectors])
+		}
+	}
+	for range keysAbreast * t.c() * unroll * f.size / 64 {
+		PREFETCHT1(Mem{Base: ahead})
+		ADDQ(stride, ahead)
+	}
+	ADDQ(U32(4*t.lanes*t.vectors*unroll), q)
+	k.advance(U32(f.size * t.c() * unroll))
+	SUBQ(U32(unroll), steps)
+	JNZ(LabelRef(loop))
+}
+
 // multiplyKey adds c elements of a key times those of the queries, in the registers from the number query on, to the sums.
-func (t scoreTile) multiplyKey(from Mem, element reg.Register, query int, sums []reg.VecPhysical) {
-	if t.c() == t.lanes {
+func (t scoreTile) multiplyKey(f format, from Mem, element reg.VecPhysical, query int, sums []reg.VecPhysical) {
+	switch {
+	case f.convert != nil && t.c() == t.lanes:
+		f.convert(from, element)
+	case f.convert != nil:
+		half := t.half(element)
+		t.repeatHalf(t.c(), from, half)
+		f.convert(half, element)
+	case t.c() == t.lanes:
 		VFMADD231PS(from, t.fixed(query), sums[0])
 		return
+	default:
+		t.repeat(t.c(), from, element)
 	}
-	t.repeat(t.c(), from, element)
 	for v, sum := range sums {
 		VFMADD231PS(t.fixed(query+v), element, sum)
 	}
 }
 
-// toNextTile returns the bytes from the end of a key to the start of the one that lies a tile below.
-func (t scoreTile) toNextTile(stride reg.Register) reg.Register {
-	skip, size := GP64(), Load(Param("steps"), GP64())
-	IMUL3Q(U32(t.keys), stride, skip)
-	IMUL3Q(U32(4*t.c()), size, size)
-	SUBQ(size, skip)
+// toNextKeys returns the bytes from the end of a key to the start of the one that lies keysAbreast below.
+func (t scoreTile) toNextKeys(stride reg.Register, size int) reg.Register {
+	skip, key := GP64(), Load(Param("steps"), GP64())
+	IMUL3Q(U32(keysAbreast), stride, skip)
+	IMUL3Q(U32(size*t.c()), key, key)
+	SUBQ(key, skip)
 	return skip
 }
 
@@ -148,6 +172,23 @@ func (s isa) repeat(c int, from Mem, to reg.Register) {
 	}
 }
 
+// half is the lower half of a register, as wide as what is converted to fill it.
+func (s isa) half(x reg.VecPhysical) reg.Register {
+	if s.masks {
+		return x.AsY()
+	}
+	return x.AsX()
+}
+
+// repeatHalf is repeat for elements of 16 bits, in half a register.
+func (s isa) repeatHalf(c int, from Mem, to reg.Register) {
+	if c == 8 {
+		VBROADCASTI32X4(from, to)
+	} else {
+		VPBROADCASTQ(from, to)
+	}
+}
+
 // addNeighbours writes to z the sums of neighbouring lanes of x, then those of y.
 func (s isa) addNeighbours(x, y, z reg.VecPhysical, t [2]reg.VecPhysical) {
 	VSHUFPS(U8(0x88), y, x, t[0])
@@ -176,12 +217,12 @@ func (s isa) weighTiles() []weighTile {
 }
 
 // weigh generates O[h,w] += P·V for h rows of P, stored [keys, rows], and w registers of columns of V.
-func (t weighTile) weigh() {
+func (t weighTile) weigh(f format) {
 	h, w := t.h, t.w
-	doc := fmt.Sprintf("%%s is laneTile.weigh for %d rows, %d of them and %d columns at a time.", t.rows, h, w*t.lanes)
-	t.text(fmt.Sprintf("weigh%d", t.rows), weighSignature, doc)
+	doc := fmt.Sprintf("%%s is laneTile.weigh for %d rows, %d of them and %d columns at a time%s.", t.rows, h, w*t.lanes, f.note)
+	t.text(fmt.Sprintf("weigh%d%s", t.rows, f.name), fmt.Sprintf(weighSignature, f.element), doc)
 	n, p, ldp := Load(Param("n"), GP64()), Load(Param("p"), GP64()), scaled("ldp")
-	v, ldv := Load(Param("v"), GP64()), scaled("ldv")
+	v, ldv := Load(Param("v"), GP64()), scaledBy("ldv", f.size)
 	ahead, stride := lookahead()
 	o, ldo := Load(Param("o"), GP64()), scaled("ldo")
 	sum := func(i, j int) reg.VecPhysical { return t.fixed(i*w + j) }
@@ -198,9 +239,14 @@ func (t weighTile) weigh() {
 	eachOfO(func(at Mem, sum reg.Register) { VMOVUPS(at, sum) })
 	step := func(u int) {
 		for j := range w {
-			VMOVUPS(row(v, ldv, u, 4*t.lanes*j), t.fixed(h*w+j))
+			at := row(v, ldv, u, f.size*t.lanes*j)
+			if f.convert != nil {
+				f.convert(at, t.fixed(h*w+j))
+			} else {
+				VMOVUPS(at, t.fixed(h*w+j))
+			}
 		}
-		for range max(1, w*t.lanes*h/t.rows/16) {
+		for range max(1, w*t.lanes*f.size*h/t.rows/64) {
 			PREFETCHT1(Mem{Base: ahead})
 			ADDQ(stride, ahead)
 		}

@@ -135,6 +135,9 @@ func TestGemmNTHalf(t *testing.T) {
 	}
 	onPaths(t, func(t *testing.T) {
 		for _, s := range sizes {
+			if testing.Short() && s[0]*s[1]*s[2] > 1<<21 {
+				continue
+			}
 			for i, beta := range []float32{0, 1, 0.5} {
 				checkGemmNTHalf(t, halfFormats[i%2], s[0], s[1], s[2], beta)
 				checkGemmNTHalf(t, BF16, s[0], s[1], s[2], beta)

@@ -31,7 +31,9 @@ func TestMuon(t *testing.T) {
 func TestMuonHalves(t *testing.T) {
 	defer func(n int) { squareRows = n }(squareRows)
 	squareRows = mirrorTile
-	TestMuon(t)
+	if !testing.Short() {
+		TestMuon(t)
+	}
 	TestMuonThreads(t)
 }
 

@@ -87,11 +87,14 @@ func TestStepAllocatesNothing(t *testing.T) {
 				cache := d.NewCache(seqs, 64)
 				mustStep(t, d, cache, randomIDs(1, 8*seqs, d.Arch.Vocab))
 				ids := randomIDs(2, seqs, d.Arch.Vocab)
-				allocs := testing.AllocsPerRun(20, func() {
-					if _, err := d.Step(cache, ids); err != nil {
-						t.Fatal(err)
-					}
-				})
+				allocs := 1.0
+				for try := 0; try < 3 && allocs > 0; try++ { // a collection meanwhile empties the pools: not three times
+					allocs = testing.AllocsPerRun(20, func() {
+						if _, err := d.Step(cache, ids); err != nil {
+							t.Fatal(err)
+						}
+					})
+				}
 				if allocs != 0 {
 					t.Errorf("%d threads, %d sequences: a step makes %v allocations", threads, seqs, allocs)
 				}

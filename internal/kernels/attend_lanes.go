@@ -11,7 +11,7 @@ const maxLanes = 16
 const (
 	// laneElements is about how many elements of K, and of V, are in work at a time, and laneScores how many scores at most: long
 	// stretches of either, as memory is slow to start where it is not read on from.
-	laneElements = 1 << 16
+	laneElements = 1 << 17
 	laneScores   = 1 << 12
 )
 
@@ -41,6 +41,9 @@ type laneTile struct {
 	// before.
 	scoreHalf func(h Half, n, d int, q []float32, k []uint16, ldk int, s []float32, next lookahead)
 	weighHalf func(h Half, n int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, next lookahead)
+	// scorePairs is score for keys of bfloat16 and d a multiple of twice the width, with queries split in two and repeated as
+	// packPairs leaves them: of each row c pairs of elements, the upper halves for all rows before the lower. Nil where there is none.
+	scorePairs func(n, d int, q []float32, k []uint16, ldk int, s []float32, next lookahead)
 	// scoreStep and weighStep are the elements from one prefetch to the next.
 	scoreStep, weighStep int
 }
@@ -60,12 +63,16 @@ type laneWork struct {
 	peak     lanes     // of the block in work
 	q        []float32 // packed for score
 	last     []float32 // keys that do not fill a register, filled up
+	lastHalf []uint16  // the same for scorePairs
 }
 
 // attendLanes is the loop over the blocks of keys.
 func (f *forward) attendLanes(w *work) {
 	f.clearLanes(w, w.rows)
-	if w.fresh {
+	switch {
+	case w.fresh && f.inPairs(&w.lane):
+		f.packPairs(w)
+	case w.fresh:
 		f.packQueries(w)
 	}
 	size := roundUp(min(laneElements/f.HeadDim, laneScores/w.lane.rows), maxLanes)
@@ -132,18 +139,26 @@ func (v View) piece(n int) int {
 	return min(halfKeys, n)
 }
 
-// soon is how many elements ahead of what it reads of keys or values in a format a tile asks for: where memory is nearly all of
-// the work a page's worth, as the processor's own prefetching goes on from there, else more.
+// soon is how many elements ahead of what it reads of keys or values in a format a tile asks for. Where memory is nearly all of the
+// work that is a page's worth, as the processor's own prefetching goes on from there, or nothing, as it is best left alone.
 func (t *laneTile) soon(h Half) int {
-	if h == Full && t.rows <= 2 {
+	switch streams := t.rows == 1 || t.rows == 2 && (h == Full || h == BF16 && t.scorePairs != nil); {
+	case streams && alone:
+		return 0
+	case t.rows <= 2 && h == Full:
 		return 1 << 10
+	default:
+		return 1 << 12
 	}
-	return 1 << 12
 }
 
 // scoreLanes is s[j,r] = q·kᵀ for n keys from j. Meanwhile it asks for those that come soon.
 func (f *forward) scoreLanes(w *work, j, n int) {
 	d, l := f.HeadDim, &w.lane
+	if f.inPairs(l) {
+		f.scoreInPairs(w, j, n)
+		return
+	}
 	next, soon := f.k.ahead(w.b, w.kv, j, d), l.soon(f.k.Format)
 	if whole := n / kern.lanes.width * kern.lanes.width; f.k.Format != Full && l.scoreHalf != nil && whole > 0 {
 		l.scoreHalf(f.k.Format, whole, d, l.q, f.k.Half[f.k.index(w.b, w.kv, j):], f.k.Row, w.s, next.at(soon, 2*l.scoreStep))

@@ -125,16 +125,18 @@ func encoded(h Half, v View) (half, full View) {
 	return half, full
 }
 
-// tileCases are suited to matrix instructions.
+// tileCases are suited to matrix instructions, or to pairs of bfloat16.
 var tileCases = []Attention{
+	{Batch: 2, Queries: 1, Keys: 333, Heads: 8, KVHeads: 4, HeadDim: 96, KeyLens: []int{333, 5}},
+	{Batch: 1, Queries: 1, Keys: 50, Heads: 3, KVHeads: 3, HeadDim: 160},
 	{Batch: 2, Queries: 1, Keys: 1100, Heads: 16, KVHeads: 1, HeadDim: 64, KeyLens: []int{1100, 1}},
 	{Batch: 1, Queries: 1, Keys: 700, Heads: 16, KVHeads: 2, HeadDim: 128, Causal: true, Window: 610},
 	{Batch: 3, Queries: 1, Keys: 303, Heads: 10, KVHeads: 2, HeadDim: 64, KeyLens: []int{303, 0, 31}},
 	{Batch: 1, Queries: 1, Keys: 288, Heads: 11, KVHeads: 1, HeadDim: 192},
 }
 
-// TestAttendHalf holds attention over an encoded cache to its definition and, but for tiles, bit by bit to that over the same
-// numbers decoded before.
+// TestAttendHalf holds attention over an encoded cache to its definition and, but for tiles and pairs of bfloat16, bit by bit to that
+// over the same numbers decoded before.
 func TestAttendHalf(t *testing.T) {
 	for i, a := range slices.Concat(attentionCases, tileCases, tileCases) {
 		a.Scale = float32(1 / math.Sqrt(float64(a.HeadDim)))
@@ -151,13 +153,33 @@ func TestAttendHalf(t *testing.T) {
 				got.out, plain.out = newAttentionCase(a, true).out, newAttentionCase(a, true).out
 				got.run()
 				plain.run()
-				compare(t, "out", got.out.Data, want.out.Data, 3e-6)
-				compare(t, "lse", got.lse, want.lse, 2e-6)
-				if kern.tiles == nil {
+				pairs := h == BF16 && kern.tiles == nil && kern.lanes != nil && kern.lanes.tiles[0].scorePairs != nil
+				out, lse := 3e-6, 2e-6
+				if pairs { // queries of 17 bits
+					out, lse = 8e-6, 4e-6
+				}
+				compare(t, "out", got.out.Data, want.out.Data, out)
+				compare(t, "lse", got.lse, want.lse, lse)
+				if kern.tiles == nil && !pairs {
 					same(t, "out", written(a, got.out), written(a, plain.out))
 				}
 			})
 		})
+	}
+}
+
+// TestInTwo holds the sum of the two parts of a number to it.
+func TestInTwo(t *testing.T) {
+	for _, x := range append(normal(1, 1000), 0, 1, -1, 1.9999999, 1<<20+1, -3e-20) {
+		upper, lower := inTwo(x)
+		parts := make([]float32, 2)
+		DecodeHalf(BF16, parts, []uint16{upper, lower})
+		if got := float64(parts[0]) + float64(parts[1]); math.Abs(got-float64(x)) > math.Abs(float64(x))/(1<<17) {
+			t.Errorf("%g in two is %g", x, got)
+		}
+	}
+	if upper, _ := inTwo(math.Float32frombits(0x7fffffff)); upper&0x7fff <= 0x7f80 {
+		t.Errorf("a NaN in two is %04x", upper)
 	}
 }
 

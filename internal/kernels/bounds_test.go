@@ -62,7 +62,7 @@ func TestBounds(t *testing.T) {
 
 // TestGemmBounds does so for products: the last row of each operand ends at a guard.
 func TestGemmBounds(t *testing.T) {
-	sizes := [][3]int{{1, 37, 19}, {3, 6, 5}, {7, 3, 33}, {14, 31, 16}, {16, 1, 8}, {25, 47, 9}, {33, 18, 70}, {90, 61, 67}, {127, 125, 37}}
+	sizes := [][3]int{{1, 37, 19}, {1, 9, 48}, {3, 6, 5}, {7, 3, 33}, {14, 31, 16}, {16, 1, 8}, {25, 47, 9}, {33, 18, 70}, {90, 61, 67}, {127, 125, 37}}
 	onPaths(t, func(t *testing.T) {
 		for _, s := range sizes {
 			m, n, k := s[0], s[1], s[2]
@@ -83,7 +83,7 @@ func TestGemmBounds(t *testing.T) {
 func TestAttendBounds(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		for _, heads := range []int{1, 2, 3, 5, 16, 20} {
-			for _, dim := range []int{16, 36, 80} {
+			for _, dim := range []int{16, 36, 64, 80} {
 				for _, queries := range []int{1, 9} {
 					c := attentionBench(2, queries, 45, heads, 1, dim, true)
 					c.Causal = false

@@ -6,7 +6,7 @@
 // taken in a fixed order.
 //
 // The innermost loops form a path: "amx" (avx512 and matrix instructions, for weights in bfloat16 and for large products of
-// float32), "avx512", "avx2" and on arm64 "neon" in assembly, "go" for any machine and "ref" for their definition. The best
+// float32), "avx512bf16" (avx512, and the scores of keys in bfloat16 by products of pairs of them), "avx512", "avx2" and on arm64 "neon" in assembly, "go" for any machine and "ref" for their definition. The best
 // that the processor has is taken unless GQA_KERNELS names another. Results differ between paths in the last bits, as sums are
 // taken in another order. Kernels ending in Wide sum in float64, on every path alike.
 //

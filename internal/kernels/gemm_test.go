@@ -156,6 +156,15 @@ func TestGemmSkinny(t *testing.T) {
 			gemmCase{false, true, m, 5, 1100, 1, 0}.check(t)
 			gemmCase{false, false, m, 70, 21, 2, 1}.check(t)
 		}
+		eitherWay(func() {
+			for _, k := range []int{1, 16, 53, 64, 100, 1100, 3100} {
+				gemmCase{false, true, 1, 13, k, 1, 0}.check(t)
+				gemmCase{false, true, 1, 6, k, -0.5, 1}.check(t)
+				for _, h := range halfFormats {
+					checkGemmNTHalf(t, h, 1, 13, roundUp(k, halfLanes), 1)
+				}
+			}
+		})
 	})
 }
 

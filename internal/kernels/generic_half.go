@@ -12,14 +12,19 @@ func fromBF16Go(dst []float32, src []uint16) {
 func toBF16Go(dst []uint16, src []float32) {
 	dst = dst[:len(src)]
 	for i, v := range src {
-		bits := math.Float32bits(v)
-		if v != v {
-			bits |= 1 << 22 // a mantissa whose upper bits are zero would round to infinity
-		} else {
-			bits += 0x7fff + bits>>16&1
-		}
-		dst[i] = uint16(bits >> 16)
+		dst[i] = roundBF16(v)
 	}
+}
+
+// roundBF16 is the bfloat16 that is nearest to v, of two the even one.
+func roundBF16(v float32) uint16 {
+	bits := math.Float32bits(v)
+	if v != v {
+		bits |= 1 << 22 // a mantissa whose upper bits are zero would round to infinity
+	} else {
+		bits += 0x7fff + bits>>16&1
+	}
+	return uint16(bits >> 16)
 }
 
 func fromF16Go(dst []float32, src []uint16) {

@@ -5429,6 +5429,91 @@ vector_end:
 	VZEROUPPER
 	RET
 
+// func dots1AVX2(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dots1AVX2(SB), NOSPLIT, $0-73
+	MOVQ b+32(FP), AX
+	MOVQ ldb+40(FP), CX
+	SHLQ $0x02, CX
+	MOVQ c+56(FP), DX
+
+row:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   AX, SI
+	MOVQ   a+16(FP), BX
+	MOVQ   k+8(FP), DI
+	SUBQ   $0x00000020, DI
+	JL     few
+
+loop:
+	VMOVUPS     (SI), Y4
+	PREFETCHT0  (BX)
+	VFMADD231PS (BX), Y4, Y0
+	VMOVUPS     32(SI), Y5
+	PREFETCHT0  32(BX)
+	VFMADD231PS 32(BX), Y5, Y1
+	VMOVUPS     64(SI), Y4
+	PREFETCHT0  64(BX)
+	VFMADD231PS 64(BX), Y4, Y2
+	VMOVUPS     96(SI), Y4
+	PREFETCHT0  96(BX)
+	VFMADD231PS 96(BX), Y4, Y3
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000080, BX
+	SUBQ        $0x00000020, DI
+	JGE         loop
+
+few:
+	ADDQ $0x00000018, DI
+	JL   tail
+
+one:
+	VMOVUPS     (SI), Y4
+	PREFETCHT0  (BX)
+	VFMADD231PS (BX), Y4, Y0
+	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000008, DI
+	JGE         one
+
+tail:
+	ADDQ        $0x00000008, DI
+	JE          reduce
+	LEAQ        lanes<>+0(SB), R8
+	MOVQ        $0x00000010, R9
+	SUBQ        DI, R9
+	VMOVUPS     (R8)(R9*4), Y5
+	VMASKMOVPS  (SI), Y5, Y4
+	VMASKMOVPS  (BX), Y5, Y5
+	VFMADD231PS Y4, Y5, Y0
+
+reduce:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPERMILPS    $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPERMILPS    $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMULSS       alpha+48(FP), X1, X1
+	CMPB         acc+72(FP), $0x00
+	JE           store
+	VADDSS       (DX), X1, X1
+
+store:
+	VMOVSS X1, (DX)
+	ADDQ   CX, AX
+	ADDQ   $0x00000004, DX
+	DECQ   n+0(FP)
+	JNZ    row
+	VZEROUPPER
+	RET
+
 // func dots1x4AVX2(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, FMA3, MMX+
 TEXT ·dots1x4AVX2(SB), NOSPLIT, $0-73
@@ -5668,6 +5753,80 @@ store:
 	VZEROUPPER
 	RET
 
+// func dots1BF16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dots1BF16AVX2(SB), NOSPLIT, $0-73
+	MOVQ b+32(FP), AX
+	MOVQ ldb+40(FP), CX
+	SHLQ $0x01, CX
+	MOVQ c+56(FP), DX
+
+row:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   AX, SI
+	MOVQ   a+16(FP), BX
+	MOVQ   k+8(FP), DI
+	SUBQ   $0x00000020, DI
+	JL     few
+
+loop:
+	VPMOVZXWD   (SI), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS (BX), Y4, Y0
+	VPMOVZXWD   16(SI), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS 32(BX), Y4, Y1
+	VPMOVZXWD   32(SI), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS 64(BX), Y4, Y2
+	VPMOVZXWD   48(SI), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS 96(BX), Y4, Y3
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, BX
+	SUBQ        $0x00000020, DI
+	JGE         loop
+
+few:
+	ADDQ $0x00000018, DI
+	JL   tail
+
+one:
+	VPMOVZXWD   (SI), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS (BX), Y4, Y0
+	ADDQ        $0x00000010, SI
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000008, DI
+	JGE         one
+
+tail:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPERMILPS    $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPERMILPS    $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMULSS       alpha+48(FP), X1, X1
+	CMPB         acc+72(FP), $0x00
+	JE           store
+	VADDSS       (DX), X1, X1
+
+store:
+	VMOVSS X1, (DX)
+	ADDQ   CX, AX
+	ADDQ   $0x00000004, DX
+	DECQ   n+0(FP)
+	JNZ    row
+	VZEROUPPER
+	RET
+
 // func dots1x4BF16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dots1x4BF16AVX2(SB), NOSPLIT, $0-73
@@ -5871,6 +6030,75 @@ store:
 	ADDQ    $0x00000010, c+56(FP)
 	SUBQ    $0x00000004, n+0(FP)
 	JNZ     tile
+	VZEROUPPER
+	RET
+
+// func dots1F16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, F16C, FMA3
+TEXT ·dots1F16AVX2(SB), NOSPLIT, $0-73
+	MOVQ b+32(FP), AX
+	MOVQ ldb+40(FP), CX
+	SHLQ $0x01, CX
+	MOVQ c+56(FP), DX
+
+row:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   AX, SI
+	MOVQ   a+16(FP), BX
+	MOVQ   k+8(FP), DI
+	SUBQ   $0x00000020, DI
+	JL     few
+
+loop:
+	VCVTPH2PS   (SI), Y4
+	VFMADD231PS (BX), Y4, Y0
+	VCVTPH2PS   16(SI), Y4
+	VFMADD231PS 32(BX), Y4, Y1
+	VCVTPH2PS   32(SI), Y4
+	VFMADD231PS 64(BX), Y4, Y2
+	VCVTPH2PS   48(SI), Y4
+	VFMADD231PS 96(BX), Y4, Y3
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, BX
+	SUBQ        $0x00000020, DI
+	JGE         loop
+
+few:
+	ADDQ $0x00000018, DI
+	JL   tail
+
+one:
+	VCVTPH2PS   (SI), Y4
+	VFMADD231PS (BX), Y4, Y0
+	ADDQ        $0x00000010, SI
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000008, DI
+	JGE         one
+
+tail:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPERMILPS    $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPERMILPS    $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMULSS       alpha+48(FP), X1, X1
+	CMPB         acc+72(FP), $0x00
+	JE           store
+	VADDSS       (DX), X1, X1
+
+store:
+	VMOVSS X1, (DX)
+	ADDQ   CX, AX
+	ADDQ   $0x00000004, DX
+	DECQ   n+0(FP)
+	JNZ    row
 	VZEROUPPER
 	RET
 
@@ -17088,6 +17316,92 @@ vector_end:
 	VZEROUPPER
 	RET
 
+// func dots1AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots1AVX512(SB), NOSPLIT, $0-73
+	MOVQ b+32(FP), AX
+	MOVQ ldb+40(FP), CX
+	SHLQ $0x02, CX
+	MOVQ c+56(FP), DX
+
+row:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   AX, SI
+	MOVQ   a+16(FP), BX
+	MOVQ   k+8(FP), DI
+	SUBQ   $0x00000040, DI
+	JL     few
+
+loop:
+	VMOVUPS     (SI), Z4
+	PREFETCHT0  (BX)
+	VFMADD231PS (BX), Z4, Z0
+	VMOVUPS     64(SI), Z5
+	PREFETCHT0  64(BX)
+	VFMADD231PS 64(BX), Z5, Z1
+	VMOVUPS     128(SI), Z4
+	PREFETCHT0  128(BX)
+	VFMADD231PS 128(BX), Z4, Z2
+	VMOVUPS     192(SI), Z4
+	PREFETCHT0  192(BX)
+	VFMADD231PS 192(BX), Z4, Z3
+	ADDQ        $0x00000100, SI
+	ADDQ        $0x00000100, BX
+	SUBQ        $0x00000040, DI
+	JGE         loop
+
+few:
+	ADDQ $0x00000030, DI
+	JL   tail
+
+one:
+	VMOVUPS     (SI), Z4
+	PREFETCHT0  (BX)
+	VFMADD231PS (BX), Z4, Z0
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000010, DI
+	JGE         one
+
+tail:
+	ADDQ        $0x00000010, DI
+	JE          reduce
+	MOVQ        $-1, R8
+	BZHIQ       DI, R8, R8
+	KMOVW       R8, K1
+	VMOVUPS.Z   (SI), K1, Z4
+	VMOVUPS.Z   (BX), K1, Z5
+	VFMADD231PS Z4, Z5, Z0
+
+reduce:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X4
+	VADDPS        X4, X0, X4
+	VPERMILPS     $0x4e, X4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPS     $0xb1, X4, X5
+	VADDPS        X5, X4, X4
+	VMULSS        alpha+48(FP), X4, X4
+	CMPB          acc+72(FP), $0x00
+	JE            store
+	VADDSS        (DX), X4, X4
+
+store:
+	VMOVSS X4, (DX)
+	ADDQ   CX, AX
+	ADDQ   $0x00000004, DX
+	DECQ   n+0(FP)
+	JNZ    row
+	VZEROUPPER
+	RET
+
 // func dots1x4AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots1x4AVX512(SB), NOSPLIT, $0-73
@@ -20016,6 +20330,82 @@ store:
 	VZEROUPPER
 	RET
 
+// func dots1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F
+TEXT ·dots1BF16AVX512(SB), NOSPLIT, $0-73
+	MOVQ b+32(FP), AX
+	MOVQ ldb+40(FP), CX
+	SHLQ $0x01, CX
+	MOVQ c+56(FP), DX
+
+row:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   AX, SI
+	MOVQ   a+16(FP), BX
+	MOVQ   k+8(FP), DI
+	SUBQ   $0x00000040, DI
+	JL     few
+
+loop:
+	VPMOVZXWD   (SI), Z4
+	VPSLLD      $0x10, Z4, Z4
+	VFMADD231PS (BX), Z4, Z0
+	VPMOVZXWD   32(SI), Z4
+	VPSLLD      $0x10, Z4, Z4
+	VFMADD231PS 64(BX), Z4, Z1
+	VPMOVZXWD   64(SI), Z4
+	VPSLLD      $0x10, Z4, Z4
+	VFMADD231PS 128(BX), Z4, Z2
+	VPMOVZXWD   96(SI), Z4
+	VPSLLD      $0x10, Z4, Z4
+	VFMADD231PS 192(BX), Z4, Z3
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000100, BX
+	SUBQ        $0x00000040, DI
+	JGE         loop
+
+few:
+	ADDQ $0x00000030, DI
+	JL   tail
+
+one:
+	VPMOVZXWD   (SI), Z4
+	VPSLLD      $0x10, Z4, Z4
+	VFMADD231PS (BX), Z4, Z0
+	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000010, DI
+	JGE         one
+
+tail:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X4
+	VADDPS        X4, X0, X4
+	VPERMILPS     $0x4e, X4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPS     $0xb1, X4, X5
+	VADDPS        X5, X4, X4
+	VMULSS        alpha+48(FP), X4, X4
+	CMPB          acc+72(FP), $0x00
+	JE            store
+	VADDSS        (DX), X4, X4
+
+store:
+	VMOVSS X4, (DX)
+	ADDQ   CX, AX
+	ADDQ   $0x00000004, DX
+	DECQ   n+0(FP)
+	JNZ    row
+	VZEROUPPER
+	RET
+
 // func dots1x4BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dots1x4BF16AVX512(SB), NOSPLIT, $0-73
@@ -22555,6 +22945,77 @@ store:
 	ADDQ    $0x0000000c, c+56(FP)
 	SUBQ    $0x00000003, n+0(FP)
 	JNZ     tile
+	VZEROUPPER
+	RET
+
+// func dots1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+// Requires: AVX, AVX512F
+TEXT ·dots1F16AVX512(SB), NOSPLIT, $0-73
+	MOVQ b+32(FP), AX
+	MOVQ ldb+40(FP), CX
+	SHLQ $0x01, CX
+	MOVQ c+56(FP), DX
+
+row:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   AX, SI
+	MOVQ   a+16(FP), BX
+	MOVQ   k+8(FP), DI
+	SUBQ   $0x00000040, DI
+	JL     few
+
+loop:
+	VCVTPH2PS   (SI), Z4
+	VFMADD231PS (BX), Z4, Z0
+	VCVTPH2PS   32(SI), Z4
+	VFMADD231PS 64(BX), Z4, Z1
+	VCVTPH2PS   64(SI), Z4
+	VFMADD231PS 128(BX), Z4, Z2
+	VCVTPH2PS   96(SI), Z4
+	VFMADD231PS 192(BX), Z4, Z3
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000100, BX
+	SUBQ        $0x00000040, DI
+	JGE         loop
+
+few:
+	ADDQ $0x00000030, DI
+	JL   tail
+
+one:
+	VCVTPH2PS   (SI), Z4
+	VFMADD231PS (BX), Z4, Z0
+	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000010, DI
+	JGE         one
+
+tail:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X4
+	VADDPS        X4, X0, X4
+	VPERMILPS     $0x4e, X4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPS     $0xb1, X4, X5
+	VADDPS        X5, X4, X4
+	VMULSS        alpha+48(FP), X4, X4
+	CMPB          acc+72(FP), $0x00
+	JE            store
+	VADDSS        (DX), X4, X4
+
+store:
+	VMOVSS X4, (DX)
+	ADDQ   CX, AX
+	ADDQ   $0x00000004, DX
+	DECQ   n+0(FP)
+	JNZ    row
 	VZEROUPPER
 	RET
 
@@ -30739,4 +31200,3725 @@ pair:
 	DECQ       AX
 	JNZ        step
 	VZEROUPPER
+	RET
+
+// func score1Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·score1Pairs(SB), NOSPLIT, $0-72
+	MOVQ   n+0(FP), AX
+	MOVQ   s+40(FP), CX
+	MOVQ   k+24(FP), DX
+	MOVQ   ldk+32(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	MOVQ   ahead+48(FP), DI
+	MOVQ   stride+64(FP), R8
+	MOVQ   from+56(FP), R9
+	ADDQ   R9, DI
+	MOVQ   steps+8(FP), R10
+	IMUL3Q $0x00000004, BX, R9
+	IMUL3Q $0x00000040, R10, R10
+	SUBQ   R10, R9
+
+tile:
+	MOVQ   q+16(FP), R10
+	MOVQ   steps+8(FP), R11
+	VPXORD Z0, Z0, Z0
+	VPXORD Z16, Z16, Z16
+	VPXORD Z1, Z1, Z1
+	VPXORD Z17, Z17, Z17
+	VPXORD Z2, Z2, Z2
+	VPXORD Z18, Z18, Z18
+	VPXORD Z3, Z3, Z3
+	VPXORD Z19, Z19, Z19
+
+keys0:
+	VMOVUPS    (R10), Z20
+	VMOVUPS    64(R10), Z21
+	VMOVDQU32  (DX), Z22
+	LONG       $0x405eb262
+	WORD       $0xc652
+	LONG       $0x4056a262
+	WORD       $0xc652
+	VMOVDQU32  (DX)(BX*1), Z23
+	LONG       $0x405eb262
+	WORD       $0xcf52
+	LONG       $0x4056a262
+	WORD       $0xcf52
+	VMOVDQU32  (DX)(BX*2), Z22
+	LONG       $0x405eb262
+	WORD       $0xd652
+	LONG       $0x4056a262
+	WORD       $0xd652
+	VMOVDQU32  (DX)(SI*1), Z23
+	LONG       $0x405eb262
+	WORD       $0xdf52
+	LONG       $0x4056a262
+	WORD       $0xdf52
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	ADDQ       $0x00000080, R10
+	ADDQ       $0x00000040, DX
+	SUBQ       $0x00000001, R11
+	JNZ        keys0
+	VADDPS     Z16, Z0, Z0
+	VADDPS     Z17, Z1, Z1
+	VADDPS     Z18, Z2, Z2
+	VADDPS     Z19, Z3, Z3
+	ADDQ       R9, DX
+	MOVQ       q+16(FP), R10
+	MOVQ       steps+8(FP), R11
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z19, Z19, Z19
+
+keys4:
+	VMOVUPS    (R10), Z20
+	VMOVUPS    64(R10), Z21
+	VMOVDQU32  (DX), Z22
+	LONG       $0x405eb262
+	WORD       $0xe652
+	LONG       $0x4056a262
+	WORD       $0xc652
+	VMOVDQU32  (DX)(BX*1), Z23
+	LONG       $0x405eb262
+	WORD       $0xef52
+	LONG       $0x4056a262
+	WORD       $0xcf52
+	VMOVDQU32  (DX)(BX*2), Z22
+	LONG       $0x405eb262
+	WORD       $0xf652
+	LONG       $0x4056a262
+	WORD       $0xd652
+	VMOVDQU32  (DX)(SI*1), Z23
+	LONG       $0x405eb262
+	WORD       $0xff52
+	LONG       $0x4056a262
+	WORD       $0xdf52
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	ADDQ       $0x00000080, R10
+	ADDQ       $0x00000040, DX
+	SUBQ       $0x00000001, R11
+	JNZ        keys4
+	VADDPS     Z16, Z4, Z4
+	VADDPS     Z17, Z5, Z5
+	VADDPS     Z18, Z6, Z6
+	VADDPS     Z19, Z7, Z7
+	ADDQ       R9, DX
+	MOVQ       q+16(FP), R10
+	MOVQ       steps+8(FP), R11
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z19, Z19, Z19
+
+keys8:
+	VMOVUPS    (R10), Z20
+	VMOVUPS    64(R10), Z21
+	VMOVDQU32  (DX), Z22
+	LONG       $0x405e3262
+	WORD       $0xc652
+	LONG       $0x4056a262
+	WORD       $0xc652
+	VMOVDQU32  (DX)(BX*1), Z23
+	LONG       $0x405e3262
+	WORD       $0xcf52
+	LONG       $0x4056a262
+	WORD       $0xcf52
+	VMOVDQU32  (DX)(BX*2), Z22
+	LONG       $0x405e3262
+	WORD       $0xd652
+	LONG       $0x4056a262
+	WORD       $0xd652
+	VMOVDQU32  (DX)(SI*1), Z23
+	LONG       $0x405e3262
+	WORD       $0xdf52
+	LONG       $0x4056a262
+	WORD       $0xdf52
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	ADDQ       $0x00000080, R10
+	ADDQ       $0x00000040, DX
+	SUBQ       $0x00000001, R11
+	JNZ        keys8
+	VADDPS     Z16, Z8, Z8
+	VADDPS     Z17, Z9, Z9
+	VADDPS     Z18, Z10, Z10
+	VADDPS     Z19, Z11, Z11
+	ADDQ       R9, DX
+	MOVQ       q+16(FP), R10
+	MOVQ       steps+8(FP), R11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z16, Z16, Z16
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z17, Z17, Z17
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z18, Z18, Z18
+	VPXORD     Z15, Z15, Z15
+	VPXORD     Z19, Z19, Z19
+
+keys12:
+	VMOVUPS    (R10), Z20
+	VMOVUPS    64(R10), Z21
+	VMOVDQU32  (DX), Z22
+	LONG       $0x405e3262
+	WORD       $0xe652
+	LONG       $0x4056a262
+	WORD       $0xc652
+	VMOVDQU32  (DX)(BX*1), Z23
+	LONG       $0x405e3262
+	WORD       $0xef52
+	LONG       $0x4056a262
+	WORD       $0xcf52
+	VMOVDQU32  (DX)(BX*2), Z22
+	LONG       $0x405e3262
+	WORD       $0xf652
+	LONG       $0x4056a262
+	WORD       $0xd652
+	VMOVDQU32  (DX)(SI*1), Z23
+	LONG       $0x405e3262
+	WORD       $0xff52
+	LONG       $0x4056a262
+	WORD       $0xdf52
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	PREFETCHT1 (DI)
+	ADDQ       R8, DI
+	ADDQ       $0x00000080, R10
+	ADDQ       $0x00000040, DX
+	SUBQ       $0x00000001, R11
+	JNZ        keys12
+	VADDPS     Z16, Z12, Z12
+	VADDPS     Z17, Z13, Z13
+	VADDPS     Z18, Z14, Z14
+	VADDPS     Z19, Z15, Z15
+	ADDQ       R9, DX
+	VSHUFPS    $0x88, Z1, Z0, Z16
+	VSHUFPS    $0xdd, Z1, Z0, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z0
+	VSHUFPS    $0x88, Z3, Z2, Z16
+	VSHUFPS    $0xdd, Z3, Z2, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z1
+	VSHUFPS    $0x88, Z5, Z4, Z16
+	VSHUFPS    $0xdd, Z5, Z4, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z2
+	VSHUFPS    $0x88, Z7, Z6, Z16
+	VSHUFPS    $0xdd, Z7, Z6, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z3
+	VSHUFPS    $0x88, Z9, Z8, Z16
+	VSHUFPS    $0xdd, Z9, Z8, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z4
+	VSHUFPS    $0x88, Z11, Z10, Z16
+	VSHUFPS    $0xdd, Z11, Z10, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z5
+	VSHUFPS    $0x88, Z13, Z12, Z16
+	VSHUFPS    $0xdd, Z13, Z12, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z6
+	VSHUFPS    $0x88, Z15, Z14, Z16
+	VSHUFPS    $0xdd, Z15, Z14, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z7
+	VSHUFPS    $0x88, Z1, Z0, Z16
+	VSHUFPS    $0xdd, Z1, Z0, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z0
+	VSHUFPS    $0x88, Z3, Z2, Z16
+	VSHUFPS    $0xdd, Z3, Z2, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z1
+	VSHUFPS    $0x88, Z5, Z4, Z16
+	VSHUFPS    $0xdd, Z5, Z4, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z2
+	VSHUFPS    $0x88, Z7, Z6, Z16
+	VSHUFPS    $0xdd, Z7, Z6, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z3
+	VSHUFPS    $0x88, Z1, Z0, Z16
+	VSHUFPS    $0xdd, Z1, Z0, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z0
+	VSHUFPS    $0x88, Z3, Z2, Z16
+	VSHUFPS    $0xdd, Z3, Z2, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z1
+	VSHUFPS    $0x88, Z1, Z0, Z16
+	VSHUFPS    $0xdd, Z1, Z0, Z17
+	VADDPS     Z16, Z17, Z16
+	VMOVUPS    regroup<>+0(SB), Z17
+	VPERMPD    Z16, Z17, Z0
+	VMOVUPS    Z0, (CX)
+	ADDQ       $0x00000040, CX
+	DECQ       AX
+	JNZ        tile
+	VZEROUPPER
+	RET
+
+// func score2Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·score2Pairs(SB), NOSPLIT, $0-72
+	MOVQ   n+0(FP), AX
+	MOVQ   s+40(FP), CX
+	MOVQ   k+24(FP), DX
+	MOVQ   ldk+32(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	MOVQ   ahead+48(FP), DI
+	MOVQ   stride+64(FP), R8
+	MOVQ   from+56(FP), R9
+	ADDQ   R9, DI
+	MOVQ   steps+8(FP), R10
+	IMUL3Q $0x00000004, BX, R9
+	IMUL3Q $0x00000020, R10, R10
+	SUBQ   R10, R9
+
+tile:
+	MOVQ   q+16(FP), R10
+	MOVQ   steps+8(FP), R11
+	VPXORD Z0, Z0, Z0
+	VPXORD Z16, Z16, Z16
+	VPXORD Z1, Z1, Z1
+	VPXORD Z17, Z17, Z17
+	VPXORD Z2, Z2, Z2
+	VPXORD Z18, Z18, Z18
+	VPXORD Z3, Z3, Z3
+	VPXORD Z19, Z19, Z19
+
+keys0:
+	VMOVUPS         (R10), Z20
+	VMOVUPS         64(R10), Z21
+	VBROADCASTI64X4 (DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI64X4 (DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI64X4 (DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI64X4 (DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         128(R10), Z20
+	VMOVUPS         192(R10), Z21
+	VBROADCASTI64X4 32(DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI64X4 32(DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI64X4 32(DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI64X4 32(DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	ADDQ            $0x00000100, R10
+	ADDQ            $0x00000040, DX
+	SUBQ            $0x00000002, R11
+	JNZ             keys0
+	VADDPS          Z16, Z0, Z0
+	VADDPS          Z17, Z1, Z1
+	VADDPS          Z18, Z2, Z2
+	VADDPS          Z19, Z3, Z3
+	ADDQ            R9, DX
+	MOVQ            q+16(FP), R10
+	MOVQ            steps+8(FP), R11
+	VPXORD          Z4, Z4, Z4
+	VPXORD          Z16, Z16, Z16
+	VPXORD          Z5, Z5, Z5
+	VPXORD          Z17, Z17, Z17
+	VPXORD          Z6, Z6, Z6
+	VPXORD          Z18, Z18, Z18
+	VPXORD          Z7, Z7, Z7
+	VPXORD          Z19, Z19, Z19
+
+keys4:
+	VMOVUPS         (R10), Z20
+	VMOVUPS         64(R10), Z21
+	VBROADCASTI64X4 (DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI64X4 (DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI64X4 (DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI64X4 (DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         128(R10), Z20
+	VMOVUPS         192(R10), Z21
+	VBROADCASTI64X4 32(DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI64X4 32(DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI64X4 32(DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI64X4 32(DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	ADDQ            $0x00000100, R10
+	ADDQ            $0x00000040, DX
+	SUBQ            $0x00000002, R11
+	JNZ             keys4
+	VADDPS          Z16, Z4, Z4
+	VADDPS          Z17, Z5, Z5
+	VADDPS          Z18, Z6, Z6
+	VADDPS          Z19, Z7, Z7
+	ADDQ            R9, DX
+	MOVQ            q+16(FP), R10
+	MOVQ            steps+8(FP), R11
+	VPXORD          Z8, Z8, Z8
+	VPXORD          Z16, Z16, Z16
+	VPXORD          Z9, Z9, Z9
+	VPXORD          Z17, Z17, Z17
+	VPXORD          Z10, Z10, Z10
+	VPXORD          Z18, Z18, Z18
+	VPXORD          Z11, Z11, Z11
+	VPXORD          Z19, Z19, Z19
+
+keys8:
+	VMOVUPS         (R10), Z20
+	VMOVUPS         64(R10), Z21
+	VBROADCASTI64X4 (DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI64X4 (DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI64X4 (DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI64X4 (DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         128(R10), Z20
+	VMOVUPS         192(R10), Z21
+	VBROADCASTI64X4 32(DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI64X4 32(DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI64X4 32(DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI64X4 32(DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	ADDQ            $0x00000100, R10
+	ADDQ            $0x00000040, DX
+	SUBQ            $0x00000002, R11
+	JNZ             keys8
+	VADDPS          Z16, Z8, Z8
+	VADDPS          Z17, Z9, Z9
+	VADDPS          Z18, Z10, Z10
+	VADDPS          Z19, Z11, Z11
+	ADDQ            R9, DX
+	MOVQ            q+16(FP), R10
+	MOVQ            steps+8(FP), R11
+	VPXORD          Z12, Z12, Z12
+	VPXORD          Z16, Z16, Z16
+	VPXORD          Z13, Z13, Z13
+	VPXORD          Z17, Z17, Z17
+	VPXORD          Z14, Z14, Z14
+	VPXORD          Z18, Z18, Z18
+	VPXORD          Z15, Z15, Z15
+	VPXORD          Z19, Z19, Z19
+
+keys12:
+	VMOVUPS         (R10), Z20
+	VMOVUPS         64(R10), Z21
+	VBROADCASTI64X4 (DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI64X4 (DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI64X4 (DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI64X4 (DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         128(R10), Z20
+	VMOVUPS         192(R10), Z21
+	VBROADCASTI64X4 32(DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI64X4 32(DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI64X4 32(DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI64X4 32(DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	ADDQ            $0x00000100, R10
+	ADDQ            $0x00000040, DX
+	SUBQ            $0x00000002, R11
+	JNZ             keys12
+	VADDPS          Z16, Z12, Z12
+	VADDPS          Z17, Z13, Z13
+	VADDPS          Z18, Z14, Z14
+	VADDPS          Z19, Z15, Z15
+	ADDQ            R9, DX
+	VSHUFPS         $0x88, Z1, Z0, Z16
+	VSHUFPS         $0xdd, Z1, Z0, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z0
+	VSHUFPS         $0x88, Z3, Z2, Z16
+	VSHUFPS         $0xdd, Z3, Z2, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z1
+	VSHUFPS         $0x88, Z5, Z4, Z16
+	VSHUFPS         $0xdd, Z5, Z4, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z2
+	VSHUFPS         $0x88, Z7, Z6, Z16
+	VSHUFPS         $0xdd, Z7, Z6, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z3
+	VSHUFPS         $0x88, Z9, Z8, Z16
+	VSHUFPS         $0xdd, Z9, Z8, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z4
+	VSHUFPS         $0x88, Z11, Z10, Z16
+	VSHUFPS         $0xdd, Z11, Z10, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z5
+	VSHUFPS         $0x88, Z13, Z12, Z16
+	VSHUFPS         $0xdd, Z13, Z12, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z6
+	VSHUFPS         $0x88, Z15, Z14, Z16
+	VSHUFPS         $0xdd, Z15, Z14, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z7
+	VSHUFPS         $0x88, Z1, Z0, Z16
+	VSHUFPS         $0xdd, Z1, Z0, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z0
+	VSHUFPS         $0x88, Z3, Z2, Z16
+	VSHUFPS         $0xdd, Z3, Z2, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z1
+	VSHUFPS         $0x88, Z5, Z4, Z16
+	VSHUFPS         $0xdd, Z5, Z4, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z2
+	VSHUFPS         $0x88, Z7, Z6, Z16
+	VSHUFPS         $0xdd, Z7, Z6, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z3
+	VSHUFPS         $0x88, Z1, Z0, Z16
+	VSHUFPS         $0xdd, Z1, Z0, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z0
+	VSHUFPS         $0x88, Z3, Z2, Z16
+	VSHUFPS         $0xdd, Z3, Z2, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z1
+	VMOVUPS         Z0, (CX)
+	VMOVUPS         Z1, 64(CX)
+	ADDQ            $0x00000080, CX
+	DECQ            AX
+	JNZ             tile
+	VZEROUPPER
+	RET
+
+// func score4Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·score4Pairs(SB), NOSPLIT, $0-72
+	MOVQ   n+0(FP), AX
+	MOVQ   s+40(FP), CX
+	MOVQ   k+24(FP), DX
+	MOVQ   ldk+32(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	MOVQ   ahead+48(FP), DI
+	MOVQ   stride+64(FP), R8
+	MOVQ   from+56(FP), R9
+	ADDQ   R9, DI
+	MOVQ   steps+8(FP), R10
+	IMUL3Q $0x00000004, BX, R9
+	IMUL3Q $0x00000010, R10, R10
+	SUBQ   R10, R9
+
+tile:
+	MOVQ   q+16(FP), R10
+	MOVQ   steps+8(FP), R11
+	VPXORD Z0, Z0, Z0
+	VPXORD Z16, Z16, Z16
+	VPXORD Z1, Z1, Z1
+	VPXORD Z17, Z17, Z17
+	VPXORD Z2, Z2, Z2
+	VPXORD Z18, Z18, Z18
+	VPXORD Z3, Z3, Z3
+	VPXORD Z19, Z19, Z19
+
+keys0:
+	VMOVUPS         (R10), Z20
+	VMOVUPS         64(R10), Z21
+	VBROADCASTI32X4 (DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 (DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 (DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 (DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         128(R10), Z20
+	VMOVUPS         192(R10), Z21
+	VBROADCASTI32X4 16(DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 16(DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 16(DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 16(DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         256(R10), Z20
+	VMOVUPS         320(R10), Z21
+	VBROADCASTI32X4 32(DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 32(DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 32(DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 32(DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         384(R10), Z20
+	VMOVUPS         448(R10), Z21
+	VBROADCASTI32X4 48(DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 48(DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 48(DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 48(DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	ADDQ            $0x00000200, R10
+	ADDQ            $0x00000040, DX
+	SUBQ            $0x00000004, R11
+	JNZ             keys0
+	VADDPS          Z16, Z0, Z0
+	VADDPS          Z17, Z1, Z1
+	VADDPS          Z18, Z2, Z2
+	VADDPS          Z19, Z3, Z3
+	ADDQ            R9, DX
+	MOVQ            q+16(FP), R10
+	MOVQ            steps+8(FP), R11
+	VPXORD          Z4, Z4, Z4
+	VPXORD          Z16, Z16, Z16
+	VPXORD          Z5, Z5, Z5
+	VPXORD          Z17, Z17, Z17
+	VPXORD          Z6, Z6, Z6
+	VPXORD          Z18, Z18, Z18
+	VPXORD          Z7, Z7, Z7
+	VPXORD          Z19, Z19, Z19
+
+keys4:
+	VMOVUPS         (R10), Z20
+	VMOVUPS         64(R10), Z21
+	VBROADCASTI32X4 (DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 (DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 (DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 (DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         128(R10), Z20
+	VMOVUPS         192(R10), Z21
+	VBROADCASTI32X4 16(DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 16(DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 16(DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 16(DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         256(R10), Z20
+	VMOVUPS         320(R10), Z21
+	VBROADCASTI32X4 32(DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 32(DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 32(DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 32(DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         384(R10), Z20
+	VMOVUPS         448(R10), Z21
+	VBROADCASTI32X4 48(DX), Z22
+	LONG            $0x405eb262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 48(DX)(BX*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 48(DX)(BX*2), Z22
+	LONG            $0x405eb262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 48(DX)(SI*1), Z23
+	LONG            $0x405eb262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	ADDQ            $0x00000200, R10
+	ADDQ            $0x00000040, DX
+	SUBQ            $0x00000004, R11
+	JNZ             keys4
+	VADDPS          Z16, Z4, Z4
+	VADDPS          Z17, Z5, Z5
+	VADDPS          Z18, Z6, Z6
+	VADDPS          Z19, Z7, Z7
+	ADDQ            R9, DX
+	MOVQ            q+16(FP), R10
+	MOVQ            steps+8(FP), R11
+	VPXORD          Z8, Z8, Z8
+	VPXORD          Z16, Z16, Z16
+	VPXORD          Z9, Z9, Z9
+	VPXORD          Z17, Z17, Z17
+	VPXORD          Z10, Z10, Z10
+	VPXORD          Z18, Z18, Z18
+	VPXORD          Z11, Z11, Z11
+	VPXORD          Z19, Z19, Z19
+
+keys8:
+	VMOVUPS         (R10), Z20
+	VMOVUPS         64(R10), Z21
+	VBROADCASTI32X4 (DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 (DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 (DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 (DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         128(R10), Z20
+	VMOVUPS         192(R10), Z21
+	VBROADCASTI32X4 16(DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 16(DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 16(DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 16(DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         256(R10), Z20
+	VMOVUPS         320(R10), Z21
+	VBROADCASTI32X4 32(DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 32(DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 32(DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 32(DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         384(R10), Z20
+	VMOVUPS         448(R10), Z21
+	VBROADCASTI32X4 48(DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xc652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 48(DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xcf52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 48(DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xd652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 48(DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xdf52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	ADDQ            $0x00000200, R10
+	ADDQ            $0x00000040, DX
+	SUBQ            $0x00000004, R11
+	JNZ             keys8
+	VADDPS          Z16, Z8, Z8
+	VADDPS          Z17, Z9, Z9
+	VADDPS          Z18, Z10, Z10
+	VADDPS          Z19, Z11, Z11
+	ADDQ            R9, DX
+	MOVQ            q+16(FP), R10
+	MOVQ            steps+8(FP), R11
+	VPXORD          Z12, Z12, Z12
+	VPXORD          Z16, Z16, Z16
+	VPXORD          Z13, Z13, Z13
+	VPXORD          Z17, Z17, Z17
+	VPXORD          Z14, Z14, Z14
+	VPXORD          Z18, Z18, Z18
+	VPXORD          Z15, Z15, Z15
+	VPXORD          Z19, Z19, Z19
+
+keys12:
+	VMOVUPS         (R10), Z20
+	VMOVUPS         64(R10), Z21
+	VBROADCASTI32X4 (DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 (DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 (DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 (DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         128(R10), Z20
+	VMOVUPS         192(R10), Z21
+	VBROADCASTI32X4 16(DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 16(DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 16(DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 16(DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         256(R10), Z20
+	VMOVUPS         320(R10), Z21
+	VBROADCASTI32X4 32(DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 32(DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 32(DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 32(DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	VMOVUPS         384(R10), Z20
+	VMOVUPS         448(R10), Z21
+	VBROADCASTI32X4 48(DX), Z22
+	LONG            $0x405e3262
+	WORD            $0xe652
+	LONG            $0x4056a262
+	WORD            $0xc652
+	VBROADCASTI32X4 48(DX)(BX*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xef52
+	LONG            $0x4056a262
+	WORD            $0xcf52
+	VBROADCASTI32X4 48(DX)(BX*2), Z22
+	LONG            $0x405e3262
+	WORD            $0xf652
+	LONG            $0x4056a262
+	WORD            $0xd652
+	VBROADCASTI32X4 48(DX)(SI*1), Z23
+	LONG            $0x405e3262
+	WORD            $0xff52
+	LONG            $0x4056a262
+	WORD            $0xdf52
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	PREFETCHT1      (DI)
+	ADDQ            R8, DI
+	ADDQ            $0x00000200, R10
+	ADDQ            $0x00000040, DX
+	SUBQ            $0x00000004, R11
+	JNZ             keys12
+	VADDPS          Z16, Z12, Z12
+	VADDPS          Z17, Z13, Z13
+	VADDPS          Z18, Z14, Z14
+	VADDPS          Z19, Z15, Z15
+	ADDQ            R9, DX
+	VSHUFPS         $0x88, Z1, Z0, Z16
+	VSHUFPS         $0xdd, Z1, Z0, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z0
+	VSHUFPS         $0x88, Z3, Z2, Z16
+	VSHUFPS         $0xdd, Z3, Z2, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z1
+	VSHUFPS         $0x88, Z5, Z4, Z16
+	VSHUFPS         $0xdd, Z5, Z4, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z2
+	VSHUFPS         $0x88, Z7, Z6, Z16
+	VSHUFPS         $0xdd, Z7, Z6, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z3
+	VSHUFPS         $0x88, Z9, Z8, Z16
+	VSHUFPS         $0xdd, Z9, Z8, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z4
+	VSHUFPS         $0x88, Z11, Z10, Z16
+	VSHUFPS         $0xdd, Z11, Z10, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z5
+	VSHUFPS         $0x88, Z13, Z12, Z16
+	VSHUFPS         $0xdd, Z13, Z12, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z6
+	VSHUFPS         $0x88, Z15, Z14, Z16
+	VSHUFPS         $0xdd, Z15, Z14, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z7
+	VSHUFPS         $0x88, Z1, Z0, Z16
+	VSHUFPS         $0xdd, Z1, Z0, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z0
+	VSHUFPS         $0x88, Z3, Z2, Z16
+	VSHUFPS         $0xdd, Z3, Z2, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z1
+	VSHUFPS         $0x88, Z5, Z4, Z16
+	VSHUFPS         $0xdd, Z5, Z4, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z2
+	VSHUFPS         $0x88, Z7, Z6, Z16
+	VSHUFPS         $0xdd, Z7, Z6, Z17
+	VADDPS          Z16, Z17, Z16
+	VMOVUPS         regroup<>+0(SB), Z17
+	VPERMPD         Z16, Z17, Z3
+	VMOVUPS         Z0, (CX)
+	VMOVUPS         Z1, 64(CX)
+	VMOVUPS         Z2, 128(CX)
+	VMOVUPS         Z3, 192(CX)
+	ADDQ            $0x00000100, CX
+	DECQ            AX
+	JNZ             tile
+	VZEROUPPER
+	RET
+
+// func score8Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·score8Pairs(SB), NOSPLIT, $0-72
+	MOVQ   n+0(FP), AX
+	MOVQ   s+40(FP), CX
+	MOVQ   k+24(FP), DX
+	MOVQ   ldk+32(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	MOVQ   ahead+48(FP), DI
+	MOVQ   stride+64(FP), R8
+	MOVQ   from+56(FP), R9
+	ADDQ   R9, DI
+	MOVQ   steps+8(FP), R10
+	IMUL3Q $0x00000004, BX, R9
+	IMUL3Q $0x00000008, R10, R10
+	SUBQ   R10, R9
+
+tile:
+	MOVQ   q+16(FP), R10
+	MOVQ   steps+8(FP), R11
+	VPXORD Z0, Z0, Z0
+	VPXORD Z16, Z16, Z16
+	VPXORD Z1, Z1, Z1
+	VPXORD Z17, Z17, Z17
+	VPXORD Z2, Z2, Z2
+	VPXORD Z18, Z18, Z18
+	VPXORD Z3, Z3, Z3
+	VPXORD Z19, Z19, Z19
+
+keys0:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VPBROADCASTQ (DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ (DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ (DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ (DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      128(R10), Z20
+	VMOVUPS      192(R10), Z21
+	VPBROADCASTQ 8(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 8(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 8(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 8(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      256(R10), Z20
+	VMOVUPS      320(R10), Z21
+	VPBROADCASTQ 16(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 16(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 16(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 16(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      384(R10), Z20
+	VMOVUPS      448(R10), Z21
+	VPBROADCASTQ 24(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 24(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 24(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 24(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      512(R10), Z20
+	VMOVUPS      576(R10), Z21
+	VPBROADCASTQ 32(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 32(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 32(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 32(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      640(R10), Z20
+	VMOVUPS      704(R10), Z21
+	VPBROADCASTQ 40(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 40(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 40(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 40(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      768(R10), Z20
+	VMOVUPS      832(R10), Z21
+	VPBROADCASTQ 48(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 48(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 48(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 48(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      896(R10), Z20
+	VMOVUPS      960(R10), Z21
+	VPBROADCASTQ 56(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 56(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 56(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 56(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	ADDQ         $0x00000400, R10
+	ADDQ         $0x00000040, DX
+	SUBQ         $0x00000008, R11
+	JNZ          keys0
+	VADDPS       Z16, Z0, Z0
+	VADDPS       Z17, Z1, Z1
+	VADDPS       Z18, Z2, Z2
+	VADDPS       Z19, Z3, Z3
+	ADDQ         R9, DX
+	MOVQ         q+16(FP), R10
+	MOVQ         steps+8(FP), R11
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z19, Z19, Z19
+
+keys4:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VPBROADCASTQ (DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ (DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ (DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ (DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      128(R10), Z20
+	VMOVUPS      192(R10), Z21
+	VPBROADCASTQ 8(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 8(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 8(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 8(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      256(R10), Z20
+	VMOVUPS      320(R10), Z21
+	VPBROADCASTQ 16(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 16(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 16(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 16(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      384(R10), Z20
+	VMOVUPS      448(R10), Z21
+	VPBROADCASTQ 24(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 24(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 24(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 24(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      512(R10), Z20
+	VMOVUPS      576(R10), Z21
+	VPBROADCASTQ 32(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 32(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 32(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 32(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      640(R10), Z20
+	VMOVUPS      704(R10), Z21
+	VPBROADCASTQ 40(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 40(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 40(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 40(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      768(R10), Z20
+	VMOVUPS      832(R10), Z21
+	VPBROADCASTQ 48(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 48(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 48(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 48(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      896(R10), Z20
+	VMOVUPS      960(R10), Z21
+	VPBROADCASTQ 56(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 56(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 56(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 56(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	ADDQ         $0x00000400, R10
+	ADDQ         $0x00000040, DX
+	SUBQ         $0x00000008, R11
+	JNZ          keys4
+	VADDPS       Z16, Z4, Z4
+	VADDPS       Z17, Z5, Z5
+	VADDPS       Z18, Z6, Z6
+	VADDPS       Z19, Z7, Z7
+	ADDQ         R9, DX
+	MOVQ         q+16(FP), R10
+	MOVQ         steps+8(FP), R11
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z19, Z19, Z19
+
+keys8:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VPBROADCASTQ (DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ (DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ (DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ (DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      128(R10), Z20
+	VMOVUPS      192(R10), Z21
+	VPBROADCASTQ 8(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 8(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 8(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 8(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      256(R10), Z20
+	VMOVUPS      320(R10), Z21
+	VPBROADCASTQ 16(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 16(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 16(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 16(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      384(R10), Z20
+	VMOVUPS      448(R10), Z21
+	VPBROADCASTQ 24(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 24(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 24(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 24(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      512(R10), Z20
+	VMOVUPS      576(R10), Z21
+	VPBROADCASTQ 32(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 32(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 32(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 32(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      640(R10), Z20
+	VMOVUPS      704(R10), Z21
+	VPBROADCASTQ 40(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 40(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 40(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 40(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      768(R10), Z20
+	VMOVUPS      832(R10), Z21
+	VPBROADCASTQ 48(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 48(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 48(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 48(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      896(R10), Z20
+	VMOVUPS      960(R10), Z21
+	VPBROADCASTQ 56(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 56(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 56(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 56(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	ADDQ         $0x00000400, R10
+	ADDQ         $0x00000040, DX
+	SUBQ         $0x00000008, R11
+	JNZ          keys8
+	VADDPS       Z16, Z8, Z8
+	VADDPS       Z17, Z9, Z9
+	VADDPS       Z18, Z10, Z10
+	VADDPS       Z19, Z11, Z11
+	ADDQ         R9, DX
+	MOVQ         q+16(FP), R10
+	MOVQ         steps+8(FP), R11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z15, Z15, Z15
+	VPXORD       Z19, Z19, Z19
+
+keys12:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VPBROADCASTQ (DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ (DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ (DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ (DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      128(R10), Z20
+	VMOVUPS      192(R10), Z21
+	VPBROADCASTQ 8(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 8(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 8(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 8(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      256(R10), Z20
+	VMOVUPS      320(R10), Z21
+	VPBROADCASTQ 16(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 16(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 16(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 16(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      384(R10), Z20
+	VMOVUPS      448(R10), Z21
+	VPBROADCASTQ 24(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 24(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 24(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 24(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      512(R10), Z20
+	VMOVUPS      576(R10), Z21
+	VPBROADCASTQ 32(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 32(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 32(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 32(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      640(R10), Z20
+	VMOVUPS      704(R10), Z21
+	VPBROADCASTQ 40(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 40(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 40(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 40(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      768(R10), Z20
+	VMOVUPS      832(R10), Z21
+	VPBROADCASTQ 48(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 48(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 48(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 48(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      896(R10), Z20
+	VMOVUPS      960(R10), Z21
+	VPBROADCASTQ 56(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTQ 56(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTQ 56(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTQ 56(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	ADDQ         $0x00000400, R10
+	ADDQ         $0x00000040, DX
+	SUBQ         $0x00000008, R11
+	JNZ          keys12
+	VADDPS       Z16, Z12, Z12
+	VADDPS       Z17, Z13, Z13
+	VADDPS       Z18, Z14, Z14
+	VADDPS       Z19, Z15, Z15
+	ADDQ         R9, DX
+	VSHUFPS      $0x88, Z1, Z0, Z16
+	VSHUFPS      $0xdd, Z1, Z0, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z0
+	VSHUFPS      $0x88, Z3, Z2, Z16
+	VSHUFPS      $0xdd, Z3, Z2, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z1
+	VSHUFPS      $0x88, Z5, Z4, Z16
+	VSHUFPS      $0xdd, Z5, Z4, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z2
+	VSHUFPS      $0x88, Z7, Z6, Z16
+	VSHUFPS      $0xdd, Z7, Z6, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z3
+	VSHUFPS      $0x88, Z9, Z8, Z16
+	VSHUFPS      $0xdd, Z9, Z8, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z4
+	VSHUFPS      $0x88, Z11, Z10, Z16
+	VSHUFPS      $0xdd, Z11, Z10, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z5
+	VSHUFPS      $0x88, Z13, Z12, Z16
+	VSHUFPS      $0xdd, Z13, Z12, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z6
+	VSHUFPS      $0x88, Z15, Z14, Z16
+	VSHUFPS      $0xdd, Z15, Z14, Z17
+	VADDPS       Z16, Z17, Z16
+	VMOVUPS      regroup<>+0(SB), Z17
+	VPERMPD      Z16, Z17, Z7
+	VMOVUPS      Z0, (CX)
+	VMOVUPS      Z1, 64(CX)
+	VMOVUPS      Z2, 128(CX)
+	VMOVUPS      Z3, 192(CX)
+	VMOVUPS      Z4, 256(CX)
+	VMOVUPS      Z5, 320(CX)
+	VMOVUPS      Z6, 384(CX)
+	VMOVUPS      Z7, 448(CX)
+	ADDQ         $0x00000200, CX
+	DECQ         AX
+	JNZ          tile
+	VZEROUPPER
+	RET
+
+// func score16Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·score16Pairs(SB), NOSPLIT, $0-72
+	MOVQ   n+0(FP), AX
+	MOVQ   s+40(FP), CX
+	MOVQ   k+24(FP), DX
+	MOVQ   ldk+32(FP), BX
+	SHLQ   $0x01, BX
+	LEAQ   (BX)(BX*2), SI
+	MOVQ   ahead+48(FP), DI
+	MOVQ   stride+64(FP), R8
+	MOVQ   from+56(FP), R9
+	ADDQ   R9, DI
+	MOVQ   steps+8(FP), R10
+	IMUL3Q $0x00000004, BX, R9
+	IMUL3Q $0x00000004, R10, R10
+	SUBQ   R10, R9
+
+tile:
+	MOVQ   q+16(FP), R10
+	MOVQ   steps+8(FP), R11
+	VPXORD Z0, Z0, Z0
+	VPXORD Z16, Z16, Z16
+	VPXORD Z1, Z1, Z1
+	VPXORD Z17, Z17, Z17
+	VPXORD Z2, Z2, Z2
+	VPXORD Z18, Z18, Z18
+	VPXORD Z3, Z3, Z3
+	VPXORD Z19, Z19, Z19
+
+keys0:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VPBROADCASTD (DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD (DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD (DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD (DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      128(R10), Z20
+	VMOVUPS      192(R10), Z21
+	VPBROADCASTD 4(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 4(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 4(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 4(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      256(R10), Z20
+	VMOVUPS      320(R10), Z21
+	VPBROADCASTD 8(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 8(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 8(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 8(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      384(R10), Z20
+	VMOVUPS      448(R10), Z21
+	VPBROADCASTD 12(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 12(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 12(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 12(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      512(R10), Z20
+	VMOVUPS      576(R10), Z21
+	VPBROADCASTD 16(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 16(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 16(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 16(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      640(R10), Z20
+	VMOVUPS      704(R10), Z21
+	VPBROADCASTD 20(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 20(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 20(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 20(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      768(R10), Z20
+	VMOVUPS      832(R10), Z21
+	VPBROADCASTD 24(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 24(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 24(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 24(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      896(R10), Z20
+	VMOVUPS      960(R10), Z21
+	VPBROADCASTD 28(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 28(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 28(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 28(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1024(R10), Z20
+	VMOVUPS      1088(R10), Z21
+	VPBROADCASTD 32(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 32(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 32(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 32(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1152(R10), Z20
+	VMOVUPS      1216(R10), Z21
+	VPBROADCASTD 36(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 36(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 36(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 36(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1280(R10), Z20
+	VMOVUPS      1344(R10), Z21
+	VPBROADCASTD 40(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 40(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 40(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 40(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1408(R10), Z20
+	VMOVUPS      1472(R10), Z21
+	VPBROADCASTD 44(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 44(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 44(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 44(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1536(R10), Z20
+	VMOVUPS      1600(R10), Z21
+	VPBROADCASTD 48(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 48(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 48(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 48(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1664(R10), Z20
+	VMOVUPS      1728(R10), Z21
+	VPBROADCASTD 52(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 52(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 52(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 52(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1792(R10), Z20
+	VMOVUPS      1856(R10), Z21
+	VPBROADCASTD 56(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 56(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 56(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 56(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1920(R10), Z20
+	VMOVUPS      1984(R10), Z21
+	VPBROADCASTD 60(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 60(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 60(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 60(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	ADDQ         $0x00000800, R10
+	ADDQ         $0x00000040, DX
+	SUBQ         $0x00000010, R11
+	JNZ          keys0
+	VADDPS       Z16, Z0, Z0
+	VADDPS       Z17, Z1, Z1
+	VADDPS       Z18, Z2, Z2
+	VADDPS       Z19, Z3, Z3
+	ADDQ         R9, DX
+	MOVQ         q+16(FP), R10
+	MOVQ         steps+8(FP), R11
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z19, Z19, Z19
+
+keys4:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VPBROADCASTD (DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD (DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD (DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD (DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      128(R10), Z20
+	VMOVUPS      192(R10), Z21
+	VPBROADCASTD 4(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 4(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 4(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 4(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      256(R10), Z20
+	VMOVUPS      320(R10), Z21
+	VPBROADCASTD 8(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 8(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 8(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 8(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      384(R10), Z20
+	VMOVUPS      448(R10), Z21
+	VPBROADCASTD 12(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 12(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 12(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 12(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      512(R10), Z20
+	VMOVUPS      576(R10), Z21
+	VPBROADCASTD 16(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 16(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 16(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 16(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      640(R10), Z20
+	VMOVUPS      704(R10), Z21
+	VPBROADCASTD 20(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 20(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 20(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 20(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      768(R10), Z20
+	VMOVUPS      832(R10), Z21
+	VPBROADCASTD 24(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 24(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 24(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 24(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      896(R10), Z20
+	VMOVUPS      960(R10), Z21
+	VPBROADCASTD 28(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 28(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 28(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 28(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1024(R10), Z20
+	VMOVUPS      1088(R10), Z21
+	VPBROADCASTD 32(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 32(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 32(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 32(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1152(R10), Z20
+	VMOVUPS      1216(R10), Z21
+	VPBROADCASTD 36(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 36(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 36(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 36(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1280(R10), Z20
+	VMOVUPS      1344(R10), Z21
+	VPBROADCASTD 40(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 40(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 40(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 40(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1408(R10), Z20
+	VMOVUPS      1472(R10), Z21
+	VPBROADCASTD 44(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 44(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 44(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 44(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1536(R10), Z20
+	VMOVUPS      1600(R10), Z21
+	VPBROADCASTD 48(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 48(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 48(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 48(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1664(R10), Z20
+	VMOVUPS      1728(R10), Z21
+	VPBROADCASTD 52(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 52(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 52(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 52(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1792(R10), Z20
+	VMOVUPS      1856(R10), Z21
+	VPBROADCASTD 56(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 56(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 56(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 56(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1920(R10), Z20
+	VMOVUPS      1984(R10), Z21
+	VPBROADCASTD 60(DX), Z22
+	LONG         $0x405eb262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 60(DX)(BX*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 60(DX)(BX*2), Z22
+	LONG         $0x405eb262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 60(DX)(SI*1), Z23
+	LONG         $0x405eb262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	ADDQ         $0x00000800, R10
+	ADDQ         $0x00000040, DX
+	SUBQ         $0x00000010, R11
+	JNZ          keys4
+	VADDPS       Z16, Z4, Z4
+	VADDPS       Z17, Z5, Z5
+	VADDPS       Z18, Z6, Z6
+	VADDPS       Z19, Z7, Z7
+	ADDQ         R9, DX
+	MOVQ         q+16(FP), R10
+	MOVQ         steps+8(FP), R11
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z19, Z19, Z19
+
+keys8:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VPBROADCASTD (DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD (DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD (DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD (DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      128(R10), Z20
+	VMOVUPS      192(R10), Z21
+	VPBROADCASTD 4(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 4(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 4(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 4(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      256(R10), Z20
+	VMOVUPS      320(R10), Z21
+	VPBROADCASTD 8(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 8(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 8(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 8(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      384(R10), Z20
+	VMOVUPS      448(R10), Z21
+	VPBROADCASTD 12(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 12(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 12(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 12(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      512(R10), Z20
+	VMOVUPS      576(R10), Z21
+	VPBROADCASTD 16(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 16(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 16(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 16(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      640(R10), Z20
+	VMOVUPS      704(R10), Z21
+	VPBROADCASTD 20(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 20(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 20(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 20(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      768(R10), Z20
+	VMOVUPS      832(R10), Z21
+	VPBROADCASTD 24(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 24(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 24(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 24(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      896(R10), Z20
+	VMOVUPS      960(R10), Z21
+	VPBROADCASTD 28(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 28(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 28(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 28(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1024(R10), Z20
+	VMOVUPS      1088(R10), Z21
+	VPBROADCASTD 32(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 32(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 32(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 32(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1152(R10), Z20
+	VMOVUPS      1216(R10), Z21
+	VPBROADCASTD 36(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 36(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 36(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 36(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1280(R10), Z20
+	VMOVUPS      1344(R10), Z21
+	VPBROADCASTD 40(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 40(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 40(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 40(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1408(R10), Z20
+	VMOVUPS      1472(R10), Z21
+	VPBROADCASTD 44(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 44(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 44(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 44(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1536(R10), Z20
+	VMOVUPS      1600(R10), Z21
+	VPBROADCASTD 48(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 48(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 48(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 48(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1664(R10), Z20
+	VMOVUPS      1728(R10), Z21
+	VPBROADCASTD 52(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 52(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 52(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 52(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1792(R10), Z20
+	VMOVUPS      1856(R10), Z21
+	VPBROADCASTD 56(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 56(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 56(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 56(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1920(R10), Z20
+	VMOVUPS      1984(R10), Z21
+	VPBROADCASTD 60(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xc652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 60(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xcf52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 60(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xd652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 60(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xdf52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	ADDQ         $0x00000800, R10
+	ADDQ         $0x00000040, DX
+	SUBQ         $0x00000010, R11
+	JNZ          keys8
+	VADDPS       Z16, Z8, Z8
+	VADDPS       Z17, Z9, Z9
+	VADDPS       Z18, Z10, Z10
+	VADDPS       Z19, Z11, Z11
+	ADDQ         R9, DX
+	MOVQ         q+16(FP), R10
+	MOVQ         steps+8(FP), R11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z15, Z15, Z15
+	VPXORD       Z19, Z19, Z19
+
+keys12:
+	VMOVUPS      (R10), Z20
+	VMOVUPS      64(R10), Z21
+	VPBROADCASTD (DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD (DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD (DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD (DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      128(R10), Z20
+	VMOVUPS      192(R10), Z21
+	VPBROADCASTD 4(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 4(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 4(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 4(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      256(R10), Z20
+	VMOVUPS      320(R10), Z21
+	VPBROADCASTD 8(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 8(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 8(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 8(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      384(R10), Z20
+	VMOVUPS      448(R10), Z21
+	VPBROADCASTD 12(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 12(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 12(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 12(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      512(R10), Z20
+	VMOVUPS      576(R10), Z21
+	VPBROADCASTD 16(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 16(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 16(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 16(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      640(R10), Z20
+	VMOVUPS      704(R10), Z21
+	VPBROADCASTD 20(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 20(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 20(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 20(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      768(R10), Z20
+	VMOVUPS      832(R10), Z21
+	VPBROADCASTD 24(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 24(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 24(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 24(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      896(R10), Z20
+	VMOVUPS      960(R10), Z21
+	VPBROADCASTD 28(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 28(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 28(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 28(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1024(R10), Z20
+	VMOVUPS      1088(R10), Z21
+	VPBROADCASTD 32(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 32(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 32(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 32(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1152(R10), Z20
+	VMOVUPS      1216(R10), Z21
+	VPBROADCASTD 36(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 36(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 36(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 36(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1280(R10), Z20
+	VMOVUPS      1344(R10), Z21
+	VPBROADCASTD 40(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 40(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 40(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 40(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1408(R10), Z20
+	VMOVUPS      1472(R10), Z21
+	VPBROADCASTD 44(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 44(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 44(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 44(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1536(R10), Z20
+	VMOVUPS      1600(R10), Z21
+	VPBROADCASTD 48(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 48(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 48(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 48(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1664(R10), Z20
+	VMOVUPS      1728(R10), Z21
+	VPBROADCASTD 52(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 52(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 52(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 52(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1792(R10), Z20
+	VMOVUPS      1856(R10), Z21
+	VPBROADCASTD 56(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 56(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 56(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 56(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	VMOVUPS      1920(R10), Z20
+	VMOVUPS      1984(R10), Z21
+	VPBROADCASTD 60(DX), Z22
+	LONG         $0x405e3262
+	WORD         $0xe652
+	LONG         $0x4056a262
+	WORD         $0xc652
+	VPBROADCASTD 60(DX)(BX*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xef52
+	LONG         $0x4056a262
+	WORD         $0xcf52
+	VPBROADCASTD 60(DX)(BX*2), Z22
+	LONG         $0x405e3262
+	WORD         $0xf652
+	LONG         $0x4056a262
+	WORD         $0xd652
+	VPBROADCASTD 60(DX)(SI*1), Z23
+	LONG         $0x405e3262
+	WORD         $0xff52
+	LONG         $0x4056a262
+	WORD         $0xdf52
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	ADDQ         $0x00000800, R10
+	ADDQ         $0x00000040, DX
+	SUBQ         $0x00000010, R11
+	JNZ          keys12
+	VADDPS       Z16, Z12, Z12
+	VADDPS       Z17, Z13, Z13
+	VADDPS       Z18, Z14, Z14
+	VADDPS       Z19, Z15, Z15
+	ADDQ         R9, DX
+	VMOVUPS      Z0, (CX)
+	VMOVUPS      Z1, 64(CX)
+	VMOVUPS      Z2, 128(CX)
+	VMOVUPS      Z3, 192(CX)
+	VMOVUPS      Z4, 256(CX)
+	VMOVUPS      Z5, 320(CX)
+	VMOVUPS      Z6, 384(CX)
+	VMOVUPS      Z7, 448(CX)
+	VMOVUPS      Z8, 512(CX)
+	VMOVUPS      Z9, 576(CX)
+	VMOVUPS      Z10, 640(CX)
+	VMOVUPS      Z11, 704(CX)
+	VMOVUPS      Z12, 768(CX)
+	VMOVUPS      Z13, 832(CX)
+	VMOVUPS      Z14, 896(CX)
+	VMOVUPS      Z15, 960(CX)
+	ADDQ         $0x00000400, CX
+	DECQ         AX
+	JNZ          tile
+	VZEROUPPER
+	RET
+
+// func vendor(name *[12]byte)
+// Requires: CPUID
+TEXT ·vendor(SB), NOSPLIT, $0-8
+	MOVQ name+0(FP), R8
+	XORL AX, AX
+	XORL CX, CX
+	CPUID
+	MOVL BX, (R8)
+	MOVL DX, 4(R8)
+	MOVL CX, 8(R8)
 	RET

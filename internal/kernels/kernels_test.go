@@ -75,6 +75,14 @@ func onPaths(t *testing.T, f func(t *testing.T)) {
 	}
 }
 
+// eitherWay runs a test as for a processor whose prefetching is left alone, and as for one where it is not.
+func eitherWay(f func()) {
+	defer func(before bool) { alone = before }(alone)
+	for _, alone = range []bool{true, false} {
+		f()
+	}
+}
+
 // withThreads checks that f returns the same numbers for 1, 2 and 3 threads.
 func withThreads(t *testing.T, f func() []float32) {
 	t.Helper()

@@ -1,5 +1,7 @@
 package kernels
 
+import "slices"
+
 var lanesAVX512 = lanePath{
 	width: 16,
 	tiles: []laneTile{
@@ -16,6 +18,20 @@ var lanesAVX512 = lanePath{
 		expLanesAVX512(s, &top[0], &sum[0], next.base, next.from, next.stride)
 	},
 }
+
+// lanesBF16 is lanesAVX512 with scores by pairs of bfloat16.
+var lanesBF16 = func() lanePath {
+	l := lanesAVX512
+	l.tiles = slices.Clone(l.tiles)
+	for i, score := range [...]halfScoreTile{score1Pairs, score2Pairs, score4Pairs, score8Pairs, score16Pairs} {
+		rows := l.tiles[i].rows
+		l.tiles[i].scorePairs = func(n, d int, q []float32, k []uint16, ldk int, s []float32, next lookahead) {
+			_, _, _ = q[d*rows-1], k[(n-1)*ldk+d-1], s[n*rows-1]
+			score(n/maxLanes, d*rows/(2*maxLanes), &q[0], &k[0], ldk, &s[0], next.base, next.from, next.stride)
+		}
+	}
+	return l
+}()
 
 var lanesAVX2 = lanePath{
 	width: 8,

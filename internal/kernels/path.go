@@ -63,6 +63,9 @@ var (
 	kern  = choose(os.Getenv("GQA_KERNELS"))
 )
 
+// alone tells that memory read as one stream is best left to the processor's own prefetching.
+var alone bool
+
 // choose returns the path of that name, or the best if there is none: a tool must not fail over a tuning variable.
 func choose(name string) *path {
 	if i := slices.IndexFunc(paths, func(p *path) bool { return p.name == name }); i >= 0 {
@@ -71,7 +74,7 @@ func choose(name string) *path {
 	return paths[0]
 }
 
-// Path returns the name of the implementation in use: ref, go, avx2, avx512, amx or neon. The environment variable
+// Path returns the name of the implementation in use: ref, go, avx2, avx512, avx512bf16, amx or neon. The environment variable
 // GQA_KERNELS chooses one at start; a name that this machine cannot run is ignored.
 func Path() string { return kern.name }
 

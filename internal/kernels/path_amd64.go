@@ -2,10 +2,23 @@ package kernels
 
 //go:generate go run -C asm . -out ../kernels_amd64.s -stubs ../stubs_amd64.go -pkg kernels
 
-import "golang.org/x/sys/cpu"
+import (
+	"slices"
 
-func archPaths() []*path {
-	var ps []*path
+	"golang.org/x/sys/cpu"
+)
+
+// amd tells that the processor is AMD's, of which Zen 4 reads a stream from memory up to a quarter faster where it is left alone;
+// Intel's Sapphire Rapids reads it a quarter slower so.
+var amd = func() bool {
+	var maker [12]byte
+	vendor(&maker)
+	return string(maker[:]) == "AuthenticAMD"
+}()
+
+func init() { alone = amd }
+
+func archPaths() (ps []*path) {
 	x := &cpu.X86
 	if x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512BW && x.HasAVX512VL && x.HasBMI2 && x.HasFMA {
 		if x.HasAMXTile && x.HasAMXBF16 && permitTiles() {
@@ -14,6 +27,15 @@ func archPaths() []*path {
 			ps = append(ps, &amxPath)
 		}
 		ps = append(ps, &avx512Path)
+		if x.HasAVX512BF16 {
+			bf16Path := avx512Path
+			bf16Path.name, bf16Path.lanes = "avx512bf16", &lanesBF16
+			at := len(ps)
+			if amd { // elsewhere it was not seen to be faster
+				at--
+			}
+			ps = slices.Insert(ps, at, &bf16Path)
+		}
 	}
 	if x.HasAVX2 && x.HasBMI2 && x.HasFMA && x.HasF16C {
 		ps = append(ps, &avx2Path)
@@ -123,9 +145,16 @@ func microAVX2(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []
 	}
 }
 
+// shortRow is the most elements of a single row of A that stay in the first-level cache while B streams through it: 12 KiB.
+const shortRow = 3 << 10
+
 func dotsAVX512(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
-	dots512[m-1](n, k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
+	tile := dots512[m-1]
+	if alone && m == 1 && k <= shortRow {
+		tile = dots1AVX512
+	}
+	tile(n, k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
 }
 
 func dotsPackedAVX512(m, n, k int, alpha float32, a, b []float32, ldb int, c []float32, ldc int, acc bool) {
@@ -144,6 +173,10 @@ func inThrees(n int) int { return n - [...]int{0, 4, 2}[n%3] }
 
 func dotsAVX2(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
+	if alone && m == 1 && k <= shortRow {
+		dots1AVX2(n, k, &a[0], lda, &b[0], ldb, alpha, &c[0], ldc, acc)
+		return
+	}
 	for i := 0; i < m; i += len(dots2) {
 		dots2[min(len(dots2), m-i)-1](n, k, &a[i*lda], lda, &b[0], ldb, alpha, &c[i*ldc], ldc, acc)
 	}

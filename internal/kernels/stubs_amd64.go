@@ -279,6 +279,11 @@ func maxLanesAVX2(s []float32, top *float32)
 //go:noescape
 func expLanesAVX2(s []float32, top *float32, sum *float32, ahead *byte, from int, stride int)
 
+// dots1AVX2 is path.dots for one short row of A.
+//
+//go:noescape
+func dots1AVX2(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
 // dots1x4AVX2 is path.dots for 1 rows of A and 4 of B.
 //
 //go:noescape
@@ -289,6 +294,11 @@ func dots1x4AVX2(n int, k int, a *float32, lda int, b *float32, ldb int, alpha f
 //go:noescape
 func dots2x4AVX2(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
+// dots1BF16AVX2 is path.dots for one short row of A, a multiple of the lanes long.
+//
+//go:noescape
+func dots1BF16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
 // dots1x4BF16AVX2 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
@@ -298,6 +308,11 @@ func dots1x4BF16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alph
 //
 //go:noescape
 func dots2x4BF16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots1F16AVX2 is path.dots for one short row of A, a multiple of the lanes long.
+//
+//go:noescape
+func dots1F16AVX2(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x4F16AVX2 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
@@ -694,6 +709,11 @@ func maxLanesAVX512(s []float32, top *float32)
 //go:noescape
 func expLanesAVX512(s []float32, top *float32, sum *float32, ahead *byte, from int, stride int)
 
+// dots1AVX512 is path.dots for one short row of A.
+//
+//go:noescape
+func dots1AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
 // dots1x4AVX512 is path.dots for 1 rows of A and 4 of B.
 //
 //go:noescape
@@ -764,6 +784,11 @@ func dots8x2AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha
 //go:noescape
 func dots8x3AVX512(n int, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
+// dots1BF16AVX512 is path.dots for one short row of A, a multiple of the lanes long.
+//
+//go:noescape
+func dots1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
 // dots1x4BF16AVX512 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
 //go:noescape
@@ -833,6 +858,11 @@ func dots8x2BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, al
 //
 //go:noescape
 func dots8x3BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
+
+// dots1F16AVX512 is path.dots for one short row of A, a multiple of the lanes long.
+//
+//go:noescape
+func dots1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 // dots1x4F16AVX512 is path.dots for 1 rows of A and 4 of B, a multiple of the lanes long.
 //
@@ -958,3 +988,33 @@ func blockRowAMX(steps int, src *float32, dst *uint16, ahead int)
 //
 //go:noescape
 func blockPairsAMX(steps int, src *float32, ld int, alpha float32, dst *uint16)
+
+// score1Pairs is laneTile.scorePairs for 1 rows, 16 keys at a time.
+//
+//go:noescape
+func score1Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score2Pairs is laneTile.scorePairs for 2 rows, 16 keys at a time.
+//
+//go:noescape
+func score2Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score4Pairs is laneTile.scorePairs for 4 rows, 16 keys at a time.
+//
+//go:noescape
+func score4Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score8Pairs is laneTile.scorePairs for 8 rows, 16 keys at a time.
+//
+//go:noescape
+func score8Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// score16Pairs is laneTile.scorePairs for 16 rows, 16 keys at a time.
+//
+//go:noescape
+func score16Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
+
+// vendor is the twelve letters of CPUID's leaf 0.
+//
+//go:noescape
+func vendor(name *[12]byte)

@@ -12,12 +12,13 @@ import (
 const dotsSignature = "func(n, k int, a *float32, lda int, b *%s, ldb int, alpha float32, c *float32, ldc int, acc bool)"
 
 // dotTiles generates the products of rows of A with rows of B, which are of a format: up to four (two with AVX2, for want
-// of registers) with four, and with AVX-512 four to eight, packed, with three or two.
+// of registers) with four, one with any number, and with AVX-512 four to eight, packed, with three or two.
 func (s isa) dotTiles(b format) {
 	most := 2
 	if s.masks {
 		most = 4
 	}
+	s.dotRow(b)
 	for h := 1; h <= most; h++ {
 		s.dotTile(h, 4, b)
 	}
@@ -25,6 +26,67 @@ func (s isa) dotTiles(b format) {
 		s.dotTile(h, 2, b)
 		s.dotTile(h, 3, b)
 	}
+}
+
+// dotRow generates the products of one row of A, short enough to stay in the first-level cache, with n rows of B one after another:
+// B is read from end to end, as a processor's own prefetching likes best. Four sums take turns, as one alone would wait for itself.
+func (s isa) dotRow(f format) {
+	s.text("dots1"+f.name, fmt.Sprintf(dotsSignature, f.element), "%s is path.dots for one short row of A"+f.note+".")
+	b, ldb, c := Load(Param("b"), GP64()), scaledBy("ldb", f.size), Load(Param("c"), GP64())
+	a, at, k := GP64(), GP64(), GP64()
+	Label("row")
+	sums, values := s.group(4, zero), s.group(4, func(reg.Register) {})
+	step := func(count int) {
+		for i := range count {
+			from := Mem{Base: at, Disp: f.size * s.lanes * i}
+			if f.convert != nil {
+				f.convert(from, values[i])
+			} else {
+				VMOVUPS(from, values[i])
+				PREFETCHT0(Mem{Base: a, Disp: 4 * s.lanes * i}) // used twice, so it stays: see step
+			}
+			VFMADD231PS(Mem{Base: a, Disp: 4 * s.lanes * i}, values[i], sums[i])
+		}
+		ADDQ(U32(f.size*s.lanes*count), at)
+		ADDQ(U32(4*s.lanes*count), a)
+		SUBQ(U32(s.lanes*count), k)
+	}
+	MOVQ(b, at)
+	Load(Param("a"), a)
+	Load(Param("k"), k)
+	SUBQ(U32(len(sums)*s.lanes), k)
+	JL(LabelRef("few"))
+	Label("loop")
+	step(len(sums))
+	JGE(LabelRef("loop"))
+	Label("few")
+	ADDQ(U32((len(sums)-1)*s.lanes), k)
+	JL(LabelRef("tail"))
+	Label("one")
+	step(1)
+	JGE(LabelRef("one"))
+	Label("tail")
+	if f.convert == nil {
+		ADDQ(U32(s.lanes), k)
+		JE(LabelRef("reduce"))
+		m := s.tail(k)
+		s.load(m, Mem{Base: at}, values[0])
+		s.load(m, Mem{Base: a}, values[1])
+		VFMADD231PS(values[0], values[1], sums[0])
+		Label("reduce")
+	}
+	total := s.fold(s.combine(sums, VADDPS), VADDPS)
+	VMULSS(address("alpha"), total, total)
+	CMPB(address("acc"), U8(0))
+	JE(LabelRef("store"))
+	VADDSS(Mem{Base: c}, total, total)
+	Label("store")
+	VMOVSS(total, Mem{Base: c})
+	ADDQ(ldb, b)
+	ADDQ(U32(4), c)
+	DECQ(address("n"))
+	JNZ(LabelRef("row"))
+	s.end()
 }
 
 // dotSums are the sums of a tile of h rows and w columns, in the first registers.

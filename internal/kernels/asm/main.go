@@ -27,7 +27,24 @@ func main() {
 	}
 	transposes()
 	tileKernels()
+	pairKernels()
+	vendor()
 	Generate()
+}
+
+// vendor generates the reading of the name of the processor's maker.
+func vendor() {
+	TEXT("vendor", NOSPLIT, "func(name *[12]byte)")
+	Doc("vendor is the twelve letters of CPUID's leaf 0.")
+	Pragma("noescape")
+	name := Load(Param("name"), reg.R8)
+	XORL(reg.EAX, reg.EAX)
+	XORL(reg.ECX, reg.ECX)
+	CPUID()
+	for i, letters := range []reg.Register{reg.EBX, reg.EDX, reg.ECX} {
+		MOVL(letters, Mem{Base: name, Disp: 4 * i})
+	}
+	RET()
 }
 
 // products generates what large products need: the tile, and the packing of panels as wide as it has rows or columns.

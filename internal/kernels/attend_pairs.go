@@ -1,0 +1,63 @@
+package kernels
+
+import "math"
+
+// Keys of bfloat16 by instructions that multiply pairs of them (AVX512_BF16): 32 multiply-adds in the time of 16 of float32, and
+// nothing to convert. Queries are split into two bfloat16 that sum up to 17 bits of them or more, where the keys have 8: scores take
+// half the time. (Sums of values do not gain: conversions hide behind their multiply-adds, and the weights would have to be split.)
+
+// inPairs reports whether the scores of the work are computed so.
+func (f *forward) inPairs(l *laneWork) bool {
+	return l.scorePairs != nil && f.k.Format == BF16 && f.HeadDim%(2*maxLanes) == 0
+}
+
+// packPairs puts the queries in the order of scorePairs.
+func (f *forward) packPairs(w *work) {
+	d, l := f.HeadDim, &w.lane
+	c := maxLanes / l.rows
+	l.q = grown(l.q, l.rows*d)
+	clear(l.q)
+	for r := range w.rows {
+		row, to := w.q[r*d:][:d], l.q[r*c:]
+		for len(row) > 0 {
+			for t := range c {
+				upper0, lower0 := inTwo(row[2*t])
+				upper1, lower1 := inTwo(row[2*t+1])
+				to[t], to[maxLanes+t] = pair(upper0, upper1), pair(lower0, lower1)
+			}
+			row, to = row[2*c:], to[min(2*maxLanes, len(to)):]
+		}
+	}
+}
+
+// inTwo returns two bfloat16 that sum up to x but for 2^-17 of it.
+func inTwo(x float32) (upper, lower uint16) {
+	upper = roundBF16(x)
+	return upper, roundBF16(x - math.Float32frombits(uint32(upper)<<16))
+}
+
+// pair is two bfloat16 in the place of one float32.
+func pair(first, second uint16) float32 {
+	return math.Float32frombits(uint32(first) | uint32(second)<<16)
+}
+
+// scoreInPairs is scoreLanes by scorePairs.
+func (f *forward) scoreInPairs(w *work, j, n int) {
+	const width = maxLanes
+	d, l := f.HeadDim, &w.lane
+	k, next := f.k.Half[f.k.index(w.b, w.kv, j):], f.k.ahead(w.b, w.kv, j, d)
+	whole := n / width * width
+	if whole > 0 {
+		l.scorePairs(whole, d, l.q, k, f.k.Row, w.s, next.at(l.soon(BF16), 2*maxLanes))
+	}
+	if whole == n {
+		return
+	}
+	l.lastHalf = grown(l.lastHalf, width*d)
+	clear(l.lastHalf)
+	for i := range n - whole {
+		copy(l.lastHalf[i*d:][:d], k[(whole+i)*f.k.Row:])
+	}
+	l.scorePairs(width, d, l.q, l.lastHalf, d, w.s[whole*l.rows:], lookahead{base: next.base})
+	fill(w.s[n*l.rows:(whole+width)*l.rows], float32(math.Inf(-1)))
+}

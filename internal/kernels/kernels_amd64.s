@@ -20331,7 +20331,7 @@ store:
 	RET
 
 // func dots1BF16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX2, FMA3
 TEXT ·dots1BF16AVX512(SB), NOSPLIT, $0-73
 	MOVQ b+32(FP), AX
 	MOVQ ldb+40(FP), CX
@@ -20339,10 +20339,14 @@ TEXT ·dots1BF16AVX512(SB), NOSPLIT, $0-73
 	MOVQ c+56(FP), DX
 
 row:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
 	MOVQ   AX, SI
 	MOVQ   a+16(FP), BX
 	MOVQ   k+8(FP), DI
@@ -20350,18 +20354,30 @@ row:
 	JL     few
 
 loop:
-	VPMOVZXWD   (SI), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS (BX), Z4, Z0
-	VPMOVZXWD   32(SI), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS 64(BX), Z4, Z1
-	VPMOVZXWD   64(SI), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS 128(BX), Z4, Z2
-	VPMOVZXWD   96(SI), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS 192(BX), Z4, Z3
+	VPMOVZXWD   (SI), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS (BX), Y8, Y0
+	VPMOVZXWD   16(SI), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS 32(BX), Y8, Y1
+	VPMOVZXWD   32(SI), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS 64(BX), Y8, Y2
+	VPMOVZXWD   48(SI), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS 96(BX), Y8, Y3
+	VPMOVZXWD   64(SI), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS 128(BX), Y8, Y4
+	VPMOVZXWD   80(SI), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS 160(BX), Y8, Y5
+	VPMOVZXWD   96(SI), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS 192(BX), Y8, Y6
+	VPMOVZXWD   112(SI), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS 224(BX), Y8, Y7
 	ADDQ        $0x00000080, SI
 	ADDQ        $0x00000100, BX
 	SUBQ        $0x00000040, DI
@@ -20372,33 +20388,38 @@ few:
 	JL   tail
 
 one:
-	VPMOVZXWD   (SI), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS (BX), Z4, Z0
+	VPMOVZXWD   (SI), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS (BX), Y8, Y0
+	VPMOVZXWD   16(SI), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS 32(BX), Y8, Y1
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000010, DI
 	JGE         one
 
 tail:
-	VADDPS        Z2, Z0, Z0
-	VADDPS        Z3, Z1, Z1
-	VADDPS        Z1, Z0, Z0
-	VEXTRACTF64X4 $0x01, Z0, Y4
-	VADDPS        Y4, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X4
-	VADDPS        X4, X0, X4
-	VPERMILPS     $0x4e, X4, X5
-	VADDPS        X5, X4, X4
-	VPERMILPS     $0xb1, X4, X5
-	VADDPS        X5, X4, X4
-	VMULSS        alpha+48(FP), X4, X4
-	CMPB          acc+72(FP), $0x00
-	JE            store
-	VADDSS        (DX), X4, X4
+	VADDPS       Y4, Y0, Y0
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y6, Y2, Y2
+	VADDPS       Y7, Y3, Y3
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPERMILPS    $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPERMILPS    $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMULSS       alpha+48(FP), X1, X1
+	CMPB         acc+72(FP), $0x00
+	JE           store
+	VADDSS       (DX), X1, X1
 
 store:
-	VMOVSS X4, (DX)
+	VMOVSS X1, (DX)
 	ADDQ   CX, AX
 	ADDQ   $0x00000004, DX
 	DECQ   n+0(FP)
@@ -22949,7 +22970,7 @@ store:
 	RET
 
 // func dots1F16AVX512(n int, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, F16C, FMA3
 TEXT ·dots1F16AVX512(SB), NOSPLIT, $0-73
 	MOVQ b+32(FP), AX
 	MOVQ ldb+40(FP), CX
@@ -22957,10 +22978,14 @@ TEXT ·dots1F16AVX512(SB), NOSPLIT, $0-73
 	MOVQ c+56(FP), DX
 
 row:
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
 	MOVQ   AX, SI
 	MOVQ   a+16(FP), BX
 	MOVQ   k+8(FP), DI
@@ -22968,14 +22993,22 @@ row:
 	JL     few
 
 loop:
-	VCVTPH2PS   (SI), Z4
-	VFMADD231PS (BX), Z4, Z0
-	VCVTPH2PS   32(SI), Z4
-	VFMADD231PS 64(BX), Z4, Z1
-	VCVTPH2PS   64(SI), Z4
-	VFMADD231PS 128(BX), Z4, Z2
-	VCVTPH2PS   96(SI), Z4
-	VFMADD231PS 192(BX), Z4, Z3
+	VCVTPH2PS   (SI), Y8
+	VFMADD231PS (BX), Y8, Y0
+	VCVTPH2PS   16(SI), Y8
+	VFMADD231PS 32(BX), Y8, Y1
+	VCVTPH2PS   32(SI), Y8
+	VFMADD231PS 64(BX), Y8, Y2
+	VCVTPH2PS   48(SI), Y8
+	VFMADD231PS 96(BX), Y8, Y3
+	VCVTPH2PS   64(SI), Y8
+	VFMADD231PS 128(BX), Y8, Y4
+	VCVTPH2PS   80(SI), Y8
+	VFMADD231PS 160(BX), Y8, Y5
+	VCVTPH2PS   96(SI), Y8
+	VFMADD231PS 192(BX), Y8, Y6
+	VCVTPH2PS   112(SI), Y8
+	VFMADD231PS 224(BX), Y8, Y7
 	ADDQ        $0x00000080, SI
 	ADDQ        $0x00000100, BX
 	SUBQ        $0x00000040, DI
@@ -22986,32 +23019,36 @@ few:
 	JL   tail
 
 one:
-	VCVTPH2PS   (SI), Z4
-	VFMADD231PS (BX), Z4, Z0
+	VCVTPH2PS   (SI), Y8
+	VFMADD231PS (BX), Y8, Y0
+	VCVTPH2PS   16(SI), Y8
+	VFMADD231PS 32(BX), Y8, Y1
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000040, BX
 	SUBQ        $0x00000010, DI
 	JGE         one
 
 tail:
-	VADDPS        Z2, Z0, Z0
-	VADDPS        Z3, Z1, Z1
-	VADDPS        Z1, Z0, Z0
-	VEXTRACTF64X4 $0x01, Z0, Y4
-	VADDPS        Y4, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X4
-	VADDPS        X4, X0, X4
-	VPERMILPS     $0x4e, X4, X5
-	VADDPS        X5, X4, X4
-	VPERMILPS     $0xb1, X4, X5
-	VADDPS        X5, X4, X4
-	VMULSS        alpha+48(FP), X4, X4
-	CMPB          acc+72(FP), $0x00
-	JE            store
-	VADDSS        (DX), X4, X4
+	VADDPS       Y4, Y0, Y0
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y6, Y2, Y2
+	VADDPS       Y7, Y3, Y3
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VPERMILPS    $0x4e, X1, X0
+	VADDPS       X0, X1, X1
+	VPERMILPS    $0xb1, X1, X0
+	VADDPS       X0, X1, X1
+	VMULSS       alpha+48(FP), X1, X1
+	CMPB         acc+72(FP), $0x00
+	JE           store
+	VADDSS       (DX), X1, X1
 
 store:
-	VMOVSS X4, (DX)
+	VMOVSS X1, (DX)
 	ADDQ   CX, AX
 	ADDQ   $0x00000004, DX
 	DECQ   n+0(FP)

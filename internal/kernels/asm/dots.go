@@ -30,22 +30,28 @@ func (s isa) dotTiles(b format) {
 
 // dotRow generates the products of one row of A, short enough to stay in the first-level cache, with n rows of B one after another:
 // B is read from end to end, as a processor's own prefetching likes best. Four sums take turns, as one alone would wait for itself.
+// Numbers of 16 bits are converted eight at a time, which is faster on Zen 4 than sixteen; their sums are those of float32 to the bit.
 func (s isa) dotRow(f format) {
 	s.text("dots1"+f.name, fmt.Sprintf(dotsSignature, f.element), "%s is path.dots for one short row of A"+f.note+".")
 	b, ldb, c := Load(Param("b"), GP64()), scaledBy("ldb", f.size), Load(Param("c"), GP64())
 	a, at, k := GP64(), GP64(), GP64()
+	t, apart := s, 1 // registers, and how many hold a sum
+	if f.convert != nil {
+		t, apart = vector256, s.lanes/vector256.lanes
+	}
+	const turns = 4
 	Label("row")
-	sums, values := s.group(4, zero), s.group(4, func(reg.Register) {})
+	sums, values := t.group(turns*apart, zero), t.group(turns*apart, func(reg.Register) {})
 	step := func(count int) {
-		for i := range count {
-			from := Mem{Base: at, Disp: f.size * s.lanes * i}
+		for i := range count * apart {
+			from := Mem{Base: at, Disp: f.size * t.lanes * i}
 			if f.convert != nil {
 				f.convert(from, values[i])
 			} else {
 				VMOVUPS(from, values[i])
-				PREFETCHT0(Mem{Base: a, Disp: 4 * s.lanes * i}) // used twice, so it stays: see step
+				PREFETCHT0(Mem{Base: a, Disp: 4 * t.lanes * i}) // used twice, so it stays: see dotSums.step
 			}
-			VFMADD231PS(Mem{Base: a, Disp: 4 * s.lanes * i}, values[i], sums[i])
+			VFMADD231PS(Mem{Base: a, Disp: 4 * t.lanes * i}, values[i], sums[i])
 		}
 		ADDQ(U32(f.size*s.lanes*count), at)
 		ADDQ(U32(4*s.lanes*count), a)
@@ -54,13 +60,13 @@ func (s isa) dotRow(f format) {
 	MOVQ(b, at)
 	Load(Param("a"), a)
 	Load(Param("k"), k)
-	SUBQ(U32(len(sums)*s.lanes), k)
+	SUBQ(U32(turns*s.lanes), k)
 	JL(LabelRef("few"))
 	Label("loop")
-	step(len(sums))
+	step(turns)
 	JGE(LabelRef("loop"))
 	Label("few")
-	ADDQ(U32((len(sums)-1)*s.lanes), k)
+	ADDQ(U32((turns-1)*s.lanes), k)
 	JL(LabelRef("tail"))
 	Label("one")
 	step(1)
@@ -75,7 +81,7 @@ func (s isa) dotRow(f format) {
 		VFMADD231PS(values[0], values[1], sums[0])
 		Label("reduce")
 	}
-	total := s.fold(s.combine(sums, VADDPS), VADDPS)
+	total := t.fold(t.combine(sums, VADDPS), VADDPS)
 	VMULSS(address("alpha"), total, total)
 	CMPB(address("acc"), U8(0))
 	JE(LabelRef("store"))

@@ -8,10 +8,10 @@ import (
 // maxLanes is the most lanes of any path.
 const maxLanes = 16
 
+// laneElements is about how many elements of K, and of V, are in work at a time, and laneScores how many scores at most: long
+// stretches of either, as memory is slow to start where it is not read on from. They are twice as long for ownPrefetch.
 const (
-	// laneElements is about how many elements of K, and of V, are in work at a time, and laneScores how many scores at most: long
-	// stretches of either, as memory is slow to start where it is not read on from.
-	laneElements = 1 << 17
+	laneElements = 1 << 16
 	laneScores   = 1 << 12
 )
 
@@ -41,8 +41,8 @@ type laneTile struct {
 	// before.
 	scoreHalf func(h Half, n, d int, q []float32, k []uint16, ldk int, s []float32, next lookahead)
 	weighHalf func(h Half, n int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, next lookahead)
-	// scorePairs is score for keys of bfloat16 and d a multiple of twice the width, with queries split in two and repeated as
-	// packPairs leaves them: of each row c pairs of elements, the upper halves for all rows before the lower. Nil where there is none.
+	// scorePairs is score for keys of bfloat16 and d a multiple of twice the width, with queries split in two as packPairs leaves
+	// them; nil where there is none.
 	scorePairs func(n, d int, q []float32, k []uint16, ldk int, s []float32, next lookahead)
 	// scoreStep and weighStep are the elements from one prefetch to the next.
 	scoreStep, weighStep int
@@ -75,7 +75,11 @@ func (f *forward) attendLanes(w *work) {
 	case w.fresh:
 		f.packQueries(w)
 	}
-	size := roundUp(min(laneElements/f.HeadDim, laneScores/w.lane.rows), maxLanes)
+	elements := laneElements
+	if ownPrefetch {
+		elements *= 2
+	}
+	size := roundUp(min(elements/f.HeadDim, laneScores/w.lane.rows), maxLanes)
 	w.s = grown(w.s, size*w.lane.rows)
 	for j := w.from; j < w.to; j += size {
 		n := min(size, w.to-j)
@@ -140,10 +144,11 @@ func (v View) piece(n int) int {
 }
 
 // soon is how many elements ahead of what it reads of keys or values in a format a tile asks for. Where memory is nearly all of the
-// work that is a page's worth, as the processor's own prefetching goes on from there, or nothing, as it is best left alone.
+// work that is a page's worth, as the processor's own prefetching goes on from there, or none where that is best left alone: only
+// what is being read is asked for then. Two rows of 16 bits are so little work only if scores are by pairs.
 func (t *laneTile) soon(h Half) int {
-	switch streams := t.rows == 1 || t.rows == 2 && (h == Full || h == BF16 && t.scorePairs != nil); {
-	case streams && alone:
+	switch little := t.rows == 1 || t.rows == 2 && (h == Full || h == BF16 && t.scorePairs != nil); {
+	case little && ownPrefetch:
 		return 0
 	case t.rows <= 2 && h == Full:
 		return 1 << 10

@@ -2,16 +2,18 @@ package kernels
 
 import "math"
 
-// Keys of bfloat16 by instructions that multiply pairs of them (AVX512_BF16): 32 multiply-adds in the time of 16 of float32, and
-// nothing to convert. Queries are split into two bfloat16 that sum up to 17 bits of them or more, where the keys have 8: scores take
-// half the time. (Sums of values do not gain: conversions hide behind their multiply-adds, and the weights would have to be split.)
+// Keys of bfloat16 by instructions that multiply pairs of them (AVX512_BF16): 32 multiply-adds in the time of 16 of float32. Queries
+// are split into two bfloat16 that together keep at least 17 bits of them, where the keys have 8. So there are as many instructions
+// as with float32, and what is saved is the conversion, half of the time. (Sums of values do not gain: conversions hide behind their
+// multiply-adds, and the weights would have to be split.)
 
 // inPairs reports whether the scores of the work are computed so.
 func (f *forward) inPairs(l *laneWork) bool {
 	return l.scorePairs != nil && f.k.Format == BF16 && f.HeadDim%(2*maxLanes) == 0
 }
 
-// packPairs puts the queries in the order of scorePairs.
+// packPairs puts the queries in the order of scorePairs: for each step c pairs of elements of every row, their upper parts, then
+// their lower. (c is that of a register of pairs, not of the tile's score.)
 func (f *forward) packPairs(w *work) {
 	d, l := f.HeadDim, &w.lane
 	c := maxLanes / l.rows
@@ -30,7 +32,7 @@ func (f *forward) packPairs(w *work) {
 	}
 }
 
-// inTwo returns two bfloat16 that sum up to x but for 2^-17 of it.
+// inTwo returns two bfloat16 that sum up to x but for 2^-17 of it, if both are normal numbers: products of pairs take others as zero.
 func inTwo(x float32) (upper, lower uint16) {
 	upper = roundBF16(x)
 	return upper, roundBF16(x - math.Float32frombits(uint32(upper)<<16))
@@ -54,10 +56,7 @@ func (f *forward) scoreInPairs(w *work, j, n int) {
 		return
 	}
 	l.lastHalf = grown(l.lastHalf, width*d)
-	clear(l.lastHalf)
-	for i := range n - whole {
-		copy(l.lastHalf[i*d:][:d], k[(whole+i)*f.k.Row:])
-	}
+	fillUp(l.lastHalf, d, k[whole*f.k.Row:], f.k.Row, n-whole)
 	l.scorePairs(width, d, l.q, l.lastHalf, d, w.s[whole*l.rows:], lookahead{base: next.base})
 	fill(w.s[n*l.rows:(whole+width)*l.rows], float32(math.Inf(-1)))
 }

@@ -114,7 +114,7 @@ func (w *work) limitScores() {
 // fillUp copies n rows of d elements to dst, and zeros to the rows behind them.
 func fillUp(dst []uint16, d int, src []uint16, ld, n int) {
 	for r := range n {
-		copy(dst[r*d:][:d], src[r*ld:])
+		copy(dst[r*d:][:d], src[r*ld:][:d])
 	}
 	clear(dst[n*d:])
 }

@@ -22,7 +22,7 @@ var (
 func halfDotsAVX512(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
 	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
 	tile := halfDots512[h-1][m-1]
-	if alone && m == 1 && k <= shortRow {
+	if asStream(m, k) {
 		tile = halfRow512[h-1]
 	}
 	tile(n, k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
@@ -41,7 +41,7 @@ func halfDotsPackedAVX512(h Half, m, n, k int, a []float32, b []uint16, ldb int,
 
 func halfDotsAVX2(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
 	_, _, _ = a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
-	if alone && m == 1 && k <= shortRow {
+	if asStream(m, k) {
 		halfRow2[h-1](n, k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
 		return
 	}

@@ -77,8 +77,8 @@ func onPaths(t *testing.T, f func(t *testing.T)) {
 
 // eitherWay runs a test as for a processor whose prefetching is left alone, and as for one where it is not.
 func eitherWay(f func()) {
-	defer func(before bool) { alone = before }(alone)
-	for _, alone = range []bool{true, false} {
+	defer func(before bool) { ownPrefetch = before }(ownPrefetch)
+	for _, ownPrefetch = range []bool{true, false} {
 		f()
 	}
 }

@@ -63,8 +63,8 @@ var (
 	kern  = choose(os.Getenv("GQA_KERNELS"))
 )
 
-// alone tells that memory read as one stream is best left to the processor's own prefetching.
-var alone bool
+// ownPrefetch tells that memory read as one stream is best left to the processor's own prefetching.
+var ownPrefetch bool
 
 // choose returns the path of that name, or the best if there is none: a tool must not fail over a tuning variable.
 func choose(name string) *path {

@@ -12,7 +12,7 @@ import (
 
 // paired is AVX-512 with products of pairs of bfloat16 (AVX512_BF16): an instruction for 32 multiply-adds, as fast as one for 16
 // of float32.
-var paired = isa{"Pairs", 16, 14, true}
+var paired = isa{"Pairs", vector512.lanes, vector512.mr, true}
 
 // pairKernels generates the scores of keys of bfloat16.
 func pairKernels() {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -59,11 +60,14 @@ func same(t *testing.T, what string, got, want []float32) {
 	}
 }
 
-// onPaths runs a test on every path of this machine, or on the one that GQA_KERNELS names.
+// onPaths runs a test on every path of this machine, with -short on the best and on that of Go, or on the one that GQA_KERNELS names.
 func onPaths(t *testing.T, f func(t *testing.T)) {
 	before := Path()
 	t.Cleanup(func() { _ = SetPath(before) })
 	names := Paths()
+	if testing.Short() {
+		names = slices.Compact([]string{names[0], goPath.name})
+	}
 	if name := os.Getenv("GQA_KERNELS"); name != "" {
 		names = []string{name}
 	}

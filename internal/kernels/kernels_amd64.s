@@ -31258,36 +31258,48 @@ TEXT ·score1Pairs(SB), NOSPLIT, $0-72
 	SUBQ   R10, R9
 
 tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
 	MOVQ   q+16(FP), R10
 	MOVQ   steps+8(FP), R11
-	VPXORD Z0, Z0, Z0
 	VPXORD Z16, Z16, Z16
-	VPXORD Z1, Z1, Z1
 	VPXORD Z17, Z17, Z17
-	VPXORD Z2, Z2, Z2
 	VPXORD Z18, Z18, Z18
-	VPXORD Z3, Z3, Z3
 	VPXORD Z19, Z19, Z19
 
 keys0:
 	VMOVUPS    (R10), Z20
 	VMOVUPS    64(R10), Z21
-	VMOVDQU32  (DX), Z22
+	VMOVUPS    (DX), Z22
 	LONG       $0x405eb262
 	WORD       $0xc652
 	LONG       $0x4056a262
 	WORD       $0xc652
-	VMOVDQU32  (DX)(BX*1), Z23
+	VMOVUPS    (DX)(BX*1), Z23
 	LONG       $0x405eb262
 	WORD       $0xcf52
 	LONG       $0x4056a262
 	WORD       $0xcf52
-	VMOVDQU32  (DX)(BX*2), Z22
+	VMOVUPS    (DX)(BX*2), Z22
 	LONG       $0x405eb262
 	WORD       $0xd652
 	LONG       $0x4056a262
 	WORD       $0xd652
-	VMOVDQU32  (DX)(SI*1), Z23
+	VMOVUPS    (DX)(SI*1), Z23
 	LONG       $0x405eb262
 	WORD       $0xdf52
 	LONG       $0x4056a262
@@ -31311,34 +31323,30 @@ keys0:
 	ADDQ       R9, DX
 	MOVQ       q+16(FP), R10
 	MOVQ       steps+8(FP), R11
-	VPXORD     Z4, Z4, Z4
 	VPXORD     Z16, Z16, Z16
-	VPXORD     Z5, Z5, Z5
 	VPXORD     Z17, Z17, Z17
-	VPXORD     Z6, Z6, Z6
 	VPXORD     Z18, Z18, Z18
-	VPXORD     Z7, Z7, Z7
 	VPXORD     Z19, Z19, Z19
 
 keys4:
 	VMOVUPS    (R10), Z20
 	VMOVUPS    64(R10), Z21
-	VMOVDQU32  (DX), Z22
+	VMOVUPS    (DX), Z22
 	LONG       $0x405eb262
 	WORD       $0xe652
 	LONG       $0x4056a262
 	WORD       $0xc652
-	VMOVDQU32  (DX)(BX*1), Z23
+	VMOVUPS    (DX)(BX*1), Z23
 	LONG       $0x405eb262
 	WORD       $0xef52
 	LONG       $0x4056a262
 	WORD       $0xcf52
-	VMOVDQU32  (DX)(BX*2), Z22
+	VMOVUPS    (DX)(BX*2), Z22
 	LONG       $0x405eb262
 	WORD       $0xf652
 	LONG       $0x4056a262
 	WORD       $0xd652
-	VMOVDQU32  (DX)(SI*1), Z23
+	VMOVUPS    (DX)(SI*1), Z23
 	LONG       $0x405eb262
 	WORD       $0xff52
 	LONG       $0x4056a262
@@ -31362,34 +31370,30 @@ keys4:
 	ADDQ       R9, DX
 	MOVQ       q+16(FP), R10
 	MOVQ       steps+8(FP), R11
-	VPXORD     Z8, Z8, Z8
 	VPXORD     Z16, Z16, Z16
-	VPXORD     Z9, Z9, Z9
 	VPXORD     Z17, Z17, Z17
-	VPXORD     Z10, Z10, Z10
 	VPXORD     Z18, Z18, Z18
-	VPXORD     Z11, Z11, Z11
 	VPXORD     Z19, Z19, Z19
 
 keys8:
 	VMOVUPS    (R10), Z20
 	VMOVUPS    64(R10), Z21
-	VMOVDQU32  (DX), Z22
+	VMOVUPS    (DX), Z22
 	LONG       $0x405e3262
 	WORD       $0xc652
 	LONG       $0x4056a262
 	WORD       $0xc652
-	VMOVDQU32  (DX)(BX*1), Z23
+	VMOVUPS    (DX)(BX*1), Z23
 	LONG       $0x405e3262
 	WORD       $0xcf52
 	LONG       $0x4056a262
 	WORD       $0xcf52
-	VMOVDQU32  (DX)(BX*2), Z22
+	VMOVUPS    (DX)(BX*2), Z22
 	LONG       $0x405e3262
 	WORD       $0xd652
 	LONG       $0x4056a262
 	WORD       $0xd652
-	VMOVDQU32  (DX)(SI*1), Z23
+	VMOVUPS    (DX)(SI*1), Z23
 	LONG       $0x405e3262
 	WORD       $0xdf52
 	LONG       $0x4056a262
@@ -31413,34 +31417,30 @@ keys8:
 	ADDQ       R9, DX
 	MOVQ       q+16(FP), R10
 	MOVQ       steps+8(FP), R11
-	VPXORD     Z12, Z12, Z12
 	VPXORD     Z16, Z16, Z16
-	VPXORD     Z13, Z13, Z13
 	VPXORD     Z17, Z17, Z17
-	VPXORD     Z14, Z14, Z14
 	VPXORD     Z18, Z18, Z18
-	VPXORD     Z15, Z15, Z15
 	VPXORD     Z19, Z19, Z19
 
 keys12:
 	VMOVUPS    (R10), Z20
 	VMOVUPS    64(R10), Z21
-	VMOVDQU32  (DX), Z22
+	VMOVUPS    (DX), Z22
 	LONG       $0x405e3262
 	WORD       $0xe652
 	LONG       $0x4056a262
 	WORD       $0xc652
-	VMOVDQU32  (DX)(BX*1), Z23
+	VMOVUPS    (DX)(BX*1), Z23
 	LONG       $0x405e3262
 	WORD       $0xef52
 	LONG       $0x4056a262
 	WORD       $0xcf52
-	VMOVDQU32  (DX)(BX*2), Z22
+	VMOVUPS    (DX)(BX*2), Z22
 	LONG       $0x405e3262
 	WORD       $0xf652
 	LONG       $0x4056a262
 	WORD       $0xd652
-	VMOVDQU32  (DX)(SI*1), Z23
+	VMOVUPS    (DX)(SI*1), Z23
 	LONG       $0x405e3262
 	WORD       $0xff52
 	LONG       $0x4056a262
@@ -31545,7 +31545,7 @@ keys12:
 	RET
 
 // func score2Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
-// Requires: AVX, AVX512F, MMX+
+// Requires: AVX, AVX512DQ, AVX512F, MMX+
 TEXT ·score2Pairs(SB), NOSPLIT, $0-72
 	MOVQ   n+0(FP), AX
 	MOVQ   s+40(FP), CX
@@ -31563,58 +31563,70 @@ TEXT ·score2Pairs(SB), NOSPLIT, $0-72
 	SUBQ   R10, R9
 
 tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
 	MOVQ   q+16(FP), R10
 	MOVQ   steps+8(FP), R11
-	VPXORD Z0, Z0, Z0
 	VPXORD Z16, Z16, Z16
-	VPXORD Z1, Z1, Z1
 	VPXORD Z17, Z17, Z17
-	VPXORD Z2, Z2, Z2
 	VPXORD Z18, Z18, Z18
-	VPXORD Z3, Z3, Z3
 	VPXORD Z19, Z19, Z19
 
 keys0:
 	VMOVUPS         (R10), Z20
 	VMOVUPS         64(R10), Z21
-	VBROADCASTI64X4 (DX), Z22
+	VBROADCASTF32X8 (DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI64X4 (DX)(BX*1), Z23
+	VBROADCASTF32X8 (DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI64X4 (DX)(BX*2), Z22
+	VBROADCASTF32X8 (DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI64X4 (DX)(SI*1), Z23
+	VBROADCASTF32X8 (DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xdf52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         128(R10), Z20
 	VMOVUPS         192(R10), Z21
-	VBROADCASTI64X4 32(DX), Z22
+	VBROADCASTF32X8 32(DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI64X4 32(DX)(BX*1), Z23
+	VBROADCASTF32X8 32(DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI64X4 32(DX)(BX*2), Z22
+	VBROADCASTF32X8 32(DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI64X4 32(DX)(SI*1), Z23
+	VBROADCASTF32X8 32(DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xdf52
 	LONG            $0x4056a262
@@ -31638,56 +31650,52 @@ keys0:
 	ADDQ            R9, DX
 	MOVQ            q+16(FP), R10
 	MOVQ            steps+8(FP), R11
-	VPXORD          Z4, Z4, Z4
 	VPXORD          Z16, Z16, Z16
-	VPXORD          Z5, Z5, Z5
 	VPXORD          Z17, Z17, Z17
-	VPXORD          Z6, Z6, Z6
 	VPXORD          Z18, Z18, Z18
-	VPXORD          Z7, Z7, Z7
 	VPXORD          Z19, Z19, Z19
 
 keys4:
 	VMOVUPS         (R10), Z20
 	VMOVUPS         64(R10), Z21
-	VBROADCASTI64X4 (DX), Z22
+	VBROADCASTF32X8 (DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI64X4 (DX)(BX*1), Z23
+	VBROADCASTF32X8 (DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI64X4 (DX)(BX*2), Z22
+	VBROADCASTF32X8 (DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI64X4 (DX)(SI*1), Z23
+	VBROADCASTF32X8 (DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xff52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         128(R10), Z20
 	VMOVUPS         192(R10), Z21
-	VBROADCASTI64X4 32(DX), Z22
+	VBROADCASTF32X8 32(DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI64X4 32(DX)(BX*1), Z23
+	VBROADCASTF32X8 32(DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI64X4 32(DX)(BX*2), Z22
+	VBROADCASTF32X8 32(DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI64X4 32(DX)(SI*1), Z23
+	VBROADCASTF32X8 32(DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xff52
 	LONG            $0x4056a262
@@ -31711,56 +31719,52 @@ keys4:
 	ADDQ            R9, DX
 	MOVQ            q+16(FP), R10
 	MOVQ            steps+8(FP), R11
-	VPXORD          Z8, Z8, Z8
 	VPXORD          Z16, Z16, Z16
-	VPXORD          Z9, Z9, Z9
 	VPXORD          Z17, Z17, Z17
-	VPXORD          Z10, Z10, Z10
 	VPXORD          Z18, Z18, Z18
-	VPXORD          Z11, Z11, Z11
 	VPXORD          Z19, Z19, Z19
 
 keys8:
 	VMOVUPS         (R10), Z20
 	VMOVUPS         64(R10), Z21
-	VBROADCASTI64X4 (DX), Z22
+	VBROADCASTF32X8 (DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI64X4 (DX)(BX*1), Z23
+	VBROADCASTF32X8 (DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI64X4 (DX)(BX*2), Z22
+	VBROADCASTF32X8 (DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI64X4 (DX)(SI*1), Z23
+	VBROADCASTF32X8 (DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xdf52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         128(R10), Z20
 	VMOVUPS         192(R10), Z21
-	VBROADCASTI64X4 32(DX), Z22
+	VBROADCASTF32X8 32(DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI64X4 32(DX)(BX*1), Z23
+	VBROADCASTF32X8 32(DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI64X4 32(DX)(BX*2), Z22
+	VBROADCASTF32X8 32(DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI64X4 32(DX)(SI*1), Z23
+	VBROADCASTF32X8 32(DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xdf52
 	LONG            $0x4056a262
@@ -31784,56 +31788,52 @@ keys8:
 	ADDQ            R9, DX
 	MOVQ            q+16(FP), R10
 	MOVQ            steps+8(FP), R11
-	VPXORD          Z12, Z12, Z12
 	VPXORD          Z16, Z16, Z16
-	VPXORD          Z13, Z13, Z13
 	VPXORD          Z17, Z17, Z17
-	VPXORD          Z14, Z14, Z14
 	VPXORD          Z18, Z18, Z18
-	VPXORD          Z15, Z15, Z15
 	VPXORD          Z19, Z19, Z19
 
 keys12:
 	VMOVUPS         (R10), Z20
 	VMOVUPS         64(R10), Z21
-	VBROADCASTI64X4 (DX), Z22
+	VBROADCASTF32X8 (DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI64X4 (DX)(BX*1), Z23
+	VBROADCASTF32X8 (DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI64X4 (DX)(BX*2), Z22
+	VBROADCASTF32X8 (DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI64X4 (DX)(SI*1), Z23
+	VBROADCASTF32X8 (DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xff52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         128(R10), Z20
 	VMOVUPS         192(R10), Z21
-	VBROADCASTI64X4 32(DX), Z22
+	VBROADCASTF32X8 32(DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI64X4 32(DX)(BX*1), Z23
+	VBROADCASTF32X8 32(DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI64X4 32(DX)(BX*2), Z22
+	VBROADCASTF32X8 32(DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI64X4 32(DX)(SI*1), Z23
+	VBROADCASTF32X8 32(DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xff52
 	LONG            $0x4056a262
@@ -31952,102 +31952,114 @@ TEXT ·score4Pairs(SB), NOSPLIT, $0-72
 	SUBQ   R10, R9
 
 tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
 	MOVQ   q+16(FP), R10
 	MOVQ   steps+8(FP), R11
-	VPXORD Z0, Z0, Z0
 	VPXORD Z16, Z16, Z16
-	VPXORD Z1, Z1, Z1
 	VPXORD Z17, Z17, Z17
-	VPXORD Z2, Z2, Z2
 	VPXORD Z18, Z18, Z18
-	VPXORD Z3, Z3, Z3
 	VPXORD Z19, Z19, Z19
 
 keys0:
 	VMOVUPS         (R10), Z20
 	VMOVUPS         64(R10), Z21
-	VBROADCASTI32X4 (DX), Z22
+	VBROADCASTF32X4 (DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 (DX)(BX*1), Z23
+	VBROADCASTF32X4 (DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 (DX)(BX*2), Z22
+	VBROADCASTF32X4 (DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 (DX)(SI*1), Z23
+	VBROADCASTF32X4 (DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xdf52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         128(R10), Z20
 	VMOVUPS         192(R10), Z21
-	VBROADCASTI32X4 16(DX), Z22
+	VBROADCASTF32X4 16(DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 16(DX)(BX*1), Z23
+	VBROADCASTF32X4 16(DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 16(DX)(BX*2), Z22
+	VBROADCASTF32X4 16(DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 16(DX)(SI*1), Z23
+	VBROADCASTF32X4 16(DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xdf52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         256(R10), Z20
 	VMOVUPS         320(R10), Z21
-	VBROADCASTI32X4 32(DX), Z22
+	VBROADCASTF32X4 32(DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 32(DX)(BX*1), Z23
+	VBROADCASTF32X4 32(DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 32(DX)(BX*2), Z22
+	VBROADCASTF32X4 32(DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 32(DX)(SI*1), Z23
+	VBROADCASTF32X4 32(DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xdf52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         384(R10), Z20
 	VMOVUPS         448(R10), Z21
-	VBROADCASTI32X4 48(DX), Z22
+	VBROADCASTF32X4 48(DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 48(DX)(BX*1), Z23
+	VBROADCASTF32X4 48(DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 48(DX)(BX*2), Z22
+	VBROADCASTF32X4 48(DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 48(DX)(SI*1), Z23
+	VBROADCASTF32X4 48(DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xdf52
 	LONG            $0x4056a262
@@ -32071,100 +32083,96 @@ keys0:
 	ADDQ            R9, DX
 	MOVQ            q+16(FP), R10
 	MOVQ            steps+8(FP), R11
-	VPXORD          Z4, Z4, Z4
 	VPXORD          Z16, Z16, Z16
-	VPXORD          Z5, Z5, Z5
 	VPXORD          Z17, Z17, Z17
-	VPXORD          Z6, Z6, Z6
 	VPXORD          Z18, Z18, Z18
-	VPXORD          Z7, Z7, Z7
 	VPXORD          Z19, Z19, Z19
 
 keys4:
 	VMOVUPS         (R10), Z20
 	VMOVUPS         64(R10), Z21
-	VBROADCASTI32X4 (DX), Z22
+	VBROADCASTF32X4 (DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 (DX)(BX*1), Z23
+	VBROADCASTF32X4 (DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 (DX)(BX*2), Z22
+	VBROADCASTF32X4 (DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 (DX)(SI*1), Z23
+	VBROADCASTF32X4 (DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xff52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         128(R10), Z20
 	VMOVUPS         192(R10), Z21
-	VBROADCASTI32X4 16(DX), Z22
+	VBROADCASTF32X4 16(DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 16(DX)(BX*1), Z23
+	VBROADCASTF32X4 16(DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 16(DX)(BX*2), Z22
+	VBROADCASTF32X4 16(DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 16(DX)(SI*1), Z23
+	VBROADCASTF32X4 16(DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xff52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         256(R10), Z20
 	VMOVUPS         320(R10), Z21
-	VBROADCASTI32X4 32(DX), Z22
+	VBROADCASTF32X4 32(DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 32(DX)(BX*1), Z23
+	VBROADCASTF32X4 32(DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 32(DX)(BX*2), Z22
+	VBROADCASTF32X4 32(DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 32(DX)(SI*1), Z23
+	VBROADCASTF32X4 32(DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xff52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         384(R10), Z20
 	VMOVUPS         448(R10), Z21
-	VBROADCASTI32X4 48(DX), Z22
+	VBROADCASTF32X4 48(DX), Z22
 	LONG            $0x405eb262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 48(DX)(BX*1), Z23
+	VBROADCASTF32X4 48(DX)(BX*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 48(DX)(BX*2), Z22
+	VBROADCASTF32X4 48(DX)(BX*2), Z22
 	LONG            $0x405eb262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 48(DX)(SI*1), Z23
+	VBROADCASTF32X4 48(DX)(SI*1), Z23
 	LONG            $0x405eb262
 	WORD            $0xff52
 	LONG            $0x4056a262
@@ -32188,100 +32196,96 @@ keys4:
 	ADDQ            R9, DX
 	MOVQ            q+16(FP), R10
 	MOVQ            steps+8(FP), R11
-	VPXORD          Z8, Z8, Z8
 	VPXORD          Z16, Z16, Z16
-	VPXORD          Z9, Z9, Z9
 	VPXORD          Z17, Z17, Z17
-	VPXORD          Z10, Z10, Z10
 	VPXORD          Z18, Z18, Z18
-	VPXORD          Z11, Z11, Z11
 	VPXORD          Z19, Z19, Z19
 
 keys8:
 	VMOVUPS         (R10), Z20
 	VMOVUPS         64(R10), Z21
-	VBROADCASTI32X4 (DX), Z22
+	VBROADCASTF32X4 (DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 (DX)(BX*1), Z23
+	VBROADCASTF32X4 (DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 (DX)(BX*2), Z22
+	VBROADCASTF32X4 (DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 (DX)(SI*1), Z23
+	VBROADCASTF32X4 (DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xdf52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         128(R10), Z20
 	VMOVUPS         192(R10), Z21
-	VBROADCASTI32X4 16(DX), Z22
+	VBROADCASTF32X4 16(DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 16(DX)(BX*1), Z23
+	VBROADCASTF32X4 16(DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 16(DX)(BX*2), Z22
+	VBROADCASTF32X4 16(DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 16(DX)(SI*1), Z23
+	VBROADCASTF32X4 16(DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xdf52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         256(R10), Z20
 	VMOVUPS         320(R10), Z21
-	VBROADCASTI32X4 32(DX), Z22
+	VBROADCASTF32X4 32(DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 32(DX)(BX*1), Z23
+	VBROADCASTF32X4 32(DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 32(DX)(BX*2), Z22
+	VBROADCASTF32X4 32(DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 32(DX)(SI*1), Z23
+	VBROADCASTF32X4 32(DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xdf52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         384(R10), Z20
 	VMOVUPS         448(R10), Z21
-	VBROADCASTI32X4 48(DX), Z22
+	VBROADCASTF32X4 48(DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xc652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 48(DX)(BX*1), Z23
+	VBROADCASTF32X4 48(DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xcf52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 48(DX)(BX*2), Z22
+	VBROADCASTF32X4 48(DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xd652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 48(DX)(SI*1), Z23
+	VBROADCASTF32X4 48(DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xdf52
 	LONG            $0x4056a262
@@ -32305,100 +32309,96 @@ keys8:
 	ADDQ            R9, DX
 	MOVQ            q+16(FP), R10
 	MOVQ            steps+8(FP), R11
-	VPXORD          Z12, Z12, Z12
 	VPXORD          Z16, Z16, Z16
-	VPXORD          Z13, Z13, Z13
 	VPXORD          Z17, Z17, Z17
-	VPXORD          Z14, Z14, Z14
 	VPXORD          Z18, Z18, Z18
-	VPXORD          Z15, Z15, Z15
 	VPXORD          Z19, Z19, Z19
 
 keys12:
 	VMOVUPS         (R10), Z20
 	VMOVUPS         64(R10), Z21
-	VBROADCASTI32X4 (DX), Z22
+	VBROADCASTF32X4 (DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 (DX)(BX*1), Z23
+	VBROADCASTF32X4 (DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 (DX)(BX*2), Z22
+	VBROADCASTF32X4 (DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 (DX)(SI*1), Z23
+	VBROADCASTF32X4 (DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xff52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         128(R10), Z20
 	VMOVUPS         192(R10), Z21
-	VBROADCASTI32X4 16(DX), Z22
+	VBROADCASTF32X4 16(DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 16(DX)(BX*1), Z23
+	VBROADCASTF32X4 16(DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 16(DX)(BX*2), Z22
+	VBROADCASTF32X4 16(DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 16(DX)(SI*1), Z23
+	VBROADCASTF32X4 16(DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xff52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         256(R10), Z20
 	VMOVUPS         320(R10), Z21
-	VBROADCASTI32X4 32(DX), Z22
+	VBROADCASTF32X4 32(DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 32(DX)(BX*1), Z23
+	VBROADCASTF32X4 32(DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 32(DX)(BX*2), Z22
+	VBROADCASTF32X4 32(DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 32(DX)(SI*1), Z23
+	VBROADCASTF32X4 32(DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xff52
 	LONG            $0x4056a262
 	WORD            $0xdf52
 	VMOVUPS         384(R10), Z20
 	VMOVUPS         448(R10), Z21
-	VBROADCASTI32X4 48(DX), Z22
+	VBROADCASTF32X4 48(DX), Z22
 	LONG            $0x405e3262
 	WORD            $0xe652
 	LONG            $0x4056a262
 	WORD            $0xc652
-	VBROADCASTI32X4 48(DX)(BX*1), Z23
+	VBROADCASTF32X4 48(DX)(BX*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xef52
 	LONG            $0x4056a262
 	WORD            $0xcf52
-	VBROADCASTI32X4 48(DX)(BX*2), Z22
+	VBROADCASTF32X4 48(DX)(BX*2), Z22
 	LONG            $0x405e3262
 	WORD            $0xf652
 	LONG            $0x4056a262
 	WORD            $0xd652
-	VBROADCASTI32X4 48(DX)(SI*1), Z23
+	VBROADCASTF32X4 48(DX)(SI*1), Z23
 	LONG            $0x405e3262
 	WORD            $0xff52
 	LONG            $0x4056a262
@@ -32509,190 +32509,202 @@ TEXT ·score8Pairs(SB), NOSPLIT, $0-72
 	SUBQ   R10, R9
 
 tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
 	MOVQ   q+16(FP), R10
 	MOVQ   steps+8(FP), R11
-	VPXORD Z0, Z0, Z0
 	VPXORD Z16, Z16, Z16
-	VPXORD Z1, Z1, Z1
 	VPXORD Z17, Z17, Z17
-	VPXORD Z2, Z2, Z2
 	VPXORD Z18, Z18, Z18
-	VPXORD Z3, Z3, Z3
 	VPXORD Z19, Z19, Z19
 
 keys0:
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
-	VPBROADCASTQ (DX), Z22
+	VBROADCASTSD (DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ (DX)(BX*1), Z23
+	VBROADCASTSD (DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ (DX)(BX*2), Z22
+	VBROADCASTSD (DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ (DX)(SI*1), Z23
+	VBROADCASTSD (DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      128(R10), Z20
 	VMOVUPS      192(R10), Z21
-	VPBROADCASTQ 8(DX), Z22
+	VBROADCASTSD 8(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 8(DX)(BX*1), Z23
+	VBROADCASTSD 8(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 8(DX)(BX*2), Z22
+	VBROADCASTSD 8(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 8(DX)(SI*1), Z23
+	VBROADCASTSD 8(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      256(R10), Z20
 	VMOVUPS      320(R10), Z21
-	VPBROADCASTQ 16(DX), Z22
+	VBROADCASTSD 16(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 16(DX)(BX*1), Z23
+	VBROADCASTSD 16(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 16(DX)(BX*2), Z22
+	VBROADCASTSD 16(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 16(DX)(SI*1), Z23
+	VBROADCASTSD 16(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      384(R10), Z20
 	VMOVUPS      448(R10), Z21
-	VPBROADCASTQ 24(DX), Z22
+	VBROADCASTSD 24(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 24(DX)(BX*1), Z23
+	VBROADCASTSD 24(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 24(DX)(BX*2), Z22
+	VBROADCASTSD 24(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 24(DX)(SI*1), Z23
+	VBROADCASTSD 24(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      512(R10), Z20
 	VMOVUPS      576(R10), Z21
-	VPBROADCASTQ 32(DX), Z22
+	VBROADCASTSD 32(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 32(DX)(BX*1), Z23
+	VBROADCASTSD 32(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 32(DX)(BX*2), Z22
+	VBROADCASTSD 32(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 32(DX)(SI*1), Z23
+	VBROADCASTSD 32(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      640(R10), Z20
 	VMOVUPS      704(R10), Z21
-	VPBROADCASTQ 40(DX), Z22
+	VBROADCASTSD 40(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 40(DX)(BX*1), Z23
+	VBROADCASTSD 40(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 40(DX)(BX*2), Z22
+	VBROADCASTSD 40(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 40(DX)(SI*1), Z23
+	VBROADCASTSD 40(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      768(R10), Z20
 	VMOVUPS      832(R10), Z21
-	VPBROADCASTQ 48(DX), Z22
+	VBROADCASTSD 48(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 48(DX)(BX*1), Z23
+	VBROADCASTSD 48(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 48(DX)(BX*2), Z22
+	VBROADCASTSD 48(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 48(DX)(SI*1), Z23
+	VBROADCASTSD 48(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      896(R10), Z20
 	VMOVUPS      960(R10), Z21
-	VPBROADCASTQ 56(DX), Z22
+	VBROADCASTSD 56(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 56(DX)(BX*1), Z23
+	VBROADCASTSD 56(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 56(DX)(BX*2), Z22
+	VBROADCASTSD 56(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 56(DX)(SI*1), Z23
+	VBROADCASTSD 56(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
@@ -32716,188 +32728,184 @@ keys0:
 	ADDQ         R9, DX
 	MOVQ         q+16(FP), R10
 	MOVQ         steps+8(FP), R11
-	VPXORD       Z4, Z4, Z4
 	VPXORD       Z16, Z16, Z16
-	VPXORD       Z5, Z5, Z5
 	VPXORD       Z17, Z17, Z17
-	VPXORD       Z6, Z6, Z6
 	VPXORD       Z18, Z18, Z18
-	VPXORD       Z7, Z7, Z7
 	VPXORD       Z19, Z19, Z19
 
 keys4:
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
-	VPBROADCASTQ (DX), Z22
+	VBROADCASTSD (DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ (DX)(BX*1), Z23
+	VBROADCASTSD (DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ (DX)(BX*2), Z22
+	VBROADCASTSD (DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ (DX)(SI*1), Z23
+	VBROADCASTSD (DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      128(R10), Z20
 	VMOVUPS      192(R10), Z21
-	VPBROADCASTQ 8(DX), Z22
+	VBROADCASTSD 8(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 8(DX)(BX*1), Z23
+	VBROADCASTSD 8(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 8(DX)(BX*2), Z22
+	VBROADCASTSD 8(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 8(DX)(SI*1), Z23
+	VBROADCASTSD 8(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      256(R10), Z20
 	VMOVUPS      320(R10), Z21
-	VPBROADCASTQ 16(DX), Z22
+	VBROADCASTSD 16(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 16(DX)(BX*1), Z23
+	VBROADCASTSD 16(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 16(DX)(BX*2), Z22
+	VBROADCASTSD 16(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 16(DX)(SI*1), Z23
+	VBROADCASTSD 16(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      384(R10), Z20
 	VMOVUPS      448(R10), Z21
-	VPBROADCASTQ 24(DX), Z22
+	VBROADCASTSD 24(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 24(DX)(BX*1), Z23
+	VBROADCASTSD 24(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 24(DX)(BX*2), Z22
+	VBROADCASTSD 24(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 24(DX)(SI*1), Z23
+	VBROADCASTSD 24(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      512(R10), Z20
 	VMOVUPS      576(R10), Z21
-	VPBROADCASTQ 32(DX), Z22
+	VBROADCASTSD 32(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 32(DX)(BX*1), Z23
+	VBROADCASTSD 32(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 32(DX)(BX*2), Z22
+	VBROADCASTSD 32(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 32(DX)(SI*1), Z23
+	VBROADCASTSD 32(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      640(R10), Z20
 	VMOVUPS      704(R10), Z21
-	VPBROADCASTQ 40(DX), Z22
+	VBROADCASTSD 40(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 40(DX)(BX*1), Z23
+	VBROADCASTSD 40(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 40(DX)(BX*2), Z22
+	VBROADCASTSD 40(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 40(DX)(SI*1), Z23
+	VBROADCASTSD 40(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      768(R10), Z20
 	VMOVUPS      832(R10), Z21
-	VPBROADCASTQ 48(DX), Z22
+	VBROADCASTSD 48(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 48(DX)(BX*1), Z23
+	VBROADCASTSD 48(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 48(DX)(BX*2), Z22
+	VBROADCASTSD 48(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 48(DX)(SI*1), Z23
+	VBROADCASTSD 48(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      896(R10), Z20
 	VMOVUPS      960(R10), Z21
-	VPBROADCASTQ 56(DX), Z22
+	VBROADCASTSD 56(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 56(DX)(BX*1), Z23
+	VBROADCASTSD 56(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 56(DX)(BX*2), Z22
+	VBROADCASTSD 56(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 56(DX)(SI*1), Z23
+	VBROADCASTSD 56(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
@@ -32921,188 +32929,184 @@ keys4:
 	ADDQ         R9, DX
 	MOVQ         q+16(FP), R10
 	MOVQ         steps+8(FP), R11
-	VPXORD       Z8, Z8, Z8
 	VPXORD       Z16, Z16, Z16
-	VPXORD       Z9, Z9, Z9
 	VPXORD       Z17, Z17, Z17
-	VPXORD       Z10, Z10, Z10
 	VPXORD       Z18, Z18, Z18
-	VPXORD       Z11, Z11, Z11
 	VPXORD       Z19, Z19, Z19
 
 keys8:
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
-	VPBROADCASTQ (DX), Z22
+	VBROADCASTSD (DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ (DX)(BX*1), Z23
+	VBROADCASTSD (DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ (DX)(BX*2), Z22
+	VBROADCASTSD (DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ (DX)(SI*1), Z23
+	VBROADCASTSD (DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      128(R10), Z20
 	VMOVUPS      192(R10), Z21
-	VPBROADCASTQ 8(DX), Z22
+	VBROADCASTSD 8(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 8(DX)(BX*1), Z23
+	VBROADCASTSD 8(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 8(DX)(BX*2), Z22
+	VBROADCASTSD 8(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 8(DX)(SI*1), Z23
+	VBROADCASTSD 8(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      256(R10), Z20
 	VMOVUPS      320(R10), Z21
-	VPBROADCASTQ 16(DX), Z22
+	VBROADCASTSD 16(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 16(DX)(BX*1), Z23
+	VBROADCASTSD 16(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 16(DX)(BX*2), Z22
+	VBROADCASTSD 16(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 16(DX)(SI*1), Z23
+	VBROADCASTSD 16(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      384(R10), Z20
 	VMOVUPS      448(R10), Z21
-	VPBROADCASTQ 24(DX), Z22
+	VBROADCASTSD 24(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 24(DX)(BX*1), Z23
+	VBROADCASTSD 24(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 24(DX)(BX*2), Z22
+	VBROADCASTSD 24(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 24(DX)(SI*1), Z23
+	VBROADCASTSD 24(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      512(R10), Z20
 	VMOVUPS      576(R10), Z21
-	VPBROADCASTQ 32(DX), Z22
+	VBROADCASTSD 32(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 32(DX)(BX*1), Z23
+	VBROADCASTSD 32(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 32(DX)(BX*2), Z22
+	VBROADCASTSD 32(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 32(DX)(SI*1), Z23
+	VBROADCASTSD 32(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      640(R10), Z20
 	VMOVUPS      704(R10), Z21
-	VPBROADCASTQ 40(DX), Z22
+	VBROADCASTSD 40(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 40(DX)(BX*1), Z23
+	VBROADCASTSD 40(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 40(DX)(BX*2), Z22
+	VBROADCASTSD 40(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 40(DX)(SI*1), Z23
+	VBROADCASTSD 40(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      768(R10), Z20
 	VMOVUPS      832(R10), Z21
-	VPBROADCASTQ 48(DX), Z22
+	VBROADCASTSD 48(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 48(DX)(BX*1), Z23
+	VBROADCASTSD 48(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 48(DX)(BX*2), Z22
+	VBROADCASTSD 48(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 48(DX)(SI*1), Z23
+	VBROADCASTSD 48(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      896(R10), Z20
 	VMOVUPS      960(R10), Z21
-	VPBROADCASTQ 56(DX), Z22
+	VBROADCASTSD 56(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 56(DX)(BX*1), Z23
+	VBROADCASTSD 56(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 56(DX)(BX*2), Z22
+	VBROADCASTSD 56(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 56(DX)(SI*1), Z23
+	VBROADCASTSD 56(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
@@ -33126,188 +33130,184 @@ keys8:
 	ADDQ         R9, DX
 	MOVQ         q+16(FP), R10
 	MOVQ         steps+8(FP), R11
-	VPXORD       Z12, Z12, Z12
 	VPXORD       Z16, Z16, Z16
-	VPXORD       Z13, Z13, Z13
 	VPXORD       Z17, Z17, Z17
-	VPXORD       Z14, Z14, Z14
 	VPXORD       Z18, Z18, Z18
-	VPXORD       Z15, Z15, Z15
 	VPXORD       Z19, Z19, Z19
 
 keys12:
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
-	VPBROADCASTQ (DX), Z22
+	VBROADCASTSD (DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ (DX)(BX*1), Z23
+	VBROADCASTSD (DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ (DX)(BX*2), Z22
+	VBROADCASTSD (DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ (DX)(SI*1), Z23
+	VBROADCASTSD (DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      128(R10), Z20
 	VMOVUPS      192(R10), Z21
-	VPBROADCASTQ 8(DX), Z22
+	VBROADCASTSD 8(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 8(DX)(BX*1), Z23
+	VBROADCASTSD 8(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 8(DX)(BX*2), Z22
+	VBROADCASTSD 8(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 8(DX)(SI*1), Z23
+	VBROADCASTSD 8(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      256(R10), Z20
 	VMOVUPS      320(R10), Z21
-	VPBROADCASTQ 16(DX), Z22
+	VBROADCASTSD 16(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 16(DX)(BX*1), Z23
+	VBROADCASTSD 16(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 16(DX)(BX*2), Z22
+	VBROADCASTSD 16(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 16(DX)(SI*1), Z23
+	VBROADCASTSD 16(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      384(R10), Z20
 	VMOVUPS      448(R10), Z21
-	VPBROADCASTQ 24(DX), Z22
+	VBROADCASTSD 24(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 24(DX)(BX*1), Z23
+	VBROADCASTSD 24(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 24(DX)(BX*2), Z22
+	VBROADCASTSD 24(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 24(DX)(SI*1), Z23
+	VBROADCASTSD 24(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      512(R10), Z20
 	VMOVUPS      576(R10), Z21
-	VPBROADCASTQ 32(DX), Z22
+	VBROADCASTSD 32(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 32(DX)(BX*1), Z23
+	VBROADCASTSD 32(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 32(DX)(BX*2), Z22
+	VBROADCASTSD 32(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 32(DX)(SI*1), Z23
+	VBROADCASTSD 32(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      640(R10), Z20
 	VMOVUPS      704(R10), Z21
-	VPBROADCASTQ 40(DX), Z22
+	VBROADCASTSD 40(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 40(DX)(BX*1), Z23
+	VBROADCASTSD 40(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 40(DX)(BX*2), Z22
+	VBROADCASTSD 40(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 40(DX)(SI*1), Z23
+	VBROADCASTSD 40(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      768(R10), Z20
 	VMOVUPS      832(R10), Z21
-	VPBROADCASTQ 48(DX), Z22
+	VBROADCASTSD 48(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 48(DX)(BX*1), Z23
+	VBROADCASTSD 48(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 48(DX)(BX*2), Z22
+	VBROADCASTSD 48(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 48(DX)(SI*1), Z23
+	VBROADCASTSD 48(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      896(R10), Z20
 	VMOVUPS      960(R10), Z21
-	VPBROADCASTQ 56(DX), Z22
+	VBROADCASTSD 56(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTQ 56(DX)(BX*1), Z23
+	VBROADCASTSD 56(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTQ 56(DX)(BX*2), Z22
+	VBROADCASTSD 56(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTQ 56(DX)(SI*1), Z23
+	VBROADCASTSD 56(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
@@ -33402,366 +33402,378 @@ TEXT ·score16Pairs(SB), NOSPLIT, $0-72
 	SUBQ   R10, R9
 
 tile:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
 	MOVQ   q+16(FP), R10
 	MOVQ   steps+8(FP), R11
-	VPXORD Z0, Z0, Z0
 	VPXORD Z16, Z16, Z16
-	VPXORD Z1, Z1, Z1
 	VPXORD Z17, Z17, Z17
-	VPXORD Z2, Z2, Z2
 	VPXORD Z18, Z18, Z18
-	VPXORD Z3, Z3, Z3
 	VPXORD Z19, Z19, Z19
 
 keys0:
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
-	VPBROADCASTD (DX), Z22
+	VBROADCASTSS (DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD (DX)(BX*1), Z23
+	VBROADCASTSS (DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD (DX)(BX*2), Z22
+	VBROADCASTSS (DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD (DX)(SI*1), Z23
+	VBROADCASTSS (DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      128(R10), Z20
 	VMOVUPS      192(R10), Z21
-	VPBROADCASTD 4(DX), Z22
+	VBROADCASTSS 4(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 4(DX)(BX*1), Z23
+	VBROADCASTSS 4(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 4(DX)(BX*2), Z22
+	VBROADCASTSS 4(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 4(DX)(SI*1), Z23
+	VBROADCASTSS 4(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      256(R10), Z20
 	VMOVUPS      320(R10), Z21
-	VPBROADCASTD 8(DX), Z22
+	VBROADCASTSS 8(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 8(DX)(BX*1), Z23
+	VBROADCASTSS 8(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 8(DX)(BX*2), Z22
+	VBROADCASTSS 8(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 8(DX)(SI*1), Z23
+	VBROADCASTSS 8(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      384(R10), Z20
 	VMOVUPS      448(R10), Z21
-	VPBROADCASTD 12(DX), Z22
+	VBROADCASTSS 12(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 12(DX)(BX*1), Z23
+	VBROADCASTSS 12(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 12(DX)(BX*2), Z22
+	VBROADCASTSS 12(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 12(DX)(SI*1), Z23
+	VBROADCASTSS 12(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      512(R10), Z20
 	VMOVUPS      576(R10), Z21
-	VPBROADCASTD 16(DX), Z22
+	VBROADCASTSS 16(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 16(DX)(BX*1), Z23
+	VBROADCASTSS 16(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 16(DX)(BX*2), Z22
+	VBROADCASTSS 16(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 16(DX)(SI*1), Z23
+	VBROADCASTSS 16(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      640(R10), Z20
 	VMOVUPS      704(R10), Z21
-	VPBROADCASTD 20(DX), Z22
+	VBROADCASTSS 20(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 20(DX)(BX*1), Z23
+	VBROADCASTSS 20(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 20(DX)(BX*2), Z22
+	VBROADCASTSS 20(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 20(DX)(SI*1), Z23
+	VBROADCASTSS 20(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      768(R10), Z20
 	VMOVUPS      832(R10), Z21
-	VPBROADCASTD 24(DX), Z22
+	VBROADCASTSS 24(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 24(DX)(BX*1), Z23
+	VBROADCASTSS 24(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 24(DX)(BX*2), Z22
+	VBROADCASTSS 24(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 24(DX)(SI*1), Z23
+	VBROADCASTSS 24(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      896(R10), Z20
 	VMOVUPS      960(R10), Z21
-	VPBROADCASTD 28(DX), Z22
+	VBROADCASTSS 28(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 28(DX)(BX*1), Z23
+	VBROADCASTSS 28(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 28(DX)(BX*2), Z22
+	VBROADCASTSS 28(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 28(DX)(SI*1), Z23
+	VBROADCASTSS 28(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1024(R10), Z20
 	VMOVUPS      1088(R10), Z21
-	VPBROADCASTD 32(DX), Z22
+	VBROADCASTSS 32(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 32(DX)(BX*1), Z23
+	VBROADCASTSS 32(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 32(DX)(BX*2), Z22
+	VBROADCASTSS 32(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 32(DX)(SI*1), Z23
+	VBROADCASTSS 32(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1152(R10), Z20
 	VMOVUPS      1216(R10), Z21
-	VPBROADCASTD 36(DX), Z22
+	VBROADCASTSS 36(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 36(DX)(BX*1), Z23
+	VBROADCASTSS 36(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 36(DX)(BX*2), Z22
+	VBROADCASTSS 36(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 36(DX)(SI*1), Z23
+	VBROADCASTSS 36(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1280(R10), Z20
 	VMOVUPS      1344(R10), Z21
-	VPBROADCASTD 40(DX), Z22
+	VBROADCASTSS 40(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 40(DX)(BX*1), Z23
+	VBROADCASTSS 40(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 40(DX)(BX*2), Z22
+	VBROADCASTSS 40(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 40(DX)(SI*1), Z23
+	VBROADCASTSS 40(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1408(R10), Z20
 	VMOVUPS      1472(R10), Z21
-	VPBROADCASTD 44(DX), Z22
+	VBROADCASTSS 44(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 44(DX)(BX*1), Z23
+	VBROADCASTSS 44(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 44(DX)(BX*2), Z22
+	VBROADCASTSS 44(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 44(DX)(SI*1), Z23
+	VBROADCASTSS 44(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1536(R10), Z20
 	VMOVUPS      1600(R10), Z21
-	VPBROADCASTD 48(DX), Z22
+	VBROADCASTSS 48(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 48(DX)(BX*1), Z23
+	VBROADCASTSS 48(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 48(DX)(BX*2), Z22
+	VBROADCASTSS 48(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 48(DX)(SI*1), Z23
+	VBROADCASTSS 48(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1664(R10), Z20
 	VMOVUPS      1728(R10), Z21
-	VPBROADCASTD 52(DX), Z22
+	VBROADCASTSS 52(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 52(DX)(BX*1), Z23
+	VBROADCASTSS 52(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 52(DX)(BX*2), Z22
+	VBROADCASTSS 52(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 52(DX)(SI*1), Z23
+	VBROADCASTSS 52(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1792(R10), Z20
 	VMOVUPS      1856(R10), Z21
-	VPBROADCASTD 56(DX), Z22
+	VBROADCASTSS 56(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 56(DX)(BX*1), Z23
+	VBROADCASTSS 56(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 56(DX)(BX*2), Z22
+	VBROADCASTSS 56(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 56(DX)(SI*1), Z23
+	VBROADCASTSS 56(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1920(R10), Z20
 	VMOVUPS      1984(R10), Z21
-	VPBROADCASTD 60(DX), Z22
+	VBROADCASTSS 60(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 60(DX)(BX*1), Z23
+	VBROADCASTSS 60(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 60(DX)(BX*2), Z22
+	VBROADCASTSS 60(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 60(DX)(SI*1), Z23
+	VBROADCASTSS 60(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xdf52
 	LONG         $0x4056a262
@@ -33785,364 +33797,360 @@ keys0:
 	ADDQ         R9, DX
 	MOVQ         q+16(FP), R10
 	MOVQ         steps+8(FP), R11
-	VPXORD       Z4, Z4, Z4
 	VPXORD       Z16, Z16, Z16
-	VPXORD       Z5, Z5, Z5
 	VPXORD       Z17, Z17, Z17
-	VPXORD       Z6, Z6, Z6
 	VPXORD       Z18, Z18, Z18
-	VPXORD       Z7, Z7, Z7
 	VPXORD       Z19, Z19, Z19
 
 keys4:
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
-	VPBROADCASTD (DX), Z22
+	VBROADCASTSS (DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD (DX)(BX*1), Z23
+	VBROADCASTSS (DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD (DX)(BX*2), Z22
+	VBROADCASTSS (DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD (DX)(SI*1), Z23
+	VBROADCASTSS (DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      128(R10), Z20
 	VMOVUPS      192(R10), Z21
-	VPBROADCASTD 4(DX), Z22
+	VBROADCASTSS 4(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 4(DX)(BX*1), Z23
+	VBROADCASTSS 4(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 4(DX)(BX*2), Z22
+	VBROADCASTSS 4(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 4(DX)(SI*1), Z23
+	VBROADCASTSS 4(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      256(R10), Z20
 	VMOVUPS      320(R10), Z21
-	VPBROADCASTD 8(DX), Z22
+	VBROADCASTSS 8(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 8(DX)(BX*1), Z23
+	VBROADCASTSS 8(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 8(DX)(BX*2), Z22
+	VBROADCASTSS 8(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 8(DX)(SI*1), Z23
+	VBROADCASTSS 8(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      384(R10), Z20
 	VMOVUPS      448(R10), Z21
-	VPBROADCASTD 12(DX), Z22
+	VBROADCASTSS 12(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 12(DX)(BX*1), Z23
+	VBROADCASTSS 12(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 12(DX)(BX*2), Z22
+	VBROADCASTSS 12(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 12(DX)(SI*1), Z23
+	VBROADCASTSS 12(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      512(R10), Z20
 	VMOVUPS      576(R10), Z21
-	VPBROADCASTD 16(DX), Z22
+	VBROADCASTSS 16(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 16(DX)(BX*1), Z23
+	VBROADCASTSS 16(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 16(DX)(BX*2), Z22
+	VBROADCASTSS 16(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 16(DX)(SI*1), Z23
+	VBROADCASTSS 16(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      640(R10), Z20
 	VMOVUPS      704(R10), Z21
-	VPBROADCASTD 20(DX), Z22
+	VBROADCASTSS 20(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 20(DX)(BX*1), Z23
+	VBROADCASTSS 20(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 20(DX)(BX*2), Z22
+	VBROADCASTSS 20(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 20(DX)(SI*1), Z23
+	VBROADCASTSS 20(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      768(R10), Z20
 	VMOVUPS      832(R10), Z21
-	VPBROADCASTD 24(DX), Z22
+	VBROADCASTSS 24(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 24(DX)(BX*1), Z23
+	VBROADCASTSS 24(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 24(DX)(BX*2), Z22
+	VBROADCASTSS 24(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 24(DX)(SI*1), Z23
+	VBROADCASTSS 24(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      896(R10), Z20
 	VMOVUPS      960(R10), Z21
-	VPBROADCASTD 28(DX), Z22
+	VBROADCASTSS 28(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 28(DX)(BX*1), Z23
+	VBROADCASTSS 28(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 28(DX)(BX*2), Z22
+	VBROADCASTSS 28(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 28(DX)(SI*1), Z23
+	VBROADCASTSS 28(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1024(R10), Z20
 	VMOVUPS      1088(R10), Z21
-	VPBROADCASTD 32(DX), Z22
+	VBROADCASTSS 32(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 32(DX)(BX*1), Z23
+	VBROADCASTSS 32(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 32(DX)(BX*2), Z22
+	VBROADCASTSS 32(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 32(DX)(SI*1), Z23
+	VBROADCASTSS 32(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1152(R10), Z20
 	VMOVUPS      1216(R10), Z21
-	VPBROADCASTD 36(DX), Z22
+	VBROADCASTSS 36(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 36(DX)(BX*1), Z23
+	VBROADCASTSS 36(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 36(DX)(BX*2), Z22
+	VBROADCASTSS 36(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 36(DX)(SI*1), Z23
+	VBROADCASTSS 36(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1280(R10), Z20
 	VMOVUPS      1344(R10), Z21
-	VPBROADCASTD 40(DX), Z22
+	VBROADCASTSS 40(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 40(DX)(BX*1), Z23
+	VBROADCASTSS 40(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 40(DX)(BX*2), Z22
+	VBROADCASTSS 40(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 40(DX)(SI*1), Z23
+	VBROADCASTSS 40(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1408(R10), Z20
 	VMOVUPS      1472(R10), Z21
-	VPBROADCASTD 44(DX), Z22
+	VBROADCASTSS 44(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 44(DX)(BX*1), Z23
+	VBROADCASTSS 44(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 44(DX)(BX*2), Z22
+	VBROADCASTSS 44(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 44(DX)(SI*1), Z23
+	VBROADCASTSS 44(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1536(R10), Z20
 	VMOVUPS      1600(R10), Z21
-	VPBROADCASTD 48(DX), Z22
+	VBROADCASTSS 48(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 48(DX)(BX*1), Z23
+	VBROADCASTSS 48(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 48(DX)(BX*2), Z22
+	VBROADCASTSS 48(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 48(DX)(SI*1), Z23
+	VBROADCASTSS 48(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1664(R10), Z20
 	VMOVUPS      1728(R10), Z21
-	VPBROADCASTD 52(DX), Z22
+	VBROADCASTSS 52(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 52(DX)(BX*1), Z23
+	VBROADCASTSS 52(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 52(DX)(BX*2), Z22
+	VBROADCASTSS 52(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 52(DX)(SI*1), Z23
+	VBROADCASTSS 52(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1792(R10), Z20
 	VMOVUPS      1856(R10), Z21
-	VPBROADCASTD 56(DX), Z22
+	VBROADCASTSS 56(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 56(DX)(BX*1), Z23
+	VBROADCASTSS 56(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 56(DX)(BX*2), Z22
+	VBROADCASTSS 56(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 56(DX)(SI*1), Z23
+	VBROADCASTSS 56(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1920(R10), Z20
 	VMOVUPS      1984(R10), Z21
-	VPBROADCASTD 60(DX), Z22
+	VBROADCASTSS 60(DX), Z22
 	LONG         $0x405eb262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 60(DX)(BX*1), Z23
+	VBROADCASTSS 60(DX)(BX*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 60(DX)(BX*2), Z22
+	VBROADCASTSS 60(DX)(BX*2), Z22
 	LONG         $0x405eb262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 60(DX)(SI*1), Z23
+	VBROADCASTSS 60(DX)(SI*1), Z23
 	LONG         $0x405eb262
 	WORD         $0xff52
 	LONG         $0x4056a262
@@ -34166,364 +34174,360 @@ keys4:
 	ADDQ         R9, DX
 	MOVQ         q+16(FP), R10
 	MOVQ         steps+8(FP), R11
-	VPXORD       Z8, Z8, Z8
 	VPXORD       Z16, Z16, Z16
-	VPXORD       Z9, Z9, Z9
 	VPXORD       Z17, Z17, Z17
-	VPXORD       Z10, Z10, Z10
 	VPXORD       Z18, Z18, Z18
-	VPXORD       Z11, Z11, Z11
 	VPXORD       Z19, Z19, Z19
 
 keys8:
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
-	VPBROADCASTD (DX), Z22
+	VBROADCASTSS (DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD (DX)(BX*1), Z23
+	VBROADCASTSS (DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD (DX)(BX*2), Z22
+	VBROADCASTSS (DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD (DX)(SI*1), Z23
+	VBROADCASTSS (DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      128(R10), Z20
 	VMOVUPS      192(R10), Z21
-	VPBROADCASTD 4(DX), Z22
+	VBROADCASTSS 4(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 4(DX)(BX*1), Z23
+	VBROADCASTSS 4(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 4(DX)(BX*2), Z22
+	VBROADCASTSS 4(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 4(DX)(SI*1), Z23
+	VBROADCASTSS 4(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      256(R10), Z20
 	VMOVUPS      320(R10), Z21
-	VPBROADCASTD 8(DX), Z22
+	VBROADCASTSS 8(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 8(DX)(BX*1), Z23
+	VBROADCASTSS 8(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 8(DX)(BX*2), Z22
+	VBROADCASTSS 8(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 8(DX)(SI*1), Z23
+	VBROADCASTSS 8(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      384(R10), Z20
 	VMOVUPS      448(R10), Z21
-	VPBROADCASTD 12(DX), Z22
+	VBROADCASTSS 12(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 12(DX)(BX*1), Z23
+	VBROADCASTSS 12(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 12(DX)(BX*2), Z22
+	VBROADCASTSS 12(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 12(DX)(SI*1), Z23
+	VBROADCASTSS 12(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      512(R10), Z20
 	VMOVUPS      576(R10), Z21
-	VPBROADCASTD 16(DX), Z22
+	VBROADCASTSS 16(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 16(DX)(BX*1), Z23
+	VBROADCASTSS 16(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 16(DX)(BX*2), Z22
+	VBROADCASTSS 16(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 16(DX)(SI*1), Z23
+	VBROADCASTSS 16(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      640(R10), Z20
 	VMOVUPS      704(R10), Z21
-	VPBROADCASTD 20(DX), Z22
+	VBROADCASTSS 20(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 20(DX)(BX*1), Z23
+	VBROADCASTSS 20(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 20(DX)(BX*2), Z22
+	VBROADCASTSS 20(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 20(DX)(SI*1), Z23
+	VBROADCASTSS 20(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      768(R10), Z20
 	VMOVUPS      832(R10), Z21
-	VPBROADCASTD 24(DX), Z22
+	VBROADCASTSS 24(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 24(DX)(BX*1), Z23
+	VBROADCASTSS 24(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 24(DX)(BX*2), Z22
+	VBROADCASTSS 24(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 24(DX)(SI*1), Z23
+	VBROADCASTSS 24(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      896(R10), Z20
 	VMOVUPS      960(R10), Z21
-	VPBROADCASTD 28(DX), Z22
+	VBROADCASTSS 28(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 28(DX)(BX*1), Z23
+	VBROADCASTSS 28(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 28(DX)(BX*2), Z22
+	VBROADCASTSS 28(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 28(DX)(SI*1), Z23
+	VBROADCASTSS 28(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1024(R10), Z20
 	VMOVUPS      1088(R10), Z21
-	VPBROADCASTD 32(DX), Z22
+	VBROADCASTSS 32(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 32(DX)(BX*1), Z23
+	VBROADCASTSS 32(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 32(DX)(BX*2), Z22
+	VBROADCASTSS 32(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 32(DX)(SI*1), Z23
+	VBROADCASTSS 32(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1152(R10), Z20
 	VMOVUPS      1216(R10), Z21
-	VPBROADCASTD 36(DX), Z22
+	VBROADCASTSS 36(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 36(DX)(BX*1), Z23
+	VBROADCASTSS 36(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 36(DX)(BX*2), Z22
+	VBROADCASTSS 36(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 36(DX)(SI*1), Z23
+	VBROADCASTSS 36(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1280(R10), Z20
 	VMOVUPS      1344(R10), Z21
-	VPBROADCASTD 40(DX), Z22
+	VBROADCASTSS 40(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 40(DX)(BX*1), Z23
+	VBROADCASTSS 40(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 40(DX)(BX*2), Z22
+	VBROADCASTSS 40(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 40(DX)(SI*1), Z23
+	VBROADCASTSS 40(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1408(R10), Z20
 	VMOVUPS      1472(R10), Z21
-	VPBROADCASTD 44(DX), Z22
+	VBROADCASTSS 44(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 44(DX)(BX*1), Z23
+	VBROADCASTSS 44(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 44(DX)(BX*2), Z22
+	VBROADCASTSS 44(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 44(DX)(SI*1), Z23
+	VBROADCASTSS 44(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1536(R10), Z20
 	VMOVUPS      1600(R10), Z21
-	VPBROADCASTD 48(DX), Z22
+	VBROADCASTSS 48(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 48(DX)(BX*1), Z23
+	VBROADCASTSS 48(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 48(DX)(BX*2), Z22
+	VBROADCASTSS 48(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 48(DX)(SI*1), Z23
+	VBROADCASTSS 48(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1664(R10), Z20
 	VMOVUPS      1728(R10), Z21
-	VPBROADCASTD 52(DX), Z22
+	VBROADCASTSS 52(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 52(DX)(BX*1), Z23
+	VBROADCASTSS 52(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 52(DX)(BX*2), Z22
+	VBROADCASTSS 52(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 52(DX)(SI*1), Z23
+	VBROADCASTSS 52(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1792(R10), Z20
 	VMOVUPS      1856(R10), Z21
-	VPBROADCASTD 56(DX), Z22
+	VBROADCASTSS 56(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 56(DX)(BX*1), Z23
+	VBROADCASTSS 56(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 56(DX)(BX*2), Z22
+	VBROADCASTSS 56(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 56(DX)(SI*1), Z23
+	VBROADCASTSS 56(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1920(R10), Z20
 	VMOVUPS      1984(R10), Z21
-	VPBROADCASTD 60(DX), Z22
+	VBROADCASTSS 60(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xc652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 60(DX)(BX*1), Z23
+	VBROADCASTSS 60(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xcf52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 60(DX)(BX*2), Z22
+	VBROADCASTSS 60(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xd652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 60(DX)(SI*1), Z23
+	VBROADCASTSS 60(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xdf52
 	LONG         $0x4056a262
@@ -34547,364 +34551,360 @@ keys8:
 	ADDQ         R9, DX
 	MOVQ         q+16(FP), R10
 	MOVQ         steps+8(FP), R11
-	VPXORD       Z12, Z12, Z12
 	VPXORD       Z16, Z16, Z16
-	VPXORD       Z13, Z13, Z13
 	VPXORD       Z17, Z17, Z17
-	VPXORD       Z14, Z14, Z14
 	VPXORD       Z18, Z18, Z18
-	VPXORD       Z15, Z15, Z15
 	VPXORD       Z19, Z19, Z19
 
 keys12:
 	VMOVUPS      (R10), Z20
 	VMOVUPS      64(R10), Z21
-	VPBROADCASTD (DX), Z22
+	VBROADCASTSS (DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD (DX)(BX*1), Z23
+	VBROADCASTSS (DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD (DX)(BX*2), Z22
+	VBROADCASTSS (DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD (DX)(SI*1), Z23
+	VBROADCASTSS (DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      128(R10), Z20
 	VMOVUPS      192(R10), Z21
-	VPBROADCASTD 4(DX), Z22
+	VBROADCASTSS 4(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 4(DX)(BX*1), Z23
+	VBROADCASTSS 4(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 4(DX)(BX*2), Z22
+	VBROADCASTSS 4(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 4(DX)(SI*1), Z23
+	VBROADCASTSS 4(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      256(R10), Z20
 	VMOVUPS      320(R10), Z21
-	VPBROADCASTD 8(DX), Z22
+	VBROADCASTSS 8(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 8(DX)(BX*1), Z23
+	VBROADCASTSS 8(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 8(DX)(BX*2), Z22
+	VBROADCASTSS 8(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 8(DX)(SI*1), Z23
+	VBROADCASTSS 8(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      384(R10), Z20
 	VMOVUPS      448(R10), Z21
-	VPBROADCASTD 12(DX), Z22
+	VBROADCASTSS 12(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 12(DX)(BX*1), Z23
+	VBROADCASTSS 12(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 12(DX)(BX*2), Z22
+	VBROADCASTSS 12(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 12(DX)(SI*1), Z23
+	VBROADCASTSS 12(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      512(R10), Z20
 	VMOVUPS      576(R10), Z21
-	VPBROADCASTD 16(DX), Z22
+	VBROADCASTSS 16(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 16(DX)(BX*1), Z23
+	VBROADCASTSS 16(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 16(DX)(BX*2), Z22
+	VBROADCASTSS 16(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 16(DX)(SI*1), Z23
+	VBROADCASTSS 16(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      640(R10), Z20
 	VMOVUPS      704(R10), Z21
-	VPBROADCASTD 20(DX), Z22
+	VBROADCASTSS 20(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 20(DX)(BX*1), Z23
+	VBROADCASTSS 20(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 20(DX)(BX*2), Z22
+	VBROADCASTSS 20(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 20(DX)(SI*1), Z23
+	VBROADCASTSS 20(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      768(R10), Z20
 	VMOVUPS      832(R10), Z21
-	VPBROADCASTD 24(DX), Z22
+	VBROADCASTSS 24(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 24(DX)(BX*1), Z23
+	VBROADCASTSS 24(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 24(DX)(BX*2), Z22
+	VBROADCASTSS 24(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 24(DX)(SI*1), Z23
+	VBROADCASTSS 24(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      896(R10), Z20
 	VMOVUPS      960(R10), Z21
-	VPBROADCASTD 28(DX), Z22
+	VBROADCASTSS 28(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 28(DX)(BX*1), Z23
+	VBROADCASTSS 28(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 28(DX)(BX*2), Z22
+	VBROADCASTSS 28(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 28(DX)(SI*1), Z23
+	VBROADCASTSS 28(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1024(R10), Z20
 	VMOVUPS      1088(R10), Z21
-	VPBROADCASTD 32(DX), Z22
+	VBROADCASTSS 32(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 32(DX)(BX*1), Z23
+	VBROADCASTSS 32(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 32(DX)(BX*2), Z22
+	VBROADCASTSS 32(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 32(DX)(SI*1), Z23
+	VBROADCASTSS 32(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1152(R10), Z20
 	VMOVUPS      1216(R10), Z21
-	VPBROADCASTD 36(DX), Z22
+	VBROADCASTSS 36(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 36(DX)(BX*1), Z23
+	VBROADCASTSS 36(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 36(DX)(BX*2), Z22
+	VBROADCASTSS 36(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 36(DX)(SI*1), Z23
+	VBROADCASTSS 36(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1280(R10), Z20
 	VMOVUPS      1344(R10), Z21
-	VPBROADCASTD 40(DX), Z22
+	VBROADCASTSS 40(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 40(DX)(BX*1), Z23
+	VBROADCASTSS 40(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 40(DX)(BX*2), Z22
+	VBROADCASTSS 40(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 40(DX)(SI*1), Z23
+	VBROADCASTSS 40(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1408(R10), Z20
 	VMOVUPS      1472(R10), Z21
-	VPBROADCASTD 44(DX), Z22
+	VBROADCASTSS 44(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 44(DX)(BX*1), Z23
+	VBROADCASTSS 44(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 44(DX)(BX*2), Z22
+	VBROADCASTSS 44(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 44(DX)(SI*1), Z23
+	VBROADCASTSS 44(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1536(R10), Z20
 	VMOVUPS      1600(R10), Z21
-	VPBROADCASTD 48(DX), Z22
+	VBROADCASTSS 48(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 48(DX)(BX*1), Z23
+	VBROADCASTSS 48(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 48(DX)(BX*2), Z22
+	VBROADCASTSS 48(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 48(DX)(SI*1), Z23
+	VBROADCASTSS 48(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1664(R10), Z20
 	VMOVUPS      1728(R10), Z21
-	VPBROADCASTD 52(DX), Z22
+	VBROADCASTSS 52(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 52(DX)(BX*1), Z23
+	VBROADCASTSS 52(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 52(DX)(BX*2), Z22
+	VBROADCASTSS 52(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 52(DX)(SI*1), Z23
+	VBROADCASTSS 52(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1792(R10), Z20
 	VMOVUPS      1856(R10), Z21
-	VPBROADCASTD 56(DX), Z22
+	VBROADCASTSS 56(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 56(DX)(BX*1), Z23
+	VBROADCASTSS 56(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 56(DX)(BX*2), Z22
+	VBROADCASTSS 56(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 56(DX)(SI*1), Z23
+	VBROADCASTSS 56(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262
 	WORD         $0xdf52
 	VMOVUPS      1920(R10), Z20
 	VMOVUPS      1984(R10), Z21
-	VPBROADCASTD 60(DX), Z22
+	VBROADCASTSS 60(DX), Z22
 	LONG         $0x405e3262
 	WORD         $0xe652
 	LONG         $0x4056a262
 	WORD         $0xc652
-	VPBROADCASTD 60(DX)(BX*1), Z23
+	VBROADCASTSS 60(DX)(BX*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xef52
 	LONG         $0x4056a262
 	WORD         $0xcf52
-	VPBROADCASTD 60(DX)(BX*2), Z22
+	VBROADCASTSS 60(DX)(BX*2), Z22
 	LONG         $0x405e3262
 	WORD         $0xf652
 	LONG         $0x4056a262
 	WORD         $0xd652
-	VPBROADCASTD 60(DX)(SI*1), Z23
+	VBROADCASTSS 60(DX)(SI*1), Z23
 	LONG         $0x405e3262
 	WORD         $0xff52
 	LONG         $0x4056a262

@@ -60,19 +60,66 @@ const keysAbreast = 4
 func (t scoreTile) score(f format) {
 	doc := fmt.Sprintf("%%s is laneTile.score for %d rows, %d keys at a time%s.", t.rows, t.keys, f.note)
 	t.text(fmt.Sprintf("score%d%s", t.rows, f.name), fmt.Sprintf(scoreSignature, f.element), doc)
-	n, out, k := Load(Param("n"), GP64()), Load(Param("s"), GP64()), newRows("k", "ldk", keysAbreast, f.size)
+	free := t.keys * t.vectors
+	t.generate(scoreStep{
+		size: f.size, bytes: f.size * t.c(), unroll: min(4, 16/t.c()), query: free, queries: t.vectors,
+		multiply: func(i int, from Mem, sums []reg.VecPhysical) {
+			t.multiplyKey(f, from, t.fixed(free+t.vectors+i%2), free, sums)
+		},
+	})
+}
+
+// scoreStep is what is done with a few elements of keysAbreast neighbouring keys.
+type scoreStep struct {
+	size           int // bytes of an element
+	bytes          int // of a key
+	unroll         int // steps in a turn of the loop
+	query, queries int // the first register for queries, and how many each step loads
+	// multiply adds the products of the queries with key number i, at from, to its sums.
+	multiply func(i int, from Mem, sums []reg.VecPhysical)
+	apart    []reg.VecPhysical // sums that multiply keeps apart, one for each key, to be added to the others in the end
+}
+
+// generate generates the loops over tiles of keys, keys and elements.
+func (t scoreTile) generate(s scoreStep) {
+	n, out, k := Load(Param("n"), GP64()), Load(Param("s"), GP64()), newRows("k", "ldk", keysAbreast, s.size)
 	ahead, stride := lookahead()
 	sums := make([]reg.VecPhysical, t.keys*t.vectors)
 	for i := range sums {
 		sums[i] = t.fixed(i)
 	}
-	next := t.toNextKeys(k.stride, f.size)
+	next := toNextKeys(k.stride, s.bytes)
 	Label("tile")
 	for _, sum := range sums {
 		zero(sum)
 	}
-	for i := 0; i < t.keys; i += keysAbreast {
-		t.multiplyKeys(fmt.Sprintf("keys%d", i), f, k, ahead, stride, sums[t.vectors*i:][:t.vectors*keysAbreast])
+	for first := 0; first < t.keys; first += keysAbreast {
+		abreast := sums[t.vectors*first:][:t.vectors*keysAbreast]
+		loop := fmt.Sprintf("keys%d", first)
+		q, steps := Load(Param("q"), GP64()), Load(Param("steps"), GP64())
+		for _, sum := range s.apart {
+			zero(sum)
+		}
+		Label(loop)
+		for u := range s.unroll {
+			for i := range s.queries {
+				VMOVUPS(Mem{Base: q, Disp: 4 * t.lanes * (s.queries*u + i)}, t.fixed(s.query+i))
+			}
+			for i := range keysAbreast {
+				s.multiply(i, k.at(i).Offset(s.bytes*u), abreast[t.vectors*i:][:t.vectors])
+			}
+		}
+		for range keysAbreast * s.bytes * s.unroll / 64 {
+			PREFETCHT1(Mem{Base: ahead})
+			ADDQ(stride, ahead)
+		}
+		ADDQ(U32(4*t.lanes*s.queries*s.unroll), q)
+		k.advance(U32(s.bytes * s.unroll))
+		SUBQ(U32(s.unroll), steps)
+		JNZ(LabelRef(loop))
+		for i, sum := range s.apart {
+			VADDPS(sum, abreast[i], abreast[i])
+		}
 		k.advance(next)
 	}
 	registers := t.keys * t.rows / t.lanes
@@ -81,30 +128,6 @@ func (t scoreTile) score(f format) {
 	DECQ(n)
 	JNZ(LabelRef("tile"))
 	t.end()
-}
-
-// multiplyKeys adds the products of the queries with a few keys to the sums, and leaves k at the ends of these keys.
-func (t scoreTile) multiplyKeys(loop string, f format, k *rows, ahead, stride reg.Register, sums []reg.VecPhysical) {
-	free := t.keys * t.vectors
-	q, steps := Load(Param("q"), GP64()), Load(Param("steps"), GP64())
-	unroll := min(4, 16/t.c())
-	Label(loop)
-	for u := range unroll {
-		for v := range t.vectors {
-			VMOVUPS(Mem{Base: q, Disp: 4 * t.lanes * (t.vectors*u + v)}, t.fixed(free+v))
-		}
-		for i := range keysAbreast {
-			t.multiplyKey(f, k.at(i).Offset(f.size*t.c()*u), t.fixed(free+t.vectors+i%2), free, sums[t.vectors*i:][:t.vectors])
-		}
-	}
-	for range keysAbreast * t.c() * unroll * f.size / 64 {
-		PREFETCHT1(Mem{Base: ahead})
-		ADDQ(stride, ahead)
-	}
-	ADDQ(U32(4*t.lanes*t.vectors*unroll), q)
-	k.advance(U32(f.size * t.c() * unroll))
-	SUBQ(U32(unroll), steps)
-	JNZ(LabelRef(loop))
 }
 
 // multiplyKey adds c elements of a key times those of the queries, in the registers from the number query on, to the sums.
@@ -127,11 +150,12 @@ func (t scoreTile) multiplyKey(f format, from Mem, element reg.VecPhysical, quer
 	}
 }
 
-// toNextKeys returns the bytes from the end of a key to the start of the one that lies keysAbreast below.
-func (t scoreTile) toNextKeys(stride reg.Register, size int) reg.Register {
+// toNextKeys returns the bytes from the end of a key, of which a step takes so many, to the start of the one that lies keysAbreast
+// below.
+func toNextKeys(stride reg.Register, step int) reg.Register {
 	skip, key := GP64(), Load(Param("steps"), GP64())
 	IMUL3Q(U32(keysAbreast), stride, skip)
-	IMUL3Q(U32(size*t.c()), key, key)
+	IMUL3Q(U32(step), key, key)
 	SUBQ(key, skip)
 	return skip
 }
@@ -161,6 +185,10 @@ func lookahead() (ahead, stride reg.Register) {
 // repeat loads c elements, repeated over the lanes.
 func (s isa) repeat(c int, from Mem, to reg.Register) {
 	switch {
+	case c == s.lanes:
+		VMOVUPS(from, to)
+	case c == 1:
+		VBROADCASTSS(from, to)
 	case c == 2:
 		VBROADCASTSD(from, to)
 	case c == 4 && s.masks:

@@ -1,0 +1,74 @@
+// Package file opens the files that people name. It takes regular files only: a pipe
+// might never open, and a device might never end.
+package file
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// ErrNotRegular is wrapped by the error of a name that is not a regular file.
+var ErrNotRegular = errors.New("want a regular file")
+
+// Open opens a regular file, or the one that a link leads to, for reading. A folder, a
+// pipe, a socket and a device are errors that wrap ErrNotRegular and say which it is.
+func Open(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := Check(path, info); err != nil {
+		return nil, err
+	}
+	return os.Open(path)
+}
+
+// Read returns the content of a regular file; see [Open].
+func Read(path string) ([]byte, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// ReadMax is Read for a file of at most limit bytes. A larger one is an error, and is
+// not read.
+func ReadMax(path string, limit int64) ([]byte, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1)) // the file may grow while it is read
+	if err == nil && int64(len(text)) > limit {
+		return nil, fmt.Errorf("%s: is larger than %d bytes, the limit for a file of its kind", path, limit)
+	}
+	return text, err
+}
+
+// Check returns an error that wraps ErrNotRegular unless info, of path, is a regular file's.
+func Check(path string, info fs.FileInfo) error {
+	if info.Mode().IsRegular() {
+		return nil
+	}
+	return fmt.Errorf("%s: is %s; %w", path, kind(info.Mode()), ErrNotRegular)
+}
+
+func kind(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a folder"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "no regular file"
+}

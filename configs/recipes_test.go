@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -203,5 +204,25 @@ func TestScheduleAt(t *testing.T) {
 				t.Errorf("%+v at step %d of 10: %v, want %v", c.s, step, got, c.want[i])
 			}
 		}
+	}
+}
+
+func TestRecipeDiff(t *testing.T) {
+	old, err := DefaultRecipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changes := old.Diff(old); changes != nil {
+		t.Errorf("of itself: %v", changes)
+	}
+	now := old
+	for _, set := range []string{"optimizer.lr=1e-3", "data=x", "steps=9", "distill.loss=kl"} {
+		if err := now.Set(set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "[data (there nothing, here x) steps (there 0, here 9) optimizer.lr (there 0.0003, here 0.001) distill.loss (there nothing, here kl)]"
+	if got := fmt.Sprint(old.Diff(now)); got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }

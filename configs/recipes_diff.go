@@ -1,0 +1,44 @@
+package configs
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// Change is a key in which two recipes differ.
+type Change struct {
+	Key      string // joined by dots: optimizer.lr
+	Old, New any
+}
+
+// String is the change as part of a sentence: optimizer.lr (there 0.001, here 0.0003).
+func (c Change) String() string {
+	return fmt.Sprintf("%s (there %s, here %s)", c.Key, valueText(c.Old), valueText(c.New))
+}
+
+func valueText(v any) string {
+	if text := fmt.Sprint(v); text != "" {
+		return text
+	}
+	return "nothing"
+}
+
+// Diff lists the keys in which other, the newer one, differs from r, in the order of [Recipe].
+func (r Recipe) Diff(other Recipe) []Change {
+	return diff("", reflect.ValueOf(r), reflect.ValueOf(other))
+}
+
+func diff(prefix string, old, now reflect.Value) (changes []Change) {
+	for i := range old.NumField() {
+		name, _, _ := strings.Cut(old.Type().Field(i).Tag.Get("yaml"), ",")
+		from, to := old.Field(i), now.Field(i)
+		switch {
+		case from.Kind() == reflect.Struct:
+			changes = append(changes, diff(prefix+name+".", from, to)...)
+		case !from.Equal(to):
+			changes = append(changes, Change{prefix + name, from.Interface(), to.Interface()})
+		}
+	}
+	return changes
+}

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -85,7 +88,13 @@ func TestRunStatusAndOneLine(t *testing.T) {
 		{"", 2, "gqa-test: missing command; want group, need, plain or work" + help},
 		{"group", 2, "gqa-test: missing command; want leaf" + help},
 		{"group twig", 2, `gqa-test: unknown command "twig"; want leaf` + help},
-		{"wrk", 2, `gqa-test: unknown command "wrk" for "gqa-test"; Did you mean this? work` + help},
+		{"wrk", 2, `gqa-test: unknown command "wrk"; did you mean gqa-test work?` + help},
+		{"zzz --nope", 2, `gqa-test: unknown command "zzz"; want group, need, plain or work` + help},
+		{"group laef", 2, `gqa-test: unknown command "laef"; did you mean gqa-test group leaf?` + help},
+		{"version", 2, `gqa-test: unknown command "version"; did you mean gqa-test --version?` + help},
+		{"help wrk", 2, `gqa-test: unknown command "wrk"; did you mean gqa-test work?` + help},
+		{"help nosuch", 2, `gqa-test: unknown command "nosuch"; want group, need, plain or work` + help},
+		{"help group twig", 2, `gqa-test: unknown command "twig"; want leaf` + help},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			status, _, stderr := run(t, strings.Fields(test.args)...)
@@ -161,6 +170,21 @@ func TestInterruptCancelsAndSaysSo(t *testing.T) {
 	status := Run(context.Background(), nil, &stderr, &stderr, root)
 	if want := "gqa-test: step 4: interrupted\n"; status != ExitFailed || stderr.String() != want {
 		t.Errorf("status %d, %q; want %d, %q", status, stderr.String(), ExitFailed, want)
+	}
+}
+
+// A SIGHUP stops a command as Ctrl-C does, but one that nohup had ignored does not.
+func TestHangup(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows sends no SIGHUP")
+	}
+	if got := endings(); !slices.Contains(got, os.Signal(syscall.SIGHUP)) {
+		t.Errorf("%v end a command, want SIGHUP among them", got)
+	}
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	if got := endings(); slices.Contains(got, os.Signal(syscall.SIGHUP)) {
+		t.Errorf("%v end a command that ignores SIGHUP", got)
 	}
 }
 

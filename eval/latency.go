@@ -12,6 +12,7 @@ import (
 	"gqa/configs"
 	"gqa/internal/engine/decode"
 	"gqa/internal/kernels"
+	"gqa/internal/limits"
 	"gqa/internal/ops"
 )
 
@@ -106,7 +107,7 @@ func checkLatency(m *Model, o LatencyOptions) error {
 	}
 	size := elementSize(m.Cache)
 	perToken := m.Arch.KVBytesPerToken(size) + m.Arch.CrossKVBytesPerToken(size)
-	if err := checkMemory("the KV cache in "+formatNames[m.Cache], float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
+	if err := limits.Memory("the KV cache in "+formatNames[m.Cache], float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
 		return fmt.Errorf("batch %d, context %d, prompt-len %d: %w", o.Batch, o.Context, o.PromptLen, err)
 	}
 	return nil
@@ -224,7 +225,7 @@ func RandomModel(f decode.Formats, s Shape, groups int) (*Model, error) {
 	for _, p := range params {
 		bytes += 4 * float64(p.Size())
 	}
-	if err := checkMemory(s.Name+" in f32", bytes); err != nil {
+	if err := limits.Memory(s.Name+" in f32", bytes); err != nil {
 		return nil, err
 	}
 	all := make(map[string][]float32, len(params))

@@ -133,7 +133,7 @@ func TestResumeChecks(t *testing.T) {
 		"optimizer.average=0.9": "optimizer.average cannot change within a run, from 0 to 0.9",
 		"nothing=1":             `unknown key "nothing"`,
 		"steps=1":               "checkpoint of step 2",
-		"data=" + writeIDs(t, randomWindows(9, 14, 12, 128)): "has changed since the run began (168 tokens then, 168 now)",
+		"data=" + writeIDs(t, randomWindows(9, 14, 12, 128)): "has changed since the run began; put back what was there",
 	} {
 		if _, err := Resume(t.Context(), o, []string{"steps=4", set}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one with %q", set, err, want)
@@ -174,7 +174,7 @@ func TestSaveFails(t *testing.T) {
 			names = append(names, e.Name())
 		}
 	}
-	if want := []string{".lock", checkpointsDir, metricsFile, recipeFile}; !slices.Equal(names, want) {
+	if want := []string{".lock", checkpointsDir, identityFile, metricsFile, recipeFile}; !slices.Equal(names, want) {
 		t.Errorf("the run holds %v, want %v", names, want)
 	}
 }

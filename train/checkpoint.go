@@ -1,7 +1,7 @@
 package train
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,19 +23,22 @@ const (
 	momentsFile    = "optimizer.safetensors"
 )
 
-// state is what a checkpoint says beside its tensors.
+// state is what a checkpoint says beside its tensors. It is a sealed file; earlier versions wrote the first four keys only.
 type state struct {
-	Step        int         `json:"step"`         // done
-	Tokens      int64       `json:"tokens"`       // read
-	Data        fingerprint `json:"data"`         // of the token stream
-	SourceDType string      `json:"source_dtype"` // of the model that the run began with
+	Step        int          `json:"step"`           // done
+	Tokens      int64        `json:"tokens"`         // read
+	Data        *fingerprint `json:"data,omitempty"` // of the token stream, now a part of Identity
+	SourceDType string       `json:"source_dtype"`   // of the model that the run began with
+
+	Identity *identity                     `json:"identity,omitempty"`
+	Files    map[string]checkpoints.Digest `json:"files,omitempty"` // all of the checkpoint but this one
 }
 
 func checkpointDir(run string, step int) string {
 	return filepath.Join(run, checkpointsDir, "step-"+strconv.Itoa(step))
 }
 
-// savedSteps lists the steps that a run has checkpoints of, in order.
+// savedSteps lists the steps that a run has folders of checkpoints of, in order, whatever these hold.
 func savedSteps(run string) ([]int, error) {
 	entries, err := os.ReadDir(filepath.Join(run, checkpointsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -44,7 +47,7 @@ func savedSteps(run string) ([]int, error) {
 	var steps []int
 	for _, e := range entries {
 		number, ok := strings.CutPrefix(e.Name(), "step-")
-		if step, err := strconv.Atoi(number); ok && err == nil {
+		if step, err := strconv.Atoi(number); ok && err == nil && strconv.Itoa(step) == number {
 			steps = append(steps, step)
 		}
 	}
@@ -52,41 +55,89 @@ func savedSteps(run string) ([]int, error) {
 	return steps, nil
 }
 
-// saveCheckpoint writes a checkpoint of the trainer as it is: whole, or on an error not at all.
-func saveCheckpoint(run string, s state, o *origin, t *trainer) (err error) {
-	out, err := checkpoints.NewOutput(checkpointDir(run, s.Step), false)
+// newestWhole is the newest step whose checkpoint seems whole: it says what step it is of, and its files have their sizes. It is 0
+// where there is none.
+func newestWhole(run string) (int, error) {
+	steps, err := savedSteps(run)
+	for _, step := range slices.Backward(steps) {
+		s, readErr := readState(run, step)
+		if readErr == nil && checkpoints.VerifySizes(checkpointDir(run, step), s.Files) == nil {
+			return step, nil
+		}
+	}
+	return 0, err
+}
+
+// readState reads what the checkpoint of a step says. That an earlier version wrote it, without checksums, is not an error: then
+// it has no Files.
+func readState(run string, step int) (state, error) {
+	var s state
+	err := readSealed(filepath.Join(checkpointDir(run, step), stateFile), &s)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s, errors.New(stateFile + " is missing")
+	case errors.Is(err, errUnsealed) && s.Files == nil && s.Data != nil:
+		err = nil
+	case err == nil && (s.Files == nil || s.Identity == nil):
+		err = errors.New(stateFile + " does not say what the checkpoint holds")
+	}
+	if err == nil && s.Step != step {
+		err = fmt.Errorf("it is the checkpoint of step %d", s.Step)
+	}
+	return s, err
+}
+
+// verify reads all of a checkpoint and compares it with what was written. One of an earlier version cannot be verified.
+func (s state) verify(ctx context.Context, run string) error {
+	if s.Files == nil {
+		return nil
+	}
+	dir := checkpointDir(run, s.Step)
+	names, err := weights.SideFiles(dir, readWithModel)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, ok := s.Files[filepath.ToSlash(name)]; !ok && name != stateFile {
+			return fmt.Errorf("%s is not of this checkpoint", name)
+		}
+	}
+	return checkpoints.Verify(ctx, dir, s.Files)
+}
+
+// readWithModel tells whether opening a model's folder reads files of that name.
+func readWithModel(name string) bool {
+	return carried(name) || slices.Contains([]string{".json", ".safetensors", ".bin"}, filepath.Ext(name))
+}
+
+// saveCheckpoint writes a checkpoint of the run as it is: whole, or on an error not at all. Once begun it is not given up.
+func (r *run) saveCheckpoint() (err error) {
+	if err := r.journal.sync(); err != nil {
+		return err
+	}
+	out, err := checkpoints.NewOutput(checkpointDir(r.dir, r.state.Step), false)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
-	if err := o.write(out.Dir(), checkpoints.F32, t.optimizer.result()); err != nil {
+	if err := r.origin.write(out.Dir(), checkpoints.F32, r.trainer.optimizer.result()); err != nil {
 		return err
 	}
-	if err := t.optimizer.write(out.Dir()); err != nil {
+	if err := r.trainer.optimizer.write(out.Dir()); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(out.Dir(), metricsFile), r.journal.written, 0o666); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(out.Dir(), stateFile), append(text, '\n'), 0o666); err != nil {
+	s := r.state
+	s.Identity = &r.identity
+	if s.Files, err = checkpoints.Digests(context.Background(), out.Dir()); err != nil {
+		return err
+	}
+	if err := writeSealed(filepath.Join(out.Dir(), stateFile), s); err != nil {
 		return err
 	}
 	return out.Commit()
-}
-
-// loadState reads what a checkpoint says, and what the optimizer keeps into it.
-func loadState(dir string, o *optimizer) (state, error) {
-	var s state
-	path := filepath.Join(dir, stateFile)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return s, err
-	}
-	if err := json.Unmarshal(text, &s); err != nil {
-		return s, fmt.Errorf("%s: %w", path, err)
-	}
-	return s, o.read(filepath.Join(dir, momentsFile))
 }
 
 // result is the run's model if it ended here: the weights by name, or their averages, shared with the optimizer.
@@ -168,6 +219,20 @@ func prune(run string, keep int) error {
 	return nil
 }
 
+// setAside renames a damaged checkpoint, so that it is not one of the run any more, and returns its new name.
+func setAside(run string, step int) (string, error) {
+	dir := checkpointDir(run, step)
+	for n := 0; ; n++ {
+		aside := filepath.Join(filepath.Dir(dir), "damaged-"+filepath.Base(dir))
+		if n > 0 {
+			aside += "-" + strconv.Itoa(n)
+		}
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			return aside, os.Rename(dir, aside)
+		}
+	}
+}
+
 // removeWhole removes a folder, if it is there, such that half of it is never seen under its name.
 func removeWhole(dir string) error {
 	hidden := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".old")
@@ -182,7 +247,7 @@ func removeWhole(dir string) error {
 
 // sweep removes what a killed process left: folders half written or half removed.
 func sweep(run string) (err error) {
-	for _, pattern := range []string{checkpointsDir + "/.step-*", "." + modelDir + ".*"} {
+	for _, pattern := range []string{checkpointsDir + "/.step-*", "." + modelDir + ".*", ".*.tmp-*"} {
 		left, globErr := filepath.Glob(filepath.Join(escapeGlob(run), pattern))
 		err = errors.Join(err, globErr)
 		for _, dir := range left {

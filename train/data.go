@@ -19,6 +19,7 @@ type data struct {
 	sampler     *text.Sampler
 	valid       [][]int32
 	fingerprint fingerprint
+	held        *fingerprint // of the text to validate on; nil: none
 }
 
 // rows is how many tokens of a window the model reads to predict.
@@ -52,6 +53,8 @@ func loadData(ctx context.Context, r *configs.Recipe, modelDir string, a *config
 		return nil, fmt.Errorf("valid: %s: its rows hold %d ids and predict %d, those of the data %d and %d",
 			r.Valid, corpus.Window, corpus.Rows(corpus.Window), d.window, d.rows())
 	}
+	held := fingerprintOf(corpus.IDs)
+	d.held = &held
 	if d.valid, err = cut(corpus.IDs, d.window, r.ValidWindows); err != nil {
 		return nil, fmt.Errorf("valid: %s: %w", r.Valid, err)
 	}

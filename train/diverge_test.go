@@ -95,7 +95,7 @@ func begun(t *testing.T, recipe configs.Recipe, o Options) *run {
 	t.Helper()
 	r, err := prepare(t.Context(), &recipe)
 	if err == nil {
-		err = createFolder(o, &recipe)
+		err = createFolder(o, &recipe, r.identity)
 	}
 	if err != nil {
 		t.Fatal(err)

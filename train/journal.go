@@ -9,13 +9,15 @@ import (
 // journal is where a run's figures go: metrics.jsonl and TensorBoard's event file.
 type journal struct {
 	metrics *os.File
+	written []byte // all of metrics.jsonl
 	events  *events
 }
 
-// openJournal continues a run's figures after a step.
-func openJournal(dir string, step int) (*journal, error) {
+// openJournal continues a run's figures after a step; saved is what metrics.jsonl held then, nil if that is not known.
+func openJournal(dir string, step int, saved []byte) (*journal, error) {
 	path := filepath.Join(dir, metricsFile)
-	if err := cutMetrics(path, step); err != nil {
+	written, err := cutMetrics(path, step, saved)
+	if err != nil {
 		return nil, err
 	}
 	metrics, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
@@ -26,7 +28,7 @@ func openJournal(dir string, step int) (*journal, error) {
 	if err != nil {
 		return nil, errors.Join(err, metrics.Close())
 	}
-	return &journal{metrics, e}, nil
+	return &journal{metrics, written, e}, nil
 }
 
 func (j *journal) log(m Metrics) error {
@@ -37,6 +39,7 @@ func (j *journal) log(m Metrics) error {
 	if _, err := j.metrics.Write(line); err != nil {
 		return err
 	}
+	j.written = append(j.written, line...)
 	values := []scalar{
 		{"train/loss", m.Loss},
 		{"train/grad_norm", m.GradNorm},
@@ -51,5 +54,8 @@ func (j *journal) log(m Metrics) error {
 	}
 	return j.events.scalars(m.Step, values...)
 }
+
+// sync makes the figures survive a power cut.
+func (j *journal) sync() error { return errors.Join(j.metrics.Sync(), j.events.file.Sync()) }
 
 func (j *journal) Close() error { return errors.Join(j.metrics.Close(), j.events.Close()) }

@@ -4,9 +4,27 @@ package train
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
+
+// isLocked tells whether a process has the lock that a file stands for. It changes nothing.
+func isLocked(path string) (bool, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}
 
 // tryLock takes the lock that a file stands for; held says that another process has it. A lock ends with its process.
 func tryLock(path string) (release func(), held bool, err error) {

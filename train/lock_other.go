@@ -8,6 +8,15 @@ import (
 	"os"
 )
 
+// isLocked tells whether a process has the lock that a file stands for. It changes nothing.
+func isLocked(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // tryLock takes the lock that a file stands for; held says that another process has it. After a crash the file stays: it
 // must then be removed by hand.
 func tryLock(path string) (release func(), held bool, err error) {

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"log/slog"
 
 	"gqa/checkpoints"
+	"gqa/internal/file"
 )
 
 // metricsFile is a Metrics per line.
@@ -27,47 +28,84 @@ type Metrics struct {
 	ValidLoss  *float64 `json:"valid_loss,omitempty"` // after the step, where it was measured
 }
 
-// readMetrics reads a run's metrics, none where there is no file yet. A last line that a crash cut short is left out.
-func readMetrics(path string) ([]Metrics, error) {
-	text, err := os.ReadFile(path)
+// readMetrics reads a run's metrics, none where there is no file yet. Lines that are damaged are left out; fault, which is not
+// nil then, says what is wrong with the first of them, or which steps are missing.
+func readMetrics(path string) (all []Metrics, fault, err error) {
+	text, err := file.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var all []Metrics
-	for n := 1; ; n++ {
-		line, rest, whole := bytes.Cut(text, []byte("\n"))
-		if !whole {
-			return all, nil
-		}
-		var m Metrics
-		if err := json.Unmarshal(line, &m); err != nil {
-			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
-		}
-		all, text = append(all, m), rest
-	}
+	all, fault = parseMetrics(text)
+	return all, fault, nil
 }
 
-// cutMetrics drops what was written after a step: a crash may have come further than it saved.
-func cutMetrics(path string, step int) error {
-	all, err := readMetrics(path)
-	if err != nil {
-		return err
+func parseMetrics(text []byte) (all []Metrics, fault error) {
+	note := func(format string, args ...any) {
+		if fault == nil {
+			fault = fmt.Errorf(format, args...)
+		}
 	}
-	var kept []byte
+	for n, last := 1, 0; len(text) > 0; n++ {
+		line, rest, whole := bytes.Cut(text, []byte("\n"))
+		text = rest
+		var m Metrics
+		switch {
+		case !whole:
+			note("line %d is cut short", n)
+			continue
+		case json.Unmarshal(line, &m) != nil || m.Step <= last:
+			note("line %d is damaged", n)
+			continue
+		case m.Step > last+1:
+			note("line %d is of step %d, but step %d is missing", n, m.Step, last+1)
+		}
+		all, last = append(all, m), m.Step
+	}
+	return all, fault
+}
+
+// cutMetrics cuts a run's metrics back to step, the last that is saved, and returns what is left. saved is what they were then,
+// nil if that is not known: then the lines that are whole stay. It warns of lines that are damaged, and writes a file anew only
+// if it differs.
+func cutMetrics(path string, step int, saved []byte) ([]byte, error) {
+	now, err := file.Read(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	all, fault := parseMetrics(now)
+	if saved == nil {
+		if saved, err = linesTo(all, step); err != nil {
+			return nil, err
+		}
+	}
+	if fault == nil && !bytes.HasPrefix(now, saved) {
+		fault = errors.New("it does not hold what was saved")
+	}
+	if fault != nil {
+		slog.Warn(fmt.Sprintf("%s: %v; it is cut back to step %d", path, fault, step))
+	}
+	if bytes.Equal(now, saved) {
+		return saved, nil
+	}
+	return saved, checkpoints.WriteFileAtomic(path, saved, 0o666)
+}
+
+// linesTo are the lines of all up to a step.
+func linesTo(all []Metrics, step int) (text []byte, err error) {
 	for _, m := range all {
 		if m.Step > step {
 			break
 		}
 		line, err := m.line()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		kept = append(kept, line...)
+		text = append(text, line...)
 	}
-	return checkpoints.WriteFileAtomic(path, kept, 0o666)
+	return text, nil
 }
 
 func (m Metrics) line() ([]byte, error) {

@@ -55,7 +55,7 @@ func embeddingDType(src *weights.Source) (checkpoints.DType, error) {
 
 // readCompanions reads the small files that go with a model, and what its conversion said, by name.
 func readCompanions(dir string) (map[string][]byte, error) {
-	names, err := weights.SideFiles(dir, func(name string) bool { return weights.IsCompanion(name) || name == "conversion.json" })
+	names, err := weights.SideFiles(dir, carried)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +67,9 @@ func readCompanions(dir string) (map[string][]byte, error) {
 	}
 	return side, nil
 }
+
+// carried tells whether a file of that name goes from the model to the result.
+func carried(name string) bool { return weights.IsCompanion(name) || name == "conversion.json" }
 
 // write makes dir a Hugging Face folder of the weights in dtype.
 func (o *origin) write(dir string, dtype checkpoints.DType, all map[string][]float32) error {

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -59,7 +60,7 @@ func openPredictions(dir string, key predictionsKey) (*predictions, error) {
 	path := filepath.Join(dir, predictionsKeyFile)
 	switch text, err := os.ReadFile(path); {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := checkpoints.WriteFileAtomic(path, append(want, '\n'), 0o666); err != nil {
+		if err := beginPredictions(dir, path, append(want, '\n')); err != nil {
 			return nil, fmt.Errorf("%w: %w", errCache, err)
 		}
 	case err != nil:
@@ -75,6 +76,17 @@ func openPredictions(dir string, key predictionsKey) (*predictions, error) {
 	}
 	n := key.SeqLen * key.TopK
 	return &predictions{key: key, file: file, buf: make([]byte, 4+6*n), half: make([]uint16, n)}, nil
+}
+
+// beginPredictions writes the key of a folder that has none. Predictions that are there without one may be anything's.
+func beginPredictions(dir, path string, key []byte) error {
+	switch err := os.Remove(filepath.Join(dir, predictionsFile)); {
+	case err == nil:
+		slog.Warn(fmt.Sprintf("teacher cache: %s has no %s, which says what its predictions are of: they are not used, and are made again", dir, predictionsKeyFile))
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return checkpoints.WriteFileAtomic(path, key, 0o666)
 }
 
 // check compares the key with that of a folder.

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"gqa/checkpoints"
@@ -18,6 +21,10 @@ import (
 // the optimizer, whose averages a checkpoint holds. A finished run is left
 // as it is, unless a greater number of steps is set.
 func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
+	began := readIdentity(o.Dir)
+	if err := began.checkRecipe(o.Dir); err != nil {
+		return nil, err
+	}
 	recipe, changed, err := changedRecipe(o.Dir, sets)
 	if err != nil {
 		return nil, err
@@ -36,8 +43,11 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	case s.State == Finished && recipe.Steps == s.Saved:
 		return s, nil
 	}
-	r, err := reopen(ctx, o.Dir, recipe)
+	r, err := reopen(ctx, o.Dir, recipe, began)
 	if err != nil {
+		return nil, err
+	}
+	if err := writeIdentity(o.Dir, r.identity); err != nil {
 		return nil, err
 	}
 	if changed {
@@ -66,27 +76,16 @@ func changedRecipe(dir string, sets []string) (recipe *configs.Recipe, changed b
 	if err := resolve(&r); err != nil {
 		return nil, false, err
 	}
-	for _, key := range []struct {
-		name     string
-		old, now any
-	}{
-		{"name", old.Name, r.Name},
-		{"batch", old.Batch, r.Batch},
-		{"accumulate", old.Accumulate, r.Accumulate},
-		{"seq_len", old.SeqLen, r.SeqLen},
-		{"seed", old.Seed, r.Seed},
-		{"optimizer.name", old.Optimizer.Name, r.Optimizer.Name},
-		{"optimizer.average", old.Optimizer.Average, r.Optimizer.Average},
-	} {
-		if key.old != key.now {
-			return nil, false, fmt.Errorf("%s cannot change within a run, from %v to %v; start another with gqa-train run", key.name, key.old, key.now)
+	for _, change := range old.Diff(r) {
+		if slices.Contains(fixedKeys, change.Key) {
+			return nil, false, fmt.Errorf("%s cannot change within a run, from %v to %v; start another with gqa-train run", change.Key, change.Old, change.New)
 		}
 	}
 	return &r, r != old, nil
 }
 
-// reopen is a run as its newest checkpoint has it.
-func reopen(ctx context.Context, dir string, recipe *configs.Recipe) (*run, error) {
+// reopen is a run as its newest good checkpoint has it, or as it begins where it has saved nothing.
+func reopen(ctx context.Context, dir string, recipe *configs.Recipe, began identity) (*run, error) {
 	if err := sweep(dir); err != nil {
 		return nil, err
 	}
@@ -96,47 +95,130 @@ func reopen(ctx context.Context, dir string, recipe *configs.Recipe) (*run, erro
 	}
 	if len(steps) == 0 {
 		r, err := prepare(ctx, recipe)
-		if err == nil {
-			r.dir = dir
+		if err != nil {
+			return nil, err
 		}
-		return r, err
+		r.dir = dir
+		return r, r.continues(began)
 	}
-	return restore(ctx, dir, recipe, steps)
+	var bad []badCheckpoint
+	for _, step := range slices.Backward(steps) {
+		r, err := restore(ctx, dir, step, recipe, began)
+		var damage *damageError
+		switch {
+		case errors.As(err, &damage):
+			bad = append(bad, badCheckpoint{step, damage})
+			continue
+		case err != nil:
+			return nil, err
+		}
+		return r, fallBack(dir, bad, step)
+	}
+	return nil, noneGood(dir, bad)
 }
 
-// restore is a run as the last checkpoint of steps has it.
-func restore(ctx context.Context, dir string, recipe *configs.Recipe, steps []int) (*run, error) {
-	from := checkpointDir(dir, steps[len(steps)-1])
-	o, all, err := openOrigin(from)
-	if err != nil {
-		return nil, unreadable(dir, steps, err)
+// continues checks that a run that was opened anew learns from what it began with.
+func (r *run) continues(began identity) error {
+	if err := began.check(r.identity, r.recipe); err != nil {
+		return err
+	}
+	var unknown []string
+	if r.state.Step > 0 && r.state.Files == nil {
+		unknown = append(unknown, fmt.Sprintf("whether the checkpoint of step %d is as it was saved", r.state.Step))
+	}
+	if began.Recipe == nil {
+		unknown = append(unknown, "whether model, teacher and data are those that the run began with")
+	}
+	if unknown != nil {
+		slog.Warn(fmt.Sprintf("%s: an earlier version of gqa-train wrote it, without checksums: it cannot be verified %s", r.dir, strings.Join(unknown, ", nor ")))
+	}
+	r.identity = began.adopt(r.identity)
+	return nil
+}
+
+// damageError is what is wrong with a checkpoint.
+type damageError struct{ error }
+
+func (e *damageError) Unwrap() error { return e.error }
+
+// badCheckpoint is one that a run cannot go on from.
+type badCheckpoint struct {
+	step  int
+	cause error
+}
+
+// restore is a run as the checkpoint of a step has it. If that is damaged the error is a damageError.
+func restore(ctx context.Context, dir string, step int, recipe *configs.Recipe, began identity) (*run, error) {
+	from := checkpointDir(dir, step)
+	s, err := readState(dir, step)
+	if err == nil && s.Identity != nil && began.differs(*s.Identity) != nil {
+		err = errors.New("it is another run's checkpoint")
+	}
+	if err == nil {
+		err = s.verify(ctx, dir)
+	}
+	var o *origin
+	var all map[string][]float32
+	if err == nil {
+		o, all, err = openOrigin(from)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, &damageError{err}
+	}
+	if s.Identity != nil {
+		began = began.adopt(*s.Identity)
+	}
+	if err := began.checkRecipe(dir); err != nil {
+		return nil, err
 	}
 	r, err := assemble(ctx, recipe, o, all)
 	if err != nil {
 		return nil, err
 	}
-	s, err := loadState(from, r.trainer.optimizer)
-	if err == nil && s.Step != steps[len(steps)-1] {
-		err = fmt.Errorf("%s: step is %d", filepath.Join(from, stateFile), s.Step)
+	if err := r.trainer.optimizer.read(filepath.Join(from, momentsFile)); err != nil {
+		return nil, &damageError{err}
 	}
-	if err != nil {
-		return nil, unreadable(dir, steps, err)
+	if !r.trainer.optimizer.finite() {
+		return nil, &damageError{errors.New("it holds numbers that are not finite")}
 	}
-	if s.Data != r.state.Data {
+	if s.Files != nil {
+		if r.metrics, err = os.ReadFile(filepath.Join(from, metricsFile)); err != nil {
+			return nil, &damageError{err}
+		}
+	}
+	if s.Data != nil && *s.Data != *r.identity.Data {
 		return nil, fmt.Errorf("data: %s has changed since the run began (%d tokens then, %d now): put it back, or start another run",
-			recipe.Data, s.Data.Tokens, r.state.Data.Tokens)
+			recipe.Data, s.Data.Tokens, r.identity.Data.Tokens)
 	}
 	r.dir, r.state, r.saved = dir, s, s.Step
-	return r, nil
+	return r, r.continues(began)
 }
 
-// unreadable is the error of a newest checkpoint that is damaged, with the way around it.
-func unreadable(dir string, steps []int, cause error) error {
-	last, back := steps[len(steps)-1], "begin again"
-	if len(steps) > 1 {
-		back = fmt.Sprintf("go on from step %d", steps[len(steps)-2])
+// fallBack sets the damaged checkpoints aside that were newer than the good one of a step, and says so.
+func fallBack(dir string, bad []badCheckpoint, step int) error {
+	for i, b := range bad {
+		aside, err := setAside(dir, b.step)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			slog.Warn(fmt.Sprintf("%s: the checkpoint of step %d is damaged (%v) and is now %s: resuming from step %d", dir, b.step, b.cause, aside, step))
+		}
 	}
-	return fmt.Errorf("the checkpoint of step %d cannot be read: %w; to %s, remove %s and resume", last, cause, back, checkpointDir(dir, last))
+	return nil
+}
+
+// noneGood is the error of a run whose checkpoints are all damaged.
+func noneGood(dir string, bad []badCheckpoint) error {
+	var all []string
+	for _, b := range bad {
+		all = append(all, fmt.Sprintf("step %d: %v", b.step, b.cause))
+	}
+	return fmt.Errorf("%s: no checkpoint of it is good (%s); put one back from a copy, or remove %s and resume, which begins again",
+		dir, strings.Join(all, "; "), filepath.Join(dir, checkpointsDir))
 }
 
 func writeRecipe(dir string, recipe *configs.Recipe) error {

@@ -1,10 +1,17 @@
 package train
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -145,66 +152,371 @@ func TestResumeMoved(t *testing.T) {
 	}
 }
 
-// A newest checkpoint that is damaged: the error names the folder to remove, and what is before it goes on.
-func TestResumeDamaged(t *testing.T) {
-	recipe, o := smallRun(t, "keep=0")
-	mustRun(t, recipe, o)
-	for name, c := range map[string]struct {
-		content string // in place of the file; "half": of it
-		want    string
-	}{
-		"model.safetensors":     {"half", "model.safetensors"},
-		"config.json":           {"{", "config.json"},
-		"optimizer.safetensors": {"half", "optimizer.safetensors"},
-		"state.json":            {"", "state.json"},
-		"./state.json":          {"{}", "state.json: step is 0"},
-	} {
-		damaged := Options{Dir: filepath.Join(t.TempDir(), "run")}
-		if err := os.CopyFS(damaged.Dir, os.DirFS(o.Dir)); err != nil {
-			t.Fatal(err)
-		}
-		for _, gone := range []string{modelDir, "checkpoints/step-8"} {
-			if err := os.RemoveAll(filepath.Join(damaged.Dir, gone)); err != nil {
+// stopped is a run that was interrupted after six of eight steps, with checkpoints of the steps 2, 4 and 6, and one that was not.
+func stopped(t *testing.T, sets ...string) (dir string, whole Options) {
+	t.Helper()
+	recipe, whole := smallRun(t, append([]string{"keep=0"}, sets...)...)
+	mustRun(t, recipe, whole)
+	o := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	if _, err := Run(interruptedAfter(t, &o, 6), recipe, o); !errors.Is(err, ErrInterrupted) {
+		t.Fatal(err)
+	}
+	return o.Dir, whole
+}
+
+// copied is a run to spoil.
+func copied(t *testing.T, run string) Options {
+	t.Helper()
+	o := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	if err := os.CopyFS(o.Dir, os.DirFS(run)); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// warnings are the lines that are logged while f runs.
+func warnings(t *testing.T, f func()) []string {
+	t.Helper()
+	var log bytes.Buffer
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	f()
+	return strings.Split(strings.TrimSuffix(log.String(), "\n"), "\n")
+}
+
+// spoilers damage a checkpoint's folder in the ways that the error then names.
+func spoilers(t *testing.T, run string) map[string]func(dir string) {
+	cut := func(name string) func(dir string) {
+		return func(dir string) { put(t, dir, name, read(t, dir, name)[:len(read(t, dir, name))/2]) }
+	}
+	edit := func(name, old, now string) func(dir string) {
+		return func(dir string) { put(t, dir, name, strings.Replace(read(t, dir, name), old, now, 1)) }
+	}
+	remove := func(name string) func(dir string) {
+		return func(dir string) {
+			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		newest := checkpointDir(damaged.Dir, 6)
-		if c.content == "half" {
-			whole := read(t, newest, name)
-			c.content = whole[:len(whole)/2]
-		}
-		put(t, newest, name, c.content)
-		_, err := Resume(t.Context(), damaged, nil)
-		advice := "to go on from step 4, remove " + newest
-		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), advice) {
-			t.Errorf("%s: error %v, want one with %q and %q", name, err, c.want, advice)
-		}
-		if err := os.RemoveAll(newest); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Resume(t.Context(), damaged, nil); err != nil {
-			t.Fatalf("%s: after the advice: %v", name, err)
-		}
-		same(t, name, damaged.Dir, o.Dir)
+	}
+	from := func(name string) func(dir string) {
+		return func(dir string) { put(t, dir, name, read(t, checkpointDir(run, 4), name)) }
+	}
+	return map[string]func(dir string){
+		"model.safetensors has ":              cut("model.safetensors"),
+		"config.json is damaged":              edit("config.json", "8", "9"),
+		"optimizer.safetensors is missing":    remove(momentsFile),
+		"model.safetensors is damaged":        from("model.safetensors"),
+		"optimizer.safetensors is damaged":    from(momentsFile),
+		"metrics.jsonl has ":                  from(metricsFile),
+		"it is the checkpoint of step 4":      from(stateFile),
+		"state.json is missing":               remove(stateFile),
+		"state.json: is damaged: its check":   edit(stateFile, `"step": 6`, `"step": 7`),
+		"state.json: is damaged: it is not":   edit(stateFile, `"checksum"`, `"checksuM"`),
+		"model.safetensors.index.json is not": func(dir string) { put(t, dir, "model.safetensors.index.json", "{}") },
 	}
 }
 
-// Where the damaged checkpoint is the only one, the way around it is from the beginning.
-func TestResumeDamagedOnly(t *testing.T) {
-	recipe, o := smallRun(t, "keep=1", "valid=")
-	mustRun(t, recipe, o)
-	only := checkpointDir(o.Dir, 8)
-	if err := os.Remove(filepath.Join(only, momentsFile)); err != nil {
+// TestResumeDamaged: a run falls back to the newest good checkpoint, says so in a line and ends as if nothing had happened.
+func TestResumeDamaged(t *testing.T) {
+	run, whole := stopped(t)
+	for want, spoil := range spoilers(t, run) {
+		o := copied(t, run)
+		newest := checkpointDir(o.Dir, 6)
+		spoil(newest)
+		lines := warnings(t, func() {
+			if _, err := Resume(t.Context(), o, nil); err != nil {
+				t.Errorf("%s: %v", want, err)
+			}
+		})
+		if len(lines) != 1 || !strings.Contains(lines[0], want) || !strings.Contains(lines[0], "resuming from step 4") {
+			t.Errorf("%s: the log holds %q", want, lines)
+		}
+		same(t, want, o.Dir, whole.Dir)
+		if _, err := os.Stat(filepath.Join(o.Dir, checkpointsDir, "damaged-step-6")); err != nil {
+			t.Errorf("%s: the damaged checkpoint is gone: %v", want, err)
+		}
+	}
+}
+
+// Without a good checkpoint a run is refused, and nothing is changed.
+func TestResumeNoneGood(t *testing.T) {
+	run, whole := stopped(t, "keep=1")
+	for want, spoil := range spoilers(t, whole.Dir) { // of step 4 the other run has none
+		if strings.Contains(want, "step 4") || strings.HasPrefix(want, "metrics") || strings.HasSuffix(want, "is damaged") && !strings.HasPrefix(want, "config") {
+			continue
+		}
+		o := copied(t, run)
+		spoil(checkpointDir(o.Dir, 6))
+		_, err := Resume(t.Context(), o, nil)
+		if err == nil || !strings.Contains(err.Error(), "no checkpoint of it is good (step 6: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v", want, err)
+		}
+		if steps, err := savedSteps(o.Dir); err != nil || !slices.Equal(steps, []int{6}) {
+			t.Errorf("%s: checkpoints of %v are left (%v)", want, steps, err)
+		}
+		if err := os.RemoveAll(filepath.Join(o.Dir, checkpointsDir)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Resume(t.Context(), o, nil); err != nil {
+			t.Errorf("%s: after the advice: %v", want, err)
+		}
+		same(t, want, o.Dir, whole.Dir)
+	}
+}
+
+// TestResumeStray: a folder that the run did not write does not count, and does not make prune remove those that it did.
+func TestResumeStray(t *testing.T) {
+	run, whole := stopped(t, "keep=2")
+	for what, spoil := range map[string]func(stray string) error{
+		"an empty folder": func(stray string) error { return os.Mkdir(stray, 0o777) },
+		"a copy":          func(stray string) error { return os.CopyFS(stray, os.DirFS(checkpointDir(run, 6))) },
+	} {
+		o := copied(t, run)
+		if err := spoil(checkpointDir(o.Dir, 99999)); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := ReadStatus(o.Dir); err != nil || s.Saved != 6 {
+			t.Errorf("%s: status %+v, %v", what, s, err)
+		}
+		lines := warnings(t, func() {
+			if _, err := Resume(t.Context(), o, nil); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+		if len(lines) != 1 || !strings.Contains(lines[0], "step 99999") || !strings.Contains(lines[0], "resuming from step 6") {
+			t.Errorf("%s: the log holds %q", what, lines)
+		}
+		same(t, what, o.Dir, whole.Dir)
+	}
+}
+
+// Another run's checkpoint is not taken for the run's own.
+func TestResumeAnothersCheckpoint(t *testing.T) {
+	run, whole := stopped(t)
+	other, _ := stopped(t, "name=other", "seed=5")
+	o := copied(t, run)
+	newest := checkpointDir(o.Dir, 6)
+	if err := os.RemoveAll(newest); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Resume(t.Context(), o, []string{"steps=9"})
-	if err == nil || !strings.Contains(err.Error(), momentsFile) || !strings.Contains(err.Error(), "to begin again, remove "+only) {
-		t.Fatalf("error %v, want what to remove", err)
-	}
-	if err := os.RemoveAll(only); err != nil {
+	if err := os.CopyFS(newest, os.DirFS(checkpointDir(other, 6))); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := Resume(t.Context(), o, nil); err != nil || s.State != Finished {
-		t.Errorf("after the advice: %+v, %v", s, err)
+	lines := warnings(t, func() { _, _ = Resume(t.Context(), o, nil) })
+	if len(lines) != 1 || !strings.Contains(lines[0], "another run's checkpoint") {
+		t.Errorf("the log holds %q", lines)
+	}
+	same(t, "another's", o.Dir, whole.Dir)
+}
+
+// Numbers that are not finite have a good checksum if they were saved so.
+func TestResumeNotFinite(t *testing.T) {
+	recipe, o := smallRun(t, "steps=2", "valid=")
+	r := begun(t, recipe, o)
+	var err error
+	if r.journal, err = openJournal(o.Dir, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer r.journal.Close()
+	r.state.Step = 1
+	if err := r.saveCheckpoint(); err != nil {
+		t.Fatal(err)
+	}
+	r.trainer.optimizer.slots[0].m[3] = float32(math.Inf(1))
+	r.state.Step = 2
+	if err := r.saveCheckpoint(); err != nil {
+		t.Fatal(err)
+	}
+	restored, err := reopen(t.Context(), o.Dir, r.recipe, r.identity)
+	if err != nil || restored.state.Step != 1 {
+		t.Errorf("%v, %v; want the run at step 1", restored, err)
+	}
+}
+
+// TestResumeMetrics: whatever happens to metrics.jsonl, a resumed run has that of one which was not interrupted.
+func TestResumeMetrics(t *testing.T) {
+	run, whole := stopped(t)
+	text := read(t, run, metricsFile)
+	lines := strings.SplitAfter(text, "\n")
+	for want, spoiled := range map[string]string{
+		"line 7 is cut short":                          text + `{"step":7,"lo`,
+		"line 3 is damaged":                            strings.Replace(text, `"step":3`, `"step":X`, 1),
+		"line 4 is of step 5, but step 4 is missing":   strings.Join(slices.Delete(slices.Clone(lines), 3, 4), ""),
+		"it does not hold what was saved":              strings.Replace(text, `"loss":`, `"loss":1`, 1),
+		"line 6 is cut short":                          text[:len(text)-5],
+		"metrics.jsonl: it does not hold what was sav": "",
+	} {
+		o := copied(t, run)
+		put(t, o.Dir, metricsFile, spoiled)
+		if s, err := ReadStatus(o.Dir); err != nil || s.Saved != 6 || read(t, o.Dir, metricsFile) != spoiled {
+			t.Errorf("%s: status %+v, %v", want, s, err)
+		}
+		warned := warnings(t, func() {
+			if _, err := Resume(t.Context(), o, nil); err != nil {
+				t.Errorf("%s: %v", want, err)
+			}
+		})
+		if len(warned) != 1 || !strings.Contains(warned[0], want) || !strings.Contains(warned[0], "cut back to step 6") {
+			t.Errorf("%s: the log holds %q", want, warned)
+		}
+		same(t, want, o.Dir, whole.Dir)
+	}
+}
+
+// A run of an earlier version has no checksums: it goes on, and a line says what is not known.
+func TestResumeEarlierVersion(t *testing.T) {
+	run, whole := stopped(t)
+	for _, kept := range []bool{true, false} { // with checkpoints, and before the first
+		o := copied(t, run)
+		if err := os.Remove(filepath.Join(o.Dir, identityFile)); err != nil {
+			t.Fatal(err)
+		}
+		want := "whether model, teacher and data are those"
+		for _, step := range []int{2, 4, 6} {
+			dir := checkpointDir(o.Dir, step)
+			s, err := readState(o.Dir, step)
+			if err != nil {
+				t.Fatal(err)
+			}
+			old, err := json.MarshalIndent(state{Step: s.Step, Tokens: s.Tokens, Data: s.Identity.Data, SourceDType: s.SourceDType}, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, dir, stateFile, string(old)+"\n")
+			if err := os.Remove(filepath.Join(dir, metricsFile)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if kept {
+			want = "whether the checkpoint of step 6 is as it was saved, nor " + want
+		} else if err := os.RemoveAll(filepath.Join(o.Dir, checkpointsDir)); err != nil {
+			t.Fatal(err)
+		}
+		warned := warnings(t, func() {
+			if _, err := Resume(t.Context(), o, nil); err != nil {
+				t.Error(err)
+			}
+		})
+		if len(warned) != 1 || !strings.Contains(warned[0], want) {
+			t.Errorf("the log holds %q, want %q", warned, want)
+		}
+		same(t, want, o.Dir, whole.Dir)
+	}
+}
+
+// What a run learns from holds from before its first checkpoint on.
+func TestResumeIdentity(t *testing.T) {
+	teacher := filepath.Join(t.TempDir(), "teacher")
+	if err := os.CopyFS(teacher, os.DirFS("testdata/llama-g2")); err != nil {
+		t.Fatal(err)
+	}
+	model := filepath.Join(t.TempDir(), "model")
+	if err := os.CopyFS(model, os.DirFS("testdata/llama-g2")); err != nil {
+		t.Fatal(err)
+	}
+	for _, saved := range []bool{true, false} {
+		for _, cache := range []string{"", filepath.Join(t.TempDir(), "cache")} {
+			recipe, o := smallRun(t, "model="+model, "distill.teacher="+teacher, "distill.cache="+cache, "steps=2")
+			if saved {
+				mustRun(t, recipe, o)
+			} else if r := begun(t, recipe, o); r.trainer.teacher.Close() != nil {
+				t.Fatal("the teacher's cache does not close")
+			}
+			for part, spoil := range map[string]func() (undo func()){
+				"model":   flipBit(t, filepath.Join(model, "model.safetensors")),
+				"teacher": flipBit(t, filepath.Join(teacher, "model.safetensors")),
+				"data":    flipBit(t, recipe.Data),
+				"valid":   flipBit(t, recipe.Valid),
+			} {
+				if saved && part == "model" || cache != "" && (part == "teacher" || part == "data") { // not read any more; the cache says it itself
+					continue
+				}
+				undo := spoil()
+				_, err := Resume(t.Context(), o, []string{"steps=4"})
+				if err == nil || !strings.Contains(err.Error(), part+": ") || !strings.Contains(err.Error(), "has changed since the run began") {
+					t.Errorf("another %s, saved %v, cache %q: %v", part, saved, cache, err)
+				}
+				undo()
+			}
+			if _, err := Resume(t.Context(), o, []string{"steps=4"}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// flipBit changes a bit of a file's last number, and back.
+func flipBit(t *testing.T, path string) func() (undo func()) {
+	flip := func() {
+		text := []byte(read(t, path))
+		text[len(text)-4] ^= 1
+		put(t, filepath.Dir(path), filepath.Base(path), string(text))
+	}
+	return func() func() { flip(); return flip }
+}
+
+// A recipe.yaml that was cut short or edited where it must not be.
+func TestResumeRecipe(t *testing.T) {
+	run, whole := stopped(t)
+	text := read(t, run, recipeFile)
+	for want, spoiled := range map[string]string{
+		"threads is missing":                   text[:strings.Index(text, "threads")],
+		"seed was 0, now 3, seq_len is missin": strings.Replace(strings.Replace(text, "seed: 0", "seed: 3", 1), "seq_len: 12\n", "", 1),
+		"batch was 2, now 4":                   strings.Replace(text, "batch: 2", "batch: 4", 1),
+		"optimizer.name was adamw, now muon":   strings.Replace(text, "adamw", "muon", 1),
+		"batch is missing":                     "",
+	} {
+		for _, gone := range []bool{false, true} { // then the checkpoint tells
+			o := copied(t, run)
+			put(t, o.Dir, recipeFile, spoiled)
+			if gone && spoiled == "" {
+				continue // there is nothing to open a checkpoint with
+			}
+			if gone {
+				put(t, o.Dir, identityFile, "{")
+			}
+			_, err := Resume(t.Context(), o, nil)
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), recipeFile) {
+				t.Errorf("%s, without identity.json %v: error %v", want, gone, err)
+			}
+		}
+	}
+	o := copied(t, run)
+	put(t, o.Dir, recipeFile, strings.Replace(text, "log_every: 3", "log_every: 4", 1)) // changes nothing
+	if _, err := Resume(t.Context(), o, nil); err != nil {
+		t.Error(err)
+	}
+	same(t, "an edit that does not count", o.Dir, whole.Dir)
+}
+
+// TestStatusReadsOnly: status changes nothing, also in a folder that it cannot write to.
+func TestStatusReadsOnly(t *testing.T) {
+	run, _ := stopped(t)
+	listing := func() (all string) {
+		err := filepath.WalkDir(run, func(path string, d fs.DirEntry, err error) error {
+			if err == nil {
+				var info fs.FileInfo
+				if info, err = d.Info(); err == nil {
+					all += fmt.Sprintln(path, info.Size(), info.ModTime(), info.Mode())
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	if err := os.Remove(filepath.Join(run, lockFile)); err != nil {
+		t.Fatal(err)
+	}
+	before := listing()
+	if s, err := ReadStatus(run); err != nil || s.Saved != 6 || s.State != Interrupted {
+		t.Errorf("status %+v, %v", s, err)
+	}
+	if after := listing(); after != before {
+		t.Errorf("status changed the folder:\n%s\n%s", before, after)
 	}
 }

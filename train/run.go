@@ -49,10 +49,13 @@ type run struct {
 	data    *data
 	trainer *trainer
 	state   state
-	saved   int // the last step that there is a checkpoint of; -1: none
-	journal *journal
-	observe func(Progress)
-	pace    pace // since the last logged step
+	// identity is what the run must still be when it is resumed.
+	identity identity
+	metrics  []byte // metrics.jsonl as the checkpoint that the run goes on from has it; nil: it has none
+	saved    int    // the last step that there is a checkpoint of; -1: none
+	journal  *journal
+	observe  func(Progress)
+	pace     pace // since the last logged step
 }
 
 // pace is how fast steps are made, validations and checkpoints between them left out.
@@ -74,7 +77,12 @@ func prepare(ctx context.Context, recipe *configs.Recipe) (*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
-	return assemble(ctx, recipe, o, all)
+	sum := weightsSum(o.config, all) // of now: steps change the weights in place
+	r, err := assemble(ctx, recipe, o, all)
+	if err == nil {
+		r.identity.Model = &sum
+	}
+	return r, err
 }
 
 // assemble is prepare for a model that is already read.
@@ -97,13 +105,20 @@ func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[st
 	if t.teacher, err = openTeacher(recipe, o.arch, d); err != nil {
 		return nil, err
 	}
-	s := state{Data: d.fingerprint, SourceDType: o.dtype.String()}
-	return &run{recipe: recipe, origin: o, data: d, trainer: t, state: s, saved: -1}, nil
+	id := identity{Data: &d.fingerprint, Valid: d.held}
+	if t.teacher != nil {
+		id.Teacher = &t.teacher.sum
+	}
+	if id.Recipe, err = recipeValues(recipe); err != nil {
+		return nil, err
+	}
+	s := state{SourceDType: o.dtype.String()}
+	return &run{recipe: recipe, origin: o, data: d, trainer: t, state: s, identity: id, saved: -1}, nil
 }
 
 // loop makes the steps that are left and writes the result.
 func (r *run) loop(ctx context.Context, o Options) (err error) {
-	if r.journal, err = openJournal(r.dir, r.state.Step); err != nil {
+	if r.journal, err = openJournal(r.dir, r.state.Step, r.metrics); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.journal.Close()) }()
@@ -200,7 +215,7 @@ func (r *run) save() error {
 			return err
 		}
 	}
-	if err := saveCheckpoint(r.dir, r.state, r.origin, r.trainer); err != nil {
+	if err := r.saveCheckpoint(); err != nil {
 		return fmt.Errorf("checkpoint of step %d: %w; %s", r.state.Step, err, r.resumable())
 	}
 	r.saved = r.state.Step

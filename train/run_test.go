@@ -60,9 +60,9 @@ func mustRun(t *testing.T, r configs.Recipe, o Options) *Status {
 // figures are a run's metrics without what a clock tells.
 func figures(t *testing.T, dir string) []Metrics {
 	t.Helper()
-	all, err := readMetrics(filepath.Join(dir, metricsFile))
-	if err != nil {
-		t.Fatal(err)
+	all, fault, err := readMetrics(filepath.Join(dir, metricsFile))
+	if fault != nil || err != nil {
+		t.Fatal(fault, err)
 	}
 	for i := range all {
 		all[i].TokensPerS = 0
@@ -143,8 +143,8 @@ func TestEveryStep(t *testing.T) {
 	if want := []int{1, 3, 4, 6, 8}; !slices.Equal(logged, want) { // 4 and 8 have a validation
 		t.Errorf("logged steps are %v, want %v", logged, want)
 	}
-	written, err := readMetrics(filepath.Join(o.Dir, metricsFile))
-	if err != nil || len(written) != 8 {
+	written, fault, err := readMetrics(filepath.Join(o.Dir, metricsFile))
+	if fault != nil || err != nil || len(written) != 8 {
 		t.Fatalf("%d lines in %s, %v; want 8", len(written), metricsFile, err)
 	}
 	for i, m := range written {

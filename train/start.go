@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -44,7 +45,7 @@ func Run(ctx context.Context, recipe configs.Recipe, o Options) (*Status, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := createFolder(o, &recipe); err != nil {
+	if err := createFolder(o, &recipe, r.identity); err != nil {
 		return nil, err
 	}
 	release, err := lock(o.Dir)
@@ -92,12 +93,15 @@ func existing(o Options, recipe *configs.Recipe) (same bool, err error) {
 	if objective.LabelRows(recipe.Data) == old.SeqLen {
 		old.SeqLen = recipe.SeqLen // the data's rows decided
 	}
-	changes := old.Diff(*recipe)
-	if len(changes) == 0 {
+	var changes []string
+	for _, c := range old.Diff(*recipe) {
+		changes = append(changes, c.String())
+	}
+	if changes == nil {
 		return true, nil
 	}
 	return false, fmt.Errorf("%s: holds a run of another recipe: %s; go on with it (gqa-train resume %s), name another folder (--output), or replace it (--force)",
-		o.Dir, strings.Trim(fmt.Sprint(changes), "[]"), o.Dir)
+		o.Dir, strings.Join(changes, ", "), o.Dir)
 }
 
 func readRecipe(dir string) (configs.Recipe, error) {
@@ -108,8 +112,8 @@ func readRecipe(dir string) (configs.Recipe, error) {
 	return configs.LoadRecipe(path)
 }
 
-// createFolder makes the run folder with the recipe in it, in place of an older one if forced.
-func createFolder(o Options, recipe *configs.Recipe) (err error) {
+// createFolder makes the run folder with the recipe and what the run begins with in it, in place of an older one if forced.
+func createFolder(o Options, recipe *configs.Recipe, began identity) (err error) {
 	if _, err := os.Stat(filepath.Join(o.Dir, lockFile)); err == nil {
 		release, err := lock(o.Dir) // a run under way must not lose its folder
 		if err != nil {
@@ -129,6 +133,9 @@ func createFolder(o Options, recipe *configs.Recipe) (err error) {
 	if err := os.WriteFile(filepath.Join(out.Dir(), recipeFile), text, 0o666); err != nil {
 		return err
 	}
+	if err := writeSealed(filepath.Join(out.Dir(), identityFile), began); err != nil {
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(out.Dir(), metricsFile), nil, 0o666); err != nil { // marks it as a run
 		return err
 	}
@@ -138,6 +145,13 @@ func createFolder(o Options, recipe *configs.Recipe) (err error) {
 // lock makes a run folder this process's own.
 func lock(dir string) (release func(), err error) {
 	release, held, err := tryLock(filepath.Join(dir, lockFile))
+	for range 10 { // gqa-train status asks for the lock, and gives it back at once
+		if !held {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+		release, held, err = tryLock(filepath.Join(dir, lockFile))
+	}
 	if held {
 		return nil, fmt.Errorf("%s: another process is training this run; wait for it or stop it (if there is none, remove %s)", dir, filepath.Join(dir, lockFile))
 	}

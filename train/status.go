@@ -39,19 +39,13 @@ func IsRun(dir string) bool {
 	return err == nil
 }
 
-// ReadStatus says how the run in a folder stands.
+// ReadStatus says how the run in a folder stands. It changes nothing there.
 func ReadStatus(dir string) (*Status, error) {
-	if _, err := os.Stat(filepath.Join(dir, lockFile)); errors.Is(err, fs.ErrNotExist) {
-		return readStatus(dir, false)
-	}
-	release, held, err := tryLock(filepath.Join(dir, lockFile))
+	running, err := isLocked(filepath.Join(dir, lockFile))
 	if err != nil {
 		return nil, err
 	}
-	if !held {
-		release()
-	}
-	return readStatus(dir, held)
+	return readStatus(dir, running)
 }
 
 func readStatus(dir string, running bool) (*Status, error) {
@@ -62,18 +56,15 @@ func readStatus(dir string, running bool) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := readMetrics(filepath.Join(dir, metricsFile))
+	metrics, _, err := readMetrics(filepath.Join(dir, metricsFile))
 	if err != nil {
 		return nil, err
 	}
-	saved, err := savedSteps(dir)
+	saved, err := newestWhole(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{Run: dir, State: Interrupted, Steps: recipe.Steps}
-	if len(saved) > 0 {
-		s.Saved = saved[len(saved)-1]
-	}
+	s := &Status{Run: dir, State: Interrupted, Steps: recipe.Steps, Saved: saved}
 	s.follow(metrics)
 	s.Step = max(s.Step, s.Saved)
 	s.Tokens = int64(s.Step) * int64(recipe.TokensPerStep())

@@ -2,8 +2,6 @@ package train
 
 import (
 	"fmt"
-	"hash/crc32"
-	"maps"
 	"math"
 	"slices"
 
@@ -20,6 +18,7 @@ type teacher struct {
 	kernels.Distillation
 	model     *decode.Decoder
 	objective objective.Objective
+	sum       uint32       // of its weights
 	cache     *predictions // nil: the model reads every batch anew
 }
 
@@ -46,6 +45,7 @@ func openTeacher(r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, erro
 		Distillation: kernels.Distillation{Weight: float32(r.Distill.KLWeight()), Temperature: float32(r.Distill.Temperature)},
 		model:        decode.New(src.Arch, all),
 		objective:    d.Objective,
+		sum:          weightsSum(src.Config, all),
 	}
 	if err := t.model.CheckLength(r.SeqLen); err != nil {
 		return nil, fmt.Errorf("teacher: seq_len: %w", err)
@@ -57,19 +57,10 @@ func openTeacher(r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, erro
 		return t, nil
 	}
 	t.cache, err = openPredictions(r.Distill.Cache, predictionsKey{
-		Teacher: teacherSum(src.Config, all), Data: d.fingerprint, SeqLen: d.rows(), Seed: r.Seed,
+		Teacher: t.sum, Data: d.fingerprint, SeqLen: d.rows(), Seed: r.Seed,
 		Vocab: arch.Vocab, TopK: min(r.Distill.TopK, arch.Vocab), Temperature: r.Distill.Temperature,
 	})
 	return t, err
-}
-
-// teacherSum tells one model from another.
-func teacherSum(config []byte, all map[string][]float32) uint32 {
-	sum := crc32.Update(0, castagnoli, config)
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		sum = updateCRC(crc32.Update(sum, castagnoli, []byte(name)), all[name])
-	}
-	return sum
 }
 
 // read is what the teacher says of windows, the run's windows number first and on; valid until it reads again.

@@ -1,0 +1,29 @@
+package configs
+
+import (
+	"fmt"
+
+	"github.com/goccy/go-yaml"
+)
+
+// RecipeValues lists the keys that a recipe's YAML document has itself, joined by dots, with their values as text.
+func RecipeValues(document []byte) (map[string]string, error) {
+	var keys map[string]any
+	if err := yaml.Unmarshal(document, &keys); err != nil {
+		return nil, fmt.Errorf("%s", yaml.FormatError(err, false, false))
+	}
+	values := map[string]string{}
+	addValues(values, "", keys)
+	return values, nil
+}
+
+func addValues(values map[string]string, prefix string, keys map[string]any) {
+	for name, value := range keys {
+		switch group, ok := value.(map[string]any); {
+		case ok:
+			addValues(values, prefix+name+".", group)
+		case value != nil:
+			values[prefix+name] = fmt.Sprint(value)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package train
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/file"
+)
+
+// identityFile is beside the recipe: what the run must still be when it is resumed.
+const identityFile = "identity.json"
+
+// identity is what a run learns from, by content, and the recipe that it began with. It holds from before the first step on.
+type identity struct {
+	Model   *uint32           `json:"model_crc32c,omitempty"`   // of config.json and weights
+	Teacher *uint32           `json:"teacher_crc32c,omitempty"` // likewise; none: no teacher
+	Data    *fingerprint      `json:"data,omitempty"`
+	Valid   *fingerprint      `json:"valid,omitempty"`  // none: no validation
+	Recipe  map[string]string `json:"recipe,omitempty"` // by dotted key
+}
+
+// fixedKeys are the keys of a recipe that cannot change within a run: they say what a step reads, and what a checkpoint holds.
+var fixedKeys = []string{"name", "batch", "accumulate", "seq_len", "seed", "optimizer.name", "optimizer.average"}
+
+// weightsSum tells one model from another.
+func weightsSum(config []byte, all map[string][]float32) uint32 {
+	sum := crc32.Update(0, castagnoli, config)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		sum = updateCRC(crc32.Update(sum, castagnoli, []byte(name)), all[name])
+	}
+	return sum
+}
+
+// differs lists the parts in which two identities differ. What one of them does not have does not count: a run may begin to
+// follow a teacher or to validate later.
+func (began identity) differs(other identity) (parts []string) {
+	for _, part := range []struct {
+		name string
+		same bool
+	}{
+		{"model", equalOrNone(began.Model, other.Model)},
+		{"teacher", equalOrNone(began.Teacher, other.Teacher)},
+		{"data", equalOrNone(began.Data, other.Data)},
+		{"valid", equalOrNone(began.Valid, other.Valid)},
+	} {
+		if !part.same {
+			parts = append(parts, part.name)
+		}
+	}
+	for _, key := range fixedKeys {
+		if was, is := began.Recipe[key], other.Recipe[key]; began.Recipe != nil && other.Recipe != nil && was != is {
+			parts = append(parts, key)
+		}
+	}
+	return parts
+}
+
+// check is the error of a run that was resumed as recipe has it and does not learn from what it began with.
+func (began identity) check(now identity, recipe *configs.Recipe) error {
+	paths := map[string]string{"model": recipe.Model, "teacher": recipe.Distill.Teacher, "data": recipe.Data, "valid": recipe.Valid}
+	var changed []string
+	for _, part := range began.differs(now) {
+		changed = append(changed, fmt.Sprintf("%s: %s has changed since the run began", part, paths[part]))
+	}
+	if changed == nil {
+		return nil
+	}
+	return fmt.Errorf("%s; put back what was there, or start another run", strings.Join(changed, "; "))
+}
+
+func equalOrNone[T comparable](began, now *T) bool {
+	return began == nil || now == nil || *began == *now
+}
+
+// adopt is began with what only now has.
+func (began identity) adopt(now identity) identity {
+	if began.Recipe == nil {
+		began.Recipe = now.Recipe
+	}
+	return identity{
+		cmp.Or(began.Model, now.Model), cmp.Or(began.Teacher, now.Teacher), cmp.Or(began.Data, now.Data), cmp.Or(began.Valid, now.Valid),
+		began.Recipe,
+	}
+}
+
+// checkRecipe compares a run's recipe.yaml with the recipe that the run began with: it must have all keys, and the fixed ones
+// must have their values.
+func (began identity) checkRecipe(dir string) error {
+	if began.Recipe == nil {
+		return nil
+	}
+	path := filepath.Join(dir, recipeFile)
+	text, err := file.Read(path)
+	if err != nil {
+		return err
+	}
+	now, err := configs.RecipeValues(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var changed []string
+	for _, key := range slices.Sorted(maps.Keys(began.Recipe)) {
+		value, ok := now[key]
+		switch {
+		case !ok:
+			changed = append(changed, key+" is missing")
+		case slices.Contains(fixedKeys, key) && value != began.Recipe[key]:
+			changed = append(changed, fmt.Sprintf("%s was %s, now %s", key, began.Recipe[key], value))
+		}
+	}
+	if changed == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: is not what the run began with: %s; put it back, or start another run with gqa-train run", path, strings.Join(changed, ", "))
+}
+
+// recipeValues are a recipe's keys as recipe.yaml has them.
+func recipeValues(recipe *configs.Recipe) (map[string]string, error) {
+	text, err := recipe.YAML()
+	if err != nil {
+		return nil, err
+	}
+	return configs.RecipeValues(text)
+}
+
+// readIdentity reads what a run began with: nothing where an earlier version began it. If the file is damaged that is a warning, as
+// the checkpoints tell too.
+func readIdentity(dir string) identity {
+	var began identity
+	err := readSealed(filepath.Join(dir, identityFile), &began)
+	if err == nil {
+		return began
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		slog.Warn(fmt.Sprintf("%v; it is written anew", err))
+	}
+	return identity{}
+}
+
+func writeIdentity(dir string, began identity) error {
+	text, err := seal(began)
+	if err != nil {
+		return err
+	}
+	return checkpoints.WriteFileAtomic(filepath.Join(dir, identityFile), text, 0o666)
+}

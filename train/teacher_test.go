@@ -1,6 +1,7 @@
 package train
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"os"
@@ -119,6 +120,20 @@ func TestTeacherCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	again("empty")
+
+	// Predictions that do not say what they are of are made again.
+	wrong := bytes.Clone(full)
+	copy(wrong, full[len(full)/2:]) // whole records, of other windows
+	put(t, filepath.Dir(path), predictionsFile, string(wrong))
+	if err := os.Remove(filepath.Join(filepath.Dir(path), predictionsKeyFile)); err != nil {
+		t.Fatal(err)
+	}
+	if lines := warnings(t, func() { again("without teacher.json") }); len(lines) != 1 || !strings.Contains(lines[0], "has no teacher.json") {
+		t.Errorf("the log holds %q", lines)
+	}
+	if read(t, path) != string(full) {
+		t.Error("the cache was not made anew")
+	}
 
 	recipe.Seed++
 	if _, err := Run(t.Context(), recipe, Options{Dir: filepath.Join(t.TempDir(), "run")}); err == nil || !strings.Contains(err.Error(), "another seed (0 there, 1 now); name another folder") {

@@ -520,3 +520,34 @@ func TestStatusReadsOnly(t *testing.T) {
 		t.Errorf("status changed the folder:\n%s\n%s", before, after)
 	}
 }
+
+// told is a context that ends at its nth question.
+type told struct {
+	context.Context
+	n int
+}
+
+func (c *told) Err() error {
+	if c.n--; c.n > 0 {
+		return nil
+	}
+	return context.Canceled
+}
+
+// A run that is told to stop during a step that has a validation makes it when it is resumed.
+func TestResumeValidates(t *testing.T) {
+	recipe, whole := smallRun(t)
+	mustRun(t, recipe, whole)
+	recipe, o := smallRun(t)
+	r := begun(t, recipe, o)
+	if err := r.loop(&told{t.Context(), 4}, o); !errors.Is(err, ErrInterrupted) || r.state.Step != 4 { // each step asks once
+		t.Fatalf("stopped after step %d: %v", r.state.Step, err)
+	}
+	if all := figures(t, o.Dir); all[3].ValidLoss != nil {
+		t.Fatalf("step 4 has been validated: %+v", all[3])
+	}
+	if _, err := Resume(t.Context(), o, nil); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "stopped before a validation", o.Dir, whole.Dir)
+}

@@ -128,6 +128,9 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 		kernels.SetThreads(r.recipe.Threads)
 		defer kernels.SetThreads(0)
 	}
+	if err := r.catchUp(); err != nil {
+		return err
+	}
 	for r.state.Step < r.recipe.Steps {
 		if err := r.next(ctx); err != nil {
 			return err
@@ -176,19 +179,48 @@ func (r *run) report(ctx context.Context, out outcome, p pace) error {
 		m.CE, m.KL = &out.parts.CrossEntropy, &out.parts.Divergence
 	}
 	last := step == r.recipe.Steps
-	if ctx.Err() == nil && len(r.data.valid) > 0 && (last || due(step, r.recipe.ValidEvery)) {
-		var loss float64
-		r.trainer.optimizer.average(func() { loss = r.trainer.evaluate(r.data.valid) })
-		if !isFinite(loss) {
-			return r.diverged(step, fmt.Errorf("the validation loss is %v", loss))
+	if r.validates(step) && (last || ctx.Err() == nil) { // a run that is told to stop validates when it is resumed
+		if err := r.validate(&m); err != nil {
+			return err
 		}
-		m.ValidLoss = &loss
 	}
 	if err := r.journal.log(m); err != nil {
 		return err
 	}
 	r.tell(m, p, last || step == 1 || m.ValidLoss != nil || due(step, r.recipe.LogEvery))
 	return nil
+}
+
+// validates tells whether a validation is due after a step.
+func (r *run) validates(step int) bool {
+	return len(r.data.valid) > 0 && (step == r.recipe.Steps || due(step, r.recipe.ValidEvery))
+}
+
+// validate adds the validation loss to the figures of the step just made.
+func (r *run) validate(m *Metrics) error {
+	var loss float64
+	r.trainer.optimizer.average(func() { loss = r.trainer.evaluate(r.data.valid) })
+	if !isFinite(loss) {
+		return r.diverged(m.Step, fmt.Errorf("the validation loss is %v", loss))
+	}
+	m.ValidLoss = &loss
+	return nil
+}
+
+// catchUp makes the validation that was due when the run was told to stop.
+func (r *run) catchUp() error {
+	all, _ := parseMetrics(r.journal.written)
+	if len(all) == 0 || !r.validates(r.state.Step) {
+		return nil
+	}
+	m := all[len(all)-1]
+	if m.Step != r.state.Step || m.ValidLoss != nil {
+		return nil
+	}
+	if err := r.validate(&m); err != nil {
+		return err
+	}
+	return r.journal.amend(m)
 }
 
 // tell lets who watches the run know of a step.

@@ -87,6 +87,18 @@ func TestBeyondFloat32(t *testing.T) {
 	wantError(t, err, `tensor "t": -1e+300 at [1] is beyond float32`)
 }
 
+// TestEncodeFinite: what is computed must be finite in every dtype.
+func TestEncodeFinite(t *testing.T) {
+	for _, d := range []DType{F64, F32, F16, BF16} {
+		dst := make([]byte, 3*d.Size())
+		if err := EncodeFinite(dst, []float32{1, -2, 0}, d); err != nil {
+			t.Errorf("%v: %v", d, err)
+		}
+		wantError(t, EncodeFinite(dst, []float32{1, float32(math.NaN()), 0}, d), "holds NaN, and only finite numbers are written")
+		wantError(t, EncodeFinite(dst, []float32{1, 0, float32(math.Inf(1))}, d), "holds +Inf, and only finite numbers are written")
+	}
+}
+
 func BenchmarkCheckFinite(b *testing.B) {
 	for _, d := range []DType{F32, BF16} {
 		b.Run("dtype="+d.String(), func(b *testing.B) {

@@ -110,7 +110,19 @@ func EncodeFloats(dst []byte, src []float32, d DType) error {
 	return nil
 }
 
-// rangeError is a finite number that a dtype cannot hold.
+// EncodeFinite is [EncodeFloats] of numbers that were computed: NaN and infinities are
+// errors too.
+func EncodeFinite(dst []byte, src []float32, d DType) error {
+	if err := EncodeFloats(dst, src, d); err != nil {
+		return err
+	}
+	if i := notFinite(dst, d); i >= 0 {
+		return rangeError{src[i], "only finite numbers are written: what it was computed from is too large"}
+	}
+	return nil
+}
+
+// rangeError is a number that a dtype cannot hold, or that is not to be written.
 type rangeError struct {
 	value float32
 	limit string // of the dtype, and what to do

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,9 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 	modules := p.modules()
 	if len(modules) == 0 {
 		return nil
+	}
+	if err := p.Source.CheckFinite(ctx, func(int64) {}); err != nil {
+		return err
 	}
 	dir := filepath.Dir(filepath.Clean(target))
 	p.merged, p.layers = spill.New(dir, heldBytes), nil
@@ -103,7 +107,9 @@ func (p *Plan) chooseOrders(ctx context.Context, dir string) error {
 		if searches[m.site] == nil {
 			searches[m.site] = &merge.Search{Method: merge.Method(p.Method), Groups: p.Groups, Seed: p.Seed}
 		}
-		searches[m.site].Add(at, seen)
+		if err := searches[m.site].Add(ctx, at, seen); err != nil {
+			return g.name(m, string(g.Grouping), err)
+		}
 		p.step()
 	}
 	p.orders = map[configs.Site][][]int{}
@@ -126,7 +132,7 @@ func (g *merging) see(ctx context.Context, m module) (at *merge.Attention, seen 
 	if err = ctx.Err(); err != nil {
 		return nil, seen, err
 	}
-	if at, err = m.read(g.Source, g.params); err != nil || g.walk == nil {
+	if at, err = m.read(ctx, g.Source, g.params); err != nil || g.walk == nil {
 		return at, seen, err
 	}
 	if m.site == configs.Cross {
@@ -144,7 +150,10 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	if err != nil {
 		return err
 	}
-	merged, groups := merge.Merge(at, seen, g.options(m))
+	merged, groups, err := merge.Merge(ctx, at, seen, g.options(m))
+	if err != nil {
+		return g.name(m, string(g.Method), err)
+	}
 	l := Layer{Site: m.site, Layer: m.layer, Groups: report(groups)}
 	changed := m.weights(merged)
 	if err := g.move(m, merged.Distances); err != nil {
@@ -167,6 +176,11 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 		}
 	}
 	return g.keep(m, changed)
+}
+
+// name says at which module a step failed.
+func (g *merging) name(m module, step string, err error) error {
+	return fmt.Errorf("layer %d, %s attention: %s: %w", m.layer, m.site, step, err)
 }
 
 // options are those of m's merge.

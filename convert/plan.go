@@ -88,6 +88,7 @@ type Plan struct {
 	way        *detour                 // into a neighbour's class; nil: none
 	gguf       *llamaFile              // of Target GGUF
 	whole      sync.Mutex              // held while a tensor is in memory whole: one at a time
+	flaws      flaws                   // of what is copied
 	stored     []float32               // that tensor, as the source has it: memory for the next
 	merged     *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
 	layers     []Layer

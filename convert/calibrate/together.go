@@ -50,7 +50,7 @@ func Together(
 	}
 	down := newDescent(p.engine, len(batches), d.Seed, 1<<32, 0.012, 0.004)
 	down.loss, down.onStep = p.loss, onStep
-	if err := p.load(src, converted, changed, down); err != nil {
+	if err := p.load(ctx, src, converted, changed, down); err != nil {
 		return Fit{}, nil, err
 	}
 	before, err := p.layersOff(ctx, down)
@@ -81,14 +81,14 @@ func (p *pair) layersOff(ctx context.Context, d *descent) ([]float64, error) {
 }
 
 // load builds both models over the weights of src.
-func (p *pair) load(src *weights.Source, converted *configs.Arch, changed Changes, d *descent) error {
+func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs.Arch, changed Changes, d *descent) error {
 	params, err := src.Arch.Params()
 	if err != nil {
 		return err
 	}
 	own := newNamed()
 	for _, x := range params {
-		if own.values[x.Name], err = src.Read(x); err != nil {
+		if own.values[x.Name], err = src.Read(ctx, x); err != nil {
 			return err
 		}
 		own.shapes[x.Name] = x.Shape

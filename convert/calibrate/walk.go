@@ -100,12 +100,12 @@ func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Da
 		return nil, err
 	}
 	w.seed, w.follow = d.Seed, follow
-	outside, err := w.load(-1)
+	outside, err := w.load(ctx, -1)
 	if err != nil {
 		return nil, err
 	}
 	w.begin(converted, outside)
-	if err := w.addEncoder(converted, outside, dir); err != nil {
+	if err := w.addEncoder(ctx, converted, outside, dir); err != nil {
 		return nil, err
 	}
 	for s := w; s != nil; s = s.encoder {
@@ -198,13 +198,13 @@ type named struct {
 func newNamed() named { return named{map[string][]float32{}, map[string][]int{}} }
 
 // load reads the weights of a layer; -1 is those outside the layers.
-func (w *Walk) load(layer int) (named, error) {
+func (w *Walk) load(ctx context.Context, layer int) (named, error) {
 	n := newNamed()
 	for _, p := range w.params {
 		if p.Name != configs.ParamName(p.Role, layer, p.Bias) {
 			continue
 		}
-		values, err := w.src.Read(p)
+		values, err := w.src.Read(ctx, p)
 		if err != nil {
 			return n, err
 		}
@@ -281,8 +281,8 @@ func (w *Walk) get(k kind, batch int) ([]float32, error) {
 }
 
 // layer reads a layer's weights and gives them to the teacher.
-func (w *Walk) layer(layer int) error {
-	weights, err := w.load(layer)
+func (w *Walk) layer(ctx context.Context, layer int) error {
+	weights, err := w.load(ctx, layer)
 	if err != nil {
 		return err
 	}
@@ -330,7 +330,7 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 	if err := w.remember(ctx); err != nil {
 		return nil, err
 	}
-	if err := w.layer(layer); err != nil {
+	if err := w.layer(ctx, layer); err != nil {
 		return nil, err
 	}
 	var m moment

@@ -25,12 +25,15 @@ func (e *NotFiniteError) Error() string {
 
 // Element is the value and where it stands: "NaN at [17, 3]".
 func (e *NotFiniteError) Element() string {
-	at := strings.ReplaceAll(fmt.Sprint(e.Index), " ", ", ")
+	at := IndexText(e.Index)
 	if math.IsNaN(e.Value) || math.IsInf(e.Value, 0) {
 		return fmt.Sprintf("%v at %s", e.Value, at)
 	}
 	return fmt.Sprintf("%v at %s is beyond float32", e.Value, at)
 }
+
+// IndexText writes where an element is: "[17, 3]".
+func IndexText(index []int) string { return strings.ReplaceAll(fmt.Sprint(index), " ", ", ") }
 
 // CheckFinite reads the whole tensor and returns a [*NotFiniteError] if an element is
 // NaN or infinite. A tensor that is not of floats (see [DType.IsFloat]) passes unread.

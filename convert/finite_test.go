@@ -56,7 +56,7 @@ func TestNotFiniteIsRefused(t *testing.T) {
 				{Method: First, Grouping: Similar}, {Method: Calibrated, Grouping: Similar}, {Method: Mean, Refine: 2, Calibration: text},
 				{Method: Mean, DType: checkpoints.BF16}, {Method: Mean}, {Method: First}, {Method: Random}, {Method: Mean, Target: GGUF}, {Method: Mean, Target: Expanded},
 			} {
-				if at == output && !o.merges() && o.DType == 0 {
+				if at == output && !o.Merges() && o.DType == 0 {
 					continue // is copied
 				}
 				o.Groups = 2

@@ -197,7 +197,7 @@ func (f *llamaFile) writePart(ctx context.Context, p *Plan, part llamacpp.Part, 
 	}
 	from := f.from[part.Param]
 	turned := from.Transposed && len(from.Shape) == 2
-	if turned || from.Parts != nil || part.Offset != 0 || part.Gain != 0 || f.computed(part.Param) && (p.Method == Random || p.merges()) {
+	if turned || from.Parts != nil || part.Offset != 0 || part.Gain != 0 || f.computed(part.Param) && (p.Method == Random || p.Merges()) {
 		values, err := f.whole(ctx, p, part)
 		if err != nil {
 			return err

@@ -57,7 +57,7 @@ func TestMergedReport(t *testing.T) {
 			o.Groups, o.Sites = 2, AllSites
 			if src.Arch.Position == configs.PositionALiBi {
 				o.Grouping = Contiguous
-				if !o.merges() {
+				if !o.Merges() {
 					continue
 				}
 			}

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -34,7 +35,7 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 	if len(modules) == 0 {
 		return nil
 	}
-	if err := p.Source.CheckFinite(ctx, func(int64) {}); err != nil {
+	if err := p.Source.CheckFinite(ctx, nil); err != nil {
 		return err
 	}
 	dir := filepath.Dir(filepath.Clean(target))
@@ -108,7 +109,7 @@ func (p *Plan) chooseOrders(ctx context.Context, dir string) error {
 			searches[m.site] = &merge.Search{Method: merge.Method(p.Method), Groups: p.Groups, Seed: p.Seed}
 		}
 		if err := searches[m.site].Add(ctx, at, seen); err != nil {
-			return g.name(m, string(g.Grouping), err)
+			return g.named(m, string(g.Grouping), err)
 		}
 		p.step()
 	}
@@ -136,12 +137,16 @@ func (g *merging) see(ctx context.Context, m module) (at *merge.Attention, seen 
 		return at, seen, err
 	}
 	if m.site == configs.Cross {
-		seen.Query, seen.KeyValue, err = g.walk.Cross(ctx, m.layer, g.layer)
+		if seen.Query, seen.KeyValue, err = g.walk.Cross(ctx, m.layer, g.layer); err != nil {
+			err = g.named(m, "calibration", err)
+		}
 		return at, seen, err
 	}
-	seen.Query, err = g.stack(m).Layer(ctx, m.layer)
+	if seen.Query, err = g.stack(m).Layer(ctx, m.layer); err != nil {
+		return at, seen, g.named(m, "calibration", err)
+	}
 	seen.KeyValue = seen.Query
-	return at, seen, err
+	return at, seen, nil
 }
 
 // module merges the heads of one module. last says that it is its layer's last.
@@ -152,7 +157,7 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	}
 	merged, groups, err := merge.Merge(ctx, at, seen, g.options(m))
 	if err != nil {
-		return g.name(m, string(g.Method), err)
+		return g.named(m, string(g.Method), err)
 	}
 	l := Layer{Site: m.site, Layer: m.layer, Groups: report(groups)}
 	changed := m.weights(merged)
@@ -161,7 +166,7 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	}
 	if g.walk != nil {
 		if err := g.fit(ctx, &l, changed, g.stack(m)); err != nil {
-			return err
+			return g.named(m, "fit", err)
 		}
 	}
 	g.layers = append(g.layers, l)
@@ -172,14 +177,17 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	}
 	if last && g.Refine > 0 {
 		if err := g.stack(m).Advance(ctx, m.layer, g.layer); err != nil {
-			return err
+			return g.named(m, "fit", err)
 		}
 	}
 	return g.keep(m, changed)
 }
 
-// name says at which module a step failed.
-func (g *merging) name(m module, step string, err error) error {
+// named says at which module a step failed.
+func (p *Plan) named(m module, step string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	return fmt.Errorf("layer %d, %s attention: %s: %w", m.layer, m.site, step, err)
 }
 
@@ -228,7 +236,7 @@ func (g *merging) together(ctx context.Context, modules []module) error {
 	}
 	fit, layers, err := calibrate.Together(ctx, g.Source, g.converted, *g.Calibration, calibrate.Changes{Fitted: fitted, Fixed: g.tables}, g.Refine, g.refineStep())
 	if err != nil {
-		return err
+		return fmt.Errorf("refining all layers: %w", err)
 	}
 	g.joint = layerFit(fit)
 	for i, m := range modules {

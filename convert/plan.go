@@ -197,7 +197,7 @@ func (o Options) checkLayers(a *configs.Arch) error {
 		return fmt.Errorf("%w is for models with one kind of attention; family %s has %v", errLayers, a.Family.Name, a.Sites())
 	case len(o.ByLayer) != a.Layers:
 		return fmt.Errorf("%w has %d numbers, want %d, one for each layer", errLayers, len(o.ByLayer), a.Layers)
-	case o.merges():
+	case o.Merges():
 		return fmt.Errorf("%w goes with --method mean, first or random alone; leave out %s", errLayers, o.asked())
 	}
 	for i, groups := range o.ByLayer {

@@ -26,7 +26,7 @@ func gopher(t *testing.T) *Model {
 
 func mustLoad(t *testing.T, dir string) *Model {
 	t.Helper()
-	m, err := LoadModel(dir)
+	m, err := LoadModel(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func broken(t *testing.T) *Model {
 	t.Helper()
 	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
 	all["final_norm.weight"][3] = float32(math.NaN())
-	m, err := newModel(decode.Formats{}, "", src.Arch, all)
+	m, err := newModel(t.Context(), decode.Formats{}, "", src.Arch, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,8 +93,8 @@ func TestLoadModel(t *testing.T) {
 	if byFile.Parameters != m.Parameters || byFile.Dir != m.Dir {
 		t.Errorf("by its file: %d parameters, folder %s, want those of the folder", byFile.Parameters, byFile.Dir)
 	}
-	_, err := LoadModel("nowhere")
+	_, err := LoadModel(t.Context(), "nowhere")
 	wantError(t, "no model", err, "model: nowhere: ")
-	_, err = LoadModel(t.TempDir())
+	_, err = LoadModel(t.Context(), t.TempDir())
 	wantError(t, "an empty folder", err, "model: ")
 }

@@ -107,7 +107,7 @@ func reopen(ctx context.Context, dir string, recipe *configs.Recipe) (*run, erro
 // restore is a run as the last checkpoint of steps has it.
 func restore(ctx context.Context, dir string, recipe *configs.Recipe, steps []int) (*run, error) {
 	from := checkpointDir(dir, steps[len(steps)-1])
-	o, all, err := openOrigin(from)
+	o, all, err := openOrigin(ctx, from)
 	if err != nil {
 		return nil, unreadable(dir, steps, err)
 	}

@@ -70,7 +70,7 @@ func prepare(ctx context.Context, recipe *configs.Recipe) (*run, error) {
 	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
 	}
-	o, all, err := openOrigin(recipe.Model)
+	o, all, err := openOrigin(ctx, recipe.Model)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
@@ -94,7 +94,7 @@ func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[st
 		return nil, err
 	}
 	t.objective = d.Objective
-	if t.teacher, err = openTeacher(recipe, o.arch, d); err != nil {
+	if t.teacher, err = openTeacher(ctx, recipe, o.arch, d); err != nil {
 		return nil, err
 	}
 	s := state{Data: d.fingerprint, SourceDType: o.dtype.String()}

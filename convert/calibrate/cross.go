@@ -21,7 +21,7 @@ func (w *Walk) addEncoder(ctx context.Context, converted *configs.Arch, outside 
 	for _, b := range w.batches {
 		sources = append(sources, *b.Source)
 	}
-	e, err := newStack(w.src, w.arch.Encoder(), converted.Encoder(), sources, dir)
+	e, err := newStack(ctx, w.src, w.arch.Encoder(), converted.Encoder(), sources, dir)
 	if err != nil {
 		return err
 	}

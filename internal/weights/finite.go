@@ -24,8 +24,8 @@ func (s *Source) CheckFinite(ctx context.Context, progress func(bytes int64)) er
 	return nil
 }
 
-// NotFinite lists the tensors of the architecture that hold NaN or an infinity, most of them at most; 0: all. progress is
-// told of the bytes as they are read.
+// NotFinite lists the tensors of the architecture that hold NaN or an infinity, most of them at most; 0: all. progress, if
+// not nil, is told of the bytes as they are read.
 func (s *Source) NotFinite(ctx context.Context, most int, progress func(bytes int64)) (found []*checkpoints.NotFiniteError, err error) {
 	for _, t := range s.tensors() {
 		var not *checkpoints.NotFiniteError
@@ -37,7 +37,9 @@ func (s *Source) NotFinite(ctx context.Context, most int, progress func(bytes in
 		case err != nil:
 			return nil, err
 		}
-		progress(t.Bytes())
+		if progress != nil {
+			progress(t.Bytes())
+		}
 	}
 	return found, nil
 }

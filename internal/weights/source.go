@@ -222,9 +222,12 @@ func (s *Source) All(ctx context.Context) (map[string][]float32, error) {
 	all := make(map[string][]float32, len(params))
 	var last string
 	var stored []float32
+	unseen := 0 // elements since the last look at ctx: a small model is read all the same
 	for _, p := range params {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if unseen += p.Size(); unseen > pieceElements {
+			if unseen = 0; ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 		}
 		if p.Parts != nil {
 			if all[p.Name], err = s.Read(ctx, p); err != nil {

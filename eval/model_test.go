@@ -2,6 +2,7 @@ package eval
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/internal/engine/decode"
 	"gqa/internal/golden"
+	"gqa/internal/kernels"
 )
 
 // gopher is the embedded sample model.
@@ -81,6 +83,22 @@ func wantError(t *testing.T, what string, err error, want string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("%s: error %v, want one line with %q", what, err, want)
+	}
+}
+
+// TestLoadNotFinite: every format refuses weights that are no numbers, and names them.
+func TestLoadNotFinite(t *testing.T) {
+	for _, x := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
+		dir := t.TempDir()
+		if err := checkpoints.ExtractSample(dir); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "model.safetensors")
+		golden.Poison(t, file, "model.layers.2.mlp.up_proj.weight", 777, x)
+		for _, f := range []decode.Formats{{}, {Weights: kernels.BF16}} {
+			_, err := LoadModelIn(t.Context(), f, dir)
+			wantError(t, "weights", err, fmt.Sprintf("model: %s: tensor \"model.layers.2.mlp.up_proj.weight\": %v at [3, 9]; the file is damaged", file, x))
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ func step(b *testing.B, f decode.Formats, kv, batch, context int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m, err := eval.RandomModel(f, shape, 0)
+	m, err := eval.RandomModel(b.Context(), f, shape, 0)
 	if err != nil {
 		b.Fatal(err)
 	}

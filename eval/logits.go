@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -25,6 +26,8 @@ func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise b
 	if err := checkOutput(output, input); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
+	m.Until(ctx)
+	defer m.Until(context.Background())
 	m.Precise(true)
 	defer m.Precise(false)
 	forward := m.wholeLogits
@@ -40,7 +43,7 @@ func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise b
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := forward(in.batch(i), w); err != nil {
+			if err := forward(ctx, in.batch(i), w); err != nil {
 				return err
 			}
 		}
@@ -67,10 +70,13 @@ func checkOutput(output, input string) error {
 	return nil
 }
 
-func (m *Model) wholeLogits(b ops.Batch, w io.Writer) error {
+func (m *Model) wholeLogits(ctx context.Context, b ops.Batch, w io.Writer) error {
 	hidden := m.Hidden(b)
 	for lo := 0; lo < hidden.Rows; lo += m.headRows {
 		logits := m.Head(hidden, lo, min(lo+m.headRows, hidden.Rows))
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := weights.WriteFloats(w, logits.Data, checkpoints.F32); err != nil {
 			return err
 		}
@@ -78,7 +84,7 @@ func (m *Model) wholeLogits(b ops.Batch, w io.Writer) error {
 	return nil
 }
 
-func (m *Model) stepLogits(b ops.Batch, w io.Writer) error {
+func (m *Model) stepLogits(ctx context.Context, b ops.Batch, w io.Writer) error {
 	cache := m.NewCache(1, b.Len)
 	if b.Source != nil {
 		if err := m.Encode(cache, *b.Source); err != nil {
@@ -87,7 +93,7 @@ func (m *Model) stepLogits(b ops.Batch, w io.Writer) error {
 	}
 	for i := range b.IDs {
 		logits, err := m.Step(cache, b.IDs[i:i+1])
-		if err != nil {
+		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return err
 		}
 		if err := weights.WriteFloats(w, logits.Data, checkpoints.F32); err != nil {

@@ -52,15 +52,21 @@ func MeasureObjective(ctx context.Context, m *Model, d *objective.Data, o Qualit
 	if _, err := text.Windows(d.IDs, d.Window); err != nil {
 		return nil, fmt.Errorf("%s: %w (--seq-len)", d.Name, err)
 	}
+	for _, model := range []*Model{m, o.Teacher} {
+		if model != nil {
+			model.Until(ctx)
+			defer model.Until(context.Background())
+		}
+	}
 	windows := int(o.Windows(d))
 	t := newTally(m, o, d)
 	per := min(windows, max(1, scoreRows/d.Window))
 	for at := 0; at < windows; at += per {
+		n := min(per, windows-at)
+		t.score(ctx, d.IDs[at*d.Window:(at+n)*d.Window], n)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		n := min(per, windows-at)
-		t.score(d.IDs[at*d.Window:(at+n)*d.Window], n)
 		if o.Progress != nil {
 			o.Progress(int64(n))
 		}
@@ -117,7 +123,7 @@ func newTally(m *Model, o QualityOptions, d *objective.Data) *tally {
 }
 
 // score runs n windows through the model (and the teacher) and adds them up.
-func (t *tally) score(ids []int32, n int) {
+func (t *tally) score(ctx context.Context, ids []int32, n int) {
 	windows := slices.Collect(slices.Chunk(ids, t.data.Window))
 	b, targets := t.data.Batch(windows)
 	t.size(len(targets))
@@ -126,7 +132,7 @@ func (t *tally) score(ids []int32, n int) {
 	if t.o.Teacher != nil {
 		teacherHidden = t.o.Teacher.Hidden(b)
 	}
-	for lo := 0; lo < len(targets); lo += t.model.headRows {
+	for lo := 0; lo < len(targets) && ctx.Err() == nil; lo += t.model.headRows {
 		hi := min(lo+t.model.headRows, len(targets))
 		var teacher []float32
 		if t.o.Teacher != nil {

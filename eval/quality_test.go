@@ -286,7 +286,7 @@ func TestQualityOfUntiedHead(t *testing.T) {
 		t.Fatalf("tied %v (%v)", untied.Tied, err)
 	}
 	score := func(a *configs.Arch) float64 {
-		m, err := newModel(decode.Formats{}, "", a, all)
+		m, err := newModel(t.Context(), decode.Formats{}, "", a, all)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,7 @@ type origin struct {
 }
 
 // openOrigin opens a checkpoint and reads its weights in f32, by the forward pass's names.
-func openOrigin(path string) (*origin, map[string][]float32, error) {
+func openOrigin(ctx context.Context, path string) (*origin, map[string][]float32, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
 		return nil, nil, err
@@ -31,7 +32,7 @@ func openOrigin(path string) (*origin, map[string][]float32, error) {
 		return nil, nil, err
 	}
 	src.TellNotes()
-	all, err := src.All()
+	all, err := src.All(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -73,7 +73,7 @@ func prepare(ctx context.Context, recipe *configs.Recipe) (*run, error) {
 	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
 	}
-	o, all, err := openOrigin(recipe.Model)
+	o, all, err := openOrigin(ctx, recipe.Model)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
@@ -102,7 +102,7 @@ func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[st
 		return nil, err
 	}
 	t.objective = d.Objective
-	if t.teacher, err = openTeacher(recipe, o.arch, d); err != nil {
+	if t.teacher, err = openTeacher(ctx, recipe, o.arch, d); err != nil {
 		return nil, err
 	}
 	id := identity{Data: &d.fingerprint, Valid: d.held}

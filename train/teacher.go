@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -23,7 +24,7 @@ type teacher struct {
 }
 
 // openTeacher reads the recipe's teacher, which must fit the model that is trained; nil where there is none.
-func openTeacher(r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, error) {
+func openTeacher(ctx context.Context, r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, error) {
 	path := r.Distill.Teacher
 	if path == "" {
 		return nil, nil
@@ -37,7 +38,7 @@ func openTeacher(r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, erro
 		return nil, fmt.Errorf("teacher: %s has a vocabulary of %d, the model one of %d: it must be the model's own, most often the checkpoint that was converted",
 			path, src.Arch.Vocab, arch.Vocab)
 	}
-	all, err := src.All()
+	all, err := src.All(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("teacher: %w", err)
 	}

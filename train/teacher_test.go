@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"gqa/internal/engine/decode"
+	"gqa/internal/golden"
 	"gqa/internal/ops"
 )
 
@@ -54,6 +55,26 @@ func TestDistilledLoss(t *testing.T) {
 	if math.Abs(*m.CE-ce) > 1e-5 || math.Abs(*m.KL-kl) > 1e-5 || math.Abs(m.Loss-(0.75*ce+0.25*4*kl)) > 1e-5 {
 		t.Errorf("loss %v, ce %v, kl %v; want ce %v, kl %v", m.Loss, *m.CE, *m.KL, ce, kl)
 	}
+}
+
+// Weights that are not finite are named before anything is written, those of the teacher as the teacher's.
+func TestNotFiniteModels(t *testing.T) {
+	model, teacher := tinyFolder(t, "llama"), tinyFolder(t, "gpt2")
+	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)), "distill.teacher="+teacher)
+	refused := func(want string) {
+		t.Helper()
+		_, err := Run(t.Context(), recipe, o)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "learning rate") {
+			t.Errorf("error %v, want %q", err, want)
+		}
+		if _, err := os.Stat(o.Dir); err == nil {
+			t.Error("there is a run folder")
+		}
+	}
+	golden.Poison(t, filepath.Join(teacher, "model.safetensors"), "transformer.h.0.attn.c_attn.weight", 5, float32(math.NaN()))
+	refused("teacher: " + filepath.Join(teacher, "model.safetensors") + `: tensor "transformer.h.0.attn.c_attn.weight": NaN at [0, 5]`)
+	golden.Poison(t, filepath.Join(model, "model.safetensors"), "model.norm.weight", 3, float32(math.Inf(1)))
+	refused("model: " + filepath.Join(model, "model.safetensors") + `: tensor "model.norm.weight": +Inf at [3]`)
 }
 
 func logits(d *decode.Decoder, window []int32) [][]float32 {

@@ -95,8 +95,12 @@ func familyNames() []string {
 	return slices.Sorted(maps.Keys(families))
 }
 
+// inspectLimit is how many bytes of weights inspect reads without --check: a few seconds' worth.
+const inspectLimit = 2 << 30
+
 func newInspect() *cobra.Command {
 	var f flags
+	var check bool
 	cmd := &cobra.Command{
 		Use:   "inspect INPUT",
 		Short: "Say what a checkpoint is and what each group count would give",
@@ -112,15 +116,30 @@ func newInspect() *cobra.Command {
 				return err
 			}
 			warn(src)
+			if err := inspectValues(cmd, in, src, check); err != nil {
+				return err
+			}
 			if f.printJSON {
 				return cli.PrintJSON(cmd.OutOrStdout(), in)
 			}
 			return in.Print(cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().BoolVar(&check, "check", false, "look for NaN and infinities in all weights; without it, where they are 2 GiB at most")
 	sitesFlag(cmd.Flags(), &f)
 	sourceFlags(cmd, &f)
 	return cmd
+}
+
+// inspectValues looks for NaN and infinities, with check in any number of bytes.
+func inspectValues(cmd *cobra.Command, in *convert.Inspection, src *weights.Source, check bool) error {
+	limit, bytes := int64(inspectLimit), src.OwnBytes()
+	if check {
+		limit = bytes
+	}
+	bar := cli.CommandProgress(cmd, bytes, "reading weights", true)
+	defer bar.Done()
+	return in.InspectValues(cmd.Context(), src, limit, bar.Add)
 }
 
 func open(cmd *cobra.Command, input string, o weights.Options) (*weights.Source, error) {
@@ -133,6 +152,13 @@ func open(cmd *cobra.Command, input string, o weights.Options) (*weights.Source,
 		}
 	}
 	return weights.Open(input, o)
+}
+
+// checkFinite reads all weights once before the work begins: what it is done with must be numbers.
+func checkFinite(cmd *cobra.Command, src *weights.Source) error {
+	bar := cli.CommandProgress(cmd, src.OwnBytes(), "checking weights", true)
+	defer bar.Done()
+	return src.CheckFinite(cmd.Context(), bar.Add)
 }
 
 // warn tells of what was assumed about src, once it is known to be of use.
@@ -166,6 +192,11 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 		return err
 	}
 	defer src.Close()
+	if o.Merges() {
+		if err := checkFinite(cmd, src); err != nil {
+			return err
+		}
+	}
 	if o.Calibration, err = f.loadCalibration(cmd, src); err != nil {
 		return err
 	}

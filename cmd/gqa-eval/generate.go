@@ -72,7 +72,7 @@ with the model's start token, and the prompt is not printed.`,
 }
 
 func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, ignoreEnd, asJSON bool) error {
-	m, err := eval.LoadModel(path)
+	m, err := eval.LoadModel(cmd.Context(), path)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 
 // generateIDs continues token ids: what a parity check with another implementation wants.
 func generateIDs(cmd *cobra.Command, path string, promptIDs []int32, o eval.GenerateOptions, asJSON bool) error {
-	m, err := eval.LoadModel(path)
+	m, err := eval.LoadModel(cmd.Context(), path)
 	if err != nil {
 		return err
 	}

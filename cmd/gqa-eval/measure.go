@@ -99,12 +99,12 @@ func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptio
 	if o.MaxWindows < 0 {
 		return nil, cli.Usagef("--max-windows is %d, want 0, all, or more", o.MaxWindows)
 	}
-	m, err := eval.LoadModel(path)
+	m, err := eval.LoadModel(cmd.Context(), path)
 	if err != nil {
 		return nil, err
 	}
 	if teacher != "" {
-		if o.Teacher, err = eval.LoadModel(teacher); err != nil {
+		if o.Teacher, err = eval.LoadModel(cmd.Context(), teacher); err != nil {
 			return nil, fmt.Errorf("teacher: %w", err)
 		}
 	}
@@ -134,7 +134,7 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 			if err := cmp.Or(atLeast("batch", o.Batch, 1), atLeast("context", o.Context, 1), atLeast("prompt-len", o.PromptLen, 0)); err != nil {
 				return err
 			}
-			m, err := latencyModel(decode.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
+			m, err := latencyModel(cmd, decode.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
 			if err != nil {
 				return err
 			}
@@ -166,7 +166,7 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 // formats are the kernels' names of what --dtype and --kv-dtype take.
 var formats = map[string]kernels.Half{"f32": kernels.Full, "bf16": kernels.BF16, "f16": kernels.F16}
 
-func latencyModel(f decode.Formats, args []string, shape string, groups int) (*eval.Model, error) {
+func latencyModel(cmd *cobra.Command, f decode.Formats, args []string, shape string, groups int) (*eval.Model, error) {
 	switch {
 	case shape != "" && len(args) == 0:
 		s, err := eval.ShapeByName(shape)
@@ -176,12 +176,12 @@ func latencyModel(f decode.Formats, args []string, shape string, groups int) (*e
 		if groups != 0 && !slices.Contains(s.Groups(), groups) {
 			return nil, cli.Usagef("--groups is %d, want one of %v for %s's %d heads", groups, s.Groups(), s.Name, s.Heads)
 		}
-		return eval.RandomModel(f, s, groups)
+		return eval.RandomModel(cmd.Context(), f, s, groups)
 	case shape == "" && len(args) == 1:
 		if groups != 0 {
 			return nil, cli.Usagef("--groups goes with --shape; convert a model with gqa-convert --groups %d", groups)
 		}
-		return eval.LoadModelIn(f, args[0])
+		return eval.LoadModelIn(cmd.Context(), f, args[0])
 	}
 	return nil, cli.Usagef("give either MODEL or --shape")
 }
@@ -197,7 +197,7 @@ func newLogits() *cobra.Command {
 			if input == "" || output == "" {
 				return cli.Usagef("--input (a .safetensors file with input_ids [sequences, tokens]) and --out must be given")
 			}
-			m, err := eval.LoadModel(args[0])
+			m, err := eval.LoadModel(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

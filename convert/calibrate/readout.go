@@ -2,6 +2,8 @@ package calibrate
 
 import (
 	"context"
+	"errors"
+	"math"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -39,6 +41,9 @@ func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before,
 		return 0, 0, err
 	}
 	before, after = f.solve(o, bias)
+	if sum := before + after; math.IsNaN(sum) || math.IsInf(sum, 0) || !kernels.Finite(o) || !kernels.Finite(bias) {
+		return 0, 0, errors.New("readout: the least squares of the output's weights have no finite solution: activations are too large")
+	}
 	return before, after, nil
 }
 
@@ -113,6 +118,9 @@ func (f *leastSquares) solve(w, bias []float32) (before, after float64) {
 		square.SetSym(i, i, square.At(i, i)+damp)
 	}
 	var factored mat.Cholesky
+	if lost := f.lost + f.wanted + trace; math.IsNaN(lost) || math.IsInf(lost, 0) {
+		return lost, lost
+	}
 	if f.wanted == 0 || !factored.Factorize(square) {
 		return 0, 0
 	}

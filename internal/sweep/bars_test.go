@@ -39,7 +39,7 @@ func TestStarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	loss := func(path string) float64 {
-		m, err := eval.LoadModel(path)
+		m, err := eval.LoadModel(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,6 +34,9 @@ func (s *sweep) check(ctx context.Context) error {
 	if limit := src.Arch.MaxPositions(); limit > 0 && s.o.Context >= limit {
 		return fmt.Errorf("context is %d, but the model has %d positions; at most %d can be in the cache of a step", s.o.Context, limit, limit-1)
 	}
+	if err := src.CheckFinite(ctx, nil); err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
 	if err := s.loadCorpora(ctx, src); err != nil {
 		return err
 	}

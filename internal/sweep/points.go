@@ -105,7 +105,7 @@ func (s *sweep) uptrain(ctx context.Context, r configs.Recipe) (*train.Status, e
 
 // addPoint evaluates the model in dir, a point of the curve.
 func (s *sweep) addPoint(ctx context.Context, dir string, curve Curve, tokens int64) error {
-	m, err := eval.LoadModel(dir)
+	m, err := eval.LoadModel(ctx, dir)
 	if err != nil {
 		return err
 	}

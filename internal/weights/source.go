@@ -4,6 +4,8 @@ package weights
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +27,9 @@ type Source struct {
 	Inferred bool
 	// Single says that the path given was one weight file, not a folder or an index.
 	Single bool
+
+	own    map[string]bool // names of the architecture's tensors
+	finite bool            // CheckFinite has found them so
 }
 
 // Options say what a checkpoint without config.json cannot.
@@ -80,7 +85,12 @@ func (s *Source) bind(o Options) (err error) {
 	if err := s.Arch.Bind(shapes); err != nil {
 		return s.hint(err)
 	}
-	return s.checkTied()
+	tensors, err := s.Arch.Tensors()
+	s.own = make(map[string]bool, len(tensors))
+	for _, t := range tensors {
+		s.own[t.Name] = true
+	}
+	return cmp.Or(err, s.checkTied())
 }
 
 // CheckHead refuses a checkpoint that has no language-modelling head: it can be converted, but predicts nothing.
@@ -152,10 +162,10 @@ func equal(a, b io.Reader) (bool, error) {
 	}
 }
 
-// Read returns one weight as the forward pass reads it: [out, in] or [dim].
-func (s *Source) Read(p configs.Param) ([]float32, error) {
+// Read returns one weight as the forward pass reads it: [out, in] or [dim]. It is an error if an element is not finite.
+func (s *Source) Read(ctx context.Context, p configs.Param) ([]float32, error) {
 	if p.Parts == nil {
-		stored, err := s.stored(p.Tensor, nil)
+		stored, err := s.stored(ctx, p.Tensor)
 		if err != nil {
 			return nil, err
 		}
@@ -163,7 +173,7 @@ func (s *Source) Read(p configs.Param) ([]float32, error) {
 	}
 	var all []float32
 	for _, name := range p.Parts {
-		row, err := s.stored(name, nil)
+		row, err := s.stored(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -179,16 +189,32 @@ func take(p configs.Param, stored []float32) []float32 {
 	return p.Take(stored)
 }
 
-func (s *Source) stored(name string, buf []float32) ([]float32, error) {
+// pieceElements are read of a tensor between two looks at the context.
+const pieceElements = 1 << 22
+
+// stored is a tensor as the checkpoint has it.
+func (s *Source) stored(ctx context.Context, name string) ([]float32, error) {
 	t, ok := s.Tensor(name)
 	if !ok {
 		return nil, fmt.Errorf("tensor %s is not in the checkpoint", name)
 	}
-	return t.Float32(buf)
+	if t.Elements() <= pieceElements || !t.DType.IsFloat() {
+		return t.Float32(nil)
+	}
+	all := make([]float32, t.Elements())
+	for at := 0; at < len(all); at += pieceElements {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := t.Float32Range(all[at:min(at+pieceElements, len(all))], at); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
-// All reads every weight, in f32, by the forward pass's names.
-func (s *Source) All() (map[string][]float32, error) {
+// All reads every weight, in f32, by the forward pass's names. It is an error if an element is not finite.
+func (s *Source) All(ctx context.Context) (map[string][]float32, error) {
 	params, err := s.Arch.Params()
 	if err != nil {
 		return nil, err
@@ -196,15 +222,21 @@ func (s *Source) All() (map[string][]float32, error) {
 	all := make(map[string][]float32, len(params))
 	var last string
 	var stored []float32
+	unseen := 0 // elements since the last look at ctx: a small model is read all the same
 	for _, p := range params {
+		if unseen += p.Size(); unseen > pieceElements {
+			if unseen = 0; ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+		}
 		if p.Parts != nil {
-			if all[p.Name], err = s.Read(p); err != nil {
+			if all[p.Name], err = s.Read(ctx, p); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		if p.Tensor != last { // the parts of a fused tensor follow one another
-			if stored, err = s.stored(p.Tensor, nil); err != nil {
+			if stored, err = s.stored(ctx, p.Tensor); err != nil {
 				return nil, err
 			}
 			last = p.Tensor

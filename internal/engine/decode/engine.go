@@ -4,6 +4,7 @@ package decode
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"gqa/internal/kernels"
@@ -23,6 +24,7 @@ type Mat struct {
 
 // engine implements ops.Ops[Mat]. Results live until the next reset, with one exception: see Add.
 type engine struct {
+	ctx    context.Context // see Decoder.Until
 	arena  arena
 	tables map[*ops.Rope]*kernels.RopeTable
 	cache  *Cache  // nil: attention sees the batch alone
@@ -76,6 +78,9 @@ func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
 
 // multiply fills in the results of Linears, but for biases.
 func (e *engine) multiply(x Mat, ws []ops.Linear[Mat]) {
+	if e.ctx.Err() != nil {
+		return
+	}
 	e.products = e.products[:0]
 	for i, w := range ws {
 		y := e.results[i]
@@ -141,9 +146,11 @@ func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Data, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
 	}
 	keys, values := e.keysAndValues(&spec, k, v, a, b)
-	if e.wide {
+	switch {
+	case e.ctx.Err() != nil:
+	case e.wide:
 		kernels.AttendWide(spec, rows(out, b.Len, a.HeadDim), rows(q, b.Len, a.HeadDim), keys, values)
-	} else {
+	default:
 		kernels.Attend(spec, rows(out, b.Len, a.HeadDim), nil, rows(q, b.Len, a.HeadDim), keys, values)
 	}
 	return out

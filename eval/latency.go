@@ -141,16 +141,16 @@ func (m *Model) stepFLOPs(batch, context int) float64 {
 }
 
 func timeDecode(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {
-	_, step := decodeStep(m, o, ids)
+	_, step := decodeStep(ctx, m, o, ids)
 	return timeMedian(ctx, step)
 }
 
 // decodeStep is what a decode is timed by, again and again: one token for each sequence behind Context others in the cache.
-func decodeStep(m *Model, o LatencyOptions, ids []int32) (cache *decode.Cache, step func() error) {
+func decodeStep(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (cache *decode.Cache, step func() error) {
 	cache = m.NewCache(o.Batch, o.Context+1)
-	cache.Fill(o.Context)
+	cache.Fill(ctx, o.Context)
 	if m.Arch.EncoderLayers > 0 {
-		m.FillSource(cache, o.Context)
+		m.FillSource(ctx, cache, o.Context)
 	}
 	return cache, func() error {
 		cache.Truncate(o.Context)

@@ -101,7 +101,7 @@ func TestLatencyFigures(t *testing.T) {
 func TestDecodeStepHasItsContext(t *testing.T) {
 	m := tiny(t, "llama")
 	for _, o := range []LatencyOptions{{1, 1, 0}, {3, 40, 0}} {
-		cache, step := decodeStep(m, o, randomIDs(o.Batch, m.Arch.Vocab))
+		cache, step := decodeStep(t.Context(), m, o, randomIDs(o.Batch, m.Arch.Vocab))
 		for range 3 {
 			if err := step(); err != nil || cache.Len != o.Context+1 || cache.Capacity != o.Context+1 || cache.Seqs != o.Batch {
 				t.Errorf("%+v: after a step %d sequences of %d tokens, %v; want %d tokens", o, cache.Seqs, cache.Len, err, o.Context+1)

@@ -144,7 +144,7 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 			if !cmd.Flags().Changed("prompt-len") {
 				o.PromptLen = eval.Fit(m.Arch, o.PromptLen)
 			}
-			l, err := eval.MeasureLatency(cmd.Context(), m, eval.MeasureMachine(), o)
+			l, err := eval.MeasureLatency(cmd.Context(), m, eval.MeasureMachine(cmd.Context()), o)
 			if err != nil {
 				return err
 			}

@@ -21,7 +21,7 @@ import (
 // after up-training.
 func (s *sweep) measureAll(ctx context.Context) error {
 	s.stage("measuring the machine", 0)
-	s.machine = eval.MeasureMachine()
+	s.machine = eval.MeasureMachine(ctx)
 	s.report.Machine = s.machine.Name
 	s.latencies, s.evaluated = map[int]*eval.Latency{}, map[string]bool{}
 	if err := s.addPoint(ctx, s.model, Curve{Method: eval.MethodMHA}, 0); err != nil {

@@ -78,21 +78,29 @@ func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
 
 // multiply fills in the results of Linears, but for biases.
 func (e *engine) multiply(x Mat, ws []ops.Linear[Mat]) {
-	if e.ctx.Err() != nil {
-		return
+	for first := 0; first < x.Rows && e.ctx.Err() == nil; first += rowsAtOnce {
+		e.multiplyRows(x, ws, first, min(rowsAtOnce, x.Rows-first))
 	}
+}
+
+// rowsAtOnce are multiplied between two looks at the context.
+const rowsAtOnce = 1024
+
+func (e *engine) multiplyRows(x Mat, ws []ops.Linear[Mat], first, rows int) {
+	in := x.Data[first*x.Cols:]
 	e.products = e.products[:0]
 	for i, w := range ws {
 		y := e.results[i]
+		out := y.Data[first*y.Cols : (first+rows)*y.Cols]
 		if e.wide {
-			kernels.GemmNTWide(x.Rows, y.Cols, x.Cols, x.Data, w.W.Data, y.Data)
+			kernels.GemmNTWide(rows, y.Cols, x.Cols, in, w.W.Data, out)
 			continue
 		}
 		e.products = append(e.products, kernels.Product{
-			N: y.Cols, Y: y.Data, Full: w.W.Data, Half: w.W.Half, Format: w.W.Format, Packed: w.W.packed,
+			N: y.Cols, Y: out, Full: w.W.Data, Half: w.W.Half, Format: w.W.Format, Packed: w.W.packed,
 		})
 	}
-	kernels.GemmNTs(x.Rows, x.Cols, x.Data, x.Cols, e.products)
+	kernels.GemmNTs(rows, x.Cols, in, x.Cols, e.products)
 }
 
 func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"path"
 	"strings"
 
 	"github.com/goccy/go-yaml"
+
+	"gqa/internal/file"
 )
 
 //go:embed recipes/*.yaml
@@ -154,7 +155,7 @@ func LoadRecipe(name string) (Recipe, error) {
 	}
 	data, err := recipeFiles.ReadFile("recipes/" + name + ".yaml")
 	if err != nil {
-		data, err = os.ReadFile(name)
+		data, err = file.ReadMax(name, maxRecipeBytes)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return r, fmt.Errorf("recipe: %w", err)
 		}

@@ -3,11 +3,21 @@ package configs
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
+
+	"gqa/internal/limits"
 )
 
 // Resolve works Steps out from Alpha and OriginalTokens where it is 0, or Alpha from Steps, and validates the recipe.
 func (r *Recipe) Resolve() error {
+	if err := r.resolve(); err != nil {
+		return RecipeError{err}
+	}
+	return nil
+}
+
+func (r *Recipe) resolve() error {
 	if err := r.validateSizes(); err != nil {
 		return err
 	}
@@ -32,8 +42,17 @@ func (r *Recipe) Resolve() error {
 	if r.Distill.Loss == CE { // of the data alone
 		r.Distill.Teacher, r.Distill.Cache = "", ""
 	}
-	return r.Validate()
+	return r.validate()
 }
+
+// RecipeError says what is wrong with a recipe, or with a change to one.
+type RecipeError struct{ Err error }
+
+// Error is the message of the wrapped error.
+func (e RecipeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the wrapped error.
+func (e RecipeError) Unwrap() error { return e.Err }
 
 // limit is one condition on a key's value.
 type limit struct {
@@ -52,15 +71,14 @@ func check(limits []limit) error {
 	return nil
 }
 
-// Validate checks a resolved recipe; the error names the key, its value and what is wanted.
-func (r *Recipe) Validate() error {
+// validate checks a resolved recipe; the error names the key, its value and what is wanted.
+func (r *Recipe) validate() error {
 	if err := r.validateSizes(); err != nil {
 		return err
 	}
 	o, s := r.Optimizer, r.Schedule
 	return check(append([]limit{
-		{"steps", r.Steps, r.Steps >= 1, "at least 1"},
-		{"schedule.warmup", s.Warmup, s.Warmup >= 0, "0 or more steps"},
+		{"steps", r.Steps, r.Steps >= 1 && r.Steps <= limits.Count, fmt.Sprintf("1 to %d", limits.Count)},
 		{"schedule.final", s.Final, s.Final >= 0 && s.Final <= 1, "0 to 1, a fraction of optimizer.lr"},
 		oneOf("schedule.kind", s.Kind, Cosine, Linear, Constant),
 		oneOf("optimizer.name", o.Name, AdamW, Muon),
@@ -84,7 +102,6 @@ func (d Distill) limits() []limit {
 		{"distill.cache", d.Cache, d.Teacher != "" || d.Cache == "", "none, as there is no teacher"},
 		{"distill.weight", d.Weight, d.Weight >= 0 && d.Weight <= 1, "0 to 1, the divergence's share of the loss"},
 		{"distill.temperature", d.Temperature, d.Temperature > 0 && finite(d.Temperature), "more than 0"},
-		{"distill.top_k", d.TopK, d.TopK >= 1, "at least 1 token"},
 	}
 }
 
@@ -92,20 +109,52 @@ func (r *Recipe) validateSizes() error {
 	if r.Model == "" || r.Data == "" {
 		return fmt.Errorf("model and data must be given: the checkpoint to train and the corpus to train it on")
 	}
-	return check([]limit{
-		{"steps", r.Steps, r.Steps >= 0, "at least 1"},
-		{"alpha", r.Alpha, r.Alpha >= 0 && finite(r.Alpha), "0 or more"},
-		{"original_tokens", r.OriginalTokens, r.OriginalTokens >= 0, "0 (not known) or more"},
-		{"batch", r.Batch, r.Batch >= 1, "at least 1 window"},
-		{"seq_len", r.SeqLen, r.SeqLen >= 2, "at least 2 tokens: one to read and one to predict"},
-		{"accumulate", r.Accumulate, r.Accumulate >= 1, "at least 1 micro-batch"},
-		{"valid_every", r.ValidEvery, r.ValidEvery >= 0, "0 (at the end only) or more steps"},
-		{"valid_windows", r.ValidWindows, r.ValidWindows >= 0, "0 (all) or more windows"},
-		{"save_every", r.SaveEvery, r.SaveEvery >= 0, "0 (at the end only) or more steps"},
-		{"keep", r.Keep, r.Keep >= 0, "0 (all) or more checkpoints"},
-		{"log_every", r.LogEvery, r.LogEvery >= 1, "at least 1 step"},
-		{"threads", r.Threads, r.Threads >= 0, "0 (one per core) or more"},
-	})
+	all := []limit{{"alpha", r.Alpha, r.Alpha >= 0 && r.Alpha <= 1000, "0 to 1000"}}
+	for _, of := range ranges {
+		field, _ := lookUp(reflect.ValueOf(r).Elem(), of.key) // a test looks all up
+		value := field.Int()
+		all = append(all, limit{of.key, value, of.lo <= value && value <= of.hi, of.String()})
+	}
+	tokens := float64(r.Batch) * float64(r.Accumulate) * float64(r.SeqLen)
+	return check(append(all, limit{
+		"batch * accumulate * seq_len", fmt.Sprintf("%.0f", tokens), tokens <= limits.Step, fmt.Sprintf("at most %d tokens for each step", limits.Step),
+	}))
+}
+
+// keyRange is what a whole number of a recipe may be.
+type keyRange struct {
+	key    string
+	lo, hi int64
+	what   string
+}
+
+func (r keyRange) String() string { return fmt.Sprintf("%d to %d %s", r.lo, r.hi, r.what) }
+
+var ranges = []keyRange{
+	{"steps", 0, limits.Count, "(0: as many as alpha says)"},
+	{"original_tokens", 0, limits.OriginalTokens, "(0: not known)"},
+	{"batch", 1, limits.Batch, "windows"},
+	{"seq_len", 2, limits.Tokens, "tokens"},
+	{"accumulate", 1, limits.Batch, "micro-batches"},
+	{"schedule.warmup", 0, limits.Count, "steps"},
+	{"valid_every", 0, limits.Count, "steps (0: at the end only)"},
+	{"valid_windows", 0, limits.Count, "windows (0: all)"},
+	{"save_every", 0, limits.Count, "steps (0: at the end only)"},
+	{"keep", 0, limits.Count, "checkpoints (0: all)"},
+	{"log_every", 1, limits.Count, "steps"},
+	{"threads", 0, limits.Threads, "(0: one per core)"},
+	{"distill.top_k", 1, limits.Count, "tokens"},
+}
+
+// Range is the least and the greatest value of a recipe's key that is a whole number; ok is false of another key, and of the
+// seed, which may be any.
+func Range(key string) (lo, hi int64, ok bool) {
+	for _, r := range ranges {
+		if r.key == key {
+			return r.lo, r.hi, true
+		}
+	}
+	return 0, 0, false
 }
 
 func oneOf[T ~string](key string, value T, allowed ...T) limit {

@@ -12,9 +12,9 @@ type Change struct {
 	Old, New any
 }
 
-// String is the change as part of a sentence: optimizer.lr (there 0.001, here 0.0003).
+// String is the change in words: optimizer.lr is 0.001 there and 0.0003 here.
 func (c Change) String() string {
-	return fmt.Sprintf("%s (there %s, here %s)", c.Key, valueText(c.Old), valueText(c.New))
+	return fmt.Sprintf("%s is %s there and %s here", c.Key, valueText(c.Old), valueText(c.New))
 }
 
 func valueText(v any) string {

@@ -7,15 +7,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 )
 
 // merge sets the keys that a YAML document has, as strictly as Set does: the decoder of structs would cut 1.5 steps to 1.
 func (r *Recipe) merge(document []byte) error {
-	var keys map[string]any
-	if err := yaml.Unmarshal(document, &keys); err != nil {
-		return fmt.Errorf("%s", yaml.FormatError(err, false, false))
+	keys, err := decodeYAML(document)
+	if err != nil {
+		return err
 	}
 	return setAll(reflect.ValueOf(r).Elem(), "", keys)
 }
@@ -27,8 +25,11 @@ func setAll(v reflect.Value, prefix string, keys map[string]any) error {
 		if err != nil {
 			return fmt.Errorf("%s%w", prefix, err)
 		}
+		_, list := value.([]any)
 		switch group, ok := value.(map[string]any); {
 		case value == nil: // an empty value says nothing
+		case list:
+			err = fmt.Errorf("%s is a list, want a value", key)
 		case ok && field.Kind() == reflect.Struct:
 			err = setAll(field, key+".", group)
 		case ok:
@@ -46,6 +47,13 @@ func setAll(v reflect.Value, prefix string, keys map[string]any) error {
 // Set changes one key: "optimizer.lr=3e-4". Keys are those of the YAML, joined by dots. An unknown key, a group of keys
 // and a value of another type are errors that name the key.
 func (r *Recipe) Set(assignment string) error {
+	if err := r.set(assignment); err != nil {
+		return RecipeError{err}
+	}
+	return nil
+}
+
+func (r *Recipe) set(assignment string) error {
 	key, value, ok := strings.Cut(assignment, "=")
 	if !ok {
 		return fmt.Errorf("%q: want key=value, such as optimizer.lr=3e-4", assignment)

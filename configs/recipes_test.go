@@ -1,11 +1,13 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -19,20 +21,44 @@ func recipeFile(t *testing.T, text string) string {
 	return path
 }
 
+// bomb is YAML of a few hundred bytes that stands for a billion values.
+var bomb = func() string {
+	text := "a: &a [x, x]\n"
+	for _, c := range "bcdefghi" {
+		before := "*" + string(c-1)
+		text += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.Join(slices.Repeat([]string{before}, 10), ", "))
+	}
+	return text
+}()
+
 func TestLoadRecipeErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"optimzer: {lr: 1}":           `unknown key "optimzer", want one of name, model`,
-		"optimizer: {lrr: 1}":         `optimizer.lrr: unknown key "lrr", want one of name, lr,`,
-		"optimizer: 5":                "optimizer is a group of keys; set one of name, lr,",
-		"steps: x":                    `steps is "x", want an integer`,
-		"steps: 1.5":                  `steps is "1.5", want an integer`,
-		"steps: {a: 1}":               "steps is a group of keys, want a value",
-		"steps: 1\nsteps: 2":          `mapping key "steps" already defined`,
-		"seed: -1":                    `seed is "-1", want an integer, 0 or more`,
-		"optimizer: {clip: no}":       `optimizer.clip is "no", want a number`,
-		"steps: 99999999999999999999": "want an integer",
-		"steps: [1":                   "[1:8]",
-		"- steps":                     "[1:1]",
+		"optimzer: {lr: 1}":            `unknown key "optimzer", want one of name, model`,
+		"optimizer: {lrr: 1}":          `optimizer.lrr: unknown key "lrr", want one of name, lr,`,
+		"optimizer: 5":                 "optimizer is a group of keys; set one of name, lr,",
+		"steps: x":                     `steps is "x", want an integer`,
+		"steps: 1.5":                   `steps is "1.5", want an integer`,
+		"steps: {a: 1}":                "steps is a group of keys, want a value",
+		"steps: 1\nsteps: 2":           `mapping key "steps" already defined`,
+		"seed: -1":                     `seed is "-1", want an integer, 0 or more`,
+		"optimizer: {clip: no}":        `optimizer.clip is "no", want a number`,
+		"steps: 99999999999999999999":  "want an integer",
+		"steps: [1":                    "[1:8]",
+		"- steps":                      "[1:1]",
+		"steps: [1, 2]":                "steps is a list, want a value",
+		"name: [a]":                    "name is a list, want a value",
+		"steps: 1\n---\nsteps: 2":      "it holds more than one YAML document",
+		strings.Repeat("#", 70_000):    "larger than 65536 bytes, the limit",
+		strings.Repeat("a: 1\n", 1001): "it has 1001 keys, more than 1000",
+		strings.Repeat("[", 5000):      "it has 5000 words and signs, more than 4096",
+		"name: " + strings.Repeat("[", 20) + strings.Repeat("]", 20): "its keys and lists nest more than 16 deep",
+		bomb:                "it has 80 aliases and merges, more than 16",
+		"a: &a [*a]":        "",
+		"<<: 5":             "",
+		"? [a]\n: 1":        "",
+		"steps: *nothing":   "",
+		"1: 2":              `unknown key "1"`,
+		"steps: !!binary x": "",
 	} {
 		if _, err := LoadRecipe(recipeFile(t, text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want one with %q", text, err, want)
@@ -41,7 +67,7 @@ func TestLoadRecipeErrors(t *testing.T) {
 	if _, err := LoadRecipe("nothing.yaml"); err == nil || !strings.Contains(err.Error(), "default, long, sample") {
 		t.Errorf("unknown recipe: %v, want the embedded ones named", err)
 	}
-	if _, err := LoadRecipe(t.TempDir()); err == nil || !strings.Contains(err.Error(), "directory") {
+	if _, err := LoadRecipe(t.TempDir()); err == nil || !strings.Contains(err.Error(), "is a folder; want a regular file") {
 		t.Errorf("a folder as a recipe: %v", err)
 	}
 }
@@ -147,15 +173,18 @@ func TestRecipeResolve(t *testing.T) {
 		{set: "steps=5 alpha=.5 original_tokens=20480", steps: 5, alpha: 1}, // steps win
 		{set: "", err: "steps is 0: give steps, or alpha"},
 		{set: "alpha=0.1", err: "alpha needs original_tokens"},
-		{set: "steps=-1", err: "steps is -1, want at least 1"},
+		{set: "steps=-1", err: "steps is -1, want 0 to 1000000000 (0: as many as alpha says)"},
 		{set: "steps=1 alpha=nan", err: "alpha is NaN"},
 		{set: "model=", err: "model and data must be given"},
-		{set: "steps=9 batch=0", err: "batch is 0, want at least 1"},
-		{set: "steps=9 seq_len=1", err: "seq_len is 1, want at least 2"},
+		{set: "steps=9 batch=0", err: "batch is 0, want 1 to 65536 windows"},
+		{set: "steps=9 seq_len=1", err: "seq_len is 1, want 2 to 16777216 tokens"},
 		{set: "steps=9 accumulate=0", err: "accumulate is 0"},
+		{set: "steps=9 batch=65536 accumulate=65536", err: "batch * accumulate * seq_len is 2199023255552, want at most 100000000 tokens"},
+		{set: "alpha=1000 original_tokens=1000000000000000", err: "steps is 244140625000000, want 0 to 1000000000"},
+		{set: "steps=9 alpha=1e300", err: "alpha is 1e+300, want 0 to 1000"},
 		{set: "steps=9 log_every=0", err: "log_every is 0"},
 		{set: "steps=9 save_every=-1", err: "save_every is -1"},
-		{set: "steps=9 schedule.warmup=-1", err: "schedule.warmup is -1, want 0 or more"},
+		{set: "steps=9 schedule.warmup=-1", err: "schedule.warmup is -1, want 0 to 1000000000 steps"},
 		{set: "steps=9 schedule.warmup=10", steps: 9},
 		{set: "steps=9 schedule.kind=sine", err: `schedule.kind is "sine", want one of [cosine linear constant]`},
 		{set: "steps=9 schedule.final=2", err: "schedule.final is 2"},
@@ -207,6 +236,49 @@ func TestScheduleAt(t *testing.T) {
 	}
 }
 
+// Every whole number of a recipe has a range, in Validate and for whoever asks.
+func TestRecipeRanges(t *testing.T) {
+	for _, change := range (Recipe{}).Diff(allOnes(t)) {
+		if _, whole := change.New.(string); whole || change.Key == "seed" || !strings.Contains(fmt.Sprintf("%T", change.New), "int") {
+			continue
+		}
+		lo, hi, ok := Range(change.Key)
+		if !ok {
+			t.Errorf("%s has no range", change.Key)
+			continue
+		}
+		for _, value := range []int64{math.MinInt64, lo - 1, hi + 1, math.MaxInt32, math.MaxInt64} {
+			r := allOnes(t)
+			if err := r.Set(fmt.Sprintf("%s=%d", change.Key, value)); err != nil {
+				t.Fatal(err)
+			}
+			var invalid RecipeError
+			if err := r.Resolve(); lo <= value && value <= hi {
+				continue
+			} else if want := fmt.Sprintf("%s is %d, want %d to %d", change.Key, value, lo, hi); !errors.As(err, &invalid) || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%s=%d: error %v, want %q", change.Key, value, err, want)
+			}
+		}
+	}
+}
+
+// allOnes is a recipe without a zero.
+func allOnes(t *testing.T) Recipe {
+	t.Helper()
+	r, err := DefaultRecipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Model, r.Data = "model", "data"
+	for _, of := range ranges {
+		if err := r.Set(fmt.Sprintf("%s=%d", of.key, max(1, of.lo))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Seed = 1
+	return r
+}
+
 func TestRecipeDiff(t *testing.T) {
 	old, err := DefaultRecipe()
 	if err != nil {
@@ -221,7 +293,7 @@ func TestRecipeDiff(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := "[data (there nothing, here x) steps (there 0, here 9) optimizer.lr (there 0.0003, here 0.001) distill.loss (there nothing, here kl)]"
+	want := "[data is nothing there and x here steps is 0 there and 9 here optimizer.lr is 0.0003 there and 0.001 here distill.loss is nothing there and kl here]"
 	if got := fmt.Sprint(old.Diff(now)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

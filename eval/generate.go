@@ -11,6 +11,7 @@ import (
 
 	"gqa/configs"
 	"gqa/internal/kernels"
+	"gqa/internal/limits"
 	"gqa/internal/ops"
 )
 
@@ -37,6 +38,10 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 	}
 	if err := m.CheckLength(len(prompt) + o.MaxTokens - 1); err != nil {
 		return fmt.Errorf("a prompt of %d tokens and %d more: %w", len(prompt), o.MaxTokens, err)
+	}
+	size := float64(m.Arch.KVBytesPerToken(elementSize(m.Cache))) * float64(len(prompt)+o.MaxTokens)
+	if err := cmp.Or(limits.Memory("the KV cache", size), m.checkPass(1, len(prompt))); err != nil {
+		return fmt.Errorf("a prompt of %d tokens and %d more: %w; set a smaller --max-tokens", len(prompt), o.MaxTokens, err)
 	}
 	m.Until(ctx)
 	defer m.Until(context.Background())

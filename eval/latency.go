@@ -13,6 +13,7 @@ import (
 	"gqa/configs"
 	"gqa/internal/engine/decode"
 	"gqa/internal/kernels"
+	"gqa/internal/limits"
 	"gqa/internal/ops"
 )
 
@@ -109,10 +110,21 @@ func checkLatency(m *Model, o LatencyOptions) error {
 	}
 	size := elementSize(m.Cache)
 	perToken := m.Arch.KVBytesPerToken(size) + m.Arch.CrossKVBytesPerToken(size)
-	if err := checkMemory("the KV cache in "+formatNames[m.Cache], float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
+	if err := limits.Memory("the KV cache in "+formatNames[m.Cache], float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
 		return fmt.Errorf("batch %d, context %d, prompt-len %d: %w", o.Batch, o.Context, o.PromptLen, err)
 	}
+	if err := m.checkPass(o.Batch, max(1, o.PromptLen)); err != nil {
+		return fmt.Errorf("batch, prompt-len: %w", err)
+	}
 	return nil
+}
+
+// checkPass refuses a pass over more tokens than memory can hold. What is counted is less than what the pass takes: the stream of
+// hidden states twice, a layer's feed-forward block, and the logits of a token of each sequence.
+func (m *Model) checkPass(sequences, tokens int) error {
+	a := m.Arch
+	bytes := 4 * float64(sequences) * (float64(tokens)*float64(2*a.Dim+a.FFN) + float64(a.Vocab))
+	return limits.Memory(fmt.Sprintf("a pass over %d sequences of %d tokens", sequences, tokens), bytes)
 }
 
 // readPerStep counts the weights that a decode step reads: all but an encoder's, what made the keys and values that its output
@@ -227,7 +239,7 @@ func RandomModel(ctx context.Context, f decode.Formats, s Shape, groups int) (*M
 	for _, p := range params {
 		bytes += 4 * float64(p.Size())
 	}
-	if err := checkMemory(s.Name+" in f32", bytes); err != nil {
+	if err := limits.Memory(s.Name+" in f32", bytes); err != nil {
 		return nil, err
 	}
 	all := make(map[string][]float32, len(params))

@@ -146,6 +146,11 @@ func TestLatencyJSON(t *testing.T) {
 
 func TestLatencyRefuses(t *testing.T) {
 	m, learned := tiny(t, "llama"), tiny(t, "gpt2")
+	encoder := *m
+	arch := *m.Arch
+	arch.Causal, arch.Layers = false, 0 // no KV cache
+	encoder.Decoder = &decode.Decoder{Arch: &arch}
+	encoder.Arch = &arch
 	for _, c := range []struct {
 		m    *Model
 		o    LatencyOptions
@@ -158,6 +163,7 @@ func TestLatencyRefuses(t *testing.T) {
 		{learned, LatencyOptions{1, 4, 65}, "prompt-len: 65 positions asked, but the model has 64"},
 		{m, LatencyOptions{1 << 20, 1 << 20, 0}, "the KV cache in f32 takes 1048577.0 GiB, and "},
 		{m, LatencyOptions{1 << 40, 1 << 40, 0}, "GiB of memory are free"},
+		{&encoder, LatencyOptions{1 << 20, 1, 1 << 20}, "batch, prompt-len: a pass over 1048576 sequences of 1048576 tokens takes "},
 	} {
 		_, err := MeasureLatency(t.Context(), c.m, slow, c.o)
 		wantError(t, "latency", err, c.want)

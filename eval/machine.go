@@ -106,21 +106,6 @@ func cpuName() string {
 	return fmt.Sprintf("%d CPUs", runtime.NumCPU())
 }
 
-// checkMemory refuses what does not fit into the memory that is free, where the system tells (Linux), or into any.
-func checkMemory(what string, bytes float64) error {
-	free := float64(1 << 46)
-	if text, ok := procField("/proc/meminfo", "MemAvailable"); ok {
-		var kib float64
-		if n, _ := fmt.Sscanf(text, "%f kB", &kib); n == 1 {
-			free = 1024 * kib
-		}
-	}
-	if bytes > free {
-		return fmt.Errorf("%s takes %.1f GiB, and %.1f GiB of memory are free", what, bytes/(1<<30), free/(1<<30))
-	}
-	return nil
-}
-
 // procField is the value of the first line "name: value" of a file of /proc.
 func procField(file, name string) (value string, ok bool) {
 	f, err := os.Open(file)

@@ -67,11 +67,3 @@ func TestProcField(t *testing.T) {
 		t.Error("a file that is not there has a field")
 	}
 }
-
-func TestCheckMemory(t *testing.T) {
-	if err := checkMemory("a page", 4096); err != nil {
-		t.Error(err)
-	}
-	err := checkMemory("the universe", 1<<60)
-	wantError(t, "too much", err, "the universe takes 1073741824.0 GiB, and ")
-}

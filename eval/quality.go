@@ -89,6 +89,9 @@ func checkQuality(m *Model, d *objective.Data, o QualityOptions) error {
 	if err := m.CheckLength(d.Window); err != nil && !labelled {
 		return fmt.Errorf("seq-len: %w", err)
 	}
+	if err := m.checkPass(1, d.Window); err != nil {
+		return fmt.Errorf("seq-len: %w", err)
+	}
 	if t := o.Teacher; t != nil {
 		if t.Arch.Vocab != m.Arch.Vocab {
 			return fmt.Errorf("the teacher's vocabulary is %d, the model's %d: their predictions cannot be compared", t.Arch.Vocab, m.Arch.Vocab)

@@ -29,9 +29,9 @@ func TestRunChecks(t *testing.T) {
 	learned := tinyFolder(t, "gpt2")
 	for sets, want := range map[string]string{
 		"steps=0":                            "steps is 0: give steps",
-		"batch=0":                            "batch is 0, want at least 1",
-		"batch=-2":                           "batch is -2, want at least 1",
-		"seq_len=1":                          "seq_len is 1, want at least 2",
+		"batch=0":                            "batch is 0, want 1 to 65536",
+		"batch=-2":                           "batch is -2, want 1 to 65536",
+		"seq_len=1":                          "seq_len is 1, want 2 to",
 		"optimizer.lr=-1":                    "optimizer.lr is -1",
 		"model=nowhere":                      "nowhere",
 		"data=nowhere.txt":                   "nowhere.txt",

@@ -12,6 +12,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/internal/kernels"
+	"gqa/internal/limits"
 	"gqa/internal/objective"
 )
 
@@ -97,6 +98,9 @@ func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[st
 	if _, labelled := d.Objective.(objective.Labelled); labelled {
 		recipe.SeqLen = d.rows() // what a step learns from is counted by it
 	}
+	if err := limits.Memory(fmt.Sprintf("a step's batch of %d windows of %d tokens", recipe.Batch, recipe.SeqLen), batchBytes(o.arch, recipe)); err != nil {
+		return nil, fmt.Errorf("%w; set a smaller batch and a larger accumulate, or a smaller seq_len", err)
+	}
 	t, err := newTrainer(recipe, o.arch, all)
 	if err != nil {
 		return nil, err
@@ -114,6 +118,12 @@ func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[st
 	}
 	s := state{SourceDType: o.dtype.String()}
 	return &run{recipe: recipe, origin: o, data: d, trainer: t, state: s, identity: id, saved: -1}, nil
+}
+
+// batchBytes is less than what the backward pass of a batch needs of its forward pass: of each layer the inputs of its products.
+func batchBytes(a *configs.Arch, r *configs.Recipe) float64 {
+	layers := float64(a.Layers + a.EncoderLayers)
+	return 4 * float64(r.Batch) * float64(r.SeqLen) * layers * float64(6*a.Dim+2*a.FFN)
 }
 
 // loop makes the steps that are left and writes the result.

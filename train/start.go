@@ -93,10 +93,15 @@ func existing(o Options, recipe *configs.Recipe) (same bool, err error) {
 	if objective.LabelRows(recipe.Data) == old.SeqLen {
 		old.SeqLen = recipe.SeqLen // the data's rows decided
 	}
-	if old == *recipe {
+	var changes []string
+	for _, c := range old.Diff(*recipe) {
+		changes = append(changes, c.String())
+	}
+	if changes == nil {
 		return true, nil
 	}
-	return false, fmt.Errorf("%s: holds a run of another recipe: go on with it (gqa-train resume %s), name another folder (--output), or replace it (--force)", o.Dir, o.Dir)
+	return false, fmt.Errorf("%s: holds a run of another recipe: %s; go on with it (gqa-train resume %s), name another folder (--output), or replace it (--force)",
+		o.Dir, strings.Join(changes, ", "), o.Dir)
 }
 
 func readRecipe(dir string) (configs.Recipe, error) {

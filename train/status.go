@@ -33,6 +33,12 @@ type Status struct {
 	Model      string   `json:"model,omitempty"`      // the result, once finished
 }
 
+// IsRun tells whether a folder is a run's.
+func IsRun(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, recipeFile))
+	return err == nil
+}
+
 // ReadStatus says how the run in a folder stands. It changes nothing there.
 func ReadStatus(dir string) (*Status, error) {
 	running, err := isLocked(filepath.Join(dir, lockFile))

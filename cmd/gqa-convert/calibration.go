@@ -11,16 +11,12 @@ import (
 	"gqa/checkpoints"
 	"gqa/convert"
 	"gqa/convert/calibrate"
-	"gqa/internal/cli"
 	"gqa/internal/stream"
 	"gqa/internal/weights"
 )
 
 // loadCalibration reads the text to run the model on; nil: there is none, or nothing to run it for.
 func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibrate.Data, error) {
-	if f.calibrationTokens < 1 {
-		return nil, cli.Usagef("--calibration-tokens is %d, want 1 or more", f.calibrationTokens)
-	}
 	data := f.calibration
 	if wanted := f.refine > 0 || f.method == string(convert.Calibrated); data == "" && wanted && isSample(src.Dir) {
 		data = stream.SamplePrefix + "train"

@@ -19,6 +19,7 @@ import (
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/internal/cli"
+	"gqa/internal/limits"
 	"gqa/internal/weights"
 )
 
@@ -56,7 +57,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 		RunE: func(cmd *cobra.Command, args []string) error { return runConvert(cmd, f, args[0]) },
 	}
 	fl := cmd.Flags()
-	fl.IntVarP(&f.groups, "groups", "g", 0, "KV heads of the result: a divisor of the source's; 1 is multi-query attention")
+	cli.NumberVarP(fl, &f.groups, "groups", "g", 0, 1, limits.Heads, "KV heads of the result: a divisor of the source's; 1 is multi-query attention")
 	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "KV heads of each layer, as 8,8,4,2, in place of --groups; this toolkit and --target gguf of llama and mistral hold them")
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
@@ -66,8 +67,8 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "dtype of float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file of safetensors, such as 5GB or 900MiB (default as the source)")
 	fl.StringVar(&f.calibration, "calibration", "", "text to run the model on for --method align or calibrated, --grouping similar and --refine: what gqa-train's --data takes, or sample:train (default of calibrated and --refine for the sample model; else weights alone count)")
-	fl.IntVar(&f.calibrationTokens, "calibration-tokens", 262144, "how many tokens of it")
-	fl.IntVar(&f.refine, "refine", 0, "fit the attention to what the original does with the calibration text in so many steps, such as 600")
+	cli.NumberVar(fl, &f.calibrationTokens, "calibration-tokens", 262144, 1, limits.Count, "how many tokens of it")
+	cli.NumberVar(fl, &f.refine, "refine", 0, 0, limits.Count, "fit the attention to what the original does with the calibration text in so many steps, such as 600")
 	cli.EnumVar(fl, &f.refineBy, "refine-by", string(convert.BySize), "what --refine fits at once: one layer, in little memory; the model, with both in memory; by size, the model where its weights take at most 1 GB in f32", convert.RefineChoices...)
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of whatever is drawn: --method random, calibration windows, a search for groups")
 	fl.BoolVar(&f.force, "force", false, "replace an existing checkpoint folder")
@@ -86,7 +87,7 @@ func sitesFlag(fl *pflag.FlagSet, f *flags) {
 func sourceFlags(cmd *cobra.Command, f *flags) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.source.Family, "family", "", "the checkpoint's family, where config.json does not tell: one of "+strings.Join(familyNames(), ", "))
-	fl.IntVar(&f.source.Heads, "heads", 0, "the checkpoint's query heads, where there is no config.json")
+	cli.NumberVar(fl, &f.source.Heads, "heads", 0, 1, limits.Heads, "the checkpoint's query heads, where there is no config.json")
 	fl.BoolVar(&f.printJSON, "json", false, "print figures as JSON")
 }
 
@@ -143,9 +144,6 @@ func inspectValues(cmd *cobra.Command, in *convert.Inspection, src *weights.Sour
 }
 
 func open(cmd *cobra.Command, input string, o weights.Options) (*weights.Source, error) {
-	if cmd.Flags().Changed("heads") && o.Heads < 1 {
-		return nil, cli.Usagef("--heads is %d, want the checkpoint's number of query heads", o.Heads)
-	}
 	if cmd.Flags().Changed("family") {
 		if err := configs.CheckFamily(o.Family); err != nil {
 			return nil, cli.Usagef("--family is %w", err)
@@ -237,9 +235,6 @@ func (f flags) options() (convert.Options, error) {
 	o := convert.Options{
 		Groups: f.groups, ByLayer: f.byLayer, Method: convert.Method(f.method), Grouping: convert.Grouping(f.grouping),
 		Seed: f.seed, Refine: f.refine, RefineBy: convert.RefineBy(f.refineBy), Target: convert.Target(f.target), Sites: convert.Sites(f.sites),
-	}
-	if f.groups < 1 {
-		return o, cli.Usagef("--groups is %d, want 1 or more", f.groups)
 	}
 	if f.shardSize != "" && o.Target == convert.GGUF {
 		slog.Warn("--shard-size does not count: a GGUF file is one file", "shard-size", f.shardSize)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +9,7 @@ import (
 
 	"gqa/eval"
 	"gqa/internal/cli"
+	"gqa/internal/limits"
 	"gqa/internal/stream"
 	"gqa/internal/text"
 )
@@ -40,12 +40,6 @@ with the model's start token, and the prompt is not printed.`,
 			case prompt == "" && promptIDs == nil:
 				return cli.Usagef("--prompt is missing: the text to continue, or - to read it from standard input; --prompt-ids for a model without a tokenizer")
 			}
-			if err := cmp.Or(atLeast("max-tokens", o.MaxTokens, 1), atLeast("top-k", o.TopK, 0)); err != nil {
-				return err
-			}
-			if !(o.Temperature >= 0) { // NaN too
-				return cli.Usagef("--temperature is %g, want 0 or more", o.Temperature)
-			}
 			if prompt == "-" {
 				in, err := io.ReadAll(cmd.InOrStdin())
 				if err != nil {
@@ -62,9 +56,9 @@ with the model's start token, and the prompt is not printed.`,
 	f := cmd.Flags()
 	f.StringVar(&prompt, "prompt", "", "text to continue; -: standard input")
 	f.Int32SliceVar(&promptIDs, "prompt-ids", nil, "token ids to continue, as 5,17,3: prints ids, needs no tokenizer, stops at no token")
-	f.IntVar(&o.MaxTokens, "max-tokens", 128, "tokens to generate at most; where it is not given, no further than the model's last position")
-	f.Float64Var(&o.Temperature, "temperature", 0, "0: always the most probable token")
-	f.IntVar(&o.TopK, "top-k", 0, "draw among the K most probable tokens; 0: among all")
+	cli.NumberVar(f, &o.MaxTokens, "max-tokens", 128, 1, limits.Tokens, "tokens to generate at most; where it is not given, no further than the model's last position")
+	cli.NumberVar(f, &o.Temperature, "temperature", 0, 0, 1000, "0: always the most probable token")
+	cli.NumberVar(f, &o.TopK, "top-k", 0, 0, limits.Count, "draw among the K most probable tokens; 0: among all")
 	f.Uint64Var(&o.Seed, "seed", 0, "seed of the draws")
 	f.BoolVar(&ignoreEnd, "ignore-eos", false, "go on after the end-of-text token")
 	f.BoolVar(&asJSON, "json", false, "print texts and ids as JSON")
@@ -196,11 +190,11 @@ func newKV() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&shape, "shape", "", "one model (default: all)")
-	f.IntVar(&o.Context, "context", 0, "tokens per sequence (default: the model's own)")
-	f.IntVar(&o.Batch, "batch", 1, "sequences")
-	f.IntVar(&o.KVBytes, "kv-bytes", 2, "bytes per cached element")
-	f.IntVar(&o.WeightBytes, "weight-bytes", 2, "bytes per weight")
-	f.Float64Var(&memoryGiB, "memory", 0, "GiB that hold weights and cache: adds the largest batch that fits")
+	cli.NumberVar(f, &o.Context, "context", 0, 0, limits.Tokens, "tokens per sequence (default: the model's own)")
+	cli.NumberVar(f, &o.Batch, "batch", 1, 1, limits.Count, "sequences")
+	cli.NumberVar(f, &o.KVBytes, "kv-bytes", 2, 1, 16, "bytes per cached element")
+	cli.NumberVar(f, &o.WeightBytes, "weight-bytes", 2, 1, 16, "bytes per weight")
+	cli.NumberVar(f, &memoryGiB, "memory", 0, 0, 1<<30, "GiB that hold weights and cache: adds the largest batch that fits")
 	f.BoolVar(&asJSON, "json", false, "print rows as JSON")
 	return cmd
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"gqa/internal/cli"
 	"gqa/internal/engine/decode"
 	"gqa/internal/kernels"
+	"gqa/internal/limits"
 	"gqa/internal/objective"
 )
 
@@ -85,19 +85,16 @@ scored on those instead: labels of -100 do not count, and T5's decoder reads the
 	f := cmd.Flags()
 	f.StringVar(&data, "data", "", "corpus to predict: text (.txt, .jsonl, source code, a folder), .safetensors with input_ids, or sample:val")
 	f.StringVar(&teacher, "teacher", "", "model folder to compare predictions with")
-	f.IntVar(&o.SeqLen, "seq-len", 0, "tokens per window (default: the model's context, at most 2048)")
-	f.IntVar(&o.MaxWindows, "max-windows", 0, "windows to read, from the start (default: all)")
+	cli.NumberVar(f, &o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the model's context, at most 2048)")
+	cli.NumberVar(f, &o.MaxWindows, "max-windows", 0, 0, limits.Count, "windows to read, from the start (default: all)")
 	f.Uint64Var(&o.Seed, "seed", 0, "seed of the tokens that are hidden from an encoder")
 	f.BoolVar(&asJSON, "json", false, "print figures as JSON")
 	return cmd
 }
 
 func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptions) (*eval.Quality, error) {
-	if o.SeqLen < 0 || o.SeqLen == 1 {
+	if o.SeqLen == 1 {
 		return nil, cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default", o.SeqLen)
-	}
-	if o.MaxWindows < 0 {
-		return nil, cli.Usagef("--max-windows is %d, want 0, all, or more", o.MaxWindows)
 	}
 	m, err := eval.LoadModel(cmd.Context(), path)
 	if err != nil {
@@ -131,9 +128,6 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 --prompt-len is not given and the model has fewer positions, it is as much as the model has.`,
 		Args: cli.Args("[MODEL]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := cmp.Or(atLeast("batch", o.Batch, 1), atLeast("context", o.Context, 1), atLeast("prompt-len", o.PromptLen, 0)); err != nil {
-				return err
-			}
 			m, err := latencyModel(cmd, decode.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
 			if err != nil {
 				return err
@@ -153,10 +147,10 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 	}
 	f := cmd.Flags()
 	f.StringVar(&shape, "shape", "", "time a shape that gqa-eval kv lists")
-	f.IntVar(&groups, "groups", 0, "with --shape: KV heads (default: the shape's own)")
-	f.IntVar(&o.Batch, "batch", 1, "sequences decoded together")
-	f.IntVar(&o.Context, "context", 512, "tokens in the cache")
-	f.IntVar(&o.PromptLen, "prompt-len", 128, "tokens per sequence of the timed prefill; 0: none")
+	cli.NumberVar(f, &groups, "groups", 0, 0, limits.Heads, "with --shape: KV heads (default: the shape's own)")
+	cli.NumberVar(f, &o.Batch, "batch", 1, 1, limits.Batch, "sequences decoded together")
+	cli.NumberVar(f, &o.Context, "context", 512, 1, limits.Tokens, "tokens in the cache")
+	cli.NumberVar(f, &o.PromptLen, "prompt-len", 128, 0, limits.Tokens, "tokens per sequence of the timed prefill; 0: none")
 	cli.EnumVar(f, &dtype, "dtype", "f32", "dtype of the weights in memory", "f32", "bf16", "f16")
 	cli.EnumVar(f, &kvDType, "kv-dtype", "f32", "dtype of the KV cache", "f32", "bf16", "f16")
 	f.BoolVar(&asJSON, "json", false, "print figures as JSON")

@@ -65,26 +65,12 @@ more. Its KV bytes may not rise; its decode time may by --max-latency-increase.`
 			if baseline == "" {
 				return cli.Usagef("--baseline is missing: the report.json to compare with")
 			}
-			if !(limits.MaxLossIncrease >= 0) { // NaN too
-				return cli.Usagef("--max-loss-increase is %g, want 0 nats or more", limits.MaxLossIncrease)
-			}
-			if !(limits.MaxLatencyIncrease >= 0) {
-				return cli.Usagef("--max-latency-increase is %g, want a share of 0 or more", limits.MaxLatencyIncrease)
-			}
 			return gate(cmd, args[0], baseline, limits)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&baseline, "baseline", "", "report.json, or the folder that holds it, of the accepted figures")
-	f.Float64Var(&limits.MaxLossIncrease, "max-loss-increase", limits.MaxLossIncrease, "nats per token that a loss may rise on the same corpus; on another, three joint standard errors if more")
-	f.Float64Var(&limits.MaxLatencyIncrease, "max-latency-increase", limits.MaxLatencyIncrease, "share that a decode time may rise; 0: not looked at")
+	cli.NumberVar(f, &limits.MaxLossIncrease, "max-loss-increase", limits.MaxLossIncrease, 0, 1000, "nats per token that a loss may rise on the same corpus; on another, three joint standard errors if more")
+	cli.NumberVar(f, &limits.MaxLatencyIncrease, "max-latency-increase", limits.MaxLatencyIncrease, 0, 1000, "share that a decode time may rise; 0: not looked at")
 	return cmd
-}
-
-// atLeast is the error of a flag below what it must be, if it is.
-func atLeast(flag string, value, least int) error {
-	if value < least {
-		return cli.Usagef("--%s is %d, want %d or more", flag, value, least)
-	}
-	return nil
 }

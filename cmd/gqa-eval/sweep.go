@@ -14,6 +14,7 @@ import (
 	"gqa/convert"
 	"gqa/eval"
 	"gqa/internal/cli"
+	"gqa/internal/limits"
 	"gqa/internal/stream"
 	"gqa/internal/sweep"
 	"gqa/train"
@@ -74,15 +75,15 @@ If an up-training diverges, the report is written without its point, and the exi
 	fl.IntSliceVar(&f.groups, "groups", nil, "KV heads of the conversions; as many as the model has is the control (default: the model's own, halved down to 1)")
 	fl.StringSliceVar(&f.methods, "methods", nil, fmt.Sprintf("curves, each a method of %v with what is joined to it (default: mean,calibrated+similar+kl)", convert.Methods))
 	fl.StringVar(&f.o.Calibration, "calibration", "", "text for methods align and calibrated, similar and refine to run the model on (default: --data)")
-	fl.IntVar(&f.o.CalibrationTokens, "calibration-tokens", 32768, "how many tokens of it")
-	fl.IntVar(&f.steps, "steps", 0, "up-training steps per conversion; 0: none (default: the recipe's)")
-	fl.Float64Var(&f.alpha, "alpha", 0, "up-training tokens per conversion as a share of --original-tokens, in place of --steps")
+	cli.NumberVar(fl, &f.o.CalibrationTokens, "calibration-tokens", 32768, 1, limits.Count, "how many tokens of it")
+	cli.NumberVar(fl, &f.steps, "steps", 0, 0, limits.Count, "up-training steps per conversion; 0: none (default: the recipe's)")
+	cli.NumberVar(fl, &f.alpha, "alpha", 0, 0, 1, "up-training tokens per conversion as a share of --original-tokens, in place of --steps")
 	fl.StringVar(&f.recipe, "recipe", "sweep", "recipe of the up-trainings: a file or an embedded one")
 	fl.StringArrayVar(&f.set, "set", nil, "change a key of the recipe, such as optimizer.lr=3e-4")
-	fl.IntVar(&f.o.EvalWindows, "eval-windows", 40, "windows of the recipe's seq_len to evaluate on; 0: all")
-	fl.IntVar(&f.o.Batch, "batch", 8, "sequences of the timed decode")
-	fl.IntVar(&f.o.Context, "context", 2048, "tokens in the cache of the timed decode")
-	fl.Int64Var(&f.o.OriginalTokens, "original-tokens", 0, "tokens that the model was pre-trained on, which alpha is a share of")
+	cli.NumberVar(fl, &f.o.EvalWindows, "eval-windows", 40, 0, limits.Count, "windows of the recipe's seq_len to evaluate on; 0: all")
+	cli.NumberVar(fl, &f.o.Batch, "batch", 8, 1, limits.Batch, "sequences of the timed decode")
+	cli.NumberVar(fl, &f.o.Context, "context", 2048, 1, limits.Tokens, "tokens in the cache of the timed decode")
+	cli.NumberVar(fl, &f.o.OriginalTokens, "original-tokens", 0, 0, limits.OriginalTokens, "tokens that the model was pre-trained on, which alpha is a share of")
 	fl.Uint64Var(&f.o.Seed, "seed", 0, "seed of method random, calibration windows and a search for groups")
 	fl.StringVarP(&f.output, "output", "o", sweep.ReportFolder, "folder of the sweep")
 	fl.BoolVar(&f.force, "force", false, "replace the sweep in the folder, whatever its options: begin anew")
@@ -150,9 +151,7 @@ func (f sweepFlags) check() error {
 		return cli.Usagef("--model needs --valid, a corpus to evaluate on, and, unless --steps is 0, --data, one to up-train on")
 	}
 	return cmp.Or(
-		atLeast("steps", f.steps, 0), atLeast("eval-windows", f.o.EvalWindows, 0), atLeast("batch", f.o.Batch, 1),
-		atLeast("context", f.o.Context, 1), some("groups", f.groups, !f.given("groups")), some("methods", f.methods, !f.given("methods")),
-		atLeast("calibration-tokens", f.o.CalibrationTokens, 1), f.checkAlpha(),
+		some("groups", f.groups, !f.given("groups")), some("methods", f.methods, !f.given("methods")), f.checkAlpha(),
 	)
 }
 
@@ -163,7 +162,7 @@ func (f sweepFlags) checkAlpha() error {
 		return nil
 	case f.given("steps"):
 		return cli.Usagef("--steps and --alpha exclude each other")
-	case !(f.alpha > 0 && f.alpha <= 1):
+	case f.alpha == 0:
 		return cli.Usagef("--alpha is %v, want a share of the original tokens above 0, such as 0.05", f.alpha)
 	}
 	return nil

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/spf13/pflag"
 
 	"gqa/configs"
@@ -42,8 +45,16 @@ var keys = []struct{ flag, key, value, usage string }{
 func addKeys(fl *pflag.FlagSet, sets *[]string) {
 	addSet(fl, sets)
 	for _, k := range keys {
-		fl.Var(keyFlag{k.key + "=", k.value, sets}, k.flag, k.usage)
+		fl.Var(keyFlag{k.key + "=", k.value, sets}, k.flag, k.usage+span(k.key))
 	}
+}
+
+// span is the range of a key that holds a whole number.
+func span(key string) string {
+	if lo, hi, ok := configs.Range(key); ok {
+		return fmt.Sprintf(" [%d to %d]", lo, hi)
+	}
+	return ""
 }
 
 func addSet(fl *pflag.FlagSet, sets *[]string) {
@@ -67,7 +78,8 @@ func (f keyFlag) Set(value string) error {
 	var scratch configs.Recipe
 	set := f.prefix + value
 	if err := scratch.Set(set); err != nil {
-		return cli.UsageError{Err: err}
+		said := fmt.Sprintf("%sis %q, ", strings.Replace(f.prefix, "=", " ", 1), value) // as cli says of the flag
+		return cli.Usagef("%s", strings.TrimPrefix(err.Error(), said))
 	}
 	*f.sets = append(*f.sets, set)
 	return nil

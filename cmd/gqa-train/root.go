@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -48,12 +50,15 @@ The folder of an unfinished run of the same recipe is resumed.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			recipe, err := loadRecipe(config, append(sets, threads(cmd)...))
 			if err != nil {
-				return err
+				return cli.UsageError{Err: err}
 			}
 			tellUnused(cmd.Flags(), recipe.Distill)
+			for _, doubt := range doubts(recipe) {
+				slog.Warn(doubt)
+			}
 			return follow(cmd, printJSON, o, func(o train.Options) (*train.Status, error) {
 				s, err := train.Run(cmd.Context(), recipe, o)
-				return s, withCommand(err, recipe.Model)
+				return s, usage(withCommand(err, recipe.Model))
 			})
 		},
 	}
@@ -72,7 +77,8 @@ func newResume() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume [RUN]",
 		Short: "Go on with a run from its newest checkpoint",
-		Long: `Go on with a run from its newest checkpoint; without RUN, with the one under runs/ that was trained last. --set changes
+		Long: `Go on with a run from its newest checkpoint. RUN is its folder, or its name under runs/; without it, the run under runs/
+that was trained last. --set changes
 its recipe from here on: a lower optimizer.lr after it diverged, more steps after it finished, model or data where the files
 have moved.`,
 		Args: cli.Args("[RUN]"),
@@ -83,7 +89,8 @@ have moved.`,
 			}
 			slog.Info("resuming", "run", dir)
 			return follow(cmd, printJSON, train.Options{Dir: dir}, func(o train.Options) (*train.Status, error) {
-				return train.Resume(cmd.Context(), o, append(sets, threads(cmd)...))
+				s, err := train.Resume(cmd.Context(), o, append(sets, threads(cmd)...))
+				return s, usage(err)
 			})
 		},
 	}
@@ -97,7 +104,7 @@ func newStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [RUN]",
 		Short: "Say how far a run has come",
-		Long:  "Say how far a run has come; without RUN, the one under runs/ that was trained last.",
+		Long:  "Say how far a run has come. RUN is its folder, or its name under runs/; without it, the run under runs/ that was trained last.",
 		Args:  cli.Args("[RUN]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := runOf(args)
@@ -115,12 +122,25 @@ func newStatus() *cobra.Command {
 	return cmd
 }
 
-// runOf is the run that was named, or the newest.
+// runOf is the run that was named, by its folder or by its name under runs/, or the newest.
 func runOf(args []string) (string, error) {
-	if len(args) == 1 {
-		return args[0], nil
+	const runs = "runs"
+	if len(args) == 0 {
+		return train.Newest(runs)
 	}
-	return train.Newest("runs")
+	if named := filepath.Join(runs, args[0]); !train.IsRun(args[0]) && train.IsRun(named) {
+		return named, nil
+	}
+	return args[0], nil
+}
+
+// usage makes wrong usage of what is wrong with a recipe.
+func usage(err error) error {
+	var wrong configs.RecipeError
+	if errors.As(err, &wrong) {
+		return cli.UsageError{Err: err}
+	}
+	return err
 }
 
 func loadRecipe(config string, sets []string) (configs.Recipe, error) {
@@ -130,13 +150,10 @@ func loadRecipe(config string, sets []string) (configs.Recipe, error) {
 	}
 	for _, set := range sets {
 		if err := recipe.Set(set); err != nil {
-			return recipe, cli.UsageError{Err: err}
+			return recipe, err
 		}
 	}
-	if err := recipe.Resolve(); err != nil {
-		return recipe, cli.UsageError{Err: err}
-	}
-	return recipe, nil
+	return recipe, recipe.Resolve()
 }
 
 // tellUnused tells of flags that change nothing.

@@ -7,6 +7,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -33,12 +34,13 @@ func Main(newRoot func() *cobra.Command) {
 
 // Run executes root with args and returns its exit status. Figures go to
 // stdout; logs, progress and at most one line of error to stderr. The first
-// SIGINT or SIGTERM cancels the context that commands see, the second one kills.
+// SIGINT, SIGTERM or SIGHUP cancels the context that commands see, the second
+// one kills. A SIGHUP that is ignored, as under nohup, stays ignored.
 //
 // Run adds --version and the flags every command shares to root: --log-format,
 // --quiet, --threads and --cpuprofile.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer, root *cobra.Command) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, endings()...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from here on a signal has its default effect: it kills
 
@@ -51,9 +53,18 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, root *cob
 		return ExitDone
 	}
 	if !*started && !IsUsage(err) {
-		err = UsageError{err} // cobra's own: unknown command, wrong arguments, required flags
+		err = UsageError{cmp.Or(findCommand(root, args), err)} // cobra's own: unknown command, wrong arguments, required flags
 	}
 	return explain(stderr, root.Name(), err)
+}
+
+// endings are the signals that ask a process to stop.
+func endings() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // frame gives root the shared flags and wraps every command below it. The
@@ -63,6 +74,9 @@ func frame(root *cobra.Command) *bool {
 	root.Version = Version()
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{flagError(err)} })
+	root.SetHelpCommand(helpCommand())
+	wrapHelp(root)
+	doubtArgs(root)
 	common := addCommon(root.PersistentFlags())
 	started := new(bool)
 	wrap(root, common, started)
@@ -100,16 +114,10 @@ func runOf(cmd *cobra.Command) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, args []string) error { run(cmd, args); return nil }
 	}
 	return func(cmd *cobra.Command, args []string) error {
-		var names []string
-		for _, sub := range cmd.Commands() {
-			if sub.IsAvailableCommand() && sub.Name() != "help" && sub.Name() != "completion" {
-				names = append(names, sub.Name())
-			}
-		}
 		if len(args) > 0 {
-			return Usagef("unknown command %q; want %s", args[0], orList(names))
+			return unknownCommand(cmd, args[0])
 		}
-		return Usagef("missing command; want %s", orList(names))
+		return Usagef("missing command; want %s", orList(commands(cmd)))
 	}
 }
 

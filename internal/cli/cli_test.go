@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,6 +44,8 @@ func tree() *cobra.Command {
 			return nil
 		},
 	}
+	var share float64
+	NumberVar(work.Flags(), &share, "share", 0.5, 0, 1.5, "how much")
 	EnumVar(work.Flags(), &mode, "mode", "fast", "how", "fast", "slow")
 	plain := &cobra.Command{Use: "plain", Run: func(cmd *cobra.Command, _ []string) { cmd.PrintErr("plain\n") }}
 	need := &cobra.Command{Use: "need", RunE: func(*cobra.Command, []string) error { return nil }}
@@ -79,13 +84,24 @@ func TestRunStatusAndOneLine(t *testing.T) {
 		{"work a b", 2, `gqa-test: unexpected argument "b"` + help},
 		{"work x --nope", 2, "gqa-test: unknown flag: --nope" + help},
 		{"work x --mode odd", 2, `gqa-test: --mode is "odd", want fast or slow` + help},
-		{"work x --threads -1", 2, "gqa-test: --threads -1: want 0 (one per core) or more" + help},
+		{"work x --threads -1", 2, "gqa-test: --threads is -1, want 0 to 4096" + help},
+		{"work x --threads 2147483647", 2, "gqa-test: --threads is 2147483647, want 0 to 4096" + help},
+		{"work x --threads 99999999999999999999", 2, `gqa-test: --threads is 99999999999999999999, want 0 to 4096` + help},
+		{"work x --share NaN", 2, "gqa-test: --share is NaN, want 0 to 1.5" + help},
+		{"work x --share 1e999", 2, `gqa-test: --share is "1e999", want 0 to 1.5` + help},
+		{"work x --share much", 2, `gqa-test: --share is "much", want a number` + help},
 		{"work x --threads two", 2, `gqa-test: --threads is "two", want a whole number` + help},
 		{"need", 2, `gqa-test: required flag(s) "data" not set` + help},
 		{"", 2, "gqa-test: missing command; want group, need, plain or work" + help},
 		{"group", 2, "gqa-test: missing command; want leaf" + help},
 		{"group twig", 2, `gqa-test: unknown command "twig"; want leaf` + help},
-		{"wrk", 2, `gqa-test: unknown command "wrk" for "gqa-test"; Did you mean this? work` + help},
+		{"wrk", 2, `gqa-test: unknown command "wrk"; did you mean gqa-test work?` + help},
+		{"zzz --nope", 2, `gqa-test: unknown command "zzz"; want group, need, plain or work` + help},
+		{"group laef", 2, `gqa-test: unknown command "laef"; did you mean gqa-test group leaf?` + help},
+		{"version", 2, `gqa-test: unknown command "version"; did you mean gqa-test --version?` + help},
+		{"help wrk", 2, `gqa-test: unknown command "wrk"; did you mean gqa-test work?` + help},
+		{"help nosuch", 2, `gqa-test: unknown command "nosuch"; want group, need, plain or work` + help},
+		{"help group twig", 2, `gqa-test: unknown command "twig"; want leaf` + help},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			status, _, stderr := run(t, strings.Fields(test.args)...)
@@ -98,7 +114,7 @@ func TestRunStatusAndOneLine(t *testing.T) {
 
 func TestRunHelpAndVersion(t *testing.T) {
 	status, stdout, stderr := run(t, "work", "--help")
-	if status != ExitDone || stderr != "" || !strings.Contains(stdout, "--mode") || strings.Contains(stdout, "cpuprofile") {
+	if status != ExitDone || stderr != "" || !strings.Contains(stdout, "--share float   how much [0 to 1.5] (default 0.5)") || strings.Contains(stdout, "cpuprofile") {
 		t.Errorf("help: status %d, stdout %q, stderr %q", status, stdout, stderr)
 	}
 	status, stdout, _ = run(t, "--version")
@@ -161,6 +177,21 @@ func TestInterruptCancelsAndSaysSo(t *testing.T) {
 	status := Run(context.Background(), nil, &stderr, &stderr, root)
 	if want := "gqa-test: step 4: interrupted\n"; status != ExitFailed || stderr.String() != want {
 		t.Errorf("status %d, %q; want %d, %q", status, stderr.String(), ExitFailed, want)
+	}
+}
+
+// A SIGHUP stops a command as Ctrl-C does, but one that nohup had ignored does not.
+func TestHangup(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows sends no SIGHUP")
+	}
+	if got := endings(); !slices.Contains(got, os.Signal(syscall.SIGHUP)) {
+		t.Errorf("%v end a command, want SIGHUP among them", got)
+	}
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	if got := endings(); slices.Contains(got, os.Signal(syscall.SIGHUP)) {
+		t.Errorf("%v end a command that ignores SIGHUP", got)
 	}
 }
 

@@ -54,7 +54,11 @@ func flagError(err error) error {
 	default:
 		return err
 	}
-	return fmt.Errorf("--%s is %q%s", flag.Name, invalid.GetValue(), want)
+	value := invalid.GetValue()
+	if _, err := strconv.ParseFloat(value, 64); err != nil || !IsUsage(invalid) {
+		value = strconv.Quote(value)
+	}
+	return fmt.Errorf("--%s is %s%s", flag.Name, value, want)
 }
 
 // oneLine folds the lines of a message into one, blank lines dropped.

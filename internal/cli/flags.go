@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"gqa/internal/limits"
 )
 
 // common holds the values of the flags that every command shares.
@@ -24,7 +26,7 @@ func addCommon(flags *pflag.FlagSet) *common {
 	c := &common{}
 	EnumVar(flags, &c.logFormat, "log-format", "text", "how logs are written to stderr", "text", "json")
 	flags.BoolVar(&c.quiet, "quiet", false, "log warnings only, draw no progress")
-	flags.IntVar(&c.threads, "threads", 0, "`N` threads to compute with (0: one per core)")
+	NumberVar(flags, &c.threads, "threads", 0, 0, limits.Threads, "`N` threads to compute with; 0: one per core")
 	flags.StringVar(&c.cpuProfile, "cpuprofile", "", "write a CPU profile to `FILE`")
 	cobra.CheckErr(flags.MarkHidden("cpuprofile"))
 	return c
@@ -32,9 +34,6 @@ func addCommon(flags *pflag.FlagSet) *common {
 
 // apply puts the flags into effect; end takes back what must be taken back.
 func (c *common) apply(stderr io.Writer) (end func() error, err error) {
-	if c.threads < 0 {
-		return nil, Usagef("--threads %d: want 0 (one per core) or more", c.threads)
-	}
 	setLogger(stderr, c.logFormat, c.quiet)
 	threads := runtime.GOMAXPROCS(0)
 	if c.threads > 0 {

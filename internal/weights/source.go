@@ -38,10 +38,15 @@ type Options struct {
 	Heads  int    // query heads; only without config.json
 }
 
-// Open opens a checkpoint (a folder, a .safetensors or PyTorch file, an index file) and accounts for every tensor.
+// Open opens a checkpoint (a folder, a .safetensors or PyTorch file, an index file, or the folder of a finished run) and accounts
+// for every tensor.
 func Open(path string, o Options) (*Source, error) {
 	if path == "" {
 		return nil, errors.New("the model's path is empty; name a folder, or a file of weights")
+	}
+	path, err := modelOf(path)
+	if err != nil {
+		return nil, err
 	}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {

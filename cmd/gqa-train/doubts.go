@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+
+	"gqa/configs"
+	"gqa/internal/file"
+)
+
+// doubts are what a recipe asks for that is allowed but hardly meant.
+func doubts(r configs.Recipe) (all []string) {
+	if s := r.Schedule; r.Steps < s.Warmup {
+		all = append(all, fmt.Sprintf("the warm-up takes %d steps and the run only %d: it ends at %.2g of the peak learning rate; give --warmup %d or more --steps",
+			s.Warmup, r.Steps, s.At(r.Steps, r.Steps), r.Steps/10))
+	}
+	if r.Valid != "" && sameContent(r.Data, r.Valid) {
+		all = append(all, fmt.Sprintf("%s is given to train on and to validate on: the validation loss will not tell how well the model does on other text", r.Valid))
+	}
+	return all
+}
+
+// sameContent says whether two paths lead to one file or folder, or to files with the same bytes.
+func sameContent(a, b string) bool {
+	if a == b {
+		return true
+	}
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	if err != nil {
+		return false
+	}
+	return os.SameFile(x, y) || x.Mode().IsRegular() && y.Mode().IsRegular() && x.Size() == y.Size() && sameBytes(a, b)
+}
+
+// sameBytes compares two files of one size. It stops at the first difference, which in different texts comes soon.
+func sameBytes(a, b string) bool {
+	f, err := file.Open(a)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	g, err := file.Open(b)
+	if err != nil {
+		return false
+	}
+	defer g.Close()
+	x, y := make([]byte, 1<<16), make([]byte, 1<<16)
+	for {
+		n, errX := io.ReadFull(f, x)
+		m, errY := io.ReadFull(g, y)
+		if !bytes.Equal(x[:n], y[:m]) {
+			return false
+		}
+		if errX != nil || errY != nil {
+			return endOfFile(errX) && endOfFile(errY)
+		}
+	}
+}
+
+func endOfFile(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }

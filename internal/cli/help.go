@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+// wrapHelp makes the help of root and of the commands below it as wide as the terminal.
+func wrapHelp(root *cobra.Command) {
+	cobra.AddTemplateFunc("fill", func(cmd *cobra.Command, text string) string { return fill(text, width(cmd)) })
+	cobra.AddTemplateFunc("line", func(cmd *cobra.Command, line string) string { return breakLine(line, width(cmd)) })
+	cobra.AddTemplateFunc("flags", func(cmd *cobra.Command, f *pflag.FlagSet) string { return f.FlagUsagesWrapped(width(cmd)) })
+	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", "{{fill $ .}}", 1))
+	root.SetUsageTemplate(strings.NewReplacer(
+		".LocalFlags.FlagUsages", "flags . .LocalFlags",
+		".InheritedFlags.FlagUsages", "flags . .InheritedFlags",
+		"  {{rpad .Name .NamePadding }} {{.Short}}", `{{line $ (printf "  %s  %s" (rpad .Name .NamePadding) .Short)}}`,
+		`Use "{{.CommandPath}} [command] --help" for more information about a command.`,
+		`{{line $ (printf "Use \"%s [command] --help\" for more information about a command." .CommandPath)}}`,
+	).Replace(root.UsageTemplate()))
+}
+
+// width is how many columns cmd's output has: the terminal's, else $COLUMNS, else 80.
+func width(cmd *cobra.Command) int {
+	const usual, least = 80, 40
+	if file, ok := cmd.OutOrStdout().(*os.File); ok {
+		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
+			return max(columns, least)
+		}
+	}
+	if columns, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && columns > 0 {
+		return max(columns, least)
+	}
+	return usual
+}
+
+// fill breaks the lines of a text anew, so that none is longer than width. Lines that are indented stay apart, except for
+// those that go on with the second column of the line before.
+func fill(text string, width int) string {
+	var lines []string
+	for line := range strings.Lines(strings.Trim(text, "\n")) {
+		line = strings.TrimRight(line, " \n")
+		if last := len(lines) - 1; last >= 0 && continues(lines[last], line) {
+			lines[last] += " " + strings.TrimLeft(line, " ")
+			continue
+		}
+		lines = append(lines, line)
+	}
+	for i, line := range lines {
+		lines[i] = breakLine(line, width)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// continues says whether line goes on with the paragraph, or the column, that ends in the line before.
+func continues(before, line string) bool {
+	if before == "" || line == "" {
+		return false
+	}
+	return indentation(line) == column(before)
+}
+
+// breakLine breaks a line at spaces so that none is longer than width. What follows hangs below the line's last column.
+func breakLine(line string, width int) string {
+	hang := column(line)
+	if hang > width/2 {
+		hang = indentation(line) + 4
+	}
+	var out strings.Builder
+	at := 0 // columns of the line under way
+	for i, word := range strings.Split(line, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case at+1+n > width && at > hang:
+			if word == "" {
+				continue
+			}
+			out.WriteString("\n" + strings.Repeat(" ", hang))
+			at = hang
+		default:
+			out.WriteString(" ")
+			at++
+		}
+		out.WriteString(word)
+		at += n
+	}
+	return out.String()
+}
+
+func indentation(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
+
+// column is where the last column of a line begins: behind two spaces or more, or else behind its indentation.
+func column(line string) int {
+	start := indentation(line)
+	if i := strings.LastIndex(line[start:], "  "); i >= 0 {
+		return utf8.RuneCountInString(line[:start+i+2])
+	}
+	return start
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// unknownCommand is the error of a word that should name a command below cmd.
+func unknownCommand(cmd *cobra.Command, word string) error {
+	if meant := suggest(cmd, word); meant != "" {
+		return Usagef("unknown command %q; did you mean %s?", word, meant)
+	}
+	return Usagef("unknown command %q; want %s", word, orList(commands(cmd)))
+}
+
+// suggest is what a person who typed word may have meant; empty: nothing comes near.
+func suggest(cmd *cobra.Command, word string) string {
+	const version = "version"
+	switch {
+	case word == "":
+		return ""
+	case !cmd.HasParent() && len(word) > 2 && strings.HasPrefix(version, strings.ToLower(word)):
+		return cmd.Name() + " --" + version
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	names := cmd.SuggestionsFor(word)
+	for i, name := range names {
+		names[i] = cmd.CommandPath() + " " + name
+	}
+	return orList(names)
+}
+
+// commands are the names of what is below cmd, but for what every command has.
+func commands(cmd *cobra.Command) (names []string) {
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() && sub.Name() != "help" && sub.Name() != "completion" {
+			names = append(names, sub.Name())
+		}
+	}
+	return names
+}
+
+// findCommand is the error of arguments whose first word names no command; nil: it does, or there is no such word.
+func findCommand(root *cobra.Command, args []string) error {
+	if cmd, rest, err := root.Find(args); err != nil && cmd == root {
+		for _, word := range rest {
+			if !strings.HasPrefix(word, "-") {
+				return unknownCommand(root, word)
+			}
+		}
+	}
+	return nil
+}
+
+// doubtArgs makes a root that takes both arguments and commands ask about a first argument that is no file but nearly a
+// command.
+func doubtArgs(root *cobra.Command) {
+	if root.Args == nil || len(root.Commands()) == 0 {
+		return
+	}
+	check := root.Args
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			if _, err := os.Stat(args[0]); errors.Is(err, fs.ErrNotExist) && suggest(cmd, args[0]) != "" {
+				return unknownCommand(cmd, args[0])
+			}
+		}
+		return check(cmd, args)
+	}
+}
+
+// helpCommand is cobra's, but that an unknown command is an error.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Show the help of a command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(of, rest[0])
+			}
+			of.InitDefaultHelpFlag()
+			of.InitDefaultVersionFlag()
+			return of.Help()
+		},
+	}
+}

@@ -1,0 +1,22 @@
+package limits
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+)
+
+// free is the memory in bytes that the system can give without swapping.
+func free() float64 {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return unknown
+	}
+	for line := range bytes.Lines(text) {
+		var kib float64
+		if n, _ := fmt.Sscanf(string(line), "MemAvailable: %f kB", &kib); n == 1 {
+			return 1024 * kib
+		}
+	}
+	return unknown
+}

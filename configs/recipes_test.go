@@ -298,3 +298,28 @@ func TestRecipeDiff(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// RecipeValues are the keys of the document, not those of the default.
+func TestRecipeValues(t *testing.T) {
+	values, err := RecipeValues([]byte("steps: 3\noptimizer: {lr: 0.0003, name: muon}\nvalid:\n"))
+	if err != nil || len(values) != 3 || values["steps"] != "3" || values["optimizer.lr"] != "0.0003" || values["optimizer.name"] != "muon" {
+		t.Errorf("%v, %v", values, err)
+	}
+	if _, err := RecipeValues([]byte("steps: [")); err == nil {
+		t.Error("want an error")
+	}
+	r := allOnes(t)
+	text, err := r.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err = RecipeValues(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range (Recipe{}).Diff(r) {
+		if got := values[change.Key]; got != fmt.Sprint(change.New) {
+			t.Errorf("%s is %q, want %v", change.Key, got, change.New)
+		}
+	}
+}

@@ -160,7 +160,9 @@ var beside = []string{
 	"adapter*", "pytorch_lora_weights*", "openvino_*.bin", "consolidated*", "tf_model*",
 }
 
-func isConsolidated(name string) bool { return strings.HasPrefix(name, "consolidated") && (isTorchName(name) || filepath.Ext(name) == ".safetensors") }
+func isConsolidated(name string) bool {
+	return strings.HasPrefix(name, "consolidated") && (isTorchName(name) || filepath.Ext(name) == ".safetensors")
+}
 
 func isModels(name string) bool {
 	return !slices.ContainsFunc(beside, func(pattern string) bool {
@@ -185,6 +187,7 @@ var magics = []struct{ prefix, kind string }{
 	{"<html", "a web page"},
 	{"{", "a JSON file"},
 }
+
 // sniff says what a file that is not safetensors and begins with start is, or "" if
 // nothing comes to mind.
 func sniff(start []byte) string {

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -42,7 +43,8 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 		}
 	}
 	if len(missing) == len(tensors) {
-		return fmt.Errorf("no tensor has a name that family %s knows (such as %s); is it another family?", a.Family.Name, tensors[0].Name)
+		return fmt.Errorf("no tensor has a name that family %s knows (such as %s); is it another family? %s",
+			a.Family.Name, tensors[0].Name, found(slices.Collect(maps.Keys(shapes))))
 	}
 	carried := a.carried()
 	var unknown []string

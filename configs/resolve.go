@@ -96,8 +96,8 @@ func Resolve(config []byte, family string) (*Arch, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, quantised := lookup(raw, "quantization_config"); quantised {
-		return nil, fmt.Errorf("config.json: quantization_config says that the weights are quantised; take the checkpoint from before quantisation")
+	if err := checkQuantised(raw); err != nil {
+		return nil, err
 	}
 	return f.resolve(raw)
 }

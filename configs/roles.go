@@ -78,6 +78,8 @@ type TensorEntry struct {
 	GatedName string `yaml:"gated_name"`
 	// UntiedName is the name where the head is not tied, if the checkpoint has such a tensor: then that of Name is not read.
 	UntiedName string `yaml:"untied_name"`
+	// Also are names that share the tensor's memory: one of them may be all that a checkpoint holds of it.
+	Also []string `yaml:"also"`
 	// Bare says that Name is the whole of the tensor's name, without .weight.
 	Bare bool `yaml:"bare"`
 	// Optional names a set of tensors that a checkpoint has all of or none of. Without its head a model is tied, or, with a

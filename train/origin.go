@@ -1,12 +1,15 @@
 package train
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/file"
 	"gqa/internal/weights"
 )
 
@@ -39,7 +42,7 @@ func openOrigin(path string) (*origin, map[string][]float32, error) {
 	if o.dtype, err = embeddingDType(src); err != nil {
 		return nil, nil, err
 	}
-	o.side, err = readCompanions(src.Dir)
+	o.side, err = readCompanions(src)
 	return o, all, err
 }
 
@@ -54,14 +57,20 @@ func embeddingDType(src *weights.Source) (checkpoints.DType, error) {
 }
 
 // readCompanions reads the small files that go with a model, and what its conversion said, by name.
-func readCompanions(dir string) (map[string][]byte, error) {
-	names, err := weights.SideFiles(dir, func(name string) bool { return weights.IsCompanion(name) || name == "conversion.json" })
+func readCompanions(src *weights.Source) (map[string][]byte, error) {
+	names, left, err := src.SideFiles()
 	if err != nil {
 		return nil, err
 	}
+	weights.TellLeft(left)
 	side := make(map[string][]byte, len(names))
-	for _, name := range names {
-		if side[name], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
+	for _, name := range append(names, "conversion.json") {
+		side[name], err = file.Read(filepath.Join(src.Dir, name))
+		if name == "conversion.json" && errors.Is(err, fs.ErrNotExist) {
+			delete(side, name)
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

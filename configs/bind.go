@@ -13,6 +13,11 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 	if layers := max(a.Layers, a.EncoderLayers); layers > len(shapes) { // said here, before as many tensors are listed
 		return fmt.Errorf("config.json asks for %d layers, but there are only %d tensors", layers, len(shapes))
 	}
+	for role, e := range a.Family.Layer {
+		if e.stacked() && a.holds(e) && a.Heads > len(shapes) {
+			return fmt.Errorf("config.json asks for %d heads with a %s each, but there are only %d tensors", a.Heads, role, len(shapes))
+		}
+	}
 	embed := a.Family.Tensors[Embed].Name
 	for _, p := range a.Family.Prefixes {
 		if _, ok := shapes[expandName(embed, p, -1)+".weight"]; ok {

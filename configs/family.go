@@ -323,7 +323,10 @@ func familyOf(name string, config map[string]any) (*Family, error) {
 
 func parseConfig(config []byte) (map[string]any, error) {
 	var v any
-	if err := json.Unmarshal(config, &v); err != nil {
+	var tooLarge *json.UnmarshalTypeError
+	if err := json.Unmarshal(config, &v); errors.As(err, &tooLarge) {
+		return nil, fmt.Errorf("config.json holds the %s, which is too large", tooLarge.Value)
+	} else if err != nil {
 		return nil, fmt.Errorf("config.json is not JSON: %w", err)
 	}
 	m, ok := v.(map[string]any)

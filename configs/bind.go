@@ -116,9 +116,13 @@ func (a *Arch) learn(shapes map[string][]int) {
 	if len(biased) > 0 {
 		a.biased = biased
 	}
-	if e, ok := a.Family.Layer[a.Family.Config["ffn"].Stored]; ok {
+	ffn := a.Family.Config["ffn"]
+	if e, ok := a.Family.Layer[ffn.Stored]; ok {
 		if shape := shapes[a.expand(e.Name, 0)+".weight"]; len(shape) > 0 {
 			a.FFN = shape[0]
+			if n, err := evalProduct(ffn.As, map[string]float64{"value": float64(shape[0])}); ffn.As != "" && err == nil {
+				a.FFN = int(n)
+			}
 		}
 	}
 }

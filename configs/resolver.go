@@ -84,7 +84,12 @@ func (r *resolver) isOn(key string) (bool, error) {
 func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 	switch k.kind {
 	case 'i':
-		r.numbers[k.name], err = r.size(value)
+		if r.numbers[k.name], err = r.size(value); err == nil && field.As != "" {
+			var n float64
+			if n, err = r.scaled(r.numbers[k.name], field.As); err == nil {
+				r.numbers[k.name], err = r.size(math.Trunc(n))
+			}
+		}
 	case 'c':
 		r.numbers[k.name], err = r.count(value)
 	case 'n':

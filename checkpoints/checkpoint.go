@@ -275,7 +275,7 @@ func (c *Checkpoint) Tensor(name string) (*Tensor, bool) {
 // it makes nothing. Two tensors of one name are an error.
 func (c *Checkpoint) Rename(to func(name string) string) error {
 	was := map[string]string{}
-	tensors, order := map[string]*Tensor{}, []*Tensor(nil)
+	tensors, order, unlisted := map[string]*Tensor{}, []*Tensor(nil), []string(nil)
 	for _, name := range c.Names() {
 		t, renamed := c.tensors[name], to(name)
 		if renamed == "" {
@@ -286,11 +286,11 @@ func (c *Checkpoint) Rename(to func(name string) string) error {
 		}
 		was[renamed], t.Name = name, renamed
 		tensors[renamed], order = t, append(order, t)
+		if slices.Contains(c.Unlisted, name) {
+			unlisted = append(unlisted, renamed)
+		}
 	}
-	c.tensors, c.order = tensors, order
-	for i, name := range c.Unlisted {
-		c.Unlisted[i] = to(name)
-	}
+	c.tensors, c.order, c.Unlisted = tensors, order, unlisted
 	return nil
 }
 

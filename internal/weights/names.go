@@ -14,7 +14,7 @@ import (
 // config.json says. What the index does not list stays only if the family knows it.
 func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 	naming := f.Naming(s.Names())
-	var unlisted []string
+	var needed, unlisted []string // of those that the index does not list
 	wrapped, bare := "", ""
 	to := func(name string) string {
 		t, _ := s.Tensor(name)
@@ -23,6 +23,9 @@ func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 		case naming.Knows(own):
 			if own != name && wrapped == "" {
 				wrapped, bare = name, own
+			}
+			if slices.Contains(s.Unlisted, name) {
+				needed = append(needed, own)
 			}
 			return own
 		case configs.IsTable(own, t.Shape):
@@ -39,8 +42,11 @@ func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 	if wrapped != "" {
 		s.note("the names of tensors hold what a wrapper added, and are read without it: %s as %s, and others alike", wrapped, bare)
 	}
+	if needed != nil {
+		s.note("%s does not list %s; the shards hold it, and it is read", s.Index, few(needed, 5))
+	}
 	if unlisted != nil {
-		s.note("%s does not list what the shards hold besides, and it is not read: %s", s.Index, few(unlisted, 5))
+		s.note("left out of what %s does not list is what the family has no place for: %s", s.Index, few(unlisted, 5))
 	}
 	return naming, nil
 }

@@ -56,12 +56,11 @@ func isCompanion(name string, single bool) bool {
 // (a hub cache is made of them), that belong to a model; the code that auto_map names and what it imports; and what
 // modules.json names. left are the other files and folders, without those that hold the weights and what is hidden.
 func (s *Source) SideFiles() (carried, left []string, err error) {
-	names, err := filesBelow(s.Dir)
+	code, modules := codeFiles(s.Dir), Modules(s.Dir)
+	names, err := filesBelow(s.Dir, modules)
 	if err != nil {
 		return nil, nil, err
 	}
-	code := codeFiles(s.Dir)
-	modules := Modules(s.Dir)
 	keep := func(name string) bool {
 		return isCompanion(name, s.Single) || slices.Contains(code, name) || slices.Contains(modules, filepath.Dir(name))
 	}
@@ -89,8 +88,8 @@ func TellLeft(left []string) {
 	}
 }
 
-// filesBelow lists the regular files of a folder and of the folders in it.
-func filesBelow(dir string) ([]string, error) {
+// filesBelow lists the regular files of a folder, of the folders in it, and of those further down that are named.
+func filesBelow(dir string, named []string) ([]string, error) {
 	all := func(string) bool { return true }
 	names, err := regularFiles(dir, all)
 	if err != nil {
@@ -100,13 +99,17 @@ func filesBelow(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	folders := slices.Clone(named)
 	for _, e := range entries {
-		if info, err := os.Stat(filepath.Join(dir, e.Name())); err != nil || !info.IsDir() || strings.HasPrefix(e.Name(), ".") {
-			continue
+		info, err := os.Stat(filepath.Join(dir, e.Name()))
+		if err == nil && info.IsDir() && !slices.Contains(folders, e.Name()) {
+			folders = append(folders, e.Name())
 		}
-		files, _ := regularFiles(filepath.Join(dir, e.Name()), all) // one that cannot be read has nothing to carry
+	}
+	for _, folder := range folders {
+		files, _ := regularFiles(filepath.Join(dir, folder), all) // one that cannot be read has nothing to carry
 		for _, name := range files {
-			names = append(names, filepath.Join(e.Name(), name))
+			names = append(names, filepath.Join(folder, name))
 		}
 	}
 	return names, nil

@@ -107,6 +107,12 @@ func TestUnlisted(t *testing.T) {
 	if !slices.Equal(c.Unlisted, []string{"c"}) || !slices.Equal(c.Names(), []string{"a", "b", "c"}) {
 		t.Errorf("tensors %v, unlisted %v", c.Names(), c.Unlisted)
 	}
+	if err := c.Rename(func(name string) string { return "x." + name }); err != nil || !slices.Equal(c.Unlisted, []string{"x.c"}) {
+		t.Errorf("%v, unlisted %v", err, c.Unlisted)
+	}
+	if err := c.Rename(func(string) string { return "" }); err != nil || c.Unlisted != nil {
+		t.Errorf("%v, unlisted %v", err, c.Unlisted)
+	}
 }
 
 func TestRename(t *testing.T) {

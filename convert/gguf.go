@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -14,6 +13,7 @@ import (
 	"gqa/checkpoints/gguf"
 	"gqa/configs"
 	"gqa/convert/llamacpp"
+	"gqa/internal/file"
 	"gqa/internal/text"
 	"gqa/internal/weights"
 )
@@ -72,7 +72,7 @@ func pooling(dir string) (how uint32, ok bool) {
 			Mean bool `json:"pooling_mode_mean_tokens"`
 			CLS  bool `json:"pooling_mode_cls_token"`
 		}
-		data, err := os.ReadFile(filepath.Join(dir, folder, "config.json"))
+		data, err := file.Read(filepath.Join(dir, folder, "config.json"))
 		if err != nil || json.Unmarshal(data, &modes) != nil || modes.Mean == modes.CLS {
 			continue
 		}

@@ -76,7 +76,8 @@ type Plan struct {
 	Arch   *configs.Arch // of the result
 	Options
 	Specs []checkpoints.Spec // what will be written
-	Files []string           // what will be copied beside the weights, base names
+	Files []string           // what will be copied beside the weights, as paths below their folder
+	Left  []string           // what else lies there, and will not
 	// OnMerge, if not nil, is told of each step of a merge: MergeWork in all, before anything is written.
 	OnMerge func(n int64)
 
@@ -149,7 +150,7 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 		return nil, err
 	}
 	var err error
-	p.Files, err = sideFiles(src)
+	p.Files, p.Left, err = src.SideFiles()
 	return p, err
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/file"
 	"gqa/internal/weights"
 )
 
@@ -23,7 +24,7 @@ func (p *Plan) Check(target string, force bool) error {
 		return err
 	}
 	for _, name := range p.Files {
-		f, err := os.Open(filepath.Join(p.Source.Dir, name))
+		f, err := file.Open(filepath.Join(p.Source.Dir, name))
 		if err != nil {
 			return err
 		}
@@ -250,7 +251,7 @@ func (p *Plan) poolHeads(values []float32, w configs.Param, heads, groups int) [
 
 // copyFile copies a small file beside the weights.
 func copyFile(dst, src string) (err error) {
-	in, err := os.Open(src)
+	in, err := file.Open(src)
 	if err != nil {
 		return err
 	}

@@ -161,7 +161,6 @@ func TestCarried(t *testing.T) {
 		m       model
 		carried []checkpoints.Spec
 	}{
-		{model{config: llamaConfig}, []checkpoints.Spec{{Name: "model.layers.1.self_attn.rotary_emb.inv_freq", DType: checkpoints.F32, Shape: []int{1}}}},
 		{model{config: neoxConfig}, []checkpoints.Spec{
 			{Name: "gpt_neox.layers.0.attention.bias", DType: checkpoints.Bool, Shape: []int{1, 1, 32, 32}},
 			{Name: "gpt_neox.layers.0.attention.masked_bias", DType: checkpoints.F32},
@@ -182,6 +181,16 @@ func TestCarried(t *testing.T) {
 			if raw(t, out, s.Name) != raw(t, src, s.Name) {
 				t.Errorf("%s changed", s.Name)
 			}
+		}
+	}
+}
+
+// TestTablesAreDropped: what config.json says is computed from it, in every family.
+func TestTablesAreDropped(t *testing.T) {
+	for config, table := range map[string]string{llamaConfig: "model.layers.1.self_attn.rotary_emb.inv_freq", neoxConfig: "gpt_neox.rotary_emb.cos_cached", gpt2Config: "transformer.h.0.attn.causal_mask"} {
+		dir := model{config: config, extra: []checkpoints.Spec{{Name: table, DType: checkpoints.F32, Shape: []int{1, 1, 4, 4}}}}.write(t)
+		if _, there := convertTo(t, dir, Options{Groups: 2, Target: Own}).Tensor(table); there {
+			t.Errorf("%s is in the result", table)
 		}
 	}
 }

@@ -162,6 +162,9 @@ func restore(ctx context.Context, dir string, step int, recipe *configs.Recipe, 
 	if err == nil {
 		o, all, err = openOrigin(ctx, from)
 	}
+	if err == nil {
+		err = s.wrote(o)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

@@ -207,17 +207,17 @@ func spoilers(t *testing.T, run string) map[string]func(dir string) {
 		return func(dir string) { put(t, dir, name, read(t, checkpointDir(run, 4), name)) }
 	}
 	return map[string]func(dir string){
-		"model.safetensors has ":              cut("model.safetensors"),
-		"config.json is damaged":              edit("config.json", "8", "9"),
-		"optimizer.safetensors is missing":    remove(momentsFile),
-		"model.safetensors is damaged":        from("model.safetensors"),
-		"optimizer.safetensors is damaged":    from(momentsFile),
-		"metrics.jsonl has ":                  from(metricsFile),
-		"it is the checkpoint of step 4":      from(stateFile),
-		"state.json is missing":               remove(stateFile),
-		"state.json: is damaged: its check":   edit(stateFile, `"step": 6`, `"step": 7`),
-		"state.json: is damaged: it is not":   edit(stateFile, `"checksum"`, `"checksuM"`),
-		"model.safetensors.index.json is not": func(dir string) { put(t, dir, "model.safetensors.index.json", "{}") },
+		"model.safetensors has ":            cut("model.safetensors"),
+		"config.json is damaged":            edit("config.json", "8", "9"),
+		"optimizer.safetensors is missing":  remove(momentsFile),
+		"model.safetensors is damaged":      from("model.safetensors"),
+		"optimizer.safetensors is damaged":  from(momentsFile),
+		"metrics.jsonl has ":                from(metricsFile),
+		"it is the checkpoint of step 4":    from(stateFile),
+		"state.json is missing":             remove(stateFile),
+		"state.json: is damaged: its check": edit(stateFile, `"step": 6`, `"step": 7`),
+		"state.json: is damaged: it is not": edit(stateFile, `"checksum"`, `"checksuM"`),
+		"generation_config.json is not of":  func(dir string) { put(t, dir, "generation_config.json", "{}") },
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"gqa/internal/kernels"
 	"gqa/internal/limits"
 	"gqa/internal/objective"
+	"gqa/internal/weights"
 )
 
 // Options say where a run lives and who watches it.
@@ -78,6 +79,7 @@ func prepare(ctx context.Context, recipe *configs.Recipe) (*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
+	weights.TellLeft(o.left)
 	sum := weightsSum(o.config, all) // of now: steps change the weights in place
 	r, err := assemble(ctx, recipe, o, all)
 	if err == nil {

@@ -38,6 +38,7 @@ func openTeacher(ctx context.Context, r *configs.Recipe, arch *configs.Arch, d *
 		return nil, fmt.Errorf("teacher: %s has a vocabulary of %d, the model one of %d: it must be the model's own, most often the checkpoint that was converted",
 			path, src.Arch.Vocab, arch.Vocab)
 	}
+	src.TellNotes()
 	all, err := src.All(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("teacher: %w", err)

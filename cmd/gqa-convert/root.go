@@ -219,6 +219,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	for _, note := range plan.Notes() {
 		slog.Warn(note)
 	}
+	weights.TellLeft(plan.Left)
 	output := f.output
 	if output == "" {
 		if output = defaultOutput(input, f.groups); len(f.byLayer) > 0 {

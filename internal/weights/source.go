@@ -12,7 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"regexp"
+	"slices"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -56,38 +56,36 @@ func Open(path string, o Options) (*Source, error) {
 		return nil, err
 	}
 	ckpt, err := checkpoints.Open(path)
+	if errors.Is(err, checkpoints.ErrNoWeights) {
+		return nil, foreignFolder(path, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Checkpoint: ckpt, Config: ckpt.Config, Single: !info.IsDir() && ckpt.Index == ""}
+	s := &Source{Checkpoint: ckpt, Config: ckpt.Config, Single: !info.IsDir() && ckpt.Index == "" && len(ckpt.Files) == 1}
 	if err := s.bind(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), ckpt.Close())
+	}
+	if a := adapterIn(s.Dir); a != "" && !s.Single {
+		s.note("holds %s beside the model, which is not applied; if it counts, %s", a, mergeFirst)
 	}
 	return s, nil
 }
 
 func (s *Source) bind(o Options) (err error) {
-	shapes := make(map[string][]int, len(s.Names()))
-	for _, name := range s.Names() {
-		t, _ := s.Tensor(name)
-		shapes[name] = t.Shape
+	if err := foreignTensor(s.Checkpoint); err != nil {
+		return err
 	}
-	switch {
-	case s.Config == nil && (o.Family == "" || o.Heads == 0):
-		return errors.New("there is no config.json beside the weights; put it there, or give --family and --heads")
-	case s.Config == nil:
-		if s.Config, err = configs.Infer(o.Family, o.Heads, shapes); err != nil {
-			return err
-		}
-		s.Inferred = true
+	if s.Config == nil && (o.Family == "" || o.Heads == 0) {
+		return cmp.Or(s.checkAlone(), errors.New("there is no config.json beside the weights; put it there, or give --family and --heads"))
 	}
-	if s.Arch, err = configs.Resolve(s.Config, o.Family); err != nil {
+	if err := s.resolve(o); err != nil {
 		return err
 	}
 	if o.Heads != 0 && o.Heads != s.Arch.Heads {
 		return fmt.Errorf("--heads is %d, but config.json says %d", o.Heads, s.Arch.Heads)
 	}
-	if err := s.Arch.Bind(shapes); err != nil {
+	if err := s.Arch.Bind(s.shapes()); err != nil {
 		return s.hint(err)
 	}
 	tensors, err := s.Arch.Tensors()
@@ -96,6 +94,48 @@ func (s *Source) bind(o Options) (err error) {
 		s.own[t.Name] = true
 	}
 	return cmp.Or(err, s.checkTied())
+}
+
+// resolve finds the architecture, by config.json or else by the tensors, and gives these the family's names.
+func (s *Source) resolve(o Options) error {
+	if s.Config != nil {
+		arch, err := configs.Resolve(s.Config, o.Family)
+		if err != nil {
+			return err
+		}
+		s.Arch = arch
+		naming, err := s.rename(arch.Family)
+		if err != nil {
+			return err
+		}
+		return s.standIn(arch.Family, naming, arch.MayTie())
+	}
+	f, err := configs.FamilyOf([]byte("{}"), o.Family)
+	if err != nil {
+		return err
+	}
+	naming, err := s.rename(f)
+	if err != nil {
+		return err
+	}
+	if err := s.standIn(f, naming, true); err != nil { // where there is no embedding, the head is one
+		return err
+	}
+	if s.Config, err = configs.Infer(o.Family, o.Heads, s.shapes()); err != nil {
+		return err
+	}
+	s.Inferred = true
+	s.Arch, err = configs.Resolve(s.Config, o.Family)
+	return err
+}
+
+func (s *Source) shapes() map[string][]int {
+	shapes := map[string][]int{}
+	for _, name := range s.Names() {
+		t, _ := s.Tensor(name)
+		shapes[name] = t.Shape
+	}
+	return shapes
 }
 
 // CheckHead refuses a checkpoint that has no language-modelling head: it can be converted, but predicts nothing.
@@ -107,18 +147,16 @@ func (s *Source) CheckHead() error {
 	return nil
 }
 
-// TellNotes logs what a person should know of the checkpoint's architecture.
+// TellNotes logs what a person should know of the checkpoint's files and architecture.
 func (s *Source) TellNotes() {
-	for _, note := range s.Arch.Notes {
+	for _, note := range slices.Concat(s.Notes, s.Arch.Notes) {
 		slog.Warn(note)
 	}
 }
 
-var shardName = regexp.MustCompile(`-\d+-of-\d+\.(safetensors|bin)$`)
-
 // hint adds what to do where one shard was given for the whole.
 func (s *Source) hint(err error) error {
-	if s.Single && shardName.MatchString(s.Files[0]) {
+	if s.Single && checkpoints.IsShard(s.Files[0]) {
 		return fmt.Errorf("%s is one shard of several; give the folder or the .index.json file: %w", s.Files[0], err)
 	}
 	return err

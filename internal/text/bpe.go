@@ -1,7 +1,6 @@
 package text
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -44,8 +43,8 @@ type mergeList [][2]string
 
 func (m *mergeList) UnmarshalJSON(data []byte) error {
 	var lines []string
-	if json.Unmarshal(data, &lines) != nil {
-		return json.Unmarshal(data, (*[][2]string)(m))
+	if unmarshal(data, &lines) != nil {
+		return unmarshal(data, (*[][2]string)(m))
 	}
 	*m = make(mergeList, len(lines))
 	for i, line := range lines {

@@ -3,6 +3,7 @@ package text
 import (
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func OpenCorpus(ctx context.Context, path, key string) (*Corpus, error) {
 // stands for it in errors.
 func CorpusFromBytes(name string, txt []byte) *Corpus {
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(txt)), nil }
-	return &Corpus{name: name, files: []source{{name: name, kind: ".txt", open: open}}}
+	return &Corpus{name: name, files: []source{{name: name, kind: ".txt", size: int64(len(txt)), open: open}}}
 }
 
 // Name is the path or the name that the corpus was made with.
@@ -54,8 +55,9 @@ func (c *Corpus) Name() string { return c.name }
 // Part is a document, or a stretch of one that is longer than maxPart.
 type Part struct {
 	Text    string
-	Goes    bool // the document goes on in the next part
-	Resumes bool // it began in an earlier part
+	Goes    bool  // the document goes on in the next part
+	Resumes bool  // it began in an earlier part
+	read    int64 // bytes of the corpus on disk, up to about its end
 }
 
 // errStop ends the reading of a corpus of which no more is wanted.
@@ -67,14 +69,15 @@ var errStop = errors.New("stop")
 // records whose text is null.
 func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {
-		nulls := 0
+		m, nulls := meter{ctx: ctx}, 0
 		defer func() {
 			if nulls > 0 {
 				slog.Warn(fmt.Sprintf("records whose %q is null were left out of the corpus", c.key), "corpus", c.name, "records", nulls)
 			}
 		}()
 		for _, f := range c.files {
-			n, err := c.read(ctx, f, func(p Part) error {
+			n, err := c.read(f, &m, func(p Part) error {
+				p.read = m.read
 				c.checkUTF8(f, p.Text)
 				if f.records() {
 					p.Text = replaceInvalid(p.Text)
@@ -97,13 +100,20 @@ func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
 }
 
 // read hands the parts of a file to emit, and counts its records whose text is null.
-func (c *Corpus) read(ctx context.Context, f source, emit func(Part) error) (nulls int, err error) {
-	r, err := f.open()
+func (c *Corpus) read(f source, m *meter, emit func(Part) error) (nulls int, err error) {
+	opened, err := f.open()
 	if err != nil {
 		return 0, err
 	}
-	defer r.Close()
-	from := skipMark(untilDone{ctx, r})
+	defer opened.Close()
+	m.Reader = opened
+	var r io.Reader = m
+	if f.zipped {
+		if r, err = gzip.NewReader(m); err != nil {
+			return 0, err
+		}
+	}
+	from := skipMark(r)
 	if f.records() {
 		reader := recordReader{r: from, key: c.key, doc: document{emit: emit}}
 		err := reader.readAll()
@@ -112,17 +122,20 @@ func (c *Corpus) read(ctx context.Context, f source, emit func(Part) error) (nul
 	return 0, readText(from, f.separator(), document{emit: emit})
 }
 
-// untilDone is a reader that fails once its context is cancelled.
-type untilDone struct {
-	ctx context.Context
-	r   io.Reader
+// meter counts what is read of files, until its context is cancelled.
+type meter struct {
+	io.Reader
+	ctx  context.Context
+	read int64
 }
 
-func (u untilDone) Read(p []byte) (int, error) {
-	if u.ctx.Err() != nil {
-		return 0, context.Cause(u.ctx)
+func (m *meter) Read(p []byte) (n int, err error) {
+	if m.ctx.Err() != nil {
+		return 0, context.Cause(m.ctx)
 	}
-	return u.r.Read(p)
+	n, err = m.Reader.Read(p)
+	m.read += int64(n)
+	return n, err
 }
 
 // checkUTF8 warns once per corpus: tokenizers take other bytes for U+FFFD or for
@@ -152,27 +165,65 @@ func replaceInvalid(s string) string {
 func (c *Corpus) Tokens(ctx context.Context, t *Tokenizer, max int) ([]int32, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var stream []int32
+	ids := gathered{size: c.size()}
 	for result := range c.encode(ctx, t) {
 		select {
 		case part := <-result:
 			if part.err != nil {
 				return nil, part.err
 			}
-			stream = append(stream, part.ids...)
+			ids.add(part)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		if max > 0 && len(stream) >= max {
-			return slices.Clip(stream[:max]), nil
+		if max > 0 && len(ids.all) >= max {
+			return slices.Clip(ids.all[:max]), nil
 		}
 	}
-	return stream, context.Cause(ctx)
+	return ids.all, context.Cause(ctx)
+}
+
+// size is the bytes of the corpus on disk.
+func (c *Corpus) size() (n int64) {
+	for _, f := range c.files {
+		n += f.size
+	}
+	return n
+}
+
+// gathered are the ids of a corpus, with little memory beside theirs.
+type gathered struct {
+	all   []int32
+	size  int64 // bytes of the corpus on disk
+	bytes int64 // of the text that the ids are of
+	swept int64 // of these, when the garbage was last collected
+}
+
+// collectEvery is how many bytes of text may become garbage. Left alone, the collector
+// lets as much pile up as there are ids.
+const collectEvery = 128 << 20
+
+// add appends a part. Where it must move many ids it makes room for as many as the corpus
+// will have if the rest of it gives as many for its bytes.
+func (g *gathered) add(p encoded) {
+	g.bytes += int64(p.bytes)
+	n := len(g.all) + len(p.ids)
+	if n > cap(g.all) && g.bytes > collectEvery/8 {
+		whole := 1.01 * float64(n) * float64(g.size) / float64(p.read)
+		g.all = slices.Grow(g.all, max(len(p.ids), int(whole)-len(g.all)))
+	}
+	g.all = append(g.all, p.ids...)
+	if g.bytes-g.swept > collectEvery {
+		g.swept = g.bytes
+		runtime.GC()
+	}
 }
 
 type encoded struct {
-	ids []int32
-	err error
+	ids   []int32
+	bytes int   // of the text
+	read  int64 // of the corpus on disk
+	err   error
 }
 
 // encode starts a goroutine for each part and sends where its ids will come, in
@@ -208,7 +259,7 @@ func (t *Tokenizer) part(p Part, err error) encoded {
 	if eos, ok := t.EOS(); ok && !p.Goes {
 		ids = append(ids, eos)
 	}
-	return encoded{ids, err}
+	return encoded{ids, len(p.Text), p.read, err}
 }
 
 // encodeRest is EncodePlain for a text that goes on from another. Parts are cut behind

@@ -34,7 +34,7 @@ func (d *document) write(text []byte) error {
 	d.buf = append(d.buf, text...)
 	for len(d.buf) > maxPart {
 		n := cut(d.buf, maxPart)
-		if err := d.emit(Part{string(d.buf[:n]), true, d.resumes}); err != nil {
+		if err := d.emit(Part{Text: string(d.buf[:n]), Goes: true, Resumes: d.resumes}); err != nil {
 			return err
 		}
 		d.buf = append(d.buf[:0], d.buf[n:]...)
@@ -45,7 +45,7 @@ func (d *document) write(text []byte) error {
 
 // end emits what is left of the document and begins another.
 func (d *document) end() error {
-	p := Part{string(d.buf), false, d.resumes}
+	p := Part{Text: string(d.buf), Resumes: d.resumes}
 	d.buf, d.resumes = d.buf[:0], false
 	if p.Text == "" {
 		return nil

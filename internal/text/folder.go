@@ -1,7 +1,6 @@
 package text
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +20,8 @@ import (
 // without .gz.
 type source struct {
 	name, kind string
+	zipped     bool
+	size       int64 // on disk
 	open       func() (io.ReadCloser, error)
 }
 
@@ -101,7 +102,7 @@ func (c *Corpus) open(ctx context.Context) error {
 	if err := file.Check(c.name, info); err != nil {
 		return err
 	}
-	f := diskFile(c.name)
+	f := diskFile(c.name, info.Size())
 	if !f.known() {
 		return errors.New(strings.ReplaceAll(notRead(f.kind), "FILE", filepath.Base(c.name)))
 	}
@@ -147,7 +148,7 @@ func (c *Corpus) addFile(ctx context.Context, path string, d *folder) error {
 	if err != nil {
 		return err
 	}
-	f := diskFile(path)
+	f := diskFile(path, info.Size())
 	switch {
 	case isAside(filepath.Base(path)), !info.Mode().IsRegular(), slices.Contains(media, f.kind):
 		d.left = append(d.left, name)
@@ -168,7 +169,7 @@ func (c *Corpus) addFile(ctx context.Context, path string, d *folder) error {
 
 // probe returns why the first record of a file cannot be read.
 func (c *Corpus) probe(ctx context.Context, f source) error {
-	_, err := c.read(ctx, f, func(Part) error { return errStop })
+	_, err := c.read(f, &meter{ctx: ctx}, func(Part) error { return errStop })
 	if err == errStop {
 		return nil
 	}
@@ -211,31 +212,10 @@ func some(names []string) string {
 }
 
 // diskFile is the file at path.
-func diskFile(path string) source {
+func diskFile(path string, size int64) source {
 	plain, zipped := strings.CutSuffix(path, ".gz")
-	f := source{name: path, kind: strings.ToLower(filepath.Ext(plain))}
-	f.open = func() (io.ReadCloser, error) {
-		r, err := file.Open(path)
-		if err != nil || !zipped {
-			return r, err
-		}
-		return unzip(r)
+	return source{
+		name: path, kind: strings.ToLower(filepath.Ext(plain)), zipped: zipped, size: size,
+		open: func() (io.ReadCloser, error) { return file.Open(path) },
 	}
-	return f
-}
-
-type zippedFile struct {
-	*gzip.Reader
-	file io.Closer
-}
-
-func (z zippedFile) Close() error { return z.file.Close() }
-
-func unzip(r io.ReadCloser) (io.ReadCloser, error) {
-	z, err := gzip.NewReader(r)
-	if err != nil {
-		r.Close()
-		return nil, err
-	}
-	return zippedFile{z, r}, nil
 }

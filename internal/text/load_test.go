@@ -43,6 +43,9 @@ func TestLoadErrors(t *testing.T) {
 		{"model", `{"type":"BPE","vocab":{},"merges":[],"dropout":0.1}`, "dropout is 0.1"},
 		{"model", `{"type":"BPE","vocab":{},"merges":[],"unk_token":"<unk>"}`, `unk_token "<unk>"`},
 		{"model", `{"type":"WordPiece","vocab":{}}`, `unk_token "[UNK]"`},
+		{"model", `{"type":"BPE","vocab":{},"merges":[],"end_of_word_suffix":"` + strings.Repeat("s", 300) + `"}`, "end_of_word_suffix has 300 bytes"},
+		{"model", `{"type":"WordPiece","vocab":{"[UNK]":0},"continuing_subword_prefix":"` + strings.Repeat("s", 300) + `"}`, "continuing_subword_prefix has 300 bytes"},
+		{"pre_tokenizer", `{"type":"Metaspace","replacement":"` + strings.Repeat("_", 300) + `"}`, "expected one character"},
 		{"model", `{"type":"Unigram","vocab":[["a",0]],"unk_id":1}`, "unk_id is 1"},
 		{"model", `{"type":"Unigram","vocab":[["a"]]}`, "expected a text and a score"},
 		{"normalizer", `{"type":"Nmt"}`, `normalizer: unknown type "Nmt"`},
@@ -243,4 +246,82 @@ func FuzzTokenizerJSON(f *testing.F) {
 		}
 		must(tok.Decode)(must(tok.EncodePlain)(s))
 	})
+}
+
+// The kind of a model without a type is that of the keys that it has, as old files leave it to the reader.
+func TestModelKind(t *testing.T) {
+	for _, c := range []struct{ model, want string }{
+		{`{"vocab":{"a":0},"merges":[]}`, "BPE"},
+		{`{"vocab":{"a":0,"b":1,"ab":2},"merges":["a b"],"unk_token":null,"continuing_subword_prefix":null}`, "BPE"},
+		{`{"vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]],"dropout":null,"unk_token":"","continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false}`, "BPE"},
+		{`{"type":null,"vocab":{"a":0},"merges":[]}`, "BPE"},
+		{`{"unk_token":"[UNK]","continuing_subword_prefix":"##","max_input_chars_per_word":100,"vocab":{"[UNK]":0}}`, "WordPiece"},
+		{`{"unk_token":"[UNK]","continuing_subword_prefix":"","vocab":{"[UNK]":0},"merges":null}`, "WordPiece"},
+		{`{"unk_token":"a","vocab":{"a":0}}`, "WordLevel"},
+		{`{"unk_id":0,"vocab":[["a",0.0]]}`, "Unigram"},
+		{`{"vocab":[["a",-1]],"unk_id":null,"byte_fallback":null}`, "Unigram"},
+		{`{"type":"WordLevel","unk_token":"a","vocab":{"a":0},"merges":[]}`, "WordLevel"},
+	} {
+		kind, err := modelKind(json.RawMessage(c.model))
+		if err != nil || kind != c.want {
+			t.Errorf("%s: %q, %v; want %q", c.model, kind, err, c.want)
+		}
+		if _, _, err := parseModel(json.RawMessage(c.model)); err != nil {
+			t.Errorf("%s: %v", c.model, err)
+		}
+		dir := tree(t, map[string]string{"tokenizer.json": spec(map[string]string{"model": c.model})})
+		if d, err := Describe(dir); err != nil || d.Kind != c.want {
+			t.Errorf("%s: described as %v, %v", c.model, d, err)
+		}
+	}
+	for _, model := range []string{`{}`, `{"vocab":{"a":0}}`, `{"vocab":{"a":0},"merges":null}`, `{"merges":["a b"]}`, `{"vocab":null,"unk_token":"a"}`} {
+		if kind, err := modelKind(json.RawMessage(model)); err == nil || !strings.Contains(err.Error(), "the keys of no known kind") {
+			t.Errorf("%s: %q, %v", model, kind, err)
+		}
+	}
+}
+
+// Every tokenizer has the ids that it has with the type of its model.
+func TestModelsWithoutType(t *testing.T) {
+	paths, err := filepath.Glob("testdata/tokenizers/*.json")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no tokenizers: %v", err)
+	}
+	for _, path := range paths {
+		var f map[string]any
+		readJSON(t, path, &f)
+		delete(f["model"].(map[string]any), "type")
+		data, err := json.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseTokenizer(data)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		want, err := LoadTokenizer(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []string{"the world", "ab ba 123 café", "</s> the <s>"} {
+			if a, b := must(got.Encode)(s), must(want.Encode)(s); !slices.Equal(a, b) {
+				t.Errorf("%s: %q is %v, want %v", path, s, a, b)
+			}
+		}
+	}
+}
+
+// An added token without "normalized" is found in the normalized text unless it is special.
+func TestAddedTokenDefaults(t *testing.T) {
+	tok, err := parseTokenizer([]byte(spec(map[string]string{
+		"normalizer":   `{"type":"Lowercase"}`,
+		"added_tokens": `[{"id":7,"content":"<X>","special":true},{"id":8,"content":"<Y>"}]`,
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := must(tok.Encode)("<X><y><Y><x>"); !slices.Equal(got, []int32{7, 8, 8}) {
+		t.Errorf("got %v, want [7 8 8]", got)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // preTokenizer cuts a piece into smaller ones, down to words. No piece is empty.
@@ -187,6 +188,9 @@ func readMetaspace(raw json.RawMessage) (metaspaceFile, error) {
 	}
 	if f.AddPrefixSpace != nil && !*f.AddPrefixSpace {
 		f.Scheme = "never"
+	}
+	if utf8.RuneCountInString(f.Mark) != 1 {
+		return f, fmt.Errorf("Metaspace has the replacement %.40q: expected one character", f.Mark)
 	}
 	switch f.Scheme {
 	case "always", "first", "never":

@@ -31,6 +31,9 @@ func parseWordPiece(raw json.RawMessage) (model, map[string]int32, error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("unk_token %q is not in the vocabulary", f.Unk)
 	}
+	if err := checkAffix("continuing_subword_prefix", f.Prefix); err != nil {
+		return nil, nil, err
+	}
 	w := &wordPiece{vocab: f.Vocab, unk: unk, prefix: f.Prefix, maxRunes: f.MaxRunes}
 	for piece := range f.Vocab {
 		w.most = max(w.most, len(piece))

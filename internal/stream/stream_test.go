@@ -1,11 +1,13 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,5 +175,35 @@ func TestRefuses(t *testing.T) {
 	cancel()
 	if _, err := Load(ctx, "sample:val", dir, vocab, Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// A tokenizer with ids that the model has no rows for is warned of, once, and serves texts without them.
+func TestMoreIDsThanRows(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	dir, rows := sample(t), 946
+	for _, text := range []string{"package", "package package"} {
+		if s, err := Load(t.Context(), put(t, "a.txt", text), dir, rows, Options{}); err != nil || len(s.IDs) < 2 {
+			t.Errorf("%q: %v, %v", text, s, err)
+		}
+	}
+	if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "largest=2047 rows=946") {
+		t.Errorf("it says: %s", s)
+	}
+}
+
+func TestLoadTextKey(t *testing.T) {
+	dir := sample(t)
+	path := put(t, "a.jsonl", "{\"text\":null,\"content\":\"package a\"}\n")
+	s, err := Load(t.Context(), path, dir, vocab, Options{TextKey: "content"})
+	if err != nil || len(s.IDs) < 2 {
+		t.Errorf("%v, %v", s, err)
+	}
+	_, err = Load(t.Context(), path, dir, vocab, Options{TextKey: "title"})
+	if err == nil || !strings.Contains(err.Error(), `no "title"; its keys are "text", "content"`) {
+		t.Errorf("got error %v", err)
 	}
 }

@@ -221,7 +221,9 @@ func FuzzSentencePiece(f *testing.F) {
 			t.Fatalf("%d bytes allocated for a file of %d", n, len(data))
 		}
 		if tok != nil && len(s) < 100 {
-			must(tok.Decode)(must(tok.Encode)(s))
+			if ids, err := tok.Encode(s); err == nil {
+				_, _ = tok.Decode(ids)
+			}
 		}
 	})
 }

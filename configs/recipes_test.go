@@ -105,7 +105,7 @@ func TestRecipeNames(t *testing.T) {
 
 // Every key can be set, and every key survives a file.
 func TestRecipeYAML(t *testing.T) {
-	r := Recipe{Name: "a: b", Model: "true", Data: " x", Valid: "#", Steps: 3, Alpha: 0.05, OriginalTokens: 1 << 40}
+	r := Recipe{Name: "a: b", Model: "true", Data: " x", Valid: "#", TextKey: "content", Steps: 3, Alpha: 0.05, OriginalTokens: 1 << 40}
 	for _, set := range []string{
 		"batch=2", "seq_len=16", "accumulate=4", "seed=9", "optimizer.name=muon", "optimizer.attention_rate=2", "optimizer.lr=3e-4", "optimizer.beta1=0.8", "optimizer.beta2=.99",
 		"optimizer.eps=1e-9", "optimizer.weight_decay=0.2", "optimizer.decay=all", "optimizer.clip=2", "optimizer.average=0.9", "schedule.kind=linear",

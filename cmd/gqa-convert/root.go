@@ -34,6 +34,7 @@ type flags struct {
 	seed                     uint64
 	calibration              string
 	calibrationTokens        int
+	textKey                  string
 	refine                   int
 	refineBy                 string
 	force, dryRun, printJSON bool
@@ -68,6 +69,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file of safetensors, such as 5GB or 900MiB (default as the source)")
 	fl.StringVar(&f.calibration, "calibration", "", "text to run the model on for --method align or calibrated, --grouping similar and --refine: what gqa-train's --data takes, or sample:train (default of calibrated and --refine for the sample model; else weights alone count)")
 	cli.NumberVar(fl, &f.calibrationTokens, "calibration-tokens", 262144, 1, limits.Count, "how many tokens of it")
+	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records of --calibration (default text)")
 	cli.NumberVar(fl, &f.refine, "refine", 0, 0, limits.Count, "fit the attention to what the original does with the calibration text in so many steps, such as 600")
 	cli.EnumVar(fl, &f.refineBy, "refine-by", string(convert.BySize), "what --refine fits at once: one layer, in little memory; the model, with both in memory; by size, the model where its weights take at most 1 GB in f32", convert.RefineChoices...)
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of whatever is drawn: --method random, calibration windows, a search for groups")

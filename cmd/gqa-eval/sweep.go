@@ -23,6 +23,7 @@ import (
 // sweepFlags are gqa-eval sweep's, as given.
 type sweepFlags struct {
 	model, data, valid, recipe, output string
+	textKey                            string
 	groups                             []int
 	methods                            []string
 	steps                              int
@@ -72,6 +73,7 @@ If an up-training diverges, the report is written without its point, and the exi
 	fl.StringVar(&f.model, "model", "", "multi-head model to convert (default: the embedded sample)")
 	fl.StringVar(&f.data, "data", "", "corpus to up-train on (default, with the sample: its own)")
 	fl.StringVar(&f.valid, "valid", "", "corpus to evaluate on, which the up-training must not see (default, with the sample: its own)")
+	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records of these (default: the recipe's text_key, or text)")
 	fl.IntSliceVar(&f.groups, "groups", nil, "KV heads of the conversions; as many as the model has is the control (default: the model's own, halved down to 1)")
 	fl.StringSliceVar(&f.methods, "methods", nil, fmt.Sprintf("curves, each a method of %v with what is joined to it (default: mean,calibrated+similar+kl)", convert.Methods))
 	fl.StringVar(&f.o.Calibration, "calibration", "", "text for methods align and calibrated, similar and refine to run the model on (default: --data)")
@@ -195,6 +197,7 @@ func (f sweepFlags) sweepRecipe(arch *configs.Arch) (configs.Recipe, error) {
 			return r, cli.Usagef("--set %s: %w", s, err)
 		}
 	}
+	r.TextKey = cmp.Or(f.textKey, r.TextKey)
 	r.OriginalTokens = cmp.Or(f.o.OriginalTokens, r.OriginalTokens)
 	if f.model == "" {
 		r.OriginalTokens = cmp.Or(r.OriginalTokens, sweep.SampleTokens())

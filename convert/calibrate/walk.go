@@ -18,6 +18,7 @@ import (
 	"gqa/internal/model"
 	"gqa/internal/objective"
 	"gqa/internal/ops"
+	"gqa/internal/stream"
 	"gqa/internal/text"
 	"gqa/internal/weights"
 )
@@ -35,14 +36,23 @@ type Data struct {
 // candidates is how many times Data.Tokens to read of a text, for windows to be drawn from.
 const candidates = 16
 
+// Options say how much of a text to take.
+type Options struct {
+	Tokens, Steps int    // of Data, and of Together
+	Seed          uint64 // of Data
+	TextKey       string // of JSON records; empty: text.TextKey
+}
+
 // Load reads the text that is called name (as objective.Load does) for the model a in the folder dir: enough for tokens to be drawn
 // from it, and for steps of Together.
-func Load(ctx context.Context, name, dir string, a *configs.Arch, tokens, steps int, seed uint64) (*Data, error) {
-	d, err := objective.Load(ctx, name, dir, a, objective.Options{Max: enough(tokens, steps), Seed: seed})
+func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*Data, error) {
+	d, err := objective.Load(ctx, name, dir, a, objective.Options{
+		Seed: o.Seed, Options: stream.Options{Max: enough(o.Tokens, o.Steps), TextKey: o.TextKey},
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &Data{Name: d.Name, IDs: d.IDs, Tokens: tokens, Seed: seed, Objective: d.Objective, Window: d.Window}, nil
+	return &Data{Name: d.Name, IDs: d.IDs, Tokens: o.Tokens, Seed: o.Seed, Objective: d.Objective, Window: d.Window}, nil
 }
 
 // enough is how many tokens to read of a text.

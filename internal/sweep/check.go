@@ -12,6 +12,7 @@ import (
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/internal/objective"
+	"gqa/internal/stream"
 	"gqa/internal/text"
 	"gqa/internal/weights"
 )
@@ -88,7 +89,9 @@ func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
 		return fmt.Errorf("a sweep times decoding, which family %s does not do: use gqa-convert, gqa-train and gqa-eval quality", src.Arch.Family.Name)
 	}
 	load := func(what, data string, tokens int) (*objective.Data, error) {
-		corpus, err := objective.Load(ctx, data, src.Dir, src.Arch, objective.Options{SeqLen: length, Max: tokens, Seed: s.o.Recipe.Seed})
+		corpus, err := objective.Load(ctx, data, src.Dir, src.Arch, objective.Options{
+			SeqLen: length, Seed: s.o.Recipe.Seed, Options: stream.Options{Max: tokens, TextKey: s.o.Recipe.TextKey},
+		})
 		if err == nil {
 			_, err = text.Windows(corpus.IDs, corpus.Window)
 		}
@@ -118,7 +121,9 @@ func (s *sweep) loadText(ctx context.Context, src *weights.Source) error {
 	for _, c := range s.o.Curves {
 		steps = max(steps, c.Refine)
 	}
-	d, err := calibrate.Load(ctx, s.o.Calibration, src.Dir, src.Arch, s.o.CalibrationTokens, steps, s.o.Seed)
+	d, err := calibrate.Load(ctx, s.o.Calibration, src.Dir, src.Arch, calibrate.Options{
+		Tokens: s.o.CalibrationTokens, Steps: steps, Seed: s.o.Seed, TextKey: s.o.Recipe.TextKey,
+	})
 	if err != nil {
 		return fmt.Errorf("calibration: %w", err)
 	}

@@ -187,7 +187,7 @@ func TestActivationsOverflow(t *testing.T) {
 // TestSilentLayer: an attention that gives nothing is fitted without a division by nothing, and its figures are numbers.
 func TestSilentLayer(t *testing.T) {
 	const silent = "model.layers.0.self_attn.o_proj.weight"
-	dir := model{config: with(llamaConfig, "attention_bias", "false"), data: map[string][]byte{silent: constant(0)}}.write(t)
+	dir := model{config: strings.Replace(llamaConfig, `, "attention_bias": true`, "", 1), data: map[string][]byte{silent: constant(0)}}.write(t)
 	for _, o := range []Options{
 		{Method: Calibrated, Calibration: someText()},
 		{Method: Mean, Calibration: someText(), Refine: 3, RefineBy: ByLayer},

@@ -147,3 +147,58 @@ func TestOverflow(t *testing.T) {
 		})
 	}
 }
+
+// constant is the data of a weight [16, 16] in f32.
+func constant(x float32) (data []byte) {
+	for range 16 * 16 {
+		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(x))
+	}
+	return data
+}
+
+// someText is enough of it for a few batches.
+func someText() *calibrate.Data {
+	text := &calibrate.Data{IDs: make([]int32, 1<<13), Tokens: 1 << 13}
+	for i := range text.IDs {
+		text.IDs[i] = int32(i * i % 6)
+	}
+	return text
+}
+
+// TestActivationsOverflow: weights that are finite, but whose products are not, are an error that says where. Weights alone may
+// still be compared.
+func TestActivationsOverflow(t *testing.T) {
+	const values = "model.layers.1.self_attn.v_proj.weight"
+	dir := model{config: llamaConfig, data: map[string][]byte{values: constant(1e20), output: constant(1e20)}}.write(t)
+	for _, o := range []Options{
+		{Method: Calibrated, Calibration: someText()},
+		{Method: Align, Grouping: Similar, Calibration: someText()},
+		{Method: First, Calibration: someText(), Refine: 3, RefineBy: ByLayer},
+		{Method: First, Calibration: someText(), Refine: 3, RefineBy: ByModel},
+	} {
+		o.Groups = 2
+		parent := t.TempDir()
+		_, err := newPlan(t, dir, o).Run(t.Context(), filepath.Join(parent, "out"), false, ignore)
+		wantError(t, err, "layer 1, decoder_self attention: calibration: activations (")
+		wantEmpty(t, parent)
+	}
+}
+
+// TestSilentLayer: an attention that gives nothing is fitted without a division by nothing, and its figures are numbers.
+func TestSilentLayer(t *testing.T) {
+	const silent = "model.layers.0.self_attn.o_proj.weight"
+	dir := model{config: strings.Replace(llamaConfig, `, "attention_bias": true`, "", 1), data: map[string][]byte{silent: constant(0)}}.write(t)
+	for _, o := range []Options{
+		{Method: Calibrated, Calibration: someText()},
+		{Method: Mean, Calibration: someText(), Refine: 3, RefineBy: ByLayer},
+		{Method: Calibrated, Grouping: Similar, Calibration: someText(), Refine: 3, RefineBy: ByModel},
+		{Method: Align},
+	} {
+		o.Groups = 2
+		for _, x := range floats(t, convertTo(t, dir, o), silent) {
+			if math.Abs(float64(x)) > 1e-2 {
+				t.Fatalf("%+v: the output's weights are now %v", o, x)
+			}
+		}
+	}
+}

@@ -177,3 +177,39 @@ func untied(t *testing.T) (dir string) {
 	}
 	return dir
 }
+
+// TestInterrupt stops commands in the middle of work that would take minutes: they end soon (in less than a second where the machine is free), say so in a line, and leave nothing.
+func TestInterrupt(t *testing.T) {
+	model := sample(t)
+	for name, args := range map[string]string{
+		"calibration": "gqa-convert --groups 2 --method calibrated --calibration-tokens 100000000 -o out MODEL",
+		"refine":      "gqa-convert --groups 2 --method calibrated --grouping similar --calibration-tokens 4096 --refine 100000 -o out MODEL",
+		"by layer":    "gqa-convert --groups 2 --method mean --calibration-tokens 4096 --refine 100000 --refine-by layer -o out MODEL",
+		"quality":     "gqa-eval quality --data sample:train MODEL",
+		"generate":    "gqa-eval generate --prompt func --max-tokens 100000 MODEL",
+		"sweep":       "gqa-eval sweep --steps 0 --groups 4,2,1 -o out",
+	} {
+		t.Run(name, func(t *testing.T) {
+			fields := strings.Fields(strings.ReplaceAll(args, "MODEL", model))
+			dir := t.TempDir()
+			cmd := command(t, dir, fields[0], fields[1:]...)
+			var interrupted time.Time
+			timer := time.AfterFunc(1500*time.Millisecond, func() {
+				interrupted = time.Now()
+				_ = cmd.Process.Signal(os.Interrupt) // one that has ended is told below
+			})
+			defer timer.Stop()
+			r := end(t, cmd)
+			r.clean(t)
+			if interrupted.IsZero() {
+				t.Fatalf("it ended before: status %d, %s", r.status, r.errOut)
+			}
+			if took := time.Since(interrupted); took > 2*patience || r.status != 1 || !strings.Contains(r.errOut, "interrupt") {
+				t.Errorf("status %d after %v, %q", r.status, took, r.errOut)
+			}
+			if entries, err := os.ReadDir(dir); name != "sweep" && (err != nil || len(entries) > 0) {
+				t.Errorf("there is %v afterwards (%v)", entries, err)
+			}
+		})
+	}
+}

@@ -1,8 +1,8 @@
 package calibrate
 
 import (
+	"cmp"
 	"context"
-	"errors"
 
 	"gqa/configs"
 	"gqa/convert/merge"
@@ -125,7 +125,7 @@ func (w *Walk) keepCross(i int, x, attn []float32) error {
 		kernels.Axpy(1, x, wanted)
 		kernels.Axpy(float32(w.arch.ResidualScale), attn, wanted)
 	}
-	return errors.Join(w.put(crossTarget, i, wanted), w.put(crossInput, i, read))
+	return cmp.Or(w.put(crossTarget, i, wanted), w.put(crossInput, i, read))
 }
 
 // Cross is Layer for a layer's cross-attention, whose self-attention has the weights that were fitted: it returns the moments
@@ -157,7 +157,7 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 			}
 		}
 		m.add(unpadded(read, b), len(read)/len(b.IDs))
-		return errors.Join(w.put(input, i, read), w.put(target, i, wanted))
+		return cmp.Or(w.put(input, i, read), w.put(target, i, wanted))
 	})
 	return m.result(), w.memoryMoment, err
 }

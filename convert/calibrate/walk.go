@@ -377,7 +377,7 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 		}
 		copy(x, spago.Values(y))
 		m.add(unpadded(read, b), len(read)/len(b.IDs))
-		return errors.Join(w.put(teacherState, i, x), w.put(input, i, read), w.put(target, i, wanted))
+		return cmp.Or(w.put(teacherState, i, x), w.put(input, i, read), w.put(target, i, wanted))
 	})
 	w.done = layer + 1
 	return m.result(), err

@@ -233,7 +233,7 @@ func take(p configs.Param, stored []float32) []float32 {
 }
 
 // pieceElements are read of a tensor between two looks at the context.
-const pieceElements = 1 << 22
+var pieceElements = 1 << 22
 
 // stored is a tensor as the checkpoint has it.
 func (s *Source) stored(ctx context.Context, name string) ([]float32, error) {

@@ -41,6 +41,9 @@ var (
 	_ ops.Joint[Mat] = (*engine)(nil)
 )
 
+// stopped says that the pass is to end: what is long is skipped.
+func (e *engine) stopped() bool { return e.ctx.Err() != nil }
+
 func (e *engine) mat(rows, cols int) Mat {
 	data := e.arena.take(rows * cols)
 	return Mat{Rows: rows, Cols: cols, Data: data, end: e.arena.mark()}
@@ -69,7 +72,7 @@ func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
 	}
 	e.multiply(x, ws)
 	for i, w := range ws {
-		if w.HasBias {
+		if w.HasBias && !e.stopped() {
 			kernels.AddRows(e.results[i].Data, w.Bias.Data, x.Rows, w.W.Rows)
 		}
 	}
@@ -78,7 +81,7 @@ func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
 
 // multiply fills in the results of Linears, but for biases.
 func (e *engine) multiply(x Mat, ws []ops.Linear[Mat]) {
-	for first := 0; first < x.Rows && e.ctx.Err() == nil; first += rowsAtOnce {
+	for first := 0; first < x.Rows && !e.stopped(); first += rowsAtOnce {
 		e.multiplyRows(x, ws, first, min(rowsAtOnce, x.Rows-first))
 	}
 }
@@ -105,6 +108,9 @@ func (e *engine) multiplyRows(x Mat, ws []ops.Linear[Mat], first, rows int) {
 
 func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 	y := e.mat(x.Rows, x.Cols)
+	if e.stopped() {
+		return y
+	}
 	dim := cmp.Or(n.Dim, x.Cols)
 	rows, w := len(x.Data)/dim, n.W.Data
 	if n.Offset != 0 && n.HasW {
@@ -125,6 +131,9 @@ func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 }
 
 func (e *engine) Rotate(x Mat, r *ops.Rope, pos []int32, heads, headDim int) Mat {
+	if e.stopped() {
+		return x
+	}
 	table := e.table(r.For(pos), pos)
 	table.Rotate(x.Data, x.Data, pos, heads, headDim, false)
 	return x
@@ -153,12 +162,13 @@ func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 		Batch: b.Seqs, Queries: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
 		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Data, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
 	}
+	if e.stopped() {
+		return out
+	}
 	keys, values := e.keysAndValues(&spec, k, v, a, b)
-	switch {
-	case e.ctx.Err() != nil:
-	case e.wide:
+	if e.wide {
 		kernels.AttendWide(spec, rows(out, b.Len, a.HeadDim), rows(q, b.Len, a.HeadDim), keys, values)
-	default:
+	} else {
 		kernels.Attend(spec, rows(out, b.Len, a.HeadDim), nil, rows(q, b.Len, a.HeadDim), keys, values)
 	}
 	return out
@@ -203,11 +213,17 @@ func rows(m Mat, length, headDim int) kernels.View {
 }
 
 func (e *engine) Activate(x Mat, act ops.Activation) Mat {
+	if e.stopped() {
+		return x
+	}
 	kernels.Activate(kernels.ActivationOf(string(act)), x.Data, x.Data)
 	return x
 }
 
 func (e *engine) Gate(gate, up Mat, act ops.Activation) Mat {
+	if e.stopped() {
+		return gate
+	}
 	kernels.Gate(kernels.ActivationOf(string(act)), gate.Data, gate.Data, up.Data)
 	return gate
 }

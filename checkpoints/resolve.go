@@ -155,9 +155,8 @@ func isTorchName(name string) bool {
 // beside are files that have the endings of weights and are none of the model's: what a trainer leaves, adapters, another
 // engine's, and the formats of Meta and Mistral.
 var beside = []string{
-	"training_args.bin", "optimizer*", "scheduler*", "scaler.pt", "rng_state*", "random_states*",
-	"*_model_states.pt", "*_optim_states.pt", "latest.pt",
-	"adapter*", "pytorch_lora_weights*", "openvino_*.bin", "consolidated*", "tf_model*",
+	"training_args.bin", "optimizer*", "scheduler*", "scaler.pt", "rng_state*", "*_model_states.pt", "*_optim_states.pt",
+	"adapter_model.*", "pytorch_lora_weights*", "openvino_*.bin", "consolidated*",
 }
 
 func isConsolidated(name string) bool {

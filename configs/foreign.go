@@ -39,23 +39,30 @@ func checkQuantised(raw map[string]any) error {
 	return nil
 }
 
-// parts are the keys under which models of several kinds of input have the config of their text part.
-var parts = []string{"text_config", "llm_config", "language_config", "language_model_config", "text_model_config", "thinker_config"}
+// parts are the keys under which models of several kinds of input have the config of their text part, and others those of what
+// is no text.
+var (
+	parts  = []string{"text_config", "llm_config", "language_config", "language_model_config", "text_model_config", "thinker_config"}
+	others = []string{"vision_config", "audio_config"}
+)
 
 // checkText refuses a model of which text is a part.
 func checkText(raw map[string]any) error {
+	class := fmt.Sprint(raw["model_type"])
+	if list, _ := raw["architectures"].([]any); len(list) > 0 {
+		class = fmt.Sprint(list[0])
+	}
 	for _, key := range parts {
-		text, ok := raw[key].(map[string]any)
-		if !ok {
-			continue
+		if text, _ := raw[key].(map[string]any); len(text) > 0 {
+			return fmt.Errorf("config.json is a %s's, whose text part (model_type %q) is under %s: only text models convert; save that part by itself (transformers: model.language_model.save_pretrained), and give the result",
+				class, fmt.Sprint(text["model_type"]), key)
 		}
-		class := "a model of several kinds of input"
-		if list, _ := raw["architectures"].([]any); len(list) > 0 {
-			class = fmt.Sprint(list[0])
+	}
+	for _, key := range others {
+		if other, _ := raw[key].(map[string]any); len(other) > 0 {
+			return fmt.Errorf("config.json is a %s's, which reads more than text (%s): only text models convert; save its text part by itself, and give the result",
+				class, key)
 		}
-		inner, _ := text["model_type"].(string)
-		return fmt.Errorf("config.json is %s's (model_type %q), whose text part (model_type %q) is under %s: only text models convert; save that part by itself (transformers: model.language_model.save_pretrained), and give the result",
-			class, fmt.Sprint(raw["model_type"]), inner, key)
 	}
 	return nil
 }

@@ -84,12 +84,7 @@ func (r *resolver) isOn(key string) (bool, error) {
 func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 	switch k.kind {
 	case 'i':
-		if r.numbers[k.name], err = r.size(value); err == nil && field.As != "" {
-			var n float64
-			if n, err = r.scaled(r.numbers[k.name], field.As); err == nil {
-				r.numbers[k.name], err = r.size(math.Trunc(n))
-			}
-		}
+		r.numbers[k.name], err = r.sizeAs(value, field.As)
 	case 'c':
 		r.numbers[k.name], err = r.count(value)
 	case 'n':
@@ -171,6 +166,18 @@ func (r *resolver) size(value any) (float64, error) {
 		err = fmt.Errorf("is %v, want a whole number from 1 to 2^30", n)
 	}
 	return n, err
+}
+
+// sizeAs is a size, as it stands or, if as is a product, what that makes of it.
+func (r *resolver) sizeAs(value any, as string) (float64, error) {
+	n, err := r.size(value)
+	if err != nil || as == "" {
+		return n, err
+	}
+	if n, err = r.scaled(n, as); err != nil {
+		return 0, err
+	}
+	return r.size(math.Trunc(n))
 }
 
 // count is size, or 0.

@@ -99,6 +99,46 @@ func TestHeadOfItsOwn(t *testing.T) {
 	}
 }
 
+// TestNotedCopy: what safetensors left out of an untied model that shares memory all the same is the tensor that it kept.
+func TestNotedCopy(t *testing.T) {
+	const embed, head = "model.embed_tokens.weight", "lm_head.weight"
+	for left, kept := range map[string]string{embed: head, head: embed} {
+		src, dir := renamed(t, "llama", left, "")
+		x, _ := src.Tensor(kept)
+		want, err := x.Float32(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "model.safetensors")
+		plain, err := checkpoints.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		noted := t.TempDir()
+		var specs []checkpoints.Spec
+		for _, name := range plain.Names() {
+			x, _ := plain.Tensor(name)
+			specs = append(specs, x.Spec())
+		}
+		o := checkpoints.WriteOptions{Metadata: map[string]string{left: kept}}
+		err = checkpoints.Write(noted, specs, o, func(s checkpoints.Spec, w io.Writer) error {
+			x, _ := plain.Tensor(s.Name)
+			_, err := x.WriteTo(w)
+			return err
+		})
+		if err == nil {
+			err = os.Rename(filepath.Join(noted, "model.safetensors"), path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := golden.Open(t, dir).All()
+		if err != nil || !slices.Equal(all["embed.weight"], want) || !slices.Equal(all["head.weight"], want) {
+			t.Errorf("%s left out: %v, other weights", left, err)
+		}
+	}
+}
+
 // TestInferWrapped reads sizes off tensors behind a wrapper's prefix, and of a head alone.
 func TestInferWrapped(t *testing.T) {
 	src, dir := renamed(t, "gpt2", "transformer.wte.weight", "lm_head.weight")

@@ -66,7 +66,7 @@ func Open(path string, o Options) (*Source, error) {
 	if err := s.bind(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), ckpt.Close())
 	}
-	if a := adapterIn(s.Dir); a != "" && !s.Single {
+	if a := adapterIn(s.Dir); a != "" && !s.Inferred {
 		s.note("holds %s beside the model, which is not applied; if it counts, %s", a, mergeFirst)
 	}
 	return s, nil

@@ -34,16 +34,22 @@ func (p *Plan) Check(target string, force bool) error {
 			return err
 		}
 	}
-	return checkpoints.CheckOutput(target, force)
+	if err := p.checkSpace(target); err != nil {
+		return err
+	}
+	return checkpoints.CheckOutput(target, force, p.recognize)
 }
 
-// Run streams the plan into the folder target, which appears whole or not at all. With force it may replace a checkpoint.
+// Run streams the plan into the folder target, which appears whole or not at all. With force it may replace another conversion.
 // progress is told of the bytes of tensor data as they are written.
 func (p *Plan) Run(ctx context.Context, target string, force bool, progress func(bytes int64)) (*Summary, error) {
 	if err := p.refuseOverlap(target); err != nil {
 		return nil, err
 	}
-	out, err := checkpoints.NewOutput(target, force)
+	if err := p.checkSpace(target); err != nil {
+		return nil, err
+	}
+	out, err := checkpoints.NewOutput(target, force, p.recognize)
 	if err != nil {
 		return nil, err
 	}

@@ -99,11 +99,11 @@ func (m *Model) stepLogits(b ops.Batch, w io.Writer) error {
 
 // writeTensorFile writes a safetensors file of one tensor: beside its place, then renamed into it.
 func writeTensorFile(path string, spec checkpoints.Spec, data func(w io.Writer) error) error {
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".logits-")
+	dir, remove, err := checkpoints.TempFolder(path)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer remove() //nolint:errcheck // tidies up after another error
 	err = checkpoints.Write(dir, []checkpoints.Spec{spec}, checkpoints.WriteOptions{}, func(_ checkpoints.Spec, w io.Writer) error {
 		return data(w)
 	})

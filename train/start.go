@@ -115,7 +115,7 @@ func createFolder(o Options, recipe *configs.Recipe) (err error) {
 		}
 		release()
 	}
-	out, err := checkpoints.NewOutput(o.Dir, o.Force)
+	out, err := checkpoints.NewOutput(o.Dir, o.Force, Recognize)
 	if err != nil {
 		return err
 	}

@@ -122,7 +122,7 @@ func checkTarget(target string, force bool, own []Recognizer) (old contents, err
 	if !info.IsDir() {
 		return old, fmt.Errorf("%s: is a file; want the name of a folder to make", target)
 	}
-	if cwd, err := os.Getwd(); err == nil && within(cwd, target) {
+	if cwd, err := os.Getwd(); err == nil && Within(cwd, target) {
 		return old, fmt.Errorf("%s: is the current folder or holds it; name another output", target)
 	}
 	names, err := readNames(target)
@@ -142,11 +142,11 @@ func exists(target string) error {
 	return fmt.Errorf("%s: already exists; use --force to replace it", target)
 }
 
-// within reports whether path is dir or lies below it. Links in either are followed.
-func within(path, dir string) bool {
+// Within reports whether path is dir or lies below it. Links in either are followed.
+func Within(path, dir string) bool {
 	for _, p := range []*string{&path, &dir} {
-		if real, err := filepath.EvalSymlinks(*p); err == nil {
-			*p = real
+		if abs, err := filepath.Abs(*p); err == nil {
+			*p = realPrefix(abs)
 		}
 	}
 	rel, err := filepath.Rel(dir, path)

@@ -119,20 +119,7 @@ func nameTarget(err error, dir, target string) error {
 
 // refuseOverlap keeps a forced output from replacing what it is made from.
 func (p *Plan) refuseOverlap(target string) error {
-	dst, err := filepath.Abs(target)
-	if err != nil {
-		return err
-	}
-	src, err := filepath.Abs(p.Source.Dir)
-	if err != nil {
-		return err
-	}
-	for _, dir := range []*string{&dst, &src} {
-		if real, err := filepath.EvalSymlinks(*dir); err == nil {
-			*dir = real
-		}
-	}
-	if rel, err := filepath.Rel(dst, src); err == nil && filepath.IsLocal(rel) {
+	if checkpoints.Within(p.Source.Dir, target) {
 		return fmt.Errorf("the output %s is the input's folder, or holds it; choose another with -o", target)
 	}
 	return nil

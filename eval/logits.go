@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"gqa/checkpoints"
+	"gqa/internal/file"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
@@ -63,6 +64,17 @@ func checkOutput(output, input string) error {
 	}
 	if in, err := os.Stat(input); err == nil && os.SameFile(in, out) {
 		return fmt.Errorf("%s is the input; name another file", output)
+	}
+	if err := file.Check(output, out); err != nil {
+		return err
+	}
+	if old, err := checkpoints.Open(output); err == nil { // weights are not overwritten by mistake
+		defer old.Close()
+		for _, name := range old.Names() {
+			if name != "logits" {
+				return fmt.Errorf("%s holds a tensor %s; only a file of logits is replaced: name another", output, name)
+			}
+		}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"gqa/checkpoints"
+	"gqa/configs"
 	"gqa/internal/weights"
 )
 
@@ -57,6 +58,16 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 		}
 	}
 	return owned, nil
+}
+
+// outside is an error if a run in dir would replace what it begins with or follows.
+func outside(dir string, r *configs.Recipe) error {
+	for key, path := range map[string]string{"model": r.Model, "distill.teacher": r.Distill.Teacher, "distill.cache": r.Distill.Cache} {
+		if path != "" && checkpoints.Within(path, dir) {
+			return fmt.Errorf("%s: is not replaced: %s of the new run is %s, in it; name another folder (--output)", dir, key, path)
+		}
+	}
+	return nil
 }
 
 // isRun says what keeps a folder from being a run.

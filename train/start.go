@@ -40,6 +40,9 @@ func Run(ctx context.Context, recipe configs.Recipe, o Options) (*Status, error)
 	} else if same {
 		return Resume(ctx, o, nil)
 	}
+	if err := outside(o.Dir, &recipe); err != nil {
+		return nil, err
+	}
 	r, err := prepare(ctx, &recipe)
 	if err != nil {
 		return nil, err

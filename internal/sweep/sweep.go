@@ -24,6 +24,7 @@ import (
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/eval"
+	"gqa/internal/file"
 	"gqa/internal/objective"
 	"gqa/train"
 )
@@ -98,15 +99,15 @@ func (s *sweep) divergence() error {
 }
 
 type sweep struct {
-	dir      string
-	o        Options
-	asked    []byte // sweep.json
-	known    bool   // the folder holds this very sweep, to be gone on with
-	replaces bool   // the folder holds a sweep that is to be replaced
-	watch    Watcher
-	model    string // folder or file of the multi-head model
-	valid    *objective.Data
-	report   eval.Report
+	dir    string
+	o      Options
+	asked  []byte              // sweep.json
+	known  bool                // the folder holds this very sweep, to be gone on with
+	anew   *checkpoints.Output // takes the place of the sweep in the folder; nil: there is none, or it is gone on with
+	watch  Watcher
+	model  string // folder or file of the multi-head model
+	valid  *objective.Data
+	report eval.Report
 
 	text      *calibrate.Data // what conversions look at; nil: weights alone
 	evaluated map[string]bool // conversions: two curves may share them
@@ -118,6 +119,9 @@ type sweep struct {
 func (s *sweep) run(ctx context.Context, force bool) error {
 	if err := s.look(force); err != nil {
 		return err
+	}
+	if s.anew != nil {
+		defer s.anew.Abort()
 	}
 	if err := s.check(ctx); err != nil {
 		return err
@@ -144,15 +148,18 @@ func (s *sweep) look(force bool) (err error) {
 	if err := checkpoints.RemoveLeftovers(s.dir, Recognize); err != nil {
 		return err
 	}
-	have, err := os.ReadFile(filepath.Join(s.dir, sweepFile))
+	have, err := file.Read(filepath.Join(s.dir, sweepFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return emptyOrMissing(s.dir)
 	case err != nil:
 		return err
 	case force:
-		s.replaces = true
-		return checkpoints.CheckOutput(s.dir, true, Recognize)
+		if s.o.Model != "" && checkpoints.Within(s.o.Model, s.dir) {
+			return fmt.Errorf("%s: is not replaced: the model of the new sweep, %s, is in it; choose another folder with -o", s.dir, s.o.Model)
+		}
+		s.anew, err = checkpoints.NewOutput(s.dir, true, Recognize)
+		return err
 	}
 	if s.known = bytes.Equal(have, s.asked); !s.known {
 		return fmt.Errorf("%s: holds a sweep with other options; choose another folder with -o, or --force to replace it", s.dir)
@@ -187,21 +194,16 @@ func (s *sweep) open() error {
 
 // begin makes the folder with what was asked for in it.
 func (s *sweep) begin() error {
-	if !s.replaces {
-		if err := os.MkdirAll(s.dir, 0o777); err != nil {
+	if s.anew != nil {
+		if err := os.WriteFile(filepath.Join(s.anew.Dir(), sweepFile), s.asked, 0o666); err != nil {
 			return err
 		}
-		return checkpoints.WriteFileAtomic(filepath.Join(s.dir, sweepFile), s.asked, 0o666)
+		return s.anew.Commit()
 	}
-	out, err := checkpoints.NewOutput(s.dir, true, Recognize)
-	if err != nil {
+	if err := os.MkdirAll(s.dir, 0o777); err != nil {
 		return err
 	}
-	defer out.Abort()
-	if err := os.WriteFile(filepath.Join(out.Dir(), sweepFile), s.asked, 0o666); err != nil {
-		return err
-	}
-	return out.Commit()
+	return checkpoints.WriteFileAtomic(filepath.Join(s.dir, sweepFile), s.asked, 0o666)
 }
 
 // SampleTokens is how many tokens the embedded sample was pre-trained on; 0 if its reference does not say.

@@ -35,16 +35,22 @@ func (p *Plan) Check(target string, force bool) error {
 			return err
 		}
 	}
-	return checkpoints.CheckOutput(target, force)
+	if err := p.checkSpace(target); err != nil {
+		return err
+	}
+	return checkpoints.CheckOutput(target, force, p.recognize)
 }
 
-// Run streams the plan into the folder target, which appears whole or not at all. With force it may replace a checkpoint.
+// Run streams the plan into the folder target, which appears whole or not at all. With force it may replace another conversion.
 // progress is told of the bytes of tensor data as they are written.
 func (p *Plan) Run(ctx context.Context, target string, force bool, progress func(bytes int64)) (*Summary, error) {
 	if err := p.refuseOverlap(target); err != nil {
 		return nil, err
 	}
-	out, err := checkpoints.NewOutput(target, force)
+	if err := p.checkSpace(target); err != nil {
+		return nil, err
+	}
+	out, err := checkpoints.NewOutput(target, force, p.recognize)
 	if err != nil {
 		return nil, err
 	}
@@ -115,20 +121,7 @@ func nameTarget(err error, dir, target string) error {
 
 // refuseOverlap keeps a forced output from replacing what it is made from.
 func (p *Plan) refuseOverlap(target string) error {
-	dst, err := filepath.Abs(target)
-	if err != nil {
-		return err
-	}
-	src, err := filepath.Abs(p.Source.Dir)
-	if err != nil {
-		return err
-	}
-	for _, dir := range []*string{&dst, &src} {
-		if real, err := filepath.EvalSymlinks(*dir); err == nil {
-			*dir = real
-		}
-	}
-	if rel, err := filepath.Rel(dst, src); err == nil && filepath.IsLocal(rel) {
+	if checkpoints.Within(p.Source.Dir, target) {
 		return fmt.Errorf("the output %s is the input's folder, or holds it; choose another with -o", target)
 	}
 	return nil

@@ -237,13 +237,16 @@ func TestInterrupted(t *testing.T) {
 		cancel()
 	}
 	target := filepath.Join(t.TempDir(), "old")
-	writeFile(t, filepath.Join(target, "conversion.json"), "old")
+	if _, err := plan.Run(t.Context(), target, false, ignore); err != nil {
+		t.Fatal(err)
+	}
+	old := readFile(t, filepath.Join(target, "conversion.json"))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := plan.Run(ctx, target, true, ignore); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	if readFile(t, filepath.Join(target, "conversion.json")) != "old" {
+	if readFile(t, filepath.Join(target, "conversion.json")) != old {
 		t.Error("what was there is lost")
 	}
 }

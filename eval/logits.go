@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"gqa/checkpoints"
+	"gqa/internal/file"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
@@ -67,6 +68,17 @@ func checkOutput(output, input string) error {
 	if in, err := os.Stat(input); err == nil && os.SameFile(in, out) {
 		return fmt.Errorf("%s is the input; name another file", output)
 	}
+	if err := file.Check(output, out); err != nil {
+		return err
+	}
+	if old, err := checkpoints.Open(output); err == nil { // weights are not overwritten by mistake
+		defer old.Close()
+		for _, name := range old.Names() {
+			if name != "logits" {
+				return fmt.Errorf("%s holds a tensor %s; only a file of logits is replaced: name another", output, name)
+			}
+		}
+	}
 	return nil
 }
 
@@ -105,11 +117,11 @@ func (m *Model) stepLogits(ctx context.Context, b ops.Batch, w io.Writer) error 
 
 // writeTensorFile writes a safetensors file of one tensor: beside its place, then renamed into it.
 func writeTensorFile(path string, spec checkpoints.Spec, data func(w io.Writer) error) error {
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".logits-")
+	dir, remove, err := checkpoints.TempFolder(path)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer remove() //nolint:errcheck // tidies up after another error
 	err = checkpoints.Write(dir, []checkpoints.Spec{spec}, checkpoints.WriteOptions{}, func(_ checkpoints.Spec, w io.Writer) error {
 		return data(w)
 	})

@@ -60,7 +60,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	fl := cmd.Flags()
 	cli.NumberVarP(fl, &f.groups, "groups", "g", 0, 1, limits.Heads, "KV heads of the result: a divisor of the source's; 1 is multi-query attention")
 	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "KV heads of each layer, as 8,8,4,2, in place of --groups; this toolkit and --target gguf of llama and mistral hold them")
-	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input)")
+	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input; in the current folder, if the input is in a hub's cache)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
 	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads share one: neighbours, or those that lose the least by it", convert.Groupings...)
 	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads, in a class that holds them if there is one; own: in the family's own tensors; expanded: a KV head for each head, pooled ones repeated; gguf: fewer KV heads, for llama.cpp", convert.Targets...)
@@ -73,7 +73,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	cli.NumberVar(fl, &f.refine, "refine", 0, 0, limits.Count, "fit the attention to what the original does with the calibration text in so many steps, such as 600")
 	cli.EnumVar(fl, &f.refineBy, "refine-by", string(convert.BySize), "what --refine fits at once: one layer, in little memory; the model, with both in memory; by size, the model where its weights take at most 1 GB in f32", convert.RefineChoices...)
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of whatever is drawn: --method random, calibration windows, a search for groups")
-	fl.BoolVar(&f.force, "force", false, "replace an existing checkpoint folder")
+	fl.BoolVar(&f.force, "force", false, "replace an existing conversion; other files in its folder stay")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and say what would be written, without writing")
 	sourceFlags(cmd, &f)
 	cmd.AddCommand(newInspect())
@@ -224,8 +224,8 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	weights.TellLeft(plan.Left)
 	output := f.output
 	if output == "" {
-		if output = defaultOutput(input, f.groups); len(f.byLayer) > 0 {
-			output += "-per-layer"
+		if output, err = f.defaultOutput(input); err != nil {
+			return err
 		}
 	}
 	if f.dryRun {
@@ -355,8 +355,25 @@ func how(s *convert.Summary) string {
 	return text
 }
 
-// defaultOutput is INPUT-gqaG beside the input, without a weight file's endings.
-func defaultOutput(input string, groups int) string {
+// defaultOutput is INPUT-gqaG beside the input; of an input in a hub's cache, MODEL-gqaG in the current folder.
+func (f flags) defaultOutput(input string) (string, error) {
+	base, ending := baseName(input), "-gqa"+strconv.Itoa(f.groups)
+	if len(f.byLayer) > 0 {
+		ending += "-per-layer"
+	}
+	model, ok := checkpoints.HubModel(filepath.Dir(base))
+	if !ok {
+		return base + ending, nil
+	}
+	if err := checkpoints.OutsideHub("."); err != nil {
+		return "", cli.UsageError{Err: err}
+	}
+	slog.Info("the input lies in a hub's cache, where nothing is written: the result goes into the current folder", "output", model+ending)
+	return model + ending, nil
+}
+
+// baseName is the input's path without a weight file's endings.
+func baseName(input string) string {
 	base := filepath.Clean(input)
 	if abs, err := filepath.Abs(base); err == nil && (base == "." || strings.HasSuffix(base, "..")) {
 		base = abs
@@ -364,7 +381,7 @@ func defaultOutput(input string, groups int) string {
 	for _, ending := range []string{".index.json", ".safetensors", ".bin", ".pth", ".pt", ".ckpt"} {
 		base = strings.TrimSuffix(base, ending)
 	}
-	return base + "-gqa" + strconv.Itoa(groups)
+	return base
 }
 
 // parseSize reads 5GB, 900MiB, 1000000.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/eval"
@@ -88,7 +89,7 @@ If an up-training diverges, the report is written without its point, and the exi
 	cli.NumberVar(fl, &f.o.OriginalTokens, "original-tokens", 0, 0, limits.OriginalTokens, "tokens that the model was pre-trained on, which alpha is a share of")
 	fl.Uint64Var(&f.o.Seed, "seed", 0, "seed of method random, calibration windows and a search for groups")
 	fl.StringVarP(&f.output, "output", "o", sweep.ReportFolder, "folder of the sweep")
-	fl.BoolVar(&f.force, "force", false, "replace the sweep in the folder, whatever its options: begin anew")
+	fl.BoolVar(&f.force, "force", false, "replace the sweep in the folder, whatever its options: begin anew; other files in the folder stay")
 	fl.BoolVar(&f.asJSON, "json", false, "print the report as JSON")
 	return cmd
 }
@@ -234,6 +235,11 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 	o, err := f.options()
 	if err != nil {
 		return err
+	}
+	if !f.given("output") {
+		if err := checkpoints.OutsideHub("."); err != nil {
+			return cli.UsageError{Err: err}
+		}
 	}
 	var bar *cli.Progress
 	defer func() { bar.Done() }()

@@ -49,16 +49,17 @@ func (s *sweep) source() (path string, remove func(), err error) {
 	if s.o.Model != "" {
 		return s.o.Model, func() {}, nil
 	}
-	dir, err := os.MkdirTemp("", "gqa-sweep-")
+	dir, removeDir, err := checkpoints.TempFolder(filepath.Join(os.TempDir(), "gqa-sweep"))
 	if err != nil {
 		return "", nil, err
 	}
+	remove = func() { removeDir() } //nolint:errcheck // the next sweep tries again
 	path = filepath.Join(dir, checkpoints.SampleName)
 	if err := checkpoints.ExtractSample(path); err != nil {
-		os.RemoveAll(dir)
+		remove()
 		return "", nil, err
 	}
-	return path, func() { os.RemoveAll(dir) }, nil
+	return path, remove, nil
 }
 
 func (s *sweep) checkConversions(src *weights.Source) error {

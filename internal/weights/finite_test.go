@@ -25,7 +25,7 @@ func unsound(t *testing.T, x float32, tensors ...string) *Source {
 	for _, s := range stored {
 		specs = append(specs, checkpoints.Spec{Name: s.Name, DType: checkpoints.F32, Shape: s.Shape})
 	}
-	values := map[string]float32{specs[0].Name: float32(math.Inf(1))} // carried along, not read
+	values := map[string]float32{specs[0].Name: float32(math.Inf(1))} // dropped, not read
 	for _, name := range tensors {
 		values[name] = x
 	}
@@ -65,7 +65,10 @@ func TestCheckFinite(t *testing.T) {
 	wantError(t, bad.CheckFinite(t.Context(), nil), found[0].Error())
 	_, err = bad.All(t.Context())
 	wantError(t, err, "NaN at [")
-	for _, name := range []string{up, down, "model.norm.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"} {
+	if _, ok := bad.Tensor("model.layers.0.self_attn.rotary_emb.inv_freq"); ok {
+		t.Error("a table that is no weight is among the tensors")
+	}
+	for _, name := range []string{up, down, "model.norm.weight"} {
 		x, _ := bad.Tensor(name)
 		if err := bad.CheckTensor(t.Context(), x); (err != nil) != (name == up || name == down) {
 			t.Errorf("%s: %v", name, err)

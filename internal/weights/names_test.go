@@ -132,7 +132,7 @@ func TestNotedCopy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all, err := golden.Open(t, dir).All()
+		all, err := golden.Open(t, dir).All(t.Context())
 		if err != nil || !slices.Equal(all["embed.weight"], want) || !slices.Equal(all["head.weight"], want) {
 			t.Errorf("%s left out: %v, other weights", left, err)
 		}

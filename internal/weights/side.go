@@ -52,6 +52,9 @@ func isCompanion(name string, single bool) bool {
 	return false
 }
 
+// IsCompanion says whether a file of that name goes with a model that is a folder.
+func IsCompanion(name string) bool { return isCompanion(name, false) }
+
 // SideFiles lists what goes with the weights wherever they go, as paths below their folder: the regular files, also behind links
 // (a hub cache is made of them), that belong to a model; the code that auto_map names and what it imports; and what
 // modules.json names. left are the other files and folders, without those that hold the weights and what is hidden.

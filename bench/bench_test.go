@@ -35,11 +35,11 @@ func step(b *testing.B, f decode.Formats, kv, batch, context int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m, err := eval.RandomModel(f, shape, 0)
+	m, err := eval.RandomModel(b.Context(), f, shape, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
-	machine := eval.MeasureMachine() // its memory is faster and slower by the minute
+	machine := eval.MeasureMachine(b.Context()) // its memory is faster and slower by the minute
 	var l *eval.Latency
 	for range b.N {
 		if l, err = eval.MeasureLatency(b.Context(), m, machine, eval.LatencyOptions{Batch: batch, Context: context}); err != nil {

@@ -3,17 +3,31 @@ package checkpoints
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"syscall"
+
+	"gqa/internal/file"
 )
 
 // WriteFileAtomic writes data to path so that path holds, whatever happens, either
-// what it held before or all of data. perm is before the umask.
+// what it held before or all of data. perm is before the umask. What is there must be a
+// regular file. What killed processes left of earlier calls is removed.
 func WriteFileAtomic(path string, data []byte, perm os.FileMode) error {
-	temp := besides(path, "tmp")
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode()&fs.ModeSymlink != 0 {
+			return fmt.Errorf("%s: is a link; name the file that it leads to", path)
+		}
+		if err := file.Check(path, info); err != nil {
+			return err
+		}
+	}
+	if err := RemoveLeftovers(path); err != nil {
+		return err
+	}
+	temp := besides(path, tmpKind)
 	if err := writeSynced(temp, data, perm); err != nil {
 		os.Remove(temp)
 		return err
@@ -31,17 +45,11 @@ func writeSynced(path string, data []byte, perm os.FileMode) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	holdFile(f)
 	if _, err := f.Write(data); err != nil {
 		return err
 	}
 	return f.Sync()
-}
-
-// besides returns a new hidden name in the folder of path: on the same disk, so that
-// renaming one to the other is atomic.
-func besides(path, suffix string) string {
-	dir, base := filepath.Split(path)
-	return filepath.Join(dir, fmt.Sprintf(".%s.%s-%08x", base, suffix, rand.Uint32()))
 }
 
 // syncPath makes a file's bytes, or a folder's entries, survive a power cut, where the

@@ -1,6 +1,7 @@
 package checkpoints
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"gqa/internal/file"
 )
 
 // The names that transformers gives a checkpoint's files.
@@ -28,65 +31,79 @@ type Checkpoint struct {
 	Index    string            // base name of the index, empty without one
 	Config   []byte            // config.json, nil if there is none
 	Metadata map[string]string // __metadata__ of all files; never nil; where files differ, the first one's
+	Unlisted []string          // tensors that a shard holds and the index does not list
+	Notes    []string          // what a person should know of how the folder was read
 
-	names   []string
+	order   []*Tensor // in file order, with those that another took the place of
 	tensors map[string]*Tensor
 	closers []io.Closer
+	listed  map[string]string // tensor to shard, by the index; nil without one
+	copies  []string          // tensors in shards that the index does not place them in
 }
 
 // Open opens a checkpoint: a folder (with model.safetensors, or an index and its
-// shards, or a single .safetensors file, or the same of PyTorch's .bin files), a
-// .safetensors file, what torch.save wrote (.bin, .pt, .pth), or an index file
-// (index.json). The config is taken from the same folder if it is there. Every
-// header is read and checked; the error says which file and tensor is wrong.
+// shards, or a complete set of shards, or a single .safetensors file, or the same of
+// PyTorch's .bin files), a .safetensors file, what torch.save wrote (.bin, .pt, .pth),
+// or an index file (index.json). The config is taken from the same folder if it is
+// there. Every header is read and checked; the error says which file and tensor is
+// wrong. Where a folder holds two answers, Notes say which was taken.
 func Open(path string) (*Checkpoint, error) {
-	path, err := resolve(path)
+	what, err := resolve(path)
 	if err != nil {
 		return nil, err
 	}
-	c := newCheckpoint(path)
-	if err := c.open(filepath.Base(path)); err != nil {
+	c, err := open(what)
+	if err == nil && what.rival != nil {
+		c.compare(what)
+	}
+	return c, err
+}
+
+func open(what choice) (*Checkpoint, error) {
+	c := newCheckpoint(what.dir)
+	if err := c.open(what); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func newCheckpoint(path string) *Checkpoint {
-	return &Checkpoint{
-		Dir:      filepath.Dir(path),
-		Metadata: map[string]string{},
-		tensors:  map[string]*Tensor{},
-	}
+func newCheckpoint(dir string) *Checkpoint {
+	return &Checkpoint{Dir: dir, Metadata: map[string]string{}, tensors: map[string]*Tensor{}}
 }
 
-func (c *Checkpoint) open(name string) error {
+func (c *Checkpoint) open(what choice) error {
 	var err error
-	c.Config, err = os.ReadFile(filepath.Join(c.Dir, configFile))
+	c.Config, err = file.ReadMax(filepath.Join(c.Dir, configFile), maxText)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if isIndex(name) {
-		return c.openIndex(name)
+	if what.index != "" {
+		return c.openIndex(what.index)
 	}
-	return c.openFile(name)
+	return c.openFiles(what.files)
 }
 
-// openFile adds one weight file of the folder.
-func (c *Checkpoint) openFile(name string) error {
-	path := filepath.Join(c.Dir, name)
-	info, err := os.Stat(path)
+// openFiles adds weight files of the folder.
+func (c *Checkpoint) openFiles(names []string) error {
+	for _, name := range names {
+		if err := c.openFile(filepath.Join(c.Dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Checkpoint) openFile(path string) error {
+	f, err := file.Open(path)
 	if err != nil {
 		return broken(path, err)
 	}
-	if !info.Mode().IsRegular() { // a pipe, say, which would never open
-		return fmt.Errorf("%s: is not a regular file; want a safetensors or PyTorch file", path)
-	}
-	f, err := os.Open(path)
+	c.closers = append(c.closers, f)
+	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	c.closers = append(c.closers, f)
 	return c.add(path, f, info.Size())
 }
 
@@ -100,29 +117,75 @@ func broken(path string, err error) error {
 	return err
 }
 
+// compare notes which of two answers was taken, unless they look the same.
+func (c *Checkpoint) compare(what choice) {
+	dir, taken, left := c.Dir, what.String(), what.rival.String()
+	note := func(format string, args ...any) { c.Notes = append(c.Notes, fmt.Sprintf(format, args...)) }
+	other, err := open(*what.rival)
+	if err != nil {
+		note("%s: holds both %s and %s: %s is read, as transformers does; the other cannot be: %v", dir, taken, left, taken, err)
+		return
+	}
+	defer other.Close()
+	differ := c.differs(other)
+	switch {
+	case differ != "":
+		note("%s: holds both %s and %s, which differ in tensor %s: %s is read, as transformers does; remove what is of an earlier save",
+			dir, taken, left, differ, taken)
+	case what.kind == what.rival.kind: // the same weights in two formats are usual
+		note("%s: holds both %s and %s: %[2]s is read, as transformers does", dir, taken, left)
+	}
+}
+
+// differs names a tensor that is not the same in both, as far as the first bytes of each tell; empty if there is none. What
+// one of them lacks may be a buffer, or a tied copy.
+func (c *Checkpoint) differs(other *Checkpoint) string {
+	var a, b [4096]byte
+	common := false
+	for _, name := range c.Names() {
+		t, u := c.tensors[name], other.tensors[name]
+		if u == nil {
+			continue
+		}
+		common = true
+		if t.DType != u.DType || !slices.Equal(t.Shape, u.Shape) {
+			return name
+		}
+		n := min(t.size, int64(len(a)))
+		_, err1 := t.src.ReadAt(a[:n], t.offset)
+		_, err2 := u.src.ReadAt(b[:n], u.offset)
+		if err1 != nil || err2 != nil || !bytes.Equal(a[:n], b[:n]) {
+			return name
+		}
+	}
+	if names := c.Names(); !common && len(names) > 0 {
+		return names[0]
+	}
+	return ""
+}
+
 // Read returns the checkpoint in one weight file of size bytes that need not lie on a
 // disk. Errors and tensors call it name. The caller keeps r open while
 // tensors are read.
 func Read(name string, r io.ReaderAt, size int64) (*Checkpoint, error) {
-	c := newCheckpoint(name)
+	c := newCheckpoint(filepath.Dir(name))
 	if err := c.add(name, r, size); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
+// add adds the tensors of one weight file.
 func (c *Checkpoint) add(path string, r io.ReaderAt, size int64) error {
 	h, err := parseFile(path, r, size)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	for _, t := range h.tensors {
-		if other := c.tensors[t.Name]; other != nil {
-			return fmt.Errorf("%s: tensor %q is also in %s; want it in one of them", path, t.Name, other.File)
-		}
 		t.File = path
-		c.tensors[t.Name] = t
-		c.names = append(c.names, t.Name)
+		if err := c.addTensor(t); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
 	}
 	c.Files = append(c.Files, filepath.Base(path))
 	for key, value := range h.metadata {
@@ -130,6 +193,27 @@ func (c *Checkpoint) add(path string, r io.ReaderAt, size int64) error {
 			c.Metadata[key] = value
 		}
 	}
+	return nil
+}
+
+// addTensor adds a tensor. Of two with one name the index chooses.
+func (c *Checkpoint) addTensor(t *Tensor) error {
+	other, shard := c.tensors[t.Name], filepath.Base(t.File)
+	place, listed := c.listed[t.Name]
+	switch {
+	case other == nil:
+		if c.listed != nil && !listed {
+			c.Unlisted = append(c.Unlisted, t.Name)
+		}
+	case listed && place == shard: // and other is not where the index says
+		c.copies = append(c.copies, fmt.Sprintf("%s in %s", t.Name, filepath.Base(other.File)))
+	case listed && place == filepath.Base(other.File):
+		c.copies = append(c.copies, fmt.Sprintf("%s in %s", t.Name, shard))
+		return nil
+	default:
+		return fmt.Errorf("tensor %q is also in %s; want it in one of them", t.Name, other.File)
+	}
+	c.tensors[t.Name], c.order = t, append(c.order, t)
 	return nil
 }
 
@@ -171,10 +255,48 @@ func (c *Checkpoint) Close() error {
 
 // Names returns the tensors' names in file order: shards by file name, within a
 // file by offset.
-func (c *Checkpoint) Names() []string { return slices.Clone(c.names) }
+func (c *Checkpoint) Names() []string {
+	names := make([]string, 0, len(c.order))
+	for _, t := range c.order {
+		if c.tensors[t.Name] == t {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
 
 // Tensor returns the tensor of that name, false if there is none.
 func (c *Checkpoint) Tensor(name string) (*Tensor, bool) {
 	t, ok := c.tensors[name]
 	return t, ok
+}
+
+// Rename calls tensors by what to makes of their names, and leaves out those of which
+// it makes nothing. Two tensors of one name are an error.
+func (c *Checkpoint) Rename(to func(name string) string) error {
+	was := map[string]string{}
+	tensors, order, unlisted := map[string]*Tensor{}, []*Tensor(nil), []string(nil)
+	for _, name := range c.Names() {
+		t, renamed := c.tensors[name], to(name)
+		if renamed == "" {
+			continue
+		}
+		if other, ok := was[renamed]; ok {
+			return fmt.Errorf("tensors %q and %q are both %q", other, name, renamed)
+		}
+		was[renamed], t.Name = name, renamed
+		tensors[renamed], order = t, append(order, t)
+		if slices.Contains(c.Unlisted, name) {
+			unlisted = append(unlisted, renamed)
+		}
+	}
+	c.tensors, c.order, c.Unlisted = tensors, order, unlisted
+	return nil
+}
+
+// Alias makes a tensor known by another name too.
+func (c *Checkpoint) Alias(alias, name string) {
+	t := *c.tensors[name]
+	t.Name = alias
+	c.tensors[alias], c.order = &t, append(c.order, &t)
 }

@@ -86,8 +86,8 @@ func DecodeFloats(dst []float32, src []byte, d DType) error {
 }
 
 // EncodeFloats converts src into dst as little-endian elements of d, rounded to
-// nearest, ties to even. Errors are those of [DecodeFloats], and finite numbers that
-// F16 cannot hold.
+// nearest, ties to even. Errors are those of [DecodeFloats], and finite numbers beyond
+// the largest of d.
 func EncodeFloats(dst []byte, src []float32, d DType) error {
 	if err := checkFloats(len(src), len(dst), d); err != nil {
 		return err
@@ -105,26 +105,49 @@ func EncodeFloats(dst []byte, src []float32, d DType) error {
 	case F16:
 		return encodeF16(dst, src)
 	case BF16:
-		for i, f := range src {
-			le.PutUint16(dst[2*i:], F32ToBF16(f))
-		}
+		return encodeBF16(dst, src)
 	}
 	return nil
 }
 
-// rangeError is a finite number that F16 cannot hold.
-type rangeError float32
-
-func (e rangeError) Error() string {
-	return fmt.Sprintf("holds %g, and F16 ends at 65504; write BF16 or F32", float32(e))
+// EncodeFinite is [EncodeFloats] of numbers that were computed: NaN and infinities are
+// errors too.
+func EncodeFinite(dst []byte, src []float32, d DType) error {
+	if err := EncodeFloats(dst, src, d); err != nil {
+		return err
+	}
+	if i := notFinite(dst, d); i >= 0 {
+		return rangeError{src[i], "only finite numbers are written: what it was computed from is too large"}
+	}
+	return nil
 }
+
+// rangeError is a number that a dtype cannot hold, or that is not to be written.
+type rangeError struct {
+	value float32
+	limit string // of the dtype, and what to do
+}
+
+func (e rangeError) Error() string { return fmt.Sprintf("holds %g, and %s", e.value, e.limit) }
 
 func encodeF16(dst []byte, src []float32) error {
 	const infinity = 0x7c00
 	for i, f := range src {
 		h := F32ToF16(f)
 		if h&0x7fff == infinity && !math.IsInf(float64(f), 0) {
-			return rangeError(f)
+			return rangeError{f, "F16 ends at 65504; write BF16 or F32"}
+		}
+		binary.LittleEndian.PutUint16(dst[2*i:], h)
+	}
+	return nil
+}
+
+func encodeBF16(dst []byte, src []float32) error {
+	const infinity = 0x7f80
+	for i, f := range src {
+		h := F32ToBF16(f)
+		if h&0x7fff == infinity && !math.IsInf(float64(f), 0) {
+			return rangeError{f, "BF16 ends at 3.3895e+38; write F32"}
 		}
 		binary.LittleEndian.PutUint16(dst[2*i:], h)
 	}

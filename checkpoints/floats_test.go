@@ -135,6 +135,7 @@ func TestFloatErrors(t *testing.T) {
 	wantError(t, DecodeFloats(two, make([]byte, 16), I64), "dtype I64 does not convert")
 	wantError(t, EncodeFloats(make([]byte, 2), two, F8E4M3), "dtype F8_E4M3 does not convert")
 	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, 65520}, F16), "holds 65520, and F16 ends at 65504")
+	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, -3.4e38}, BF16), "holds -3.4e+38, and BF16 ends at 3.3895e+38; write F32")
 	wantError(t, EncodeFloats(nil, nil, DType(99)), "dtype DType(99) does not convert")
 }
 

@@ -77,7 +77,7 @@ func headerText(src io.ReaderAt, size int64) ([]byte, error) {
 
 func (h *header) parseMetadata(p parser) error {
 	h.metadata = map[string]string{}
-	err := p.object(func(key string) error {
+	err := p.objectOrNull(func(key string) error {
 		value, err := p.text()
 		h.metadata[key] = value
 		return err

@@ -3,12 +3,12 @@ package checkpoints
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"gqa/internal/file"
 )
 
 // parseIndex returns the weight_map of an index file: tensor name to shard, a base
@@ -47,11 +47,14 @@ func checkShardName(tensor, file string) error {
 	return nil
 }
 
-// openIndex adds the shards that an index file names and checks that index and shards
-// agree about every tensor.
+// maxText bounds config.json and index files, in bytes: far more than a model has names.
+const maxText = maxHeader
+
+// openIndex adds the shards that an index file names. The index decides which tensor counts where shards hold several. One
+// that is of another save than the shards beside it is passed over if these are complete.
 func (c *Checkpoint) openIndex(name string) error {
 	path := filepath.Join(c.Dir, name)
-	data, err := os.ReadFile(path)
+	data, err := file.ReadMax(path, maxText)
 	if err != nil {
 		return err
 	}
@@ -59,36 +62,72 @@ func (c *Checkpoint) openIndex(name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	for _, file := range slices.Compact(slices.Sorted(maps.Values(shards))) {
-		err := c.openFile(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s: names the shard %s, which is missing: download it too", path, file)
-		}
-		if err != nil {
-			return err
-		}
+	files := slices.Compact(slices.Sorted(maps.Values(shards)))
+	stale, instead, err := c.stale(files)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	c.Index = name
-	if err := c.checkIndex(shards); err != nil {
+	if stale != "" {
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it %s; the complete set %s … %s is read without it",
+			path, stale, instead[0], instead[len(instead)-1]))
+		return c.openFiles(instead)
+	}
+	c.Index, c.listed = name, shards
+	if err := c.openFiles(files); err != nil {
+		return err
+	}
+	if err := c.checkIndex(path); err != nil {
 		return fmt.Errorf("%s: %w; index and shards are from different models: download both again", path, err)
 	}
 	return nil
 }
 
-func (c *Checkpoint) checkIndex(shards map[string]string) error {
-	for _, name := range c.names {
-		holder := filepath.Base(c.tensors[name].File)
-		switch file, ok := shards[name]; {
-		case !ok:
-			return fmt.Errorf("lacks tensor %q, which is in %s", name, holder)
-		case file != holder:
-			return fmt.Errorf("puts tensor %q into %s, but it is in %s", name, file, holder)
+// stale says how an index that names files disagrees with a complete set of shards in the folder, and lists that set; empty
+// if it does not. The error is of shards that are missing.
+func (c *Checkpoint) stale(files []string) (how string, instead []string, err error) {
+	names, err := readNames(c.Dir)
+	if err != nil {
+		return "", nil, err
+	}
+	missing := only(files, func(name string) bool { return !slices.Contains(names, name) })
+	for _, set := range shardSets(names) {
+		if set.missing != nil || len(files) == 0 || set.ext != filepath.Ext(files[0]) {
+			continue
+		}
+		part := !slices.ContainsFunc(files, func(name string) bool { return !slices.Contains(set.files, name) })
+		switch {
+		case len(missing) > 0:
+			return "names " + list(missing) + ", which is missing", set.files, nil
+		case part && len(files) < len(set.files):
+			return fmt.Sprintf("names %d of %d shards", len(files), len(set.files)), set.files, nil
+		case !part:
+			c.Notes = append(c.Notes, fmt.Sprintf("%s: also holds the shards %s … %s, which the index does not name: they are not read",
+				c.Dir, set.files[0], set.files[len(set.files)-1]))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(shards)) {
-		if c.tensors[name] == nil {
-			return fmt.Errorf("puts tensor %q into %s, which lacks it", name, shards[name])
+	if len(missing) > 0 {
+		return "", nil, fmt.Errorf("names the shard %s, which is missing: download it too", list(missing))
+	}
+	return "", nil, nil
+}
+
+// checkIndex makes sure that every tensor of the index is there, and notes what index and shards disagree about.
+func (c *Checkpoint) checkIndex(path string) error {
+	var elsewhere []string
+	for _, name := range slices.Sorted(maps.Keys(c.listed)) {
+		t := c.tensors[name]
+		if t == nil {
+			return fmt.Errorf("puts tensor %q into %s, which lacks it", name, c.listed[name])
 		}
+		if holder := filepath.Base(t.File); holder != c.listed[name] {
+			elsewhere = append(elsewhere, fmt.Sprintf("%s is in %s, not in %s", name, holder, c.listed[name]))
+		}
+	}
+	if elsewhere != nil {
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: %s; each is read from where it is", path, list(elsewhere)))
+	}
+	if c.copies != nil {
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: places each of these tensors in another shard, so the copy is not read: %s", path, list(c.copies)))
 	}
 	return nil
 }

@@ -36,6 +36,23 @@ func (p parser) object(member func(key string) error) error {
 	if err := p.open('{'); err != nil {
 		return err
 	}
+	return p.members(member)
+}
+
+// objectOrNull is object, or null for one without keys.
+func (p parser) objectOrNull(member func(key string) error) error {
+	token, err := p.next()
+	switch {
+	case err != nil || token == nil:
+		return err
+	case token != json.Delim('{'):
+		return fmt.Errorf("has %v where { is wanted", token)
+	}
+	return p.members(member)
+}
+
+// members reads what follows the brace.
+func (p parser) members(member func(key string) error) error {
 	seen := map[string]bool{}
 	for p.More() {
 		key, err := p.text()

@@ -4,15 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // Output is a folder in the making. It is filled under a temporary name beside the
 // target and takes the target's name once it is whole:
 //
-//	out, err := checkpoints.NewOutput(target, force)
+//	out, err := checkpoints.NewOutput(target, force, recognize)
 //	if err != nil { ... }
 //	defer out.Abort()
 //	... write files into out.Dir() ...
@@ -21,21 +21,35 @@ type Output struct {
 	target, dir string
 	made        []string // parent folders that were made for it, outermost first
 	force, done bool
+	own         []Recognizer
+	release     func() // of the lock on dir
 }
 
-// NewOutput starts a folder that will be called target; missing parents are made. If
-// target exists, and is not an empty folder, that is an error without force. With
-// force Commit replaces it, but only where it is a checkpoint, a run or a report:
-// anything else, a git repository and a folder that the process works in are refused.
-func NewOutput(target string, force bool) (*Output, error) {
+// NewOutput starts a folder that will be called target; missing parents are made, and
+// what killed commands left of it is removed. If target exists, and is not an empty
+// folder, that is an error without force. With force Commit replaces what one of own
+// recognises as this toolkit's; all else in the folder stays where it is, or is an
+// error that names it. Of a link, what it leads to is meant.
+func NewOutput(target string, force bool, own ...Recognizer) (*Output, error) {
 	target, err := realPath(target)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkTarget(target, force); err != nil {
+	if err := RemoveLeftovers(target, own...); err != nil {
 		return nil, err
 	}
-	o := &Output{target: target, dir: besides(target, "tmp"), force: force}
+	return startOutput(target, force, own)
+}
+
+func startOutput(target string, force bool, own []Recognizer) (*Output, error) {
+	old, err := checkTarget(target, force, own)
+	if err != nil {
+		return nil, err
+	}
+	if old.removed != nil {
+		old.tell(target)
+	}
+	o := &Output{target: target, dir: besides(target, tmpKind), force: force, own: own}
 	o.made = missing(filepath.Dir(target))
 	err = os.MkdirAll(filepath.Dir(target), 0o777)
 	if err == nil {
@@ -45,13 +59,18 @@ func NewOutput(target string, force bool) (*Output, error) {
 		o.removeParents()
 		return nil, cannotMake(target, err)
 	}
+	o.release = hold(o.dir)
 	return o, nil
 }
 
 // CheckOutput is the error that NewOutput would return. It makes the folder and takes it away again: nothing else tells
 // whether the system lets it.
-func CheckOutput(target string, force bool) error {
-	o, err := NewOutput(target, force)
+func CheckOutput(target string, force bool, own ...Recognizer) error {
+	target, err := realPath(target)
+	if err != nil {
+		return err
+	}
+	o, err := startOutput(target, force, own)
 	if err != nil {
 		return err
 	}
@@ -77,6 +96,9 @@ func realPath(path string) (string, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		return real, nil
 	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return "", fmt.Errorf("%s: is a link that leads nowhere; remove it or name another output", path)
+	}
 	return path, nil
 }
 
@@ -88,36 +110,45 @@ func missing(dir string) []string {
 	return append(missing(filepath.Dir(dir)), dir)
 }
 
-func checkTarget(target string, force bool) error {
-	info, err := os.Stat(target)
+// checkTarget looks at what is in the way of an output, and at what becomes of it.
+func checkTarget(target string, force bool, own []Recognizer) (old contents, err error) {
+	info, err := os.Lstat(target)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return old, nil
 	}
 	if err != nil {
-		return err
+		return old, err
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("%s: is a file; want the name of a folder to make", target)
+		return old, fmt.Errorf("%s: is a file; want the name of a folder to make", target)
 	}
-	if cwd, err := os.Getwd(); err == nil && within(cwd, target) {
-		return fmt.Errorf("%s: is the current folder or holds it; name another output", target)
+	if cwd, err := os.Getwd(); err == nil && Within(cwd, target) {
+		return old, fmt.Errorf("%s: is the current folder or holds it; name another output", target)
 	}
 	names, err := readNames(target)
 	switch {
-	case err != nil:
-		return err
-	case len(names) == 0:
-		return nil
+	case err != nil || len(names) == 0:
+		return old, err
 	case !force:
-		return fmt.Errorf("%s: already exists; use --force to replace it", target)
-	case !ours(names):
-		return fmt.Errorf("%s: is not a checkpoint, run or report, so it is not replaced; remove it yourself or name another output", target)
+		return old, exists(target)
 	}
-	return nil
+	if old, err = recognize(target, own); err != nil {
+		return old, fmt.Errorf("%s: is not replaced: %w, or name another output", target, err)
+	}
+	return old, nil
 }
 
-// within reports whether path is dir or lies below it; both are absolute.
-func within(path, dir string) bool {
+func exists(target string) error {
+	return fmt.Errorf("%s: already exists; use --force to replace it", target)
+}
+
+// Within reports whether path is dir or lies below it. Links in either are followed.
+func Within(path, dir string) bool {
+	for _, p := range []*string{&path, &dir} {
+		if abs, err := filepath.Abs(*p); err == nil {
+			*p = realPrefix(abs)
+		}
+	}
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && filepath.IsLocal(rel)
 }
@@ -131,41 +162,20 @@ func readNames(dir string) ([]string, error) {
 	return names, err
 }
 
-// ours reports whether a folder with these names in it is one that may be replaced: a
-// checkpoint has a config and weights; the others have a file that only these tools
-// write. A config alone could be any program's.
-func ours(names []string) bool {
-	var config, weights, own bool
-	for _, name := range names {
-		switch name {
-		case ".git":
-			return false
-		case configFile:
-			config = true
-		case "conversion.json", "metrics.jsonl", "report.json":
-			own = true
-		}
-		weights = weights || strings.HasSuffix(name, ".safetensors")
-	}
-	return own || config && weights
-}
-
 // Dir returns the folder to write into.
 func (o *Output) Dir() string { return o.dir }
 
-// Commit makes everything in the folder durable and gives it the target's name. A
-// folder that it replaces goes last; if anything fails before, it is back in place and
-// the new one is gone.
+// Commit makes everything in the folder durable and gives it the target's name. Of
+// several processes that write one target, without force, one succeeds. A folder that
+// is replaced goes last; if anything fails before, it is back in place and the new one
+// is gone.
 func (o *Output) Commit() error {
 	if o.done {
 		return fmt.Errorf("%s: is already committed or aborted", o.target)
 	}
 	err := syncTree(o.dir)
 	if err == nil {
-		err = checkTarget(o.target, o.force) // it may have come up meanwhile
-	}
-	if err == nil {
-		err = o.swap()
+		err = o.place()
 	}
 	if err != nil {
 		o.Abort()
@@ -173,25 +183,97 @@ func (o *Output) Commit() error {
 	return err
 }
 
-// swap renames the old folder away and the new one into its place.
-func (o *Output) swap() error {
-	old := besides(o.target, "old")
-	err := os.Rename(o.target, old)
-	replaced := err == nil
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// place renames the new folder into its place, where no other process makes changes meanwhile.
+func (o *Output) place() error {
+	defer hold(filepath.Dir(o.target))()
+	old, err := checkTarget(o.target, o.force, o.own) // it may have come up meanwhile
+	switch {
+	case err != nil:
 		return err
+	case old.removed != nil:
+		return o.swap()
+	}
+	if info, err := os.Lstat(o.target); err == nil && info.IsDir() { // empty; it is not renamed over
+		if err := errors.Join(os.Chmod(o.dir, info.Mode().Perm()), os.Remove(o.target)); err != nil {
+			return err
+		}
 	}
 	if err := os.Rename(o.dir, o.target); err != nil {
-		if replaced {
-			err = errors.Join(err, os.Rename(old, o.target))
+		if names, _ := readNames(o.target); len(names) > 0 {
+			return exists(o.target)
 		}
 		return err
 	}
-	o.done = true
-	if err := syncPath(filepath.Dir(o.target)); err != nil || !replaced {
+	o.finish()
+	return syncPath(filepath.Dir(o.target))
+}
+
+// swap puts the old folder aside and the new one into its place, moves into it what is kept, and removes the old one.
+func (o *Output) swap() error {
+	old := besides(o.target, oldKind)
+	defer hold(o.target)()
+	if err := os.Rename(o.target, old); err != nil {
 		return err
 	}
-	return os.RemoveAll(old)
+	kept, err := o.take(old)
+	if err != nil {
+		return errors.Join(err, os.Rename(old, o.target))
+	}
+	o.finish()
+	if err := errors.Join(syncParents(o.target, kept), syncPath(filepath.Dir(o.target))); err != nil {
+		return err
+	}
+	if err := discard(old, o.target); err != nil {
+		slog.Warn("the old output cannot be removed", "path", old, "err", err)
+	}
+	return nil
+}
+
+// take gives the new folder the target's name and what is kept of the old one, or, on an error, neither.
+func (o *Output) take(old string) (kept []string, err error) {
+	before, err := recognize(old, o.own) // as it is now that its name is gone
+	if err == nil {
+		before, err = before.settle(old, o.dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: is not replaced: %w, or name another output", o.target, err)
+	}
+	if info, err := os.Stat(old); err == nil {
+		if err := os.Chmod(o.dir, info.Mode().Perm()); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.Rename(o.dir, o.target); err != nil {
+		return nil, err
+	}
+	if err := carry(old, o.target, before.kept); err != nil {
+		return nil, errors.Join(err, os.Rename(o.target, o.dir))
+	}
+	return before.kept, nil
+}
+
+// syncParents makes the folders durable that the entries names of dir lie in.
+func syncParents(dir string, names []string) (err error) {
+	for _, name := range names {
+		err = errors.Join(err, syncPath(filepath.Dir(filepath.Join(dir, filepath.FromSlash(name)))))
+	}
+	return err
+}
+
+// discard removes what is left of an old output: by now all of it is ours. First it gets a name by which it may be removed,
+// should this process be killed.
+func discard(old, target string) error {
+	rubbish := besides(target, tmpKind)
+	if err := os.Rename(old, rubbish); err != nil {
+		return err
+	}
+	return os.RemoveAll(rubbish)
+}
+
+// finish ends the making: Abort has nothing to do any more.
+func (o *Output) finish() {
+	o.done = true
+	o.release()
 }
 
 // syncTree makes a folder's files and folders durable, each after what it holds.
@@ -220,8 +302,8 @@ func (o *Output) Abort() error {
 	if o.done {
 		return nil
 	}
-	o.done = true
 	err := os.RemoveAll(o.dir)
+	o.finish()
 	o.removeParents()
 	return err
 }

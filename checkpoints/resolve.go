@@ -2,6 +2,7 @@ package checkpoints
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,65 +11,131 @@ import (
 	"unicode/utf8"
 )
 
+// ErrNoWeights is wrapped by the error of a folder without weights that are read here.
+var ErrNoWeights = errors.New("holds no weights")
+
+// choice is what of a folder is opened: an index and the shards that it names, or files.
+type choice struct {
+	dir   string
+	index string // empty: files
+	files []string
+	kind  string // which format
+	// rival is another answer to what the folder's weights are; nil: there is none.
+	rival *choice
+}
+
+// String names the weights as a person would.
+func (c choice) String() string {
+	switch {
+	case c.index != "":
+		return c.index
+	case len(c.files) == 1:
+		return c.files[0]
+	}
+	return fmt.Sprintf("%s … %s", c.files[0], c.files[len(c.files)-1])
+}
+
 func isIndex(name string) bool { return strings.HasSuffix(name, "index.json") }
 
-// resolve returns the weight or index file that path, a file or a folder, means.
-func resolve(path string) (string, error) {
+// resolve returns what path, a file or a folder, means.
+func resolve(path string) (choice, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", err
+		return choice{}, err
 	}
 	if !info.IsDir() {
-		return filepath.Clean(path), nil
+		c := choice{dir: filepath.Dir(path)}
+		if name := filepath.Base(path); isIndex(name) {
+			c.index = name
+		} else {
+			c.files = []string{name}
+		}
+		return c, nil
 	}
 	names, err := readNames(path)
 	if err != nil {
-		return "", err
+		return choice{}, err
 	}
-	name, err := pick(names)
+	c, err := pick(names)
 	if snapshots, _ := filepath.Glob(filepath.Join(path, "snapshots", "*")); err != nil && len(snapshots) > 0 {
 		err = fmt.Errorf("is a model's folder in the hub's cache; name the snapshot in it: %s", snapshots[0])
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
+		return choice{}, fmt.Errorf("%s: %w", path, err)
 	}
-	return filepath.Join(path, name), nil
+	for at := &c; at != nil; at = at.rival {
+		at.dir = filepath.Clean(path)
+	}
+	return c, nil
 }
 
-// pick chooses among the files of a folder: safetensors before PyTorch, the usual names
-// before others.
-func pick(names []string) (string, error) {
-	for _, kind := range []struct {
-		usual   []string
-		index   string // how the names of indexes end
-		weights func(name string) bool
-		what    string
-	}{
-		{[]string{weightsFile, indexFile}, ".safetensors.index.json", isSafetensorsName, ".safetensors"},
-		{[]string{torchFileName, torchIndexFile}, ".bin.index.json", isTorchWeights, "PyTorch"},
-	} {
-		for _, name := range kind.usual {
-			if slices.Contains(names, name) {
-				return name, nil
-			}
-		}
-		indexes := only(names, func(name string) bool { return strings.HasSuffix(name, kind.index) })
-		weights := only(names, kind.weights)
+// format is a way to store weights: how its files are called.
+type format struct {
+	file, index string                 // the usual names
+	indexes     string                 // how the names of indexes end
+	weights     func(name string) bool // may hold a model's weights
+	what        string
+}
+
+// namings are in the order in which transformers looks for them.
+var namings = []format{
+	{weightsFile, indexFile, ".safetensors.index.json", isSafetensorsWeights, ".safetensors"},
+	{torchFileName, torchIndexFile, ".bin.index.json", isTorchWeights, "PyTorch"},
+}
+
+// pick chooses among the files of a folder: safetensors before PyTorch, the usual names before others.
+func pick(names []string) (choice, error) {
+	var found []choice
+	for _, f := range namings {
+		c, err := f.pick(names)
+		c.kind = f.what
 		switch {
-		case len(indexes) == 1:
-			return indexes[0], nil
-		case len(indexes) > 1:
-			return "", fmt.Errorf("holds several indexes (%s); name the one to open", strings.Join(indexes, ", "))
-		case len(weights) == 1:
-			return weights[0], nil
-		case len(weights) > 1:
-			return "", fmt.Errorf("holds %d %s files (%s, ...) and no index; name the one to open, or add %s", len(weights), kind.what, weights[0], kind.usual[1])
+		case err == nil:
+			found = append(found, c)
+		case !errors.Is(err, ErrNoWeights) && len(found) == 0:
+			return choice{}, err
 		}
 	}
-	if others := only(names, func(name string) bool { return foreign(name) != "" }); len(others) > 0 {
-		return "", fmt.Errorf("holds no safetensors weights, but %s, which is %s; save it as safetensors (save_pretrained does)", others[0], foreign(others[0]))
+	if alone := only(names, isConsolidated); len(found) == 0 && len(alone) == 1 { // perhaps with the names of transformers
+		return choice{files: alone}, nil
 	}
-	return "", fmt.Errorf("holds no weights; want a folder with %s, or %s and its shards", weightsFile, indexFile)
+	if len(found) == 0 {
+		return choice{}, fmt.Errorf("%w; want a folder with %s, or %s and its shards", ErrNoWeights, weightsFile, indexFile)
+	}
+	if len(found) > 1 && found[0].rival == nil {
+		found[0].rival = &found[1]
+	}
+	return found[0], nil
+}
+
+// pick chooses among the files of one format.
+func (f format) pick(names []string) (choice, error) {
+	weights := only(names, f.weights)
+	indexes := only(names, func(name string) bool { return strings.HasSuffix(name, f.indexes) })
+	sets := shardSets(weights)
+	whole := slices.IndexFunc(sets, func(s shardSet) bool { return s.missing == nil })
+	switch {
+	case slices.Contains(names, f.file):
+		c := choice{files: []string{f.file}}
+		if whole >= 0 {
+			c.rival = &choice{files: sets[whole].files, kind: f.what}
+		}
+		return c, nil
+	case slices.Contains(indexes, f.index):
+		return choice{index: f.index}, nil
+	case len(indexes) == 1:
+		return choice{index: indexes[0]}, nil
+	case len(indexes) > 1:
+		return choice{}, fmt.Errorf("holds several indexes (%s); name the one to open", strings.Join(indexes, ", "))
+	case len(sets) > 0:
+		set, err := chooseSet(sets)
+		return choice{files: set.files}, err
+	case len(weights) == 1:
+		return choice{files: weights}, nil
+	case len(weights) > 1:
+		return choice{}, fmt.Errorf("holds %d %s files (%s, ...) and no index; name the one to open, or add %s", len(weights), f.what, weights[0], f.index)
+	}
+	return choice{}, ErrNoWeights
 }
 
 func only(names []string, keep func(string) bool) (kept []string) {
@@ -80,34 +147,39 @@ func only(names []string, keep func(string) bool) (kept []string) {
 	return kept
 }
 
-func isSafetensorsName(name string) bool { return filepath.Ext(name) == ".safetensors" }
-
 // isTorchName says whether torch.save writes files of such names.
 func isTorchName(name string) bool {
 	return slices.Contains([]string{".bin", ".pt", ".pth", ".ckpt"}, filepath.Ext(name))
 }
 
-// isTorchWeights is isTorchName without what a trainer leaves beside the weights.
-func isTorchWeights(name string) bool {
-	others := []string{"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "scaler.pt"}
-	return isTorchName(name) && !slices.Contains(others, name) && !strings.HasPrefix(name, "rng_state")
+// beside are files that have the endings of weights and are none of the model's: what a trainer leaves, adapters, another
+// engine's, and the formats of Meta and Mistral.
+var beside = []string{
+	"training_args.bin", "optimizer*", "scheduler*", "scaler.pt", "rng_state*", "*_model_states.pt", "*_optim_states.pt",
+	"adapter_model.*", "pytorch_lora_weights*", "openvino_*.bin", "consolidated*",
 }
 
-// foreign says what weights of another kind a file name stands for, or "".
-func foreign(name string) string {
-	kinds := map[string]string{".gguf": ggufKind, ".h5": hdf5Kind, ".msgpack": "a Flax checkpoint"}
-	return kinds[filepath.Ext(name)]
+func isConsolidated(name string) bool {
+	return strings.HasPrefix(name, "consolidated") && (isTorchName(name) || filepath.Ext(name) == ".safetensors")
 }
 
-const (
-	ggufKind = "a GGUF file of llama.cpp"
-	hdf5Kind = "an HDF5 file of Keras or TensorFlow"
-)
+func isModels(name string) bool {
+	return !slices.ContainsFunc(beside, func(pattern string) bool {
+		ok, _ := filepath.Match(pattern, name)
+		return ok
+	})
+}
+
+func isSafetensorsWeights(name string) bool {
+	return filepath.Ext(name) == ".safetensors" && isModels(name)
+}
+
+func isTorchWeights(name string) bool { return isTorchName(name) && isModels(name) }
 
 // magics are how files that get mistaken for weights begin.
 var magics = []struct{ prefix, kind string }{
-	{"GGUF", ggufKind},
-	{"\x89HDF", hdf5Kind},
+	{"GGUF", "a GGUF file of llama.cpp"},
+	{"\x89HDF", "an HDF5 file of Keras or TensorFlow"},
 	{"\x1f\x8b", "a gzip file"},
 	{"version https://git-lfs", "a Git LFS pointer, not the weights (run: git lfs pull)"},
 	{"<!DOCTYPE", "a web page"},

@@ -45,6 +45,21 @@ func ExtractSample(dir string) error {
 	return nil
 }
 
+// RecognizeSample is a [Recognizer] of folders that ExtractSample made.
+func RecognizeSample(dir string) (Owned, error) {
+	owned := Owned{Files: map[string]int64{}}
+	for _, name := range sampleFiles {
+		want, err := SampleFile(name)
+		if err != nil {
+			return owned, err
+		}
+		if got, err := ReadMark(dir, name); err == nil && bytes.Equal(got, want) {
+			owned.Files[name] = int64(len(want))
+		}
+	}
+	return owned, nil
+}
+
 func extract(path string, data []byte) error {
 	old, err := os.ReadFile(path)
 	switch {

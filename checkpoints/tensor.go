@@ -37,7 +37,8 @@ func (t *Tensor) Open() *io.SectionReader {
 
 // Float32 reads the tensor, row-major, converted to float32. The result reuses dst's
 // memory if it is large enough. It is an error if the dtype is not a float
-// (see [DType.IsFloat]) or the file cannot be read.
+// (see [DType.IsFloat]), the file cannot be read, or an element is not a finite float32
+// (a [*NotFiniteError]).
 func (t *Tensor) Float32(dst []float32) ([]float32, error) {
 	if !t.DType.IsFloat() {
 		return nil, fmt.Errorf("%s: tensor %q is %v; want a float tensor (F64, F32, F16 or BF16)", t.File, t.Name, t.DType)
@@ -55,9 +56,18 @@ func (t *Tensor) Float32Range(dst []float32, at int) error {
 	}
 	return t.chunks(int64(at*size), int64(len(dst)*size), func(b []byte) error {
 		n := len(b) / size
-		err := DecodeFloats(dst[:n], b, t.DType)
-		dst = dst[n:]
-		return err
+		if err := DecodeFloats(dst[:n], b, t.DType); err != nil {
+			return err
+		}
+		i := notFinite(b, t.DType)
+		if i < 0 && t.DType == F64 { // what float32 does not hold has become infinite
+			i = infinite(dst[:n])
+		}
+		if i >= 0 {
+			return t.notFiniteError(at+i, floatAt(b, i, t.DType))
+		}
+		dst, at = dst[n:], at+n
+		return nil
 	})
 }
 

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -11,6 +12,11 @@ import (
 func (a *Arch) Bind(shapes map[string][]int) error {
 	if layers := max(a.Layers, a.EncoderLayers); layers > len(shapes) { // said here, before as many tensors are listed
 		return fmt.Errorf("config.json asks for %d layers, but there are only %d tensors", layers, len(shapes))
+	}
+	for role, e := range a.Family.Layer {
+		if e.stacked() && a.holds(e) && a.Heads > len(shapes) {
+			return fmt.Errorf("config.json asks for %d heads with a %s each, but there are only %d tensors", a.Heads, role, len(shapes))
+		}
 	}
 	embed := a.Family.Tensors[Embed].Name
 	for _, p := range a.Family.Prefixes {
@@ -42,7 +48,8 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 		}
 	}
 	if len(missing) == len(tensors) {
-		return fmt.Errorf("no tensor has a name that family %s knows (such as %s); is it another family?", a.Family.Name, tensors[0].Name)
+		return fmt.Errorf("no tensor has a name that family %s knows (such as %s); is it another family? %s",
+			a.Family.Name, tensors[0].Name, found(slices.Collect(maps.Keys(shapes))))
 	}
 	carried := a.carried()
 	var unknown []string
@@ -109,9 +116,13 @@ func (a *Arch) learn(shapes map[string][]int) {
 	if len(biased) > 0 {
 		a.biased = biased
 	}
-	if e, ok := a.Family.Layer[a.Family.Config["ffn"].Stored]; ok {
+	ffn := a.Family.Config["ffn"]
+	if e, ok := a.Family.Layer[ffn.Stored]; ok {
 		if shape := shapes[a.expand(e.Name, 0)+".weight"]; len(shape) > 0 {
 			a.FFN = shape[0]
+			if n, err := evalProduct(ffn.As, map[string]float64{"value": float64(shape[0])}); ffn.As != "" && err == nil {
+				a.FFN = int(n)
+			}
 		}
 	}
 }

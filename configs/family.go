@@ -281,10 +281,22 @@ func (f *Family) isCondition(name string) bool {
 	})
 }
 
+// FamilyOf picks the family: by name if one is given, else by config.json's model_type.
+func FamilyOf(config []byte, name string) (*Family, error) {
+	raw, err := parseConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	return familyOf(name, raw)
+}
+
 // familyOf picks the family: by name if one is given, else by config.json's model_type.
 func familyOf(name string, config map[string]any) (*Family, error) {
 	families, err := Families()
 	if err != nil {
+		return nil, err
+	}
+	if err := checkText(config); err != nil {
 		return nil, err
 	}
 	if name != "" {
@@ -302,13 +314,19 @@ func familyOf(name string, config map[string]any) (*Family, error) {
 			return f, nil
 		}
 	}
+	if advice := former[modelType]; advice != "" {
+		return nil, fmt.Errorf("config.json: model_type %q is not a family this toolkit knows: %s", modelType, advice)
+	}
 	return nil, fmt.Errorf("config.json: model_type %q is not a family this toolkit knows%s; gqa-convert --help lists all %d, and its --family takes a checkpoint for one",
 		modelType, nearest(modelType, families), len(families))
 }
 
 func parseConfig(config []byte) (map[string]any, error) {
 	var v any
-	if err := json.Unmarshal(config, &v); err != nil {
+	var tooLarge *json.UnmarshalTypeError
+	if err := json.Unmarshal(config, &v); errors.As(err, &tooLarge) {
+		return nil, fmt.Errorf("config.json holds the %s, which is too large", tooLarge.Value)
+	} else if err != nil {
 		return nil, fmt.Errorf("config.json is not JSON: %w", err)
 	}
 	m, ok := v.(map[string]any)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -25,7 +26,8 @@ func Infer(family string, heads int, shapes map[string][]int) ([]byte, error) {
 		}
 	}
 	if in.sizes["layers"] == 0 {
-		return nil, fmt.Errorf("no tensor has a name that family %s gives to its layers' (such as %s); is it another family?", f.Name, f.exampleName())
+		return nil, fmt.Errorf("no tensor has a name that family %s gives to its layers' (such as %s); is it another family? %s",
+			f.Name, f.exampleName(), found(slices.Collect(maps.Keys(shapes))))
 	}
 	if err := in.divideHeads(); err != nil {
 		return nil, err

@@ -25,6 +25,8 @@ type Recipe struct {
 	Data  string `yaml:"data"`            // corpus, or .safetensors with input_ids [rows, tokens]
 	Valid string `yaml:"valid,omitempty"` // corpus for a validation loss; empty: none
 
+	TextKey string `yaml:"text_key,omitempty" json:",omitempty"` // of JSON records, in both; empty: text
+
 	Steps          int     `yaml:"steps"`
 	Alpha          float64 `yaml:"alpha,omitempty"`           // up-training tokens / OriginalTokens
 	OriginalTokens int64   `yaml:"original_tokens,omitempty"` // what the checkpoint was pre-trained on

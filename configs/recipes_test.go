@@ -105,7 +105,7 @@ func TestRecipeNames(t *testing.T) {
 
 // Every key can be set, and every key survives a file.
 func TestRecipeYAML(t *testing.T) {
-	r := Recipe{Name: "a: b", Model: "true", Data: " x", Valid: "#", Steps: 3, Alpha: 0.05, OriginalTokens: 1 << 40}
+	r := Recipe{Name: "a: b", Model: "true", Data: " x", Valid: "#", TextKey: "content", Steps: 3, Alpha: 0.05, OriginalTokens: 1 << 40}
 	for _, set := range []string{
 		"batch=2", "seq_len=16", "accumulate=4", "seed=9", "optimizer.name=muon", "optimizer.attention_rate=2", "optimizer.lr=3e-4", "optimizer.beta1=0.8", "optimizer.beta2=.99",
 		"optimizer.eps=1e-9", "optimizer.weight_decay=0.2", "optimizer.decay=all", "optimizer.clip=2", "optimizer.average=0.9", "schedule.kind=linear",
@@ -296,5 +296,30 @@ func TestRecipeDiff(t *testing.T) {
 	want := "[data is nothing there and x here steps is 0 there and 9 here optimizer.lr is 0.0003 there and 0.001 here distill.loss is nothing there and kl here]"
 	if got := fmt.Sprint(old.Diff(now)); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// RecipeValues are the keys of the document, not those of the default.
+func TestRecipeValues(t *testing.T) {
+	values, err := RecipeValues([]byte("steps: 3\noptimizer: {lr: 0.0003, name: muon}\nvalid:\n"))
+	if err != nil || len(values) != 3 || values["steps"] != "3" || values["optimizer.lr"] != "0.0003" || values["optimizer.name"] != "muon" {
+		t.Errorf("%v, %v", values, err)
+	}
+	if _, err := RecipeValues([]byte("steps: [")); err == nil {
+		t.Error("want an error")
+	}
+	r := allOnes(t)
+	text, err := r.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err = RecipeValues(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range (Recipe{}).Diff(r) {
+		if got := values[change.Key]; got != fmt.Sprint(change.New) {
+			t.Errorf("%s is %q, want %v", change.Key, got, change.New)
+		}
 	}
 }

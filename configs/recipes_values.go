@@ -1,16 +1,12 @@
 package configs
 
-import (
-	"fmt"
-
-	"github.com/goccy/go-yaml"
-)
+import "fmt"
 
 // RecipeValues lists the keys that a recipe's YAML document has itself, joined by dots, with their values as text.
 func RecipeValues(document []byte) (map[string]string, error) {
-	var keys map[string]any
-	if err := yaml.Unmarshal(document, &keys); err != nil {
-		return nil, fmt.Errorf("%s", yaml.FormatError(err, false, false))
+	keys, err := decodeYAML(document)
+	if err != nil {
+		return nil, err
 	}
 	values := map[string]string{}
 	addValues(values, "", keys)

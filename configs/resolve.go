@@ -16,7 +16,7 @@ var activations = map[string]string{
 
 type fieldKind struct {
 	name    string
-	kind    byte     // i: size, n: number, w: size or 0 for none, t: token id, p: token id or -1 for none, b: bool, s: name out of allowed, l: layer types, r: a rope scaling object
+	kind    byte     // i: size, c: count (a size or 0), n: number, w: size or 0 for none, t: token id, p: token id or -1 for none, b: bool, s: name out of allowed, l: layer types, r: a rope scaling object
 	allowed []string // for s
 
 	optional bool // a size that a family may do without
@@ -62,10 +62,10 @@ var fields = []fieldKind{
 	{name: "position", kind: 's', allowed: []string{string(PositionRope), string(PositionLearned), string(PositionALiBi), string(PositionT5)}},
 	{name: "activation", kind: 's', allowed: slices.Sorted(maps.Keys(activations))},
 	{name: "window", kind: 'w'},
-	{name: "window_from", kind: 'n'},
+	{name: "window_from", kind: 'c'},
 	{name: "layer_types", kind: 'l'},
-	{name: "embed_dim", kind: 'n'},
-	{name: "position_offset", kind: 'n'},
+	{name: "embed_dim", kind: 'c'},
+	{name: "position_offset", kind: 'c'},
 	{name: "alibi_max", kind: 'n'},
 	{name: "alibi_coarse", kind: 'n'},
 	{name: "rope_fraction", kind: 'n'},
@@ -96,8 +96,8 @@ func Resolve(config []byte, family string) (*Arch, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, quantised := lookup(raw, "quantization_config"); quantised {
-		return nil, fmt.Errorf("config.json: quantization_config says that the weights are quantised; take the checkpoint from before quantisation")
+	if err := checkQuantised(raw); err != nil {
+		return nil, err
 	}
 	return f.resolve(raw)
 }
@@ -168,6 +168,9 @@ func (a *Arch) check() error {
 			return fmt.Errorf("config.json: %d kv heads do not divide %d heads (%s attention)", kv, a.Heads, s)
 		}
 	}
+	if err := a.checkSizes(); err != nil {
+		return err
+	}
 	if a.NormEps <= 0 {
 		return fmt.Errorf("config.json: norm epsilon is %g, want a positive number", a.NormEps)
 	}
@@ -184,6 +187,25 @@ func (a *Arch) check() error {
 		return a.ALiBi.check()
 	case PositionT5:
 		return a.Relative.check()
+	}
+	return nil
+}
+
+// checkSizes refuses matrices that no file can hold, so that what is computed from their sizes stays far from overflow.
+func (a *Arch) checkSizes() error {
+	const most = 1 << 40 // numbers
+	for _, m := range []struct {
+		what       string
+		rows, cols int
+	}{
+		{"embedding", a.Vocab, max(a.Dim, a.EmbedDim)},
+		{"feed-forward", 2 * a.FFN, a.Dim},
+		{"query", a.Heads * a.HeadDim, a.Dim},
+		{"position", a.Context + a.PositionOffset, 1},
+	} {
+		if float64(m.rows)*float64(m.cols) > most {
+			return fmt.Errorf("config.json: the %s matrix would have %d × %d numbers, more than any file holds", m.what, m.rows, m.cols)
+		}
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func (r *resolver) resolve(k fieldKind) error {
 // value is what a field is resolved from, and where it was found.
 func (r *resolver) value(k fieldKind, field Field) (value any, source string, err error) {
 	constant := func(how string, value any) (any, string, error) {
-		if s, ok := value.(string); ok && strings.IndexByte("inwb", k.kind) >= 0 {
+		if s, ok := value.(string); ok && strings.IndexByte("incwb", k.kind) >= 0 {
 			value = expression(s)
 		}
 		return value, fmt.Sprintf("%s (%s %v)", k.name, how, value), nil
@@ -84,7 +84,9 @@ func (r *resolver) isOn(key string) (bool, error) {
 func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 	switch k.kind {
 	case 'i':
-		r.numbers[k.name], err = r.size(value)
+		r.numbers[k.name], err = r.sizeAs(value, field.As)
+	case 'c':
+		r.numbers[k.name], err = r.count(value)
 	case 'n':
 		r.numbers[k.name], err = r.scaled(value, field.As)
 	case 't':
@@ -164,6 +166,26 @@ func (r *resolver) size(value any) (float64, error) {
 		err = fmt.Errorf("is %v, want a whole number from 1 to 2^30", n)
 	}
 	return n, err
+}
+
+// sizeAs is a size, as it stands or, if as is a product, what that makes of it.
+func (r *resolver) sizeAs(value any, as string) (float64, error) {
+	n, err := r.size(value)
+	if err != nil || as == "" {
+		return n, err
+	}
+	if n, err = r.scaled(n, as); err != nil {
+		return 0, err
+	}
+	return r.size(math.Trunc(n))
+}
+
+// count is size, or 0.
+func (r *resolver) count(value any) (float64, error) {
+	if n, err := r.number(value); err == nil && n == 0 {
+		return 0, nil
+	}
+	return r.size(value)
 }
 
 // expression is a default that is computed from fields resolved before it.

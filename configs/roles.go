@@ -36,7 +36,7 @@ const (
 	MLPNorm   Role = "mlp_norm"   // [dim] of the MLP's input; a parallel layer without one shares the attention's
 	Gate      Role = "gate"       // [ffn, dim]
 	Up        Role = "up"         // [ffn, dim]
-	GateUp    Role = "gate_up"    // [2*ffn, dim]: both in one, gate first
+	GateUp    Role = "gate_up"    // [2*ffn, dim]: both in one, gate first as a rule
 	Down      Role = "down"       // [dim, ffn]
 
 	AttnOutNorm Role = "attn_out_norm" // [dim] of what the attention adds to the stream
@@ -78,6 +78,10 @@ type TensorEntry struct {
 	GatedName string `yaml:"gated_name"`
 	// UntiedName is the name where the head is not tied, if the checkpoint has such a tensor: then that of Name is not read.
 	UntiedName string `yaml:"untied_name"`
+	// UpFirst says that of gate and up in one tensor up comes first.
+	UpFirst bool `yaml:"up_first"`
+	// Also are names that share the tensor's memory: one of them may be all that a checkpoint holds of it.
+	Also []string `yaml:"also"`
 	// Bare says that Name is the whole of the tensor's name, without .weight.
 	Bare bool `yaml:"bare"`
 	// Optional names a set of tensors that a checkpoint has all of or none of. Without its head a model is tied, or, with a

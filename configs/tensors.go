@@ -18,6 +18,7 @@ type Tensor struct {
 	Transposed bool // a weight stored [in, out]
 	KVHeads    int  // whose rows its rows are, in a fused tensor with others; 0: it holds none
 	Stacked    bool // it is one row of a weight
+	UpFirst    bool // of gate and up in one tensor, up comes first
 }
 
 // Tensors lists every tensor that the architecture needs, in the order in which a forward pass meets them; an encoder's
@@ -118,7 +119,7 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 		weightName, biasName = name+".gamma", name+".beta"
 	}
 	weight := Tensor{
-		Name: weightName, Shape: slices.Clone(shape), Role: role, Layer: layer, Transposed: e.Transposed, KVHeads: kvHeads,
+		Name: weightName, Shape: slices.Clone(shape), Role: role, Layer: layer, Transposed: e.Transposed, KVHeads: kvHeads, UpFirst: e.UpFirst,
 	}
 	if e.Transposed {
 		slices.Reverse(weight.Shape)
@@ -227,7 +228,11 @@ func (a *Arch) Params() ([]Param, error) {
 			}
 			params = append(params, t.param(Q, q), t.param(K, k), t.param(V, v))
 		case GateUp:
-			params = append(params, t.param(Gate, span(0, a.FFN)), t.param(Up, span(a.FFN, 2*a.FFN)))
+			gate, up := span(0, a.FFN), span(a.FFN, 2*a.FFN)
+			if t.UpFirst {
+				gate, up = up, gate
+			}
+			params = append(params, t.param(Gate, gate), t.param(Up, up))
 		default:
 			params = t.appendTo(params)
 		}

@@ -1,13 +1,11 @@
 package convert
 
 import (
-	"fmt"
-	"math"
+	"context"
 
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
-	"gqa/internal/kernels"
 	"gqa/internal/weights"
 )
 
@@ -85,7 +83,7 @@ func (m module) parts(at *merge.Attention) map[configs.Role]part {
 }
 
 // read takes a site's attention out of the checkpoint.
-func (m module) read(src *weights.Source, params []configs.Param) (*merge.Attention, error) {
+func (m module) read(ctx context.Context, src *weights.Source, params []configs.Param) (*merge.Attention, error) {
 	a := m.arch
 	at := &merge.Attention{Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim}
 	parts := m.parts(at)
@@ -97,12 +95,9 @@ func (m module) read(src *weights.Source, params []configs.Param) (*merge.Attent
 		case !ok || p.Name != m.param(p.Role, p.Bias):
 			continue
 		}
-		values, err := src.Read(p)
+		values, err := src.Read(ctx, p)
 		if err != nil {
 			return nil, err
-		}
-		if sum := kernels.SumSquares(values); math.IsNaN(sum) || math.IsInf(sum, 0) {
-			return nil, fmt.Errorf("tensor %s holds what is not a finite number: its heads cannot be compared; method mean or first, with grouping contiguous, copies it", p.Tensor)
 		}
 		*part.of(p.Bias) = values
 	}

@@ -167,11 +167,3 @@ func sourceClass(src *weights.Source) string {
 	}
 	return keys.Architectures[0]
 }
-
-func (s *Summary) write(dir string) error {
-	data, err := weights.MarshalJSON(s)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "conversion.json"), data, 0o666)
-}

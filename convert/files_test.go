@@ -14,14 +14,15 @@ import (
 var lying = map[string]bool{
 	"tokenizer.json": true, "tokenizer_config.json": true, "tokenizer.model": true, "vocab.json": true, "vocab.txt": true, "merges.txt": true,
 	"special_tokens_map.json": true, "generation_config.json": true, "chat_template.jinja": true, "modeling_llama.py": true, "qwen.tiktoken": true,
-	"README.md": false, "LICENSE": true, "notes.json": false,
+	"README.md": false, "LICENSE": true, "USE_POLICY.md": true, "added_tokens.json": true,
 }
 
-// replaced are weights of any kind, what is hidden, and what is written anew.
-var replaced = []string{
+// behind are weights of any kind, what a trainer leaves, what is hidden, and what is written anew.
+var behind = []string{
 	"config.json", "conversion.json", ".gitattributes", "other.safetensors", "other.safetensors.index.json", "pytorch_model.bin",
 	"pytorch_model.bin.index.json", "model.pt", "consolidated.00.pth", "last.ckpt", "tf_model.h5", "flax_model.msgpack", "model-q4.gguf",
-	"model.onnx", "model.onnx_data", "original/params.json",
+	"model.onnx", "model.onnx_data", "notes.json", "adapter_config.json", "quantize_config.json", "trainer_state.json", "training_args.bin",
+	"zero_to_fp32.py", "events.out.tfevents.1", "optimizer.pt", "scheduler.pt", "rng_state.pth", "openvino_model.xml", "model.lock",
 }
 
 func TestSideFiles(t *testing.T) {
@@ -34,7 +35,7 @@ func TestSideFiles(t *testing.T) {
 			companions = append(companions, name)
 		}
 	}
-	for _, name := range replaced {
+	for _, name := range behind {
 		if name != "config.json" {
 			writeFile(t, filepath.Join(dir, name), name)
 		}

@@ -1,6 +1,10 @@
 package convert
 
-import "gqa/configs"
+import (
+	"context"
+
+	"gqa/configs"
+)
 
 // folding is the norm whose output a linear reads.
 var folding = map[configs.Role]configs.Role{
@@ -9,21 +13,21 @@ var folding = map[configs.Role]configs.Role{
 }
 
 // gain is what a norm multiplies the elements of a row with: γ.
-func (r *recast) gain(norm configs.Role, layer int) ([]float32, error) {
+func (r *recast) gain(ctx context.Context, norm configs.Role, layer int) ([]float32, error) {
 	name := configs.ParamName(norm, layer, false)
-	g, err := r.read(name, r.to.Dim)
+	g, err := r.read(ctx, name, r.to.Dim)
 	shift(g, float32(r.normOffset(name)))
 	return g, err
 }
 
 // fold puts a norm's weight γ and bias β into the linear that reads its output: W(γ∘x + β) + b = (W·diag γ)x + (Wβ + b).
-func (r *recast) fold(p configs.Param, values []float32) ([]float32, error) {
+func (r *recast) fold(ctx context.Context, p configs.Param, values []float32) ([]float32, error) {
 	norm, ok := folding[p.Role]
 	if !ok {
 		return values, nil
 	}
 	if !p.Bias {
-		g, err := r.gain(norm, p.Layer)
+		g, err := r.gain(ctx, norm, p.Layer)
 		if err != nil {
 			return nil, err
 		}
@@ -32,11 +36,11 @@ func (r *recast) fold(p configs.Param, values []float32) ([]float32, error) {
 		}
 		return values, nil
 	}
-	beta, err := r.read(configs.ParamName(norm, p.Layer, true), r.to.Dim)
+	beta, err := r.read(ctx, configs.ParamName(norm, p.Layer, true), r.to.Dim)
 	if err != nil {
 		return nil, err
 	}
-	return values, r.rows(configs.ParamName(p.Role, p.Layer, false), func(i int, row []float32) {
+	return values, r.rows(ctx, configs.ParamName(p.Role, p.Layer, false), func(i int, row []float32) {
 		sum := float64(values[i])
 		for j, x := range row {
 			sum += float64(x) * float64(beta[j])
@@ -46,11 +50,11 @@ func (r *recast) fold(p configs.Param, values []float32) ([]float32, error) {
 }
 
 // rows reads a matrix of the source row by row, where it is stored so.
-func (r *recast) rows(name string, each func(i int, row []float32)) error {
+func (r *recast) rows(ctx context.Context, name string, each func(i int, row []float32)) error {
 	p := r.from[name]
 	width := p.Shape[1]
 	if p.Transposed || p.Parts != nil {
-		all, err := r.src.Read(p)
+		all, err := r.src.Read(ctx, p)
 		for i := range len(all) / width {
 			each(i, all[i*width:(i+1)*width])
 		}

@@ -71,7 +71,7 @@ func sameLogits(t *testing.T, c *golden.Case, got, want *weights.Source) {
 		t.Errorf("%s, keys %q unknown", got.Arch.Family.Name, got.Arch.Unknown)
 	}
 	logits := func(src *weights.Source) []float32 {
-		all, err := src.All()
+		all, err := src.All(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -14,6 +13,7 @@ import (
 	"gqa/checkpoints/gguf"
 	"gqa/configs"
 	"gqa/convert/llamacpp"
+	"gqa/internal/file"
 	"gqa/internal/text"
 	"gqa/internal/weights"
 )
@@ -72,7 +72,7 @@ func pooling(dir string) (how uint32, ok bool) {
 			Mean bool `json:"pooling_mode_mean_tokens"`
 			CLS  bool `json:"pooling_mode_cls_token"`
 		}
-		data, err := os.ReadFile(filepath.Join(dir, folder, "config.json"))
+		data, err := file.Read(filepath.Join(dir, folder, "config.json"))
 		if err != nil || json.Unmarshal(data, &modes) != nil || modes.Mean == modes.CLS {
 			continue
 		}
@@ -179,9 +179,9 @@ func (f *llamaFile) computed(param int) bool {
 
 // writeGGUF writes the file into dir.
 func (p *Plan) writeGGUF(ctx context.Context, dir string, progress func(bytes int64)) error {
-	write := func(s checkpoints.Spec, w io.Writer) error {
+	write := func(ctx context.Context, s checkpoints.Spec, w io.Writer) error {
 		for _, part := range p.gguf.byName[s.Name].Parts {
-			if err := p.gguf.writePart(p, part, s.DType, w); err != nil {
+			if err := p.gguf.writePart(ctx, p, part, s.DType, w); err != nil {
 				return err
 			}
 		}
@@ -191,14 +191,14 @@ func (p *Plan) writeGGUF(ctx context.Context, dir string, progress func(bytes in
 }
 
 // writePart streams a part from the source, or takes it whole into memory where rows are not enough to go by.
-func (f *llamaFile) writePart(p *Plan, part llamacpp.Part, dtype checkpoints.DType, w io.Writer) error {
+func (f *llamaFile) writePart(ctx context.Context, p *Plan, part llamacpp.Part, dtype checkpoints.DType, w io.Writer) error {
 	if part.Param < 0 {
 		return weights.WriteFloats(w, part.Values, dtype)
 	}
 	from := f.from[part.Param]
 	turned := from.Transposed && len(from.Shape) == 2
-	if turned || from.Parts != nil || part.Offset != 0 || part.Gain != 0 || f.computed(part.Param) && (p.Method == Random || p.merges()) {
-		values, err := f.whole(p, part)
+	if turned || from.Parts != nil || part.Offset != 0 || part.Gain != 0 || f.computed(part.Param) && (p.Method == Random || p.Merges()) {
+		values, err := f.whole(ctx, p, part)
 		if err != nil {
 			return err
 		}
@@ -207,7 +207,10 @@ func (f *llamaFile) writePart(p *Plan, part llamacpp.Part, dtype checkpoints.DTy
 	held := pooledBuffers.Get().(*buffers)
 	defer pooledBuffers.Put(held)
 	source, _ := p.Source.Tensor(from.Tensor)
-	out := &stream{src: source, dtype: dtype, w: w, buffers: held}
+	if err := p.vet(ctx, source, f.computed(part.Param)); err != nil {
+		return err
+	}
+	out := &stream{ctx: ctx, src: source, dtype: dtype, w: w, buffers: held}
 	return out.write(f.spans(p, part))
 }
 
@@ -229,10 +232,10 @@ func (f *llamaFile) spans(p *Plan, part llamacpp.Part) []span {
 }
 
 // whole computes a part in memory.
-func (f *llamaFile) whole(p *Plan, part llamacpp.Part) ([]float32, error) {
+func (f *llamaFile) whole(ctx context.Context, p *Plan, part llamacpp.Part) ([]float32, error) {
 	p.whole.Lock()
 	defer p.whole.Unlock()
-	values, err := f.values(p, part.Param)
+	values, err := f.values(ctx, p, part.Param)
 	if err != nil {
 		return nil, err
 	}
@@ -249,12 +252,12 @@ func (f *llamaFile) whole(p *Plan, part llamacpp.Part) ([]float32, error) {
 }
 
 // values computes a weight of the result as the forward pass reads it.
-func (f *llamaFile) values(p *Plan, param int) ([]float32, error) {
+func (f *llamaFile) values(ctx context.Context, p *Plan, param int) ([]float32, error) {
 	to := f.to[param]
 	if f.changed[to.Name] {
 		return p.mergedWeight(to)
 	}
-	values, err := p.Source.Read(f.from[param])
+	values, err := p.Source.Read(ctx, f.from[param])
 	if err != nil {
 		return nil, err
 	}

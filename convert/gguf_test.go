@@ -182,7 +182,7 @@ func checkGGUF(t *testing.T, dir string, o Options) {
 	plain := o
 	plain.DType, plain.Target = 0, Own
 	own := convertTo(t, dir, plain)
-	all, err := own.All()
+	all, err := own.All(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,9 @@ type Inspection struct {
 	WaysOut         []Way       `json:"ways_out"`
 	Sites           []SiteHeads `json:"sites"` // the kinds of attention
 	Rows            []Row       `json:"groups"`
+	// NotFinite and Unread are of InspectValues: tensors that hold NaN or infinities, and bytes that were too many to be read.
+	NotFinite []BadValue `json:"not_finite,omitempty"`
+	Unread    int64      `json:"values_unread_bytes,omitempty"`
 }
 
 // SiteHeads is one kind of attention.
@@ -156,6 +159,7 @@ func (in *Inspection) Print(w io.Writer) error {
 	for _, way := range in.WaysOut {
 		way.print(w)
 	}
+	in.printValues(w)
 	if !in.decodes() {
 		fmt.Fprintf(w, "KV cache    none: every token sees all others and nothing is decoded; grouping saves the parameters and the work\n"+
 			"            of the K/V projections alone\n")

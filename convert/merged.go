@@ -10,6 +10,7 @@ import (
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
+	"gqa/internal/kernels"
 	"gqa/internal/weights"
 )
 
@@ -50,8 +51,8 @@ type MergedFit struct {
 	Error  float64 `json:"error"`
 }
 
-// merges says whether what reads keys and values changes with them, so that a layer's q, k, v and o are computed together.
-func (o Options) merges() bool {
+// Merges says whether what reads keys and values changes with them, so that a layer's q, k, v and o are computed together.
+func (o Options) Merges() bool {
 	return o.Method == Align || o.Method == Calibrated || o.Grouping == Similar || o.Refine > 0
 }
 
@@ -73,16 +74,16 @@ func (o Options) asked() string {
 // checkMerge refuses what a merge of a's heads cannot do.
 func (o Options) checkMerge(a *configs.Arch) error {
 	switch {
-	case o.merges() && a.LayerKVHeads != nil:
+	case o.Merges() && a.LayerKVHeads != nil:
 		return fmt.Errorf("the checkpoint's layers have KV heads of their own (%s), which goes with --method mean, first or random alone; leave out %s",
 			list(a.LayerKVHeads), o.asked())
 	case o.Refine < 0:
 		return fmt.Errorf("refine is %d, want the number of steps to fit attention in, such as 600, or 0", o.Refine)
-	case o.Calibration != nil && !o.merges():
+	case o.Calibration != nil && !o.Merges():
 		return fmt.Errorf("method %s looks at no text; leave --calibration out, or choose method align or calibrated, grouping similar, or --refine", o.Method)
 	case o.Refine > 0 && o.Calibration == nil:
 		return errors.New("refine fits attention to what it does with text, and there is none; give --calibration FILE, text like that which the model was trained on")
-	case o.Method == Random && o.merges():
+	case o.Method == Random && o.Merges():
 		return errors.New("method random uses none of the heads, so there is nothing for grouping similar or refine to go by; choose another method")
 	}
 	return nil
@@ -131,7 +132,7 @@ func (p *Plan) fitsTogether() bool {
 
 // modules are the attention modules that a merge computes, in the order of a forward pass.
 func (p *Plan) modules() (all []module) {
-	if !p.merges() {
+	if !p.Merges() {
 		return nil
 	}
 	for _, s := range p.sites {
@@ -157,6 +158,9 @@ func (p *Plan) keep(m module, changed calibrate.Weights) error {
 	for name, values := range changed {
 		if slices.Contains(shared, name) {
 			values = repeat(values, p.Groups, p.Arch.SiteKVHeads(m.site))
+		}
+		if !kernels.Finite(values) {
+			return p.named(m, "fit", fmt.Errorf("%s is not finite: activations or weights are too large", name))
 		}
 		if err := p.merged.Put(m.prefix+name, values); err != nil {
 			return err

@@ -2,6 +2,8 @@ package convert
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -32,6 +34,9 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 	modules := p.modules()
 	if len(modules) == 0 {
 		return nil
+	}
+	if err := p.Source.CheckFinite(ctx, nil); err != nil {
+		return err
 	}
 	dir := filepath.Dir(filepath.Clean(target))
 	p.merged, p.layers = spill.New(dir, heldBytes), nil
@@ -103,7 +108,9 @@ func (p *Plan) chooseOrders(ctx context.Context, dir string) error {
 		if searches[m.site] == nil {
 			searches[m.site] = &merge.Search{Method: merge.Method(p.Method), Groups: p.Groups, Seed: p.Seed}
 		}
-		searches[m.site].Add(at, seen)
+		if err := searches[m.site].Add(ctx, at, seen); err != nil {
+			return g.named(m, string(g.Grouping), err)
+		}
 		p.step()
 	}
 	p.orders = map[configs.Site][][]int{}
@@ -126,16 +133,20 @@ func (g *merging) see(ctx context.Context, m module) (at *merge.Attention, seen 
 	if err = ctx.Err(); err != nil {
 		return nil, seen, err
 	}
-	if at, err = m.read(g.Source, g.params); err != nil || g.walk == nil {
+	if at, err = m.read(ctx, g.Source, g.params); err != nil || g.walk == nil {
 		return at, seen, err
 	}
 	if m.site == configs.Cross {
-		seen.Query, seen.KeyValue, err = g.walk.Cross(ctx, m.layer, g.layer)
+		if seen.Query, seen.KeyValue, err = g.walk.Cross(ctx, m.layer, g.layer); err != nil {
+			err = g.named(m, "calibration", err)
+		}
 		return at, seen, err
 	}
-	seen.Query, err = g.stack(m).Layer(ctx, m.layer)
+	if seen.Query, err = g.stack(m).Layer(ctx, m.layer); err != nil {
+		return at, seen, g.named(m, "calibration", err)
+	}
 	seen.KeyValue = seen.Query
-	return at, seen, err
+	return at, seen, nil
 }
 
 // module merges the heads of one module. last says that it is its layer's last.
@@ -144,7 +155,10 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	if err != nil {
 		return err
 	}
-	merged, groups := merge.Merge(at, seen, g.options(m))
+	merged, groups, err := merge.Merge(ctx, at, seen, g.options(m))
+	if err != nil {
+		return g.named(m, string(g.Method), err)
+	}
 	l := Layer{Site: m.site, Layer: m.layer, Groups: report(groups)}
 	changed := m.weights(merged)
 	if err := g.move(m, merged.Distances); err != nil {
@@ -152,7 +166,7 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	}
 	if g.walk != nil {
 		if err := g.fit(ctx, &l, changed, g.stack(m)); err != nil {
-			return err
+			return g.named(m, "fit", err)
 		}
 	}
 	g.layers = append(g.layers, l)
@@ -163,10 +177,18 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	}
 	if last && g.Refine > 0 {
 		if err := g.stack(m).Advance(ctx, m.layer, g.layer); err != nil {
-			return err
+			return g.named(m, "fit", err)
 		}
 	}
 	return g.keep(m, changed)
+}
+
+// named says at which module a step failed.
+func (p *Plan) named(m module, step string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("layer %d, %s attention: %s: %w", m.layer, m.site, step, err)
 }
 
 // options are those of m's merge.
@@ -214,7 +236,7 @@ func (g *merging) together(ctx context.Context, modules []module) error {
 	}
 	fit, layers, err := calibrate.Together(ctx, g.Source, g.converted, *g.Calibration, calibrate.Changes{Fitted: fitted, Fixed: g.tables}, g.Refine, g.refineStep())
 	if err != nil {
-		return err
+		return fmt.Errorf("refining all layers: %w", err)
 	}
 	g.joint = layerFit(fit)
 	for i, m := range modules {

@@ -76,7 +76,8 @@ type Plan struct {
 	Arch   *configs.Arch // of the result
 	Options
 	Specs []checkpoints.Spec // what will be written
-	Files []string           // what will be copied beside the weights, base names
+	Files []string           // what will be copied beside the weights, as paths below their folder
+	Left  []string           // what else lies there, and will not
 	// OnMerge, if not nil, is told of each step of a merge: MergeWork in all, before anything is written.
 	OnMerge func(n int64)
 
@@ -88,6 +89,7 @@ type Plan struct {
 	way        *detour                 // into a neighbour's class; nil: none
 	gguf       *llamaFile              // of Target GGUF
 	whole      sync.Mutex              // held while a tensor is in memory whole: one at a time
+	flaws      flaws                   // of what is copied
 	stored     []float32               // that tensor, as the source has it: memory for the next
 	merged     *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
 	layers     []Layer
@@ -148,7 +150,7 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 		return nil, err
 	}
 	var err error
-	p.Files, err = sideFiles(src)
+	p.Files, p.Left, err = src.SideFiles()
 	return p, err
 }
 
@@ -196,7 +198,7 @@ func (o Options) checkLayers(a *configs.Arch) error {
 		return fmt.Errorf("%w is for models with one kind of attention; family %s has %v", errLayers, a.Family.Name, a.Sites())
 	case len(o.ByLayer) != a.Layers:
 		return fmt.Errorf("%w has %d numbers, want %d, one for each layer", errLayers, len(o.ByLayer), a.Layers)
-	case o.merges():
+	case o.Merges():
 		return fmt.Errorf("%w goes with --method mean, first or random alone; leave out %s", errLayers, o.asked())
 	}
 	for i, groups := range o.ByLayer {

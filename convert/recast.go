@@ -51,6 +51,7 @@ func (p *Plan) planDetour() (err error) {
 	if err != nil {
 		return err
 	}
+	stage.flaws.refused = true // the recast computes with what the stage copies
 	tensors, err := to.Tensors()
 	p.way, p.Arch, p.Specs = &detour{stage, to, config}, to, nil
 	for _, t := range tensors {
@@ -127,8 +128,8 @@ func (r *recast) write(ctx context.Context, dir string, specs []checkpoints.Spec
 }
 
 // writeTensor streams one tensor of the result, or computes it in memory, one at a time.
-func (r *recast) writeTensor(s checkpoints.Spec, w io.Writer) error {
-	flows, err := r.streamed(s)
+func (r *recast) writeTensor(ctx context.Context, s checkpoints.Spec, w io.Writer) error {
+	flows, err := r.streamed(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -136,7 +137,7 @@ func (r *recast) writeTensor(s checkpoints.Spec, w io.Writer) error {
 		held := pooledBuffers.Get().(*buffers)
 		defer pooledBuffers.Put(held)
 		for _, f := range flows {
-			if err := (&stream{src: f.from, dtype: s.DType, w: w, gain: f.gain, buffers: held}).write(f.spans); err != nil {
+			if err := (&stream{ctx: ctx, src: f.from, dtype: s.DType, w: w, gain: f.gain, buffers: held}).write(f.spans); err != nil {
 				return err
 			}
 		}
@@ -144,7 +145,7 @@ func (r *recast) writeTensor(s checkpoints.Spec, w io.Writer) error {
 	}
 	r.whole.Lock()
 	defer r.whole.Unlock()
-	stored, err := r.tensor(s)
+	stored, err := r.tensor(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ type flow struct {
 }
 
 // streamed are the weights that make up a tensor of the result, one behind the other; nil where rows are not enough to go by.
-func (r *recast) streamed(s checkpoints.Spec) (flows []flow, err error) {
+func (r *recast) streamed(ctx context.Context, s checkpoints.Spec) (flows []flow, err error) {
 	row := 0
 	for _, to := range r.parts[s.Name] {
 		from, ok := r.from[to.Name]
@@ -171,7 +172,7 @@ func (r *recast) streamed(s checkpoints.Spec) (flows []flow, err error) {
 		if storedRow(to, to.Shape[0]-1) != row-1 {
 			return nil, nil
 		}
-		f, err := r.flow(from, to)
+		f, err := r.flow(ctx, from, to)
 		if err != nil {
 			return nil, err
 		}
@@ -180,11 +181,11 @@ func (r *recast) streamed(s checkpoints.Spec) (flows []flow, err error) {
 	return flows, nil
 }
 
-func (r *recast) flow(from, to configs.Param) (f flow, err error) {
+func (r *recast) flow(ctx context.Context, from, to configs.Param) (f flow, err error) {
 	f.from, _ = r.src.Tensor(from.Tensor)
 	norm, folds := folding[to.Role]
 	if folds && r.src.Arch.Folds(r.to) {
-		f.gain, err = r.gain(norm, to.Layer)
+		f.gain, err = r.gain(ctx, norm, to.Layer)
 	}
 	order := r.order(to)
 	if from.Rows == nil && order == nil {
@@ -204,10 +205,10 @@ func (r *recast) flow(from, to configs.Param) (f flow, err error) {
 }
 
 // tensor computes one tensor of the result.
-func (r *recast) tensor(s checkpoints.Spec) ([]float32, error) {
+func (r *recast) tensor(ctx context.Context, s checkpoints.Spec) ([]float32, error) {
 	stored := make([]float32, s.Elements())
 	for _, p := range r.parts[s.Name] {
-		values, err := r.weight(p)
+		values, err := r.weight(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("tensor %s: %w", s.Name, err)
 		}
@@ -217,7 +218,7 @@ func (r *recast) tensor(s checkpoints.Spec) ([]float32, error) {
 }
 
 // weight computes one weight or bias of the result.
-func (r *recast) weight(p configs.Param) ([]float32, error) {
+func (r *recast) weight(ctx context.Context, p configs.Param) ([]float32, error) {
 	folded := r.src.Arch.Folds(r.to)
 	if p.Role == configs.AttnNorm && folded {
 		values := make([]float32, p.Size())
@@ -226,7 +227,7 @@ func (r *recast) weight(p configs.Param) ([]float32, error) {
 		}
 		return values, nil
 	}
-	values, err := r.read(p.Name, p.Size())
+	values, err := r.read(ctx, p.Name, p.Size())
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +236,7 @@ func (r *recast) weight(p configs.Param) ([]float32, error) {
 	case p.Role.IsNorm() && !p.Bias:
 		shift(values, float32(r.normOffset(p.Name)-r.to.NormOffset))
 	case folded:
-		if values, err = r.fold(p, values); err != nil {
+		if values, err = r.fold(ctx, p, values); err != nil {
 			return nil, err
 		}
 	}
@@ -262,9 +263,9 @@ func (r *recast) normOffset(name string) float64 {
 }
 
 // read is a weight of the source; a bias that is not there is zero.
-func (r *recast) read(name string, size int) ([]float32, error) {
+func (r *recast) read(ctx context.Context, name string, size int) ([]float32, error) {
 	if p, ok := r.from[name]; ok {
-		return r.src.Read(p)
+		return r.src.Read(ctx, p)
 	}
 	return make([]float32, size), nil
 }

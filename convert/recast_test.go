@@ -58,8 +58,8 @@ func TestNeighbours(t *testing.T) {
 				if native.Arch.Family.Name != c.family || native.Arch.KVHeads != groups {
 					t.Fatalf("%s of %d KV heads, want %s of %d", native.Arch.Family.Name, native.Arch.KVHeads, c.family, groups)
 				}
-				a, errA := own.All()
-				b, errB := native.All()
+				a, errA := own.All(t.Context())
+				b, errB := native.All(t.Context())
 				if errA != nil || errB != nil {
 					t.Fatal(errA, errB)
 				}
@@ -106,19 +106,19 @@ func TestNeighbourStreams(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range plan.Specs {
-			flows, err := r.streamed(s)
+			flows, err := r.streamed(t.Context(), s)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if (flows != nil) != (len(s.Shape) == 2) {
 				t.Errorf("%s %v streams: %v", s.Name, s.Shape, flows != nil)
 			}
-			want, err := r.tensor(s)
+			want, err := r.tensor(t.Context(), s)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got, computed bytes.Buffer
-			if err := errors.Join(r.writeTensor(s, &got), weights.WriteFloats(&computed, want, s.DType)); err != nil {
+			if err := errors.Join(r.writeTensor(t.Context(), s, &got), weights.WriteFloats(&computed, want, s.DType)); err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(got.Bytes(), computed.Bytes()) {

@@ -13,6 +13,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/file"
 	"gqa/internal/weights"
 )
 
@@ -23,7 +24,7 @@ func (p *Plan) Check(target string, force bool) error {
 		return err
 	}
 	for _, name := range p.Files {
-		f, err := os.Open(filepath.Join(p.Source.Dir, name))
+		f, err := file.Open(filepath.Join(p.Source.Dir, name))
 		if err != nil {
 			return err
 		}
@@ -34,16 +35,22 @@ func (p *Plan) Check(target string, force bool) error {
 			return err
 		}
 	}
-	return checkpoints.CheckOutput(target, force)
+	if err := p.checkSpace(target); err != nil {
+		return err
+	}
+	return checkpoints.CheckOutput(target, force, p.recognize)
 }
 
-// Run streams the plan into the folder target, which appears whole or not at all. With force it may replace a checkpoint.
+// Run streams the plan into the folder target, which appears whole or not at all. With force it may replace another conversion.
 // progress is told of the bytes of tensor data as they are written.
 func (p *Plan) Run(ctx context.Context, target string, force bool, progress func(bytes int64)) (*Summary, error) {
 	if err := p.refuseOverlap(target); err != nil {
 		return nil, err
 	}
-	out, err := checkpoints.NewOutput(target, force)
+	if err := p.checkSpace(target); err != nil {
+		return nil, err
+	}
+	out, err := checkpoints.NewOutput(target, force, p.recognize)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +63,7 @@ func (p *Plan) Run(ctx context.Context, target string, force bool, progress func
 	if err := p.fill(ctx, out.Dir(), progress); err != nil {
 		return nil, nameTarget(err, out.Dir(), target)
 	}
+	p.flaws.tell()
 	summary, err := p.Summary()
 	if err != nil {
 		return nil, err
@@ -113,20 +121,7 @@ func nameTarget(err error, dir, target string) error {
 
 // refuseOverlap keeps a forced output from replacing what it is made from.
 func (p *Plan) refuseOverlap(target string) error {
-	dst, err := filepath.Abs(target)
-	if err != nil {
-		return err
-	}
-	src, err := filepath.Abs(p.Source.Dir)
-	if err != nil {
-		return err
-	}
-	for _, dir := range []*string{&dst, &src} {
-		if real, err := filepath.EvalSymlinks(*dir); err == nil {
-			*dir = real
-		}
-	}
-	if rel, err := filepath.Rel(dst, src); err == nil && filepath.IsLocal(rel) {
+	if checkpoints.Within(p.Source.Dir, target) {
 		return fmt.Errorf("the output %s is the input's folder, or holds it; choose another with -o", target)
 	}
 	return nil
@@ -147,14 +142,16 @@ func (p *Plan) writeWeights(ctx context.Context, dir string, progress func(bytes
 	return checkpoints.Write(dir, p.Specs, p.writeOptions(), told(ctx, progress, p.writeTensor))
 }
 
-// told makes write stop where ctx does, and tell progress of what is written.
-func told(ctx context.Context, progress func(bytes int64), write func(checkpoints.Spec, io.Writer) error) func(checkpoints.Spec, io.Writer) error {
+// told gives write the context, which it is to stop with, and tells progress of what is written.
+func told(
+	ctx context.Context, progress func(bytes int64), write func(context.Context, checkpoints.Spec, io.Writer) error,
+) func(checkpoints.Spec, io.Writer) error {
 	var one sync.Mutex
 	return func(s checkpoints.Spec, w io.Writer) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := write(s, w); err != nil {
+		if err := write(ctx, s, w); err != nil {
 			return err
 		}
 		one.Lock()
@@ -165,19 +162,22 @@ func told(ctx context.Context, progress func(bytes int64), write func(checkpoint
 }
 
 // writeTensor writes one tensor of the result: copied where it is a part of the source as it is, else through floats.
-func (p *Plan) writeTensor(s checkpoints.Spec, w io.Writer) error {
+func (p *Plan) writeTensor(ctx context.Context, s checkpoints.Spec, w io.Writer) error {
 	source, _ := p.Source.Tensor(s.Name)
 	held := pooledBuffers.Get().(*buffers)
 	defer pooledBuffers.Put(held)
-	out := &stream{src: source, dtype: s.DType, w: w, buffers: held}
+	out := &stream{ctx: ctx, src: source, dtype: s.DType, w: w, buffers: held}
 	t, ok := p.pooled[s.Name]
+	if err := p.vet(ctx, source, ok); err != nil {
+		return err
+	}
 	switch {
 	case !ok:
 		return out.write([]span{{n: source.Elements(), from: []int{0}}})
 	case p.Method == Random || p.changed[t.to[0].Name] || t.to[0].Parts != nil:
 		p.whole.Lock()
 		defer p.whole.Unlock()
-		values, err := p.pool(source, t)
+		values, err := p.pool(ctx, source, t)
 		if err != nil {
 			return err
 		}
@@ -189,9 +189,9 @@ func (p *Plan) writeTensor(s checkpoints.Spec, w io.Writer) error {
 }
 
 // pool computes one tensor of the result, as it is stored, in memory.
-func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, error) {
+func (p *Plan) pool(ctx context.Context, source *checkpoints.Tensor, t pooledTensor) ([]float32, error) {
 	if t.to[0].Parts != nil {
-		return p.row(t)
+		return p.row(ctx, t)
 	}
 	if p.changed[t.to[0].Name] {
 		return p.mergedTensor(t)
@@ -215,11 +215,11 @@ func (p *Plan) pool(source *checkpoints.Tensor, t pooledTensor) ([]float32, erro
 }
 
 // row computes a tensor that is one row of a weight.
-func (p *Plan) row(t pooledTensor) (all []float32, err error) {
+func (p *Plan) row(ctx context.Context, t pooledTensor) (all []float32, err error) {
 	w := t.to[0]
 	if p.changed[w.Name] {
 		all, _, err = p.merged.Get(w.Name)
-	} else if all, err = p.Source.Read(t.from[0]); err == nil {
+	} else if all, err = p.Source.Read(ctx, t.from[0]); err == nil {
 		all = p.poolHeads(all, w, t.from[0].KVHeads, t.groups[0])
 	}
 	if err == nil && len(all) != w.Size() {
@@ -244,7 +244,7 @@ func (p *Plan) poolHeads(values []float32, w configs.Param, heads, groups int) [
 
 // copyFile copies a small file beside the weights.
 func copyFile(dst, src string) (err error) {
-	in, err := os.Open(src)
+	in, err := file.Open(src)
 	if err != nil {
 		return err
 	}

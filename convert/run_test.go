@@ -70,7 +70,7 @@ func TestHalvesArePooledInF32(t *testing.T) {
 	}{
 		// Of one and the next number up the mean is half-way: down to the even one, then up to the even one. Large ones do
 		// not overflow; what f32 holds between is summed before it is rounded.
-		{checkpoints.BF16, []uint64{0x3f80, 0x3f81, 0x7f7f, 0xbf80}, []uint64{0x3f81, 0x3f82, 0x7f7e, 0x3f80}, []uint64{0x3f80, 0x3f82, 0x7f80, 0}},
+		{checkpoints.BF16, []uint64{0x3f80, 0x3f81, 0x7eff, 0xbf80}, []uint64{0x3f81, 0x3f82, 0x7efe, 0x3f80}, []uint64{0x3f80, 0x3f82, 0x7efe, 0}},
 		{checkpoints.F16, []uint64{0x3c00, 0x3c01, 0x7bff, 0x0001}, []uint64{0x3c01, 0x3c02, 0x7bff, 0x0002}, []uint64{0x3c00, 0x3c02, 0x7bff, 0x0002}},
 		{checkpoints.F32, []uint64{0x3f800000, 0x3f800001, 0, 0}, []uint64{0x3f800001, 0x3f800002, 0, 0}, []uint64{0x3f800000, 0x3f800002, 0, 0}},
 		// 1 + 2⁻⁴⁰ is 1 in f32.
@@ -161,7 +161,6 @@ func TestCarried(t *testing.T) {
 		m       model
 		carried []checkpoints.Spec
 	}{
-		{model{config: llamaConfig}, []checkpoints.Spec{{Name: "model.layers.1.self_attn.rotary_emb.inv_freq", DType: checkpoints.F32, Shape: []int{1}}}},
 		{model{config: neoxConfig}, []checkpoints.Spec{
 			{Name: "gpt_neox.layers.0.attention.bias", DType: checkpoints.Bool, Shape: []int{1, 1, 32, 32}},
 			{Name: "gpt_neox.layers.0.attention.masked_bias", DType: checkpoints.F32},
@@ -182,6 +181,16 @@ func TestCarried(t *testing.T) {
 			if raw(t, out, s.Name) != raw(t, src, s.Name) {
 				t.Errorf("%s changed", s.Name)
 			}
+		}
+	}
+}
+
+// TestTablesAreDropped: what config.json says is computed from it, in every family.
+func TestTablesAreDropped(t *testing.T) {
+	for config, table := range map[string]string{llamaConfig: "model.layers.1.self_attn.rotary_emb.inv_freq", neoxConfig: "gpt_neox.rotary_emb.cos_cached", gpt2Config: "transformer.h.0.attn.causal_mask"} {
+		dir := model{config: config, extra: []checkpoints.Spec{{Name: table, DType: checkpoints.F32, Shape: []int{1, 1, 4, 4}}}}.write(t)
+		if _, there := convertTo(t, dir, Options{Groups: 2, Target: Own}).Tensor(table); there {
+			t.Errorf("%s is in the result", table)
 		}
 	}
 }
@@ -228,13 +237,16 @@ func TestInterrupted(t *testing.T) {
 		cancel()
 	}
 	target := filepath.Join(t.TempDir(), "old")
-	writeFile(t, filepath.Join(target, "conversion.json"), "old")
+	if _, err := plan.Run(t.Context(), target, false, ignore); err != nil {
+		t.Fatal(err)
+	}
+	old := readFile(t, filepath.Join(target, "conversion.json"))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := plan.Run(ctx, target, true, ignore); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	if readFile(t, filepath.Join(target, "conversion.json")) != "old" {
+	if readFile(t, filepath.Join(target, "conversion.json")) != old {
 		t.Error("what was there is lost")
 	}
 }

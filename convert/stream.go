@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"context"
 	"io"
 	"slices"
 	"sync"
@@ -88,6 +89,7 @@ const pieceSize = 1 << 18
 
 // stream computes one tensor of the result from one of the source, a piece at a time.
 type stream struct {
+	ctx   context.Context // looked at between pieces
 	src   *checkpoints.Tensor
 	dtype checkpoints.DType // of the result
 	w     io.Writer
@@ -107,7 +109,7 @@ var pooledBuffers = sync.Pool{New: func() any { return &buffers{} }}
 func (s *stream) emit() error {
 	n := len(s.values) * s.dtype.Size()
 	s.encoded = slices.Grow(s.encoded[:0], n)[:n]
-	if err := checkpoints.EncodeFloats(s.encoded, s.values, s.dtype); err != nil {
+	if err := checkpoints.EncodeFinite(s.encoded, s.values, s.dtype); err != nil {
 		return err
 	}
 	_, err := s.w.Write(s.encoded)
@@ -118,8 +120,7 @@ func (s *stream) emit() error {
 func (s *stream) write(spans []span) error {
 	for _, sp := range spans {
 		if len(sp.from) == 1 && s.dtype == s.src.DType && s.gain == nil {
-			size := int64(s.dtype.Size())
-			if err := s.src.WriteRange(s.w, int64(sp.from[0])*size, int64(sp.n)*size); err != nil {
+			if err := s.copy(sp.from[0], sp.n); err != nil {
 				return err
 			}
 			continue
@@ -133,8 +134,31 @@ func (s *stream) write(spans []span) error {
 	return nil
 }
 
+// copyBytes are copied at a time.
+const copyBytes = 64 << 20
+
+// copy copies n elements of the source, from its element at on.
+func (s *stream) copy(at, n int) error {
+	size := int64(s.dtype.Size())
+	off, left := int64(at)*size, int64(n)*size
+	for left > 0 {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		part := min(left, copyBytes)
+		if err := s.src.WriteRange(s.w, off, part); err != nil {
+			return err
+		}
+		off, left = off+part, left-part
+	}
+	return nil
+}
+
 // piece writes n elements of a span, from its element at on.
 func (s *stream) piece(from []int, at, n int) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
 	s.values = resize(s.values, n)
 	if err := s.src.Float32Range(s.values, from[0]+at); err != nil {
 		return err
@@ -159,6 +183,9 @@ func (s *stream) piece(from []int, at, n int) error {
 func (s *stream) columns(spans []span, shape []int, width int) error {
 	rows, wide := max(1, pieceSize/max(shape[1], width)), shape[1]
 	for first := 0; first < shape[0]; first += rows {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
 		n := min(rows, shape[0]-first)
 		s.member, s.values = resize(s.member, n*wide), resize(s.values, n*width)
 		if err := s.src.Float32Range(s.member, first*wide); err != nil {

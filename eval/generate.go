@@ -43,6 +43,8 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 	if err := cmp.Or(limits.Memory("the KV cache", size), m.checkPass(1, len(prompt))); err != nil {
 		return fmt.Errorf("a prompt of %d tokens and %d more: %w; set a smaller --max-tokens", len(prompt), o.MaxTokens, err)
 	}
+	m.Until(ctx)
+	defer m.Until(context.Background())
 	cache := m.NewCache(1, len(prompt)+o.MaxTokens)
 	draw := sampler{o: o, r: rand.New(rand.NewPCG(o.Seed, 0))}
 	next := append([]int32(nil), prompt...)
@@ -57,11 +59,11 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 			return err
 		}
 		logits, err := m.Step(cache, next)
-		if err != nil {
+		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return err
 		}
 		if slices.ContainsFunc(logits.Data, notFinite) {
-			return errors.New("the model gives no finite numbers: it has weights or activations that are none")
+			return errors.New("the model gives no finite numbers: its activations are too large for float32")
 		}
 		next = append(next[:0], draw.next(logits.Data))
 		if next[0] == o.Stop {

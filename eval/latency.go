@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -65,6 +66,8 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 		WeightBytes: int64(elementSize(m.Weights)) * m.readPerStep(), encodes: !m.Arch.Causal,
 	}
 	l.KVBytes = (l.KVBytesPerToken + l.CrossBytesToken) * int64(o.Batch) * int64(o.Context)
+	m.Until(ctx)
+	defer m.Until(context.Background())
 	ids := randomIDs(o.Batch*max(1, o.PromptLen), m.Arch.Vocab)
 	if !l.encodes {
 		step, err := timeDecode(ctx, m, o, ids[:o.Batch])
@@ -150,16 +153,16 @@ func (m *Model) stepFLOPs(batch, context int) float64 {
 }
 
 func timeDecode(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {
-	_, step := decodeStep(m, o, ids)
+	_, step := decodeStep(ctx, m, o, ids)
 	return timeMedian(ctx, step)
 }
 
 // decodeStep is what a decode is timed by, again and again: one token for each sequence behind Context others in the cache.
-func decodeStep(m *Model, o LatencyOptions, ids []int32) (cache *decode.Cache, step func() error) {
+func decodeStep(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (cache *decode.Cache, step func() error) {
 	cache = m.NewCache(o.Batch, o.Context+1)
-	cache.Fill(o.Context)
+	cache.Fill(ctx, o.Context)
 	if m.Arch.EncoderLayers > 0 {
-		m.FillSource(cache, o.Context)
+		m.FillSource(ctx, cache, o.Context)
 	}
 	return cache, func() error {
 		cache.Truncate(o.Context)
@@ -191,7 +194,7 @@ func timePrefill(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (
 
 // timeMedian runs f once to warm up, then at least 5 times and for about a second, and returns the median.
 func timeMedian(ctx context.Context, f func() error) (time.Duration, error) {
-	if err := f(); err != nil {
+	if err := cmp.Or(f(), ctx.Err()); err != nil {
 		return 0, err
 	}
 	var times []time.Duration
@@ -200,7 +203,7 @@ func timeMedian(ctx context.Context, f func() error) (time.Duration, error) {
 			return 0, err
 		}
 		start := time.Now()
-		if err := f(); err != nil {
+		if err := cmp.Or(f(), ctx.Err()); err != nil {
 			return 0, err
 		}
 		times = append(times, max(time.Since(start), 1)) // a coarse clock may see nothing
@@ -223,7 +226,7 @@ func randomIDs(n, vocab int) []int32 {
 
 // RandomModel is a Llama of a shape with random weights, kept in the formats of f: for timing alone. A feed-forward block without a gate becomes
 // one with a gate and as many weights.
-func RandomModel(f decode.Formats, s Shape, groups int) (*Model, error) {
+func RandomModel(ctx context.Context, f decode.Formats, s Shape, groups int) (*Model, error) {
 	a, err := s.arch(groups)
 	if err != nil {
 		return nil, err
@@ -241,9 +244,12 @@ func RandomModel(f decode.Formats, s Shape, groups int) (*Model, error) {
 	}
 	all := make(map[string][]float32, len(params))
 	for i, p := range params {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		all[p.Name] = randomWeights(p.Size(), uint64(i))
 	}
-	return newModel(f, "", a, all)
+	return newModel(ctx, f, "", a, all)
 }
 
 func randomWeights(n int, seed uint64) []float32 {

@@ -63,7 +63,7 @@ func TestLatencyOfGroups(t *testing.T) {
 			Name: "x", Layers: 2, Heads: 4, KVHeads: 4, HeadDim: 8, Dim: 32, FFN: 48, Vocab: 50, Context: 64,
 			Gated: i%2 == 0, Tied: i < 2,
 		}
-		m, err := RandomModel(decode.Formats{}, shape, groups)
+		m, err := RandomModel(t.Context(), decode.Formats{}, shape, groups)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +101,7 @@ func TestLatencyFigures(t *testing.T) {
 func TestDecodeStepHasItsContext(t *testing.T) {
 	m := tiny(t, "llama")
 	for _, o := range []LatencyOptions{{1, 1, 0}, {3, 40, 0}} {
-		cache, step := decodeStep(m, o, randomIDs(o.Batch, m.Arch.Vocab))
+		cache, step := decodeStep(t.Context(), m, o, randomIDs(o.Batch, m.Arch.Vocab))
 		for range 3 {
 			if err := step(); err != nil || cache.Len != o.Context+1 || cache.Capacity != o.Context+1 || cache.Seqs != o.Batch {
 				t.Errorf("%+v: after a step %d sequences of %d tokens, %v; want %d tokens", o, cache.Seqs, cache.Len, err, o.Context+1)
@@ -177,7 +177,7 @@ func TestLatencyRefuses(t *testing.T) {
 		"x in f32 takes ":            {Name: "x", Layers: 1 << 12, Heads: 4, KVHeads: 4, HeadDim: 1 << 12, Dim: 1 << 14, FFN: 1 << 16, Vocab: 50, Context: 64},
 		"3 kv heads do not divide 4": {Name: "x", Layers: 1, Heads: 4, KVHeads: 3, HeadDim: 8, Dim: 32, FFN: 48, Vocab: 50, Context: 64},
 	} {
-		_, err := RandomModel(decode.Formats{}, shape, 0)
+		_, err := RandomModel(t.Context(), decode.Formats{}, shape, 0)
 		wantError(t, "shape", err, want)
 	}
 }

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 
 	"gqa/checkpoints"
+	"gqa/internal/file"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
@@ -25,6 +27,8 @@ func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise b
 	if err := checkOutput(output, input); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
+	m.Until(ctx)
+	defer m.Until(context.Background())
 	m.Precise(true)
 	defer m.Precise(false)
 	forward := m.wholeLogits
@@ -40,7 +44,7 @@ func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise b
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := forward(in.batch(i), w); err != nil {
+			if err := forward(ctx, in.batch(i), w); err != nil {
 				return err
 			}
 		}
@@ -64,13 +68,27 @@ func checkOutput(output, input string) error {
 	if in, err := os.Stat(input); err == nil && os.SameFile(in, out) {
 		return fmt.Errorf("%s is the input; name another file", output)
 	}
+	if err := file.Check(output, out); err != nil {
+		return err
+	}
+	if old, err := checkpoints.Open(output); err == nil { // weights are not overwritten by mistake
+		defer old.Close()
+		for _, name := range old.Names() {
+			if name != "logits" {
+				return fmt.Errorf("%s holds a tensor %s; only a file of logits is replaced: name another", output, name)
+			}
+		}
+	}
 	return nil
 }
 
-func (m *Model) wholeLogits(b ops.Batch, w io.Writer) error {
+func (m *Model) wholeLogits(ctx context.Context, b ops.Batch, w io.Writer) error {
 	hidden := m.Hidden(b)
 	for lo := 0; lo < hidden.Rows; lo += m.headRows {
 		logits := m.Head(hidden, lo, min(lo+m.headRows, hidden.Rows))
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := weights.WriteFloats(w, logits.Data, checkpoints.F32); err != nil {
 			return err
 		}
@@ -78,7 +96,7 @@ func (m *Model) wholeLogits(b ops.Batch, w io.Writer) error {
 	return nil
 }
 
-func (m *Model) stepLogits(b ops.Batch, w io.Writer) error {
+func (m *Model) stepLogits(ctx context.Context, b ops.Batch, w io.Writer) error {
 	cache := m.NewCache(1, b.Len)
 	if b.Source != nil {
 		if err := m.Encode(cache, *b.Source); err != nil {
@@ -87,7 +105,7 @@ func (m *Model) stepLogits(b ops.Batch, w io.Writer) error {
 	}
 	for i := range b.IDs {
 		logits, err := m.Step(cache, b.IDs[i:i+1])
-		if err != nil {
+		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return err
 		}
 		if err := weights.WriteFloats(w, logits.Data, checkpoints.F32); err != nil {
@@ -99,11 +117,11 @@ func (m *Model) stepLogits(b ops.Batch, w io.Writer) error {
 
 // writeTensorFile writes a safetensors file of one tensor: beside its place, then renamed into it.
 func writeTensorFile(path string, spec checkpoints.Spec, data func(w io.Writer) error) error {
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".logits-")
+	dir, remove, err := checkpoints.TempFolder(path)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer remove() //nolint:errcheck // tidies up after another error
 	err = checkpoints.Write(dir, []checkpoints.Spec{spec}, checkpoints.WriteOptions{}, func(_ checkpoints.Spec, w io.Writer) error {
 		return data(w)
 	})

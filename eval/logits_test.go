@@ -125,6 +125,7 @@ func TestWriteLogitsRefuses(t *testing.T) {
 	}
 	before, _ := os.ReadFile(good)
 	wantError(t, "onto itself", WriteLogits(t.Context(), m, good, good, false), good+" is the input; name another file")
+	wantError(t, "onto other tensors", WriteLogits(t.Context(), m, writeIDs(t, ids(6), []int{2, 3}, "input_ids"), good, false), good+" holds a tensor input_ids; only a file of logits is replaced")
 	if after, _ := os.ReadFile(good); !slices.Equal(after, before) {
 		t.Error("the input has changed")
 	}

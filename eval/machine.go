@@ -2,6 +2,7 @@ package eval
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -20,9 +21,9 @@ type Machine struct {
 	PeakBF16  float64 // FLOP/s of one with weights in bf16, by matrix instructions; 0: the machine has none
 }
 
-// MeasureMachine measures the ceilings in about half a second.
-func MeasureMachine() Machine {
-	return Machine{Name: machineName(), Bandwidth: measureBandwidth(), Peak: measurePeak(), PeakBF16: measurePeakBF16()}
+// MeasureMachine measures the ceilings in about half a second. It ends early, with no result, where ctx does.
+func MeasureMachine(ctx context.Context) Machine {
+	return Machine{Name: machineName(), Bandwidth: measureBandwidth(ctx), Peak: measurePeak(ctx), PeakBF16: measurePeakBF16(ctx)}
 }
 
 // with is the machine as a model in these formats finds it.
@@ -40,7 +41,7 @@ func (m Machine) Roofline(bytes, flops float64) float64 {
 
 // measureBandwidth reads memory, as dot products do, and takes the best of some rounds. What is read must be more than a
 // processor's cache holds: of 128 MiB, a server's still has a part when the next round comes.
-func measureBandwidth() float64 {
+func measureBandwidth(ctx context.Context) float64 {
 	const n, block = 1 << 27, 1 << 16 // 512 MiB
 	x := make([]float32, n)
 	kernels.HugePages(x)
@@ -48,7 +49,7 @@ func measureBandwidth() float64 {
 		x[i] = 1
 	}
 	sums := make([]float32, n/block)
-	return float64(4*n) / bestOf(4, func() {
+	return float64(4*n) / bestOf(ctx, 4, func() {
 		kernels.For(n/block, 1, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
 				half := x[i*block : (i+1)*block]
@@ -60,30 +61,33 @@ func measureBandwidth() float64 {
 
 const peakSize = 512 // rows and columns of the matrices that the peaks are measured with
 
-func measurePeakBF16() float64 {
+func measurePeakBF16(ctx context.Context) float64 {
 	const n = peakSize
 	x, y := make([]float32, n*n), make([]float32, n*n)
 	w := kernels.PackHalf(kernels.BF16, n, n, make([]uint16, n*n))
 	if w == nil {
 		return 0
 	}
-	return 2 * n * n * n / bestOf(4, func() { kernels.GemmNTPacked(n, x, n, w, y, n) })
+	return 2 * n * n * n / bestOf(ctx, 4, func() { kernels.GemmNTPacked(n, x, n, w, y, n) })
 }
 
-func measurePeak() float64 {
+func measurePeak(ctx context.Context) float64 {
 	const n = peakSize
 	a, b, c := make([]float32, n*n), make([]float32, n*n), make([]float32, n*n)
 	for i := range a {
 		a[i], b[i] = float32(i%7)-3, float32(i%5)-2
 	}
-	return 2 * n * n * n / bestOf(4, func() { kernels.Gemm(false, false, n, n, n, 1, a, n, b, n, 0, c, n) })
+	return 2 * n * n * n / bestOf(ctx, 4, func() { kernels.Gemm(false, false, n, n, n, 1, a, n, b, n, 0, c, n) })
 }
 
 // bestOf is the shortest time of f in seconds, after a warm-up.
-func bestOf(rounds int, f func()) float64 {
+func bestOf(ctx context.Context, rounds int, f func()) float64 {
 	f()
 	best := time.Duration(1<<63 - 1)
 	for range rounds {
+		if ctx.Err() != nil {
+			break
+		}
 		start := time.Now()
 		f()
 		best = min(best, time.Since(start))

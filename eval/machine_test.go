@@ -42,7 +42,7 @@ func TestRooflineOfFormats(t *testing.T) {
 }
 
 func TestMeasureMachine(t *testing.T) {
-	m := MeasureMachine()
+	m := MeasureMachine(t.Context())
 	for name, x := range map[string]float64{"bandwidth": m.Bandwidth, "peak": m.Peak} {
 		if !(x > 1e6) || math.IsInf(x, 0) { // a megabyte, a million operations a second
 			t.Errorf("%s is %v", name, x)

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"context"
 	"fmt"
 
 	"gqa/configs"
@@ -19,10 +20,12 @@ type Model struct {
 }
 
 // LoadModel reads a checkpoint (a folder, a .safetensors or PyTorch file, an index file) into memory, in f32.
-func LoadModel(path string) (*Model, error) { return LoadModelIn(decode.Formats{}, path) }
+func LoadModel(ctx context.Context, path string) (*Model, error) {
+	return LoadModelIn(ctx, decode.Formats{}, path)
+}
 
 // LoadModelIn is LoadModel with weights and cache kept in other formats.
-func LoadModelIn(f decode.Formats, path string) (*Model, error) {
+func LoadModelIn(ctx context.Context, f decode.Formats, path string) (*Model, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
@@ -32,21 +35,25 @@ func LoadModelIn(f decode.Formats, path string) (*Model, error) {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	src.TellNotes()
-	all, err := src.All()
+	all, err := src.All(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("model: %s: %w", path, err)
+		return nil, fmt.Errorf("model: %w", err)
 	}
-	return newModel(f, src.Dir, src.Arch, all)
+	return newModel(ctx, f, src.Dir, src.Arch, all)
 }
 
 // newModel wraps weights by the forward pass's names.
-func newModel(f decode.Formats, dir string, arch *configs.Arch, all map[string][]float32) (*Model, error) {
+func newModel(ctx context.Context, f decode.Formats, dir string, arch *configs.Arch, all map[string][]float32) (*Model, error) {
 	n, err := weights.Parameters(arch)
 	if err != nil {
 		return nil, err
 	}
+	d, err := decode.Build(ctx, f, arch, all)
+	if err != nil {
+		return nil, err
+	}
 	const logits = 1 << 24 // 64 MiB
-	return &Model{Dir: dir, Arch: arch, Parameters: n, Decoder: decode.NewIn(f, arch, all), headRows: max(1, logits/arch.Vocab)}, nil
+	return &Model{Dir: dir, Arch: arch, Parameters: n, Decoder: d, headRows: max(1, logits/arch.Vocab)}, nil
 }
 
 // Fit is how many of tokens a sequence of the architecture can have: all of them, unless its positions end before.

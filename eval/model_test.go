@@ -2,6 +2,7 @@ package eval
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/internal/engine/decode"
 	"gqa/internal/golden"
+	"gqa/internal/kernels"
 )
 
 // gopher is the embedded sample model.
@@ -26,7 +28,7 @@ func gopher(t *testing.T) *Model {
 
 func mustLoad(t *testing.T, dir string) *Model {
 	t.Helper()
-	m, err := LoadModel(dir)
+	m, err := LoadModel(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +46,7 @@ func broken(t *testing.T) *Model {
 	t.Helper()
 	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
 	all["final_norm.weight"][3] = float32(math.NaN())
-	m, err := newModel(decode.Formats{}, "", src.Arch, all)
+	m, err := newModel(t.Context(), decode.Formats{}, "", src.Arch, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +86,22 @@ func wantError(t *testing.T, what string, err error, want string) {
 	}
 }
 
+// TestLoadNotFinite: every format refuses weights that are no numbers, and names them.
+func TestLoadNotFinite(t *testing.T) {
+	for _, x := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
+		dir := t.TempDir()
+		if err := checkpoints.ExtractSample(dir); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "model.safetensors")
+		golden.Poison(t, file, "model.layers.2.mlp.up_proj.weight", 777, x)
+		for _, f := range []decode.Formats{{}, {Weights: kernels.BF16}} {
+			_, err := LoadModelIn(t.Context(), f, dir)
+			wantError(t, "weights", err, fmt.Sprintf("model: %s: tensor \"model.layers.2.mlp.up_proj.weight\": %v at [3, 9]; the file is damaged", file, x))
+		}
+	}
+}
+
 func TestLoadModel(t *testing.T) {
 	m := gopher(t)
 	if m.Parameters != 3737856 || m.Arch.KVHeads != 8 || filepath.Base(m.Dir) != checkpoints.SampleName {
@@ -93,8 +111,8 @@ func TestLoadModel(t *testing.T) {
 	if byFile.Parameters != m.Parameters || byFile.Dir != m.Dir {
 		t.Errorf("by its file: %d parameters, folder %s, want those of the folder", byFile.Parameters, byFile.Dir)
 	}
-	_, err := LoadModel("nowhere")
+	_, err := LoadModel(t.Context(), "nowhere")
 	wantError(t, "no model", err, "model: nowhere: ")
-	_, err = LoadModel(t.TempDir())
+	_, err = LoadModel(t.Context(), t.TempDir())
 	wantError(t, "an empty folder", err, "model: ")
 }

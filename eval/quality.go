@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 type QualityOptions struct {
 	SeqLen     int                 // tokens per window; windows do not overlap; 0: the model's context, at most 2048
 	MaxWindows int                 // 0: all
+	TextKey    string              // of JSON records; empty: text.TextKey
 	Seed       uint64              // of the tokens that are hidden from an encoder
 	Teacher    *Model              // compared with, if not nil
 	Progress   func(windows int64) // told of windows as they are scored; may be nil
@@ -52,15 +54,24 @@ func MeasureObjective(ctx context.Context, m *Model, d *objective.Data, o Qualit
 	if _, err := text.Windows(d.IDs, d.Window); err != nil {
 		return nil, fmt.Errorf("%s: %w (--seq-len)", d.Name, err)
 	}
+	for _, model := range []*Model{m, o.Teacher} {
+		if model != nil {
+			model.Until(ctx)
+			defer model.Until(context.Background())
+		}
+	}
 	windows := int(o.Windows(d))
 	t := newTally(m, o, d)
 	per := min(windows, max(1, scoreRows/d.Window))
 	for at := 0; at < windows; at += per {
+		n := min(per, windows-at)
+		t.score(ctx, d.IDs[at*d.Window:(at+n)*d.Window], n)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		n := min(per, windows-at)
-		t.score(d.IDs[at*d.Window:(at+n)*d.Window], n)
+		if t.err != nil {
+			return nil, t.err
+		}
 		if o.Progress != nil {
 			o.Progress(int64(n))
 		}
@@ -113,6 +124,7 @@ type tally struct {
 	rowKL, rowAgree   []float32
 	best, teacherBest []int32
 	targets           []int32
+	err               error // the tokenizer's
 }
 
 func newTally(m *Model, o QualityOptions, d *objective.Data) *tally {
@@ -120,7 +132,7 @@ func newTally(m *Model, o QualityOptions, d *objective.Data) *tally {
 }
 
 // score runs n windows through the model (and the teacher) and adds them up.
-func (t *tally) score(ids []int32, n int) {
+func (t *tally) score(ctx context.Context, ids []int32, n int) {
 	windows := slices.Collect(slices.Chunk(ids, t.data.Window))
 	b, targets := t.data.Batch(windows)
 	t.size(len(targets))
@@ -129,7 +141,7 @@ func (t *tally) score(ids []int32, n int) {
 	if t.o.Teacher != nil {
 		teacherHidden = t.o.Teacher.Hidden(b)
 	}
-	for lo := 0; lo < len(targets); lo += t.model.headRows {
+	for lo := 0; lo < len(targets) && ctx.Err() == nil; lo += t.model.headRows {
 		hi := min(lo+t.model.headRows, len(targets))
 		var teacher []float32
 		if t.o.Teacher != nil {
@@ -210,7 +222,8 @@ func (t *tally) addWindow(lo, hi int) {
 			agree++
 		}
 		if t.data.Tokenizer != nil {
-			t.bytes += float64(len(t.data.Tokenizer.TokenBytes(t.targets[i])))
+			token, err := t.data.Tokenizer.TokenBytes(t.targets[i])
+			t.bytes, t.err = t.bytes+float64(len(token)), cmp.Or(t.err, err)
 		}
 	}
 	if n == 0 {
@@ -301,7 +314,7 @@ func (o QualityOptions) Tokens(m *Model) int { return o.MaxWindows * o.seqLen(m)
 
 // Data says how a corpus is read for a model.
 func (o QualityOptions) Data(m *Model) objective.Options {
-	return objective.Options{SeqLen: o.seqLen(m), Max: o.Tokens(m), Seed: o.Seed}
+	return objective.Options{SeqLen: o.seqLen(m), Seed: o.Seed, Options: stream.Options{Max: o.Tokens(m), TextKey: o.TextKey}}
 }
 
 func (o QualityOptions) seqLen(m *Model) int {

@@ -32,7 +32,7 @@ func near(a, b, tolerance float64) bool { return math.Abs(a-b) <= tolerance }
 
 func sampleText(t *testing.T, m *Model, tokens int) *stream.Stream {
 	t.Helper()
-	s, err := stream.Load(t.Context(), "sample:val", m.Dir, m.Arch.Vocab, tokens)
+	s, err := stream.Load(t.Context(), "sample:val", m.Dir, m.Arch.Vocab, stream.Options{Max: tokens})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func TestQualityOfUntiedHead(t *testing.T) {
 		t.Fatalf("tied %v (%v)", untied.Tied, err)
 	}
 	score := func(a *configs.Arch) float64 {
-		m, err := newModel(decode.Formats{}, "", a, all)
+		m, err := newModel(t.Context(), decode.Formats{}, "", a, all)
 		if err != nil {
 			t.Fatal(err)
 		}

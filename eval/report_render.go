@@ -38,6 +38,15 @@ func Formats() []string {
 	return names
 }
 
+// ReportFiles are the names of the files that Write writes.
+func ReportFiles() []string {
+	var names []string
+	for _, f := range formats {
+		names = append(names, f.file)
+	}
+	return names
+}
+
 // Render writes the report in one of Formats. The HTML form is one file that
 // needs no other; junit is JUnit XML with a test case per point.
 func (r Report) Render(w io.Writer, format string) error {

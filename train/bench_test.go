@@ -19,7 +19,7 @@ const smallLlama = `{"model_type": "llama", "hidden_size": 384, "num_hidden_laye
 func BenchmarkStep(b *testing.B) {
 	for _, threads := range slices.Compact([]int{1, runtime.GOMAXPROCS(0)}) {
 		b.Run(fmt.Sprintf("model=gopher-4m/batch=8/seq=512/threads=%d", threads), func(b *testing.B) {
-			o, all, err := openOrigin("../checkpoints/gopher-4m")
+			o, all, err := openOrigin(b.Context(), "../checkpoints/gopher-4m")
 			if err != nil {
 				b.Fatal(err)
 			}

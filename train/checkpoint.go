@@ -92,22 +92,17 @@ func (s state) verify(ctx context.Context, run string) error {
 	if s.Files == nil {
 		return nil
 	}
-	dir := checkpointDir(run, s.Step)
-	names, err := weights.SideFiles(dir, readWithModel)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if _, ok := s.Files[filepath.ToSlash(name)]; !ok && name != stateFile {
+	return checkpoints.Verify(ctx, checkpointDir(run, s.Step), s.Files)
+}
+
+// wrote checks that the run wrote the files that an origin was read from.
+func (s state) wrote(o *origin) error {
+	for _, name := range o.read {
+		if _, ok := s.Files[name]; !ok && s.Files != nil {
 			return fmt.Errorf("%s is not of this checkpoint", name)
 		}
 	}
-	return checkpoints.Verify(ctx, dir, s.Files)
-}
-
-// readWithModel tells whether opening a model's folder reads files of that name.
-func readWithModel(name string) bool {
-	return carried(name) || slices.Contains([]string{".json", ".safetensors", ".bin"}, filepath.Ext(name))
+	return nil
 }
 
 // saveCheckpoint writes a checkpoint of the run as it is: whole, or on an error not at all. Once begun it is not given up.

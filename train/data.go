@@ -9,6 +9,7 @@ import (
 
 	"gqa/configs"
 	"gqa/internal/objective"
+	"gqa/internal/stream"
 	"gqa/internal/text"
 )
 
@@ -33,7 +34,9 @@ type fingerprint struct {
 
 func loadData(ctx context.Context, r *configs.Recipe, modelDir string, a *configs.Arch) (*data, error) {
 	load := func(name string) (*objective.Data, error) {
-		return objective.Load(ctx, name, modelDir, a, objective.Options{SeqLen: r.SeqLen, Seed: r.Seed})
+		return objective.Load(ctx, name, modelDir, a, objective.Options{
+			SeqLen: r.SeqLen, Seed: r.Seed, Options: stream.Options{TextKey: r.TextKey},
+		})
 	}
 	corpus, err := load(r.Data)
 	if err != nil {

@@ -100,7 +100,7 @@ func (began identity) checkRecipe(dir string) error {
 		return nil
 	}
 	path := filepath.Join(dir, recipeFile)
-	text, err := file.Read(path)
+	text, err := file.ReadMax(path, 1<<20)
 	if err != nil {
 		return err
 	}

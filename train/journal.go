@@ -1,9 +1,12 @@
 package train
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
+
+	"gqa/checkpoints"
 )
 
 // journal is where a run's figures go: metrics.jsonl and TensorBoard's event file.
@@ -40,6 +43,32 @@ func (j *journal) log(m Metrics) error {
 		return err
 	}
 	j.written = append(j.written, line...)
+	return j.events.scalars(m.Step, scalars(m)...)
+}
+
+// amend replaces the figures of the last step.
+func (j *journal) amend(m Metrics) error {
+	line, err := m.line()
+	if err != nil {
+		return err
+	}
+	before := bytes.LastIndexByte(bytes.TrimSuffix(j.written, []byte("\n")), '\n') + 1
+	j.written = append(j.written[:before:before], line...)
+	path := j.metrics.Name()
+	if err := checkpoints.WriteFileAtomic(path, j.written, 0o666); err != nil {
+		return err
+	}
+	metrics, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o666)
+	if err != nil {
+		return err
+	}
+	err = j.metrics.Close()
+	j.metrics = metrics
+	return errors.Join(err, j.events.scalars(m.Step, scalars(m)...))
+}
+
+// scalars are a step's figures by TensorBoard's tags.
+func scalars(m Metrics) []scalar {
 	values := []scalar{
 		{"train/loss", m.Loss},
 		{"train/grad_norm", m.GradNorm},
@@ -52,7 +81,10 @@ func (j *journal) log(m Metrics) error {
 	if m.ValidLoss != nil {
 		values = append(values, scalar{"valid/loss", *m.ValidLoss})
 	}
-	return j.events.scalars(m.Step, values...)
+	if m.Original != nil {
+		values = append(values, scalar{"valid/ce", *m.ValidLoss}, scalar{"valid/ce_teacher", *m.Original})
+	}
+	return values
 }
 
 // sync makes the figures survive a power cut.

@@ -1,12 +1,17 @@
 package train
 
 import (
+	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/file"
 	"gqa/internal/weights"
 )
 
@@ -18,10 +23,12 @@ type origin struct {
 	config []byte
 	dtype  checkpoints.DType // of the embedding
 	side   map[string][]byte // tokenizer and other small files by name
+	read   []string          // the files that all this was read from
+	left   []string          // those that do not go with the result
 }
 
 // openOrigin opens a checkpoint and reads its weights in f32, by the forward pass's names.
-func openOrigin(path string) (*origin, map[string][]float32, error) {
+func openOrigin(ctx context.Context, path string) (*origin, map[string][]float32, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
 		return nil, nil, err
@@ -31,15 +38,22 @@ func openOrigin(path string) (*origin, map[string][]float32, error) {
 		return nil, nil, err
 	}
 	src.TellNotes()
-	all, err := src.All()
+	all, err := src.All(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	o := &origin{dir: src.Dir, arch: src.Arch, config: src.Config}
+	o.read = append(slices.Clone(src.Files), "config.json")
+	if src.Index != "" {
+		o.read = append(o.read, src.Index)
+	}
 	if o.dtype, err = embeddingDType(src); err != nil {
 		return nil, nil, err
 	}
-	o.side, err = readCompanions(src.Dir)
+	o.side, o.left, err = readCompanions(src)
+	for name := range o.side {
+		o.read = append(o.read, filepath.ToSlash(name))
+	}
 	return o, all, err
 }
 
@@ -54,22 +68,24 @@ func embeddingDType(src *weights.Source) (checkpoints.DType, error) {
 }
 
 // readCompanions reads the small files that go with a model, and what its conversion said, by name.
-func readCompanions(dir string) (map[string][]byte, error) {
-	names, err := weights.SideFiles(dir, carried)
+func readCompanions(src *weights.Source) (side map[string][]byte, left []string, err error) {
+	names, left, err := src.SideFiles()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	side := make(map[string][]byte, len(names))
-	for _, name := range names {
-		if side[name], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
-			return nil, err
+	side = make(map[string][]byte, len(names))
+	for _, name := range append(names, "conversion.json") {
+		side[name], err = file.Read(filepath.Join(src.Dir, name))
+		if name == "conversion.json" && errors.Is(err, fs.ErrNotExist) {
+			delete(side, name)
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
 		}
 	}
-	return side, nil
+	return side, left, nil
 }
-
-// carried tells whether a file of that name goes from the model to the result.
-func carried(name string) bool { return weights.IsCompanion(name) || name == "conversion.json" }
 
 // write makes dir a Hugging Face folder of the weights in dtype.
 func (o *origin) write(dir string, dtype checkpoints.DType, all map[string][]float32) error {

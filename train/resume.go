@@ -160,7 +160,10 @@ func restore(ctx context.Context, dir string, step int, recipe *configs.Recipe, 
 	var o *origin
 	var all map[string][]float32
 	if err == nil {
-		o, all, err = openOrigin(from)
+		o, all, err = openOrigin(ctx, from)
+	}
+	if err == nil {
+		err = s.wrote(o)
 	}
 	switch {
 	case ctx.Err() != nil:

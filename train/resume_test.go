@@ -3,6 +3,7 @@ package train
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gqa/checkpoints"
 )
 
 // TestResume interrupts a run after each step and goes on with it.
@@ -204,17 +207,17 @@ func spoilers(t *testing.T, run string) map[string]func(dir string) {
 		return func(dir string) { put(t, dir, name, read(t, checkpointDir(run, 4), name)) }
 	}
 	return map[string]func(dir string){
-		"model.safetensors has ":              cut("model.safetensors"),
-		"config.json is damaged":              edit("config.json", "8", "9"),
-		"optimizer.safetensors is missing":    remove(momentsFile),
-		"model.safetensors is damaged":        from("model.safetensors"),
-		"optimizer.safetensors is damaged":    from(momentsFile),
-		"metrics.jsonl has ":                  from(metricsFile),
-		"it is the checkpoint of step 4":      from(stateFile),
-		"state.json is missing":               remove(stateFile),
-		"state.json: is damaged: its check":   edit(stateFile, `"step": 6`, `"step": 7`),
-		"state.json: is damaged: it is not":   edit(stateFile, `"checksum"`, `"checksuM"`),
-		"model.safetensors.index.json is not": func(dir string) { put(t, dir, "model.safetensors.index.json", "{}") },
+		"model.safetensors has ":            cut("model.safetensors"),
+		"config.json is damaged":            edit("config.json", "8", "9"),
+		"optimizer.safetensors is missing":  remove(momentsFile),
+		"model.safetensors is damaged":      from("model.safetensors"),
+		"optimizer.safetensors is damaged":  from(momentsFile),
+		"metrics.jsonl has ":                from(metricsFile),
+		"it is the checkpoint of step 4":    from(stateFile),
+		"state.json is missing":             remove(stateFile),
+		"state.json: is damaged: its check": edit(stateFile, `"step": 6`, `"step": 7`),
+		"state.json: is damaged: it is not": edit(stateFile, `"checksum"`, `"checksuM"`),
+		"generation_config.json is not of":  func(dir string) { put(t, dir, "generation_config.json", "{}") },
 	}
 }
 
@@ -313,26 +316,33 @@ func TestResumeAnothersCheckpoint(t *testing.T) {
 
 // Numbers that are not finite have a good checksum if they were saved so.
 func TestResumeNotFinite(t *testing.T) {
-	recipe, o := smallRun(t, "steps=2", "valid=")
-	r := begun(t, recipe, o)
-	var err error
-	if r.journal, err = openJournal(o.Dir, 0, nil); err != nil {
+	run, whole := stopped(t)
+	o := copied(t, run)
+	newest := checkpointDir(o.Dir, 6)
+	moments := []byte(read(t, newest, momentsFile))
+	binary.LittleEndian.PutUint32(moments[len(moments)-4:], math.Float32bits(float32(math.Inf(1))))
+	put(t, newest, momentsFile, string(moments))
+	s, err := readState(o.Dir, 6)
+	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.journal.Close()
-	r.state.Step = 1
-	if err := r.saveCheckpoint(); err != nil {
+	all, err := checkpoints.Digests(t.Context(), newest)
+	if err != nil {
 		t.Fatal(err)
 	}
-	r.trainer.optimizer.slots[0].m[3] = float32(math.Inf(1))
-	r.state.Step = 2
-	if err := r.saveCheckpoint(); err != nil {
+	s.Files[momentsFile] = all[momentsFile]
+	if err := writeSealed(filepath.Join(newest, stateFile), s); err != nil {
 		t.Fatal(err)
 	}
-	restored, err := reopen(t.Context(), o.Dir, r.recipe, r.identity)
-	if err != nil || restored.state.Step != 1 {
-		t.Errorf("%v, %v; want the run at step 1", restored, err)
+	lines := warnings(t, func() {
+		if _, err := Resume(t.Context(), o, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	if len(lines) != 1 || !strings.Contains(lines[0], "+Inf at [") || !strings.Contains(lines[0], "resuming from step 4") {
+		t.Errorf("the log holds %q", lines)
 	}
+	same(t, "not finite", o.Dir, whole.Dir)
 }
 
 // TestResumeMetrics: whatever happens to metrics.jsonl, a resumed run has that of one which was not interrupted.
@@ -519,4 +529,35 @@ func TestStatusReadsOnly(t *testing.T) {
 	if after := listing(); after != before {
 		t.Errorf("status changed the folder:\n%s\n%s", before, after)
 	}
+}
+
+// told is a context that ends at its nth question.
+type told struct {
+	context.Context
+	n int
+}
+
+func (c *told) Err() error {
+	if c.n--; c.n > 0 {
+		return nil
+	}
+	return context.Canceled
+}
+
+// A run that is told to stop during a step that has a validation makes it when it is resumed.
+func TestResumeValidates(t *testing.T) {
+	recipe, whole := smallRun(t)
+	mustRun(t, recipe, whole)
+	recipe, o := smallRun(t)
+	r := begun(t, recipe, o)
+	if err := r.loop(&told{t.Context(), 4}, o); !errors.Is(err, ErrInterrupted) || r.state.Step != 4 { // each step asks once
+		t.Fatalf("stopped after step %d: %v", r.state.Step, err)
+	}
+	if all := figures(t, o.Dir); all[3].ValidLoss != nil {
+		t.Fatalf("step 4 has been validated: %+v", all[3])
+	}
+	if _, err := Resume(t.Context(), o, nil); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "stopped before a validation", o.Dir, whole.Dir)
 }

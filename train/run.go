@@ -14,6 +14,7 @@ import (
 	"gqa/internal/kernels"
 	"gqa/internal/limits"
 	"gqa/internal/objective"
+	"gqa/internal/weights"
 )
 
 // Options say where a run lives and who watches it.
@@ -74,10 +75,11 @@ func prepare(ctx context.Context, recipe *configs.Recipe) (*run, error) {
 	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
 	}
-	o, all, err := openOrigin(recipe.Model)
+	o, all, err := openOrigin(ctx, recipe.Model)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
+	weights.TellLeft(o.left)
 	sum := weightsSum(o.config, all) // of now: steps change the weights in place
 	r, err := assemble(ctx, recipe, o, all)
 	if err == nil {
@@ -106,7 +108,7 @@ func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[st
 		return nil, err
 	}
 	t.objective = d.Objective
-	if t.teacher, err = openTeacher(recipe, o.arch, d); err != nil {
+	if t.teacher, err = openTeacher(ctx, recipe, o.arch, d); err != nil {
 		return nil, err
 	}
 	id := identity{Data: &d.fingerprint, Valid: d.held}
@@ -137,6 +139,9 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 	if r.recipe.Threads > 0 {
 		kernels.SetThreads(r.recipe.Threads)
 		defer kernels.SetThreads(0)
+	}
+	if err := r.catchUp(); err != nil {
+		return err
 	}
 	for r.state.Step < r.recipe.Steps {
 		if err := r.next(ctx); err != nil {
@@ -186,19 +191,48 @@ func (r *run) report(ctx context.Context, out outcome, p pace) error {
 		m.CE, m.KL = &out.parts.CrossEntropy, &out.parts.Divergence
 	}
 	last := step == r.recipe.Steps
-	if ctx.Err() == nil && len(r.data.valid) > 0 && (last || due(step, r.recipe.ValidEvery)) {
-		var loss float64
-		r.trainer.optimizer.average(func() { loss = r.trainer.evaluate(r.data.valid) })
-		if !isFinite(loss) {
-			return r.diverged(step, fmt.Errorf("the validation loss is %v", loss))
+	if r.validates(step) && (last || ctx.Err() == nil) { // a run that is told to stop validates when it is resumed
+		if err := r.validate(&m); err != nil {
+			return err
 		}
-		m.ValidLoss = &loss
 	}
 	if err := r.journal.log(m); err != nil {
 		return err
 	}
 	r.tell(m, p, last || step == 1 || m.ValidLoss != nil || due(step, r.recipe.LogEvery))
 	return nil
+}
+
+// validates tells whether a validation is due after a step.
+func (r *run) validates(step int) bool {
+	return len(r.data.valid) > 0 && (step == r.recipe.Steps || due(step, r.recipe.ValidEvery))
+}
+
+// validate adds the validation loss to the figures of the step just made.
+func (r *run) validate(m *Metrics) error {
+	var loss float64
+	r.trainer.optimizer.average(func() { loss = r.trainer.evaluate(r.data.valid) })
+	if !isFinite(loss) {
+		return r.diverged(m.Step, fmt.Errorf("the validation loss is %v", loss))
+	}
+	m.ValidLoss, m.Original = &loss, r.trainer.teacher.evaluate(r.data.valid, r.recipe.Batch)
+	return nil
+}
+
+// catchUp makes the validation that was due when the run was told to stop.
+func (r *run) catchUp() error {
+	all, _ := parseMetrics(r.journal.written)
+	if len(all) == 0 || !r.validates(r.state.Step) {
+		return nil
+	}
+	m := all[len(all)-1]
+	if m.Step != r.state.Step || m.ValidLoss != nil {
+		return nil
+	}
+	if err := r.validate(&m); err != nil {
+		return err
+	}
+	return r.journal.amend(m)
 }
 
 // tell lets who watches the run know of a step.

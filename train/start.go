@@ -41,6 +41,9 @@ func Run(ctx context.Context, recipe configs.Recipe, o Options) (*Status, error)
 	} else if same {
 		return Resume(ctx, o, nil)
 	}
+	if err := outside(o.Dir, &recipe); err != nil {
+		return nil, err
+	}
 	r, err := prepare(ctx, &recipe)
 	if err != nil {
 		return nil, err
@@ -121,7 +124,7 @@ func createFolder(o Options, recipe *configs.Recipe, began identity) (err error)
 		}
 		release()
 	}
-	out, err := checkpoints.NewOutput(o.Dir, o.Force)
+	out, err := checkpoints.NewOutput(o.Dir, o.Force, Recognize)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -20,10 +21,11 @@ type teacher struct {
 	objective objective.Objective
 	sum       uint32       // of its weights
 	cache     *predictions // nil: the model reads every batch anew
+	validLoss *float64     // see evaluate; nil: not known yet
 }
 
 // openTeacher reads the recipe's teacher, which must fit the model that is trained; nil where there is none.
-func openTeacher(r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, error) {
+func openTeacher(ctx context.Context, r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, error) {
 	path := r.Distill.Teacher
 	if path == "" {
 		return nil, nil
@@ -37,7 +39,8 @@ func openTeacher(r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, erro
 		return nil, fmt.Errorf("teacher: %s has a vocabulary of %d, the model one of %d: it must be the model's own, most often the checkpoint that was converted",
 			path, src.Arch.Vocab, arch.Vocab)
 	}
-	all, err := src.All()
+	src.TellNotes()
+	all, err := src.All(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("teacher: %w", err)
 	}
@@ -108,6 +111,36 @@ func (t *teacher) recall(first int, windows [][]int32) (kernels.Soft, error) {
 		}
 	}
 	return soft, nil
+}
+
+// evaluate is the teacher's own mean loss over every prediction of the windows, measured once. It is nil without a teacher, and
+// where the loss is not a finite number.
+func (t *teacher) evaluate(windows [][]int32, batch int) *float64 {
+	if t == nil {
+		return nil
+	}
+	if t.validLoss != nil {
+		return t.validLoss
+	}
+	const rows = 256 // of logits in memory at once
+	losses, sum, all := make([]float32, rows), 0.0, 0
+	for part := range slices.Chunk(windows, batch) {
+		b, targets := t.objective.Batch(part)
+		hidden := t.model.Hidden(b)
+		for lo := 0; lo < len(targets); lo += rows {
+			hi := min(lo+rows, len(targets))
+			kernels.CrossEntropy(losses, nil, t.model.Head(hidden, lo, hi).Data, targets[lo:hi], hi-lo, t.model.Arch.Vocab)
+			for i, target := range targets[lo:hi] {
+				if target >= 0 {
+					sum, all = sum+float64(losses[i]), all+1
+				}
+			}
+		}
+	}
+	if mean := sum / float64(max(all, 1)); isFinite(mean) {
+		t.validLoss = &mean
+	}
+	return t.validLoss
 }
 
 // predict fills soft with the most probable tokens of rows [lo, lo+n).

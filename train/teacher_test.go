@@ -1,6 +1,7 @@
 package train
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"gqa/internal/engine/decode"
+	"gqa/internal/golden"
 	"gqa/internal/ops"
 )
 
@@ -53,6 +55,26 @@ func TestDistilledLoss(t *testing.T) {
 	if math.Abs(*m.CE-ce) > 1e-5 || math.Abs(*m.KL-kl) > 1e-5 || math.Abs(m.Loss-(0.75*ce+0.25*4*kl)) > 1e-5 {
 		t.Errorf("loss %v, ce %v, kl %v; want ce %v, kl %v", m.Loss, *m.CE, *m.KL, ce, kl)
 	}
+}
+
+// Weights that are not finite are named before anything is written, those of the teacher as the teacher's.
+func TestNotFiniteModels(t *testing.T) {
+	model, teacher := tinyFolder(t, "llama"), tinyFolder(t, "gpt2")
+	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)), "distill.teacher="+teacher)
+	refused := func(want string) {
+		t.Helper()
+		_, err := Run(t.Context(), recipe, o)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "learning rate") {
+			t.Errorf("error %v, want %q", err, want)
+		}
+		if _, err := os.Stat(o.Dir); err == nil {
+			t.Error("there is a run folder")
+		}
+	}
+	golden.Poison(t, filepath.Join(teacher, "model.safetensors"), "transformer.h.0.attn.c_attn.weight", 5, float32(math.NaN()))
+	refused("teacher: " + filepath.Join(teacher, "model.safetensors") + `: tensor "transformer.h.0.attn.c_attn.weight": NaN at [0, 5]`)
+	golden.Poison(t, filepath.Join(model, "model.safetensors"), "model.norm.weight", 3, float32(math.Inf(1)))
+	refused("model: " + filepath.Join(model, "model.safetensors") + `: tensor "model.norm.weight": +Inf at [3]`)
 }
 
 func logits(d *decode.Decoder, window []int32) [][]float32 {
@@ -119,6 +141,20 @@ func TestTeacherCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	again("empty")
+
+	// Predictions that do not say what they are of are made again.
+	wrong := bytes.Clone(full)
+	copy(wrong, full[len(full)/2:]) // whole records, of other windows
+	put(t, filepath.Dir(path), predictionsFile, string(wrong))
+	if err := os.Remove(filepath.Join(filepath.Dir(path), predictionsKeyFile)); err != nil {
+		t.Fatal(err)
+	}
+	if lines := warnings(t, func() { again("without teacher.json") }); len(lines) != 1 || !strings.Contains(lines[0], "has no teacher.json") {
+		t.Errorf("the log holds %q", lines)
+	}
+	if read(t, path) != string(full) {
+		t.Error("the cache was not made anew")
+	}
 
 	recipe.Seed++
 	if _, err := Run(t.Context(), recipe, Options{Dir: filepath.Join(t.TempDir(), "run")}); err == nil || !strings.Contains(err.Error(), "another seed (0 there, 1 now); name another folder") {
@@ -189,5 +225,32 @@ func TestTeacherChecks(t *testing.T) {
 		if _, err := Run(t.Context(), recipe, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one with %q", sets, err, want)
 		}
+	}
+}
+
+// The teacher's own validation loss stands beside the model's, in every validation, and is what another run's model has that
+// is the teacher itself.
+func TestTeacherValidation(t *testing.T) {
+	held := "valid=" + writeIDs(t, randomWindows(2, 5, 12, 40))
+	_, s, o := distilled(t, held, "valid_every=1")
+	var original float64
+	for _, m := range figures(t, o.Dir) {
+		if m.Original == nil || m.ValidLoss == nil || original != 0 && *m.Original != original {
+			t.Fatalf("step %d: %v beside %v, want %v", m.Step, m.Original, m.ValidLoss, original)
+		}
+		original = *m.Original
+	}
+	if s.Original == nil || *s.Original != original || s.KL == nil || s.CE == nil {
+		t.Errorf("status %+v, want %v", s, original)
+	}
+	recipe, alone := smallRun(t, held, "steps=1", "optimizer.lr=1e-12")
+	m := figures(t, mustRun(t, recipe, alone).Run)[0]
+	recipe.Distill.Teacher, recipe.Distill.Loss = recipe.Model, "kl"
+	beside := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	if both := figures(t, mustRun(t, recipe, beside).Run)[0]; both.Original == nil || math.Abs(*both.Original-*m.ValidLoss) > 1e-5 {
+		t.Errorf("the teacher's loss is %v, a model's that is the same %v", both.Original, *m.ValidLoss)
+	}
+	if m.Original != nil {
+		t.Errorf("without a teacher: %v", *m.Original)
 	}
 }

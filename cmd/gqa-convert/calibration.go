@@ -24,7 +24,9 @@ func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibr
 	if data == "" {
 		return nil, nil
 	}
-	d, err := calibrate.Load(cmd.Context(), data, src.Dir, src.Arch, f.calibrationTokens, f.refine, f.seed)
+	d, err := calibrate.Load(cmd.Context(), data, src.Dir, src.Arch, calibrate.Options{
+		Tokens: f.calibrationTokens, Steps: f.refine, Seed: f.seed, TextKey: f.textKey,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("--calibration: %w", err)
 	}

@@ -34,6 +34,7 @@ type flags struct {
 	seed                     uint64
 	calibration              string
 	calibrationTokens        int
+	textKey                  string
 	refine                   int
 	refineBy                 string
 	force, dryRun, printJSON bool
@@ -59,7 +60,7 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	fl := cmd.Flags()
 	cli.NumberVarP(fl, &f.groups, "groups", "g", 0, 1, limits.Heads, "KV heads of the result: a divisor of the source's; 1 is multi-query attention")
 	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "KV heads of each layer, as 8,8,4,2, in place of --groups; this toolkit and --target gguf of llama and mistral hold them")
-	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input)")
+	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input; in the current folder, if the input is in a hub's cache)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
 	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads share one: neighbours, or those that lose the least by it", convert.Groupings...)
 	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads, in a class that holds them if there is one; own: in the family's own tensors; expanded: a KV head for each head, pooled ones repeated; gguf: fewer KV heads, for llama.cpp", convert.Targets...)
@@ -68,10 +69,11 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file of safetensors, such as 5GB or 900MiB (default as the source)")
 	fl.StringVar(&f.calibration, "calibration", "", "text to run the model on for --method align or calibrated, --grouping similar and --refine: what gqa-train's --data takes, or sample:train (default of calibrated and --refine for the sample model; else weights alone count)")
 	cli.NumberVar(fl, &f.calibrationTokens, "calibration-tokens", 262144, 1, limits.Count, "how many tokens of it")
+	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records of --calibration (default text)")
 	cli.NumberVar(fl, &f.refine, "refine", 0, 0, limits.Count, "fit the attention to what the original does with the calibration text in so many steps, such as 600")
 	cli.EnumVar(fl, &f.refineBy, "refine-by", string(convert.BySize), "what --refine fits at once: one layer, in little memory; the model, with both in memory; by size, the model where its weights take at most 1 GB in f32", convert.RefineChoices...)
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of whatever is drawn: --method random, calibration windows, a search for groups")
-	fl.BoolVar(&f.force, "force", false, "replace an existing checkpoint folder")
+	fl.BoolVar(&f.force, "force", false, "replace an existing conversion; other files in its folder stay")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and say what would be written, without writing")
 	sourceFlags(cmd, &f)
 	cmd.AddCommand(newInspect())
@@ -96,8 +98,12 @@ func familyNames() []string {
 	return slices.Sorted(maps.Keys(families))
 }
 
+// inspectLimit is how many bytes of weights inspect reads without --check: a few seconds' worth.
+const inspectLimit = 2 << 30
+
 func newInspect() *cobra.Command {
 	var f flags
+	var check bool
 	cmd := &cobra.Command{
 		Use:   "inspect INPUT",
 		Short: "Say what a checkpoint is and what each group count would give",
@@ -113,15 +119,30 @@ func newInspect() *cobra.Command {
 				return err
 			}
 			warn(src)
+			if err := inspectValues(cmd, in, src, check); err != nil {
+				return err
+			}
 			if f.printJSON {
 				return cli.PrintJSON(cmd.OutOrStdout(), in)
 			}
 			return in.Print(cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().BoolVar(&check, "check", false, "look for NaN and infinities in all weights; without it, where they are 2 GiB at most")
 	sitesFlag(cmd.Flags(), &f)
 	sourceFlags(cmd, &f)
 	return cmd
+}
+
+// inspectValues looks for NaN and infinities, with check in any number of bytes.
+func inspectValues(cmd *cobra.Command, in *convert.Inspection, src *weights.Source, check bool) error {
+	limit, bytes := int64(inspectLimit), src.OwnBytes()
+	if check {
+		limit = bytes
+	}
+	bar := cli.CommandProgress(cmd, bytes, "reading weights", true)
+	defer bar.Done()
+	return in.InspectValues(cmd.Context(), src, limit, bar.Add)
 }
 
 func open(cmd *cobra.Command, input string, o weights.Options) (*weights.Source, error) {
@@ -131,6 +152,13 @@ func open(cmd *cobra.Command, input string, o weights.Options) (*weights.Source,
 		}
 	}
 	return weights.Open(input, o)
+}
+
+// checkFinite reads all weights once before the work begins: what it is done with must be numbers.
+func checkFinite(cmd *cobra.Command, src *weights.Source) error {
+	bar := cli.CommandProgress(cmd, src.OwnBytes(), "checking weights", true)
+	defer bar.Done()
+	return src.CheckFinite(cmd.Context(), bar.Add)
 }
 
 // warn tells of what was assumed about src, once it is known to be of use.
@@ -164,6 +192,11 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 		return err
 	}
 	defer src.Close()
+	if o.Merges() {
+		if err := checkFinite(cmd, src); err != nil {
+			return err
+		}
+	}
 	if o.Calibration, err = f.loadCalibration(cmd, src); err != nil {
 		return err
 	}
@@ -191,10 +224,11 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	for _, note := range plan.Notes() {
 		slog.Warn(note)
 	}
+	weights.TellLeft(plan.Left)
 	output := f.output
 	if output == "" {
-		if output = defaultOutput(input, f.groups); len(f.byLayer) > 0 {
-			output += "-per-layer"
+		if output, err = f.defaultOutput(input); err != nil {
+			return err
 		}
 	}
 	if f.dryRun {
@@ -324,8 +358,25 @@ func how(s *convert.Summary) string {
 	return text
 }
 
-// defaultOutput is INPUT-gqaG beside the input, without a weight file's endings.
-func defaultOutput(input string, groups int) string {
+// defaultOutput is INPUT-gqaG beside the input; of an input in a hub's cache, MODEL-gqaG in the current folder.
+func (f flags) defaultOutput(input string) (string, error) {
+	base, ending := baseName(input), "-gqa"+strconv.Itoa(f.groups)
+	if len(f.byLayer) > 0 {
+		ending += "-per-layer"
+	}
+	model, ok := checkpoints.HubModel(filepath.Dir(base))
+	if !ok {
+		return base + ending, nil
+	}
+	if err := checkpoints.OutsideHub("."); err != nil {
+		return "", cli.UsageError{Err: err}
+	}
+	slog.Info("the input lies in a hub's cache, where nothing is written: the result goes into the current folder", "output", model+ending)
+	return model + ending, nil
+}
+
+// baseName is the input's path without a weight file's endings.
+func baseName(input string) string {
 	base := filepath.Clean(input)
 	if abs, err := filepath.Abs(base); err == nil && (base == "." || strings.HasSuffix(base, "..")) {
 		base = abs
@@ -333,7 +384,7 @@ func defaultOutput(input string, groups int) string {
 	for _, ending := range []string{".index.json", ".safetensors", ".bin", ".pth", ".pt", ".ckpt"} {
 		base = strings.TrimSuffix(base, ending)
 	}
-	return base + "-gqa" + strconv.Itoa(groups)
+	return base
 }
 
 // parseSize reads 5GB, 900MiB, 1000000.

@@ -66,7 +66,7 @@ with the model's start token, and the prompt is not printed.`,
 }
 
 func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, ignoreEnd, asJSON bool) error {
-	m, err := eval.LoadModel(path)
+	m, err := eval.LoadModel(cmd.Context(), path)
 	if err != nil {
 		return err
 	}
@@ -78,13 +78,23 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 	if end, ok := tok.EOS(); ok && !ignoreEnd {
 		o.Stop = end
 	}
-	promptIDs := tok.Encode(prompt)
+	promptIDs, err := tok.Encode(prompt)
+	if err == nil {
+		err = stream.Check(tok, promptIDs, m.Arch.Vocab)
+	}
+	if err != nil {
+		return err
+	}
 	if !cmd.Flags().Changed("max-tokens") {
 		o.MaxTokens = max(1, eval.Room(m.Arch, len(promptIDs), o.MaxTokens))
 	}
 	out := &typewriter{tok: tok, w: cmd.OutOrStdout()}
 	if m.Arch.EncoderLayers == 0 { // else the text is an answer, no continuation
-		out.prompt, out.ids, out.start = prompt, slices.Clone(promptIDs), len(tok.Decode(promptIDs))
+		decoded, err := tok.Decode(promptIDs)
+		if err != nil {
+			return err
+		}
+		out.prompt, out.ids, out.start = prompt, slices.Clone(promptIDs), len(decoded)
 	}
 	begin, from := len(out.prompt), len(out.ids)
 	if asJSON {
@@ -93,15 +103,19 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 	if err := eval.Generate(cmd.Context(), m, promptIDs, o, out.emit); err != nil {
 		return err
 	}
-	if asJSON {
-		return cli.PrintJSON(cmd.OutOrStdout(), continuation{prompt, out.text()[begin:], promptIDs, out.ids[from:]})
+	all, err := out.text()
+	if err != nil {
+		return err
 	}
-	return out.print(out.text() + "\n")
+	if asJSON {
+		return cli.PrintJSON(cmd.OutOrStdout(), continuation{prompt, all[begin:], promptIDs, out.ids[from:]})
+	}
+	return out.print(all + "\n")
 }
 
 // generateIDs continues token ids: what a parity check with another implementation wants.
 func generateIDs(cmd *cobra.Command, path string, promptIDs []int32, o eval.GenerateOptions, asJSON bool) error {
-	m, err := eval.LoadModel(path)
+	m, err := eval.LoadModel(cmd.Context(), path)
 	if err != nil {
 		return err
 	}
@@ -135,17 +149,18 @@ type typewriter struct {
 }
 
 // text is the prompt and what the tokens after it add: decoded together, as the first may look different on its own.
-func (t *typewriter) text() string {
-	all := t.tok.Decode(t.ids)
-	return t.prompt + all[min(t.start, len(all)):]
+func (t *typewriter) text() (string, error) {
+	all, err := t.tok.Decode(t.ids)
+	return t.prompt + all[min(t.start, len(all)):], err
 }
 
 func (t *typewriter) emit(id int32) error {
 	t.ids = append(t.ids, id)
-	if all := t.text(); !incomplete(all) {
-		return t.print(all)
+	all, err := t.text()
+	if err != nil || incomplete(all) {
+		return err
 	}
-	return nil
+	return t.print(all)
 }
 
 // print writes what a text adds to what stands there.

@@ -84,6 +84,7 @@ scored on those instead: labels of -100 do not count, and T5's decoder reads the
 	}
 	f := cmd.Flags()
 	f.StringVar(&data, "data", "", "corpus to predict: text (.txt, .jsonl, source code, a folder), .safetensors with input_ids, or sample:val")
+	f.StringVar(&o.TextKey, "text-key", "", "`KEY` of the text in JSON records (default text)")
 	f.StringVar(&teacher, "teacher", "", "model folder to compare predictions with")
 	cli.NumberVar(f, &o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the model's context, at most 2048)")
 	cli.NumberVar(f, &o.MaxWindows, "max-windows", 0, 0, limits.Count, "windows to read, from the start (default: all)")
@@ -96,12 +97,12 @@ func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptio
 	if o.SeqLen == 1 {
 		return nil, cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default", o.SeqLen)
 	}
-	m, err := eval.LoadModel(path)
+	m, err := eval.LoadModel(cmd.Context(), path)
 	if err != nil {
 		return nil, err
 	}
 	if teacher != "" {
-		if o.Teacher, err = eval.LoadModel(teacher); err != nil {
+		if o.Teacher, err = eval.LoadModel(cmd.Context(), teacher); err != nil {
 			return nil, fmt.Errorf("teacher: %w", err)
 		}
 	}
@@ -128,7 +129,7 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 --prompt-len is not given and the model has fewer positions, it is as much as the model has.`,
 		Args: cli.Args("[MODEL]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := latencyModel(decode.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
+			m, err := latencyModel(cmd, decode.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
 			if err != nil {
 				return err
 			}
@@ -138,7 +139,7 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 			if !cmd.Flags().Changed("prompt-len") {
 				o.PromptLen = eval.Fit(m.Arch, o.PromptLen)
 			}
-			l, err := eval.MeasureLatency(cmd.Context(), m, eval.MeasureMachine(), o)
+			l, err := eval.MeasureLatency(cmd.Context(), m, eval.MeasureMachine(cmd.Context()), o)
 			if err != nil {
 				return err
 			}
@@ -160,7 +161,7 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 // formats are the kernels' names of what --dtype and --kv-dtype take.
 var formats = map[string]kernels.Half{"f32": kernels.Full, "bf16": kernels.BF16, "f16": kernels.F16}
 
-func latencyModel(f decode.Formats, args []string, shape string, groups int) (*eval.Model, error) {
+func latencyModel(cmd *cobra.Command, f decode.Formats, args []string, shape string, groups int) (*eval.Model, error) {
 	switch {
 	case shape != "" && len(args) == 0:
 		s, err := eval.ShapeByName(shape)
@@ -170,12 +171,12 @@ func latencyModel(f decode.Formats, args []string, shape string, groups int) (*e
 		if groups != 0 && !slices.Contains(s.Groups(), groups) {
 			return nil, cli.Usagef("--groups is %d, want one of %v for %s's %d heads", groups, s.Groups(), s.Name, s.Heads)
 		}
-		return eval.RandomModel(f, s, groups)
+		return eval.RandomModel(cmd.Context(), f, s, groups)
 	case shape == "" && len(args) == 1:
 		if groups != 0 {
 			return nil, cli.Usagef("--groups goes with --shape; convert a model with gqa-convert --groups %d", groups)
 		}
-		return eval.LoadModelIn(f, args[0])
+		return eval.LoadModelIn(cmd.Context(), f, args[0])
 	}
 	return nil, cli.Usagef("give either MODEL or --shape")
 }
@@ -191,7 +192,7 @@ func newLogits() *cobra.Command {
 			if input == "" || output == "" {
 				return cli.Usagef("--input (a .safetensors file with input_ids [sequences, tokens]) and --out must be given")
 			}
-			m, err := eval.LoadModel(args[0])
+			m, err := eval.LoadModel(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

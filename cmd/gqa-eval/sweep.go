@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/eval"
@@ -24,6 +25,7 @@ import (
 // sweepFlags are gqa-eval sweep's, as given.
 type sweepFlags struct {
 	model, data, valid, recipe, output string
+	textKey                            string
 	groups                             []int
 	methods                            []string
 	steps                              int
@@ -73,6 +75,7 @@ If an up-training diverges, the report is written without its point, and the exi
 	fl.StringVar(&f.model, "model", "", "multi-head model to convert (default: the embedded sample)")
 	fl.StringVar(&f.data, "data", "", "corpus to up-train on (default, with the sample: its own)")
 	fl.StringVar(&f.valid, "valid", "", "corpus to evaluate on, which the up-training must not see (default, with the sample: its own)")
+	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records of these (default: the recipe's text_key, or text)")
 	fl.IntSliceVar(&f.groups, "groups", nil, "KV heads of the conversions; as many as the model has is the control (default: the model's own, halved down to 1)")
 	fl.StringSliceVar(&f.methods, "methods", nil, fmt.Sprintf("curves, each a method of %v with what is joined to it (default: mean,calibrated+similar+kl)", convert.Methods))
 	fl.StringVar(&f.o.Calibration, "calibration", "", "text for methods align and calibrated, similar and refine to run the model on (default: --data)")
@@ -87,7 +90,7 @@ If an up-training diverges, the report is written without its point, and the exi
 	cli.NumberVar(fl, &f.o.OriginalTokens, "original-tokens", 0, 0, limits.OriginalTokens, "tokens that the model was pre-trained on, which alpha is a share of")
 	fl.Uint64Var(&f.o.Seed, "seed", 0, "seed of method random, calibration windows and a search for groups")
 	fl.StringVarP(&f.output, "output", "o", sweep.ReportFolder, "folder of the sweep")
-	fl.BoolVar(&f.force, "force", false, "replace the sweep in the folder, whatever its options: begin anew")
+	fl.BoolVar(&f.force, "force", false, "replace the sweep in the folder, whatever its options: begin anew; other files in the folder stay")
 	fl.BoolVar(&f.asJSON, "json", false, "print the report as JSON")
 	return cmd
 }
@@ -196,6 +199,7 @@ func (f sweepFlags) sweepRecipe(arch *configs.Arch) (configs.Recipe, error) {
 			return r, cli.Usagef("--set %s: %w", s, err)
 		}
 	}
+	r.TextKey = cmp.Or(f.textKey, r.TextKey)
 	r.OriginalTokens = cmp.Or(f.o.OriginalTokens, r.OriginalTokens)
 	if f.model == "" {
 		r.OriginalTokens = cmp.Or(r.OriginalTokens, sweep.SampleTokens())
@@ -232,6 +236,11 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 	o, err := f.options()
 	if err != nil {
 		return err
+	}
+	if !f.given("output") {
+		if err := checkpoints.OutsideHub("."); err != nil {
+			return cli.UsageError{Err: err}
+		}
 	}
 	show := &sweepBar{cmd: cmd}
 	report, err := sweep.Run(cmd.Context(), f.output, o, f.force, sweep.Watcher{Point: show.point, Stage: show.stage, Step: func() { show.bar.Add(1) }})

@@ -15,6 +15,7 @@ var keys = []struct{ flag, key, value, usage string }{
 	{"model", "model", "DIR", "checkpoint to start from"},
 	{"data", "data", "PATH", "corpus to train on"},
 	{"valid", "valid", "PATH", "corpus for a validation loss"},
+	{"text-key", "text_key", "KEY", "of the text in JSON records (default text)"},
 	{"name", "name", "NAME", "of the run: its folder under runs/"},
 	{"steps", "steps", "N", "optimizer steps"},
 	{"batch", "batch", "N", "windows per micro-batch"},

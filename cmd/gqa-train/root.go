@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/internal/cli"
 	"gqa/train"
@@ -56,6 +57,11 @@ The folder of an unfinished run of the same recipe is resumed.`,
 			for _, doubt := range train.Doubts(recipe) {
 				slog.Warn(doubt)
 			}
+			if o.Dir == "" {
+				if err := checkpoints.OutsideHub("."); err != nil {
+					return cli.UsageError{Err: err}
+				}
+			}
 			return follow(cmd, printJSON, o, func(o train.Options) (*train.Status, error) {
 				s, err := train.Run(cmd.Context(), recipe, o)
 				return s, usage(withCommand(err, recipe.Model))
@@ -66,7 +72,7 @@ The folder of an unfinished run of the same recipe is resumed.`,
 	fl.StringVarP(&config, "config", "c", "default", "`RECIPE` to follow: a .yaml file or an embedded one's name")
 	addKeys(fl, &sets)
 	fl.StringVarP(&o.Dir, "output", "o", "", "`DIR` to make for the run (default runs/NAME)")
-	fl.BoolVar(&o.Force, "force", false, "replace a run that is there")
+	fl.BoolVar(&o.Force, "force", false, "replace a run that is there; other files in its folder stay")
 	fl.BoolVar(&printJSON, "json", false, "print how the run ended as JSON")
 	return cmd
 }

@@ -89,7 +89,7 @@ func TestWalk(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			all, err := src.All()
+			all, err := src.All(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -275,7 +275,7 @@ func spoiled(t *testing.T, src *weights.Source) Weights {
 		if p.Role != configs.O || p.Bias {
 			continue
 		}
-		if all[p.Name], err = src.Read(p); err != nil {
+		if all[p.Name], err = src.Read(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
 		for i := range all[p.Name] {

@@ -1,8 +1,8 @@
 package calibrate
 
 import (
+	"cmp"
 	"context"
-	"errors"
 
 	"gqa/configs"
 	"gqa/convert/merge"
@@ -13,7 +13,7 @@ import (
 )
 
 // addEncoder begins the walk through the encoder of src, if there is one. Its batches are what it reads of this walk's.
-func (w *Walk) addEncoder(converted *configs.Arch, outside named, dir string) (err error) {
+func (w *Walk) addEncoder(ctx context.Context, converted *configs.Arch, outside named, dir string) (err error) {
 	if w.arch.EncoderLayers == 0 {
 		return nil
 	}
@@ -21,12 +21,12 @@ func (w *Walk) addEncoder(converted *configs.Arch, outside named, dir string) (e
 	for _, b := range w.batches {
 		sources = append(sources, *b.Source)
 	}
-	e, err := newStack(w.src, w.arch.Encoder(), converted.Encoder(), sources, dir)
+	e, err := newStack(ctx, w.src, w.arch.Encoder(), converted.Encoder(), sources, dir)
 	if err != nil {
 		return err
 	}
 	e.seed, e.follow = w.seed, w.follow && converted.EncoderKVHeads != w.arch.EncoderKVHeads
-	own, err := e.load(-1)
+	own, err := e.load(ctx, -1)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (w *Walk) remember(ctx context.Context) error {
 
 // pass takes the original through a layer in which nothing changes.
 func (w *Walk) pass(ctx context.Context, layer int) error {
-	if err := w.layer(layer); err != nil {
+	if err := w.layer(ctx, layer); err != nil {
 		return err
 	}
 	return w.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
@@ -125,7 +125,7 @@ func (w *Walk) keepCross(i int, x, attn []float32) error {
 		kernels.Axpy(1, x, wanted)
 		kernels.Axpy(float32(w.arch.ResidualScale), attn, wanted)
 	}
-	return errors.Join(w.put(crossTarget, i, wanted), w.put(crossInput, i, read))
+	return cmp.Or(w.put(crossTarget, i, wanted), w.put(crossInput, i, read))
 }
 
 // Cross is Layer for a layer's cross-attention, whose self-attention has the weights that were fitted: it returns the moments
@@ -157,7 +157,7 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 			}
 		}
 		m.add(unpadded(read, b), len(read)/len(b.IDs))
-		return errors.Join(w.put(input, i, read), w.put(target, i, wanted))
+		return cmp.Or(w.put(input, i, read), w.put(target, i, wanted))
 	})
 	return m.result(), w.memoryMoment, err
 }

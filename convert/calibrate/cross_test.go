@@ -77,7 +77,7 @@ func TestWalkEncoder(t *testing.T) {
 			walkSelf(t, w.Encoder())
 		}
 		walkSelf(t, w)
-		all, err := src.All()
+		all, err := src.All(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

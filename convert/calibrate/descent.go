@@ -2,6 +2,7 @@ package calibrate
 
 import (
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -62,9 +63,13 @@ func (d *descent) fit(values []float32, rows int) spago.Tensor {
 
 // descend makes the steps at the first of the rates by which they gain anything.
 func (d *descent) descend(ctx context.Context, steps int) (Fit, error) {
+	d.engine.Until(ctx)
 	before, err := d.check(ctx)
 	if err != nil {
 		return Fit{}, err
+	}
+	if math.IsInf(before, 0) {
+		return Fit{}, errors.New("refine, step 0: the error on held-out text is not a finite number: weights or activations are too large")
 	}
 	d.save()
 	fit := Fit{Before: before, After: before}
@@ -134,6 +139,9 @@ func (d *descent) check(ctx context.Context) (float64, error) {
 		sum += off
 		d.engine.Reset()
 	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	if math.IsNaN(sum) {
 		sum = math.Inf(1)
 	}
@@ -152,9 +160,12 @@ func (d *descent) step(ctx context.Context, s int, rate float64) error {
 	if err := d.engine.Backward(loss); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	kernels.For(len(d.weights), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
 		for _, x := range d.weights[lo:hi] {
-			x.step(rate, s)
+			x.step(ctx, rate, s)
 		}
 	})
 	return nil

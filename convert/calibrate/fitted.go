@@ -1,6 +1,7 @@
 package calibrate
 
 import (
+	"context"
 	"math"
 
 	"gqa/internal/engine/spago"
@@ -38,14 +39,14 @@ func (x *fitted) begin() {
 	x.size = math.Sqrt(kernels.SumSquares(x.values)/float64(len(x.values))) + 1e-12
 }
 
-// step goes down the gradient, by about rate times the weight's size; s counts from 1.
-func (x *fitted) step(rate float64, s int) {
+// step goes down the gradient, by about rate times the weight's size; s counts from 1. It ends early where ctx does.
+func (x *fitted) step(ctx context.Context, rate float64, s int) {
 	defer x.param.ZeroGrad()
 	g := spago.Grad(x.param)
 	switch {
 	case g == nil:
 	case x.matrix():
-		muon := kernels.Muon{LR: rate, Size: x.size, Momentum: momentum}
+		muon := kernels.Muon{LR: rate, Size: x.size, Momentum: momentum, Stop: func() bool { return ctx.Err() != nil }}
 		muon.Step(x.values, g, x.m, x.rows, x.cols, 1)
 	default:
 		adam := kernels.AdamW{LR: rate * x.size, Beta1: momentum, Beta2: beta2, Eps: 1e-12}

@@ -2,6 +2,8 @@ package calibrate
 
 import (
 	"context"
+	"errors"
+	"math"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -38,7 +40,12 @@ func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before,
 	if err != nil {
 		return 0, 0, err
 	}
-	before, after = f.solve(o, bias)
+	if before, after, err = f.solve(ctx, o, bias); err != nil {
+		return 0, 0, err
+	}
+	if sum := before + after; math.IsNaN(sum) || math.IsInf(sum, 0) || !kernels.Finite(o) || !kernels.Finite(bias) {
+		return 0, 0, errors.New("readout: the least squares of the output's weights have no finite solution: activations are too large")
+	}
 	return before, after, nil
 }
 
@@ -100,7 +107,7 @@ func (f *leastSquares) add(z, y, target []float32) {
 }
 
 // solve changes W and bias, and returns the relative squared errors before and after.
-func (f *leastSquares) solve(w, bias []float32) (before, after float64) {
+func (f *leastSquares) solve(ctx context.Context, w, bias []float32) (before, after float64, err error) {
 	square, trace := mat.NewSymDense(f.wide, nil), 0.0
 	for i := range f.wide {
 		for j := i; j < f.wide; j++ {
@@ -112,18 +119,36 @@ func (f *leastSquares) solve(w, bias []float32) (before, after float64) {
 	for i := range f.wide {
 		square.SetSym(i, i, square.At(i, i)+damp)
 	}
-	var factored mat.Cholesky
-	if f.wanted == 0 || !factored.Factorize(square) {
-		return 0, 0
+	if lost := f.lost + f.wanted + trace; math.IsNaN(lost) || math.IsInf(lost, 0) {
+		return lost, lost, nil
+	}
+	factored, ok, err := factorize(ctx, square)
+	if f.wanted == 0 || !ok {
+		return 0, 0, err
 	}
 	gained, parts := 0.0, make([]float64, (f.out+solveRows-1)/solveRows)
 	kernels.For(f.out, solveRows, func(lo, hi int) {
-		parts[lo/solveRows] = f.change(&factored, damp, lo, hi, w, bias)
+		if ctx.Err() == nil {
+			parts[lo/solveRows] = f.change(factored, damp, lo, hi, w, bias)
+		}
 	})
 	for _, part := range parts {
 		gained += part
 	}
-	return f.lost / f.wanted, (f.lost - gained) / f.wanted
+	return f.lost / f.wanted, (f.lost - gained) / f.wanted, ctx.Err()
+}
+
+// factorize is the Cholesky factor of m, or that there is none. It takes seconds where m is wide, and knows no context: it is
+// left to itself where ctx ends.
+func factorize(ctx context.Context, m *mat.SymDense) (*mat.Cholesky, bool, error) {
+	factored, ok := new(mat.Cholesky), make(chan bool, 1)
+	go func() { ok <- factored.Factorize(m) }()
+	select {
+	case ok := <-ok:
+		return factored, ok, nil
+	case <-ctx.Done():
+		return nil, false, ctx.Err()
+	}
 }
 
 // solveRows is how many rows of W are solved for at a time: their sums stay in the cache.

@@ -2,7 +2,6 @@ package calibrate
 
 import (
 	"context"
-	"math"
 
 	"gqa/configs"
 	"gqa/internal/engine/spago"
@@ -18,6 +17,9 @@ func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, steps int
 	d.loss = func(i int) (spago.Tensor, float64, error) { return w.attentionLoss(layer, i) }
 	return d.descend(ctx, steps)
 }
+
+// leastSize stands for the squared size of nothing: errors relative to it are finite in float32.
+const leastSize = 1e-30
 
 // attachTo gives the student a layer whose changed weights are fitted by d.
 func (w *Walk) attachTo(d *descent, layer int, changed Weights) {
@@ -44,7 +46,7 @@ func (w *Walk) attentionLoss(layer, i int) (spago.Tensor, float64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	size := max(kernels.SumSquares(y), math.SmallestNonzeroFloat32)
+	size := max(kernels.SumSquares(y), leastSize)
 	loss := w.engine.SquaredError(given, y, float32(1/size))
 	return loss, loss.Item().F64(), nil
 }

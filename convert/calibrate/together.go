@@ -2,6 +2,7 @@ package calibrate
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -48,9 +49,10 @@ func Together(
 		engine: spago.New(), batches: batches,
 		states: make([][]float32, src.Arch.Layers), off: make([]float64, src.Arch.Layers),
 	}
+	p.engine.Until(ctx)
 	down := newDescent(p.engine, len(batches), d.Seed, 1<<32, 0.012, 0.004)
 	down.loss, down.onStep = p.loss, onStep
-	if err := p.load(src, converted, changed, down); err != nil {
+	if err := p.load(ctx, src, converted, changed, down); err != nil {
 		return Fit{}, nil, err
 	}
 	before, err := p.layersOff(ctx, down)
@@ -75,20 +77,22 @@ func (p *pair) layersOff(ctx context.Context, d *descent) ([]float64, error) {
 	}
 	off := slices.Clone(p.off)
 	for i := range off {
-		off[i] /= float64(len(d.held))
+		if off[i] /= float64(len(d.held)); math.IsNaN(off[i]) || math.IsInf(off[i], 0) {
+			return nil, fmt.Errorf("layer %d: how far the converted model's states are off is not a finite number: weights or activations are too large", i)
+		}
 	}
 	return off, nil
 }
 
 // load builds both models over the weights of src.
-func (p *pair) load(src *weights.Source, converted *configs.Arch, changed Changes, d *descent) error {
+func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs.Arch, changed Changes, d *descent) error {
 	params, err := src.Arch.Params()
 	if err != nil {
 		return err
 	}
 	own := newNamed()
 	for _, x := range params {
-		if own.values[x.Name], err = src.Read(x); err != nil {
+		if own.values[x.Name], err = src.Read(ctx, x); err != nil {
 			return err
 		}
 		own.shapes[x.Name] = x.Shape
@@ -115,7 +119,7 @@ func (p *pair) loss(i int) (spago.Tensor, float64, error) {
 	layer := 0
 	var off spago.Tensor
 	x := p.student.States(p.engine, b, func(x spago.Tensor) {
-		size := max(kernels.SumSquares(p.states[layer]), math.SmallestNonzeroFloat32)
+		size := max(kernels.SumSquares(p.states[layer]), leastSize)
 		loss := p.engine.SquaredError(x, p.states[layer], float32(stateWeight/size))
 		p.off[layer] += loss.Item().F64() / stateWeight
 		if layer++; off != nil {

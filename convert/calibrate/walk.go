@@ -4,6 +4,7 @@
 package calibrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"gqa/internal/model"
 	"gqa/internal/objective"
 	"gqa/internal/ops"
+	"gqa/internal/stream"
 	"gqa/internal/text"
 	"gqa/internal/weights"
 )
@@ -34,14 +36,23 @@ type Data struct {
 // candidates is how many times Data.Tokens to read of a text, for windows to be drawn from.
 const candidates = 16
 
+// Options say how much of a text to take.
+type Options struct {
+	Tokens, Steps int    // of Data, and of Together
+	Seed          uint64 // of Data
+	TextKey       string // of JSON records; empty: text.TextKey
+}
+
 // Load reads the text that is called name (as objective.Load does) for the model a in the folder dir: enough for tokens to be drawn
 // from it, and for steps of Together.
-func Load(ctx context.Context, name, dir string, a *configs.Arch, tokens, steps int, seed uint64) (*Data, error) {
-	d, err := objective.Load(ctx, name, dir, a, objective.Options{Max: enough(tokens, steps), Seed: seed})
+func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*Data, error) {
+	d, err := objective.Load(ctx, name, dir, a, objective.Options{
+		Seed: o.Seed, Options: stream.Options{Max: enough(o.Tokens, o.Steps), TextKey: o.TextKey},
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &Data{Name: d.Name, IDs: d.IDs, Tokens: tokens, Seed: seed, Objective: d.Objective, Window: d.Window}, nil
+	return &Data{Name: d.Name, IDs: d.IDs, Tokens: o.Tokens, Seed: o.Seed, Objective: d.Objective, Window: d.Window}, nil
 }
 
 // enough is how many tokens to read of a text.
@@ -95,17 +106,17 @@ func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Da
 	if err != nil {
 		return nil, err
 	}
-	w, err := newStack(src, src.Arch, converted, batches, dir)
+	w, err := newStack(ctx, src, src.Arch, converted, batches, dir)
 	if err != nil {
 		return nil, err
 	}
 	w.seed, w.follow = d.Seed, follow
-	outside, err := w.load(-1)
+	outside, err := w.load(ctx, -1)
 	if err != nil {
 		return nil, err
 	}
 	w.begin(converted, outside)
-	if err := w.addEncoder(converted, outside, dir); err != nil {
+	if err := w.addEncoder(ctx, converted, outside, dir); err != nil {
 		return nil, err
 	}
 	for s := w; s != nil; s = s.encoder {
@@ -117,8 +128,10 @@ func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Da
 }
 
 // newStack is a walk through the stack arch of src, which becomes converted.
-func newStack(src *weights.Source, arch, converted *configs.Arch, batches []ops.Batch, dir string) (w *Walk, err error) {
-	w = &Walk{src: src, arch: arch, batches: batches, engine: &tap{Engine: spago.New()}, states: spill.New(dir, heldBytes), moved: Weights{}}
+func newStack(ctx context.Context, src *weights.Source, arch, converted *configs.Arch, batches []ops.Batch, dir string) (w *Walk, err error) {
+	engine := spago.New()
+	engine.Until(ctx)
+	w = &Walk{src: src, arch: arch, batches: batches, engine: &tap{Engine: engine}, states: spill.New(dir, heldBytes), moved: Weights{}}
 	if w.params, err = arch.Params(); err != nil {
 		return nil, err
 	}
@@ -198,13 +211,13 @@ type named struct {
 func newNamed() named { return named{map[string][]float32{}, map[string][]int{}} }
 
 // load reads the weights of a layer; -1 is those outside the layers.
-func (w *Walk) load(layer int) (named, error) {
+func (w *Walk) load(ctx context.Context, layer int) (named, error) {
 	n := newNamed()
 	for _, p := range w.params {
 		if p.Name != configs.ParamName(p.Role, layer, p.Bias) {
 			continue
 		}
-		values, err := w.src.Read(p)
+		values, err := w.src.Read(ctx, p)
 		if err != nil {
 			return n, err
 		}
@@ -241,6 +254,9 @@ func (w *Walk) embed(ctx context.Context) error {
 		}
 		x := append([]float32(nil), spago.Values(w.teacher.Start(w.engine, b))...)
 		w.engine.Reset()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := w.put(teacherState, i, x); err != nil {
 			return err
 		}
@@ -269,6 +285,9 @@ const (
 )
 
 func (w *Walk) put(k kind, batch int, values []float32) error {
+	if !kernels.Finite(values) {
+		return fmt.Errorf("activations (%s, batch %d of the calibration text) are not finite numbers: they or weights are too large for float32", k, batch)
+	}
 	return w.states.Put(fmt.Sprint(k, batch), values)
 }
 
@@ -281,8 +300,8 @@ func (w *Walk) get(k kind, batch int) ([]float32, error) {
 }
 
 // layer reads a layer's weights and gives them to the teacher.
-func (w *Walk) layer(layer int) error {
-	weights, err := w.load(layer)
+func (w *Walk) layer(ctx context.Context, layer int) error {
+	weights, err := w.load(ctx, layer)
 	if err != nil {
 		return err
 	}
@@ -315,8 +334,8 @@ func (w *Walk) each(ctx context.Context, k kind, f func(i int, b ops.Batch, x []
 		if err != nil {
 			return err
 		}
-		if err := f(i, b, x); err != nil {
-			return err
+		if err := cmp.Or(f(i, b, x), ctx.Err()); err != nil {
+			return cmp.Or(ctx.Err(), err) // what f saw of a pass that ended early means nothing
 		}
 		w.engine.Reset()
 	}
@@ -330,7 +349,7 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 	if err := w.remember(ctx); err != nil {
 		return nil, err
 	}
-	if err := w.layer(layer); err != nil {
+	if err := w.layer(ctx, layer); err != nil {
 		return nil, err
 	}
 	var m moment
@@ -358,7 +377,7 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 		}
 		copy(x, spago.Values(y))
 		m.add(unpadded(read, b), len(read)/len(b.IDs))
-		return errors.Join(w.put(teacherState, i, x), w.put(input, i, read), w.put(target, i, wanted))
+		return cmp.Or(w.put(teacherState, i, x), w.put(input, i, read), w.put(target, i, wanted))
 	})
 	w.done = layer + 1
 	return m.result(), err

@@ -3,6 +3,7 @@ package llamacpp
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,13 +26,15 @@ func NoVocab() []gguf.Key { return []gguf.Key{{Name: "tokenizer.ggml.model", Val
 
 // Vocab returns the keys of a tokenizer for a model with rows embeddings, and notes on where llama.cpp's ids may differ.
 func Vocab(d *text.Description, rows int) (keys []gguf.Key, notes []string, err error) {
-	if len(d.Tokens) > rows {
-		return nil, nil, fmt.Errorf("tokenizer.json has ids up to %d, but the embedding has %d rows", len(d.Tokens)-1, rows)
+	d, notes, err = withRows(d, rows)
+	if err != nil {
+		return nil, nil, err
 	}
 	v, err := newVocab(d)
 	if err != nil {
 		return nil, nil, err
 	}
+	v.notes = append(v.notes, notes...)
 	if err := v.addTokens(d, rows); err != nil {
 		return nil, nil, err
 	}
@@ -51,6 +54,22 @@ func Vocab(d *text.Description, rows int) (keys []gguf.Key, notes []string, err 
 	keys = append(keys, v.extra...)
 	special, more := specialKeys(d)
 	return append(append(keys, special...), templateKeys(d)...), append(v.notes, more...), nil
+}
+
+// withRows leaves out added tokens beyond the rows of the embedding, with a note: the model cannot read them.
+func withRows(d *text.Description, rows int) (*text.Description, []string, error) {
+	if len(d.Tokens) <= rows {
+		return d, nil, nil
+	}
+	beyond := d.Tokens[rows:]
+	own := slices.ContainsFunc(beyond, func(t text.Token) bool { return !t.Added && t.Text != "" })
+	if own || slices.ContainsFunc(slices.Concat(d.Before, d.After), func(id int32) bool { return int(id) >= rows }) {
+		return nil, nil, fmt.Errorf("tokenizer.json has ids up to %d, but the embedding has %d rows: it is another model's tokenizer", len(d.Tokens)-1, rows)
+	}
+	kept := *d
+	kept.Tokens, kept.Special = d.Tokens[:rows], maps.Clone(d.Special)
+	maps.DeleteFunc(kept.Special, func(_ string, id int32) bool { return int(id) >= rows })
+	return &kept, []string{fmt.Sprintf("the tokenizer's added tokens from id %d on, such as %q, are left out: the embedding has %d rows", rows, beyond[0].Text, rows)}, nil
 }
 
 // vocab is a tokenizer as llama.cpp knows them.

@@ -237,8 +237,12 @@ func TestVocabRefuses(t *testing.T) {
 		})
 	}
 	d := tokenizer(t, "llama3", "", "", nil)
-	if _, _, err := Vocab(d, len(d.Tokens)-1); err == nil || !strings.Contains(err.Error(), "the embedding has 273 rows") {
+	if _, _, err := Vocab(d, 200); err == nil || !strings.Contains(err.Error(), "the embedding has 200 rows") {
 		t.Errorf("got error %v, want one about the embedding's rows", err)
+	}
+	keys, notes, err := Vocab(d, len(d.Tokens)-1) // without a row for the last added token
+	if err != nil || len(keysOf(keys)["tokens"].([]string)) != len(d.Tokens)-1 || !strings.Contains(strings.Join(notes, "\n"), "from id 273 on") {
+		t.Errorf("an added token beyond the rows: %q, %v", notes, err)
 	}
 	d.Tokens[5].Text = d.Tokens[6].Text
 	if _, _, err := Vocab(d, len(d.Tokens)); err == nil || !strings.Contains(err.Error(), "ids 5 and 6 are both") {

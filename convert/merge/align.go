@@ -23,6 +23,9 @@ func alignFree(s *side, b block, members []int) solution {
 	copy(sums, g[:dim*wide]) // the first as it is: the others turn to it
 	before := 0.0
 	for range rounds {
+		if s.stopped() {
+			return average(s, b, members)
+		}
 		kernels.For(n, 1, func(lo, hi int) {
 			for m := lo; m < hi; m++ {
 				turns[m] = columns(sums, wide, m*dim, dim)

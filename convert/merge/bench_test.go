@@ -31,7 +31,9 @@ func BenchmarkLayer(b *testing.B) {
 	} {
 		b.Run(fmt.Sprintf("method=%s/groups=%d/similar=%v", o.Method, o.Groups, o.Similar), func(b *testing.B) {
 			for b.Loop() {
-				Merge(a, Inputs{m, m}, o)
+				if _, _, err := Merge(b.Context(), a, Inputs{m, m}, o); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

@@ -1,6 +1,8 @@
 package merge
 
 import (
+	"context"
+
 	"gonum.org/v1/gonum/mat"
 
 	"gqa/internal/kernels"
@@ -10,15 +12,21 @@ import (
 // and the identity: nothing is known, and the weights themselves are compared.
 type Moment struct{ Mean, Cov []float32 }
 
-// project returns W·Cov, a copy of W without a moment.
-func (m *Moment) project(l Linear) []float32 {
+// projectRows are computed between two looks at the context.
+const projectRows = 1024
+
+// project returns W·Cov, a copy of W without a moment. It ends early where ctx does.
+func (m *Moment) project(ctx context.Context, l Linear) []float32 {
 	out := len(l.W) / l.In
 	p := make([]float32, len(l.W))
 	if m == nil {
 		copy(p, l.W)
 		return p
 	}
-	kernels.Gemm(false, false, out, l.In, l.In, 1, l.W, l.In, m.Cov, l.In, 0, p, l.In)
+	for row := 0; row < out && ctx.Err() == nil; row += projectRows {
+		n, at := min(projectRows, out-row), row*l.In
+		kernels.Gemm(false, false, n, l.In, l.In, 1, l.W[at:], l.In, m.Cov, l.In, 0, p[at:], l.In)
+	}
 	return p
 }
 
@@ -40,9 +48,9 @@ func (m *Moment) mean(l Linear) []float64 {
 }
 
 // gram is the covariance of the projection's outputs, [out, out], between heads of size rows that stand in one of the parts.
-func (m *Moment) gram(l Linear, size int, parts [][]int) []float32 {
+func (m *Moment) gram(ctx context.Context, l Linear, size int, parts [][]int) []float32 {
 	out := len(l.W) / l.In
-	g, p := make([]float32, out*out), m.project(l)
+	g, p := make([]float32, out*out), m.project(ctx, l)
 	var pairs [][2]int
 	for _, members := range parts {
 		for i, h := range members {
@@ -53,6 +61,9 @@ func (m *Moment) gram(l Linear, size int, parts [][]int) []float32 {
 	}
 	kernels.For(len(pairs), 1, func(lo, hi int) {
 		for _, pair := range pairs[lo:hi] {
+			if ctx.Err() != nil {
+				return
+			}
 			r, c := pair[0]*size, pair[1]*size
 			kernels.Gemm(false, true, size, size, l.In, 1, p[r*l.In:], l.In, l.W[c*l.In:], l.In, 0, g[r*out+c:], out)
 			for i := range size {
@@ -66,8 +77,8 @@ func (m *Moment) gram(l Linear, size int, parts [][]int) []float32 {
 }
 
 // headMoments are the second moments of each head's outputs, [size, size], for heads of size rows.
-func (m *Moment) headMoments(l Linear, size int) []*mat.SymDense {
-	p, mean := m.project(l), m.mean(l)
+func (m *Moment) headMoments(ctx context.Context, l Linear, size int) []*mat.SymDense {
+	p, mean := m.project(ctx, l), m.mean(l)
 	moments := make([]*mat.SymDense, len(mean)/size)
 	kernels.For(len(moments), 1, func(lo, hi int) {
 		g := make([]float32, size*size)
@@ -85,8 +96,8 @@ func (m *Moment) headMoments(l Linear, size int) []*mat.SymDense {
 }
 
 // queryReaders are, for each KV head, the second moment of the queries that read it.
-func (a *Attention) queryReaders(m *Moment) []*mat.SymDense {
-	return sumReaders(m.headMoments(a.Q, a.HeadDim), a.groupSize())
+func (a *Attention) queryReaders(ctx context.Context, m *Moment) []*mat.SymDense {
+	return sumReaders(m.headMoments(ctx, a.Q, a.HeadDim), a.groupSize())
 }
 
 // outputReaders are, for each KV head, OᵀO over the columns of the query heads that read it.

@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"context"
 	"math"
 	"math/bits"
 	"math/rand/v2"
@@ -37,18 +38,23 @@ type Search struct {
 }
 
 // Add counts a module in, with what is known of its inputs. All have as many KV heads.
-func (s *Search) Add(a *Attention, in Inputs) { s.add(a, in) }
+func (s *Search) Add(ctx context.Context, a *Attention, in Inputs) error {
+	_, _, err := s.add(ctx, a, in)
+	return err
+}
 
-func (s *Search) add(a *Attention, in Inputs) (k, v *side) {
+func (s *Search) add(ctx context.Context, a *Attention, in Inputs) (k, v *side, err error) {
 	if s.heads == 0 {
 		s.begin(a.KVHeads, a.HeadDim)
 	}
 	if s.size == 1 || s.Groups == 1 {
-		return a.sides(in, s.Parts())
+		return a.sides(ctx, in, s.Parts())
 	}
-	k, v = a.sides(in, contiguous(a.KVHeads, 1))
+	if k, v, err = a.sides(ctx, in, contiguous(a.KVHeads, 1)); err != nil {
+		return nil, nil, err
+	}
 	s.count(k, v)
-	return k, v
+	return k, v, ctx.Err()
 }
 
 // count adds the energies of sets of heads.
@@ -59,6 +65,9 @@ func (s *Search) count(k, v *side) {
 	}
 	kTotal, vTotal := math.Max(k.total(), math.SmallestNonzeroFloat64), math.Max(v.total(), math.SmallestNonzeroFloat64)
 	energy := func(members []int) float64 {
+		if k.stopped() {
+			return 0
+		}
 		return k.energy(s.Method, members)/kTotal + v.energy(s.Method, members)/vTotal
 	}
 	if s.sets == nil {
@@ -118,11 +127,11 @@ func partition(heads, size int, sets []uint32, energies []float64) [][]int {
 		if bits.OnesCount32(left)%size != 0 {
 			continue
 		}
-		value[left] = math.Inf(-1)
 		for _, i := range byFirst[bits.TrailingZeros32(left)] {
 			s := sets[i]
-			if s&^left == 0 && energies[i]+value[left&^s] > value[left] {
-				value[left], choice[left] = energies[i]+value[left&^s], s
+			// The first that fits is a choice whatever its energy: without one the walk back below would not end.
+			if sum := energies[i] + value[left&^s]; s&^left == 0 && (choice[left] == 0 || sum > value[left]) {
+				value[left], choice[left] = sum, s
 			}
 		}
 	}

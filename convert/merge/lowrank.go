@@ -16,7 +16,7 @@ import (
 // it are of one size, and all so that it is as large as a member.
 func lowRank(s *side, b block, members []int) solution {
 	dim := len(b.dims)
-	vectors, values, ok := top(s.stack(b, members), len(members)*dim, dim)
+	vectors, values, ok := top(s.ctx, s.stack(b, members), len(members)*dim, dim)
 	if !ok {
 		return average(s, b, members)
 	}

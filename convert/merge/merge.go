@@ -1,6 +1,8 @@
 package merge
 
 import (
+	"context"
+	"errors"
 	"math"
 
 	"gqa/internal/kernels"
@@ -47,21 +49,16 @@ type Fit struct {
 }
 
 // Merge returns a with o.Groups KV heads, and what became of each group. a is left as it is. Query heads are in the groups'
-// order: those of the first group's members first.
-func Merge(a *Attention, in Inputs, o Options) (*Attention, []Group) {
-	parts := o.Parts
-	var k, v *side
-	if parts == nil && o.Similar {
-		search := Search{Method: o.Method, Groups: o.Groups, Seed: o.Seed}
-		k, v = search.add(a, in)
-		parts = search.Parts()
-	} else {
-		if parts == nil {
-			parts = contiguous(a.KVHeads, o.Groups)
-		}
-		k, v = a.sides(in, parts)
+// order: those of the first group's members first. It is an error if what comes out is not finite.
+func Merge(ctx context.Context, a *Attention, in Inputs, o Options) (*Attention, []Group, error) {
+	parts, k, v, err := a.grouped(ctx, in, o)
+	if err != nil {
+		return nil, nil, err
 	}
 	keys, values := k.merge(o.Method, parts), v.merge(o.Method, parts)
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
 	merged := a.build(parts, keys, values)
 	if merged.O.Bias != nil {
 		a.foldConstant(merged, in.KeyValue)
@@ -69,8 +66,47 @@ func Merge(a *Attention, in Inputs, o Options) (*Attention, []Group) {
 	groups := make([]Group, len(parts))
 	for g, members := range parts {
 		groups[g] = Group{Members: members, K: keys[g].fit, V: values[g].fit}
+		if !groups[g].K.finite() || !groups[g].V.finite() {
+			return nil, nil, errors.New("how well the shared heads stand for their members is not a finite number: weights are too large or too small")
+		}
 	}
-	return merged, groups
+	if !merged.finite() {
+		return nil, nil, errors.New("the shared heads, or what reads them, are not finite numbers: weights are too large or too small")
+	}
+	return merged, groups, nil
+}
+
+// grouped finds which heads share, and what there is to know of keys and values.
+func (a *Attention) grouped(ctx context.Context, in Inputs, o Options) (parts [][]int, k, v *side, err error) {
+	if o.Parts == nil && o.Similar {
+		search := Search{Method: o.Method, Groups: o.Groups, Seed: o.Seed}
+		if k, v, err = search.add(ctx, a, in); err != nil {
+			return nil, nil, nil, err
+		}
+		return search.Parts(), k, v, nil
+	}
+	if parts = o.Parts; parts == nil {
+		parts = contiguous(a.KVHeads, o.Groups)
+	}
+	k, v, err = a.sides(ctx, in, parts)
+	return parts, k, v, err
+}
+
+func (f Fit) finite() bool {
+	sum := f.Cosine + f.Energy + f.Scale + f.Error
+	return !math.IsNaN(sum) && !math.IsInf(sum, 0)
+}
+
+// finite says whether all weights and biases are.
+func (a *Attention) finite() bool {
+	for _, x := range [][]float32{
+		a.Q.W, a.Q.Bias, a.K.W, a.K.Bias, a.V.W, a.V.Bias, a.O.W, a.O.Bias, a.QNorm.W, a.QNorm.Bias, a.KNorm.W, a.KNorm.Bias,
+	} {
+		if !kernels.Finite(x) {
+			return false
+		}
+	}
+	return true
 }
 
 // maps are one group's solution over all dims of a head: shared = Σ in[m]·member m, member m ≈ out[m]·shared.
@@ -97,6 +133,9 @@ func (s *side) merge(m Method, parts [][]int) []maps {
 	kernels.For(len(parts)*len(s.blocks), 1, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			g, b := i/len(s.blocks), i%len(s.blocks)
+			if s.stopped() {
+				return
+			}
 			sol := s.solve(m, s.blocks[b], parts[g])
 			all[g].put(s.blocks[b], s.headDim, sol)
 			fits[g][b], scales[g][b] = s.measure(s.blocks[b], parts[g], sol), sol.scale

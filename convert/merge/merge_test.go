@@ -1,11 +1,15 @@
 package merge
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -238,7 +242,7 @@ func TestFunctionKept(t *testing.T) {
 						alike(r, a, parts, method == Calibrated)
 						want := s.run(a, noise(rand.New(rand.NewPCG(3, 4)), tokens*in))
 						for _, known := range []*Moment{nil, moment(r)} {
-							m, report := Merge(a, Inputs{known, known}, Options{Groups: groups, Method: method, Similar: similar})
+							m, report := merged(t, a, Inputs{known, known}, Options{Groups: groups, Method: method, Similar: similar})
 							got := s.run(m, noise(rand.New(rand.NewPCG(3, 4)), tokens*in))
 							if d := largestDifference(got, want); !(d < 1e-4) {
 								t.Errorf("%d groups, moment %v: outputs differ by %g", groups, known != nil, d)
@@ -277,7 +281,7 @@ func TestPermutation(t *testing.T) {
 		x := noise(r, tokens*in)
 		want := s.run(a, x)
 		for _, method := range []Method{Mean, First, Align, Calibrated} {
-			same, _ := Merge(a, Inputs{}, Options{Groups: s.kvHeads, Method: method})
+			same, _ := merged(t, a, Inputs{}, Options{Groups: s.kvHeads, Method: method})
 			if !slices.Equal(same.K.W, a.K.W) || !slices.Equal(same.Q.W, a.Q.W) || !slices.Equal(same.V.W, a.V.W) || !slices.Equal(same.O.W, a.O.W) {
 				t.Errorf("%s, %s: a head alone is not kept", s.name, method)
 			}
@@ -287,7 +291,10 @@ func TestPermutation(t *testing.T) {
 			parts = append(parts, []int{h})
 		}
 		r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
-		k, v := a.sides(Inputs{}, parts)
+		k, v, err := a.sides(t.Context(), Inputs{}, parts)
+		if err != nil {
+			t.Fatal(err)
+		}
 		moved := a.build(parts, k.merge(Align, parts), v.merge(Align, parts))
 		if d := largestDifference(s.run(moved, x), want); d > 1e-5 {
 			t.Errorf("%s: permuted heads differ by %g", s.name, d)
@@ -307,7 +314,7 @@ func TestLowRankIsOptimal(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	s := source{heads: 4, kvHeads: 4, headDim: 3, freedom: AnyMap(3)}
 	a, m := s.make(r), moment(r)
-	_, groups := Merge(a, Inputs{m, m}, Options{Groups: 1, Method: Calibrated})
+	_, groups := merged(t, a, Inputs{m, m}, Options{Groups: 1, Method: Calibrated})
 
 	second := mat.NewSymDense(in, nil)
 	for i := range in {
@@ -355,7 +362,7 @@ func TestMethodsInOrder(t *testing.T) {
 		a, m := s.make(r), moment(r)
 		var before Group
 		for i, method := range []Method{Mean, Align, Calibrated} {
-			_, groups := Merge(a, Inputs{m, m}, Options{Groups: 1, Method: method})
+			_, groups := merged(t, a, Inputs{m, m}, Options{Groups: 1, Method: method})
 			g := groups[0]
 			if i > 0 && (g.V.Energy < before.V.Energy-1e-6 || g.K.Energy < before.K.Energy-1e-6) {
 				t.Errorf("%s: %s keeps %.4f of k and %.4f of v, the method before %.4f and %.4f",
@@ -443,10 +450,75 @@ func TestManyHeads(t *testing.T) {
 	a, parts := s.make(r), contiguous(32, 16)
 	shuffle(r, parts)
 	alike(r, a, parts, true)
-	_, groups := Merge(a, Inputs{}, Options{Groups: 16, Method: Calibrated, Similar: true, Seed: 3})
+	_, groups := merged(t, a, Inputs{}, Options{Groups: 16, Method: Calibrated, Similar: true, Seed: 3})
 	for _, g := range groups {
 		if g.K.Energy+g.V.Energy < 1.9999 {
 			t.Errorf("heads %v are not alike: %+v", g.Members, g)
+		}
+	}
+}
+
+// merged is Merge, which must not fail.
+func merged(t *testing.T, a *Attention, in Inputs, o Options) (*Attention, []Group) {
+	t.Helper()
+	m, groups, err := Merge(t.Context(), a, in, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, groups
+}
+
+// TestPartitionEnds: energies that are no numbers, or all alike, give groups all the same.
+func TestPartitionEnds(t *testing.T) {
+	sets := subsets(8, 4)
+	for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), 0} {
+		groups := partition(8, 4, sets, slices.Repeat([]float64{x}, len(sets)))
+		if len(groups) != 2 || len(groups[0]) != 4 || len(groups[1]) != 4 || slices.ContainsFunc(groups[0], func(h int) bool { return slices.Contains(groups[1], h) }) {
+			t.Errorf("energies of %v: groups %v", x, groups)
+		}
+	}
+}
+
+// TestMergeRefusesWhatOverflows: weights that are finite, but whose moments are not, are an error of every method.
+func TestMergeRefusesWhatOverflows(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	for _, x := range []float32{1e20, 1e38, float32(math.NaN()), float32(math.Inf(1))} {
+		for _, method := range []Method{Mean, First, Align, Calibrated} {
+			for _, similar := range []bool{false, true} {
+				for name, at := range map[string]func(a *Attention) []float32{
+					"q": func(a *Attention) []float32 { return a.Q.W }, "k": func(a *Attention) []float32 { return a.K.W },
+					"v": func(a *Attention) []float32 { return a.V.W }, "o": func(a *Attention) []float32 { return a.O.W },
+				} {
+					a := &Attention{Heads: 8, KVHeads: 8, HeadDim: 4, Key: Rotary(4, 4, false), Value: AnyMap(4)}
+					for _, l := range []*Linear{&a.Q, &a.K, &a.V, &a.O} {
+						*l = linear(r, 32, 32, false)
+					}
+					at(a)[37] = x
+					_, _, err := Merge(t.Context(), a, Inputs{}, Options{Groups: 2, Method: method, Similar: similar})
+					if err == nil || !strings.Contains(err.Error(), "weights or activations are too large") {
+						t.Errorf("%v in %s, %s, similar %t: error %v", x, name, method, similar, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestMergeStops soon after it is told to.
+func TestMergeStops(t *testing.T) {
+	const heads, dim = 64, 64
+	r := rand.New(rand.NewPCG(6, 6))
+	a := &Attention{Heads: heads, KVHeads: heads, HeadDim: dim, Key: AnyMap(dim), Value: AnyMap(dim)}
+	for _, l := range []*Linear{&a.Q, &a.K, &a.V, &a.O} {
+		*l = linear(r, heads*dim, heads*dim, false)
+	}
+	for _, o := range []Options{{Groups: 2, Method: Align}, {Groups: 2, Method: Calibrated}, {Groups: 2, Method: Calibrated, Similar: true}} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		began := time.Now()
+		_, _, err := Merge(ctx, a, Inputs{}, o)
+		cancel()
+		if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
+			t.Errorf("%+v: error %v after %v", o, err, took)
 		}
 	}
 }

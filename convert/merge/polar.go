@@ -72,8 +72,8 @@ func offIdentity(m []float32, dim int) float64 {
 func polarBySVD(m []float32, dim int) {
 	var svd mat.SVD
 	var u, v, r mat.Dense
-	if !svd.Factorize(double(m, dim, dim), mat.SVDFull) {
-		r = *scaled(dim, 1) // m is not finite: the writer of the result says so
+	if !kernels.Finite(m) || !svd.Factorize(double(m, dim, dim), mat.SVDFull) {
+		r = *scaled(dim, 1) // Merge says what is not finite of what comes of it
 	} else {
 		svd.UTo(&u)
 		svd.VTo(&v)

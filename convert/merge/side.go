@@ -1,6 +1,9 @@
 package merge
 
 import (
+	"context"
+	"fmt"
+	"math"
 	"slices"
 
 	"gonum.org/v1/gonum/mat"
@@ -10,6 +13,7 @@ import (
 
 // side is a projection whose heads are to be shared, keys or values, seen through what reads it.
 type side struct {
+	ctx     context.Context // of the merge under way: what is long ends early where it does, with no result
 	headDim int
 	gram    []float32 // [kvHeads*headDim]²: covariance of the outputs, of heads that may share
 	mean    []float64 // [kvHeads*headDim]: their mean
@@ -55,20 +59,53 @@ func (f Freedom) blocks(centred bool) []block {
 }
 
 // sides are the keys and values of a, whose heads may share within the parts.
-func (a *Attention) sides(in Inputs, parts [][]int) (k, v *side) {
+func (a *Attention) sides(ctx context.Context, in Inputs, parts [][]int) (k, v *side, err error) {
 	kv := in.KeyValue
 	k = &side{
-		headDim: a.HeadDim, gram: kv.gram(a.K, a.HeadDim, parts), mean: kv.mean(a.K), readers: a.queryReaders(in.Query),
+		ctx: ctx, headDim: a.HeadDim, gram: kv.gram(ctx, a.K, a.HeadDim, parts), mean: kv.mean(a.K), readers: a.queryReaders(ctx, in.Query),
 		// q·b is the same for every key and cancels in the softmax, unless the key's position turns b.
 		blocks: a.Key.blocks(true),
 	}
 	v = &side{
-		headDim: a.HeadDim, gram: kv.gram(a.V, a.HeadDim, parts), mean: kv.mean(a.V), readers: a.outputReaders(),
+		ctx: ctx, headDim: a.HeadDim, gram: kv.gram(ctx, a.V, a.HeadDim, parts), mean: kv.mean(a.V), readers: a.outputReaders(),
 		// Probabilities sum to one, so a constant in v is one in the output: o's bias takes it, where there is one.
 		blocks: a.Value.blocks(a.O.Bias != nil),
 	}
-	return k, v
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	if err := k.check(); err != nil {
+		return nil, nil, fmt.Errorf("keys: %w", err)
+	}
+	if err := v.check(); err != nil {
+		return nil, nil, fmt.Errorf("values: %w", err)
+	}
+	return k, v, nil
 }
+
+// largestMoment leaves room for sums of products in float32.
+const largestMoment = 1e30
+
+// check refuses moments that what follows would turn into infinities.
+func (s *side) check() error {
+	for i, mean := range s.mean {
+		for _, x := range s.gram[i*len(s.mean):][:len(s.mean)] {
+			if !(math.Abs(float64(x)) <= largestMoment) {
+				return fmt.Errorf("the covariance of their dims reaches %g, more than can be computed with: weights or activations are too large", x)
+			}
+		}
+		if !(mean*mean <= largestMoment) {
+			return fmt.Errorf("their mean reaches %g, more than can be computed with: weights or activations are too large", mean)
+		}
+	}
+	if total := s.total(); !(total <= largestMoment) {
+		return fmt.Errorf("their second moment as it is read is %g, more than can be computed with: weights or activations are too large", total)
+	}
+	return nil
+}
+
+// stopped says whether the merge is to end.
+func (s *side) stopped() bool { return s.ctx.Err() != nil }
 
 // second is the second moment of dim i of head a and dim j of head b.
 func (s *side) second(b block, head1, i, head2, j int) float64 {

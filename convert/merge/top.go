@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 
@@ -18,8 +19,8 @@ const (
 
 // top returns the eigenvectors of the k largest eigenvalues of s [n, n], symmetric and positive, as columns, and the values,
 // both in rising order. Large matrices are met by subspace iteration with half as many vectors again (Halko et al., arXiv
-// 0909.4061, section 4.5): what is lost lies between eigenvalues that are nearly alike.
-func top(s []float32, n, k int) (*mat.Dense, []float64, bool) {
+// 0909.4061, section 4.5): what is lost lies between eigenvalues that are nearly alike. It ends early, without a result, where ctx does.
+func top(ctx context.Context, s []float32, n, k int) (*mat.Dense, []float64, bool) {
 	if n <= exactSize || 3*k > n {
 		return topExact(s, n, k)
 	}
@@ -27,6 +28,9 @@ func top(s []float32, n, k int) (*mat.Dense, []float64, bool) {
 	q, next := noiseMatrix(n*p), make([]float32, n*p)
 	before := 0.0
 	for round := 1; ; round++ {
+		if ctx.Err() != nil {
+			return nil, nil, false
+		}
 		kernels.Gemm(false, false, n, p, n, 1, s, n, q, p, 0, next, p)
 		check := round%topChecks == 0 || round == topRounds
 		if !orthonormalise(next, n, p, q, check) {

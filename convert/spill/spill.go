@@ -17,6 +17,8 @@ type Store struct {
 	file  *os.File
 	end   int64
 	at    map[string]place
+
+	unlinked bool // the file has no name any more
 }
 
 // place is where in the file a slice lies: first byte and number of elements.
@@ -57,6 +59,7 @@ func (s *Store) write(name string, where place, values []float32) (err error) {
 		if s.file, err = os.CreateTemp(s.dir, ".gqa-*.tmp"); err != nil {
 			return err
 		}
+		s.unlinked = os.Remove(s.file.Name()) == nil // Windows does not; elsewhere the file ends with the process, however that ends
 	}
 	if _, err := s.file.WriteAt(bytesOf(values), where.offset); err != nil {
 		return err
@@ -90,7 +93,11 @@ func (s *Store) Close() error {
 	if s.file == nil {
 		return nil
 	}
-	return errors.Join(s.file.Close(), os.Remove(s.file.Name()))
+	err := s.file.Close()
+	if !s.unlinked {
+		err = errors.Join(err, os.Remove(s.file.Name()))
+	}
+	return err
 }
 
 // bytesOf views floats as bytes: the file is read by the process that wrote it.

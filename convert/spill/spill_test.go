@@ -3,6 +3,7 @@ package spill_test
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -37,9 +38,8 @@ func TestStore(t *testing.T) {
 		if _, ok, err := s.Get("none"); ok || err != nil {
 			t.Errorf("limit %d: what was never put is there (%v)", limit, err)
 		}
-		entries, _ := os.ReadDir(dir)
-		if files := len(entries); (files > 0) != (limit < 100) {
-			t.Errorf("limit %d: %d files", limit, files)
+		if entries, _ := os.ReadDir(dir); len(entries) > 0 && runtime.GOOS != "windows" {
+			t.Errorf("limit %d: %v would be left by a kill", limit, entries)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

@@ -62,16 +62,16 @@ func TestProgressTicks(t *testing.T) {
 func TestProgressLine(t *testing.T) {
 	now := time.Unix(1000, 0)
 	for _, test := range []struct {
-		p     Progress
+		p     *Progress
 		after time.Duration
 		want  string
 	}{
-		{Progress{total: 8}, 0, "x   0% |                    | 0/8 [0s]"},
-		{Progress{total: 8, done: 2}, 90 * time.Second, "x  25% |█████               | 2/8 [1m30s, 4m30s left]"},
-		{Progress{total: 8, done: 8}, time.Second, "x 100% |████████████████████| 8/8 [1s]"},
-		{Progress{total: 8, done: 9}, time.Second, "x 100% |████████████████████| 9/8 [1s]"},
-		{Progress{done: 3}, time.Minute, "x [1m0s]"},
-		{Progress{total: 3e9, done: 1.5e9, bytes: true}, 10 * time.Second, "x  50% |██████████          | 1.5/3.0 GB, 150 MB/s [10s, 10s left]"},
+		{&Progress{total: 8}, 0, "x   0% |                    | 0/8 [0s]"},
+		{&Progress{total: 8, done: 2}, 90 * time.Second, "x  25% |█████               | 2/8 [1m30s, 4m30s left]"},
+		{&Progress{total: 8, done: 8}, time.Second, "x 100% |████████████████████| 8/8 [1s]"},
+		{&Progress{total: 8, done: 9}, time.Second, "x 100% |████████████████████| 9/8 [1s]"},
+		{&Progress{done: 3}, time.Minute, "x [1m0s]"},
+		{&Progress{total: 3e9, done: 1.5e9, bytes: true}, 10 * time.Second, "x  50% |██████████          | 1.5/3.0 GB, 150 MB/s [10s, 10s left]"},
 	} {
 		test.p.what, test.p.began = func() string { return "x" }, now.Add(-test.after)
 		if got := test.p.line(now); got != test.want {

@@ -153,7 +153,7 @@ func Open(t testing.TB, dir string) *weights.Source {
 func Load(t testing.TB, dir string) (*weights.Source, map[string][]float32) {
 	t.Helper()
 	src := Open(t, dir)
-	all, err := src.All()
+	all, err := src.All(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

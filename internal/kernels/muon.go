@@ -13,6 +13,8 @@ type Muon struct {
 	Size     float64 // root mean square of what a step of rate 1 adds; 0.2 is about AdamW's
 	Momentum float64 // decay of the average of g
 	Decay    float64 // weight decay, applied as p *= 1 - LR·Decay
+	// Stop, if not nil, is asked between products. Once it says so the step ends early, and p means nothing.
+	Stop func() bool
 }
 
 // Step makes a step on the matrix p [rows, cols] with gradient g·gscale and the average m. It leaves g without a meaning.
@@ -22,7 +24,7 @@ func (o Muon) Step(p, g, m []float32, rows, cols int, gscale float32) {
 	Axpy(fresh, g, m)
 	Scale(g, fresh)
 	Axpy(float32(o.Momentum), m, g) // Nesterov's: a look ahead
-	orthogonalise(g, rows, cols)
+	orthogonalise(g, rows, cols, o.Stop)
 	if o.Decay != 0 {
 		Scale(p, float32(1-o.LR*o.Decay))
 	}
@@ -47,7 +49,7 @@ var orthogonalWorks = sync.Pool{New: func() any { return new(orthogonalWork) }}
 
 // orthogonalise keeps the singular vectors of g [rows, cols] and brings its singular values near 1, in place, by steps of
 // Newton–Schulz's kind: X becomes (a + b·XXᵀ + c·(XXᵀ)²)·X.
-func orthogonalise(g []float32, rows, cols int) {
+func orthogonalise(g []float32, rows, cols int, stop func() bool) {
 	a, b, c := float32(orthogonalWeights[0]), float32(orthogonalWeights[1]), float32(orthogonalWeights[2])
 	Scale(g, float32(1/(math.Sqrt(SumSquares(g))+1e-30)))
 	n, tall := min(rows, cols), rows > cols
@@ -56,6 +58,9 @@ func orthogonalise(g []float32, rows, cols int) {
 	w.square, w.poly, w.next = grown(w.square, n*n), grown(w.poly, n*n), grown(w.next, len(g))
 	copy(w.next, g)
 	for range orthogonalSteps {
+		if stop != nil && stop() {
+			return
+		}
 		symmetric(w.square, n, func(m, k, at int, to []float32) {
 			if tall { // gᵀ·g
 				Gemm(true, false, m, k, rows, 1, g[at:], cols, g[at:], cols, 0, to, n)

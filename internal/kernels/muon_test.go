@@ -61,7 +61,7 @@ func TestOrthogonalise(t *testing.T) {
 		g := normal(9, rows*cols)
 		Scale(g, 1e-3)
 		before := mat.NewDense(rows, cols, toFloat64(nil, g))
-		orthogonalise(g, rows, cols)
+		orthogonalise(g, rows, cols, nil)
 		var svd mat.SVD
 		if !svd.Factorize(mat.NewDense(rows, cols, toFloat64(nil, g)), mat.SVDThin) {
 			t.Fatal("no decomposition")

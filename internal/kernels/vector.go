@@ -1,6 +1,9 @@
 package kernels
 
-import "sync"
+import (
+	"math"
+	"sync"
+)
 
 // stripe is how many columns one task of a sum over rows owns: no two tasks write to the same element, and each adds
 // the rows in order.
@@ -124,6 +127,16 @@ func ScatterAdd(dtable, dy []float32, ids []int32, dim int) {
 
 // squaresBlock is how many squares are summed in float32, in lanes, before float64 takes over.
 const squaresBlock = 256
+
+// Finite says whether no element of x is NaN or infinite.
+func Finite(x []float32) bool {
+	const exponent, one, sign = 0x7f800000, 0x00800000, 0x80000000
+	var carried uint32 // into the sign, by adding one to an exponent of all ones
+	for _, f := range x {
+		carried |= math.Float32bits(f)&exponent + one
+	}
+	return carried&sign == 0
+}
 
 // SumSquares returns Σ x², to about 1e-7 of it: it is infinite if a square overflows float32.
 func SumSquares(x []float32) float64 {

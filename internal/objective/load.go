@@ -23,15 +23,15 @@ type Data struct {
 // Options say what a model sees of a corpus.
 type Options struct {
 	SeqLen int    // tokens of a window, where the data does not come in rows
-	Max    int    // tokens to read; 0: all
 	Seed   uint64 // of what is hidden
+	stream.Options
 }
 
 // Load reads data (as stream.Load does) for the model in dir: with labels where the file has them and the model is no decoder
 // alone; else an encoder predicts masked tokens, an encoder and decoder hidden spans, a decoder the next token.
 func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*Data, error) {
 	if a.Causal && a.EncoderLayers == 0 {
-		s, err := stream.Load(ctx, name, dir, a.Vocab, o.Max)
+		s, err := stream.Load(ctx, name, dir, a.Vocab, o.Options)
 		return &Data{s, NextToken{}, o.SeqLen}, err
 	}
 	if d, err := loadLabelled(name, a); d != nil || err != nil {
@@ -45,7 +45,7 @@ func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*D
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	s, err := stream.Load(ctx, name, dir, a.Vocab, o.Max)
+	s, err := stream.Load(ctx, name, dir, a.Vocab, o.Options)
 	return &Data{s, of, o.SeqLen}, err
 }
 
@@ -53,8 +53,8 @@ func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*D
 func hiding(tok *text.Tokenizer, a *configs.Arch, seed uint64) (Objective, error) {
 	if a.EncoderLayers == 0 {
 		mask, ok := tok.ID("[MASK]")
-		if !ok {
-			return nil, errors.New("the model's tokenizer has no [MASK] token to hide others behind; give data with input_ids and labels")
+		if !ok || int(mask) >= a.Vocab {
+			return nil, errors.New("the model's tokenizer has no [MASK] token, or the model no row for it, to hide others behind; give data with input_ids and labels")
 		}
 		return Masked{mask, seed}, nil
 	}
@@ -65,13 +65,13 @@ func hiding(tok *text.Tokenizer, a *configs.Arch, seed uint64) (Objective, error
 	}
 	for {
 		id, ok := tok.ID(fmt.Sprintf("<extra_id_%d>", len(s.Sentinels)))
-		if !ok {
+		if !ok || int(id) >= a.Vocab {
 			break
 		}
 		s.Sentinels = append(s.Sentinels, id)
 	}
 	if len(s.Sentinels) == 0 {
-		return nil, errors.New("the model's tokenizer has no <extra_id_0> to hide spans behind; give data with input_ids and labels")
+		return nil, errors.New("the model's tokenizer has no <extra_id_0>, or the model no row for it, to hide spans behind; give data with input_ids and labels")
 	}
 	return s, nil
 }

@@ -4,8 +4,10 @@ package stream
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 
 	"gqa/checkpoints"
 	"gqa/internal/text"
@@ -21,25 +23,31 @@ type Stream struct {
 // SamplePrefix names a split of the embedded corpus: "sample:train", "sample:val".
 const SamplePrefix = "sample:"
 
+// Options say what to read of data.
+type Options struct {
+	Max     int    // tokens at most; 0: all
+	TextKey string // of JSON records; empty: text.TextKey
+}
+
 // Load reads data (anything text.OpenCorpus takes, a .safetensors file with integer input_ids, or a split of the embedded
-// corpus) for the model in modelDir, whose tokenizer is used, with vocab rows of embedding. max > 0 bounds the number of
-// tokens. It is an error if an id lies outside the vocabulary.
-func Load(ctx context.Context, data, modelDir string, vocab, max int) (*Stream, error) {
+// corpus) for the model in modelDir, whose tokenizer is used, with vocab rows of embedding. It is an error if an id lies
+// outside the vocabulary.
+func Load(ctx context.Context, data, modelDir string, vocab int, o Options) (*Stream, error) {
 	if strings.HasSuffix(data, ".safetensors") {
-		return loadIDs(data, vocab, max)
+		return loadIDs(data, vocab, o.Max)
 	}
 	if split, ok := strings.CutPrefix(data, SamplePrefix); ok {
 		txt, err := checkpoints.SampleCorpus(split)
 		if err != nil {
 			return nil, err
 		}
-		return Encode(ctx, text.CorpusFromBytes(data, txt), modelDir, vocab, max)
+		return Encode(ctx, text.CorpusFromBytes(data, txt), modelDir, vocab, o.Max)
 	}
-	corpus, err := text.OpenCorpus(data)
+	corpus, err := text.OpenCorpus(ctx, data, o.TextKey)
 	if err != nil {
 		return nil, err
 	}
-	return Encode(ctx, corpus, modelDir, vocab, max)
+	return Encode(ctx, corpus, modelDir, vocab, o.Max)
 }
 
 // Encode is Load for a corpus that is already open.
@@ -52,18 +60,38 @@ func Encode(ctx context.Context, corpus *text.Corpus, modelDir string, vocab, ma
 	if err != nil {
 		return nil, err
 	}
+	if err := Check(tok, ids, vocab); err != nil {
+		return nil, fmt.Errorf("%s: %w", corpus.Name(), err)
+	}
 	return &Stream{Name: corpus.Name(), IDs: ids, Tokenizer: tok}, nil
 }
 
-// Tokenizer loads a model folder's tokenizer and checks that every id of it has a row in an embedding of vocab rows.
+// Check returns an error if one of a text's ids has no row in an embedding of vocab rows.
+func Check(tok *text.Tokenizer, ids []int32, vocab int) error {
+	for i, id := range ids {
+		if int(id) >= vocab {
+			return fmt.Errorf("token %d of the text is %q, id %d of the tokenizer, but the model's vocabulary has %d rows; it is another model's tokenizer",
+				i, tok.Token(id), id, vocab)
+		}
+	}
+	return nil
+}
+
+// warned are the folders that Tokenizer has warned of.
+var warned sync.Map
+
+// Tokenizer loads a model folder's tokenizer. If it has ids without a row in an embedding of vocab rows it warns, once: [Check]
+// tells whether a text has any.
 func Tokenizer(modelDir string, vocab int) (*text.Tokenizer, error) {
 	tok, err := text.LoadTokenizer(modelDir)
 	if err != nil {
 		return nil, err
 	}
 	if tok.VocabSize() > vocab {
-		return nil, fmt.Errorf("%s: the tokenizer has ids up to %d, but the model's vocabulary has %d rows; it is another model's tokenizer",
-			modelDir, tok.VocabSize()-1, vocab)
+		if _, again := warned.LoadOrStore(modelDir, true); !again {
+			slog.Warn("the tokenizer has ids that the model has no rows for: a text with one is an error", "model", modelDir,
+				"largest", tok.VocabSize()-1, "rows", vocab)
+		}
 	}
 	return tok, nil
 }

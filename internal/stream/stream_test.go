@@ -1,11 +1,13 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/internal/text"
 )
 
 const vocab = 2048
@@ -50,11 +53,20 @@ func writeTensor(t *testing.T, spec checkpoints.Spec, values any) (path string) 
 
 func mustLoad(t *testing.T, data, dir string, max int) *Stream {
 	t.Helper()
-	s, err := Load(t.Context(), data, dir, vocab, max)
+	s, err := Load(t.Context(), data, dir, vocab, Options{Max: max})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func encode(t *testing.T, tok *text.Tokenizer, s string) []int32 {
+	t.Helper()
+	ids, err := tok.EncodePlain(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
 }
 
 // Documents are followed by the end-of-text token, whatever the file that holds them.
@@ -69,11 +81,11 @@ func TestTexts(t *testing.T) {
 		t.Fatal("the sample's tokenizer has no end of text")
 	}
 	one, two := "package a\n", "func b() {}\n"
-	both := slices.Concat(tok.EncodePlain(one), []int32{end}, tok.EncodePlain(two), []int32{end})
+	both := slices.Concat(encode(t, tok, one), []int32{end}, encode(t, tok, two), []int32{end})
 	for path, want := range map[string][]int32{
 		put(t, "a.txt", one+"<|endoftext|>"+two):                                     both,
 		put(t, "a.jsonl", fmt.Sprintf("{\"text\": %q}\n{\"text\": %q}\n", one, two)): both,
-		put(t, "a.go", two): slices.Concat(tok.EncodePlain(two), []int32{end}),
+		put(t, "a.go", two): slices.Concat(encode(t, tok, two), []int32{end}),
 	} {
 		s := mustLoad(t, path, dir, 0)
 		if !slices.Equal(s.IDs, want) || s.Name != path || s.Tokenizer == nil {
@@ -97,7 +109,7 @@ func TestSampleSplits(t *testing.T) {
 			t.Fatal(err)
 		}
 		document, _, _ := strings.Cut(string(raw), "<|endoftext|>")
-		if text := s.Tokenizer.Decode(s.IDs); len(s.IDs) != 5000 || s.Name != SamplePrefix+split ||
+		if text, err := s.Tokenizer.Decode(s.IDs); err != nil || len(s.IDs) != 5000 || s.Name != SamplePrefix+split ||
 			!strings.HasPrefix(text, document[:min(200, len(document))]) {
 			t.Errorf("%s: %d ids of %s, which begin %.40q", split, len(s.IDs), s.Name, text)
 		}
@@ -145,7 +157,7 @@ func TestRefuses(t *testing.T) {
 		{"bad json", put(t, "a.jsonl", "{\"text\": 1}\n"), dir, vocab, "line 1"},
 		{"no such split", "sample:test", dir, vocab, `no split "test"; want train or val`},
 		{"no tokenizer", put(t, "a.txt", "x"), t.TempDir(), vocab, "has no tokenizer"},
-		{"another model's tokenizer", put(t, "a.txt", "x"), dir, vocab - 1, "ids up to 2047, but the model's vocabulary has 2047 rows"},
+		{"another model's tokenizer", put(t, "a.txt", "package x"), dir, 939, `token 0 of the text is "package", id 939 of the tokenizer, but the model's vocabulary has 939 rows`},
 		{"not safetensors", put(t, "a.safetensors", "text"), dir, vocab, "a.safetensors"},
 		{"id too large", ids(checkpoints.I64, "input_ids", []int64{1, vocab}), dir, vocab, "input_ids: id 2048 at 1 is outside the model's vocabulary of 2048"},
 		{"id below 0", ids(checkpoints.I64, "input_ids", []int64{-5, 1}), dir, vocab, "id -5 at 0"},
@@ -154,14 +166,44 @@ func TestRefuses(t *testing.T) {
 		{"another tensor", ids(checkpoints.I64, "ids", []int64{1, 2}), dir, vocab, "there is no tensor input_ids; the file has ids"},
 		{"a model", filepath.Join(dir, "model.safetensors"), dir, vocab, "mlp.up_proj.weight and 33 more"},
 	} {
-		_, err := Load(t.Context(), c.data, c.dir, c.vocab, 0)
+		_, err := Load(t.Context(), c.data, c.dir, c.vocab, Options{})
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: error %v, want one line with %q", c.name, err, c.want)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Load(ctx, "sample:val", dir, vocab, 0); !errors.Is(err, context.Canceled) {
+	if _, err := Load(ctx, "sample:val", dir, vocab, Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// A tokenizer with ids that the model has no rows for is warned of, once, and serves texts without them.
+func TestMoreIDsThanRows(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	dir, rows := sample(t), 946
+	for _, text := range []string{"package", "package package"} {
+		if s, err := Load(t.Context(), put(t, "a.txt", text), dir, rows, Options{}); err != nil || len(s.IDs) < 2 {
+			t.Errorf("%q: %v, %v", text, s, err)
+		}
+	}
+	if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "largest=2047 rows=946") {
+		t.Errorf("it says: %s", s)
+	}
+}
+
+func TestLoadTextKey(t *testing.T) {
+	dir := sample(t)
+	path := put(t, "a.jsonl", "{\"text\":null,\"content\":\"package a\"}\n")
+	s, err := Load(t.Context(), path, dir, vocab, Options{TextKey: "content"})
+	if err != nil || len(s.IDs) < 2 {
+		t.Errorf("%v, %v", s, err)
+	}
+	_, err = Load(t.Context(), path, dir, vocab, Options{TextKey: "title"})
+	if err == nil || !strings.Contains(err.Error(), `no "title"; its keys are "text", "content"`) {
+		t.Errorf("got error %v", err)
 	}
 }

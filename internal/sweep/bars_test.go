@@ -10,6 +10,7 @@ import (
 	"gqa/convert/calibrate"
 	"gqa/eval"
 	"gqa/internal/objective"
+	"gqa/internal/stream"
 	"gqa/internal/weights"
 )
 
@@ -30,16 +31,16 @@ func TestStarts(t *testing.T) {
 	}
 	defer src.Close()
 	const tokens = 32768
-	data, err := calibrate.Load(t.Context(), "sample:train", sample, src.Arch, tokens, 40, 0)
+	data, err := calibrate.Load(t.Context(), "sample:train", sample, src.Arch, calibrate.Options{Tokens: tokens, Steps: 40})
 	if err != nil {
 		t.Fatal(err)
 	}
-	valid, err := objective.Load(t.Context(), "sample:val", sample, src.Arch, objective.Options{SeqLen: 512, Max: 30 * 512})
+	valid, err := objective.Load(t.Context(), "sample:val", sample, src.Arch, objective.Options{SeqLen: 512, Options: stream.Options{Max: 30 * 512}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	loss := func(path string) float64 {
-		m, err := eval.LoadModel(path)
+		m, err := eval.LoadModel(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/internal/objective"
+	"gqa/internal/stream"
 	"gqa/internal/text"
 	"gqa/internal/weights"
 )
@@ -34,6 +35,9 @@ func (s *sweep) check(ctx context.Context) error {
 	if limit := src.Arch.MaxPositions(); limit > 0 && s.o.Context >= limit {
 		return fmt.Errorf("context is %d, but the model has %d positions; at most %d can be in the cache of a step", s.o.Context, limit, limit-1)
 	}
+	if err := src.CheckFinite(ctx, nil); err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
 	if err := s.loadCorpora(ctx, src); err != nil {
 		return err
 	}
@@ -45,16 +49,17 @@ func (s *sweep) source() (path string, remove func(), err error) {
 	if s.o.Model != "" {
 		return s.o.Model, func() {}, nil
 	}
-	dir, err := os.MkdirTemp("", "gqa-sweep-")
+	dir, removeDir, err := checkpoints.TempFolder(filepath.Join(os.TempDir(), "gqa-sweep"))
 	if err != nil {
 		return "", nil, err
 	}
+	remove = func() { removeDir() } //nolint:errcheck // the next sweep tries again
 	path = filepath.Join(dir, checkpoints.SampleName)
 	if err := checkpoints.ExtractSample(path); err != nil {
-		os.RemoveAll(dir)
+		remove()
 		return "", nil, err
 	}
-	return path, func() { os.RemoveAll(dir) }, nil
+	return path, remove, nil
 }
 
 func (s *sweep) checkConversions(src *weights.Source) error {
@@ -85,7 +90,9 @@ func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
 		return fmt.Errorf("a sweep times decoding, which family %s does not do: use gqa-convert, gqa-train and gqa-eval quality", src.Arch.Family.Name)
 	}
 	load := func(what, data string, tokens int) (*objective.Data, error) {
-		corpus, err := objective.Load(ctx, data, src.Dir, src.Arch, objective.Options{SeqLen: length, Max: tokens, Seed: s.o.Recipe.Seed})
+		corpus, err := objective.Load(ctx, data, src.Dir, src.Arch, objective.Options{
+			SeqLen: length, Seed: s.o.Recipe.Seed, Options: stream.Options{Max: tokens, TextKey: s.o.Recipe.TextKey},
+		})
 		if err == nil {
 			_, err = text.Windows(corpus.IDs, corpus.Window)
 		}
@@ -115,7 +122,9 @@ func (s *sweep) loadText(ctx context.Context, src *weights.Source) error {
 	for _, c := range s.o.Curves {
 		steps = max(steps, c.Refine)
 	}
-	d, err := calibrate.Load(ctx, s.o.Calibration, src.Dir, src.Arch, s.o.CalibrationTokens, steps, s.o.Seed)
+	d, err := calibrate.Load(ctx, s.o.Calibration, src.Dir, src.Arch, calibrate.Options{
+		Tokens: s.o.CalibrationTokens, Steps: steps, Seed: s.o.Seed, TextKey: s.o.Recipe.TextKey,
+	})
 	if err != nil {
 		return fmt.Errorf("calibration: %w", err)
 	}

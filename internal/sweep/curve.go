@@ -83,6 +83,12 @@ func (c Curve) conversion() string {
 // MarshalText is String.
 func (c Curve) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
+// UnmarshalText is ParseCurve.
+func (c *Curve) UnmarshalText(text []byte) (err error) {
+	*c, err = ParseCurve(string(text))
+	return err
+}
+
 // reads says whether the conversions look at text.
 func (c Curve) reads() bool {
 	return c.Method == convert.Align || c.Method == convert.Calibrated || c.Grouping == convert.Similar || c.Refine > 0

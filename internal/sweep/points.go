@@ -53,7 +53,7 @@ func (s *sweep) points() []point {
 // measureAll makes every point.
 func (s *sweep) measureAll(ctx context.Context) error {
 	s.stage("measuring the machine", 0)
-	s.machine = eval.MeasureMachine()
+	s.machine = eval.MeasureMachine(ctx)
 	s.report.Machine = s.machine.Name
 	s.latencies = map[int]*eval.Latency{}
 	points := s.points()
@@ -138,7 +138,7 @@ func (s *sweep) uptrain(ctx context.Context, r configs.Recipe) (*train.Status, e
 
 // addPoint evaluates the model in dir, a point of the curve.
 func (s *sweep) addPoint(ctx context.Context, dir string, curve Curve, tokens int64) error {
-	m, err := eval.LoadModel(dir)
+	m, err := eval.LoadModel(ctx, dir)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ import (
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/eval"
+	"gqa/internal/file"
 	"gqa/internal/objective"
 	"gqa/train"
 )
@@ -75,7 +76,7 @@ func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (eva
 		err = s.report.Write(dir)
 	}
 	if err == nil {
-		err = os.RemoveAll(s.teacher())
+		err = checkpoints.RemoveOwned(s.teacher(), train.RecognizePredictions)
 	}
 	if err != nil {
 		return eval.Report{}, err
@@ -103,8 +104,9 @@ func (s *sweep) divergence() error {
 type sweep struct {
 	dir    string
 	o      Options
-	asked  []byte // sweep.json
-	known  bool   // the folder holds this very sweep, to be gone on with
+	asked  []byte              // sweep.json
+	known  bool                // the folder holds this very sweep, to be gone on with
+	anew   *checkpoints.Output // takes the place of the sweep in the folder; nil: there is none, or it is gone on with
 	watch  Watcher
 	model  string // folder or file of the multi-head model
 	heads  int    // its KV heads
@@ -124,6 +126,9 @@ func (s *sweep) run(ctx context.Context, force bool) error {
 	if err := s.look(force); err != nil {
 		return err
 	}
+	if s.anew != nil {
+		defer s.anew.Abort()
+	}
 	if err := s.check(ctx); err != nil {
 		return err
 	}
@@ -140,11 +145,6 @@ func (s *sweep) run(ctx context.Context, force bool) error {
 	return s.measureAll(ctx)
 }
 
-// parts are what a sweep makes in its folder, beside sweep.json.
-var parts = []string{
-	"models", "runs", teacherFolder, "report.json", "report.md", "report.html", "junit.xml", "tradeoff.svg", "tradeoff.png",
-}
-
 // teacherFolder is where the original's predictions are kept while the sweep is under way.
 const teacherFolder = "teacher"
 
@@ -155,15 +155,26 @@ func (s *sweep) look(force bool) (err error) {
 	if s.asked, err = json.MarshalIndent(s.o, "", "  "); err != nil {
 		return err
 	}
-	have, err := os.ReadFile(filepath.Join(s.dir, "sweep.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return emptyOrMissing(s.dir)
+	if err := checkpoints.RemoveLeftovers(s.dir, Recognize); err != nil {
+		return err
 	}
-	s.known = err == nil && !force && bytes.Equal(have, s.asked)
-	if err == nil && !s.known && !force {
+	have, err := file.Read(filepath.Join(s.dir, sweepFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return emptyOrMissing(s.dir)
+	case err != nil:
+		return err
+	case force:
+		if s.o.Model != "" && checkpoints.Within(s.o.Model, s.dir) {
+			return fmt.Errorf("%s: is not replaced: the model of the new sweep, %s, is in it; choose another folder with -o", s.dir, s.o.Model)
+		}
+		s.anew, err = checkpoints.NewOutput(s.dir, true, Recognize)
+		return err
+	}
+	if s.known = bytes.Equal(have, s.asked); !s.known {
 		return fmt.Errorf("%s: holds a sweep with other options; choose another folder with -o, or --force to replace it", s.dir)
 	}
-	return err
+	return nil
 }
 
 func emptyOrMissing(dir string) error {
@@ -181,24 +192,28 @@ func emptyOrMissing(dir string) error {
 func (s *sweep) open() error {
 	if s.known {
 		slog.Info("going on with a sweep", "dir", s.dir)
-	} else {
-		for _, part := range parts {
-			if err := os.RemoveAll(filepath.Join(s.dir, part)); err != nil {
-				return err
-			}
-		}
-		if err := os.MkdirAll(s.dir, 0o777); err != nil {
-			return err
-		}
-		if err := checkpoints.WriteFileAtomic(filepath.Join(s.dir, "sweep.json"), s.asked, 0o666); err != nil {
-			return err
-		}
+	} else if err := s.begin(); err != nil {
+		return err
 	}
 	if s.model = s.o.Model; s.model != "" {
 		return nil
 	}
 	s.model = filepath.Join(s.dir, "models", checkpoints.SampleName)
 	return checkpoints.ExtractSample(s.model)
+}
+
+// begin makes the folder with what was asked for in it.
+func (s *sweep) begin() error {
+	if s.anew != nil {
+		if err := os.WriteFile(filepath.Join(s.anew.Dir(), sweepFile), s.asked, 0o666); err != nil {
+			return err
+		}
+		return s.anew.Commit()
+	}
+	if err := os.MkdirAll(s.dir, 0o777); err != nil {
+		return err
+	}
+	return checkpoints.WriteFileAtomic(filepath.Join(s.dir, sweepFile), s.asked, 0o666)
 }
 
 // SampleTokens is how many tokens the embedded sample was pre-trained on; 0 if its reference does not say.

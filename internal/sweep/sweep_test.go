@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -222,7 +223,11 @@ func TestForced(t *testing.T) {
 // What does not fit together is found before anything is written, also in place of another sweep.
 func TestRefuses(t *testing.T) {
 	old := t.TempDir()
-	if err := os.WriteFile(filepath.Join(old, "sweep.json"), []byte("{}"), 0o666); err != nil {
+	asked, err := json.Marshal(tiny(t, "llama"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(old, "sweep.json"), asked, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(filepath.Join(old, "runs"), 0o777); err != nil {

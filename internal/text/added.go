@@ -27,9 +27,27 @@ type addedToken struct {
 	Special    bool   `json:"special"`
 }
 
+// UnmarshalJSON takes a token without "normalized" for normalized unless it is
+// special, as the library that writes them does where none is given.
+func (a *addedToken) UnmarshalJSON(data []byte) error {
+	type plain addedToken
+	f := struct {
+		*plain
+		Normalized *bool `json:"normalized"`
+	}{plain: (*plain)(a)}
+	if err := unmarshal(data, &f); err != nil {
+		return err
+	}
+	a.Normalized = !a.Special
+	if f.Normalized != nil {
+		a.Normalized = *f.Normalized
+	}
+	return nil
+}
+
 // newAddedTokens sorts the tokens into the two matchers. A token that the
 // model's vocabulary has too keeps the model's id.
-func newAddedTokens(tokens []addedToken, vocab map[string]int32, normalize normalizer) addedTokens {
+func newAddedTokens(tokens []addedToken, vocab map[string]int32, normalize func(string) string) addedTokens {
 	a := addedTokens{ids: make(map[string]int32, len(tokens)), special: map[int32]bool{}}
 	for _, tok := range tokens {
 		if id, ok := vocab[tok.Content]; ok {
@@ -40,10 +58,8 @@ func newAddedTokens(tokens []addedToken, vocab map[string]int32, normalize norma
 		switch {
 		case !tok.Normalized:
 			a.raw.add(tok.Content, tok)
-		case normalize != nil:
-			a.normalized.add(normalize(tok.Content), tok)
 		default:
-			a.normalized.add(tok.Content, tok)
+			a.normalized.add(normalize(tok.Content), tok)
 		}
 	}
 	return a

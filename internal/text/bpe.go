@@ -1,7 +1,7 @@
 package text
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"strings"
 	"sync"
@@ -44,8 +44,8 @@ type mergeList [][2]string
 
 func (m *mergeList) UnmarshalJSON(data []byte) error {
 	var lines []string
-	if json.Unmarshal(data, &lines) != nil {
-		return json.Unmarshal(data, (*[][2]string)(m))
+	if unmarshal(data, &lines) != nil {
+		return unmarshal(data, (*[][2]string)(m))
 	}
 	*m = make(mergeList, len(lines))
 	for i, line := range lines {
@@ -62,6 +62,9 @@ func newBPE(f bpeFile) (*bpe, error) {
 	if f.Dropout != nil && *f.Dropout != 0 {
 		return nil, fmt.Errorf("dropout is %v: only 0 gives the same ids each time; set it to null", *f.Dropout)
 	}
+	if err := cmp.Or(checkAffix("continuing_subword_prefix", f.Prefix), checkAffix("end_of_word_suffix", f.Suffix)); err != nil {
+		return nil, err
+	}
 	b := &bpe{
 		vocab: f.Vocab, prefix: f.Prefix, suffix: f.Suffix, unk: -1,
 		fuseUnk: f.FuseUnk, byteFallback: f.ByteFallback, ignoreMerges: f.IgnoreMerges,
@@ -75,6 +78,15 @@ func newBPE(f bpeFile) (*bpe, error) {
 	}
 	b.byteIDs = byteTokens(f.Vocab)
 	return b, b.addMerges(f.Merges)
+}
+
+// checkAffix bounds what stands beside each character of a word as it is looked up.
+func checkAffix(name, affix string) error {
+	const most = 256
+	if len(affix) > most {
+		return fmt.Errorf("%s has %d bytes, want at most %d", name, len(affix), most)
+	}
+	return nil
 }
 
 // byteTokens finds the tokens <0x00>…<0xFF> that byte_fallback spells with.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"gqa/internal/file"
 )
 
 // configFile is what is read of tokenizer_config.json.
@@ -23,22 +25,22 @@ type tokenName string
 
 func (n *tokenName) UnmarshalJSON(data []byte) error {
 	var f struct{ Content string }
-	if json.Unmarshal(data, (*string)(n)) == nil {
+	if unmarshal(data, (*string)(n)) == nil {
 		return nil
 	}
-	err := json.Unmarshal(data, &f)
+	err := unmarshal(data, &f)
 	*n = tokenName(f.Content)
 	return err
 }
 
 func readConfig(dir string) (c configFile, err error) {
 	path := filepath.Join(dir, "tokenizer_config.json")
-	data, err := os.ReadFile(path)
+	data, err := file.Read(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return c, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(data, &c)
+		err = unmarshal(data, &c)
 	}
 	if err != nil {
 		return c, fmt.Errorf("%s: %w", path, err)
@@ -50,17 +52,17 @@ func readConfig(dir string) (c configFile, err error) {
 // merges.txt.
 func gpt2Files(dir string, c configFile) ([]byte, error) {
 	vocab := map[string]int32{}
-	data, err := os.ReadFile(filepath.Join(dir, "vocab.json"))
+	data, err := file.Read(filepath.Join(dir, "vocab.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, noTokenizer(dir)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(data, &vocab); err != nil {
+	if err := unmarshal(data, &vocab); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "vocab.json"), err)
 	}
-	merges, err := os.ReadFile(filepath.Join(dir, "merges.txt"))
+	merges, err := file.Read(filepath.Join(dir, "merges.txt"))
 	if err != nil {
 		return nil, err
 	}

@@ -1,75 +1,44 @@
 package text
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"log/slog"
-	"math"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"unicode/utf8"
-)
-
-const (
-	// separator stands between the documents of a .txt file.
-	separator = "<|endoftext|>"
-	// byteOrderMark is what some editors begin a UTF-8 file with; it is no text.
-	byteOrderMark = "\uFEFF"
 )
 
 // Corpus is a sequence of documents, read as they are asked for.
 type Corpus struct {
 	name   string
-	files  []file
+	key    string // of a JSON record's text
+	files  []source
 	warned sync.Once // that it is not UTF-8
 }
 
-// file is one file of a corpus: open starts reading it, kind is its extension
-// without .gz.
-type file struct {
-	name, kind string
-	open       func() (io.ReadCloser, error)
-}
-
-// wholeFile are the kinds of which a file is one document.
-var wholeFile = []string{
-	".c", ".cc", ".cpp", ".cs", ".go", ".h", ".hpp", ".html", ".java", ".js", ".lua", ".md",
-	".php", ".py", ".r", ".rb", ".rs", ".rst", ".scala", ".sh", ".sql", ".swift", ".tex", ".ts",
-}
+// TextKey is the key of a JSON record that holds its text where no other is named.
+const TextKey = "text"
 
 // OpenCorpus opens a text corpus. path is a .txt file, in which <|endoftext|>
-// separates documents; a .jsonl file with a "text" in each line; a file of
+// separates documents; a .jsonl or .json file of records, one behind another or in an
+// array, with the text of each under key ("": TextKey), or of strings; a file of
 // source code or prose, which is one document; any of them with .gz; or a folder
-// of such files, taken in path order, hidden ones and other kinds left out.
-func OpenCorpus(path string) (*Corpus, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("corpus %s: there is no such file or folder", path)
+// of such files, taken in path order. Of a folder, hidden files and those that describe
+// it (README, LICENSE, dataset_info.json) are left out. Other kinds are left out with a
+// warning, and are an error where they are most of its bytes.
+func OpenCorpus(ctx context.Context, path, key string) (*Corpus, error) {
+	c := &Corpus{name: path, key: cmp.Or(key, TextKey)}
+	if err := c.open(ctx); err != nil {
+		return nil, fmt.Errorf("corpus %s: %w", path, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("corpus: %w", err)
-	}
-	c := &Corpus{name: path}
-	if info.IsDir() {
-		return c, c.walk(path)
-	}
-	f, ok := diskFile(path)
-	if !ok {
-		return nil, fmt.Errorf("corpus %s: kind %q is not known: expected .txt, .jsonl, source code, any of them with .gz, or a folder", path, f.kind)
-	}
-	c.files = []file{f}
 	return c, nil
 }
 
@@ -77,123 +46,102 @@ func OpenCorpus(path string) (*Corpus, error) {
 // stands for it in errors.
 func CorpusFromBytes(name string, txt []byte) *Corpus {
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(txt)), nil }
-	return &Corpus{name: name, files: []file{{name, ".txt", open}}}
+	return &Corpus{name: name, files: []source{{name: name, kind: ".txt", size: int64(len(txt)), open: open}}}
 }
 
 // Name is the path or the name that the corpus was made with.
 func (c *Corpus) Name() string { return c.name }
 
-func (c *Corpus) walk(root string) error {
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		hidden := strings.HasPrefix(d.Name(), ".") && path != root
-		switch {
-		case err != nil:
-			return err
-		case hidden && d.IsDir():
-			return filepath.SkipDir
-		case hidden || d.IsDir():
-			return nil
-		}
-		if f, ok := diskFile(path); ok {
-			c.files = append(c.files, f)
-		}
-		return nil
-	})
-	if err == nil && len(c.files) == 0 {
-		err = fmt.Errorf("no file of a known kind: expected .txt, .jsonl or source code")
-	}
-	if err != nil {
-		return fmt.Errorf("corpus %s: %w", root, err)
-	}
-	return nil
+// Part is a document, or a stretch of one that is longer than maxPart.
+type Part struct {
+	Text    string
+	Goes    bool  // the document goes on in the next part
+	Resumes bool  // it began in an earlier part
+	read    int64 // bytes of the corpus on disk, up to about its end
 }
 
-// diskFile is the file at path, and whether its kind is known.
-func diskFile(path string) (file, bool) {
-	plain, zipped := strings.CutSuffix(path, ".gz")
-	f := file{name: path, kind: strings.ToLower(filepath.Ext(plain))}
-	f.open = func() (io.ReadCloser, error) {
-		r, err := os.Open(path)
-		if err != nil || !zipped {
-			return r, err
-		}
-		return unzip(r)
-	}
-	return f, f.kind == ".txt" || f.kind == ".jsonl" || slices.Contains(wholeFile, f.kind)
-}
+// errStop ends the reading of a corpus of which no more is wanted.
+var errStop = errors.New("stop")
 
-type zippedFile struct {
-	*gzip.Reader
-	file io.Closer
-}
-
-func (z zippedFile) Close() error { return z.file.Close() }
-
-func unzip(r io.ReadCloser) (io.ReadCloser, error) {
-	z, err := gzip.NewReader(r)
-	if err != nil {
-		r.Close()
-		return nil, err
-	}
-	return zippedFile{z, r}, nil
-}
-
-// Documents yields the documents in order, empty ones left out. It holds one
-// document at a time, and stops at the first error, which names the file. The
-// first bytes of a corpus that are not UTF-8 are warned of in the log.
-func (c *Corpus) Documents() iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for _, f := range c.files {
-			for doc, err := range c.documents(f) {
-				if err != nil {
-					yield("", fmt.Errorf("corpus %s: %w", f.name, err))
-					return
-				}
-				if doc != "" && !yield(doc, nil) {
-					return
-				}
+// Parts yields the documents in order, empty ones left out, and long ones in parts.
+// It holds one part at a time, and stops at the first error, which names the file. The
+// first bytes of a corpus that are not UTF-8 are warned of in the log, and so are
+// records whose text is null.
+func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
+	return func(yield func(Part, error) bool) {
+		m, nulls := meter{ctx: ctx}, 0
+		defer func() {
+			if nulls > 0 {
+				slog.Warn(fmt.Sprintf("records whose %q is null were left out of the corpus", c.key), "corpus", c.name, "records", nulls)
 			}
-		}
-	}
-}
-
-func (c *Corpus) documents(f file) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		r, err := f.open()
-		if err != nil {
-			yield("", err)
-			return
-		}
-		defer r.Close()
-		scan := bufio.NewScanner(skipMark(r))
-		scan.Buffer(nil, math.MaxInt)
-		scan.Split(f.cut)
-		for n := 1; scan.Scan(); n++ {
-			c.checkUTF8(f, scan.Bytes())
-			doc, err := f.document(scan.Bytes(), n)
-			if !yield(doc, err) || err != nil {
+		}()
+		for _, f := range c.files {
+			n, err := c.read(f, &m, func(p Part) error {
+				p.read = m.read
+				c.checkUTF8(f, p.Text)
+				if f.records() {
+					p.Text = replaceInvalid(p.Text)
+				}
+				if !yield(p, nil) {
+					return errStop
+				}
+				return nil
+			})
+			nulls += n
+			if err == errStop {
+				return
+			}
+			if err != nil {
+				yield(Part{}, fmt.Errorf("corpus %s: %w", f.name, err))
 				return
 			}
 		}
-		if err := scan.Err(); err != nil {
-			yield("", err)
-		}
 	}
 }
 
-// skipMark is r without a byte order mark at its start.
-func skipMark(r io.Reader) io.Reader {
-	b := bufio.NewReader(r)
-	if start, _ := b.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
-		_, _ = b.Discard(len(byteOrderMark)) // cannot fail: they are buffered
+// read hands the parts of a file to emit, and counts its records whose text is null.
+func (c *Corpus) read(f source, m *meter, emit func(Part) error) (nulls int, err error) {
+	opened, err := f.open()
+	if err != nil {
+		return 0, err
 	}
-	return b
+	defer opened.Close()
+	m.Reader = opened
+	var r io.Reader = m
+	if f.zipped {
+		if r, err = gzip.NewReader(m); err != nil {
+			return 0, err
+		}
+	}
+	from := skipMark(r)
+	if f.records() {
+		reader := recordReader{r: from, key: c.key, doc: document{emit: emit}}
+		err := reader.readAll()
+		return reader.nulls, err
+	}
+	return 0, readText(from, f.separator(), document{emit: emit})
+}
+
+// meter counts what is read of files, until its context is cancelled.
+type meter struct {
+	io.Reader
+	ctx  context.Context
+	read int64
+}
+
+func (m *meter) Read(p []byte) (n int, err error) {
+	if m.ctx.Err() != nil {
+		return 0, context.Cause(m.ctx)
+	}
+	n, err = m.Reader.Read(p)
+	m.read += int64(n)
+	return n, err
 }
 
 // checkUTF8 warns once per corpus: tokenizers take other bytes for U+FFFD or for
 // bytes of their own, so a model would learn what no one wrote.
-func (c *Corpus) checkUTF8(f file, data []byte) {
-	if utf8.Valid(data) {
+func (c *Corpus) checkUTF8(f source, s string) {
+	if utf8.ValidString(s) {
 		return
 	}
 	c.warned.Do(func() {
@@ -201,92 +149,130 @@ func (c *Corpus) checkUTF8(f file, data []byte) {
 	})
 }
 
-// cut is the bufio.SplitFunc of the file's kind.
-func (f file) cut(data []byte, atEOF bool) (advance int, token []byte, err error) {
-	switch f.kind {
-	case ".jsonl":
-		return bufio.ScanLines(data, atEOF)
-	case ".txt":
-		if i := bytes.Index(data, []byte(separator)); i >= 0 {
-			return i + len(separator), data[:i], nil
-		}
+// replaceInvalid makes each byte of s that is not UTF-8 a U+FFFD, as JSON readers do.
+func replaceInvalid(s string) string {
+	if utf8.ValidString(s) {
+		return s
 	}
-	if atEOF && len(data) > 0 {
-		return len(data), data, nil
-	}
-	return 0, nil, nil
-}
-
-// document is the text of the nth stretch that cut found.
-func (f file) document(data []byte, n int) (string, error) {
-	if f.kind != ".jsonl" {
-		return string(data), nil
-	}
-	if len(bytes.TrimSpace(data)) == 0 {
-		return "", nil
-	}
-	var line struct {
-		Text *string `json:"text"`
-	}
-	if err := json.Unmarshal(data, &line); err != nil {
-		return "", fmt.Errorf("line %d: %w", n, err)
-	}
-	if line.Text == nil {
-		return "", fmt.Errorf(`line %d has no "text"`, n)
-	}
-	return *line.Text, nil
+	return string([]rune(s))
 }
 
 // Tokens encodes the documents, each followed by the end-of-text token where the
 // tokenizer has one: the stream that windows are cut from. With max > 0 it is
-// the first max ids of that stream. Documents are encoded on all cores; the
-// stream does not depend on how many there are. A cancelled ctx is an error.
+// the first max ids of that stream, and no more is read than they take. Documents
+// are encoded on all cores; the stream does not depend on how many there are. A
+// cancelled ctx is an error.
 func (c *Corpus) Tokens(ctx context.Context, t *Tokenizer, max int) ([]int32, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var stream []int32
+	ids := gathered{size: c.size()}
 	for result := range c.encode(ctx, t) {
-		doc := <-result
-		if doc.err != nil {
-			return nil, doc.err
+		select {
+		case part := <-result:
+			if part.err != nil {
+				return nil, part.err
+			}
+			ids.add(part)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
-		stream = append(stream, doc.ids...)
-		if max > 0 && len(stream) >= max {
-			return stream[:max:max], nil
+		if max > 0 && len(ids.all) >= max {
+			return slices.Clip(ids.all[:max]), nil
 		}
 	}
-	return stream, context.Cause(ctx)
+	return ids.all, context.Cause(ctx)
+}
+
+// size is the bytes of the corpus on disk.
+func (c *Corpus) size() (n int64) {
+	for _, f := range c.files {
+		n += f.size
+	}
+	return n
+}
+
+// gathered are the ids of a corpus, with little memory beside theirs.
+type gathered struct {
+	all   []int32
+	size  int64 // bytes of the corpus on disk
+	bytes int64 // of the text that the ids are of
+	swept int64 // of these, when the garbage was last collected
+}
+
+// collectEvery is how many bytes of text may become garbage. Left alone, the collector
+// lets as much pile up as there are ids.
+const collectEvery = 128 << 20
+
+// add appends a part. Where it must move many ids it makes room for as many as the corpus
+// will have if the rest of it gives as many for its bytes.
+func (g *gathered) add(p encoded) {
+	g.bytes += int64(p.bytes)
+	n := len(g.all) + len(p.ids)
+	if n > cap(g.all) && g.bytes > collectEvery/8 {
+		whole := 1.01 * float64(n) * float64(g.size) / float64(p.read)
+		g.all = slices.Grow(g.all, max(len(p.ids), int(whole)-len(g.all)))
+	}
+	g.all = append(g.all, p.ids...)
+	if g.bytes-g.swept > collectEvery {
+		g.swept = g.bytes
+		runtime.GC()
+	}
 }
 
 type encoded struct {
-	ids []int32
-	err error
+	ids   []int32
+	bytes int   // of the text
+	read  int64 // of the corpus on disk
+	err   error
 }
 
-// encode starts a goroutine for each document and sends where its ids will
-// come, in document order. How far it runs ahead is bounded by the channel.
+// encode starts a goroutine for each part and sends where its ids will come, in
+// order. How far it runs ahead is bounded by the channel.
 func (c *Corpus) encode(ctx context.Context, t *Tokenizer) <-chan chan encoded {
 	results := make(chan chan encoded, 2*runtime.GOMAXPROCS(0))
 	go func() {
 		defer close(results)
-		for doc, err := range c.Documents() {
+		for part, err := range c.Parts(ctx) {
 			result := make(chan encoded, 1)
 			select {
 			case results <- result:
 			case <-ctx.Done():
 				return
 			}
-			go func() { result <- encoded{t.document(doc), err} }()
+			go func() { result <- t.part(part, err) }()
 		}
 	}()
 	return results
 }
 
-// document is the ids of a document with the end-of-text token after them.
-func (t *Tokenizer) document(doc string) []int32 {
-	ids := t.EncodePlain(doc)
-	if eos, ok := t.EOS(); ok {
+// part is the ids of a part, with the end-of-text token after a document's last. err is that of
+// reading it.
+func (t *Tokenizer) part(p Part, err error) encoded {
+	if err != nil {
+		return encoded{err: err}
+	}
+	encode := t.EncodePlain
+	if p.Resumes {
+		encode = t.encodeRest
+	}
+	ids, err := encode(p.Text)
+	if eos, ok := t.EOS(); ok && !p.Goes {
 		ids = append(ids, eos)
 	}
-	return ids
+	return encoded{ids, len(p.Text), p.read, err}
+}
+
+// encodeRest is EncodePlain for a text that goes on from another. Parts are cut behind
+// a line feed if there is one (see cut), so s is encoded behind a line feed whose own
+// ids are then taken off: what a tokenizer puts at the start of a text does not get in.
+func (t *Tokenizer) encodeRest(s string) ([]int32, error) {
+	lead, err := t.EncodePlain("\n")
+	if err != nil {
+		return nil, err
+	}
+	ids, err := t.EncodePlain("\n" + s)
+	if err != nil || len(ids) >= len(lead) && slices.Equal(ids[:len(lead)], lead) {
+		return ids[min(len(lead), len(ids)):], err
+	}
+	return t.EncodePlain(s)
 }

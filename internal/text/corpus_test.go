@@ -38,11 +38,14 @@ func tree(t *testing.T, files map[string]string) string {
 }
 
 func documents(c *Corpus) (docs []string, err error) {
-	for doc, e := range c.Documents() {
+	for part, e := range c.Parts(context.Background()) {
 		if e != nil {
 			return docs, e
 		}
-		docs = append(docs, doc)
+		if !part.Resumes {
+			docs = append(docs, "")
+		}
+		docs[len(docs)-1] += part.Text
 	}
 	return docs, nil
 }
@@ -78,7 +81,7 @@ func TestDocuments(t *testing.T) {
 			"package y", "\ufeffeight", "nine", "\ufefften",
 		},
 	} {
-		c, err := OpenCorpus(filepath.Join(root, path))
+		c, err := OpenCorpus(t.Context(), filepath.Join(root, path), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +116,7 @@ func TestNotUTF8(t *testing.T) {
 		"good": {2, ""}, "bad": {5, "bad/b.jsonl"}, "bad/c.txt.gz": {2, "bad/c.txt.gz"},
 	} {
 		log.Reset()
-		c, err := OpenCorpus(filepath.Join(root, name))
+		c, err := OpenCorpus(t.Context(), filepath.Join(root, name), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,14 +161,14 @@ func TestCorpusErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		"a.parquet":       `kind ".parquet"`,
+		"a.parquet":       ".parquet is not read",
 		"none":            "no file of a known kind",
 		"nowhere.txt":     "no such file",
-		"text.jsonl":      `line 2 has no "text"`,
+		"text.jsonl":      `line 2: the record has no "text"; its keys are "txt"`,
 		"broken.jsonl":    "line 1: unexpected end",
 		"notzip/a.txt.gz": "invalid header",
 	} {
-		c, err := OpenCorpus(filepath.Join(root, path))
+		c, err := OpenCorpus(t.Context(), filepath.Join(root, path), "")
 		if err == nil {
 			_, err = c.Tokens(t.Context(), loadGopher(t), 0)
 		}
@@ -183,7 +186,7 @@ func TestTokens(t *testing.T) {
 		doc := strings.Repeat("package main\n", (i*37)%50)
 		txt.WriteString(doc + separator)
 		if doc != "" {
-			want = append(append(want, tok.Encode(doc)...), 0)
+			want = append(append(want, must(tok.Encode)(doc)...), 0)
 		}
 	}
 	c := CorpusFromBytes("many", []byte(txt.String()))

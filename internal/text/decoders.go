@@ -33,7 +33,8 @@ func parseDecoder(raw json.RawMessage) ([]decoder, error) {
 		return []decoder{{fuse, same}}, nil
 	case "Replace":
 		f, err := parseReplace(raw)
-		return []decoder{{each(f), f}}, err
+		replace := func(token string) string { return f(token, growthOf(token)) }
+		return []decoder{{each(replace), replace}}, err
 	case "Strip":
 		return parseStrip(raw)
 	case "Metaspace":
@@ -114,7 +115,7 @@ func parseStrip(raw json.RawMessage) ([]decoder, error) {
 		Content     string
 		Start, Stop int
 	}
-	err := json.Unmarshal(raw, &f)
+	err := unmarshal(raw, &f)
 	strip := func(s string) string {
 		for n := 0; n < f.Start && f.Content != "" && strings.HasPrefix(s, f.Content); n++ {
 			s = s[len(f.Content):]
@@ -144,7 +145,7 @@ func parseWordPieceDecoder(raw json.RawMessage) ([]decoder, error) {
 		Prefix  string `json:"prefix"`
 		Cleanup bool   `json:"cleanup"`
 	}{"##", true}
-	err := json.Unmarshal(raw, &f)
+	err := unmarshal(raw, &f)
 	clean := same
 	if f.Cleanup {
 		clean = englishCleanup.Replace
@@ -177,7 +178,7 @@ func parseSuffixDecoder(raw json.RawMessage) ([]decoder, error) {
 	f := struct {
 		Suffix string `json:"suffix"`
 	}{"</w>"}
-	err := json.Unmarshal(raw, &f)
+	err := unmarshal(raw, &f)
 	spaced := func(token string) string { return strings.ReplaceAll(token, f.Suffix, " ") }
 	chain := func(tokens []string) []string {
 		if last := len(tokens) - 1; last >= 0 {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"gqa/internal/file"
 )
 
 // Description is a tokenizer as data: what another format needs to write it.
@@ -65,7 +67,7 @@ func Describe(dir string) (*Description, error) {
 
 // modelFile is what a description takes from every kind of model.
 type modelFile struct {
-	Type         string          `json:"type"`
+	Type         string          `json:"-"` // as modelKind finds it
 	Vocab        json.RawMessage `json:"vocab"`
 	Merges       mergeList       `json:"merges"`
 	Unk          *string         `json:"unk_token"`
@@ -78,15 +80,20 @@ type modelFile struct {
 
 func describe(data []byte) (*Description, error) {
 	var f tokenizerFile
-	if err := json.Unmarshal(data, &f); err != nil {
+	if err := unmarshal(data, &f); err != nil {
 		return nil, err
 	}
 	var m modelFile
-	if err := json.Unmarshal(f.Model, &m); err != nil {
+	if err := unmarshal(f.Model, &m); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
+	kind, err := modelKind(f.Model)
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	m.Type = kind
 	d := &Description{
-		Kind: m.Type, Merges: m.Merges, ByteFallback: m.ByteFallback, IgnoreMerges: m.IgnoreMerges, Prefix: m.Prefix, Suffix: m.Suffix,
+		Kind: kind, Merges: m.Merges, ByteFallback: m.ByteFallback, IgnoreMerges: m.IgnoreMerges, Prefix: m.Prefix, Suffix: m.Suffix,
 		Special: map[string]int32{}, Templates: map[string]string{}, ids: map[string]int32{},
 	}
 	if err := d.addVocab(m); err != nil {
@@ -97,7 +104,6 @@ func describe(data []byte) (*Description, error) {
 			return nil, err
 		}
 	}
-	var err error
 	if d.Normalizer, err = components(f.Normalizer, "normalizers"); err != nil {
 		return nil, fmt.Errorf("normalizer: %w", err)
 	}
@@ -115,7 +121,7 @@ func describe(data []byte) (*Description, error) {
 func (d *Description) addVocab(m modelFile) error {
 	if m.Type == "Unigram" {
 		var pieces []scoredPiece
-		if err := json.Unmarshal(m.Vocab, &pieces); err != nil {
+		if err := unmarshal(m.Vocab, &pieces); err != nil {
 			return err
 		}
 		for i, p := range pieces {
@@ -125,7 +131,7 @@ func (d *Description) addVocab(m modelFile) error {
 		return nil
 	}
 	var vocab map[string]int32
-	if err := json.Unmarshal(m.Vocab, &vocab); err != nil {
+	if err := unmarshal(m.Vocab, &vocab); err != nil {
 		return err
 	}
 	d.ids = vocab
@@ -195,7 +201,7 @@ func (d *Description) addConfig(dir string) error {
 			return fmt.Errorf("%s: chat_template: %w", name, err)
 		}
 	}
-	template, err := os.ReadFile(filepath.Join(dir, "chat_template.jinja")) // transformers from 4.52 on
+	template, err := file.Read(filepath.Join(dir, "chat_template.jinja")) // transformers from 4.52 on
 	if err == nil {
 		d.Templates["default"] = string(template)
 	} else if errors.Is(err, os.ErrNotExist) {
@@ -207,7 +213,7 @@ func (d *Description) addConfig(dir string) error {
 func (d *Description) addSpecial(keys map[string]json.RawMessage) {
 	for _, role := range specialRoles {
 		var name tokenName
-		if json.Unmarshal(keys[role], &name) == nil {
+		if unmarshal(keys[role], &name) == nil {
 			d.nameSpecial(role, name)
 		}
 	}
@@ -236,12 +242,12 @@ func (d *Description) addTemplates(raw json.RawMessage) error {
 		return nil
 	}
 	var one string
-	if json.Unmarshal(raw, &one) == nil {
+	if unmarshal(raw, &one) == nil {
 		d.Templates["default"] = one
 		return nil
 	}
 	var list []struct{ Name, Template string }
-	err := json.Unmarshal(raw, &list)
+	err := unmarshal(raw, &list)
 	for _, t := range list {
 		d.Templates[t.Name] = t.Template
 	}
@@ -250,7 +256,7 @@ func (d *Description) addTemplates(raw json.RawMessage) error {
 
 // readObject reads a JSON file's keys; a file that is not there has none.
 func readObject(path string) (map[string]json.RawMessage, error) {
-	data, err := os.ReadFile(path)
+	data, err := file.Read(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -258,7 +264,7 @@ func readObject(path string) (map[string]json.RawMessage, error) {
 		return nil, err
 	}
 	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(data, &keys); err != nil {
+	if err := unmarshal(data, &keys); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return keys, nil

@@ -52,8 +52,8 @@ func TestDescribeAgrees(t *testing.T) {
 				t.Errorf("%s: token %d is %+v, want %q", path, id, token, tok.tokens[int32(id)])
 			}
 		}
-		if around := append(append([]int32{}, d.Before...), d.After...); len(around) > 0 != (len(tok.Encode("")) > 0) {
-			t.Errorf("%s: %v around a text, but the tokenizer puts %v", path, around, tok.Encode(""))
+		if around := append(append([]int32{}, d.Before...), d.After...); len(around) > 0 != (len(must(tok.Encode)("")) > 0) {
+			t.Errorf("%s: %v around a text, but the tokenizer puts %v", path, around, must(tok.Encode)(""))
 		}
 	}
 }

@@ -4,8 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"gqa/internal/file"
 )
 
 // tokenizerFile is tokenizer.json. Its truncation and padding are settings for
@@ -33,6 +38,7 @@ func LoadTokenizer(dir string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	t.path = path
 	t.findEOS(string(config.EOS))
 	return t, nil
 }
@@ -46,7 +52,7 @@ func readTokenizer(dir string) (data []byte, path string, config configFile, err
 	if config, err = readConfig(dir); err != nil {
 		return nil, path, config, err
 	}
-	data, err = os.ReadFile(path)
+	data, err = file.Read(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if data, err = spiece(dir, &config); errors.Is(err, ErrNoTokenizer) {
 			data, err = gpt2Files(dir, config)
@@ -58,7 +64,7 @@ func readTokenizer(dir string) (data []byte, path string, config configFile, err
 // parseTokenizer builds the tokenizer that a tokenizer.json describes.
 func parseTokenizer(data []byte) (*Tokenizer, error) {
 	var f tokenizerFile
-	if err := json.Unmarshal(data, &f); err != nil {
+	if err := unmarshal(data, &f); err != nil {
 		return nil, err
 	}
 	t := &Tokenizer{cache: newWordCache()}
@@ -93,7 +99,8 @@ func (t *Tokenizer) deferBytes() {
 }
 
 // index fills the tables by id from the model's vocabulary and the added tokens.
-func (t *Tokenizer) index(added []addedToken) error {
+func (t *Tokenizer) index(added []addedToken) (err error) {
+	defer t.catch(&err) // of the normalizer, with added tokens as its text
 	t.tokens = make(map[int32]string, len(t.ids)+len(added))
 	for s, id := range t.ids {
 		if id < 0 || id == 1<<31-1 {
@@ -109,7 +116,7 @@ func (t *Tokenizer) index(added []addedToken) error {
 			return fmt.Errorf("added token %q has id %d, which is out of range", tok.Content, tok.ID)
 		}
 	}
-	t.added = newAddedTokens(added, t.ids, t.normalize)
+	t.added = newAddedTokens(added, t.ids, t.normalized)
 	for s, id := range t.added.ids {
 		t.tokens[id] = s
 	}
@@ -121,7 +128,7 @@ func (t *Tokenizer) index(added []addedToken) error {
 
 // parseModel reads a model and its vocabulary.
 func parseModel(raw json.RawMessage) (model, map[string]int32, error) {
-	kind, err := kindOf(raw)
+	kind, err := modelKind(raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -134,15 +141,40 @@ func parseModel(raw json.RawMessage) (model, map[string]int32, error) {
 		return parseWordLevel(raw)
 	case "Unigram":
 		return parseUnigram(raw)
-	case "":
-		return nil, nil, errors.New("missing: expected BPE, WordPiece, Unigram or WordLevel")
 	}
 	return nil, nil, unknownType(kind)
 }
 
+// modelKind is the type of a model. Files from before tokenizers 0.9 name none: it is the
+// first kind that has the keys that are there, in the order in which the library tries them.
+func modelKind(raw json.RawMessage) (string, error) {
+	var keys map[string]json.RawMessage
+	if err := unmarshal(raw, &keys); err != nil && len(raw) > 0 {
+		return "", err
+	}
+	has := func(key, start string) bool { return strings.HasPrefix(string(keys[key]), start) }
+	switch {
+	case keys == nil:
+		return "", errors.New("missing: expected BPE, WordPiece, Unigram or WordLevel")
+	case has("type", `"`):
+		return kindOf(raw)
+	case has("vocab", "{") && has("merges", "["):
+		return "BPE", nil
+	case has("vocab", "{") && has("continuing_subword_prefix", `"`):
+		return "WordPiece", nil
+	case has("vocab", "{") && has("unk_token", `"`):
+		return "WordLevel", nil
+	case has("vocab", "["):
+		return "Unigram", nil
+	}
+	return "", fmt.Errorf("no type, and the keys of no known kind (%s): expected a vocab, with merges (BPE), "+
+		"continuing_subword_prefix (WordPiece) or unk_token (WordLevel), or as a list of pieces and scores (Unigram)",
+		strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+}
+
 func parseBPE(raw json.RawMessage) (model, map[string]int32, error) {
 	var f bpeFile
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, nil, err
 	}
 	b, err := newBPE(f)
@@ -160,7 +192,7 @@ func kindOf(raw json.RawMessage) (string, error) {
 	var c struct {
 		Type string `json:"type"`
 	}
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := unmarshal(raw, &c); err != nil {
 		return "", err
 	}
 	if c.Type == "" {
@@ -176,11 +208,11 @@ func parseSequence[S ~[]T, T any](raw json.RawMessage, key string, parse func(js
 		return nil, fmt.Errorf("%s: nested more than %d deep", key, maxNesting)
 	}
 	var f map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, err
 	}
 	var parts []json.RawMessage
-	if err := json.Unmarshal(f[key], &parts); err != nil {
+	if err := unmarshal(f[key], &parts); err != nil {
 		return nil, fmt.Errorf("%s: expected a list of components", key)
 	}
 	var all S

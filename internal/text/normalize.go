@@ -9,8 +9,18 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// normalizer rewrites a text before it is cut into words.
-type normalizer func(string) string
+// normalizer rewrites a text before it is cut into words. It may make it limit
+// bytes long, and panics with a limitError beyond.
+type normalizer func(s string, limit int) string
+
+// plain is a normalizer whose result is at most a few times as long as the text.
+func plain(f func(string) string) normalizer {
+	return func(s string, limit int) string {
+		s = f(s)
+		checkGrowth(len(s), limit)
+		return s
+	}
+}
 
 // parseNormalizer reads a normalizer; nil is the one that changes nothing.
 func parseNormalizer(raw json.RawMessage) (normalizer, error) {
@@ -24,15 +34,15 @@ func parseNormalizer(raw json.RawMessage) (normalizer, error) {
 	case "Sequence":
 		return parseNormalizers(raw)
 	case "NFC":
-		return norm.NFC.String, nil
+		return plain(norm.NFC.String), nil
 	case "NFD":
-		return norm.NFD.String, nil
+		return plain(norm.NFD.String), nil
 	case "NFKC":
-		return norm.NFKC.String, nil
+		return plain(norm.NFKC.String), nil
 	case "NFKD":
-		return norm.NFKD.String, nil
+		return plain(norm.NFKD.String), nil
 	case "Lowercase":
-		return lowercase, nil
+		return plain(lowercase), nil
 	case "StripAccents":
 		return without(unicode.M), nil
 	case "Strip":
@@ -42,7 +52,7 @@ func parseNormalizer(raw json.RawMessage) (normalizer, error) {
 	case "Prepend":
 		return parsePrepend(raw)
 	case "ByteLevel":
-		return visible, nil
+		return plain(visible), nil
 	case "BertNormalizer":
 		return parseBert(raw)
 	case "Precompiled":
@@ -60,10 +70,10 @@ func parseNormalizers(raw json.RawMessage) (normalizer, error) {
 }
 
 func inOrder(steps []normalizer) normalizer {
-	return func(s string) string {
+	return func(s string, limit int) string {
 		for _, f := range steps {
 			if f != nil {
-				s = f(s)
+				s = f(s, limit)
 			}
 		}
 		return s
@@ -76,14 +86,14 @@ func lowercase(s string) string {
 }
 
 func without(table *unicode.RangeTable) normalizer {
-	return func(s string) string {
+	return plain(func(s string) string {
 		return strings.Map(func(r rune) rune {
 			if unicode.Is(table, r) {
 				return -1
 			}
 			return r
 		}, s)
-	}
+	})
 }
 
 func parseTrim(raw json.RawMessage) (normalizer, error) {
@@ -91,8 +101,8 @@ func parseTrim(raw json.RawMessage) (normalizer, error) {
 		Left  bool `json:"strip_left"`
 		Right bool `json:"strip_right"`
 	}
-	err := json.Unmarshal(raw, &f)
-	return func(s string) string {
+	err := unmarshal(raw, &f)
+	return plain(func(s string) string {
 		if f.Left {
 			s = trimLeftSpace(s)
 		}
@@ -100,20 +110,20 @@ func parseTrim(raw json.RawMessage) (normalizer, error) {
 			s = trimRightSpace(s)
 		}
 		return s
-	}, err
+	}), err
 }
 
 func parsePrepend(raw json.RawMessage) (normalizer, error) {
 	var f struct {
 		Text string `json:"prepend"`
 	}
-	err := json.Unmarshal(raw, &f)
-	return func(s string) string {
+	err := unmarshal(raw, &f)
+	return plain(func(s string) string {
 		if s == "" {
 			return s
 		}
 		return f.Text + s
-	}, err
+	}), err
 }
 
 // parseReplace reads Replace, which is a normalizer and a decoder.
@@ -122,7 +132,7 @@ func parseReplace(raw json.RawMessage) (normalizer, error) {
 		Pattern pattern `json:"pattern"`
 		Content *string `json:"content"`
 	}
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, err
 	}
 	if f.Content == nil {
@@ -133,18 +143,20 @@ func parseReplace(raw json.RawMessage) (normalizer, error) {
 }
 
 func replaceMatches(find finder, content string) normalizer {
-	return func(s string) string {
+	return func(s string, limit int) string {
 		var b strings.Builder
 		at := 0
 		find(s, func(start, end int) {
 			b.WriteString(s[at:start])
 			b.WriteString(content)
+			checkGrowth(b.Len(), limit)
 			at = end
 		})
 		if at == 0 && b.Len() == 0 {
 			return s
 		}
 		b.WriteString(s[at:])
+		checkGrowth(b.Len(), limit)
 		return b.String()
 	}
 }
@@ -157,19 +169,19 @@ func parseBert(raw json.RawMessage) (normalizer, error) {
 		Strip     *bool `json:"strip_accents"` // null: as lowercase
 		Lowercase bool  `json:"lowercase"`
 	}{true, true, nil, true}
-	err := json.Unmarshal(raw, &f)
+	err := unmarshal(raw, &f)
 	var steps []normalizer
 	if f.Clean {
-		steps = append(steps, cleanText)
+		steps = append(steps, plain(cleanText))
 	}
 	if f.Chinese {
-		steps = append(steps, spaceIdeographs)
+		steps = append(steps, plain(spaceIdeographs))
 	}
 	if f.Strip == nil && f.Lowercase || f.Strip != nil && *f.Strip {
-		steps = append(steps, norm.NFD.String, without(unicode.Mn))
+		steps = append(steps, plain(norm.NFD.String), without(unicode.Mn))
 	}
 	if f.Lowercase {
-		steps = append(steps, lowercase)
+		steps = append(steps, plain(lowercase))
 	}
 	return inOrder(steps), err
 }

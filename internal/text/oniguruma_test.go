@@ -1,6 +1,7 @@
 package text
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -72,7 +73,7 @@ func TestReplaceNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for in, want := range map[string]string{"aé": "-a-é-", "": ""} {
-		if got := replace(in); got != want {
+		if got := replace(in, math.MaxInt); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
 	}

@@ -1,10 +1,10 @@
 package text
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/dlclark/regexp2"
@@ -80,13 +80,15 @@ func compile(expr string) (finder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pattern %q: %w", expr, err)
 	}
-	return func(s string, match func(start, end int)) { findAll(re, s, match) }, nil
+	re.MatchTimeout = matchTime
+	return func(s string, match func(start, end int)) { findAll(re, expr, s, match) }, nil
 }
 
-// findAll walks s beside the runes that regexp2 works on, to turn its rune
-// offsets into byte offsets. The only error of a match is a timeout, and none
-// is set. In an empty text the library finds nothing, not even an empty match.
-func findAll(re *regexp2.Regexp, s string, match func(start, end int)) {
+// findAll finds expr. It walks s beside the runes that regexp2 works on, to turn its rune
+// offsets into byte offsets. The only error of a match is a timeout; all of them
+// together have no more time than one. In an empty text the library finds
+// nothing, not even an empty match.
+func findAll(re *regexp2.Regexp, expr, s string, match func(start, end int)) {
 	if s == "" {
 		return
 	}
@@ -98,9 +100,14 @@ func findAll(re *regexp2.Regexp, s string, match func(start, end int)) {
 		}
 		return at
 	}
-	for m, _ := re.FindRunesMatch([]rune(s)); m != nil; m, _ = re.FindNextMatch(m) {
+	begin := time.Now()
+	m, err := re.FindRunesMatch([]rune(s))
+	for ; m != nil && err == nil && time.Since(begin) < re.MatchTimeout; m, err = re.FindNextMatch(m) {
 		start := offset(m.Index)
 		match(start, offset(m.Index+m.Length))
+	}
+	if m != nil || err != nil {
+		exceed("pattern %.60q takes more than %v to search a text of %d bytes: it backtracks too much", expr, re.MatchTimeout, len(s))
 	}
 }
 
@@ -117,7 +124,7 @@ const (
 
 func (b *behavior) UnmarshalJSON(data []byte) error {
 	var s string
-	if err := json.Unmarshal(data, &s); err != nil {
+	if err := unmarshal(data, &s); err != nil {
 		return err
 	}
 	switch *b = behavior(s); *b {

@@ -40,15 +40,15 @@ type tokenAndID struct{ id int32 }
 
 func (t *tokenAndID) UnmarshalJSON(data []byte) error {
 	var list []json.RawMessage
-	if json.Unmarshal(data, &list) != nil || len(list) != 2 {
+	if unmarshal(data, &list) != nil || len(list) != 2 {
 		return fmt.Errorf("special token is %s: expected a token and its id", data)
 	}
-	return json.Unmarshal(list[1], &t.id)
+	return unmarshal(list[1], &t.id)
 }
 
 func parseClsSep(raw json.RawMessage) ([]template, error) {
 	var f struct{ Cls, Sep *tokenAndID }
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, err
 	}
 	if f.Cls == nil || f.Sep == nil {
@@ -76,7 +76,7 @@ type templateFile struct {
 
 func parseTemplate(raw json.RawMessage) ([]template, error) {
 	var f templateFile
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, err
 	}
 	var t template

@@ -25,7 +25,7 @@ func parsePrecompiled(raw json.RawMessage) (normalizer, error) {
 	var f struct {
 		Map string `json:"precompiled_charsmap"`
 	}
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, err
 	}
 	data, err := base64.StdEncoding.DecodeString(f.Map)
@@ -45,21 +45,22 @@ func parsePrecompiled(raw json.RawMessage) (normalizer, error) {
 
 // normalize replaces each grapheme that the table has, if it is short, and else
 // each rune of it, as the tokenizers library does.
-func (p *precompiled) normalize(s string) string {
+func (p *precompiled) normalize(s string, limit int) string {
 	var b strings.Builder
 	for len(s) > 0 {
 		n := grapheme(s)
 		if to, ok := p.lookup(s[:n]); ok && n < 6 {
 			b.Write(to)
 		} else {
-			p.runes(&b, s[:n])
+			p.runes(&b, s[:n], limit)
 		}
+		checkGrowth(b.Len(), limit)
 		s = s[n:]
 	}
 	return b.String()
 }
 
-func (p *precompiled) runes(b *strings.Builder, s string) {
+func (p *precompiled) runes(b *strings.Builder, s string, limit int) {
 	for len(s) > 0 {
 		_, n := utf8.DecodeRuneInString(s)
 		if to, ok := p.lookup(s[:n]); ok {
@@ -67,6 +68,7 @@ func (p *precompiled) runes(b *strings.Builder, s string) {
 		} else {
 			b.WriteString(s[:n])
 		}
+		checkGrowth(b.Len(), limit)
 		s = s[n:]
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // preTokenizer cuts a piece into smaller ones, down to words. No piece is empty.
@@ -98,7 +99,7 @@ func parseByteLevel(raw json.RawMessage) (sequence, error) {
 		AddPrefixSpace bool `json:"add_prefix_space"`
 		UseRegex       bool `json:"use_regex"`
 	}{true, true}
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, err
 	}
 	var s sequence
@@ -117,7 +118,7 @@ func parseSplit(raw json.RawMessage) (sequence, error) {
 		Behavior behavior `json:"behavior"`
 		Invert   bool     `json:"invert"`
 	}
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, err
 	}
 	find, err := f.Pattern.finder()
@@ -134,7 +135,7 @@ func parseDigits(raw json.RawMessage) (sequence, error) {
 	var f struct {
 		Individual bool `json:"individual_digits"`
 	}
-	err := json.Unmarshal(raw, &f)
+	err := unmarshal(raw, &f)
 	how := contiguous
 	if f.Individual {
 		how = isolated
@@ -146,7 +147,7 @@ func parsePunctuation(raw json.RawMessage) (sequence, error) {
 	f := struct {
 		Behavior behavior `json:"behavior"`
 	}{isolated}
-	err := json.Unmarshal(raw, &f)
+	err := unmarshal(raw, &f)
 	return sequence{cutter{runeFinder(isPunctuation), false, f.Behavior}}, err
 }
 
@@ -154,7 +155,7 @@ func parseDelimiter(raw json.RawMessage) (sequence, error) {
 	var f struct {
 		Delimiter string `json:"delimiter"`
 	}
-	err := json.Unmarshal(raw, &f)
+	err := unmarshal(raw, &f)
 	return sequence{cutter{literal(f.Delimiter), false, removed}}, err
 }
 
@@ -182,11 +183,14 @@ type metaspaceFile struct {
 
 func readMetaspace(raw json.RawMessage) (metaspaceFile, error) {
 	f := metaspaceFile{Scheme: "always", Split: true}
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return f, err
 	}
 	if f.AddPrefixSpace != nil && !*f.AddPrefixSpace {
 		f.Scheme = "never"
+	}
+	if utf8.RuneCountInString(f.Mark) != 1 {
+		return f, fmt.Errorf("Metaspace has the replacement %.40q: expected one character", f.Mark)
 	}
 	switch f.Scheme {
 	case "always", "first", "never":

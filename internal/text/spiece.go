@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+
+	"gqa/internal/file"
 )
 
 // spaceMark is how SentencePiece writes a space.
@@ -45,7 +47,7 @@ func spiece(dir string, c *configFile) ([]byte, error) {
 	rules, known := config.rules()
 	for _, name := range spieceFiles {
 		path := filepath.Join(dir, name)
-		data, err := os.ReadFile(path)
+		data, err := file.Read(path)
 		if errors.Is(err, os.ErrNotExist) || err == nil && !known {
 			continue
 		}
@@ -69,12 +71,12 @@ func spiece(dir string, c *configFile) ([]byte, error) {
 func readSpieceConfig(dir string) (c spieceConfig, err error) {
 	for _, name := range []string{"config.json", "tokenizer_config.json"} {
 		path := filepath.Join(dir, name)
-		data, err := os.ReadFile(path)
+		data, err := file.Read(path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err == nil {
-			err = json.Unmarshal(data, &c)
+			err = unmarshal(data, &c)
 		}
 		if err != nil {
 			return c, fmt.Errorf("%s: %w", path, err)

@@ -13,6 +13,7 @@ import (
 // Tokenizer encodes text as token ids and decodes them. It is immutable once
 // loaded and safe for concurrent use.
 type Tokenizer struct {
+	path      string // of its file, for errors
 	added     addedTokens
 	normalize normalizer // nil: none
 	words     sequence
@@ -39,30 +40,38 @@ type piece struct {
 }
 
 // Encode returns the ids of s with the special tokens of the post-processor.
-// An added token written out in s becomes its id.
-func (t *Tokenizer) Encode(s string) []int32 {
-	ids := t.EncodePlain(s)
+// An added token written out in s becomes its id. It is an error if a pattern of
+// the tokenizer takes too long, or its normalizer makes too much of s.
+func (t *Tokenizer) Encode(s string) ([]int32, error) {
+	ids, err := t.EncodePlain(s)
 	for _, p := range t.post {
 		ids = p.apply(ids)
 	}
-	return ids
+	return ids, err
 }
 
 // EncodePlain returns the ids of s without the special tokens of the
 // post-processor: what the documents of a corpus are encoded with. An added
 // token written out in s becomes its id.
-func (t *Tokenizer) EncodePlain(s string) []int32 {
-	ids := make([]int32, 0, len(s)/3+1)
+func (t *Tokenizer) EncodePlain(s string) (ids []int32, err error) {
+	defer t.catch(&err)
+	ids = make([]int32, 0, len(s)/3+1)
 	add := func(id int32) { ids = append(ids, id) }
 	word := func(p piece) { ids = t.encodeWord(ids, p.text) }
 	normalized := func(p piece) { t.words.split(p, word) }
 	t.added.raw.split(piece{s, true}, add, func(p piece) {
-		if t.normalize != nil {
-			p.text = t.normalize(p.text)
-		}
+		p.text = t.normalized(p.text)
 		t.added.normalized.split(p, add, normalized)
 	})
-	return ids
+	return ids, nil
+}
+
+// normalized is s as the normalizer leaves it.
+func (t *Tokenizer) normalized(s string) string {
+	if t.normalize == nil {
+		return s
+	}
+	return t.normalize(s, growthOf(s))
 }
 
 func (t *Tokenizer) encodeWord(dst []int32, word string) []int32 {
@@ -79,8 +88,10 @@ func (t *Tokenizer) encodeWord(dst []int32, word string) []int32 {
 }
 
 // Decode returns the text of ids, special tokens included. Ids that no token
-// has are left out; bytes that are not UTF-8 become U+FFFD.
-func (t *Tokenizer) Decode(ids []int32) string {
+// has are left out; bytes that are not UTF-8 become U+FFFD. Errors are those of
+// [Tokenizer.Encode].
+func (t *Tokenizer) Decode(ids []int32) (text string, err error) {
+	defer t.catch(&err)
 	tokens := make([]string, 0, len(ids))
 	for _, id := range ids {
 		if s, ok := t.tokens[id]; ok {
@@ -88,25 +99,39 @@ func (t *Tokenizer) Decode(ids []int32) string {
 		}
 	}
 	if len(t.decoders) == 0 {
-		return strings.Join(tokens, " ")
+		return strings.Join(tokens, " "), nil
 	}
+	limit := growthOf(strings.Join(tokens, ""))
 	for _, d := range t.decoders {
 		tokens = d.chain(tokens)
+		checkGrowth(size(tokens), limit)
 	}
-	return strings.Join(tokens, "")
+	return strings.Join(tokens, ""), nil
+}
+
+// size is the bytes of all tokens together.
+func size(tokens []string) (n int) {
+	for _, s := range tokens {
+		n += len(s)
+	}
+	return n
 }
 
 // TokenBytes returns the bytes that a token stands for within a text, or nil
-// for a special token and for an id that no token has.
-func (t *Tokenizer) TokenBytes(id int32) []byte {
+// for a special token and for an id that no token has. Errors are those of
+// [Tokenizer.Encode].
+func (t *Tokenizer) TokenBytes(id int32) (bytes []byte, err error) {
+	defer t.catch(&err)
 	s, ok := t.tokens[id]
 	if !ok || t.added.special[id] {
-		return nil
+		return nil, nil
 	}
+	limit := growthOf(s)
 	for _, d := range t.decoders {
 		s = d.token(s)
+		checkGrowth(len(s), limit)
 	}
-	return []byte(s)
+	return []byte(s), nil
 }
 
 // VocabSize is one more than the largest id, the rows an embedding table needs
@@ -120,6 +145,9 @@ func (t *Tokenizer) EOS() (int32, bool) { return t.eos, t.eos >= 0 }
 
 // ID is the id of a token by its text, and whether there is one.
 func (t *Tokenizer) ID(token string) (int32, bool) { return t.id(token) }
+
+// Token is the token of an id, "" if there is none.
+func (t *Tokenizer) Token(id int32) string { return t.tokens[id] }
 
 // id finds a token by its text.
 func (t *Tokenizer) id(token string) (int32, bool) {

@@ -33,10 +33,10 @@ type scoredPiece struct {
 
 func (p *scoredPiece) UnmarshalJSON(data []byte) error {
 	var list []json.RawMessage
-	if json.Unmarshal(data, &list) != nil || len(list) != 2 {
+	if unmarshal(data, &list) != nil || len(list) != 2 {
 		return fmt.Errorf("piece is %.60s: expected a text and a score", data)
 	}
-	return errors.Join(json.Unmarshal(list[0], &p.text), json.Unmarshal(list[1], &p.score))
+	return errors.Join(unmarshal(list[0], &p.text), unmarshal(list[1], &p.score))
 }
 
 func parseUnigram(raw json.RawMessage) (model, map[string]int32, error) {
@@ -45,7 +45,7 @@ func parseUnigram(raw json.RawMessage) (model, map[string]int32, error) {
 		Unk          *int32        `json:"unk_id"`
 		ByteFallback bool          `json:"byte_fallback"`
 	}
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, nil, err
 	}
 	u := &unigram{ids: make(map[string]int32, len(f.Vocab)), unk: -1, byteFallback: f.ByteFallback}

@@ -13,6 +13,7 @@ type wordPiece struct {
 	vocab    map[string]int32
 	unk      int32
 	prefix   string // before every piece but a word's first
+	most     int    // bytes of the longest piece
 	maxRunes int    // longer words are unknown
 }
 
@@ -23,14 +24,21 @@ func parseWordPiece(raw json.RawMessage) (model, map[string]int32, error) {
 		Prefix   string           `json:"continuing_subword_prefix"`
 		MaxRunes int              `json:"max_input_chars_per_word"`
 	}{nil, "[UNK]", "##", 100}
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, nil, err
 	}
 	unk, ok := f.Vocab[f.Unk]
 	if !ok {
 		return nil, nil, fmt.Errorf("unk_token %q is not in the vocabulary", f.Unk)
 	}
-	return &wordPiece{f.Vocab, unk, f.Prefix, f.MaxRunes}, f.Vocab, nil
+	if err := checkAffix("continuing_subword_prefix", f.Prefix); err != nil {
+		return nil, nil, err
+	}
+	w := &wordPiece{vocab: f.Vocab, unk: unk, prefix: f.Prefix, maxRunes: f.MaxRunes}
+	for piece := range f.Vocab {
+		w.most = max(w.most, len(piece))
+	}
+	return w, f.Vocab, nil
 }
 
 func (w *wordPiece) encode(dst []int32, word string) []int32 {
@@ -51,7 +59,7 @@ func (w *wordPiece) encode(dst []int32, word string) []int32 {
 
 // longest is the longest piece that s starts with, and its length there.
 func (w *wordPiece) longest(s string, inside bool) (id int32, length int) {
-	for end := len(s); end > 0; {
+	for end := min(len(s), w.most); end > 0; {
 		piece := s[:end]
 		if inside {
 			piece = w.prefix + piece
@@ -76,7 +84,7 @@ func parseWordLevel(raw json.RawMessage) (model, map[string]int32, error) {
 		Vocab map[string]int32 `json:"vocab"`
 		Unk   string           `json:"unk_token"`
 	}
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := unmarshal(raw, &f); err != nil {
 		return nil, nil, err
 	}
 	return &wordLevel{f.Vocab, f.Unk}, f.Vocab, nil

@@ -4,13 +4,15 @@ package weights
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"os"
-	"regexp"
+	"slices"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -25,6 +27,9 @@ type Source struct {
 	Inferred bool
 	// Single says that the path given was one weight file, not a folder or an index.
 	Single bool
+
+	own    map[string]bool // names of the architecture's tensors
+	finite bool            // CheckFinite has found them so
 }
 
 // Options say what a checkpoint without config.json cannot.
@@ -51,41 +56,86 @@ func Open(path string, o Options) (*Source, error) {
 		return nil, err
 	}
 	ckpt, err := checkpoints.Open(path)
+	if errors.Is(err, checkpoints.ErrNoWeights) {
+		return nil, foreignFolder(path, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Checkpoint: ckpt, Config: ckpt.Config, Single: !info.IsDir() && ckpt.Index == ""}
+	s := &Source{Checkpoint: ckpt, Config: ckpt.Config, Single: !info.IsDir() && ckpt.Index == "" && len(ckpt.Files) == 1}
 	if err := s.bind(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), ckpt.Close())
+	}
+	if a := adapterIn(s.Dir); a != "" && !s.Inferred {
+		s.note("holds %s beside the model, which is not applied; if it counts, %s", a, mergeFirst)
 	}
 	return s, nil
 }
 
 func (s *Source) bind(o Options) (err error) {
-	shapes := make(map[string][]int, len(s.Names()))
-	for _, name := range s.Names() {
-		t, _ := s.Tensor(name)
-		shapes[name] = t.Shape
+	if err := foreignTensor(s.Checkpoint); err != nil {
+		return err
 	}
-	switch {
-	case s.Config == nil && (o.Family == "" || o.Heads == 0):
-		return errors.New("there is no config.json beside the weights; put it there, or give --family and --heads")
-	case s.Config == nil:
-		if s.Config, err = configs.Infer(o.Family, o.Heads, shapes); err != nil {
-			return err
-		}
-		s.Inferred = true
+	if s.Config == nil && (o.Family == "" || o.Heads == 0) {
+		return cmp.Or(s.checkAlone(), errors.New("there is no config.json beside the weights; put it there, or give --family and --heads"))
 	}
-	if s.Arch, err = configs.Resolve(s.Config, o.Family); err != nil {
+	if err := s.resolve(o); err != nil {
 		return err
 	}
 	if o.Heads != 0 && o.Heads != s.Arch.Heads {
 		return fmt.Errorf("--heads is %d, but config.json says %d", o.Heads, s.Arch.Heads)
 	}
-	if err := s.Arch.Bind(shapes); err != nil {
+	if err := s.Arch.Bind(s.shapes()); err != nil {
 		return s.hint(err)
 	}
-	return s.checkTied()
+	tensors, err := s.Arch.Tensors()
+	s.own = make(map[string]bool, len(tensors))
+	for _, t := range tensors {
+		s.own[t.Name] = true
+	}
+	return cmp.Or(err, s.checkTied())
+}
+
+// resolve finds the architecture, by config.json or else by the tensors, and gives these the family's names.
+func (s *Source) resolve(o Options) error {
+	if s.Config != nil {
+		arch, err := configs.Resolve(s.Config, o.Family)
+		if err != nil {
+			return err
+		}
+		s.Arch = arch
+		naming, err := s.rename(arch.Family)
+		if err != nil {
+			return err
+		}
+		return s.standIn(arch.Family, naming, arch.MayTie())
+	}
+	f, err := configs.FamilyOf([]byte("{}"), o.Family)
+	if err != nil {
+		return err
+	}
+	naming, err := s.rename(f)
+	if err != nil {
+		return err
+	}
+	if err := s.standIn(f, naming, true); err != nil { // where there is no embedding, the head is one
+		return err
+	}
+	if s.Config, err = configs.Infer(o.Family, o.Heads, s.shapes()); err != nil {
+		return err
+	}
+	s.Inferred = true
+	s.Arch, err = configs.Resolve(s.Config, o.Family)
+	return err
+}
+
+func (s *Source) shapes() map[string][]int {
+	shapes := map[string][]int{}
+	for _, name := range s.Names() {
+		t, _ := s.Tensor(name)
+		shapes[name] = t.Shape
+	}
+	return shapes
 }
 
 // CheckHead refuses a checkpoint that has no language-modelling head: it can be converted, but predicts nothing.
@@ -97,18 +147,16 @@ func (s *Source) CheckHead() error {
 	return nil
 }
 
-// TellNotes logs what a person should know of the checkpoint's architecture.
+// TellNotes logs what a person should know of the checkpoint's files and architecture.
 func (s *Source) TellNotes() {
-	for _, note := range s.Arch.Notes {
+	for _, note := range slices.Concat(s.Notes, s.Arch.Notes) {
 		slog.Warn(note)
 	}
 }
 
-var shardName = regexp.MustCompile(`-\d+-of-\d+\.(safetensors|bin)$`)
-
 // hint adds what to do where one shard was given for the whole.
 func (s *Source) hint(err error) error {
-	if s.Single && shardName.MatchString(s.Files[0]) {
+	if s.Single && checkpoints.IsShard(s.Files[0]) {
 		return fmt.Errorf("%s is one shard of several; give the folder or the .index.json file: %w", s.Files[0], err)
 	}
 	return err
@@ -157,10 +205,10 @@ func equal(a, b io.Reader) (bool, error) {
 	}
 }
 
-// Read returns one weight as the forward pass reads it: [out, in] or [dim].
-func (s *Source) Read(p configs.Param) ([]float32, error) {
+// Read returns one weight as the forward pass reads it: [out, in] or [dim]. It is an error if an element is not finite.
+func (s *Source) Read(ctx context.Context, p configs.Param) ([]float32, error) {
 	if p.Parts == nil {
-		stored, err := s.stored(p.Tensor, nil)
+		stored, err := s.stored(ctx, p.Tensor)
 		if err != nil {
 			return nil, err
 		}
@@ -168,7 +216,7 @@ func (s *Source) Read(p configs.Param) ([]float32, error) {
 	}
 	var all []float32
 	for _, name := range p.Parts {
-		row, err := s.stored(name, nil)
+		row, err := s.stored(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -184,16 +232,32 @@ func take(p configs.Param, stored []float32) []float32 {
 	return p.Take(stored)
 }
 
-func (s *Source) stored(name string, buf []float32) ([]float32, error) {
+// pieceElements are read of a tensor between two looks at the context.
+var pieceElements = 1 << 22
+
+// stored is a tensor as the checkpoint has it.
+func (s *Source) stored(ctx context.Context, name string) ([]float32, error) {
 	t, ok := s.Tensor(name)
 	if !ok {
 		return nil, fmt.Errorf("tensor %s is not in the checkpoint", name)
 	}
-	return t.Float32(buf)
+	if t.Elements() <= pieceElements || !t.DType.IsFloat() {
+		return t.Float32(nil)
+	}
+	all := make([]float32, t.Elements())
+	for at := 0; at < len(all); at += pieceElements {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := t.Float32Range(all[at:min(at+pieceElements, len(all))], at); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
-// All reads every weight, in f32, by the forward pass's names.
-func (s *Source) All() (map[string][]float32, error) {
+// All reads every weight, in f32, by the forward pass's names. It is an error if an element is not finite.
+func (s *Source) All(ctx context.Context) (map[string][]float32, error) {
 	params, err := s.Arch.Params()
 	if err != nil {
 		return nil, err
@@ -201,15 +265,21 @@ func (s *Source) All() (map[string][]float32, error) {
 	all := make(map[string][]float32, len(params))
 	var last string
 	var stored []float32
+	unseen := 0 // elements since the last look at ctx: a small model is read all the same
 	for _, p := range params {
+		if unseen += p.Size(); unseen > pieceElements {
+			if unseen = 0; ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+		}
 		if p.Parts != nil {
-			if all[p.Name], err = s.Read(p); err != nil {
+			if all[p.Name], err = s.Read(ctx, p); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		if p.Tensor != last { // the parts of a fused tensor follow one another
-			if stored, err = s.stored(p.Tensor, nil); err != nil {
+			if stored, err = s.stored(ctx, p.Tensor); err != nil {
 				return nil, err
 			}
 			last = p.Tensor

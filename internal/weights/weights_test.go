@@ -84,7 +84,7 @@ func TestWriteRead(t *testing.T) {
 	} {
 		dir, want := write(t, config, checkpoints.F32)
 		s := open(t, dir, Options{})
-		all, err := s.All()
+		all, err := s.All(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +97,7 @@ func TestWriteRead(t *testing.T) {
 		}
 		elements := int64(0)
 		for _, p := range params {
-			one, err := s.Read(p)
+			one, err := s.Read(t.Context(), p)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +115,7 @@ func TestWriteRead(t *testing.T) {
 // TestReadKeepsWeightsApart: a weight is not changed through another of the same fused tensor.
 func TestReadKeepsWeightsApart(t *testing.T) {
 	dir, want := write(t, neox, checkpoints.F32)
-	all, err := open(t, dir, Options{}).All()
+	all, err := open(t, dir, Options{}).All(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,13 +236,13 @@ func TestQuantised(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(llama), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	_, err = open(t, dir, Options{}).All()
+	_, err = open(t, dir, Options{}).All(t.Context())
 	wantError(t, err, `tensor "model.embed_tokens.weight" is I8; want a float tensor`)
 }
 
 func TestReadOfNoTensor(t *testing.T) {
 	dir, _ := write(t, llama, checkpoints.F32)
-	_, err := open(t, dir, Options{}).Read(configs.Param{Name: "x", Tensor: "model.x.weight"})
+	_, err := open(t, dir, Options{}).Read(t.Context(), configs.Param{Name: "x", Tensor: "model.x.weight"})
 	wantError(t, err, "tensor model.x.weight is not in the checkpoint")
 }
 

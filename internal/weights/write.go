@@ -55,13 +55,13 @@ func assemble(s checkpoints.Spec, parts []configs.Param, all map[string][]float3
 	return stored, nil
 }
 
-// WriteFloats writes values in dtype, little-endian, a bounded piece at a time.
+// WriteFloats writes values in dtype, little-endian, a bounded piece at a time. It is an error if one is not finite.
 func WriteFloats(w io.Writer, values []float32, dtype checkpoints.DType) error {
 	const piece = 1 << 16
 	buf := make([]byte, min(piece, len(values))*dtype.Size())
 	for len(values) > 0 {
 		n := min(piece, len(values))
-		if err := checkpoints.EncodeFloats(buf[:n*dtype.Size()], values[:n], dtype); err != nil {
+		if err := checkpoints.EncodeFinite(buf[:n*dtype.Size()], values[:n], dtype); err != nil {
 			return err
 		}
 		if _, err := w.Write(buf[:n*dtype.Size()]); err != nil {

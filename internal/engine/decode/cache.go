@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"context"
 	"math/rand/v2"
 
 	"gqa/configs"
@@ -78,16 +79,16 @@ func (s *store) bytes() int64 {
 }
 
 // Fill pretends that n tokens have been read, with random keys and values: for timing a decode without its prefill.
-func (c *Cache) Fill(n int) {
-	c.store.fill(c.Seqs)
+func (c *Cache) Fill(ctx context.Context, n int) {
+	c.store.fill(ctx, c.Seqs)
 	c.Len, c.read.ids = n, nil
 }
 
-func (s *store) fill(seqs int) {
+func (s *store) fill(ctx context.Context, seqs int) {
 	r := rand.New(rand.NewPCG(1, 1))
 	row := make([]float32, s.headDim)
 	for i := range s.keys {
-		for at := 0; at < seqs*s.keys[i].Seq; at += s.headDim {
+		for at := 0; at < seqs*s.keys[i].Seq && ctx.Err() == nil; at += s.headDim {
 			for _, v := range []kernels.View{s.keys[i], s.values[i]} {
 				for j := range row {
 					row[j] = r.Float32() - 0.5

@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -35,6 +36,12 @@ func New(arch *configs.Arch, all map[string][]float32) *Decoder {
 
 // NewIn is New with weights and cache in other formats.
 func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
+	d, _ := Build(context.Background(), f, arch, all) // which does not end
+	return d
+}
+
+// Build is NewIn, which takes a while where a large model's weights are turned into another format: it ends where ctx does.
+func Build(ctx context.Context, f Formats, arch *configs.Arch, all map[string][]float32) (*Decoder, error) {
 	shapes, halved, table := map[string][]int{}, map[string]bool{}, map[string]bool{}
 	params, _ := arch.Params() // all was read by the same list
 	for _, p := range params {
@@ -48,6 +55,9 @@ func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 			return Mat{}, false
 		}
 		m := Mat{Rows: shapes[name][0], Cols: len(data) / shapes[name][0], Data: data}
+		if ctx.Err() != nil {
+			return m, true
+		}
 		if halved[name] {
 			m.encode(f.Weights, table[name])
 		} else {
@@ -59,14 +69,19 @@ func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 	for _, w := range all {
 		size += len(w)
 	}
-	return &Decoder{
+	d := &Decoder{
 		Arch:    arch,
 		Formats: f,
 		size:    size,
 		model:   model.New(arch, weight),
-		eng:     &engine{tables: map[*ops.Rope]*kernels.RopeTable{}},
+		eng:     &engine{ctx: context.Background(), tables: map[*ops.Rope]*kernels.RopeTable{}},
 	}
+	return d, ctx.Err()
 }
+
+// Until makes a pass end early once ctx is done: products and attention are skipped, and results mean nothing. Whoever runs
+// the pass asks ctx.
+func (d *Decoder) Until(ctx context.Context) { d.eng.ctx = ctx }
 
 // preciseWeights is the most weights of a model that is run in float64: those of a T5-base. Beyond, a token takes too long.
 const preciseWeights = 1 << 28

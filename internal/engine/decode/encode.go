@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -22,10 +23,10 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 }
 
 // FillSource pretends that an encoder has read n tokens of each sequence: for timing a decode.
-func (d *Decoder) FillSource(c *Cache, n int) {
+func (d *Decoder) FillSource(ctx context.Context, c *Cache, n int) {
 	c.SourceLen, c.sourceLens = n, nil
 	c.cross = newStore(d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, n, d.Cache)
-	c.cross.fill(c.Seqs)
+	c.cross.fill(ctx, c.Seqs)
 }
 
 // checkSource refuses a source that the model cannot read, or none where it needs one.

@@ -4,6 +4,7 @@ package decode
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"gqa/internal/kernels"
@@ -23,6 +24,7 @@ type Mat struct {
 
 // engine implements ops.Ops[Mat]. Results live until the next reset, with one exception: see Add.
 type engine struct {
+	ctx    context.Context // see Decoder.Until
 	arena  arena
 	tables map[*ops.Rope]*kernels.RopeTable
 	cache  *Cache  // nil: attention sees the batch alone
@@ -38,6 +40,9 @@ var (
 	_ ops.Ops[Mat]   = (*engine)(nil)
 	_ ops.Joint[Mat] = (*engine)(nil)
 )
+
+// stopped says that the pass is to end: what is long is skipped.
+func (e *engine) stopped() bool { return e.ctx.Err() != nil }
 
 func (e *engine) mat(rows, cols int) Mat {
 	data := e.arena.take(rows * cols)
@@ -67,7 +72,7 @@ func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
 	}
 	e.multiply(x, ws)
 	for i, w := range ws {
-		if w.HasBias {
+		if w.HasBias && !e.stopped() {
 			kernels.AddRows(e.results[i].Data, w.Bias.Data, x.Rows, w.W.Rows)
 		}
 	}
@@ -76,22 +81,36 @@ func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
 
 // multiply fills in the results of Linears, but for biases.
 func (e *engine) multiply(x Mat, ws []ops.Linear[Mat]) {
+	for first := 0; first < x.Rows && !e.stopped(); first += rowsAtOnce {
+		e.multiplyRows(x, ws, first, min(rowsAtOnce, x.Rows-first))
+	}
+}
+
+// rowsAtOnce are multiplied between two looks at the context.
+const rowsAtOnce = 1024
+
+func (e *engine) multiplyRows(x Mat, ws []ops.Linear[Mat], first, rows int) {
+	in := x.Data[first*x.Cols:]
 	e.products = e.products[:0]
 	for i, w := range ws {
 		y := e.results[i]
+		out := y.Data[first*y.Cols : (first+rows)*y.Cols]
 		if e.wide {
-			kernels.GemmNTWide(x.Rows, y.Cols, x.Cols, x.Data, w.W.Data, y.Data)
+			kernels.GemmNTWide(rows, y.Cols, x.Cols, in, w.W.Data, out)
 			continue
 		}
 		e.products = append(e.products, kernels.Product{
-			N: y.Cols, Y: y.Data, Full: w.W.Data, Half: w.W.Half, Format: w.W.Format, Packed: w.W.packed,
+			N: y.Cols, Y: out, Full: w.W.Data, Half: w.W.Half, Format: w.W.Format, Packed: w.W.packed,
 		})
 	}
-	kernels.GemmNTs(x.Rows, x.Cols, x.Data, x.Cols, e.products)
+	kernels.GemmNTs(rows, x.Cols, in, x.Cols, e.products)
 }
 
 func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 	y := e.mat(x.Rows, x.Cols)
+	if e.stopped() {
+		return y
+	}
 	dim := cmp.Or(n.Dim, x.Cols)
 	rows, w := len(x.Data)/dim, n.W.Data
 	if n.Offset != 0 && n.HasW {
@@ -112,6 +131,9 @@ func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 }
 
 func (e *engine) Rotate(x Mat, r *ops.Rope, pos []int32, heads, headDim int) Mat {
+	if e.stopped() {
+		return x
+	}
 	table := e.table(r.For(pos), pos)
 	table.Rotate(x.Data, x.Data, pos, heads, headDim, false)
 	return x
@@ -139,6 +161,9 @@ func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 	spec := kernels.Attention{
 		Batch: b.Seqs, Queries: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
 		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Data, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
+	}
+	if e.stopped() {
+		return out
 	}
 	keys, values := e.keysAndValues(&spec, k, v, a, b)
 	if e.wide {
@@ -188,11 +213,17 @@ func rows(m Mat, length, headDim int) kernels.View {
 }
 
 func (e *engine) Activate(x Mat, act ops.Activation) Mat {
+	if e.stopped() {
+		return x
+	}
 	kernels.Activate(kernels.ActivationOf(string(act)), x.Data, x.Data)
 	return x
 }
 
 func (e *engine) Gate(gate, up Mat, act ops.Activation) Mat {
+	if e.stopped() {
+		return gate
+	}
 	kernels.Gate(kernels.ActivationOf(string(act)), gate.Data, gate.Data, up.Data)
 	return gate
 }

@@ -49,7 +49,7 @@ func TestCacheBytes(t *testing.T) {
 func TestFill(t *testing.T) {
 	d := sample(t)
 	cache := d.NewCache(2, 33)
-	cache.Fill(32)
+	cache.Fill(t.Context(), 32)
 	if cache.Len != 32 {
 		t.Fatalf("filled with %d tokens, want 32", cache.Len)
 	}

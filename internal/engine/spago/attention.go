@@ -22,7 +22,9 @@ func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention[mat.Tensor], b ops.B
 		spec.Bias = valueOf(a.Bias).data
 		operands = append(operands, a.Bias)
 	}
-	kernels.Attend(spec, out, lse, qs, ks, vs)
+	if !e.stopped() {
+		kernels.Attend(spec, out, lse, qs, ks, vs)
+	}
 	return e.record(y, func(gy []float32) {
 		if a.HasBias {
 			spec.BiasGrad = e.zeroed(a.Bias)
@@ -30,6 +32,9 @@ func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention[mat.Tensor], b ops.B
 		e.written(q, len(qv.data), func(dq []float32) {
 			e.written(k, len(kv.data), func(dk []float32) {
 				e.written(v, len(vv.data), func(dv []float32) {
+					if e.stopped() {
+						return
+					}
 					kernels.AttendBackward(spec, heads(dq, b.Len, a.Heads), heads(dk, from.Len, a.KVHeads), heads(dv, from.Len, a.KVHeads),
 						heads(gy, b.Len, a.Heads), out, lse, qs, ks, vs)
 				})

@@ -3,6 +3,8 @@
 package spago
 
 import (
+	"context"
+
 	"github.com/nlpodyssey/spago/ag"
 	"github.com/nlpodyssey/spago/mat"
 
@@ -18,13 +20,27 @@ type Engine struct {
 	memory kernels.Slab
 	tables map[*ops.Rope]*kernels.RopeTable
 	still  bool // no gradient is wanted of anything
+	ctx    context.Context
 }
 
 var _ ops.Ops[mat.Tensor] = (*Engine)(nil)
 
 // New returns an engine with an empty tape.
 func New() *Engine {
-	return &Engine{pool: map[int][][]float32{}, tables: map[*ops.Rope]*kernels.RopeTable{}}
+	return &Engine{pool: map[int][][]float32{}, tables: map[*ops.Rope]*kernels.RopeTable{}, ctx: context.Background()}
+}
+
+// Until makes a pass end early once ctx is done: products and attention are skipped, and results mean nothing. Whoever runs
+// the pass asks ctx.
+func (e *Engine) Until(ctx context.Context) { e.ctx = ctx }
+
+func (e *Engine) stopped() bool { return e.ctx.Err() != nil }
+
+// gemm is kernels.Gemm, unless the pass is to end.
+func (e *Engine) gemm(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
+	if !e.stopped() {
+		kernels.Gemm(transA, transB, m, n, k, 1, a, lda, b, ldb, beta, c, ldc)
+	}
 }
 
 // Backward runs spago's backward pass from loss, a scalar, and clears the tape.

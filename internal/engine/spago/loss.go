@@ -87,7 +87,7 @@ func (l *headLoss) run(scale float32) float32 {
 	blocks := (rows-1)/max(logitsBlock/vocab, logitsRows) + 1
 	size := (rows + blocks - 1) / blocks
 	logits, losses, divergences := l.alloc(size*vocab), l.alloc(rows), l.alloc(rows)
-	for lo := 0; lo < rows; lo += size {
+	for lo := 0; lo < rows && !l.stopped(); lo += size {
 		l.block(logits, losses, divergences, lo, min(lo+size, rows), scale)
 	}
 	loss := sum(losses)
@@ -115,7 +115,7 @@ func (l *headLoss) block(logits, losses, divergences []float32, lo, hi int, scal
 	rows, vocab, dim := hi-lo, l.w.rows(), l.w.cols()
 	logits, losses = logits[:rows*vocab], losses[lo:hi]
 	x, targets := l.hidden.data[lo*dim:hi*dim], l.targets[lo:hi]
-	kernels.Gemm(false, true, rows, vocab, dim, 1, x, dim, l.w.data, dim, 0, logits, vocab)
+	l.gemm(false, true, rows, vocab, dim, x, dim, l.w.data, dim, 0, logits, vocab)
 	if l.bias != nil {
 		kernels.AddRows(logits, l.bias, rows, vocab)
 	}
@@ -131,10 +131,10 @@ func (l *headLoss) block(logits, losses, divergences []float32, lo, hi int, scal
 		return
 	}
 	if dx := l.grads[0]; dx != nil {
-		kernels.Gemm(false, false, rows, dim, vocab, 1, logits, vocab, l.w.data, dim, 0, dx[lo*dim:], dim)
+		l.gemm(false, false, rows, dim, vocab, logits, vocab, l.w.data, dim, 0, dx[lo*dim:], dim)
 	}
 	if dw := l.grads[1]; dw != nil {
-		kernels.Gemm(true, false, vocab, dim, rows, 1, logits, vocab, x, dim, float32(min(lo, 1)), dw, dim)
+		l.gemm(true, false, vocab, dim, rows, logits, vocab, x, dim, float32(min(lo, 1)), dw, dim)
 	}
 	if l.bias != nil && l.grads[2] != nil {
 		if lo == 0 {

@@ -27,7 +27,7 @@ func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 	xv, wv := valueOf(x), valueOf(w.W)
 	n, in, out := xv.rows(), xv.cols(), wv.rows()
 	y := e.result(n, out)
-	kernels.Gemm(false, true, n, out, in, 1, xv.data, in, wv.data, in, 0, y.data, out)
+	e.gemm(false, true, n, out, in, xv.data, in, wv.data, in, 0, y.data, out)
 	operands := []mat.Tensor{x, w.W}
 	if w.HasBias {
 		kernels.AddRows(y.data, valueOf(w.Bias).data, n, out)
@@ -35,10 +35,10 @@ func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 	}
 	return e.record(y, func(gy []float32) {
 		if dx, beta, ok := e.into(x); ok {
-			kernels.Gemm(false, false, n, in, out, 1, gy, out, wv.data, in, beta, dx, in)
+			e.gemm(false, false, n, in, out, gy, out, wv.data, in, beta, dx, in)
 		}
 		if dw, beta, ok := e.into(w.W); ok {
-			kernels.Gemm(true, false, out, in, n, 1, gy, out, xv.data, in, beta, dw, in)
+			e.gemm(true, false, out, in, n, gy, out, xv.data, in, beta, dw, in)
 		}
 		if w.HasBias {
 			if db := e.zeroed(w.Bias); db != nil {

@@ -1,0 +1,232 @@
+package configs
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Naming says how the tensors of one checkpoint are called beside the names that its family gives them.
+type Naming struct {
+	Wrapper string // what every name begins with that is not the family's: "module."
+	Prefix  string // what {prefix} stands for in the names behind it
+	Fits    bool   // the family knows most of the names
+
+	family *Family
+	names  templates
+}
+
+// wrappers are parts of names that stand for a module around another: torch.compile's, FSDP's, DDP's, and peft's around a
+// linear. They may be anywhere in a name.
+var wrappers = []string{"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "module", "base_layer"}
+
+// Naming finds the prefix that all names share and the family does not know, whoever put it there, and which of the family's
+// own prefixes is in use: those with which most names are known; of several, the shortest.
+func (f *Family) Naming(names []string) Naming {
+	best := Naming{family: f, names: f.templates(), Prefix: f.Prefixes[0]}
+	var bare []string
+	for _, name := range names {
+		bare = append(bare, best.unwrap(name))
+	}
+	known := 0
+	for _, wrapper := range sharedPrefixes(bare) {
+		for _, prefix := range f.Prefixes {
+			if n := best.names.count(bare, wrapper, prefix); n > known {
+				best.Wrapper, best.Prefix, known = wrapper, prefix, n
+			}
+		}
+	}
+	if best.Fits = 2*known > len(names); !best.Fits {
+		best.Wrapper = ""
+	}
+	return best
+}
+
+// Name is what the family calls the tensor.
+func (n Naming) Name(name string) string {
+	return strings.TrimPrefix(n.unwrap(name), n.Wrapper)
+}
+
+// Knows says whether a name, as Name gives it, is one that the family gives in some layer.
+func (n Naming) Knows(name string) bool { return n.names.know(name, n.Prefix) }
+
+// unwrap leaves out the parts of a name that wrappers added.
+func (n Naming) unwrap(name string) string {
+	for _, prefix := range n.family.Prefixes {
+		if n.names.know(name, prefix) {
+			return name
+		}
+	}
+	parts := strings.Split(name, ".")
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return slices.Contains(wrappers, part) }), ".")
+}
+
+// sharedPrefixes are the prefixes, from the empty one on, that all names have and that end in a dot.
+func sharedPrefixes(names []string) []string {
+	prefixes := []string{""}
+	if len(names) == 0 {
+		return prefixes
+	}
+	low, high := slices.Min(names), slices.Max(names)
+	for i := range min(len(low), len(high)) {
+		if low[i] != high[i] {
+			break
+		}
+		if low[i] == '.' {
+			prefixes = append(prefixes, low[:i+1])
+		}
+	}
+	return prefixes
+}
+
+// templates are the names of a family's tensors, with 0 for every number and without .weight and the like. The value says
+// whether {prefix} goes before.
+type templates map[template]bool
+
+type template struct {
+	name     string
+	prefixed bool
+}
+
+func (f *Family) templates() templates {
+	known := templates{}
+	add := func(names ...string) {
+		for _, name := range names {
+			if name == "" {
+				continue
+			}
+			rest, prefixed := strings.CutPrefix(strings.NewReplacer("{layer}", "0", "{head}", "0").Replace(name), "{prefix}")
+			known[template{zeros(rest), prefixed}] = true
+		}
+	}
+	entries := func(all map[Role]TensorEntry) {
+		for _, e := range all {
+			add(e.Name, e.GatedName, e.UntiedName)
+			add(e.Also...)
+		}
+	}
+	for _, v := range append([]Variant{{}}, f.Variants...) {
+		g := f.with(v)
+		entries(g.Tensors)
+		entries(g.Layer)
+	}
+	if f.Encoder != nil {
+		entries(f.Encoder.Tensors)
+		entries(f.Encoder.Layer)
+	}
+	add(f.Buffers...)
+	return known
+}
+
+// zeros is a name with 0 in place of each number in it.
+func zeros(name string) string {
+	parts := strings.Split(name, ".")
+	for i, part := range parts {
+		if part != "" && strings.Trim(part, "0123456789") == "" {
+			parts[i] = "0"
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// know says whether a tensor's name is one of them.
+func (t templates) know(name, prefix string) bool {
+	module := name
+	if dot := strings.LastIndexByte(name, '.'); dot >= 0 && slices.Contains([]string{"weight", "bias", "gamma", "beta"}, name[dot+1:]) {
+		module = name[:dot]
+	}
+	for _, form := range []string{name, module} {
+		rest, prefixed := strings.CutPrefix(form, prefix)
+		if t[template{zeros(form), false}] || prefixed && t[template{zeros(rest), true}] {
+			return true
+		}
+	}
+	return false
+}
+
+func (t templates) count(names []string, wrapper, prefix string) (known int) {
+	for _, name := range names {
+		if t.know(strings.TrimPrefix(name, wrapper), prefix) {
+			known++
+		}
+	}
+	return known
+}
+
+// tables are modules and buffers of older releases that hold what is computed from config.json: rotary tables, positions,
+// causal masks.
+var tables = []string{
+	"rotary_emb", "rotary_pos_emb", "maybe_rotary", "rotary_embedding",
+	"inv_freq", "original_inv_freq", "cos_cached", "sin_cached", "cos_cache", "sin_cache", "cos_sin_cache", "freqs_cis",
+	"masked_bias", "causal_mask", "attn_mask", "position_ids",
+}
+
+// IsTable says whether a tensor that the family does not know is computed from config.json: by its name, or as the causal mask
+// that GPT-2's successors call an attention's bias.
+func IsTable(name string, shape []int) bool {
+	parts := strings.Split(name, ".")
+	last := len(parts) - 1
+	if slices.ContainsFunc(parts, func(part string) bool { return slices.Contains(tables, part) }) {
+		return true
+	}
+	return last > 0 && len(shape) > 2 && parts[last] == "bias" && strings.Contains(parts[last-1], "att")
+}
+
+// StandIns are, for tensors that a checkpoint may hold under one of several names as they share memory, the others' names. tied
+// says that the head is the embedding.
+func (f *Family) StandIns(prefix string, tied bool) map[string][]string {
+	others := map[string][]string{}
+	full := func(e TensorEntry, name string) string {
+		if name = expandName(name, prefix, -1); e.Bare {
+			return name
+		}
+		return name + ".weight"
+	}
+	for role, e := range f.Tensors {
+		own := full(e, e.Name)
+		for _, name := range e.Also {
+			others[own] = append(others[own], full(e, name))
+		}
+		if tied && e.UntiedName != "" {
+			others[own] = append(others[own], full(e, e.UntiedName))
+		}
+		if head := f.Tensors[Head]; role == Embed && tied && head.Name != "" {
+			others[own] = append(others[own], full(head, head.Name))
+		}
+	}
+	return others
+}
+
+// MayTie says that a head without an embedding is one: config.json ties them or, where the head decides, T5 scales as a tied
+// one does.
+func (a *Arch) MayTie() bool { return a.Tied || a.HeadDecides() && a.bools["scale_head"] }
+
+// found names, for an error, some of the tensors that a family does not know, and the families that do.
+func found(names []string) string {
+	slices.Sort(names)
+	text := fmt.Sprintf("it holds %s", strings.Join(names[:min(len(names), 3)], ", "))
+	if len(names) > 3 {
+		text += fmt.Sprintf(", … (%d tensors)", len(names))
+	}
+	families, err := Families()
+	if err != nil {
+		return text
+	}
+	var like []string
+	most := len(names) / 2
+	for _, f := range slices.SortedFunc(maps.Values(families), func(a, b *Family) int { return cmp.Compare(a.Name, b.Name) }) {
+		n := f.Naming(names)
+		switch known := n.names.count(names, n.Wrapper, n.Prefix); {
+		case known > most:
+			like, most = []string{f.Name}, known
+		case known == most && like != nil:
+			like = append(like, f.Name)
+		}
+	}
+	if like != nil {
+		text += ", as family " + strings.Join(like, " or ") + " has them"
+	}
+	return text
+}

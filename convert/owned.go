@@ -1,0 +1,197 @@
+package convert
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/internal/file"
+	"gqa/internal/weights"
+)
+
+// summaryFile says what a conversion did; by it a conversion is recognised.
+const summaryFile = "conversion.json"
+
+// File is what conversion.json says of a file of the conversion.
+type File struct {
+	Bytes int64 `json:"bytes"` // its size
+}
+
+// record is conversion.json.
+type record struct {
+	*Summary
+	Files map[string]File `json:"files"` // all other files of the conversion, by paths separated by slashes
+}
+
+// write writes conversion.json into the folder of an otherwise finished conversion.
+func (s *Summary) write(dir string) error {
+	files, err := filesIn(dir)
+	if err != nil {
+		return err
+	}
+	data, err := weights.MarshalJSON(record{s, files})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, summaryFile), data, 0o666)
+}
+
+func filesIn(dir string) (map[string]File, error) {
+	files := map[string]File{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		files[filepath.ToSlash(name)] = File{info.Size()}
+		return nil
+	})
+	return files, err
+}
+
+// recordKeys are what every conversion.json has.
+var recordKeys = []string{
+	"source", "family", "heads", "source_groups", "groups", "method", "seed", "target", "dtype", "layout", "loads_in",
+	"tensors_pooled", "tensors_copied", "bytes",
+}
+
+// Recognize is a [checkpoints.Recognizer] of conversions.
+func Recognize(dir string) (checkpoints.Owned, error) {
+	var owned checkpoints.Owned
+	text, err := checkpoints.ReadMark(dir, summaryFile)
+	if err != nil {
+		return owned, fmt.Errorf("it is not a conversion: %w; remove it yourself", err)
+	}
+	r, err := parseRecord(text)
+	if err != nil {
+		return owned, fmt.Errorf("its %s is not that of a conversion: %w; remove it yourself", summaryFile, err)
+	}
+	owned.Files = map[string]int64{summaryFile: checkpoints.AnySize}
+	if r.Files == nil {
+		owned.Note = "conversion.json is of an earlier version, which did not list the files: what else is the conversion's own cannot be verified and is kept"
+		return owned, addKnown(owned, dir)
+	}
+	for name, f := range r.Files {
+		owned.Files[name] = f.Bytes
+	}
+	return owned, nil
+}
+
+// parseRecord reads a conversion.json, also one of an earlier version. A file of another program is an error.
+func parseRecord(text []byte) (record, error) {
+	r := record{Summary: &Summary{}}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(text, &keys); err != nil {
+		return r, errors.New("it is not a JSON object")
+	}
+	for _, key := range recordKeys {
+		if _, ok := keys[key]; !ok {
+			return r, fmt.Errorf("it has no key %s", key)
+		}
+	}
+	if err := json.Unmarshal(text, &r); err != nil {
+		return r, errors.New("a key has a value of another type")
+	}
+	if !slices.Contains(Methods, string(r.Method)) || !slices.Contains(Targets, string(r.Target)) {
+		return r, fmt.Errorf("method %q or target %q is unknown", r.Method, r.Target)
+	}
+	return r, nil
+}
+
+// known are the files that conversions wrote before they listed them. A file that a user may have made under such a name is
+// none of these.
+var known = regexp.MustCompile(`^(config\.json|generation_config\.json|tokenizer\.json|tokenizer\.model|tokenizer_config\.json|` +
+	`special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt|spiece\.model|model\.gguf|model\.safetensors|` +
+	`model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json)$`)
+
+func addKnown(owned checkpoints.Owned, dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if known.MatchString(e.Name()) {
+			owned.Files[e.Name()] = checkpoints.AnySize
+		}
+	}
+	return err
+}
+
+// recognize is Recognize of a folder that the conversion replaces: a file cannot stay there that would count as a weight file or
+// config of the result, or whose name a side file takes.
+func (p *Plan) recognize(dir string) (checkpoints.Owned, error) {
+	owned, err := Recognize(dir)
+	owned.Excludes = func(name string) bool {
+		return isWeightFile(name) || slices.Contains(p.Files, filepath.FromSlash(name)) && !p.copies(dir, name)
+	}
+	return owned, err
+}
+
+// weightEndings are of files that hold weights in some format.
+var weightEndings = []string{
+	".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf",
+}
+
+// isWeightFile says whether a file in the folder of a model is read as its weights or config.
+func isWeightFile(name string) bool {
+	if strings.Contains(name, "/") {
+		return false
+	}
+	return name == "config.json" || slices.ContainsFunc(weightEndings, func(ending string) bool { return strings.HasSuffix(name, ending) })
+}
+
+// copies says whether the conversion would write a side file as it lies in dir already.
+func (p *Plan) copies(dir, name string) bool {
+	old, err := checkpoints.ReadMark(dir, name)
+	if err != nil {
+		return false
+	}
+	text, err := file.Read(filepath.Join(p.Source.Dir, filepath.FromSlash(name)))
+	return err == nil && bytes.Equal(old, text)
+}
+
+// checkSpace is an error if the conversion does not fit on the disk.
+func (p *Plan) checkSpace(target string) error {
+	need, err := p.diskBytes()
+	if err != nil {
+		return err
+	}
+	return checkpoints.CheckSpace(target, need)
+}
+
+// diskBytes is how much the conversion takes of the disk, with what it removes again before it ends.
+func (p *Plan) diskBytes() (int64, error) {
+	need := p.Work()
+	for _, name := range p.Files {
+		info, err := os.Stat(filepath.Join(p.Source.Dir, name))
+		if err != nil {
+			return 0, err
+		}
+		need += info.Size()
+	}
+	spilled, err := p.mergedBytes()
+	return need + max(0, spilled-heldBytes), err
+}
+
+// mergedBytes is the size of the weights that a merge computes.
+func (p *Plan) mergedBytes() (n int64, err error) {
+	params, err := p.converted.Params()
+	for _, w := range params {
+		if p.changed[w.Name] {
+			n += 4 * int64(w.Size())
+		}
+	}
+	return n, err
+}

@@ -1,0 +1,67 @@
+package eval
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"gqa/internal/engine/decode"
+	"gqa/internal/stream"
+)
+
+// TestWorkStops soon after its context ends, within a pass too. Each would take minutes.
+func TestWorkStops(t *testing.T) {
+	shape := Shape{Name: "wide", Vocab: 4096, Dim: 1024, Layers: 8, Heads: 16, KVHeads: 16, HeadDim: 64, FFN: 2048, Gated: true, Context: 1 << 20}
+	m, err := RandomModel(t.Context(), decode.Formats{}, shape, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := someIDs(1, 1<<17, shape.Vocab)
+	wide := make([]int64, 1<<14)
+	file := writeIDs(t, wide, []int{1, len(wide)}, "input_ids")
+	for name, work := range map[string]func(ctx context.Context) error{
+		"load": func(ctx context.Context) error {
+			large := shape
+			large.Layers = 256
+			_, err := RandomModel(ctx, decode.Formats{}, large, 0)
+			return err
+		},
+		"quality": func(ctx context.Context) error {
+			_, err := MeasureQuality(ctx, m, &stream.Stream{Name: "ids", IDs: ids}, QualityOptions{SeqLen: 1 << 14})
+			return err
+		},
+		"its teacher": func(ctx context.Context) error {
+			_, err := MeasureQuality(ctx, m, &stream.Stream{Name: "ids", IDs: ids}, QualityOptions{SeqLen: 512, Teacher: m})
+			return err
+		},
+		"cache": func(ctx context.Context) error {
+			_, err := MeasureLatency(ctx, m, Machine{}, LatencyOptions{Batch: 1, Context: 1 << 14})
+			return err
+		},
+		"prefill": func(ctx context.Context) error {
+			_, err := MeasureLatency(ctx, m, Machine{}, LatencyOptions{Batch: 1, Context: 1, PromptLen: 1 << 14})
+			return err
+		},
+		"generate": func(ctx context.Context) error {
+			return Generate(ctx, m, ids[:1<<14], GenerateOptions{MaxTokens: 1000, Stop: -1}, func(int32) error { return nil })
+		},
+		"logits": func(ctx context.Context) error {
+			return WriteLogits(ctx, m, file, filepath.Join(t.TempDir(), "logits.safetensors"), false)
+		},
+		"logits, stepwise": func(ctx context.Context) error {
+			return WriteLogits(ctx, m, file, filepath.Join(t.TempDir(), "logits.safetensors"), true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			began := time.Now()
+			err := work(ctx)
+			if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
+				t.Errorf("error %v after %v", err, took)
+			}
+		})
+	}
+}

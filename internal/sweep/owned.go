@@ -1,0 +1,91 @@
+package sweep
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/convert"
+	"gqa/eval"
+	"gqa/train"
+)
+
+// sweepFile says what was asked for; by it a sweep is recognised.
+const sweepFile = "sweep.json"
+
+// Recognize is a [checkpoints.Recognizer] of sweeps.
+func Recognize(dir string) (checkpoints.Owned, error) {
+	owned := checkpoints.Owned{
+		Files: map[string]int64{
+			sweepFile: checkpoints.AnySize, "models/": checkpoints.AnySize, "runs/": checkpoints.AnySize, teacherFolder + "/": checkpoints.AnySize,
+		},
+		Excludes: func(name string) bool {
+			part, _, _ := strings.Cut(name, "/")
+			return slices.Contains([]string{"models", "runs", teacherFolder}, part) || slices.Contains(eval.ReportFiles(), name)
+		},
+	}
+	text, err := checkpoints.ReadMark(dir, sweepFile)
+	if err == nil {
+		err = isSweep(text)
+	}
+	if err != nil {
+		return owned, fmt.Errorf("it is not a sweep: %w; remove it yourself", err)
+	}
+	if _, err := checkpoints.ReadMark(dir, eval.ReportFile); err == nil {
+		if _, err := eval.ReadReport(dir); err == nil { // else what is there is not ours
+			for _, name := range eval.ReportFiles() {
+				owned.Files[name] = checkpoints.AnySize
+			}
+		}
+	}
+	for folder, kinds := range map[string][]checkpoints.Recognizer{
+		"models": {convert.Recognize, checkpoints.RecognizeSample}, "runs": {train.Recognize},
+	} {
+		entries, err := os.ReadDir(filepath.Join(dir, folder))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return owned, err
+		}
+		for _, e := range entries {
+			addPart(&owned, dir, folder+"/"+e.Name(), kinds...)
+		}
+	}
+	addPart(&owned, dir, teacherFolder, train.RecognizePredictions)
+	return owned, nil
+}
+
+// addPart adds a folder below that is of one of the kinds. What is in another is not the sweep's.
+func addPart(owned *checkpoints.Owned, dir, part string, kinds ...checkpoints.Recognizer) {
+	if info, err := os.Lstat(filepath.Join(dir, part)); err != nil || !info.IsDir() {
+		return
+	}
+	for _, kind := range kinds {
+		if below, err := kind(filepath.Join(dir, part)); err == nil {
+			owned.Add(part, below)
+			return
+		}
+	}
+}
+
+// isSweep says what keeps a sweep.json from being one of this toolkit's.
+func isSweep(text []byte) error {
+	foreign := fmt.Errorf("its %s is another program's", sweepFile)
+	var keys map[string]json.RawMessage
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if decoder.Decode(&Options{}) != nil || json.Unmarshal(text, &keys) != nil {
+		return foreign
+	}
+	for _, key := range []string{"model", "data", "valid", "groups", "methods", "recipe"} {
+		if _, ok := keys[key]; !ok {
+			return foreign
+		}
+	}
+	return nil
+}

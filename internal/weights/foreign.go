@@ -1,0 +1,177 @@
+package weights
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/file"
+)
+
+// adapterConfig is what peft puts beside an adapter's weights.
+const adapterConfig = "adapter_config.json"
+
+// foreignFiles are, by pattern, files of a folder without weights that are read here: what the folder is, and what to do. A
+// pattern that ends in a slash is a folder's.
+var foreignFiles = []struct{ pattern, what, advice string }{
+	{"model_index.json", "a diffusers pipeline", "only language models convert; name the folder of its text encoder, if that is what you mean"},
+	{"global_step*/", "a DeepSpeed checkpoint", deepSpeed},
+	{"*zero_pp_rank_*", "a DeepSpeed checkpoint", deepSpeed},
+	{"mp_rank_*", "a DeepSpeed checkpoint", deepSpeed},
+	{"*.distcp", "a sharded checkpoint of torch.distributed (FSDP)", fsdp},
+	{"pytorch_model_fsdp*/", "a sharded checkpoint of FSDP", fsdp},
+	{"iter_*/", "a Megatron checkpoint", "convert it to transformers' format first, with the script that comes with the model or Megatron Bridge"},
+	{"latest_checkpointed_iteration.txt", "a Megatron checkpoint", "convert it to transformers' format first, with the script that comes with the model or Megatron Bridge"},
+	{"*.nemo", "a NeMo archive", "export it to transformers' format first"},
+	{"consolidated*.pth", "a checkpoint in Meta's own format", metaScript},
+	{"consolidated*.safetensors", "a checkpoint in Mistral's own format", "take the files model-….safetensors of the same model"},
+	{"*.gguf", "a GGUF file of llama.cpp", original},
+	{"*.ggml", "a file of llama.cpp", original},
+	{"tf_model*.h5", "a TensorFlow checkpoint", "load it with from_pretrained(..., from_tf=True) and save_pretrained"},
+	{"*.h5", "an HDF5 file of Keras or TensorFlow", saveAnew},
+	{"*.ckpt.index", "a TensorFlow checkpoint", saveAnew},
+	{"*.data-00000-of-*", "a TensorFlow checkpoint", saveAnew},
+	{"saved_model.pb", "a TensorFlow model", saveAnew},
+	{"*.msgpack", "a Flax checkpoint", "load it with from_pretrained(..., from_flax=True) and save_pretrained"},
+	{"_METADATA", "an Orbax checkpoint (JAX)", saveAnew},
+	{"_CHECKPOINT_METADATA", "an Orbax checkpoint (JAX)", saveAnew},
+	{"*.onnx", "an ONNX model", original},
+	{"onnx/", "an ONNX model", original},
+	{"openvino_*", "an OpenVINO model", original},
+	{"*.mlpackage/", "a Core ML model", original},
+	{"*.mlmodel", "a Core ML model", original},
+	{"*.tflite", "a TensorFlow Lite model", original},
+	{"*.ot", "a file of rust-bert", original},
+	{"*.engine", "a TensorRT engine", original},
+	{"*.npz", "a NumPy archive (MLX, or JAX)", original},
+	{"optimizer*", "the state of an optimizer", "name the folder that has the model's weights"},
+	{"pytorch_lora_weights*", "an adapter of diffusers", "only language models convert"},
+}
+
+const (
+	deepSpeed  = "gather it with the zero_to_fp32.py in its folder, and give the result"
+	fsdp       = "merge it first (accelerate merge-weights, or torch.distributed.checkpoint.format_utils), and give the result"
+	metaScript = "convert it with transformers' script (python -m transformers.models.llama.convert_llama_weights_to_hf), and give the result"
+	original   = "give the safetensors checkpoint that it was made from"
+	saveAnew   = "save it as safetensors (save_pretrained does)"
+)
+
+// foreignFolder says what a folder is that holds no weights; err, of opening it, where nothing comes to mind.
+func foreignFolder(dir string, err error) error {
+	entries, readErr := os.ReadDir(dir)
+	if readErr != nil {
+		return err
+	}
+	if a := adapterIn(dir); a != "" {
+		return fmt.Errorf("%s: holds %s, not a model; %s", dir, a, mergeFirst)
+	}
+	for _, f := range foreignFiles {
+		for _, e := range entries {
+			name := e.Name()
+			if e.IsDir() {
+				name += "/"
+			}
+			if ok, _ := filepath.Match(f.pattern, name); ok {
+				return fmt.Errorf("%w; it has %s, which is of %s: %s", err, strings.TrimSuffix(name, "/"), f.what, f.advice)
+			}
+		}
+	}
+	return err
+}
+
+const mergeFirst = "merge it into its base first (peft's merge_and_unload, then save_pretrained), and give the result"
+
+// adapterIn says what adapter a folder holds; empty if there is none.
+func adapterIn(dir string) string {
+	names, err := regularFiles(dir, func(name string) bool { return name == adapterConfig || strings.HasPrefix(name, "adapter_model.") })
+	if err != nil || len(names) == 0 {
+		return ""
+	}
+	what := "an adapter (" + names[0]
+	if base := adapterBase(dir); base != "" {
+		what += ", of " + base
+	}
+	return what + ")"
+}
+
+// adapterBase is the model that an adapter changes, as its config says; empty if it does not.
+func adapterBase(dir string) string {
+	var config struct {
+		Base any `json:"base_model_name_or_path"`
+	}
+	data, err := file.ReadMax(filepath.Join(dir, adapterConfig), maxJSON)
+	if err != nil || json.Unmarshal(data, &config) != nil {
+		return ""
+	}
+	base, _ := config.Base.(string)
+	if len(base) > 200 || strings.ContainsFunc(base, func(r rune) bool { return r < ' ' }) {
+		return ""
+	}
+	return base
+}
+
+// foreignTensors are tensors that no family has, by how their names end: whose they are, and what to do. Kinds that are told by
+// fewer of their tensors follow the others.
+var foreignTensors = []struct {
+	name         *regexp.Regexp
+	what, advice string
+}{
+	{regexp.MustCompile(`\.(lora_[A-Z]|lora_embedding_[A-Z]|lora_magnitude_vector|lora_(up|down)|modules_to_save|hada_w1_a|lokr_w1|oft_[rR]|oft_blocks|boft_[RsP]|vera_lambda_[bd]|ia3_l|base_layer_lora)\b`), "an adapter that is not merged", mergeFirst},
+	{regexp.MustCompile(`^(base_model\.)?(prompt_embeddings|prompt_encoder\.)`), "a trained prompt (peft)", "a prompt cannot be merged into weights: convert the model without it"},
+	{regexp.MustCompile(`\.weight\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.[a-z_0-9]+)$|\.(SCB|weight_format)$`), "bitsandbytes", dequantise},
+	{regexp.MustCompile(`\.g_idx$`), "GPTQ", dequantise},
+	{regexp.MustCompile(`\.(qweight|qzeros)$`), "AWQ, or an early GPTQ", dequantise},
+	{regexp.MustCompile(`\.weight_scale_inv$`), "fp8 in blocks", dequantise},
+	{regexp.MustCompile(`\.(weight_packed|weight_shape|weight_zero_point)$`), "compressed-tensors", dequantise},
+	{regexp.MustCompile(`\.weight_scale_2$`), "ModelOpt's fp4", dequantise},
+	{regexp.MustCompile(`\.(weight_scale|input_scale|activation_scale)$`), "fp8 or int8 with scales", dequantise},
+	{regexp.MustCompile(`\.(codes|codebooks)$`), "AQLM", dequantise},
+	{regexp.MustCompile(`\.W_q$`), "HQQ", dequantise},
+	{regexp.MustCompile(`\.weight\._(data|scale|shift)$`), "quanto", dequantise},
+	{regexp.MustCompile(`_(blocks|scales)$`), "mxfp4", dequantise},
+	{regexp.MustCompile(`\._packed_params(\._packed_params)?$`), "torch.ao", dequantise},
+	{regexp.MustCompile(`^(m|v|w)\.|(^|\.)(exp_avg|exp_avg_sq)(\.|$)`), "the state of an optimizer", "give the model's own weights"},
+	{regexp.MustCompile(`^tok_embeddings\.weight$|(^|\.)layers\.\d+\.(attention\.w[qkvo]|feed_forward\.w[123])\.weight$`), "in Meta's own format", metaScript},
+	{regexp.MustCompile(`\.self_attention\.linear_qkv\.weight$`), "in Megatron's format", "convert it to transformers' format first"},
+	{regexp.MustCompile(`^(down_blocks|up_blocks|mid_block)\.|^model\.diffusion_model\.`), "of an image model", "only language models convert"},
+	{regexp.MustCompile(`^blk\.\d+\.attn_`), "named as llama.cpp names them", original},
+}
+
+const dequantise = "dequantised"
+
+// foreignTensor says what a checkpoint is whose tensors' names no family has.
+func foreignTensor(c *checkpoints.Checkpoint) error {
+	names, method := c.Names(), configs.QuantMethod(c.Config)
+	for _, f := range foreignTensors {
+		i := slices.IndexFunc(names, f.name.MatchString)
+		switch {
+		case i < 0:
+			continue
+		case f.advice == dequantise:
+			return fmt.Errorf("the weights are quantised (%s; it has the tensor %s): dequantise them first (transformers' model.dequantize(), then save_pretrained), or take the checkpoint from before quantisation",
+				cmp.Or(method, f.what), names[i])
+		case f.advice == mergeFirst:
+			if base := adapterBase(c.Dir); base != "" {
+				return fmt.Errorf("holds %s (tensor %s, of %s); %s", f.what, names[i], base, mergeFirst)
+			}
+		}
+		return fmt.Errorf("is %s (it has the tensor %s); %s", f.what, names[i], f.advice)
+	}
+	return nil
+}
+
+// checkAlone refuses what has no config.json and is known by what lies beside it.
+func (s *Source) checkAlone() error {
+	if params, err := regularFiles(s.Dir, func(name string) bool { return name == "params.json" }); err == nil && len(params) > 0 {
+		return errors.New("there is no config.json, but the params.json of Meta's own format: " + metaScript)
+	}
+	return nil
+}

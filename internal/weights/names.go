@@ -1,0 +1,125 @@
+package weights
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"gqa/configs"
+)
+
+// rename gives the tensors the family's names: without what wrappers put before or between, and without tables of what
+// config.json says. What the index does not list stays only if the family knows it.
+func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
+	naming := f.Naming(s.Names())
+	var needed, unlisted []string // of those that the index does not list
+	wrapped, bare := "", ""
+	to := func(name string) string {
+		t, _ := s.Tensor(name)
+		own := naming.Name(name)
+		switch {
+		case naming.Knows(own):
+			if own != name && wrapped == "" {
+				wrapped, bare = name, own
+			}
+			if slices.Contains(s.Unlisted, name) {
+				needed = append(needed, own)
+			}
+			return own
+		case configs.IsTable(own, t.Shape):
+			return ""
+		case slices.Contains(s.Unlisted, name):
+			unlisted = append(unlisted, name)
+			return ""
+		}
+		return own
+	}
+	if err := s.Rename(to); err != nil {
+		return naming, err
+	}
+	if wrapped != "" {
+		s.note("the names of tensors hold what a wrapper added, and are read without it: %s as %s, and others alike", wrapped, bare)
+	}
+	if needed != nil {
+		s.note("%s does not list %s; the shards hold it, and it is read", s.Index, few(needed, 5))
+	}
+	if unlisted != nil {
+		s.note("left out of what %s does not list is what the family has no place for: %s", s.Index, few(unlisted, 5))
+	}
+	return naming, nil
+}
+
+// standIn finds tensors that were saved under another name of the same memory: the names of a tied pair, or what the note of
+// safetensors in a file's metadata says of the copies that it left out.
+func (s *Source) standIn(f *configs.Family, naming configs.Naming, tied bool) error {
+	others, leftOut := f.StandIns(naming.Prefix, tied), s.copiesLeftOut(naming)
+	if !naming.Fits {
+		return nil
+	}
+	now := map[string]string{}
+	for _, own := range slices.Sorted(maps.Keys(others)) {
+		if _, there := s.Tensor(own); there {
+			continue
+		}
+		held := slices.DeleteFunc(others[own], func(name string) bool { _, there := s.Tensor(name); return !there })
+		if len(held) == 0 {
+			continue
+		}
+		for _, name := range held[1:] {
+			if err := s.same(held[0], name); err != nil {
+				return err
+			}
+		}
+		now[held[0]] = own
+	}
+	err := s.Rename(func(name string) string { return cmp.Or(now[name], name) })
+	copies := slices.Concat(slices.Collect(maps.Values(others))...)
+	for _, own := range slices.Sorted(maps.Keys(leftOut)) {
+		_, there := s.Tensor(own)
+		_, kept := s.Tensor(leftOut[own])
+		if !there && kept && !slices.Contains(copies, own) {
+			s.Alias(own, leftOut[own])
+		}
+	}
+	return err
+}
+
+// copiesLeftOut reads the notes of safetensors' save_model, which keeps one name of those that share memory: from the name that
+// it left out to the one that it kept.
+func (s *Source) copiesLeftOut(naming configs.Naming) map[string]string {
+	left := map[string]string{}
+	for from, to := range s.Metadata {
+		own, kept := naming.Name(from), naming.Name(to)
+		if _, there := s.Tensor(kept); !there || !naming.Knows(own) {
+			continue
+		}
+		left[own] = kept
+		delete(s.Metadata, from)
+	}
+	return left
+}
+
+// same refuses two tensors that should be one and are not.
+func (s *Source) same(a, b string) error {
+	x, _ := s.Tensor(a)
+	y, _ := s.Tensor(b)
+	same, err := equal(x.Open(), y.Open())
+	if err == nil && !same {
+		err = fmt.Errorf("%s differs from %s, but a model has one for both; remove the wrong one", a, b)
+	}
+	return err
+}
+
+func (s *Source) note(format string, args ...any) {
+	s.Notes = append(s.Notes, s.Dir+": "+fmt.Sprintf(format, args...))
+}
+
+// few names the first of names, at most so many, and says how many there are.
+func few(names []string, most int) string {
+	if len(names) > most {
+		return fmt.Sprintf("%s, … (%d in all)", strings.Join(names[:most], ", "), len(names))
+	}
+	return strings.Join(names, ", ")
+}

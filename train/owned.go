@@ -1,0 +1,158 @@
+package train
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/weights"
+)
+
+// runFile matches what a run has in its folder. Event files of other programs have other names.
+var runFile = regexp.MustCompile(`^(recipe\.yaml|identity\.json|metrics\.jsonl|\.lock|events\.out\.tfevents\.\d+\.step-\d+)$`)
+
+// modelFile matches what the folder of a checkpoint or of the result has, beside companions of the weights.
+var modelFile = regexp.MustCompile(`^(model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|config\.json|conversion\.json|optimizer\.safetensors|metrics\.jsonl|state\.json)$`)
+
+// moduleFile matches what the folders of a sentence-transformers model have.
+var moduleFile = regexp.MustCompile(`\.(json|safetensors|bin)$`)
+
+// stepFolder matches the folder of a checkpoint, also of one that is being removed.
+var stepFolder = regexp.MustCompile(`^(step-\d+|\.step-\d+\.old|damaged-step-\d+(-\d+)?)$`)
+
+// Recognize is a [checkpoints.Recognizer] of runs: of folders with a recipe and the figures of steps. In the folders of
+// checkpoints and of the result nothing else can stay.
+func Recognize(dir string) (checkpoints.Owned, error) {
+	owned := checkpoints.Owned{Files: map[string]int64{}, Excludes: func(name string) bool {
+		folder, _, _ := strings.Cut(name, "/")
+		return folder == checkpointsDir || folder == modelDir
+	}}
+	if err := isRun(dir); err != nil {
+		return owned, fmt.Errorf("it is not a run: %w; remove it yourself", err)
+	}
+	if err := addMatching(owned, dir, "", runFile.MatchString); err != nil {
+		return owned, err
+	}
+	owned.Files[checkpointsDir+"/"] = checkpoints.AnySize
+	steps, err := os.ReadDir(filepath.Join(dir, checkpointsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return owned, err
+	}
+	folders := []string{modelDir, "." + modelDir + ".old"}
+	for _, e := range steps {
+		if e.IsDir() && stepFolder.MatchString(e.Name()) {
+			folders = append(folders, checkpointsDir+"/"+e.Name())
+		}
+	}
+	for _, folder := range folders {
+		if err := addModel(owned, dir, folder); err != nil {
+			return owned, err
+		}
+	}
+	return owned, nil
+}
+
+// outside is an error if a run in dir would replace what it begins with or follows.
+func outside(dir string, r *configs.Recipe) error {
+	for key, path := range map[string]string{"model": r.Model, "distill.teacher": r.Distill.Teacher, "distill.cache": r.Distill.Cache} {
+		if path != "" && checkpoints.Within(path, dir) {
+			return fmt.Errorf("%s: is not replaced: %s of the new run is %s, in it; name another folder (--output)", dir, key, path)
+		}
+	}
+	return nil
+}
+
+// isRun says what keeps a folder from being a run.
+func isRun(dir string) error {
+	recipe, err := checkpoints.ReadMark(dir, recipeFile)
+	if err != nil {
+		return err
+	}
+	r, err := readRecipe(dir)
+	if err != nil {
+		return err
+	}
+	text, err := checkpoints.ReadMark(dir, metricsFile)
+	if err != nil {
+		return err
+	}
+	if line, _, whole := bytes.Cut(text, []byte("\n")); whole {
+		if !isMetrics(line) {
+			return fmt.Errorf("its %s is another program's", metricsFile)
+		}
+		return nil
+	}
+	written, err := r.YAML()
+	if err == nil && !bytes.Equal(written, recipe) {
+		err = fmt.Errorf("there are no steps in it, and its %s is not as a run writes it", recipeFile)
+	}
+	return err
+}
+
+// isMetrics says whether a line has the keys of Metrics, and no other.
+func isMetrics(line []byte) bool {
+	var keys map[string]json.RawMessage
+	decoder := json.NewDecoder(bytes.NewReader(line))
+	decoder.DisallowUnknownFields()
+	if decoder.Decode(&Metrics{}) != nil || json.Unmarshal(line, &keys) != nil {
+		return false
+	}
+	for _, key := range []string{"step", "tokens", "loss", "grad_norm", "lr", "tokens_per_s"} {
+		if _, ok := keys[key]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// addModel adds the folder of a model, if there is one.
+func addModel(owned checkpoints.Owned, dir, folder string) error {
+	info, err := os.Lstat(filepath.Join(dir, folder))
+	if err != nil || !info.IsDir() {
+		return nil
+	}
+	owned.Files[folder+"/"], owned.Files[folder+"/optimizer/"] = checkpoints.AnySize, checkpoints.AnySize
+	ours := func(name string) bool { return modelFile.MatchString(name) || weights.IsCompanion(name) }
+	if err := addMatching(owned, dir, folder+"/", ours); err != nil {
+		return err
+	}
+	for _, module := range append(weights.Modules(filepath.Join(dir, folder)), "optimizer") {
+		within := folder + "/" + filepath.ToSlash(module) + "/"
+		if err := addMatching(owned, dir, within, moduleFile.MatchString); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// addMatching adds the files of a folder whose names match.
+func addMatching(owned checkpoints.Owned, dir, folder string, match func(name string) bool) error {
+	entries, err := os.ReadDir(filepath.Join(dir, folder))
+	for _, e := range entries {
+		if match(e.Name()) {
+			owned.Files[folder+e.Name()] = checkpoints.AnySize
+		}
+	}
+	return err
+}
+
+// RecognizePredictions is a [checkpoints.Recognizer] of teachers' caches.
+func RecognizePredictions(dir string) (checkpoints.Owned, error) {
+	var key predictionsKey
+	text, err := checkpoints.ReadMark(dir, predictionsKeyFile)
+	if err == nil && (json.Unmarshal(text, &key) != nil || key.Vocab < 1 || key.TopK < 1) {
+		err = fmt.Errorf("its %s is another program's", predictionsKeyFile)
+	}
+	if err != nil {
+		return checkpoints.Owned{}, fmt.Errorf("it is not a teacher's cache: %w", err)
+	}
+	return checkpoints.Owned{Files: map[string]int64{predictionsKeyFile: checkpoints.AnySize, predictionsFile: checkpoints.AnySize}}, nil
+}

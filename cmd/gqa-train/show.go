@@ -16,7 +16,7 @@ import (
 // follow does a run's work under a progress bar, or, where there is no terminal, with a line of the log for logged steps, and
 // prints how it ended.
 func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train.Options) (*train.Status, error)) error {
-	var w watcher
+	w := watcher{bar: cli.CommandProgress(cmd, 0, "reading model and data, first step", false)}
 	w.start = func(steps int) *cli.Progress { return cli.CommandProgress(cmd, int64(steps), "training", false) }
 	o.Observe = w.observe
 	s, err := work(o)
@@ -39,7 +39,10 @@ type watcher struct {
 
 func (w *watcher) observe(p train.Progress) {
 	if w.step == 0 {
+		w.bar.Done()
 		w.bar = w.start(p.Steps)
+		w.bar.Skip(int64(p.Step - 1))
+		w.step = p.Step - 1
 	}
 	w.bar.Describe(fmt.Sprintf("%s, %s tokens/s", lossText(p.Metrics), quantity(p.Pace)))
 	w.bar.Add(int64(p.Step - w.step))

@@ -25,6 +25,7 @@ type Progress struct {
 	mu    sync.Mutex
 	what  func() string
 	done  int64
+	start int64 // of done: what was there before
 	drawn time.Time
 
 	stop  chan struct{}
@@ -83,6 +84,13 @@ func (p *Progress) Add(n int64) {
 	}
 }
 
+// Skip says that n steps or bytes were done before: they do not count for how long the rest takes.
+func (p *Progress) Skip(n int64) {
+	if p != nil {
+		p.update(func() { p.start, p.done = p.start+n, p.done+n })
+	}
+}
+
 // Write counts len(b) bytes, so that a Progress can stand in an io.MultiWriter.
 func (p *Progress) Write(b []byte) (int, error) {
 	p.Add(int64(len(b)))
@@ -90,12 +98,16 @@ func (p *Progress) Write(b []byte) (int, error) {
 }
 
 // Describe replaces the words beside the bar.
-func (p *Progress) Describe(what string) { p.DescribeBy(func() string { return what }) }
+func (p *Progress) Describe(what string) {
+	if p != nil {
+		p.update(func() { p.what = func() string { return what } })
+	}
+}
 
-// DescribeBy is Describe with words that change with time: what is asked whenever the line is drawn.
+// DescribeBy is Describe with words that change with time: what is asked whenever the line is drawn, at once for the first time.
 func (p *Progress) DescribeBy(what func() string) {
 	if p != nil {
-		p.update(func() { p.what = what })
+		p.update(func() { p.what, p.drawn = what, time.Time{} })
 	}
 }
 
@@ -144,8 +156,9 @@ func (p *Progress) line(now time.Time) string {
 	full := int(share * cells)
 	text := fmt.Sprintf("%s %3.0f%% |%s%s| %s [%v", p.what(), 100*share, strings.Repeat("█", full), strings.Repeat(" ", cells-full),
 		p.amount(elapsed), elapsed.Truncate(time.Second))
-	if p.done > 0 && p.done < p.total {
-		text += fmt.Sprintf(", %v left", time.Duration(float64(elapsed)*(1/share-1)).Round(time.Second))
+	if p.done > p.start && p.done < p.total {
+		left := float64(elapsed) * float64(p.total-p.done) / float64(p.done-p.start)
+		text += fmt.Sprintf(", %v left", time.Duration(left).Round(time.Second))
 	}
 	return text + "]"
 }

@@ -68,6 +68,7 @@ func TestProgressLine(t *testing.T) {
 	}{
 		{&Progress{total: 8}, 0, "x   0% |                    | 0/8 [0s]"},
 		{&Progress{total: 8, done: 2}, 90 * time.Second, "x  25% |█████               | 2/8 [1m30s, 4m30s left]"},
+		{&Progress{total: 8, done: 6, start: 4}, 10 * time.Second, "x  75% |███████████████     | 6/8 [10s, 10s left]"},
 		{&Progress{total: 8, done: 8}, time.Second, "x 100% |████████████████████| 8/8 [1s]"},
 		{&Progress{total: 8, done: 9}, time.Second, "x 100% |████████████████████| 9/8 [1s]"},
 		{&Progress{done: 3}, time.Minute, "x [1m0s]"},

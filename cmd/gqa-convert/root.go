@@ -212,15 +212,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 		return err
 	}
 	warn(src)
-	if cmd.Flags().Changed("calibration-tokens") && o.Calibration == nil {
-		slog.Warn("--calibration-tokens does not count: no text is read; name one with --calibration")
-	}
-	if f.refine > 0 && plan.MergeWork() == 0 {
-		slog.Warn("--refine does not count: every KV head stays as it is")
-	}
-	if plan.Pooled() == 0 {
-		slog.Warn("the checkpoint has that many KV heads already: none are merged, and every tensor is copied", "kv_heads", headsText(plan.Groups, plan.ByLayer))
-	}
+	tellUnused(cmd, f, plan)
 	for _, note := range plan.Notes() {
 		slog.Warn(note)
 	}
@@ -235,6 +227,19 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 		return dryRun(cmd, f, plan, output)
 	}
 	return convertTo(cmd, f, plan, output)
+}
+
+// tellUnused tells of flags that change nothing.
+func tellUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
+	if cmd.Flags().Changed("calibration-tokens") && plan.Calibration == nil {
+		slog.Warn("--calibration-tokens does not count: no text is read; name one with --calibration")
+	}
+	if f.refine > 0 && plan.MergeWork() == 0 {
+		slog.Warn("--refine does not count: every KV head stays as it is")
+	}
+	if plan.Pooled() == 0 {
+		slog.Warn("the checkpoint has that many KV heads already: none are merged, and every tensor is copied", "kv_heads", headsText(plan.Groups, plan.ByLayer))
+	}
 }
 
 func (f flags) options() (convert.Options, error) {

@@ -10,6 +10,7 @@ import (
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/convert/calibrate"
+	"gqa/internal/limits"
 )
 
 // Curve is what is done at each number of groups: how heads become one, and what the up-training follows.
@@ -50,8 +51,8 @@ func (c *Curve) add(part string) error {
 		c.Loss = configs.Loss(part)
 	case refine:
 		n, err := strconv.Atoi(steps)
-		if err != nil || n < 1 {
-			return fmt.Errorf("refine is %q, want a number of steps, such as 300", steps)
+		if err != nil || n < 1 || n > limits.Count {
+			return fmt.Errorf("refine is %q, want a number of steps, such as 300, and at most %d", steps, limits.Count)
 		}
 		c.Refine = n
 	default:

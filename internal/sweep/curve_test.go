@@ -29,12 +29,13 @@ func TestParseCurve(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"best":              `"best" is unknown; want one of [mean first random align calibrated]`,
-		"":                  `"" is unknown`,
-		"mean+":             `mean+: "" is unknown; want similar, refine=STEPS, ce, kl or mixed`,
-		"mean+most":         `mean+most: "most" is unknown`,
-		"align+refine=0":    `refine is "0", want a number of steps`,
-		"align+refine=many": `refine is "many", want a number of steps`,
+		"best":                             `"best" is unknown; want one of [mean first random align calibrated]`,
+		"":                                 `"" is unknown`,
+		"mean+":                            `mean+: "" is unknown; want similar, refine=STEPS, ce, kl or mixed`,
+		"mean+most":                        `mean+most: "most" is unknown`,
+		"align+refine=0":                   `refine is "0", want a number of steps`,
+		"align+refine=9223372036854775807": `refine is "9223372036854775807", want a number of steps`,
+		"align+refine=many":                `refine is "many", want a number of steps`,
 	} {
 		_, err := ParseCurve(text)
 		wantError(t, text, err, want)

@@ -266,7 +266,7 @@ func whole(t *testing.T, dir string, users ...string) (groups int) {
 	t.Helper()
 	var c struct {
 		Groups int
-		Files  map[string]struct{ Size int64 }
+		Files  map[string]struct{ Bytes int64 }
 	}
 	var config struct {
 		Heads int `json:"num_key_value_heads"`
@@ -281,8 +281,8 @@ func whole(t *testing.T, dir string, users ...string) (groups int) {
 		}
 	}
 	for name, f := range c.Files {
-		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() != f.Size {
-			t.Errorf("%s: %v, want %d bytes", name, err, f.Size)
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() != f.Bytes {
+			t.Errorf("%s: %v, want %d bytes", name, err, f.Bytes)
 		}
 	}
 	entries, err := os.ReadDir(dir)

@@ -73,7 +73,7 @@ scored on those instead: labels of -100 do not count, and T5's decoder reads the
 		Args: cli.Args("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if data == "" {
-				return cli.Usagef("--data is missing: a .txt, .jsonl or source file, a folder of them, or a .safetensors file with input_ids")
+				return cli.Usagef("--data is missing: a .txt, .jsonl, .json or source file, a folder of them, or a .safetensors file with input_ids")
 			}
 			q, err := quality(cmd, args[0], teacher, data, o)
 			if err != nil {
@@ -83,7 +83,7 @@ scored on those instead: labels of -100 do not count, and T5's decoder reads the
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&data, "data", "", "corpus to predict: text (.txt, .jsonl, source code, a folder), .safetensors with input_ids, or sample:val")
+	f.StringVar(&data, "data", "", "corpus to predict: text (.txt, .jsonl, .json, source code, a folder), .safetensors with input_ids, or sample:val")
 	f.StringVar(&o.TextKey, "text-key", "", "`KEY` of the text in JSON records (default text)")
 	f.StringVar(&teacher, "teacher", "", "model folder to compare predictions with")
 	cli.NumberVar(f, &o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the model's context, at most 2048)")

@@ -73,7 +73,7 @@ scored on those instead: labels of -100 do not count, and T5's decoder reads the
 		Args: cli.Args("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if data == "" {
-				return cli.Usagef("--data is missing: a .txt, .jsonl, .json or source file, a folder of them, or a .safetensors file with input_ids")
+				return cli.Usagef("--data is missing: a .txt, .jsonl or source file, a folder of them, or a .safetensors file with input_ids")
 			}
 			q, err := quality(cmd, args[0], teacher, data, o)
 			if err != nil {

@@ -162,6 +162,8 @@ func (r *run) next(ctx context.Context) error {
 	step, began := r.state.Step+1, time.Now()
 	out, err := r.trainer.step(step, r.data.sampler.Batch(step-1, r.recipe.Batch*r.recipe.Accumulate))
 	switch {
+	case errors.Is(err, errTeacher):
+		return fmt.Errorf("step %d: %w; see gqa-eval quality %s --data %s", step, err, r.recipe.Distill.Teacher, r.recipe.Data)
 	case errors.Is(err, errCache):
 		return fmt.Errorf("step %d: %w; %s", step, err, r.resumable())
 	case err != nil:

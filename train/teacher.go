@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -22,6 +23,9 @@ type teacher struct {
 	sum       uint32       // of its weights
 	cache     *predictions // nil: the model reads every batch anew
 }
+
+// errTeacher is wrapped by the error of a teacher that predicts numbers that are not finite.
+var errTeacher = errors.New("the teacher's weights or activations are too large")
 
 // openTeacher reads the recipe's teacher, which must fit the model that is trained; nil where there is none.
 func openTeacher(ctx context.Context, r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, error) {

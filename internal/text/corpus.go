@@ -131,7 +131,7 @@ type meter struct {
 
 func (m *meter) Read(p []byte) (n int, err error) {
 	if m.ctx.Err() != nil {
-		return 0, context.Cause(m.ctx)
+		return 0, m.ctx.Err()
 	}
 	n, err = m.Reader.Read(p)
 	m.read += int64(n)
@@ -175,7 +175,7 @@ func (c *Corpus) Tokens(ctx context.Context, t *Tokenizer, max int) ([]int32, er
 			}
 			ids.add(part)
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, ctx.Err()
 		}
 		if max > 0 && len(ids.all) >= max {
 			stop()
@@ -184,7 +184,7 @@ func (c *Corpus) Tokens(ctx context.Context, t *Tokenizer, max int) ([]int32, er
 			return slices.Clip(ids.all[:max]), nil
 		}
 	}
-	return ids.all, context.Cause(ctx)
+	return ids.all, ctx.Err()
 }
 
 // size is the bytes of the corpus on disk.

@@ -97,7 +97,7 @@ func (c *Checkpoint) stale(files []string) (how string, instead []string, err er
 		part := !slices.ContainsFunc(files, func(name string) bool { return !slices.Contains(set.files, name) })
 		switch {
 		case len(gone) > 0:
-			return "names " + missingShards(gone), set.files, nil
+			return "names " + absent(gone), set.files, nil
 		case part && len(files) < len(set.files):
 			return fmt.Sprintf("names %d of %d shards", len(files), len(set.files)), set.files, nil
 		case !part:
@@ -106,7 +106,7 @@ func (c *Checkpoint) stale(files []string) (how string, instead []string, err er
 		}
 	}
 	if len(gone) > 0 {
-		return "", nil, fmt.Errorf("names %s: download it too", missingShards(gone))
+		return "", nil, fmt.Errorf("names %s: download it too", absent(gone))
 	}
 	return "", nil, nil
 }

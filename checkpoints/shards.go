@@ -82,7 +82,7 @@ func chooseSet(sets []shardSet) (shardSet, error) {
 	}
 	switch {
 	case len(whole) == 0:
-		return shardSet{}, fmt.Errorf("holds %s, but not %s: download it too", sets[0].name(), missingShards(sets[0].missing))
+		return shardSet{}, fmt.Errorf("holds %s, but not %s: download it too", sets[0].name(), absent(sets[0].missing))
 	case len(whole) > 1 && len(whole[0].stem) == len(whole[1].stem):
 		return shardSet{}, fmt.Errorf("holds two complete sets of shards (%s and %s) and no index: remove one", whole[0].files[0], whole[1].files[0])
 	}
@@ -96,8 +96,8 @@ func (s shardSet) name() string {
 	return s.files[0]
 }
 
-// missingShards names the first few shards that are not there.
-func missingShards(names []string) string {
+// absent names the first few shards that are not there.
+func absent(names []string) string {
 	if len(names) > 1 {
 		return "the shards " + list(names) + ", which are missing"
 	}

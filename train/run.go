@@ -257,7 +257,7 @@ func (r *run) save() error {
 		return r.diverged(r.state.Step, err)
 	}
 	if r.state.Step == r.recipe.Steps {
-		if err := removeWhole(filepath.Join(r.dir, modelDir)); err != nil { // the result of fewer steps
+		if err := checkpoints.RemoveOwned(filepath.Join(r.dir, modelDir), recognizeModel); err != nil { // the result of fewer steps
 			return err
 		}
 	}
@@ -329,7 +329,7 @@ func (r *run) export() (err error) {
 	if err != nil {
 		return err
 	}
-	out, err := checkpoints.NewOutput(filepath.Join(r.dir, modelDir), true)
+	out, err := checkpoints.NewOutput(filepath.Join(r.dir, modelDir), true, recognizeModel)
 	if err != nil {
 		return err
 	}

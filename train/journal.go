@@ -81,6 +81,9 @@ func scalars(m Metrics) []scalar {
 	if m.ValidLoss != nil {
 		values = append(values, scalar{"valid/loss", *m.ValidLoss})
 	}
+	if m.Original != nil {
+		values = append(values, scalar{"valid/ce", *m.ValidLoss}, scalar{"valid/ce_teacher", *m.Original})
+	}
 	return values
 }
 

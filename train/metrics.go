@@ -17,15 +17,16 @@ const metricsFile = "metrics.jsonl"
 
 // Metrics is one step: a line of metrics.jsonl.
 type Metrics struct {
-	Step       int      `json:"step"`                 // from 1
-	Tokens     int64    `json:"tokens"`               // read so far
-	Loss       float64  `json:"loss"`                 // before the step, nats per token, mean of its predictions
-	CE         *float64 `json:"ce,omitempty"`         // with a teacher, the parts of the loss: cross-entropy with the data
-	KL         *float64 `json:"kl,omitempty"`         // and KL(teacher || model), at the recipe's temperature
-	GradNorm   float64  `json:"grad_norm"`            // before clipping
-	LR         float64  `json:"lr"`                   // learning rate of the step
-	TokensPerS float64  `json:"tokens_per_s"`         // of the step itself
-	ValidLoss  *float64 `json:"valid_loss,omitempty"` // after the step, where it was measured
+	Step       int      `json:"step"`                         // from 1
+	Tokens     int64    `json:"tokens"`                       // read so far
+	Loss       float64  `json:"loss"`                         // before the step, nats per token, mean of its predictions
+	CE         *float64 `json:"ce,omitempty"`                 // with a teacher, the parts of the loss: cross-entropy with the data
+	KL         *float64 `json:"kl,omitempty"`                 // and KL(teacher || model), at the recipe's temperature
+	GradNorm   float64  `json:"grad_norm"`                    // before clipping
+	LR         float64  `json:"lr"`                           // learning rate of the step
+	TokensPerS float64  `json:"tokens_per_s"`                 // of the step itself
+	ValidLoss  *float64 `json:"valid_loss,omitempty"`         // cross-entropy after the step, where it was measured
+	Original   *float64 `json:"valid_loss_teacher,omitempty"` // the teacher's on the same windows
 }
 
 // readMetrics reads a run's metrics, none where there is no file yet. Lines that are damaged are left out; fault, which is not

@@ -217,7 +217,7 @@ func (r *run) validate(m *Metrics) error {
 	if !isFinite(loss) {
 		return r.diverged(m.Step, fmt.Errorf("the validation loss is %v", loss))
 	}
-	m.ValidLoss = &loss
+	m.ValidLoss, m.Original = &loss, r.trainer.teacher.evaluate(r.data.valid, r.recipe.Batch)
 	return nil
 }
 

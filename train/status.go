@@ -22,15 +22,18 @@ const (
 type Status struct {
 	Run        string   `json:"run"` // its folder
 	State      State    `json:"state"`
-	Step       int      `json:"step"`                 // the last that was made or saved
-	Steps      int      `json:"steps"`                // to do in all
-	Saved      int      `json:"saved_step"`           // of the newest checkpoint; 0: none
-	Tokens     int64    `json:"tokens"`               // read so far
-	Loss       *float64 `json:"loss,omitempty"`       // of the last step, nats per token
-	ValidLoss  *float64 `json:"valid_loss,omitempty"` // last measured
-	TokensPerS float64  `json:"tokens_per_s"`         // over the last steps, validations and checkpoints left out
-	ETA        *float64 `json:"eta_s,omitempty"`      // seconds to the last step, while running
-	Model      string   `json:"model,omitempty"`      // the result, once finished
+	Step       int      `json:"step"`           // the last that was made or saved
+	Steps      int      `json:"steps"`          // to do in all
+	Saved      int      `json:"saved_step"`     // of the newest checkpoint; 0: none
+	Tokens     int64    `json:"tokens"`         // read so far
+	Loss       *float64 `json:"loss,omitempty"` // of the last step, nats per token
+	CE         *float64 `json:"ce,omitempty"`   // of it, with a teacher: see Metrics
+	KL         *float64 `json:"kl,omitempty"`
+	ValidLoss  *float64 `json:"valid_loss,omitempty"`         // last measured
+	Original   *float64 `json:"valid_loss_teacher,omitempty"` // the teacher's
+	TokensPerS float64  `json:"tokens_per_s"`                 // over the last steps, validations and checkpoints left out
+	ETA        *float64 `json:"eta_s,omitempty"`              // seconds to the last step, while running
+	Model      string   `json:"model,omitempty"`              // the result, once finished
 }
 
 // IsRun tells whether a folder is a run's.
@@ -86,9 +89,9 @@ func readStatus(dir string, running bool) (*Status, error) {
 // follow takes over the newest figures.
 func (s *Status) follow(metrics []Metrics) {
 	for i, m := range metrics {
-		s.Step, s.Loss = m.Step, &metrics[i].Loss
+		s.Step, s.Loss, s.CE, s.KL = m.Step, &metrics[i].Loss, m.CE, m.KL
 		if m.ValidLoss != nil {
-			s.ValidLoss = m.ValidLoss
+			s.ValidLoss, s.Original = m.ValidLoss, m.Original
 		}
 	}
 	s.TokensPerS = speed(metrics[max(0, len(metrics)-speedSteps):])

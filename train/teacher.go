@@ -22,6 +22,7 @@ type teacher struct {
 	objective objective.Objective
 	sum       uint32       // of its weights
 	cache     *predictions // nil: the model reads every batch anew
+	validLoss *float64     // see evaluate; nil: not known yet
 }
 
 // errTeacher is wrapped by the error of a teacher that predicts numbers that are not finite.
@@ -114,6 +115,36 @@ func (t *teacher) recall(first int, windows [][]int32) (kernels.Soft, error) {
 		}
 	}
 	return soft, nil
+}
+
+// evaluate is the teacher's own mean loss over every prediction of the windows, measured once. It is nil without a teacher, and
+// where the loss is not a finite number.
+func (t *teacher) evaluate(windows [][]int32, batch int) *float64 {
+	if t == nil {
+		return nil
+	}
+	if t.validLoss != nil {
+		return t.validLoss
+	}
+	const rows = 256 // of logits in memory at once
+	losses, sum, all := make([]float32, rows), 0.0, 0
+	for part := range slices.Chunk(windows, batch) {
+		b, targets := t.objective.Batch(part)
+		hidden := t.model.Hidden(b)
+		for lo := 0; lo < len(targets); lo += rows {
+			hi := min(lo+rows, len(targets))
+			kernels.CrossEntropy(losses, nil, t.model.Head(hidden, lo, hi).Data, targets[lo:hi], hi-lo, t.model.Arch.Vocab)
+			for i, target := range targets[lo:hi] {
+				if target >= 0 {
+					sum, all = sum+float64(losses[i]), all+1
+				}
+			}
+		}
+	}
+	if mean := sum / float64(max(all, 1)); isFinite(mean) {
+		t.validLoss = &mean
+	}
+	return t.validLoss
 }
 
 // predict fills soft with the most probable tokens of rows [lo, lo+n).

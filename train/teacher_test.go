@@ -239,3 +239,30 @@ func TestTeacherChecks(t *testing.T) {
 		}
 	}
 }
+
+// The teacher's own validation loss stands beside the model's, in every validation, and is what another run's model has that
+// is the teacher itself.
+func TestTeacherValidation(t *testing.T) {
+	held := "valid=" + writeIDs(t, randomWindows(2, 5, 12, 40))
+	_, s, o := distilled(t, held, "valid_every=1")
+	var original float64
+	for _, m := range figures(t, o.Dir) {
+		if m.Original == nil || m.ValidLoss == nil || original != 0 && *m.Original != original {
+			t.Fatalf("step %d: %v beside %v, want %v", m.Step, m.Original, m.ValidLoss, original)
+		}
+		original = *m.Original
+	}
+	if s.Original == nil || *s.Original != original || s.KL == nil || s.CE == nil {
+		t.Errorf("status %+v, want %v", s, original)
+	}
+	recipe, alone := smallRun(t, held, "steps=1", "optimizer.lr=1e-12")
+	m := figures(t, mustRun(t, recipe, alone).Run)[0]
+	recipe.Distill.Teacher, recipe.Distill.Loss = recipe.Model, "kl"
+	beside := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	if both := figures(t, mustRun(t, recipe, beside).Run)[0]; both.Original == nil || math.Abs(*both.Original-*m.ValidLoss) > 1e-5 {
+		t.Errorf("the teacher's loss is %v, a model's that is the same %v", both.Original, *m.ValidLoss)
+	}
+	if m.Original != nil {
+		t.Errorf("without a teacher: %v", *m.Original)
+	}
+}

@@ -224,6 +224,9 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	if f.refine > 0 && plan.MergeWork() == 0 {
 		slog.Warn("--refine does not count: every KV head stays as it is")
 	}
+	if plan.Pooled() == 0 {
+		slog.Warn("the checkpoint has that many KV heads already: none are merged, and every tensor is copied", "kv_heads", headsText(plan.Groups, plan.ByLayer))
+	}
 	for _, note := range plan.Notes() {
 		slog.Warn(note)
 	}

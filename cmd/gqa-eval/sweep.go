@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -241,16 +242,9 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 			return cli.UsageError{Err: err}
 		}
 	}
-	var bar *cli.Progress
-	defer func() { bar.Done() }()
-	report, err := sweep.Run(cmd.Context(), f.output, o, f.force, sweep.Watcher{
-		Stage: func(name string, steps int) {
-			bar.Done()
-			bar = cli.CommandProgress(cmd, int64(max(steps, 1)), name, false)
-		},
-		Step: func() { bar.Add(1) },
-	})
-	bar.Done()
+	show := &sweepBar{cmd: cmd}
+	report, err := sweep.Run(cmd.Context(), f.output, o, f.force, sweep.Watcher{Point: show.point, Stage: show.stage, Step: func() { show.bar.Add(1) }})
+	show.bar.Done()
 	if errors.Is(err, convert.ErrGroups) {
 		return cli.Usagef("--%w", err)
 	}
@@ -258,6 +252,35 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 		return err
 	}
 	return cmp.Or(f.print(cmd.OutOrStdout(), report), err)
+}
+
+// sweepBar shows a sweep's progress: which point, and how far the work on it has come.
+type sweepBar struct {
+	cmd        *cobra.Command
+	bar        *cli.Progress
+	number, of int
+	left       func() (time.Duration, bool)
+}
+
+func (b *sweepBar) point(number, of int, left func() (time.Duration, bool)) {
+	b.number, b.of, b.left = number, of, left
+}
+
+func (b *sweepBar) stage(name string, steps int) {
+	b.bar.Done()
+	b.bar = cli.CommandProgress(b.cmd, int64(steps), name, false)
+	if number, of, left := b.number, b.of, b.left; number > 0 {
+		b.bar.DescribeBy(func() string { return pointText(number, of, left, name) })
+	}
+}
+
+// pointText is what stands beside the bar: point 3 of 14 (12m left in all), up-training 2-mean.
+func pointText(number, of int, left func() (time.Duration, bool), work string) string {
+	all := ""
+	if d, ok := left(); ok {
+		all = fmt.Sprintf(" (%v left in all)", d.Round(time.Second))
+	}
+	return fmt.Sprintf("point %d of %d%s, %s", number, of, all, work)
 }
 
 func (f sweepFlags) print(w io.Writer, report eval.Report) error {

@@ -54,7 +54,7 @@ The folder of an unfinished run of the same recipe is resumed.`,
 				return cli.UsageError{Err: err}
 			}
 			tellUnused(cmd.Flags(), recipe.Distill)
-			for _, doubt := range doubts(recipe) {
+			for _, doubt := range train.Doubts(recipe) {
 				slog.Warn(doubt)
 			}
 			if o.Dir == "" {

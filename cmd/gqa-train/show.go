@@ -16,7 +16,7 @@ import (
 // follow does a run's work under a progress bar, or, where there is no terminal, with a line of the log for logged steps, and
 // prints how it ended.
 func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train.Options) (*train.Status, error)) error {
-	var w watcher
+	w := watcher{bar: cli.CommandProgress(cmd, 0, "reading model and data, first step", false)}
 	w.start = func(steps int) *cli.Progress { return cli.CommandProgress(cmd, int64(steps), "training", false) }
 	o.Observe = w.observe
 	s, err := work(o)
@@ -39,22 +39,45 @@ type watcher struct {
 
 func (w *watcher) observe(p train.Progress) {
 	if w.step == 0 {
+		w.bar.Done()
 		w.bar = w.start(p.Steps)
+		w.bar.Skip(int64(p.Step - 1))
+		w.step = p.Step - 1
 	}
-	w.bar.Describe(fmt.Sprintf("loss %.4f, %s tokens/s", p.Loss, quantity(p.Pace)))
+	w.bar.Describe(fmt.Sprintf("%s, %s tokens/s", lossText(p.Metrics), quantity(p.Pace)))
 	w.bar.Add(int64(p.Step - w.step))
 	w.step = p.Step
-	if w.bar != nil || !p.Logged {
-		return
+	switch {
+	case w.bar != nil && p.ValidLoss != nil: // above the bar
+		slog.Info("validation", append([]any{"step", p.Step, "of", p.Steps}, validFields(p.Metrics)...)...)
+	case w.bar == nil && p.Logged:
+		fields := []any{"step", p.Step, "of", p.Steps, "loss", figure(p.Loss)}
+		if p.KL != nil {
+			fields = append(fields, "kl", figure(*p.KL), "ce", figure(*p.CE))
+		}
+		fields = append(fields, "grad_norm", figure(p.GradNorm), "lr", figure(p.LR), "tokens_per_s", quantity(p.Pace))
+		slog.Info("training", append(fields, validFields(p.Metrics)...)...)
 	}
-	fields := []any{
-		"step", p.Step, "of", p.Steps, "loss", figure(p.Loss), "grad_norm", figure(p.GradNorm), "lr", figure(p.LR),
-		"tokens_per_s", quantity(p.Pace),
+}
+
+// lossText names what a step's loss is made of where there is a teacher.
+func lossText(m train.Metrics) string {
+	if m.KL == nil {
+		return fmt.Sprintf("loss %.4f", m.Loss)
 	}
-	if p.ValidLoss != nil {
-		fields = append(fields, "valid_loss", figure(*p.ValidLoss))
+	return fmt.Sprintf("kl %.4f, ce %.4f", *m.KL, *m.CE)
+}
+
+// validFields are those of a log line with a validation: the model's cross-entropy and, with a teacher, the original's.
+func validFields(m train.Metrics) (fields []any) {
+	switch {
+	case m.ValidLoss == nil:
+	case m.Original == nil:
+		fields = append(fields, "valid_loss", figure(*m.ValidLoss))
+	default:
+		fields = append(fields, "valid_ce", figure(*m.ValidLoss), "original_valid_ce", figure(*m.Original))
 	}
-	slog.Info("training", fields...)
+	return fields
 }
 
 func printStatus(cmd *cobra.Command, s *train.Status, asJSON bool) error {
@@ -74,10 +97,19 @@ func writeStatus(out io.Writer, s *train.Status) error {
 	row("tokens", "%s", quantity(float64(s.Tokens)))
 	if s.Loss != nil {
 		row("loss", "%.4f", *s.Loss)
+		if s.KL != nil {
+			row("kl", "%.4f", *s.KL)
+			row("ce", "%.4f", *s.CE)
+		}
 		row("tokens/s", "%s", quantity(s.TokensPerS))
 	}
-	if s.ValidLoss != nil {
+	switch {
+	case s.ValidLoss == nil:
+	case s.Original == nil:
 		row("validation loss", "%.4f", *s.ValidLoss)
+	default:
+		row("validation ce", "%.4f", *s.ValidLoss)
+		row("the original's", "%.4f", *s.Original)
 	}
 	if s.ETA != nil {
 		row("time left", "%v", time.Duration(*s.ETA*float64(time.Second)).Round(time.Second))

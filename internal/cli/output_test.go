@@ -2,11 +2,8 @@ package cli
 
 import (
 	"bytes"
-	"io"
 	"math"
-	"os"
 	"runtime/debug"
-	"strings"
 	"testing"
 )
 
@@ -39,33 +36,6 @@ func TestPrintJSON(t *testing.T) {
 		if out.String() != test.want || message != test.err {
 			t.Errorf("%v: %q, %q; want %q, %q", test.value, out.String(), message, test.want, test.err)
 		}
-	}
-}
-
-func TestProgressIsSilentOffTerminal(t *testing.T) {
-	file, err := os.CreateTemp(t.TempDir(), "stderr")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	p := NewProgress(file, 10, "steps", false)
-	p.Add(4)
-	p.Describe("more")
-	p.Done()
-	if info, err := file.Stat(); err != nil || info.Size() != 0 {
-		t.Errorf("%d bytes drawn into a file, %v", info.Size(), err)
-	}
-}
-
-func TestProgressDrawsAndClears(t *testing.T) {
-	var out bytes.Buffer
-	p := newBar(&out, 8, "writing", true)
-	if n, err := io.Copy(p, strings.NewReader("12345678")); n != 8 || err != nil {
-		t.Fatalf("copied %d, %v", n, err)
-	}
-	p.Done()
-	if !strings.Contains(out.String(), "writing") || strings.Contains(out.String(), "\n") {
-		t.Errorf("drawn: %q", out.String())
 	}
 }
 

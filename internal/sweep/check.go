@@ -145,5 +145,6 @@ func (s *sweep) describe(src *weights.Source) error {
 	}
 	s.report.Model = fmt.Sprintf("%s (%s, %.4gM parameters, %d heads)", filepath.Base(src.Dir), src.Arch.Family.Name, float64(parameters)/1e6, src.Arch.Heads)
 	s.report.Corpus = s.o.Valid
+	s.heads = src.Arch.KVHeads
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"gqa/configs"
 	"gqa/convert"
@@ -17,48 +18,77 @@ import (
 	"gqa/train"
 )
 
-// measureAll makes every point: the model as it is, then for each curve and number of groups the conversion before and
-// after up-training.
+// point is one that a sweep makes: a curve at a number of groups, before or after up-training.
+type point struct {
+	curve     Curve
+	groups    int
+	uptrained bool
+}
+
+func (p point) kind() kind { return kind{p.curve.conversion(), p.uptrained} }
+
+// points are those to make: the model as it is, then for each curve and number of groups the conversion before and after
+// up-training. With as many groups as KV heads the conversion is the model itself, which is there already; up-training it is
+// the control, unless it would follow nothing but its own predictions. Two curves may share a conversion.
+func (s *sweep) points() []point {
+	all := []point{{curve: Curve{Method: eval.MethodMHA}, groups: s.heads}}
+	converted := map[string]bool{}
+	for _, curve := range s.o.Curves {
+		for _, groups := range s.o.Groups {
+			name := conversionName(curve, groups)
+			if groups != s.heads && !converted[name] {
+				converted[name] = true
+				all = append(all, point{curve, groups, false})
+			}
+			recipe := curve.recipe(s.o.Recipe, s.model)
+			itself := groups == s.heads && recipe.Distill.Loss == configs.KL && recipe.Distill.Teacher == s.model
+			if s.o.Recipe.Steps > 0 && !itself {
+				all = append(all, point{curve, groups, true})
+			}
+		}
+	}
+	return all
+}
+
+// measureAll makes every point.
 func (s *sweep) measureAll(ctx context.Context) error {
 	s.stage("measuring the machine", 0)
 	s.machine = eval.MeasureMachine(ctx)
 	s.report.Machine = s.machine.Name
-	s.latencies, s.evaluated = map[int]*eval.Latency{}, map[string]bool{}
-	if err := s.addPoint(ctx, s.model, Curve{Method: eval.MethodMHA}, 0); err != nil {
-		return err
-	}
-	heads := s.report.Points[0].Groups
-	for _, curve := range s.o.Curves {
-		for _, groups := range s.o.Groups {
-			if err := s.conversion(ctx, curve, groups, heads); err != nil {
-				return fmt.Errorf("%s at %d groups: %w", curve, groups, err)
+	s.latencies = map[int]*eval.Latency{}
+	points := s.points()
+	s.forecast = newForecast(points)
+	for i, p := range points {
+		s.forecast.next(time.Now(), i == 0)
+		if s.number, s.of = i+1, len(points); s.watch.Point != nil {
+			s.watch.Point(s.number, s.of, func() (time.Duration, bool) { return s.forecast.left(time.Now()) })
+		}
+		if i == 0 {
+			if err := s.addPoint(ctx, s.model, p.curve, 0); err != nil {
+				return err
 			}
+			continue
+		}
+		if err := s.make(ctx, p); err != nil {
+			return fmt.Errorf("%s at %d groups: %w", p.curve, p.groups, err)
 		}
 	}
 	return nil
 }
 
-// conversion makes the points of one conversion. With as many groups as KV heads the conversion is the model itself, which
-// is there already; up-training it is the control, unless it would follow nothing but its own predictions.
-func (s *sweep) conversion(ctx context.Context, curve Curve, groups, heads int) error {
-	recipe := curve.recipe(s.o.Recipe, s.model)
-	if groups == heads && recipe.Distill.Loss == configs.KL && recipe.Distill.Teacher == s.model {
-		return nil
-	}
-	dir := filepath.Join(s.dir, "models", strconv.Itoa(groups)+"-"+curve.conversion())
-	if err := s.convert(ctx, dir, curve, groups); err != nil {
+func conversionName(c Curve, groups int) string { return strconv.Itoa(groups) + "-" + c.conversion() }
+
+// make makes a point of a conversion.
+func (s *sweep) make(ctx context.Context, p point) error {
+	dir := filepath.Join(s.dir, "models", conversionName(p.curve, p.groups))
+	if err := s.convert(ctx, dir, p.curve, p.groups); err != nil {
 		return err
 	}
-	if groups != heads && !s.evaluated[dir] {
-		if err := s.addPoint(ctx, dir, curve, 0); err != nil {
-			return err
-		}
-		s.evaluated[dir] = true
+	if !p.uptrained {
+		return s.addPoint(ctx, dir, p.curve, 0)
 	}
-	if s.o.Recipe.Steps == 0 {
-		return nil
-	}
-	recipe.Name, recipe.Model, recipe.Data = strconv.Itoa(groups)+"-"+curve.String(), dir, s.o.Data
+	recipe := p.curve.recipe(s.o.Recipe, s.model)
+	recipe.Name, recipe.Model, recipe.Data = strconv.Itoa(p.groups)+"-"+p.curve.String(), dir, s.o.Data
 	status, err := s.uptrain(ctx, recipe)
 	if errors.Is(err, train.ErrDiverged) {
 		slog.Warn("the report goes without a point whose up-training diverged", "point", recipe.Name, "err", err)
@@ -68,7 +98,7 @@ func (s *sweep) conversion(ctx context.Context, curve Curve, groups, heads int) 
 	if err != nil {
 		return err
 	}
-	return s.addPoint(ctx, status.Model, curve, status.Tokens)
+	return s.addPoint(ctx, status.Model, p.curve, status.Tokens)
 }
 
 func (s *sweep) convert(ctx context.Context, dir string, curve Curve, groups int) error {
@@ -99,7 +129,10 @@ func (s *sweep) uptrain(ctx context.Context, r configs.Recipe) (*train.Status, e
 	}
 	s.stage("up-training "+r.Name, r.Steps)
 	return train.Run(ctx, r, train.Options{
-		Dir: filepath.Join(s.dir, "runs", r.Name), Observe: func(train.Progress) { s.steps(1) },
+		Dir: filepath.Join(s.dir, "runs", r.Name), Observe: func(train.Progress) {
+			s.steps(1)
+			s.forecast.step(r.Steps)
+		},
 	})
 }
 
@@ -126,7 +159,7 @@ func (s *sweep) addPoint(ctx context.Context, dir string, curve Curve, tokens in
 		DecodeMsPerToken: l.DecodeMSPerTok, DecodeTokensPerS: l.TokensPerS, PrefillMs: l.PrefillMS, Batch: l.Batch, Context: l.Context,
 		KVBytesPerToken: l.KVBytesPerToken, Params: m.Parameters,
 	})
-	slog.Info("point", "method", curve.String(), "groups", m.Arch.KVHeads, "uptrain_tokens", tokens, "loss", round(q.Loss), "decode_ms_per_token", round(l.DecodeMSPerTok))
+	slog.Info("point", "number", fmt.Sprintf("%d of %d", s.number, s.of), "method", curve.String(), "groups", m.Arch.KVHeads, "uptrain_tokens", tokens, "loss", round(q.Loss), "decode_ms_per_token", round(l.DecodeMSPerTok))
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"gqa/checkpoints"
 	"gqa/configs"
@@ -52,8 +53,10 @@ type Options struct {
 
 // Watcher hears how a sweep goes. Its functions may be nil.
 type Watcher struct {
-	Stage func(name string, steps int) // a piece of work begins
-	Step  func()                       // of the piece of work
+	// Point hears that the work on a point begins. left is the time that this point and the rest will take, as soon as ok.
+	Point func(number, of int, left func() (d time.Duration, ok bool))
+	Stage func(name string, steps int) // a piece of the work begins; steps 0: nothing tells how far it has come
+	Step  func()                       // of the piece
 }
 
 // ReportFolder is where a sweep without a folder goes.
@@ -106,13 +109,16 @@ type sweep struct {
 	anew   *checkpoints.Output // takes the place of the sweep in the folder; nil: there is none, or it is gone on with
 	watch  Watcher
 	model  string // folder or file of the multi-head model
+	heads  int    // its KV heads
 	valid  *objective.Data
 	report eval.Report
 
 	text      *calibrate.Data // what conversions look at; nil: weights alone
-	evaluated map[string]bool // conversions: two curves may share them
 	diverged  []string        // points whose up-training did
 	machine   eval.Machine
+	forecast  *forecast
+	number    int // of the point under way
+	of        int
 	latencies map[int]*eval.Latency // by groups: neither method nor weights change what a step computes
 }
 
@@ -125,6 +131,10 @@ func (s *sweep) run(ctx context.Context, force bool) error {
 	}
 	if err := s.check(ctx); err != nil {
 		return err
+	}
+	recipe := s.o.Recipe
+	if recipe.Data, recipe.Valid = s.o.Data, s.o.Valid; recipe.Steps > 0 {
+		s.o.Notes = append(s.o.Notes, train.Doubts(recipe)...)
 	}
 	for _, note := range s.o.Notes {
 		slog.Warn(note)

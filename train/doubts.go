@@ -1,4 +1,4 @@
-package main
+package train
 
 import (
 	"bytes"
@@ -10,10 +10,10 @@ import (
 	"gqa/internal/file"
 )
 
-// doubts are what a recipe asks for that is allowed but hardly meant.
-func doubts(r configs.Recipe) (all []string) {
+// Doubts are what a recipe asks for that is allowed but hardly meant.
+func Doubts(r configs.Recipe) (all []string) {
 	if s := r.Schedule; r.Steps < s.Warmup {
-		all = append(all, fmt.Sprintf("the warm-up takes %d steps and the run only %d: it ends at %.2g of the peak learning rate; give --warmup %d or more --steps",
+		all = append(all, fmt.Sprintf("the warm-up takes %d steps and the run only %d: it ends at %.2g of the peak learning rate; give --set schedule.warmup=%d, or more --steps",
 			s.Warmup, r.Steps, s.At(r.Steps, r.Steps), r.Steps/10))
 	}
 	if r.Valid != "" && sameContent(r.Data, r.Valid) {

@@ -230,7 +230,6 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	for _, note := range plan.Notes() {
 		slog.Warn(note)
 	}
-	weights.TellLeft(plan.Left)
 	output := f.output
 	if output == "" {
 		if output, err = f.defaultOutput(input); err != nil {
@@ -268,6 +267,7 @@ func dryRun(cmd *cobra.Command, f flags, plan *convert.Plan, output string) erro
 		return err
 	}
 	s.Output = output
+	weights.TellLeft(plan.Left)
 	if f.printJSON {
 		return cli.PrintJSON(cmd.OutOrStdout(), s)
 	}
@@ -290,6 +290,7 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 	if err != nil {
 		return err
 	}
+	weights.TellLeft(plan.Left)
 	if f.printJSON {
 		return cli.PrintJSON(cmd.OutOrStdout(), s)
 	}

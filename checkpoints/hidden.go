@@ -106,6 +106,9 @@ func leftovers(target string) (left []hidden) {
 // puts back what they had put aside. What belongs to a process that runs stays. own recognises the outputs that may have
 // been there, as in [NewOutput].
 func RemoveLeftovers(target string, own ...Recognizer) (err error) {
+	if target, err = realPath(target); err != nil {
+		return err
+	}
 	if len(leftovers(target)) == 0 {
 		return nil
 	}
@@ -131,6 +134,9 @@ func putBack(old, target string, own []Recognizer) error {
 	before, err := recognize(old, own)
 	if err == nil {
 		_, err = recognize(target, own)
+	}
+	if err == nil {
+		before, err = before.settle(old, target)
 	}
 	if err == nil {
 		err = carry(old, target, before.kept)

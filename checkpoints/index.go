@@ -89,15 +89,15 @@ func (c *Checkpoint) stale(files []string) (how string, instead []string, err er
 	if err != nil {
 		return "", nil, err
 	}
-	missing := only(files, func(name string) bool { return !slices.Contains(names, name) })
+	gone := only(files, func(name string) bool { return !slices.Contains(names, name) })
 	for _, set := range shardSets(names) {
 		if set.missing != nil || len(files) == 0 || set.ext != filepath.Ext(files[0]) {
 			continue
 		}
 		part := !slices.ContainsFunc(files, func(name string) bool { return !slices.Contains(set.files, name) })
 		switch {
-		case len(missing) > 0:
-			return "names " + list(missing) + ", which is missing", set.files, nil
+		case len(gone) > 0:
+			return "names " + absent(gone), set.files, nil
 		case part && len(files) < len(set.files):
 			return fmt.Sprintf("names %d of %d shards", len(files), len(set.files)), set.files, nil
 		case !part:
@@ -105,8 +105,8 @@ func (c *Checkpoint) stale(files []string) (how string, instead []string, err er
 				c.Dir, set.files[0], set.files[len(set.files)-1]))
 		}
 	}
-	if len(missing) > 0 {
-		return "", nil, fmt.Errorf("names the shard %s, which is missing: download it too", list(missing))
+	if len(gone) > 0 {
+		return "", nil, fmt.Errorf("names %s: download it too", absent(gone))
 	}
 	return "", nil, nil
 }

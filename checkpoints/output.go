@@ -190,7 +190,7 @@ func (o *Output) place() error {
 	switch {
 	case err != nil:
 		return err
-	case old.removed != nil:
+	case len(old.removed)+len(old.kept) > 0:
 		return o.swap()
 	}
 	if info, err := os.Lstat(o.target); err == nil && info.IsDir() { // empty; it is not renamed over

@@ -88,7 +88,7 @@ type contents struct {
 // recognize looks through dir. It is an error if no recognizer takes it for an output, or if something else is in it that
 // can be neither kept nor lost.
 func recognize(dir string, own []Recognizer) (contents, error) {
-	err := errors.New("is not an output that can be replaced")
+	err := errors.New("outputs here are not replaced")
 	for _, recognizer := range own {
 		var owned Owned
 		if owned, err = recognizer(dir); err == nil {
@@ -259,8 +259,8 @@ func carry(from, to string, names []string) (err error) {
 func move(from, to, name string) error {
 	name = filepath.FromSlash(name)
 	target := filepath.Join(to, name)
-	if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(fmt.Errorf("%s: is in the way of what was there before", target), err)
+	if _, err := os.Lstat(target); err == nil {
+		return fmt.Errorf("%s: is in the way of what was there before", target)
 	}
 	if err := os.MkdirAll(filepath.Dir(target), 0o777); err != nil {
 		return err

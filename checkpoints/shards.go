@@ -82,7 +82,7 @@ func chooseSet(sets []shardSet) (shardSet, error) {
 	}
 	switch {
 	case len(whole) == 0:
-		return shardSet{}, fmt.Errorf("holds %s, but %s is missing: download it too", sets[0].name(), list(sets[0].missing))
+		return shardSet{}, fmt.Errorf("holds %s, but not %s: download it too", sets[0].name(), absent(sets[0].missing))
 	case len(whole) > 1 && len(whole[0].stem) == len(whole[1].stem):
 		return shardSet{}, fmt.Errorf("holds two complete sets of shards (%s and %s) and no index: remove one", whole[0].files[0], whole[1].files[0])
 	}
@@ -94,6 +94,14 @@ func (s shardSet) name() string {
 		return "no shard"
 	}
 	return s.files[0]
+}
+
+// absent names the first few shards that are not there.
+func absent(names []string) string {
+	if len(names) > 1 {
+		return "the shards " + list(names) + ", which are missing"
+	}
+	return "the shard " + list(names) + ", which is missing"
 }
 
 // list names the first few of names.

@@ -44,7 +44,7 @@ func TestShards(t *testing.T) {
 		{"no index, others beside", both(map[string]string{"adapter_model.safetensors": "", "optimizer.safetensors": "", "model.fp16-00001-of-00001.safetensors": ""}), "", "12", nil},
 		{"no index, an incomplete set beside", both(map[string]string{three: ""}), "", "12", nil},
 		{"null metadata", both(map[string]string{two: string(raw(`{"__metadata__":null,"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 0)) + "\x02"}), "", "12", nil},
-		{"stale index", both(map[string]string{indexFile: indexOfThree}), "", "12", []string{"is out of date: it names model-00001-of-00003.safetensors, " + three + ", which is missing; the complete set " + one}},
+		{"stale index", both(map[string]string{indexFile: indexOfThree}), "", "12", []string{"is out of date: it names the shards model-00001-of-00003.safetensors, " + three + ", which are missing; the complete set " + one}},
 		{"stale index by name", both(map[string]string{indexFile: indexOfThree}), indexFile, "12", []string{"is out of date"}},
 		{"index of one shard", both(map[string]string{indexFile: `{"weight_map":{"b":"` + two + `"}}`}), "", "12", []string{"it names 1 of 2 shards"}},
 		{"index with another order", both(map[string]string{indexFile: `{"weight_map":{"a":"` + two + `","b":"` + one + `"}}`}), "", "12", []string{"a is in " + one + ", not in " + two}},
@@ -86,10 +86,10 @@ func TestShardsErrors(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		{"one is missing", map[string]string{one: valued(1, "a")}, "holds " + one + ", but " + two + " is missing: download it too"},
-		{"most are missing", map[string]string{"model-00002-of-90000.safetensors": ""}, "but model-00001-of-90000.safetensors, model-00003-of-90000.safetensors, model-00004-of-90000.safetensors, … is missing"},
+		{"one is missing", map[string]string{one: valued(1, "a")}, "holds " + one + ", but not the shard " + two + ", which is missing: download it too"},
+		{"most are missing", map[string]string{"model-00002-of-90000.safetensors": ""}, "but not the shards model-00001-of-90000.safetensors, model-00003-of-90000.safetensors, model-00004-of-90000.safetensors, …, which are missing"},
 		{"two sets", both(map[string]string{"model-1-of-1.safetensors": ""}), "holds two complete sets of shards"},
-		{"PyTorch", map[string]string{"pytorch_model-00002-of-00002.bin": ""}, "pytorch_model-00001-of-00002.bin is missing"},
+		{"PyTorch", map[string]string{"pytorch_model-00002-of-00002.bin": ""}, "the shard pytorch_model-00001-of-00002.bin, which is missing"},
 		{"a tensor twice", both(map[string]string{two: valued(2, "a", "b")}), `tensor "a" is also in `},
 		{"unlisted twice", both(map[string]string{indexFile: indexOfTwo, one: valued(1, "a", "c"), two: valued(2, "b", "c")}), `tensor "c" is also in `},
 		{"only what is not the model's", map[string]string{"adapter_model.safetensors": "", "training_args.bin": ""}, ErrNoWeights.Error()},

@@ -35,21 +35,17 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 	if err != nil {
 		return err
 	}
-	var missing, wrong []string
+	missing, wrong, inLayers := compare(tensors, shapes)
+	names := slices.Collect(maps.Keys(shapes))
+	switch {
+	case len(missing) == len(tensors):
+		return fmt.Errorf("no tensor has a name that family %s knows (such as %s); is it another family? %s", a.Family.Name, tensors[0].Name, some(names))
+	case !inLayers:
+		return fmt.Errorf("no layer has a tensor that family %s knows (such as %s); is it another family? %s", a.Family.Name, a.Family.exampleName(), some(names))
+	}
 	expected := make(map[string]bool, len(tensors))
 	for _, t := range tensors {
 		expected[t.Name] = true
-		got, ok := shapes[t.Name]
-		switch {
-		case !ok:
-			missing = append(missing, fmt.Sprintf("%s %v", t.Name, t.Shape))
-		case !slices.Equal(got, t.Shape):
-			wrong = append(wrong, fmt.Sprintf("%s is %v, want %v", t.Name, got, t.Shape))
-		}
-	}
-	if len(missing) == len(tensors) {
-		return fmt.Errorf("no tensor has a name that family %s knows (such as %s); is it another family? %s",
-			a.Family.Name, tensors[0].Name, found(slices.Collect(maps.Keys(shapes))))
 	}
 	carried := a.carried()
 	var unknown []string
@@ -60,6 +56,22 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 	}
 	slices.Sort(unknown)
 	return accountError(a.Family.Name, missing, wrong, unknown)
+}
+
+// compare lists the tensors that are not there, and those of another shape, and says whether any of a layer is there.
+func compare(tensors []Tensor, shapes map[string][]int) (missing, wrong []string, inLayers bool) {
+	for _, t := range tensors {
+		got, ok := shapes[t.Name]
+		switch {
+		case !ok:
+			missing = append(missing, fmt.Sprintf("%s %v", t.Name, t.Shape))
+			continue
+		case !slices.Equal(got, t.Shape):
+			wrong = append(wrong, fmt.Sprintf("%s is %v, want %v", t.Name, got, t.Shape))
+		}
+		inLayers = inLayers || t.Layer >= 0
+	}
+	return missing, wrong, inLayers
 }
 
 // HeadDecides says that a model is tied or not by whether the checkpoint has a head, whatever config.json says.

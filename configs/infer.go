@@ -27,7 +27,7 @@ func Infer(family string, heads int, shapes map[string][]int) ([]byte, error) {
 	}
 	if in.sizes["layers"] == 0 {
 		return nil, fmt.Errorf("no tensor has a name that family %s gives to its layers' (such as %s); is it another family? %s",
-			f.Name, f.exampleName(), found(slices.Collect(maps.Keys(shapes))))
+			f.Name, f.exampleName(), some(slices.Collect(maps.Keys(shapes))))
 	}
 	if err := in.divideHeads(); err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func (f Field) switchKey() string {
 
 func (f *Family) exampleName() string {
 	for _, role := range layerRoles {
-		if e, ok := f.Layer[role]; ok {
+		if e := f.Layer[role]; e.Name != "" {
 			return expandName(e.Name, f.Prefixes[0], 0) + ".weight"
 		}
 	}

@@ -203,8 +203,8 @@ func (f *Family) StandIns(prefix string, tied bool) map[string][]string {
 // one does.
 func (a *Arch) MayTie() bool { return a.Tied || a.HeadDecides() && a.bools["scale_head"] }
 
-// found names, for an error, some of the tensors that a family does not know, and the families that do.
-func found(names []string) string {
+// some names, for an error, some of the tensors that a family does not know, and the families that do.
+func some(names []string) string {
 	slices.Sort(names)
 	text := fmt.Sprintf("it holds %s", strings.Join(names[:min(len(names), 3)], ", "))
 	if len(names) > 3 {

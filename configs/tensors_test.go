@@ -111,6 +111,9 @@ func TestBindAccountsForEveryTensor(t *testing.T) {
 func TestBindOtherFamily(t *testing.T) {
 	llama, gpt2 := resolve(t, smallLlama), resolve(t, smallGPT2)
 	wantError(t, llama.Bind(shapesOf(t, gpt2)), "no tensor has a name that family llama knows (such as model.embed_tokens.weight); is it another family? it holds transformer.h.0.attn.c_attn.bias, ", ", … (16 tensors), as family gpt2 or gpt_bigcode has them")
+	shapes := shapesOf(t, gpt2)
+	shapes["lm_head.weight"] = []int{10, 8} // which many families have
+	wantError(t, llama.Bind(shapes), "no layer has a tensor that family llama knows (such as model.layers.0.input_layernorm.weight); is it another family? it holds ")
 }
 
 // TestBindLists long lists by their ends, and how many there are.

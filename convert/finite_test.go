@@ -52,9 +52,19 @@ func TestNotFiniteIsRefused(t *testing.T) {
 		for _, x := range []float64{math.NaN(), math.Inf(-1)} {
 			dir := model{config: llamaConfig, data: map[string][]byte{at: poisoned(x)}}.write(t)
 			for _, o := range []Options{
-				{Method: Align}, {Method: Calibrated}, {Method: Calibrated, Calibration: text}, {Method: Mean, Grouping: Similar},
-				{Method: First, Grouping: Similar}, {Method: Calibrated, Grouping: Similar}, {Method: Mean, Refine: 2, Calibration: text},
-				{Method: Mean, DType: checkpoints.BF16}, {Method: Mean}, {Method: First}, {Method: Random}, {Method: Mean, Target: GGUF}, {Method: Mean, Target: Expanded},
+				{Method: Align},
+				{Method: Calibrated},
+				{Method: Calibrated, Calibration: text},
+				{Method: Mean, Grouping: Similar},
+				{Method: First, Grouping: Similar},
+				{Method: Calibrated, Grouping: Similar},
+				{Method: Mean, Refine: 2, Calibration: text},
+				{Method: Mean, DType: checkpoints.BF16},
+				{Method: Mean},
+				{Method: First},
+				{Method: Random},
+				{Method: Mean, Target: GGUF},
+				{Method: Mean, Target: Expanded},
 			} {
 				if at == output && !o.Merges() && o.DType == 0 {
 					continue // is copied

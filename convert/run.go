@@ -163,13 +163,15 @@ func told(
 
 // writeTensor writes one tensor of the result: copied where it is a part of the source as it is, else through floats.
 func (p *Plan) writeTensor(ctx context.Context, s checkpoints.Spec, w io.Writer) error {
-	source, _ := p.Source.Tensor(s.Name)
+	source, stored := p.Source.Tensor(s.Name) // else it is made of others, which are checked as they are read
 	held := pooledBuffers.Get().(*buffers)
 	defer pooledBuffers.Put(held)
 	out := &stream{ctx: ctx, src: source, dtype: s.DType, w: w, buffers: held}
 	t, ok := p.pooled[s.Name]
-	if err := p.vet(ctx, source, ok); err != nil {
-		return err
+	if stored {
+		if err := p.vet(ctx, source, ok); err != nil {
+			return err
+		}
 	}
 	switch {
 	case !ok:

@@ -214,17 +214,22 @@ func prune(run string, keep int) error {
 	return nil
 }
 
-// setAside renames a damaged checkpoint, so that it is not one of the run any more, and returns its new name.
-func setAside(run string, step int) (string, error) {
-	dir := checkpointDir(run, step)
+// putAside renames a damaged file or folder to damaged-NAME, a name that is free, and returns that. Where there is nothing it does
+// nothing.
+func putAside(path string) (aside string, err error) {
 	for n := 0; ; n++ {
-		aside := filepath.Join(filepath.Dir(dir), "damaged-"+filepath.Base(dir))
+		aside = "damaged-" + filepath.Base(path)
 		if n > 0 {
 			aside += "-" + strconv.Itoa(n)
 		}
-		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
-			return aside, os.Rename(dir, aside)
+		to := filepath.Join(filepath.Dir(path), aside)
+		if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		if err := os.Rename(path, to); !errors.Is(err, fs.ErrNotExist) {
+			return aside, err
+		}
+		return aside, nil
 	}
 }
 

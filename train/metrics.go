@@ -82,11 +82,19 @@ func cutMetrics(path string, step int, saved []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if fault == nil && !bytes.HasPrefix(now, saved) {
-		fault = errors.New("it does not hold what was saved")
+	kept := ""
+	if !bytes.HasPrefix(now, saved) {
+		if fault == nil {
+			fault = errors.New("it does not hold what was saved")
+		}
+		aside, err := putAside(path)
+		if err != nil {
+			return nil, err
+		}
+		kept = ", and what was there is now " + aside
 	}
 	if fault != nil {
-		slog.Warn(fmt.Sprintf("%s: %v; it is cut back to step %d", path, fault, step))
+		slog.Warn(fmt.Sprintf("%s: %v; it is cut back to step %d%s", path, fault, step, kept))
 	}
 	if bytes.Equal(now, saved) {
 		return saved, nil

@@ -84,6 +84,11 @@ func readCompanions(src *weights.Source) (side map[string][]byte, left []string,
 			return nil, nil, err
 		}
 	}
+	if text, ok := side["conversion.json"]; ok { // which lists the files of the conversion
+		if text, err = weights.RewriteConfig(text, func(keys map[string]any) { delete(keys, "files") }); err == nil {
+			side["conversion.json"] = text
+		}
+	}
 	return side, left, nil
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // runFile matches what a run has in its folder. Event files of other programs have other names.
-var runFile = regexp.MustCompile(`^(recipe\.yaml|identity\.json|metrics\.jsonl|\.lock|events\.out\.tfevents\.\d+\.step-\d+)$`)
+var runFile = regexp.MustCompile(`^(recipe\.yaml|identity\.json|metrics\.jsonl|\.lock|damaged-metrics\.jsonl(-\d+)?|events\.out\.tfevents\.\d+\.step-\d+)$`)
 
 // modelFile matches what the folder of a checkpoint or of the result has, beside companions of the weights.
 var modelFile = regexp.MustCompile(`^(model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|config\.json|conversion\.json|optimizer\.safetensors|metrics\.jsonl|state\.json)$`)
@@ -119,18 +119,25 @@ func addModel(owned checkpoints.Owned, dir, folder string) error {
 	if err != nil || !info.IsDir() {
 		return nil
 	}
-	owned.Files[folder+"/"], owned.Files[folder+"/optimizer/"] = checkpoints.AnySize, checkpoints.AnySize
+	below, err := recognizeModel(filepath.Join(dir, folder))
+	owned.Add(folder, below)
+	owned.Files[folder+"/"] = checkpoints.AnySize
+	return err
+}
+
+// recognizeModel is a [checkpoints.Recognizer] of the folders of a run that hold a model.
+func recognizeModel(dir string) (checkpoints.Owned, error) {
+	owned := checkpoints.Owned{Files: map[string]int64{"optimizer/": checkpoints.AnySize}}
 	ours := func(name string) bool { return modelFile.MatchString(name) || weights.IsCompanion(name) }
-	if err := addMatching(owned, dir, folder+"/", ours); err != nil {
-		return err
+	if err := addMatching(owned, dir, "", ours); err != nil {
+		return owned, err
 	}
-	for _, module := range append(weights.Modules(filepath.Join(dir, folder)), "optimizer") {
-		within := folder + "/" + filepath.ToSlash(module) + "/"
-		if err := addMatching(owned, dir, within, moduleFile.MatchString); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	for _, module := range append(weights.Modules(dir), "optimizer") {
+		if err := addMatching(owned, dir, filepath.ToSlash(module)+"/", moduleFile.MatchString); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return owned, err
 		}
 	}
-	return nil
+	return owned, nil
 }
 
 // addMatching adds the files of a folder whose names match.

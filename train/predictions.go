@@ -80,11 +80,13 @@ func openPredictions(dir string, key predictionsKey) (*predictions, error) {
 
 // beginPredictions writes the key of a folder that has none. Predictions that are there without one may be anything's.
 func beginPredictions(dir, path string, key []byte) error {
-	switch err := os.Remove(filepath.Join(dir, predictionsFile)); {
-	case err == nil:
-		slog.Warn(fmt.Sprintf("teacher cache: %s has no %s, which says what its predictions are of: they are not used, and are made again", dir, predictionsKeyFile))
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
+	if _, err := os.Lstat(filepath.Join(dir, predictionsFile)); err == nil {
+		aside, err := putAside(filepath.Join(dir, predictionsFile))
+		if err != nil {
+			return err
+		}
+		slog.Warn(fmt.Sprintf("teacher cache: %s has no %s, which says what its predictions are of: they are not used but kept as %s, and are made again",
+			dir, predictionsKeyFile, aside))
 	}
 	return checkpoints.WriteFileAtomic(path, key, 0o666)
 }

@@ -203,7 +203,7 @@ func restore(ctx context.Context, dir string, step int, recipe *configs.Recipe, 
 // fallBack sets the damaged checkpoints aside that were newer than the good one of a step, and says so.
 func fallBack(dir string, bad []badCheckpoint, step int) error {
 	for i, b := range bad {
-		aside, err := setAside(dir, b.step)
+		aside, err := putAside(checkpointDir(dir, b.step))
 		if err != nil {
 			return err
 		}

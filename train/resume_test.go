@@ -372,6 +372,20 @@ func TestResumeMetrics(t *testing.T) {
 			t.Errorf("%s: the log holds %q", want, warned)
 		}
 		same(t, want, o.Dir, whole.Dir)
+		if aside, err := os.ReadFile(filepath.Join(o.Dir, "damaged-metrics.jsonl")); !strings.HasPrefix(spoiled, text) && (err != nil || string(aside) != spoiled) {
+			t.Errorf("%s: what was there is not kept (%v)", want, err)
+		}
+	}
+}
+
+// A user's files in a run's model/ stay when the run goes on.
+func TestResumeKeepsUsersFiles(t *testing.T) {
+	recipe, o := smallRun(t, "steps=2", "valid=")
+	s := mustRun(t, recipe, o)
+	put(t, s.Model, "notes.txt", "mine")
+	s, err := Resume(t.Context(), o, []string{"steps=3"})
+	if err != nil || s.State != Finished || read(t, s.Model, "notes.txt") != "mine" {
+		t.Errorf("%+v, %v", s, err)
 	}
 }
 

@@ -162,6 +162,8 @@ func (r *run) next(ctx context.Context) error {
 	step, began := r.state.Step+1, time.Now()
 	out, err := r.trainer.step(step, r.data.sampler.Batch(step-1, r.recipe.Batch*r.recipe.Accumulate))
 	switch {
+	case errors.Is(err, errTeacher):
+		return fmt.Errorf("step %d: %w; see gqa-eval quality %s --data %s", step, err, r.recipe.Distill.Teacher, r.recipe.Data)
 	case errors.Is(err, errCache):
 		return fmt.Errorf("step %d: %w; %s", step, err, r.resumable())
 	case err != nil:
@@ -255,7 +257,7 @@ func (r *run) save() error {
 		return r.diverged(r.state.Step, err)
 	}
 	if r.state.Step == r.recipe.Steps {
-		if err := removeWhole(filepath.Join(r.dir, modelDir)); err != nil { // the result of fewer steps
+		if err := checkpoints.RemoveOwned(filepath.Join(r.dir, modelDir), recognizeModel); err != nil { // the result of fewer steps
 			return err
 		}
 	}
@@ -327,7 +329,7 @@ func (r *run) export() (err error) {
 	if err != nil {
 		return err
 	}
-	out, err := checkpoints.NewOutput(filepath.Join(r.dir, modelDir), true)
+	out, err := checkpoints.NewOutput(filepath.Join(r.dir, modelDir), true, recognizeModel)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func readStatus(dir string, running bool) (*Status, error) {
 	s.Step = max(s.Step, s.Saved)
 	s.Tokens = int64(s.Step) * int64(recipe.TokensPerStep())
 	model := filepath.Join(dir, modelDir)
-	_, err = os.Stat(model)
+	_, err = os.Stat(filepath.Join(model, "config.json"))
 	switch left := int64(s.Steps)*int64(recipe.TokensPerStep()) - s.Tokens; {
 	case running:
 		s.State = Running

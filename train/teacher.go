@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -23,6 +24,9 @@ type teacher struct {
 	cache     *predictions // nil: the model reads every batch anew
 	validLoss *float64     // see evaluate; nil: not known yet
 }
+
+// errTeacher is wrapped by the error of a teacher that predicts numbers that are not finite.
+var errTeacher = errors.New("the teacher's weights or activations are too large")
 
 // openTeacher reads the recipe's teacher, which must fit the model that is trained; nil where there is none.
 func openTeacher(ctx context.Context, r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, error) {

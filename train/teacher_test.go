@@ -77,6 +77,18 @@ func TestNotFiniteModels(t *testing.T) {
 	refused("model: " + filepath.Join(model, "model.safetensors") + `: tensor "model.norm.weight": +Inf at [3]`)
 }
 
+// A teacher whose predictions are too large is to blame, not the learning rate.
+func TestTeacherOverflows(t *testing.T) {
+	model, teacher := tinyFolder(t, "llama"), tinyFolder(t, "gpt2")
+	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)), "distill.teacher="+teacher)
+	golden.Poison(t, filepath.Join(teacher, "model.safetensors"), "transformer.ln_f.bias", 1, 3e38)
+	golden.Poison(t, filepath.Join(teacher, "model.safetensors"), "transformer.wte.weight", 7*32+1, 100) // a logit of 3e40
+	_, err := Run(t.Context(), recipe, o)
+	if err == nil || !strings.Contains(err.Error(), "step 1: the teacher's weights or activations are too large") || errors.Is(err, ErrDiverged) {
+		t.Errorf("error %v, want one that blames the teacher", err)
+	}
+}
+
 func logits(d *decode.Decoder, window []int32) [][]float32 {
 	flat := d.Logits(ops.NewBatch(window))
 	rows := make([][]float32, flat.Rows)

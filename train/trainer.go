@@ -73,6 +73,10 @@ func (t *trainer) accumulate(out *outcome, first int, windows [][]int32) error {
 		var parts spago.Parts
 		batch, targets := t.objective.Batch(windows)
 		loss, parts = t.engine.LinearDistillation(t.model.Hidden(t.engine, batch), t.model.Head(), targets, said, share)
+		if isFinite(parts.CrossEntropy) && !isFinite(parts.Divergence) {
+			t.engine.Reset()
+			return fmt.Errorf("%w: the divergence from its predictions is %v", errTeacher, parts.Divergence)
+		}
 		out.parts.CrossEntropy += parts.CrossEntropy * float64(share)
 		out.parts.Divergence += parts.Divergence * float64(share)
 	}

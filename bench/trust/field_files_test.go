@@ -252,7 +252,7 @@ var fieldModels = []struct {
 	// Shards and indexes.
 	{"no index", "llama", func(f folder) folder { return f.shards(halves()...) }, ""},
 	{"no index, an old shard", "llama", func(f folder) folder { return f.shards(halves()...).file(shardName(3, 3), "") }, ""},
-	{"stale index", "llama", func(f folder) folder { return f.shards(halves()...).index(30, nil) }, "is out of date: it names " + shardName(1, 30)},
+	{"stale index", "llama", func(f folder) folder { return f.shards(halves()...).index(30, nil) }, "is out of date: it names the shards " + shardName(1, 30)},
 	{"stale index of the same shards", "llama", func(f folder) folder {
 		return f.shards(halves()...).index(2, map[string]int{embed: 2})
 	}, "is out of date: " + embed + " is in " + shardName(1, 2)},
@@ -397,9 +397,9 @@ var fieldErrors = []struct {
 	{"Flax", files("flax_model.msgpack"), []string{"Flax"}},
 	{"a trainer's state", files("optimizer.pt", "scheduler.pt", "trainer_state.json"), []string{"state of an optimizer"}},
 	{"optimizer's tensors", func(f folder) folder { return f.save(before("state.exp_avg.")) }, []string{"state of an optimizer"}},
-	{"a shard is missing", func(f folder) folder { return f.shards(halves()...).remove(shardName(1, 2)) }, []string{shardName(1, 2) + " is missing: download it too"}},
+	{"a shard is missing", func(f folder) folder { return f.shards(halves()...).remove(shardName(1, 2)) }, []string{"not the shard " + shardName(1, 2) + ", which is missing: download it too"}},
 	{"index and no shard", func(f folder) folder { return f.shards(halves()...).index(2, nil).remove(shardName(2, 2)) }, []string{"names the shard " + shardName(2, 2) + ", which is missing"}},
-	{"another family", func(f folder) folder { return f.save(replaced("model.", "gpt.", "head", "hat", "layers", "tiers")) }, []string{"is it another family? it holds gpt.embed_tokens.weight, "}},
+	{"another family", func(f folder) folder { return f.save(replaced("model.", "gpt.", "layers", "tiers")) }, []string{"is it another family? it holds gpt.embed_tokens.weight, "}},
 	{"the first Phi", set("model_type", `"mixformer-sequential"`), []string{"mixformer-sequential", "model_type phi"}},
 	{"huge layers", set("num_hidden_layers", "1e18"), []string{"num_hidden_layers is 1e+18, want a whole number"}},
 	{"endless sizes", set("vocab_size", "1e999"), []string{"number 1e999, which is too large"}},

@@ -228,11 +228,11 @@ func TestTextKeyOfCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := writeFiles(t, map[string]string{"a.jsonl": string(record)})
+	dir := writeFiles(t, map[string]string{"a.jsonl": string(record), "b.jsonl": string(record) + "\n"})
 	for name, args := range map[string][]string{
 		"gqa-convert": {model, "--groups", "2", "--method", "calibrated", "--calibration", "a.jsonl", "--calibration-tokens", "256", "-o", "converted"},
-		"gqa-train":   {"run", "--model", model, "--data", "a.jsonl", "--valid", "a.jsonl", "--steps", "1", "--warmup", "0", "--batch", "1", "--seq-len", "16", "-o", "run"},
-		"gqa-eval":    {"sweep", "--model", model, "--data", "a.jsonl", "--valid", "a.jsonl", "--steps", "1", "--set", "schedule.warmup=0", "--set", "batch=1", "--set", "seq_len=16", "--groups", "2", "--methods", "calibrated", "--eval-windows", "2", "--context", "16", "--batch", "1", "-o", "sweep"},
+		"gqa-train":   {"run", "--model", model, "--data", "a.jsonl", "--valid", "b.jsonl", "--steps", "1", "--warmup", "0", "--batch", "1", "--seq-len", "16", "-o", "run"},
+		"gqa-eval":    {"sweep", "--model", model, "--data", "a.jsonl", "--valid", "b.jsonl", "--steps", "1", "--set", "schedule.warmup=0", "--set", "batch=1", "--set", "seq_len=16", "--groups", "2", "--methods", "calibrated", "--eval-windows", "2", "--context", "16", "--batch", "1", "-o", "sweep"},
 	} {
 		refused(t, run(t, dir, name, args...), "a.jsonl", "--text-key content")
 		ok(t, run(t, dir, name, append(args, "--text-key", "content")...))

@@ -266,7 +266,7 @@ func whole(t *testing.T, dir string, users ...string) (groups int) {
 	t.Helper()
 	var c struct {
 		Groups int
-		Files  map[string]struct{ Size int64 }
+		Files  map[string]struct{ Bytes int64 }
 	}
 	var config struct {
 		Heads int `json:"num_key_value_heads"`
@@ -281,8 +281,8 @@ func whole(t *testing.T, dir string, users ...string) (groups int) {
 		}
 	}
 	for name, f := range c.Files {
-		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() != f.Size {
-			t.Errorf("%s: %v, want %d bytes", name, err, f.Size)
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() != f.Bytes {
+			t.Errorf("%s: %v, want %d bytes", name, err, f.Bytes)
 		}
 	}
 	entries, err := os.ReadDir(dir)
@@ -371,11 +371,11 @@ func TestKilledConversion(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		go func() { <-ctx.Done(); cmd.Process.Kill() }() //nolint:errcheck // it may have ended
+		go func() { <-ctx.Done(); cmd.Process.Kill() }()
 		for deadline := time.Now().Add(time.Minute); !begun() && time.Now().Before(deadline); {
 			time.Sleep(10 * time.Millisecond)
 		}
-		return func() { cancel(); cmd.Wait() } //nolint:errcheck // it was killed
+		return func() { cancel(); cmd.Wait() }
 	}
 	start()()
 	if len(hiddenIn(t, root)) != 1 {
@@ -418,8 +418,8 @@ func TestKilledReplacement(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Duration(rand.Float64() * float64(took)))
-		cmd.Process.Kill() //nolint:errcheck // it may have ended
-		cmd.Wait()         //nolint:errcheck // it was killed
+		cmd.Process.Kill()
+		cmd.Wait()
 		hidden := strings.Join(hiddenIn(t, root), " ")
 		amid, swapping = amid+strings.Count(hidden, ".tmp-"), swapping+strings.Count(hidden, ".old-")
 		thesis, _ := filepath.Glob(filepath.Join(root, "*out*", "Documents", "thesis.tex"))

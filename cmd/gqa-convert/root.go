@@ -154,6 +154,17 @@ func open(cmd *cobra.Command, input string, o weights.Options) (*weights.Source,
 	return weights.Open(input, o)
 }
 
+// prepare reads what a merge needs before it is planned.
+func (f flags) prepare(cmd *cobra.Command, src *weights.Source, o *convert.Options) (err error) {
+	if o.Merges() {
+		if err := checkFinite(cmd, src); err != nil {
+			return err
+		}
+	}
+	o.Calibration, err = f.loadCalibration(cmd, src)
+	return err
+}
+
 // checkFinite reads all weights once before the work begins: what it is done with must be numbers.
 func checkFinite(cmd *cobra.Command, src *weights.Source) error {
 	bar := cli.CommandProgress(cmd, src.OwnBytes(), "checking weights", true)
@@ -192,12 +203,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 		return err
 	}
 	defer src.Close()
-	if o.Merges() {
-		if err := checkFinite(cmd, src); err != nil {
-			return err
-		}
-	}
-	if o.Calibration, err = f.loadCalibration(cmd, src); err != nil {
+	if err := f.prepare(cmd, src, &o); err != nil {
 		return err
 	}
 	plan, err := convert.NewPlan(src, o)
@@ -216,7 +222,6 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	for _, note := range plan.Notes() {
 		slog.Warn(note)
 	}
-	weights.TellLeft(plan.Left)
 	output := f.output
 	if output == "" {
 		if output, err = f.defaultOutput(input); err != nil {
@@ -267,6 +272,7 @@ func dryRun(cmd *cobra.Command, f flags, plan *convert.Plan, output string) erro
 		return err
 	}
 	s.Output = output
+	weights.TellLeft(plan.Left)
 	if f.printJSON {
 		return cli.PrintJSON(cmd.OutOrStdout(), s)
 	}
@@ -289,6 +295,7 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 	if err != nil {
 		return err
 	}
+	weights.TellLeft(plan.Left)
 	if f.printJSON {
 		return cli.PrintJSON(cmd.OutOrStdout(), s)
 	}

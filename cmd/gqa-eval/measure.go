@@ -83,7 +83,7 @@ scored on those instead: labels of -100 do not count, and T5's decoder reads the
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&data, "data", "", "corpus to predict: text (.txt, .jsonl, source code, a folder), .safetensors with input_ids, or sample:val")
+	f.StringVar(&data, "data", "", "corpus to predict: text (.txt, .jsonl, .json, source code, a folder), .safetensors with input_ids, or sample:val")
 	f.StringVar(&o.TextKey, "text-key", "", "`KEY` of the text in JSON records (default text)")
 	f.StringVar(&teacher, "teacher", "", "model folder to compare predictions with")
 	cli.NumberVar(f, &o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the model's context, at most 2048)")

@@ -44,8 +44,8 @@ func newRun() *cobra.Command {
 		Short: "Up-train a checkpoint as a recipe says",
 		Long: `Up-train a checkpoint as a recipe says. --config is a file, or the name of an embedded recipe: ` +
 			strings.Join(configs.RecipeNames(), " or ") + `.
-Flags and --set change its keys, the last one given wins. Data is text (.txt with <|endoftext|> between documents, .jsonl with
-"text", source code, any of them .gz, or a folder), a .safetensors file with input_ids [rows, tokens], or sample:train.
+Flags and --set change its keys, the last one given wins. Data is text (.txt with <|endoftext|> between documents, .jsonl or
+.json with "text" or --text-key, source code, any of them .gz, or a folder), a .safetensors file with input_ids [rows, tokens], or sample:train.
 The folder of an unfinished run of the same recipe is resumed.`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

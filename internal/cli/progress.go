@@ -121,7 +121,7 @@ func (p *Progress) Done() {
 	case <-p.stop: // done before
 	default:
 		close(p.stop)
-		_, _ = io.WriteString(p.w, eraseLine)
+		fmt.Fprint(p.w, eraseLine)
 	}
 	p.mu.Unlock()
 	p.ended.Wait()

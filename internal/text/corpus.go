@@ -131,7 +131,7 @@ type meter struct {
 
 func (m *meter) Read(p []byte) (n int, err error) {
 	if m.ctx.Err() != nil {
-		return 0, context.Cause(m.ctx)
+		return 0, m.ctx.Err()
 	}
 	n, err = m.Reader.Read(p)
 	m.read += int64(n)
@@ -166,7 +166,8 @@ func (c *Corpus) Tokens(ctx context.Context, t *Tokenizer, max int) ([]int32, er
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ids := gathered{size: c.size()}
-	for result := range c.encode(ctx, t) {
+	results := c.encode(ctx, t)
+	for result := range results {
 		select {
 		case part := <-result:
 			if part.err != nil {
@@ -174,13 +175,16 @@ func (c *Corpus) Tokens(ctx context.Context, t *Tokenizer, max int) ([]int32, er
 			}
 			ids.add(part)
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, ctx.Err()
 		}
 		if max > 0 && len(ids.all) >= max {
+			stop()
+			for range results { // until nothing is read, and all is said of what was
+			}
 			return slices.Clip(ids.all[:max]), nil
 		}
 	}
-	return ids.all, context.Cause(ctx)
+	return ids.all, ctx.Err()
 }
 
 // size is the bytes of the corpus on disk.
@@ -204,13 +208,15 @@ type gathered struct {
 const collectEvery = 128 << 20
 
 // add appends a part. Where it must move many ids it makes room for as many as the corpus
-// will have if the rest of it gives as many for its bytes.
+// will have if the rest of it gives as many for its bytes, or for four times as many as now.
 func (g *gathered) add(p encoded) {
 	g.bytes += int64(p.bytes)
 	n := len(g.all) + len(p.ids)
 	if n > cap(g.all) && g.bytes > collectEvery/8 {
-		whole := 1.01 * float64(n) * float64(g.size) / float64(p.read)
-		g.all = slices.Grow(g.all, max(len(p.ids), int(whole)-len(g.all)))
+		more := min(max(1.01*float64(g.size)/float64(p.read), 1.25), 4)
+		room := make([]int32, len(g.all), int(float64(n)*more)) // unlike that of slices.Grow, untouched until it is filled
+		copy(room, g.all)
+		g.all = room
 	}
 	g.all = append(g.all, p.ids...)
 	if g.bytes-g.swept > collectEvery {

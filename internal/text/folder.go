@@ -150,7 +150,7 @@ func (c *Corpus) addFile(ctx context.Context, path string, d *folder) error {
 	}
 	f := diskFile(path, info.Size())
 	switch {
-	case isAside(filepath.Base(path)), !info.Mode().IsRegular(), slices.Contains(media, f.kind):
+	case isAside(filepath.Base(strings.TrimSuffix(path, ".gz"))), !info.Mode().IsRegular(), slices.Contains(media, f.kind):
 		d.left = append(d.left, name)
 	case !f.known():
 		d.miss(name, info.Size(), notRead(f.kind))

@@ -51,15 +51,18 @@ func TestFolders(t *testing.T) {
 		says  []string // in a warning, or where docs is nil in the error
 	}{
 		{
-			"a hub's", map[string]string{
-				"README.md": card, ".gitattributes": "x", "LICENSE": card, "dataset_infos.json": "{}",
+			"a hub's",
+			map[string]string{
+				"README.md": card, ".gitattributes": "x", "LICENSE": card, "README.txt.gz": card, "dataset_infos.json": "{}",
 				"en/c4-train.00000-of-00001.json.gz": record, "en/c4-validation.json": "[{\"text\":\"b\"}]",
 			},
-			[]string{"a", "b"}, []string{"LICENSE, README.md, dataset_infos.json"},
+			[]string{"a", "b"},
+			[]string{"LICENSE, README.md, README.txt.gz, dataset_infos.json"},
 		},
 		{"nothing left out", map[string]string{"a.txt": "a", ".hidden.parquet": "xxxx"}, []string{"a"}, nil},
 		{
-			"a few of another kind", map[string]string{"a.txt": "aaaaaaaaaaaa", "b.parquet": "PAR1", "c.zst": "1"},
+			"a few of another kind",
+			map[string]string{"a.txt": "aaaaaaaaaaaa", "b.parquet": "PAR1", "c.zst": "1"},
 			[]string{"aaaaaaaaaaaa"},
 			[]string{"b.parquet, c.zst", `.parquet is not read; write it as .jsonl`, "b.parquet"},
 		},
@@ -67,14 +70,16 @@ func TestFolders(t *testing.T) {
 		{"most in another kind", map[string]string{"a.txt": "aaa", "x.jsonl.zst": "....."}, nil, []string{"5 of its 8 bytes", "x.jsonl.zst", "zstd -d x.jsonl.zst"}},
 		{"records under another key", map[string]string{"x.json.gz": other}, nil, []string{"x.json.gz", `its keys are "content", "n"`, "--text-key content"}},
 		{
-			"settings beside code", map[string]string{"main.go": "package main // a comment", "tsconfig.json": "{\n// no JSON\n}", "logo.svg": strings.Repeat("<", 100)},
+			"settings beside code",
+			map[string]string{"main.go": "package main // a comment", "tsconfig.json": "{\n// no JSON\n}", "logo.svg": strings.Repeat("<", 100)},
 			[]string{"package main // a comment"},
 			[]string{"logo.svg, tsconfig.json"},
 		},
 		{"a card alone", map[string]string{"README.md": card}, nil, []string{"no file of a known kind", "README.md"}},
 		{"nothing", map[string]string{".x": ""}, nil, []string{"no file of a known kind", "nothing else"}},
 		{
-			"many of another kind", map[string]string{"z.txt": strings.Repeat("a", 99), "a.x": "1", "b.x": "1", "c.x": "1", "d.x": "1", "e.x": "1", "f.x": "1", "g.x": "1"},
+			"many of another kind",
+			map[string]string{"z.txt": strings.Repeat("a", 99), "a.x": "1", "b.x": "1", "c.x": "1", "d.x": "1", "e.x": "1", "f.x": "1", "g.x": "1"},
 			[]string{strings.Repeat("a", 99)},
 			[]string{"a.x, b.x, c.x, d.x, e.x and 2 more"},
 		},

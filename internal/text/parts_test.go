@@ -120,7 +120,7 @@ func TestEndlessCancelled(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		begin := time.Now()
 		_, err := c.Tokens(ctx, tok, 0)
-		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > time.Second {
+		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > 3*time.Second {
 			t.Errorf("%s: %v after %v", kind, err, took)
 		}
 		cancel()

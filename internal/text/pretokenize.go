@@ -190,7 +190,7 @@ func readMetaspace(raw json.RawMessage) (metaspaceFile, error) {
 		f.Scheme = "never"
 	}
 	if utf8.RuneCountInString(f.Mark) != 1 {
-		return f, fmt.Errorf("Metaspace has the replacement %.40q: expected one character", f.Mark)
+		return f, fmt.Errorf("replacement %.40q of Metaspace: expected one character", f.Mark)
 	}
 	switch f.Scheme {
 	case "always", "first", "never":

@@ -113,7 +113,7 @@ func (r *recordReader) text() error {
 
 // object reads an object whose brace is read.
 func (r *recordReader) object() error {
-	missing := MissingKeyError{Key: r.key}
+	missing := missingKeyError{Key: r.key}
 	longest, seen := -1, false
 	err := r.members(func(key string, c byte) error {
 		if key == r.key {
@@ -149,8 +149,8 @@ func (r *recordReader) textValue(c byte) error {
 	return fmt.Errorf("%q is %s, want a string", r.key, kindOfJSON(c))
 }
 
-// MissingKeyError is the error of a record without the key of its text.
-type MissingKeyError struct {
+// missingKeyError is the error of a record without the key of its text.
+type missingKeyError struct {
 	Key     string
 	Has     []string // the first of its keys
 	More    int      // how many others it has
@@ -160,7 +160,7 @@ type MissingKeyError struct {
 // maxKeys is how many keys of a record an error names.
 const maxKeys = 12
 
-func (e *MissingKeyError) add(key string) {
+func (e *missingKeyError) add(key string) {
 	if len(e.Has) < maxKeys {
 		e.Has = append(e.Has, key)
 	} else {
@@ -168,7 +168,7 @@ func (e *MissingKeyError) add(key string) {
 	}
 }
 
-func (e *MissingKeyError) Error() string {
+func (e *missingKeyError) Error() string {
 	if len(e.Has) == 0 {
 		return fmt.Sprintf("the record has no %q; it is empty", e.Key)
 	}

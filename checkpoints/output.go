@@ -42,7 +42,7 @@ func NewOutput(target string, force bool, own ...Recognizer) (*Output, error) {
 }
 
 func startOutput(target string, force bool, own []Recognizer) (*Output, error) {
-	old, err := checkTarget(target, force, own)
+	old, err := lookAt(target, force, own)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +108,12 @@ func missing(dir string) []string {
 		return nil
 	}
 	return append(missing(filepath.Dir(dir)), dir)
+}
+
+// lookAt is checkTarget while no other process makes changes.
+func lookAt(target string, force bool, own []Recognizer) (contents, error) {
+	defer hold(filepath.Dir(target))()
+	return checkTarget(target, force, own)
 }
 
 // checkTarget looks at what is in the way of an output, and at what becomes of it.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -17,10 +19,12 @@ import (
 // whether or not anything is done. The nil Progress is legal and shows nothing. Its methods may be called from several
 // goroutines.
 type Progress struct {
-	w     io.Writer
-	total int64 // 0 or below: unknown
-	bytes bool
-	began time.Time
+	w       io.Writer
+	total   int64 // 0 or below: unknown
+	bytes   bool
+	began   time.Time
+	bar     *progressbar.ProgressBar // draws into drawing, from where a part that fits is taken
+	drawing *bytes.Buffer
 
 	mu    sync.Mutex
 	what  func() string
@@ -39,28 +43,39 @@ const (
 
 // NewProgress draws a line for total steps (or bytes) of what on w, if w is a
 // terminal; otherwise nothing is ever written. A total of 0 or below is unknown.
-func NewProgress(w io.Writer, total int64, what string, bytes bool) *Progress {
+func NewProgress(w io.Writer, total int64, what string, ofBytes bool) *Progress {
 	if !IsTerminal(w) {
 		return nil
 	}
-	return newBar(w, total, what, bytes)
+	return newBar(w, total, what, ofBytes)
 }
 
 // CommandProgress is NewProgress on cmd's standard error; it shows nothing
 // under --quiet or --log-format json.
-func CommandProgress(cmd *cobra.Command, total int64, what string, bytes bool) *Progress {
+func CommandProgress(cmd *cobra.Command, total int64, what string, ofBytes bool) *Progress {
 	quiet, _ := cmd.Flags().GetBool("quiet")
 	if format := cmd.Flag("log-format"); quiet || format != nil && format.Value.String() == "json" {
 		return nil
 	}
-	return NewProgress(cmd.ErrOrStderr(), total, what, bytes)
+	return NewProgress(cmd.ErrOrStderr(), total, what, ofBytes)
 }
 
-func newBar(w io.Writer, total int64, what string, bytes bool) *Progress {
-	p := &Progress{w: w, total: total, bytes: bytes, began: time.Now(), stop: make(chan struct{})}
+func newBar(w io.Writer, total int64, what string, ofBytes bool) *Progress {
+	p := newProgress(w, total, ofBytes)
 	p.Describe(what)
 	p.ended.Go(p.tick)
 	return p
+}
+
+func newProgress(w io.Writer, total int64, ofBytes bool) *Progress {
+	drawing := &bytes.Buffer{}
+	bar := progressbar.NewOptions64(max(total, 1),
+		progressbar.OptionSetWriter(drawing),
+		progressbar.OptionSetWidth(20),
+		progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionSetPredictTime(false),
+	)
+	return &Progress{w: w, total: total, bytes: ofBytes, began: time.Now(), bar: bar, drawing: drawing, stop: make(chan struct{})}
 }
 
 // tick draws until the work is done.
@@ -147,20 +162,25 @@ func (p *Progress) update(change func()) {
 
 // line is what stands on the terminal: what is done, how much of it, for how long and how long to go.
 func (p *Progress) line(now time.Time) string {
-	const cells = 20
 	elapsed := now.Sub(p.began)
 	if p.total <= 0 {
 		return fmt.Sprintf("%s [%v]", p.what(), elapsed.Truncate(time.Second))
 	}
-	share := min(1, float64(p.done)/float64(p.total))
-	full := int(share * cells)
-	text := fmt.Sprintf("%s %3.0f%% |%s%s| %s [%v", p.what(), 100*share, strings.Repeat("█", full), strings.Repeat(" ", cells-full),
-		p.amount(elapsed), elapsed.Truncate(time.Second))
+	text := fmt.Sprintf("%s %s [%v", p.draw(), p.amount(elapsed), elapsed.Truncate(time.Second))
 	if p.done > p.start && p.done < p.total {
 		left := float64(elapsed) * float64(p.total-p.done) / float64(p.done-p.start)
 		text += fmt.Sprintf(", %v left", time.Duration(left).Round(time.Second))
 	}
 	return text + "]"
+}
+
+// draw is the words with the bar.
+func (p *Progress) draw() string {
+	_ = p.bar.Set64(min(p.done, p.total)) // a buffer takes everything
+	p.drawing.Reset()
+	p.bar.Describe(p.what())
+	text := p.drawing.String()
+	return strings.TrimSpace(text[strings.LastIndexByte(text, '\r')+1:])
 }
 
 // amount is how much is done of how much; of bytes also how fast.

@@ -74,8 +74,9 @@ func TestProgressLine(t *testing.T) {
 		{&Progress{done: 3}, time.Minute, "x [1m0s]"},
 		{&Progress{total: 3e9, done: 1.5e9, bytes: true}, 10 * time.Second, "x  50% |██████████          | 1.5/3.0 GB, 150 MB/s [10s, 10s left]"},
 	} {
-		test.p.what, test.p.began = func() string { return "x" }, now.Add(-test.after)
-		if got := test.p.line(now); got != test.want {
+		p := newProgress(io.Discard, test.p.total, test.p.bytes)
+		p.done, p.start, p.what, p.began = test.p.done, test.p.start, func() string { return "x" }, now.Add(-test.after)
+		if got := p.line(now); got != test.want {
 			t.Errorf("got  %q\nwant %q", got, test.want)
 		}
 	}

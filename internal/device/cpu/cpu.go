@@ -1,0 +1,401 @@
+// Package cpu is the processor as a device: buffers are slices, and operations are the kernels of internal/kernels, which use
+// every thread and end before they return.
+package cpu
+
+import (
+	"context"
+
+	"gqa/internal/device"
+	"gqa/internal/kernels"
+)
+
+// Device is the processor. It keeps the buffers that it takes back for others of their length.
+type Device struct {
+	free   map[int][][]float32
+	memory kernels.Slab
+	ctx    context.Context
+
+	products []kernels.Product // of Multiply
+	storing  store
+	store    func(lo, hi int) // of storing; made once, as it would be allocated
+}
+
+var _ device.Device = (*Device)(nil)
+
+// New returns the processor with no buffers.
+func New() *Device {
+	d := &Device{free: map[int][][]float32{}, ctx: context.Background()}
+	d.store = d.storing.rows
+	return d
+}
+
+// Until implements device.Device.
+func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
+
+func (d *Device) stopped() bool { return d.ctx.Err() != nil }
+
+// SetThreads has kernels compute on n threads; 0: one per core.
+func SetThreads(n int) { kernels.SetThreads(n) }
+
+// New implements device.Memory. It asks for large pages.
+func (d *Device) New(f device.Format, n int) device.Buffer {
+	if f != device.F32 {
+		x := make([]uint16, n)
+		kernels.HugePages(x)
+		return device.Host16(f, x)
+	}
+	if free := d.free[n]; len(free) > 0 {
+		d.free[n] = free[:len(free)-1]
+		return device.HostF32(free[len(free)-1])
+	}
+	return device.HostF32(d.memory.Make(n))
+}
+
+// Free implements device.Memory.
+func (d *Device) Free(b device.Buffer) {
+	if x := b.F32(); x != nil {
+		d.free[len(x)] = append(d.free[len(x)], x)
+	}
+}
+
+// Put implements device.Memory.
+func (*Device) Put(x []float32) device.Buffer { return device.HostF32(x) }
+
+// Load implements device.Memory. It asks for large pages.
+func (d *Device) Load(f device.Format, x []float32, rows, cols int, multiplied bool) device.Buffer {
+	if f == device.F32 {
+		kernels.CollapsePages(x)
+		return device.HostF32(x)
+	}
+	b := d.New(f, len(x))
+	kernels.EncodeHalf(half(f), b.U16(), x)
+	if multiplied {
+		if packed := kernels.PackHalf(half(f), rows, cols, b.U16()); packed != nil {
+			return device.Own(packed, f, len(x))
+		}
+	}
+	return b
+}
+
+// Write implements device.Memory.
+func (*Device) Write(dst device.Buffer, x []float32) {
+	if dst.Format() == device.F32 {
+		copy(dst.F32(), x)
+	} else {
+		kernels.EncodeHalf(half(dst.Format()), dst.U16()[:len(x)], x)
+	}
+}
+
+// Host implements device.Memory.
+func (*Device) Host(b device.Buffer) []float32 { return b.F32() }
+
+// Copy implements device.Elementwise.
+func (*Device) Copy(dst, x device.Buffer) { kernels.Copy(dst.F32(), x.F32()) }
+
+// Clear implements device.Elementwise.
+func (*Device) Clear(dst device.Buffer) { kernels.Clear(dst.F32()) }
+
+// Add implements device.Elementwise.
+func (*Device) Add(dst, x, y device.Buffer) { kernels.Add(dst.F32(), x.F32(), y.F32()) }
+
+// Axpy implements device.Elementwise.
+func (*Device) Axpy(s float32, x, dst device.Buffer) { kernels.Axpy(s, x.F32(), dst.F32()) }
+
+// Scale implements device.Elementwise.
+func (*Device) Scale(dst device.Buffer, s float32) { kernels.Scale(dst.F32(), s) }
+
+// ScaleBy implements device.Elementwise.
+func (*Device) ScaleBy(dst, s device.Buffer) {
+	if s := s.F32()[0]; s != 1 {
+		kernels.Scale(dst.F32(), s)
+	}
+}
+
+// Shift implements device.Elementwise.
+func (*Device) Shift(dst, x device.Buffer, s float32) { kernels.Shift(dst.F32(), x.F32(), s) }
+
+// Clip implements device.Elementwise.
+func (*Device) Clip(dst, x device.Buffer, m float32) { kernels.Clip(dst.F32(), x.F32(), m) }
+
+// ClipBackward implements device.Elementwise.
+func (*Device) ClipBackward(dx, dy, x device.Buffer, m float32) {
+	kernels.ClipBackward(dx.F32(), dy.F32(), x.F32(), m)
+}
+
+// Lerp implements device.Elementwise.
+func (*Device) Lerp(dst, x device.Buffer, s float32) { kernels.Lerp(dst.F32(), x.F32(), s) }
+
+// Swap implements device.Elementwise.
+func (*Device) Swap(x, y device.Buffer) { kernels.Swap(x.F32(), y.F32()) }
+
+// Activate implements device.Elementwise.
+func (d *Device) Activate(act string, y, x device.Buffer) {
+	if d.stopped() {
+		return
+	}
+	kernels.Activate(kernels.ActivationOf(act), y.F32(), x.F32())
+}
+
+// ActivateBackward implements device.Elementwise.
+func (*Device) ActivateBackward(act string, dx, dy, x device.Buffer) {
+	kernels.ActivateBackward(kernels.ActivationOf(act), dx.F32(), dy.F32(), x.F32())
+}
+
+// Gate implements device.Elementwise.
+func (d *Device) Gate(act string, y, gate, up device.Buffer) {
+	if d.stopped() {
+		return
+	}
+	kernels.Gate(kernels.ActivationOf(act), y.F32(), gate.F32(), up.F32())
+}
+
+// GateBackward implements device.Elementwise.
+func (*Device) GateBackward(act string, dgate, dup, dy, gate, up device.Buffer) {
+	kernels.GateBackward(kernels.ActivationOf(act), dgate.F32(), dup.F32(), dy.F32(), gate.F32(), up.F32())
+}
+
+// Gemm implements device.Products.
+func (d *Device) Gemm(ta, tb bool, m, n, k int, alpha float32, a device.Buffer, lda int, b device.Buffer, ldb int, beta float32, c device.Buffer, ldc int) {
+	if !d.stopped() {
+		kernels.Gemm(ta, tb, m, n, k, alpha, a.F32(), lda, b.F32(), ldb, beta, c.F32(), ldc)
+	}
+}
+
+// rowsAtOnce are multiplied between two looks at the context.
+const rowsAtOnce = 1024
+
+// Multiply implements device.Products.
+func (d *Device) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
+	for first := 0; first < rows && !d.stopped(); first += rowsAtOnce {
+		n := min(rowsAtOnce, rows-first)
+		d.products = d.products[:0]
+		for _, p := range ps {
+			packed, _ := p.W.Form().(*kernels.Packed)
+			d.products = append(d.products, kernels.Product{
+				N: p.N, Y: p.Y.F32()[first*p.N : (first+n)*p.N], Full: p.W.F32(), Half: p.W.U16(), Format: half(p.W.Format()), Packed: packed,
+			})
+		}
+		kernels.GemmNTs(n, k, x.F32()[first*k:], k, d.products)
+	}
+}
+
+// AddRows implements device.Products.
+func (*Device) AddRows(y, bias device.Buffer, rows, dim int) {
+	kernels.AddRows(y.F32(), bias.F32(), rows, dim)
+}
+
+// SumRows implements device.Products.
+func (*Device) SumRows(dbias, dy device.Buffer, rows, dim int) {
+	kernels.SumRows(dbias.F32(), dy.F32(), rows, dim)
+}
+
+// RMSNorm implements device.Norms.
+func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32) {
+	if d.stopped() {
+		return
+	}
+	kernels.RMSNorm(y.F32(), inv.F32(), x.F32(), w.F32(), rows, dim, eps)
+}
+
+// RMSNormBackward implements device.Norms.
+func (*Device) RMSNormBackward(dx, dw, dy, x, w, inv device.Buffer, rows, dim int) {
+	kernels.RMSNormBackward(dx.F32(), dw.F32(), dy.F32(), x.F32(), w.F32(), inv.F32(), rows, dim)
+}
+
+// LayerNorm implements device.Norms.
+func (d *Device) LayerNorm(y, mean, inv, x, w, b device.Buffer, rows, dim int, eps float32) {
+	if d.stopped() {
+		return
+	}
+	kernels.LayerNorm(y.F32(), mean.F32(), inv.F32(), x.F32(), w.F32(), b.F32(), rows, dim, eps)
+}
+
+// LayerNormBackward implements device.Norms.
+func (*Device) LayerNormBackward(dx, dw, db, dy, x, w, mean, inv device.Buffer, rows, dim int) {
+	kernels.LayerNormBackward(dx.F32(), dw.F32(), db.F32(), dy.F32(), x.F32(), w.F32(), mean.F32(), inv.F32(), rows, dim)
+}
+
+// NewRope implements device.Positions.
+func (*Device) NewRope(invFreq []float64, positions int, scale float64, interleaved bool) device.Rope {
+	return kernels.NewRopeTable(invFreq, positions, scale, interleaved)
+}
+
+// Rotate implements device.Positions.
+func (d *Device) Rotate(r device.Rope, y, x device.Buffer, pos []int32, heads, headDim int, inverse bool) {
+	if d.stopped() {
+		return
+	}
+	r.(*kernels.RopeTable).Rotate(y.F32(), x.F32(), pos, heads, headDim, inverse)
+}
+
+// RelativeBias implements device.Positions.
+func (*Device) RelativeBias(y, table device.Buffer, bucket []int32, heads, queries, keys int) {
+	kernels.RelativeBias(y.F32(), table.F32(), bucket, heads, queries, keys)
+}
+
+// RelativeBiasBackward implements device.Positions.
+func (*Device) RelativeBiasBackward(dtable, dy device.Buffer, bucket []int32, heads, queries, keys int) {
+	kernels.RelativeBiasBackward(dtable.F32(), dy.F32(), bucket, heads, queries, keys)
+}
+
+// Attend implements device.Attention.
+func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
+	if d.stopped() {
+		return
+	}
+	kernels.Attend(scores(s), view(out), lse.F32(), view(q), view(k), view(v))
+}
+
+// AttendBackward implements device.Attention.
+func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias device.Buffer, dout, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
+	if d.stopped() {
+		return
+	}
+	a := scores(s)
+	a.BiasGrad = dbias.F32()
+	kernels.AttendBackward(a, view(dq), view(dk), view(dv), view(dout), view(out), lse.F32(), view(q), view(k), view(v))
+}
+
+// store is keys and values on their way.
+type store struct {
+	keys, values           kernels.View
+	k, v                   []float32
+	first, tokens, headDim int
+}
+
+// Store implements device.Attention. Most of the time goes into fetching the places they come to, each far from the others: all
+// threads do so.
+func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer, seqs, tokens, headDim int) {
+	const headsPerTask = 8
+	d.storing = store{view(keys), view(values), k.F32(), v.F32(), first, tokens, headDim}
+	kernels.For(seqs*tokens, max(1, headsPerTask*keys.Head/keys.Seq), d.store)
+	d.storing = store{}
+}
+
+// rows stores tokens [lo,hi) of all.
+func (s *store) rows(lo, hi int) {
+	heads := s.keys.Seq / s.keys.Head
+	for i := lo; i < hi; i++ {
+		seq, t := i/s.tokens, s.first+i%s.tokens
+		for h := range heads {
+			at, from := seq*s.keys.Seq+h*s.keys.Head+t*s.keys.Row, (i*heads+h)*s.headDim
+			put(s.keys, at, s.k[from:from+s.headDim])
+			put(s.values, at, s.v[from:from+s.headDim])
+		}
+	}
+}
+
+// put writes one head's row of a token.
+func put(v kernels.View, at int, row []float32) {
+	if v.Format == kernels.Full {
+		copy(v.Data[at:], row)
+	} else {
+		kernels.EncodeHalf(v.Format, v.Half[at:at+len(row)], row)
+	}
+}
+
+func scores(s device.Scores) kernels.Attention {
+	return kernels.Attention{
+		Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
+		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: s.Bias.F32(),
+	}
+}
+
+func view(h device.Heads) kernels.View {
+	return kernels.View{Data: h.F32(), Half: h.U16(), Format: half(h.Format()), Seq: h.Seq, Head: h.Head, Row: h.Row}
+}
+
+// half is a format by the kernels' name.
+func half(f device.Format) kernels.Half {
+	return [...]kernels.Half{device.F32: kernels.Full, device.BF16: kernels.BF16, device.F16: kernels.F16}[f]
+}
+
+// Gather implements device.Tables.
+func (*Device) Gather(y, table device.Buffer, ids []int32, dim int) {
+	if table.Format() != device.F32 {
+		kernels.GatherHalf(half(table.Format()), y.F32(), table.U16(), ids, dim)
+		return
+	}
+	kernels.Gather(y.F32(), table.F32(), ids, dim)
+}
+
+// ScatterAdd implements device.Tables.
+func (*Device) ScatterAdd(dtable, dy device.Buffer, ids []int32, dim int) {
+	kernels.ScatterAdd(dtable.F32(), dy.F32(), ids, dim)
+}
+
+// ClearRows implements device.Tables.
+func (*Device) ClearRows(y device.Buffer, ids []int32, id int32, dim int) {
+	for i, other := range ids {
+		if other == id {
+			clear(y.F32()[i*dim:][:dim])
+		}
+	}
+}
+
+// CrossEntropy implements device.Losses.
+func (*Device) CrossEntropy(ce, logits device.Buffer, targets []int32, rows, vocab int) {
+	kernels.CrossEntropy(ce.F32(), nil, logits.F32(), targets, rows, vocab)
+}
+
+// CrossEntropyGradient implements device.Losses.
+func (*Device) CrossEntropyGradient(ce, logits device.Buffer, targets []int32, scale float32, rows, vocab int) {
+	kernels.CrossEntropyGradient(ce.F32(), logits.F32(), targets, scale, rows, vocab)
+}
+
+// Argmax implements device.Losses.
+func (*Device) Argmax(best []int32, logits device.Buffer, rows, vocab int) {
+	kernels.ArgmaxRows(best, logits.F32(), rows, vocab)
+}
+
+// Distill implements device.Losses.
+func (*Device) Distill(ce, kl, logits device.Buffer, targets []int32, soft device.Soft, o device.Distillation, scale float32, rows, vocab int) {
+	teacher := kernels.Soft{Logits: soft.Logits.F32(), K: soft.K, IDs: soft.IDs, LogP: soft.LogP}
+	kernels.Distill(ce.F32(), kl.F32(), logits.F32(), targets, teacher, kernels.Distillation(o), scale, rows, vocab)
+}
+
+// TopLogP implements device.Losses.
+func (*Device) TopLogP(ids []int32, logP []float32, logits device.Buffer, temperature float32, rows, vocab, k int) {
+	kernels.TopLogP(ids, logP, logits.F32(), temperature, rows, vocab, k)
+}
+
+// Total implements device.Losses.
+func (*Device) Total(dst device.Buffer, scale float32, terms ...device.Term) {
+	dst.F32()[0] = float32(sum(terms)) * scale
+}
+
+// Sum implements device.Losses.
+func (*Device) Sum(terms ...device.Term) device.Number {
+	total := sum(terms)
+	return func() float64 { return total }
+}
+
+func sum(terms []device.Term) (total float64) {
+	for _, t := range terms {
+		part := 0.0
+		if t.Squares {
+			part = kernels.SumSquares(t.X.F32())
+		} else {
+			for _, x := range t.X.F32() {
+				part += float64(x)
+			}
+		}
+		total += t.Weight * part
+	}
+	return total
+}
+
+// AdamW implements device.Optimizers.
+func (*Device) AdamW(o device.AdamW, p, g, m, v device.Buffer, scale float32, t int) {
+	kernels.AdamW(o).Step(p.F32(), g.F32(), m.F32(), v.F32(), scale, t)
+}
+
+// Muon implements device.Optimizers.
+func (d *Device) Muon(steps []device.MuonStep, scale float32) {
+	kernels.For(len(steps), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
+		for _, s := range steps[lo:hi] {
+			o := kernels.Muon{LR: s.LR, Size: s.Size, Momentum: s.Momentum, Decay: s.Decay, Stop: d.stopped}
+			o.Step(s.P.F32(), s.G.F32(), s.M.F32(), s.Rows, s.Cols, scale)
+		}
+	})
+}

@@ -1,0 +1,296 @@
+// Package device is what engines compute with: buffers of numbers in a device's memory and the operations on them. Package
+// device/cpu is the processor; other devices keep their buffers elsewhere, and a buffer is then an address.
+//
+// Operations run in the order in which they are called and may return before they are done. Memory.Host and a Number wait.
+// Matrices are row-major without gaps unless leading dimensions are given.
+package device
+
+import "context"
+
+// Format is how a number is stored.
+type Format uint8
+
+// The formats.
+const (
+	F32 Format = iota
+	BF16
+	F16
+)
+
+// Size is a number's bytes.
+func (f Format) Size() int {
+	if f == F32 {
+		return 4
+	}
+	return 2
+}
+
+// Buffer is numbers in a device's memory. It is a handle: copies are of the same numbers. The zero Buffer holds none; operations
+// take it for an operand that is left out.
+type Buffer struct {
+	f32    []float32
+	f16    []uint16
+	own    any
+	addr   uintptr
+	n      int
+	format Format
+}
+
+// HostF32 is a buffer of numbers in the memory of this process.
+func HostF32(x []float32) Buffer { return Buffer{f32: x, n: len(x)} }
+
+// Host16 is HostF32 for numbers of 16 bits.
+func Host16(format Format, x []uint16) Buffer { return Buffer{f16: x, n: len(x), format: format} }
+
+// At is a buffer of n numbers at an address in a device's own memory.
+func At(addr uintptr, format Format, n int) Buffer {
+	return Buffer{addr: addr, n: n, format: format}
+}
+
+// Own is a buffer of n numbers that a device holds in a form of its own. It cannot be sliced.
+func Own(form any, format Format, n int) Buffer { return Buffer{own: form, n: n, format: format} }
+
+// Form is what Own was given; nil for other buffers.
+func (b Buffer) Form() any { return b.own }
+
+// F32 is the numbers of a buffer made by HostF32; nil for others.
+func (b Buffer) F32() []float32 { return b.f32 }
+
+// U16 is the numbers of a buffer made by Host16; nil for others.
+func (b Buffer) U16() []uint16 { return b.f16 }
+
+// Addr is the address of a buffer made by At; 0 for others.
+func (b Buffer) Addr() uintptr { return b.addr }
+
+// Len is how many numbers the buffer holds.
+func (b Buffer) Len() int { return b.n }
+
+// Format is how they are stored.
+func (b Buffer) Format() Format { return b.format }
+
+// None reports whether the buffer is the zero Buffer: an operand that is left out.
+func (b Buffer) None() bool { return b.f32 == nil && b.f16 == nil && b.own == nil && b.addr == 0 }
+
+// Slice is the numbers [lo, hi) of the buffer.
+func (b Buffer) Slice(lo, hi int) Buffer {
+	b.n = hi - lo
+	switch {
+	case b.f32 != nil:
+		b.f32 = b.f32[lo:hi:hi]
+	case b.f16 != nil:
+		b.f16 = b.f16[lo:hi:hi]
+	case b.addr != 0:
+		b.addr += uintptr(lo * b.format.Size())
+	}
+	return b
+}
+
+// From is the numbers of the buffer from lo on.
+func (b Buffer) From(lo int) Buffer { return b.Slice(lo, b.n) }
+
+// Device is where buffers lie and operations run. It is for one goroutine at a time.
+type Device interface {
+	Memory
+	Elementwise
+	Products
+	Norms
+	Positions
+	Attention
+	Tables
+	Losses
+	Optimizers
+
+	// Until has the device skip what takes long once ctx is done: what is computed then means nothing, and comes soon. Whoever set
+	// ctx asks it.
+	Until(ctx context.Context)
+}
+
+// Memory gives buffers and takes them back.
+type Memory interface {
+	// New returns a buffer of n numbers of any value.
+	New(f Format, n int) Buffer
+	// Free takes a buffer of New back. Operations already called may still use it.
+	Free(Buffer)
+	// Put returns a buffer that holds x. Where the device's memory is that of the process it is x itself, which is then shared.
+	Put(x []float32) Buffer
+	// Load is Put for a weight [rows, cols] in a format. A weight that nothing but Multiply reads may take a form of the device's own.
+	Load(f Format, x []float32, rows, cols int, multiplied bool) Buffer
+	// Write writes x to a buffer of any format, rounded to it.
+	Write(dst Buffer, x []float32)
+	// Host returns the numbers of a buffer in F32, for reading only. Where the device's memory is that of the process they are
+	// shared.
+	Host(Buffer) []float32
+}
+
+// Elementwise is what is done to every number alike. Operands are of one length; dst may be one of them.
+type Elementwise interface {
+	Copy(dst, x Buffer)
+	Clear(dst Buffer)
+	Add(dst, x, y Buffer)
+	Axpy(s float32, x, dst Buffer)  // dst += s·x
+	Scale(dst Buffer, s float32)    // dst *= s
+	ScaleBy(dst, s Buffer)          // dst *= s[0]
+	Shift(dst, x Buffer, s float32) // dst = x + s
+	Clip(dst, x Buffer, m float32)  // dst = x bounded to ±m
+	ClipBackward(dx, dy, x Buffer, m float32)
+	Lerp(dst, x Buffer, s float32) // dst = (1-s)·dst + s·x
+	Swap(x, y Buffer)
+
+	Activate(act string, y, x Buffer) // y = act(x); names are those of ops.Activation
+	ActivateBackward(act string, dx, dy, x Buffer)
+	Gate(act string, y, gate, up Buffer) // y = act(gate)·up
+	GateBackward(act string, dgate, dup, dy, gate, up Buffer)
+}
+
+// Product is y [rows, N] = x·wᵀ, one of several with the same x [rows, k].
+type Product struct {
+	N    int
+	Y, W Buffer // W [N, k] is of any format or form
+}
+
+// Products is matrix products and what goes with them.
+type Products interface {
+	// Multiply computes products with the same x, in no less precision than Gemm.
+	Multiply(rows, k int, x Buffer, ps []Product)
+	// Gemm is c = alpha·op(a)·op(b) + beta·c with op(a) [m, k], op(b) [k, n]; ta and tb transpose. With beta 0 c is only written.
+	Gemm(ta, tb bool, m, n, k int, alpha float32, a Buffer, lda int, b Buffer, ldb int, beta float32, c Buffer, ldc int)
+	AddRows(y, bias Buffer, rows, dim int)   // adds bias [dim] to every row of y
+	SumRows(dbias, dy Buffer, rows, dim int) // adds every row of dy to dbias [dim]
+}
+
+// Norms normalise rows [rows, dim]. w and b may be left out.
+type Norms interface {
+	RMSNorm(y, inv, x, w Buffer, rows, dim int, eps float32)
+	RMSNormBackward(dx, dw, dy, x, w, inv Buffer, rows, dim int) // writes dx, adds to dw
+	LayerNorm(y, mean, inv, x, w, b Buffer, rows, dim int, eps float32)
+	LayerNormBackward(dx, dw, db, dy, x, w, mean, inv Buffer, rows, dim int)
+}
+
+// Rope is a device's table of the rotations of rotary position embedding.
+type Rope interface {
+	Positions() int // that it holds
+}
+
+// Positions is what depends on the positions of tokens.
+type Positions interface {
+	// NewRope makes the table of positions from 0 on; see kernels.NewRopeTable.
+	NewRope(invFreq []float64, positions int, scale float64, interleaved bool) Rope
+	// Rotate rotates each head of row r of x [len(pos), heads, headDim] to position pos[r], into y; inverse turns back.
+	Rotate(r Rope, y, x Buffer, pos []int32, heads, headDim int, inverse bool)
+	// RelativeBias is y[h,i,j] = table[bucket[j-i+queries-1],h]: y [heads, queries, keys], table [buckets, heads], bucket
+	// [queries+keys-1].
+	RelativeBias(y, table Buffer, bucket []int32, heads, queries, keys int)
+	RelativeBiasBackward(dtable, dy Buffer, bucket []int32, heads, queries, keys int) // adds to dtable
+}
+
+// Heads locates the rows of heads in a buffer: row t of head h of sequence s begins at s·Seq + h·Head + t·Row.
+type Heads struct {
+	Buffer
+	Seq, Head, Row int
+}
+
+// Scores is what grouped-query attention (Ainslie et al., arXiv 2305.13245) needs to know. Query head h reads KV head
+// h / (Heads/KVHeads).
+type Scores struct {
+	Batch, Queries, Keys    int   // sequences, query rows and key rows per sequence
+	KeyLens                 []int // if not nil, how many keys each sequence has, at most Keys
+	Heads, KVHeads, HeadDim int
+	Scale                   float32   // of q·k
+	Causal                  bool      // query i sees the keys j <= i + (keys of the sequence) - Queries
+	Window                  int       // if not 0, of those the last Window
+	Slopes                  []float32 // [Heads] of ALiBi (Press et al., arXiv 2108.12409); nil: none
+	CoarseSlopes            float32   // if not 0, ALiBi in bfloat16, as Falcon computes it, times this
+	Bias                    Buffer    // [Heads, Queries, Keys], added to scaled scores; may be left out
+}
+
+// Attention is grouped-query attention.
+type Attention interface {
+	// Attend writes out and, unless it is left out, the logarithms of the sums of exponentials, lse [Batch, Heads, Queries].
+	Attend(s Scores, out Heads, lse Buffer, q, k, v Heads)
+	// AttendBackward writes the gradients of q, k and v, and adds that of Scores.Bias to dbias unless it is left out.
+	AttendBackward(s Scores, dq, dk, dv Heads, dbias Buffer, dout, out Heads, lse Buffer, q, k, v Heads)
+	// Store writes keys and values of any format: k and v [seqs·tokens, heads·headDim] become the rows from first on of each
+	// sequence's heads.
+	Store(keys, values Heads, first int, k, v Buffer, seqs, tokens, headDim int)
+}
+
+// Tables is rows of a matrix by number.
+type Tables interface {
+	Gather(y, table Buffer, ids []int32, dim int)       // y[i] = table[ids[i]]
+	ScatterAdd(dtable, dy Buffer, ids []int32, dim int) // dtable[ids[i]] += dy[i]
+	// ClearRows clears the rows of y [len(ids), dim] whose id is given.
+	ClearRows(y Buffer, ids []int32, id int32, dim int)
+}
+
+// Soft is what a teacher predicts for some rows: all its logits, or its K most probable tokens.
+type Soft struct {
+	Logits Buffer // [rows, vocab]; left out: IDs and LogP tell
+
+	K    int
+	IDs  []int32   // [rows, K], different within a row
+	LogP []float32 // [rows, K], log-probabilities at Distillation's temperature
+}
+
+// Distillation is a loss that follows a teacher (Hinton et al. 2015, arXiv 1503.02531, section 2):
+//
+//	(1-Weight)·CE(target) + Weight·Temperature²·KL(teacher || student), both softmaxes of logits/Temperature in KL
+type Distillation struct {
+	Weight      float32 // 0 to 1
+	Temperature float32 // more than 0
+}
+
+// Preciser is a device that can also sum in float64, slowly, wherever a forward pass of f32 weights rounds.
+type Preciser interface{ Precise() Device }
+
+// Losses compare logits [rows, vocab] with what they should predict. Rows whose target is negative do not count. What a loss is
+// of a row is written to a buffer [rows].
+type Losses interface {
+	CrossEntropy(ce, logits Buffer, targets []int32, rows, vocab int)
+	// CrossEntropyGradient also turns logits into scale times the gradient.
+	CrossEntropyGradient(ce, logits Buffer, targets []int32, scale float32, rows, vocab int)
+	// Argmax writes the index of the largest logit of each row, the lowest of several.
+	Argmax(best []int32, logits Buffer, rows, vocab int)
+	// Distill also turns logits into scale times the gradient of the loss.
+	Distill(ce, kl, logits Buffer, targets []int32, soft Soft, d Distillation, scale float32, rows, vocab int)
+	// TopLogP writes the k largest log-probabilities of each row, at a temperature, and their ids, largest first.
+	TopLogP(ids []int32, logP []float32, logits Buffer, temperature float32, rows, vocab, k int)
+	// Total writes scale·Σ terms to dst, a single number. Sums are in float64, in an order that depends on counts alone.
+	Total(dst Buffer, scale float32, terms ...Term)
+	// Sum is Σ terms, in float64.
+	Sum(terms ...Term) Number
+}
+
+// Term is Weight times the sum of X's numbers, or of their squares.
+type Term struct {
+	X       Buffer
+	Weight  float64
+	Squares bool
+}
+
+// Number waits for a number that a device computes, and returns it.
+type Number func() float64
+
+// AdamW is one step's settings; see kernels.AdamW.
+type AdamW struct {
+	LR, Beta1, Beta2, Eps float64
+	Decay                 float64 // weight decay, applied as p *= 1 - LR·Decay
+}
+
+// Muon is one step's settings; see kernels.Muon.
+type Muon struct {
+	LR, Size, Momentum, Decay float64
+}
+
+// MuonStep is one matrix's part of a step.
+type MuonStep struct {
+	Muon
+	P, G, M    Buffer
+	Rows, Cols int
+}
+
+// Optimizers make steps on parameters p, with gradient g·scale and averages m and v.
+type Optimizers interface {
+	AdamW(o AdamW, p, g, m, v Buffer, scale float32, t int)
+	// Muon makes the steps of several matrices, which leave their gradients without a meaning.
+	Muon(steps []MuonStep, scale float32)
+}

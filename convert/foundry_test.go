@@ -11,7 +11,8 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
@@ -75,7 +76,7 @@ func sameLogits(t *testing.T, c *golden.Case, got, want *weights.Source) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return slices.Clone(decode.New(src.Arch, all).Logits(c.Batch()).Data)
+		return slices.Clone(infer.New(cpu.New(), src.Arch, all).Logits(c.Batch()).F32())
 	}
 	a, b := logits(got), logits(want)
 	for i := range b {

@@ -9,7 +9,8 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
@@ -63,8 +64,8 @@ func TestNeighbours(t *testing.T) {
 				if errA != nil || errB != nil {
 					t.Fatal(errA, errB)
 				}
-				want := slices.Clone(decode.New(own.Arch, a).Logits(tokens).Data)
-				got := decode.New(native.Arch, b).Logits(tokens).Data
+				want := slices.Clone(infer.New(cpu.New(), own.Arch, a).Logits(tokens).F32())
+				got := infer.New(cpu.New(), native.Arch, b).Logits(tokens).F32()
 				for i := range got {
 					if d := float64(got[i] - want[i]); d > c.tolerance || d < -c.tolerance || d != d {
 						t.Fatalf("%d groups: logit %d is %v, want %v", groups, i, got[i], want[i])

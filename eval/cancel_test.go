@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"gqa/internal/engine/decode"
+	"gqa/internal/engine/infer"
 	"gqa/internal/stream"
 )
 
 // TestWorkStops soon after its context ends, within a pass too. Each would take minutes.
 func TestWorkStops(t *testing.T) {
 	shape := Shape{Name: "wide", Vocab: 4096, Dim: 1024, Layers: 8, Heads: 16, KVHeads: 16, HeadDim: 64, FFN: 2048, Gated: true, Context: 1 << 20}
-	m, err := RandomModel(t.Context(), decode.Formats{}, shape, 0)
+	m, err := RandomModel(t.Context(), infer.Formats{}, shape, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestWorkStops(t *testing.T) {
 		"load": func(ctx context.Context) error {
 			large := shape
 			large.Layers = 256
-			_, err := RandomModel(ctx, decode.Formats{}, large, 0)
+			_, err := RandomModel(ctx, infer.Formats{}, large, 0)
 			return err
 		},
 		"quality": func(ctx context.Context) error {

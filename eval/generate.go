@@ -39,7 +39,7 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 	if err := m.CheckLength(len(prompt) + o.MaxTokens - 1); err != nil {
 		return fmt.Errorf("a prompt of %d tokens and %d more: %w", len(prompt), o.MaxTokens, err)
 	}
-	size := float64(m.Arch.KVBytesPerToken(elementSize(m.Cache))) * float64(len(prompt)+o.MaxTokens)
+	size := float64(m.Arch.KVBytesPerToken(m.Cache.Size())) * float64(len(prompt)+o.MaxTokens)
 	if err := cmp.Or(limits.Memory("the KV cache", size), m.checkPass(1, len(prompt))); err != nil {
 		return fmt.Errorf("a prompt of %d tokens and %d more: %w; set a smaller --max-tokens", len(prompt), o.MaxTokens, err)
 	}
@@ -62,10 +62,10 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return err
 		}
-		if slices.ContainsFunc(logits.Data, notFinite) {
+		if slices.ContainsFunc(m.Host(logits), notFinite) {
 			return errors.New("the model gives no finite numbers: its activations are too large for float32")
 		}
-		next = append(next[:0], draw.next(logits.Data))
+		next = append(next[:0], draw.next(m.Host(logits)))
 		if next[0] == o.Stop {
 			return nil
 		}

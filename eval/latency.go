@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"gqa/configs"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device"
+	"gqa/internal/engine/infer"
 	"gqa/internal/kernels"
 	"gqa/internal/limits"
 	"gqa/internal/ops"
@@ -41,16 +42,8 @@ type Latency struct {
 	RooflineMS      float64 `json:"roofline_ms"`                        // no step that reads from memory is faster: see Machine.Roofline
 	RooflineShare   float64 `json:"roofline_share"`                     // RooflineMS / DecodeMSPerStep
 
-	formats decode.Formats
+	formats infer.Formats
 	encodes bool // and nothing else
-}
-
-// elementSize is the bytes of an element in a format.
-func elementSize(format kernels.Half) int {
-	if format == kernels.Full {
-		return 4
-	}
-	return 2
 }
 
 // MeasureLatency times a model's prefill and decode on this machine. The cache is filled without a prefill for the decode. Of a
@@ -59,11 +52,11 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 	if err := checkLatency(m, o); err != nil {
 		return nil, err
 	}
-	size := elementSize(m.Cache)
+	size := m.Cache.Size()
 	l := &Latency{
 		Batch: o.Batch, Context: o.Context, Threads: kernels.Threads(), PromptLen: o.PromptLen, formats: m.Formats,
 		KVBytesPerToken: m.Arch.KVBytesPerToken(size), CrossBytesToken: m.Arch.CrossKVBytesPerToken(size),
-		WeightBytes: int64(elementSize(m.Weights)) * m.readPerStep(), encodes: !m.Arch.Causal,
+		WeightBytes: int64(m.Weights.Size()) * m.readPerStep(), encodes: !m.Arch.Causal,
 	}
 	l.KVBytes = (l.KVBytesPerToken + l.CrossBytesToken) * int64(o.Batch) * int64(o.Context)
 	m.Until(ctx)
@@ -108,7 +101,7 @@ func checkLatency(m *Model, o LatencyOptions) error {
 	if err := m.CheckLength(o.PromptLen); err != nil {
 		return fmt.Errorf("prompt-len: %w", err)
 	}
-	size := elementSize(m.Cache)
+	size := m.Cache.Size()
 	perToken := m.Arch.KVBytesPerToken(size) + m.Arch.CrossKVBytesPerToken(size)
 	if err := limits.Memory("the KV cache in "+formatNames[m.Cache], float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
 		return fmt.Errorf("batch %d, context %d, prompt-len %d: %w", o.Batch, o.Context, o.PromptLen, err)
@@ -158,7 +151,7 @@ func timeDecode(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (t
 }
 
 // decodeStep is what a decode is timed by, again and again: one token for each sequence behind Context others in the cache.
-func decodeStep(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (cache *decode.Cache, step func() error) {
+func decodeStep(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (cache *infer.Cache, step func() error) {
 	cache = m.NewCache(o.Batch, o.Context+1)
 	cache.Fill(ctx, o.Context)
 	if m.Arch.EncoderLayers > 0 {
@@ -226,7 +219,7 @@ func randomIDs(n, vocab int) []int32 {
 
 // RandomModel is a Llama of a shape with random weights, kept in the formats of f: for timing alone. A feed-forward block without a gate becomes
 // one with a gate and as many weights.
-func RandomModel(ctx context.Context, f decode.Formats, s Shape, groups int) (*Model, error) {
+func RandomModel(ctx context.Context, f infer.Formats, s Shape, groups int) (*Model, error) {
 	a, err := s.arch(groups)
 	if err != nil {
 		return nil, err
@@ -275,9 +268,9 @@ func (s Shape) arch(groups int) (*configs.Arch, error) {
 	return configs.Resolve([]byte(config), "")
 }
 
-var formatNames = map[kernels.Half]string{kernels.Full: "f32", kernels.BF16: "bf16", kernels.F16: "f16"}
+var formatNames = map[device.Format]string{device.F32: "f32", device.BF16: "bf16", device.F16: "f16"}
 
-func formatsText(f decode.Formats) string {
+func formatsText(f infer.Formats) string {
 	if f.Weights == f.Cache {
 		return formatNames[f.Weights]
 	}

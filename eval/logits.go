@@ -89,7 +89,7 @@ func (m *Model) wholeLogits(ctx context.Context, b ops.Batch, w io.Writer) error
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := weights.WriteFloats(w, logits.Data, checkpoints.F32); err != nil {
+		if err := weights.WriteFloats(w, m.Host(logits), checkpoints.F32); err != nil {
 			return err
 		}
 	}
@@ -108,7 +108,7 @@ func (m *Model) stepLogits(ctx context.Context, b ops.Batch, w io.Writer) error 
 		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return err
 		}
-		if err := weights.WriteFloats(w, logits.Data, checkpoints.F32); err != nil {
+		if err := weights.WriteFloats(w, m.Host(logits), checkpoints.F32); err != nil {
 			return err
 		}
 	}

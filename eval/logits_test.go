@@ -78,7 +78,7 @@ func TestWriteLogitsPrecise(t *testing.T) {
 	if !slices.Equal(forms[0], forms[1]) {
 		t.Error("one pass and steps give other bits")
 	}
-	if slices.Equal(forms[0], m.Logits(c.Batch()).Data) {
+	if slices.Equal(forms[0], m.Logits(c.Batch()).F32()) {
 		t.Error("sums stay in float64")
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"gqa/internal/engine/decode"
+	"gqa/internal/device"
+	"gqa/internal/engine/infer"
 	"gqa/internal/kernels"
 )
 
@@ -27,8 +28,8 @@ func MeasureMachine(ctx context.Context) Machine {
 }
 
 // with is the machine as a model in these formats finds it.
-func (m Machine) with(f decode.Formats) Machine {
-	if f.Weights == kernels.BF16 && f.Cache == kernels.BF16 {
+func (m Machine) with(f infer.Formats) Machine {
+	if f.Weights == device.BF16 && f.Cache == device.BF16 {
 		m.Peak = max(m.Peak, m.PeakBF16)
 	}
 	return m

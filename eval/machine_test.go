@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"gqa/internal/engine/decode"
-	"gqa/internal/kernels"
+	"gqa/internal/device"
+	"gqa/internal/engine/infer"
 )
 
 func TestRoofline(t *testing.T) {
@@ -29,14 +29,14 @@ func TestRoofline(t *testing.T) {
 
 // Matrix instructions for bf16 raise the ceiling of models that are wholly in it.
 func TestRooflineOfFormats(t *testing.T) {
-	const half = kernels.BF16
+	const half = device.BF16
 	m := Machine{Peak: 2, PeakBF16: 8}
-	for f, want := range map[decode.Formats]float64{{}: 2, {Weights: half}: 2, {Weights: half, Cache: half}: 8} {
+	for f, want := range map[infer.Formats]float64{{}: 2, {Weights: half}: 2, {Weights: half, Cache: half}: 8} {
 		if got := m.with(f).Peak; got != want {
 			t.Errorf("%+v: peak %v, want %v", f, got, want)
 		}
 	}
-	if got := (Machine{Peak: 2}).with(decode.Formats{Weights: half, Cache: half}).Peak; got != 2 {
+	if got := (Machine{Peak: 2}).with(infer.Formats{Weights: half, Cache: half}).Peak; got != 2 {
 		t.Errorf("without matrix instructions the peak is %v, want 2", got)
 	}
 }

@@ -5,7 +5,8 @@ import (
 	"fmt"
 
 	"gqa/configs"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/weights"
 )
 
@@ -14,18 +15,18 @@ type Model struct {
 	Dir        string
 	Arch       *configs.Arch
 	Parameters int64
-	*decode.Decoder
+	*infer.Decoder
 
 	headRows int // rows of logits in memory at once
 }
 
 // LoadModel reads a checkpoint (a folder, a .safetensors or PyTorch file, an index file) into memory, in f32.
 func LoadModel(ctx context.Context, path string) (*Model, error) {
-	return LoadModelIn(ctx, decode.Formats{}, path)
+	return LoadModelIn(ctx, infer.Formats{}, path)
 }
 
 // LoadModelIn is LoadModel with weights and cache kept in other formats.
-func LoadModelIn(ctx context.Context, f decode.Formats, path string) (*Model, error) {
+func LoadModelIn(ctx context.Context, f infer.Formats, path string) (*Model, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
@@ -43,12 +44,12 @@ func LoadModelIn(ctx context.Context, f decode.Formats, path string) (*Model, er
 }
 
 // newModel wraps weights by the forward pass's names.
-func newModel(ctx context.Context, f decode.Formats, dir string, arch *configs.Arch, all map[string][]float32) (*Model, error) {
+func newModel(ctx context.Context, f infer.Formats, dir string, arch *configs.Arch, all map[string][]float32) (*Model, error) {
 	n, err := weights.Parameters(arch)
 	if err != nil {
 		return nil, err
 	}
-	d, err := decode.Build(ctx, f, arch, all)
+	d, err := infer.Build(ctx, cpu.New(), f, arch, all)
 	if err != nil {
 		return nil, err
 	}

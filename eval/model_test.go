@@ -11,9 +11,9 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device"
+	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 )
 
 // gopher is the embedded sample model.
@@ -46,7 +46,7 @@ func broken(t *testing.T) *Model {
 	t.Helper()
 	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
 	all["final_norm.weight"][3] = float32(math.NaN())
-	m, err := newModel(t.Context(), decode.Formats{}, "", src.Arch, all)
+	m, err := newModel(t.Context(), infer.Formats{}, "", src.Arch, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestLoadNotFinite(t *testing.T) {
 		}
 		file := filepath.Join(dir, "model.safetensors")
 		golden.Poison(t, file, "model.layers.2.mlp.up_proj.weight", 777, x)
-		for _, f := range []decode.Formats{{}, {Weights: kernels.BF16}} {
+		for _, f := range []infer.Formats{{}, {Weights: device.BF16}} {
 			_, err := LoadModelIn(t.Context(), f, dir)
 			wantError(t, "weights", err, fmt.Sprintf("model: %s: tensor \"model.layers.2.mlp.up_proj.weight\": %v at [3, 9]; the file is damaged", file, x))
 		}

@@ -8,7 +8,7 @@ import (
 	"math"
 	"slices"
 
-	"gqa/internal/engine/decode"
+	"gqa/internal/engine/infer"
 	"gqa/internal/kernels"
 	"gqa/internal/objective"
 	"gqa/internal/stream"
@@ -137,7 +137,7 @@ func (t *tally) score(ctx context.Context, ids []int32, n int) {
 	b, targets := t.data.Batch(windows)
 	t.size(len(targets))
 	t.targets = targets
-	hidden, teacherHidden := t.model.Hidden(b), decode.Mat{}
+	hidden, teacherHidden := t.model.Hidden(b), infer.Mat{}
 	if t.o.Teacher != nil {
 		teacherHidden = t.o.Teacher.Hidden(b)
 	}
@@ -145,9 +145,9 @@ func (t *tally) score(ctx context.Context, ids []int32, n int) {
 		hi := min(lo+t.model.headRows, len(targets))
 		var teacher []float32
 		if t.o.Teacher != nil {
-			teacher = t.o.Teacher.Head(teacherHidden, lo, hi).Data
+			teacher = t.o.Teacher.Host(t.o.Teacher.Head(teacherHidden, lo, hi))
 		}
-		t.scoreRows(t.model.Head(hidden, lo, hi).Data, teacher, lo, hi)
+		t.scoreRows(t.model.Host(t.model.Head(hidden, lo, hi)), teacher, lo, hi)
 	}
 	rows := len(targets) / n
 	for i := range n {

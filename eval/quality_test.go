@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"gqa/configs"
-	"gqa/internal/engine/decode"
+	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/objective"
 	"gqa/internal/ops"
@@ -85,7 +85,7 @@ func define(m, teacher *Model, ids []int32, seqLen, windows int) (f figures) {
 }
 
 func probabilities(m *Model, window []int32) (rows [][]float64) {
-	logits, vocab := m.Logits(ops.NewBatch(window)).Data, m.Arch.Vocab
+	logits, vocab := m.Logits(ops.NewBatch(window)).F32(), m.Arch.Vocab
 	for r := range window {
 		row, sum := make([]float64, vocab), 0.0
 		for j := range row {
@@ -286,7 +286,7 @@ func TestQualityOfUntiedHead(t *testing.T) {
 		t.Fatalf("tied %v (%v)", untied.Tied, err)
 	}
 	score := func(a *configs.Arch) float64 {
-		m, err := newModel(t.Context(), decode.Formats{}, "", a, all)
+		m, err := newModel(t.Context(), infer.Formats{}, "", a, all)
 		if err != nil {
 			t.Fatal(err)
 		}

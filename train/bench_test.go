@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/golden"
 	"gqa/internal/kernels"
 )
 
@@ -26,7 +27,7 @@ func BenchmarkStep(b *testing.B) {
 			benchmarkStep(b, o.arch, all, 8, 512, threads)
 		})
 		b.Run(fmt.Sprintf("model=6x384/batch=4/seq=256/threads=%d", threads), func(b *testing.B) {
-			arch, all := tinyModel(b, smallLlama)
+			arch, all := golden.TinyModel(b, smallLlama)
 			benchmarkStep(b, arch, all, 4, 256, threads)
 		})
 	}
@@ -39,7 +40,7 @@ func benchmarkStep(b *testing.B, arch *configs.Arch, all map[string][]float32, b
 	if err != nil {
 		b.Fatal(err)
 	}
-	windows := randomWindows(1, batch, seq, arch.Vocab)
+	windows := golden.Windows(1, batch, seq, arch.Vocab)
 	step := func(n int) {
 		if _, err := t.step(n, windows); err != nil {
 			b.Fatal(err)

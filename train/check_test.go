@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gqa/checkpoints"
+	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
 
@@ -25,7 +26,7 @@ func TestRunChecks(t *testing.T) {
 	}
 	put(t, foreign, "tokenizer.json", string(tokenizer))
 	text := put(t, t.TempDir(), "corpus.txt", strings.Repeat("func main() {}\n", 100))
-	short, wide := writeIDs(t, randomWindows(1, 1, 5, 128)), writeIDs(t, [][]int32{{1, 2, 3, 200}})
+	short, wide := writeIDs(t, golden.Windows(1, 1, 5, 128)), writeIDs(t, [][]int32{{1, 2, 3, 200}})
 	learned := tinyFolder(t, "gpt2")
 	for sets, want := range map[string]string{
 		"steps=0":                            "steps is 0: give steps",
@@ -67,15 +68,15 @@ func put(t *testing.T, dir, name, text string) (path string) {
 	return path
 }
 
-// tinyFolder writes one of tinyConfigs as its family stores it.
+// tinyFolder writes one of golden.Tiny as its family stores it.
 func tinyFolder(t *testing.T, name string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	arch, all := tinyModel(t, tinyConfigs[name])
-	if err := weights.Write(dir, arch, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
+	arch, all := golden.TinyModel(t, golden.Tiny[name])
+	if err := weights.Write(dir, arch, checkpoints.F32, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	put(t, dir, "config.json", tinyConfigs[name])
+	put(t, dir, "config.json", golden.Tiny[name])
 	return dir
 }
 
@@ -133,7 +134,7 @@ func TestResumeChecks(t *testing.T) {
 		"optimizer.average=0.9": "optimizer.average cannot change within a run, from 0 to 0.9",
 		"nothing=1":             `unknown key "nothing"`,
 		"steps=1":               "checkpoint of step 2",
-		"data=" + writeIDs(t, randomWindows(9, 14, 12, 128)): "has changed since the run began; put back what was there",
+		"data=" + writeIDs(t, golden.Windows(9, 14, 12, 128)): "has changed since the run began; put back what was there",
 	} {
 		if _, err := Resume(t.Context(), o, []string{"steps=4", set}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one with %q", set, err, want)

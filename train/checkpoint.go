@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"gqa/checkpoints"
-	"gqa/internal/engine/spago"
+	"gqa/internal/engine"
 	"gqa/internal/weights"
 )
 
@@ -115,10 +115,10 @@ func (r *run) saveCheckpoint() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
-	if err := r.origin.write(out.Dir(), checkpoints.F32, r.trainer.optimizer.result()); err != nil {
+	if err := r.origin.write(out.Dir(), checkpoints.F32, r.trainer.Result); err != nil {
 		return err
 	}
-	if err := r.trainer.optimizer.write(out.Dir()); err != nil {
+	if err := r.trainer.writeState(out.Dir()); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(out.Dir(), metricsFile), r.journal.written, 0o666); err != nil {
@@ -135,42 +135,17 @@ func (r *run) saveCheckpoint() (err error) {
 	return out.Commit()
 }
 
-// result is the run's model if it ended here: the weights by name, or their averages, shared with the optimizer.
-func (o *optimizer) result() map[string][]float32 {
-	all := make(map[string][]float32, len(o.slots))
-	for _, s := range o.slots {
-		all[s.name] = spago.Data(s.param)
-		if s.mean != nil {
-			all[s.name] = s.mean
-		}
+// writeState stores what the next step needs beside the result.
+func (t *trainer) writeState(dir string) error {
+	byName := map[string]engine.State{}
+	var specs []checkpoints.Spec
+	for _, s := range t.State() {
+		byName[s.Name] = s
+		specs = append(specs, checkpoints.Spec{Name: s.Name, DType: checkpoints.F32, Shape: s.Shape})
 	}
-	return all
-}
-
-// moments are what the next step needs beside the result, by the names that it has in a file: averages of gradients and,
-// where the result is an average, the weights themselves.
-func (o *optimizer) moments() (specs []checkpoints.Spec, values map[string][]float32) {
-	values = make(map[string][]float32, 2*len(o.slots))
-	for _, s := range o.slots {
-		all := map[string][]float32{"m." + s.name: s.m, "v." + s.name: s.v}
-		if s.mean != nil {
-			all["w."+s.name] = spago.Data(s.param)
-		}
-		for name, data := range all {
-			if data != nil {
-				specs = append(specs, checkpoints.Spec{Name: name, DType: checkpoints.F32, Shape: s.shape})
-				values[name] = data
-			}
-		}
-	}
-	return specs, values
-}
-
-func (o *optimizer) write(dir string) error {
-	specs, values := o.moments()
 	sub := filepath.Join(dir, "optimizer") // a folder of its own, as the writer chooses the file's name
 	err := checkpoints.Write(sub, specs, checkpoints.WriteOptions{}, func(s checkpoints.Spec, w io.Writer) error {
-		return weights.WriteFloats(w, values[s.Name], s.DType)
+		return weights.WriteFloats(w, byName[s.Name].Get(), s.DType)
 	})
 	if err != nil {
 		return err
@@ -181,21 +156,23 @@ func (o *optimizer) write(dir string) error {
 	return os.Remove(sub)
 }
 
-func (o *optimizer) read(path string) error {
+// readState takes over what a checkpoint holds beside the result.
+func (t *trainer) readState(path string) error {
 	ckpt, err := checkpoints.Open(path)
 	if err != nil {
 		return err
 	}
 	defer ckpt.Close()
-	specs, values := o.moments()
-	for _, s := range specs {
-		t, ok := ckpt.Tensor(s.Name)
-		if !ok || !slices.Equal(t.Shape, s.Shape) {
+	for _, s := range t.State() {
+		stored, ok := ckpt.Tensor(s.Name)
+		if !ok || !slices.Equal(stored.Shape, s.Shape) {
 			return fmt.Errorf("%s: want %s as F32 %v; the checkpoint is another model's", path, s.Name, s.Shape)
 		}
-		if _, err := t.Float32(values[s.Name]); err != nil {
+		values, err := stored.Float32(nil)
+		if err != nil {
 			return err
 		}
+		s.Set(values)
 	}
 	return nil
 }

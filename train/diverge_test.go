@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nlpodyssey/spago/mat"
-
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/engine"
+	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
 
@@ -59,11 +59,8 @@ func TestDivergedGradient(t *testing.T) {
 		before := map[string][]float32{}
 		other.Observe = func(p Progress) {
 			if p.Step == 3 {
-				before = clone(r.trainer.optimizer.result())
-				param := r.trainer.optimizer.slots[0].param
-				spoiled := make([]float32, param.Size())
-				spoiled[5] = poison
-				param.AccGrad(mat.NewDense[float32](mat.WithShape(param.Shape()...), mat.WithBacking(spoiled)))
+				before = results(t, r)
+				r.trainer.Trainer = &poisoned{r.trainer.Trainer, float64(poison)}
 			}
 		}
 		err := r.loop(t.Context(), other)
@@ -71,7 +68,7 @@ func TestDivergedGradient(t *testing.T) {
 		if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "goes on from step 2") {
 			t.Fatalf("%s: error %v, want ErrDiverged %q", name, err, want)
 		}
-		for weight, w := range r.trainer.optimizer.result() {
+		for weight, w := range results(t, r) {
 			if !slices.Equal(w, before[weight]) {
 				t.Errorf("%s: %s changed", name, weight)
 			}
@@ -90,6 +87,28 @@ func TestDivergedGradient(t *testing.T) {
 	}
 }
 
+// poisoned is a trainer whose next gradient is not finite.
+type poisoned struct {
+	engine.Trainer
+	norm float64
+}
+
+func (p *poisoned) GradNorm() float64 { return p.norm }
+
+// results are copies of the weights of a run's result.
+func results(t *testing.T, r *run) map[string][]float32 {
+	t.Helper()
+	params, err := r.origin.arch.Params()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]float32{}
+	for _, p := range params {
+		all[p.Name] = slices.Clone(r.trainer.Result(p.Name))
+	}
+	return all
+}
+
 // begun is a run just before its first step.
 func begun(t *testing.T, recipe configs.Recipe, o Options) *run {
 	t.Helper()
@@ -106,14 +125,14 @@ func begun(t *testing.T, recipe configs.Recipe, o Options) *run {
 
 // Where the model is broken before it is trained, no learning rate is to blame.
 func TestDivergedModel(t *testing.T) {
-	arch, all := tinyModel(t, tinyConfigs["llama"])
+	arch, all := golden.TinyModel(t, golden.Tiny["llama"])
 	all["final_norm.weight"][0] = math.MaxFloat32 // is finite, but no logit that it is in
 	dir := t.TempDir()
-	if err := weights.Write(dir, arch, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
+	if err := weights.Write(dir, arch, checkpoints.F32, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	put(t, dir, "config.json", tinyConfigs["llama"])
-	recipe, o := smallRun(t, "model="+dir, "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)))
+	put(t, dir, "config.json", golden.Tiny["llama"])
+	recipe, o := smallRun(t, "model="+dir, "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)))
 	_, err := Run(t.Context(), recipe, o)
 	want := "before any weight has changed; the model itself gives no finite numbers: see gqa-eval quality " + dir + " --data "
 	if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "learning rate") {

@@ -93,9 +93,9 @@ func readCompanions(src *weights.Source) (side map[string][]byte, left []string,
 }
 
 // write makes dir a Hugging Face folder of the weights in dtype.
-func (o *origin) write(dir string, dtype checkpoints.DType, all map[string][]float32) error {
+func (o *origin) write(dir string, dtype checkpoints.DType, weight func(name string) []float32) error {
 	const shardSize = 5e9
-	if err := weights.Write(dir, o.arch, dtype, all, checkpoints.WriteOptions{ShardSize: shardSize}); err != nil {
+	if err := weights.Write(dir, o.arch, dtype, weight, checkpoints.WriteOptions{ShardSize: shardSize}); err != nil {
 		return err
 	}
 	config, err := weights.RewriteConfig(o.config, func(keys map[string]any) { weights.SetDType(keys, dtype) })

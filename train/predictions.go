@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 
 	"gqa/checkpoints"
-	"gqa/internal/kernels"
+	"gqa/internal/device"
 )
 
 const (
@@ -43,9 +43,8 @@ type predictionsKey struct {
 type predictions struct {
 	key  predictionsKey
 	file *os.File
-	buf  []byte   // one record
-	half []uint16 // its log-probabilities
-	soft kernels.Soft
+	buf  []byte // one record
+	soft device.Soft
 }
 
 // openPredictions opens the folder dir, or makes it. One of other predictions is an error that says what differs.
@@ -75,7 +74,7 @@ func openPredictions(dir string, key predictionsKey) (*predictions, error) {
 		return nil, fmt.Errorf("%w: %w", errCache, err)
 	}
 	n := key.SeqLen * key.TopK
-	return &predictions{key: key, file: file, buf: make([]byte, 4+6*n), half: make([]uint16, n)}, nil
+	return &predictions{key: key, file: file, buf: make([]byte, 4+6*n)}, nil
 }
 
 // beginPredictions writes the key of a folder that has none. Predictions that are there without one may be anything's.
@@ -117,22 +116,22 @@ func (k predictionsKey) check(text []byte) error {
 }
 
 // room is memory for the predictions of windows, valid until it is asked for again.
-func (p *predictions) room(windows int) kernels.Soft {
+func (p *predictions) room(windows int) device.Soft {
 	n := windows * p.key.SeqLen * p.key.TopK
 	if len(p.soft.IDs) < n {
-		p.soft = kernels.Soft{K: p.key.TopK, IDs: make([]int32, n), LogP: make([]float32, n)}
+		p.soft = device.Soft{K: p.key.TopK, IDs: make([]int32, n), LogP: make([]float32, n)}
 	}
-	return kernels.Soft{K: p.soft.K, IDs: p.soft.IDs[:n], LogP: p.soft.LogP[:n]}
+	return device.Soft{K: p.soft.K, IDs: p.soft.IDs[:n], LogP: p.soft.LogP[:n]}
 }
 
 // window is the part of soft that belongs to its ith window.
-func (p *predictions) window(soft kernels.Soft, i int) kernels.Soft {
+func (p *predictions) window(soft device.Soft, i int) device.Soft {
 	n := p.key.SeqLen * p.key.TopK
-	return kernels.Soft{K: soft.K, IDs: soft.IDs[i*n : (i+1)*n], LogP: soft.LogP[i*n : (i+1)*n]}
+	return device.Soft{K: soft.K, IDs: soft.IDs[i*n : (i+1)*n], LogP: soft.LogP[i*n : (i+1)*n]}
 }
 
 // load reads the record of a window; held is false where there is none that is whole.
-func (p *predictions) load(window int, soft kernels.Soft) (held bool, err error) {
+func (p *predictions) load(window int, soft device.Soft) (held bool, err error) {
 	_, err = p.file.ReadAt(p.buf, int64(window)*int64(len(p.buf)))
 	if errors.Is(err, io.EOF) {
 		return false, nil
@@ -147,19 +146,17 @@ func (p *predictions) load(window int, soft kernels.Soft) (held bool, err error)
 	n := len(soft.IDs)
 	for i := range soft.IDs {
 		soft.IDs[i] = int32(binary.LittleEndian.Uint32(body[4*i:]))
-		p.half[i] = binary.LittleEndian.Uint16(body[4*n+2*i:])
+		soft.LogP[i] = checkpoints.F16ToF32(binary.LittleEndian.Uint16(body[4*n+2*i:]))
 	}
-	kernels.DecodeHalf(kernels.F16, soft.LogP, p.half)
 	return true, nil
 }
 
 // store writes the record of a window.
-func (p *predictions) store(window int, soft kernels.Soft) error {
-	kernels.EncodeHalf(kernels.F16, p.half, soft.LogP)
+func (p *predictions) store(window int, soft device.Soft) error {
 	body, n := p.buf[4:], len(soft.IDs)
 	for i, id := range soft.IDs {
 		binary.LittleEndian.PutUint32(body[4*i:], uint32(id))
-		binary.LittleEndian.PutUint16(body[4*n+2*i:], p.half[i])
+		binary.LittleEndian.PutUint16(body[4*n+2*i:], checkpoints.F32ToF16(soft.LogP[i]))
 	}
 	binary.LittleEndian.PutUint32(p.buf, crc32.Checksum(body, castagnoli))
 	if _, err := p.file.WriteAt(p.buf, int64(window)*int64(len(p.buf))); err != nil {

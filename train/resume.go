@@ -181,10 +181,10 @@ func restore(ctx context.Context, dir string, step int, recipe *configs.Recipe, 
 	if err != nil {
 		return nil, err
 	}
-	if err := r.trainer.optimizer.read(filepath.Join(from, momentsFile)); err != nil {
+	if err := r.trainer.readState(filepath.Join(from, momentsFile)); err != nil {
 		return nil, &damageError{err}
 	}
-	if !r.trainer.optimizer.finite() {
+	if !r.trainer.Finite() {
 		return nil, &damageError{errors.New("it holds numbers that are not finite")}
 	}
 	if s.Files != nil {

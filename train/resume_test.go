@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/internal/golden"
 )
 
 // TestResume interrupts a run after each step and goes on with it.
@@ -44,8 +45,8 @@ func TestResume(t *testing.T) {
 
 // Fused, transposed and tied weights go through a checkpoint to the bit as well, and so do Muon's averages and the weights'.
 func TestResumeFamilies(t *testing.T) {
-	for name := range tinyConfigs {
-		recipe, o := smallRun(t, "model="+tinyFolder(t, name), "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)), "optimizer.name=muon",
+	for name := range golden.Tiny {
+		recipe, o := smallRun(t, "model="+tinyFolder(t, name), "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)), "optimizer.name=muon",
 			"optimizer.average=0.7")
 		mustRun(t, recipe, o)
 		other := Options{Dir: filepath.Join(t.TempDir(), "run")}

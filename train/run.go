@@ -11,7 +11,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
-	"gqa/internal/kernels"
+	"gqa/internal/device/cpu"
 	"gqa/internal/limits"
 	"gqa/internal/objective"
 	"gqa/internal/weights"
@@ -137,8 +137,8 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 	defer func() { err = errors.Join(err, r.trainer.teacher.Close()) }()
 	r.observe = o.Observe
 	if r.recipe.Threads > 0 {
-		kernels.SetThreads(r.recipe.Threads)
-		defer kernels.SetThreads(0)
+		cpu.SetThreads(r.recipe.Threads)
+		defer cpu.SetThreads(0)
 	}
 	if err := r.catchUp(); err != nil {
 		return err
@@ -190,7 +190,7 @@ func (r *run) report(ctx context.Context, out outcome, p pace) error {
 		Step: step, Tokens: r.state.Tokens, Loss: out.loss, GradNorm: out.gradNorm, LR: out.lr, TokensPerS: p.rate(),
 	}
 	if r.trainer.teacher != nil {
-		m.CE, m.KL = &out.parts.CrossEntropy, &out.parts.Divergence
+		m.CE, m.KL = &out.crossEntropy, &out.divergence
 	}
 	last := step == r.recipe.Steps
 	if r.validates(step) && (last || ctx.Err() == nil) { // a run that is told to stop validates when it is resumed
@@ -213,7 +213,7 @@ func (r *run) validates(step int) bool {
 // validate adds the validation loss to the figures of the step just made.
 func (r *run) validate(m *Metrics) error {
 	var loss float64
-	r.trainer.optimizer.average(func() { loss = r.trainer.evaluate(r.data.valid) })
+	r.trainer.Averaged(func() { loss = r.trainer.evaluate(r.data.valid) })
 	if !isFinite(loss) {
 		return r.diverged(m.Step, fmt.Errorf("the validation loss is %v", loss))
 	}
@@ -270,7 +270,7 @@ func (r *run) save() error {
 
 // sound checks that the last step left a model that works: what is saved must be worth going back to.
 func (r *run) sound() error {
-	if !r.trainer.optimizer.finite() {
+	if !r.trainer.Finite() {
 		return errors.New("weights are no longer finite")
 	}
 	windows := r.data.sampler.Batch(r.state.Step-1, r.recipe.Batch*r.recipe.Accumulate)
@@ -334,7 +334,7 @@ func (r *run) export() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
-	if err := r.origin.write(out.Dir(), dtype, r.trainer.optimizer.result()); err != nil {
+	if err := r.origin.write(out.Dir(), dtype, r.trainer.Result); err != nil {
 		return fmt.Errorf("%s: %w; %s", modelDir, err, r.resumable())
 	}
 	return out.Commit()

@@ -41,8 +41,8 @@ func concat(windows [][]int32) (all []int32) {
 func smallRun(t *testing.T, sets ...string) (configs.Recipe, Options) {
 	t.Helper()
 	r := goldenRecipe(t, append([]string{
-		"name=small", "model=testdata/llama-g2", "data=" + writeIDs(t, randomWindows(1, 14, 12, 128)),
-		"valid=" + writeIDs(t, randomWindows(2, 3, 12, 128)), "steps=8", "batch=2", "accumulate=2", "seq_len=12",
+		"name=small", "model=testdata/llama-g2", "data=" + writeIDs(t, golden.Windows(1, 14, 12, 128)),
+		"valid=" + writeIDs(t, golden.Windows(2, 3, 12, 128)), "steps=8", "batch=2", "accumulate=2", "seq_len=12",
 		"schedule.kind=cosine", "schedule.warmup=2", "valid_every=4", "save_every=2", "log_every=3",
 	}, sets...)...)
 	return *r, Options{Dir: filepath.Join(t.TempDir(), "run")}

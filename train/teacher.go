@@ -7,18 +7,20 @@ import (
 	"math"
 	"slices"
 
+	"gqa/checkpoints"
 	"gqa/configs"
-	"gqa/internal/engine/decode"
-	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
+	"gqa/internal/device"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine"
+	"gqa/internal/engine/infer"
 	"gqa/internal/objective"
 	"gqa/internal/weights"
 )
 
 // teacher is the model whose predictions a run follows.
 type teacher struct {
-	kernels.Distillation
-	model     *decode.Decoder
+	device.Distillation
+	model     *infer.Decoder
 	objective objective.Objective
 	sum       uint32       // of its weights
 	cache     *predictions // nil: the model reads every batch anew
@@ -49,8 +51,8 @@ func openTeacher(ctx context.Context, r *configs.Recipe, arch *configs.Arch, d *
 		return nil, fmt.Errorf("teacher: %w", err)
 	}
 	t := &teacher{
-		Distillation: kernels.Distillation{Weight: float32(r.Distill.KLWeight()), Temperature: float32(r.Distill.Temperature)},
-		model:        decode.New(src.Arch, all),
+		Distillation: device.Distillation{Weight: float32(r.Distill.KLWeight()), Temperature: float32(r.Distill.Temperature)},
+		model:        infer.New(cpu.New(), src.Arch, all),
 		objective:    d.Objective,
 		sum:          weightsSum(src.Config, all),
 	}
@@ -70,23 +72,21 @@ func openTeacher(ctx context.Context, r *configs.Recipe, arch *configs.Arch, d *
 	return t, err
 }
 
-// read is what the teacher says of windows, the run's windows number first and on; valid until it reads again.
-func (t *teacher) read(first int, windows [][]int32) (spago.Teacher, error) {
-	if t.cache != nil {
-		soft, err := t.recall(first, windows)
-		rows := func(lo, hi int) kernels.Soft {
-			return kernels.Soft{K: soft.K, IDs: soft.IDs[lo*soft.K : hi*soft.K], LogP: soft.LogP[lo*soft.K : hi*soft.K]}
-		}
-		return spago.Teacher{Distillation: t.Distillation, Rows: rows}, err
+// read is what the teacher says of windows, the run's windows number first and on; valid until it reads again. It is nil without a
+// teacher.
+func (t *teacher) read(first int, windows [][]int32) (*engine.Lesson, error) {
+	switch {
+	case t == nil:
+		return nil, nil
+	case t.cache == nil:
+		return &engine.Lesson{Distillation: t.Distillation, Teacher: t.model.Teacher()}, nil
 	}
-	b, _ := t.objective.Batch(windows)
-	hidden := t.model.Hidden(b)
-	rows := func(lo, hi int) kernels.Soft { return kernels.Soft{Logits: t.model.Head(hidden, lo, hi).Data} }
-	return spago.Teacher{Distillation: t.Distillation, Rows: rows}, nil
+	said, err := t.recall(first, windows)
+	return &engine.Lesson{Distillation: t.Distillation, K: said.K, IDs: said.IDs, LogP: said.LogP}, err
 }
 
 // recall is read through the cache: the model runs on windows only that it does not hold yet.
-func (t *teacher) recall(first int, windows [][]int32) (kernels.Soft, error) {
+func (t *teacher) recall(first int, windows [][]int32) (device.Soft, error) {
 	soft, missing := t.cache.room(len(windows)), []int(nil)
 	for i := range windows {
 		held, err := t.cache.load(first+i, t.cache.window(soft, i))
@@ -133,7 +133,7 @@ func (t *teacher) evaluate(windows [][]int32, batch int) *float64 {
 		hidden := t.model.Hidden(b)
 		for lo := 0; lo < len(targets); lo += rows {
 			hi := min(lo+rows, len(targets))
-			kernels.CrossEntropy(losses, nil, t.model.Head(hidden, lo, hi).Data, targets[lo:hi], hi-lo, t.model.Arch.Vocab)
+			t.model.CrossEntropy(losses, hidden, lo, hi, targets[lo:hi])
 			for i, target := range targets[lo:hi] {
 				if target >= 0 {
 					sum, all = sum+float64(losses[i]), all+1
@@ -148,25 +148,21 @@ func (t *teacher) evaluate(windows [][]int32, batch int) *float64 {
 }
 
 // predict fills soft with the most probable tokens of rows [lo, lo+n).
-func (t *teacher) predict(soft kernels.Soft, hidden decode.Mat, lo, n int) {
+func (t *teacher) predict(soft device.Soft, hidden infer.Mat, lo, n int) {
 	const logits = 1 << 22 // in memory at once: 16 MiB
 	vocab := t.model.Arch.Vocab
 	step := max(1, logits/vocab)
 	for at := 0; at < n; at += step {
 		end := min(at+step, n)
-		block := t.model.Head(hidden, lo+at, lo+end).Data
-		kernels.TopLogP(soft.IDs[at*soft.K:end*soft.K], soft.LogP[at*soft.K:end*soft.K], block, t.Temperature, end-at, vocab, soft.K)
+		t.model.TopLogP(soft.IDs[at*soft.K:end*soft.K], soft.LogP[at*soft.K:end*soft.K], hidden, lo+at, lo+end, t.Temperature, soft.K)
 	}
 	roundHalf(soft.LogP)
 }
 
 // roundHalf rounds to what the cache keeps, so that a run sees the same numbers from the model and from the cache.
 func roundHalf(x []float32) {
-	half := make([]uint16, len(x))
-	kernels.EncodeHalf(kernels.F16, half, x)
-	kernels.DecodeHalf(kernels.F16, x, half)
 	for i, v := range x {
-		if math.IsInf(float64(v), -1) {
+		if x[i] = checkpoints.F16ToF32(checkpoints.F32ToF16(v)); math.IsInf(float64(x[i]), -1) {
 			x[i] = -65504 // the least that f16 holds
 		}
 	}

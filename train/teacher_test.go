@@ -9,7 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/ops"
 )
@@ -19,7 +20,7 @@ func distilled(t *testing.T, sets ...string) (teacher string, r *Status, o Optio
 	t.Helper()
 	teacher = tinyFolder(t, "gpt2")
 	recipe, o := smallRun(t, append([]string{
-		"model=" + tinyFolder(t, "llama"), "valid=", "data=" + writeIDs(t, randomWindows(1, 14, 12, 40)), "distill.teacher=" + teacher,
+		"model=" + tinyFolder(t, "llama"), "valid=", "data=" + writeIDs(t, golden.Windows(1, 14, 12, 40)), "distill.teacher=" + teacher,
 	}, sets...)...)
 	return teacher, mustRun(t, recipe, o), o
 }
@@ -27,9 +28,9 @@ func distilled(t *testing.T, sets ...string) (teacher string, r *Status, o Optio
 // The first step's figures are the definition's: cross-entropy and KL(teacher || model), over every prediction.
 func TestDistilledLoss(t *testing.T) {
 	_, _, o := distilled(t, "distill.loss=mixed", "distill.weight=0.25", "distill.temperature=2", "accumulate=1", "batch=14")
-	arch, all := tinyModel(t, tinyConfigs["llama"])
-	other, teacher := tinyModel(t, tinyConfigs["gpt2"])
-	student, guide := decode.New(arch, all), decode.New(other, teacher)
+	arch, all := golden.TinyModel(t, golden.Tiny["llama"])
+	other, teacher := golden.TinyModel(t, golden.Tiny["gpt2"])
+	student, guide := infer.New(cpu.New(), arch, all), infer.New(cpu.New(), other, teacher)
 	m := figures(t, o.Dir)[0]
 	recipe, err := readRecipe(o.Dir)
 	if err != nil {
@@ -60,7 +61,7 @@ func TestDistilledLoss(t *testing.T) {
 // Weights that are not finite are named before anything is written, those of the teacher as the teacher's.
 func TestNotFiniteModels(t *testing.T) {
 	model, teacher := tinyFolder(t, "llama"), tinyFolder(t, "gpt2")
-	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)), "distill.teacher="+teacher)
+	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)), "distill.teacher="+teacher)
 	refused := func(want string) {
 		t.Helper()
 		_, err := Run(t.Context(), recipe, o)
@@ -80,7 +81,7 @@ func TestNotFiniteModels(t *testing.T) {
 // A teacher whose predictions are too large is to blame, not the learning rate.
 func TestTeacherOverflows(t *testing.T) {
 	model, teacher := tinyFolder(t, "llama"), tinyFolder(t, "gpt2")
-	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, randomWindows(1, 14, 12, 40)), "distill.teacher="+teacher)
+	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)), "distill.teacher="+teacher)
 	golden.Poison(t, filepath.Join(teacher, "model.safetensors"), "transformer.ln_f.bias", 1, 3e38)
 	golden.Poison(t, filepath.Join(teacher, "model.safetensors"), "transformer.wte.weight", 7*32+1, 100) // a logit of 3e40
 	_, err := Run(t.Context(), recipe, o)
@@ -89,11 +90,11 @@ func TestTeacherOverflows(t *testing.T) {
 	}
 }
 
-func logits(d *decode.Decoder, window []int32) [][]float32 {
+func logits(d *infer.Decoder, window []int32) [][]float32 {
 	flat := d.Logits(ops.NewBatch(window))
 	rows := make([][]float32, flat.Rows)
 	for i := range rows {
-		rows[i] = append(rows[i], flat.Data[i*flat.Cols:(i+1)*flat.Cols]...)
+		rows[i] = append(rows[i], flat.F32()[i*flat.Cols:(i+1)*flat.Cols]...)
 	}
 	return rows
 }
@@ -173,7 +174,7 @@ func TestTeacherCache(t *testing.T) {
 		t.Errorf("another seed: %v", err)
 	}
 	recipe.Seed--
-	put(t, teacher, "config.json", strings.Replace(tinyConfigs["gpt2"], "{", `{"resid_pdrop": 0.5, `, 1))
+	put(t, teacher, "config.json", strings.Replace(golden.Tiny["gpt2"], "{", `{"resid_pdrop": 0.5, `, 1))
 	if _, err := Run(t.Context(), recipe, Options{Dir: filepath.Join(t.TempDir(), "run")}); err == nil || !strings.Contains(err.Error(), "another teacher") {
 		t.Errorf("another teacher: %v", err)
 	}
@@ -243,7 +244,7 @@ func TestTeacherChecks(t *testing.T) {
 // The teacher's own validation loss stands beside the model's, in every validation, and is what another run's model has that
 // is the teacher itself.
 func TestTeacherValidation(t *testing.T) {
-	held := "valid=" + writeIDs(t, randomWindows(2, 5, 12, 40))
+	held := "valid=" + writeIDs(t, golden.Windows(2, 5, 12, 40))
 	_, s, o := distilled(t, held, "valid_every=1")
 	var original float64
 	for _, m := range figures(t, o.Dir) {

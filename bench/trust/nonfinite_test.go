@@ -169,7 +169,7 @@ func untied(t *testing.T) (dir string) {
 	if err := os.Remove(filepath.Join(dir, "model.safetensors")); err != nil {
 		t.Fatal(err)
 	}
-	if err := weights.Write(dir, arch, checkpoints.BF16, all, checkpoints.WriteOptions{}); err != nil {
+	if err := weights.Write(dir, arch, checkpoints.BF16, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666); err != nil {

@@ -14,8 +14,8 @@ import (
 	"gqa/checkpoints"
 	"gqa/eval"
 	"gqa/internal/cli"
-	"gqa/internal/engine/decode"
-	"gqa/internal/kernels"
+	"gqa/internal/device"
+	"gqa/internal/engine/infer"
 	"gqa/internal/limits"
 	"gqa/internal/objective"
 )
@@ -129,7 +129,7 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 --prompt-len is not given and the model has fewer positions, it is as much as the model has.`,
 		Args: cli.Args("[MODEL]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := latencyModel(cmd, decode.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
+			m, err := latencyModel(cmd, infer.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
 			if err != nil {
 				return err
 			}
@@ -159,9 +159,9 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 }
 
 // formats are the kernels' names of what --dtype and --kv-dtype take.
-var formats = map[string]kernels.Half{"f32": kernels.Full, "bf16": kernels.BF16, "f16": kernels.F16}
+var formats = map[string]device.Format{"f32": device.F32, "bf16": device.BF16, "f16": device.F16}
 
-func latencyModel(cmd *cobra.Command, f decode.Formats, args []string, shape string, groups int) (*eval.Model, error) {
+func latencyModel(cmd *cobra.Command, f infer.Formats, args []string, shape string, groups int) (*eval.Model, error) {
 	switch {
 	case shape != "" && len(args) == 0:
 		s, err := eval.ShapeByName(shape)

@@ -47,11 +47,11 @@ func BenchmarkLayer(b *testing.B) {
 				b.Fatal(err)
 			}
 			readout += time.Since(start)
-			down := newDescent(w.engine.Engine, len(w.batches), 0, 0, 1e-3)
+			down := newDescent(w.engine, len(w.batches), 0, 0, 1e-3)
 			w.attachTo(down, 0, merged)
 			down.loss = func(i int) (spago.Tensor, float64, error) { return w.attentionLoss(0, i) }
 			for _, x := range down.weights {
-				x.begin()
+				x.begin(w.engine.Device())
 			}
 			start = time.Now()
 			for s := range steps {
@@ -90,7 +90,7 @@ func large(b *testing.B) *weights.Source {
 		all[p.Name] = w
 	}
 	dir := filepath.Join(b.TempDir(), "model")
-	if err := weights.Write(dir, arch, checkpoints.BF16, all, checkpoints.WriteOptions{}); err != nil {
+	if err := weights.Write(dir, arch, checkpoints.BF16, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
 		b.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(shape7B), 0o666); err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/ops"
@@ -93,11 +94,11 @@ func TestWalk(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			params, err := spago.NewParams(src.Arch, all)
+			params, err := spago.NewParams(cpu.New(), src.Arch, all)
 			if err != nil {
 				t.Fatal(err)
 			}
-			e, model := spago.New(), params.Model(src.Arch)
+			e, model := spago.New(cpu.New()), params.Model(src.Arch)
 			x := model.Start(e, w.batches[1])
 			for layer := range src.Arch.Layers {
 				x = model.Layer(layer, e, x, w.batches[1])
@@ -107,7 +108,7 @@ func TestWalk(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if d := distance(got, spago.Values(x)); !(d < 1e-5) {
+				if d := distance(got, e.Values(x)); !(d < 1e-5) {
 					t.Errorf("the %s's states are off by %g", k, d)
 				}
 			}

@@ -44,7 +44,7 @@ func (w *Walk) Encoder() *Walk { return w.encoder }
 func (w *Walk) Move(name string, table []float32) {
 	w.moved[name] = table
 	if name == configs.ParamName(configs.Distances, -1, false) {
-		w.student.SetDistances(spago.Constant(table, len(table)/w.arch.Heads, w.arch.Heads))
+		w.student.SetDistances(w.engine.Constant(table, len(table)/w.arch.Heads, w.arch.Heads))
 	}
 	if w.weights.values != nil {
 		w.weights.values[name] = table
@@ -64,7 +64,7 @@ func (w *Walk) remember(ctx context.Context) error {
 	}
 	var m moment
 	err := e.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
-		memory := append([]float32(nil), spago.Values(e.teacher.End(e.engine, rows(x, b)))...)
+		memory := append([]float32(nil), e.engine.Values(e.teacher.End(e.engine, e.rows(x, b)))...)
 		if err := w.put(teacherMemory, i, memory); err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func (w *Walk) remember(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			memory = append([]float32(nil), spago.Values(e.student.End(e.engine, rows(s, b)))...)
+			memory = append([]float32(nil), e.engine.Values(e.student.End(e.engine, e.rows(s, b)))...)
 			if err := w.put(studentMemory, i, memory); err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ func (w *Walk) pass(ctx context.Context, layer int) error {
 		return err
 	}
 	return w.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
-		copy(x, spago.Values(w.teacher.Layer(layer, w.engine, rows(x, b), b)))
+		copy(x, w.engine.Values(w.teacher.Layer(layer, w.engine, w.rows(x, b), b)))
 		return w.put(teacherState, i, x)
 	})
 }
@@ -111,7 +111,7 @@ func (w *Walk) reading(m *model.Model[spago.Tensor], k kind, i int) (*model.Mode
 	if err != nil {
 		return nil, err
 	}
-	return m.Reading(rows(memory, *w.batches[i].Source)), nil
+	return m.Reading(w.rows(memory, *w.batches[i].Source)), nil
 }
 
 // keepCross keeps what the original's cross-attention read and gave as a layer read x and its self-attention gave attn.
@@ -120,7 +120,7 @@ func (w *Walk) keepCross(i int, x, attn []float32) error {
 	if w.encoder == nil {
 		return nil
 	}
-	read, wanted := w.engine.cross.takeRead(), w.engine.cross.takeWritten()
+	read, wanted := w.cross.takeRead(), w.cross.takeWritten()
 	if w.follow && w.corrects() {
 		kernels.Axpy(1, x, wanted)
 		kernels.Axpy(float32(w.arch.ResidualScale), attn, wanted)
@@ -150,10 +150,10 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 		}
 		read := append([]float32(nil), x...)
 		if w.follow {
-			stream, in := w.student.Between(layer, w.engine, rows(x, b), b)
-			copy(read, spago.Values(in))
+			stream, in := w.student.Between(layer, w.engine, w.rows(x, b), b)
+			copy(read, w.engine.Values(in))
 			if w.corrects() {
-				kernels.Axpy(-1, spago.Values(stream), wanted)
+				kernels.Axpy(-1, w.engine.Values(stream), wanted)
 			}
 		}
 		m.add(unpadded(read, b), len(read)/len(b.IDs))
@@ -166,11 +166,11 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 func (w *Walk) attend(layer, i int, x []float32) (spago.Tensor, error) {
 	b := w.batches[i]
 	if !w.at.cross {
-		return w.student.Attend(layer, w.engine, rows(x, b), b), nil
+		return w.student.Attend(layer, w.engine, w.rows(x, b), b), nil
 	}
 	student, err := w.reading(w.student, studentMemory, i)
 	if err != nil {
 		return nil, err
 	}
-	return student.AttendMemory(layer, w.engine, rows(x, b), b), nil
+	return student.AttendMemory(layer, w.engine, w.rows(x, b), b), nil
 }

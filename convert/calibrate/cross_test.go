@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
@@ -81,18 +82,18 @@ func TestWalkEncoder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		params, err := spago.NewParams(src.Arch, all)
+		params, err := spago.NewParams(cpu.New(), src.Arch, all)
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, model := spago.New(), params.Model(src.Arch)
-		want := slices.Clone(spago.Values(model.Hidden(e, w.batches[1])))
+		e, model := spago.New(cpu.New()), params.Model(src.Arch)
+		want := slices.Clone(e.Values(model.Hidden(e, w.batches[1])))
 		for _, k := range []kind{teacherState, studentState} {
 			got, err := w.get(k, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := distance(spago.Values(w.teacher.End(w.engine, rows(got, w.batches[1]))), want); !(d < 1e-5) {
+			if d := distance(w.engine.Values(w.teacher.End(w.engine, w.rows(got, w.batches[1]))), want); !(d < 1e-5) {
 				t.Errorf("the %s's output is off by %g", k, d)
 			}
 		}

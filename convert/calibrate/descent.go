@@ -7,8 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"gqa/internal/device"
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 )
 
 // Fit says what a descent gained: errors on held-out text.
@@ -56,7 +56,7 @@ func newDescent(e *spago.Engine, batches int, seed, stream uint64, rates ...floa
 
 // fit adds a weight [rows, len(values)/rows] to those that are fitted.
 func (d *descent) fit(values []float32, rows int) spago.Tensor {
-	x := newFitted(values, rows)
+	x := newFitted(d.engine, values, rows)
 	d.weights = append(d.weights, x)
 	return x.param
 }
@@ -84,7 +84,7 @@ func (d *descent) descend(ctx context.Context, steps int) (Fit, error) {
 // attempt makes the steps at fit's rate, and leaves the best weights that it met.
 func (d *descent) attempt(ctx context.Context, fit *Fit, steps int) error {
 	for _, x := range d.weights {
-		x.begin()
+		x.begin(d.engine.Device())
 	}
 	every, stale := max(1, steps/checks), 0
 	for s := 1; s <= steps && stale < patience; s++ {
@@ -108,7 +108,8 @@ func (d *descent) attempt(ctx context.Context, fit *Fit, steps int) error {
 		}
 	}
 	for _, x := range d.weights {
-		copy(x.values, x.best)
+		d.engine.Device().Copy(spago.Data(x.param), x.best)
+		copy(x.values, d.engine.Values(x.param))
 	}
 	return nil
 }
@@ -119,7 +120,10 @@ func decay(step, steps int) float64 { return 1 - float64(step-1)/float64(steps) 
 // save has the weights as they are the ones to go back to.
 func (d *descent) save() {
 	for _, x := range d.weights {
-		x.best = append(x.best[:0], x.values...)
+		if x.best.None() {
+			x.best = d.engine.Device().New(device.F32, len(x.values))
+		}
+		d.engine.Device().Copy(x.best, spago.Data(x.param))
 	}
 }
 
@@ -132,7 +136,7 @@ func (d *descent) check(ctx context.Context) (float64, error) {
 		}
 		var off float64
 		var err error
-		d.engine.Still(func() { _, off, err = d.loss(i) })
+		d.engine.NoGrad(func() { _, off, err = d.loss(i) })
 		if err != nil {
 			return 0, err
 		}
@@ -163,12 +167,29 @@ func (d *descent) step(ctx context.Context, s int, rate float64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	kernels.For(len(d.weights), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
-		for _, x := range d.weights[lo:hi] {
-			x.step(ctx, rate, s)
-		}
-	})
+	d.follow(rate, s)
 	return nil
+}
+
+// follow has every weight go down its gradient, by about rate times the weight's size; s counts from 1.
+func (d *descent) follow(rate float64, s int) {
+	var matrices []device.MuonStep
+	for _, x := range d.weights {
+		g := spago.Grad(x.param)
+		switch {
+		case g.None():
+		case x.matrix():
+			o := device.Muon{LR: rate, Size: x.size, Momentum: momentum}
+			matrices = append(matrices, device.MuonStep{Muon: o, P: spago.Data(x.param), G: g, M: x.m, Rows: x.rows, Cols: x.cols})
+		default:
+			o := device.AdamW{LR: rate * x.size, Beta1: momentum, Beta2: beta2, Eps: 1e-12}
+			d.engine.Device().AdamW(o, spago.Data(x.param), g, x.m, x.v, 1, s)
+		}
+	}
+	d.engine.Device().Muon(matrices, 1)
+	for _, x := range d.weights {
+		x.param.ZeroGrad()
+	}
 }
 
 // next is the batch that comes next, each once in an epoch.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 )
 
@@ -32,7 +33,7 @@ func TestDescent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			values, made := slices.Clone(start), 0
-			d := newDescent(spago.New(), 2, 1, 1, c.rates...)
+			d := newDescent(spago.New(cpu.New()), 2, 1, 1, c.rates...)
 			w := d.fit(values, 1)
 			d.loss = func(i int) (spago.Tensor, float64, error) {
 				by := c.train

@@ -34,7 +34,7 @@ func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before,
 		if _, err := w.attend(layer, i, x); err != nil {
 			return err
 		}
-		f.add(w.engine.mixed, w.engine.written, y)
+		f.add(w.self.mixed, w.self.written, y)
 		return nil
 	})
 	if err != nil {
@@ -61,10 +61,11 @@ func (w *Walk) attach(layer int, changed Weights) named {
 	for name, values := range changed {
 		n.values[name] = values
 	}
+	constant := n.constant(w.engine)
 	w.student.SetLayer(layer, func(name string) (spago.Tensor, bool) {
-		t, ok := n.constant(name)
+		t, ok := constant(name)
 		if name == configs.ParamName(w.at.o, layer, false) {
-			w.engine.o = t
+			w.self.o = t
 		}
 		return t, ok
 	})

@@ -11,7 +11,7 @@ import (
 // Refine fits q, k, v and o of a layer, in place, to the output wanted of its attention: steps of descent, each on one batch.
 // Errors are squared ones relative to what is wanted. onStep is told of each step.
 func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, steps int, onStep func()) (Fit, error) {
-	d := newDescent(w.engine.Engine, len(w.batches), w.seed, uint64(layer), 0.02, 0.006, 0.002)
+	d := newDescent(w.engine, len(w.batches), w.seed, uint64(layer), 0.02, 0.006, 0.002)
 	w.attachTo(d, layer, changed)
 	d.onStep = onStep
 	d.loss = func(i int) (spago.Tensor, float64, error) { return w.attentionLoss(layer, i) }
@@ -29,7 +29,7 @@ func (w *Walk) attachTo(d *descent, layer int, changed Weights) {
 			params[p.Name] = d.fit(values, p.Shape[0])
 		}
 	}
-	w.student.SetLayer(layer, rest.or(params))
+	w.student.SetLayer(layer, rest.or(w.engine, params))
 }
 
 // attentionLoss is the relative squared error of the student's attention on batch i.

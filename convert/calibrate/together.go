@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"gqa/configs"
+	"gqa/internal/device"
+	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/kernels"
 	"gqa/internal/model"
@@ -25,7 +27,7 @@ type pair struct {
 	batches          []ops.Batch
 	states           [][]float32 // what the teacher's layers left of the batch in work
 	off              []float64   // sums of the layers' errors over batches
-	last, logits     []float32   // what its head read, and said of some rows
+	last             []float32   // what its head read
 }
 
 // Changes are what a converted model has in the place of a model's weights, by the names of Arch.Params.
@@ -46,7 +48,7 @@ func Together(
 		return Fit{}, nil, err
 	}
 	p := &pair{
-		engine: spago.New(), batches: batches,
+		engine: spago.New(cpu.New()), batches: batches,
 		states: make([][]float32, src.Arch.Layers), off: make([]float64, src.Arch.Layers),
 	}
 	p.engine.Until(ctx)
@@ -97,7 +99,7 @@ func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs
 		}
 		own.shapes[x.Name] = x.Shape
 	}
-	p.teacher = model.New(src.Arch, own.constant)
+	p.teacher = model.New(src.Arch, own.constant(p.engine))
 	if params, err = converted.Params(); err != nil {
 		return err
 	}
@@ -108,7 +110,7 @@ func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs
 		}
 	}
 	maps.Copy(own.values, changed.Fixed) // of the shapes that they had
-	p.student = model.New(converted, own.or(fitted))
+	p.student = model.New(converted, own.or(p.engine, fitted))
 	return nil
 }
 
@@ -130,8 +132,9 @@ func (p *pair) loss(i int) (spago.Tensor, float64, error) {
 	if p.student.Arch.Headless {
 		return off, off.Item().F64(), nil
 	}
-	kl, parts := p.engine.LinearDistillation(x, p.student.Head(), counted(b), teacher, 1)
-	return p.engine.Add(off, kl), parts.Divergence, nil
+	kl := p.engine.LinearDistillation(x, p.student.Head(), counted(b), teacher, 1)
+	_, _, divergence := kl.Read()
+	return p.engine.Add(off, kl.Tensor), divergence, nil
 }
 
 // counted is negative for the tokens of b that are padding.
@@ -149,19 +152,10 @@ func counted(b ops.Batch) []int32 {
 func (p *pair) teach(b ops.Batch) spago.Teacher {
 	layer := 0
 	hidden := p.teacher.States(p.engine, b, func(x spago.Tensor) {
-		p.states[layer] = append(p.states[layer][:0], spago.Values(x)...)
+		p.states[layer] = append(p.states[layer][:0], p.engine.Values(x)...)
 		layer++
 	})
-	p.last = append(p.last[:0], spago.Values(hidden)...)
+	p.last = append(p.last[:0], p.engine.Values(hidden)...)
 	p.engine.Reset()
-	head, vocab := p.teacher.Head(), p.teacher.Arch.Vocab
-	dim := len(p.last) / len(b.IDs)
-	return spago.Teacher{Distillation: kernels.Distillation{Weight: 1, Temperature: 1}, Rows: func(lo, hi int) kernels.Soft {
-		p.logits = slices.Grow(p.logits[:0], (hi-lo)*vocab)[:(hi-lo)*vocab]
-		kernels.Gemm(false, true, hi-lo, vocab, dim, 1, p.last[lo*dim:], dim, spago.Values(head.W), dim, 0, p.logits, vocab)
-		if head.HasBias {
-			kernels.AddRows(p.logits, spago.Values(head.Bias), hi-lo, vocab)
-		}
-		return kernels.Soft{Logits: p.logits}
-	}}
+	return p.engine.TeacherOf(p.last, p.teacher.Head(), device.Distillation{Weight: 1, Temperature: 1})
 }

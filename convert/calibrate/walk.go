@@ -13,6 +13,7 @@ import (
 	"gqa/configs"
 	"gqa/convert/merge"
 	"gqa/convert/spill"
+	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/kernels"
 	"gqa/internal/model"
@@ -74,7 +75,8 @@ type Walk struct {
 	src               *weights.Source
 	arch              *configs.Arch   // of the stack
 	params, converted []configs.Param // of the original and of what it becomes
-	engine            *tap
+	engine            *spago.Engine
+	self, cross       recorder                   // of the self-attention, or the one in work, and of the original's cross-attention
 	teacher, student  *model.Model[spago.Tensor] // these two, with the weights of the layer in work
 	follow            bool                       // whether the student reads what it wrote itself, or what the teacher did
 	weights           named                      // of that layer, as they were
@@ -129,9 +131,13 @@ func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Da
 
 // newStack is a walk through the stack arch of src, which becomes converted.
 func newStack(ctx context.Context, src *weights.Source, arch, converted *configs.Arch, batches []ops.Batch, dir string) (w *Walk, err error) {
-	engine := spago.New()
+	engine := spago.New(cpu.New())
 	engine.Until(ctx)
-	w = &Walk{src: src, arch: arch, batches: batches, engine: &tap{Engine: engine}, states: spill.New(dir, heldBytes), moved: Weights{}}
+	w = &Walk{src: src, arch: arch, batches: batches, engine: engine, states: spill.New(dir, heldBytes), moved: Weights{}}
+	engine.Observe(func(x, weight, y spago.Tensor) {
+		w.self.record(engine, x, weight, y)
+		w.cross.record(engine, x, weight, y)
+	})
 	if w.params, err = arch.Params(); err != nil {
 		return nil, err
 	}
@@ -141,7 +147,8 @@ func newStack(ctx context.Context, src *weights.Source, arch, converted *configs
 
 // begin makes the models of the weights outside the layers.
 func (w *Walk) begin(converted *configs.Arch, outside named) {
-	w.teacher, w.student = model.New(w.arch, outside.constant), model.New(converted, outside.constant)
+	constant := outside.constant(w.engine)
+	w.teacher, w.student = model.New(w.arch, constant), model.New(converted, constant)
 }
 
 // Close removes what was kept.
@@ -226,23 +233,26 @@ func (w *Walk) load(ctx context.Context, layer int) (named, error) {
 	return n, nil
 }
 
-// constant is the weight of that name, not to be trained.
-func (n named) constant(name string) (spago.Tensor, bool) {
-	values, ok := n.values[name]
-	if !ok {
-		return nil, false
+// constant gives the weights as constants of an engine.
+func (n named) constant(e *spago.Engine) func(name string) (spago.Tensor, bool) {
+	return func(name string) (spago.Tensor, bool) {
+		values, ok := n.values[name]
+		if !ok {
+			return nil, false
+		}
+		rows := n.shapes[name][0]
+		return e.Constant(values, rows, len(values)/rows), true
 	}
-	rows := n.shapes[name][0]
-	return spago.Constant(values, rows, len(values)/rows), true
 }
 
 // or gives those that are fitted, and constants for the rest.
-func (n named) or(fitted map[string]spago.Tensor) func(name string) (spago.Tensor, bool) {
+func (n named) or(e *spago.Engine, fitted map[string]spago.Tensor) func(name string) (spago.Tensor, bool) {
+	constant := n.constant(e)
 	return func(name string) (spago.Tensor, bool) {
 		if t, ok := fitted[name]; ok {
 			return t, true
 		}
-		return n.constant(name)
+		return constant(name)
 	}
 }
 
@@ -252,7 +262,7 @@ func (w *Walk) embed(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		x := append([]float32(nil), spago.Values(w.teacher.Start(w.engine, b))...)
+		x := append([]float32(nil), w.engine.Values(w.teacher.Start(w.engine, b))...)
 		w.engine.Reset()
 		if err := ctx.Err(); err != nil {
 			return err
@@ -305,17 +315,18 @@ func (w *Walk) layer(ctx context.Context, layer int) error {
 	if err != nil {
 		return err
 	}
+	constant := weights.constant(w.engine)
 	w.teacher.SetLayer(layer, func(name string) (spago.Tensor, bool) {
-		t, ok := weights.constant(name)
+		t, ok := constant(name)
 		switch name {
 		case configs.ParamName(configs.Q, layer, false):
-			w.engine.q = t
+			w.self.q = t
 		case configs.ParamName(configs.O, layer, false):
-			w.engine.o = t
+			w.self.o = t
 		case configs.ParamName(configs.CrossQ, layer, false):
-			w.engine.cross.q = t
+			w.cross.q = t
 		case configs.ParamName(configs.CrossO, layer, false):
-			w.engine.cross.o = t
+			w.cross.o = t
 		}
 		return t, ok
 	})
@@ -359,8 +370,8 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 		if err != nil {
 			return err
 		}
-		y := teacher.Layer(layer, w.engine, rows(x, b), b)
-		read, wanted := w.engine.takeRead(), w.engine.takeWritten()
+		y := teacher.Layer(layer, w.engine, w.rows(x, b), b)
+		read, wanted := w.self.takeRead(), w.self.takeWritten()
 		if err := w.keepCross(i, x, wanted); err != nil {
 			return err
 		}
@@ -369,13 +380,13 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 			if err != nil {
 				return err
 			}
-			copy(read, spago.Values(w.teacher.Read(layer, w.engine, rows(s, b))))
+			copy(read, w.engine.Values(w.teacher.Read(layer, w.engine, w.rows(s, b))))
 			if w.corrects() {
 				kernels.Axpy(1/float32(w.arch.ResidualScale), x, wanted)
 				kernels.Axpy(-1/float32(w.arch.ResidualScale), s, wanted)
 			}
 		}
-		copy(x, spago.Values(y))
+		copy(x, w.engine.Values(y))
 		m.add(unpadded(read, b), len(read)/len(b.IDs))
 		return cmp.Or(w.put(teacherState, i, x), w.put(input, i, read), w.put(target, i, wanted))
 	})
@@ -396,14 +407,14 @@ func (w *Walk) Advance(ctx context.Context, layer int, changed Weights) error {
 		if err != nil {
 			return err
 		}
-		copy(x, spago.Values(student.Layer(layer, w.engine, rows(x, b), b)))
+		copy(x, w.engine.Values(student.Layer(layer, w.engine, w.rows(x, b), b)))
 		return w.put(studentState, i, x)
 	})
 }
 
 // rows are values as one row per token of the batch.
-func rows(values []float32, b ops.Batch) spago.Tensor {
-	return spago.Constant(values, len(b.IDs), len(values)/len(b.IDs))
+func (w *Walk) rows(values []float32, b ops.Batch) spago.Tensor {
+	return w.engine.Constant(values, len(b.IDs), len(values)/len(b.IDs))
 }
 
 // unpadded are the rows of a batch that are no padding.

@@ -28,7 +28,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
-	"gqa/internal/engine/decode"
+	"gqa/internal/engine/infer"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
@@ -310,7 +310,7 @@ func contextOf(t *testing.T, file string) int {
 // running is a conversion of ours at work.
 type running struct {
 	arch   *configs.Arch
-	engine *decode.Decoder
+	engine *infer.Decoder
 	all    map[string][]float32
 	tok    *text.Tokenizer // nil if there is none
 	source []int32         // what the encoder reads, if there is one
@@ -333,7 +333,7 @@ func ours(t *testing.T, dir string, o convert.Options) running {
 	if err != nil && !errors.Is(err, text.ErrNoTokenizer) {
 		t.Fatal(err)
 	}
-	return running{arch: result.Arch, engine: decode.New(result.Arch, all), all: all, tok: tok}
+	return running{arch: result.Arch, engine: infer.New(cpu.New(), result.Arch, all), all: all, tok: tok}
 }
 
 func (r running) greedy(t *testing.T, next []int32, n int) []int32 {
@@ -450,7 +450,7 @@ func withTokenizer(t *testing.T, name string) string {
 		all[p.Name] = make([]float32, p.Size())
 	}
 	dir := filepath.Join(t.TempDir(), name)
-	if err := weights.Write(dir, a, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
+	if err := weights.Write(dir, a, checkpoints.F32, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for file, text := range map[string][]byte{"config.json": config, "tokenizer.json": data} {

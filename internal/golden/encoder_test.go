@@ -7,11 +7,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/nlpodyssey/spago/mat"
-
 	"gqa/configs"
 	"gqa/convert"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/ops"
@@ -82,14 +81,14 @@ func same(a, b []float32) bool {
 // checkEngines returns the logits that both engines and the cache give.
 func checkEngines(t *testing.T, a *configs.Arch, all map[string][]float32) []float32 {
 	t.Helper()
-	b, d := padded(a), decode.New(a, all)
-	want := append([]float32(nil), d.Logits(b).Data...)
-	params, err := spago.NewParams(a, all)
+	b, d := padded(a), infer.New(cpu.New(), a, all)
+	want := append([]float32(nil), d.Logits(b).F32()...)
+	params, err := spago.NewParams(cpu.New(), a, all)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, m := spago.New(), params.Model(a)
-	compare(t, "both engines", mat.Data[float32](m.Logits(e, m.Hidden(e, b))), want)
+	e, m := spago.New(cpu.New()), params.Model(a)
+	compare(t, "both engines", e.Values(m.Logits(e, m.Hidden(e, b))), want)
 	if !a.Causal {
 		return want
 	}
@@ -112,7 +111,7 @@ func checkPadding(t *testing.T, a *configs.Arch, all map[string][]float32, want 
 		short, rows = ops.NewBatch(b.IDs[b.Len:]), b.Len
 		short.Source = &unpadded
 	}
-	got := decode.New(a, all).Logits(short).Data
+	got := infer.New(cpu.New(), a, all).Logits(short).F32()
 	compare(t, "without padding", got, want[b.Len*a.Vocab:][:rows*a.Vocab])
 }
 
@@ -121,7 +120,7 @@ func TestOwnDistances(t *testing.T) {
 	const sizes = `"vocab_size": 40, "d_model": 20, "d_kv": 4, "num_heads": 6, "d_ff": 28, "num_layers": 2, "num_decoder_layers": 3`
 	t5 := `{"model_type": "t5", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, ` + sizes + `}`
 	src, all := golden.Load(t, golden.Random(t, t5))
-	want := append([]float32(nil), decode.New(src.Arch, all).Logits(padded(src.Arch)).Data...)
+	want := append([]float32(nil), infer.New(cpu.New(), src.Arch, all).Logits(padded(src.Arch)).F32()...)
 	for _, prefix := range []string{"", configs.EncoderPrefix} {
 		table := all[prefix+configs.ParamName(configs.Distances, -1, false)]
 		for layer := range 3 {
@@ -131,7 +130,7 @@ func TestOwnDistances(t *testing.T) {
 	arch := resolve(t, `{"model_type": "umt5", `+sizes+`}`)
 	delete(all, configs.ParamName(configs.Distances, -1, false))
 	delete(all, configs.EncoderPrefix+configs.ParamName(configs.Distances, -1, false))
-	compare(t, "UMT5", decode.New(arch, all).Logits(padded(arch)).Data, want)
+	compare(t, "UMT5", infer.New(cpu.New(), arch, all).Logits(padded(arch)).F32(), want)
 }
 
 // TestCopiedHead: older releases saved T5's tied head beside the embedding; it is not trained apart.
@@ -141,17 +140,17 @@ func TestCopiedHead(t *testing.T) {
 	if src.Arch.Tied {
 		t.Fatal("a head of its own is tied")
 	}
-	want := decode.New(src.Arch, all).Logits(padded(src.Arch)).Data
+	want := infer.New(cpu.New(), src.Arch, all).Logits(padded(src.Arch)).F32()
 	all[configs.ParamName(configs.Head, -1, false)] = all[configs.ParamName(configs.Embed, -1, false)]
 	copied, weights := golden.Load(t, write(t, src, all))
 	if !copied.Arch.Tied || weights[configs.ParamName(configs.Head, -1, false)] != nil {
 		t.Error("a copy of the embedding is a head of its own")
 	}
-	got := decode.New(copied.Arch, weights).Logits(padded(src.Arch)).Data
+	got := infer.New(cpu.New(), copied.Arch, weights).Logits(padded(src.Arch)).F32()
 	if same(got, want) {
 		t.Error("the head does not count")
 	}
-	compare(t, "tied", got, decode.New(src.Arch, all).Logits(padded(src.Arch)).Data)
+	compare(t, "tied", got, infer.New(cpu.New(), src.Arch, all).Logits(padded(src.Arch)).F32())
 }
 
 // TestScaledHead: T5 v1.0 divides what its head reads by the square root of the model's dim; v1.1's config.json says not to.
@@ -160,11 +159,11 @@ func TestScaledHead(t *testing.T) {
 	src, all := golden.Load(t, dir)
 	plain := *src.Arch
 	plain.LogitScale = 1
-	want := decode.New(&plain, all).Logits(padded(src.Arch)).Data
+	want := infer.New(cpu.New(), &plain, all).Logits(padded(src.Arch)).F32()
 	for i := range want {
 		want[i] /= float32(math.Sqrt(20))
 	}
-	compare(t, "scaled", decode.New(src.Arch, all).Logits(padded(src.Arch)).Data, want)
+	compare(t, "scaled", infer.New(cpu.New(), src.Arch, all).Logits(padded(src.Arch)).F32(), want)
 	if resolve(t, t5v11).LogitScale != 1 {
 		t.Error("v1.1 scales its head's input")
 	}
@@ -176,22 +175,22 @@ func TestEncoderGradients(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := convertTo(t, golden.Random(t, config), convert.Options{Groups: 2, Method: convert.Mean, Sites: convert.AllSites})
 			src, all := golden.Load(t, dir)
-			params, err := spago.NewParams(src.Arch, all)
+			params, err := spago.NewParams(cpu.New(), src.Arch, all)
 			if err != nil {
 				t.Fatal(err)
 			}
-			e, m, b := spago.New(), params.Model(src.Arch), padded(src.Arch)
+			e, m, b := spago.New(cpu.New()), params.Model(src.Arch), padded(src.Arch)
 			targets := make([]int32, len(b.IDs))
 			for i := range targets {
 				targets[i] = int32(i*7%src.Arch.Vocab) - int32(i%3/2)*100
 			}
-			loss := func() float64 { return e.LinearCrossEntropy(m.Hidden(e, b), m.Head(), targets, 1).Item().F64() }
-			if err := e.Backward(e.LinearCrossEntropy(m.Hidden(e, b), m.Head(), targets, 1)); err != nil {
+			loss := func() float64 { return e.LinearCrossEntropy(m.Hidden(e, b), m.Head(), targets, 1).Tensor.Item().F64() }
+			if err := e.Backward(e.LinearCrossEntropy(m.Hidden(e, b), m.Head(), targets, 1).Tensor); err != nil {
 				t.Fatal(err)
 			}
 			for i, p := range params.List {
-				checkAlong(t, params.Names[i], spago.Data(p), spago.Grad(p), func() (l float64) {
-					e.Still(func() { l = loss() })
+				checkAlong(t, params.Names[i], spago.Data(p).F32(), spago.Grad(p).F32(), func() (l float64) {
+					e.NoGrad(func() { l = loss() })
 					e.Reset()
 					return l
 				})

@@ -3,7 +3,6 @@ package golden_test
 import (
 	"math"
 
-	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
 
@@ -69,7 +68,7 @@ func (exact) Norm(x wide, n ops.Norm[wide]) wide {
 
 func (exact) RelativeBias(table wide, r ops.Relative, b ops.Batch) wide {
 	bucket := make([]int32, 2*b.Len-1)
-	kernels.RelativeBuckets(bucket, b.Len-1, r.Buckets, r.MaxDistance, r.BothWays)
+	r.Fill(bucket, b.Len-1)
 	return newWide(table.cols*b.Len, b.Len).each(func(i int, _ float64) float64 {
 		h, q, k := i/b.Len/b.Len, i/b.Len%b.Len, i%b.Len
 		return table.row(int(bucket[k-q+b.Len-1]))[h]

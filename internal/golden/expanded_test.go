@@ -9,7 +9,8 @@ import (
 	"testing"
 
 	"gqa/convert"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 )
 
@@ -72,7 +73,7 @@ func TestExpandNative(t *testing.T) {
 			if got.Arch.Family.Name != src.Arch.Family.Name || got.Arch.KVHeads != got.Arch.Heads {
 				t.Fatalf("%s with %d KV heads, want %s with %d", got.Arch.Family.Name, got.Arch.KVHeads, src.Arch.Family.Name, got.Arch.Heads)
 			}
-			compare(t, logits+" expanded", decode.New(got.Arch, all).Logits(c.Batch()).Data, c.Floats(t, logits))
+			compare(t, logits+" expanded", infer.New(cpu.New(), got.Arch, all).Logits(c.Batch()).F32(), c.Floats(t, logits))
 		})
 	}
 }

@@ -10,12 +10,11 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/nlpodyssey/spago/mat"
-
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
@@ -78,15 +77,15 @@ func formsOf(t *testing.T, c *golden.Case) (forms []form) {
 func checkLogits(t *testing.T, c *golden.Case, f form) {
 	t.Helper()
 	batch, name, want := c.Batch(), f.name, f.logits
-	d := decode.New(f.arch, f.all)
-	compare(t, name+" by decode", d.Logits(batch).Data, want)
+	d := infer.New(cpu.New(), f.arch, f.all)
+	compare(t, name+" by decode", d.Logits(batch).F32(), want)
 
-	params, err := spago.NewParams(f.arch, f.all)
+	params, err := spago.NewParams(cpu.New(), f.arch, f.all)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, m := spago.New(), params.Model(f.arch)
-	compare(t, name+" by spago", mat.Data[float32](m.Logits(e, m.Hidden(e, batch))), want)
+	e, m := spago.New(cpu.New()), params.Model(f.arch)
+	compare(t, name+" by spago", e.Values(m.Logits(e, m.Hidden(e, batch))), want)
 
 	if f.arch.Causal {
 		checkSteps(t, c, d, name, want)
@@ -94,14 +93,14 @@ func checkLogits(t *testing.T, c *golden.Case, f form) {
 }
 
 // checkSteps compares what a prefill and the tokens after it, one at a time through the cache, give.
-func checkSteps(t *testing.T, c *golden.Case, d *decode.Decoder, name string, want []float32) {
+func checkSteps(t *testing.T, c *golden.Case, d *infer.Decoder, name string, want []float32) {
 	t.Helper()
 	batch, vocab := c.Batch(), d.Arch.Vocab
 	after := func(i int) []float32 { return column(want, len(c.IDs), batch.Len, vocab, i) }
 	if d.Arch.Rope.LongInvFreq() != nil { // a prefix has other logits than as a part of more
 		after = func(i int) []float32 {
 			prefix := d.Logits(ops.NewBatch(prefixes(c.IDs, i+1)...))
-			return column(prefix.Data, len(c.IDs), i+1, vocab, i)
+			return column(prefix.F32(), len(c.IDs), i+1, vocab, i)
 		}
 		compare(t, name+" of the longest prefix", after(batch.Len-1), column(want, len(c.IDs), batch.Len, vocab, batch.Len-1))
 	}
@@ -116,14 +115,14 @@ func checkSteps(t *testing.T, c *golden.Case, d *decode.Decoder, name string, wa
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := slices.Clone(first.Data)
+	got := slices.Clone(first.F32())
 	compare(t, name+" after a prefill", got, after(prompt-1))
 	for i := prompt; i < batch.Len; i++ {
 		logits, err := d.Step(cache, flat(c.IDs, i, i+1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got = append(got[:0], logits.Data...)
+		got = append(got[:0], logits.F32()...)
 		compare(t, fmt.Sprintf("%s, token %d through the cache", name, i), got, after(i))
 	}
 }
@@ -204,7 +203,7 @@ func TestGradients(t *testing.T) {
 func checkGradient(t *testing.T, c *golden.Case, dir, suffix string) {
 	t.Helper()
 	src, all := golden.Load(t, dir)
-	params, err := spago.NewParams(src.Arch, all)
+	params, err := spago.NewParams(cpu.New(), src.Arch, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,15 +211,15 @@ func checkGradient(t *testing.T, c *golden.Case, dir, suffix string) {
 	for _, ids := range c.IDs {
 		next = append(append(next, ids[1:]...), -1)
 	}
-	e, m := spago.New(), params.Model(src.Arch)
-	loss := e.LinearCrossEntropy(m.Hidden(e, ops.NewBatch(c.IDs...)), m.Head(), next, 1)
+	e, m := spago.New(cpu.New()), params.Model(src.Arch)
+	loss := e.LinearCrossEntropy(m.Hidden(e, ops.NewBatch(c.IDs...)), m.Head(), next, 1).Tensor
 	value := loss.Item().F64()
 	if err := e.Backward(loss); err != nil {
 		t.Fatal(err)
 	}
 	squares := 0.0
 	for _, p := range params.List {
-		for _, g := range spago.Grad(p) {
+		for _, g := range spago.Grad(p).F32() {
 			squares += float64(g) * float64(g)
 		}
 	}
@@ -311,9 +310,9 @@ func TestSample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := decode.New(src.Arch, all)
+	d := infer.New(cpu.New(), src.Arch, all)
 	want, _ := tensor(t, ref, "logits").Float32(nil)
-	compare(t, "logits", d.Logits(ops.NewBatch(ids(t, ref, "input_ids"))).Data, want)
+	compare(t, "logits", d.Logits(ops.NewBatch(ids(t, ref, "input_ids"))).F32(), want)
 
 	greedy := ids(t, ref, "greedy_ids")
 	const prompt = 32
@@ -325,7 +324,7 @@ func TestSample(t *testing.T) {
 			t.Fatal(err)
 		}
 		best := make([]int32, 1)
-		kernels.ArgmaxRows(best, logits.Data, 1, src.Arch.Vocab)
+		kernels.ArgmaxRows(best, logits.F32(), 1, src.Arch.Vocab)
 		if best[0] != greedy[i] {
 			t.Fatalf("greedy token %d is %d, want %d", i, best[0], greedy[i])
 		}

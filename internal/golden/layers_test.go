@@ -8,7 +8,8 @@ import (
 	"testing"
 
 	"gqa/convert"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
@@ -39,7 +40,7 @@ func TestGroupsPerLayer(t *testing.T) {
 		}
 		o := convert.Options{ByLayer: groups, Method: convert.Mean, Target: convert.Expanded}
 		expanded, all := golden.Load(t, convertTo(t, c.Dir, o))
-		want := slices.Clone(decode.New(expanded.Arch, all).Logits(c.Batch()).Data)
+		want := slices.Clone(infer.New(cpu.New(), expanded.Arch, all).Logits(c.Batch()).F32())
 
 		o.Target = convert.Own
 		own, all := golden.Load(t, convertTo(t, c.Dir, o))

@@ -10,13 +10,12 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/nlpodyssey/spago/mat"
-
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/convert/calibrate"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/objective"
@@ -268,7 +267,7 @@ func keyTurn(r *rand.Rand, a *configs.Arch) [][]float64 {
 func write(t *testing.T, src *weights.Source, all map[string][]float32) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "model")
-	if err := weights.Write(dir, src.Arch, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
+	if err := weights.Write(dir, src.Arch, checkpoints.F32, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), src.Config, 0o666); err != nil {
@@ -280,18 +279,18 @@ func write(t *testing.T, src *weights.Source, all map[string][]float32) string {
 func logits(t *testing.T, c mergeCase, dir string) []float32 {
 	t.Helper()
 	src, all := golden.Load(t, dir)
-	return decode.New(src.Arch, all).Logits(c.batch).Data
+	return infer.New(cpu.New(), src.Arch, all).Logits(c.batch).F32()
 }
 
 func spagoLogits(t *testing.T, c mergeCase, dir string) []float32 {
 	t.Helper()
 	src, all := golden.Load(t, dir)
-	params, err := spago.NewParams(src.Arch, all)
+	params, err := spago.NewParams(cpu.New(), src.Arch, all)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, m := spago.New(), params.Model(src.Arch)
-	return mat.Data[float32](m.Logits(e, m.Hidden(e, c.batch)))
+	e, m := spago.New(cpu.New()), params.Model(src.Arch)
+	return e.Values(m.Logits(e, m.Hidden(e, c.batch)))
 }
 
 func near(t *testing.T, what string, got, want []float32) {

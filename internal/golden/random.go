@@ -39,7 +39,7 @@ func Random(t testing.TB, config string) (dir string) {
 		all[p.Name] = w
 	}
 	dir = t.TempDir()
-	if err := weights.Write(dir, arch, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
+	if err := weights.Write(dir, arch, checkpoints.F32, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {

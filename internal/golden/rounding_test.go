@@ -7,7 +7,8 @@ import (
 	"testing"
 
 	"gqa/configs"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/model"
 	"gqa/internal/ops"
@@ -37,9 +38,9 @@ func TestRounding(t *testing.T) {
 			onEveryPath(t, func(t *testing.T) {
 				var whole, stepped []float64
 				for _, m := range models {
-					d := decode.New(m.arch, m.all)
+					d := infer.New(cpu.New(), m.arch, m.all)
 					d.Precise(true)
-					whole = append(whole, m.off(d.Logits(m.batch).Data))
+					whole = append(whole, m.off(d.Logits(m.batch).F32()))
 					stepped = append(stepped, m.off(throughCache(t, d, m.batch)))
 				}
 				for what, off := range map[string][]float64{"one pass": whole, "steps": stepped} {
@@ -108,7 +109,7 @@ func randomTokens(r *rand.Rand, vocab, length int) ops.Batch {
 }
 
 // throughCache is the logits of every token, one at a time.
-func throughCache(t *testing.T, d *decode.Decoder, b ops.Batch) []float32 {
+func throughCache(t *testing.T, d *infer.Decoder, b ops.Batch) []float32 {
 	t.Helper()
 	cache, vocab := d.NewCache(b.Seqs, b.Len), d.Arch.Vocab
 	if err := d.Encode(cache, *b.Source); err != nil {
@@ -120,8 +121,8 @@ func throughCache(t *testing.T, d *decode.Decoder, b ops.Batch) []float32 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		copy(logits[i*vocab:], got.Data[:vocab])
-		copy(logits[(b.Len+i)*vocab:], got.Data[vocab:])
+		copy(logits[i*vocab:], got.F32()[:vocab])
+		copy(logits[(b.Len+i)*vocab:], got.F32()[vocab:])
 	}
 	return logits
 }

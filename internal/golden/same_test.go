@@ -9,7 +9,8 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
@@ -48,9 +49,9 @@ func TestSameFunction(t *testing.T) {
 				want = resolve(t, config)
 			}
 			batch := ops.NewBatch(of.IDs...)
-			logits := decode.New(want, all).Logits(batch).Data
+			logits := infer.New(cpu.New(), want, all).Logits(batch).F32()
 			got, as := golden.Load(t, writeAs(t, c.config, all))
-			compare(t, "logits", decode.New(got.Arch, as).Logits(batch).Data, logits)
+			compare(t, "logits", infer.New(cpu.New(), got.Arch, as).Logits(batch).F32(), logits)
 		})
 	}
 }
@@ -71,7 +72,7 @@ func writeAs(t *testing.T, config string, all map[string][]float32) (dir string)
 	if err := arch.Bind(decisive(arch, all)); err == nil {
 		t.Fatal("a checkpoint without most of its tensors fits")
 	}
-	if err := weights.Write(dir, arch, checkpoints.F32, all, checkpoints.WriteOptions{}); err != nil {
+	if err := weights.Write(dir, arch, checkpoints.F32, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {

@@ -11,7 +11,8 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/convert"
-	"gqa/internal/engine/decode"
+	"gqa/internal/device/cpu"
+	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
@@ -95,7 +96,7 @@ func TestUntiedBERT(t *testing.T) {
 						want[i] = (want[i]-bias[i%len(bias)])*x.scale + x.want[i%len(bias)]
 					}
 					got, all := golden.Load(t, convertTo(t, dir, convert.Options{Groups: groups, Method: convert.Mean, Target: target}))
-					compare(t, name, decode.New(got.Arch, all).Logits(c.Batch()).Data, want)
+					compare(t, name, infer.New(cpu.New(), got.Arch, all).Logits(c.Batch()).F32(), want)
 					for tensor, bias := range map[string][]float32{sharedBias: x.shared, ownBias: x.own} {
 						if _, there := got.Tensor(tensor); there != (bias != nil) {
 							t.Errorf("%s is in the result: %v", tensor, there)

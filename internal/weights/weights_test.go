@@ -58,7 +58,7 @@ func write(t *testing.T, config string, dtype checkpoints.DType) (dir string, al
 	t.Helper()
 	a := resolve(t, config)
 	dir, all = filepath.Join(t.TempDir(), "model"), numbered(t, a)
-	if err := Write(dir, a, dtype, all, checkpoints.WriteOptions{}); err != nil {
+	if err := Write(dir, a, dtype, ByName(all), checkpoints.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {
@@ -134,7 +134,7 @@ func TestWriteNamesWhatIsMissing(t *testing.T) {
 		all := numbered(t, a)
 		spoil(all)
 		dir := filepath.Join(t.TempDir(), "out")
-		err := Write(dir, a, checkpoints.F32, all, checkpoints.WriteOptions{})
+		err := Write(dir, a, checkpoints.F32, ByName(all), checkpoints.WriteOptions{})
 		wantError(t, err, "tensor model.layers.1.self_attn.k_proj.weight: weight layers.1.k.weight "+name+", want [8 8]")
 		if entries, _ := os.ReadDir(dir); len(entries) > 0 {
 			t.Errorf("%v is left", entries)
@@ -313,7 +313,7 @@ func TestOneShard(t *testing.T) {
 	dir, all := write(t, llama, checkpoints.F32)
 	src := open(t, dir, Options{})
 	sharded := t.TempDir()
-	if err := Write(sharded, src.Arch, checkpoints.F32, all, checkpoints.WriteOptions{ShardSize: 1000}); err != nil {
+	if err := Write(sharded, src.Arch, checkpoints.F32, ByName(all), checkpoints.WriteOptions{ShardSize: 1000}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(sharded, "config.json"), []byte(llama), 0o666); err != nil {

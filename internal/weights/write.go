@@ -9,8 +9,14 @@ import (
 	"gqa/configs"
 )
 
-// Write stores weights (by the forward pass's names, f32) into dir as arch's family lays them out, in dtype.
-func Write(dir string, arch *configs.Arch, dtype checkpoints.DType, all map[string][]float32, o checkpoints.WriteOptions) error {
+// ByName gives the weights of a map: nil where it has none of that name.
+func ByName(all map[string][]float32) func(name string) []float32 {
+	return func(name string) []float32 { return all[name] }
+}
+
+// Write stores weights (by the forward pass's names, f32) into dir as arch's family lays them out, in dtype. It asks for a weight
+// when it writes a tensor that has some of it.
+func Write(dir string, arch *configs.Arch, dtype checkpoints.DType, weight func(name string) []float32, o checkpoints.WriteOptions) error {
 	tensors, err := arch.Tensors()
 	if err != nil {
 		return err
@@ -30,7 +36,7 @@ func Write(dir string, arch *configs.Arch, dtype checkpoints.DType, all map[stri
 		specs[i] = checkpoints.Spec{Name: t.Name, DType: dtype, Shape: t.Shape}
 	}
 	return checkpoints.Write(dir, specs, o, func(s checkpoints.Spec, w io.Writer) error {
-		stored, err := assemble(s, parts[s.Name], all)
+		stored, err := assemble(s, parts[s.Name], weight)
 		if err != nil {
 			return err
 		}
@@ -38,12 +44,12 @@ func Write(dir string, arch *configs.Arch, dtype checkpoints.DType, all map[stri
 	})
 }
 
-func assemble(s checkpoints.Spec, parts []configs.Param, all map[string][]float32) ([]float32, error) {
+func assemble(s checkpoints.Spec, parts []configs.Param, weight func(name string) []float32) ([]float32, error) {
 	size := s.Elements()
 	stored := make([]float32, size)
 	for _, p := range parts {
-		values, ok := all[p.Name]
-		if !ok || len(values) != p.Size() {
+		values := weight(p.Name)
+		if len(values) != p.Size() {
 			return nil, fmt.Errorf("tensor %s: weight %s has %d values, want %v", s.Name, p.Name, len(values), p.Shape)
 		}
 		if i := slices.Index(p.Parts, s.Name); i >= 0 {

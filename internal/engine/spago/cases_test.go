@@ -271,7 +271,7 @@ func lossCases() (cases []opCase) {
 			"cross entropy of " + name,
 			[][2]int{{4, 5}, {7, 5}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor {
-				return e.LinearCrossEntropy(in[0], ops.Linear[mat.Tensor]{W: in[1]}, targets, 0.75)
+				return e.LinearCrossEntropy(in[0], ops.Linear[mat.Tensor]{W: in[1]}, targets, 0.75).Tensor
 			},
 			func(in [][]float64) []float64 {
 				return refCrossEntropy(refLinear(in[0], in[1], nil, 5, 7), targets, 0.75)
@@ -280,7 +280,7 @@ func lossCases() (cases []opCase) {
 			"cross entropy with bias of " + name,
 			[][2]int{{4, 5}, {7, 5}, {7, 1}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor {
-				return e.LinearCrossEntropy(in[0], ops.Linear[mat.Tensor]{W: in[1], Bias: in[2], HasBias: true}, targets, 0.75)
+				return e.LinearCrossEntropy(in[0], ops.Linear[mat.Tensor]{W: in[1], Bias: in[2], HasBias: true}, targets, 0.75).Tensor
 			},
 			func(in [][]float64) []float64 {
 				return refCrossEntropy(refLinear(in[0], in[1], in[2], 5, 7), targets, 0.75)
@@ -348,7 +348,7 @@ func sharedCases() []opCase {
 			"a head tied to the embedding",
 			[][2]int{{6, 5}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor {
-				return e.LinearCrossEntropy(e.Embed(in[0], ids, 0), ops.Linear[mat.Tensor]{W: in[0]}, targets, 1)
+				return e.LinearCrossEntropy(e.Embed(in[0], ids, 0), ops.Linear[mat.Tensor]{W: in[0]}, targets, 1).Tensor
 			},
 			func(in [][]float64) []float64 {
 				return refCrossEntropy(refLinear(refEmbed(in[0], 5, ids), in[0], nil, 5, 6), targets, 1)

@@ -8,53 +8,49 @@ import (
 	"github.com/nlpodyssey/spago/ag"
 	"github.com/nlpodyssey/spago/mat"
 
-	"gqa/internal/kernels"
+	"gqa/internal/device"
 	"gqa/internal/ops"
 )
 
-// Engine implements ops.Ops over spago tensors. It is for one goroutine.
+// Engine implements ops.Ops over spago tensors in a device's memory. It is for one goroutine.
 type Engine struct {
+	device device.Device
 	tape   []*node  // what a gradient may flow through, in the order recorded
 	live   []*value // results of this step
-	pool   map[int][][]float32
-	memory kernels.Slab
-	tables map[*ops.Rope]*kernels.RopeTable
-	still  bool // no gradient is wanted of anything
-	ctx    context.Context
+	ropes  map[*ops.Rope]device.Rope
+	noGrad bool // no gradient is wanted of anything
+	// observe, if not nil, is called after every linear layer.
+	observe func(x, w, y mat.Tensor)
 }
 
 var _ ops.Ops[mat.Tensor] = (*Engine)(nil)
 
-// New returns an engine with an empty tape.
-func New() *Engine {
-	return &Engine{pool: map[int][][]float32{}, tables: map[*ops.Rope]*kernels.RopeTable{}, ctx: context.Background()}
+// New returns an engine with an empty tape that computes on d.
+func New(d device.Device) *Engine {
+	return &Engine{device: d, ropes: map[*ops.Rope]device.Rope{}}
 }
 
-// Until makes a pass end early once ctx is done: products and attention are skipped, and results mean nothing. Whoever runs
-// the pass asks ctx.
-func (e *Engine) Until(ctx context.Context) { e.ctx = ctx }
+// Device is what the engine computes on.
+func (e *Engine) Device() device.Device { return e.device }
 
-func (e *Engine) stopped() bool { return e.ctx.Err() != nil }
+// Until makes a pass end early once ctx is done; see device.Device. Whoever runs the pass asks ctx.
+func (e *Engine) Until(ctx context.Context) { e.device.Until(ctx) }
 
-// gemm is kernels.Gemm, unless the pass is to end.
-func (e *Engine) gemm(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
-	if !e.stopped() {
-		kernels.Gemm(transA, transB, m, n, k, 1, a, lda, b, ldb, beta, c, ldc)
-	}
-}
+// Observe has f called after every linear layer that is recorded, with what it read, its weight and its result.
+func (e *Engine) Observe(f func(x, w, y Tensor)) { e.observe = f }
 
 // Backward runs spago's backward pass from loss, a scalar, and clears the tape.
 func (e *Engine) Backward(loss mat.Tensor) error {
-	e.line(loss)
+	e.serialize(loss)
 	err := ag.Backward(loss)
 	e.Reset()
 	return err
 }
 
-// Still runs f without a tape: nothing that it computes wants a gradient.
-func (e *Engine) Still(f func()) {
-	e.still = true
-	defer func() { e.still = false }()
+// NoGrad runs f without a tape: nothing that it computes wants a gradient.
+func (e *Engine) NoGrad(f func()) {
+	e.noGrad = true
+	defer func() { e.noGrad = false }()
 	f()
 }
 
@@ -67,27 +63,17 @@ func (e *Engine) Reset() {
 	e.live, e.tape = e.live[:0], e.tape[:0]
 }
 
-func (e *Engine) alloc(n int) []float32 {
-	if free := e.pool[n]; len(free) > 0 {
-		e.pool[n] = free[:len(free)-1]
-		return free[len(free)-1]
-	}
-	return e.memory.Make(n)
-}
+func (e *Engine) alloc(n int) device.Buffer { return e.device.New(device.F32, n) }
 
-func (e *Engine) free(s []float32) {
-	if s != nil {
-		e.pool[len(s)] = append(e.pool[len(s)], s)
-	}
-}
+func (e *Engine) free(b device.Buffer) { e.device.Free(b) }
 
 // release takes back a result's data and gradient; a second call does nothing.
 func (e *Engine) release(v *value) {
-	if v.data != nil {
-		e.free(v.data)
-		e.free(v.grad)
-	}
-	v.data, v.grad, v.fresh = nil, nil, true
+	e.free(v.data)
+	e.free(v.grad)
+	v.data, v.grad, v.fresh = device.Buffer{}, device.Buffer{}, true
 }
 
-func (e *Engine) result(rows, cols int) *value { return newValue(e.alloc(rows*cols), rows, cols) }
+func (e *Engine) result(rows, cols int) *value {
+	return newValue(e.device, e.alloc(rows*cols), rows, cols)
+}

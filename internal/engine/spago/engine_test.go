@@ -11,6 +11,7 @@ import (
 	"github.com/nlpodyssey/spago/mat"
 
 	"gqa/configs"
+	"gqa/internal/device/cpu"
 	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/ops"
@@ -51,7 +52,8 @@ func newTrial(t *testing.T, config string) *trial {
 		}
 		all[p.Name] = w
 	}
-	params, err := NewParams(arch, all)
+	d := cpu.New()
+	params, err := NewParams(d, arch, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,11 +67,11 @@ func newTrial(t *testing.T, config string) *trial {
 		seqs = append(seqs, seq)
 	}
 	b := ops.NewBatch(seqs...)
-	return &trial{params, params.Model(arch), New(), b, slices.Concat(b.IDs[1:], []int32{-1})}
+	return &trial{params, params.Model(arch), New(d), b, slices.Concat(b.IDs[1:], []int32{-1})}
 }
 
 func (x *trial) loss() mat.Tensor {
-	return x.engine.LinearCrossEntropy(x.model.Hidden(x.engine, x.batch), x.model.Head(), x.next, 1)
+	return x.engine.LinearCrossEntropy(x.model.Hidden(x.engine, x.batch), x.model.Head(), x.next, 1).Tensor
 }
 
 // step returns the loss and every gradient.
@@ -164,9 +166,9 @@ func TestTiedParameter(t *testing.T) {
 		t.Fatalf("parameters %v, tied %v", x.params.Names, y.params.Names)
 	}
 	for i, name := range y.params.Names { // the same weights in both models
-		copy(Data(x.params.List[slices.Index(x.params.Names, name)]), Data(y.params.List[i]))
+		copy(Data(x.params.List[slices.Index(x.params.Names, name)]).F32(), Data(y.params.List[i]).F32())
 	}
-	copy(Data(x.params.List[head]), Data(x.params.List[embed]))
+	copy(Data(x.params.List[head]).F32(), Data(x.params.List[embed]).F32())
 	_, apart := x.step(t)
 	_, together := y.step(t)
 	for i, got := range together[slices.Index(y.params.Names, "embed.weight")] {

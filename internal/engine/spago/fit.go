@@ -4,7 +4,7 @@ import (
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/nlpodyssey/spago/nn"
 
-	"gqa/internal/kernels"
+	"gqa/internal/device"
 )
 
 // Tensor is what the engine computes with.
@@ -13,30 +13,32 @@ type Tensor = mat.Tensor
 // Weight is a tensor that may be trained.
 type Weight = nn.Param
 
-// Constant wraps data [rows, cols], which no gradient flows into, without copying it.
-func Constant(data []float32, rows, cols int) Tensor {
-	v := newValue(data, rows, cols)
+// Constant is data [rows, cols] on the engine's device, which no gradient flows into.
+func (e *Engine) Constant(data []float32, rows, cols int) Tensor {
+	v := newValue(e.device, e.device.Put(data), rows, cols)
 	v.frozen = true
 	return v
 }
 
-// Trainable wraps data [rows, cols] without copying it: a weight that gradients flow into.
-func Trainable(data []float32, rows, cols int) *Weight {
-	return &Weight{Matrix: newValue(data, rows, cols)}
+// Trainable is data [rows, cols] on the engine's device: a weight that gradients flow into.
+func (e *Engine) Trainable(data []float32, rows, cols int) *Weight {
+	return &Weight{Matrix: newValue(e.device, e.device.Put(data), rows, cols)}
 }
 
-// Values are a tensor's elements, shared. A result's are the engine's until its next Reset or Backward.
-func Values(t Tensor) []float32 { return valueOf(t).data }
+// Values are a tensor's elements on the host, for reading only. A result's may be the engine's until its next Reset or Backward.
+func (e *Engine) Values(t Tensor) []float32 { return e.device.Host(valueOf(t).data) }
 
 // SquaredError is scale·Σ(y - target)², a scalar.
 func (e *Engine) SquaredError(y Tensor, target []float32, scale float32) Tensor {
 	yv := valueOf(y)
 	d := e.alloc(len(target))
-	copy(d, yv.data)
-	kernels.Axpy(-1, target, d)
-	loss := newValue([]float32{scale * float32(kernels.SumSquares(d))}, 1, 1)
-	return e.record(loss, func(gy []float32) {
-		kernels.Scale(d, 2*scale*gy[0])
+	e.device.Copy(d, yv.data)
+	e.device.Axpy(-1, e.device.Put(target), d)
+	loss := e.result(1, 1)
+	e.device.Total(loss.data, scale, device.Term{X: d, Weight: 1, Squares: true})
+	return e.record(loss, func(gy device.Buffer) {
+		e.device.ScaleBy(d, gy)
+		e.device.Scale(d, 2*scale)
 		e.give(y, d)
 	}, y)
 }

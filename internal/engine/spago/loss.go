@@ -3,7 +3,7 @@ package spago
 import (
 	"github.com/nlpodyssey/spago/mat"
 
-	"gqa/internal/kernels"
+	"gqa/internal/device"
 	"gqa/internal/ops"
 )
 
@@ -12,71 +12,114 @@ const (
 	logitsRows  = 64      // the fewest rows in work: each time the head is read as a whole
 )
 
-// LinearCrossEntropy is the mean over rows with target ≥ 0 of -log softmax(logits)[target], times scale: a scalar. Of the
-// logits, hidden·Wᵀ + b [tokens, vocab], a block of rows exists at a time (all where they are few): it becomes its loss and, if one
-// is wanted, the gradient of hidden, W and b, which the backward pass only has to hand on.
-func (e *Engine) LinearCrossEntropy(hidden mat.Tensor, head ops.Linear[mat.Tensor], targets []int32, scale float32) mat.Tensor {
+// Loss is a scalar of the graph whose value the device may still be computing.
+type Loss struct {
+	Tensor mat.Tensor
+	ce, kl device.Number // sums over the rows; kl is nil without a teacher
+	how    device.Distillation
+	rows   int // that count
+	scale  float32
+}
+
+// Read waits for the loss, in nats per token, times its scale, and for its parts: the means over the rows that count. It may be
+// called whenever one likes, also after Backward.
+func (l Loss) Read() (value, crossEntropy, divergence float64) {
+	ce, n := l.ce(), float64(l.rows)
+	if l.kl == nil {
+		return float64(float32(ce) * l.scale), ce / n, 0
+	}
+	kl := l.kl()
+	both := float64(1-l.how.Weight)*ce + float64(l.how.Weight*l.how.Temperature*l.how.Temperature)*kl
+	return float64(float32(both) * l.scale), ce / n, kl / n
+}
+
+// LinearCrossEntropy is the mean over rows with target ≥ 0 of -log softmax(logits)[target], times scale. Of the logits,
+// hidden·Wᵀ + b [tokens, vocab], a block of rows exists at a time (all where they are few): it becomes its loss and, if one is
+// wanted, the gradient of hidden, W and b, which the backward pass only has to hand on.
+func (e *Engine) LinearCrossEntropy(hidden mat.Tensor, head ops.Linear[mat.Tensor], targets []int32, scale float32) Loss {
 	return e.headLoss(&headLoss{Engine: e, targets: targets}, hidden, head, scale)
 }
 
-// Teacher is what LinearDistillation follows: Rows is what the teacher says of rows [lo,hi), valid until it is asked again.
+// Teacher is what LinearDistillation follows: what a teacher's head reads, with the head, or the teacher's most probable tokens.
 type Teacher struct {
-	kernels.Distillation
-	Rows func(lo, hi int) kernels.Soft
+	device.Distillation
+	Hidden  device.Buffer // [rows, dim]
+	W, Bias device.Buffer // of the head, [vocab, dim] and [vocab]; Bias may be left out
+
+	Soft device.Soft // of all rows, where Hidden is left out
 }
 
-// Parts are the means of a distillation's loss over the rows that count, in nats.
-type Parts struct{ CrossEntropy, Divergence float64 }
+// TeacherOf is a teacher whose head, of this engine's, reads hidden [rows, dim].
+func (e *Engine) TeacherOf(hidden []float32, head ops.Linear[mat.Tensor], d device.Distillation) Teacher {
+	t := Teacher{Distillation: d, Hidden: e.device.Put(hidden), W: valueOf(head.W).data}
+	if head.HasBias {
+		t.Bias = valueOf(head.Bias).data
+	}
+	return t
+}
 
-// LinearDistillation is LinearCrossEntropy with kernels.Distill's loss.
-func (e *Engine) LinearDistillation(hidden mat.Tensor, head ops.Linear[mat.Tensor], targets []int32, t Teacher, scale float32) (mat.Tensor, Parts) {
-	l := &headLoss{Engine: e, targets: targets, teacher: &t}
-	loss := e.headLoss(l, hidden, head, scale)
-	return loss, l.parts
+// rows is what the teacher says of rows [lo,hi), in logits where it needs them.
+func (t *Teacher) rows(d device.Device, logits device.Buffer, lo, hi, vocab int) device.Soft {
+	if s := t.Soft; t.Hidden.None() {
+		return device.Soft{K: s.K, IDs: s.IDs[lo*s.K : hi*s.K], LogP: s.LogP[lo*s.K : hi*s.K]}
+	}
+	dim := t.W.Len() / vocab
+	d.Gemm(false, true, hi-lo, vocab, dim, 1, t.Hidden.Slice(lo*dim, hi*dim), dim, t.W, dim, 0, logits, vocab)
+	if !t.Bias.None() {
+		d.AddRows(logits, t.Bias, hi-lo, vocab)
+	}
+	return device.Soft{Logits: logits}
+}
+
+// LinearDistillation is LinearCrossEntropy with the loss of device.Distillation.
+func (e *Engine) LinearDistillation(hidden mat.Tensor, head ops.Linear[mat.Tensor], targets []int32, t Teacher, scale float32) Loss {
+	return e.headLoss(&headLoss{Engine: e, targets: targets, teacher: &t}, hidden, head, scale)
 }
 
 // headLoss records l over a head's logits of hidden.
-func (e *Engine) headLoss(l *headLoss, hidden mat.Tensor, head ops.Linear[mat.Tensor], scale float32) mat.Tensor {
+func (e *Engine) headLoss(l *headLoss, hidden mat.Tensor, head ops.Linear[mat.Tensor], scale float32) Loss {
 	operands := []mat.Tensor{hidden, head.W}
 	if head.HasBias {
 		operands = append(operands, head.Bias)
 	}
-	l.grads = make([][]float32, len(operands))
+	l.grads = make([]device.Buffer, len(operands))
 	l.hidden, l.w = valueOf(hidden), valueOf(head.W)
 	if head.HasBias {
 		l.bias = valueOf(head.Bias).data
 	}
 	for i, t := range operands {
-		if !e.still && !valueOf(t).frozen {
-			l.grads[i] = e.alloc(len(valueOf(t).data))
+		if !e.noGrad && !valueOf(t).frozen {
+			l.grads[i] = e.alloc(valueOf(t).Size())
 			l.wanted = true
 		}
 	}
-	y := newValue([]float32{l.run(scale)}, 1, 1)
-	return e.record(y, func(gy []float32) {
+	y := e.result(1, 1)
+	loss := l.run(y.data, scale)
+	loss.Tensor = e.record(y, func(gy device.Buffer) {
 		for i, t := range operands {
-			if l.grads[i] != nil {
-				l.flow(gy[0], t, l.grads[i])
+			if !l.grads[i].None() {
+				e.device.ScaleBy(l.grads[i], gy)
+				e.give(t, l.grads[i])
 			}
 		}
 	}, operands...)
+	return loss
 }
 
 // headLoss is one call of LinearCrossEntropy or LinearDistillation.
 type headLoss struct {
 	*Engine
 	hidden, w *value
-	bias      []float32
+	bias      device.Buffer
 	targets   []int32
 	teacher   *Teacher // nil: cross-entropy
-	parts     Parts    // where there is a teacher
 	wanted    bool
-	grads     [][]float32 // of hidden, W and b; nil where not wanted
+	grads     []device.Buffer // of hidden, W and b; left out where not wanted
 }
 
-// run returns the loss and fills the gradients that are wanted.
-func (l *headLoss) run(scale float32) float32 {
-	rows, vocab := len(l.targets), l.w.rows()
+// run writes the loss to y, returns it but for its tensor, and fills the gradients that are wanted.
+func (l *headLoss) run(y device.Buffer, scale float32) Loss {
+	rows, vocab := len(l.targets), l.w.rows
 	counted := 0
 	for _, t := range l.targets {
 		if t >= 0 {
@@ -87,67 +130,64 @@ func (l *headLoss) run(scale float32) float32 {
 	blocks := (rows-1)/max(logitsBlock/vocab, logitsRows) + 1
 	size := (rows + blocks - 1) / blocks
 	logits, losses, divergences := l.alloc(size*vocab), l.alloc(rows), l.alloc(rows)
-	for lo := 0; lo < rows && !l.stopped(); lo += size {
-		l.block(logits, losses, divergences, lo, min(lo+size, rows), scale)
+	var teacher device.Buffer // its logits
+	if l.teacher != nil && !l.teacher.Hidden.None() {
+		teacher = l.alloc(size * vocab)
 	}
-	loss := sum(losses)
-	if l.teacher != nil {
-		n, kl, d := float64(max(counted, 1)), sum(divergences), l.teacher.Distillation
-		l.parts = Parts{CrossEntropy: loss / n, Divergence: kl / n}
-		loss = float64(1-d.Weight)*loss + float64(d.Weight*d.Temperature*d.Temperature)*kl
+	for lo := 0; lo < rows; lo += size {
+		l.block(logits, teacher, losses, divergences, lo, min(lo+size, rows), scale)
 	}
-	l.free(logits)
-	l.free(losses)
-	l.free(divergences)
-	return float32(loss) * scale
+	loss := l.total(y, losses, divergences, scale, max(counted, 1))
+	for _, b := range []device.Buffer{logits, teacher, losses, divergences} {
+		l.free(b)
+	}
+	return loss
 }
 
-func sum(values []float32) float64 {
-	total := 0.0
-	for _, x := range values {
-		total += float64(x)
+// total sums the rows.
+func (l *headLoss) total(y, losses, divergences device.Buffer, scale float32, counted int) Loss {
+	loss := Loss{ce: l.device.Sum(device.Term{X: losses, Weight: 1}), rows: counted, scale: scale}
+	if l.teacher == nil {
+		l.device.Total(y, scale, device.Term{X: losses, Weight: 1})
+		return loss
 	}
-	return total
+	loss.how = l.teacher.Distillation
+	loss.kl = l.device.Sum(device.Term{X: divergences, Weight: 1})
+	l.device.Total(y, scale, device.Term{X: losses, Weight: float64(1 - loss.how.Weight)},
+		device.Term{X: divergences, Weight: float64(loss.how.Weight * loss.how.Temperature * loss.how.Temperature)})
+	return loss
 }
 
 // block is rows [lo,hi): scale is of the gradient.
-func (l *headLoss) block(logits, losses, divergences []float32, lo, hi int, scale float32) {
-	rows, vocab, dim := hi-lo, l.w.rows(), l.w.cols()
-	logits, losses = logits[:rows*vocab], losses[lo:hi]
-	x, targets := l.hidden.data[lo*dim:hi*dim], l.targets[lo:hi]
-	l.gemm(false, true, rows, vocab, dim, x, dim, l.w.data, dim, 0, logits, vocab)
-	if l.bias != nil {
-		kernels.AddRows(logits, l.bias, rows, vocab)
+func (l *headLoss) block(logits, teacher, losses, divergences device.Buffer, lo, hi int, scale float32) {
+	d, rows, vocab, dim := l.device, hi-lo, l.w.rows, l.w.cols
+	logits, losses = logits.Slice(0, rows*vocab), losses.Slice(lo, hi)
+	x, targets := l.hidden.data.Slice(lo*dim, hi*dim), l.targets[lo:hi]
+	d.Gemm(false, true, rows, vocab, dim, 1, x, dim, l.w.data, dim, 0, logits, vocab)
+	if !l.bias.None() {
+		d.AddRows(logits, l.bias, rows, vocab)
 	}
 	switch t := l.teacher; {
 	case t != nil:
-		kernels.Distill(losses, divergences[lo:hi], logits, targets, t.Rows(lo, hi), t.Distillation, scale, rows, vocab)
+		d.Distill(losses, divergences.Slice(lo, hi), logits, targets, t.rows(d, teacher, lo, hi, vocab), t.Distillation, scale, rows, vocab)
 	case l.wanted:
-		kernels.CrossEntropyGradient(losses, logits, targets, scale, rows, vocab)
+		d.CrossEntropyGradient(losses, logits, targets, scale, rows, vocab)
 	default:
-		kernels.CrossEntropy(losses, nil, logits, targets, rows, vocab)
+		d.CrossEntropy(losses, logits, targets, rows, vocab)
 	}
 	if !l.wanted {
 		return
 	}
-	if dx := l.grads[0]; dx != nil {
-		l.gemm(false, false, rows, dim, vocab, logits, vocab, l.w.data, dim, 0, dx[lo*dim:], dim)
+	if dx := l.grads[0]; !dx.None() {
+		d.Gemm(false, false, rows, dim, vocab, 1, logits, vocab, l.w.data, dim, 0, dx.From(lo*dim), dim)
 	}
-	if dw := l.grads[1]; dw != nil {
-		l.gemm(true, false, vocab, dim, rows, logits, vocab, x, dim, float32(min(lo, 1)), dw, dim)
+	if dw := l.grads[1]; !dw.None() {
+		d.Gemm(true, false, vocab, dim, rows, 1, logits, vocab, x, dim, float32(min(lo, 1)), dw, dim)
 	}
-	if l.bias != nil && l.grads[2] != nil {
+	if !l.bias.None() && !l.grads[2].None() {
 		if lo == 0 {
-			clear(l.grads[2])
+			d.Clear(l.grads[2])
 		}
-		kernels.SumRows(l.grads[2], logits, rows, vocab)
+		d.SumRows(l.grads[2], logits, rows, vocab)
 	}
-}
-
-// flow gives an operand its gradient, times that of the loss.
-func (l *headLoss) flow(g float32, operand mat.Tensor, grad []float32) {
-	if g != 1 {
-		kernels.Scale(grad, g)
-	}
-	l.give(operand, grad)
 }

@@ -5,56 +5,64 @@ import (
 
 	"github.com/nlpodyssey/spago/mat"
 
-	"gqa/internal/kernels"
+	"gqa/internal/device"
 	"gqa/internal/ops"
 )
 
 // Embed gathers rows of table: y[i] = table[first+ids[i]].
 func (e *Engine) Embed(table mat.Tensor, ids []int32, first int) mat.Tensor {
 	t := valueOf(table)
-	y := e.result(len(ids), t.cols())
-	kernels.Gather(y.data, t.data[first*t.cols():], ids, t.cols())
-	return e.record(y, func(gy []float32) {
-		if dst := e.zeroed(table); dst != nil {
-			t.clearPadding(gy, ids)
-			kernels.ScatterAdd(dst[first*t.cols():], gy, ids, t.cols())
+	y := e.result(len(ids), t.cols)
+	e.device.Gather(y.data, t.data.From(first*t.cols), ids, t.cols)
+	return e.record(y, func(gy device.Buffer) {
+		dst, ok := e.zeroed(table)
+		if !ok {
+			return
 		}
+		if t.padded {
+			e.device.ClearRows(gy, ids, t.padding, t.cols)
+		}
+		e.device.ScatterAdd(dst.From(first*t.cols), gy, ids, t.cols)
 	}, table)
 }
 
 // Linear is y = x·Wᵀ + b: dx = gy·W, dW = gyᵀ·x, db = Σ gy.
 func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 	xv, wv := valueOf(x), valueOf(w.W)
-	n, in, out := xv.rows(), xv.cols(), wv.rows()
+	n, in, out := xv.rows, xv.cols, wv.rows
 	y := e.result(n, out)
-	e.gemm(false, true, n, out, in, xv.data, in, wv.data, in, 0, y.data, out)
+	e.device.Gemm(false, true, n, out, in, 1, xv.data, in, wv.data, in, 0, y.data, out)
 	operands := []mat.Tensor{x, w.W}
 	if w.HasBias {
-		kernels.AddRows(y.data, valueOf(w.Bias).data, n, out)
+		e.device.AddRows(y.data, valueOf(w.Bias).data, n, out)
 		operands = append(operands, w.Bias)
 	}
-	return e.record(y, func(gy []float32) {
+	z := e.record(y, func(gy device.Buffer) {
 		if dx, beta, ok := e.into(x); ok {
-			e.gemm(false, false, n, in, out, gy, out, wv.data, in, beta, dx, in)
+			e.device.Gemm(false, false, n, in, out, 1, gy, out, wv.data, in, beta, dx, in)
 		}
 		if dw, beta, ok := e.into(w.W); ok {
-			e.gemm(true, false, out, in, n, gy, out, xv.data, in, beta, dw, in)
+			e.device.Gemm(true, false, out, in, n, 1, gy, out, xv.data, in, beta, dw, in)
 		}
 		if w.HasBias {
-			if db := e.zeroed(w.Bias); db != nil {
-				kernels.SumRows(db, gy, n, out)
+			if db, ok := e.zeroed(w.Bias); ok {
+				e.device.SumRows(db, gy, n, out)
 			}
 		}
 	}, operands...)
+	if e.observe != nil {
+		e.observe(x, w.W, z)
+	}
+	return z
 }
 
-// zeroed is an operand's gradient ready to be added to: zeros if it held nothing; nil where none is wanted.
-func (e *Engine) zeroed(t mat.Tensor) []float32 {
+// zeroed is an operand's gradient ready to be added to: zeros if it held nothing. ok is false where none is wanted.
+func (e *Engine) zeroed(t mat.Tensor) (dst device.Buffer, ok bool) {
 	dst, beta, ok := e.into(t)
 	if ok && beta == 0 {
-		kernels.Clear(dst)
+		e.device.Clear(dst)
 	}
-	return dst
+	return dst, ok
 }
 
 // Norm normalises every row, or every piece of Dim numbers.
@@ -64,15 +72,15 @@ func (e *Engine) Norm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 	}
 	xv, rows, dim := normed(x, n)
 	w, operands := e.normWeight(n)
-	y, inv := e.result(xv.rows(), xv.cols()), e.alloc(rows)
-	kernels.RMSNorm(y.data, inv, xv.data, w, rows, dim, n.Eps)
-	return e.record(y, func(gy []float32) {
-		var dw []float32
+	y, inv := e.result(xv.rows, xv.cols), e.alloc(rows)
+	e.device.RMSNorm(y.data, inv, xv.data, w, rows, dim, n.Eps)
+	return e.record(y, func(gy device.Buffer) {
+		var dw device.Buffer
 		if n.HasW {
-			dw = e.zeroed(n.W)
+			dw, _ = e.zeroed(n.W)
 		}
-		e.written(x, len(xv.data), func(dx []float32) {
-			kernels.RMSNormBackward(dx, dw, gy, xv.data, w, inv, rows, dim)
+		e.written(x, xv.Size(), func(dx device.Buffer) {
+			e.device.RMSNormBackward(dx, dw, gy, xv.data, w, inv, rows, dim)
 		})
 		e.free(inv)
 	}, append(operands, x)...)
@@ -81,21 +89,21 @@ func (e *Engine) Norm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 // normed is what a norm sees: the rows, or their pieces, of x.
 func normed(x mat.Tensor, n ops.Norm[mat.Tensor]) (v *value, rows, dim int) {
 	v = valueOf(x)
-	dim = cmp.Or(n.Dim, v.cols())
-	return v, len(v.data) / dim, dim
+	dim = cmp.Or(n.Dim, v.cols)
+	return v, v.Size() / dim, dim
 }
 
-// normWeight is what a norm multiplies with, nil for ones, and the parameter that it is made of.
-func (e *Engine) normWeight(n ops.Norm[mat.Tensor]) ([]float32, []mat.Tensor) {
+// normWeight is what a norm multiplies with, left out for ones, and the parameter that it is made of.
+func (e *Engine) normWeight(n ops.Norm[mat.Tensor]) (device.Buffer, []mat.Tensor) {
 	if !n.HasW {
-		return nil, nil
+		return device.Buffer{}, nil
 	}
 	w := valueOf(n.W)
 	if n.Offset == 0 {
 		return w.data, []mat.Tensor{n.W}
 	}
-	moved := e.result(w.rows(), w.cols())
-	kernels.Shift(moved.data, w.data, n.Offset)
+	moved := e.result(w.rows, w.cols)
+	e.device.Shift(moved.data, w.data, n.Offset)
 	e.live = append(e.live, moved)
 	return moved.data, []mat.Tensor{n.W}
 }
@@ -103,23 +111,23 @@ func (e *Engine) normWeight(n ops.Norm[mat.Tensor]) ([]float32, []mat.Tensor) {
 func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 	xv, rows, dim := normed(x, n)
 	w, operands := e.normWeight(n)
-	var b []float32
+	var b device.Buffer
 	if n.HasBias {
 		b = valueOf(n.Bias).data
 		operands = append(operands, n.Bias)
 	}
-	y, mean, inv := e.result(xv.rows(), xv.cols()), e.alloc(rows), e.alloc(rows)
-	kernels.LayerNorm(y.data, mean, inv, xv.data, w, b, rows, dim, n.Eps)
-	return e.record(y, func(gy []float32) {
-		var dw, db []float32
+	y, mean, inv := e.result(xv.rows, xv.cols), e.alloc(rows), e.alloc(rows)
+	e.device.LayerNorm(y.data, mean, inv, xv.data, w, b, rows, dim, n.Eps)
+	return e.record(y, func(gy device.Buffer) {
+		var dw, db device.Buffer
 		if n.HasW {
-			dw = e.zeroed(n.W)
+			dw, _ = e.zeroed(n.W)
 		}
 		if n.HasBias {
-			db = e.zeroed(n.Bias)
+			db, _ = e.zeroed(n.Bias)
 		}
-		e.written(x, len(xv.data), func(dx []float32) {
-			kernels.LayerNormBackward(dx, dw, db, gy, xv.data, w, mean, inv, rows, dim)
+		e.written(x, xv.Size(), func(dx device.Buffer) {
+			e.device.LayerNormBackward(dx, dw, db, gy, xv.data, w, mean, inv, rows, dim)
 		})
 		e.free(mean)
 		e.free(inv)
@@ -127,7 +135,7 @@ func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 }
 
 // written is addTo for a kernel that must run even where its first result is not wanted, for the sake of the others.
-func (e *Engine) written(t mat.Tensor, n int, write func(dst []float32)) {
+func (e *Engine) written(t mat.Tensor, n int, write func(dst device.Buffer)) {
 	if !valueOf(t).frozen {
 		e.addTo(t, write)
 		return
@@ -139,45 +147,45 @@ func (e *Engine) written(t mat.Tensor, n int, write func(dst []float32)) {
 
 // Rotate turns the planes of every head by its row's position; the gradient turns back.
 func (e *Engine) Rotate(x mat.Tensor, r *ops.Rope, pos []int32, heads, headDim int) mat.Tensor {
-	table := e.table(r.For(pos), pos)
+	table := e.rope(r.For(pos), pos)
 	xv := valueOf(x)
-	y := e.result(xv.rows(), xv.cols())
-	table.Rotate(y.data, xv.data, pos, heads, headDim, false)
-	return e.record(y, func(gy []float32) {
-		e.addTo(x, func(dx []float32) { table.Rotate(dx, gy, pos, heads, headDim, true) })
+	y := e.result(xv.rows, xv.cols)
+	e.device.Rotate(table, y.data, xv.data, pos, heads, headDim, false)
+	return e.record(y, func(gy device.Buffer) {
+		e.addTo(x, func(dx device.Buffer) { e.device.Rotate(table, dx, gy, pos, heads, headDim, true) })
 	}, x)
 }
 
-func (e *Engine) table(r *ops.Rope, pos []int32) *kernels.RopeTable {
+// rope is the table of rotations that reaches the largest position.
+func (e *Engine) rope(r *ops.Rope, pos []int32) device.Rope {
 	need := r.Positions
 	for _, p := range pos {
 		need = max(need, int(p)+1)
 	}
-	if t := e.tables[r]; t != nil && t.Positions() >= need {
-		return t
+	if t := e.ropes[r]; t == nil || t.Positions() < need {
+		e.ropes[r] = e.device.NewRope(r.InvFreq, need, r.Scale, r.Interleaved)
 	}
-	e.tables[r] = kernels.NewRopeTable(r.InvFreq, need, r.Scale, r.Interleaved)
-	return e.tables[r]
+	return e.ropes[r]
 }
 
 // Activate applies a non-linearity.
 func (e *Engine) Activate(x mat.Tensor, act ops.Activation) mat.Tensor {
-	f, xv := kernels.ActivationOf(string(act)), valueOf(x)
-	y := e.result(xv.rows(), xv.cols())
-	kernels.Activate(f, y.data, xv.data)
-	return e.record(y, func(gy []float32) {
-		e.addTo(x, func(dx []float32) { kernels.ActivateBackward(f, dx, gy, xv.data) })
+	f, xv := string(act), valueOf(x)
+	y := e.result(xv.rows, xv.cols)
+	e.device.Activate(f, y.data, xv.data)
+	return e.record(y, func(gy device.Buffer) {
+		e.addTo(x, func(dx device.Buffer) { e.device.ActivateBackward(f, dx, gy, xv.data) })
 	}, x)
 }
 
 // Gate is act(gate) * up.
 func (e *Engine) Gate(gate, up mat.Tensor, act ops.Activation) mat.Tensor {
-	f, g, u := kernels.ActivationOf(string(act)), valueOf(gate), valueOf(up)
-	y := e.result(g.rows(), g.cols())
-	kernels.Gate(f, y.data, g.data, u.data)
-	return e.record(y, func(gy []float32) {
-		e.written(gate, len(g.data), func(dg []float32) {
-			e.written(up, len(u.data), func(du []float32) { kernels.GateBackward(f, dg, du, gy, g.data, u.data) })
+	f, g, u := string(act), valueOf(gate), valueOf(up)
+	y := e.result(g.rows, g.cols)
+	e.device.Gate(f, y.data, g.data, u.data)
+	return e.record(y, func(gy device.Buffer) {
+		e.written(gate, g.Size(), func(dg device.Buffer) {
+			e.written(up, u.Size(), func(du device.Buffer) { e.device.GateBackward(f, dg, du, gy, g.data, u.data) })
 		})
 	}, gate, up)
 }
@@ -185,15 +193,15 @@ func (e *Engine) Gate(gate, up mat.Tensor, act ops.Activation) mat.Tensor {
 // Add is x + y. What flows back into the sum becomes the gradient of y as it is, if y has none yet.
 func (e *Engine) Add(x, y mat.Tensor) mat.Tensor {
 	xv, yv := valueOf(x), valueOf(y)
-	z := e.result(xv.rows(), xv.cols())
-	kernels.Add(z.data, xv.data, yv.data)
-	return e.record(z, func(gz []float32) {
+	z := e.result(xv.rows, xv.cols)
+	e.device.Add(z.data, xv.data, yv.data)
+	return e.record(z, func(gz device.Buffer) {
 		if dx, beta, ok := e.into(x); ok && beta == 0 {
-			kernels.Copy(dx, gz)
+			e.device.Copy(dx, gz)
 		} else if ok {
-			kernels.Accumulate(dx, gz)
+			e.device.Axpy(1, gz, dx)
 		}
-		z.grad = nil
+		z.grad = device.Buffer{}
 		e.give(y, gz)
 	}, x, y)
 }
@@ -201,12 +209,12 @@ func (e *Engine) Add(x, y mat.Tensor) mat.Tensor {
 // Scale is s·x.
 func (e *Engine) Scale(x mat.Tensor, s float32) mat.Tensor {
 	xv := valueOf(x)
-	y := e.result(xv.rows(), xv.cols())
-	copy(y.data, xv.data)
-	kernels.Scale(y.data, s)
-	return e.record(y, func(gy []float32) {
-		if dx := e.zeroed(x); dx != nil {
-			kernels.Axpy(s, gy, dx)
+	y := e.result(xv.rows, xv.cols)
+	e.device.Copy(y.data, xv.data)
+	e.device.Scale(y.data, s)
+	return e.record(y, func(gy device.Buffer) {
+		if dx, ok := e.zeroed(x); ok {
+			e.device.Axpy(s, gy, dx)
 		}
 	}, x)
 }
@@ -214,9 +222,9 @@ func (e *Engine) Scale(x mat.Tensor, s float32) mat.Tensor {
 // Clip bounds every number to ±limit; what it changes has no gradient.
 func (e *Engine) Clip(x mat.Tensor, limit float32) mat.Tensor {
 	xv := valueOf(x)
-	y := e.result(xv.rows(), xv.cols())
-	kernels.Clip(y.data, xv.data, limit)
-	return e.record(y, func(gy []float32) {
-		e.addTo(x, func(dx []float32) { kernels.ClipBackward(dx, gy, xv.data, limit) })
+	y := e.result(xv.rows, xv.cols)
+	e.device.Clip(y.data, xv.data, limit)
+	return e.record(y, func(gy device.Buffer) {
+		e.addTo(x, func(dx device.Buffer) { e.device.ClipBackward(dx, gy, xv.data, limit) })
 	}, x)
 }

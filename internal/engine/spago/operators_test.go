@@ -1,6 +1,8 @@
 package spago
 
 import (
+	"gqa/internal/device"
+	"gqa/internal/device/cpu"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -18,7 +20,7 @@ func (c opCase) inputs() (list []*nn.Param, tensors []mat.Tensor) {
 		for i := range data {
 			data[i] = float32(r.NormFloat64())
 		}
-		p := &nn.Param{Matrix: newValue(data, s[0], s[1])}
+		p := &nn.Param{Matrix: newValue(cpu.New(), device.HostF32(data), s[0], s[1])}
 		list, tensors = append(list, p), append(tensors, p)
 	}
 	return list, tensors
@@ -37,8 +39,8 @@ func weigh(n int) []float32 {
 func (c opCase) backward(t *testing.T, e *Engine, in []mat.Tensor) []float32 {
 	t.Helper()
 	y := c.run(e, in)
-	values := slices.Clone(valueOf(y).data)
-	rows, cols := valueOf(y).rows(), valueOf(y).cols()
+	values := slices.Clone(valueOf(y).data.F32())
+	rows, cols := valueOf(y).rows, valueOf(y).cols
 	y.AccGrad(mat.NewDense[float32](mat.WithShape(rows, cols), mat.WithBacking(weigh(rows*cols))))
 	if err := e.Backward(y); err != nil {
 		t.Fatal(err)
@@ -68,11 +70,11 @@ func TestGradients(t *testing.T) {
 			params, in := c.inputs()
 			wide := make([][]float64, len(params))
 			for i, p := range params {
-				for _, x := range Data(p) {
+				for _, x := range Data(p).F32() {
 					wide[i] = append(wide[i], float64(x))
 				}
 			}
-			y, want := c.backward(t, New(), in), c.ref(wide)
+			y, want := c.backward(t, New(cpu.New()), in), c.ref(wide)
 			if len(y) != len(want) {
 				t.Fatalf("%d values, want %d", len(y), len(want))
 			}
@@ -89,7 +91,7 @@ func TestGradients(t *testing.T) {
 					wide[i][j] = x - h
 					slope := (above - c.loss(wide)) / (2 * h)
 					wide[i][j] = x
-					if got := Grad(p)[j]; !near(got, slope) {
+					if got := Grad(p).F32()[j]; !near(got, slope) {
 						t.Errorf("input %d, value %d: gradient %v, want %v", i, j, got, slope)
 					}
 				}
@@ -100,7 +102,7 @@ func TestGradients(t *testing.T) {
 
 func grads(params []*nn.Param) (all [][]float32) {
 	for _, p := range params {
-		all = append(all, slices.Clone(Grad(p)))
+		all = append(all, slices.Clone(Grad(p).F32()))
 	}
 	return all
 }
@@ -109,12 +111,12 @@ func grads(params []*nn.Param) (all [][]float32) {
 func TestFrozen(t *testing.T) {
 	for _, c := range opCases() {
 		params, in := c.inputs()
-		c.backward(t, New(), in)
+		c.backward(t, New(cpu.New()), in)
 		want := grads(params)
 		for i := range params {
 			params, in := c.inputs()
 			params[i].SetRequiresGrad(false)
-			c.backward(t, New(), in)
+			c.backward(t, New(cpu.New()), in)
 			for j, got := range grads(params) {
 				if j == i && got != nil {
 					t.Errorf("%s: frozen input %d has a gradient", c.name, i)
@@ -131,20 +133,20 @@ func TestFrozen(t *testing.T) {
 func TestAccumulation(t *testing.T) {
 	for _, c := range opCases() {
 		params, in := c.inputs()
-		e := New()
+		e := New(cpu.New())
 		y := c.backward(t, e, in)
 		once := grads(params)
 		if again := c.backward(t, e, in); !slices.Equal(again, y) {
 			t.Errorf("%s: the second pass gives %v, want %v", c.name, again, y)
 		}
 		for i, p := range params {
-			for j, got := range Grad(p) {
+			for j, got := range Grad(p).F32() {
 				if want := 2 * once[i][j]; math.Abs(float64(got-want)) > 1e-5*(1+math.Abs(float64(want))) {
 					t.Errorf("%s: input %d, value %d: gradient of two passes is %v, want %v", c.name, i, j, got, want)
 				}
 			}
 			p.ZeroGrad()
-			if Grad(p) != nil || p.HasGrad() {
+			if Grad(p).F32() != nil || p.HasGrad() {
 				t.Errorf("%s: input %d has a gradient after ZeroGrad", c.name, i)
 			}
 		}
@@ -164,9 +166,9 @@ func TestAllFrozen(t *testing.T) {
 		for _, p := range params {
 			p.SetRequiresGrad(false)
 		}
-		c.backward(t, New(), in)
+		c.backward(t, New(cpu.New()), in)
 		for i, p := range params {
-			if Grad(p) != nil {
+			if Grad(p).F32() != nil {
 				t.Errorf("%s: input %d has a gradient", c.name, i)
 			}
 		}

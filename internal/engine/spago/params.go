@@ -5,7 +5,7 @@ import (
 	"github.com/nlpodyssey/spago/nn"
 
 	"gqa/configs"
-	"gqa/internal/kernels"
+	"gqa/internal/device"
 	"gqa/internal/model"
 )
 
@@ -16,8 +16,9 @@ type Params struct {
 	Names []string // the forward pass's names, beside List
 }
 
-// NewParams wraps weights (by the forward pass's names, f32) without copying them: training changes them in place.
-func NewParams(arch *configs.Arch, all map[string][]float32) (*Params, error) {
+// NewParams puts weights (by the forward pass's names, f32) on a device. Where that is the processor they are not copied: training
+// changes them in place.
+func NewParams(d device.Device, arch *configs.Arch, all map[string][]float32) (*Params, error) {
 	list, err := arch.Params()
 	if err != nil {
 		return nil, err
@@ -25,9 +26,8 @@ func NewParams(arch *configs.Arch, all map[string][]float32) (*Params, error) {
 	p := &Params{}
 	for _, w := range list {
 		data := all[w.Name]
-		kernels.CollapsePages(data)
 		rows, cols := w.Shape[0], len(data)/w.Shape[0]
-		v := newValue(data, rows, cols)
+		v := newValue(d, d.Load(device.F32, data, rows, cols, false), rows, cols)
 		v.padded, v.padding = w.Role == configs.Embed && arch.Padding >= 0, int32(arch.Padding)
 		p.List = append(p.List, &nn.Param{Matrix: v})
 		p.Names = append(p.Names, w.Name)
@@ -47,13 +47,13 @@ func (p *Params) Model(arch *configs.Arch) *model.Model[mat.Tensor] {
 	})
 }
 
-// Data is a parameter's values, shared with the model.
-func Data(p *nn.Param) []float32 { return valueOf(p).data }
+// Data is a parameter's values.
+func Data(p *nn.Param) device.Buffer { return valueOf(p).data }
 
-// Grad is a parameter's gradient of the last backward passes since its ZeroGrad, shared; nil where there is none.
-func Grad(p *nn.Param) []float32 {
+// Grad is a parameter's gradient of the last backward passes since its ZeroGrad; left out where there is none.
+func Grad(p *nn.Param) device.Buffer {
 	if v := valueOf(p); !v.fresh {
 		return v.grad
 	}
-	return nil
+	return device.Buffer{}
 }

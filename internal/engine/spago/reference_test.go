@@ -5,7 +5,6 @@ import (
 
 	"github.com/nlpodyssey/spago/mat"
 
-	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
 
@@ -128,7 +127,7 @@ func refAttendBiased(q, k, v, bias []float64, a ops.Attention[mat.Tensor], b ops
 func refBias(table []float64, r ops.Relative, heads, length int) []float64 {
 	var bias []float64
 	bucket := make([]int32, 2*length-1)
-	kernels.RelativeBuckets(bucket, length-1, r.Buckets, r.MaxDistance, r.BothWays)
+	r.Fill(bucket, length-1)
 	for i := range heads * length * length {
 		h, q, k := i/length/length, i/length%length, i%length
 		bias = append(bias, table[int(bucket[k-q+length-1])*heads+h])

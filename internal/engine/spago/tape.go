@@ -6,7 +6,7 @@ import (
 	"github.com/nlpodyssey/spago/ag"
 	"github.com/nlpodyssey/spago/mat"
 
-	"gqa/internal/kernels"
+	"gqa/internal/device"
 )
 
 // node is one operator on the tape. spago starts every backward in a goroutine of its own as soon as its gradient is there;
@@ -16,7 +16,7 @@ type node struct {
 	engine   *Engine
 	operands []mat.Tensor
 	out      *value
-	backward func(gy []float32)
+	backward func(gy device.Buffer)
 	after    chan struct{} // closed when the node whose turn is before this one's is done; nil on the first
 	done     chan struct{}
 }
@@ -37,7 +37,7 @@ func (n *node) Backward(mat.Tensor) error {
 	n.backward(n.out.grad)
 	for _, operand := range n.operands {
 		if v := valueOf(operand); !v.frozen {
-			operand.AccGrad(v.gradMatrix)
+			operand.AccGrad((*gradient)(v))
 		}
 	}
 	n.engine.release(n.out)
@@ -46,11 +46,11 @@ func (n *node) Backward(mat.Tensor) error {
 }
 
 // record puts an operator with a computed result on the tape.
-func (e *Engine) record(out *value, backward func(gy []float32), operands ...mat.Tensor) mat.Tensor {
+func (e *Engine) record(out *value, backward func(gy device.Buffer), operands ...mat.Tensor) mat.Tensor {
 	n := &node{engine: e, operands: operands, out: out, backward: backward}
 	out.frozen = true
 	for _, operand := range operands {
-		out.frozen = out.frozen && (e.still || valueOf(operand).frozen)
+		out.frozen = out.frozen && (e.noGrad || valueOf(operand).frozen)
 	}
 	if !out.frozen {
 		e.tape = append(e.tape, n)
@@ -59,8 +59,8 @@ func (e *Engine) record(out *value, backward func(gy []float32), operands ...mat
 	return ag.NewOperator(n).Run()
 }
 
-// line makes the nodes that loss depends on wait for one another. The others have no turn: spago never starts them.
-func (e *Engine) line(loss mat.Tensor) {
+// serialize makes the nodes that loss depends on wait for one another. The others have no turn: spago never starts them.
+func (e *Engine) serialize(loss mat.Tensor) {
 	valueOf(loss).used = true
 	var after chan struct{}
 	for _, n := range slices.Backward(e.tape) {
@@ -79,17 +79,17 @@ func valueOf(t mat.Tensor) *value { return t.Value().(*value) }
 
 // into gives the buffer for an operand's gradient and how to combine with it: 0 writes, 1 adds. ok is false where no
 // gradient is wanted.
-func (e *Engine) into(t mat.Tensor) (dst []float32, beta float32, ok bool) {
+func (e *Engine) into(t mat.Tensor) (dst device.Buffer, beta float32, ok bool) {
 	v := valueOf(t)
 	if v.frozen {
-		return nil, 0, false
+		return device.Buffer{}, 0, false
 	}
-	dst, beta = v.gradient(e.alloc)
+	dst, beta = v.written()
 	return dst, beta, true
 }
 
 // give makes grad, from alloc, an operand's gradient, or adds it to the one that is there.
-func (e *Engine) give(t mat.Tensor, grad []float32) {
+func (e *Engine) give(t mat.Tensor, grad device.Buffer) {
 	v := valueOf(t)
 	switch {
 	case v.frozen:
@@ -98,13 +98,13 @@ func (e *Engine) give(t mat.Tensor, grad []float32) {
 		e.free(v.grad)
 		v.adopt(grad)
 	default:
-		kernels.Accumulate(v.grad, grad)
+		e.device.Axpy(1, grad, v.grad)
 		e.free(grad)
 	}
 }
 
 // addTo lets write produce an operand's gradient where it can only be written, not added.
-func (e *Engine) addTo(t mat.Tensor, write func(dst []float32)) {
+func (e *Engine) addTo(t mat.Tensor, write func(dst device.Buffer)) {
 	dst, beta, ok := e.into(t)
 	switch {
 	case !ok:
@@ -112,9 +112,9 @@ func (e *Engine) addTo(t mat.Tensor, write func(dst []float32)) {
 	case beta == 0:
 		write(dst)
 	default:
-		scratch := e.alloc(len(dst))
+		scratch := e.alloc(dst.Len())
 		write(scratch)
-		kernels.Accumulate(dst, scratch)
+		e.device.Axpy(1, scratch, dst)
 		e.free(scratch)
 	}
 }

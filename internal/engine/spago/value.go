@@ -2,17 +2,22 @@ package spago
 
 import (
 	"github.com/nlpodyssey/spago/mat"
+	"github.com/nlpodyssey/spago/mat/float"
+
+	"gqa/internal/device"
 )
 
-// value is a matrix of the graph with the gradient that flows into it. spago's own Dense clones the first gradient that it
-// is given and adds the others under a lock; here an operator's backward writes or adds straight into the gradient's buffer
-// (the tape runs one backward at a time, so no lock is needed).
+// value is a matrix of the graph, in a device's memory, with the gradient that flows into it. spago takes a mat.Matrix: the one
+// embedded is nil, and what spago calls is implemented here. spago's own Dense would clone the first gradient that it is given
+// and add the others under a lock; here an operator's backward writes or adds straight into the gradient's buffer (the tape runs
+// one backward at a time, so no lock is needed).
 type value struct {
-	mat.Matrix // the data, as spago sees it
-	data       []float32
-	grad       []float32
+	mat.Matrix
+	device     device.Device
+	data       device.Buffer
+	rows, cols int
+	grad       device.Buffer
 	fresh      bool // grad holds nothing yet
-	gradMatrix mat.Matrix
 	frozen     bool // no gradient is wanted
 	used       bool // by what the loss depends on
 	padded     bool // Embed gives row padding no gradient
@@ -21,13 +26,28 @@ type value struct {
 
 var _ mat.Matrix = (*value)(nil)
 
-// newValue wraps data [rows, cols] without copying it.
-func newValue(data []float32, rows, cols int) *value {
-	return &value{Matrix: mat.NewDense[float32](mat.WithShape(rows, cols), mat.WithBacking(data)), data: data, fresh: true}
+// newValue wraps data [rows, cols] of a device.
+func newValue(d device.Device, data device.Buffer, rows, cols int) *value {
+	return &value{device: d, data: data, rows: rows, cols: cols, fresh: true}
 }
 
-func (v *value) rows() int { return v.Shape()[0] }
-func (v *value) cols() int { return v.Shape()[1] }
+// Shape is [rows, cols].
+func (v *value) Shape() []int { return []int{v.rows, v.cols} }
+
+// Dims is 2.
+func (v *value) Dims() int { return 2 }
+
+// Size is the number of elements.
+func (v *value) Size() int { return v.rows * v.cols }
+
+// Data is the elements, on the host.
+func (v *value) Data() float.Slice { return float.Make(v.device.Host(v.data)...) }
+
+// Item is the one element of a scalar, on the host.
+func (v *value) Item() float.Float { return float.Interface(v.device.Host(v.data)[0]) }
+
+// NewScalar is the gradient with which spago starts a backward pass.
+func (*value) NewScalar(x float64, _ ...mat.OptionsFunc) mat.Matrix { return mat.Scalar(float32(x)) }
 
 // Value is the value itself.
 func (v *value) Value() mat.Tensor { return v }
@@ -37,8 +57,17 @@ func (v *value) Grad() mat.Tensor {
 	if v.fresh {
 		return nil
 	}
-	return v.gradMatrix
+	return (*gradient)(v)
 }
+
+// gradient is a value's gradient as spago hands it on: as what there is one of, and not as numbers.
+type gradient value
+
+// Value is the gradient itself.
+func (g *gradient) Value() mat.Tensor { return g }
+
+// Data is the gradient's elements, on the host.
+func (g *gradient) Data() float.Slice { return float.Make(g.device.Host(g.grad)...) }
 
 // HasGrad reports whether a gradient has been accumulated.
 func (v *value) HasGrad() bool { return !v.fresh }
@@ -55,44 +84,29 @@ func (v *value) ZeroGrad() { v.fresh = true }
 // AccGrad adds a gradient. An operator of this engine has already written it in place: then g is the gradient itself and
 // there is nothing to add.
 func (v *value) AccGrad(g mat.Tensor) {
-	if !v.fresh && g == v.gradMatrix {
+	if own, ok := g.(*gradient); ok && (*value)(own) == v {
 		return
 	}
-	from := mat.Data[float32](g)
-	dst, beta := v.gradient(func(n int) []float32 { return make([]float32, n) })
-	if beta == 0 {
-		copy(dst, from)
-		return
-	}
-	for i, x := range from {
-		dst[i] += x
+	from := v.device.Put(mat.Data[float32](g))
+	if dst, beta := v.written(); beta == 0 {
+		v.device.Copy(dst, from)
+	} else {
+		v.device.Axpy(1, from, dst)
 	}
 }
 
-// gradient returns the buffer to write this value's gradient into, and 0 if it holds nothing yet or 1 if what is written
-// must be added to it.
-func (v *value) gradient(alloc func(n int) []float32) (dst []float32, beta float32) {
+// written returns the buffer to write this value's gradient into, and 0 if it holds nothing yet or 1 if what is written must be
+// added to it.
+func (v *value) written() (dst device.Buffer, beta float32) {
 	if !v.fresh {
 		return v.grad, 1
 	}
-	if v.grad == nil {
-		v.adopt(alloc(len(v.data)))
+	if v.grad.None() {
+		v.grad = v.device.New(device.F32, v.Size())
 	}
 	v.fresh = false
 	return v.grad, 0
 }
 
 // adopt makes grad the gradient.
-func (v *value) adopt(grad []float32) {
-	v.grad, v.fresh = grad, false
-	v.gradMatrix = mat.NewDense[float32](mat.WithShape(v.Shape()...), mat.WithBacking(grad))
-}
-
-// clearPadding drops the gradient of the rows that are padding.
-func (v *value) clearPadding(gy []float32, ids []int32) {
-	for i, id := range ids {
-		if v.padded && id == v.padding {
-			clear(gy[i*v.cols():][:v.cols()])
-		}
-	}
-}
+func (v *value) adopt(grad device.Buffer) { v.grad, v.fresh = grad, false }

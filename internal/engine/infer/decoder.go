@@ -1,4 +1,4 @@
-package decode
+package infer
 
 import (
 	"context"
@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"gqa/configs"
-	"gqa/internal/kernels"
+	"gqa/internal/device"
 	"gqa/internal/model"
 	"gqa/internal/ops"
 )
@@ -15,55 +15,52 @@ import (
 type Decoder struct {
 	Arch *configs.Arch
 	Formats
-	size  int // in weights
-	model *model.Model[Mat]
-	eng   *engine
-	body  mark // of the arena, behind the last Hidden
-	pos   []int32
-	last  []int32
+	device device.Device
+	size   int // in weights
+	model  *model.Model[Mat]
+	eng    *engine
+	body   mark // of the arena, behind the last Hidden
+	pos    []int32
+	last   []int32
 }
 
 // Formats say how a decoder keeps what it reads every step. The zero value is f32.
 type Formats struct {
-	Weights kernels.Half // of matrices; norms and biases stay f32
-	Cache   kernels.Half // of keys and values
+	Weights device.Format // of matrices; norms and biases stay f32
+	Cache   device.Format // of keys and values
 }
 
-// New builds a decoder over weights by the forward pass's names, in f32.
-func New(arch *configs.Arch, all map[string][]float32) *Decoder {
-	return NewIn(Formats{}, arch, all)
+// New builds a decoder on dev over weights by the forward pass's names, in f32.
+func New(dev device.Device, arch *configs.Arch, all map[string][]float32) *Decoder {
+	return NewIn(dev, Formats{}, arch, all)
 }
 
 // NewIn is New with weights and cache in other formats.
-func NewIn(f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
-	d, _ := Build(context.Background(), f, arch, all) // which does not end
+func NewIn(dev device.Device, f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
+	d, _ := Build(context.Background(), dev, f, arch, all) // which does not end
 	return d
 }
 
 // Build is NewIn, which takes a while where a large model's weights are turned into another format: it ends where ctx does.
-func Build(ctx context.Context, f Formats, arch *configs.Arch, all map[string][]float32) (*Decoder, error) {
-	shapes, halved, table := map[string][]int{}, map[string]bool{}, map[string]bool{}
+func Build(ctx context.Context, dev device.Device, f Formats, arch *configs.Arch, all map[string][]float32) (*Decoder, error) {
+	byName := map[string]configs.Param{}
 	params, _ := arch.Params() // all was read by the same list
 	for _, p := range params {
-		shapes[p.Name] = p.Shape
-		table[p.Name] = p.Role == configs.Embed || p.Role == configs.Positions || p.Role == configs.TokenType
-		halved[p.Name] = f.Weights != kernels.Full && len(p.Shape) == 2 && p.Role != configs.Distances && !p.IsNorm()
+		byName[p.Name] = p
 	}
 	weight := func(name string) (Mat, bool) {
 		data, ok := all[name]
-		if !ok {
-			return Mat{}, false
+		if !ok || ctx.Err() != nil {
+			return Mat{}, ok
 		}
-		m := Mat{Rows: shapes[name][0], Cols: len(data) / shapes[name][0], Data: data}
-		if ctx.Err() != nil {
-			return m, true
+		p := byName[name]
+		rows, cols := p.Shape[0], len(data)/p.Shape[0]
+		table := p.Role == configs.Embed || p.Role == configs.Positions || p.Role == configs.TokenType
+		format := device.F32
+		if len(p.Shape) == 2 && p.Role != configs.Distances && !p.IsNorm() {
+			format = f.Weights
 		}
-		if halved[name] {
-			m.encode(f.Weights, table[name])
-		} else {
-			kernels.CollapsePages(m.Data)
-		}
-		return m, true
+		return Mat{Buffer: dev.Load(format, data, rows, cols, !table), Rows: rows, Cols: cols}, true
 	}
 	size := 0
 	for _, w := range all {
@@ -72,16 +69,16 @@ func Build(ctx context.Context, f Formats, arch *configs.Arch, all map[string][]
 	d := &Decoder{
 		Arch:    arch,
 		Formats: f,
+		device:  dev,
 		size:    size,
 		model:   model.New(arch, weight),
-		eng:     &engine{ctx: context.Background(), tables: map[*ops.Rope]*kernels.RopeTable{}},
+		eng:     &engine{device: dev, arena: arena{device: dev}, ropes: map[*ops.Rope]device.Rope{}},
 	}
 	return d, ctx.Err()
 }
 
-// Until makes a pass end early once ctx is done: products and attention are skipped, and results mean nothing. Whoever runs
-// the pass asks ctx.
-func (d *Decoder) Until(ctx context.Context) { d.eng.ctx = ctx }
+// Until makes a pass end early once ctx is done; see device.Device. Whoever runs the pass asks ctx.
+func (d *Decoder) Until(ctx context.Context) { d.device.Until(ctx) }
 
 // preciseWeights is the most weights of a model that is run in float64: those of a T5-base. Beyond, a token takes too long.
 const preciseWeights = 1 << 28
@@ -91,20 +88,9 @@ const preciseWeights = 1 << 28
 // twenty times as long. A decoder begins without.
 func (d *Decoder) Precise(on bool) {
 	large := d.Arch.ScoreScale >= 1 || d.Arch.ScoreScale == 0 && !d.Arch.ScaleScores
-	d.eng.wide = on && large && d.Weights == kernels.Full && d.size <= preciseWeights
-}
-
-// encode turns a weight into a format of 16 bits, packed unless it is a table of which rows are read.
-func (m *Mat) encode(f kernels.Half, table bool) {
-	half := make([]uint16, len(m.Data))
-	kernels.HugePages(half)
-	kernels.EncodeHalf(f, half, m.Data)
-	m.Data, m.Format = nil, f
-	if !table {
-		m.packed = kernels.PackHalf(f, m.Rows, m.Cols, half)
-	}
-	if m.packed == nil {
-		m.Half = half
+	d.eng.device = d.device
+	if p, ok := d.device.(device.Preciser); ok && on && large && d.Weights == device.F32 && d.size <= preciseWeights {
+		d.eng.device = p.Precise()
 	}
 }
 
@@ -138,7 +124,7 @@ func (d *Decoder) Hidden(b ops.Batch) Mat {
 // Head maps rows [lo, hi) of the last Hidden to logits [hi-lo, vocab], valid until the next Head or pass.
 func (d *Decoder) Head(hidden Mat, lo, hi int) Mat {
 	d.eng.arena.rewind(d.body)
-	rows := Mat{Rows: hi - lo, Cols: hidden.Cols, Data: hidden.Data[lo*hidden.Cols : hi*hidden.Cols]}
+	rows := Mat{Buffer: hidden.Slice(lo*hidden.Cols, hi*hidden.Cols), Rows: hi - lo, Cols: hidden.Cols}
 	return d.model.Logits(d.eng, rows)
 }
 
@@ -181,9 +167,12 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	return d.model.Logits(d.eng, h), nil
 }
 
+// Host is the numbers of a result, for reading only.
+func (d *Decoder) Host(m Mat) []float32 { return d.device.Host(m.Buffer) }
+
 // NewCache makes room for seqs sequences of capacity tokens each, in the decoder's format.
 func (d *Decoder) NewCache(seqs, capacity int) *Cache {
-	c := newCache(d.Arch, seqs, capacity, d.Cache)
+	c := newCache(d.device, d.Arch, seqs, capacity, d.Cache)
 	if d.Arch.Rope.LongInvFreq() != nil {
 		c.read.ids = make([]int32, seqs*capacity)
 	}

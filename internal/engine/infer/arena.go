@@ -1,9 +1,12 @@
-package decode
+package infer
 
-// arena hands out float32 slices that all die at the next reset. Once it has seen a pass of some size, passes no larger
-// allocate nothing.
+import "gqa/internal/device"
+
+// arena hands out f32 buffers that all die at the next reset. Once it has seen a pass of some size, passes no larger allocate
+// nothing.
 type arena struct {
-	blocks [][]float32
+	device device.Device
+	blocks []device.Buffer
 	block  int // the block in use
 	used   int // of it
 }
@@ -19,15 +22,15 @@ func (a *arena) mark() mark    { return mark{a.block, a.used} }
 func (a *arena) rewind(m mark) { a.block, a.used = m.block, m.used }
 
 // take returns n floats of unspecified content.
-func (a *arena) take(n int) []float32 {
+func (a *arena) take(n int) device.Buffer {
 	for ; a.block < len(a.blocks); a.block, a.used = a.block+1, 0 {
-		if b := a.blocks[a.block]; a.used+n <= len(b) {
-			s := b[a.used : a.used+n : a.used+n]
+		if b := a.blocks[a.block]; a.used+n <= b.Len() {
+			s := b.Slice(a.used, a.used+n)
 			a.used += n
 			return s
 		}
 	}
-	a.blocks = append(a.blocks, make([]float32, max(n, arenaBlock)))
+	a.blocks = append(a.blocks, a.device.New(device.F32, max(n, arenaBlock)))
 	a.used = n
-	return a.blocks[a.block][:n:n]
+	return a.blocks[a.block].Slice(0, n)
 }

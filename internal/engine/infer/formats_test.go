@@ -1,9 +1,11 @@
-package decode
+package infer
 
 import (
 	"math"
 	"testing"
 
+	"gqa/internal/device"
+	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
 	"gqa/internal/ops"
@@ -14,31 +16,31 @@ import (
 func TestFormats(t *testing.T) {
 	for _, c := range decoders(t) {
 		src, all := golden.Load(t, c.Dir)
-		for format, tolerance := range map[kernels.Half]float64{kernels.BF16: 0.1, kernels.F16: 0.01} {
+		for format, tolerance := range map[device.Format]float64{device.BF16: 0.1, device.F16: 0.01} {
 			rounded := map[string][]float32{}
 			params, _ := src.Arch.Params()
 			for _, p := range params {
 				rounded[p.Name] = all[p.Name]
 				if len(p.Shape) == 2 && !p.IsNorm() {
-					half := make([]uint16, p.Size())
-					kernels.EncodeHalf(format, half, all[p.Name])
+					half, of := make([]uint16, p.Size()), map[device.Format]kernels.Half{device.BF16: kernels.BF16, device.F16: kernels.F16}[format]
+					kernels.EncodeHalf(of, half, all[p.Name])
 					rounded[p.Name] = make([]float32, p.Size())
-					kernels.DecodeHalf(format, rounded[p.Name], half)
+					kernels.DecodeHalf(of, rounded[p.Name], half)
 				}
 			}
 			batch := ops.NewBatch(c.IDs...)
-			want := New(src.Arch, rounded).Logits(batch)
-			got := NewIn(Formats{Weights: format}, src.Arch, all).Logits(batch)
-			if d := distance(got.Data, want.Data); !(d < 1e-4) {
+			want := New(cpu.New(), src.Arch, rounded).Logits(batch)
+			got := NewIn(cpu.New(), Formats{Weights: format}, src.Arch, all).Logits(batch)
+			if d := distance(got.F32(), want.F32()); !(d < 1e-4) {
 				t.Errorf("%s, format %d: weights in 16 bits are off by %g", c.Name, format, d)
 			}
-			d := NewIn(Formats{Cache: format}, src.Arch, all)
+			d := NewIn(cpu.New(), Formats{Cache: format}, src.Arch, all)
 			last, err := d.Step(d.NewCache(1, batch.Len), c.IDs[0])
 			if err != nil {
 				t.Fatal(err)
 			}
-			whole := New(src.Arch, all).Logits(ops.NewBatch(c.IDs[0]))
-			if off := distance(last.Data, whole.Data[len(whole.Data)-src.Arch.Vocab:]); off == 0 || !(off < tolerance*max(1, largest(whole.Data)/5)) {
+			whole := New(cpu.New(), src.Arch, all).Logits(ops.NewBatch(c.IDs[0]))
+			if off := distance(last.F32(), whole.F32()[len(whole.F32())-src.Arch.Vocab:]); off == 0 || !(off < tolerance*max(1, largest(whole.F32())/5)) {
 				t.Errorf("%s, format %d: a cache in 16 bits is off by %g, want a little, under %g", c.Name, format, off, tolerance)
 			}
 		}

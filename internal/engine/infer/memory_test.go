@@ -1,4 +1,4 @@
-package decode
+package infer
 
 import (
 	"fmt"
@@ -6,7 +6,8 @@ import (
 	"testing"
 
 	"gqa/configs"
-	"gqa/internal/kernels"
+	"gqa/internal/device"
+	"gqa/internal/device/cpu"
 	"gqa/internal/ops"
 )
 
@@ -32,10 +33,10 @@ func TestCacheBytes(t *testing.T) {
 	onEach(t, func(t *testing.T, d *Decoder) {
 		for groups := d.Arch.KVHeads; groups >= 1; groups /= 2 {
 			arch := d.Arch.WithKVHeads(groups)
-			cache := newCache(arch, seqs, capacity, kernels.Full)
+			cache := newCache(cpu.New(), arch, seqs, capacity, device.F32)
 			var held int64
 			for site := range cache.keys {
-				held += 4 * int64(len(cache.keys[site].Data)+len(cache.values[site].Data))
+				held += 4 * int64(len(cache.keys[site].F32())+len(cache.values[site].F32()))
 			}
 			want := int64(2 * 4 * arch.Layers * groups * arch.HeadDim * seqs * capacity)
 			if held != want || cache.Bytes() != want || arch.KVBytesPerToken(4)*seqs*capacity != want {
@@ -84,10 +85,10 @@ func TestMemoryOfPass(t *testing.T) {
 		for _, p := range params {
 			all[p.Name] = make([]float32, p.Size())
 		}
-		d := New(arch, all)
+		d := New(cpu.New(), arch, all)
 		d.Hidden(ops.NewBatch(randomIDs(1, 512, arch.Vocab), randomIDs(2, 512, arch.Vocab)))
 		for _, b := range d.eng.arena.blocks {
-			floats += len(b)
+			floats += b.Len()
 		}
 		return floats
 	}
@@ -97,10 +98,10 @@ func TestMemoryOfPass(t *testing.T) {
 }
 
 func TestArena(t *testing.T) {
-	var a arena
-	first := a.take(arenaBlock - 1)
+	a := arena{device: cpu.New()}
+	first := a.take(arenaBlock - 1).F32()
 	m := a.mark()
-	second, large := a.take(2), a.take(3*arenaBlock)
+	second, large := a.take(2).F32(), a.take(3*arenaBlock).F32()
 	if len(first) != arenaBlock-1 || len(second) != 2 || len(large) != 3*arenaBlock || cap(second) != 2 {
 		t.Fatalf("took %d, %d (of %d) and %d floats", len(first), len(second), cap(second), len(large))
 	}
@@ -109,11 +110,11 @@ func TestArena(t *testing.T) {
 		t.Error("slices overlap")
 	}
 	a.rewind(m)
-	if again := a.take(2); &again[0] != &second[0] {
+	if again := a.take(2).F32(); &again[0] != &second[0] {
 		t.Error("rewinding did not give the memory back")
 	}
 	a.reset()
-	if again := a.take(arenaBlock - 1); &again[0] != &first[0] {
+	if again := a.take(arenaBlock - 1).F32(); &again[0] != &first[0] {
 		t.Error("resetting did not give the memory back")
 	}
 	if n := testing.AllocsPerRun(5, func() {

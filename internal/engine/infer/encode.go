@@ -1,4 +1,4 @@
-package decode
+package infer
 
 import (
 	"context"
@@ -15,7 +15,7 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 		return err
 	}
 	c.Len, c.SourceLen, c.sourceLens = 0, source.Len, source.Lens
-	c.cross = newStore(d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, source.Len, d.Cache)
+	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, source.Len, d.Cache)
 	d.eng.arena.reset()
 	d.eng.cache = nil // the encoder has none
 	d.model.Encode(d.eng, source, func(site int, k, v Mat) { c.cross.write(site, source, 0, k, v) })
@@ -25,7 +25,7 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 // FillSource pretends that an encoder has read n tokens of each sequence: for timing a decode.
 func (d *Decoder) FillSource(ctx context.Context, c *Cache, n int) {
 	c.SourceLen, c.sourceLens = n, nil
-	c.cross = newStore(d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, n, d.Cache)
+	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, n, d.Cache)
 	c.cross.fill(ctx, c.Seqs)
 }
 

@@ -1,4 +1,4 @@
-package decode
+package infer
 
 import (
 	"fmt"
@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/internal/device"
+	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
 	"gqa/internal/ops"
@@ -35,7 +37,7 @@ func onEach(t *testing.T, f func(t *testing.T, d *Decoder)) {
 func load(t *testing.T, dir string) *Decoder {
 	t.Helper()
 	src, all := golden.Load(t, dir)
-	return New(src.Arch, all)
+	return New(cpu.New(), src.Arch, all)
 }
 
 // sample is the embedded model: large enough for its products to be shared between threads.
@@ -63,7 +65,7 @@ func mustStep(t *testing.T, d *Decoder, c *Cache, ids []int32) []float32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append([]float32(nil), logits.Data...)
+	return append([]float32(nil), logits.F32()...)
 }
 
 func compare(t *testing.T, what string, got, want []float32) {
@@ -103,7 +105,7 @@ func TestStepAllocatesNothing(t *testing.T) {
 	}
 	onEach(t, check)
 	onEach(t, func(t *testing.T, d *Decoder) {
-		d.eng.wide = true
+		d.eng.device = d.device.(device.Preciser).Precise()
 		check(t, d)
 	})
 	t.Run("sample", func(t *testing.T) { check(t, sample(t)) })
@@ -114,10 +116,10 @@ func TestStepsEqualOnePass(t *testing.T) {
 	onEach(t, func(t *testing.T, d *Decoder) {
 		const n = 24
 		ids, vocab := randomIDs(3, n, d.Arch.Vocab), d.Arch.Vocab
-		want := append([]float32(nil), d.Logits(ops.NewBatch(ids)).Data...)
+		want := append([]float32(nil), d.Logits(ops.NewBatch(ids)).F32()...)
 		after := func(n int) []float32 { return want[(n-1)*vocab : n*vocab] }
 		if d.Arch.Rope.LongInvFreq() != nil { // as a part of more, tokens have other logits
-			after = func(n int) []float32 { return slices.Clone(d.Logits(ops.NewBatch(ids[:n])).Data[(n-1)*vocab:]) }
+			after = func(n int) []float32 { return slices.Clone(d.Logits(ops.NewBatch(ids[:n])).F32()[(n-1)*vocab:]) }
 		}
 		for _, pieces := range [][]int{{24}, {1, 23}, {23, 1}, {5, 1, 1, 7, 10}, {12, 12}} {
 			cache, at := d.NewCache(1, n), 0
@@ -204,14 +206,14 @@ func TestChecks(t *testing.T) {
 func TestHeadInPieces(t *testing.T) {
 	d := load(t, decoders(t)[0].Dir)
 	b := ops.NewBatch(randomIDs(1, 9, d.Arch.Vocab), randomIDs(2, 9, d.Arch.Vocab))
-	want := append([]float32(nil), d.Logits(b).Data...)
+	want := append([]float32(nil), d.Logits(b).F32()...)
 	for _, size := range []int{1, 4, 17, 18} {
 		hidden, got := d.Hidden(b), []float32(nil)
-		pass := slices.Clone(d.eng.arena.blocks[0][:d.body.used])
+		pass := slices.Clone(d.eng.arena.blocks[0].F32()[:d.body.used])
 		for lo := 0; lo < hidden.Rows; lo += size {
-			got = append(got, d.Head(hidden, lo, min(lo+size, hidden.Rows)).Data...)
+			got = append(got, d.Head(hidden, lo, min(lo+size, hidden.Rows)).F32()...)
 		}
-		if !slices.Equal(d.eng.arena.blocks[0][:d.body.used], pass) {
+		if !slices.Equal(d.eng.arena.blocks[0].F32()[:d.body.used], pass) {
 			t.Errorf("%d rows at a time: the head wrote over the pass", size)
 		}
 		compare(t, fmt.Sprintf("%d rows at a time", size), got, want)
@@ -232,6 +234,6 @@ func TestBeyondContext(t *testing.T) {
 		for i := d.Arch.Context - 3; i < n; i++ {
 			got = mustStep(t, d, cache, ids[i:i+1])
 		}
-		compare(t, "the last token", got, d.Logits(ops.NewBatch(ids)).Data[(n-1)*vocab:])
+		compare(t, "the last token", got, d.Logits(ops.NewBatch(ids)).F32()[(n-1)*vocab:])
 	})
 }

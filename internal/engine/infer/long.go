@@ -1,4 +1,4 @@
-package decode
+package infer
 
 // readIDs is what a cache keeps of the tokens read, where they may have to be read again: sequences that grow past some
 // length have other rotary frequencies (longrope), from their first token on.

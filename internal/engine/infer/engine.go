@@ -1,0 +1,191 @@
+// Package infer is the engine that serves: it runs a model forward without a graph, keeps a KV cache of the KV heads
+// alone, and takes all its memory from an arena, so that a decoded token allocates nothing.
+package infer
+
+import (
+	"cmp"
+	"slices"
+
+	"gqa/internal/device"
+	"gqa/internal/ops"
+)
+
+// Mat is a row-major matrix [Rows, Cols]. Results are float32; a weight may be of any format or form.
+type Mat struct {
+	device.Buffer
+	Rows, Cols int
+	end        mark // where the arena goes on after it; zero for what is not the arena's
+}
+
+// engine implements ops.Ops[Mat]. Results live until the next reset, with one exception: see Add.
+type engine struct {
+	device device.Device
+	arena  arena
+	ropes  map[*ops.Rope]device.Rope
+	cache  *Cache  // nil: attention sees the batch alone
+	bucket []int32 // of RelativeBias
+
+	one      [1]ops.Linear[Mat] // of Linear
+	products []device.Product   // of Linears
+	results  []Mat
+}
+
+var (
+	_ ops.Ops[Mat]   = (*engine)(nil)
+	_ ops.Joint[Mat] = (*engine)(nil)
+)
+
+func (e *engine) mat(rows, cols int) Mat {
+	data := e.arena.take(rows * cols)
+	return Mat{Buffer: data, Rows: rows, Cols: cols, end: e.arena.mark()}
+}
+
+func (e *engine) Embed(table Mat, ids []int32, first int) Mat {
+	y := e.mat(len(ids), table.Cols)
+	e.device.Gather(y.Buffer, table.From(first*table.Cols), ids, table.Cols)
+	return y
+}
+
+func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
+	e.one[0] = w
+	return e.Linears(x, e.one[:])[0]
+}
+
+// Linears implements ops.Joint.
+func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
+	e.results = e.results[:0]
+	for _, w := range ws {
+		e.results = append(e.results, e.mat(x.Rows, w.W.Rows))
+	}
+	e.multiply(x, ws)
+	for i, w := range ws {
+		if w.HasBias {
+			e.device.AddRows(e.results[i].Buffer, w.Bias.Buffer, x.Rows, w.W.Rows)
+		}
+	}
+	return e.results
+}
+
+// multiply fills in the results of Linears, but for biases.
+func (e *engine) multiply(x Mat, ws []ops.Linear[Mat]) {
+	e.products = e.products[:0]
+	for i, w := range ws {
+		e.products = append(e.products, device.Product{N: w.W.Rows, Y: e.results[i].Buffer, W: w.W.Buffer})
+	}
+	e.device.Multiply(x.Rows, x.Cols, x.Buffer, e.products)
+}
+
+func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
+	y := e.mat(x.Rows, x.Cols)
+	dim := cmp.Or(n.Dim, x.Cols)
+	rows, w := x.Len()/dim, n.W.Buffer
+	if n.Offset != 0 && n.HasW {
+		w = e.arena.take(w.Len())
+		e.device.Shift(w, n.W.Buffer, n.Offset)
+	}
+	if n.Layer {
+		e.device.LayerNorm(y.Buffer, device.Buffer{}, device.Buffer{}, x.Buffer, w, n.Bias.Buffer, rows, dim, n.Eps)
+	} else {
+		e.device.RMSNorm(y.Buffer, device.Buffer{}, x.Buffer, w, rows, dim, n.Eps)
+	}
+	return y
+}
+
+func (e *engine) Rotate(x Mat, r *ops.Rope, pos []int32, heads, headDim int) Mat {
+	e.device.Rotate(e.rope(r.For(pos), pos), x.Buffer, x.Buffer, pos, heads, headDim, false)
+	return x
+}
+
+// rope returns the rotations that reach the largest position.
+func (e *engine) rope(r *ops.Rope, pos []int32) device.Rope {
+	need := r.Positions
+	for _, p := range pos {
+		need = max(need, int(p)+1)
+	}
+	t := e.ropes[r]
+	if t == nil || t.Positions() < need {
+		if t != nil {
+			need = max(need, 2*t.Positions()) // decoding past the trained context grows it rarely
+		}
+		t = e.device.NewRope(r.InvFreq, need, r.Scale, r.Interleaved)
+		e.ropes[r] = t
+	}
+	return t
+}
+
+func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
+	out := e.mat(q.Rows, q.Cols)
+	s := device.Scores{
+		Batch: b.Seqs, Queries: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
+		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Buffer, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
+	}
+	keys, values := e.keysAndValues(&s, k, v, a, b)
+	e.device.Attend(s, rows(out, b.Len, a.HeadDim), device.Buffer{}, rows(q, b.Len, a.HeadDim), keys, values)
+	return out
+}
+
+// keysAndValues are what a site's queries attend to: the batch's own or its source's, and with a cache those before them.
+func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat], b ops.Batch) (keys, values device.Heads) {
+	switch {
+	case a.Cross && b.Source == nil:
+		s.Keys, s.KeyLens = e.cache.SourceLen, e.cache.sourceLens
+		return e.cache.cross.keys[a.Site], e.cache.cross.values[a.Site]
+	case a.Cross:
+		s.Keys, s.KeyLens = b.Source.Len, b.Source.Lens
+	case e.cache != nil:
+		s.Keys = e.cache.Len + b.Len
+		return e.cache.extend(a.Site, b, k, v)
+	default:
+		s.Keys = b.Len
+		if !a.Causal {
+			s.KeyLens = b.Lens
+		}
+	}
+	return rows(k, s.Keys, a.HeadDim), rows(v, s.Keys, a.HeadDim)
+}
+
+// RelativeBias is the bias of every query of the batch for every key, those in the cache included.
+func (e *engine) RelativeBias(table Mat, r ops.Relative, b ops.Batch) Mat {
+	keys := b.Len
+	if e.cache != nil {
+		keys += e.cache.Len
+	}
+	e.bucket = slices.Grow(e.bucket[:0], b.Len+keys-1)[:b.Len+keys-1]
+	r.Fill(e.bucket, keys-1)
+	y := e.mat(table.Cols*b.Len, keys)
+	e.device.RelativeBias(y.Buffer, table.Buffer, e.bucket, table.Cols, b.Len, keys)
+	return y
+}
+
+// rows views a matrix of tokens [seqs*length, heads*headDim] by head.
+func rows(m Mat, length, headDim int) device.Heads {
+	return device.Heads{Buffer: m.Buffer, Seq: length * m.Cols, Head: headDim, Row: m.Cols}
+}
+
+func (e *engine) Activate(x Mat, act ops.Activation) Mat {
+	e.device.Activate(string(act), x.Buffer, x.Buffer)
+	return x
+}
+
+func (e *engine) Gate(gate, up Mat, act ops.Activation) Mat {
+	e.device.Gate(string(act), gate.Buffer, gate.Buffer, up.Buffer)
+	return gate
+}
+
+func (e *engine) Scale(x Mat, s float32) Mat {
+	e.device.Scale(x.Buffer, s)
+	return x
+}
+
+func (e *engine) Clip(x Mat, limit float32) Mat {
+	e.device.Clip(x.Buffer, x.Buffer, limit)
+	return x
+}
+
+// Add writes over x and gives back the memory of all that was computed after x. What a block adds to the stream is the last
+// that is seen of the block, so a pass takes the memory of one block, not of all layers.
+func (e *engine) Add(x, y Mat) Mat {
+	e.device.Add(x.Buffer, x.Buffer, y.Buffer)
+	e.arena.rewind(x.end)
+	return x
+}

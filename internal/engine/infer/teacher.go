@@ -1,0 +1,37 @@
+package infer
+
+import (
+	"gqa/internal/device"
+	"gqa/internal/ops"
+)
+
+// Teacher is a decoder of f32 weights as one that a trainer follows.
+type Teacher struct{ d *Decoder }
+
+// Teacher is d as engine.Teacher.
+func (d *Decoder) Teacher() Teacher { return Teacher{d} }
+
+// Hidden implements engine.Teacher.
+func (t Teacher) Hidden(b ops.Batch) device.Buffer { return t.d.Hidden(b).Buffer }
+
+// Head implements engine.Teacher.
+func (t Teacher) Head() (w, bias device.Buffer) {
+	head := t.d.model.Head()
+	if head.HasBias {
+		bias = head.Bias.Buffer
+	}
+	return head.W.Buffer, bias
+}
+
+// CrossEntropy writes the loss of each row [lo, hi) of the last Hidden to losses, 0 where its target is negative.
+func (d *Decoder) CrossEntropy(losses []float32, hidden Mat, lo, hi int, targets []int32) {
+	logits := d.Head(hidden, lo, hi)
+	out := d.eng.arena.take(hi - lo)
+	d.device.CrossEntropy(out, logits.Buffer, targets, hi-lo, d.Arch.Vocab)
+	copy(losses, d.device.Host(out))
+}
+
+// TopLogP writes the k largest log-probabilities of each row [lo, hi) of the last Hidden, at a temperature, and their ids.
+func (d *Decoder) TopLogP(ids []int32, logP []float32, hidden Mat, lo, hi int, temperature float32, k int) {
+	d.device.TopLogP(ids, logP, d.Head(hidden, lo, hi).Buffer, temperature, hi-lo, d.Arch.Vocab, k)
+}

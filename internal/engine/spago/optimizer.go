@@ -1,0 +1,164 @@
+package spago
+
+import (
+	"math"
+
+	"github.com/nlpodyssey/spago/nn"
+
+	"gqa/configs"
+	"gqa/internal/device"
+)
+
+// optimizer is AdamW over all weights, or Muon over the layers' matrices and AdamW over the rest, with its gradient clipping.
+type optimizer struct {
+	device device.Device
+	spec   configs.Optimizer
+	slots  []slot
+}
+
+// slot is one weight with the averages that are kept of its gradient and, for AdamW, of the gradient's square.
+type slot struct {
+	name  string
+	shape []int
+	param *nn.Param
+	m, v  device.Buffer // v left out: it goes by Muon
+	mean  device.Buffer // of the weight over the steps; left out: none is kept
+	decay float64
+	rate  float64 // times the learning rate
+}
+
+func newOptimizer(d device.Device, spec configs.Optimizer, arch *configs.Arch, params *Params) (*optimizer, error) {
+	shapes, err := arch.Params()
+	if err != nil {
+		return nil, err
+	}
+	o := &optimizer{device: d, spec: spec, slots: make([]slot, len(params.List))}
+	for i, p := range params.List {
+		s := &o.slots[i]
+		*s = slot{name: params.Names[i], shape: shapes[i].Shape, param: p, m: o.zeros(p.Size()), rate: 1}
+		if shapes[i].Role.IsAttention() {
+			s.rate = spec.AttentionRate
+		}
+		if spec.Decay == configs.DecayAll || len(s.shape) > 1 {
+			s.decay = spec.WeightDecay
+		}
+		if spec.Name != configs.Muon || !shapes[i].Hidden() {
+			s.v = o.zeros(p.Size())
+		}
+		if spec.Average > 0 {
+			s.mean = d.New(device.F32, p.Size())
+			d.Copy(s.mean, Data(p))
+		}
+	}
+	return o, nil
+}
+
+func (o *optimizer) zeros(n int) device.Buffer {
+	b := o.device.New(device.F32, n)
+	o.device.Clear(b)
+	return b
+}
+
+// gradNorm is the norm of all gradients as one vector, summed in float64 in the order of the weights.
+func (o *optimizer) gradNorm() float64 {
+	var squares []device.Term
+	for _, s := range o.slots {
+		if g := Grad(s.param); !g.None() {
+			squares = append(squares, device.Term{X: g, Weight: 1, Squares: true})
+		}
+	}
+	return math.Sqrt(o.device.Sum(squares...)())
+}
+
+// clipScale is what torch.nn.utils.clip_grad_norm_ multiplies gradients of the given norm by; a limit of 0 is none.
+func clipScale(norm, limit float64) float32 {
+	if limit == 0 {
+		return 1
+	}
+	return float32(min(1, limit/(norm+1e-6)))
+}
+
+// step makes step t, from 1, at a learning rate, on gradients of the given norm, and forgets them. A weight without a
+// gradient stays as it is.
+func (o *optimizer) step(t int, lr, norm float64) {
+	scale := clipScale(norm, o.spec.Clip)
+	var matrices []device.MuonStep
+	for _, s := range o.slots {
+		g := Grad(s.param)
+		switch {
+		case g.None():
+		case s.v.None():
+			muon := device.Muon{LR: lr * s.rate, Size: muonSize, Momentum: o.spec.Beta1, Decay: s.decay}
+			matrices = append(matrices, device.MuonStep{Muon: muon, P: Data(s.param), G: g, M: s.m, Rows: s.shape[0], Cols: s.shape[1]})
+		default:
+			adamw := device.AdamW{LR: lr * s.rate, Beta1: o.spec.Beta1, Beta2: o.spec.Beta2, Eps: o.spec.Eps, Decay: s.decay}
+			o.device.AdamW(adamw, Data(s.param), g, s.m, s.v, scale, t)
+		}
+	}
+	o.device.Muon(matrices, scale)
+	for _, s := range o.slots {
+		s.param.ZeroGrad()
+		if !s.mean.None() {
+			o.device.Lerp(s.mean, Data(s.param), float32(max(1-o.spec.Average, 1/float64(t))))
+		}
+	}
+}
+
+// average has the model compute with the average of its weights while f runs, if one is kept. The average is the mean of all
+// steps' weights until there are 1/(1-Average) of them and from then on exponential: the weights before the first step are
+// not in it.
+func (o *optimizer) average(f func()) {
+	o.swap()
+	defer o.swap()
+	f()
+}
+
+func (o *optimizer) swap() {
+	for _, s := range o.slots {
+		if !s.mean.None() {
+			o.device.Swap(Data(s.param), s.mean)
+		}
+	}
+}
+
+// muonSize has a step of Muon be about as long as one of AdamW at the same rate (Liu et al. 2025, arXiv 2502.16982, equation
+// 4), so that one rate does for both.
+const muonSize = 0.2
+
+// finite reports whether weights and averages hold numbers only.
+func (o *optimizer) finite() bool {
+	for _, s := range o.slots {
+		for _, values := range []device.Buffer{Data(s.param), s.m, s.v, s.mean} {
+			if sum := o.device.Sum(device.Term{X: values, Weight: 1, Squares: true})(); math.IsNaN(sum) || math.IsInf(sum, 0) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// result is the weight of the run's model if it ended here: the average, if one is kept.
+func (s *slot) result() device.Buffer {
+	if !s.mean.None() {
+		return s.mean
+	}
+	return Data(s.param)
+}
+
+// statePart is a tensor that the next step needs beside the result, with what stands before the weight's name in its own.
+type statePart struct {
+	prefix string
+	values device.Buffer
+}
+
+// state is what the next step needs beside the result: averages of gradients and, where the result is an average, the weight itself.
+func (s *slot) state() (parts []statePart) {
+	parts = append(parts, statePart{"m.", s.m})
+	if !s.v.None() {
+		parts = append(parts, statePart{"v.", s.v})
+	}
+	if !s.mean.None() {
+		parts = append(parts, statePart{"w.", Data(s.param)})
+	}
+	return parts
+}

@@ -1,0 +1,100 @@
+package spago
+
+import (
+	"gqa/configs"
+	"gqa/internal/device/cpu"
+	"gqa/internal/golden"
+	"gqa/internal/ops"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// tinyTrainer trains one of golden.Tiny.
+func tinyTrainer(t *testing.T, config string, change func(o *configs.Optimizer)) (*Trainer, map[string][]float32) {
+	t.Helper()
+	arch, all := golden.TinyModel(t, config)
+	o := configs.Optimizer{Name: configs.AdamW, LR: 1e-3, AttentionRate: 1, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Decay: configs.DecayAll, Clip: 1}
+	change(&o)
+	trainer, err := NewTrainer(cpu.New(), o, arch, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trainer, all
+}
+
+// nextTokens are windows as a batch, and what follows each token.
+func nextTokens(windows [][]int32) (ops.Batch, []int32) {
+	var targets []int32
+	for i, w := range windows {
+		windows[i] = w[:len(w)-1]
+		targets = append(targets, w[1:]...)
+	}
+	return ops.NewBatch(windows...), targets
+}
+
+func TestClipScale(t *testing.T) {
+	for _, c := range []struct{ norm, limit, want float64 }{
+		{0.5, 1, 1},
+		{1, 1, 1 / (1 + 1e-6)}, // as torch does: no exception at the limit
+		{4, 1, 1 / (4 + 1e-6)},
+		{0, 1, 1},
+		{4, 0, 1}, // no limit
+		{1e30, 2, 2 / 1e30},
+	} {
+		if got := clipScale(c.norm, c.limit); float64(float32(c.want)) != float64(got) {
+			t.Errorf("norm %v, limit %v: %v, want %v", c.norm, c.limit, got, c.want)
+		}
+	}
+}
+
+// The decay reaches matrices only, unless the recipe says otherwise; a weight without a gradient is not touched at all.
+func TestDecay(t *testing.T) {
+	for decay, norms := range map[string]float64{"matrices": 0, "all": 0.1} {
+		trainer, _ := tinyTrainer(t, golden.Tiny["gpt2"], func(o *configs.Optimizer) { o.Decay = configs.Decay(decay) })
+		for _, s := range trainer.optimizer.slots {
+			want := 0.1
+			if len(s.shape) == 1 {
+				want = norms
+			}
+			if s.decay != want {
+				t.Errorf("decay %s: %s %v has %v, want %v", decay, s.name, s.shape, s.decay, want)
+			}
+		}
+	}
+}
+
+func TestStepWithoutGradient(t *testing.T) {
+	trainer, all := tinyTrainer(t, golden.Tiny["gpt2"], func(*configs.Optimizer) {})
+	b, targets := nextTokens(golden.Windows(1, 2, 9, 40))
+	if _, err := trainer.Accumulate(b, targets, nil, 1); err != nil {
+		t.Fatal(err)
+	}
+	frozen, before := trainer.optimizer.slots[1], map[string][]float32{}
+	for name, w := range all {
+		before[name] = slices.Clone(w)
+	}
+	frozen.param.ZeroGrad()
+	trainer.optimizer.step(1, 1e-3, trainer.optimizer.gradNorm())
+	for name, w := range all {
+		if same := slices.Equal(w, before[name]); same != (name == frozen.name) {
+			t.Errorf("%s unchanged: %v; only %s had no gradient", name, same, frozen.name)
+		}
+	}
+	if !Grad(trainer.optimizer.slots[0].param).None() {
+		t.Error("a gradient outlives its step")
+	}
+}
+
+// Muon steps the layers' matrices, wherever a family keeps them; tables, heads, norms and biases go by AdamW.
+func TestMuonWeights(t *testing.T) {
+	for name, config := range golden.Tiny {
+		trainer, _ := tinyTrainer(t, config, func(o *configs.Optimizer) { o.Name = configs.Muon })
+		for _, s := range trainer.optimizer.slots {
+			matrix := len(s.shape) == 2 && strings.HasPrefix(s.name, "layers.")
+			if byMuon := s.v.None(); byMuon != matrix {
+				t.Errorf("%s: %s %v goes by Muon: %v", name, s.name, s.shape, byMuon)
+			}
+		}
+	}
+}

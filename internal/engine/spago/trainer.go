@@ -1,0 +1,102 @@
+package spago
+
+import (
+	"fmt"
+
+	"github.com/nlpodyssey/spago/mat"
+
+	"gqa/configs"
+	"gqa/internal/device"
+	"gqa/internal/engine"
+	"gqa/internal/model"
+	"gqa/internal/ops"
+)
+
+// Trainer is a model in training on a device.
+type Trainer struct {
+	engine    *Engine
+	model     *model.Model[mat.Tensor]
+	optimizer *optimizer
+}
+
+var _ engine.Trainer = (*Trainer)(nil)
+
+// NewTrainer trains the weights all, by the forward pass's names, on d. Where that is the processor they change in place.
+func NewTrainer(d device.Device, o configs.Optimizer, arch *configs.Arch, all map[string][]float32) (*Trainer, error) {
+	params, err := NewParams(d, arch, all)
+	if err != nil {
+		return nil, err
+	}
+	optimizer, err := newOptimizer(d, o, arch, params)
+	return &Trainer{New(d), params.Model(arch), optimizer}, err
+}
+
+// Accumulate implements engine.Trainer.
+func (t *Trainer) Accumulate(b ops.Batch, targets []int32, lesson *engine.Lesson, share float32) (engine.Loss, error) {
+	hidden := t.model.Hidden(t.engine, b)
+	loss := t.loss(hidden, b, targets, lesson, share)
+	return loss, t.engine.Backward(loss.Tensor)
+}
+
+func (t *Trainer) loss(hidden mat.Tensor, b ops.Batch, targets []int32, lesson *engine.Lesson, share float32) Loss {
+	if lesson == nil {
+		return t.engine.LinearCrossEntropy(hidden, t.model.Head(), targets, share)
+	}
+	teacher := Teacher{Distillation: lesson.Distillation, Soft: device.Soft{K: lesson.K, IDs: lesson.IDs, LogP: lesson.LogP}}
+	if lesson.Teacher != nil {
+		teacher.Hidden = lesson.Teacher.Hidden(b)
+		teacher.W, teacher.Bias = lesson.Teacher.Head()
+	}
+	return t.engine.LinearDistillation(hidden, t.model.Head(), targets, teacher, share)
+}
+
+// GradNorm implements engine.Trainer.
+func (t *Trainer) GradNorm() float64 { return t.optimizer.gradNorm() }
+
+// Step implements engine.Trainer.
+func (t *Trainer) Step(n int, lr, norm float64) { t.optimizer.step(n, lr, norm) }
+
+// Evaluate implements engine.Trainer.
+func (t *Trainer) Evaluate(b ops.Batch, targets []int32) (loss float64) {
+	t.engine.NoGrad(func() {
+		l := t.engine.LinearCrossEntropy(t.model.Hidden(t.engine, b), t.model.Head(), targets, 1)
+		loss, _, _ = l.Read()
+	})
+	t.engine.Reset()
+	return loss
+}
+
+// Averaged implements engine.Trainer.
+func (t *Trainer) Averaged(f func()) { t.optimizer.average(f) }
+
+// Finite implements engine.Trainer.
+func (t *Trainer) Finite() bool { return t.optimizer.finite() }
+
+// Result implements engine.Trainer.
+func (t *Trainer) Result(name string) []float32 {
+	for i := range t.optimizer.slots {
+		if s := &t.optimizer.slots[i]; s.name == name {
+			return t.engine.device.Host(s.result())
+		}
+	}
+	panic(fmt.Sprintf("the model has no weight %q", name)) // names are those of arch.Params
+}
+
+// State implements engine.Trainer.
+func (t *Trainer) State() (all []engine.State) {
+	d := t.engine.device
+	for i := range t.optimizer.slots {
+		s := &t.optimizer.slots[i]
+		for _, part := range s.state() {
+			all = append(all, engine.State{
+				Name: part.prefix + s.name, Shape: s.shape,
+				Get: func() []float32 { return d.Host(part.values) },
+				Set: func(values []float32) { d.Copy(part.values, d.Put(values)) },
+			})
+		}
+	}
+	return all
+}
+
+// Close implements engine.Trainer.
+func (*Trainer) Close() error { return nil }

@@ -3,6 +3,7 @@ package eval
 import (
 	"cmp"
 	"fmt"
+	"gqa/internal/units"
 	"io"
 	"slices"
 	"text/tabwriter"
@@ -145,8 +146,8 @@ func WriteKVTable(w io.Writer, rows []KVRow) error {
 		if r.Published {
 			star = "*"
 		}
-		fmt.Fprintf(table, "%s\t%d%s\t%d\t%s\t%d\t%d\t%s\t%s%%\t%s\t", r.Shape, r.Groups, star, r.ElementBytes, bytesText(r.KVBytesPerToken),
-			r.Context, r.Batch, bytesText(r.KVBytes), significant(100*r.RelativeToMHA), bytesText(r.WeightBytes))
+		fmt.Fprintf(table, "%s\t%d%s\t%d\t%s\t%d\t%d\t%s\t%s%%\t%s\t", r.Shape, r.Groups, star, r.ElementBytes, units.Bytes(r.KVBytesPerToken),
+			r.Context, r.Batch, units.Bytes(r.KVBytes), units.Significant(100*r.RelativeToMHA), units.Bytes(r.WeightBytes))
 		if r.MaxBatch != nil {
 			fmt.Fprintf(table, "%d\t", *r.MaxBatch)
 		}

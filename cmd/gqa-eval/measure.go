@@ -13,6 +13,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/eval"
+	"gqa/eval/report"
 	"gqa/internal/cli"
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
@@ -20,17 +21,17 @@ import (
 	"gqa/internal/objective"
 )
 
-func gate(cmd *cobra.Command, dir, baseline string, limits eval.Limits) error {
-	report, err := eval.ReadReport(dir)
+func gate(cmd *cobra.Command, dir, baseline string, limits report.Limits) error {
+	r, err := report.Read(dir)
 	if err != nil {
 		return err
 	}
-	base, err := eval.ReadReport(baseline)
+	base, err := report.Read(baseline)
 	if err != nil {
 		return err
 	}
-	err = eval.Gate(report, base, limits)
-	var failed *eval.GateError
+	err = report.Gate(r, base, limits)
+	var failed *report.GateError
 	if errors.As(err, &failed) {
 		for _, line := range failed.Failures {
 			fmt.Fprintln(cmd.OutOrStdout(), line)

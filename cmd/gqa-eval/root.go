@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gqa/eval"
+	"gqa/eval/report"
 	"gqa/internal/cli"
 )
 
@@ -38,21 +38,21 @@ func newReport() *cobra.Command {
 		Short: "Write a report in one format",
 		Args:  cli.Args("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := eval.ReadReport(args[0])
+			r, err := report.Read(args[0])
 			if err != nil {
 				return err
 			}
 			return writeOutput(cmd, output, func(w io.Writer) error { return r.Render(w, format) })
 		},
 	}
-	cli.EnumVar(cmd.Flags(), &format, "format", "md", "what to write", eval.Formats()...)
+	cli.EnumVar(cmd.Flags(), &format, "format", "md", "what to write", report.Formats()...)
 	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default: standard output)")
 	return cmd
 }
 
 func newGate() *cobra.Command {
 	var baseline string
-	limits := eval.DefaultLimits
+	limits := report.DefaultLimits
 	cmd := &cobra.Command{
 		Use:   "gate DIR --baseline FILE",
 		Short: "Fail if a report is worse than an earlier one",

@@ -15,6 +15,7 @@ import (
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/eval"
+	"gqa/eval/report"
 	"gqa/internal/cli"
 	"gqa/internal/limits"
 	"gqa/internal/stream"
@@ -243,7 +244,7 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 		}
 	}
 	show := &sweepBar{cmd: cmd}
-	report, err := sweep.Run(cmd.Context(), f.output, o, f.force, sweep.Watcher{Point: show.point, Stage: show.stage, Step: func() { show.bar.Add(1) }})
+	r, err := sweep.Run(cmd.Context(), f.output, o, f.force, sweep.Watcher{Point: show.point, Stage: show.stage, Step: func() { show.bar.Add(1) }})
 	show.bar.Done()
 	if errors.Is(err, convert.ErrGroups) {
 		return cli.Usagef("--%w", err)
@@ -251,7 +252,7 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 	if err != nil && !errors.Is(err, train.ErrDiverged) {
 		return err
 	}
-	return cmp.Or(f.print(cmd.OutOrStdout(), report), err)
+	return cmp.Or(f.print(cmd.OutOrStdout(), r), err)
 }
 
 // sweepBar shows a sweep's progress: which point, and how far the work on it has come.
@@ -283,11 +284,11 @@ func pointText(number, of int, left func() (time.Duration, bool), work string) s
 	return fmt.Sprintf("point %d of %d%s, %s", number, of, all, work)
 }
 
-func (f sweepFlags) print(w io.Writer, report eval.Report) error {
+func (f sweepFlags) print(w io.Writer, r report.Report) error {
 	if f.asJSON {
-		return cli.PrintJSON(w, report)
+		return cli.PrintJSON(w, r)
 	}
-	if err := report.Render(w, "md"); err != nil {
+	if err := r.Render(w, "md"); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(w, "\nwrote %s\n", filepath.Join(f.output, "report.html"))

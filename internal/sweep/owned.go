@@ -13,7 +13,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/convert"
-	"gqa/eval"
+	"gqa/eval/report"
 	"gqa/train"
 )
 
@@ -28,7 +28,7 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 		},
 		Excludes: func(name string) bool {
 			part, _, _ := strings.Cut(name, "/")
-			return slices.Contains([]string{"models", "runs", teacherFolder}, part) || slices.Contains(eval.ReportFiles(), name)
+			return slices.Contains([]string{"models", "runs", teacherFolder}, part) || slices.Contains(report.Files(), name)
 		},
 	}
 	text, err := checkpoints.ReadMark(dir, sweepFile)
@@ -38,9 +38,9 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 	if err != nil {
 		return owned, fmt.Errorf("it is not a sweep: %w; remove it yourself", err)
 	}
-	if _, err := checkpoints.ReadMark(dir, eval.ReportFile); err == nil {
-		if _, err := eval.ReadReport(dir); err == nil { // else what is there is not ours
-			for _, name := range eval.ReportFiles() {
+	if _, err := checkpoints.ReadMark(dir, report.File); err == nil {
+		if _, err := report.Read(dir); err == nil { // else what is there is not ours
+			for _, name := range report.Files() {
 				owned.Files[name] = checkpoints.AnySize
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/eval"
+	"gqa/eval/report"
 	"gqa/internal/weights"
 	"gqa/train"
 )
@@ -31,7 +32,7 @@ func (p point) kind() kind { return kind{p.curve.conversion(), p.uptrained} }
 // up-training. With as many groups as KV heads the conversion is the model itself, which is there already; up-training it is
 // the control, unless it would follow nothing but its own predictions. Two curves may share a conversion.
 func (s *sweep) points() []point {
-	all := []point{{curve: Curve{Method: eval.MethodMHA}, groups: s.heads}}
+	all := []point{{curve: Curve{Method: report.MethodMHA}, groups: s.heads}}
 	converted := map[string]bool{}
 	for _, curve := range s.o.Curves {
 		for _, groups := range s.o.Groups {
@@ -153,7 +154,7 @@ func (s *sweep) addPoint(ctx context.Context, dir string, curve Curve, tokens in
 	if err != nil {
 		return err
 	}
-	s.report.Points = append(s.report.Points, eval.Point{
+	s.report.Points = append(s.report.Points, report.Point{
 		Groups: m.Arch.KVHeads, Method: string(curve.Method), Recipe: curve.recipeName(), Alpha: float64(tokens) / float64(s.o.OriginalTokens), UptrainTokens: tokens,
 		Loss: q.Loss, LossStderr: q.LossStderr, Perplexity: q.Perplexity,
 		DecodeMsPerToken: l.DecodeMSPerTok, DecodeTokensPerS: l.TokensPerS, PrefillMs: l.PrefillMS, Batch: l.Batch, Context: l.Context,

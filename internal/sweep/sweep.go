@@ -25,6 +25,7 @@ import (
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/eval"
+	"gqa/eval/report"
 	"gqa/internal/file"
 	"gqa/internal/objective"
 	"gqa/train"
@@ -66,7 +67,7 @@ const ReportFolder = "sweep"
 // except measurements. With force, whatever sweep the folder holds is replaced. Nothing is written before the options, the
 // model and the corpora have been found to fit together. An up-training that diverges costs the report its point: it is
 // written and returned all the same, with an error that wraps train.ErrDiverged and names the points.
-func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (eval.Report, error) {
+func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (report.Report, error) {
 	s := &sweep{dir: dir, o: o, watch: w}
 	err := s.run(ctx, force)
 	if err != nil && ctx.Err() != nil {
@@ -79,7 +80,7 @@ func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (eva
 		err = checkpoints.RemoveOwned(s.teacher(), train.RecognizePredictions)
 	}
 	if err != nil {
-		return eval.Report{}, err
+		return report.Report{}, err
 	}
 	return s.report, s.divergence()
 }
@@ -111,7 +112,7 @@ type sweep struct {
 	model  string // folder or file of the multi-head model
 	heads  int    // its KV heads
 	valid  *objective.Data
-	report eval.Report
+	report report.Report
 
 	text      *calibrate.Data // what conversions look at; nil: weights alone
 	diverged  []string        // points whose up-training did

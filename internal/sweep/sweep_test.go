@@ -14,7 +14,7 @@ import (
 
 	"gqa/configs"
 	"gqa/convert"
-	"gqa/eval"
+	"gqa/eval/report"
 	"gqa/internal/golden"
 	"gqa/train"
 )
@@ -63,7 +63,7 @@ func (w *watched) watcher() Watcher {
 	}
 }
 
-func mustRun(t *testing.T, dir string, o Options, force bool, w Watcher) eval.Report {
+func mustRun(t *testing.T, dir string, o Options, force bool, w Watcher) report.Report {
 	t.Helper()
 	r, err := Run(t.Context(), dir, o, force, w)
 	if err != nil {
@@ -73,14 +73,14 @@ func mustRun(t *testing.T, dir string, o Options, force bool, w Watcher) eval.Re
 }
 
 // points are a report's as "groups method tokens".
-func points(r eval.Report) (list []string) {
+func points(r report.Report) (list []string) {
 	for _, p := range r.Points {
 		list = append(list, fmt.Sprint(p.Groups, " ", p.Method, " ", p.UptrainTokens))
 	}
 	return list
 }
 
-func losses(r eval.Report) (list []float64) {
+func losses(r report.Report) (list []float64) {
 	for _, p := range r.Points {
 		list = append(list, p.Loss)
 	}
@@ -124,7 +124,7 @@ func TestSample(t *testing.T) {
 	}
 	stamps(t, dir, "report.json", "report.md", "report.html", "junit.xml", "tradeoff.svg", "tradeoff.png", "sweep.json",
 		"models/gopher-4m/model.safetensors", "models/2-mean/conversion.json", "runs/2-mean/model/tokenizer.json", "runs/8-mean/recipe.yaml")
-	if stored, err := eval.ReadReport(dir); err != nil || !reflect.DeepEqual(stored, r) {
+	if stored, err := report.Read(dir); err != nil || !reflect.DeepEqual(stored, r) {
 		t.Errorf("report.json holds %+v (%v), want %+v", stored, err, r)
 	}
 	if w.steps["up-training 2-mean"] != 2 || w.steps["evaluating mean at 2 groups"] != 2*4 {
@@ -311,7 +311,7 @@ func TestDiverged(t *testing.T) {
 	if want := []string{"8 mha 0", "2 mean 0", "1 mean 0"}; !slices.Equal(points(r), want) {
 		t.Errorf("points %v, want %v", points(r), want)
 	}
-	if stored, err := eval.ReadReport(dir); err != nil || !reflect.DeepEqual(stored, r) {
+	if stored, err := report.Read(dir); err != nil || !reflect.DeepEqual(stored, r) {
 		t.Errorf("report.json holds %+v (%v), want %+v", stored, err, r)
 	}
 }

@@ -1,4 +1,4 @@
-package eval
+package report
 
 import (
 	"bytes"
@@ -83,7 +83,7 @@ func TestWriteMakesEveryFile(t *testing.T) {
 	if want := []string{"junit.xml", "report.html", "report.json", "report.md", "tradeoff.png", "tradeoff.svg"}; !slices.Equal(names, want) {
 		t.Errorf("files %v, want %v", names, want)
 	}
-	if got, err := ReadReport(dir); err != nil || !slices.Equal(got.Points, want.Points) {
+	if got, err := Read(dir); err != nil || !slices.Equal(got.Points, want.Points) {
 		t.Errorf("read back: %v, %v", got, err)
 	}
 }

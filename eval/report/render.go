@@ -1,4 +1,4 @@
-package eval
+package report
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ var formats = []struct {
 }{
 	{"html", "report.html", Report.html},
 	{"md", "report.md", Report.markdown},
-	{"json", ReportFile, Report.json},
+	{"json", File, Report.json},
 	{"junit", "junit.xml", Report.junit},
 	{"png", "tradeoff.png", Report.png},
 	{"svg", "tradeoff.svg", Report.svg},
@@ -38,8 +38,8 @@ func Formats() []string {
 	return names
 }
 
-// ReportFiles are the names of the files that Write writes.
-func ReportFiles() []string {
+// Files are the names of the files that Write writes.
+func Files() []string {
 	var names []string
 	for _, f := range formats {
 		names = append(names, f.file)

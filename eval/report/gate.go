@@ -1,7 +1,8 @@
-package eval
+package report
 
 import (
 	"fmt"
+	"gqa/internal/units"
 	"math"
 )
 
@@ -84,7 +85,7 @@ func (r Report) compare(want Point, limits Limits, sameCorpus bool) (failures []
 	if got.Batch != want.Batch || got.Context != want.Context {
 		fail("decode_ms_per_token: measured at batch %d, context %d; want %d, %d, as the baseline", got.Batch, got.Context, want.Batch, want.Context)
 	} else if most := want.DecodeMsPerToken * (1 + limits.MaxLatencyIncrease); got.DecodeMsPerToken > most || got.DecodeMsPerToken == 0 {
-		fail("decode_ms_per_token: got %s, want at most %s (baseline %s)", measured(got.DecodeMsPerToken), significant(most), significant(want.DecodeMsPerToken))
+		fail("decode_ms_per_token: got %s, want at most %s (baseline %s)", measured(got.DecodeMsPerToken), units.Significant(most), units.Significant(want.DecodeMsPerToken))
 	}
 	return failures
 }

@@ -1,4 +1,4 @@
-package eval
+package report
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 // and without up-training.
 func sample(t *testing.T) Report {
 	t.Helper()
-	r, err := ReadReport(filepath.Join("testdata", "report"))
+	r, err := Read(filepath.Join("testdata", "report"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestReportKeysAreTheContract(t *testing.T) {
 }
 
 func TestReadReportRefuses(t *testing.T) {
-	valid, err := os.ReadFile(filepath.Join("testdata", "report", ReportFile))
+	valid, err := os.ReadFile(filepath.Join("testdata", "report", File))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,13 +81,13 @@ func TestReadReportRefuses(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			_, err := ReadReport(file)
+			_, err := Read(file)
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), file+": ") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %v, want %q of %s", err, test.want, file)
 			}
 		})
 	}
-	if _, err := ReadReport(t.TempDir()); err == nil || !strings.Contains(err.Error(), "gqa-eval sweep writes one") {
+	if _, err := Read(t.TempDir()); err == nil || !strings.Contains(err.Error(), "gqa-eval sweep writes one") {
 		t.Errorf("an empty folder: %v", err)
 	}
 }
@@ -98,7 +98,7 @@ func TestReportRoundTrip(t *testing.T) {
 	if err := want.Render(&out, "json"); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ParseReport(out.Bytes())
+	got, err := Parse(out.Bytes())
 	if err != nil || !slices.Equal(got.Points, want.Points) || got.Machine != want.Machine {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -118,7 +118,7 @@ func TestRecipe(t *testing.T) {
 	if strings.Count(text, `"recipe": "calibrated+similar+kl",`) != 1 || strings.Count(text, `"recipe"`) != 1 {
 		t.Errorf("written as %s", text)
 	}
-	if got, err := ParseReport([]byte(text)); err != nil || !slices.Equal(got.Points, want.Points) {
+	if got, err := Parse([]byte(text)); err != nil || !slices.Equal(got.Points, want.Points) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if got := want.Points[1].Name(); got != "g=2 calibrated+similar+kl α=0.01" {
@@ -127,7 +127,7 @@ func TestRecipe(t *testing.T) {
 	if got := render(t, want, "md"); !strings.Contains(got, "| 2 | calibrated+similar+kl | 0 (1%) |") {
 		t.Errorf("no row of the recipe in\n%s", got)
 	}
-	if _, err := ParseReport([]byte(strings.Replace(text, "calibrated+similar+kl", "calibrated", 1))); err == nil || !strings.Contains(err.Error(), "the same point") {
+	if _, err := Parse([]byte(strings.Replace(text, "calibrated+similar+kl", "calibrated", 1))); err == nil || !strings.Contains(err.Error(), "the same point") {
 		t.Errorf("the method as recipe: %v", err)
 	}
 }
@@ -215,22 +215,8 @@ func TestBest(t *testing.T) {
 	}
 }
 
-func TestUnits(t *testing.T) {
+func TestRatios(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
-		{bytesText(512), "512 B"},
-		{bytesText(1536), "1.5 KiB"},
-		{bytesText(1<<20 - 1), "1 MiB"},
-		{bytesText(192 << 20), "192 MiB"},
-		{bytesText(3 << 40), "3 TiB"},
-		{countText(999), "999"},
-		{countText(999_999), "1M"},
-		{countText(3_700_000), "3.7M"},
-		{countText(6_740_000_000), "6.74B"},
-		{significant(0), "0"},
-		{significant(0.01234), "0.0123"},
-		{significant(12.345), "12.3"},
-		{significant(1234.5), "1234"},
-		{significant(2.5e-7), "2.5e-07"},
 		{measured(0), "–"},
 		{ratioText(0.5, "faster", "slower"), "2.0× slower"},
 	} {

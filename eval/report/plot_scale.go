@@ -1,7 +1,8 @@
-package eval
+package report
 
 import (
 	"fmt"
+	"gqa/internal/units"
 	"math"
 	"slices"
 	"strconv"
@@ -53,7 +54,7 @@ func (s lossScale) Ticks(lo, hi float64) []plot.Tick {
 
 // perplexityText is the perplexity of a loss, as a remark.
 func perplexityText(loss float64) string {
-	return " (ppl " + significant(min(math.Exp(loss), math.MaxFloat64)) + ")"
+	return " (ppl " + units.Significant(min(math.Exp(loss), math.MaxFloat64)) + ")"
 }
 
 // roundDistances are the steps of the loss axis, in nats.
@@ -75,7 +76,7 @@ func (roundTicks) Ticks(lo, hi float64) (ticks []plot.Tick) {
 	}
 	for i := math.Ceil(lo / step); i*step <= hi; i++ {
 		value := i*step + 0 // +0: what rounds up to zero is -0
-		ticks = append(ticks, plot.Tick{Value: value, Label: significant(value)})
+		ticks = append(ticks, plot.Tick{Value: value, Label: units.Significant(value)})
 	}
 	return ticks
 }
@@ -92,7 +93,7 @@ func (r Report) kvTicks() plot.Ticker {
 		for _, size := range slices.Compact(sizes) {
 			value := math.Log2(float64(size))
 			if n := len(ticks); n == 0 || value-ticks[n-1].Value >= apart*(hi-lo) {
-				ticks = append(ticks, plot.Tick{Value: value, Label: bytesText(size)})
+				ticks = append(ticks, plot.Tick{Value: value, Label: units.Bytes(size)})
 			}
 		}
 		return ticks

@@ -1,10 +1,10 @@
-package eval
+package report
 
 import (
 	"fmt"
+	"gqa/internal/units"
 	"math"
 	"strconv"
-	"strings"
 )
 
 // column is one figure of the table of points.
@@ -20,24 +20,24 @@ var columns = []column{
 	{"Up-trained tokens", uptrainedCell},
 	{"Loss (nats)", func(r row) string { return fmt.Sprintf("%.4f ± %.4f", r.Loss, r.LossStderr) }},
 	{"Δ loss", func(r row) string { return fmt.Sprintf("%+.4f", r.deltaLoss()) }},
-	{"Perplexity", func(r row) string { return significant(r.Perplexity) }},
+	{"Perplexity", func(r row) string { return units.Significant(r.Perplexity) }},
 	{"Decode ms/token", func(r row) string { return measured(r.DecodeMsPerToken) }},
 	{"Speed-up", func(r row) string { return times(r.speedup()) }},
 	{"Tokens/s", func(r row) string { return measured(r.DecodeTokensPerS) }},
 	{"Prefill ms", func(r row) string { return measured(r.PrefillMs) }},
-	{"KV bytes/token (f32)", func(r row) string { return bytesText(r.KVBytesPerToken) }},
+	{"KV bytes/token (f32)", func(r row) string { return units.Bytes(r.KVBytesPerToken) }},
 	{"KV less", func(r row) string { return times(r.lessKV()) }},
 	{"KV cache (f32)", func(r row) string {
-		return fmt.Sprintf("%s, %d × %d", bytesText(r.KVBytes()), r.Batch, r.Context)
+		return fmt.Sprintf("%s, %d × %d", units.Bytes(r.KVBytes()), r.Batch, r.Context)
 	}},
-	{"Params", func(r row) string { return countText(r.Params) }},
+	{"Params", func(r row) string { return units.Count(r.Params) }},
 }
 
 func uptrainedCell(r row) string {
 	if r.UptrainTokens == 0 && r.Alpha == 0 {
 		return "none"
 	}
-	return fmt.Sprintf("%s (%s%%)", countText(r.UptrainTokens), significant(100*r.Alpha))
+	return fmt.Sprintf("%s (%s%%)", units.Count(r.UptrainTokens), units.Significant(100*r.Alpha))
 }
 
 // notes say how the conclusion is drawn and what the table's less obvious columns mean.
@@ -63,7 +63,7 @@ func measured(x float64) string {
 	if x == 0 {
 		return "–"
 	}
-	return significant(x)
+	return units.Significant(x)
 }
 
 // times writes a ratio: 3.1×; a dash if it is not known.
@@ -81,37 +81,4 @@ func ratioText(x float64, more, less string) string {
 		x, more = 1/x, less
 	}
 	return strconv.FormatFloat(x, 'f', 1, 64) + "× " + more
-}
-
-// significant writes x with three significant digits and no exponent where
-// that stays readable.
-func significant(x float64) string {
-	size := math.Abs(x)
-	if size != 0 && (size < 1e-4 || size >= 1e7) {
-		return strconv.FormatFloat(x, 'g', 3, 64)
-	}
-	digits := 2
-	if size > 0 {
-		digits = max(0, 2-int(math.Floor(math.Log10(size))))
-	}
-	text := strconv.FormatFloat(x, 'f', digits, 64)
-	if strings.Contains(text, ".") {
-		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
-	}
-	return text
-}
-
-// bytesText writes a number of bytes with a binary unit: 1.5 KiB.
-func bytesText(n int64) string { return inUnits(n, 1024, " B", " KiB", " MiB", " GiB", " TiB", " PiB") }
-
-// countText writes a number with a decimal unit: 3.7M.
-func countText(n int64) string { return inUnits(n, 1000, "", "k", "M", "B", "T") }
-
-func inUnits(n int64, base float64, units ...string) string {
-	x, unit := float64(n), 0
-	for math.Round(x) >= base && unit < len(units)-1 {
-		x /= base
-		unit++
-	}
-	return significant(x) + units[unit]
 }

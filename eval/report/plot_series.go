@@ -1,7 +1,8 @@
-package eval
+package report
 
 import (
 	"cmp"
+	"gqa/internal/units"
 	"image/color"
 	"slices"
 
@@ -70,7 +71,7 @@ func (r Report) curves(recipe string, hue int) (all []series) {
 				s.label = "as converted"
 			}
 		} else {
-			share := "α = " + significant(100*alpha) + "%"
+			share := "α = " + units.Significant(100*alpha) + "%"
 			if trained > 0 {
 				s.label = share
 			}

@@ -1,7 +1,6 @@
-// Package eval measures what a conversion cost and what it bought: quality
-// against decode latency and KV-cache bytes, per number of groups. It runs one
-// model at a time; a Report holds the points of many, and Gate compares two.
-package eval
+// Package report shows what conversions cost and what they bought: a Report holds points of quality, decode latency and KV-cache
+// bytes per number of groups. It is written as JSON, Markdown, HTML, plots and JUnit; Gate compares two.
+package report
 
 import (
 	"bytes"
@@ -19,8 +18,8 @@ import (
 	"strings"
 )
 
-// ReportFile is the name of the report's data inside its folder.
-const ReportFile = "report.json"
+// File is the name of the report's data inside its folder.
+const File = "report.json"
 
 // MethodMHA is the method of a point that was not converted.
 const MethodMHA = "mha"
@@ -82,12 +81,12 @@ func (p Point) Name() string {
 // KVBytes is the size of the KV cache for the whole batch at full context.
 func (p Point) KVBytes() int64 { return p.KVBytesPerToken * int64(p.Context) * int64(p.Batch) }
 
-// ReadReport reads a report from its folder, or from a file. Every key must be
+// Read reads a report from its folder, or from a file. Every key must be
 // there, but for a point's recipe, and no other; figures must be possible ones. Errors name the file, the
 // point and the key.
-func ReadReport(path string) (Report, error) {
+func Read(path string) (Report, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, ReportFile)
+		path = filepath.Join(path, File)
 	}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -96,15 +95,15 @@ func ReadReport(path string) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r, err := ParseReport(data)
+	r, err := Parse(data)
 	if err != nil {
 		return Report{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return r, nil
 }
 
-// ParseReport is ReadReport of the bytes of a report.json.
-func ParseReport(data []byte) (Report, error) {
+// Parse is Read of the bytes of a report.json.
+func Parse(data []byte) (Report, error) {
 	var r Report
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()

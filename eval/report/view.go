@@ -1,8 +1,9 @@
-package eval
+package report
 
 import (
 	"cmp"
 	"fmt"
+	"gqa/internal/units"
 	"math"
 	"slices"
 )
@@ -148,9 +149,9 @@ func (r row) savings() string {
 func (p Point) uptraining() string {
 	switch {
 	case p.Alpha > 0:
-		return "after " + significant(100*p.Alpha) + "% of the original tokens"
+		return "after " + units.Significant(100*p.Alpha) + "% of the original tokens"
 	case p.UptrainTokens > 0:
-		return "after " + countText(p.UptrainTokens) + " tokens"
+		return "after " + units.Count(p.UptrainTokens) + " tokens"
 	}
 	return "without up-training"
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/objective"
 	"gqa/internal/stream"
 	"gqa/internal/text"
@@ -32,7 +33,7 @@ type fingerprint struct {
 	CRC32C uint32 `json:"crc32c"` // of the ids as little-endian int32
 }
 
-func loadData(ctx context.Context, r *configs.Recipe, modelDir string, a *configs.Arch) (*data, error) {
+func loadData(ctx context.Context, r *recipe.Recipe, modelDir string, a *configs.Arch) (*data, error) {
 	load := func(name string) (*objective.Data, error) {
 		return objective.Load(ctx, name, modelDir, a, objective.Options{
 			SeqLen: r.SeqLen, Seed: r.Seed, Options: stream.Options{TextKey: r.TextKey},

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/engine"
 	"gqa/internal/golden"
 	"gqa/internal/weights"
@@ -110,7 +110,7 @@ func results(t *testing.T, r *run) map[string][]float32 {
 }
 
 // begun is a run just before its first step.
-func begun(t *testing.T, recipe configs.Recipe, o Options) *run {
+func begun(t *testing.T, recipe recipe.Recipe, o Options) *run {
 	t.Helper()
 	r, err := prepare(t.Context(), &recipe)
 	if err == nil {

@@ -6,12 +6,12 @@ import (
 	"io"
 	"os"
 
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/file"
 )
 
 // Doubts are what a recipe asks for that is allowed but hardly meant.
-func Doubts(r configs.Recipe) (all []string) {
+func Doubts(r recipe.Recipe) (all []string) {
 	if s := r.Schedule; r.Steps < s.Warmup {
 		all = append(all, fmt.Sprintf("the warm-up takes %d steps and the run only %d: it ends at %.2g of the peak learning rate; give --set schedule.warmup=%d, or more --steps",
 			s.Warmup, r.Steps, s.At(r.Steps, r.Steps), r.Steps/10))

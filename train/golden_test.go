@@ -8,6 +8,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/golden"
 )
 
@@ -15,9 +16,9 @@ import (
 // transformers 5.17: learning rate 1e-3, betas 0.9 and 0.95, weight decay 0.1 on every parameter, clipped to 1.
 const goldenTolerance = 1e-4
 
-func goldenRecipe(t testing.TB, sets ...string) *configs.Recipe {
+func goldenRecipe(t testing.TB, sets ...string) *recipe.Recipe {
 	t.Helper()
-	r, err := configs.DefaultRecipe()
+	r, err := recipe.Default()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func TestGoldenSteps(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			arch, all, windows := goldenModel(t, dir)
 			losses, norms := goldenFloats(t, dir, "train_loss"), goldenFloats(t, dir, "grad_norm")
-			for variant, recipe := range map[string]*configs.Recipe{
+			for variant, recipe := range map[string]*recipe.Recipe{
 				"whole batch":  goldenRecipe(t),
 				"accumulating": goldenRecipe(t, "batch=1", "accumulate=2"),
 			} {
@@ -119,7 +120,7 @@ func TestGoldenMuon(t *testing.T) {
 }
 
 func goldenSteps(
-	t *testing.T, what string, recipe *configs.Recipe, arch *configs.Arch, all map[string][]float32, windows [][]int32, losses, norms []float32,
+	t *testing.T, what string, recipe *recipe.Recipe, arch *configs.Arch, all map[string][]float32, windows [][]int32, losses, norms []float32,
 ) {
 	t.Helper()
 	trainer, err := newTrainer(recipe, arch, all)

@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"gqa/checkpoints"
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/file"
 )
 
@@ -66,7 +66,7 @@ func (began identity) differs(other identity) (parts []string) {
 }
 
 // check is the error of a run that was resumed as recipe has it and does not learn from what it began with.
-func (began identity) check(now identity, recipe *configs.Recipe) error {
+func (began identity) check(now identity, recipe *recipe.Recipe) error {
 	paths := map[string]string{"model": recipe.Model, "teacher": recipe.Distill.Teacher, "data": recipe.Data, "valid": recipe.Valid}
 	var changed []string
 	for _, part := range began.differs(now) {
@@ -104,7 +104,7 @@ func (began identity) checkRecipe(dir string) error {
 	if err != nil {
 		return err
 	}
-	now, err := configs.RecipeValues(text)
+	now, err := recipe.Values(text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -125,12 +125,12 @@ func (began identity) checkRecipe(dir string) error {
 }
 
 // recipeValues are a recipe's keys as recipe.yaml has them.
-func recipeValues(recipe *configs.Recipe) (map[string]string, error) {
-	text, err := recipe.YAML()
+func recipeValues(r *recipe.Recipe) (map[string]string, error) {
+	text, err := r.YAML()
 	if err != nil {
 		return nil, err
 	}
-	return configs.RecipeValues(text)
+	return recipe.Values(text)
 }
 
 // readIdentity reads what a run began with: nothing where an earlier version began it. If the file is damaged that is a warning, as

@@ -11,6 +11,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/file"
 	"gqa/internal/weights"
 )
@@ -117,7 +118,7 @@ func (o *origin) write(dir string, dtype checkpoints.DType, weight func(name str
 }
 
 // exportDType is the dtype of the result: what the recipe says, or that of the origin.
-func exportDType(recipe *configs.Recipe, source checkpoints.DType) (checkpoints.DType, error) {
+func exportDType(recipe *recipe.Recipe, source checkpoints.DType) (checkpoints.DType, error) {
 	if recipe.ExportDType == "keep" {
 		return source, nil
 	}

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"gqa/checkpoints"
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/weights"
 )
 
@@ -61,7 +61,7 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 }
 
 // outside is an error if a run in dir would replace what it begins with or follows.
-func outside(dir string, r *configs.Recipe) error {
+func outside(dir string, r *recipe.Recipe) error {
 	for key, path := range map[string]string{"model": r.Model, "distill.teacher": r.Distill.Teacher, "distill.cache": r.Distill.Cache} {
 		if path != "" && checkpoints.Within(path, dir) {
 			return fmt.Errorf("%s: is not replaced: %s of the new run is %s, in it; name another folder (--output)", dir, key, path)

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"gqa/configs"
+	"gqa/configs/recipe"
 )
 
 // TestRecognize tells runs from folders with files of the same names.
 func TestRecognize(t *testing.T) {
-	recipe, err := configs.DefaultRecipe()
+	recipe, err := recipe.Default()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"gqa/checkpoints"
-	"gqa/configs"
+	"gqa/configs/recipe"
 )
 
 // Resume goes on with the run in o.Dir from its newest checkpoint, or from the beginning where there is none. sets change
@@ -59,7 +59,7 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 }
 
 // changedRecipe is the recipe of a run with keys set anew.
-func changedRecipe(dir string, sets []string) (recipe *configs.Recipe, changed bool, err error) {
+func changedRecipe(dir string, sets []string) (recipe *recipe.Recipe, changed bool, err error) {
 	old, err := readRecipe(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, fmt.Errorf("%s: is not a run: it has no %s", dir, recipeFile)
@@ -85,7 +85,7 @@ func changedRecipe(dir string, sets []string) (recipe *configs.Recipe, changed b
 }
 
 // reopen is a run as its newest good checkpoint has it, or as it begins where it has saved nothing.
-func reopen(ctx context.Context, dir string, recipe *configs.Recipe, began identity) (*run, error) {
+func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identity) (*run, error) {
 	if err := sweep(dir); err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ type badCheckpoint struct {
 }
 
 // restore is a run as the checkpoint of a step has it. If that is damaged the error is a damageError.
-func restore(ctx context.Context, dir string, step int, recipe *configs.Recipe, began identity) (*run, error) {
+func restore(ctx context.Context, dir string, step int, recipe *recipe.Recipe, began identity) (*run, error) {
 	from := checkpointDir(dir, step)
 	s, err := readState(dir, step)
 	if err == nil && s.Identity != nil && began.differs(*s.Identity) != nil {
@@ -224,7 +224,7 @@ func noneGood(dir string, bad []badCheckpoint) error {
 		dir, strings.Join(all, "; "), filepath.Join(dir, checkpointsDir))
 }
 
-func writeRecipe(dir string, recipe *configs.Recipe) error {
+func writeRecipe(dir string, recipe *recipe.Recipe) error {
 	text, err := recipe.YAML()
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/device/cpu"
 	"gqa/internal/limits"
 	"gqa/internal/objective"
@@ -46,7 +47,7 @@ var (
 // run is one up-training under way.
 type run struct {
 	dir     string
-	recipe  *configs.Recipe
+	recipe  *recipe.Recipe
 	origin  *origin
 	data    *data
 	trainer *trainer
@@ -71,7 +72,7 @@ func (p pace) plus(q pace) pace { return pace{p.tokens + q.tokens, p.busy + q.bu
 func (p pace) rate() float64 { return float64(p.tokens) / max(p.busy.Seconds(), 1e-9) }
 
 // prepare reads everything that a run needs and checks that it fits together. Nothing is written.
-func prepare(ctx context.Context, recipe *configs.Recipe) (*run, error) {
+func prepare(ctx context.Context, recipe *recipe.Recipe) (*run, error) {
 	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
 	}
@@ -89,7 +90,7 @@ func prepare(ctx context.Context, recipe *configs.Recipe) (*run, error) {
 }
 
 // assemble is prepare for a model that is already read.
-func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[string][]float32) (*run, error) {
+func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, all map[string][]float32) (*run, error) {
 	if limit := o.arch.MaxPositions(); limit > 0 && recipe.SeqLen > limit && objective.LabelRows(recipe.Data) == 0 {
 		return nil, fmt.Errorf("seq_len is %d, but the model has only %d positions; set a smaller seq_len", recipe.SeqLen, limit)
 	}
@@ -123,7 +124,7 @@ func assemble(ctx context.Context, recipe *configs.Recipe, o *origin, all map[st
 }
 
 // batchBytes is less than what the backward pass of a batch needs of its forward pass: of each layer the inputs of its products.
-func batchBytes(a *configs.Arch, r *configs.Recipe) float64 {
+func batchBytes(a *configs.Arch, r *recipe.Recipe) float64 {
 	layers := float64(a.Layers + a.EncoderLayers)
 	return 4 * float64(r.Batch) * float64(r.SeqLen) * layers * float64(6*a.Dim+2*a.FFN)
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
 )
@@ -38,7 +38,7 @@ func concat(windows [][]int32) (all []int32) {
 }
 
 // smallRun is a recipe of eight steps on the golden model, two micro-batches each, with validation, and a folder for it.
-func smallRun(t *testing.T, sets ...string) (configs.Recipe, Options) {
+func smallRun(t *testing.T, sets ...string) (recipe.Recipe, Options) {
 	t.Helper()
 	r := goldenRecipe(t, append([]string{
 		"name=small", "model=testdata/llama-g2", "data=" + writeIDs(t, golden.Windows(1, 14, 12, 128)),
@@ -48,7 +48,7 @@ func smallRun(t *testing.T, sets ...string) (configs.Recipe, Options) {
 	return *r, Options{Dir: filepath.Join(t.TempDir(), "run")}
 }
 
-func mustRun(t *testing.T, r configs.Recipe, o Options) *Status {
+func mustRun(t *testing.T, r recipe.Recipe, o Options) *Status {
 	t.Helper()
 	s, err := Run(t.Context(), r, o)
 	if err != nil {

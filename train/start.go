@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"gqa/checkpoints"
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/objective"
 	"gqa/internal/stream"
 )
@@ -26,7 +26,7 @@ const (
 // Everything is read and checked before anything is written. A folder that holds a run of the same recipe is resumed.
 //
 // When ctx ends, the step under way is finished and saved: the error then wraps ErrInterrupted.
-func Run(ctx context.Context, recipe configs.Recipe, o Options) (*Status, error) {
+func Run(ctx context.Context, recipe recipe.Recipe, o Options) (*Status, error) {
 	if err := resolve(&recipe); err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func finish(err error, dir string) (*Status, error) {
 }
 
 // resolve validates a recipe and makes its paths absolute, so that a run resumes from any folder.
-func resolve(r *configs.Recipe) error {
+func resolve(r *recipe.Recipe) error {
 	if err := r.Resolve(); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func resolve(r *configs.Recipe) error {
 }
 
 // existing tells whether the run folder already holds a run of this recipe. One of another recipe is an error.
-func existing(o Options, recipe *configs.Recipe) (same bool, err error) {
+func existing(o Options, recipe *recipe.Recipe) (same bool, err error) {
 	old, err := readRecipe(o.Dir)
 	if o.Force || errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -107,16 +107,16 @@ func existing(o Options, recipe *configs.Recipe) (same bool, err error) {
 		o.Dir, strings.Join(changes, ", "), o.Dir)
 }
 
-func readRecipe(dir string) (configs.Recipe, error) {
+func readRecipe(dir string) (recipe.Recipe, error) {
 	path := filepath.Join(dir, recipeFile)
 	if _, err := os.Stat(path); err != nil {
-		return configs.Recipe{}, err
+		return recipe.Recipe{}, err
 	}
-	return configs.LoadRecipe(path)
+	return recipe.Load(path)
 }
 
 // createFolder makes the run folder with the recipe and what the run begins with in it, in place of an older one if forced.
-func createFolder(o Options, recipe *configs.Recipe, began identity) (err error) {
+func createFolder(o Options, recipe *recipe.Recipe, began identity) (err error) {
 	if _, err := os.Stat(filepath.Join(o.Dir, lockFile)); err == nil {
 		release, err := lock(o.Dir) // a run under way must not lose its folder
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine"
@@ -31,7 +32,7 @@ type teacher struct {
 var errTeacher = errors.New("the teacher's weights or activations are too large")
 
 // openTeacher reads the recipe's teacher, which must fit the model that is trained; nil where there is none.
-func openTeacher(ctx context.Context, r *configs.Recipe, arch *configs.Arch, d *data) (*teacher, error) {
+func openTeacher(ctx context.Context, r *recipe.Recipe, arch *configs.Arch, d *data) (*teacher, error) {
 	path := r.Distill.Teacher
 	if path == "" {
 		return nil, nil

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine"
 	"gqa/internal/engine/spago"
@@ -14,13 +15,13 @@ import (
 // trainer is a model in training with what a step needs beside it.
 type trainer struct {
 	engine.Trainer
-	recipe    *configs.Recipe
+	recipe    *recipe.Recipe
 	objective objective.Objective
 	teacher   *teacher // nil: none
 }
 
 // newTrainer trains the weights all, by the forward pass's names, in place.
-func newTrainer(recipe *configs.Recipe, arch *configs.Arch, all map[string][]float32) (*trainer, error) {
+func newTrainer(recipe *recipe.Recipe, arch *configs.Arch, all map[string][]float32) (*trainer, error) {
 	t, err := spago.NewTrainer(cpu.New(), recipe.Optimizer, arch, all)
 	return &trainer{Trainer: t, recipe: recipe, objective: objective.NextToken{}}, err
 }

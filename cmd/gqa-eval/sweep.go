@@ -13,6 +13,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/convert"
 	"gqa/eval"
 	"gqa/eval/report"
@@ -187,8 +188,8 @@ func some[T comparable](flag string, list []T, empty bool) error {
 }
 
 // sweepRecipe is that of all up-trainings, with what flags say of it.
-func (f sweepFlags) sweepRecipe(arch *configs.Arch) (configs.Recipe, error) {
-	r, err := configs.LoadRecipe(f.recipe)
+func (f sweepFlags) sweepRecipe(arch *configs.Arch) (recipe.Recipe, error) {
+	r, err := recipe.Load(f.recipe)
 	if err != nil {
 		return r, cli.Usagef("--recipe: %w", err)
 	}
@@ -217,7 +218,7 @@ func (f sweepFlags) sweepRecipe(arch *configs.Arch) (configs.Recipe, error) {
 }
 
 // resolved works out the recipe's steps and validates it but for model and data, which each up-training has its own.
-func resolved(r configs.Recipe) (configs.Recipe, error) {
+func resolved(r recipe.Recipe) (recipe.Recipe, error) {
 	none := r.Steps == 0 && r.Alpha == 0
 	if none {
 		r.Steps = 1

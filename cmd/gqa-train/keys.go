@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/cli"
 )
 
@@ -52,7 +52,7 @@ func addKeys(fl *pflag.FlagSet, sets *[]string) {
 
 // span is the range of a key that holds a whole number.
 func span(key string) string {
-	if lo, hi, ok := configs.Range(key); ok {
+	if lo, hi, ok := recipe.Range(key); ok {
 		return fmt.Sprintf(" [%d to %d]", lo, hi)
 	}
 	return ""
@@ -76,7 +76,7 @@ func (f keyFlag) Type() string { return f.value }
 
 // Set notes the change and refuses one that no recipe would take.
 func (f keyFlag) Set(value string) error {
-	var scratch configs.Recipe
+	var scratch recipe.Recipe
 	set := f.prefix + value
 	if err := scratch.Set(set); err != nil {
 		said := fmt.Sprintf("%sis %q, ", strings.Replace(f.prefix, "=", " ", 1), value) // as cli says of the flag

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"gqa/checkpoints"
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/cli"
 	"gqa/train"
 )
@@ -43,7 +43,7 @@ func newRun() *cobra.Command {
 		Use:   "run",
 		Short: "Up-train a checkpoint as a recipe says",
 		Long: `Up-train a checkpoint as a recipe says. --config is a file, or the name of an embedded recipe: ` +
-			strings.Join(configs.RecipeNames(), " or ") + `.
+			strings.Join(recipe.Names(), " or ") + `.
 Flags and --set change its keys, the last one given wins. Data is text (.txt with <|endoftext|> between documents, .jsonl or
 .json with "text" or --text-key, source code, any of them .gz, or a folder), a .safetensors file with input_ids [rows, tokens], or sample:train.
 The folder of an unfinished run of the same recipe is resumed.`,
@@ -142,15 +142,15 @@ func runOf(args []string) (string, error) {
 
 // usage makes wrong usage of what is wrong with a recipe.
 func usage(err error) error {
-	var wrong configs.RecipeError
+	var wrong recipe.Error
 	if errors.As(err, &wrong) {
 		return cli.UsageError{Err: err}
 	}
 	return err
 }
 
-func loadRecipe(config string, sets []string) (configs.Recipe, error) {
-	recipe, err := configs.LoadRecipe(config)
+func loadRecipe(config string, sets []string) (recipe.Recipe, error) {
+	recipe, err := recipe.Load(config)
 	if err != nil {
 		return recipe, err
 	}
@@ -163,7 +163,7 @@ func loadRecipe(config string, sets []string) (configs.Recipe, error) {
 }
 
 // tellUnused tells of flags that change nothing.
-func tellUnused(fl *pflag.FlagSet, d configs.Distill) {
+func tellUnused(fl *pflag.FlagSet, d recipe.Distill) {
 	tell := func(why string, names ...string) {
 		for _, name := range names {
 			if fl.Changed(name) {
@@ -172,9 +172,9 @@ func tellUnused(fl *pflag.FlagSet, d configs.Distill) {
 		}
 	}
 	switch d.Loss {
-	case configs.CE:
+	case recipe.CE:
 		tell("the loss is that of the data alone", "teacher", "kl-weight", "temperature", "teacher-cache", "teacher-top-k")
-	case configs.KL:
+	case recipe.KL:
 		tell("it is the share of kl in --loss mixed", "kl-weight")
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/internal/limits"
@@ -17,12 +17,12 @@ import (
 type Curve struct {
 	Method   convert.Method
 	Grouping convert.Grouping
-	Refine   int          // steps of fitting; 0: none
-	Loss     configs.Loss // of the up-training: CE, or KL or Mixed with the original as teacher; empty: the recipe's
+	Refine   int         // steps of fitting; 0: none
+	Loss     recipe.Loss // of the up-training: CE, or KL or Mixed with the original as teacher; empty: the recipe's
 }
 
 // uptrainings are the losses that a curve may name.
-var uptrainings = []configs.Loss{configs.CE, configs.KL, configs.Mixed}
+var uptrainings = []recipe.Loss{recipe.CE, recipe.KL, recipe.Mixed}
 
 // ParseCurve reads a method and what goes with it: mean, calibrated+similar+kl, calibrated+similar+refine=300+kl.
 func ParseCurve(text string) (Curve, error) {
@@ -47,8 +47,8 @@ func (c *Curve) add(part string) error {
 	switch {
 	case part == string(convert.Similar):
 		c.Grouping = convert.Similar
-	case slices.Contains(uptrainings, configs.Loss(part)):
-		c.Loss = configs.Loss(part)
+	case slices.Contains(uptrainings, recipe.Loss(part)):
+		c.Loss = recipe.Loss(part)
 	case refine:
 		n, err := strconv.Atoi(steps)
 		if err != nil || n < 1 || n > limits.Count {
@@ -105,11 +105,11 @@ func (c Curve) options(groups int, text *calibrate.Data) convert.Options {
 }
 
 // recipe is that of the curve's up-trainings, which the model as it was may teach.
-func (c Curve) recipe(r configs.Recipe, model string) configs.Recipe {
+func (c Curve) recipe(r recipe.Recipe, model string) recipe.Recipe {
 	if c.Loss == "" {
 		return r
 	}
-	if r.Distill.Loss = c.Loss; c.Loss == configs.CE {
+	if r.Distill.Loss = c.Loss; c.Loss == recipe.CE {
 		r.Distill.Teacher, r.Distill.Cache = "", ""
 		return r
 	}

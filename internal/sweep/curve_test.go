@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/convert"
 )
 
@@ -17,10 +17,10 @@ func TestParseCurve(t *testing.T) {
 		again string
 	}{
 		"mean":                  {Curve{Method: convert.Mean, Grouping: convert.Contiguous}, ""},
-		"mean+kl":               {Curve{Method: convert.Mean, Grouping: convert.Contiguous, Loss: configs.KL}, ""},
+		"mean+kl":               {Curve{Method: convert.Mean, Grouping: convert.Contiguous, Loss: recipe.KL}, ""},
 		"calibrated+similar+kl": {advised, ""},
 		"align+mixed+refine=30+similar": {
-			Curve{Method: convert.Align, Grouping: convert.Similar, Refine: 30, Loss: configs.Mixed}, "align+similar+refine=30+mixed",
+			Curve{Method: convert.Align, Grouping: convert.Similar, Refine: 30, Loss: recipe.Mixed}, "align+similar+refine=30+mixed",
 		},
 	} {
 		got, err := ParseCurve(text)
@@ -47,7 +47,7 @@ func TestParseCurve(t *testing.T) {
 func TestCurves(t *testing.T) {
 	o, dir := tiny(t, "llama"), t.TempDir()
 	o.Groups, o.Calibration, o.CalibrationTokens = []int{8, 2}, o.Data, 40
-	o.Curves = []Curve{paper, advised, {Method: convert.Mean, Grouping: convert.Contiguous, Loss: configs.KL}}
+	o.Curves = []Curve{paper, advised, {Method: convert.Mean, Grouping: convert.Contiguous, Loss: recipe.KL}}
 	var w watched
 	r := mustRun(t, dir, o, false, w.watcher())
 	var got []string

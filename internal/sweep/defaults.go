@@ -5,6 +5,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/internal/weights"
@@ -21,7 +22,7 @@ type Defaults struct {
 var paper = Curve{Method: convert.Mean, Grouping: convert.Contiguous}
 
 // advised is what docs/study.md found to be best of what takes little more time.
-var advised = Curve{Method: convert.Calibrated, Grouping: convert.Similar, Loss: configs.KL}
+var advised = Curve{Method: convert.Calibrated, Grouping: convert.Similar, Loss: recipe.KL}
 
 // DefaultsOf are those of a model, a folder or file; of the embedded sample where model is empty.
 func DefaultsOf(model string) (Defaults, error) {

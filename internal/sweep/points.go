@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"time"
 
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/convert"
 	"gqa/eval"
 	"gqa/eval/report"
@@ -41,8 +41,8 @@ func (s *sweep) points() []point {
 				converted[name] = true
 				all = append(all, point{curve, groups, false})
 			}
-			recipe := curve.recipe(s.o.Recipe, s.model)
-			itself := groups == s.heads && recipe.Distill.Loss == configs.KL && recipe.Distill.Teacher == s.model
+			training := curve.recipe(s.o.Recipe, s.model).Distill
+			itself := groups == s.heads && training.Loss == recipe.KL && training.Teacher == s.model
 			if s.o.Recipe.Steps > 0 && !itself {
 				all = append(all, point{curve, groups, true})
 			}
@@ -124,7 +124,7 @@ func (s *sweep) convert(ctx context.Context, dir string, curve Curve, groups int
 }
 
 // uptrain makes a run, in the folder of its name. What a teacher says is kept for the runs after it.
-func (s *sweep) uptrain(ctx context.Context, r configs.Recipe) (*train.Status, error) {
+func (s *sweep) uptrain(ctx context.Context, r recipe.Recipe) (*train.Status, error) {
 	if r.Distill.Teacher != "" {
 		r.Distill.Cache = cmp.Or(r.Distill.Cache, s.teacher())
 	}

@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"gqa/checkpoints"
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/convert/calibrate"
 	"gqa/eval"
 	"gqa/eval/report"
@@ -33,13 +33,13 @@ import (
 
 // Options say what to sweep over and how to measure. They are kept in sweep.json.
 type Options struct {
-	Model  string         `json:"model"` // folder or file; empty: the embedded sample, extracted into the sweep's folder
-	Data   string         `json:"data"`  // corpus to up-train on
-	Valid  string         `json:"valid"` // corpus to evaluate on
-	Groups []int          `json:"groups"`
-	Curves []Curve        `json:"methods"`
-	Seed   uint64         `json:"seed"`
-	Recipe configs.Recipe `json:"recipe"` // of every up-training, resolved; Steps 0: none
+	Model  string        `json:"model"` // folder or file; empty: the embedded sample, extracted into the sweep's folder
+	Data   string        `json:"data"`  // corpus to up-train on
+	Valid  string        `json:"valid"` // corpus to evaluate on
+	Groups []int         `json:"groups"`
+	Curves []Curve       `json:"methods"`
+	Seed   uint64        `json:"seed"`
+	Recipe recipe.Recipe `json:"recipe"` // of every up-training, resolved; Steps 0: none
 
 	Calibration       string `json:"calibration"` // text that conversions look at; empty: they look at weights alone
 	CalibrationTokens int    `json:"calibration_tokens"`

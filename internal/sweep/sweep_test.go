@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/convert"
 	"gqa/eval/report"
 	"gqa/internal/golden"
@@ -22,7 +22,7 @@ import (
 // small are options for a sweep of a second or two over the sample.
 func small(t *testing.T) Options {
 	t.Helper()
-	r, err := configs.LoadRecipe("sweep")
+	r, err := recipe.Load("sweep")
 	if err != nil {
 		t.Fatal(err)
 	}

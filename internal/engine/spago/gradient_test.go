@@ -1,7 +1,7 @@
 package spago
 
 import (
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/golden"
 	"math"
 	"math/rand/v2"
@@ -16,7 +16,7 @@ func TestGradient(t *testing.T) {
 	const h, absolute, relative = 4e-3, 4e-4, 0.01
 	for name, config := range golden.Tiny {
 		t.Run(name, func(t *testing.T) {
-			trainer, _ := tinyTrainer(t, config, func(*configs.Optimizer) {})
+			trainer, _ := tinyTrainer(t, config, func(*recipe.Optimizer) {})
 			b, targets := nextTokens(golden.Windows(3, 3, 9, 40))
 			if _, err := trainer.Accumulate(b, targets, nil, 1); err != nil {
 				t.Fatal(err)

@@ -6,13 +6,14 @@ import (
 	"github.com/nlpodyssey/spago/nn"
 
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/device"
 )
 
 // optimizer is AdamW over all weights, or Muon over the layers' matrices and AdamW over the rest, with its gradient clipping.
 type optimizer struct {
 	device device.Device
-	spec   configs.Optimizer
+	spec   recipe.Optimizer
 	slots  []slot
 }
 
@@ -27,7 +28,7 @@ type slot struct {
 	rate  float64 // times the learning rate
 }
 
-func newOptimizer(d device.Device, spec configs.Optimizer, arch *configs.Arch, params *Params) (*optimizer, error) {
+func newOptimizer(d device.Device, spec recipe.Optimizer, arch *configs.Arch, params *Params) (*optimizer, error) {
 	shapes, err := arch.Params()
 	if err != nil {
 		return nil, err
@@ -39,10 +40,10 @@ func newOptimizer(d device.Device, spec configs.Optimizer, arch *configs.Arch, p
 		if shapes[i].Role.IsAttention() {
 			s.rate = spec.AttentionRate
 		}
-		if spec.Decay == configs.DecayAll || len(s.shape) > 1 {
+		if spec.Decay == recipe.DecayAll || len(s.shape) > 1 {
 			s.decay = spec.WeightDecay
 		}
-		if spec.Name != configs.Muon || !shapes[i].Hidden() {
+		if spec.Name != recipe.Muon || !shapes[i].Hidden() {
 			s.v = o.zeros(p.Size())
 		}
 		if spec.Average > 0 {

@@ -1,7 +1,7 @@
 package spago
 
 import (
-	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
 	"gqa/internal/ops"
@@ -11,10 +11,10 @@ import (
 )
 
 // tinyTrainer trains one of golden.Tiny.
-func tinyTrainer(t *testing.T, config string, change func(o *configs.Optimizer)) (*Trainer, map[string][]float32) {
+func tinyTrainer(t *testing.T, config string, change func(o *recipe.Optimizer)) (*Trainer, map[string][]float32) {
 	t.Helper()
 	arch, all := golden.TinyModel(t, config)
-	o := configs.Optimizer{Name: configs.AdamW, LR: 1e-3, AttentionRate: 1, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Decay: configs.DecayAll, Clip: 1}
+	o := recipe.Optimizer{Name: recipe.AdamW, LR: 1e-3, AttentionRate: 1, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Decay: recipe.DecayAll, Clip: 1}
 	change(&o)
 	trainer, err := NewTrainer(cpu.New(), o, arch, all)
 	if err != nil {
@@ -51,7 +51,7 @@ func TestClipScale(t *testing.T) {
 // The decay reaches matrices only, unless the recipe says otherwise; a weight without a gradient is not touched at all.
 func TestDecay(t *testing.T) {
 	for decay, norms := range map[string]float64{"matrices": 0, "all": 0.1} {
-		trainer, _ := tinyTrainer(t, golden.Tiny["gpt2"], func(o *configs.Optimizer) { o.Decay = configs.Decay(decay) })
+		trainer, _ := tinyTrainer(t, golden.Tiny["gpt2"], func(o *recipe.Optimizer) { o.Decay = recipe.Decay(decay) })
 		for _, s := range trainer.optimizer.slots {
 			want := 0.1
 			if len(s.shape) == 1 {
@@ -65,7 +65,7 @@ func TestDecay(t *testing.T) {
 }
 
 func TestStepWithoutGradient(t *testing.T) {
-	trainer, all := tinyTrainer(t, golden.Tiny["gpt2"], func(*configs.Optimizer) {})
+	trainer, all := tinyTrainer(t, golden.Tiny["gpt2"], func(*recipe.Optimizer) {})
 	b, targets := nextTokens(golden.Windows(1, 2, 9, 40))
 	if _, err := trainer.Accumulate(b, targets, nil, 1); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestStepWithoutGradient(t *testing.T) {
 // Muon steps the layers' matrices, wherever a family keeps them; tables, heads, norms and biases go by AdamW.
 func TestMuonWeights(t *testing.T) {
 	for name, config := range golden.Tiny {
-		trainer, _ := tinyTrainer(t, config, func(o *configs.Optimizer) { o.Name = configs.Muon })
+		trainer, _ := tinyTrainer(t, config, func(o *recipe.Optimizer) { o.Name = recipe.Muon })
 		for _, s := range trainer.optimizer.slots {
 			matrix := len(s.shape) == 2 && strings.HasPrefix(s.name, "layers.")
 			if byMuon := s.v.None(); byMuon != matrix {

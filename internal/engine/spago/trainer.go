@@ -6,6 +6,7 @@ import (
 	"github.com/nlpodyssey/spago/mat"
 
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/device"
 	"gqa/internal/engine"
 	"gqa/internal/model"
@@ -22,7 +23,7 @@ type Trainer struct {
 var _ engine.Trainer = (*Trainer)(nil)
 
 // NewTrainer trains the weights all, by the forward pass's names, on d. Where that is the processor they change in place.
-func NewTrainer(d device.Device, o configs.Optimizer, arch *configs.Arch, all map[string][]float32) (*Trainer, error) {
+func NewTrainer(d device.Device, o recipe.Optimizer, arch *configs.Arch, all map[string][]float32) (*Trainer, error) {
 	params, err := NewParams(d, arch, all)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package configs
+package recipe
 
 import (
 	"bytes"

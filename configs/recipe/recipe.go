@@ -1,4 +1,5 @@
-package configs
+// Package recipe is how a checkpoint is up-trained, as a YAML file says: recipes/*.yaml are embedded.
+package recipe
 
 import (
 	"embed"
@@ -144,12 +145,12 @@ func (s Schedule) At(step, steps int) float64 {
 	return 1
 }
 
-// DefaultRecipe is the embedded recipe "default": every key but model and data.
-func DefaultRecipe() (Recipe, error) { return LoadRecipe("default") }
+// Default is the embedded recipe "default": every key but model and data.
+func Default() (Recipe, error) { return Load("default") }
 
-// LoadRecipe reads a recipe: an embedded one by name, else the file of that path. Keys that it leaves out are as in the
+// Load reads a recipe: an embedded one by name, else the file of that path. Keys that it leaves out are as in the
 // recipe "default".
-func LoadRecipe(name string) (Recipe, error) {
+func Load(name string) (Recipe, error) {
 	var r Recipe
 	base, err := recipeFiles.ReadFile("recipes/default.yaml")
 	if err != nil {
@@ -162,7 +163,7 @@ func LoadRecipe(name string) (Recipe, error) {
 			return r, fmt.Errorf("recipe: %w", err)
 		}
 		if err != nil {
-			return r, fmt.Errorf("recipe %q is neither a file nor one of %s", name, strings.Join(RecipeNames(), ", "))
+			return r, fmt.Errorf("recipe %q is neither a file nor one of %s", name, strings.Join(Names(), ", "))
 		}
 	}
 	for _, layer := range [][]byte{base, data} {
@@ -173,8 +174,8 @@ func LoadRecipe(name string) (Recipe, error) {
 	return r, nil
 }
 
-// RecipeNames lists the embedded recipes.
-func RecipeNames() []string {
+// Names lists the embedded recipes.
+func Names() []string {
 	files, _ := fs.Glob(recipeFiles, "recipes/*.yaml") // the pattern is well formed
 	for i, f := range files {
 		files[i] = strings.TrimSuffix(path.Base(f), ".yaml")
@@ -182,7 +183,7 @@ func RecipeNames() []string {
 	return files
 }
 
-// YAML is the recipe as a file that LoadRecipe reads.
+// YAML is the recipe as a file that Load reads.
 func (r Recipe) YAML() ([]byte, error) { return yaml.Marshal(r) }
 
 // TokensPerStep is how many tokens one optimizer step reads.

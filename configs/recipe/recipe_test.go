@@ -1,4 +1,4 @@
-package configs
+package recipe
 
 import (
 	"errors"
@@ -60,29 +60,29 @@ func TestLoadRecipeErrors(t *testing.T) {
 		"1: 2":              `unknown key "1"`,
 		"steps: !!binary x": "",
 	} {
-		if _, err := LoadRecipe(recipeFile(t, text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Load(recipeFile(t, text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want one with %q", text, err, want)
 		}
 	}
-	if _, err := LoadRecipe("nothing.yaml"); err == nil || !strings.Contains(err.Error(), "default, long, sample") {
+	if _, err := Load("nothing.yaml"); err == nil || !strings.Contains(err.Error(), "default, long, sample") {
 		t.Errorf("unknown recipe: %v, want the embedded ones named", err)
 	}
-	if _, err := LoadRecipe(t.TempDir()); err == nil || !strings.Contains(err.Error(), "is a folder; want a regular file") {
+	if _, err := Load(t.TempDir()); err == nil || !strings.Contains(err.Error(), "is a folder; want a regular file") {
 		t.Errorf("a folder as a recipe: %v", err)
 	}
 }
 
 func TestLoadRecipeKeepsDefaults(t *testing.T) {
-	base, err := DefaultRecipe()
+	base, err := Default()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{"", "# nothing\n", "optimizer:\n", "valid:\n"} {
-		if r, err := LoadRecipe(recipeFile(t, text)); err != nil || r != base {
+		if r, err := Load(recipeFile(t, text)); err != nil || r != base {
 			t.Errorf("%q: %+v, %v; want the default", text, r, err)
 		}
 	}
-	r, err := LoadRecipe(recipeFile(t, "name: 7\noptimizer: {lr: 2e-5}\nseed: 18446744073709551615\n"))
+	r, err := Load(recipeFile(t, "name: 7\noptimizer: {lr: 2e-5}\nseed: 18446744073709551615\n"))
 	want := base
 	want.Name, want.Optimizer.LR, want.Seed = "7", 2e-5, math.MaxUint64
 	if err != nil || r != want {
@@ -91,8 +91,8 @@ func TestLoadRecipeKeepsDefaults(t *testing.T) {
 }
 
 func TestRecipeNames(t *testing.T) {
-	for _, name := range RecipeNames() {
-		r, err := LoadRecipe(name)
+	for _, name := range Names() {
+		r, err := Load(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestRecipeYAML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if back, err := LoadRecipe(recipeFile(t, string(text))); err != nil || back != r {
+	if back, err := Load(recipeFile(t, string(text))); err != nil || back != r {
 		t.Errorf("got %+v, %v; want %+v from\n%s", back, err, r, text)
 	}
 }
@@ -196,7 +196,7 @@ func TestRecipeResolve(t *testing.T) {
 		{set: "steps=9 export_dtype=f64", err: `export_dtype is "f64", want one of [keep f32 bf16 f16]`},
 		{set: "steps=9 threads=-1", err: "threads is -1"},
 	} {
-		r, err := DefaultRecipe()
+		r, err := Default()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +252,7 @@ func TestRecipeRanges(t *testing.T) {
 			if err := r.Set(fmt.Sprintf("%s=%d", change.Key, value)); err != nil {
 				t.Fatal(err)
 			}
-			var invalid RecipeError
+			var invalid Error
 			if err := r.Resolve(); lo <= value && value <= hi {
 				continue
 			} else if want := fmt.Sprintf("%s is %d, want %d to %d", change.Key, value, lo, hi); !errors.As(err, &invalid) || !strings.HasPrefix(err.Error(), want) {
@@ -265,7 +265,7 @@ func TestRecipeRanges(t *testing.T) {
 // allOnes is a recipe without a zero.
 func allOnes(t *testing.T) Recipe {
 	t.Helper()
-	r, err := DefaultRecipe()
+	r, err := Default()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func allOnes(t *testing.T) Recipe {
 }
 
 func TestRecipeDiff(t *testing.T) {
-	old, err := DefaultRecipe()
+	old, err := Default()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,13 +299,13 @@ func TestRecipeDiff(t *testing.T) {
 	}
 }
 
-// RecipeValues are the keys of the document, not those of the default.
+// Values are the keys of the document, not those of the default.
 func TestRecipeValues(t *testing.T) {
-	values, err := RecipeValues([]byte("steps: 3\noptimizer: {lr: 0.0003, name: muon}\nvalid:\n"))
+	values, err := Values([]byte("steps: 3\noptimizer: {lr: 0.0003, name: muon}\nvalid:\n"))
 	if err != nil || len(values) != 3 || values["steps"] != "3" || values["optimizer.lr"] != "0.0003" || values["optimizer.name"] != "muon" {
 		t.Errorf("%v, %v", values, err)
 	}
-	if _, err := RecipeValues([]byte("steps: [")); err == nil {
+	if _, err := Values([]byte("steps: [")); err == nil {
 		t.Error("want an error")
 	}
 	r := allOnes(t)
@@ -313,7 +313,7 @@ func TestRecipeValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values, err = RecipeValues(text)
+	values, err = Values(text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package configs
+package recipe
 
 import (
 	"fmt"
@@ -48,7 +48,7 @@ func setAll(v reflect.Value, prefix string, keys map[string]any) error {
 // and a value of another type are errors that name the key.
 func (r *Recipe) Set(assignment string) error {
 	if err := r.set(assignment); err != nil {
-		return RecipeError{err}
+		return Error{err}
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package configs
+package recipe
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 // Resolve works Steps out from Alpha and OriginalTokens where it is 0, or Alpha from Steps, and validates the recipe.
 func (r *Recipe) Resolve() error {
 	if err := r.resolve(); err != nil {
-		return RecipeError{err}
+		return Error{err}
 	}
 	return nil
 }
@@ -45,14 +45,14 @@ func (r *Recipe) resolve() error {
 	return r.validate()
 }
 
-// RecipeError says what is wrong with a recipe, or with a change to one.
-type RecipeError struct{ Err error }
+// Error says what is wrong with a recipe, or with a change to one.
+type Error struct{ Err error }
 
 // Error is the message of the wrapped error.
-func (e RecipeError) Error() string { return e.Err.Error() }
+func (e Error) Error() string { return e.Err.Error() }
 
 // Unwrap returns the wrapped error.
-func (e RecipeError) Unwrap() error { return e.Err }
+func (e Error) Unwrap() error { return e.Err }
 
 // limit is one condition on a key's value.
 type limit struct {

@@ -1,9 +1,9 @@
-package configs
+package recipe
 
 import "fmt"
 
-// RecipeValues lists the keys that a recipe's YAML document has itself, joined by dots, with their values as text.
-func RecipeValues(document []byte) (map[string]string, error) {
+// Values lists the keys that a recipe's YAML document has itself, joined by dots, with their values as text.
+func Values(document []byte) (map[string]string, error) {
 	keys, err := decodeYAML(document)
 	if err != nil {
 		return nil, err

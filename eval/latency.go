@@ -230,19 +230,19 @@ func RandomModel(ctx context.Context, f infer.Formats, s Shape, groups int) (*Mo
 	}
 	bytes := 0.0
 	for _, p := range params {
-		bytes += 4 * float64(p.Size())
+		bytes += float64(f.Weights.Size()) * float64(p.Size())
 	}
-	if err := limits.Memory(s.Name+" in f32", bytes); err != nil {
+	if err := limits.Memory(s.Name+" in "+formatNames[f.Weights], bytes); err != nil {
 		return nil, err
 	}
-	all := make(map[string][]float32, len(params))
-	for i, p := range params {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	return newModel(f, "", a, func(receive func(p configs.Param, values []float32) error) error {
+		for i, p := range params {
+			if err := cmp.Or(ctx.Err(), receive(p, randomWeights(p.Size(), uint64(i)))); err != nil {
+				return err
+			}
 		}
-		all[p.Name] = randomWeights(p.Size(), uint64(i))
-	}
-	return newModel(ctx, f, "", a, all)
+		return nil
+	})
 }
 
 func randomWeights(n int, seed uint64) []float32 {

@@ -7,6 +7,7 @@ import (
 	"gqa/configs"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
+	"gqa/internal/model"
 	"gqa/internal/weights"
 )
 
@@ -36,20 +37,19 @@ func LoadModelIn(ctx context.Context, f infer.Formats, path string) (*Model, err
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	src.TellNotes()
-	all, err := src.All(ctx)
+	m, err := newModel(f, src.Dir, src.Arch, src.Weights(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
-	return newModel(ctx, f, src.Dir, src.Arch, all)
+	return m, nil
 }
 
-// newModel wraps weights by the forward pass's names.
-func newModel(ctx context.Context, f infer.Formats, dir string, arch *configs.Arch, all map[string][]float32) (*Model, error) {
+func newModel(f infer.Formats, dir string, arch *configs.Arch, values model.Weights) (*Model, error) {
 	n, err := weights.Parameters(arch)
 	if err != nil {
 		return nil, err
 	}
-	d, err := infer.Build(ctx, cpu.New(), f, arch, all)
+	d, err := infer.Build(cpu.New(), f, arch, values)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
+	"gqa/internal/model"
 )
 
 // gopher is the embedded sample model.
@@ -46,7 +47,7 @@ func broken(t *testing.T) *Model {
 	t.Helper()
 	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
 	all["final_norm.weight"][3] = float32(math.NaN())
-	m, err := newModel(t.Context(), infer.Formats{}, "", src.Arch, all)
+	m, err := newModel(infer.Formats{}, "", src.Arch, model.FromMap(src.Arch, all))
 	if err != nil {
 		t.Fatal(err)
 	}

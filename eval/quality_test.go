@@ -14,6 +14,7 @@ import (
 	"gqa/configs"
 	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
+	"gqa/internal/model"
 	"gqa/internal/objective"
 	"gqa/internal/ops"
 	"gqa/internal/stream"
@@ -286,7 +287,7 @@ func TestQualityOfUntiedHead(t *testing.T) {
 		t.Fatalf("tied %v (%v)", untied.Tied, err)
 	}
 	score := func(a *configs.Arch) float64 {
-		m, err := newModel(t.Context(), infer.Formats{}, "", a, all)
+		m, err := newModel(infer.Formats{}, "", a, model.FromMap(a, all))
 		if err != nil {
 			t.Fatal(err)
 		}

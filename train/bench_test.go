@@ -9,6 +9,7 @@ import (
 	"gqa/configs"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
+	"gqa/internal/model"
 )
 
 // smallLlama is the model that docs/performance.md trains.
@@ -20,11 +21,8 @@ const smallLlama = `{"model_type": "llama", "hidden_size": 384, "num_hidden_laye
 func BenchmarkStep(b *testing.B) {
 	for _, threads := range slices.Compact([]int{1, runtime.GOMAXPROCS(0)}) {
 		b.Run(fmt.Sprintf("model=gopher-4m/batch=8/seq=512/threads=%d", threads), func(b *testing.B) {
-			o, all, err := openOrigin(b.Context(), "../checkpoints/gopher-4m")
-			if err != nil {
-				b.Fatal(err)
-			}
-			benchmarkStep(b, o.arch, all, 8, 512, threads)
+			src, all := golden.Load(b, "../checkpoints/gopher-4m")
+			benchmarkStep(b, src.Arch, all, 8, 512, threads)
 		})
 		b.Run(fmt.Sprintf("model=6x384/batch=4/seq=256/threads=%d", threads), func(b *testing.B) {
 			arch, all := golden.TinyModel(b, smallLlama)
@@ -36,7 +34,7 @@ func BenchmarkStep(b *testing.B) {
 func benchmarkStep(b *testing.B, arch *configs.Arch, all map[string][]float32, batch, seq, threads int) {
 	kernels.SetThreads(threads)
 	defer kernels.SetThreads(0)
-	t, err := newTrainer(goldenRecipe(b, fmt.Sprintf("batch=%d", batch), "optimizer.lr=1e-5"), arch, all)
+	t, err := newTrainer(goldenRecipe(b, fmt.Sprintf("batch=%d", batch), "optimizer.lr=1e-5"), arch, model.FromMap(arch, all))
 	if err != nil {
 		b.Fatal(err)
 	}

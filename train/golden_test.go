@@ -10,6 +10,7 @@ import (
 	"gqa/configs"
 	"gqa/configs/recipe"
 	"gqa/internal/golden"
+	"gqa/internal/model"
 )
 
 // The golden cases are tiny random checkpoints with the losses and gradient norms of six AdamW steps by PyTorch and
@@ -123,7 +124,7 @@ func goldenSteps(
 	t *testing.T, what string, recipe *recipe.Recipe, arch *configs.Arch, all map[string][]float32, windows [][]int32, losses, norms []float32,
 ) {
 	t.Helper()
-	trainer, err := newTrainer(recipe, arch, all)
+	trainer, err := newTrainer(recipe, arch, model.FromMap(arch, all))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package train
 
 import (
 	"gqa/internal/golden"
+	"gqa/internal/model"
 	"math"
 	"testing"
 )
@@ -12,7 +13,7 @@ func TestAccumulate(t *testing.T) {
 	windows := golden.Windows(3, 4, 9, arch.Vocab)
 	var norms []float64
 	for _, sets := range [][]string{{"batch=4"}, {"batch=2", "accumulate=2"}, {"batch=1", "accumulate=4"}} {
-		trainer, err := newTrainer(goldenRecipe(t, sets...), arch, clone(all))
+		trainer, err := newTrainer(goldenRecipe(t, sets...), arch, model.FromMap(arch, clone(all)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -31,15 +30,6 @@ type identity struct {
 
 // fixedKeys are the keys of a recipe that cannot change within a run: they say what a step reads, and what a checkpoint holds.
 var fixedKeys = []string{"name", "batch", "accumulate", "seq_len", "seed", "optimizer.name", "optimizer.average"}
-
-// weightsSum tells one model from another.
-func weightsSum(config []byte, all map[string][]float32) uint32 {
-	sum := crc32.Update(0, castagnoli, config)
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		sum = updateCRC(crc32.Update(sum, castagnoli, []byte(name)), all[name])
-	}
-	return sum
-}
 
 // differs lists the parts in which two identities differ. What one of them does not have does not count: a run may begin to
 // follow a teacher or to validate later.

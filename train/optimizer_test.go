@@ -2,6 +2,7 @@ package train
 
 import (
 	"gqa/internal/golden"
+	"gqa/internal/model"
 	"math"
 	"regexp"
 	"slices"
@@ -12,7 +13,7 @@ import (
 func TestStepNotFinite(t *testing.T) {
 	for _, poison := range []float32{float32(math.NaN()), float32(math.Inf(1))} {
 		arch, all := golden.TinyModel(t, golden.Tiny["llama"])
-		trainer, err := newTrainer(goldenRecipe(t), arch, all)
+		trainer, err := newTrainer(goldenRecipe(t), arch, model.FromMap(arch, all))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +38,7 @@ func TestStepNotFinite(t *testing.T) {
 func TestAttentionRate(t *testing.T) {
 	for family, config := range golden.Tiny {
 		arch, all := golden.TinyModel(t, config)
-		trainer, err := newTrainer(goldenRecipe(t, "optimizer.attention_rate=0"), arch, all)
+		trainer, err := newTrainer(goldenRecipe(t, "optimizer.attention_rate=0"), arch, model.FromMap(arch, all))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,11 +59,11 @@ func TestAttentionRate(t *testing.T) {
 // the steps as they are.
 func TestAverage(t *testing.T) {
 	arch, all := golden.TinyModel(t, golden.Tiny["llama"])
-	plain, err := newTrainer(goldenRecipe(t), arch, clone(all))
+	plain, err := newTrainer(goldenRecipe(t), arch, model.FromMap(arch, clone(all)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	averaged, err := newTrainer(goldenRecipe(t, "optimizer.average=0.75"), arch, all)
+	averaged, err := newTrainer(goldenRecipe(t, "optimizer.average=0.75"), arch, model.FromMap(arch, all))
 	if err != nil {
 		t.Fatal(err)
 	}

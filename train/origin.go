@@ -22,14 +22,15 @@ type origin struct {
 	dir    string
 	arch   *configs.Arch
 	config []byte
+	sum    uint32            // of config and weights
 	dtype  checkpoints.DType // of the embedding
 	side   map[string][]byte // tokenizer and other small files by name
 	read   []string          // the files that all this was read from
 	left   []string          // those that do not go with the result
 }
 
-// openOrigin opens a checkpoint and reads its weights in f32, by the forward pass's names.
-func openOrigin(ctx context.Context, path string) (*origin, map[string][]float32, error) {
+// openOrigin opens a checkpoint and hands its weights, in f32, to a trainer of the recipe's.
+func openOrigin(ctx context.Context, path string, r *recipe.Recipe) (*origin, *trainer, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
 		return nil, nil, err
@@ -39,11 +40,12 @@ func openOrigin(ctx context.Context, path string) (*origin, map[string][]float32
 		return nil, nil, err
 	}
 	src.TellNotes()
-	all, err := src.All(ctx)
+	sum := modelSum{config: src.Config}
+	t, err := newTrainer(r, src.Arch, sum.through(src.Weights(ctx)))
 	if err != nil {
 		return nil, nil, err
 	}
-	o := &origin{dir: src.Dir, arch: src.Arch, config: src.Config}
+	o := &origin{dir: src.Dir, arch: src.Arch, config: src.Config, sum: sum.crc()}
 	o.read = append(slices.Clone(src.Files), "config.json")
 	if src.Index != "" {
 		o.read = append(o.read, src.Index)
@@ -55,7 +57,7 @@ func openOrigin(ctx context.Context, path string) (*origin, map[string][]float32
 	for name := range o.side {
 		o.read = append(o.read, filepath.ToSlash(name))
 	}
-	return o, all, err
+	return o, t, err
 }
 
 // embeddingDType stands for that of the checkpoint, whose norms or buffers may be in another.

@@ -158,9 +158,9 @@ func restore(ctx context.Context, dir string, step int, recipe *recipe.Recipe, b
 		err = s.verify(ctx, dir)
 	}
 	var o *origin
-	var all map[string][]float32
+	var t *trainer
 	if err == nil {
-		o, all, err = openOrigin(ctx, from)
+		o, t, err = openOrigin(ctx, from, recipe)
 	}
 	if err == nil {
 		err = s.wrote(o)
@@ -177,7 +177,7 @@ func restore(ctx context.Context, dir string, step int, recipe *recipe.Recipe, b
 	if err := began.checkRecipe(dir); err != nil {
 		return nil, err
 	}
-	r, err := assemble(ctx, recipe, o, all)
+	r, err := assemble(ctx, recipe, o, t)
 	if err != nil {
 		return nil, err
 	}

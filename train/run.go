@@ -76,21 +76,20 @@ func prepare(ctx context.Context, recipe *recipe.Recipe) (*run, error) {
 	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
 	}
-	o, all, err := openOrigin(ctx, recipe.Model)
+	o, t, err := openOrigin(ctx, recipe.Model, recipe)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	weights.TellLeft(o.left)
-	sum := weightsSum(o.config, all) // of now: steps change the weights in place
-	r, err := assemble(ctx, recipe, o, all)
+	r, err := assemble(ctx, recipe, o, t)
 	if err == nil {
-		r.identity.Model = &sum
+		r.identity.Model = &o.sum
 	}
 	return r, err
 }
 
 // assemble is prepare for a model that is already read.
-func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, all map[string][]float32) (*run, error) {
+func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer) (*run, error) {
 	if limit := o.arch.MaxPositions(); limit > 0 && recipe.SeqLen > limit && objective.LabelRows(recipe.Data) == 0 {
 		return nil, fmt.Errorf("seq_len is %d, but the model has only %d positions; set a smaller seq_len", recipe.SeqLen, limit)
 	}
@@ -103,10 +102,6 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, all map[str
 	}
 	if err := limits.Memory(fmt.Sprintf("a step's batch of %d windows of %d tokens", recipe.Batch, recipe.SeqLen), batchBytes(o.arch, recipe)); err != nil {
 		return nil, fmt.Errorf("%w; set a smaller batch and a larger accumulate, or a smaller seq_len", err)
-	}
-	t, err := newTrainer(recipe, o.arch, all)
-	if err != nil {
-		return nil, err
 	}
 	t.objective = d.Objective
 	if t.teacher, err = openTeacher(ctx, recipe, o.arch, d); err != nil {

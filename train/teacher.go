@@ -47,15 +47,16 @@ func openTeacher(ctx context.Context, r *recipe.Recipe, arch *configs.Arch, d *d
 			path, src.Arch.Vocab, arch.Vocab)
 	}
 	src.TellNotes()
-	all, err := src.All(ctx)
+	sum := modelSum{config: src.Config}
+	m, err := infer.Build(cpu.New(), infer.Formats{}, src.Arch, sum.through(src.Weights(ctx)))
 	if err != nil {
 		return nil, fmt.Errorf("teacher: %w", err)
 	}
 	t := &teacher{
 		Distillation: device.Distillation{Weight: float32(r.Distill.KLWeight()), Temperature: float32(r.Distill.Temperature)},
-		model:        infer.New(cpu.New(), src.Arch, all),
+		model:        m,
 		objective:    d.Objective,
-		sum:          weightsSum(src.Config, all),
+		sum:          sum.crc(),
 	}
 	if err := t.model.CheckLength(r.SeqLen); err != nil {
 		return nil, fmt.Errorf("teacher: seq_len: %w", err)

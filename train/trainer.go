@@ -9,6 +9,7 @@ import (
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine"
 	"gqa/internal/engine/spago"
+	"gqa/internal/model"
 	"gqa/internal/objective"
 )
 
@@ -20,9 +21,9 @@ type trainer struct {
 	teacher   *teacher // nil: none
 }
 
-// newTrainer trains the weights all, by the forward pass's names, in place.
-func newTrainer(recipe *recipe.Recipe, arch *configs.Arch, all map[string][]float32) (*trainer, error) {
-	t, err := spago.NewTrainer(cpu.New(), recipe.Optimizer, arch, all)
+// newTrainer trains weights, in place.
+func newTrainer(recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
+	t, err := spago.NewTrainer(cpu.New(), recipe.Optimizer, arch, weights)
 	return &trainer{Trainer: t, recipe: recipe, objective: objective.NextToken{}}, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
+	"gqa/internal/model"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
@@ -94,7 +95,7 @@ func TestWalk(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			params, err := spago.NewParams(cpu.New(), src.Arch, all)
+			params, err := spago.NewParams(cpu.New(), src.Arch, model.FromMap(src.Arch, all))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
+	"gqa/internal/model"
 	"gqa/internal/objective"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
@@ -82,7 +83,7 @@ func TestWalkEncoder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		params, err := spago.NewParams(cpu.New(), src.Arch, all)
+		params, err := spago.NewParams(cpu.New(), src.Arch, model.FromMap(src.Arch, all))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
+	"gqa/internal/model"
 	"gqa/internal/ops"
 )
 
@@ -83,7 +84,7 @@ func checkEngines(t *testing.T, a *configs.Arch, all map[string][]float32) []flo
 	t.Helper()
 	b, d := padded(a), infer.New(cpu.New(), a, all)
 	want := append([]float32(nil), d.Logits(b).F32()...)
-	params, err := spago.NewParams(cpu.New(), a, all)
+	params, err := spago.NewParams(cpu.New(), a, model.FromMap(a, all))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +176,7 @@ func TestEncoderGradients(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := convertTo(t, golden.Random(t, config), convert.Options{Groups: 2, Method: convert.Mean, Sites: convert.AllSites})
 			src, all := golden.Load(t, dir)
-			params, err := spago.NewParams(cpu.New(), src.Arch, all)
+			params, err := spago.NewParams(cpu.New(), src.Arch, model.FromMap(src.Arch, all))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -18,6 +18,7 @@ import (
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
+	"gqa/internal/model"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
@@ -80,7 +81,7 @@ func checkLogits(t *testing.T, c *golden.Case, f form) {
 	d := infer.New(cpu.New(), f.arch, f.all)
 	compare(t, name+" by decode", d.Logits(batch).F32(), want)
 
-	params, err := spago.NewParams(cpu.New(), f.arch, f.all)
+	params, err := spago.NewParams(cpu.New(), f.arch, model.FromMap(f.arch, f.all))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +204,7 @@ func TestGradients(t *testing.T) {
 func checkGradient(t *testing.T, c *golden.Case, dir, suffix string) {
 	t.Helper()
 	src, all := golden.Load(t, dir)
-	params, err := spago.NewParams(cpu.New(), src.Arch, all)
+	params, err := spago.NewParams(cpu.New(), src.Arch, model.FromMap(src.Arch, all))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
+	"gqa/internal/model"
 	"gqa/internal/objective"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
@@ -285,7 +286,7 @@ func logits(t *testing.T, c mergeCase, dir string) []float32 {
 func spagoLogits(t *testing.T, c mergeCase, dir string) []float32 {
 	t.Helper()
 	src, all := golden.Load(t, dir)
-	params, err := spago.NewParams(cpu.New(), src.Arch, all)
+	params, err := spago.NewParams(cpu.New(), src.Arch, model.FromMap(src.Arch, all))
 	if err != nil {
 		t.Fatal(err)
 	}

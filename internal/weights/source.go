@@ -16,6 +16,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/model"
 )
 
 // Source is an opened checkpoint that fits its architecture.
@@ -258,35 +259,48 @@ func (s *Source) stored(ctx context.Context, name string) ([]float32, error) {
 
 // All reads every weight, in f32, by the forward pass's names. It is an error if an element is not finite.
 func (s *Source) All(ctx context.Context) (map[string][]float32, error) {
-	params, err := s.Arch.Params()
-	if err != nil {
-		return nil, err
+	all := map[string][]float32{}
+	err := s.Weights(ctx)(func(p configs.Param, values []float32) error {
+		all[p.Name] = values
+		return nil
+	})
+	return all, err
+}
+
+// Weights reads the weights one at a time, in f32. It is an error if an element is not finite.
+func (s *Source) Weights(ctx context.Context) model.Weights {
+	return func(receive func(p configs.Param, values []float32) error) error {
+		params, err := s.Arch.Params()
+		if err != nil {
+			return err
+		}
+		var last string
+		var stored []float32
+		unseen := 0 // elements since the last look at ctx: a small model is read all the same
+		for _, p := range params {
+			if unseen += p.Size(); unseen > pieceElements {
+				if unseen = 0; ctx.Err() != nil {
+					return ctx.Err()
+				}
+			}
+			if p.Parts == nil && p.Tensor != last { // the parts of a fused tensor follow one another
+				if stored, err = s.stored(ctx, p.Tensor); err != nil {
+					return err
+				}
+				last = p.Tensor
+			}
+			var values []float32
+			if p.Parts == nil {
+				values = take(p, stored)
+			} else if values, err = s.Read(ctx, p); err != nil {
+				return err
+			}
+			if err := receive(p, values); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	all := make(map[string][]float32, len(params))
-	var last string
-	var stored []float32
-	unseen := 0 // elements since the last look at ctx: a small model is read all the same
-	for _, p := range params {
-		if unseen += p.Size(); unseen > pieceElements {
-			if unseen = 0; ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-		}
-		if p.Parts != nil {
-			if all[p.Name], err = s.Read(ctx, p); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if p.Tensor != last { // the parts of a fused tensor follow one another
-			if stored, err = s.stored(ctx, p.Tensor); err != nil {
-				return nil, err
-			}
-			last = p.Tensor
-		}
-		all[p.Name] = take(p, stored)
-	}
-	return all, nil
 }
 
 // Parameters counts the elements of the tensors that the forward pass reads.

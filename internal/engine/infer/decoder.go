@@ -37,44 +37,39 @@ func New(dev device.Device, arch *configs.Arch, all map[string][]float32) *Decod
 
 // NewIn is New with weights and cache in other formats.
 func NewIn(dev device.Device, f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
-	d, _ := Build(context.Background(), dev, f, arch, all) // which does not end
+	d, _ := Build(dev, f, arch, model.FromMap(arch, all)) // which gives no error
 	return d
 }
 
-// Build is NewIn, which takes a while where a large model's weights are turned into another format: it ends where ctx does.
-func Build(ctx context.Context, dev device.Device, f Formats, arch *configs.Arch, all map[string][]float32) (*Decoder, error) {
-	byName := map[string]configs.Param{}
-	params, _ := arch.Params() // all was read by the same list
-	for _, p := range params {
-		byName[p.Name] = p
-	}
-	weight := func(name string) (Mat, bool) {
-		data, ok := all[name]
-		if !ok || ctx.Err() != nil {
-			return Mat{}, ok
-		}
-		p := byName[name]
+// Build is NewIn of weights that are read, converted and put on the device one at a time.
+func Build(dev device.Device, f Formats, arch *configs.Arch, weights model.Weights) (*Decoder, error) {
+	byName, size := map[string]Mat{}, 0
+	err := weights(func(p configs.Param, data []float32) error {
 		rows, cols := p.Shape[0], len(data)/p.Shape[0]
 		table := p.Role == configs.Embed || p.Role == configs.Positions || p.Role == configs.TokenType
 		format := device.F32
 		if len(p.Shape) == 2 && p.Role != configs.Distances && !p.IsNorm() {
 			format = f.Weights
 		}
-		return Mat{Buffer: dev.Load(format, data, rows, cols, !table), Rows: rows, Cols: cols}, true
+		byName[p.Name] = Mat{Buffer: dev.Load(format, data, rows, cols, !table), Rows: rows, Cols: cols}
+		size += len(data)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	size := 0
-	for _, w := range all {
-		size += len(w)
+	weight := func(name string) (Mat, bool) {
+		m, ok := byName[name]
+		return m, ok
 	}
-	d := &Decoder{
+	return &Decoder{
 		Arch:    arch,
 		Formats: f,
 		device:  dev,
 		size:    size,
 		model:   model.New(arch, weight),
 		eng:     &engine{device: dev, arena: arena{device: dev}, ropes: map[*ops.Rope]device.Rope{}},
-	}
-	return d, ctx.Err()
+	}, nil
 }
 
 // Until makes a pass end early once ctx is done; see device.Device. Whoever runs the pass asks ctx.

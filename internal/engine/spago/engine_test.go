@@ -53,7 +53,7 @@ func newTrial(t *testing.T, config string) *trial {
 		all[p.Name] = w
 	}
 	d := cpu.New()
-	params, err := NewParams(d, arch, all)
+	params, err := NewParams(d, arch, model.FromMap(arch, all))
 	if err != nil {
 		t.Fatal(err)
 	}

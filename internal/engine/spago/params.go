@@ -16,23 +16,19 @@ type Params struct {
 	Names []string // the forward pass's names, beside List
 }
 
-// NewParams puts weights (by the forward pass's names, f32) on a device. Where that is the processor they are not copied: training
-// changes them in place.
-func NewParams(d device.Device, arch *configs.Arch, all map[string][]float32) (*Params, error) {
-	list, err := arch.Params()
-	if err != nil {
-		return nil, err
-	}
+// NewParams puts weights on a device, one after the other. Where that is the processor they are not copied: training changes them in
+// place.
+func NewParams(d device.Device, arch *configs.Arch, weights model.Weights) (*Params, error) {
 	p := &Params{}
-	for _, w := range list {
-		data := all[w.Name]
+	err := weights(func(w configs.Param, data []float32) error {
 		rows, cols := w.Shape[0], len(data)/w.Shape[0]
 		v := newValue(d, d.Load(device.F32, data, rows, cols, false), rows, cols)
 		v.padded, v.padding = w.Role == configs.Embed && arch.Padding >= 0, int32(arch.Padding)
 		p.List = append(p.List, &nn.Param{Matrix: v})
 		p.Names = append(p.Names, w.Name)
-	}
-	return p, nil
+		return nil
+	})
+	return p, err
 }
 
 // Model builds the forward pass over the parameters.

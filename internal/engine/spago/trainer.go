@@ -22,9 +22,9 @@ type Trainer struct {
 
 var _ engine.Trainer = (*Trainer)(nil)
 
-// NewTrainer trains the weights all, by the forward pass's names, on d. Where that is the processor they change in place.
-func NewTrainer(d device.Device, o recipe.Optimizer, arch *configs.Arch, all map[string][]float32) (*Trainer, error) {
-	params, err := NewParams(d, arch, all)
+// NewTrainer trains weights on d. Where that is the processor they change in place.
+func NewTrainer(d device.Device, o recipe.Optimizer, arch *configs.Arch, weights model.Weights) (*Trainer, error) {
+	params, err := NewParams(d, arch, weights)
 	if err != nil {
 		return nil, err
 	}

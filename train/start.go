@@ -103,7 +103,7 @@ func existing(o Options, recipe *recipe.Recipe) (same bool, err error) {
 	if changes == nil {
 		return true, nil
 	}
-	return false, fmt.Errorf("%s: holds a run of another recipe: %s; go on with it (gqa-train resume %s), name another folder (--output), or replace it (--force)",
+	return false, fmt.Errorf("%s: contains a run with different settings: %s; resume it (gqa-train resume %s), choose another folder (--output), or replace it (--force)",
 		o.Dir, strings.Join(changes, ", "), o.Dir)
 }
 

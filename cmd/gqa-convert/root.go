@@ -46,11 +46,12 @@ func newRoot() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gqa-convert --groups G INPUT",
 		Short: "Convert a multi-head-attention checkpoint to grouped-query attention",
-		Long: `Convert a multi-head-attention checkpoint to grouped-query (--groups G) or multi-query (--groups 1) attention, by
-making one K/V head of each group's K/V projection heads (Ainslie et al. 2023, arXiv 2305.13245).
+		Long: `Convert a multi-head-attention checkpoint to grouped-query (--groups G) or multi-query (--groups 1) attention. The K/V
+projection heads of each group are merged into one (Ainslie et al. 2023, arXiv 2305.13245).
 
-INPUT is a Hugging Face model folder, a .safetensors file or one that torch.save wrote (.bin, .pt, .pth; no code in it is
-run), with config.json beside it, or an index file of shards. The result is a folder: weights, config.json, the tokenizer and other files, and conversion.json.`,
+INPUT is a Hugging Face model folder, an index file of shards, or a weight file with config.json beside it: .safetensors,
+or PyTorch (.bin, .pt, .pth; pickled code is never run). The result is a folder with the weights, config.json, the
+tokenizer files and conversion.json.`,
 		Example: `  gqa-convert --groups 8 in.safetensors
   gqa-convert --groups 1 --dtype bf16 -o mqa/ my-model/
   gqa-convert inspect my-model/`,
@@ -58,23 +59,23 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 		RunE: func(cmd *cobra.Command, args []string) error { return runConvert(cmd, f, args[0]) },
 	}
 	fl := cmd.Flags()
-	cli.NumberVarP(fl, &f.groups, "groups", "g", 0, 1, limits.Heads, "KV heads of the result: a divisor of the source's; 1 is multi-query attention")
-	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "KV heads of each layer, as 8,8,4,2, in place of --groups; this toolkit and --target gguf of llama and mistral hold them")
+	cli.NumberVarP(fl, &f.groups, "groups", "g", 0, 1, limits.Heads, "number of KV heads in the result; must divide the source's (1: multi-query attention)")
+	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "number of KV heads per layer, such as 8,8,4,2, instead of --groups; supported by this toolkit and by --target gguf for llama and mistral")
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input; in the current folder, if the input is in a hub's cache)")
-	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how a group's heads become one", convert.Methods...)
-	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads share one: neighbours, or those that lose the least by it", convert.Groupings...)
-	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: fewer KV heads, in a class that holds them if there is one; own: in the family's own tensors; expanded: a KV head for each head, pooled ones repeated; gguf: fewer KV heads, for llama.cpp", convert.Targets...)
+	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how the heads of a group are merged", convert.Methods...)
+	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads form a group: neighbouring heads, or the heads that lose least by sharing", convert.Groupings...)
+	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: a transformers class that supports fewer KV heads, if there is one; own: the family's own tensor layout; expanded: merged heads repeated, so that it loads anywhere but saves no cache; gguf: for llama.cpp", convert.Targets...)
 	sitesFlag(fl, &f)
-	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "dtype of float tensors in the result", "keep", "f32", "bf16", "f16")
-	fl.StringVar(&f.shardSize, "shard-size", "", "most tensor bytes per file of safetensors, such as 5GB or 900MiB (default as the source)")
-	fl.StringVar(&f.calibration, "calibration", "", "text to run the model on for --method align or calibrated, --grouping similar and --refine: what gqa-train's --data takes, or sample:train (default of calibrated and --refine for the sample model; else weights alone count)")
-	cli.NumberVar(fl, &f.calibrationTokens, "calibration-tokens", 262144, 1, limits.Count, "how many tokens of it")
+	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "data type of the float tensors in the result", "keep", "f32", "bf16", "f16")
+	fl.StringVar(&f.shardSize, "shard-size", "", "maximum size of each .safetensors file, such as 5GB or 900MiB (default: as in the source)")
+	fl.StringVar(&f.calibration, "calibration", "", "calibration text for --method align or calibrated, --grouping similar and --refine, in any format that gqa-train --data reads, or sample:train (default: none, so only the weights are used; for the sample model: sample:train)")
+	cli.NumberVar(fl, &f.calibrationTokens, "calibration-tokens", 262144, 1, limits.Count, "number of calibration tokens")
 	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records of --calibration (default text)")
-	cli.NumberVar(fl, &f.refine, "refine", 0, 0, limits.Count, "fit the attention to what the original does with the calibration text in so many steps, such as 600")
-	cli.EnumVar(fl, &f.refineBy, "refine-by", string(convert.BySize), "what --refine fits at once: one layer, in little memory; the model, with both in memory; by size, the model where its weights take at most 1 GB in f32", convert.RefineChoices...)
-	fl.Uint64Var(&f.seed, "seed", 0, "seed of whatever is drawn: --method random, calibration windows, a search for groups")
+	cli.NumberVar(fl, &f.refine, "refine", 0, 0, limits.Count, "fit the attention to the original model's on the calibration text, in this many steps (for example 600)")
+	cli.EnumVar(fl, &f.refineBy, "refine-by", string(convert.BySize), "what --refine fits at once: layer needs little memory; model keeps both models in memory; size chooses model if its weights take at most 1 GB in f32", convert.RefineChoices...)
+	fl.Uint64Var(&f.seed, "seed", 0, "random seed (for --method random, calibration windows and the search for groups)")
 	fl.BoolVar(&f.force, "force", false, "replace an existing conversion; other files in its folder stay")
-	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and say what would be written, without writing")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and print what would be written, but write nothing")
 	sourceFlags(cmd, &f)
 	cmd.AddCommand(newInspect())
 	return cmd
@@ -82,15 +83,15 @@ run), with config.json beside it, or an index file of shards. The result is a fo
 
 func sitesFlag(fl *pflag.FlagSet, f *flags) {
 	cli.EnumVar(fl, &f.sites, "sites", string(convert.DefaultSites),
-		"attention to convert; default: all but that of an encoder beside a decoder, as in the paper", convert.SiteChoices...)
+		"which attention to convert; default: all except the encoder of an encoder-decoder model, as in the paper", convert.SiteChoices...)
 }
 
 // sourceFlags are those that reading a checkpoint takes.
 func sourceFlags(cmd *cobra.Command, f *flags) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.source.Family, "family", "", "the checkpoint's family, where config.json does not tell: one of "+strings.Join(familyNames(), ", "))
-	cli.NumberVar(fl, &f.source.Heads, "heads", 0, 1, limits.Heads, "the checkpoint's query heads, where there is no config.json")
-	fl.BoolVar(&f.printJSON, "json", false, "print figures as JSON")
+	fl.StringVar(&f.source.Family, "family", "", "model family, if config.json does not give it: one of "+strings.Join(familyNames(), ", "))
+	cli.NumberVar(fl, &f.source.Heads, "heads", 0, 1, limits.Heads, "number of query heads, if there is no config.json")
+	fl.BoolVar(&f.printJSON, "json", false, "print the results as JSON")
 }
 
 func familyNames() []string {
@@ -106,7 +107,7 @@ func newInspect() *cobra.Command {
 	var check bool
 	cmd := &cobra.Command{
 		Use:   "inspect INPUT",
-		Short: "Say what a checkpoint is and what each group count would give",
+		Short: "Describe a checkpoint and list the possible group counts",
 		Args:  cli.Args("INPUT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			src, err := open(cmd, args[0], f.source)
@@ -128,7 +129,7 @@ func newInspect() *cobra.Command {
 			return in.Print(cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().BoolVar(&check, "check", false, "look for NaN and infinities in all weights; without it, where they are 2 GiB at most")
+	cmd.Flags().BoolVar(&check, "check", false, "check all weights for NaN and infinities (default: only if they take at most 2 GiB)")
 	sitesFlag(cmd.Flags(), &f)
 	sourceFlags(cmd, &f)
 	return cmd
@@ -306,8 +307,8 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 // advise tells of a better start where the mean's is poor: rotary positions turn heads that hold the same away from each other.
 func advise(plan *convert.Plan) {
 	if plan.Method == convert.Mean && plan.Refine == 0 && plan.Groups < plan.Source.Arch.KVHeads && plan.Source.Arch.Position == configs.PositionRope {
-		slog.Info("with rotary positions the mean keeps little of the keys: --method calibrated --grouping similar --calibration TEXT starts far closer " +
-			"(the sample at 4 of 8 KV heads: +0.19 nats, the mean +2.65; --refine 600 closer still), and gqa-train run --teacher INPUT comes back in fewer steps")
+		slog.Info("the mean loses most of the keys of a model with rotary positions; --method calibrated --grouping similar --calibration TEXT starts much closer to the original " +
+			"(the sample at 4 of 8 KV heads loses 0.19 nats, not 2.65; --refine 600 less still), and gqa-train run --teacher INPUT recovers in fewer steps")
 	}
 }
 

@@ -29,9 +29,9 @@ func newGenerate() *cobra.Command {
 	var o eval.GenerateOptions
 	cmd := &cobra.Command{
 		Use:   "generate MODEL --prompt TEXT",
-		Short: "Continue a text, or token ids",
-		Long: `Continue a text, or token ids. A model with an encoder (T5) reads the prompt with it and answers: the decoder begins
-with the model's start token, and the prompt is not printed.`,
+		Short: "Generate text",
+		Long: `Generate text that continues a prompt. The encoder of an encoder-decoder model (T5) reads the prompt; the decoder
+starts with the model's start token, and the prompt is not printed.`,
 		Args: cli.Args("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
@@ -54,14 +54,14 @@ with the model's start token, and the prompt is not printed.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&prompt, "prompt", "", "text to continue; -: standard input")
-	f.Int32SliceVar(&promptIDs, "prompt-ids", nil, "token ids to continue, as 5,17,3: prints ids, needs no tokenizer, stops at no token")
-	cli.NumberVar(f, &o.MaxTokens, "max-tokens", 128, 1, limits.Tokens, "tokens to generate at most; where it is not given, no further than the model's last position")
-	cli.NumberVar(f, &o.Temperature, "temperature", 0, 0, 1000, "0: always the most probable token")
-	cli.NumberVar(f, &o.TopK, "top-k", 0, 0, limits.Count, "draw among the K most probable tokens; 0: among all")
-	f.Uint64Var(&o.Seed, "seed", 0, "seed of the draws")
-	f.BoolVar(&ignoreEnd, "ignore-eos", false, "go on after the end-of-text token")
-	f.BoolVar(&asJSON, "json", false, "print texts and ids as JSON")
+	f.StringVar(&prompt, "prompt", "", "prompt text (-: read it from standard input)")
+	f.Int32SliceVar(&promptIDs, "prompt-ids", nil, "prompt as token ids, such as 5,17,3; needs no tokenizer, prints ids and ignores the end-of-text token")
+	cli.NumberVar(f, &o.MaxTokens, "max-tokens", 128, 1, limits.Tokens, "maximum number of tokens to generate (the default is reduced if the model has fewer positions)")
+	cli.NumberVar(f, &o.Temperature, "temperature", 0, 0, 1000, "sampling temperature (0: always choose the most probable token)")
+	cli.NumberVar(f, &o.TopK, "top-k", 0, 0, limits.Count, "sample only from the K most probable tokens (0: from all)")
+	f.Uint64Var(&o.Seed, "seed", 0, "random seed")
+	f.BoolVar(&ignoreEnd, "ignore-eos", false, "continue after the end-of-text token")
+	f.BoolVar(&asJSON, "json", false, "print text and ids as JSON")
 	return cmd
 }
 
@@ -183,7 +183,7 @@ func newKV() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "kv [SHAPE]",
-		Short: "KV-cache arithmetic for published models' shapes",
+		Short: "Show the KV-cache size of published model shapes",
 		Args:  cli.Args("[SHAPE]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
@@ -204,13 +204,13 @@ func newKV() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&shape, "shape", "", "one model (default: all)")
-	cli.NumberVar(f, &o.Context, "context", 0, 0, limits.Tokens, "tokens per sequence (default: the model's own)")
-	cli.NumberVar(f, &o.Batch, "batch", 1, 1, limits.Count, "sequences")
-	cli.NumberVar(f, &o.KVBytes, "kv-bytes", 2, 1, 16, "bytes per cached element")
+	f.StringVar(&shape, "shape", "", "name of one shape (default: all)")
+	cli.NumberVar(f, &o.Context, "context", 0, 0, limits.Tokens, "context length (0: the model's own)")
+	cli.NumberVar(f, &o.Batch, "batch", 1, 1, limits.Count, "batch size")
+	cli.NumberVar(f, &o.KVBytes, "kv-bytes", 2, 1, 16, "bytes per element of the cache")
 	cli.NumberVar(f, &o.WeightBytes, "weight-bytes", 2, 1, 16, "bytes per weight")
-	cli.NumberVar(f, &memoryGiB, "memory", 0, 0, 1<<30, "GiB that hold weights and cache: adds the largest batch that fits")
-	f.BoolVar(&asJSON, "json", false, "print rows as JSON")
+	cli.NumberVar(f, &memoryGiB, "memory", 0, 0, 1<<30, "memory in GiB for weights and cache; adds the largest batch that fits")
+	f.BoolVar(&asJSON, "json", false, "print the results as JSON")
 	return cmd
 }
 

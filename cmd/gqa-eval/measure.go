@@ -65,12 +65,13 @@ func newQuality() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "quality MODEL --data FILE",
 		Short: "Measure how well a model predicts a corpus",
-		Long: `Measure how well a model predicts a corpus: loss, perplexity, bits per byte, token accuracy; against a teacher
-also KL divergence and top-1 agreement. Windows of --seq-len tokens do not overlap; the first token of each is not predicted.
+		Long: `Measure how well a model predicts a corpus: loss, perplexity, bits per byte and token accuracy. With --teacher, also
+measure KL divergence and top-1 agreement. Windows of --seq-len tokens do not overlap; the first token of each is not predicted.
 
-An encoder alone (BERT) predicts 15% of each window's tokens, hidden behind [MASK]; an encoder and decoder (T5) spans hidden
-behind <extra_id_0> and on, 15% in all; which ones, --seed says. A .safetensors file with labels beside its input_ids is
-scored on those instead: labels of -100 do not count, and T5's decoder reads them shifted right.`,
+An encoder (BERT) predicts 15% of the tokens of each window, which are replaced by [MASK]. An encoder-decoder (T5) predicts
+spans that are replaced by <extra_id_0>, <extra_id_1>, …, again 15% of the tokens. --seed chooses them. If a .safetensors file
+has labels beside its input_ids, these are predicted instead: labels of -100 are ignored, and T5's decoder reads them shifted
+right.`,
 		Args: cli.Args("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if data == "" {
@@ -84,13 +85,13 @@ scored on those instead: labels of -100 do not count, and T5's decoder reads the
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&data, "data", "", "corpus to predict: text (.txt, .jsonl, .json, source code, a folder), .safetensors with input_ids, or sample:val")
+	f.StringVar(&data, "data", "", "text to predict (.txt, .jsonl, .json, source code, a folder), .safetensors with input_ids, or sample:val")
 	f.StringVar(&o.TextKey, "text-key", "", "`KEY` of the text in JSON records (default text)")
-	f.StringVar(&teacher, "teacher", "", "model folder to compare predictions with")
+	f.StringVar(&teacher, "teacher", "", "teacher checkpoint to compare predictions with")
 	cli.NumberVar(f, &o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the model's context, at most 2048)")
-	cli.NumberVar(f, &o.MaxWindows, "max-windows", 0, 0, limits.Count, "windows to read, from the start (default: all)")
-	f.Uint64Var(&o.Seed, "seed", 0, "seed of the tokens that are hidden from an encoder")
-	f.BoolVar(&asJSON, "json", false, "print figures as JSON")
+	cli.NumberVar(f, &o.MaxWindows, "max-windows", 0, 0, limits.Count, "maximum number of windows, from the start (0: all)")
+	f.Uint64Var(&o.Seed, "seed", 0, "random seed of the masked tokens of an encoder")
+	f.BoolVar(&asJSON, "json", false, "print the results as JSON")
 	return cmd
 }
 
@@ -125,9 +126,9 @@ func newLatency() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "latency [MODEL]",
 		Short: "Time a model's prefill and decode",
-		Long: `Time prefill and decode on this machine, for a model or (--shape) a Llama of a published model's size with random
-weights. The cache is filled without a prefill for the decode, so that long contexts cost no waiting. Where --context or
---prompt-len is not given and the model has fewer positions, it is as much as the model has.`,
+		Long: `Time prefill and decode on this machine, for a model or, with --shape, for a Llama with random weights and a published
+model's size. For decode, the cache is filled with random values, so long contexts need no prefill. The default --context and
+--prompt-len are reduced if the model has fewer positions.`,
 		Args: cli.Args("[MODEL]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, err := latencyModel(cmd, infer.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
@@ -148,14 +149,14 @@ weights. The cache is filled without a prefill for the decode, so that long cont
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&shape, "shape", "", "time a shape that gqa-eval kv lists")
-	cli.NumberVar(f, &groups, "groups", 0, 0, limits.Heads, "with --shape: KV heads (default: the shape's own)")
-	cli.NumberVar(f, &o.Batch, "batch", 1, 1, limits.Batch, "sequences decoded together")
-	cli.NumberVar(f, &o.Context, "context", 512, 1, limits.Tokens, "tokens in the cache")
-	cli.NumberVar(f, &o.PromptLen, "prompt-len", 128, 0, limits.Tokens, "tokens per sequence of the timed prefill; 0: none")
-	cli.EnumVar(f, &dtype, "dtype", "f32", "dtype of the weights in memory", "f32", "bf16", "f16")
-	cli.EnumVar(f, &kvDType, "kv-dtype", "f32", "dtype of the KV cache", "f32", "bf16", "f16")
-	f.BoolVar(&asJSON, "json", false, "print figures as JSON")
+	f.StringVar(&shape, "shape", "", "name of a published shape; gqa-eval kv lists them")
+	cli.NumberVar(f, &groups, "groups", 0, 0, limits.Heads, "number of KV heads of the --shape (0: the shape's own)")
+	cli.NumberVar(f, &o.Batch, "batch", 1, 1, limits.Batch, "batch size")
+	cli.NumberVar(f, &o.Context, "context", 512, 1, limits.Tokens, "context length: tokens in the cache")
+	cli.NumberVar(f, &o.PromptLen, "prompt-len", 128, 0, limits.Tokens, "tokens per sequence for the prefill measurement (0: none)")
+	cli.EnumVar(f, &dtype, "dtype", "f32", "data type of the weights in memory", "f32", "bf16", "f16")
+	cli.EnumVar(f, &kvDType, "kv-dtype", "f32", "data type of the KV cache", "f32", "bf16", "f16")
+	f.BoolVar(&asJSON, "json", false, "print the results as JSON")
 	return cmd
 }
 

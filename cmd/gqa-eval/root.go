@@ -12,7 +12,7 @@ import (
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "gqa-eval",
-		Short: "Measure a model's quality, its decode latency, and the trade-off over the number of groups",
+		Short: "Measure a model's quality and decode latency, and the trade-off over group counts",
 		Example: `  gqa-eval sweep                                   # the embedded sample: convert, up-train, evaluate, report
   gqa-eval quality my-model/ --data val.txt --teacher my-mha-model/
   gqa-eval latency my-model/ --batch 8 --context 2048`,
@@ -55,11 +55,11 @@ func newGate() *cobra.Command {
 	limits := report.DefaultLimits
 	cmd := &cobra.Command{
 		Use:   "gate DIR --baseline FILE",
-		Short: "Fail if a report is worse than an earlier one",
-		Long: `Fail if a report is worse than an earlier one: exit status 1, with a line for each figure that is. Every point of the
-baseline must be there, up-trained if that one was. Its loss may rise by --max-loss-increase and no more if both reports have the
-same corpus, as the same windows are scored; between different corpora three joint standard errors are allowed where that is
-more. Its KV bytes may not rise; its decode time may by --max-latency-increase.`,
+		Short: "Fail if a report is worse than a baseline",
+		Long: `Compare a report with a baseline. If a figure is worse, print a line for it and exit with status 1. Every point of the
+baseline must exist, up-trained if the baseline's is. If both reports use the same corpus, a loss may rise by at most
+--max-loss-increase; otherwise by at most three joint standard errors, if that is more. KV bytes must not rise. A decode time
+may rise by at most --max-latency-increase.`,
 		Args: cli.Args("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if baseline == "" {
@@ -69,8 +69,8 @@ more. Its KV bytes may not rise; its decode time may by --max-latency-increase.`
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&baseline, "baseline", "", "report.json, or the folder that holds it, of the accepted figures")
-	cli.NumberVar(f, &limits.MaxLossIncrease, "max-loss-increase", limits.MaxLossIncrease, 0, 1000, "nats per token that a loss may rise on the same corpus; on another, three joint standard errors if more")
-	cli.NumberVar(f, &limits.MaxLatencyIncrease, "max-latency-increase", limits.MaxLatencyIncrease, 0, 1000, "share that a decode time may rise; 0: not looked at")
+	f.StringVar(&baseline, "baseline", "", "report.json of the accepted figures, or its folder")
+	cli.NumberVar(f, &limits.MaxLossIncrease, "max-loss-increase", limits.MaxLossIncrease, 0, 1000, "allowed increase of a loss on the same corpus, in nats per token")
+	cli.NumberVar(f, &limits.MaxLatencyIncrease, "max-latency-increase", limits.MaxLatencyIncrease, 0, 1000, "allowed increase of a decode time, as a fraction (0: do not check)")
 	return cmd
 }

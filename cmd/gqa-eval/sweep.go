@@ -43,29 +43,28 @@ func newSweep() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep",
 		Short: "Convert, up-train and evaluate over group counts, and report quality against latency",
-		Long: `Convert a model to each number of groups, up-train each conversion, evaluate everything, and write the report of quality
-against decode latency. Without arguments it does so with the embedded sample model and corpus in a few minutes. A sweep that
-was interrupted goes on where it stopped when the same command is given again; with --force it begins anew.
+		Long: `Convert a model to each group count, up-train each conversion, evaluate everything, and write a report of quality against
+decode latency. Without arguments, it uses the embedded sample model and corpus and takes a few minutes. To continue an
+interrupted sweep, run the same command again; --force starts over.
 
-Each of --methods is a curve over the numbers of groups: how heads become one, joined by + to what else is done:
+Each of --methods is one curve over the group counts. It names a method and, joined by +, further options:
 
-  mean                        the paper's: the mean, up-trained on the data
-  calibrated+similar+kl       heads that lose the least by it share one fitted to --calibration, up-trained to predict what the
-                              original does
+  mean                        the paper's method: mean-pooled heads, up-trained on the data
+  calibrated+similar+kl       the heads that lose least by sharing form a group; the shared head is fitted on --calibration
+                              and up-trained with the original as teacher
   METHOD[+similar][+refine=STEPS][+ce|+kl|+mixed]
-                              as gqa-convert's --method, --grouping and --refine and gqa-train's --loss, the original as teacher
+                              options as in gqa-convert's --method, --grouping and --refine and gqa-train's --loss
 
-These two are the default, as far as the model's attention can have the second. All curves are up-trained for the same number
-of steps by one recipe: --steps, or --alpha as a share of --original-tokens, or what --recipe and --set say. A model that would
-follow nothing but its own predictions (kl, with as many groups as KV heads) is not up-trained.
+The first two are the default; the second is left out if the model's attention does not support it. All curves are up-trained
+for the same number of steps with one recipe: --steps, or --alpha as a fraction of --original-tokens, or the values of --recipe
+and --set. A model that would only follow its own predictions (kl, with as many groups as KV heads) is not up-trained.
 
-Where --groups is not given, the model says over what: its KV heads, then always the largest number that divides the one before
-(8,4,2,1 of 8; 12,6,3,1 of 12). Where --context or the recipe's seq_len is not given and the model has fewer positions, it is
-as much as the model has.
+The default group counts are the model's number of KV heads and then, repeatedly, the largest proper divisor (8,4,2,1 for 8;
+12,6,3,1 for 12). The default --context and seq_len are reduced if the model has fewer positions.
 
-If an up-training diverges, the report is written without its point, and the exit status is 1.`,
+If an up-training diverges, the report is written without that point and the exit status is 1.`,
 		Example: `  gqa-eval sweep
-  gqa-eval sweep --model my-model --data corpus.jsonl --valid held-out.txt --groups 8,4,1 --steps 2000 -o my-sweep
+  gqa-eval sweep --model my-model --data corpus.jsonl --valid held-out.txt --groups 8,4,1 --steps 2000
   gqa-eval sweep --methods mean,mean+kl,calibrated+kl,calibrated+similar+kl -o starts-and-losses`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -75,24 +74,24 @@ If an up-training diverges, the report is written without its point, and the exi
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.model, "model", "", "multi-head model to convert (default: the embedded sample)")
-	fl.StringVar(&f.data, "data", "", "corpus to up-train on (default, with the sample: its own)")
-	fl.StringVar(&f.valid, "valid", "", "corpus to evaluate on, which the up-training must not see (default, with the sample: its own)")
-	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records of these (default: the recipe's text_key, or text)")
-	fl.IntSliceVar(&f.groups, "groups", nil, "KV heads of the conversions; as many as the model has is the control (default: the model's own, halved down to 1)")
-	fl.StringSliceVar(&f.methods, "methods", nil, fmt.Sprintf("curves, each a method of %v with what is joined to it (default: mean,calibrated+similar+kl)", convert.Methods))
-	fl.StringVar(&f.o.Calibration, "calibration", "", "text for methods align and calibrated, similar and refine to run the model on (default: --data)")
-	cli.NumberVar(fl, &f.o.CalibrationTokens, "calibration-tokens", 32768, 1, limits.Count, "how many tokens of it")
-	cli.NumberVar(fl, &f.steps, "steps", 0, 0, limits.Count, "up-training steps per conversion; 0: none (default: the recipe's)")
-	cli.NumberVar(fl, &f.alpha, "alpha", 0, 0, 1, "up-training tokens per conversion as a share of --original-tokens, in place of --steps")
-	fl.StringVar(&f.recipe, "recipe", "sweep", "recipe of the up-trainings: a file or an embedded one")
-	fl.StringArrayVar(&f.set, "set", nil, "change a key of the recipe, such as optimizer.lr=3e-4")
-	cli.NumberVar(fl, &f.o.EvalWindows, "eval-windows", 40, 0, limits.Count, "windows of the recipe's seq_len to evaluate on; 0: all")
-	cli.NumberVar(fl, &f.o.Batch, "batch", 8, 1, limits.Batch, "sequences of the timed decode")
-	cli.NumberVar(fl, &f.o.Context, "context", 2048, 1, limits.Tokens, "tokens in the cache of the timed decode")
-	cli.NumberVar(fl, &f.o.OriginalTokens, "original-tokens", 0, 0, limits.OriginalTokens, "tokens that the model was pre-trained on, which alpha is a share of")
-	fl.Uint64Var(&f.o.Seed, "seed", 0, "seed of method random, calibration windows and a search for groups")
-	fl.StringVarP(&f.output, "output", "o", sweep.ReportFolder, "folder of the sweep")
-	fl.BoolVar(&f.force, "force", false, "replace the sweep in the folder, whatever its options: begin anew; other files in the folder stay")
+	fl.StringVar(&f.data, "data", "", "training data (default for the sample: its own corpus)")
+	fl.StringVar(&f.valid, "valid", "", "evaluation data, which must not be part of the training data (default for the sample: its own)")
+	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records (default: the recipe's text_key, or text)")
+	fl.IntSliceVar(&f.groups, "groups", nil, "group counts to convert to; the model's own number of KV heads is the control (default: that number, halved down to 1)")
+	fl.StringSliceVar(&f.methods, "methods", nil, fmt.Sprintf("curves; each is one of the methods %v with options joined by + (default: mean,calibrated+similar+kl)", convert.Methods))
+	fl.StringVar(&f.o.Calibration, "calibration", "", "calibration text for align, calibrated, similar and refine (default: --data)")
+	cli.NumberVar(fl, &f.o.CalibrationTokens, "calibration-tokens", 32768, 1, limits.Count, "number of calibration tokens")
+	cli.NumberVar(fl, &f.steps, "steps", 0, 0, limits.Count, "up-training steps per conversion (0: none; default: the recipe's)")
+	cli.NumberVar(fl, &f.alpha, "alpha", 0, 0, 1, "up-training tokens per conversion as a fraction of --original-tokens, instead of --steps")
+	fl.StringVar(&f.recipe, "recipe", "sweep", "recipe for up-training: a file or the name of an embedded recipe")
+	fl.StringArrayVar(&f.set, "set", nil, "override a key of the recipe, such as optimizer.lr=3e-4 (repeatable)")
+	cli.NumberVar(fl, &f.o.EvalWindows, "eval-windows", 40, 0, limits.Count, "number of evaluation windows of seq_len tokens (0: all)")
+	cli.NumberVar(fl, &f.o.Batch, "batch", 8, 1, limits.Batch, "batch size of the latency measurement")
+	cli.NumberVar(fl, &f.o.Context, "context", 2048, 1, limits.Tokens, "context length of the latency measurement")
+	cli.NumberVar(fl, &f.o.OriginalTokens, "original-tokens", 0, 0, limits.OriginalTokens, "number of tokens that the model was pre-trained on (for alpha)")
+	fl.Uint64Var(&f.o.Seed, "seed", 0, "random seed (for method random, calibration windows and the search for groups)")
+	fl.StringVarP(&f.output, "output", "o", sweep.ReportFolder, "output folder")
+	fl.BoolVar(&f.force, "force", false, "start over and replace the sweep in the folder; other files in it are kept")
 	fl.BoolVar(&f.asJSON, "json", false, "print the report as JSON")
 	return cmd
 }

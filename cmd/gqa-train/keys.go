@@ -12,34 +12,34 @@ import (
 
 // keys are the recipe's keys that have a flag of their own.
 var keys = []struct{ flag, key, value, usage string }{
-	{"model", "model", "DIR", "checkpoint to start from"},
-	{"data", "data", "PATH", "corpus to train on"},
-	{"valid", "valid", "PATH", "corpus for a validation loss"},
-	{"text-key", "text_key", "KEY", "of the text in JSON records (default text)"},
-	{"name", "name", "NAME", "of the run: its folder under runs/"},
-	{"steps", "steps", "N", "optimizer steps"},
+	{"model", "model", "DIR", "checkpoint to train"},
+	{"data", "data", "PATH", "training data"},
+	{"valid", "valid", "PATH", "validation data"},
+	{"text-key", "text_key", "KEY", "key of the text in JSON records (default text)"},
+	{"name", "name", "NAME", "name of the run and of its folder under runs/"},
+	{"steps", "steps", "N", "number of optimizer steps"},
 	{"batch", "batch", "N", "windows per micro-batch"},
 	{"seq-len", "seq_len", "N", "tokens per window"},
 	{"accumulate", "accumulate", "N", "micro-batches per step"},
-	{"optimizer", "optimizer.name", "NAME", "adamw, or muon for the layers' matrices and adamw for the rest"},
+	{"optimizer", "optimizer.name", "NAME", "adamw, or muon (muon for the matrices of the layers, adamw for the rest)"},
 	{"lr", "optimizer.lr", "RATE", "peak learning rate"},
 	{"warmup", "schedule.warmup", "N", "steps of linear warm-up"},
-	{"schedule", "schedule.kind", "KIND", "after the warm-up: cosine, linear or constant"},
+	{"schedule", "schedule.kind", "KIND", "learning-rate schedule after the warm-up: cosine, linear or constant"},
 	{"weight-decay", "optimizer.weight_decay", "X", "weight decay"},
-	{"clip", "optimizer.clip", "NORM", "largest gradient norm (0: no limit)"},
-	{"average", "optimizer.average", "D", "the result is an average of the weights: D of the one before and 1-D of the new ones (0: the last weights)"},
-	{"teacher", "distill.teacher", "DIR", "checkpoint whose predictions to follow, most often the one that was converted"},
-	{"loss", "distill.loss", "LOSS", "ce (the data alone, whatever the teacher), kl or mixed (default kl with a teacher, ce without)"},
-	{"kl-weight", "distill.weight", "X", "of kl in mixed, ce has the rest"},
-	{"temperature", "distill.temperature", "T", "of the teacher's and the model's softmax in kl"},
-	{"teacher-cache", "distill.cache", "DIR", "keep the teacher's predictions there for resumes and other runs"},
-	{"teacher-top-k", "distill.top_k", "K", "tokens per position that the cache keeps"},
-	{"seed", "seed", "N", "of the order of the windows"},
-	{"save-every", "save_every", "N", "steps between checkpoints (0: at the end only)"},
-	{"keep", "keep", "N", "checkpoints to keep (0: all)"},
-	{"valid-every", "valid_every", "N", "steps between validations (0: at the end only)"},
-	{"log-every", "log_every", "N", "steps between lines of the log (metrics.jsonl has every step)"},
-	{"export-dtype", "export_dtype", "DTYPE", "of the result: keep, f32, bf16 or f16"},
+	{"clip", "optimizer.clip", "NORM", "maximum gradient norm (0: no clipping)"},
+	{"average", "optimizer.average", "D", "decay of the moving average of the weights, which is the result (0: no average)"},
+	{"teacher", "distill.teacher", "DIR", "teacher checkpoint for distillation, usually the one that was converted"},
+	{"loss", "distill.loss", "LOSS", "ce (data only), kl (teacher only) or mixed (default: kl with a teacher, otherwise ce)"},
+	{"kl-weight", "distill.weight", "X", "weight of the KL term in the mixed loss"},
+	{"temperature", "distill.temperature", "T", "softmax temperature of the KL term"},
+	{"teacher-cache", "distill.cache", "DIR", "cache the teacher's predictions in this folder, for later runs too"},
+	{"teacher-top-k", "distill.top_k", "K", "number of tokens per position in the teacher cache"},
+	{"seed", "seed", "N", "random seed of the order of the training windows"},
+	{"save-every", "save_every", "N", "steps between checkpoints (0: only at the end)"},
+	{"keep", "keep", "N", "number of checkpoints to keep (0: all)"},
+	{"valid-every", "valid_every", "N", "steps between validations (0: only at the end)"},
+	{"log-every", "log_every", "N", "steps between log lines (metrics.jsonl has every step)"},
+	{"export-dtype", "export_dtype", "DTYPE", "data type of the result: keep, f32, bf16 or f16"},
 }
 
 // addKeys defines the flags that change a recipe; sets receives them as given, in order.
@@ -52,14 +52,14 @@ func addKeys(fl *pflag.FlagSet, sets *[]string) {
 
 // span is the range of a key that holds a whole number.
 func span(key string) string {
-	if lo, hi, ok := recipe.Range(key); ok {
+	if lo, hi, ok := recipe.Range(key); ok && hi <= 1<<16 {
 		return fmt.Sprintf(" [%d to %d]", lo, hi)
 	}
 	return ""
 }
 
 func addSet(fl *pflag.FlagSet, sets *[]string) {
-	fl.Var(keyFlag{"", "KEY=VALUE", sets}, "set", "change a key of the recipe, such as optimizer.beta2=0.99; may be repeated")
+	fl.Var(keyFlag{"", "KEY=VALUE", sets}, "set", "override a key of the recipe, such as optimizer.beta2=0.99 (repeatable)")
 }
 
 // keyFlag is a flag that sets a key of the recipe.

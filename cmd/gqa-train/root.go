@@ -19,12 +19,12 @@ import (
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "gqa-train",
-		Short: "Up-train a checkpoint for a small part of its original steps",
-		Long: `Up-train a checkpoint, most often one that gqa-convert wrote, so that it recovers what the conversion cost it.
+		Short: "Up-train a checkpoint for a small fraction of its original steps",
+		Long: `Up-train a checkpoint, usually one that gqa-convert wrote, to recover the quality that the conversion cost.
 
-A run is a folder: recipe.yaml as resolved, metrics.jsonl, TensorBoard events, checkpoints/step-N/ and, at the end, model/,
-a Hugging Face folder. The same recipe on the same machine gives the same losses to the bit, also when it was resumed.
-Ctrl-C finishes the step, saves it and exits with status 1.`,
+A run is a folder with recipe.yaml, metrics.jsonl, TensorBoard events and checkpoints/step-N/. At the end it also holds
+model/, a Hugging Face folder. On one machine, the same recipe gives bit-identical losses, even if the run was resumed.
+Ctrl-C finishes the current step, saves it and exits with status 1.`,
 		Example: `  gqa-train run --model my-model-gqa8 --data corpus.jsonl --steps 1000 --name first
   gqa-train run --config recipe.yaml --set optimizer.lr=1e-4
   gqa-train resume
@@ -41,12 +41,12 @@ func newRun() *cobra.Command {
 	var printJSON bool
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Up-train a checkpoint as a recipe says",
-		Long: `Up-train a checkpoint as a recipe says. --config is a file, or the name of an embedded recipe: ` +
-			strings.Join(recipe.Names(), " or ") + `.
-Flags and --set change its keys, the last one given wins. Data is text (.txt with <|endoftext|> between documents, .jsonl or
+		Short: "Start an up-training run",
+		Long: `Start an up-training run. --config is a recipe file or the name of an embedded recipe: ` +
+			strings.Join(recipe.Names(), ", ") + `.
+Flags and --set override keys of the recipe; the last one wins. Data is text (.txt with <|endoftext|> between documents, .jsonl or
 .json with "text" or --text-key, source code, any of them .gz, or a folder), a .safetensors file with input_ids [rows, tokens], or sample:train.
-The folder of an unfinished run of the same recipe is resumed.`,
+If the folder already contains an unfinished run with the same settings, it is resumed.`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			recipe, err := loadRecipe(config, append(sets, threads(cmd)...))
@@ -69,11 +69,11 @@ The folder of an unfinished run of the same recipe is resumed.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&config, "config", "c", "default", "`RECIPE` to follow: a .yaml file or an embedded one's name")
+	fl.StringVarP(&config, "config", "c", "default", "`RECIPE`: a .yaml file or the name of an embedded recipe")
 	addKeys(fl, &sets)
-	fl.StringVarP(&o.Dir, "output", "o", "", "`DIR` to make for the run (default runs/NAME)")
-	fl.BoolVar(&o.Force, "force", false, "replace a run that is there; other files in its folder stay")
-	fl.BoolVar(&printJSON, "json", false, "print how the run ended as JSON")
+	fl.StringVarP(&o.Dir, "output", "o", "", "`DIR` of the run (default runs/NAME)")
+	fl.BoolVar(&o.Force, "force", false, "replace an existing run; other files in its folder are kept")
+	fl.BoolVar(&printJSON, "json", false, "print the final status as JSON")
 	return cmd
 }
 
@@ -82,11 +82,10 @@ func newResume() *cobra.Command {
 	var printJSON bool
 	cmd := &cobra.Command{
 		Use:   "resume [RUN]",
-		Short: "Go on with a run from its newest checkpoint",
-		Long: `Go on with a run from its newest checkpoint. RUN is its folder, or its name under runs/; without it, the run under runs/
-that was trained last. --set changes
-its recipe from here on: a lower optimizer.lr after it diverged, more steps after it finished, model or data where the files
-have moved.`,
+		Short: "Resume a run from its latest checkpoint",
+		Long: `Resume a run from its latest checkpoint. RUN is its folder or its name under runs/ (default: the most recent run under
+runs/). --set changes the recipe from here on: for example a lower optimizer.lr after the run diverged, more steps after it
+finished, or new paths if files were moved.`,
 		Args: cli.Args("[RUN]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := runOf(args)
@@ -101,7 +100,7 @@ have moved.`,
 		},
 	}
 	addSet(cmd.Flags(), &sets)
-	cmd.Flags().BoolVar(&printJSON, "json", false, "print how the run ended as JSON")
+	cmd.Flags().BoolVar(&printJSON, "json", false, "print the final status as JSON")
 	return cmd
 }
 
@@ -109,8 +108,8 @@ func newStatus() *cobra.Command {
 	var printJSON bool
 	cmd := &cobra.Command{
 		Use:   "status [RUN]",
-		Short: "Say how far a run has come",
-		Long:  "Say how far a run has come. RUN is its folder, or its name under runs/; without it, the run under runs/ that was trained last.",
+		Short: "Show a run's progress",
+		Long:  "Show a run's progress. RUN is its folder or its name under runs/ (default: the most recent run under runs/).",
 		Args:  cli.Args("[RUN]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := runOf(args)
@@ -124,7 +123,7 @@ func newStatus() *cobra.Command {
 			return printStatus(cmd, s, printJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&printJSON, "json", false, "print it as JSON")
+	cmd.Flags().BoolVar(&printJSON, "json", false, "print the status as JSON")
 	return cmd
 }
 

@@ -24,9 +24,9 @@ type common struct {
 
 func addCommon(flags *pflag.FlagSet) *common {
 	c := &common{}
-	EnumVar(flags, &c.logFormat, "log-format", "text", "how logs are written to stderr", "text", "json")
-	flags.BoolVar(&c.quiet, "quiet", false, "log warnings only, draw no progress")
-	NumberVar(flags, &c.threads, "threads", 0, 0, limits.Threads, "`N` threads to compute with; 0: one per core")
+	EnumVar(flags, &c.logFormat, "log-format", "text", "log format on stderr", "text", "json")
+	flags.BoolVar(&c.quiet, "quiet", false, "log only warnings and show no progress")
+	NumberVar(flags, &c.threads, "threads", 0, 0, limits.Threads, "number of threads (0: one per core)")
 	flags.StringVar(&c.cpuProfile, "cpuprofile", "", "write a CPU profile to `FILE`")
 	cobra.CheckErr(flags.MarkHidden("cpuprofile"))
 	return c

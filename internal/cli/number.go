@@ -12,7 +12,8 @@ import (
 // number is what a flag with a range may hold.
 type number interface{ int | int64 | float64 }
 
-// NumberVar defines a flag whose value is a number from lo to hi, which its help says too. Any other value is a UsageError.
+// NumberVar defines a flag whose value is a number from lo to hi. Any other value is a UsageError that gives the range; the help
+// gives it too unless it is so wide that it says nothing.
 func NumberVar[T number](flags *pflag.FlagSet, p *T, name string, value, lo, hi T, usage string) {
 	NumberVarP(flags, p, name, "", value, lo, hi, usage)
 }
@@ -21,8 +22,14 @@ func NumberVar[T number](flags *pflag.FlagSet, p *T, name string, value, lo, hi 
 func NumberVarP[T number](flags *pflag.FlagSet, p *T, name, shorthand string, value, lo, hi T, usage string) {
 	*p = value
 	r := &ranged[T]{value: p, lo: lo, hi: hi}
-	flags.VarP(r, name, shorthand, usage+" ["+r.span()+"]")
+	if float64(hi) <= widest {
+		usage += " [" + r.span() + "]"
+	}
+	flags.VarP(r, name, shorthand, usage)
 }
+
+// widest is the end of the widest range that a help text gives.
+const widest = 1 << 16
 
 // ranged is the value of a flag that holds a number within a range.
 type ranged[T number] struct {

@@ -3,10 +3,11 @@ package eval
 import (
 	"cmp"
 	"fmt"
-	"gqa/internal/units"
 	"io"
 	"slices"
 	"text/tabwriter"
+
+	"gqa/internal/units"
 )
 
 // Groups are the legal group counts: the divisors of the heads, most first.

@@ -1,10 +1,11 @@
 package train
 
 import (
-	"gqa/internal/golden"
-	"gqa/internal/model"
 	"math"
 	"testing"
+
+	"gqa/internal/golden"
+	"gqa/internal/model"
 )
 
 // Gradients of a step are those of its micro-batches together.

@@ -1,12 +1,13 @@
 package train
 
 import (
-	"gqa/internal/golden"
-	"gqa/internal/model"
 	"math"
 	"regexp"
 	"slices"
 	"testing"
+
+	"gqa/internal/golden"
+	"gqa/internal/model"
 )
 
 // A step that sees a number that is not finite leaves the weights alone.

@@ -2,8 +2,9 @@ package report
 
 import (
 	"fmt"
-	"gqa/internal/units"
 	"math"
+
+	"gqa/internal/units"
 )
 
 // Limits are how much worse a point may be than the baseline's before the gate

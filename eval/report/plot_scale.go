@@ -2,10 +2,11 @@ package report
 
 import (
 	"fmt"
-	"gqa/internal/units"
 	"math"
 	"slices"
 	"strconv"
+
+	"gqa/internal/units"
 
 	"gonum.org/v1/plot"
 )

@@ -2,9 +2,10 @@ package report
 
 import (
 	"cmp"
-	"gqa/internal/units"
 	"image/color"
 	"slices"
+
+	"gqa/internal/units"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"

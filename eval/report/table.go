@@ -2,9 +2,10 @@ package report
 
 import (
 	"fmt"
-	"gqa/internal/units"
 	"math"
 	"strconv"
+
+	"gqa/internal/units"
 )
 
 // column is one figure of the table of points.

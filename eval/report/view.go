@@ -3,9 +3,10 @@ package report
 import (
 	"cmp"
 	"fmt"
-	"gqa/internal/units"
 	"math"
 	"slices"
+
+	"gqa/internal/units"
 )
 
 // Baseline is the point that others are compared with: the MHA one, or, if the

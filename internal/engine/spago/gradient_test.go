@@ -1,11 +1,12 @@
 package spago
 
 import (
-	"gqa/configs/recipe"
-	"gqa/internal/golden"
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"gqa/configs/recipe"
+	"gqa/internal/golden"
 )
 
 // TestGradient compares the whole model's gradient with central differences of its loss, (L(w+hd) - L(w-hd)) / 2h, for every

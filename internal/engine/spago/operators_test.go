@@ -1,12 +1,13 @@
 package spago
 
 import (
-	"gqa/internal/device"
-	"gqa/internal/device/cpu"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"gqa/internal/device"
+	"gqa/internal/device/cpu"
 
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/nlpodyssey/spago/nn"

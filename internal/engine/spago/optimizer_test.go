@@ -1,14 +1,15 @@
 package spago
 
 import (
+	"slices"
+	"strings"
+	"testing"
+
 	"gqa/configs/recipe"
 	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
 	"gqa/internal/model"
 	"gqa/internal/ops"
-	"slices"
-	"strings"
-	"testing"
 )
 
 // tinyTrainer trains one of golden.Tiny.

@@ -1,0 +1,168 @@
+// Package devicetest holds every device to the definitions of its operations: the Ref loops of internal/kernels, on sizes that are
+// multiples of nothing.
+package devicetest
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"gqa/internal/device"
+)
+
+// values are buffers by name, on the host.
+type values map[string][]float32
+
+// operation is one call of a device's and what it must equal.
+type operation struct {
+	name      string
+	in        values // of all operands; what is only written holds NaN
+	run       func(d device.Device, b map[string]device.Buffer)
+	ref       func(v values) // in place
+	scratch   []string       // operands that are left without a meaning
+	tolerance float64        // relative to 1 + |want|
+}
+
+// Run checks every operation of a device.
+func Run(t *testing.T, open func() device.Device) {
+	for _, o := range slices.Concat(elementwise(), products(), norms(), positions(), attention(), tables(), losses(), optimizers()) {
+		t.Run(o.name, func(t *testing.T) { o.check(t, open()) })
+	}
+	t.Run("memory", func(t *testing.T) { checkMemory(t, open()) })
+	t.Run("selections", func(t *testing.T) { checkSelections(t, open()) })
+}
+
+func (o operation) check(t *testing.T, d device.Device) {
+	t.Helper()
+	want, buffers := values{}, map[string]device.Buffer{}
+	for name, x := range o.in {
+		want[name] = slices.Clone(x)
+		buffers[name] = d.Put(slices.Clone(x))
+	}
+	o.run(d, buffers)
+	o.ref(want)
+	for name, w := range want {
+		if slices.Contains(o.scratch, name) {
+			continue
+		}
+		compare(t, name, d.Host(buffers[name]), w, o.tolerance)
+	}
+}
+
+func compare(t *testing.T, what string, got, want []float32, tolerance float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d numbers, want %d", what, len(got), len(want))
+	}
+	for i, w := range want {
+		if off := math.Abs(float64(got[i]) - float64(w)); !(off <= tolerance*(1+math.Abs(float64(w)))) {
+			t.Fatalf("%s[%d] is %v, want %v within %g", what, i, got[i], w, tolerance)
+		}
+	}
+}
+
+// normal is n numbers of a normal distribution, the same for a seed.
+func normal(seed uint64, n int) []float32 {
+	r, x := rand.New(rand.NewPCG(seed, 1)), make([]float32, n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return x
+}
+
+// nan is n numbers that must be written.
+func nan(n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(math.NaN())
+	}
+	return x
+}
+
+// ids are n numbers below limit.
+func ids(seed uint64, n, limit int) []int32 {
+	r, x := rand.New(rand.NewPCG(seed, 2)), make([]int32, n)
+	for i := range x {
+		x[i] = int32(r.IntN(limit))
+	}
+	return x
+}
+
+func checkMemory(t *testing.T, d device.Device) {
+	x := normal(1, 1003)
+	b := d.New(device.F32, len(x))
+	d.Write(b, x)
+	compare(t, "written", d.Host(b), x, 0)
+	compare(t, "a part", d.Host(b.Slice(17, 500)), x[17:500], 0)
+	d.Free(b)
+	if again := d.New(device.F32, len(x)); again.Len() != len(x) {
+		t.Errorf("a buffer of %d numbers, want %d", again.Len(), len(x))
+	}
+	for _, f := range []device.Format{device.BF16, device.F16} {
+		for _, multiplied := range []bool{false, true} {
+			checkLoaded(t, d, f, multiplied)
+		}
+	}
+}
+
+// checkLoaded multiplies with a weight that was loaded in 16 bits, or gathers its rows.
+func checkLoaded(t *testing.T, d device.Device, f device.Format, multiplied bool) {
+	const rows, n, k = 5, 67, 96
+	w, x := normal(2, n*k), normal(3, rows*k)
+	for i := range w {
+		w[i] = float32(math.Round(float64(w[i])*16) / 16) // as either format holds it
+	}
+	loaded := d.Load(f, slices.Clone(w), n, k, multiplied)
+	y := d.Put(nan(rows * n))
+	d.Multiply(rows, k, d.Put(x), []device.Product{{N: n, Y: y, W: loaded}})
+	want := make([]float32, rows*n)
+	for i := range rows {
+		for j := range n {
+			sum := 0.0
+			for p := range k {
+				sum += float64(x[i*k+p]) * float64(w[j*k+p])
+			}
+			want[i*n+j] = float32(sum)
+		}
+	}
+	compare(t, fmt.Sprintf("format %d, for products only %v: product", f, multiplied), d.Host(y), want, 2e-3)
+	if multiplied {
+		return
+	}
+	which := ids(4, 9, n)
+	gathered := d.Put(nan(9 * k))
+	d.Gather(gathered, loaded, which, k)
+	for i, id := range which {
+		compare(t, "gathered", d.Host(gathered)[i*k:][:k], w[int(id)*k:][:k], 0)
+	}
+}
+
+// checkSelections is what gives indexes.
+func checkSelections(t *testing.T, d device.Device) {
+	const rows, vocab, k = 7, 1031, 5
+	x := normal(5, rows*vocab)
+	x[3*vocab+700], x[3*vocab+900] = 9, 9 // of equal ones the first
+	best, top, logP := make([]int32, rows), make([]int32, rows*k), make([]float32, rows*k)
+	d.Argmax(best, d.Put(slices.Clone(x)), rows, vocab)
+	d.TopLogP(top, logP, d.Put(slices.Clone(x)), 2, rows, vocab, k)
+	for r := range rows {
+		row := x[r*vocab:][:vocab]
+		if want := slices.Index(row, slices.Max(row)); int(best[r]) != want {
+			t.Errorf("row %d: the largest is %d, want %d", r, best[r], want)
+		}
+		sum := 0.0
+		for _, v := range row {
+			sum += math.Exp(float64(v) / 2)
+		}
+		sorted := slices.Clone(row)
+		slices.Sort(sorted)
+		for i := range k {
+			want := float64(sorted[vocab-1-i])/2 - math.Log(sum)
+			if got := float64(logP[r*k+i]); math.Abs(got-want) > 1e-4 || row[top[r*k+i]] != sorted[vocab-1-i] {
+				t.Errorf("row %d: number %d is %d with %v, want a log-probability of %v", r, i, top[r*k+i], got, want)
+			}
+		}
+	}
+}

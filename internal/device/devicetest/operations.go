@@ -1,0 +1,368 @@
+package devicetest
+
+import (
+	"fmt"
+	"math"
+
+	"gqa/internal/device"
+	"gqa/internal/kernels"
+)
+
+func elementwise() (all []operation) {
+	const n = 4099
+	add := func(name string, run func(d device.Device, b map[string]device.Buffer), ref func(i int, v values)) {
+		in := values{"x": normal(1, n), "y": normal(2, n), "z": normal(3, n), "s": {1.5}}
+		all = append(all, operation{name, in, run, func(v values) {
+			for i := range n {
+				ref(i, v)
+			}
+		}, nil, 1e-6})
+	}
+	add("Copy", func(d device.Device, b map[string]device.Buffer) { d.Copy(b["z"], b["x"]) }, func(i int, v values) { v["z"][i] = v["x"][i] })
+	add("Clear", func(d device.Device, b map[string]device.Buffer) { d.Clear(b["z"]) }, func(i int, v values) { v["z"][i] = 0 })
+	add("Add", func(d device.Device, b map[string]device.Buffer) { d.Add(b["z"], b["x"], b["y"]) }, func(i int, v values) { v["z"][i] = v["x"][i] + v["y"][i] })
+	add("Add in place", func(d device.Device, b map[string]device.Buffer) { d.Add(b["x"], b["x"], b["y"]) }, func(i int, v values) { v["x"][i] += v["y"][i] })
+	add("Axpy", func(d device.Device, b map[string]device.Buffer) { d.Axpy(0.7, b["x"], b["z"]) }, func(i int, v values) { v["z"][i] += 0.7 * v["x"][i] })
+	add("Scale", func(d device.Device, b map[string]device.Buffer) { d.Scale(b["x"], -0.3) }, func(i int, v values) { v["x"][i] *= -0.3 })
+	add("ScaleBy", func(d device.Device, b map[string]device.Buffer) { d.ScaleBy(b["x"], b["s"]) }, func(i int, v values) { v["x"][i] *= 1.5 })
+	add("Shift", func(d device.Device, b map[string]device.Buffer) { d.Shift(b["z"], b["x"], 2) }, func(i int, v values) { v["z"][i] = v["x"][i] + 2 })
+	add("Clip", func(d device.Device, b map[string]device.Buffer) { d.Clip(b["z"], b["x"], 0.5) }, func(i int, v values) { v["z"][i] = min(max(v["x"][i], -0.5), 0.5) })
+	add("ClipBackward", func(d device.Device, b map[string]device.Buffer) { d.ClipBackward(b["z"], b["y"], b["x"], 0.5) }, func(i int, v values) {
+		if v["z"][i] = v["y"][i]; math.Abs(float64(v["x"][i])) > 0.5 {
+			v["z"][i] = 0
+		}
+	})
+	add("Lerp", func(d device.Device, b map[string]device.Buffer) { d.Lerp(b["z"], b["x"], 0.1) }, func(i int, v values) { v["z"][i] = 0.9*v["z"][i] + 0.1*v["x"][i] })
+	add("Swap", func(d device.Device, b map[string]device.Buffer) { d.Swap(b["x"], b["y"]) }, func(i int, v values) { v["x"][i], v["y"][i] = v["y"][i], v["x"][i] })
+	return append(all, activations(n)...)
+}
+
+func activations(n int) (all []operation) {
+	for _, name := range []string{"silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"} {
+		act := kernels.ActivationOf(name)
+		in := values{"x": normal(1, n), "u": normal(2, n), "dy": normal(3, n), "y": nan(n), "dx": nan(n), "du": nan(n)}
+		all = append(all,
+			operation{
+				"Activate " + name, in,
+				func(d device.Device, b map[string]device.Buffer) {
+					d.Activate(name, b["y"], b["x"])
+					d.ActivateBackward(name, b["dx"], b["dy"], b["x"])
+				}, func(v values) {
+					kernels.ActivateRef(act, v["y"], v["x"])
+					kernels.ActivateBackwardRef(act, v["dx"], v["dy"], v["x"])
+				},
+				[]string{"du"},
+				1e-5,
+			},
+			operation{
+				"Gate " + name, in,
+				func(d device.Device, b map[string]device.Buffer) {
+					d.Gate(name, b["y"], b["x"], b["u"])
+					d.GateBackward(name, b["dx"], b["du"], b["dy"], b["x"], b["u"])
+				}, func(v values) {
+					kernels.GateRef(act, v["y"], v["x"], v["u"])
+					kernels.GateBackwardRef(act, v["dx"], v["du"], v["dy"], v["x"], v["u"])
+				}, nil, 1e-5,
+			})
+	}
+	return all
+}
+
+func products() (all []operation) {
+	const m, n, k = 33, 65, 70
+	for _, c := range []struct {
+		ta, tb bool
+		beta   float32
+	}{{false, false, 0}, {false, true, 0}, {true, false, 0}, {true, true, 0.5}, {false, true, 1}, {true, false, 1}} {
+		lda, ldb := k+3, n+1
+		if c.ta {
+			lda = m + 3
+		}
+		if c.tb {
+			ldb = k + 1
+		}
+		in := values{"a": normal(1, max(m, k)*lda), "b": normal(2, max(n, k)*ldb), "c": normal(3, m*n)}
+		if c.beta == 0 {
+			in["c"] = nan(m * n)
+		}
+		all = append(all, operation{
+			fmt.Sprintf("Gemm %+v", c), in,
+			func(d device.Device, b map[string]device.Buffer) {
+				d.Gemm(c.ta, c.tb, m, n, k, 0.8, b["a"], lda, b["b"], ldb, c.beta, b["c"], n)
+			}, func(v values) {
+				kernels.GemmRef(c.ta, c.tb, m, n, k, 0.8, v["a"], lda, v["b"], ldb, c.beta, v["c"], n)
+			}, nil, 1e-5,
+		})
+	}
+	in := values{"x": normal(1, m*k), "w": normal(2, n*k), "u": normal(3, 3*k), "y": nan(m * n), "z": nan(m * 3), "bias": normal(4, n), "dbias": normal(5, n)}
+	return append(all, operation{
+		"Multiply, AddRows, SumRows", in,
+		func(d device.Device, b map[string]device.Buffer) {
+			d.Multiply(m, k, b["x"], []device.Product{{N: n, Y: b["y"], W: b["w"]}, {N: 3, Y: b["z"], W: b["u"]}})
+			d.AddRows(b["y"], b["bias"], m, n)
+			d.SumRows(b["dbias"], b["y"], m, n)
+		}, func(v values) {
+			kernels.GemmRef(false, true, m, n, k, 1, v["x"], k, v["w"], k, 0, v["y"], n)
+			kernels.GemmRef(false, true, m, 3, k, 1, v["x"], k, v["u"], k, 0, v["z"], 3)
+			for i := range v["y"] {
+				v["y"][i] += v["bias"][i%n]
+			}
+			for i := range v["y"] {
+				v["dbias"][i%n] += v["y"][i]
+			}
+		}, nil, 2e-5,
+	})
+}
+
+func norms() (all []operation) {
+	const rows, dim, eps = 13, 331, 1e-5
+	in := values{
+		"x": normal(1, rows*dim), "w": normal(2, dim), "b": normal(3, dim), "dy": normal(4, rows*dim), "dw": normal(5, dim), "db": normal(6, dim),
+		"y": nan(rows * dim), "dx": nan(rows * dim), "inv": nan(rows), "mean": nan(rows),
+	}
+	return []operation{
+		{"RMSNorm", in, func(d device.Device, b map[string]device.Buffer) {
+			d.RMSNorm(b["y"], b["inv"], b["x"], b["w"], rows, dim, eps)
+			d.RMSNormBackward(b["dx"], b["dw"], b["dy"], b["x"], b["w"], b["inv"], rows, dim)
+		}, func(v values) {
+			kernels.RMSNormRef(v["y"], v["inv"], v["x"], v["w"], rows, dim, eps)
+			kernels.RMSNormBackwardRef(v["dx"], v["dw"], v["dy"], v["x"], v["w"], v["inv"], rows, dim)
+		}, []string{"mean"}, 1e-5},
+		{"RMSNorm without a weight", in, func(d device.Device, b map[string]device.Buffer) {
+			d.RMSNorm(b["y"], b["inv"], b["x"], device.Buffer{}, rows, dim, eps)
+			d.RMSNormBackward(b["dx"], device.Buffer{}, b["dy"], b["x"], device.Buffer{}, b["inv"], rows, dim)
+		}, func(v values) {
+			kernels.RMSNormRef(v["y"], v["inv"], v["x"], nil, rows, dim, eps)
+			kernels.RMSNormBackwardRef(v["dx"], nil, v["dy"], v["x"], nil, v["inv"], rows, dim)
+		}, []string{"mean"}, 1e-5},
+		{"LayerNorm", in, func(d device.Device, b map[string]device.Buffer) {
+			d.LayerNorm(b["y"], b["mean"], b["inv"], b["x"], b["w"], b["b"], rows, dim, eps)
+			d.LayerNormBackward(b["dx"], b["dw"], b["db"], b["dy"], b["x"], b["w"], b["mean"], b["inv"], rows, dim)
+		}, func(v values) {
+			kernels.LayerNormRef(v["y"], v["mean"], v["inv"], v["x"], v["w"], v["b"], rows, dim, eps)
+			kernels.LayerNormBackwardRef(v["dx"], v["dw"], v["db"], v["dy"], v["x"], v["w"], v["mean"], v["inv"], rows, dim)
+		}, nil, 1e-5},
+		{"LayerNorm without weight and bias", in, func(d device.Device, b map[string]device.Buffer) {
+			d.LayerNorm(b["y"], device.Buffer{}, device.Buffer{}, b["x"], device.Buffer{}, device.Buffer{}, rows, dim, eps)
+		}, func(v values) {
+			kernels.LayerNormRef(v["y"], nil, nil, v["x"], nil, nil, rows, dim, eps)
+		}, []string{"mean", "inv", "dx"}, 1e-5},
+	}
+}
+
+func positions() (all []operation) {
+	const heads, headDim = 3, 20
+	pos := []int32{0, 1, 5, 2, 40, 39, 7}
+	for _, interleaved := range []bool{false, true} {
+		freq := []float64{1, 0.3, 0.1, 0.02, 0.004, 0.001} // 12 of 20 dims
+		table := kernels.NewRopeTable(freq, 41, 1.1, interleaved)
+		n := len(pos) * heads * headDim
+		in := values{"x": normal(1, n), "y": nan(n), "z": nan(n)}
+		all = append(all, operation{
+			fmt.Sprintf("Rotate interleaved=%v", interleaved), in,
+			func(d device.Device, b map[string]device.Buffer) {
+				r := d.NewRope(freq, 41, 1.1, interleaved)
+				d.Rotate(r, b["y"], b["x"], pos, heads, headDim, false)
+				d.Rotate(r, b["z"], b["x"], pos, heads, headDim, true)
+				d.Rotate(r, b["x"], b["x"], pos, heads, headDim, false) // in place
+			}, func(v values) {
+				table.RotateRef(v["y"], v["x"], pos, heads, headDim, false)
+				table.RotateRef(v["z"], v["x"], pos, heads, headDim, true)
+				copy(v["x"], v["y"])
+			}, nil, 1e-5,
+		})
+	}
+	const buckets, queries, keys = 8, 5, 9
+	bucket := ids(2, queries+keys-1, buckets)
+	in := values{"table": normal(1, buckets*heads), "y": nan(heads * queries * keys), "dy": normal(2, heads*queries*keys), "dtable": normal(3, buckets*heads)}
+	return append(all, operation{
+		"RelativeBias", in,
+		func(d device.Device, b map[string]device.Buffer) {
+			d.RelativeBias(b["y"], b["table"], bucket, heads, queries, keys)
+			d.RelativeBiasBackward(b["dtable"], b["dy"], bucket, heads, queries, keys)
+		}, func(v values) {
+			for i := range v["y"] {
+				h, q, k := i/keys/queries, i/keys%queries, i%keys
+				at := int(bucket[k-q+queries-1])*heads + h
+				v["y"][i] = v["table"][at]
+				v["dtable"][at] += v["dy"][i]
+			}
+		}, nil, 1e-5,
+	})
+}
+
+func attention() (all []operation) {
+	for _, c := range []struct {
+		name string
+		s    device.Scores
+		bias bool
+	}{
+		{"causal, grouped", device.Scores{Batch: 2, Queries: 37, Keys: 37, Heads: 6, KVHeads: 2, HeadDim: 24, Scale: 0.2, Causal: true}, false},
+		{"one KV head, a window", device.Scores{Batch: 1, Queries: 50, Keys: 50, Heads: 4, KVHeads: 1, HeadDim: 16, Scale: 0.25, Causal: true, Window: 9}, false},
+		{"all see all, padding", device.Scores{Batch: 3, Queries: 12, Keys: 20, KeyLens: []int{20, 3, 11}, Heads: 2, KVHeads: 2, HeadDim: 40, Scale: 0.3}, false},
+		{"ALiBi", device.Scores{Batch: 2, Queries: 21, Keys: 21, Heads: 4, KVHeads: 4, HeadDim: 8, Scale: 0.3, Causal: true, Slopes: []float32{0.5, 0.25, 0.125, 0.0625}}, false},
+		{"a bias", device.Scores{Batch: 2, Queries: 10, Keys: 10, Heads: 3, KVHeads: 3, HeadDim: 64, Scale: 1}, true},
+		{"a decoded token", device.Scores{Batch: 4, Queries: 1, Keys: 130, Heads: 8, KVHeads: 2, HeadDim: 32, Scale: 0.2, Causal: true}, false},
+	} {
+		all = append(all, attend(c.name, c.s, c.bias))
+	}
+	return all
+}
+
+// attend is attention and its gradient over rows [batch·tokens, heads·headDim].
+func attend(name string, s device.Scores, bias bool) operation {
+	q, k := s.Batch*s.Queries*s.Heads*s.HeadDim, s.Batch*s.Keys*s.KVHeads*s.HeadDim
+	in := values{
+		"q": normal(1, q), "k": normal(2, k), "v": normal(3, k), "dout": normal(4, q),
+		"out": nan(q), "lse": nan(s.Batch * s.Heads * s.Queries), "dq": nan(q), "dk": nan(k), "dv": nan(k),
+	}
+	if bias {
+		n := s.Heads * s.Queries * s.Keys
+		in["bias"], in["dbias"] = normal(5, n), normal(6, n)
+	}
+	heads := func(b device.Buffer, tokens, n int) device.Heads {
+		return device.Heads{Buffer: b, Seq: tokens * n * s.HeadDim, Head: s.HeadDim, Row: n * s.HeadDim}
+	}
+	view := func(x []float32, tokens, n int) kernels.View {
+		return kernels.View{Data: x, Seq: tokens * n * s.HeadDim, Head: s.HeadDim, Row: n * s.HeadDim}
+	}
+	return operation{
+		"Attend: " + name, in,
+		func(d device.Device, b map[string]device.Buffer) {
+			s := s
+			s.Bias = b["bias"]
+			qs := func(name string) device.Heads { return heads(b[name], s.Queries, s.Heads) }
+			ks := func(name string) device.Heads { return heads(b[name], s.Keys, s.KVHeads) }
+			d.Attend(s, qs("out"), b["lse"], qs("q"), ks("k"), ks("v"))
+			d.AttendBackward(s, qs("dq"), ks("dk"), ks("dv"), b["dbias"], qs("dout"), qs("out"), b["lse"], qs("q"), ks("k"), ks("v"))
+		}, func(v values) {
+			a := kernels.Attention{
+				Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
+				Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, Bias: v["bias"], BiasGrad: v["dbias"],
+			}
+			qs := func(name string) kernels.View { return view(v[name], s.Queries, s.Heads) }
+			ks := func(name string) kernels.View { return view(v[name], s.Keys, s.KVHeads) }
+			kernels.AttendRef(a, qs("out"), v["lse"], qs("q"), ks("k"), ks("v"))
+			kernels.AttendBackwardRef(a, qs("dq"), ks("dk"), ks("dv"), qs("dout"), qs("out"), v["lse"], qs("q"), ks("k"), ks("v"))
+		}, nil, 1e-4,
+	}
+}
+
+func tables() []operation {
+	const n, dim, rows = 29, 37, 50
+	which := ids(3, rows, n)
+	in := values{"table": normal(1, n*dim), "y": nan(rows * dim), "dy": normal(2, rows*dim), "dtable": normal(3, n*dim)}
+	return []operation{{
+		"Gather, ClearRows, ScatterAdd", in,
+		func(d device.Device, b map[string]device.Buffer) {
+			d.Gather(b["y"], b["table"], which, dim)
+			d.ClearRows(b["dy"], which, which[4], dim)
+			d.ScatterAdd(b["dtable"], b["dy"], which, dim)
+		}, func(v values) {
+			for i, id := range which {
+				copy(v["y"][i*dim:][:dim], v["table"][int(id)*dim:])
+				if id == which[4] {
+					clear(v["dy"][i*dim:][:dim])
+				}
+				for j := range dim {
+					v["dtable"][int(id)*dim+j] += v["dy"][i*dim+j]
+				}
+			}
+		}, nil, 1e-5,
+	}, {
+		"Store",
+		values{"k": normal(4, 6*2*dim), "v": normal(5, 6*2*dim), "keys": normal(6, 2*2*9*dim), "values": normal(7, 2*2*9*dim)},
+		func(d device.Device, b map[string]device.Buffer) { // two sequences of three tokens behind four, two heads
+			at := func(b device.Buffer) device.Heads {
+				return device.Heads{Buffer: b, Seq: 2 * 9 * dim, Head: 9 * dim, Row: dim}
+			}
+			d.Store(at(b["keys"]), at(b["values"]), 4, b["k"], b["v"], 2, 3, dim)
+		}, func(v values) {
+			for i := range 6 {
+				for h := range 2 {
+					to := i/3*2*9*dim + h*9*dim + (4+i%3)*dim
+					copy(v["keys"][to:][:dim], v["k"][(i*2+h)*dim:])
+					copy(v["values"][to:][:dim], v["v"][(i*2+h)*dim:])
+				}
+			}
+		}, nil, 0,
+	}}
+}
+
+func losses() (all []operation) {
+	const rows, vocab, k = 11, 523, 4
+	targets := ids(1, rows, vocab)
+	targets[2], targets[7] = -1, -1
+	in := values{"logits": normal(1, rows*vocab), "teacher": normal(2, rows*vocab), "ce": nan(rows), "kl": nan(rows), "total": nan(1)}
+	all = append(all,
+		operation{"CrossEntropy", in, func(d device.Device, b map[string]device.Buffer) {
+			d.CrossEntropy(b["ce"], b["logits"], targets, rows, vocab)
+			d.Total(b["total"], 0.5, device.Term{X: b["ce"], Weight: 2}, device.Term{X: b["logits"], Weight: 0.25, Squares: true})
+		}, func(v values) {
+			kernels.CrossEntropyRef(v["ce"], nil, v["logits"], targets, rows, vocab)
+			sum := 0.0
+			for _, x := range v["ce"] {
+				sum += 2 * float64(x)
+			}
+			for _, x := range v["logits"] {
+				sum += float64(x) * float64(x) / 4
+			}
+			v["total"][0] = float32(sum / 2)
+		}, []string{"kl"}, 1e-5},
+		operation{"CrossEntropyGradient", in, func(d device.Device, b map[string]device.Buffer) {
+			d.CrossEntropyGradient(b["ce"], b["logits"], targets, 0.1, rows, vocab)
+		}, func(v values) {
+			kernels.CrossEntropyGradientRef(v["ce"], v["logits"], targets, 0.1, rows, vocab)
+		}, []string{"kl", "total"}, 1e-5})
+	top, logP := make([]int32, rows*k), make([]float32, rows*k)
+	for i := range top {
+		top[i], logP[i] = int32(i%k*100+i/k), float32(math.Log(0.4))-float32(i%k)
+	}
+	how := device.Distillation{Weight: 0.7, Temperature: 2}
+	for _, whole := range []bool{true, false} {
+		all = append(all, operation{fmt.Sprintf("Distill, all logits %v", whole), in, func(d device.Device, b map[string]device.Buffer) {
+			soft := device.Soft{K: k, IDs: top, LogP: logP}
+			if whole {
+				soft = device.Soft{Logits: b["teacher"]}
+			}
+			d.Distill(b["ce"], b["kl"], b["logits"], targets, soft, how, 0.1, rows, vocab)
+		}, func(v values) {
+			soft := kernels.Soft{K: k, IDs: top, LogP: logP}
+			if whole {
+				soft = kernels.Soft{Logits: v["teacher"]}
+			}
+			kernels.DistillRef(v["ce"], v["kl"], v["logits"], targets, soft, kernels.Distillation(how), 0.1, rows, vocab)
+		}, []string{"total"}, 1e-4})
+	}
+	return all
+}
+
+func optimizers() []operation {
+	const n, rows, cols = 1000, 24, 40
+	adamw := device.AdamW{LR: 1e-2, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1}
+	muon := device.Muon{LR: 1e-2, Size: 0.2, Momentum: 0.95, Decay: 0.1}
+	squares := normal(4, n)
+	for i, x := range squares {
+		squares[i] = x * x
+	}
+	return []operation{
+		{"AdamW", values{"p": normal(1, n), "g": normal(2, n), "m": normal(3, n), "v": squares}, func(d device.Device, b map[string]device.Buffer) {
+			d.AdamW(adamw, b["p"], b["g"], b["m"], b["v"], 0.5, 3)
+		}, func(v values) {
+			kernels.AdamW(adamw).StepRef(v["p"], v["g"], v["m"], v["v"], 0.5, 3)
+		}, nil, 1e-5},
+		{"Muon", values{
+			"p": normal(1, rows*cols), "g": normal(2, rows*cols), "m": normal(3, rows*cols),
+			"p2": normal(4, rows*cols), "g2": normal(5, rows*cols), "m2": normal(6, rows*cols),
+		}, func(d device.Device, b map[string]device.Buffer) {
+			d.Muon([]device.MuonStep{
+				{Muon: muon, P: b["p"], G: b["g"], M: b["m"], Rows: rows, Cols: cols},
+				{Muon: muon, P: b["p2"], G: b["g2"], M: b["m2"], Rows: cols, Cols: rows},
+			}, 0.5)
+		}, func(v values) {
+			o := kernels.Muon{LR: muon.LR, Size: muon.Size, Momentum: muon.Momentum, Decay: muon.Decay}
+			o.StepRef(v["p"], v["g"], v["m"], rows, cols, 0.5)
+			o.StepRef(v["p2"], v["g2"], v["m2"], cols, rows, 0.5)
+		}, []string{"g", "g2"}, 1e-4},
+	}
+}

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -108,6 +109,14 @@ func TestRunFolder(t *testing.T) {
 	if s := mustRun(t, other, o); s.State != Finished || !strings.Contains(read(t, o.Dir, recipeFile), "lr: 0.0005") {
 		t.Errorf("forced: %+v", s)
 	}
+	inside := other
+	inside.Data = filepath.Join(o.Dir, "data.safetensors")
+	if err := os.WriteFile(inside.Data, []byte(read(t, other.Data)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(t.Context(), inside, o); err == nil || !strings.Contains(err.Error(), "data of the new run is "+inside.Data) {
+		t.Errorf("data in the folder that is replaced: %v", err)
+	}
 	o.Force, o.Dir = false, t.TempDir()
 	put(t, o.Dir, "thesis.txt", "mine")
 	for _, o.Force = range []bool{false, true} {
@@ -119,6 +128,22 @@ func TestRunFolder(t *testing.T) {
 	other.Name = "../x"
 	if _, err := Run(t.Context(), other, o); err == nil || !strings.Contains(err.Error(), "plain folder name") {
 		t.Errorf("a name that leads elsewhere: %v", err)
+	}
+}
+
+// A lock that is no file is refused: to open a pipe would take forever.
+func TestLockIsFile(t *testing.T) {
+	recipe, o := smallRun(t, "steps=1", "valid=")
+	mustRun(t, recipe, o)
+	path := filepath.Join(o.Dir, lockFile)
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Resume(t.Context(), o, []string{"steps=2"}); err == nil || !strings.Contains(err.Error(), ".lock: is not a regular file") {
+		t.Errorf("resume: %v", err)
+	}
+	if _, err := ReadStatus(o.Dir); err == nil || !strings.Contains(err.Error(), ".lock: is not a regular file") {
+		t.Errorf("status: %v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,17 +56,21 @@ func savedSteps(run string) ([]int, error) {
 	return steps, nil
 }
 
-// newestWhole is the newest step whose checkpoint seems whole: it says what step it is of, and its files have their sizes. It is 0
-// where there is none.
+// newestWhole is the newest step whose checkpoint seems whole; 0 where there is none.
 func newestWhole(run string) (int, error) {
 	steps, err := savedSteps(run)
 	for _, step := range slices.Backward(steps) {
-		s, readErr := readState(run, step)
-		if readErr == nil && checkpoints.VerifySizes(checkpointDir(run, step), s.Files) == nil {
+		if seemsWhole(run, step) {
 			return step, nil
 		}
 	}
 	return 0, err
+}
+
+// seemsWhole tells whether the checkpoint of a step says that it is of that step, and its files have their sizes.
+func seemsWhole(run string, step int) bool {
+	s, err := readState(run, step)
+	return err == nil && checkpoints.VerifySizes(checkpointDir(run, step), s.Files) == nil
 }
 
 // readState reads what the checkpoint of a step says. That an earlier version wrote it, without checksums, is not an error: then
@@ -177,64 +182,96 @@ func (t *trainer) readState(path string) error {
 	return nil
 }
 
-// prune removes all but the newest keep checkpoints; 0 keeps all.
-func prune(run string, keep int) error {
+// prune removes the whole checkpoints up to that of a step, but for the newest keep of them; 0 keeps all. Folders that hold no
+// such checkpoint do not count, and stay.
+func prune(run string, step, keep int) error {
 	steps, err := savedSteps(run)
-	if err != nil || keep == 0 || len(steps) <= keep {
+	if err != nil || keep == 0 {
 		return err
 	}
-	for _, step := range steps[:len(steps)-keep] {
-		if err := removeWhole(checkpointDir(run, step)); err != nil {
+	steps = slices.DeleteFunc(steps, func(saved int) bool { return saved > step || !seemsWhole(run, saved) })
+	for _, old := range steps[:max(0, len(steps)-keep)] {
+		if err := removeWhole(checkpointDir(run, old)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// putAside renames a damaged file or folder to damaged-NAME, a name that is free, and returns that. Where there is nothing it does
-// nothing.
+// putAside renames a damaged file or folder to damaged-NAME, a name that is free, and returns that; "" where there is nothing.
 func putAside(path string) (aside string, err error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
 	for n := 0; ; n++ {
 		aside = "damaged-" + filepath.Base(path)
 		if n > 0 {
 			aside += "-" + strconv.Itoa(n)
 		}
 		to := filepath.Join(filepath.Dir(path), aside)
-		if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-			continue
+		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+			return aside, os.Rename(path, to)
 		}
-		if err := os.Rename(path, to); !errors.Is(err, fs.ErrNotExist) {
-			return aside, err
-		}
-		return aside, nil
 	}
 }
 
-// removeWhole removes a folder, if it is there, such that half of it is never seen under its name.
+// removeWhole removes a checkpoint such that half of it is never seen under its name. A folder with files of a user stays, with
+// these.
 func removeWhole(dir string) error {
 	hidden := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".old")
-	if err := os.RemoveAll(hidden); err != nil {
+	if err := checkpoints.RemoveOwned(hidden, recognizeCheckpoint); err != nil {
 		return err
 	}
-	if err := os.Rename(dir, hidden); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err := os.Rename(dir, hidden); err != nil { // something of a user's is in the way
+		return checkpoints.RemoveOwned(dir, recognizeCheckpoint)
 	}
-	return os.RemoveAll(hidden)
+	return removeHidden(hidden, dir)
 }
 
-// sweep removes what a killed process left: folders half written or half removed.
+// removeHidden removes what a run wrote into a hidden folder. If that leaves something it goes back to dir.
+func removeHidden(hidden, dir string) error {
+	if err := checkpoints.RemoveOwned(hidden, recognizeCheckpoint); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(hidden); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return nil // both stay
+	}
+	return os.Rename(hidden, dir)
+}
+
+// hiddenModel matches the folders that a killed process left of a model, in the names of this version and of earlier ones.
+var hiddenModel = regexp.MustCompile(`^\.(model|step-\d+)\.(old|tmp-[0-9a-f]{8}|(?:old|tmp)-[0-9a-f.]+-[0-9a-f]{8})$`)
+
+// sweep removes what a killed process left: files and folders half written or half removed. It puts back what was put aside.
 func sweep(run string) (err error) {
-	for _, pattern := range []string{checkpointsDir + "/.step-*", "." + modelDir + ".*", ".*.tmp-*"} {
-		left, globErr := filepath.Glob(filepath.Join(escapeGlob(run), pattern))
-		err = errors.Join(err, globErr)
-		for _, dir := range left {
-			err = errors.Join(err, os.RemoveAll(dir))
+	for _, name := range []string{recipeFile, identityFile, metricsFile, resultFile} {
+		err = errors.Join(err, checkpoints.RemoveLeftovers(filepath.Join(run, name)))
+	}
+	return errors.Join(err, sweepModels(run, recognizeResult), sweepModels(filepath.Join(run, checkpointsDir), recognizeCheckpoint))
+}
+
+// sweepModels is sweep for the folders of models in dir.
+func sweepModels(dir string, own checkpoints.Recognizer) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		m := hiddenModel.FindStringSubmatch(e.Name())
+		if m == nil || !e.IsDir() {
+			continue
+		}
+		target := filepath.Join(dir, m[1])
+		err = errors.Join(err, checkpoints.RemoveLeftovers(target, own))
+		switch path := filepath.Join(dir, e.Name()); {
+		case m[2] == "old":
+			err = errors.Join(err, removeHidden(path, target))
+		case !strings.Contains(m[2], "."):
+			err = errors.Join(err, checkpoints.RemoveOwned(path, recognizeModel))
 		}
 	}
 	return err
-}
-
-// escapeGlob makes a path stand for itself in a pattern.
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
 }

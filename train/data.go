@@ -33,6 +33,10 @@ type fingerprint struct {
 	CRC32C uint32 `json:"crc32c"` // of the ids as little-endian int32
 }
 
+func (f fingerprint) String() string {
+	return fmt.Sprintf("%d tokens of CRC-32C %08x", f.Tokens, f.CRC32C)
+}
+
 func loadData(ctx context.Context, r *recipe.Recipe, modelDir string, a *configs.Arch) (*data, error) {
 	load := func(name string) (*objective.Data, error) {
 		return objective.Load(ctx, name, modelDir, a, objective.Options{

@@ -21,11 +21,12 @@ const identityFile = "identity.json"
 
 // identity is what a run learns from, by content, and the recipe that it began with. It holds from before the first step on.
 type identity struct {
+	Run     string            `json:"run,omitempty"`            // of random digits; none: an earlier version began it
 	Model   *uint32           `json:"model_crc32c,omitempty"`   // of config.json and weights
 	Teacher *uint32           `json:"teacher_crc32c,omitempty"` // likewise; none: no teacher
 	Data    *fingerprint      `json:"data,omitempty"`
 	Valid   *fingerprint      `json:"valid,omitempty"`  // none: no validation
-	Recipe  map[string]string `json:"recipe,omitempty"` // by dotted key
+	Recipe  map[string]string `json:"recipe,omitempty"` // by dotted key, as it was begun or resumed last
 }
 
 // fixedKeys are the keys of a recipe that cannot change within a run: they say what a step reads, and what a checkpoint holds.
@@ -42,6 +43,7 @@ func (began identity) differs(other identity) (parts []string) {
 		{"teacher", equalOrNone(began.Teacher, other.Teacher)},
 		{"data", equalOrNone(began.Data, other.Data)},
 		{"valid", equalOrNone(began.Valid, other.Valid)},
+		{"run", began.Run == "" || other.Run == "" || began.Run == other.Run},
 	} {
 		if !part.same {
 			parts = append(parts, part.name)
@@ -78,13 +80,14 @@ func (began identity) adopt(now identity) identity {
 		began.Recipe = now.Recipe
 	}
 	return identity{
+		cmp.Or(began.Run, now.Run),
 		cmp.Or(began.Model, now.Model), cmp.Or(began.Teacher, now.Teacher), cmp.Or(began.Data, now.Data), cmp.Or(began.Valid, now.Valid),
 		began.Recipe,
 	}
 }
 
 // checkRecipe compares a run's recipe.yaml with the recipe that the run began with: it must have all keys, and the fixed ones
-// must have their values.
+// must have their values. Others that were edited are told.
 func (began identity) checkRecipe(dir string) error {
 	if began.Recipe == nil {
 		return nil
@@ -98,20 +101,26 @@ func (began identity) checkRecipe(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	var changed []string
+	var changed, edited []string
 	for _, key := range slices.Sorted(maps.Keys(began.Recipe)) {
 		value, ok := now[key]
-		switch {
+		switch change := fmt.Sprintf("%s was %s, now %s", key, began.Recipe[key], value); {
 		case !ok:
 			changed = append(changed, key+" is missing")
-		case slices.Contains(fixedKeys, key) && value != began.Recipe[key]:
-			changed = append(changed, fmt.Sprintf("%s was %s, now %s", key, began.Recipe[key], value))
+		case value == began.Recipe[key]:
+		case slices.Contains(fixedKeys, key):
+			changed = append(changed, change)
+		default:
+			edited = append(edited, change)
 		}
 	}
-	if changed == nil {
-		return nil
+	if changed != nil {
+		return fmt.Errorf("%s: is not what the run began with: %s; put it back, or start another run with gqa-train run", path, strings.Join(changed, ", "))
 	}
-	return fmt.Errorf("%s: is not what the run began with: %s; put it back, or start another run with gqa-train run", path, strings.Join(changed, ", "))
+	if edited != nil {
+		slog.Warn(fmt.Sprintf("%s: was edited since the run was last begun or resumed: %s", path, strings.Join(edited, ", ")))
+	}
+	return nil
 }
 
 // recipeValues are a recipe's keys as recipe.yaml has them.
@@ -123,18 +132,17 @@ func recipeValues(r *recipe.Recipe) (map[string]string, error) {
 	return recipe.Values(text)
 }
 
-// readIdentity reads what a run began with: nothing where an earlier version began it. If the file is damaged that is a warning, as
-// the checkpoints tell too.
-func readIdentity(dir string) identity {
-	var began identity
+// readIdentity reads what a run began with: nothing where the file is missing. One that is damaged is told by the error, and is
+// nothing too.
+func readIdentity(dir string) (began identity, damage error) {
 	err := readSealed(filepath.Join(dir, identityFile), &began)
-	if err == nil {
-		return began
+	switch {
+	case err == nil:
+		return began, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return identity{}, nil
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		slog.Warn(fmt.Sprintf("%v; it is written anew", err))
-	}
-	return identity{}
+	return identity{}, err
 }
 
 func writeIdentity(dir string, began identity) error {

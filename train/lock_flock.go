@@ -11,6 +11,9 @@ import (
 
 // isLocked tells whether a process has the lock that a file stands for. It changes nothing.
 func isLocked(path string) (bool, error) {
+	if err := checkLock(path); err != nil {
+		return false, err
+	}
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -28,6 +31,9 @@ func isLocked(path string) (bool, error) {
 
 // tryLock takes the lock that a file stands for; held says that another process has it. A lock ends with its process.
 func tryLock(path string) (release func(), held bool, err error) {
+	if err := checkLock(path); err != nil {
+		return nil, false, err
+	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
 		return nil, false, err

@@ -10,6 +10,9 @@ import (
 
 // isLocked tells whether a process has the lock that a file stands for. It changes nothing.
 func isLocked(path string) (bool, error) {
+	if err := checkLock(path); err != nil {
+		return false, err
+	}
 	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -20,6 +23,9 @@ func isLocked(path string) (bool, error) {
 // tryLock takes the lock that a file stands for; held says that another process has it. After a crash the file stays: it
 // must then be removed by hand.
 func tryLock(path string) (release func(), held bool, err error) {
+	if err := checkLock(path); err != nil {
+		return nil, false, err
+	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o666)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, true, nil

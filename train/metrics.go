@@ -83,15 +83,19 @@ func cutMetrics(path string, step int, saved []byte) ([]byte, error) {
 		}
 	}
 	kept := ""
-	if !bytes.HasPrefix(now, saved) {
+	if !bytes.HasPrefix(now, saved) && !validated(now, saved) {
 		if fault == nil {
 			fault = errors.New("it does not hold what was saved")
 		}
 		aside, err := putAside(path)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
+		case aside == "":
+			fault = errors.New("it is missing")
+		default:
+			kept = ", and what was there is now " + aside
 		}
-		kept = ", and what was there is now " + aside
 	}
 	if fault != nil {
 		slog.Warn(fmt.Sprintf("%s: %v; it is cut back to step %d%s", path, fault, step, kept))
@@ -100,6 +104,21 @@ func cutMetrics(path string, step int, saved []byte) ([]byte, error) {
 		return saved, nil
 	}
 	return saved, checkpoints.WriteFileAtomic(path, saved, 0o666)
+}
+
+// validated tells whether now begins with saved, but for a validation of the last step, which a run that was told to stop makes
+// when it is resumed: see catchUp.
+func validated(now, saved []byte) bool {
+	before := bytes.LastIndexByte(bytes.TrimSuffix(saved, []byte("\n")), '\n') + 1
+	rest, ok := bytes.CutPrefix(now, saved[:before])
+	line, _, whole := bytes.Cut(rest, []byte("\n"))
+	var m Metrics
+	if !ok || !whole || json.Unmarshal(line, &m) != nil {
+		return false
+	}
+	m.ValidLoss, m.Original = nil, nil
+	line, err := m.line()
+	return err == nil && bytes.Equal(line, saved[before:])
 }
 
 // linesTo are the lines of all up to a step.

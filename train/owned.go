@@ -13,13 +13,15 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs/recipe"
+	"gqa/internal/stream"
 	"gqa/internal/weights"
 )
 
 // runFile matches what a run has in its folder. Event files of other programs have other names.
-var runFile = regexp.MustCompile(`^(recipe\.yaml|identity\.json|metrics\.jsonl|\.lock|damaged-metrics\.jsonl(-\d+)?|events\.out\.tfevents\.\d+\.step-\d+)$`)
+var runFile = regexp.MustCompile(`^(recipe\.yaml|identity\.json|result\.json|metrics\.jsonl|\.lock|damaged-metrics\.jsonl(-\d+)?|events\.out\.tfevents\.\d+\.step-\d+)$`)
 
-// modelFile matches what the folder of a checkpoint or of the result has, beside companions of the weights.
+// modelFile matches what the folder of a checkpoint or of the result has, beside companions of the weights, where earlier versions
+// did not write down which files are theirs.
 var modelFile = regexp.MustCompile(`^(model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|config\.json|conversion\.json|optimizer\.safetensors|metrics\.jsonl|state\.json)$`)
 
 // moduleFile matches what the folders of a sentence-transformers model have.
@@ -46,14 +48,16 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return owned, err
 	}
-	folders := []string{modelDir, "." + modelDir + ".old"}
-	for _, e := range steps {
-		if e.IsDir() && stepFolder.MatchString(e.Name()) {
-			folders = append(folders, checkpointsDir+"/"+e.Name())
+	for _, folder := range []string{modelDir, "." + modelDir + ".old"} {
+		if err := addModel(owned, dir, folder, recognizeResult); err != nil {
+			return owned, err
 		}
 	}
-	for _, folder := range folders {
-		if err := addModel(owned, dir, folder); err != nil {
+	for _, e := range steps {
+		if !stepFolder.MatchString(e.Name()) {
+			continue
+		}
+		if err := addModel(owned, dir, checkpointsDir+"/"+e.Name(), recognizeCheckpoint); err != nil {
 			return owned, err
 		}
 	}
@@ -62,8 +66,10 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 
 // outside is an error if a run in dir would replace what it begins with or follows.
 func outside(dir string, r *recipe.Recipe) error {
-	for key, path := range map[string]string{"model": r.Model, "distill.teacher": r.Distill.Teacher, "distill.cache": r.Distill.Cache} {
-		if path != "" && checkpoints.Within(path, dir) {
+	for key, path := range map[string]string{
+		"model": r.Model, "data": r.Data, "valid": r.Valid, "distill.teacher": r.Distill.Teacher, "distill.cache": r.Distill.Cache,
+	} {
+		if path != "" && !strings.HasPrefix(path, stream.SamplePrefix) && checkpoints.Within(path, dir) {
 			return fmt.Errorf("%s: is not replaced: %s of the new run is %s, in it; name another folder (--output)", dir, key, path)
 		}
 	}
@@ -114,18 +120,48 @@ func isMetrics(line []byte) bool {
 }
 
 // addModel adds the folder of a model, if there is one.
-func addModel(owned checkpoints.Owned, dir, folder string) error {
+func addModel(owned checkpoints.Owned, dir, folder string, own checkpoints.Recognizer) error {
 	info, err := os.Lstat(filepath.Join(dir, folder))
 	if err != nil || !info.IsDir() {
 		return nil
 	}
-	below, err := recognizeModel(filepath.Join(dir, folder))
+	below, err := own(filepath.Join(dir, folder))
 	owned.Add(folder, below)
 	owned.Files[folder+"/"] = checkpoints.AnySize
 	return err
 }
 
-// recognizeModel is a [checkpoints.Recognizer] of the folders of a run that hold a model.
+// recognizeCheckpoint is a [checkpoints.Recognizer] of the checkpoints of runs, damaged ones too.
+func recognizeCheckpoint(dir string) (checkpoints.Owned, error) {
+	var s state
+	if err := readSealed(filepath.Join(dir, stateFile), &s); err != nil || s.Files == nil {
+		return recognizeModel(dir)
+	}
+	owned := checkpoints.Owned{Files: map[string]int64{stateFile: checkpoints.AnySize}}
+	for name := range s.Files {
+		owned.Files[name] = checkpoints.AnySize
+	}
+	return owned, nil
+}
+
+// recognizeResult is a [checkpoints.Recognizer] of the results of runs. Weights may have been cut short; other files that were
+// changed are a user's.
+func recognizeResult(dir string) (checkpoints.Owned, error) {
+	held, err := readResult(filepath.Dir(dir))
+	if err != nil || held == nil {
+		return recognizeModel(dir)
+	}
+	owned := checkpoints.Owned{Files: map[string]int64{}}
+	for name, digest := range held.Files {
+		owned.Files[name] = digest.Bytes
+		if strings.HasSuffix(name, ".safetensors") {
+			owned.Files[name] = checkpoints.AnySize
+		}
+	}
+	return owned, nil
+}
+
+// recognizeModel is a [checkpoints.Recognizer] of the folders of a run that hold a model. It goes by the names of files.
 func recognizeModel(dir string) (checkpoints.Owned, error) {
 	owned := checkpoints.Owned{Files: map[string]int64{"optimizer/": checkpoints.AnySize}}
 	ours := func(name string) bool { return modelFile.MatchString(name) || weights.IsCompanion(name) }

@@ -14,11 +14,14 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/internal/device"
+	"gqa/internal/file"
 )
 
 const (
 	predictionsKeyFile = "teacher.json"
 	predictionsFile    = "predictions.bin"
+
+	maxKey = 1 << 20 // bytes of teacher.json
 )
 
 // errCache is wrapped by the error of a teacher's cache that cannot be read or written, or that is another's.
@@ -57,35 +60,51 @@ func openPredictions(dir string, key predictionsKey) (*predictions, error) {
 		return nil, err
 	}
 	path := filepath.Join(dir, predictionsKeyFile)
-	switch text, err := os.ReadFile(path); {
-	case errors.Is(err, fs.ErrNotExist):
-		if err := beginPredictions(dir, path, append(want, '\n')); err != nil {
-			return nil, fmt.Errorf("%w: %w", errCache, err)
-		}
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", errCache, err)
-	default:
+	text, err := file.ReadMax(path, maxKey)
+	switch {
+	case err == nil && json.Valid(text):
 		if err := key.check(text); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w; name another folder with distill.cache, or remove this one", errCache, path, err)
 		}
+	case err == nil || errors.Is(err, fs.ErrNotExist):
+		if err := beginPredictions(dir, path, append(want, '\n')); err != nil {
+			return nil, fmt.Errorf("%w: %w", errCache, err)
+		}
+	default:
+		return nil, fmt.Errorf("%w: %w", errCache, err)
 	}
-	file, err := os.OpenFile(filepath.Join(dir, predictionsFile), os.O_RDWR|os.O_CREATE, 0o666)
+	path = filepath.Join(dir, predictionsFile)
+	if info, err := os.Stat(path); err == nil {
+		if err := file.Check(path, info); err != nil { // to open a pipe might take forever
+			return nil, fmt.Errorf("%w: %w", errCache, err)
+		}
+	}
+	opened, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errCache, err)
 	}
 	n := key.SeqLen * key.TopK
-	return &predictions{key: key, file: file, buf: make([]byte, 4+6*n)}, nil
+	return &predictions{key: key, file: opened, buf: make([]byte, 4+6*n)}, nil
 }
 
-// beginPredictions writes the key of a folder that has none. Predictions that are there without one may be anything's.
+// beginPredictions writes the key of a folder that has none, or one that is not JSON any more. Predictions that are there may then
+// be anything's.
 func beginPredictions(dir, path string, key []byte) error {
-	if _, err := os.Lstat(filepath.Join(dir, predictionsFile)); err == nil {
-		aside, err := putAside(filepath.Join(dir, predictionsFile))
-		if err != nil {
-			return err
-		}
-		slog.Warn(fmt.Sprintf("teacher cache: %s has no %s, which says what its predictions are of: they are not used but kept as %s, and are made again",
-			dir, predictionsKeyFile, aside))
+	aside, err := putAside(filepath.Join(dir, predictionsFile))
+	if err != nil {
+		return err
+	}
+	damaged, err := putAside(path)
+	if err != nil {
+		return err
+	}
+	what := "has no " + predictionsKeyFile
+	if damaged != "" {
+		what = "has a damaged " + predictionsKeyFile
+	}
+	if aside != "" {
+		slog.Warn(fmt.Sprintf("teacher cache: %s %s, which says what its predictions are of: they are not used but kept as %s, and are made again",
+			dir, what, aside))
 	}
 	return checkpoints.WriteFileAtomic(path, key, 0o666)
 }
@@ -93,8 +112,8 @@ func beginPredictions(dir, path string, key []byte) error {
 // check compares the key with that of a folder.
 func (k predictionsKey) check(text []byte) error {
 	var held predictionsKey
-	if err := json.Unmarshal(text, &held); err != nil {
-		return err
+	if err := json.Unmarshal(text, &held); err != nil || held.Vocab < 1 || held.TopK < 1 {
+		return errors.New("is not what a run writes into a teacher's cache")
 	}
 	for _, d := range []struct {
 		what      string
@@ -147,6 +166,9 @@ func (p *predictions) load(window int, soft device.Soft) (held bool, err error) 
 	for i := range soft.IDs {
 		soft.IDs[i] = int32(binary.LittleEndian.Uint32(body[4*i:]))
 		soft.LogP[i] = checkpoints.F16ToF32(binary.LittleEndian.Uint16(body[4*n+2*i:]))
+		if soft.IDs[i] < 0 || int(soft.IDs[i]) >= p.key.Vocab || !isFinite(float64(soft.LogP[i])) {
+			return false, nil // of another file: the checksum is good
+		}
 	}
 	return true, nil
 }

@@ -21,7 +21,7 @@ import (
 // the optimizer, whose averages a checkpoint holds. A finished run is left
 // as it is, unless a greater number of steps is set.
 func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
-	began := readIdentity(o.Dir)
+	began, damage := readIdentity(o.Dir)
 	if err := began.checkRecipe(o.Dir); err != nil {
 		return nil, err
 	}
@@ -41,10 +41,14 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	case recipe.Steps < s.Saved:
 		return nil, fmt.Errorf("steps is %d, but %s has a checkpoint of step %d", recipe.Steps, o.Dir, s.Saved)
 	case s.State == Finished && recipe.Steps == s.Saved:
+		s.Idle = true
 		return s, nil
 	}
-	r, err := reopen(ctx, o.Dir, recipe, began)
+	r, err := reopen(ctx, o.Dir, recipe, began, damage)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.trainer.teacher.openCache(); err != nil {
 		return nil, err
 	}
 	if err := writeIdentity(o.Dir, r.identity); err != nil {
@@ -84,14 +88,22 @@ func changedRecipe(dir string, sets []string) (recipe *recipe.Recipe, changed bo
 	return &r, r != old, nil
 }
 
-// reopen is a run as its newest good checkpoint has it, or as it begins where it has saved nothing.
-func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identity) (*run, error) {
+// reopen is a run as its newest good checkpoint has it, or as it begins where it has saved nothing. damage is what is wrong with
+// its identity.json: then only a checkpoint tells what it began with.
+func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identity, damage error) (*run, error) {
 	if err := sweep(dir); err != nil {
 		return nil, err
 	}
 	steps, err := savedSteps(dir)
 	if err != nil {
 		return nil, err
+	}
+	if len(steps) == 0 && damage != nil {
+		return nil, fmt.Errorf("%w, and there is no checkpoint, which would tell too what the run began with; put it back, or start another run with gqa-train run",
+			damage)
+	}
+	if damage != nil {
+		slog.Warn(fmt.Sprintf("%v; it is written anew from the checkpoint", damage))
 	}
 	if len(steps) == 0 {
 		r, err := prepare(ctx, recipe)
@@ -130,9 +142,12 @@ func (r *run) continues(began identity) error {
 		unknown = append(unknown, "whether model, teacher and data are those that the run began with")
 	}
 	if unknown != nil {
-		slog.Warn(fmt.Sprintf("%s: an earlier version of gqa-train wrote it, without checksums: it cannot be verified %s", r.dir, strings.Join(unknown, ", nor ")))
+		slog.Warn(fmt.Sprintf("%s: it has no %s, which earlier versions of gqa-train did not write: it cannot be verified %s",
+			r.dir, identityFile, strings.Join(unknown, ", nor ")))
 	}
+	now := r.identity.Recipe
 	r.identity = began.adopt(r.identity)
+	r.identity.Recipe = now
 	return nil
 }
 
@@ -149,22 +164,7 @@ type badCheckpoint struct {
 
 // restore is a run as the checkpoint of a step has it. If that is damaged the error is a damageError.
 func restore(ctx context.Context, dir string, step int, recipe *recipe.Recipe, began identity) (*run, error) {
-	from := checkpointDir(dir, step)
-	s, err := readState(dir, step)
-	if err == nil && s.Identity != nil && began.differs(*s.Identity) != nil {
-		err = errors.New("it is another run's checkpoint")
-	}
-	if err == nil {
-		err = s.verify(ctx, dir)
-	}
-	var o *origin
-	var t *trainer
-	if err == nil {
-		o, t, err = openOrigin(ctx, from, recipe)
-	}
-	if err == nil {
-		err = s.wrote(o)
-	}
+	s, o, t, err := openCheckpoint(ctx, dir, step, recipe, began)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -172,44 +172,75 @@ func restore(ctx context.Context, dir string, step int, recipe *recipe.Recipe, b
 		return nil, &damageError{err}
 	}
 	if s.Identity != nil {
-		began = began.adopt(*s.Identity)
-	}
-	if err := began.checkRecipe(dir); err != nil {
-		return nil, err
+		known := began.Recipe != nil // and has been checked
+		if began = began.adopt(*s.Identity); !known {
+			if err := began.checkRecipe(dir); err != nil {
+				return nil, err
+			}
+		}
 	}
 	r, err := assemble(ctx, recipe, o, t)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.trainer.readState(filepath.Join(from, momentsFile)); err != nil {
+	r.dir, r.state, r.saved = dir, s, s.Step
+	if err := r.readRest(checkpointDir(dir, step)); err != nil {
 		return nil, &damageError{err}
-	}
-	if !r.trainer.Finite() {
-		return nil, &damageError{errors.New("it holds numbers that are not finite")}
-	}
-	if s.Files != nil {
-		if r.metrics, err = os.ReadFile(filepath.Join(from, metricsFile)); err != nil {
-			return nil, &damageError{err}
-		}
 	}
 	if s.Data != nil && *s.Data != *r.identity.Data {
 		return nil, fmt.Errorf("data: %s has changed since the run began (%d tokens then, %d now): put it back, or start another run",
 			recipe.Data, s.Data.Tokens, r.identity.Data.Tokens)
 	}
-	r.dir, r.state, r.saved = dir, s, s.Step
 	return r, r.continues(began)
 }
 
-// fallBack sets the damaged checkpoints aside that were newer than the good one of a step, and says so.
+// openCheckpoint verifies the checkpoint of a step and reads its model. Any error but that of ctx is of damage.
+func openCheckpoint(ctx context.Context, dir string, step int, recipe *recipe.Recipe, began identity) (s state, o *origin, t *trainer, err error) {
+	s, err = readState(dir, step)
+	switch {
+	case err != nil:
+	case s.Files == nil && began.Run != "":
+		err = errors.New(stateFile + " has no checksums")
+	case s.Identity != nil && began.differs(*s.Identity) != nil:
+		err = errors.New("it is another run's checkpoint")
+	default:
+		err = s.verify(ctx, dir)
+	}
+	if err != nil {
+		return s, nil, nil, err
+	}
+	if o, t, err = openOrigin(ctx, checkpointDir(dir, step), recipe); err != nil {
+		return s, nil, nil, err
+	}
+	return s, o, t, s.wrote(o)
+}
+
+// readRest takes over what a checkpoint holds beside the model.
+func (r *run) readRest(dir string) (err error) {
+	if err := r.trainer.readState(filepath.Join(dir, momentsFile)); err != nil {
+		return err
+	}
+	if !r.trainer.Finite() {
+		return errors.New("it holds numbers that are not finite")
+	}
+	if r.state.Files != nil {
+		r.metrics, err = os.ReadFile(filepath.Join(dir, metricsFile))
+	}
+	return err
+}
+
+// fallBack sets the damaged checkpoints aside that were newer than the good one of a step, and says so in one line.
 func fallBack(dir string, bad []badCheckpoint, step int) error {
-	for i, b := range bad {
+	var all []string
+	for _, b := range bad {
 		aside, err := putAside(checkpointDir(dir, b.step))
 		if err != nil {
 			return err
 		}
-		if i == 0 {
-			slog.Warn(fmt.Sprintf("%s: the checkpoint of step %d is damaged (%v) and is now %s: resuming from step %d", dir, b.step, b.cause, aside, step))
-		}
+		all = append(all, fmt.Sprintf("the checkpoint of step %d is damaged (%v) and is now %s", b.step, b.cause, aside))
+	}
+	if all != nil {
+		slog.Warn(fmt.Sprintf("%s: %s: resuming from step %d", dir, strings.Join(all, "; "), step))
 	}
 	return nil
 }

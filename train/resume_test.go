@@ -83,11 +83,14 @@ func TestResumeAfterCrash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	halves := []string{"checkpoints/.step-8.tmp-1", ".model.tmp-1"}
-	for _, name := range halves {
-		if err := os.Mkdir(filepath.Join(crashed.Dir, name), 0o777); err != nil {
+	halves := []string{"checkpoints/.step-8.tmp-0a1b2c3d", "checkpoints/.step-2.old", ".model.tmp-0a1b2c3d"}
+	users := []string{"checkpoints/.step-best", ".notes.tmp-1", ".model.tmp-mine"}
+	for _, name := range append(halves, users...) {
+		dir := filepath.Join(crashed.Dir, name)
+		if err := os.Mkdir(dir, 0o777); err != nil {
 			t.Fatal(err)
 		}
+		put(t, dir, "model.safetensors", "half")
 	}
 	log := read(t, crashed.Dir, metricsFile)
 	if err := os.WriteFile(filepath.Join(crashed.Dir, metricsFile), []byte(log+`{"step":9,"lo`), 0o666); err != nil {
@@ -112,6 +115,11 @@ func TestResumeAfterCrash(t *testing.T) {
 	for _, name := range halves {
 		if _, err := os.Stat(filepath.Join(crashed.Dir, name)); err == nil {
 			t.Errorf("%s is still there", name)
+		}
+	}
+	for _, name := range users {
+		if read(t, crashed.Dir, name, "model.safetensors") != "half" {
+			t.Errorf("%s is changed", name)
 		}
 	}
 }
@@ -516,6 +524,97 @@ func TestResumeRecipe(t *testing.T) {
 	same(t, "an edit that does not count", o.Dir, whole.Dir)
 }
 
+// A user's files in checkpoints stay when these are pruned, and only whole checkpoints count.
+func TestPrune(t *testing.T) {
+	run, _ := stopped(t)
+	put(t, checkpointDir(run, 2), "notes.txt", "mine")
+	if err := os.Remove(filepath.Join(checkpointDir(run, 4), momentsFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(checkpointDir(run, 100), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := prune(run, 6, 1); err != nil {
+		t.Fatal(err)
+	}
+	if steps, err := savedSteps(run); err != nil || !slices.Equal(steps, []int{2, 4, 6, 100}) {
+		t.Errorf("folders of %v, %v", steps, err)
+	}
+	if names, err := os.ReadDir(checkpointDir(run, 2)); err != nil || len(names) != 1 || names[0].Name() != "notes.txt" {
+		t.Errorf("step 2 holds %v, %v; want the user's file alone", names, err)
+	}
+	if newest, err := newestWhole(run); err != nil || newest != 6 {
+		t.Errorf("the newest is %d, %v", newest, err)
+	}
+}
+
+// A recipe that was edited by hand is used, and a line says what changed; what --set changed is not news.
+func TestResumeEdited(t *testing.T) {
+	run, _ := stopped(t)
+	o := copied(t, run)
+	o.Observe = nil
+	if _, err := Resume(interruptedAfter(t, &o, 7), o, []string{"optimizer.lr=0.5"}); !errors.Is(err, ErrInterrupted) {
+		t.Fatal(err)
+	}
+	o.Observe = nil
+	edited := copied(t, o.Dir)
+	for _, test := range []struct {
+		o    Options
+		old  string
+		want string
+	}{{o, "", ""}, {edited, "lr: 0.5", "optimizer.lr was 0.5, now 0.25"}} {
+		put(t, test.o.Dir, recipeFile, strings.Replace(read(t, test.o.Dir, recipeFile), test.old, strings.Replace(test.old, "0.5", "0.25", 1), 1))
+		warned := warnings(t, func() {
+			if _, err := Resume(t.Context(), test.o, nil); err != nil {
+				t.Error(err)
+			}
+		})
+		if len(warned) != 1 || !strings.Contains(warned[0], test.want) || (warned[0] == "") != (test.want == "") {
+			t.Errorf("the log holds %q, want %q", warned, test.want)
+		}
+	}
+}
+
+// What a run began with is told by identity.json or by a checkpoint: without either it does not go on.
+func TestResumeIdentityDamaged(t *testing.T) {
+	run, whole := stopped(t)
+	for _, kept := range []bool{true, false} {
+		o := copied(t, run)
+		put(t, o.Dir, identityFile, read(t, o.Dir, identityFile)[1:])
+		if !kept {
+			if err := os.RemoveAll(filepath.Join(o.Dir, checkpointsDir)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var err error
+		warned := warnings(t, func() { _, err = Resume(t.Context(), o, nil) })
+		if !kept {
+			if err == nil || !strings.Contains(err.Error(), "identity.json: is damaged") || !strings.Contains(err.Error(), "there is no checkpoint") {
+				t.Errorf("without a checkpoint: %v", err)
+			}
+			continue
+		}
+		if err != nil || len(warned) != 1 || !strings.Contains(warned[0], "identity.json: is damaged") {
+			t.Errorf("%v; the log holds %q", err, warned)
+		}
+		same(t, "with a checkpoint", o.Dir, whole.Dir)
+	}
+}
+
+// A run that is told to stop before its first step makes none.
+func TestInterruptedBeforeStep(t *testing.T) {
+	recipe, o := smallRun(t)
+	r := begun(t, recipe, o)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.loop(ctx, o); !errors.Is(err, ErrInterrupted) || !strings.Contains(err.Error(), "before the first step") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, checkpointsDir)); err == nil {
+		t.Error("a checkpoint was made")
+	}
+}
+
 // TestStatusReadsOnly: status changes nothing, also in a folder that it cannot write to.
 func TestStatusReadsOnly(t *testing.T) {
 	run, _ := stopped(t)
@@ -565,14 +664,29 @@ func TestResumeValidates(t *testing.T) {
 	mustRun(t, recipe, whole)
 	recipe, o := smallRun(t)
 	r := begun(t, recipe, o)
-	if err := r.loop(&told{t.Context(), 4}, o); !errors.Is(err, ErrInterrupted) || r.state.Step != 4 { // each step asks once
+	if err := r.loop(&told{t.Context(), 5}, o); !errors.Is(err, ErrInterrupted) || r.state.Step != 4 { // before each step, and before the validation
 		t.Fatalf("stopped after step %d: %v", r.state.Step, err)
 	}
 	if all := figures(t, o.Dir); all[3].ValidLoss != nil {
 		t.Fatalf("step 4 has been validated: %+v", all[3])
 	}
-	if _, err := Resume(t.Context(), o, nil); err != nil {
+	caught := copied(t, o.Dir) // killed just after it had caught up
+	r, err := reopen(t.Context(), caught.Dir, &recipe, identity{}, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "stopped before a validation", o.Dir, whole.Dir)
+	if err := r.loop(&told{t.Context(), 1}, caught); !errors.Is(err, ErrInterrupted) || figures(t, caught.Dir)[3].ValidLoss == nil {
+		t.Fatalf("not caught up: %v", err)
+	}
+	for _, o := range []Options{o, caught} {
+		warned := warnings(t, func() {
+			if _, err := Resume(t.Context(), o, nil); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if len(warned) != 1 || warned[0] != "" {
+			t.Errorf("the log holds %q", warned)
+		}
+		same(t, "stopped before a validation", o.Dir, whole.Dir)
+	}
 }

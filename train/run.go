@@ -140,11 +140,11 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	for r.state.Step < r.recipe.Steps {
+		if ctx.Err() != nil {
+			return r.interrupt()
+		}
 		if err := r.next(ctx); err != nil {
 			return err
-		}
-		if ctx.Err() != nil && r.state.Step < r.recipe.Steps {
-			return r.interrupt()
 		}
 	}
 	if err := r.save(); err != nil {
@@ -253,7 +253,7 @@ func (r *run) save() error {
 		return r.diverged(r.state.Step, err)
 	}
 	if r.state.Step == r.recipe.Steps {
-		if err := checkpoints.RemoveOwned(filepath.Join(r.dir, modelDir), recognizeModel); err != nil { // the result of fewer steps
+		if err := removeResult(r.dir); err != nil {
 			return err
 		}
 	}
@@ -261,7 +261,7 @@ func (r *run) save() error {
 		return fmt.Errorf("checkpoint of step %d: %w; %s", r.state.Step, err, r.resumable())
 	}
 	r.saved = r.state.Step
-	return prune(r.dir, r.recipe.Keep)
+	return prune(r.dir, r.state.Step, r.recipe.Keep)
 }
 
 // sound checks that the last step left a model that works: what is saved must be worth going back to.
@@ -285,6 +285,9 @@ func (r *run) resumable() string {
 }
 
 func (r *run) interrupt() error {
+	if r.state.Step == 0 {
+		return fmt.Errorf("%w before the first step; gqa-train resume %s begins", ErrInterrupted, r.dir)
+	}
 	if err := r.save(); err != nil {
 		return err
 	}
@@ -325,12 +328,16 @@ func (r *run) export() (err error) {
 	if err != nil {
 		return err
 	}
-	out, err := checkpoints.NewOutput(filepath.Join(r.dir, modelDir), true, recognizeModel)
+	out, err := checkpoints.NewOutput(filepath.Join(r.dir, modelDir), true, recognizeResult)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
-	if err := r.origin.write(out.Dir(), dtype, r.trainer.Result); err != nil {
+	err = r.origin.write(out.Dir(), dtype, r.trainer.Result)
+	if err == nil {
+		err = writeResult(r.dir, r.state.Step, out.Dir())
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w; %s", modelDir, err, r.resumable())
 	}
 	return out.Commit()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,6 +47,13 @@ func Run(ctx context.Context, recipe recipe.Recipe, o Options) (*Status, error) 
 	}
 	r, err := prepare(ctx, &recipe)
 	if err != nil {
+		return nil, err
+	}
+	r.identity.Run = fmt.Sprintf("%016x", rand.Uint64())
+	if err := r.trainer.teacher.openCache(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if err := createFolder(o, &recipe, r.identity); err != nil {
@@ -117,7 +125,7 @@ func readRecipe(dir string) (recipe.Recipe, error) {
 
 // createFolder makes the run folder with the recipe and what the run begins with in it, in place of an older one if forced.
 func createFolder(o Options, recipe *recipe.Recipe, began identity) (err error) {
-	if _, err := os.Stat(filepath.Join(o.Dir, lockFile)); err == nil {
+	if _, err := os.Lstat(filepath.Join(o.Dir, lockFile)); err == nil {
 		release, err := lock(o.Dir) // a run under way must not lose its folder
 		if err != nil {
 			return err
@@ -159,4 +167,13 @@ func lock(dir string) (release func(), err error) {
 		return nil, fmt.Errorf("%s: another process is training this run; wait for it or stop it (if there is none, remove %s)", dir, filepath.Join(dir, lockFile))
 	}
 	return release, err
+}
+
+// checkLock is the error of a file that cannot be a lock: to open a pipe might take forever, and behind a link is another file.
+func checkLock(path string) error {
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: is not a regular file, so it cannot be the run's lock; remove it", path)
+	}
+	return nil
 }

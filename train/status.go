@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // State is how a run stands.
@@ -34,6 +35,8 @@ type Status struct {
 	TokensPerS float64  `json:"tokens_per_s"`                 // over the last steps, validations and checkpoints left out
 	ETA        *float64 `json:"eta_s,omitempty"`              // seconds to the last step, while running
 	Model      string   `json:"model,omitempty"`              // the result, once finished
+
+	Idle bool `json:"-"` // of what [Resume] returns: the run was finished, and nothing was done
 }
 
 // IsRun tells whether a folder is a run's.
@@ -63,6 +66,7 @@ func readStatus(dir string, running bool) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	metrics = slices.DeleteFunc(metrics, func(m Metrics) bool { return m.Step > recipe.Steps }) // damaged
 	saved, err := newestWhole(dir)
 	if err != nil {
 		return nil, err
@@ -72,7 +76,6 @@ func readStatus(dir string, running bool) (*Status, error) {
 	s.Step = max(s.Step, s.Saved)
 	s.Tokens = int64(s.Step) * int64(recipe.TokensPerStep())
 	model := filepath.Join(dir, modelDir)
-	_, err = os.Stat(filepath.Join(model, "config.json"))
 	switch left := int64(s.Steps)*int64(recipe.TokensPerStep()) - s.Tokens; {
 	case running:
 		s.State = Running
@@ -80,7 +83,7 @@ func readStatus(dir string, running bool) (*Status, error) {
 			eta := float64(left) / s.TokensPerS
 			s.ETA = &eta
 		}
-	case err == nil && s.Saved == s.Steps:
+	case s.Saved == s.Steps && hasResult(dir, s.Steps):
 		s.State, s.Model = Finished, model
 	}
 	return s, nil

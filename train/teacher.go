@@ -23,7 +23,9 @@ type teacher struct {
 	device.Distillation
 	model     *infer.Decoder
 	objective objective.Objective
-	sum       uint32       // of its weights
+	sum       uint32 // of its weights
+	cacheDir  string // the recipe's; empty: none
+	cacheKey  predictionsKey
 	cache     *predictions // nil: the model reads every batch anew
 	validLoss *float64     // see evaluate; nil: not known yet
 }
@@ -67,11 +69,19 @@ func openTeacher(ctx context.Context, r *recipe.Recipe, arch *configs.Arch, d *d
 	if r.Distill.Cache == "" {
 		return t, nil
 	}
-	t.cache, err = openPredictions(r.Distill.Cache, predictionsKey{
+	t.cacheDir, t.cacheKey = r.Distill.Cache, predictionsKey{
 		Teacher: t.sum, Data: d.fingerprint, SeqLen: d.rows(), Seed: r.Seed,
 		Vocab: arch.Vocab, TopK: min(r.Distill.TopK, arch.Vocab), Temperature: r.Distill.Temperature,
-	})
-	return t, err
+	}
+	return t, nil
+}
+
+// openCache opens the cache that the recipe names, if it names one. It is made if it is not there: a run first checks all else.
+func (t *teacher) openCache() (err error) {
+	if t != nil && t.cacheDir != "" {
+		t.cache, err = openPredictions(t.cacheDir, t.cacheKey)
+	}
+	return err
 }
 
 // read is what the teacher says of windows, the run's windows number first and on; valid until it reads again. It is nil without a

@@ -2,7 +2,9 @@ package train
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"math"
 	"os"
 	"path/filepath"
@@ -169,6 +171,17 @@ func TestTeacherCache(t *testing.T) {
 		t.Error("the cache was not made anew")
 	}
 
+	// So are those of a damaged teacher.json, and those that no teacher says.
+	put(t, filepath.Dir(path), predictionsKeyFile, "{")
+	if lines := warnings(t, func() { again("a damaged teacher.json") }); len(lines) != 1 || !strings.Contains(lines[0], "has a damaged teacher.json") {
+		t.Errorf("the log holds %q", lines)
+	}
+	record := full[:4+6*5*12]
+	binary.LittleEndian.PutUint32(record[4:], 1<<20)
+	binary.LittleEndian.PutUint32(record, crc32.Checksum(record[4:], castagnoli))
+	put(t, filepath.Dir(path), predictionsFile, string(full))
+	again("an id beyond the vocabulary")
+
 	recipe.Seed++
 	if _, err := Run(t.Context(), recipe, Options{Dir: filepath.Join(t.TempDir(), "run")}); err == nil || !strings.Contains(err.Error(), "another seed (0 there, 1 now); name another folder") {
 		t.Errorf("another seed: %v", err)
@@ -190,6 +203,9 @@ func TestTeacherCacheRead(t *testing.T) {
 	}
 	r, err := prepare(t.Context(), &recipe)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.trainer.teacher.openCache(); err != nil {
 		t.Fatal(err)
 	}
 	held := r.trainer.teacher.cache

@@ -24,7 +24,7 @@ func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train
 	if err != nil {
 		return err
 	}
-	if w.step == 0 {
+	if s.Idle {
 		slog.Warn("this run is finished: nothing was done; --set steps=N goes on with it", "run", s.Run, "steps", s.Steps)
 	}
 	return printStatus(cmd, s, printJSON)

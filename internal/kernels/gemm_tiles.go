@@ -197,9 +197,9 @@ func (t *multiplyingRows) block(lo, hi int) {
 		if row >= len(g.done) {
 			continue
 		}
-		for v := (vigil{}); g.done[row].Load() < int32(part); { // another thread is at it, or was when its core was taken from it
-			if !v.goesOn() {
-				time.Sleep(patience)
+		for s := (spin{}); g.done[row].Load() < int32(part); { // another thread is at it, or was when its core was taken from it
+			if !s.again() {
+				time.Sleep(spinTime)
 			}
 		}
 		_, _, p, p1, b := g.part(part * g.panels())

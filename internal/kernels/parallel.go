@@ -76,12 +76,12 @@ var jobs = sync.Pool{New: func() any { return new(job) }}
 // than were asked for.
 func (j *job) enlist(helpers int) {
 	for i := 0; helpers > 0; i++ {
-		all := crew()
+		all := pool()
 		if i == len(all) {
 			if len(all) >= Threads()-1 {
 				return
 			}
-			all = hire()
+			all = startWorker()
 		}
 		if all[i].offer.Load() != nil {
 			continue
@@ -129,12 +129,12 @@ func (s *share) take(n int) (from int64) { return s.next.Add(int64(n)) - int64(n
 
 // finish takes back the offers that no worker took up, and waits for the others.
 func (j *job) finish() {
-	for _, w := range crew() {
+	for _, w := range pool() {
 		if w.offer.CompareAndSwap(j, nil) {
 			j.close()
 		}
 	}
-	for v := (vigil{}); j.open.Load() > 0 && v.goesOn(); {
+	for s := (spin{}); j.open.Load() > 0 && s.again(); {
 	}
 	j.offers.Wait()
 }
@@ -143,5 +143,5 @@ func (j *job) finish() {
 func grainFor(size int) int { return max(1, blockElements/max(size, 1)) }
 
 // blockElements is about 1 µs of an elementwise loop over what is in the caches, several of one over what is not: above the cost
-// of a join with a worker that looks out.
+// of a join with a worker that spins.
 const blockElements = 1 << 12

@@ -9,7 +9,7 @@ import (
 )
 
 // worker is a goroutine that helps with jobs. Between the steps of a pass there are some microseconds: a worker that
-// slept at once would mostly be waking up, so it looks out for the next job a little.
+// slept at once would mostly be waking up, so it spins for a while, looking for the next job.
 type worker struct {
 	offer  atomic.Pointer[job]
 	asleep atomic.Bool
@@ -17,47 +17,47 @@ type worker struct {
 	wake   chan struct{} // holds one: a word too many makes a worker look once more, no more
 }
 
-// patience is how long a thread looks out before it sleeps: less than waking it takes on a virtual machine.
-const patience = 20 * time.Microsecond
+// spinTime is how long a thread spins before it sleeps: less than it takes to wake it on a virtual machine.
+const spinTime = 20 * time.Microsecond
 
-// vigil is one thread's looking out.
-type vigil struct {
+// spin counts the looks of a thread that waits.
+type spin struct {
 	looks int
 	from  time.Time
 }
 
-// goesOn reports whether the thread should look again. Every now and then it lets other goroutines run: the one waited for
-// may be behind this one on the same thread.
-func (v *vigil) goesOn() bool {
-	v.looks++
-	if v.looks%64 != 0 {
+// again reports whether the thread should look again. Now and then it lets other goroutines run: the one that it waits for may
+// be queued behind it on the same thread.
+func (s *spin) again() bool {
+	s.looks++
+	if s.looks%64 != 0 {
 		return true
 	}
 	runtime.Gosched()
-	if v.from.IsZero() {
-		v.from = time.Now()
+	if s.from.IsZero() {
+		s.from = time.Now()
 	}
-	return time.Since(v.from) < patience
+	return time.Since(s.from) < spinTime
 }
 
 var (
-	workers atomic.Pointer[[]*worker] // all there are; the slice never changes
-	hiring  sync.Mutex
+	workers  atomic.Pointer[[]*worker] // all there are; the slice never changes
+	starting sync.Mutex
 )
 
-func crew() []*worker {
+func pool() []*worker {
 	if all := workers.Load(); all != nil {
 		return *all
 	}
 	return nil
 }
 
-// hire starts another worker and returns all.
-func hire() []*worker {
-	hiring.Lock()
-	defer hiring.Unlock()
-	w := &worker{wake: make(chan struct{}, 1), number: len(crew()) + 1}
-	all := append(slices.Clone(crew()), w)
+// startWorker starts another worker and returns all.
+func startWorker() []*worker {
+	starting.Lock()
+	defer starting.Unlock()
+	w := &worker{wake: make(chan struct{}, 1), number: len(pool()) + 1}
+	all := append(slices.Clone(pool()), w)
 	workers.Store(&all)
 	go w.serve()
 	return all
@@ -88,7 +88,7 @@ func (w *worker) serve() {
 // next waits for an offer.
 func (w *worker) next() *job {
 	for {
-		for v := (vigil{}); v.goesOn(); {
+		for s := (spin{}); s.again(); {
 			if j := w.offer.Load(); j != nil && w.offer.CompareAndSwap(j, nil) {
 				return j
 			}

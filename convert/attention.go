@@ -103,7 +103,7 @@ func (m module) read(ctx context.Context, src *weights.Source, params []configs.
 	}
 	at.Q.In, at.O.In = len(at.Q.W)/(a.Heads*a.HeadDim), a.Heads*a.HeadDim
 	at.K.In, at.V.In = len(at.K.W)/a.KVDim(), len(at.V.W)/a.KVDim()
-	at.Key, at.Value = m.freedom(a, params)
+	at.Key, at.Value = m.invariance(a, params)
 	return at, nil
 }
 
@@ -120,8 +120,8 @@ func (m module) weights(at *merge.Attention) calibrate.Weights {
 	return all
 }
 
-// freedom says which maps of a key head its queries can undo, and of a value head the output.
-func (m module) freedom(a *configs.Arch, params []configs.Param) (key, value merge.Freedom) {
+// invariance says which maps of a key head its queries can undo, and of a value head the output.
+func (m module) invariance(a *configs.Arch, params []configs.Param) (key, value merge.Invariance) {
 	key, value = merge.AnyMap(a.HeadDim), merge.AnyMap(a.HeadDim)
 	if a.Position == configs.PositionRope {
 		key = merge.Rotary(a.HeadDim, 2*len(a.Rope.InvFreq()), a.RopeInterleaved)
@@ -135,9 +135,9 @@ func (m module) freedom(a *configs.Arch, params []configs.Param) (key, value mer
 	return key, value
 }
 
-// normedKey is what a norm of the keys leaves of their freedom: a root mean square has weights for each dim, a LayerNorm also
+// normedKey is what a norm of the keys leaves of their invariance: a root mean square has weights for each dim, a LayerNorm also
 // takes the mean of all.
-func (m module) normedKey(a *configs.Arch, key merge.Freedom, params []configs.Param) merge.Freedom {
+func (m module) normedKey(a *configs.Arch, key merge.Invariance, params []configs.Param) merge.Invariance {
 	if a.Norm == configs.RMSNorm {
 		return key.SignsOnly()
 	}

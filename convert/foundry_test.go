@@ -39,7 +39,7 @@ func TestFoundryOPT(t *testing.T) {
 					continue
 				}
 				out := filepath.Join(t.TempDir(), "out")
-				d := detour{stage: newPlan(t, c.Dir, Options{Groups: groups, Target: Own}), to: to, config: config}
+				d := viaNeighbour{stage: newPlan(t, c.Dir, Options{Groups: groups, Target: Own}), to: to, config: config}
 				tensors, err := to.Tensors()
 				if err != nil {
 					t.Fatal(err)

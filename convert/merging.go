@@ -11,7 +11,7 @@ import (
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
-	"gqa/convert/spill"
+	"gqa/convert/offload"
 )
 
 // heldBytes is how much of the merged weights is kept in memory; more goes to a temporary file.
@@ -39,7 +39,7 @@ func (p *Plan) merge(ctx context.Context, target string) error {
 		return err
 	}
 	dir := filepath.Dir(filepath.Clean(target))
-	p.merged, p.layers = spill.New(dir, heldBytes), nil
+	p.merged, p.layers = offload.New(dir, heldBytes), nil
 	if err := p.chooseOrders(ctx, dir); err != nil {
 		return err
 	}

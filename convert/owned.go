@@ -181,8 +181,8 @@ func (p *Plan) diskBytes() (int64, error) {
 		}
 		need += info.Size()
 	}
-	spilled, err := p.mergedBytes()
-	return need + max(0, spilled-heldBytes), err
+	merged, err := p.mergedBytes()
+	return need + max(0, merged-heldBytes), err
 }
 
 // mergedBytes is the size of the weights that a merge computes.

@@ -15,7 +15,7 @@ import (
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
-	"gqa/convert/spill"
+	"gqa/convert/offload"
 	"gqa/internal/weights"
 )
 
@@ -86,12 +86,12 @@ type Plan struct {
 	pooled     map[string]pooledTensor // what is computed, by tensor name
 	changed    map[string]bool         // the weights that a merge computes, by the names of Arch.Params
 	ungrouping map[string]any          // what an expanded result's config.json says otherwise than the source's
-	way        *detour                 // into a neighbour's class; nil: none
+	way        *viaNeighbour           // into a neighbour's class; nil: none
 	gguf       *llamaFile              // of Target GGUF
 	whole      sync.Mutex              // held while a tensor is in memory whole: one at a time
 	flaws      flaws                   // of what is copied
 	stored     []float32               // that tensor, as the source has it: memory for the next
-	merged     *spill.Store            // weights that are computed a layer at a time, by the names of Arch.Params
+	merged     *offload.Store          // weights that are computed a layer at a time, by the names of Arch.Params
 	layers     []Layer
 	joint      *LayerFit // of all layers together; nil: there was none
 	// orders are the groups of sites whose layers must have one order of heads, where groups are chosen.
@@ -146,7 +146,7 @@ func NewPlan(src *weights.Source, o Options) (*Plan, error) {
 	if err := p.planTensors(); err != nil {
 		return nil, err
 	}
-	if err := p.planDetour(); err != nil {
+	if err := p.planViaNeighbour(); err != nil {
 		return nil, err
 	}
 	var err error

@@ -23,15 +23,15 @@ type recast struct {
 	whole sync.Mutex                 // held while a tensor is in memory whole: one at a time
 }
 
-// detour is a conversion by way of the family's own tensors, in f32, into those of a neighbour.
-type detour struct {
+// viaNeighbour is a conversion by way of the family's own tensors, in f32, into those of a neighbour.
+type viaNeighbour struct {
 	stage  *Plan
 	to     *configs.Arch
 	config []byte
 }
 
-// planDetour looks for a neighbour where no class of the family's own holds the result.
-func (p *Plan) planDetour() (err error) {
+// planViaNeighbour looks for a neighbour where no class of the family's own holds the result.
+func (p *Plan) planViaNeighbour() (err error) {
 	if p.Target != Native || p.Arch.LayerKVHeads != nil || p.Arch.Family.Grouping(p.Groups).Class != "" || p.Arch.KVHeads == p.Arch.Heads {
 		return nil
 	}
@@ -53,7 +53,7 @@ func (p *Plan) planDetour() (err error) {
 	}
 	stage.flaws.refused = true // the recast computes with what the stage copies
 	tensors, err := to.Tensors()
-	p.way, p.Arch, p.Specs = &detour{stage, to, config}, to, nil
+	p.way, p.Arch, p.Specs = &viaNeighbour{stage, to, config}, to, nil
 	for _, t := range tensors {
 		p.Specs = append(p.Specs, checkpoints.Spec{Name: t.Name, DType: dtype, Shape: t.Shape})
 	}
@@ -61,7 +61,7 @@ func (p *Plan) planDetour() (err error) {
 }
 
 // write writes weights and config.json into dir. What it makes on the way is gone when it returns.
-func (d *detour) write(ctx context.Context, dir string, specs []checkpoints.Spec, o checkpoints.WriteOptions, progress func(bytes int64)) (err error) {
+func (d *viaNeighbour) write(ctx context.Context, dir string, specs []checkpoints.Spec, o checkpoints.WriteOptions, progress func(bytes int64)) (err error) {
 	half := filepath.Join(dir, "."+string(Own))
 	defer func() { err = errors.Join(err, os.RemoveAll(half)) }()
 	if err := os.Mkdir(half, 0o777); err != nil {

@@ -12,7 +12,7 @@ import (
 
 	"gqa/configs"
 	"gqa/convert/merge"
-	"gqa/convert/spill"
+	"gqa/convert/offload"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/kernels"
@@ -82,7 +82,7 @@ type Walk struct {
 	weights           named                      // of that layer, as they were
 	moved             Weights                    // tables of position biases in the converted model's order of heads
 	batches           []ops.Batch
-	states            *spill.Store
+	states            *offload.Store
 	seed              uint64
 	at                attention     // in work
 	done              int           // layers that the original was taken through
@@ -133,7 +133,7 @@ func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Da
 func newStack(ctx context.Context, src *weights.Source, arch, converted *configs.Arch, batches []ops.Batch, dir string) (w *Walk, err error) {
 	engine := spago.New(cpu.New())
 	engine.Until(ctx)
-	w = &Walk{src: src, arch: arch, batches: batches, engine: engine, states: spill.New(dir, heldBytes), moved: Weights{}}
+	w = &Walk{src: src, arch: arch, batches: batches, engine: engine, states: offload.New(dir, heldBytes), moved: Weights{}}
 	engine.Observe(func(x, weight, y spago.Tensor) {
 		w.self.record(engine, x, weight, y)
 		w.cross.record(engine, x, weight, y)

@@ -24,7 +24,7 @@ type Attention struct {
 	// Distances [rows, heads] are biases of the heads' scores by distance, which move with the heads (T5); nil: there are none.
 	Distances []float32
 
-	Key, Value Freedom
+	Key, Value Invariance
 }
 
 // Linear is y = W·x + Bias: W [out, in], Bias [out] or nil.
@@ -36,27 +36,27 @@ type Linear struct {
 // Vector is a norm's weights and biases, each nil where there are none.
 type Vector struct{ W, Bias []float32 }
 
-// Freedom says which maps of a head's dims can be undone by what reads the head. Every dim is in one of the lists.
-type Freedom struct {
+// Invariance says which maps of a head's dims can be undone by what reads the head. Every dim is in one of the lists.
+type Invariance struct {
 	Free   []int    // any invertible map
 	Planes [][2]int // a complex number for each
 	Signs  [][]int  // a common sign for each list
 	Fixed  []int    // none
 }
 
-// AnyMap is the freedom of values, and of keys without positions of their own.
-func AnyMap(headDim int) Freedom {
-	var f Freedom
+// AnyMap is the invariance of values, and of keys without positions of their own.
+func AnyMap(headDim int) Invariance {
+	var f Invariance
 	for d := range headDim {
 		f.Free = append(f.Free, d)
 	}
 	return f
 }
 
-// Rotary is the freedom of keys whose first rotated dims turn with the position, in planes (2i, 2i+1) if interleaved and
+// Rotary is the invariance of keys whose first rotated dims turn with the position, in planes (2i, 2i+1) if interleaved and
 // (i, i+rotated/2) otherwise. The dims behind pass through.
-func Rotary(headDim, rotated int, interleaved bool) Freedom {
-	var f Freedom
+func Rotary(headDim, rotated int, interleaved bool) Invariance {
+	var f Invariance
 	for i := range rotated / 2 {
 		if interleaved {
 			f.Planes = append(f.Planes, [2]int{2 * i, 2*i + 1})
@@ -70,15 +70,15 @@ func Rotary(headDim, rotated int, interleaved bool) Freedom {
 	return f
 }
 
-// OneSign is the freedom of a head whose mean over all dims counts: a sign.
-func OneSign(headDim int) Freedom { return Freedom{Signs: [][]int{AnyMap(headDim).Free}} }
+// OneSign is the invariance of a head whose mean over all dims counts: a sign.
+func OneSign(headDim int) Invariance { return Invariance{Signs: [][]int{AnyMap(headDim).Free}} }
 
-// NoMap is no freedom at all.
-func NoMap(headDim int) Freedom { return Freedom{Fixed: AnyMap(headDim).Free} }
+// NoMap is no invariance at all.
+func NoMap(headDim int) Invariance { return Invariance{Fixed: AnyMap(headDim).Free} }
 
-// SignsOnly is what is left of a freedom where each dim is scaled or clipped for itself: a sign per dim, and a common one for
+// SignsOnly is what is left of an invariance where each dim is scaled or clipped for itself: a sign per dim, and a common one for
 // the dims of a plane.
-func (f Freedom) SignsOnly() Freedom {
+func (f Invariance) SignsOnly() Invariance {
 	signs := slices.Clone(f.Signs)
 	for _, p := range f.Planes {
 		signs = append(signs, p[:])
@@ -86,7 +86,7 @@ func (f Freedom) SignsOnly() Freedom {
 	for _, d := range f.Free {
 		signs = append(signs, []int{d})
 	}
-	return Freedom{Signs: signs, Fixed: f.Fixed}
+	return Invariance{Signs: signs, Fixed: f.Fixed}
 }
 
 // groupSize is how many query heads read one KV head.

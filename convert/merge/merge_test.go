@@ -20,30 +20,30 @@ import (
 type source struct {
 	name                    string
 	heads, kvHeads, headDim int
-	freedom                 Freedom
+	invariance              Invariance
 	rotated                 int
 	interleaved             bool
 	bias, outBias, norm     bool
 }
 
 var sources = []source{
-	{name: "no positions", heads: 6, kvHeads: 6, headDim: 5, freedom: AnyMap(5)},
-	{name: "biases", heads: 6, kvHeads: 6, headDim: 4, freedom: AnyMap(4), bias: true, outBias: true},
-	{name: "bias of v alone", heads: 4, kvHeads: 4, headDim: 4, freedom: AnyMap(4), bias: true},
-	{name: "rotary", heads: 6, kvHeads: 6, headDim: 8, freedom: Rotary(8, 8, false), rotated: 8},
-	{name: "interleaved rotary with biases", heads: 4, kvHeads: 4, headDim: 6, freedom: Rotary(6, 6, true), rotated: 6, interleaved: true, bias: true, outBias: true},
-	{name: "partial rotary", heads: 4, kvHeads: 4, headDim: 7, freedom: Rotary(7, 4, false), rotated: 4, bias: true},
-	{name: "grouped already", heads: 8, kvHeads: 4, headDim: 4, freedom: Rotary(4, 4, false), rotated: 4, bias: true},
-	{name: "normed keys", heads: 4, kvHeads: 4, headDim: 6, freedom: Rotary(6, 6, false).SignsOnly(), rotated: 6, norm: true},
-	{name: "one sign", heads: 4, kvHeads: 4, headDim: 4, freedom: OneSign(4), norm: true},
-	{name: "nothing free", heads: 4, kvHeads: 4, headDim: 4, freedom: NoMap(4), norm: true},
+	{name: "no positions", heads: 6, kvHeads: 6, headDim: 5, invariance: AnyMap(5)},
+	{name: "biases", heads: 6, kvHeads: 6, headDim: 4, invariance: AnyMap(4), bias: true, outBias: true},
+	{name: "bias of v alone", heads: 4, kvHeads: 4, headDim: 4, invariance: AnyMap(4), bias: true},
+	{name: "rotary", heads: 6, kvHeads: 6, headDim: 8, invariance: Rotary(8, 8, false), rotated: 8},
+	{name: "interleaved rotary with biases", heads: 4, kvHeads: 4, headDim: 6, invariance: Rotary(6, 6, true), rotated: 6, interleaved: true, bias: true, outBias: true},
+	{name: "partial rotary", heads: 4, kvHeads: 4, headDim: 7, invariance: Rotary(7, 4, false), rotated: 4, bias: true},
+	{name: "grouped already", heads: 8, kvHeads: 4, headDim: 4, invariance: Rotary(4, 4, false), rotated: 4, bias: true},
+	{name: "normed keys", heads: 4, kvHeads: 4, headDim: 6, invariance: Rotary(6, 6, false).SignsOnly(), rotated: 6, norm: true},
+	{name: "one sign", heads: 4, kvHeads: 4, headDim: 4, invariance: OneSign(4), norm: true},
+	{name: "nothing free", heads: 4, kvHeads: 4, headDim: 4, invariance: NoMap(4), norm: true},
 }
 
 const in, out, tokens = 16, 14, 11
 
 func (s source) make(r *rand.Rand) *Attention {
 	a := &Attention{
-		Heads: s.heads, KVHeads: s.kvHeads, HeadDim: s.headDim, Key: s.freedom, Value: AnyMap(s.headDim),
+		Heads: s.heads, KVHeads: s.kvHeads, HeadDim: s.headDim, Key: s.invariance, Value: AnyMap(s.headDim),
 		Q: linear(r, s.heads*s.headDim, in, s.bias), K: linear(r, s.kvHeads*s.headDim, in, s.bias),
 		V: linear(r, s.kvHeads*s.headDim, in, s.bias), O: linear(r, out, s.heads*s.headDim, s.outBias),
 	}
@@ -78,7 +78,7 @@ func alike(r *rand.Rand, a *Attention, parts [][]int, invertible bool) {
 		for _, h := range members[1:] {
 			for _, x := range []struct {
 				l Linear
-				f Freedom
+				f Invariance
 			}{{a.K, a.Key}, {a.V, a.Value}} {
 				t := gauge(r, x.f, d, invertible)
 				multiply(t, d, x.l.rows(members[0], d), x.l.rows(h, d), x.l.In)
@@ -97,8 +97,8 @@ func multiply(t []float32, d int, from, to []float32, cols int) {
 	kernels.GemmRef(false, false, d, cols, d, 1, t, d, from, cols, 0, to, cols)
 }
 
-// gauge is a random map of the freedom.
-func gauge(r *rand.Rand, f Freedom, d int, invertible bool) []float32 {
+// gauge is a random map of the invariance.
+func gauge(r *rand.Rand, f Invariance, d int, invertible bool) []float32 {
 	t := mat.NewDense(d, d, nil)
 	n := len(f.Free)
 	if n > 0 {
@@ -312,7 +312,7 @@ func TestPermutation(t *testing.T) {
 // TestLowRankIsOptimal compares what values keep with the singular values of O·V in the metric of the inputs, stacked.
 func TestLowRankIsOptimal(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
-	s := source{heads: 4, kvHeads: 4, headDim: 3, freedom: AnyMap(3)}
+	s := source{heads: 4, kvHeads: 4, headDim: 3, invariance: AnyMap(3)}
 	a, m := s.make(r), moment(r)
 	_, groups := merged(t, a, Inputs{m, m}, Options{Groups: 1, Method: Calibrated})
 
@@ -445,7 +445,7 @@ func partitions(heads, size int, parts [][]int, f func([][]int)) {
 
 // TestManyHeads finds pairs of equal heads among more than can be searched exhaustively.
 func TestManyHeads(t *testing.T) {
-	s := source{heads: 32, kvHeads: 32, headDim: 4, freedom: Rotary(4, 4, false), rotated: 4}
+	s := source{heads: 32, kvHeads: 32, headDim: 4, invariance: Rotary(4, 4, false), rotated: 4}
 	r := rand.New(rand.NewPCG(4, 4))
 	a, parts := s.make(r), contiguous(32, 16)
 	shuffle(r, parts)

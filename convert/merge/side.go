@@ -41,7 +41,7 @@ const (
 	fixed // none
 )
 
-func (f Freedom) blocks(centred bool) []block {
+func (f Invariance) blocks(centred bool) []block {
 	var all []block
 	for _, p := range f.Planes {
 		all = append(all, block{kind: plane, dims: p[:]})

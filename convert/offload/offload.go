@@ -1,5 +1,5 @@
-// Package spill keeps slices of float32 by name: in memory while they are few, in a temporary file beyond that.
-package spill
+// Package offload keeps slices of float32 by name: in memory while they are few, in a temporary file beyond that.
+package offload
 
 import (
 	"errors"

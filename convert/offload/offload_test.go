@@ -1,4 +1,4 @@
-package spill_test
+package offload_test
 
 import (
 	"fmt"
@@ -7,14 +7,14 @@ import (
 	"slices"
 	"testing"
 
-	"gqa/convert/spill"
+	"gqa/convert/offload"
 )
 
 // TestStore keeps slices below, across and above the limit, changes them, and looks that nothing is left.
 func TestStore(t *testing.T) {
 	for _, limit := range []int64{0, 40, 1 << 20} {
 		dir := t.TempDir()
-		s := spill.New(dir, limit)
+		s := offload.New(dir, limit)
 		want := map[string][]float32{}
 		put := func(name string, values ...float32) {
 			t.Helper()
@@ -52,7 +52,7 @@ func TestStore(t *testing.T) {
 
 // TestPutOtherLength wants an error, not a file that overlaps.
 func TestPutOtherLength(t *testing.T) {
-	s := spill.New(t.TempDir(), 0)
+	s := offload.New(t.TempDir(), 0)
 	defer s.Close()
 	if err := s.Put("x", make([]float32, 3)); err != nil {
 		t.Fatal(err)

@@ -187,7 +187,7 @@ func (p *Plan) writeGGUF(ctx context.Context, dir string, progress func(bytes in
 		}
 		return nil
 	}
-	return gguf.Write(filepath.Join(dir, ggufFile), p.gguf.Keys, p.Specs, workers(), told(ctx, progress, write))
+	return gguf.Write(filepath.Join(dir, ggufFile), p.gguf.Keys, p.Specs, workers(), reporting(ctx, progress, write))
 }
 
 // writePart streams a part from the source, or takes it whole into memory where rows are not enough to go by.

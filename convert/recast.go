@@ -124,7 +124,7 @@ func newRecast(src *weights.Source, to *configs.Arch) (*recast, error) {
 
 // write writes the weights into dir.
 func (r *recast) write(ctx context.Context, dir string, specs []checkpoints.Spec, o checkpoints.WriteOptions, progress func(bytes int64)) error {
-	return checkpoints.Write(dir, specs, o, told(ctx, progress, r.writeTensor))
+	return checkpoints.Write(dir, specs, o, reporting(ctx, progress, r.writeTensor))
 }
 
 // writeTensor streams one tensor of the result, or computes it in memory, one at a time.

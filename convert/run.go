@@ -139,11 +139,11 @@ func (p *Plan) writeOptions() checkpoints.WriteOptions {
 }
 
 func (p *Plan) writeWeights(ctx context.Context, dir string, progress func(bytes int64)) error {
-	return checkpoints.Write(dir, p.Specs, p.writeOptions(), told(ctx, progress, p.writeTensor))
+	return checkpoints.Write(dir, p.Specs, p.writeOptions(), reporting(ctx, progress, p.writeTensor))
 }
 
-// told gives write the context, which it is to stop with, and tells progress of what is written.
-func told(
+// reporting is write with a context, which ends it, and with progress, which hears of what is written.
+func reporting(
 	ctx context.Context, progress func(bytes int64), write func(context.Context, checkpoints.Spec, io.Writer) error,
 ) func(checkpoints.Spec, io.Writer) error {
 	var one sync.Mutex

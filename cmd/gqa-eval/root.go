@@ -13,7 +13,7 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "gqa-eval",
 		Short: "Measure a model's quality and decode latency, and the trade-off over group counts",
-		Example: `  gqa-eval sweep                                   # the embedded sample: convert, up-train, evaluate, report
+		Example: `  gqa-eval sweep    # the embedded sample: convert, up-train, evaluate, report
   gqa-eval quality my-model/ --data val.txt --teacher my-mha-model/
   gqa-eval latency my-model/ --batch 8 --context 2048`,
 	}

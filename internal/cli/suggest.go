@@ -11,10 +11,15 @@ import (
 
 // unknownCommand is the error of a word that should name a command below cmd.
 func unknownCommand(cmd *cobra.Command, word string) error {
-	if meant := suggest(cmd, word); meant != "" {
+	known, meant := commands(cmd), suggest(cmd, word)
+	word = Shorten(word)
+	switch {
+	case len(known) == 0:
+		return Usagef("%s has no command %q", cmd.CommandPath(), word)
+	case meant != "":
 		return Usagef("unknown command %q; did you mean %s?", word, meant)
 	}
-	return Usagef("unknown command %q; want %s", word, orList(commands(cmd)))
+	return Usagef("unknown command %q; want %s", word, orList(known))
 }
 
 // suggest is what a person who typed word may have meant; empty: nothing comes near.
@@ -23,16 +28,30 @@ func suggest(cmd *cobra.Command, word string) string {
 	switch {
 	case word == "":
 		return ""
-	case !cmd.HasParent() && len(word) > 2 && strings.HasPrefix(version, strings.ToLower(word)):
+	case !cmd.HasParent() && len(word) > 2 && len(Nearest(word, []string{version})) > 0:
 		return cmd.Name() + " --" + version
 	}
-	cmd.SuggestionsMinimumDistance = 2
-	names := cmd.SuggestionsFor(word)
+	names := Nearest(word, commands(cmd))
 	for i, name := range names {
 		names[i] = cmd.CommandPath() + " " + name
 	}
 	return orList(names)
 }
+
+// Nearest lists the names that word may be meant to be: it begins them, or differs from them in at most two letters.
+func Nearest(word string, names []string) (near []string) {
+	if len(word) > 2*maxName {
+		return nil
+	}
+	list := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, name := range names {
+		list.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
+	}
+	return list.SuggestionsFor(word)
+}
+
+// maxName is longer than names are that a word is compared with.
+const maxName = 100
 
 // commands are the names of what is below cmd, but for what every command has.
 func commands(cmd *cobra.Command) (names []string) {

@@ -53,10 +53,25 @@ func Open(path string) (*Checkpoint, error) {
 		return nil, err
 	}
 	c, err := open(what)
-	if err == nil && what.rival != nil {
+	switch {
+	case what.rival == nil:
+	case err == nil:
 		c.compare(what)
+	default:
+		return instead(what, err)
 	}
 	return c, err
+}
+
+// instead opens the shards beside a file that cannot be read. Another format may be of another save, so it is only named.
+func instead(what choice, err error) (*Checkpoint, error) {
+	if what.kind == what.rival.kind {
+		if c, rivalErr := open(*what.rival); rivalErr == nil {
+			c.Notes = append(c.Notes, fmt.Sprintf("%v; the complete set %s beside it is read instead", err, what.rival))
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("%w; beside it are other weights: %s", err, what.rival)
 }
 
 func open(what choice) (*Checkpoint, error) {

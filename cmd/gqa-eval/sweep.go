@@ -64,7 +64,7 @@ The default group counts are the model's number of KV heads and then, repeatedly
 
 If an up-training diverges, the report is written without that point and the exit status is 1.`,
 		Example: `  gqa-eval sweep
-  gqa-eval sweep --model my-model --data corpus.jsonl --valid test.txt --groups 8,4,1 --steps 2000
+  gqa-eval sweep --model my-model --data corpus.jsonl --valid val.txt --groups 8,4,1 --steps 2000
   gqa-eval sweep --methods mean,mean+kl,calibrated+kl,calibrated+similar+kl -o starts-and-losses`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -187,8 +187,10 @@ func TestTorchState(t *testing.T) {
 		"state_dict":    torchtest.Dict{"epoch", 3, "state_dict", state, "best", nil, "sizes", torchtest.List{sized}},
 		"in two":        torchtest.Dict{"model", torchtest.Dict{"state_dict", state}, "optimizer", torchtest.Dict{"moment", embed}},
 		"another wrapper": torchtest.Dict{
-			"epoch", 3, "net", state, "args", torchtest.Dict{"lr", 1},
-			"optimizer", torchtest.Dict{"state", torchtest.Dict{0, torchtest.Dict{"exp_avg", embed}}, "param_groups", torchtest.List{}},
+			"epoch", 3, "net", state, "args",
+			torchtest.Dict{"lr", 1},
+			"optimizer",
+			torchtest.Dict{"state", torchtest.Dict{0, torchtest.Dict{"exp_avg", embed}}, "param_groups", torchtest.List{}},
 		},
 		"a wrapper in another": torchtest.Dict{"state", torchtest.Dict{"model", state, "step", 3}},
 		"first rebuild":        torchtest.Dict{"embed", old, "head", old},

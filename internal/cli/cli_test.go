@@ -104,7 +104,7 @@ func TestRunStatusAndOneLine(t *testing.T) {
 		{"help wrk", 2, `gqa-test: unknown command "wrk"; did you mean gqa-test work?` + help},
 		{"help nosuch", 2, `gqa-test: unknown command "nosuch"; want group, need, plain or work` + help},
 		{"help group leaf twig", 2, `gqa-test: gqa-test group leaf has no command "twig"` + help},
-		{"versoin", 2, `gqa-test: unknown command "versoin"; did you mean gqa-test --version?` + help},
+		{"verzion", 2, `gqa-test: unknown command "verzion"; did you mean gqa-test --version?` + help},
 		{"work x --mode " + long, 2, `gqa-test: --mode is "` + long[:79] + `…", want fast or slow` + helpWork},
 		{"work x " + long, 2, `gqa-test: unexpected argument "` + long[:79] + `…"` + helpWork},
 		{long, 2, `gqa-test: unknown command "` + long[:79] + `…"; want group, need, plain or work` + help},

@@ -186,7 +186,8 @@ func TestBesideTheModel(t *testing.T) {
 			"llama", func(name string) string {
 				return strings.Replace(name, "lm_head.", "lm_head.modules_to_save.default.", 1)
 			},
-			[]string{"lm_head.original_module.weight"}, "not of the model, and not read: lm_head.original_module.weight",
+			[]string{"lm_head.original_module.weight"},
+			"not of the model, and not read: lm_head.original_module.weight",
 		},
 		{"llama", func(name string) string {
 			return strings.Replace(name, "lm_head.", "lm_head.modules_to_save.default.", 1)

@@ -68,8 +68,7 @@ func (c *Checkpoint) openIndex(name string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if stale != "" {
-		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it %s; the complete set %s … %s is read without it",
-			path, stale, instead[0], instead[len(instead)-1]))
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it %s; the complete set %v is read without it", path, stale, choice{files: instead}))
 		return c.openFiles(instead)
 	}
 	c.Index, c.listed = name, shards
@@ -131,7 +130,7 @@ func (c *Checkpoint) compareIndex(path string) {
 		}
 	}
 	if nowhere != nil {
-		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it lists %d of %d tensors that no shard holds: %s", path, len(nowhere), len(c.listed), list(nowhere)))
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it lists %d tensors, of which no shard holds %d: %s", path, len(c.listed), len(nowhere), list(nowhere)))
 	}
 	if elsewhere != nil {
 		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: %s; each is read from where it is", path, list(elsewhere)))

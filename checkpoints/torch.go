@@ -142,7 +142,7 @@ func wrapped(entries []torchEntry) any {
 // onlyState is entries or, where they hold no tensors but dicts, the one dict of tensors below them.
 func onlyState(entries []torchEntry) ([]torchEntry, error) {
 	states := states{seen: map[any]bool{}}
-	states.find("", entries)
+	states.find("", 0, entries)
 	switch {
 	case len(states.paths) > 1:
 		return nil, torchErrorf("it holds several dicts of tensors (%s): save the model's alone", oneLine(list(states.paths)))
@@ -159,12 +159,12 @@ type states struct {
 	seen  map[any]bool
 }
 
-// find looks in a dict that lies at path. A dict with a key that is no text is not looked into: an optimizer has such.
-func (s *states) find(path string, entries []torchEntry) {
-	var keys []string
+// find looks in a dict that lies at path, below so many others. A dict with a key that is no text is not looked into: an optimizer
+// has such.
+func (s *states) find(path string, depth int, entries []torchEntry) {
+	const deepest = 3
 	for _, e := range entries {
-		key, ok := e.key.(string)
-		if !ok {
+		if _, ok := e.key.(string); !ok {
 			return
 		}
 		if _, ok := e.value.(*torchTensor); ok {
@@ -173,15 +173,11 @@ func (s *states) find(path string, entries []torchEntry) {
 			}
 			return
 		}
-		keys = append(keys, key)
 	}
-	if strings.Count(path, ".") > 2 {
-		return
-	}
-	for i, e := range entries {
-		if below, ok := dictEntries(e.value); ok && !s.seen[e.value] {
+	for _, e := range entries {
+		if below, ok := dictEntries(e.value); ok && depth < deepest && !s.seen[e.value] {
 			s.seen[e.value] = true
-			s.find(strings.TrimPrefix(path+"."+keys[i], "."), below)
+			s.find(strings.TrimPrefix(fmt.Sprint(path, ".", e.key), "."), depth+1, below)
 		}
 	}
 }

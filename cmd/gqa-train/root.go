@@ -141,7 +141,9 @@ func runOf(args []string) (string, error) {
 		return args[0], nil
 	case train.IsRun(named):
 		return named, nil
-	case err == nil && !info.IsDir():
+	case err == nil && info.IsDir():
+		return args[0], nil // what it lacks is said where it is read
+	case err == nil:
 		return "", fmt.Errorf("%s: is not a run: it is not a folder", args[0])
 	}
 	return "", fmt.Errorf("%s: is not a run: it has no recipe.yaml%s", cli.Shorten(args[0]), others(runs, args[0]))

@@ -111,7 +111,7 @@ func (r *Recipe) validateSizes() error {
 	if r.Model == "" || r.Data == "" {
 		return fmt.Errorf("model and data must be given: the checkpoint to train and the corpus to train it on")
 	}
-	all := []limit{{"name", fmt.Sprintf("%q", shorten(r.Name)), nameable(r.Name), "a name of at most 200 bytes, without control characters and not of spaces alone"}, {"alpha", r.Alpha, r.Alpha >= 0 && r.Alpha <= 1000, "0 to 1000"}}
+	all := []limit{{"name", fmt.Sprintf("%q", shorten(r.Name)), nameable(r.Name), "at most 200 bytes without control characters, and not only spaces"}, {"alpha", r.Alpha, r.Alpha >= 0 && r.Alpha <= 1000, "0 to 1000"}}
 	for _, of := range ranges {
 		field, _ := lookUp(reflect.ValueOf(r).Elem(), "", of.key) // a test looks all up
 		value := field.Int()

@@ -340,7 +340,7 @@ func TestNames(t *testing.T) {
 		switch err := r.Resolve(); {
 		case ok && err != nil:
 			t.Errorf("%q: %v", name, err)
-		case !ok && (err == nil || !strings.Contains(err.Error(), "want a name of at most 200 bytes") || len(err.Error()) > 300):
+		case !ok && (err == nil || !strings.Contains(err.Error(), "want at most 200 bytes") || len(err.Error()) > 300):
 			t.Errorf("%q: error %v", name, err)
 		}
 	}

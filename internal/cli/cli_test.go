@@ -228,3 +228,12 @@ func TestArgs(t *testing.T) {
 		}
 	}
 }
+
+func TestNearest(t *testing.T) {
+	names := []string{"first run", "second", "sig"}
+	for word, want := range map[string]string{"first rnu": "first run", "sgi": "sig", "secon": "second", "third": "", strings.Repeat("s", 999): ""} {
+		if got := strings.Join(Nearest(word, names), ", "); got != want {
+			t.Errorf("%q: %q, want %q", word, got, want)
+		}
+	}
+}

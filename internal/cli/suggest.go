@@ -40,18 +40,20 @@ func suggest(cmd *cobra.Command, word string) string {
 
 // Nearest lists the names that word may be meant to be: it begins them, or differs from them in at most two letters.
 func Nearest(word string, names []string) (near []string) {
-	if len(word) > 2*maxName {
+	const longest = 200 // bytes: what is longer is not compared
+	if len(word) > longest {
 		return nil
 	}
-	list := &cobra.Command{SuggestionsMinimumDistance: 2}
+	joined := func(s string) string { return strings.ReplaceAll(s, " ", "_") } // a command's name ends at a space
 	for _, name := range names {
-		list.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
+		list := &cobra.Command{SuggestionsMinimumDistance: 2}
+		list.AddCommand(&cobra.Command{Use: joined(name), Run: func(*cobra.Command, []string) {}})
+		if len(list.SuggestionsFor(joined(word))) > 0 {
+			near = append(near, name)
+		}
 	}
-	return list.SuggestionsFor(word)
+	return near
 }
-
-// maxName is longer than names are that a word is compared with.
-const maxName = 100
 
 // commands are the names of what is below cmd, but for what every command has.
 func commands(cmd *cobra.Command) (names []string) {

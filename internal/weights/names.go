@@ -14,7 +14,7 @@ import (
 // says, and without what is not the model's. What the index does not list stays only if the family knows it.
 func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 	naming := f.Naming(s.Names())
-	beside := naming.Strays(s.Names())
+	beside, notListed := naming.Strays(s.Names()), set(s.Unlisted)
 	for _, name := range s.Names() {
 		if before := configs.Replaced(name); before != "" {
 			if _, there := s.Tensor(before); there {
@@ -22,25 +22,26 @@ func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 			}
 		}
 	}
+	isBeside := set(beside)
 	var needed, unlisted []string // of those that the index does not list
 	wrapped, bare := "", ""
 	to := func(name string) string {
 		t, _ := s.Tensor(name)
 		own := naming.Name(name)
 		switch {
-		case slices.Contains(beside, name):
+		case isBeside[name]:
 			return ""
 		case naming.Knows(own):
 			if own != name && wrapped == "" {
 				wrapped, bare = name, own
 			}
-			if slices.Contains(s.Unlisted, name) {
+			if notListed[name] {
 				needed = append(needed, own)
 			}
 			return own
 		case configs.IsTable(own, t.Shape):
 			return ""
-		case slices.Contains(s.Unlisted, name):
+		case notListed[name]:
 			unlisted = append(unlisted, name)
 			return ""
 		}
@@ -127,6 +128,14 @@ func (s *Source) same(a, b string) error {
 
 func (s *Source) note(format string, args ...any) {
 	s.Notes = append(s.Notes, s.Dir+": "+fmt.Sprintf(format, args...))
+}
+
+func set(names []string) map[string]bool {
+	in := make(map[string]bool, len(names))
+	for _, name := range names {
+		in[name] = true
+	}
+	return in
 }
 
 // few names the first of names, at most so many, and says how many there are.

@@ -53,10 +53,29 @@ func Open(path string) (*Checkpoint, error) {
 		return nil, err
 	}
 	c, err := open(what)
-	if err == nil && what.rival != nil {
+	switch {
+	case what.rival == nil:
+	case err == nil:
 		c.compare(what)
+	default:
+		return instead(what, err)
 	}
 	return c, err
+}
+
+// instead opens the shards beside a file that cannot be read. Another format may be of another save, so it is only named.
+func instead(what choice, err error) (*Checkpoint, error) {
+	c, rivalErr := open(*what.rival)
+	switch {
+	case rivalErr == nil && what.kind == what.rival.kind:
+		c.Notes = append(c.Notes, fmt.Sprintf("%v; the complete set %s beside it is read instead", err, what.rival))
+		return c, nil
+	case rivalErr == nil:
+		c.Close()
+	case rivalErr.Error() == err.Error(): // of config.json
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w; beside it are other weights: %s", err, what.rival)
 }
 
 func open(what choice) (*Checkpoint, error) {
@@ -274,7 +293,10 @@ func (c *Checkpoint) Tensor(name string) (*Tensor, bool) {
 // Rename calls tensors by what to makes of their names, and leaves out those of which
 // it makes nothing. Two tensors of one name are an error.
 func (c *Checkpoint) Rename(to func(name string) string) error {
-	was := map[string]string{}
+	was, isUnlisted := map[string]string{}, map[string]bool{}
+	for _, name := range c.Unlisted {
+		isUnlisted[name] = true
+	}
 	tensors, order, unlisted := map[string]*Tensor{}, []*Tensor(nil), []string(nil)
 	for _, name := range c.Names() {
 		t, renamed := c.tensors[name], to(name)
@@ -286,7 +308,7 @@ func (c *Checkpoint) Rename(to func(name string) string) error {
 		}
 		was[renamed], t.Name = name, renamed
 		tensors[renamed], order = t, append(order, t)
-		if slices.Contains(c.Unlisted, name) {
+		if isUnlisted[name] {
 			unlisted = append(unlisted, renamed)
 		}
 	}

@@ -51,7 +51,7 @@ func checkShardName(tensor, file string) error {
 const maxText = maxHeader
 
 // openIndex adds the shards that an index file names. The index decides which tensor counts where shards hold several. One
-// that is of another save than the shards beside it is passed over if these are complete.
+// that is empty, or of another save than the shards beside it, is passed over if these are complete.
 func (c *Checkpoint) openIndex(name string) error {
 	path := filepath.Join(c.Dir, name)
 	data, err := file.ReadMax(path, maxText)
@@ -68,17 +68,14 @@ func (c *Checkpoint) openIndex(name string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if stale != "" {
-		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it %s; the complete set %s … %s is read without it",
-			path, stale, instead[0], instead[len(instead)-1]))
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it %s; the complete set %v is read without it", path, stale, choice{files: instead}))
 		return c.openFiles(instead)
 	}
 	c.Index, c.listed = name, shards
 	if err := c.openFiles(files); err != nil {
 		return err
 	}
-	if err := c.checkIndex(path); err != nil {
-		return fmt.Errorf("%s: %w; index and shards are from different models: download both again", path, err)
-	}
+	c.compareIndex(path)
 	return nil
 }
 
@@ -89,9 +86,17 @@ func (c *Checkpoint) stale(files []string) (how string, instead []string, err er
 	if err != nil {
 		return "", nil, err
 	}
+	if len(files) == 0 {
+		for _, set := range shardSets(only(names, isWeights)) {
+			if set.missing == nil {
+				return "lists no tensors", set.files, nil
+			}
+		}
+		return "", nil, errors.New("lists no tensors, and there is no complete set of shards beside it: download it again")
+	}
 	gone := only(files, func(name string) bool { return !slices.Contains(names, name) })
 	for _, set := range shardSets(names) {
-		if set.missing != nil || len(files) == 0 || set.ext != filepath.Ext(files[0]) {
+		if set.missing != nil || set.ext != filepath.Ext(files[0]) {
 			continue
 		}
 		part := !slices.ContainsFunc(files, func(name string) bool { return !slices.Contains(set.files, name) })
@@ -111,17 +116,21 @@ func (c *Checkpoint) stale(files []string) (how string, instead []string, err er
 	return "", nil, nil
 }
 
-// checkIndex makes sure that every tensor of the index is there, and notes what index and shards disagree about.
-func (c *Checkpoint) checkIndex(path string) error {
-	var elsewhere []string
+// compareIndex notes what index and shards disagree about. Whether a tensor that is nowhere is needed, the family says.
+func (c *Checkpoint) compareIndex(path string) {
+	var nowhere, elsewhere []string
 	for _, name := range slices.Sorted(maps.Keys(c.listed)) {
 		t := c.tensors[name]
 		if t == nil {
-			return fmt.Errorf("puts tensor %q into %s, which lacks it", name, c.listed[name])
+			nowhere = append(nowhere, name)
+			continue
 		}
 		if holder := filepath.Base(t.File); holder != c.listed[name] {
 			elsewhere = append(elsewhere, fmt.Sprintf("%s is in %s, not in %s", name, holder, c.listed[name]))
 		}
+	}
+	if nowhere != nil {
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it lists %d tensors, of which no shard holds %d: %s", path, len(c.listed), len(nowhere), list(nowhere)))
 	}
 	if elsewhere != nil {
 		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: %s; each is read from where it is", path, list(elsewhere)))
@@ -129,5 +138,4 @@ func (c *Checkpoint) checkIndex(path string) error {
 	if c.copies != nil {
 		c.Notes = append(c.Notes, fmt.Sprintf("%s: places each of these tensors in another shard, so the copy is not read: %s", path, list(c.copies)))
 	}
-	return nil
 }

@@ -174,6 +174,8 @@ func isSafetensorsWeights(name string) bool {
 	return filepath.Ext(name) == ".safetensors" && isModels(name)
 }
 
+func isWeights(name string) bool { return isSafetensorsWeights(name) || isTorchWeights(name) }
+
 func isTorchWeights(name string) bool { return isTorchName(name) && isModels(name) }
 
 // magics are how files that get mistaken for weights begin.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/nlpodyssey/gopickle/types"
@@ -120,7 +121,7 @@ func stateDict(v any) ([]torchEntry, error) {
 		}
 		inner := wrapped(entries)
 		if inner == nil {
-			return entries, nil
+			return onlyState(entries)
 		}
 		v = inner
 	}
@@ -136,6 +137,49 @@ func wrapped(entries []torchEntry) any {
 		}
 	}
 	return nil
+}
+
+// onlyState is entries or, where they hold no tensors but dicts, the one dict of tensors below them.
+func onlyState(entries []torchEntry) ([]torchEntry, error) {
+	states := states{seen: map[any]bool{}}
+	states.find("", 0, entries)
+	switch {
+	case len(states.paths) > 1:
+		return nil, torchErrorf("it holds several dicts of tensors (%s): save the model's alone", oneLine(list(states.paths)))
+	case len(states.paths) == 1:
+		return states.first, nil
+	}
+	return entries, nil
+}
+
+// states are the dicts of tensors, by name, in what a file holds.
+type states struct {
+	paths []string // keys, joined by dots
+	first []torchEntry
+	seen  map[any]bool
+}
+
+// find looks in a dict that lies at path, below so many others. A dict with a key that is no text is not looked into: an optimizer
+// has such.
+func (s *states) find(path string, depth int, entries []torchEntry) {
+	const deepest = 3
+	for _, e := range entries {
+		if _, ok := e.key.(string); !ok {
+			return
+		}
+		if _, ok := e.value.(*torchTensor); ok {
+			if s.paths = append(s.paths, path); len(s.paths) == 1 {
+				s.first = entries
+			}
+			return
+		}
+	}
+	for _, e := range entries {
+		if below, ok := dictEntries(e.value); ok && depth < deepest && !s.seen[e.value] {
+			s.seen[e.value] = true
+			s.find(strings.TrimPrefix(fmt.Sprint(path, ".", e.key), "."), depth+1, below)
+		}
+	}
 }
 
 // kindOf says what a value of a pickle is.

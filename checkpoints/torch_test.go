@@ -181,13 +181,20 @@ func TestTorchState(t *testing.T) {
 	old := torchtest.Call{Func: torchtest.Global{Module: "torch._utils", Name: "_rebuild_tensor"}, Args: torchtest.Tuple{embed.Storage, 0, torchtest.Tuple{2, 2}, torchtest.Tuple{2, 1}}}
 	sized := torchtest.Call{Func: torchtest.Global{Module: "torch", Name: "Size"}, Args: torchtest.Tuple{torchtest.Tuple{2, 2}}}
 	for name, root := range map[string]any{
-		"tied":           state,
-		"plain dict":     torchtest.Dict{"embed", embed, "head", head},
-		"with metadata":  torchtest.Build{Object: state, State: torchtest.Dict{"_metadata", torchtest.Ordered{"", torchtest.Dict{"version", 1}}}},
-		"state_dict":     torchtest.Dict{"epoch", 3, "state_dict", state, "best", nil, "sizes", torchtest.List{sized}},
-		"in two":         torchtest.Dict{"model", torchtest.Dict{"state_dict", state}, "optimizer", torchtest.Dict{"moment", embed}},
-		"first rebuild":  torchtest.Dict{"embed", old, "head", old},
-		"key given last": torchtest.Dict{"embed", old, "head", embed, "head", head},
+		"tied":          state,
+		"plain dict":    torchtest.Dict{"embed", embed, "head", head},
+		"with metadata": torchtest.Build{Object: state, State: torchtest.Dict{"_metadata", torchtest.Ordered{"", torchtest.Dict{"version", 1}}}},
+		"state_dict":    torchtest.Dict{"epoch", 3, "state_dict", state, "best", nil, "sizes", torchtest.List{sized}},
+		"in two":        torchtest.Dict{"model", torchtest.Dict{"state_dict", state}, "optimizer", torchtest.Dict{"moment", embed}},
+		"another wrapper": torchtest.Dict{
+			"epoch", 3, "net", state, "args",
+			torchtest.Dict{"lr", 1},
+			"optimizer",
+			torchtest.Dict{"state", torchtest.Dict{0, torchtest.Dict{"exp_avg", embed}}, "param_groups", torchtest.List{}},
+		},
+		"a wrapper in another": torchtest.Dict{"state", torchtest.Dict{"model", state, "step", 3}},
+		"first rebuild":        torchtest.Dict{"embed", old, "head", old},
+		"key given last":       torchtest.Dict{"embed", old, "head", embed, "head", head},
 	} {
 		for format, write := range formats {
 			t.Run(name+"/"+format, func(t *testing.T) {
@@ -337,6 +344,7 @@ var corruptTorch = func() map[string]struct {
 		"complex":            {zipped(torchtest.Dict{"a", torchtest.Contiguous("ComplexFloatStorage", 8, make([]byte, 8), 1)}), `"torch.ComplexFloatStorage"`},
 		"one tensor":         {zipped(torchtest.Contiguous("ByteStorage", 1, []byte{1}, 1)), "it holds a single tensor, where a state dict is wanted"},
 		"a number":           {zipped(3), "it holds a number, where a state dict is wanted"},
+		"two states":         {zipped(torchtest.Dict{"net", torchtest.Dict{"a", torchtest.Contiguous("ByteStorage", 1, []byte{1}, 1)}, "ema", torchtest.Dict{"a", torchtest.Contiguous("ByteStorage", 1, []byte{1}, 1)}}), "it holds several dicts of tensors (net, ema): save the model's alone"},
 		"a number within":    {zipped(torchtest.Dict{"a", 3}), `"a" is a number, where a tensor is wanted`},
 		"a number for a key": {zipped(torchtest.Dict{3, storage}), `has a number for a key, where the name of a tensor is wanted`},
 		"key is not UTF-8":   {zipped(torchtest.Dict{"\xff", storage}), `a tensor of the name "\xff", which safetensors cannot hold`},

@@ -54,13 +54,13 @@ func checkText(raw map[string]any) error {
 	}
 	for _, key := range parts {
 		if text, _ := raw[key].(map[string]any); len(text) > 0 {
-			return fmt.Errorf("config.json is a %s's, whose text part (model_type %q) is under %s: only text models convert; save that part by itself (transformers: model.language_model.save_pretrained), and give the result",
+			return fmt.Errorf("config.json describes a %s; its text part (model_type %q) is under %s: only text models convert; save that part by itself (transformers: model.language_model.save_pretrained), and give the result",
 				class, fmt.Sprint(text["model_type"]), key)
 		}
 	}
 	for _, key := range others {
 		if other, _ := raw[key].(map[string]any); len(other) > 0 {
-			return fmt.Errorf("config.json is a %s's, which reads more than text (%s): only text models convert; save its text part by itself, and give the result",
+			return fmt.Errorf("config.json describes a %s, which reads more than text (%s): only text models convert; save its text part by itself, and give the result",
 				class, key)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 // Naming says how the tensors of one checkpoint are called beside the names that its family gives them.
 type Naming struct {
-	Wrapper string // what every name begins with that is not the family's: "module."
+	Wrapper string // what the names begin with that is not the family's: "module."
 	Prefix  string // what {prefix} stands for in the names behind it
 	Fits    bool   // the family knows most of the names
 
@@ -22,7 +22,19 @@ type Naming struct {
 // linear. They may be anywhere in a name.
 var wrappers = []string{"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "module", "base_layer"}
 
-// Naming finds the prefix that all names share and the family does not know, whoever put it there, and which of the family's
+// savedModule is what peft puts between the name of a module that is trained as a whole and its weights.
+const savedModule = ".modules_to_save.default."
+
+// Replaced is the name of the module's weights as they were before peft trained it as a whole; empty if name is of no such
+// module.
+func Replaced(name string) string {
+	if !strings.Contains(name, savedModule) {
+		return ""
+	}
+	return strings.Replace(name, savedModule, ".original_module.", 1)
+}
+
+// Naming finds the prefix that most names share and the family does not know, whoever put it there, and which of the family's
 // own prefixes is in use: those with which most names are known; of several, the shortest.
 func (f *Family) Naming(names []string) Naming {
 	best := Naming{family: f, names: f.templates(), Prefix: f.Prefixes[0]}
@@ -49,6 +61,24 @@ func (n Naming) Name(name string) string {
 	return strings.TrimPrefix(n.unwrap(name), n.Wrapper)
 }
 
+// Strays are the names, of those that a checkpoint has, that belong to something beside the model: the family does not know them,
+// and all that it knows are wrapped while they are not.
+func (n Naming) Strays(names []string) (strays []string) {
+	if !n.Fits {
+		return nil
+	}
+	for _, name := range names {
+		switch own := n.Name(name); {
+		case own != name:
+		case n.Knows(name):
+			return nil
+		default:
+			strays = append(strays, name)
+		}
+	}
+	return strays
+}
+
 // Knows says whether a name, as Name gives it, is one that the family gives in some layer.
 func (n Naming) Knows(name string) bool { return n.names.know(name, n.Prefix) }
 
@@ -59,25 +89,32 @@ func (n Naming) unwrap(name string) string {
 			return name
 		}
 	}
-	parts := strings.Split(name, ".")
+	parts := strings.Split(strings.Replace(name, savedModule, ".", 1), ".")
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return slices.Contains(wrappers, part) }), ".")
 }
 
-// sharedPrefixes are the prefixes, from the empty one on, that all names have and that end in a dot.
+// sharedPrefixes are the prefixes, from the empty one on, that more than half of the names have and that end in a dot.
 func sharedPrefixes(names []string) []string {
+	const deepest = 16 // parts of a name
+	count := map[string]int{}
+	for _, name := range names {
+		at := 0
+		for range deepest {
+			dot := strings.IndexByte(name[at:], '.')
+			if dot < 0 {
+				break
+			}
+			at += dot + 1
+			count[name[:at]]++
+		}
+	}
 	prefixes := []string{""}
-	if len(names) == 0 {
-		return prefixes
-	}
-	low, high := slices.Min(names), slices.Max(names)
-	for i := range min(len(low), len(high)) {
-		if low[i] != high[i] {
-			break
-		}
-		if low[i] == '.' {
-			prefixes = append(prefixes, low[:i+1])
+	for prefix, n := range count {
+		if 2*n > len(names) {
+			prefixes = append(prefixes, prefix)
 		}
 	}
+	slices.SortFunc(prefixes, func(a, b string) int { return cmp.Compare(len(a), len(b)) }) // each begins the next
 	return prefixes
 }
 

@@ -14,7 +14,7 @@ import (
 var lying = map[string]bool{
 	"tokenizer.json": true, "tokenizer_config.json": true, "tokenizer.model": true, "vocab.json": true, "vocab.txt": true, "merges.txt": true,
 	"special_tokens_map.json": true, "generation_config.json": true, "chat_template.jinja": true, "modeling_llama.py": true, "qwen.tiktoken": true,
-	"README.md": false, "LICENSE": true, "USE_POLICY.md": true, "added_tokens.json": true,
+	"README.md": false, "LICENSE": true, "USE_POLICY.md": true, "added_tokens.json": true, "spiece.model": true, "sentencepiece.bpe.model": true, "source.spm": true,
 }
 
 // behind are weights of any kind, what a trainer leaves, what is hidden, and what is written anew.
@@ -23,6 +23,7 @@ var behind = []string{
 	"pytorch_model.bin.index.json", "model.pt", "consolidated.00.pth", "last.ckpt", "tf_model.h5", "flax_model.msgpack", "model-q4.gguf",
 	"model.onnx", "model.onnx_data", "notes.json", "adapter_config.json", "quantize_config.json", "trainer_state.json", "training_args.bin",
 	"zero_to_fp32.py", "events.out.tfevents.1", "optimizer.pt", "scheduler.pt", "rng_state.pth", "openvino_model.xml", "model.lock",
+	"weights.model", "ggml.model",
 }
 
 func TestSideFiles(t *testing.T) {

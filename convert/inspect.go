@@ -29,6 +29,7 @@ type Inspection struct {
 	WaysOut         []Way       `json:"ways_out"`
 	Sites           []SiteHeads `json:"sites"` // the kinds of attention
 	Rows            []Row       `json:"groups"`
+	NotFloat        string      `json:"not_float,omitempty"` // a key or value weight that is of no float dtype, so that nothing can be converted
 	// NotFinite and Unread are of InspectValues: tensors that hold NaN or infinities, and bytes that were too many to be read.
 	NotFinite []BadValue `json:"not_finite,omitempty"`
 	Unread    int64      `json:"values_unread_bytes,omitempty"`
@@ -62,9 +63,13 @@ func Inspect(src *weights.Source, sites Sites) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
+	integer, err := notFloat(src)
+	if err != nil {
+		return nil, err
+	}
 	in := &Inspection{
 		Family: a.Family.Name, Layers: a.Layers, Dim: a.Dim, Heads: a.Heads, KVHeads: a.KVHeads, KVHeadsPerLayer: a.LayerKVHeads, HeadDim: a.HeadDim,
-		Vocab: a.Vocab, Context: a.Context, DType: dtype.String(), Layout: string(a.Layout()), WaysOut: waysOut(src, sites),
+		Vocab: a.Vocab, Context: a.Context, DType: dtype.String(), Layout: string(a.Layout()), WaysOut: waysOut(src, sites), NotFloat: integer,
 	}
 	if in.Parameters, err = weights.Parameters(a); err != nil {
 		return nil, err
@@ -149,6 +154,17 @@ func keyDType(src *weights.Source) (checkpoints.DType, error) {
 	return 0, fmt.Errorf("family %s has no key projection", src.Arch.Family.Name)
 }
 
+// notFloat names the first weight of keys or values that is of no float dtype, as fp8 and int8 are; empty if there is none.
+func notFloat(src *weights.Source) (tensor string, err error) {
+	params, err := src.Arch.Params()
+	for _, p := range params {
+		if t, ok := src.Tensor(p.Tensor); ok && p.KVHeads > 0 && !t.DType.IsFloat() {
+			return fmt.Sprintf("%s is %s", t.Name, t.DType), nil
+		}
+	}
+	return "", err
+}
+
 // Print writes the inspection for a person.
 func (in *Inspection) Print(w io.Writer) error {
 	fmt.Fprintf(w, "family      %s (%s)\n", in.Family, in.Layout)
@@ -158,6 +174,9 @@ func (in *Inspection) Print(w io.Writer) error {
 	fmt.Fprintf(w, "sites       %s\n", in.sitesText())
 	for _, way := range in.WaysOut {
 		way.print(w)
+	}
+	if in.NotFloat != "" {
+		fmt.Fprintf(w, "not floats  %s: this checkpoint cannot be converted; take the one from before quantisation\n", in.NotFloat)
 	}
 	in.printValues(w)
 	if !in.decodes() {

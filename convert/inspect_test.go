@@ -2,6 +2,7 @@ package convert
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 
 	"gqa/checkpoints"
@@ -31,6 +32,20 @@ func TestInspect(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want\n%+v", got, want)
+	}
+}
+
+func TestInspectOfNoFloats(t *testing.T) {
+	in, err := Inspect(golden.Open(t, model{config: llamaConfig, dtype: checkpoints.I8}.write(t)), DefaultSites)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := in.Print(&text); err != nil {
+		t.Fatal(err)
+	}
+	if want := "not floats  model.layers.0.self_attn.k_proj.weight is I8: this checkpoint cannot be converted;"; !strings.Contains(text.String(), want) {
+		t.Errorf("%s\nwant %s", &text, want)
 	}
 }
 

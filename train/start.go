@@ -32,7 +32,7 @@ func Run(ctx context.Context, recipe recipe.Recipe, o Options) (*Status, error) 
 		return nil, err
 	}
 	if o.Dir == "" {
-		if !filepath.IsLocal(recipe.Name) || filepath.Base(recipe.Name) != recipe.Name {
+		if !filepath.IsLocal(recipe.Name) || filepath.Base(recipe.Name) != recipe.Name || recipe.Name == "." {
 			return nil, fmt.Errorf("name is %q, want a plain folder name (the run's, under runs/), or name another folder with --output", recipe.Name)
 		}
 		o.Dir = filepath.Join("runs", recipe.Name)

@@ -383,7 +383,7 @@ var fieldErrors = []struct {
 		return f.remove("config.json").torch("consolidated.00.pth", "", "").file("params.json", "{}")
 	}, []string{"Meta's own format", "convert_llama_weights_to_hf"}},
 	{"Meta's names", func(f folder) folder { return f.save(saved{}.with("layers.0.attention.wq.weight", 4, 4)) }, []string{"Meta's own format"}},
-	{"multimodal", set("text_config", `{"model_type": "llama"}`), []string{"a LlamaForCausalLM's", `text part (model_type "llama") is under text_config`, "only text models convert"}},
+	{"multimodal", set("text_config", `{"model_type": "llama"}`), []string{"describes a LlamaForCausalLM", `text part (model_type "llama") is under text_config`, "only text models convert"}},
 	{"multimodal of its own", func(f folder) folder {
 		return f.save(saved{}).file("config.json", `{"model_type": "internvl_chat", "architectures": ["InternVLChatModel"], "llm_config": {"model_type": "qwen2"}}`)
 	}, []string{"InternVLChatModel", "is under llm_config"}},

@@ -75,7 +75,8 @@ func oneLine(ts *testscript.TestScript, neg bool, args []string, status int) {
 	}
 	got := strings.TrimSuffix(ts.ReadFile("stderr"), "\n")
 	line, isOurs := strings.CutPrefix(got, "gqa-eval: ")
-	line, isUsage := strings.CutSuffix(line, " (see gqa-eval --help)")
+	hint := regexp.MustCompile(` \(see gqa-eval( [a-z]+)? --help\)$`).FindString(line)
+	line, isUsage := strings.TrimSuffix(line, hint), hint != ""
 	if strings.Contains(got, "\n") || !isOurs || isUsage != (status == cli.ExitUsage) {
 		ts.Fatalf("standard error is not one line of status %d:\n%s", status, got)
 	}

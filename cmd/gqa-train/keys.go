@@ -79,8 +79,11 @@ func (f keyFlag) Set(value string) error {
 	var scratch recipe.Recipe
 	set := f.prefix + value
 	if err := scratch.Set(set); err != nil {
-		said := fmt.Sprintf("%sis %q, ", strings.Replace(f.prefix, "=", " ", 1), value) // as cli says of the flag
-		return cli.Usagef("%s", strings.TrimPrefix(err.Error(), said))
+		said := fmt.Sprintf("%q", cli.Shorten(value)) // as cli says of the flag
+		if f.prefix == "" {
+			return cli.Usagef("%s", strings.TrimPrefix(err.Error(), said+": "))
+		}
+		return cli.Usagef("%s", strings.TrimPrefix(err.Error(), strings.TrimSuffix(f.prefix, "=")+" is "+said+", "))
 	}
 	*f.sets = append(*f.sets, set)
 	return nil

@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -133,10 +135,40 @@ func runOf(args []string) (string, error) {
 	if len(args) == 0 {
 		return train.Newest(runs)
 	}
-	if named := filepath.Join(runs, args[0]); !train.IsRun(args[0]) && train.IsRun(named) {
+	named := filepath.Join(runs, args[0])
+	switch info, err := os.Stat(args[0]); {
+	case train.IsRun(args[0]):
+		return args[0], nil
+	case train.IsRun(named):
 		return named, nil
+	case err == nil && info.IsDir():
+		return args[0], nil // what it lacks is said where it is read
+	case err == nil:
+		return "", fmt.Errorf("%s: is not a run: it is not a folder", args[0])
 	}
-	return args[0], nil
+	return "", fmt.Errorf("%s: is not a run: it has no recipe.yaml%s", cli.Shorten(args[0]), others(runs, args[0]))
+}
+
+// others names, for an error, the runs that word may be meant to be, or else those that there are; empty if there is none.
+func others(runs, word string) string {
+	const most = 5
+	var names []string
+	entries, _ := os.ReadDir(runs) // without it there are none
+	for _, e := range entries {
+		if train.IsRun(filepath.Join(runs, e.Name())) {
+			names = append(names, e.Name())
+		}
+	}
+	if near := cli.Nearest(word, names); len(near) > 0 {
+		return "; did you mean " + strings.Join(near[:min(len(near), most)], ", ") + "?"
+	}
+	switch {
+	case len(names) == 0:
+		return ""
+	case len(names) > most:
+		return fmt.Sprintf("; under %s are %s, … (%d runs)", runs, strings.Join(names[:most], ", "), len(names))
+	}
+	return fmt.Sprintf("; under %s: %s", runs, strings.Join(names, ", "))
 }
 
 // usage makes wrong usage of what is wrong with a recipe.

@@ -5,6 +5,8 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strings"
+	"unicode"
 
 	"gqa/internal/limits"
 )
@@ -109,9 +111,9 @@ func (r *Recipe) validateSizes() error {
 	if r.Model == "" || r.Data == "" {
 		return fmt.Errorf("model and data must be given: the checkpoint to train and the corpus to train it on")
 	}
-	all := []limit{{"alpha", r.Alpha, r.Alpha >= 0 && r.Alpha <= 1000, "0 to 1000"}}
+	all := []limit{{"name", fmt.Sprintf("%q", shorten(r.Name)), nameable(r.Name), "at most 200 bytes without control characters, and not only spaces"}, {"alpha", r.Alpha, r.Alpha >= 0 && r.Alpha <= 1000, "0 to 1000"}}
 	for _, of := range ranges {
-		field, _ := lookUp(reflect.ValueOf(r).Elem(), of.key) // a test looks all up
+		field, _ := lookUp(reflect.ValueOf(r).Elem(), "", of.key) // a test looks all up
 		value := field.Int()
 		all = append(all, limit{of.key, value, of.lo <= value && value <= of.hi, of.String()})
 	}
@@ -157,8 +159,14 @@ func Range(key string) (lo, hi int64, ok bool) {
 	return 0, 0, false
 }
 
+// nameable says whether a name can stand in a line and be a folder's.
+func nameable(name string) bool {
+	const most = 200 // bytes: file systems allow 255, and what is written beside a folder has a longer name
+	return len(name) <= most && !strings.ContainsFunc(name, unicode.IsControl) && (name == "" || strings.TrimSpace(name) != "")
+}
+
 func oneOf[T ~string](key string, value T, allowed ...T) limit {
-	return limit{key, fmt.Sprintf("%q", value), slices.Contains(allowed, value), fmt.Sprintf("one of %v", allowed)}
+	return limit{key, fmt.Sprintf("%q", shorten(string(value))), slices.Contains(allowed, value), fmt.Sprintf("one of %v", allowed)}
 }
 
 func finite(x float64) bool { return !math.IsInf(x, 0) && !math.IsNaN(x) }

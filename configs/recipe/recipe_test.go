@@ -34,7 +34,7 @@ var bomb = func() string {
 func TestLoadRecipeErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"optimzer: {lr: 1}":            `unknown key "optimzer", want one of name, model`,
-		"optimizer: {lrr: 1}":          `optimizer.lrr: unknown key "lrr", want one of name, lr,`,
+		"optimizer: {lrr: 1}":          `: unknown key "optimizer.lrr", want one of name, lr,`,
 		"optimizer: 5":                 "optimizer is a group of keys; set one of name, lr,",
 		"steps: x":                     `steps is "x", want an integer`,
 		"steps: 1.5":                   `steps is "1.5", want an integer`,
@@ -146,13 +146,16 @@ func firstZero(v reflect.Value, prefix string) string {
 
 func TestRecipeSetErrors(t *testing.T) {
 	for set, want := range map[string]string{
-		"steps":          "want key=value",
-		"stepz=1":        `stepz: unknown key "stepz"`,
-		"optimizer=1":    "optimizer is a group of keys; set one of name, lr, attention_rate",
-		"optimizer.x=1":  `optimizer.x: unknown key "x", want one of name, lr`,
-		"steps.x=1":      "steps.x: steps has no keys below it",
-		"steps=1e3":      `steps is "1e3", want an integer`,
-		"optimizer.lr=a": `optimizer.lr is "a", want a number`,
+		"steps":                            "want key=value",
+		"stepz=1":                          `unknown key "stepz", want one of name, model`,
+		"=3":                               `"=3": want key=value`,
+		"optimizer.=3":                     `unknown key "optimizer."`,
+		"optimizer=1":                      "optimizer is a group of keys; set one of name, lr, attention_rate",
+		"optimizer.x=1":                    `unknown key "optimizer.x", want one of name, lr`,
+		"steps.x=1":                        `unknown key "steps.x": steps has no keys below it`,
+		"steps=" + strings.Repeat("x", 99): `steps is "` + strings.Repeat("x", 79) + `…", want an integer`,
+		"steps=1e3":                        `steps is "1e3", want an integer`,
+		"optimizer.lr=a":                   `optimizer.lr is "a", want a number`,
 	} {
 		var r Recipe
 		if err := r.Set(set); err == nil || !strings.Contains(err.Error(), want) {
@@ -320,6 +323,25 @@ func TestRecipeValues(t *testing.T) {
 	for _, change := range (Recipe{}).Diff(r) {
 		if got := values[change.Key]; got != fmt.Sprint(change.New) {
 			t.Errorf("%s is %q, want %v", change.Key, got, change.New)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"": true, "first run": true, "größer": true, strings.Repeat("x", 200): true,
+		" ": false, "\t": false, "a\nb": false, "a\x1b[31m": false, strings.Repeat("x", 201): false,
+	} {
+		r, err := Default()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Name, r.Model, r.Data, r.Steps = name, "m", "d", 1
+		switch err := r.Resolve(); {
+		case ok && err != nil:
+			t.Errorf("%q: %v", name, err)
+		case !ok && (err == nil || !strings.Contains(err.Error(), "want at most 200 bytes") || len(err.Error()) > 300):
+			t.Errorf("%q: error %v", name, err)
 		}
 	}
 }

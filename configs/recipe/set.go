@@ -21,9 +21,9 @@ func (r *Recipe) merge(document []byte) error {
 func setAll(v reflect.Value, prefix string, keys map[string]any) error {
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
 		key, value := prefix+name, keys[name]
-		field, err := lookUp(v, name)
+		field, err := lookUp(v, prefix, name)
 		if err != nil {
-			return fmt.Errorf("%s%w", prefix, err)
+			return err
 		}
 		_, list := value.([]any)
 		switch group, ok := value.(map[string]any); {
@@ -55,26 +55,30 @@ func (r *Recipe) Set(assignment string) error {
 
 func (r *Recipe) set(assignment string) error {
 	key, value, ok := strings.Cut(assignment, "=")
-	if !ok {
-		return fmt.Errorf("%q: want key=value, such as optimizer.lr=3e-4", assignment)
+	if !ok || key == "" {
+		return fmt.Errorf("%q: want key=value, such as optimizer.lr=3e-4", shorten(assignment))
 	}
-	v, err := lookUp(reflect.ValueOf(r).Elem(), key)
+	v, err := lookUp(reflect.ValueOf(r).Elem(), "", key)
 	if err != nil {
 		return err
 	}
 	return assign(v, key, value)
 }
 
-// lookUp finds the field of a dotted key.
-func lookUp(v reflect.Value, key string) (reflect.Value, error) {
-	at := ""
+// lookUp finds the field of a dotted key in v, which is what prefix, empty or with a dot at its end, leads to.
+func lookUp(v reflect.Value, prefix, key string) (reflect.Value, error) {
+	at := strings.TrimSuffix(prefix, ".")
 	for name := range strings.SplitSeq(key, ".") {
 		if v.Kind() != reflect.Struct {
-			return v, fmt.Errorf("%s: %s has no keys below it", key, at)
+			return v, fmt.Errorf("unknown key %q: %s has no keys below it", shorten(prefix+key), at)
 		}
 		next, known := member(v, name)
 		if !next.IsValid() {
-			return v, fmt.Errorf("%s: unknown key %q, want one of %s", key, name, strings.Join(known, ", "))
+			below := ""
+			if at != "" {
+				below = " below " + at
+			}
+			return v, fmt.Errorf("unknown key %q, want one of %s%s", shorten(prefix+key), strings.Join(known, ", "), below)
 		}
 		v, at = next, strings.TrimPrefix(at+"."+name, ".")
 	}
@@ -118,7 +122,16 @@ func assign(v reflect.Value, key, value string) error {
 		return fmt.Errorf("%s is a group of keys; set one of %s", key, strings.Join(known, ", "))
 	}
 	if err != nil {
-		return fmt.Errorf("%s is %q, want %s", key, value, want)
+		return fmt.Errorf("%s is %q, want %s", key, shorten(value), want)
 	}
 	return nil
+}
+
+// shorten cuts what a person gave to what an error can repeat of it.
+func shorten(s string) string {
+	const most = 80
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
 }

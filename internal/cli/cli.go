@@ -44,18 +44,18 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, root *cob
 	defer stop()
 	context.AfterFunc(ctx, stop) // from here on a signal has its default effect: it kills
 
-	started := frame(root)
+	started := frame(root, helpWidth(stdout, stderr))
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitDone
 	}
 	if !*started && !IsUsage(err) {
 		err = UsageError{cmp.Or(findCommand(root, args), err)} // cobra's own: unknown command, wrong arguments, required flags
 	}
-	return explain(stderr, root.Name(), err)
+	return explain(stderr, cmd, err)
 }
 
 // endings are the signals that ask a process to stop.
@@ -67,15 +67,15 @@ func endings() []os.Signal {
 	return signals
 }
 
-// frame gives root the shared flags and wraps every command below it. The
+// frame gives root the shared flags and help of that width, and wraps every command below it. The
 // result turns true once a command has begun its work.
-func frame(root *cobra.Command) *bool {
+func frame(root *cobra.Command, width int) *bool {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.Version = Version()
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{flagError(err)} })
 	root.SetHelpCommand(helpCommand())
-	wrapHelp(root)
+	wrapHelp(root, width)
 	doubtArgs(root)
 	common := addCommon(root.PersistentFlags())
 	started := new(bool)
@@ -121,8 +121,9 @@ func runOf(cmd *cobra.Command) func(*cobra.Command, []string) error {
 	}
 }
 
-// explain prints err as the command's one line and returns its exit status.
-func explain(w io.Writer, name string, err error) int {
+// explain prints err as cmd's one line and returns its exit status.
+func explain(w io.Writer, cmd *cobra.Command, err error) int {
+	name := cmd.Root().Name()
 	message := oneLine(err.Error())
 	// What a library returns after Ctrl-C says nothing to a person.
 	message = strings.ReplaceAll(message, context.Canceled.Error(), "interrupted")
@@ -130,6 +131,9 @@ func explain(w io.Writer, name string, err error) int {
 		fmt.Fprintf(w, "%s: %s\n", name, message)
 		return ExitFailed
 	}
-	fmt.Fprintf(w, "%s: %s (see %s --help)\n", name, message, name)
+	if cmd.Name() == "help" {
+		cmd = cmd.Root()
+	}
+	fmt.Fprintf(w, "%s: %s (see %s --help)\n", name, message, cmd.CommandPath())
 	return ExitUsage
 }

@@ -46,6 +46,7 @@ func tree() *cobra.Command {
 	}
 	var share float64
 	NumberVar(work.Flags(), &share, "share", 0.5, 0, 1.5, "how much")
+	NumberVar(work.Flags(), &share, "size", 0, 0, 1<<30, "how large")
 	EnumVar(work.Flags(), &mode, "mode", "fast", "how", "fast", "slow")
 	plain := &cobra.Command{Use: "plain", Run: func(cmd *cobra.Command, _ []string) { cmd.PrintErr("plain\n") }}
 	need := &cobra.Command{Use: "need", RunE: func(*cobra.Command, []string) error { return nil }}
@@ -69,7 +70,8 @@ func run(t *testing.T, args ...string) (status int, stdout, stderr string) {
 }
 
 func TestRunStatusAndOneLine(t *testing.T) {
-	const help = " (see gqa-test --help)\n"
+	const help, helpWork, helpGroup = " (see gqa-test --help)\n", " (see gqa-test work --help)\n", " (see gqa-test group --help)\n"
+	long := strings.Repeat("9", 200)
 	for _, test := range []struct {
 		args   string
 		status int
@@ -79,28 +81,34 @@ func TestRunStatusAndOneLine(t *testing.T) {
 		{"plain", 0, "plain\n"},
 		{"work fail", 1, "gqa-test: tensor x: got [2], want [3]\n"},
 		{"work lines", 1, "gqa-test: first; second\n"},
-		{"work usage", 2, "gqa-test: --groups: 3 does not divide 8" + help},
-		{"work", 2, "gqa-test: INPUT is missing" + help},
-		{"work a b", 2, `gqa-test: unexpected argument "b"` + help},
-		{"work x --nope", 2, "gqa-test: unknown flag: --nope" + help},
-		{"work x --mode odd", 2, `gqa-test: --mode is "odd", want fast or slow` + help},
-		{"work x --threads -1", 2, "gqa-test: --threads is -1, want 0 to 4096" + help},
-		{"work x --threads 2147483647", 2, "gqa-test: --threads is 2147483647, want 0 to 4096" + help},
-		{"work x --threads 99999999999999999999", 2, `gqa-test: --threads is 99999999999999999999, want 0 to 4096` + help},
-		{"work x --share NaN", 2, "gqa-test: --share is NaN, want 0 to 1.5" + help},
-		{"work x --share 1e999", 2, `gqa-test: --share is "1e999", want 0 to 1.5` + help},
-		{"work x --share much", 2, `gqa-test: --share is "much", want a number` + help},
-		{"work x --threads two", 2, `gqa-test: --threads is "two", want a whole number` + help},
-		{"need", 2, `gqa-test: required flag(s) "data" not set` + help},
+		{"work usage", 2, "gqa-test: --groups: 3 does not divide 8" + helpWork},
+		{"work", 2, "gqa-test: INPUT is missing" + helpWork},
+		{"work a b", 2, `gqa-test: unexpected argument "b"` + helpWork},
+		{"work x --nope", 2, "gqa-test: unknown flag: --nope" + helpWork},
+		{"work x --mode odd", 2, `gqa-test: --mode is "odd", want fast or slow` + helpWork},
+		{"work x --threads -1", 2, "gqa-test: --threads is -1, want 0 to 4096" + helpWork},
+		{"work x --threads 2147483647", 2, "gqa-test: --threads is 2147483647, want 0 to 4096" + helpWork},
+		{"work x --threads 99999999999999999999", 2, `gqa-test: --threads is 99999999999999999999, want 0 to 4096` + helpWork},
+		{"work x --share NaN", 2, "gqa-test: --share is NaN, want 0 to 1.5" + helpWork},
+		{"work x --share 1e999", 2, `gqa-test: --share is "1e999", want 0 to 1.5` + helpWork},
+		{"work x --share much", 2, `gqa-test: --share is "much", want a number` + helpWork},
+		{"work x --threads two", 2, `gqa-test: --threads is "two", want a whole number` + helpWork},
+		{"need", 2, `gqa-test: required flag(s) "data" not set` + " (see gqa-test need --help)\n"},
 		{"", 2, "gqa-test: missing command; want group, need, plain or work" + help},
-		{"group", 2, "gqa-test: missing command; want leaf" + help},
-		{"group twig", 2, `gqa-test: unknown command "twig"; want leaf` + help},
+		{"group", 2, "gqa-test: missing command; want leaf" + helpGroup},
+		{"group twig", 2, `gqa-test: unknown command "twig"; want leaf` + helpGroup},
 		{"wrk", 2, `gqa-test: unknown command "wrk"; did you mean gqa-test work?` + help},
 		{"zzz --nope", 2, `gqa-test: unknown command "zzz"; want group, need, plain or work` + help},
-		{"group laef", 2, `gqa-test: unknown command "laef"; did you mean gqa-test group leaf?` + help},
+		{"group laef", 2, `gqa-test: unknown command "laef"; did you mean gqa-test group leaf?` + helpGroup},
 		{"version", 2, `gqa-test: unknown command "version"; did you mean gqa-test --version?` + help},
 		{"help wrk", 2, `gqa-test: unknown command "wrk"; did you mean gqa-test work?` + help},
 		{"help nosuch", 2, `gqa-test: unknown command "nosuch"; want group, need, plain or work` + help},
+		{"help group leaf twig", 2, `gqa-test: gqa-test group leaf has no command "twig"` + help},
+		{"verzion", 2, `gqa-test: unknown command "verzion"; did you mean gqa-test --version?` + help},
+		{"work x --mode " + long, 2, `gqa-test: --mode is "` + long[:79] + `…", want fast or slow` + helpWork},
+		{"work x " + long, 2, `gqa-test: unexpected argument "` + long[:79] + `…"` + helpWork},
+		{long, 2, `gqa-test: unknown command "` + long[:79] + `…"; want group, need, plain or work` + help},
+		{"work x --size -1", 2, "gqa-test: --size is -1, want 0 to 1073741824" + helpWork},
 		{"help group twig", 2, `gqa-test: unknown command "twig"; want leaf` + help},
 	} {
 		t.Run(test.args, func(t *testing.T) {
@@ -217,6 +225,15 @@ func TestArgs(t *testing.T) {
 		err := Args(strings.Fields(test.names)...)(nil, strings.Fields(test.args))
 		if (err == nil) != test.ok || err != nil && !IsUsage(err) {
 			t.Errorf("Args(%s) of %q: %v, want ok %v", test.names, test.args, err, test.ok)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	names := []string{"first run", "second", "sig"}
+	for word, want := range map[string]string{"first rnu": "first run", "sgi": "sig", "secon": "second", "third": "", strings.Repeat("s", 999): ""} {
+		if got := strings.Join(Nearest(word, names), ", "); got != want {
+			t.Errorf("%q: %q, want %q", word, got, want)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 )
@@ -54,11 +55,20 @@ func flagError(err error) error {
 	default:
 		return err
 	}
-	value := invalid.GetValue()
+	value := Shorten(invalid.GetValue())
 	if _, err := strconv.ParseFloat(value, 64); err != nil || !IsUsage(invalid) {
 		value = strconv.Quote(value)
 	}
 	return fmt.Errorf("--%s is %s%s", flag.Name, value, want)
+}
+
+// Shorten cuts what a person gave to what an error can repeat of it.
+func Shorten(s string) string {
+	const most = 80
+	if utf8.RuneCountInString(s) <= most {
+		return s
+	}
+	return string([]rune(s)[:most-1]) + "…"
 }
 
 // oneLine folds the lines of a message into one, blank lines dropped.

@@ -74,7 +74,7 @@ func Args(names ...string) cobra.PositionalArgs {
 		}
 		open := len(names) > 0 && strings.HasSuffix(strings.TrimSuffix(names[len(names)-1], "]"), "...")
 		if len(args) > len(names) && !open {
-			return Usagef("unexpected argument %q", args[len(names)])
+			return Usagef("unexpected argument %q", Shorten(args[len(names)]))
 		}
 		return nil
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -8,29 +9,29 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 )
 
-// wrapHelp makes the help of root and of the commands below it as wide as the terminal.
-func wrapHelp(root *cobra.Command) {
-	cobra.AddTemplateFunc("fill", func(cmd *cobra.Command, text string) string { return fill(text, width(cmd)) })
-	cobra.AddTemplateFunc("line", func(cmd *cobra.Command, line string) string { return breakLine(line, width(cmd)) })
-	cobra.AddTemplateFunc("flags", func(cmd *cobra.Command, f *pflag.FlagSet) string { return f.FlagUsagesWrapped(width(cmd)) })
-	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", "{{fill $ .}}", 1))
+// wrapHelp makes the help of root and of the commands below it width columns wide.
+func wrapHelp(root *cobra.Command, width int) {
+	cobra.AddTemplateFunc("fill", func(text string) string { return fill(text, width) })
+	cobra.AddTemplateFunc("line", func(line string) string { return breakLine(line, width) })
+	cobra.AddTemplateFunc("flags", func(f *pflag.FlagSet) string { return f.FlagUsagesWrapped(width) })
+	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", "{{fill .}}", 1))
 	root.SetUsageTemplate(strings.NewReplacer(
-		".LocalFlags.FlagUsages", "flags . .LocalFlags",
-		".InheritedFlags.FlagUsages", "flags . .InheritedFlags",
-		"  {{rpad .Name .NamePadding }} {{.Short}}", `{{line $ (printf "  %s  %s" (rpad .Name .NamePadding) .Short)}}`,
+		".LocalFlags.FlagUsages", "flags .LocalFlags",
+		".InheritedFlags.FlagUsages", "flags .InheritedFlags",
+		"  {{rpad .Name .NamePadding }} {{.Short}}", `{{line (printf "  %s  %s" (rpad .Name .NamePadding) .Short)}}`,
 		`Use "{{.CommandPath}} [command] --help" for more information about a command.`,
-		`{{line $ (printf "Use \"%s [command] --help\" for more information about a command." .CommandPath)}}`,
+		`{{line (printf "Use \"%s [command] --help\" for more information about a command." .CommandPath)}}`,
 	).Replace(root.UsageTemplate()))
 }
 
-// width is how many columns cmd's output has: the terminal's, else $COLUMNS, else 80.
-func width(cmd *cobra.Command) int {
+// helpWidth is how many columns a help text has: those of the first output that is a terminal, else $COLUMNS, else 80. Cobra
+// renders into a buffer, so the outputs of a command do not tell.
+func helpWidth(outputs ...io.Writer) int {
 	const usual, least = 80, 40
-	if file, ok := cmd.OutOrStdout().(*os.File); ok {
-		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
+	for _, w := range outputs {
+		if columns, ok := columnsOf(w); ok {
 			return max(columns, least)
 		}
 	}

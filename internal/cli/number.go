@@ -38,7 +38,15 @@ type ranged[T number] struct {
 }
 
 // span is the range in words.
-func (r *ranged[T]) span() string { return fmt.Sprintf("%v to %v", r.lo, r.hi) }
+func (r *ranged[T]) span() string { return plain(r.lo) + " to " + plain(r.hi) }
+
+// plain writes a number without an exponent.
+func plain[T number](x T) string {
+	if f, ok := any(x).(float64); ok {
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	return fmt.Sprint(x)
+}
 
 func (r *ranged[T]) String() string {
 	if r.value == nil { // pflag asks a zero value whether a default is worth showing

@@ -205,10 +205,18 @@ func clip(line string, width int) string {
 
 // lineWidth is how many columns w has.
 func lineWidth(w io.Writer) int {
-	if file, ok := w.(*os.File); ok {
-		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
-			return columns
-		}
+	if columns, ok := columnsOf(w); ok {
+		return columns
 	}
 	return 80
+}
+
+// columnsOf is how many columns w has; ok is false unless it is a terminal.
+func columnsOf(w io.Writer) (columns int, ok bool) {
+	file, ok := w.(*os.File)
+	if !ok {
+		return 0, false
+	}
+	columns, _, err := term.GetSize(int(file.Fd()))
+	return columns, err == nil && columns > 0
 }

@@ -59,3 +59,24 @@ func TestProgressOnTerminal(t *testing.T) {
 		t.Errorf("%d columns", width)
 	}
 }
+
+// The help on a terminal is as wide as that, flags and commands too, though cobra renders it into a buffer.
+func TestHelpOnTerminal(t *testing.T) {
+	t.Setenv("COLUMNS", "120")
+	for _, args := range [][]string{{"--help"}, {"work", "--help"}} {
+		master, tty := pty(t)
+		if status := Run(t.Context(), args, tty, tty, tree()); status != ExitDone {
+			t.Fatalf("%v: status %d", args, status)
+		}
+		got := make([]byte, 1<<16)
+		n, err := master.Read(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(got[:n])) {
+			if line = strings.TrimRight(line, "\r\n"); len(line) > 60 {
+				t.Errorf("%v: %d columns of 60: %q", args, len(line), line)
+			}
+		}
+	}
+}

@@ -11,10 +11,15 @@ import (
 
 // unknownCommand is the error of a word that should name a command below cmd.
 func unknownCommand(cmd *cobra.Command, word string) error {
-	if meant := suggest(cmd, word); meant != "" {
+	known, meant := commands(cmd), suggest(cmd, word)
+	word = Shorten(word)
+	switch {
+	case len(known) == 0:
+		return Usagef("%s has no command %q", cmd.CommandPath(), word)
+	case meant != "":
 		return Usagef("unknown command %q; did you mean %s?", word, meant)
 	}
-	return Usagef("unknown command %q; want %s", word, orList(commands(cmd)))
+	return Usagef("unknown command %q; want %s", word, orList(known))
 }
 
 // suggest is what a person who typed word may have meant; empty: nothing comes near.
@@ -23,15 +28,31 @@ func suggest(cmd *cobra.Command, word string) string {
 	switch {
 	case word == "":
 		return ""
-	case !cmd.HasParent() && len(word) > 2 && strings.HasPrefix(version, strings.ToLower(word)):
+	case !cmd.HasParent() && len(word) > 2 && len(Nearest(word, []string{version})) > 0:
 		return cmd.Name() + " --" + version
 	}
-	cmd.SuggestionsMinimumDistance = 2
-	names := cmd.SuggestionsFor(word)
+	names := Nearest(word, commands(cmd))
 	for i, name := range names {
 		names[i] = cmd.CommandPath() + " " + name
 	}
 	return orList(names)
+}
+
+// Nearest lists the names that word may be meant to be: it begins them, or differs from them in at most two letters.
+func Nearest(word string, names []string) (near []string) {
+	const longest = 200 // bytes: what is longer is not compared
+	if len(word) > longest {
+		return nil
+	}
+	joined := func(s string) string { return strings.ReplaceAll(s, " ", "_") } // a command's name ends at a space
+	for _, name := range names {
+		list := &cobra.Command{SuggestionsMinimumDistance: 2}
+		list.AddCommand(&cobra.Command{Use: joined(name), Run: func(*cobra.Command, []string) {}})
+		if len(list.SuggestionsFor(joined(word))) > 0 {
+			near = append(near, name)
+		}
+	}
+	return near
 }
 
 // commands are the names of what is below cmd, but for what every command has.

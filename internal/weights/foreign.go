@@ -32,11 +32,11 @@ var foreignFiles = []struct{ pattern, what, advice string }{
 	{"latest_checkpointed_iteration.txt", "a Megatron checkpoint", "convert it to transformers' format first, with the script that comes with the model or Megatron Bridge"},
 	{"*.nemo", "a NeMo archive", "export it to transformers' format first"},
 	{"consolidated*.pth", "a checkpoint in Meta's own format", metaScript},
-	{"consolidated*.safetensors", "a checkpoint in Mistral's own format", "take the files model-….safetensors of the same model"},
-	{"*.gguf", "a GGUF file of llama.cpp", original},
-	{"*.ggml", "a file of llama.cpp", original},
+	{"consolidated*.safetensors", "a checkpoint in Mistral's own format", mistralOther},
+	{"*.gguf", "a GGUF model of llama.cpp", original},
+	{"*.ggml", "a model of llama.cpp", original},
 	{"tf_model*.h5", "a TensorFlow checkpoint", "load it with from_pretrained(..., from_tf=True) and save_pretrained"},
-	{"*.h5", "an HDF5 file of Keras or TensorFlow", saveAnew},
+	{"*.h5", "a Keras or TensorFlow model", saveAnew},
 	{"*.ckpt.index", "a TensorFlow checkpoint", saveAnew},
 	{"*.data-00000-of-*", "a TensorFlow checkpoint", saveAnew},
 	{"saved_model.pb", "a TensorFlow model", saveAnew},
@@ -49,9 +49,9 @@ var foreignFiles = []struct{ pattern, what, advice string }{
 	{"*.mlpackage/", "a Core ML model", original},
 	{"*.mlmodel", "a Core ML model", original},
 	{"*.tflite", "a TensorFlow Lite model", original},
-	{"*.ot", "a file of rust-bert", original},
+	{"*.ot", "a rust-bert model", original},
 	{"*.engine", "a TensorRT engine", original},
-	{"*.npz", "a NumPy archive (MLX, or JAX)", original},
+	{"*.npz", "a model of MLX or JAX", original},
 	{"optimizer*", "the state of an optimizer", "name the folder that has the model's weights"},
 	{"pytorch_lora_weights*", "an adapter of diffusers", "only language models convert"},
 }
@@ -60,8 +60,11 @@ const (
 	deepSpeed  = "gather it with the zero_to_fp32.py in its folder, and give the result"
 	fsdp       = "merge it first (accelerate merge-weights, or torch.distributed.checkpoint.format_utils), and give the result"
 	metaScript = "convert it with transformers' script (python -m transformers.models.llama.convert_llama_weights_to_hf), and give the result"
-	original   = "give the safetensors checkpoint that it was made from"
-	saveAnew   = "save it as safetensors (save_pretrained does)"
+	// Mistral has Meta's names of tensors, and files of its own.
+	mistralOther = "take the files model-….safetensors of the same model"
+
+	original = "give the safetensors checkpoint that it was made from"
+	saveAnew = "save it as safetensors (save_pretrained does)"
 )
 
 // foreignFolder says what a folder is that holds no weights; err, of opening it, where nothing comes to mind.
@@ -80,7 +83,7 @@ func foreignFolder(dir string, err error) error {
 				name += "/"
 			}
 			if ok, _ := filepath.Match(f.pattern, name); ok {
-				return fmt.Errorf("%w; it has %s, which is of %s: %s", err, strings.TrimSuffix(name, "/"), f.what, f.advice)
+				return fmt.Errorf("%w; it looks like %s (it has %s): %s", err, f.what, strings.TrimSuffix(name, "/"), f.advice)
 			}
 		}
 	}
@@ -124,7 +127,7 @@ var foreignTensors = []struct {
 	name         *regexp.Regexp
 	what, advice string
 }{
-	{regexp.MustCompile(`\.(lora_[A-Z]|lora_embedding_[A-Z]|lora_magnitude_vector|lora_(up|down)|modules_to_save|hada_w1_a|lokr_w1|oft_[rR]|oft_blocks|boft_[RsP]|vera_lambda_[bd]|ia3_l|base_layer_lora)\b`), "an adapter that is not merged", mergeFirst},
+	{regexp.MustCompile(`\.(lora_[A-Z]|lora_embedding_[A-Z]|lora_magnitude_vector|lora_(up|down)|hada_w1_a|lokr_w1|oft_[rR]|oft_blocks|boft_[RsP]|vera_lambda_[bd]|ia3_l|base_layer_lora)\b`), "an adapter that is not merged", mergeFirst},
 	{regexp.MustCompile(`^(base_model\.)?(prompt_embeddings|prompt_encoder\.)`), "a trained prompt (peft)", "a prompt cannot be merged into weights: convert the model without it"},
 	{regexp.MustCompile(`\.weight\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.[a-z_0-9]+)$|\.(SCB|weight_format)$`), "bitsandbytes", dequantise},
 	{regexp.MustCompile(`\.g_idx$`), "GPTQ", dequantise},
@@ -136,11 +139,13 @@ var foreignTensors = []struct {
 	{regexp.MustCompile(`\.(codes|codebooks)$`), "AQLM", dequantise},
 	{regexp.MustCompile(`\.W_q$`), "HQQ", dequantise},
 	{regexp.MustCompile(`\.weight\._(data|scale|shift)$`), "quanto", dequantise},
+	{regexp.MustCompile(`\.weight_scales$`), "EETQ", dequantise},
 	{regexp.MustCompile(`_(blocks|scales)$`), "mxfp4", dequantise},
 	{regexp.MustCompile(`\._packed_params(\._packed_params)?$`), "torch.ao", dequantise},
 	{regexp.MustCompile(`^(m|v|w)\.|(^|\.)(exp_avg|exp_avg_sq)(\.|$)`), "the state of an optimizer", "give the model's own weights"},
 	{regexp.MustCompile(`^tok_embeddings\.weight$|(^|\.)layers\.\d+\.(attention\.w[qkvo]|feed_forward\.w[123])\.weight$`), "in Meta's own format", metaScript},
 	{regexp.MustCompile(`\.self_attention\.linear_qkv\.weight$`), "in Megatron's format", "convert it to transformers' format first"},
+	{regexp.MustCompile(`(^|\.)_?flat_param(_\d+)?$`), "a shard of FSDP with flattened parameters", "save it with StateDictType.FULL_STATE_DICT, and give the result"},
 	{regexp.MustCompile(`^(down_blocks|up_blocks|mid_block)\.|^model\.diffusion_model\.`), "of an image model", "only language models convert"},
 	{regexp.MustCompile(`^blk\.\d+\.attn_`), "named as llama.cpp names them", original},
 }
@@ -158,6 +163,8 @@ func foreignTensor(c *checkpoints.Checkpoint) error {
 		case f.advice == dequantise:
 			return fmt.Errorf("the weights are quantised (%s; it has the tensor %s): dequantise them first (transformers' model.dequantize(), then save_pretrained), or take the checkpoint from before quantisation",
 				cmp.Or(method, f.what), names[i])
+		case f.advice == metaScript && isMistral(c):
+			return fmt.Errorf("is in Mistral's own format (it has the tensor %s); %s", names[i], mistralOther)
 		case f.advice == mergeFirst:
 			if base := adapterBase(c.Dir); base != "" {
 				return fmt.Errorf("holds %s (tensor %s, of %s); %s", f.what, names[i], base, mergeFirst)
@@ -168,9 +175,23 @@ func foreignTensor(c *checkpoints.Checkpoint) error {
 	return nil
 }
 
+// isMistral tells Mistral's own format from Meta's by its files.
+func isMistral(c *checkpoints.Checkpoint) bool {
+	if len(c.Files) > 0 && strings.HasPrefix(c.Files[0], "consolidated") && filepath.Ext(c.Files[0]) == ".safetensors" {
+		return true
+	}
+	names, err := regularFiles(c.Dir, func(name string) bool {
+		return name == "tekken.json" || strings.HasPrefix(name, "tokenizer.model.v")
+	})
+	return err == nil && len(names) > 0
+}
+
 // checkAlone refuses what has no config.json and is known by what lies beside it.
 func (s *Source) checkAlone() error {
 	if params, err := regularFiles(s.Dir, func(name string) bool { return name == "params.json" }); err == nil && len(params) > 0 {
+		if isMistral(s.Checkpoint) {
+			return errors.New("there is no config.json, but the params.json of Mistral's own format: " + mistralOther)
+		}
 		return errors.New("there is no config.json, but the params.json of Meta's own format: " + metaScript)
 	}
 	return nil

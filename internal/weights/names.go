@@ -10,27 +10,38 @@ import (
 	"gqa/configs"
 )
 
-// rename gives the tensors the family's names: without what wrappers put before or between, and without tables of what
-// config.json says. What the index does not list stays only if the family knows it.
+// rename gives the tensors the family's names: without what wrappers put before or between, without tables of what config.json
+// says, and without what is not the model's. What the index does not list stays only if the family knows it.
 func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 	naming := f.Naming(s.Names())
+	beside, notListed := naming.Strays(s.Names()), set(s.Unlisted)
+	for _, name := range s.Names() {
+		if before := configs.Replaced(name); before != "" {
+			if _, there := s.Tensor(before); there {
+				beside = append(beside, before)
+			}
+		}
+	}
+	isBeside := set(beside)
 	var needed, unlisted []string // of those that the index does not list
 	wrapped, bare := "", ""
 	to := func(name string) string {
 		t, _ := s.Tensor(name)
 		own := naming.Name(name)
 		switch {
+		case isBeside[name]:
+			return ""
 		case naming.Knows(own):
 			if own != name && wrapped == "" {
 				wrapped, bare = name, own
 			}
-			if slices.Contains(s.Unlisted, name) {
+			if notListed[name] {
 				needed = append(needed, own)
 			}
 			return own
 		case configs.IsTable(own, t.Shape):
 			return ""
-		case slices.Contains(s.Unlisted, name):
+		case notListed[name]:
 			unlisted = append(unlisted, name)
 			return ""
 		}
@@ -41,6 +52,9 @@ func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 	}
 	if wrapped != "" {
 		s.note("the names of tensors hold what a wrapper added, and are read without it: %s as %s, and others alike", wrapped, bare)
+	}
+	if beside != nil {
+		s.note("not of the model, and not read: %s", few(beside, 5))
 	}
 	if needed != nil {
 		s.note("%s does not list %s; the shards hold it, and it is read", s.Index, few(needed, 5))
@@ -114,6 +128,14 @@ func (s *Source) same(a, b string) error {
 
 func (s *Source) note(format string, args ...any) {
 	s.Notes = append(s.Notes, s.Dir+": "+fmt.Sprintf(format, args...))
+}
+
+func set(names []string) map[string]bool {
+	in := make(map[string]bool, len(names))
+	for _, name := range names {
+		in[name] = true
+	}
+	return in
 }
 
 // few names the first of names, at most so many, and says how many there are.

@@ -155,3 +155,128 @@ func TestInferWrapped(t *testing.T) {
 		t.Errorf("tied %v, vocabulary %d, want %d", got.Arch.Tied, got.Arch.Vocab, src.Arch.Vocab)
 	}
 }
+
+// respelt gives every tensor of a golden case the name that to makes of it, and adds copies of one under the names of more.
+func respelt(t *testing.T, name string, to func(name string) string, more ...string) (src *weights.Source, dir string) {
+	t.Helper()
+	names := golden.Open(t, golden.Named(t, name).Dir).Names()
+	var pairs []string
+	for _, name := range names {
+		pairs = append(pairs, name, to(name))
+	}
+	for _, name := range more {
+		pairs = append(pairs, "+"+names[0], name)
+	}
+	return renamed(t, name, pairs...)
+}
+
+// TestBesideTheModel opens a trainer's checkpoints of more than the model, and others' names for it.
+func TestBesideTheModel(t *testing.T) {
+	before := func(prefix string) func(string) string { return func(name string) string { return prefix + name } }
+	for _, c := range []struct {
+		golden string
+		to     func(string) string
+		more   []string
+		note   string
+	}{
+		{"llama", before("module."), []string{"n_averaged"}, "not of the model, and not read: n_averaged"},
+		{"llama", before("model."), []string{"train_metric.total", "criterion.weight"}, "not of the model, and not read: "},
+		{"gpt2", before("model."), []string{"criterion.weight"}, "not of the model, and not read: criterion.weight"},
+		{
+			"llama", func(name string) string {
+				return strings.Replace(name, "lm_head.", "lm_head.modules_to_save.default.", 1)
+			},
+			[]string{"lm_head.original_module.weight"},
+			"not of the model, and not read: lm_head.original_module.weight",
+		},
+		{"llama", func(name string) string {
+			return strings.Replace(name, "lm_head.", "lm_head.modules_to_save.default.", 1)
+		}, nil, ""},
+		{"gpt_neox", func(name string) string { return strings.TrimPrefix(name, "gpt_neox.") }, nil, ""},
+	} {
+		src, dir := respelt(t, c.golden, c.to, c.more...)
+		want, err := src.All(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := golden.Open(t, dir)
+		got, err := s.All(t.Context())
+		if err != nil || !maps.EqualFunc(got, want, slices.Equal[[]float32]) {
+			t.Errorf("%s with %q: %v, other weights", c.golden, c.more, err)
+		}
+		if notes := strings.Join(s.Notes, "\n"); !strings.Contains(notes, c.note) {
+			t.Errorf("%s with %q: notes %q, want %q", c.golden, c.more, notes, c.note)
+		}
+	}
+}
+
+// TestStrangeNames refuses what cannot be sorted out.
+func TestStrangeNames(t *testing.T) {
+	same := func(name string) string { return name }
+	for _, c := range []struct {
+		to   func(string) string
+		more []string
+		want string
+	}{
+		{same, []string{"criterion.weight"}, "unknown: criterion.weight"},
+		{func(name string) string { return "model." + name }, []string{"model.criterion.weight"}, "unknown: criterion.weight"},
+		{func(name string) string { return "model." + name }, []string{"lm_head.weight"}, `are both "lm_head.weight"`},
+		{same, []string{"model.layers.0.mlp.up_proj.weight_scales"}, "quantised (EETQ;"},
+		{same, []string{"_fsdp_wrapped_module._flat_param"}, "is a shard of FSDP with flattened parameters (it has the tensor _fsdp_wrapped_module._flat_param); save it with "},
+		{same, []string{"tok_embeddings.weight"}, "in Meta's own format"},
+	} {
+		_, dir := respelt(t, "llama", c.to, c.more...)
+		if _, err := weights.Open(dir, weights.Options{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("with %q: error %v, want %q", c.more, err, c.want)
+		}
+	}
+}
+
+// TestMistral tells Mistral's own format from Meta's.
+func TestMistral(t *testing.T) {
+	const want = "Mistral's own format"
+	_, dir := respelt(t, "llama", func(name string) string { return name }, "tok_embeddings.weight")
+	if err := os.Rename(filepath.Join(dir, "model.safetensors"), filepath.Join(dir, "consolidated.safetensors")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := weights.Open(dir, weights.Options{}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("consolidated.safetensors: error %v", err)
+	}
+	_, dir = respelt(t, "llama", func(name string) string { return name })
+	if err := os.Remove(filepath.Join(dir, "config.json")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"params.json", "tekken.json"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := weights.Open(dir, weights.Options{}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("params.json and tekken.json: error %v", err)
+	}
+}
+
+// TestIndexOfOtherNames reads wrapped shards whose index has the names of the bare model.
+func TestIndexOfOtherNames(t *testing.T) {
+	src, dir := respelt(t, "llama", func(name string) string { return "module." + name })
+	want, err := src.All(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, name := range src.Names() {
+		listed = append(listed, `"`+name+`": "weights.safetensors"`)
+	}
+	index := `{"weight_map": {` + strings.Join(listed, ", ") + `}}`
+	err = os.Rename(filepath.Join(dir, "model.safetensors"), filepath.Join(dir, "weights.safetensors"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "model.safetensors.index.json"), []byte(index), 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := golden.Open(t, dir).All(t.Context())
+	if err != nil || !maps.EqualFunc(got, want, slices.Equal[[]float32]) {
+		t.Errorf("%v, other weights", err)
+	}
+}

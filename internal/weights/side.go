@@ -22,7 +22,8 @@ var companions = []struct {
 	{"how to sample", []string{"generation_config.json"}, false},
 	{"the tokenizer", []string{
 		"tokenizer.json", "tokenizer_config.json", "tokenizer.vocab", "tokenizer_*.json", "special_tokens_map.json", "added_tokens.json",
-		"vocab.json", "vocab.txt", "vocab.bpe", "merges.txt", "*.model", "tokenizer.model.*", "*.tiktoken", "tekken.json",
+		"vocab.json", "vocab.txt", "vocab.bpe", "merges.txt", "tokenizer.model", "tokenizer.model.*",
+		"tokenizer_*.model", "spiece.model", "*sentencepiece*.model", "*spm*.model", "bpe.model", "ice_text.model", "*.spm", "*.tiktoken", "tekken.json",
 		"sentencepiece.bpe.vocab", "spiece.vocab", "bpe.codes", "dict.txt",
 	}, false},
 	{"how a chat becomes text", []string{"chat_template.*", "chat_template*.jinja", "additional_chat_templates/*.jinja"}, false},

@@ -45,7 +45,7 @@ func TestWorkStops(t *testing.T) {
 			return err
 		},
 		"generate": func(ctx context.Context) error {
-			return Generate(ctx, m, ids[:1<<14], GenerateOptions{MaxTokens: 1000, Stop: -1}, func(int32) error { return nil })
+			return Generate(ctx, m, ids[:1<<15], GenerateOptions{MaxTokens: 1000, Stop: -1}, func(int32) error { return nil })
 		},
 		"logits": func(ctx context.Context) error {
 			return WriteLogits(ctx, m, file, filepath.Join(t.TempDir(), "logits.safetensors"), false)

@@ -11,6 +11,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/convert"
 	"gqa/convert/calibrate"
+	"gqa/internal/file"
 	"gqa/internal/stream"
 	"gqa/internal/weights"
 )
@@ -44,6 +45,6 @@ func isSample(dir string) bool {
 	if err != nil || info.Size() != int64(len(want)) {
 		return false
 	}
-	got, err := os.ReadFile(filepath.Join(dir, weights))
+	got, err := file.Read(filepath.Join(dir, weights))
 	return err == nil && bytes.Equal(got, want)
 }

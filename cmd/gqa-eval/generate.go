@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -41,11 +42,11 @@ starts with the model's start token, and the prompt is not printed.`,
 				return cli.Usagef("--prompt is missing: the text to continue, or - to read it from standard input; --prompt-ids for a model without a tokenizer")
 			}
 			if prompt == "-" {
-				in, err := io.ReadAll(cmd.InOrStdin())
+				in, err := readPrompt(cmd.Context(), cmd.InOrStdin())
 				if err != nil {
 					return err
 				}
-				prompt = string(in)
+				prompt = in
 			}
 			if promptIDs != nil {
 				return generateIDs(cmd, args[0], promptIDs, o, asJSON)
@@ -65,6 +66,34 @@ starts with the model's start token, and the prompt is not printed.`,
 	return cmd
 }
 
+// maxPrompt is the most bytes of standard input that are a prompt: far more tokens than any model has positions.
+const maxPrompt = 16 << 20
+
+func readPrompt(ctx context.Context, r io.Reader) (string, error) {
+	in, err := interruptible(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxPrompt+1)) })
+	if err == nil && len(in) > maxPrompt {
+		err = fmt.Errorf("--prompt -: standard input has more than %d bytes, the limit for a prompt", maxPrompt)
+	}
+	return string(in), err
+}
+
+// interruptible returns what f does, or ctx's error as soon as ctx is done. It leaves f running then, until the process ends.
+func interruptible[T any](ctx context.Context, f func() (T, error)) (value T, err error) {
+	done := make(chan struct{})
+	var got T
+	var failed error
+	go func() {
+		defer close(done)
+		got, failed = f()
+	}()
+	select {
+	case <-done:
+		return got, failed
+	case <-ctx.Done():
+		return value, ctx.Err()
+	}
+}
+
 func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, ignoreEnd, asJSON bool) error {
 	m, err := eval.LoadModel(cmd.Context(), path)
 	if err != nil {
@@ -78,7 +107,7 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 	if end, ok := tok.EOS(); ok && !ignoreEnd {
 		o.Stop = end
 	}
-	promptIDs, err := tok.Encode(prompt)
+	promptIDs, err := interruptible(cmd.Context(), func() ([]int32, error) { return tok.Encode(prompt) })
 	if err == nil {
 		err = stream.Check(tok, promptIDs, m.Arch.Vocab)
 	}

@@ -16,10 +16,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"gqa/internal/file"
 )
 
 // File is the name of the report's data inside its folder.
 const File = "report.json"
+
+// maxFile is far more bytes than any report has.
+const maxFile = 64 << 20
 
 // MethodMHA is the method of a point that was not converted.
 const MethodMHA = "mha"
@@ -88,7 +93,7 @@ func Read(path string) (Report, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, File)
 	}
-	data, err := os.ReadFile(path)
+	data, err := file.ReadMax(path, maxFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return Report{}, fmt.Errorf("%s: no such report; gqa-eval sweep writes one", path)
 	}

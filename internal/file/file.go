@@ -51,12 +51,34 @@ func ReadMax(path string, limit int64) ([]byte, error) {
 	return text, err
 }
 
+// Reason is why path could not be read, without its name: for an error that gives the name itself.
+func Reason(path string, err error) error {
+	var other *irregular
+	if errors.As(err, &other) && other.path == path {
+		return other.reason
+	}
+	var failed *fs.PathError
+	if errors.As(err, &failed) && failed.Path == path {
+		return failed.Err
+	}
+	return err
+}
+
+// irregular is the error of a file that is not a regular one.
+type irregular struct {
+	path   string
+	reason error
+}
+
+func (e *irregular) Error() string { return e.path + ": " + e.reason.Error() }
+func (e *irregular) Unwrap() error { return e.reason }
+
 // Check returns an error that wraps ErrNotRegular unless info, of path, is a regular file's.
 func Check(path string, info fs.FileInfo) error {
 	if info.Mode().IsRegular() {
 		return nil
 	}
-	return fmt.Errorf("%s: is %s; %w", path, kind(info.Mode()), ErrNotRegular)
+	return &irregular{path, fmt.Errorf("is %s; %w", kind(info.Mode()), ErrNotRegular)}
 }
 
 func kind(mode fs.FileMode) string {

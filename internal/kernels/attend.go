@@ -87,7 +87,7 @@ func (f *forward) rows() int { return f.group() * f.tile }
 
 func (f *forward) block(lo, hi int) {
 	w := works.Get().(*work)
-	for t := lo; t < hi; t++ {
+	for t := lo; t < hi && !f.stopped(); t++ {
 		chunk, tile, head := t%f.chunks, t/f.chunks%f.tiles, t/f.chunks/f.tiles
 		f.begin(w, head/f.KVHeads, head%f.KVHeads, tile, chunk)
 		switch {

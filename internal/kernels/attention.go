@@ -48,7 +48,11 @@ type Attention struct {
 	Bias []float32
 	// BiasGrad, like Bias, if not nil, is what AttendBackward adds the gradient of Bias to.
 	BiasGrad []float32
+	// Stop, if not nil, is asked between tasks. Once it says so the call ends early, and its results mean nothing.
+	Stop func() bool
 }
+
+func (a *Attention) stopped() bool { return a.Stop != nil && a.Stop() }
 
 func (a *Attention) group() int { return a.Heads / a.KVHeads }
 

@@ -82,7 +82,7 @@ var backwardWorks = sync.Pool{New: func() any { return new(backwardWork) }}
 
 func (f *backward) block(lo, hi int) {
 	w := backwardWorks.Get().(*backwardWork)
-	for t := lo; t < hi; t++ {
+	for t := lo; t < hi && !f.stopped(); t++ {
 		part, kv, b := t%f.parts, t/f.parts%f.KVHeads, t/f.parts/f.KVHeads*f.together
 		for w.b = b; w.b < b+f.together; w.b++ {
 			f.begin(w, kv, part)

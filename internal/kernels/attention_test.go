@@ -337,3 +337,25 @@ func TestAttendAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// Once Stop says so no further tile is computed.
+func TestAttendStops(t *testing.T) {
+	SetThreads(1)
+	defer SetThreads(0)
+	asked := 0
+	a := Attention{Batch: 1, Queries: 1000, Keys: 1000, Heads: 1, KVHeads: 1, HeadDim: 4, Scale: 1, Stop: func() bool { asked++; return asked > 1 }}
+	for name, attend := range map[string]func(c *attentionCase){
+		"Attend":     func(c *attentionCase) { c.run() },
+		"AttendWide": func(c *attentionCase) { AttendWide(c.Attention, c.out, c.q, c.k, c.v) },
+	} {
+		asked = 0
+		c := newAttentionCase(a, false)
+		last := c.out.at(0, 0, 999)[:4]
+		fill(last, 7)
+		attend(c)
+		first := c.out.at(0, 0, 0)[:4]
+		if math.IsNaN(float64(first[0])) || slices.ContainsFunc(last, func(x float32) bool { return x != 7 }) {
+			t.Errorf("%s: the first row is %v, the last %v", name, first, last)
+		}
+	}
+}

@@ -27,7 +27,7 @@ func (f *wideForward) block(lo, hi int) {
 	for ; lo < hi; lo++ {
 		b, h := lo/f.Heads, lo%f.Heads
 		w.load(f, b, h/f.group(), f.keys(b))
-		for i := range f.Queries {
+		for i := 0; i < f.Queries && !f.stopped(); i++ {
 			f.attend(w, b, h, i)
 		}
 	}

@@ -153,7 +153,7 @@ func TestRefuses(t *testing.T) {
 	}{
 		{"no file", "nowhere.txt", dir, vocab, "nowhere.txt"},
 		{"no ids", "nowhere.safetensors", dir, vocab, "nowhere.safetensors"},
-		{"no such kind", put(t, "a.exe", "x"), dir, vocab, `kind ".exe" is not known: expected .txt`},
+		{"no such kind", put(t, "a.exe", "x"), dir, vocab, `unsupported file type; expected .txt`},
 		{"bad json", put(t, "a.jsonl", "{\"text\": 1}\n"), dir, vocab, "line 1"},
 		{"no such split", "sample:test", dir, vocab, `no split "test"; want train or val`},
 		{"no tokenizer", put(t, "a.txt", "x"), t.TempDir(), vocab, "has no tokenizer"},

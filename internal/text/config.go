@@ -43,7 +43,7 @@ func readConfig(dir string) (c configFile, err error) {
 		err = unmarshal(data, &c)
 	}
 	if err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
+		return c, fmt.Errorf("%s: %w", path, file.Reason(path, err))
 	}
 	return c, nil
 }

@@ -3,7 +3,6 @@ package text
 import (
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"unicode/utf8"
+
+	"gqa/internal/file"
 )
 
 // Corpus is a sequence of documents, read as they are asked for.
@@ -28,16 +29,17 @@ type Corpus struct {
 const TextKey = "text"
 
 // OpenCorpus opens a text corpus. path is a .txt file, in which <|endoftext|>
-// separates documents; a .jsonl or .json file of records, one behind another or in an
+// separates documents; a .jsonl, .ndjson or .json file of records, one behind another or in an
 // array, with the text of each under key ("": TextKey), or of strings; a file of
 // source code or prose, which is one document; any of them with .gz; or a folder
 // of such files, taken in path order. Of a folder, hidden files and those that describe
-// it (README, LICENSE, dataset_info.json) are left out. Other kinds are left out with a
+// it (README, LICENSE, dataset_info.json) are left out. Of a data set, so are
+// source code and prose. Other kinds are left out with a
 // warning, and are an error where they are most of its bytes.
 func OpenCorpus(ctx context.Context, path, key string) (*Corpus, error) {
 	c := &Corpus{name: path, key: cmp.Or(key, TextKey)}
 	if err := c.open(ctx); err != nil {
-		return nil, fmt.Errorf("corpus %s: %w", path, err)
+		return nil, fmt.Errorf("corpus %s: %w", path, file.Reason(path, err))
 	}
 	return c, nil
 }
@@ -92,7 +94,7 @@ func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
 				return
 			}
 			if err != nil {
-				yield(Part{}, fmt.Errorf("corpus %s: %w", f.name, err))
+				yield(Part{}, fmt.Errorf("corpus %s: %w", f.name, file.Reason(f.name, err)))
 				return
 			}
 		}
@@ -107,13 +109,10 @@ func (c *Corpus) read(f source, m *meter, emit func(Part) error) (nulls int, err
 	}
 	defer opened.Close()
 	m.Reader = opened
-	var r io.Reader = m
-	if f.zipped {
-		if r, err = gzip.NewReader(m); err != nil {
-			return 0, err
-		}
+	from, err := f.content(m)
+	if err != nil {
+		return 0, err
 	}
-	from := skipMark(r)
 	if f.records() {
 		reader := recordReader{r: from, key: c.key, doc: document{emit: emit}}
 		err := reader.readAll()

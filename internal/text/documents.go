@@ -118,11 +118,9 @@ func readText(r io.Reader, separator string, d document) error {
 	}
 }
 
-// skipMark is r without a byte order mark at its start.
-func skipMark(r io.Reader) *bufio.Reader {
-	b := bufio.NewReaderSize(r, bufferSize)
+// skipMark reads a byte order mark, if there is one.
+func skipMark(b *bufio.Reader) {
 	if start, _ := b.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
 		_, _ = b.Discard(len(byteOrderMark)) // cannot fail: they are buffered
 	}
-	return b
 }

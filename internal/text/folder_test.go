@@ -41,6 +41,23 @@ func TestIsAside(t *testing.T) {
 	}
 }
 
+func TestIsProject(t *testing.T) {
+	for _, name := range []string{
+		"CHANGELOG", "CHANGELOG.md", "change_log.txt", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "code-of-conduct.txt", "SECURITY.md", "AUTHORS",
+		"AUTHORS.txt", "CONTRIBUTORS.md", "ACKNOWLEDGEMENTS.md", "Acknowledgments.txt", "TERMS", "TERMS_OF_USE.txt", "terms.html", "requirements.txt",
+		"requirements-dev.txt", "checksums.txt", "checksum.sha256", "SHA256SUMS", "md5sums.txt", "urls.txt", "urls_train.txt", "filelist.txt", "file_list.txt",
+	} {
+		if !isProject(name) {
+			t.Errorf("%s is taken for text", name)
+		}
+	}
+	for _, name := range []string{"changes.txt", "authorship.txt", "security.py", "terminal.txt", "curls.txt", "train.txt", "urls.jsonl", "requirements.json5", "contribution.txt"} {
+		if isProject(name) {
+			t.Errorf("%s is left out", name)
+		}
+	}
+}
+
 func TestFolders(t *testing.T) {
 	card := "---\nlicense: mit\n---\n" + strings.Repeat("# card\n", 1000)
 	record, other := "{\"text\":\"a\"}\n", "{\"content\":\"b\",\"n\":1}\n"
@@ -66,6 +83,44 @@ func TestFolders(t *testing.T) {
 			[]string{"aaaaaaaaaaaa"},
 			[]string{"b.parquet, c.zst", `.parquet is not read; write it as .jsonl`, "b.parquet"},
 		},
+		{
+			"records with a project",
+			map[string]string{
+				"train.jsonl": record, "more.ndjson.gz": record, "extra.txt": "b", "load.py": card, "index.html": card, "docs/a.md": card, "AUTHORS": card,
+				"CHANGELOG.md": card, "requirements.txt": card, "checksums.sha256": card,
+			},
+			[]string{"b", "a", "a"},
+			[]string{"AUTHORS, CHANGELOG.md, checksums.sha256, docs/a.md, index.html and 2 more"},
+		},
+		{
+			"tables with a project",
+			map[string]string{"README.md": card, "CONTRIBUTING.md": card, "load.py": card, "data/a.parquet": "PAR1", "data/b.parquet": "PAR1"},
+			nil,
+			[]string{"8 of its 8 bytes", "data/a.parquet, data/b.parquet", `data_files="data/*.parquet"`},
+		},
+		{
+			"tables with settings",
+			map[string]string{"a.json": "{}", "data/train.parquet": "PAR1....", "data/b.csv": "a,b"},
+			nil,
+			[]string{"13 of its 13 bytes", "a.json, data/b.csv, data/train.parquet", ".parquet is not read"},
+		},
+		{
+			"compressed records with a project",
+			map[string]string{"load.py": card, "a/x.jsonl.xz": "....", "b/y.json.xz": "...."},
+			nil,
+			[]string{"8 of its 8 bytes", "xz -dk **/*.xz"},
+		},
+		{
+			"records among code",
+			map[string]string{
+				"a.go": "a", "b.go": "b", "c.go": "c", "d.go": "d", "e.go": "e", "f.go": "f", "g.go": "g", "h.go": "h", "i.go": "i", "j.go": "j", "k.go": "k",
+				"testdata/z.jsonl": record,
+			},
+			[]string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "a"},
+			[]string{"1 of records, 11 of source code or prose"},
+		},
+		{"prose", map[string]string{"CHANGELOG.md": "changes", "a.md": "a"}, []string{"changes", "a"}, nil},
+		{"text and code", map[string]string{"a.txt": "a", "b.py": "b"}, []string{"a", "b"}, []string{"1 .txt, 1 of source code or prose"}},
 		{"parquet and a card", map[string]string{"README.md": card, "data/x.parquet": "PAR1"}, nil, []string{"4 of its 4 bytes", "data/x.parquet", "to_json"}},
 		{"most in another kind", map[string]string{"a.txt": "aaa", "x.jsonl.zst": "....."}, nil, []string{"5 of its 8 bytes", "x.jsonl.zst", "zstd -d x.jsonl.zst"}},
 		{"records under another key", map[string]string{"x.json.gz": other}, nil, []string{"x.json.gz", `its keys are "content", "n"`, "--text-key content"}},

@@ -24,6 +24,9 @@ func TestPipes(t *testing.T) {
 	if _, err := OpenCorpus(t.Context(), filepath.Join(root, "b.txt"), ""); !errors.Is(err, file.ErrNotRegular) {
 		t.Errorf("a pipe as a corpus: %v", err)
 	}
+	if _, err := OpenCorpus(t.Context(), filepath.Join(root, "b.txt"), ""); err == nil || strings.Count(err.Error(), root) != 1 {
+		t.Errorf("it does not name the file once: %v", err)
+	}
 	if _, err := LoadTokenizer(root); !errors.Is(err, file.ErrNotRegular) {
 		t.Errorf("a pipe as a tokenizer: %v", err)
 	}

@@ -100,6 +100,9 @@ func (r *recordReader) record(c byte) error {
 	case '"':
 		return r.text()
 	}
+	if !beginsJSON(c) {
+		return fmt.Errorf("the file is not JSON: %q where a record is wanted, an object with %q or a string", c, r.key)
+	}
 	return fmt.Errorf("a record is %s, want an object with %q, or a string", kindOfJSON(c), r.key)
 }
 
@@ -395,6 +398,11 @@ func (r *recordReader) escape(write func(text []byte) error) error {
 func hexRune(hex []byte) (rune, bool) {
 	n, err := strconv.ParseUint(string(hex), 16, 16)
 	return rune(n), err == nil
+}
+
+// beginsJSON says whether a value may begin with c.
+func beginsJSON(c byte) bool {
+	return strings.IndexByte(`{["tfnNI-`, c) >= 0 || '0' <= c && c <= '9'
 }
 
 // kindOfJSON names a value by its first byte.

@@ -79,7 +79,7 @@ func readSpieceConfig(dir string) (c spieceConfig, err error) {
 			err = unmarshal(data, &c)
 		}
 		if err != nil {
-			return c, fmt.Errorf("%s: %w", path, err)
+			return c, fmt.Errorf("%s: %w", path, file.Reason(path, err))
 		}
 	}
 	return c, nil

@@ -14,6 +14,7 @@ type Device struct {
 	free   map[int][][]float32
 	memory kernels.Slab
 	ctx    context.Context
+	stop   func() bool // stopped; made once, as it would be allocated
 
 	products []kernels.Product // of Multiply
 	storing  store
@@ -25,7 +26,7 @@ var _ device.Device = (*Device)(nil)
 // New returns the processor with no buffers.
 func New() *Device {
 	d := &Device{free: map[int][][]float32{}, ctx: context.Background()}
-	d.store = d.storing.rows
+	d.store, d.stop = d.storing.rows, d.stopped
 	return d
 }
 
@@ -96,7 +97,11 @@ func (*Device) Copy(dst, x device.Buffer) { kernels.Copy(dst.F32(), x.F32()) }
 func (*Device) Clear(dst device.Buffer) { kernels.Clear(dst.F32()) }
 
 // Add implements device.Elementwise.
-func (*Device) Add(dst, x, y device.Buffer) { kernels.Add(dst.F32(), x.F32(), y.F32()) }
+func (d *Device) Add(dst, x, y device.Buffer) {
+	if !d.stopped() {
+		kernels.Add(dst.F32(), x.F32(), y.F32())
+	}
+}
 
 // Axpy implements device.Elementwise.
 func (*Device) Axpy(s float32, x, dst device.Buffer) { kernels.Axpy(s, x.F32(), dst.F32()) }
@@ -180,8 +185,10 @@ func (d *Device) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 }
 
 // AddRows implements device.Products.
-func (*Device) AddRows(y, bias device.Buffer, rows, dim int) {
-	kernels.AddRows(y.F32(), bias.F32(), rows, dim)
+func (d *Device) AddRows(y, bias device.Buffer, rows, dim int) {
+	if !d.stopped() {
+		kernels.AddRows(y.F32(), bias.F32(), rows, dim)
+	}
 }
 
 // SumRows implements device.Products.
@@ -243,7 +250,7 @@ func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q,
 	if d.stopped() {
 		return
 	}
-	kernels.Attend(scores(s), view(out), lse.F32(), view(q), view(k), view(v))
+	kernels.Attend(d.scores(s), view(out), lse.F32(), view(q), view(k), view(v))
 }
 
 // AttendBackward implements device.Attention.
@@ -251,7 +258,7 @@ func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias 
 	if d.stopped() {
 		return
 	}
-	a := scores(s)
+	a := d.scores(s)
 	a.BiasGrad = dbias.F32()
 	kernels.AttendBackward(a, view(dq), view(dk), view(dv), view(dout), view(out), lse.F32(), view(q), view(k), view(v))
 }
@@ -267,6 +274,9 @@ type store struct {
 // threads do so.
 func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer, seqs, tokens, headDim int) {
 	const headsPerTask = 8
+	if d.stopped() {
+		return
+	}
 	d.storing = store{view(keys), view(values), k.F32(), v.F32(), first, tokens, headDim}
 	kernels.For(seqs*tokens, max(1, headsPerTask*keys.Head/keys.Seq), d.store)
 	d.storing = store{}
@@ -294,10 +304,11 @@ func put(v kernels.View, at int, row []float32) {
 	}
 }
 
-func scores(s device.Scores) kernels.Attention {
+func (d *Device) scores(s device.Scores) kernels.Attention {
 	return kernels.Attention{
 		Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
 		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: s.Bias.F32(),
+		Stop: d.stop,
 	}
 }
 
@@ -394,7 +405,7 @@ func (*Device) AdamW(o device.AdamW, p, g, m, v device.Buffer, scale float32, t 
 func (d *Device) Muon(steps []device.MuonStep, scale float32) {
 	kernels.For(len(steps), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
 		for _, s := range steps[lo:hi] {
-			o := kernels.Muon{LR: s.LR, Size: s.Size, Momentum: s.Momentum, Decay: s.Decay, Stop: d.stopped}
+			o := kernels.Muon{LR: s.LR, Size: s.Size, Momentum: s.Momentum, Decay: s.Decay, Stop: d.stop}
 			o.Step(s.P.F32(), s.G.F32(), s.M.F32(), s.Rows, s.Cols, scale)
 		}
 	})

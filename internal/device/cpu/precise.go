@@ -41,6 +41,6 @@ func (p precise) LayerNorm(y, mean, inv, x, w, b device.Buffer, rows, dim int, e
 // Attend implements device.Attention, without lse.
 func (p precise) Attend(s device.Scores, out device.Heads, _ device.Buffer, q, k, v device.Heads) {
 	if !p.stopped() {
-		kernels.AttendWide(scores(s), view(out), view(q), view(k), view(v))
+		kernels.AttendWide(p.scores(s), view(out), view(q), view(k), view(v))
 	}
 }

@@ -170,16 +170,19 @@ func TestInterrupted(t *testing.T) {
 	o, dir := tiny(t, "llama"), filepath.Join(t.TempDir(), "sweep")
 	o.Groups, o.Recipe.Steps = []int{2}, 6
 	want := mustRun(t, t.TempDir(), o, false, Watcher{})
-	for _, stage := range []string{"evaluating mha", "converting", "up-training"} {
+	for _, stage := range []string{"evaluating mha", "converting", "up-training", "a step of up-training"} {
 		ctx, cancel := context.WithCancel(t.Context())
-		seen := false
-		stop := func(name string, _ int) {
-			if strings.HasPrefix(name, stage) {
+		seen, last := false, ""
+		stop := func(at string) {
+			if strings.HasPrefix(at, stage) {
 				seen = true
 				cancel()
 			}
 		}
-		_, err := Run(ctx, dir, o, false, Watcher{Stage: stop})
+		_, err := Run(ctx, dir, o, false, Watcher{
+			Stage: func(name string, _ int) { last = name; stop(name) },
+			Step:  func() { stop("a step of " + last) },
+		})
 		if wantError(t, stage, err, "the same command goes on with the sweep in "+dir); !errors.Is(err, context.Canceled) || !seen {
 			t.Errorf("%s: error %v, reached: %v", stage, err, seen)
 		}

@@ -10,10 +10,10 @@ type (
 	halfTile func(n, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
 	scoreTile func(n, steps int, q, k *float32, ldk int, s *float32, ahead *byte, from, stride int)
-	weighTile func(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from, stride int)
-	// halfScoreTile and halfWeighTile are the same for keys and values of 16 bits.
+	sumValuesTile func(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from, stride int)
+	// halfScoreTile and halfSumValuesTile are the same for keys and values of 16 bits.
 	halfScoreTile func(n, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from, stride int)
-	halfWeighTile func(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from, stride int)
+	halfSumValuesTile func(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from, stride int)
 )
 
 // within panics, as an index would, unless the assembly stays inside the slices of a tile.
@@ -40,15 +40,15 @@ func narrow(f func(n int, dst *uint16, src *float32), rest func([]uint16, []floa
 }
 
 // newLaneTile gives t the assembly, which must not leave the slices. A step of score is of so many keys and elements.
-func newLaneTile(t laneTile, keys, elements int, score scoreTile, weigh weighTile) laneTile {
-	t.weighStep = min(maxLanes, t.w*t.h/t.rows)
+func newLaneTile(t laneTile, keys, elements int, score scoreTile, sumValues sumValuesTile) laneTile {
+	t.sumValuesStep = min(maxLanes, t.w*t.h/t.rows)
 	t.score = func(n, d int, q, k []float32, ldk int, s []float32, next lookahead) {
 		_, _, _ = q[d*t.rows-1], k[(n-1)*ldk+d-1], s[n*t.rows-1]
 		score(n/keys, d/elements, &q[0], &k[0], ldk, &s[0], next.base, next.from, next.stride)
 	}
-	t.weigh = func(n int, p []float32, ldp int, v []float32, ldv int, o []float32, ldo int, next lookahead) {
+	t.sumValues = func(n int, p []float32, ldp int, v []float32, ldv int, o []float32, ldo int, next lookahead) {
 		_, _, _ = p[(n-1)*ldp+t.h-1], v[(n-1)*ldv+t.w-1], o[(t.h-1)*ldo+t.w-1]
-		weigh(n, &p[0], ldp, &v[0], ldv, &o[0], ldo, next.base, next.from, next.stride)
+		sumValues(n, &p[0], ldp, &v[0], ldv, &o[0], ldo, next.base, next.from, next.stride)
 	}
 	return t
 }

@@ -113,7 +113,7 @@ func (f *forward) attend(w *work) {
 		n := min(keyBlock, w.to-j)
 		f.scores(w, j, n)
 		f.softmax(w, j, n)
-		f.weigh(w, j, n)
+		f.sumValues(w, j, n)
 	}
 }
 
@@ -194,8 +194,8 @@ func (f *forward) softmax(w *work, j, n int) {
 	}
 }
 
-// weigh is o += s·v.
-func (f *forward) weigh(w *work, j, n int) {
+// sumValues is o += s·v.
+func (f *forward) sumValues(w *work, j, n int) {
 	d := f.HeadDim
 	v, ld := f.v.rows(&w.converted, w.b, w.kv, j, n, d)
 	if w.rows <= streamRows {

@@ -34,18 +34,18 @@ type laneTile struct {
 	// score is s[j·rows+r] = Σ_x Q[r,x]·k[j·ldk+x] for n keys j, a multiple of the width, and d elements x. Q is stored as
 	// q[p·rows·c+r·c+t] = Q[r,p·c+t].
 	score func(n, d int, q, k []float32, ldk int, s []float32, next lookahead)
-	// weigh is o[r·ldo+x] += Σ_j p[j·ldp+r]·v[j·ldv+x] for h rows r, w elements x and n keys j.
-	weigh func(n int, p []float32, ldp int, v []float32, ldv int, o []float32, ldo int, next lookahead)
+	// sumValues is o[r·ldo+x] += Σ_j p[j·ldp+r]·v[j·ldv+x] for h rows r, w elements x and n keys j.
+	sumValues func(n int, p []float32, ldp int, v []float32, ldv int, o []float32, ldo int, next lookahead)
 	h, w  int
-	// scoreHalf and weighHalf are the same for keys and values in the format h, by lines of them; nil where they are converted
+	// scoreHalf and sumValuesHalf are the same for keys and values in the format h, by lines of them; nil where they are converted
 	// before.
 	scoreHalf func(h Half, n, d int, q []float32, k []uint16, ldk int, s []float32, next lookahead)
-	weighHalf func(h Half, n int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, next lookahead)
+	sumValuesHalf func(h Half, n int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, next lookahead)
 	// scorePairs is score for keys of bfloat16 and d a multiple of twice the width, with queries split in two as packPairs leaves
 	// them; nil where there is none.
 	scorePairs func(n, d int, q []float32, k []uint16, ldk int, s []float32, next lookahead)
-	// scoreStep and weighStep are the elements from one prefetch to the next.
-	scoreStep, weighStep int
+	// scoreStep and sumValuesStep are the elements from one prefetch to the next.
+	scoreStep, sumValuesStep int
 }
 
 func (l *lanePath) tile(rows int) *laneTile { return &l.tiles[bits.Len(uint(rows-1))] }
@@ -85,7 +85,7 @@ func (f *forward) attendLanes(w *work) {
 		n := min(size, w.to-j)
 		f.scoreLanes(w, j, n)
 		w.softmaxLanes(f.HeadDim, n, f.k.ahead(w.b, w.kv, min(j+n, w.to-1), f.HeadDim))
-		f.weighLanes(w, j, n)
+		f.sumValuesLanes(w, j, n)
 	}
 	f.endLanes(w)
 }
@@ -227,15 +227,15 @@ func (w *work) raise(d int, s []float32) {
 	}
 }
 
-// weighLanes is o += s·v for n keys from j. Meanwhile it asks for those that come soon.
-func (f *forward) weighLanes(w *work, j, n int) {
+// sumValuesLanes is o += s·v for n keys from j. Meanwhile it asks for those that come soon.
+func (f *forward) sumValuesLanes(w *work, j, n int) {
 	d, l := f.HeadDim, &w.lane
 	next, soon := f.v.ahead(w.b, w.kv, j, d), l.soon(f.v.Format)
-	if f.v.Format != Full && l.weighHalf != nil && d%l.w == 0 {
+	if f.v.Format != Full && l.sumValuesHalf != nil && d%l.w == 0 {
 		v, from, step := f.v.Half[f.v.index(w.b, w.kv, j):], soon, min(2*maxLanes, l.w*l.h/l.rows)
 		for x := 0; x < d; x += l.w {
 			for r := 0; r < l.rows; r += l.h {
-				l.weighHalf(f.v.Format, n, w.s[r:], l.rows, v[x:], f.v.Row, w.o[r*d+x:], d, next.at(from, step))
+				l.sumValuesHalf(f.v.Format, n, w.s[r:], l.rows, v[x:], f.v.Row, w.o[r*d+x:], d, next.at(from, step))
 				from += n * l.w * l.h / l.rows
 			}
 		}
@@ -245,26 +245,26 @@ func (f *forward) weighLanes(w *work, j, n int) {
 	for i := 0; i < n; i += piece {
 		m := min(piece, n-i)
 		v, ld := f.v.rows(&w.converted, w.b, w.kv, j+i, m, d)
-		w.weighKeys(m, d, w.s[i*l.rows:], v, ld, next, i*d+soon)
+		w.sumValuesKeys(m, d, w.s[i*l.rows:], v, ld, next, i*d+soon)
 	}
 }
 
-// weighKeys is o += s·v for n keys, asking for n·d elements from there on.
-func (w *work) weighKeys(n, d int, s, v []float32, ld int, next lookahead, from int) {
+// sumValuesKeys is o += s·v for n keys, asking for n·d elements from there on.
+func (w *work) sumValuesKeys(n, d int, s, v []float32, ld int, next lookahead, from int) {
 	l, x := &w.lane, 0
 	for ; x+l.w <= d; x += l.w {
 		for r := 0; r < l.rows; r += l.h {
-			l.weigh(n, s[r:], l.rows, v[x:], ld, w.o[r*d+x:], d, next.at(from, l.weighStep))
+			l.sumValues(n, s[r:], l.rows, v[x:], ld, w.o[r*d+x:], d, next.at(from, l.sumValuesStep))
 			from += n * l.w * l.h / l.rows
 		}
 	}
 	for j := 0; x < d && j < n; j += halfKeys { // in pieces, so that a cache of 16 bits sums in the same order
-		w.weighRest(min(halfKeys, n-j), d, x, s[j*l.rows:], v[j*ld:], ld)
+		w.sumValuesRest(min(halfKeys, n-j), d, x, s[j*l.rows:], v[j*ld:], ld)
 	}
 }
 
-// weighRest is weighKeys for the elements from x on.
-func (w *work) weighRest(n, d, x int, s, v []float32, ld int) {
+// sumValuesRest is sumValuesKeys for the elements from x on.
+func (w *work) sumValuesRest(n, d, x int, s, v []float32, ld int) {
 	rows := w.lane.rows
 	for ; x < d; x += kern.nr {
 		for r := 0; r < rows; r += kern.mr {

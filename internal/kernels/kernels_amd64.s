@@ -3408,9 +3408,9 @@ keys0:
 	VZEROUPPER
 	RET
 
-// func weigh1AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues1AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·weigh1AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues1AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -3493,9 +3493,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh2AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues2AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·weigh2AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues2AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -3603,9 +3603,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·weigh4AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues4AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -3711,9 +3711,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh8AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues8AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·weigh8AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues8AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -4180,9 +4180,9 @@ keys4:
 	VZEROUPPER
 	RET
 
-// func weigh1BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues1BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·weigh1BF16AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues1BF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -4271,9 +4271,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh2BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues2BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·weigh2BF16AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues2BF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -4387,9 +4387,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh4BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues4BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·weigh4BF16AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues4BF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -4501,9 +4501,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh8BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues8BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·weigh8BF16AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues8BF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -4928,9 +4928,9 @@ keys4:
 	VZEROUPPER
 	RET
 
-// func weigh1F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues1F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, F16C, FMA3, MMX+
-TEXT ·weigh1F16AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues1F16AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -5007,9 +5007,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh2F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues2F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, F16C, FMA3, MMX+
-TEXT ·weigh2F16AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues2F16AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -5111,9 +5111,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh4F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues4F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, F16C, FMA3, MMX+
-TEXT ·weigh4F16AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues4F16AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -5219,9 +5219,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh8F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues8F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, F16C, FMA3, MMX+
-TEXT ·weigh8F16AVX2(SB), NOSPLIT, $0-80
+TEXT ·sumValues8F16AVX2(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -14064,9 +14064,9 @@ keys4:
 	VZEROUPPER
 	RET
 
-// func weigh1AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues1AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh1AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues1AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -14161,9 +14161,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh2AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues2AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh2AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues2AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -14283,9 +14283,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh4AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues4AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -14455,9 +14455,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh8AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues8AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh8AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues8AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -14629,9 +14629,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh16AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues16AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -15319,9 +15319,9 @@ keys12:
 	VZEROUPPER
 	RET
 
-// func weigh1BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues1BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh1BF16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues1BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -15416,9 +15416,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh2BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues2BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh2BF16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues2BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -15538,9 +15538,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh4BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues4BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh4BF16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues4BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -15710,9 +15710,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh8BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues8BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh8BF16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues8BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -15884,9 +15884,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh16BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues16BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh16BF16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues16BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -16532,9 +16532,9 @@ keys12:
 	VZEROUPPER
 	RET
 
-// func weigh1F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues1F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh1F16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues1F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -16617,9 +16617,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh2F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues2F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh2F16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues2F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -16727,9 +16727,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh4F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues4F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh4F16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues4F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -16887,9 +16887,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh8F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues8F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh8F16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues8F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX
@@ -17055,9 +17055,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func weigh16F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+// func sumValues16F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·weigh16F16AVX512(SB), NOSPLIT, $0-80
+TEXT ·sumValues16F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    n+0(FP), AX
 	MOVQ    p+8(FP), CX
 	MOVQ    ldp+16(FP), DX

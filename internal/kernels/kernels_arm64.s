@@ -8169,8 +8169,8 @@ loop:
 	BNE tile
 	RET
 
-// func weigh1NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
-TEXT ·weigh1NEON(SB), NOSPLIT, $0-80
+// func sumValues1NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+TEXT ·sumValues1NEON(SB), NOSPLIT, $0-80
 	MOVD n+0(FP), R0
 	MOVD o+40(FP), R1
 	MOVD ldo+48(FP), R2
@@ -8270,8 +8270,8 @@ last_end:
 	ADD R2, R10, R10
 	RET
 
-// func weigh2NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
-TEXT ·weigh2NEON(SB), NOSPLIT, $0-80
+// func sumValues2NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+TEXT ·sumValues2NEON(SB), NOSPLIT, $0-80
 	MOVD n+0(FP), R0
 	MOVD o+40(FP), R1
 	MOVD ldo+48(FP), R2
@@ -8405,8 +8405,8 @@ last_end:
 	ADD R2, R10, R10
 	RET
 
-// func weigh4NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
-TEXT ·weigh4NEON(SB), NOSPLIT, $0-80
+// func sumValues4NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+TEXT ·sumValues4NEON(SB), NOSPLIT, $0-80
 	MOVD n+0(FP), R0
 	MOVD o+40(FP), R1
 	MOVD ldo+48(FP), R2
@@ -8532,8 +8532,8 @@ last_end:
 	ADD R2, R10, R10
 	RET
 
-// func weigh8NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
-TEXT ·weigh8NEON(SB), NOSPLIT, $0-80
+// func sumValues8NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+TEXT ·sumValues8NEON(SB), NOSPLIT, $0-80
 	MOVD n+0(FP), R0
 	MOVD o+40(FP), R1
 	MOVD ldo+48(FP), R2

@@ -189,25 +189,25 @@ func score4AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, a
 //go:noescape
 func score8AVX2(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1AVX2 is laneTile.weigh for 1 rows, 1 of them and 32 columns at a time.
+// sumValues1AVX2 is laneTile.sumValues for 1 rows, 1 of them and 32 columns at a time.
 //
 //go:noescape
-func weigh1AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues1AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2AVX2 is laneTile.weigh for 2 rows, 2 of them and 32 columns at a time.
+// sumValues2AVX2 is laneTile.sumValues for 2 rows, 2 of them and 32 columns at a time.
 //
 //go:noescape
-func weigh2AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues2AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4AVX2 is laneTile.weigh for 4 rows, 4 of them and 16 columns at a time.
+// sumValues4AVX2 is laneTile.sumValues for 4 rows, 4 of them and 16 columns at a time.
 //
 //go:noescape
-func weigh4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues4AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh8AVX2 is laneTile.weigh for 8 rows, 4 of them and 16 columns at a time.
+// sumValues8AVX2 is laneTile.sumValues for 8 rows, 4 of them and 16 columns at a time.
 //
 //go:noescape
-func weigh8AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues8AVX2(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
 // score1BF16AVX2 is laneTile.score for 1 rows, 8 keys at a time, a multiple of the lanes long.
 //
@@ -219,25 +219,25 @@ func score1BF16AVX2(n int, steps int, q *float32, k *uint16, ldk int, s *float32
 //go:noescape
 func score2BF16AVX2(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1BF16AVX2 is laneTile.weigh for 1 rows, 1 of them and 32 columns at a time, a multiple of the lanes long.
+// sumValues1BF16AVX2 is laneTile.sumValues for 1 rows, 1 of them and 32 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh1BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues1BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2BF16AVX2 is laneTile.weigh for 2 rows, 2 of them and 32 columns at a time, a multiple of the lanes long.
+// sumValues2BF16AVX2 is laneTile.sumValues for 2 rows, 2 of them and 32 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh2BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues2BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4BF16AVX2 is laneTile.weigh for 4 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
+// sumValues4BF16AVX2 is laneTile.sumValues for 4 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh4BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues4BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh8BF16AVX2 is laneTile.weigh for 8 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
+// sumValues8BF16AVX2 is laneTile.sumValues for 8 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh8BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues8BF16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
 // score1F16AVX2 is laneTile.score for 1 rows, 8 keys at a time, a multiple of the lanes long.
 //
@@ -249,25 +249,25 @@ func score1F16AVX2(n int, steps int, q *float32, k *uint16, ldk int, s *float32,
 //go:noescape
 func score2F16AVX2(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1F16AVX2 is laneTile.weigh for 1 rows, 1 of them and 32 columns at a time, a multiple of the lanes long.
+// sumValues1F16AVX2 is laneTile.sumValues for 1 rows, 1 of them and 32 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh1F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues1F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2F16AVX2 is laneTile.weigh for 2 rows, 2 of them and 32 columns at a time, a multiple of the lanes long.
+// sumValues2F16AVX2 is laneTile.sumValues for 2 rows, 2 of them and 32 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh2F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues2F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4F16AVX2 is laneTile.weigh for 4 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
+// sumValues4F16AVX2 is laneTile.sumValues for 4 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh4F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues4F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh8F16AVX2 is laneTile.weigh for 8 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
+// sumValues8F16AVX2 is laneTile.sumValues for 8 rows, 4 of them and 16 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh8F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues8F16AVX2(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
 // maxLanesAVX2 is lanePath.max.
 //
@@ -604,30 +604,30 @@ func score8AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32,
 //go:noescape
 func score16AVX512(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1AVX512 is laneTile.weigh for 1 rows, 1 of them and 64 columns at a time.
+// sumValues1AVX512 is laneTile.sumValues for 1 rows, 1 of them and 64 columns at a time.
 //
 //go:noescape
-func weigh1AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues1AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2AVX512 is laneTile.weigh for 2 rows, 2 of them and 64 columns at a time.
+// sumValues2AVX512 is laneTile.sumValues for 2 rows, 2 of them and 64 columns at a time.
 //
 //go:noescape
-func weigh2AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues2AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4AVX512 is laneTile.weigh for 4 rows, 4 of them and 64 columns at a time.
+// sumValues4AVX512 is laneTile.sumValues for 4 rows, 4 of them and 64 columns at a time.
 //
 //go:noescape
-func weigh4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues4AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh8AVX512 is laneTile.weigh for 8 rows, 8 of them and 32 columns at a time.
+// sumValues8AVX512 is laneTile.sumValues for 8 rows, 8 of them and 32 columns at a time.
 //
 //go:noescape
-func weigh8AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues8AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh16AVX512 is laneTile.weigh for 16 rows, 8 of them and 32 columns at a time.
+// sumValues16AVX512 is laneTile.sumValues for 16 rows, 8 of them and 32 columns at a time.
 //
 //go:noescape
-func weigh16AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues16AVX512(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
 // score1BF16AVX512 is laneTile.score for 1 rows, 16 keys at a time, a multiple of the lanes long.
 //
@@ -639,30 +639,30 @@ func score1BF16AVX512(n int, steps int, q *float32, k *uint16, ldk int, s *float
 //go:noescape
 func score2BF16AVX512(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1BF16AVX512 is laneTile.weigh for 1 rows, 1 of them and 64 columns at a time, a multiple of the lanes long.
+// sumValues1BF16AVX512 is laneTile.sumValues for 1 rows, 1 of them and 64 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh1BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues1BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2BF16AVX512 is laneTile.weigh for 2 rows, 2 of them and 64 columns at a time, a multiple of the lanes long.
+// sumValues2BF16AVX512 is laneTile.sumValues for 2 rows, 2 of them and 64 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh2BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues2BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4BF16AVX512 is laneTile.weigh for 4 rows, 4 of them and 64 columns at a time, a multiple of the lanes long.
+// sumValues4BF16AVX512 is laneTile.sumValues for 4 rows, 4 of them and 64 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh4BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues4BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh8BF16AVX512 is laneTile.weigh for 8 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
+// sumValues8BF16AVX512 is laneTile.sumValues for 8 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh8BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues8BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh16BF16AVX512 is laneTile.weigh for 16 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
+// sumValues16BF16AVX512 is laneTile.sumValues for 16 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh16BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues16BF16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
 // score1F16AVX512 is laneTile.score for 1 rows, 16 keys at a time, a multiple of the lanes long.
 //
@@ -674,30 +674,30 @@ func score1F16AVX512(n int, steps int, q *float32, k *uint16, ldk int, s *float3
 //go:noescape
 func score2F16AVX512(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1F16AVX512 is laneTile.weigh for 1 rows, 1 of them and 64 columns at a time, a multiple of the lanes long.
+// sumValues1F16AVX512 is laneTile.sumValues for 1 rows, 1 of them and 64 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh1F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues1F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2F16AVX512 is laneTile.weigh for 2 rows, 2 of them and 64 columns at a time, a multiple of the lanes long.
+// sumValues2F16AVX512 is laneTile.sumValues for 2 rows, 2 of them and 64 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh2F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues2F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4F16AVX512 is laneTile.weigh for 4 rows, 4 of them and 64 columns at a time, a multiple of the lanes long.
+// sumValues4F16AVX512 is laneTile.sumValues for 4 rows, 4 of them and 64 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh4F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues4F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh8F16AVX512 is laneTile.weigh for 8 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
+// sumValues8F16AVX512 is laneTile.sumValues for 8 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh8F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues8F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh16F16AVX512 is laneTile.weigh for 16 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
+// sumValues16F16AVX512 is laneTile.sumValues for 16 rows, 8 of them and 32 columns at a time, a multiple of the lanes long.
 //
 //go:noescape
-func weigh16F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues16F16AVX512(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
 // maxLanesAVX512 is lanePath.max.
 //

@@ -352,25 +352,25 @@ func score8NEON(n int, steps int, q *float32, k *float32, ldk int, s *float32, a
 //go:noescape
 func score16NEON(n int, steps int, q *float32, k *float32, ldk int, s *float32, ahead *byte, from int, stride int)
 
-// weigh1NEON is laneTile.weigh for 1 rows and 32 columns.
+// sumValues1NEON is laneTile.sumValues for 1 rows and 32 columns.
 //
 //go:noescape
-func weigh1NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues1NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh2NEON is laneTile.weigh for 2 rows and 32 columns.
+// sumValues2NEON is laneTile.sumValues for 2 rows and 32 columns.
 //
 //go:noescape
-func weigh2NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues2NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh4NEON is laneTile.weigh for 4 rows and 16 columns.
+// sumValues4NEON is laneTile.sumValues for 4 rows and 16 columns.
 //
 //go:noescape
-func weigh4NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues4NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
-// weigh8NEON is laneTile.weigh for 8 rows and 8 columns.
+// sumValues8NEON is laneTile.sumValues for 8 rows and 8 columns.
 //
 //go:noescape
-func weigh8NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
+func sumValues8NEON(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int)
 
 // maxLanesNEON is lanePath.max for a multiple of 16.
 //

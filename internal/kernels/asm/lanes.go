@@ -10,7 +10,7 @@ import (
 
 const (
 	scoreSignature = "func(n, steps int, q *float32, k *%s, ldk int, s *float32, ahead *byte, from, stride int)"
-	weighSignature = "func(n int, p *float32, ldp int, v *%s, ldv int, o *float32, ldo int, ahead *byte, from, stride int)"
+	sumValuesSignature = "func(n int, p *float32, ldp int, v *%s, ldv int, o *float32, ldo int, ahead *byte, from, stride int)"
 )
 
 // regroup is the order of 64-bit numbers that puts the sums of the first of two registers before those of the second.
@@ -24,8 +24,8 @@ func (s isa) laneKernels() {
 				t.score(f)
 			}
 		}
-		for _, t := range s.weighTiles() {
-			t.weigh(f)
+		for _, t := range s.sumValuesTiles() {
+			t.sumValues(f)
 		}
 	}
 	s.maxLanes()
@@ -230,25 +230,25 @@ func (s isa) addNeighbours(x, y, z reg.VecPhysical, t [2]reg.VecPhysical) {
 	VPERMPD(t[0], t[1], z)
 }
 
-// weighTile is the product of h of a number of rows of weights with w registers of columns of values.
-type weighTile struct {
+// sumValuesTile is the product of h of a number of rows of weights with w registers of columns of values.
+type sumValuesTile struct {
 	isa
 	rows, h, w int
 }
 
-// weighTiles returns the tiles by rows.
-func (s isa) weighTiles() []weighTile {
+// sumValuesTiles returns the tiles by rows.
+func (s isa) sumValuesTiles() []sumValuesTile {
 	if !s.masks {
-		return []weighTile{{s, 1, 1, 4}, {s, 2, 2, 4}, {s, 4, 4, 2}, {s, 8, 4, 2}}
+		return []sumValuesTile{{s, 1, 1, 4}, {s, 2, 2, 4}, {s, 4, 4, 2}, {s, 8, 4, 2}}
 	}
-	return []weighTile{{s, 1, 1, 4}, {s, 2, 2, 4}, {s, 4, 4, 4}, {s, 8, 8, 2}, {s, 16, 8, 2}}
+	return []sumValuesTile{{s, 1, 1, 4}, {s, 2, 2, 4}, {s, 4, 4, 4}, {s, 8, 8, 2}, {s, 16, 8, 2}}
 }
 
-// weigh generates O[h,w] += P·V for h rows of P, stored [keys, rows], and w registers of columns of V.
-func (t weighTile) weigh(f format) {
+// sumValues generates O[h,w] += P·V for h rows of P, stored [keys, rows], and w registers of columns of V.
+func (t sumValuesTile) sumValues(f format) {
 	h, w := t.h, t.w
-	doc := fmt.Sprintf("%%s is laneTile.weigh for %d rows, %d of them and %d columns at a time%s.", t.rows, h, w*t.lanes, f.note)
-	t.text(fmt.Sprintf("weigh%d%s", t.rows, f.name), fmt.Sprintf(weighSignature, f.element), doc)
+	doc := fmt.Sprintf("%%s is laneTile.sumValues for %d rows, %d of them and %d columns at a time%s.", t.rows, h, w*t.lanes, f.note)
+	t.text(fmt.Sprintf("sumValues%d%s", t.rows, f.name), fmt.Sprintf(sumValuesSignature, f.element), doc)
 	n, p, ldp := Load(Param("n"), GP64()), Load(Param("p"), GP64()), scaled("ldp")
 	v, ldv := Load(Param("v"), GP64()), scaledBy("ldv", f.size)
 	ahead, stride := lookahead()

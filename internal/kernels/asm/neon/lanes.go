@@ -11,7 +11,7 @@ func (a *asm) laneKernels() {
 		t.asm = a
 		t.generate()
 	}
-	for _, t := range []weighTile{{rows: 1, h: 1, w: 32}, {rows: 2, h: 2, w: 32}, {rows: 4, h: 4, w: 16}, {rows: 8, h: 8, w: 8}} {
+	for _, t := range []sumValuesTile{{rows: 1, h: 1, w: 32}, {rows: 2, h: 2, w: 32}, {rows: 4, h: 4, w: 16}, {rows: 8, h: 8, w: 8}} {
 		t.asm = a
 		t.generate()
 	}
@@ -147,8 +147,8 @@ func (a *asm) askAhead(ahead, stride gp, elements int) {
 	}
 }
 
-// weighTile is the product of h of a number of rows of weights with w columns of values.
-type weighTile struct {
+// sumValuesTile is the product of h of a number of rows of weights with w columns of values.
+type sumValuesTile struct {
 	*asm
 	rows, h, w   int
 	p, v         gp
@@ -159,9 +159,9 @@ type weighTile struct {
 }
 
 // generate writes O[h,w] += P·V for h rows of P, stored [keys, rows], and w columns of V.
-func (t *weighTile) generate() {
-	t.kernel(fmt.Sprintf("weigh%d", t.rows), "n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int", "",
-		fmt.Sprintf("laneTile.weigh for %d rows and %d columns", t.h, t.w))
+func (t *sumValuesTile) generate() {
+	t.kernel(fmt.Sprintf("sumValues%d", t.rows), "n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from int, stride int", "",
+		fmt.Sprintf("laneTile.sumValues for %d rows and %d columns", t.h, t.w))
 	n, o, ldo := t.arg("n"), t.arg("o"), t.stride("ldo", 4)
 	t.p, t.ldp, t.v, t.ldv = t.arg("p"), t.stride("ldp", 4), t.arg("v"), t.stride("ldv", 4)
 	t.ahead, t.apart = t.lookahead()
@@ -177,7 +177,7 @@ func (t *weighTile) generate() {
 }
 
 // eachPair moves two registers of O at a time.
-func (t *weighTile) eachPair(o, ldo gp, move string) {
+func (t *sumValuesTile) eachPair(o, ldo gp, move string) {
 	row, w := t.gp(), t.w/4
 	t.op("MOVD %v, %v", o, row)
 	for i := range t.h {
@@ -189,7 +189,7 @@ func (t *weighTile) eachPair(o, ldo gp, move string) {
 }
 
 // step adds the products of one key.
-func (t *weighTile) step() {
+func (t *sumValuesTile) step() {
 	for i, x := range t.weights {
 		t.load(min(4, t.h), t.p, 16*i, x)
 	}

@@ -17,7 +17,7 @@ type wide struct {
 
 var _ ops.Ops[wide] = exact{}
 
-func newWide(rows, cols int) wide { return wide{rows, cols, make([]float64, rows*cols)} }
+func newF64(rows, cols int) wide { return wide{rows, cols, make([]float64, rows*cols)} }
 
 func (m wide) row(r int) []float64 { return m.data[r*m.cols:][:m.cols] }
 
@@ -26,7 +26,7 @@ func (m wide) head(r, h, headDim int) []float64 { return m.row(r)[h*headDim:][:h
 
 // each is f of every element of x, in a matrix of its own.
 func (m wide) each(f func(i int, v float64) float64) wide {
-	y := newWide(m.rows, m.cols)
+	y := newF64(m.rows, m.cols)
 	for i, v := range m.data {
 		y.data[i] = f(i, v)
 	}
@@ -41,7 +41,7 @@ func dot64(x, y []float64) (sum float64) {
 }
 
 func (exact) Embed(table wide, ids []int32, first int) wide {
-	y := newWide(len(ids), table.cols)
+	y := newF64(len(ids), table.cols)
 	for r, id := range ids {
 		copy(y.row(r), table.row(first+int(id)))
 	}
@@ -49,7 +49,7 @@ func (exact) Embed(table wide, ids []int32, first int) wide {
 }
 
 func (exact) Linear(x wide, w ops.Linear[wide]) wide {
-	return newWide(x.rows, w.W.rows).each(func(i int, _ float64) float64 {
+	return newF64(x.rows, w.W.rows).each(func(i int, _ float64) float64 {
 		sum := dot64(x.row(i/w.W.rows), w.W.row(i%w.W.rows))
 		if w.HasBias {
 			sum += w.Bias.data[i%w.W.rows]
@@ -69,14 +69,14 @@ func (exact) Norm(x wide, n ops.Norm[wide]) wide {
 func (exact) RelativeBias(table wide, r ops.Relative, b ops.Batch) wide {
 	bucket := make([]int32, 2*b.Len-1)
 	r.Fill(bucket, b.Len-1)
-	return newWide(table.cols*b.Len, b.Len).each(func(i int, _ float64) float64 {
+	return newF64(table.cols*b.Len, b.Len).each(func(i int, _ float64) float64 {
 		h, q, k := i/b.Len/b.Len, i/b.Len%b.Len, i%b.Len
 		return table.row(int(bucket[k-q+b.Len-1]))[h]
 	})
 }
 
 func (exact) Attend(q, k, v wide, a ops.Attention[wide], b ops.Batch) wide {
-	out, keys := newWide(q.rows, q.cols), k.rows/b.Seqs
+	out, keys := newF64(q.rows, q.cols), k.rows/b.Seqs
 	for r := range q.rows {
 		for h := range a.Heads {
 			kv, first, seen := h*a.KVHeads/a.Heads, r/b.Len*keys, keys

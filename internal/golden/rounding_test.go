@@ -81,7 +81,7 @@ func randomT5(t testing.TB, config string, seed uint64) *roundedModel {
 	r, weights := rand.New(rand.NewPCG(seed, 1)), map[string]wide{}
 	for _, p := range params {
 		w, cols := all[p.Name], p.Shape[len(p.Shape)-1]
-		m := newWide(len(w)/cols, cols)
+		m := newF64(len(w)/cols, cols)
 		for i := range w {
 			w[i] = float32(r.NormFloat64() * 1.5 / math.Sqrt(float64(cols)))
 			if p.IsNorm() {

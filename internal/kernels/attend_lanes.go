@@ -36,10 +36,10 @@ type laneTile struct {
 	score func(n, d int, q, k []float32, ldk int, s []float32, next lookahead)
 	// sumValues is o[r·ldo+x] += Σ_j p[j·ldp+r]·v[j·ldv+x] for h rows r, w elements x and n keys j.
 	sumValues func(n int, p []float32, ldp int, v []float32, ldv int, o []float32, ldo int, next lookahead)
-	h, w  int
+	h, w      int
 	// scoreHalf and sumValuesHalf are the same for keys and values in the format h, by lines of them; nil where they are converted
 	// before.
-	scoreHalf func(h Half, n, d int, q []float32, k []uint16, ldk int, s []float32, next lookahead)
+	scoreHalf     func(h Half, n, d int, q []float32, k []uint16, ldk int, s []float32, next lookahead)
 	sumValuesHalf func(h Half, n int, p []float32, ldp int, v []uint16, ldv int, o []float32, ldo int, next lookahead)
 	// scorePairs is score for keys of bfloat16 and d a multiple of twice the width, with queries split in two as packPairs leaves
 	// them; nil where there is none.
@@ -137,7 +137,7 @@ const halfKeys = 32
 
 // piece is how many of n rows are taken at a time.
 func (v View) piece(n int) int {
-	if v.Format == Full {
+	if v.Format == F32 {
 		return n
 	}
 	return min(halfKeys, n)
@@ -147,10 +147,10 @@ func (v View) piece(n int) int {
 // work that is a page's worth, as the processor's own prefetching goes on from there, or none where that is best left alone: only
 // what is being read is asked for then. Two rows of 16 bits are so little work only if scores are by pairs.
 func (t *laneTile) soon(h Half) int {
-	switch little := t.rows == 1 || t.rows == 2 && (h == Full || h == BF16 && t.scorePairs != nil); {
+	switch little := t.rows == 1 || t.rows == 2 && (h == F32 || h == BF16 && t.scorePairs != nil); {
 	case little && ownPrefetch:
 		return 0
-	case t.rows <= 2 && h == Full:
+	case t.rows <= 2 && h == F32:
 		return 1 << 10
 	default:
 		return 1 << 12
@@ -165,7 +165,7 @@ func (f *forward) scoreLanes(w *work, j, n int) {
 		return
 	}
 	next, soon := f.k.ahead(w.b, w.kv, j, d), l.soon(f.k.Format)
-	if whole := n / kern.lanes.width * kern.lanes.width; f.k.Format != Full && l.scoreHalf != nil && whole > 0 {
+	if whole := n / kern.lanes.width * kern.lanes.width; f.k.Format != F32 && l.scoreHalf != nil && whole > 0 {
 		l.scoreHalf(f.k.Format, whole, d, l.q, f.k.Half[f.k.index(w.b, w.kv, j):], f.k.Row, w.s, next.at(soon, 2*l.scoreStep))
 		if whole == n {
 			return
@@ -231,7 +231,7 @@ func (w *work) raise(d int, s []float32) {
 func (f *forward) sumValuesLanes(w *work, j, n int) {
 	d, l := f.HeadDim, &w.lane
 	next, soon := f.v.ahead(w.b, w.kv, j, d), l.soon(f.v.Format)
-	if f.v.Format != Full && l.sumValuesHalf != nil && d%l.w == 0 {
+	if f.v.Format != F32 && l.sumValuesHalf != nil && d%l.w == 0 {
 		v, from, step := f.v.Half[f.v.index(w.b, w.kv, j):], soon, min(2*maxLanes, l.w*l.h/l.rows)
 		for x := 0; x < d; x += l.w {
 			for r := 0; r < l.rows; r += l.h {

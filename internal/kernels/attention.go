@@ -7,7 +7,7 @@ import "math"
 type View struct {
 	Data           []float32
 	Seq, Head, Row int
-	Half           []uint16 // instead of Data unless Format is Full
+	Half           []uint16 // instead of Data unless Format is F32
 	Format         Half
 }
 
@@ -18,7 +18,7 @@ func (v View) at(b, h, t int) []float32 { return v.Data[v.index(b, h, t):] }
 // rows returns n rows of the width d from row t, and how far apart they lie: as they are in memory, or converted in the
 // scratch.
 func (v View) rows(scratch *[]float32, b, h, t, n, d int) ([]float32, int) {
-	if v.Format == Full {
+	if v.Format == F32 {
 		return v.at(b, h, t), v.Row
 	}
 	*scratch = grown(*scratch, n*d)

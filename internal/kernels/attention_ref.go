@@ -21,7 +21,7 @@ func AttendRef(a Attention, out View, lse []float32, q, k, v View) {
 
 // value returns an element of either format.
 func (v View) value(b, h, t, x int) float64 {
-	if v.Format == Full {
+	if v.Format == F32 {
 		return float64(v.at(b, h, t)[x])
 	}
 	return float64(v.Format.decode(v.Half[v.index(b, h, t)+x]))

@@ -175,14 +175,14 @@ func TestAttendHalf(t *testing.T) {
 func TestAttendFormats(t *testing.T) {
 	a := Attention{Batch: 2, Queries: 1, Keys: 77, Heads: 8, KVHeads: 4, HeadDim: 64, Scale: 0.125}
 	in := func(h Half, v View) View {
-		if h == Full {
+		if h == F32 {
 			return v
 		}
 		half, _ := encoded(h, v)
 		return half
 	}
 	onPaths(t, func(t *testing.T) {
-		for _, formats := range [][2]Half{{BF16, F16}, {F16, BF16}, {BF16, Full}, {Full, BF16}} {
+		for _, formats := range [][2]Half{{BF16, F16}, {F16, BF16}, {BF16, F32}, {F32, BF16}} {
 			want, got := newAttentionCase(a, false), newAttentionCase(a, false)
 			got.k, got.v = in(formats[0], got.k), in(formats[1], got.v)
 			AttendRef(a, want.out, want.lse, want.q, got.k, got.v)
@@ -345,8 +345,8 @@ func TestAttendStops(t *testing.T) {
 	asked := 0
 	a := Attention{Batch: 1, Queries: 1000, Keys: 1000, Heads: 1, KVHeads: 1, HeadDim: 4, Scale: 1, Stop: func() bool { asked++; return asked > 1 }}
 	for name, attend := range map[string]func(c *attentionCase){
-		"Attend":     func(c *attentionCase) { c.run() },
-		"AttendWide": func(c *attentionCase) { AttendWide(c.Attention, c.out, c.q, c.k, c.v) },
+		"Attend":    func(c *attentionCase) { c.run() },
+		"AttendF64": func(c *attentionCase) { AttendF64(c.Attention, c.out, c.q, c.k, c.v) },
 	} {
 		asked = 0
 		c := newAttentionCase(a, false)

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// AttendWide is Attend in float64, of which the sums of values alone are rounded: a row of scores at a time.
-func AttendWide(a Attention, out, q, k, v View) {
+// AttendF64 is Attend in float64, of which the sums of values alone are rounded: a row of scores at a time.
+func AttendF64(a Attention, out, q, k, v View) {
 	f := wideForwards.Get().(*wideForward)
 	f.Attention, f.out, f.q, f.k, f.v = a, out, q, k, v
 	run(a.Batch*a.Heads, 1, f)
@@ -14,7 +14,7 @@ func AttendWide(a Attention, out, q, k, v View) {
 	wideForwards.Put(f)
 }
 
-// wideForward is one call of AttendWide. A task is a head of a sequence.
+// wideForward is one call of AttendF64. A task is a head of a sequence.
 type wideForward struct {
 	Attention
 	out, q, k, v View
@@ -62,17 +62,17 @@ func (f *wideForward) attend(w *wideWork, b, h, i int) {
 		return
 	}
 	w.q, w.o = toFloat64(w.q, f.q.at(b, h, i)[:d]), grown(w.o, d)
-	dotsWide(s, w.q, w.k[first*d:], d)
+	dotsF64(s, w.q, w.k[first*d:], d)
 	for j := range s {
 		s[j] = s[j]*float64(f.Scale) + f.bias(b, h, i, first+j)
 	}
-	softmaxWide(s)
-	dotsWide(w.o, s, w.v[first:], len(w.v)/d)
+	softmaxF64(s)
+	dotsF64(w.o, s, w.v[first:], len(w.v)/d)
 	toFloat32(out, w.o)
 }
 
-// softmaxWide turns scores into their softmax.
-func softmaxWide(s []float64) {
+// softmaxF64 turns scores into their softmax.
+func softmaxF64(s []float64) {
 	sum, top := 0.0, math.Inf(-1)
 	for _, x := range s {
 		top = max(top, x)

@@ -15,7 +15,7 @@ const (
 	skinnyRows = 16      // up to here B is not packed but streamed once
 	skinnyWork = 1 << 16 // elements of B per task of a skinny product
 	skinnyPart = 1 << 16 // most elements of A that a skinny product reads again and again: 256 KiB
-	skinnyWide = 1 << 10 // columns of an untransposed B that a skinny product takes at a time
+	skinnyF64  = 1 << 10 // columns of an untransposed B that a skinny product takes at a time
 	dotStrip   = 48      // rows of a transposed B that a skinny product takes at a time
 	smallWork  = 1 << 18 // multiplications up to which a product is not cut in tasks
 )
@@ -48,7 +48,7 @@ func product(beta float32, o operands) {
 	case g.m <= skinnyRows && g.tb && g.acs == 1:
 		run(g.n, skinnyGrain(g.k), (*skinnyNT)(g))
 	case g.m <= skinnyRows/2 && !g.tb:
-		run(g.n, skinnyWide, (*skinnyNN)(g))
+		run(g.n, skinnyF64, (*skinnyNN)(g))
 	case g.m*g.n*g.k <= smallWork:
 		g.small()
 	default:
@@ -70,7 +70,7 @@ type operands struct {
 	ars, acs int
 	ldb, ldc int
 	tb, acc  bool
-	w        []uint16 // what b holds, if half is not Full
+	w        []uint16 // what b holds, if half is not F32
 	half     Half
 }
 

@@ -12,7 +12,7 @@ func (g *gemm) blocked() {
 	g.depth = evenly(g.k, deepest, 8)
 	tall, lane, widest := kern.tall, kern.lane, nc
 	if g.byTiles() {
-		g.depth, tall, lane, widest = evenly(g.k, blockDepth, blockSize), blockSize, blockSize, blockWide
+		g.depth, tall, lane, widest = evenly(g.k, blockDepth, blockSize), blockSize, blockSize, blockF64
 	}
 	g.nb, g.mb = evenly(g.n, widest, lane), g.m
 	switch threads := Threads(); {

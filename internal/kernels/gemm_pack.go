@@ -52,14 +52,14 @@ func (g *gemm) packBlock(w *gemmWork, j, j1, p, p1 int) {
 
 // packB packs rows [p,p+k) of columns [j,j+n) of op(B) into panels of w columns, the last of which may be incomplete.
 func (g *gemm) packB(dst []float32, p, k, j, n, w int) {
-	if g.half == Full && !g.tb {
+	if g.half == F32 && !g.tb {
 		if n > 0 {
 			regroup(dst, g.b[p*g.ldb+j:], g.ldb, k, n, w, w*k, w)
 		}
 		return
 	}
 	for c := 0; c < n; c += w {
-		if panel := dst[c*k:]; g.half == Full {
+		if panel := dst[c*k:]; g.half == F32 {
 			kern.packT(panel, g.b[(j+c)*g.ldb+p:], g.ldb, min(w, n-c), k, w)
 		} else {
 			g.packHalf(panel, p, k, j+c, min(w, n-c), w)

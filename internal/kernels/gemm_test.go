@@ -111,7 +111,7 @@ func TestGemmBlocks(t *testing.T) {
 func TestGemmTiles(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		for _, s := range [][3]int{
-			{96, 96, 32}, {127, 123, 1}, {128, 160, 67}, {125, 96, blockDepth + 40}, {96, blockWide + 59, 35}, {300, 65, 2*blockDepth + 1},
+			{96, 96, 32}, {127, 123, 1}, {128, 160, 67}, {125, 96, blockDepth + 40}, {96, blockF64 + 59, 35}, {300, 65, 2*blockDepth + 1},
 		} {
 			for i := range 4 {
 				gemmCase{i&1 != 0, i&2 != 0, s[0], s[1], s[2], 1, 0}.check(t)

@@ -12,7 +12,7 @@ import (
 const (
 	blockSize    = 32              // rows of A and columns of B that are multiplied at a time, elements in a step of the sums
 	blockDepth   = 128             // most elements of the sums at a time: a panel of A, 24 KiB, stays in the first-level cache
-	blockWide    = 1024            // most columns of B at a time: 768 KiB stay in the second-level cache
+	blockF64     = 1024            // most columns of B at a time: 768 KiB stay in the second-level cache
 	blockFloat   = 3 * 32 * 32 / 2 // float32 that a step of a panel takes when split
 	blockShare   = 1 << 20         // most float32 of a B that is split for all threads: 4 MiB
 	rowsTogether = 256             // fewest rows of A that such a B is worth waiting for
@@ -102,7 +102,7 @@ func splitRow(w *gemmWork, row, dst []float32, ahead int) {
 // splitColumns splits alpha times rows [p,p+k) of columns [j,j+n) of op(B) into a panel.
 func (g *gemm) splitColumns(w *gemmWork, dst []float32, p, k, j, n int) {
 	steps := k / blockSize
-	if !g.tb && g.half == Full && n == blockSize {
+	if !g.tb && g.half == F32 && n == blockSize {
 		if steps > 0 {
 			kern.tiles.packPairs(steps, g.b[p*g.ldb+j:], g.ldb, g.alpha, dst)
 		}
@@ -120,7 +120,7 @@ func (g *gemm) splitColumns(w *gemmWork, dst []float32, p, k, j, n int) {
 func (g *gemm) gather(w *gemmWork, p, k, j, n int) {
 	w.turned = grown(w.turned, roundUp(k, blockSize)*blockSize)
 	switch {
-	case g.half != Full:
+	case g.half != F32:
 		g.packHalf(w.turned, p, k, j, n, blockSize)
 	case g.tb:
 		kern.packT(w.turned, g.b[j*g.ldb+p:], g.ldb, n, k, blockSize)

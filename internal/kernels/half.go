@@ -1,11 +1,11 @@
 package kernels
 
-// Half is a format of floating-point numbers of 16 bits. The zero value, Full, is none: float32.
+// Half is a format of floating-point numbers of 16 bits. The zero value, F32, is none: float32.
 type Half uint8
 
 // The formats: what weights and KV caches are stored in to halve the bytes read.
 const (
-	Full Half = iota // float32
+	F32  Half = iota // float32
 	BF16             // bfloat16: 8 bits of exponent, 7 of mantissa; the upper half of a float32
 	F16              // IEEE 754 binary16: 5 bits of exponent, 10 of mantissa
 )

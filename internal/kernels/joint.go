@@ -6,8 +6,8 @@ import "sync"
 type Product struct {
 	N      int
 	Y      []float32
-	Full   []float32
-	Half   []uint16 // instead of Full unless Format is Full
+	W      []float32
+	Half   []uint16 // instead of W unless Format is F32
 	Format Half
 	Packed *Packed // instead of either unless nil
 }
@@ -19,7 +19,7 @@ func GemmNTs(m, k int, x []float32, ldx int, ps []Product) {
 	for i := range ps {
 		if ps[i].Packed != nil {
 			packed++
-		} else if ps[i].Format == Full {
+		} else if ps[i].Format == F32 {
 			full++
 		}
 	}
@@ -41,10 +41,10 @@ func (p *Product) multiply(m, k int, x []float32, ldx int) {
 	switch {
 	case p.Packed != nil:
 		GemmNTPacked(m, x, ldx, p.Packed, p.Y, p.N)
-	case p.Format != Full:
+	case p.Format != F32:
 		GemmNTHalf(p.Format, m, p.N, k, x, ldx, p.Half, k, 0, p.Y, p.N)
 	default:
-		Gemm(false, true, m, p.N, k, 1, x, ldx, p.Full, k, 0, p.Y, p.N)
+		Gemm(false, true, m, p.N, k, 1, x, ldx, p.W, k, 0, p.Y, p.N)
 	}
 }
 
@@ -53,7 +53,7 @@ func jointSkinny(m, k int, x []float32, ldx int, ps []Product) {
 	for i := range ps {
 		g := gemms.Get().(*gemm)
 		g.operands = operands{
-			m: m, n: ps[i].N, k: k, alpha: 1, a: x, ars: ldx, acs: 1, b: ps[i].Full, ldb: k, tb: true, c: ps[i].Y, ldc: ps[i].N,
+			m: m, n: ps[i].N, k: k, alpha: 1, a: x, ars: ldx, acs: 1, b: ps[i].W, ldb: k, tb: true, c: ps[i].Y, ldc: ps[i].N,
 		}
 		g.acc, g.serial = false, serial
 		j.add((*skinnyNT)(g), g.n, skinnyGrain(k))

@@ -10,7 +10,7 @@ import (
 func TestGemmNTs(t *testing.T) {
 	const k = 320
 	widths := []int{64, 16, 208, 7}
-	for _, formats := range [][]Half{{Full, Full, Full, Full}, {BF16, BF16, BF16}, {BF16, BF16, BF16, BF16}, {F16, F16}, {Full, BF16}, {Full}, {}} {
+	for _, formats := range [][]Half{{F32, F32, F32, F32}, {BF16, BF16, BF16}, {BF16, BF16, BF16, BF16}, {F16, F16}, {F32, BF16}, {F32}, {}} {
 		for _, m := range []int{0, 1, 5, 16, 17, 300} {
 			t.Run(fmt.Sprintf("formats=%v/m=%d", formats, m), func(t *testing.T) {
 				onPaths(t, func(t *testing.T) { checkGemmNTs(t, m, k, widths, formats) })
@@ -25,9 +25,9 @@ func checkGemmNTs(t *testing.T, m, k int, widths []int, formats []Half) {
 	for i, h := range formats {
 		n := widths[i]
 		w := normal(uint64(2+i), n*k)
-		ps[i] = Product{N: n, Full: w, Format: h}
-		if h != Full {
-			ps[i].Full, ps[i].Half = nil, make([]uint16, n*k)
+		ps[i] = Product{N: n, W: w, Format: h}
+		if h != F32 {
+			ps[i].W, ps[i].Half = nil, make([]uint16, n*k)
 			EncodeHalf(h, ps[i].Half, w)
 			ps[i].Packed = PackHalf(h, n, k, ps[i].Half)
 			DecodeHalf(h, w, ps[i].Half)
@@ -52,12 +52,12 @@ func checkGemmNTs(t *testing.T, m, k int, widths []int, formats []Half) {
 func TestGemmNTsAllocatesNothing(t *testing.T) {
 	const m, k = 8, 256
 	x := normal(1, m*k)
-	for _, h := range []Half{Full, BF16} {
+	for _, h := range []Half{F32, BF16} {
 		ps := make([]Product, 3)
 		for i := range ps {
 			n := 64 * (i + 1)
-			ps[i] = Product{N: n, Y: make([]float32, m*n), Full: make([]float32, n*k), Half: make([]uint16, n*k), Format: h}
-			if h != Full {
+			ps[i] = Product{N: n, Y: make([]float32, m*n), W: make([]float32, n*k), Half: make([]uint16, n*k), Format: h}
+			if h != F32 {
 				ps[i].Packed = PackHalf(h, n, k, ps[i].Half)
 			}
 		}

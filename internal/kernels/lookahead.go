@@ -13,7 +13,7 @@ type lookahead struct {
 func (v View) ahead(b, h, t, d int) lookahead {
 	i := v.index(b, h, t)
 	l := lookahead{}
-	if v.Format == Full {
+	if v.Format == F32 {
 		l.base, l.stride = (*byte)(unsafe.Pointer(&v.Data[i])), 64
 	} else {
 		l.base, l.stride = (*byte)(unsafe.Pointer(&v.Half[i])), 32

@@ -24,7 +24,7 @@ func (g *skinnyNT) block(lo, hi int) {
 	depth := evenly(g.k, skinnyPart/g.m, 64)
 	for p := 0; p < g.k; p += depth {
 		k := min(depth, g.k-p)
-		if g.half != Full {
+		if g.half != F32 {
 			g.halfBlock(lo, hi, p, k, a)
 			continue
 		}

@@ -5,8 +5,8 @@ import "sync"
 // What is wide sums in float64 and rounds its results alone, to the same bits on every path. It is for where precision is worth
 // more than speed.
 
-// GemmNTWide is Y[m,n] = X[m,k]·W[n,k]ᵀ, each sum in float64. Rows lie without gaps.
-func GemmNTWide(m, n, k int, x, w, y []float32) {
+// GemmNTF64 is Y[m,n] = X[m,k]·W[n,k]ᵀ, each sum in float64. Rows lie without gaps.
+func GemmNTF64(m, n, k int, x, w, y []float32) {
 	g := wideProducts.Get().(*wideProduct)
 	g.m, g.n, g.k, g.w, g.y = m, n, k, w, y
 	g.x = toFloat64(g.x, x[:m*k])
@@ -42,15 +42,15 @@ func (g *wideProduct) block(lo, hi int) {
 		work.w = toFloat64(work.w, g.w[lo*g.k:][:n*g.k])
 		work.o = grown(work.o, wideRows)
 		for i := range g.m {
-			dotsWide(work.o[:n], g.x[i*g.k:][:g.k], work.w, g.k)
+			dotsF64(work.o[:n], g.x[i*g.k:][:g.k], work.w, g.k)
 			toFloat32(g.y[i*g.n+lo:], work.o[:n])
 		}
 	}
 	wideWorks.Put(work)
 }
 
-// dotsWide is y[j] = Σ_p x[p]·w[j·ldw+p].
-func dotsWide(y, x, w []float64, ldw int) {
+// dotsF64 is y[j] = Σ_p x[p]·w[j·ldw+p].
+func dotsF64(y, x, w []float64, ldw int) {
 	k, j := len(x), 0
 	for ; j+wideRows <= len(y); j += wideRows {
 		w0, w1, w2, w3 := w[j*ldw:][:k], w[(j+1)*ldw:][:k], w[(j+2)*ldw:][:k], w[(j+3)*ldw:][:k]

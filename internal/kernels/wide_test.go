@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// TestGemmNTWide wants GemmRef's results but for the order of sums in float64.
-func TestGemmNTWide(t *testing.T) {
+// TestGemmNTF64 wants GemmRef's results but for the order of sums in float64.
+func TestGemmNTF64(t *testing.T) {
 	for _, s := range []struct{ m, n, k int }{{1, 1, 1}, {1, 4, 7}, {3, 5, 0}, {2, 131, 96}, {58, 96, 80}, {33, 66, 300}} {
 		t.Run(fmt.Sprintf("m=%d,n=%d,k=%d", s.m, s.n, s.k), func(t *testing.T) {
 			x, w, want := normal(1, s.m*s.k), normal(2, s.n*s.k), poisoned(s.m*s.n)
 			GemmRef(false, true, s.m, s.n, s.k, 1, x, s.k, w, s.k, 0, want, s.n)
 			withThreads(t, func() []float32 {
 				got := poisoned(s.m * s.n)
-				GemmNTWide(s.m, s.n, s.k, x, w, got)
+				GemmNTF64(s.m, s.n, s.k, x, w, got)
 				compare(t, "y", got, want, 1e-7)
 				return got
 			})
@@ -23,18 +23,18 @@ func TestGemmNTWide(t *testing.T) {
 	}
 }
 
-// TestAttendWide wants AttendRef's results, also of large scores, and for keys and values in 16 bits those for the same numbers
+// TestAttendF64 wants AttendRef's results, also of large scores, and for keys and values in 16 bits those for the same numbers
 // in float32.
-func TestAttendWide(t *testing.T) {
+func TestAttendF64(t *testing.T) {
 	for i, a := range attentionCases {
 		for _, scale := range []float64{1 / math.Sqrt(float64(a.HeadDim)), 3} {
 			t.Run(fmt.Sprintf("case=%d,scale=%.2g", i, scale), func(t *testing.T) {
 				a.Scale = float32(scale)
 				c := newAttentionCase(a, i%2 == 0)
-				full := checkWide(t, c)
+				full := checkF64(t, c)
 				c.k, _ = encoded(BF16, c.k)
 				c.v, _ = encoded(F16, c.v)
-				if half := checkWide(t, c); a.Keys > 1 && slices.Equal(full, half) {
+				if half := checkF64(t, c); a.Keys > 1 && slices.Equal(full, half) {
 					t.Error("keys and values of 16 bits give the same")
 				}
 			})
@@ -42,13 +42,13 @@ func TestAttendWide(t *testing.T) {
 	}
 }
 
-func checkWide(t *testing.T, c *attentionCase) []float32 {
+func checkF64(t *testing.T, c *attentionCase) []float32 {
 	t.Helper()
 	want := newAttentionCase(c.Attention, c.q.Row == c.HeadDim+3)
 	AttendRef(c.Attention, want.out, nil, c.q, c.k, c.v)
 	withThreads(t, func() []float32 {
 		fill(c.out.Data, nan)
-		AttendWide(c.Attention, c.out, c.q, c.k, c.v)
+		AttendF64(c.Attention, c.out, c.q, c.k, c.v)
 		compare(t, "out", c.out.Data, want.out.Data, 1e-7)
 		return written(c.Attention, c.out)
 	})

@@ -177,7 +177,7 @@ func (d *Device) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 		for _, p := range ps {
 			packed, _ := p.W.Form().(*kernels.Packed)
 			d.products = append(d.products, kernels.Product{
-				N: p.N, Y: p.Y.F32()[first*p.N : (first+n)*p.N], Full: p.W.F32(), Half: p.W.U16(), Format: half(p.W.Format()), Packed: packed,
+				N: p.N, Y: p.Y.F32()[first*p.N : (first+n)*p.N], W: p.W.F32(), Half: p.W.U16(), Format: half(p.W.Format()), Packed: packed,
 			})
 		}
 		kernels.GemmNTs(n, k, x.F32()[first*k:], k, d.products)
@@ -297,7 +297,7 @@ func (s *store) rows(lo, hi int) {
 
 // put writes one head's row of a token.
 func put(v kernels.View, at int, row []float32) {
-	if v.Format == kernels.Full {
+	if v.Format == kernels.F32 {
 		copy(v.Data[at:], row)
 	} else {
 		kernels.EncodeHalf(v.Format, v.Half[at:at+len(row)], row)
@@ -318,7 +318,7 @@ func view(h device.Heads) kernels.View {
 
 // half is a format by the kernels' name.
 func half(f device.Format) kernels.Half {
-	return [...]kernels.Half{device.F32: kernels.Full, device.BF16: kernels.BF16, device.F16: kernels.F16}[f]
+	return [...]kernels.Half{device.F32: kernels.F32, device.BF16: kernels.BF16, device.F16: kernels.F16}[f]
 }
 
 // Gather implements device.Tables.

@@ -17,7 +17,7 @@ func (p precise) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 		n := min(rowsAtOnce, rows-first)
 		for _, product := range ps {
 			out := product.Y.F32()[first*product.N : (first+n)*product.N]
-			kernels.GemmNTWide(n, product.N, k, x.F32()[first*k:], product.W.F32(), out)
+			kernels.GemmNTF64(n, product.N, k, x.F32()[first*k:], product.W.F32(), out)
 		}
 	}
 }
@@ -41,6 +41,6 @@ func (p precise) LayerNorm(y, mean, inv, x, w, b device.Buffer, rows, dim int, e
 // Attend implements device.Attention, without lse.
 func (p precise) Attend(s device.Scores, out device.Heads, _ device.Buffer, q, k, v device.Heads) {
 	if !p.stopped() {
-		kernels.AttendWide(p.scores(s), view(out), view(q), view(k), view(v))
+		kernels.AttendF64(p.scores(s), view(out), view(q), view(k), view(v))
 	}
 }

@@ -128,7 +128,7 @@ func (p *Plan) Summary() (*Summary, error) {
 		Layers: p.layers, Together: p.joint,
 		Notes: p.Notes(),
 	}
-	if p.way != nil {
+	if p.via != nil {
 		s.SourceFamily = p.Source.Arch.Family.Name
 	}
 	if len(p.modules()) > 0 && p.Calibration != nil {

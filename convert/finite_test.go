@@ -116,7 +116,7 @@ func TestNotFiniteNeighbour(t *testing.T) {
 	dir := model{config: neoxConfig, data: map[string][]byte{name: poisoned(math.NaN())}}.write(t)
 	parent := t.TempDir()
 	plan := newPlan(t, dir, Options{Groups: 2})
-	if plan.way == nil {
+	if plan.via == nil {
 		t.Fatal("a NeoX of two groups is not written as a neighbour")
 	}
 	_, err := plan.Run(t.Context(), filepath.Join(parent, "out"), false, ignore)

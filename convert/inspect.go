@@ -14,22 +14,22 @@ import (
 
 // Inspection is what a checkpoint is and what its conversions would be.
 type Inspection struct {
-	Family          string      `json:"family"`
-	Layers          int         `json:"layers"`
-	Dim             int         `json:"dim"`
-	Heads           int         `json:"heads"`
-	KVHeads         int         `json:"kv_heads"` // the most of a layer's, where they differ
-	KVHeadsPerLayer []int       `json:"kv_heads_per_layer,omitempty"`
-	HeadDim         int         `json:"head_dim"`
-	Vocab           int         `json:"vocab"`
-	Context         int         `json:"context"`
-	Parameters      int64       `json:"parameters"`
-	DType           string      `json:"dtype"` // of the KV cache: that of the keys' weights
-	Layout          string      `json:"layout"`
-	WaysOut         []Way       `json:"ways_out"`
-	Sites           []SiteHeads `json:"sites"` // the kinds of attention
-	Rows            []Row       `json:"groups"`
-	NotFloat        string      `json:"not_float,omitempty"` // a key or value weight that is of no float dtype, so that nothing can be converted
+	Family          string       `json:"family"`
+	Layers          int          `json:"layers"`
+	Dim             int          `json:"dim"`
+	Heads           int          `json:"heads"`
+	KVHeads         int          `json:"kv_heads"` // the most of a layer's, where they differ
+	KVHeadsPerLayer []int        `json:"kv_heads_per_layer,omitempty"`
+	HeadDim         int          `json:"head_dim"`
+	Vocab           int          `json:"vocab"`
+	Context         int          `json:"context"`
+	Parameters      int64        `json:"parameters"`
+	DType           string       `json:"dtype"` // of the KV cache: that of the keys' weights
+	Layout          string       `json:"layout"`
+	Targets         []TargetInfo `json:"ways_out"`
+	Sites           []SiteHeads  `json:"sites"` // the kinds of attention
+	Rows            []Row        `json:"groups"`
+	NotFloat        string       `json:"not_float,omitempty"` // a key or value weight that is of no float dtype, so that nothing can be converted
 	// NotFinite and Unread are of InspectValues: tensors that hold NaN or infinities, and bytes that were too many to be read.
 	NotFinite []BadValue `json:"not_finite,omitempty"`
 	Unread    int64      `json:"values_unread_bytes,omitempty"`
@@ -69,7 +69,7 @@ func Inspect(src *weights.Source, sites Sites) (*Inspection, error) {
 	}
 	in := &Inspection{
 		Family: a.Family.Name, Layers: a.Layers, Dim: a.Dim, Heads: a.Heads, KVHeads: a.KVHeads, KVHeadsPerLayer: a.LayerKVHeads, HeadDim: a.HeadDim,
-		Vocab: a.Vocab, Context: a.Context, DType: dtype.String(), Layout: string(a.Layout()), WaysOut: waysOut(src, sites), NotFloat: integer,
+		Vocab: a.Vocab, Context: a.Context, DType: dtype.String(), Layout: string(a.Layout()), Targets: targetInfos(src, sites), NotFloat: integer,
 	}
 	if in.Parameters, err = weights.Parameters(a); err != nil {
 		return nil, err
@@ -172,8 +172,8 @@ func (in *Inspection) Print(w io.Writer) error {
 	fmt.Fprintf(w, "shape       %d layers, dim %d, %d heads of %d, %s KV heads, vocabulary %d, context %d\n",
 		in.Layers, in.Dim, in.Heads, in.HeadDim, in.kvHeadsText(), in.Vocab, in.Context)
 	fmt.Fprintf(w, "sites       %s\n", in.sitesText())
-	for _, way := range in.WaysOut {
-		way.print(w)
+	for _, target := range in.Targets {
+		target.print(w)
 	}
 	if in.NotFloat != "" {
 		fmt.Fprintf(w, "not floats  %s: this checkpoint cannot be converted; take the one from before quantisation\n", in.NotFloat)

@@ -18,7 +18,7 @@ func TestInspect(t *testing.T) {
 	}
 	want := &Inspection{
 		Family: "llama", Layers: 2, Dim: 16, Heads: 8, KVHeads: 4, HeadDim: 2, Vocab: 6, Context: 32, Parameters: 2384, DType: "BF16",
-		Layout: "separate", WaysOut: []Way{
+		Layout: "separate", Targets: []TargetInfo{
 			{Target: Native, LoadsIn: []string{"transformers LlamaForCausalLM"}},
 			{Target: Own, LoadsIn: []string{"gqa", "transformers LlamaForCausalLM"}},
 			{Target: Expanded, LoadsIn: []string{"gqa", "whatever loads llama"}},

@@ -86,7 +86,7 @@ type Plan struct {
 	pooled     map[string]pooledTensor // what is computed, by tensor name
 	changed    map[string]bool         // the weights that a merge computes, by the names of Arch.Params
 	ungrouping map[string]any          // what an expanded result's config.json says otherwise than the source's
-	way        *viaNeighbour           // into a neighbour's class; nil: none
+	via        *viaNeighbour           // into a neighbour's class; nil: none
 	gguf       *llamaFile              // of Target GGUF
 	whole      sync.Mutex              // held while a tensor is in memory whole: one at a time
 	flaws      flaws                   // of what is copied
@@ -355,8 +355,8 @@ func (p *Plan) Pooled() int {
 
 // Work is how many bytes of tensor data Run tells its progress of.
 func (p *Plan) Work() int64 {
-	if p.way != nil {
-		return p.way.stage.Bytes() + p.Bytes()
+	if p.via != nil {
+		return p.via.stage.Bytes() + p.Bytes()
 	}
 	return p.Bytes()
 }

@@ -53,7 +53,7 @@ func (p *Plan) planViaNeighbour() (err error) {
 	}
 	stage.flaws.refused = true // the recast computes with what the stage copies
 	tensors, err := to.Tensors()
-	p.way, p.Arch, p.Specs = &viaNeighbour{stage, to, config}, to, nil
+	p.via, p.Arch, p.Specs = &viaNeighbour{stage, to, config}, to, nil
 	for _, t := range tensors {
 		p.Specs = append(p.Specs, checkpoints.Spec{Name: t.Name, DType: dtype, Shape: t.Shape})
 	}

@@ -102,7 +102,7 @@ func TestNeighbourStreams(t *testing.T) {
 	for _, config := range []string{neoxConfig, gptjConfig, strings.Replace(gptjConfig, `"rotary_dim": 2`, `"rotary_dim": 4`, 1), optConfig} {
 		dir := model{config: config}.write(t)
 		plan, own := newPlan(t, dir, Options{Groups: 2}), convertTo(t, dir, Options{Groups: 2, Target: Own})
-		r, err := newRecast(own, plan.way.to)
+		r, err := newRecast(own, plan.via.to)
 		if err != nil {
 			t.Fatal(err)
 		}

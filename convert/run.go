@@ -96,9 +96,9 @@ func (p *Plan) fill(ctx context.Context, dir string, progress func(bytes int64))
 
 // writeModel writes weights and config.json.
 func (p *Plan) writeModel(ctx context.Context, dir string, progress func(bytes int64)) error {
-	if p.way != nil {
-		p.way.stage.merged = p.merged
-		return p.way.write(ctx, dir, p.Specs, p.writeOptions(), progress)
+	if p.via != nil {
+		p.via.stage.merged = p.merged
+		return p.via.write(ctx, dir, p.Specs, p.writeOptions(), progress)
 	}
 	if err := p.writeWeights(ctx, dir, progress); err != nil {
 		return err

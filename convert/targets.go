@@ -9,65 +9,65 @@ import (
 	"gqa/internal/weights"
 )
 
-// Way is one form in which conversions of a checkpoint can be written, or why it cannot.
-type Way struct {
+// TargetInfo is one form in which conversions of a checkpoint can be written, or why it cannot.
+type TargetInfo struct {
 	Target  Target   `json:"target"`
 	LoadsIn []string `json:"loads_in,omitempty"`
 	Notes   []string `json:"notes,omitempty"`
 	WhyNot  string   `json:"why_not,omitempty"`
 }
 
-// waysOut plans a conversion of src's sites to each target.
-func waysOut(src *weights.Source, sites Sites) []Way {
-	ways := make([]Way, len(Targets))
+// targetInfos plans a conversion of src's sites to each target.
+func targetInfos(src *weights.Source, sites Sites) []TargetInfo {
+	infos := make([]TargetInfo, len(Targets))
 	for i, target := range Targets {
-		ways[i] = wayOut(src, Target(target), sites)
+		infos[i] = targetInfo(src, Target(target), sites)
 	}
-	return ways
+	return infos
 }
 
-// wayOut plans a conversion to fewer groups. Where layers have KV heads of their own, these are tried before.
-func wayOut(src *weights.Source, target Target, sites Sites) Way {
-	w, legal := Way{Target: target}, src.Arch.LegalGroups(sites.of(src.Arch)...)
+// targetInfo plans a conversion to fewer groups. Where layers have KV heads of their own, these are tried before.
+func targetInfo(src *weights.Source, target Target, sites Sites) TargetInfo {
+	info, legal := TargetInfo{Target: target}, src.Arch.LegalGroups(sites.of(src.Arch)...)
 	o := Options{Groups: legal[max(0, len(legal)-2)], Method: Mean, Target: target, Sites: sites}
 	if o.ByLayer = src.Arch.LayerKVHeads; o.ByLayer != nil {
 		o.Groups = legal[len(legal)-1]
 	}
 	p, err := NewPlan(src, o)
 	if err != nil && o.ByLayer != nil {
-		w.Notes = append(w.Notes, fmt.Sprintf("with %d KV heads in every layer, or fewer; as they are not: %v", o.Groups, err))
+		info.Notes = append(info.Notes, fmt.Sprintf("with %d KV heads in every layer, or fewer; as they are not: %v", o.Groups, err))
 		o.ByLayer = nil
 		p, err = NewPlan(src, o)
 	}
 	if err != nil && target == GGUF && o.ByLayer == nil { // an architecture may hold the source, or an expanded result
-		w.Notes = append(w.Notes, fmt.Sprintf("with %d KV heads only: %v", src.Arch.KVHeads, err))
+		info.Notes = append(info.Notes, fmt.Sprintf("with %d KV heads only: %v", src.Arch.KVHeads, err))
 		o.Groups = legal[len(legal)-1]
 		p, err = NewPlan(src, o)
 	}
 	if err != nil {
-		return Way{Target: target, WhyNot: err.Error()}
+		return TargetInfo{Target: target, WhyNot: err.Error()}
 	}
-	if w.LoadsIn = p.loadsIn(); target == Native { // not the same for every number of groups
-		w.LoadsIn = []string{loadsNative(src, sites)}
-		w.Notes = append(w.Notes, whyOurs(src, sites)...)
+	if info.LoadsIn = p.loadsIn(); target == Native { // not the same for every number of groups
+		info.LoadsIn = []string{loadsNative(src, sites)}
+		info.Notes = append(info.Notes, whyOurs(src, sites)...)
 	}
 	if p.gguf != nil {
-		w.Notes = append(w.Notes, p.gguf.Notes...)
+		info.Notes = append(info.Notes, p.gguf.Notes...)
 	}
-	return w
+	return info
 }
 
-func (w Way) print(out io.Writer) {
+func (info TargetInfo) print(out io.Writer) {
 	switch {
-	case w.WhyNot != "":
-		fmt.Fprintf(out, "%-11s no: %s\n", w.Target, w.WhyNot)
-	case w.Target == Expanded:
-		loader := strings.TrimPrefix(w.LoadsIn[len(w.LoadsIn)-1], "whatever loads ")
-		fmt.Fprintf(out, "%-11s loads wherever %s does; saves no cache\n", w.Target, loader)
+	case info.WhyNot != "":
+		fmt.Fprintf(out, "%-11s no: %s\n", info.Target, info.WhyNot)
+	case info.Target == Expanded:
+		loader := strings.TrimPrefix(info.LoadsIn[len(info.LoadsIn)-1], "whatever loads ")
+		fmt.Fprintf(out, "%-11s loads wherever %s does; saves no cache\n", info.Target, loader)
 	default:
-		fmt.Fprintf(out, "%-11s loads in %s\n", w.Target, strings.Join(w.LoadsIn, ", "))
+		fmt.Fprintf(out, "%-11s loads in %s\n", info.Target, strings.Join(info.LoadsIn, ", "))
 	}
-	for _, note := range w.Notes {
+	for _, note := range info.Notes {
 		fmt.Fprintf(out, "%-11s %s\n", "", note)
 	}
 }

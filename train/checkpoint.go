@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -41,7 +42,13 @@ func checkpointDir(run string, step int) string {
 
 // savedSteps lists the steps that a run has folders of checkpoints of, in order, whatever these hold.
 func savedSteps(run string) ([]int, error) {
-	entries, err := os.ReadDir(filepath.Join(run, checkpointsDir))
+	dir := filepath.Join(run, checkpointsDir)
+	if info, err := os.Lstat(dir); err == nil && !info.IsDir() {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return nil, fmt.Errorf("%s: is not a folder, nor a link that leads to one: put the run's checkpoints back there, or remove it to begin again", dir)
+		}
+	}
+	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -115,7 +122,15 @@ func (r *run) saveCheckpoint() (err error) {
 	if err := r.journal.sync(); err != nil {
 		return err
 	}
-	out, err := checkpoints.NewOutput(checkpointDir(r.dir, r.state.Step), false)
+	dir := checkpointDir(r.dir, r.state.Step)
+	aside, err := putAside(dir)
+	if err != nil {
+		return err
+	}
+	if aside != "" {
+		slog.Warn(fmt.Sprintf("%s: the run did not write it: it is now %s", dir, aside))
+	}
+	out, err := checkpoints.NewOutput(dir, false)
 	if err != nil {
 		return err
 	}
@@ -202,6 +217,8 @@ func prune(run string, step, keep int) error {
 func putAside(path string) (aside string, err error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return "", nil
+	} else if err != nil {
+		return "", err
 	}
 	for n := 0; ; n++ {
 		aside = "damaged-" + filepath.Base(path)
@@ -209,8 +226,11 @@ func putAside(path string) (aside string, err error) {
 			aside += "-" + strconv.Itoa(n)
 		}
 		to := filepath.Join(filepath.Dir(path), aside)
-		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+		switch _, err := os.Lstat(to); {
+		case errors.Is(err, fs.ErrNotExist):
 			return aside, os.Rename(path, to)
+		case err != nil:
+			return "", err
 		}
 	}
 }

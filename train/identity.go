@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gqa/checkpoints"
@@ -87,27 +87,27 @@ func (began identity) adopt(now identity) identity {
 }
 
 // checkRecipe compares a run's recipe.yaml with the recipe that the run began with: it must have all keys, and the fixed ones
-// must have their values. Others that were edited are told.
-func (began identity) checkRecipe(dir string) error {
+// must have their values. edited lists what differs in others.
+func (began identity) checkRecipe(dir string) (edited []string, err error) {
 	if began.Recipe == nil {
-		return nil
+		return nil, nil
 	}
 	path := filepath.Join(dir, recipeFile)
 	text, err := file.ReadMax(path, 1<<20)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now, err := recipe.Values(text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	var changed, edited []string
+	var changed []string
 	for _, key := range slices.Sorted(maps.Keys(began.Recipe)) {
 		value, ok := now[key]
 		switch change := fmt.Sprintf("%s was %s, now %s", key, began.Recipe[key], value); {
 		case !ok:
 			changed = append(changed, key+" is missing")
-		case value == began.Recipe[key]:
+		case sameValue(value, began.Recipe[key]):
 		case slices.Contains(fixedKeys, key):
 			changed = append(changed, change)
 		default:
@@ -115,12 +115,16 @@ func (began identity) checkRecipe(dir string) error {
 		}
 	}
 	if changed != nil {
-		return fmt.Errorf("%s: is not what the run began with: %s; put it back, or start another run with gqa-train run", path, strings.Join(changed, ", "))
+		return nil, fmt.Errorf("%s: is not what the run began with: %s; put it back, or start another run with gqa-train run", path, strings.Join(changed, ", "))
 	}
-	if edited != nil {
-		slog.Warn(fmt.Sprintf("%s: was edited since the run was last begun or resumed: %s", path, strings.Join(edited, ", ")))
-	}
-	return nil
+	return edited, nil
+}
+
+// sameValue compares values of a recipe: numbers may be written in several ways.
+func sameValue(a, b string) bool {
+	x, errX := strconv.ParseFloat(a, 64)
+	y, errY := strconv.ParseFloat(b, 64)
+	return a == b || errX == nil && errY == nil && x == y
 }
 
 // recipeValues are a recipe's keys as recipe.yaml has them.

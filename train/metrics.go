@@ -82,7 +82,7 @@ func cutMetrics(path string, step int, saved []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	kept := ""
+	kept, done := "", "cut back"
 	if !bytes.HasPrefix(now, saved) && !validated(now, saved) {
 		if fault == nil {
 			fault = errors.New("it does not hold what was saved")
@@ -92,13 +92,13 @@ func cutMetrics(path string, step int, saved []byte) ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case aside == "":
-			fault = errors.New("it is missing")
+			fault, done = errors.New("is missing"), "written again"
 		default:
 			kept = ", and what was there is now " + aside
 		}
 	}
 	if fault != nil {
-		slog.Warn(fmt.Sprintf("%s: %v; it is cut back to step %d%s", path, fault, step, kept))
+		slog.Warn(fmt.Sprintf("%s: %v; it is %s to step %d%s", path, fault, done, step, kept))
 	}
 	if bytes.Equal(now, saved) {
 		return saved, nil

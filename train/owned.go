@@ -133,30 +133,38 @@ func addModel(owned checkpoints.Owned, dir, folder string, own checkpoints.Recog
 
 // recognizeCheckpoint is a [checkpoints.Recognizer] of the checkpoints of runs, damaged ones too.
 func recognizeCheckpoint(dir string) (checkpoints.Owned, error) {
-	var s state
-	if err := readSealed(filepath.Join(dir, stateFile), &s); err != nil || s.Files == nil {
-		return recognizeModel(dir)
-	}
 	owned := checkpoints.Owned{Files: map[string]int64{stateFile: checkpoints.AnySize}}
-	for name := range s.Files {
-		owned.Files[name] = checkpoints.AnySize
+	var s state
+	switch err := readSealed(filepath.Join(dir, stateFile), &s); {
+	case errors.Is(err, errUnsealed) && s.Files == nil:
+		return recognizeModel(dir)
+	case err != nil: // no telling whose the other files are
+		return owned, addMatching(owned, dir, "", modelFile.MatchString)
+	}
+	damaged := strings.HasPrefix(filepath.Base(dir), "damaged-")
+	for name, digest := range s.Files {
+		owned.Files[name] = digest.Bytes
+		if damaged {
+			owned.Files[name] = checkpoints.AnySize
+		}
 	}
 	return owned, nil
 }
 
-// recognizeResult is a [checkpoints.Recognizer] of the results of runs. Weights may have been cut short; other files that were
-// changed are a user's.
+// recognizeResult is a [checkpoints.Recognizer] of the results of runs. Files that were changed since are a user's.
 func recognizeResult(dir string) (checkpoints.Owned, error) {
-	held, err := readResult(filepath.Dir(dir))
-	if err != nil || held == nil {
+	owned := checkpoints.Owned{Files: map[string]int64{}}
+	run := filepath.Dir(dir)
+	held, err := readResult(run)
+	switch {
+	case err != nil || held == nil && !earlierVersion(run):
+		return owned, nil // no telling whose the files are
+	case held == nil:
 		return recognizeModel(dir)
 	}
-	owned := checkpoints.Owned{Files: map[string]int64{}}
-	for name, digest := range held.Files {
-		owned.Files[name] = digest.Bytes
-		if strings.HasSuffix(name, ".safetensors") {
-			owned.Files[name] = checkpoints.AnySize
-		}
+	same, _ := held.compare(dir)
+	for _, name := range same {
+		owned.Files[name] = held.Files[name].Bytes
 	}
 	return owned, nil
 }

@@ -64,7 +64,7 @@ func openPredictions(dir string, key predictionsKey) (*predictions, error) {
 	switch {
 	case err == nil && json.Valid(text):
 		if err := key.check(text); err != nil {
-			return nil, fmt.Errorf("%w: %s: %w; name another folder with distill.cache, or remove this one", errCache, path, err)
+			return nil, fmt.Errorf("%w: %s: %w; name another folder with distill.cache, or remove %s", errCache, path, err, dir)
 		}
 	case err == nil || errors.Is(err, fs.ErrNotExist):
 		if err := beginPredictions(dir, path, append(want, '\n')); err != nil {
@@ -74,10 +74,8 @@ func openPredictions(dir string, key predictionsKey) (*predictions, error) {
 		return nil, fmt.Errorf("%w: %w", errCache, err)
 	}
 	path = filepath.Join(dir, predictionsFile)
-	if info, err := os.Stat(path); err == nil {
-		if err := file.Check(path, info); err != nil { // to open a pipe might take forever
-			return nil, fmt.Errorf("%w: %w", errCache, err)
-		}
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() { // a pipe, or a link to another's file
+		return nil, fmt.Errorf("%w: %s: is not a regular file; remove it, or name another folder with distill.cache", errCache, path)
 	}
 	opened, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {

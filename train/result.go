@@ -3,10 +3,13 @@ package train
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"gqa/checkpoints"
 )
@@ -43,16 +46,22 @@ func hasResult(run string, step int) bool {
 	case err != nil:
 		return false
 	case held == nil:
-		_, err := os.Stat(filepath.Join(model, "config.json"))
-		return err == nil && hasWeights(model)
+		return earlierVersion(run) && isFilled(filepath.Join(model, "config.json")) && hasWeights(model)
 	}
 	for name, digest := range held.Files {
-		info, err := os.Stat(filepath.Join(model, filepath.FromSlash(name)))
-		if err != nil || filepath.Ext(name) == ".safetensors" && info.Size() != digest.Bytes {
+		path := filepath.Join(model, filepath.FromSlash(name))
+		info, err := os.Stat(path)
+		if err != nil || digest.Bytes > 0 && !isFilled(path) || filepath.Ext(name) == ".safetensors" && info.Size() != digest.Bytes {
 			return false
 		}
 	}
 	return held.Step == step
+}
+
+// isFilled tells whether a path leads to a file that is not empty.
+func isFilled(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Size() > 0
 }
 
 // hasWeights tells whether a folder has a safetensors file.
@@ -61,15 +70,69 @@ func hasWeights(dir string) bool {
 	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return filepath.Ext(e.Name()) == ".safetensors" })
 }
 
-// removeResult removes the result of fewer steps, but not what a user put beside it.
+// earlierVersion tells whether a version began the run that did not write down what is the run's.
+func earlierVersion(run string) bool {
+	began, damage := readIdentity(run)
+	return damage == nil && began.Run == ""
+}
+
+// compare looks at the files of a result in dir: same are those that are as they were written, changed those that are not.
+func (r *result) compare(dir string) (same, changed []string) {
+	for name, digest := range r.Files {
+		info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name)))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err == nil && info.Mode().IsRegular() && checkpoints.Verify(context.Background(), dir, map[string]checkpoints.Digest{name: digest}) == nil:
+			same = append(same, name)
+		default:
+			changed = append(changed, name)
+		}
+	}
+	slices.Sort(changed)
+	return same, changed
+}
+
+// removeResult makes room for a new result. What a user put beside the old one stays in model/. If the old one is not as it was
+// written, or if it is not known what was written, all of model/ is put aside.
 func removeResult(run string) error {
-	if err := checkpoints.RemoveOwned(filepath.Join(run, modelDir), recognizeResult); err != nil {
-		return err
+	model := filepath.Join(run, modelDir)
+	why := changedResult(run, model)
+	if why == "" {
+		if err := checkpoints.RemoveOwned(model, recognizeResult); err != nil {
+			return err
+		}
+	} else {
+		aside, err := putAside(model)
+		if err != nil {
+			return err
+		}
+		slog.Warn(fmt.Sprintf("%s: %s: it is now %s, and the run writes another", model, why, aside))
 	}
 	if err := os.Remove(filepath.Join(run, resultFile)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// changedResult says why a model/ must not be removed; "" if it may be, or is not there.
+func changedResult(run, model string) string {
+	info, err := os.Lstat(model)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return ""
+	case err != nil || !info.IsDir():
+		return "is not a folder"
+	}
+	held, err := readResult(run)
+	switch {
+	case err == nil && held != nil:
+		if _, changed := held.compare(model); changed != nil {
+			return strings.Join(changed, ", ") + " changed since the run wrote it"
+		}
+	case (err != nil || !earlierVersion(run)) && hasWeights(model):
+		return "there is no good " + resultFile + ", which says what the run wrote"
+	}
+	return ""
 }
 
 // writeResult writes down what dir, which becomes model/, holds.

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,7 +42,7 @@ func TestResultUsersFiles(t *testing.T) {
 	mustRun(t, recipe, whole)
 	for name, test := range map[string]struct{ file, text, why string }{
 		"added":   {"README.md", "mine", "model/README.md in it is not of the old output"},
-		"changed": {"config.json", "{}", "model/config.json in it was changed since it was written"},
+		"changed": {"config.json", "{}", "model/config.json in it is not of the old output"},
 	} {
 		o := copied(t, whole.Dir)
 		put(t, filepath.Join(o.Dir, modelDir), test.file, test.text)
@@ -54,6 +55,110 @@ func TestResultUsersFiles(t *testing.T) {
 		}
 		if read(t, o.Dir, modelDir, test.file) != test.text {
 			t.Errorf("%s: it is lost", name)
+		}
+	}
+}
+
+// A result that was edited, or that is not a folder of the run's own, is put aside before another is written, not lost.
+func TestResultPutAside(t *testing.T) {
+	recipe, whole := smallRun(t, "valid=", "steps=2")
+	mustRun(t, recipe, whole)
+	for name, edit := range map[string]func(t *testing.T, model string){
+		"edited": func(t *testing.T, model string) { put(t, model, "config.json", "{}") },
+		"same size": func(t *testing.T, model string) {
+			put(t, model, "config.json", strings.ToUpper(read(t, model, "config.json")))
+		},
+		"no record":   func(t *testing.T, model string) { put(t, filepath.Dir(model), resultFile, "") },
+		"a link":      func(t *testing.T, model string) { replaceByLink(t, model) },
+		"linked file": func(t *testing.T, model string) { replaceByLink(t, filepath.Join(model, "model.safetensors")) },
+	} {
+		o := copied(t, whole.Dir)
+		model := filepath.Join(o.Dir, modelDir)
+		edit(t, model)
+		put(t, model, "mine.txt", "mine")
+		before := read(t, model, "config.json")
+		s, err := Resume(t.Context(), o, []string{"steps=3"})
+		if err != nil || s.State != Finished || s.Step != 3 {
+			t.Errorf("%s: %+v, %v", name, s, err)
+			continue
+		}
+		aside := filepath.Join(o.Dir, "damaged-model")
+		if read(t, aside, "config.json") != before || read(t, aside, "mine.txt") != "mine" {
+			t.Errorf("%s: it is not as it was", name)
+		}
+		if read(t, model, "model.safetensors") == read(t, whole.Dir, modelDir, "model.safetensors") {
+			t.Errorf("%s: the result is that of fewer steps", name)
+		}
+	}
+}
+
+// replaceByLink moves path elsewhere and makes it a link that leads there.
+func replaceByLink(t *testing.T, path string) {
+	t.Helper()
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := errors.Join(os.Rename(path, elsewhere), os.Symlink(elsewhere, path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Settings that change nothing are not taken silently, and what is in the way of a run's files is named.
+func TestResumeInTheWay(t *testing.T) {
+	recipe, whole := smallRun(t, "valid=", "steps=2")
+	mustRun(t, recipe, whole)
+	for want, test := range map[string]struct {
+		spoil func(dir string) error
+		sets  []string
+	}{
+		"--set changes nothing": {func(string) error { return nil }, []string{"optimizer.lr=0.5"}},
+		"result.json: is not a regular file": {func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, resultFile)), os.Mkdir(filepath.Join(dir, resultFile), 0o777))
+		}, []string{"steps=3"}},
+		"identity.json: is not a regular file": {func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, identityFile)), os.Symlink("nowhere", filepath.Join(dir, identityFile)))
+		}, nil},
+		"checkpoints: is not a folder, nor a link that leads to one": {func(dir string) error {
+			path := filepath.Join(dir, checkpointsDir)
+			return errors.Join(os.RemoveAll(path), os.Symlink("unmounted", path))
+		}, nil},
+		"run: is not a run: it has no recipe.yaml": {func(dir string) error { return os.Remove(filepath.Join(dir, recipeFile)) }, nil},
+	} {
+		o := copied(t, whole.Dir)
+		if err := test.spoil(o.Dir); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Resume(t.Context(), o, test.sets); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+		if read(t, o.Dir, metricsFile) != read(t, whole.Dir, metricsFile) || read(t, o.Dir, modelDir, "model.safetensors") == "" {
+			t.Errorf("%s: something is lost", want)
+		}
+	}
+}
+
+// A folder that comes to lie where a checkpoint is to be written does not end a run.
+func TestCheckpointInTheWay(t *testing.T) {
+	recipe, o := smallRun(t, "valid=", "steps=2", "save_every=1")
+	o.Observe = func(p Progress) {
+		if p.Step == 1 {
+			if err := os.MkdirAll(checkpointDir(o.Dir, 2), 0o777); err != nil {
+				t.Error(err)
+			}
+			put(t, checkpointDir(o.Dir, 2), "mine.txt", "mine")
+		}
+	}
+	mustRun(t, recipe, o)
+	if read(t, o.Dir, checkpointsDir, "damaged-step-2", "mine.txt") != "mine" {
+		t.Error("what was there is lost")
+	}
+}
+
+func TestSameValue(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		want bool
+	}{{"3e-3", "0.003", true}, {"1", "1.0", true}, {"a", "a", true}, {"1", "2", false}, {"a", "b", false}, {"", "0", false}} {
+		if got := sameValue(test.a, test.b); got != test.want {
+			t.Errorf("%q and %q: %v", test.a, test.b, got)
 		}
 	}
 }

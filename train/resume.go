@@ -21,9 +21,19 @@ import (
 // the optimizer, whose averages a checkpoint holds. A finished run is left
 // as it is, unless a greater number of steps is set.
 func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
-	began, damage := readIdentity(o.Dir)
-	if err := began.checkRecipe(o.Dir); err != nil {
+	if !IsRun(o.Dir) {
+		return nil, fmt.Errorf("%s: is not a run: it has no %s", o.Dir, recipeFile)
+	}
+	if err := checkFiles(o.Dir); err != nil {
 		return nil, err
+	}
+	began, damage := readIdentity(o.Dir)
+	edited, err := began.checkRecipe(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if edited != nil {
+		slog.Warn(fmt.Sprintf("%s: differs from when the run was last begun or resumed: %s", filepath.Join(o.Dir, recipeFile), strings.Join(edited, ", ")))
 	}
 	recipe, changed, err := changedRecipe(o.Dir, sets)
 	if err != nil {
@@ -34,12 +44,17 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 		return nil, err
 	}
 	defer release()
+	if err := errors.Join(checkpoints.RemoveLeftovers(o.Dir, Recognize), sweep(o.Dir)); err != nil {
+		return nil, err
+	}
 	s, err := readStatus(o.Dir, false)
 	switch {
 	case err != nil:
 		return nil, err
 	case recipe.Steps < s.Saved:
 		return nil, fmt.Errorf("steps is %d, but %s has a checkpoint of step %d", recipe.Steps, o.Dir, s.Saved)
+	case s.State == Finished && recipe.Steps == s.Saved && changed:
+		return nil, fmt.Errorf("%s: is finished after %d steps, so that --set changes nothing; set more steps too", o.Dir, s.Saved)
 	case s.State == Finished && recipe.Steps == s.Saved:
 		s.Idle = true
 		return s, nil
@@ -91,9 +106,6 @@ func changedRecipe(dir string, sets []string) (recipe *recipe.Recipe, changed bo
 // reopen is a run as its newest good checkpoint has it, or as it begins where it has saved nothing. damage is what is wrong with
 // its identity.json: then only a checkpoint tells what it began with.
 func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identity, damage error) (*run, error) {
-	if err := sweep(dir); err != nil {
-		return nil, err
-	}
 	steps, err := savedSteps(dir)
 	if err != nil {
 		return nil, err
@@ -106,6 +118,9 @@ func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identi
 		slog.Warn(fmt.Sprintf("%v; it is written anew from the checkpoint", damage))
 	}
 	if len(steps) == 0 {
+		if err := beginsAgain(dir, recipe); err != nil {
+			return nil, err
+		}
 		r, err := prepare(ctx, recipe)
 		if err != nil {
 			return nil, err
@@ -127,6 +142,39 @@ func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identi
 		return r, fallBack(dir, bad, step)
 	}
 	return nil, noneGood(dir, bad)
+}
+
+// beginsAgain tells that a run has figures but no checkpoint to go on from. If it had saved one, its figures are kept.
+func beginsAgain(dir string, recipe *recipe.Recipe) error {
+	path := filepath.Join(dir, metricsFile)
+	all, _, err := readMetrics(path)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	kept, last := "", all[len(all)-1].Step
+	if recipe.SaveEvery > 0 && last > recipe.SaveEvery || last == recipe.Steps {
+		aside, err := putAside(path)
+		if err != nil {
+			return err
+		}
+		kept = ", and its " + metricsFile + " is now " + aside
+	}
+	slog.Warn(fmt.Sprintf("%s: has come to step %d, but there is no checkpoint of it: it begins again%s", dir, last, kept))
+	return nil
+}
+
+// checkFiles is the error of something else where the run has a file.
+func checkFiles(dir string) error {
+	for _, name := range []string{recipeFile, identityFile, metricsFile, resultFile} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); err != nil {
+			continue
+		}
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			return fmt.Errorf("%s: is not a regular file, nor a link that leads to one; move it elsewhere", path)
+		}
+	}
+	return nil
 }
 
 // continues checks that a run that was opened anew learns from what it began with.
@@ -174,7 +222,7 @@ func restore(ctx context.Context, dir string, step int, recipe *recipe.Recipe, b
 	if s.Identity != nil {
 		known := began.Recipe != nil // and has been checked
 		if began = began.adopt(*s.Identity); !known {
-			if err := began.checkRecipe(dir); err != nil {
+			if _, err := began.checkRecipe(dir); err != nil {
 				return nil, err
 			}
 		}

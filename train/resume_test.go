@@ -432,6 +432,12 @@ func TestResumeEarlierVersion(t *testing.T) {
 				t.Error(err)
 			}
 		})
+		if !kept {
+			if len(warned) != 2 || !strings.Contains(warned[0], "there is no checkpoint of it: it begins again") {
+				t.Errorf("the log holds %q", warned)
+			}
+			warned = warned[1:]
+		}
 		if len(warned) != 1 || !strings.Contains(warned[0], want) {
 			t.Errorf("the log holds %q, want %q", warned, want)
 		}

@@ -328,6 +328,9 @@ func (r *run) export() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := removeResult(r.dir); err != nil {
+		return err
+	}
 	out, err := checkpoints.NewOutput(filepath.Join(r.dir, modelDir), true, recognizeResult)
 	if err != nil {
 		return err

@@ -9,10 +9,10 @@ type (
 	dotsTile func(n, k int, a *float32, lda int, b *float32, ldb int, alpha float32, c *float32, ldc int, acc bool)
 	halfTile func(n, k int, a *float32, lda int, b *uint16, ldb int, alpha float32, c *float32, ldc int, acc bool)
 
-	scoreTile func(n, steps int, q, k *float32, ldk int, s *float32, ahead *byte, from, stride int)
+	scoreTile     func(n, steps int, q, k *float32, ldk int, s *float32, ahead *byte, from, stride int)
 	sumValuesTile func(n int, p *float32, ldp int, v *float32, ldv int, o *float32, ldo int, ahead *byte, from, stride int)
 	// halfScoreTile and halfSumValuesTile are the same for keys and values of 16 bits.
-	halfScoreTile func(n, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from, stride int)
+	halfScoreTile     func(n, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from, stride int)
 	halfSumValuesTile func(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from, stride int)
 )
 

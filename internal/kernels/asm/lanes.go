@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	scoreSignature = "func(n, steps int, q *float32, k *%s, ldk int, s *float32, ahead *byte, from, stride int)"
+	scoreSignature     = "func(n, steps int, q *float32, k *%s, ldk int, s *float32, ahead *byte, from, stride int)"
 	sumValuesSignature = "func(n int, p *float32, ldp int, v *%s, ldv int, o *float32, ldo int, ahead *byte, from, stride int)"
 )
 

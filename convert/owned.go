@@ -2,9 +2,12 @@ package convert
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,8 +25,12 @@ const summaryFile = "conversion.json"
 
 // File is what conversion.json says of a file of the conversion.
 type File struct {
-	Bytes int64 `json:"bytes"` // its size
+	Bytes  int64  `json:"bytes"`            // its size
+	SHA256 string `json:"sha256,omitempty"` // in hexadecimal digits; none: the file has more than smallFile bytes
 }
+
+// smallFile is how many bytes a file may have that a person may have edited.
+const smallFile = 32 << 20
 
 // record is conversion.json.
 type record struct {
@@ -58,7 +65,13 @@ func filesIn(dir string) (map[string]File, error) {
 		if err != nil {
 			return err
 		}
-		files[filepath.ToSlash(name)] = File{info.Size()}
+		f := File{Bytes: info.Size()}
+		if f.Bytes <= smallFile {
+			if f.SHA256, err = checksum(path); err != nil {
+				return err
+			}
+		}
+		files[filepath.ToSlash(name)] = f
 		return nil
 	})
 	return files, err
@@ -88,8 +101,32 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 	}
 	for name, f := range r.Files {
 		owned.Files[name] = f.Bytes
+		if f.edited(filepath.Join(dir, filepath.FromSlash(name))) {
+			return owned, fmt.Errorf("%s in it was changed since it was written; move it elsewhere", name)
+		}
 	}
 	return owned, nil
+}
+
+// edited tells whether the file at path has the size that was written, but other bytes.
+func (f File) edited(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() != f.Bytes || f.SHA256 == "" {
+		return false
+	}
+	sum, err := checksum(path)
+	return err != nil || sum != f.SHA256
+}
+
+func checksum(path string) (string, error) {
+	f, err := file.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	_, err = io.Copy(sum, f)
+	return hex.EncodeToString(sum.Sum(nil)), err
 }
 
 // parseRecord reads a conversion.json, also one of an earlier version. A file of another program is an error.

@@ -32,7 +32,7 @@ func Digests(ctx context.Context, dir string) (map[string]Digest, error) {
 	}
 	all := make([]Digest, len(names))
 	err = atOnce(len(names), func(i int) (err error) {
-		all[i], err = digest(ctx, filepath.Join(dir, filepath.FromSlash(names[i])))
+		all[i], err = DigestFile(ctx, filepath.Join(dir, filepath.FromSlash(names[i])))
 		return err
 	})
 	if err != nil {
@@ -72,7 +72,7 @@ func Verify(ctx context.Context, dir string, want map[string]Digest) error {
 	}
 	names := slices.Sorted(maps.Keys(want))
 	return atOnce(len(names), func(i int) error {
-		got, err := digest(ctx, filepath.Join(dir, filepath.FromSlash(names[i])))
+		got, err := DigestFile(ctx, filepath.Join(dir, filepath.FromSlash(names[i])))
 		if err == nil && got != want[names[i]] {
 			err = fmt.Errorf("%s is damaged: its SHA-256 is not that of what was written", names[i])
 		}
@@ -100,7 +100,8 @@ func atOnce(n int, task func(i int) error) error {
 	return nil
 }
 
-func digest(ctx context.Context, path string) (Digest, error) {
+// DigestFile returns the digest of one file.
+func DigestFile(ctx context.Context, path string) (Digest, error) {
 	f, err := file.Open(path)
 	if err != nil {
 		return Digest{}, err

@@ -2,12 +2,10 @@ package convert
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -67,9 +65,11 @@ func filesIn(dir string) (map[string]File, error) {
 		}
 		f := File{Bytes: info.Size()}
 		if f.Bytes <= smallFile {
-			if f.SHA256, err = checksum(path); err != nil {
+			digest, err := checkpoints.DigestFile(context.Background(), path)
+			if err != nil {
 				return err
 			}
+			f.SHA256 = digest.SHA256
 		}
 		files[filepath.ToSlash(name)] = f
 		return nil
@@ -114,19 +114,8 @@ func (f File) edited(path string) bool {
 	if err != nil || !info.Mode().IsRegular() || info.Size() != f.Bytes || f.SHA256 == "" {
 		return false
 	}
-	sum, err := checksum(path)
-	return err != nil || sum != f.SHA256
-}
-
-func checksum(path string) (string, error) {
-	f, err := file.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	sum := sha256.New()
-	_, err = io.Copy(sum, f)
-	return hex.EncodeToString(sum.Sum(nil)), err
+	now, err := checkpoints.DigestFile(context.Background(), path)
+	return err != nil || now.SHA256 != f.SHA256
 }
 
 // parseRecord reads a conversion.json, also one of an earlier version. A file of another program is an error.

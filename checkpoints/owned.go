@@ -3,6 +3,7 @@ package checkpoints
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"gqa/internal/file"
@@ -59,6 +61,18 @@ func ReadMark(dir, name string) ([]byte, error) {
 		return nil, fmt.Errorf("its %s is not a regular file", name)
 	}
 	return file.ReadMax(filepath.Join(dir, name), most)
+}
+
+// IsJSONOf reports whether text is a JSON object that goes into v, a pointer to a struct: with all of the keys required, and with
+// none that v does not have.
+func IsJSONOf(v any, text []byte, required ...string) bool {
+	var keys map[string]json.RawMessage
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if decoder.Decode(v) != nil || json.Unmarshal(text, &keys) != nil {
+		return false
+	}
+	return !slices.ContainsFunc(required, func(key string) bool { _, ok := keys[key]; return !ok })
 }
 
 // RemoveOwned removes what one of own recognises in the folder dir, and dir, unless something else is in it. A link stays.

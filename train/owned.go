@@ -105,18 +105,7 @@ func isRun(dir string) error {
 
 // isMetrics says whether a line has the keys of Metrics, and no other.
 func isMetrics(line []byte) bool {
-	var keys map[string]json.RawMessage
-	decoder := json.NewDecoder(bytes.NewReader(line))
-	decoder.DisallowUnknownFields()
-	if decoder.Decode(&Metrics{}) != nil || json.Unmarshal(line, &keys) != nil {
-		return false
-	}
-	for _, key := range []string{"step", "tokens", "loss", "grad_norm", "lr", "tokens_per_s"} {
-		if _, ok := keys[key]; !ok {
-			return false
-		}
-	}
-	return true
+	return checkpoints.IsJSONOf(&Metrics{}, line, "step", "tokens", "loss", "grad_norm", "lr", "tokens_per_s")
 }
 
 // addModel adds the folder of a model, if there is one.
@@ -153,20 +142,16 @@ func recognizeCheckpoint(dir string) (checkpoints.Owned, error) {
 
 // recognizeResult is a [checkpoints.Recognizer] of the results of runs. Files that were changed since are a user's.
 func recognizeResult(dir string) (checkpoints.Owned, error) {
-	owned := checkpoints.Owned{Files: map[string]int64{}}
 	run := filepath.Dir(dir)
 	held, err := readResult(run)
 	switch {
 	case err != nil || held == nil && !earlierVersion(run):
-		return owned, nil // no telling whose the files are
+		return checkpoints.Owned{}, nil // no telling whose the files are
 	case held == nil:
 		return recognizeModel(dir)
 	}
 	same, _ := held.compare(dir)
-	for _, name := range same {
-		owned.Files[name] = held.Files[name].Bytes
-	}
-	return owned, nil
+	return held.owned(same), nil
 }
 
 // recognizeModel is a [checkpoints.Recognizer] of the folders of a run that hold a model. It goes by the names of files.

@@ -96,9 +96,10 @@ func (r *result) compare(dir string) (same, changed []string) {
 // written, or if it is not known what was written, all of model/ is put aside.
 func removeResult(run string) error {
 	model := filepath.Join(run, modelDir)
-	why := changedResult(run, model)
+	owned, why := ownResult(run, model)
 	if why == "" {
-		if err := checkpoints.RemoveOwned(model, recognizeResult); err != nil {
+		own := func(string) (checkpoints.Owned, error) { return owned, nil }
+		if err := checkpoints.RemoveOwned(model, own); err != nil {
 			return err
 		}
 	} else {
@@ -114,25 +115,40 @@ func removeResult(run string) error {
 	return nil
 }
 
-// changedResult says why a model/ must not be removed; "" if it may be, or is not there.
-func changedResult(run, model string) string {
+// ownResult is what the run wrote into a model/; why says why it must not be removed.
+func ownResult(run, model string) (owned checkpoints.Owned, why string) {
 	info, err := os.Lstat(model)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return ""
+		return owned, ""
 	case err != nil || !info.IsDir():
-		return "is not a folder"
+		return owned, "is not a folder"
 	}
 	held, err := readResult(run)
 	switch {
 	case err == nil && held != nil:
-		if _, changed := held.compare(model); changed != nil {
-			return strings.Join(changed, ", ") + " changed since the run wrote it"
+		same, changed := held.compare(model)
+		if changed != nil {
+			return owned, strings.Join(changed, ", ") + " changed since the run wrote it"
 		}
-	case (err != nil || !earlierVersion(run)) && hasWeights(model):
-		return "there is no good " + resultFile + ", which says what the run wrote"
+		return held.owned(same), ""
+	case err == nil && earlierVersion(run):
+		if owned, err = recognizeModel(model); err != nil {
+			return owned, err.Error()
+		}
+	case hasWeights(model):
+		return owned, "there is no good " + resultFile + ", which says what the run wrote"
 	}
-	return ""
+	return owned, ""
+}
+
+// owned are files of the result, by name.
+func (r *result) owned(names []string) checkpoints.Owned {
+	owned := checkpoints.Owned{Files: map[string]int64{}}
+	for _, name := range names {
+		owned.Files[name] = r.Files[name].Bytes
+	}
+	return owned
 }
 
 // writeResult writes down what dir, which becomes model/, holds.

@@ -1,8 +1,6 @@
 package sweep
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -75,17 +73,8 @@ func addPart(owned *checkpoints.Owned, dir, part string, kinds ...checkpoints.Re
 
 // isSweep says what keeps a sweep.json from being one of this toolkit's.
 func isSweep(text []byte) error {
-	foreign := fmt.Errorf("its %s is another program's", sweepFile)
-	var keys map[string]json.RawMessage
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if decoder.Decode(&Options{}) != nil || json.Unmarshal(text, &keys) != nil {
-		return foreign
-	}
-	for _, key := range []string{"model", "data", "valid", "groups", "methods", "recipe"} {
-		if _, ok := keys[key]; !ok {
-			return foreign
-		}
+	if !checkpoints.IsJSONOf(&Options{}, text, "model", "data", "valid", "groups", "methods", "recipe") {
+		return fmt.Errorf("its %s is another program's", sweepFile)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func savedSteps(run string) ([]int, error) {
 	dir := filepath.Join(run, checkpointsDir)
 	if info, err := os.Lstat(dir); err == nil && !info.IsDir() {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return nil, fmt.Errorf("%s: is not a folder, nor a link that leads to one: put the run's checkpoints back there, or remove it to begin again", dir)
+			return nil, fmt.Errorf("%s: is neither a folder nor a link to one; put the run's checkpoints back, or remove it to start again", dir)
 		}
 	}
 	entries, err := os.ReadDir(dir)
@@ -128,7 +128,7 @@ func (r *run) saveCheckpoint() (err error) {
 		return err
 	}
 	if aside != "" {
-		slog.Warn(fmt.Sprintf("%s: the run did not write it: it is now %s", dir, aside))
+		slog.Warn(fmt.Sprintf("%s: not written by this run; renamed to %s", dir, aside))
 	}
 	out, err := checkpoints.NewOutput(dir, false)
 	if err != nil {

@@ -107,7 +107,7 @@ func removeResult(run string) error {
 		if err != nil {
 			return err
 		}
-		slog.Warn(fmt.Sprintf("%s: %s: it is now %s, and the run writes another", model, why, aside))
+		slog.Warn(fmt.Sprintf("%s: %s; renamed to %s, and the run will write a new one", model, why, aside))
 	}
 	if err := os.Remove(filepath.Join(run, resultFile)); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -137,7 +137,7 @@ func ownResult(run, model string) (owned checkpoints.Owned, why string) {
 			return owned, err.Error()
 		}
 	case hasWeights(model):
-		return owned, "there is no good " + resultFile + ", which says what the run wrote"
+		return owned, resultFile + ", which lists what the run wrote, is missing or damaged"
 	}
 	return owned, ""
 }

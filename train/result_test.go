@@ -116,7 +116,7 @@ func TestResumeInTheWay(t *testing.T) {
 		"identity.json: is not a regular file": {func(dir string) error {
 			return errors.Join(os.Remove(filepath.Join(dir, identityFile)), os.Symlink("nowhere", filepath.Join(dir, identityFile)))
 		}, nil},
-		"checkpoints: is not a folder, nor a link that leads to one": {func(dir string) error {
+		"checkpoints: is neither a folder nor a link to one": {func(dir string) error {
 			path := filepath.Join(dir, checkpointsDir)
 			return errors.Join(os.RemoveAll(path), os.Symlink("unmounted", path))
 		}, nil},

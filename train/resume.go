@@ -54,7 +54,7 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	case recipe.Steps < s.Saved:
 		return nil, fmt.Errorf("steps is %d, but %s has a checkpoint of step %d", recipe.Steps, o.Dir, s.Saved)
 	case s.State == Finished && recipe.Steps == s.Saved && changed:
-		return nil, fmt.Errorf("%s: is finished after %d steps, so that --set changes nothing; set more steps too", o.Dir, s.Saved)
+		return nil, fmt.Errorf("%s: is finished after %d steps, so --set changes nothing; set a larger number of steps too", o.Dir, s.Saved)
 	case s.State == Finished && recipe.Steps == s.Saved:
 		s.Idle = true
 		return s, nil
@@ -157,9 +157,9 @@ func beginsAgain(dir string, recipe *recipe.Recipe) error {
 		if err != nil {
 			return err
 		}
-		kept = ", and its " + metricsFile + " is now " + aside
+		kept = "; the old " + metricsFile + " is now " + aside
 	}
-	slog.Warn(fmt.Sprintf("%s: has come to step %d, but there is no checkpoint of it: it begins again%s", dir, last, kept))
+	slog.Warn(fmt.Sprintf("%s: reached step %d but has no checkpoint: starting again from the model%s", dir, last, kept))
 	return nil
 }
 
@@ -171,7 +171,7 @@ func checkFiles(dir string) error {
 			continue
 		}
 		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-			return fmt.Errorf("%s: is not a regular file, nor a link that leads to one; move it elsewhere", path)
+			return fmt.Errorf("%s: is not a regular file or a link to one; move it elsewhere", path)
 		}
 	}
 	return nil

@@ -433,7 +433,7 @@ func TestResumeEarlierVersion(t *testing.T) {
 			}
 		})
 		if !kept {
-			if len(warned) != 2 || !strings.Contains(warned[0], "there is no checkpoint of it: it begins again") {
+			if len(warned) != 2 || !strings.Contains(warned[0], "has no checkpoint: starting again from the model") {
 				t.Errorf("the log holds %q", warned)
 			}
 			warned = warned[1:]

@@ -6,6 +6,9 @@ import (
 	"testing"
 )
 
+// sampleDir is the embedded sample as it lies in the repository.
+const sampleDir = "sample/gopher-4m"
+
 // wantError fails the test unless err is one line that has all parts.
 func wantError(t *testing.T, err error, parts ...string) {
 	t.Helper()

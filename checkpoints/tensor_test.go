@@ -133,7 +133,7 @@ func TestFileReplaced(t *testing.T) {
 }
 
 func TestReadAfterClose(t *testing.T) {
-	c, err := Open(SampleName)
+	c, err := Open(sampleDir)
 	if err != nil {
 		t.Fatal(err)
 	}

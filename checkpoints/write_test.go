@@ -290,7 +290,7 @@ func TestIndexIsJSON(t *testing.T) {
 
 // TestWorkers writes shards by several goroutines: the same bytes, and after an error nothing.
 func TestWorkers(t *testing.T) {
-	c := mustOpen(t, SampleName)
+	c := mustOpen(t, sampleDir)
 	one, many := t.TempDir(), t.TempDir()
 	const size = 2 << 20
 	rewrite(t, c, one, size)

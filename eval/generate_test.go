@@ -8,7 +8,7 @@ import (
 	"slices"
 	"testing"
 
-	"gqa/checkpoints"
+	"gqa/internal/golden"
 )
 
 func generated(t *testing.T, m *Model, prompt []int32, o GenerateOptions) (ids []int32) {
@@ -23,10 +23,7 @@ func generated(t *testing.T, m *Model, prompt []int32, o GenerateOptions) (ids [
 // greedy is transformers' greedy continuation of 64 tokens after a prompt of 32.
 func greedy(t *testing.T) (prompt, continuation []int32) {
 	t.Helper()
-	ref, err := checkpoints.SampleReference()
-	if err != nil {
-		t.Fatal(err)
-	}
+	ref := golden.SampleReference(t)
 	tensor, ok := ref.Tensor("greedy_ids")
 	if !ok {
 		t.Fatal("the sample has no greedy_ids")

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
@@ -20,8 +21,8 @@ import (
 // gopher is the embedded sample model.
 func gopher(t *testing.T) *Model {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), checkpoints.SampleName)
-	if err := checkpoints.ExtractSample(dir); err != nil {
+	dir := filepath.Join(t.TempDir(), sample.Name)
+	if err := sample.Extract(dir); err != nil {
 		t.Fatal(err)
 	}
 	return mustLoad(t, dir)
@@ -91,7 +92,7 @@ func wantError(t *testing.T, what string, err error, want string) {
 func TestLoadNotFinite(t *testing.T) {
 	for _, x := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
 		dir := t.TempDir()
-		if err := checkpoints.ExtractSample(dir); err != nil {
+		if err := sample.Extract(dir); err != nil {
 			t.Fatal(err)
 		}
 		file := filepath.Join(dir, "model.safetensors")
@@ -105,7 +106,7 @@ func TestLoadNotFinite(t *testing.T) {
 
 func TestLoadModel(t *testing.T) {
 	m := gopher(t)
-	if m.Parameters != 3737856 || m.Arch.KVHeads != 8 || filepath.Base(m.Dir) != checkpoints.SampleName {
+	if m.Parameters != 3737856 || m.Arch.KVHeads != 8 || filepath.Base(m.Dir) != sample.Name {
 		t.Errorf("loaded %d parameters, %d groups, from %s", m.Parameters, m.Arch.KVHeads, m.Dir)
 	}
 	byFile := mustLoad(t, filepath.Join(m.Dir, "model.safetensors"))

@@ -21,7 +21,7 @@ const smallLlama = `{"model_type": "llama", "hidden_size": 384, "num_hidden_laye
 func BenchmarkStep(b *testing.B) {
 	for _, threads := range slices.Compact([]int{1, runtime.GOMAXPROCS(0)}) {
 		b.Run(fmt.Sprintf("model=gopher-4m/batch=8/seq=512/threads=%d", threads), func(b *testing.B) {
-			src, all := golden.Load(b, "../checkpoints/gopher-4m")
+			src, all := golden.Load(b, "../checkpoints/sample/gopher-4m")
 			benchmarkStep(b, src.Arch, all, 8, 512, threads)
 		})
 		b.Run(fmt.Sprintf("model=6x384/batch=4/seq=256/threads=%d", threads), func(b *testing.B) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
@@ -21,7 +22,7 @@ func TestRunChecks(t *testing.T) {
 	for _, name := range []string{"config.json", "model.safetensors"} {
 		put(t, foreign, name, read(t, "testdata/llama-g2", name))
 	}
-	tokenizer, err := checkpoints.SampleFile("tokenizer.json")
+	tokenizer, err := sample.File("tokenizer.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +222,7 @@ func TestCancelledBeforeItBegins(t *testing.T) {
 func sampleModel(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	if err := checkpoints.ExtractSample(dir); err != nil {
+	if err := sample.Extract(dir); err != nil {
 		t.Fatal(err)
 	}
 	return dir

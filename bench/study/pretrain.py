@@ -2,7 +2,7 @@
 
 usage: pretrain.py CORPUS OUT NAME...
 
-CORPUS holds train.txt.gz with <|endoftext|> between documents (checkpoints/corpus/make.go writes it). OUT/NAME becomes a
+CORPUS holds train.txt.gz with <|endoftext|> between documents (checkpoints/sample/corpus/make.go writes it). OUT/NAME becomes a
 Hugging Face folder: bf16 safetensors in shards, config.json, a byte-level BPE tokenizer trained on the corpus.
 """
 

@@ -97,7 +97,7 @@ func writeFiles(t *testing.T, content map[string]string) (root string) {
 // edited is a copy of the sample model with its tokenizer.json changed.
 func edited(t *testing.T, change func(file map[string]any)) (dir string) {
 	t.Helper()
-	dir = sample(t)
+	dir = sampleModel(t)
 	path := filepath.Join(dir, "tokenizer.json")
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -123,7 +123,7 @@ func TestOldTokenizerFiles(t *testing.T) {
 	measure := func(dir string) string {
 		return ok(t, run(t, t.TempDir(), "gqa-eval", "quality", dir, "--data", corpus, "--seq-len", "64", "--json"))
 	}
-	want := measure(sample(t))
+	want := measure(sampleModel(t))
 	for name, change := range map[string]func(file map[string]any){
 		"no type":   func(f map[string]any) { delete(f["model"].(map[string]any), "type") },
 		"null type": func(f map[string]any) { f["model"].(map[string]any)["type"] = nil },
@@ -167,7 +167,7 @@ func TestTokenizerBeyondTheRows(t *testing.T) {
 
 // A dataset folder measures as its rows alone do.
 func TestDatasetFolders(t *testing.T) {
-	model := sample(t)
+	model := sampleModel(t)
 	rows := []string{"package main\n\nfunc main() {}\n", "import \"fmt\"\n\ntype T struct{ a, b int }\n", "// A comment that goes on for a while.\n"}
 	var lines, python, renamed strings.Builder
 	for _, row := range rows {
@@ -223,7 +223,7 @@ func TestDatasetFolders(t *testing.T) {
 
 // Every command that reads text takes the key of it.
 func TestTextKeyOfCommands(t *testing.T) {
-	model := sample(t)
+	model := sampleModel(t)
 	record, err := json.Marshal(map[string]string{"content": strings.Repeat("func main() {\n\tprintln(1)\n}\n", 100)})
 	if err != nil {
 		t.Fatal(err)

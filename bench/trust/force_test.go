@@ -359,7 +359,7 @@ func hiddenIn(t *testing.T, dir string) (names []string) {
 // TestKilledConversion kills a conversion in its middle. The next one removes what it left, but not what a third, which
 // lives, is making.
 func TestKilledConversion(t *testing.T) {
-	model, root := sample(t), t.TempDir()
+	model, root := sampleModel(t), t.TempDir()
 	slow := []string{"--groups", "4", "--method", "calibrated", "--refine", "100000", "-o", "out", model}
 	start := func() (kill func()) {
 		before := hiddenIn(t, root)

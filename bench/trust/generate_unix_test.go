@@ -14,7 +14,7 @@ import (
 
 // TestInterruptedPrompt interrupts generate while it waits for its prompt, and in the middle of a long one.
 func TestInterruptedPrompt(t *testing.T) {
-	model := sample(t)
+	model := sampleModel(t)
 	for name, text := range map[string]string{"an idle pipe": "package main", "a long word": strings.Repeat("a", 16<<20)} {
 		cmd := command(t, t.TempDir(), "gqa-eval", "generate", model, "--prompt", "-")
 		var errOut bytes.Buffer

@@ -20,7 +20,7 @@ func TestHangup(t *testing.T) {
 		t.Skip(err)
 	}
 	dir := t.TempDir()
-	train := command(t, dir, "gqa-train", "run", "--model", sample(t), "--data", "sample:train", "--batch", "1", "--seq-len", "32", "--warmup", "0")
+	train := command(t, dir, "gqa-train", "run", "--model", sampleModel(t), "--data", "sample:train", "--batch", "1", "--seq-len", "32", "--warmup", "0")
 	for name, steps := range map[string]string{"closed": "100000", "kept": "40"} {
 		wrapped := name == "kept"
 		run := exec.CommandContext(t.Context(), train.Path, append(train.Args[1:], "--name", name, "--steps", steps)...)

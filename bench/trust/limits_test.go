@@ -18,7 +18,7 @@ var numeric = regexp.MustCompile(`--([a-z-]+) (?:int|ints|int32Slice|int64|uint|
 // TestNumbers gives every flag of numbers of every command every extreme value. Most are wrong usage; others lead to a run as
 // short as it can be, or to an error that the model's files decide. None leads to a panic, or to memory that no machine has.
 func TestNumbers(t *testing.T) {
-	dir, model := t.TempDir(), sample(t)
+	dir, model := t.TempDir(), sampleModel(t)
 	text := filepath.Join(dir, "text.txt")
 	if err := os.WriteFile(text, []byte(strings.Repeat("func main() { return }\n", 40)), 0o666); err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func (r result) oneLine(t *testing.T) {
 
 // TestProducts gives values that are allowed each by itself.
 func TestProducts(t *testing.T) {
-	dir, model := t.TempDir(), sample(t)
+	dir, model := t.TempDir(), sampleModel(t)
 	for _, c := range []struct {
 		status int
 		want   string

@@ -61,7 +61,7 @@ const patience = 5 * time.Second
 // TestNotFinite places NaN and infinities in every kind of tensor, for every method and grouping: a line that names the tensor and
 // the element, and nothing is written. What only copies the tensor may warn and go on.
 func TestNotFinite(t *testing.T) {
-	model, good := untied(t), sample(t)
+	model, good := untied(t), sampleModel(t)
 	file := filepath.Join(model, "model.safetensors")
 	whole, err := os.ReadFile(file)
 	if err != nil {
@@ -155,7 +155,7 @@ func refuses(t *testing.T, model, want string, copies bool, name string, args ..
 // untied is the sample model with a head of its own.
 func untied(t *testing.T) (dir string) {
 	t.Helper()
-	dir = sample(t)
+	dir = sampleModel(t)
 	src, all := golden.Load(t, dir)
 	config, err := weights.RewriteConfig(src.Config, func(keys map[string]any) { keys["tie_word_embeddings"] = false })
 	if err != nil {
@@ -180,7 +180,7 @@ func untied(t *testing.T) (dir string) {
 
 // TestInterrupt stops commands in the middle of work that would take minutes: they end soon (in less than a second where the machine is free), say so in a line, and leave nothing.
 func TestInterrupt(t *testing.T) {
-	model := sample(t)
+	model := sampleModel(t)
 	for name, args := range map[string]string{
 		"calibration": "gqa-convert --groups 2 --method calibrated --calibration-tokens 100000000 -o out MODEL",
 		"refine":      "gqa-convert --groups 2 --method calibrated --grouping similar --calibration-tokens 4096 --refine 100000 -o out MODEL",

@@ -14,7 +14,7 @@ import (
 // A text is read no further than the windows that are asked for take, in little memory: one line of 1 GB, and 10 GB that
 // were compressed.
 func TestLongDocuments(t *testing.T) {
-	model, dir := sample(t), t.TempDir()
+	model, dir := sampleModel(t), t.TempDir()
 	line := strings.Repeat("a line of words that goes on and on, ", 1<<15)
 	write := func(name string, mebibytes int) {
 		f, err := os.Create(filepath.Join(dir, name))

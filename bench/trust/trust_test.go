@@ -16,7 +16,7 @@ import (
 	"strings"
 	"testing"
 
-	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 )
 
 var full = flag.Bool("full", false, "make every attack, not a sample of them")
@@ -89,14 +89,14 @@ func (r result) clean(t *testing.T) {
 	}
 }
 
-// sample extracts the embedded model, gopher-4m.
-func sample(t *testing.T) (dir string) {
+// sampleModel extracts the embedded model, gopher-4m.
+func sampleModel(t *testing.T) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "gopher-4m")
 	if err := os.Mkdir(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkpoints.ExtractSample(dir); err != nil {
+	if err := sample.Extract(dir); err != nil {
 		t.Fatal(err)
 	}
 	return dir

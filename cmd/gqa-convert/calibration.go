@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/internal/file"
@@ -37,7 +37,7 @@ func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibr
 // isSample says whether the folder holds the embedded sample model, whose corpus is embedded too.
 func isSample(dir string) bool {
 	const weights = "model.safetensors"
-	want, err := checkpoints.SampleFile(weights)
+	want, err := sample.File(weights)
 	if err != nil {
 		return false
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/configs"
 	"gqa/internal/cli"
 	"gqa/internal/weights"
@@ -41,7 +42,7 @@ func TestScripts(t *testing.T) {
 
 // extractSample writes the embedded model: sample DIR.
 func extractSample(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(checkpoints.ExtractSample(ts.MkAbs(args[0])))
+	ts.Check(sample.Extract(ts.MkAbs(args[0])))
 }
 
 // makeModel writes a checkpoint: model DIR CONFIG [dtype=F16] [shard=BYTES] [drop=TENSOR] [add=TENSOR] [grow=TENSOR] [int8=TENSOR].

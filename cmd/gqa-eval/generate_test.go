@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/internal/cli"
 )
 
@@ -25,8 +25,8 @@ func (endless) Read(p []byte) (int, error) {
 
 // Whatever comes from standard input, generate ends: soon after an interrupt, or where the input is too long.
 func TestGenerateFromStandardInput(t *testing.T) {
-	sample := filepath.Join(t.TempDir(), checkpoints.SampleName)
-	if err := checkpoints.ExtractSample(sample); err != nil {
+	model := filepath.Join(t.TempDir(), sample.Name)
+	if err := sample.Extract(model); err != nil {
 		t.Fatal(err)
 	}
 	idle, keep := io.Pipe()
@@ -50,7 +50,7 @@ func TestGenerateFromStandardInput(t *testing.T) {
 			var out, errOut bytes.Buffer
 			root, began := newRoot(), time.Now()
 			root.SetIn(c.in)
-			status := cli.Run(ctx, []string{"generate", sample, "--prompt", "-", "--max-tokens", "1"}, &out, &errOut, root)
+			status := cli.Run(ctx, []string{"generate", model, "--prompt", "-", "--max-tokens", "1"}, &out, &errOut, root)
 			if failed := c.stop > 0 || c.want != ""; (status != 0) != failed || c.want != "" && errOut.String() != c.want {
 				t.Errorf("status %d: %s", status, &errOut)
 			}

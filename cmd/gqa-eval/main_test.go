@@ -10,7 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/internal/cli"
 )
 
@@ -21,8 +21,8 @@ func TestMain(m *testing.M) {
 // TestScripts runs the stories under testdata/script. $SAMPLE is the embedded model; $TINY a Llama, $LEARNED a GPT-2 and $ALIBI
 // a BLOOM of 128 ids, whose golden.safetensors hold input_ids [2, 24]; $REPORT a report.
 func TestScripts(t *testing.T) {
-	env := map[string]string{"SAMPLE": filepath.Join(t.TempDir(), checkpoints.SampleName)}
-	if err := checkpoints.ExtractSample(env["SAMPLE"]); err != nil {
+	env := map[string]string{"SAMPLE": filepath.Join(t.TempDir(), sample.Name)}
+	if err := sample.Extract(env["SAMPLE"]); err != nil {
 		t.Fatal(err)
 	}
 	for name, path := range map[string]string{

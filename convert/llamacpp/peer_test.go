@@ -28,6 +28,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
+	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
@@ -226,8 +227,8 @@ func compare(t *testing.T, what string, got, want []float32, tolerance float64) 
 // sample is the embedded model in a folder.
 func sample(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), checkpoints.SampleName)
-	if err := checkpoints.ExtractSample(dir); err != nil {
+	dir := filepath.Join(t.TempDir(), sample.Name)
+	if err := sample.Extract(dir); err != nil {
 		t.Fatal(err)
 	}
 	return dir

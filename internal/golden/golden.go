@@ -14,6 +14,7 @@
 package golden
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
@@ -51,6 +53,22 @@ func Cases(t testing.TB) []*Case {
 		cases = append(cases, Named(t, e.Name()))
 	}
 	return cases
+}
+
+// SampleReference returns transformers' results for the embedded sample: input_ids [1, 64], logits [1, 64, 2048], and
+// greedy_ids [1, 96], a prompt of 32 tokens and its greedy continuation.
+func SampleReference(t testing.TB) *checkpoints.Checkpoint {
+	t.Helper()
+	const name = "reference.safetensors"
+	data, err := sample.File(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := checkpoints.Read(name, bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
 }
 
 // root is the folder of the cases.

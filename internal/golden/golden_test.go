@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/internal/device/cpu"
@@ -302,15 +303,12 @@ func read(t *testing.T, path string) []byte {
 
 // TestSample checks the embedded model against transformers: logits and a greedy continuation.
 func TestSample(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), checkpoints.SampleName)
-	if err := checkpoints.ExtractSample(dir); err != nil {
+	dir := filepath.Join(t.TempDir(), sample.Name)
+	if err := sample.Extract(dir); err != nil {
 		t.Fatal(err)
 	}
 	src, all := golden.Load(t, dir)
-	ref, err := checkpoints.SampleReference()
-	if err != nil {
-		t.Fatal(err)
-	}
+	ref := golden.SampleReference(t)
 	d := infer.New(cpu.New(), src.Arch, all)
 	want, _ := tensor(t, ref, "logits").Float32(nil)
 	compare(t, "logits", d.Logits(ops.NewBatch(ids(t, ref, "input_ids"))).F32(), want)

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/internal/text"
 )
 
@@ -37,7 +38,7 @@ func Load(ctx context.Context, data, modelDir string, vocab int, o Options) (*St
 		return loadIDs(data, vocab, o.Max)
 	}
 	if split, ok := strings.CutPrefix(data, SamplePrefix); ok {
-		txt, err := checkpoints.SampleCorpus(split)
+		txt, err := sample.Corpus(split)
 		if err != nil {
 			return nil, err
 		}

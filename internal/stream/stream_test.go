@@ -15,16 +15,17 @@ import (
 	"testing"
 
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/internal/text"
 )
 
 const vocab = 2048
 
-// sample is the folder of the embedded model, whose tokenizer has as many ids.
-func sample(t *testing.T) string {
+// sampleModel is the folder of the embedded model, whose tokenizer has as many ids.
+func sampleModel(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), checkpoints.SampleName)
-	if err := checkpoints.ExtractSample(dir); err != nil {
+	dir := filepath.Join(t.TempDir(), sample.Name)
+	if err := sample.Extract(dir); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -71,7 +72,7 @@ func encode(t *testing.T, tok *text.Tokenizer, s string) []int32 {
 
 // Documents are followed by the end-of-text token, whatever the file that holds them.
 func TestTexts(t *testing.T) {
-	dir := sample(t)
+	dir := sampleModel(t)
 	tok, err := Tokenizer(dir, vocab)
 	if err != nil {
 		t.Fatal(err)
@@ -101,10 +102,10 @@ func TestTexts(t *testing.T) {
 }
 
 func TestSampleSplits(t *testing.T) {
-	dir := sample(t)
+	dir := sampleModel(t)
 	for _, split := range []string{"train", "val"} {
 		s := mustLoad(t, SamplePrefix+split, dir, 5000)
-		raw, err := checkpoints.SampleCorpus(split)
+		raw, err := sample.Corpus(split)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +142,7 @@ func TestIDs(t *testing.T) {
 }
 
 func TestRefuses(t *testing.T) {
-	dir := sample(t)
+	dir := sampleModel(t)
 	ids := func(dtype checkpoints.DType, name string, values any) string {
 		return writeTensor(t, checkpoints.Spec{Name: name, DType: dtype, Shape: []int{1, 2}}, values)
 	}
@@ -184,7 +185,7 @@ func TestMoreIDsThanRows(t *testing.T) {
 	before := slog.Default()
 	defer slog.SetDefault(before)
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
-	dir, rows := sample(t), 946
+	dir, rows := sampleModel(t), 946
 	for _, text := range []string{"package", "package package"} {
 		if s, err := Load(t.Context(), put(t, "a.txt", text), dir, rows, Options{}); err != nil || len(s.IDs) < 2 {
 			t.Errorf("%q: %v, %v", text, s, err)
@@ -196,7 +197,7 @@ func TestMoreIDsThanRows(t *testing.T) {
 }
 
 func TestLoadTextKey(t *testing.T) {
-	dir := sample(t)
+	dir := sampleModel(t)
 	path := put(t, "a.jsonl", "{\"text\":null,\"content\":\"package a\"}\n")
 	s, err := Load(t.Context(), path, dir, vocab, Options{TextKey: "content"})
 	if err != nil || len(s.IDs) < 2 {

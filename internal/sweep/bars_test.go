@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/eval"
@@ -21,21 +21,21 @@ func TestStarts(t *testing.T) {
 		t.Skip("reads 300,000 tokens")
 	}
 	dir := t.TempDir()
-	sample := filepath.Join(dir, "sample")
-	if err := checkpoints.ExtractSample(sample); err != nil {
+	model := filepath.Join(dir, "sample")
+	if err := sample.Extract(model); err != nil {
 		t.Fatal(err)
 	}
-	src, err := weights.Open(sample, weights.Options{})
+	src, err := weights.Open(model, weights.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer src.Close()
 	const tokens = 32768
-	data, err := calibrate.Load(t.Context(), "sample:train", sample, src.Arch, calibrate.Options{Tokens: tokens, Steps: 40})
+	data, err := calibrate.Load(t.Context(), "sample:train", model, src.Arch, calibrate.Options{Tokens: tokens, Steps: 40})
 	if err != nil {
 		t.Fatal(err)
 	}
-	valid, err := objective.Load(t.Context(), "sample:val", sample, src.Arch, objective.Options{SeqLen: 512, Options: stream.Options{Max: 30 * 512}})
+	valid, err := objective.Load(t.Context(), "sample:val", model, src.Arch, objective.Options{SeqLen: 512, Options: stream.Options{Max: 30 * 512}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestStarts(t *testing.T) {
 		{Method: convert.Calibrated, Grouping: convert.Similar, Calibration: data},
 		{Method: convert.Calibrated, Grouping: convert.Similar, Calibration: data, Refine: 40},
 	}
-	whole := loss(sample)
+	whole := loss(model)
 	for groups, bars := range map[int][]float64{4: {0, 0.62, 0.655, 0.89, 0.92, 0.97}, 1: {0, 0.39, 0.475, 0.725, 0.725, 0.84}} {
 		var mean float64
 		for i, o := range starts {

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/internal/objective"
@@ -54,8 +55,8 @@ func (s *sweep) source() (path string, remove func(), err error) {
 		return "", nil, err
 	}
 	remove = func() { removeDir() } //nolint:errcheck // the next sweep tries again
-	path = filepath.Join(dir, checkpoints.SampleName)
-	if err := checkpoints.ExtractSample(path); err != nil {
+	path = filepath.Join(dir, sample.Name)
+	if err := sample.Extract(path); err != nil {
 		remove()
 		return "", nil, err
 	}

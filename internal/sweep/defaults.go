@@ -3,7 +3,7 @@ package sweep
 import (
 	"fmt"
 
-	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/configs"
 	"gqa/configs/recipe"
 	"gqa/convert"
@@ -28,7 +28,7 @@ var advised = Curve{Method: convert.Calibrated, Grouping: convert.Similar, Loss:
 func DefaultsOf(model string) (Defaults, error) {
 	d := Defaults{Curves: []Curve{paper, advised}}
 	if model == "" {
-		config, err := checkpoints.SampleFile("config.json")
+		config, err := sample.File("config.json")
 		if err == nil {
 			d.Arch, err = configs.Resolve(config, "")
 		}

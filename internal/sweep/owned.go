@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/convert"
 	"gqa/eval/report"
 	"gqa/train"
@@ -44,7 +45,7 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 		}
 	}
 	for folder, kinds := range map[string][]checkpoints.Recognizer{
-		"models": {convert.Recognize, checkpoints.RecognizeSample}, "runs": {train.Recognize},
+		"models": {convert.Recognize, sample.Recognize}, "runs": {train.Recognize},
 	} {
 		entries, err := os.ReadDir(filepath.Join(dir, folder))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

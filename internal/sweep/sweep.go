@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/configs/recipe"
 	"gqa/convert/calibrate"
 	"gqa/eval"
@@ -199,8 +200,8 @@ func (s *sweep) open() error {
 	if s.model = s.o.Model; s.model != "" {
 		return nil
 	}
-	s.model = filepath.Join(s.dir, "models", checkpoints.SampleName)
-	return checkpoints.ExtractSample(s.model)
+	s.model = filepath.Join(s.dir, "models", sample.Name)
+	return sample.Extract(s.model)
 }
 
 // begin makes the folder with what was asked for in it.
@@ -219,7 +220,7 @@ func (s *sweep) begin() error {
 
 // SampleTokens is how many tokens the embedded sample was pre-trained on; 0 if its reference does not say.
 func SampleTokens() int64 {
-	data, err := checkpoints.SampleFile("reference.json")
+	data, err := sample.File("reference.json")
 	if err != nil {
 		return 0
 	}

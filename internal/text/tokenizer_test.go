@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-const gopher = "../../checkpoints/gopher-4m"
+const gopher = "../../checkpoints/sample/gopher-4m"
 
 func loadGopher(t testing.TB) *Tokenizer {
 	t.Helper()

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
@@ -40,11 +40,11 @@ func load(t *testing.T, dir string) *Decoder {
 	return New(cpu.New(), src.Arch, all)
 }
 
-// sample is the embedded model: large enough for its products to be shared between threads.
-func sample(t *testing.T) *Decoder {
+// sampleDecoder is the embedded model: large enough for its products to be shared between threads.
+func sampleDecoder(t *testing.T) *Decoder {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), checkpoints.SampleName)
-	if err := checkpoints.ExtractSample(dir); err != nil {
+	dir := filepath.Join(t.TempDir(), sample.Name)
+	if err := sample.Extract(dir); err != nil {
 		t.Fatal(err)
 	}
 	return load(t, dir)
@@ -108,7 +108,7 @@ func TestStepAllocatesNothing(t *testing.T) {
 		d.eng.device = d.device.(device.Preciser).Precise()
 		check(t, d)
 	})
-	t.Run("sample", func(t *testing.T) { check(t, sample(t)) })
+	t.Run("sample", func(t *testing.T) { check(t, sampleDecoder(t)) })
 }
 
 // Every way to cut a sequence gives the logits of one pass without a cache.

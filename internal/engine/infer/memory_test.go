@@ -48,7 +48,7 @@ func TestCacheBytes(t *testing.T) {
 
 // Fill stands for a prefill in timings: the step after it must do the work of that many tokens.
 func TestFill(t *testing.T) {
-	d := sample(t)
+	d := sampleDecoder(t)
 	cache := d.NewCache(2, 33)
 	cache.Fill(t.Context(), 32)
 	if cache.Len != 32 {

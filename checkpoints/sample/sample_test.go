@@ -1,4 +1,4 @@
-package checkpoints
+package sample
 
 import (
 	"bytes"
@@ -7,17 +7,20 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"gqa/checkpoints"
 )
 
-func TestExtractSample(t *testing.T) {
+func TestExtract(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "folder")
 	for range 2 { // the second time everything is there
-		if err := ExtractSample(dir); err != nil {
+		if err := Extract(dir); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c := mustOpen(t, dir)
+	c := open(t, dir)
 	var config struct {
 		Type  string `json:"model_type"`
 		Heads int    `json:"num_attention_heads"`
@@ -31,7 +34,7 @@ func TestExtractSample(t *testing.T) {
 		t.Errorf("config says %+v", config)
 	}
 	embed, ok := c.Tensor("model.embed_tokens.weight")
-	if !ok || embed.DType != BF16 || embed.Elements() != config.Vocab*config.Dim {
+	if !ok || embed.DType != checkpoints.BF16 || embed.Elements() != config.Vocab*config.Dim {
 		t.Errorf("embedding is %+v", embed)
 	}
 	parameters := 0
@@ -42,19 +45,19 @@ func TestExtractSample(t *testing.T) {
 	if parameters != 3737856 {
 		t.Errorf("%d parameters, want 3737856", parameters)
 	}
-	names, err := readNames(dir)
-	if err != nil || len(names) != len(sampleFiles) {
-		t.Errorf("the folder holds %v (%v)", names, err)
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != len(files) {
+		t.Errorf("the folder holds %v (%v)", entries, err)
 	}
 }
 
-func TestExtractSampleKeepsOthers(t *testing.T) {
+func TestExtractKeepsOthers(t *testing.T) {
 	dir := t.TempDir()
-	mine := filepath.Join(dir, configFile)
+	mine := filepath.Join(dir, "config.json")
 	if err := os.WriteFile(mine, []byte("{}"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, ExtractSample(dir), "config.json: exists and is not the sample's")
+	wantError(t, Extract(dir), "config.json: exists and is not the sample's")
 	if data, _ := os.ReadFile(mine); string(data) != "{}" {
 		t.Errorf("the file was changed to %q", data)
 	}
@@ -63,46 +66,13 @@ func TestExtractSampleKeepsOthers(t *testing.T) {
 // TestSampleFolderOpens opens the embedded folder as it lies in the repository, where
 // reference.safetensors is beside the weights.
 func TestSampleFolderOpens(t *testing.T) {
-	c := mustOpen(t, SampleName)
-	if len(c.Files) != 1 || c.Files[0] != weightsFile {
-		t.Errorf("opened %v, want %s alone", c.Files, weightsFile)
+	c := open(t, Name)
+	if len(c.Files) != 1 || c.Files[0] != weights {
+		t.Errorf("opened %v, want %s alone", c.Files, weights)
 	}
 }
 
-func TestSampleReference(t *testing.T) {
-	c, err := SampleReference()
-	if err != nil {
-		t.Fatal(err)
-	}
-	logits, _ := c.Tensor("logits")
-	values, err := logits.Float32(nil)
-	if err != nil || len(values) != 64*2048 {
-		t.Fatalf("%d logits: %v", len(values), err)
-	}
-	tensor, _ := c.Tensor("input_ids")
-	ids, err := tensor.Int64()
-	if err != nil || len(ids) != 64 {
-		t.Fatalf("%d ids: %v", len(ids), err)
-	}
-	greedy, _ := c.Tensor("greedy_ids")
-	continued, err := greedy.Int64()
-	if err != nil || len(continued) != 96 {
-		t.Fatalf("%d greedy ids: %v", len(continued), err)
-	}
-	// The first greedy token must be the likeliest after the prompt: logits and ids are of one model.
-	row := values[31*2048:][:2048]
-	best := 0
-	for i, v := range row {
-		if v > row[best] {
-			best = i
-		}
-	}
-	if int64(best) != continued[32] {
-		t.Errorf("likeliest token %d, greedy continuation %d", best, continued[32])
-	}
-}
-
-func TestSampleCorpus(t *testing.T) {
+func TestCorpus(t *testing.T) {
 	tests := []struct {
 		split  string
 		size   int
@@ -112,7 +82,7 @@ func TestSampleCorpus(t *testing.T) {
 		{"val", 549433, "478628eded57178dade73f7c28640df60f675a87875078a4be9da7d5a37c1c34"},
 	}
 	for _, test := range tests {
-		text, err := SampleCorpus(test.split)
+		text, err := Corpus(test.split)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,6 +94,23 @@ func TestSampleCorpus(t *testing.T) {
 			t.Errorf("%s: SHA-256 %s, want %s", test.split, got, test.sha256)
 		}
 	}
-	_, err := SampleCorpus("test")
+	_, err := Corpus("test")
 	wantError(t, err, `no split "test"; want train or val`)
+}
+
+func open(t *testing.T, path string) *checkpoints.Checkpoint {
+	t.Helper()
+	c, err := checkpoints.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func wantError(t *testing.T, err error, part string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), part) {
+		t.Errorf("error %v, want %q", err, part)
+	}
 }

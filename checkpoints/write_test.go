@@ -18,8 +18,8 @@ import (
 func TestRewriteEqualsReference(t *testing.T) {
 	for _, path := range []string{
 		"testdata/llama/model.safetensors",
-		"gopher-4m/model.safetensors",
-		"gopher-4m/reference.safetensors", // two dtypes, no metadata
+		"sample/gopher-4m/model.safetensors",
+		"sample/gopher-4m/reference.safetensors", // two dtypes, no metadata
 	} {
 		t.Run(path, func(t *testing.T) {
 			dir := t.TempDir()

@@ -14,7 +14,7 @@ import (
 	"gqa/configs"
 	"gqa/convert/llamacpp"
 	"gqa/internal/file"
-	"gqa/internal/text"
+	"gqa/internal/tokenizer"
 	"gqa/internal/weights"
 )
 
@@ -98,8 +98,8 @@ func (p *Plan) ggufDType(tensor string) checkpoints.DType {
 
 // addVocab adds the tokenizer that lies beside the weights. Without one llama.cpp takes token ids.
 func (f *llamaFile) addVocab(src *weights.Source) error {
-	d, err := text.Describe(src.Dir)
-	if errors.Is(err, text.ErrNoTokenizer) {
+	d, err := tokenizer.Describe(src.Dir)
+	if errors.Is(err, tokenizer.ErrNotFound) {
 		f.Keys = append(f.Keys, llamacpp.NoVocab()...)
 		f.Notes = append(f.Notes, noTokenizer)
 		return nil
@@ -116,7 +116,7 @@ func (f *llamaFile) addVocab(src *weights.Source) error {
 }
 
 // addSpecial takes from config.json the special tokens that no file of the tokenizer names.
-func addSpecial(d *text.Description, config []byte) error {
+func addSpecial(d *tokenizer.Description, config []byte) error {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(config, &keys); err != nil {
 		return err

@@ -9,8 +9,8 @@ import (
 
 	"gqa/configs"
 	"gqa/convert/calibrate"
+	"gqa/internal/data"
 	"gqa/internal/golden"
-	"gqa/internal/objective"
 )
 
 // sentence is token ids for the models of this package's tests.
@@ -42,7 +42,7 @@ func TestMergedReport(t *testing.T) {
 		src := golden.Open(t, dir)
 		text := sentence(64)
 		if src.Arch.EncoderLayers > 0 {
-			text.Objective = objective.Spans{Sentinels: []int32{4, 5}, End: 1, Start: 0}
+			text.Objective = data.Spans{Sentinels: []int32{4, 5}, End: 1, Start: 0}
 			text.Window = 16
 		}
 		for _, o := range []Options{

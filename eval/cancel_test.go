@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"gqa/internal/data"
 	"gqa/internal/engine/infer"
-	"gqa/internal/stream"
 )
 
 // TestWorkStops soon after its context ends, within a pass too. Each would take minutes.
@@ -29,11 +29,11 @@ func TestWorkStops(t *testing.T) {
 			return err
 		},
 		"quality": func(ctx context.Context) error {
-			_, err := MeasureQuality(ctx, m, &stream.Stream{Name: "ids", IDs: ids}, QualityOptions{SeqLen: 1 << 14})
+			_, err := MeasureQuality(ctx, m, &data.Tokens{Name: "ids", IDs: ids}, QualityOptions{SeqLen: 1 << 14})
 			return err
 		},
 		"its teacher": func(ctx context.Context) error {
-			_, err := MeasureQuality(ctx, m, &stream.Stream{Name: "ids", IDs: ids}, QualityOptions{SeqLen: 512, Teacher: m})
+			_, err := MeasureQuality(ctx, m, &data.Tokens{Name: "ids", IDs: ids}, QualityOptions{SeqLen: 512, Teacher: m})
 			return err
 		},
 		"cache": func(ctx context.Context) error {

@@ -4,8 +4,8 @@ import (
 	"fmt"
 
 	"gqa/checkpoints"
+	"gqa/internal/data"
 	"gqa/internal/ops"
-	"gqa/internal/stream"
 )
 
 // inputs are sequences of equal length as a safetensors file gives them: ids, and, where the model has an encoder, what that
@@ -67,7 +67,7 @@ func readInputs(m *Model, path string) (*inputs, error) {
 
 // readSequences reads a tensor of ids [sequences, tokens] and its mask.
 func readSequences(m *Model, ckpt *checkpoints.Checkpoint, name, mask string) (*inputs, error) {
-	ids, shape, err := stream.IDs(ckpt, name, m.Arch.Vocab)
+	ids, shape, err := data.ReadIDs(ckpt, name, m.Arch.Vocab)
 	if err == nil && (len(shape) != 2 || len(ids) == 0) {
 		err = fmt.Errorf("%s has shape %v, want [sequences, tokens]", name, shape)
 	}
@@ -78,7 +78,7 @@ func readSequences(m *Model, ckpt *checkpoints.Checkpoint, name, mask string) (*
 		return nil, err
 	}
 	in := &inputs{seqs: shape[0], length: shape[1], ids: ids}
-	in.lens, err = stream.Lens(ckpt, mask, shape)
+	in.lens, err = data.ReadLens(ckpt, mask, shape)
 	return in, err
 }
 
@@ -88,7 +88,7 @@ func (in *inputs) readTypes(m *Model, ckpt *checkpoints.Checkpoint) (err error) 
 		return nil
 	}
 	var shape []int
-	in.types, shape, err = stream.IDs(ckpt, "token_type_ids", m.Arch.TokenTypes)
+	in.types, shape, err = data.ReadIDs(ckpt, "token_type_ids", m.Arch.TokenTypes)
 	if err == nil && (len(shape) != 2 || shape[0] != in.seqs || shape[1] != in.length) {
 		err = fmt.Errorf("token_type_ids has shape %v, input_ids %v", shape, []int{in.seqs, in.length})
 	}

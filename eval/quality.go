@@ -8,18 +8,16 @@ import (
 	"math"
 	"slices"
 
+	"gqa/internal/data"
 	"gqa/internal/engine/infer"
 	"gqa/internal/kernels"
-	"gqa/internal/objective"
-	"gqa/internal/stream"
-	"gqa/internal/text"
 )
 
 // QualityOptions say how a model is scored.
 type QualityOptions struct {
 	SeqLen     int                 // tokens per window; windows do not overlap; 0: the model's context, at most 2048
 	MaxWindows int                 // 0: all
-	TextKey    string              // of JSON records; empty: text.TextKey
+	TextKey    string              // of JSON records; empty: data.TextKey
 	Seed       uint64              // of the tokens that are hidden from an encoder
 	Teacher    *Model              // compared with, if not nil
 	Progress   func(windows int64) // told of windows as they are scored; may be nil
@@ -42,16 +40,16 @@ type Quality struct {
 }
 
 // MeasureQuality scores a model on a stream of its tokens, each predicted from those before it.
-func MeasureQuality(ctx context.Context, m *Model, s *stream.Stream, o QualityOptions) (*Quality, error) {
-	return MeasureObjective(ctx, m, &objective.Data{Stream: s, Objective: objective.NextToken{}, Window: o.seqLen(m)}, o)
+func MeasureQuality(ctx context.Context, m *Model, s *data.Tokens, o QualityOptions) (*Quality, error) {
+	return MeasureObjective(ctx, m, &data.Dataset{Tokens: s, Objective: data.NextToken{}, Window: o.seqLen(m)}, o)
 }
 
 // MeasureObjective scores a model on what it is to predict of a corpus. The window of d counts, not the options' SeqLen.
-func MeasureObjective(ctx context.Context, m *Model, d *objective.Data, o QualityOptions) (*Quality, error) {
+func MeasureObjective(ctx context.Context, m *Model, d *data.Dataset, o QualityOptions) (*Quality, error) {
 	if err := checkQuality(m, d, o); err != nil {
 		return nil, err
 	}
-	if _, err := text.Windows(d.IDs, d.Window); err != nil {
+	if _, err := data.Windows(d.IDs, d.Window); err != nil {
 		return nil, fmt.Errorf("%s: %w (--seq-len)", d.Name, err)
 	}
 	for _, model := range []*Model{m, o.Teacher} {
@@ -86,8 +84,8 @@ func MeasureObjective(ctx context.Context, m *Model, d *objective.Data, o Qualit
 // scoreRows is how many tokens go through the layers at once.
 const scoreRows = 4096
 
-func checkQuality(m *Model, d *objective.Data, o QualityOptions) error {
-	_, labelled := d.Objective.(objective.Labelled) // its rows were checked as they were read
+func checkQuality(m *Model, d *data.Dataset, o QualityOptions) error {
+	_, labelled := d.Objective.(data.Labelled) // its rows were checked as they were read
 	if d.Window < 2 {
 		return fmt.Errorf("seq-len is %d, want 2 or more: the first token of a window is not predicted", d.Window)
 	}
@@ -116,7 +114,7 @@ func checkQuality(m *Model, d *objective.Data, o QualityOptions) error {
 type tally struct {
 	model             *Model
 	o                 QualityOptions
-	data              *objective.Data
+	data              *data.Dataset
 	loss, accuracy    meanOf
 	kl, agreement     meanOf
 	nats, bytes       float64
@@ -127,7 +125,7 @@ type tally struct {
 	err               error // the tokenizer's
 }
 
-func newTally(m *Model, o QualityOptions, d *objective.Data) *tally {
+func newTally(m *Model, o QualityOptions, d *data.Dataset) *tally {
 	return &tally{model: m, o: o, data: d}
 }
 
@@ -301,7 +299,7 @@ func (q *Quality) plusMinus(format string, x, stderr float64) string {
 }
 
 // Windows is how many windows of a corpus will be scored.
-func (o QualityOptions) Windows(d *objective.Data) int64 {
+func (o QualityOptions) Windows(d *data.Dataset) int64 {
 	n := len(d.IDs) / d.Window
 	if o.MaxWindows > 0 {
 		n = min(n, o.MaxWindows)
@@ -313,8 +311,8 @@ func (o QualityOptions) Windows(d *objective.Data) int64 {
 func (o QualityOptions) Tokens(m *Model) int { return o.MaxWindows * o.seqLen(m) }
 
 // Data says how a corpus is read for a model.
-func (o QualityOptions) Data(m *Model) objective.Options {
-	return objective.Options{SeqLen: o.seqLen(m), Seed: o.Seed, Options: stream.Options{Max: o.Tokens(m), TextKey: o.TextKey}}
+func (o QualityOptions) Data(m *Model) data.Options {
+	return data.Options{SeqLen: o.seqLen(m), Seed: o.Seed, MaxTokens: o.Tokens(m), TextKey: o.TextKey}
 }
 
 func (o QualityOptions) seqLen(m *Model) int {

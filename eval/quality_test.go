@@ -12,15 +12,14 @@ import (
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/data"
 	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/model"
-	"gqa/internal/objective"
 	"gqa/internal/ops"
-	"gqa/internal/stream"
 )
 
-func mustMeasure(t *testing.T, m *Model, s *stream.Stream, o QualityOptions) *Quality {
+func mustMeasure(t *testing.T, m *Model, s *data.Tokens, o QualityOptions) *Quality {
 	t.Helper()
 	q, err := MeasureQuality(t.Context(), m, s, o)
 	if err != nil {
@@ -31,9 +30,9 @@ func mustMeasure(t *testing.T, m *Model, s *stream.Stream, o QualityOptions) *Qu
 
 func near(a, b, tolerance float64) bool { return math.Abs(a-b) <= tolerance }
 
-func sampleText(t *testing.T, m *Model, tokens int) *stream.Stream {
+func sampleText(t *testing.T, m *Model, tokens int) *data.Tokens {
 	t.Helper()
-	s, err := stream.Load(t.Context(), "sample:val", m.Dir, m.Arch.Vocab, stream.Options{Max: tokens})
+	s, err := data.LoadTokens(t.Context(), "sample:val", m.Dir, m.Arch.Vocab, data.Options{MaxTokens: tokens})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +135,7 @@ func TestQualityDefinition(t *testing.T) {
 		{57, 2, 0, 5, 28},
 		{2 * (scoreRows + 100), 64, 0, 1000, 131}, // more than two batches, the last one smaller
 	} {
-		s := &stream.Stream{Name: "ids", IDs: someIDs(1, c.tokens, 128)}
+		s := &data.Tokens{Name: "ids", IDs: someIDs(1, c.tokens, 128)}
 		m.headRows, teacher.headRows = c.headRows, 3 // only the model's own counts
 		told := int64(0)
 		q := mustMeasure(t, m, s, QualityOptions{
@@ -169,7 +168,7 @@ func TestQualityDefinition(t *testing.T) {
 }
 
 func TestQualityAgainstItself(t *testing.T) {
-	m, s := tiny(t, "gpt_neox"), &stream.Stream{IDs: someIDs(2, 60, 128)}
+	m, s := tiny(t, "gpt_neox"), &data.Tokens{IDs: someIDs(2, 60, 128)}
 	q := mustMeasure(t, m, s, QualityOptions{SeqLen: 12, Teacher: m})
 	if math.Abs(*q.KL) > 1e-12 || *q.Top1Agreement != 1 {
 		t.Errorf("KL %v, agreement %v; want 0 and 1", *q.KL, *q.Top1Agreement)
@@ -180,11 +179,11 @@ func TestQualityAgainstItself(t *testing.T) {
 func TestQualityDefaultWindow(t *testing.T) {
 	m := tiny(t, "gpt2")
 	o := QualityOptions{MaxWindows: 2}
-	d := &objective.Data{Stream: &stream.Stream{IDs: make([]int32, 3*m.Arch.Context-1)}, Window: o.Data(m).SeqLen}
+	d := &data.Dataset{Tokens: &data.Tokens{IDs: make([]int32, 3*m.Arch.Context-1)}, Window: o.Data(m).SeqLen}
 	if o.Tokens(m) != 2*m.Arch.Context || o.Windows(d) != 2 || (QualityOptions{}).Tokens(m) != 0 {
 		t.Errorf("%d tokens, %d windows", o.Tokens(m), o.Windows(d))
 	}
-	q := mustMeasure(t, m, &stream.Stream{IDs: someIDs(2, 3*m.Arch.Context-1, 128)}, o)
+	q := mustMeasure(t, m, &data.Tokens{IDs: someIDs(2, 3*m.Arch.Context-1, 128)}, o)
 	if q.Windows != 2 || q.Tokens != 2*(m.Arch.Context-1) {
 		t.Errorf("%d tokens in %d windows", q.Tokens, q.Windows)
 	}
@@ -197,7 +196,7 @@ func TestQualityDefaultWindow(t *testing.T) {
 func TestQualityRefuses(t *testing.T) {
 	m, other := tiny(t, "llama"), gopher(t)
 	learned := tiny(t, "gpt2")
-	s := &stream.Stream{Name: "corpus.txt", IDs: someIDs(3, 100, 128)}
+	s := &data.Tokens{Name: "corpus.txt", IDs: someIDs(3, 100, 128)}
 	for _, c := range []struct {
 		name string
 		m    *Model
@@ -226,7 +225,7 @@ func TestQualityRefuses(t *testing.T) {
 }
 
 func TestQualityJSON(t *testing.T) {
-	m, s := tiny(t, "llama"), &stream.Stream{IDs: someIDs(3, 40, 128)}
+	m, s := tiny(t, "llama"), &data.Tokens{IDs: someIDs(3, 40, 128)}
 	contract := []string{"bits_per_byte", "kl", "loss", "loss_stderr", "perplexity", "token_accuracy", "tokens", "top1_agreement"}
 	more := []string{"kl_stderr", "token_accuracy_stderr", "windows"}
 	for _, teacher := range []*Model{nil, tiny(t, "gpt2")} {
@@ -291,7 +290,7 @@ func TestQualityOfUntiedHead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := &objective.Data{Stream: &stream.Stream{IDs: someIDs(4, 96, a.Vocab)}, Objective: objective.Masked{Mask: 3}, Window: 24}
+		d := &data.Dataset{Tokens: &data.Tokens{IDs: someIDs(4, 96, a.Vocab)}, Objective: data.Masked{Mask: 3}, Window: 24}
 		q, err := MeasureObjective(t.Context(), m, d, QualityOptions{SeqLen: 24})
 		if err != nil {
 			t.Fatal(err)

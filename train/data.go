@@ -9,23 +9,21 @@ import (
 
 	"gqa/configs"
 	"gqa/configs/recipe"
-	"gqa/internal/objective"
-	"gqa/internal/stream"
-	"gqa/internal/text"
+	"gqa/internal/data"
 )
 
-// data is what a run reads: windows to train on, in an order of their own, and windows to validate on.
-type data struct {
-	objective.Objective
+// trainingData is what a run reads: windows to train on, in an order of their own, and windows to validate on.
+type trainingData struct {
+	data.Objective
 	window      int // ids of a window
-	sampler     *text.Sampler
+	sampler     *data.Sampler
 	valid       [][]int32
 	fingerprint fingerprint
 	held        *fingerprint // of the text to validate on; nil: none
 }
 
 // rows is how many tokens of a window the model reads to predict.
-func (d *data) rows() int { return d.Rows(d.window) }
+func (d *trainingData) rows() int { return d.Rows(d.window) }
 
 // fingerprint tells one token stream from another.
 type fingerprint struct {
@@ -37,18 +35,18 @@ func (f fingerprint) String() string {
 	return fmt.Sprintf("%d tokens of CRC-32C %08x", f.Tokens, f.CRC32C)
 }
 
-func loadData(ctx context.Context, r *recipe.Recipe, modelDir string, a *configs.Arch) (*data, error) {
-	load := func(name string) (*objective.Data, error) {
-		return objective.Load(ctx, name, modelDir, a, objective.Options{
-			SeqLen: r.SeqLen, Seed: r.Seed, Options: stream.Options{TextKey: r.TextKey},
+func loadData(ctx context.Context, r *recipe.Recipe, modelDir string, a *configs.Arch) (*trainingData, error) {
+	load := func(name string) (*data.Dataset, error) {
+		return data.Load(ctx, name, modelDir, a, data.Options{
+			SeqLen: r.SeqLen, Seed: r.Seed, TextKey: r.TextKey,
 		})
 	}
 	corpus, err := load(r.Data)
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
-	d := &data{Objective: corpus.Objective, window: corpus.Window, fingerprint: fingerprintOf(corpus.IDs)}
-	if d.sampler, err = text.NewSampler(corpus.IDs, d.window, r.Seed); err != nil {
+	d := &trainingData{Objective: corpus.Objective, window: corpus.Window, fingerprint: fingerprintOf(corpus.IDs)}
+	if d.sampler, err = data.NewSampler(corpus.IDs, d.window, r.Seed); err != nil {
 		return nil, fmt.Errorf("data: %s: %w", r.Data, err)
 	}
 	if r.Valid == "" {
@@ -63,26 +61,10 @@ func loadData(ctx context.Context, r *recipe.Recipe, modelDir string, a *configs
 	}
 	held := fingerprintOf(corpus.IDs)
 	d.held = &held
-	if d.valid, err = cut(corpus.IDs, d.window, r.ValidWindows); err != nil {
+	if d.valid, err = data.FirstWindows(corpus.IDs, d.window, r.ValidWindows); err != nil {
 		return nil, fmt.Errorf("valid: %s: %w", r.Valid, err)
 	}
 	return d, nil
-}
-
-// cut is the first windows of n ids that do not overlap, at most limit of them unless it is 0.
-func cut(ids []int32, n, limit int) ([][]int32, error) {
-	count, err := text.Windows(ids, n)
-	if err != nil {
-		return nil, err
-	}
-	if limit > 0 {
-		count = min(count, limit)
-	}
-	windows := make([][]int32, count)
-	for i := range windows {
-		windows[i] = ids[i*n : (i+1)*n]
-	}
-	return windows, nil
 }
 
 func fingerprintOf(ids []int32) fingerprint {

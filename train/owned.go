@@ -13,7 +13,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs/recipe"
-	"gqa/internal/stream"
+	"gqa/internal/data"
 	"gqa/internal/weights"
 )
 
@@ -69,7 +69,7 @@ func outside(dir string, r *recipe.Recipe) error {
 	for key, path := range map[string]string{
 		"model": r.Model, "data": r.Data, "valid": r.Valid, "distill.teacher": r.Distill.Teacher, "distill.cache": r.Distill.Cache,
 	} {
-		if path != "" && !strings.HasPrefix(path, stream.SamplePrefix) && checkpoints.Within(path, dir) {
+		if path != "" && !strings.HasPrefix(path, data.SamplePrefix) && checkpoints.Within(path, dir) {
 			return fmt.Errorf("%s: is not replaced: %s of the new run is %s, in it; name another folder (--output)", dir, key, path)
 		}
 	}

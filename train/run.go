@@ -12,9 +12,9 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/configs/recipe"
+	"gqa/internal/data"
 	"gqa/internal/device/cpu"
 	"gqa/internal/limits"
-	"gqa/internal/objective"
 	"gqa/internal/weights"
 )
 
@@ -49,7 +49,7 @@ type run struct {
 	dir     string
 	recipe  *recipe.Recipe
 	origin  *origin
-	data    *data
+	data    *trainingData
 	trainer *trainer
 	state   state
 	// identity is what the run must still be when it is resumed.
@@ -90,14 +90,14 @@ func prepare(ctx context.Context, recipe *recipe.Recipe) (*run, error) {
 
 // assemble is prepare for a model that is already read.
 func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer) (*run, error) {
-	if limit := o.arch.MaxPositions(); limit > 0 && recipe.SeqLen > limit && objective.LabelRows(recipe.Data) == 0 {
+	if limit := o.arch.MaxPositions(); limit > 0 && recipe.SeqLen > limit && data.LabelRows(recipe.Data) == 0 {
 		return nil, fmt.Errorf("seq_len is %d, but the model has only %d positions; set a smaller seq_len", recipe.SeqLen, limit)
 	}
 	d, err := loadData(ctx, recipe, o.dir, o.arch)
 	if err != nil {
 		return nil, err
 	}
-	if _, labelled := d.Objective.(objective.Labelled); labelled {
+	if _, labelled := d.Objective.(data.Labelled); labelled {
 		recipe.SeqLen = d.rows() // what a step learns from is counted by it
 	}
 	if err := limits.Memory(fmt.Sprintf("a step's batch of %d windows of %d tokens", recipe.Batch, recipe.SeqLen), batchBytes(o.arch, recipe)); err != nil {

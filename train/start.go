@@ -13,8 +13,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs/recipe"
-	"gqa/internal/objective"
-	"gqa/internal/stream"
+	"gqa/internal/data"
 )
 
 const (
@@ -80,7 +79,7 @@ func resolve(r *recipe.Recipe) error {
 		return err
 	}
 	for _, path := range []*string{&r.Model, &r.Data, &r.Valid, &r.Distill.Teacher, &r.Distill.Cache} {
-		if *path == "" || strings.HasPrefix(*path, stream.SamplePrefix) {
+		if *path == "" || strings.HasPrefix(*path, data.SamplePrefix) {
 			continue
 		}
 		var err error
@@ -101,7 +100,7 @@ func existing(o Options, recipe *recipe.Recipe) (same bool, err error) {
 		return false, err
 	}
 	old.Threads = recipe.Threads // does not change the result
-	if objective.LabelRows(recipe.Data) == old.SeqLen {
+	if data.LabelRows(recipe.Data) == old.SeqLen {
 		old.SeqLen = recipe.SeqLen // the data's rows decided
 	}
 	var changes []string

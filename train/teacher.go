@@ -10,11 +10,11 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/configs/recipe"
+	"gqa/internal/data"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine"
 	"gqa/internal/engine/infer"
-	"gqa/internal/objective"
 	"gqa/internal/weights"
 )
 
@@ -22,7 +22,7 @@ import (
 type teacher struct {
 	device.Distillation
 	model     *infer.Decoder
-	objective objective.Objective
+	objective data.Objective
 	sum       uint32 // of its weights
 	cacheDir  string // the recipe's; empty: none
 	cacheKey  predictionsKey
@@ -34,7 +34,7 @@ type teacher struct {
 var errTeacher = errors.New("the teacher's weights or activations are too large")
 
 // openTeacher reads the recipe's teacher, which must fit the model that is trained; nil where there is none.
-func openTeacher(ctx context.Context, r *recipe.Recipe, arch *configs.Arch, d *data) (*teacher, error) {
+func openTeacher(ctx context.Context, r *recipe.Recipe, arch *configs.Arch, d *trainingData) (*teacher, error) {
 	path := r.Distill.Teacher
 	if path == "" {
 		return nil, nil

@@ -6,25 +6,25 @@ import (
 
 	"gqa/configs"
 	"gqa/configs/recipe"
+	"gqa/internal/data"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine"
 	"gqa/internal/engine/spago"
 	"gqa/internal/model"
-	"gqa/internal/objective"
 )
 
 // trainer is a model in training with what a step needs beside it.
 type trainer struct {
 	engine.Trainer
 	recipe    *recipe.Recipe
-	objective objective.Objective
+	objective data.Objective
 	teacher   *teacher // nil: none
 }
 
 // newTrainer trains weights, in place.
 func newTrainer(recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
 	t, err := spago.NewTrainer(cpu.New(), recipe.Optimizer, arch, weights)
-	return &trainer{Trainer: t, recipe: recipe, objective: objective.NextToken{}}, err
+	return &trainer{Trainer: t, recipe: recipe, objective: data.NextToken{}}, err
 }
 
 // outcome is what one step saw: the loss before it in nats per token, with its parts where there is a teacher, the norm of

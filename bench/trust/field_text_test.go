@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"gqa/internal/text"
+	"gqa/internal/tokenizer"
 )
 
 const untyped = "testdata/field/tokenizer-model-without-type"
@@ -22,7 +22,7 @@ func TestTokenizersWithoutType(t *testing.T) {
 		"unigram.json":   {{31, 33, 30, 3, 22, 23, 21, 32, 1}, {30, 31, 33, 3, 22, 32, 1}},
 		"wordpiece.json": {{2, 7, 5, 44, 47, 43, 61, 3}, {2, 5, 7, 44, 61, 3}},
 	} {
-		tok, err := text.LoadTokenizer(filepath.Join(untyped, name))
+		tok, err := tokenizer.Load(filepath.Join(untyped, name))
 		if err != nil {
 			t.Fatal(err)
 		}

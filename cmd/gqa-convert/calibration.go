@@ -11,21 +11,21 @@ import (
 	"gqa/checkpoints/sample"
 	"gqa/convert"
 	"gqa/convert/calibrate"
+	"gqa/internal/data"
 	"gqa/internal/file"
-	"gqa/internal/stream"
 	"gqa/internal/weights"
 )
 
 // loadCalibration reads the text to run the model on; nil: there is none, or nothing to run it for.
 func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibrate.Data, error) {
-	data := f.calibration
-	if wanted := f.refine > 0 || f.method == string(convert.Calibrated); data == "" && wanted && isSample(src.Dir) {
-		data = stream.SamplePrefix + "train"
+	name := f.calibration
+	if wanted := f.refine > 0 || f.method == string(convert.Calibrated); name == "" && wanted && isSample(src.Dir) {
+		name = data.SamplePrefix + "train"
 	}
-	if data == "" {
+	if name == "" {
 		return nil, nil
 	}
-	d, err := calibrate.Load(cmd.Context(), data, src.Dir, src.Arch, calibrate.Options{
+	d, err := calibrate.Load(cmd.Context(), name, src.Dir, src.Arch, calibrate.Options{
 		Tokens: f.calibrationTokens, Steps: f.refine, Seed: f.seed, TextKey: f.textKey,
 	})
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 
 	"gqa/eval"
 	"gqa/internal/cli"
+	"gqa/internal/data"
 	"gqa/internal/limits"
-	"gqa/internal/stream"
-	"gqa/internal/text"
+	"gqa/internal/tokenizer"
 )
 
 // continuation is what gqa-eval generate --json prints.
@@ -99,7 +99,7 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 	if err != nil {
 		return err
 	}
-	tok, err := stream.Tokenizer(m.Dir, m.Arch.Vocab)
+	tok, err := data.LoadTokenizer(m.Dir, m.Arch.Vocab)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 	}
 	promptIDs, err := interruptible(cmd.Context(), func() ([]int32, error) { return tok.Encode(prompt) })
 	if err == nil {
-		err = stream.Check(tok, promptIDs, m.Arch.Vocab)
+		err = data.CheckIDs(tok, promptIDs, m.Arch.Vocab)
 	}
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func generateIDs(cmd *cobra.Command, path string, promptIDs []int32, o eval.Gene
 
 // typewriter prints a text as its tokens come.
 type typewriter struct {
-	tok    *text.Tokenizer
+	tok    *tokenizer.Tokenizer
 	w      io.Writer
 	prompt string
 	ids    []int32 // the prompt's and those that came

@@ -15,10 +15,10 @@ import (
 	"gqa/eval"
 	"gqa/eval/report"
 	"gqa/internal/cli"
+	"gqa/internal/data"
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
 	"gqa/internal/limits"
-	"gqa/internal/objective"
 )
 
 func gate(cmd *cobra.Command, dir, baseline string, limits report.Limits) error {
@@ -95,7 +95,7 @@ right.`,
 	return cmd
 }
 
-func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptions) (*eval.Quality, error) {
+func quality(cmd *cobra.Command, path, teacher, corpus string, o eval.QualityOptions) (*eval.Quality, error) {
 	if o.SeqLen == 1 {
 		return nil, cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default", o.SeqLen)
 	}
@@ -108,7 +108,7 @@ func quality(cmd *cobra.Command, path, teacher, data string, o eval.QualityOptio
 			return nil, fmt.Errorf("teacher: %w", err)
 		}
 	}
-	d, err := objective.Load(cmd.Context(), data, m.Dir, m.Arch, o.Data(m))
+	d, err := data.Load(cmd.Context(), corpus, m.Dir, m.Arch, o.Data(m))
 	if err != nil {
 		return nil, err
 	}

@@ -18,8 +18,8 @@ import (
 	"gqa/eval"
 	"gqa/eval/report"
 	"gqa/internal/cli"
+	"gqa/internal/data"
 	"gqa/internal/limits"
-	"gqa/internal/stream"
 	"gqa/internal/sweep"
 	"gqa/train"
 )
@@ -104,7 +104,7 @@ func (f sweepFlags) options() (sweep.Options, error) {
 		return o, err
 	}
 	if f.model == "" {
-		o.Data, o.Valid = cmp.Or(f.data, stream.SamplePrefix+"train"), cmp.Or(f.valid, stream.SamplePrefix+"val")
+		o.Data, o.Valid = cmp.Or(f.data, data.SamplePrefix+"train"), cmp.Or(f.valid, data.SamplePrefix+"val")
 	}
 	o.Calibration = cmp.Or(o.Calibration, o.Data)
 	defaults, err := sweep.DefaultsOf(f.model)

@@ -6,12 +6,12 @@ import (
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/data"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
 	"gqa/internal/model"
-	"gqa/internal/objective"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
@@ -23,8 +23,8 @@ func t5(t *testing.T) *weights.Source {
 }
 
 // spans hides some of the text behind sentinels.
-func spans(a *configs.Arch) objective.Objective {
-	return objective.Spans{Sentinels: []int32{7, 8, 9, 10, 11}, End: 1, Start: int32(a.StartToken), Pad: int32(a.PadToken), Seed: 5}
+func spans(a *configs.Arch) data.Objective {
+	return data.Spans{Sentinels: []int32{7, 8, 9, 10, 11}, End: 1, Start: int32(a.StartToken), Pad: int32(a.PadToken), Seed: 5}
 }
 
 func walkSpans(t *testing.T, src *weights.Source, groups int, follow bool, sites ...configs.Site) *Walk {

@@ -13,14 +13,12 @@ import (
 	"gqa/configs"
 	"gqa/convert/merge"
 	"gqa/convert/offload"
+	"gqa/internal/data"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/kernels"
 	"gqa/internal/model"
-	"gqa/internal/objective"
 	"gqa/internal/ops"
-	"gqa/internal/stream"
-	"gqa/internal/text"
 	"gqa/internal/weights"
 )
 
@@ -28,10 +26,10 @@ import (
 type Data struct {
 	Name      string
 	IDs       []int32
-	Tokens    int                 // how many of them to take, in windows drawn from all
-	Seed      uint64              // of the draw
-	Objective objective.Objective // what the model reads of a window; nil: all of it
-	Window    int                 // ids of a window; 0: the model's context, 2048 at most
+	Tokens    int            // how many of them to take, in windows drawn from all
+	Seed      uint64         // of the draw
+	Objective data.Objective // what the model reads of a window; nil: all of it
+	Window    int            // ids of a window; 0: the model's context, 2048 at most
 }
 
 // candidates is how many times Data.Tokens to read of a text, for windows to be drawn from.
@@ -41,14 +39,14 @@ const candidates = 16
 type Options struct {
 	Tokens, Steps int    // of Data, and of Together
 	Seed          uint64 // of Data
-	TextKey       string // of JSON records; empty: text.TextKey
+	TextKey       string // of JSON records; empty: data.TextKey
 }
 
-// Load reads the text that is called name (as objective.Load does) for the model a in the folder dir: enough for tokens to be drawn
+// Load reads the text that is called name (as data.Load does) for the model a in the folder dir: enough for tokens to be drawn
 // from it, and for steps of Together.
 func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*Data, error) {
-	d, err := objective.Load(ctx, name, dir, a, objective.Options{
-		Seed: o.Seed, Options: stream.Options{Max: enough(o.Tokens, o.Steps), TextKey: o.TextKey},
+	d, err := data.Load(ctx, name, dir, a, data.Options{
+		Seed: o.Seed, MaxTokens: enough(o.Tokens, o.Steps), TextKey: o.TextKey,
 	})
 	if err != nil {
 		return nil, err
@@ -192,10 +190,10 @@ func (d Data) batches(a *configs.Arch) ([]ops.Batch, error) {
 		return nil, fmt.Errorf("calibration: family %s has an encoder and a decoder, and nothing says what of the text each reads", a.Family.Name)
 	}
 	if of == nil {
-		of = objective.NextToken{}
+		of = data.NextToken{}
 	}
 	n, length := d.windows(a)
-	sampler, err := text.NewSampler(d.IDs, length, d.Seed)
+	sampler, err := data.NewSampler(d.IDs, length, d.Seed)
 	if err != nil {
 		return nil, fmt.Errorf("calibration: %w", err)
 	}

@@ -34,7 +34,7 @@ import (
 	"gqa/internal/golden"
 	"gqa/internal/kernels"
 	"gqa/internal/ops"
-	"gqa/internal/text"
+	"gqa/internal/tokenizer"
 	"gqa/internal/weights"
 )
 
@@ -313,8 +313,8 @@ type running struct {
 	arch   *configs.Arch
 	engine *infer.Decoder
 	all    map[string][]float32
-	tok    *text.Tokenizer // nil if there is none
-	source []int32         // what the encoder reads, if there is one
+	tok    *tokenizer.Tokenizer // nil if there is none
+	source []int32              // what the encoder reads, if there is one
 }
 
 func ours(t *testing.T, dir string, o convert.Options) running {
@@ -330,8 +330,8 @@ func ours(t *testing.T, dir string, o convert.Options) running {
 		t.Fatal(err)
 	}
 	result, all := golden.Load(t, out)
-	tok, err := text.LoadTokenizer(out)
-	if err != nil && !errors.Is(err, text.ErrNoTokenizer) {
+	tok, err := tokenizer.Load(out)
+	if err != nil && !errors.Is(err, tokenizer.ErrNotFound) {
 		t.Fatal(err)
 	}
 	return running{arch: result.Arch, engine: infer.New(cpu.New(), result.Arch, all), all: all, tok: tok}
@@ -410,7 +410,7 @@ func TestTokens(t *testing.T) {
 			if file == "" {
 				t.Fatal(notes)
 			}
-			tok, err := text.LoadTokenizer(dir)
+			tok, err := tokenizer.Load(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -429,7 +429,7 @@ func TestTokens(t *testing.T) {
 // withTokenizer is a golden llama whose embedding has rows enough for a tokenizer of the text package's tests.
 func withTokenizer(t *testing.T, name string) string {
 	t.Helper()
-	data, err := os.ReadFile("../../internal/text/testdata/tokenizers/" + name + ".json")
+	data, err := os.ReadFile("../../internal/tokenizer/testdata/tokenizers/" + name + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -466,7 +466,7 @@ func withTokenizer(t *testing.T, name string) string {
 func withSpiece(t *testing.T, name, class string) string {
 	t.Helper()
 	dir := withTokenizer(t, name)
-	model, err := os.ReadFile("../../internal/text/testdata/spiece/" + name + ".model")
+	model, err := os.ReadFile("../../internal/tokenizer/testdata/spiece/" + name + ".model")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -551,7 +551,7 @@ func TestPerplexity(t *testing.T) {
 }
 
 // encode is for tokenizers whose patterns and normalizers are known to end.
-func encode(tok *text.Tokenizer, s string) []int32 {
+func encode(tok *tokenizer.Tokenizer, s string) []int32 {
 	ids, err := tok.Encode(s)
 	if err != nil {
 		panic(err)

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"gqa/internal/text"
+	"gqa/internal/tokenizer"
 )
 
 // The words of OpenAI's tokenizers after GPT-2, with runs of up to three digits (Llama 3 and others) and with single ones
@@ -37,7 +37,7 @@ var preTokenizers = []struct {
 }
 
 // preTokenizer finds llama.cpp's name of a byte-level tokenizer's steps.
-func preTokenizer(d *text.Description) (string, error) {
+func preTokenizer(d *tokenizer.Description) (string, error) {
 	steps := make([]string, len(d.PreTokenizer))
 	for i, c := range d.PreTokenizer {
 		var err error
@@ -59,7 +59,7 @@ func preTokenizer(d *text.Description) (string, error) {
 }
 
 // step writes a component in the words of the table above.
-func step(c text.Component) (string, error) {
+func step(c tokenizer.Component) (string, error) {
 	f := struct {
 		Pattern        struct{ Regex, String string } `json:"pattern"`
 		Behavior       string

@@ -8,11 +8,11 @@ import (
 	"strings"
 
 	"gqa/checkpoints/gguf"
-	"gqa/internal/text"
+	"gqa/internal/tokenizer"
 )
 
 // newByteLevel is GPT-2's kind of tokenizer: llama.cpp needs to know how it cuts words, and does not normalise.
-func newByteLevel(d *text.Description) (*vocab, error) {
+func newByteLevel(d *tokenizer.Description) (*vocab, error) {
 	if d.Prefix != "" || d.Suffix != "" {
 		return nil, errors.New("tokenizer.json: llama.cpp has no BPE with continuing_subword_prefix or end_of_word_suffix")
 	}
@@ -30,7 +30,7 @@ func newByteLevel(d *text.Description) (*vocab, error) {
 
 // newSentencePiece is BPE as SentencePiece trains it. llama.cpp joins the neighbours whose token scores highest, where
 // tokenizer.json lists merges by rank: minus the rank is such a score.
-func newSentencePiece(d *text.Description) (*vocab, error) {
+func newSentencePiece(d *tokenizer.Description) (*vocab, error) {
 	prefix, notes, err := spacePrefix(d)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func newSentencePiece(d *text.Description) (*vocab, error) {
 			ranks[m[0]+m[1]] = rank
 		}
 	}
-	score := func(t text.Token) float64 {
+	score := func(t tokenizer.Token) float64 {
 		if rank, ok := ranks[t.Text]; ok {
 			return float64(-rank)
 		}
@@ -56,7 +56,7 @@ func newSentencePiece(d *text.Description) (*vocab, error) {
 
 // missingMerges counts the pairs of tokens that together are a token, and that no merge joins. A tokenizer that was trained by
 // SentencePiece has none.
-func missingMerges(d *text.Description) (n int) {
+func missingMerges(d *tokenizer.Description) (n int) {
 	tokens, merges := make(map[string]bool, len(d.Tokens)), make(map[[2]string]bool, len(d.Merges))
 	for _, t := range d.Tokens {
 		tokens[t.Text] = !t.Added && !isByte(t.Text)
@@ -79,7 +79,7 @@ const mark = "▁"
 
 // spacePrefix says whether a text gets a space before it. It knows the ways in which tokenizer.json writes spaces as marks, and
 // refuses others.
-func spacePrefix(d *text.Description) (prefix bool, notes []string, err error) {
+func spacePrefix(d *tokenizer.Description) (prefix bool, notes []string, err error) {
 	for _, c := range append(d.Normalizer, d.PreTokenizer...) {
 		var f struct {
 			Prepend, Content, Replacement string
@@ -111,11 +111,11 @@ func spacePrefix(d *text.Description) (prefix bool, notes []string, err error) {
 }
 
 // newUnigram is SentencePiece's other model, T5's.
-func newUnigram(d *text.Description) (*vocab, error) {
+func newUnigram(d *tokenizer.Description) (*vocab, error) {
 	if d.ByteFallback {
 		return nil, errors.New("tokenizer.json: llama.cpp's Unigram has no byte_fallback")
 	}
-	v := &vocab{model: "t5", pre: "default", score: func(t text.Token) float64 { return t.Score }}
+	v := &vocab{model: "t5", pre: "default", score: func(t tokenizer.Token) float64 { return t.Score }}
 	rest := *d
 	rest.Normalizer, rest.PreTokenizer = nil, nil
 	trim := false
@@ -157,7 +157,7 @@ func precompiled(raw json.RawMessage) ([]byte, error) {
 
 // newWordPiece is BERT's. llama.cpp always lowercases and strips accents, and marks a word's first piece where tokenizer.json
 // marks the others.
-func newWordPiece(d *text.Description) (*vocab, error) {
+func newWordPiece(d *tokenizer.Description) (*vocab, error) {
 	for _, c := range d.Normalizer {
 		f := struct {
 			Lowercase bool

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"gqa/checkpoints/gguf"
-	"gqa/internal/text"
+	"gqa/internal/tokenizer"
 )
 
 // llama.cpp's token types.
@@ -25,7 +25,7 @@ const (
 func NoVocab() []gguf.Key { return []gguf.Key{{Name: "tokenizer.ggml.model", Value: "none"}} }
 
 // Vocab returns the keys of a tokenizer for a model with rows embeddings, and notes on where llama.cpp's ids may differ.
-func Vocab(d *text.Description, rows int) (keys []gguf.Key, notes []string, err error) {
+func Vocab(d *tokenizer.Description, rows int) (keys []gguf.Key, notes []string, err error) {
 	d, notes, err = withRows(d, rows)
 	if err != nil {
 		return nil, nil, err
@@ -57,12 +57,12 @@ func Vocab(d *text.Description, rows int) (keys []gguf.Key, notes []string, err 
 }
 
 // withRows leaves out added tokens beyond the rows of the embedding, with a note: the model cannot read them.
-func withRows(d *text.Description, rows int) (*text.Description, []string, error) {
+func withRows(d *tokenizer.Description, rows int) (*tokenizer.Description, []string, error) {
 	if len(d.Tokens) <= rows {
 		return d, nil, nil
 	}
 	beyond := d.Tokens[rows:]
-	own := slices.ContainsFunc(beyond, func(t text.Token) bool { return !t.Added && t.Text != "" })
+	own := slices.ContainsFunc(beyond, func(t tokenizer.Token) bool { return !t.Added && t.Text != "" })
 	if own || slices.ContainsFunc(slices.Concat(d.Before, d.After), func(id int32) bool { return int(id) >= rows }) {
 		return nil, nil, fmt.Errorf("tokenizer.json has ids up to %d, but the embedding has %d rows: it is another model's tokenizer", len(d.Tokens)-1, rows)
 	}
@@ -79,8 +79,8 @@ type vocab struct {
 	extra []gguf.Key
 	notes []string
 
-	spell func(string) string      // a token of the model as llama.cpp spells it; nil: as it is
-	score func(text.Token) float64 // nil: none
+	spell func(string) string           // a token of the model as llama.cpp spells it; nil: as it is
+	score func(tokenizer.Token) float64 // nil: none
 
 	tokens []string
 	types  []int32
@@ -88,8 +88,8 @@ type vocab struct {
 }
 
 // newVocab recognises the tokenizer.
-func newVocab(d *text.Description) (*vocab, error) {
-	byteLevel := slices.ContainsFunc(d.PreTokenizer, func(c text.Component) bool { return c.Type == "ByteLevel" })
+func newVocab(d *tokenizer.Description) (*vocab, error) {
+	byteLevel := slices.ContainsFunc(d.PreTokenizer, func(c tokenizer.Component) bool { return c.Type == "ByteLevel" })
 	switch {
 	case d.Kind == "BPE" && byteLevel:
 		return newByteLevel(d)
@@ -106,7 +106,7 @@ func newVocab(d *text.Description) (*vocab, error) {
 }
 
 // addTokens lists the tokens by id; ids that no token has, up to the embedding's rows, get names of their own.
-func (v *vocab) addTokens(d *text.Description, rows int) error {
+func (v *vocab) addTokens(d *tokenizer.Description, rows int) error {
 	seen := make(map[string]int, rows)
 	for id := range rows {
 		name, kind, score := fmt.Sprintf("[PAD%d]", id), unused, 0.0
@@ -129,7 +129,7 @@ func (v *vocab) addTokens(d *text.Description, rows int) error {
 	return nil
 }
 
-func tokenType(t text.Token, model string) int32 {
+func tokenType(t tokenizer.Token, model string) int32 {
 	switch {
 	case t.Unknown && model != "gpt2":
 		return unknown
@@ -169,12 +169,12 @@ var roleKeys = []struct{ role, key string }{
 }
 
 // specialKeys names the special tokens and says which of them surround a text, as the post-processor has it.
-func specialKeys(d *text.Description) (keys []gguf.Key, notes []string) {
+func specialKeys(d *tokenizer.Description) (keys []gguf.Key, notes []string) {
 	ids := make(map[string]int32, len(d.Special))
 	for role, id := range d.Special {
 		ids[role] = id
 	}
-	unk := slices.IndexFunc(d.Tokens, func(t text.Token) bool { return t.Unknown })
+	unk := slices.IndexFunc(d.Tokens, func(t tokenizer.Token) bool { return t.Unknown })
 	if _, named := ids["unk_token"]; !named && unk >= 0 {
 		ids["unk_token"] = int32(unk)
 	}
@@ -211,7 +211,7 @@ func surround(ids map[string]int32, role string, tokens []int32) (add, same bool
 }
 
 // templateKeys are the chat templates.
-func templateKeys(d *text.Description) []gguf.Key {
+func templateKeys(d *tokenizer.Description) []gguf.Key {
 	var keys []gguf.Key
 	if t, ok := d.Templates["default"]; ok {
 		keys = append(keys, gguf.Key{Name: "tokenizer.chat_template", Value: t})

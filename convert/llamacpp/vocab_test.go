@@ -9,13 +9,13 @@ import (
 	"testing"
 
 	"gqa/checkpoints/gguf"
-	"gqa/internal/text"
+	"gqa/internal/tokenizer"
 )
 
-// tokenizer describes a tokenizer.json after a change of its text, with files beside it.
-func tokenizer(t *testing.T, name, old, new string, beside map[string]string) *text.Description {
+// describe describes a tokenizer.json after a change of its text, with files beside it.
+func describe(t *testing.T, name, old, new string, beside map[string]string) *tokenizer.Description {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("../../internal/text/testdata/tokenizers", name+".json"))
+	data, err := os.ReadFile(filepath.Join("../../internal/tokenizer/testdata/tokenizers", name+".json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func tokenizer(t *testing.T, name, old, new string, beside map[string]string) *t
 			t.Fatal(err)
 		}
 	}
-	d, err := text.Describe(dir)
+	d, err := tokenizer.Describe(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestVocab(t *testing.T) {
 		"bert": {"model": "bert", "bos_token_id": uint32(2), "seperator_token_id": uint32(3), "add_bos_token": true, "add_eos_token": false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := tokenizer(t, name, "", "", nil)
+			d := describe(t, name, "", "", nil)
 			keys, _, err := Vocab(d, len(d.Tokens)+3)
 			if err != nil {
 				t.Fatal(err)
@@ -95,7 +95,7 @@ func TestSpiece(t *testing.T) {
 			"model": "llama", "add_space_prefix": true, "bos_token_id": uint32(1), "eos_token_id": uint32(2), "add_bos_token": true, "add_eos_token": false,
 		}},
 	} {
-		model, err := os.ReadFile(filepath.Join("../../internal/text/testdata/spiece", name+".model"))
+		model, err := os.ReadFile(filepath.Join("../../internal/tokenizer/testdata/spiece", name+".model"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func TestSpiece(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		d, err := text.Describe(dir)
+		d, err := tokenizer.Describe(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func TestTokenTypes(t *testing.T) {
 		"neox":   {{0, "<|endoftext|>", control}, {271, "  ", userDefined}, {275, "é!", userDefined}},
 		"bert":   {{0, "[PAD]", control}, {1, "[UNK]", unknown}, {2, "[CLS]", control}},
 	} {
-		d := tokenizer(t, name, "", "", nil)
+		d := describe(t, name, "", "", nil)
 		keys, _, err := Vocab(d, len(d.Tokens))
 		if err != nil {
 			t.Fatal(err)
@@ -152,7 +152,7 @@ func TestTokenTypes(t *testing.T) {
 
 // TestScores: joining by score is merging by rank.
 func TestScores(t *testing.T) {
-	d := tokenizer(t, "llama2", "", "", nil)
+	d := describe(t, "llama2", "", "", nil)
 	keys, _, err := Vocab(d, len(d.Tokens))
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestScores(t *testing.T) {
 }
 
 func TestWordPieceSpelling(t *testing.T) {
-	d := tokenizer(t, "bert", "", "", nil)
+	d := describe(t, "bert", "", "", nil)
 	keys, _, err := Vocab(d, len(d.Tokens))
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestWordPieceSpelling(t *testing.T) {
 }
 
 func TestVocabBesides(t *testing.T) {
-	d := tokenizer(t, "neox", "", "", map[string]string{
+	d := describe(t, "neox", "", "", map[string]string{
 		"tokenizer_config.json": `{"bos_token": "<|endoftext|>", "eos_token": {"content": "<|endoftext|>"}, "pad_token": null, "chat_template":
 			[{"name": "default", "template": "{{ a }}"}, {"name": "tool_use", "template": "{{ b }}"}]}`,
 	})
@@ -229,14 +229,14 @@ func TestVocabRefuses(t *testing.T) {
 		"no NFC as here":                             {"llama2", `"normalizers":[`, `"normalizers":[{"type":"NFC"},`},
 	} {
 		t.Run(want, func(t *testing.T) {
-			d := tokenizer(t, c.name, c.old, c.new, nil)
+			d := describe(t, c.name, c.old, c.new, nil)
 			_, _, err := Vocab(d, len(d.Tokens))
 			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got error %v, want one line with %q", err, want)
 			}
 		})
 	}
-	d := tokenizer(t, "llama3", "", "", nil)
+	d := describe(t, "llama3", "", "", nil)
 	if _, _, err := Vocab(d, 200); err == nil || !strings.Contains(err.Error(), "the embedding has 200 rows") {
 		t.Errorf("got error %v, want one about the embedding's rows", err)
 	}

@@ -14,12 +14,12 @@ import (
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/convert/calibrate"
+	"gqa/internal/data"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/model"
-	"gqa/internal/objective"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
@@ -110,7 +110,7 @@ func (c mergeCase) data(a *configs.Arch) *calibrate.Data {
 	d := &calibrate.Data{Name: "ids", IDs: c.batch.IDs, Seed: 1}
 	if a.EncoderLayers > 0 {
 		d.IDs = slices.Concat(c.batch.Source.IDs, c.batch.IDs)
-		d.Objective = objective.Spans{Sentinels: []int32{4, 5, 6}, End: 1, Start: int32(a.StartToken), Pad: int32(a.PadToken)}
+		d.Objective = data.Spans{Sentinels: []int32{4, 5, 6}, End: 1, Start: int32(a.StartToken), Pad: int32(a.PadToken)}
 	}
 	d.Tokens = len(d.IDs)
 	return d

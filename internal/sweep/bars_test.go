@@ -9,8 +9,7 @@ import (
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/eval"
-	"gqa/internal/objective"
-	"gqa/internal/stream"
+	"gqa/internal/data"
 	"gqa/internal/weights"
 )
 
@@ -31,11 +30,11 @@ func TestStarts(t *testing.T) {
 	}
 	defer src.Close()
 	const tokens = 32768
-	data, err := calibrate.Load(t.Context(), "sample:train", model, src.Arch, calibrate.Options{Tokens: tokens, Steps: 40})
+	calibration, err := calibrate.Load(t.Context(), "sample:train", model, src.Arch, calibrate.Options{Tokens: tokens, Steps: 40})
 	if err != nil {
 		t.Fatal(err)
 	}
-	valid, err := objective.Load(t.Context(), "sample:val", model, src.Arch, objective.Options{SeqLen: 512, Options: stream.Options{Max: 30 * 512}})
+	valid, err := data.Load(t.Context(), "sample:val", model, src.Arch, data.Options{SeqLen: 512, MaxTokens: 30 * 512})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,10 +52,10 @@ func TestStarts(t *testing.T) {
 	starts := []convert.Options{
 		{Method: convert.Mean},
 		{Method: convert.Align},
-		{Method: convert.Align, Calibration: data},
-		{Method: convert.Calibrated, Calibration: data},
-		{Method: convert.Calibrated, Grouping: convert.Similar, Calibration: data},
-		{Method: convert.Calibrated, Grouping: convert.Similar, Calibration: data, Refine: 40},
+		{Method: convert.Align, Calibration: calibration},
+		{Method: convert.Calibrated, Calibration: calibration},
+		{Method: convert.Calibrated, Grouping: convert.Similar, Calibration: calibration},
+		{Method: convert.Calibrated, Grouping: convert.Similar, Calibration: calibration, Refine: 40},
 	}
 	whole := loss(model)
 	for groups, bars := range map[int][]float64{4: {0, 0.62, 0.655, 0.89, 0.92, 0.97}, 1: {0, 0.39, 0.475, 0.725, 0.725, 0.84}} {

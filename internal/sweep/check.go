@@ -12,9 +12,7 @@ import (
 	"gqa/checkpoints/sample"
 	"gqa/convert"
 	"gqa/convert/calibrate"
-	"gqa/internal/objective"
-	"gqa/internal/stream"
-	"gqa/internal/text"
+	"gqa/internal/data"
 	"gqa/internal/weights"
 )
 
@@ -90,12 +88,12 @@ func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
 	if !src.Arch.Causal {
 		return fmt.Errorf("a sweep times decoding, which family %s does not do: use gqa-convert, gqa-train and gqa-eval quality", src.Arch.Family.Name)
 	}
-	load := func(what, data string, tokens int) (*objective.Data, error) {
-		corpus, err := objective.Load(ctx, data, src.Dir, src.Arch, objective.Options{
-			SeqLen: length, Seed: s.o.Recipe.Seed, Options: stream.Options{Max: tokens, TextKey: s.o.Recipe.TextKey},
+	load := func(what, name string, tokens int) (*data.Dataset, error) {
+		corpus, err := data.Load(ctx, name, src.Dir, src.Arch, data.Options{
+			SeqLen: length, Seed: s.o.Recipe.Seed, MaxTokens: tokens, TextKey: s.o.Recipe.TextKey,
 		})
 		if err == nil {
-			_, err = text.Windows(corpus.IDs, corpus.Window)
+			_, err = data.Windows(corpus.IDs, corpus.Window)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)

@@ -27,8 +27,8 @@ import (
 	"gqa/convert/calibrate"
 	"gqa/eval"
 	"gqa/eval/report"
+	"gqa/internal/data"
 	"gqa/internal/file"
-	"gqa/internal/objective"
 	"gqa/train"
 )
 
@@ -112,7 +112,7 @@ type sweep struct {
 	watch  Watcher
 	model  string // folder or file of the multi-head model
 	heads  int    // its KV heads
-	valid  *objective.Data
+	valid  *data.Dataset
 	report report.Report
 
 	text      *calibrate.Data // what conversions look at; nil: weights alone

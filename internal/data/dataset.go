@@ -1,0 +1,155 @@
+package data
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/configs"
+	"gqa/internal/tokenizer"
+)
+
+// Dataset is a corpus with what a model is to predict of it.
+type Dataset struct {
+	*Tokens
+	Objective
+	Window int // ids of a window: what was asked, or what a row of labelled data has
+}
+
+// Options say what to read of a corpus, and what a model sees of it.
+type Options struct {
+	MaxTokens int    // read at most; 0: all
+	TextKey   string // the key of a JSON record that holds its text; empty: TextKey
+	SeqLen    int    // tokens of a window, where the data does not come in rows
+	Seed      uint64 // of what is hidden
+}
+
+// Load reads data (as LoadTokens does) for the model in dir: with labels where the file has them and the model is no decoder
+// alone; else an encoder predicts masked tokens, an encoder and decoder hidden spans, a decoder the next token.
+func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*Dataset, error) {
+	if a.Causal && a.EncoderLayers == 0 {
+		s, err := LoadTokens(ctx, name, dir, a.Vocab, o)
+		return &Dataset{s, NextToken{}, o.SeqLen}, err
+	}
+	if d, err := loadLabelled(name, a); d != nil || err != nil {
+		return d, err
+	}
+	tok, err := LoadTokenizer(dir, a.Vocab)
+	if err != nil {
+		return nil, fmt.Errorf("%s has no labels, and what to hide instead takes the model's tokenizer: %w", name, err)
+	}
+	of, err := hiding(tok, a, o.Seed)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	s, err := LoadTokens(ctx, name, dir, a.Vocab, o)
+	return &Dataset{s, of, o.SeqLen}, err
+}
+
+// hiding is the objective that needs no labels.
+func hiding(tok *tokenizer.Tokenizer, a *configs.Arch, seed uint64) (Objective, error) {
+	if a.EncoderLayers == 0 {
+		mask, ok := tok.ID("[MASK]")
+		if !ok || int(mask) >= a.Vocab {
+			return nil, errors.New("the model's tokenizer has no [MASK] token, or the model no row for it, to hide others behind; give data with input_ids and labels")
+		}
+		return Masked{mask, seed}, nil
+	}
+	s := Spans{Start: int32(a.StartToken), Pad: int32(a.PadToken), Seed: seed}
+	var ok bool
+	if s.End, ok = tok.EOS(); !ok {
+		return nil, errors.New("the model's tokenizer has no end-of-text token; give data with input_ids and labels")
+	}
+	for {
+		id, ok := tok.ID(fmt.Sprintf("<extra_id_%d>", len(s.Sentinels)))
+		if !ok || int(id) >= a.Vocab {
+			break
+		}
+		s.Sentinels = append(s.Sentinels, id)
+	}
+	if len(s.Sentinels) == 0 {
+		return nil, errors.New("the model's tokenizer has no <extra_id_0>, or the model no row for it, to hide spans behind; give data with input_ids and labels")
+	}
+	return s, nil
+}
+
+// loadLabelled reads input_ids [rows, tokens], attention_mask and labels [rows, labels] of a safetensors file; nil: it is none,
+// or has no labels.
+func loadLabelled(name string, a *configs.Arch) (*Dataset, error) {
+	if !strings.HasSuffix(name, ".safetensors") {
+		return nil, nil
+	}
+	ckpt, err := checkpoints.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer ckpt.Close()
+	if _, ok := ckpt.Tensor("labels"); !ok {
+		return nil, nil
+	}
+	d, err := readLabelled(ckpt, a)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	d.Name = name
+	return d, nil
+}
+
+// LabelRows is how many labels a row of a .safetensors file has; 0: there is no such file, or it has none.
+func LabelRows(name string) int {
+	if !strings.HasSuffix(name, ".safetensors") {
+		return 0
+	}
+	ckpt, err := checkpoints.Open(name)
+	if err != nil {
+		return 0
+	}
+	defer ckpt.Close()
+	if t, ok := ckpt.Tensor("labels"); ok && len(t.Shape) == 2 {
+		return t.Shape[1]
+	}
+	return 0
+}
+
+func readLabelled(ckpt *checkpoints.Checkpoint, a *configs.Arch) (*Dataset, error) {
+	ids, shape, err := ReadIDs(ckpt, "input_ids", a.Vocab)
+	if err != nil {
+		return nil, err
+	}
+	labels, lshape, err := ReadLabels(ckpt, "labels", a.Vocab)
+	if err != nil {
+		return nil, err
+	}
+	encoder := a.EncoderLayers == 0
+	if len(shape) != 2 || len(lshape) != 2 || shape[0] != lshape[0] || encoder && shape[1] != lshape[1] || shape[1] == 0 || lshape[1] == 0 {
+		return nil, fmt.Errorf("input_ids has shape %v, labels %v: want [rows, tokens] and [rows, labels], the same where there is no decoder", shape, lshape)
+	}
+	if limit := a.MaxPositions(); limit > 0 && shape[1] > limit {
+		return nil, fmt.Errorf("input_ids has rows of %d tokens, but the model has %d positions", shape[1], limit)
+	}
+	if !slices.ContainsFunc(labels, func(id int32) bool { return id >= 0 }) {
+		return nil, errors.New("labels has nothing to predict: every one is -100")
+	}
+	lens, err := ReadLens(ckpt, "attention_mask", shape)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dataset{
+		Tokens:    &Tokens{},
+		Objective: Labelled{Labels: lshape[1], ShiftRight: !encoder, Start: int32(a.StartToken), Pad: int32(a.PadToken)},
+		Window:    shape[1] + lshape[1],
+	}
+	for r := range shape[0] {
+		row := slices.Clone(ids[r*shape[1] : (r+1)*shape[1]])
+		if lens != nil {
+			for i := lens[r]; i < len(row); i++ {
+				row[i] = -1
+			}
+		}
+		d.IDs = append(append(d.IDs, row...), labels[r*lshape[1]:(r+1)*lshape[1]]...)
+	}
+	return d, nil
+}

@@ -1,0 +1,173 @@
+package data
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
+	"gqa/internal/tokenizer"
+)
+
+// Tokens is a corpus as token ids.
+type Tokens struct {
+	Name      string
+	IDs       []int32
+	Tokenizer *tokenizer.Tokenizer // nil where the data came as ids
+}
+
+// SamplePrefix names a split of the embedded corpus: "sample:train", "sample:val".
+const SamplePrefix = "sample:"
+
+// LoadTokens reads data (anything OpenCorpus takes, a .safetensors file with integer input_ids, or a split of the embedded
+// corpus) for the model in modelDir, whose tokenizer is used, with vocab rows of embedding. It is an error if an id lies
+// outside the vocabulary.
+func LoadTokens(ctx context.Context, data, modelDir string, vocab int, o Options) (*Tokens, error) {
+	if strings.HasSuffix(data, ".safetensors") {
+		return loadIDs(data, vocab, o.MaxTokens)
+	}
+	if split, ok := strings.CutPrefix(data, SamplePrefix); ok {
+		txt, err := sample.Corpus(split)
+		if err != nil {
+			return nil, err
+		}
+		return Encode(ctx, CorpusFromBytes(data, txt), modelDir, vocab, o.MaxTokens)
+	}
+	corpus, err := OpenCorpus(ctx, data, o.TextKey)
+	if err != nil {
+		return nil, err
+	}
+	return Encode(ctx, corpus, modelDir, vocab, o.MaxTokens)
+}
+
+// Encode is LoadTokens for a corpus that is already open.
+func Encode(ctx context.Context, corpus *Corpus, modelDir string, vocab, max int) (*Tokens, error) {
+	tok, err := LoadTokenizer(modelDir, vocab)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := corpus.Tokens(ctx, tok, max)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckIDs(tok, ids, vocab); err != nil {
+		return nil, fmt.Errorf("%s: %w", corpus.Name(), err)
+	}
+	return &Tokens{Name: corpus.Name(), IDs: ids, Tokenizer: tok}, nil
+}
+
+// CheckIDs returns an error if one of a text's ids has no row in an embedding of vocab rows.
+func CheckIDs(tok *tokenizer.Tokenizer, ids []int32, vocab int) error {
+	for i, id := range ids {
+		if int(id) >= vocab {
+			return fmt.Errorf("token %d of the text is %q, id %d of the tokenizer, but the model's vocabulary has %d rows; it is another model's tokenizer",
+				i, tok.Token(id), id, vocab)
+		}
+	}
+	return nil
+}
+
+// warned are the folders that LoadTokenizer has warned of.
+var warned sync.Map
+
+// LoadTokenizer loads a model folder's tokenizer. If it has ids without a row in an embedding of vocab rows it warns, once: [CheckIDs]
+// tells whether a text has any.
+func LoadTokenizer(modelDir string, vocab int) (*tokenizer.Tokenizer, error) {
+	tok, err := tokenizer.Load(modelDir)
+	if err != nil {
+		return nil, err
+	}
+	if tok.VocabSize() > vocab {
+		if _, again := warned.LoadOrStore(modelDir, true); !again {
+			slog.Warn("the tokenizer has ids that the model has no rows for: a text with one is an error", "model", modelDir,
+				"largest", tok.VocabSize()-1, "rows", vocab)
+		}
+	}
+	return tok, nil
+}
+
+func loadIDs(path string, vocab, max int) (*Tokens, error) {
+	ckpt, err := checkpoints.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer ckpt.Close()
+	ids, _, err := ReadIDs(ckpt, "input_ids", vocab)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if max > 0 && len(ids) > max {
+		ids = ids[:max]
+	}
+	return &Tokens{Name: path, IDs: ids}, nil
+}
+
+// ReadIDs reads a tensor of token ids, checked against the vocabulary, with its shape.
+func ReadIDs(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, error) {
+	return readIDs(ckpt, name, vocab, false)
+}
+
+// ReadLabels is ReadIDs where -100 stands for nothing to predict: it becomes -1.
+func ReadLabels(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, error) {
+	return readIDs(ckpt, name, vocab, true)
+}
+
+func readIDs(ckpt *checkpoints.Checkpoint, name string, vocab int, labels bool) ([]int32, []int, error) {
+	t, ok := ckpt.Tensor(name)
+	if !ok {
+		return nil, nil, fmt.Errorf("there is no tensor %s; the file has %s", name, some(ckpt.Names()))
+	}
+	wide, err := t.Int64()
+	if err != nil {
+		return nil, nil, err
+	}
+	ids := make([]int32, len(wide))
+	for i, id := range wide {
+		if labels && id == -100 {
+			ids[i] = -1
+			continue
+		}
+		if id < 0 || id >= int64(vocab) {
+			return nil, nil, fmt.Errorf("%s: id %d at %d is outside the model's vocabulary of %d", name, id, i, vocab)
+		}
+		ids[i] = int32(id)
+	}
+	return ids, t.Shape, nil
+}
+
+// ReadLens reads an attention mask [sequences, tokens] of the shape of its ids: how many tokens of each sequence are not padding,
+// which must stand at the end. nil: there is no such tensor, or nothing in it is padding.
+func ReadLens(ckpt *checkpoints.Checkpoint, name string, shape []int) ([]int, error) {
+	t, ok := ckpt.Tensor(name)
+	if !ok {
+		return nil, nil
+	}
+	if !slices.Equal(t.Shape, shape) {
+		return nil, fmt.Errorf("%s has shape %v, its ids %v", name, t.Shape, shape)
+	}
+	mask, err := t.Int64()
+	if err != nil {
+		return nil, err
+	}
+	var lens []int
+	padded := false
+	for at := 0; at < len(mask); at += shape[1] {
+		row := mask[at : at+shape[1]]
+		n := slices.Index(row, 0)
+		if n < 0 {
+			n = len(row)
+		}
+		if n == 0 || slices.ContainsFunc(row[n:], func(x int64) bool { return x != 0 }) {
+			return nil, fmt.Errorf("%s: sequence %d is padded before its tokens; padding is supported behind them only", name, at/shape[1])
+		}
+		lens, padded = append(lens, n), padded || n < len(row)
+	}
+	if !padded {
+		return nil, nil
+	}
+	return lens, nil
+}

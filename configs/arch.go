@@ -35,7 +35,8 @@ type Arch struct {
 	Position          Position
 	Activation        Activation
 	Rope              Rope
-	RopeInterleaved   bool // planes are (2i, 2i+1) as in GPT-J, not (i, i+Dim/2) as in Llama
+	WindowRope        *Rope // of the layers whose window slides, where it differs; nil: Rope
+	RopeInterleaved   bool  // planes are (2i, 2i+1) as in GPT-J, not (i, i+Dim/2) as in Llama
 	ALiBi             ALiBi
 	Relative          Relative
 	Causal            bool // a token sees none that follow it
@@ -53,7 +54,7 @@ type Arch struct {
 	absent     map[string]bool // sets of optional tensors that the checkpoint has not
 	grouped    bool            // the KV heads lie as groups even if there are as many as heads
 	windowFrom int             // the first layer whose window slides, unless layerTypes says
-	layerTypes []string        // by layer; nil: not given
+	layerTypes []string        // by layer, from the first one again where they end; nil: not given
 	untied     map[Role]bool   // which roles go by their names beside an untied head
 	biased     map[Role]bool   // where the checkpoint decides, which roles have a bias
 }
@@ -108,7 +109,7 @@ func (a *Arch) GroupSize() int { return a.Heads / a.KVHeads }
 // MaxPositions is how long a sequence can be; 0: as long as one likes. Learned positions end, and dynamic rotary scaling
 // changes every position's embedding with the length beyond the context.
 func (a *Arch) MaxPositions() int {
-	if a.Position == PositionLearned || a.Rope.Type == "dynamic" {
+	if a.Position == PositionLearned || a.Rope.Type == "dynamic" || a.WindowRope != nil && a.WindowRope.Type == "dynamic" {
 		return a.Context
 	}
 	return 0

@@ -34,6 +34,8 @@ func TestLayerWindow(t *testing.T) {
 		{with("qwen3", `"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 0, "num_hidden_layers": 2,
 			"layer_types": ["full_attention", "sliding_attention"]`), []int{0, 8}},
 		{with("qwen3", `"num_hidden_layers": 2, "layer_types": ["full_attention", "full_attention"]`), []int{0, 0}},
+		{with("olmo3", `"num_hidden_layers": 6`), []int{4096, 4096, 4096, 0, 4096, 4096}},
+		{with("olmo3", `"num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"]`), []int{0, 4096}},
 	} {
 		a := resolve(t, c.config)
 		for layer, want := range c.want {
@@ -142,7 +144,7 @@ func TestBlocksNameWhatIsWrong(t *testing.T) {
 		with("qwen2", `"use_sliding_window": "yes"`):                                  `use_sliding_window is "yes", want true or false`,
 		with("qwen3", `"layer_types": ["full_attention"]`):                            "layer_types has 1 entries for 32 layers",
 		with("qwen3", `"layer_types": "full_attention"`):                              `layer_types is "full_attention", want a list`,
-		with("qwen3", `"layer_types": ["linear_attention"]`):                          `layer_types has "linear_attention" for layer 0, want full_attention or sliding_attention`,
+		with("qwen3", `"num_hidden_layers": 1, "layer_types": ["linear_attention"]`):  `layer_types has "linear_attention" for layer 0, want full_attention or sliding_attention`,
 		with("qwen3", `"num_hidden_layers": 1, "layer_types": ["sliding_attention"]`): "there is no sliding_window in use",
 		with("gemma", `"use_bidirectional_attention": true`):                          "use_bidirectional_attention is true",
 		with("olmo", `"clip_qkv": -1`):                                                "clipped to ±-1, want a positive number",

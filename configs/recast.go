@@ -193,7 +193,7 @@ func (a *Arch) class() string { return a.Family.Grouping(a.KVHeads).Class }
 func (a *Arch) core() Arch {
 	c := *a
 	c.Family, c.Prefix, c.Unknown, c.bools, c.grouped = nil, "", nil, nil, false
-	c.AttnBias, c.MLPBias, c.NormOffset, c.RopeInterleaved, c.Rope = false, false, 0, false, Rope{}
+	c.AttnBias, c.MLPBias, c.NormOffset, c.RopeInterleaved, c.Rope, c.WindowRope = false, false, 0, false, Rope{}, nil
 	c.Window, c.windowFrom, c.layerTypes = 0, 0, nil
 	c.EmbedDim, c.PositionOffset, c.Padding, c.biased = 0, 0, 0, nil
 	if c.Position != PositionALiBi {
@@ -206,9 +206,16 @@ func (a *Arch) frequencies() []float64 {
 	if a.Position != PositionRope {
 		return nil
 	}
-	all := []float64{math.Round(a.Rope.Scale()*1e9) / 1e9}
-	for _, f := range a.Rope.InvFreq() {
-		all = append(all, float64(float32(f)))
+	ropes := []Rope{a.Rope}
+	if a.WindowRope != nil {
+		ropes = append(ropes, *a.WindowRope)
+	}
+	var all []float64
+	for _, r := range ropes {
+		all = append(all, math.Round(r.Scale()*1e9)/1e9)
+		for _, f := range r.InvFreq() {
+			all = append(all, float64(float32(f)))
+		}
 	}
 	return all
 }

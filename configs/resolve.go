@@ -74,6 +74,8 @@ var fields = []fieldKind{
 	{name: "rope_interleaved", kind: 'b'},
 	{name: "rope_context", kind: 'n'},
 	{name: "rope_scaling", kind: 'r'},
+	{name: "window_rope_theta", kind: 'n'},
+	{name: "window_rope_scaling", kind: 'r'},
 }
 
 // kindOf is a field's kind, 0 if there is no such field.
@@ -154,7 +156,7 @@ func (r *resolver) arch() *Arch {
 		Causal: r.bools["causal"], Relative: Relative{Buckets: n("relative_buckets"), MaxDistance: n("relative_distance")},
 		Norm: Norm(r.names["norm"]), MLP: MLP(r.names["mlp"]), Residual: Residual(r.names["residual"]),
 		Position: Position(r.names["position"]), Activation: Activation(activations[r.names["activation"]]),
-		Rope:     Rope{Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], RopeScaling: r.scaling},
+		Rope: Rope{Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], RopeScaling: r.scalings["rope_scaling"]}, WindowRope: r.windowRope(),
 		EmbedDim: n("embed_dim"), PositionOffset: n("position_offset"),
 		ALiBi: ALiBi{Max: r.numbers["alibi_max"], Coarse: r.numbers["alibi_coarse"]},
 		bools: r.bools, RopeInterleaved: r.bools["rope_interleaved"],
@@ -182,7 +184,7 @@ func (a *Arch) check() error {
 	}
 	switch a.Position {
 	case PositionRope:
-		return a.Rope.check(a.HeadDim)
+		return a.checkRope()
 	case PositionALiBi:
 		return a.ALiBi.check()
 	case PositionT5:

@@ -17,12 +17,12 @@ type resolver struct {
 	bools      map[string]bool // fields, and values that fields chosen by name have
 	names      map[string]string
 	layerTypes []string
-	scaling    RopeScaling
+	scalings   map[string]RopeScaling
 }
 
 func newResolver(f *Family, raw map[string]any) *resolver {
 	return &resolver{
-		family: f, raw: raw, names: map[string]string{}, bools: map[string]bool{"scale_scores": true, "causal": true},
+		family: f, raw: raw, names: map[string]string{}, scalings: map[string]RopeScaling{}, bools: map[string]bool{"scale_scores": true, "causal": true},
 		numbers: map[string]float64{"padding": -1, "embed_scale": 1, "residual_scale": 1, "logit_scale": 1},
 	}
 }
@@ -52,6 +52,9 @@ func (r *resolver) value(k fieldKind, field Field) (value any, source string, er
 	constant := func(how string, value any) (any, string, error) {
 		if s, ok := value.(string); ok && strings.IndexByte("incwb", k.kind) >= 0 {
 			value = expression(s)
+		}
+		if list, ok := value.([]any); ok && k.kind == 'l' {
+			value = pattern(list)
 		}
 		return value, fmt.Sprintf("%s (%s %v)", k.name, how, value), nil
 	}
@@ -101,7 +104,7 @@ func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 	case 'p':
 		r.numbers[k.name], err = r.padding(value)
 	case 'l':
-		r.layerTypes, err = layerTypesOf(value)
+		r.layerTypes, err = r.layerTypesOf(value)
 	case 'b':
 		r.bools[k.name], err = r.truth(value)
 	case 's':
@@ -114,7 +117,7 @@ func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 		}
 		r.names[k.name], r.bools[name] = name, true
 	case 'r':
-		r.scaling, err = r.ropeScaling(value, field)
+		r.scalings[k.name], err = r.ropeScaling(value, field)
 	}
 	return err
 }

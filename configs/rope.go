@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -58,6 +59,15 @@ func (r *resolver) ropeScaling(value any, field Field) (RopeScaling, error) {
 		s.ShortFactors, s.LongFactors = p.list("short_factor"), p.list("long_factor")
 	}
 	return s, p.err
+}
+
+// windowRope returns the rotary embedding of layers whose window slides, nil if the family has the same in all.
+func (r *resolver) windowRope() *Rope {
+	theta, ok := r.numbers["window_rope_theta"]
+	if !ok {
+		return nil
+	}
+	return &Rope{Dim: int(r.numbers["rope_dim"]), Theta: theta, RopeScaling: r.scalings["window_rope_scaling"]}
 }
 
 // ropeObject reads the values of a rope scaling object; err is the first thing wrong with them.
@@ -190,6 +200,16 @@ func (r Rope) Scale() float64 {
 		return mscale(r.MScale) / mscale(r.MScaleAllDim)
 	}
 	return mscale(1)
+}
+
+func (a *Arch) checkRope() error {
+	if err := a.Rope.check(a.HeadDim); err != nil || a.WindowRope == nil {
+		return err
+	}
+	if a.Rope.Type == "longrope" || a.WindowRope.Type == "longrope" {
+		return errors.New("config.json: longrope is not supported where rotary embeddings differ by layer")
+	}
+	return a.WindowRope.check(a.HeadDim)
 }
 
 func (r Rope) check(headDim int) error {

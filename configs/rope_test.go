@@ -2,6 +2,7 @@ package configs
 
 import (
 	"math"
+	"strings"
 	"testing"
 )
 
@@ -81,5 +82,32 @@ func TestRopeScale(t *testing.T) {
 		if got := (Rope{Dim: 8, Theta: 10000, RopeScaling: c.s}).Scale(); math.Abs(got-c.want) > 1e-15 {
 			t.Errorf("%+v: %v, want %v", c.s, got, c.want)
 		}
+	}
+}
+
+// TestWindowRope checks that only layers without a window have OLMo 3's scaled positions, whether the configuration is of
+// transformers 5 or older.
+func TestWindowRope(t *testing.T) {
+	for name, config := range map[string]string{
+		"by layer": `{"model_type": "olmo3", "num_hidden_layers": 4, "rope_parameters": {
+			"full_attention": {"rope_type": "linear", "factor": 4, "rope_theta": 300000}, "sliding_attention": {"rope_type": "default", "rope_theta": 20000}}}`,
+		"older": `{"model_type": "olmo3", "num_hidden_layers": 4, "rope_theta": 300000, "rope_scaling": {"type": "linear", "factor": 4}}`,
+	} {
+		a := resolve(t, config)
+		window, full := a.WindowRope, a.Rope
+		want := 20000.0
+		if name == "older" {
+			want = 500000 // transformers reads rope_theta for the other layers alone
+		}
+		if window.Type == "linear" || window.Theta != want || window.Dim != 128 {
+			t.Errorf("%s: layers with a window have %+v", name, window)
+		}
+		if full.Type != "linear" || full.Factor != 4 || full.Theta != 300000 {
+			t.Errorf("%s: layers without have %+v", name, full)
+		}
+	}
+	_, err := Resolve([]byte(`{"model_type": "olmo3", "rope_parameters": {"sliding_attention": {"rope_type": "longrope"}}}`), "")
+	if err == nil || !strings.Contains(err.Error(), "longrope is not supported where rotary embeddings differ by layer") {
+		t.Errorf("longrope: %v", err)
 	}
 }

@@ -16,7 +16,7 @@ const (
 func (a *Arch) LayerWindow(layer int) int {
 	sliding := layer >= a.windowFrom
 	if a.layerTypes != nil {
-		sliding = a.layerTypes[layer] == slidingAttention
+		sliding = a.layerTypes[layer%len(a.layerTypes)] == slidingAttention
 	}
 	if sliding {
 		return a.Window
@@ -24,13 +24,23 @@ func (a *Arch) LayerWindow(layer int) int {
 	return 0
 }
 
-func layerTypesOf(value any) ([]string, error) {
-	list, ok := value.([]any)
-	if !ok {
+// pattern is a family's default for the types of layers, which repeats.
+type pattern []any
+
+// layerTypesOf returns the type of every layer, or those of a pattern.
+func (r *resolver) layerTypesOf(value any) ([]string, error) {
+	list, repeats := value.(pattern)
+	given, ok := value.([]any)
+	switch layers := int(r.numbers["layers"]); {
+	case repeats:
+		given = list
+	case !ok:
 		return nil, fmt.Errorf("is %s, want a list of layer types", literal(value))
+	case len(given) != layers:
+		return nil, fmt.Errorf("has %d entries for %d layers", len(given), layers)
 	}
-	types := make([]string, len(list))
-	for i, v := range list {
+	types := make([]string, len(given))
+	for i, v := range given {
 		types[i], _ = v.(string)
 		if types[i] != fullAttention && types[i] != slidingAttention {
 			return nil, fmt.Errorf("has %s for layer %d, want %s or %s", literal(v), i, fullAttention, slidingAttention)
@@ -40,12 +50,7 @@ func layerTypesOf(value any) ([]string, error) {
 }
 
 func (a *Arch) checkLayerTypes() error {
-	switch {
-	case a.layerTypes == nil:
-		return nil
-	case len(a.layerTypes) != a.Layers:
-		return fmt.Errorf("config.json: layer_types has %d entries for %d layers", len(a.layerTypes), a.Layers)
-	case a.Window == 0 && slices.Contains(a.layerTypes, slidingAttention):
+	if a.Window == 0 && slices.Contains(a.layerTypes, slidingAttention) {
 		return fmt.Errorf("config.json: layer_types has %s, but there is no sliding_window in use", slidingAttention)
 	}
 	return nil

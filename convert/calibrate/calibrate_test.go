@@ -22,7 +22,7 @@ func cases(t *testing.T) []*golden.Case {
 	t.Helper()
 	var some []*golden.Case
 	for _, c := range golden.Cases(t) {
-		if slices.Contains([]string{"llama", "gpt2", "gpt_neox", "olmo2"}, c.Name) {
+		if slices.Contains([]string{"llama", "gpt2", "gpt_neox", "olmo2", "olmo3"}, c.Name) {
 			some = append(some, c)
 		}
 	}

@@ -27,7 +27,7 @@ type Model[T any] struct {
 	headDense        ops.Linear[T] // before the head, if headNorm is there
 	headNorm         *ops.Norm[T]
 	head             ops.Linear[T]
-	rope             *ops.Rope
+	rope, windowRope *ops.Rope // of layers without and with a sliding window; nil: positions are not rotary
 }
 
 // layer is one block; a norm that is nil leaves its input as it is.
@@ -62,7 +62,10 @@ func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T
 	}
 	m.headDense, m.headNorm = b.linear(configs.HeadDense, -1), b.norm(configs.HeadNorm, -1)
 	if arch.Position == configs.PositionRope {
-		m.rope = newRope(arch)
+		m.rope = newRope(arch, arch.Rope)
+		if m.windowRope = m.rope; arch.WindowRope != nil {
+			m.windowRope = newRope(arch, *arch.WindowRope)
+		}
 	}
 	for i := range arch.Layers {
 		m.layers = append(m.layers, b.layer(i))
@@ -164,12 +167,12 @@ func scoreScale(a *configs.Arch, layer int) float32 {
 	return float32(scale)
 }
 
-func newRope(a *configs.Arch) *ops.Rope {
-	r := &ops.Rope{InvFreq: a.Rope.InvFreq(), Interleaved: a.RopeInterleaved, Scale: a.Rope.Scale(), Positions: a.Context}
-	if long := a.Rope.LongInvFreq(); long != nil {
+func newRope(a *configs.Arch, rope configs.Rope) *ops.Rope {
+	r := &ops.Rope{InvFreq: rope.InvFreq(), Interleaved: a.RopeInterleaved, Scale: rope.Scale(), Positions: a.Context}
+	if long := rope.LongInvFreq(); long != nil {
 		other := *r
 		other.InvFreq = long
-		r.Long, r.LongFrom = &other, int(a.Rope.OriginalContext)
+		r.Long, r.LongFrom = &other, int(rope.OriginalContext)
 	}
 	return r
 }
@@ -269,9 +272,13 @@ func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Bat
 		q, k, v = e.Clip(q, limit), e.Clip(k, limit), e.Clip(v, limit)
 	}
 	q, k = normed(e, q, l.qNorm), normed(e, k, l.kNorm)
-	if m.rope != nil {
-		q = e.Rotate(q, m.rope, b.Pos, a.Heads, a.HeadDim)
-		k = e.Rotate(k, m.rope, b.Pos, a.KVHeads, a.HeadDim)
+	rope := m.rope
+	if a.Window > 0 {
+		rope = m.windowRope
+	}
+	if rope != nil {
+		q = e.Rotate(q, rope, b.Pos, a.Heads, a.HeadDim)
+		k = e.Rotate(k, rope, b.Pos, a.KVHeads, a.HeadDim)
 	}
 	return e.Linear(e.Attend(q, k, v, a, b), l.o)
 }

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	"gqa/checkpoints"
 	"gqa/eval"
-	"gqa/internal/device"
-	"gqa/internal/engine/infer"
 	"gqa/internal/kernels"
 )
 
@@ -15,7 +14,7 @@ import (
 // roofline's: the larger of bytes / bandwidth and operations / peak, as measured just before. One round (-benchtime=1x)
 // is the median of many steps.
 func BenchmarkDecode(b *testing.B) {
-	formats := map[string]infer.Formats{"f32": {}, "bf16": {Weights: device.BF16, Cache: device.BF16}}
+	formats := map[string]eval.ModelOptions{"f32": {}, "bf16": {Weights: checkpoints.BF16, Cache: checkpoints.BF16}}
 	for _, threads := range []int{1, 2} {
 		kernels.SetThreads(threads)
 		for _, cell := range []struct{ batch, context int }{{8, 8192}, {1, 8192}, {8, 2048}, {1, 2048}, {8, 128}, {1, 128}} {
@@ -31,12 +30,12 @@ func BenchmarkDecode(b *testing.B) {
 	kernels.SetThreads(0)
 }
 
-func step(b *testing.B, f infer.Formats, kv, batch, context int) {
+func step(b *testing.B, o eval.ModelOptions, kv, batch, context int) {
 	shape, err := eval.ShapeByName(fmt.Sprintf("layers=8,heads=16,kv_heads=%d,dim=1024,head_dim=64,ffn=2816,vocab=8192,context=8192,gated=true", kv))
 	if err != nil {
 		b.Fatal(err)
 	}
-	m, err := eval.RandomModel(b.Context(), f, shape, 0)
+	m, err := eval.RandomModel(b.Context(), shape, 0, o)
 	if err != nil {
 		b.Fatal(err)
 	}

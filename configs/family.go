@@ -1,6 +1,6 @@
 // Package configs holds architectures as data: one YAML file per family of checkpoints says how its config.json is read,
 // which blocks its layers are made of, how its tensors are named, shaped and laid out, and how a grouped conversion of it
-// is written. docs/adding-a-family.md explains every key.
+// is written. docs/extending/family.md explains every key.
 package configs
 
 import (

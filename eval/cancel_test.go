@@ -8,13 +8,12 @@ import (
 	"time"
 
 	"gqa/internal/data"
-	"gqa/internal/engine/infer"
 )
 
 // TestWorkStops soon after its context ends, within a pass too. Each would take minutes.
 func TestWorkStops(t *testing.T) {
 	shape := Shape{Name: "wide", Vocab: 4096, Dim: 1024, Layers: 8, Heads: 16, KVHeads: 16, HeadDim: 64, FFN: 2048, Gated: true, Context: 1 << 20}
-	m, err := RandomModel(t.Context(), infer.Formats{}, shape, 0)
+	m, err := RandomModel(t.Context(), shape, 0, ModelOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,15 +24,15 @@ func TestWorkStops(t *testing.T) {
 		"load": func(ctx context.Context) error {
 			large := shape
 			large.Layers = 256
-			_, err := RandomModel(ctx, infer.Formats{}, large, 0)
+			_, err := RandomModel(ctx, large, 0, ModelOptions{})
 			return err
 		},
 		"quality": func(ctx context.Context) error {
-			_, err := MeasureQuality(ctx, m, &data.Tokens{Name: "ids", IDs: ids}, QualityOptions{SeqLen: 1 << 14})
+			_, err := MeasureQuality(ctx, m, nextToken(&data.Tokens{Name: "ids", IDs: ids}, 1<<14), QualityOptions{})
 			return err
 		},
 		"its teacher": func(ctx context.Context) error {
-			_, err := MeasureQuality(ctx, m, &data.Tokens{Name: "ids", IDs: ids}, QualityOptions{SeqLen: 512, Teacher: m})
+			_, err := MeasureQuality(ctx, m, nextToken(&data.Tokens{Name: "ids", IDs: ids}, 512), QualityOptions{Teacher: m})
 			return err
 		},
 		"cache": func(ctx context.Context) error {

@@ -219,7 +219,11 @@ func randomIDs(n, vocab int) []int32 {
 
 // RandomModel is a Llama of a shape with random weights, kept in the formats of f: for timing alone. A feed-forward block without a gate becomes
 // one with a gate and as many weights.
-func RandomModel(ctx context.Context, f infer.Formats, s Shape, groups int) (*Model, error) {
+func RandomModel(ctx context.Context, s Shape, groups int, o ModelOptions) (*Model, error) {
+	f, err := o.formats()
+	if err != nil {
+		return nil, err
+	}
 	a, err := s.arch(groups)
 	if err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ func TestLatencyOfGroups(t *testing.T) {
 			Name: "x", Layers: 2, Heads: 4, KVHeads: 4, HeadDim: 8, Dim: 32, FFN: 48, Vocab: 50, Context: 64,
 			Gated: i%2 == 0, Tied: i < 2,
 		}
-		m, err := RandomModel(t.Context(), infer.Formats{}, shape, groups)
+		m, err := RandomModel(t.Context(), shape, groups, ModelOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +177,7 @@ func TestLatencyRefuses(t *testing.T) {
 		"x in f32 takes ":            {Name: "x", Layers: 1 << 12, Heads: 4, KVHeads: 4, HeadDim: 1 << 12, Dim: 1 << 14, FFN: 1 << 16, Vocab: 50, Context: 64},
 		"3 kv heads do not divide 4": {Name: "x", Layers: 1, Heads: 4, KVHeads: 3, HeadDim: 8, Dim: 32, FFN: 48, Vocab: 50, Context: 64},
 	} {
-		_, err := RandomModel(t.Context(), infer.Formats{}, shape, 0)
+		_, err := RandomModel(t.Context(), shape, 0, ModelOptions{})
 		wantError(t, "shape", err, want)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 
+	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
 	"gqa/internal/model"
@@ -21,13 +23,29 @@ type Model struct {
 	headRows int // rows of logits in memory at once
 }
 
-// LoadModel reads a checkpoint (a folder, a .safetensors or PyTorch file, an index file) into memory, in f32.
-func LoadModel(ctx context.Context, path string) (*Model, error) {
-	return LoadModelIn(ctx, infer.Formats{}, path)
+// ModelOptions say how a model is held in memory. The zero value is F32.
+type ModelOptions struct {
+	Weights checkpoints.DType // of the weights: F32, BF16 or F16
+	Cache   checkpoints.DType // of the KV cache
 }
 
-// LoadModelIn is LoadModel with weights and cache kept in other formats.
-func LoadModelIn(ctx context.Context, f infer.Formats, path string) (*Model, error) {
+// formats returns what the decoder calls the options.
+func (o ModelOptions) formats() (infer.Formats, error) {
+	known := map[checkpoints.DType]device.Format{0: device.F32, checkpoints.F32: device.F32, checkpoints.BF16: device.BF16, checkpoints.F16: device.F16}
+	w, ok := known[o.Weights]
+	c, okCache := known[o.Cache]
+	if !ok || !okCache {
+		return infer.Formats{}, fmt.Errorf("weights in %s and a KV cache in %s: want F32, BF16 or F16", o.Weights, o.Cache)
+	}
+	return infer.Formats{Weights: w, Cache: c}, nil
+}
+
+// LoadModel reads a checkpoint into memory: a folder, a .safetensors or PyTorch file, or an index file.
+func LoadModel(ctx context.Context, path string, o ModelOptions) (*Model, error) {
+	f, err := o.formats()
+	if err != nil {
+		return nil, err
+	}
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)

@@ -12,7 +12,6 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/checkpoints/sample"
-	"gqa/internal/device"
 	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/model"
@@ -30,7 +29,7 @@ func gopher(t *testing.T) *Model {
 
 func mustLoad(t *testing.T, dir string) *Model {
 	t.Helper()
-	m, err := LoadModel(t.Context(), dir)
+	m, err := LoadModel(t.Context(), dir, ModelOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,8 +96,8 @@ func TestLoadNotFinite(t *testing.T) {
 		}
 		file := filepath.Join(dir, "model.safetensors")
 		golden.Poison(t, file, "model.layers.2.mlp.up_proj.weight", 777, x)
-		for _, f := range []infer.Formats{{}, {Weights: device.BF16}} {
-			_, err := LoadModelIn(t.Context(), f, dir)
+		for _, o := range []ModelOptions{{}, {Weights: checkpoints.BF16}} {
+			_, err := LoadModel(t.Context(), dir, o)
 			wantError(t, "weights", err, fmt.Sprintf("model: %s: tensor \"model.layers.2.mlp.up_proj.weight\": %v at [3, 9]; the file is damaged", file, x))
 		}
 	}
@@ -113,8 +112,13 @@ func TestLoadModel(t *testing.T) {
 	if byFile.Parameters != m.Parameters || byFile.Dir != m.Dir {
 		t.Errorf("by its file: %d parameters, folder %s, want those of the folder", byFile.Parameters, byFile.Dir)
 	}
-	_, err := LoadModel(t.Context(), "nowhere")
+	_, err := LoadModel(t.Context(), "nowhere", ModelOptions{})
 	wantError(t, "no model", err, "model: nowhere: ")
-	_, err = LoadModel(t.Context(), t.TempDir())
+	_, err = LoadModel(t.Context(), t.TempDir(), ModelOptions{})
 	wantError(t, "an empty folder", err, "model: ")
+}
+
+func TestLoadModelDType(t *testing.T) {
+	_, err := LoadModel(t.Context(), "testdata", ModelOptions{Cache: checkpoints.I64})
+	wantError(t, "dtype", err, "a KV cache in I64: want F32, BF16 or F16")
 }

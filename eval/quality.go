@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 
@@ -20,6 +21,7 @@ type QualityOptions struct {
 	TextKey    string              // of JSON records; empty: data.TextKey
 	Seed       uint64              // of the tokens that are hidden from an encoder
 	Teacher    *Model              // compared with, if not nil
+	Metrics    []Metric            // measured beside the usual figures
 	Progress   func(windows int64) // told of windows as they are scored; may be nil
 }
 
@@ -37,20 +39,27 @@ type Quality struct {
 	Windows       int      `json:"windows"`
 	KLStderr      *float64 `json:"kl_stderr"`
 	AccuracyError float64  `json:"token_accuracy_stderr"`
+
+	Metrics map[string]Estimate `json:"metrics,omitempty"` // of QualityOptions.Metrics, by name
 }
 
-// MeasureQuality scores a model on a stream of its tokens, each predicted from those before it.
-func MeasureQuality(ctx context.Context, m *Model, s *data.Tokens, o QualityOptions) (*Quality, error) {
-	return MeasureObjective(ctx, m, &data.Dataset{Tokens: s, Objective: data.NextToken{}, Window: o.seqLen(m)}, o)
+// Corpus is a text as token ids, with what a model is to predict of it.
+type Corpus = data.Dataset
+
+// LoadCorpus reads a corpus with the tokenizer of m. name is a file of text, source code or JSON records (see docs/formats.md), a
+// folder of these, a .safetensors file with input_ids, or "sample:train" or "sample:val".
+func LoadCorpus(ctx context.Context, name string, m *Model, o QualityOptions) (*Corpus, error) {
+	return data.Load(ctx, name, m.Dir, m.Arch, o.data(m))
 }
 
-// MeasureObjective scores a model on what it is to predict of a corpus. The window of d counts, not the options' SeqLen.
-func MeasureObjective(ctx context.Context, m *Model, d *data.Dataset, o QualityOptions) (*Quality, error) {
+// MeasureQuality scores a model on what it is to predict of a corpus. The corpus says how long a window is; SeqLen of the options
+// is for [LoadCorpus].
+func MeasureQuality(ctx context.Context, m *Model, d *Corpus, o QualityOptions) (*Quality, error) {
 	if err := checkQuality(m, d, o); err != nil {
 		return nil, err
 	}
 	if _, err := data.Windows(d.IDs, d.Window); err != nil {
-		return nil, fmt.Errorf("%s: %w (--seq-len)", d.Name, err)
+		return nil, WindowError{fmt.Errorf("%s: %w", d.Name, err)}
 	}
 	for _, model := range []*Model{m, o.Teacher} {
 		if model != nil {
@@ -81,19 +90,28 @@ func MeasureObjective(ctx context.Context, m *Model, d *data.Dataset, o QualityO
 	return q, nil
 }
 
+// WindowError says that windows are too short or too long: for prediction, the corpus, a model or memory.
+type WindowError struct{ Err error }
+
+// Error says what is wrong.
+func (e WindowError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e WindowError) Unwrap() error { return e.Err }
+
 // scoreRows is how many tokens go through the layers at once.
 const scoreRows = 4096
 
 func checkQuality(m *Model, d *data.Dataset, o QualityOptions) error {
 	_, labelled := d.Objective.(data.Labelled) // its rows were checked as they were read
 	if d.Window < 2 {
-		return fmt.Errorf("seq-len is %d, want 2 or more: the first token of a window is not predicted", d.Window)
+		return WindowError{fmt.Errorf("window of %s: want 2 or more, since the first one is not predicted", count(d.Window, "token"))}
 	}
 	if err := m.CheckLength(d.Window); err != nil && !labelled {
-		return fmt.Errorf("seq-len: %w", err)
+		return WindowError{err}
 	}
 	if err := m.checkPass(1, d.Window); err != nil {
-		return fmt.Errorf("seq-len: %w", err)
+		return WindowError{err}
 	}
 	if t := o.Teacher; t != nil {
 		if t.Arch.Vocab != m.Arch.Vocab {
@@ -103,7 +121,7 @@ func checkQuality(m *Model, d *data.Dataset, o QualityOptions) error {
 			return fmt.Errorf("the teacher attends at %v, the model at %v: they do not predict the same", t.Arch.Sites(), m.Arch.Sites())
 		}
 		if err := t.CheckLength(d.Window); err != nil && !labelled {
-			return fmt.Errorf("seq-len: teacher: %w", err)
+			return WindowError{fmt.Errorf("teacher: %w", err)}
 		}
 	}
 	return nil
@@ -123,10 +141,13 @@ type tally struct {
 	best, teacherBest []int32
 	targets           []int32
 	err               error // the tokenizer's
+	rowMetrics        [][]float32
+	metrics           []meanOf // of o.Metrics
 }
 
 func newTally(m *Model, o QualityOptions, d *data.Dataset) *tally {
-	return &tally{model: m, o: o, data: d}
+	n := len(o.Metrics)
+	return &tally{model: m, o: o, data: d, rowMetrics: make([][]float32, n), metrics: make([]meanOf, n)}
 }
 
 // score runs n windows through the model (and the teacher) and adds them up.
@@ -163,12 +184,18 @@ func (t *tally) size(rows int) {
 	for _, s := range []*[]int32{&t.best, &t.teacherBest} {
 		*s = make([]int32, rows)
 	}
+	for i := range t.rowMetrics {
+		t.rowMetrics[i] = make([]float32, rows)
+	}
 }
 
 func (t *tally) scoreRows(logits, teacher []float32, lo, hi int) {
 	vocab := t.model.Arch.Vocab
 	kernels.CrossEntropy(t.rowLoss[lo:hi], t.lse[lo:hi], logits, t.targets[lo:hi], hi-lo, vocab)
 	kernels.ArgmaxRows(t.best[lo:hi], logits, hi-lo, vocab)
+	for i, m := range t.o.Metrics {
+		m.Score(t.rowMetrics[i][lo:hi], logits, t.targets[lo:hi])
+	}
 	if teacher == nil {
 		return
 	}
@@ -232,6 +259,9 @@ func (t *tally) addWindow(lo, hi int) {
 	t.accuracy.add(right/n, n)
 	t.kl.add(kl/n, n)
 	t.agreement.add(agree/n, n)
+	for i, scores := range t.rowMetrics {
+		t.metrics[i].add(meanScore(scores[lo:hi], t.targets[lo:hi]), n)
+	}
 }
 
 func (t *tally) quality() *Quality {
@@ -248,6 +278,7 @@ func (t *tally) quality() *Quality {
 		kl, klError, agreement := t.kl.mean(), t.kl.stderr(), t.agreement.mean()
 		q.KL, q.KLStderr, q.Top1Agreement = &kl, &klError, &agreement
 	}
+	q.Metrics = t.estimates()
 	return q
 }
 
@@ -286,6 +317,10 @@ func (q *Quality) Print(w io.Writer) error {
 		lines += fmt.Sprintf("KL to teacher   %s nats/token\n", q.plusMinus("%.4f", *q.KL, *q.KLStderr))
 		lines += fmt.Sprintf("top-1 agreement %.2f%%\n", 100**q.Top1Agreement)
 	}
+	for _, name := range slices.Sorted(maps.Keys(q.Metrics)) {
+		e := q.Metrics[name]
+		lines += fmt.Sprintf("%-15s %s\n", name, q.plusMinus("%.4f", e.Value, e.Stderr))
+	}
 	_, err := fmt.Fprintf(w, "%stokens          %d in %s\n", lines, q.Tokens, count(q.Windows, "window"))
 	return err
 }
@@ -310,8 +345,8 @@ func (o QualityOptions) Windows(d *data.Dataset) int64 {
 // Tokens is how many tokens of a stream will be read; 0: all.
 func (o QualityOptions) Tokens(m *Model) int { return o.MaxWindows * o.seqLen(m) }
 
-// Data says how a corpus is read for a model.
-func (o QualityOptions) Data(m *Model) data.Options {
+// data says how a corpus is read for a model.
+func (o QualityOptions) data(m *Model) data.Options {
 	return data.Options{SeqLen: o.seqLen(m), Seed: o.Seed, MaxTokens: o.Tokens(m), TextKey: o.TextKey}
 }
 

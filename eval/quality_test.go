@@ -21,11 +21,16 @@ import (
 
 func mustMeasure(t *testing.T, m *Model, s *data.Tokens, o QualityOptions) *Quality {
 	t.Helper()
-	q, err := MeasureQuality(t.Context(), m, s, o)
+	q, err := MeasureQuality(t.Context(), m, nextToken(s, o.seqLen(m)), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return q
+}
+
+// nextToken is a corpus of which each token of a window is predicted from those before it.
+func nextToken(s *data.Tokens, window int) *Corpus {
+	return &Corpus{Tokens: s, Objective: data.NextToken{}, Window: window}
 }
 
 func near(a, b, tolerance float64) bool { return math.Abs(a-b) <= tolerance }
@@ -179,7 +184,7 @@ func TestQualityAgainstItself(t *testing.T) {
 func TestQualityDefaultWindow(t *testing.T) {
 	m := tiny(t, "gpt2")
 	o := QualityOptions{MaxWindows: 2}
-	d := &data.Dataset{Tokens: &data.Tokens{IDs: make([]int32, 3*m.Arch.Context-1)}, Window: o.Data(m).SeqLen}
+	d := &data.Dataset{Tokens: &data.Tokens{IDs: make([]int32, 3*m.Arch.Context-1)}, Window: o.data(m).SeqLen}
 	if o.Tokens(m) != 2*m.Arch.Context || o.Windows(d) != 2 || (QualityOptions{}).Tokens(m) != 0 {
 		t.Errorf("%d tokens, %d windows", o.Tokens(m), o.Windows(d))
 	}
@@ -203,15 +208,15 @@ func TestQualityRefuses(t *testing.T) {
 		o    QualityOptions
 		want string
 	}{
-		{"one token", m, QualityOptions{SeqLen: 1}, "seq-len is 1, want 2 or more"},
+		{"one token", m, QualityOptions{SeqLen: 1}, "window of 1 token: want 2 or more"},
 		{"short corpus", m, QualityOptions{SeqLen: 101}, "corpus.txt: corpus has 100 tokens, shorter than one window of 101"},
-		{"positions", learned, QualityOptions{SeqLen: 65}, "seq-len: 65 positions asked, but the model has 64"},
+		{"positions", learned, QualityOptions{SeqLen: 65}, "65 positions asked, but the model has 64"},
 		{"the teacher's positions", m, QualityOptions{SeqLen: 65, Teacher: learned}, "teacher: 65 positions asked"},
 		{"vocabulary", m, QualityOptions{SeqLen: 10, Teacher: other}, "the teacher's vocabulary is 2048, the model's 128"},
 		{"NaN", broken(t), QualityOptions{SeqLen: 10}, "the loss is NaN"},
 		{"the teacher's NaN", m, QualityOptions{SeqLen: 10, Teacher: broken(t)}, "the KL divergence NaN"},
 	} {
-		q, err := MeasureQuality(t.Context(), c.m, s, c.o)
+		q, err := MeasureQuality(t.Context(), c.m, nextToken(s, c.o.SeqLen), c.o)
 		wantError(t, c.name, err, c.want)
 		if q != nil {
 			t.Errorf("%s: figures %+v", c.name, q)
@@ -219,7 +224,7 @@ func TestQualityRefuses(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := MeasureQuality(ctx, m, s, QualityOptions{SeqLen: 10}); !errors.Is(err, context.Canceled) {
+	if _, err := MeasureQuality(ctx, m, nextToken(s, 10), QualityOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -291,7 +296,7 @@ func TestQualityOfUntiedHead(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := &data.Dataset{Tokens: &data.Tokens{IDs: someIDs(4, 96, a.Vocab)}, Objective: data.Masked{Mask: 3}, Window: 24}
-		q, err := MeasureObjective(t.Context(), m, d, QualityOptions{SeqLen: 24})
+		q, err := MeasureQuality(t.Context(), m, d, QualityOptions{SeqLen: 24})
 		if err != nil {
 			t.Fatal(err)
 		}

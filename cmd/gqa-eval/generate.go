@@ -95,7 +95,7 @@ func interruptible[T any](ctx context.Context, f func() (T, error)) (value T, er
 }
 
 func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, ignoreEnd, asJSON bool) error {
-	m, err := eval.LoadModel(cmd.Context(), path)
+	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{})
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 
 // generateIDs continues token ids: what a parity check with another implementation wants.
 func generateIDs(cmd *cobra.Command, path string, promptIDs []int32, o eval.GenerateOptions, asJSON bool) error {
-	m, err := eval.LoadModel(cmd.Context(), path)
+	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{})
 	if err != nil {
 		return err
 	}

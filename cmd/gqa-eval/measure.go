@@ -15,9 +15,6 @@ import (
 	"gqa/eval"
 	"gqa/eval/report"
 	"gqa/internal/cli"
-	"gqa/internal/data"
-	"gqa/internal/device"
-	"gqa/internal/engine/infer"
 	"gqa/internal/limits"
 )
 
@@ -99,23 +96,27 @@ func quality(cmd *cobra.Command, path, teacher, corpus string, o eval.QualityOpt
 	if o.SeqLen == 1 {
 		return nil, cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default", o.SeqLen)
 	}
-	m, err := eval.LoadModel(cmd.Context(), path)
+	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{})
 	if err != nil {
 		return nil, err
 	}
 	if teacher != "" {
-		if o.Teacher, err = eval.LoadModel(cmd.Context(), teacher); err != nil {
+		if o.Teacher, err = eval.LoadModel(cmd.Context(), teacher, eval.ModelOptions{}); err != nil {
 			return nil, fmt.Errorf("teacher: %w", err)
 		}
 	}
-	d, err := data.Load(cmd.Context(), corpus, m.Dir, m.Arch, o.Data(m))
+	d, err := eval.LoadCorpus(cmd.Context(), corpus, m, o)
 	if err != nil {
 		return nil, err
 	}
 	bar := cli.CommandProgress(cmd, o.Windows(d), "windows", false)
 	defer bar.Done()
 	o.Progress = bar.Add
-	return eval.MeasureObjective(cmd.Context(), m, d, o)
+	q, err := eval.MeasureQuality(cmd.Context(), m, d, o)
+	if errors.As(err, new(eval.WindowError)) {
+		err = fmt.Errorf("--seq-len: %w", err)
+	}
+	return q, err
 }
 
 func newLatency() *cobra.Command {
@@ -131,7 +132,7 @@ model's size. For decode, the cache is filled with random values, so long contex
 --prompt-len are reduced if the model has fewer positions.`,
 		Args: cli.Args("[MODEL]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := latencyModel(cmd, infer.Formats{Weights: formats[dtype], Cache: formats[kvDType]}, args, shape, groups)
+			m, err := latencyModel(cmd, eval.ModelOptions{Weights: dtypes[dtype], Cache: dtypes[kvDType]}, args, shape, groups)
 			if err != nil {
 				return err
 			}
@@ -160,10 +161,10 @@ model's size. For decode, the cache is filled with random values, so long contex
 	return cmd
 }
 
-// formats are the kernels' names of what --dtype and --kv-dtype take.
-var formats = map[string]device.Format{"f32": device.F32, "bf16": device.BF16, "f16": device.F16}
+// dtypes are the values of --dtype and --kv-dtype.
+var dtypes = map[string]checkpoints.DType{"f32": checkpoints.F32, "bf16": checkpoints.BF16, "f16": checkpoints.F16}
 
-func latencyModel(cmd *cobra.Command, f infer.Formats, args []string, shape string, groups int) (*eval.Model, error) {
+func latencyModel(cmd *cobra.Command, o eval.ModelOptions, args []string, shape string, groups int) (*eval.Model, error) {
 	switch {
 	case shape != "" && len(args) == 0:
 		s, err := eval.ShapeByName(shape)
@@ -173,12 +174,12 @@ func latencyModel(cmd *cobra.Command, f infer.Formats, args []string, shape stri
 		if groups != 0 && !slices.Contains(s.Groups(), groups) {
 			return nil, cli.Usagef("--groups is %d, want one of %v for %s's %d heads", groups, s.Groups(), s.Name, s.Heads)
 		}
-		return eval.RandomModel(cmd.Context(), f, s, groups)
+		return eval.RandomModel(cmd.Context(), s, groups, o)
 	case shape == "" && len(args) == 1:
 		if groups != 0 {
 			return nil, cli.Usagef("--groups goes with --shape; convert a model with gqa-convert --groups %d", groups)
 		}
-		return eval.LoadModelIn(cmd.Context(), f, args[0])
+		return eval.LoadModel(cmd.Context(), args[0], o)
 	}
 	return nil, cli.Usagef("give either MODEL or --shape")
 }
@@ -194,7 +195,7 @@ func newLogits() *cobra.Command {
 			if input == "" || output == "" {
 				return cli.Usagef("--input (a .safetensors file with input_ids [sequences, tokens]) and --out must be given")
 			}
-			m, err := eval.LoadModel(cmd.Context(), args[0])
+			m, err := eval.LoadModel(cmd.Context(), args[0], eval.ModelOptions{})
 			if err != nil {
 				return err
 			}

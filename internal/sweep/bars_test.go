@@ -39,11 +39,11 @@ func TestStarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	loss := func(path string) float64 {
-		m, err := eval.LoadModel(t.Context(), path)
+		m, err := eval.LoadModel(t.Context(), path, eval.ModelOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		q, err := eval.MeasureObjective(t.Context(), m, valid, eval.QualityOptions{SeqLen: 512, MaxWindows: 30})
+		q, err := eval.MeasureQuality(t.Context(), m, valid, eval.QualityOptions{SeqLen: 512, MaxWindows: 30})
 		if err != nil {
 			t.Fatal(err)
 		}

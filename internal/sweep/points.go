@@ -139,14 +139,14 @@ func (s *sweep) uptrain(ctx context.Context, r recipe.Recipe) (*train.Status, er
 
 // addPoint evaluates the model in dir, a point of the curve.
 func (s *sweep) addPoint(ctx context.Context, dir string, curve Curve, tokens int64) error {
-	m, err := eval.LoadModel(ctx, dir)
+	m, err := eval.LoadModel(ctx, dir, eval.ModelOptions{})
 	if err != nil {
 		return err
 	}
 	o := eval.QualityOptions{SeqLen: s.o.Recipe.SeqLen, MaxWindows: s.o.EvalWindows}
 	s.stage(fmt.Sprintf("evaluating %s at %d groups", curve, m.Arch.KVHeads), int(o.Windows(s.valid)))
 	o.Progress = s.steps
-	q, err := eval.MeasureObjective(ctx, m, s.valid, o)
+	q, err := eval.MeasureQuality(ctx, m, s.valid, o)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,41 @@
+package eval
+
+// Metric is a figure of every prediction. Its mean over all predictions is reported, with the standard error of that mean over
+// windows.
+type Metric struct {
+	Name string
+	// Score sets the score of each row. Rows without a target have target -1, and their scores are not read.
+	// scores [rows], logits [rows, vocabulary], targets [rows]. It must not keep or change logits and targets.
+	Score func(scores, logits []float32, targets []int32)
+}
+
+// Estimate is a mean with its standard error.
+type Estimate struct {
+	Value  float64 `json:"value"`
+	Stderr float64 `json:"stderr"` // 0 where there is one window
+	N      int     `json:"n"`      // predictions
+}
+
+// meanScore is the mean over rows with a target, of which there is one.
+func meanScore(scores []float32, targets []int32) float64 {
+	sum, n := 0.0, 0
+	for i, target := range targets {
+		if target >= 0 {
+			sum, n = sum+float64(scores[i]), n+1
+		}
+	}
+	return sum / float64(n)
+}
+
+// estimates are the results of the metrics; nil: none was asked for.
+func (t *tally) estimates() map[string]Estimate {
+	if len(t.metrics) == 0 {
+		return nil
+	}
+	all := make(map[string]Estimate, len(t.metrics))
+	for i, m := range t.o.Metrics {
+		s := t.metrics[i]
+		all[m.Name] = Estimate{Value: s.mean(), Stderr: s.stderr(), N: int(s.weight)}
+	}
+	return all
+}

@@ -16,20 +16,7 @@ import (
 // TestModuleZip builds the module's zip as the module proxy would: no file name that some system cannot have, no two that differ
 // in case alone, nothing beyond the size limits. Only what git knows of goes into it.
 func TestModuleZip(t *testing.T) {
-	root, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listed, err := exec.Command("git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
-	if err != nil {
-		t.Skip("no git work tree: ", err)
-	}
-	var files []zip.File
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(listed), "\x00"), "\x00") {
-		if info, err := os.Lstat(filepath.Join(root, name)); err == nil && info.Mode().IsRegular() {
-			files = append(files, file{root, name})
-		}
-	}
+	files := workTree(t)
 	checked, err := zip.CheckFiles(files)
 	if err == nil {
 		err = checked.Err()
@@ -41,11 +28,36 @@ func TestModuleZip(t *testing.T) {
 		t.Errorf("%s: %v", bad.Path, bad.Err)
 	}
 	// A proxy wants a path with a dot; ours has none.
-	var out bytes.Buffer
-	if err := zip.Create(&out, module.Version{Path: "example.com/gqa", Version: "v1.0.0"}, files); err != nil {
+	t.Logf("%d files, %d bytes", len(checked.Valid), len(zipped(t, files, "example.com/gqa", "v1.0.0")))
+}
+
+// workTree lists the files that git knows of, or would add.
+func workTree(t *testing.T) (files []zip.File) {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d files, %d bytes", len(checked.Valid), out.Len())
+	listed, err := exec.Command("git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
+	if err != nil {
+		t.Skip("no git work tree: ", err)
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(listed), "\x00"), "\x00") {
+		if info, err := os.Lstat(filepath.Join(root, name)); err == nil && info.Mode().IsRegular() {
+			files = append(files, file{root, name})
+		}
+	}
+	return files
+}
+
+// zipped returns the zip of a module.
+func zipped(t *testing.T, files []zip.File, path, version string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := zip.Create(&out, module.Version{Path: path, Version: version}, files); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }
 
 // file is one of the work tree.

@@ -62,31 +62,13 @@ func (c Cell) way() string {
 	return c.Loss + ", " + c.Recipe
 }
 
-// curves plots validation loss against tokens, a line for each start and loss at its longest run of the first seed, and for
-// the model itself trained on.
+// curves plots validation loss against tokens, a line for each of the longest runs.
 func (q Plot) curves(path string, rs []Result, groups int) error {
-	longest, own := map[string]Result{}, heads(rs)
-	for _, r := range rs {
-		if r.Groups != groups && r.Groups != own || len(r.Curve) < 2 || !q.has(r.Cell) {
-			continue
-		}
-		name := r.Start + ", " + r.way()
-		if r.Groups == own {
-			name = "the model itself, " + r.way()
-		}
-		if r.Tokens > longest[name].Tokens || r.Tokens == longest[name].Tokens && r.Seed < longest[name].Seed {
-			longest[name] = r
-		}
-	}
+	longest := q.longest(rs, groups)
 	if len(longest) == 0 {
 		return nil
 	}
-	p := plot.New()
-	p.Title.Text = fmt.Sprintf("%s, %d KV heads", rs[0].Model, groups)
-	p.X.Label.Text, p.Y.Label.Text = "tokens, millions", "validation loss, nats per token"
-	p.X.Tick.Marker, p.Y.Tick.Marker = plot.TickerFunc(ticks), plot.TickerFunc(ticks)
-	// Names to the right of their lines: however wide a viewer's letters are, they do not run into them.
-	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.Padding = true, true, 3.9*vg.Inch, vg.Points(2)
+	p := canvas(fmt.Sprintf("%s, %d KV heads", rs[0].Model, groups))
 	for i, name := range slices.Sorted(maps.Keys(longest)) {
 		line, err := plotter.NewLine(points(longest[name].Curve))
 		if err != nil {
@@ -101,6 +83,35 @@ func (q Plot) curves(path string, rs []Result, groups int) error {
 	grid.Horizontal, grid.Vertical = draw.LineStyle{Color: color.Gray{225}, Width: 0.5}, draw.LineStyle{}
 	p.Add(grid)
 	return p.Save(7*vg.Inch, 5*vg.Inch, path)
+}
+
+// longest are the longest runs of the first seed, by start and loss: those of a number of groups, and of the model itself.
+func (q Plot) longest(rs []Result, groups int) map[string]Result {
+	longest, own := map[string]Result{}, heads(rs)
+	for _, r := range rs {
+		if r.Groups != groups && r.Groups != own || len(r.Curve) < 2 || !q.has(r.Cell) {
+			continue
+		}
+		name := r.Start + ", " + r.way()
+		if r.Groups == own {
+			name = "the model itself, " + r.way()
+		}
+		if r.Tokens > longest[name].Tokens || r.Tokens == longest[name].Tokens && r.Seed < longest[name].Seed {
+			longest[name] = r
+		}
+	}
+	return longest
+}
+
+// canvas is a plot without lines.
+func canvas(title string) *plot.Plot {
+	p := plot.New()
+	p.Title.Text = title
+	p.X.Label.Text, p.Y.Label.Text = "tokens, millions", "validation loss, nats per token"
+	p.X.Tick.Marker, p.Y.Tick.Marker = plot.TickerFunc(ticks), plot.TickerFunc(ticks)
+	// Names to the right of their lines: however wide a viewer's letters are, they do not run into them.
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.Padding = true, true, 3.9*vg.Inch, vg.Points(2)
+	return p
 }
 
 // ticks are five or more round numbers between lo and hi.

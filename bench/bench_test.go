@@ -1,4 +1,4 @@
-// Package bench measures the toolkit as a whole, beside its peers. docs/performance.md has the figures and the commands.
+// Package bench measures the toolkit as a whole, beside its peers. docs/performance.md has the commands and what to expect, bench/results all figures.
 package bench
 
 import (

@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write docs/cli.md")
 // TestCLI wants docs/cli.md to be what the commands say with --help.
 func TestCLI(t *testing.T) {
 	bin := t.TempDir()
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "../cmd/...").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-w", "-o", bin+"/", "../cmd/...").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	var doc bytes.Buffer

@@ -1,4 +1,4 @@
-"""Training steps of ours and torch's on this machine's CPU, in turn: the same model, batch, threads and losses (docs/performance.md).
+"""Training steps of ours and torch's on this machine's CPU, in turn: the same model, batch, threads and losses (docs/performance.md, bench/results).
 
     go build -o /tmp/gqa-train ./cmd/gqa-train && python3 bench/train.py /tmp/gqa-train [THREADS [ROUNDS [MODEL]]]   # needs torch, transformers
 

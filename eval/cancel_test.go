@@ -12,7 +12,7 @@ import (
 
 // TestWorkStops soon after its context ends, within a pass too. Each would take minutes.
 func TestWorkStops(t *testing.T) {
-	shape := Shape{Name: "wide", Vocab: 4096, Dim: 1024, Layers: 8, Heads: 16, KVHeads: 16, HeadDim: 64, FFN: 2048, Gated: true, Context: 1 << 20}
+	shape := Shape{Name: "wide", Vocab: 4096, Dim: 512, Layers: 8, Heads: 8, KVHeads: 8, HeadDim: 64, FFN: 1024, Gated: true, Context: 1 << 20}
 	m, err := RandomModel(t.Context(), shape, 0, ModelOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,11 @@ func TestShapesAgainstPublishedFigures(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := float64(s.Params(s.KVHeads)) / 1e9
-		if math.Abs(got-test.params)/test.params > 0.01 {
+		tolerance := 0.001
+		if strings.HasPrefix(test.name, "gpt2") || strings.HasPrefix(test.name, "opt") {
+			tolerance = 0.005 // shapes do not count learned positions and biases
+		}
+		if math.Abs(got-test.params)/test.params > tolerance {
 			t.Errorf("%s: %.3fB parameters, published %.3fB", test.name, got, test.params)
 		}
 		if kv := KVBytes(s, s.KVHeads, 1, 1, 2); kv != test.kvBytes {

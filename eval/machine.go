@@ -24,7 +24,7 @@ type Machine struct {
 
 // MeasureMachine measures the ceilings in about half a second. It ends early, with no result, where ctx does.
 func MeasureMachine(ctx context.Context) Machine {
-	return Machine{Name: machineName(), Bandwidth: measureBandwidth(ctx), Peak: measurePeak(ctx), PeakBF16: measurePeakBF16(ctx)}
+	return Machine{Name: MachineName(), Bandwidth: measureBandwidth(ctx), Peak: measurePeak(ctx), PeakBF16: measurePeakBF16(ctx)}
 }
 
 // with is the machine as a model in these formats finds it.
@@ -96,7 +96,8 @@ func bestOf(ctx context.Context, rounds int, f func()) float64 {
 	return best.Seconds()
 }
 
-func machineName() string {
+// MachineName says which machine, threads and kernels figures are of.
+func MachineName() string {
 	return fmt.Sprintf("%s, %s, %s/%s, kernels %s", cpuName(), count(kernels.Threads(), "thread"), runtime.GOOS, runtime.GOARCH, kernels.Path())
 }
 

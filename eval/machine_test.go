@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,10 +42,9 @@ func TestRooflineOfFormats(t *testing.T) {
 
 func TestMeasureMachine(t *testing.T) {
 	m := MeasureMachine(t.Context())
-	for name, x := range map[string]float64{"bandwidth": m.Bandwidth, "peak": m.Peak} {
-		if !(x > 1e6) || math.IsInf(x, 0) { // a megabyte, a million operations a second
-			t.Errorf("%s is %v", name, x)
-		}
+	// Bytes and operations a second of any machine on which the tests end, with room for a factor of ten at both ends.
+	if !(m.Bandwidth > 1e8 && m.Bandwidth < 1e13) || !(m.Peak > 1e8 && m.Peak < 1e15) {
+		t.Errorf("bandwidth %v, peak %v", m.Bandwidth, m.Peak)
 	}
 	if strings.TrimSpace(m.Name) != m.Name || !strings.Contains(m.Name, " thread") || !strings.Contains(m.Name, "kernels ") {
 		t.Errorf("name %q", m.Name)

@@ -112,12 +112,12 @@ func logSoftmax(x []float32, temperature float64) []float64 {
 	return y
 }
 
-// What a teacher knows, the model learns: more of it than from the data alone.
+// What a teacher knows, the model learns: far more of it than where half of the loss is the data's, which ends at 0.39 of the first.
 func TestDistilledLearns(t *testing.T) {
 	_, _, o := distilled(t, "steps=40", "optimizer.lr=3e-3")
 	all := figures(t, o.Dir)
-	if first, last := *all[0].KL, *all[39].KL; last > first/2 {
-		t.Errorf("the divergence goes from %v to %v, want less than half", first, last)
+	if first, last := *all[0].KL, *all[39].KL; last > first/10 {
+		t.Errorf("the divergence goes from %v to %v, want a tenth at most", first, last)
 	}
 }
 

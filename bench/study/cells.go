@@ -27,6 +27,7 @@ type Study struct {
 	Curve   int                 `yaml:"curve_windows"` // of each of them
 	Grid    []Grid              `yaml:"grid"`
 	Plots   map[string]Plot     `yaml:"plots"` // by name
+	Tables  []Table             `yaml:"tables"`
 }
 
 // Plot is the up-trainings whose curves one plot has; an empty list is any.

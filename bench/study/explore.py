@@ -1,4 +1,4 @@
-"""Tries ways of up-training gopher-4m on a GPU, a step as one CUDA graph, before gqa-train runs them (docs/study.md).
+"""Tries ways of up-training gopher-4m on a GPU, a step as one CUDA graph, before gqa-train runs them (bench/results/2026-11-22-recipes.md).
 
     python3 bench/study/explore.py STUDY bench/study/explore.jsonl        # needs torch, transformers and safetensors
 

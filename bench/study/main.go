@@ -3,7 +3,7 @@
 // beside each other, and keeps every result as a line of results.jsonl, so that a study goes on where it was interrupted.
 //
 //	go run ./bench/study -o DIR [-config docs/study.yaml] [-jobs 2 -threads 1] [-only REGEXP]    # runs what is missing
-//	go run ./bench/study -o DIR -report docs/study                                              # tables and plots of what is there
+//	go run ./bench/study -o DIR -report docs/study                                              # the tables of docs/study.md, and plots, of what is there
 package main
 
 import (
@@ -32,7 +32,7 @@ func run() error {
 	jobs := flag.Int("jobs", 1, "runs beside each other")
 	threads := flag.Int("threads", 0, "threads of each run (0: one per core)")
 	only := flag.String("only", "", "cells whose name this matches")
-	report := flag.String("report", "", "write tables and plots beside this path and run nothing")
+	report := flag.String("report", "", "rewrite the tables of this path with .md, write plots beside it, and run nothing")
 	flag.Parse()
 	s, err := loadStudy(*config)
 	if err != nil {

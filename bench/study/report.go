@@ -4,13 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"image/color"
-	"io"
 	"maps"
 	"math"
-	"os"
 	"slices"
 	"strconv"
-	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -19,17 +16,17 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// report writes prefix-tables.md and, for every model, number of groups and plot with curves, prefix-MODEL-gG-PLOT.svg.
+// report brings the tables of prefix.md up to date and writes, for every model, number of groups and plot with curves,
+// prefix-MODEL-gG-PLOT.svg.
 func (s *Study) report(prefix string, results []Result) error {
-	var text strings.Builder
+	if err := s.writeTables(prefix+".md", results); err != nil {
+		return err
+	}
 	for _, model := range slices.Sorted(maps.Keys(s.Models)) {
 		rs := of(results, model)
 		if len(rs) == 0 {
 			continue
 		}
-		fmt.Fprintf(&text, "### %s\n\n", model)
-		s.starts(&text, rs)
-		s.trained(&text, rs)
 		for _, g := range distinct(rs, func(r Result) int { return r.Groups })[1:] { // without the model itself
 			for name, p := range s.Plots {
 				if err := p.curves(fmt.Sprintf("%s-%s-g%d-%s.svg", prefix, model, g, name), rs, g); err != nil {
@@ -38,7 +35,7 @@ func (s *Study) report(prefix string, results []Result) error {
 			}
 		}
 	}
-	return os.WriteFile(prefix+"-tables.md", []byte(text.String()), 0o666)
+	return nil
 }
 
 // of is the results of a model.
@@ -57,82 +54,6 @@ func distinct[K cmp.Ordered](rs []Result, key func(Result) K) (all []K) {
 	return all
 }
 
-// starts is the table of what was not up-trained: losses, and the share of the mean's damage that is undone.
-func (s *Study) starts(w io.Writer, rs []Result) {
-	rs = slices.DeleteFunc(slices.Clone(rs), func(r Result) bool { return r.Alpha > 0 })
-	groups := distinct(rs, func(r Result) int { return r.Groups })
-	if len(groups) < 2 {
-		return
-	}
-	mha, _, _ := mean(rs, "mean", "", groups[0], 0)
-	fmt.Fprintf(w, "As converted; the model itself: %.4f nats per token.\n\n| start |", mha)
-	for _, g := range groups[1:] {
-		fmt.Fprintf(w, " g = %d | undone |", g)
-	}
-	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---|---|", len(groups)-1))
-	for _, start := range s.order(rs) {
-		fmt.Fprintf(w, "| %s |", start)
-		for _, g := range groups[1:] {
-			worst, _, _ := mean(rs, "mean", "", g, 0)
-			loss, sd, n := mean(rs, start, "", g, 0)
-			if n == 0 {
-				fmt.Fprint(w, " | |")
-				continue
-			}
-			fmt.Fprintf(w, " %s | %.1f%% |", plusMinus(loss, sd, n), 100*(worst-loss)/(worst-mha))
-		}
-		fmt.Fprintln(w)
-	}
-	fmt.Fprintln(w)
-}
-
-// trained is the table of the up-trainings.
-func (s *Study) trained(w io.Writer, rs []Result) {
-	rs = slices.DeleteFunc(slices.Clone(rs), func(r Result) bool { return r.Alpha == 0 })
-	if len(rs) == 0 {
-		return
-	}
-	alphas := distinct(rs, func(r Result) float64 { return r.Alpha })
-	slices.Reverse(alphas)
-	groups := distinct(rs, func(r Result) int { return r.Groups })
-	ways := distinct(rs, func(r Result) string { return r.way() })
-	slices.Reverse(ways)
-	fmt.Fprint(w, "| start, loss | g |")
-	for _, a := range alphas {
-		fmt.Fprintf(w, " α = %s |", strconv.FormatFloat(a, 'g', -1, 64))
-	}
-	fmt.Fprintf(w, "\n|---|---|%s\n", strings.Repeat("---|", len(alphas)))
-	for _, g := range groups {
-		for _, start := range s.order(rs) {
-			for _, way := range ways {
-				row, any := fmt.Sprintf("| %s, %s | %d |", start, way, g), false
-				for _, a := range alphas {
-					x, sd, n := mean(rs, start, way, g, a)
-					any = any || n > 0
-					row += " " + plusMinus(x, sd, n) + " |"
-				}
-				if any {
-					fmt.Fprintln(w, row)
-				}
-			}
-		}
-	}
-	fmt.Fprintln(w)
-}
-
-// order is the starts of results as the study's file first names them in its grid.
-func (s *Study) order(rs []Result) (names []string) {
-	for _, g := range s.Grid {
-		for _, start := range g.Starts {
-			held := slices.ContainsFunc(rs, func(r Result) bool { return r.Start == start })
-			if held && !slices.Contains(names, start) {
-				names = append(names, start)
-			}
-		}
-	}
-	return names
-}
-
 // way is how a cell was up-trained: its loss, and its recipe where that is not the study's own.
 func (c Cell) way() string {
 	if c.Recipe == "" {
@@ -141,56 +62,13 @@ func (c Cell) way() string {
 	return c.Loss + ", " + c.Recipe
 }
 
-// mean is over the seeds of a cell, with the standard deviation.
-func mean(rs []Result, start, way string, groups int, alpha float64) (loss, sd float64, n int) {
-	var squares float64
-	for _, r := range rs {
-		if r.Start == start && r.Groups == groups && r.Alpha == alpha && r.way() == way {
-			loss, squares, n = loss+r.ValidLoss, squares+r.ValidLoss*r.ValidLoss, n+1
-		}
-	}
-	loss /= float64(n)
-	if n > 1 {
-		sd = math.Sqrt(max(0, squares-float64(n)*loss*loss) / float64(n-1))
-	}
-	return loss, sd, n
-}
-
-func plusMinus(x, sd float64, n int) string {
-	switch n {
-	case 0:
-		return ""
-	case 1:
-		return fmt.Sprintf("%.4f", x)
-	}
-	return fmt.Sprintf("%.4f ± %.4f", x, sd)
-}
-
-// curves plots validation loss against tokens, a line for each start and loss at its longest run of the first seed, and for
-// the model itself trained on.
+// curves plots validation loss against tokens, a line for each of the longest runs.
 func (q Plot) curves(path string, rs []Result, groups int) error {
-	longest, heads := map[string]Result{}, distinct(rs, func(r Result) int { return r.Groups })[0]
-	for _, r := range rs {
-		if r.Groups != groups && r.Groups != heads || len(r.Curve) < 2 || !q.has(r.Cell) {
-			continue
-		}
-		name := r.Start + ", " + r.way()
-		if r.Groups == heads {
-			name = "the model itself, " + r.way()
-		}
-		if r.Tokens > longest[name].Tokens || r.Tokens == longest[name].Tokens && r.Seed < longest[name].Seed {
-			longest[name] = r
-		}
-	}
+	longest := q.longest(rs, groups)
 	if len(longest) == 0 {
 		return nil
 	}
-	p := plot.New()
-	p.Title.Text = fmt.Sprintf("%s, %d KV heads", rs[0].Model, groups)
-	p.X.Label.Text, p.Y.Label.Text = "tokens, millions", "validation loss, nats per token"
-	p.X.Tick.Marker, p.Y.Tick.Marker = plot.TickerFunc(ticks), plot.TickerFunc(ticks)
-	// Names to the right of their lines: however wide a viewer's letters are, they do not run into them.
-	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.Padding = true, true, 3.9*vg.Inch, vg.Points(2)
+	p := canvas(fmt.Sprintf("%s, %d KV heads", rs[0].Model, groups))
 	for i, name := range slices.Sorted(maps.Keys(longest)) {
 		line, err := plotter.NewLine(points(longest[name].Curve))
 		if err != nil {
@@ -205,6 +83,35 @@ func (q Plot) curves(path string, rs []Result, groups int) error {
 	grid.Horizontal, grid.Vertical = draw.LineStyle{Color: color.Gray{225}, Width: 0.5}, draw.LineStyle{}
 	p.Add(grid)
 	return p.Save(7*vg.Inch, 5*vg.Inch, path)
+}
+
+// longest are the longest runs of the first seed, by start and loss: those of a number of groups, and of the model itself.
+func (q Plot) longest(rs []Result, groups int) map[string]Result {
+	longest, own := map[string]Result{}, heads(rs)
+	for _, r := range rs {
+		if r.Groups != groups && r.Groups != own || len(r.Curve) < 2 || !q.has(r.Cell) {
+			continue
+		}
+		name := r.Start + ", " + r.way()
+		if r.Groups == own {
+			name = "the model itself, " + r.way()
+		}
+		if r.Tokens > longest[name].Tokens || r.Tokens == longest[name].Tokens && r.Seed < longest[name].Seed {
+			longest[name] = r
+		}
+	}
+	return longest
+}
+
+// canvas is a plot without lines.
+func canvas(title string) *plot.Plot {
+	p := plot.New()
+	p.Title.Text = title
+	p.X.Label.Text, p.Y.Label.Text = "tokens, millions", "validation loss, nats per token"
+	p.X.Tick.Marker, p.Y.Tick.Marker = plot.TickerFunc(ticks), plot.TickerFunc(ticks)
+	// Names to the right of their lines: however wide a viewer's letters are, they do not run into them.
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.Padding = true, true, 3.9*vg.Inch, vg.Points(2)
+	return p
 }
 
 // ticks are five or more round numbers between lo and hi.

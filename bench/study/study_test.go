@@ -36,8 +36,8 @@ func TestGrid(t *testing.T) {
 	}
 }
 
+// TestTables: means and deviations over seeds, the share that is undone, differences at the seeds that both rows have.
 func TestTables(t *testing.T) {
-	s := &Study{Grid: []Grid{{Starts: []string{"mean", "align"}}}}
 	cell := func(start string, groups int, alpha float64, seed int, loss float64) Result {
 		r := Result{Cell: Cell{Model: "m", Start: start, Groups: groups, Alpha: alpha, Seed: seed}, ValidLoss: loss}
 		if alpha > 0 {
@@ -47,21 +47,46 @@ func TestTables(t *testing.T) {
 	}
 	results := []Result{
 		cell("mean", 8, 0, 0, 1), cell("mean", 2, 0, 0, 3), cell("align", 2, 0, 0, 1.5),
-		cell("mean", 2, 0.05, 0, 1.1), cell("mean", 2, 0.05, 1, 1.3),
+		cell("mean", 2, 0.05, 0, 1.1), cell("mean", 2, 0.05, 1, 1.3), cell("align", 2, 0.05, 1, 1.2),
 	}
-	var text strings.Builder
-	s.starts(&text, results)
-	s.trained(&text, results)
-	for _, want := range []string{
-		"the model itself: 1.0000", "| mean | 3.0000 | 0.0% |", "| align | 1.5000 | 75.0% |", "| mean, ce | 2 | 1.2000 ± 0.1414 |",
+	trained := Row{Start: "mean", Loss: "ce", Alpha: 0.05}
+	rows := []Row{{Start: "mean"}, {Start: "align"}, trained, {Name: "turned", Start: "align", Loss: "ce", Alpha: 0.05}}
+	for _, test := range []struct {
+		table Table
+		want  string
+	}{
+		{Table{Groups: []int{8, 2}, Undone: true, Rows: rows[:2]}, "| | g = 8 | g = 2 |\n|---|---|---|\n| mean | 1.0000 | 3.0000 |\n| align | | 1.5000, 75.0% |\n"},
+		{Table{Groups: []int{2}, Rows: rows[1:3]}, "| | α | g = 2 |\n|---|---|---|\n| align | – | 1.5000 |\n| mean, ce | 5% | 1.2000 ± 0.1414 |\n"},
+		{Table{Groups: []int{2}, Over: &trained, Rows: rows[3:]}, "| | α | g = 2 |\n|---|---|---|\n| turned | 5% | −0.100 |\n"},
+		{Table{Groups: []int{2}, Over: &Row{Start: "mean", Whole: true}, Rows: rows[2:3]}, "| | α | g = 2 |\n|---|---|---|\n| mean, ce | 5% | +0.200 ± 0.141 |\n"},
 	} {
-		if !strings.Contains(text.String(), want) {
-			t.Errorf("no %q in\n%s", want, text.String())
+		test.table.Model = "m"
+		if got, err := test.table.markdown(results); err != nil || got != test.want {
+			t.Errorf("%v, got\n%swant\n%s", err, got, test.want)
+		}
+	}
+	if _, err := (Table{Model: "m", Groups: []int{2}, Rows: []Row{{Start: "random"}}}).markdown(results); err == nil {
+		t.Error("a row without results is no error")
+	}
+}
+
+// TestRegions: a document has a region for each table and no other.
+func TestRegions(t *testing.T) {
+	s := &Study{Tables: []Table{{Name: "a", Model: "m", Groups: []int{8}, Rows: []Row{{Start: "mean"}}}}}
+	results := []Result{{Cell: Cell{Model: "m", Start: "mean", Groups: 8}, ValidLoss: 1}}
+	const stale, other = "x\n<!-- table: a -->\nold\n<!-- end -->\ny\n", "<!-- table: b -->\n<!-- end -->\n"
+	got, err := s.fill([]byte(stale), results)
+	if want := "x\n<!-- table: a -->\n| | g = 8 |\n|---|---|\n| mean | 1.0000 |\n<!-- end -->\ny\n"; err != nil || string(got) != want {
+		t.Errorf("%v, got\n%s", err, got)
+	}
+	for _, bad := range []string{"", stale + other, stale + stale} {
+		if _, err := s.fill([]byte(bad), results); err == nil {
+			t.Errorf("no error of %q", bad)
 		}
 	}
 }
 
-// TestReport: tables, and of each plot the up-trainings that it asks for.
+// TestReport: the document, and of each plot the up-trainings that it asks for.
 func TestReport(t *testing.T) {
 	s := &Study{
 		Models: map[string]Model{"m": {}}, Grid: []Grid{{Starts: []string{"mean", "align"}}},
@@ -79,6 +104,9 @@ func TestReport(t *testing.T) {
 		results = append(results, Result{Cell: c, Tokens: 2e6, Curve: []Point{{1e6, 2}, {2e6, 1.5}}})
 	}
 	prefix := filepath.Join(t.TempDir(), "s")
+	if err := os.WriteFile(prefix+".md", []byte("# A study\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.report(prefix, results); err != nil {
 		t.Fatal(err)
 	}

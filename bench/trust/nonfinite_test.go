@@ -194,7 +194,7 @@ func TestInterrupt(t *testing.T) {
 			dir := t.TempDir()
 			cmd := command(t, dir, fields[0], fields[1:]...)
 			var interrupted time.Time
-			timer := time.AfterFunc(1500*time.Millisecond, func() {
+			timer := time.AfterFunc(700*time.Millisecond, func() {
 				interrupted = time.Now()
 				_ = cmd.Process.Signal(os.Interrupt) // one that has ended is told below
 			})

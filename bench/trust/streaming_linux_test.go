@@ -52,8 +52,8 @@ func TestLongDocuments(t *testing.T) {
 		ok(t, end(t, cmd))
 		took, memory := time.Since(begin), cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss>>10
 		t.Logf("%s: %d MiB of text, %v, %d MiB of memory", name, mebibytes, took, memory)
-		if memory > 200 || took > 30*time.Second {
-			t.Errorf("%s: %v and %d MiB of memory, want 30 s and 200 MiB at most", name, took, memory)
+		if memory > 128 || took > 10*time.Second {
+			t.Errorf("%s: %v and %d MiB of memory, want 10 s and 128 MiB at most", name, took, memory)
 		}
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)

@@ -216,7 +216,7 @@ func TestRefine(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if !(fit.After < 0.9*fit.Before) || fit.Before < 1e-3 || fit.Steps < 1 || fit.Rate <= 0 {
+				if !(fit.After < 0.65*fit.Before) || fit.Before < 1e-3 || fit.Steps < 1 || fit.Rate <= 0 {
 					t.Errorf("fit %+v", fit)
 				}
 				results = append(results, halved)
@@ -243,7 +243,7 @@ func TestTogether(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if !(fit.After < 0.9*fit.Before) || fit.Before < 1e-4 || told < fit.Steps {
+				if !(fit.After < 0.85*fit.Before) || fit.Before < 1e-4 || told < fit.Steps {
 					t.Errorf("fit %+v, %d steps told", fit, told)
 				}
 				if len(layers) != src.Arch.Layers {

@@ -152,7 +152,7 @@ func TestRefineCross(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !(fit.After < 0.9*fit.Before) || fit.Before < 1e-3 || fit.Steps < 1 {
+	if !(fit.After < 0.85*fit.Before) || fit.Before < 1e-3 || fit.Steps < 1 {
 		t.Errorf("fit %+v", fit)
 	}
 	for name, values := range halved {

@@ -54,8 +54,7 @@ func (s *sweep) points() []point {
 // measureAll makes every point.
 func (s *sweep) measureAll(ctx context.Context) error {
 	s.stage("measuring the machine", 0)
-	s.machine = eval.MeasureMachine(ctx)
-	s.report.Machine = s.machine.Name
+	s.report.Machine = eval.MachineName()
 	s.latencies = map[int]*eval.Latency{}
 	points := s.points()
 	s.forecast = newForecast(points)
@@ -169,7 +168,7 @@ func (s *sweep) latency(ctx context.Context, m *eval.Model) (*eval.Latency, erro
 		return l, nil
 	}
 	s.stage(fmt.Sprintf("timing %d groups", m.Arch.KVHeads), 0)
-	l, err := eval.MeasureLatency(ctx, m, s.machine, eval.LatencyOptions{
+	l, err := eval.MeasureLatency(ctx, m, eval.Machine{}, eval.LatencyOptions{ // a report has no roofline
 		Batch: s.o.Batch, Context: s.o.Context, PromptLen: min(s.o.Context, promptLen),
 	})
 	s.latencies[m.Arch.KVHeads] = l

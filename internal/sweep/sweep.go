@@ -117,7 +117,6 @@ type sweep struct {
 
 	text      *calibrate.Data // what conversions look at; nil: weights alone
 	diverged  []string        // points whose up-training did
-	machine   eval.Machine
 	forecast  *forecast
 	number    int // of the point under way
 	of        int

@@ -91,14 +91,14 @@ func TestWindowRope(t *testing.T) {
 	for name, config := range map[string]string{
 		"by layer": `{"model_type": "olmo3", "num_hidden_layers": 4, "rope_parameters": {
 			"full_attention": {"rope_type": "linear", "factor": 4, "rope_theta": 300000}, "sliding_attention": {"rope_type": "default", "rope_theta": 20000}}}`,
+		"flat": `{"model_type": "olmo3", "num_hidden_layers": 4, "rope_parameters": {"rope_type": "linear", "factor": 4, "rope_theta": 300000}}`,
 		"older": `{"model_type": "olmo3", "num_hidden_layers": 4, "rope_theta": 300000, "rope_scaling": {"type": "linear", "factor": 4}}`,
 	} {
 		a := resolve(t, config)
 		window, full := a.WindowRope, a.Rope
-		want := 20000.0
-		if name == "older" {
-			want = 500000 // transformers reads rope_theta for the other layers alone
-		}
+		want := map[string]float64{
+			"by layer": 20000, "flat": 300000, "older": 500000, // transformers reads the key rope_theta for the other layers alone
+		}[name]
 		if window.Type == "linear" || window.Theta != want || window.Dim != 128 {
 			t.Errorf("%s: layers with a window have %+v", name, window)
 		}
@@ -106,7 +106,7 @@ func TestWindowRope(t *testing.T) {
 			t.Errorf("%s: layers without have %+v", name, full)
 		}
 	}
-	_, err := Resolve([]byte(`{"model_type": "olmo3", "rope_parameters": {"sliding_attention": {"rope_type": "longrope"}}}`), "")
+	_, err := Resolve([]byte(`{"model_type": "olmo3", "rope_parameters": {"full_attention": {"rope_type": "default"}, "sliding_attention": {"rope_type": "longrope"}}}`), "")
 	if err == nil || !strings.Contains(err.Error(), "longrope is not supported where rotary embeddings differ by layer") {
 		t.Errorf("longrope: %v", err)
 	}

@@ -91,7 +91,7 @@ func TestWindowRope(t *testing.T) {
 	for name, config := range map[string]string{
 		"by layer": `{"model_type": "olmo3", "num_hidden_layers": 4, "rope_parameters": {
 			"full_attention": {"rope_type": "linear", "factor": 4, "rope_theta": 300000}, "sliding_attention": {"rope_type": "default", "rope_theta": 20000}}}`,
-		"flat": `{"model_type": "olmo3", "num_hidden_layers": 4, "rope_parameters": {"rope_type": "linear", "factor": 4, "rope_theta": 300000}}`,
+		"flat":  `{"model_type": "olmo3", "num_hidden_layers": 4, "rope_parameters": {"rope_type": "linear", "factor": 4, "rope_theta": 300000}}`,
 		"older": `{"model_type": "olmo3", "num_hidden_layers": 4, "rope_theta": 300000, "rope_scaling": {"type": "linear", "factor": 4}}`,
 	} {
 		a := resolve(t, config)

@@ -106,7 +106,7 @@ func (p *Plan) chooseOrders(ctx context.Context, dir string) error {
 			return err
 		}
 		if searches[m.site] == nil {
-			searches[m.site] = &merge.Search{Method: merge.Method(p.Method), Groups: p.Groups, Seed: p.Seed}
+			searches[m.site] = &merge.Search{Method: p.Method, Groups: p.Groups, Seed: p.Seed}
 		}
 		if err := searches[m.site].Add(ctx, at, seen); err != nil {
 			return g.named(m, string(g.Grouping), err)
@@ -194,7 +194,7 @@ func (p *Plan) named(m module, step string, err error) error {
 // options are those of m's merge.
 func (g *merging) options(m module) merge.Options {
 	return merge.Options{
-		Groups: g.Groups, Method: merge.Method(g.Method), Similar: g.Grouping == Similar, Seed: g.Seed, Parts: g.orders[m.site],
+		Groups: g.Groups, Method: g.Method, Similar: g.Grouping == Similar, Seed: g.Seed, Parts: g.orders[m.site],
 	}
 }
 

@@ -4,22 +4,24 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+
+	"gqa/convert/merge"
 )
 
-// Method is how the K (or V) heads of a group become one.
-type Method string
+// Method is how the K (or V) heads of a group become one: see [merge.Method].
+type Method = merge.Method
 
-// The methods: those of the paper's Figure 4, and two that use what attention leaves free (package merge).
+// The methods, as package merge describes them.
 const (
-	Mean       Method = "mean"       // their mean: what the paper recommends
-	First      Method = "first"      // the group's first head
-	Random     Method = "random"     // a new head: normal, with the tensor's own standard deviation; biases are zero
-	Align      Method = "align"      // the mean of the heads once turned to each other, as large as they are
-	Calibrated Method = "calibrated" // the head that keeps the most of what queries and the output read
+	Mean       = merge.Mean
+	First      = merge.First
+	Random     = merge.Random
+	Align      = merge.Align
+	Calibrated = merge.Calibrated
 )
 
 // Methods lists the methods.
-var Methods = []string{string(Mean), string(First), string(Random), string(Align), string(Calibrated)}
+var Methods = merge.Methods
 
 // Grouping is which heads share one.
 type Grouping string

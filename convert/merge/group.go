@@ -43,14 +43,14 @@ func (s *Search) Add(ctx context.Context, a *Attention, in Inputs) error {
 	return err
 }
 
-func (s *Search) add(ctx context.Context, a *Attention, in Inputs) (k, v *side, err error) {
+func (s *Search) add(ctx context.Context, a *Attention, in Inputs) (k, v *projection, err error) {
 	if s.heads == 0 {
 		s.begin(a.KVHeads, a.HeadDim)
 	}
 	if s.size == 1 || s.Groups == 1 {
-		return a.sides(ctx, in, s.Parts())
+		return a.projections(ctx, in, s.Parts())
 	}
-	if k, v, err = a.sides(ctx, in, contiguous(a.KVHeads, 1)); err != nil {
+	if k, v, err = a.projections(ctx, in, contiguous(a.KVHeads, 1)); err != nil {
 		return nil, nil, err
 	}
 	s.count(k, v)
@@ -58,7 +58,7 @@ func (s *Search) add(ctx context.Context, a *Attention, in Inputs) (k, v *side, 
 }
 
 // count adds the energies of sets of heads.
-func (s *Search) count(k, v *side) {
+func (s *Search) count(k, v *projection) {
 	if s.Method == Calibrated {
 		k.findRoots()
 		v.findRoots()

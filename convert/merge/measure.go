@@ -24,9 +24,9 @@ func (f *fit) add(g fit) {
 func (f *fit) cosine() float64 { return f.dot / math.Sqrt(f.own*f.given) }
 
 // measure is the fit of a solution.
-func (s *side) measure(b block, members []int, sol solution) fit {
+func (p *projection) measure(b block, members []int, sol solution) fit {
 	n := len(b.dims)
-	wide, g := len(members)*n, s.moments(b, members)
+	wide, g := len(members)*n, p.moments(b, members)
 	ins := make([][]float32, len(members))
 	for m := range ins {
 		ins[m] = single(sol.in[m])
@@ -35,11 +35,11 @@ func (s *side) measure(b block, members []int, sol solution) fit {
 	kernels.Gemm(false, false, n, wide, wide, 1, beside(ins, n), wide, g, wide, 0, toMembers, wide)
 	shared := mat.NewDense(n, n, nil)
 	to := make([]*mat.Dense, len(members))
-	var p mat.Dense
+	var prod mat.Dense
 	for m := range members {
 		to[m] = double(columns(toMembers, wide, m*n, n), n, n)
-		p.Mul(to[m], sol.in[m].T())
-		shared.Add(shared, &p)
+		prod.Mul(to[m], sol.in[m].T())
+		shared.Add(shared, &prod)
 	}
 	var f fit
 	for m, h := range members {
@@ -48,7 +48,7 @@ func (s *side) measure(b block, members []int, sol solution) fit {
 		all.Mul(sol.out[m], shared)
 		given.Mul(&all, sol.out[m].T())
 		own := double(columns(g[m*n*wide:][:n*wide], wide, m*n, n), n, n)
-		reader := mat.DenseCopyOf(s.reader(b, h))
+		reader := mat.DenseCopyOf(p.reader(b, h))
 		f.add(compared(&dot, own, &given))
 		f.add(weighed(inner(reader, &dot), inner(reader, own), inner(reader, &given)))
 	}
@@ -70,22 +70,22 @@ func weighed(dot, own, given float64) fit {
 }
 
 // energy is what of the members' second moment, in their readers' metric, a group keeps: over all blocks.
-func (s *side) energy(m Method, members []int) float64 {
+func (p *projection) energy(m Method, members []int) float64 {
 	kept := 0.0
-	for _, b := range s.blocks {
+	for _, b := range p.blocks {
 		if m == Calibrated && b.kind == free {
-			kept += s.lowRankEnergy(b, members)
+			kept += p.lowRankEnergy(b, members)
 		} else {
-			kept += s.measure(b, members, s.solve(m, b, members)).kept
+			kept += p.measure(b, members, p.solve(m, b, members)).kept
 		}
 	}
 	return kept
 }
 
 // lowRankEnergy is what lowRank keeps, without its vectors.
-func (s *side) lowRankEnergy(b block, members []int) float64 {
+func (p *projection) lowRankEnergy(b block, members []int) float64 {
 	n := len(members) * len(b.dims)
-	stack, m := s.stack(b, members), mat.NewSymDense(n, nil)
+	stack, m := p.stack(b, members), mat.NewSymDense(n, nil)
 	for i := range n {
 		for j := i; j < n; j++ {
 			m.SetSym(i, j, float64(stack[i*n+j]))
@@ -103,13 +103,13 @@ func (s *side) lowRankEnergy(b block, members []int) float64 {
 }
 
 // total is the heads' whole second moment in their readers' metric.
-func (s *side) total() float64 {
+func (p *projection) total() float64 {
 	sum := 0.0
-	for _, b := range s.blocks {
-		for h, r := range s.readers {
+	for _, b := range p.blocks {
+		for h, r := range p.readers {
 			for _, i := range b.dims {
 				for _, j := range b.dims {
-					sum += r.At(i, j) * s.second(b, h, i, h, j)
+					sum += r.At(i, j) * p.second(b, h, i, h, j)
 				}
 			}
 		}

@@ -3,21 +3,31 @@ package merge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 
 	"gqa/internal/kernels"
 )
 
-// Method is how the members of a group become one head.
+// Method is how the K (or V) heads of a group become one.
 type Method string
 
-// The methods.
+// The methods: those of Figure 4 of Ainslie et al. 2023 (arXiv 2305.13245), and two that use the maps that leave attention
+// unchanged.
 const (
-	Mean       Method = "mean"       // their mean as they are
-	First      Method = "first"      // the first of them
-	Align      Method = "align"      // the mean of the members turned to each other, as large as they are
-	Calibrated Method = "calibrated" // the head that keeps the most of what is read
+	Mean       Method = "mean"       // their mean: what the paper recommends
+	First      Method = "first"      // the group's first head
+	Random     Method = "random"     // a new head, normally distributed like the tensor; Merge has no use for it
+	Align      Method = "align"      // the mean of the heads once they are aligned, scaled to their size
+	Calibrated Method = "calibrated" // the head that keeps most of what queries and the output read
 )
+
+// Methods lists the methods.
+var Methods = []string{string(Mean), string(First), string(Random), string(Align), string(Calibrated)}
+
+// Rewrites reports whether the method changes what reads keys and values too: then q, k, v and o of a layer must be computed
+// together, by Merge. The other methods replace keys and values alone.
+func (m Method) Rewrites() bool { return m == Align || m == Calibrated }
 
 // Options say how to merge.
 type Options struct {
@@ -51,6 +61,9 @@ type Fit struct {
 // Merge returns a with o.Groups KV heads, and what became of each group. a is left as it is. Query heads are in the groups'
 // order: those of the first group's members first. It is an error if what comes out is not finite.
 func Merge(ctx context.Context, a *Attention, in Inputs, o Options) (*Attention, []Group, error) {
+	if solvers[o.Method] == nil {
+		return nil, nil, fmt.Errorf("method %q does not merge heads", o.Method)
+	}
 	parts, k, v, err := a.grouped(ctx, in, o)
 	if err != nil {
 		return nil, nil, err
@@ -77,7 +90,7 @@ func Merge(ctx context.Context, a *Attention, in Inputs, o Options) (*Attention,
 }
 
 // grouped finds which heads share, and what there is to know of keys and values.
-func (a *Attention) grouped(ctx context.Context, in Inputs, o Options) (parts [][]int, k, v *side, err error) {
+func (a *Attention) grouped(ctx context.Context, in Inputs, o Options) (parts [][]int, k, v *projection, err error) {
 	if o.Parts == nil && o.Similar {
 		search := Search{Method: o.Method, Groups: o.Groups, Seed: o.Seed}
 		if k, v, err = search.add(ctx, a, in); err != nil {
@@ -88,7 +101,7 @@ func (a *Attention) grouped(ctx context.Context, in Inputs, o Options) (parts []
 	if parts = o.Parts; parts == nil {
 		parts = contiguous(a.KVHeads, o.Groups)
 	}
-	k, v, err = a.sides(ctx, in, parts)
+	k, v, err = a.projections(ctx, in, parts)
 	return parts, k, v, err
 }
 
@@ -116,33 +129,33 @@ type maps struct {
 }
 
 // merge solves every block of every group.
-func (s *side) merge(m Method, parts [][]int) []maps {
+func (p *projection) merge(m Method, parts [][]int) []maps {
 	if m == Calibrated {
-		s.findRoots()
+		p.findRoots()
 	}
 	all := make([]maps, len(parts))
 	fits := make([][]fit, len(parts))
 	scales := make([][]float64, len(parts))
 	for g, members := range parts {
 		for range members {
-			all[g].in = append(all[g].in, make([]float32, s.headDim*s.headDim))
-			all[g].out = append(all[g].out, make([]float32, s.headDim*s.headDim))
+			all[g].in = append(all[g].in, make([]float32, p.headDim*p.headDim))
+			all[g].out = append(all[g].out, make([]float32, p.headDim*p.headDim))
 		}
-		fits[g], scales[g] = make([]fit, len(s.blocks)), make([]float64, len(s.blocks))
+		fits[g], scales[g] = make([]fit, len(p.blocks)), make([]float64, len(p.blocks))
 	}
-	kernels.For(len(parts)*len(s.blocks), 1, func(lo, hi int) {
+	kernels.For(len(parts)*len(p.blocks), 1, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			g, b := i/len(s.blocks), i%len(s.blocks)
-			if s.stopped() {
+			g, b := i/len(p.blocks), i%len(p.blocks)
+			if p.stopped() {
 				return
 			}
-			sol := s.solve(m, s.blocks[b], parts[g])
-			all[g].put(s.blocks[b], s.headDim, sol)
-			fits[g][b], scales[g][b] = s.measure(s.blocks[b], parts[g], sol), sol.scale
+			sol := p.solve(m, p.blocks[b], parts[g])
+			all[g].put(p.blocks[b], p.headDim, sol)
+			fits[g][b], scales[g][b] = p.measure(p.blocks[b], parts[g], sol), sol.scale
 		}
 	})
 	for g := range all {
-		all[g].fit = s.summary(fits[g], scales[g])
+		all[g].fit = p.summary(fits[g], scales[g])
 	}
 	return all
 }
@@ -160,12 +173,12 @@ func (m *maps) put(b block, headDim int, sol solution) {
 }
 
 // summary is the fit over all blocks. What is empty fits.
-func (s *side) summary(fits []fit, scales []float64) Fit {
+func (p *projection) summary(fits []fit, scales []float64) Fit {
 	var all fit
 	scale := 0.0
 	for b, f := range fits {
 		all.add(f)
-		scale += scales[b] * float64(len(s.blocks[b].dims)) / float64(s.headDim)
+		scale += scales[b] * float64(len(p.blocks[b].dims)) / float64(p.headDim)
 	}
 	f := Fit{Cosine: 1, Energy: 1, Scale: scale}
 	if all.own > 0 && all.given > 0 {

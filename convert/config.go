@@ -44,7 +44,7 @@ func (p *Plan) setGroups(c map[string]any) {
 			configs.SetKey(c, key, value)
 		}
 		if p.Target == Native {
-			p.Arch.Family.Respelt(c)
+			p.Arch.Family.RewriteConfig(c)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func (p *Plan) loadsIn() []string {
 		return []string{"gqa", "whatever loads " + sourceClass(p.Source)}
 	case p.Target == Expanded || p.Groups == p.Arch.Heads && p.Arch.Layout() == p.Arch.Family.Attention.Layout:
 		return []string{"gqa", "whatever loads the source"}
-	case loader != "" && (p.Target != Own || !p.Arch.Family.Respells(p.Source.Config)):
+	case loader != "" && (p.Target != Own || !p.Arch.Family.Rewrites(p.Source.Config)):
 		return []string{"gqa", loader}
 	}
 	return []string{"gqa"}

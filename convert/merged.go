@@ -53,13 +53,13 @@ type MergedFit struct {
 
 // Merges says whether what reads keys and values changes with them, so that a layer's q, k, v and o are computed together.
 func (o Options) Merges() bool {
-	return o.Method.Rewrites() || o.Grouping == Similar || o.Refine > 0
+	return o.Method.Aligns() || o.Grouping == Similar || o.Refine > 0
 }
 
 // asked names the flags that make it so.
 func (o Options) asked() string {
 	var flags []string
-	if o.Method.Rewrites() {
+	if o.Method.Aligns() {
 		flags = append(flags, "--method "+string(o.Method))
 	}
 	if o.Grouping == Similar {

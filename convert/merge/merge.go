@@ -25,9 +25,9 @@ const (
 // Methods lists the methods.
 var Methods = []string{string(Mean), string(First), string(Random), string(Align), string(Calibrated)}
 
-// Rewrites reports whether the method changes what reads keys and values too: then q, k, v and o of a layer must be computed
-// together, by Merge. The other methods replace keys and values alone.
-func (m Method) Rewrites() bool { return m == Align || m == Calibrated }
+// Aligns reports whether the method aligns the heads of a group, which changes q and o too: Merge computes all of a layer's
+// attention together. The other methods replace keys and values alone.
+func (m Method) Aligns() bool { return m == Align || m == Calibrated }
 
 // Options say how to merge.
 type Options struct {

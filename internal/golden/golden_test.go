@@ -266,11 +266,11 @@ func compareFiles(t *testing.T, name, got, want string, exact bool) {
 	if same := bytes.Equal(a, b); !same && (exact || !sameTensors(a, b)) {
 		t.Errorf("%s: model.safetensors differs from the class's", name)
 	}
-	respelled, err := weights.RewriteConfig(read(t, filepath.Join(want, "config.json")), func(map[string]any) {})
+	rewritten, err := weights.RewriteConfig(read(t, filepath.Join(want, "config.json")), func(map[string]any) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(read(t, filepath.Join(got, "config.json")), respelled) {
+	if !bytes.Equal(read(t, filepath.Join(got, "config.json")), rewritten) {
 		t.Errorf("%s: config.json differs from the class's", name)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
-	"gqa/internal/weights"
 )
 
 // module is one attention module of the source: the stack and layer it is in and the roles of its weights.
@@ -83,7 +82,7 @@ func (m module) parts(at *merge.Attention) map[configs.Role]part {
 }
 
 // read takes a site's attention out of the checkpoint.
-func (m module) read(ctx context.Context, src *weights.Source, params []configs.Param) (*merge.Attention, error) {
+func (m module) read(ctx context.Context, src *Source, params []configs.Param) (*merge.Attention, error) {
 	a := m.arch
 	at := &merge.Attention{Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim}
 	parts := m.parts(at)

@@ -131,7 +131,7 @@ func ignore(int64) {}
 func convertTo(t testing.TB, path string, o Options) *weights.Source {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := newPlan(t, path, o).Run(context.Background(), out, false, ignore); err != nil {
+	if _, err := newPlan(t, path, o).Run(context.Background(), out, RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return golden.Open(t, out)

@@ -62,38 +62,13 @@ func pool(m Method, heads []float32, count, groups int, bias bool, name string, 
 // addMean completes dst, which holds the first member, to the mean of members: summed in order, then divided, as torch does.
 func addMean(dst, others []float32, members int) {
 	for ; len(others) > 0; others = others[len(dst):] {
-		add(dst, others[:len(dst)])
-	}
-	divide(dst, members)
-}
-
-func add(dst, src []float32) {
-	for i, x := range src {
-		dst[i] += x
-	}
-}
-
-func divide(dst []float32, by int) {
-	if by == 1 {
-		return
+		for i := range dst {
+			dst[i] += others[i]
+		}
 	}
 	for i := range dst {
-		dst[i] /= float32(by)
+		dst[i] /= float32(members)
 	}
-}
-
-// repeat is pool's way back in place: each of groups heads stands count/groups times.
-func repeat(pooled []float32, groups, count int) []float32 {
-	if groups == count {
-		return pooled
-	}
-	size := len(pooled) / groups
-	heads := make([]float32, 0, count*size)
-	for h := range count {
-		g := h * groups / count
-		heads = append(heads, pooled[g*size:(g+1)*size]...)
-	}
-	return heads
 }
 
 func deviation(x []float32) float64 {

@@ -207,17 +207,15 @@ func (p *Plan) diskBytes() (int64, error) {
 		}
 		need += info.Size()
 	}
-	merged, err := p.mergedBytes()
-	return need + max(0, merged-heldBytes), err
+	return need + max(0, p.mergedBytes()-heldBytes), nil
 }
 
-// mergedBytes is the size of the weights that a merge computes.
-func (p *Plan) mergedBytes() (n int64, err error) {
-	params, err := p.converted.Params()
-	for _, w := range params {
-		if p.changed[w.Name] {
+// mergedBytes returns the size of the weights that a merge computes.
+func (p *Plan) mergedBytes() (n int64) {
+	for _, w := range p.result.Weights {
+		if p.merged[w.Name] {
 			n += 4 * int64(w.Size())
 		}
 	}
-	return n, err
+	return n
 }

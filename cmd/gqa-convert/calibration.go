@@ -13,11 +13,10 @@ import (
 	"gqa/convert/calibrate"
 	"gqa/internal/file"
 	"gqa/internal/stream"
-	"gqa/internal/weights"
 )
 
 // loadCalibration reads the text to run the model on; nil: there is none, or nothing to run it for.
-func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibrate.Data, error) {
+func (f flags) loadCalibration(cmd *cobra.Command, src *convert.Source) (*calibrate.Data, error) {
 	data := f.calibration
 	if wanted := f.refine > 0 || f.method == string(convert.Calibrated); data == "" && wanted && isSample(src.Dir) {
 		data = stream.SamplePrefix + "train"

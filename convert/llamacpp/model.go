@@ -66,6 +66,21 @@ func Check(a *configs.Arch) error {
 	return nil
 }
 
+// UngroupedError reports an attention with fewer KV heads than heads, where an architecture of llama.cpp gives queries as many
+// heads as keys.
+type UngroupedError struct {
+	Arch    string // llama.cpp's name
+	Site    configs.Site
+	Heads   int
+	KVHeads int // at Site
+}
+
+// Error says how many KV heads there should be.
+func (e UngroupedError) Error() string {
+	return fmt.Sprintf("llama.cpp's %s gives queries as many heads as keys: it requires %d KV heads in every attention, and %s has %d",
+		e.Arch, e.Heads, e.Site, e.KVHeads)
+}
+
 // checkUngrouped asks for a KV head for each head where an architecture knows no others.
 func checkUngrouped(a *configs.Arch) error {
 	if !a.Family.GGUF.Ungrouped {
@@ -73,8 +88,7 @@ func checkUngrouped(a *configs.Arch) error {
 	}
 	for _, site := range a.Sites() {
 		if kv := a.SiteKVHeads(site); kv != a.Heads {
-			return fmt.Errorf("llama.cpp's %[1]s gives queries as many heads as keys: it requires %[2]d KV heads in every attention, and %[3]s has %[4]d; "+
-				"write --target expanded, and then --groups %[2]d --target gguf of that", a.Family.GGUF.Arch, a.Heads, site, kv)
+			return UngroupedError{a.Family.GGUF.Arch, site, a.Heads, kv}
 		}
 	}
 	return nil

@@ -67,7 +67,7 @@ func formsOf(t *testing.T, c *golden.Case) (forms []form) {
 	add(c.Dir, "logits_mha")
 	for _, g := range c.Groups() {
 		for _, target := range []convert.Target{convert.Native, convert.Expanded} {
-			o := convert.Options{Groups: g, Method: convert.Mean, Target: target}
+			o := convert.Options{Goal: convert.Groups(g), Method: convert.Mean, Target: target}
 			add(convertTo(t, c.Dir, o), fmt.Sprintf("logits_g%d", g))
 		}
 	}
@@ -174,7 +174,7 @@ func convertTo(t *testing.T, dir string, o convert.Options) string {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := plan.Run(t.Context(), out, false, func(int64) {}); err != nil {
+	if _, err := plan.Run(t.Context(), out, convert.RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -187,7 +187,7 @@ func TestGradients(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			grouped := ""
 			if c.Has("train_loss") {
-				grouped = convertTo(t, c.Dir, convert.Options{Groups: 2, Method: convert.Mean})
+				grouped = convertTo(t, c.Dir, convert.Options{Goal: convert.Groups(2), Method: convert.Mean})
 			}
 			onEveryPath(t, func(t *testing.T) {
 				if c.Has("train_loss_mha") {
@@ -248,7 +248,7 @@ func TestNativeFiles(t *testing.T) {
 		for _, g := range c.Groups() {
 			want := filepath.Join(c.Dir, fmt.Sprintf("gqa-g%d", g))
 			if _, err := os.Stat(want); err == nil {
-				compareFiles(t, c.Name, convertTo(t, c.Dir, convert.Options{Groups: g, Method: convert.Mean}), want, g > 1)
+				compareFiles(t, c.Name, convertTo(t, c.Dir, convert.Options{Goal: convert.Groups(g), Method: convert.Mean}), want, g > 1)
 				compared++
 			}
 		}

@@ -51,7 +51,7 @@ func TestMergeKeepsFunction(t *testing.T) {
 					if groups == 1 && (o.Calibration != nil || o.Target == convert.Expanded) {
 						continue
 					}
-					o.Groups, o.Sites = groups, convert.AllSites
+					o.Goal, o.Sites = convert.Groups(groups), convert.AllSites
 					if src.Arch.Position != configs.PositionALiBi {
 						o.Grouping = convert.Similar
 					}
@@ -71,7 +71,7 @@ func TestAllHeads(t *testing.T) {
 	for _, c := range mergeCases(t) {
 		src, want := golden.Load(t, c.dir)
 		for _, m := range convert.Methods {
-			o := convert.Options{Groups: src.Arch.KVHeads, Method: convert.Method(m), Sites: convert.AllSites, Target: convert.Own}
+			o := convert.Options{Goal: convert.Groups(src.Arch.KVHeads), Method: convert.Method(m), Sites: convert.AllSites, Target: convert.Own}
 			if o.Method == convert.Align || o.Method == convert.Calibrated {
 				o.Calibration, o.Refine = c.data(src.Arch), 3
 				if src.Arch.Position != configs.PositionALiBi {

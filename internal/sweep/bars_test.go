@@ -62,13 +62,13 @@ func TestStarts(t *testing.T) {
 	for groups, bars := range map[int][]float64{4: {0, 0.62, 0.655, 0.89, 0.92, 0.97}, 1: {0, 0.39, 0.475, 0.725, 0.725, 0.84}} {
 		var mean float64
 		for i, o := range starts {
-			o.Groups = groups
+			o.Goal = convert.Groups(groups)
 			p, err := convert.NewPlan(src, o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			out := filepath.Join(dir, fmt.Sprint(groups, "-", i))
-			if _, err := p.Run(t.Context(), out, false, func(int64) {}); err != nil {
+			if _, err := p.Run(t.Context(), out, convert.RunOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			now := loss(out)

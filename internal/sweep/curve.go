@@ -95,7 +95,7 @@ func (c Curve) reads() bool { return c.options(1, nil).Merges() }
 
 // options returns the options of the curve's conversions to groups KV heads, with the text if they can use it.
 func (c Curve) options(groups int, text *calibrate.Data) convert.Options {
-	o := convert.Options{Groups: groups, Method: c.Method, Grouping: c.Grouping, Refine: c.Refine}
+	o := convert.Options{Goal: convert.Groups(groups), Method: c.Method, Grouping: c.Grouping, Refine: c.Refine}
 	if o.Merges() {
 		o.Calibration = text
 	}

@@ -209,7 +209,7 @@ func equal(a, b io.Reader) (bool, error) {
 // Read returns one weight as the forward pass reads it: [out, in] or [dim]. It is an error if an element is not finite.
 func (s *Source) Read(ctx context.Context, p configs.Param) ([]float32, error) {
 	if p.Parts == nil {
-		stored, err := s.stored(ctx, p.Tensor)
+		stored, err := s.ReadTensor(ctx, p.Tensor, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -217,7 +217,7 @@ func (s *Source) Read(ctx context.Context, p configs.Param) ([]float32, error) {
 	}
 	var all []float32
 	for _, name := range p.Parts {
-		row, err := s.stored(ctx, name)
+		row, err := s.ReadTensor(ctx, name, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -236,16 +236,16 @@ func take(p configs.Param, stored []float32) []float32 {
 // pieceElements are read of a tensor between two looks at the context.
 var pieceElements = 1 << 22
 
-// stored is a tensor as the checkpoint has it.
-func (s *Source) stored(ctx context.Context, name string) ([]float32, error) {
+// ReadTensor returns a tensor as the checkpoint has it, in f32. The result reuses dst's memory if that is large enough.
+func (s *Source) ReadTensor(ctx context.Context, name string, dst []float32) ([]float32, error) {
 	t, ok := s.Tensor(name)
 	if !ok {
 		return nil, fmt.Errorf("tensor %s is not in the checkpoint", name)
 	}
 	if t.Elements() <= pieceElements || !t.DType.IsFloat() {
-		return t.Float32(nil)
+		return t.Float32(dst)
 	}
-	all := make([]float32, t.Elements())
+	all := slices.Grow(dst[:0], t.Elements())[:t.Elements()]
 	for at := 0; at < len(all); at += pieceElements {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -284,7 +284,7 @@ func (s *Source) Weights(ctx context.Context) model.Weights {
 				}
 			}
 			if p.Parts == nil && p.Tensor != last { // the parts of a fused tensor follow one another
-				if stored, err = s.stored(ctx, p.Tensor); err != nil {
+				if stored, err = s.ReadTensor(ctx, p.Tensor, nil); err != nil {
 					return err
 				}
 				last = p.Tensor

@@ -1,4 +1,4 @@
-package convert
+package target
 
 import (
 	"context"
@@ -6,13 +6,13 @@ import (
 	"gqa/configs"
 )
 
-// folding is the norm whose output a linear reads.
+// folding maps a linear layer to the norm whose output it reads.
 var folding = map[configs.Role]configs.Role{
 	configs.Q: configs.AttnNorm, configs.K: configs.AttnNorm, configs.V: configs.AttnNorm,
 	configs.Gate: configs.MLPNorm, configs.Up: configs.MLPNorm,
 }
 
-// gain is what a norm multiplies the elements of a row with: γ.
+// gain returns γ, the factors of a norm for the elements of a row.
 func (r *recast) gain(ctx context.Context, norm configs.Role, layer int) ([]float32, error) {
 	name := configs.ParamName(norm, layer, false)
 	g, err := r.read(ctx, name, r.to.Dim)
@@ -71,7 +71,8 @@ func (r *recast) rows(ctx context.Context, name string, each func(i int, row []f
 	return nil
 }
 
-// order is the order of the source's rows of queries or keys in which the result's rotary planes have them; nil: their own.
+// order returns the source's rows of queries or keys in the order in which the result's rotary planes have them; nil if it is the
+// same.
 func (r *recast) order(p configs.Param) []int {
 	if r.src.Arch.Position != configs.PositionRope || p.Role != configs.Q && p.Role != configs.K {
 		return nil

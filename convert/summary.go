@@ -1,61 +1,12 @@
 package convert
 
 import (
-	"encoding/json"
-	"os"
 	"path/filepath"
 
 	"gqa/configs"
+	"gqa/convert/target"
 	"gqa/internal/weights"
 )
-
-// writeConfig writes the result's config.json: the source's, with the family's KV-head key set (or, expanded, what says that
-// there are as many KV heads as heads) and the dtype, where it changes.
-func (p *Plan) writeConfig(dir string) error {
-	config, err := weights.RewriteConfig(p.Source.Config, func(c map[string]any) {
-		if p.Target != Expanded {
-			p.setGroups(c)
-		}
-		for path, value := range p.ungrouping {
-			configs.SetKey(c, path, value)
-		}
-		if p.DType != 0 {
-			weights.SetDType(c, p.DType)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666)
-}
-
-// setGroups writes the number of KV heads, and what else says that there are fewer than heads, into config.json's keys.
-func (p *Plan) setGroups(c map[string]any) {
-	g := p.Arch.Family.Grouping(p.Arch.KVHeads)
-	configs.SetKey(c, g.Key, p.Arch.KVHeads)
-	if g.SitesKey != "" {
-		configs.SetKey(c, g.SitesKey, kvHeadsBySite(p.Arch))
-	}
-	if delete(c, configs.LayersKey); p.Arch.LayerKVHeads != nil {
-		c[configs.LayersKey] = p.Arch.LayerKVHeads
-	}
-	if p.Arch.KVHeads < p.Arch.Heads || p.Arch.LayerKVHeads != nil {
-		for key, value := range g.Set {
-			configs.SetKey(c, key, value)
-		}
-		if p.Target == Native {
-			p.Arch.Family.RewriteConfig(c)
-		}
-	}
-}
-
-func kvHeadsBySite(a *configs.Arch) map[configs.Site]int {
-	heads := map[configs.Site]int{}
-	for _, s := range a.Sites() {
-		heads[s] = a.SiteKVHeads(s)
-	}
-	return heads
-}
 
 // Summary is what was done: the contents of conversion.json.
 type Summary struct {
@@ -101,7 +52,7 @@ type Summary struct {
 	Notes    []string  `json:"notes,omitempty"` // where what loads the result computes other than the source's class
 }
 
-// Summary describes the plan; Output is for the caller to set.
+// Summary describes the plan, without what a run computes; Output is for the caller to set.
 func (p *Plan) Summary() (*Summary, error) {
 	before, err := weights.Parameters(p.Source.Arch)
 	if err != nil {
@@ -111,59 +62,44 @@ func (p *Plan) Summary() (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	dtype := "keep"
-	if p.DType != 0 {
-		dtype = p.DType.String()
-	}
+	src, layout := p.Source.Arch, p.target.Layout()
 	s := &Summary{
 		Source: filepath.Base(p.Source.Dir), Family: p.Arch.Family.Name, Heads: p.Arch.Heads,
-		SourceGroupsPerLayer: p.Source.Arch.LayerKVHeads, GroupsPerLayer: p.converted.LayerKVHeads,
-		SourceGroups: p.Source.Arch.SiteKVHeads(p.sites[0]), Groups: p.Groups, Sites: p.sites, KVHeadsBySite: kvHeadsBySite(p.converted),
+		SourceGroupsPerLayer: src.LayerKVHeads, GroupsPerLayer: p.result.Arch.LayerKVHeads,
+		SourceGroups: src.SiteKVHeads(p.sites[0]), Groups: p.Goal.Groups(),
+		Sites: p.sites, KVHeadsBySite: target.KVHeadsBySite(p.result.Arch),
 		Method: p.Method, Grouping: p.Grouping, Seed: p.Seed, Target: p.Target,
-		DType: dtype, Layout: string(p.Arch.Layout()), LoadsIn: p.loadsIn(),
-		TensorsPooled: p.Pooled(), TensorsCopied: len(p.Specs) - p.Pooled(), Bytes: p.Bytes(),
+		DType: p.dtypeText(), Layout: string(p.Arch.Layout()), LoadsIn: layout.LoadsIn,
+		TensorsPooled: layout.Computed, TensorsCopied: len(p.Specs) - layout.Computed, Bytes: p.Bytes(),
 		SourceParameters: before, Parameters: after,
-		SourceKVBytesPerToken: p.Source.Arch.KVBytesPerToken(2), KVBytesPerToken: p.Arch.KVBytesPerToken(2),
-		SourceCrossKVBytesPerToken: p.Source.Arch.CrossKVBytesPerToken(2), CrossKVBytesPerToken: p.Arch.CrossKVBytesPerToken(2),
-		Layers: p.layers, Together: p.joint,
-		Notes: p.Notes(),
+		SourceKVBytesPerToken: src.KVBytesPerToken(2), KVBytesPerToken: p.Arch.KVBytesPerToken(2),
+		SourceCrossKVBytesPerToken: src.CrossKVBytesPerToken(2), CrossKVBytesPerToken: p.Arch.CrossKVBytesPerToken(2),
 	}
-	if p.via != nil {
-		s.SourceFamily = p.Source.Arch.Family.Name
+	if p.Arch.Family.Name != src.Family.Name {
+		s.SourceFamily = src.Family.Name
 	}
-	if len(p.modules()) > 0 && p.Calibration != nil {
-		s.Calibration, s.CalibrationTokens, s.Refine = p.Calibration.Name, p.Calibration.Used(p.Source.Arch), p.Refine
-		if p.fitsTogether() {
-			s.RefineTokens = p.Calibration.Refining(p.Refine).Used(p.Source.Arch)
-		}
+	for _, note := range p.Notes() {
+		s.Notes = append(s.Notes, note.String())
 	}
+	p.addCalibration(s)
 	return s, nil
 }
 
-func (p *Plan) loadsIn() []string {
-	loader := p.Arch.Family.Grouping(p.Groups).Loader()
-	switch {
-	case p.Target == GGUF:
-		return []string{"llama.cpp (" + p.gguf.Arch + ")"}
-	case p.Target != Expanded && p.Arch.LayerKVHeads != nil:
-		return []string{"gqa"}
-	case p.ungrouping != nil:
-		return []string{"gqa", "whatever loads " + sourceClass(p.Source)}
-	case p.Target == Expanded || p.Groups == p.Arch.Heads && p.Arch.Layout() == p.Arch.Family.Attention.Layout:
-		return []string{"gqa", "whatever loads the source"}
-	case loader != "" && (p.Target != Own || !p.Arch.Family.Rewrites(p.Source.Config)):
-		return []string{"gqa", loader}
+// addCalibration says which text the model is run on, if it is.
+func (p *Plan) addCalibration(s *Summary) {
+	if len(p.modules) == 0 || p.Calibration == nil {
+		return
 	}
-	return []string{"gqa"}
+	s.Calibration, s.CalibrationTokens, s.Refine = p.Calibration.Name, p.Calibration.Used(p.Source.Arch), p.Refine
+	if p.fitsTogether() {
+		s.RefineTokens = p.Calibration.Refining(p.Refine).Used(p.Source.Arch)
+	}
 }
 
-// sourceClass is the class that the source's config.json names, or else its family.
-func sourceClass(src *weights.Source) string {
-	var keys struct {
-		Architectures []string `json:"architectures"`
+// dtypeText names the dtype that float tensors are written in.
+func (p *Plan) dtypeText() string {
+	if p.DType == 0 {
+		return "keep"
 	}
-	if err := json.Unmarshal(src.Config, &keys); err != nil || len(keys.Architectures) == 0 {
-		return src.Arch.Family.Name
-	}
-	return keys.Architectures[0]
+	return p.DType.String()
 }

@@ -125,8 +125,6 @@ func newPlan(t testing.TB, path string, o Options) *Plan {
 	return p
 }
 
-func ignore(int64) {}
-
 // convertTo converts path and opens the result, every tensor accounted for.
 func convertTo(t testing.TB, path string, o Options) *weights.Source {
 	t.Helper()

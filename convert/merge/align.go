@@ -19,29 +19,9 @@ const rounds, enough = 30, 1e-6
 func alignFree(p *projection, b block, members []int) solution {
 	n, dim := len(members), len(b.dims)
 	wide, g := n*dim, p.moments(b, members)
-	turns, sums := make([][]float32, n), make([]float32, dim*wide)
-	copy(sums, g[:dim*wide]) // the first as it is: the others turn to it
-	before := 0.0
-	for range rounds {
-		if p.stopped() {
-			return average(p, b, members)
-		}
-		kernels.For(n, 1, func(lo, hi int) {
-			for m := lo; m < hi; m++ {
-				turns[m] = columns(sums, wide, m*dim, dim)
-				polar(turns[m], dim)
-			}
-		})
-		kernels.Gemm(false, false, dim, wide, wide, 1, beside(turns, dim), wide, g, wide, 0, sums, wide)
-		sum := 0.0 // the squared norm of the turned members' sum
-		for m := range turns {
-			sum += product(turns[m], columns(sums, wide, m*dim, dim))
-		}
-		if sum-before <= enough*sum {
-			before = max(sum, 0)
-			break
-		}
-		before = sum
+	turns, norm := p.procrustes(g, n, dim)
+	if turns == nil {
+		return average(p, b, members)
 	}
 	maps, size := make([]*mat.Dense, n), 0.0
 	for m := range turns {
@@ -51,10 +31,40 @@ func alignFree(p *projection, b block, members []int) solution {
 		}
 		maps[m], size = double(turns[m], dim, dim), size+math.Sqrt(math.Max(0, trace))
 	}
-	return aligned(maps, size, math.Sqrt(before))
+	return aligned(maps, size, math.Sqrt(norm))
 }
 
-// product is the sum of products, in f64.
+// procrustes returns the n orthogonal maps [dim, dim] that bring members with the second moments g [n*dim]² nearest to each other,
+// and the squared norm of the turned members' sum; nil if the merge is to end.
+func (p *projection) procrustes(g []float32, n, dim int) (turns [][]float32, norm float64) {
+	wide := n * dim
+	turns = make([][]float32, n)
+	sums := make([]float32, dim*wide)
+	copy(sums, g[:dim*wide]) // the first as it is: the others turn to it
+	for range rounds {
+		if p.stopped() {
+			return nil, 0
+		}
+		kernels.For(n, 1, func(lo, hi int) {
+			for m := lo; m < hi; m++ {
+				turns[m] = columns(sums, wide, m*dim, dim)
+				polar(turns[m], dim)
+			}
+		})
+		kernels.Gemm(false, false, dim, wide, wide, 1, beside(turns, dim), wide, g, wide, 0, sums, wide)
+		sum := 0.0
+		for m := range turns {
+			sum += product(turns[m], columns(sums, wide, m*dim, dim))
+		}
+		if sum-norm <= enough*sum {
+			return turns, max(sum, 0)
+		}
+		norm = sum
+	}
+	return turns, norm
+}
+
+// product returns the inner product, in f64.
 func product(x, y []float32) float64 {
 	sum := 0.0
 	for i := range x {
@@ -63,7 +73,7 @@ func product(x, y []float32) float64 {
 	return sum
 }
 
-// columns are columns lo to lo+n of a matrix with rows of wide.
+// columns returns columns lo to lo+n of a matrix with rows of wide elements.
 func columns(m []float32, wide, lo, n int) []float32 {
 	all := make([]float32, 0, len(m)/wide*n)
 	for row := 0; row < len(m); row += wide {

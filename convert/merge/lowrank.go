@@ -9,7 +9,7 @@ import (
 	"gqa/internal/kernels"
 )
 
-// lowRank is the shared head that keeps most of what readers see: with R_m the root of a reader's second moment, the best
+// lowRank finds the shared head that keeps most of what readers see: with R_m the root of a reader's second moment, the best
 // approximation of the stacked R_m·M_m by one head's worth of rows is their truncated singular value decomposition in the
 // metric of the inputs (Eckart & Young 1936). Its left vectors E are the top eigenvectors of the stack's second moment, so
 // that shared = Σ E_mᵀ·R_m·M_m and M_m ≈ R_m⁻¹·E_m·shared. Each row of the shared head is scaled so that it and what reads
@@ -36,7 +36,7 @@ func lowRank(p *projection, b block, members []int) solution {
 	return sol
 }
 
-// stack is the second moment of the stacked R_m·M_m: [members*dim]².
+// stack returns the second moment of the stacked R_m·M_m: [members*dim]².
 func (p *projection) stack(b block, members []int) []float32 {
 	dim := len(b.dims)
 	wide, all := len(members)*dim, p.moments(b, members)
@@ -51,7 +51,7 @@ func (p *projection) stack(b block, members []int) []float32 {
 	return all
 }
 
-// balance is what the rows of the shared head, whose second moments are values, are multiplied by: the fourth root of the
+// balance returns what the rows of the shared head, whose second moments are values, are multiplied by: the fourth root of the
 // inverse leaves rows and their readers alike in size; then all as one to the members' mean size. A row of nothing stays so.
 func (p *projection) balance(b block, members []int, values []float64) []float64 {
 	factors, sum, size := make([]float64, len(values)), 0.0, 0.0
@@ -96,7 +96,7 @@ func scaleColumn(m *mat.Dense, j int, f float64) {
 	}
 }
 
-// root is the symmetric square root of a second moment and its pseudo-inverse.
+// root returns the symmetric square root of a second moment and its pseudo-inverse.
 func root(m *mat.SymDense) (r, inv *mat.Dense) {
 	n := m.SymmetricDim()
 	var eig mat.EigenSym
@@ -116,7 +116,7 @@ func root(m *mat.SymDense) (r, inv *mat.Dense) {
 	return fromEigen(&vectors, up), fromEigen(&vectors, down)
 }
 
-// fromEigen is V·diag(d)·Vᵀ.
+// fromEigen returns V·diag(d)·Vᵀ.
 func fromEigen(v *mat.Dense, d []float64) *mat.Dense {
 	var left, r mat.Dense
 	left.Mul(v, mat.NewDiagDense(len(d), d))
@@ -149,7 +149,7 @@ func lowRankPlane(p *projection, b block, members []int) solution {
 	return sol
 }
 
-// weightedPlane is the plane's second moment between members, each times rho, the root mean square of its queries there.
+// weightedPlane returns the plane's second moment between members, each times rho, the root mean square of its queries there.
 func (p *projection) weightedPlane(b block, members []int) (h [][]complex128, rho []float64) {
 	h, rho = p.hermitian(b, members), make([]float64, len(members))
 	top := 0.0
@@ -168,7 +168,7 @@ func (p *projection) weightedPlane(b block, members []int) (h [][]complex128, rh
 	return h, rho
 }
 
-// principal is the eigenvector of the largest eigenvalue of a Hermitian matrix, and that value. A Hermitian n×n is a symmetric
+// principal returns the eigenvector of the largest eigenvalue of a Hermitian matrix, and that value. A Hermitian n×n is a symmetric
 // 2n×2n, where each eigenvalue stands twice.
 func principal(h [][]complex128) (u []complex128, value float64) {
 	n := len(h)

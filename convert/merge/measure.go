@@ -20,27 +20,14 @@ func (f *fit) add(g fit) {
 	f.kept, f.total, f.lost = f.kept+g.kept, f.total+g.total, f.lost+g.lost
 }
 
-// cosine is that of members and what stands for them.
+// cosine returns that of members and what stands for them.
 func (f *fit) cosine() float64 { return f.dot / math.Sqrt(f.own*f.given) }
 
-// measure is the fit of a solution.
+// measure returns the fit of a solution.
 func (p *projection) measure(b block, members []int, sol solution) fit {
 	n := len(b.dims)
 	wide, g := len(members)*n, p.moments(b, members)
-	ins := make([][]float32, len(members))
-	for m := range ins {
-		ins[m] = single(sol.in[m])
-	}
-	toMembers := make([]float32, n*wide) // second moment of shared and members
-	kernels.Gemm(false, false, n, wide, wide, 1, beside(ins, n), wide, g, wide, 0, toMembers, wide)
-	shared := mat.NewDense(n, n, nil)
-	to := make([]*mat.Dense, len(members))
-	var prod mat.Dense
-	for m := range members {
-		to[m] = double(columns(toMembers, wide, m*n, n), n, n)
-		prod.Mul(to[m], sol.in[m].T())
-		shared.Add(shared, &prod)
-	}
+	to, shared := sharedMoments(g, n, sol)
 	var f fit
 	for m, h := range members {
 		var dot, given, all mat.Dense
@@ -55,12 +42,32 @@ func (p *projection) measure(b block, members []int, sol solution) fit {
 	return f
 }
 
-// compared is the fit of one member, unweighted; the arguments are second moments.
+// sharedMoments returns the second moments of the shared head and each member, and that of the shared head, [n, n] each. g are
+// those of the members.
+func sharedMoments(g []float32, n int, sol solution) (to []*mat.Dense, shared *mat.Dense) {
+	ins := make([][]float32, len(sol.in))
+	for m := range ins {
+		ins[m] = single(sol.in[m])
+	}
+	wide := len(ins) * n
+	toMembers := make([]float32, n*wide)
+	kernels.Gemm(false, false, n, wide, wide, 1, beside(ins, n), wide, g, wide, 0, toMembers, wide)
+	to, shared = make([]*mat.Dense, len(ins)), mat.NewDense(n, n, nil)
+	var prod mat.Dense
+	for m := range to {
+		to[m] = double(columns(toMembers, wide, m*n, n), n, n)
+		prod.Mul(to[m], sol.in[m].T())
+		shared.Add(shared, &prod)
+	}
+	return to, shared
+}
+
+// compared returns the fit of one member, unweighted; the arguments are second moments.
 func compared(dot, own, given *mat.Dense) fit {
 	return fit{dot: mat.Trace(dot), own: mat.Trace(own), given: mat.Trace(given)}
 }
 
-// weighed is the fit of one member in its reader's metric.
+// weighed returns the fit of one member in its reader's metric.
 func weighed(dot, own, given float64) fit {
 	f := fit{total: own, lost: own - 2*dot + given}
 	if given > 0 {
@@ -69,7 +76,7 @@ func weighed(dot, own, given float64) fit {
 	return f
 }
 
-// energy is what of the members' second moment, in their readers' metric, a group keeps: over all blocks.
+// energy returns what of the members' second moment, in their readers' metric, a group keeps: over all blocks.
 func (p *projection) energy(m Method, members []int) float64 {
 	kept := 0.0
 	for _, b := range p.blocks {
@@ -82,7 +89,7 @@ func (p *projection) energy(m Method, members []int) float64 {
 	return kept
 }
 
-// lowRankEnergy is what lowRank keeps, without its vectors.
+// lowRankEnergy returns what lowRank keeps, without its vectors.
 func (p *projection) lowRankEnergy(b block, members []int) float64 {
 	n := len(members) * len(b.dims)
 	stack, m := p.stack(b, members), mat.NewSymDense(n, nil)
@@ -102,7 +109,7 @@ func (p *projection) lowRankEnergy(b block, members []int) float64 {
 	return kept
 }
 
-// total is the heads' whole second moment in their readers' metric.
+// total returns the heads' whole second moment in their readers' metric.
 func (p *projection) total() float64 {
 	sum := 0.0
 	for _, b := range p.blocks {

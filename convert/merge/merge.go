@@ -76,17 +76,26 @@ func Merge(ctx context.Context, a *Attention, in Inputs, o Options) (*Attention,
 	if merged.O.Bias != nil {
 		a.foldConstant(merged, in.KeyValue)
 	}
-	groups := make([]Group, len(parts))
-	for g, members := range parts {
-		groups[g] = Group{Members: members, K: keys[g].fit, V: values[g].fit}
-		if !groups[g].K.finite() || !groups[g].V.finite() {
-			return nil, nil, errors.New("how well the shared heads stand for their members is not a finite number: weights are too large or too small")
-		}
+	groups, err := reportOf(parts, keys, values)
+	if err != nil {
+		return nil, nil, err
 	}
 	if !merged.finite() {
 		return nil, nil, errors.New("the shared heads, or what reads them, are not finite numbers: weights are too large or too small")
 	}
 	return merged, groups, nil
+}
+
+// reportOf says what became of each group.
+func reportOf(parts [][]int, keys, values []maps) ([]Group, error) {
+	groups := make([]Group, len(parts))
+	for g, members := range parts {
+		groups[g] = Group{Members: members, K: keys[g].fit, V: values[g].fit}
+		if !groups[g].K.finite() || !groups[g].V.finite() {
+			return nil, errors.New("how well the shared heads stand for their members is not a finite number: weights are too large or too small")
+		}
+	}
+	return groups, nil
 }
 
 // grouped finds which heads share, and what there is to know of keys and values.
@@ -110,7 +119,7 @@ func (f Fit) finite() bool {
 	return !math.IsNaN(sum) && !math.IsInf(sum, 0)
 }
 
-// finite says whether all weights and biases are.
+// finite reports whether all weights and biases are.
 func (a *Attention) finite() bool {
 	for _, x := range [][]float32{
 		a.Q.W, a.Q.Bias, a.K.W, a.K.Bias, a.V.W, a.V.Bias, a.O.W, a.O.Bias, a.QNorm.W, a.QNorm.Bias, a.KNorm.W, a.KNorm.Bias,
@@ -134,21 +143,14 @@ func (p *projection) merge(m Method, parts [][]int) []maps {
 		p.findRoots()
 	}
 	all := make([]maps, len(parts))
-	fits := make([][]fit, len(parts))
-	scales := make([][]float64, len(parts))
+	fits, scales := make([][]fit, len(parts)), make([][]float64, len(parts))
 	for g, members := range parts {
-		for range members {
-			all[g].in = append(all[g].in, make([]float32, p.headDim*p.headDim))
-			all[g].out = append(all[g].out, make([]float32, p.headDim*p.headDim))
-		}
+		all[g] = newMaps(len(members), p.headDim)
 		fits[g], scales[g] = make([]fit, len(p.blocks)), make([]float64, len(p.blocks))
 	}
 	kernels.For(len(parts)*len(p.blocks), 1, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
+		for i := lo; i < hi && !p.stopped(); i++ {
 			g, b := i/len(p.blocks), i%len(p.blocks)
-			if p.stopped() {
-				return
-			}
 			sol := p.solve(m, p.blocks[b], parts[g])
 			all[g].put(p.blocks[b], p.headDim, sol)
 			fits[g][b], scales[g][b] = p.measure(p.blocks[b], parts[g], sol), sol.scale
@@ -158,6 +160,15 @@ func (p *projection) merge(m Method, parts [][]int) []maps {
 		all[g].fit = p.summary(fits[g], scales[g])
 	}
 	return all
+}
+
+// newMaps returns maps of zeros for members.
+func newMaps(members, headDim int) (m maps) {
+	for range members {
+		m.in = append(m.in, make([]float32, headDim*headDim))
+		m.out = append(m.out, make([]float32, headDim*headDim))
+	}
+	return m
 }
 
 // put places a block's maps among those of the head.
@@ -172,7 +183,7 @@ func (m *maps) put(b block, headDim int, sol solution) {
 	}
 }
 
-// summary is the fit over all blocks. What is empty fits.
+// summary returns the fit over all blocks. What is empty fits.
 func (p *projection) summary(fits []fit, scales []float64) Fit {
 	var all fit
 	scale := 0.0
@@ -190,7 +201,7 @@ func (p *projection) summary(fits []fit, scales []float64) Fit {
 	return f
 }
 
-// build is the attention with the groups' shared heads.
+// build returns the attention with the groups' shared heads.
 func (a *Attention) build(parts [][]int, keys, values []maps) *Attention {
 	b := *a
 	b.KVHeads = len(parts)
@@ -201,7 +212,7 @@ func (a *Attention) build(parts [][]int, keys, values []maps) *Attention {
 	return &b
 }
 
-// moveDistances is the table of position biases with its columns in the query heads' new order.
+// moveDistances returns the table of position biases with its columns in the query heads' new order.
 func (a *Attention) moveDistances(parts [][]int) []float32 {
 	if a.Distances == nil {
 		return nil
@@ -215,7 +226,7 @@ func (a *Attention) moveDistances(parts [][]int) []float32 {
 	return moved
 }
 
-// share is Σ in[m]·member m, rows and biases, for every group.
+// share returns Σ in[m]·member m, rows and biases, for every group.
 func (a *Attention) share(l Linear, parts [][]int, all []maps) Linear {
 	d := a.HeadDim
 	s := Linear{W: make([]float32, len(parts)*d*l.In), In: l.In}
@@ -252,7 +263,7 @@ func (a *Attention) readers(parts [][]int, all []maps, f func(at, h int, out []f
 	}
 }
 
-// readKeys is q reading shared keys: q·(out·k) = (outᵀ·q)·k.
+// readKeys returns q reading shared keys: q·(out·k) = (outᵀ·q)·k.
 func (a *Attention) readKeys(parts [][]int, all []maps) Linear {
 	d := a.HeadDim
 	q := Linear{W: make([]float32, len(a.Q.W)), In: a.Q.In}
@@ -268,7 +279,7 @@ func (a *Attention) readKeys(parts [][]int, all []maps) Linear {
 	return q
 }
 
-// readValues is o reading shared values: o·(out·v) = (o·out)·v.
+// readValues returns o reading shared values: o·(out·v) = (o·out)·v.
 func (a *Attention) readValues(parts [][]int, all []maps) Linear {
 	d, width := a.HeadDim, a.O.In
 	o := Linear{W: make([]float32, len(a.O.W)), Bias: a.O.Bias, In: width}
@@ -298,7 +309,7 @@ func (a *Attention) shareNorm(parts [][]int, all []maps) Vector {
 	return n
 }
 
-// readNorm is the norm of the queries in their new order.
+// readNorm returns the norm of the queries in their new order.
 func (a *Attention) readNorm(parts [][]int, all []maps) Vector {
 	d := a.HeadDim
 	n := a.QNorm.sized(a.Heads * d)
@@ -310,7 +321,7 @@ func (a *Attention) readNorm(parts [][]int, all []maps) Vector {
 	return n
 }
 
-// sized is a vector of zeros that has what v has.
+// sized returns a vector of zeros that has what v has.
 func (v Vector) sized(n int) (s Vector) {
 	if v.W != nil {
 		s.W = make([]float32, n)

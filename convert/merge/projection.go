@@ -104,10 +104,10 @@ func (p *projection) check() error {
 	return nil
 }
 
-// stopped says whether the merge is to end.
+// stopped reports whether the merge is to end.
 func (p *projection) stopped() bool { return p.ctx.Err() != nil }
 
-// second is the second moment of dim i of head a and dim j of head b.
+// second returns the second moment of dim i of head a and dim j of head b.
 func (p *projection) second(b block, head1, i, head2, j int) float64 {
 	r, c := head1*p.headDim+i, head2*p.headDim+j
 	x := float64(p.gram[r*len(p.mean)+c])
@@ -120,7 +120,7 @@ func (p *projection) second(b block, head1, i, head2, j int) float64 {
 // blockElements are about as many as are worth a thread.
 const blockElements = 1 << 14
 
-// moments are the block's second moments between the members, one after the other: [len(members)*len(dims)]².
+// moments returns the block's second moments between the members, one after the other: [len(members)*len(dims)]².
 func (p *projection) moments(b block, members []int) []float32 {
 	dim := len(b.dims)
 	wide := len(members) * dim
@@ -153,7 +153,7 @@ func (p *projection) findRoots() {
 	}
 }
 
-// reader is the block's part of what reads a head.
+// reader returns the block's part of what reads a head.
 func (p *projection) reader(b block, head int) *mat.SymDense {
 	m := mat.NewSymDense(len(b.dims), nil)
 	for i, di := range b.dims {

@@ -3,10 +3,18 @@ package convert
 import (
 	"errors"
 	"fmt"
+
+	"gqa/internal/weights"
 )
 
 // ErrGroups is wrapped by errors about a number of KV heads that the checkpoint cannot have.
 var ErrGroups = errors.New("groups")
+
+// ErrNoConfig is wrapped by the error of Open about a checkpoint without config.json for which SourceOptions do not say enough.
+var ErrNoConfig = weights.ErrNoConfig
+
+// HeadsError reports SourceOptions.Heads that are not those of config.json.
+type HeadsError = weights.HeadsError
 
 // Option names one of Options, as gqa-convert's flags do.
 type Option string

@@ -33,7 +33,7 @@ type Inspection struct {
 	Unread    int64      `json:"values_unread_bytes,omitempty"`
 }
 
-// SiteHeads is one kind of attention.
+// SiteHeads describes one kind of attention.
 type SiteHeads struct {
 	Site      configs.Site `json:"site"`
 	Layers    int          `json:"layers"`
@@ -41,13 +41,13 @@ type SiteHeads struct {
 	Converted bool         `json:"converted"` // by a conversion of the sites that were asked for
 }
 
-// Row is one legal group count.
+// Row describes the conversion to one legal group count.
 type Row struct {
 	Groups               int   `json:"groups"` // the most of a layer's, where they differ
 	GroupsPerLayer       []int `json:"groups_per_layer,omitempty"`
 	KVBytesPerToken      int64 `json:"kv_bytes_per_token"`                 // 0: nothing is decoded
 	CrossKVBytesPerToken int64 `json:"cross_kv_bytes_per_token,omitempty"` // beside those, of each token that an encoder reads
-	// KVBytesAtContext is of one sequence as long as the model was trained on, with a source as long.
+	// KVBytesAtContext is for one sequence as long as the model was trained on, and, of an encoder-decoder, a source as long.
 	KVBytesAtContext  int64 `json:"kv_bytes_at_context"`
 	KVProjections     int64 `json:"kv_projection_parameters"` // of all sites: one multiplication and addition each per token
 	Parameters        int64 `json:"parameters"`

@@ -13,21 +13,21 @@ import (
 	"gqa/internal/weights"
 )
 
-// Layer is what a merge did to one layer's attention.
+// Layer describes what a merge did to one layer's attention.
 type Layer struct {
 	Site   configs.Site  `json:"site"`
 	Layer  int           `json:"layer"`
 	Groups []MergedGroup `json:"groups"`
-	// Readout and Fit say what fitting the layer to the original's output gained; nil where it was not.
+	// Readout and Fit describe how the layer was fitted to the original's output; nil if it was not.
 	Readout *LayerFit `json:"readout,omitempty"`
 	Fit     *LayerFit `json:"refine,omitempty"`
-	// States says what a refinement of all layers at once gained: relative squared errors of what the layer leaves in the residual
-	// stream, on text that is held out. It is nil of an encoder before a decoder, whose error shows in the decoder's layers.
+	// States describes a refinement of all layers at once: relative squared errors of the states that the layer leaves, on
+	// held-out text. It is nil for an encoder before a decoder, whose error shows in the decoder's layers.
 	States *LayerFit `json:"states,omitempty"`
 }
 
-// LayerFit is a fit of a layer's attention to what it should give: relative squared errors of its output, for the readout (o
-// by least squares) on the calibration text, for a refinement on the part of it that is held out.
+// LayerFit describes how a layer's attention was fitted to what it should give: relative squared errors of its output, for the
+// readout (o by least squares) on the calibration text, for a refinement on the part of it that is held out.
 type LayerFit struct {
 	Before float64 `json:"error_before"`
 	After  float64 `json:"error_after"`
@@ -35,7 +35,7 @@ type LayerFit struct {
 	Rate   float64 `json:"learning_rate,omitempty"` // relative to each weight's root mean square
 }
 
-// MergedGroup is one group of a layer.
+// MergedGroup describes one group of a layer.
 type MergedGroup struct {
 	Members []int     `json:"members"` // KV heads of the source
 	K       MergedFit `json:"k"`

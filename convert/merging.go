@@ -63,7 +63,7 @@ func (g *merging) mergeAll(ctx context.Context) error {
 	return nil
 }
 
-// newMerging begins to take the calibration text through the model, if there is any.
+// newMerging begins to take the calibration text, if there is any, through the model.
 func (r *run) newMerging(ctx context.Context, follow bool) (*merging, error) {
 	params, err := r.Source.Arch.Params()
 	g := &merging{run: r, params: params, tables: calibrate.Weights{}}
@@ -74,7 +74,7 @@ func (r *run) newMerging(ctx context.Context, follow bool) (*merging, error) {
 	return g, err
 }
 
-// step reports one step of MergeWork.
+// step reports one of the steps that MergeWork counts.
 func (r *run) step() {
 	if r.o.OnMerge != nil {
 		r.o.OnMerge(1)
@@ -188,7 +188,7 @@ func (g *merging) finish(ctx context.Context, m module, changed calibrate.Weight
 	return g.keep(m, changed)
 }
 
-// at says at which module a step failed.
+// at adds to an error at which module a step failed.
 func at(m module, step string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
@@ -215,7 +215,7 @@ func (g *merging) move(m module, table []float32) error {
 	return g.store.Put(m.prefix+m.table, table)
 }
 
-// fit brings a merged layer nearer to the output of the original's.
+// fit brings a merged layer's output nearer to that of the original's.
 func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, walk *calibrate.Walk) (err error) {
 	if g.Method == Calibrated || g.Refine > 0 {
 		l.Readout = &LayerFit{}
@@ -256,7 +256,8 @@ func (g *merging) together(ctx context.Context) error {
 	return nil
 }
 
-// refineStep tells of the steps of one descent: one that begins anew at another rate makes more than were asked for.
+// refineStep returns a function that reports the steps of one descent, but no more than were asked for: a descent that begins anew
+// at another rate makes more.
 func (g *merging) refineStep() func() {
 	told := 0
 	return func() {

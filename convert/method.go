@@ -23,7 +23,7 @@ const (
 // Methods lists the methods.
 var Methods = merge.Methods
 
-// Grouping is which heads share one.
+// Grouping says which heads form a group.
 type Grouping string
 
 // The groupings.

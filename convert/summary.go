@@ -8,7 +8,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// Summary is what was done: the contents of conversion.json.
+// Summary describes a conversion: the content of conversion.json.
 type Summary struct {
 	Source               string               `json:"source"`
 	Output               string               `json:"output,omitempty"`        // where it was written; left out of the file
@@ -45,9 +45,9 @@ type Summary struct {
 	// The same of cross-attention, for one token of the encoder's.
 	SourceCrossKVBytesPerToken int64 `json:"source_cross_kv_bytes_per_token,omitempty"`
 	CrossKVBytesPerToken       int64 `json:"cross_kv_bytes_per_token,omitempty"`
-	// Layers say what became of each layer's heads, where q and o changed with them.
+	// Layers describe what became of each layer's heads, if q and o changed with them.
 	Layers []Layer `json:"layers,omitempty"`
-	// Together is a refinement of all layers at once: divergences from the source in nats per token of held-out text.
+	// Together describes a refinement of all layers at once: divergences from the source in nats per token of held-out text.
 	Together *LayerFit `json:"together,omitempty"`
 	Notes    []string  `json:"notes,omitempty"` // where what loads the result computes other than the source's class
 }

@@ -8,7 +8,7 @@ import (
 	"gqa/convert/target"
 )
 
-// TargetInfo is one form in which conversions of a checkpoint can be written, or why it cannot.
+// TargetInfo says what loads the conversions of a checkpoint to one target, or why there are none.
 type TargetInfo struct {
 	Target  Target   `json:"target"`
 	LoadsIn []string `json:"loads_in,omitempty"`

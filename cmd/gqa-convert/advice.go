@@ -30,7 +30,12 @@ func adviceOn(err error) string {
 	var overlap convert.OverlapError
 	var option convert.OptionError
 	var ungrouped llamacpp.UngroupedError
+	var heads convert.HeadsError
 	switch {
+	case errors.Is(err, convert.ErrNoConfig):
+		return "put it there, or give --family and --heads"
+	case errors.As(err, &heads):
+		return "leave out --heads"
 	case errors.As(err, &overlap):
 		return "choose another with -o"
 	case errors.As(err, &ungrouped):

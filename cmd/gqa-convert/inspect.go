@@ -15,7 +15,7 @@ import (
 	"gqa/internal/cli"
 )
 
-// inspectLimit is how many bytes of weights inspect reads without --check: a few seconds' worth.
+// inspectLimit is the number of bytes of weights that inspect reads without --check: a few seconds' worth.
 const inspectLimit = 2 << 30
 
 func newInspect() *cobra.Command {

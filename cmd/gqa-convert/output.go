@@ -12,7 +12,7 @@ import (
 	"gqa/internal/cli"
 )
 
-// defaultOutput is INPUT-gqaG beside the input; of an input in a hub's cache, MODEL-gqaG in the current folder.
+// defaultOutput returns INPUT-gqaG beside the input; of an input in a hub's cache, MODEL-gqaG in the current folder.
 func (f flags) defaultOutput(input string) (string, error) {
 	base, ending := baseName(input), "-gqa"+strconv.Itoa(f.groups)
 	if len(f.byLayer) > 0 {
@@ -29,7 +29,7 @@ func (f flags) defaultOutput(input string) (string, error) {
 	return model + ending, nil
 }
 
-// baseName is the input's path without a weight file's endings.
+// baseName returns the input's path without a weight file's endings.
 func baseName(input string) string {
 	base := filepath.Clean(input)
 	if abs, err := filepath.Abs(base); err == nil && (base == "." || strings.HasSuffix(base, "..")) {
@@ -41,7 +41,7 @@ func baseName(input string) string {
 	return base
 }
 
-// parseSize reads 5GB, 900MiB, 1000000.
+// parseSize parses sizes such as 5GB, 900MiB and 1000000, in bytes.
 func parseSize(s string) (int64, error) {
 	units := []struct {
 		suffix string

@@ -18,7 +18,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// flags are gqa-convert's, as given.
+// flags holds the values of gqa-convert's flags.
 type flags struct {
 	groups                   int
 	byLayer                  []int
@@ -81,7 +81,7 @@ func sitesFlag(fl *pflag.FlagSet, f *flags) {
 		"which attention to convert; default: all except the encoder of an encoder-decoder model, as in the paper", convert.SiteChoices...)
 }
 
-// sourceFlags are those that reading a checkpoint takes.
+// sourceFlags adds the flags that commands that read a checkpoint share.
 func sourceFlags(cmd *cobra.Command, f *flags) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.source.Family, "family", "", "model family, if config.json does not give it: one of "+strings.Join(familyNames(), ", "))
@@ -100,7 +100,11 @@ func open(cmd *cobra.Command, input string, o convert.SourceOptions) (*convert.S
 			return nil, cli.Usagef("--family is %w", err)
 		}
 	}
-	return convert.Open(input, o)
+	src, err := convert.Open(input, o)
+	if err != nil {
+		return nil, advise(err)
+	}
+	return src, nil
 }
 
 // prepare reads what a merge needs before it is planned.
@@ -121,7 +125,7 @@ func checkFinite(cmd *cobra.Command, src *convert.Source) error {
 	return src.CheckFinite(cmd.Context(), bar.Add)
 }
 
-// warn tells of what was assumed about src, once it is known to be of use.
+// warn logs what was assumed about src, once it is known to be of use.
 func warn(src *convert.Source) {
 	family := src.Arch.Family.Name
 	if src.Inferred {
@@ -152,7 +156,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 		return advise(err)
 	}
 	warn(src)
-	tellUnused(cmd, f, plan)
+	warnUnused(cmd, f, plan)
 	for _, note := range plan.Notes() {
 		slog.Warn(noteText(note))
 	}
@@ -168,8 +172,8 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	return advise(convertTo(cmd, f, plan, output))
 }
 
-// tellUnused tells of flags that change nothing.
-func tellUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
+// warnUnused logs which flags change nothing.
+func warnUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
 	if cmd.Flags().Changed("calibration-tokens") && plan.Calibration == nil {
 		slog.Warn("--calibration-tokens does not count: no text is read; name one with --calibration")
 	}
@@ -181,7 +185,7 @@ func tellUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
 	}
 }
 
-// goal is what --groups or --groups-per-layer asks for.
+// goal returns what --groups or --groups-per-layer asks for.
 func (f flags) goal(cmd *cobra.Command, input string) (convert.Goal, error) {
 	given := cmd.Flags().Changed("groups")
 	switch {
@@ -246,13 +250,13 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 	}
 	weights.TellLeft(plan.Left)
 	if !f.printJSON {
-		tellBetter(plan)
+		suggestMethod(plan)
 	}
 	return show(cmd, f, s, "wrote")
 }
 
-// tellBetter tells of a better start where the mean's is poor: rotary positions turn heads that hold the same away from each other.
-func tellBetter(plan *convert.Plan) {
+// suggestMethod logs a better method where the mean is poor: rotary positions turn heads that hold the same away from each other.
+func suggestMethod(plan *convert.Plan) {
 	if plan.Method == convert.Mean && plan.Refine == 0 && plan.Goal.Groups() < plan.Source.Arch.KVHeads && plan.Source.Arch.Position == configs.PositionRope {
 		slog.Info("the mean loses most of the keys of a model with rotary positions; --method calibrated --grouping similar --calibration TEXT starts much closer to the original " +
 			"(the sample at 4 of 8 KV heads loses 0.19 nats, not 2.65; --refine 600 less still), and gqa-train run --teacher INPUT recovers in fewer steps")

@@ -27,7 +27,7 @@ func printSummary(cmd *cobra.Command, s *convert.Summary, verb string) error {
 	return err
 }
 
-// headsText is a number of KV heads, or each layer's.
+// headsText returns a number of KV heads, or each layer's.
 func headsText(n int, perLayer []int) string {
 	if perLayer == nil {
 		return strconv.Itoa(n)
@@ -35,7 +35,7 @@ func headsText(n int, perLayer []int) string {
 	return strings.Trim(strings.ReplaceAll(fmt.Sprint(perLayer), " ", ","), "[]")
 }
 
-// groupsText is the number of KV heads of the result, and what they are repeated to.
+// groupsText returns the number of KV heads of the result, and what they are repeated to.
 func groupsText(s *convert.Summary) string {
 	text := headsText(s.Groups, s.GroupsPerLayer)
 	if s.Target == convert.Expanded {
@@ -44,7 +44,7 @@ func groupsText(s *convert.Summary) string {
 	return text
 }
 
-// sitesText names the sites that were converted, where there are others or several.
+// sitesText names the sites that were converted, if there are several kinds.
 func sitesText(s *convert.Summary) string {
 	if len(s.KVHeadsBySite) < 2 {
 		return ""
@@ -63,7 +63,7 @@ func cacheText(s *convert.Summary) string {
 	return fmt.Sprintf("KV cache 1/%.4g", before/after)
 }
 
-// how says how heads became one.
+// how describes how heads became one.
 func how(s *convert.Summary) string {
 	text := string(s.Method)
 	if s.Grouping != convert.Contiguous {

@@ -160,7 +160,7 @@ func (d *descent) check(ctx context.Context) (float64, error) {
 	return sum / float64(len(d.held)), nil
 }
 
-// step is step s, from 1, on the next batch.
+// step makes step s, from 1, on the next batch.
 func (d *descent) step(ctx context.Context, s int, rate float64) error {
 	if err := ctx.Err(); err != nil {
 		return err

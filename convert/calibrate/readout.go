@@ -13,7 +13,7 @@ import (
 	"gqa/internal/ops"
 )
 
-// Weights are what a merge changed of a layer, by the forward pass's names, with the groups' number of KV heads.
+// Weights holds what a merge changed of a layer, by the forward pass's names, with the groups' number of KV heads.
 type Weights map[string][]float32
 
 // ridge keeps directions that the data hardly has near what they were: a share of the data's mean size.
@@ -162,7 +162,7 @@ func factorize(ctx context.Context, m *mat.SymDense) (*mat.Cholesky, bool, error
 	}
 }
 
-// solveRows is how many rows of W are solved for at a time: their sums stay in the cache.
+// solveRows is the number of rows of W that are solved for at a time: their sums stay in the cache.
 const solveRows = 64
 
 // change moves rows [lo,hi) of W and bias by the solution of Δ·(S + damp) = c, and returns how much squared error that takes

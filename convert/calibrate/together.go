@@ -17,7 +17,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// stateWeight is what the error of one layer's states counts for, beside the divergence in nats.
+// stateWeight is the weight of the error of one layer's states, beside the divergence in nats.
 const stateWeight = 3
 
 // pair is a whole model and what it is converted to.
@@ -30,7 +30,7 @@ type pair struct {
 	last             []float32   // what its head read
 }
 
-// Changes are what a converted model has in the place of a model's weights, by the names of Arch.Params.
+// Changes are the weights of a converted model that replace the original's, by the names of Arch.Params.
 type Changes struct {
 	Fitted Weights // by Together, in place
 	Fixed  Weights
@@ -150,7 +150,7 @@ func (p *pair) loss(i int) (spago.Tensor, float64, error) {
 	return p.engine.Add(off, kl.Tensor), divergence, nil
 }
 
-// counted is negative for the tokens of b that are padding.
+// counted returns targets for the tokens of b: negative for those that are padding.
 func counted(b ops.Batch) []int32 {
 	targets := make([]int32, len(b.IDs))
 	for i, n := range b.Lens {

@@ -36,7 +36,7 @@ type Data struct {
 	Window    int                 // ids of a window; 0: the model's context, 2048 at most
 }
 
-// candidates is how many times Data.Tokens are read of a text, so that windows can be drawn from it.
+// candidates times Data.Tokens are read of a text, so that windows can be drawn from it.
 const candidates = 16
 
 // Options say how much of a text to take.
@@ -66,7 +66,7 @@ func enough(tokens, steps int) int {
 	return max(candidates*tokens, (steps+mostHeld)*batchTokens)
 }
 
-// batchTokens is about how many tokens go through a layer at once.
+// batchTokens is about the number of tokens that go through a layer at once.
 var batchTokens = 2048
 
 // heldBytes is how many bytes of states are kept in memory; more go to a temporary file.
@@ -219,7 +219,7 @@ func (d Data) batches(a *configs.Arch) ([]ops.Batch, error) {
 	return all, nil
 }
 
-// named are weights by the forward pass's names.
+// named holds weights by the forward pass's names.
 type named struct {
 	values map[string][]float32
 	shapes map[string][]int
@@ -290,7 +290,7 @@ func (w *Walk) embed(ctx context.Context) error {
 	return nil
 }
 
-// kind is what is kept of each batch.
+// kind names what is kept of each batch.
 type kind string
 
 const (

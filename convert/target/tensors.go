@@ -145,13 +145,13 @@ func (r Result) writeOptions() checkpoints.WriteOptions {
 // tensor is in memory whole: one at a time.
 func (t *tensors) writeTensor(ctx context.Context, r Reader, whole *sync.Mutex, s checkpoints.Spec, w io.Writer) error {
 	source, stored := t.Source.Tensor(s.Name) // else it is made of others, which are checked as they are read
-	held, computed := t.computed[s.Name]
+	indices, computed := t.computed[s.Name]
 	if stored {
 		if err := r.Check(ctx, source, computed); err != nil {
 			return err
 		}
 	}
-	if computed && t.needsMemory(held) {
+	if computed && t.needsMemory(indices) {
 		whole.Lock()
 		defer whole.Unlock()
 		values, err := t.values(ctx, r, s.Name)
@@ -166,26 +166,26 @@ func (t *tensors) writeTensor(ctx context.Context, r Reader, whole *sync.Mutex, 
 	switch {
 	case !computed:
 		return out.write([]span{{n: source.Elements(), from: []int{0}}})
-	case t.params[held[0]].Transposed && len(s.Shape) == 2:
-		return out.columns(t.spans(held, 1), source.Shape, s.Shape[1])
+	case t.params[indices[0]].Transposed && len(s.Shape) == 2:
+		return out.columns(t.spans(indices, 1), source.Shape, s.Shape[1])
 	}
-	return out.write(t.spans(held, source.Elements()/source.Shape[0]))
+	return out.write(t.spans(indices, source.Elements()/source.Shape[0]))
 }
 
 // needsMemory reports whether rows of the source are not enough to compute a tensor by.
-func (t *tensors) needsMemory(held []int) bool {
-	return t.params[held[0]].Parts != nil || slices.ContainsFunc(held, func(i int) bool { return t.Weights[i].Kind == Computed })
+func (t *tensors) needsMemory(indices []int) bool {
+	return t.params[indices[0]].Parts != nil || slices.ContainsFunc(indices, func(i int) bool { return t.Weights[i].Kind == Computed })
 }
 
 // spans says which rows of the source a tensor is made of. unit is how many elements of a row lie together: all of them or, in a
 // transposed tensor, one.
-func (t *tensors) spans(held []int, unit int) []span {
+func (t *tensors) spans(indices []int, unit int) []span {
 	n := 0
-	for _, i := range held {
+	for _, i := range indices {
 		n += t.params[i].Shape[0]
 	}
 	sources := make([][]int, n)
-	for _, i := range held {
+	for _, i := range indices {
 		for r := range t.params[i].Shape[0] {
 			sources[storedRow(t.params[i], r)] = t.Weights[i].Rows(t.sharedRow(i, r))
 		}
@@ -205,15 +205,15 @@ func (t *tensors) sharedRow(i, r int) int {
 
 // values computes a tensor as it is stored.
 func (t *tensors) values(ctx context.Context, r Reader, name string) ([]float32, error) {
-	held, size := t.computed[name], 0
-	if t.params[held[0]].Parts != nil {
+	indices, size := t.computed[name], 0
+	if t.params[indices[0]].Parts != nil {
 		return t.part(ctx, r, name)
 	}
-	for _, i := range held {
+	for _, i := range indices {
 		size += t.params[i].Size()
 	}
 	stored := make([]float32, size)
-	for _, i := range held {
+	for _, i := range indices {
 		values, err := t.read(ctx, r, i)
 		if err != nil {
 			return nil, err

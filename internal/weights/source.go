@@ -39,6 +39,17 @@ type Options struct {
 	Heads  int    // query heads; only without config.json
 }
 
+// ErrNoConfig is wrapped by the error about a checkpoint without config.json for which Options do not say enough.
+var ErrNoConfig = errors.New("there is no config.json beside the weights")
+
+// HeadsError reports Options.Heads that are not those of config.json.
+type HeadsError struct{ Given, Config int }
+
+// Error says which numbers of heads there are.
+func (e HeadsError) Error() string {
+	return fmt.Sprintf("heads is %d, but config.json says %d", e.Given, e.Config)
+}
+
 // Open opens a checkpoint (a folder, a .safetensors or PyTorch file, an index file, or the folder of a finished run) and accounts
 // for every tensor.
 func Open(path string, o Options) (*Source, error) {
@@ -78,13 +89,13 @@ func (s *Source) bind(o Options) (err error) {
 		return err
 	}
 	if s.Config == nil && (o.Family == "" || o.Heads == 0) {
-		return cmp.Or(s.checkAlone(), errors.New("there is no config.json beside the weights; put it there, or give --family and --heads"))
+		return cmp.Or(s.checkAlone(), ErrNoConfig)
 	}
 	if err := s.resolve(o); err != nil {
 		return err
 	}
 	if o.Heads != 0 && o.Heads != s.Arch.Heads {
-		return fmt.Errorf("--heads is %d, but config.json says %d", o.Heads, s.Arch.Heads)
+		return HeadsError{o.Heads, s.Arch.Heads}
 	}
 	if err := s.Arch.Bind(s.shapes()); err != nil {
 		return s.hint(err)

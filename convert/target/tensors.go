@@ -27,7 +27,7 @@ type tensors struct {
 func newTensors(r Result, a *configs.Arch) (*tensors, error) {
 	t := &tensors{Result: r, layout: Layout{Arch: a, SideFiles: true}}
 	var err error
-	if t.params, err = a.Params(); err != nil {
+	if t.params, err = r.params(a); err != nil {
 		return nil, err
 	}
 	t.findComputed()
@@ -36,6 +36,18 @@ func newTensors(r Result, a *configs.Arch) (*tensors, error) {
 	}
 	t.layout.Computed, t.layout.Work = len(t.computed), bytesOf(t.layout.Specs)
 	return t, nil
+}
+
+// params returns where a, r.Arch or one with its KV heads repeated, has each of the weights.
+func (r Result) params(a *configs.Arch) ([]configs.Param, error) {
+	if a != r.Arch {
+		return a.Params()
+	}
+	params := make([]configs.Param, len(r.Weights)) // the lists of rows, which may be long, are shared
+	for i, w := range r.Weights {
+		params[i] = w.Param
+	}
+	return params, nil
 }
 
 // findComputed finds the tensors that hold a weight whose values or place change. With KV heads and layout as they were there

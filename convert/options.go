@@ -66,6 +66,7 @@ type Options struct {
 	Grouping Grouping // empty: Contiguous
 	Seed     uint64   // of Method Random and of a search for groups
 	// Calibration is text to run the model on, so that heads are compared in what they do with it; nil: by their weights alone.
+	// calibrate.Load reads it.
 	Calibration *calibrate.Data
 	Refine      int               // steps of fitting attention to what the original does; 0: none
 	RefineBy    RefineBy          // empty: BySize

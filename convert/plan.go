@@ -171,7 +171,7 @@ func (n Note) String() string {
 	}
 	text := strings.Join(parts, ": ")
 	if len(n.Targets) > 0 {
-		text += "; write target " + JoinTargets(n.Targets) + " for others"
+		text += "; write target " + n.TargetNames() + " for others"
 	}
 	return text
 }
@@ -179,10 +179,10 @@ func (n Note) String() string {
 // MarshalText returns String.
 func (n Note) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
 
-// JoinTargets returns the names of targets as alternatives: gguf or expanded.
-func JoinTargets(targets []Target) string {
-	names := make([]string, len(targets))
-	for i, t := range targets {
+// TargetNames returns the names of Targets as alternatives: gguf or expanded.
+func (n Note) TargetNames() string {
+	names := make([]string, len(n.Targets))
+	for i, t := range n.Targets {
 		names[i] = string(t)
 	}
 	return strings.Join(names, " or ")

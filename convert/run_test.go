@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -311,5 +312,34 @@ func TestMemory(t *testing.T) {
 				t.Errorf("%d bytes allocated, %d of them of result", n, plan.Bytes())
 			}
 		})
+	}
+}
+
+// TestPlanRunsTwice: a run leaves nothing in its plan, and takes no progress callbacks for granted.
+func TestPlanRunsTwice(t *testing.T) {
+	dir, parent := model{config: gptjConfig}.write(t), t.TempDir()
+	for i, o := range []Options{
+		{Goal: Groups(2), Method: Calibrated, Grouping: Similar},
+		{Goal: Groups(4), Method: Random, Target: Expanded},
+		{Goal: Groups(2), Method: First},
+	} {
+		plan := newPlan(t, dir, o)
+		var files [2]string
+		for j := range files {
+			out := filepath.Join(parent, fmt.Sprint(i, "-", j))
+			s, err := plan.Run(t.Context(), out, RunOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if merges := o.Merges(); (s.Layers != nil) != merges || merges && len(s.Layers) != 2 {
+				t.Errorf("%s, run %d: %d layers are reported", o.Method, j, len(s.Layers))
+			}
+			for _, name := range names(t, out) {
+				files[j] += name + readFile(t, filepath.Join(out, name))
+			}
+		}
+		if files[0] != files[1] {
+			t.Errorf("%s: the second run wrote something else", o.Method)
+		}
 	}
 }

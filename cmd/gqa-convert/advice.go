@@ -86,7 +86,7 @@ func noteText(n convert.Note) string {
 		text = strings.TrimPrefix(text+": "+about, ": ")
 	}
 	if len(n.Targets) > 0 {
-		text += "; write --target " + convert.JoinTargets(n.Targets) + " for others"
+		text += "; write --target " + n.TargetNames() + " for others"
 	}
 	return text
 }

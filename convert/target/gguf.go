@@ -171,9 +171,7 @@ func (t *ggufTarget) writePart(
 	if part.Param < 0 {
 		return weights.WriteFloats(w, part.Values, dtype)
 	}
-	weight := t.Weights[part.Param]
-	if transposed := weight.From.Transposed && len(weight.From.Shape) == 2; transposed || weight.From.Parts != nil ||
-		part.Offset != 0 || part.Gain != 0 || weight.Kind == Computed {
+	if t.needsMemory(part) {
 		whole.Lock()
 		defer whole.Unlock()
 		values, err := t.values(ctx, r, part)
@@ -182,14 +180,19 @@ func (t *ggufTarget) writePart(
 		}
 		return weights.WriteFloats(w, values, dtype)
 	}
+	weight := t.Weights[part.Param]
 	source, _ := t.Source.Tensor(weight.From.Tensor)
 	if err := r.Check(ctx, source, weight.Changed()); err != nil {
 		return err
 	}
-	memory := bufferPool.Get().(*buffers)
-	defer bufferPool.Put(memory)
-	out := &tensorWriter{ctx: ctx, src: source, dtype: dtype, w: w, buffers: memory}
-	return out.write(t.spans(part))
+	return writeRows(ctx, []rowPart{{from: source, spans: t.spans(part)}}, dtype, w)
+}
+
+// needsMemory reports whether rows of the source are not enough to compute a part by.
+func (t *ggufTarget) needsMemory(part llamacpp.Part) bool {
+	w := t.Weights[part.Param]
+	transposed := w.From.Transposed && len(w.From.Shape) == 2
+	return transposed || w.From.Parts != nil || part.Offset != 0 || part.Gain != 0 || w.Kind == Computed
 }
 
 // spans says which rows of the source a part is made of.

@@ -76,7 +76,12 @@ func (n *neighbour) Write(ctx context.Context, dir string, r Reader, progress fu
 	if err := n.own.Write(ctx, temporary, strict{r}, progress); err != nil {
 		return err
 	}
-	src, err := weights.Open(temporary, weights.Options{})
+	return n.recast(ctx, dir, temporary, progress)
+}
+
+// recast writes the weights of the checkpoint in the folder own, and config.json.
+func (n *neighbour) recast(ctx context.Context, dir, own string, progress func(bytes int64)) error {
+	src, err := weights.Open(own, weights.Options{})
 	if err != nil {
 		return err
 	}

@@ -44,15 +44,7 @@ func (r *recast) writeTensor(ctx context.Context, s checkpoints.Spec, w io.Write
 		return err
 	}
 	if parts != nil {
-		memory := bufferPool.Get().(*buffers)
-		defer bufferPool.Put(memory)
-		for _, p := range parts {
-			out := &tensorWriter{ctx: ctx, src: p.from, dtype: s.DType, w: w, gain: p.gain, buffers: memory}
-			if err := out.write(p.spans); err != nil {
-				return err
-			}
-		}
-		return nil
+		return writeRows(ctx, parts, s.DType, w)
 	}
 	r.whole.Lock()
 	defer r.whole.Unlock()
@@ -61,13 +53,6 @@ func (r *recast) writeTensor(ctx context.Context, s checkpoints.Spec, w io.Write
 		return err
 	}
 	return weights.WriteFloats(w, stored, s.DType)
-}
-
-// rowPart is a weight of the result by rows of the source: which tensor's, which they are, and the factors of their elements.
-type rowPart struct {
-	from  *checkpoints.Tensor
-	spans []span
-	gain  []float32
 }
 
 // byRows returns the weights that make up a tensor of the result, one after the other; nil if rows are not enough to compute it by.
@@ -91,16 +76,21 @@ func (r *recast) byRows(ctx context.Context, s checkpoints.Spec) (parts []rowPar
 	return parts, nil
 }
 
+// rowPart returns a weight of the result by rows of the source.
 func (r *recast) rowPart(ctx context.Context, from, to configs.Param) (p rowPart, err error) {
 	p.from, _ = r.src.Tensor(from.Tensor)
-	norm, folds := folding[to.Role]
-	if folds && r.src.Arch.Folds(r.to) {
+	p.spans = r.spans(from, to)
+	if norm, folds := folding[to.Role]; folds && r.src.Arch.Folds(r.to) {
 		p.gain, err = r.gain(ctx, norm, to.Layer)
 	}
+	return p, err
+}
+
+// spans says which rows of the source's weight the result's is made of.
+func (r *recast) spans(from, to configs.Param) []span {
 	order := r.order(to)
 	if from.Rows == nil && order == nil {
-		p.spans = []span{{n: to.Size(), from: []int{r.skipped(to)}}}
-		return p, err
+		return []span{{n: to.Size(), from: []int{r.skipped(to)}}}
 	}
 	rows := make([][]int, to.Shape[0])
 	for i := range rows {
@@ -110,8 +100,7 @@ func (r *recast) rowPart(ctx context.Context, from, to configs.Param) (p rowPart
 		}
 		rows[i] = []int{storedRow(from, row)}
 	}
-	p.spans = join(rows, to.Size()/to.Shape[0])
-	return p, err
+	return join(rows, to.Size()/to.Shape[0])
 }
 
 // tensor computes one tensor of the result.
@@ -131,11 +120,7 @@ func (r *recast) tensor(ctx context.Context, s checkpoints.Spec) ([]float32, err
 func (r *recast) weight(ctx context.Context, p configs.Param) ([]float32, error) {
 	folded := r.src.Arch.Folds(r.to)
 	if p.Role == configs.AttnNorm && folded {
-		values := make([]float32, p.Size())
-		if !p.Bias {
-			shift(values, 1)
-		}
-		return values, nil
+		return withoutEffect(p), nil
 	}
 	values, err := r.read(ctx, p.Name, p.Size())
 	if err != nil {
@@ -146,14 +131,21 @@ func (r *recast) weight(ctx context.Context, p configs.Param) ([]float32, error)
 	case p.Role.IsNorm() && !p.Bias:
 		shift(values, float32(r.normOffset(p.Name)-r.to.NormOffset))
 	case folded:
-		if values, err = r.fold(ctx, p, values); err != nil {
-			return nil, err
-		}
+		err = r.fold(ctx, p, values)
 	}
 	if order := r.order(p); order != nil {
 		values = reorder(values, order)
 	}
-	return values, nil
+	return values, err
+}
+
+// withoutEffect returns the weight of a norm, ones, or its bias, zeros, that leaves what the norm gives as it is.
+func withoutEffect(p configs.Param) []float32 {
+	values := make([]float32, p.Size())
+	if !p.Bias {
+		shift(values, 1)
+	}
+	return values
 }
 
 // skipped returns how many elements of the source's weight lie before those that the result has: positions that no token has.

@@ -80,19 +80,36 @@ func (t *tensorWriter) flush() error {
 	return err
 }
 
-// write writes spans that follow one another. Elements that are the source's own are copied byte for byte.
-func (t *tensorWriter) write(spans []span) error {
-	for _, sp := range spans {
-		if len(sp.from) == 1 && t.dtype == t.src.DType && t.gain == nil {
-			if err := t.copy(sp.from[0], sp.n); err != nil {
+// rowPart is a part of a tensor by rows of the source: which tensor's, which they are, and the factors of their elements.
+type rowPart struct {
+	from  *checkpoints.Tensor
+	spans []span
+	gain  []float32
+}
+
+// writeRows writes parts, one after the other, in dtype.
+func writeRows(ctx context.Context, parts []rowPart, dtype checkpoints.DType, w io.Writer) error {
+	memory := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(memory)
+	for _, p := range parts {
+		t := &tensorWriter{ctx: ctx, src: p.from, dtype: dtype, w: w, gain: p.gain, buffers: memory}
+		for _, sp := range p.spans {
+			if err := t.write(sp); err != nil {
 				return err
 			}
-			continue
 		}
-		for done := 0; done < sp.n; done += pieceSize {
-			if err := t.piece(sp.from, done, min(pieceSize, sp.n-done)); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+// write writes a span. Elements that are the source's own are copied byte for byte.
+func (t *tensorWriter) write(sp span) error {
+	if len(sp.from) == 1 && t.dtype == t.src.DType && t.gain == nil {
+		return t.copy(sp.from[0], sp.n)
+	}
+	for done := 0; done < sp.n; done += pieceSize {
+		if err := t.piece(sp.from, done, min(pieceSize, sp.n-done)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -123,6 +140,19 @@ func (t *tensorWriter) piece(from []int, at, n int) error {
 	if err := t.ctx.Err(); err != nil {
 		return err
 	}
+	if err := t.mean(from, at, n); err != nil {
+		return err
+	}
+	if t.gain != nil {
+		for i := range t.values {
+			t.values[i] *= t.gain[(at+i)%len(t.gain)]
+		}
+	}
+	return t.flush()
+}
+
+// mean sets t.values to the mean of n elements of each run, from element at on.
+func (t *tensorWriter) mean(from []int, at, n int) error {
 	t.values = resize(t.values, n)
 	if err := t.src.Float32Range(t.values, from[0]+at); err != nil {
 		return err
@@ -135,35 +165,38 @@ func (t *tensorWriter) piece(from []int, at, n int) error {
 		add(t.values, t.member)
 	}
 	divide(t.values, len(from))
-	if t.gain != nil {
-		for i := range t.values {
-			t.values[i] *= t.gain[(at+i)%len(t.gain)]
-		}
-	}
-	return t.flush()
+	return nil
 }
 
-// columns is write for a tensor that is stored transposed, [in, out]: the spans are those of each stored row, of which the result's
-// has width elements.
-func (t *tensorWriter) columns(spans []span, shape []int, width int) error {
-	rows, wide := max(1, pieceSize/max(shape[1], width)), shape[1]
-	for first := 0; first < shape[0]; first += rows {
-		if err := t.ctx.Err(); err != nil {
+// writeColumns is writeRows for a tensor src that is stored transposed, [in, out]: the spans are those of each stored row, of which
+// the result has width elements.
+func writeColumns(ctx context.Context, src *checkpoints.Tensor, spans []span, width int, dtype checkpoints.DType, w io.Writer) error {
+	memory := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(memory)
+	t := &tensorWriter{ctx: ctx, src: src, dtype: dtype, w: w, buffers: memory}
+	rows := max(1, pieceSize/max(src.Shape[1], width))
+	for first := 0; first < src.Shape[0]; first += rows {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n := min(rows, shape[0]-first)
-		t.member, t.values = resize(t.member, n*wide), resize(t.values, n*width)
-		if err := t.src.Float32Range(t.member, first*wide); err != nil {
-			return err
-		}
-		for r := range n {
-			gather(t.values[r*width:(r+1)*width], t.member[r*wide:(r+1)*wide], spans)
-		}
-		if err := t.flush(); err != nil {
+		if err := t.columns(spans, first, min(rows, src.Shape[0]-first), width); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// columns writes n stored rows, from row first on.
+func (t *tensorWriter) columns(spans []span, first, n, width int) error {
+	wide := t.src.Shape[1]
+	t.member, t.values = resize(t.member, n*wide), resize(t.values, n*width)
+	if err := t.src.Float32Range(t.member, first*wide); err != nil {
+		return err
+	}
+	for r := range n {
+		gather(t.values[r*width:(r+1)*width], t.member[r*wide:(r+1)*wide], spans)
+	}
+	return t.flush()
 }
 
 // gather computes the spans of one stored row.

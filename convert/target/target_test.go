@@ -57,8 +57,10 @@ func TestUnchanged(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := x.Layout()
-			if src.Arch.KVHeads == src.Arch.Heads && (l.Computed != 0 || len(l.Specs) != len(src.Names()) || !reflect.DeepEqual(l.LoadsIn, loadsSource)) {
+			if src.Arch.KVHeads < src.Arch.Heads {
+				continue
+			}
+			if l := x.Layout(); l.Computed != 0 || len(l.Specs) != len(src.Names()) || !reflect.DeepEqual(l.LoadsIn, loadsSource) {
 				t.Errorf("%s, %s: %d of %d tensors are computed; loads in %v", c.Name, name, l.Computed, len(l.Specs), l.LoadsIn)
 			}
 		}

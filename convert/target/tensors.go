@@ -78,6 +78,22 @@ func (t *tensors) addSpecs() error {
 	if err != nil {
 		return err
 	}
+	if err := t.addSourceSpecs(shapes); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, there := t.Source.Tensor(name); there {
+			continue
+		}
+		if err := t.addSpec(name, t.Weights[t.computed[name][0]].From.Tensor, shapes[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addSourceSpecs lists the tensors that the source has too. shapes are those of the result.
+func (t *tensors) addSourceSpecs(shapes map[string][]int) error {
 	known, _, err := shapesOf(t.Source.Arch)
 	if err != nil {
 		return err
@@ -87,15 +103,6 @@ func (t *tensors) addSpecs() error {
 			continue
 		}
 		if err := t.addSpec(name, name, shapes[name]); err != nil {
-			return err
-		}
-		delete(shapes, name)
-	}
-	for _, name := range names {
-		if shapes[name] == nil {
-			continue
-		}
-		if err := t.addSpec(name, t.Weights[t.computed[name][0]].From.Tensor, shapes[name]); err != nil {
 			return err
 		}
 	}
@@ -163,7 +170,10 @@ func (t *tensors) writeTensor(ctx context.Context, r Reader, whole *sync.Mutex, 
 			return err
 		}
 	}
-	if computed && t.needsMemory(indices) {
+	switch {
+	case !computed:
+		return writeRows(ctx, []rowPart{{from: source, spans: []span{{n: source.Elements(), from: []int{0}}}}}, s.DType, w)
+	case t.needsMemory(indices):
 		whole.Lock()
 		defer whole.Unlock()
 		values, err := t.values(ctx, r, s.Name)
@@ -171,17 +181,10 @@ func (t *tensors) writeTensor(ctx context.Context, r Reader, whole *sync.Mutex, 
 			return err
 		}
 		return weights.WriteFloats(w, values, s.DType)
-	}
-	memory := bufferPool.Get().(*buffers)
-	defer bufferPool.Put(memory)
-	out := &tensorWriter{ctx: ctx, src: source, dtype: s.DType, w: w, buffers: memory}
-	switch {
-	case !computed:
-		return out.write([]span{{n: source.Elements(), from: []int{0}}})
 	case t.params[indices[0]].Transposed && len(s.Shape) == 2:
-		return out.columns(t.spans(indices, 1), source.Shape, s.Shape[1])
+		return writeColumns(ctx, source, t.spans(indices, 1), s.Shape[1], s.DType, w)
 	}
-	return out.write(t.spans(indices, source.Elements()/source.Shape[0]))
+	return writeRows(ctx, []rowPart{{from: source, spans: t.spans(indices, source.Elements()/source.Shape[0])}}, s.DType, w)
 }
 
 // needsMemory reports whether rows of the source are not enough to compute a tensor by.

@@ -78,8 +78,8 @@ func (p *Plan) fitsTogether() bool {
 	return p.RefineBy == ByModel || p.RefineBy == BySize && err == nil && 4*n <= refineBytes
 }
 
-// modules lists the attention modules of a that a merge computes, in the order of a forward pass.
-func (o Options) modules(a *configs.Arch, sites []configs.Site) (all []module) {
+// mergedModules lists the attention modules of a that a merge computes, in the order of a forward pass.
+func (o Options) mergedModules(a *configs.Arch, sites []configs.Site) (all []module) {
 	if !o.Merges() {
 		return nil
 	}

@@ -17,7 +17,7 @@ type merging struct {
 	*run
 	params []configs.Param
 	walk   *calibrate.Walk   // nil: there is no text
-	whole  bool              // whether all modules are fitted together in the end
+	whole  bool              // whether all modules are fitted at once in the end
 	layer  calibrate.Weights // merged already of the layer in work
 	// all are the modules' weights, and tables the position biases that moved, where all are fitted together in the end.
 	all    []calibrate.Weights
@@ -111,7 +111,7 @@ func (r *run) chooseOrders(ctx context.Context) error {
 
 // search counts a module in when groups are chosen.
 func (g *merging) search(ctx context.Context, m module, s *merge.Search) error {
-	a, inputs, err := g.see(ctx, m)
+	a, inputs, err := g.observe(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -129,8 +129,8 @@ func (g *merging) stack(m module) *calibrate.Walk {
 	return g.walk
 }
 
-// see reads a module's attention and takes the text up to it. It returns the moments of what the attention reads.
-func (g *merging) see(ctx context.Context, m module) (a *merge.Attention, in merge.Inputs, err error) {
+// observe reads a module's attention and takes the text up to it. It returns the moments of what the attention reads.
+func (g *merging) observe(ctx context.Context, m module) (a *merge.Attention, in merge.Inputs, err error) {
 	if err = ctx.Err(); err != nil {
 		return nil, in, err
 	}
@@ -151,7 +151,7 @@ func (g *merging) see(ctx context.Context, m module) (a *merge.Attention, in mer
 
 // module merges the heads of one module. last says that it is its layer's last.
 func (g *merging) module(ctx context.Context, m module, last bool) error {
-	a, in, err := g.see(ctx, m)
+	a, in, err := g.observe(ctx, m)
 	if err != nil {
 		return err
 	}

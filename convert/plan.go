@@ -54,10 +54,10 @@ func NewPlan(src *Source, o Options) (*Plan, error) {
 		o.ShardSize = sourceShardSize(src)
 	}
 	p := &Plan{Source: src, Options: o, sites: o.Sites.of(src.Arch)}
-	p.modules = o.modules(src.Arch, p.sites)
+	p.modules = o.mergedModules(src.Arch, p.sites)
 	p.merged = o.mergedWeights(p.modules)
 	var err error
-	if p.result, err = o.result(src, p.merged); err != nil {
+	if p.result, err = o.resultOf(src, p.merged); err != nil {
 		return nil, err
 	}
 	if p.target, err = target.New(o.Target, p.result); err != nil {
@@ -99,8 +99,8 @@ func (o Options) mergedWeights(modules []module) map[string]bool {
 	return merged
 }
 
-// result says what each weight of src's conversion is made of; merged names those that a merge computes.
-func (o Options) result(src *Source, merged map[string]bool) (target.Result, error) {
+// resultOf says what each weight of src's conversion is made of; merged names those that a merge computes.
+func (o Options) resultOf(src *Source, merged map[string]bool) (target.Result, error) {
 	r := target.Result{Source: src, Arch: o.Goal.arch(src.Arch, o.Sites.of(src.Arch)), DType: o.DType, ShardSize: o.ShardSize}
 	from, err := src.Arch.Params() // the same weights in the same order as the result's
 	if err != nil {

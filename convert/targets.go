@@ -60,7 +60,7 @@ func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
 
 // ask returns the target for a conversion of src, or the reason why it cannot hold that.
 func ask(src *Source, name Target, sites Sites, goal Goal) (target.Target, error) {
-	r, err := Options{Goal: goal, Method: Mean, Sites: sites}.result(src, nil)
+	r, err := Options{Goal: goal, Method: Mean, Sites: sites}.resultOf(src, nil)
 	if err != nil {
 		return nil, err
 	}

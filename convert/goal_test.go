@@ -51,14 +51,18 @@ func TestOptionErrors(t *testing.T) {
 	}{
 		{alibi, Options{Goal: Groups(2), Method: Mean, Grouping: Similar}, []Setting{{OptionGrouping, "similar"}}, nil},
 		{
-			plain, Options{Goal: GroupsPerLayer(8, 2), Method: Align, Grouping: Similar},
-			[]Setting{{OptionMethod, "align"}, {OptionGrouping, "similar"}}, nil,
+			plain,
+			Options{Goal: GroupsPerLayer(8, 2), Method: Align, Grouping: Similar},
+			[]Setting{{OptionMethod, "align"}, {OptionGrouping, "similar"}},
+			nil,
 		},
 		{layered, Options{Goal: Groups(2), Method: Calibrated}, []Setting{{OptionMethod, "calibrated"}}, nil},
 		{layered, Options{Goal: Groups(4), Method: Mean}, nil, []Setting{{OptionGroupsPerLayer, "8,2"}}},
 		{
-			plain, Options{Goal: Groups(2), Method: Mean, Calibration: &calibrate.Data{}},
-			[]Setting{{Option: OptionCalibration}}, []Setting{{OptionMethod, "align or calibrated"}, {OptionGrouping, "similar"}, {Option: OptionRefine}},
+			plain,
+			Options{Goal: Groups(2), Method: Mean, Calibration: &calibrate.Data{}},
+			[]Setting{{Option: OptionCalibration}},
+			[]Setting{{OptionMethod, "align or calibrated"}, {OptionGrouping, "similar"}, {Option: OptionRefine}},
 		},
 		{plain, Options{Goal: Groups(2), Method: Mean, Refine: 2}, nil, []Setting{{OptionCalibration, "FILE"}}},
 	} {

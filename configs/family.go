@@ -37,7 +37,7 @@ type Family struct {
 	GGUF       *GGUF                `yaml:"gguf"`    // how llama.cpp holds it; nil: not at all
 	Buffers    []string             `yaml:"buffers"` // tensors that may be there, are carried along and never read
 	Variants   []Variant            `yaml:"variants"`
-	Respell    []Respell            `yaml:"respell"`    // how config.json must be changed for the class of groups, in order
+	Rewrite    []Rewrite            `yaml:"rewrite"`    // how config.json must be changed for the class of groups, in order
 	Neighbours []string             `yaml:"neighbours"` // families whose class may hold a grouped conversion where no class of this one does
 	Recast     map[string]any       `yaml:"recast"`     // config.json keys (dotted paths) of weights that were another family's, beside those of fields
 }
@@ -69,8 +69,8 @@ type QKV struct {
 	Set    map[string]any `yaml:"set"`    // config.json keys (dotted paths) that say so, where a grouped checkpoint's say otherwise
 }
 
-// Respell brings a config.json, of other code or of before the class, into the words of the class that loads a grouped result.
-type Respell struct {
+// Rewrite is one change to a config.json that was written for other code, or before the class of a grouped result existed.
+type Rewrite struct {
 	When map[string]any      `yaml:"when"` // by which such a file is known, as of a Variant; empty: every file
 	Move map[string]string   `yaml:"move"` // a key's old name -> the class's
 	Copy map[string]string   `yaml:"copy"` // the same, where the old one stays

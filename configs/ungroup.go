@@ -60,27 +60,27 @@ func setKeys(keys, changes map[string]any) {
 	}
 }
 
-// Respelt brings config.json's keys into the words of the class that loads a grouped result.
-func (f *Family) Respelt(keys map[string]any) {
-	for _, r := range f.Respell {
+// RewriteConfig changes the keys of config.json to those that the class of a grouped result reads.
+func (f *Family) RewriteConfig(keys map[string]any) {
+	for _, r := range f.Rewrite {
 		if holds(r.When, keys) {
 			r.change(keys)
 		}
 	}
 }
 
-// Respells says whether the class reads another config.json than this one.
-func (f *Family) Respells(config []byte) bool {
+// Rewrites reports whether RewriteConfig changes config.
+func (f *Family) Rewrites(config []byte) bool {
 	before, err := parseConfig(config)
 	if err != nil {
 		return false
 	}
 	after, _ := parseConfig(config)
-	f.Respelt(after)
+	f.RewriteConfig(after)
 	return !reflect.DeepEqual(before, after)
 }
 
-func (r Respell) change(keys map[string]any) {
+func (r Rewrite) change(keys map[string]any) {
 	for _, names := range []map[string]string{r.Copy, r.Move} {
 		for old, name := range names {
 			if value, there := keys[old]; there {

@@ -6,7 +6,6 @@ import (
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
-	"gqa/internal/weights"
 )
 
 // module is one attention module of the source: the stack and layer it is in and the roles of its weights.
@@ -19,7 +18,7 @@ type module struct {
 	table                    string // of position biases, which move with the heads: its name without prefix; empty: there is none
 }
 
-// modulesOf are the attention modules at a kind of site, in the order of a forward pass.
+// modulesOf lists the attention modules at a kind of site, in the order of a forward pass.
 func modulesOf(a *configs.Arch, s configs.Site) (all []module) {
 	m := module{s, a, "", 0, configs.Q, configs.K, configs.V, configs.O, configs.QNorm, configs.KNorm, ""}
 	switch {
@@ -39,7 +38,7 @@ func modulesOf(a *configs.Arch, s configs.Site) (all []module) {
 	return all
 }
 
-// tableLayer is the layer whose table of position biases the module reads; -1: one for the whole stack.
+// tableLayer returns the layer whose table of position biases the module reads; -1 if the whole stack has one.
 func (m module) tableLayer() int {
 	if _, own := m.arch.Family.Layer[configs.Distances]; own {
 		return m.layer
@@ -47,18 +46,18 @@ func (m module) tableLayer() int {
 	return -1
 }
 
-// sharesTable says whether all layers of the stack have one table of position biases, and so one order of heads.
+// sharesTable reports whether all layers of the stack have one table of position biases, and so one order of heads.
 func (m module) sharesTable() bool { return m.table != "" && m.tableLayer() < 0 }
 
-// sameLayer says whether two modules are of one layer of one stack.
+// sameLayer reports whether two modules are in the same layer of the same stack.
 func (m module) sameLayer(n module) bool { return m.layer == n.layer && m.prefix == n.prefix }
 
-// param is the forward pass's name of the weight or bias of a role.
+// param returns the forward pass's name of the weight or bias of a role.
 func (m module) param(role configs.Role, bias bool) string {
 	return m.prefix + configs.ParamName(role, m.layer, bias)
 }
 
-// part is where an attention module holds a role's weight and bias.
+// part points to where a merge.Attention holds a role's weight and bias.
 type part struct{ weight, bias *[]float32 }
 
 func (p part) of(bias bool) *[]float32 {
@@ -68,7 +67,7 @@ func (p part) of(bias bool) *[]float32 {
 	return p.weight
 }
 
-// parts are what a merge changes. Norms are among them only where each head has weights of its own.
+// parts returns what a merge changes. Norms are among them only where each head has weights of its own.
 func (m module) parts(at *merge.Attention) map[configs.Role]part {
 	parts := map[configs.Role]part{
 		m.q: {&at.Q.W, &at.Q.Bias}, m.k: {&at.K.W, &at.K.Bias}, m.v: {&at.V.W, &at.V.Bias}, m.o: {&at.O.W, &at.O.Bias},
@@ -82,8 +81,8 @@ func (m module) parts(at *merge.Attention) map[configs.Role]part {
 	return parts
 }
 
-// read takes a site's attention out of the checkpoint.
-func (m module) read(ctx context.Context, src *weights.Source, params []configs.Param) (*merge.Attention, error) {
+// read reads the module's attention out of the checkpoint.
+func (m module) read(ctx context.Context, src *Source, params []configs.Param) (*merge.Attention, error) {
 	a := m.arch
 	at := &merge.Attention{Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim}
 	parts := m.parts(at)
@@ -107,7 +106,7 @@ func (m module) read(ctx context.Context, src *weights.Source, params []configs.
 	return at, nil
 }
 
-// weights are what a merge changed, by the forward pass's names in its stack.
+// weights returns what a merge changed, by the forward pass's names in its stack.
 func (m module) weights(at *merge.Attention) calibrate.Weights {
 	all := calibrate.Weights{}
 	for role, part := range m.parts(at) {
@@ -120,7 +119,7 @@ func (m module) weights(at *merge.Attention) calibrate.Weights {
 	return all
 }
 
-// invariance says which maps of a key head its queries can undo, and of a value head the output.
+// invariance returns the maps of a key head that its queries can undo, and those of a value head that the output can.
 func (m module) invariance(a *configs.Arch, params []configs.Param) (key, value merge.Invariance) {
 	key, value = merge.AnyMap(a.HeadDim), merge.AnyMap(a.HeadDim)
 	if a.Position == configs.PositionRope {
@@ -135,7 +134,7 @@ func (m module) invariance(a *configs.Arch, params []configs.Param) (key, value 
 	return key, value
 }
 
-// normedKey is what a norm of the keys leaves of their invariance: a root mean square has weights for each dim, a LayerNorm also
+// normedKey returns what a norm of the keys leaves of their invariance: a root mean square has weights for each dim, a LayerNorm also
 // takes the mean of all.
 func (m module) normedKey(a *configs.Arch, key merge.Invariance, params []configs.Param) merge.Invariance {
 	if a.Norm == configs.RMSNorm {

@@ -21,10 +21,10 @@ func TestRunStops(t *testing.T) {
 	}
 	dir := model{config: fmt.Sprintf(config, 4)}.write(t)
 	for name, o := range map[string]Options{
-		"grouping":        {Groups: 4, Method: Calibrated, Grouping: Similar},
-		"calibration":     {Groups: 4, Method: Align, Calibration: text},
-		"refine by layer": {Groups: 4, Method: First, Calibration: text, Refine: 1000, RefineBy: ByLayer},
-		"refine":          {Groups: 4, Method: First, Calibration: &calibrate.Data{IDs: text.IDs, Tokens: 4096}, Refine: 1000, RefineBy: ByModel},
+		"grouping":        {Goal: Groups(4), Method: Calibrated, Grouping: Similar},
+		"calibration":     {Goal: Groups(4), Method: Align, Calibration: text},
+		"refine by layer": {Goal: Groups(4), Method: First, Calibration: text, Refine: 1000, RefineBy: ByLayer},
+		"refine":          {Goal: Groups(4), Method: First, Calibration: &calibrate.Data{IDs: text.IDs, Tokens: 4096}, Refine: 1000, RefineBy: ByModel},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -32,7 +32,7 @@ func TestRunStops(t *testing.T) {
 			time.AfterFunc(700*time.Millisecond, cancel)
 			parent := t.TempDir()
 			began := time.Now()
-			_, err := newPlan(t, dir, o).Run(ctx, filepath.Join(parent, "out"), false, ignore)
+			_, err := newPlan(t, dir, o).Run(ctx, filepath.Join(parent, "out"), RunOptions{})
 			if took := time.Since(began); !errors.Is(err, context.Canceled) || took > 6*time.Second {
 				t.Errorf("error %v after %v", err, took)
 			}

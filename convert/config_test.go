@@ -69,8 +69,8 @@ func TestConfigOfTargets(t *testing.T) {
 `
 	dir := model{config: small}.write(t)
 	for want, o := range map[string]Options{
-		small:   {Groups: 2, Target: Expanded},
-		grouped: {Groups: 2},
+		small:   {Goal: Groups(2), Target: Expanded},
+		grouped: {Goal: Groups(2)},
 	} {
 		if got := readFile(t, filepath.Join(convertTo(t, dir, o).Dir, "config.json")); got != want {
 			t.Errorf("%+v: %s, want %s", o, got, want)
@@ -128,9 +128,9 @@ func TestGroupedConfig(t *testing.T) {
 			"num_kv_heads": 1., "multi_query": true, "model_type": "falcon", "num_hidden_layers": 2., "n_layer": nil,
 		}, "FalconForCausalLM"},
 	} {
-		p := newPlan(t, model{config: c.config}.write(t), Options{Groups: c.groups})
+		p := newPlan(t, model{config: c.config}.write(t), Options{Goal: Groups(c.groups)})
 		out := filepath.Join(t.TempDir(), "out")
-		if _, err := p.Run(t.Context(), out, false, func(int64) {}); err != nil {
+		if _, err := p.Run(t.Context(), out, RunOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		got := golden.Open(t, out)

@@ -42,7 +42,7 @@ func TestSideFiles(t *testing.T) {
 		}
 	}
 	for path, want := range map[string][]string{dir: all, filepath.Join(dir, "model.safetensors"): companions} {
-		out := convertTo(t, path, Options{Groups: 2})
+		out := convertTo(t, path, Options{Goal: Groups(2)})
 		want = slices.Concat(want, []string{"config.json", "conversion.json", "model.safetensors"})
 		slices.Sort(want)
 		if got := names(t, out.Dir); !slices.Equal(got, want) {
@@ -82,14 +82,14 @@ func TestModules(t *testing.T) {
 		}
 		writeFile(t, filepath.Join(dir, folder, "config.json"), `{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}`)
 	}
-	out := convertTo(t, dir, Options{Groups: 2})
+	out := convertTo(t, dir, Options{Goal: Groups(2)})
 	if got := readFile(t, filepath.Join(out.Dir, "1_Pooling", "config.json")); !strings.Contains(got, "cls") {
 		t.Errorf("1_Pooling/config.json is %q", got)
 	}
 	if _, err := os.Stat(filepath.Join(out.Dir, "onnx")); err == nil {
 		t.Error("onnx is there, which modules.json does not name")
 	}
-	if got := toGGUF(t, dir, Options{Groups: 2}).Keys["bert.pooling_type"]; got != uint32(2) {
+	if got := toGGUF(t, dir, Options{Goal: Groups(2)}).Keys["bert.pooling_type"]; got != uint32(2) {
 		t.Errorf("pooling_type is %v, want 2", got)
 	}
 }
@@ -104,7 +104,7 @@ func TestSideFilesThroughLinks(t *testing.T) {
 			t.Skipf("links cannot be made here: %v", err)
 		}
 	}
-	out := convertTo(t, dir, Options{Groups: 2})
+	out := convertTo(t, dir, Options{Goal: Groups(2)})
 	if got, want := names(t, out.Dir), []string{"config.json", "conversion.json", "model.safetensors", "tokenizer.json"}; !slices.Equal(got, want) {
 		t.Errorf("files %q, want %q", got, want)
 	}

@@ -69,9 +69,9 @@ func TestNotFiniteIsRefused(t *testing.T) {
 				if at == output && !o.Merges() && o.DType == 0 {
 					continue // is copied
 				}
-				o.Groups = 2
+				o.Goal = Groups(2)
 				parent := t.TempDir()
-				_, err := newPlan(t, dir, o).Run(t.Context(), filepath.Join(parent, "out"), false, ignore)
+				_, err := newPlan(t, dir, o).Run(t.Context(), filepath.Join(parent, "out"), RunOptions{})
 				wantError(t, err, fmt.Sprintf("model.safetensors: tensor %q: %v at [2, 5]; the file is damaged", at, x))
 				wantEmpty(t, parent)
 			}
@@ -91,7 +91,7 @@ func TestNotFiniteIsCopied(t *testing.T) {
 			parent := t.TempDir()
 			out := filepath.Join(parent, "out")
 			told := logged(t, func() {
-				if _, err := newPlan(t, dir, Options{Groups: 2, Method: method, Target: target}).Run(t.Context(), out, false, ignore); err != nil {
+				if _, err := newPlan(t, dir, Options{Goal: Groups(2), Method: method, Target: target}).Run(t.Context(), out, RunOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			})
@@ -103,7 +103,7 @@ func TestNotFiniteIsCopied(t *testing.T) {
 			}
 			delete(m.data, output)
 			dir = m.write(t)
-			if told := logged(t, func() { convertTo(t, dir, Options{Groups: 2, Method: method}) }); told != "" {
+			if told := logged(t, func() { convertTo(t, dir, Options{Goal: Groups(2), Method: method}) }); told != "" {
 				t.Errorf("%s: a finite model: logged %q", method, told)
 			}
 		}
@@ -115,11 +115,11 @@ func TestNotFiniteNeighbour(t *testing.T) {
 	const name = "gpt_neox.layers.1.attention.dense.weight"
 	dir := model{config: neoxConfig, data: map[string][]byte{name: poisoned(math.NaN())}}.write(t)
 	parent := t.TempDir()
-	plan := newPlan(t, dir, Options{Groups: 2})
-	if plan.via == nil {
+	plan := newPlan(t, dir, Options{Goal: Groups(2)})
+	if plan.Arch.Family.Name == plan.Source.Arch.Family.Name {
 		t.Fatal("a NeoX of two groups is not written as a neighbour")
 	}
-	_, err := plan.Run(t.Context(), filepath.Join(parent, "out"), false, ignore)
+	_, err := plan.Run(t.Context(), filepath.Join(parent, "out"), RunOptions{})
 	wantError(t, err, fmt.Sprintf("model.safetensors: tensor %q: NaN at [2, 5]", name))
 	wantEmpty(t, parent)
 }
@@ -150,8 +150,8 @@ func TestOverflow(t *testing.T) {
 			}
 			dir := model{config: llamaConfig, data: map[string][]byte{keys: values}}.write(t)
 			parent := t.TempDir()
-			c.o.Groups = 2
-			_, err := newPlan(t, dir, c.o).Run(t.Context(), filepath.Join(parent, "out"), false, ignore)
+			c.o.Goal = Groups(2)
+			_, err := newPlan(t, dir, c.o).Run(t.Context(), filepath.Join(parent, "out"), RunOptions{})
 			wantError(t, err, c.want)
 			wantEmpty(t, parent)
 		})
@@ -186,9 +186,9 @@ func TestActivationsOverflow(t *testing.T) {
 		{Method: First, Calibration: someText(), Refine: 3, RefineBy: ByLayer},
 		{Method: First, Calibration: someText(), Refine: 3, RefineBy: ByModel},
 	} {
-		o.Groups = 2
+		o.Goal = Groups(2)
 		parent := t.TempDir()
-		_, err := newPlan(t, dir, o).Run(t.Context(), filepath.Join(parent, "out"), false, ignore)
+		_, err := newPlan(t, dir, o).Run(t.Context(), filepath.Join(parent, "out"), RunOptions{})
 		wantError(t, err, "layer 1, decoder_self attention: calibration: activations (")
 		wantEmpty(t, parent)
 	}
@@ -204,7 +204,7 @@ func TestSilentLayer(t *testing.T) {
 		{Method: Calibrated, Grouping: Similar, Calibration: someText(), Refine: 3, RefineBy: ByModel},
 		{Method: Align},
 	} {
-		o.Groups = 2
+		o.Goal = Groups(2)
 		for _, x := range floats(t, convertTo(t, dir, o), silent) {
 			if math.Abs(float64(x)) > 1e-2 {
 				t.Fatalf("%+v: the output's weights are now %v", o, x)

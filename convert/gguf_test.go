@@ -13,6 +13,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert/llamacpp"
+	"gqa/convert/target"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
 )
@@ -30,13 +31,13 @@ func toGGUF(t *testing.T, dir string, o Options) *gguftest.File {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := p.Run(t.Context(), out, false, func(int64) {}); err != nil {
+	if _, err := p.Run(t.Context(), out, RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if entries, err := os.ReadDir(out); err != nil || len(entries) != 2 {
 		t.Errorf("%v (%v), want model.gguf and conversion.json", entries, err)
 	}
-	f, err := gguftest.Read(filepath.Join(out, ggufFile))
+	f, err := gguftest.Read(filepath.Join(out, target.GGUFFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,12 +160,12 @@ func TestGGUFTensors(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			legal := golden.Open(t, c.Dir).Arch.LegalGroups()
 			all, some := legal[len(legal)-1], legal[max(0, len(legal)-2)]
-			checkGGUF(t, c.Dir, Options{Groups: all})
-			checkGGUF(t, c.Dir, Options{Groups: some})
-			checkGGUF(t, c.Dir, Options{Groups: some, Method: First, DType: checkpoints.F16})
-			checkGGUF(t, c.Dir, Options{Groups: some, Method: Random, Seed: 3, DType: checkpoints.BF16})
+			checkGGUF(t, c.Dir, Options{Goal: Groups(all)})
+			checkGGUF(t, c.Dir, Options{Goal: Groups(some)})
+			checkGGUF(t, c.Dir, Options{Goal: Groups(some), Method: First, DType: checkpoints.F16})
+			checkGGUF(t, c.Dir, Options{Goal: Groups(some), Method: Random, Seed: 3, DType: checkpoints.BF16})
 			if c.Name == "llama" || c.Name == "gpt2" {
-				checkGGUF(t, c.Dir, Options{Groups: 2, Method: Align})
+				checkGGUF(t, c.Dir, Options{Goal: Groups(2), Method: Align})
 			}
 		})
 	}
@@ -173,8 +174,8 @@ func TestGGUFTensors(t *testing.T) {
 func checkGGUF(t *testing.T, dir string, o Options) {
 	t.Helper()
 	src := golden.Open(t, dir)
-	if err := llamacpp.Check(src.Arch.WithKVHeads(o.Groups)); err != nil {
-		if _, planned := NewPlan(src, Options{Groups: o.Groups, Method: Mean, Target: GGUF}); planned == nil || planned.Error() != err.Error() {
+	if err := llamacpp.Check(src.Arch.WithKVHeads(o.Goal.Groups())); err != nil {
+		if _, planned := NewPlan(src, Options{Goal: o.Goal, Method: Mean, Target: GGUF}); planned == nil || planned.Error() != err.Error() {
 			t.Errorf("got error %v, want %v", planned, err)
 		}
 		return
@@ -232,7 +233,7 @@ func compareGGUF(t *testing.T, what string, got, want []float32, tensor gguftest
 
 func TestGGUFKeys(t *testing.T) {
 	config := with(llamaConfig, "rope_scaling", `{"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 8}`)
-	f := toGGUF(t, model{config: config}.write(t), Options{Groups: 2, DType: checkpoints.BF16})
+	f := toGGUF(t, model{config: config}.write(t), Options{Goal: Groups(2), DType: checkpoints.BF16})
 	want := map[string]any{
 		"general.architecture": "llama", "general.type": "model", "general.file_type": uint32(32),
 		"llama.vocab_size": uint32(6), "llama.context_length": uint32(32), "llama.embedding_length": uint32(16), "llama.block_count": uint32(2),
@@ -269,7 +270,7 @@ func TestGGUFEncoders(t *testing.T) {
 			"bert.attention.head_count_kv": uint32(8),
 		},
 	} {
-		f := toGGUF(t, golden.Named(t, name).Dir, Options{Groups: 8})
+		f := toGGUF(t, golden.Named(t, name).Dir, Options{Goal: Groups(8)})
 		for key, value := range want {
 			if !reflect.DeepEqual(f.Keys[key], value) {
 				t.Errorf("%s: key %s is %v, want %v", name, key, f.Keys[key], value)
@@ -281,7 +282,7 @@ func TestGGUFEncoders(t *testing.T) {
 // TestGGUFPerLayer: llama.cpp's deci holds what its llama does not; other architectures are refused.
 func TestGGUFPerLayer(t *testing.T) {
 	plain := strings.Replace(llamaConfig, `, "attention_bias": true`, "", 1)
-	f := toGGUF(t, model{config: plain}.write(t), Options{ByLayer: []int{8, 2}})
+	f := toGGUF(t, model{config: plain}.write(t), Options{Goal: GroupsPerLayer(8, 2)})
 	if f.Keys["general.architecture"] != "deci" || !reflect.DeepEqual(f.Keys["deci.attention.head_count_kv"], []int32{8, 2}) {
 		t.Errorf("%v with %v KV heads", f.Keys["general.architecture"], f.Keys["deci.attention.head_count_kv"])
 	}
@@ -289,10 +290,10 @@ func TestGGUFPerLayer(t *testing.T) {
 		t.Errorf("keys are %v and %v", a, b)
 	}
 	for want, o := range map[string]Options{
-		"requires the same number of KV heads in all layers, not [8 2]": {ByLayer: []int{8, 2}, Target: GGUF},
-		"groups-per-layer has 3 numbers, want 2, one for each layer":    {ByLayer: []int{8, 2, 1}},
-		"has 3 for layer 1, want a divisor":                             {ByLayer: []int{8, 3}},
-		"leave out --method align":                                      {ByLayer: []int{8, 2}, Method: Align},
+		"requires the same number of KV heads in all layers, not [8 2]": {Goal: GroupsPerLayer(8, 2), Target: GGUF},
+		"groups-per-layer has 3 numbers, want 2, one for each layer":    {Goal: GroupsPerLayer(8, 2, 1)},
+		"has 3 for layer 1, want a divisor":                             {Goal: GroupsPerLayer(8, 3)},
+		"goes with method mean, first or random alone":                  {Goal: GroupsPerLayer(8, 2), Method: Align},
 	} {
 		if o.Method == "" {
 			o.Method = Mean

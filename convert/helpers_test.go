@@ -125,13 +125,11 @@ func newPlan(t testing.TB, path string, o Options) *Plan {
 	return p
 }
 
-func ignore(int64) {}
-
 // convertTo converts path and opens the result, every tensor accounted for.
 func convertTo(t testing.TB, path string, o Options) *weights.Source {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := newPlan(t, path, o).Run(context.Background(), out, false, ignore); err != nil {
+	if _, err := newPlan(t, path, o).Run(context.Background(), out, RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return golden.Open(t, out)

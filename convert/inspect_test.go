@@ -22,7 +22,7 @@ func TestInspect(t *testing.T) {
 			{Target: Native, LoadsIn: []string{"transformers LlamaForCausalLM"}},
 			{Target: Own, LoadsIn: []string{"gqa", "transformers LlamaForCausalLM"}},
 			{Target: Expanded, LoadsIn: []string{"gqa", "whatever loads llama"}},
-			{Target: GGUF, LoadsIn: []string{"llama.cpp (llama)"}, Notes: []string{noTokenizer}},
+			{Target: GGUF, LoadsIn: []string{"llama.cpp (llama)"}, Notes: []Note{{Text: "there is no tokenizer beside the weights: llama.cpp takes token ids only"}}},
 		}, Rows: []Row{
 			{4, nil, 64, 0, 2048, 544, 2384, []int{1, 2, 4}},
 			{2, nil, 32, 0, 1024, 272, 2112, []int{1, 2}},
@@ -40,24 +40,12 @@ func TestInspectOfNoFloats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var text strings.Builder
-	if err := in.Print(&text); err != nil {
-		t.Fatal(err)
+	if want := "model.layers.0.self_attn.k_proj.weight is I8"; in.NotFloat != want {
+		t.Errorf("not float: %q, want %q", in.NotFloat, want)
 	}
-	if want := "not floats  model.layers.0.self_attn.k_proj.weight is I8: this checkpoint cannot be converted;"; !strings.Contains(text.String(), want) {
-		t.Errorf("%s\nwant %s", &text, want)
-	}
-}
-
-func TestNumbersInWords(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 7000000000: "7,000,000,000", 123456: "123,456"} {
-		if got := thousands(n); got != want {
-			t.Errorf("%d is %s, want %s", n, got, want)
-		}
-	}
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 5 << 30: "5 GiB", 1 << 60: "1.049e+06 TiB"} {
-		if got := bytesText(n); got != want {
-			t.Errorf("%d is %s, want %s", n, got, want)
+	for _, info := range in.Targets {
+		if info.WhyNot == nil || !strings.Contains(info.WhyNot.String(), "convert the unquantised checkpoint") {
+			t.Errorf("%s: why not: %v", info.Target, info.WhyNot)
 		}
 	}
 }

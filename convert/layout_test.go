@@ -69,9 +69,9 @@ func TestLayouts(t *testing.T) {
 		dir := model{config: c.config}.write(t)
 		stored := floats(t, golden.Open(t, dir), c.tensor)
 		for _, groups := range []int{1, 2, 4} {
-			own := convertTo(t, dir, Options{Groups: groups, Target: Own})
+			own := convertTo(t, dir, Options{Goal: Groups(groups), Target: Own})
 			wantPooled(t, floats(t, own, c.tensor), stored, groups, groups, c.kvHeads, c.inputs, c.from, c.to)
-			expanded := convertTo(t, dir, Options{Groups: groups, Target: Expanded})
+			expanded := convertTo(t, dir, Options{Goal: Groups(groups), Target: Expanded})
 			wantPooled(t, floats(t, expanded, c.tensor), stored, groups, heads, c.kvHeads, c.inputs, c.from, c.full)
 		}
 	}

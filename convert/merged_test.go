@@ -54,20 +54,19 @@ func TestMergedReport(t *testing.T) {
 			{Method: Calibrated, Grouping: Similar, Calibration: text, Refine: 2},
 			{Method: Align, Calibration: text, Refine: 3},
 		} {
-			o.Groups, o.Sites = 2, AllSites
+			o.Goal, o.Sites = Groups(2), AllSites
 			if src.Arch.Position == configs.PositionALiBi {
 				o.Grouping = Contiguous
 				if !o.Merges() {
 					continue
 				}
 			}
-			out, p := filepath.Join(t.TempDir(), "out"), newPlan(t, dir, o)
 			if o.Method == Align {
-				p.RefineBy = ByLayer
+				o.RefineBy = ByLayer
 			}
+			out, p := filepath.Join(t.TempDir(), "out"), newPlan(t, dir, o)
 			steps := 0
-			p.OnMerge = func(n int64) { steps += int(n) }
-			if _, err := p.Run(context.Background(), out, false, ignore); err != nil {
+			if _, err := p.Run(context.Background(), out, RunOptions{OnMerge: func(n int64) { steps += int(n) }}); err != nil {
 				t.Fatalf("%s, %s: %v", src.Arch.Family.Name, o.Method, err)
 			}
 			var s Summary
@@ -141,7 +140,7 @@ func TestMergeOfAllHeads(t *testing.T) {
 	dir := model{config: llamaConfig}.write(t)
 	src := golden.Open(t, dir)
 	for _, o := range []Options{{Method: Align}, {Method: Calibrated, Grouping: Similar}, {Method: Calibrated, Calibration: sentence(64), Refine: 3}} {
-		o.Groups = 8
+		o.Goal = Groups(8)
 		got := convertTo(t, dir, o)
 		for _, name := range src.Names() {
 			if raw(t, got, name) != raw(t, src, name) {

@@ -5,24 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
-	"gqa/convert/offload"
 )
 
-// heldBytes is how much of the merged weights is kept in memory; more goes to a temporary file.
-const heldBytes = 1 << 30
-
-// merging is a merge under way.
+// merging is the merge of a run.
 type merging struct {
-	*Plan
+	*run
 	params []configs.Param
 	walk   *calibrate.Walk   // nil: there is no text
-	whole  bool              // whether all modules are fitted together in the end
+	whole  bool              // whether all modules are fitted at once in the end
 	layer  calibrate.Weights // merged already of the layer in work
 	// all are the modules' weights, and tables the position biases that moved, where all are fitted together in the end.
 	all    []calibrate.Weights
@@ -30,34 +25,32 @@ type merging struct {
 }
 
 // merge computes the attention of every module and keeps it, by the names of the result's weights, until it is written.
-func (p *Plan) merge(ctx context.Context, target string) error {
-	modules := p.modules()
-	if len(modules) == 0 {
+func (r *run) merge(ctx context.Context) error {
+	if len(r.modules) == 0 {
 		return nil
 	}
-	if err := p.Source.CheckFinite(ctx, nil); err != nil {
+	if err := r.Source.CheckFinite(ctx, nil); err != nil {
 		return err
 	}
-	dir := filepath.Dir(filepath.Clean(target))
-	p.merged, p.layers = offload.New(dir, heldBytes), nil
-	if err := p.chooseOrders(ctx, dir); err != nil {
+	if err := r.chooseOrders(ctx); err != nil {
 		return err
 	}
-	whole := p.fitsTogether()
-	g, err := p.newMerging(ctx, dir, p.Refine > 0 && !whole)
+	whole := r.fitsTogether()
+	g, err := r.newMerging(ctx, r.Refine > 0 && !whole)
 	if err != nil {
 		return err
 	}
 	g.whole = whole
-	if err := g.modules(ctx, modules); err != nil || !whole {
+	if err := g.mergeAll(ctx); err != nil || !whole {
 		return err
 	}
-	return g.together(ctx, modules)
+	return g.together(ctx)
 }
 
-// modules merges one module after the other.
-func (g *merging) modules(ctx context.Context, modules []module) error {
+// mergeAll merges one module after the other.
+func (g *merging) mergeAll(ctx context.Context) error {
 	defer g.walk.Close()
+	modules := g.modules
 	for i, m := range modules {
 		if i == 0 || !m.sameLayer(modules[i-1]) {
 			g.layer = calibrate.Weights{}
@@ -70,57 +63,65 @@ func (g *merging) modules(ctx context.Context, modules []module) error {
 	return nil
 }
 
-// newMerging begins to take the calibration text through the model, if there is any.
-func (p *Plan) newMerging(ctx context.Context, dir string, follow bool) (*merging, error) {
-	params, err := p.Source.Arch.Params()
-	g := &merging{Plan: p, params: params, tables: calibrate.Weights{}}
-	if err != nil || p.Calibration == nil {
+// newMerging begins to take the calibration text, if there is any, through the model.
+func (r *run) newMerging(ctx context.Context, follow bool) (*merging, error) {
+	params, err := r.Source.Arch.Params()
+	g := &merging{run: r, params: params, tables: calibrate.Weights{}}
+	if err != nil || r.Calibration == nil {
 		return g, err
 	}
-	g.walk, err = calibrate.New(ctx, p.Source, p.converted, *p.Calibration, dir, follow)
+	g.walk, err = calibrate.New(ctx, r.Source, r.result.Arch, *r.Calibration, r.dir, follow)
 	return g, err
 }
 
-// step tells of one of MergeWork.
-func (p *Plan) step() {
-	if p.OnMerge != nil {
-		p.OnMerge(1)
+// step reports one of the steps that MergeWork counts.
+func (r *run) step() {
+	if r.o.OnMerge != nil {
+		r.o.OnMerge(1)
 	}
 }
 
-// chooseOrders looks for the groups of sites whose layers must agree on them. It takes the text through the model once.
-func (p *Plan) chooseOrders(ctx context.Context, dir string) error {
-	modules := slices.DeleteFunc(p.modules(), func(m module) bool { return !p.ordered(m) })
+// chooseOrders chooses the groups of sites whose layers must agree on them. It takes the text through the model once.
+func (r *run) chooseOrders(ctx context.Context) error {
+	modules := slices.DeleteFunc(slices.Clone(r.modules), func(m module) bool { return !r.ordered(m) })
 	if len(modules) == 0 {
 		return nil
 	}
-	g, err := p.newMerging(ctx, dir, false)
+	g, err := r.newMerging(ctx, false)
 	if err != nil {
 		return err
 	}
 	defer g.walk.Close()
 	searches := map[configs.Site]*merge.Search{}
 	for _, m := range modules {
-		at, seen, err := g.see(ctx, m)
-		if err != nil {
+		if searches[m.site] == nil {
+			searches[m.site] = &merge.Search{Method: r.Method, Groups: r.Goal.Groups(), Seed: r.Seed}
+		}
+		if err := g.search(ctx, m, searches[m.site]); err != nil {
 			return err
 		}
-		if searches[m.site] == nil {
-			searches[m.site] = &merge.Search{Method: merge.Method(p.Method), Groups: p.Groups, Seed: p.Seed}
-		}
-		if err := searches[m.site].Add(ctx, at, seen); err != nil {
-			return g.named(m, string(g.Grouping), err)
-		}
-		p.step()
+		r.step()
 	}
-	p.orders = map[configs.Site][][]int{}
+	r.orders = map[configs.Site][][]int{}
 	for site, search := range searches {
-		p.orders[site] = search.Parts()
+		r.orders[site] = search.Parts()
 	}
 	return nil
 }
 
-// stack is the walk through the stack that m is in.
+// search counts a module in when groups are chosen.
+func (g *merging) search(ctx context.Context, m module, s *merge.Search) error {
+	a, inputs, err := g.observe(ctx, m)
+	if err != nil {
+		return err
+	}
+	if err := s.Add(ctx, a, inputs); err != nil {
+		return at(m, string(g.Grouping), err)
+	}
+	return nil
+}
+
+// stack returns the walk through the stack that m is in.
 func (g *merging) stack(m module) *calibrate.Walk {
 	if g.walk != nil && m.prefix != "" {
 		return g.walk.Encoder()
@@ -128,36 +129,35 @@ func (g *merging) stack(m module) *calibrate.Walk {
 	return g.walk
 }
 
-// see reads a module's attention, and takes the text up to it.
-func (g *merging) see(ctx context.Context, m module) (at *merge.Attention, seen merge.Inputs, err error) {
+// observe reads a module's attention and takes the text up to it. It returns the moments of what the attention reads.
+func (g *merging) observe(ctx context.Context, m module) (a *merge.Attention, in merge.Inputs, err error) {
 	if err = ctx.Err(); err != nil {
-		return nil, seen, err
+		return nil, in, err
 	}
-	if at, err = m.read(ctx, g.Source, g.params); err != nil || g.walk == nil {
-		return at, seen, err
+	if a, err = m.read(ctx, g.Source, g.params); err != nil || g.walk == nil {
+		return a, in, err
 	}
 	if m.site == configs.Cross {
-		if seen.Query, seen.KeyValue, err = g.walk.Cross(ctx, m.layer, g.layer); err != nil {
-			err = g.named(m, "calibration", err)
-		}
-		return at, seen, err
+		in.Query, in.KeyValue, err = g.walk.Cross(ctx, m.layer, g.layer)
+	} else {
+		in.Query, err = g.stack(m).Layer(ctx, m.layer)
+		in.KeyValue = in.Query
 	}
-	if seen.Query, err = g.stack(m).Layer(ctx, m.layer); err != nil {
-		return at, seen, g.named(m, "calibration", err)
+	if err != nil {
+		err = at(m, "calibration", err)
 	}
-	seen.KeyValue = seen.Query
-	return at, seen, nil
+	return a, in, err
 }
 
 // module merges the heads of one module. last says that it is its layer's last.
 func (g *merging) module(ctx context.Context, m module, last bool) error {
-	at, seen, err := g.see(ctx, m)
+	a, in, err := g.observe(ctx, m)
 	if err != nil {
 		return err
 	}
-	merged, groups, err := merge.Merge(ctx, at, seen, g.options(m))
+	merged, groups, err := merge.Merge(ctx, a, in, g.options(m))
 	if err != nil {
-		return g.named(m, string(g.Method), err)
+		return at(m, string(g.Method), err)
 	}
 	l := Layer{Site: m.site, Layer: m.layer, Groups: report(groups)}
 	changed := m.weights(merged)
@@ -166,10 +166,15 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	}
 	if g.walk != nil {
 		if err := g.fit(ctx, &l, changed, g.stack(m)); err != nil {
-			return g.named(m, "fit", err)
+			return at(m, "fit", err)
 		}
 	}
 	g.layers = append(g.layers, l)
+	return g.finish(ctx, m, changed, last)
+}
+
+// finish takes the converted model through a layer, if it is followed, and keeps a module's weights.
+func (g *merging) finish(ctx context.Context, m module, changed calibrate.Weights, last bool) error {
 	maps.Copy(g.layer, changed)
 	if g.whole {
 		g.all = append(g.all, changed)
@@ -177,24 +182,24 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	}
 	if last && g.Refine > 0 {
 		if err := g.stack(m).Advance(ctx, m.layer, g.layer); err != nil {
-			return g.named(m, "fit", err)
+			return at(m, "fit", err)
 		}
 	}
 	return g.keep(m, changed)
 }
 
-// named says at which module a step failed.
-func (p *Plan) named(m module, step string, err error) error {
+// at adds to an error at which module a step failed.
+func at(m module, step string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
 	return fmt.Errorf("layer %d, %s attention: %s: %w", m.layer, m.site, step, err)
 }
 
-// options are those of m's merge.
+// options returns the options of m's merge.
 func (g *merging) options(m module) merge.Options {
 	return merge.Options{
-		Groups: g.Groups, Method: merge.Method(g.Method), Similar: g.Grouping == Similar, Seed: g.Seed, Parts: g.orders[m.site],
+		Groups: g.Goal.Groups(), Method: g.Method, Similar: g.Grouping == Similar, Seed: g.Seed, Parts: g.orders[m.site],
 	}
 }
 
@@ -207,10 +212,10 @@ func (g *merging) move(m module, table []float32) error {
 		g.stack(m).Move(m.table, table)
 	}
 	g.tables[m.prefix+m.table] = table
-	return g.merged.Put(m.prefix+m.table, table)
+	return g.store.Put(m.prefix+m.table, table)
 }
 
-// fit brings a merged layer nearer to the output of the original's.
+// fit brings a merged layer's output nearer to that of the original's.
 func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, walk *calibrate.Walk) (err error) {
 	if g.Method == Calibrated || g.Refine > 0 {
 		l.Readout = &LayerFit{}
@@ -227,19 +232,20 @@ func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, 
 }
 
 // together fits the attention of all modules at once, and keeps it.
-func (g *merging) together(ctx context.Context, modules []module) error {
+func (g *merging) together(ctx context.Context) error {
 	fitted := calibrate.Weights{}
-	for i, m := range modules {
+	for i, m := range g.modules {
 		for name, values := range g.all[i] {
 			fitted[m.prefix+name] = values
 		}
 	}
-	fit, layers, err := calibrate.Together(ctx, g.Source, g.converted, *g.Calibration, calibrate.Changes{Fitted: fitted, Fixed: g.tables}, g.Refine, g.refineStep())
+	changes := calibrate.Changes{Fitted: fitted, Fixed: g.tables}
+	fit, layers, err := calibrate.Together(ctx, g.Source, g.result.Arch, *g.Calibration, changes, g.Refine, g.refineStep())
 	if err != nil {
 		return fmt.Errorf("refining all layers: %w", err)
 	}
 	g.joint = layerFit(fit)
-	for i, m := range modules {
+	for i, m := range g.modules {
 		if m.prefix == "" {
 			g.layers[i].States = &LayerFit{Before: layers[m.layer].Before, After: layers[m.layer].After}
 		}
@@ -250,7 +256,8 @@ func (g *merging) together(ctx context.Context, modules []module) error {
 	return nil
 }
 
-// refineStep tells of the steps of one descent: one that begins anew at another rate makes more than were asked for.
+// refineStep returns a function that reports the steps of one descent, but no more than were asked for: a descent that begins anew
+// at another rate makes more.
 func (g *merging) refineStep() func() {
 	told := 0
 	return func() {

@@ -4,24 +4,26 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+
+	"gqa/convert/merge"
 )
 
-// Method is how the K (or V) heads of a group become one.
-type Method string
+// Method is how the K (or V) heads of a group become one: see [merge.Method].
+type Method = merge.Method
 
-// The methods: those of the paper's Figure 4, and two that use what attention leaves free (package merge).
+// The methods, as package merge describes them.
 const (
-	Mean       Method = "mean"       // their mean: what the paper recommends
-	First      Method = "first"      // the group's first head
-	Random     Method = "random"     // a new head: normal, with the tensor's own standard deviation; biases are zero
-	Align      Method = "align"      // the mean of the heads once turned to each other, as large as they are
-	Calibrated Method = "calibrated" // the head that keeps the most of what queries and the output read
+	Mean       = merge.Mean
+	First      = merge.First
+	Random     = merge.Random
+	Align      = merge.Align
+	Calibrated = merge.Calibrated
 )
 
 // Methods lists the methods.
-var Methods = []string{string(Mean), string(First), string(Random), string(Align), string(Calibrated)}
+var Methods = merge.Methods
 
-// Grouping is which heads share one.
+// Grouping says which heads form a group.
 type Grouping string
 
 // The groupings.
@@ -60,38 +62,13 @@ func pool(m Method, heads []float32, count, groups int, bias bool, name string, 
 // addMean completes dst, which holds the first member, to the mean of members: summed in order, then divided, as torch does.
 func addMean(dst, others []float32, members int) {
 	for ; len(others) > 0; others = others[len(dst):] {
-		add(dst, others[:len(dst)])
-	}
-	divide(dst, members)
-}
-
-func add(dst, src []float32) {
-	for i, x := range src {
-		dst[i] += x
-	}
-}
-
-func divide(dst []float32, by int) {
-	if by == 1 {
-		return
+		for i := range dst {
+			dst[i] += others[i]
+		}
 	}
 	for i := range dst {
-		dst[i] /= float32(by)
+		dst[i] /= float32(members)
 	}
-}
-
-// repeat is pool's way back in place: each of groups heads stands count/groups times.
-func repeat(pooled []float32, groups, count int) []float32 {
-	if groups == count {
-		return pooled
-	}
-	size := len(pooled) / groups
-	heads := make([]float32, 0, count*size)
-	for h := range count {
-		g := h * groups / count
-		heads = append(heads, pooled[g*size:(g+1)*size]...)
-	}
-	return heads
 }
 
 func deviation(x []float32) float64 {

@@ -18,19 +18,19 @@ import (
 	"gqa/internal/weights"
 )
 
-// summaryFile says what a conversion did; by it a conversion is recognised.
+// summaryFile is the name of the file that says what a conversion did, and by which a conversion is recognised.
 const summaryFile = "conversion.json"
 
-// File is what conversion.json says of a file of the conversion.
+// File describes a file of a conversion in conversion.json.
 type File struct {
 	Bytes  int64  `json:"bytes"`            // its size
 	SHA256 string `json:"sha256,omitempty"` // in hexadecimal digits; none: the file has more than smallFile bytes
 }
 
-// smallFile is how many bytes a file may have that a person may have edited.
+// smallFile is the largest size, in bytes, of a file that a person may have edited.
 const smallFile = 32 << 20
 
-// record is conversion.json.
+// record is the content of conversion.json.
 type record struct {
 	*Summary
 	Files map[string]File `json:"files"` // all other files of the conversion, by paths separated by slashes
@@ -77,7 +77,7 @@ func filesIn(dir string) (map[string]File, error) {
 	return files, err
 }
 
-// recordKeys are what every conversion.json has.
+// recordKeys are the keys that every conversion.json has.
 var recordKeys = []string{
 	"source", "family", "heads", "source_groups", "groups", "method", "seed", "target", "dtype", "layout", "loads_in",
 	"tensors_pooled", "tensors_copied", "bytes",
@@ -108,7 +108,7 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 	return owned, nil
 }
 
-// edited tells whether the file at path has the size that was written, but other bytes.
+// edited reports whether the file at path has the size that was written, but other bytes.
 func (f File) edited(path string) bool {
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() != f.Bytes || f.SHA256 == "" {
@@ -139,8 +139,7 @@ func parseRecord(text []byte) (record, error) {
 	return r, nil
 }
 
-// known are the files that conversions wrote before they listed them. A file that a user may have made under such a name is
-// none of these.
+// known matches the names of files that conversions wrote before they listed them, but for names that a user may choose.
 var known = regexp.MustCompile(`^(config\.json|generation_config\.json|tokenizer\.json|tokenizer\.model|tokenizer_config\.json|` +
 	`special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt|spiece\.model|model\.gguf|model\.safetensors|` +
 	`model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json)$`)
@@ -165,12 +164,12 @@ func (p *Plan) recognize(dir string) (checkpoints.Owned, error) {
 	return owned, err
 }
 
-// weightEndings are of files that hold weights in some format.
+// weightEndings are the endings of files that hold weights in some format.
 var weightEndings = []string{
 	".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf",
 }
 
-// isWeightFile says whether a file in the folder of a model is read as its weights or config.
+// isWeightFile reports whether a file in the folder of a model is read as its weights or config.
 func isWeightFile(name string) bool {
 	if strings.Contains(name, "/") {
 		return false
@@ -178,7 +177,7 @@ func isWeightFile(name string) bool {
 	return name == "config.json" || slices.ContainsFunc(weightEndings, func(ending string) bool { return strings.HasSuffix(name, ending) })
 }
 
-// copies says whether the conversion would write a side file as it lies in dir already.
+// copies reports whether the file that lies in dir is the one that the conversion would copy there.
 func (p *Plan) copies(dir, name string) bool {
 	old, err := checkpoints.ReadMark(dir, name)
 	if err != nil {
@@ -188,7 +187,7 @@ func (p *Plan) copies(dir, name string) bool {
 	return err == nil && bytes.Equal(old, text)
 }
 
-// checkSpace is an error if the conversion does not fit on the disk.
+// checkSpace returns an error if the conversion does not fit on the disk.
 func (p *Plan) checkSpace(target string) error {
 	need, err := p.diskBytes()
 	if err != nil {
@@ -197,7 +196,7 @@ func (p *Plan) checkSpace(target string) error {
 	return checkpoints.CheckSpace(target, need)
 }
 
-// diskBytes is how much the conversion takes of the disk, with what it removes again before it ends.
+// diskBytes returns how many bytes on the disk the conversion takes, including what it removes again before it ends.
 func (p *Plan) diskBytes() (int64, error) {
 	need := p.Work()
 	for _, name := range p.Files {
@@ -207,17 +206,15 @@ func (p *Plan) diskBytes() (int64, error) {
 		}
 		need += info.Size()
 	}
-	merged, err := p.mergedBytes()
-	return need + max(0, merged-heldBytes), err
+	return need + max(0, p.mergedBytes()-heldBytes), nil
 }
 
-// mergedBytes is the size of the weights that a merge computes.
-func (p *Plan) mergedBytes() (n int64, err error) {
-	params, err := p.converted.Params()
-	for _, w := range params {
-		if p.changed[w.Name] {
+// mergedBytes returns the size of the weights that a merge computes.
+func (p *Plan) mergedBytes() (n int64) {
+	for _, w := range p.result.Weights {
+		if p.merged[w.Name] {
 			n += 4 * int64(w.Size())
 		}
 	}
-	return n, err
+	return n
 }

@@ -8,6 +8,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert/calibrate"
+	"gqa/convert/target"
 	"gqa/internal/golden"
 	"gqa/internal/weights"
 )
@@ -23,23 +24,23 @@ func TestPlanRefuses(t *testing.T) {
 		groups bool // whether it is about the number of groups
 		want   string
 	}{
-		{float, Options{Groups: 3}, true, "groups is 3, want a divisor of the checkpoint's 8 KV heads (8 heads): one of [1 2 4 8]"},
-		{float, Options{Groups: 0}, true, "groups is 0"},
-		{float, Options{Groups: -8}, true, "groups is -8"},
-		{float, Options{Groups: 16}, true, "groups is 16"},
-		{grouped, Options{Groups: 8}, true, "groups is 8, want a divisor of the checkpoint's 4 KV heads (8 heads): one of [1 2 4]"},
-		{multiQuery, Options{Groups: 2}, true, "groups is 2, but the checkpoint's 8 heads share one KV head already (multi-query): there is nothing to merge"},
-		{alibi, Options{Groups: 2, Grouping: Similar}, false, "grouping similar reorders heads, but with ALiBi"},
-		{float, Options{Groups: 2, Method: "median"}, false, `method "median" is unknown; want one of [mean first random align calibrated]`},
-		{float, Options{Groups: 2, Grouping: "near"}, false, `grouping "near" is unknown; want one of [contiguous similar]`},
-		{float, Options{Groups: 2, Method: Random, Grouping: Similar}, false, "method random uses none of the heads"},
-		{float, Options{Groups: 2, Refine: 5}, false, "refine fits attention to what it does with text, and there is none; give --calibration FILE"},
-		{float, Options{Groups: 2, Refine: -1, Method: Align}, false, "refine is -1"},
-		{float, Options{Groups: 2, Calibration: &calibrate.Data{}}, false, "method mean looks at no text"},
-		{float, Options{Groups: 2, Target: "onnx"}, false, `target "onnx" is unknown; want one of [native own expanded gguf]`},
-		{float, Options{Groups: 2, DType: checkpoints.I8}, false, "dtype I8 is not one that floats are written in"},
-		{quantised, Options{Groups: 2}, false, "is I8: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint"},
-		{quantised, Options{Groups: 2, DType: checkpoints.F16}, false, "is I8: only float tensors"},
+		{float, Options{Goal: Groups(3)}, true, "groups is 3, want a divisor of the checkpoint's 8 KV heads (8 heads): one of [1 2 4 8]"},
+		{float, Options{Goal: Groups(0)}, true, "groups is 0"},
+		{float, Options{Goal: Groups(-8)}, true, "groups is -8"},
+		{float, Options{Goal: Groups(16)}, true, "groups is 16"},
+		{grouped, Options{Goal: Groups(8)}, true, "groups is 8, want a divisor of the checkpoint's 4 KV heads (8 heads): one of [1 2 4]"},
+		{multiQuery, Options{Goal: Groups(2)}, true, "groups is 2, but the checkpoint's 8 heads share one KV head already (multi-query): there is nothing to merge"},
+		{alibi, Options{Goal: Groups(2), Grouping: Similar}, false, "grouping similar reorders heads, but with ALiBi"},
+		{float, Options{Goal: Groups(2), Method: "median"}, false, `method "median" is unknown; want one of [mean first random align calibrated]`},
+		{float, Options{Goal: Groups(2), Grouping: "near"}, false, `grouping "near" is unknown; want one of [contiguous similar]`},
+		{float, Options{Goal: Groups(2), Method: Random, Grouping: Similar}, false, "method random uses none of the heads"},
+		{float, Options{Goal: Groups(2), Refine: 5}, false, "refine fits attention to what it does with text like that which the model was trained on, and there is none"},
+		{float, Options{Goal: Groups(2), Refine: -1, Method: Align}, false, "refine is -1"},
+		{float, Options{Goal: Groups(2), Calibration: &calibrate.Data{}}, false, "method mean looks at no text"},
+		{float, Options{Goal: Groups(2), Target: "onnx"}, false, `target "onnx" is unknown; want one of [native own expanded gguf]`},
+		{float, Options{Goal: Groups(2), DType: checkpoints.I8}, false, "dtype I8 is not one that floats are written in"},
+		{quantised, Options{Goal: Groups(2)}, false, "is I8: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint"},
+		{quantised, Options{Goal: Groups(2), DType: checkpoints.F16}, false, "is I8: only float tensors"},
 	} {
 		if c.o.Method == "" {
 			c.o.Method = Mean
@@ -59,14 +60,14 @@ func TestPlanSummary(t *testing.T) {
 		o      Options
 		change func(*Summary)
 	}{
-		{Options{Groups: 2}, func(*Summary) {}},
-		{Options{Groups: 2, Method: First, Seed: 9, DType: checkpoints.F16}, func(s *Summary) { s.Method, s.Seed, s.DType, s.Bytes = First, 9, "F16", s.Bytes/2 }},
-		{Options{Groups: 8}, func(s *Summary) {
+		{Options{Goal: Groups(2)}, func(*Summary) {}},
+		{Options{Goal: Groups(2), Method: First, Seed: 9, DType: checkpoints.F16}, func(s *Summary) { s.Method, s.Seed, s.DType, s.Bytes = First, 9, "F16", s.Bytes/2 }},
+		{Options{Goal: Groups(8)}, func(s *Summary) {
 			s.Groups, s.TensorsPooled, s.TensorsCopied, s.Bytes, s.Parameters, s.KVBytesPerToken = 8, 0, 29, 4*full, full, 128
 			s.KVHeadsBySite = map[configs.Site]int{configs.DecoderSelf: 8}
 			s.LoadsIn = []string{"gqa", "whatever loads the source"}
 		}},
-		{Options{Groups: 2, Target: Expanded}, func(s *Summary) {
+		{Options{Goal: Groups(2), Target: Expanded}, func(s *Summary) {
 			s.Target, s.Bytes, s.Parameters, s.KVBytesPerToken = Expanded, 4*full, full, 128
 			s.LoadsIn = []string{"gqa", "whatever loads the source"}
 		}},
@@ -99,18 +100,18 @@ func TestLoadsIn(t *testing.T) {
 		o    Options
 		want []string
 	}{
-		{parallel, Options{Groups: 2}, []string{"gqa", "transformers PhiForCausalLM"}},
-		{parallel, Options{Groups: 2, Target: Own}, []string{"gqa"}},
-		{parallel, Options{Groups: 8}, []string{"gqa", "whatever loads the source"}},
-		{sequential, Options{Groups: 2}, []string{"gqa"}},
+		{parallel, Options{Goal: Groups(2)}, []string{"gqa", "transformers PhiForCausalLM"}},
+		{parallel, Options{Goal: Groups(2), Target: Own}, []string{"gqa"}},
+		{parallel, Options{Goal: Groups(8)}, []string{"gqa", "whatever loads the source"}},
+		{sequential, Options{Goal: Groups(2)}, []string{"gqa"}},
 	} {
 		p := newPlan(t, c.dir, c.o)
-		if got := p.loadsIn(); !slices.Equal(got, c.want) {
+		if got := p.target.Layout().LoadsIn; !slices.Equal(got, c.want) {
 			t.Errorf("%+v load in %q, want %q", c.o, got, c.want)
 		}
 	}
 	src := golden.Open(t, sequential)
-	_, _, why := neighbour(src.Arch.WithKVHeads(2), src.Config)
+	_, why := target.Loader(src.Arch.WithKVHeads(2), src.Config)
 	if len(why) != 1 || why[0].Error() != "PhiForCausalLM: residual is parallel there, sequential here" {
 		t.Errorf("reasons %q", why)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -26,7 +27,7 @@ func TestAllGroupsIsACopy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := m.write(t)
-			out := convertTo(t, dir, Options{Groups: 8})
+			out := convertTo(t, dir, Options{Goal: Groups(8)})
 			for _, file := range append(out.Files, out.Index) {
 				if file != "" && readFile(t, filepath.Join(out.Dir, file)) != readFile(t, filepath.Join(dir, file)) {
 					t.Errorf("%s differs", file)
@@ -43,11 +44,15 @@ func TestAllGroupsIsACopy(t *testing.T) {
 func TestUntouchedTensorsKeepEveryBit(t *testing.T) {
 	for _, config := range []string{llamaConfig, neoxConfig, gpt2Config} {
 		dir := model{config: config, dtype: checkpoints.BF16}.write(t)
-		src, plan := golden.Open(t, dir), newPlan(t, dir, Options{Groups: 2, Target: Own})
-		out := convertTo(t, dir, Options{Groups: 2, Target: Own})
+		src, plan := golden.Open(t, dir), newPlan(t, dir, Options{Goal: Groups(2), Target: Own})
+		out := convertTo(t, dir, Options{Goal: Groups(2), Target: Own})
+		computed := map[string]bool{}
+		for i, w := range plan.result.Weights {
+			computed[w.Tensor] = computed[w.Tensor] || plan.result.Weights[i].Changed()
+		}
 		kept := 0
 		for _, name := range src.Names() {
-			if _, pooled := plan.pooled[name]; !pooled {
+			if !computed[name] {
 				kept++
 				if raw(t, out, name) != raw(t, src, name) {
 					t.Errorf("%s changed", name)
@@ -84,7 +89,7 @@ func TestHalvesArePooledInF32(t *testing.T) {
 		}
 		one, other, want := element(c.one), element(c.other), element(c.sum)
 		dir := model{config: config, dtype: c.dtype, data: map[string][]byte{name: slices.Concat(one, one, other, other)}}.write(t)
-		if got, want := raw(t, convertTo(t, dir, Options{Groups: 1}), name), c.dtype.String()+string(want)+string(want); got != want {
+		if got, want := raw(t, convertTo(t, dir, Options{Goal: Groups(1)}), name), c.dtype.String()+string(want)+string(want); got != want {
 			t.Errorf("%s: pooled to %x, want %x", c.dtype, got, want)
 		}
 	}
@@ -96,9 +101,9 @@ func TestDType(t *testing.T) {
 	}}
 	dir := m.write(t)
 	src := golden.Open(t, dir)
-	kept := convertTo(t, dir, Options{Groups: 4})
+	kept := convertTo(t, dir, Options{Goal: Groups(4)})
 	for _, dtype := range []checkpoints.DType{checkpoints.BF16, checkpoints.F16, checkpoints.F32} {
-		out := convertTo(t, dir, Options{Groups: 4, DType: dtype})
+		out := convertTo(t, dir, Options{Goal: Groups(4), DType: dtype})
 		for _, name := range out.Names() {
 			x, _ := out.Tensor(name)
 			want := dtype
@@ -133,7 +138,7 @@ func TestShards(t *testing.T) {
 		files int
 		most  int64
 	}{{0, 5, 2000}, {1 << 20, 1, 1 << 20}, {1000, 9, 1024}} { // a tensor of 1024 bytes is larger than the shard
-		out := convertTo(t, dir, Options{Groups: 1, ShardSize: c.size})
+		out := convertTo(t, dir, Options{Goal: Groups(1), ShardSize: c.size})
 		if len(out.Files) != c.files || (out.Index == "") != (c.files == 1) {
 			t.Errorf("shards of %d bytes: files %v, index %q; want %d", c.size, out.Files, out.Index, c.files)
 		}
@@ -173,7 +178,7 @@ func TestCarried(t *testing.T) {
 	} {
 		c.m.extra = c.carried
 		dir := c.m.write(t)
-		src, out := golden.Open(t, dir), convertTo(t, dir, Options{Groups: 2, DType: checkpoints.BF16, Target: Own})
+		src, out := golden.Open(t, dir), convertTo(t, dir, Options{Goal: Groups(2), DType: checkpoints.BF16, Target: Own})
 		if len(out.Names()) != len(src.Names()) {
 			t.Errorf("%d tensors, want %d", len(out.Names()), len(src.Names()))
 		}
@@ -189,7 +194,7 @@ func TestCarried(t *testing.T) {
 func TestTablesAreDropped(t *testing.T) {
 	for config, table := range map[string]string{llamaConfig: "model.layers.1.self_attn.rotary_emb.inv_freq", neoxConfig: "gpt_neox.rotary_emb.cos_cached", gpt2Config: "transformer.h.0.attn.causal_mask"} {
 		dir := model{config: config, extra: []checkpoints.Spec{{Name: table, DType: checkpoints.F32, Shape: []int{1, 1, 4, 4}}}}.write(t)
-		if _, there := convertTo(t, dir, Options{Groups: 2, Target: Own}).Tensor(table); there {
+		if _, there := convertTo(t, dir, Options{Goal: Groups(2), Target: Own}).Tensor(table); there {
 			t.Errorf("%s is in the result", table)
 		}
 	}
@@ -200,7 +205,7 @@ func TestRandomDependsOnSeedAlone(t *testing.T) {
 	const name = "model.layers.1.self_attn.v_proj.weight"
 	draw := func(m model, seed uint64) []float32 {
 		m.config = llamaConfig
-		return floats(t, convertTo(t, m.write(t), Options{Groups: 2, Method: Random, Seed: seed}), name)
+		return floats(t, convertTo(t, m.write(t), Options{Goal: Groups(2), Method: Random, Seed: seed}), name)
 	}
 	want := draw(model{}, 5)
 	for _, m := range []model{{}, {shard: 1500}, {extra: []checkpoints.Spec{{Name: "model.layers.0.self_attn.rotary_emb.inv_freq", DType: checkpoints.F64, Shape: []int{1}}}}} {
@@ -216,7 +221,7 @@ func TestRandomDependsOnSeedAlone(t *testing.T) {
 // TestInterrupted cancels before each step of the way, to the last: nothing may stay, and what was there must.
 func TestInterrupted(t *testing.T) {
 	dir := model{config: llamaConfig, shard: 2000}.write(t)
-	plan := newPlan(t, dir, Options{Groups: 2, Method: Mean})
+	plan := newPlan(t, dir, Options{Goal: Groups(2), Method: Mean})
 	for after := range len(plan.Specs) + 1 {
 		ctx, cancel := context.WithCancel(context.Background())
 		parent := t.TempDir()
@@ -229,7 +234,7 @@ func TestInterrupted(t *testing.T) {
 		if after == 0 {
 			cancel()
 		}
-		_, err := plan.Run(ctx, filepath.Join(parent, "new", "out"), false, step)
+		_, err := plan.Run(ctx, filepath.Join(parent, "new", "out"), RunOptions{OnWrite: step})
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("after %d tensors: error %v", after, err)
 		}
@@ -237,13 +242,13 @@ func TestInterrupted(t *testing.T) {
 		cancel()
 	}
 	target := filepath.Join(t.TempDir(), "old")
-	if _, err := plan.Run(t.Context(), target, false, ignore); err != nil {
+	if _, err := plan.Run(t.Context(), target, RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	old := readFile(t, filepath.Join(target, "conversion.json"))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := plan.Run(ctx, target, true, ignore); !errors.Is(err, context.Canceled) {
+	if _, err := plan.Run(ctx, target, RunOptions{Force: true}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	if readFile(t, filepath.Join(target, "conversion.json")) != old {
@@ -263,11 +268,11 @@ func TestSourceChanges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, parent := model{config: llamaConfig}.write(t), t.TempDir()
 			writeFile(t, filepath.Join(dir, "tokenizer.json"), "{}")
-			plan := newPlan(t, dir, Options{Groups: 2})
+			plan := newPlan(t, dir, Options{Goal: Groups(2)})
 			if err := c.spoil(dir); err != nil {
 				t.Fatal(err)
 			}
-			_, err := plan.Run(context.Background(), filepath.Join(parent, "out"), false, ignore)
+			_, err := plan.Run(context.Background(), filepath.Join(parent, "out"), RunOptions{})
 			wantError(t, err, c.want)
 			wantEmpty(t, parent)
 		})
@@ -283,12 +288,12 @@ func TestMemory(t *testing.T) {
 		o      Options
 	}{
 		"llama": {`{"model_type": "llama", "vocab_size": 32, "hidden_size": 2048, "intermediate_size": 64, "num_hidden_layers": 2,
-			"num_attention_heads": 16}`, Options{Groups: 4, DType: checkpoints.BF16}},
+			"num_attention_heads": 16}`, Options{Goal: Groups(4), DType: checkpoints.BF16}},
 		"gpt_neox": {`{"model_type": "gpt_neox", "vocab_size": 32, "hidden_size": 1280, "intermediate_size": 64, "num_hidden_layers": 2,
-			"num_attention_heads": 16, "max_position_embeddings": 32}`, Options{Groups: 1, Target: Own}},
+			"num_attention_heads": 16, "max_position_embeddings": 32}`, Options{Goal: Groups(1), Target: Own}},
 		"gpt2": {
 			`{"model_type": "gpt2", "vocab_size": 32, "n_embd": 1280, "n_inner": 64, "n_layer": 2, "n_head": 16, "n_positions": 32}`,
-			Options{Groups: 2, Target: Expanded, DType: checkpoints.F16},
+			Options{Goal: Groups(2), Target: Expanded, DType: checkpoints.F16},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -299,7 +304,7 @@ func TestMemory(t *testing.T) {
 			defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties the pool of buffers
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			if _, err := plan.Run(context.Background(), filepath.Join(t.TempDir(), "out"), false, ignore); err != nil {
+			if _, err := plan.Run(context.Background(), filepath.Join(t.TempDir(), "out"), RunOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			runtime.ReadMemStats(&after)
@@ -307,5 +312,34 @@ func TestMemory(t *testing.T) {
 				t.Errorf("%d bytes allocated, %d of them of result", n, plan.Bytes())
 			}
 		})
+	}
+}
+
+// TestPlanRunsTwice: a run leaves nothing in its plan, and takes no progress callbacks for granted.
+func TestPlanRunsTwice(t *testing.T) {
+	dir, parent := model{config: gptjConfig}.write(t), t.TempDir()
+	for i, o := range []Options{
+		{Goal: Groups(2), Method: Calibrated, Grouping: Similar},
+		{Goal: Groups(4), Method: Random, Target: Expanded},
+		{Goal: Groups(2), Method: First},
+	} {
+		plan := newPlan(t, dir, o)
+		var files [2]string
+		for j := range files {
+			out := filepath.Join(parent, fmt.Sprint(i, "-", j))
+			s, err := plan.Run(t.Context(), out, RunOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if merges := o.Merges(); (s.Layers != nil) != merges || merges && len(s.Layers) != 2 {
+				t.Errorf("%s, run %d: %d layers are reported", o.Method, j, len(s.Layers))
+			}
+			for _, name := range names(t, out) {
+				files[j] += name + readFile(t, filepath.Join(out, name))
+			}
+		}
+		if files[0] != files[1] {
+			t.Errorf("%s: the second run wrote something else", o.Method)
+		}
 	}
 }

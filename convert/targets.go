@@ -1,79 +1,74 @@
 package convert
 
 import (
+	"cmp"
 	"fmt"
-	"io"
 	"strings"
 
-	"gqa/configs"
-	"gqa/internal/weights"
+	"gqa/convert/target"
 )
 
-// TargetInfo is one form in which conversions of a checkpoint can be written, or why it cannot.
+// TargetInfo says what loads the conversions of a checkpoint to one target, or why there are none.
 type TargetInfo struct {
 	Target  Target   `json:"target"`
 	LoadsIn []string `json:"loads_in,omitempty"`
-	Notes   []string `json:"notes,omitempty"`
-	WhyNot  string   `json:"why_not,omitempty"`
+	Notes   []Note   `json:"notes,omitempty"`
+	WhyNot  *Note    `json:"why_not,omitempty"`
 }
 
-// targetInfos plans a conversion of src's sites to each target.
-func targetInfos(src *weights.Source, sites Sites) []TargetInfo {
+// targetInfos asks each target for conversions of src's sites.
+func targetInfos(src *Source, sites Sites) []TargetInfo {
 	infos := make([]TargetInfo, len(Targets))
-	for i, target := range Targets {
-		infos[i] = targetInfo(src, Target(target), sites)
+	for i, name := range Targets {
+		infos[i] = targetInfo(src, Target(name), sites)
 	}
 	return infos
 }
 
-// targetInfo plans a conversion to fewer groups. Where layers have KV heads of their own, these are tried before.
-func targetInfo(src *weights.Source, target Target, sites Sites) TargetInfo {
-	info, legal := TargetInfo{Target: target}, src.Arch.LegalGroups(sites.of(src.Arch)...)
-	o := Options{Groups: legal[max(0, len(legal)-2)], Method: Mean, Target: target, Sites: sites}
-	if o.ByLayer = src.Arch.LayerKVHeads; o.ByLayer != nil {
-		o.Groups = legal[len(legal)-1]
+// targetInfo asks a target whether it holds src with fewer groups. Where layers have KV heads of their own, it is asked for these
+// first.
+func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
+	info, legal := TargetInfo{Target: name}, src.Arch.LegalGroups(sites.of(src.Arch)...)
+	most := legal[len(legal)-1]
+	goal := Groups(legal[max(0, len(legal)-2)])
+	if src.Arch.LayerKVHeads != nil {
+		goal = GroupsPerLayer(src.Arch.LayerKVHeads...)
 	}
-	p, err := NewPlan(src, o)
-	if err != nil && o.ByLayer != nil {
-		info.Notes = append(info.Notes, fmt.Sprintf("with %d KV heads in every layer, or fewer; as they are not: %v", o.Groups, err))
-		o.ByLayer = nil
-		p, err = NewPlan(src, o)
+	t, err := ask(src, name, sites, goal)
+	if err != nil && goal.byLayer != nil {
+		info.Notes = append(info.Notes, Note{Text: fmt.Sprintf("with %d KV heads in every layer, or fewer; as they are not", most), Err: err})
+		goal = Groups(most)
+		t, err = ask(src, name, sites, goal)
 	}
-	if err != nil && target == GGUF && o.ByLayer == nil { // an architecture may hold the source, or an expanded result
-		info.Notes = append(info.Notes, fmt.Sprintf("with %d KV heads only: %v", src.Arch.KVHeads, err))
-		o.Groups = legal[len(legal)-1]
-		p, err = NewPlan(src, o)
+	if err != nil && name == GGUF && goal.byLayer == nil { // an architecture may hold the source, or an expanded result
+		info.Notes = append(info.Notes, Note{Text: fmt.Sprintf("with %d KV heads only", src.Arch.KVHeads), Err: err})
+		t, err = ask(src, name, sites, Groups(most))
 	}
 	if err != nil {
-		return TargetInfo{Target: target, WhyNot: err.Error()}
+		return TargetInfo{Target: name, WhyNot: &Note{Err: err}}
 	}
-	if info.LoadsIn = p.loadsIn(); target == Native { // not the same for every number of groups
+	info.LoadsIn = t.Layout().LoadsIn
+	if name == Native { // not the same for every number of groups
 		info.LoadsIn = []string{loadsNative(src, sites)}
 		info.Notes = append(info.Notes, whyOurs(src, sites)...)
 	}
-	if p.gguf != nil {
-		info.Notes = append(info.Notes, p.gguf.Notes...)
+	for _, text := range t.Layout().Notes {
+		info.Notes = append(info.Notes, Note{Text: text})
 	}
 	return info
 }
 
-func (info TargetInfo) print(out io.Writer) {
-	switch {
-	case info.WhyNot != "":
-		fmt.Fprintf(out, "%-11s no: %s\n", info.Target, info.WhyNot)
-	case info.Target == Expanded:
-		loader := strings.TrimPrefix(info.LoadsIn[len(info.LoadsIn)-1], "whatever loads ")
-		fmt.Fprintf(out, "%-11s loads wherever %s does; saves no cache\n", info.Target, loader)
-	default:
-		fmt.Fprintf(out, "%-11s loads in %s\n", info.Target, strings.Join(info.LoadsIn, ", "))
+// ask returns the target for a conversion of src, or the reason why it cannot hold that.
+func ask(src *Source, name Target, sites Sites, goal Goal) (target.Target, error) {
+	r, err := Options{Goal: goal, Method: Mean, Sites: sites}.resultOf(src, nil)
+	if err != nil {
+		return nil, err
 	}
-	for _, note := range info.Notes {
-		fmt.Fprintf(out, "%-11s %s\n", "", note)
-	}
+	return target.New(name, r)
 }
 
 // loadsNative says what loads native conversions: a class for each group count below the heads, or only this toolkit.
-func loadsNative(src *weights.Source, sites Sites) string {
+func loadsNative(src *Source, sites Sites) string {
 	const ours = "gqa (this toolkit)"
 	byLoader, loaders := map[string][]string{}, []string(nil)
 	add := func(loader, groups string) {
@@ -90,11 +85,8 @@ func loadsNative(src *weights.Source, sites Sites) string {
 		if groups == src.Arch.Heads {
 			continue
 		}
-		if loader := nativeLoader(src.Arch.WithKVHeads(groups, chosen...), src.Config); loader != "" {
-			add(loader, fmt.Sprint(groups))
-		} else {
-			add(ours, fmt.Sprint(groups))
-		}
+		loader, _ := target.Loader(src.Arch.WithKVHeads(groups, chosen...), src.Config)
+		add(cmp.Or(loader, ours), fmt.Sprint(groups))
 	}
 	switch len(loaders) {
 	case 0: // one head, that nothing can be merged with
@@ -109,35 +101,20 @@ func loadsNative(src *weights.Source, sites Sites) string {
 }
 
 // whyOurs says why there are numbers of KV heads that no class but this toolkit loads, if there are.
-func whyOurs(src *weights.Source, sites Sites) []string {
+func whyOurs(src *Source, sites Sites) []Note {
 	chosen := sites.of(src.Arch)
 	for _, groups := range src.Arch.LegalGroups(chosen...) {
 		a := src.Arch.WithKVHeads(groups, chosen...)
-		if groups == src.Arch.Heads || nativeLoader(a, src.Config) != "" {
+		loader, why := target.Loader(a, src.Config)
+		if groups == src.Arch.Heads || loader != "" {
 			continue
 		}
-		notes := []string{fmt.Sprintf("transformers has no class for family %s with %d KV heads: --target expanded loads there", a.Family.Name, groups)}
-		_, _, why := neighbour(a, src.Config)
+		text := fmt.Sprintf("transformers has no class for family %s with %d KV heads", a.Family.Name, groups)
+		notes := []Note{{Text: text, Targets: []Target{Expanded}}}
 		for _, err := range why {
-			notes = append(notes, fmt.Sprintf("nor is it another family's: %v", err))
+			notes = append(notes, Note{Text: "nor is it another family's", Err: err})
 		}
 		return notes
 	}
 	return nil
-}
-
-// nativeLoader is the class that holds a, or the neighbour's that does, and whose it is; empty where only this toolkit does.
-func nativeLoader(a *configs.Arch, config []byte) string {
-	if loader := a.Family.Grouping(a.KVHeads).Loader(); loader != "" {
-		return loader
-	}
-	if to, _, _ := neighbour(a, config); to != nil {
-		return to.Family.Grouping(to.KVHeads).Loader()
-	}
-	return ""
-}
-
-// list is numbers as they are given to a flag.
-func list(numbers []int) string {
-	return strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", ","), "[]")
 }

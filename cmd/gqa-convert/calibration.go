@@ -13,11 +13,10 @@ import (
 	"gqa/convert/calibrate"
 	"gqa/internal/data"
 	"gqa/internal/file"
-	"gqa/internal/weights"
 )
 
-// loadCalibration reads the text to run the model on; nil: there is none, or nothing to run it for.
-func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibrate.Data, error) {
+// loadCalibration reads the text to run the model on; nil if there is none, or nothing to run it for.
+func (f flags) loadCalibration(cmd *cobra.Command, src *convert.Source) (*calibrate.Data, error) {
 	name := f.calibration
 	if wanted := f.refine > 0 || f.method == string(convert.Calibrated); name == "" && wanted && isSample(src.Dir) {
 		name = data.SamplePrefix + "train"
@@ -34,7 +33,7 @@ func (f flags) loadCalibration(cmd *cobra.Command, src *weights.Source) (*calibr
 	return d, nil
 }
 
-// isSample says whether the folder holds the embedded sample model, whose corpus is embedded too.
+// isSample reports whether the folder holds the embedded sample model, whose corpus is embedded too.
 func isSample(dir string) bool {
 	const weights = "model.safetensors"
 	want, err := sample.File(weights)

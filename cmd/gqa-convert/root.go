@@ -1,14 +1,9 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
-	"math"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -23,7 +18,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// flags are gqa-convert's, as given.
+// flags holds the values of gqa-convert's flags.
 type flags struct {
 	groups                   int
 	byLayer                  []int
@@ -38,7 +33,7 @@ type flags struct {
 	refine                   int
 	refineBy                 string
 	force, dryRun, printJSON bool
-	source                   weights.Options
+	source                   convert.SourceOptions
 }
 
 func newRoot() *cobra.Command {
@@ -86,7 +81,7 @@ func sitesFlag(fl *pflag.FlagSet, f *flags) {
 		"which attention to convert; default: all except the encoder of an encoder-decoder model, as in the paper", convert.SiteChoices...)
 }
 
-// sourceFlags are those that reading a checkpoint takes.
+// sourceFlags adds the flags that commands that read a checkpoint share.
 func sourceFlags(cmd *cobra.Command, f *flags) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.source.Family, "family", "", "model family, if config.json does not give it: one of "+strings.Join(familyNames(), ", "))
@@ -99,64 +94,21 @@ func familyNames() []string {
 	return slices.Sorted(maps.Keys(families))
 }
 
-// inspectLimit is how many bytes of weights inspect reads without --check: a few seconds' worth.
-const inspectLimit = 2 << 30
-
-func newInspect() *cobra.Command {
-	var f flags
-	var check bool
-	cmd := &cobra.Command{
-		Use:   "inspect INPUT",
-		Short: "Describe a checkpoint and list the possible group counts",
-		Args:  cli.Args("INPUT"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			src, err := open(cmd, args[0], f.source)
-			if err != nil {
-				return err
-			}
-			defer src.Close()
-			in, err := convert.Inspect(src, convert.Sites(f.sites))
-			if err != nil {
-				return err
-			}
-			warn(src)
-			if err := inspectValues(cmd, in, src, check); err != nil {
-				return err
-			}
-			if f.printJSON {
-				return cli.PrintJSON(cmd.OutOrStdout(), in)
-			}
-			return in.Print(cmd.OutOrStdout())
-		},
-	}
-	cmd.Flags().BoolVar(&check, "check", false, "check all weights for NaN and infinities (default: only if they take at most 2 GiB)")
-	sitesFlag(cmd.Flags(), &f)
-	sourceFlags(cmd, &f)
-	return cmd
-}
-
-// inspectValues looks for NaN and infinities, with check in any number of bytes.
-func inspectValues(cmd *cobra.Command, in *convert.Inspection, src *weights.Source, check bool) error {
-	limit, bytes := int64(inspectLimit), src.OwnBytes()
-	if check {
-		limit = bytes
-	}
-	bar := cli.CommandProgress(cmd, bytes, "reading weights", true)
-	defer bar.Done()
-	return in.InspectValues(cmd.Context(), src, limit, bar.Add)
-}
-
-func open(cmd *cobra.Command, input string, o weights.Options) (*weights.Source, error) {
+func open(cmd *cobra.Command, input string, o convert.SourceOptions) (*convert.Source, error) {
 	if cmd.Flags().Changed("family") {
 		if err := configs.CheckFamily(o.Family); err != nil {
 			return nil, cli.Usagef("--family is %w", err)
 		}
 	}
-	return weights.Open(input, o)
+	src, err := convert.Open(input, o)
+	if err != nil {
+		return nil, advise(err)
+	}
+	return src, nil
 }
 
 // prepare reads what a merge needs before it is planned.
-func (f flags) prepare(cmd *cobra.Command, src *weights.Source, o *convert.Options) (err error) {
+func (f flags) prepare(cmd *cobra.Command, src *convert.Source, o *convert.Options) (err error) {
 	if o.Merges() {
 		if err := checkFinite(cmd, src); err != nil {
 			return err
@@ -167,14 +119,14 @@ func (f flags) prepare(cmd *cobra.Command, src *weights.Source, o *convert.Optio
 }
 
 // checkFinite reads all weights once before the work begins: what it is done with must be numbers.
-func checkFinite(cmd *cobra.Command, src *weights.Source) error {
+func checkFinite(cmd *cobra.Command, src *convert.Source) error {
 	bar := cli.CommandProgress(cmd, src.OwnBytes(), "checking weights", true)
 	defer bar.Done()
 	return src.CheckFinite(cmd.Context(), bar.Add)
 }
 
-// warn tells of what was assumed about src, once it is known to be of use.
-func warn(src *weights.Source) {
+// warn logs what was assumed about src, once it is known to be of use.
+func warn(src *convert.Source) {
 	family := src.Arch.Family.Name
 	if src.Inferred {
 		slog.Warn("no config.json: sizes are taken from the tensors, everything else (norm epsilon, rope theta) is the class's default; check it",
@@ -187,15 +139,7 @@ func warn(src *weights.Source) {
 }
 
 func runConvert(cmd *cobra.Command, f flags, input string) error {
-	if cmd.Flags().Changed("groups") && cmd.Flags().Changed("groups-per-layer") {
-		return cli.Usagef("--groups and --groups-per-layer exclude each other")
-	}
-	if len(f.byLayer) > 0 {
-		f.groups = slices.Max(f.byLayer)
-	} else if !cmd.Flags().Changed("groups") {
-		return cli.Usagef("--groups is missing: how many KV heads the result should have; gqa-convert inspect %s lists the choices", input)
-	}
-	o, err := f.options()
+	o, err := f.options(cmd, input)
 	if err != nil {
 		return err
 	}
@@ -209,19 +153,12 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	}
 	plan, err := convert.NewPlan(src, o)
 	if err != nil {
-		var option convert.OptionError
-		switch {
-		case errors.Is(err, convert.ErrGroups):
-			return cli.Usagef("--%w", err)
-		case errors.As(err, &option):
-			return cli.UsageError{Err: err}
-		}
-		return err
+		return advise(err)
 	}
 	warn(src)
-	tellUnused(cmd, f, plan)
+	warnUnused(cmd, f, plan)
 	for _, note := range plan.Notes() {
-		slog.Warn(note)
+		slog.Warn(noteText(note))
 	}
 	output := f.output
 	if output == "" {
@@ -230,13 +167,13 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 		}
 	}
 	if f.dryRun {
-		return dryRun(cmd, f, plan, output)
+		return advise(dryRun(cmd, f, plan, output))
 	}
-	return convertTo(cmd, f, plan, output)
+	return advise(convertTo(cmd, f, plan, output))
 }
 
-// tellUnused tells of flags that change nothing.
-func tellUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
+// warnUnused logs which flags change nothing.
+func warnUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
 	if cmd.Flags().Changed("calibration-tokens") && plan.Calibration == nil {
 		slog.Warn("--calibration-tokens does not count: no text is read; name one with --calibration")
 	}
@@ -244,20 +181,37 @@ func tellUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
 		slog.Warn("--refine does not count: every KV head stays as it is")
 	}
 	if plan.Pooled() == 0 {
-		slog.Warn("the checkpoint has that many KV heads already: none are merged, and every tensor is copied", "kv_heads", headsText(plan.Groups, plan.ByLayer))
+		slog.Warn("the checkpoint has that many KV heads already: none are merged, and every tensor is copied", "kv_heads", plan.Goal.String())
 	}
 }
 
-func (f flags) options() (convert.Options, error) {
+// goal returns what --groups or --groups-per-layer asks for.
+func (f flags) goal(cmd *cobra.Command, input string) (convert.Goal, error) {
+	given := cmd.Flags().Changed("groups")
+	switch {
+	case given && cmd.Flags().Changed("groups-per-layer"):
+		return convert.Goal{}, cli.Usagef("--groups and --groups-per-layer exclude each other")
+	case len(f.byLayer) > 0:
+		return convert.GroupsPerLayer(f.byLayer...), nil
+	case !given:
+		return convert.Goal{}, cli.Usagef("--groups is missing: how many KV heads the result should have; gqa-convert inspect %s lists the choices", input)
+	}
+	return convert.Groups(f.groups), nil
+}
+
+func (f flags) options(cmd *cobra.Command, input string) (convert.Options, error) {
+	goal, err := f.goal(cmd, input)
+	if err != nil {
+		return convert.Options{}, err
+	}
 	o := convert.Options{
-		Groups: f.groups, ByLayer: f.byLayer, Method: convert.Method(f.method), Grouping: convert.Grouping(f.grouping),
+		Goal: goal, Method: convert.Method(f.method), Grouping: convert.Grouping(f.grouping),
 		Seed: f.seed, Refine: f.refine, RefineBy: convert.RefineBy(f.refineBy), Target: convert.Target(f.target), Sites: convert.Sites(f.sites),
 	}
 	if f.shardSize != "" && o.Target == convert.GGUF {
 		slog.Warn("--shard-size does not count: a GGUF file is one file", "shard-size", f.shardSize)
 	}
 	o.DType = map[string]checkpoints.DType{"f32": checkpoints.F32, "bf16": checkpoints.BF16, "f16": checkpoints.F16}[f.dtype]
-	var err error
 	if f.shardSize != "" {
 		o.ShardSize, err = parseSize(f.shardSize)
 	}
@@ -274,10 +228,7 @@ func dryRun(cmd *cobra.Command, f flags, plan *convert.Plan, output string) erro
 	}
 	s.Output = output
 	weights.TellLeft(plan.Left)
-	if f.printJSON {
-		return cli.PrintJSON(cmd.OutOrStdout(), s)
-	}
-	return printSummary(cmd, s, "would write")
+	return show(cmd, f, s, "would write")
 }
 
 func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) error {
@@ -286,136 +237,28 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 		what = "merging and refining heads"
 	}
 	sites := cli.CommandProgress(cmd, int64(plan.MergeWork()), what, false)
-	plan.OnMerge = sites.Add
 	bytes := sync.OnceValue(func() *cli.Progress {
 		sites.Done()
 		return cli.CommandProgress(cmd, plan.Work(), "converting", true)
 	})
-	s, err := plan.Run(cmd.Context(), output, f.force, func(n int64) { bytes().Add(n) })
+	s, err := plan.Run(cmd.Context(), output, convert.RunOptions{
+		Force: f.force, OnMerge: sites.Add, OnWrite: func(n int64) { bytes().Add(n) },
+	})
 	bytes().Done()
 	if err != nil {
 		return err
 	}
 	weights.TellLeft(plan.Left)
-	if f.printJSON {
-		return cli.PrintJSON(cmd.OutOrStdout(), s)
+	if !f.printJSON {
+		suggestMethod(plan)
 	}
-	advise(plan)
-	return printSummary(cmd, s, "wrote")
+	return show(cmd, f, s, "wrote")
 }
 
-// advise tells of a better start where the mean's is poor: rotary positions turn heads that hold the same away from each other.
-func advise(plan *convert.Plan) {
-	if plan.Method == convert.Mean && plan.Refine == 0 && plan.Groups < plan.Source.Arch.KVHeads && plan.Source.Arch.Position == configs.PositionRope {
+// suggestMethod logs a better method where the mean is poor: rotary positions turn heads that hold the same away from each other.
+func suggestMethod(plan *convert.Plan) {
+	if plan.Method == convert.Mean && plan.Refine == 0 && plan.Goal.Groups() < plan.Source.Arch.KVHeads && plan.Source.Arch.Position == configs.PositionRope {
 		slog.Info("the mean loses most of the keys of a model with rotary positions; --method calibrated --grouping similar --calibration TEXT starts much closer to the original " +
 			"(the sample at 4 of 8 KV heads loses 0.19 nats, not 2.65; --refine 600 less still), and gqa-train run --teacher INPUT recovers in fewer steps")
 	}
-}
-
-func printSummary(cmd *cobra.Command, s *convert.Summary, verb string) error {
-	_, err := fmt.Fprintf(cmd.OutOrStdout(),
-		"%s %s: %s, %d heads, KV heads %s -> %s%s by %s (%d tensors pooled, %d copied), %d -> %d parameters, %s; loads in %s\n",
-		verb, s.Output, s.Family, s.Heads, headsText(s.SourceGroups, s.SourceGroupsPerLayer), groupsText(s), sitesText(s), how(s), s.TensorsPooled, s.TensorsCopied,
-		s.SourceParameters, s.Parameters, cacheText(s), strings.Join(s.LoadsIn, ", "))
-	return err
-}
-
-// headsText is a number of KV heads, or each layer's.
-func headsText(n int, perLayer []int) string {
-	if perLayer == nil {
-		return strconv.Itoa(n)
-	}
-	return strings.Trim(strings.ReplaceAll(fmt.Sprint(perLayer), " ", ","), "[]")
-}
-
-// groupsText is the number of KV heads of the result, and what they are repeated to.
-func groupsText(s *convert.Summary) string {
-	text := headsText(s.Groups, s.GroupsPerLayer)
-	if s.Target == convert.Expanded {
-		text += fmt.Sprintf(" (repeated to %d)", s.Heads)
-	}
-	return text
-}
-
-// sitesText names the sites that were converted, where there are others or several.
-func sitesText(s *convert.Summary) string {
-	if len(s.KVHeadsBySite) < 2 {
-		return ""
-	}
-	return fmt.Sprintf(" at %s", strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Sites), " ", ", "), "[]"))
-}
-
-func cacheText(s *convert.Summary) string {
-	before, after := float64(s.SourceKVBytesPerToken+s.SourceCrossKVBytesPerToken), float64(s.KVBytesPerToken+s.CrossKVBytesPerToken)
-	switch {
-	case before == 0:
-		return "no KV cache before or after"
-	case after > before:
-		return fmt.Sprintf("KV cache %.4g times as large", after/before)
-	}
-	return fmt.Sprintf("KV cache 1/%.4g", before/after)
-}
-
-// how says how heads became one.
-func how(s *convert.Summary) string {
-	text := string(s.Method)
-	if s.Grouping != convert.Contiguous {
-		text += " of " + string(s.Grouping) + " heads"
-	}
-	if s.Calibration != "" {
-		text += fmt.Sprintf(" on %d tokens of %s", s.CalibrationTokens, s.Calibration)
-	}
-	if s.Refine > 0 {
-		text += fmt.Sprintf(", refined in %d steps", s.Refine)
-	}
-	return text
-}
-
-// defaultOutput is INPUT-gqaG beside the input; of an input in a hub's cache, MODEL-gqaG in the current folder.
-func (f flags) defaultOutput(input string) (string, error) {
-	base, ending := baseName(input), "-gqa"+strconv.Itoa(f.groups)
-	if len(f.byLayer) > 0 {
-		ending += "-per-layer"
-	}
-	model, ok := checkpoints.HubModel(filepath.Dir(base))
-	if !ok {
-		return base + ending, nil
-	}
-	if err := checkpoints.OutsideHub("."); err != nil {
-		return "", cli.UsageError{Err: err}
-	}
-	slog.Info("the input lies in a hub's cache, where nothing is written: the result goes into the current folder", "output", model+ending)
-	return model + ending, nil
-}
-
-// baseName is the input's path without a weight file's endings.
-func baseName(input string) string {
-	base := filepath.Clean(input)
-	if abs, err := filepath.Abs(base); err == nil && (base == "." || strings.HasSuffix(base, "..")) {
-		base = abs
-	}
-	for _, ending := range []string{".index.json", ".safetensors", ".bin", ".pth", ".pt", ".ckpt"} {
-		base = strings.TrimSuffix(base, ending)
-	}
-	return base
-}
-
-// parseSize reads 5GB, 900MiB, 1000000.
-func parseSize(s string) (int64, error) {
-	units := []struct {
-		suffix string
-		factor float64
-	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"B", 1}, {"", 1}}
-	for _, u := range units {
-		number, ok := strings.CutSuffix(strings.ToLower(s), strings.ToLower(u.suffix))
-		if !ok {
-			continue
-		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err == nil && v > 0 && v*u.factor < math.MaxInt64/2 && v*u.factor >= 1 {
-			return int64(v * u.factor), nil
-		}
-		break
-	}
-	return 0, cli.Usagef("--shard-size is %q, want a size such as 5GB or 900MiB", s)
 }

@@ -37,7 +37,7 @@ func (w *Walk) addEncoder(ctx context.Context, converted *configs.Arch, outside 
 	return nil
 }
 
-// Encoder is the walk through the stack whose output this one's layers read. It comes before the first of them.
+// Encoder returns the walk through the stack whose output this one's layers read. It comes before the first of them.
 func (w *Walk) Encoder() *Walk { return w.encoder }
 
 // Move gives the converted model another table of position biases, of its order of heads: [buckets, heads].
@@ -51,8 +51,8 @@ func (w *Walk) Move(name string, table []float32) {
 	}
 }
 
-// remember takes the text through what is left of the encoder, and keeps its output.
-func (w *Walk) remember(ctx context.Context) error {
+// runEncoder takes the text through what is left of the encoder, and keeps its output.
+func (w *Walk) runEncoder(ctx context.Context) error {
 	e := w.encoder
 	if e == nil || w.memoryMoment != nil {
 		return nil
@@ -64,28 +64,33 @@ func (w *Walk) remember(ctx context.Context) error {
 	}
 	var m moment
 	err := e.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
-		memory := append([]float32(nil), e.engine.Values(e.teacher.End(e.engine, e.rows(x, b)))...)
-		if err := w.put(teacherMemory, i, memory); err != nil {
-			return err
+		memory, err := w.keepMemory(i, b, x)
+		if err == nil {
+			m.add(unpadded(memory, b), len(memory)/len(b.IDs))
 		}
-		if e.follow {
-			s, err := e.get(studentState, i)
-			if err != nil {
-				return err
-			}
-			memory = append([]float32(nil), e.engine.Values(e.student.End(e.engine, e.rows(s, b)))...)
-			if err := w.put(studentMemory, i, memory); err != nil {
-				return err
-			}
-		}
-		m.add(unpadded(memory, b), len(memory)/len(b.IDs))
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
 	}
 	w.memoryMoment = m.result()
 	return e.states.Close()
+}
+
+// keepMemory keeps the encoder's output for batch i, from the states x after the original's last layer, and returns what the
+// converted model's cross-attention reads of it.
+func (w *Walk) keepMemory(i int, b ops.Batch, x []float32) ([]float32, error) {
+	e := w.encoder
+	memory := append([]float32(nil), e.engine.Values(e.teacher.End(e.engine, e.rows(x, b)))...)
+	if err := w.put(teacherMemory, i, memory); err != nil || !e.follow {
+		return memory, err
+	}
+	s, err := e.get(studentState, i)
+	if err != nil {
+		return nil, err
+	}
+	memory = append([]float32(nil), e.engine.Values(e.student.End(e.engine, e.rows(s, b)))...)
+	return memory, w.put(studentMemory, i, memory)
 }
 
 // pass takes the original through a layer in which nothing changes.
@@ -99,8 +104,8 @@ func (w *Walk) pass(ctx context.Context, layer int) error {
 	})
 }
 
-// reading gives a model what the encoder says of batch i, if there is one.
-func (w *Walk) reading(m *model.Model[spago.Tensor], k kind, i int) (*model.Model[spago.Tensor], error) {
+// withMemory returns the model m with the encoder's output for batch i to read, if there is an encoder.
+func (w *Walk) withMemory(m *model.Model[spago.Tensor], k kind, i int) (*model.Model[spago.Tensor], error) {
 	if w.encoder == nil {
 		return m, nil
 	}
@@ -115,7 +120,7 @@ func (w *Walk) reading(m *model.Model[spago.Tensor], k kind, i int) (*model.Mode
 }
 
 // keepCross keeps what the original's cross-attention read and gave as a layer read x and its self-attention gave attn.
-// Where the converted model is followed, it is rather the stream behind it that counts.
+// Where the converted model is followed, the states behind it count instead.
 func (w *Walk) keepCross(i int, x, attn []float32) error {
 	if w.encoder == nil {
 		return nil
@@ -138,37 +143,46 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 	}
 	w.at = crossAttention
 	w.attach(layer, changed)
-	var m moment
 	k := crossInput
 	if w.follow {
 		k = studentState
 	}
+	var m moment
 	err = w.each(ctx, k, func(i int, b ops.Batch, x []float32) error {
-		wanted, err := w.get(crossTarget, i)
-		if err != nil {
-			return err
+		read, err := w.keepCrossInput(layer, i, b, x)
+		if err == nil {
+			m.add(unpadded(read, b), len(read)/len(b.IDs))
 		}
-		read := append([]float32(nil), x...)
-		if w.follow {
-			stream, in := w.student.Between(layer, w.engine, w.rows(x, b), b)
-			copy(read, w.engine.Values(in))
-			if w.corrects() {
-				kernels.Axpy(-1, w.engine.Values(stream), wanted)
-			}
-		}
-		m.add(unpadded(read, b), len(read)/len(b.IDs))
-		return cmp.Or(w.put(input, i, read), w.put(target, i, wanted))
+		return err
 	})
 	return m.result(), w.memoryMoment, err
 }
 
-// attend is what the converted model's attention in work gives of x, which it reads of batch i.
+// keepCrossInput keeps what the converted model's cross-attention reads of batch i and should give, and returns the former. x is
+// what the original's reads or, where the converted model is followed, that model's states before the layer.
+func (w *Walk) keepCrossInput(layer, i int, b ops.Batch, x []float32) ([]float32, error) {
+	wanted, err := w.get(crossTarget, i)
+	if err != nil {
+		return nil, err
+	}
+	read := append([]float32(nil), x...)
+	if w.follow {
+		states, in := w.student.Between(layer, w.engine, w.rows(x, b), b)
+		copy(read, w.engine.Values(in))
+		if w.corrects() {
+			kernels.Axpy(-1, w.engine.Values(states), wanted)
+		}
+	}
+	return read, cmp.Or(w.put(input, i, read), w.put(target, i, wanted))
+}
+
+// attend returns what the converted model's attention gives that reads x of batch i.
 func (w *Walk) attend(layer, i int, x []float32) (spago.Tensor, error) {
 	b := w.batches[i]
 	if !w.at.cross {
 		return w.student.Attend(layer, w.engine, w.rows(x, b), b), nil
 	}
-	student, err := w.reading(w.student, studentMemory, i)
+	student, err := w.withMemory(w.student, studentMemory, i)
 	if err != nil {
 		return nil, err
 	}

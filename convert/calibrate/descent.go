@@ -11,7 +11,7 @@ import (
 	"gqa/internal/engine/spago"
 )
 
-// Fit says what a descent gained: errors on held-out text.
+// Fit says what a descent gained. Before and After are errors on held-out text.
 type Fit struct {
 	Before float64
 	After  float64
@@ -40,9 +40,10 @@ type descent struct {
 	onStep      func()    // told of each step; may be nil
 }
 
-// newDescent holds out a sixteenth of the batches, and no more than is needed. A single one must serve for both.
-func newDescent(e *spago.Engine, batches int, seed, stream uint64, rates ...float64) *descent {
-	d := &descent{engine: e, random: rand.New(rand.NewPCG(seed, stream)), rates: rates}
+// newDescent holds out a sixteenth of the batches, and no more than is needed. A single one must serve for both. seed and sequence
+// fix the order of batches.
+func newDescent(e *spago.Engine, batches int, seed, sequence uint64, rates ...float64) *descent {
+	d := &descent{engine: e, random: rand.New(rand.NewPCG(seed, sequence)), rates: rates}
 	for i := range batches {
 		d.train = append(d.train, i)
 	}
@@ -91,20 +92,16 @@ func (d *descent) attempt(ctx context.Context, fit *Fit, steps int) error {
 		if err := d.step(ctx, s, fit.Rate*decay(s, steps)); err != nil {
 			return err
 		}
-		if d.onStep != nil {
-			d.onStep()
-		}
 		if s%every > 0 && s < steps {
 			continue
 		}
-		now, err := d.check(ctx)
+		stale++
+		better, err := d.improve(ctx, fit, s)
 		if err != nil {
 			return err
 		}
-		stale++
-		if now < fit.After {
-			fit.After, fit.Steps, stale = now, s, 0
-			d.save()
+		if better {
+			stale = 0
 		}
 	}
 	for _, x := range d.weights {
@@ -114,10 +111,21 @@ func (d *descent) attempt(ctx context.Context, fit *Fit, steps int) error {
 	return nil
 }
 
-// decay goes from one to zero in a straight line.
+// improve checks held-out text after a step, and saves the weights if the error is the smallest so far.
+func (d *descent) improve(ctx context.Context, fit *Fit, step int) (bool, error) {
+	now, err := d.check(ctx)
+	if err != nil || !(now < fit.After) {
+		return false, err
+	}
+	fit.After, fit.Steps = now, step
+	d.save()
+	return true, nil
+}
+
+// decay falls from one to zero in a straight line.
 func decay(step, steps int) float64 { return 1 - float64(step-1)/float64(steps) }
 
-// save has the weights as they are the ones to go back to.
+// save makes the weights as they are those to go back to.
 func (d *descent) save() {
 	for _, x := range d.weights {
 		if x.best.None() {
@@ -127,7 +135,7 @@ func (d *descent) save() {
 	}
 }
 
-// check is the mean error on held-out text.
+// check returns the mean error on held-out text.
 func (d *descent) check(ctx context.Context) (float64, error) {
 	sum := 0.0
 	for _, i := range d.held {
@@ -152,7 +160,7 @@ func (d *descent) check(ctx context.Context) (float64, error) {
 	return sum / float64(len(d.held)), nil
 }
 
-// step is step s, from 1, on the next batch.
+// step makes step s, from 1, on the next batch.
 func (d *descent) step(ctx context.Context, s int, rate float64) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -167,12 +175,15 @@ func (d *descent) step(ctx context.Context, s int, rate float64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d.follow(rate, s)
+	d.update(rate, s)
+	if d.onStep != nil {
+		d.onStep()
+	}
 	return nil
 }
 
-// follow has every weight go down its gradient, by about rate times the weight's size; s counts from 1.
-func (d *descent) follow(rate float64, s int) {
+// update moves every weight down its gradient, by about rate times the weight's size; s counts from 1.
+func (d *descent) update(rate float64, s int) {
 	var matrices []device.MuonStep
 	for _, x := range d.weights {
 		g := spago.Grad(x.param)
@@ -192,7 +203,7 @@ func (d *descent) follow(rate float64, s int) {
 	}
 }
 
-// next is the batch that comes next, each once in an epoch.
+// next returns the next batch; each comes once in an epoch.
 func (d *descent) next() int {
 	if len(d.order) == 0 {
 		d.order = slices.Clone(d.train)

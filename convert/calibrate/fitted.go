@@ -39,7 +39,7 @@ func (x *fitted) begin(d device.Device) {
 	x.size = math.Sqrt(kernels.SumSquares(x.values)/float64(len(x.values))) + 1e-12
 }
 
-// zeros is b cleared, or a new buffer of n zeros.
+// zeros returns b cleared, or a new buffer of n zeros.
 func zeros(d device.Device, b device.Buffer, n int) device.Buffer {
 	if b.None() {
 		b = d.New(device.F32, n)

@@ -35,7 +35,7 @@ func (m *moment) add(rows []float32, dim int) {
 	m.n += n
 }
 
-// result is the moment of all rows.
+// result returns the moment of all rows.
 func (m *moment) result() *merge.Moment {
 	dim, n := len(m.origin), float64(m.n)
 	out := &merge.Moment{Mean: make([]float32, dim), Cov: m.cross}

@@ -13,7 +13,7 @@ import (
 	"gqa/internal/ops"
 )
 
-// Weights are what a merge changed of a layer, by the forward pass's names, with the groups' number of KV heads.
+// Weights holds what a merge changed of a layer, by the forward pass's names, with the groups' number of KV heads.
 type Weights map[string][]float32
 
 // ridge keeps directions that the data hardly has near what they were: a share of the data's mean size.
@@ -43,11 +43,13 @@ func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before,
 	if before, after, err = f.solve(ctx, o, bias); err != nil {
 		return 0, 0, err
 	}
-	if sum := before + after; math.IsNaN(sum) || math.IsInf(sum, 0) || !kernels.Finite(o) || !kernels.Finite(bias) {
+	if !finite(before+after) || !kernels.Finite(o) || !kernels.Finite(bias) {
 		return 0, 0, errors.New("readout: the least squares of the output's weights have no finite solution: activations are too large")
 	}
 	return before, after, nil
 }
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
 // attach gives the student a layer: the original's weights but for those changed.
 func (w *Walk) attach(layer int, changed Weights) named {
@@ -109,18 +111,8 @@ func (f *leastSquares) add(z, y, target []float32) {
 
 // solve changes W and bias, and returns the relative squared errors before and after.
 func (f *leastSquares) solve(ctx context.Context, w, bias []float32) (before, after float64, err error) {
-	square, trace := mat.NewSymDense(f.wide, nil), 0.0
-	for i := range f.wide {
-		for j := i; j < f.wide; j++ {
-			square.SetSym(i, j, float64(f.square[i*f.wide+j]))
-		}
-		trace += square.At(i, i)
-	}
-	damp := ridge * trace / float64(f.wide)
-	for i := range f.wide {
-		square.SetSym(i, i, square.At(i, i)+damp)
-	}
-	if lost := f.lost + f.wanted + trace; math.IsNaN(lost) || math.IsInf(lost, 0) {
+	square, trace := f.damped()
+	if lost := f.lost + f.wanted + trace; !finite(lost) {
 		return lost, lost, nil
 	}
 	factored, ok, err := factorize(ctx, square)
@@ -130,7 +122,7 @@ func (f *leastSquares) solve(ctx context.Context, w, bias []float32) (before, af
 	gained, parts := 0.0, make([]float64, (f.out+solveRows-1)/solveRows)
 	kernels.For(f.out, solveRows, func(lo, hi int) {
 		if ctx.Err() == nil {
-			parts[lo/solveRows] = f.change(factored, damp, lo, hi, w, bias)
+			parts[lo/solveRows] = f.change(factored, f.damping(trace), lo, hi, w, bias)
 		}
 	})
 	for _, part := range parts {
@@ -139,8 +131,26 @@ func (f *leastSquares) solve(ctx context.Context, w, bias []float32) (before, af
 	return f.lost / f.wanted, (f.lost - gained) / f.wanted, ctx.Err()
 }
 
-// factorize is the Cholesky factor of m, or that there is none. It takes seconds where m is wide, and knows no context: it is
-// left to itself where ctx ends.
+// damped returns the sum of squares with the ridge on its diagonal, and the trace without it.
+func (f *leastSquares) damped() (square *mat.SymDense, trace float64) {
+	square = mat.NewSymDense(f.wide, nil)
+	for i := range f.wide {
+		for j := i; j < f.wide; j++ {
+			square.SetSym(i, j, float64(f.square[i*f.wide+j]))
+		}
+		trace += square.At(i, i)
+	}
+	for i := range f.wide {
+		square.SetSym(i, i, square.At(i, i)+f.damping(trace))
+	}
+	return square, trace
+}
+
+// damping returns the ridge for a trace.
+func (f *leastSquares) damping(trace float64) float64 { return ridge * trace / float64(f.wide) }
+
+// factorize returns the Cholesky factor of m, and whether there is one. It takes seconds where m is wide and cannot be stopped: it
+// goes on in the background when ctx ends.
 func factorize(ctx context.Context, m *mat.SymDense) (*mat.Cholesky, bool, error) {
 	factored, ok := new(mat.Cholesky), make(chan bool, 1)
 	go func() { ok <- factored.Factorize(m) }()
@@ -152,7 +162,7 @@ func factorize(ctx context.Context, m *mat.SymDense) (*mat.Cholesky, bool, error
 	}
 }
 
-// solveRows is how many rows of W are solved for at a time: their sums stay in the cache.
+// solveRows is the number of rows of W that are solved for at a time: their sums stay in the cache.
 const solveRows = 64
 
 // change moves rows [lo,hi) of W and bias by the solution of Δ·(S + damp) = c, and returns how much squared error that takes

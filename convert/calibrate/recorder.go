@@ -1,11 +1,24 @@
 package calibrate
 
-import "gqa/internal/engine/spago"
+import (
+	"gqa/configs"
+	"gqa/internal/engine/spago"
+)
 
 // recorder keeps what an attention's queries read, and what its output projection reads and gives.
 type recorder struct {
 	q, o                 spago.Tensor // the weights that tell them
 	read, mixed, written []float32
+}
+
+// watch records at t, if name is the query or output weight of the attention a of a layer.
+func (r *recorder) watch(a attention, layer int, name string, t spago.Tensor) {
+	switch name {
+	case configs.ParamName(a.q, layer, false):
+		r.q = t
+	case configs.ParamName(a.o, layer, false):
+		r.o = t
+	}
 }
 
 // record looks at y, a linear layer's result of x and w.
@@ -19,14 +32,14 @@ func (r *recorder) record(e *spago.Engine, x, w, y spago.Tensor) {
 	}
 }
 
-// takeRead hands over what was read.
+// takeRead returns what was read, and forgets it.
 func (r *recorder) takeRead() []float32 {
 	x := r.read
 	r.read = nil
 	return x
 }
 
-// takeWritten hands over what was written.
+// takeWritten returns what was written, and forgets it.
 func (r *recorder) takeWritten() []float32 {
 	x := r.written
 	r.written = nil

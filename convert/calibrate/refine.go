@@ -32,7 +32,7 @@ func (w *Walk) attachTo(d *descent, layer int, changed Weights) {
 	w.student.SetLayer(layer, rest.or(w.engine, params))
 }
 
-// attentionLoss is the relative squared error of the student's attention on batch i.
+// attentionLoss returns the relative squared error of the student's attention on batch i.
 func (w *Walk) attentionLoss(layer, i int) (spago.Tensor, float64, error) {
 	x, err := w.get(input, i)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// stateWeight is what the error of one layer's states counts for, beside the divergence in nats.
+// stateWeight is the weight of the error of one layer's states, beside the divergence in nats.
 const stateWeight = 3
 
 // pair is a whole model and what it is converted to.
@@ -30,7 +30,7 @@ type pair struct {
 	last             []float32   // what its head read
 }
 
-// Changes are what a converted model has in the place of a model's weights, by the names of Arch.Params.
+// Changes are the weights of a converted model that replace the original's, by the names of Arch.Params.
 type Changes struct {
 	Fitted Weights // by Together, in place
 	Fixed  Weights
@@ -43,16 +43,11 @@ type Changes struct {
 func Together(
 	ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, changed Changes, steps int, onStep func(),
 ) (fit Fit, layers []Fit, err error) {
-	batches, err := d.Refining(steps).batches(src.Arch)
+	p, err := newPair(ctx, src.Arch, d.Refining(steps))
 	if err != nil {
 		return Fit{}, nil, err
 	}
-	p := &pair{
-		engine: spago.New(cpu.New()), batches: batches,
-		states: make([][]float32, src.Arch.Layers), off: make([]float64, src.Arch.Layers),
-	}
-	p.engine.Until(ctx)
-	down := newDescent(p.engine, len(batches), d.Seed, 1<<32, 0.012, 0.004)
+	down := newDescent(p.engine, len(p.batches), d.Seed, 1<<32, 0.012, 0.004)
 	down.loss, down.onStep = p.loss, onStep
 	if err := p.load(ctx, src, converted, changed, down); err != nil {
 		return Fit{}, nil, err
@@ -71,7 +66,15 @@ func Together(
 	return fit, layers, err
 }
 
-// layersOff is how far off each layer leaves the states of held-out text.
+// newPair returns a pair without models, with the batches that they read.
+func newPair(ctx context.Context, a *configs.Arch, d Data) (*pair, error) {
+	batches, err := d.batches(a)
+	p := &pair{engine: spago.New(cpu.New()), batches: batches, states: make([][]float32, a.Layers), off: make([]float64, a.Layers)}
+	p.engine.Until(ctx)
+	return p, err
+}
+
+// layersOff returns the mean error of what each layer leaves of held-out text.
 func (p *pair) layersOff(ctx context.Context, d *descent) ([]float64, error) {
 	clear(p.off)
 	if _, err := d.check(ctx); err != nil {
@@ -88,19 +91,13 @@ func (p *pair) layersOff(ctx context.Context, d *descent) ([]float64, error) {
 
 // load builds both models over the weights of src.
 func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs.Arch, changed Changes, d *descent) error {
-	params, err := src.Arch.Params()
+	own, err := loadAll(ctx, src)
 	if err != nil {
 		return err
 	}
-	own := newNamed()
-	for _, x := range params {
-		if own.values[x.Name], err = src.Read(ctx, x); err != nil {
-			return err
-		}
-		own.shapes[x.Name] = x.Shape
-	}
 	p.teacher = model.New(src.Arch, own.constant(p.engine))
-	if params, err = converted.Params(); err != nil {
+	params, err := converted.Params()
+	if err != nil {
 		return err
 	}
 	fitted := map[string]spago.Tensor{}
@@ -114,7 +111,23 @@ func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs
 	return nil
 }
 
-// loss is how far the student is from the teacher on batch i, and the part of it that is divergence.
+// loadAll reads all weights of src.
+func loadAll(ctx context.Context, src *weights.Source) (named, error) {
+	all := newNamed()
+	params, err := src.Arch.Params()
+	if err != nil {
+		return all, err
+	}
+	for _, x := range params {
+		if all.values[x.Name], err = src.Read(ctx, x); err != nil {
+			return all, err
+		}
+		all.shapes[x.Name] = x.Shape
+	}
+	return all, nil
+}
+
+// loss returns how far the student is from the teacher on batch i, and the part of it that is divergence.
 func (p *pair) loss(i int) (spago.Tensor, float64, error) {
 	b := p.batches[i]
 	teacher := p.teach(b)
@@ -137,7 +150,7 @@ func (p *pair) loss(i int) (spago.Tensor, float64, error) {
 	return p.engine.Add(off, kl.Tensor), divergence, nil
 }
 
-// counted is negative for the tokens of b that are padding.
+// counted returns targets for the tokens of b: negative for those that are padding.
 func counted(b ops.Batch) []int32 {
 	targets := make([]int32, len(b.IDs))
 	for i, n := range b.Lens {
@@ -151,11 +164,11 @@ func counted(b ops.Batch) []int32 {
 // teach runs the teacher on a batch and keeps what its layers leave.
 func (p *pair) teach(b ops.Batch) spago.Teacher {
 	layer := 0
-	hidden := p.teacher.States(p.engine, b, func(x spago.Tensor) {
+	final := p.teacher.States(p.engine, b, func(x spago.Tensor) {
 		p.states[layer] = append(p.states[layer][:0], p.engine.Values(x)...)
 		layer++
 	})
-	p.last = append(p.last[:0], p.engine.Values(hidden)...)
+	p.last = append(p.last[:0], p.engine.Values(final)...)
 	p.engine.Reset()
 	return p.engine.TeacherOf(p.last, p.teacher.Head(), device.Distillation{Weight: 1, Temperature: 1})
 }

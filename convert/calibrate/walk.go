@@ -1,6 +1,8 @@
-// Package calibrate runs a model that is being converted. A Walk does so layer by layer, the weights of one in memory at a time: it
+// Package calibrate runs a model that is being converted. A Walk runs it layer by layer, with the weights of one layer in memory: it
 // measures what each layer's attention reads, and fits a layer with shared heads to the output of the one that it replaces. Together
 // fits all layers at once, with both models in memory.
+//
+// The states of a batch are the rows [tokens, dim] that a layer reads and leaves, the residual stream.
 package calibrate
 
 import (
@@ -22,7 +24,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// Data is the text that a model is run on.
+// Data is text to run a model on, as token ids.
 type Data struct {
 	Name      string
 	IDs       []int32
@@ -32,7 +34,7 @@ type Data struct {
 	Window    int            // ids of a window; 0: the model's context, 2048 at most
 }
 
-// candidates is how many times Data.Tokens to read of a text, for windows to be drawn from.
+// candidates times Data.Tokens are read of a text, so that windows can be drawn from it.
 const candidates = 16
 
 // Options say how much of a text to take.
@@ -42,8 +44,8 @@ type Options struct {
 	TextKey       string // of JSON records; empty: data.TextKey
 }
 
-// Load reads the text that is called name (as data.Load does) for the model a in the folder dir: enough for tokens to be drawn
-// from it, and for steps of Together.
+// Load reads the text name, a file in any format that training reads or a part of the sample's corpus (sample:train), for the
+// model a in the folder dir: enough for o.Tokens to be drawn from it, and for o.Steps of Together.
 func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*Data, error) {
 	d, err := data.Load(ctx, name, dir, a, data.Options{
 		Seed: o.Seed, MaxTokens: enough(o.Tokens, o.Steps), TextKey: o.TextKey,
@@ -54,7 +56,7 @@ func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*D
 	return &Data{Name: d.Name, IDs: d.IDs, Tokens: o.Tokens, Seed: o.Seed, Objective: d.Objective, Window: d.Window}, nil
 }
 
-// enough is how many tokens to read of a text.
+// enough returns how many tokens to read of a text.
 func enough(tokens, steps int) int {
 	if steps == 0 {
 		return candidates * tokens
@@ -62,10 +64,10 @@ func enough(tokens, steps int) int {
 	return max(candidates*tokens, (steps+mostHeld)*batchTokens)
 }
 
-// batchTokens is about how many tokens go through a layer at once.
+// batchTokens is about the number of tokens that go through a layer at once.
 var batchTokens = 2048
 
-// heldBytes is how much of the hidden states is kept in memory; more goes to a temporary file.
+// heldBytes is how many bytes of states are kept in memory; more go to a temporary file.
 const heldBytes = 2 << 30
 
 // Walk takes the windows of Data through a stack of a model, one layer after the other.
@@ -99,8 +101,8 @@ var (
 	crossAttention = attention{configs.CrossQ, configs.CrossK, configs.CrossV, configs.CrossO, true}
 )
 
-// New embeds windows of d for the model src. Hidden states that do not fit in memory go to a file in the folder dir. converted
-// is the architecture that src is converted to; with follow, the model of its layers is walked along.
+// New embeds windows of d for the model src. States that do not fit in memory go to a file in the folder dir. converted is
+// the architecture that src is converted to; with follow, the walk takes its model through the layers too.
 func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, dir string, follow bool) (*Walk, error) {
 	batches, err := d.batches(src.Arch)
 	if err != nil {
@@ -127,7 +129,7 @@ func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Da
 	return w, nil
 }
 
-// newStack is a walk through the stack arch of src, which becomes converted.
+// newStack returns a walk through the stack arch of src, which becomes converted.
 func newStack(ctx context.Context, src *weights.Source, arch, converted *configs.Arch, batches []ops.Batch, dir string) (w *Walk, err error) {
 	engine := spago.New(cpu.New())
 	engine.Until(ctx)
@@ -157,7 +159,7 @@ func (w *Walk) Close() error {
 	return errors.Join(w.states.Close(), w.encoder.Close())
 }
 
-// windows are how many are drawn, and of how many tokens.
+// windows returns how many windows are drawn, and their length in tokens.
 func (d Data) windows(a *configs.Arch) (n, length int) {
 	if length = d.Window; length == 0 {
 		length = min(a.Context, 2048, max(d.Tokens, 2))
@@ -165,32 +167,40 @@ func (d Data) windows(a *configs.Arch) (n, length int) {
 	return min(max(d.Tokens/length, 1), len(d.IDs)/length), length
 }
 
-// Used is how many tokens a walk takes.
+// Used returns how many tokens a walk takes.
 func (d Data) Used(a *configs.Arch) int {
 	n, length := d.windows(a)
 	return n * length
 }
 
-// Refining is the text that Together takes for so many steps: another batch in each, as far as there is text.
+// Refining returns the text that Together takes for so many steps: another batch in each, as far as there is text.
 func (d Data) Refining(steps int) Data {
 	d.Tokens = min((steps+mostHeld)*batchTokens, len(d.IDs))
 	return d
 }
 
-// Check is an error if there are too few tokens for a walk through a.
+// Check returns an error if there are too few tokens for a walk through a.
 func (d Data) Check(a *configs.Arch) error {
 	_, err := d.batches(a)
 	return err
 }
 
-// batches draws windows from the data.
-func (d Data) batches(a *configs.Arch) ([]ops.Batch, error) {
-	of := d.Objective
-	if of == nil && a.EncoderLayers > 0 {
+// objective returns what the model a reads of a window.
+func (d Data) objective(a *configs.Arch) (data.Objective, error) {
+	switch {
+	case d.Objective != nil:
+		return d.Objective, nil
+	case a.EncoderLayers > 0:
 		return nil, fmt.Errorf("calibration: family %s has an encoder and a decoder, and nothing says what of the text each reads", a.Family.Name)
 	}
-	if of == nil {
-		of = data.NextToken{}
+	return data.NextToken{}, nil
+}
+
+// batches draws windows from the data.
+func (d Data) batches(a *configs.Arch) ([]ops.Batch, error) {
+	of, err := d.objective(a)
+	if err != nil {
+		return nil, err
 	}
 	n, length := d.windows(a)
 	sampler, err := data.NewSampler(d.IDs, length, d.Seed)
@@ -207,7 +217,7 @@ func (d Data) batches(a *configs.Arch) ([]ops.Batch, error) {
 	return all, nil
 }
 
-// named are weights by the forward pass's names.
+// named holds weights by the forward pass's names.
 type named struct {
 	values map[string][]float32
 	shapes map[string][]int
@@ -278,7 +288,7 @@ func (w *Walk) embed(ctx context.Context) error {
 	return nil
 }
 
-// kind is what is kept of each batch.
+// kind names what is kept of each batch.
 type kind string
 
 const (
@@ -286,7 +296,7 @@ const (
 	studentState  kind = "student"        // … and of the converted model
 	target        kind = "target"         // what the attention in work should give
 	input         kind = "input"          // what it reads in the converted model
-	crossTarget   kind = "cross target"   // what the cross-attention should give, or leave in the stream
+	crossTarget   kind = "cross target"   // what the cross-attention should give, or leave of states
 	crossInput    kind = "cross input"    // what its queries read in the original
 	teacherMemory kind = "teacher memory" // the encoder's output in the original
 	studentMemory kind = "student memory" // … and in the converted model
@@ -316,16 +326,8 @@ func (w *Walk) layer(ctx context.Context, layer int) error {
 	constant := weights.constant(w.engine)
 	w.teacher.SetLayer(layer, func(name string) (spago.Tensor, bool) {
 		t, ok := constant(name)
-		switch name {
-		case configs.ParamName(configs.Q, layer, false):
-			w.self.q = t
-		case configs.ParamName(configs.O, layer, false):
-			w.self.o = t
-		case configs.ParamName(configs.CrossQ, layer, false):
-			w.cross.q = t
-		case configs.ParamName(configs.CrossO, layer, false):
-			w.cross.o = t
-		}
+		w.self.watch(selfAttention, layer, name, t)
+		w.cross.watch(crossAttention, layer, name, t)
 		return t, ok
 	})
 	maps.Copy(weights.values, w.moved)
@@ -352,10 +354,10 @@ func (w *Walk) each(ctx context.Context, k kind, f func(i int, b ops.Batch, x []
 }
 
 // Layer takes the original through a layer, keeps what the converted model's attention reads there and should give, and
-// returns the moment of what that reads. Where the converted model is followed, its attention should also make good
-// by how much the layers before it left the stream off.
+// returns the moment of what that reads. Where the converted model is followed, its attention should also make good the error
+// that the layers before it left in the states.
 func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
-	if err := w.remember(ctx); err != nil {
+	if err := w.runEncoder(ctx); err != nil {
 		return nil, err
 	}
 	if err := w.layer(ctx, layer); err != nil {
@@ -364,35 +366,53 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 	var m moment
 	w.at = selfAttention
 	err := w.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
-		teacher, err := w.reading(w.teacher, teacherMemory, i)
+		y, err := w.teach(layer, i, b, x)
 		if err != nil {
 			return err
 		}
-		y := teacher.Layer(layer, w.engine, w.rows(x, b), b)
 		read, wanted := w.self.takeRead(), w.self.takeWritten()
 		if err := w.keepCross(i, x, wanted); err != nil {
 			return err
 		}
-		if w.follow {
-			s, err := w.get(studentState, i)
-			if err != nil {
-				return err
-			}
-			copy(read, w.engine.Values(w.teacher.Read(layer, w.engine, w.rows(s, b))))
-			if w.corrects() {
-				kernels.Axpy(1/float32(w.arch.ResidualScale), x, wanted)
-				kernels.Axpy(-1/float32(w.arch.ResidualScale), s, wanted)
-			}
+		if err := w.followLayer(layer, i, b, x, read, wanted); err != nil {
+			return err
 		}
-		copy(x, w.engine.Values(y))
 		m.add(unpadded(read, b), len(read)/len(b.IDs))
+		copy(x, w.engine.Values(y))
 		return cmp.Or(w.put(teacherState, i, x), w.put(input, i, read), w.put(target, i, wanted))
 	})
 	w.done = layer + 1
 	return m.result(), err
 }
 
-// corrects says whether what attention gives is added to the stream as it is.
+// teach returns what the original's layer makes of the states x.
+func (w *Walk) teach(layer, i int, b ops.Batch, x []float32) (spago.Tensor, error) {
+	teacher, err := w.withMemory(w.teacher, teacherMemory, i)
+	if err != nil {
+		return nil, err
+	}
+	return teacher.Layer(layer, w.engine, w.rows(x, b), b), nil
+}
+
+// followLayer changes what a layer's attention read and should give to what it reads and should give in the converted model, if
+// that is followed. x are the original's states before the layer.
+func (w *Walk) followLayer(layer, i int, b ops.Batch, x, read, wanted []float32) error {
+	if !w.follow {
+		return nil
+	}
+	s, err := w.get(studentState, i)
+	if err != nil {
+		return err
+	}
+	copy(read, w.engine.Values(w.teacher.Read(layer, w.engine, w.rows(s, b))))
+	if w.corrects() {
+		kernels.Axpy(1/float32(w.arch.ResidualScale), x, wanted)
+		kernels.Axpy(-1/float32(w.arch.ResidualScale), s, wanted)
+	}
+	return nil
+}
+
+// corrects reports whether what attention gives is added to the states as it is.
 func (w *Walk) corrects() bool {
 	return !w.arch.Has(configs.AttnOutNorm) && w.arch.Residual != configs.Normed
 }
@@ -401,7 +421,7 @@ func (w *Walk) corrects() bool {
 func (w *Walk) Advance(ctx context.Context, layer int, changed Weights) error {
 	w.attach(layer, changed)
 	return w.each(ctx, studentState, func(i int, b ops.Batch, x []float32) error {
-		student, err := w.reading(w.student, studentMemory, i)
+		student, err := w.withMemory(w.student, studentMemory, i)
 		if err != nil {
 			return err
 		}
@@ -410,12 +430,12 @@ func (w *Walk) Advance(ctx context.Context, layer int, changed Weights) error {
 	})
 }
 
-// rows are values as one row per token of the batch.
+// rows returns values as one row per token of the batch.
 func (w *Walk) rows(values []float32, b ops.Batch) spago.Tensor {
 	return w.engine.Constant(values, len(b.IDs), len(values)/len(b.IDs))
 }
 
-// unpadded are the rows of a batch that are no padding.
+// unpadded returns the rows of a batch that are no padding.
 func unpadded(values []float32, b ops.Batch) []float32 {
 	if b.Lens == nil {
 		return values

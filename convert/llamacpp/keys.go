@@ -12,10 +12,10 @@ import (
 	"gqa/configs"
 )
 
-// key is a key of the architecture's own.
+// key returns a key of the architecture's own.
 func (b *builder) key(name string) string { return archName(b.arch) + "." + name }
 
-// archName is the architecture that holds a: another where layers have KV heads of their own.
+// archName returns the architecture that holds a: another where layers have KV heads of their own.
 func archName(a *configs.Arch) string {
 	if a.LayerKVHeads != nil {
 		return a.Family.GGUF.PerLayer
@@ -23,7 +23,7 @@ func archName(a *configs.Arch) string {
 	return a.Family.GGUF.Arch
 }
 
-// kvHeads is the number of KV heads or, where they differ, the list of each layer's.
+// kvHeads returns the number of KV heads or, where they differ, the list of each layer's.
 func (b *builder) kvHeads() any {
 	if b.arch.LayerKVHeads == nil {
 		return uint32(b.arch.KVHeads)
@@ -35,57 +35,77 @@ func (b *builder) kvHeads() any {
 	return list
 }
 
-// keys are the hyperparameters.
+// keys returns the hyperparameters.
 func (b *builder) keys(name string, tensors []Tensor) ([]gguf.Key, error) {
-	a := b.arch
-	keys := []gguf.Key{
-		{Name: "general.architecture", Value: archName(a)},
-		{Name: "general.type", Value: "model"},
-		{Name: "general.name", Value: name},
-		{Name: "general.file_type", Value: fileType(tensors)},
-		{Name: b.key("vocab_size"), Value: uint32(a.Vocab)},
-		{Name: b.key("context_length"), Value: uint32(b.context())},
-		{Name: b.key("embedding_length"), Value: uint32(a.Dim)},
-		{Name: b.key("block_count"), Value: uint32(cmp.Or(a.EncoderLayers, a.Layers))},
-		{Name: b.key("feed_forward_length"), Value: uint32(a.FFN)},
-		{Name: b.key("attention.head_count"), Value: uint32(a.Heads)},
-		{Name: b.key("attention.head_count_kv"), Value: b.kvHeads()},
-		{Name: b.key("attention.key_length"), Value: uint32(a.HeadDim)},
-		{Name: b.key("attention.value_length"), Value: uint32(a.HeadDim)},
-	}
-	epsilon := "attention.layer_norm_epsilon"
-	if a.Norm == configs.RMSNorm {
-		epsilon = "attention.layer_norm_rms_epsilon"
-	}
-	keys = append(keys, gguf.Key{Name: b.key(epsilon), Value: float32(a.NormEps)})
+	keys := append(b.generalKeys(name, tensors), b.attentionKeys()...)
 	if b.gguf.Rope != "" {
 		keys = append(keys, b.ropeKeys()...)
 	}
 	if b.gguf.Window {
-		keys = append(keys, gguf.Key{Name: b.key("attention.sliding_window"), Value: uint32(a.Window)})
+		keys = append(keys, b.number("attention.sliding_window", b.arch.Window))
 	}
-	if a.Position == configs.PositionT5 {
-		keys = append(keys, gguf.Key{Name: b.key("attention.relative_buckets_count"), Value: uint32(a.Relative.Buckets)})
+	if b.arch.Position == configs.PositionT5 {
+		keys = append(keys, b.number("attention.relative_buckets_count", b.arch.Relative.Buckets))
 	}
-	if a.TokenTypes > 0 {
-		keys = append(keys, gguf.Key{Name: "tokenizer.ggml.token_type_count", Value: uint32(a.TokenTypes)})
+	if b.arch.TokenTypes > 0 {
+		keys = append(keys, gguf.Key{Name: "tokenizer.ggml.token_type_count", Value: uint32(b.arch.TokenTypes)})
 	}
-	if a.EncoderLayers > 0 {
-		keys = append(keys,
-			gguf.Key{Name: b.key("decoder_block_count"), Value: uint32(a.Layers)},
-			gguf.Key{Name: b.key("decoder_start_token_id"), Value: uint32(a.StartToken)})
+	if b.arch.EncoderLayers > 0 {
+		keys = append(keys, b.number("decoder_block_count", b.arch.Layers), b.number("decoder_start_token_id", b.arch.StartToken))
 	}
+	family, err := b.familyKeys()
+	return append(keys, family...), err
+}
+
+// number is a key of the architecture's own with a whole number.
+func (b *builder) number(name string, n int) gguf.Key {
+	return gguf.Key{Name: b.key(name), Value: uint32(n)}
+}
+
+// generalKeys returns the model's name and sizes.
+func (b *builder) generalKeys(name string, tensors []Tensor) []gguf.Key {
+	a := b.arch
+	return []gguf.Key{
+		{Name: "general.architecture", Value: archName(a)},
+		{Name: "general.type", Value: "model"},
+		{Name: "general.name", Value: name},
+		{Name: "general.file_type", Value: fileType(tensors)},
+		b.number("vocab_size", a.Vocab),
+		b.number("context_length", b.context()),
+		b.number("embedding_length", a.Dim),
+		b.number("block_count", cmp.Or(a.EncoderLayers, a.Layers)),
+		b.number("feed_forward_length", a.FFN),
+	}
+}
+
+// attentionKeys returns the sizes of attention, and the epsilon of norms, which llama.cpp counts as its.
+func (b *builder) attentionKeys() []gguf.Key {
+	epsilon := "attention.layer_norm_epsilon"
+	if b.arch.Norm == configs.RMSNorm {
+		epsilon = "attention.layer_norm_rms_epsilon"
+	}
+	return []gguf.Key{
+		b.number("attention.head_count", b.arch.Heads),
+		{Name: b.key("attention.head_count_kv"), Value: b.kvHeads()},
+		b.number("attention.key_length", b.arch.HeadDim),
+		b.number("attention.value_length", b.arch.HeadDim),
+		{Name: b.key(epsilon), Value: float32(b.arch.NormEps)},
+	}
+}
+
+// familyKeys returns the keys that the family's gguf section lists.
+func (b *builder) familyKeys() (keys []gguf.Key, err error) {
 	for _, name := range slices.Sorted(maps.Keys(b.gguf.Keys)) {
 		value, err := b.value(b.gguf.Keys[name])
 		if err != nil {
-			return nil, fmt.Errorf("families/%s.yaml: gguf: keys: %s: %w", a.Family.Name, name, err)
+			return nil, fmt.Errorf("families/%s.yaml: gguf: keys: %s: %w", b.arch.Family.Name, name, err)
 		}
 		keys = append(keys, gguf.Key{Name: b.key(name), Value: value})
 	}
 	return keys, nil
 }
 
-// context is how many tokens llama.cpp may read: no more than a sliding window, where it has none.
+// context returns how many tokens llama.cpp may read: no more than a sliding window, where it has none.
 func (b *builder) context() int {
 	if w := b.narrowest(); w > 0 {
 		return min(w, b.arch.Context)
@@ -93,7 +113,7 @@ func (b *builder) context() int {
 	return b.arch.Context
 }
 
-// narrowest is the narrowest sliding window that llama.cpp does not have, 0 if there is none.
+// narrowest returns the narrowest sliding window that llama.cpp does not have, 0 if there is none.
 func (b *builder) narrowest() (narrowest int) {
 	if b.gguf.Window {
 		return 0
@@ -106,36 +126,46 @@ func (b *builder) narrowest() (narrowest int) {
 	return narrowest
 }
 
-// value is what a key of the family's gguf section stands for: "field", "1 / field", "field = value", or a constant.
+// value returns what a key of the family's gguf section stands for: "field", "1 / field", "field = value", or a constant.
 func (b *builder) value(v any) (any, error) {
+	var result any
 	switch v := v.(type) {
 	case bool:
-		return v, nil
+		result = v
 	case uint64:
-		return uint32(v), nil
+		result = uint32(v)
 	case float64:
-		return float32(v), nil
+		result = float32(v)
 	case string:
-		inverse, inverted := strings.CutPrefix(v, "1 / ")
-		field, want, compared := strings.Cut(inverse, " = ")
-		got := b.arch.Value(field)
-		if compared {
-			return fmt.Sprint(got) == want, nil
-		}
-		switch got := got.(type) {
-		case bool:
-			return got, nil
-		case float64:
-			if inverted {
-				got = 1 / got
-			}
-			return float32(got), nil
-		}
+		result = b.expression(v)
 	}
-	return nil, fmt.Errorf("%v is neither a constant nor a field that is a number or a bool", v)
+	if result == nil {
+		return nil, fmt.Errorf("%v is neither a constant nor a field that is a number or a bool", v)
+	}
+	return result, nil
 }
 
-// fileType is llama.cpp's number of what most of the weights are.
+// expression returns the value of "field", "1 / field" or "field = value"; nil if it has none.
+func (b *builder) expression(text string) any {
+	inverse, inverted := strings.CutPrefix(text, "1 / ")
+	field, want, compared := strings.Cut(inverse, " = ")
+	got := b.arch.Value(field)
+	if compared {
+		return fmt.Sprint(got) == want
+	}
+	switch got := got.(type) {
+	case bool:
+		return got
+	case float64:
+		if inverted {
+			got = 1 / got
+		}
+		return float32(got)
+	}
+	return nil
+}
+
+// fileType returns llama.cpp's number for the dtype of most of the weights.
 func fileType(tensors []Tensor) uint32 {
 	for _, t := range tensors {
 		switch t.DType {

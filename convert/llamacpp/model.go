@@ -5,6 +5,7 @@
 package llamacpp
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,7 +40,7 @@ type Part struct {
 	Values []float32 // where Param is negative
 }
 
-// Check says why llama.cpp cannot hold a checkpoint; nil where it can.
+// Check returns the reason why llama.cpp cannot hold a checkpoint, or nil.
 func Check(a *configs.Arch) error {
 	g := a.Family.GGUF
 	switch {
@@ -47,23 +48,33 @@ func Check(a *configs.Arch) error {
 		return fmt.Errorf("nobody has told how llama.cpp holds family %s: families/%s.yaml has no gguf section", a.Family.Name, a.Family.Name)
 	case g.Why != "":
 		return fmt.Errorf("llama.cpp cannot hold family %s: %s", a.Family.Name, g.Why)
-	}
-	if a.LayerKVHeads != nil && g.PerLayer == "" {
+	case a.LayerKVHeads != nil && g.PerLayer == "":
 		return fmt.Errorf("llama.cpp's %s requires the same number of KV heads in all layers, not %v", g.Arch, a.LayerKVHeads)
 	}
-	if err := checkFields(a); err != nil {
-		return err
-	}
-	if err := checkUngrouped(a); err != nil {
-		return err
-	}
-	if q := a.Heads * a.HeadDim; q != a.Dim && (!g.FreeHeadDim || a.AttnBias) {
+	return cmp.Or(checkFields(a), checkUngrouped(a), checkHeadDim(a), checkRope(a))
+}
+
+// checkHeadDim asks for heads as wide as the model where an architecture knows no others.
+func checkHeadDim(a *configs.Arch) error {
+	if g := a.Family.GGUF; a.Heads*a.HeadDim != a.Dim && (!g.FreeHeadDim || a.AttnBias) {
 		return fmt.Errorf("llama.cpp's %s requires heads times head dim to be the model dim %d, not %d × %d", g.Arch, a.Dim, a.Heads, a.HeadDim)
 	}
-	if g.Rope != "" {
-		return checkRope(a)
-	}
 	return nil
+}
+
+// UngroupedError reports an attention with fewer KV heads than heads, where an architecture of llama.cpp gives queries as many
+// heads as keys.
+type UngroupedError struct {
+	Arch    string // llama.cpp's name
+	Site    configs.Site
+	Heads   int
+	KVHeads int // at Site
+}
+
+// Error says how many KV heads there should be.
+func (e UngroupedError) Error() string {
+	return fmt.Sprintf("llama.cpp's %s gives queries as many heads as keys: it requires %d KV heads in every attention, and %s has %d",
+		e.Arch, e.Heads, e.Site, e.KVHeads)
 }
 
 // checkUngrouped asks for a KV head for each head where an architecture knows no others.
@@ -73,8 +84,7 @@ func checkUngrouped(a *configs.Arch) error {
 	}
 	for _, site := range a.Sites() {
 		if kv := a.SiteKVHeads(site); kv != a.Heads {
-			return fmt.Errorf("llama.cpp's %[1]s gives queries as many heads as keys: it requires %[2]d KV heads in every attention, and %[3]s has %[4]d; "+
-				"write --target expanded, and then --groups %[2]d --target gguf of that", a.Family.GGUF.Arch, a.Heads, site, kv)
+			return UngroupedError{a.Family.GGUF.Arch, site, a.Heads, kv}
 		}
 	}
 	return nil
@@ -147,39 +157,55 @@ func (b *builder) weight(role configs.Role, at place, bias bool) (int, bool) {
 	return i, ok
 }
 
-// notes are what a person should know who runs the file.
+// notes returns what a person should know who runs the file.
 func (b *builder) notes() []string {
-	var notes []string
-	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
-	if b.arch.Activation == configs.GELU {
-		add("llama.cpp computes gelu by its tanh approximation: logits differ in the third digit")
-	}
-	if b.arch.Rope.Type == "dynamic" {
-		add("dynamic rotary scaling beyond %d positions is left out", b.arch.Context)
-	}
-	if w := b.narrowest(); w > 0 && w < b.arch.Context {
-		add("llama.cpp's %s has no sliding window: context_length is the window's %d tokens, up to which both are the same", b.gguf.Arch, w)
-	}
-	if r := b.arch.Rope; r.Type == "longrope" {
-		add("llama.cpp takes longrope's factors by the size of its context, not by the length of the text: give -c %g or less for the short ones", r.OriginalContext)
-		if r.Dim != b.arch.HeadDim {
-			add("longrope over %d of %d dims loads in llama.cpp from b4800 (March 2025) on", r.Dim, b.arch.HeadDim)
-		}
-	}
-	if n := b.arch.EncoderLayers; n > 0 && n != b.arch.Layers {
-		add("an encoder of %d layers beside a decoder of %d loads in llama.cpp from September 2025 on", n, b.arch.Layers)
-	}
-	if !b.arch.Causal {
-		add("llama.cpp's %s gives embeddings, of all tokens or of what --pooling (none, mean, cls) makes of them", b.gguf.Arch)
-	}
-	if slices.ContainsFunc(b.params, func(p configs.Param) bool { return slices.Contains(b.gguf.Drop, p.Role) }) {
-		add("llama.cpp's %s has no language-modelling head: it is left out", b.gguf.Arch)
-	}
+	notes := slices.Concat(b.activationNotes(), b.positionNotes(), b.shapeNotes())
 	if b.gguf.Since != "" {
-		add("%s loads in llama.cpp from %s on", b.gguf.Arch, b.gguf.Since)
+		notes = append(notes, fmt.Sprintf("%s loads in llama.cpp from %s on", b.gguf.Arch, b.gguf.Since))
 	}
 	if b.gguf.GroupedSince != "" && b.arch.KVHeads < b.arch.Heads {
-		add("%s with fewer KV heads loads in llama.cpp from %s on", b.gguf.Arch, b.gguf.GroupedSince)
+		notes = append(notes, fmt.Sprintf("%s with fewer KV heads loads in llama.cpp from %s on", b.gguf.Arch, b.gguf.GroupedSince))
+	}
+	return notes
+}
+
+func (b *builder) activationNotes() []string {
+	if b.arch.Activation != configs.GELU {
+		return nil
+	}
+	return []string{"llama.cpp computes gelu by its tanh approximation: logits differ in the third digit"}
+}
+
+// positionNotes says where llama.cpp sees positions otherwise.
+func (b *builder) positionNotes() (notes []string) {
+	r := b.arch.Rope
+	if r.Type == "dynamic" {
+		notes = append(notes, fmt.Sprintf("dynamic rotary scaling beyond %d positions is left out", b.arch.Context))
+	}
+	if w := b.narrowest(); w > 0 && w < b.arch.Context {
+		notes = append(notes, fmt.Sprintf("llama.cpp's %s has no sliding window: context_length is the window's %d tokens, up to which both are the same",
+			b.gguf.Arch, w))
+	}
+	if r.Type == "longrope" {
+		notes = append(notes, fmt.Sprintf("llama.cpp takes longrope's factors by the size of its context, not by the length of the text: give -c %g or less for the short ones",
+			r.OriginalContext))
+	}
+	if r.Type == "longrope" && r.Dim != b.arch.HeadDim {
+		notes = append(notes, fmt.Sprintf("longrope over %d of %d dims loads in llama.cpp from b4800 (March 2025) on", r.Dim, b.arch.HeadDim))
+	}
+	return notes
+}
+
+// shapeNotes says what the model's stacks and head are in llama.cpp.
+func (b *builder) shapeNotes() (notes []string) {
+	if n := b.arch.EncoderLayers; n > 0 && n != b.arch.Layers {
+		notes = append(notes, fmt.Sprintf("an encoder of %d layers beside a decoder of %d loads in llama.cpp from September 2025 on", n, b.arch.Layers))
+	}
+	if !b.arch.Causal {
+		notes = append(notes, fmt.Sprintf("llama.cpp's %s gives embeddings, of all tokens or of what --pooling (none, mean, cls) makes of them", b.gguf.Arch))
+	}
+	if slices.ContainsFunc(b.params, func(p configs.Param) bool { return slices.Contains(b.gguf.Drop, p.Role) }) {
+		notes = append(notes, fmt.Sprintf("llama.cpp's %s has no language-modelling head: it is left out", b.gguf.Arch))
 	}
 	return notes
 }
@@ -193,11 +219,12 @@ type place struct {
 // outside is the place of embeddings and head.
 var outside = place{layer: -1}
 
+// placeOf returns the place of a weight.
 func placeOf(p configs.Param) place {
 	return place{p.Layer, strings.HasPrefix(p.Name, configs.EncoderPrefix)}
 }
 
-// tensorName is a tensor's name without .weight. A table of distances that all layers share stands in the first of them.
+// tensorName returns a tensor's name without .weight. A table of distances that all layers share stands in the first of them.
 func (b *builder) tensorName(at place, g *group) string {
 	name, role := g.name, g.roles[0]
 	if role == configs.Distances {

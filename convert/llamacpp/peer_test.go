@@ -110,13 +110,13 @@ func toGGUF(t *testing.T, dir string, o convert.Options) (file string, notes []s
 	o.Method, o.Target = convert.Mean, convert.GGUF
 	plan, err := convert.NewPlan(src, o)
 	if err != nil && strings.Contains(err.Error(), "write --target expanded") {
-		return toGGUF(t, expand(t, src, o), convert.Options{Groups: src.Arch.Heads, DType: o.DType})
+		return toGGUF(t, expand(t, src, o), convert.Options{Goal: convert.Groups(src.Arch.Heads), DType: o.DType})
 	}
 	if err != nil {
 		return "", []string{err.Error()}
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := plan.Run(t.Context(), out, false, func(int64) {}); err != nil {
+	if _, err := plan.Run(t.Context(), out, convert.RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(out, "model.gguf"), plan.Notes()
@@ -131,7 +131,7 @@ func expand(t *testing.T, src *weights.Source, o convert.Options) string {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "expanded")
-	if _, err := plan.Run(t.Context(), out, false, func(int64) {}); err != nil {
+	if _, err := plan.Run(t.Context(), out, convert.RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -169,7 +169,7 @@ func TestLogits(t *testing.T) {
 
 func checkLogits(t *testing.T, c *golden.Case, groups int, want string) {
 	t.Helper()
-	file, notes := toGGUF(t, c.Dir, convert.Options{Groups: groups})
+	file, notes := toGGUF(t, c.Dir, convert.Options{Goal: convert.Groups(groups)})
 	if file == "" {
 		t.Log(notes)
 		return
@@ -239,7 +239,7 @@ func TestGreedy(t *testing.T) {
 	dir := sample(t)
 	prompts := []string{"func main() {\n", "package main\n\nimport", "// Read reads", "type Server struct {\n\t"}
 	for _, o := range []convert.Options{
-		{Groups: 8, DType: checkpoints.F32}, {Groups: 8, DType: checkpoints.BF16}, {Groups: 2, DType: checkpoints.F32}, {Groups: 1, DType: checkpoints.F32},
+		{Goal: convert.Groups(8), DType: checkpoints.F32}, {Goal: convert.Groups(8), DType: checkpoints.BF16}, {Goal: convert.Groups(2), DType: checkpoints.F32}, {Goal: convert.Groups(1), DType: checkpoints.F32},
 	} {
 		file, _ := toGGUF(t, dir, o)
 		m := ours(t, dir, o)
@@ -268,7 +268,7 @@ func TestGreedyOfCases(t *testing.T) {
 
 func checkGreedy(t *testing.T, c *golden.Case, groups int) {
 	t.Helper()
-	o := convert.Options{Groups: groups}
+	o := convert.Options{Goal: convert.Groups(groups)}
 	file, notes := toGGUF(t, c.Dir, o)
 	if file == "" || !arch(t, c.Dir).Causal {
 		t.Log(notes)
@@ -326,7 +326,7 @@ func ours(t *testing.T, dir string, o convert.Options) running {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := plan.Run(t.Context(), out, false, func(int64) {}); err != nil {
+	if _, err := plan.Run(t.Context(), out, convert.RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	result, all := golden.Load(t, out)
@@ -406,7 +406,7 @@ func TestTokens(t *testing.T) {
 	dirs["llama2's tokenizer.model"] = withSpiece(t, "llama2", "LlamaTokenizer")
 	for name, dir := range dirs {
 		t.Run(name, func(t *testing.T) {
-			file, notes := toGGUF(t, dir, convert.Options{Groups: 1})
+			file, notes := toGGUF(t, dir, convert.Options{Goal: convert.Groups(1)})
 			if file == "" {
 				t.Fatal(notes)
 			}
@@ -531,7 +531,7 @@ func TestPerplexity(t *testing.T) {
 	}
 	dir := sample(t)
 	for _, groups := range []int{8, 4} {
-		o := convert.Options{Groups: groups, DType: checkpoints.F32}
+		o := convert.Options{Goal: convert.Groups(groups), DType: checkpoints.F32}
 		file, _ := toGGUF(t, dir, o)
 		out, err := exec.Command(filepath.Join(root(t), "build", "bin", "llama-perplexity"), "-m", file, "-f", short, "-c", "512", "-t", "2").CombinedOutput()
 		if err != nil {
@@ -586,7 +586,7 @@ func logSumExp(x []float32) float64 {
 // TestPerLayer: layers with KV heads of their own, in llama.cpp's deci, give the logits that they give here.
 func TestPerLayer(t *testing.T) {
 	dir := sample(t)
-	o := convert.Options{ByLayer: []int{8, 4, 2, 1}, DType: checkpoints.F32}
+	o := convert.Options{Goal: convert.GroupsPerLayer(8, 4, 2, 1), DType: checkpoints.F32}
 	file, _ := toGGUF(t, dir, o)
 	m := ours(t, dir, o)
 	ids := encode(m.tok, "func main() {\n\tfmt.Println(\"hello\")\n}\n")
@@ -607,7 +607,7 @@ func TestEncoderDecoders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := golden.Random(t, config)
 			for _, groups := range []int{4, 2, 1} {
-				o := convert.Options{Groups: groups}
+				o := convert.Options{Goal: convert.Groups(groups)}
 				file, notes := toGGUF(t, dir, o)
 				if file == "" {
 					t.Fatal(notes)
@@ -627,7 +627,7 @@ func TestEncoderDecoders(t *testing.T) {
 func TestEmbeddings(t *testing.T) {
 	c := golden.Named(t, "bert")
 	for _, groups := range append(c.Groups(), 8) {
-		o := convert.Options{Groups: groups}
+		o := convert.Options{Goal: convert.Groups(groups)}
 		file, notes := toGGUF(t, c.Dir, o)
 		if file == "" {
 			t.Fatal(notes)

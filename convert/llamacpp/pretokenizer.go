@@ -2,6 +2,7 @@ package llamacpp
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,34 +59,27 @@ func preTokenizer(d *tokenizer.Description) (string, error) {
 	return "", fmt.Errorf("tokenizer.json: llama.cpp has no pre-tokenizer of the steps [%s] with ignore_merges %v%s", strings.Join(steps, "; "), d.IgnoreMerges, near)
 }
 
+// fields are those of the components that the table above knows.
+type fields struct {
+	Pattern        struct{ Regex, String string } `json:"pattern"`
+	Behavior       string
+	Invert         bool
+	AddPrefixSpace bool  `json:"add_prefix_space"`
+	UseRegex       *bool `json:"use_regex"`
+	Individual     bool  `json:"individual_digits"`
+}
+
 // step writes a component in the words of the table above.
 func step(c tokenizer.Component) (string, error) {
-	f := struct {
-		Pattern        struct{ Regex, String string } `json:"pattern"`
-		Behavior       string
-		Invert         bool
-		AddPrefixSpace bool  `json:"add_prefix_space"`
-		UseRegex       *bool `json:"use_regex"`
-		Individual     bool  `json:"individual_digits"`
-	}{}
+	var f fields
 	if err := json.Unmarshal(c.Raw, &f); err != nil {
 		return "", err
 	}
 	switch c.Type {
 	case "ByteLevel":
-		if f.AddPrefixSpace {
-			return "", fmt.Errorf("ByteLevel has add_prefix_space true, which llama.cpp does not know")
-		}
-		if f.UseRegex == nil || *f.UseRegex {
-			return "gpt2", nil
-		}
-		return "bytes", nil
+		return f.byteLevel()
 	case "Split":
-		whole := f.Behavior == "Isolated" && !f.Invert || f.Behavior == "Removed" && f.Invert // the same where matches leave no gaps
-		if f.Pattern.Regex == "" || !whole {
-			return fmt.Sprintf("Split %s%s %s", f.Pattern.Regex, f.Pattern.String, f.Behavior), nil
-		}
-		return "split " + f.Pattern.Regex, nil
+		return f.split(), nil
 	case "Digits":
 		if f.Individual {
 			return "digits", nil
@@ -95,4 +89,22 @@ func step(c tokenizer.Component) (string, error) {
 		return "punctuation " + f.Behavior, nil
 	}
 	return c.Type, nil
+}
+
+func (f fields) byteLevel() (string, error) {
+	switch {
+	case f.AddPrefixSpace:
+		return "", errors.New("ByteLevel has add_prefix_space true, which llama.cpp does not know")
+	case f.UseRegex == nil || *f.UseRegex:
+		return "gpt2", nil
+	}
+	return "bytes", nil
+}
+
+func (f fields) split() string {
+	whole := f.Behavior == "Isolated" && !f.Invert || f.Behavior == "Removed" && f.Invert // the same where matches leave no gaps
+	if f.Pattern.Regex == "" || !whole {
+		return fmt.Sprintf("Split %s%s %s", f.Pattern.Regex, f.Pattern.String, f.Behavior)
+	}
+	return "split " + f.Pattern.Regex
 }

@@ -10,10 +10,12 @@ import (
 	"gqa/configs"
 )
 
-// checkRope says which rotations llama.cpp does not know.
+// checkRope refuses rotations that llama.cpp does not know.
 func checkRope(a *configs.Arch) error {
 	g, r := a.Family.GGUF, a.Rope
 	switch {
+	case g.Rope == "":
+		return nil
 	case r.Dim < 2 || r.Dim%2 != 0:
 		return fmt.Errorf("llama.cpp's %s requires an even number of rotated dims, not %d", g.Arch, r.Dim)
 	case r.Type == "llama3" && !g.RopeFreqs:
@@ -26,32 +28,31 @@ func checkRope(a *configs.Arch) error {
 	return nil
 }
 
-// ropeKeys are the keys of the rotation.
+// ropeKeys returns the keys of the rotation.
 func (b *builder) ropeKeys() []gguf.Key {
 	r := b.arch.Rope
-	keys := []gguf.Key{
-		{Name: b.key("rope.dimension_count"), Value: uint32(r.Dim)},
-		{Name: b.key("rope.freq_base"), Value: float32(r.Theta)},
-	}
+	keys := []gguf.Key{b.number("rope.dimension_count", r.Dim), b.float("rope.freq_base", r.Theta)}
 	switch r.Type {
 	case "longrope":
-		return append(keys,
-			gguf.Key{Name: b.key("rope.scaling.original_context_length"), Value: uint32(r.OriginalContext)},
-			gguf.Key{Name: b.key("rope.scaling.attn_factor"), Value: float32(r.Scale())})
+		return append(keys, b.originalContext(), b.float("rope.scaling.attn_factor", r.Scale()))
 	case "linear", "yarn":
-	default:
-		return keys
+		keys = append(keys, gguf.Key{Name: b.key("rope.scaling.type"), Value: r.Type}, b.float("rope.scaling.factor", r.Factor))
 	}
-	keys = append(keys,
-		gguf.Key{Name: b.key("rope.scaling.type"), Value: r.Type},
-		gguf.Key{Name: b.key("rope.scaling.factor"), Value: float32(r.Factor)})
 	if r.Type == "yarn" {
 		usual := 0.1*math.Log(r.Factor) + 1 // what llama.cpp multiplies with by itself
-		keys = append(keys,
-			gguf.Key{Name: b.key("rope.scaling.original_context_length"), Value: uint32(r.OriginalContext)},
-			gguf.Key{Name: b.key("rope.scaling.attn_factor"), Value: float32(r.Scale() / usual)})
+		keys = append(keys, b.originalContext(), b.float("rope.scaling.attn_factor", r.Scale()/usual))
 	}
 	return keys
+}
+
+// float is a key of the architecture's own with a number.
+func (b *builder) float(name string, x float64) gguf.Key {
+	return gguf.Key{Name: b.key(name), Value: float32(x)}
+}
+
+// originalContext is the key of the context length before positions were stretched.
+func (b *builder) originalContext() gguf.Key {
+	return gguf.Key{Name: b.key("rope.scaling.original_context_length"), Value: uint32(b.arch.Rope.OriginalContext)}
 }
 
 // ropeTensors are what each plane's angle is divided by: llama3 scaling in one tensor, longrope's factors up to the original

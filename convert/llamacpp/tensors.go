@@ -27,20 +27,24 @@ func (b *builder) tensors() ([]Tensor, error) {
 		if err != nil {
 			return nil, err
 		}
-		if group == nil {
-			continue
-		}
-		at := placeOf(p)
-		name := b.tensorName(at, group)
-		all = append(all, b.join(name+".weight", at, group.roles, false))
-		if b.biased(at, group.roles) {
-			all = append(all, b.join(name+".bias", at, group.roles, true))
+		if group != nil {
+			all = append(all, b.joinGroup(placeOf(p), group)...)
 		}
 	}
 	if b.arch.Tied && b.gguf.CopyHead {
 		all = append(all, b.copiedHead()...)
 	}
 	return append(all, b.ropeTensors()...), nil
+}
+
+// joinGroup makes the tensor of a group, and that of its biases.
+func (b *builder) joinGroup(at place, g *group) []Tensor {
+	name := b.tensorName(at, g)
+	all := []Tensor{b.join(name+".weight", at, g.roles, false)}
+	if b.biased(at, g.roles) {
+		all = append(all, b.join(name+".bias", at, g.roles, true))
+	}
+	return all
 }
 
 // copiedHead is the embedding as a head of its own, with the head's bias if there is one.
@@ -85,7 +89,7 @@ func first(role configs.Role, name string, roles []configs.Role) *group {
 	return &group{name, roles}
 }
 
-// biased says whether a tensor has a bias: where one of its weights has, or where llama.cpp asks for it.
+// biased reports whether a tensor has a bias: where one of its weights has, or where llama.cpp asks for it.
 func (b *builder) biased(at place, roles []configs.Role) bool {
 	return slices.ContainsFunc(roles, func(r configs.Role) bool {
 		_, there := b.weight(r, at, true)
@@ -93,26 +97,29 @@ func (b *builder) biased(at place, roles []configs.Role) bool {
 	})
 }
 
-// join makes a tensor of the weights, or biases, of roles. A bias that is missing is zeros.
+// join makes a tensor of the weights, or biases, of roles.
 func (b *builder) join(name string, at place, roles []configs.Role, bias bool) Tensor {
-	var parts []Part
-	for _, role := range roles {
-		i, ok := b.weight(role, at, bias)
-		if !ok {
-			w, ok := b.weight(role, at, false)
-			if !ok { // a tied head
-				w, _ = b.weight(configs.Embed, at, false)
-			}
-			parts = append(parts, Part{Param: -1, Values: make([]float32, b.params[w].Shape[0])})
-			continue
-		}
-		p := b.params[i]
-		parts = append(parts, Part{Param: i, Rows: b.rotated(p), Offset: b.offset(p), Gain: b.gain(p)})
+	parts := make([]Part, len(roles))
+	for i, role := range roles {
+		parts[i] = b.part(role, at, bias)
 	}
 	return Tensor{b.spec(name, roles[0], parts), parts}
 }
 
-// offset is what a norm's weight lacks: llama.cpp multiplies with the weight as it is.
+// part is the weight, or bias, of a role. A bias that is missing is zeros.
+func (b *builder) part(role configs.Role, at place, bias bool) Part {
+	if i, ok := b.weight(role, at, bias); ok {
+		p := b.params[i]
+		return Part{Param: i, Rows: b.rotated(p), Offset: b.offset(p), Gain: b.gain(p)}
+	}
+	w, ok := b.weight(role, at, false)
+	if !ok { // a tied head
+		w, _ = b.weight(configs.Embed, at, false)
+	}
+	return Part{Param: -1, Values: make([]float32, b.params[w].Shape[0])}
+}
+
+// offset returns what a norm's weight lacks: llama.cpp multiplies with the weight as it is.
 func (b *builder) offset(p configs.Param) float32 {
 	if p.Bias || !p.Role.IsNorm() {
 		return 0
@@ -120,7 +127,7 @@ func (b *builder) offset(p configs.Param) float32 {
 	return float32(b.arch.NormOffset)
 }
 
-// gain is what logits are multiplied with, which the norm before the head takes in where llama.cpp has no place for it.
+// gain returns the factor of logits, which the norm before the head takes in where llama.cpp has no place for it.
 func (b *builder) gain(p configs.Param) float32 {
 	if b.gguf.FoldLogitScale && p.Name == configs.ParamName(configs.FinalNorm, -1, p.Bias) && b.arch.LogitScale != 1 {
 		return float32(b.arch.LogitScale)
@@ -138,16 +145,20 @@ func (b *builder) spec(name string, role configs.Role, parts []Part) checkpoints
 		}
 		p := b.params[part.Param]
 		s.Shape = append([]int{s.Shape[0] + p.Shape[0]}, p.Shape[1:]...)
-		if d := b.dtype(p.Tensor); s.DType == 0 || d == s.DType {
-			s.DType = d
-		} else {
-			s.DType = checkpoints.F32
-		}
+		s.DType = wider(s.DType, b.dtype(p.Tensor))
 	}
 	if len(s.Shape) == 1 || role.IsNorm() || slices.Contains(tables, role) {
 		s.DType = checkpoints.F32
 	}
 	return s
+}
+
+// wider returns a dtype that holds both a, if it is not 0, and b.
+func wider(a, b checkpoints.DType) checkpoints.DType {
+	if a == 0 || a == b {
+		return b
+	}
+	return checkpoints.F32
 }
 
 // tables are matrices that are added, not multiplied with: llama.cpp keeps them, like all vectors, in f32.

@@ -16,32 +16,12 @@ const rounds, enough = 30, 1e-6
 // alignFree turns each member by an orthogonal map so that all are as close to their mean as can be: generalised Procrustes
 // (Gower 1975). With the second moments G between members, the mean of the turned ones is Σ A_a·M_a/n, and the best map of
 // member m is the orthogonal polar factor of mean·M_mᵀ = Σ A_a·G_am/n. The mean is scaled to its members' size.
-func alignFree(s *side, b block, members []int) solution {
+func alignFree(p *projection, b block, members []int) solution {
 	n, dim := len(members), len(b.dims)
-	wide, g := n*dim, s.moments(b, members)
-	turns, sums := make([][]float32, n), make([]float32, dim*wide)
-	copy(sums, g[:dim*wide]) // the first as it is: the others turn to it
-	before := 0.0
-	for range rounds {
-		if s.stopped() {
-			return average(s, b, members)
-		}
-		kernels.For(n, 1, func(lo, hi int) {
-			for m := lo; m < hi; m++ {
-				turns[m] = columns(sums, wide, m*dim, dim)
-				polar(turns[m], dim)
-			}
-		})
-		kernels.Gemm(false, false, dim, wide, wide, 1, beside(turns, dim), wide, g, wide, 0, sums, wide)
-		sum := 0.0 // the squared norm of the turned members' sum
-		for m := range turns {
-			sum += product(turns[m], columns(sums, wide, m*dim, dim))
-		}
-		if sum-before <= enough*sum {
-			before = max(sum, 0)
-			break
-		}
-		before = sum
+	wide, g := n*dim, p.moments(b, members)
+	turns, norm := p.procrustes(g, n, dim)
+	if turns == nil {
+		return average(p, b, members)
 	}
 	maps, size := make([]*mat.Dense, n), 0.0
 	for m := range turns {
@@ -51,10 +31,40 @@ func alignFree(s *side, b block, members []int) solution {
 		}
 		maps[m], size = double(turns[m], dim, dim), size+math.Sqrt(math.Max(0, trace))
 	}
-	return aligned(maps, size, math.Sqrt(before))
+	return aligned(maps, size, math.Sqrt(norm))
 }
 
-// product is the sum of products, in f64.
+// procrustes returns the n orthogonal maps [dim, dim] that bring members with the second moments g [n*dim]² nearest to each other,
+// and the squared norm of the turned members' sum; nil if the merge is to end.
+func (p *projection) procrustes(g []float32, n, dim int) (turns [][]float32, norm float64) {
+	wide := n * dim
+	turns = make([][]float32, n)
+	sums := make([]float32, dim*wide)
+	copy(sums, g[:dim*wide]) // the first as it is: the others turn to it
+	for range rounds {
+		if p.stopped() {
+			return nil, 0
+		}
+		kernels.For(n, 1, func(lo, hi int) {
+			for m := lo; m < hi; m++ {
+				turns[m] = columns(sums, wide, m*dim, dim)
+				polar(turns[m], dim)
+			}
+		})
+		kernels.Gemm(false, false, dim, wide, wide, 1, beside(turns, dim), wide, g, wide, 0, sums, wide)
+		sum := 0.0
+		for m := range turns {
+			sum += product(turns[m], columns(sums, wide, m*dim, dim))
+		}
+		if sum-norm <= enough*sum {
+			return turns, max(sum, 0)
+		}
+		norm = sum
+	}
+	return turns, norm
+}
+
+// product returns the inner product, in f64.
 func product(x, y []float32) float64 {
 	sum := 0.0
 	for i := range x {
@@ -63,7 +73,7 @@ func product(x, y []float32) float64 {
 	return sum
 }
 
-// columns are columns lo to lo+n of a matrix with rows of wide.
+// columns returns columns lo to lo+n of a matrix with rows of wide elements.
 func columns(m []float32, wide, lo, n int) []float32 {
 	all := make([]float32, 0, len(m)/wide*n)
 	for row := 0; row < len(m); row += wide {
@@ -113,8 +123,8 @@ func inner(a, b *mat.Dense) float64 {
 }
 
 // alignPlane turns each member's plane by an angle, as alignFree turns all dims.
-func alignPlane(s *side, b block, members []int) solution {
-	h := s.hermitian(b, members)
+func alignPlane(p *projection, b block, members []int) solution {
+	h := p.hermitian(b, members)
 	phases := make([]complex128, len(members))
 	for m := range phases {
 		phases[m] = phase(h[0][m])
@@ -156,14 +166,14 @@ func phase(z complex128) complex128 {
 }
 
 // hermitian is the second moment between members of a plane (i, j) as the complex number x_i + 1i·x_j: E[z_a·conj(z_b)].
-func (s *side) hermitian(b block, members []int) [][]complex128 {
+func (p *projection) hermitian(b block, members []int) [][]complex128 {
 	i, j := b.dims[0], b.dims[1]
 	all := make([][]complex128, len(members))
 	for r, h := range members {
 		for _, g := range members {
 			all[r] = append(all[r], complex(
-				s.second(b, h, i, g, i)+s.second(b, h, j, g, j),
-				s.second(b, h, j, g, i)-s.second(b, h, i, g, j)))
+				p.second(b, h, i, g, i)+p.second(b, h, j, g, j),
+				p.second(b, h, j, g, i)-p.second(b, h, i, g, j)))
 		}
 	}
 	return all
@@ -175,8 +185,8 @@ func complexMap(z complex128) *mat.Dense {
 }
 
 // alignSign gives each member a sign, as alignFree a map.
-func alignSign(s *side, b block, members []int) solution {
-	g := s.traces(b, members)
+func alignSign(p *projection, b block, members []int) solution {
+	g := p.traces(b, members)
 	signs := make([]float64, len(members))
 	for m := range signs {
 		signs[m] = math.Copysign(1, g[0][m])
@@ -188,18 +198,18 @@ func alignSign(s *side, b block, members []int) solution {
 }
 
 // alignFixed is the mean, as large as its members.
-func alignFixed(s *side, b block, members []int) solution {
-	return signed(b, slices.Repeat([]float64{1}, len(members)), s.traces(b, members))
+func alignFixed(p *projection, b block, members []int) solution {
+	return signed(b, slices.Repeat([]float64{1}, len(members)), p.traces(b, members))
 }
 
 // traces are the members' inner products.
-func (s *side) traces(b block, members []int) [][]float64 {
+func (p *projection) traces(b block, members []int) [][]float64 {
 	g := make([][]float64, len(members))
 	for i, h := range members {
 		for _, k := range members {
 			trace := 0.0
 			for _, d := range b.dims {
-				trace += s.second(b, h, d, k, d)
+				trace += p.second(b, h, d, k, d)
 			}
 			g[i] = append(g[i], trace)
 		}

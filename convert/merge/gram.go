@@ -30,7 +30,7 @@ func (m *Moment) project(ctx context.Context, l Linear) []float32 {
 	return p
 }
 
-// mean is the projection's mean output, bias included: [out].
+// mean returns the projection's mean output, bias included: [out].
 func (m *Moment) mean(l Linear) []float64 {
 	mean := make([]float64, len(l.W)/l.In)
 	for i := range mean {
@@ -47,7 +47,7 @@ func (m *Moment) mean(l Linear) []float64 {
 	return mean
 }
 
-// gram is the covariance of the projection's outputs, [out, out], between heads of size rows that stand in one of the parts.
+// gram returns the covariance of the projection's outputs, [out, out], between heads of size rows that stand in one of the parts.
 func (m *Moment) gram(ctx context.Context, l Linear, size int, parts [][]int) []float32 {
 	out := len(l.W) / l.In
 	g, p := make([]float32, out*out), m.project(ctx, l)
@@ -76,7 +76,7 @@ func (m *Moment) gram(ctx context.Context, l Linear, size int, parts [][]int) []
 	return g
 }
 
-// headMoments are the second moments of each head's outputs, [size, size], for heads of size rows.
+// headMoments returns the second moments of each head's outputs, [size, size], for heads of size rows.
 func (m *Moment) headMoments(ctx context.Context, l Linear, size int) []*mat.SymDense {
 	p, mean := m.project(ctx, l), m.mean(l)
 	moments := make([]*mat.SymDense, len(mean)/size)
@@ -95,12 +95,12 @@ func (m *Moment) headMoments(ctx context.Context, l Linear, size int) []*mat.Sym
 	return moments
 }
 
-// queryReaders are, for each KV head, the second moment of the queries that read it.
+// queryReaders returns, for each KV head, the second moment of the queries that read it.
 func (a *Attention) queryReaders(ctx context.Context, m *Moment) []*mat.SymDense {
 	return sumReaders(m.headMoments(ctx, a.Q, a.HeadDim), a.groupSize())
 }
 
-// outputReaders are, for each KV head, OᵀO over the columns of the query heads that read it.
+// outputReaders returns, for each KV head, OᵀO over the columns of the query heads that read it.
 func (a *Attention) outputReaders() []*mat.SymDense {
 	size, width := a.HeadDim, a.O.In
 	moments := make([]*mat.SymDense, a.Heads)

@@ -10,7 +10,7 @@ import (
 	"gqa/internal/kernels"
 )
 
-// contiguous are groups of neighbours.
+// contiguous returns groups of neighbours.
 func contiguous(heads, groups int) [][]int {
 	all := make([][]int, groups)
 	for h := range heads {
@@ -43,14 +43,14 @@ func (s *Search) Add(ctx context.Context, a *Attention, in Inputs) error {
 	return err
 }
 
-func (s *Search) add(ctx context.Context, a *Attention, in Inputs) (k, v *side, err error) {
+func (s *Search) add(ctx context.Context, a *Attention, in Inputs) (k, v *projection, err error) {
 	if s.heads == 0 {
 		s.begin(a.KVHeads, a.HeadDim)
 	}
 	if s.size == 1 || s.Groups == 1 {
-		return a.sides(ctx, in, s.Parts())
+		return a.projections(ctx, in, s.Parts())
 	}
-	if k, v, err = a.sides(ctx, in, contiguous(a.KVHeads, 1)); err != nil {
+	if k, v, err = a.projections(ctx, in, contiguous(a.KVHeads, 1)); err != nil {
 		return nil, nil, err
 	}
 	s.count(k, v)
@@ -58,7 +58,7 @@ func (s *Search) add(ctx context.Context, a *Attention, in Inputs) (k, v *side, 
 }
 
 // count adds the energies of sets of heads.
-func (s *Search) count(k, v *side) {
+func (s *Search) count(k, v *projection) {
 	if s.Method == Calibrated {
 		k.findRoots()
 		v.findRoots()
@@ -81,7 +81,7 @@ func (s *Search) count(k, v *side) {
 	})
 }
 
-// begin sees how many partitions there are.
+// begin decides, by how many partitions there are, which energies count.
 func (s *Search) begin(heads, headDim int) {
 	s.heads, s.size = heads, heads/s.Groups
 	if work := binomial(heads, s.size) * math.Pow(float64(s.size*headDim), 3); heads <= 16 && work <= searchWork {
@@ -95,7 +95,7 @@ func (s *Search) begin(heads, headDim int) {
 	}
 }
 
-// Parts are the groups found, by KV heads.
+// Parts returns the groups found, by KV heads.
 func (s *Search) Parts() [][]int {
 	switch {
 	case s.size == 1 || s.Groups == 1:
@@ -114,7 +114,7 @@ func binomial(n, k int) float64 {
 	return b
 }
 
-// partition is the best partition of at most 16 heads into sets, whose energies add up: for each set of heads that are left,
+// partition returns the best partition of at most 16 heads into sets, whose energies add up: for each set of heads that are left,
 // the best group for its first.
 func partition(heads, size int, sets []uint32, energies []float64) [][]int {
 	byFirst := make([][]int, heads) // indices of sets, by their first head
@@ -142,7 +142,7 @@ func partition(heads, size int, sets []uint32, energies []float64) [][]int {
 	return groups
 }
 
-// subsets are the sets of size heads, as bits.
+// subsets returns the sets of size heads, as bits.
 func subsets(heads, size int) []uint32 {
 	var sets []uint32
 	for s := uint32(0); s < 1<<heads; s++ {
@@ -204,7 +204,7 @@ func anneal(heads, size int, pair [][]float64, seed uint64) [][]int {
 	return sorted(best, size)
 }
 
-// swapGain is what the sum over pairs within groups gains when places i and j change heads.
+// swapGain returns what the sum over pairs within groups gains when places i and j change heads.
 func swapGain(order []int, size int, pair [][]float64, i, j int) float64 {
 	a, b := order[i], order[j]
 	d := 0.0
@@ -219,7 +219,7 @@ func swapGain(order []int, size int, pair [][]float64, i, j int) float64 {
 	return d
 }
 
-// spread is the difference between the best pair and the worst: never zero.
+// spread returns the difference between the best pair and the worst: never zero.
 func spread(pair [][]float64) float64 {
 	low, high := math.Inf(1), math.Inf(-1)
 	for i := range pair {

@@ -9,24 +9,24 @@ import (
 	"gqa/internal/kernels"
 )
 
-// lowRank is the shared head that keeps most of what readers see: with R_m the root of a reader's second moment, the best
+// lowRank finds the shared head that keeps most of what readers see: with R_m the root of a reader's second moment, the best
 // approximation of the stacked R_m·M_m by one head's worth of rows is their truncated singular value decomposition in the
 // metric of the inputs (Eckart & Young 1936). Its left vectors E are the top eigenvectors of the stack's second moment, so
 // that shared = Σ E_mᵀ·R_m·M_m and M_m ≈ R_m⁻¹·E_m·shared. Each row of the shared head is scaled so that it and what reads
 // it are of one size, and all so that it is as large as a member.
-func lowRank(s *side, b block, members []int) solution {
+func lowRank(p *projection, b block, members []int) solution {
 	dim := len(b.dims)
-	vectors, values, ok := top(s.ctx, s.stack(b, members), len(members)*dim, dim)
+	vectors, values, ok := top(p.ctx, p.stack(b, members), len(members)*dim, dim)
 	if !ok {
-		return average(s, b, members)
+		return average(p, b, members)
 	}
-	balance := s.balance(b, members, values)
+	balance := p.balance(b, members, values)
 	sol := solution{scale: 1}
 	for m, h := range members {
 		e := vectors.Slice(m*dim, (m+1)*dim, 0, dim)
 		var in, out mat.Dense
-		in.Mul(e.T(), s.roots[h].root)
-		out.Mul(s.roots[h].inverse, e)
+		in.Mul(e.T(), p.roots[h].root)
+		out.Mul(p.roots[h].inverse, e)
 		for i, f := range balance {
 			scaleRow(&in, i, f)
 			scaleColumn(&out, i, inverse(f))
@@ -36,24 +36,24 @@ func lowRank(s *side, b block, members []int) solution {
 	return sol
 }
 
-// stack is the second moment of the stacked R_m·M_m: [members*dim]².
-func (s *side) stack(b block, members []int) []float32 {
+// stack returns the second moment of the stacked R_m·M_m: [members*dim]².
+func (p *projection) stack(b block, members []int) []float32 {
 	dim := len(b.dims)
-	wide, all := len(members)*dim, s.moments(b, members)
+	wide, all := len(members)*dim, p.moments(b, members)
 	left := make([]float32, len(all))
 	for m, h := range members {
 		rows := m * dim * wide
-		kernels.Gemm(false, false, dim, wide, dim, 1, single(s.roots[h].root), dim, all[rows:], wide, 0, left[rows:], wide)
+		kernels.Gemm(false, false, dim, wide, dim, 1, single(p.roots[h].root), dim, all[rows:], wide, 0, left[rows:], wide)
 	}
 	for m, h := range members {
-		kernels.Gemm(false, false, wide, dim, dim, 1, left[m*dim:], wide, single(s.roots[h].root), dim, 0, all[m*dim:], wide)
+		kernels.Gemm(false, false, wide, dim, dim, 1, left[m*dim:], wide, single(p.roots[h].root), dim, 0, all[m*dim:], wide)
 	}
 	return all
 }
 
-// balance is what the rows of the shared head, whose second moments are values, are multiplied by: the fourth root of the
+// balance returns what the rows of the shared head, whose second moments are values, are multiplied by: the fourth root of the
 // inverse leaves rows and their readers alike in size; then all as one to the members' mean size. A row of nothing stays so.
-func (s *side) balance(b block, members []int, values []float64) []float64 {
+func (p *projection) balance(b block, members []int, values []float64) []float64 {
 	factors, sum, size := make([]float64, len(values)), 0.0, 0.0
 	for i, v := range values {
 		if v > 1e-13*values[len(values)-1] {
@@ -63,7 +63,7 @@ func (s *side) balance(b block, members []int, values []float64) []float64 {
 	}
 	for _, h := range members {
 		for _, d := range b.dims {
-			size += s.second(b, h, d, h, d)
+			size += p.second(b, h, d, h, d)
 		}
 	}
 	if sum > 0 && size > 0 {
@@ -96,7 +96,7 @@ func scaleColumn(m *mat.Dense, j int, f float64) {
 	}
 }
 
-// root is the symmetric square root of a second moment and its pseudo-inverse.
+// root returns the symmetric square root of a second moment and its pseudo-inverse.
 func root(m *mat.SymDense) (r, inv *mat.Dense) {
 	n := m.SymmetricDim()
 	var eig mat.EigenSym
@@ -113,11 +113,11 @@ func root(m *mat.SymDense) (r, inv *mat.Dense) {
 			down[i] = 1 / up[i]
 		}
 	}
-	return sandwich(&vectors, up), sandwich(&vectors, down)
+	return fromEigen(&vectors, up), fromEigen(&vectors, down)
 }
 
-// sandwich is V·diag(d)·Vᵀ.
-func sandwich(v *mat.Dense, d []float64) *mat.Dense {
+// fromEigen returns V·diag(d)·Vᵀ.
+func fromEigen(v *mat.Dense, d []float64) *mat.Dense {
 	var left, r mat.Dense
 	left.Mul(v, mat.NewDiagDense(len(d), d))
 	r.Mul(&left, v.T())
@@ -126,8 +126,8 @@ func sandwich(v *mat.Dense, d []float64) *mat.Dense {
 
 // lowRankPlane is lowRank for a rotary plane, where the maps are complex numbers: the first principal component of the
 // members' planes, each weighted by the size of its queries there. What is lost of the scores' size is given back.
-func lowRankPlane(s *side, b block, members []int) solution {
-	h, rho := s.weightedPlane(b, members)
+func lowRankPlane(p *projection, b block, members []int) solution {
+	h, rho := p.weightedPlane(b, members)
 	u, top := principal(h)
 	total, size := 0.0, 0.0
 	for m := range members {
@@ -149,12 +149,12 @@ func lowRankPlane(s *side, b block, members []int) solution {
 	return sol
 }
 
-// weightedPlane is the plane's second moment between members, each times rho, the root mean square of its queries there.
-func (s *side) weightedPlane(b block, members []int) (h [][]complex128, rho []float64) {
-	h, rho = s.hermitian(b, members), make([]float64, len(members))
+// weightedPlane returns the plane's second moment between members, each times rho, the root mean square of its queries there.
+func (p *projection) weightedPlane(b block, members []int) (h [][]complex128, rho []float64) {
+	h, rho = p.hermitian(b, members), make([]float64, len(members))
 	top := 0.0
 	for m, k := range members {
-		rho[m] = math.Sqrt(math.Max(0, mat.Trace(s.reader(b, k))))
+		rho[m] = math.Sqrt(math.Max(0, mat.Trace(p.reader(b, k))))
 		top = max(top, rho[m])
 	}
 	for m := range rho {
@@ -168,7 +168,7 @@ func (s *side) weightedPlane(b block, members []int) (h [][]complex128, rho []fl
 	return h, rho
 }
 
-// principal is the eigenvector of the largest eigenvalue of a Hermitian matrix, and that value. A Hermitian n×n is a symmetric
+// principal returns the eigenvector of the largest eigenvalue of a Hermitian matrix, and that value. A Hermitian n×n is a symmetric
 // 2n×2n, where each eigenvalue stands twice.
 func principal(h [][]complex128) (u []complex128, value float64) {
 	n := len(h)

@@ -20,27 +20,14 @@ func (f *fit) add(g fit) {
 	f.kept, f.total, f.lost = f.kept+g.kept, f.total+g.total, f.lost+g.lost
 }
 
-// cosine is that of members and what stands for them.
+// cosine returns that of members and what stands for them.
 func (f *fit) cosine() float64 { return f.dot / math.Sqrt(f.own*f.given) }
 
-// measure is the fit of a solution.
-func (s *side) measure(b block, members []int, sol solution) fit {
+// measure returns the fit of a solution.
+func (p *projection) measure(b block, members []int, sol solution) fit {
 	n := len(b.dims)
-	wide, g := len(members)*n, s.moments(b, members)
-	ins := make([][]float32, len(members))
-	for m := range ins {
-		ins[m] = single(sol.in[m])
-	}
-	toMembers := make([]float32, n*wide) // second moment of shared and members
-	kernels.Gemm(false, false, n, wide, wide, 1, beside(ins, n), wide, g, wide, 0, toMembers, wide)
-	shared := mat.NewDense(n, n, nil)
-	to := make([]*mat.Dense, len(members))
-	var p mat.Dense
-	for m := range members {
-		to[m] = double(columns(toMembers, wide, m*n, n), n, n)
-		p.Mul(to[m], sol.in[m].T())
-		shared.Add(shared, &p)
-	}
+	wide, g := len(members)*n, p.moments(b, members)
+	to, shared := sharedMoments(g, n, sol)
 	var f fit
 	for m, h := range members {
 		var dot, given, all mat.Dense
@@ -48,19 +35,39 @@ func (s *side) measure(b block, members []int, sol solution) fit {
 		all.Mul(sol.out[m], shared)
 		given.Mul(&all, sol.out[m].T())
 		own := double(columns(g[m*n*wide:][:n*wide], wide, m*n, n), n, n)
-		reader := mat.DenseCopyOf(s.reader(b, h))
+		reader := mat.DenseCopyOf(p.reader(b, h))
 		f.add(compared(&dot, own, &given))
 		f.add(weighed(inner(reader, &dot), inner(reader, own), inner(reader, &given)))
 	}
 	return f
 }
 
-// compared is the fit of one member, unweighted; the arguments are second moments.
+// sharedMoments returns the second moments of the shared head and each member, and that of the shared head, [n, n] each. g are
+// those of the members.
+func sharedMoments(g []float32, n int, sol solution) (to []*mat.Dense, shared *mat.Dense) {
+	ins := make([][]float32, len(sol.in))
+	for m := range ins {
+		ins[m] = single(sol.in[m])
+	}
+	wide := len(ins) * n
+	toMembers := make([]float32, n*wide)
+	kernels.Gemm(false, false, n, wide, wide, 1, beside(ins, n), wide, g, wide, 0, toMembers, wide)
+	to, shared = make([]*mat.Dense, len(ins)), mat.NewDense(n, n, nil)
+	var prod mat.Dense
+	for m := range to {
+		to[m] = double(columns(toMembers, wide, m*n, n), n, n)
+		prod.Mul(to[m], sol.in[m].T())
+		shared.Add(shared, &prod)
+	}
+	return to, shared
+}
+
+// compared returns the fit of one member, unweighted; the arguments are second moments.
 func compared(dot, own, given *mat.Dense) fit {
 	return fit{dot: mat.Trace(dot), own: mat.Trace(own), given: mat.Trace(given)}
 }
 
-// weighed is the fit of one member in its reader's metric.
+// weighed returns the fit of one member in its reader's metric.
 func weighed(dot, own, given float64) fit {
 	f := fit{total: own, lost: own - 2*dot + given}
 	if given > 0 {
@@ -69,23 +76,23 @@ func weighed(dot, own, given float64) fit {
 	return f
 }
 
-// energy is what of the members' second moment, in their readers' metric, a group keeps: over all blocks.
-func (s *side) energy(m Method, members []int) float64 {
+// energy returns what of the members' second moment, in their readers' metric, a group keeps: over all blocks.
+func (p *projection) energy(m Method, members []int) float64 {
 	kept := 0.0
-	for _, b := range s.blocks {
+	for _, b := range p.blocks {
 		if m == Calibrated && b.kind == free {
-			kept += s.lowRankEnergy(b, members)
+			kept += p.lowRankEnergy(b, members)
 		} else {
-			kept += s.measure(b, members, s.solve(m, b, members)).kept
+			kept += p.measure(b, members, p.solve(m, b, members)).kept
 		}
 	}
 	return kept
 }
 
-// lowRankEnergy is what lowRank keeps, without its vectors.
-func (s *side) lowRankEnergy(b block, members []int) float64 {
+// lowRankEnergy returns what lowRank keeps, without its vectors.
+func (p *projection) lowRankEnergy(b block, members []int) float64 {
 	n := len(members) * len(b.dims)
-	stack, m := s.stack(b, members), mat.NewSymDense(n, nil)
+	stack, m := p.stack(b, members), mat.NewSymDense(n, nil)
 	for i := range n {
 		for j := i; j < n; j++ {
 			m.SetSym(i, j, float64(stack[i*n+j]))
@@ -102,14 +109,14 @@ func (s *side) lowRankEnergy(b block, members []int) float64 {
 	return kept
 }
 
-// total is the heads' whole second moment in their readers' metric.
-func (s *side) total() float64 {
+// total returns the heads' whole second moment in their readers' metric.
+func (p *projection) total() float64 {
 	sum := 0.0
-	for _, b := range s.blocks {
-		for h, r := range s.readers {
+	for _, b := range p.blocks {
+		for h, r := range p.readers {
 			for _, i := range b.dims {
 				for _, j := range b.dims {
-					sum += r.At(i, j) * s.second(b, h, i, h, j)
+					sum += r.At(i, j) * p.second(b, h, i, h, j)
 				}
 			}
 		}

@@ -3,21 +3,31 @@ package merge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 
 	"gqa/internal/kernels"
 )
 
-// Method is how the members of a group become one head.
+// Method is how the K (or V) heads of a group become one.
 type Method string
 
-// The methods.
+// The methods: those of Figure 4 of Ainslie et al. 2023 (arXiv 2305.13245), and two that use the maps that leave attention
+// unchanged.
 const (
-	Mean       Method = "mean"       // their mean as they are
-	First      Method = "first"      // the first of them
-	Align      Method = "align"      // the mean of the members turned to each other, as large as they are
-	Calibrated Method = "calibrated" // the head that keeps the most of what is read
+	Mean       Method = "mean"       // their mean: what the paper recommends
+	First      Method = "first"      // the group's first head
+	Random     Method = "random"     // a new head, normally distributed like the tensor; Merge has no use for it
+	Align      Method = "align"      // the mean of the heads once they are aligned, scaled to their size
+	Calibrated Method = "calibrated" // the head that keeps most of what queries and the output read
 )
+
+// Methods lists the methods.
+var Methods = []string{string(Mean), string(First), string(Random), string(Align), string(Calibrated)}
+
+// Aligns reports whether the method aligns the heads of a group, which changes q and o too: Merge computes all of a layer's
+// attention together. The other methods replace keys and values alone.
+func (m Method) Aligns() bool { return m == Align || m == Calibrated }
 
 // Options say how to merge.
 type Options struct {
@@ -51,6 +61,9 @@ type Fit struct {
 // Merge returns a with o.Groups KV heads, and what became of each group. a is left as it is. Query heads are in the groups'
 // order: those of the first group's members first. It is an error if what comes out is not finite.
 func Merge(ctx context.Context, a *Attention, in Inputs, o Options) (*Attention, []Group, error) {
+	if solvers[o.Method] == nil {
+		return nil, nil, fmt.Errorf("method %q does not merge heads", o.Method)
+	}
 	parts, k, v, err := a.grouped(ctx, in, o)
 	if err != nil {
 		return nil, nil, err
@@ -63,12 +76,9 @@ func Merge(ctx context.Context, a *Attention, in Inputs, o Options) (*Attention,
 	if merged.O.Bias != nil {
 		a.foldConstant(merged, in.KeyValue)
 	}
-	groups := make([]Group, len(parts))
-	for g, members := range parts {
-		groups[g] = Group{Members: members, K: keys[g].fit, V: values[g].fit}
-		if !groups[g].K.finite() || !groups[g].V.finite() {
-			return nil, nil, errors.New("how well the shared heads stand for their members is not a finite number: weights are too large or too small")
-		}
+	groups, err := reportOf(parts, keys, values)
+	if err != nil {
+		return nil, nil, err
 	}
 	if !merged.finite() {
 		return nil, nil, errors.New("the shared heads, or what reads them, are not finite numbers: weights are too large or too small")
@@ -76,8 +86,20 @@ func Merge(ctx context.Context, a *Attention, in Inputs, o Options) (*Attention,
 	return merged, groups, nil
 }
 
+// reportOf says what became of each group.
+func reportOf(parts [][]int, keys, values []maps) ([]Group, error) {
+	groups := make([]Group, len(parts))
+	for g, members := range parts {
+		groups[g] = Group{Members: members, K: keys[g].fit, V: values[g].fit}
+		if !groups[g].K.finite() || !groups[g].V.finite() {
+			return nil, errors.New("how well the shared heads stand for their members is not a finite number: weights are too large or too small")
+		}
+	}
+	return groups, nil
+}
+
 // grouped finds which heads share, and what there is to know of keys and values.
-func (a *Attention) grouped(ctx context.Context, in Inputs, o Options) (parts [][]int, k, v *side, err error) {
+func (a *Attention) grouped(ctx context.Context, in Inputs, o Options) (parts [][]int, k, v *projection, err error) {
 	if o.Parts == nil && o.Similar {
 		search := Search{Method: o.Method, Groups: o.Groups, Seed: o.Seed}
 		if k, v, err = search.add(ctx, a, in); err != nil {
@@ -88,7 +110,7 @@ func (a *Attention) grouped(ctx context.Context, in Inputs, o Options) (parts []
 	if parts = o.Parts; parts == nil {
 		parts = contiguous(a.KVHeads, o.Groups)
 	}
-	k, v, err = a.sides(ctx, in, parts)
+	k, v, err = a.projections(ctx, in, parts)
 	return parts, k, v, err
 }
 
@@ -97,7 +119,7 @@ func (f Fit) finite() bool {
 	return !math.IsNaN(sum) && !math.IsInf(sum, 0)
 }
 
-// finite says whether all weights and biases are.
+// finite reports whether all weights and biases are.
 func (a *Attention) finite() bool {
 	for _, x := range [][]float32{
 		a.Q.W, a.Q.Bias, a.K.W, a.K.Bias, a.V.W, a.V.Bias, a.O.W, a.O.Bias, a.QNorm.W, a.QNorm.Bias, a.KNorm.W, a.KNorm.Bias,
@@ -116,35 +138,37 @@ type maps struct {
 }
 
 // merge solves every block of every group.
-func (s *side) merge(m Method, parts [][]int) []maps {
+func (p *projection) merge(m Method, parts [][]int) []maps {
 	if m == Calibrated {
-		s.findRoots()
+		p.findRoots()
 	}
 	all := make([]maps, len(parts))
-	fits := make([][]fit, len(parts))
-	scales := make([][]float64, len(parts))
+	fits, scales := make([][]fit, len(parts)), make([][]float64, len(parts))
 	for g, members := range parts {
-		for range members {
-			all[g].in = append(all[g].in, make([]float32, s.headDim*s.headDim))
-			all[g].out = append(all[g].out, make([]float32, s.headDim*s.headDim))
-		}
-		fits[g], scales[g] = make([]fit, len(s.blocks)), make([]float64, len(s.blocks))
+		all[g] = newMaps(len(members), p.headDim)
+		fits[g], scales[g] = make([]fit, len(p.blocks)), make([]float64, len(p.blocks))
 	}
-	kernels.For(len(parts)*len(s.blocks), 1, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			g, b := i/len(s.blocks), i%len(s.blocks)
-			if s.stopped() {
-				return
-			}
-			sol := s.solve(m, s.blocks[b], parts[g])
-			all[g].put(s.blocks[b], s.headDim, sol)
-			fits[g][b], scales[g][b] = s.measure(s.blocks[b], parts[g], sol), sol.scale
+	kernels.For(len(parts)*len(p.blocks), 1, func(lo, hi int) {
+		for i := lo; i < hi && !p.stopped(); i++ {
+			g, b := i/len(p.blocks), i%len(p.blocks)
+			sol := p.solve(m, p.blocks[b], parts[g])
+			all[g].put(p.blocks[b], p.headDim, sol)
+			fits[g][b], scales[g][b] = p.measure(p.blocks[b], parts[g], sol), sol.scale
 		}
 	})
 	for g := range all {
-		all[g].fit = s.summary(fits[g], scales[g])
+		all[g].fit = p.summary(fits[g], scales[g])
 	}
 	return all
+}
+
+// newMaps returns maps of zeros for members.
+func newMaps(members, headDim int) (m maps) {
+	for range members {
+		m.in = append(m.in, make([]float32, headDim*headDim))
+		m.out = append(m.out, make([]float32, headDim*headDim))
+	}
+	return m
 }
 
 // put places a block's maps among those of the head.
@@ -159,13 +183,13 @@ func (m *maps) put(b block, headDim int, sol solution) {
 	}
 }
 
-// summary is the fit over all blocks. What is empty fits.
-func (s *side) summary(fits []fit, scales []float64) Fit {
+// summary returns the fit over all blocks. What is empty fits.
+func (p *projection) summary(fits []fit, scales []float64) Fit {
 	var all fit
 	scale := 0.0
 	for b, f := range fits {
 		all.add(f)
-		scale += scales[b] * float64(len(s.blocks[b].dims)) / float64(s.headDim)
+		scale += scales[b] * float64(len(p.blocks[b].dims)) / float64(p.headDim)
 	}
 	f := Fit{Cosine: 1, Energy: 1, Scale: scale}
 	if all.own > 0 && all.given > 0 {
@@ -177,7 +201,7 @@ func (s *side) summary(fits []fit, scales []float64) Fit {
 	return f
 }
 
-// build is the attention with the groups' shared heads.
+// build returns the attention with the groups' shared heads.
 func (a *Attention) build(parts [][]int, keys, values []maps) *Attention {
 	b := *a
 	b.KVHeads = len(parts)
@@ -188,7 +212,7 @@ func (a *Attention) build(parts [][]int, keys, values []maps) *Attention {
 	return &b
 }
 
-// moveDistances is the table of position biases with its columns in the query heads' new order.
+// moveDistances returns the table of position biases with its columns in the query heads' new order.
 func (a *Attention) moveDistances(parts [][]int) []float32 {
 	if a.Distances == nil {
 		return nil
@@ -202,7 +226,7 @@ func (a *Attention) moveDistances(parts [][]int) []float32 {
 	return moved
 }
 
-// share is Σ in[m]·member m, rows and biases, for every group.
+// share returns Σ in[m]·member m, rows and biases, for every group.
 func (a *Attention) share(l Linear, parts [][]int, all []maps) Linear {
 	d := a.HeadDim
 	s := Linear{W: make([]float32, len(parts)*d*l.In), In: l.In}
@@ -239,7 +263,7 @@ func (a *Attention) readers(parts [][]int, all []maps, f func(at, h int, out []f
 	}
 }
 
-// readKeys is q reading shared keys: q·(out·k) = (outᵀ·q)·k.
+// readKeys returns q reading shared keys: q·(out·k) = (outᵀ·q)·k.
 func (a *Attention) readKeys(parts [][]int, all []maps) Linear {
 	d := a.HeadDim
 	q := Linear{W: make([]float32, len(a.Q.W)), In: a.Q.In}
@@ -255,7 +279,7 @@ func (a *Attention) readKeys(parts [][]int, all []maps) Linear {
 	return q
 }
 
-// readValues is o reading shared values: o·(out·v) = (o·out)·v.
+// readValues returns o reading shared values: o·(out·v) = (o·out)·v.
 func (a *Attention) readValues(parts [][]int, all []maps) Linear {
 	d, width := a.HeadDim, a.O.In
 	o := Linear{W: make([]float32, len(a.O.W)), Bias: a.O.Bias, In: width}
@@ -285,7 +309,7 @@ func (a *Attention) shareNorm(parts [][]int, all []maps) Vector {
 	return n
 }
 
-// readNorm is the norm of the queries in their new order.
+// readNorm returns the norm of the queries in their new order.
 func (a *Attention) readNorm(parts [][]int, all []maps) Vector {
 	d := a.HeadDim
 	n := a.QNorm.sized(a.Heads * d)
@@ -297,7 +321,7 @@ func (a *Attention) readNorm(parts [][]int, all []maps) Vector {
 	return n
 }
 
-// sized is a vector of zeros that has what v has.
+// sized returns a vector of zeros that has what v has.
 func (v Vector) sized(n int) (s Vector) {
 	if v.W != nil {
 		s.W = make([]float32, n)

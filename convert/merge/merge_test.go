@@ -291,7 +291,7 @@ func TestPermutation(t *testing.T) {
 			parts = append(parts, []int{h})
 		}
 		r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
-		k, v, err := a.sides(t.Context(), Inputs{}, parts)
+		k, v, err := a.projections(t.Context(), Inputs{}, parts)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,18 +40,21 @@ func top(ctx context.Context, s []float32, n, k int) (*mat.Dense, []float64, boo
 			continue
 		}
 		vectors, values, ok := ritz(s, q, n, p, k)
-		if !ok {
-			return nil, nil, false
-		}
-		sum := 0.0
-		for _, v := range values {
-			sum += v
-		}
-		if round == topRounds || sum-before <= topGain*sum {
-			return vectors, values, true
+		sum := total(values)
+		if !ok || round == topRounds || sum-before <= topGain*sum {
+			return vectors, values, ok
 		}
 		before = sum
 	}
+}
+
+// total returns the sum of values.
+func total(values []float64) float64 {
+	sum := 0.0
+	for _, v := range values {
+		sum += v
+	}
+	return sum
 }
 
 // topExact is top by a full eigendecomposition.
@@ -71,7 +74,7 @@ func topExact(s []float32, n, k int) (*mat.Dense, []float64, bool) {
 	return all.Slice(0, n, n-k, n).(*mat.Dense), eig.Values(nil)[n-k:], true
 }
 
-// noiseMatrix is the same each time: results do not depend on luck.
+// noiseMatrix returns the same noise each time: results do not depend on luck.
 func noiseMatrix(n int) []float32 {
 	r, x := rand.New(rand.NewPCG(1, 2)), make([]float32, n)
 	for i := range x {
@@ -81,27 +84,33 @@ func noiseMatrix(n int) []float32 {
 }
 
 // orthonormalise writes an orthonormal basis of the columns of y [n, p], which it spoils, into q: by the Cholesky factor of
-// their products, twice where it must be exact. Columns that hang together are kept from growing.
+// their products, twice where it must be exact. Nearly dependent columns are kept from growing.
 func orthonormalise(y []float32, n, p int, q []float32, twice bool) bool {
 	gram := make([]float32, p*p)
 	kernels.Gemm(true, false, p, p, n, 1, y, p, y, p, 0, gram, p)
+	if !invertFactor(gram, p) {
+		return false
+	}
+	kernels.Gemm(false, false, n, p, p, 1, y, p, gram, p, 0, q, p)
+	if twice {
+		copy(y, q)
+		return orthonormalise(y, n, p, q, false)
+	}
+	return true
+}
+
+// invertFactor replaces gram [p, p], the products of columns, by the inverse of its upper Cholesky factor, and reports whether
+// there is one. The columns are scaled to one before.
+func invertFactor(gram []float32, p int) bool {
 	size := make([]float64, p)
 	for i := range size {
 		size[i] = 1 / math.Max(math.Sqrt(float64(gram[i*p+i])), 1e-30)
 	}
-	products := mat.NewSymDense(p, nil)
-	for i := range p {
-		for j := i; j < p; j++ {
-			products.SetSym(i, j, float64(gram[i*p+j])*size[i]*size[j])
-		}
-		products.SetSym(i, i, products.At(i, i)+1e-6)
-	}
 	var chol mat.Cholesky
-	var inverse mat.TriDense
-	if !chol.Factorize(products) {
+	if !chol.Factorize(scaledProducts(gram, size)) {
 		return false
 	}
-	var upper mat.TriDense
+	var upper, inverse mat.TriDense
 	chol.UTo(&upper)
 	if inverse.InverseTri(&upper) != nil {
 		return false
@@ -114,15 +123,23 @@ func orthonormalise(y []float32, n, p int, q []float32, twice bool) bool {
 			}
 		}
 	}
-	kernels.Gemm(false, false, n, p, p, 1, y, p, gram, p, 0, q, p)
-	if twice {
-		copy(y, q)
-		return orthonormalise(y, n, p, q, false)
-	}
 	return true
 }
 
-// ritz are the best k eigenvectors of s within the columns of q [n, p], orthonormal, and their values.
+// scaledProducts returns diag(size)·gram·diag(size), with a little added to the diagonal.
+func scaledProducts(gram []float32, size []float64) *mat.SymDense {
+	p := len(size)
+	products := mat.NewSymDense(p, nil)
+	for i := range p {
+		for j := i; j < p; j++ {
+			products.SetSym(i, j, float64(gram[i*p+j])*size[i]*size[j])
+		}
+		products.SetSym(i, i, products.At(i, i)+1e-6)
+	}
+	return products
+}
+
+// ritz returns the best k eigenvectors of s within the columns of q [n, p], orthonormal, and their values.
 func ritz(s, q []float32, n, p, k int) (*mat.Dense, []float64, bool) {
 	image, within := make([]float32, n*p), make([]float32, p*p)
 	kernels.Gemm(false, false, n, p, n, 1, s, n, q, p, 0, image, p)
@@ -136,7 +153,7 @@ func ritz(s, q []float32, n, p, k int) (*mat.Dense, []float64, bool) {
 	return double(vectors, n, k), values, true
 }
 
-// single is m in f32, row by row.
+// single returns m in f32, row by row.
 func single(m *mat.Dense) []float32 {
 	r, c := m.Dims()
 	all := make([]float32, 0, r*c)
@@ -148,7 +165,7 @@ func single(m *mat.Dense) []float32 {
 	return all
 }
 
-// double is x [rows, cols] as a matrix.
+// double returns x [rows, cols] as a matrix.
 func double(x []float32, rows, cols int) *mat.Dense {
 	m := mat.NewDense(rows, cols, nil)
 	for i := range rows {

@@ -34,17 +34,10 @@ func New(dir string, limit int64) *Store {
 
 // Put keeps values under name. The store owns values from then on. What was there under the name must be as long.
 func (s *Store) Put(name string, values []float32) error {
-	size := int64(4 * len(values))
-	if _, ok := s.held[name]; ok {
-		s.held[name] = values
+	if s.hold(name, values) {
 		return nil
 	}
 	where, ok := s.at[name]
-	if !ok && s.used+size <= s.limit {
-		s.held[name] = values
-		s.used += size
-		return nil
-	}
 	if !ok {
 		where = place{s.end, len(values)}
 	}
@@ -52,6 +45,21 @@ func (s *Store) Put(name string, values []float32) error {
 		return fmt.Errorf("%s: %d values in the place of %d", name, len(values), where.n)
 	}
 	return s.write(name, where, values)
+}
+
+// hold keeps values in memory if they are there already, or if there is room.
+func (s *Store) hold(name string, values []float32) bool {
+	_, held := s.held[name]
+	_, filed := s.at[name]
+	size := int64(4 * len(values))
+	if !held && (filed || s.used+size > s.limit) {
+		return false
+	}
+	if !held {
+		s.used += size
+	}
+	s.held[name] = values
+	return true
 }
 
 func (s *Store) write(name string, where place, values []float32) (err error) {

@@ -58,7 +58,7 @@ func TestEncoders(t *testing.T) {
 			for _, sites := range []convert.Sites{convert.DefaultSites, convert.AllSites} {
 				var forms [2][]float32
 				for i, target := range []convert.Target{convert.Native, convert.Expanded} {
-					got, as := golden.Load(t, convertTo(t, dir, convert.Options{Groups: 3, Method: convert.Mean, Sites: sites, Target: target}))
+					got, as := golden.Load(t, convertTo(t, dir, convert.Options{Goal: convert.Groups(3), Method: convert.Mean, Sites: sites, Target: target}))
 					forms[i] = checkEngines(t, got.Arch, as)
 				}
 				compare(t, fmt.Sprintf("native and expanded, %s sites", sites), forms[0], forms[1])
@@ -174,7 +174,7 @@ func TestScaledHead(t *testing.T) {
 func TestEncoderGradients(t *testing.T) {
 	for name, config := range encoderConfigs {
 		t.Run(name, func(t *testing.T) {
-			dir := convertTo(t, golden.Random(t, config), convert.Options{Groups: 2, Method: convert.Mean, Sites: convert.AllSites})
+			dir := convertTo(t, golden.Random(t, config), convert.Options{Goal: convert.Groups(2), Method: convert.Mean, Sites: convert.AllSites})
 			src, all := golden.Load(t, dir)
 			params, err := spago.NewParams(cpu.New(), src.Arch, model.FromMap(src.Arch, all))
 			if err != nil {

@@ -20,7 +20,7 @@ func TestExpandGrouped(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
 			for _, g := range c.Groups()[:min(2, len(c.Groups()))] {
-				o := convert.Options{Groups: g, Method: convert.Mean, Sites: convert.AllSites, Target: convert.Own}
+				o := convert.Options{Goal: convert.Groups(g), Method: convert.Mean, Sites: convert.AllSites, Target: convert.Own}
 				own := convertTo(t, c.Dir, o)
 				o.Target = convert.Expanded
 				got, want := convertTo(t, own, o), convertTo(t, c.Dir, o)
@@ -67,9 +67,9 @@ func TestExpandNative(t *testing.T) {
 			if groups := c.Groups(); len(groups) > 0 {
 				g, logits = groups[0], fmt.Sprintf("logits_g%d", groups[0])
 			}
-			dir := convertTo(t, c.Dir, convert.Options{Groups: g, Method: convert.Mean})
+			dir := convertTo(t, c.Dir, convert.Options{Goal: convert.Groups(g), Method: convert.Mean})
 			src := golden.Open(t, dir)
-			got, all := golden.Load(t, convertTo(t, dir, convert.Options{Groups: g, Method: convert.Mean, Target: convert.Expanded}))
+			got, all := golden.Load(t, convertTo(t, dir, convert.Options{Goal: convert.Groups(g), Method: convert.Mean, Target: convert.Expanded}))
 			if got.Arch.Family.Name != src.Arch.Family.Name || got.Arch.KVHeads != got.Arch.Heads {
 				t.Fatalf("%s with %d KV heads, want %s with %d", got.Arch.Family.Name, got.Arch.KVHeads, src.Arch.Family.Name, got.Arch.Heads)
 			}

@@ -68,7 +68,7 @@ func formsOf(t *testing.T, c *golden.Case) (forms []form) {
 	add(c.Dir, "logits_mha")
 	for _, g := range c.Groups() {
 		for _, target := range []convert.Target{convert.Native, convert.Expanded} {
-			o := convert.Options{Groups: g, Method: convert.Mean, Target: target}
+			o := convert.Options{Goal: convert.Groups(g), Method: convert.Mean, Target: target}
 			add(convertTo(t, c.Dir, o), fmt.Sprintf("logits_g%d", g))
 		}
 	}
@@ -175,7 +175,7 @@ func convertTo(t *testing.T, dir string, o convert.Options) string {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := plan.Run(t.Context(), out, false, func(int64) {}); err != nil {
+	if _, err := plan.Run(t.Context(), out, convert.RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -188,7 +188,7 @@ func TestGradients(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			grouped := ""
 			if c.Has("train_loss") {
-				grouped = convertTo(t, c.Dir, convert.Options{Groups: 2, Method: convert.Mean})
+				grouped = convertTo(t, c.Dir, convert.Options{Goal: convert.Groups(2), Method: convert.Mean})
 			}
 			onEveryPath(t, func(t *testing.T) {
 				if c.Has("train_loss_mha") {
@@ -249,7 +249,7 @@ func TestNativeFiles(t *testing.T) {
 		for _, g := range c.Groups() {
 			want := filepath.Join(c.Dir, fmt.Sprintf("gqa-g%d", g))
 			if _, err := os.Stat(want); err == nil {
-				compareFiles(t, c.Name, convertTo(t, c.Dir, convert.Options{Groups: g, Method: convert.Mean}), want, g > 1)
+				compareFiles(t, c.Name, convertTo(t, c.Dir, convert.Options{Goal: convert.Groups(g), Method: convert.Mean}), want, g > 1)
 				compared++
 			}
 		}
@@ -267,11 +267,11 @@ func compareFiles(t *testing.T, name, got, want string, exact bool) {
 	if same := bytes.Equal(a, b); !same && (exact || !sameTensors(a, b)) {
 		t.Errorf("%s: model.safetensors differs from the class's", name)
 	}
-	respelled, err := weights.RewriteConfig(read(t, filepath.Join(want, "config.json")), func(map[string]any) {})
+	rewritten, err := weights.RewriteConfig(read(t, filepath.Join(want, "config.json")), func(map[string]any) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(read(t, filepath.Join(got, "config.json")), respelled) {
+	if !bytes.Equal(read(t, filepath.Join(got, "config.json")), rewritten) {
 		t.Errorf("%s: config.json differs from the class's", name)
 	}
 }

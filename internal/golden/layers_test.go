@@ -38,7 +38,7 @@ func TestGroupsPerLayer(t *testing.T) {
 		for i := range groups {
 			groups[i] = legal[len(legal)-1-i%2]
 		}
-		o := convert.Options{ByLayer: groups, Method: convert.Mean, Target: convert.Expanded}
+		o := convert.Options{Goal: convert.GroupsPerLayer(groups...), Method: convert.Mean, Target: convert.Expanded}
 		expanded, all := golden.Load(t, convertTo(t, c.Dir, o))
 		want := slices.Clone(infer.New(cpu.New(), expanded.Arch, all).Logits(c.Batch()).F32())
 
@@ -64,22 +64,22 @@ func TestLayersOnward(t *testing.T) {
 		for i := range layers {
 			layers[i], fewer[i] = []int{src.Arch.Heads, most}[i%2], []int{most, 1}[i%2]
 		}
-		o := convert.Options{ByLayer: layers, Method: convert.First, Target: convert.Own}
+		o := convert.Options{Goal: convert.GroupsPerLayer(layers...), Method: convert.First, Target: convert.Own}
 		own := convertTo(t, c.Dir, o)
-		whole := convertTo(t, c.Dir, convert.Options{Groups: src.Arch.Heads, Method: convert.First, Target: convert.Own})
+		whole := convertTo(t, c.Dir, convert.Options{Goal: convert.Groups(src.Arch.Heads), Method: convert.First, Target: convert.Own})
 		for _, o := range []convert.Options{
-			{ByLayer: layers, Target: convert.Own},
-			{ByLayer: layers, Target: convert.Expanded},
-			{ByLayer: fewer, Target: convert.Native},
-			{ByLayer: fewer, Target: convert.Expanded},
-			{Groups: most, Target: convert.Own},
-			{Groups: 1, Target: convert.Native},
-			{Groups: 1, Target: convert.Expanded},
+			{Goal: convert.GroupsPerLayer(layers...), Target: convert.Own},
+			{Goal: convert.GroupsPerLayer(layers...), Target: convert.Expanded},
+			{Goal: convert.GroupsPerLayer(fewer...), Target: convert.Native},
+			{Goal: convert.GroupsPerLayer(fewer...), Target: convert.Expanded},
+			{Goal: convert.Groups(most), Target: convert.Own},
+			{Goal: convert.Groups(1), Target: convert.Native},
+			{Goal: convert.Groups(1), Target: convert.Expanded},
 		} {
 			o.Method = convert.First
 			sameFolder(t, fmt.Sprintf("%+v", o), convertTo(t, own, o), convertTo(t, whole, o))
 		}
-		for _, o := range []convert.Options{{ByLayer: layers}, {ByLayer: fewer}, {Groups: most}} {
+		for _, o := range []convert.Options{{Goal: convert.GroupsPerLayer(layers...)}, {Goal: convert.GroupsPerLayer(fewer...)}, {Goal: convert.Groups(most)}} {
 			o.Method, o.Target = convert.First, convert.GGUF
 			if err := planned(t, whole, o); err != nil {
 				wantSame(t, planned(t, own, o), err)

@@ -43,7 +43,7 @@ func TestMergeKeepsFunction(t *testing.T) {
 				dir := write(t, src, disguised)
 				want := logits(t, c, dir)
 				if groups > 1 {
-					mean := convertTo(t, dir, convert.Options{Groups: groups, Method: convert.Mean, Sites: convert.AllSites})
+					mean := convertTo(t, dir, convert.Options{Goal: convert.Groups(groups), Method: convert.Mean, Sites: convert.AllSites})
 					if lost := apart(logits(t, c, mean), want); lost < 100*gaugeTolerance {
 						t.Errorf("the mean, which knows no maps, loses only %g", lost)
 					}
@@ -59,7 +59,7 @@ func TestMergeKeepsFunction(t *testing.T) {
 					if groups == 1 && (o.Calibration != nil || o.Target == convert.Expanded) {
 						continue
 					}
-					o.Groups, o.Sites = groups, convert.AllSites
+					o.Goal, o.Sites = convert.Groups(groups), convert.AllSites
 					if src.Arch.Position != configs.PositionALiBi {
 						o.Grouping = convert.Similar
 					}
@@ -79,7 +79,7 @@ func TestAllHeads(t *testing.T) {
 	for _, c := range mergeCases(t) {
 		src, want := golden.Load(t, c.dir)
 		for _, m := range convert.Methods {
-			o := convert.Options{Groups: src.Arch.KVHeads, Method: convert.Method(m), Sites: convert.AllSites, Target: convert.Own}
+			o := convert.Options{Goal: convert.Groups(src.Arch.KVHeads), Method: convert.Method(m), Sites: convert.AllSites, Target: convert.Own}
 			if o.Method == convert.Align || o.Method == convert.Calibrated {
 				o.Calibration, o.Refine = c.data(src.Arch), 3
 				if src.Arch.Position != configs.PositionALiBi {

@@ -95,7 +95,7 @@ func TestUntiedBERT(t *testing.T) {
 					for i := range want {
 						want[i] = (want[i]-bias[i%len(bias)])*x.scale + x.want[i%len(bias)]
 					}
-					got, all := golden.Load(t, convertTo(t, dir, convert.Options{Groups: groups, Method: convert.Mean, Target: target}))
+					got, all := golden.Load(t, convertTo(t, dir, convert.Options{Goal: convert.Groups(groups), Method: convert.Mean, Target: target}))
 					compare(t, name, infer.New(cpu.New(), got.Arch, all).Logits(c.Batch()).F32(), want)
 					for tensor, bias := range map[string][]float32{sharedBias: x.shared, ownBias: x.own} {
 						if _, there := got.Tensor(tensor); there != (bias != nil) {

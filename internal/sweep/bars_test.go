@@ -41,7 +41,7 @@ func TestStarts(t *testing.T) {
 	s := openSample(t)
 	whole := s.loss(t, s.model)
 	for groups, want := range meanLosses {
-		mean := s.start(t, convert.Options{Method: convert.Mean, Groups: groups})
+		mean := s.start(t, convert.Options{Method: convert.Mean, Goal: convert.Groups(groups)})
 		if math.Abs(mean-want) > 0.005 {
 			t.Errorf("%d groups by the mean: loss %.4f, want %.3f", groups, mean, want)
 		}
@@ -51,7 +51,7 @@ func TestStarts(t *testing.T) {
 				continue
 			}
 			o := bar.Options
-			if o.Groups = groups; bar.text {
+			if o.Goal = convert.Groups(groups); bar.text {
 				o.Calibration = s.text
 			}
 			undone := (mean - s.start(t, o)) / (mean - whole)
@@ -99,7 +99,7 @@ func (s starting) start(t *testing.T, o convert.Options) float64 {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := p.Run(t.Context(), out, false, func(int64) {}); err != nil {
+	if _, err := p.Run(t.Context(), out, convert.RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return s.loss(t, out)

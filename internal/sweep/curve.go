@@ -90,15 +90,13 @@ func (c *Curve) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// reads says whether the conversions look at text.
-func (c Curve) reads() bool {
-	return c.Method == convert.Align || c.Method == convert.Calibrated || c.Grouping == convert.Similar || c.Refine > 0
-}
+// reads says whether the curve's conversions can use text.
+func (c Curve) reads() bool { return c.options(1, nil).Merges() }
 
-// options are those of the curve's conversions, on a text if they look at one.
+// options returns the options of the curve's conversions to groups KV heads, with the text if they can use it.
 func (c Curve) options(groups int, text *calibrate.Data) convert.Options {
-	o := convert.Options{Groups: groups, Method: c.Method, Grouping: c.Grouping, Refine: c.Refine}
-	if c.reads() {
+	o := convert.Options{Goal: convert.Groups(groups), Method: c.Method, Grouping: c.Grouping, Refine: c.Refine}
+	if o.Merges() {
 		o.Calibration = text
 	}
 	return o

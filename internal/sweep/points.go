@@ -15,7 +15,6 @@ import (
 	"gqa/convert"
 	"gqa/eval"
 	"gqa/eval/report"
-	"gqa/internal/weights"
 	"gqa/train"
 )
 
@@ -105,7 +104,7 @@ func (s *sweep) convert(ctx context.Context, dir string, curve Curve, groups int
 	if _, err := os.Stat(dir); err == nil {
 		return nil // whole, or it would not be there
 	}
-	src, err := weights.Open(s.model, weights.Options{})
+	src, err := convert.Open(s.model, convert.SourceOptions{})
 	if err != nil {
 		return err
 	}
@@ -117,8 +116,7 @@ func (s *sweep) convert(ctx context.Context, dir string, curve Curve, groups int
 		return err
 	}
 	s.stage(fmt.Sprintf("converting to %d groups by %s", groups, curve.conversion()), plan.MergeWork())
-	plan.OnMerge = s.steps
-	_, err = plan.Run(ctx, dir, false, func(int64) {})
+	_, err = plan.Run(ctx, dir, convert.RunOptions{OnMerge: s.steps})
 	return err
 }
 

@@ -39,6 +39,17 @@ type Options struct {
 	Heads  int    // query heads; only without config.json
 }
 
+// ErrNoConfig is wrapped by the error about a checkpoint without config.json for which Options do not say enough.
+var ErrNoConfig = errors.New("there is no config.json beside the weights")
+
+// HeadsError reports Options.Heads that are not those of config.json.
+type HeadsError struct{ Given, Config int }
+
+// Error says which numbers of heads there are.
+func (e HeadsError) Error() string {
+	return fmt.Sprintf("heads is %d, but config.json says %d", e.Given, e.Config)
+}
+
 // Open opens a checkpoint (a folder, a .safetensors or PyTorch file, an index file, or the folder of a finished run) and accounts
 // for every tensor.
 func Open(path string, o Options) (*Source, error) {
@@ -78,13 +89,13 @@ func (s *Source) bind(o Options) (err error) {
 		return err
 	}
 	if s.Config == nil && (o.Family == "" || o.Heads == 0) {
-		return cmp.Or(s.checkAlone(), errors.New("there is no config.json beside the weights; put it there, or give --family and --heads"))
+		return cmp.Or(s.checkAlone(), ErrNoConfig)
 	}
 	if err := s.resolve(o); err != nil {
 		return err
 	}
 	if o.Heads != 0 && o.Heads != s.Arch.Heads {
-		return fmt.Errorf("--heads is %d, but config.json says %d", o.Heads, s.Arch.Heads)
+		return HeadsError{o.Heads, s.Arch.Heads}
 	}
 	if err := s.Arch.Bind(s.shapes()); err != nil {
 		return s.hint(err)
@@ -209,7 +220,7 @@ func equal(a, b io.Reader) (bool, error) {
 // Read returns one weight as the forward pass reads it: [out, in] or [dim]. It is an error if an element is not finite.
 func (s *Source) Read(ctx context.Context, p configs.Param) ([]float32, error) {
 	if p.Parts == nil {
-		stored, err := s.stored(ctx, p.Tensor)
+		stored, err := s.ReadTensor(ctx, p.Tensor, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -217,7 +228,7 @@ func (s *Source) Read(ctx context.Context, p configs.Param) ([]float32, error) {
 	}
 	var all []float32
 	for _, name := range p.Parts {
-		row, err := s.stored(ctx, name)
+		row, err := s.ReadTensor(ctx, name, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -236,16 +247,16 @@ func take(p configs.Param, stored []float32) []float32 {
 // pieceElements are read of a tensor between two looks at the context.
 var pieceElements = 1 << 22
 
-// stored is a tensor as the checkpoint has it.
-func (s *Source) stored(ctx context.Context, name string) ([]float32, error) {
+// ReadTensor returns a tensor as the checkpoint has it, in f32. The result reuses dst's memory if that is large enough.
+func (s *Source) ReadTensor(ctx context.Context, name string, dst []float32) ([]float32, error) {
 	t, ok := s.Tensor(name)
 	if !ok {
 		return nil, fmt.Errorf("tensor %s is not in the checkpoint", name)
 	}
 	if t.Elements() <= pieceElements || !t.DType.IsFloat() {
-		return t.Float32(nil)
+		return t.Float32(dst)
 	}
-	all := make([]float32, t.Elements())
+	all := slices.Grow(dst[:0], t.Elements())[:t.Elements()]
 	for at := 0; at < len(all); at += pieceElements {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -284,7 +295,7 @@ func (s *Source) Weights(ctx context.Context) model.Weights {
 				}
 			}
 			if p.Parts == nil && p.Tensor != last { // the parts of a fused tensor follow one another
-				if stored, err = s.stored(ctx, p.Tensor); err != nil {
+				if stored, err = s.ReadTensor(ctx, p.Tensor, nil); err != nil {
 					return err
 				}
 				last = p.Tensor

@@ -11,8 +11,8 @@ import (
 	"gqa/internal/kernels"
 )
 
-// side is a projection whose heads are to be shared, keys or values, seen through what reads it.
-type side struct {
+// projection is a linear layer whose heads are to be shared, keys or values, seen through what reads it.
+type projection struct {
 	ctx     context.Context // of the merge under way: what is long ends early where it does, with no result
 	headDim int
 	gram    []float32 // [kvHeads*headDim]²: covariance of the outputs, of heads that may share
@@ -58,15 +58,15 @@ func (f Invariance) blocks(centred bool) []block {
 	return all
 }
 
-// sides are the keys and values of a, whose heads may share within the parts.
-func (a *Attention) sides(ctx context.Context, in Inputs, parts [][]int) (k, v *side, err error) {
+// projections returns the keys and values of a, whose heads may share within the parts.
+func (a *Attention) projections(ctx context.Context, in Inputs, parts [][]int) (k, v *projection, err error) {
 	kv := in.KeyValue
-	k = &side{
+	k = &projection{
 		ctx: ctx, headDim: a.HeadDim, gram: kv.gram(ctx, a.K, a.HeadDim, parts), mean: kv.mean(a.K), readers: a.queryReaders(ctx, in.Query),
 		// q·b is the same for every key and cancels in the softmax, unless the key's position turns b.
 		blocks: a.Key.blocks(true),
 	}
-	v = &side{
+	v = &projection{
 		ctx: ctx, headDim: a.HeadDim, gram: kv.gram(ctx, a.V, a.HeadDim, parts), mean: kv.mean(a.V), readers: a.outputReaders(),
 		// Probabilities sum to one, so a constant in v is one in the output: o's bias takes it, where there is one.
 		blocks: a.Value.blocks(a.O.Bias != nil),
@@ -87,9 +87,9 @@ func (a *Attention) sides(ctx context.Context, in Inputs, parts [][]int) (k, v *
 const largestMoment = 1e30
 
 // check refuses moments that what follows would turn into infinities.
-func (s *side) check() error {
-	for i, mean := range s.mean {
-		for _, x := range s.gram[i*len(s.mean):][:len(s.mean)] {
+func (p *projection) check() error {
+	for i, mean := range p.mean {
+		for _, x := range p.gram[i*len(p.mean):][:len(p.mean)] {
 			if !(math.Abs(float64(x)) <= largestMoment) {
 				return fmt.Errorf("the covariance of their dims reaches %g, more than can be computed with: weights or activations are too large", x)
 			}
@@ -98,21 +98,21 @@ func (s *side) check() error {
 			return fmt.Errorf("their mean reaches %g, more than can be computed with: weights or activations are too large", mean)
 		}
 	}
-	if total := s.total(); !(total <= largestMoment) {
+	if total := p.total(); !(total <= largestMoment) {
 		return fmt.Errorf("their second moment as it is read is %g, more than can be computed with: weights or activations are too large", total)
 	}
 	return nil
 }
 
-// stopped says whether the merge is to end.
-func (s *side) stopped() bool { return s.ctx.Err() != nil }
+// stopped reports whether the merge is to end.
+func (p *projection) stopped() bool { return p.ctx.Err() != nil }
 
-// second is the second moment of dim i of head a and dim j of head b.
-func (s *side) second(b block, head1, i, head2, j int) float64 {
-	r, c := head1*s.headDim+i, head2*s.headDim+j
-	x := float64(s.gram[r*len(s.mean)+c])
+// second returns the second moment of dim i of head a and dim j of head b.
+func (p *projection) second(b block, head1, i, head2, j int) float64 {
+	r, c := head1*p.headDim+i, head2*p.headDim+j
+	x := float64(p.gram[r*len(p.mean)+c])
 	if !b.centred {
-		x += s.mean[r] * s.mean[c]
+		x += p.mean[r] * p.mean[c]
 	}
 	return x
 }
@@ -120,8 +120,8 @@ func (s *side) second(b block, head1, i, head2, j int) float64 {
 // blockElements are about as many as are worth a thread.
 const blockElements = 1 << 14
 
-// moments are the block's second moments between the members, one after the other: [len(members)*len(dims)]².
-func (s *side) moments(b block, members []int) []float32 {
+// moments returns the block's second moments between the members, one after the other: [len(members)*len(dims)]².
+func (p *projection) moments(b block, members []int) []float32 {
 	dim := len(b.dims)
 	wide := len(members) * dim
 	all := make([]float32, wide*wide)
@@ -130,7 +130,7 @@ func (s *side) moments(b block, members []int) []float32 {
 			row := all[r*wide:][:wide]
 			for m, h := range members {
 				for j, d := range b.dims {
-					row[m*dim+j] = float32(s.second(b, members[r/dim], b.dims[r%dim], h, d))
+					row[m*dim+j] = float32(p.second(b, members[r/dim], b.dims[r%dim], h, d))
 				}
 			}
 		}
@@ -139,26 +139,26 @@ func (s *side) moments(b block, members []int) []float32 {
 }
 
 // findRoots prepares what lowRank asks of the readers.
-func (s *side) findRoots() {
-	for _, b := range s.blocks {
-		if b.kind != free || s.roots != nil {
+func (p *projection) findRoots() {
+	for _, b := range p.blocks {
+		if b.kind != free || p.roots != nil {
 			continue
 		}
-		s.roots = make([]rooted, len(s.readers))
-		kernels.For(len(s.roots), 1, func(lo, hi int) {
+		p.roots = make([]rooted, len(p.readers))
+		kernels.For(len(p.roots), 1, func(lo, hi int) {
 			for h := lo; h < hi; h++ {
-				s.roots[h].root, s.roots[h].inverse = root(s.reader(b, h))
+				p.roots[h].root, p.roots[h].inverse = root(p.reader(b, h))
 			}
 		})
 	}
 }
 
-// reader is the block's part of what reads a head.
-func (s *side) reader(b block, head int) *mat.SymDense {
+// reader returns the block's part of what reads a head.
+func (p *projection) reader(b block, head int) *mat.SymDense {
 	m := mat.NewSymDense(len(b.dims), nil)
 	for i, di := range b.dims {
 		for j, dj := range b.dims[i:] {
-			m.SetSym(i, i+j, s.readers[head].At(di, dj))
+			m.SetSym(i, i+j, p.readers[head].At(di, dj))
 		}
 	}
 	return m
@@ -171,8 +171,10 @@ type solution struct {
 	scale   float64 // what the shared head, or what reads it, was multiplied by to keep the members' size
 }
 
-// keep is the solution of a member alone.
-func keep(n int) solution { return solution{[]*mat.Dense{scaled(n, 1)}, []*mat.Dense{scaled(n, 1)}, 1} }
+// identity is the solution of a group with one member.
+func identity(n int) solution {
+	return solution{[]*mat.Dense{scaled(n, 1)}, []*mat.Dense{scaled(n, 1)}, 1}
+}
 
 // scaled is s times the identity.
 func scaled(n int, s float64) *mat.Dense {
@@ -184,7 +186,7 @@ func scaled(n int, s float64) *mat.Dense {
 }
 
 // solver finds how members share within a block.
-type solver func(s *side, b block, members []int) solution
+type solver func(p *projection, b block, members []int) solution
 
 // solvers are the methods' ways with each kind of block.
 var solvers = map[Method]map[kind]solver{
@@ -194,15 +196,15 @@ var solvers = map[Method]map[kind]solver{
 	Calibrated: {free: lowRank, plane: lowRankPlane, sign: alignSign, fixed: alignFixed},
 }
 
-func (s *side) solve(m Method, b block, members []int) solution {
+func (p *projection) solve(m Method, b block, members []int) solution {
 	if len(members) == 1 {
-		return keep(len(b.dims))
+		return identity(len(b.dims))
 	}
-	return solvers[m][b.kind](s, b, members)
+	return solvers[m][b.kind](p, b, members)
 }
 
 // average is the plain mean: no map is looked for.
-func average(_ *side, b block, members []int) solution {
+func average(_ *projection, b block, members []int) solution {
 	var sol solution
 	for range members {
 		sol.in = append(sol.in, scaled(len(b.dims), 1/float64(len(members))))
@@ -213,7 +215,7 @@ func average(_ *side, b block, members []int) solution {
 }
 
 // takeFirst shares the first member.
-func takeFirst(_ *side, b block, members []int) solution {
+func takeFirst(_ *projection, b block, members []int) solution {
 	n := len(b.dims)
 	sol := solution{in: slices.Repeat([]*mat.Dense{mat.NewDense(n, n, nil)}, len(members)), scale: 1}
 	sol.in[0] = scaled(n, 1)

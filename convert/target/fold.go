@@ -1,4 +1,4 @@
-package convert
+package target
 
 import (
 	"context"
@@ -6,13 +6,13 @@ import (
 	"gqa/configs"
 )
 
-// folding is the norm whose output a linear reads.
+// folding maps a linear layer to the norm whose output it reads.
 var folding = map[configs.Role]configs.Role{
 	configs.Q: configs.AttnNorm, configs.K: configs.AttnNorm, configs.V: configs.AttnNorm,
 	configs.Gate: configs.MLPNorm, configs.Up: configs.MLPNorm,
 }
 
-// gain is what a norm multiplies the elements of a row with: γ.
+// gain returns γ, the factors of a norm for the elements of a row.
 func (r *recast) gain(ctx context.Context, norm configs.Role, layer int) ([]float32, error) {
 	name := configs.ParamName(norm, layer, false)
 	g, err := r.read(ctx, name, r.to.Dim)
@@ -21,26 +21,31 @@ func (r *recast) gain(ctx context.Context, norm configs.Role, layer int) ([]floa
 }
 
 // fold puts a norm's weight γ and bias β into the linear that reads its output: W(γ∘x + β) + b = (W·diag γ)x + (Wβ + b).
-func (r *recast) fold(ctx context.Context, p configs.Param, values []float32) ([]float32, error) {
+func (r *recast) fold(ctx context.Context, p configs.Param, values []float32) error {
 	norm, ok := folding[p.Role]
-	if !ok {
-		return values, nil
+	switch {
+	case !ok:
+		return nil
+	case p.Bias:
+		return r.foldBias(ctx, p, norm, values)
 	}
-	if !p.Bias {
-		g, err := r.gain(ctx, norm, p.Layer)
-		if err != nil {
-			return nil, err
-		}
-		for i := range values {
-			values[i] *= g[i%len(g)]
-		}
-		return values, nil
+	g, err := r.gain(ctx, norm, p.Layer)
+	if err != nil {
+		return err
 	}
+	for i := range values {
+		values[i] *= g[i%len(g)]
+	}
+	return nil
+}
+
+// foldBias adds Wβ to the bias p, whose values are given.
+func (r *recast) foldBias(ctx context.Context, p configs.Param, norm configs.Role, values []float32) error {
 	beta, err := r.read(ctx, configs.ParamName(norm, p.Layer, true), r.to.Dim)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return values, r.rows(ctx, configs.ParamName(p.Role, p.Layer, false), func(i int, row []float32) {
+	return r.rows(ctx, configs.ParamName(p.Role, p.Layer, false), func(i int, row []float32) {
 		sum := float64(values[i])
 		for j, x := range row {
 			sum += float64(x) * float64(beta[j])
@@ -49,7 +54,7 @@ func (r *recast) fold(ctx context.Context, p configs.Param, values []float32) ([
 	})
 }
 
-// rows reads a matrix of the source row by row, where it is stored so.
+// rows reads a matrix of the source row by row, if it is stored so.
 func (r *recast) rows(ctx context.Context, name string, each func(i int, row []float32)) error {
 	p := r.from[name]
 	width := p.Shape[1]
@@ -71,7 +76,8 @@ func (r *recast) rows(ctx context.Context, name string, each func(i int, row []f
 	return nil
 }
 
-// order is the order of the source's rows of queries or keys in which the result's rotary planes have them; nil: their own.
+// order returns the source's rows of queries or keys in the order in which the result's rotary planes have them; nil if it is the
+// same.
 func (r *recast) order(p configs.Param) []int {
 	if r.src.Arch.Position != configs.PositionRope || p.Role != configs.Q && p.Role != configs.K {
 		return nil

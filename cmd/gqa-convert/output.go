@@ -1,0 +1,62 @@
+package main
+
+import (
+	"log/slog"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gqa/checkpoints"
+	"gqa/internal/cli"
+)
+
+// defaultOutput returns INPUT-gqaG beside the input; of an input in a hub's cache, MODEL-gqaG in the current folder.
+func (f flags) defaultOutput(input string) (string, error) {
+	base, ending := baseName(input), "-gqa"+strconv.Itoa(f.groups)
+	if len(f.byLayer) > 0 {
+		ending = "-gqa" + strconv.Itoa(slices.Max(f.byLayer)) + "-per-layer"
+	}
+	model, ok := checkpoints.HubModel(filepath.Dir(base))
+	if !ok {
+		return base + ending, nil
+	}
+	if err := checkpoints.OutsideHub("."); err != nil {
+		return "", cli.UsageError{Err: err}
+	}
+	slog.Info("the input lies in a hub's cache, where nothing is written: the result goes into the current folder", "output", model+ending)
+	return model + ending, nil
+}
+
+// baseName returns the input's path without a weight file's endings.
+func baseName(input string) string {
+	base := filepath.Clean(input)
+	if abs, err := filepath.Abs(base); err == nil && (base == "." || strings.HasSuffix(base, "..")) {
+		base = abs
+	}
+	for _, ending := range []string{".index.json", ".safetensors", ".bin", ".pth", ".pt", ".ckpt"} {
+		base = strings.TrimSuffix(base, ending)
+	}
+	return base
+}
+
+// parseSize parses sizes such as 5GB, 900MiB and 1000000, in bytes.
+func parseSize(s string) (int64, error) {
+	units := []struct {
+		suffix string
+		factor float64
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"B", 1}, {"", 1}}
+	for _, u := range units {
+		number, ok := strings.CutSuffix(strings.ToLower(s), strings.ToLower(u.suffix))
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err == nil && v > 0 && v*u.factor < math.MaxInt64/2 && v*u.factor >= 1 {
+			return int64(v * u.factor), nil
+		}
+		break
+	}
+	return 0, cli.Usagef("--shard-size is %q, want a size such as 5GB or 900MiB", s)
+}

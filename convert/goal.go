@@ -1,0 +1,113 @@
+package convert
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"gqa/configs"
+)
+
+// Goal says what the attention of a checkpoint is converted to: a number of KV heads for every converted site ([Groups]), or one
+// for each layer ([GroupsPerLayer]). The zero Goal is no goal.
+type Goal struct {
+	groups  int
+	byLayer []int
+}
+
+// Groups is the goal of n KV heads at every converted site. n must divide the KV heads of the source.
+func Groups(n int) Goal { return Goal{groups: n} }
+
+// GroupsPerLayer is the goal of heads[i] KV heads in layer i. Each must divide the KV heads that the layer has. It is for models
+// with one kind of attention.
+func GroupsPerLayer(heads ...int) Goal { return Goal{byLayer: slices.Clone(heads)} }
+
+// Groups returns the number of KV heads; where layers differ, the largest.
+func (g Goal) Groups() int {
+	if len(g.byLayer) > 0 {
+		return slices.Max(g.byLayer)
+	}
+	return g.groups
+}
+
+// PerLayer returns the number of KV heads of each layer; nil if it is the same in all.
+func (g Goal) PerLayer() []int { return slices.Clone(g.byLayer) }
+
+// String returns the numbers as a command line takes them: 4, or 8,4,2.
+func (g Goal) String() string {
+	if g.byLayer != nil {
+		return list(g.byLayer)
+	}
+	return fmt.Sprint(g.groups)
+}
+
+// arch returns a with the KV heads of the goal.
+func (g Goal) arch(a *configs.Arch, sites []configs.Site) *configs.Arch {
+	if g.byLayer != nil {
+		return a.WithLayerKVHeads(g.byLayer)
+	}
+	return a.WithKVHeads(g.groups, sites...)
+}
+
+// check returns the error that wraps ErrGroups if a cannot have the goal's KV heads.
+func (g Goal) check(a *configs.Arch, sites []configs.Site) error {
+	if g.byLayer != nil {
+		return g.checkLayers(a)
+	}
+	legal := a.LegalGroups(sites...)
+	switch {
+	case slices.Contains(legal, g.groups):
+		return nil
+	case a.KVHeads == 1 && len(a.Sites()) == 1:
+		return fmt.Errorf("%w is %d, but the checkpoint's %d heads share one KV head already (multi-query): there is nothing to merge",
+			ErrGroups, g.groups, a.Heads)
+	case a.LayerKVHeads != nil:
+		err := fmt.Errorf("%w is %d, want what divides the KV heads of every layer (%s): one of %v", ErrGroups, g.groups, list(a.LayerKVHeads), legal)
+		return OptionError{Err: err, Give: []Setting{{OptionGroupsPerLayer, list(a.LayerKVHeads)}}}
+	}
+	return fmt.Errorf("%w is %d, want a divisor of the checkpoint's %s (%d heads): one of %v", ErrGroups, g.groups, kvHeadsText(a, sites), a.Heads, legal)
+}
+
+// errLayers is ErrGroups about the KV heads of each layer.
+var errLayers = fmt.Errorf("%w-per-layer", ErrGroups)
+
+func (g Goal) checkLayers(a *configs.Arch) error {
+	switch {
+	case len(a.Sites()) > 1:
+		return fmt.Errorf("%w is for models with one kind of attention; family %s has %v", errLayers, a.Family.Name, a.Sites())
+	case len(g.byLayer) != a.Layers:
+		return fmt.Errorf("%w has %d numbers, want %d, one for each layer", errLayers, len(g.byLayer), a.Layers)
+	}
+	for i, groups := range g.byLayer {
+		if legal := divisors(a.LayerKV(i)); !slices.Contains(legal, groups) {
+			return fmt.Errorf("%w has %d for layer %d, want a divisor of its %d KV heads: one of %v", errLayers, groups, i, a.LayerKV(i), legal)
+		}
+	}
+	return nil
+}
+
+// kvHeadsText names the KV heads that a has at the sites: 8 KV heads and 4 at encoder_self.
+func kvHeadsText(a *configs.Arch, sites []configs.Site) string {
+	text := fmt.Sprintf("%d KV heads", a.SiteKVHeads(sites[0]))
+	for _, s := range sites[1:] {
+		if kv := a.SiteKVHeads(s); kv != a.SiteKVHeads(sites[0]) {
+			text += fmt.Sprintf(" and %d at %s", kv, s)
+		}
+	}
+	return text
+}
+
+// list returns numbers with commas between, as a command line takes them.
+func list(numbers []int) string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", ","), "[]")
+}
+
+// divisors lists the divisors of n in rising order.
+func divisors(n int) (all []int) {
+	for d := 1; d <= n; d++ {
+		if n%d == 0 {
+			all = append(all, d)
+		}
+	}
+	return all
+}

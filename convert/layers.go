@@ -1,0 +1,121 @@
+package convert
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gqa/configs"
+	"gqa/convert/calibrate"
+	"gqa/convert/merge"
+	"gqa/internal/kernels"
+	"gqa/internal/weights"
+)
+
+// Layer describes what a merge did to one layer's attention.
+type Layer struct {
+	Site   configs.Site  `json:"site"`
+	Layer  int           `json:"layer"`
+	Groups []MergedGroup `json:"groups"`
+	// Readout and Fit describe how the layer was fitted to the original's output; nil if it was not.
+	Readout *LayerFit `json:"readout,omitempty"`
+	Fit     *LayerFit `json:"refine,omitempty"`
+	// States describes a refinement of all layers at once: relative squared errors of the states that the layer leaves, on
+	// held-out text. It is nil for an encoder before a decoder, whose error shows in the decoder's layers.
+	States *LayerFit `json:"states,omitempty"`
+}
+
+// LayerFit describes how a layer's attention was fitted to what it should give: relative squared errors of its output, for the
+// readout (o by least squares) on the calibration text, for a refinement on the part of it that is held out.
+type LayerFit struct {
+	Before float64 `json:"error_before"`
+	After  float64 `json:"error_after"`
+	Steps  int     `json:"steps,omitempty"`
+	Rate   float64 `json:"learning_rate,omitempty"` // relative to each weight's root mean square
+}
+
+// MergedGroup describes one group of a layer.
+type MergedGroup struct {
+	Members []int     `json:"members"` // KV heads of the source
+	K       MergedFit `json:"k"`
+	V       MergedFit `json:"v"`
+}
+
+// MergedFit says how well the shared head stands for its members; see merge.Fit.
+type MergedFit struct {
+	Cosine float64 `json:"cosine"`
+	Energy float64 `json:"energy_kept"`
+	Scale  float64 `json:"scale"`
+	Error  float64 `json:"error"`
+}
+
+// MergeWork returns how many steps a run reports at most before anything is written: attention modules that are merged, those that
+// are looked at before, where several must have one order of heads, and the steps that fit all of them together.
+func (p *Plan) MergeWork() int {
+	n := p.Refine
+	if !p.fitsTogether() {
+		n *= len(p.modules)
+	}
+	for _, m := range p.modules {
+		n++
+		if p.ordered(m) {
+			n++
+		}
+	}
+	return n
+}
+
+// refineBytes is the largest size of a model, in f32, for which BySize fits all layers at once.
+const refineBytes = 1 << 30
+
+// fitsTogether reports whether all layers are refined at once; else it is one after the other.
+func (p *Plan) fitsTogether() bool {
+	if p.Refine == 0 || len(p.modules) == 0 {
+		return false
+	}
+	n, err := weights.Parameters(p.Source.Arch)
+	return p.RefineBy == ByModel || p.RefineBy == BySize && err == nil && 4*n <= refineBytes
+}
+
+// mergedModules lists the attention modules of a that a merge computes, in the order of a forward pass.
+func (o Options) mergedModules(a *configs.Arch, sites []configs.Site) (all []module) {
+	if !o.Merges() {
+		return nil
+	}
+	for _, s := range sites {
+		if a.SiteKVHeads(s) != o.Goal.Groups() {
+			all = append(all, modulesOf(a, s)...)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b module) int { // an encoder's first, self-attention before cross-attention
+		return cmp.Or(strings.Compare(b.prefix, a.prefix), a.layer-b.layer)
+	})
+	return all
+}
+
+// ordered reports whether the module's order of heads is to be chosen, and must be that of all layers of its stack.
+func (p *Plan) ordered(m module) bool { return p.Grouping == Similar && m.sharesTable() }
+
+// keep stores a module's weights.
+func (r *run) keep(m module, changed calibrate.Weights) error {
+	for name, values := range changed {
+		if !kernels.Finite(values) {
+			return at(m, "fit", fmt.Errorf("%s is not finite: activations or weights are too large", name))
+		}
+		if err := r.store.Put(m.prefix+name, values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// report describes what became of each group.
+func report(groups []merge.Group) []MergedGroup {
+	fit := func(f merge.Fit) MergedFit { return MergedFit(f) }
+	all := make([]MergedGroup, len(groups))
+	for i, g := range groups {
+		all[i] = MergedGroup{Members: g.Members, K: fit(g.K), V: fit(g.V)}
+	}
+	return all
+}

@@ -23,6 +23,10 @@ const (
 // Methods lists the methods.
 var Methods = merge.Methods
 
+// Pool computes the K (or V) head of a group from those of its members, which have one size: the weights [headDim, modelDim] or the
+// biases [headDim] of a head. It must not keep or change them.
+type Pool func(dst []float32, members [][]float32)
+
 // Grouping says which heads form a group.
 type Grouping string
 
@@ -34,6 +38,23 @@ const (
 
 // Groupings lists the groupings.
 var Groupings = []string{string(Contiguous), string(Similar)}
+
+// poolWith is pool by a function of the caller's.
+func poolWith(f Pool, heads []float32, count, groups int) []float32 {
+	if groups == count {
+		return heads
+	}
+	size, members := len(heads)/count, count/groups
+	pooled := make([]float32, groups*size)
+	for g := range groups {
+		var group [][]float32
+		for m := range members {
+			group = append(group, heads[(g*members+m)*size:][:size])
+		}
+		f(pooled[g*size:][:size], group)
+	}
+	return pooled
+}
 
 // pool turns heads [heads, size] into [groups, size], contiguous heads sharing a group. size is what one head holds:
 // headDim*dim of a weight, headDim of a bias. name and seed fix what Random draws.

@@ -3,6 +3,7 @@ package convert
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -64,5 +65,31 @@ func TestPoolRandom(t *testing.T) {
 	}
 	if slices.Equal(a, draw("layers.0.k.weight", 2)) || slices.Equal(a, draw("layers.0.v.weight", 1)) {
 		t.Error("another seed or name draws the same values")
+	}
+}
+
+// TestPoolWith converts by a function that takes the second member, and refuses what does not go with one.
+func TestPoolWith(t *testing.T) {
+	second := func(dst []float32, members [][]float32) { copy(dst, members[1]) }
+	heads := []float32{1, 2, 3, 4, 5, 6, 7, 8}
+	if got := poolWith(second, heads, 4, 2); !slices.Equal(got, []float32{3, 4, 7, 8}) {
+		t.Errorf("second members are %v", got)
+	}
+	if got := poolWith(second, heads, 4, 4); !slices.Equal(got, heads) {
+		t.Errorf("heads that stay are %v", got)
+	}
+	for name, o := range map[string]Options{
+		"the name of another":     {Method: Mean, Pool: second},
+		"no name":                 {Pool: second},
+		"goes without":            {Method: "second", Pool: second, Grouping: Similar},
+		`method "second" is unkn`: {Method: "second"},
+	} {
+		err := o.withDefaults().checkChoices()
+		if err == nil {
+			err = o.withDefaults().checkMerge()
+		}
+		if want := strings.TrimPrefix(name, "no "); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v", name, err)
+		}
 	}
 }

@@ -63,6 +63,7 @@ var RefineChoices = []string{string(BySize), string(ByModel), string(ByLayer)}
 type Options struct {
 	Goal     Goal
 	Method   Method
+	Pool     Pool     // a method of the caller's, which Method then gives a name; nil: Method is one of Methods
 	Grouping Grouping // empty: Contiguous
 	Seed     uint64   // of Method Random and of a search for groups
 	// Calibration is text to run the model on, so that heads are compared in what they do with it; nil: by their weights alone.
@@ -109,11 +110,18 @@ func (o Options) check(a *configs.Arch) error {
 
 // checkChoices refuses values that no option has.
 func (o Options) checkChoices() error {
+	methods := Methods
+	if o.Pool != nil {
+		if o.Method == "" || slices.Contains(Methods, string(o.Method)) {
+			return OptionError{Err: fmt.Errorf("method %q cannot be the name of another function; want one that is none of %v", o.Method, Methods)}
+		}
+		methods = []string{string(o.Method)}
+	}
 	for _, c := range []struct {
 		option, value string
 		choices       []string
 	}{
-		{"method", string(o.Method), Methods},
+		{"method", string(o.Method), methods},
 		{"grouping", string(o.Grouping), Groupings},
 		{"refine-by", string(o.RefineBy), RefineChoices},
 		{"target", string(o.Target), Targets},
@@ -166,6 +174,8 @@ func (o Options) checkMerge() error {
 			LeaveOut: []Setting{{Option: OptionCalibration}},
 			Give:     []Setting{{OptionMethod, "align or calibrated"}, {OptionGrouping, string(Similar)}, {Option: OptionRefine}},
 		}
+	case o.Pool != nil && o.Merges():
+		return OptionError{Err: fmt.Errorf("method %s pools each weight by itself: it goes without grouping similar and refine", o.Method), LeaveOut: o.merging()}
 	case o.Refine > 0 && o.Calibration == nil:
 		return OptionError{
 			Err:  errors.New("refine fits attention to what it does with text like that which the model was trained on, and there is none"),

@@ -120,6 +120,8 @@ func (o Options) kind(from, to configs.Param, merged bool) target.Kind {
 		return target.Computed
 	case from.KVHeads == to.KVHeads:
 		return target.Copied
+	case o.Pool != nil:
+		return target.Computed
 	}
 	switch o.poolBy(to) {
 	case Random:

@@ -34,6 +34,9 @@ func (r *reader) Read(ctx context.Context, i int) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Pool != nil {
+		return poolWith(r.Pool, values, w.From.KVHeads, w.KVHeads), nil
+	}
 	return pool(r.poolBy(w.Param), values, w.From.KVHeads, w.KVHeads, w.Bias, w.Name, r.Seed), nil
 }
 

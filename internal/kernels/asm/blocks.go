@@ -29,74 +29,92 @@ func blockPanels() {
 	TEXT("blockPanelsAMX", NOSPLIT, "func(panels, steps int, a, b, c *float32, ldc int, acc bool, shapes *byte)")
 	Doc("blockPanelsAMX is tilePath.panels. ldc is in bytes.")
 	Pragma("noescape")
-	a, b, c, below, ldc, line, next := reg.RSI, reg.RBX, reg.RDI, reg.R10, reg.R8, reg.R9, reg.RDX
-	steps, panels, right, acc := reg.R12, reg.R13, reg.R11, reg.RAX
-	Load(Param("shapes"), a)
-	tileConfig(a)
+	steps, panels, acc := reg.R12, reg.R13, reg.RAX
+	Load(Param("shapes"), blockA)
+	tileConfig(blockA)
 	Load(Param("panels"), panels)
-	Load(Param("b"), b)
-	Load(Param("c"), c)
-	Load(Param("ldc"), ldc)
+	Load(Param("b"), blockB)
+	Load(Param("c"), blockC)
+	Load(Param("ldc"), blockLDC)
 	Load(Param("acc"), reg.AL)
-	MOVQ(I32(64), line)
-	sums := func(f func(t int, base, stride reg.GPPhysical)) {
-		MOVQ(ldc, below)
-		SHLQ(U8(4), below)
-		ADDQ(c, below)
-		for i, row := range []reg.GPPhysical{c, below} {
-			LEAQ(Mem{Base: row, Disp: 64}, right)
-			f(2*i, row, ldc)
-			f(2*i+1, right, ldc)
-		}
-	}
+	MOVQ(I32(64), blockLine)
 	Label("panel")
+	beginBlock(acc)
+	Load(Param("a"), blockA)
+	Load(Param("steps"), steps)
+	LEAQ(Mem{Base: blockC, Disp: 128}, blockNext)
+	Label("step")
+	blockStep()
+	ADDQ(U32(stepBytes), blockA)
+	ADDQ(U32(stepBytes), blockB)
+	DECQ(steps)
+	JNZ(LabelRef("step"))
+	eachBlockSum(tileStore)
+	ADDQ(U32(128), blockC)
+	DECQ(panels)
+	JNZ(LabelRef("panel"))
+	tileRelease()
+	VZEROUPPER()
+	RET()
+}
+
+// The general registers of blockPanels: avo does not allocate registers for tile instructions.
+var (
+	blockA, blockB, blockC         = reg.RSI, reg.RBX, reg.RDI
+	blockLDC, blockLine, blockNext = reg.R8, reg.R9, reg.RDX
+)
+
+// eachBlockSum visits the four tiles of C.
+func eachBlockSum(f func(t int, base, stride reg.GPPhysical)) {
+	below, right := reg.R10, reg.R11
+	MOVQ(blockLDC, below)
+	SHLQ(U8(4), below)
+	ADDQ(blockC, below)
+	for i, row := range []reg.GPPhysical{blockC, below} {
+		LEAQ(Mem{Base: row, Disp: 64}, right)
+		f(2*i, row, blockLDC)
+		f(2*i+1, right, blockLDC)
+	}
+}
+
+// beginBlock loads the sums of a panel from C, or clears them unless acc.
+func beginBlock(acc reg.GPPhysical) {
 	TESTB(acc.As8(), acc.As8())
 	JE(LabelRef("zero"))
-	sums(tileLoad)
+	eachBlockSum(tileLoad)
 	JMP(LabelRef("begin"))
 	Label("zero")
 	for i := range 4 {
 		tileZero(i)
 	}
 	Label("begin")
-	Load(Param("a"), a)
-	Load(Param("steps"), steps)
-	LEAQ(Mem{Base: c, Disp: 128}, next)
-	Label("step")
+}
+
+// blockStep adds the products of 32 elements of the sums, and prefetches the next step's part of B and the next panel's of C.
+func blockStep() {
 	held := [2]int{-1, -1}
 	for n, parts := range partProducts {
-		for f, base := range []reg.GPPhysical{a, b} {
+		for f, base := range []reg.GPPhysical{blockA, blockB} {
 			if held[f] == parts[f] {
 				continue
 			}
 			held[f] = parts[f]
 			for i := range 2 {
-				tileLoadAt(4+2*f+i, base, line, parts[f]*planeBytes+i*tileBytes)
+				tileLoadAt(4+2*f+i, base, blockLine, parts[f]*planeBytes+i*tileBytes)
 			}
 		}
 		for i := range 4 {
 			tileDot(i, 4+i/2, 6+i%2)
-			for l := range 4 { // the next step's part of B
-				PREFETCHT0(Mem{Base: b, Disp: stepBytes + 64*(16*n+4*i+l)})
+			for l := range 4 {
+				PREFETCHT0(Mem{Base: blockB, Disp: stepBytes + 64*(16*n+4*i+l)})
 			}
-			if at := 4*n + i; at%3 == 0 { // eight rows of the next part of C
-				PREFETCHT0(Mem{Base: next})
-				PREFETCHT0(Mem{Base: next, Disp: 64})
-				ADDQ(ldc, next)
+			if at := 4*n + i; at%3 == 0 { // eight rows of C
+				PREFETCHT0(Mem{Base: blockNext})
+				PREFETCHT0(Mem{Base: blockNext, Disp: 64})
+				ADDQ(blockLDC, blockNext)
 			}
 		}
 	}
-	ADDQ(U32(stepBytes), a)
-	ADDQ(U32(stepBytes), b)
-	DECQ(steps)
-	JNZ(LabelRef("step"))
-	sums(tileStore)
-	ADDQ(U32(128), c)
-	DECQ(panels)
-	JNZ(LabelRef("panel"))
-	tileRelease()
-	VZEROUPPER()
-	RET()
 }
 
 // blockRows generates the splitting of rows of A, 32 elements at a time, into the tiles of blockPanels.

@@ -28,71 +28,101 @@ func (s isa) dotTiles(b format) {
 	}
 }
 
+// dotRow is the kernel of the products of one row of A, in work: its registers, and how many hold a sum.
+type dotRow struct {
+	isa           // of the whole kernel
+	t      isa    // of the sums
+	apart  int    // registers of t in one of isa
+	f      format // of B
+	sums   []reg.VecVirtual
+	values []reg.VecVirtual
+	a, at  reg.Register // the elements that come next
+	k      reg.GPVirtual
+}
+
+// dotTurns is how many sums take turns, as one alone would wait for itself.
+const dotTurns = 4
+
 // dotRow generates the products of one row of A, short enough to stay in the first-level cache, with n rows of B one after another:
-// B is read from end to end, as a processor's own prefetching likes best. Four sums take turns, as one alone would wait for itself.
-// Numbers of 16 bits are converted eight at a time, which is faster on Zen 4 than sixteen; their sums are those of float32 to the bit.
+// B is read from end to end, as hardware prefetchers like best. Numbers of 16 bits are converted eight at a time, which is faster
+// on Zen 4 than sixteen; their sums are those of float32 to the bit.
 func (s isa) dotRow(f format) {
 	s.text("dots1"+f.name, fmt.Sprintf(dotsSignature, f.element), "%s is path.dots for one short row of A"+f.note+".")
 	b, ldb, c := Load(Param("b"), GP64()), scaledBy("ldb", f.size), Load(Param("c"), GP64())
-	a, at, k := GP64(), GP64(), GP64()
-	t, apart := s, 1 // registers, and how many hold a sum
+	r := &dotRow{isa: s, t: s, apart: 1, f: f, a: GP64(), at: GP64(), k: GP64()}
 	if f.convert != nil {
-		t, apart = vector256, s.lanes/vector256.lanes
+		r.t, r.apart = vector256, s.lanes/vector256.lanes
 	}
-	const turns = 4
 	Label("row")
-	sums, values := t.group(turns*apart, zero), t.group(turns*apart, func(reg.Register) {})
-	step := func(count int) {
-		for i := range count * apart {
-			from := Mem{Base: at, Disp: f.size * t.lanes * i}
-			if f.convert != nil {
-				f.convert(from, values[i])
-			} else {
-				VMOVUPS(from, values[i])
-				PREFETCHT0(Mem{Base: a, Disp: 4 * t.lanes * i}) // used twice, so it stays: see dotSums.step
-			}
-			VFMADD231PS(Mem{Base: a, Disp: 4 * t.lanes * i}, values[i], sums[i])
-		}
-		ADDQ(U32(f.size*s.lanes*count), at)
-		ADDQ(U32(4*s.lanes*count), a)
-		SUBQ(U32(s.lanes*count), k)
+	r.sums, r.values = r.t.group(dotTurns*r.apart, zero), r.t.group(dotTurns*r.apart, func(reg.Register) {})
+	MOVQ(b, r.at)
+	Load(Param("a"), r.a)
+	Load(Param("k"), r.k)
+	r.loop()
+	if f.convert == nil {
+		r.tail()
 	}
-	MOVQ(b, at)
-	Load(Param("a"), a)
-	Load(Param("k"), k)
-	SUBQ(U32(turns*s.lanes), k)
+	r.write(c)
+	ADDQ(ldb, b)
+	ADDQ(U32(4), c)
+	DECQ(address("n"))
+	JNZ(LabelRef("row"))
+	s.end()
+}
+
+// loop adds the products of whole registers.
+func (r *dotRow) loop() {
+	SUBQ(U32(dotTurns*r.lanes), r.k)
 	JL(LabelRef("few"))
 	Label("loop")
-	step(turns)
+	r.step(dotTurns)
 	JGE(LabelRef("loop"))
 	Label("few")
-	ADDQ(U32((turns-1)*s.lanes), k)
+	ADDQ(U32((dotTurns-1)*r.lanes), r.k)
 	JL(LabelRef("tail"))
 	Label("one")
-	step(1)
+	r.step(1)
 	JGE(LabelRef("one"))
 	Label("tail")
-	if f.convert == nil {
-		ADDQ(U32(s.lanes), k)
-		JE(LabelRef("reduce"))
-		m := s.tail(k)
-		s.load(m, Mem{Base: at}, values[0])
-		s.load(m, Mem{Base: a}, values[1])
-		VFMADD231PS(values[0], values[1], sums[0])
-		Label("reduce")
+}
+
+// step adds the products of so many registers.
+func (r *dotRow) step(count int) {
+	for i := range count * r.apart {
+		from := Mem{Base: r.at, Disp: r.f.size * r.t.lanes * i}
+		if r.f.convert != nil {
+			r.f.convert(from, r.values[i])
+		} else {
+			VMOVUPS(from, r.values[i])
+			PREFETCHT0(Mem{Base: r.a, Disp: 4 * r.t.lanes * i}) // used twice, so it stays: see dotSums.step
+		}
+		VFMADD231PS(Mem{Base: r.a, Disp: 4 * r.t.lanes * i}, r.values[i], r.sums[i])
 	}
-	total := t.fold(t.combine(sums, VADDPS), VADDPS)
+	ADDQ(U32(r.f.size*r.lanes*count), r.at)
+	ADDQ(U32(4*r.lanes*count), r.a)
+	SUBQ(U32(r.lanes*count), r.k)
+}
+
+// tail adds the products of what does not fill a register.
+func (r *dotRow) tail() {
+	ADDQ(U32(r.lanes), r.k)
+	JE(LabelRef("reduce"))
+	m := r.isa.tail(r.k)
+	r.load(m, Mem{Base: r.at}, r.values[0])
+	r.load(m, Mem{Base: r.a}, r.values[1])
+	VFMADD231PS(r.values[0], r.values[1], r.sums[0])
+	Label("reduce")
+}
+
+// write stores the sum to C, after adding what is there if acc.
+func (r *dotRow) write(c reg.Register) {
+	total := r.t.fold(r.t.combine(r.sums, VADDPS), VADDPS)
 	VMULSS(address("alpha"), total, total)
 	CMPB(address("acc"), U8(0))
 	JE(LabelRef("store"))
 	VADDSS(Mem{Base: c}, total, total)
 	Label("store")
 	VMOVSS(total, Mem{Base: c})
-	ADDQ(ldb, b)
-	ADDQ(U32(4), c)
-	DECQ(address("n"))
-	JNZ(LabelRef("row"))
-	s.end()
 }
 
 // dotSums are the sums of a tile of h rows and w columns, in the first registers.
@@ -310,18 +340,16 @@ func (t dotSums) lowest(i int) (sums []reg.VecPhysical) {
 	return sums
 }
 
-// write stores the sums to C, after adding what is there if acc.
-func (t dotSums) write() {
-	c, ldc, acc := Load(Param("c"), GP64()), scaled("ldc"), Load(Param("acc"), GP8())
-	move := func(from, to Op) { VMOVUPS(from, to) }
+// move returns the instruction that moves the sums of a row of C.
+func (t dotSums) move() func(from, to Op) {
 	switch t.w {
 	case 2:
-		move = func(from, to Op) { VMOVSD(from, to) }
+		return func(from, to Op) { VMOVSD(from, to) }
 	case 3:
 		three, bits := K(), GP32()
 		MOVL(U32(0b111), bits)
 		KMOVW(bits, three)
-		move = func(from, to Op) {
+		return func(from, to Op) {
 			if m, ok := from.(Mem); ok {
 				VMOVUPS_Z(m, three, to)
 			} else {
@@ -329,6 +357,13 @@ func (t dotSums) write() {
 			}
 		}
 	}
+	return func(from, to Op) { VMOVUPS(from, to) }
+}
+
+// write stores the sums to C, after adding what is there if acc.
+func (t dotSums) write() {
+	c, ldc, acc := Load(Param("c"), GP64()), scaled("ldc"), Load(Param("acc"), GP8())
+	move := t.move()
 	each := func(c reg.Register, f func(at Mem, sum reg.Register)) {
 		for i := range t.h {
 			f(Mem{Base: c}, t.at(i, 0).AsX())

@@ -94,21 +94,14 @@ func (t scoreTile) generate(s scoreStep) {
 		zero(sum)
 	}
 	for first := 0; first < t.keys; first += keysAbreast {
-		abreast := sums[t.vectors*first:][:t.vectors*keysAbreast]
 		loop := fmt.Sprintf("keys%d", first)
 		q, steps := Load(Param("q"), GP64()), Load(Param("steps"), GP64())
 		for _, sum := range s.apart {
 			zero(sum)
 		}
 		Label(loop)
-		for u := range s.unroll {
-			for i := range s.queries {
-				VMOVUPS(Mem{Base: q, Disp: 4 * t.lanes * (s.queries*u + i)}, t.fixed(s.query+i))
-			}
-			for i := range keysAbreast {
-				s.multiply(i, k.at(i).Offset(s.bytes*u), abreast[t.vectors*i:][:t.vectors])
-			}
-		}
+		abreast := sums[t.vectors*first:][:t.vectors*keysAbreast]
+		t.turn(s, k, q, abreast)
 		for range keysAbreast * s.bytes * s.unroll / 64 {
 			PREFETCHT1(Mem{Base: ahead})
 			ADDQ(stride, ahead)
@@ -128,6 +121,18 @@ func (t scoreTile) generate(s scoreStep) {
 	DECQ(n)
 	JNZ(LabelRef("tile"))
 	t.end()
+}
+
+// turn adds the products of the steps of one turn of the loop.
+func (t scoreTile) turn(s scoreStep, k *rows, q reg.Register, sums []reg.VecPhysical) {
+	for u := range s.unroll {
+		for i := range s.queries {
+			VMOVUPS(Mem{Base: q, Disp: 4 * t.lanes * (s.queries*u + i)}, t.fixed(s.query+i))
+		}
+		for i := range keysAbreast {
+			s.multiply(i, k.at(i).Offset(s.bytes*u), sums[t.vectors*i:][:t.vectors])
+		}
+	}
 }
 
 // multiplyKey adds c elements of a key times those of the queries, in the registers from the number query on, to the sums.
@@ -244,64 +249,80 @@ func (s isa) sumValuesTiles() []sumValuesTile {
 	return []sumValuesTile{{s, 1, 1, 4}, {s, 2, 2, 4}, {s, 4, 4, 4}, {s, 8, 8, 2}, {s, 16, 8, 2}}
 }
 
+// weighing is the kernel of a sumValuesTile, in work.
+type weighing struct {
+	sumValuesTile
+	f             format
+	p, ldp        reg.Register
+	v, ldv        reg.Register
+	o, ldo        reg.Register
+	ahead, stride reg.Register
+}
+
 // sumValues generates O[h,w] += P·V for h rows of P, stored [keys, rows], and w registers of columns of V.
 func (t sumValuesTile) sumValues(f format) {
-	h, w := t.h, t.w
-	doc := fmt.Sprintf("%%s is laneTile.sumValues for %d rows, %d of them and %d columns at a time%s.", t.rows, h, w*t.lanes, f.note)
+	doc := fmt.Sprintf("%%s is laneTile.sumValues for %d rows, %d of them and %d columns at a time%s.", t.rows, t.h, t.w*t.lanes, f.note)
 	t.text(fmt.Sprintf("sumValues%d%s", t.rows, f.name), fmt.Sprintf(sumValuesSignature, f.element), doc)
-	n, p, ldp := Load(Param("n"), GP64()), Load(Param("p"), GP64()), scaled("ldp")
-	v, ldv := Load(Param("v"), GP64()), scaledBy("ldv", f.size)
-	ahead, stride := lookahead()
-	o, ldo := Load(Param("o"), GP64()), scaled("ldo")
-	sum := func(i, j int) reg.VecPhysical { return t.fixed(i*w + j) }
-	eachOfO := func(f func(at Mem, sum reg.Register)) {
-		row := GP64()
-		MOVQ(o, row)
-		for i := range h {
-			for j := range w {
-				f(Mem{Base: row, Disp: 4 * t.lanes * j}, sum(i, j))
-			}
-			ADDQ(ldo, row)
-		}
-	}
-	eachOfO(func(at Mem, sum reg.Register) { VMOVUPS(at, sum) })
-	step := func(u int) {
-		for j := range w {
-			at := row(v, ldv, u, f.size*t.lanes*j)
-			if f.convert != nil {
-				f.convert(at, t.fixed(h*w+j))
-			} else {
-				VMOVUPS(at, t.fixed(h*w+j))
-			}
-		}
-		for range max(1, w*t.lanes*f.size*h/t.rows/64) {
-			PREFETCHT1(Mem{Base: ahead})
-			ADDQ(stride, ahead)
-		}
-		for i := range h {
-			weight := t.fixed(h*w + w + i%2)
-			VBROADCASTSS(row(p, ldp, u, 4*i), weight)
-			for j := range w {
-				VFMADD231PS(t.fixed(h*w+j), weight, sum(i, j))
-			}
-		}
-	}
+	x := &weighing{sumValuesTile: t, f: f}
+	n := Load(Param("n"), GP64())
+	x.p, x.ldp = Load(Param("p"), GP64()), scaled("ldp")
+	x.v, x.ldv = Load(Param("v"), GP64()), scaledBy("ldv", f.size)
+	x.ahead, x.stride = lookahead()
+	x.o, x.ldo = Load(Param("o"), GP64()), scaled("ldo")
+	x.eachOfO(func(at Mem, sum reg.Register) { VMOVUPS(at, sum) })
 	SUBQ(U32(2), n)
 	JL(LabelRef("last"))
 	Label("loop")
-	step(0)
-	step(1)
-	LEAQ(Mem{Base: p, Index: ldp, Scale: 2}, p)
-	LEAQ(Mem{Base: v, Index: ldv, Scale: 2}, v)
+	x.step(0)
+	x.step(1)
+	LEAQ(Mem{Base: x.p, Index: x.ldp, Scale: 2}, x.p)
+	LEAQ(Mem{Base: x.v, Index: x.ldv, Scale: 2}, x.v)
 	SUBQ(U32(2), n)
 	JGE(LabelRef("loop"))
 	Label("last")
 	CMPQ(n, I8(-2))
 	JE(LabelRef("store"))
-	step(0)
+	x.step(0)
 	Label("store")
-	eachOfO(func(at Mem, sum reg.Register) { VMOVUPS(sum, at) })
+	x.eachOfO(func(at Mem, sum reg.Register) { VMOVUPS(sum, at) })
 	t.end()
+}
+
+func (x *weighing) sum(i, j int) reg.VecPhysical { return x.fixed(i*x.w + j) }
+
+func (x *weighing) eachOfO(f func(at Mem, sum reg.Register)) {
+	row := GP64()
+	MOVQ(x.o, row)
+	for i := range x.h {
+		for j := range x.w {
+			f(Mem{Base: row, Disp: 4 * x.lanes * j}, x.sum(i, j))
+		}
+		ADDQ(x.ldo, row)
+	}
+}
+
+// step adds the values of key u, 0 or 1 from the current one, times their weights.
+func (x *weighing) step(u int) {
+	h, w := x.h, x.w
+	for j := range w {
+		at := row(x.v, x.ldv, u, x.f.size*x.lanes*j)
+		if x.f.convert != nil {
+			x.f.convert(at, x.fixed(h*w+j))
+		} else {
+			VMOVUPS(at, x.fixed(h*w+j))
+		}
+	}
+	for range max(1, w*x.lanes*x.f.size*h/x.rows/64) {
+		PREFETCHT1(Mem{Base: x.ahead})
+		ADDQ(x.stride, x.ahead)
+	}
+	for i := range h {
+		weight := x.fixed(h*w + w + i%2)
+		VBROADCASTSS(row(x.p, x.ldp, u, 4*i), weight)
+		for j := range w {
+			VFMADD231PS(x.fixed(h*w+j), weight, x.sum(i, j))
+		}
+	}
 }
 
 // row addresses row i, 0 or 1, at a stride.

@@ -25,7 +25,8 @@ func main() {
 			s.dotTiles(f)
 		}
 	}
-	transposes()
+	transpose8()
+	transpose16()
 	tileKernels()
 	pairKernels()
 	vendor()

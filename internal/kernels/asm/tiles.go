@@ -69,6 +69,14 @@ func tileConfig(base reg.GPPhysical) {
 // tileDot is C += A·B for tiles: A [rows, 32 of bfloat16], B [16, columns of pairs].
 func tileDot(c, a, b int) { vex(pF3, opDot, b, 0, 0, 3<<6|c<<3|a) }
 
+// The general registers of tileDots.
+var (
+	dotsAt, dotsFrom, dotsRow, dotsTile = reg.R13, reg.RBX, reg.RCX, reg.RAX
+	dotsHigh, dotsMiddle, dotsLow       = reg.RDX, reg.R9, reg.R10
+	dotsC, dotsLDC, dotsColumns         = reg.RSI, reg.RDI, reg.R11
+	dotsSteps, dotsAhead, dotsStride    = reg.R12, reg.R8, reg.R15
+)
+
 // tileDots generates the product of rows of bfloat16, 16 times so many at a time, with columns that are split in three.
 func tileDots(tiles int) {
 	name := fmt.Sprintf("tileDots%dAMX", tiles)
@@ -76,63 +84,73 @@ func tileDots(tiles int) {
 		"shapes *byte, ahead *byte, from, stride int)")
 	Doc(fmt.Sprintf("%s is tilePath.dots for blocks of %d rows and steps of 32 elements. All strides are in bytes.", name, 16*tiles))
 	Pragma("noescape")
-	at, from, row, tile := reg.R13, reg.RBX, reg.RCX, reg.RAX
-	high, middle, low := reg.RDX, reg.R9, reg.R10
-	c, ldc, columns := reg.RSI, reg.RDI, reg.R11
-	steps, ahead, stride := reg.R12, reg.R8, reg.R15
-	Load(Param("shapes"), at)
-	tileConfig(at)
-	Load(Param("row"), row)
-	Load(Param("tile"), tile)
-	Load(Param("c"), c)
-	Load(Param("ldc"), ldc)
-	Load(Param("ahead"), ahead)
-	ADDQ(address("from"), ahead)
-	Load(Param("stride"), stride)
-	MOVQ(ldc, columns)
-	SHLQ(U8(4), columns)
+	loadTileDots()
 	Label("block")
-	for i := range tiles {
-		tileZero(i)
-	}
-	Load(Param("steps"), steps)
-	Load(Param("w"), at)
-	Load(Param("b"), high)
-	MOVQ(high, middle)
-	ADDQ(address("plane"), middle)
-	MOVQ(middle, low)
-	ADDQ(address("plane"), low)
+	beginTileDots(tiles)
 	Label("loop")
-	for i, plane := range []reg.GPPhysical{high, middle, low} {
-		tileLoad(5+i, plane, ldc)
-		ADDQ(columns, plane)
-	}
-	MOVQ(at, from)
-	for i := range tiles {
-		for range 16 {
-			PREFETCHT1(Mem{Base: ahead})
-			ADDQ(stride, ahead)
-		}
-		tileLoad(4, from, row)
-		ADDQ(tile, from)
-		for part := range 3 {
-			tileDot(i, 4, 5+part)
-		}
-	}
-	ADDQ(address("step"), at)
-	DECQ(steps)
+	stepTileDots(tiles)
+	ADDQ(address("step"), dotsAt)
+	DECQ(dotsSteps)
 	JNZ(LabelRef("loop"))
 	for i := range tiles {
-		tileStore(i, c, ldc)
-		ADDQ(columns, c)
+		tileStore(i, dotsC, dotsLDC)
+		ADDQ(dotsColumns, dotsC)
 	}
-	Load(Param("block"), at)
-	ADDQ(at, address("w"))
+	Load(Param("block"), dotsAt)
+	ADDQ(dotsAt, address("w"))
 	DECQ(address("blocks"))
 	JNZ(LabelRef("block"))
 	tileRelease()
 	VZEROUPPER()
 	RET()
+}
+
+func loadTileDots() {
+	Load(Param("shapes"), dotsAt)
+	tileConfig(dotsAt)
+	Load(Param("row"), dotsRow)
+	Load(Param("tile"), dotsTile)
+	Load(Param("c"), dotsC)
+	Load(Param("ldc"), dotsLDC)
+	Load(Param("ahead"), dotsAhead)
+	ADDQ(address("from"), dotsAhead)
+	Load(Param("stride"), dotsStride)
+	MOVQ(dotsLDC, dotsColumns)
+	SHLQ(U8(4), dotsColumns)
+}
+
+// beginTileDots clears the sums of a block of rows and goes to its first elements.
+func beginTileDots(tiles int) {
+	for i := range tiles {
+		tileZero(i)
+	}
+	Load(Param("steps"), dotsSteps)
+	Load(Param("w"), dotsAt)
+	Load(Param("b"), dotsHigh)
+	MOVQ(dotsHigh, dotsMiddle)
+	ADDQ(address("plane"), dotsMiddle)
+	MOVQ(dotsMiddle, dotsLow)
+	ADDQ(address("plane"), dotsLow)
+}
+
+// stepTileDots adds the products of 32 elements.
+func stepTileDots(tiles int) {
+	for i, plane := range []reg.GPPhysical{dotsHigh, dotsMiddle, dotsLow} {
+		tileLoad(5+i, plane, dotsLDC)
+		ADDQ(dotsColumns, plane)
+	}
+	MOVQ(dotsAt, dotsFrom)
+	for i := range tiles {
+		for range 16 {
+			PREFETCHT1(Mem{Base: dotsAhead})
+			ADDQ(dotsStride, dotsAhead)
+		}
+		tileLoad(4, dotsFrom, dotsRow)
+		ADDQ(dotsTile, dotsFrom)
+		for part := range 3 {
+			tileDot(i, 4, 5+part)
+		}
+	}
 }
 
 // upper is the half of a float32 that is a bfloat16; upperWords are those of two registers, as VPERMT2W counts.

@@ -8,9 +8,8 @@ import (
 
 const transposeSignature = "func(n, k int, src *float32, lds int, dst *float32, ldd int)"
 
-// transposes generates dst[p·ldd+j] = src[j·lds+p] for n rows j and k columns p, a multiple of 8: up to 8 rows with AVX2,
-// 16 with AVX-512.
-func transposes() {
+// transpose8 generates dst[p·ldd+j] = src[j·lds+p] for up to 8 rows j and k columns p, a multiple of 8, with AVX2.
+func transpose8() {
 	TEXT("transpose8AVX2", NOSPLIT, transposeSignature)
 	Doc("transpose8AVX2 is path.packT for up to 8 rows and a multiple of 8 columns.")
 	Pragma("noescape")
@@ -30,11 +29,14 @@ func transposes() {
 	transposeLoop("full", YMM, at, advance, k, dst, ldd, nil, func() {})
 	Label("part")
 	transposeLoop("masked", YMM, at, advance, k, dst, ldd, m, func() {})
+}
 
+// transpose16 is transpose8 for 16 rows with AVX-512.
+func transpose16() {
 	TEXT("transpose16AVX512", NOSPLIT, transposeSignature)
 	Doc("transpose16AVX512 is path.packT for 16 rows and a multiple of 8 columns.")
 	Pragma("noescape")
-	k, dst, ldd = Load(Param("k"), GP64()), Load(Param("dst"), GP64()), scaled("ldd")
+	k, dst, ldd := Load(Param("k"), GP64()), Load(Param("dst"), GP64()), scaled("ldd")
 	src := newRows("src", "lds", 16, 4)
 	next := src.following(16)
 	transposeLoop("loop", ZMM, src.at, func(by Op) { src.advance(by); next.advance(by) }, k, dst, ldd, nil, func() {

@@ -26,9 +26,7 @@ var partProducts = [][2]int{{0, 2}, {0, 1}, {1, 1}, {1, 0}, {2, 0}, {0, 0}}
 // blockPanels generates the product of 32 rows of A with panels of 32 columns of B. Tiles 0 to 3 are sums, 4 and 5 of A, 6
 // and 7 of B.
 func blockPanels() {
-	TEXT("blockPanelsAMX", NOSPLIT, "func(panels, steps int, a, b, c *float32, ldc int, acc bool, shapes *byte)")
-	Doc("blockPanelsAMX is tilePath.panels. ldc is in bytes.")
-	Pragma("noescape")
+	amx.text("blockPanels", "func(panels, steps int, a, b, c *float32, ldc int, acc bool, shapes *byte)", "%s is tilePath.panels. ldc is in bytes.")
 	steps, panels, acc := reg.R12, reg.R13, reg.RAX
 	Load(Param("shapes"), blockA)
 	tileConfig(blockA)
@@ -119,9 +117,7 @@ func blockStep() {
 
 // blockRows generates the splitting of rows of A, 32 elements at a time, into the tiles of blockPanels.
 func blockRows() {
-	TEXT("blockRowAMX", NOSPLIT, "func(steps int, src *float32, dst *uint16, ahead int)")
-	Doc("blockRowAMX is tilePath.packRow. ahead is in bytes.")
-	Pragma("noescape")
+	amx.text("blockRow", "func(steps int, src *float32, dst *uint16, ahead int)", "%s is tilePath.packRow. ahead is in bytes.")
 	steps, src, dst := Load(Param("steps"), GP64()), Load(Param("src"), GP64()), Load(Param("dst"), GP64())
 	ahead := Load(Param("ahead"), GP64())
 	keep, words := ZMM(), ZMM()
@@ -149,9 +145,7 @@ func blockRows() {
 
 // blockPairs generates the splitting of pairs of rows of B, 32 columns of them, into the tiles of blockPanels.
 func blockPairs() {
-	TEXT("blockPairsAMX", NOSPLIT, "func(steps int, src *float32, ld int, alpha float32, dst *uint16)")
-	Doc("blockPairsAMX is tilePath.packPairs. ld is in bytes.")
-	Pragma("noescape")
+	amx.text("blockPairs", "func(steps int, src *float32, ld int, alpha float32, dst *uint16)", "%s is tilePath.packPairs. ld is in bytes.")
 	steps, src, dst := Load(Param("steps"), GP64()), Load(Param("src"), GP64()), Load(Param("dst"), GP64())
 	ld, pairs := Load(Param("ld"), GP64()), GP64()
 	keep, alpha := ZMM(), ZMM()

@@ -166,8 +166,7 @@ func (s isa) sigmoid() {
 	s.text("sigmoid", "func(y, x []float32, c1, c3 float32)", "%s is path.sigmoid.")
 	n, x, y, c1, c3 := length("x"), pointer("x"), pointer("y"), s.broadcast("c1"), s.broadcast("c3")
 	s.each(n, 1, func(m *mask, u int, at func(reg.Register) Mem) {
-		v := s.reg()
-		s.load(m, at(x), v)
+		v := s.loaded(m, at(x))
 		s.sigmoidOf(v, c1, c3)
 		s.store(m, v, at(y))
 	})

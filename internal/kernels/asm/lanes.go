@@ -102,10 +102,7 @@ func (t scoreTile) generate(s scoreStep) {
 		Label(loop)
 		abreast := sums[t.vectors*first:][:t.vectors*keysAbreast]
 		t.turn(s, k, q, abreast)
-		for range keysAbreast * s.bytes * s.unroll / 64 {
-			PREFETCHT1(Mem{Base: ahead})
-			ADDQ(stride, ahead)
-		}
+		prefetchLines(keysAbreast*s.bytes*s.unroll/64, ahead, stride)
 		ADDQ(U32(4*t.lanes*s.queries*s.unroll), q)
 		k.advance(U32(s.bytes * s.unroll))
 		SUBQ(U32(s.unroll), steps)
@@ -185,6 +182,14 @@ func lookahead() (ahead, stride reg.Register) {
 	from := Load(Param("from"), GP64())
 	ADDQ(from, ahead)
 	return ahead, stride
+}
+
+// prefetchLines prefetches so many lines into the second-level cache.
+func prefetchLines(n int, ahead, stride reg.Register) {
+	for range n {
+		PREFETCHT1(Mem{Base: ahead})
+		ADDQ(stride, ahead)
+	}
 }
 
 // repeat loads c elements, repeated over the lanes.
@@ -312,10 +317,7 @@ func (x *weighing) step(u int) {
 			VMOVUPS(at, x.fixed(h*w+j))
 		}
 	}
-	for range max(1, w*x.lanes*x.f.size*h/x.rows/64) {
-		PREFETCHT1(Mem{Base: x.ahead})
-		ADDQ(x.stride, x.ahead)
-	}
+	prefetchLines(max(1, w*x.lanes*x.f.size*h/x.rows/64), x.ahead, x.stride)
 	for i := range h {
 		weight := x.fixed(h*w + w + i%2)
 		VBROADCASTSS(row(x.p, x.ldp, u, 4*i), weight)
@@ -356,10 +358,7 @@ func (s isa) expLanes() {
 	s.whole(n, GP64(), 1, func(_ *mask, _ int, at func(reg.Register) Mem) {
 		v := s.reg()
 		VMOVUPS(at(x), v)
-		for range 2 {
-			PREFETCHT1(Mem{Base: ahead})
-			ADDQ(stride, ahead)
-		}
+		prefetchLines(2, ahead, stride)
 		VSUBPS(top, v, v)
 		s.exp(v)
 		VADDPS(v, total, total)

@@ -171,6 +171,13 @@ func (s isa) load(m *mask, from Op, to reg.Register) {
 	}
 }
 
+// loaded is load into a register of its own.
+func (s isa) loaded(m *mask, from Op) reg.VecVirtual {
+	r := s.reg()
+	s.load(m, from, r)
+	return r
+}
+
 // loadOr is load, but the other lanes become those of fill.
 func (s isa) loadOr(m *mask, from Op, fill, to reg.Register) {
 	switch {

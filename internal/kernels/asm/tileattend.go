@@ -34,7 +34,7 @@ var (
 )
 
 func newTileAttend(rows int) *tileAttend {
-	return &tileAttend{isa: isa{"AMX", 16, 0, true}, rows: rows, top: ZMM(), total: ZMM(), upper: ZMM()}
+	return &tileAttend{isa: amx, rows: rows, top: ZMM(), total: ZMM(), upper: ZMM()}
 }
 
 func (t *tileAttend) generate() {

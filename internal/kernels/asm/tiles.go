@@ -69,6 +69,9 @@ func tileConfig(base reg.GPPhysical) {
 // tileDot is C += A·B for tiles: A [rows, 32 of bfloat16], B [16, columns of pairs].
 func tileDot(c, a, b int) { vex(pF3, opDot, b, 0, 0, 3<<6|c<<3|a) }
 
+// amx is AVX-512 with products of tiles of bfloat16 (AMX).
+var amx = isa{"AMX", 16, 0, true}
+
 // The general registers of tileDots.
 var (
 	dotsAt, dotsFrom, dotsRow, dotsTile = reg.R13, reg.RBX, reg.RCX, reg.RAX
@@ -79,11 +82,9 @@ var (
 
 // tileDots generates the product of rows of bfloat16, 16 times so many at a time, with columns that are split in three.
 func tileDots(tiles int) {
-	name := fmt.Sprintf("tileDots%dAMX", tiles)
-	TEXT(name, NOSPLIT, "func(blocks, steps int, w *uint16, row, tile, step, block int, b *float32, plane int, c *float32, ldc int, "+
-		"shapes *byte, ahead *byte, from, stride int)")
-	Doc(fmt.Sprintf("%s is tilePath.dots for blocks of %d rows and steps of 32 elements. All strides are in bytes.", name, 16*tiles))
-	Pragma("noescape")
+	amx.text(fmt.Sprintf("tileDots%d", tiles), "func(blocks, steps int, w *uint16, row, tile, step, block int, b *float32, plane int, c *float32, ldc int, "+
+		"shapes *byte, ahead *byte, from, stride int)",
+		fmt.Sprintf("%%s is tilePath.dots for blocks of %d rows and steps of 32 elements. All strides are in bytes.", 16*tiles))
 	loadTileDots()
 	Label("block")
 	beginTileDots(tiles)
@@ -141,10 +142,7 @@ func stepTileDots(tiles int) {
 	}
 	MOVQ(dotsAt, dotsFrom)
 	for i := range tiles {
-		for range 16 {
-			PREFETCHT1(Mem{Base: dotsAhead})
-			ADDQ(dotsStride, dotsAhead)
-		}
+		prefetchLines(16, dotsAhead, dotsStride)
 		tileLoad(4, dotsFrom, dotsRow)
 		ADDQ(dotsTile, dotsFrom)
 		for part := range 3 {
@@ -185,9 +183,7 @@ func splitWords(keep, x, y reg.Register, to func(plane int) Mem) {
 
 // splitRow generates the splitting of float32 into three bfloat16 of 8 bits each that sum up to it.
 func splitRow() {
-	TEXT("splitRowAMX", NOSPLIT, "func(n int, dst *uint16, plane int, src *float32)")
-	Doc("splitRowAMX is tilePath.split for a multiple of 16 numbers. The planes are so many bytes apart.")
-	Pragma("noescape")
+	amx.text("splitRow", "func(n int, dst *uint16, plane int, src *float32)", "%s is tilePath.split for a multiple of 16 numbers. The planes are so many bytes apart.")
 	n, src := Load(Param("n"), GP64()), Load(Param("src"), GP64())
 	dst, plane := Load(Param("dst"), GP64()), Load(Param("plane"), GP64())
 	keep, x, part := ZMM(), ZMM(), ZMM()
@@ -209,9 +205,7 @@ func splitRow() {
 
 // askLines generates prefetching.
 func askLines() {
-	TEXT("askAMX", NOSPLIT, "func(n int, ahead *byte, from, stride int)")
-	Doc("askAMX is tilePath.ask for n >= 1 lines.")
-	Pragma("noescape")
+	amx.text("ask", "func(n int, ahead *byte, from, stride int)", "%s is tilePath.ask for n >= 1 lines.")
 	n := Load(Param("n"), GP64())
 	ahead, stride := lookahead()
 	Label("loop")

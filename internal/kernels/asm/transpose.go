@@ -10,9 +10,7 @@ const transposeSignature = "func(n, k int, src *float32, lds int, dst *float32, 
 
 // transpose8 generates dst[p·ldd+j] = src[j·lds+p] for up to 8 rows j and k columns p, a multiple of 8, with AVX2.
 func transpose8() {
-	TEXT("transpose8AVX2", NOSPLIT, transposeSignature)
-	Doc("transpose8AVX2 is path.packT for up to 8 rows and a multiple of 8 columns.")
-	Pragma("noescape")
+	vector256.text("transpose8", transposeSignature, "%s is path.packT for up to 8 rows and a multiple of 8 columns.")
 	row := sourceRows()
 	advance := func(by Op) {
 		for _, r := range row {
@@ -33,9 +31,7 @@ func transpose8() {
 
 // transpose16 is transpose8 for 16 rows with AVX-512.
 func transpose16() {
-	TEXT("transpose16AVX512", NOSPLIT, transposeSignature)
-	Doc("transpose16AVX512 is path.packT for 16 rows and a multiple of 8 columns.")
-	Pragma("noescape")
+	vector512.text("transpose16", transposeSignature, "%s is path.packT for 16 rows and a multiple of 8 columns.")
 	k, dst, ldd := Load(Param("k"), GP64()), Load(Param("dst"), GP64()), scaled("ldd")
 	src := newRows("src", "lds", 16, 4)
 	next := src.following(16)

@@ -26,9 +26,7 @@ func (s isa) dot() {
 	n, x, y := length("x"), pointer("x"), pointer("y")
 	sums := s.group(4, zero)
 	s.each(n, 4, func(m *mask, u int, at func(reg.Register) Mem) {
-		v, w := s.reg(), s.reg()
-		s.load(m, at(x), v)
-		s.load(m, at(y), w)
+		v, w := s.loaded(m, at(x)), s.loaded(m, at(y))
 		VFMADD231PS(w, v, sums[u])
 	})
 	s.result(s.fold(s.combine(sums, VADDPS), VADDPS))
@@ -71,9 +69,7 @@ func (s isa) axpy() {
 	s.text("axpy", "func(s float32, x, y []float32)", "%s is path.axpy.")
 	n, x, y, f := length("x"), pointer("x"), pointer("y"), s.broadcast("s")
 	s.each(n, 2, func(m *mask, u int, at func(reg.Register) Mem) {
-		v, w := s.reg(), s.reg()
-		s.load(m, at(x), v)
-		s.load(m, at(y), w)
+		v, w := s.loaded(m, at(x)), s.loaded(m, at(y))
 		VFMADD231PS(f, v, w)
 		s.store(m, w, at(y))
 	})
@@ -85,8 +81,7 @@ func (s isa) sum() {
 	n, x := length("x"), pointer("x")
 	sums := s.group(4, zero)
 	s.each(n, 4, func(m *mask, u int, at func(reg.Register) Mem) {
-		v := s.reg()
-		s.load(m, at(x), v)
+		v := s.loaded(m, at(x))
 		VADDPS(v, sums[u], sums[u])
 	})
 	s.result(s.fold(s.combine(sums, VADDPS), VADDPS))
@@ -96,9 +91,7 @@ func (s isa) binary(name string, op func(...Op)) {
 	s.text(name, "func(z, x, y []float32)", "%s is path."+name+".")
 	n, x, y, z := length("x"), pointer("x"), pointer("y"), pointer("z")
 	s.each(n, 2, func(m *mask, u int, at func(reg.Register) Mem) {
-		v, w := s.reg(), s.reg()
-		s.load(m, at(x), v)
-		s.load(m, at(y), w)
+		v, w := s.loaded(m, at(x)), s.loaded(m, at(y))
 		op(w, v, v)
 		s.store(m, v, at(z))
 	})
@@ -124,8 +117,7 @@ func (s isa) affine() {
 	s.text("affine", "func(y, x []float32, s, t float32)", "%s is path.affine.")
 	n, x, y, f, t := length("x"), pointer("x"), pointer("y"), s.broadcast("s"), s.broadcast("t")
 	s.each(n, 2, func(m *mask, u int, at func(reg.Register) Mem) {
-		v := s.reg()
-		s.load(m, at(x), v)
+		v := s.loaded(m, at(x))
 		VFMADD213PS(t, f, v)
 		s.store(m, v, at(y))
 	})
@@ -157,8 +149,7 @@ func (s isa) scale() {
 	s.text("scale", "func(x []float32, s float32)", "%s is path.scale.")
 	n, x, f := length("x"), pointer("x"), s.broadcast("s")
 	s.each(n, 2, func(m *mask, u int, at func(reg.Register) Mem) {
-		v := s.reg()
-		s.load(m, at(x), v)
+		v := s.loaded(m, at(x))
 		VMULPS(f, v, v)
 		s.store(m, v, at(x))
 	})

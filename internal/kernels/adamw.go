@@ -11,13 +11,6 @@ type AdamW struct {
 	Decay        float64 // weight decay, applied as p *= 1 - LR·Decay
 }
 
-// adamwConstants are what a step needs per element.
-type adamwConstants struct {
-	gscale, keep   float32 // g *= gscale, p *= keep
-	w1, beta2, w2  float32 // m += w1·(g-m), v = beta2·v + w2·g²
-	rsqrt, eps, lr float32 // p -= lr·m/(√v·rsqrt + eps)
-}
-
 // Step makes step t (the first is 1) on the parameters p with gradient g·gscale and the averages m and v, all of one
 // length.
 func (o AdamW) Step(p, g, m, v []float32, gscale float32, t int) {
@@ -44,17 +37,6 @@ func (o AdamW) constants(gscale float32, t int) adamwConstants {
 	}
 }
 
-func adamwGo(p, g, m, v []float32, s *adamwConstants) {
-	g, m, v = g[:len(p)], m[:len(p)], v[:len(p)]
-	for i, x := range p {
-		d := g[i] * s.gscale
-		m1 := m[i] + s.w1*(d-m[i])
-		v1 := s.beta2*v[i] + s.w2*d*d
-		m[i], v[i] = m1, v1
-		p[i] = x*s.keep - s.lr*m1/(float32(math.Sqrt(float64(v1)))*s.rsqrt+s.eps)
-	}
-}
-
 // StepRef is the definition of Step, in float64.
 func (o AdamW) StepRef(p, g, m, v []float32, gscale float32, t int) {
 	c1, c2 := 1-math.Pow(o.Beta1, float64(t)), 1-math.Pow(o.Beta2, float64(t))
@@ -64,18 +46,6 @@ func (o AdamW) StepRef(p, g, m, v []float32, gscale float32, t int) {
 		v1 := o.Beta2*float64(v[i]) + (1-o.Beta2)*d*d
 		x := float64(p[i]) * (1 - o.LR*o.Decay)
 		x -= o.LR / c1 * m1 / (math.Sqrt(v1)/math.Sqrt(c2) + o.Eps)
-		p[i], m[i], v[i] = float32(x), float32(m1), float32(v1)
-	}
-}
-
-// adamwRef is one step with the constants already worked out, in float64.
-func adamwRef(p, g, m, v []float32, s *adamwConstants) {
-	for i := range p {
-		d := float64(g[i]) * float64(s.gscale)
-		m1 := float64(m[i]) + float64(s.w1)*(d-float64(m[i]))
-		v1 := float64(s.beta2)*float64(v[i]) + float64(s.w2)*d*d
-		x := float64(p[i]) * float64(s.keep)
-		x -= float64(s.lr) * m1 / (math.Sqrt(v1)*float64(s.rsqrt) + float64(s.eps))
 		p[i], m[i], v[i] = float32(x), float32(m1), float32(v1)
 	}
 }

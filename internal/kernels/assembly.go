@@ -23,7 +23,7 @@ func within(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []flo
 
 // widen converts whole registers by f, the rest in Go: not every path has masks for 16 bits.
 func widen(f func(n int, dst *float32, src *uint16), rest func([]float32, []uint16), dst []float32, src []uint16) {
-	n := len(src) &^ (halfLanes - 1)
+	n := len(src) &^ (maxLanes - 1)
 	if n > 0 {
 		f(n, &dst[:n][0], &src[0])
 	}
@@ -32,7 +32,7 @@ func widen(f func(n int, dst *float32, src *uint16), rest func([]float32, []uint
 
 // narrow is widen the other way.
 func narrow(f func(n int, dst *uint16, src *float32), rest func([]uint16, []float32), dst []uint16, src []float32) {
-	n := len(src) &^ (halfLanes - 1)
+	n := len(src) &^ (maxLanes - 1)
 	if n > 0 {
 		f(n, &dst[:n][0], &src[0])
 	}

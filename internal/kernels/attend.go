@@ -3,6 +3,7 @@ package kernels
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -28,7 +29,7 @@ func Attend(a Attention, out View, lse []float32, q, k, v View) {
 	}
 	f := forwards.Get().(*forward)
 	f.Attention, f.out, f.lse, f.q, f.k, f.v = a, out, lse, q, k, v
-	f.serial = products.Add(1)
+	f.serial = calls.Add(1)
 	f.tile = min(a.Queries, max(1, tileRows/a.group()))
 	f.tiles, f.chunks = ceilDiv(a.Queries, f.tile), 1
 	if f.tiles == 1 {
@@ -59,6 +60,7 @@ type forward struct {
 }
 
 var (
+	calls    atomic.Uint64
 	forwards = sync.Pool{New: func() any { return new(forward) }}
 	works    = sync.Pool{New: func() any { return new(work) }}
 )
@@ -268,4 +270,10 @@ func merge(o, o2 []float32, top, sum, top2, sum2 float32) (float32, float32) {
 	s := exp32(top2 - top)
 	kern.axpy(s, o2, o)
 	return top, sum + s*sum2
+}
+
+func fill(s []float32, v float32) {
+	for i := range s {
+		s[i] = v
+	}
 }

@@ -14,17 +14,10 @@ const tileQueries = 8
 
 // tileWork is what attention by tiles has beside laneWork.
 type tileWork struct {
-	q     []float32    // queries, split
-	s     [2][]float32 // scores of the group of keys in work and, as they are computed, of the next [tileDepth, rows]
-	turn  int          // which of s is in work
-	p     []float32    // weights of a group, split
-	pairs []float32    // values of a group, two keys beside each other
-	limit lanes        // of scores
-	all   []float32    // what these lie in
-	last  []uint16     // keys, then values, that do not fill a group, filled up
+	tileState
+	all  []float32 // the memory of the state
+	last []uint16  // keys, then values, that do not fill a group, filled up
 }
-
-func (t *tileWork) scores() []float32 { return t.s[t.turn] }
 
 // inTiles reports whether a tile that is in lanes suits kern.tiles, too. A single row is as fast in lanes.
 func (f *forward) inTiles(w *work) bool {
@@ -93,7 +86,7 @@ func (f *forward) attendGroups(w *work, n int, k []uint16, ldk int, v []uint16, 
 		fill(t.scores()[n*rows:], float32(math.Inf(-1)))
 	}
 	for groups := ceilDiv(n, tileDepth); groups > 0; {
-		left := kern.tiles.attend(t, rows, d, groups, k, ldk, v, ldv, &w.lane, w.o)
+		left := kern.tiles.attend(&t.tileState, rows, d, groups, k, ldk, v, ldv, &w.lane.top, &w.lane.sum, w.o)
 		if left > 0 {
 			w.raise(d, t.scores())
 			w.limitScores()

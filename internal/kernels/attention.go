@@ -1,6 +1,9 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"unsafe"
+)
 
 // View locates the rows of heads in a slice: row t of head h of sequence b is Data[b·Seq+h·Head+t·Row:][:headDim]. Attend
 // also reads k and v from Half, in the same way, if Format says so.
@@ -14,6 +17,21 @@ type View struct {
 func (v View) index(b, h, t int) int { return b*v.Seq + h*v.Head + t*v.Row }
 
 func (v View) at(b, h, t int) []float32 { return v.Data[v.index(b, h, t):] }
+
+// ahead returns the rows from t on in steps of 16 elements, if they lie without gaps, else the start of row t alone.
+func (v View) ahead(b, h, t, d int) lookahead {
+	i := v.index(b, h, t)
+	l := lookahead{}
+	if v.Format == F32 {
+		l.base, l.stride = (*byte)(unsafe.Pointer(&v.Data[i])), 64
+	} else {
+		l.base, l.stride = (*byte)(unsafe.Pointer(&v.Half[i])), 32
+	}
+	if v.Row != d {
+		l.stride = 0
+	}
+	return l
+}
 
 // rows returns n rows of the width d from row t, and how far apart they lie: as they are in memory, or converted in the
 // scratch.

@@ -53,10 +53,10 @@ type backward struct {
 	dkParts, dvParts               View // [Batch, KVHeads·parts, Keys, HeadDim] if parts > 1
 }
 
-var buffers = sync.Pool{New: func() any { return new([]float32) }}
+var partBuffers = sync.Pool{New: func() any { return new([]float32) }}
 
 func (f *backward) split() {
-	f.buffer = buffers.Get().(*[]float32)
+	f.buffer = partBuffers.Get().(*[]float32)
 	head := f.Keys * f.HeadDim
 	size := f.Batch * f.KVHeads * f.parts * head
 	*f.buffer = grown(*f.buffer, 2*size)
@@ -64,7 +64,7 @@ func (f *backward) split() {
 	f.dvParts = View{Data: (*f.buffer)[size:], Seq: f.KVHeads * f.parts * head, Head: head, Row: f.HeadDim}
 }
 
-func (f *backward) release() { buffers.Put(f.buffer) }
+func (f *backward) release() { partBuffers.Put(f.buffer) }
 
 // backwardWork is the scratch of one task.
 type backwardWork struct {

@@ -1,8 +1,5 @@
 package kernels
 
-// Shift is dst = x + t. dst may alias x.
-func Shift(dst, x []float32, t float32) { kern.affine(dst, x[:len(dst)], 1, t) }
-
 // Clip is y = min(max(x, -limit), limit). y may alias x.
 func Clip(y, x []float32, limit float32) {
 	if len(x) <= blockElements {

@@ -210,7 +210,7 @@ func topRef(p, q []float64, ids []int32, logP []float32) {
 }
 
 func softmaxRef(x []float32, temperature float64) []float64 {
-	y, top, sum := make([]float64, len(x)), float64(maxRef(x)), 0.0
+	y, top, sum := make([]float64, len(x)), float64(slices.Max(x)), 0.0
 	for i, v := range x {
 		y[i] = math.Exp((float64(v) - top) / temperature)
 		sum += y[i]

@@ -110,26 +110,3 @@ func scaleRows(c []float32, ldc, m, n int, beta float32) {
 		}
 	}
 }
-
-// grown returns a slice of n elements, s itself if it is long enough. The content is arbitrary.
-func grown[T float32 | float64 | uint16](s []T, n int) []T {
-	if cap(s) < n {
-		return make([]T, n)
-	}
-	return s[:n]
-}
-
-func fill(s []float32, v float32) {
-	for i := range s {
-		s[i] = v
-	}
-}
-
-func roundUp(n, multiple int) int { return (n + multiple - 1) / multiple * multiple }
-
-// evenly returns the size, a multiple, of the equal parts of n that are not much above the limit.
-func evenly(n, limit, multiple int) int {
-	return roundUp(ceilDiv(n, ceilDiv(n, limit)), multiple)
-}
-
-func ceilDiv(n, d int) int { return (n + d - 1) / d }

@@ -1,5 +1,7 @@
 package kernels
 
+import "sync"
+
 // GemmNTHalf computes y[m,n] = x[m,k]·W[n,k]ᵀ + beta·y for weights in the format h, BF16 or F16: the result is that of Gemm
 // for the same weights in float32, bit by bit unless there are matrix instructions for them. Rows lie ldx, ldw and ldy
 // apart. Weights are converted in registers, or a few rows at a time in the cache, so only their 2 bytes each come from
@@ -16,13 +18,16 @@ func GemmNTHalf(h Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, 
 	})
 }
 
+// buffers hold what is computed for a part of a product.
+var buffers = sync.Pool{New: func() any { return new([]float32) }}
+
 // halfRows is how many rows of weights a skinny product converts at a time, if not in registers.
 const halfRows = 4
 
 // halfBlock is the part [p,p+k) of the depth of skinnyNT.
 func (g *skinnyNT) halfBlock(lo, hi, p, k int, a dotOperand) {
 	acc := g.acc || p > 0
-	if kern.halfDots != nil && k%halfLanes == 0 {
+	if kern.halfDots != nil && k%maxLanes == 0 {
 		whole := (hi - lo) / halfRows * halfRows
 		a.timesHalf(g.half, whole, p, k, g.w[lo*g.ldb+p:], g.ldb, g.c[lo:], g.ldc, acc)
 		lo += whole
@@ -37,7 +42,7 @@ func (g *skinnyNT) halfBlock(lo, hi, p, k int, a dotOperand) {
 	buffers.Put(buffer)
 }
 
-// timesHalf is times, with alpha 1, for a B in the format h, n a multiple of halfRows and k one of halfLanes.
+// timesHalf is times, with alpha 1, for a B in the format h, n a multiple of halfRows and k one of maxLanes.
 func (a *dotOperand) timesHalf(h Half, n, p, k int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
 	for j := 0; j < n; j += dotStrip {
 		b, n := b[j*ldb:], min(dotStrip, n-j)

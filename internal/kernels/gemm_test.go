@@ -161,7 +161,7 @@ func TestGemmSkinny(t *testing.T) {
 				gemmCase{false, true, 1, 13, k, 1, 0}.check(t)
 				gemmCase{false, true, 1, 6, k, -0.5, 1}.check(t)
 				for _, h := range halfFormats {
-					checkGemmNTHalf(t, h, 1, 13, roundUp(k, halfLanes), 1)
+					checkGemmNTHalf(t, h, 1, 13, roundUp(k, maxLanes), 1)
 				}
 			}
 		})

@@ -1,22 +1,16 @@
 package kernels
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "sync/atomic"
 
 // Large products of float32 by matrix instructions. Each factor is the sum of three bfloat16, so a product of two numbers is a
 // sum of nine, of which the six that a float32 can show are computed: as precise as multiply-adds in float32, and 2.7 times as
 // many a cycle. (The split is that of Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
 // Higher-Precision Computations", arXiv 1904.06376.)
 const (
-	blockSize    = 32              // rows of A and columns of B that are multiplied at a time, elements in a step of the sums
-	blockDepth   = 128             // most elements of the sums at a time: a panel of A, 24 KiB, stays in the first-level cache
-	blockF64     = 1024            // most columns of B at a time: 768 KiB stay in the second-level cache
-	blockFloat   = 3 * 32 * 32 / 2 // float32 that a step of a panel takes when split
-	blockShare   = 1 << 20         // most float32 of a B that is split for all threads: 4 MiB
-	rowsTogether = 256             // fewest rows of A that such a B is worth waiting for
-	tileLine     = 16              // float32 that a row of a tile takes
+	blockDepth   = 128     // most elements of the sums at a time: a panel of A, 24 KiB, stays in the first-level cache
+	blockF64     = 1024    // most columns of B at a time: 768 KiB stay in the second-level cache
+	blockShare   = 1 << 20 // most float32 of a B that is split for all threads: 4 MiB
+	rowsTogether = 256     // fewest rows of A that such a B is worth waiting for
 )
 
 // byTiles reports whether a product is large enough for the splitting, and fills its blocks well enough, to be faster so.
@@ -197,11 +191,7 @@ func (t *multiplyingRows) block(lo, hi int) {
 		if row >= len(g.done) {
 			continue
 		}
-		for s := (spin{}); g.done[row].Load() < int32(part); { // another thread is at it, or was when its core was taken from it
-			if !s.again() {
-				time.Sleep(spinTime)
-			}
-		}
+		waitAtLeast(&g.done[row], int32(part)) // another thread is at it, or was when its core was taken from it
 		_, _, p, p1, b := g.part(part * g.panels())
 		g.multiplyRows(w, b, row*blockSize, min((row+1)*blockSize, g.m), g.j, g.jEnd, p, p1)
 		g.done[row].Store(int32(part + 1))

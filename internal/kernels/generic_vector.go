@@ -1,5 +1,7 @@
 package kernels
 
+import "math"
+
 func dotGo(x, y []float32) float32 {
 	y = y[:len(x)]
 	var s0, s1, s2, s3 float32
@@ -113,5 +115,16 @@ func cdfGo(y, x []float32) {
 	y = y[:len(x)]
 	for i, v := range x {
 		y[i] = cdf32(v)
+	}
+}
+
+func adamwGo(p, g, m, v []float32, s *adamwConstants) {
+	g, m, v = g[:len(p)], m[:len(p)], v[:len(p)]
+	for i, x := range p {
+		d := g[i] * s.gscale
+		m1 := m[i] + s.w1*(d-m[i])
+		v1 := s.beta2*v[i] + s.w2*d*d
+		m[i], v[i] = m1, v1
+		p[i] = x*s.keep - s.lr*m1/(float32(math.Sqrt(float64(v1)))*s.rsqrt+s.eps)
 	}
 }

@@ -10,35 +10,6 @@ const (
 	F16              // IEEE 754 binary16: 5 bits of exponent, 10 of mantissa
 )
 
-// halfLanes is a multiple of the float32 lanes of every path.
-const halfLanes = 16
-
-// EncodeHalf writes src to dst in the format h, BF16 or F16, rounded to nearest, ties to even. What is too large becomes
-// infinite.
-func EncodeHalf(h Half, dst []uint16, src []float32) {
-	if len(src) <= blockElements {
-		h.narrow(dst, src)
-		return
-	}
-	For(len(src), blockElements, func(lo, hi int) { h.narrow(dst[lo:hi], src[lo:hi]) })
-}
-
-// DecodeHalf writes src, in the format h, BF16 or F16, to dst, exactly.
-func DecodeHalf(h Half, dst []float32, src []uint16) {
-	if len(src) <= blockElements {
-		h.widen(dst, src)
-		return
-	}
-	For(len(src), blockElements, func(lo, hi int) { h.widen(dst[lo:hi], src[lo:hi]) })
-}
-
-// GatherHalf is Gather from a table in the format h.
-func GatherHalf(h Half, y []float32, table []uint16, ids []int32, dim int) {
-	for i, id := range ids {
-		h.widen(y[i*dim:][:dim], table[int(id)*dim:][:dim])
-	}
-}
-
 func (h Half) narrow(dst []uint16, src []float32) {
 	if h == F16 {
 		kern.toF16(dst[:len(src)], src)

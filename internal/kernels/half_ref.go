@@ -81,19 +81,3 @@ func toBF16Ref(dst []uint16, src []float32)   { EncodeHalfRef(BF16, dst, src) }
 func toF16Ref(dst []uint16, src []float32)    { EncodeHalfRef(F16, dst, src) }
 func fromBF16Ref(dst []float32, src []uint16) { DecodeHalfRef(BF16, dst, src) }
 func fromF16Ref(dst []float32, src []uint16)  { DecodeHalfRef(F16, dst, src) }
-
-// GemmNTHalfRef is the definition of GemmNTHalf, summed in float64.
-func GemmNTHalfRef(h Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, beta float32, y []float32, ldy int) {
-	for i := range m {
-		for j := range n {
-			sum := 0.0
-			for p := range k {
-				sum += float64(x[i*ldx+p]) * float64(h.decode(w[j*ldw+p]))
-			}
-			if beta != 0 {
-				sum += float64(beta) * float64(y[i*ldy+j])
-			}
-			y[i*ldy+j] = float32(sum)
-		}
-	}
-}

@@ -90,7 +90,7 @@ func argmaxRows(out []int32, logits []float32, lo, hi, vocab int) {
 func CrossEntropyRef(loss, lse, logits []float32, targets []int32, rows, vocab int) {
 	for r := range rows {
 		row := logits[r*vocab:][:vocab]
-		top, sum := float64(maxRef(row)), 0.0
+		top, sum := float64(slices.Max(row)), 0.0
 		for _, v := range row {
 			sum += math.Exp(float64(v) - top)
 		}
@@ -112,7 +112,7 @@ func CrossEntropyGradientRef(loss, logits []float32, targets []int32, scale floa
 	CrossEntropyRef(loss, nil, logits, targets, rows, vocab)
 	for r := range rows {
 		row, t, sum := logits[r*vocab:][:vocab], int(targets[r]), 0.0
-		top := float64(maxRef(row))
+		top := float64(slices.Max(row))
 		for _, v := range row {
 			sum += math.Exp(float64(v) - top)
 		}

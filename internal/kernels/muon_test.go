@@ -60,10 +60,10 @@ func TestOrthogonalise(t *testing.T) {
 		rows, cols := shape[0], shape[1]
 		g := normal(9, rows*cols)
 		Scale(g, 1e-3)
-		before := mat.NewDense(rows, cols, toFloat64(nil, g))
+		before := mat.NewDense(rows, cols, inFloat64(g))
 		orthogonalise(g, rows, cols, nil)
 		var svd mat.SVD
-		if !svd.Factorize(mat.NewDense(rows, cols, toFloat64(nil, g)), mat.SVDThin) {
+		if !svd.Factorize(mat.NewDense(rows, cols, inFloat64(g)), mat.SVDThin) {
 			t.Fatal("no decomposition")
 		}
 		for _, s := range svd.Values(nil) {
@@ -84,4 +84,10 @@ func TestOrthogonalise(t *testing.T) {
 			}
 		}
 	}
+}
+
+func inFloat64(x []float32) []float64 {
+	y := make([]float64, len(x))
+	toFloat64(y, x)
+	return y
 }

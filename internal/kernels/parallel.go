@@ -138,10 +138,3 @@ func (j *job) finish() {
 	}
 	j.offers.Wait()
 }
-
-// grainFor is how many items of the given size make a block worth handing to another thread.
-func grainFor(size int) int { return max(1, blockElements/max(size, 1)) }
-
-// blockElements is about 1 µs of an elementwise loop over what is in the caches, several of one over what is not: above the cost
-// of a join with a worker that spins.
-const blockElements = 1 << 12

@@ -28,7 +28,7 @@ type path struct {
 	// dotsPacked, if not nil, is the same for 4 <= m <= 8, an even n and an A as packRows leaves it.
 	dotsPacked func(m, n, k int, alpha float32, a, b []float32, ldb int, c []float32, ldc int, acc bool)
 	// halfDots and halfDotsPacked, if not nil, are dots and dotsPacked with alpha 1 for a B in the format h and k a multiple of
-	// halfLanes.
+	// maxLanes.
 	halfDots       func(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int, c []float32, ldc int, acc bool)
 	halfDotsPacked func(h Half, m, n, k int, a []float32, b []uint16, ldb int, c []float32, ldc int, acc bool)
 	// packT is dst[p·nr+j] = src[j·ld+p] for j < n, p < k.
@@ -58,10 +58,20 @@ type path struct {
 	adamw   func(p, g, m, v []float32, s *adamwConstants) // one step of AdamW
 }
 
+// adamwConstants are what a step needs per element.
+type adamwConstants struct {
+	gscale, keep   float32 // g *= gscale, p *= keep
+	w1, beta2, w2  float32 // m += w1·(g-m), v = beta2·v + w2·g²
+	rsqrt, eps, lr float32 // p -= lr·m/(√v·rsqrt + eps)
+}
+
 var (
 	paths = append(archPaths(), &goPath, &refPath) // best first
 	kern  = choose(os.Getenv("GQA_KERNELS"))
 )
+
+// unpackedRows is the most rows of A that dots takes; from there on dotsPacked does.
+const unpackedRows = 4
 
 // ownPrefetch tells that memory read as one stream is best left to the processor's own prefetching.
 var ownPrefetch bool

@@ -162,7 +162,7 @@ func dotsAVX512(m, n, k int, alpha float32, a []float32, lda int, b []float32, l
 }
 
 func dotsPackedAVX512(m, n, k int, alpha float32, a, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	_, _, _ = a[m*roundUp(k, maxLanes)-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
+	_, _, _ = a[m*((k+maxLanes-1)&^(maxLanes-1))-1], b[(n-1)*ldb+k-1], c[(m-1)*ldc+n-1]
 	three, i := inThrees(n), m-unpackedRows
 	if three > 0 {
 		triples512[i](three, k, &a[0], 0, &b[0], ldb, alpha, &c[0], ldc, acc)

@@ -40,6 +40,15 @@ func (s *spin) again() bool {
 	return time.Since(s.from) < spinTime
 }
 
+// waitAtLeast returns once v is n or more. Beyond spinTime it looks only now and then.
+func waitAtLeast(v *atomic.Int32, n int32) {
+	for s := (spin{}); v.Load() < n; {
+		if !s.again() {
+			time.Sleep(spinTime)
+		}
+	}
+}
+
 var (
 	workers  atomic.Pointer[[]*worker] // all there are; the slice never changes
 	starting sync.Mutex

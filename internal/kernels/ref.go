@@ -148,3 +148,15 @@ func cdfRef(y, x []float32) {
 		y[i] = float32(0.5 * math.Erfc(-float64(v)/math.Sqrt2))
 	}
 }
+
+// adamwRef is one step with the constants already worked out, in float64.
+func adamwRef(p, g, m, v []float32, s *adamwConstants) {
+	for i := range p {
+		d := float64(g[i]) * float64(s.gscale)
+		m1 := float64(m[i]) + float64(s.w1)*(d-float64(m[i]))
+		v1 := float64(s.beta2)*float64(v[i]) + float64(s.w2)*d*d
+		x := float64(p[i]) * float64(s.keep)
+		x -= float64(s.lr) * m1 / (math.Sqrt(v1)*float64(s.rsqrt) + float64(s.eps))
+		p[i], m[i], v[i] = float32(x), float32(m1), float32(v1)
+	}
+}

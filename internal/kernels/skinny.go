@@ -41,8 +41,7 @@ type dotOperand struct {
 }
 
 const (
-	unpackedRows = 4 // up to here rows of A are read as they lie
-	packedGroup  = 8 // most rows that are packed together
+	packedGroup = 8 // most rows that are packed together
 )
 
 // packRows packs rows of A, in groups of up to packedGroup: of each row of a group maxLanes elements, then the next, with zeros at
@@ -125,7 +124,11 @@ func dotRows(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb 
 func dotEdge(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	for i := range m {
 		for j := range n {
-			store(&c[i*ldc+j], alpha*kern.dot(a[i*lda:][:k], b[j*ldb:][:k]), acc)
+			sum := alpha * kern.dot(a[i*lda:][:k], b[j*ldb:][:k])
+			if acc {
+				sum += c[i*ldc+j]
+			}
+			c[i*ldc+j] = sum
 		}
 	}
 }

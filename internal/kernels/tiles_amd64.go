@@ -40,9 +40,9 @@ func dotsAMX(n, k, m int, w []uint16, ldw int, x, c []float32, next lookahead) {
 const tileAhead = 32
 
 // other is where the scores of the next group of keys go.
-func (t *tileWork) other() []float32 { return t.s[1-t.turn] }
+func (t *tileState) other() []float32 { return t.s[1-t.turn] }
 
-func attendAMX(t *tileWork, rows, d, groups int, k []uint16, ldk int, v []uint16, ldv int, l *laneWork, o []float32) int {
+func attendAMX(t *tileState, rows, d, groups int, k []uint16, ldk int, v []uint16, ldv int, top, sum *lanes, o []float32) int {
 	n := groups * tileDepth
 	_, _, _ = k[(n-1)*ldk+d-1], v[(n-1)*ldv+d-1], o[rows*d-1]
 	attend := attend16AMX
@@ -54,7 +54,7 @@ func attendAMX(t *tileWork, rows, d, groups int, k []uint16, ldk int, v []uint16
 		next = k[tileDepth*ldk:]
 	}
 	left := attend(groups, d/tileColumns, &t.scores()[0], &t.other()[0], &t.q[0], 2*rows*d, &next[0], 2*ldk, &v[0], 2*ldv,
-		&t.p[0], &t.pairs[0], &o[0], 4*d, &l.top[0], &t.limit[0], &l.sum[0], &attendShapes[rows][0], tileAhead)
+		&t.p[0], &t.pairs[0], &o[0], 4*d, &top[0], &t.limit[0], &sum[0], &attendShapes[rows][0], tileAhead)
 	t.turn ^= (groups - left) & 1
 	return left
 }

@@ -5,10 +5,6 @@ import (
 	"sync"
 )
 
-// stripe is how many columns one task of a sum over rows owns: no two tasks write to the same element, and each adds
-// the rows in order.
-const stripe = 128
-
 // Add is dst = x + y, elementwise. dst may alias x or y.
 func Add(dst, x, y []float32) {
 	if len(dst) <= blockElements {
@@ -74,56 +70,11 @@ func Swap(x, y []float32) {
 	})
 }
 
+// Shift is dst = x + t. dst may alias x.
+func Shift(dst, x []float32, t float32) { kern.affine(dst, x[:len(dst)], 1, t) }
+
 // Dot returns Σ_i x[i]·y[i].
 func Dot(x, y []float32) float32 { return kern.dot(x, y[:len(x)]) }
-
-// AddRows adds b [dim] to every row of y [rows, dim].
-func AddRows(y, b []float32, rows, dim int) {
-	if rows*dim <= blockElements {
-		addRows(y, b, 0, rows, dim)
-		return
-	}
-	For(rows, grainFor(dim), func(lo, hi int) { addRows(y, b, lo, hi, dim) })
-}
-
-func addRows(y, b []float32, lo, hi, dim int) {
-	for r := lo; r < hi; r++ {
-		kern.axpy(1, b[:dim], y[r*dim:][:dim])
-	}
-}
-
-// SumRows adds the sum of the rows of dy [rows, dim] to db [dim].
-func SumRows(db, dy []float32, rows, dim int) {
-	For(dim, stripe, func(lo, hi int) {
-		for r := range rows {
-			kern.axpy(1, dy[r*dim+lo:][:hi-lo], db[lo:hi])
-		}
-	})
-}
-
-// Gather copies row ids[i] of table [·, dim] to row i of y [len(ids), dim].
-func Gather(y, table []float32, ids []int32, dim int) {
-	if len(ids)*dim <= blockElements {
-		gather(y, table, ids, dim)
-		return
-	}
-	For(len(ids), grainFor(dim), func(lo, hi int) { gather(y[lo*dim:], table, ids[lo:hi], dim) })
-}
-
-func gather(y, table []float32, ids []int32, dim int) {
-	for i, id := range ids {
-		copy(y[i*dim:][:dim], table[int(id)*dim:][:dim])
-	}
-}
-
-// ScatterAdd adds row i of dy [len(ids), dim] to row ids[i] of dtable [·, dim]; ids may repeat.
-func ScatterAdd(dtable, dy []float32, ids []int32, dim int) {
-	For(dim, stripe, func(lo, hi int) {
-		for i, id := range ids {
-			kern.axpy(1, dy[i*dim+lo:][:hi-lo], dtable[int(id)*dim+lo:][:hi-lo])
-		}
-	})
-}
 
 // squaresBlock is how many squares are summed in float32, in lanes, before float64 takes over.
 const squaresBlock = 256

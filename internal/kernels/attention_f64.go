@@ -5,25 +5,35 @@ import (
 	"sync"
 )
 
-// AttendF64 is Attend in float64, of which the sums of values alone are rounded: a row of scores at a time.
+// AttendF64 is Attend in float64, without lse: only the sums of values are rounded. It computes a row of scores at a time.
 func AttendF64(a Attention, out, q, k, v View) {
-	f := wideForwards.Get().(*wideForward)
+	f := forwardsF64.Get().(*forwardF64)
 	f.Attention, f.out, f.q, f.k, f.v = a, out, q, k, v
 	run(a.Batch*a.Heads, 1, f)
 	f.Attention, f.out, f.q, f.k, f.v = Attention{}, View{}, View{}, View{}, View{}
-	wideForwards.Put(f)
+	forwardsF64.Put(f)
 }
 
-// wideForward is one call of AttendF64. A task is a head of a sequence.
-type wideForward struct {
+// forwardF64 is one call of AttendF64. A task is a head of a sequence.
+type forwardF64 struct {
 	Attention
 	out, q, k, v View
 }
 
-var wideForwards = sync.Pool{New: func() any { return new(wideForward) }}
+// attentionWorkF64 is the scratch of a task: a query, keys [keys,dim], values [dim,keys], scores, sums of values, and rows of K or V
+// from a format of 16 bits.
+type attentionWorkF64 struct {
+	q, k, v, s, o []float64
+	converted     []float32
+}
 
-func (f *wideForward) block(lo, hi int) {
-	w := wideWorks.Get().(*wideWork)
+var (
+	forwardsF64       = sync.Pool{New: func() any { return new(forwardF64) }}
+	attentionWorksF64 = sync.Pool{New: func() any { return new(attentionWorkF64) }}
+)
+
+func (f *forwardF64) block(lo, hi int) {
+	w := attentionWorksF64.Get().(*attentionWorkF64)
 	for ; lo < hi; lo++ {
 		b, h := lo/f.Heads, lo%f.Heads
 		w.load(f, b, h/f.group(), f.keys(b))
@@ -31,11 +41,11 @@ func (f *wideForward) block(lo, hi int) {
 			f.attend(w, b, h, i)
 		}
 	}
-	wideWorks.Put(w)
+	attentionWorksF64.Put(w)
 }
 
-// load widens n keys and values of a head, of which the values are transposed.
-func (w *wideWork) load(f *wideForward, b, kv, n int) {
+// load converts n keys and values of a head. The values are transposed.
+func (w *attentionWorkF64) load(f *forwardF64, b, kv, n int) {
 	d, ld := f.HeadDim, roundUp(n, keyBlock) // scratch grows by blocks, as a cache does by single rows
 	w.k, w.v, w.s = grown(w.k, ld*d), grown(w.v, ld*d), grown(w.s, ld)
 	if n == 0 {
@@ -54,14 +64,15 @@ func (w *wideWork) load(f *wideForward, b, kv, n int) {
 }
 
 // attend is query i of head h of sequence b.
-func (f *wideForward) attend(w *wideWork, b, h, i int) {
+func (f *forwardF64) attend(w *attentionWorkF64, b, h, i int) {
 	first, end := f.visible(b, i)
 	d, s, out := f.HeadDim, w.s[:end-first], f.out.at(b, h, i)[:f.HeadDim]
 	if len(s) == 0 {
 		clear(out)
 		return
 	}
-	w.q, w.o = toFloat64(w.q, f.q.at(b, h, i)[:d]), grown(w.o, d)
+	w.q, w.o = grown(w.q, d), grown(w.o, d)
+	toFloat64(w.q, f.q.at(b, h, i)[:d])
 	dotsF64(s, w.q, w.k[first*d:], d)
 	for j := range s {
 		s[j] = s[j]*float64(f.Scale) + f.bias(b, h, i, first+j)

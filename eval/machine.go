@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"gqa/internal/cpu/pool"
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
 	"gqa/internal/kernels"
@@ -51,7 +52,7 @@ func measureBandwidth(ctx context.Context) float64 {
 	}
 	sums := make([]float32, n/block)
 	return float64(4*n) / bestOf(ctx, 4, func() {
-		kernels.For(n/block, 1, func(lo, hi int) {
+		pool.For(n/block, 1, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
 				half := x[i*block : (i+1)*block]
 				sums[i] = kernels.Dot(half[:block/2], half[block/2:])
@@ -97,7 +98,7 @@ func bestOf(ctx context.Context, rounds int, f func()) float64 {
 }
 
 func machineName() string {
-	return fmt.Sprintf("%s, %s, %s/%s, kernels %s", cpuName(), count(kernels.Threads(), "thread"), runtime.GOOS, runtime.GOARCH, kernels.Path())
+	return fmt.Sprintf("%s, %s, %s/%s, kernels %s", cpuName(), count(pool.Threads(), "thread"), runtime.GOOS, runtime.GOARCH, kernels.Path())
 }
 
 func cpuName() string {

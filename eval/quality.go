@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 
+	"gqa/internal/cpu/pool"
 	"gqa/internal/engine/infer"
 	"gqa/internal/kernels"
 	"gqa/internal/objective"
@@ -175,7 +176,7 @@ func (t *tally) scoreRows(logits, teacher []float32, lo, hi int) {
 		return
 	}
 	kernels.ArgmaxRows(t.teacherBest[lo:hi], teacher, hi-lo, vocab)
-	kernels.For(hi-lo, 16, func(a, b int) {
+	pool.For(hi-lo, 16, func(a, b int) {
 		for r := a; r < b; r++ {
 			t.rowKL[lo+r] = divergence(teacher[r*vocab:(r+1)*vocab], logits[r*vocab:(r+1)*vocab])
 		}

@@ -8,6 +8,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"gqa/configs"
+	"gqa/internal/cpu/pool"
 	"gqa/internal/engine/spago"
 	"gqa/internal/kernels"
 	"gqa/internal/ops"
@@ -128,7 +129,7 @@ func (f *leastSquares) solve(ctx context.Context, w, bias []float32) (before, af
 		return 0, 0, err
 	}
 	gained, parts := 0.0, make([]float64, (f.out+solveRows-1)/solveRows)
-	kernels.For(f.out, solveRows, func(lo, hi int) {
+	pool.For(f.out, solveRows, func(lo, hi int) {
 		if ctx.Err() == nil {
 			parts[lo/solveRows] = f.change(factored, damp, lo, hi, w, bias)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
+	"gqa/internal/cpu/pool"
 	"gqa/internal/kernels"
 )
 
@@ -26,7 +27,7 @@ func alignFree(s *side, b block, members []int) solution {
 		if s.stopped() {
 			return average(s, b, members)
 		}
-		kernels.For(n, 1, func(lo, hi int) {
+		pool.For(n, 1, func(lo, hi int) {
 			for m := lo; m < hi; m++ {
 				turns[m] = columns(sums, wide, m*dim, dim)
 				polar(turns[m], dim)

@@ -5,6 +5,7 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
+	"gqa/internal/cpu/pool"
 	"gqa/internal/kernels"
 )
 
@@ -59,7 +60,7 @@ func (m *Moment) gram(ctx context.Context, l Linear, size int, parts [][]int) []
 			}
 		}
 	}
-	kernels.For(len(pairs), 1, func(lo, hi int) {
+	pool.For(len(pairs), 1, func(lo, hi int) {
 		for _, pair := range pairs[lo:hi] {
 			if ctx.Err() != nil {
 				return
@@ -80,7 +81,7 @@ func (m *Moment) gram(ctx context.Context, l Linear, size int, parts [][]int) []
 func (m *Moment) headMoments(ctx context.Context, l Linear, size int) []*mat.SymDense {
 	p, mean := m.project(ctx, l), m.mean(l)
 	moments := make([]*mat.SymDense, len(mean)/size)
-	kernels.For(len(moments), 1, func(lo, hi int) {
+	pool.For(len(moments), 1, func(lo, hi int) {
 		g := make([]float32, size*size)
 		for h := lo; h < hi; h++ {
 			kernels.Gemm(false, true, size, size, l.In, 1, p[h*size*l.In:], l.In, l.rows(h, size), l.In, 0, g, size)
@@ -104,7 +105,7 @@ func (a *Attention) queryReaders(ctx context.Context, m *Moment) []*mat.SymDense
 func (a *Attention) outputReaders() []*mat.SymDense {
 	size, width := a.HeadDim, a.O.In
 	moments := make([]*mat.SymDense, a.Heads)
-	kernels.For(a.Heads, 1, func(lo, hi int) {
+	pool.For(a.Heads, 1, func(lo, hi int) {
 		g := make([]float32, size*size)
 		for h := lo; h < hi; h++ {
 			o := a.O.W[h*size:]

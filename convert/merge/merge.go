@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 
+	"gqa/internal/cpu/pool"
 	"gqa/internal/kernels"
 )
 
@@ -130,7 +131,7 @@ func (s *side) merge(m Method, parts [][]int) []maps {
 		}
 		fits[g], scales[g] = make([]fit, len(s.blocks)), make([]float64, len(s.blocks))
 	}
-	kernels.For(len(parts)*len(s.blocks), 1, func(lo, hi int) {
+	pool.For(len(parts)*len(s.blocks), 1, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			g, b := i/len(s.blocks), i%len(s.blocks)
 			if s.stopped() {

@@ -8,7 +8,7 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/pool"
 )
 
 // side is a projection whose heads are to be shared, keys or values, seen through what reads it.
@@ -125,7 +125,7 @@ func (s *side) moments(b block, members []int) []float32 {
 	dim := len(b.dims)
 	wide := len(members) * dim
 	all := make([]float32, wide*wide)
-	kernels.For(wide, max(1, blockElements/wide), func(lo, hi int) {
+	pool.For(wide, max(1, blockElements/wide), func(lo, hi int) {
 		for r := lo; r < hi; r++ {
 			row := all[r*wide:][:wide]
 			for m, h := range members {
@@ -145,7 +145,7 @@ func (s *side) findRoots() {
 			continue
 		}
 		s.roots = make([]rooted, len(s.readers))
-		kernels.For(len(s.roots), 1, func(lo, hi int) {
+		pool.For(len(s.roots), 1, func(lo, hi int) {
 			for h := lo; h < hi; h++ {
 				s.roots[h].root, s.roots[h].inverse = root(s.reader(b, h))
 			}

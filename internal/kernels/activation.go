@@ -1,6 +1,10 @@
 package kernels
 
-import "sync"
+import (
+	"sync"
+
+	"gqa/internal/cpu/pool"
+)
 
 // Activation is an elementwise function.
 type Activation uint8
@@ -46,11 +50,11 @@ func (act Activation) switches(s, x []float32) {
 
 // Activate is y = act(x). y may alias x.
 func Activate(act Activation, y, x []float32) {
-	if len(x) <= blockElements {
+	if len(x) <= pool.BlockElements {
 		activate(act, y, x)
 		return
 	}
-	For(len(x), blockElements, func(lo, hi int) { activate(act, y[lo:hi], x[lo:hi]) })
+	pool.For(len(x), pool.BlockElements, func(lo, hi int) { activate(act, y[lo:hi], x[lo:hi]) })
 }
 
 func activate(act Activation, y, x []float32) {
@@ -81,11 +85,11 @@ func activate(act Activation, y, x []float32) {
 
 // ActivateBackward is dx = dy·act'(x). dx may alias dy or x.
 func ActivateBackward(act Activation, dx, dy, x []float32) {
-	if len(x) <= blockElements {
+	if len(x) <= pool.BlockElements {
 		activateBackward(act, dx, dy, x)
 		return
 	}
-	For(len(x), blockElements, func(lo, hi int) { activateBackward(act, dx[lo:hi], dy[lo:hi], x[lo:hi]) })
+	pool.For(len(x), pool.BlockElements, func(lo, hi int) { activateBackward(act, dx[lo:hi], dy[lo:hi], x[lo:hi]) })
 }
 
 func activateBackward(act Activation, dx, dy, x []float32) {
@@ -141,11 +145,11 @@ func geluSlopes(d, x []float32) {
 
 // Gate is y = act(gate)·up. y may alias either.
 func Gate(act Activation, y, gate, up []float32) {
-	if len(gate) <= blockElements {
+	if len(gate) <= pool.BlockElements {
 		gateBlock(act, y, gate, up)
 		return
 	}
-	For(len(gate), blockElements, func(lo, hi int) { gateBlock(act, y[lo:hi], gate[lo:hi], up[lo:hi]) })
+	pool.For(len(gate), pool.BlockElements, func(lo, hi int) { gateBlock(act, y[lo:hi], gate[lo:hi], up[lo:hi]) })
 }
 
 func gateBlock(act Activation, y, gate, up []float32) {
@@ -161,11 +165,11 @@ func gateBlock(act Activation, y, gate, up []float32) {
 
 // GateBackward is dgate = dy·up·act'(gate) and dup = dy·act(gate). Each output may alias any input.
 func GateBackward(act Activation, dgate, dup, dy, gate, up []float32) {
-	if len(gate) <= blockElements {
+	if len(gate) <= pool.BlockElements {
 		gateBackward(act, dgate, dup, dy, gate, up)
 		return
 	}
-	For(len(gate), blockElements, func(lo, hi int) {
+	pool.For(len(gate), pool.BlockElements, func(lo, hi int) {
 		gateBackward(act, dgate[lo:hi], dup[lo:hi], dy[lo:hi], gate[lo:hi], up[lo:hi])
 	})
 }

@@ -1,6 +1,10 @@
 package kernels
 
-import "math"
+import (
+	"math"
+
+	"gqa/internal/cpu/pool"
+)
 
 // AdamW is the optimizer of Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101), with the
 // semantics of torch.optim.AdamW.
@@ -15,11 +19,11 @@ type AdamW struct {
 // length.
 func (o AdamW) Step(p, g, m, v []float32, gscale float32, t int) {
 	s := o.constants(gscale, t)
-	if len(p) <= blockElements {
+	if len(p) <= pool.BlockElements {
 		kern.adamw(p, g[:len(p)], m[:len(p)], v[:len(p)], &s)
 		return
 	}
-	For(len(p), blockElements, func(lo, hi int) {
+	pool.For(len(p), pool.BlockElements, func(lo, hi int) {
 		kern.adamw(p[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi], &s)
 	})
 }

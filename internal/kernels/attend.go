@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+
+	"gqa/internal/cpu/pool"
 )
 
 const (
@@ -31,17 +33,17 @@ func Attend(a Attention, out View, lse []float32, q, k, v View) {
 	f.Attention, f.out, f.lse, f.q, f.k, f.v = a, out, lse, q, k, v
 	f.serial = calls.Add(1)
 	f.tile = min(a.Queries, max(1, tileRows/a.group()))
-	f.tiles, f.chunks = ceilDiv(a.Queries, f.tile), 1
+	f.tiles, f.chunks = pool.CeilDiv(a.Queries, f.tile), 1
 	if f.tiles == 1 {
-		f.chunk = evenly(max(a.Keys, 1), max(keyChunk, ceilDiv(a.Keys*a.Batch*a.KVHeads, keyTasks)), tileDepth)
-		f.chunks = max(1, ceilDiv(a.Keys, f.chunk))
+		f.chunk = pool.Evenly(max(a.Keys, 1), max(keyChunk, pool.CeilDiv(a.Keys*a.Batch*a.KVHeads, keyTasks)), tileDepth)
+		f.chunks = max(1, pool.CeilDiv(a.Keys, f.chunk))
 	}
 	if f.chunks > 1 {
 		f.partial = grown(f.partial, a.Batch*a.Heads*f.tile*f.chunks*(a.HeadDim+2))
 	}
-	run(a.Batch*a.KVHeads*f.tiles*f.chunks, 1, f)
+	pool.Run(a.Batch*a.KVHeads*f.tiles*f.chunks, 1, f)
 	if f.chunks > 1 {
-		run(a.Batch*a.KVHeads, grainFor(f.rows()*f.chunks*a.HeadDim), (*combining)(f))
+		pool.Run(a.Batch*a.KVHeads, pool.Grain(f.rows()*f.chunks*a.HeadDim), (*combining)(f))
 	}
 	f.Attention, f.out, f.lse, f.q, f.k, f.v = Attention{}, View{}, nil, View{}, View{}, View{}
 	forwards.Put(f)
@@ -87,7 +89,7 @@ type tileOfQueries struct {
 
 func (f *forward) rows() int { return f.group() * f.tile }
 
-func (f *forward) block(lo, hi int) {
+func (f *forward) Block(lo, hi int) {
 	w := works.Get().(*work)
 	for t := lo; t < hi && !f.stopped(); t++ {
 		chunk, tile, head := t%f.chunks, t/f.chunks%f.tiles, t/f.chunks/f.tiles
@@ -239,7 +241,7 @@ func (f *forward) save(w *work, at int) {
 // combining merges the chunks of a tile, in order.
 type combining forward
 
-func (c *combining) block(lo, hi int) {
+func (c *combining) Block(lo, hi int) {
 	f := (*forward)(c)
 	rows, d := f.rows(), f.HeadDim
 	size := rows * (d + 2)

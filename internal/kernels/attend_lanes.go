@@ -1,6 +1,10 @@
 package kernels
 
-import "math"
+import (
+	"math"
+
+	"gqa/internal/cpu/pool"
+)
 
 // laneElements is about how many elements of K, and of V, are in work at a time, and laneScores how many scores at most: long
 // stretches of either, as memory is slow to start where it is not read on from. They are twice as long for ownPrefetch.
@@ -38,7 +42,7 @@ func (f *forward) attendLanes(w *work) {
 	if ownPrefetch {
 		elements *= 2
 	}
-	size := roundUp(min(elements/f.HeadDim, laneScores/w.lane.rows), maxLanes)
+	size := pool.RoundUp(min(elements/f.HeadDim, laneScores/w.lane.rows), maxLanes)
 	w.s = grown(w.s, size*w.lane.rows)
 	for j := w.from; j < w.to; j += size {
 		n := min(size, w.to-j)
@@ -145,7 +149,7 @@ func (l *laneWork) scoreKeys(n, d int, k []float32, ld int, s []float32, next lo
 
 // softmaxLanes is forward.softmax in lanes, for n keys.
 func (w *work) softmaxLanes(d, n int, next lookahead) {
-	s := w.s[:roundUp(n, kern.lanes.width)*w.lane.rows]
+	s := w.s[:pool.RoundUp(n, kern.lanes.width)*w.lane.rows]
 	w.raise(d, s)
 	kern.lanes.exp(s, &w.lane.top, &w.lane.sum, next)
 }

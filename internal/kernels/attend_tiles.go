@@ -3,6 +3,8 @@ package kernels
 import (
 	"math"
 	"unsafe"
+
+	"gqa/internal/cpu/pool"
 )
 
 // tileSlack is how far above a row's top scores may be: the top is raised beyond only, so sums are rarely rescaled. Weights
@@ -85,7 +87,7 @@ func (f *forward) attendGroups(w *work, n int, k []uint16, ldk int, v []uint16, 
 	if n < tileDepth {
 		fill(t.scores()[n*rows:], float32(math.Inf(-1)))
 	}
-	for groups := ceilDiv(n, tileDepth); groups > 0; {
+	for groups := pool.CeilDiv(n, tileDepth); groups > 0; {
 		left := kern.tiles.attend(&t.tileState, rows, d, groups, k, ldk, v, ldv, &w.lane.top, &w.lane.sum, w.o)
 		if left > 0 {
 			w.raise(d, t.scores())

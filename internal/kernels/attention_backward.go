@@ -1,6 +1,10 @@
 package kernels
 
-import "sync"
+import (
+	"sync"
+
+	"gqa/internal/cpu/pool"
+)
 
 const (
 	backwardTile  = 64 // queries whose scores are in work at a time
@@ -25,9 +29,9 @@ func AttendBackward(a Attention, dq, dk, dv View, dout, out View, lse []float32,
 	if f.parts > 1 {
 		f.split()
 	}
-	run(a.Batch/f.together*a.KVHeads*f.parts, 1, f)
+	pool.Run(a.Batch/f.together*a.KVHeads*f.parts, 1, f)
 	if f.parts > 1 {
-		run(a.Batch*a.KVHeads*a.Keys, grainFor(2*f.parts*a.HeadDim), (*joining)(f))
+		pool.Run(a.Batch*a.KVHeads*a.Keys, pool.Grain(2*f.parts*a.HeadDim), (*joining)(f))
 		f.release()
 	}
 }
@@ -80,7 +84,7 @@ type backwardWork struct {
 
 var backwardWorks = sync.Pool{New: func() any { return new(backwardWork) }}
 
-func (f *backward) block(lo, hi int) {
+func (f *backward) Block(lo, hi int) {
 	w := backwardWorks.Get().(*backwardWork)
 	for t := lo; t < hi && !f.stopped(); t++ {
 		part, kv, b := t%f.parts, t/f.parts%f.KVHeads, t/f.parts/f.KVHeads*f.together
@@ -175,7 +179,7 @@ func (f *backward) row(w *backwardWork, h, i, j int, s, dp []float32) {
 // joining sums the parts of dk and dv, in order. Its items are the rows of all kv heads.
 type joining backward
 
-func (f *joining) block(lo, hi int) {
+func (f *joining) Block(lo, hi int) {
 	d := f.HeadDim
 	for t := lo; t < hi; t++ {
 		key, head := t%f.Keys, t/f.Keys

@@ -3,13 +3,15 @@ package kernels
 import (
 	"math"
 	"sync"
+
+	"gqa/internal/cpu/pool"
 )
 
 // AttendF64 is Attend in float64, without lse: only the sums of values are rounded. It computes a row of scores at a time.
 func AttendF64(a Attention, out, q, k, v View) {
 	f := forwardsF64.Get().(*forwardF64)
 	f.Attention, f.out, f.q, f.k, f.v = a, out, q, k, v
-	run(a.Batch*a.Heads, 1, f)
+	pool.Run(a.Batch*a.Heads, 1, f)
 	f.Attention, f.out, f.q, f.k, f.v = Attention{}, View{}, View{}, View{}, View{}
 	forwardsF64.Put(f)
 }
@@ -32,7 +34,7 @@ var (
 	attentionWorksF64 = sync.Pool{New: func() any { return new(attentionWorkF64) }}
 )
 
-func (f *forwardF64) block(lo, hi int) {
+func (f *forwardF64) Block(lo, hi int) {
 	w := attentionWorksF64.Get().(*attentionWorkF64)
 	for ; lo < hi; lo++ {
 		b, h := lo/f.Heads, lo%f.Heads
@@ -46,7 +48,7 @@ func (f *forwardF64) block(lo, hi int) {
 
 // load converts n keys and values of a head. The values are transposed.
 func (w *attentionWorkF64) load(f *forwardF64, b, kv, n int) {
-	d, ld := f.HeadDim, roundUp(n, keyBlock) // scratch grows by blocks, as a cache does by single rows
+	d, ld := f.HeadDim, pool.RoundUp(n, keyBlock) // scratch grows by blocks, as a cache does by single rows
 	w.k, w.v, w.s = grown(w.k, ld*d), grown(w.v, ld*d), grown(w.s, ld)
 	if n == 0 {
 		return

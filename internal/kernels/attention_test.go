@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"gqa/internal/cpu/pool"
 )
 
 // attentionCase is an attention with its operands. Rows lie [batch, row, head, dim] in slices with gaps of NaN.
@@ -320,9 +322,9 @@ func TestAttendLargeScores(t *testing.T) {
 }
 
 func TestAttendAllocatesNothing(t *testing.T) {
-	defer SetThreads(0)
+	defer pool.SetThreads(0)
 	for _, threads := range []int{1, 2} {
-		SetThreads(threads)
+		pool.SetThreads(threads)
 		c := newAttentionCase(Attention{Batch: 2, Queries: 1, Keys: 1200, Heads: 8, KVHeads: 2, HeadDim: 32, Scale: 1}, true)
 		if n := testing.AllocsPerRun(20, c.run); n >= 1 {
 			t.Errorf("decoding with %d threads allocates %v times", threads, n)
@@ -340,8 +342,8 @@ func TestAttendAllocatesNothing(t *testing.T) {
 
 // Once Stop says so no further tile is computed.
 func TestAttendStops(t *testing.T) {
-	SetThreads(1)
-	defer SetThreads(0)
+	pool.SetThreads(1)
+	defer pool.SetThreads(0)
 	asked := 0
 	a := Attention{Batch: 1, Queries: 1000, Keys: 1000, Heads: 1, KVHeads: 1, HeadDim: 4, Scale: 1, Stop: func() bool { asked++; return asked > 1 }}
 	for name, attend := range map[string]func(c *attentionCase){

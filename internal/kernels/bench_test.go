@@ -6,20 +6,22 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+
+	"gqa/internal/cpu/pool"
 )
 
 // benchmark runs f on every path but ref, with 1 and all threads; work is its floating-point operations, bytes what it
 // reads and writes at least (either 0 if it says nothing).
 func benchmark(b *testing.B, name string, work, bytes float64, f func()) {
 	before := Path()
-	defer func() { _ = SetPath(before); SetThreads(0) }()
+	defer func() { _ = SetPath(before); pool.SetThreads(0) }()
 	for _, path := range Paths() {
 		if path == "ref" {
 			continue
 		}
 		_ = SetPath(path)
 		for _, threads := range slices.Compact([]int{1, runtime.GOMAXPROCS(0)}) {
-			SetThreads(threads)
+			pool.SetThreads(threads)
 			b.Run(fmt.Sprintf("path=%s/%s/threads=%d", path, name, threads), func(b *testing.B) {
 				b.ReportAllocs()
 				f()

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"gqa/internal/cpu/pool"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -14,7 +16,7 @@ import (
 func guarded[T any](t *testing.T, values []T) []T {
 	t.Helper()
 	page, size := unix.Getpagesize(), len(values)*int(unsafe.Sizeof(*new(T)))
-	whole := roundUp(size, page)
+	whole := pool.RoundUp(size, page)
 	memory, err := unix.Mmap(-1, 0, whole+page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		t.Fatal(err)

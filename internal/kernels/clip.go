@@ -1,12 +1,14 @@
 package kernels
 
+import "gqa/internal/cpu/pool"
+
 // Clip is y = min(max(x, -limit), limit). y may alias x.
 func Clip(y, x []float32, limit float32) {
-	if len(x) <= blockElements {
+	if len(x) <= pool.BlockElements {
 		clip(y, x, limit)
 		return
 	}
-	For(len(x), blockElements, func(lo, hi int) { clip(y[lo:hi], x[lo:hi], limit) })
+	pool.For(len(x), pool.BlockElements, func(lo, hi int) { clip(y[lo:hi], x[lo:hi], limit) })
 }
 
 func clip(y, x []float32, limit float32) {
@@ -17,7 +19,7 @@ func clip(y, x []float32, limit float32) {
 
 // ClipBackward is dx = dy where Clip left x as it is, and 0 where it did not. dx may alias dy or x.
 func ClipBackward(dx, dy, x []float32, limit float32) {
-	For(len(x), blockElements, func(lo, hi int) {
+	pool.For(len(x), pool.BlockElements, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			g := dy[i]
 			if x[i] < -limit || x[i] > limit {

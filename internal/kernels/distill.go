@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"sync"
+
+	"gqa/internal/cpu/pool"
 )
 
 // Soft is what a teacher predicts for some rows: all its logits, or no more than its K most probable tokens.
@@ -31,7 +33,7 @@ const tailFloor = 1e-6
 // Distill writes the cross-entropy ce [rows] and the divergence kl [rows] of each row of logits [rows, vocab], in nats, and
 // turns logits into scale times the gradient of the loss. Rows whose target is negative give 0.
 func Distill(ce, kl, logits []float32, targets []int32, soft Soft, d Distillation, scale float32, rows, vocab int) {
-	For(rows, grainFor(vocab), func(lo, hi int) {
+	pool.For(rows, pool.Grain(vocab), func(lo, hi int) {
 		w := distillers.Get().(*distiller)
 		defer distillers.Put(w)
 		w.Distillation, w.scale = d, scale

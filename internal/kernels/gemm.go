@@ -3,6 +3,8 @@ package kernels
 import (
 	"sync"
 	"sync/atomic"
+
+	"gqa/internal/cpu/pool"
 )
 
 // The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), with A and B
@@ -46,9 +48,9 @@ func product(beta float32, o operands) {
 	g.acc = beta != 0
 	switch {
 	case g.m <= skinnyRows && g.tb && g.acs == 1:
-		run(g.n, skinnyGrain(g.k), (*skinnyNT)(g))
+		pool.Run(g.n, skinnyGrain(g.k), (*skinnyNT)(g))
 	case g.m <= skinnyRows/2 && !g.tb:
-		run(g.n, skinnyF64, (*skinnyNN)(g))
+		pool.Run(g.n, skinnyF64, (*skinnyNN)(g))
 	case g.m*g.n*g.k <= smallWork:
 		g.small()
 	default:

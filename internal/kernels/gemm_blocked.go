@@ -1,6 +1,10 @@
 package kernels
 
-import "sync"
+import (
+	"sync"
+
+	"gqa/internal/cpu/pool"
+)
 
 // blocked cuts C in tasks: each packs the block of B that it needs for itself, so that it lies in the second-level cache of
 // the core that uses it and no thread waits for another. Where factors are split and rows are many, B is split once for all threads.
@@ -9,13 +13,13 @@ func (g *gemm) blocked() {
 	if g.acs != 1 { // longer runs of A's columns are read at a time instead
 		deepest /= 2
 	}
-	g.depth = evenly(g.k, deepest, 8)
+	g.depth = pool.Evenly(g.k, deepest, 8)
 	tall, lane, widest := kern.tall, kern.lane, nc
 	if g.byTiles() {
-		g.depth, tall, lane, widest = evenly(g.k, blockDepth, blockSize), blockSize, blockSize, blockF64
+		g.depth, tall, lane, widest = pool.Evenly(g.k, blockDepth, blockSize), blockSize, blockSize, blockF64
 	}
-	g.nb, g.mb = evenly(g.n, widest, lane), g.m
-	switch threads := Threads(); {
+	g.nb, g.mb = pool.Evenly(g.n, widest, lane), g.m
+	switch threads := pool.Threads(); {
 	case threads == 1:
 	case g.byTiles() && g.m >= max(rowsTogether, 2*blockSize*threads):
 		g.together(threads)
@@ -23,7 +27,7 @@ func (g *gemm) blocked() {
 	default:
 		g.share(threads, tall, lane)
 	}
-	run(ceilDiv(g.n, g.nb)*ceilDiv(g.m, g.mb), 1, (*multiplying)(g))
+	pool.Run(pool.CeilDiv(g.n, g.nb)*pool.CeilDiv(g.m, g.mb), 1, (*multiplying)(g))
 }
 
 // share makes tasks for so many threads: four each while they have rows enough to be worth packing B for, and about as many
@@ -33,13 +37,13 @@ func (g *gemm) share(threads, tall, lane int) {
 	if g.depth < g.k { // B is packed for each task, not once for all tasks of a thread
 		fewest = 512
 	}
-	columns := ceilDiv(g.n, g.nb)
-	rows := min(ceilDiv(4*threads, columns), max(1, g.m/fewest))
+	columns := pool.CeilDiv(g.n, g.nb)
+	rows := min(pool.CeilDiv(4*threads, columns), max(1, g.m/fewest))
 	for rows*columns < threads && g.n > 64*columns || rows*columns < 2*threads && g.n > 256*columns {
 		columns++
 	}
-	g.mb = roundUp(ceilDiv(g.m, rows), tall)
-	g.nb = roundUp(ceilDiv(g.n, columns), lane)
+	g.mb = pool.RoundUp(pool.CeilDiv(g.m, rows), tall)
+	g.nb = pool.RoundUp(pool.CeilDiv(g.n, columns), lane)
 }
 
 // multiplying is one task.
@@ -63,9 +67,9 @@ type blockOfB struct {
 
 var gemmWorks = sync.Pool{New: func() any { return new(gemmWork) }}
 
-func (t *multiplying) block(lo, hi int) {
+func (t *multiplying) Block(lo, hi int) {
 	g, w := (*gemm)(t), gemmWorks.Get().(*gemmWork)
-	down, tiles := ceilDiv(g.m, g.mb), g.byTiles()
+	down, tiles := pool.CeilDiv(g.m, g.mb), g.byTiles()
 	for ; lo < hi; lo++ {
 		i, j := lo%down*g.mb, lo/down*g.nb
 		for p := 0; p < g.k; p += g.depth {
@@ -139,7 +143,7 @@ func (t *tiles) multiplyPanels(j, panels, w int) int {
 // is too small for that, the rest is below two.
 func cut(n, w, lane int) (wide, narrow int) {
 	lanes, each := n/lane, w/lane
-	panels := ceilDiv(lanes, each)
+	panels := pool.CeilDiv(lanes, each)
 	if narrow = panels*each - lanes; each == 1 || narrow > panels {
 		return lanes / each, 0
 	}

@@ -1,6 +1,10 @@
 package kernels
 
-import "sync"
+import (
+	"sync"
+
+	"gqa/internal/cpu/pool"
+)
 
 // GemmNTF64 computes Y[m,n] = X[m,k]·W[n,k]ᵀ, each sum in float64. Rows lie without gaps.
 func GemmNTF64(m, n, k int, x, w, y []float32) {
@@ -8,7 +12,7 @@ func GemmNTF64(m, n, k int, x, w, y []float32) {
 	g.m, g.n, g.k, g.w, g.y = m, n, k, w, y
 	g.x = grown(g.x, m*k)
 	toFloat64(g.x, x[:m*k])
-	run(n, roundUp(grainFor(m*k), rowsF64), g)
+	pool.Run(n, pool.RoundUp(pool.Grain(m*k), rowsF64), g)
 	g.w, g.y = nil, nil
 	productsF64.Put(g)
 }
@@ -31,7 +35,7 @@ var (
 	worksF64    = sync.Pool{New: func() any { return new(workF64) }}
 )
 
-func (g *productF64) block(lo, hi int) {
+func (g *productF64) Block(lo, hi int) {
 	work := worksF64.Get().(*workF64)
 	for ; lo < hi; lo += rowsF64 {
 		n := min(rowsF64, hi-lo)

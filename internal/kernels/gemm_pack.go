@@ -1,5 +1,7 @@
 package kernels
 
+import "gqa/internal/cpu/pool"
+
 // panelGap keeps the panels of A, whose sizes are mostly powers of two, from all lying at the same places of the cache.
 const panelGap = 16
 
@@ -82,7 +84,7 @@ func packScaled(dst, src []float32, stride int, s float32) {
 
 // packMatrix packs op(B) [k,n] into panels of nr columns, in dst if it is large enough.
 func packMatrix(dst, b []float32, ldb int, tb bool, k, n int) []float32 {
-	dst = grown(dst, roundUp(n, kern.nr)*k)
+	dst = grown(dst, pool.RoundUp(n, kern.nr)*k)
 	if !tb {
 		regroup(dst, b, ldb, k, n, kern.nr, kern.nr*k, kern.nr)
 		return dst

@@ -1,5 +1,7 @@
 package kernels
 
+import "gqa/internal/cpu/pool"
+
 func (g *gemm) small() {
 	a, ars, acs := g.a, g.ars, g.acs
 	if g.alpha != 1 {
@@ -9,7 +11,7 @@ func (g *gemm) small() {
 		}
 		a, ars, acs = g.packedA, g.k, 1
 	}
-	g.packedB = grown(g.packedB, roundUp(g.n, kern.nr)*g.k)
+	g.packedB = grown(g.packedB, pool.RoundUp(g.n, kern.nr)*g.k)
 	g.packB(g.packedB, 0, g.k, 0, g.n, kern.nr)
 	multiplyMatrix(g.m, g.n, g.k, a, ars, acs, g.packedB, g.c, g.ldc, g.acc)
 }
@@ -23,7 +25,7 @@ func multiplyMatrix(m, n, k int, a []float32, ars, acs int, packed, c []float32,
 
 // multiplyPanel is C[m,n] (+)= A·B for one panel B of n <= nr columns with rows bs apart.
 func multiplyPanel(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
-	h := evenly(m, kern.mr, 1) // a tile of few rows would leave the processor waiting for its sums
+	h := pool.Evenly(m, kern.mr, 1) // a tile of few rows would leave the processor waiting for its sums
 	for i := 0; i < m; i += h {
 		kern.micro(min(h, m-i), n, k, a[i*ars:], ars, acs, b, bs, c[i*ldc:], ldc, acc)
 	}

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gqa/internal/cpu/pool"
 )
 
 // gemmCase is a product with its operands in rows longer than needed.
@@ -161,7 +163,7 @@ func TestGemmSkinny(t *testing.T) {
 				gemmCase{false, true, 1, 13, k, 1, 0}.check(t)
 				gemmCase{false, true, 1, 6, k, -0.5, 1}.check(t)
 				for _, h := range halfFormats {
-					checkGemmNTHalf(t, h, 1, 13, roundUp(k, maxLanes), 1)
+					checkGemmNTHalf(t, h, 1, 13, pool.RoundUp(k, maxLanes), 1)
 				}
 			}
 		})
@@ -210,7 +212,7 @@ func TestGemmHeldUp(t *testing.T) {
 	if kern.tiles == nil {
 		t.Skip("this processor has no matrix instructions")
 	}
-	defer func() { kern = was; SetThreads(0) }()
+	defer func() { kern = was; pool.SetThreads(0) }()
 	path, slow := *kern, *kern.tiles
 	var calls atomic.Int64
 	slow.panels = func(panels, steps int, a, b, c []float32, ldc int, acc bool) {
@@ -223,7 +225,7 @@ func TestGemmHeldUp(t *testing.T) {
 	c := gemmCase{false, true, 289, 1030, 2600, 1, 0} // two parts of B, of ten depths each
 	a, lda, b, ldb, _, ldc := c.operands()
 	product := func(threads int) []float32 {
-		SetThreads(threads)
+		pool.SetThreads(threads)
 		out := make([]float32, c.m*ldc)
 		Gemm(c.ta, c.tb, c.m, c.n, c.k, c.alpha, a, lda, b, ldb, c.beta, out, ldc)
 		return out
@@ -236,12 +238,12 @@ func TestGemmHeldUp(t *testing.T) {
 }
 
 func TestGemmAllocatesNothing(t *testing.T) {
-	defer SetThreads(0)
+	defer pool.SetThreads(0)
 	for _, m := range []int{1, 8, 40, 96, 300} {
 		const n, k = 512, 512
 		a, b, c := normal(1, m*k), normal(2, n*k), make([]float32, m*n)
 		for threads := 1; threads <= 2; threads++ {
-			SetThreads(threads)
+			pool.SetThreads(threads)
 			f := func() { Gemm(false, true, m, n, k, 1, a, k, b, k, 0, c, n) }
 			if allocs := testing.AllocsPerRun(20, f); allocs >= 1 {
 				t.Errorf("m %d, threads %d: %v allocations", m, threads, allocs)

@@ -1,6 +1,10 @@
 package kernels
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"gqa/internal/cpu/pool"
+)
 
 // Large products of float32 by matrix instructions. Each factor is the sum of three bfloat16, so a product of two numbers is a
 // sum of nine, of which the six that a float32 can show are computed: as precise as multiply-adds in float32, and 2.7 times as
@@ -16,14 +20,14 @@ const (
 // byTiles reports whether a product is large enough for the splitting, and fills its blocks well enough, to be faster so.
 func (g *gemm) byTiles() bool {
 	return kern.tiles != nil && min(g.m, g.n) >= 2*blockSize && g.m*g.n >= 9*blockSize*blockSize &&
-		5*g.m*g.n >= 4*roundUp(g.m, blockSize)*roundUp(g.n, blockSize)
+		5*g.m*g.n >= 4*pool.RoundUp(g.m, blockSize)*pool.RoundUp(g.n, blockSize)
 }
 
 // multiplyTiles is multiplyBlock by matrix instructions.
 func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
 	panel := g.slice(p, p1)
 	if block := (blockOfB{g.serial, j, p}); w.held != block {
-		w.b = grown(w.b, ceilDiv(j1-j, blockSize)*panel)
+		w.b = grown(w.b, pool.CeilDiv(j1-j, blockSize)*panel)
 		for c := j; c < j1; c += blockSize {
 			g.splitColumns(w, w.b[(c-j)/blockSize*panel:], p, p1-p, c, min(blockSize, j1-c))
 		}
@@ -71,7 +75,7 @@ func storeEdge(c []float32, ldc int, e []float32, m, n int, acc bool) {
 func (g *gemm) splitRows(w *gemmWork, i, m, p, k int) {
 	a, lda := g.a[i*g.ars+p*g.acs:], g.ars
 	if g.acs != 1 {
-		lda = roundUp(k, blockSize)
+		lda = pool.RoundUp(k, blockSize)
 		w.turned = grown(w.turned, blockSize*lda)
 		kern.packT(w.turned, a, g.acs, k, m, lda)
 		a = w.turned
@@ -107,12 +111,12 @@ func (g *gemm) splitColumns(w *gemmWork, dst []float32, p, k, j, n int) {
 		return
 	}
 	g.gather(w, p, k, j, n)
-	kern.tiles.packPairs(ceilDiv(k, blockSize), w.turned, blockSize, g.alpha, dst)
+	kern.tiles.packPairs(pool.CeilDiv(k, blockSize), w.turned, blockSize, g.alpha, dst)
 }
 
 // gather copies rows [p,p+k) of columns [j,j+n) of op(B) to w.turned, [k,blockSize], with rows of zeros up to whole steps.
 func (g *gemm) gather(w *gemmWork, p, k, j, n int) {
-	w.turned = grown(w.turned, roundUp(k, blockSize)*blockSize)
+	w.turned = grown(w.turned, pool.RoundUp(k, blockSize)*blockSize)
 	switch {
 	case g.half != F32:
 		g.packHalf(w.turned, p, k, j, n, blockSize)
@@ -121,15 +125,15 @@ func (g *gemm) gather(w *gemmWork, p, k, j, n int) {
 	default:
 		copyRows(w.turned, blockSize, g.b[p*g.ldb+j:], g.ldb, k, n)
 	}
-	clear(w.turned[k*blockSize : roundUp(k, blockSize)*blockSize])
+	clear(w.turned[k*blockSize : pool.RoundUp(k, blockSize)*blockSize])
 }
 
 // together is blocked where the factors are split: splitting them is a seventh of the work of a product of a thousand rows, so
 // threads split a part of B for all of them, each panel once, and then multiply blocks of A's rows by it, several for each thread.
 // The sums are as of one thread.
 func (g *gemm) together(threads int) {
-	blocks := ceilDiv(g.m, blockSize)
-	g.each = ceilDiv(blocks, threads)
+	blocks := pool.CeilDiv(g.m, blockSize)
+	g.each = pool.CeilDiv(blocks, threads)
 	if cap(g.done) < blocks {
 		g.done = make([]atomic.Int32, blocks)
 	}
@@ -141,22 +145,22 @@ func (g *gemm) together(threads int) {
 		deep := max(1, blockShare/whole) * g.depth
 		for g.p = 0; g.p < g.k; g.p = g.pEnd {
 			g.pEnd = min(g.k, g.p+deep)
-			g.parts = ceilDiv(g.pEnd-g.p, g.depth)
+			g.parts = pool.CeilDiv(g.pEnd-g.p, g.depth)
 			g.packedB = grown(g.packedB, g.parts*whole)
-			run(g.parts*panels, 4, (*splittingB)(g))
+			pool.Run(g.parts*panels, 4, (*splittingB)(g))
 			for i := range g.done {
 				g.done[i].Store(0)
 			}
-			runOn(threads, threads*g.each*g.parts, 1, (*multiplyingRows)(g)) // a share is the rows of one thread
+			pool.RunOn(threads, threads*g.each*g.parts, 1, (*multiplyingRows)(g)) // a share is the rows of one thread
 		}
 	}
 }
 
 // slice is how many float32 a panel takes when split, of elements [p,p1) of the sums.
-func (g *gemm) slice(p, p1 int) int { return ceilDiv(p1-p, blockSize) * blockFloat }
+func (g *gemm) slice(p, p1 int) int { return pool.CeilDiv(p1-p, blockSize) * blockFloat }
 
 // panels is how many of B are split together, for each depth of the sums.
-func (g *gemm) panels() int { return ceilDiv(g.jEnd-g.j, blockSize) }
+func (g *gemm) panels() int { return pool.CeilDiv(g.jEnd-g.j, blockSize) }
 
 // part is panel number i of those that are split together: of which columns and elements of the sums, and where it lies.
 func (g *gemm) part(i int) (c, c1, p, p1 int, at []float32) {
@@ -169,7 +173,7 @@ func (g *gemm) part(i int) (c, c1, p, p1 int, at []float32) {
 // splittingB is those panels as tasks.
 type splittingB gemm
 
-func (t *splittingB) block(lo, hi int) {
+func (t *splittingB) Block(lo, hi int) {
 	g, w := (*gemm)(t), gemmWorks.Get().(*gemmWork)
 	for ; lo < hi; lo++ {
 		c, c1, p, p1, dst := g.part(lo)
@@ -183,7 +187,7 @@ func (t *splittingB) block(lo, hi int) {
 // Tasks are short: a thread that other programs hold up is helped by those that have done their share.
 type multiplyingRows gemm
 
-func (t *multiplyingRows) block(lo, hi int) {
+func (t *multiplyingRows) Block(lo, hi int) {
 	g, w := (*gemm)(t), gemmWorks.Get().(*gemmWork)
 	for ; lo < hi; lo++ {
 		part := lo / g.each % g.parts
@@ -191,7 +195,7 @@ func (t *multiplyingRows) block(lo, hi int) {
 		if row >= len(g.done) {
 			continue
 		}
-		waitAtLeast(&g.done[row], int32(part)) // another thread is at it, or was when its core was taken from it
+		pool.WaitAtLeast(&g.done[row], int32(part)) // another thread is at it, or was when its core was taken from it
 		_, _, p, p1, b := g.part(part * g.panels())
 		g.multiplyRows(w, b, row*blockSize, min((row+1)*blockSize, g.m), g.j, g.jEnd, p, p1)
 		g.done[row].Store(int32(part + 1))

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"gqa/internal/cpu/pool"
 )
 
 var halfFormats = []Half{BF16, F16}
@@ -179,12 +181,12 @@ func TestGemmNTHalfThreads(t *testing.T) {
 }
 
 func TestGemmNTHalfAllocatesNothing(t *testing.T) {
-	defer SetThreads(0)
+	defer pool.SetThreads(0)
 	for _, m := range []int{1, 8, 40} {
 		const n, k = 512, 512
 		x, w, y := normal(1, m*k), make([]uint16, n*k), make([]float32, m*n)
 		for threads := 1; threads <= 2; threads++ {
-			SetThreads(threads)
+			pool.SetThreads(threads)
 			f := func() { GemmNTHalf(F16, m, n, k, x, k, w, k, 0, y, n) }
 			if allocs := testing.AllocsPerRun(20, f); allocs >= 1 {
 				t.Errorf("m %d, threads %d: %v allocations", m, threads, allocs)

@@ -1,5 +1,7 @@
 package kernels
 
+import "gqa/internal/cpu/pool"
+
 // Product is y[m,N] = x[m,k]·W[N,k]ᵀ, one of several with the same x. Rows lie without gaps.
 type Product struct {
 	N      int
@@ -47,20 +49,20 @@ func (p *Product) multiply(m, k int, x []float32, ldx int) {
 }
 
 func jointSkinny(m, k int, x []float32, ldx int, ps []Product) {
-	j, serial := joints.Get().(*joint), products.Add(1)
+	group, serial := pool.NewGroup(), products.Add(1)
 	for i := range ps {
 		g := gemms.Get().(*gemm)
 		g.operands = operands{
 			m: m, n: ps[i].N, k: k, alpha: 1, a: x, ars: ldx, acs: 1, b: ps[i].W, ldb: k, tb: true, c: ps[i].Y, ldc: ps[i].N,
 		}
 		g.acc, g.serial = false, serial
-		j.add((*skinnyNT)(g), g.n, skinnyGrain(k))
+		group.Add((*skinnyNT)(g), g.n, skinnyGrain(k))
 	}
-	j.run()
+	group.Run()
 }
 
 func jointTiles(m, k int, x []float32, ldx int, ps []Product) {
-	j := joints.Get().(*joint)
+	group := pool.NewGroup()
 	var first *tileProduct
 	for i := range ps {
 		g := newTileProduct(ps[i].Packed, ps[i].Y, ps[i].N)
@@ -69,7 +71,7 @@ func jointTiles(m, k int, x []float32, ldx int, ps []Product) {
 			g.split(m, x, ldx)
 		}
 		g.m, g.x, g.ldx, g.serial, g.all = m, first.x, first.ldx, first.serial, first.all
-		j.add(g, ps[i].N, tileGrain(k))
+		group.Add(g, ps[i].N, tileGrain(k))
 	}
-	j.run()
+	group.Run()
 }

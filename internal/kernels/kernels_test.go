@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gqa/internal/cpu/pool"
 )
 
 var nan = float32(math.NaN())
@@ -90,11 +92,11 @@ func eitherWay(f func()) {
 // withThreads checks that f returns the same numbers for 1, 2 and 3 threads.
 func withThreads(t *testing.T, f func() []float32) {
 	t.Helper()
-	defer SetThreads(0)
-	SetThreads(1)
+	defer pool.SetThreads(0)
+	pool.SetThreads(1)
 	want := f()
 	for _, n := range []int{2, 3, 9} {
-		SetThreads(n)
+		pool.SetThreads(n)
 		same(t, fmt.Sprintf("with %d threads, result", n), f(), want)
 	}
 }

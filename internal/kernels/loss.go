@@ -3,13 +3,15 @@ package kernels
 import (
 	"math"
 	"slices"
+
+	"gqa/internal/cpu/pool"
 )
 
 // CrossEntropy is loss[r] = lse[r] - logits[r, targets[r]] in nats, with lse the logarithm of the sum of exponentials
 // of a row of logits [rows, vocab]. A row whose target is negative has loss 0. loss and lse are [rows]; either may be
 // nil if not wanted.
 func CrossEntropy(loss, lse, logits []float32, targets []int32, rows, vocab int) {
-	For(rows, grainFor(vocab), func(lo, hi int) {
+	pool.For(rows, pool.Grain(vocab), func(lo, hi int) {
 		var scratch [expBlock]float32
 		for r := lo; r < hi; r++ {
 			row := logits[r*vocab:][:vocab]
@@ -47,7 +49,7 @@ func logSumExp(x []float32, scratch *[expBlock]float32) float32 {
 // CrossEntropyGradient is CrossEntropy that turns logits into their gradient, scale·(softmax(logits) - onehot(target)): 0 in
 // rows whose target is negative.
 func CrossEntropyGradient(loss, logits []float32, targets []int32, scale float32, rows, vocab int) {
-	For(rows, grainFor(vocab), func(lo, hi int) {
+	pool.For(rows, pool.Grain(vocab), func(lo, hi int) {
 		for r := lo; r < hi; r++ {
 			loss[r] = crossEntropyRow(logits[r*vocab:][:vocab], targets[r], scale)
 		}
@@ -72,11 +74,11 @@ func crossEntropyRow(row []float32, target int32, scale float32) (loss float32) 
 // ArgmaxRows writes the index of the largest logit of each row of [rows, vocab] to out [rows]; the lowest index wins
 // ties. A row with NaNs gives any index.
 func ArgmaxRows(out []int32, logits []float32, rows, vocab int) {
-	if rows*vocab <= blockElements {
+	if rows*vocab <= pool.BlockElements {
 		argmaxRows(out, logits, 0, rows, vocab)
 		return
 	}
-	For(rows, grainFor(vocab), func(lo, hi int) { argmaxRows(out, logits, lo, hi, vocab) })
+	pool.For(rows, pool.Grain(vocab), func(lo, hi int) { argmaxRows(out, logits, lo, hi, vocab) })
 }
 
 func argmaxRows(out []int32, logits []float32, lo, hi, vocab int) {

@@ -3,6 +3,8 @@ package kernels
 import (
 	"math"
 	"sync"
+
+	"gqa/internal/cpu/pool"
 )
 
 // Muon is the optimizer of Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for matrices: a
@@ -96,7 +98,7 @@ func symmetric(c []float32, n int, product func(m, k, at int, to []float32)) {
 		return
 	}
 	const tile = mirrorTile
-	For(ceilDiv(n, tile), 1, func(lo, hi int) {
+	pool.For(pool.CeilDiv(n, tile), 1, func(lo, hi int) {
 		for i := lo * tile; i < min(hi*tile, n); i += tile {
 			for j := 0; j < i; j += tile {
 				for r := max(i, (j/squareRows+1)*squareRows); r < min(i+tile, n); r++ {

@@ -1,16 +1,20 @@
 package kernels
 
-import "math"
+import (
+	"math"
+
+	"gqa/internal/cpu/pool"
+)
 
 // RMSNorm is y = x·inv·w with inv[row] = 1/√(mean(x²)+eps) (Zhang & Sennrich, arXiv 1910.07467). x and y are
 // [rows, dim] and may alias, w is [dim] or nil for ones, inv is [rows] or nil if not wanted. w may also be [heads, dim]:
 // then row r takes that of head r mod heads. So it is with every weight and bias of a norm, and their gradients.
 func RMSNorm(y, inv, x, w []float32, rows, dim int, eps float32) {
-	if rows*dim <= blockElements {
+	if rows*dim <= pool.BlockElements {
 		rmsNorm(y, inv, x, w, 0, rows, dim, eps)
 		return
 	}
-	For(rows, grainFor(dim), func(lo, hi int) { rmsNorm(y, inv, x, w, lo, hi, dim, eps) })
+	pool.For(rows, pool.Grain(dim), func(lo, hi int) { rmsNorm(y, inv, x, w, lo, hi, dim, eps) })
 }
 
 func rmsNorm(y, inv, x, w []float32, lo, hi, dim int, eps float32) {
@@ -52,7 +56,7 @@ func RMSNormBackward(dx, dw, dy, x, w, inv []float32, rows, dim int) {
 	if dw != nil {
 		normWeightBackward(dw, nil, dy, x, nil, inv, rows, dim)
 	}
-	For(rows, grainFor(dim), func(lo, hi int) {
+	pool.For(rows, pool.Grain(dim), func(lo, hi int) {
 		for r := lo; r < hi; r++ {
 			dxr, dyr, xr := dx[r*dim:][:dim], dy[r*dim:][:dim], x[r*dim:][:dim]
 			s := inv[r]
@@ -64,7 +68,7 @@ func RMSNormBackward(dx, dw, dy, x, w, inv []float32, rows, dim int) {
 
 // normWeightBackward is dw += Σ_rows dy·(x-mean)·inv and db += Σ_rows dy; mean may be nil for 0, dw or db for unwanted.
 func normWeightBackward(dw, db, dy, x, mean, inv []float32, rows, dim int) {
-	For(dim, stripe, func(lo, hi int) {
+	pool.For(dim, stripe, func(lo, hi int) {
 		for r := range rows {
 			dyr := dy[r*dim+lo:][:hi-lo]
 			if dw != nil {
@@ -84,11 +88,11 @@ func normWeightBackward(dw, db, dy, x, mean, inv []float32, rows, dim int) {
 // arXiv 1607.06450). x and y are [rows, dim] and may alias, w and b are [dim] or nil for ones and zeros, mean and inv
 // are [rows] or nil if not wanted.
 func LayerNorm(y, mean, inv, x, w, b []float32, rows, dim int, eps float32) {
-	if rows*dim <= blockElements {
+	if rows*dim <= pool.BlockElements {
 		layerNorm(y, mean, inv, x, w, b, 0, rows, dim, eps)
 		return
 	}
-	For(rows, grainFor(dim), func(lo, hi int) { layerNorm(y, mean, inv, x, w, b, lo, hi, dim, eps) })
+	pool.For(rows, pool.Grain(dim), func(lo, hi int) { layerNorm(y, mean, inv, x, w, b, lo, hi, dim, eps) })
 }
 
 func layerNorm(y, mean, inv, x, w, b []float32, lo, hi, dim int, eps float32) {
@@ -115,7 +119,7 @@ func LayerNormBackward(dx, dw, db, dy, x, w, mean, inv []float32, rows, dim int)
 	if dw != nil || db != nil {
 		normWeightBackward(dw, db, dy, x, mean, inv, rows, dim)
 	}
-	For(rows, grainFor(dim), func(lo, hi int) {
+	pool.For(rows, pool.Grain(dim), func(lo, hi int) {
 		for r := lo; r < hi; r++ {
 			layerNormRowBackward(dx[r*dim:][:dim], dy[r*dim:][:dim], x[r*dim:][:dim], forRow(w, r, dim), mean[r], inv[r])
 		}

@@ -3,6 +3,8 @@ package kernels
 import (
 	"sync"
 	"unsafe"
+
+	"gqa/internal/cpu/pool"
 )
 
 // Packed is a matrix of weights in bfloat16 in the order in which matrix instructions read them: blocks of tileBlock rows (the
@@ -21,7 +23,7 @@ func PackHalf(h Half, n, k int, w []uint16) *Packed {
 	}
 	p := &Packed{n, k, make([]uint16, n*k), kern.tiles}
 	HugePages(p.data)
-	For(n, tileBlock, func(lo, hi int) {
+	pool.For(n, tileBlock, func(lo, hi int) {
 		whole := hi - (hi-lo)%tileBlock
 		pack(p.data[lo*k:], w[lo*k:], whole-lo, k)
 		for ; whole < hi; whole += tileSize {
@@ -48,7 +50,7 @@ func GemmNTPacked(m int, x []float32, ldx int, w *Packed, y []float32, ldy int) 
 		g.y = y[i*ldy:]
 		g.run(min(tileChunk, m-i), w.n, x[i*ldx:], ldx)
 	}
-	g.release()
+	g.Release()
 }
 
 // tileChunk is how many rows of x are split at a time.
@@ -83,7 +85,7 @@ func newTileProduct(w *Packed, y []float32, ldy int) *tileProduct {
 	return g
 }
 
-func (g *tileProduct) release() {
+func (g *tileProduct) Release() {
 	g.w, g.y, g.x, g.all = nil, nil, nil, nil
 	tileProducts.Put(g)
 }
@@ -97,18 +99,18 @@ func tileGemmNT(h Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, 
 	g := tileProducts.Get().(*tileProduct)
 	g.k, g.ldw, g.ldy, g.w, g.y, g.tiles = k, ldw, ldy, w, y, kern.tiles
 	g.run(m, n, x, ldx)
-	g.release()
+	g.Release()
 	return n
 }
 
 // run splits m rows of x and multiplies them with n rows of w.
 func (g *tileProduct) run(m, n int, x []float32, ldx int) {
 	g.split(m, x, ldx)
-	run(n, tileGrain(g.k), g)
+	pool.Run(n, tileGrain(g.k), g)
 }
 
 // tileGrain is how many rows of k weights make a task.
-func tileGrain(k int) int { return roundUp(max(1, skinnyWork/k), tileBlock) }
+func tileGrain(k int) int { return pool.RoundUp(max(1, skinnyWork/k), tileBlock) }
 
 // split takes m rows of x, and splits them if they are many.
 func (g *tileProduct) split(m int, x []float32, ldx int) {
@@ -116,7 +118,7 @@ func (g *tileProduct) split(m int, x []float32, ldx int) {
 	if m > tileSize {
 		g.all = &g.own
 		g.all.grow(g)
-		run(g.k, evenly(g.k, max(tileDepth, blockElements/m), tileDepth), (*splitting)(g))
+		pool.Run(g.k, pool.Evenly(g.k, max(tileDepth, pool.BlockElements/m), tileDepth), (*splitting)(g))
 	}
 }
 
@@ -134,7 +136,7 @@ func (s *splitRows) hold(g *tileProduct, weights lookahead) {
 	s.grow(g)
 	for lo := 0; lo < g.k; lo += piece {
 		hi := min(lo+piece, g.k)
-		lines := ceilDiv((hi-lo)*g.m, perLine)
+		lines := pool.CeilDiv((hi-lo)*g.m, perLine)
 		g.tiles.ask(lines, weights)
 		weights.from += lines * weights.stride
 		g.tiles.splitRows(g.m, g.k, lo, hi, g.x, g.ldx, s.x, s.planes)
@@ -145,14 +147,14 @@ func (s *splitRows) hold(g *tileProduct, weights lookahead) {
 // splitting is tileProduct.split for some elements of all rows.
 type splitting tileProduct
 
-func (g *splitting) block(lo, hi int) {
+func (g *splitting) Block(lo, hi int) {
 	for i := 0; i < g.m; i += tileSize {
 		at := i * 3 * g.k / 2
 		g.tiles.splitRows(min(tileSize, g.m-i), g.k, lo, hi, g.x[i*g.ldx:], g.ldx, g.all.x[at:], g.all.planes[at:])
 	}
 }
 
-func (g *tileProduct) block(lo, hi int) {
+func (g *tileProduct) Block(lo, hi int) {
 	w, next := g.rows(lo)
 	if g.m > tileSize {
 		g.multiply(lo, hi, w, g.all.x, next)

@@ -1,5 +1,7 @@
 package kernels
 
+import "gqa/internal/cpu/pool"
+
 // RelativeBias is y[h,i,j] = table[bucket[j-i+queries-1],h]: y [heads, queries, keys], table [buckets, heads], bucket
 // [queries+keys-1].
 func RelativeBias(y, table []float32, bucket []int32, heads, queries, keys int) {
@@ -7,7 +9,7 @@ func RelativeBias(y, table []float32, bucket []int32, heads, queries, keys int) 
 		relativeBias(y, table, bucket, heads, queries, keys, 0, heads)
 		return
 	}
-	For(heads, 1, func(lo, hi int) { relativeBias(y, table, bucket, heads, queries, keys, lo, hi) })
+	pool.For(heads, 1, func(lo, hi int) { relativeBias(y, table, bucket, heads, queries, keys, lo, hi) })
 }
 
 // relativeBias is heads [lo,hi) of RelativeBias. A query's row is the one before it, shifted by a key.
@@ -28,7 +30,7 @@ func relativeBias(y, table []float32, bucket []int32, heads, queries, keys, lo, 
 
 // RelativeBiasBackward is dtable[bucket[j-i+queries-1],h] += gy[h,i,j].
 func RelativeBiasBackward(dtable, gy []float32, bucket []int32, heads, queries, keys int) {
-	For(heads, 1, func(lo, hi int) {
+	pool.For(heads, 1, func(lo, hi int) {
 		line := make([]float32, len(bucket))
 		for h := lo; h < hi; h++ {
 			clear(line)

@@ -1,6 +1,10 @@
 package kernels
 
-import "math"
+import (
+	"math"
+
+	"gqa/internal/cpu/pool"
+)
 
 // RopeTable holds the rotations of rotary position embedding (Su et al., arXiv 2104.09864).
 type RopeTable struct {
@@ -19,7 +23,7 @@ func NewRopeTable(invFreq []float64, positions int, scale float64, interleaved b
 		Cos: make([]float32, positions*half), Sin: make([]float32, positions*half),
 		Dim: 2 * half, Interleaved: interleaved,
 	}
-	For(positions, grainFor(16*half), func(lo, hi int) {
+	pool.For(positions, pool.Grain(16*half), func(lo, hi int) {
 		for p := lo; p < hi; p++ {
 			for i, f := range invFreq {
 				sin, cos := math.Sincos(float64(float32(p) * float32(f)))
@@ -38,11 +42,11 @@ func (t *RopeTable) Positions() int { return len(t.Cos) / max(t.Dim/2, 1) }
 // alias x. inverse rotates the other way: the gradient.
 func (t *RopeTable) Rotate(y, x []float32, pos []int32, heads, headDim int, inverse bool) {
 	width := heads * headDim
-	if len(pos)*width <= blockElements {
+	if len(pos)*width <= pool.BlockElements {
 		t.rotate(y, x, pos, 0, len(pos), heads, headDim, inverse)
 		return
 	}
-	For(len(pos), grainFor(width), func(lo, hi int) { t.rotate(y, x, pos, lo, hi, heads, headDim, inverse) })
+	pool.For(len(pos), pool.Grain(width), func(lo, hi int) { t.rotate(y, x, pos, lo, hi, heads, headDim, inverse) })
 }
 
 func (t *RopeTable) rotate(y, x []float32, pos []int32, lo, hi, heads, headDim int, inverse bool) {

@@ -1,16 +1,18 @@
 package kernels
 
+import "gqa/internal/cpu/pool"
+
 // stripe is how many columns one task of a sum over rows owns: no two tasks write to the same element, and each adds
 // the rows in order.
 const stripe = 128
 
 // AddRows adds b [dim] to every row of y [rows, dim].
 func AddRows(y, b []float32, rows, dim int) {
-	if rows*dim <= blockElements {
+	if rows*dim <= pool.BlockElements {
 		addRows(y, b, 0, rows, dim)
 		return
 	}
-	For(rows, grainFor(dim), func(lo, hi int) { addRows(y, b, lo, hi, dim) })
+	pool.For(rows, pool.Grain(dim), func(lo, hi int) { addRows(y, b, lo, hi, dim) })
 }
 
 func addRows(y, b []float32, lo, hi, dim int) {
@@ -21,7 +23,7 @@ func addRows(y, b []float32, lo, hi, dim int) {
 
 // SumRows adds the sum of the rows of dy [rows, dim] to db [dim].
 func SumRows(db, dy []float32, rows, dim int) {
-	For(dim, stripe, func(lo, hi int) {
+	pool.For(dim, stripe, func(lo, hi int) {
 		for r := range rows {
 			kern.axpy(1, dy[r*dim+lo:][:hi-lo], db[lo:hi])
 		}
@@ -30,11 +32,11 @@ func SumRows(db, dy []float32, rows, dim int) {
 
 // Gather copies row ids[i] of table [·, dim] to row i of y [len(ids), dim].
 func Gather(y, table []float32, ids []int32, dim int) {
-	if len(ids)*dim <= blockElements {
+	if len(ids)*dim <= pool.BlockElements {
 		gather(y, table, ids, dim)
 		return
 	}
-	For(len(ids), grainFor(dim), func(lo, hi int) { gather(y[lo*dim:], table, ids[lo:hi], dim) })
+	pool.For(len(ids), pool.Grain(dim), func(lo, hi int) { gather(y[lo*dim:], table, ids[lo:hi], dim) })
 }
 
 func gather(y, table []float32, ids []int32, dim int) {
@@ -45,7 +47,7 @@ func gather(y, table []float32, ids []int32, dim int) {
 
 // ScatterAdd adds row i of dy [len(ids), dim] to row ids[i] of dtable [·, dim]; ids may repeat.
 func ScatterAdd(dtable, dy []float32, ids []int32, dim int) {
-	For(dim, stripe, func(lo, hi int) {
+	pool.For(dim, stripe, func(lo, hi int) {
 		for i, id := range ids {
 			kern.axpy(1, dy[i*dim+lo:][:hi-lo], dtable[int(id)*dim+lo:][:hi-lo])
 		}

@@ -1,19 +1,23 @@
 package kernels
 
-import "sync"
+import (
+	"sync"
+
+	"gqa/internal/cpu/pool"
+)
 
 // A product of few rows is bound by reading B from memory: B is read once, as it lies.
 
 // skinnyGrain is how many of B's columns (rows of k elements if transposed) make a task: few, as at the end of a product the
 // other threads wait for the last task.
-func skinnyGrain(k int) int { return roundUp(max(1, skinnyWork/2/k), dotStrip) }
+func skinnyGrain(k int) int { return pool.RoundUp(max(1, skinnyWork/2/k), dotStrip) }
 
 // skinnyNT is C = alpha·A·Bᵀ for few rows of A.
 type skinnyNT gemm
 
-func (g *skinnyNT) release() { (*gemm)(g).release() }
+func (g *skinnyNT) Release() { (*gemm)(g).release() }
 
-func (g *skinnyNT) block(lo, hi int) {
+func (g *skinnyNT) Block(lo, hi int) {
 	a := dotOperand{x: g.a, ld: g.ars, m: g.m, k: g.k}
 	if kern.dotsPacked != nil && g.m > unpackedRows {
 		p := packs.Get().(*heldRows)
@@ -21,7 +25,7 @@ func (g *skinnyNT) block(lo, hi int) {
 		p.hold(g)
 		a.packed = p.x
 	}
-	depth := evenly(g.k, skinnyPart/g.m, 64)
+	depth := pool.Evenly(g.k, skinnyPart/g.m, 64)
 	for p := 0; p < g.k; p += depth {
 		k := min(depth, g.k-p)
 		if g.half != F32 {
@@ -48,9 +52,9 @@ const (
 // the end. So a product reads them from end to end: rows that lie a power of two apart share a few lines of the first-level cache.
 func packRows(dst, a []float32, lda, m, k int) []float32 {
 	const w = maxLanes
-	whole := roundUp(k, w)
+	whole := pool.RoundUp(k, w)
 	dst = grown(dst, m*whole)
-	group := evenly(m, packedGroup, 1)
+	group := pool.Evenly(m, packedGroup, 1)
 	for i := range m {
 		first := i / group * group
 		rows := min(group, m-first)
@@ -100,10 +104,10 @@ func (a *dotOperand) times(n, p, k int, alpha float32, b []float32, ldb int, c [
 
 // eachGroup calls f for the rows of A that are packed together, from i on, with their elements [p,p+k).
 func (a *dotOperand) eachGroup(p, k int, f func(i, m int, x []float32)) {
-	group, whole := evenly(a.m, packedGroup, 1), roundUp(a.k, maxLanes)
+	group, whole := pool.Evenly(a.m, packedGroup, 1), pool.RoundUp(a.k, maxLanes)
 	for i := 0; i < a.m; i += group {
 		m := min(group, a.m-i)
-		f(i, m, a.packed[i*whole+p*m:][:m*roundUp(k, maxLanes)])
+		f(i, m, a.packed[i*whole+p*m:][:m*pool.RoundUp(k, maxLanes)])
 	}
 }
 
@@ -136,7 +140,7 @@ func dotEdge(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb 
 // skinnyNN is C = alpha·A·B for few rows of A: a part of a row of B comes from memory, and is added to all rows of C.
 type skinnyNN gemm
 
-func (g *skinnyNN) block(lo, hi int) {
+func (g *skinnyNN) Block(lo, hi int) {
 	if !g.acc {
 		scaleRows(g.c[lo:], g.ldc, g.m, hi-lo, 0)
 	}

@@ -1,5 +1,7 @@
 package kernels
 
+import "gqa/internal/cpu/pool"
+
 const (
 	slabElements = 1 << 23 // 32 MiB
 	stagger      = 17 * 16 // elements between buffers: 17 cache lines
@@ -14,7 +16,7 @@ type Slab struct{ rest []float32 }
 // from one would be taken to depend on writes to another.
 func (s *Slab) Make(n int) []float32 {
 	const line = 16
-	need := roundUp(n, line) + stagger
+	need := pool.RoundUp(n, line) + stagger
 	if need > slabElements/4 && need > len(s.rest) {
 		return newPiece(need)[:n:n]
 	}

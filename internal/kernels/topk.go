@@ -1,11 +1,15 @@
 package kernels
 
-import "math"
+import (
+	"math"
+
+	"gqa/internal/cpu/pool"
+)
 
 // TopLogP writes, for each row of logits [rows, vocab], the k most probable tokens to ids [rows, k], most probable first and
 // the lower id first among equals, and their log-probabilities at a temperature to logP [rows, k].
 func TopLogP(ids []int32, logP, logits []float32, temperature float32, rows, vocab, k int) {
-	For(rows, grainFor(vocab), func(lo, hi int) {
+	pool.For(rows, pool.Grain(vocab), func(lo, hi int) {
 		var w distiller
 		for r := lo; r < hi; r++ {
 			row, best := logits[r*vocab:][:vocab], ids[r*k:][:k]

@@ -3,33 +3,35 @@ package kernels
 import (
 	"math"
 	"sync"
+
+	"gqa/internal/cpu/pool"
 )
 
 // Add is dst = x + y, elementwise. dst may alias x or y.
 func Add(dst, x, y []float32) {
-	if len(dst) <= blockElements {
+	if len(dst) <= pool.BlockElements {
 		kern.add(dst, x[:len(dst)], y[:len(dst)])
 		return
 	}
-	For(len(dst), blockElements, func(lo, hi int) { kern.add(dst[lo:hi], x[lo:hi], y[lo:hi]) })
+	pool.For(len(dst), pool.BlockElements, func(lo, hi int) { kern.add(dst[lo:hi], x[lo:hi], y[lo:hi]) })
 }
 
 // Copy is dst = x.
 func Copy(dst, x []float32) {
-	if len(x) <= blockElements {
+	if len(x) <= pool.BlockElements {
 		copy(dst, x)
 		return
 	}
-	For(len(x), blockElements, func(lo, hi int) { copy(dst[lo:hi], x[lo:hi]) })
+	pool.For(len(x), pool.BlockElements, func(lo, hi int) { copy(dst[lo:hi], x[lo:hi]) })
 }
 
 // Clear is dst = 0.
 func Clear(dst []float32) {
-	if len(dst) <= blockElements {
+	if len(dst) <= pool.BlockElements {
 		clear(dst)
 		return
 	}
-	For(len(dst), blockElements, func(lo, hi int) { clear(dst[lo:hi]) })
+	pool.For(len(dst), pool.BlockElements, func(lo, hi int) { clear(dst[lo:hi]) })
 }
 
 // Accumulate is dst += x.
@@ -37,25 +39,25 @@ func Accumulate(dst, x []float32) { Axpy(1, x, dst) }
 
 // Scale is dst *= s.
 func Scale(dst []float32, s float32) {
-	if len(dst) <= blockElements {
+	if len(dst) <= pool.BlockElements {
 		kern.scale(dst, s)
 		return
 	}
-	For(len(dst), blockElements, func(lo, hi int) { kern.scale(dst[lo:hi], s) })
+	pool.For(len(dst), pool.BlockElements, func(lo, hi int) { kern.scale(dst[lo:hi], s) })
 }
 
 // Axpy is y += s·x.
 func Axpy(s float32, x, y []float32) {
-	if len(x) <= blockElements {
+	if len(x) <= pool.BlockElements {
 		kern.axpy(s, x, y[:len(x)])
 		return
 	}
-	For(len(x), blockElements, func(lo, hi int) { kern.axpy(s, x[lo:hi], y[lo:hi]) })
+	pool.For(len(x), pool.BlockElements, func(lo, hi int) { kern.axpy(s, x[lo:hi], y[lo:hi]) })
 }
 
 // Lerp moves dst towards x by the share s of the way: dst = (1-s)·dst + s·x.
 func Lerp(dst, x []float32, s float32) {
-	For(len(dst), blockElements, func(lo, hi int) {
+	pool.For(len(dst), pool.BlockElements, func(lo, hi int) {
 		kern.scale(dst[lo:hi], 1-s)
 		kern.axpy(s, x[lo:hi], dst[lo:hi])
 	})
@@ -63,7 +65,7 @@ func Lerp(dst, x []float32, s float32) {
 
 // Swap exchanges what x and y hold.
 func Swap(x, y []float32) {
-	For(len(x), blockElements, func(lo, hi int) {
+	pool.For(len(x), pool.BlockElements, func(lo, hi int) {
 		for i, v := range x[lo:hi] {
 			x[lo+i], y[lo+i] = y[lo+i], v
 		}
@@ -91,12 +93,12 @@ func Finite(x []float32) bool {
 
 // SumSquares returns Σ x², to about 1e-7 of it: it is infinite if a square overflows float32.
 func SumSquares(x []float32) float64 {
-	if len(x) <= blockElements {
+	if len(x) <= pool.BlockElements {
 		return sumSquares(x)
 	}
 	partial := partials.Get().(*[]float64)
-	sums := append((*partial)[:0], make([]float64, ceilDiv(len(x), blockElements))...)
-	For(len(x), blockElements, func(lo, hi int) { sums[lo/blockElements] = sumSquares(x[lo:hi]) })
+	sums := append((*partial)[:0], make([]float64, pool.CeilDiv(len(x), pool.BlockElements))...)
+	pool.For(len(x), pool.BlockElements, func(lo, hi int) { sums[lo/pool.BlockElements] = sumSquares(x[lo:hi]) })
 	total := 0.0
 	for _, s := range sums {
 		total += s

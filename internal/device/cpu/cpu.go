@@ -5,6 +5,7 @@ package cpu
 import (
 	"context"
 
+	"gqa/internal/cpu/pool"
 	"gqa/internal/device"
 	"gqa/internal/kernels"
 )
@@ -36,7 +37,7 @@ func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
 func (d *Device) stopped() bool { return d.ctx.Err() != nil }
 
 // SetThreads has kernels compute on n threads; 0: one per core.
-func SetThreads(n int) { kernels.SetThreads(n) }
+func SetThreads(n int) { pool.SetThreads(n) }
 
 // New implements device.Memory. It asks for large pages.
 func (d *Device) New(f device.Format, n int) device.Buffer {
@@ -278,7 +279,7 @@ func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer,
 		return
 	}
 	d.storing = store{view(keys), view(values), k.F32(), v.F32(), first, tokens, headDim}
-	kernels.For(seqs*tokens, max(1, headsPerTask*keys.Head/keys.Seq), d.store)
+	pool.For(seqs*tokens, max(1, headsPerTask*keys.Head/keys.Seq), d.store)
 	d.storing = store{}
 }
 
@@ -403,7 +404,7 @@ func (*Device) AdamW(o device.AdamW, p, g, m, v device.Buffer, scale float32, t 
 
 // Muon implements device.Optimizers.
 func (d *Device) Muon(steps []device.MuonStep, scale float32) {
-	kernels.For(len(steps), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
+	pool.For(len(steps), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
 		for _, s := range steps[lo:hi] {
 			o := kernels.Muon{LR: s.LR, Size: s.Size, Momentum: s.Momentum, Decay: s.Decay, Stop: d.stop}
 			o.Step(s.P.F32(), s.G.F32(), s.M.F32(), s.Rows, s.Cols, scale)

@@ -1,4 +1,4 @@
-package kernels
+package pool
 
 import (
 	"runtime"
@@ -8,26 +8,26 @@ import (
 	"time"
 )
 
-// worker is a goroutine that helps with jobs. Between the steps of a pass there are some microseconds: a worker that
-// slept at once would mostly be waking up, so it spins for a while, looking for the next job.
+// worker is a goroutine that helps with jobs. The steps of a pass are microseconds apart: a worker that slept at once would spend
+// its time waking up, so it first spins for a while.
 type worker struct {
 	offer  atomic.Pointer[job]
 	asleep atomic.Bool
 	number int           // from 1
-	wake   chan struct{} // holds one: a word too many makes a worker look once more, no more
+	wake   chan struct{} // holds one: a wake-up too many only makes a worker look once more
 }
 
 // spinTime is how long a thread spins before it sleeps: less than it takes to wake it on a virtual machine.
 const spinTime = 20 * time.Microsecond
 
-// spin counts the looks of a thread that waits.
+// spin counts how often a waiting thread has looked.
 type spin struct {
 	looks int
 	from  time.Time
 }
 
-// again reports whether the thread should look again. Now and then it lets other goroutines run: the one that it waits for may
-// be queued behind it on the same thread.
+// again reports whether the thread should look again. Now and then it yields: the goroutine that it waits for may be queued
+// behind it on the same thread.
 func (s *spin) again() bool {
 	s.looks++
 	if s.looks%64 != 0 {
@@ -40,8 +40,8 @@ func (s *spin) again() bool {
 	return time.Since(s.from) < spinTime
 }
 
-// waitAtLeast returns once v is n or more. Beyond spinTime it looks only now and then.
-func waitAtLeast(v *atomic.Int32, n int32) {
+// WaitAtLeast returns once v is n or more. It spins, and after a while sleeps between looks.
+func WaitAtLeast(v *atomic.Int32, n int32) {
 	for s := (spin{}); v.Load() < n; {
 		if !s.again() {
 			time.Sleep(spinTime)
@@ -50,23 +50,23 @@ func waitAtLeast(v *atomic.Int32, n int32) {
 }
 
 var (
-	workers  atomic.Pointer[[]*worker] // all there are; the slice never changes
+	workers  atomic.Pointer[[]*worker] // all of them; a slice is replaced, never changed
 	starting sync.Mutex
 )
 
-func pool() []*worker {
+func all() []*worker {
 	if all := workers.Load(); all != nil {
 		return *all
 	}
 	return nil
 }
 
-// startWorker starts another worker and returns all.
+// startWorker starts another worker and returns all workers.
 func startWorker() []*worker {
 	starting.Lock()
 	defer starting.Unlock()
-	w := &worker{wake: make(chan struct{}, 1), number: len(pool()) + 1}
-	all := append(slices.Clone(pool()), w)
+	w := &worker{wake: make(chan struct{}, 1), number: len(all()) + 1}
+	all := append(slices.Clone(all()), w)
 	workers.Store(&all)
 	go w.serve()
 	return all

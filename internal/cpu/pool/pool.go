@@ -1,4 +1,7 @@
-package kernels
+// Package pool divides work among threads: the caller and a pool of workers that wait for the next job.
+//
+// Work is cut into blocks whose borders depend on sizes alone, so results do not depend on the number of threads.
+package pool
 
 import (
 	"runtime"
@@ -21,25 +24,28 @@ func SetThreads(n int) { threads.Store(int32(max(n, 0))) }
 
 // For calls f for the blocks [0,grain), [grain,2·grain) … of [0,n), several at a time if Threads allows. The borders do
 // not depend on the number of threads. Calls may be nested and concurrent: a call never waits for a worker to become
-// free, it does what the idle ones do not take.
-func For(n, grain int, f func(lo, hi int)) { run(n, grain, blockFunc(f)) }
+// free, but computes what idle workers do not take.
+func For(n, grain int, f func(lo, hi int)) { Run(n, grain, blockFunc(f)) }
 
-// task is what run does block by block; kernels that must not allocate pass a pooled pointer.
-type task interface{ block(lo, hi int) }
+// Task is what Run computes block by block. Unlike a function, a pointer to one from a sync.Pool is passed without an allocation.
+type Task interface {
+	Block(lo, hi int) // computes items [lo,hi)
+}
 
 type blockFunc func(lo, hi int)
 
-func (f blockFunc) block(lo, hi int) { f(lo, hi) }
+func (f blockFunc) Block(lo, hi int) { f(lo, hi) }
 
-func run(n, grain int, t task) { runOn(Threads(), n, grain, t) }
+// Run is For for a task.
+func Run(n, grain int, t Task) { RunOn(Threads(), n, grain, t) }
 
-// runOn is run for so many threads. Thread number i begins at block blocks·i/threads, and a thread takes blocks in their order.
-func runOn(threads, n, grain int, t task) {
+// RunOn is Run on a number of threads. Thread i begins at block blocks·i/threads, and each thread takes blocks in order.
+func RunOn(threads, n, grain int, t Task) {
 	grain = max(grain, 1)
-	helpers := min(threads, ceilDiv(n, grain)) - 1
+	helpers := min(threads, CeilDiv(n, grain)) - 1
 	if helpers <= 0 {
 		for lo := 0; lo < n; lo += grain {
-			t.block(lo, min(lo+grain, n))
+			t.Block(lo, min(lo+grain, n))
 		}
 		return
 	}
@@ -53,17 +59,17 @@ func runOn(threads, n, grain int, t task) {
 	jobs.Put(j)
 }
 
-// job is one call of run, shared by the caller and its helpers.
+// job is one call of Run, shared by the caller and its helpers.
 type job struct {
-	task     task
+	task     Task
 	n, grain int
 	shares   []share
 	open     atomic.Int32 // offers that were not yet taken back or done
 	offers   sync.WaitGroup
 }
 
-// share is items that lie side by side, of one thread until others have nothing left: memory that is read in order is
-// faster, and what a kernel asks for ahead is what the same thread needs next.
+// share is a range of items that one thread computes until others have nothing left to do: memory that is read in order is
+// faster, and what a kernel prefetches is what the same thread needs next.
 type share struct {
 	next atomic.Int64
 	end  int64
@@ -72,11 +78,11 @@ type share struct {
 
 var jobs = sync.Pool{New: func() any { return new(job) }}
 
-// enlist offers the job to so many workers, to idle ones and to those about to be, starting new ones while there are fewer
-// than were asked for.
+// enlist offers the job to that many workers that have no other offer. It starts new ones while there are fewer than Threads
+// allows.
 func (j *job) enlist(helpers int) {
 	for i := 0; helpers > 0; i++ {
-		all := pool()
+		all := all()
 		if i == len(all) {
 			if len(all) >= Threads()-1 {
 				return
@@ -101,26 +107,26 @@ func (j *job) close() {
 	j.offers.Done()
 }
 
-// divide makes shares of whole blocks for so many threads.
+// divide makes a share of whole blocks for each thread.
 func (j *job) divide(threads int) {
 	if cap(j.shares) < threads {
 		j.shares = make([]share, threads)
 	}
 	j.shares = j.shares[:threads]
-	blocks := ceilDiv(j.n, j.grain)
+	blocks := CeilDiv(j.n, j.grain)
 	for i := range j.shares {
 		j.shares[i].next.Store(int64(blocks * i / threads * j.grain))
 		j.shares[i].end = int64(min(j.n, blocks*(i+1)/threads*j.grain))
 	}
 }
 
-// work takes the blocks of share first, then what others have left of theirs. A thread begins with the same share from job to
+// work takes the blocks of the first share, then what others have left of theirs. A thread begins with the same share in every
 // job: what it has just written is in its cache.
 func (j *job) work(first int) {
 	for i := range j.shares {
 		s := &j.shares[(first+i)%len(j.shares)]
 		for lo := s.take(j.grain); lo < s.end; lo = s.take(j.grain) {
-			j.task.block(int(lo), int(min(lo+int64(j.grain), s.end)))
+			j.task.Block(int(lo), int(min(lo+int64(j.grain), s.end)))
 		}
 	}
 }
@@ -129,7 +135,7 @@ func (s *share) take(n int) (from int64) { return s.next.Add(int64(n)) - int64(n
 
 // finish takes back the offers that no worker took up, and waits for the others.
 func (j *job) finish() {
-	for _, w := range pool() {
+	for _, w := range all() {
 		if w.offer.CompareAndSwap(j, nil) {
 			j.close()
 		}

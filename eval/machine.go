@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
@@ -46,7 +47,7 @@ func (m Machine) Roofline(bytes, flops float64) float64 {
 func measureBandwidth(ctx context.Context) float64 {
 	const n, block = 1 << 27, 1 << 16 // 512 MiB
 	x := make([]float32, n)
-	kernels.HugePages(x)
+	memory.HugePages(x)
 	for i := range x {
 		x[i] = 1
 	}

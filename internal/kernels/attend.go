@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
 
@@ -39,7 +40,7 @@ func Attend(a Attention, out View, lse []float32, q, k, v View) {
 		f.chunks = max(1, pool.CeilDiv(a.Keys, f.chunk))
 	}
 	if f.chunks > 1 {
-		f.partial = grown(f.partial, a.Batch*a.Heads*f.tile*f.chunks*(a.HeadDim+2))
+		f.partial = memory.Grow(f.partial, a.Batch*a.Heads*f.tile*f.chunks*(a.HeadDim+2))
 	}
 	pool.Run(a.Batch*a.KVHeads*f.tiles*f.chunks, 1, f)
 	if f.chunks > 1 {
@@ -133,8 +134,8 @@ func (f *forward) begin(w *work, b, kv, tile, chunk int) {
 		w.from = max(w.from, chunk*f.chunk)
 		w.to = min(w.to, (chunk+1)*f.chunk)
 	}
-	w.q, w.o, w.s = grown(w.q, w.rows*d), grown(w.o, w.rows*d), grown(w.s, w.rows*keyBlock)
-	w.top, w.sum = grown(w.top, w.rows), grown(w.sum, w.rows)
+	w.q, w.o, w.s = memory.Grow(w.q, w.rows*d), memory.Grow(w.o, w.rows*d), memory.Grow(w.s, w.rows*keyBlock)
+	w.top, w.sum = memory.Grow(w.top, w.rows), memory.Grow(w.sum, w.rows)
 	clear(w.o)
 	clear(w.sum)
 	fill(w.top, float32(math.Inf(-1)))

@@ -3,6 +3,7 @@ package kernels
 import (
 	"math"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
 
@@ -43,7 +44,7 @@ func (f *forward) attendLanes(w *work) {
 		elements *= 2
 	}
 	size := pool.RoundUp(min(elements/f.HeadDim, laneScores/w.lane.rows), maxLanes)
-	w.s = grown(w.s, size*w.lane.rows)
+	w.s = memory.Grow(w.s, size*w.lane.rows)
 	for j := w.from; j < w.to; j += size {
 		n := min(size, w.to-j)
 		f.scoreLanes(w, j, n)
@@ -69,14 +70,14 @@ func (f *forward) clearLanes(w *work, rows int) {
 	l := &w.lane
 	l.laneTile, l.sum = kern.lanes.tile(rows), lanes{}
 	fill(l.top[:], float32(math.Inf(-1)))
-	w.o = grown(w.o, l.rows*f.HeadDim)
+	w.o = memory.Grow(w.o, l.rows*f.HeadDim)
 	clear(w.o)
 }
 
 // packQueries puts the queries in the order of score.
 func (f *forward) packQueries(w *work) {
 	d, l := f.HeadDim, &w.lane
-	l.q = grown(l.q, l.rows*d)
+	l.q = memory.Grow(l.q, l.rows*d)
 	clear(l.q)
 	for r := range w.rows {
 		packQuery(l.q[r*l.c:], w.q[r*d:][:d], l.c, l.rows*l.c)
@@ -139,7 +140,7 @@ func (l *laneWork) scoreKeys(n, d int, k []float32, ld int, s []float32, next lo
 		l.score(whole, d, l.q, k, ld, s, next)
 	}
 	if whole < n {
-		l.last = grown(l.last, width*d)
+		l.last = memory.Grow(l.last, width*d)
 		clear(l.last)
 		copyRows(l.last, d, k[whole*ld:], ld, n-whole, d)
 		l.score(width, d, l.q, l.last, d, s[whole*l.rows:], lookahead{base: next.base})

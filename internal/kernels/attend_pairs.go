@@ -1,6 +1,10 @@
 package kernels
 
-import "math"
+import (
+	"math"
+
+	"gqa/internal/cpu/memory"
+)
 
 // Keys of bfloat16 by instructions that multiply pairs of them (AVX512_BF16): 32 multiply-adds in the time of 16 of float32. Queries
 // are split into two bfloat16 that together keep at least 17 bits of them, where the keys have 8. So there are as many instructions
@@ -17,7 +21,7 @@ func (f *forward) inPairs(l *laneWork) bool {
 func (f *forward) packPairs(w *work) {
 	d, l := f.HeadDim, &w.lane
 	c := maxLanes / l.rows
-	l.q = grown(l.q, l.rows*d)
+	l.q = memory.Grow(l.q, l.rows*d)
 	clear(l.q)
 	for r := range w.rows {
 		row, to := w.q[r*d:][:d], l.q[r*c:]
@@ -55,7 +59,7 @@ func (f *forward) scoreInPairs(w *work, j, n int) {
 	if whole == n {
 		return
 	}
-	l.lastHalf = grown(l.lastHalf, width*d)
+	l.lastHalf = memory.Grow(l.lastHalf, width*d)
 	fillUp(l.lastHalf, d, k[whole*f.k.Row:], f.k.Row, n-whole)
 	l.scorePairs(width, d, l.q, l.lastHalf, d, w.s[whole*l.rows:], lookahead{base: next.base})
 	fill(w.s[n*l.rows:(whole+width)*l.rows], float32(math.Inf(-1)))

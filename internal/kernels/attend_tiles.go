@@ -4,6 +4,7 @@ import (
 	"math"
 	"unsafe"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
 
@@ -56,7 +57,7 @@ func (f *forward) beginTiles(w *work) {
 	if !w.fresh {
 		return
 	}
-	w.s = grown(w.s, rows*d) // the queries of all rows, some of which may be none
+	w.s = memory.Grow(w.s, rows*d) // the queries of all rows, some of which may be none
 	clear(w.s[copy(w.s, w.q[:w.rows*d]):])
 	kern.tiles.splitRows(rows, d, 0, d, w.s, d, t.q, t.pairs[:3*rows*d/2])
 }
@@ -66,7 +67,7 @@ func (t *tileWork) layOut(rows, d int) {
 	const line = 16
 	group := tileDepth * rows
 	pairs := max(tileDepth*d/2, 3*rows*d/2)
-	t.all = grown(t.all, line+3*rows*d/2+2*group+3*group/2+pairs)
+	t.all = memory.Grow(t.all, line+3*rows*d/2+2*group+3*group/2+pairs)
 	rest := t.all[int(-uintptr(unsafe.Pointer(&t.all[0]))/4%line):]
 	take := func(n int) []float32 {
 		s := rest[:n:n]

@@ -3,6 +3,8 @@ package kernels
 import (
 	"math"
 	"unsafe"
+
+	"gqa/internal/cpu/memory"
 )
 
 // View locates the rows of heads in a slice: row t of head h of sequence b is Data[b·Seq+h·Head+t·Row:][:headDim]. Attend
@@ -39,7 +41,7 @@ func (v View) rows(scratch *[]float32, b, h, t, n, d int) ([]float32, int) {
 	if v.Format == F32 {
 		return v.at(b, h, t), v.Row
 	}
-	*scratch = grown(*scratch, n*d)
+	*scratch = memory.Grow(*scratch, n*d)
 	v.Format.widenRows(*scratch, v.Half[v.index(b, h, t):], v.Row, n, d)
 	return *scratch, d
 }

@@ -3,6 +3,7 @@ package kernels
 import (
 	"sync"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
 
@@ -63,7 +64,7 @@ func (f *backward) split() {
 	f.buffer = partBuffers.Get().(*[]float32)
 	head := f.Keys * f.HeadDim
 	size := f.Batch * f.KVHeads * f.parts * head
-	*f.buffer = grown(*f.buffer, 2*size)
+	*f.buffer = memory.Grow(*f.buffer, 2*size)
 	f.dkParts = View{Data: (*f.buffer)[:size], Seq: f.KVHeads * f.parts * head, Head: head, Row: f.HeadDim}
 	f.dvParts = View{Data: (*f.buffer)[size:], Seq: f.KVHeads * f.parts * head, Head: head, Row: f.HeadDim}
 }
@@ -107,8 +108,8 @@ func (f *backward) begin(w *backwardWork, kv, part int) {
 	if f.parts > 1 {
 		w.dk, w.dv, w.head = f.dkParts, f.dvParts, kv*f.parts+part
 	}
-	w.s, w.dp = grown(w.s, backwardTile*keyBlock), grown(w.dp, backwardTile*keyBlock)
-	w.delta = grown(w.delta, (w.h1-w.h0)*f.Queries)
+	w.s, w.dp = memory.Grow(w.s, backwardTile*keyBlock), memory.Grow(w.dp, backwardTile*keyBlock)
+	w.delta = memory.Grow(w.delta, (w.h1-w.h0)*f.Queries)
 	for t := range f.Keys {
 		clear(w.dk.at(w.b, w.head, t)[:d])
 		clear(w.dv.at(w.b, w.head, t)[:d])

@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
 
@@ -49,7 +50,7 @@ func (f *forwardF64) Block(lo, hi int) {
 // load converts n keys and values of a head. The values are transposed.
 func (w *attentionWorkF64) load(f *forwardF64, b, kv, n int) {
 	d, ld := f.HeadDim, pool.RoundUp(n, keyBlock) // scratch grows by blocks, as a cache does by single rows
-	w.k, w.v, w.s = grown(w.k, ld*d), grown(w.v, ld*d), grown(w.s, ld)
+	w.k, w.v, w.s = memory.Grow(w.k, ld*d), memory.Grow(w.v, ld*d), memory.Grow(w.s, ld)
 	if n == 0 {
 		return
 	}
@@ -73,7 +74,7 @@ func (f *forwardF64) attend(w *attentionWorkF64, b, h, i int) {
 		clear(out)
 		return
 	}
-	w.q, w.o = grown(w.q, d), grown(w.o, d)
+	w.q, w.o = memory.Grow(w.q, d), memory.Grow(w.o, d)
 	toFloat64(w.q, f.q.at(b, h, i)[:d])
 	dotsF64(s, w.q, w.k[first*d:], d)
 	for j := range s {

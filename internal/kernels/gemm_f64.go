@@ -3,6 +3,7 @@ package kernels
 import (
 	"sync"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
 
@@ -10,7 +11,7 @@ import (
 func GemmNTF64(m, n, k int, x, w, y []float32) {
 	g := productsF64.Get().(*productF64)
 	g.m, g.n, g.k, g.w, g.y = m, n, k, w, y
-	g.x = grown(g.x, m*k)
+	g.x = memory.Grow(g.x, m*k)
 	toFloat64(g.x, x[:m*k])
 	pool.Run(n, pool.RoundUp(pool.Grain(m*k), rowsF64), g)
 	g.w, g.y = nil, nil
@@ -39,7 +40,7 @@ func (g *productF64) Block(lo, hi int) {
 	work := worksF64.Get().(*workF64)
 	for ; lo < hi; lo += rowsF64 {
 		n := min(rowsF64, hi-lo)
-		work.w, work.sums = grown(work.w, n*g.k), grown(work.sums, rowsF64)
+		work.w, work.sums = memory.Grow(work.w, n*g.k), memory.Grow(work.sums, rowsF64)
 		toFloat64(work.w, g.w[lo*g.k:][:n*g.k])
 		for i := range g.m {
 			dotsF64(work.sums[:n], g.x[i*g.k:][:g.k], work.w, g.k)

@@ -1,6 +1,10 @@
 package kernels
 
-import "sync"
+import (
+	"sync"
+
+	"gqa/internal/cpu/memory"
+)
 
 // GemmNTHalf computes y[m,n] = x[m,k]·W[n,k]ᵀ + beta·y for weights in the format h, BF16 or F16: the result is that of Gemm
 // for the same weights in float32, bit by bit unless there are matrix instructions for them. Rows lie ldx, ldw and ldy
@@ -33,7 +37,7 @@ func (g *skinnyNT) halfBlock(lo, hi, p, k int, a dotOperand) {
 		lo += whole
 	}
 	buffer := buffers.Get().(*[]float32)
-	*buffer = grown(*buffer, halfRows*k)
+	*buffer = memory.Grow(*buffer, halfRows*k)
 	for j := lo; j < hi; j += halfRows {
 		n := min(halfRows, hi-j)
 		g.half.widenRows(*buffer, g.w[j*g.ldb+p:], g.ldb, n, k)
@@ -61,7 +65,7 @@ func (a *dotOperand) timesHalf(h Half, n, p, k int, b []uint16, ldb int, c []flo
 // packHalf packs columns [j,j+n) of weights in the format g.half into one panel of w columns.
 func (g *gemm) packHalf(dst []float32, p, k, j, n, w int) {
 	buffer := buffers.Get().(*[]float32)
-	*buffer = grown(*buffer, n*k)
+	*buffer = memory.Grow(*buffer, n*k)
 	g.half.widenRows(*buffer, g.w[j*g.ldb+p:], g.ldb, n, k)
 	kern.packT(dst, *buffer, k, n, k, w)
 	buffers.Put(buffer)

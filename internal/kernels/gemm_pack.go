@@ -1,6 +1,9 @@
 package kernels
 
-import "gqa/internal/cpu/pool"
+import (
+	"gqa/internal/cpu/memory"
+	"gqa/internal/cpu/pool"
+)
 
 // panelGap keeps the panels of A, whose sizes are mostly powers of two, from all lying at the same places of the cache.
 const panelGap = 16
@@ -11,14 +14,14 @@ const panelGap = 16
 func (g *gemm) packedPanel(w *gemmWork, i, from, to, p, k int) []float32 {
 	apart := kern.tall*k + panelGap
 	if g.acs == 1 {
-		w.a = grown(w.a, apart)
+		w.a = memory.Grow(w.a, apart)
 		h := min(kern.tall, to-from-i)
 		kern.packT(w.a, g.a[(from+i)*g.ars+p:], g.ars, h, k, h)
 		return w.a
 	}
 	n := i / kern.tall % mc
 	if n == 0 {
-		w.a = grown(w.a, mc*apart)
+		w.a = memory.Grow(w.a, mc*apart)
 		rows := min(mc*kern.tall, to-from-i)
 		regroup(w.a, g.a[from+i+p*g.acs:], g.acs, k, rows, kern.tall, apart, rows%kern.tall)
 	}
@@ -40,7 +43,7 @@ func regroup(dst, src []float32, ld, k, n, w, apart, last int) {
 // columns lies at q·w+c. What is left over has rows of kern.nr.
 func (g *gemm) packBlock(w *gemmWork, j, j1, p, p1 int) {
 	k, n := p1-p, j1-j
-	w.b = grown(w.b, (n+kern.nr)*k)
+	w.b = memory.Grow(w.b, (n+kern.nr)*k)
 	wide, narrow := cut(n, kern.wide, kern.lane)
 	g.packB(w.b, p, k, j, wide*kern.wide, kern.wide)
 	j += wide * kern.wide
@@ -84,7 +87,7 @@ func packScaled(dst, src []float32, stride int, s float32) {
 
 // packMatrix packs op(B) [k,n] into panels of nr columns, in dst if it is large enough.
 func packMatrix(dst, b []float32, ldb int, tb bool, k, n int) []float32 {
-	dst = grown(dst, pool.RoundUp(n, kern.nr)*k)
+	dst = memory.Grow(dst, pool.RoundUp(n, kern.nr)*k)
 	if !tb {
 		regroup(dst, b, ldb, k, n, kern.nr, kern.nr*k, kern.nr)
 		return dst

@@ -1,17 +1,20 @@
 package kernels
 
-import "gqa/internal/cpu/pool"
+import (
+	"gqa/internal/cpu/memory"
+	"gqa/internal/cpu/pool"
+)
 
 func (g *gemm) small() {
 	a, ars, acs := g.a, g.ars, g.acs
 	if g.alpha != 1 {
-		g.packedA = grown(g.packedA, g.m*g.k)
+		g.packedA = memory.Grow(g.packedA, g.m*g.k)
 		for i := range g.m {
 			packScaled(g.packedA[i*g.k:][:g.k], a[i*ars:], acs, g.alpha)
 		}
 		a, ars, acs = g.packedA, g.k, 1
 	}
-	g.packedB = grown(g.packedB, pool.RoundUp(g.n, kern.nr)*g.k)
+	g.packedB = memory.Grow(g.packedB, pool.RoundUp(g.n, kern.nr)*g.k)
 	g.packB(g.packedB, 0, g.k, 0, g.n, kern.nr)
 	multiplyMatrix(g.m, g.n, g.k, a, ars, acs, g.packedB, g.c, g.ldc, g.acc)
 }

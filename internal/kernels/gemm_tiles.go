@@ -3,6 +3,7 @@ package kernels
 import (
 	"sync/atomic"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
 
@@ -27,7 +28,7 @@ func (g *gemm) byTiles() bool {
 func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
 	panel := g.slice(p, p1)
 	if block := (blockOfB{g.serial, j, p}); w.held != block {
-		w.b = grown(w.b, pool.CeilDiv(j1-j, blockSize)*panel)
+		w.b = memory.Grow(w.b, pool.CeilDiv(j1-j, blockSize)*panel)
 		for c := j; c < j1; c += blockSize {
 			g.splitColumns(w, w.b[(c-j)/blockSize*panel:], p, p1-p, c, min(blockSize, j1-c))
 		}
@@ -40,7 +41,7 @@ func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
 func (g *gemm) multiplyRows(w *gemmWork, b []float32, from, to, j, j1, p, p1 int) {
 	t, k, panel := kern.tiles, p1-p, g.slice(p, p1)
 	steps := panel / blockFloat
-	w.a = grown(w.a, panel)
+	w.a = memory.Grow(w.a, panel)
 	acc := g.acc || p > 0
 	for i := from; i < to; i += blockSize {
 		m, c := min(blockSize, to-i), g.c[i*g.ldc+j:]
@@ -76,7 +77,7 @@ func (g *gemm) splitRows(w *gemmWork, i, m, p, k int) {
 	a, lda := g.a[i*g.ars+p*g.acs:], g.ars
 	if g.acs != 1 {
 		lda = pool.RoundUp(k, blockSize)
-		w.turned = grown(w.turned, blockSize*lda)
+		w.turned = memory.Grow(w.turned, blockSize*lda)
 		kern.packT(w.turned, a, g.acs, k, m, lda)
 		a = w.turned
 	}
@@ -116,7 +117,7 @@ func (g *gemm) splitColumns(w *gemmWork, dst []float32, p, k, j, n int) {
 
 // gather copies rows [p,p+k) of columns [j,j+n) of op(B) to w.turned, [k,blockSize], with rows of zeros up to whole steps.
 func (g *gemm) gather(w *gemmWork, p, k, j, n int) {
-	w.turned = grown(w.turned, pool.RoundUp(k, blockSize)*blockSize)
+	w.turned = memory.Grow(w.turned, pool.RoundUp(k, blockSize)*blockSize)
 	switch {
 	case g.half != F32:
 		g.packHalf(w.turned, p, k, j, n, blockSize)
@@ -146,7 +147,7 @@ func (g *gemm) together(threads int) {
 		for g.p = 0; g.p < g.k; g.p = g.pEnd {
 			g.pEnd = min(g.k, g.p+deep)
 			g.parts = pool.CeilDiv(g.pEnd-g.p, g.depth)
-			g.packedB = grown(g.packedB, g.parts*whole)
+			g.packedB = memory.Grow(g.packedB, g.parts*whole)
 			pool.Run(g.parts*panels, 4, (*splittingB)(g))
 			for i := range g.done {
 				g.done[i].Store(0)

@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
 
@@ -57,7 +58,7 @@ func orthogonalise(g []float32, rows, cols int, stop func() bool) {
 	n, tall := min(rows, cols), rows > cols
 	w := orthogonalWorks.Get().(*orthogonalWork)
 	defer orthogonalWorks.Put(w)
-	w.square, w.poly, w.next = grown(w.square, n*n), grown(w.poly, n*n), grown(w.next, len(g))
+	w.square, w.poly, w.next = memory.Grow(w.square, n*n), memory.Grow(w.poly, n*n), memory.Grow(w.next, len(g))
 	copy(w.next, g)
 	for range orthogonalSteps {
 		if stop != nil && stop() {

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
 
@@ -22,7 +23,7 @@ func PackHalf(h Half, n, k int, w []uint16) *Packed {
 		return nil
 	}
 	p := &Packed{n, k, make([]uint16, n*k), kern.tiles}
-	HugePages(p.data)
+	memory.HugePages(p.data)
 	pool.For(n, tileBlock, func(lo, hi int) {
 		whole := hi - (hi-lo)%tileBlock
 		pack(p.data[lo*k:], w[lo*k:], whole-lo, k)
@@ -124,7 +125,7 @@ func (g *tileProduct) split(m int, x []float32, ldx int) {
 
 func (s *splitRows) grow(g *tileProduct) {
 	size := g.m * 3 * g.k / 2
-	s.x, s.planes = grown(s.x, size), grown(s.planes, size)
+	s.x, s.planes = memory.Grow(s.x, size), memory.Grow(s.planes, size)
 }
 
 // hold splits the rows of a product unless they are held already. Meanwhile the weights that come first are on their way.
@@ -169,7 +170,7 @@ func (g *tileProduct) Block(lo, hi int) {
 // multiply computes columns [lo,hi) of y, those of w, for x split.
 func (g *tileProduct) multiply(lo, hi int, w []uint16, split []float32, next lookahead) {
 	buffer := buffers.Get().(*[]float32)
-	*buffer = grown(*buffer, (hi-lo)*tileSize)
+	*buffer = memory.Grow(*buffer, (hi-lo)*tileSize)
 	for i := 0; i < g.m; i += tileSize {
 		m, x, y := min(tileSize, g.m-i), split[i*3*g.k/2:], g.y[i*g.ldy+lo:]
 		if m == 1 {

@@ -3,6 +3,7 @@ package kernels
 import (
 	"sync"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
 
@@ -53,7 +54,7 @@ const (
 func packRows(dst, a []float32, lda, m, k int) []float32 {
 	const w = maxLanes
 	whole := pool.RoundUp(k, w)
-	dst = grown(dst, m*whole)
+	dst = memory.Grow(dst, m*whole)
 	group := pool.Evenly(m, packedGroup, 1)
 	for i := range m {
 		first := i / group * group

@@ -5,6 +5,7 @@ package cpu
 import (
 	"context"
 
+	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/device"
 	"gqa/internal/kernels"
@@ -13,7 +14,7 @@ import (
 // Device is the processor. It keeps the buffers that it takes back for others of their length.
 type Device struct {
 	free   map[int][][]float32
-	memory kernels.Slab
+	memory memory.Slab
 	ctx    context.Context
 	stop   func() bool // stopped; made once, as it would be allocated
 
@@ -43,7 +44,7 @@ func SetThreads(n int) { pool.SetThreads(n) }
 func (d *Device) New(f device.Format, n int) device.Buffer {
 	if f != device.F32 {
 		x := make([]uint16, n)
-		kernels.HugePages(x)
+		memory.HugePages(x)
 		return device.Host16(f, x)
 	}
 	if free := d.free[n]; len(free) > 0 {
@@ -66,7 +67,7 @@ func (*Device) Put(x []float32) device.Buffer { return device.HostF32(x) }
 // Load implements device.Memory. It asks for large pages.
 func (d *Device) Load(f device.Format, x []float32, rows, cols int, multiplied bool) device.Buffer {
 	if f == device.F32 {
-		kernels.CollapsePages(x)
+		memory.CollapsePages(x)
 		return device.HostF32(x)
 	}
 	b := d.New(f, len(x))

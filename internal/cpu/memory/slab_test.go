@@ -1,4 +1,4 @@
-package kernels
+package memory
 
 import (
 	"slices"
@@ -21,7 +21,9 @@ func TestSlab(t *testing.T) {
 		if at := uintptr(unsafe.Pointer(unsafe.SliceData(b))); n > 0 && at%64 != 0 {
 			t.Errorf("buffer of %d at %#x", n, at)
 		}
-		fill(b, float32(len(all)+1))
+		for i := range b {
+			b[i] = float32(len(all) + 1)
+		}
 		all = append(all, b)
 	}
 	for i, b := range all {

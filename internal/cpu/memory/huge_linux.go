@@ -1,4 +1,4 @@
-package kernels
+package memory
 
 import (
 	"unsafe"
@@ -6,26 +6,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hugePage is the size of a large page on the machines that have kernels of their own.
+// hugePage is the size of a huge page on amd64 and arm64.
 const hugePage = 2 << 20
 
-// HugePages asks the system to back s, not yet written to, with large pages. What is read once from end to end, as weights
-// and KV caches are for every token, is read faster so: fewer translations of addresses, and prefetching across 4 KiB.
-// Nothing happens where the system has none.
+// HugePages asks the system to back s, not yet written to, with huge pages. What is read once from end to end, as weights and KV
+// caches are for every token, is then read faster: with fewer TLB misses, and with prefetching across 4 KiB. It does nothing
+// where the system has no huge pages.
 func HugePages[T any](s []T) {
 	if inner := alignedBytes(s); len(inner) > 0 {
 		_ = unix.Madvise(inner, unix.MADV_HUGEPAGE)
 	}
 }
 
-// CollapsePages is HugePages for memory that has been written to: it moves what is there, once, if Linux is 6.1 or newer.
+// CollapsePages is HugePages for memory that has been written to. Linux 6.1 or newer copies it to huge pages once.
 func CollapsePages[T any](s []T) {
 	if inner := alignedBytes(s); len(inner) > 0 {
 		_ = unix.Madvise(inner, unix.MADV_COLLAPSE)
 	}
 }
 
-// alignedBytes is the part of s that large pages can hold.
+// alignedBytes returns the part of s that huge pages can hold.
 func alignedBytes[T any](s []T) []byte {
 	if len(s) == 0 {
 		return nil

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package kernels
+package memory
 
 // HugePages does nothing on this system.
 func HugePages[T any]([]T) {}

@@ -11,6 +11,7 @@ import (
 
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
 	"gqa/internal/kernels"
@@ -67,7 +68,7 @@ const peakSize = 512 // rows and columns of the matrices that the peaks are meas
 func measurePeakBF16(ctx context.Context) float64 {
 	const n = peakSize
 	x, y := make([]float32, n*n), make([]float32, n*n)
-	w := kernels.PackHalf(kernels.BF16, n, n, make([]uint16, n*n))
+	w := kernels.PackHalf(simd.BF16, n, n, make([]uint16, n*n))
 	if w == nil {
 		return 0
 	}
@@ -99,7 +100,7 @@ func bestOf(ctx context.Context, rounds int, f func()) float64 {
 }
 
 func machineName() string {
-	return fmt.Sprintf("%s, %s, %s/%s, kernels %s", cpuName(), count(pool.Threads(), "thread"), runtime.GOOS, runtime.GOARCH, kernels.Path())
+	return fmt.Sprintf("%s, %s, %s/%s, kernels %s", cpuName(), count(pool.Threads(), "thread"), runtime.GOOS, runtime.GOARCH, simd.Path())
 }
 
 func cpuName() string {

@@ -13,6 +13,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
+	"gqa/internal/cpu/simd"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
@@ -25,10 +26,10 @@ import (
 
 // onEveryPath runs f once for each set of kernels that this machine has.
 func onEveryPath(t *testing.T, f func(t *testing.T)) {
-	before := kernels.Path()
-	t.Cleanup(func() { kernels.SetPath(before) })
-	for _, path := range kernels.Paths() {
-		if err := kernels.SetPath(path); err != nil {
+	before := simd.Path()
+	t.Cleanup(func() { simd.SetPath(before) })
+	for _, path := range simd.Paths() {
+		if err := simd.SetPath(path); err != nil {
 			t.Fatal(err)
 		}
 		t.Run("kernels="+path, f)
@@ -46,10 +47,10 @@ type form struct {
 func TestLogits(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
-			forms, best := formsOf(t, c), kernels.Path()
+			forms, best := formsOf(t, c), simd.Path()
 			onEveryPath(t, func(t *testing.T) {
 				for i, f := range forms {
-					if i < 2 || kernels.Path() == best { // whole and grouped is enough for the others
+					if i < 2 || simd.Path() == best { // whole and grouped is enough for the others
 						checkLogits(t, c, f)
 					}
 				}

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // Activation is an elementwise function.
@@ -41,11 +42,11 @@ var actScratch = sync.Pool{New: func() any { return new([actBlock]float32) }}
 // switches writes s(x) of the smooth activations.
 func (act Activation) switches(s, x []float32) {
 	if act == GELU {
-		kern.cdf(s, x)
+		simd.NormalCDF(s, x)
 		return
 	}
 	c1, c3 := act.sigmoid()
-	kern.sigmoid(s, x, c1, c3)
+	simd.Sigmoid(s, x, c1, c3)
 }
 
 // Activate is y = act(x). y may alias x.
@@ -77,7 +78,7 @@ func activate(act Activation, y, x []float32) {
 			part := x[i:min(i+actBlock, len(x))]
 			s := scratch[:len(part)]
 			act.switches(s, part)
-			kern.mul(y[i:][:len(part)], part, s)
+			simd.Mul(y[i:][:len(part)], part, s)
 		}
 		actScratch.Put(scratch)
 	}
@@ -98,7 +99,7 @@ func activateBackward(act Activation, dx, dy, x []float32) {
 		part := x[i:min(i+actBlock, len(x))]
 		slope := scratch[:len(part)]
 		act.slopes(slope, part)
-		kern.mul(dx[i:][:len(part)], slope, dy[i:][:len(part)])
+		simd.Mul(dx[i:][:len(part)], slope, dy[i:][:len(part)])
 	}
 	actScratch.Put(scratch)
 }
@@ -126,7 +127,7 @@ func (act Activation) slopes(d, x []float32) {
 		geluSlopes(d, x)
 	default:
 		c1, c3 := act.sigmoid()
-		kern.slope(d, x, c1, c3)
+		simd.SiLUSlope(d, x, c1, c3)
 	}
 }
 
@@ -134,12 +135,12 @@ func (act Activation) slopes(d, x []float32) {
 func geluSlopes(d, x []float32) {
 	scratch := actScratch.Get().(*[actBlock]float32)
 	density := scratch[:len(x)]
-	kern.mul(density, x, x)
-	kern.scale(density, -0.5)
-	kern.expSum(density, density, 0)
-	kern.cdf(d, x)
+	simd.Mul(density, x, x)
+	simd.Scale(density, -0.5)
+	simd.ExpSum(density, density, 0)
+	simd.NormalCDF(d, x)
 	const perRootTau = 0.3989422804014327
-	kern.mulAdd(perRootTau, x, density, d)
+	simd.MulAdd(perRootTau, x, density, d)
 	actScratch.Put(scratch)
 }
 
@@ -158,7 +159,7 @@ func gateBlock(act Activation, y, gate, up []float32) {
 		part := gate[i:min(i+actBlock, len(gate))]
 		a := scratch[:len(part)]
 		activate(act, a, part)
-		kern.mul(y[i:][:len(part)], a, up[i:][:len(part)])
+		simd.Mul(y[i:][:len(part)], a, up[i:][:len(part)])
 	}
 	actScratch.Put(scratch)
 }
@@ -182,9 +183,9 @@ func gateBackward(act Activation, dgate, dup, dy, gate, up []float32) {
 		a, s := values[:n], slopes[:n]
 		activate(act, a, g)
 		act.slopes(s, g)
-		kern.mul(a, a, d)
-		kern.mul(s, s, d)
-		kern.mul(dg, s, u)
+		simd.Mul(a, a, d)
+		simd.Mul(s, s, d)
+		simd.Mul(dg, s, u)
 		copy(du, a)
 	}
 	actScratch.Put(values)

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // AdamW is the optimizer of Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101), with the
@@ -20,24 +21,24 @@ type AdamW struct {
 func (o AdamW) Step(p, g, m, v []float32, gscale float32, t int) {
 	s := o.constants(gscale, t)
 	if len(p) <= pool.BlockElements {
-		kern.adamw(p, g[:len(p)], m[:len(p)], v[:len(p)], &s)
+		simd.AdamW(p, g[:len(p)], m[:len(p)], v[:len(p)], &s)
 		return
 	}
 	pool.For(len(p), pool.BlockElements, func(lo, hi int) {
-		kern.adamw(p[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi], &s)
+		simd.AdamW(p[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi], &s)
 	})
 }
 
-func (o AdamW) constants(gscale float32, t int) adamwConstants {
-	return adamwConstants{
-		gscale: gscale,
-		keep:   float32(1 - o.LR*o.Decay),
-		w1:     float32(1 - o.Beta1),
-		beta2:  float32(o.Beta2),
-		w2:     float32(1 - o.Beta2),
-		rsqrt:  float32(1 / math.Sqrt(1-math.Pow(o.Beta2, float64(t)))),
-		eps:    float32(o.Eps),
-		lr:     float32(o.LR / (1 - math.Pow(o.Beta1, float64(t)))),
+func (o AdamW) constants(gscale float32, t int) simd.AdamWConstants {
+	return simd.AdamWConstants{
+		GScale: gscale,
+		Keep:   float32(1 - o.LR*o.Decay),
+		W1:     float32(1 - o.Beta1),
+		Beta2:  float32(o.Beta2),
+		W2:     float32(1 - o.Beta2),
+		RSqrt:  float32(1 / math.Sqrt(1-math.Pow(o.Beta2, float64(t)))),
+		Eps:    float32(o.Eps),
+		LR:     float32(o.LR / (1 - math.Pow(o.Beta1, float64(t)))),
 	}
 }
 

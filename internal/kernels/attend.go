@@ -7,6 +7,7 @@ import (
 
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 const (
@@ -36,7 +37,7 @@ func Attend(a Attention, out View, lse []float32, q, k, v View) {
 	f.tile = min(a.Queries, max(1, tileRows/a.group()))
 	f.tiles, f.chunks = pool.CeilDiv(a.Queries, f.tile), 1
 	if f.tiles == 1 {
-		f.chunk = pool.Evenly(max(a.Keys, 1), max(keyChunk, pool.CeilDiv(a.Keys*a.Batch*a.KVHeads, keyTasks)), tileDepth)
+		f.chunk = pool.Evenly(max(a.Keys, 1), max(keyChunk, pool.CeilDiv(a.Keys*a.Batch*a.KVHeads, keyTasks)), simd.AMXDepth)
 		f.chunks = max(1, pool.CeilDiv(a.Keys, f.chunk))
 	}
 	if f.chunks > 1 {
@@ -154,7 +155,7 @@ func (f *forward) hold(w *work, queries tileOfQueries) {
 		h, i := f.row(w, r)
 		row := w.q[r*d:][:d]
 		copy(row, f.q.at(w.b, h, i))
-		kern.scale(row, f.Scale)
+		simd.Scale(row, f.Scale)
 	}
 }
 
@@ -189,13 +190,13 @@ func (f *forward) softmax(w *work, j, n int) {
 		}
 		row = row[lo:hi]
 		f.addBias(row, w.b, h, i, j+lo)
-		if top := kern.max(row); top > w.top[r] {
-			shrink := exp32(w.top[r] - top)
+		if top := simd.Max(row); top > w.top[r] {
+			shrink := simd.Exp(w.top[r] - top)
 			w.sum[r] *= shrink
-			kern.scale(w.o[r*f.HeadDim:][:f.HeadDim], shrink)
+			simd.Scale(w.o[r*f.HeadDim:][:f.HeadDim], shrink)
 			w.top[r] = top
 		}
-		w.sum[r] += kern.expSum(row, row, w.top[r])
+		w.sum[r] += simd.ExpSum(row, row, w.top[r])
 	}
 }
 
@@ -225,7 +226,7 @@ func (f *forward) write(b, h, i int, o []float32, top, sum float32) {
 		clear(row)
 	} else {
 		copy(row, o)
-		kern.scale(row, 1/sum)
+		simd.Scale(row, 1/sum)
 	}
 	if f.lse != nil {
 		f.lse[(b*f.Heads+h)*f.Queries+i] = float32(float64(top) + math.Log(float64(sum)))
@@ -265,13 +266,13 @@ func merge(o, o2 []float32, top, sum, top2, sum2 float32) (float32, float32) {
 		return top, sum
 	}
 	if top2 > top {
-		shrink := exp32(top - top2)
-		kern.scale(o, shrink)
+		shrink := simd.Exp(top - top2)
+		simd.Scale(o, shrink)
 		sum *= shrink
 		top = top2
 	}
-	s := exp32(top2 - top)
-	kern.axpy(s, o2, o)
+	s := simd.Exp(top2 - top)
+	simd.Axpy(s, o2, o)
 	return top, sum + s*sum2
 }
 

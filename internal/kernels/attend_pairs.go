@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"gqa/internal/cpu/memory"
+	"gqa/internal/cpu/simd"
 )
 
 // Keys of bfloat16 by instructions that multiply pairs of them (AVX512_BF16): 32 multiply-adds in the time of 16 of float32. Queries
@@ -13,15 +14,15 @@ import (
 
 // inPairs reports whether the scores of the work are computed so.
 func (f *forward) inPairs(l *laneWork) bool {
-	return l.scorePairs != nil && f.k.Format == BF16 && f.HeadDim%(2*maxLanes) == 0
+	return l.ScorePairs != nil && f.k.Format == simd.BF16 && f.HeadDim%(2*simd.MaxLanes) == 0
 }
 
 // packPairs puts the queries in the order of scorePairs: for each step c pairs of elements of every row, their upper parts, then
 // their lower. (c is that of a register of pairs, not of the tile's score.)
 func (f *forward) packPairs(w *work) {
 	d, l := f.HeadDim, &w.lane
-	c := maxLanes / l.rows
-	l.q = memory.Grow(l.q, l.rows*d)
+	c := simd.MaxLanes / l.Rows
+	l.q = memory.Grow(l.q, l.Rows*d)
 	clear(l.q)
 	for r := range w.rows {
 		row, to := w.q[r*d:][:d], l.q[r*c:]
@@ -29,17 +30,17 @@ func (f *forward) packPairs(w *work) {
 			for t := range c {
 				upper0, lower0 := inTwo(row[2*t])
 				upper1, lower1 := inTwo(row[2*t+1])
-				to[t], to[maxLanes+t] = pair(upper0, upper1), pair(lower0, lower1)
+				to[t], to[simd.MaxLanes+t] = pair(upper0, upper1), pair(lower0, lower1)
 			}
-			row, to = row[2*c:], to[min(2*maxLanes, len(to)):]
+			row, to = row[2*c:], to[min(2*simd.MaxLanes, len(to)):]
 		}
 	}
 }
 
 // inTwo returns two bfloat16 that sum up to x but for 2^-17 of it, if both are normal numbers: products of pairs take others as zero.
 func inTwo(x float32) (upper, lower uint16) {
-	upper = roundBF16(x)
-	return upper, roundBF16(x - math.Float32frombits(uint32(upper)<<16))
+	upper = simd.RoundBF16(x)
+	return upper, simd.RoundBF16(x - math.Float32frombits(uint32(upper)<<16))
 }
 
 // pair is two bfloat16 in the place of one float32.
@@ -49,18 +50,18 @@ func pair(first, second uint16) float32 {
 
 // scoreInPairs is scoreLanes by scorePairs.
 func (f *forward) scoreInPairs(w *work, j, n int) {
-	const width = maxLanes
+	const width = simd.MaxLanes
 	d, l := f.HeadDim, &w.lane
 	k, next := f.k.Half[f.k.index(w.b, w.kv, j):], f.k.ahead(w.b, w.kv, j, d)
 	whole := n / width * width
 	if whole > 0 {
-		l.scorePairs(whole, d, l.q, k, f.k.Row, w.s, next.at(l.soon(BF16), 2*maxLanes))
+		l.ScorePairs(whole, d, l.q, k, f.k.Row, w.s, next.At(l.Ahead(simd.BF16), 2*simd.MaxLanes))
 	}
 	if whole == n {
 		return
 	}
 	l.lastHalf = memory.Grow(l.lastHalf, width*d)
 	fillUp(l.lastHalf, d, k[whole*f.k.Row:], f.k.Row, n-whole)
-	l.scorePairs(width, d, l.q, l.lastHalf, d, w.s[whole*l.rows:], lookahead{base: next.base})
-	fill(w.s[n*l.rows:(whole+width)*l.rows], float32(math.Inf(-1)))
+	l.ScorePairs(width, d, l.q, l.lastHalf, d, w.s[whole*l.Rows:], simd.Prefetch{Base: next.Base})
+	fill(w.s[n*l.Rows:(whole+width)*l.Rows], float32(math.Inf(-1)))
 }

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"gqa/internal/cpu/memory"
+	"gqa/internal/cpu/simd"
 )
 
 // View locates the rows of heads in a slice: row t of head h of sequence b is Data[b·Seq+h·Head+t·Row:][:headDim]. Attend
@@ -13,7 +14,7 @@ type View struct {
 	Data           []float32
 	Seq, Head, Row int
 	Half           []uint16 // instead of Data unless Format is F32
-	Format         Half
+	Format         simd.Half
 }
 
 func (v View) index(b, h, t int) int { return b*v.Seq + h*v.Head + t*v.Row }
@@ -21,16 +22,16 @@ func (v View) index(b, h, t int) int { return b*v.Seq + h*v.Head + t*v.Row }
 func (v View) at(b, h, t int) []float32 { return v.Data[v.index(b, h, t):] }
 
 // ahead returns the rows from t on in steps of 16 elements, if they lie without gaps, else the start of row t alone.
-func (v View) ahead(b, h, t, d int) lookahead {
+func (v View) ahead(b, h, t, d int) simd.Prefetch {
 	i := v.index(b, h, t)
-	l := lookahead{}
-	if v.Format == F32 {
-		l.base, l.stride = (*byte)(unsafe.Pointer(&v.Data[i])), 64
+	l := simd.Prefetch{}
+	if v.Format == simd.F32 {
+		l.Base, l.Stride = (*byte)(unsafe.Pointer(&v.Data[i])), 64
 	} else {
-		l.base, l.stride = (*byte)(unsafe.Pointer(&v.Half[i])), 32
+		l.Base, l.Stride = (*byte)(unsafe.Pointer(&v.Half[i])), 32
 	}
 	if v.Row != d {
-		l.stride = 0
+		l.Stride = 0
 	}
 	return l
 }
@@ -38,11 +39,11 @@ func (v View) ahead(b, h, t, d int) lookahead {
 // rows returns n rows of the width d from row t, and how far apart they lie: as they are in memory, or converted in the
 // scratch.
 func (v View) rows(scratch *[]float32, b, h, t, n, d int) ([]float32, int) {
-	if v.Format == F32 {
+	if v.Format == simd.F32 {
 		return v.at(b, h, t), v.Row
 	}
 	*scratch = memory.Grow(*scratch, n*d)
-	v.Format.widenRows(*scratch, v.Half[v.index(b, h, t):], v.Row, n, d)
+	v.Format.DecodeRows(*scratch, v.Half[v.index(b, h, t):], v.Row, n, d)
 	return *scratch, d
 }
 
@@ -112,11 +113,11 @@ func (a *Attention) addBias(s []float32, b, h, i, j int) {
 		}
 	case a.Slopes != nil:
 		slope, at := a.Slopes[h], i+a.keys(b)-a.Queries
-		kern.axpy(slope, ramp[:len(s)], s)
-		kern.affine(s, s, 1, slope*float32(j-at))
+		simd.Axpy(slope, ramp[:len(s)], s)
+		simd.Affine(s, s, 1, slope*float32(j-at))
 	}
 	if a.Bias != nil {
-		kern.add(s, s, a.Bias[(h*a.Queries+i)*a.Keys+j:][:len(s)])
+		simd.Add(s, s, a.Bias[(h*a.Queries+i)*a.Keys+j:][:len(s)])
 	}
 }
 

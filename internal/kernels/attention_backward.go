@@ -5,6 +5,7 @@ import (
 
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 const (
@@ -117,7 +118,7 @@ func (f *backward) begin(w *backwardWork, kv, part int) {
 	for h := w.h0; h < w.h1; h++ {
 		for i := range f.Queries {
 			clear(f.dq.at(w.b, h, i)[:d])
-			w.delta[(h-w.h0)*f.Queries+i] = kern.dot(f.dout.at(w.b, h, i)[:d], f.out.at(w.b, h, i)[:d])
+			w.delta[(h-w.h0)*f.Queries+i] = simd.Dot(f.dout.at(w.b, h, i)[:d], f.out.at(w.b, h, i)[:d])
 		}
 	}
 }
@@ -166,15 +167,15 @@ func (f *backward) row(w *backwardWork, h, i, j int, s, dp []float32) {
 		return
 	}
 	s, dp = s[lo:hi], dp[lo:hi]
-	kern.scale(s, f.Scale)
+	simd.Scale(s, f.Scale)
 	f.addBias(s, w.b, h, i, j+lo)
-	kern.expSum(s, s, f.lse[(w.b*f.Heads+h)*f.Queries+i])
-	kern.affine(dp, dp, 1, -w.delta[(h-w.h0)*f.Queries+i])
-	kern.mul(dp, dp, s)
+	simd.ExpSum(s, s, f.lse[(w.b*f.Heads+h)*f.Queries+i])
+	simd.Affine(dp, dp, 1, -w.delta[(h-w.h0)*f.Queries+i])
+	simd.Mul(dp, dp, s)
 	if f.BiasGrad != nil {
-		kern.axpy(1, dp, f.BiasGrad[(h*f.Queries+i)*f.Keys+j+lo:][:len(dp)])
+		simd.Axpy(1, dp, f.BiasGrad[(h*f.Queries+i)*f.Keys+j+lo:][:len(dp)])
 	}
-	kern.scale(dp, f.Scale)
+	simd.Scale(dp, f.Scale)
 }
 
 // joining sums the parts of dk and dv, in order. Its items are the rows of all kv heads.
@@ -189,8 +190,8 @@ func (f *joining) Block(lo, hi int) {
 		copy(dk, f.dkParts.at(b, kv*f.parts, key))
 		copy(dv, f.dvParts.at(b, kv*f.parts, key))
 		for p := 1; p < f.parts; p++ {
-			kern.axpy(1, f.dkParts.at(b, kv*f.parts+p, key)[:d], dk)
-			kern.axpy(1, f.dvParts.at(b, kv*f.parts+p, key)[:d], dv)
+			simd.Axpy(1, f.dkParts.at(b, kv*f.parts+p, key)[:d], dk)
+			simd.Axpy(1, f.dvParts.at(b, kv*f.parts+p, key)[:d], dv)
 		}
 	}
 }

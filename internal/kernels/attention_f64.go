@@ -6,6 +6,7 @@ import (
 
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // AttendF64 is Attend in float64, without lse: only the sums of values are rounded. It computes a row of scores at a time.
@@ -56,7 +57,7 @@ func (w *attentionWorkF64) load(f *forwardF64, b, kv, n int) {
 	}
 	rows, apart := f.k.rows(&w.converted, b, kv, 0, n, d)
 	for j := range n {
-		toFloat64(w.k[j*d:][:d], rows[j*apart:][:d])
+		simd.ToFloat64(w.k[j*d:][:d], rows[j*apart:][:d])
 	}
 	rows, apart = f.v.rows(&w.converted, b, kv, 0, n, d)
 	for j := range n {
@@ -75,14 +76,14 @@ func (f *forwardF64) attend(w *attentionWorkF64, b, h, i int) {
 		return
 	}
 	w.q, w.o = memory.Grow(w.q, d), memory.Grow(w.o, d)
-	toFloat64(w.q, f.q.at(b, h, i)[:d])
-	dotsF64(s, w.q, w.k[first*d:], d)
+	simd.ToFloat64(w.q, f.q.at(b, h, i)[:d])
+	simd.DotsF64(s, w.q, w.k[first*d:], d)
 	for j := range s {
 		s[j] = s[j]*float64(f.Scale) + f.bias(b, h, i, first+j)
 	}
 	softmaxF64(s)
-	dotsF64(w.o, s, w.v[first:], len(w.v)/d)
-	toFloat32(out, w.o)
+	simd.DotsF64(w.o, s, w.v[first:], len(w.v)/d)
+	simd.ToFloat32(out, w.o)
 }
 
 // softmaxF64 turns scores into their softmax.

@@ -1,6 +1,10 @@
 package kernels
 
-import "math"
+import (
+	"math"
+
+	"gqa/internal/cpu/simd"
+)
 
 // AttendRef is the definition of Attend: a row of scores at a time, in float64.
 func AttendRef(a Attention, out View, lse []float32, q, k, v View) {
@@ -21,10 +25,10 @@ func AttendRef(a Attention, out View, lse []float32, q, k, v View) {
 
 // value returns an element of either format.
 func (v View) value(b, h, t, x int) float64 {
-	if v.Format == F32 {
+	if v.Format == simd.F32 {
 		return float64(v.at(b, h, t)[x])
 	}
-	return float64(v.Format.decode(v.Half[v.index(b, h, t)+x]))
+	return float64(v.Format.Value(v.Half[v.index(b, h, t)+x]))
 }
 
 func (a *Attention) eachRow(f func(b, h, kv, i int)) {
@@ -65,7 +69,7 @@ func (a *Attention) bias(b, h, i, j int) float64 {
 	bias := at(a.Bias, (h*a.Queries+i)*a.Keys+j, 0)
 	switch {
 	case a.Slopes != nil && a.CoarseSlopes != 0:
-		bias += float64(a.CoarseSlopes) * float64(BF16.decode(BF16.encode(BF16.decode(BF16.encode(a.Slopes[h]))*float32(j))))
+		bias += float64(a.CoarseSlopes) * float64(simd.BF16.Value(simd.BF16.Nearest(simd.BF16.Value(simd.BF16.Nearest(a.Slopes[h]))*float32(j))))
 	case a.Slopes != nil:
 		bias += float64(a.Slopes[h]) * float64(j-i-a.keys(b)+a.Queries)
 	}

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"testing"
 
+	"gqa/internal/cpu/cputest"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // attentionCase is an attention with its operands. Rows lie [batch, row, head, dim] in slices with gaps of NaN.
@@ -23,11 +25,11 @@ func newView(seed uint64, batch, rows, heads, dim int, headsFirst bool) View {
 	if headsFirst {
 		v.Row, v.Head = width, rows*width
 	}
-	v.Data = poisoned(batch * v.Seq)
+	v.Data = cputest.Poisoned(batch * v.Seq)
 	if seed == 0 {
 		return v
 	}
-	values := normal(seed, batch*rows*heads*dim)
+	values := cputest.Normal(seed, batch*rows*heads*dim)
 	for b := range batch {
 		for t := range rows {
 			for h := range heads {
@@ -40,13 +42,13 @@ func newView(seed uint64, batch, rows, heads, dim int, headsFirst bool) View {
 
 func newAttentionCase(a Attention, headsFirst bool) *attentionCase {
 	if a.Bias != nil {
-		a.BiasGrad = normal(8, len(a.Bias))
+		a.BiasGrad = cputest.Normal(8, len(a.Bias))
 	}
 	query := func(seed uint64) View { return newView(seed, a.Batch, a.Queries, a.Heads, a.HeadDim, headsFirst) }
 	key := func(seed uint64) View { return newView(seed, a.Batch, a.Keys, a.KVHeads, a.HeadDim, headsFirst) }
 	return &attentionCase{
 		Attention: a, q: query(1), k: key(2), v: key(3), out: query(0), dout: query(4), dq: query(0), dk: key(0), dv: key(0),
-		lse: poisoned(a.Batch * a.Heads * a.Queries),
+		lse: cputest.Poisoned(a.Batch * a.Heads * a.Queries),
 	}
 }
 
@@ -89,10 +91,10 @@ var attentionCases = []Attention{
 		Slopes: []float32{0.7071, 0.25, 0.0123, 0.0625}, CoarseSlopes: 0.3,
 	},
 	{Batch: 1, Queries: 1, Keys: 300, Heads: 2, KVHeads: 1, HeadDim: 16, Causal: true, Slopes: []float32{0.7071, 0.35}, CoarseSlopes: 0.25},
-	{Batch: 3, Queries: 30, Keys: 140, Heads: 4, KVHeads: 2, HeadDim: 8, KeyLens: []int{140, 60, 1}, Bias: normal(7, 4*30*140)},
+	{Batch: 3, Queries: 30, Keys: 140, Heads: 4, KVHeads: 2, HeadDim: 8, KeyLens: []int{140, 60, 1}, Bias: cputest.Normal(7, 4*30*140)},
 	{
 		Batch: 2, Queries: 2, Keys: 700, Heads: 4, KVHeads: 1, HeadDim: 8, KeyLens: []int{700, 600}, Causal: true, Window: 530,
-		Slopes: []float32{0.5, 0.25, 0.125, 0.0625}, Bias: normal(7, 4*2*700),
+		Slopes: []float32{0.5, 0.25, 0.125, 0.0625}, Bias: cputest.Normal(7, 4*2*700),
 	},
 }
 
@@ -102,23 +104,23 @@ func TestAttend(t *testing.T) {
 		c := newAttentionCase(a, i%2 == 0)
 		want := c.ref()
 		t.Run(fmt.Sprintf("case=%d", i), func(t *testing.T) {
-			onPaths(t, func(t *testing.T) {
+			cputest.OnPaths(t, func(t *testing.T) {
 				c := newAttentionCase(a, i%2 == 0)
 				c.run()
-				compare(t, "out", c.out.Data, want.out.Data, 3e-6)
-				compare(t, "lse", c.lse, want.lse, 2e-6)
+				cputest.Compare(t, "out", c.out.Data, want.out.Data, 3e-6)
+				cputest.Compare(t, "lse", c.lse, want.lse, 2e-6)
 				c.runBackward()
-				compare(t, "dq", c.dq.Data, want.dq.Data, 1e-5)
-				compare(t, "dk", c.dk.Data, want.dk.Data, 1e-5)
-				compare(t, "dv", c.dv.Data, want.dv.Data, 1e-5)
-				compare(t, "bias gradient", c.BiasGrad, want.BiasGrad, 1e-5)
+				cputest.Compare(t, "dq", c.dq.Data, want.dq.Data, 1e-5)
+				cputest.Compare(t, "dk", c.dk.Data, want.dk.Data, 1e-5)
+				cputest.Compare(t, "dv", c.dv.Data, want.dv.Data, 1e-5)
+				cputest.Compare(t, "bias gradient", c.BiasGrad, want.BiasGrad, 1e-5)
 			})
 		})
 	}
 }
 
 // encoded returns v in the format h, and the numbers of that in float32.
-func encoded(h Half, v View) (half, full View) {
+func encoded(h simd.Half, v View) (half, full View) {
 	half, full = v, v
 	half.Data, half.Half, half.Format = nil, make([]uint16, len(v.Data)), h
 	EncodeHalf(h, half.Half, v.Data)
@@ -144,28 +146,28 @@ func TestAttendHalf(t *testing.T) {
 		a.Scale = float32(1 / math.Sqrt(float64(a.HeadDim)))
 		h := halfFormats[i%2]
 		if i >= len(attentionCases)+len(tileCases) {
-			h = BF16
+			h = simd.BF16
 		}
 		want, plain, got := newAttentionCase(a, true), newAttentionCase(a, true), newAttentionCase(a, true)
 		got.k, plain.k = encoded(h, got.k)
 		got.v, plain.v = encoded(h, got.v)
 		AttendRef(a, want.out, want.lse, want.q, got.k, got.v)
 		t.Run(fmt.Sprintf("case=%d", i), func(t *testing.T) {
-			onPaths(t, func(t *testing.T) {
-				pairs := h == BF16 && kern.tiles == nil && kern.lanes != nil && kern.lanes.tiles[0].scorePairs != nil &&
-					a.Queries == 1 && a.HeadDim%(2*maxLanes) == 0 && a.group() <= maxLanes && a.Slopes == nil && a.Bias == nil
+			cputest.OnPaths(t, func(t *testing.T) {
+				pairs := h == simd.BF16 && simd.AMX() == nil && simd.Attention() != nil && simd.Attention().Tiles[0].ScorePairs != nil &&
+					a.Queries == 1 && a.HeadDim%(2*simd.MaxLanes) == 0 && a.group() <= simd.MaxLanes && a.Slopes == nil && a.Bias == nil
 				out, lse := 3e-6, 2e-6
 				if pairs { // queries of 17 bits
 					out, lse = 8e-6, 4e-6
 				}
-				eitherWay(func() {
+				cputest.EitherWay(func() {
 					got.out, plain.out = newAttentionCase(a, true).out, newAttentionCase(a, true).out
 					got.run()
 					plain.run()
-					compare(t, "out", got.out.Data, want.out.Data, out)
-					compare(t, "lse", got.lse, want.lse, lse)
-					if kern.tiles == nil && !pairs {
-						same(t, "out", written(a, got.out), written(a, plain.out))
+					cputest.Compare(t, "out", got.out.Data, want.out.Data, out)
+					cputest.Compare(t, "lse", got.lse, want.lse, lse)
+					if simd.AMX() == nil && !pairs {
+						cputest.Same(t, "out", written(a, got.out), written(a, plain.out))
 					}
 				})
 			})
@@ -176,30 +178,30 @@ func TestAttendHalf(t *testing.T) {
 // TestAttendFormats has keys and values of different formats.
 func TestAttendFormats(t *testing.T) {
 	a := Attention{Batch: 2, Queries: 1, Keys: 77, Heads: 8, KVHeads: 4, HeadDim: 64, Scale: 0.125}
-	in := func(h Half, v View) View {
-		if h == F32 {
+	in := func(h simd.Half, v View) View {
+		if h == simd.F32 {
 			return v
 		}
 		half, _ := encoded(h, v)
 		return half
 	}
-	onPaths(t, func(t *testing.T) {
-		for _, formats := range [][2]Half{{BF16, F16}, {F16, BF16}, {BF16, F32}, {F32, BF16}} {
+	cputest.OnPaths(t, func(t *testing.T) {
+		for _, formats := range [][2]simd.Half{{simd.BF16, simd.F16}, {simd.F16, simd.BF16}, {simd.BF16, simd.F32}, {simd.F32, simd.BF16}} {
 			want, got := newAttentionCase(a, false), newAttentionCase(a, false)
 			got.k, got.v = in(formats[0], got.k), in(formats[1], got.v)
 			AttendRef(a, want.out, want.lse, want.q, got.k, got.v)
 			got.run()
-			compare(t, fmt.Sprintf("formats %d: out", formats), got.out.Data, want.out.Data, 8e-6)
+			cputest.Compare(t, fmt.Sprintf("formats %d: out", formats), got.out.Data, want.out.Data, 8e-6)
 		}
 	})
 }
 
 // TestInTwo holds the sum of the two parts of a number to it.
 func TestInTwo(t *testing.T) {
-	for _, x := range append(normal(1, 1000), 0, 1, -1, 1.9999999, 1<<20+1, -3e-20) {
+	for _, x := range append(cputest.Normal(1, 1000), 0, 1, -1, 1.9999999, 1<<20+1, -3e-20) {
 		upper, lower := inTwo(x)
 		parts := make([]float32, 2)
-		DecodeHalf(BF16, parts, []uint16{upper, lower})
+		DecodeHalf(simd.BF16, parts, []uint16{upper, lower})
 		if got := float64(parts[0]) + float64(parts[1]); math.Abs(got-float64(x)) > math.Abs(float64(x))/(1<<17) {
 			t.Errorf("%g in two is %g", x, got)
 		}
@@ -232,16 +234,16 @@ func TestAttendGroups(t *testing.T) {
 			}
 		}
 		plain.run()
-		compare(t, fmt.Sprintf("%d kv heads: out", kvHeads), c.out.Data, plain.out.Data, 1e-6)
+		cputest.Compare(t, fmt.Sprintf("%d kv heads: out", kvHeads), c.out.Data, plain.out.Data, 1e-6)
 	}
 }
 
 func TestAttendGradients(t *testing.T) {
 	a := Attention{
 		Batch: 2, Queries: 7, Keys: 11, Heads: 4, KVHeads: 2, HeadDim: 6, Scale: 0.4, KeyLens: []int{11, 8}, Causal: true, Window: 6,
-		Slopes: []float32{0.5, 0.25, 0.125, 0.0625}, Bias: normal(7, 4*7*11),
+		Slopes: []float32{0.5, 0.25, 0.125, 0.0625}, Bias: cputest.Normal(7, 4*7*11),
 	}
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		c := newAttentionCase(a, false)
 		clear(c.BiasGrad)
 		c.run()
@@ -261,7 +263,7 @@ func TestAttendGradients(t *testing.T) {
 			for b := range 2 {
 				for h := range heads {
 					for r := 0; r < rows; r += 3 {
-						checkGradient(t, what, x.at(b, h, r)[:headDim], grad.at(b, h, r)[:headDim], 2e-3, loss)
+						cputest.CheckGradient(t, what, x.at(b, h, r)[:headDim], grad.at(b, h, r)[:headDim], 2e-3, loss)
 					}
 				}
 			}
@@ -269,28 +271,28 @@ func TestAttendGradients(t *testing.T) {
 		check("dq", c.q, c.dq, 4, 7, 6)
 		check("dk", c.k, c.dk, 2, 11, 6)
 		check("dv", c.v, c.dv, 2, 11, 6)
-		checkGradient(t, "bias gradient", a.Bias, c.BiasGrad, 2e-3, loss)
+		cputest.CheckGradient(t, "bias gradient", a.Bias, c.BiasGrad, 2e-3, loss)
 	})
 }
 
 func TestAttendThreads(t *testing.T) {
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		for _, a := range []Attention{
 			{Batch: 1, Queries: 90, Keys: 90, Heads: 4, KVHeads: 1, HeadDim: 16, Scale: 0.25, Causal: true},
-			{Batch: 2, Queries: 9, Keys: 20, Heads: 4, KVHeads: 2, HeadDim: 8, Scale: 0.25, Bias: normal(7, 4*9*20)},
+			{Batch: 2, Queries: 9, Keys: 20, Heads: 4, KVHeads: 2, HeadDim: 8, Scale: 0.25, Bias: cputest.Normal(7, 4*9*20)},
 			{Batch: 1, Queries: 1, Keys: 2000, Heads: 4, KVHeads: 1, HeadDim: 16, Scale: 0.25},
 		} {
-			withThreads(t, func() []float32 {
+			cputest.WithThreads(t, func() []float32 {
 				c := newAttentionCase(a, true)
 				c.run()
 				c.runBackward()
 				return slices.Concat(c.out.Data, c.lse, c.dq.Data, c.dk.Data, c.dv.Data, c.BiasGrad)
 			})
 		}
-		withThreads(t, func() []float32 {
+		cputest.WithThreads(t, func() []float32 {
 			c := newAttentionCase(Attention{Batch: 1, Queries: 1, Keys: 2000, Heads: 8, KVHeads: 1, HeadDim: 64, Scale: 0.1}, true)
-			c.k, _ = encoded(BF16, c.k)
-			c.v, _ = encoded(BF16, c.v)
+			c.k, _ = encoded(simd.BF16, c.k)
+			c.v, _ = encoded(simd.BF16, c.v)
 			c.run()
 			return slices.Concat(written(c.Attention, c.out), c.lse)
 		})
@@ -299,7 +301,7 @@ func TestAttendThreads(t *testing.T) {
 
 // TestAttendLargeScores has scores whose exponentials overflow, and a largest score that comes last.
 func TestAttendLargeScores(t *testing.T) {
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		const keys = 700
 		for _, dim := range []int{4, 16} {
 			a := Attention{Batch: 1, Queries: 1, Keys: keys, Heads: 2, KVHeads: 1, HeadDim: dim, Scale: 1}
@@ -313,10 +315,10 @@ func TestAttendLargeScores(t *testing.T) {
 			copy(c.q.at(0, 0, 0), append([]float32{10}, make([]float32, dim-1)...))
 			copy(c.q.at(0, 1, 0), append([]float32{-10}, make([]float32, dim-1)...))
 			c.run()
-			compare(t, "out", c.out.at(0, 0, 0)[:dim], want, 1e-4)
+			cputest.Compare(t, "out", c.out.at(0, 0, 0)[:dim], want, 1e-4)
 			want[0] = 0
-			compare(t, "out of the other head", c.out.at(0, 1, 0)[:dim], want, 1e-4)
-			compare(t, "lse", c.lse, []float32{10 * (keys - 1), 4.5e-5}, 1e-5)
+			cputest.Compare(t, "out of the other head", c.out.at(0, 1, 0)[:dim], want, 1e-4)
+			cputest.Compare(t, "lse", c.lse, []float32{10 * (keys - 1), 4.5e-5}, 1e-5)
 		}
 	})
 }
@@ -331,8 +333,8 @@ func TestAttendAllocatesNothing(t *testing.T) {
 		}
 		for _, dim := range []int{32, 64} {
 			c := newAttentionCase(Attention{Batch: 2, Queries: 1, Keys: 1200, Heads: 16, KVHeads: 2, HeadDim: dim, Scale: 1}, true)
-			c.k, _ = encoded(BF16, c.k)
-			c.v, _ = encoded(BF16, c.v)
+			c.k, _ = encoded(simd.BF16, c.k)
+			c.v, _ = encoded(simd.BF16, c.v)
 			if n := testing.AllocsPerRun(20, c.run); n >= 1 {
 				t.Errorf("decoding a cache in bf16 with %d threads and dim %d allocates %v times", threads, dim, n)
 			}

@@ -3,51 +3,20 @@ package kernels
 import (
 	"fmt"
 	"math"
-	"runtime"
-	"slices"
 	"testing"
 
-	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/cputest"
+	"gqa/internal/cpu/simd"
 )
-
-// benchmark runs f on every path but ref, with 1 and all threads; work is its floating-point operations, bytes what it
-// reads and writes at least (either 0 if it says nothing).
-func benchmark(b *testing.B, name string, work, bytes float64, f func()) {
-	before := Path()
-	defer func() { _ = SetPath(before); pool.SetThreads(0) }()
-	for _, path := range Paths() {
-		if path == "ref" {
-			continue
-		}
-		_ = SetPath(path)
-		for _, threads := range slices.Compact([]int{1, runtime.GOMAXPROCS(0)}) {
-			pool.SetThreads(threads)
-			b.Run(fmt.Sprintf("path=%s/%s/threads=%d", path, name, threads), func(b *testing.B) {
-				b.ReportAllocs()
-				f()
-				for b.Loop() {
-					f()
-				}
-				rate := float64(b.N) / b.Elapsed().Seconds() / 1e9
-				if work > 0 {
-					b.ReportMetric(work*rate, "GFLOP/s")
-				}
-				if bytes > 0 {
-					b.ReportMetric(bytes*rate, "GB/s")
-				}
-			})
-		}
-	}
-}
 
 func BenchmarkGemm(b *testing.B) {
 	for _, s := range [][3]int{{128, 384, 384}, {512, 512, 512}, {1024, 1024, 1024}, {1000, 1000, 1000}} {
 		for i, tb := range []bool{true, false} {
 			m, n, k := s[0], s[1], s[2]
-			x, w, y := normal(1, m*k), normal(2, n*k), make([]float32, m*n)
+			x, w, y := cputest.Normal(1, m*k), cputest.Normal(2, n*k), make([]float32, m*n)
 			ldb := []int{k, n}[i]
 			name := fmt.Sprintf("tb=%v/m=%d/n=%d/k=%d", tb, m, n, k)
-			benchmark(b, name, 2*float64(m)*float64(n)*float64(k), 0, func() {
+			cputest.Benchmark(b, name, 2*float64(m)*float64(n)*float64(k), 0, func() {
 				Gemm(false, tb, m, n, k, 1, x, k, w, ldb, 0, y, n)
 			})
 		}
@@ -57,26 +26,26 @@ func BenchmarkGemm(b *testing.B) {
 // BenchmarkSkinny is the linear layer of decoding: 48 MiB of weights are read, more than a second-level cache holds.
 func BenchmarkSkinny(b *testing.B) {
 	const n, k = 12288, 1024
-	w, half := normal(2, n*k), make([]uint16, n*k)
+	w, half := cputest.Normal(2, n*k), make([]uint16, n*k)
 	for _, m := range []int{1, 8, 16} {
-		x, y := normal(1, m*k), make([]float32, m*n)
-		benchmark(b, fmt.Sprintf("weights=f32/m=%d/n=%d/k=%d", m, n, k), 2*float64(m)*n*k, 4*n*k, func() {
+		x, y := cputest.Normal(1, m*k), make([]float32, m*n)
+		cputest.Benchmark(b, fmt.Sprintf("weights=f32/m=%d/n=%d/k=%d", m, n, k), 2*float64(m)*n*k, 4*n*k, func() {
 			Gemm(false, true, m, n, k, 1, x, k, w, k, 0, y, n)
 		})
 		for h, format := range halfNames {
-			benchmark(b, fmt.Sprintf("weights=%s/m=%d/n=%d/k=%d", format, m, n, k), 2*float64(m)*n*k, 2*n*k, func() {
+			cputest.Benchmark(b, fmt.Sprintf("weights=%s/m=%d/n=%d/k=%d", format, m, n, k), 2*float64(m)*n*k, 2*n*k, func() {
 				GemmNTHalf(h, m, n, k, x, k, half, k, 0, y, n)
 			})
 		}
 	}
 }
 
-var halfNames = map[Half]string{BF16: "bf16", F16: "f16"}
+var halfNames = map[simd.Half]string{simd.BF16: "bf16", simd.F16: "f16"}
 
 // attentionBench returns operands without gaps, [batch, row, head, dim] or with headsFirst [batch, head, row, dim].
 func attentionBench(batch, queries, keys, heads, kvHeads, dim int, headsFirst bool) *attentionCase {
 	view := func(rows, heads int) View {
-		v := View{Data: normal(1, batch*rows*heads*dim), Seq: rows * heads * dim, Head: dim, Row: heads * dim}
+		v := View{Data: cputest.Normal(1, batch*rows*heads*dim), Seq: rows * heads * dim, Head: dim, Row: heads * dim}
 		if headsFirst {
 			v.Head, v.Row = rows*dim, dim
 		}
@@ -100,8 +69,8 @@ func BenchmarkAttend(b *testing.B) {
 		c := attentionBench(1, 512, 512, 8, kvHeads, 64, false)
 		work := 4 * 512.0 * 512 * 64 * 8
 		name := fmt.Sprintf("queries=512/heads=8/kv=%d/dim=64", kvHeads)
-		benchmark(b, "pass=forward/"+name, work, 0, c.run)
-		benchmark(b, "pass=backward/"+name, 2.5*work, 0, c.runBackward)
+		cputest.Benchmark(b, "pass=forward/"+name, work, 0, c.run)
+		cputest.Benchmark(b, "pass=backward/"+name, 2.5*work, 0, c.runBackward)
 	}
 }
 
@@ -111,40 +80,40 @@ func BenchmarkDecode(b *testing.B) {
 		c := attentionBench(4, 1, 4096, 16, kvHeads, 64, true)
 		bytes := 4.0 * 4096 * float64(kvHeads) * 64 * 2 * 4
 		name, work := fmt.Sprintf("batch=4/keys=4096/heads=16/kv=%d/dim=64", kvHeads), 4*4*4096*1024.0
-		benchmark(b, "cache=f32/"+name, work, bytes, c.run)
+		cputest.Benchmark(b, "cache=f32/"+name, work, bytes, c.run)
 		for h, format := range halfNames {
 			half := *c
 			half.k, _ = encoded(h, c.k)
 			half.v, _ = encoded(h, c.v)
-			benchmark(b, "cache="+format+"/"+name, work, bytes/2, half.run)
+			cputest.Benchmark(b, "cache="+format+"/"+name, work, bytes/2, half.run)
 		}
 	}
 }
 
 func BenchmarkElementwise(b *testing.B) {
 	const n = 8192
-	x, y, up, out := normal(1, n), normal(2, n), normal(3, n), make([]float32, n)
-	w, inv := normal(4, 1024), make([]float32, n/1024)
-	benchmark(b, "op=silu-gate", 0, 12*n, func() { Gate(SiLU, out, x, up) })
-	benchmark(b, "op=silu-gate-backward", 0, 20*n, func() { GateBackward(SiLU, out, y, x, x, up) })
-	benchmark(b, "op=gelu", 0, 8*n, func() { Activate(GELU, out, x) })
-	benchmark(b, "op=gelu-tanh", 0, 8*n, func() { Activate(GELUTanh, out, x) })
-	benchmark(b, "op=rmsnorm", 0, 8*n, func() { RMSNorm(out, inv, x, w, n/1024, 1024, 1e-5) })
-	benchmark(b, "op=rmsnorm-backward", 0, 16*n, func() { RMSNormBackward(out, nil, y, x, w, inv, n/1024, 1024) })
-	benchmark(b, "op=layernorm", 0, 8*n, func() { LayerNorm(out, nil, inv, x, w, w, n/1024, 1024, 1e-5) })
-	benchmark(b, "op=dot", 0, 8*n, func() { Dot(x, y) })
-	benchmark(b, "op=axpy", 0, 12*n, func() { Axpy(0.5, x, out) })
+	x, y, up, out := cputest.Normal(1, n), cputest.Normal(2, n), cputest.Normal(3, n), make([]float32, n)
+	w, inv := cputest.Normal(4, 1024), make([]float32, n/1024)
+	cputest.Benchmark(b, "op=silu-gate", 0, 12*n, func() { Gate(SiLU, out, x, up) })
+	cputest.Benchmark(b, "op=silu-gate-backward", 0, 20*n, func() { GateBackward(SiLU, out, y, x, x, up) })
+	cputest.Benchmark(b, "op=gelu", 0, 8*n, func() { Activate(GELU, out, x) })
+	cputest.Benchmark(b, "op=gelu-tanh", 0, 8*n, func() { Activate(GELUTanh, out, x) })
+	cputest.Benchmark(b, "op=rmsnorm", 0, 8*n, func() { RMSNorm(out, inv, x, w, n/1024, 1024, 1e-5) })
+	cputest.Benchmark(b, "op=rmsnorm-backward", 0, 16*n, func() { RMSNormBackward(out, nil, y, x, w, inv, n/1024, 1024) })
+	cputest.Benchmark(b, "op=layernorm", 0, 8*n, func() { LayerNorm(out, nil, inv, x, w, w, n/1024, 1024, 1e-5) })
+	cputest.Benchmark(b, "op=dot", 0, 8*n, func() { Dot(x, y) })
+	cputest.Benchmark(b, "op=axpy", 0, 12*n, func() { Axpy(0.5, x, out) })
 	table, pos := NewRopeTable(frequencies(32), 512, 1, false), []int32{1, 2, 3, 4, 5, 6, 7, 8}
-	benchmark(b, "op=rotate", 0, 8*n, func() { table.Rotate(out, x, pos, 16, 64, false) })
-	p, m, v := normal(5, n), make([]float32, n), make([]float32, n)
-	benchmark(b, "op=adamw", 0, 28*n, func() { AdamW{1e-3, 0.9, 0.95, 1e-8, 0.1}.Step(p, x, m, v, 1, 3) })
+	cputest.Benchmark(b, "op=rotate", 0, 8*n, func() { table.Rotate(out, x, pos, 16, 64, false) })
+	p, m, v := cputest.Normal(5, n), make([]float32, n), make([]float32, n)
+	cputest.Benchmark(b, "op=adamw", 0, 28*n, func() { AdamW{1e-3, 0.9, 0.95, 1e-8, 0.1}.Step(p, x, m, v, 1, 3) })
 	targets, loss, lse := []int32{1, 2, 3, 4}, make([]float32, 4), make([]float32, 4)
-	benchmark(b, "op=cross-entropy", 0, 4*n, func() { CrossEntropy(loss, lse, x, targets, 4, n/4) })
+	cputest.Benchmark(b, "op=cross-entropy", 0, 4*n, func() { CrossEntropy(loss, lse, x, targets, 4, n/4) })
 	grad := make([]float32, n)
-	benchmark(b, "op=cross-entropy-gradient", 0, 12*n, func() {
+	cputest.Benchmark(b, "op=cross-entropy-gradient", 0, 12*n, func() {
 		copy(grad, x)
 		CrossEntropyGradient(loss, grad, targets, 1, 4, n/4)
 	})
 	ids := make([]int32, 4)
-	benchmark(b, "op=argmax", 0, 4*n, func() { ArgmaxRows(ids, x, 4, n/4) })
+	cputest.Benchmark(b, "op=argmax", 0, 4*n, func() { ArgmaxRows(ids, x, 4, n/4) })
 }

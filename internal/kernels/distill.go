@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // Soft is what a teacher predicts for some rows: all its logits, or no more than its K most probable tokens.
@@ -66,17 +67,17 @@ var distillers = sync.Pool{New: func() any { return new(distiller) }}
 // row is a row of Distill against a whole row of the teacher's logits.
 func (w *distiller) row(z, teacher []float32, target int32) (ce, kl float32) {
 	s := w.softmax(z)
-	top := kern.max(teacher)
+	top := simd.Max(teacher)
 	sum, cross := w.expSum(teacher, top, w.Temperature), 0.0
 	picked := z[target]
 	for i := 0; i < len(z); i += expBlock {
 		part, other := z[i:min(i+expBlock, len(z))], teacher[i:min(i+expBlock, len(z))]
 		p := w.p[:len(part)]
 		w.exp(p, other, top, w.Temperature)
-		kern.scale(p, float32(1/sum))
-		cross += float64(kern.dot(p, other)) - float64(kern.dot(p, part))
+		simd.Scale(p, float32(1/sum))
+		cross += float64(simd.Dot(p, other)) - float64(simd.Dot(p, part))
 		w.gradient(part, s, 1)
-		kern.axpy(-w.klScale(), p, part)
+		simd.Axpy(-w.klScale(), p, part)
 	}
 	z[target] -= (1 - w.Weight) * w.scale
 	t := float64(w.Temperature)
@@ -125,7 +126,7 @@ func (s student) crossEntropy(picked float32) float32 {
 }
 
 func (w *distiller) softmax(z []float32) student {
-	s := student{top: kern.max(z)}
+	s := student{top: simd.Max(z)}
 	s.hard = w.expSum(z, s.top, 1)
 	s.soft = s.hard
 	if w.Temperature != 1 {
@@ -147,10 +148,10 @@ func (w *distiller) expSum(x []float32, top, temperature float32) float64 {
 // exp is y = exp((x - top)/temperature), and its sum.
 func (w *distiller) exp(y, x []float32, top, temperature float32) float32 {
 	if temperature == 1 {
-		return kern.expSum(y, x, top)
+		return simd.ExpSum(y, x, top)
 	}
-	kern.affine(y, x, 1/temperature, -top/temperature)
-	return kern.expSum(y, y, 0)
+	simd.Affine(y, x, 1/temperature, -top/temperature)
+	return simd.ExpSum(y, y, 0)
 }
 
 // gradient turns a part of a row into (1-Weight)·softmax(z) + tail·Weight·Temperature·softmax(z/Temperature), times scale.
@@ -160,12 +161,12 @@ func (w *distiller) gradient(z []float32, s student, tail float32) {
 	soft := tail * w.klScale() / float32(s.soft)
 	hard := (1 - w.Weight) * w.scale / float32(s.hard)
 	if w.Temperature == 1 {
-		kern.affine(z, q, soft+hard, 0)
+		simd.Affine(z, q, soft+hard, 0)
 		return
 	}
 	w.exp(w.e[:len(z)], z, s.top, 1)
-	kern.affine(z, q, soft, 0)
-	kern.axpy(hard, w.e[:len(z)], z)
+	simd.Affine(z, q, soft, 0)
+	simd.Axpy(hard, w.e[:len(z)], z)
 }
 
 // DistillRef is the definition of Distill, in float64.

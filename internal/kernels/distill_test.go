@@ -6,11 +6,13 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"gqa/internal/cpu/cputest"
 )
 
 // softCases are a teacher's whole rows and its most probable tokens, at a temperature.
 func softCases(rows, vocab int, temperature float32) map[string]Soft {
-	whole := Soft{Logits: normal(7, rows*vocab)}
+	whole := Soft{Logits: cputest.Normal(7, rows*vocab)}
 	for i := range whole.Logits {
 		whole.Logits[i] *= 4
 	}
@@ -30,11 +32,11 @@ func softCases(rows, vocab int, temperature float32) map[string]Soft {
 }
 
 func TestDistill(t *testing.T) {
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		for _, d := range []Distillation{{0, 1}, {1, 1}, {0.5, 1}, {0.3, 2}, {1, 0.7}} {
 			for _, size := range [][2]int{{1, 1}, {3, 5}, {7, 1000}, {5, 1537}} {
 				rows, vocab := size[0], size[1]
-				logits, targets := normal(1, rows*vocab), make([]int32, rows)
+				logits, targets := cputest.Normal(1, rows*vocab), make([]int32, rows)
 				for i := range logits {
 					logits[i] = logits[i]*3 + 40
 				}
@@ -42,14 +44,14 @@ func TestDistill(t *testing.T) {
 					targets[r] = int32(r*31%vocab) - int32(r%3/2)*1000000 // every third row is skipped
 				}
 				for name, soft := range softCases(rows, vocab, d.Temperature) {
-					got, want := clone(logits), clone(logits)
-					ce, kl, wantCE, wantKL := poisoned(rows), poisoned(rows), poisoned(rows), poisoned(rows)
+					got, want := slices.Clone(logits), slices.Clone(logits)
+					ce, kl, wantCE, wantKL := cputest.Poisoned(rows), cputest.Poisoned(rows), cputest.Poisoned(rows), cputest.Poisoned(rows)
 					Distill(ce, kl, got, targets, soft, d, 0.5, rows, vocab)
 					DistillRef(wantCE, wantKL, want, targets, soft, d, 0.5, rows, vocab)
 					what := fmt.Sprintf("%s %+v rows %d, vocab %d: ", name, d, rows, vocab)
-					compare(t, what+"ce", ce, wantCE, 1e-5)
-					compare(t, what+"kl", kl, wantKL, 5e-5)
-					compare(t, what+"gradient", got, want, 5e-6)
+					cputest.Compare(t, what+"ce", ce, wantCE, 1e-5)
+					cputest.Compare(t, what+"kl", kl, wantKL, 5e-5)
+					cputest.Compare(t, what+"gradient", got, want, 5e-6)
 				}
 			}
 		}
@@ -59,14 +61,14 @@ func TestDistill(t *testing.T) {
 // The gradient is the loss's, with a teacher's tail too.
 func TestDistillGradient(t *testing.T) {
 	const rows, vocab = 3, 13
-	logits, targets := normal(1, rows*vocab), []int32{4, -1, 0}
+	logits, targets := cputest.Normal(1, rows*vocab), []int32{4, -1, 0}
 	for _, d := range []Distillation{{0.4, 1}, {0.7, 1.5}} {
 		for name, soft := range softCases(rows, vocab, d.Temperature) {
 			t.Run(fmt.Sprint(name, d), func(t *testing.T) {
-				ce, kl, grad := make([]float32, rows), make([]float32, rows), clone(logits)
+				ce, kl, grad := make([]float32, rows), make([]float32, rows), slices.Clone(logits)
 				Distill(ce, kl, grad, targets, soft, d, 1, rows, vocab)
-				checkGradient(t, "dlogits", logits, grad, 1e-3, func() float64 {
-					DistillRef(ce, kl, clone(logits), targets, soft, d, 1, rows, vocab)
+				cputest.CheckGradient(t, "dlogits", logits, grad, 1e-3, func() float64 {
+					DistillRef(ce, kl, slices.Clone(logits), targets, soft, d, 1, rows, vocab)
 					sum := 0.0
 					for r := range ce {
 						sum += float64(1-d.Weight)*float64(ce[r]) + float64(d.Weight*d.Temperature*d.Temperature)*float64(kl[r])
@@ -79,12 +81,12 @@ func TestDistillGradient(t *testing.T) {
 }
 
 func TestTopLogP(t *testing.T) {
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		for _, size := range [][3]int{{1, 1, 1}, {3, 7, 7}, {5, 700, 20}} {
 			rows, vocab, k := size[0], size[1], size[2]
-			logits := normal(3, rows*vocab)
+			logits := cputest.Normal(3, rows*vocab)
 			logits[vocab/2] = logits[0] // equals: the lower id is first
-			ids, logP := make([]int32, rows*k), poisoned(rows*k)
+			ids, logP := make([]int32, rows*k), cputest.Poisoned(rows*k)
 			TopLogP(ids, logP, logits, 1.5, rows, vocab, k)
 			for r := range rows {
 				p := softmaxRef(logits[r*vocab:][:vocab], 1.5)

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), with A and B
@@ -73,7 +74,7 @@ type operands struct {
 	ldb, ldc int
 	tb, acc  bool
 	w        []uint16 // what b holds, if half is not F32
-	half     Half
+	half     simd.Half
 }
 
 // gemm is one product and its scratch.
@@ -108,7 +109,7 @@ func scaleRows(c []float32, ldc, m, n int, beta float32) {
 		if beta == 0 {
 			clear(row)
 		} else if beta != 1 {
-			kern.scale(row, beta)
+			simd.Scale(row, beta)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // blocked cuts C in tasks: each packs the block of B that it needs for itself, so that it lies in the second-level cache of
@@ -14,14 +15,14 @@ func (g *gemm) blocked() {
 		deepest /= 2
 	}
 	g.depth = pool.Evenly(g.k, deepest, 8)
-	tall, lane, widest := kern.tall, kern.lane, nc
+	tall, lane, widest := simd.Gemm().PanelRows, simd.Gemm().Lane, nc
 	if g.byTiles() {
-		g.depth, tall, lane, widest = pool.Evenly(g.k, blockDepth, blockSize), blockSize, blockSize, blockF64
+		g.depth, tall, lane, widest = pool.Evenly(g.k, blockDepth, simd.AMXBlock), simd.AMXBlock, simd.AMXBlock, blockF64
 	}
 	g.nb, g.mb = pool.Evenly(g.n, widest, lane), g.m
 	switch threads := pool.Threads(); {
 	case threads == 1:
-	case g.byTiles() && g.m >= max(rowsTogether, 2*blockSize*threads):
+	case g.byTiles() && g.m >= max(rowsTogether, 2*simd.AMXBlock*threads):
 		g.together(threads)
 		return
 	default:
@@ -56,8 +57,8 @@ type gemmWork struct {
 
 	// Of products by matrix instructions: what is turned before it is split, the end of a row, and a block at an edge.
 	turned []float32
-	rest   [blockSize]float32
-	edge   [blockSize * blockSize]float32
+	rest   [simd.AMXBlock]float32
+	edge   [simd.AMXBlock * simd.AMXBlock]float32
 }
 
 type blockOfB struct {
@@ -91,12 +92,12 @@ func (g *gemm) multiplyBlock(w *gemmWork, from, to, j, j1, p, p1 int) {
 		w.held = block
 	}
 	t := tiles{n: j1 - j, k: p1 - p, b: w.b, ldc: g.ldc, acc: g.acc || p > 0}
-	for i := from; i < to; i += kern.tall {
-		t.m = min(kern.tall, to-i)
+	for i := from; i < to; i += simd.Gemm().PanelRows {
+		t.m = min(simd.Gemm().PanelRows, to-i)
 		t.a = g.packedPanel(w, i-from, from, to, p, t.k)
 		t.c = g.c[i*g.ldc+j:]
 		t.ahead, t.lda = t.a, 0
-		if next := i + kern.tall; g.acs == 1 && next < to {
+		if next := i + simd.Gemm().PanelRows; g.acs == 1 && next < to {
 			t.ahead, t.lda = g.a[next*g.ars+p:], g.ars
 		}
 		t.multiply()
@@ -115,11 +116,11 @@ type tiles struct {
 }
 
 func (t *tiles) multiply() {
-	wide, narrow := cut(t.n, kern.wide, kern.lane)
-	j := t.multiplyPanels(0, wide, kern.wide)
-	j = t.multiplyPanels(j, narrow, kern.wide-kern.lane)
+	wide, narrow := cut(t.n, simd.Gemm().PanelColumns, simd.Gemm().Lane)
+	j := t.multiplyPanels(0, wide, simd.Gemm().PanelColumns)
+	j = t.multiplyPanels(j, narrow, simd.Gemm().PanelColumns-simd.Gemm().Lane)
 	if j < t.n {
-		kern.micro(t.m, t.n-j, t.k, t.a, 1, t.m, t.b[j*t.k:], kern.nr, t.c[j:], t.ldc, t.acc)
+		simd.Gemm().Micro(t.m, t.n-j, t.k, t.a, 1, t.m, t.b[j*t.k:], simd.Gemm().NR, t.c[j:], t.ldc, t.acc)
 	}
 }
 
@@ -127,13 +128,13 @@ func (t *tiles) multiply() {
 // column behind them.
 func (t *tiles) multiplyPanels(j, panels, w int) int {
 	end := j + panels*w
-	if panels > 0 && t.m == kern.tall && kern.panel != nil {
-		kern.panel(w, panels, t.k, t.a, t.b[j*t.k:], t.c[j:], t.ldc, t.acc, t.ahead, t.lda)
+	if panels > 0 && t.m == simd.Gemm().PanelRows && simd.Gemm().Panel != nil {
+		simd.Gemm().Panel(w, panels, t.k, t.a, t.b[j*t.k:], t.c[j:], t.ldc, t.acc, t.ahead, t.lda)
 		return end
 	}
 	for ; j < end; j += w {
-		for x := 0; x < w; x += kern.nr {
-			kern.micro(t.m, min(kern.nr, w-x), t.k, t.a, 1, t.m, t.b[j*t.k+x:], w, t.c[j+x:], t.ldc, t.acc)
+		for x := 0; x < w; x += simd.Gemm().NR {
+			simd.Gemm().Micro(t.m, min(simd.Gemm().NR, w-x), t.k, t.a, 1, t.m, t.b[j*t.k+x:], w, t.c[j+x:], t.ldc, t.acc)
 		}
 	}
 	return end

@@ -5,6 +5,7 @@ import (
 
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // GemmNTF64 computes Y[m,n] = X[m,k]·W[n,k]ᵀ, each sum in float64. Rows lie without gaps.
@@ -12,7 +13,7 @@ func GemmNTF64(m, n, k int, x, w, y []float32) {
 	g := productsF64.Get().(*productF64)
 	g.m, g.n, g.k, g.w, g.y = m, n, k, w, y
 	g.x = memory.Grow(g.x, m*k)
-	toFloat64(g.x, x[:m*k])
+	simd.ToFloat64(g.x, x[:m*k])
 	pool.Run(n, pool.RoundUp(pool.Grain(m*k), rowsF64), g)
 	g.w, g.y = nil, nil
 	productsF64.Put(g)
@@ -41,10 +42,10 @@ func (g *productF64) Block(lo, hi int) {
 	for ; lo < hi; lo += rowsF64 {
 		n := min(rowsF64, hi-lo)
 		work.w, work.sums = memory.Grow(work.w, n*g.k), memory.Grow(work.sums, rowsF64)
-		toFloat64(work.w, g.w[lo*g.k:][:n*g.k])
+		simd.ToFloat64(work.w, g.w[lo*g.k:][:n*g.k])
 		for i := range g.m {
-			dotsF64(work.sums[:n], g.x[i*g.k:][:g.k], work.w, g.k)
-			toFloat32(g.y[i*g.n+lo:], work.sums[:n])
+			simd.DotsF64(work.sums[:n], g.x[i*g.k:][:g.k], work.w, g.k)
+			simd.ToFloat32(g.y[i*g.n+lo:], work.sums[:n])
 		}
 	}
 	worksF64.Put(work)

@@ -3,6 +3,7 @@ package kernels
 import (
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 func (g *gemm) small() {
@@ -14,22 +15,22 @@ func (g *gemm) small() {
 		}
 		a, ars, acs = g.packedA, g.k, 1
 	}
-	g.packedB = memory.Grow(g.packedB, pool.RoundUp(g.n, kern.nr)*g.k)
-	g.packB(g.packedB, 0, g.k, 0, g.n, kern.nr)
+	g.packedB = memory.Grow(g.packedB, pool.RoundUp(g.n, simd.Gemm().NR)*g.k)
+	g.packB(g.packedB, 0, g.k, 0, g.n, simd.Gemm().NR)
 	multiplyMatrix(g.m, g.n, g.k, a, ars, acs, g.packedB, g.c, g.ldc, g.acc)
 }
 
 // multiplyMatrix is C[m,n] (+)= A·B for a B packed by packMatrix.
 func multiplyMatrix(m, n, k int, a []float32, ars, acs int, packed, c []float32, ldc int, acc bool) {
-	for j := 0; j < n; j += kern.nr {
-		multiplyPanel(m, min(kern.nr, n-j), k, a, ars, acs, packed[j*k:], kern.nr, c[j:], ldc, acc)
+	for j := 0; j < n; j += simd.Gemm().NR {
+		multiplyPanel(m, min(simd.Gemm().NR, n-j), k, a, ars, acs, packed[j*k:], simd.Gemm().NR, c[j:], ldc, acc)
 	}
 }
 
 // multiplyPanel is C[m,n] (+)= A·B for one panel B of n <= nr columns with rows bs apart.
 func multiplyPanel(m, n, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, acc bool) {
-	h := pool.Evenly(m, kern.mr, 1) // a tile of few rows would leave the processor waiting for its sums
+	h := pool.Evenly(m, simd.Gemm().MR, 1) // a tile of few rows would leave the processor waiting for its sums
 	for i := 0; i < m; i += h {
-		kern.micro(min(h, m-i), n, k, a[i*ars:], ars, acs, b, bs, c[i*ldc:], ldc, acc)
+		simd.Gemm().Micro(min(h, m-i), n, k, a[i*ars:], ars, acs, b, bs, c[i*ldc:], ldc, acc)
 	}
 }

@@ -3,11 +3,14 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"gqa/internal/cpu/cputest"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // gemmCase is a product with its operands in rows longer than needed.
@@ -31,7 +34,7 @@ func storedAs(trans bool, rows, cols int) (int, int) {
 // operands returns A, B and C with their strides. The padding of A and B, and C if beta is 0, is NaN.
 func (c gemmCase) operands() (a []float32, lda int, b []float32, ldb int, out []float32, ldc int) {
 	fill := func(seed uint64, rows, cols, ld int) []float32 {
-		s, values := poisoned((rows-1)*ld+cols), normal(seed, rows*cols)
+		s, values := cputest.Poisoned((rows-1)*ld+cols), cputest.Normal(seed, rows*cols)
 		for r := range rows {
 			copy(s[r*ld:][:cols], values[r*cols:])
 		}
@@ -44,7 +47,7 @@ func (c gemmCase) operands() (a []float32, lda int, b []float32, ldb int, out []
 	ldb = cols + 5
 	b = fill(2, rows, cols, ldb)
 	ldc = c.n + 2
-	out = poisoned((c.m-1)*ldc + c.n)
+	out = cputest.Poisoned((c.m-1)*ldc + c.n)
 	if c.beta != 0 {
 		out = fill(3, c.m, c.n, ldc)
 	}
@@ -54,12 +57,12 @@ func (c gemmCase) operands() (a []float32, lda int, b []float32, ldb int, out []
 func (c gemmCase) check(t *testing.T) {
 	t.Helper()
 	a, lda, b, ldb, got, ldc := c.operands()
-	want := clone(got)
+	want := slices.Clone(got)
 	Gemm(c.ta, c.tb, c.m, c.n, c.k, c.alpha, a, lda, b, ldb, c.beta, got, ldc)
 	GemmRef(c.ta, c.tb, c.m, c.n, c.k, c.alpha, a, lda, b, ldb, c.beta, want, ldc)
 	// A partial sum of products of normal numbers is about √k, and √k roundings of 2⁻²⁴ of it add up: 6e-8·k. Twice that.
-	tol := (1e-6 + 1.2e-7*float64(c.k)) * float64(1+abs(c.alpha))
-	compare(t, c.String()+": C", got, want, tol)
+	tol := (1e-6 + 1.2e-7*float64(c.k)) * float64(1+cputest.Abs(c.alpha))
+	cputest.Compare(t, c.String()+": C", got, want, tol)
 }
 
 func TestGemm(t *testing.T) {
@@ -81,7 +84,7 @@ func TestGemm(t *testing.T) {
 		{11, 30, 253},
 	}
 	factors := [][2]float32{{1, 0}, {1, 1}, {-1.5, 0}, {0.5, 0.25}, {0, 2}}
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		for _, s := range sizes {
 			for _, f := range factors {
 				for i := range 4 {
@@ -94,11 +97,11 @@ func TestGemm(t *testing.T) {
 
 // TestGemmBlocks has sizes above every block of the cache blocking; they are skipped where they take seconds.
 func TestGemmBlocks(t *testing.T) {
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		cases := []gemmCase{
 			{false, true, 29, nc + 21, kc + 3, 1, 0},
-			{true, false, 2*mc*kern.tall + 9, 2*kern.nr + 5, kc + 3, 2, 1},
-			{true, true, 1300, kern.nr, kc + 9, 1, 0},
+			{true, false, 2*mc*simd.Gemm().PanelRows + 9, 2*simd.Gemm().NR + 5, kc + 3, 2, 1},
+			{true, true, 1300, simd.Gemm().NR, kc + 9, 1, 0},
 			{false, false, 38, nc + 7, 59, 1, 1},
 			{false, true, 1100, 70, 43, -0.5, 0},
 			{false, true, 600, 300, 2, 1, 1},
@@ -111,7 +114,7 @@ func TestGemmBlocks(t *testing.T) {
 
 // TestGemmTiles has products that are split for matrix instructions: whole and broken blocks, steps and panels of them.
 func TestGemmTiles(t *testing.T) {
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		for _, s := range [][3]int{
 			{96, 96, 32}, {127, 123, 1}, {128, 160, 67}, {125, 96, blockDepth + 40}, {96, blockF64 + 59, 35}, {300, 65, 2*blockDepth + 1},
 		} {
@@ -127,10 +130,10 @@ func TestGemmTiles(t *testing.T) {
 func TestGemmPrecision(t *testing.T) {
 	const m, n, k = 128, 128, 96
 	spread := func(seed uint64) (s, magnitudes []float32) {
-		s, magnitudes = normal(seed, m*k), normal(seed+10, m*k)
+		s, magnitudes = cputest.Normal(seed, m*k), cputest.Normal(seed+10, m*k)
 		for i, e := range magnitudes {
 			s[i] *= float32(math.Exp2(math.Round(float64(8 * e))))
-			magnitudes[i] = abs(s[i])
+			magnitudes[i] = cputest.Abs(s[i])
 		}
 		return s, magnitudes
 	}
@@ -139,10 +142,10 @@ func TestGemmPrecision(t *testing.T) {
 	got, want, most := make([]float32, m*n), make([]float32, m*n), make([]float32, m*n)
 	GemmRef(false, false, m, n, k, 1, a, k, b, n, 0, want, n)
 	GemmRef(false, false, m, n, k, 1, absA, k, absB, n, 0, most, n)
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		Gemm(false, false, m, n, k, 1, a, k, b, n, 0, got, n)
 		for i := range got {
-			if d := abs(got[i] - want[i]); d > 1e-6*most[i] {
+			if d := cputest.Abs(got[i] - want[i]); d > 1e-6*most[i] {
 				t.Fatalf("element %d is %g, want %g: off by %g of a sum of magnitudes of %g", i, got[i], want[i], d, most[i])
 			}
 		}
@@ -151,19 +154,19 @@ func TestGemmPrecision(t *testing.T) {
 
 // TestGemmSkinny has every number of rows that a product has its own path for, and depths with and without whole registers.
 func TestGemmSkinny(t *testing.T) {
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		for m := 1; m <= skinnyRows; m++ {
 			gemmCase{false, true, m, 7, 64, 1, 0}.check(t)
 			gemmCase{false, true, m, 3, 53, -0.5, 1}.check(t)
 			gemmCase{false, true, m, 5, 1100, 1, 0}.check(t)
 			gemmCase{false, false, m, 70, 21, 2, 1}.check(t)
 		}
-		eitherWay(func() {
+		cputest.EitherWay(func() {
 			for _, k := range []int{1, 16, 53, 64, 100, 1100, 3100} {
 				gemmCase{false, true, 1, 13, k, 1, 0}.check(t)
 				gemmCase{false, true, 1, 6, k, -0.5, 1}.check(t)
 				for _, h := range halfFormats {
-					checkGemmNTHalf(t, h, 1, 13, pool.RoundUp(k, maxLanes), 1)
+					checkGemmNTHalf(t, h, 1, 13, pool.RoundUp(k, simd.MaxLanes), 1)
 				}
 			}
 		})
@@ -171,15 +174,15 @@ func TestGemmSkinny(t *testing.T) {
 }
 
 func TestGemmEmpty(t *testing.T) {
-	c := []float32{nan, 1}
+	c := []float32{cputest.NaN, 1}
 	Gemm(false, false, 1, 1, 0, 1, nil, 0, nil, 1, 0, c, 1)
-	same(t, "a product of depth 0", c, []float32{0, 1})
+	cputest.Same(t, "a product of depth 0", c, []float32{0, 1})
 	Gemm(false, false, 0, 5, 3, 1, nil, 3, nil, 5, 0, nil, 5)
 	Gemm(false, false, 5, 0, 3, 1, nil, 3, nil, 0, 0, nil, 0)
 }
 
 func TestGemmThreads(t *testing.T) {
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		for _, c := range []gemmCase{
 			{false, true, 4, 3000, 100, 1, 0},
 			{false, false, 4, 3000, 100, 1, 0},
@@ -190,13 +193,13 @@ func TestGemmThreads(t *testing.T) {
 			{false, true, 289, 1030, 1300, 1, 0},  // and by depth, so that it is more than is split at a time
 			{false, false, 600, 70, 129, 1, 1},
 		} {
-			if Path() == "ref" && c.m*c.n*c.k > 1<<28 { // which has no threads
+			if simd.Path() == "ref" && c.m*c.n*c.k > 1<<28 { // which has no threads
 				continue
 			}
-			if testing.Short() && (Path() == "ref" || Path() == "go") && c.m*c.n*c.k > 1<<24 {
+			if testing.Short() && (simd.Path() == "ref" || simd.Path() == "go") && c.m*c.n*c.k > 1<<24 {
 				continue
 			}
-			withThreads(t, func() []float32 {
+			cputest.WithThreads(t, func() []float32 {
 				a, lda, b, ldb, out, ldc := c.operands()
 				Gemm(c.ta, c.tb, c.m, c.n, c.k, c.alpha, a, lda, b, ldb, c.beta, out, ldc)
 				return out
@@ -208,20 +211,12 @@ func TestGemmThreads(t *testing.T) {
 // TestGemmHeldUp is for threads that do each other's tasks, as they do where other programs take a core from one of them: now and
 // then a task takes long.
 func TestGemmHeldUp(t *testing.T) {
-	was := kern
-	if kern.tiles == nil {
+	amx := simd.AMX()
+	if amx == nil {
 		t.Skip("this processor has no matrix instructions")
 	}
-	defer func() { kern = was; pool.SetThreads(0) }()
-	path, slow := *kern, *kern.tiles
-	var calls atomic.Int64
-	slow.panels = func(panels, steps int, a, b, c []float32, ldc int, acc bool) {
-		if calls.Add(1)%29 == 0 {
-			time.Sleep(3 * time.Millisecond)
-		}
-		was.tiles.panels(panels, steps, a, b, c, ldc, acc)
-	}
-	path.tiles = &slow
+	panels := amx.Panels
+	defer func() { amx.Panels = panels; pool.SetThreads(0) }()
 	c := gemmCase{false, true, 289, 1030, 2600, 1, 0} // two parts of B, of ten depths each
 	a, lda, b, ldb, _, ldc := c.operands()
 	product := func(threads int) []float32 {
@@ -231,9 +226,15 @@ func TestGemmHeldUp(t *testing.T) {
 		return out
 	}
 	want := product(1)
-	kern = &path
+	var calls atomic.Int64
+	amx.Panels = func(n, steps int, a, b, c []float32, ldc int, acc bool) {
+		if calls.Add(1)%29 == 0 {
+			time.Sleep(3 * time.Millisecond)
+		}
+		panels(n, steps, a, b, c, ldc, acc)
+	}
 	for range 12 {
-		same(t, "with tasks that take long, result", product(2), want)
+		cputest.Same(t, "with tasks that take long, result", product(2), want)
 	}
 }
 
@@ -241,7 +242,7 @@ func TestGemmAllocatesNothing(t *testing.T) {
 	defer pool.SetThreads(0)
 	for _, m := range []int{1, 8, 40, 96, 300} {
 		const n, k = 512, 512
-		a, b, c := normal(1, m*k), normal(2, n*k), make([]float32, m*n)
+		a, b, c := cputest.Normal(1, m*k), cputest.Normal(2, n*k), make([]float32, m*n)
 		for threads := 1; threads <= 2; threads++ {
 			pool.SetThreads(threads)
 			f := func() { Gemm(false, true, m, n, k, 1, a, k, b, k, 0, c, n) }

@@ -5,6 +5,7 @@ import (
 
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // Large products of float32 by matrix instructions. Each factor is the sum of three bfloat16, so a product of two numbers is a
@@ -20,17 +21,17 @@ const (
 
 // byTiles reports whether a product is large enough for the splitting, and fills its blocks well enough, to be faster so.
 func (g *gemm) byTiles() bool {
-	return kern.tiles != nil && min(g.m, g.n) >= 2*blockSize && g.m*g.n >= 9*blockSize*blockSize &&
-		5*g.m*g.n >= 4*pool.RoundUp(g.m, blockSize)*pool.RoundUp(g.n, blockSize)
+	return simd.AMX() != nil && min(g.m, g.n) >= 2*simd.AMXBlock && g.m*g.n >= 9*simd.AMXBlock*simd.AMXBlock &&
+		5*g.m*g.n >= 4*pool.RoundUp(g.m, simd.AMXBlock)*pool.RoundUp(g.n, simd.AMXBlock)
 }
 
 // multiplyTiles is multiplyBlock by matrix instructions.
 func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
 	panel := g.slice(p, p1)
 	if block := (blockOfB{g.serial, j, p}); w.held != block {
-		w.b = memory.Grow(w.b, pool.CeilDiv(j1-j, blockSize)*panel)
-		for c := j; c < j1; c += blockSize {
-			g.splitColumns(w, w.b[(c-j)/blockSize*panel:], p, p1-p, c, min(blockSize, j1-c))
+		w.b = memory.Grow(w.b, pool.CeilDiv(j1-j, simd.AMXBlock)*panel)
+		for c := j; c < j1; c += simd.AMXBlock {
+			g.splitColumns(w, w.b[(c-j)/simd.AMXBlock*panel:], p, p1-p, c, min(simd.AMXBlock, j1-c))
 		}
 		w.held = block
 	}
@@ -39,23 +40,23 @@ func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
 
 // multiplyRows is multiplyTiles where B is split already.
 func (g *gemm) multiplyRows(w *gemmWork, b []float32, from, to, j, j1, p, p1 int) {
-	t, k, panel := kern.tiles, p1-p, g.slice(p, p1)
-	steps := panel / blockFloat
+	t, k, panel := simd.AMX(), p1-p, g.slice(p, p1)
+	steps := panel / simd.AMXBlockFloats
 	w.a = memory.Grow(w.a, panel)
 	acc := g.acc || p > 0
-	for i := from; i < to; i += blockSize {
-		m, c := min(blockSize, to-i), g.c[i*g.ldc+j:]
+	for i := from; i < to; i += simd.AMXBlock {
+		m, c := min(simd.AMXBlock, to-i), g.c[i*g.ldc+j:]
 		g.splitRows(w, i, m, p, k)
 		whole := 0
-		if m == blockSize {
-			whole = (j1 - j) / blockSize
+		if m == simd.AMXBlock {
+			whole = (j1 - j) / simd.AMXBlock
 		}
 		if whole > 0 {
-			t.panels(whole, steps, w.a, b, c, g.ldc, acc)
+			t.Panels(whole, steps, w.a, b, c, g.ldc, acc)
 		}
-		for x := whole * blockSize; x < j1-j; x += blockSize {
-			t.panels(1, steps, w.a, b[x/blockSize*panel:], w.edge[:], blockSize, false)
-			storeEdge(c[x:], g.ldc, w.edge[:], m, min(blockSize, j1-j-x), acc)
+		for x := whole * simd.AMXBlock; x < j1-j; x += simd.AMXBlock {
+			t.Panels(1, steps, w.a, b[x/simd.AMXBlock*panel:], w.edge[:], simd.AMXBlock, false)
+			storeEdge(c[x:], g.ldc, w.edge[:], m, min(simd.AMXBlock, j1-j-x), acc)
 		}
 	}
 }
@@ -63,9 +64,9 @@ func (g *gemm) multiplyRows(w *gemmWork, b []float32, from, to, j, j1, p, p1 int
 // storeEdge is C[m,n] = E, or C += E if acc, for rows of E that are blockSize apart.
 func storeEdge(c []float32, ldc int, e []float32, m, n int, acc bool) {
 	for r := range m {
-		to, from := c[r*ldc:][:n], e[r*blockSize:][:n]
+		to, from := c[r*ldc:][:n], e[r*simd.AMXBlock:][:n]
 		if acc {
-			kern.add(to, to, from)
+			simd.Add(to, to, from)
 		} else {
 			copy(to, from)
 		}
@@ -76,64 +77,64 @@ func storeEdge(c []float32, ldc int, e []float32, m, n int, acc bool) {
 func (g *gemm) splitRows(w *gemmWork, i, m, p, k int) {
 	a, lda := g.a[i*g.ars+p*g.acs:], g.ars
 	if g.acs != 1 {
-		lda = pool.RoundUp(k, blockSize)
-		w.turned = memory.Grow(w.turned, blockSize*lda)
-		kern.packT(w.turned, a, g.acs, k, m, lda)
+		lda = pool.RoundUp(k, simd.AMXBlock)
+		w.turned = memory.Grow(w.turned, simd.AMXBlock*lda)
+		simd.Gemm().PackT(w.turned, a, g.acs, k, m, lda)
 		a = w.turned
 	}
 	for r := range m {
-		splitRow(w, a[r*lda:][:k], w.a[r*tileLine:], blockSize*lda)
+		splitRow(w, a[r*lda:][:k], w.a[r*simd.AMXLine:], simd.AMXBlock*lda)
 	}
 }
 
 // splitRow splits one row, filled up with zeros to whole steps.
 func splitRow(w *gemmWork, row, dst []float32, ahead int) {
-	steps := len(row) / blockSize
+	steps := len(row) / simd.AMXBlock
 	if steps > 0 {
-		kern.tiles.packRow(steps, row, dst, ahead)
+		simd.AMX().PackRow(steps, row, dst, ahead)
 	}
-	if rest := row[steps*blockSize:]; len(rest) > 0 {
-		clear(w.rest[copy(w.rest[:], rest):blockSize])
-		kern.tiles.packRow(1, w.rest[:], dst[steps*blockFloat:], ahead)
+	if rest := row[steps*simd.AMXBlock:]; len(rest) > 0 {
+		clear(w.rest[copy(w.rest[:], rest):simd.AMXBlock])
+		simd.AMX().PackRow(1, w.rest[:], dst[steps*simd.AMXBlockFloats:], ahead)
 	}
 }
 
 // splitColumns splits alpha times rows [p,p+k) of columns [j,j+n) of op(B) into a panel.
 func (g *gemm) splitColumns(w *gemmWork, dst []float32, p, k, j, n int) {
-	steps := k / blockSize
-	if !g.tb && g.half == F32 && n == blockSize {
+	steps := k / simd.AMXBlock
+	if !g.tb && g.half == simd.F32 && n == simd.AMXBlock {
 		if steps > 0 {
-			kern.tiles.packPairs(steps, g.b[p*g.ldb+j:], g.ldb, g.alpha, dst)
+			simd.AMX().PackPairs(steps, g.b[p*g.ldb+j:], g.ldb, g.alpha, dst)
 		}
-		if done := steps * blockSize; done < k {
+		if done := steps * simd.AMXBlock; done < k {
 			g.gather(w, p+done, k-done, j, n)
-			kern.tiles.packPairs(1, w.turned, blockSize, g.alpha, dst[steps*blockFloat:])
+			simd.AMX().PackPairs(1, w.turned, simd.AMXBlock, g.alpha, dst[steps*simd.AMXBlockFloats:])
 		}
 		return
 	}
 	g.gather(w, p, k, j, n)
-	kern.tiles.packPairs(pool.CeilDiv(k, blockSize), w.turned, blockSize, g.alpha, dst)
+	simd.AMX().PackPairs(pool.CeilDiv(k, simd.AMXBlock), w.turned, simd.AMXBlock, g.alpha, dst)
 }
 
 // gather copies rows [p,p+k) of columns [j,j+n) of op(B) to w.turned, [k,blockSize], with rows of zeros up to whole steps.
 func (g *gemm) gather(w *gemmWork, p, k, j, n int) {
-	w.turned = memory.Grow(w.turned, pool.RoundUp(k, blockSize)*blockSize)
+	w.turned = memory.Grow(w.turned, pool.RoundUp(k, simd.AMXBlock)*simd.AMXBlock)
 	switch {
-	case g.half != F32:
-		g.packHalf(w.turned, p, k, j, n, blockSize)
+	case g.half != simd.F32:
+		g.packHalf(w.turned, p, k, j, n, simd.AMXBlock)
 	case g.tb:
-		kern.packT(w.turned, g.b[j*g.ldb+p:], g.ldb, n, k, blockSize)
+		simd.Gemm().PackT(w.turned, g.b[j*g.ldb+p:], g.ldb, n, k, simd.AMXBlock)
 	default:
-		copyRows(w.turned, blockSize, g.b[p*g.ldb+j:], g.ldb, k, n)
+		copyRows(w.turned, simd.AMXBlock, g.b[p*g.ldb+j:], g.ldb, k, n)
 	}
-	clear(w.turned[k*blockSize : pool.RoundUp(k, blockSize)*blockSize])
+	clear(w.turned[k*simd.AMXBlock : pool.RoundUp(k, simd.AMXBlock)*simd.AMXBlock])
 }
 
 // together is blocked where the factors are split: splitting them is a seventh of the work of a product of a thousand rows, so
 // threads split a part of B for all of them, each panel once, and then multiply blocks of A's rows by it, several for each thread.
 // The sums are as of one thread.
 func (g *gemm) together(threads int) {
-	blocks := pool.CeilDiv(g.m, blockSize)
+	blocks := pool.CeilDiv(g.m, simd.AMXBlock)
 	g.each = pool.CeilDiv(blocks, threads)
 	if cap(g.done) < blocks {
 		g.done = make([]atomic.Int32, blocks)
@@ -158,17 +159,17 @@ func (g *gemm) together(threads int) {
 }
 
 // slice is how many float32 a panel takes when split, of elements [p,p1) of the sums.
-func (g *gemm) slice(p, p1 int) int { return pool.CeilDiv(p1-p, blockSize) * blockFloat }
+func (g *gemm) slice(p, p1 int) int { return pool.CeilDiv(p1-p, simd.AMXBlock) * simd.AMXBlockFloats }
 
 // panels is how many of B are split together, for each depth of the sums.
-func (g *gemm) panels() int { return pool.CeilDiv(g.jEnd-g.j, blockSize) }
+func (g *gemm) panels() int { return pool.CeilDiv(g.jEnd-g.j, simd.AMXBlock) }
 
 // part is panel number i of those that are split together: of which columns and elements of the sums, and where it lies.
 func (g *gemm) part(i int) (c, c1, p, p1 int, at []float32) {
 	panels := g.panels()
-	c, p = g.j+i%panels*blockSize, g.p+i/panels*g.depth
+	c, p = g.j+i%panels*simd.AMXBlock, g.p+i/panels*g.depth
 	p1 = min(p+g.depth, g.pEnd)
-	return c, min(c+blockSize, g.jEnd), p, p1, g.packedB[i/panels*panels*g.slice(0, g.depth)+i%panels*g.slice(p, p1):]
+	return c, min(c+simd.AMXBlock, g.jEnd), p, p1, g.packedB[i/panels*panels*g.slice(0, g.depth)+i%panels*g.slice(p, p1):]
 }
 
 // splittingB is those panels as tasks.
@@ -198,7 +199,7 @@ func (t *multiplyingRows) Block(lo, hi int) {
 		}
 		pool.WaitAtLeast(&g.done[row], int32(part)) // another thread is at it, or was when its core was taken from it
 		_, _, p, p1, b := g.part(part * g.panels())
-		g.multiplyRows(w, b, row*blockSize, min((row+1)*blockSize, g.m), g.j, g.jEnd, p, p1)
+		g.multiplyRows(w, b, row*simd.AMXBlock, min((row+1)*simd.AMXBlock, g.m), g.j, g.jEnd, p, p1)
 		g.done[row].Store(int32(part + 1))
 	}
 	gemmWorks.Put(w)

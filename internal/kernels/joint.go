@@ -1,6 +1,9 @@
 package kernels
 
-import "gqa/internal/cpu/pool"
+import (
+	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
+)
 
 // Product is y[m,N] = x[m,k]·W[N,k]ᵀ, one of several with the same x. Rows lie without gaps.
 type Product struct {
@@ -8,7 +11,7 @@ type Product struct {
 	Y      []float32
 	W      []float32
 	Half   []uint16 // instead of W unless Format is F32
-	Format Half
+	Format simd.Half
 	Packed *Packed // instead of either unless nil
 }
 
@@ -19,7 +22,7 @@ func GemmNTs(m, k int, x []float32, ldx int, ps []Product) {
 	for i := range ps {
 		if ps[i].Packed != nil {
 			packed++
-		} else if ps[i].Format == F32 {
+		} else if ps[i].Format == simd.F32 {
 			full++
 		}
 	}
@@ -41,7 +44,7 @@ func (p *Product) multiply(m, k int, x []float32, ldx int) {
 	switch {
 	case p.Packed != nil:
 		GemmNTPacked(m, x, ldx, p.Packed, p.Y, p.N)
-	case p.Format != F32:
+	case p.Format != simd.F32:
 		GemmNTHalf(p.Format, m, p.N, k, x, ldx, p.Half, k, 0, p.Y, p.N)
 	default:
 		Gemm(false, true, m, p.N, k, 1, x, ldx, p.W, k, 0, p.Y, p.N)

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // CrossEntropy is loss[r] = lse[r] - logits[r, targets[r]] in nats, with lse the logarithm of the sum of exponentials
@@ -34,14 +35,14 @@ func CrossEntropy(loss, lse, logits []float32, targets []int32, rows, vocab int)
 const expBlock = 512
 
 func logSumExp(x []float32, scratch *[expBlock]float32) float32 {
-	top := kern.max(x)
+	top := simd.Max(x)
 	if math.IsInf(float64(top), 0) {
 		return top
 	}
 	sum := 0.0
 	for i := 0; i < len(x); i += expBlock {
 		part := x[i:min(i+expBlock, len(x))]
-		sum += float64(kern.expSum(scratch[:len(part)], part, top))
+		sum += float64(simd.ExpSum(scratch[:len(part)], part, top))
 	}
 	return float32(float64(top) + math.Log(sum))
 }
@@ -61,12 +62,12 @@ func crossEntropyRow(row []float32, target int32, scale float32) (loss float32) 
 		clear(row)
 		return 0
 	}
-	top, picked, sum := kern.max(row), row[target], 0.0
+	top, picked, sum := simd.Max(row), row[target], 0.0
 	for i := 0; i < len(row); i += expBlock {
 		part := row[i:min(i+expBlock, len(row))]
-		sum += float64(kern.expSum(part, part, top))
+		sum += float64(simd.ExpSum(part, part, top))
 	}
-	kern.scale(row, float32(float64(scale)/sum))
+	simd.Scale(row, float32(float64(scale)/sum))
 	row[target] -= scale
 	return float32(float64(top)+math.Log(sum)) - picked
 }
@@ -84,7 +85,7 @@ func ArgmaxRows(out []int32, logits []float32, rows, vocab int) {
 func argmaxRows(out []int32, logits []float32, lo, hi, vocab int) {
 	for r := lo; r < hi; r++ {
 		row := logits[r*vocab:][:vocab]
-		out[r] = int32(max(slices.Index(row, kern.max(row)), 0))
+		out[r] = int32(max(slices.Index(row, simd.Max(row)), 0))
 	}
 }
 

@@ -3,26 +3,30 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
+
+	"gqa/internal/cpu/cputest"
+	"gqa/internal/cpu/simd"
 
 	"gonum.org/v1/gonum/mat"
 )
 
 func TestMuon(t *testing.T) {
 	o := Muon{LR: 1e-2, Size: 0.2, Momentum: 0.9, Decay: 0.1}
-	onPaths(t, func(t *testing.T) {
+	cputest.OnPaths(t, func(t *testing.T) {
 		for _, s := range [][2]int{{1, 1}, {1, 7}, {16, 5}, {5, 16}, {33, 33}, {160, 96}, {96, 131}} {
 			rows, cols := s[0], s[1]
 			n := rows * cols
-			p, m := normal(1, n), make([]float32, n)
-			wantP, wantM := clone(p), clone(m)
+			p, m := cputest.Normal(1, n), make([]float32, n)
+			wantP, wantM := slices.Clone(p), slices.Clone(m)
 			for step := range 3 {
-				g := normal(uint64(2+step), n)
+				g := cputest.Normal(uint64(2+step), n)
 				o.StepRef(wantP, g, wantM, rows, cols, 0.7)
 				o.Step(p, g, m, rows, cols, 0.7)
 			}
-			compare(t, fmt.Sprintf("%v: m", s), m, wantM, 1e-6)
-			compare(t, fmt.Sprintf("%v: p", s), p, wantP, 2e-5)
+			cputest.Compare(t, fmt.Sprintf("%v: m", s), m, wantM, 1e-6)
+			cputest.Compare(t, fmt.Sprintf("%v: p", s), p, wantP, 2e-5)
 		}
 	})
 }
@@ -39,16 +43,16 @@ func TestMuonHalves(t *testing.T) {
 
 // A gradient of zeros moves nothing but by the decay.
 func TestMuonZeros(t *testing.T) {
-	p, g, m := normal(1, 12), make([]float32, 12), make([]float32, 12)
-	want := clone(p)
+	p, g, m := cputest.Normal(1, 12), make([]float32, 12), make([]float32, 12)
+	want := slices.Clone(p)
 	Scale(want, float32(1-1e-2*0.1))
 	Muon{LR: 1e-2, Size: 0.2, Momentum: 0.9, Decay: 0.1}.Step(p, g, m, 3, 4, 1)
-	same(t, "p", p, want)
+	cputest.Same(t, "p", p, want)
 }
 
 func TestMuonThreads(t *testing.T) {
-	withThreads(t, func() []float32 {
-		p, g, m := normal(1, 200*300), normal(2, 200*300), make([]float32, 200*300)
+	cputest.WithThreads(t, func() []float32 {
+		p, g, m := cputest.Normal(1, 200*300), cputest.Normal(2, 200*300), make([]float32, 200*300)
 		Muon{LR: 1, Size: 0.2, Momentum: 0.95}.Step(p, g, m, 200, 300, 1)
 		return p
 	})
@@ -58,7 +62,7 @@ func TestMuonThreads(t *testing.T) {
 func TestOrthogonalise(t *testing.T) {
 	for _, shape := range [][2]int{{5, 16}, {16, 5}, {9, 9}, {1, 4}} {
 		rows, cols := shape[0], shape[1]
-		g := normal(9, rows*cols)
+		g := cputest.Normal(9, rows*cols)
 		Scale(g, 1e-3)
 		before := mat.NewDense(rows, cols, inFloat64(g))
 		orthogonalise(g, rows, cols, nil)
@@ -88,6 +92,6 @@ func TestOrthogonalise(t *testing.T) {
 
 func inFloat64(x []float32) []float64 {
 	y := make([]float64, len(x))
-	toFloat64(y, x)
+	simd.ToFloat64(y, x)
 	return y
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // RMSNorm is y = x·inv·w with inv[row] = 1/√(mean(x²)+eps) (Zhang & Sennrich, arXiv 1910.07467). x and y are
@@ -20,7 +21,7 @@ func RMSNorm(y, inv, x, w []float32, rows, dim int, eps float32) {
 func rmsNorm(y, inv, x, w []float32, lo, hi, dim int, eps float32) {
 	for r := lo; r < hi; r++ {
 		xr, yr := x[r*dim:][:dim], y[r*dim:][:dim]
-		s := rsqrt(kern.dot(xr, xr)/float32(dim) + eps)
+		s := rsqrt(simd.Dot(xr, xr)/float32(dim) + eps)
 		if inv != nil {
 			inv[r] = s
 		}
@@ -41,12 +42,12 @@ func rsqrt(x float32) float32 { return float32(1 / math.Sqrt(float64(x))) }
 
 // scaleShift is y = (x·s + t)·w + b; nil w and b are ones and zeros.
 func scaleShift(y, x []float32, s, t float32, w, b []float32) {
-	kern.affine(y, x, s, t)
+	simd.Affine(y, x, s, t)
 	if w != nil {
-		kern.mul(y, y, w[:len(y)])
+		simd.Mul(y, y, w[:len(y)])
 	}
 	if b != nil {
-		kern.add(y, y, b[:len(y)])
+		simd.Add(y, y, b[:len(y)])
 	}
 }
 
@@ -61,7 +62,7 @@ func RMSNormBackward(dx, dw, dy, x, w, inv []float32, rows, dim int) {
 			dxr, dyr, xr := dx[r*dim:][:dim], dy[r*dim:][:dim], x[r*dim:][:dim]
 			s := inv[r]
 			scaleShift(dxr, dyr, s, 0, forRow(w, r, dim), nil)
-			kern.axpy(-s*s*kern.dot(dxr, xr)/float32(dim), xr, dxr)
+			simd.Axpy(-s*s*simd.Dot(dxr, xr)/float32(dim), xr, dxr)
 		}
 	})
 }
@@ -72,13 +73,13 @@ func normWeightBackward(dw, db, dy, x, mean, inv []float32, rows, dim int) {
 		for r := range rows {
 			dyr := dy[r*dim+lo:][:hi-lo]
 			if dw != nil {
-				kern.mulAdd(inv[r], dyr, x[r*dim+lo:][:hi-lo], forRow(dw, r, dim)[lo:hi])
+				simd.MulAdd(inv[r], dyr, x[r*dim+lo:][:hi-lo], forRow(dw, r, dim)[lo:hi])
 			}
 			if dw != nil && mean != nil {
-				kern.axpy(-mean[r]*inv[r], dyr, forRow(dw, r, dim)[lo:hi])
+				simd.Axpy(-mean[r]*inv[r], dyr, forRow(dw, r, dim)[lo:hi])
 			}
 			if db != nil {
-				kern.axpy(1, dyr, forRow(db, r, dim)[lo:hi])
+				simd.Axpy(1, dyr, forRow(db, r, dim)[lo:hi])
 			}
 		}
 	})
@@ -99,9 +100,9 @@ func layerNorm(y, mean, inv, x, w, b []float32, lo, hi, dim int, eps float32) {
 	for r := lo; r < hi; r++ {
 		xr, yr := x[r*dim:][:dim], y[r*dim:][:dim]
 		// Two passes: E[x²]-E[x]² cancels where the mean is large.
-		mu := kern.sum(xr) / float32(dim)
-		kern.affine(yr, xr, 1, -mu)
-		s := rsqrt(kern.dot(yr, yr)/float32(dim) + eps)
+		mu := simd.Sum(xr) / float32(dim)
+		simd.Affine(yr, xr, 1, -mu)
+		s := rsqrt(simd.Dot(yr, yr)/float32(dim) + eps)
 		if mean != nil {
 			mean[r] = mu
 		}
@@ -129,8 +130,8 @@ func LayerNormBackward(dx, dw, db, dy, x, w, mean, inv []float32, rows, dim int)
 func layerNormRowBackward(dx, dy, x, w []float32, mean, inv float32) {
 	scaleShift(dx, dy, inv, 0, w, nil)
 	n := float32(len(dx))
-	sum := kern.sum(dx)
-	slope := (kern.dot(dx, x) - mean*sum) * inv * inv / n
-	kern.axpy(-slope, x, dx)
-	kern.affine(dx, dx, 1, mean*slope-sum/n)
+	sum := simd.Sum(dx)
+	slope := (simd.Dot(dx, x) - mean*sum) * inv * inv / n
+	simd.Axpy(-slope, x, dx)
+	simd.Affine(dx, dx, 1, mean*slope-sum/n)
 }

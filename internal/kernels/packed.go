@@ -6,6 +6,7 @@ import (
 
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // Packed is a matrix of weights in bfloat16 in the order in which matrix instructions read them: blocks of tileBlock rows (the
@@ -13,22 +14,22 @@ import (
 type Packed struct {
 	n, k  int
 	data  []uint16
-	tiles *tilePath
+	tiles *simd.AMXKernels
 }
 
 // PackHalf packs weights [n,k] in the format h for GemmNTPacked. It returns nil where that would not be faster than
 // GemmNTHalf.
-func PackHalf(h Half, n, k int, w []uint16) *Packed {
-	if kern.tiles == nil || h != BF16 || n%tileSize != 0 || k%tileDepth != 0 || n*k == 0 {
+func PackHalf(h simd.Half, n, k int, w []uint16) *Packed {
+	if simd.AMX() == nil || h != simd.BF16 || n%simd.AMXRows != 0 || k%simd.AMXDepth != 0 || n*k == 0 {
 		return nil
 	}
-	p := &Packed{n, k, make([]uint16, n*k), kern.tiles}
+	p := &Packed{n, k, make([]uint16, n*k), simd.AMX()}
 	memory.HugePages(p.data)
-	pool.For(n, tileBlock, func(lo, hi int) {
-		whole := hi - (hi-lo)%tileBlock
+	pool.For(n, simd.AMXRowBlock, func(lo, hi int) {
+		whole := hi - (hi-lo)%simd.AMXRowBlock
 		pack(p.data[lo*k:], w[lo*k:], whole-lo, k)
-		for ; whole < hi; whole += tileSize {
-			pack(p.data[whole*k:], w[whole*k:], tileSize, k)
+		for ; whole < hi; whole += simd.AMXRows {
+			pack(p.data[whole*k:], w[whole*k:], simd.AMXRows, k)
 		}
 	})
 	return p
@@ -36,10 +37,10 @@ func PackHalf(h Half, n, k int, w []uint16) *Packed {
 
 // pack packs a block of n rows.
 func pack(dst, src []uint16, n, k int) {
-	for p := 0; p < k && n > 0; p += tileDepth {
+	for p := 0; p < k && n > 0; p += simd.AMXDepth {
 		for r := range n {
-			copy(dst[:tileDepth], src[r*k+p:])
-			dst = dst[tileDepth:]
+			copy(dst[:simd.AMXDepth], src[r*k+p:])
+			dst = dst[simd.AMXDepth:]
 		}
 	}
 }
@@ -59,7 +60,7 @@ const tileChunk = 256
 
 // tileProduct is a product with weights in bfloat16.
 type tileProduct struct {
-	tiles          *tilePath
+	tiles          *simd.AMXKernels
 	m, k, ldw, ldy int
 	w              []uint16
 	y              []float32
@@ -82,7 +83,7 @@ var tileProducts = sync.Pool{New: func() any { return new(tileProduct) }}
 
 func newTileProduct(w *Packed, y []float32, ldy int) *tileProduct {
 	g := tileProducts.Get().(*tileProduct)
-	g.k, g.ldw, g.ldy, g.w, g.y, g.tiles = w.k, packedRows, ldy, w.data, y, w.tiles
+	g.k, g.ldw, g.ldy, g.w, g.y, g.tiles = w.k, simd.AMXPacked, ldy, w.data, y, w.tiles
 	return g
 }
 
@@ -92,13 +93,13 @@ func (g *tileProduct) Release() {
 }
 
 // tileGemmNT computes the first rows of W, a multiple of tileSize, of GemmNTHalf, and returns how many.
-func tileGemmNT(h Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, beta float32, y []float32, ldy int) int {
-	n = n / tileSize * tileSize
-	if kern.tiles == nil || h != BF16 || beta != 0 || m > tileSize || k%tileDepth != 0 || n*m*k == 0 {
+func tileGemmNT(h simd.Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, beta float32, y []float32, ldy int) int {
+	n = n / simd.AMXRows * simd.AMXRows
+	if simd.AMX() == nil || h != simd.BF16 || beta != 0 || m > simd.AMXRows || k%simd.AMXDepth != 0 || n*m*k == 0 {
 		return 0
 	}
 	g := tileProducts.Get().(*tileProduct)
-	g.k, g.ldw, g.ldy, g.w, g.y, g.tiles = k, ldw, ldy, w, y, kern.tiles
+	g.k, g.ldw, g.ldy, g.w, g.y, g.tiles = k, ldw, ldy, w, y, simd.AMX()
 	g.run(m, n, x, ldx)
 	g.Release()
 	return n
@@ -111,15 +112,15 @@ func (g *tileProduct) run(m, n int, x []float32, ldx int) {
 }
 
 // tileGrain is how many rows of k weights make a task.
-func tileGrain(k int) int { return pool.RoundUp(max(1, skinnyWork/k), tileBlock) }
+func tileGrain(k int) int { return pool.RoundUp(max(1, skinnyWork/k), simd.AMXRowBlock) }
 
 // split takes m rows of x, and splits them if they are many.
 func (g *tileProduct) split(m int, x []float32, ldx int) {
 	g.m, g.x, g.ldx, g.serial = m, x, ldx, products.Add(1)
-	if m > tileSize {
+	if m > simd.AMXRows {
 		g.all = &g.own
 		g.all.grow(g)
-		pool.Run(g.k, pool.Evenly(g.k, max(tileDepth, pool.BlockElements/m), tileDepth), (*splitting)(g))
+		pool.Run(g.k, pool.Evenly(g.k, max(simd.AMXDepth, pool.BlockElements/m), simd.AMXDepth), (*splitting)(g))
 	}
 }
 
@@ -129,7 +130,7 @@ func (s *splitRows) grow(g *tileProduct) {
 }
 
 // hold splits the rows of a product unless they are held already. Meanwhile the weights that come first are on their way.
-func (s *splitRows) hold(g *tileProduct, weights lookahead) {
+func (s *splitRows) hold(g *tileProduct, weights simd.Prefetch) {
 	const piece, perLine = 128, 16 // elements of a row at a time, and of all rows for each line that is asked for
 	if s.serial == g.serial {
 		return
@@ -138,9 +139,9 @@ func (s *splitRows) hold(g *tileProduct, weights lookahead) {
 	for lo := 0; lo < g.k; lo += piece {
 		hi := min(lo+piece, g.k)
 		lines := pool.CeilDiv((hi-lo)*g.m, perLine)
-		g.tiles.ask(lines, weights)
-		weights.from += lines * weights.stride
-		g.tiles.splitRows(g.m, g.k, lo, hi, g.x, g.ldx, s.x, s.planes)
+		g.tiles.Prefetch(lines, weights)
+		weights.From += lines * weights.Stride
+		g.tiles.SplitRows(g.m, g.k, lo, hi, g.x, g.ldx, s.x, s.planes)
 	}
 	s.serial = g.serial
 }
@@ -149,48 +150,48 @@ func (s *splitRows) hold(g *tileProduct, weights lookahead) {
 type splitting tileProduct
 
 func (g *splitting) Block(lo, hi int) {
-	for i := 0; i < g.m; i += tileSize {
+	for i := 0; i < g.m; i += simd.AMXRows {
 		at := i * 3 * g.k / 2
-		g.tiles.splitRows(min(tileSize, g.m-i), g.k, lo, hi, g.x[i*g.ldx:], g.ldx, g.all.x[at:], g.all.planes[at:])
+		g.tiles.SplitRows(min(simd.AMXRows, g.m-i), g.k, lo, hi, g.x[i*g.ldx:], g.ldx, g.all.x[at:], g.all.planes[at:])
 	}
 }
 
 func (g *tileProduct) Block(lo, hi int) {
 	w, next := g.rows(lo)
-	if g.m > tileSize {
+	if g.m > simd.AMXRows {
 		g.multiply(lo, hi, w, g.all.x, next)
 		return
 	}
 	s := splits.Get().(*splitRows)
-	s.hold(g, lookahead{next.base, 0, next.stride})
+	s.hold(g, simd.Prefetch{Base: next.Base, Stride: next.Stride})
 	g.multiply(lo, hi, w, s.x, next)
 	splits.Put(s)
 }
 
 // multiply computes columns [lo,hi) of y, those of w, for x split.
-func (g *tileProduct) multiply(lo, hi int, w []uint16, split []float32, next lookahead) {
+func (g *tileProduct) multiply(lo, hi int, w []uint16, split []float32, next simd.Prefetch) {
 	buffer := buffers.Get().(*[]float32)
-	*buffer = memory.Grow(*buffer, (hi-lo)*tileSize)
-	for i := 0; i < g.m; i += tileSize {
-		m, x, y := min(tileSize, g.m-i), split[i*3*g.k/2:], g.y[i*g.ldy+lo:]
+	*buffer = memory.Grow(*buffer, (hi-lo)*simd.AMXRows)
+	for i := 0; i < g.m; i += simd.AMXRows {
+		m, x, y := min(simd.AMXRows, g.m-i), split[i*3*g.k/2:], g.y[i*g.ldy+lo:]
 		if m == 1 {
-			g.tiles.dots(hi-lo, g.k, 1, w, g.ldw, x, y, next)
+			g.tiles.Dots(hi-lo, g.k, 1, w, g.ldw, x, y, next)
 			continue
 		}
-		g.tiles.dots(hi-lo, g.k, m, w, g.ldw, x, *buffer, next)
-		kern.packT(y, *buffer, m, hi-lo, m, g.ldy)
+		g.tiles.Dots(hi-lo, g.k, m, w, g.ldw, x, *buffer, next)
+		simd.Gemm().PackT(y, *buffer, m, hi-lo, m, g.ldy)
 	}
 	buffers.Put(buffer)
 }
 
 // rows returns the weights from row i on, and what to ask for meanwhile: what comes soon, if they are read as they lie, else
 // the rows behind those in work.
-func (g *tileProduct) rows(i int) ([]uint16, lookahead) {
+func (g *tileProduct) rows(i int) ([]uint16, simd.Prefetch) {
 	const soon = 2048
-	if g.ldw == packedRows {
+	if g.ldw == simd.AMXPacked {
 		w := g.w[i*g.k:]
-		return w, lookahead{(*byte)(unsafe.Pointer(&w[0])), soon, 64}
+		return w, simd.Prefetch{Base: (*byte)(unsafe.Pointer(&w[0])), From: soon, Stride: 64}
 	}
 	w := g.w[i*g.ldw:]
-	return w, lookahead{(*byte)(unsafe.Pointer(&w[0])), 2*tileBlock*g.ldw + soon, 64}
+	return w, simd.Prefetch{Base: (*byte)(unsafe.Pointer(&w[0])), From: 2*simd.AMXRowBlock*g.ldw + soon, Stride: 64}
 }

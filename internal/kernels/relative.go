@@ -1,6 +1,9 @@
 package kernels
 
-import "gqa/internal/cpu/pool"
+import (
+	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
+)
 
 // RelativeBias is y[h,i,j] = table[bucket[j-i+queries-1],h]: y [heads, queries, keys], table [buckets, heads], bucket
 // [queries+keys-1].
@@ -35,7 +38,7 @@ func RelativeBiasBackward(dtable, gy []float32, bucket []int32, heads, queries, 
 		for h := lo; h < hi; h++ {
 			clear(line)
 			for i := range queries {
-				kern.axpy(1, gy[(h*queries+i)*keys:][:keys], line[queries-1-i:][:keys])
+				simd.Axpy(1, gy[(h*queries+i)*keys:][:keys], line[queries-1-i:][:keys])
 			}
 			for d, b := range bucket {
 				dtable[int(b)*heads+h] += line[d]

@@ -2,10 +2,13 @@ package kernels
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+
+	"gqa/internal/cpu/cputest"
 )
 
-func TestRelativeBias(t *testing.T) { onPaths(t, testRelativeBias) }
+func TestRelativeBias(t *testing.T) { cputest.OnPaths(t, testRelativeBias) }
 
 func testRelativeBias(t *testing.T) {
 	const buckets = 8
@@ -15,21 +18,21 @@ func testRelativeBias(t *testing.T) {
 		for i := range bucket {
 			bucket[i] = int32(i * 5 % buckets)
 		}
-		table, y := normal(1, buckets*s.heads), poisoned(s.heads*s.queries*s.keys)
+		table, y := cputest.Normal(1, buckets*s.heads), cputest.Poisoned(s.heads*s.queries*s.keys)
 		RelativeBias(y, table, bucket, s.heads, s.queries, s.keys)
-		gy, grad := normal(2, len(y)), normal(3, len(table))
-		wantGrad, want := clone(grad), poisoned(len(y))
+		gy, grad := cputest.Normal(2, len(y)), cputest.Normal(3, len(table))
+		wantGrad, want := slices.Clone(grad), cputest.Poisoned(len(y))
 		for i := range want {
 			h, q, k := i/s.keys/s.queries, i/s.keys%s.queries, i%s.keys
 			at := int(bucket[k-q+s.queries-1])*s.heads + h
 			want[i] = table[at]
 			wantGrad[at] += gy[i]
 		}
-		same(t, what+"bias", y, want)
-		withThreads(t, func() []float32 {
-			got := clone(grad)
+		cputest.Same(t, what+"bias", y, want)
+		cputest.WithThreads(t, func() []float32 {
+			got := slices.Clone(grad)
 			RelativeBiasBackward(got, gy, bucket, s.heads, s.queries, s.keys)
-			compare(t, what+"gradient", got, wantGrad, 1e-4) // both add up to a thousand numbers in float32
+			cputest.Compare(t, what+"gradient", got, wantGrad, 1e-4) // both add up to a thousand numbers in float32
 			return got
 		})
 	}

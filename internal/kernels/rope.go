@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // RopeTable holds the rotations of rotary position embedding (Su et al., arXiv 2104.09864).
@@ -61,7 +62,7 @@ func (t *RopeTable) rotate(y, x []float32, pos []int32, lo, hi, heads, headDim i
 			if t.Interleaved {
 				rotateInterleaved(to, from, cos, sin, sign)
 			} else {
-				kern.rotate(to[:half], to[half:t.Dim], from[:half], from[half:t.Dim], cos, sin, sign)
+				simd.Rotate(to[:half], to[half:t.Dim], from[:half], from[half:t.Dim], cos, sin, sign)
 			}
 			copy(to[t.Dim:], from[t.Dim:])
 		}

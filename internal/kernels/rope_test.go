@@ -3,7 +3,10 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
+
+	"gqa/internal/cpu/cputest"
 )
 
 func frequencies(half int) []float64 {
@@ -23,7 +26,7 @@ func TestRopeTable(t *testing.T) {
 	for p := range positions {
 		for i, f := range frequencies(half) {
 			sin, cos := math.Sincos(float64(p) * f)
-			compare(t, fmt.Sprintf("position %d, plane %d", p, i),
+			cputest.Compare(t, fmt.Sprintf("position %d, plane %d", p, i),
 				[]float32{table.Cos[p*half+i], table.Sin[p*half+i]}, []float32{float32(1.5 * cos), float32(1.5 * sin)}, 1e-5)
 		}
 	}
@@ -37,11 +40,11 @@ func TestRopeTableFarPosition(t *testing.T) {
 	if float64(angle) == 100000*float64(float32(f)) {
 		t.Fatal("the product is exact in float32: the case shows nothing")
 	}
-	compare(t, "cos and sin", []float32{table.Cos[100000], table.Sin[100000]},
+	cputest.Compare(t, "cos and sin", []float32{table.Cos[100000], table.Sin[100000]},
 		[]float32{float32(math.Cos(float64(angle))), float32(math.Sin(float64(angle)))}, 1e-7)
 }
 
-func TestRotate(t *testing.T) { onPaths(t, testRotate) }
+func TestRotate(t *testing.T) { cputest.OnPaths(t, testRotate) }
 
 func testRotate(t *testing.T) {
 	for _, interleaved := range []bool{false, true} {
@@ -51,16 +54,16 @@ func testRotate(t *testing.T) {
 			for i := range pos {
 				pos[i] = int32(i * 7 % 64)
 			}
-			x := normal(1, s.rows*s.heads*s.headDim)
+			x := cputest.Normal(1, s.rows*s.heads*s.headDim)
 			what := fmt.Sprintf("interleaved %v, %+v: ", interleaved, s)
 			for _, inverse := range []bool{false, true} {
-				y, want := poisoned(len(x)), poisoned(len(x))
+				y, want := cputest.Poisoned(len(x)), cputest.Poisoned(len(x))
 				table.Rotate(y, x, pos, s.heads, s.headDim, inverse)
 				table.RotateRef(want, x, pos, s.heads, s.headDim, inverse)
-				compare(t, what+"y", y, want, 1e-6)
-				back := clone(y)
+				cputest.Compare(t, what+"y", y, want, 1e-6)
+				back := slices.Clone(y)
 				table.Rotate(back, back, pos, s.heads, s.headDim, !inverse)
-				compare(t, what+"rotated there and back", back, x, 1e-6)
+				cputest.Compare(t, what+"rotated there and back", back, x, 1e-6)
 			}
 		}
 	}

@@ -1,6 +1,9 @@
 package kernels
 
-import "gqa/internal/cpu/pool"
+import (
+	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
+)
 
 // stripe is how many columns one task of a sum over rows owns: no two tasks write to the same element, and each adds
 // the rows in order.
@@ -17,7 +20,7 @@ func AddRows(y, b []float32, rows, dim int) {
 
 func addRows(y, b []float32, lo, hi, dim int) {
 	for r := lo; r < hi; r++ {
-		kern.axpy(1, b[:dim], y[r*dim:][:dim])
+		simd.Axpy(1, b[:dim], y[r*dim:][:dim])
 	}
 }
 
@@ -25,7 +28,7 @@ func addRows(y, b []float32, lo, hi, dim int) {
 func SumRows(db, dy []float32, rows, dim int) {
 	pool.For(dim, stripe, func(lo, hi int) {
 		for r := range rows {
-			kern.axpy(1, dy[r*dim+lo:][:hi-lo], db[lo:hi])
+			simd.Axpy(1, dy[r*dim+lo:][:hi-lo], db[lo:hi])
 		}
 	})
 }
@@ -49,14 +52,14 @@ func gather(y, table []float32, ids []int32, dim int) {
 func ScatterAdd(dtable, dy []float32, ids []int32, dim int) {
 	pool.For(dim, stripe, func(lo, hi int) {
 		for i, id := range ids {
-			kern.axpy(1, dy[i*dim+lo:][:hi-lo], dtable[int(id)*dim+lo:][:hi-lo])
+			simd.Axpy(1, dy[i*dim+lo:][:hi-lo], dtable[int(id)*dim+lo:][:hi-lo])
 		}
 	})
 }
 
 // GatherHalf is Gather from a table in the format h.
-func GatherHalf(h Half, y []float32, table []uint16, ids []int32, dim int) {
+func GatherHalf(h simd.Half, y []float32, table []uint16, ids []int32, dim int) {
 	for i, id := range ids {
-		h.widen(y[i*dim:][:dim], table[int(id)*dim:][:dim])
+		h.Decode(y[i*dim:][:dim], table[int(id)*dim:][:dim])
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // A product of few rows is bound by reading B from memory: B is read once, as it lies.
@@ -20,7 +21,7 @@ func (g *skinnyNT) Release() { (*gemm)(g).release() }
 
 func (g *skinnyNT) Block(lo, hi int) {
 	a := dotOperand{x: g.a, ld: g.ars, m: g.m, k: g.k}
-	if kern.dotsPacked != nil && g.m > unpackedRows {
+	if simd.Gemm().DotsPacked != nil && g.m > simd.DotsRows {
 		p := packs.Get().(*heldRows)
 		defer packs.Put(p)
 		p.hold(g)
@@ -29,7 +30,7 @@ func (g *skinnyNT) Block(lo, hi int) {
 	depth := pool.Evenly(g.k, skinnyPart/g.m, 64)
 	for p := 0; p < g.k; p += depth {
 		k := min(depth, g.k-p)
-		if g.half != F32 {
+		if g.half != simd.F32 {
 			g.halfBlock(lo, hi, p, k, a)
 			continue
 		}
@@ -52,7 +53,7 @@ const (
 // packRows packs rows of A, in groups of up to packedGroup: of each row of a group maxLanes elements, then the next, with zeros at
 // the end. So a product reads them from end to end: rows that lie a power of two apart share a few lines of the first-level cache.
 func packRows(dst, a []float32, lda, m, k int) []float32 {
-	const w = maxLanes
+	const w = simd.MaxLanes
 	whole := pool.RoundUp(k, w)
 	dst = memory.Grow(dst, m*whole)
 	group := pool.Evenly(m, packedGroup, 1)
@@ -95,7 +96,7 @@ func (a *dotOperand) times(n, p, k int, alpha float32, b []float32, ldb int, c [
 	whole := n / 2 * 2
 	for j := 0; j < whole; j += dotStrip {
 		a.eachGroup(p, k, func(i, m int, x []float32) {
-			kern.dotsPacked(m, min(dotStrip, whole-j), k, alpha, x, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)
+			simd.Gemm().DotsPacked(m, min(dotStrip, whole-j), k, alpha, x, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)
 		})
 	}
 	if whole < n {
@@ -105,20 +106,20 @@ func (a *dotOperand) times(n, p, k int, alpha float32, b []float32, ldb int, c [
 
 // eachGroup calls f for the rows of A that are packed together, from i on, with their elements [p,p+k).
 func (a *dotOperand) eachGroup(p, k int, f func(i, m int, x []float32)) {
-	group, whole := pool.Evenly(a.m, packedGroup, 1), pool.RoundUp(a.k, maxLanes)
+	group, whole := pool.Evenly(a.m, packedGroup, 1), pool.RoundUp(a.k, simd.MaxLanes)
 	for i := 0; i < a.m; i += group {
 		m := min(group, a.m-i)
-		f(i, m, a.packed[i*whole+p*m:][:m*pool.RoundUp(k, maxLanes)])
+		f(i, m, a.packed[i*whole+p*m:][:m*pool.RoundUp(k, simd.MaxLanes)])
 	}
 }
 
 // dotRows is times for rows of A as they lie.
 func dotRows(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	const h, w = unpackedRows, 4
+	const h, w = simd.DotsRows, 4
 	whole := n / w * w
 	for j := 0; j < whole; j += dotStrip {
 		for i := 0; i < m; i += h {
-			kern.dots(min(h, m-i), min(dotStrip, whole-j), k, alpha, a[i*lda:], lda, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)
+			simd.Gemm().Dots(min(h, m-i), min(dotStrip, whole-j), k, alpha, a[i*lda:], lda, b[j*ldb:], ldb, c[i*ldc+j:], ldc, acc)
 		}
 	}
 	if whole < n {
@@ -129,7 +130,7 @@ func dotRows(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb 
 func dotEdge(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	for i := range m {
 		for j := range n {
-			sum := alpha * kern.dot(a[i*lda:][:k], b[j*ldb:][:k])
+			sum := alpha * simd.Dot(a[i*lda:][:k], b[j*ldb:][:k])
 			if acc {
 				sum += c[i*ldc+j]
 			}
@@ -148,14 +149,14 @@ func (g *skinnyNN) Block(lo, hi int) {
 	for p := range g.k {
 		row := g.b[p*g.ldb+lo:][:hi-lo]
 		for i := range g.m {
-			kern.axpy(g.alpha*g.a[i*g.ars+p*g.acs], row, g.c[i*g.ldc+lo:][:hi-lo])
+			simd.Axpy(g.alpha*g.a[i*g.ars+p*g.acs], row, g.c[i*g.ldc+lo:][:hi-lo])
 		}
 	}
 }
 
 // addRowsProduct is C[m,n] = A·B, or C += if acc, with B [k,n] as it lies.
 func addRowsProduct(m, n, k int, a []float32, ars, acs int, b []float32, ldb int, c []float32, ldc int, acc bool) {
-	for j := 0; j < n; j += kern.nr {
-		multiplyPanel(m, min(kern.nr, n-j), k, a, ars, acs, b[j:], ldb, c[j:], ldc, acc)
+	for j := 0; j < n; j += simd.Gemm().NR {
+		multiplyPanel(m, min(simd.Gemm().NR, n-j), k, a, ars, acs, b[j:], ldb, c[j:], ldc, acc)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // TopLogP writes, for each row of logits [rows, vocab], the k most probable tokens to ids [rows, k], most probable first and
@@ -13,7 +14,7 @@ func TopLogP(ids []int32, logP, logits []float32, temperature float32, rows, voc
 		var w distiller
 		for r := lo; r < hi; r++ {
 			row, best := logits[r*vocab:][:vocab], ids[r*k:][:k]
-			top := kern.max(row)
+			top := simd.Max(row)
 			total := float32(math.Log(w.expSum(row, top, temperature)))
 			topIDs(best, row)
 			for j, id := range best {

@@ -5,15 +5,16 @@ import (
 	"sync"
 
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // Add is dst = x + y, elementwise. dst may alias x or y.
 func Add(dst, x, y []float32) {
 	if len(dst) <= pool.BlockElements {
-		kern.add(dst, x[:len(dst)], y[:len(dst)])
+		simd.Add(dst, x[:len(dst)], y[:len(dst)])
 		return
 	}
-	pool.For(len(dst), pool.BlockElements, func(lo, hi int) { kern.add(dst[lo:hi], x[lo:hi], y[lo:hi]) })
+	pool.For(len(dst), pool.BlockElements, func(lo, hi int) { simd.Add(dst[lo:hi], x[lo:hi], y[lo:hi]) })
 }
 
 // Copy is dst = x.
@@ -40,26 +41,26 @@ func Accumulate(dst, x []float32) { Axpy(1, x, dst) }
 // Scale is dst *= s.
 func Scale(dst []float32, s float32) {
 	if len(dst) <= pool.BlockElements {
-		kern.scale(dst, s)
+		simd.Scale(dst, s)
 		return
 	}
-	pool.For(len(dst), pool.BlockElements, func(lo, hi int) { kern.scale(dst[lo:hi], s) })
+	pool.For(len(dst), pool.BlockElements, func(lo, hi int) { simd.Scale(dst[lo:hi], s) })
 }
 
 // Axpy is y += s·x.
 func Axpy(s float32, x, y []float32) {
 	if len(x) <= pool.BlockElements {
-		kern.axpy(s, x, y[:len(x)])
+		simd.Axpy(s, x, y[:len(x)])
 		return
 	}
-	pool.For(len(x), pool.BlockElements, func(lo, hi int) { kern.axpy(s, x[lo:hi], y[lo:hi]) })
+	pool.For(len(x), pool.BlockElements, func(lo, hi int) { simd.Axpy(s, x[lo:hi], y[lo:hi]) })
 }
 
 // Lerp moves dst towards x by the share s of the way: dst = (1-s)·dst + s·x.
 func Lerp(dst, x []float32, s float32) {
 	pool.For(len(dst), pool.BlockElements, func(lo, hi int) {
-		kern.scale(dst[lo:hi], 1-s)
-		kern.axpy(s, x[lo:hi], dst[lo:hi])
+		simd.Scale(dst[lo:hi], 1-s)
+		simd.Axpy(s, x[lo:hi], dst[lo:hi])
 	})
 }
 
@@ -73,10 +74,10 @@ func Swap(x, y []float32) {
 }
 
 // Shift is dst = x + t. dst may alias x.
-func Shift(dst, x []float32, t float32) { kern.affine(dst, x[:len(dst)], 1, t) }
+func Shift(dst, x []float32, t float32) { simd.Affine(dst, x[:len(dst)], 1, t) }
 
 // Dot returns Σ_i x[i]·y[i].
-func Dot(x, y []float32) float32 { return kern.dot(x, y[:len(x)]) }
+func Dot(x, y []float32) float32 { return simd.Dot(x, y[:len(x)]) }
 
 // squaresBlock is how many squares are summed in float32, in lanes, before float64 takes over.
 const squaresBlock = 256
@@ -113,8 +114,8 @@ var partials = sync.Pool{New: func() any { return new([]float64) }}
 func sumSquares(x []float32) float64 {
 	total := 0.0
 	for len(x) > squaresBlock {
-		total += float64(kern.dot(x[:squaresBlock], x[:squaresBlock]))
+		total += float64(simd.Dot(x[:squaresBlock], x[:squaresBlock]))
 		x = x[squaresBlock:]
 	}
-	return total + float64(kern.dot(x, x))
+	return total + float64(simd.Dot(x, x))
 }

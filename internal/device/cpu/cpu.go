@@ -7,6 +7,7 @@ import (
 
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 	"gqa/internal/device"
 	"gqa/internal/kernels"
 )
@@ -299,7 +300,7 @@ func (s *store) rows(lo, hi int) {
 
 // put writes one head's row of a token.
 func put(v kernels.View, at int, row []float32) {
-	if v.Format == kernels.F32 {
+	if v.Format == simd.F32 {
 		copy(v.Data[at:], row)
 	} else {
 		kernels.EncodeHalf(v.Format, v.Half[at:at+len(row)], row)
@@ -319,8 +320,8 @@ func view(h device.Heads) kernels.View {
 }
 
 // half is a format by the kernels' name.
-func half(f device.Format) kernels.Half {
-	return [...]kernels.Half{device.F32: kernels.F32, device.BF16: kernels.BF16, device.F16: kernels.F16}[f]
+func half(f device.Format) simd.Half {
+	return [...]simd.Half{device.F32: simd.F32, device.BF16: simd.BF16, device.F16: simd.F16}[f]
 }
 
 // Gather implements device.Tables.

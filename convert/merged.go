@@ -10,7 +10,7 @@ import (
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/weights"
 )
 
@@ -159,7 +159,7 @@ func (p *Plan) keep(m module, changed calibrate.Weights) error {
 		if slices.Contains(shared, name) {
 			values = repeat(values, p.Groups, p.Arch.SiteKVHeads(m.site))
 		}
-		if !kernels.Finite(values) {
+		if !blas.Finite(values) {
 			return p.named(m, "fit", fmt.Errorf("%s is not finite: activations or weights are too large", name))
 		}
 		if err := p.merged.Put(m.prefix+name, values); err != nil {

@@ -9,12 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
-	"gqa/internal/kernels"
 )
 
 // Machine is what this machine can do with the threads in use: the two ceilings of the roofline (Williams et al. 2009).
@@ -57,7 +57,7 @@ func measureBandwidth(ctx context.Context) float64 {
 		pool.For(n/block, 1, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
 				half := x[i*block : (i+1)*block]
-				sums[i] = kernels.Dot(half[:block/2], half[block/2:])
+				sums[i] = blas.Dot(half[:block/2], half[block/2:])
 			}
 		})
 	})
@@ -68,11 +68,11 @@ const peakSize = 512 // rows and columns of the matrices that the peaks are meas
 func measurePeakBF16(ctx context.Context) float64 {
 	const n = peakSize
 	x, y := make([]float32, n*n), make([]float32, n*n)
-	w := kernels.PackHalf(simd.BF16, n, n, make([]uint16, n*n))
+	w := blas.PackHalf(simd.BF16, n, n, make([]uint16, n*n))
 	if w == nil {
 		return 0
 	}
-	return 2 * n * n * n / bestOf(ctx, 4, func() { kernels.GemmNTPacked(n, x, n, w, y, n) })
+	return 2 * n * n * n / bestOf(ctx, 4, func() { blas.GemmNTPacked(n, x, n, w, y, n) })
 }
 
 func measurePeak(ctx context.Context) float64 {
@@ -81,7 +81,7 @@ func measurePeak(ctx context.Context) float64 {
 	for i := range a {
 		a[i], b[i] = float32(i%7)-3, float32(i%5)-2
 	}
-	return 2 * n * n * n / bestOf(ctx, 4, func() { kernels.Gemm(false, false, n, n, n, 1, a, n, b, n, 0, c, n) })
+	return 2 * n * n * n / bestOf(ctx, 4, func() { blas.Gemm(false, false, n, n, n, 1, a, n, b, n, 0, c, n) })
 }
 
 // bestOf is the shortest time of f in seconds, after a warm-up.

@@ -6,8 +6,8 @@ import (
 
 	"gqa/configs"
 	"gqa/convert/merge"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/ops"
 )
@@ -122,8 +122,8 @@ func (w *Walk) keepCross(i int, x, attn []float32) error {
 	}
 	read, wanted := w.cross.takeRead(), w.cross.takeWritten()
 	if w.follow && w.corrects() {
-		kernels.Axpy(1, x, wanted)
-		kernels.Axpy(float32(w.arch.ResidualScale), attn, wanted)
+		blas.Axpy(1, x, wanted)
+		blas.Axpy(float32(w.arch.ResidualScale), attn, wanted)
 	}
 	return cmp.Or(w.put(crossTarget, i, wanted), w.put(crossInput, i, read))
 }
@@ -153,7 +153,7 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 			stream, in := w.student.Between(layer, w.engine, w.rows(x, b), b)
 			copy(read, w.engine.Values(in))
 			if w.corrects() {
-				kernels.Axpy(-1, w.engine.Values(stream), wanted)
+				blas.Axpy(-1, w.engine.Values(stream), wanted)
 			}
 		}
 		m.add(unpadded(read, b), len(read)/len(b.IDs))

@@ -6,10 +6,10 @@ import (
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/objective"
 	"gqa/internal/ops"
@@ -117,7 +117,7 @@ func walkSelf(t *testing.T, w *Walk) {
 				t.Fatal(err)
 			}
 			checkMoment(t, w, query.Mean, query.Cov)
-			if len(memory.Mean) != w.arch.Dim || kernels.SumSquares(memory.Cov) == 0 {
+			if len(memory.Mean) != w.arch.Dim || blas.SumSquares(memory.Cov) == 0 {
 				t.Errorf("layer %d: the encoder's output has no moment", layer)
 			}
 			maps.Copy(all, checkSame(t, w, layer))

@@ -2,6 +2,7 @@ package calibrate
 
 import (
 	"gqa/convert/merge"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/kernels"
 )
 
@@ -21,17 +22,17 @@ func (m *moment) add(rows []float32, dim int) {
 	if m.origin == nil {
 		m.origin, m.sum, m.cross = make([]float32, dim), make([]float64, dim), make([]float32, dim*dim)
 		kernels.SumRows(m.origin, rows, n, dim)
-		kernels.Scale(m.origin, 1/float32(n))
+		blas.Scale(m.origin, 1/float32(n))
 	}
 	m.scaled = append(m.scaled[:0], rows...)
 	for r := range n {
 		row := m.scaled[r*dim:][:dim]
-		kernels.Axpy(-1, m.origin, row)
+		blas.Axpy(-1, m.origin, row)
 		for i, x := range row {
 			m.sum[i] += float64(x)
 		}
 	}
-	kernels.Gemm(true, false, dim, dim, n, 1, m.scaled, dim, m.scaled, dim, 1, m.cross, dim)
+	blas.Gemm(true, false, dim, dim, n, 1, m.scaled, dim, m.scaled, dim, 1, m.cross, dim)
 	m.n += n
 }
 

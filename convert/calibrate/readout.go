@@ -8,9 +8,9 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"gqa/configs"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
 
@@ -44,7 +44,7 @@ func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before,
 	if before, after, err = f.solve(ctx, o, bias); err != nil {
 		return 0, 0, err
 	}
-	if sum := before + after; math.IsNaN(sum) || math.IsInf(sum, 0) || !kernels.Finite(o) || !kernels.Finite(bias) {
+	if sum := before + after; math.IsNaN(sum) || math.IsInf(sum, 0) || !blas.Finite(o) || !blas.Finite(bias) {
 		return 0, 0, errors.New("readout: the least squares of the output's weights have no finite solution: activations are too large")
 	}
 	return before, after, nil
@@ -101,11 +101,11 @@ func (f *leastSquares) add(z, y, target []float32) {
 			f.extended = append(f.extended, 1)
 		}
 	}
-	kernels.Axpy(-1, y, f.rest)
-	f.lost += kernels.SumSquares(f.rest)
-	f.wanted += kernels.SumSquares(target)
-	kernels.Gemm(true, false, f.wide, f.wide, n, 1, f.extended, f.wide, f.extended, f.wide, 1, f.square, f.wide)
-	kernels.Gemm(true, false, f.out, f.wide, n, 1, f.rest, f.out, f.extended, f.wide, 1, f.cross, f.wide)
+	blas.Axpy(-1, y, f.rest)
+	f.lost += blas.SumSquares(f.rest)
+	f.wanted += blas.SumSquares(target)
+	blas.Gemm(true, false, f.wide, f.wide, n, 1, f.extended, f.wide, f.extended, f.wide, 1, f.square, f.wide)
+	blas.Gemm(true, false, f.out, f.wide, n, 1, f.rest, f.out, f.extended, f.wide, 1, f.cross, f.wide)
 }
 
 // solve changes W and bias, and returns the relative squared errors before and after.

@@ -13,9 +13,9 @@ import (
 	"gqa/configs"
 	"gqa/convert/merge"
 	"gqa/convert/offload"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/objective"
 	"gqa/internal/ops"
@@ -295,7 +295,7 @@ const (
 )
 
 func (w *Walk) put(k kind, batch int, values []float32) error {
-	if !kernels.Finite(values) {
+	if !blas.Finite(values) {
 		return fmt.Errorf("activations (%s, batch %d of the calibration text) are not finite numbers: they or weights are too large for float32", k, batch)
 	}
 	return w.states.Put(fmt.Sprint(k, batch), values)
@@ -382,8 +382,8 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 			}
 			copy(read, w.engine.Values(w.teacher.Read(layer, w.engine, w.rows(s, b))))
 			if w.corrects() {
-				kernels.Axpy(1/float32(w.arch.ResidualScale), x, wanted)
-				kernels.Axpy(-1/float32(w.arch.ResidualScale), s, wanted)
+				blas.Axpy(1/float32(w.arch.ResidualScale), x, wanted)
+				blas.Axpy(-1/float32(w.arch.ResidualScale), s, wanted)
 			}
 		}
 		copy(x, w.engine.Values(y))

@@ -7,8 +7,8 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/pool"
-	"gqa/internal/kernels"
 )
 
 // rounds bounds the alternation of an alignment; it ends as soon as a round gains nothing, or next to nothing.
@@ -33,7 +33,7 @@ func alignFree(s *side, b block, members []int) solution {
 				polar(turns[m], dim)
 			}
 		})
-		kernels.Gemm(false, false, dim, wide, wide, 1, beside(turns, dim), wide, g, wide, 0, sums, wide)
+		blas.Gemm(false, false, dim, wide, wide, 1, beside(turns, dim), wide, g, wide, 0, sums, wide)
 		sum := 0.0 // the squared norm of the turned members' sum
 		for m := range turns {
 			sum += product(turns[m], columns(sums, wide, m*dim, dim))

@@ -5,7 +5,7 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
 )
 
 // fit is how well shared heads stand for their members, added up over blocks.
@@ -32,7 +32,7 @@ func (s *side) measure(b block, members []int, sol solution) fit {
 		ins[m] = single(sol.in[m])
 	}
 	toMembers := make([]float32, n*wide) // second moment of shared and members
-	kernels.Gemm(false, false, n, wide, wide, 1, beside(ins, n), wide, g, wide, 0, toMembers, wide)
+	blas.Gemm(false, false, n, wide, wide, 1, beside(ins, n), wide, g, wide, 0, toMembers, wide)
 	shared := mat.NewDense(n, n, nil)
 	to := make([]*mat.Dense, len(members))
 	var p mat.Dense

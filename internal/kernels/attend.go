@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
@@ -170,11 +171,11 @@ func (f *forward) scores(w *work, j, n int) {
 	d := f.HeadDim
 	k, ld := f.k.rows(&w.converted, w.b, w.kv, j, n, d)
 	if w.rows <= dotsRows {
-		dotRows(w.rows, n, d, 1, w.q, d, k, ld, w.s, keyBlock, false)
+		blas.MultiplyNT(w.rows, n, d, 1, w.q, d, k, ld, w.s, keyBlock, false)
 		return
 	}
-	w.packed = packMatrix(w.packed, k, ld, true, d, n)
-	multiplyMatrix(w.rows, n, d, w.q, d, 1, w.packed, w.s, keyBlock, false)
+	w.packed = blas.Pack(w.packed, k, ld, true, d, n)
+	blas.MultiplyPacked(w.rows, n, d, w.q, d, 1, w.packed, w.s, keyBlock, false)
 }
 
 // softmax turns scores into exponentials relative to the largest so far, and rescales the sums when that grows.
@@ -205,11 +206,11 @@ func (f *forward) sumValues(w *work, j, n int) {
 	d := f.HeadDim
 	v, ld := f.v.rows(&w.converted, w.b, w.kv, j, n, d)
 	if w.rows <= streamRows {
-		addRowsProduct(w.rows, d, n, w.s, keyBlock, 1, v, ld, w.o, d, true)
+		blas.MultiplyNN(w.rows, d, n, w.s, keyBlock, 1, v, ld, w.o, d, true)
 		return
 	}
-	w.packed = packMatrix(w.packed, v, ld, false, n, d)
-	multiplyMatrix(w.rows, d, n, w.s, keyBlock, 1, w.packed, w.o, d, true)
+	w.packed = blas.Pack(w.packed, v, ld, false, n, d)
+	blas.MultiplyPacked(w.rows, d, n, w.s, keyBlock, 1, w.packed, w.o, d, true)
 }
 
 // finish writes the rows of a tile that has seen all keys.

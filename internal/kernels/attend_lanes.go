@@ -3,6 +3,7 @@ package kernels
 import (
 	"math"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
@@ -143,7 +144,7 @@ func (l *laneWork) scoreKeys(n, d int, k []float32, ld int, s []float32, next si
 	if whole < n {
 		l.last = memory.Grow(l.last, width*d)
 		clear(l.last)
-		copyRows(l.last, d, k[whole*ld:], ld, n-whole, d)
+		blas.CopyRows(l.last, d, k[whole*ld:], ld, n-whole, d)
 		l.Score(width, d, l.q, l.last, d, s[whole*l.Rows:], simd.Prefetch{Base: next.Base})
 		fill(s[n*l.Rows:(whole+width)*l.Rows], float32(math.Inf(-1)))
 	}

@@ -3,6 +3,7 @@ package kernels
 import (
 	"sync"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
@@ -127,9 +128,9 @@ func (f *backward) begin(w *backwardWork, kv, part int) {
 func (f *backward) keyBlock(w *backwardWork, j, n int) {
 	d := f.HeadDim
 	k, v := f.k.at(w.b, w.kv, j), f.v.at(w.b, w.kv, j)
-	w.kT = packMatrix(w.kT, k, f.k.Row, true, d, n)
-	w.vT = packMatrix(w.vT, v, f.v.Row, true, d, n)
-	w.k = packMatrix(w.k, k, f.k.Row, false, n, d)
+	w.kT = blas.Pack(w.kT, k, f.k.Row, true, d, n)
+	w.vT = blas.Pack(w.vT, v, f.v.Row, true, d, n)
+	w.k = blas.Pack(w.k, k, f.k.Row, false, n, d)
 	for h := w.h0; h < w.h1; h++ {
 		for i := 0; i < f.Queries; i += backwardTile {
 			rows := min(backwardTile, f.Queries-i)
@@ -144,16 +145,16 @@ func (f *backward) keyBlock(w *backwardWork, j, n int) {
 func (f *backward) tile(w *backwardWork, h, i, rows, j, n int) {
 	d := f.HeadDim
 	q, dout := f.q.at(w.b, h, i), f.dout.at(w.b, h, i)
-	multiplyMatrix(rows, n, d, q, f.q.Row, 1, w.kT, w.s, keyBlock, false)
-	multiplyMatrix(rows, n, d, dout, f.dout.Row, 1, w.vT, w.dp, keyBlock, false)
+	blas.MultiplyPacked(rows, n, d, q, f.q.Row, 1, w.kT, w.s, keyBlock, false)
+	blas.MultiplyPacked(rows, n, d, dout, f.dout.Row, 1, w.vT, w.dp, keyBlock, false)
 	for r := range rows {
 		f.row(w, h, i+r, j, w.s[r*keyBlock:][:n], w.dp[r*keyBlock:][:n])
 	}
-	w.rows = packMatrix(w.rows, dout, f.dout.Row, false, rows, d)
-	multiplyMatrix(n, d, rows, w.s, 1, keyBlock, w.rows, w.dv.at(w.b, w.head, j), w.dv.Row, true)
-	w.rows = packMatrix(w.rows, q, f.q.Row, false, rows, d)
-	multiplyMatrix(n, d, rows, w.dp, 1, keyBlock, w.rows, w.dk.at(w.b, w.head, j), w.dk.Row, true)
-	multiplyMatrix(rows, d, n, w.dp, keyBlock, 1, w.k, f.dq.at(w.b, h, i), f.dq.Row, true)
+	w.rows = blas.Pack(w.rows, dout, f.dout.Row, false, rows, d)
+	blas.MultiplyPacked(n, d, rows, w.s, 1, keyBlock, w.rows, w.dv.at(w.b, w.head, j), w.dv.Row, true)
+	w.rows = blas.Pack(w.rows, q, f.q.Row, false, rows, d)
+	blas.MultiplyPacked(n, d, rows, w.dp, 1, keyBlock, w.rows, w.dk.at(w.b, w.head, j), w.dk.Row, true)
+	blas.MultiplyPacked(rows, d, n, w.dp, keyBlock, 1, w.k, f.dq.at(w.b, h, i), f.dq.Row, true)
 }
 
 // row turns scores q·k of query i into probabilities, and dP into dS.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/cputest"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
@@ -123,9 +124,9 @@ func TestAttend(t *testing.T) {
 func encoded(h simd.Half, v View) (half, full View) {
 	half, full = v, v
 	half.Data, half.Half, half.Format = nil, make([]uint16, len(v.Data)), h
-	EncodeHalf(h, half.Half, v.Data)
+	blas.EncodeHalf(h, half.Half, v.Data)
 	full.Data = make([]float32, len(v.Data))
-	DecodeHalf(h, full.Data, half.Half)
+	blas.DecodeHalf(h, full.Data, half.Half)
 	return half, full
 }
 
@@ -201,7 +202,7 @@ func TestInTwo(t *testing.T) {
 	for _, x := range append(cputest.Normal(1, 1000), 0, 1, -1, 1.9999999, 1<<20+1, -3e-20) {
 		upper, lower := inTwo(x)
 		parts := make([]float32, 2)
-		DecodeHalf(simd.BF16, parts, []uint16{upper, lower})
+		blas.DecodeHalf(simd.BF16, parts, []uint16{upper, lower})
 		if got := float64(parts[0]) + float64(parts[1]); math.Abs(got-float64(x)) > math.Abs(float64(x))/(1<<17) {
 			t.Errorf("%g in two is %g", x, got)
 		}

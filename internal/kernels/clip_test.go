@@ -20,15 +20,3 @@ func TestClip(t *testing.T) {
 		t.Errorf("what is not a number becomes %v", y[0])
 	}
 }
-
-func TestShift(t *testing.T) {
-	cputest.OnPaths(t, func(t *testing.T) {
-		y := cputest.Poisoned(19)
-		Shift(y, cputest.Normal(1, 19), 1)
-		for i, x := range cputest.Normal(1, 19) {
-			if y[i] != x+1 {
-				t.Fatalf("%v, want %v", y[i], x+1)
-			}
-		}
-	})
-}

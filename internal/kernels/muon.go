@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 )
@@ -23,15 +24,15 @@ type Muon struct {
 // Step makes a step on the matrix p [rows, cols] with gradient g·gscale and the average m. It leaves g without a meaning.
 func (o Muon) Step(p, g, m []float32, rows, cols int, gscale float32) {
 	fresh := float32(1-o.Momentum) * gscale
-	Scale(m, float32(o.Momentum))
-	Axpy(fresh, g, m)
-	Scale(g, fresh)
-	Axpy(float32(o.Momentum), m, g) // Nesterov's: a look ahead
+	blas.Scale(m, float32(o.Momentum))
+	blas.Axpy(fresh, g, m)
+	blas.Scale(g, fresh)
+	blas.Axpy(float32(o.Momentum), m, g) // Nesterov's: a look ahead
 	orthogonalise(g, rows, cols, o.Stop)
 	if o.Decay != 0 {
-		Scale(p, float32(1-o.LR*o.Decay))
+		blas.Scale(p, float32(1-o.LR*o.Decay))
 	}
-	Axpy(float32(-o.stretch(rows, cols)), g, p)
+	blas.Axpy(float32(-o.stretch(rows, cols)), g, p)
 }
 
 // stretch is what an orthogonal matrix is multiplied by: its root mean square is one over the root of its longer side.
@@ -54,7 +55,7 @@ var orthogonalWorks = sync.Pool{New: func() any { return new(orthogonalWork) }}
 // Newton–Schulz's kind: X becomes (a + b·XXᵀ + c·(XXᵀ)²)·X.
 func orthogonalise(g []float32, rows, cols int, stop func() bool) {
 	a, b, c := float32(orthogonalWeights[0]), float32(orthogonalWeights[1]), float32(orthogonalWeights[2])
-	Scale(g, float32(1/(math.Sqrt(SumSquares(g))+1e-30)))
+	blas.Scale(g, float32(1/(math.Sqrt(blas.SumSquares(g))+1e-30)))
 	n, tall := min(rows, cols), rows > cols
 	w := orthogonalWorks.Get().(*orthogonalWork)
 	defer orthogonalWorks.Put(w)
@@ -66,19 +67,19 @@ func orthogonalise(g []float32, rows, cols int, stop func() bool) {
 		}
 		symmetric(w.square, n, func(m, k, at int, to []float32) {
 			if tall { // gᵀ·g
-				Gemm(true, false, m, k, rows, 1, g[at:], cols, g[at:], cols, 0, to, n)
+				blas.Gemm(true, false, m, k, rows, 1, g[at:], cols, g[at:], cols, 0, to, n)
 			} else { // g·gᵀ
-				Gemm(false, true, m, k, cols, 1, g[at*cols:], cols, g[at*cols:], cols, 0, to, n)
+				blas.Gemm(false, true, m, k, cols, 1, g[at*cols:], cols, g[at*cols:], cols, 0, to, n)
 			}
 		})
 		copy(w.poly, w.square)
 		symmetric(w.poly, n, func(m, k, at int, to []float32) {
-			Gemm(false, false, m, k, n, c, w.square[at*n:], n, w.square[at:], n, b, to, n)
+			blas.Gemm(false, false, m, k, n, c, w.square[at*n:], n, w.square[at:], n, b, to, n)
 		})
 		if tall {
-			Gemm(false, false, rows, cols, n, 1, g, cols, w.poly, n, a, w.next, cols)
+			blas.Gemm(false, false, rows, cols, n, 1, g, cols, w.poly, n, a, w.next, cols)
 		} else {
-			Gemm(false, false, rows, cols, n, 1, w.poly, n, g, cols, a, w.next, cols)
+			blas.Gemm(false, false, rows, cols, n, 1, w.poly, n, g, cols, a, w.next, cols)
 		}
 		copy(g, w.next)
 	}

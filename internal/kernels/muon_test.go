@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/cputest"
 	"gqa/internal/cpu/simd"
 
@@ -45,7 +46,7 @@ func TestMuonHalves(t *testing.T) {
 func TestMuonZeros(t *testing.T) {
 	p, g, m := cputest.Normal(1, 12), make([]float32, 12), make([]float32, 12)
 	want := slices.Clone(p)
-	Scale(want, float32(1-1e-2*0.1))
+	blas.Scale(want, float32(1-1e-2*0.1))
 	Muon{LR: 1e-2, Size: 0.2, Momentum: 0.9, Decay: 0.1}.Step(p, g, m, 3, 4, 1)
 	cputest.Same(t, "p", p, want)
 }
@@ -63,7 +64,7 @@ func TestOrthogonalise(t *testing.T) {
 	for _, shape := range [][2]int{{5, 16}, {16, 5}, {9, 9}, {1, 4}} {
 		rows, cols := shape[0], shape[1]
 		g := cputest.Normal(9, rows*cols)
-		Scale(g, 1e-3)
+		blas.Scale(g, 1e-3)
 		before := mat.NewDense(rows, cols, inFloat64(g))
 		orthogonalise(g, rows, cols, nil)
 		var svd mat.SVD

@@ -5,6 +5,7 @@ package cpu
 import (
 	"context"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
@@ -19,7 +20,7 @@ type Device struct {
 	ctx    context.Context
 	stop   func() bool // stopped; made once, as it would be allocated
 
-	products []kernels.Product // of Multiply
+	products []blas.Product // of Multiply
 	storing  store
 	store    func(lo, hi int) // of storing; made once, as it would be allocated
 }
@@ -72,9 +73,9 @@ func (d *Device) Load(f device.Format, x []float32, rows, cols int, multiplied b
 		return device.HostF32(x)
 	}
 	b := d.New(f, len(x))
-	kernels.EncodeHalf(half(f), b.U16(), x)
+	blas.EncodeHalf(half(f), b.U16(), x)
 	if multiplied {
-		if packed := kernels.PackHalf(half(f), rows, cols, b.U16()); packed != nil {
+		if packed := blas.PackHalf(half(f), rows, cols, b.U16()); packed != nil {
 			return device.Own(packed, f, len(x))
 		}
 	}
@@ -86,7 +87,7 @@ func (*Device) Write(dst device.Buffer, x []float32) {
 	if dst.Format() == device.F32 {
 		copy(dst.F32(), x)
 	} else {
-		kernels.EncodeHalf(half(dst.Format()), dst.U16()[:len(x)], x)
+		blas.EncodeHalf(half(dst.Format()), dst.U16()[:len(x)], x)
 	}
 }
 
@@ -94,33 +95,33 @@ func (*Device) Write(dst device.Buffer, x []float32) {
 func (*Device) Host(b device.Buffer) []float32 { return b.F32() }
 
 // Copy implements device.Elementwise.
-func (*Device) Copy(dst, x device.Buffer) { kernels.Copy(dst.F32(), x.F32()) }
+func (*Device) Copy(dst, x device.Buffer) { blas.Copy(dst.F32(), x.F32()) }
 
 // Clear implements device.Elementwise.
-func (*Device) Clear(dst device.Buffer) { kernels.Clear(dst.F32()) }
+func (*Device) Clear(dst device.Buffer) { blas.Clear(dst.F32()) }
 
 // Add implements device.Elementwise.
 func (d *Device) Add(dst, x, y device.Buffer) {
 	if !d.stopped() {
-		kernels.Add(dst.F32(), x.F32(), y.F32())
+		blas.Add(dst.F32(), x.F32(), y.F32())
 	}
 }
 
 // Axpy implements device.Elementwise.
-func (*Device) Axpy(s float32, x, dst device.Buffer) { kernels.Axpy(s, x.F32(), dst.F32()) }
+func (*Device) Axpy(s float32, x, dst device.Buffer) { blas.Axpy(s, x.F32(), dst.F32()) }
 
 // Scale implements device.Elementwise.
-func (*Device) Scale(dst device.Buffer, s float32) { kernels.Scale(dst.F32(), s) }
+func (*Device) Scale(dst device.Buffer, s float32) { blas.Scale(dst.F32(), s) }
 
 // ScaleBy implements device.Elementwise.
 func (*Device) ScaleBy(dst, s device.Buffer) {
 	if s := s.F32()[0]; s != 1 {
-		kernels.Scale(dst.F32(), s)
+		blas.Scale(dst.F32(), s)
 	}
 }
 
 // Shift implements device.Elementwise.
-func (*Device) Shift(dst, x device.Buffer, s float32) { kernels.Shift(dst.F32(), x.F32(), s) }
+func (*Device) Shift(dst, x device.Buffer, s float32) { blas.Shift(dst.F32(), x.F32(), s) }
 
 // Clip implements device.Elementwise.
 func (*Device) Clip(dst, x device.Buffer, m float32) { kernels.Clip(dst.F32(), x.F32(), m) }
@@ -131,10 +132,10 @@ func (*Device) ClipBackward(dx, dy, x device.Buffer, m float32) {
 }
 
 // Lerp implements device.Elementwise.
-func (*Device) Lerp(dst, x device.Buffer, s float32) { kernels.Lerp(dst.F32(), x.F32(), s) }
+func (*Device) Lerp(dst, x device.Buffer, s float32) { blas.Lerp(dst.F32(), x.F32(), s) }
 
 // Swap implements device.Elementwise.
-func (*Device) Swap(x, y device.Buffer) { kernels.Swap(x.F32(), y.F32()) }
+func (*Device) Swap(x, y device.Buffer) { blas.Swap(x.F32(), y.F32()) }
 
 // Activate implements device.Elementwise.
 func (d *Device) Activate(act string, y, x device.Buffer) {
@@ -165,7 +166,7 @@ func (*Device) GateBackward(act string, dgate, dup, dy, gate, up device.Buffer) 
 // Gemm implements device.Products.
 func (d *Device) Gemm(ta, tb bool, m, n, k int, alpha float32, a device.Buffer, lda int, b device.Buffer, ldb int, beta float32, c device.Buffer, ldc int) {
 	if !d.stopped() {
-		kernels.Gemm(ta, tb, m, n, k, alpha, a.F32(), lda, b.F32(), ldb, beta, c.F32(), ldc)
+		blas.Gemm(ta, tb, m, n, k, alpha, a.F32(), lda, b.F32(), ldb, beta, c.F32(), ldc)
 	}
 }
 
@@ -178,12 +179,12 @@ func (d *Device) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 		n := min(rowsAtOnce, rows-first)
 		d.products = d.products[:0]
 		for _, p := range ps {
-			packed, _ := p.W.Form().(*kernels.Packed)
-			d.products = append(d.products, kernels.Product{
+			packed, _ := p.W.Form().(*blas.Packed)
+			d.products = append(d.products, blas.Product{
 				N: p.N, Y: p.Y.F32()[first*p.N : (first+n)*p.N], W: p.W.F32(), Half: p.W.U16(), Format: half(p.W.Format()), Packed: packed,
 			})
 		}
-		kernels.GemmNTs(n, k, x.F32()[first*k:], k, d.products)
+		blas.GroupedGemmNT(n, k, x.F32()[first*k:], k, d.products)
 	}
 }
 
@@ -303,7 +304,7 @@ func put(v kernels.View, at int, row []float32) {
 	if v.Format == simd.F32 {
 		copy(v.Data[at:], row)
 	} else {
-		kernels.EncodeHalf(v.Format, v.Half[at:at+len(row)], row)
+		blas.EncodeHalf(v.Format, v.Half[at:at+len(row)], row)
 	}
 }
 
@@ -388,7 +389,7 @@ func sum(terms []device.Term) (total float64) {
 	for _, t := range terms {
 		part := 0.0
 		if t.Squares {
-			part = kernels.SumSquares(t.X.F32())
+			part = blas.SumSquares(t.X.F32())
 		} else {
 			for _, x := range t.X.F32() {
 				part += float64(x)

@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"gqa/internal/cpu/blas"
 	"gqa/internal/device"
 	"gqa/internal/kernels"
 )
@@ -17,7 +18,7 @@ func (p precise) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 		n := min(rowsAtOnce, rows-first)
 		for _, product := range ps {
 			out := product.Y.F32()[first*product.N : (first+n)*product.N]
-			kernels.GemmNTF64(n, product.N, k, x.F32()[first*k:], product.W.F32(), out)
+			blas.GemmNTF64(n, product.N, k, x.F32()[first*k:], product.W.F32(), out)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/device"
 	"gqa/internal/kernels"
 )
@@ -90,7 +91,7 @@ func products() (all []operation) {
 			func(d device.Device, b map[string]device.Buffer) {
 				d.Gemm(c.ta, c.tb, m, n, k, 0.8, b["a"], lda, b["b"], ldb, c.beta, b["c"], n)
 			}, func(v values) {
-				kernels.GemmRef(c.ta, c.tb, m, n, k, 0.8, v["a"], lda, v["b"], ldb, c.beta, v["c"], n)
+				blas.GemmRef(c.ta, c.tb, m, n, k, 0.8, v["a"], lda, v["b"], ldb, c.beta, v["c"], n)
 			}, nil, 1e-5,
 		})
 	}
@@ -102,8 +103,8 @@ func products() (all []operation) {
 			d.AddRows(b["y"], b["bias"], m, n)
 			d.SumRows(b["dbias"], b["y"], m, n)
 		}, func(v values) {
-			kernels.GemmRef(false, true, m, n, k, 1, v["x"], k, v["w"], k, 0, v["y"], n)
-			kernels.GemmRef(false, true, m, 3, k, 1, v["x"], k, v["u"], k, 0, v["z"], 3)
+			blas.GemmRef(false, true, m, n, k, 1, v["x"], k, v["w"], k, 0, v["y"], n)
+			blas.GemmRef(false, true, m, 3, k, 1, v["x"], k, v["u"], k, 0, v["z"], 3)
 			for i := range v["y"] {
 				v["y"][i] += v["bias"][i%n]
 			}

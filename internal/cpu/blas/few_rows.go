@@ -1,4 +1,4 @@
-package kernels
+package blas
 
 import (
 	"sync"
@@ -8,18 +8,18 @@ import (
 	"gqa/internal/cpu/simd"
 )
 
-// A product of few rows is bound by reading B from memory: B is read once, as it lies.
+// A product of few rows is bound by reading B from memory, so B is read once, without packing.
 
-// skinnyGrain is how many of B's columns (rows of k elements if transposed) make a task: few, as at the end of a product the
-// other threads wait for the last task.
-func skinnyGrain(k int) int { return pool.RoundUp(max(1, skinnyWork/2/k), dotStrip) }
+// fewRowsGrain returns how many of B's columns (rows of k elements if transposed) make a task: few, because at the end of a product
+// the other threads wait for the last task.
+func fewRowsGrain(k int) int { return pool.RoundUp(max(1, fewRowsWork/2/k), dotStrip) }
 
-// skinnyNT is C = alpha·A·Bᵀ for few rows of A.
-type skinnyNT gemm
+// fewRowsNT is C = alpha·A·Bᵀ for few rows of A.
+type fewRowsNT gemm
 
-func (g *skinnyNT) Release() { (*gemm)(g).release() }
+func (g *fewRowsNT) Release() { (*gemm)(g).release() }
 
-func (g *skinnyNT) Block(lo, hi int) {
+func (g *fewRowsNT) Block(lo, hi int) {
 	a := dotOperand{x: g.a, ld: g.ars, m: g.m, k: g.k}
 	if simd.Gemm().DotsPacked != nil && g.m > simd.DotsRows {
 		p := packs.Get().(*heldRows)
@@ -27,7 +27,7 @@ func (g *skinnyNT) Block(lo, hi int) {
 		p.hold(g)
 		a.packed = p.x
 	}
-	depth := pool.Evenly(g.k, skinnyPart/g.m, 64)
+	depth := pool.Evenly(g.k, fewRowsPart/g.m, 64)
 	for p := 0; p < g.k; p += depth {
 		k := min(depth, g.k-p)
 		if g.half != simd.F32 {
@@ -38,20 +38,20 @@ func (g *skinnyNT) Block(lo, hi int) {
 	}
 }
 
-// dotOperand is the few rows of A [m,k] of a product with B transposed.
+// dotOperand is A [m,k], few rows, in a product with B transposed.
 type dotOperand struct {
-	x      []float32 // as they lie, ld apart
+	x      []float32 // rows ld apart
 	ld     int
 	m, k   int
-	packed []float32 // as packRows leaves them, or nil
+	packed []float32 // by packRows, or nil
 }
 
-const (
-	packedGroup = 8 // most rows that are packed together
-)
+// packedGroup is the most rows that are packed together.
+const packedGroup = 8
 
-// packRows packs rows of A, in groups of up to packedGroup: of each row of a group maxLanes elements, then the next, with zeros at
-// the end. So a product reads them from end to end: rows that lie a power of two apart share a few lines of the first-level cache.
+// packRows packs rows of A in groups of up to packedGroup: MaxLanes elements of each row of a group, then the next of each, with
+// zeros at the end. A product then reads them in memory order: rows that are a power of two apart compete for a few lines of the
+// first-level cache.
 func packRows(dst, a []float32, lda, m, k int) []float32 {
 	const w = simd.MaxLanes
 	whole := pool.RoundUp(k, w)
@@ -70,27 +70,27 @@ func packRows(dst, a []float32, lda, m, k int) []float32 {
 	return dst
 }
 
-// heldRows is rows of A, packed.
+// heldRows holds packed rows of A.
 type heldRows struct {
-	serial uint64 // of the product of which they are
+	serial uint64 // of their product
 	x      []float32
 }
 
 var packs = sync.Pool{New: func() any { return new(heldRows) }}
 
-// hold packs the rows of a product unless they are held already.
-func (p *heldRows) hold(g *skinnyNT) {
+// hold packs the rows of a product unless it holds them already.
+func (p *heldRows) hold(g *fewRowsNT) {
 	if p.serial != g.serial {
 		p.x = packRows(p.x, g.a, g.ars, g.m, g.k)
 		p.serial = g.serial
 	}
 }
 
-// times is C[m,n] = alpha·A·Bᵀ, or C += if acc, for elements [p,p+k) of the rows of A, p a multiple of maxLanes, and B [n,k] as it
-// lies. A strip of rows of B is taken at a time, so they come from memory once and from the cache for the remaining rows of A.
+// times computes C[m,n] = alpha·A·Bᵀ, or C += alpha·A·Bᵀ if acc, for elements [p,p+k) of the rows of A, p a multiple of MaxLanes, and
+// B [n,k]. It takes a strip of rows of B at a time: they are read from memory once, and from the cache for further rows of A.
 func (a *dotOperand) times(n, p, k int, alpha float32, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	if a.packed == nil {
-		dotRows(a.m, n, k, alpha, a.x[p:], a.ld, b, ldb, c, ldc, acc)
+		MultiplyNT(a.m, n, k, alpha, a.x[p:], a.ld, b, ldb, c, ldc, acc)
 		return
 	}
 	whole := n / 2 * 2
@@ -113,8 +113,9 @@ func (a *dotOperand) eachGroup(p, k int, f func(i, m int, x []float32)) {
 	}
 }
 
-// dotRows is times for rows of A as they lie.
-func dotRows(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+// MultiplyNT computes C[m,n] = alpha·A·Bᵀ, or C += alpha·A·Bᵀ if acc, with A [m,k] and B [n,k], on the calling thread and without
+// packing: it suits few rows of A.
+func MultiplyNT(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	const h, w = simd.DotsRows, 4
 	whole := n / w * w
 	for j := 0; j < whole; j += dotStrip {
@@ -139,10 +140,10 @@ func dotEdge(m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb 
 	}
 }
 
-// skinnyNN is C = alpha·A·B for few rows of A: a part of a row of B comes from memory, and is added to all rows of C.
-type skinnyNN gemm
+// fewRowsNN is C = alpha·A·B for few rows of A: part of a row of B is read from memory and added to all rows of C.
+type fewRowsNN gemm
 
-func (g *skinnyNN) Block(lo, hi int) {
+func (g *fewRowsNN) Block(lo, hi int) {
 	if !g.acc {
 		scaleRows(g.c[lo:], g.ldc, g.m, hi-lo, 0)
 	}
@@ -154,8 +155,9 @@ func (g *skinnyNN) Block(lo, hi int) {
 	}
 }
 
-// addRowsProduct is C[m,n] = A·B, or C += if acc, with B [k,n] as it lies.
-func addRowsProduct(m, n, k int, a []float32, ars, acs int, b []float32, ldb int, c []float32, ldc int, acc bool) {
+// MultiplyNN computes C[m,n] = A·B, or C += A·B if acc, with A[i,p] = a[i·ars+p·acs] and B [k,n], on the calling thread and without
+// packing: it suits few rows of A.
+func MultiplyNN(m, n, k int, a []float32, ars, acs int, b []float32, ldb int, c []float32, ldc int, acc bool) {
 	for j := 0; j < n; j += simd.Gemm().NR {
 		multiplyPanel(m, min(simd.Gemm().NR, n-j), k, a, ars, acs, b[j:], ldb, c[j:], ldc, acc)
 	}

@@ -1,4 +1,10 @@
-package kernels
+// Package blas holds operations on vectors and matrices of float32: elementwise ones and reductions, and matrix products, also with
+// weights in 16 bits and with sums in float64. They compute on all threads unless their comments say otherwise.
+//
+// A function ending in Ref is the definition of the one without the suffix: the plain loop, in float64. The other equals it up to
+// rounding. Matrices are row-major. No result depends on the number of threads: work is divided into blocks whose borders follow
+// from the sizes alone, and sums over blocks are taken in a fixed order.
+package blas
 
 import (
 	"sync"
@@ -15,12 +21,12 @@ const (
 	nc = 512 // most columns of a block of B
 	mc = 64  // panels of A packed at a time, where its columns lie side by side
 
-	skinnyRows = 16      // up to here B is not packed but streamed once
-	skinnyWork = 1 << 16 // elements of B per task of a skinny product
-	skinnyPart = 1 << 16 // most elements of A that a skinny product reads again and again: 256 KiB
-	skinnyF64  = 1 << 10 // columns of an untransposed B that a skinny product takes at a time
-	dotStrip   = 48      // rows of a transposed B that a skinny product takes at a time
-	smallWork  = 1 << 18 // multiplications up to which a product is not cut in tasks
+	fewRows        = 16      // up to here B is not packed but read once
+	fewRowsWork    = 1 << 16 // elements of B per task of a product of few rows
+	fewRowsPart    = 1 << 16 // most elements of A that a product of few rows reads again and again: 256 KiB
+	fewRowsColumns = 1 << 10 // columns of an untransposed B that a product of few rows takes at a time
+	dotStrip       = 48      // rows of a transposed B that a product of few rows takes at a time
+	smallWork      = 1 << 18 // multiplications up to which a product is not divided into tasks
 )
 
 // Gemm computes C[m,n] = alpha·op(A)[m,k]·op(B)[k,n] + beta·C. op(A) is A, stored [m,k] with rows lda apart, or if ta
@@ -32,6 +38,7 @@ func Gemm(ta, tb bool, m, n, k int, alpha float32, a []float32, lda int, b []flo
 	product(beta, o)
 }
 
+// product computes a product by what suits its size.
 func product(beta float32, o operands) {
 	if o.m <= 0 || o.n <= 0 {
 		return
@@ -48,10 +55,10 @@ func product(beta float32, o operands) {
 	g.serial = products.Add(1)
 	g.acc = beta != 0
 	switch {
-	case g.m <= skinnyRows && g.tb && g.acs == 1:
-		pool.Run(g.n, skinnyGrain(g.k), (*skinnyNT)(g))
-	case g.m <= skinnyRows/2 && !g.tb:
-		pool.Run(g.n, skinnyF64, (*skinnyNN)(g))
+	case g.m <= fewRows && g.tb && g.acs == 1:
+		pool.Run(g.n, fewRowsGrain(g.k), (*fewRowsNT)(g))
+	case g.m <= fewRows/2 && !g.tb:
+		pool.Run(g.n, fewRowsColumns, (*fewRowsNN)(g))
 	case g.m*g.n*g.k <= smallWork:
 		g.small()
 	default:
@@ -65,7 +72,7 @@ func (g *gemm) release() {
 	gemms.Put(g)
 }
 
-// operands are the arguments of Gemm, with A as strides: op(A)[i,p] = a[i·ars+p·acs]. If acc, C is added to.
+// operands are the arguments of Gemm, with A by its strides: op(A)[i,p] = a[i·ars+p·acs]. If acc, the product is added to C.
 type operands struct {
 	m, n, k  int
 	alpha    float32
@@ -73,20 +80,20 @@ type operands struct {
 	ars, acs int
 	ldb, ldc int
 	tb, acc  bool
-	w        []uint16 // what b holds, if half is not F32
+	w        []uint16 // B instead of b, unless half is F32
 	half     simd.Half
 }
 
 // gemm is one product and its scratch.
 type gemm struct {
 	operands
-	packedA, packedB []float32 // of a small product; packedB also a part of B that is split for all threads
-	// A task is mb rows times nb columns of C, depth elements of the sums at a time.
+	packedA, packedB []float32 // of a small product; packedB also holds a part of B that is split for all threads
+	// A task computes mb rows and nb columns of C, depth elements of the sums at a time.
 	mb, nb, depth int
-	// Of a B that is split for all threads: columns [j,jEnd), elements [p,pEnd) of the sums.
+	// The part of B that is split for all threads: columns [j,jEnd), elements [p,pEnd) of the sums.
 	j, jEnd, p, pEnd int
-	parts, each      int            // depths of the sums in it; blocks of rows that are one thread's
-	done             []atomic.Int32 // for each block of rows: parts that C has
+	parts, each      int            // depths of the sums in it; blocks of rows per thread
+	done             []atomic.Int32 // for each block of rows: parts that C includes
 	serial           uint64         // tells products apart
 }
 
@@ -95,6 +102,7 @@ var (
 	products atomic.Uint64
 )
 
+// strides returns the distances between rows and between columns of op(A).
 func strides(trans bool, ld int) (row, col int) {
 	if trans {
 		return 1, ld
@@ -102,7 +110,7 @@ func strides(trans bool, ld int) (row, col int) {
 	return ld, 1
 }
 
-// scaleRows is C *= beta, where 0 overwrites whatever C holds.
+// scaleRows computes C *= beta, where 0 overwrites whatever C holds.
 func scaleRows(c []float32, ldc, m, n int, beta float32) {
 	for i := range m {
 		row := c[i*ldc:][:n]

@@ -1,4 +1,4 @@
-package kernels
+package blas
 
 import (
 	"sync"
@@ -8,11 +8,11 @@ import (
 )
 
 // GemmNTHalf computes y[m,n] = x[m,k]·W[n,k]ᵀ + beta·y for weights in the format h, BF16 or F16: the result is that of Gemm
-// for the same weights in float32, bit by bit unless there are matrix instructions for them. Rows lie ldx, ldw and ldy
-// apart. Weights are converted in registers, or a few rows at a time in the cache, so only their 2 bytes each come from
+// for the same weights in float32, bit by bit unless there are matrix instructions for them. Rows are ldx, ldw and ldy
+// apart. Weights are converted in registers, or a few rows at a time in the cache, so that only 2 bytes of each are read from
 // memory.
 func GemmNTHalf(h simd.Half, m, n, k int, x []float32, ldx int, w []uint16, ldw int, beta float32, y []float32, ldy int) {
-	if done := tileGemmNT(h, m, n, k, x, ldx, w, ldw, beta, y, ldy); done > 0 {
+	if done := gemmNTAMX(h, m, n, k, x, ldx, w, ldw, beta, y, ldy); done > 0 {
 		if done == n {
 			return
 		}
@@ -23,14 +23,14 @@ func GemmNTHalf(h simd.Half, m, n, k int, x []float32, ldx int, w []uint16, ldw 
 	})
 }
 
-// buffers hold what is computed for a part of a product.
+// buffers is scratch for parts of products.
 var buffers = sync.Pool{New: func() any { return new([]float32) }}
 
-// halfRows is how many rows of weights a skinny product converts at a time, if not in registers.
+// halfRows is how many rows of weights a product of few rows converts at a time, if not in registers.
 const halfRows = 4
 
-// halfBlock is the part [p,p+k) of the depth of skinnyNT.
-func (g *skinnyNT) halfBlock(lo, hi, p, k int, a dotOperand) {
+// halfBlock computes the part [p,p+k) of the sums of fewRowsNT.
+func (g *fewRowsNT) halfBlock(lo, hi, p, k int, a dotOperand) {
 	acc := g.acc || p > 0
 	if simd.Gemm().HalfDots != nil && k%simd.MaxLanes == 0 {
 		whole := (hi - lo) / halfRows * halfRows
@@ -47,7 +47,7 @@ func (g *skinnyNT) halfBlock(lo, hi, p, k int, a dotOperand) {
 	buffers.Put(buffer)
 }
 
-// timesHalf is times, with alpha 1, for a B in the format h, n a multiple of halfRows and k one of maxLanes.
+// timesHalf is times, with alpha 1, for a B in the format h, n a multiple of halfRows and k one of MaxLanes.
 func (a *dotOperand) timesHalf(h simd.Half, n, p, k int, b []uint16, ldb int, c []float32, ldc int, acc bool) {
 	for j := 0; j < n; j += dotStrip {
 		b, n := b[j*ldb:], min(dotStrip, n-j)

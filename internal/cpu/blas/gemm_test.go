@@ -1,4 +1,4 @@
-package kernels
+package blas
 
 import (
 	"fmt"
@@ -112,11 +112,11 @@ func TestGemmBlocks(t *testing.T) {
 	})
 }
 
-// TestGemmTiles has products that are split for matrix instructions: whole and broken blocks, steps and panels of them.
-func TestGemmTiles(t *testing.T) {
+// TestGemmAMX has products that are split for matrix instructions: whole and broken blocks, steps and panels of them.
+func TestGemmAMX(t *testing.T) {
 	cputest.OnPaths(t, func(t *testing.T) {
 		for _, s := range [][3]int{
-			{96, 96, 32}, {127, 123, 1}, {128, 160, 67}, {125, 96, blockDepth + 40}, {96, blockF64 + 59, 35}, {300, 65, 2*blockDepth + 1},
+			{96, 96, 32}, {127, 123, 1}, {128, 160, 67}, {125, 96, blockDepth + 40}, {96, blockColumns + 59, 35}, {300, 65, 2*blockDepth + 1},
 		} {
 			for i := range 4 {
 				gemmCase{i&1 != 0, i&2 != 0, s[0], s[1], s[2], 1, 0}.check(t)
@@ -152,10 +152,10 @@ func TestGemmPrecision(t *testing.T) {
 	})
 }
 
-// TestGemmSkinny has every number of rows that a product has its own path for, and depths with and without whole registers.
-func TestGemmSkinny(t *testing.T) {
+// TestGemmFewRows has every number of rows that a product has its own path for, and depths with and without whole registers.
+func TestGemmFewRows(t *testing.T) {
 	cputest.OnPaths(t, func(t *testing.T) {
-		for m := 1; m <= skinnyRows; m++ {
+		for m := 1; m <= fewRows; m++ {
 			gemmCase{false, true, m, 7, 64, 1, 0}.check(t)
 			gemmCase{false, true, m, 3, 53, -0.5, 1}.check(t)
 			gemmCase{false, true, m, 5, 1100, 1, 0}.check(t)
@@ -165,7 +165,7 @@ func TestGemmSkinny(t *testing.T) {
 			for _, k := range []int{1, 16, 53, 64, 100, 1100, 3100} {
 				gemmCase{false, true, 1, 13, k, 1, 0}.check(t)
 				gemmCase{false, true, 1, 6, k, -0.5, 1}.check(t)
-				for _, h := range halfFormats {
+				for _, h := range formats {
 					checkGemmNTHalf(t, h, 1, 13, pool.RoundUp(k, simd.MaxLanes), 1)
 				}
 			}

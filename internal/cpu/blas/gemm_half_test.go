@@ -1,4 +1,4 @@
-package kernels
+package blas
 
 import (
 	"fmt"
@@ -10,23 +10,9 @@ import (
 	"gqa/internal/cpu/simd"
 )
 
-var halfFormats = []simd.Half{simd.BF16, simd.F16}
+var formats = []simd.Half{simd.BF16, simd.F16}
 
-func TestGatherHalf(t *testing.T) {
-	const dim = 19
-	for _, h := range halfFormats {
-		table := make([]uint16, 5*dim)
-		EncodeHalf(h, table, cputest.Normal(1, len(table)))
-		ids := []int32{4, 0, 4, 2}
-		rows, want, got := make([]float32, len(table)), cputest.Poisoned(len(ids)*dim), cputest.Poisoned(len(ids)*dim)
-		DecodeHalf(h, rows, table)
-		Gather(want, rows, ids, dim)
-		GatherHalf(h, got, table, ids, dim)
-		cputest.Same(t, "rows", got, want)
-	}
-}
-
-// TestGemmNTHalf holds a product with encoded weights to its definition and, but for tiles, bit by bit to the product with
+// TestGemmNTHalf holds a product with encoded weights to its definition and, but for matrix instructions, bit by bit to the product with
 // the same weights decoded before.
 func TestGemmNTHalf(t *testing.T) {
 	sizes := [][3]int{
@@ -54,7 +40,7 @@ func TestGemmNTHalf(t *testing.T) {
 				continue
 			}
 			for i, beta := range []float32{0, 1, 0.5} {
-				checkGemmNTHalf(t, halfFormats[i%2], s[0], s[1], s[2], beta)
+				checkGemmNTHalf(t, formats[i%2], s[0], s[1], s[2], beta)
 				checkGemmNTHalf(t, simd.BF16, s[0], s[1], s[2], beta)
 			}
 		}

@@ -1,4 +1,4 @@
-package kernels
+package blas
 
 import (
 	"gqa/internal/cpu/pool"
@@ -12,12 +12,12 @@ type Product struct {
 	W      []float32
 	Half   []uint16 // instead of W unless Format is F32
 	Format simd.Half
-	Packed *Packed // instead of either unless nil
+	Packed *Packed // instead of both unless nil
 }
 
-// GemmNTs computes products, as Gemm, GemmNTHalf and GemmNTPacked do. Those of few rows are one job: threads wait for each
-// other once, and what is too small to be divided does not leave others idle.
-func GemmNTs(m, k int, x []float32, ldx int, ps []Product) {
+// GroupedGemmNT computes several products as Gemm, GemmNTHalf and GemmNTPacked do. It runs those of few rows as one job, so that
+// threads wait for each other once, and a product too small to be divided does not leave others idle.
+func GroupedGemmNT(m, k int, x []float32, ldx int, ps []Product) {
 	packed, full := 0, 0
 	for i := range ps {
 		if ps[i].Packed != nil {
@@ -28,11 +28,11 @@ func GemmNTs(m, k int, x []float32, ldx int, ps []Product) {
 	}
 	switch {
 	case len(ps) < 2 || m*k == 0:
-	case packed == len(ps) && m <= tileChunk:
-		jointTiles(m, k, x, ldx, ps)
+	case packed == len(ps) && m <= packedChunk:
+		groupPacked(m, k, x, ldx, ps)
 		return
-	case full == len(ps) && m <= skinnyRows:
-		jointSkinny(m, k, x, ldx, ps)
+	case full == len(ps) && m <= fewRows:
+		groupFewRows(m, k, x, ldx, ps)
 		return
 	}
 	for i := range ps {
@@ -51,7 +51,7 @@ func (p *Product) multiply(m, k int, x []float32, ldx int) {
 	}
 }
 
-func jointSkinny(m, k int, x []float32, ldx int, ps []Product) {
+func groupFewRows(m, k int, x []float32, ldx int, ps []Product) {
 	group, serial := pool.NewGroup(), products.Add(1)
 	for i := range ps {
 		g := gemms.Get().(*gemm)
@@ -59,22 +59,22 @@ func jointSkinny(m, k int, x []float32, ldx int, ps []Product) {
 			m: m, n: ps[i].N, k: k, alpha: 1, a: x, ars: ldx, acs: 1, b: ps[i].W, ldb: k, tb: true, c: ps[i].Y, ldc: ps[i].N,
 		}
 		g.acc, g.serial = false, serial
-		group.Add((*skinnyNT)(g), g.n, skinnyGrain(k))
+		group.Add((*fewRowsNT)(g), g.n, fewRowsGrain(k))
 	}
 	group.Run()
 }
 
-func jointTiles(m, k int, x []float32, ldx int, ps []Product) {
+func groupPacked(m, k int, x []float32, ldx int, ps []Product) {
 	group := pool.NewGroup()
-	var first *tileProduct
+	var first *packedProduct
 	for i := range ps {
-		g := newTileProduct(ps[i].Packed, ps[i].Y, ps[i].N)
+		g := newPackedProduct(ps[i].Packed, ps[i].Y, ps[i].N)
 		if first == nil {
 			first = g
 			g.split(m, x, ldx)
 		}
 		g.m, g.x, g.ldx, g.serial, g.all = m, first.x, first.ldx, first.serial, first.all
-		group.Add(g, ps[i].N, tileGrain(k))
+		group.Add(g, ps[i].N, packedGrain(k))
 	}
 	group.Run()
 }

@@ -1,4 +1,4 @@
-package kernels
+package blas
 
 // GemmRef is the definition of Gemm: C[i,j] = alpha·Σ_p op(A)[i,p]·op(B)[p,j] + beta·C[i,j], summed in float64.
 func GemmRef(ta, tb bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {

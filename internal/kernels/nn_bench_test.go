@@ -9,37 +9,6 @@ import (
 	"gqa/internal/cpu/simd"
 )
 
-func BenchmarkGemm(b *testing.B) {
-	for _, s := range [][3]int{{128, 384, 384}, {512, 512, 512}, {1024, 1024, 1024}, {1000, 1000, 1000}} {
-		for i, tb := range []bool{true, false} {
-			m, n, k := s[0], s[1], s[2]
-			x, w, y := cputest.Normal(1, m*k), cputest.Normal(2, n*k), make([]float32, m*n)
-			ldb := []int{k, n}[i]
-			name := fmt.Sprintf("tb=%v/m=%d/n=%d/k=%d", tb, m, n, k)
-			cputest.Benchmark(b, name, 2*float64(m)*float64(n)*float64(k), 0, func() {
-				Gemm(false, tb, m, n, k, 1, x, k, w, ldb, 0, y, n)
-			})
-		}
-	}
-}
-
-// BenchmarkSkinny is the linear layer of decoding: 48 MiB of weights are read, more than a second-level cache holds.
-func BenchmarkSkinny(b *testing.B) {
-	const n, k = 12288, 1024
-	w, half := cputest.Normal(2, n*k), make([]uint16, n*k)
-	for _, m := range []int{1, 8, 16} {
-		x, y := cputest.Normal(1, m*k), make([]float32, m*n)
-		cputest.Benchmark(b, fmt.Sprintf("weights=f32/m=%d/n=%d/k=%d", m, n, k), 2*float64(m)*n*k, 4*n*k, func() {
-			Gemm(false, true, m, n, k, 1, x, k, w, k, 0, y, n)
-		})
-		for h, format := range halfNames {
-			cputest.Benchmark(b, fmt.Sprintf("weights=%s/m=%d/n=%d/k=%d", format, m, n, k), 2*float64(m)*n*k, 2*n*k, func() {
-				GemmNTHalf(h, m, n, k, x, k, half, k, 0, y, n)
-			})
-		}
-	}
-}
-
 var halfNames = map[simd.Half]string{simd.BF16: "bf16", simd.F16: "f16"}
 
 // attentionBench returns operands without gaps, [batch, row, head, dim] or with headsFirst [batch, head, row, dim].
@@ -101,12 +70,8 @@ func BenchmarkElementwise(b *testing.B) {
 	cputest.Benchmark(b, "op=rmsnorm", 0, 8*n, func() { RMSNorm(out, inv, x, w, n/1024, 1024, 1e-5) })
 	cputest.Benchmark(b, "op=rmsnorm-backward", 0, 16*n, func() { RMSNormBackward(out, nil, y, x, w, inv, n/1024, 1024) })
 	cputest.Benchmark(b, "op=layernorm", 0, 8*n, func() { LayerNorm(out, nil, inv, x, w, w, n/1024, 1024, 1e-5) })
-	cputest.Benchmark(b, "op=dot", 0, 8*n, func() { Dot(x, y) })
-	cputest.Benchmark(b, "op=axpy", 0, 12*n, func() { Axpy(0.5, x, out) })
 	table, pos := NewRopeTable(frequencies(32), 512, 1, false), []int32{1, 2, 3, 4, 5, 6, 7, 8}
 	cputest.Benchmark(b, "op=rotate", 0, 8*n, func() { table.Rotate(out, x, pos, 16, 64, false) })
-	p, m, v := cputest.Normal(5, n), make([]float32, n), make([]float32, n)
-	cputest.Benchmark(b, "op=adamw", 0, 28*n, func() { AdamW{1e-3, 0.9, 0.95, 1e-8, 0.1}.Step(p, x, m, v, 1, 3) })
 	targets, loss, lse := []int32{1, 2, 3, 4}, make([]float32, 4), make([]float32, 4)
 	cputest.Benchmark(b, "op=cross-entropy", 0, 4*n, func() { CrossEntropy(loss, lse, x, targets, 4, n/4) })
 	grad := make([]float32, n)

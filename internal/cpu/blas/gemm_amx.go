@@ -1,4 +1,4 @@
-package kernels
+package blas
 
 import (
 	"sync/atomic"
@@ -9,24 +9,24 @@ import (
 )
 
 // Large products of float32 by matrix instructions. Each factor is the sum of three bfloat16, so a product of two numbers is a
-// sum of nine, of which the six that a float32 can show are computed: as precise as multiply-adds in float32, and 2.7 times as
-// many a cycle. (The split is that of Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
+// sum of nine. Six of them are large enough to show in a float32 and are computed: that is as precise as multiply-adds in float32,
+// and there are 2.7 times as many per cycle. (The split is that of Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
 // Higher-Precision Computations", arXiv 1904.06376.)
 const (
 	blockDepth   = 128     // most elements of the sums at a time: a panel of A, 24 KiB, stays in the first-level cache
-	blockF64     = 1024    // most columns of B at a time: 768 KiB stay in the second-level cache
-	blockShare   = 1 << 20 // most float32 of a B that is split for all threads: 4 MiB
-	rowsTogether = 256     // fewest rows of A that such a B is worth waiting for
+	blockColumns = 1024    // most columns of B at a time: 768 KiB stay in the second-level cache
+	blockShare   = 1 << 20 // most float32 of B that are split for all threads at a time: 4 MiB
+	rowsTogether = 256     // fewest rows of A for which threads wait for each other
 )
 
-// byTiles reports whether a product is large enough for the splitting, and fills its blocks well enough, to be faster so.
-func (g *gemm) byTiles() bool {
+// byAMX reports whether a product is large enough, and fills its blocks well enough, to be faster by matrix instructions.
+func (g *gemm) byAMX() bool {
 	return simd.AMX() != nil && min(g.m, g.n) >= 2*simd.AMXBlock && g.m*g.n >= 9*simd.AMXBlock*simd.AMXBlock &&
 		5*g.m*g.n >= 4*pool.RoundUp(g.m, simd.AMXBlock)*pool.RoundUp(g.n, simd.AMXBlock)
 }
 
-// multiplyTiles is multiplyBlock by matrix instructions.
-func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
+// multiplyAMX is multiplyBlock by matrix instructions.
+func (g *gemm) multiplyAMX(w *gemmWork, from, to, j, j1, p, p1 int) {
 	panel := g.slice(p, p1)
 	if block := (blockOfB{g.serial, j, p}); w.held != block {
 		w.b = memory.Grow(w.b, pool.CeilDiv(j1-j, simd.AMXBlock)*panel)
@@ -38,7 +38,7 @@ func (g *gemm) multiplyTiles(w *gemmWork, from, to, j, j1, p, p1 int) {
 	g.multiplyRows(w, w.b, from, to, j, j1, p, p1)
 }
 
-// multiplyRows is multiplyTiles where B is split already.
+// multiplyRows is multiplyAMX for a B that is split already.
 func (g *gemm) multiplyRows(w *gemmWork, b []float32, from, to, j, j1, p, p1 int) {
 	t, k, panel := simd.AMX(), p1-p, g.slice(p, p1)
 	steps := panel / simd.AMXBlockFloats
@@ -61,7 +61,7 @@ func (g *gemm) multiplyRows(w *gemmWork, b []float32, from, to, j, j1, p, p1 int
 	}
 }
 
-// storeEdge is C[m,n] = E, or C += E if acc, for rows of E that are blockSize apart.
+// storeEdge computes C[m,n] = E, or C += E if acc, for rows of E that are AMXBlock apart.
 func storeEdge(c []float32, ldc int, e []float32, m, n int, acc bool) {
 	for r := range m {
 		to, from := c[r*ldc:][:n], e[r*simd.AMXBlock:][:n]
@@ -73,21 +73,21 @@ func storeEdge(c []float32, ldc int, e []float32, m, n int, acc bool) {
 	}
 }
 
-// splitRows splits elements [p,p+k) of rows [i,i+m) of op(A) into w.a. What lies there for other rows stays as it is.
+// splitRows splits elements [p,p+k) of rows [i,i+m) of op(A) into w.a. It leaves what is there for other rows.
 func (g *gemm) splitRows(w *gemmWork, i, m, p, k int) {
 	a, lda := g.a[i*g.ars+p*g.acs:], g.ars
 	if g.acs != 1 {
 		lda = pool.RoundUp(k, simd.AMXBlock)
-		w.turned = memory.Grow(w.turned, simd.AMXBlock*lda)
-		simd.Gemm().PackT(w.turned, a, g.acs, k, m, lda)
-		a = w.turned
+		w.transposed = memory.Grow(w.transposed, simd.AMXBlock*lda)
+		simd.Gemm().PackT(w.transposed, a, g.acs, k, m, lda)
+		a = w.transposed
 	}
 	for r := range m {
 		splitRow(w, a[r*lda:][:k], w.a[r*simd.AMXLine:], simd.AMXBlock*lda)
 	}
 }
 
-// splitRow splits one row, filled up with zeros to whole steps.
+// splitRow splits one row, padded with zeros to whole steps.
 func splitRow(w *gemmWork, row, dst []float32, ahead int) {
 	steps := len(row) / simd.AMXBlock
 	if steps > 0 {
@@ -108,31 +108,31 @@ func (g *gemm) splitColumns(w *gemmWork, dst []float32, p, k, j, n int) {
 		}
 		if done := steps * simd.AMXBlock; done < k {
 			g.gather(w, p+done, k-done, j, n)
-			simd.AMX().PackPairs(1, w.turned, simd.AMXBlock, g.alpha, dst[steps*simd.AMXBlockFloats:])
+			simd.AMX().PackPairs(1, w.transposed, simd.AMXBlock, g.alpha, dst[steps*simd.AMXBlockFloats:])
 		}
 		return
 	}
 	g.gather(w, p, k, j, n)
-	simd.AMX().PackPairs(pool.CeilDiv(k, simd.AMXBlock), w.turned, simd.AMXBlock, g.alpha, dst)
+	simd.AMX().PackPairs(pool.CeilDiv(k, simd.AMXBlock), w.transposed, simd.AMXBlock, g.alpha, dst)
 }
 
-// gather copies rows [p,p+k) of columns [j,j+n) of op(B) to w.turned, [k,blockSize], with rows of zeros up to whole steps.
+// gather copies rows [p,p+k) of columns [j,j+n) of op(B) to w.transposed, [k,AMXBlock], padded with rows of zeros to whole steps.
 func (g *gemm) gather(w *gemmWork, p, k, j, n int) {
-	w.turned = memory.Grow(w.turned, pool.RoundUp(k, simd.AMXBlock)*simd.AMXBlock)
+	w.transposed = memory.Grow(w.transposed, pool.RoundUp(k, simd.AMXBlock)*simd.AMXBlock)
 	switch {
 	case g.half != simd.F32:
-		g.packHalf(w.turned, p, k, j, n, simd.AMXBlock)
+		g.packHalf(w.transposed, p, k, j, n, simd.AMXBlock)
 	case g.tb:
-		simd.Gemm().PackT(w.turned, g.b[j*g.ldb+p:], g.ldb, n, k, simd.AMXBlock)
+		simd.Gemm().PackT(w.transposed, g.b[j*g.ldb+p:], g.ldb, n, k, simd.AMXBlock)
 	default:
-		copyRows(w.turned, simd.AMXBlock, g.b[p*g.ldb+j:], g.ldb, k, n)
+		CopyRows(w.transposed, simd.AMXBlock, g.b[p*g.ldb+j:], g.ldb, k, n)
 	}
-	clear(w.turned[k*simd.AMXBlock : pool.RoundUp(k, simd.AMXBlock)*simd.AMXBlock])
+	clear(w.transposed[k*simd.AMXBlock : pool.RoundUp(k, simd.AMXBlock)*simd.AMXBlock])
 }
 
-// together is blocked where the factors are split: splitting them is a seventh of the work of a product of a thousand rows, so
-// threads split a part of B for all of them, each panel once, and then multiply blocks of A's rows by it, several for each thread.
-// The sums are as of one thread.
+// together is blocked for factors that are split. Splitting is a seventh of the work of a product of a thousand rows, so the threads
+// split a part of B for all of them, each panel once, and then multiply blocks of A's rows by it, several for each thread. The sums
+// are those of one thread.
 func (g *gemm) together(threads int) {
 	blocks := pool.CeilDiv(g.m, simd.AMXBlock)
 	g.each = pool.CeilDiv(blocks, threads)
@@ -158,13 +158,13 @@ func (g *gemm) together(threads int) {
 	}
 }
 
-// slice is how many float32 a panel takes when split, of elements [p,p1) of the sums.
+// slice returns how many float32 elements [p,p1) of a panel take when split.
 func (g *gemm) slice(p, p1 int) int { return pool.CeilDiv(p1-p, simd.AMXBlock) * simd.AMXBlockFloats }
 
-// panels is how many of B are split together, for each depth of the sums.
+// panels returns how many panels of B are split together, for each depth of the sums.
 func (g *gemm) panels() int { return pool.CeilDiv(g.jEnd-g.j, simd.AMXBlock) }
 
-// part is panel number i of those that are split together: of which columns and elements of the sums, and where it lies.
+// part returns panel i of those that are split together: its columns, its elements of the sums, and its memory.
 func (g *gemm) part(i int) (c, c1, p, p1 int, at []float32) {
 	panels := g.panels()
 	c, p = g.j+i%panels*simd.AMXBlock, g.p+i/panels*g.depth
@@ -172,7 +172,7 @@ func (g *gemm) part(i int) (c, c1, p, p1 int, at []float32) {
 	return c, min(c+simd.AMXBlock, g.jEnd), p, p1, g.packedB[i/panels*panels*g.slice(0, g.depth)+i%panels*g.slice(p, p1):]
 }
 
-// splittingB is those panels as tasks.
+// splittingB is the splitting of these panels as tasks.
 type splittingB gemm
 
 func (t *splittingB) Block(lo, hi int) {
@@ -184,9 +184,9 @@ func (t *splittingB) Block(lo, hi int) {
 	gemmWorks.Put(w)
 }
 
-// multiplyingRows is a task for each block of A's rows and each depth of the sums, for the part of B that is split. A thread
-// multiplies all rows of its share by one depth before it goes on to the next, so that what it reads of B stays in its cache.
-// Tasks are short: a thread that other programs hold up is helped by those that have done their share.
+// multiplyingRows has a task for each block of A's rows and each depth of the sums, for the part of B that is split. A thread
+// multiplies all rows of its share by one depth before it goes on to the next, so that what it reads of B stays in its cache. Tasks
+// are short, so that threads that are done help one that other programs hold up.
 type multiplyingRows gemm
 
 func (t *multiplyingRows) Block(lo, hi int) {

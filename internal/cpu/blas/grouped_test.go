@@ -1,4 +1,4 @@
-package kernels
+package blas
 
 import (
 	"fmt"
@@ -9,20 +9,20 @@ import (
 	"gqa/internal/cpu/simd"
 )
 
-// TestGemmNTs holds products that share their x to each alone: of one format or several, of few rows and of many.
-func TestGemmNTs(t *testing.T) {
+// TestGroupedGemmNT holds products that share their x to each alone: of one format or several, of few rows and of many.
+func TestGroupedGemmNT(t *testing.T) {
 	const k = 320
 	widths := []int{64, 16, 208, 7}
 	for _, formats := range [][]simd.Half{{simd.F32, simd.F32, simd.F32, simd.F32}, {simd.BF16, simd.BF16, simd.BF16}, {simd.BF16, simd.BF16, simd.BF16, simd.BF16}, {simd.F16, simd.F16}, {simd.F32, simd.BF16}, {simd.F32}, {}} {
 		for _, m := range []int{0, 1, 5, 16, 17, 300} {
 			t.Run(fmt.Sprintf("formats=%v/m=%d", formats, m), func(t *testing.T) {
-				cputest.OnPaths(t, func(t *testing.T) { checkGemmNTs(t, m, k, widths, formats) })
+				cputest.OnPaths(t, func(t *testing.T) { checkGroupedGemmNT(t, m, k, widths, formats) })
 			})
 		}
 	}
 }
 
-func checkGemmNTs(t *testing.T, m, k int, widths []int, formats []simd.Half) {
+func checkGroupedGemmNT(t *testing.T, m, k int, widths []int, formats []simd.Half) {
 	x := cputest.Normal(1, m*(k+5)+1)
 	ps, want := make([]Product, len(formats)), make([][]float32, len(formats))
 	for i, h := range formats {
@@ -42,7 +42,7 @@ func checkGemmNTs(t *testing.T, m, k int, widths []int, formats []simd.Half) {
 		for i := range ps {
 			ps[i].Y = cputest.Poisoned(m * ps[i].N)
 		}
-		GemmNTs(m, k, x, k+5, ps)
+		GroupedGemmNT(m, k, x, k+5, ps)
 		var all []float32
 		for i, p := range ps {
 			cputest.Compare(t, fmt.Sprintf("product %d", i), p.Y, want[i], 1e-4)
@@ -52,7 +52,7 @@ func checkGemmNTs(t *testing.T, m, k int, widths []int, formats []simd.Half) {
 	})
 }
 
-func TestGemmNTsAllocatesNothing(t *testing.T) {
+func TestGroupedGemmNTAllocatesNothing(t *testing.T) {
 	const m, k = 8, 256
 	x := cputest.Normal(1, m*k)
 	for _, h := range []simd.Half{simd.F32, simd.BF16} {
@@ -64,7 +64,7 @@ func TestGemmNTsAllocatesNothing(t *testing.T) {
 				ps[i].Packed = PackHalf(h, n, k, ps[i].Half)
 			}
 		}
-		f := func() { GemmNTs(m, k, x, k, ps) }
+		f := func() { GroupedGemmNT(m, k, x, k, ps) }
 		f()
 		if n := testing.AllocsPerRun(20, f); n >= 1 {
 			t.Errorf("format %d: %v allocations", h, n)

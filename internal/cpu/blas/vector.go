@@ -1,4 +1,4 @@
-package kernels
+package blas
 
 import (
 	"math"
@@ -8,7 +8,7 @@ import (
 	"gqa/internal/cpu/simd"
 )
 
-// Add is dst = x + y, elementwise. dst may alias x or y.
+// Add computes dst = x + y. dst may alias x or y.
 func Add(dst, x, y []float32) {
 	if len(dst) <= pool.BlockElements {
 		simd.Add(dst, x[:len(dst)], y[:len(dst)])
@@ -17,7 +17,7 @@ func Add(dst, x, y []float32) {
 	pool.For(len(dst), pool.BlockElements, func(lo, hi int) { simd.Add(dst[lo:hi], x[lo:hi], y[lo:hi]) })
 }
 
-// Copy is dst = x.
+// Copy copies x to dst.
 func Copy(dst, x []float32) {
 	if len(x) <= pool.BlockElements {
 		copy(dst, x)
@@ -26,7 +26,7 @@ func Copy(dst, x []float32) {
 	pool.For(len(x), pool.BlockElements, func(lo, hi int) { copy(dst[lo:hi], x[lo:hi]) })
 }
 
-// Clear is dst = 0.
+// Clear sets dst to zeros.
 func Clear(dst []float32) {
 	if len(dst) <= pool.BlockElements {
 		clear(dst)
@@ -35,10 +35,10 @@ func Clear(dst []float32) {
 	pool.For(len(dst), pool.BlockElements, func(lo, hi int) { clear(dst[lo:hi]) })
 }
 
-// Accumulate is dst += x.
+// Accumulate computes dst += x.
 func Accumulate(dst, x []float32) { Axpy(1, x, dst) }
 
-// Scale is dst *= s.
+// Scale computes dst *= s.
 func Scale(dst []float32, s float32) {
 	if len(dst) <= pool.BlockElements {
 		simd.Scale(dst, s)
@@ -47,7 +47,7 @@ func Scale(dst []float32, s float32) {
 	pool.For(len(dst), pool.BlockElements, func(lo, hi int) { simd.Scale(dst[lo:hi], s) })
 }
 
-// Axpy is y += s·x.
+// Axpy computes y += s·x.
 func Axpy(s float32, x, y []float32) {
 	if len(x) <= pool.BlockElements {
 		simd.Axpy(s, x, y[:len(x)])
@@ -64,7 +64,7 @@ func Lerp(dst, x []float32, s float32) {
 	})
 }
 
-// Swap exchanges what x and y hold.
+// Swap exchanges the elements of x and y.
 func Swap(x, y []float32) {
 	pool.For(len(x), pool.BlockElements, func(lo, hi int) {
 		for i, v := range x[lo:hi] {
@@ -73,16 +73,16 @@ func Swap(x, y []float32) {
 	})
 }
 
-// Shift is dst = x + t. dst may alias x.
+// Shift computes dst = x + t. dst may alias x.
 func Shift(dst, x []float32, t float32) { simd.Affine(dst, x[:len(dst)], 1, t) }
 
 // Dot returns Σ_i x[i]·y[i].
 func Dot(x, y []float32) float32 { return simd.Dot(x, y[:len(x)]) }
 
-// squaresBlock is how many squares are summed in float32, in lanes, before float64 takes over.
+// squaresBlock is how many squares are summed in float32, in lanes, before they are added in float64.
 const squaresBlock = 256
 
-// Finite says whether no element of x is NaN or infinite.
+// Finite reports whether no element of x is NaN or infinite.
 func Finite(x []float32) bool {
 	const exponent, one, sign = 0x7f800000, 0x00800000, 0x80000000
 	var carried uint32 // into the sign, by adding one to an exponent of all ones

@@ -7,6 +7,7 @@ import (
 
 	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/memory"
+	"gqa/internal/cpu/optim"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
 	"gqa/internal/device"
@@ -402,14 +403,14 @@ func sum(terms []device.Term) (total float64) {
 
 // AdamW implements device.Optimizers.
 func (*Device) AdamW(o device.AdamW, p, g, m, v device.Buffer, scale float32, t int) {
-	kernels.AdamW(o).Step(p.F32(), g.F32(), m.F32(), v.F32(), scale, t)
+	optim.AdamW(o).Step(p.F32(), g.F32(), m.F32(), v.F32(), scale, t)
 }
 
 // Muon implements device.Optimizers.
 func (d *Device) Muon(steps []device.MuonStep, scale float32) {
 	pool.For(len(steps), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
 		for _, s := range steps[lo:hi] {
-			o := kernels.Muon{LR: s.LR, Size: s.Size, Momentum: s.Momentum, Decay: s.Decay, Stop: d.stop}
+			o := optim.Muon{LR: s.LR, Size: s.Size, Momentum: s.Momentum, Decay: s.Decay, Stop: d.stop}
 			o.Step(s.P.F32(), s.G.F32(), s.M.F32(), s.Rows, s.Cols, scale)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/optim"
 	"gqa/internal/device"
 	"gqa/internal/kernels"
 )
@@ -350,7 +351,7 @@ func optimizers() []operation {
 		{"AdamW", values{"p": normal(1, n), "g": normal(2, n), "m": normal(3, n), "v": squares}, func(d device.Device, b map[string]device.Buffer) {
 			d.AdamW(adamw, b["p"], b["g"], b["m"], b["v"], 0.5, 3)
 		}, func(v values) {
-			kernels.AdamW(adamw).StepRef(v["p"], v["g"], v["m"], v["v"], 0.5, 3)
+			optim.AdamW(adamw).StepRef(v["p"], v["g"], v["m"], v["v"], 0.5, 3)
 		}, nil, 1e-5},
 		{"Muon", values{
 			"p": normal(1, rows*cols), "g": normal(2, rows*cols), "m": normal(3, rows*cols),
@@ -361,7 +362,7 @@ func optimizers() []operation {
 				{Muon: muon, P: b["p2"], G: b["g2"], M: b["m2"], Rows: cols, Cols: rows},
 			}, 0.5)
 		}, func(v values) {
-			o := kernels.Muon{LR: muon.LR, Size: muon.Size, Momentum: muon.Momentum, Decay: muon.Decay}
+			o := optim.Muon{LR: muon.LR, Size: muon.Size, Momentum: muon.Momentum, Decay: muon.Decay}
 			o.StepRef(v["p"], v["g"], v["m"], rows, cols, 0.5)
 			o.StepRef(v["p2"], v["g2"], v["m2"], cols, rows, 0.5)
 		}, []string{"g", "g2"}, 1e-4},

@@ -1,4 +1,5 @@
-package kernels
+// Package optim holds the optimizers that update parameters from gradients: AdamW and Muon. A step computes on all threads.
+package optim
 
 import (
 	"math"

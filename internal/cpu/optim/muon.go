@@ -1,4 +1,4 @@
-package kernels
+package optim
 
 import (
 	"math"
@@ -9,19 +9,19 @@ import (
 	"gqa/internal/cpu/pool"
 )
 
-// Muon is the optimizer of Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for matrices: a
-// step goes as far in every direction that the averaged gradient has. With a Size of 0.2 it has the semantics of
+// Muon is the optimizer of Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for matrices. A step
+// goes equally far in every direction of the averaged gradient. With a Size of 0.2 it has the semantics of
 // torch.optim.Muon with adjust_lr_fn "match_rms_adamw" (Liu et al. 2025, arXiv 2502.16982, equation 4), in float32.
 type Muon struct {
 	LR       float64 // learning rate of this step
-	Size     float64 // root mean square of what a step of rate 1 adds; 0.2 is about AdamW's
+	Size     float64 // root mean square of a step of rate 1; 0.2 is about AdamW's
 	Momentum float64 // decay of the average of g
 	Decay    float64 // weight decay, applied as p *= 1 - LR·Decay
-	// Stop, if not nil, is asked between products. Once it says so the step ends early, and p means nothing.
+	// Stop, if not nil, is called between products. Once it returns true the step ends early, and p means nothing.
 	Stop func() bool
 }
 
-// Step makes a step on the matrix p [rows, cols] with gradient g·gscale and the average m. It leaves g without a meaning.
+// Step makes a step on the matrix p [rows, cols] with gradient g·gscale and the average m. g is overwritten.
 func (o Muon) Step(p, g, m []float32, rows, cols int, gscale float32) {
 	fresh := float32(1-o.Momentum) * gscale
 	blas.Scale(m, float32(o.Momentum))
@@ -35,24 +35,24 @@ func (o Muon) Step(p, g, m []float32, rows, cols int, gscale float32) {
 	blas.Axpy(float32(-o.stretch(rows, cols)), g, p)
 }
 
-// stretch is what an orthogonal matrix is multiplied by: its root mean square is one over the root of its longer side.
+// stretch returns what an orthogonal matrix is multiplied by. Its root mean square is one over the root of its longer side.
 func (o Muon) stretch(rows, cols int) float64 {
 	return o.LR * o.Size * math.Sqrt(float64(max(rows, cols)))
 }
 
 const orthogonalSteps = 5
 
-// orthogonalWeights are of a quintic (Jordan et al.) that brings singular values near 1 fast, not exactly: they end between
-// 0.7 and 1.2.
+// orthogonalWeights are the coefficients of a quintic (Jordan et al.) that brings singular values near 1 fast, not exactly: they end
+// between 0.7 and 1.2.
 var orthogonalWeights = [3]float64{3.4445, -4.7750, 2.0315}
 
-// orthogonalWork is what orthogonalise needs beside g: the square of its shorter side, a polynomial of it, and another g.
+// orthogonalWork is the scratch of orthogonalise: the square of the shorter side, a polynomial of it, and another g.
 type orthogonalWork struct{ square, poly, next []float32 }
 
 var orthogonalWorks = sync.Pool{New: func() any { return new(orthogonalWork) }}
 
-// orthogonalise keeps the singular vectors of g [rows, cols] and brings its singular values near 1, in place, by steps of
-// Newton–Schulz's kind: X becomes (a + b·XXᵀ + c·(XXᵀ)²)·X.
+// orthogonalise keeps the singular vectors of g [rows, cols] and brings its singular values near 1, in place, by Newton–Schulz
+// iterations: X becomes (a + b·XXᵀ + c·(XXᵀ)²)·X.
 func orthogonalise(g []float32, rows, cols int, stop func() bool) {
 	a, b, c := float32(orthogonalWeights[0]), float32(orthogonalWeights[1]), float32(orthogonalWeights[2])
 	blas.Scale(g, float32(1/(math.Sqrt(blas.SumSquares(g))+1e-30)))
@@ -85,13 +85,13 @@ func orthogonalise(g []float32, rows, cols int, stop func() bool) {
 	}
 }
 
-// squareRows is how many rows of a symmetric matrix are computed at a time, a multiple of mirrorTile: enough for a product to be fast.
+// squareRows is how many rows of a symmetric matrix are computed at a time, a multiple of mirrorTile: enough for fast products.
 var squareRows = 512
 
-// mirrorTile is the side of what is mirrored at a time, so that both ways through it stay in the caches.
+// mirrorTile is the side of the square that is mirrored at a time, small enough for the caches.
 const mirrorTile = 32
 
-// symmetric fills c [n,n]: product computes m rows from at on and the k columns from there to the end, into to; the rest is theirs.
+// symmetric fills the symmetric matrix c [n,n]: product computes rows [at,at+m) and the last k columns into to. The rest is mirrored.
 func symmetric(c []float32, n int, product func(m, k, at int, to []float32)) {
 	for at := 0; at < n; at += squareRows {
 		product(min(squareRows, n-at), n-at, at, c[at*n+at:])
@@ -99,6 +99,11 @@ func symmetric(c []float32, n int, product func(m, k, at int, to []float32)) {
 	if n <= squareRows {
 		return
 	}
+	mirror(c, n)
+}
+
+// mirror copies what is above the diagonal blocks of c [n,n] to below them.
+func mirror(c []float32, n int) {
 	const tile = mirrorTile
 	pool.For(pool.CeilDiv(n, tile), 1, func(lo, hi int) {
 		for i := lo * tile; i < min(hi*tile, n); i += tile {
@@ -145,7 +150,7 @@ func orthogonaliseRef(g []float64, rows, cols int) {
 	}
 }
 
-// squareTimes is g·gᵀ·x, all [rows, cols].
+// squareTimes returns g·gᵀ·x, all [rows, cols].
 func squareTimes(g, x []float64, rows, cols int) []float64 {
 	z := make([]float64, len(x))
 	for i := range rows {

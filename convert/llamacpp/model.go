@@ -14,6 +14,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/checkpoints/gguf"
 	"gqa/configs"
+	"gqa/internal/activation"
 )
 
 // Model is a checkpoint as llama.cpp loads it.
@@ -151,7 +152,7 @@ func (b *builder) weight(role configs.Role, at place, bias bool) (int, bool) {
 func (b *builder) notes() []string {
 	var notes []string
 	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
-	if b.arch.Activation == configs.GELU {
+	if b.arch.Activation == activation.GELU {
 		add("llama.cpp computes gelu by its tanh approximation: logits differ in the third digit")
 	}
 	if b.arch.Rope.Type == "dynamic" {

@@ -28,6 +28,8 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
+	"gqa/internal/activation"
+	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
@@ -140,7 +142,7 @@ func expand(t *testing.T, src *weights.Source, o convert.Options) string {
 // T5 has two stacks of it, and scores that are not scaled.
 func tolerance(a *configs.Arch) float64 {
 	switch {
-	case a.Activation != configs.GELU && a.Activation != configs.GELUTanh:
+	case a.Activation != activation.GELU && a.Activation != activation.GELUTanh:
 		return 2e-4
 	case a.EncoderLayers > 0:
 		return 4e-2
@@ -346,7 +348,7 @@ func (r running) greedy(t *testing.T, next []int32, n int) []int32 {
 			t.Fatal(err)
 		}
 		best := make([]int32, 1)
-		kernels.ArgmaxRows(best, logits.Data, 1, r.arch.Vocab)
+		kernels.ArgmaxRows(best, logits.F32(), 1, r.arch.Vocab)
 		got, next = append(got, best[0]), best
 	}
 	return got

@@ -5,7 +5,11 @@
 // Matrices are row-major without gaps unless leading dimensions are given.
 package device
 
-import "context"
+import (
+	"context"
+
+	"gqa/internal/activation"
+)
 
 // Format is how a number is stored.
 type Format uint8
@@ -136,10 +140,10 @@ type Elementwise interface {
 	Lerp(dst, x Buffer, s float32) // dst = (1-s)·dst + s·x
 	Swap(x, y Buffer)
 
-	Activate(act string, y, x Buffer) // y = act(x); names are those of ops.Activation
-	ActivateBackward(act string, dx, dy, x Buffer)
-	Gate(act string, y, gate, up Buffer) // y = act(gate)·up
-	GateBackward(act string, dgate, dup, dy, gate, up Buffer)
+	Activate(act activation.Func, y, x Buffer) // y = act(x)
+	ActivateBackward(act activation.Func, dx, dy, x Buffer)
+	Gate(act activation.Func, y, gate, up Buffer) // y = act(gate)·up
+	GateBackward(act activation.Func, dgate, dup, dy, gate, up Buffer)
 }
 
 // Product is y [rows, N] = x·wᵀ, one of several with the same x [rows, k].

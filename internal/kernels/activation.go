@@ -3,31 +3,18 @@ package kernels
 import (
 	"sync"
 
+	"gqa/internal/activation"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
 )
 
-// Activation is an elementwise function.
-type Activation uint8
-
-// The activations of the transformers in use. Hugging Face's names for GELUTanh are gelu_new, gelu_pytorch_tanh and
-// gelu_fast.
-const (
-	Identity  Activation = iota
-	ReLU                 // max(x, 0)
-	SiLU                 // x·sigmoid(x)
-	GELU                 // x·Φ(x), Φ the normal distribution (Hendrycks & Gimpel, arXiv 1606.08415)
-	GELUTanh             // x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
-	QuickGELU            // x·sigmoid(1.702·x)
-	ReLU2                // max(x, 0)² (So et al., arXiv 2109.08668)
-)
-
-// The smooth activations are x·s(x). For all but GELU, s(x) = sigmoid(x·(c1 + c3·x²)): tanh(z) = 2·sigmoid(2z) - 1.
-func (act Activation) sigmoid() (c1, c3 float32) {
+// cubic returns the constants of a smooth activation. These are x·s(x), and for all but GELU s(x) = sigmoid(x·(c1 + c3·x²)), because
+// tanh(z) = 2·sigmoid(2z) - 1.
+func cubic(act activation.Func) (c1, c3 float32) {
 	switch act {
-	case QuickGELU:
+	case activation.QuickGELU:
 		return 1.702, 0
-	case GELUTanh:
+	case activation.GELUTanh:
 		const c = 2 * 0.7978845608028654 // 2·√(2/π)
 		return c, c * 0.044715
 	}
@@ -39,18 +26,18 @@ const actBlock = 512
 
 var actScratch = sync.Pool{New: func() any { return new([actBlock]float32) }}
 
-// switches writes s(x) of the smooth activations.
-func (act Activation) switches(s, x []float32) {
-	if act == GELU {
+// gates computes s(x) of a smooth activation.
+func gates(act activation.Func, s, x []float32) {
+	if act == activation.GELU {
 		simd.NormalCDF(s, x)
 		return
 	}
-	c1, c3 := act.sigmoid()
+	c1, c3 := cubic(act)
 	simd.Sigmoid(s, x, c1, c3)
 }
 
-// Activate is y = act(x). y may alias x.
-func Activate(act Activation, y, x []float32) {
+// Activate computes y = act(x). y may alias x.
+func Activate(act activation.Func, y, x []float32) {
 	if len(x) <= pool.BlockElements {
 		activate(act, y, x)
 		return
@@ -58,16 +45,16 @@ func Activate(act Activation, y, x []float32) {
 	pool.For(len(x), pool.BlockElements, func(lo, hi int) { activate(act, y[lo:hi], x[lo:hi]) })
 }
 
-func activate(act Activation, y, x []float32) {
+func activate(act activation.Func, y, x []float32) {
 	y = y[:len(x)]
 	switch act {
-	case Identity:
+	case activation.Identity:
 		copy(y, x)
-	case ReLU:
+	case activation.ReLU:
 		for i, v := range x {
 			y[i] = max(v, 0)
 		}
-	case ReLU2:
+	case activation.ReLU2:
 		for i, v := range x {
 			v = max(v, 0)
 			y[i] = v * v
@@ -77,15 +64,15 @@ func activate(act Activation, y, x []float32) {
 		for i := 0; i < len(x); i += actBlock {
 			part := x[i:min(i+actBlock, len(x))]
 			s := scratch[:len(part)]
-			act.switches(s, part)
+			gates(act, s, part)
 			simd.Mul(y[i:][:len(part)], part, s)
 		}
 		actScratch.Put(scratch)
 	}
 }
 
-// ActivateBackward is dx = dy·act'(x). dx may alias dy or x.
-func ActivateBackward(act Activation, dx, dy, x []float32) {
+// ActivateBackward computes dx = dy·act'(x). dx may alias dy or x.
+func ActivateBackward(act activation.Func, dx, dy, x []float32) {
 	if len(x) <= pool.BlockElements {
 		activateBackward(act, dx, dy, x)
 		return
@@ -93,45 +80,45 @@ func ActivateBackward(act Activation, dx, dy, x []float32) {
 	pool.For(len(x), pool.BlockElements, func(lo, hi int) { activateBackward(act, dx[lo:hi], dy[lo:hi], x[lo:hi]) })
 }
 
-func activateBackward(act Activation, dx, dy, x []float32) {
+func activateBackward(act activation.Func, dx, dy, x []float32) {
 	scratch := actScratch.Get().(*[actBlock]float32)
 	for i := 0; i < len(x); i += actBlock {
 		part := x[i:min(i+actBlock, len(x))]
 		slope := scratch[:len(part)]
-		act.slopes(slope, part)
+		slopes(act, slope, part)
 		simd.Mul(dx[i:][:len(part)], slope, dy[i:][:len(part)])
 	}
 	actScratch.Put(scratch)
 }
 
-// slopes writes act'(x) of up to actBlock elements to d, which must not alias x.
-func (act Activation) slopes(d, x []float32) {
+// slopes computes d = act'(x) of up to actBlock elements. d must not alias x.
+func slopes(act activation.Func, d, x []float32) {
 	d = d[:len(x)]
 	switch act {
-	case Identity:
+	case activation.Identity:
 		for i := range d {
 			d[i] = 1
 		}
-	case ReLU:
+	case activation.ReLU:
 		for i, v := range x {
 			d[i] = 0
 			if v > 0 {
 				d[i] = 1
 			}
 		}
-	case ReLU2:
+	case activation.ReLU2:
 		for i, v := range x {
 			d[i] = 2 * max(v, 0)
 		}
-	case GELU:
+	case activation.GELU:
 		geluSlopes(d, x)
 	default:
-		c1, c3 := act.sigmoid()
+		c1, c3 := cubic(act)
 		simd.SiLUSlope(d, x, c1, c3)
 	}
 }
 
-// geluSlopes is d = Φ(x) + x·φ(x), φ(x) = exp(-x²/2)/√(2π).
+// geluSlopes computes d = Φ(x) + x·φ(x), φ(x) = exp(-x²/2)/√(2π).
 func geluSlopes(d, x []float32) {
 	scratch := actScratch.Get().(*[actBlock]float32)
 	density := scratch[:len(x)]
@@ -144,8 +131,8 @@ func geluSlopes(d, x []float32) {
 	actScratch.Put(scratch)
 }
 
-// Gate is y = act(gate)·up. y may alias either.
-func Gate(act Activation, y, gate, up []float32) {
+// Gate computes y = act(gate)·up. y may alias either.
+func Gate(act activation.Func, y, gate, up []float32) {
 	if len(gate) <= pool.BlockElements {
 		gateBlock(act, y, gate, up)
 		return
@@ -153,7 +140,7 @@ func Gate(act Activation, y, gate, up []float32) {
 	pool.For(len(gate), pool.BlockElements, func(lo, hi int) { gateBlock(act, y[lo:hi], gate[lo:hi], up[lo:hi]) })
 }
 
-func gateBlock(act Activation, y, gate, up []float32) {
+func gateBlock(act activation.Func, y, gate, up []float32) {
 	scratch := actScratch.Get().(*[actBlock]float32)
 	for i := 0; i < len(gate); i += actBlock {
 		part := gate[i:min(i+actBlock, len(gate))]
@@ -164,8 +151,8 @@ func gateBlock(act Activation, y, gate, up []float32) {
 	actScratch.Put(scratch)
 }
 
-// GateBackward is dgate = dy·up·act'(gate) and dup = dy·act(gate). Each output may alias any input.
-func GateBackward(act Activation, dgate, dup, dy, gate, up []float32) {
+// GateBackward computes dgate = dy·up·act'(gate) and dup = dy·act(gate). Each output may alias any input.
+func GateBackward(act activation.Func, dgate, dup, dy, gate, up []float32) {
 	if len(gate) <= pool.BlockElements {
 		gateBackward(act, dgate, dup, dy, gate, up)
 		return
@@ -175,19 +162,19 @@ func GateBackward(act Activation, dgate, dup, dy, gate, up []float32) {
 	})
 }
 
-func gateBackward(act Activation, dgate, dup, dy, gate, up []float32) {
-	values, slopes := actScratch.Get().(*[actBlock]float32), actScratch.Get().(*[actBlock]float32)
+func gateBackward(act activation.Func, dgate, dup, dy, gate, up []float32) {
+	values, scratch := actScratch.Get().(*[actBlock]float32), actScratch.Get().(*[actBlock]float32)
 	for i := 0; i < len(gate); i += actBlock {
 		n := min(actBlock, len(gate)-i)
 		g, d, u, dg, du := gate[i:][:n], dy[i:][:n], up[i:][:n], dgate[i:][:n], dup[i:][:n]
-		a, s := values[:n], slopes[:n]
+		a, s := values[:n], scratch[:n]
 		activate(act, a, g)
-		act.slopes(s, g)
+		slopes(act, s, g)
 		simd.Mul(a, a, d)
 		simd.Mul(s, s, d)
 		simd.Mul(dg, s, u)
 		copy(du, a)
 	}
 	actScratch.Put(values)
-	actScratch.Put(slopes)
+	actScratch.Put(scratch)
 }

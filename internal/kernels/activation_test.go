@@ -5,10 +5,13 @@ import (
 	"slices"
 	"testing"
 
+	"gqa/internal/activation"
 	"gqa/internal/cpu/cputest"
 )
 
-var activations = []Activation{Identity, ReLU, SiLU, GELU, GELUTanh, QuickGELU, ReLU2}
+var activations = []activation.Func{
+	activation.Identity, activation.ReLU, activation.SiLU, activation.GELU, activation.GELUTanh, activation.QuickGELU, activation.ReLU2,
+}
 
 // inputs returns n numbers from -12 to 12, and some far ones.
 func inputs(n int) []float32 {
@@ -25,7 +28,7 @@ func TestActivations(t *testing.T) {
 			for _, n := range []int{0, 1, 600, 40000} {
 				x := inputs(n)
 				dy, up := cputest.Normal(2, len(x)), cputest.Normal(3, len(x))
-				what := fmt.Sprintf("activation %d, n %d: ", act, n)
+				what := fmt.Sprintf("%v, n %d: ", act, n)
 				y, want := cputest.Poisoned(len(x)), cputest.Poisoned(len(x))
 				Activate(act, y, x)
 				ActivateRef(act, want, x)
@@ -57,7 +60,7 @@ func TestActivationGradients(t *testing.T) {
 	for _, act := range activations {
 		dx, y := make([]float32, len(x)), make([]float32, len(x))
 		ActivateBackward(act, dx, w, x)
-		cputest.CheckGradient(t, fmt.Sprintf("activation %d: dx", act), x, dx, 2e-3, func() float64 {
+		cputest.CheckGradient(t, fmt.Sprintf("%v: dx", act), x, dx, 2e-3, func() float64 {
 			ActivateRef(act, y, x)
 			return cputest.Weighted(w, y)
 		})
@@ -71,7 +74,7 @@ func TestActivateInPlace(t *testing.T) {
 			y := make([]float32, len(x))
 			Activate(act, y, x)
 			Activate(act, x, x)
-			cputest.Same(t, fmt.Sprintf("activation %d in place", act), x, y)
+			cputest.Same(t, fmt.Sprintf("%v in place", act), x, y)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 
+	"gqa/internal/activation"
 	"gqa/internal/cpu/cputest"
 	"gqa/internal/cpu/simd"
 )
@@ -63,10 +64,10 @@ func BenchmarkElementwise(b *testing.B) {
 	const n = 8192
 	x, y, up, out := cputest.Normal(1, n), cputest.Normal(2, n), cputest.Normal(3, n), make([]float32, n)
 	w, inv := cputest.Normal(4, 1024), make([]float32, n/1024)
-	cputest.Benchmark(b, "op=silu-gate", 0, 12*n, func() { Gate(SiLU, out, x, up) })
-	cputest.Benchmark(b, "op=silu-gate-backward", 0, 20*n, func() { GateBackward(SiLU, out, y, x, x, up) })
-	cputest.Benchmark(b, "op=gelu", 0, 8*n, func() { Activate(GELU, out, x) })
-	cputest.Benchmark(b, "op=gelu-tanh", 0, 8*n, func() { Activate(GELUTanh, out, x) })
+	cputest.Benchmark(b, "op=silu-gate", 0, 12*n, func() { Gate(activation.SiLU, out, x, up) })
+	cputest.Benchmark(b, "op=silu-gate-backward", 0, 20*n, func() { GateBackward(activation.SiLU, out, y, x, x, up) })
+	cputest.Benchmark(b, "op=gelu", 0, 8*n, func() { Activate(activation.GELU, out, x) })
+	cputest.Benchmark(b, "op=gelu-tanh", 0, 8*n, func() { Activate(activation.GELUTanh, out, x) })
 	cputest.Benchmark(b, "op=rmsnorm", 0, 8*n, func() { RMSNorm(out, inv, x, w, n/1024, 1024, 1e-5) })
 	cputest.Benchmark(b, "op=rmsnorm-backward", 0, 16*n, func() { RMSNormBackward(out, nil, y, x, w, inv, n/1024, 1024) })
 	cputest.Benchmark(b, "op=layernorm", 0, 8*n, func() { LayerNorm(out, nil, inv, x, w, w, n/1024, 1024, 1e-5) })

@@ -5,6 +5,7 @@ package cpu
 import (
 	"context"
 
+	"gqa/internal/activation"
 	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/optim"
@@ -139,29 +140,29 @@ func (*Device) Lerp(dst, x device.Buffer, s float32) { blas.Lerp(dst.F32(), x.F3
 func (*Device) Swap(x, y device.Buffer) { blas.Swap(x.F32(), y.F32()) }
 
 // Activate implements device.Elementwise.
-func (d *Device) Activate(act string, y, x device.Buffer) {
+func (d *Device) Activate(act activation.Func, y, x device.Buffer) {
 	if d.stopped() {
 		return
 	}
-	kernels.Activate(kernels.ActivationOf(act), y.F32(), x.F32())
+	kernels.Activate(act, y.F32(), x.F32())
 }
 
 // ActivateBackward implements device.Elementwise.
-func (*Device) ActivateBackward(act string, dx, dy, x device.Buffer) {
-	kernels.ActivateBackward(kernels.ActivationOf(act), dx.F32(), dy.F32(), x.F32())
+func (*Device) ActivateBackward(act activation.Func, dx, dy, x device.Buffer) {
+	kernels.ActivateBackward(act, dx.F32(), dy.F32(), x.F32())
 }
 
 // Gate implements device.Elementwise.
-func (d *Device) Gate(act string, y, gate, up device.Buffer) {
+func (d *Device) Gate(act activation.Func, y, gate, up device.Buffer) {
 	if d.stopped() {
 		return
 	}
-	kernels.Gate(kernels.ActivationOf(act), y.F32(), gate.F32(), up.F32())
+	kernels.Gate(act, y.F32(), gate.F32(), up.F32())
 }
 
 // GateBackward implements device.Elementwise.
-func (*Device) GateBackward(act string, dgate, dup, dy, gate, up device.Buffer) {
-	kernels.GateBackward(kernels.ActivationOf(act), dgate.F32(), dup.F32(), dy.F32(), gate.F32(), up.F32())
+func (*Device) GateBackward(act activation.Func, dgate, dup, dy, gate, up device.Buffer) {
+	kernels.GateBackward(act, dgate.F32(), dup.F32(), dy.F32(), gate.F32(), up.F32())
 }
 
 // Gemm implements device.Products.

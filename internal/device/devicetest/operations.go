@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"gqa/internal/activation"
 	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/optim"
 	"gqa/internal/device"
@@ -40,15 +41,16 @@ func elementwise() (all []operation) {
 }
 
 func activations(n int) (all []operation) {
-	for _, name := range []string{"silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"} {
-		act := kernels.ActivationOf(name)
+	for _, act := range []activation.Func{
+		activation.SiLU, activation.GELU, activation.GELUTanh, activation.QuickGELU, activation.ReLU, activation.ReLU2,
+	} {
 		in := values{"x": normal(1, n), "u": normal(2, n), "dy": normal(3, n), "y": nan(n), "dx": nan(n), "du": nan(n)}
 		all = append(all,
 			operation{
-				"Activate " + name, in,
+				"Activate " + act.String(), in,
 				func(d device.Device, b map[string]device.Buffer) {
-					d.Activate(name, b["y"], b["x"])
-					d.ActivateBackward(name, b["dx"], b["dy"], b["x"])
+					d.Activate(act, b["y"], b["x"])
+					d.ActivateBackward(act, b["dx"], b["dy"], b["x"])
 				}, func(v values) {
 					kernels.ActivateRef(act, v["y"], v["x"])
 					kernels.ActivateBackwardRef(act, v["dx"], v["dy"], v["x"])
@@ -57,10 +59,10 @@ func activations(n int) (all []operation) {
 				1e-5,
 			},
 			operation{
-				"Gate " + name, in,
+				"Gate " + act.String(), in,
 				func(d device.Device, b map[string]device.Buffer) {
-					d.Gate(name, b["y"], b["x"], b["u"])
-					d.GateBackward(name, b["dx"], b["du"], b["dy"], b["x"], b["u"])
+					d.Gate(act, b["y"], b["x"], b["u"])
+					d.GateBackward(act, b["dx"], b["du"], b["dy"], b["x"], b["u"])
 				}, func(v values) {
 					kernels.GateRef(act, v["y"], v["x"], v["u"])
 					kernels.GateBackwardRef(act, v["dx"], v["du"], v["dy"], v["x"], v["u"])

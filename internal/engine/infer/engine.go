@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"slices"
 
+	"gqa/internal/activation"
 	"gqa/internal/device"
 	"gqa/internal/ops"
 )
@@ -162,13 +163,13 @@ func rows(m Mat, length, headDim int) device.Heads {
 	return device.Heads{Buffer: m.Buffer, Seq: length * m.Cols, Head: headDim, Row: m.Cols}
 }
 
-func (e *engine) Activate(x Mat, act ops.Activation) Mat {
-	e.device.Activate(string(act), x.Buffer, x.Buffer)
+func (e *engine) Activate(x Mat, act activation.Func) Mat {
+	e.device.Activate(act, x.Buffer, x.Buffer)
 	return x
 }
 
-func (e *engine) Gate(gate, up Mat, act ops.Activation) Mat {
-	e.device.Gate(string(act), gate.Buffer, gate.Buffer, up.Buffer)
+func (e *engine) Gate(gate, up Mat, act activation.Func) Mat {
+	e.device.Gate(act, gate.Buffer, gate.Buffer, up.Buffer)
 	return gate
 }
 

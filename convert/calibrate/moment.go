@@ -3,7 +3,7 @@ package calibrate
 import (
 	"gqa/convert/merge"
 	"gqa/internal/cpu/blas"
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/nn"
 )
 
 // moment adds up mean and covariance of rows. They are taken from the first batch's mean, not from zero, so that f32 sums
@@ -21,7 +21,7 @@ func (m *moment) add(rows []float32, dim int) {
 	n := len(rows) / dim
 	if m.origin == nil {
 		m.origin, m.sum, m.cross = make([]float32, dim), make([]float64, dim), make([]float32, dim*dim)
-		kernels.SumRows(m.origin, rows, n, dim)
+		nn.SumRows(m.origin, rows, n, dim)
 		blas.Scale(m.origin, 1/float32(n))
 	}
 	m.scaled = append(m.scaled[:0], rows...)

@@ -29,11 +29,11 @@ import (
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/internal/activation"
+	"gqa/internal/cpu/nn"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 	"gqa/internal/ops"
 	"gqa/internal/text"
 	"gqa/internal/weights"
@@ -348,7 +348,7 @@ func (r running) greedy(t *testing.T, next []int32, n int) []int32 {
 			t.Fatal(err)
 		}
 		best := make([]int32, 1)
-		kernels.ArgmaxRows(best, logits.F32(), 1, r.arch.Vocab)
+		nn.ArgmaxRows(best, logits.F32(), 1, r.arch.Vocab)
 		got, next = append(got, best[0]), best
 	}
 	return got
@@ -367,7 +367,7 @@ func (r running) follow(t *testing.T, prompt, tokens []int32, tolerance float64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		lead := slices.Max(logits.Data[:r.arch.Vocab]) - logits.Data[token]
+		lead := slices.Max(logits.F32()[:r.arch.Vocab]) - logits.F32()[token]
 		if !(float64(lead) <= tolerance) {
 			t.Errorf("%d KV heads, token %d after %v is %d, %g below ours", r.arch.KVHeads, i, prompt, token, lead)
 			return
@@ -566,7 +566,7 @@ func (r running) perplexity(s string, n int) float64 {
 	var sum float64
 	count := 0
 	for ; len(ids) >= n; ids = ids[n:] {
-		logits := r.engine.Logits(ops.NewBatch(ids[:n])).Data
+		logits := r.engine.Logits(ops.NewBatch(ids[:n])).F32()
 		for i := n / 2; i < n-1; i++ {
 			row := logits[i*r.arch.Vocab:][:r.arch.Vocab]
 			sum += logSumExp(row) - float64(row[ids[i+1]])
@@ -591,7 +591,7 @@ func TestPerLayer(t *testing.T) {
 	file, _ := toGGUF(t, dir, o)
 	m := ours(t, dir, o)
 	ids := encode(m.tok, "func main() {\n\tfmt.Println(\"hello\")\n}\n")
-	compare(t, "logits", floats(peer(t, "", file, "logits", ids...)), m.engine.Logits(ops.NewBatch(ids)).Data, 5e-4)
+	compare(t, "logits", floats(peer(t, "", file, "logits", ids...)), m.engine.Logits(ops.NewBatch(ids)).F32(), 5e-4)
 }
 
 // The encoder-decoders that no golden case is of: T5 v1.0, whose logits are scaled and whose head is the embedding, and UMT5,
@@ -618,7 +618,7 @@ func TestEncoderDecoders(t *testing.T) {
 				b, read := ops.NewBatch(target), ops.NewBatch(source)
 				b.Source = &read
 				raw := peer(t, "", file, "logits", slices.Concat(source, []int32{dash}, target)...)
-				compare(t, fmt.Sprintf("%d groups", groups), floats(raw), m.engine.Logits(b).Data, tolerance(m.arch))
+				compare(t, fmt.Sprintf("%d groups", groups), floats(raw), m.engine.Logits(b).F32(), tolerance(m.arch))
 			}
 		})
 	}
@@ -642,7 +642,7 @@ func TestEmbeddings(t *testing.T) {
 			} else if said != "" {
 				t.Fatal(said)
 			}
-			compare(t, fmt.Sprintf("%d groups", groups), transformed(m.arch, m.all, floats(raw)), m.engine.Hidden(ops.NewBatch(ids)).Data, tolerance(m.arch))
+			compare(t, fmt.Sprintf("%d groups", groups), transformed(m.arch, m.all, floats(raw)), m.engine.Hidden(ops.NewBatch(ids)).F32(), tolerance(m.arch))
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"gqa/internal/cpu/blas"
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/nn"
 )
 
 // source is a random attention module whose heads are to be made alike.
@@ -180,15 +180,15 @@ func (s source) run(a *Attention, x []float32) []float32 {
 		pos[i] = int32(i)
 	}
 	if s.rotated > 0 {
-		table := kernels.NewRopeTable(freqs, tokens, 1, s.interleaved)
+		table := nn.NewRopeTable(freqs, tokens, 1, s.interleaved)
 		table.RotateRef(q, slices.Clone(q), pos, a.Heads, a.HeadDim, false)
 		table.RotateRef(k, slices.Clone(k), pos, a.KVHeads, a.HeadDim, false)
 	}
-	view := func(x []float32) kernels.View {
-		return kernels.View{Data: x, Head: a.HeadDim, Row: len(x) / tokens, Seq: len(x)}
+	view := func(x []float32) nn.View {
+		return nn.View{Data: x, Head: a.HeadDim, Row: len(x) / tokens, Seq: len(x)}
 	}
 	mixed := make([]float32, len(q))
-	kernels.AttendRef(kernels.Attention{
+	nn.AttendRef(nn.Attention{
 		Batch: 1, Queries: tokens, Keys: tokens, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim, Scale: 0.7, Causal: true,
 	}, view(mixed), nil, view(q), view(k), view(v))
 	y := make([]float32, tokens*out)

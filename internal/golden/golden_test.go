@@ -13,12 +13,12 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
+	"gqa/internal/cpu/nn"
 	"gqa/internal/cpu/simd"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
@@ -326,7 +326,7 @@ func TestSample(t *testing.T) {
 			t.Fatal(err)
 		}
 		best := make([]int32, 1)
-		kernels.ArgmaxRows(best, logits.F32(), 1, src.Arch.Vocab)
+		nn.ArgmaxRows(best, logits.F32(), 1, src.Arch.Vocab)
 		if best[0] != greedy[i] {
 			t.Fatalf("greedy token %d is %d, want %d", i, best[0], greedy[i])
 		}

@@ -1,5 +1,5 @@
-// Package cpu is the processor as a device: buffers are slices, and operations are the kernels of internal/kernels, which use
-// every thread and end before they return.
+// Package cpu is the processor as a device. Buffers are slices, and operations are the kernels in internal/cpu: they use all threads
+// and are done when they return.
 package cpu
 
 import (
@@ -8,14 +8,14 @@ import (
 	"gqa/internal/activation"
 	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/memory"
+	"gqa/internal/cpu/nn"
 	"gqa/internal/cpu/optim"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
 	"gqa/internal/device"
-	"gqa/internal/kernels"
 )
 
-// Device is the processor. It keeps the buffers that it takes back for others of their length.
+// Device is the processor. It reuses freed buffers for new ones of their length.
 type Device struct {
 	free   map[int][][]float32
 	memory memory.Slab
@@ -41,10 +41,10 @@ func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
 
 func (d *Device) stopped() bool { return d.ctx.Err() != nil }
 
-// SetThreads has kernels compute on n threads; 0: one per core.
+// SetThreads makes kernels compute on n threads; 0 stands for one per core.
 func SetThreads(n int) { pool.SetThreads(n) }
 
-// New implements device.Memory. It asks for large pages.
+// New implements device.Memory. It asks for huge pages.
 func (d *Device) New(f device.Format, n int) device.Buffer {
 	if f != device.F32 {
 		x := make([]uint16, n)
@@ -68,7 +68,7 @@ func (d *Device) Free(b device.Buffer) {
 // Put implements device.Memory.
 func (*Device) Put(x []float32) device.Buffer { return device.HostF32(x) }
 
-// Load implements device.Memory. It asks for large pages.
+// Load implements device.Memory. It asks for huge pages.
 func (d *Device) Load(f device.Format, x []float32, rows, cols int, multiplied bool) device.Buffer {
 	if f == device.F32 {
 		memory.CollapsePages(x)
@@ -126,11 +126,11 @@ func (*Device) ScaleBy(dst, s device.Buffer) {
 func (*Device) Shift(dst, x device.Buffer, s float32) { blas.Shift(dst.F32(), x.F32(), s) }
 
 // Clip implements device.Elementwise.
-func (*Device) Clip(dst, x device.Buffer, m float32) { kernels.Clip(dst.F32(), x.F32(), m) }
+func (*Device) Clip(dst, x device.Buffer, m float32) { nn.Clip(dst.F32(), x.F32(), m) }
 
 // ClipBackward implements device.Elementwise.
 func (*Device) ClipBackward(dx, dy, x device.Buffer, m float32) {
-	kernels.ClipBackward(dx.F32(), dy.F32(), x.F32(), m)
+	nn.ClipBackward(dx.F32(), dy.F32(), x.F32(), m)
 }
 
 // Lerp implements device.Elementwise.
@@ -144,12 +144,12 @@ func (d *Device) Activate(act activation.Func, y, x device.Buffer) {
 	if d.stopped() {
 		return
 	}
-	kernels.Activate(act, y.F32(), x.F32())
+	nn.Activate(act, y.F32(), x.F32())
 }
 
 // ActivateBackward implements device.Elementwise.
 func (*Device) ActivateBackward(act activation.Func, dx, dy, x device.Buffer) {
-	kernels.ActivateBackward(act, dx.F32(), dy.F32(), x.F32())
+	nn.ActivateBackward(act, dx.F32(), dy.F32(), x.F32())
 }
 
 // Gate implements device.Elementwise.
@@ -157,12 +157,12 @@ func (d *Device) Gate(act activation.Func, y, gate, up device.Buffer) {
 	if d.stopped() {
 		return
 	}
-	kernels.Gate(act, y.F32(), gate.F32(), up.F32())
+	nn.Gate(act, y.F32(), gate.F32(), up.F32())
 }
 
 // GateBackward implements device.Elementwise.
 func (*Device) GateBackward(act activation.Func, dgate, dup, dy, gate, up device.Buffer) {
-	kernels.GateBackward(act, dgate.F32(), dup.F32(), dy.F32(), gate.F32(), up.F32())
+	nn.GateBackward(act, dgate.F32(), dup.F32(), dy.F32(), gate.F32(), up.F32())
 }
 
 // Gemm implements device.Products.
@@ -172,7 +172,7 @@ func (d *Device) Gemm(ta, tb bool, m, n, k int, alpha float32, a device.Buffer, 
 	}
 }
 
-// rowsAtOnce are multiplied between two looks at the context.
+// rowsAtOnce is how many rows are multiplied between two checks of the context.
 const rowsAtOnce = 1024
 
 // Multiply implements device.Products.
@@ -193,13 +193,13 @@ func (d *Device) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 // AddRows implements device.Products.
 func (d *Device) AddRows(y, bias device.Buffer, rows, dim int) {
 	if !d.stopped() {
-		kernels.AddRows(y.F32(), bias.F32(), rows, dim)
+		nn.AddRows(y.F32(), bias.F32(), rows, dim)
 	}
 }
 
 // SumRows implements device.Products.
 func (*Device) SumRows(dbias, dy device.Buffer, rows, dim int) {
-	kernels.SumRows(dbias.F32(), dy.F32(), rows, dim)
+	nn.SumRows(dbias.F32(), dy.F32(), rows, dim)
 }
 
 // RMSNorm implements device.Norms.
@@ -207,12 +207,12 @@ func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32)
 	if d.stopped() {
 		return
 	}
-	kernels.RMSNorm(y.F32(), inv.F32(), x.F32(), w.F32(), rows, dim, eps)
+	nn.RMSNorm(y.F32(), inv.F32(), x.F32(), w.F32(), rows, dim, eps)
 }
 
 // RMSNormBackward implements device.Norms.
 func (*Device) RMSNormBackward(dx, dw, dy, x, w, inv device.Buffer, rows, dim int) {
-	kernels.RMSNormBackward(dx.F32(), dw.F32(), dy.F32(), x.F32(), w.F32(), inv.F32(), rows, dim)
+	nn.RMSNormBackward(dx.F32(), dw.F32(), dy.F32(), x.F32(), w.F32(), inv.F32(), rows, dim)
 }
 
 // LayerNorm implements device.Norms.
@@ -220,17 +220,17 @@ func (d *Device) LayerNorm(y, mean, inv, x, w, b device.Buffer, rows, dim int, e
 	if d.stopped() {
 		return
 	}
-	kernels.LayerNorm(y.F32(), mean.F32(), inv.F32(), x.F32(), w.F32(), b.F32(), rows, dim, eps)
+	nn.LayerNorm(y.F32(), mean.F32(), inv.F32(), x.F32(), w.F32(), b.F32(), rows, dim, eps)
 }
 
 // LayerNormBackward implements device.Norms.
 func (*Device) LayerNormBackward(dx, dw, db, dy, x, w, mean, inv device.Buffer, rows, dim int) {
-	kernels.LayerNormBackward(dx.F32(), dw.F32(), db.F32(), dy.F32(), x.F32(), w.F32(), mean.F32(), inv.F32(), rows, dim)
+	nn.LayerNormBackward(dx.F32(), dw.F32(), db.F32(), dy.F32(), x.F32(), w.F32(), mean.F32(), inv.F32(), rows, dim)
 }
 
 // NewRope implements device.Positions.
 func (*Device) NewRope(invFreq []float64, positions int, scale float64, interleaved bool) device.Rope {
-	return kernels.NewRopeTable(invFreq, positions, scale, interleaved)
+	return nn.NewRopeTable(invFreq, positions, scale, interleaved)
 }
 
 // Rotate implements device.Positions.
@@ -238,17 +238,17 @@ func (d *Device) Rotate(r device.Rope, y, x device.Buffer, pos []int32, heads, h
 	if d.stopped() {
 		return
 	}
-	r.(*kernels.RopeTable).Rotate(y.F32(), x.F32(), pos, heads, headDim, inverse)
+	r.(*nn.RopeTable).Rotate(y.F32(), x.F32(), pos, heads, headDim, inverse)
 }
 
 // RelativeBias implements device.Positions.
 func (*Device) RelativeBias(y, table device.Buffer, bucket []int32, heads, queries, keys int) {
-	kernels.RelativeBias(y.F32(), table.F32(), bucket, heads, queries, keys)
+	nn.RelativeBias(y.F32(), table.F32(), bucket, heads, queries, keys)
 }
 
 // RelativeBiasBackward implements device.Positions.
 func (*Device) RelativeBiasBackward(dtable, dy device.Buffer, bucket []int32, heads, queries, keys int) {
-	kernels.RelativeBiasBackward(dtable.F32(), dy.F32(), bucket, heads, queries, keys)
+	nn.RelativeBiasBackward(dtable.F32(), dy.F32(), bucket, heads, queries, keys)
 }
 
 // Attend implements device.Attention.
@@ -256,7 +256,7 @@ func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q,
 	if d.stopped() {
 		return
 	}
-	kernels.Attend(d.scores(s), view(out), lse.F32(), view(q), view(k), view(v))
+	nn.Attend(d.scores(s), view(out), lse.F32(), view(q), view(k), view(v))
 }
 
 // AttendBackward implements device.Attention.
@@ -266,18 +266,18 @@ func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias 
 	}
 	a := d.scores(s)
 	a.BiasGrad = dbias.F32()
-	kernels.AttendBackward(a, view(dq), view(dk), view(dv), view(dout), view(out), lse.F32(), view(q), view(k), view(v))
+	nn.AttendBackward(a, view(dq), view(dk), view(dv), view(dout), view(out), lse.F32(), view(q), view(k), view(v))
 }
 
-// store is keys and values on their way.
+// store is a call of Store.
 type store struct {
-	keys, values           kernels.View
+	keys, values           nn.View
 	k, v                   []float32
 	first, tokens, headDim int
 }
 
-// Store implements device.Attention. Most of the time goes into fetching the places they come to, each far from the others: all
-// threads do so.
+// Store implements device.Attention. It runs on all threads: most of the time goes into fetching the cache lines of the destinations,
+// which are far from each other.
 func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer, seqs, tokens, headDim int) {
 	const headsPerTask = 8
 	if d.stopped() {
@@ -288,7 +288,7 @@ func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer,
 	d.storing = store{}
 }
 
-// rows stores tokens [lo,hi) of all.
+// rows stores tokens [lo,hi) of all sequences.
 func (s *store) rows(lo, hi int) {
 	heads := s.keys.Seq / s.keys.Head
 	for i := lo; i < hi; i++ {
@@ -302,7 +302,7 @@ func (s *store) rows(lo, hi int) {
 }
 
 // put writes one head's row of a token.
-func put(v kernels.View, at int, row []float32) {
+func put(v nn.View, at int, row []float32) {
 	if v.Format == simd.F32 {
 		copy(v.Data[at:], row)
 	} else {
@@ -310,19 +310,19 @@ func put(v kernels.View, at int, row []float32) {
 	}
 }
 
-func (d *Device) scores(s device.Scores) kernels.Attention {
-	return kernels.Attention{
+func (d *Device) scores(s device.Scores) nn.Attention {
+	return nn.Attention{
 		Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
 		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: s.Bias.F32(),
 		Stop: d.stop,
 	}
 }
 
-func view(h device.Heads) kernels.View {
-	return kernels.View{Data: h.F32(), Half: h.U16(), Format: half(h.Format()), Seq: h.Seq, Head: h.Head, Row: h.Row}
+func view(h device.Heads) nn.View {
+	return nn.View{Data: h.F32(), Half: h.U16(), Format: half(h.Format()), Seq: h.Seq, Head: h.Head, Row: h.Row}
 }
 
-// half is a format by the kernels' name.
+// half returns the kernels' name of a format.
 func half(f device.Format) simd.Half {
 	return [...]simd.Half{device.F32: simd.F32, device.BF16: simd.BF16, device.F16: simd.F16}[f]
 }
@@ -330,15 +330,15 @@ func half(f device.Format) simd.Half {
 // Gather implements device.Tables.
 func (*Device) Gather(y, table device.Buffer, ids []int32, dim int) {
 	if table.Format() != device.F32 {
-		kernels.GatherHalf(half(table.Format()), y.F32(), table.U16(), ids, dim)
+		nn.GatherHalf(half(table.Format()), y.F32(), table.U16(), ids, dim)
 		return
 	}
-	kernels.Gather(y.F32(), table.F32(), ids, dim)
+	nn.Gather(y.F32(), table.F32(), ids, dim)
 }
 
 // ScatterAdd implements device.Tables.
 func (*Device) ScatterAdd(dtable, dy device.Buffer, ids []int32, dim int) {
-	kernels.ScatterAdd(dtable.F32(), dy.F32(), ids, dim)
+	nn.ScatterAdd(dtable.F32(), dy.F32(), ids, dim)
 }
 
 // ClearRows implements device.Tables.
@@ -352,28 +352,28 @@ func (*Device) ClearRows(y device.Buffer, ids []int32, id int32, dim int) {
 
 // CrossEntropy implements device.Losses.
 func (*Device) CrossEntropy(ce, logits device.Buffer, targets []int32, rows, vocab int) {
-	kernels.CrossEntropy(ce.F32(), nil, logits.F32(), targets, rows, vocab)
+	nn.CrossEntropy(ce.F32(), nil, logits.F32(), targets, rows, vocab)
 }
 
 // CrossEntropyGradient implements device.Losses.
 func (*Device) CrossEntropyGradient(ce, logits device.Buffer, targets []int32, scale float32, rows, vocab int) {
-	kernels.CrossEntropyGradient(ce.F32(), logits.F32(), targets, scale, rows, vocab)
+	nn.CrossEntropyGradient(ce.F32(), logits.F32(), targets, scale, rows, vocab)
 }
 
 // Argmax implements device.Losses.
 func (*Device) Argmax(best []int32, logits device.Buffer, rows, vocab int) {
-	kernels.ArgmaxRows(best, logits.F32(), rows, vocab)
+	nn.ArgmaxRows(best, logits.F32(), rows, vocab)
 }
 
 // Distill implements device.Losses.
 func (*Device) Distill(ce, kl, logits device.Buffer, targets []int32, soft device.Soft, o device.Distillation, scale float32, rows, vocab int) {
-	teacher := kernels.Soft{Logits: soft.Logits.F32(), K: soft.K, IDs: soft.IDs, LogP: soft.LogP}
-	kernels.Distill(ce.F32(), kl.F32(), logits.F32(), targets, teacher, kernels.Distillation(o), scale, rows, vocab)
+	teacher := nn.Soft{Logits: soft.Logits.F32(), K: soft.K, IDs: soft.IDs, LogP: soft.LogP}
+	nn.Distill(ce.F32(), kl.F32(), logits.F32(), targets, teacher, nn.Distillation(o), scale, rows, vocab)
 }
 
 // TopLogP implements device.Losses.
 func (*Device) TopLogP(ids []int32, logP []float32, logits device.Buffer, temperature float32, rows, vocab, k int) {
-	kernels.TopLogP(ids, logP, logits.F32(), temperature, rows, vocab, k)
+	nn.TopLogP(ids, logP, logits.F32(), temperature, rows, vocab, k)
 }
 
 // Total implements device.Losses.

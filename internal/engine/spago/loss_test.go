@@ -10,9 +10,9 @@ import (
 	"github.com/nlpodyssey/spago/nn"
 
 	"gqa/internal/cpu/blas"
+	kernels "gqa/internal/cpu/nn"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
-	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
 

@@ -50,8 +50,7 @@ func (o AdamW) StepRef(p, g, m, v []float32, gscale float32, t int) {
 		d := float64(g[i]) * float64(gscale)
 		m1 := o.Beta1*float64(m[i]) + (1-o.Beta1)*d
 		v1 := o.Beta2*float64(v[i]) + (1-o.Beta2)*d*d
-		x := float64(p[i]) * (1 - o.LR*o.Decay)
-		x -= o.LR / c1 * m1 / (math.Sqrt(v1)/math.Sqrt(c2) + o.Eps)
+		x := float64(p[i])*(1-o.LR*o.Decay) - o.LR/c1*m1/(math.Sqrt(v1)/math.Sqrt(c2)+o.Eps)
 		p[i], m[i], v[i] = float32(x), float32(m1), float32(v1)
 	}
 }

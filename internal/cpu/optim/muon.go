@@ -23,16 +23,21 @@ type Muon struct {
 
 // Step makes a step on the matrix p [rows, cols] with gradient g·gscale and the average m. g is overwritten.
 func (o Muon) Step(p, g, m []float32, rows, cols int, gscale float32) {
-	fresh := float32(1-o.Momentum) * gscale
-	blas.Scale(m, float32(o.Momentum))
-	blas.Axpy(fresh, g, m)
-	blas.Scale(g, fresh)
-	blas.Axpy(float32(o.Momentum), m, g) // Nesterov's: a look ahead
+	o.average(g, m, gscale)
 	orthogonalise(g, rows, cols, o.Stop)
 	if o.Decay != 0 {
 		blas.Scale(p, float32(1-o.LR*o.Decay))
 	}
 	blas.Axpy(float32(-o.stretch(rows, cols)), g, p)
+}
+
+// average adds the gradient g·gscale to its average m, and sets g to the average looking a step ahead (Nesterov).
+func (o Muon) average(g, m []float32, gscale float32) {
+	fresh := float32(1-o.Momentum) * gscale
+	blas.Scale(m, float32(o.Momentum))
+	blas.Axpy(fresh, g, m)
+	blas.Scale(g, fresh)
+	blas.Axpy(float32(o.Momentum), m, g)
 }
 
 // stretch returns what an orthogonal matrix is multiplied by. Its root mean square is one over the root of its longer side.
@@ -54,35 +59,49 @@ var orthogonalWorks = sync.Pool{New: func() any { return new(orthogonalWork) }}
 // orthogonalise keeps the singular vectors of g [rows, cols] and brings its singular values near 1, in place, by Newton–Schulz
 // iterations: X becomes (a + b·XXᵀ + c·(XXᵀ)²)·X.
 func orthogonalise(g []float32, rows, cols int, stop func() bool) {
-	a, b, c := float32(orthogonalWeights[0]), float32(orthogonalWeights[1]), float32(orthogonalWeights[2])
 	blas.Scale(g, float32(1/(math.Sqrt(blas.SumSquares(g))+1e-30)))
-	n, tall := min(rows, cols), rows > cols
 	w := orthogonalWorks.Get().(*orthogonalWork)
 	defer orthogonalWorks.Put(w)
-	w.square, w.poly, w.next = memory.Grow(w.square, n*n), memory.Grow(w.poly, n*n), memory.Grow(w.next, len(g))
+	w.grow(min(rows, cols), len(g))
 	copy(w.next, g)
 	for range orthogonalSteps {
 		if stop != nil && stop() {
 			return
 		}
-		symmetric(w.square, n, func(m, k, at int, to []float32) {
-			if tall { // gᵀ·g
-				blas.Gemm(true, false, m, k, rows, 1, g[at:], cols, g[at:], cols, 0, to, n)
-			} else { // g·gᵀ
-				blas.Gemm(false, true, m, k, cols, 1, g[at*cols:], cols, g[at*cols:], cols, 0, to, n)
-			}
-		})
-		copy(w.poly, w.square)
-		symmetric(w.poly, n, func(m, k, at int, to []float32) {
-			blas.Gemm(false, false, m, k, n, c, w.square[at*n:], n, w.square[at:], n, b, to, n)
-		})
-		if tall {
-			blas.Gemm(false, false, rows, cols, n, 1, g, cols, w.poly, n, a, w.next, cols)
-		} else {
-			blas.Gemm(false, false, rows, cols, n, 1, w.poly, n, g, cols, a, w.next, cols)
-		}
-		copy(g, w.next)
+		w.step(g, rows, cols)
 	}
+}
+
+func (w *orthogonalWork) grow(n, size int) {
+	w.square, w.poly, w.next = memory.Grow(w.square, n*n), memory.Grow(w.poly, n*n), memory.Grow(w.next, size)
+}
+
+// step makes one step. At its start and end w.next is g.
+func (w *orthogonalWork) step(g []float32, rows, cols int) {
+	a, n := float32(orthogonalWeights[0]), min(rows, cols)
+	w.powers(g, rows, cols)
+	if rows > cols {
+		blas.Gemm(false, false, rows, cols, n, 1, g, cols, w.poly, n, a, w.next, cols)
+	} else {
+		blas.Gemm(false, false, rows, cols, n, 1, w.poly, n, g, cols, a, w.next, cols)
+	}
+	copy(g, w.next)
+}
+
+// powers computes the square of the shorter side of g and the polynomial b·square + c·square².
+func (w *orthogonalWork) powers(g []float32, rows, cols int) {
+	b, c, n := float32(orthogonalWeights[1]), float32(orthogonalWeights[2]), min(rows, cols)
+	symmetric(w.square, n, func(m, k, at int, to []float32) {
+		if rows > cols { // gᵀ·g
+			blas.Gemm(true, false, m, k, rows, 1, g[at:], cols, g[at:], cols, 0, to, n)
+		} else { // g·gᵀ
+			blas.Gemm(false, true, m, k, cols, 1, g[at*cols:], cols, g[at*cols:], cols, 0, to, n)
+		}
+	})
+	copy(w.poly, w.square)
+	symmetric(w.poly, n, func(m, k, at int, to []float32) {
+		blas.Gemm(false, false, m, k, n, c, w.square[at*n:], n, w.square[at:], n, b, to, n)
+	})
 }
 
 // squareRows is how many rows of a symmetric matrix are computed at a time, a multiple of mirrorTile: enough for fast products.
@@ -134,12 +153,9 @@ func (o Muon) StepRef(p, g, m []float32, rows, cols int, gscale float32) {
 
 // orthogonaliseRef is the definition of orthogonalise, with g·gᵀ of the rows whichever side is longer.
 func orthogonaliseRef(g []float64, rows, cols int) {
-	norm := 0.0
-	for _, x := range g {
-		norm += x * x
-	}
+	norm := math.Sqrt(dot(g, g)) + 1e-30
 	for i := range g {
-		g[i] /= math.Sqrt(norm) + 1e-30
+		g[i] /= norm
 	}
 	for range orthogonalSteps {
 		once := squareTimes(g, g, rows, cols)
@@ -155,14 +171,18 @@ func squareTimes(g, x []float64, rows, cols int) []float64 {
 	z := make([]float64, len(x))
 	for i := range rows {
 		for j := range rows {
-			s := 0.0
-			for k := range cols {
-				s += g[i*cols+k] * g[j*cols+k]
-			}
+			s := dot(g[i*cols:][:cols], g[j*cols:][:cols])
 			for k := range cols {
 				z[i*cols+k] += s * x[j*cols+k]
 			}
 		}
 	}
 	return z
+}
+
+func dot(x, y []float64) (sum float64) {
+	for i, v := range x {
+		sum += v * y[i]
+	}
+	return sum
 }

@@ -31,6 +31,7 @@ func (g *Group) Add(t Pooled, n, grain int) {
 	g.blocks += CeilDiv(n, grain)
 }
 
+// Block implements Task: its items are the blocks of all jobs.
 func (g *Group) Block(lo, _ int) {
 	i := len(g.jobs) - 1
 	for g.jobs[i].first > lo {

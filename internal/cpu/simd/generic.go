@@ -70,10 +70,10 @@ func dotStrided(k int, x []float32, sx int, y []float32, sy int) (sum float32) {
 	return sum
 }
 
-func packNGo(w, rows, panels int, src []float32, ld int, dst []float32, apart int) {
+func packNGo(w, rows, panels int, src []float32, ld int, dst []float32, stride int) {
 	for r := range rows {
 		for t := range panels {
-			copy(dst[t*apart+r*w:][:w], src[r*ld+t*w:])
+			copy(dst[t*stride+r*w:][:w], src[r*ld+t*w:])
 		}
 	}
 }

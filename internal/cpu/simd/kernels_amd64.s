@@ -1514,13 +1514,13 @@ store:
 	VZEROUPPER
 	RET
 
-// func packN6xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// func packN6xAVX2(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 // Requires: AVX, MMX+
 TEXT ·packN6xAVX2(SB), NOSPLIT, $0-48
 	MOVQ    rows+0(FP), AX
 	MOVQ    lds+24(FP), DX
 	SHLQ    $0x02, DX
-	MOVQ    apart+40(FP), BX
+	MOVQ    stride+40(FP), BX
 	SHLQ    $0x02, BX
 	MOVQ    src+16(FP), SI
 	MOVQ    dst+32(FP), DI
@@ -1552,13 +1552,13 @@ panel:
 	VZEROUPPER
 	RET
 
-// func packN8xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// func packN8xAVX2(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 // Requires: AVX, MMX+
 TEXT ·packN8xAVX2(SB), NOSPLIT, $0-48
 	MOVQ rows+0(FP), AX
 	MOVQ lds+24(FP), DX
 	SHLQ $0x02, DX
-	MOVQ apart+40(FP), BX
+	MOVQ stride+40(FP), BX
 	SHLQ $0x02, BX
 	MOVQ src+16(FP), SI
 	MOVQ dst+32(FP), DI
@@ -1585,13 +1585,13 @@ panel:
 	VZEROUPPER
 	RET
 
-// func packN16xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// func packN16xAVX2(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 // Requires: AVX, MMX+
 TEXT ·packN16xAVX2(SB), NOSPLIT, $0-48
 	MOVQ rows+0(FP), AX
 	MOVQ lds+24(FP), DX
 	SHLQ $0x02, DX
-	MOVQ apart+40(FP), BX
+	MOVQ stride+40(FP), BX
 	SHLQ $0x02, BX
 	MOVQ src+16(FP), SI
 	MOVQ dst+32(FP), DI
@@ -11570,13 +11570,13 @@ store:
 	VZEROUPPER
 	RET
 
-// func packN48xAVX512(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// func packN48xAVX512(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·packN48xAVX512(SB), NOSPLIT, $0-48
 	MOVQ rows+0(FP), AX
 	MOVQ lds+24(FP), DX
 	SHLQ $0x02, DX
-	MOVQ apart+40(FP), BX
+	MOVQ stride+40(FP), BX
 	SHLQ $0x02, BX
 	MOVQ src+16(FP), SI
 	MOVQ dst+32(FP), DI
@@ -11609,13 +11609,13 @@ panel:
 	VZEROUPPER
 	RET
 
-// func packN32xAVX512(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// func packN32xAVX512(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·packN32xAVX512(SB), NOSPLIT, $0-48
 	MOVQ rows+0(FP), AX
 	MOVQ lds+24(FP), DX
 	SHLQ $0x02, DX
-	MOVQ apart+40(FP), BX
+	MOVQ stride+40(FP), BX
 	SHLQ $0x02, BX
 	MOVQ src+16(FP), SI
 	MOVQ dst+32(FP), DI

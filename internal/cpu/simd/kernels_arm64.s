@@ -4657,12 +4657,12 @@ loop_end:
 	ADD $4, R0, R0
 	RET
 
-// func packN6xNEON(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// func packN6xNEON(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 TEXT ·packN6xNEON(SB), NOSPLIT, $0-48
 	MOVD rows+0(FP), R0
 	MOVD lds+24(FP), R2
 	LSL $2, R2, R2
-	MOVD apart+40(FP), R3
+	MOVD stride+40(FP), R3
 	LSL $2, R3, R3
 	MOVD src+16(FP), R4
 	MOVD dst+32(FP), R5
@@ -4685,12 +4685,12 @@ panel:
 	BNE row
 	RET
 
-// func packN16xNEON(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+// func packN16xNEON(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 TEXT ·packN16xNEON(SB), NOSPLIT, $0-48
 	MOVD rows+0(FP), R0
 	MOVD lds+24(FP), R2
 	LSL $2, R2, R2
-	MOVD apart+40(FP), R3
+	MOVD stride+40(FP), R3
 	LSL $2, R3, R3
 	MOVD src+16(FP), R4
 	MOVD dst+32(FP), R5

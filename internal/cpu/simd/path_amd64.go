@@ -81,7 +81,7 @@ var avx2Path = path{
 
 type (
 	microTile func(n, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
-	packing   func(rows, panels int, src *float32, ld int, dst *float32, apart int)
+	packing   func(rows, panels int, src *float32, ld int, dst *float32, stride int)
 )
 
 // The tiles by their number of rows, less one.
@@ -107,9 +107,9 @@ var packings = map[int]packing{
 	6: packN6xAVX2, 8: packN8xAVX2, 16: packN16xAVX2, 32: packN32xAVX512, 48: packN48xAVX512,
 }
 
-func packNAVX(w, rows, panels int, src []float32, ld int, dst []float32, apart int) {
-	_, _ = src[(rows-1)*ld+panels*w-1], dst[(panels-1)*apart+rows*w-1]
-	packings[w](rows, panels, &src[0], ld, &dst[0], apart)
+func packNAVX(w, rows, panels int, src []float32, ld int, dst []float32, stride int) {
+	_, _ = src[(rows-1)*ld+panels*w-1], dst[(panels-1)*stride+rows*w-1]
+	packings[w](rows, panels, &src[0], ld, &dst[0], stride)
 }
 
 func panelAVX512(w, panels, k int, a, b, c []float32, ldc int, acc bool, ahead []float32, lda int) {

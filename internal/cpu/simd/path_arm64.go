@@ -64,12 +64,12 @@ func halfDotsNEON(h Half, m, n, k int, a []float32, lda int, b []uint16, ldb int
 	halvesNEON[h-1][m-1](n, k, &a[0], lda, &b[0], ldb, 1, &c[0], ldc, acc)
 }
 
-func packNNEON(w, rows, panels int, src []float32, ld int, dst []float32, apart int) {
-	_, _ = src[(rows-1)*ld+panels*w-1], dst[(panels-1)*apart+rows*w-1]
+func packNNEON(w, rows, panels int, src []float32, ld int, dst []float32, stride int) {
+	_, _ = src[(rows-1)*ld+panels*w-1], dst[(panels-1)*stride+rows*w-1]
 	if w == 16 {
-		packN16xNEON(rows, panels, &src[0], ld, &dst[0], apart)
+		packN16xNEON(rows, panels, &src[0], ld, &dst[0], stride)
 	} else {
-		packN6xNEON(rows, panels, &src[0], ld, &dst[0], apart)
+		packN6xNEON(rows, panels, &src[0], ld, &dst[0], stride)
 	}
 }
 

@@ -62,17 +62,17 @@ func panel6x16AVX2(tiles int, k int, a *float32, b *float32, c *float32, ldc int
 // packN6xAVX2 is GemmKernels.PackN of a width.
 //
 //go:noescape
-func packN6xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+func packN6xAVX2(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 
 // packN8xAVX2 is GemmKernels.PackN of a width.
 //
 //go:noescape
-func packN8xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+func packN8xAVX2(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 
 // packN16xAVX2 is GemmKernels.PackN of a width.
 //
 //go:noescape
-func packN16xAVX2(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+func packN16xAVX2(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 
 // dotAVX2 is path.dot.
 //
@@ -477,12 +477,12 @@ func panel8x32AVX512(tiles int, k int, a *float32, b *float32, c *float32, ldc i
 // packN48xAVX512 is GemmKernels.PackN of a width.
 //
 //go:noescape
-func packN48xAVX512(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+func packN48xAVX512(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 
 // packN32xAVX512 is GemmKernels.PackN of a width.
 //
 //go:noescape
-func packN32xAVX512(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+func packN32xAVX512(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 
 // dotAVX512 is path.dot.
 //

@@ -165,12 +165,12 @@ func transpose4NEON(k int, src *float32, lds int, dst *float32, ldd int)
 // packN6xNEON is GemmKernels.PackN of a width.
 //
 //go:noescape
-func packN6xNEON(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+func packN6xNEON(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 
 // packN16xNEON is GemmKernels.PackN of a width.
 //
 //go:noescape
-func packN16xNEON(rows int, panels int, src *float32, lds int, dst *float32, apart int)
+func packN16xNEON(rows int, panels int, src *float32, lds int, dst *float32, stride int)
 
 // dotNEON is path.dot.
 //

@@ -86,7 +86,7 @@ func (r *dotRow) loop() {
 	Label("tail")
 }
 
-// step adds the products of so many registers.
+// step adds the products of a number of registers.
 func (r *dotRow) step(count int) {
 	for i := range count * r.apart {
 		from := Mem{Base: r.at, Disp: r.f.size * r.t.lanes * i}
@@ -187,7 +187,7 @@ func (t dotSums) ofA(a *rows, i int) (at Mem, size int) {
 	return a.at(i), 4 * t.lanes
 }
 
-// address returns where a parameter lies.
+// address returns the place of a parameter.
 func address(param string) Mem {
 	p, err := Param(param).Resolve()
 	if err != nil {
@@ -196,11 +196,11 @@ func address(param string) Mem {
 	return p.Addr
 }
 
-// rowsAhead is the rows of B that the next tile reads. They are asked for in the order of their addresses, while a tile reads
-// its own beside each other: a processor's own prefetching follows one stream, and loses two or four that take turns.
+// rowsAhead prefetches the rows of B that the next tile reads, in the order of their addresses. A tile reads its own rows side by
+// side: the hardware prefetcher follows one stream, but loses two or four that take turns.
 type rowsAhead struct {
 	tile       reg.GPVirtual // bytes from a row of B to the row that the next tile reads
-	at         reg.GPVirtual // what is asked for next
+	at         reg.GPVirtual // what is prefetched next
 	left, turn reg.GPVirtual // steps until the next row's turn, and from one's to the other's
 	skip       reg.GPVirtual // bytes from the end of a row to the start of the next
 	lines      int           // of a step
@@ -238,8 +238,8 @@ func (r *rowsAhead) begin(b *rows) {
 	MOVQ(r.turn, r.left)
 }
 
-// ask asks for the lines of a step.
-func (r *rowsAhead) ask() {
+// prefetch prefetches the lines of a step.
+func (r *rowsAhead) prefetch() {
 	for i := range r.lines {
 		PREFETCHT1(Mem{Base: r.at, Disp: 64 * i})
 	}
@@ -257,7 +257,7 @@ func (t dotSums) loop(a, b *rows, k reg.GPVirtual, ahead *rowsAhead) {
 	CMPQ(k, U32(t.lanes))
 	JL(LabelRef("rest"))
 	t.step(a, b, nil)
-	ahead.ask()
+	ahead.prefetch()
 	_, size := t.ofA(a, 0)
 	a.advance(U32(size))
 	b.advance(U32(t.b.size * t.lanes))

@@ -119,7 +119,7 @@ func (s isa) round(x reg.Register) {
 	}
 }
 
-// scalef is x = p·2ⁿ, or 0 in small lanes. AVX2 multiplies twice, as 2ⁿ alone may overflow.
+// scalef computes x = p·2ⁿ, or 0 in small lanes. AVX2 multiplies twice, because 2ⁿ alone may overflow.
 func (s isa) scalef(n, p reg.Register, small *mask, x reg.Register) {
 	if s.masks {
 		VSCALEFPS_Z(n, p, small.k, x)

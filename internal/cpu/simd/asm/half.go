@@ -6,7 +6,7 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// format is how numbers lie in memory. convert loads a register of them, as float32; it is nil for float32 itself.
+// format is a format of numbers in memory. convert loads a register of them, as float32; it is nil for float32 itself.
 type format struct {
 	name, element, note string
 	size                int

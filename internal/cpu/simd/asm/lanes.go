@@ -51,8 +51,8 @@ func (s isa) scoreTiles() (tiles []scoreTile) {
 	return tiles
 }
 
-// keysAbreast is how many neighbouring keys are multiplied side by side: memory is asked for nearly in order, which is what a
-// processor's own prefetching needs, and their sums are enough to keep the multipliers busy.
+// keysAbreast is how many neighbouring keys are multiplied side by side: memory is read nearly in order, which the hardware
+// prefetcher needs, and their sums are enough to keep the multipliers busy.
 const keysAbreast = 4
 
 // score generates the scores of n tiles of keys. Each row of queries takes c lanes, so a step multiplies c elements of
@@ -162,7 +162,7 @@ func toNextKeys(stride reg.Register, step int) reg.Register {
 	return skip
 }
 
-// storeSums sums neighbouring lanes until so many registers are left, a lane for each key and row, and stores them.
+// storeSums sums neighbouring lanes until a number of registers is left, a lane for each key and row, and stores them.
 func (s isa) storeSums(sums []reg.VecPhysical, registers int, out reg.Register, spare [2]reg.VecPhysical) {
 	for len(sums) > registers {
 		for i := range len(sums) / 2 {
@@ -184,7 +184,7 @@ func lookahead() (ahead, stride reg.Register) {
 	return ahead, stride
 }
 
-// prefetchLines prefetches so many lines into the second-level cache.
+// prefetchLines prefetches n lines into the second-level cache.
 func prefetchLines(n int, ahead, stride reg.Register) {
 	for range n {
 		PREFETCHT1(Mem{Base: ahead})
@@ -336,7 +336,7 @@ func row(base, stride reg.Register, i, disp int) Mem {
 	return m
 }
 
-// maxLanes is top[i] = max(top[i], s[i], s[i+lanes] …).
+// maxLanes generates top[i] = max(top[i], s[i], s[i+lanes] …).
 func (s isa) maxLanes() {
 	s.text("maxLanes", "func(s []float32, top *float32)", "%s is AttentionKernels.Max.")
 	n, x, top := length("s"), pointer("s"), Load(Param("top"), GP64())
@@ -346,8 +346,8 @@ func (s isa) maxLanes() {
 	s.end()
 }
 
-// expLanes is s = exp(s - top), lane by lane, and sum[i] += s[i] + s[i+lanes] …. Two lines of memory are asked for per
-// register: so long a loop without any would leave memory idle.
+// expLanes generates s = exp(s - top), lane by lane, and sum[i] += s[i] + s[i+lanes] …. It prefetches two lines per register, because
+// so long a loop would otherwise leave memory idle.
 func (s isa) expLanes() {
 	s.text("expLanes", "func(s []float32, top, sum *float32, ahead *byte, from, stride int)", "%s is AttentionKernels.Exp.")
 	n, x, sum := length("s"), pointer("s"), Load(Param("sum"), GP64())

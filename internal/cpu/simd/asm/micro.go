@@ -90,7 +90,7 @@ func (t *tile) loadMasks() {
 	t.masks = [2]*mask{{k: reg.K1}, {k: reg.K2}}
 }
 
-// prefetch asks for C, which is needed last.
+// prefetch prefetches C, which is needed last.
 func (t *tile) prefetch() {
 	c, ldc := Load(Param("c"), GP64()), scaled("ldc")
 	t.eachOfC(c, ldc, func(i, j int, at Mem) {

@@ -7,11 +7,11 @@ import (
 	. "github.com/mmcloughlin/avo/operand"
 )
 
-// packN generates the packing of rows into panels of the given width, so wide as a tile has rows or columns:
-// dst[t·apart+r·width+j] = src[r·lds+t·width+j]. Rows may lie in pages far apart, so those that come soon are asked for.
+// packN generates the packing of rows into panels as wide as a tile has rows or columns:
+// dst[t·stride+r·width+j] = src[r·lds+t·width+j]. Rows may be in pages far stride, so it prefetches those that follow.
 func (s isa) packN(width int) {
-	s.text(fmt.Sprintf("packN%dx", width), "func(rows, panels int, src *float32, lds int, dst *float32, apart int)", "%s is GemmKernels.PackN of a width.")
-	rows, panels, lds, apart := Load(Param("rows"), GP64()), GP64(), scaled("lds"), scaled("apart")
+	s.text(fmt.Sprintf("packN%dx", width), "func(rows, panels int, src *float32, lds int, dst *float32, stride int)", "%s is GemmKernels.PackN of a width.")
+	rows, panels, lds, stride := Load(Param("rows"), GP64()), GP64(), scaled("lds"), scaled("stride")
 	src, dst := Load(Param("src"), GP64()), Load(Param("dst"), GP64())
 	part := s.part(width)
 	Label("row")
@@ -34,7 +34,7 @@ func (s isa) packN(width int) {
 	}
 	ADDQ(U32(4*width), from)
 	ADDQ(U32(4*width), soon)
-	ADDQ(apart, to)
+	ADDQ(stride, to)
 	DECQ(panels)
 	JNZ(LabelRef("panel"))
 	ADDQ(lds, src)

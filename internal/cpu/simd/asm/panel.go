@@ -15,14 +15,14 @@ const panelSignature = "func(tiles, k int, a, b, c *float32, ldc int, acc bool, 
 type panel struct {
 	isa
 	m, w          int
-	tiles, calm   Mem // how many are left: tiles; quarters of the loop until C has been asked for
+	tiles, calm   Mem // how many are left: tiles; quarters of the loop until C has been prefetched
 	k, to         reg.Register
 	a, b, c       reg.Register
-	ahead, beyond reg.Register // the rows of A that are asked for
+	ahead, beyond reg.Register // the rows of A that are prefetched
 }
 
 // panel generates the product that large matrices spend their time in: a packed panel of A times one packed panel of B after
-// another. What is needed next is asked for as the loop runs, a line or two every four steps: a burst of requests would hold
+// another. What is needed next is prefetched as the loop runs, a line or two every four steps: a burst of requests would hold
 // up the loads behind it. Four steps are as many as short displacements reach.
 func (s isa) panel(m, w int) {
 	name := fmt.Sprintf("panel%dx%d", m, w*s.lanes)
@@ -65,7 +65,7 @@ func (p *panel) load() {
 	LEAQ(Mem{Base: p.beyond, Index: lda, Scale: 8}, p.beyond)
 }
 
-// quarters is four steps at a time: first with C's rows asked for, then without.
+// quarters takes four steps at a time, at first with prefetches of C's rows.
 func (p *panel) quarters() {
 	Load(Param("k"), p.k)
 	SHRQ(U8(2), p.k)
@@ -128,7 +128,7 @@ func (p *panel) rest() {
 	Label("sums")
 }
 
-// next writes C and goes to the next tile: A is the same, B goes on, another row is asked for.
+// next writes C and goes to the next tile: A is the same, B goes on, another row is prefetched.
 func (p *panel) next() {
 	acc := Load(Param("acc"), GP8())
 	Load(Param("ldc"), p.k)

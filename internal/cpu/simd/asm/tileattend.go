@@ -18,7 +18,7 @@ type tileAttend struct {
 	top, total reg.VecVirtual
 	upper      reg.VecVirtual // of the bits of a number
 	left       Mem            // blocks of columns
-	soon       Mem            // keys to ask for first
+	soon       Mem            // keys to prefetch first
 }
 
 // The general registers: tile instructions take none but given ones.
@@ -132,7 +132,7 @@ func (t *tileAttend) score(label string, step func()) {
 	MOVQ(keyStride, walk)
 	IMULQ(address("ahead"), walk)
 	for i := range 16 {
-		t.ask(Mem{Base: spare, Disp: 64 * i}, walk)
+		t.prefetch(Mem{Base: spare, Disp: 64 * i}, walk)
 	}
 	ADDQ(U32(1024), t.soon)
 	ADDQ(U32(64), key)
@@ -144,9 +144,9 @@ func (t *tileAttend) score(label string, step func()) {
 	Label("skip" + label)
 }
 
-// ask asks for memory in two steps: for a line that is needed soon to come to the first-level cache, and for one four times
-// the distance behind it to come to the second, which can wait for more lines at a time.
-func (t *tileAttend) ask(near Mem, distance reg.Register) {
+// prefetch prefetches in two steps: a line that is needed soon into the first-level cache, and one four times the distance behind it
+// into the second-level cache, which can wait for more lines at a time.
+func (t *tileAttend) prefetch(near Mem, distance reg.Register) {
 	PREFETCHT0(near)
 	near.Index, near.Scale = distance, 4
 	PREFETCHT1(near)
@@ -191,7 +191,7 @@ func (t *tileAttend) pair(label string) {
 			for half := range 2 {
 				x[i][half] = ZMM()
 				VMOVUPS(Mem{Base: walk, Disp: 64 * half}, x[i][half])
-				t.ask(Mem{Base: walk, Index: valueAhead, Scale: 1, Disp: 64 * half}, valueAhead)
+				t.prefetch(Mem{Base: walk, Index: valueAhead, Scale: 1, Disp: 64 * half}, valueAhead)
 			}
 			ADDQ(valRow, walk)
 		}

@@ -17,7 +17,7 @@ func tileKernels() {
 		tileDots(tiles)
 	}
 	splitRow()
-	askLines()
+	prefetches()
 	for _, rows := range []int{8, 16} {
 		newTileAttend(rows).generate()
 	}
@@ -50,7 +50,7 @@ func tileAddress(prefix, t int, base, stride reg.GPPhysical) {
 
 func tileLoad(t int, base, stride reg.GPPhysical) { tileAddress(pF2, t, base, stride) }
 
-// tileLoadAt is tileLoad from so many bytes behind base.
+// tileLoadAt is tileLoad from disp bytes behind base.
 func tileLoadAt(t int, base, stride reg.GPPhysical, disp int) {
 	b, i := number64(base), number64(stride)
 	vex(pF2, opMove, 0, i, b, 2<<6|t<<3|4, i&7<<3|b&7, disp&0xff, disp>>8&0xff, disp>>16&0xff, 0)
@@ -80,7 +80,7 @@ var (
 	dotsSteps, dotsAhead, dotsStride    = reg.R12, reg.R8, reg.R15
 )
 
-// tileDots generates the product of rows of bfloat16, 16 times so many at a time, with columns that are split in three.
+// tileDots generates the product of rows of bfloat16, 16 for each tile at a time, with columns that are split in three.
 func tileDots(tiles int) {
 	amx.text(fmt.Sprintf("tileDots%d", tiles), "func(blocks, steps int, w *uint16, row, tile, step, block int, b *float32, plane int, c *float32, ldc int, "+
 		"shapes *byte, ahead *byte, from, stride int)",
@@ -203,8 +203,8 @@ func splitRow() {
 	RET()
 }
 
-// askLines generates prefetching.
-func askLines() {
+// prefetches generates the prefetching of lines.
+func prefetches() {
 	amx.text("prefetch", "func(n int, ahead *byte, from, stride int)", "%s is AMXKernels.Prefetch for n >= 1 lines.")
 	n := Load(Param("n"), GP64())
 	ahead, stride := lookahead()

@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// format is how numbers lie in memory. widen converts one register of 8 to two of float32; it is nil for float32 itself.
+// format is a format of numbers in memory. widen converts one register of 8 to two of float32; it is nil for float32 itself.
 type format struct {
 	name, element, note string
 	size                int

@@ -23,7 +23,7 @@ func (v vec) b16() string { return fmt.Sprintf("V%d.B16", int(v)) }
 // asm is the assembly under way, and the Go declarations that go with it.
 type asm struct {
 	text, stubs bytes.Buffer
-	// Of the kernel in work: where its parameters lie, and the registers that are given away.
+	// Of the current kernel: the places of its parameters, and the registers that are taken.
 	offsets map[string]int
 	gps     gp
 	vecs    vec
@@ -48,7 +48,7 @@ func (a *asm) kernel(name, parameters, result, doc string) {
 	fmt.Fprintf(&a.stubs, "\n// %s is %s.\n//\n//go:noescape\nfunc %s(%s)%s\n", name, doc, name, parameters, result)
 }
 
-// layOut finds where the parameters lie, and returns the bytes that they take.
+// layOut assigns places to the parameters, and returns the bytes that they take.
 func (a *asm) layOut(parameters string) (size int) {
 	for parameter := range strings.SplitSeq(parameters, ", ") {
 		name, kind, _ := strings.Cut(parameter, " ")

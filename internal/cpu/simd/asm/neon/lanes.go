@@ -64,7 +64,7 @@ func (t *scoreTile) generate() {
 		t.multiply(q, keys[i:][:len(t.k)], t.sums[i*t.registers():])
 	}
 	t.op("ADD $%d, %v, %v", 16*t.rows, q, q)
-	t.askAhead(ahead, stride, 4*t.keys)
+	t.prefetchAhead(ahead, stride, 4*t.keys)
 	t.op("SUBS $1, %v, %v", steps, steps)
 	t.op("BNE loop")
 	t.storeSums(out)
@@ -129,7 +129,7 @@ func (t *scoreTile) storeSums(out gp) {
 	}
 }
 
-// lookahead returns the address to ask for next and the step from one to the next. The sum is made here because a Go pointer
+// lookahead returns the address to prefetch next and the step from one to the next. The sum is made here because a Go pointer
 // must not leave what it points into.
 func (a *asm) lookahead() (ahead, stride gp) {
 	ahead, stride = a.arg("ahead"), a.gp()
@@ -139,8 +139,8 @@ func (a *asm) lookahead() (ahead, stride gp) {
 	return ahead, stride
 }
 
-// askAhead asks for so many elements, 16 at a time.
-func (a *asm) askAhead(ahead, stride gp, elements int) {
+// prefetchAhead prefetches a number of elements, 16 at a time.
+func (a *asm) prefetchAhead(ahead, stride gp, elements int) {
 	for range max(1, elements/16) {
 		a.op("PRFM (%v), PLDL2KEEP", ahead)
 		a.op("ADD %v, %v, %v", stride, ahead, ahead)
@@ -198,7 +198,7 @@ func (t *sumValuesTile) step() {
 	}
 	t.op("ADD %v, %v, %v", t.ldp, t.p, t.p)
 	t.op("ADD %v, %v, %v", t.ldv, t.v, t.v)
-	t.askAhead(t.ahead, t.apart, t.w*t.h/t.rows)
+	t.prefetchAhead(t.ahead, t.apart, t.w*t.h/t.rows)
 	for i := range t.h {
 		for j, v := range t.values {
 			t.multiplyAddLane(v, t.weights[i/4], i%4, t.sums[i*len(t.values)+j])

@@ -35,10 +35,10 @@ func (a *asm) transpose() {
 	a.ret()
 }
 
-// packN generates the packing of rows into panels of a width: dst[t·apart+r·width+j] = src[r·lds+t·width+j].
+// packN generates the packing of rows into panels of a width: dst[t·stride+r·width+j] = src[r·lds+t·width+j].
 func (a *asm) packN(width int) {
-	a.kernel(fmt.Sprintf("packN%dx", width), "rows int, panels int, src *float32, lds int, dst *float32, apart int", "", "GemmKernels.PackN of a width")
-	rows, panels, lds, apart := a.arg("rows"), a.gp(), a.stride("lds", 4), a.stride("apart", 4)
+	a.kernel(fmt.Sprintf("packN%dx", width), "rows int, panels int, src *float32, lds int, dst *float32, stride int", "", "GemmKernels.PackN of a width")
+	rows, panels, lds, stride := a.arg("rows"), a.gp(), a.stride("lds", 4), a.stride("stride", 4)
 	src, dst, from, to := a.arg("src"), a.arg("dst"), a.gp(), a.gp()
 	v := a.vec()
 	a.label("row")
@@ -52,7 +52,7 @@ func (a *asm) packN(width int) {
 		a.store(n, v, to, 4*at)
 	}
 	a.op("ADD $%d, %v, %v", 4*width, from, from)
-	a.op("ADD %v, %v, %v", apart, to, to)
+	a.op("ADD %v, %v, %v", stride, to, to)
 	a.op("SUBS $1, %v, %v", panels, panels)
 	a.op("BNE panel")
 	a.op("ADD %v, %v, %v", lds, src, src)

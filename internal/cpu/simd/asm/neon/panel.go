@@ -1,7 +1,7 @@
 package main
 
 // panel generates the product that large matrices spend their time in: a packed panel of A, the rows of a whole tile, times
-// one packed panel of B after another. Meanwhile a row of A that is packed next is asked for.
+// one packed panel of B after another. Meanwhile it prefetches a row of A that is packed next.
 func (a *asm) panel() {
 	a.kernel("panel", "panels int, k int, a *float32, b *float32, c *float32, ldc int, acc bool, ahead *float32, lda int", "", "GemmKernels.Panel")
 	t := &tile{asm: a, m: mr, columns: nr, packed: true}
@@ -15,7 +15,7 @@ func (a *asm) panel() {
 	a.reload("a", t.a[0])
 	a.op("MOVD %v, %v", ahead, soon)
 	a.op("ADD %v, %v, %v", lda, ahead, ahead)
-	t.askForC()
+	t.prefetchC()
 	t.clear()
 	a.loop("four", t.k, 4, func() {
 		a.op("PRFM (%v), PLDL1KEEP", soon)
@@ -30,8 +30,8 @@ func (a *asm) panel() {
 	a.ret()
 }
 
-// askForC asks for C, which is needed last.
-func (t *tile) askForC() {
+// prefetchC prefetches C, which is needed last.
+func (t *tile) prefetchC() {
 	row := t.gp()
 	t.op("MOVD %v, %v", t.c, row)
 	for range t.m {

@@ -114,14 +114,14 @@ type Ops[T any] interface {
 	Clip(x T, limit float32) T                              // elementwise, to ±limit
 }
 
-// Joint is an engine that applies several linear layers to the same rows faster together.
-type Joint[T any] interface {
+// GroupedLinear is an engine that applies several linear layers to the same rows faster than one after another.
+type GroupedLinear[T any] interface {
 	Linears(x T, ws []Linear[T]) []T // valid until the next call
 }
 
 // Linears applies several linear layers to the same rows.
 func Linears[T any](e Ops[T], x T, ws []Linear[T]) []T {
-	if j, ok := e.(Joint[T]); ok {
+	if j, ok := e.(GroupedLinear[T]); ok {
 		return j.Linears(x, ws)
 	}
 	ys := make([]T, len(ws))

@@ -32,8 +32,8 @@ type engine struct {
 }
 
 var (
-	_ ops.Ops[Mat]   = (*engine)(nil)
-	_ ops.Joint[Mat] = (*engine)(nil)
+	_ ops.Ops[Mat]           = (*engine)(nil)
+	_ ops.GroupedLinear[Mat] = (*engine)(nil)
 )
 
 func (e *engine) mat(rows, cols int) Mat {
@@ -52,7 +52,7 @@ func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
 	return e.Linears(x, e.one[:])[0]
 }
 
-// Linears implements ops.Joint.
+// Linears implements ops.GroupedLinear.
 func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
 	e.results = e.results[:0]
 	for _, w := range ws {

@@ -249,7 +249,7 @@ func (r *run) save() error {
 	if r.saved == r.state.Step {
 		return nil
 	}
-	if err := r.sound(); err != nil {
+	if err := r.checkFinite(); err != nil {
 		return r.diverged(r.state.Step, err)
 	}
 	if r.state.Step == r.recipe.Steps {
@@ -264,8 +264,8 @@ func (r *run) save() error {
 	return prune(r.dir, r.state.Step, r.recipe.Keep)
 }
 
-// sound checks that the last step left a model that works: what is saved must be worth going back to.
-func (r *run) sound() error {
+// checkFinite checks that the last step left finite weights and a finite loss: a checkpoint must be worth resuming from.
+func (r *run) checkFinite() error {
 	if !r.trainer.Finite() {
 		return errors.New("weights are no longer finite")
 	}

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"testing"
 
+	"gqa/internal/cpu/pool"
+
 	"gqa/checkpoints"
 	"gqa/eval"
-	"gqa/internal/kernels"
 )
 
 // BenchmarkDecode is a whole decode step of a llama with dim 1024, 8 layers, 16 heads, ffn 2816 and vocabulary 8192, and the
@@ -16,7 +17,7 @@ import (
 func BenchmarkDecode(b *testing.B) {
 	formats := map[string]eval.ModelOptions{"f32": {}, "bf16": {Weights: checkpoints.BF16, Cache: checkpoints.BF16}}
 	for _, threads := range []int{1, 2} {
-		kernels.SetThreads(threads)
+		pool.SetThreads(threads)
 		for _, cell := range []struct{ batch, context int }{{8, 8192}, {1, 8192}, {8, 2048}, {1, 2048}, {8, 128}, {1, 128}} {
 			for _, kv := range []int{16, 8, 4, 2, 1} {
 				for _, name := range []string{"f32", "bf16"} {
@@ -27,7 +28,7 @@ func BenchmarkDecode(b *testing.B) {
 			}
 		}
 	}
-	kernels.SetThreads(0)
+	pool.SetThreads(0)
 }
 
 func step(b *testing.B, o eval.ModelOptions, kv, batch, context int) {

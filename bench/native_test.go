@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"gqa/bench/native"
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // BenchmarkPeer runs our matrix product, OpenBLAS's and bare fused multiply-adds in turn, so that all see the same machine:
 // squares, and the products of a training step (llama, dim 384, ffn 1024, vocabulary 8192, 1024 tokens). Figures are medians.
 // Run with OPENBLAS_CORETYPE set to its best kernel.
 func BenchmarkPeer(b *testing.B) {
-	b.Logf("OpenBLAS core %s, ours %s", native.Core(), kernels.Path())
+	b.Logf("OpenBLAS core %s, ours %s", native.Core(), simd.Path())
 	for _, threads := range []int{1, 2} {
 		for _, s := range []struct {
 			ta, tb  bool
@@ -110,7 +112,7 @@ func ramp(n int) []float32 {
 }
 
 func (p *product) ours() {
-	kernels.Gemm(p.ta, p.tb, p.m, p.n, p.k, 1, p.a, p.lda, p.b, p.ldb, 0, p.c, p.n)
+	blas.Gemm(p.ta, p.tb, p.m, p.n, p.k, 1, p.a, p.lda, p.b, p.ldb, 0, p.c, p.n)
 }
 
 func (p *product) peers(threads int) {
@@ -119,8 +121,8 @@ func (p *product) peers(threads int) {
 
 // race reports the median GFLOP/s of each, the ratio of the two products, and ours as a share of multiply-adds.
 func (p *product) race(b *testing.B, threads int) {
-	kernels.SetThreads(threads)
-	defer kernels.SetThreads(0)
+	pool.SetThreads(threads)
+	defer pool.SetThreads(0)
 	work := 2 * float64(p.m) * float64(p.n) * float64(p.k)
 	var ours, peers, fma, ratio []float64
 	for b.Loop() {

@@ -7,7 +7,10 @@ import (
 	"testing"
 
 	"gqa/bench/native"
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/memory"
+	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 )
 
 // rotated is the size in bytes of the weights that BenchmarkRows goes through: more than a last-level cache holds.
@@ -17,13 +20,13 @@ const rotated = 1 << 30
 // run: each product takes the next matrix of rotated bytes. Figures are medians.
 func BenchmarkRows(b *testing.B) {
 	data := make([]float32, rotated/4)
-	kernels.HugePages(data)
+	memory.HugePages(data)
 	for i := range data {
 		data[i] = 1
 	}
 	half := make([]uint16, rotated/2)
-	kernels.HugePages(half)
-	kernels.EncodeHalf(kernels.BF16, half[:1<<24], data[:1<<24])
+	memory.HugePages(half)
+	blas.EncodeHalf(simd.BF16, half[:1<<24], data[:1<<24])
 	for i := 1 << 24; i < len(half); i *= 2 {
 		copy(half[i:], half[:i])
 	}
@@ -34,11 +37,11 @@ func BenchmarkRows(b *testing.B) {
 			weights := func() int { next = (next + n*n) % (len(data) - n*n + 1); return next }
 			for _, tb := range []bool{true, false} {
 				b.Run(fmt.Sprintf("weights=f32/rows=%d/n=%d/tb=%t", rows, n, tb), func(b *testing.B) {
-					besideReading(b, data, 4*n*n, func() { kernels.Gemm(false, tb, rows, n, n, 1, x, n, data[weights():], n, 0, y, n) })
+					besideReading(b, data, 4*n*n, func() { blas.Gemm(false, tb, rows, n, n, 1, x, n, data[weights():], n, 0, y, n) })
 				})
 			}
 			b.Run(fmt.Sprintf("weights=bf16/rows=%d/n=%d/tb=true", rows, n), func(b *testing.B) {
-				besideReading(b, data, 2*n*n, func() { kernels.GemmNTHalf(kernels.BF16, rows, n, n, x, n, half[weights():], n, 0, y, n) })
+				besideReading(b, data, 2*n*n, func() { blas.GemmNTHalf(simd.BF16, rows, n, n, x, n, half[weights():], n, 0, y, n) })
 			})
 		}
 	}
@@ -46,8 +49,8 @@ func BenchmarkRows(b *testing.B) {
 
 // besideReading reports the bytes a second of f, which reads so many, in turn with reading data: in windows, one thread.
 func besideReading(b *testing.B, data []float32, bytes int, f func()) {
-	kernels.SetThreads(1)
-	defer kernels.SetThreads(0)
+	pool.SetThreads(1)
+	defer pool.SetThreads(0)
 	at, size := 0, 1<<20
 	var ours, reads []float64
 	for b.Loop() {

@@ -1,5 +1,7 @@
 package configs
 
+import "gqa/internal/activation"
+
 // Arch is one checkpoint's architecture: a family's blocks with the sizes of its config.json.
 type Arch struct {
 	Family *Family
@@ -33,7 +35,7 @@ type Arch struct {
 	MLP               MLP
 	Residual          Residual
 	Position          Position
-	Activation        Activation
+	Activation        activation.Func // of the MLP
 	Rope              Rope
 	WindowRope        *Rope // of the layers whose window slides, where it differs; nil: Rope
 	RopeInterleaved   bool  // planes are (2i, 2i+1) as in GPT-J, not (i, i+Dim/2) as in Llama
@@ -69,8 +71,6 @@ type (
 	Residual string
 	// Position is where positions enter.
 	Position string
-	// Activation is the MLP's non-linearity.
-	Activation string
 )
 
 // The values of the block choices.
@@ -91,16 +91,9 @@ const (
 	PositionLearned Position = "learned"
 	PositionALiBi   Position = "alibi"
 	PositionT5      Position = "relative" // a learned bias per range of distances and head, one table per stack
-
-	SiLU      Activation = "silu"
-	GELU      Activation = "gelu"      // with the error function
-	GELUTanh  Activation = "gelu_tanh" // the tanh approximation
-	QuickGELU Activation = "quick_gelu"
-	ReLU      Activation = "relu"
-	ReLU2     Activation = "relu2"
 )
 
-// Relative is how T5 tells distances apart: see kernels.RelativeBuckets.
+// Relative is how T5 tells distances apart: see nn.RelativeBuckets.
 type Relative struct{ Buckets, MaxDistance int }
 
 // GroupSize is how many heads share one KV head.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"gqa/internal/activation"
 	"gqa/internal/alloc"
 )
 
@@ -52,7 +53,7 @@ func TestResolveChoices(t *testing.T) {
 		MLP
 		Residual
 		Position
-		Activation
+		activation.Func
 		eps                                        float64
 		tied, bias, mlpBias, scale, scaleWithLayer bool
 	}
@@ -63,16 +64,16 @@ func TestResolveChoices(t *testing.T) {
 		a    *Arch
 		want blocks
 	}{
-		{llama, blocks{RMSNorm, Gated, Sequential, PositionRope, SiLU, 1e-6, false, false, false, true, false}},
-		{neox, blocks{LayerNorm, Plain, Parallel, PositionRope, GELU, 1e-5, false, true, true, true, false}},
-		{gpt2, blocks{LayerNorm, Plain, Sequential, PositionLearned, GELUTanh, 1e-5, true, true, true, true, false}},
+		{llama, blocks{RMSNorm, Gated, Sequential, PositionRope, activation.SiLU, 1e-6, false, false, false, true, false}},
+		{neox, blocks{LayerNorm, Plain, Parallel, PositionRope, activation.GELU, 1e-5, false, true, true, true, false}},
+		{gpt2, blocks{LayerNorm, Plain, Sequential, PositionLearned, activation.GELUTanh, 1e-5, true, true, true, true, false}},
 		{
 			resolve(t, `{"model_type": "gpt_neox", "use_parallel_residual": false, "attention_bias": false, "hidden_act": "gelu_fast", "tie_word_embeddings": true}`),
-			blocks{LayerNorm, Plain, Sequential, PositionRope, GELUTanh, 1e-5, true, false, true, true, false},
+			blocks{LayerNorm, Plain, Sequential, PositionRope, activation.GELUTanh, 1e-5, true, false, true, true, false},
 		},
 		{
 			resolve(t, `{"model_type": "gpt2", "activation_function": "relu", "scale_attn_weights": false, "scale_attn_by_inverse_layer_idx": true, "layer_norm_epsilon": 0.5}`),
-			blocks{LayerNorm, Plain, Sequential, PositionLearned, ReLU, 0.5, true, true, true, false, true},
+			blocks{LayerNorm, Plain, Sequential, PositionLearned, activation.ReLU, 0.5, true, true, true, false, true},
 		},
 	} {
 		if got := of(c.a); got != c.want {

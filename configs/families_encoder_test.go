@@ -4,21 +4,23 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gqa/internal/activation"
 )
 
 // TestT5Variants: what T5's config.json says in one release or another.
 func TestT5Variants(t *testing.T) {
 	for config, want := range map[string]struct {
 		mlp    MLP
-		act    Activation
+		act    activation.Func
 		scaled bool
 	}{
-		``: {Plain, ReLU, true},
-		`, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false`:                                {Gated, GELUTanh, false},
-		`, "feed_forward_proj": "gated-silu"`:                                                              {Gated, SiLU, true},
-		`, "feed_forward_proj": "gelu"`:                                                                    {Plain, GELU, true},
-		`, "is_gated_act": true, "dense_act_fn": "gelu_new", "scale_decoder_outputs": false`:               {Gated, GELUTanh, false},
-		`, "tie_word_embeddings": true, "scale_decoder_outputs": false, "feed_forward_proj": "gated-relu"`: {Gated, ReLU, false},
+		``: {Plain, activation.ReLU, true},
+		`, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false`:                                {Gated, activation.GELUTanh, false},
+		`, "feed_forward_proj": "gated-silu"`:                                                              {Gated, activation.SiLU, true},
+		`, "feed_forward_proj": "gelu"`:                                                                    {Plain, activation.GELU, true},
+		`, "is_gated_act": true, "dense_act_fn": "gelu_new", "scale_decoder_outputs": false`:               {Gated, activation.GELUTanh, false},
+		`, "tie_word_embeddings": true, "scale_decoder_outputs": false, "feed_forward_proj": "gated-relu"`: {Gated, activation.ReLU, false},
 	} {
 		a := resolve(t, `{"model_type": "t5", "num_layers": 2`+config+"}")
 		if a.MLP != want.mlp || a.Activation != want.act || (a.LogitScale != 1) != want.scaled {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gqa/internal/activation"
 )
 
 // TestResolveLearnedAndALiBi: the sizes that configs of families without rotary positions (and Falcon) tell; what they leave
@@ -157,13 +159,13 @@ func TestOPTPadding(t *testing.T) {
 func TestFoundryMLP(t *testing.T) {
 	type form struct {
 		MLP
-		Activation
+		activation.Func
 		ffn, padding int
 	}
 	const config = `{"model_type": "mpt", "pad_token_id": 3, "ffn_config": {"ffn_type": "mptglu", "ffn_hidden_size": 96, "ffn_act_fn": {"name": "silu"}}}`
 	for architecture, want := range map[string]form{
-		"MPTForCausalLM": {Gated, SiLU, 96, 3},
-		"MptForCausalLM": {Plain, GELU, 8192, -1},
+		"MPTForCausalLM": {Gated, activation.SiLU, 96, 3},
+		"MptForCausalLM": {Plain, activation.GELU, 8192, -1},
 	} {
 		a := resolve(t, strings.Replace(config, "{", `{"architectures": ["`+architecture+`"], `, 1))
 		if got := (form{a.MLP, a.Activation, a.FFN, a.Padding}); got != want || a.Has(Gate) != (want.MLP == Gated) {

@@ -108,9 +108,9 @@ func (a *Arch) Value(field string) any {
 		"clip_qkv": a.ClipQKV, "embed_scale": a.EmbedScale, "residual_scale": a.ResidualScale, "logit_scale": a.LogitScale,
 		"score_scale": a.ScoreScale, "scale_scores": a.ScaleScores, "scale_by_layer": a.ScaleByLayer,
 		"norm": string(a.Norm), "mlp": string(a.MLP), "residual": string(a.Residual), "position": string(a.Position),
-		"activation": string(a.Activation), "alibi_max": a.ALiBi.Max, "alibi_coarse": a.ALiBi.Coarse,
+		"activation": a.Activation.String(), "alibi_max": a.ALiBi.Max, "alibi_coarse": a.ALiBi.Coarse,
 		"position_offset": float64(a.PositionOffset), "relative_distance": float64(a.Relative.MaxDistance),
-		feedForward: string(a.MLP) + " " + string(a.Activation),
+		feedForward: string(a.MLP) + " " + a.Activation.String(),
 	}[field]
 }
 

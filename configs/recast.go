@@ -8,6 +8,8 @@ import (
 	"math"
 	"reflect"
 	"slices"
+
+	"gqa/internal/activation"
 )
 
 // Recast is the architecture of family f that computes what a does, with its config.json: source's sizes in the keys of
@@ -130,13 +132,13 @@ func (a *Arch) values() map[string]any {
 	return values
 }
 
-// activationName is transformers' shortest name of a non-linearity, gelu_new for GELU by its tanh.
-func activationName(act Activation) string {
-	if act == GELUTanh {
+// activationName returns transformers' shortest name of an activation function, gelu_new for GELUTanh.
+func activationName(act activation.Func) string {
+	if act == activation.GELUTanh {
 		return "gelu_new"
 	}
 	names := slices.Sorted(maps.Keys(activations))
-	return names[slices.IndexFunc(names, func(n string) bool { return activations[n] == string(act) })]
+	return names[slices.IndexFunc(names, func(n string) bool { return activations[n] == act })]
 }
 
 // fits compares what a and b compute.

@@ -5,13 +5,15 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"gqa/internal/activation"
 )
 
-// activations are transformers' names (ACT2FN) for the non-linearities that the kernels know.
-var activations = map[string]string{
-	"silu": string(SiLU), "swish": string(SiLU), "gelu": string(GELU), "gelu_new": string(GELUTanh),
-	"gelu_fast": string(GELUTanh), "gelu_pytorch_tanh": string(GELUTanh), "quick_gelu": string(QuickGELU),
-	"relu": string(ReLU), "relu2": string(ReLU2),
+// activations are transformers' names (ACT2FN) of the activation functions that the kernels know.
+var activations = map[string]activation.Func{
+	"silu": activation.SiLU, "swish": activation.SiLU, "gelu": activation.GELU, "gelu_new": activation.GELUTanh,
+	"gelu_fast": activation.GELUTanh, "gelu_pytorch_tanh": activation.GELUTanh, "quick_gelu": activation.QuickGELU,
+	"relu": activation.ReLU, "relu2": activation.ReLU2,
 }
 
 type fieldKind struct {
@@ -155,7 +157,7 @@ func (r *resolver) arch() *Arch {
 		ScaleScores: r.bools["scale_scores"], ScaleByLayer: r.bools["scale_by_layer"],
 		Causal: r.bools["causal"], Relative: Relative{Buckets: n("relative_buckets"), MaxDistance: n("relative_distance")},
 		Norm: Norm(r.names["norm"]), MLP: MLP(r.names["mlp"]), Residual: Residual(r.names["residual"]),
-		Position: Position(r.names["position"]), Activation: Activation(activations[r.names["activation"]]),
+		Position: Position(r.names["position"]), Activation: activations[r.names["activation"]],
 		Rope: Rope{Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], RopeScaling: r.scalings["rope_scaling"]}, WindowRope: r.windowRope(),
 		EmbedDim: n("embed_dim"), PositionOffset: n("position_offset"),
 		ALiBi: ALiBi{Max: r.numbers["alibi_max"], Coarse: r.numbers["alibi_coarse"]},

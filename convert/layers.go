@@ -6,10 +6,11 @@ import (
 	"slices"
 	"strings"
 
+	"gqa/internal/cpu/blas"
+
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
-	"gqa/internal/kernels"
 	"gqa/internal/weights"
 )
 
@@ -100,7 +101,7 @@ func (p *Plan) ordered(m module) bool { return p.Grouping == Similar && m.shares
 // keep stores a module's weights.
 func (r *run) keep(m module, changed calibrate.Weights) error {
 	for name, values := range changed {
-		if !kernels.Finite(values) {
+		if !blas.Finite(values) {
 			return at(m, "fit", fmt.Errorf("%s is not finite: activations or weights are too large", name))
 		}
 		if err := r.store.Put(m.prefix+name, values); err != nil {

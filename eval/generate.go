@@ -10,7 +10,7 @@ import (
 	"slices"
 
 	"gqa/configs"
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/nn"
 	"gqa/internal/limits"
 	"gqa/internal/ops"
 )
@@ -94,7 +94,7 @@ type sampler struct {
 
 func (s *sampler) next(logits []float32) int32 {
 	if s.o.Temperature == 0 {
-		kernels.ArgmaxRows(s.best[:], logits, 1, len(logits))
+		nn.ArgmaxRows(s.best[:], logits, 1, len(logits))
 		return s.best[0]
 	}
 	s.order = s.order[:0]

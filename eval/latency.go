@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"gqa/configs"
+	"gqa/internal/cpu/pool"
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
-	"gqa/internal/kernels"
 	"gqa/internal/limits"
 	"gqa/internal/ops"
 )
@@ -54,7 +54,7 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 	}
 	size := m.Cache.Size()
 	l := &Latency{
-		Batch: o.Batch, Context: o.Context, Threads: kernels.Threads(), PromptLen: o.PromptLen, formats: m.Formats,
+		Batch: o.Batch, Context: o.Context, Threads: pool.Threads(), PromptLen: o.PromptLen, formats: m.Formats,
 		KVBytesPerToken: m.Arch.KVBytesPerToken(size), CrossBytesToken: m.Arch.CrossKVBytesPerToken(size),
 		WeightBytes: int64(m.Weights.Size()) * m.readPerStep(), encodes: !m.Arch.Causal,
 	}

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"gqa/internal/cpu/pool"
 	"gqa/internal/engine/infer"
-	"gqa/internal/kernels"
 )
 
 // slow is a machine on which only the bytes count, weak one on which only the arithmetic does.
@@ -79,10 +79,10 @@ func TestLatencyOfGroups(t *testing.T) {
 
 // The figures agree with each other; how large they are is the machine's affair.
 func TestLatencyFigures(t *testing.T) {
-	defer kernels.SetThreads(0)
+	defer pool.SetThreads(0)
 	m := tiny(t, "llama")
 	for _, o := range []LatencyOptions{{1, 1, 0}, {4, 30, 12}, {2, 300, 1}} {
-		kernels.SetThreads(o.Batch)
+		pool.SetThreads(o.Batch)
 		l := mustTime(t, m, slow, o)
 		if l.Batch != o.Batch || l.Context != o.Context || l.PromptLen != o.PromptLen || l.Threads != o.Batch {
 			t.Errorf("%+v: reported for %+v", o, l)

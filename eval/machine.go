@@ -9,9 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/memory"
+	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
+
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
-	"gqa/internal/kernels"
 )
 
 // Machine is what this machine can do with the threads in use: the two ceilings of the roofline (Williams et al. 2009).
@@ -45,16 +49,16 @@ func (m Machine) Roofline(bytes, flops float64) float64 {
 func measureBandwidth(ctx context.Context) float64 {
 	const n, block = 1 << 27, 1 << 16 // 512 MiB
 	x := make([]float32, n)
-	kernels.HugePages(x)
+	memory.HugePages(x)
 	for i := range x {
 		x[i] = 1
 	}
 	sums := make([]float32, n/block)
 	return float64(4*n) / bestOf(ctx, 4, func() {
-		kernels.For(n/block, 1, func(lo, hi int) {
+		pool.For(n/block, 1, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
 				half := x[i*block : (i+1)*block]
-				sums[i] = kernels.Dot(half[:block/2], half[block/2:])
+				sums[i] = blas.Dot(half[:block/2], half[block/2:])
 			}
 		})
 	})
@@ -65,11 +69,11 @@ const peakSize = 512 // rows and columns of the matrices that the peaks are meas
 func measurePeakBF16(ctx context.Context) float64 {
 	const n = peakSize
 	x, y := make([]float32, n*n), make([]float32, n*n)
-	w := kernels.PackHalf(kernels.BF16, n, n, make([]uint16, n*n))
+	w := blas.PackHalf(simd.BF16, n, n, make([]uint16, n*n))
 	if w == nil {
 		return 0
 	}
-	return 2 * n * n * n / bestOf(ctx, 4, func() { kernels.GemmNTPacked(n, x, n, w, y, n) })
+	return 2 * n * n * n / bestOf(ctx, 4, func() { blas.GemmNTPacked(n, x, n, w, y, n) })
 }
 
 func measurePeak(ctx context.Context) float64 {
@@ -78,7 +82,7 @@ func measurePeak(ctx context.Context) float64 {
 	for i := range a {
 		a[i], b[i] = float32(i%7)-3, float32(i%5)-2
 	}
-	return 2 * n * n * n / bestOf(ctx, 4, func() { kernels.Gemm(false, false, n, n, n, 1, a, n, b, n, 0, c, n) })
+	return 2 * n * n * n / bestOf(ctx, 4, func() { blas.Gemm(false, false, n, n, n, 1, a, n, b, n, 0, c, n) })
 }
 
 // bestOf is the shortest time of f in seconds, after a warm-up.
@@ -98,7 +102,7 @@ func bestOf(ctx context.Context, rounds int, f func()) float64 {
 
 // MachineName says which machine, threads and kernels figures are of.
 func MachineName() string {
-	return fmt.Sprintf("%s, %s, %s/%s, kernels %s", cpuName(), count(kernels.Threads(), "thread"), runtime.GOOS, runtime.GOARCH, kernels.Path())
+	return fmt.Sprintf("%s, %s, %s/%s, kernels %s", cpuName(), count(pool.Threads(), "thread"), runtime.GOOS, runtime.GOARCH, simd.Path())
 }
 
 func cpuName() string {

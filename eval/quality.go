@@ -9,9 +9,11 @@ import (
 	"math"
 	"slices"
 
+	"gqa/internal/cpu/nn"
+	"gqa/internal/cpu/pool"
+
 	"gqa/internal/data"
 	"gqa/internal/engine/infer"
-	"gqa/internal/kernels"
 )
 
 // QualityOptions say how a model is scored.
@@ -191,16 +193,16 @@ func (t *tally) size(rows int) {
 
 func (t *tally) scoreRows(logits, teacher []float32, lo, hi int) {
 	vocab := t.model.Arch.Vocab
-	kernels.CrossEntropy(t.rowLoss[lo:hi], t.lse[lo:hi], logits, t.targets[lo:hi], hi-lo, vocab)
-	kernels.ArgmaxRows(t.best[lo:hi], logits, hi-lo, vocab)
+	nn.CrossEntropy(t.rowLoss[lo:hi], t.lse[lo:hi], logits, t.targets[lo:hi], hi-lo, vocab)
+	nn.ArgmaxRows(t.best[lo:hi], logits, hi-lo, vocab)
 	for i, m := range t.o.Metrics {
 		m.Score(t.rowMetrics[i][lo:hi], logits, t.targets[lo:hi])
 	}
 	if teacher == nil {
 		return
 	}
-	kernels.ArgmaxRows(t.teacherBest[lo:hi], teacher, hi-lo, vocab)
-	kernels.For(hi-lo, 16, func(a, b int) {
+	nn.ArgmaxRows(t.teacherBest[lo:hi], teacher, hi-lo, vocab)
+	pool.For(hi-lo, 16, func(a, b int) {
 		for r := a; r < b; r++ {
 			t.rowKL[lo+r] = divergence(teacher[r*vocab:(r+1)*vocab], logits[r*vocab:(r+1)*vocab])
 		}

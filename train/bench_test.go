@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/cpu/pool"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 )
 
@@ -32,8 +32,8 @@ func BenchmarkStep(b *testing.B) {
 }
 
 func benchmarkStep(b *testing.B, arch *configs.Arch, all map[string][]float32, batch, seq, threads int) {
-	kernels.SetThreads(threads)
-	defer kernels.SetThreads(0)
+	pool.SetThreads(threads)
+	defer pool.SetThreads(0)
 	t, err := newTrainer(goldenRecipe(b, fmt.Sprintf("batch=%d", batch), "optimizer.lr=1e-5"), arch, model.FromMap(arch, all))
 	if err != nil {
 		b.Fatal(err)

@@ -37,7 +37,7 @@ func grouped(t *testing.T, dir string, groups int) (*configs.Arch, map[string][]
 	}
 	for _, p := range params {
 		if p.KVHeads > 0 {
-			all[p.Name] = pool(all[p.Name], p.KVHeads, groups)
+			all[p.Name] = meanHeads(all[p.Name], p.KVHeads, groups)
 		}
 	}
 	return src.Arch.WithKVHeads(groups), all

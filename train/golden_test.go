@@ -43,7 +43,7 @@ func goldenModel(t *testing.T, dir string) (arch *configs.Arch, all map[string][
 		arch = src.Arch.WithKVHeads(2)
 		for name, w := range all {
 			if strings.Contains(name, ".k.") || strings.Contains(name, ".v.") {
-				all[name] = pool(w, src.Arch.KVHeads, 2)
+				all[name] = meanHeads(w, src.Arch.KVHeads, 2)
 			}
 		}
 	}
@@ -63,8 +63,8 @@ func goldenModel(t *testing.T, dir string) (arch *configs.Arch, all map[string][
 	return arch, all, windows
 }
 
-// pool averages the heads of w [heads, ...] within groups.
-func pool(w []float32, heads, groups int) []float32 {
+// meanHeads averages the heads of w [heads, ...] within groups.
+func meanHeads(w []float32, heads, groups int) []float32 {
 	head, size := len(w)/heads, heads/groups
 	out := make([]float32, groups*head)
 	for i, x := range w {

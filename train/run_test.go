@@ -12,8 +12,8 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs/recipe"
+	"gqa/internal/cpu/pool"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 )
 
 // writeIDs makes a .safetensors file of token ids.
@@ -120,7 +120,7 @@ func TestRunReproduces(t *testing.T) {
 		mustRun(t, recipe, again)
 		same(t, "with other threads", again.Dir, o.Dir)
 	}
-	if kernels.Threads() == 3 {
+	if pool.Threads() == 3 {
 		t.Error("a run leaves its number of threads behind")
 	}
 }

@@ -58,7 +58,7 @@ import "C"
 
 import "unsafe"
 
-// Sgemm is OpenBLAS's C = op(A)·op(B) + beta·C, row-major, on threads threads; the arguments are kernels.Gemm's.
+// Sgemm computes C = op(A)·op(B) + beta·C by OpenBLAS, row-major, on a number of threads. Its arguments are those of blas.Gemm.
 func Sgemm(threads int, ta, tb bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
 	C.openblas_set_num_threads(C.int(threads))
 	op := func(t bool) C.enum_CBLAS_TRANSPOSE {

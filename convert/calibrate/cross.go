@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"context"
 
+	"gqa/internal/cpu/blas"
+
 	"gqa/configs"
 	"gqa/convert/merge"
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/ops"
 )
@@ -127,8 +128,8 @@ func (w *Walk) keepCross(i int, x, attn []float32) error {
 	}
 	read, wanted := w.cross.takeRead(), w.cross.takeWritten()
 	if w.follow && w.corrects() {
-		kernels.Axpy(1, x, wanted)
-		kernels.Axpy(float32(w.arch.ResidualScale), attn, wanted)
+		blas.Axpy(1, x, wanted)
+		blas.Axpy(float32(w.arch.ResidualScale), attn, wanted)
 	}
 	return cmp.Or(w.put(crossTarget, i, wanted), w.put(crossInput, i, read))
 }
@@ -170,7 +171,7 @@ func (w *Walk) keepCrossInput(layer, i int, b ops.Batch, x []float32) ([]float32
 		states, in := w.student.Between(layer, w.engine, w.rows(x, b), b)
 		copy(read, w.engine.Values(in))
 		if w.corrects() {
-			kernels.Axpy(-1, w.engine.Values(states), wanted)
+			blas.Axpy(-1, w.engine.Values(states), wanted)
 		}
 	}
 	return read, cmp.Or(w.put(input, i, read), w.put(target, i, wanted))

@@ -5,12 +5,13 @@ import (
 	"slices"
 	"testing"
 
+	"gqa/internal/cpu/blas"
+
 	"gqa/configs"
 	"gqa/internal/data"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
@@ -117,7 +118,7 @@ func walkSelf(t *testing.T, w *Walk) {
 				t.Fatal(err)
 			}
 			checkMoment(t, w, query.Mean, query.Cov)
-			if len(memory.Mean) != w.arch.Dim || kernels.SumSquares(memory.Cov) == 0 {
+			if len(memory.Mean) != w.arch.Dim || blas.SumSquares(memory.Cov) == 0 {
 				t.Errorf("layer %d: the encoder's output has no moment", layer)
 			}
 			maps.Copy(all, checkSame(t, w, layer))

@@ -3,9 +3,9 @@ package calibrate
 import (
 	"math"
 
+	"gqa/internal/cpu/blas"
 	"gqa/internal/device"
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 )
 
 // fitted is a weight [rows, cols] under descent. Matrices go by Muon, vectors by Adam (arXiv 1412.6980).
@@ -36,7 +36,7 @@ func (x *fitted) begin(d device.Device) {
 	if !x.matrix() {
 		x.v = zeros(d, x.v, len(x.values))
 	}
-	x.size = math.Sqrt(kernels.SumSquares(x.values)/float64(len(x.values))) + 1e-12
+	x.size = math.Sqrt(blas.SumSquares(x.values)/float64(len(x.values))) + 1e-12
 }
 
 // zeros returns b cleared, or a new buffer of n zeros.

@@ -2,7 +2,8 @@ package calibrate
 
 import (
 	"gqa/convert/merge"
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/nn"
 )
 
 // moment adds up mean and covariance of rows. They are taken from the first batch's mean, not from zero, so that f32 sums
@@ -20,18 +21,18 @@ func (m *moment) add(rows []float32, dim int) {
 	n := len(rows) / dim
 	if m.origin == nil {
 		m.origin, m.sum, m.cross = make([]float32, dim), make([]float64, dim), make([]float32, dim*dim)
-		kernels.SumRows(m.origin, rows, n, dim)
-		kernels.Scale(m.origin, 1/float32(n))
+		nn.SumRows(m.origin, rows, n, dim)
+		blas.Scale(m.origin, 1/float32(n))
 	}
 	m.scaled = append(m.scaled[:0], rows...)
 	for r := range n {
 		row := m.scaled[r*dim:][:dim]
-		kernels.Axpy(-1, m.origin, row)
+		blas.Axpy(-1, m.origin, row)
 		for i, x := range row {
 			m.sum[i] += float64(x)
 		}
 	}
-	kernels.Gemm(true, false, dim, dim, n, 1, m.scaled, dim, m.scaled, dim, 1, m.cross, dim)
+	blas.Gemm(true, false, dim, dim, n, 1, m.scaled, dim, m.scaled, dim, 1, m.cross, dim)
 	m.n += n
 }
 

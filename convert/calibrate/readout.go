@@ -5,11 +5,13 @@ import (
 	"errors"
 	"math"
 
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/pool"
+
 	"gonum.org/v1/gonum/mat"
 
 	"gqa/configs"
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
 
@@ -43,7 +45,7 @@ func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before,
 	if before, after, err = f.solve(ctx, o, bias); err != nil {
 		return 0, 0, err
 	}
-	if !finite(before+after) || !kernels.Finite(o) || !kernels.Finite(bias) {
+	if !finite(before+after) || !blas.Finite(o) || !blas.Finite(bias) {
 		return 0, 0, errors.New("readout: the least squares of the output's weights have no finite solution: activations are too large")
 	}
 	return before, after, nil
@@ -102,11 +104,11 @@ func (f *leastSquares) add(z, y, target []float32) {
 			f.extended = append(f.extended, 1)
 		}
 	}
-	kernels.Axpy(-1, y, f.rest)
-	f.lost += kernels.SumSquares(f.rest)
-	f.wanted += kernels.SumSquares(target)
-	kernels.Gemm(true, false, f.wide, f.wide, n, 1, f.extended, f.wide, f.extended, f.wide, 1, f.square, f.wide)
-	kernels.Gemm(true, false, f.out, f.wide, n, 1, f.rest, f.out, f.extended, f.wide, 1, f.cross, f.wide)
+	blas.Axpy(-1, y, f.rest)
+	f.lost += blas.SumSquares(f.rest)
+	f.wanted += blas.SumSquares(target)
+	blas.Gemm(true, false, f.wide, f.wide, n, 1, f.extended, f.wide, f.extended, f.wide, 1, f.square, f.wide)
+	blas.Gemm(true, false, f.out, f.wide, n, 1, f.rest, f.out, f.extended, f.wide, 1, f.cross, f.wide)
 }
 
 // solve changes W and bias, and returns the relative squared errors before and after.
@@ -120,7 +122,7 @@ func (f *leastSquares) solve(ctx context.Context, w, bias []float32) (before, af
 		return 0, 0, err
 	}
 	gained, parts := 0.0, make([]float64, (f.out+solveRows-1)/solveRows)
-	kernels.For(f.out, solveRows, func(lo, hi int) {
+	pool.For(f.out, solveRows, func(lo, hi int) {
 		if ctx.Err() == nil {
 			parts[lo/solveRows] = f.change(factored, f.damping(trace), lo, hi, w, bias)
 		}

@@ -4,8 +4,8 @@ import (
 	"context"
 
 	"gqa/configs"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 )
 
 // Refine fits q, k, v and o of a layer, in place, to the output wanted of its attention: steps of descent, each on one batch.
@@ -46,7 +46,7 @@ func (w *Walk) attentionLoss(layer, i int) (spago.Tensor, float64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	size := max(kernels.SumSquares(y), leastSize)
+	size := max(blas.SumSquares(y), leastSize)
 	loss := w.engine.SquaredError(given, y, float32(1/size))
 	return loss, loss.Item().F64(), nil
 }

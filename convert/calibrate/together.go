@@ -8,10 +8,10 @@ import (
 	"slices"
 
 	"gqa/configs"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
@@ -134,7 +134,7 @@ func (p *pair) loss(i int) (spago.Tensor, float64, error) {
 	layer := 0
 	var off spago.Tensor
 	x := p.student.States(p.engine, b, func(x spago.Tensor) {
-		size := max(kernels.SumSquares(p.states[layer]), leastSize)
+		size := max(blas.SumSquares(p.states[layer]), leastSize)
 		loss := p.engine.SquaredError(x, p.states[layer], float32(stateWeight/size))
 		p.off[layer] += loss.Item().F64() / stateWeight
 		if layer++; off != nil {

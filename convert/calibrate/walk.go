@@ -12,13 +12,14 @@ import (
 	"fmt"
 	"maps"
 
+	"gqa/internal/cpu/blas"
+
 	"gqa/configs"
 	"gqa/convert/merge"
 	"gqa/convert/offload"
 	"gqa/internal/data"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
@@ -303,7 +304,7 @@ const (
 )
 
 func (w *Walk) put(k kind, batch int, values []float32) error {
-	if !kernels.Finite(values) {
+	if !blas.Finite(values) {
 		return fmt.Errorf("activations (%s, batch %d of the calibration text) are not finite numbers: they or weights are too large for float32", k, batch)
 	}
 	return w.states.Put(fmt.Sprint(k, batch), values)
@@ -406,8 +407,8 @@ func (w *Walk) followLayer(layer, i int, b ops.Batch, x, read, wanted []float32)
 	}
 	copy(read, w.engine.Values(w.teacher.Read(layer, w.engine, w.rows(s, b))))
 	if w.corrects() {
-		kernels.Axpy(1/float32(w.arch.ResidualScale), x, wanted)
-		kernels.Axpy(-1/float32(w.arch.ResidualScale), s, wanted)
+		blas.Axpy(1/float32(w.arch.ResidualScale), x, wanted)
+		blas.Axpy(-1/float32(w.arch.ResidualScale), s, wanted)
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"gqa/internal/activation"
+
 	"gqa/checkpoints"
 	"gqa/checkpoints/gguf"
 	"gqa/configs"
@@ -170,7 +172,7 @@ func (b *builder) notes() []string {
 }
 
 func (b *builder) activationNotes() []string {
-	if b.arch.Activation != configs.GELU {
+	if b.arch.Activation != activation.GELU {
 		return nil
 	}
 	return []string{"llama.cpp computes gelu by its tanh approximation: logits differ in the third digit"}

@@ -25,6 +25,8 @@ import (
 	"sync"
 	"testing"
 
+	"gqa/internal/cpu/nn"
+
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/convert"
@@ -32,7 +34,6 @@ import (
 	"gqa/internal/engine/infer"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 	"gqa/internal/ops"
 	"gqa/internal/tokenizer"
 	"gqa/internal/weights"
@@ -347,7 +348,7 @@ func (r running) greedy(t *testing.T, next []int32, n int) []int32 {
 			t.Fatal(err)
 		}
 		best := make([]int32, 1)
-		kernels.ArgmaxRows(best, logits.Data, 1, r.arch.Vocab)
+		nn.ArgmaxRows(best, logits.Data, 1, r.arch.Vocab)
 		got, next = append(got, best[0]), best
 	}
 	return got

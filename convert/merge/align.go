@@ -5,9 +5,10 @@ import (
 	"math/cmplx"
 	"slices"
 
-	"gonum.org/v1/gonum/mat"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/pool"
 
-	"gqa/internal/kernels"
+	"gonum.org/v1/gonum/mat"
 )
 
 // rounds bounds the alternation of an alignment; it ends as soon as a round gains nothing, or next to nothing.
@@ -45,13 +46,13 @@ func (p *projection) procrustes(g []float32, n, dim int) (turns [][]float32, nor
 		if p.stopped() {
 			return nil, 0
 		}
-		kernels.For(n, 1, func(lo, hi int) {
+		pool.For(n, 1, func(lo, hi int) {
 			for m := lo; m < hi; m++ {
 				turns[m] = columns(sums, wide, m*dim, dim)
 				polar(turns[m], dim)
 			}
 		})
-		kernels.Gemm(false, false, dim, wide, wide, 1, beside(turns, dim), wide, g, wide, 0, sums, wide)
+		blas.Gemm(false, false, dim, wide, wide, 1, beside(turns, dim), wide, g, wide, 0, sums, wide)
 		sum := 0.0
 		for m := range turns {
 			sum += product(turns[m], columns(sums, wide, m*dim, dim))

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
 )
 
 // BenchmarkLayer merges the heads of one layer of 7-billion-parameter Llama's shape: dim 4096, 32 heads of 128.
@@ -18,7 +18,7 @@ func BenchmarkLayer(b *testing.B) {
 	}
 	m := &Moment{Mean: noise(r, dim), Cov: make([]float32, dim*dim)}
 	x := noise(r, 2*dim*dim)
-	kernels.Gemm(true, false, dim, dim, 2*dim, 1, x, dim, x, dim, 0, m.Cov, dim)
+	blas.Gemm(true, false, dim, dim, 2*dim, 1, x, dim, x, dim, 0, m.Cov, dim)
 	for _, o := range []Options{
 		{Groups: 8, Method: Align},
 		{Groups: 4, Method: Align},

@@ -5,7 +5,8 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/pool"
 )
 
 // Moment is what is known of a projection's inputs: their mean [dim] and covariance [dim, dim]. The nil Moment is mean zero
@@ -25,7 +26,7 @@ func (m *Moment) project(ctx context.Context, l Linear) []float32 {
 	}
 	for row := 0; row < out && ctx.Err() == nil; row += projectRows {
 		n, at := min(projectRows, out-row), row*l.In
-		kernels.Gemm(false, false, n, l.In, l.In, 1, l.W[at:], l.In, m.Cov, l.In, 0, p[at:], l.In)
+		blas.Gemm(false, false, n, l.In, l.In, 1, l.W[at:], l.In, m.Cov, l.In, 0, p[at:], l.In)
 	}
 	return p
 }
@@ -59,13 +60,13 @@ func (m *Moment) gram(ctx context.Context, l Linear, size int, parts [][]int) []
 			}
 		}
 	}
-	kernels.For(len(pairs), 1, func(lo, hi int) {
+	pool.For(len(pairs), 1, func(lo, hi int) {
 		for _, pair := range pairs[lo:hi] {
 			if ctx.Err() != nil {
 				return
 			}
 			r, c := pair[0]*size, pair[1]*size
-			kernels.Gemm(false, true, size, size, l.In, 1, p[r*l.In:], l.In, l.W[c*l.In:], l.In, 0, g[r*out+c:], out)
+			blas.Gemm(false, true, size, size, l.In, 1, p[r*l.In:], l.In, l.W[c*l.In:], l.In, 0, g[r*out+c:], out)
 			for i := range size {
 				for j := range size {
 					g[(c+j)*out+r+i] = g[(r+i)*out+c+j]
@@ -80,10 +81,10 @@ func (m *Moment) gram(ctx context.Context, l Linear, size int, parts [][]int) []
 func (m *Moment) headMoments(ctx context.Context, l Linear, size int) []*mat.SymDense {
 	p, mean := m.project(ctx, l), m.mean(l)
 	moments := make([]*mat.SymDense, len(mean)/size)
-	kernels.For(len(moments), 1, func(lo, hi int) {
+	pool.For(len(moments), 1, func(lo, hi int) {
 		g := make([]float32, size*size)
 		for h := lo; h < hi; h++ {
-			kernels.Gemm(false, true, size, size, l.In, 1, p[h*size*l.In:], l.In, l.rows(h, size), l.In, 0, g, size)
+			blas.Gemm(false, true, size, size, l.In, 1, p[h*size*l.In:], l.In, l.rows(h, size), l.In, 0, g, size)
 			moments[h] = mat.NewSymDense(size, nil)
 			for i := range size {
 				for j := i; j < size; j++ {
@@ -104,11 +105,11 @@ func (a *Attention) queryReaders(ctx context.Context, m *Moment) []*mat.SymDense
 func (a *Attention) outputReaders() []*mat.SymDense {
 	size, width := a.HeadDim, a.O.In
 	moments := make([]*mat.SymDense, a.Heads)
-	kernels.For(a.Heads, 1, func(lo, hi int) {
+	pool.For(a.Heads, 1, func(lo, hi int) {
 		g := make([]float32, size*size)
 		for h := lo; h < hi; h++ {
 			o := a.O.W[h*size:]
-			kernels.Gemm(true, false, size, size, len(a.O.W)/width, 1, o, width, o, width, 0, g, size)
+			blas.Gemm(true, false, size, size, len(a.O.W)/width, 1, o, width, o, width, 0, g, size)
 			moments[h] = mat.NewSymDense(size, nil)
 			for i := range size {
 				for j := i; j < size; j++ {

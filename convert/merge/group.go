@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/pool"
 )
 
 // contiguous returns groups of neighbours.
@@ -74,7 +74,7 @@ func (s *Search) count(k, v *projection) {
 		addPairs(s.pair, energy)
 		return
 	}
-	kernels.For(len(s.sets), 1, func(lo, hi int) {
+	pool.For(len(s.sets), 1, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			s.energies[i] += energy(members(s.sets[i]))
 		}
@@ -164,7 +164,7 @@ func members(set uint32) []int {
 // addPairs adds the energy of every two heads together to pair.
 func addPairs(pair [][]float64, energy func([]int) float64) {
 	heads := len(pair)
-	kernels.For(heads*heads, 1, func(lo, hi int) {
+	pool.For(heads*heads, 1, func(lo, hi int) {
 		for n := lo; n < hi; n++ {
 			if i, j := n/heads, n%heads; i < j {
 				pair[i][j] += energy([]int{i, j})

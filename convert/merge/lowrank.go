@@ -4,9 +4,9 @@ import (
 	"math"
 	"math/cmplx"
 
-	"gonum.org/v1/gonum/mat"
+	"gqa/internal/cpu/blas"
 
-	"gqa/internal/kernels"
+	"gonum.org/v1/gonum/mat"
 )
 
 // lowRank finds the shared head that keeps most of what readers see: with R_m the root of a reader's second moment, the best
@@ -43,10 +43,10 @@ func (p *projection) stack(b block, members []int) []float32 {
 	left := make([]float32, len(all))
 	for m, h := range members {
 		rows := m * dim * wide
-		kernels.Gemm(false, false, dim, wide, dim, 1, single(p.roots[h].root), dim, all[rows:], wide, 0, left[rows:], wide)
+		blas.Gemm(false, false, dim, wide, dim, 1, single(p.roots[h].root), dim, all[rows:], wide, 0, left[rows:], wide)
 	}
 	for m, h := range members {
-		kernels.Gemm(false, false, wide, dim, dim, 1, left[m*dim:], wide, single(p.roots[h].root), dim, 0, all[m*dim:], wide)
+		blas.Gemm(false, false, wide, dim, dim, 1, left[m*dim:], wide, single(p.roots[h].root), dim, 0, all[m*dim:], wide)
 	}
 	return all
 }

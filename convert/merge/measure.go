@@ -3,9 +3,9 @@ package merge
 import (
 	"math"
 
-	"gonum.org/v1/gonum/mat"
+	"gqa/internal/cpu/blas"
 
-	"gqa/internal/kernels"
+	"gonum.org/v1/gonum/mat"
 )
 
 // fit is how well shared heads stand for their members, added up over blocks.
@@ -51,7 +51,7 @@ func sharedMoments(g []float32, n int, sol solution) (to []*mat.Dense, shared *m
 	}
 	wide := len(ins) * n
 	toMembers := make([]float32, n*wide)
-	kernels.Gemm(false, false, n, wide, wide, 1, beside(ins, n), wide, g, wide, 0, toMembers, wide)
+	blas.Gemm(false, false, n, wide, wide, 1, beside(ins, n), wide, g, wide, 0, toMembers, wide)
 	to, shared = make([]*mat.Dense, len(ins)), mat.NewDense(n, n, nil)
 	var prod mat.Dense
 	for m := range to {

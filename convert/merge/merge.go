@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"math"
 
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/pool"
 )
 
 // Method is how the K (or V) heads of a group become one.
@@ -124,7 +125,7 @@ func (a *Attention) finite() bool {
 	for _, x := range [][]float32{
 		a.Q.W, a.Q.Bias, a.K.W, a.K.Bias, a.V.W, a.V.Bias, a.O.W, a.O.Bias, a.QNorm.W, a.QNorm.Bias, a.KNorm.W, a.KNorm.Bias,
 	} {
-		if !kernels.Finite(x) {
+		if !blas.Finite(x) {
 			return false
 		}
 	}
@@ -148,7 +149,7 @@ func (p *projection) merge(m Method, parts [][]int) []maps {
 		all[g] = newMaps(len(members), p.headDim)
 		fits[g], scales[g] = make([]fit, len(p.blocks)), make([]float64, len(p.blocks))
 	}
-	kernels.For(len(parts)*len(p.blocks), 1, func(lo, hi int) {
+	pool.For(len(parts)*len(p.blocks), 1, func(lo, hi int) {
 		for i := lo; i < hi && !p.stopped(); i++ {
 			g, b := i/len(p.blocks), i%len(p.blocks)
 			sol := p.solve(m, p.blocks[b], parts[g])
@@ -236,9 +237,9 @@ func (a *Attention) share(l Linear, parts [][]int, all []maps) Linear {
 	for g, members := range parts {
 		for m, h := range members {
 			in := all[g].in[m]
-			kernels.Gemm(false, false, d, l.In, d, 1, in, d, l.rows(h, d), l.In, 1, s.rows(g, d), l.In)
+			blas.Gemm(false, false, d, l.In, d, 1, in, d, l.rows(h, d), l.In, 1, s.rows(g, d), l.In)
 			if l.Bias != nil {
-				kernels.Gemm(false, false, d, 1, d, 1, in, d, l.Bias[h*d:], 1, 1, s.Bias[g*d:], 1)
+				blas.Gemm(false, false, d, 1, d, 1, in, d, l.Bias[h*d:], 1, 1, s.Bias[g*d:], 1)
 			}
 		}
 	}
@@ -271,9 +272,9 @@ func (a *Attention) readKeys(parts [][]int, all []maps) Linear {
 		q.Bias = make([]float32, len(a.Q.Bias))
 	}
 	a.readers(parts, all, func(at, h int, out []float32) {
-		kernels.Gemm(true, false, d, q.In, d, 1, out, d, a.Q.rows(h, d), q.In, 0, q.rows(at, d), q.In)
+		blas.Gemm(true, false, d, q.In, d, 1, out, d, a.Q.rows(h, d), q.In, 0, q.rows(at, d), q.In)
 		if q.Bias != nil {
-			kernels.Gemm(true, false, d, 1, d, 1, out, d, a.Q.Bias[h*d:], 1, 0, q.Bias[at*d:], 1)
+			blas.Gemm(true, false, d, 1, d, 1, out, d, a.Q.Bias[h*d:], 1, 0, q.Bias[at*d:], 1)
 		}
 	})
 	return q
@@ -284,7 +285,7 @@ func (a *Attention) readValues(parts [][]int, all []maps) Linear {
 	d, width := a.HeadDim, a.O.In
 	o := Linear{W: make([]float32, len(a.O.W)), Bias: a.O.Bias, In: width}
 	a.readers(parts, all, func(at, h int, out []float32) {
-		kernels.Gemm(false, false, len(a.O.W)/width, d, d, 1, a.O.W[h*d:], width, out, d, 0, o.W[at*d:], width)
+		blas.Gemm(false, false, len(a.O.W)/width, d, d, 1, a.O.W[h*d:], width, out, d, 0, o.W[at*d:], width)
 	})
 	return o
 }

@@ -13,7 +13,8 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/nn"
 )
 
 // source is a random attention module whose heads are to be made alike.
@@ -94,7 +95,7 @@ func alike(r *rand.Rand, a *Attention, parts [][]int, invertible bool) {
 }
 
 func multiply(t []float32, d int, from, to []float32, cols int) {
-	kernels.GemmRef(false, false, d, cols, d, 1, t, d, from, cols, 0, to, cols)
+	blas.GemmRef(false, false, d, cols, d, 1, t, d, from, cols, 0, to, cols)
 }
 
 // gauge is a random map of the invariance.
@@ -156,7 +157,7 @@ func (s source) run(a *Attention, x []float32) []float32 {
 	project := func(l Linear, n Vector) []float32 {
 		rows := len(l.W) / l.In
 		y := make([]float32, tokens*rows)
-		kernels.GemmRef(false, true, tokens, rows, l.In, 1, x, l.In, l.W, l.In, 0, y, rows)
+		blas.GemmRef(false, true, tokens, rows, l.In, 1, x, l.In, l.W, l.In, 0, y, rows)
 		for t := range tokens {
 			for i := range rows {
 				if l.Bias != nil {
@@ -179,19 +180,19 @@ func (s source) run(a *Attention, x []float32) []float32 {
 		pos[i] = int32(i)
 	}
 	if s.rotated > 0 {
-		table := kernels.NewRopeTable(freqs, tokens, 1, s.interleaved)
+		table := nn.NewRopeTable(freqs, tokens, 1, s.interleaved)
 		table.RotateRef(q, slices.Clone(q), pos, a.Heads, a.HeadDim, false)
 		table.RotateRef(k, slices.Clone(k), pos, a.KVHeads, a.HeadDim, false)
 	}
-	view := func(x []float32) kernels.View {
-		return kernels.View{Data: x, Head: a.HeadDim, Row: len(x) / tokens, Seq: len(x)}
+	view := func(x []float32) nn.View {
+		return nn.View{Data: x, Head: a.HeadDim, Row: len(x) / tokens, Seq: len(x)}
 	}
 	mixed := make([]float32, len(q))
-	kernels.AttendRef(kernels.Attention{
+	nn.AttendRef(nn.Attention{
 		Batch: 1, Queries: tokens, Keys: tokens, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim, Scale: 0.7, Causal: true,
 	}, view(mixed), nil, view(q), view(k), view(v))
 	y := make([]float32, tokens*out)
-	kernels.GemmRef(false, true, tokens, out, a.O.In, 1, mixed, a.O.In, a.O.W, a.O.In, 0, y, out)
+	blas.GemmRef(false, true, tokens, out, a.O.In, 1, mixed, a.O.In, a.O.W, a.O.In, 0, y, out)
 	for i := range y {
 		if a.O.Bias != nil {
 			y[i] += a.O.Bias[i%out]
@@ -215,7 +216,7 @@ func normalise(x, w []float32) {
 func moment(r *rand.Rand) *Moment {
 	m := &Moment{Mean: noise(r, in), Cov: make([]float32, in*in)}
 	root := noise(r, in*in)
-	kernels.GemmRef(false, true, in, in, in, 1, root, in, root, in, 0, m.Cov, in)
+	blas.GemmRef(false, true, in, in, in, 1, root, in, root, in, 0, m.Cov, in)
 	return m
 }
 

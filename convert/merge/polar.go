@@ -5,7 +5,7 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
 )
 
 // polar is the orthogonal matrix nearest to m [dim, dim], in place: U·Vᵀ of its singular value decomposition. It is found by
@@ -15,21 +15,21 @@ func polar(m []float32, dim int) {
 	x, gram, next := make([]float32, len(m)), make([]float32, len(m)), make([]float32, len(m))
 	copy(x, m)
 	for step := range 40 {
-		kernels.Gemm(true, false, dim, dim, dim, 1, x, dim, x, dim, 0, gram, dim)
+		blas.Gemm(true, false, dim, dim, dim, 1, x, dim, x, dim, 0, gram, dim)
 		if step == 0 { // no singular value above one
 			size := rowSum(gram, dim)
 			if !(size > 0) || math.IsInf(size, 1) {
 				break
 			}
-			kernels.Scale(x, float32(1/math.Sqrt(size)))
-			kernels.Scale(gram, float32(1/size))
+			blas.Scale(x, float32(1/math.Sqrt(size)))
+			blas.Scale(gram, float32(1/size))
 		}
 		off := offIdentity(gram, dim)
-		kernels.Scale(gram, -0.5)
+		blas.Scale(gram, -0.5)
 		for i := range dim {
 			gram[i*dim+i] += 1.5
 		}
-		kernels.Gemm(false, false, dim, dim, dim, 1, x, dim, gram, dim, 0, next, dim)
+		blas.Gemm(false, false, dim, dim, dim, 1, x, dim, gram, dim, 0, next, dim)
 		x, next = next, x
 		if off < 1e-4 { // this step has squared it
 			copy(m, x)
@@ -72,7 +72,7 @@ func offIdentity(m []float32, dim int) float64 {
 func polarBySVD(m []float32, dim int) {
 	var svd mat.SVD
 	var u, v, r mat.Dense
-	if !kernels.Finite(m) || !svd.Factorize(double(m, dim, dim), mat.SVDFull) {
+	if !blas.Finite(m) || !svd.Factorize(double(m, dim, dim), mat.SVDFull) {
 		r = *scaled(dim, 1) // Merge says what is not finite of what comes of it
 	} else {
 		svd.UTo(&u)

@@ -6,9 +6,9 @@ import (
 	"math"
 	"slices"
 
-	"gonum.org/v1/gonum/mat"
+	"gqa/internal/cpu/pool"
 
-	"gqa/internal/kernels"
+	"gonum.org/v1/gonum/mat"
 )
 
 // projection is a linear layer whose heads are to be shared, keys or values, seen through what reads it.
@@ -125,7 +125,7 @@ func (p *projection) moments(b block, members []int) []float32 {
 	dim := len(b.dims)
 	wide := len(members) * dim
 	all := make([]float32, wide*wide)
-	kernels.For(wide, max(1, blockElements/wide), func(lo, hi int) {
+	pool.For(wide, max(1, blockElements/wide), func(lo, hi int) {
 		for r := lo; r < hi; r++ {
 			row := all[r*wide:][:wide]
 			for m, h := range members {
@@ -145,7 +145,7 @@ func (p *projection) findRoots() {
 			continue
 		}
 		p.roots = make([]rooted, len(p.readers))
-		kernels.For(len(p.roots), 1, func(lo, hi int) {
+		pool.For(len(p.roots), 1, func(lo, hi int) {
 			for h := lo; h < hi; h++ {
 				p.roots[h].root, p.roots[h].inverse = root(p.reader(b, h))
 			}

@@ -5,9 +5,9 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"gonum.org/v1/gonum/mat"
+	"gqa/internal/cpu/blas"
 
-	"gqa/internal/kernels"
+	"gonum.org/v1/gonum/mat"
 )
 
 const (
@@ -31,7 +31,7 @@ func top(ctx context.Context, s []float32, n, k int) (*mat.Dense, []float64, boo
 		if ctx.Err() != nil {
 			return nil, nil, false
 		}
-		kernels.Gemm(false, false, n, p, n, 1, s, n, q, p, 0, next, p)
+		blas.Gemm(false, false, n, p, n, 1, s, n, q, p, 0, next, p)
 		check := round%topChecks == 0 || round == topRounds
 		if !orthonormalise(next, n, p, q, check) {
 			return nil, nil, false
@@ -87,11 +87,11 @@ func noiseMatrix(n int) []float32 {
 // their products, twice where it must be exact. Nearly dependent columns are kept from growing.
 func orthonormalise(y []float32, n, p int, q []float32, twice bool) bool {
 	gram := make([]float32, p*p)
-	kernels.Gemm(true, false, p, p, n, 1, y, p, y, p, 0, gram, p)
+	blas.Gemm(true, false, p, p, n, 1, y, p, y, p, 0, gram, p)
 	if !invertFactor(gram, p) {
 		return false
 	}
-	kernels.Gemm(false, false, n, p, p, 1, y, p, gram, p, 0, q, p)
+	blas.Gemm(false, false, n, p, p, 1, y, p, gram, p, 0, q, p)
 	if twice {
 		copy(y, q)
 		return orthonormalise(y, n, p, q, false)
@@ -142,14 +142,14 @@ func scaledProducts(gram []float32, size []float64) *mat.SymDense {
 // ritz returns the best k eigenvectors of s within the columns of q [n, p], orthonormal, and their values.
 func ritz(s, q []float32, n, p, k int) (*mat.Dense, []float64, bool) {
 	image, within := make([]float32, n*p), make([]float32, p*p)
-	kernels.Gemm(false, false, n, p, n, 1, s, n, q, p, 0, image, p)
-	kernels.Gemm(true, false, p, p, n, 1, q, p, image, p, 0, within, p)
+	blas.Gemm(false, false, n, p, n, 1, s, n, q, p, 0, image, p)
+	blas.Gemm(true, false, p, p, n, 1, q, p, image, p, 0, within, p)
 	mix, values, ok := topExact(within, p, k)
 	if !ok {
 		return nil, nil, false
 	}
 	vectors := make([]float32, n*k)
-	kernels.Gemm(false, false, n, k, p, 1, q, p, single(mix), k, 0, vectors, k)
+	blas.Gemm(false, false, n, k, p, 1, q, p, single(mix), k, 0, vectors, k)
 	return double(vectors, n, k), values, true
 }
 

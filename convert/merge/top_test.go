@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"gqa/internal/kernels"
+	"gqa/internal/cpu/blas"
 )
 
 // spectrum is a random symmetric matrix [n, n] with those eigenvalues, the others zero.
@@ -18,7 +18,7 @@ func spectrum(r *rand.Rand, n int, values []float64) []float32 {
 	for i := range q {
 		scaled[i] = q[i] * float32(values[i%len(values)])
 	}
-	kernels.Gemm(false, true, n, n, len(values), 1, scaled, len(values), q, len(values), 0, s, n)
+	blas.Gemm(false, true, n, n, len(values), 1, scaled, len(values), q, len(values), 0, s, n)
 	return s
 }
 
@@ -80,7 +80,7 @@ func TestPolar(t *testing.T) {
 			got, want, gram := append([]float32(nil), m...), append([]float32(nil), m...), make([]float32, dim*dim)
 			polar(got, dim)
 			polarBySVD(want, dim)
-			kernels.GemmRef(true, false, dim, dim, dim, 1, got, dim, got, dim, 0, gram, dim)
+			blas.GemmRef(true, false, dim, dim, dim, 1, got, dim, got, dim, 0, gram, dim)
 			if off := offIdentity(gram, dim); !(off < 1e-5) {
 				t.Errorf("what comes is off a turn by %g", off)
 			}
@@ -92,7 +92,7 @@ func TestPolar(t *testing.T) {
 }
 
 func scaledBy(x []float32, by float32) []float32 {
-	kernels.Scale(x, by)
+	blas.Scale(x, by)
 	return x
 }
 

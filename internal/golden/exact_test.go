@@ -3,6 +3,7 @@ package golden_test
 import (
 	"math"
 
+	"gqa/internal/activation"
 	"gqa/internal/ops"
 )
 
@@ -116,16 +117,16 @@ func softmax64(scores []float64) []float64 {
 }
 
 // activations64 are those of T5.
-var activations64 = map[ops.Activation]func(x float64) float64{
-	"relu":      func(x float64) float64 { return max(x, 0) },
-	"gelu_tanh": func(x float64) float64 { return x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) },
+var activations64 = map[activation.Func]func(x float64) float64{
+	activation.ReLU:     func(x float64) float64 { return max(x, 0) },
+	activation.GELUTanh: func(x float64) float64 { return x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) },
 }
 
-func (exact) Activate(x wide, act ops.Activation) wide {
+func (exact) Activate(x wide, act activation.Func) wide {
 	return x.each(func(_ int, v float64) float64 { return activations64[act](v) })
 }
 
-func (exact) Gate(gate, up wide, act ops.Activation) wide {
+func (exact) Gate(gate, up wide, act activation.Func) wide {
 	return gate.each(func(i int, v float64) float64 { return activations64[act](v) * up.data[i] })
 }
 

@@ -14,11 +14,12 @@ import (
 	"gqa/checkpoints/sample"
 	"gqa/configs"
 	"gqa/convert"
+	"gqa/internal/cpu/nn"
+	"gqa/internal/cpu/simd"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/ops"
 	"gqa/internal/weights"
@@ -26,10 +27,10 @@ import (
 
 // onEveryPath runs f once for each set of kernels that this machine has.
 func onEveryPath(t *testing.T, f func(t *testing.T)) {
-	before := kernels.Path()
-	t.Cleanup(func() { kernels.SetPath(before) })
-	for _, path := range kernels.Paths() {
-		if err := kernels.SetPath(path); err != nil {
+	before := simd.Path()
+	t.Cleanup(func() { simd.SetPath(before) })
+	for _, path := range simd.Paths() {
+		if err := simd.SetPath(path); err != nil {
 			t.Fatal(err)
 		}
 		t.Run("kernels="+path, f)
@@ -47,10 +48,10 @@ type form struct {
 func TestLogits(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
-			forms, best := formsOf(t, c), kernels.Path()
+			forms, best := formsOf(t, c), simd.Path()
 			onEveryPath(t, func(t *testing.T) {
 				for i, f := range forms {
-					if i < 2 || kernels.Path() == best { // whole and grouped is enough for the others
+					if i < 2 || simd.Path() == best { // whole and grouped is enough for the others
 						checkLogits(t, c, f)
 					}
 				}
@@ -323,7 +324,7 @@ func TestSample(t *testing.T) {
 			t.Fatal(err)
 		}
 		best := make([]int32, 1)
-		kernels.ArgmaxRows(best, logits.F32(), 1, src.Arch.Vocab)
+		nn.ArgmaxRows(best, logits.F32(), 1, src.Arch.Vocab)
 		if best[0] != greedy[i] {
 			t.Fatalf("greedy token %d is %d, want %d", i, best[0], greedy[i])
 		}

@@ -284,7 +284,7 @@ func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Bat
 }
 
 func (l *layer[T]) feedForward(e ops.Ops[T], arch *configs.Arch, x T) T {
-	act := ops.Activation(arch.Activation)
+	act := arch.Activation
 	if arch.MLP == configs.Gated {
 		in := ops.Linears(e, x, l.in)
 		return e.Linear(e.Gate(in[0], in[1], act), l.down)

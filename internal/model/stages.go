@@ -26,7 +26,7 @@ func (m *Model[T]) Layer(i int, e ops.Ops[T], x T, b ops.Batch) T {
 func (m *Model[T]) End(e ops.Ops[T], x T) T {
 	x = projected(e, normed(e, x, m.finalNorm), m.projectOut)
 	if m.headNorm != nil {
-		x = normed(e, e.Activate(e.Linear(x, m.headDense), ops.Activation(m.Arch.Activation)), m.headNorm)
+		x = normed(e, e.Activate(e.Linear(x, m.headDense), m.Arch.Activation), m.headNorm)
 	}
 	return scaled(e, x, m.Arch.LogitScale)
 }

@@ -3,6 +3,8 @@
 // cache and allocates nothing.
 package ops
 
+import "gqa/internal/activation"
+
 // Batch is the tokens that one forward pass reads: Seqs sequences of Len tokens each, sequence by sequence.
 type Batch struct {
 	IDs  []int32 // [Seqs*Len] token ids
@@ -94,9 +96,6 @@ type Relative struct {
 	BothWays    bool // keys ahead of a query have buckets of their own
 }
 
-// Activation names a non-linearity; the names are those of configs.Activation.
-type Activation string
-
 // Ops is one engine's operations. Rows of a T are the batch's tokens: [tokens, dim].
 //
 // An engine may write a result over an operand that a decoder has no more use for: Rotate, Activate and Gate over their
@@ -108,21 +107,21 @@ type Ops[T any] interface {
 	Rotate(x T, r *Rope, pos []int32, heads, headDim int) T // x [tokens, heads*headDim]
 	RelativeBias(table T, r Relative, b Batch) T            // table [buckets, heads] -> [heads*queries, keys], for Attention.Bias
 	Attend(q, k, v T, a Attention[T], b Batch) T            // q [tokens, heads*headDim], k and v [tokens, kvHeads*headDim]
-	Activate(x T, act Activation) T                         // elementwise
-	Gate(gate, up T, act Activation) T                      // act(gate) * up
+	Activate(x T, act activation.Func) T                    // elementwise
+	Gate(gate, up T, act activation.Func) T                 // act(gate) * up
 	Add(x, y T) T                                           // elementwise
 	Scale(x T, s float32) T                                 // s·x
 	Clip(x T, limit float32) T                              // elementwise, to ±limit
 }
 
-// Joint is an engine that applies several linear layers to the same rows faster together.
-type Joint[T any] interface {
+// GroupedLinear is an engine that applies several linear layers to the same rows faster than one after another.
+type GroupedLinear[T any] interface {
 	Linears(x T, ws []Linear[T]) []T // valid until the next call
 }
 
 // Linears applies several linear layers to the same rows.
 func Linears[T any](e Ops[T], x T, ws []Linear[T]) []T {
-	if j, ok := e.(Joint[T]); ok {
+	if j, ok := e.(GroupedLinear[T]); ok {
 		return j.Linears(x, ws)
 	}
 	ys := make([]T, len(ws))

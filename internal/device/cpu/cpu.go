@@ -1,22 +1,28 @@
-// Package cpu is the processor as a device: buffers are slices, and operations are the kernels of internal/kernels, which use
-// every thread and end before they return.
+// Package cpu is the processor as a device. Buffers are slices, and operations are the kernels in internal/cpu: they use all threads
+// and are done when they return.
 package cpu
 
 import (
 	"context"
 
+	"gqa/internal/activation"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/memory"
+	"gqa/internal/cpu/nn"
+	"gqa/internal/cpu/optim"
+	"gqa/internal/cpu/pool"
+	"gqa/internal/cpu/simd"
 	"gqa/internal/device"
-	"gqa/internal/kernels"
 )
 
-// Device is the processor. It keeps the buffers that it takes back for others of their length.
+// Device is the processor. It reuses freed buffers for new ones of their length.
 type Device struct {
 	free   map[int][][]float32
-	memory kernels.Slab
+	memory memory.Slab
 	ctx    context.Context
 	stop   func() bool // stopped; made once, as it would be allocated
 
-	products []kernels.Product // of Multiply
+	products []blas.Product // of Multiply
 	storing  store
 	store    func(lo, hi int) // of storing; made once, as it would be allocated
 }
@@ -35,14 +41,14 @@ func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
 
 func (d *Device) stopped() bool { return d.ctx.Err() != nil }
 
-// SetThreads has kernels compute on n threads; 0: one per core.
-func SetThreads(n int) { kernels.SetThreads(n) }
+// SetThreads makes kernels compute on n threads; 0 stands for one per core.
+func SetThreads(n int) { pool.SetThreads(n) }
 
-// New implements device.Memory. It asks for large pages.
+// New implements device.Memory. It asks for huge pages.
 func (d *Device) New(f device.Format, n int) device.Buffer {
 	if f != device.F32 {
 		x := make([]uint16, n)
-		kernels.HugePages(x)
+		memory.HugePages(x)
 		return device.Host16(f, x)
 	}
 	if free := d.free[n]; len(free) > 0 {
@@ -62,16 +68,16 @@ func (d *Device) Free(b device.Buffer) {
 // Put implements device.Memory.
 func (*Device) Put(x []float32) device.Buffer { return device.HostF32(x) }
 
-// Load implements device.Memory. It asks for large pages.
+// Load implements device.Memory. It asks for huge pages.
 func (d *Device) Load(f device.Format, x []float32, rows, cols int, multiplied bool) device.Buffer {
 	if f == device.F32 {
-		kernels.CollapsePages(x)
+		memory.CollapsePages(x)
 		return device.HostF32(x)
 	}
 	b := d.New(f, len(x))
-	kernels.EncodeHalf(half(f), b.U16(), x)
+	blas.EncodeHalf(half(f), b.U16(), x)
 	if multiplied {
-		if packed := kernels.PackHalf(half(f), rows, cols, b.U16()); packed != nil {
+		if packed := blas.PackHalf(half(f), rows, cols, b.U16()); packed != nil {
 			return device.Own(packed, f, len(x))
 		}
 	}
@@ -83,7 +89,7 @@ func (*Device) Write(dst device.Buffer, x []float32) {
 	if dst.Format() == device.F32 {
 		copy(dst.F32(), x)
 	} else {
-		kernels.EncodeHalf(half(dst.Format()), dst.U16()[:len(x)], x)
+		blas.EncodeHalf(half(dst.Format()), dst.U16()[:len(x)], x)
 	}
 }
 
@@ -91,82 +97,82 @@ func (*Device) Write(dst device.Buffer, x []float32) {
 func (*Device) Host(b device.Buffer) []float32 { return b.F32() }
 
 // Copy implements device.Elementwise.
-func (*Device) Copy(dst, x device.Buffer) { kernels.Copy(dst.F32(), x.F32()) }
+func (*Device) Copy(dst, x device.Buffer) { blas.Copy(dst.F32(), x.F32()) }
 
 // Clear implements device.Elementwise.
-func (*Device) Clear(dst device.Buffer) { kernels.Clear(dst.F32()) }
+func (*Device) Clear(dst device.Buffer) { blas.Clear(dst.F32()) }
 
 // Add implements device.Elementwise.
 func (d *Device) Add(dst, x, y device.Buffer) {
 	if !d.stopped() {
-		kernels.Add(dst.F32(), x.F32(), y.F32())
+		blas.Add(dst.F32(), x.F32(), y.F32())
 	}
 }
 
 // Axpy implements device.Elementwise.
-func (*Device) Axpy(s float32, x, dst device.Buffer) { kernels.Axpy(s, x.F32(), dst.F32()) }
+func (*Device) Axpy(s float32, x, dst device.Buffer) { blas.Axpy(s, x.F32(), dst.F32()) }
 
 // Scale implements device.Elementwise.
-func (*Device) Scale(dst device.Buffer, s float32) { kernels.Scale(dst.F32(), s) }
+func (*Device) Scale(dst device.Buffer, s float32) { blas.Scale(dst.F32(), s) }
 
 // ScaleBy implements device.Elementwise.
 func (*Device) ScaleBy(dst, s device.Buffer) {
 	if s := s.F32()[0]; s != 1 {
-		kernels.Scale(dst.F32(), s)
+		blas.Scale(dst.F32(), s)
 	}
 }
 
 // Shift implements device.Elementwise.
-func (*Device) Shift(dst, x device.Buffer, s float32) { kernels.Shift(dst.F32(), x.F32(), s) }
+func (*Device) Shift(dst, x device.Buffer, s float32) { blas.Shift(dst.F32(), x.F32(), s) }
 
 // Clip implements device.Elementwise.
-func (*Device) Clip(dst, x device.Buffer, m float32) { kernels.Clip(dst.F32(), x.F32(), m) }
+func (*Device) Clip(dst, x device.Buffer, m float32) { nn.Clip(dst.F32(), x.F32(), m) }
 
 // ClipBackward implements device.Elementwise.
 func (*Device) ClipBackward(dx, dy, x device.Buffer, m float32) {
-	kernels.ClipBackward(dx.F32(), dy.F32(), x.F32(), m)
+	nn.ClipBackward(dx.F32(), dy.F32(), x.F32(), m)
 }
 
 // Lerp implements device.Elementwise.
-func (*Device) Lerp(dst, x device.Buffer, s float32) { kernels.Lerp(dst.F32(), x.F32(), s) }
+func (*Device) Lerp(dst, x device.Buffer, s float32) { blas.Lerp(dst.F32(), x.F32(), s) }
 
 // Swap implements device.Elementwise.
-func (*Device) Swap(x, y device.Buffer) { kernels.Swap(x.F32(), y.F32()) }
+func (*Device) Swap(x, y device.Buffer) { blas.Swap(x.F32(), y.F32()) }
 
 // Activate implements device.Elementwise.
-func (d *Device) Activate(act string, y, x device.Buffer) {
+func (d *Device) Activate(act activation.Func, y, x device.Buffer) {
 	if d.stopped() {
 		return
 	}
-	kernels.Activate(kernels.ActivationOf(act), y.F32(), x.F32())
+	nn.Activate(act, y.F32(), x.F32())
 }
 
 // ActivateBackward implements device.Elementwise.
-func (*Device) ActivateBackward(act string, dx, dy, x device.Buffer) {
-	kernels.ActivateBackward(kernels.ActivationOf(act), dx.F32(), dy.F32(), x.F32())
+func (*Device) ActivateBackward(act activation.Func, dx, dy, x device.Buffer) {
+	nn.ActivateBackward(act, dx.F32(), dy.F32(), x.F32())
 }
 
 // Gate implements device.Elementwise.
-func (d *Device) Gate(act string, y, gate, up device.Buffer) {
+func (d *Device) Gate(act activation.Func, y, gate, up device.Buffer) {
 	if d.stopped() {
 		return
 	}
-	kernels.Gate(kernels.ActivationOf(act), y.F32(), gate.F32(), up.F32())
+	nn.Gate(act, y.F32(), gate.F32(), up.F32())
 }
 
 // GateBackward implements device.Elementwise.
-func (*Device) GateBackward(act string, dgate, dup, dy, gate, up device.Buffer) {
-	kernels.GateBackward(kernels.ActivationOf(act), dgate.F32(), dup.F32(), dy.F32(), gate.F32(), up.F32())
+func (*Device) GateBackward(act activation.Func, dgate, dup, dy, gate, up device.Buffer) {
+	nn.GateBackward(act, dgate.F32(), dup.F32(), dy.F32(), gate.F32(), up.F32())
 }
 
 // Gemm implements device.Products.
 func (d *Device) Gemm(ta, tb bool, m, n, k int, alpha float32, a device.Buffer, lda int, b device.Buffer, ldb int, beta float32, c device.Buffer, ldc int) {
 	if !d.stopped() {
-		kernels.Gemm(ta, tb, m, n, k, alpha, a.F32(), lda, b.F32(), ldb, beta, c.F32(), ldc)
+		blas.Gemm(ta, tb, m, n, k, alpha, a.F32(), lda, b.F32(), ldb, beta, c.F32(), ldc)
 	}
 }
 
-// rowsAtOnce are multiplied between two looks at the context.
+// rowsAtOnce is how many rows are multiplied between two checks of the context.
 const rowsAtOnce = 1024
 
 // Multiply implements device.Products.
@@ -175,25 +181,25 @@ func (d *Device) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 		n := min(rowsAtOnce, rows-first)
 		d.products = d.products[:0]
 		for _, p := range ps {
-			packed, _ := p.W.Form().(*kernels.Packed)
-			d.products = append(d.products, kernels.Product{
+			packed, _ := p.W.Form().(*blas.Packed)
+			d.products = append(d.products, blas.Product{
 				N: p.N, Y: p.Y.F32()[first*p.N : (first+n)*p.N], W: p.W.F32(), Half: p.W.U16(), Format: half(p.W.Format()), Packed: packed,
 			})
 		}
-		kernels.GemmNTs(n, k, x.F32()[first*k:], k, d.products)
+		blas.GroupedGemmNT(n, k, x.F32()[first*k:], k, d.products)
 	}
 }
 
 // AddRows implements device.Products.
 func (d *Device) AddRows(y, bias device.Buffer, rows, dim int) {
 	if !d.stopped() {
-		kernels.AddRows(y.F32(), bias.F32(), rows, dim)
+		nn.AddRows(y.F32(), bias.F32(), rows, dim)
 	}
 }
 
 // SumRows implements device.Products.
 func (*Device) SumRows(dbias, dy device.Buffer, rows, dim int) {
-	kernels.SumRows(dbias.F32(), dy.F32(), rows, dim)
+	nn.SumRows(dbias.F32(), dy.F32(), rows, dim)
 }
 
 // RMSNorm implements device.Norms.
@@ -201,12 +207,12 @@ func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32)
 	if d.stopped() {
 		return
 	}
-	kernels.RMSNorm(y.F32(), inv.F32(), x.F32(), w.F32(), rows, dim, eps)
+	nn.RMSNorm(y.F32(), inv.F32(), x.F32(), w.F32(), rows, dim, eps)
 }
 
 // RMSNormBackward implements device.Norms.
 func (*Device) RMSNormBackward(dx, dw, dy, x, w, inv device.Buffer, rows, dim int) {
-	kernels.RMSNormBackward(dx.F32(), dw.F32(), dy.F32(), x.F32(), w.F32(), inv.F32(), rows, dim)
+	nn.RMSNormBackward(dx.F32(), dw.F32(), dy.F32(), x.F32(), w.F32(), inv.F32(), rows, dim)
 }
 
 // LayerNorm implements device.Norms.
@@ -214,17 +220,17 @@ func (d *Device) LayerNorm(y, mean, inv, x, w, b device.Buffer, rows, dim int, e
 	if d.stopped() {
 		return
 	}
-	kernels.LayerNorm(y.F32(), mean.F32(), inv.F32(), x.F32(), w.F32(), b.F32(), rows, dim, eps)
+	nn.LayerNorm(y.F32(), mean.F32(), inv.F32(), x.F32(), w.F32(), b.F32(), rows, dim, eps)
 }
 
 // LayerNormBackward implements device.Norms.
 func (*Device) LayerNormBackward(dx, dw, db, dy, x, w, mean, inv device.Buffer, rows, dim int) {
-	kernels.LayerNormBackward(dx.F32(), dw.F32(), db.F32(), dy.F32(), x.F32(), w.F32(), mean.F32(), inv.F32(), rows, dim)
+	nn.LayerNormBackward(dx.F32(), dw.F32(), db.F32(), dy.F32(), x.F32(), w.F32(), mean.F32(), inv.F32(), rows, dim)
 }
 
 // NewRope implements device.Positions.
 func (*Device) NewRope(invFreq []float64, positions int, scale float64, interleaved bool) device.Rope {
-	return kernels.NewRopeTable(invFreq, positions, scale, interleaved)
+	return nn.NewRopeTable(invFreq, positions, scale, interleaved)
 }
 
 // Rotate implements device.Positions.
@@ -232,17 +238,17 @@ func (d *Device) Rotate(r device.Rope, y, x device.Buffer, pos []int32, heads, h
 	if d.stopped() {
 		return
 	}
-	r.(*kernels.RopeTable).Rotate(y.F32(), x.F32(), pos, heads, headDim, inverse)
+	r.(*nn.RopeTable).Rotate(y.F32(), x.F32(), pos, heads, headDim, inverse)
 }
 
 // RelativeBias implements device.Positions.
 func (*Device) RelativeBias(y, table device.Buffer, bucket []int32, heads, queries, keys int) {
-	kernels.RelativeBias(y.F32(), table.F32(), bucket, heads, queries, keys)
+	nn.RelativeBias(y.F32(), table.F32(), bucket, heads, queries, keys)
 }
 
 // RelativeBiasBackward implements device.Positions.
 func (*Device) RelativeBiasBackward(dtable, dy device.Buffer, bucket []int32, heads, queries, keys int) {
-	kernels.RelativeBiasBackward(dtable.F32(), dy.F32(), bucket, heads, queries, keys)
+	nn.RelativeBiasBackward(dtable.F32(), dy.F32(), bucket, heads, queries, keys)
 }
 
 // Attend implements device.Attention.
@@ -250,7 +256,7 @@ func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q,
 	if d.stopped() {
 		return
 	}
-	kernels.Attend(d.scores(s), view(out), lse.F32(), view(q), view(k), view(v))
+	nn.Attend(d.scores(s), view(out), lse.F32(), view(q), view(k), view(v))
 }
 
 // AttendBackward implements device.Attention.
@@ -260,29 +266,29 @@ func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias 
 	}
 	a := d.scores(s)
 	a.BiasGrad = dbias.F32()
-	kernels.AttendBackward(a, view(dq), view(dk), view(dv), view(dout), view(out), lse.F32(), view(q), view(k), view(v))
+	nn.AttendBackward(a, view(dq), view(dk), view(dv), view(dout), view(out), lse.F32(), view(q), view(k), view(v))
 }
 
-// store is keys and values on their way.
+// store is a call of Store.
 type store struct {
-	keys, values           kernels.View
+	keys, values           nn.View
 	k, v                   []float32
 	first, tokens, headDim int
 }
 
-// Store implements device.Attention. Most of the time goes into fetching the places they come to, each far from the others: all
-// threads do so.
+// Store implements device.Attention. It runs on all threads: most of the time goes into fetching the cache lines of the destinations,
+// which are far from each other.
 func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer, seqs, tokens, headDim int) {
 	const headsPerTask = 8
 	if d.stopped() {
 		return
 	}
 	d.storing = store{view(keys), view(values), k.F32(), v.F32(), first, tokens, headDim}
-	kernels.For(seqs*tokens, max(1, headsPerTask*keys.Head/keys.Seq), d.store)
+	pool.For(seqs*tokens, max(1, headsPerTask*keys.Head/keys.Seq), d.store)
 	d.storing = store{}
 }
 
-// rows stores tokens [lo,hi) of all.
+// rows stores tokens [lo,hi) of all sequences.
 func (s *store) rows(lo, hi int) {
 	heads := s.keys.Seq / s.keys.Head
 	for i := lo; i < hi; i++ {
@@ -296,43 +302,43 @@ func (s *store) rows(lo, hi int) {
 }
 
 // put writes one head's row of a token.
-func put(v kernels.View, at int, row []float32) {
-	if v.Format == kernels.F32 {
+func put(v nn.View, at int, row []float32) {
+	if v.Format == simd.F32 {
 		copy(v.Data[at:], row)
 	} else {
-		kernels.EncodeHalf(v.Format, v.Half[at:at+len(row)], row)
+		blas.EncodeHalf(v.Format, v.Half[at:at+len(row)], row)
 	}
 }
 
-func (d *Device) scores(s device.Scores) kernels.Attention {
-	return kernels.Attention{
+func (d *Device) scores(s device.Scores) nn.Attention {
+	return nn.Attention{
 		Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
 		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: s.Bias.F32(),
 		Stop: d.stop,
 	}
 }
 
-func view(h device.Heads) kernels.View {
-	return kernels.View{Data: h.F32(), Half: h.U16(), Format: half(h.Format()), Seq: h.Seq, Head: h.Head, Row: h.Row}
+func view(h device.Heads) nn.View {
+	return nn.View{Data: h.F32(), Half: h.U16(), Format: half(h.Format()), Seq: h.Seq, Head: h.Head, Row: h.Row}
 }
 
-// half is a format by the kernels' name.
-func half(f device.Format) kernels.Half {
-	return [...]kernels.Half{device.F32: kernels.F32, device.BF16: kernels.BF16, device.F16: kernels.F16}[f]
+// half returns the kernels' name of a format.
+func half(f device.Format) simd.Half {
+	return [...]simd.Half{device.F32: simd.F32, device.BF16: simd.BF16, device.F16: simd.F16}[f]
 }
 
 // Gather implements device.Tables.
 func (*Device) Gather(y, table device.Buffer, ids []int32, dim int) {
 	if table.Format() != device.F32 {
-		kernels.GatherHalf(half(table.Format()), y.F32(), table.U16(), ids, dim)
+		nn.GatherHalf(half(table.Format()), y.F32(), table.U16(), ids, dim)
 		return
 	}
-	kernels.Gather(y.F32(), table.F32(), ids, dim)
+	nn.Gather(y.F32(), table.F32(), ids, dim)
 }
 
 // ScatterAdd implements device.Tables.
 func (*Device) ScatterAdd(dtable, dy device.Buffer, ids []int32, dim int) {
-	kernels.ScatterAdd(dtable.F32(), dy.F32(), ids, dim)
+	nn.ScatterAdd(dtable.F32(), dy.F32(), ids, dim)
 }
 
 // ClearRows implements device.Tables.
@@ -346,28 +352,28 @@ func (*Device) ClearRows(y device.Buffer, ids []int32, id int32, dim int) {
 
 // CrossEntropy implements device.Losses.
 func (*Device) CrossEntropy(ce, logits device.Buffer, targets []int32, rows, vocab int) {
-	kernels.CrossEntropy(ce.F32(), nil, logits.F32(), targets, rows, vocab)
+	nn.CrossEntropy(ce.F32(), nil, logits.F32(), targets, rows, vocab)
 }
 
 // CrossEntropyGradient implements device.Losses.
 func (*Device) CrossEntropyGradient(ce, logits device.Buffer, targets []int32, scale float32, rows, vocab int) {
-	kernels.CrossEntropyGradient(ce.F32(), logits.F32(), targets, scale, rows, vocab)
+	nn.CrossEntropyGradient(ce.F32(), logits.F32(), targets, scale, rows, vocab)
 }
 
 // Argmax implements device.Losses.
 func (*Device) Argmax(best []int32, logits device.Buffer, rows, vocab int) {
-	kernels.ArgmaxRows(best, logits.F32(), rows, vocab)
+	nn.ArgmaxRows(best, logits.F32(), rows, vocab)
 }
 
 // Distill implements device.Losses.
 func (*Device) Distill(ce, kl, logits device.Buffer, targets []int32, soft device.Soft, o device.Distillation, scale float32, rows, vocab int) {
-	teacher := kernels.Soft{Logits: soft.Logits.F32(), K: soft.K, IDs: soft.IDs, LogP: soft.LogP}
-	kernels.Distill(ce.F32(), kl.F32(), logits.F32(), targets, teacher, kernels.Distillation(o), scale, rows, vocab)
+	teacher := nn.Soft{Logits: soft.Logits.F32(), K: soft.K, IDs: soft.IDs, LogP: soft.LogP}
+	nn.Distill(ce.F32(), kl.F32(), logits.F32(), targets, teacher, nn.Distillation(o), scale, rows, vocab)
 }
 
 // TopLogP implements device.Losses.
 func (*Device) TopLogP(ids []int32, logP []float32, logits device.Buffer, temperature float32, rows, vocab, k int) {
-	kernels.TopLogP(ids, logP, logits.F32(), temperature, rows, vocab, k)
+	nn.TopLogP(ids, logP, logits.F32(), temperature, rows, vocab, k)
 }
 
 // Total implements device.Losses.
@@ -385,7 +391,7 @@ func sum(terms []device.Term) (total float64) {
 	for _, t := range terms {
 		part := 0.0
 		if t.Squares {
-			part = kernels.SumSquares(t.X.F32())
+			part = blas.SumSquares(t.X.F32())
 		} else {
 			for _, x := range t.X.F32() {
 				part += float64(x)
@@ -398,14 +404,14 @@ func sum(terms []device.Term) (total float64) {
 
 // AdamW implements device.Optimizers.
 func (*Device) AdamW(o device.AdamW, p, g, m, v device.Buffer, scale float32, t int) {
-	kernels.AdamW(o).Step(p.F32(), g.F32(), m.F32(), v.F32(), scale, t)
+	optim.AdamW(o).Step(p.F32(), g.F32(), m.F32(), v.F32(), scale, t)
 }
 
 // Muon implements device.Optimizers.
 func (d *Device) Muon(steps []device.MuonStep, scale float32) {
-	kernels.For(len(steps), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
+	pool.For(len(steps), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
 		for _, s := range steps[lo:hi] {
-			o := kernels.Muon{LR: s.LR, Size: s.Size, Momentum: s.Momentum, Decay: s.Decay, Stop: d.stop}
+			o := optim.Muon{LR: s.LR, Size: s.Size, Momentum: s.Momentum, Decay: s.Decay, Stop: d.stop}
 			o.Step(s.P.F32(), s.G.F32(), s.M.F32(), s.Rows, s.Cols, scale)
 		}
 	})

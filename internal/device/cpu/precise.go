@@ -1,11 +1,12 @@
 package cpu
 
 import (
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/nn"
 	"gqa/internal/device"
-	"gqa/internal/kernels"
 )
 
-// precise is the processor with sums in float64 in a forward pass. It takes up to twenty times as long.
+// precise is the processor with sums in float64 in a forward pass. It is up to twenty times as slow.
 type precise struct{ *Device }
 
 // Precise implements device.Preciser.
@@ -17,7 +18,7 @@ func (p precise) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 		n := min(rowsAtOnce, rows-first)
 		for _, product := range ps {
 			out := product.Y.F32()[first*product.N : (first+n)*product.N]
-			kernels.GemmNTF64(n, product.N, k, x.F32()[first*k:], product.W.F32(), out)
+			blas.GemmNTF64(n, product.N, k, x.F32()[first*k:], product.W.F32(), out)
 		}
 	}
 }
@@ -27,7 +28,7 @@ func (p precise) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32)
 	if p.stopped() {
 		return
 	}
-	kernels.RMSNormRef(y.F32(), inv.F32(), x.F32(), w.F32(), rows, dim, eps)
+	nn.RMSNormRef(y.F32(), inv.F32(), x.F32(), w.F32(), rows, dim, eps)
 }
 
 // LayerNorm implements device.Norms.
@@ -35,12 +36,12 @@ func (p precise) LayerNorm(y, mean, inv, x, w, b device.Buffer, rows, dim int, e
 	if p.stopped() {
 		return
 	}
-	kernels.LayerNormRef(y.F32(), mean.F32(), inv.F32(), x.F32(), w.F32(), b.F32(), rows, dim, eps)
+	nn.LayerNormRef(y.F32(), mean.F32(), inv.F32(), x.F32(), w.F32(), b.F32(), rows, dim, eps)
 }
 
 // Attend implements device.Attention, without lse.
 func (p precise) Attend(s device.Scores, out device.Heads, _ device.Buffer, q, k, v device.Heads) {
 	if !p.stopped() {
-		kernels.AttendF64(p.scores(s), view(out), view(q), view(k), view(v))
+		nn.AttendF64(p.scores(s), view(out), view(q), view(k), view(v))
 	}
 }

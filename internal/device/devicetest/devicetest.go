@@ -1,5 +1,4 @@
-// Package devicetest holds every device to the definitions of its operations: the Ref loops of internal/kernels, on sizes that are
-// multiples of nothing.
+// Package devicetest checks a device against the definitions of its operations, the Ref functions in internal/cpu, with odd sizes.
 package devicetest
 
 import (

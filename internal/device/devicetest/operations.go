@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"math"
 
+	"gqa/internal/activation"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/nn"
+	"gqa/internal/cpu/optim"
 	"gqa/internal/device"
-	"gqa/internal/kernels"
 )
 
 func elementwise() (all []operation) {
@@ -38,30 +41,31 @@ func elementwise() (all []operation) {
 }
 
 func activations(n int) (all []operation) {
-	for _, name := range []string{"silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"} {
-		act := kernels.ActivationOf(name)
+	for _, act := range []activation.Func{
+		activation.SiLU, activation.GELU, activation.GELUTanh, activation.QuickGELU, activation.ReLU, activation.ReLU2,
+	} {
 		in := values{"x": normal(1, n), "u": normal(2, n), "dy": normal(3, n), "y": nan(n), "dx": nan(n), "du": nan(n)}
 		all = append(all,
 			operation{
-				"Activate " + name, in,
+				"Activate " + act.String(), in,
 				func(d device.Device, b map[string]device.Buffer) {
-					d.Activate(name, b["y"], b["x"])
-					d.ActivateBackward(name, b["dx"], b["dy"], b["x"])
+					d.Activate(act, b["y"], b["x"])
+					d.ActivateBackward(act, b["dx"], b["dy"], b["x"])
 				}, func(v values) {
-					kernels.ActivateRef(act, v["y"], v["x"])
-					kernels.ActivateBackwardRef(act, v["dx"], v["dy"], v["x"])
+					nn.ActivateRef(act, v["y"], v["x"])
+					nn.ActivateBackwardRef(act, v["dx"], v["dy"], v["x"])
 				},
 				[]string{"du"},
 				1e-5,
 			},
 			operation{
-				"Gate " + name, in,
+				"Gate " + act.String(), in,
 				func(d device.Device, b map[string]device.Buffer) {
-					d.Gate(name, b["y"], b["x"], b["u"])
-					d.GateBackward(name, b["dx"], b["du"], b["dy"], b["x"], b["u"])
+					d.Gate(act, b["y"], b["x"], b["u"])
+					d.GateBackward(act, b["dx"], b["du"], b["dy"], b["x"], b["u"])
 				}, func(v values) {
-					kernels.GateRef(act, v["y"], v["x"], v["u"])
-					kernels.GateBackwardRef(act, v["dx"], v["du"], v["dy"], v["x"], v["u"])
+					nn.GateRef(act, v["y"], v["x"], v["u"])
+					nn.GateBackwardRef(act, v["dx"], v["du"], v["dy"], v["x"], v["u"])
 				}, nil, 1e-5,
 			})
 	}
@@ -90,7 +94,7 @@ func products() (all []operation) {
 			func(d device.Device, b map[string]device.Buffer) {
 				d.Gemm(c.ta, c.tb, m, n, k, 0.8, b["a"], lda, b["b"], ldb, c.beta, b["c"], n)
 			}, func(v values) {
-				kernels.GemmRef(c.ta, c.tb, m, n, k, 0.8, v["a"], lda, v["b"], ldb, c.beta, v["c"], n)
+				blas.GemmRef(c.ta, c.tb, m, n, k, 0.8, v["a"], lda, v["b"], ldb, c.beta, v["c"], n)
 			}, nil, 1e-5,
 		})
 	}
@@ -102,8 +106,8 @@ func products() (all []operation) {
 			d.AddRows(b["y"], b["bias"], m, n)
 			d.SumRows(b["dbias"], b["y"], m, n)
 		}, func(v values) {
-			kernels.GemmRef(false, true, m, n, k, 1, v["x"], k, v["w"], k, 0, v["y"], n)
-			kernels.GemmRef(false, true, m, 3, k, 1, v["x"], k, v["u"], k, 0, v["z"], 3)
+			blas.GemmRef(false, true, m, n, k, 1, v["x"], k, v["w"], k, 0, v["y"], n)
+			blas.GemmRef(false, true, m, 3, k, 1, v["x"], k, v["u"], k, 0, v["z"], 3)
 			for i := range v["y"] {
 				v["y"][i] += v["bias"][i%n]
 			}
@@ -125,27 +129,27 @@ func norms() (all []operation) {
 			d.RMSNorm(b["y"], b["inv"], b["x"], b["w"], rows, dim, eps)
 			d.RMSNormBackward(b["dx"], b["dw"], b["dy"], b["x"], b["w"], b["inv"], rows, dim)
 		}, func(v values) {
-			kernels.RMSNormRef(v["y"], v["inv"], v["x"], v["w"], rows, dim, eps)
-			kernels.RMSNormBackwardRef(v["dx"], v["dw"], v["dy"], v["x"], v["w"], v["inv"], rows, dim)
+			nn.RMSNormRef(v["y"], v["inv"], v["x"], v["w"], rows, dim, eps)
+			nn.RMSNormBackwardRef(v["dx"], v["dw"], v["dy"], v["x"], v["w"], v["inv"], rows, dim)
 		}, []string{"mean"}, 1e-5},
 		{"RMSNorm without a weight", in, func(d device.Device, b map[string]device.Buffer) {
 			d.RMSNorm(b["y"], b["inv"], b["x"], device.Buffer{}, rows, dim, eps)
 			d.RMSNormBackward(b["dx"], device.Buffer{}, b["dy"], b["x"], device.Buffer{}, b["inv"], rows, dim)
 		}, func(v values) {
-			kernels.RMSNormRef(v["y"], v["inv"], v["x"], nil, rows, dim, eps)
-			kernels.RMSNormBackwardRef(v["dx"], nil, v["dy"], v["x"], nil, v["inv"], rows, dim)
+			nn.RMSNormRef(v["y"], v["inv"], v["x"], nil, rows, dim, eps)
+			nn.RMSNormBackwardRef(v["dx"], nil, v["dy"], v["x"], nil, v["inv"], rows, dim)
 		}, []string{"mean"}, 1e-5},
 		{"LayerNorm", in, func(d device.Device, b map[string]device.Buffer) {
 			d.LayerNorm(b["y"], b["mean"], b["inv"], b["x"], b["w"], b["b"], rows, dim, eps)
 			d.LayerNormBackward(b["dx"], b["dw"], b["db"], b["dy"], b["x"], b["w"], b["mean"], b["inv"], rows, dim)
 		}, func(v values) {
-			kernels.LayerNormRef(v["y"], v["mean"], v["inv"], v["x"], v["w"], v["b"], rows, dim, eps)
-			kernels.LayerNormBackwardRef(v["dx"], v["dw"], v["db"], v["dy"], v["x"], v["w"], v["mean"], v["inv"], rows, dim)
+			nn.LayerNormRef(v["y"], v["mean"], v["inv"], v["x"], v["w"], v["b"], rows, dim, eps)
+			nn.LayerNormBackwardRef(v["dx"], v["dw"], v["db"], v["dy"], v["x"], v["w"], v["mean"], v["inv"], rows, dim)
 		}, nil, 1e-5},
 		{"LayerNorm without weight and bias", in, func(d device.Device, b map[string]device.Buffer) {
 			d.LayerNorm(b["y"], device.Buffer{}, device.Buffer{}, b["x"], device.Buffer{}, device.Buffer{}, rows, dim, eps)
 		}, func(v values) {
-			kernels.LayerNormRef(v["y"], nil, nil, v["x"], nil, nil, rows, dim, eps)
+			nn.LayerNormRef(v["y"], nil, nil, v["x"], nil, nil, rows, dim, eps)
 		}, []string{"mean", "inv", "dx"}, 1e-5},
 	}
 }
@@ -155,7 +159,7 @@ func positions() (all []operation) {
 	pos := []int32{0, 1, 5, 2, 40, 39, 7}
 	for _, interleaved := range []bool{false, true} {
 		freq := []float64{1, 0.3, 0.1, 0.02, 0.004, 0.001} // 12 of 20 dims
-		table := kernels.NewRopeTable(freq, 41, 1.1, interleaved)
+		table := nn.NewRopeTable(freq, 41, 1.1, interleaved)
 		n := len(pos) * heads * headDim
 		in := values{"x": normal(1, n), "y": nan(n), "z": nan(n)}
 		all = append(all, operation{
@@ -223,8 +227,8 @@ func attend(name string, s device.Scores, bias bool) operation {
 	heads := func(b device.Buffer, tokens, n int) device.Heads {
 		return device.Heads{Buffer: b, Seq: tokens * n * s.HeadDim, Head: s.HeadDim, Row: n * s.HeadDim}
 	}
-	view := func(x []float32, tokens, n int) kernels.View {
-		return kernels.View{Data: x, Seq: tokens * n * s.HeadDim, Head: s.HeadDim, Row: n * s.HeadDim}
+	view := func(x []float32, tokens, n int) nn.View {
+		return nn.View{Data: x, Seq: tokens * n * s.HeadDim, Head: s.HeadDim, Row: n * s.HeadDim}
 	}
 	return operation{
 		"Attend: " + name, in,
@@ -236,14 +240,14 @@ func attend(name string, s device.Scores, bias bool) operation {
 			d.Attend(s, qs("out"), b["lse"], qs("q"), ks("k"), ks("v"))
 			d.AttendBackward(s, qs("dq"), ks("dk"), ks("dv"), b["dbias"], qs("dout"), qs("out"), b["lse"], qs("q"), ks("k"), ks("v"))
 		}, func(v values) {
-			a := kernels.Attention{
+			a := nn.Attention{
 				Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
 				Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, Bias: v["bias"], BiasGrad: v["dbias"],
 			}
-			qs := func(name string) kernels.View { return view(v[name], s.Queries, s.Heads) }
-			ks := func(name string) kernels.View { return view(v[name], s.Keys, s.KVHeads) }
-			kernels.AttendRef(a, qs("out"), v["lse"], qs("q"), ks("k"), ks("v"))
-			kernels.AttendBackwardRef(a, qs("dq"), ks("dk"), ks("dv"), qs("dout"), qs("out"), v["lse"], qs("q"), ks("k"), ks("v"))
+			qs := func(name string) nn.View { return view(v[name], s.Queries, s.Heads) }
+			ks := func(name string) nn.View { return view(v[name], s.Keys, s.KVHeads) }
+			nn.AttendRef(a, qs("out"), v["lse"], qs("q"), ks("k"), ks("v"))
+			nn.AttendBackwardRef(a, qs("dq"), ks("dk"), ks("dv"), qs("dout"), qs("out"), v["lse"], qs("q"), ks("k"), ks("v"))
 		}, nil, 1e-4,
 	}
 }
@@ -299,7 +303,7 @@ func losses() (all []operation) {
 			d.CrossEntropy(b["ce"], b["logits"], targets, rows, vocab)
 			d.Total(b["total"], 0.5, device.Term{X: b["ce"], Weight: 2}, device.Term{X: b["logits"], Weight: 0.25, Squares: true})
 		}, func(v values) {
-			kernels.CrossEntropyRef(v["ce"], nil, v["logits"], targets, rows, vocab)
+			nn.CrossEntropyRef(v["ce"], nil, v["logits"], targets, rows, vocab)
 			sum := 0.0
 			for _, x := range v["ce"] {
 				sum += 2 * float64(x)
@@ -312,7 +316,7 @@ func losses() (all []operation) {
 		operation{"CrossEntropyGradient", in, func(d device.Device, b map[string]device.Buffer) {
 			d.CrossEntropyGradient(b["ce"], b["logits"], targets, 0.1, rows, vocab)
 		}, func(v values) {
-			kernels.CrossEntropyGradientRef(v["ce"], v["logits"], targets, 0.1, rows, vocab)
+			nn.CrossEntropyGradientRef(v["ce"], v["logits"], targets, 0.1, rows, vocab)
 		}, []string{"kl", "total"}, 1e-5})
 	top, logP := make([]int32, rows*k), make([]float32, rows*k)
 	for i := range top {
@@ -327,11 +331,11 @@ func losses() (all []operation) {
 			}
 			d.Distill(b["ce"], b["kl"], b["logits"], targets, soft, how, 0.1, rows, vocab)
 		}, func(v values) {
-			soft := kernels.Soft{K: k, IDs: top, LogP: logP}
+			soft := nn.Soft{K: k, IDs: top, LogP: logP}
 			if whole {
-				soft = kernels.Soft{Logits: v["teacher"]}
+				soft = nn.Soft{Logits: v["teacher"]}
 			}
-			kernels.DistillRef(v["ce"], v["kl"], v["logits"], targets, soft, kernels.Distillation(how), 0.1, rows, vocab)
+			nn.DistillRef(v["ce"], v["kl"], v["logits"], targets, soft, nn.Distillation(how), 0.1, rows, vocab)
 		}, []string{"total"}, 1e-4})
 	}
 	return all
@@ -349,7 +353,7 @@ func optimizers() []operation {
 		{"AdamW", values{"p": normal(1, n), "g": normal(2, n), "m": normal(3, n), "v": squares}, func(d device.Device, b map[string]device.Buffer) {
 			d.AdamW(adamw, b["p"], b["g"], b["m"], b["v"], 0.5, 3)
 		}, func(v values) {
-			kernels.AdamW(adamw).StepRef(v["p"], v["g"], v["m"], v["v"], 0.5, 3)
+			optim.AdamW(adamw).StepRef(v["p"], v["g"], v["m"], v["v"], 0.5, 3)
 		}, nil, 1e-5},
 		{"Muon", values{
 			"p": normal(1, rows*cols), "g": normal(2, rows*cols), "m": normal(3, rows*cols),
@@ -360,7 +364,7 @@ func optimizers() []operation {
 				{Muon: muon, P: b["p2"], G: b["g2"], M: b["m2"], Rows: cols, Cols: rows},
 			}, 0.5)
 		}, func(v values) {
-			o := kernels.Muon{LR: muon.LR, Size: muon.Size, Momentum: muon.Momentum, Decay: muon.Decay}
+			o := optim.Muon{LR: muon.LR, Size: muon.Size, Momentum: muon.Momentum, Decay: muon.Decay}
 			o.StepRef(v["p"], v["g"], v["m"], rows, cols, 0.5)
 			o.StepRef(v["p2"], v["g2"], v["m2"], cols, rows, 0.5)
 		}, []string{"g", "g2"}, 1e-4},

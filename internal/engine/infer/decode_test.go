@@ -9,11 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"gqa/internal/cpu/pool"
+
 	"gqa/checkpoints/sample"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
 
@@ -81,11 +82,11 @@ func compare(t *testing.T, what string, got, want []float32) {
 }
 
 func TestStepAllocatesNothing(t *testing.T) {
-	defer kernels.SetThreads(0)
+	defer pool.SetThreads(0)
 	check := func(t *testing.T, d *Decoder) {
 		for _, threads := range []int{1, 2} {
 			for _, seqs := range []int{1, 3} {
-				kernels.SetThreads(threads)
+				pool.SetThreads(threads)
 				cache := d.NewCache(seqs, 64)
 				mustStep(t, d, cache, randomIDs(1, 8*seqs, d.Arch.Vocab))
 				ids := randomIDs(2, seqs, d.Arch.Vocab)

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"slices"
 
+	"gqa/internal/activation"
 	"gqa/internal/device"
 	"gqa/internal/ops"
 )
@@ -31,8 +32,8 @@ type engine struct {
 }
 
 var (
-	_ ops.Ops[Mat]   = (*engine)(nil)
-	_ ops.Joint[Mat] = (*engine)(nil)
+	_ ops.Ops[Mat]           = (*engine)(nil)
+	_ ops.GroupedLinear[Mat] = (*engine)(nil)
 )
 
 func (e *engine) mat(rows, cols int) Mat {
@@ -51,7 +52,7 @@ func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
 	return e.Linears(x, e.one[:])[0]
 }
 
-// Linears implements ops.Joint.
+// Linears implements ops.GroupedLinear.
 func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
 	e.results = e.results[:0]
 	for _, w := range ws {
@@ -162,13 +163,13 @@ func rows(m Mat, length, headDim int) device.Heads {
 	return device.Heads{Buffer: m.Buffer, Seq: length * m.Cols, Head: headDim, Row: m.Cols}
 }
 
-func (e *engine) Activate(x Mat, act ops.Activation) Mat {
-	e.device.Activate(string(act), x.Buffer, x.Buffer)
+func (e *engine) Activate(x Mat, act activation.Func) Mat {
+	e.device.Activate(act, x.Buffer, x.Buffer)
 	return x
 }
 
-func (e *engine) Gate(gate, up Mat, act ops.Activation) Mat {
-	e.device.Gate(string(act), gate.Buffer, gate.Buffer, up.Buffer)
+func (e *engine) Gate(gate, up Mat, act activation.Func) Mat {
+	e.device.Gate(act, gate.Buffer, gate.Buffer, up.Buffer)
 	return gate
 }
 

@@ -4,10 +4,11 @@ import (
 	"math"
 	"testing"
 
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/simd"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
-	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
 
@@ -22,10 +23,10 @@ func TestFormats(t *testing.T) {
 			for _, p := range params {
 				rounded[p.Name] = all[p.Name]
 				if len(p.Shape) == 2 && !p.IsNorm() {
-					half, of := make([]uint16, p.Size()), map[device.Format]kernels.Half{device.BF16: kernels.BF16, device.F16: kernels.F16}[format]
-					kernels.EncodeHalf(of, half, all[p.Name])
+					half, of := make([]uint16, p.Size()), map[device.Format]simd.Half{device.BF16: simd.BF16, device.F16: simd.F16}[format]
+					blas.EncodeHalf(of, half, all[p.Name])
 					rounded[p.Name] = make([]float32, p.Size())
-					kernels.DecodeHalf(of, rounded[p.Name], half)
+					blas.DecodeHalf(of, rounded[p.Name], half)
 				}
 			}
 			batch := ops.NewBatch(c.IDs...)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nlpodyssey/spago/mat"
 
+	"gqa/internal/activation"
 	"gqa/internal/ops"
 )
 
@@ -249,12 +250,12 @@ func activationCases() (cases []opCase) {
 	ones := slices.Repeat([]float64{1}, 21)
 	for act := range refActivations {
 		cases = append(cases, opCase{
-			"activate " + string(act),
+			"activate " + act.String(),
 			[][2]int{{3, 7}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Activate(in[0], act) },
 			func(in [][]float64) []float64 { return refGate(in[0], ones, act) },
 		}, opCase{
-			"gate " + string(act),
+			"gate " + act.String(),
 			[][2]int{{3, 7}, {3, 7}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor { return e.Gate(in[0], in[1], act) },
 			func(in [][]float64) []float64 { return refGate(in[0], in[1], act) },
@@ -336,12 +337,12 @@ func sharedCases() []opCase {
 			[][2]int{{3, 4}, {4, 4}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor {
 				y := e.Linear(in[0], ops.Linear[mat.Tensor]{W: in[1]})
-				z := e.Add(e.Gate(y, y, "silu"), e.Linear(y, ops.Linear[mat.Tensor]{W: in[1]}))
+				z := e.Add(e.Gate(y, y, activation.SiLU), e.Linear(y, ops.Linear[mat.Tensor]{W: in[1]}))
 				return e.Add(z, e.Add(y, y))
 			},
 			func(in [][]float64) []float64 {
 				y := refLinear(in[0], in[1], nil, 4, 4)
-				return refAdd(refAdd(refGate(y, y, "silu"), refLinear(y, in[1], nil, 4, 4)), refAdd(y, y))
+				return refAdd(refAdd(refGate(y, y, activation.SiLU), refLinear(y, in[1], nil, 4, 4)), refAdd(y, y))
 			},
 		},
 		{
@@ -358,14 +359,14 @@ func sharedCases() []opCase {
 			"results that nothing uses",
 			[][2]int{{3, 4}},
 			func(e *Engine, in []mat.Tensor) mat.Tensor {
-				y := e.Activate(in[0], "silu")
+				y := e.Activate(in[0], activation.SiLU)
 				e.Add(y, in[0])
 				z := e.Add(y, y)
-				e.Activate(z, "relu")
+				e.Activate(z, activation.ReLU)
 				return z
 			},
 			func(in [][]float64) []float64 {
-				y := refGate(in[0], slices.Repeat([]float64{1}, 12), "silu")
+				y := refGate(in[0], slices.Repeat([]float64{1}, 12), activation.SiLU)
 				return refAdd(y, y)
 			},
 		},

@@ -11,8 +11,8 @@ import (
 	"github.com/nlpodyssey/spago/mat"
 
 	"gqa/configs"
+	"gqa/internal/cpu/pool"
 	"gqa/internal/device/cpu"
-	"gqa/internal/kernels"
 	"gqa/internal/model"
 	"gqa/internal/ops"
 )
@@ -90,16 +90,16 @@ func (x *trial) step(t *testing.T) (loss float64, gradients [][]float32) {
 
 // Gradients are the same to the bit whatever the scheduler does and however many threads there are.
 func TestDeterminism(t *testing.T) {
-	defer kernels.SetThreads(0)
+	defer pool.SetThreads(0)
 	for _, config := range []string{llamaConfig, gptConfig} {
 		x := newTrial(t, config)
-		kernels.SetThreads(1)
+		pool.SetThreads(1)
 		loss, want := x.step(t)
 		if math.IsNaN(loss) || loss < 1 {
 			t.Fatalf("the loss is %v", loss)
 		}
 		for _, threads := range []int{1, 2, 3, 3, 2} {
-			kernels.SetThreads(threads)
+			pool.SetThreads(threads)
 			again, got := x.step(t)
 			if again != loss {
 				t.Errorf("%d threads: the loss is %v, want %v", threads, again, loss)

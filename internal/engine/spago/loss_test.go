@@ -9,9 +9,10 @@ import (
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/nlpodyssey/spago/nn"
 
+	"gqa/internal/cpu/blas"
+	kernels "gqa/internal/cpu/nn"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
-	"gqa/internal/kernels"
 	"gqa/internal/ops"
 )
 
@@ -42,13 +43,13 @@ func TestLinearCrossEntropyBlocks(t *testing.T) {
 	}
 
 	logits, losses := make([]float32, rows*vocab), make([]float32, rows)
-	kernels.Gemm(false, true, rows, vocab, dim, 1, Data(hidden).F32(), dim, Data(w).F32(), dim, 0, logits, vocab)
+	blas.Gemm(false, true, rows, vocab, dim, 1, Data(hidden).F32(), dim, Data(w).F32(), dim, 0, logits, vocab)
 	kernels.AddRows(logits, Data(bias).F32(), rows, vocab)
 	counted := rows - rows/5
 	kernels.CrossEntropyGradient(losses, logits, targets, 2/float32(counted), rows, vocab)
 	dx, dw, db := make([]float32, rows*dim), make([]float32, vocab*dim), make([]float32, vocab)
-	kernels.Gemm(false, false, rows, dim, vocab, 1, logits, vocab, Data(w).F32(), dim, 0, dx, dim)
-	kernels.Gemm(true, false, vocab, dim, rows, 1, logits, vocab, Data(hidden).F32(), dim, 0, dw, dim)
+	blas.Gemm(false, false, rows, dim, vocab, 1, logits, vocab, Data(w).F32(), dim, 0, dx, dim)
+	blas.Gemm(true, false, vocab, dim, rows, 1, logits, vocab, Data(hidden).F32(), dim, 0, dw, dim)
 	kernels.SumRows(db, logits, rows, vocab)
 	want := 0.0
 	for _, x := range losses {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/nlpodyssey/spago/mat"
 
+	"gqa/internal/activation"
 	"gqa/internal/device"
 	"gqa/internal/ops"
 )
@@ -168,24 +169,24 @@ func (e *Engine) rope(r *ops.Rope, pos []int32) device.Rope {
 	return e.ropes[r]
 }
 
-// Activate applies a non-linearity.
-func (e *Engine) Activate(x mat.Tensor, act ops.Activation) mat.Tensor {
-	f, xv := string(act), valueOf(x)
+// Activate applies an activation function.
+func (e *Engine) Activate(x mat.Tensor, act activation.Func) mat.Tensor {
+	xv := valueOf(x)
 	y := e.result(xv.rows, xv.cols)
-	e.device.Activate(f, y.data, xv.data)
+	e.device.Activate(act, y.data, xv.data)
 	return e.record(y, func(gy device.Buffer) {
-		e.addTo(x, func(dx device.Buffer) { e.device.ActivateBackward(f, dx, gy, xv.data) })
+		e.addTo(x, func(dx device.Buffer) { e.device.ActivateBackward(act, dx, gy, xv.data) })
 	}, x)
 }
 
 // Gate is act(gate) * up.
-func (e *Engine) Gate(gate, up mat.Tensor, act ops.Activation) mat.Tensor {
-	f, g, u := string(act), valueOf(gate), valueOf(up)
+func (e *Engine) Gate(gate, up mat.Tensor, act activation.Func) mat.Tensor {
+	g, u := valueOf(gate), valueOf(up)
 	y := e.result(g.rows, g.cols)
-	e.device.Gate(f, y.data, g.data, u.data)
+	e.device.Gate(act, y.data, g.data, u.data)
 	return e.record(y, func(gy device.Buffer) {
 		e.written(gate, g.Size(), func(dg device.Buffer) {
-			e.written(up, u.Size(), func(du device.Buffer) { e.device.GateBackward(f, dg, du, gy, g.data, u.data) })
+			e.written(up, u.Size(), func(du device.Buffer) { e.device.GateBackward(act, dg, du, gy, g.data, u.data) })
 		})
 	}, gate, up)
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/nlpodyssey/spago/mat"
 
+	"gqa/internal/activation"
 	"gqa/internal/ops"
 )
 
@@ -135,16 +136,16 @@ func refBias(table []float64, r ops.Relative, heads, length int) []float64 {
 	return bias
 }
 
-var refActivations = map[ops.Activation]func(x float64) float64{
-	"silu":       func(x float64) float64 { return x / (1 + math.Exp(-x)) },
-	"gelu":       func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) },
-	"gelu_tanh":  func(x float64) float64 { return x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) },
-	"quick_gelu": func(x float64) float64 { return x / (1 + math.Exp(-1.702*x)) },
-	"relu":       func(x float64) float64 { return math.Max(x, 0) },
-	"relu2":      func(x float64) float64 { return math.Max(x, 0) * math.Max(x, 0) },
+var refActivations = map[activation.Func]func(x float64) float64{
+	activation.SiLU:      func(x float64) float64 { return x / (1 + math.Exp(-x)) },
+	activation.GELU:      func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) },
+	activation.GELUTanh:  func(x float64) float64 { return x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) },
+	activation.QuickGELU: func(x float64) float64 { return x / (1 + math.Exp(-1.702*x)) },
+	activation.ReLU:      func(x float64) float64 { return math.Max(x, 0) },
+	activation.ReLU2:     func(x float64) float64 { return math.Max(x, 0) * math.Max(x, 0) },
 }
 
-func refGate(gate, up []float64, act ops.Activation) []float64 {
+func refGate(gate, up []float64, act activation.Func) []float64 {
 	y := make([]float64, len(gate))
 	for i, x := range gate {
 		y[i] = refActivations[act](x) * up[i]

@@ -1,9 +1,0 @@
-//go:build !linux
-
-package kernels
-
-// HugePages does nothing on this system.
-func HugePages[T any]([]T) {}
-
-// CollapsePages does nothing on this system.
-func CollapsePages[T any]([]T) {}

@@ -1,5 +1,0 @@
-//go:build !linux
-
-package kernels
-
-func permitTiles() bool { return false }

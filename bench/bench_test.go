@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"testing"
 
-	"gqa/internal/cpu/pool"
-
 	"gqa/checkpoints"
 	"gqa/eval"
+	"gqa/internal/cpu/pool"
 )
 
 // BenchmarkDecode is a whole decode step of a llama with dim 1024, 8 layers, 16 heads, ffn 2816 and vocabulary 8192, and the

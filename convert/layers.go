@@ -6,11 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	"gqa/internal/cpu/blas"
-
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/weights"
 )
 

@@ -13,7 +13,6 @@ import (
 	"gqa/internal/cpu/memory"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
-
 	"gqa/internal/device"
 	"gqa/internal/engine/infer"
 )

@@ -11,7 +11,6 @@ import (
 
 	"gqa/internal/cpu/nn"
 	"gqa/internal/cpu/pool"
-
 	"gqa/internal/data"
 	"gqa/internal/engine/infer"
 )

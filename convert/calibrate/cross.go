@@ -4,10 +4,9 @@ import (
 	"cmp"
 	"context"
 
-	"gqa/internal/cpu/blas"
-
 	"gqa/configs"
 	"gqa/convert/merge"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/engine/spago"
 	"gqa/internal/model"
 	"gqa/internal/ops"

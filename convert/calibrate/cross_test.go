@@ -5,9 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"gqa/internal/cpu/blas"
-
 	"gqa/configs"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/data"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"math"
 
-	"gqa/internal/cpu/blas"
-	"gqa/internal/cpu/pool"
-
 	"gonum.org/v1/gonum/mat"
 
 	"gqa/configs"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/cpu/pool"
 	"gqa/internal/engine/spago"
 	"gqa/internal/ops"
 )

@@ -12,11 +12,10 @@ import (
 	"fmt"
 	"maps"
 
-	"gqa/internal/cpu/blas"
-
 	"gqa/configs"
 	"gqa/convert/merge"
 	"gqa/convert/offload"
+	"gqa/internal/cpu/blas"
 	"gqa/internal/data"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"

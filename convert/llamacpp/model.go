@@ -12,11 +12,10 @@ import (
 	"strconv"
 	"strings"
 
-	"gqa/internal/activation"
-
 	"gqa/checkpoints"
 	"gqa/checkpoints/gguf"
 	"gqa/configs"
+	"gqa/internal/activation"
 )
 
 // Model is a checkpoint as llama.cpp loads it.

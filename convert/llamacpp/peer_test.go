@@ -25,11 +25,13 @@ import (
 	"sync"
 	"testing"
 
-	"gqa/internal/cpu/nn"
-
 	"gqa/checkpoints"
+	"gqa/checkpoints/sample"
 	"gqa/configs"
 	"gqa/convert"
+	"gqa/convert/llamacpp"
+	"gqa/internal/activation"
+	"gqa/internal/cpu/nn"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
 	"gqa/internal/gguftest"
@@ -110,7 +112,7 @@ func toGGUF(t *testing.T, dir string, o convert.Options) (file string, notes []s
 	src := golden.Open(t, dir)
 	o.Method, o.Target = convert.Mean, convert.GGUF
 	plan, err := convert.NewPlan(src, o)
-	if err != nil && strings.Contains(err.Error(), "write --target expanded") {
+	if errors.As(err, new(llamacpp.UngroupedError)) {
 		return toGGUF(t, expand(t, src, o), convert.Options{Goal: convert.Groups(src.Arch.Heads), DType: o.DType})
 	}
 	if err != nil {
@@ -120,7 +122,10 @@ func toGGUF(t *testing.T, dir string, o convert.Options) (file string, notes []s
 	if _, err := plan.Run(t.Context(), out, convert.RunOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(out, "model.gguf"), plan.Notes()
+	for _, n := range plan.Notes() {
+		notes = append(notes, n.String())
+	}
+	return filepath.Join(out, "model.gguf"), notes
 }
 
 // expand writes the conversion with its heads repeated.
@@ -142,7 +147,7 @@ func expand(t *testing.T, src *weights.Source, o convert.Options) string {
 // T5 has two stacks of it, and scores that are not scaled.
 func tolerance(a *configs.Arch) float64 {
 	switch {
-	case a.Activation != configs.GELU && a.Activation != configs.GELUTanh:
+	case a.Activation != activation.GELU && a.Activation != activation.GELUTanh:
 		return 2e-4
 	case a.EncoderLayers > 0:
 		return 4e-2
@@ -225,8 +230,8 @@ func compare(t *testing.T, what string, got, want []float32, tolerance float64) 
 	}
 }
 
-// sample is the embedded model in a folder.
-func sample(t *testing.T) string {
+// sampleModel is the embedded model in a folder.
+func sampleModel(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), sample.Name)
 	if err := sample.Extract(dir); err != nil {
@@ -237,7 +242,7 @@ func sample(t *testing.T) string {
 
 // TestGreedy: the sample's most probable continuation is ours, token for token, in every dtype and with fewer KV heads.
 func TestGreedy(t *testing.T) {
-	dir := sample(t)
+	dir := sampleModel(t)
 	prompts := []string{"func main() {\n", "package main\n\nimport", "// Read reads", "type Server struct {\n\t"}
 	for _, o := range []convert.Options{
 		{Goal: convert.Groups(8), DType: checkpoints.F32}, {Goal: convert.Groups(8), DType: checkpoints.BF16}, {Goal: convert.Groups(2), DType: checkpoints.F32}, {Goal: convert.Groups(1), DType: checkpoints.F32},
@@ -249,7 +254,7 @@ func TestGreedy(t *testing.T) {
 			want := m.greedy(t, encode(m.tok, prompt), tokens)
 			got := integers(t, peer(t, prompt, file, "greedy", tokens))
 			if !slices.Equal(got, want) {
-				t.Errorf("%d groups, %v, after %q:\n%v, want\n%v", o.Groups, o.DType, prompt, got, want)
+				t.Errorf("%d groups, %v, after %q:\n%v, want\n%v", o.Goal.Groups(), o.DType, prompt, got, want)
 			}
 		}
 	}
@@ -348,7 +353,7 @@ func (r running) greedy(t *testing.T, next []int32, n int) []int32 {
 			t.Fatal(err)
 		}
 		best := make([]int32, 1)
-		nn.ArgmaxRows(best, logits.Data, 1, r.arch.Vocab)
+		nn.ArgmaxRows(best, logits.F32(), 1, r.arch.Vocab)
 		got, next = append(got, best[0]), best
 	}
 	return got
@@ -367,7 +372,7 @@ func (r running) follow(t *testing.T, prompt, tokens []int32, tolerance float64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		lead := slices.Max(logits.Data[:r.arch.Vocab]) - logits.Data[token]
+		lead := slices.Max(logits.F32()[:r.arch.Vocab]) - logits.F32()[token]
 		if !(float64(lead) <= tolerance) {
 			t.Errorf("%d KV heads, token %d after %v is %d, %g below ours", r.arch.KVHeads, i, prompt, token, lead)
 			return
@@ -399,7 +404,7 @@ func TestTokens(t *testing.T) {
 		"", "func (r *Reader) Read(p []byte) (n int, err error) {\n\treturn 0, io.EOF\n}\n", " leading space", "trailing space ", "a  b   c\n\n\nd",
 		"don't we'll I'VE", "the word hello world", "naïve café — 世界 🚀", "x=1234567 + 89.5", "ünï\tcödé\r\n", "...!?", "HELLO hello Hello",
 	}
-	dirs := map[string]string{"sample": sample(t)}
+	dirs := map[string]string{"sample": sampleModel(t)}
 	for _, name := range []string{"llama2", "llama3", "gemma", "neox", "bloom", "falcon", "t5", "bert"} {
 		dirs[name] = withTokenizer(t, name)
 	}
@@ -530,7 +535,7 @@ func TestPerplexity(t *testing.T) {
 	if err := os.WriteFile(short, data, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	dir := sample(t)
+	dir := sampleModel(t)
 	for _, groups := range []int{8, 4} {
 		o := convert.Options{Goal: convert.Groups(groups), DType: checkpoints.F32}
 		file, _ := toGGUF(t, dir, o)
@@ -566,7 +571,7 @@ func (r running) perplexity(s string, n int) float64 {
 	var sum float64
 	count := 0
 	for ; len(ids) >= n; ids = ids[n:] {
-		logits := r.engine.Logits(ops.NewBatch(ids[:n])).Data
+		logits := r.engine.Logits(ops.NewBatch(ids[:n])).F32()
 		for i := n / 2; i < n-1; i++ {
 			row := logits[i*r.arch.Vocab:][:r.arch.Vocab]
 			sum += logSumExp(row) - float64(row[ids[i+1]])
@@ -586,12 +591,12 @@ func logSumExp(x []float32) float64 {
 
 // TestPerLayer: layers with KV heads of their own, in llama.cpp's deci, give the logits that they give here.
 func TestPerLayer(t *testing.T) {
-	dir := sample(t)
+	dir := sampleModel(t)
 	o := convert.Options{Goal: convert.GroupsPerLayer(8, 4, 2, 1), DType: checkpoints.F32}
 	file, _ := toGGUF(t, dir, o)
 	m := ours(t, dir, o)
 	ids := encode(m.tok, "func main() {\n\tfmt.Println(\"hello\")\n}\n")
-	compare(t, "logits", floats(peer(t, "", file, "logits", ids...)), m.engine.Logits(ops.NewBatch(ids)).Data, 5e-4)
+	compare(t, "logits", floats(peer(t, "", file, "logits", ids...)), m.engine.Logits(ops.NewBatch(ids)).F32(), 5e-4)
 }
 
 // The encoder-decoders that no golden case is of: T5 v1.0, whose logits are scaled and whose head is the embedding, and UMT5,
@@ -618,7 +623,7 @@ func TestEncoderDecoders(t *testing.T) {
 				b, read := ops.NewBatch(target), ops.NewBatch(source)
 				b.Source = &read
 				raw := peer(t, "", file, "logits", slices.Concat(source, []int32{dash}, target)...)
-				compare(t, fmt.Sprintf("%d groups", groups), floats(raw), m.engine.Logits(b).Data, tolerance(m.arch))
+				compare(t, fmt.Sprintf("%d groups", groups), floats(raw), m.engine.Logits(b).F32(), tolerance(m.arch))
 			}
 		})
 	}
@@ -642,7 +647,7 @@ func TestEmbeddings(t *testing.T) {
 			} else if said != "" {
 				t.Fatal(said)
 			}
-			compare(t, fmt.Sprintf("%d groups", groups), transformed(m.arch, m.all, floats(raw)), m.engine.Hidden(ops.NewBatch(ids)).Data, tolerance(m.arch))
+			compare(t, fmt.Sprintf("%d groups", groups), transformed(m.arch, m.all, floats(raw)), m.engine.Hidden(ops.NewBatch(ids)).F32(), tolerance(m.arch))
 		}
 	}
 }

@@ -9,9 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"gqa/internal/cpu/pool"
-
 	"gqa/checkpoints/sample"
+	"gqa/internal/cpu/pool"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/golden"

@@ -61,6 +61,20 @@ type Watcher struct {
 	Step  func()                       // of the piece
 }
 
+func (w Watcher) stage(name string, steps int) {
+	if w.Stage != nil {
+		w.Stage(name, steps)
+	}
+}
+
+func (w Watcher) steps(n int64) {
+	for range n {
+		if w.Step != nil {
+			w.Step()
+		}
+	}
+}
+
 // ReportFolder is where a sweep without a folder goes.
 const ReportFolder = "sweep"
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"gqa/eval"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 	"gqa/internal/data"
 	"gqa/internal/limits"
 	"gqa/internal/tokenizer"
@@ -129,7 +131,7 @@ func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, i
 	if asJSON {
 		out.w = io.Discard
 	}
-	if err := eval.Generate(cmd.Context(), m, promptIDs, o, out.emit); err != nil {
+	if err := generateBy(cmd.Context(), m, promptIDs, o, out.emit); err != nil {
 		return err
 	}
 	all, err := out.text()
@@ -161,10 +163,19 @@ func generateIDs(cmd *cobra.Command, path string, promptIDs []int32, o eval.Gene
 		_, err := fmt.Fprintln(cmd.OutOrStdout(), id)
 		return err
 	}
-	if err := eval.Generate(cmd.Context(), m, promptIDs, o, emit); err != nil || !asJSON {
+	if err := generateBy(cmd.Context(), m, promptIDs, o, emit); err != nil || !asJSON {
 		return err
 	}
 	return cli.PrintJSON(cmd.OutOrStdout(), continuation{PromptIDs: promptIDs, IDs: ids})
+}
+
+// generateBy is [eval.Generate] with advice about flags.
+func generateBy(ctx context.Context, m *eval.Model, prompt []int32, o eval.GenerateOptions, emit func(id int32) error) error {
+	err := eval.Generate(ctx, m, prompt, o, emit)
+	if errors.As(err, new(limits.MemoryError)) {
+		err = advice.Add(err, "set a smaller --max-tokens")
+	}
+	return err
 }
 
 // typewriter prints a text as its tokens come.

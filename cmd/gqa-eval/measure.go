@@ -15,15 +15,16 @@ import (
 	"gqa/eval"
 	"gqa/eval/report"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 	"gqa/internal/limits"
 )
 
 func gate(cmd *cobra.Command, dir, baseline string, limits report.Limits) error {
-	r, err := report.Read(dir)
+	r, err := readReport(dir)
 	if err != nil {
 		return err
 	}
-	base, err := report.Read(baseline)
+	base, err := readReport(baseline)
 	if err != nil {
 		return err
 	}
@@ -38,6 +39,14 @@ func gate(cmd *cobra.Command, dir, baseline string, limits report.Limits) error 
 		fmt.Fprintf(cmd.OutOrStdout(), "passed: all %d points of the baseline\n", len(base.Points))
 	}
 	return err
+}
+
+func readReport(path string) (report.Report, error) {
+	r, err := report.Read(path)
+	if errors.Is(err, report.ErrNotFound) {
+		err = advice.Add(err, "gqa-eval sweep writes one")
+	}
+	return r, err
 }
 
 // writeOutput renders to standard output or, whole or not at all, to a file.
@@ -143,6 +152,9 @@ model's size. For decode, the cache is filled with random values, so long contex
 				o.PromptLen = eval.Fit(m.Arch, o.PromptLen)
 			}
 			l, err := eval.MeasureLatency(cmd.Context(), m, eval.MeasureMachine(cmd.Context()), o)
+			if errors.Is(err, eval.ErrDecode) {
+				return advice.Add(err, "give --prompt-len to time a pass over a prompt")
+			}
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 
 	"gqa/eval/report"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 )
 
 func newRoot() *cobra.Command {
@@ -18,6 +19,7 @@ func newRoot() *cobra.Command {
   gqa-eval latency my-model/ --batch 8 --context 2048`,
 	}
 	root.AddCommand(newSweep(), newQuality(), newLatency(), newReport(), newGate(), newLogits(), newGenerate(), newKV())
+	advice.Wrap(root)
 	return root
 }
 
@@ -38,7 +40,7 @@ func newReport() *cobra.Command {
 		Short: "Write a report in one format",
 		Args:  cli.Args("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := report.Read(args[0])
+			r, err := readReport(args[0])
 			if err != nil {
 				return err
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,13 +12,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/configs/recipe"
 	"gqa/convert"
 	"gqa/eval"
 	"gqa/eval/report"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 	"gqa/internal/data"
 	"gqa/internal/limits"
 	"gqa/internal/sweep"
@@ -239,20 +240,39 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 		return err
 	}
 	if !f.given("output") {
-		if err := checkpoints.OutsideHub("."); err != nil {
-			return cli.UsageError{Err: err}
+		if err := advice.OutsideHub(); err != nil {
+			return err
 		}
 	}
 	show := &sweepBar{cmd: cmd}
 	r, err := sweep.Run(cmd.Context(), f.output, o, f.force, sweep.Watcher{Point: show.point, Stage: show.stage, Step: func() { show.bar.Add(1) }})
 	show.bar.Done()
-	if errors.Is(err, convert.ErrGroups) {
+	switch err = f.advise(err); {
+	case errors.Is(err, convert.ErrGroups):
 		return cli.Usagef("--%w", err)
-	}
-	if err != nil && !errors.Is(err, train.ErrDiverged) {
+	case err != nil && !errors.Is(err, train.ErrDiverged):
 		return err
 	}
 	return cmp.Or(f.print(cmd.OutOrStdout(), r), err)
+}
+
+// advise adds to an error of the sweep what to do about it.
+func (f sweepFlags) advise(err error) error {
+	var diverged sweep.DivergedError
+	var stop train.StopError
+	switch {
+	case errors.As(err, &diverged):
+		return advice.Add(err, fmt.Sprintf("try a lower learning rate: --force --set optimizer.lr=%.2g", diverged.LR))
+	case errors.Is(err, context.Canceled), errors.As(err, &stop) && stop.Run != "":
+		without := ""
+		if f.force {
+			without = " without --force"
+		}
+		return advice.Add(err, fmt.Sprintf("the same command%s goes on with the sweep in %s", without, f.output))
+	case errors.Is(err, eval.ErrDecode):
+		return advice.Add(err, "use gqa-convert, gqa-train and gqa-eval quality")
+	}
+	return err
 }
 
 // sweepBar shows a sweep's progress: which point, and how far the work on it has come.

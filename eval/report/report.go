@@ -95,7 +95,7 @@ func Read(path string) (Report, error) {
 	}
 	data, err := file.ReadMax(path, maxFile)
 	if errors.Is(err, os.ErrNotExist) {
-		return Report{}, fmt.Errorf("%s: no such report; gqa-eval sweep writes one", path)
+		return Report{}, fmt.Errorf("%s: %w", path, ErrNotFound)
 	}
 	if err != nil {
 		return Report{}, err
@@ -106,6 +106,9 @@ func Read(path string) (Report, error) {
 	}
 	return r, nil
 }
+
+// ErrNotFound is wrapped by the error of a report that is not there.
+var ErrNotFound = errors.New("no such report")
 
 // Parse is Read of the bytes of a report.json.
 func Parse(data []byte) (Report, error) {

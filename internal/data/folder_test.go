@@ -123,7 +123,7 @@ func TestFolders(t *testing.T) {
 		{"text and code", map[string]string{"a.txt": "a", "b.py": "b"}, []string{"a", "b"}, []string{"1 .txt, 1 of source code or prose"}},
 		{"parquet and a card", map[string]string{"README.md": card, "data/x.parquet": "PAR1"}, nil, []string{"4 of its 4 bytes", "data/x.parquet", "to_json"}},
 		{"most in another kind", map[string]string{"a.txt": "aaa", "x.jsonl.zst": "....."}, nil, []string{"5 of its 8 bytes", "x.jsonl.zst", "zstd -d x.jsonl.zst"}},
-		{"records under another key", map[string]string{"x.json.gz": other}, nil, []string{"x.json.gz", `its keys are "content", "n"`, "--text-key content"}},
+		{"records under another key", map[string]string{"x.json.gz": other}, nil, []string{"x.json.gz", `its keys are "content", "n"`}},
 		{
 			"settings beside code",
 			map[string]string{"main.go": "package main // a comment", "tsconfig.json": "{\n// no JSON\n}", "logo.svg": strings.Repeat("<", 100)},

@@ -178,14 +178,14 @@ func TestResolveByName(t *testing.T) {
 
 func TestArchArithmetic(t *testing.T) {
 	a := resolve(t, `{"model_type": "llama", "num_attention_heads": 12, "hidden_size": 48, "num_hidden_layers": 3, "num_key_value_heads": 6}`)
-	if a.GroupSize() != 2 || a.KVDim() != 24 || a.KVBytesPerToken(2) != 2*3*24*2 {
-		t.Errorf("group size %d, KV dim %d, %d bytes a token", a.GroupSize(), a.KVDim(), a.KVBytesPerToken(2))
+	if a.KVDim() != 24 || a.KVBytesPerToken(2) != 2*3*24*2 {
+		t.Errorf("KV dim %d, %d bytes a token", a.KVDim(), a.KVBytesPerToken(2))
 	}
 	if got, want := a.LegalGroups(), []int{1, 2, 3, 6}; !slices.Equal(got, want) {
 		t.Errorf("legal groups %v, want %v", got, want)
 	}
 	b := a.WithKVHeads(3)
-	if b.KVHeads != 3 || a.KVHeads != 6 || b.GroupSize() != 4 {
+	if b.KVHeads != 3 || a.KVHeads != 6 {
 		t.Errorf("%d KV heads from %d", b.KVHeads, a.KVHeads)
 	}
 	if a.MaxPositions() != 0 || resolve(t, `{"model_type": "gpt2"}`).MaxPositions() != 1024 {
@@ -238,7 +238,7 @@ func FuzzResolve(f *testing.F) {
 				t.Fatalf("%s: sizes %v", config, sizes(a))
 			}
 		}
-		if a.GroupSize()*a.KVHeads != a.Heads || a.KVDim() < 1 {
+		if a.Heads%a.KVHeads != 0 || a.KVDim() < 1 {
 			t.Fatalf("%s: %d heads, %d KV heads of %d", config, a.Heads, a.KVHeads, a.HeadDim)
 		}
 		if a.Position == PositionRope && a.Rope.Dim < 1<<16 {

@@ -115,7 +115,7 @@ var Families = sync.OnceValues(func() (map[string]*Family, error) {
 		if err != nil {
 			return nil, err
 		}
-		f, err := ParseFamily(data)
+		f, err := parseFamily(data)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -153,8 +153,8 @@ func (f *Family) checkModelTypes(others map[string]*Family) error {
 	return nil
 }
 
-// ParseFamily decodes one family file strictly: an unknown key, role, field or layout is an error that names it.
-func ParseFamily(data []byte) (*Family, error) {
+// parseFamily decodes one family file strictly: an unknown key, role, field or layout is an error that names it.
+func parseFamily(data []byte) (*Family, error) {
 	var f Family
 	if err := yaml.UnmarshalWithOptions(data, &f, yaml.Strict()); err != nil {
 		return nil, err

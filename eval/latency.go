@@ -84,7 +84,7 @@ func (l *Latency) decode(step time.Duration, machine Machine, flops float64) {
 	l.DecodeMSPerStep = milliseconds(step)
 	l.DecodeMSPerTok = l.DecodeMSPerStep / float64(l.Batch)
 	l.TokensPerS = 1000 / l.DecodeMSPerTok
-	l.RooflineMS = 1000 * machine.with(l.formats).Roofline(float64(l.WeightBytes+l.KVBytes), flops)
+	l.RooflineMS = 1000 * machine.with(l.formats).roofline(float64(l.WeightBytes+l.KVBytes), flops)
 	l.RooflineShare = l.RooflineMS / l.DecodeMSPerStep
 }
 

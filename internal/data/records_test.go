@@ -12,7 +12,7 @@ import (
 
 // texts are the documents of a file of records.
 func texts(r io.Reader, key string) (docs []string, nulls int, err error) {
-	reader := recordReader{r: bufio.NewReaderSize(r, 16), key: key, doc: document{emit: func(p Part) error {
+	reader := recordReader{r: bufio.NewReaderSize(r, 16), key: key, doc: document{emit: func(p part) error {
 		if !p.Resumes {
 			docs = append(docs, "")
 		}

@@ -24,7 +24,7 @@ func Wrap(root *cobra.Command) {
 	if run := root.RunE; run != nil {
 		root.RunE = func(cmd *cobra.Command, args []string) error {
 			err := run(cmd, args)
-			return Add(err, On(err))
+			return Add(err, on(err))
 		}
 	}
 }
@@ -42,8 +42,8 @@ func Add(err error, advice string) error {
 	return advised{fmt.Errorf("%w; %s", err, advice)}
 }
 
-// On returns the advice on errors that several commands may return; empty: there is none.
-func On(err error) string {
+// on returns the advice on errors that several commands may return; empty: there is none.
+func on(err error) string {
 	var folder checkpoints.FolderError
 	var family configs.FamilyError
 	var unfinished weights.UnfinishedError

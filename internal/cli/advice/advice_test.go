@@ -32,7 +32,7 @@ func TestOn(t *testing.T) {
 			Dir: "d", Err: train.ErrSettings, Replaceable: true,
 		},
 	} {
-		if got := On(fmt.Errorf("while: %w", err)); got != want {
+		if got := on(fmt.Errorf("while: %w", err)); got != want {
 			t.Errorf("%v: %q, want %q", err, got, want)
 		}
 	}

@@ -71,8 +71,10 @@ func (p Point) Uptrain(ctx context.Context, w Watcher) (*train.Status, error) {
 	return train.Run(ctx, r, train.Options{Dir: p.Run, Observe: func(train.Progress) { w.steps(1) }})
 }
 
-// Measure evaluates dir, the folder of the point's model, on a corpus.
-func (p Point) Measure(ctx context.Context, dir string, corpus Corpus, o eval.QualityOptions, w Watcher) (*eval.Model, *eval.Quality, error) {
+// Measure evaluates dir, the folder of the point's model, on what corpus returns for it.
+func (p Point) Measure(
+	ctx context.Context, dir string, corpus func(*eval.Model) (*eval.Corpus, error), o eval.QualityOptions, w Watcher,
+) (*eval.Model, *eval.Quality, error) {
 	m, err := eval.LoadModel(ctx, dir, eval.ModelOptions{})
 	if err != nil {
 		return nil, nil, err
@@ -86,9 +88,6 @@ func (p Point) Measure(ctx context.Context, dir string, corpus Corpus, o eval.Qu
 	q, err := eval.MeasureQuality(ctx, m, d, o)
 	return m, q, err
 }
-
-// Corpus returns the corpus that a model is evaluated on.
-type Corpus func(m *eval.Model) (*eval.Corpus, error)
 
 // uptrained reports whether the point is more than a conversion.
 func (p Point) uptrained() bool { return p.Recipe.Steps > 0 }

@@ -176,7 +176,7 @@ func (s *sweep) look(force bool) (err error) {
 	if s.asked, err = json.MarshalIndent(s.o, "", "  "); err != nil {
 		return err
 	}
-	if err := checkpoints.RemoveLeftovers(s.dir, Recognize); err != nil {
+	if err := checkpoints.RemoveLeftovers(s.dir, recognize); err != nil {
 		return err
 	}
 	have, err := file.Read(filepath.Join(s.dir, sweepFile))
@@ -189,7 +189,7 @@ func (s *sweep) look(force bool) (err error) {
 		if s.o.Model != "" && checkpoints.Within(s.o.Model, s.dir) {
 			return checkpoints.FolderError{Dir: s.dir, Err: fmt.Errorf("is not replaced: the model of the new sweep, %s, is in it", s.o.Model)}
 		}
-		s.anew, err = checkpoints.NewOutput(s.dir, true, Recognize)
+		s.anew, err = checkpoints.NewOutput(s.dir, true, recognize)
 		return err
 	}
 	if s.known = bytes.Equal(have, s.asked); !s.known {

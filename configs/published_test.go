@@ -119,7 +119,7 @@ func rowOf(t *testing.T, c published) row {
 	}
 	r.loader = cmp.Or(loader(t, a, r.fewer, config), "this toolkit")
 	if one := loader(t, a, 1, config); one != "" && one != r.loader {
-		r.loader += "; with 1 KV head " + one
+		r.loader += "; with 1 KV head: " + one
 	}
 	return r
 }

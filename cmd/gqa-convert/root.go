@@ -46,7 +46,7 @@ func newRoot() *cobra.Command {
 projection heads of each group are merged into one (Ainslie et al. 2023, arXiv 2305.13245).
 
 INPUT is a Hugging Face model folder, an index file of shards, or a weight file with config.json beside it: .safetensors,
-or PyTorch (.bin, .pt, .pth; pickled code is never run). The result is a folder with the weights, config.json, the
+or PyTorch (.bin, .pt, .pth; code in pickles is never run). The result is a folder with the weights, config.json, the
 tokenizer files and conversion.json.`,
 		Example: `  gqa-convert --groups 8 in.safetensors
   gqa-convert --groups 1 --dtype bf16 -o mqa/ my-model/
@@ -56,21 +56,21 @@ tokenizer files and conversion.json.`,
 	}
 	fl := cmd.Flags()
 	cli.NumberVarP(fl, &f.groups, "groups", "g", 0, 1, limits.Heads, "number of KV heads in the result; must divide the source's (1: multi-query attention)")
-	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "number of KV heads per layer, such as 8,8,4,2, instead of --groups; supported by this toolkit and by --target gguf for llama and mistral")
-	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default INPUT-gqaG beside the input; in the current folder, if the input is in a hub's cache)")
+	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "number of KV heads per layer, such as 8,8,4,2, instead of --groups; only this toolkit loads the result and, with --target gguf, llama.cpp for llama and mistral")
+	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default: INPUT-gqaG beside the input, or in the current folder if the input is in the Hugging Face cache)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how the heads of a group are merged", convert.Methods...)
-	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads form a group: neighbouring heads, or the heads that lose least by sharing", convert.Groupings...)
-	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "native: a transformers class that supports fewer KV heads, if there is one; own: the family's own tensor layout; expanded: merged heads repeated, so that it loads anywhere but saves no cache; gguf: for llama.cpp", convert.Targets...)
+	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads form a group, where contiguous takes neighbouring heads and similar finds the groups that lose least", convert.Groupings...)
+	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "what to write, where native is for a transformers class that supports fewer KV heads, if there is one; own is the family's own tensor layout; expanded repeats the merged heads, so that the result loads anywhere but saves no cache; gguf is for llama.cpp", convert.Targets...)
 	sitesFlag(fl, &f)
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "data type of the float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "maximum size of each .safetensors file, such as 5GB or 900MiB (default: as in the source)")
-	fl.StringVar(&f.calibration, "calibration", "", "calibration text for --method align or calibrated, --grouping similar and --refine, in any format that gqa-train --data reads, or sample:train (default: none, so only the weights are used; for the sample model: sample:train)")
+	fl.StringVar(&f.calibration, "calibration", "", "calibration text for --method align or calibrated, --grouping similar and --refine: any format that gqa-train run --data reads, or sample:train (default: none, so only the weights are used; for the sample model: sample:train)")
 	cli.NumberVar(fl, &f.calibrationTokens, "calibration-tokens", 262144, 1, limits.Count, "number of calibration tokens")
 	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records of --calibration (default text)")
-	cli.NumberVar(fl, &f.refine, "refine", 0, 0, limits.Count, "fit the attention to the original model's on the calibration text, in this many steps (for example 600)")
-	cli.EnumVar(fl, &f.refineBy, "refine-by", string(convert.BySize), "what --refine fits at once: layer needs little memory; model keeps both models in memory; size chooses model if its weights take at most 1 GB in f32", convert.RefineChoices...)
-	fl.Uint64Var(&f.seed, "seed", 0, "random seed (for --method random, calibration windows and the search for groups)")
-	fl.BoolVar(&f.force, "force", false, "replace an existing conversion; other files in its folder stay")
+	cli.NumberVar(fl, &f.refine, "refine", 0, 0, limits.Count, "fit the attention to that of the original model on the calibration text, in this many steps (for example 600; 0: do not)")
+	cli.EnumVar(fl, &f.refineBy, "refine-by", string(convert.BySize), "what --refine fits at once, where layer needs little memory, model keeps both models in memory, and size chooses model if the weights take at most 1 GB in f32, otherwise layer", convert.RefineChoices...)
+	fl.Uint64Var(&f.seed, "seed", 0, "random seed for --method random, for calibration windows and for --grouping similar")
+	fl.BoolVar(&f.force, "force", false, "replace an existing conversion; other files in its folder are kept")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and print what would be written, but write nothing")
 	sourceFlags(cmd, &f)
 	cmd.AddCommand(newInspect())
@@ -80,7 +80,7 @@ tokenizer files and conversion.json.`,
 
 func sitesFlag(fl *pflag.FlagSet, f *flags) {
 	cli.EnumVar(fl, &f.sites, "sites", string(convert.DefaultSites),
-		"which attention to convert; default: all except the encoder of an encoder-decoder model, as in the paper", convert.SiteChoices...)
+		"which attention to convert, where default is all except the encoder of an encoder-decoder model, as in the paper", convert.SiteChoices...)
 }
 
 // sourceFlags adds the flags that commands that read a checkpoint share.

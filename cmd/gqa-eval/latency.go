@@ -22,8 +22,8 @@ type latencyFlags struct {
 	asJSON                bool
 }
 
-const latencyHelp = `Time prefill and decode on this machine, for a model or, with --shape, for a Llama with random weights and a published
-model's size. For decode, the cache is filled with random values, so long contexts need no prefill. The default --context and
+const latencyHelp = `Time prefill and decode on this machine: for a model or, with --shape, for a Llama with random weights and the size of a
+published model. For decode, the cache is filled with random values, so long contexts need no prefill. The default --context and
 --prompt-len are reduced if the model has fewer positions.`
 
 func newLatency() *cobra.Command {
@@ -41,7 +41,7 @@ func newLatency() *cobra.Command {
 
 func (l *latencyFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&l.shape, "shape", "", "name of a published shape; gqa-eval kv lists them")
-	cli.NumberVar(f, &l.groups, "groups", 0, 0, limits.Heads, "number of KV heads of the --shape (0: the shape's own)")
+	cli.NumberVar(f, &l.groups, "groups", 0, 0, limits.Heads, "number of KV heads for --shape (0: the shape's own)")
 	cli.NumberVar(f, &l.o.Batch, "batch", 1, 1, limits.Batch, "batch size")
 	cli.NumberVar(f, &l.o.Context, "context", 512, 1, limits.Tokens, "context length: tokens in the cache")
 	cli.NumberVar(f, &l.o.PromptLen, "prompt-len", 128, 0, limits.Tokens, "tokens per sequence for the prefill measurement (0: none)")

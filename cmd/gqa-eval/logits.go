@@ -12,14 +12,14 @@ func newLogits() *cobra.Command {
 	var stepwise bool
 	cmd := &cobra.Command{
 		Use:   "logits MODEL --input ids.safetensors --out logits.safetensors",
-		Short: "Write a model's logits, for parity checks against another implementation",
+		Short: "Write a model's logits, to compare them with another implementation",
 		Args:  cli.Args("MODEL"),
 		RunE:  func(cmd *cobra.Command, args []string) error { return logits(cmd, args[0], input, output, stepwise) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&input, "input", "", ".safetensors file with input_ids [sequences, tokens]")
-	f.StringVarP(&output, "out", "o", "", ".safetensors file to write logits [sequences, tokens, vocabulary] to, f32")
-	f.BoolVar(&stepwise, "stepwise", false, "send every token through the KV cache on its own")
+	f.StringVarP(&output, "out", "o", "", ".safetensors file for the logits [sequences, tokens, vocabulary], in f32")
+	f.BoolVar(&stepwise, "stepwise", false, "process the tokens one at a time, with the KV cache")
 	return cmd
 }
 

@@ -41,12 +41,12 @@ func newQuality() *cobra.Command {
 }
 
 func (q *qualityFlags) add(f *pflag.FlagSet) {
-	f.StringVar(&q.corpus, "data", "", "text to predict (.txt, .jsonl, .json, source code, a folder), .safetensors with input_ids, or sample:val")
+	f.StringVar(&q.corpus, "data", "", "data to predict: text (.txt, .jsonl, .json, source code, or a folder), .safetensors with input_ids, or sample:val")
 	f.StringVar(&q.o.TextKey, "text-key", "", "`KEY` of the text in JSON records (default text)")
 	f.StringVar(&q.teacher, "teacher", "", "teacher checkpoint to compare predictions with")
 	cli.NumberVar(f, &q.o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the model's context, at most 2048)")
 	cli.NumberVar(f, &q.o.MaxWindows, "max-windows", 0, 0, limits.Count, "maximum number of windows, from the start (0: all)")
-	f.Uint64Var(&q.o.Seed, "seed", 0, "random seed of the masked tokens of an encoder")
+	f.Uint64Var(&q.o.Seed, "seed", 0, "random seed for choosing the tokens to predict, for BERT and T5")
 	f.BoolVar(&q.asJSON, "json", false, "print the results as JSON")
 }
 

@@ -20,11 +20,11 @@ func newReport() *cobra.Command {
 	var format, output string
 	cmd := &cobra.Command{
 		Use:   "report DIR",
-		Short: "Write a report in one format",
+		Short: "Write the report of a sweep in one format",
 		Args:  cli.Args("DIR"),
 		RunE:  func(cmd *cobra.Command, args []string) error { return writeReport(cmd, args[0], format, output) },
 	}
-	cli.EnumVar(cmd.Flags(), &format, "format", "md", "what to write", report.Formats()...)
+	cli.EnumVar(cmd.Flags(), &format, "format", "md", "format of the report", report.Formats()...)
 	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default: standard output)")
 	return cmd
 }
@@ -60,10 +60,10 @@ func writeOutput(cmd *cobra.Command, path string, render func(w io.Writer) error
 	return checkpoints.WriteFileAtomic(path, buf.Bytes(), os.FileMode(0o666))
 }
 
-const gateHelp = `Compare a report with a baseline. If a figure is worse, print a line for it and exit with status 1. Every point of the
-baseline must exist, up-trained if the baseline's is. If both reports use the same corpus, a loss may rise by at most
---max-loss-increase; otherwise by at most three joint standard errors, if that is more. KV bytes must not rise. A decode time
-may rise by at most --max-latency-increase.`
+const gateHelp = `Compare the report of a sweep in DIR with a baseline. Print a line for every figure that is worse; if any is,
+exit with status 1. Every point of the baseline must be in the report, and be up-trained if the baseline's point is. A loss may rise
+by at most --max-loss-increase or, if the two reports use different corpora, by three joint standard errors, if that is more.
+KV bytes must not rise. A decode time may rise by at most --max-latency-increase.`
 
 func newGate() *cobra.Command {
 	var baseline string
@@ -76,7 +76,7 @@ func newGate() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, args []string) error { return gate(cmd, args[0], baseline, limits) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&baseline, "baseline", "", "report.json of the accepted figures, or its folder")
+	f.StringVar(&baseline, "baseline", "", "report.json with the accepted figures, or its folder")
 	cli.NumberVar(f, &limits.MaxLossIncrease, "max-loss-increase", limits.MaxLossIncrease, 0, 1000, "allowed increase of a loss on the same corpus, in nats per token")
 	cli.NumberVar(f, &limits.MaxLatencyIncrease, "max-latency-increase", limits.MaxLatencyIncrease, 0, 1000, "allowed increase of a decode time, as a fraction (0: do not check)")
 	return cmd

@@ -25,17 +25,17 @@ const (
 decode latency. Without arguments, it uses the embedded sample model and corpus and takes a few minutes. To continue an
 interrupted sweep, run the same command again; --force starts over.
 
-Each of --methods is one curve over the group counts. It names a method and, joined by +, further options:
+Each entry of --methods is one curve over the group counts: a method, followed by options that are joined by +:
 
   mean                        the paper's method: mean-pooled heads, up-trained on the data
-  calibrated+similar+kl       the heads that lose least by sharing form a group; the shared head is fitted on --calibration
-                              and up-trained with the original as teacher
+  calibrated+similar+kl       heads are grouped so that the loss is smallest; the shared head is fitted on the text of
+                              --calibration and up-trained with the original as teacher
   METHOD[+similar][+refine=STEPS][+ce|+kl|+mixed]
                               options as in gqa-convert's --method, --grouping and --refine and gqa-train's --loss
 
 The first two are the default; the second is left out if the model's attention does not support it. All curves are up-trained
-for the same number of steps with one recipe: --steps, or --alpha as a fraction of --original-tokens, or the values of --recipe
-and --set. A model that would only follow its own predictions (kl, with as many groups as KV heads) is not up-trained.
+with the same recipe (--recipe and --set) and for the same number of steps (--steps, or --alpha as a fraction of
+--original-tokens, or the recipe's). With kl, the original model itself is not up-trained, since it would be its own teacher.
 
 The default group counts are the model's number of KV heads and then, repeatedly, the largest proper divisor (8,4,2,1 for 8;
 12,6,3,1 for 12). The default --context and seq_len are reduced if the model has fewer positions.

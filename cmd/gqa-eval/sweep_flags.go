@@ -45,7 +45,7 @@ func (f *sweepFlags) addData(fl *pflag.FlagSet) {
 	fl.StringVar(&f.data, "data", "", "training data (default for the sample: its own corpus)")
 	fl.StringVar(&f.valid, "valid", "", "evaluation data, which must not be part of the training data (default for the sample: its own)")
 	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records (default: the recipe's text_key, or text)")
-	fl.IntSliceVar(&f.groups, "groups", nil, "group counts to convert to; the model's own number of KV heads is the control (default: that number, halved down to 1)")
+	fl.IntSliceVar(&f.groups, "groups", nil, "group counts to convert to; the model's own number of KV heads is the control (default: that number, then halved down to 1)")
 	fl.StringSliceVar(&f.methods, "methods", nil, fmt.Sprintf("curves; each is one of the methods %v with options joined by + (default: mean,calibrated+similar+kl)", convert.Methods))
 	fl.StringVar(&f.o.Calibration, "calibration", "", "calibration text for align, calibrated, similar and refine (default: --data)")
 	cli.NumberVar(fl, &f.o.CalibrationTokens, "calibration-tokens", 32768, 1, limits.Count, "number of calibration tokens")
@@ -60,8 +60,8 @@ func (f *sweepFlags) addMeasurement(fl *pflag.FlagSet) {
 	cli.NumberVar(fl, &f.o.EvalWindows, "eval-windows", 40, 0, limits.Count, "number of evaluation windows of seq_len tokens (0: all)")
 	cli.NumberVar(fl, &f.o.Batch, "batch", 8, 1, limits.Batch, "batch size of the latency measurement")
 	cli.NumberVar(fl, &f.o.Context, "context", 2048, 1, limits.Tokens, "context length of the latency measurement")
-	cli.NumberVar(fl, &f.o.OriginalTokens, "original-tokens", 0, 0, limits.OriginalTokens, "number of tokens that the model was pre-trained on (for alpha)")
-	fl.Uint64Var(&f.o.Seed, "seed", 0, "random seed (for method random, calibration windows and the search for groups)")
+	cli.NumberVar(fl, &f.o.OriginalTokens, "original-tokens", 0, 0, limits.OriginalTokens, "number of tokens that the model was pre-trained on (for --alpha)")
+	fl.Uint64Var(&f.o.Seed, "seed", 0, "random seed for method random, for calibration windows and for +similar")
 }
 
 // options fills in what was not given: the sample's data, what the model says, and the recipe.

@@ -47,8 +47,8 @@ func newRun() *cobra.Command {
 		Short: "Start an up-training run",
 		Long: `Start an up-training run. --config is a recipe file or the name of an embedded recipe: ` +
 			strings.Join(recipe.Names(), ", ") + `.
-Flags and --set override keys of the recipe; the last one wins. Data is text (.txt with <|endoftext|> between documents, .jsonl or
-.json with "text" or --text-key, source code, any of them .gz, or a folder), a .safetensors file with input_ids [rows, tokens], or sample:train.
+Flags and --set override keys of the recipe; if a key is set twice, the last one wins. Data is text (.txt with <|endoftext|> between documents, .jsonl or
+.json with "text" or --text-key, source code, any of these as .gz, or a folder of them), a .safetensors file with input_ids [rows, tokens], or sample:train.
 If the folder already contains an unfinished run with the same settings, it is resumed.`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -72,9 +72,9 @@ If the folder already contains an unfinished run with the same settings, it is r
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&config, "config", "c", "default", "`RECIPE`: a .yaml file or the name of an embedded recipe")
+	fl.StringVarP(&config, "config", "c", "default", "`RECIPE` to use: a .yaml file or the name of an embedded recipe")
 	addKeys(fl, &sets)
-	fl.StringVarP(&o.Dir, "output", "o", "", "`DIR` of the run (default runs/NAME)")
+	fl.StringVarP(&o.Dir, "output", "o", "", "folder of the run, `DIR` (default runs/NAME)")
 	fl.BoolVar(&o.Force, "force", false, "replace an existing run; other files in its folder are kept")
 	fl.BoolVar(&printJSON, "json", false, "print the final status as JSON")
 	return cmd
@@ -87,8 +87,8 @@ func newResume() *cobra.Command {
 		Use:   "resume [RUN]",
 		Short: "Resume a run from its latest checkpoint",
 		Long: `Resume a run from its latest checkpoint. RUN is its folder or its name under runs/ (default: the most recent run under
-runs/). --set changes the recipe from here on: for example a lower optimizer.lr after the run diverged, more steps after it
-finished, or new paths if files were moved.`,
+runs/). --set changes the recipe for the remaining steps: for example a lower optimizer.lr after the run diverged, more steps
+after it finished, or new paths if files were moved.`,
 		Args: cli.Args("[RUN]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := runOf(args)

@@ -86,8 +86,8 @@ func printInspection(w io.Writer, in *convert.Inspection) error {
 	}
 	printValues(w, in)
 	if !decodes(in) {
-		fmt.Fprintf(w, "KV cache    none: every token sees all others and nothing is decoded; grouping saves the parameters and the work\n"+
-			"            of the K/V projections alone\n")
+		fmt.Fprintf(w, "KV cache    none: this is an encoder, which does not decode; grouping only saves parameters and work of the\n"+
+			"            K/V projections\n")
 	}
 	fmt.Fprintln(w)
 	return printRows(w, in)
@@ -126,7 +126,7 @@ func inspectedSites(in *convert.Inspection) string {
 	for _, s := range in.Sites {
 		text := fmt.Sprintf("%s (%d layers, %d KV heads", s.Site, s.Layers, s.KVHeads)
 		if !s.Converted {
-			text += "; left alone without --sites all"
+			text += "; converted only with --sites all"
 		}
 		texts = append(texts, text+")")
 	}

@@ -177,10 +177,10 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 // warnUnused logs which flags change nothing.
 func warnUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
 	if cmd.Flags().Changed("calibration-tokens") && plan.Calibration == nil {
-		slog.Warn("--calibration-tokens does not count: no text is read; name one with --calibration")
+		slog.Warn("--calibration-tokens has no effect: no text is read; name one with --calibration")
 	}
 	if f.refine > 0 && plan.MergeWork() == 0 {
-		slog.Warn("--refine does not count: every KV head stays as it is")
+		slog.Warn("--refine has no effect: every KV head stays as it is")
 	}
 	if plan.Pooled() == 0 {
 		slog.Warn("the checkpoint has that many KV heads already: none are merged, and every tensor is copied", "kv_heads", plan.Goal.String())
@@ -211,7 +211,7 @@ func (f flags) options(cmd *cobra.Command, input string) (convert.Options, error
 		Seed: f.seed, Refine: f.refine, RefineBy: convert.RefineBy(f.refineBy), Target: convert.Target(f.target), Sites: convert.Sites(f.sites),
 	}
 	if f.shardSize != "" && o.Target == convert.GGUF {
-		slog.Warn("--shard-size does not count: a GGUF file is one file", "shard-size", f.shardSize)
+		slog.Warn("--shard-size has no effect: a GGUF conversion is a single file", "shard-size", f.shardSize)
 	}
 	o.DType = map[string]checkpoints.DType{"f32": checkpoints.F32, "bf16": checkpoints.BF16, "f16": checkpoints.F16}[f.dtype]
 	if f.shardSize != "" {

@@ -194,20 +194,20 @@ func loadRecipe(config string, sets []string) (recipe.Recipe, error) {
 	return recipe, recipe.Resolve()
 }
 
-// tellUnused tells of flags that change nothing.
+// tellUnused logs which flags have no effect.
 func tellUnused(fl *pflag.FlagSet, d recipe.Distill) {
 	tell := func(why string, names ...string) {
 		for _, name := range names {
 			if fl.Changed(name) {
-				slog.Warn("--" + name + " does not count: " + why)
+				slog.Warn("--" + name + " has no effect: " + why)
 			}
 		}
 	}
 	switch d.Loss {
 	case recipe.CE:
-		tell("the loss is that of the data alone", "teacher", "kl-weight", "temperature", "teacher-cache", "teacher-top-k")
+		tell("the loss does not use the teacher", "teacher", "kl-weight", "temperature", "teacher-cache", "teacher-top-k")
 	case recipe.KL:
-		tell("it is the share of kl in --loss mixed", "kl-weight")
+		tell("it is the weight of the KL term in --loss mixed", "kl-weight")
 	}
 }
 

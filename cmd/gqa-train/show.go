@@ -25,7 +25,7 @@ func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train
 		return err
 	}
 	if s.Idle {
-		slog.Warn("this run is finished: nothing was done; --set steps=N goes on with it", "run", s.Run, "steps", s.Steps)
+		slog.Warn("this run is already finished; to train longer, use --set steps=N", "run", s.Run, "steps", s.Steps)
 	}
 	return printStatus(cmd, s, printJSON)
 }

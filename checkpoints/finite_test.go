@@ -84,7 +84,7 @@ func TestBeyondFloat32(t *testing.T) {
 		t.Error(err)
 	}
 	_, err := tensor.Float32(nil)
-	wantError(t, err, `tensor "t": -1e+300 at [1] is beyond float32`)
+	wantError(t, err, `tensor "t": -1e+300 at [1] is out of range for float32`)
 }
 
 // TestEncodeFinite: what is computed must be finite in every dtype.

@@ -205,9 +205,9 @@ func TestWriteErrors(t *testing.T) {
 		}, `tensor "a": more than its 8 bytes`},
 		{"source fails", one, func(Spec, io.Writer) error { return errors.New("no data") }, "no data"},
 		{"second of two fails", append(one, Spec{"b", F32, []int{1}}), bytes(8), `tensor "b": more than its 4 bytes`},
-		{"name twice", append(one, one...), zeros, `tensor "a": is to be written twice`},
-		{"metadata for a name", []Spec{{"__metadata__", F32, nil}}, zeros, `tensor "__metadata__": safetensors cannot`},
-		{"name is not UTF-8", []Spec{{"\xff", F32, nil}}, zeros, `tensor "\xff": safetensors cannot`},
+		{"name twice", append(one, one...), zeros, `tensor "a": is listed twice`},
+		{"metadata for a name", []Spec{{"__metadata__", F32, nil}}, zeros, `tensor "__metadata__": safetensors does not allow`},
+		{"name is not UTF-8", []Spec{{"\xff", F32, nil}}, zeros, `tensor "\xff": safetensors does not allow`},
 		{"no dtype", []Spec{{"a", 0, nil}}, zeros, `tensor "a": has no known dtype`},
 		{"negative shape", []Spec{{"a", F32, []int{-1}}}, zeros, `tensor "a": shape [-1] of F32 is negative`},
 		{"overflow", []Spec{{"a", F32, []int{1 << 62}}}, zeros, "too large"},
@@ -368,7 +368,7 @@ func TestCopy(t *testing.T) {
 		err = Write(t.TempDir(), []Spec{s}, WriteOptions{}, func(_ Spec, w io.Writer) error {
 			return src.WriteRange(w, 1, int64(len(data)))
 		})
-		wantError(t, err, fmt.Sprintf("%d bytes from 1 on were asked for, but it has %d", len(data), len(data)))
+		wantError(t, err, fmt.Sprintf("%d bytes from offset 1 requested, but it has %d", len(data), len(data)))
 	}
 }
 
@@ -386,5 +386,5 @@ func TestWriteBeyondF16(t *testing.T) {
 		_, err := w.Write(b)
 		return err
 	})
-	wantError(t, err, `tensor "w" holds -100000, and F16 ends at 65504; write BF16 or F32`)
+	wantError(t, err, `tensor "w" holds -100000, and the largest F16 is 65504; write BF16 or F32`)
 }

@@ -262,7 +262,7 @@ var fieldModels = []struct {
 		parts[1] = parts[1].with("loss.weight", 3)
 		return f.shards(parts...).index(2, nil)
 	}, "the family has no place for: loss.weight"},
-	{"unlisted copy", "llama", func(f folder) folder { return f.shards(halves(embed)...).index(2, nil) }, "the copy is not read: " + embed + " in " + shardName(2, 2)},
+	{"unlisted copy", "llama", func(f folder) folder { return f.shards(halves(embed)...).index(2, nil) }, "these copies are not read: " + embed + " in " + shardName(2, 2)},
 	{"shards beside", "llama", func(f folder) folder {
 		return f.shards(halves(embed, norm)...).index(2, nil).save(saved{})
 	}, "model.safetensors is read, as transformers does"},
@@ -397,7 +397,7 @@ var fieldErrors = []struct {
 	{"Flax", files("flax_model.msgpack"), []string{"Flax"}},
 	{"a trainer's state", files("optimizer.pt", "scheduler.pt", "trainer_state.json"), []string{"state of an optimizer"}},
 	{"optimizer's tensors", func(f folder) folder { return f.save(before("state.exp_avg.")) }, []string{"state of an optimizer"}},
-	{"a shard is missing", func(f folder) folder { return f.shards(halves()...).remove(shardName(1, 2)) }, []string{"not the shard " + shardName(1, 2) + ", which is missing: download it too"}},
+	{"a shard is missing", func(f folder) folder { return f.shards(halves()...).remove(shardName(1, 2)) }, []string{"not the shard " + shardName(1, 2) + ", which is missing; download it too"}},
 	{"index and no shard", func(f folder) folder { return f.shards(halves()...).index(2, nil).remove(shardName(2, 2)) }, []string{"names the shard " + shardName(2, 2) + ", which is missing"}},
 	{"another family", func(f folder) folder { return f.save(replaced("model.", "gpt.", "layers", "tiers")) }, []string{"is it another family? it holds gpt.embed_tokens.weight, "}},
 	{"the first Phi", set("model_type", `"mixformer-sequential"`), []string{"mixformer-sequential", "model_type phi"}},

@@ -115,8 +115,8 @@ func TestResolveRope(t *testing.T) {
 func TestResolveNamesWhatIsWrong(t *testing.T) {
 	for _, c := range []struct{ config, family, want string }{
 		{`{"model_type": "llama"`, "", "config.json is not JSON: unexpected end"},
-		{`null`, "llama", "config.json holds no JSON object"},
-		{`[]`, "llama", "config.json holds no JSON object"},
+		{`null`, "llama", "config.json is not a JSON object"},
+		{`[]`, "llama", "config.json is not a JSON object"},
 		{`{"model_type": "llama"} x`, "", "config.json is not JSON: invalid character 'x' after"},
 		{`{}`, "", "config.json has no model_type; name the family with gqa-convert --family"},
 		{`{"model_type": 7}`, "", "config.json has no model_type"},

@@ -176,7 +176,7 @@ func TestRecipeResolve(t *testing.T) {
 		{set: "steps=5 alpha=.5 original_tokens=20480", steps: 5, alpha: 1}, // steps win
 		{set: "", err: "steps is 0: give steps, or alpha"},
 		{set: "alpha=0.1", err: "alpha needs original_tokens"},
-		{set: "steps=-1", err: "steps is -1, want 0 to 1000000000 (0: as many as alpha says)"},
+		{set: "steps=-1", err: "steps is -1, want 0 to 1000000000 (0: derived from alpha)"},
 		{set: "steps=1 alpha=nan", err: "alpha is NaN"},
 		{set: "model=", err: "model and data must be given"},
 		{set: "steps=9 batch=0", err: "batch is 0, want 1 to 65536 windows"},

@@ -25,7 +25,7 @@ func F16ToF32(h uint16) float32 {
 	if abs >= 0x1f<<23 { // infinity or NaN
 		return math.Float32frombits(sign | 0xff<<23 | abs)
 	}
-	// The product rebiases the exponent for float32 and normalizes subnormals.
+	// The product rebiases the exponent for float32 and normalises subnormals.
 	const rebias = 0x1p112 // 2^(127-15)
 	return math.Float32frombits(sign | math.Float32bits(math.Float32frombits(abs)*rebias))
 }

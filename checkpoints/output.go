@@ -12,7 +12,7 @@ import (
 // Output is an output folder that is being written. It is filled under a temporary name beside the target and renamed
 // to the target once it is complete:
 //
-//	out, err := checkpoints.NewOutput(target, force, recognize)
+//	out, err := checkpoints.NewOutput(target, force, recognise)
 //	if err != nil { ... }
 //	defer out.Abort()
 //	... write files into out.Dir() ...
@@ -27,7 +27,7 @@ type Output struct {
 
 // NewOutput starts an output folder for target. It makes missing parents and removes what killed commands left of the
 // target. It is an error if target exists and is not an empty folder, unless force is set. With force, Commit replaces
-// the files that one of own recognizes as output of this toolkit. Other files in the folder are kept where they are, or
+// the files that one of own recognises as output of this toolkit. Other files in the folder are kept where they are, or
 // cause an error that names them. If target is a link, its destination is used.
 func NewOutput(target string, force bool, own ...Recognizer) (*Output, error) {
 	target, err := realPath(target)

@@ -48,7 +48,7 @@ func (o *Owned) Add(dir string, below Owned) {
 	o.Note = cmp.Or(o.Note, below.Note)
 }
 
-// ReadMark reads a small file by which an output is recognized. The file must be in the folder itself, not behind a
+// ReadMark reads a small file by which an output is recognised. The file must be in the folder itself, not behind a
 // link.
 func ReadMark(dir, name string) ([]byte, error) {
 	const most = 256 << 20
@@ -77,7 +77,7 @@ func IsJSONOf(v any, text []byte, required ...string) bool {
 	return !slices.ContainsFunc(required, func(key string) bool { _, ok := keys[key]; return !ok })
 }
 
-// RemoveOwned removes the files of dir that one of own recognizes, and dir itself unless it holds other files. If dir
+// RemoveOwned removes the files of dir that one of own recognises, and dir itself unless it holds other files. If dir
 // is a link, the link is kept.
 func RemoveOwned(dir string, own ...Recognizer) error {
 	if info, err := os.Lstat(dir); err != nil || !info.IsDir() {

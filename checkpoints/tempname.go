@@ -104,7 +104,7 @@ func leftovers(target string) (left []tempName) {
 }
 
 // RemoveLeftovers cleans up after commands that were killed while they wrote target: it removes unfinished files and
-// moves back what had been moved aside. It does not touch files of running processes. own recognizes the outputs that
+// moves back what had been moved aside. It does not touch files of running processes. own recognises the outputs that
 // may have been moved aside, as in [NewOutput].
 func RemoveLeftovers(target string, own ...Recognizer) (err error) {
 	if target, err = realPath(target); err != nil {

@@ -7,7 +7,7 @@ import (
 )
 
 // torchDTypes maps PyTorch's names to dtypes. Those that safetensors lacks or that are not supported (complex,
-// quantized) are left out.
+// quantised) are left out.
 var torchDTypes = map[string]DType{
 	"float64": F64, "float32": F32, "float16": F16, "bfloat16": BF16, "float8_e4m3fn": F8E4M3, "float8_e5m2": F8E5M2,
 	"int64": I64, "int32": I32, "int16": I16, "int8": I8, "uint64": U64, "uint32": U32, "uint16": U16, "uint8": U8, "bool": Bool,

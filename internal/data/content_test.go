@@ -18,7 +18,7 @@ func TestOtherContent(t *testing.T) {
 		"gzip.py":          {"\x1f\x8b\x08\x00", "the file is compressed by gzip; add .gz to its name"},
 		"parquet.ndjson":   {"PAR1\x15\x04", `the file holds Parquet; write it as .jsonl: datasets.load_dataset("parquet"`},
 		"zstd.txt":         {"\x28\xb5\x2f\xfd", "the file is compressed by zstd; decompress it: zstd -d"},
-		"page.jsonl":       {"<!DOCTYPE html>", `the file is not JSON: '<' where a record is wanted, an object with "text" or a string`},
+		"page.jsonl":       {"<!DOCTYPE html>", `the file is not JSON: found '<', want a record: an object with "text" or a string`},
 		"number.jsonl":     {"12", `a record is a number, want an object with "text", or a string`},
 		"notzipped.txt.gz": {"-", "though its name ends in .gz"},
 	} {

@@ -165,7 +165,7 @@ func TestCorpusErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		"a.parquet":       ".parquet is not read",
+		"a.parquet":       ".parquet is not supported",
 		"none":            "no file of a known kind",
 		"nowhere.txt":     "no such file",
 		"text.jsonl":      `line 2: the record has no "text"; its keys are "txt"`,

@@ -81,7 +81,7 @@ func TestFolders(t *testing.T) {
 			"a few of another kind",
 			map[string]string{"a.txt": "aaaaaaaaaaaa", "b.parquet": "PAR1", "c.zst": "1"},
 			[]string{"aaaaaaaaaaaa"},
-			[]string{"b.parquet, c.zst", `.parquet is not read; write it as .jsonl`, "b.parquet"},
+			[]string{"b.parquet, c.zst", `.parquet is not supported; write it as .jsonl`, "b.parquet"},
 		},
 		{
 			"records with a project",
@@ -102,7 +102,7 @@ func TestFolders(t *testing.T) {
 			"tables with settings",
 			map[string]string{"a.json": "{}", "data/train.parquet": "PAR1....", "data/b.csv": "a,b"},
 			nil,
-			[]string{"13 of its 13 bytes", "a.json, data/b.csv, data/train.parquet", ".parquet is not read"},
+			[]string{"13 of its 13 bytes", "a.json, data/b.csv, data/train.parquet", ".parquet is not supported"},
 		},
 		{
 			"compressed records with a project",

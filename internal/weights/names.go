@@ -10,8 +10,9 @@ import (
 	"gqa/configs"
 )
 
-// rename gives the tensors the family's names: without what wrappers put before or between, without tables of what config.json
-// says, and without what is not the model's. What the index does not list stays only if the family knows it.
+// rename renames the tensors to the family's names. It strips what wrappers added, and drops tables that can be
+// computed from config.json and tensors that do not belong to the model. Tensors that the index does not list are kept
+// only if the family knows them.
 func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 	naming := f.Naming(s.Names())
 	beside, notListed := naming.Strays(s.Names()), set(s.Unlisted)
@@ -23,7 +24,7 @@ func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 		}
 	}
 	isBeside := set(beside)
-	var needed, unlisted []string // of those that the index does not list
+	var needed, unlisted []string // among those that the index does not list
 	wrapped, bare := "", ""
 	to := func(name string) string {
 		t, _ := s.Tensor(name)
@@ -51,22 +52,22 @@ func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 		return naming, err
 	}
 	if wrapped != "" {
-		s.note("the names of tensors hold what a wrapper added, and are read without it: %s as %s, and others alike", wrapped, bare)
+		s.note("tensor names contain parts added by a wrapper, which are ignored: %s is read as %s, and so on", wrapped, bare)
 	}
 	if beside != nil {
-		s.note("not of the model, and not read: %s", few(beside, 5))
+		s.note("not part of the model, and not read: %s", few(beside, 5))
 	}
 	if needed != nil {
-		s.note("%s does not list %s; the shards hold it, and it is read", s.Index, few(needed, 5))
+		s.note("%s does not list %s; it is read from the shards", s.Index, few(needed, 5))
 	}
 	if unlisted != nil {
-		s.note("left out of what %s does not list is what the family has no place for: %s", s.Index, few(unlisted, 5))
+		s.note("tensors that %s does not list and the family does not use are ignored: %s", s.Index, few(unlisted, 5))
 	}
 	return naming, nil
 }
 
-// standIn finds tensors that were saved under another name of the same memory: the names of a tied pair, or what the note of
-// safetensors in a file's metadata says of the copies that it left out.
+// standIn finds tensors that were saved under another name of the same memory: the other name of a tied pair, or a name
+// given in safetensors' metadata for a copy that was left out.
 func (s *Source) standIn(f *configs.Family, naming configs.Naming, tied bool) error {
 	others, leftOut := f.StandIns(naming.Prefix, tied), s.copiesLeftOut(naming)
 	if !naming.Fits {
@@ -100,8 +101,8 @@ func (s *Source) standIn(f *configs.Family, naming configs.Naming, tied bool) er
 	return err
 }
 
-// copiesLeftOut reads the notes of safetensors' save_model, which keeps one name of those that share memory: from the name that
-// it left out to the one that it kept.
+// copiesLeftOut reads the metadata written by safetensors' save_model, which keeps only one name of tensors that share
+// memory. It maps the names left out to the names kept.
 func (s *Source) copiesLeftOut(naming configs.Naming) map[string]string {
 	left := map[string]string{}
 	for from, to := range s.Metadata {
@@ -115,7 +116,7 @@ func (s *Source) copiesLeftOut(naming configs.Naming) map[string]string {
 	return left
 }
 
-// same refuses two tensors that should be one and are not.
+// same returns an error if two tensors that should be equal differ.
 func (s *Source) same(a, b string) error {
 	x, _ := s.Tensor(a)
 	y, _ := s.Tensor(b)
@@ -138,7 +139,7 @@ func set(names []string) map[string]bool {
 	return in
 }
 
-// few names the first of names, at most so many, and says how many there are.
+// few joins the first names, at most most of them, and states the total.
 func few(names []string, most int) string {
 	if len(names) > most {
 		return fmt.Sprintf("%s, … (%d in all)", strings.Join(names[:most], ", "), len(names))

@@ -301,7 +301,7 @@ func TestTiedHead(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !same {
-			wantError(t, err, "lm_head.weight differs from model.embed_tokens.weight; if the head counts, set tie_word_embeddings to false")
+			wantError(t, err, "lm_head.weight differs from model.embed_tokens.weight; to use the head, set tie_word_embeddings to false")
 			continue
 		}
 		got.Close()

@@ -63,7 +63,7 @@ func TestLoadErrors(t *testing.T) {
 		{"pre_tokenizer", `{"type":"Metaspace","replacement":"_","prepend_scheme":"last"}`, `unknown prepend_scheme "last"`},
 		{"post_processor", `{"type":"Odd"}`, `post_processor: unknown type "Odd"`},
 		{"post_processor", `{"type":"BertProcessing","sep":["a",1]}`, "cls or sep is missing"},
-		{"post_processor", `{"type":"BertProcessing","sep":["a"],"cls":["a",1]}`, "expected a token and its id"},
+		{"post_processor", `{"type":"BertProcessing","sep":["a"],"cls":["a",1]}`, "expected a token and its ID"},
 		{"post_processor", `{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}}]}`, `names "x"`},
 		{"post_processor", `{"type":"TemplateProcessing","single":[]}`, "expected once"},
 		{"model", `[]`, "model: []: JSON array, want object"},
@@ -72,7 +72,7 @@ func TestLoadErrors(t *testing.T) {
 		{"normalizer", `{"type":"Precompiled","precompiled_charsmap":"~"}`, "precompiled_charsmap: illegal base64"},
 		{"normalizer", `{"type":"Precompiled","precompiled_charsmap":"AQAAAA=="}`, "fewer than its trie"},
 		{"pre_tokenizer", `{"type":"ByteLevel","use_regex":1}`, "pre_tokenizer: use_regex: JSON number, want bool"},
-		{"post_processor", `{"type":"RobertaProcessing","cls":1}`, "expected a token and its id"},
+		{"post_processor", `{"type":"RobertaProcessing","cls":1}`, "expected a token and its ID"},
 		{"decoder", `{"type":"CTC"}`, `decoder: unknown type "CTC"`},
 		{"added_tokens", `[{"id":-7,"content":"<x>"}]`, `added token "<x>" has id -7`},
 	} {

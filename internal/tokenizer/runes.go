@@ -2,8 +2,7 @@ package tokenizer
 
 import "unicode"
 
-// The character classes of the regular expressions that tokenizers are made
-// with, in the Unicode sense.
+// Character classes of the regular expressions used by tokenizers, in the Unicode sense.
 
 func isLetter(r rune) bool { return unicode.IsLetter(r) } // \p{L}
 func isNumber(r rune) bool { return unicode.IsNumber(r) } // \p{N}

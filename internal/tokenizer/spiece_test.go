@@ -193,7 +193,7 @@ func TestSpieceErrors(t *testing.T) {
 		}
 	}
 	_, err := Load(tree(t, map[string]string{"spiece.model": spm(one, "", ""), "config.json": `{"model_type": "albert"}`}))
-	if err == nil || !strings.Contains(err.Error(), "names no class that is known to read it") {
+	if err == nil || !strings.Contains(err.Error(), "names no supported class") {
 		t.Errorf("unknown class: %v", err)
 	}
 }

@@ -169,7 +169,7 @@ func TestStepRefuses(t *testing.T) {
 		0: "0 tokens for 2 sequences",
 		1: "1 tokens for 2 sequences",
 		3: "3 tokens for 2 sequences",
-		6: "room for 5 tokens, 6 are asked",
+		6: "room for 5 tokens, but 6 are needed",
 	} {
 		if _, err := d.Step(cache, make([]int32, n)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d ids: error %v, want one with %q", n, err, want)
@@ -188,7 +188,7 @@ func TestChecks(t *testing.T) {
 			t.Errorf("%s: ids of the vocabulary: %v", c.Name, err)
 		}
 		for _, id := range []int32{-1, int32(d.Arch.Vocab)} {
-			if err := d.CheckIDs([]int32{0, id}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("token 1 has id %d", id)) {
+			if err := d.CheckIDs([]int32{0, id}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("token 1 has ID %d", id)) {
 				t.Errorf("%s: id %d: %v", c.Name, id, err)
 			}
 		}

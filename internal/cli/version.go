@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// Version describes the build: the module's version, or the commit it was
-// built from, and the Go release.
+// Version describes the build: the module's version, or the commit it was built from, and the Go release.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -226,7 +226,7 @@ func TestVocabRefuses(t *testing.T) {
 		"always lowercases":                          {"bert", `"lowercase":true`, `"lowercase":false`},
 		"ignore_merges false":                        {"bloom", ` ?[^(`, ` ?[^x(`},
 		"no normalizer Lowercase":                    {"neox", `"NFC"`, `"Lowercase"`},
-		"no NFC as here":                             {"llama2", `"normalizers":[`, `"normalizers":[{"type":"NFC"},`},
+		"do not support this NFC":                             {"llama2", `"normalizers":[`, `"normalizers":[{"type":"NFC"},`},
 	} {
 		t.Run(want, func(t *testing.T) {
 			d := describe(t, c.name, c.old, c.new, nil)

@@ -205,7 +205,7 @@ const (
 	wte   = "transformer.wte.weight"
 	head  = "lm_head.weight"
 
-	wrapped = "are read without it"
+	wrapped = "which are ignored"
 )
 
 // fieldModels are checkpoints as people have them, of which one reading is right: that of the plain model.
@@ -261,7 +261,7 @@ var fieldModels = []struct {
 		parts := halves()
 		parts[1] = parts[1].with("loss.weight", 3)
 		return f.shards(parts...).index(2, nil)
-	}, "the family has no place for: loss.weight"},
+	}, "the family does not use are ignored: loss.weight"},
 	{"unlisted copy", "llama", func(f folder) folder { return f.shards(halves(embed)...).index(2, nil) }, "these copies are not read: " + embed + " in " + shardName(2, 2)},
 	{"shards beside", "llama", func(f folder) folder {
 		return f.shards(halves(embed, norm)...).index(2, nil).save(saved{})
@@ -451,7 +451,7 @@ func TestFieldSideFiles(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	r := run(t, ".", "gqa-convert", "--groups", "2", f.dir, "-o", out)
 	r.clean(t)
-	if r.status != 0 || strings.Count(r.errOut, "not carried into the result") != 1 || !strings.Contains(r.errOut, "adapter_config.json") {
+	if r.status != 0 || strings.Count(r.errOut, "not copied into the result") != 1 || !strings.Contains(r.errOut, "adapter_config.json") {
 		t.Errorf("status %d, %s", r.status, r.errOut)
 	}
 	wantFiles(t, out, slices.Concat(carried, []string{"config.json", "conversion.json", "model.safetensors"}))
@@ -460,7 +460,7 @@ func TestFieldSideFiles(t *testing.T) {
 	trained := filepath.Join(t.TempDir(), "run")
 	ids := filepath.Join(fieldData, "ids.safetensors")
 	r = run(t, ".", "gqa-train", "run", "--model", f.dir, "--data", ids, "--steps", "1", "--seq-len", "8", "--batch", "1", "-o", trained)
-	if r.status != 0 || strings.Count(r.errOut, "not carried into the result") != 1 {
+	if r.status != 0 || strings.Count(r.errOut, "not copied into the result") != 1 {
 		t.Fatalf("status %d, %s", r.status, r.errOut)
 	}
 	carried = slices.DeleteFunc(carried, func(name string) bool { return slices.Contains(tokenizer, name) })

@@ -19,7 +19,7 @@ const (
 // Memory returns an error if bytes, needed for what, exceed the free memory.
 func Memory(what string, bytes float64) error {
 	if free := free(); bytes > free {
-		return fmt.Errorf("%s needs %.1f GiB, but %.1f GiB of memory are free", what, bytes/(1<<30), free/(1<<30))
+		return fmt.Errorf("%s takes %.1f GiB, but %.1f GiB of memory are free", what, bytes/(1<<30), free/(1<<30))
 	}
 	return nil
 }

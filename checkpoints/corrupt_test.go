@@ -109,7 +109,7 @@ func TestTruncations(t *testing.T) {
 	wantError(t, err, "but the file holds 345345 bytes of data")
 }
 
-// TestOddButLegal opens what the format allows and few writers make.
+// TestOddButLegal opens files that the format allows but few writers produce.
 func TestOddButLegal(t *testing.T) {
 	file := raw(`{"z":{"shape":[3,0],"extra":[{}],"data_offsets":[8,8],"dtype":"F64"},`+
 		`"scalar":{"dtype":"F32","shape":[],"data_offsets":[8,12]},`+

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// halves are the two 16-bit formats with what defines them.
+// halves are the two 16-bit formats with their parameters.
 var halves = []struct {
 	name      string
 	dtype     DType
@@ -19,7 +19,7 @@ var halves = []struct {
 	{"BF16", BF16, BF16ToF32, F32ToBF16, 8, 7, 127, 0xff},
 }
 
-// TestHalfValues compares every value with the formats' definition, and its round trip.
+// TestHalfValues checks every value against the formats' definition, and its round trip.
 func TestHalfValues(t *testing.T) {
 	for _, h := range halves {
 		t.Run(h.name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestHalfRounding(t *testing.T) {
 			for low := range infinity {
 				high := low + 1
 				ceiling := float64(h.decode(high))
-				if high == infinity { // rounding goes on as if the next binade were there
+				if high == infinity { // rounding works as if the next binade existed
 					ceiling = math.Ldexp(1, h.max-h.bias)
 				}
 				middle := float32((float64(h.decode(low)) + ceiling) / 2)

@@ -23,7 +23,7 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// shard is a safetensors file with one-byte tensors of these names.
+// shard returns a safetensors file with one-byte tensors of the given names.
 func shard(names ...string) string {
 	header := "{"
 	for i, name := range names {
@@ -130,7 +130,7 @@ func TestOpenMissing(t *testing.T) {
 	}
 }
 
-// The hub's cache has a folder per model, of snapshots whose files are links.
+// The hub cache has a folder per model, which holds snapshots whose files are links.
 func TestOpenHub(t *testing.T) {
 	dir := t.TempDir()
 	snapshot := filepath.Join(dir, "snapshots", "abc")

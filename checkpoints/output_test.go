@@ -116,7 +116,7 @@ func plant(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-// tree is what plant makes.
+// tree returns the files in dir in the form that plant takes.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -222,7 +222,7 @@ func TestOutputKeepsOrRefuses(t *testing.T) {
 	}
 }
 
-// TestOutputDropsCopies has a file of a user's in the way that is the new output's to the byte.
+// TestOutputDropsCopies has a user's file in the way that is identical to the new output's.
 func TestOutputDropsCopies(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "out")
 	plant(t, target, map[string]string{"mark": "", "readme": "same"})
@@ -276,7 +276,7 @@ func TestOutputIntoEmptyFolder(t *testing.T) {
 	wantNames(t, target, "file")
 }
 
-// TestOutputTargetAppears lets another program make the target meanwhile.
+// TestOutputTargetAppears lets another program create the target in the meantime.
 func TestOutputTargetAppears(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		parent := t.TempDir()
@@ -361,7 +361,7 @@ func TestCommitRollsBack(t *testing.T) {
 	wantNames(t, filepath.Dir(target), filepath.Base(target))
 }
 
-// TestOutputOfFailedWrite is how a command fails half-way.
+// TestOutputOfFailedWrite checks a command that fails half-way.
 func TestOutputOfFailedWrite(t *testing.T) {
 	parent := t.TempDir()
 	convert := func() error {

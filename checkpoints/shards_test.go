@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// valued is a safetensors file of one-byte tensors.
+// valued returns a safetensors file of one-byte tensors.
 func valued(value byte, names ...string) string {
 	text := []byte(shard(names...))
 	for i := len(text) - len(names); i < len(text); i++ {
@@ -109,7 +109,7 @@ func TestShardsErrors(t *testing.T) {
 	}
 }
 
-// TestUnlisted tells tensors that the index does not list from others.
+// TestUnlisted distinguishes tensors that the index does not list from others.
 func TestUnlisted(t *testing.T) {
 	c := mustOpen(t, folder(t, both(map[string]string{indexFile: indexOfTwo, two: valued(2, "b", "c")})))
 	if !slices.Equal(c.Unlisted, []string{"c"}) || !slices.Equal(c.Names(), []string{"a", "b", "c"}) {

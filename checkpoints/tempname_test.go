@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// deadPID is the pid of a process that has ended.
+// deadPID returns the pid of a process that has ended.
 func deadPID(t *testing.T) int {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
@@ -19,7 +19,7 @@ func deadPID(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
-// tempBy is a temporary name that m would have made for path.
+// tempBy returns a temporary name that m would have made for path.
 func tempBy(path, kind string, m maker) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+kind+"-"+m.String()+"-00000000")
 }
@@ -38,7 +38,7 @@ func TestHiddenNames(t *testing.T) {
 
 func thisMaker() *maker { m := thisProcess(); return &m }
 
-// TestLeftovers wants what a dead process was making removed, and nothing else.
+// TestLeftovers checks that the unfinished files of a dead process are removed, and nothing else.
 func TestLeftovers(t *testing.T) {
 	me, dead := thisProcess(), thisProcess()
 	dead.pid = deadPID(t)

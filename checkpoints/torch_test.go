@@ -15,7 +15,7 @@ import (
 	"gqa/checkpoints/torchtest"
 )
 
-// formats are the two ways in which torch.save writes.
+// formats are the two formats of torch.save.
 var formats = map[string]func(root any) []byte{
 	"zip":    func(root any) []byte { return torchtest.Zip(root, nil) },
 	"legacy": torchtest.Legacy,
@@ -25,7 +25,7 @@ func readBytes(file []byte) (*Checkpoint, error) {
 	return Read("model.bin", bytes.NewReader(file), int64(len(file)))
 }
 
-// numbers returns n elements of so many bytes, element i holding i.
+// numbers returns n elements of width bytes; element i holds i.
 func numbers(n, width int) []byte {
 	var b []byte
 	for i := range n {
@@ -172,7 +172,7 @@ func TestStridedAnyView(t *testing.T) {
 	}
 }
 
-// TestTorchState reads what stands around tensors: shared storages, wrappers, metadata.
+// TestTorchState reads what surrounds tensors: shared storages, wrappers, metadata.
 func TestTorchState(t *testing.T) {
 	data := numbers(4, 4)
 	embed := torchtest.Contiguous("FloatStorage", 4, data, 2, 2)
@@ -277,7 +277,7 @@ func (c *counting) ReadAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
-// TestTorchTruncations cuts files of both formats at every byte: errors, no more.
+// TestTorchTruncations cuts files of both formats at every byte: each must give an error.
 func TestTorchTruncations(t *testing.T) {
 	root := torchtest.Ordered{"a", torchtest.Contiguous("FloatStorage", 4, numbers(4, 4), 4)}
 	for format, write := range formats {

@@ -68,7 +68,7 @@ func TestShardsBothWays(t *testing.T) {
 	}
 }
 
-// TestSplit gives shapes in bytes and wants the files that transformers makes.
+// TestSplit checks that tensors of given sizes are split into files as in transformers.
 func TestSplit(t *testing.T) {
 	tests := []struct {
 		sizes []int
@@ -175,7 +175,7 @@ func zeros(s Spec, w io.Writer) error {
 	return err
 }
 
-// failSecond is a source of data that fails at tensor b.
+// failSecond returns a source of data that fails at tensor b.
 func failSecond(s Spec, w io.Writer) error {
 	if s.Name == "b" {
 		return errFull
@@ -229,7 +229,7 @@ func TestWriteErrors(t *testing.T) {
 	}
 }
 
-// TestWriteKeepsOthers wants a folder with weights refused and left as it is.
+// TestWriteKeepsOthers checks that a folder with weights is rejected and left unchanged.
 func TestWriteKeepsOthers(t *testing.T) {
 	for _, name := range []string{weightsFile, "model-00001-of-00009.safetensors", indexFile} {
 		dir := folder(t, map[string]string{name: "mine"})
@@ -318,7 +318,7 @@ func TestWorkers(t *testing.T) {
 	}
 }
 
-// TestFloat32Range reads a part of a tensor, and none that is not one.
+// TestFloat32Range reads parts of a tensor, and rejects invalid ranges.
 func TestFloat32Range(t *testing.T) {
 	tensor := oneTensor(t, BF16, []byte{0, 0, 0x80, 0x3f, 0, 0x40, 0x40, 0x40})
 	got := make([]float32, 2)
@@ -330,7 +330,7 @@ func TestFloat32Range(t *testing.T) {
 	}
 }
 
-// TestCopy copies parts of a tensor from a file and from memory, around what is written by hand.
+// TestCopy copies parts of a tensor from a file and from memory, between bytes written directly.
 func TestCopy(t *testing.T) {
 	data := make([]byte, 3*chunkBytes)
 	for i := range data {
@@ -372,7 +372,7 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestWriteBeyondF16: a number that F16 does not hold is an error that names the tensor, not an infinity.
+// TestWriteBeyondF16: a number out of range for F16 is an error that names the tensor, not an infinity.
 func TestWriteBeyondF16(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
 	if err := os.Mkdir(dir, 0o777); err != nil {

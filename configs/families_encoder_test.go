@@ -8,7 +8,7 @@ import (
 	"gqa/internal/activation"
 )
 
-// TestT5Variants: what T5's config.json says in one release or another.
+// TestT5Variants reads T5's config.json as written by different releases.
 func TestT5Variants(t *testing.T) {
 	for config, want := range map[string]struct {
 		mlp    MLP

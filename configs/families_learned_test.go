@@ -36,7 +36,7 @@ func TestResolveLearnedAndALiBi(t *testing.T) {
 	}
 }
 
-// TestFamilyForms: which blocks the keys of a class with several forms choose.
+// TestFamilyForms checks the blocks selected by the keys of a class with several variants.
 func TestFamilyForms(t *testing.T) {
 	type form struct {
 		Residual
@@ -79,7 +79,7 @@ func TestFamilyForms(t *testing.T) {
 	}
 }
 
-// normName is the end of a norm's name, "bare" of one without weights and "-" where there is none.
+// normName returns the end of a norm's name, "bare" for one without weights, and "-" if there is none.
 func normName(entries map[Role]TensorEntry, role Role) string {
 	e, ok := entries[role]
 	switch {
@@ -106,7 +106,7 @@ func TestMPTKeys(t *testing.T) {
 	}
 }
 
-// TestFalconALiBi: biases count twice in what transformers 5 wrote, and a person is told.
+// TestFalconALiBi: biases count twice in files written by transformers 5, and a note says so.
 func TestFalconALiBi(t *testing.T) {
 	for config, coarse := range map[string]float64{
 		`{"model_type": "falcon", "alibi": true}`:                                    1,
@@ -155,7 +155,7 @@ func TestOPTPadding(t *testing.T) {
 	}
 }
 
-// TestFoundryMLP: llm-foundry names its activation and its block, which transformers' class does not read.
+// TestFoundryMLP: llm-foundry's config names its activation and block, which transformers' class ignores.
 func TestFoundryMLP(t *testing.T) {
 	type form struct {
 		MLP

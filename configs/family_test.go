@@ -19,7 +19,7 @@ func wantError(t *testing.T, err error, parts ...string) {
 	}
 }
 
-// tiny is a whole family file; the tests spoil one line each.
+// tiny is a complete family file; each test breaks one line.
 const tiny = `
 family: tiny
 model_types: [tiny]
@@ -96,7 +96,7 @@ func TestModelTypesAreOneFamilys(t *testing.T) {
 	}
 }
 
-// TestFamilies resolves every family's defaults: they must be complete and fit one another.
+// TestFamilies resolves every family's defaults, which must be complete and consistent.
 func TestFamilies(t *testing.T) {
 	families, err := Families()
 	if err != nil {

@@ -215,7 +215,7 @@ var fieldModels = []struct {
 	warn        string // empty: no warning
 }{
 	// What wrappers add to names.
-	{"ddp", "llama", func(f folder) folder { return f.save(before("module.")) }, "module.lm_head.weight as lm_head.weight"},
+	{"ddp", "llama", func(f folder) folder { return f.save(before("module.")) }, "module.lm_head.weight is read as lm_head.weight"},
 	{"compiled", "llama", func(f folder) folder { return f.save(before("_orig_mod.")) }, wrapped},
 	{"ddp of compiled", "llama", func(f folder) folder { return f.save(before("module._orig_mod.")) }, wrapped},
 	{"peft", "llama", func(f folder) folder { return f.save(before("base_model.model.")) }, wrapped},

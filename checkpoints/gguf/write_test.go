@@ -31,7 +31,7 @@ var everyType = []Key{
 	{"nothing", []string{}},
 }
 
-// pattern gives tensor i bytes of its own.
+// pattern returns different bytes for each tensor.
 func pattern(s checkpoints.Spec) []byte {
 	return bytes.Repeat([]byte{byte(len(s.Name)), 0x3c}, int(s.Bytes())/2)
 }
@@ -72,7 +72,7 @@ func TestWriteRead(t *testing.T) {
 	}
 }
 
-// TestWriteRefuses: each leaves no file behind.
+// TestWriteRefuses checks that errors leave no file behind.
 func TestWriteRefuses(t *testing.T) {
 	fine := checkpoints.Spec{Name: "a", DType: checkpoints.F32, Shape: []int{2}}
 	broken := errors.New("broken")

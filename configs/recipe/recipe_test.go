@@ -96,7 +96,7 @@ func TestRecipeNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Model, r.Data, r.Steps = "model", "data", max(r.Steps, 1) // what a recipe may leave to flags
+		r.Model, r.Data, r.Steps = "model", "data", max(r.Steps, 1) // may be given by flags instead
 		if err := r.Resolve(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -239,7 +239,7 @@ func TestScheduleAt(t *testing.T) {
 	}
 }
 
-// Every whole number of a recipe has a range, in Validate and for whoever asks.
+// Every integer key of a recipe has a range, which Resolve checks and Range returns.
 func TestRecipeRanges(t *testing.T) {
 	for _, change := range (Recipe{}).Diff(allOnes(t)) {
 		if _, whole := change.New.(string); whole || change.Key == "seed" || !strings.Contains(fmt.Sprintf("%T", change.New), "int") {
@@ -265,7 +265,7 @@ func TestRecipeRanges(t *testing.T) {
 	}
 }
 
-// allOnes is a recipe without a zero.
+// allOnes returns a recipe without zero values.
 func allOnes(t *testing.T) Recipe {
 	t.Helper()
 	r, err := Default()
@@ -302,7 +302,7 @@ func TestRecipeDiff(t *testing.T) {
 	}
 }
 
-// Values are the keys of the document, not those of the default.
+// Values returns the keys of the document, not those of the default.
 func TestRecipeValues(t *testing.T) {
 	values, err := Values([]byte("steps: 3\noptimizer: {lr: 0.0003, name: muon}\nvalid:\n"))
 	if err != nil || len(values) != 3 || values["steps"] != "3" || values["optimizer.lr"] != "0.0003" || values["optimizer.name"] != "muon" {

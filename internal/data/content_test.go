@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A file that holds something else than its name says is an error that says what it is.
+// A file whose contents contradict its name is an error that says what it is.
 func TestOtherContent(t *testing.T) {
 	pointer := "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 	for name, c := range map[string]struct{ content, want string }{
@@ -36,7 +36,7 @@ func TestOtherContent(t *testing.T) {
 	}
 }
 
-// What a text may begin with is no other kind.
+// Texts may begin like files of other kinds.
 func TestTextsThatBeginLikeOthers(t *testing.T) {
 	for _, s := range []string{"PAR1", "BZh", "version 1", "PK", ""} {
 		corpus, err := OpenCorpus(t.Context(), filepath.Join(tree(t, map[string]string{"a.txt": s}), "a.txt"), "")

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// logged is what is logged during a test.
+// logged collects what is logged during a test.
 func logged(t *testing.T) *bytes.Buffer {
 	t.Helper()
 	var log bytes.Buffer
@@ -165,7 +165,7 @@ func TestFolders(t *testing.T) {
 	}
 }
 
-// A folder may hold links to the files, as a hub's cache does.
+// A folder may hold links to the files, like a hub cache.
 func TestLinkedFiles(t *testing.T) {
 	blobs, root := tree(t, map[string]string{"0": "one", "1": "card"}), t.TempDir()
 	for name, blob := range map[string]string{"a.txt": "0", "README.md": "1"} {

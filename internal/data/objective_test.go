@@ -42,7 +42,7 @@ func TestMasked(t *testing.T) {
 	}
 }
 
-// Source and targets of a window, put together again, are the window.
+// Source and targets of a window can be recombined into the window.
 func TestSpans(t *testing.T) {
 	o := Spans{Sentinels: []int32{200, 201, 202, 203, 204, 205, 206, 207}, End: 1, Start: 0, Seed: 3}
 	for _, n := range []int{2, 3, 10, 47, 100} {
@@ -71,7 +71,7 @@ func TestSpans(t *testing.T) {
 	}
 }
 
-// counting is 10, 11 … of n ids.
+// counting returns the n IDs 10, 11, ….
 func counting(n int) []int32 {
 	ids := make([]int32, n)
 	for i := range ids {

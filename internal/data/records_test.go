@@ -10,7 +10,7 @@ import (
 	"testing/iotest"
 )
 
-// texts are the documents of a file of records.
+// texts returns the documents of a file of records.
 func texts(r io.Reader, key string) (docs []string, nulls int, err error) {
 	reader := recordReader{r: bufio.NewReaderSize(r, 16), key: key, doc: document{emit: func(p Part) error {
 		if !p.Resumes {
@@ -101,7 +101,7 @@ func TestTextKey(t *testing.T) {
 	}
 }
 
-// Records that are read are those that encoding/json reads, however they come in.
+// Records that are accepted have the values that encoding/json reads, in whatever pieces they arrive.
 func FuzzRecords(f *testing.F) {
 	for _, s := range []string{
 		"{\"text\":\"a\"}\n{\"text\":\"\\ud83d\\ude00 caf\xe9\"}\n", `["a",{"text":null},{"n":[1e5,{}],"text":"b"}]`, `{"text":"x","n":NaN}`,

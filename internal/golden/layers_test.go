@@ -106,7 +106,7 @@ func sameFolder(t *testing.T, what, got, want string) {
 	}
 }
 
-// planned says why dir cannot be converted so.
+// planned returns the reason why dir cannot be converted with o.
 func planned(t *testing.T, dir string, o convert.Options) error {
 	t.Helper()
 	src, _ := golden.Load(t, dir)

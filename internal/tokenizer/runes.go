@@ -8,7 +8,7 @@ func isLetter(r rune) bool { return unicode.IsLetter(r) } // \p{L}
 func isNumber(r rune) bool { return unicode.IsNumber(r) } // \p{N}
 func isSpace(r rune) bool  { return unicode.IsSpace(r) }  // \s: White_Space
 
-// isWord is \w: Alphabetic, marks, decimal digits, connectors and joiners
+// isWord reports whether a rune matches \w: Alphabetic, marks, decimal digits, connectors and joiners
 // (Unicode Technical Standard 18, annex C).
 func isWord(r rune) bool {
 	return unicode.In(r, unicode.L, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc,

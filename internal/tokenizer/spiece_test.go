@@ -38,7 +38,7 @@ func spm(pieces []spPiece, trainer, normalizer string) string {
 	return b.String() + protoBytes(2, protoVarint(4, uint64(len(pieces)))+trainer) + protoBytes(3, protoBytes(1, "identity")+normalizer)
 }
 
-// spmOf is a SentencePiece model of a tokenizer.json's pieces; of BPE, scores are as the merges have them.
+// spmOf returns a SentencePiece model of a tokenizer.json's pieces; of BPE, scores are as the merges have them.
 func spmOf(t *testing.T, name, trainer, normalizer string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata/tokenizers", name+".json"))
@@ -198,7 +198,7 @@ func TestSpieceErrors(t *testing.T) {
 	}
 }
 
-// A file, however odd, is refused or makes a tokenizer that can be used.
+// Any file is either rejected or gives a usable tokenizer.
 func FuzzSentencePiece(f *testing.F) {
 	pieces := []spPiece{{"<unk>", 0, unknownPiece}, {"</s>", 0, controlPiece}, {"▁a", -1, normalPiece}, {"b", -2, normalPiece}, {"▁ab", -3, normalPiece}}
 	f.Add([]byte(spm(pieces, protoVarint(3, bpeModel), "")), "ab a")

@@ -93,7 +93,7 @@ func (u *unigram) encode(dst []int32, word string) []int32 {
 	return dst
 }
 
-// search is the Viterbi algorithm: best[i] is the best segmentation of word[:i].
+// search runs the Viterbi algorithm: best[i] is the best segmentation of word[:i].
 func (u *unigram) search(word string) []node {
 	best := make([]node, len(word)+1)
 	for i := range best {

@@ -90,7 +90,7 @@ func TestTiedNamesDiffer(t *testing.T) {
 	}
 }
 
-// TestHeadOfItsOwn is not taken for an embedding.
+// TestHeadOfItsOwn: a separate head is not mistaken for an embedding.
 func TestHeadOfItsOwn(t *testing.T) {
 	_, dir := renamed(t, "llama", "model.embed_tokens.weight", "")
 	_, err := weights.Open(dir, weights.Options{})
@@ -210,7 +210,7 @@ func TestBesideTheModel(t *testing.T) {
 	}
 }
 
-// TestStrangeNames refuses what cannot be sorted out.
+// TestStrangeNames rejects ambiguous names.
 func TestStrangeNames(t *testing.T) {
 	same := func(name string) string { return name }
 	for _, c := range []struct {
@@ -232,7 +232,7 @@ func TestStrangeNames(t *testing.T) {
 	}
 }
 
-// TestMistral tells Mistral's own format from Meta's.
+// TestMistral distinguishes Mistral's own format from Meta's.
 func TestMistral(t *testing.T) {
 	const want = "Mistral's own format"
 	_, dir := respelt(t, "llama", func(name string) string { return name }, "tok_embeddings.weight")

@@ -128,7 +128,7 @@ func TestPutBack(t *testing.T) {
 			if err := RemoveLeftovers(target, marked); err != nil {
 				t.Fatal(err)
 			}
-			if test.want == nil { // left for a person to look at
+			if test.want == nil { // left for the user to look at
 				wantTree(t, aside, test.aside)
 				wantTree(t, target, test.target)
 				return

@@ -19,7 +19,7 @@ func TestResolveLearnedAndALiBi(t *testing.T) {
 		`{"model_type": "mpt"}`:         {50368, 2048, 24, 16, 16, 128, 8192, 2048},
 		// BLOOM as published.
 		`{"model_type": "bloom", "n_embed": 1024, "n_layer": 24, "num_attention_heads": 16, "seq_length": 1024}`: {250880, 1024, 24, 16, 16, 64, 4096, 1024},
-		// How many KV heads there are is told in several ways; multi_query counts first.
+		// The number of KV heads is given in several ways; multi_query takes precedence.
 		`{"model_type": "falcon", "num_kv_heads": 71, "multi_query": true}`:                               {65024, 4544, 32, 71, 1, 64, 18176, 2048},
 		`{"model_type": "falcon", "multi_query": false}`:                                                  {65024, 4544, 32, 71, 71, 64, 18176, 2048},
 		`{"model_type": "falcon", "new_decoder_architecture": true}`:                                      {65024, 4544, 32, 71, 71, 64, 18176, 2048},

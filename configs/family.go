@@ -320,7 +320,7 @@ func familyOf(name string, config map[string]any) (*Family, error) {
 	if advice := former[modelType]; advice != "" {
 		return nil, fmt.Errorf("config.json: model_type %q is not a family this toolkit knows: %s", modelType, advice)
 	}
-	return nil, fmt.Errorf("config.json: model_type %q is not a family this toolkit knows%s; gqa-convert --help lists all %d, and its --family takes a checkpoint for one",
+	return nil, fmt.Errorf("config.json: model_type %q is not a family this toolkit knows%s; gqa-convert --help lists all %d, and its --family overrides model_type",
 		modelType, nearest(modelType, families), len(families))
 }
 

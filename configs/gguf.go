@@ -86,7 +86,7 @@ func (g *GGUF) check() error {
 	case g == nil:
 		return nil
 	case (g.Arch == "") == (g.Why == ""):
-		return errors.New("gguf: want arch, or why there is none")
+		return errors.New("gguf: want arch or why")
 	case !slices.Contains([]Planes{"", SplitPlanes, InterleavedPlanes}, g.Rope):
 		return fmt.Errorf("gguf: rope is %q, want split or interleaved", g.Rope)
 	}

@@ -49,7 +49,7 @@ func TestInfer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if want.Position == PositionRope {
-				want.Context = got.Context // told by no shape
+				want.Context = got.Context // not determined by shapes
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("inferred %s:\n%+v, want\n%+v", inferred, got, want)

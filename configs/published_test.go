@@ -124,7 +124,7 @@ func rowOf(t *testing.T, c published) row {
 	return r
 }
 
-// loader returns the class that loads a native conversion of a to so many KV heads, and its library; empty: there is none.
+// loader returns the class that loads a native conversion of a to so many KV heads, and its library, or "" if there is none.
 func loader(t *testing.T, a *Arch, groups int, config []byte) string {
 	t.Helper()
 	families, err := Families()

@@ -252,7 +252,7 @@ func (a *Arch) rolesFit(b *Arch) error {
 	}
 	for _, p := range theirs {
 		if _, left := want[p.Name]; left && !p.Bias && !(p.IsNorm() && a.Has(p.Role)) {
-			return fmt.Errorf("%s: wants a %s, which there is none of here", b.class(), p.Name)
+			return fmt.Errorf("%s: requires a %s, which this model lacks", b.class(), p.Name)
 		}
 	}
 	return nil

@@ -66,7 +66,7 @@ func checkSame(t *testing.T, w *Walk, layer int) Weights {
 }
 
 // TestWalkEncoder takes T5, converted to itself, through encoder and decoder: what is wanted of each attention is what it
-// gives, and the streams are those of a whole forward pass. Where the encoder is not converted, nothing calls for its layers.
+// gives, and the states are those of a whole forward pass. If the encoder is not converted, nothing calls for its layers.
 func TestWalkEncoder(t *testing.T) {
 	src := t5(t)
 	for _, encoder := range []bool{true, false} {

@@ -152,7 +152,7 @@ func (f *leastSquares) damped() (square *mat.SymDense, trace float64) {
 // damping returns the ridge for a trace.
 func (f *leastSquares) damping(trace float64) float64 { return ridge * trace / float64(f.wide) }
 
-// factorise returns the Cholesky factor of m, and reports whether there is one. For a wide m it takes seconds and
+// factorize returns the Cholesky factor of m, and reports whether there is one. For a wide m it takes seconds and
 // cannot be interrupted: if ctx ends, it continues in the background.
 func factorize(ctx context.Context, m *mat.SymDense) (*mat.Cholesky, bool, error) {
 	factored, ok := new(mat.Cholesky), make(chan bool, 1)

@@ -106,7 +106,7 @@ func floats(raw []byte) []float32 {
 	return values
 }
 
-// toGGUF converts a checkpoint and returns the file, and what is said of it: notes, or why llama.cpp cannot hold it.
+// toGGUF converts a checkpoint and returns the file, and the remarks on it: notes, or why llama.cpp cannot load it.
 func toGGUF(t *testing.T, dir string, o convert.Options) (file string, notes []string) {
 	t.Helper()
 	src := golden.Open(t, dir)
@@ -161,7 +161,7 @@ func tooOld(notes []string) bool {
 }
 
 // TestLogits: llama.cpp's logits are those of transformers, for every family that it holds and every number of groups. A
-// release from before it held a family says so, and so do the notes.
+// release that does not support a family yet says so, and so do the notes.
 func TestLogits(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -629,7 +629,7 @@ func TestEncoderDecoders(t *testing.T) {
 	}
 }
 
-// TestEmbeddings: of an encoder alone llama.cpp gives the last hidden state, of which our head reads what it reads of ours.
+// TestEmbeddings: for an encoder alone llama.cpp returns the last hidden states. Our head must give the same for them as for ours.
 func TestEmbeddings(t *testing.T) {
 	c := golden.Named(t, "bert")
 	for _, groups := range append(c.Groups(), 8) {

@@ -127,7 +127,7 @@ func readLabelled(ckpt *checkpoints.Checkpoint, a *configs.Arch) (*Dataset, erro
 	}
 	encoder := a.EncoderLayers == 0
 	if len(shape) != 2 || len(lshape) != 2 || shape[0] != lshape[0] || encoder && shape[1] != lshape[1] || shape[1] == 0 || lshape[1] == 0 {
-		return nil, fmt.Errorf("input_ids has shape %v, labels %v: want [rows, tokens] and [rows, labels], the same where there is no decoder", shape, lshape)
+		return nil, fmt.Errorf("input_ids has shape %v, labels %v: want [rows, tokens] and [rows, labels], of equal shape if there is no decoder", shape, lshape)
 	}
 	if limit := a.MaxPositions(); limit > 0 && shape[1] > limit {
 		return nil, fmt.Errorf("input_ids has rows of %d tokens, but the model has %d positions", shape[1], limit)

@@ -23,22 +23,22 @@ func TestLabelled(t *testing.T) {
 func TestMasked(t *testing.T) {
 	window := counting(40)
 	b, targets := Masked{Mask: 99, Seed: 1}.Batch([][]int32{window, window})
-	hidden := 0
+	masked := 0
 	for i, id := range b.IDs {
 		switch {
 		case id == 99 && targets[i] == window[i%40]:
-			hidden++
+			masked++
 		case id != window[i%40] || targets[i] != -1:
 			t.Fatalf("token %d is read as %d with the target %d", i, id, targets[i])
 		}
 	}
-	if hidden != 2*6 {
-		t.Errorf("%d of 80 tokens are hidden, want 12", hidden)
+	if masked != 2*6 {
+		t.Errorf("%d of 80 tokens are masked, want 12", masked)
 	}
 	again, _ := Masked{Mask: 99, Seed: 1}.Batch([][]int32{window})
 	other, _ := Masked{Mask: 99, Seed: 2}.Batch([][]int32{window})
 	if !slices.Equal(again.IDs, b.IDs[:40]) || slices.Equal(other.IDs, again.IDs) {
-		t.Error("what is hidden does not follow the seed")
+		t.Error("the masked tokens do not depend on the seed")
 	}
 }
 

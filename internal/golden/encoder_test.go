@@ -154,7 +154,7 @@ func TestCopiedHead(t *testing.T) {
 	compare(t, "tied", got, infer.New(cpu.New(), src.Arch, all).Logits(padded(src.Arch)).F32())
 }
 
-// TestScaledHead: T5 v1.0 divides what its head reads by the square root of the model's dim; v1.1's config.json says not to.
+// TestScaledHead: T5 v1.0 divides the head's input by the square root of the model's dim; v1.1's config.json turns this off.
 func TestScaledHead(t *testing.T) {
 	dir := golden.Random(t, t5v10)
 	src, all := golden.Load(t, dir)

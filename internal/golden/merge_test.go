@@ -147,7 +147,7 @@ func disguiseStack(r *rand.Rand, a *configs.Arch, groups int, prefix string, all
 	}
 }
 
-// parts deals the KV heads to groups: neighbours where their order counts. It says of each head which is its group's first.
+// parts assigns the KV heads to groups, adjacent ones if their order matters, and returns the first head of each head's group.
 func parts(r *rand.Rand, a *configs.Arch, groups int) []int {
 	order, firsts, size := r.Perm(a.KVHeads), make([]int, a.KVHeads), a.KVHeads/groups
 	for i, h := range order {

@@ -8,7 +8,7 @@ import (
 )
 
 // addedTokens are the tokens outside the model's vocabulary, which are found in the text before anything else: raw ones
-// in the original text, normalised ones in the output of the normalizer.
+// in the original text, normalized ones in the output of the normalizer.
 type addedTokens struct {
 	raw, normalized matcher
 	ids             map[string]int32
@@ -26,7 +26,7 @@ type addedToken struct {
 	Special    bool   `json:"special"`
 }
 
-// UnmarshalJSON sets Normalized, if "normalised" is missing, unless the token is special, as the tokenizers library
+// UnmarshalJSON sets Normalized, if "normalized" is missing, unless the token is special, as the tokenizers library
 // does.
 func (a *addedToken) UnmarshalJSON(data []byte) error {
 	type plain addedToken

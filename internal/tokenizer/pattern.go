@@ -109,7 +109,7 @@ func findAll(re *regexp2.Regexp, expr, s string, match func(start, end int)) {
 	}
 }
 
-// behaviour says what happens to the matches at which a text is split.
+// behavior says what happens to the matches at which a text is split.
 type behavior string
 
 const (

@@ -41,7 +41,7 @@ func parsePrecompiled(raw json.RawMessage) (normalizer, error) {
 	return p.normalize, nil
 }
 
-// normalise replaces each short grapheme that is in the table, and otherwise each rune of it, as the tokenizers library
+// normalize replaces each short grapheme that is in the table, and otherwise each rune of it, as the tokenizers library
 // does.
 func (p *precompiled) normalize(s string, limit int) string {
 	var b strings.Builder

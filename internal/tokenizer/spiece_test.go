@@ -65,7 +65,7 @@ func spmOf(t *testing.T, name, trainer, normalizer string) string {
 	if json.Unmarshal(f.Model.Vocab, &vocab) != nil && json.Unmarshal(f.Model.Vocab, &ids) != nil {
 		t.Fatalf("%s: no vocabulary", name)
 	}
-	for _, x := range d.Tokens[:max(len(vocab), len(ids))] { // those behind are beside the model
+	for _, x := range d.Tokens[:max(len(vocab), len(ids))] { // the later ones are not part of the model
 		p := spPiece{x.Text, float32(x.Score), normalPiece}
 		rank, merged := ranks[x.Text]
 		if d.Kind == "BPE" {

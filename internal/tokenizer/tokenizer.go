@@ -1,6 +1,6 @@
 // Package tokenizer converts text to token IDs and back.
 //
-// It implements Hugging Face's tokenizer.json: the text is split at added tokens, normalised, and split into words by
+// It implements Hugging Face's tokenizer.json: the text is split at added tokens, normalized, and split into words by
 // the pre-tokenizer; the model encodes each word, and the post-processor adds special tokens.
 package tokenizer
 
@@ -62,7 +62,7 @@ func (t *Tokenizer) EncodePlain(s string) (ids []int32, err error) {
 	return ids, nil
 }
 
-// normalised returns s after the normalizer.
+// normalized returns s after the normalizer.
 func (t *Tokenizer) normalized(s string) string {
 	if t.normalize == nil {
 		return s

@@ -139,7 +139,7 @@ func TestNotedCopy(t *testing.T) {
 	}
 }
 
-// TestInferWrapped reads sizes off tensors behind a wrapper's prefix, and of a head alone.
+// TestInferWrapped reads sizes from tensors with a wrapper's prefix, and from a head alone.
 func TestInferWrapped(t *testing.T) {
 	src, dir := renamed(t, "gpt2", "transformer.wte.weight", "lm_head.weight")
 	src.Close()

@@ -215,7 +215,7 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestQuantised says which tensor cannot be read.
+// TestQuantised: the error names the tensor that cannot be read.
 func TestQuantised(t *testing.T) {
 	a := resolve(t, llama)
 	tensors, err := a.Tensors()

@@ -59,7 +59,7 @@ func (e *Engine) record(out *value, backward func(gy device.Buffer), operands ..
 	return ag.NewOperator(n).Run()
 }
 
-// serialise makes the nodes that loss depends on run one after another. The others have no turn: spago never starts
+// serialize makes the nodes that loss depends on run one after another. The others have no turn: spago never starts
 // them.
 func (e *Engine) serialize(loss mat.Tensor) {
 	valueOf(loss).used = true

@@ -12,7 +12,7 @@ import (
 // Output is an output folder that is being written. It is filled under a temporary name beside the target and renamed
 // to the target once it is complete:
 //
-//	out, err := checkpoints.NewOutput(target, force, recognise)
+//	out, err := checkpoints.NewOutput(target, force, recognize)
 //	if err != nil { ... }
 //	defer out.Abort()
 //	... write files into out.Dir() ...

@@ -6,12 +6,12 @@ import (
 	"math"
 )
 
-// BF16ToF32 returns the exact value of the bfloat16 with bits h.
-func BF16ToF32(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
+// bf16ToF32 returns the exact value of the bfloat16 with bits h.
+func bf16ToF32(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
 
-// F32ToBF16 returns the bits of the bfloat16 nearest to f, rounding ties to even. A NaN stays a NaN with the same
+// f32ToBF16 returns the bits of the bfloat16 nearest to f, rounding ties to even. A NaN stays a NaN with the same
 // leading bits.
-func F32ToBF16(f float32) uint16 {
+func f32ToBF16(f float32) uint16 {
 	b := math.Float32bits(f)
 	if f != f {
 		return nan16(b>>16, 0x7f, 0x40)
@@ -55,9 +55,9 @@ func nan16(h uint32, payload, quiet uint16) uint16 {
 	return uint16(h)
 }
 
-// DecodeFloats converts src, little-endian elements of dtype d, into dst. F64 is rounded to the nearest float32. It is
+// decodeFloats converts src, little-endian elements of dtype d, into dst. F64 is rounded to the nearest float32. It is
 // an error if d is not a float dtype (see [DType.IsFloat]) or src does not hold exactly len(dst) elements.
-func DecodeFloats(dst []float32, src []byte, d DType) error {
+func decodeFloats(dst []float32, src []byte, d DType) error {
 	if err := checkFloats(len(dst), len(src), d); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func DecodeFloats(dst []float32, src []byte, d DType) error {
 		}
 	case BF16:
 		for i := range dst {
-			dst[i] = BF16ToF32(le.Uint16(src[2*i:]))
+			dst[i] = bf16ToF32(le.Uint16(src[2*i:]))
 		}
 	}
 	return nil
@@ -141,7 +141,7 @@ func encodeF16(dst []byte, src []float32) error {
 func encodeBF16(dst []byte, src []float32) error {
 	const infinity = 0x7f80
 	for i, f := range src {
-		h := F32ToBF16(f)
+		h := f32ToBF16(f)
 		if h&0x7fff == infinity && !math.IsInf(float64(f), 0) {
 			return rangeError{f, "the largest BF16 is 3.3895e+38; write F32"}
 		}

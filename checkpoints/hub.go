@@ -33,7 +33,7 @@ func OutsideHub(dir string) error {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	return fmt.Errorf("%s is in a hub cache, which is never written to by default; name a folder with -o", dir)
+	return fmt.Errorf("%s is in a hub cache, which is never written to by default", dir)
 }
 
 // realPrefix resolves the links in the part of path that exists.

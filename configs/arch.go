@@ -96,11 +96,8 @@ const (
 // Relative holds the parameters of T5's distance buckets: see nn.RelativeBuckets.
 type Relative struct{ Buckets, MaxDistance int }
 
-// GroupSize returns the number of heads that share one KV head.
-func (a *Arch) GroupSize() int { return a.Heads / a.KVHeads }
-
-// MaxPositions returns the maximum sequence length, or 0 if it is unlimited. Learned positions limit it, and so does
-// dynamic rotary scaling: beyond the context, it changes every position's embedding with the length.
+// MaxPositions returns the maximum sequence length, or 0 if it is unlimited. Learned positions limit it, and so does dynamic
+// rotary scaling: beyond the context, it changes every position's embedding with the length.
 func (a *Arch) MaxPositions() int {
 	if a.Position == PositionLearned || a.Rope.Type == "dynamic" || a.WindowRope != nil && a.WindowRope.Type == "dynamic" {
 		return a.Context

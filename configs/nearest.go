@@ -14,13 +14,11 @@ func CheckFamily(name string) error {
 	if err != nil || families[name] != nil {
 		return err
 	}
-	return fmt.Errorf("%q, which is none of the %d known%s", name, len(families), nearest(name, families))
+	return fmt.Errorf("%q, which is none of the %d known%s", name, len(families), nearestText(nearest(name, families)))
 }
 
-// nearest lists, for an error, the families whose names or model types resemble name or begin with it; "" if there are
-// none.
-func nearest(name string, families map[string]*Family) string {
-	var near []string
+// nearest returns the families whose names or model types resemble name or are a prefix of it.
+func nearest(name string, families map[string]*Family) (near []string) {
 	for _, family := range slices.Sorted(maps.Keys(families)) {
 		names := slices.Concat(families[family].ModelTypes, []string{family})
 		meant := func(s string) bool { // much longer names are not compared: name may have any length
@@ -30,6 +28,11 @@ func nearest(name string, families map[string]*Family) string {
 			near = append(near, family)
 		}
 	}
+	return near
+}
+
+// nearestText adds families to an error.
+func nearestText(near []string) string {
 	if near == nil {
 		return ""
 	}

@@ -40,23 +40,23 @@ const (
 	between = 100 * time.Millisecond // minimum interval between two drawings
 )
 
-// NewProgress returns a progress line on w for total steps (or bytes) of what. If w is not a terminal, nothing is ever
+// progressOn returns a progress line on w for total steps (or bytes) of what. If w is not a terminal, nothing is ever
 // written. A total of 0 or less means unknown.
-func NewProgress(w io.Writer, total int64, what string, ofBytes bool) *Progress {
-	if !IsTerminal(w) {
+func progressOn(w io.Writer, total int64, what string, ofBytes bool) *Progress {
+	if !isTerminal(w) {
 		return nil
 	}
 	return newBar(w, total, what, ofBytes)
 }
 
-// CommandProgress is NewProgress on cmd's standard error; it shows nothing
+// CommandProgress returns a progress line on cmd's standard error; it shows nothing
 // under --quiet or --log-format json.
 func CommandProgress(cmd *cobra.Command, total int64, what string, ofBytes bool) *Progress {
 	quiet, _ := cmd.Flags().GetBool("quiet")
 	if format := cmd.Flag("log-format"); quiet || format != nil && format.Value.String() == "json" {
 		return nil
 	}
-	return NewProgress(cmd.ErrOrStderr(), total, what, ofBytes)
+	return progressOn(cmd.ErrOrStderr(), total, what, ofBytes)
 }
 
 func newBar(w io.Writer, total int64, what string, ofBytes bool) *Progress {

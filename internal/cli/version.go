@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Version describes the build: the module's version, or the commit it was built from, and the Go release.
-func Version() string {
+// buildVersion describes the build: the module's version, or the commit it was built from, and the Go release.
+func buildVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "(unknown build)"

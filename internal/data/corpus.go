@@ -18,8 +18,8 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// Corpus is a sequence of documents, read on demand.
-type Corpus struct {
+// textCorpus is a sequence of documents, read on demand.
+type textCorpus struct {
 	name   string
 	key    string // key of the text in a JSON record
 	files  []source
@@ -29,31 +29,31 @@ type Corpus struct {
 // TextKey is the default key for the text of a JSON record.
 const TextKey = "text"
 
-// OpenCorpus opens a text corpus. path is a .txt file with documents separated by <|endoftext|>; a .jsonl, .ndjson or
+// openCorpus opens a text corpus. path is a .txt file with documents separated by <|endoftext|>; a .jsonl, .ndjson or
 // .json file of records, concatenated or in an array, which are strings or hold their text under key ("": TextKey); a
 // file of source code or prose, which is one document; any of these with .gz; or a folder of such files, read in path
 // order. In a folder, dot files and files that describe it (README, LICENSE, dataset_info.json) are skipped. In a data
 // set, so are source code and prose. Files of other kinds are skipped with a warning, and are an error if they make up
 // most of the bytes.
-func OpenCorpus(ctx context.Context, path, key string) (*Corpus, error) {
-	c := &Corpus{name: path, key: cmp.Or(key, TextKey)}
+func openCorpus(ctx context.Context, path, key string) (*textCorpus, error) {
+	c := &textCorpus{name: path, key: cmp.Or(key, TextKey)}
 	if err := c.open(ctx); err != nil {
 		return nil, fmt.Errorf("corpus %s: %w", path, file.Reason(path, err))
 	}
 	return c, nil
 }
 
-// CorpusFromBytes returns the corpus of a .txt file with the contents txt. Errors refer to it as name.
-func CorpusFromBytes(name string, txt []byte) *Corpus {
+// corpusFromBytes returns the corpus of a .txt file with the contents txt. Errors refer to it as name.
+func corpusFromBytes(name string, txt []byte) *textCorpus {
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(txt)), nil }
-	return &Corpus{name: name, files: []source{{name: name, kind: ".txt", size: int64(len(txt)), open: open}}}
+	return &textCorpus{name: name, files: []source{{name: name, kind: ".txt", size: int64(len(txt)), open: open}}}
 }
 
 // Name returns the path or name that the corpus was created with.
-func (c *Corpus) Name() string { return c.name }
+func (c *textCorpus) Name() string { return c.name }
 
-// Part is a document, or a piece of one longer than maxPart.
-type Part struct {
+// part is a document, or a piece of one longer than maxPart.
+type part struct {
 	Text    string
 	Goes    bool  // the document continues in the next part
 	Resumes bool  // the document began in an earlier part
@@ -66,8 +66,8 @@ var errStop = errors.New("stop")
 // Parts yields the documents in order, without empty ones, and long ones in parts. It holds one part at a time, and
 // stops at the first error, which names the file. It logs a warning about the first bytes of a corpus that are not
 // UTF-8, and about records whose text is null.
-func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
-	return func(yield func(Part, error) bool) {
+func (c *textCorpus) Parts(ctx context.Context) iter.Seq2[part, error] {
+	return func(yield func(part, error) bool) {
 		m, nulls := meter{ctx: ctx}, 0
 		defer func() {
 			if nulls > 0 {
@@ -75,7 +75,7 @@ func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
 			}
 		}()
 		for _, f := range c.files {
-			n, err := c.read(f, &m, func(p Part) error {
+			n, err := c.read(f, &m, func(p part) error {
 				p.read = m.read
 				c.checkUTF8(f, p.Text)
 				if f.records() {
@@ -91,7 +91,7 @@ func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
 				return
 			}
 			if err != nil {
-				yield(Part{}, fmt.Errorf("corpus %s: %w", f.name, file.Reason(f.name, err)))
+				yield(part{}, fmt.Errorf("corpus %s: %w", f.name, file.Reason(f.name, err)))
 				return
 			}
 		}
@@ -99,7 +99,7 @@ func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
 }
 
 // read passes the parts of a file to emit, and returns the number of records whose text is null.
-func (c *Corpus) read(f source, m *meter, emit func(Part) error) (nulls int, err error) {
+func (c *textCorpus) read(f source, m *meter, emit func(part) error) (nulls int, err error) {
 	opened, err := f.open()
 	if err != nil {
 		return 0, err
@@ -136,7 +136,7 @@ func (m *meter) Read(p []byte) (n int, err error) {
 
 // checkUTF8 warns once per corpus. Tokenizers replace invalid bytes by U+FFFD or by special byte tokens, so a model
 // would learn text that nobody wrote.
-func (c *Corpus) checkUTF8(f source, s string) {
+func (c *textCorpus) checkUTF8(f source, s string) {
 	if utf8.ValidString(s) {
 		return
 	}
@@ -156,7 +156,7 @@ func replaceInvalid(s string) string {
 // Tokens encodes the documents, each followed by the end-of-text token if the tokenizer has one, into the sequence of
 // token IDs that windows are cut from. With max > 0 it returns the first max IDs, and reads no more than needed for
 // them. Documents are encoded on all cores; the result does not depend on their number. A cancelled ctx is an error.
-func (c *Corpus) Tokens(ctx context.Context, t *tokenizer.Tokenizer, max int) ([]int32, error) {
+func (c *textCorpus) Tokens(ctx context.Context, t *tokenizer.Tokenizer, max int) ([]int32, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ids := gathered{size: c.size()}
@@ -182,7 +182,7 @@ func (c *Corpus) Tokens(ctx context.Context, t *tokenizer.Tokenizer, max int) ([
 }
 
 // size returns the size of the corpus on disk in bytes.
-func (c *Corpus) size() (n int64) {
+func (c *textCorpus) size() (n int64) {
 	for _, f := range c.files {
 		n += f.size
 	}
@@ -228,7 +228,7 @@ type encoded struct {
 
 // encode starts a goroutine for each part and sends the channels that will receive its IDs, in order. The capacity of
 // the channel bounds how far it runs ahead.
-func (c *Corpus) encode(ctx context.Context, t *tokenizer.Tokenizer) <-chan chan encoded {
+func (c *textCorpus) encode(ctx context.Context, t *tokenizer.Tokenizer) <-chan chan encoded {
 	results := make(chan chan encoded, 2*runtime.GOMAXPROCS(0))
 	go func() {
 		defer close(results)
@@ -247,7 +247,7 @@ func (c *Corpus) encode(ctx context.Context, t *tokenizer.Tokenizer) <-chan chan
 
 // encodePart returns the IDs of a part, with the end-of-text token after a document's last part. err is the error from
 // reading the part.
-func encodePart(t *tokenizer.Tokenizer, p Part, err error) encoded {
+func encodePart(t *tokenizer.Tokenizer, p part, err error) encoded {
 	if err != nil {
 		return encoded{err: err}
 	}

@@ -115,7 +115,7 @@ func (r *recordReader) text() error {
 
 // object reads an object whose opening brace has been read.
 func (r *recordReader) object() error {
-	missing := missingKeyError{Key: r.key}
+	missing := KeyError{Key: r.key}
 	longest, seen := -1, false
 	err := r.members(func(key string, c byte) error {
 		if key == r.key {
@@ -151,8 +151,8 @@ func (r *recordReader) textValue(c byte) error {
 	return fmt.Errorf("%q is %s, want a string", r.key, kindOfJSON(c))
 }
 
-// missingKeyError reports a record that lacks the key of its text.
-type missingKeyError struct {
+// KeyError reports a record that lacks the key of its text.
+type KeyError struct {
 	Key     string
 	Has     []string // its first keys
 	More    int      // number of further keys
@@ -162,7 +162,7 @@ type missingKeyError struct {
 // maxKeys is the maximum number of keys listed in an error.
 const maxKeys = 12
 
-func (e *missingKeyError) add(key string) {
+func (e *KeyError) add(key string) {
 	if len(e.Has) < maxKeys {
 		e.Has = append(e.Has, key)
 	} else {
@@ -170,7 +170,8 @@ func (e *missingKeyError) add(key string) {
 	}
 }
 
-func (e *missingKeyError) Error() string {
+// Error names the key that is missing and those that the record has.
+func (e *KeyError) Error() string {
 	if len(e.Has) == 0 {
 		return fmt.Sprintf("the record has no %q; it is empty", e.Key)
 	}
@@ -185,7 +186,7 @@ func (e *missingKeyError) Error() string {
 	if e.Longest == "" {
 		return fmt.Sprintf("the record has no %q, and no other key holds a string; its keys are %s", e.Key, has)
 	}
-	return fmt.Sprintf("the record has no %q; its keys are %s: choose the one with the text by --text-key, such as --text-key %s", e.Key, has, e.Longest)
+	return fmt.Sprintf("the record has no %q; its keys are %s", e.Key, has)
 }
 
 // maxDepth is the maximum nesting depth of lists and objects in a record.

@@ -38,7 +38,7 @@ func FirstWindows(ids []int32, n, limit int) ([][]int32, error) {
 type Sampler struct {
 	ids     []int32
 	window  int
-	windows int
+	windows int // in an epoch
 	seed    uint64
 
 	mu    sync.Mutex
@@ -61,11 +61,9 @@ func NewSampler(ids []int32, window int, seed uint64) (*Sampler, error) {
 	return &Sampler{ids: ids, window: window, windows: n, seed: seed}, nil
 }
 
-// Windows returns the number of windows in an epoch.
-func (s *Sampler) Windows() int { return s.windows }
-
-// Batch returns the size windows of step, counted from 0, as subslices of the sampler's IDs. They depend only on the
-// seed, step and size, so that a run can resume at any step without saved state.
+// Batch returns the size windows of step, counted from 0, as subslices of the
+// sampler's IDs. They depend only on the seed, step and size, so that a run can
+// resume at any step without saved state.
 func (s *Sampler) Batch(step, size int) [][]int32 {
 	batch := make([][]int32, size)
 	for i := range batch {

@@ -148,16 +148,7 @@ func codeFiles(dir string) (files []string) {
 			continue
 		}
 		for _, v := range keys.AutoMap {
-			list, several := v.([]any) // for tokenizers: the slow and the fast class
-			if !several {
-				list = []any{v}
-			}
-			for _, class := range list {
-				text, _ := class.(string)
-				if module, _, ok := strings.Cut(text, "."); ok && !strings.Contains(module, "--") { // otherwise it is in another repository
-					files = append(files, module+".py")
-				}
-			}
+			files = append(files, classFiles(v)...)
 		}
 	}
 	for i := 0; i < len(files); i++ { // grows as imports are found
@@ -165,6 +156,21 @@ func codeFiles(dir string) (files []string) {
 			if !slices.Contains(files, name) {
 				files = append(files, name)
 			}
+		}
+	}
+	return files
+}
+
+// classFiles returns the files of an entry of auto_map: a class or, for a tokenizer, the slow and the fast one.
+func classFiles(entry any) (files []string) {
+	list, several := entry.([]any)
+	if !several {
+		list = []any{entry}
+	}
+	for _, class := range list {
+		text, _ := class.(string)
+		if module, _, ok := strings.Cut(text, "."); ok && !strings.Contains(module, "--") { // otherwise it is in another repository
+			files = append(files, module+".py")
 		}
 	}
 	return files

@@ -12,13 +12,13 @@ import (
 	"gqa/internal/file"
 )
 
-// WriteFileAtomic writes data to path so that path holds, whatever happens, either
-// what it held before or all of data. perm is before the umask. What is there must be a
-// regular file. What killed processes left of earlier calls is removed.
+// WriteFileAtomic writes data to the file path atomically: whatever happens, path holds either its old contents or all
+// of data. perm is before the umask. It is an error if path exists and is not a regular file. Temporary files left by
+// earlier calls in killed processes are removed.
 func WriteFileAtomic(path string, data []byte, perm os.FileMode) error {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode()&fs.ModeSymlink != 0 {
-			return fmt.Errorf("%s: is a link; name the file that it leads to", path)
+			return fmt.Errorf("%s: is a symbolic link; name the file it points to", path)
 		}
 		if err := file.Check(path, info); err != nil {
 			return err
@@ -27,7 +27,7 @@ func WriteFileAtomic(path string, data []byte, perm os.FileMode) error {
 	if err := RemoveLeftovers(path); err != nil {
 		return err
 	}
-	temp := besides(path, tmpKind)
+	temp := tempPath(path, tmpKind)
 	if err := writeSynced(temp, data, perm); err != nil {
 		os.Remove(temp)
 		return err
@@ -45,16 +45,15 @@ func writeSynced(path string, data []byte, perm os.FileMode) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	holdFile(f)
+	lockFile(f)
 	if _, err := f.Write(data); err != nil {
 		return err
 	}
 	return f.Sync()
 }
 
-// syncPath makes a file's bytes, or a folder's entries, survive a power cut, where the
-// system can: Windows syncs only what is open for writing, and some network file
-// systems do not sync folders.
+// syncPath syncs a file's data, or a directory's entries, to disk where the system supports it: Windows syncs only
+// files open for writing, and some network file systems do not sync directories.
 func syncPath(path string) (err error) {
 	if runtime.GOOS == "windows" {
 		return nil

@@ -2,7 +2,7 @@ package checkpoints
 
 import "golang.org/x/sys/unix"
 
-// bootID is another after each start of the system.
+// bootID returns an identifier that changes whenever the system is booted.
 func bootID() string {
 	id, _ := unix.Sysctl("kern.bootsessionuuid")
 	return id

@@ -2,7 +2,7 @@ package checkpoints
 
 import "os"
 
-// bootID is another after each start of the system.
+// bootID returns an identifier that changes whenever the system is booted.
 func bootID() string {
 	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return string(id)

@@ -2,5 +2,5 @@
 
 package checkpoints
 
-// bootID is not known: pids and locks alone tell.
+// bootID returns "": there is no boot identifier on this system, so only process IDs and locks are used.
 func bootID() string { return "" }

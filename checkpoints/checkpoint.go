@@ -13,7 +13,7 @@ import (
 	"gqa/internal/file"
 )
 
-// The names that transformers gives a checkpoint's files.
+// File names used by transformers.
 const (
 	configFile  = "config.json"
 	weightsFile = "model.safetensors"
@@ -23,30 +23,29 @@ const (
 	torchIndexFile = "pytorch_model.bin.index.json"
 )
 
-// Checkpoint is the tensors of one model over one or more safetensors or PyTorch files,
-// with the folder they lie in.
+// Checkpoint is the tensors of one model, stored in one or more safetensors or PyTorch files, and the folder that holds
+// the files.
 type Checkpoint struct {
 	Dir      string            // the folder
 	Files    []string          // weight files, base names, sorted
 	Index    string            // base name of the index, empty without one
 	Config   []byte            // config.json, nil if there is none
-	Metadata map[string]string // __metadata__ of all files; never nil; where files differ, the first one's
-	Unlisted []string          // tensors that a shard holds and the index does not list
-	Notes    []string          // what a person should know of how the folder was read
+	Metadata map[string]string // __metadata__ of all files, never nil; where files disagree, the first one wins
+	Unlisted []string          // tensors that are in a shard but not in the index
+	Notes    []string          // remarks for the user on how the folder was read
 
-	order   []*Tensor // in file order, with those that another took the place of
+	order   []*Tensor // in file order, including tensors shadowed by another of the same name
 	tensors map[string]*Tensor
 	closers []io.Closer
-	listed  map[string]string // tensor to shard, by the index; nil without one
-	copies  []string          // tensors in shards that the index does not place them in
+	listed  map[string]string // tensor name to shard according to the index; nil if there is no index
+	copies  []string          // tensors found in shards other than those the index names
 }
 
-// Open opens a checkpoint: a folder (with model.safetensors, or an index and its
-// shards, or a complete set of shards, or a single .safetensors file, or the same of
-// PyTorch's .bin files), a .safetensors file, what torch.save wrote (.bin, .pt, .pth),
-// or an index file (index.json). The config is taken from the same folder if it is
-// there. Every header is read and checked; the error says which file and tensor is
-// wrong. Where a folder holds two answers, Notes say which was taken.
+// Open opens a checkpoint. path is a folder, a .safetensors file, a file written by torch.save (.bin, .pt, .pth), or an
+// index file (index.json). A folder holds model.safetensors, or an index and its shards, or a complete set of shards,
+// or a single .safetensors file, or the same in PyTorch's .bin format. The config is read from the same folder if there
+// is one. Open reads and checks every header; an error names the file and tensor at fault. If a folder holds more than
+// one possible set of weights, Notes records which was chosen.
 func Open(path string) (*Checkpoint, error) {
 	what, err := resolve(path)
 	if err != nil {
@@ -63,19 +62,20 @@ func Open(path string) (*Checkpoint, error) {
 	return c, err
 }
 
-// instead opens the shards beside a file that cannot be read. Another format may be of another save, so it is only named.
+// instead opens the complete set of shards beside a file that cannot be read. Weights in another format may come from
+// another save, so the error only mentions them.
 func instead(what choice, err error) (*Checkpoint, error) {
 	c, rivalErr := open(*what.rival)
 	switch {
 	case rivalErr == nil && what.kind == what.rival.kind:
-		c.Notes = append(c.Notes, fmt.Sprintf("%v; the complete set %s beside it is read instead", err, what.rival))
+		c.Notes = append(c.Notes, fmt.Sprintf("%v; reading the complete set %s beside it instead", err, what.rival))
 		return c, nil
 	case rivalErr == nil:
 		c.Close()
-	case rivalErr.Error() == err.Error(): // of config.json
+	case rivalErr.Error() == err.Error(): // both errors are about config.json
 		return nil, err
 	}
-	return nil, fmt.Errorf("%w; beside it are other weights: %s", err, what.rival)
+	return nil, fmt.Errorf("%w; the folder also holds other weights: %s", err, what.rival)
 }
 
 func open(what choice) (*Checkpoint, error) {
@@ -103,7 +103,7 @@ func (c *Checkpoint) open(what choice) error {
 	return c.openFiles(what.files)
 }
 
-// openFiles adds weight files of the folder.
+// openFiles opens weight files in the checkpoint's folder and adds their tensors.
 func (c *Checkpoint) openFiles(names []string) error {
 	for _, name := range names {
 		if err := c.openFile(filepath.Join(c.Dir, name)); err != nil {
@@ -126,38 +126,38 @@ func (c *Checkpoint) openFile(path string) error {
 	return c.add(path, f, info.Size())
 }
 
-// broken is err, of opening a file, or what is more to the point: the hub's cache has links to files that a download that was
-// broken off has not brought.
+// broken returns err, or a clearer error if path is a dangling link: the hub's cache links to files that an interrupted
+// download did not fetch.
 func broken(path string, err error) error {
 	target, isLink := os.Readlink(path)
 	if errors.Is(err, fs.ErrNotExist) && isLink == nil {
-		return fmt.Errorf("%s: is a link to %s, which is missing: download it again", path, target)
+		return fmt.Errorf("%s: is a link to %s, which is missing; download it again", path, target)
 	}
 	return err
 }
 
-// compare notes which of two answers was taken, unless they look the same.
+// compare notes which of two sets of weights was chosen, unless they look the same.
 func (c *Checkpoint) compare(what choice) {
 	dir, taken, left := c.Dir, what.String(), what.rival.String()
 	note := func(format string, args ...any) { c.Notes = append(c.Notes, fmt.Sprintf(format, args...)) }
 	other, err := open(*what.rival)
 	if err != nil {
-		note("%s: holds both %s and %s: %s is read, as transformers does; the other cannot be: %v", dir, taken, left, taken, err)
+		note("%s: holds both %s and %s: %s is read, as transformers does; the other cannot be read: %v", dir, taken, left, taken, err)
 		return
 	}
 	defer other.Close()
 	differ := c.differs(other)
 	switch {
 	case differ != "":
-		note("%s: holds both %s and %s, which differ in tensor %s: %s is read, as transformers does; remove what is of an earlier save",
+		note("%s: holds both %s and %s, which differ in tensor %s: %s is read, as transformers does; remove the files of the earlier save",
 			dir, taken, left, differ, taken)
-	case what.kind == what.rival.kind: // the same weights in two formats are usual
+	case what.kind == what.rival.kind: // holding the same weights in both formats is common
 		note("%s: holds both %s and %s: %[2]s is read, as transformers does", dir, taken, left)
 	}
 }
 
-// differs names a tensor that is not the same in both, as far as the first bytes of each tell; empty if there is none. What
-// one of them lacks may be a buffer, or a tied copy.
+// differs returns the name of a tensor that differs between the two checkpoints, judging by the first bytes of each
+// tensor, or "" if there is none. It ignores tensors that only one of them has: they may be buffers or tied copies.
 func (c *Checkpoint) differs(other *Checkpoint) string {
 	var a, b [4096]byte
 	common := false
@@ -183,9 +183,8 @@ func (c *Checkpoint) differs(other *Checkpoint) string {
 	return ""
 }
 
-// Read returns the checkpoint in one weight file of size bytes that need not lie on a
-// disk. Errors and tensors call it name. The caller keeps r open while
-// tensors are read.
+// Read returns the checkpoint in a single weight file of size bytes, which need not be on disk. Errors and tensors
+// refer to the file as name. The caller must keep r open for as long as it reads tensors.
 func Read(name string, r io.ReaderAt, size int64) (*Checkpoint, error) {
 	c := newCheckpoint(filepath.Dir(name))
 	if err := c.add(name, r, size); err != nil {
@@ -215,7 +214,7 @@ func (c *Checkpoint) add(path string, r io.ReaderAt, size int64) error {
 	return nil
 }
 
-// addTensor adds a tensor. Of two with one name the index chooses.
+// addTensor adds a tensor. If two tensors share a name, the index decides between them.
 func (c *Checkpoint) addTensor(t *Tensor) error {
 	other, shard := c.tensors[t.Name], filepath.Base(t.File)
 	place, listed := c.listed[t.Name]
@@ -224,7 +223,7 @@ func (c *Checkpoint) addTensor(t *Tensor) error {
 		if c.listed != nil && !listed {
 			c.Unlisted = append(c.Unlisted, t.Name)
 		}
-	case listed && place == shard: // and other is not where the index says
+	case listed && place == shard: // the other one is not where the index says
 		c.copies = append(c.copies, fmt.Sprintf("%s in %s", t.Name, filepath.Base(other.File)))
 	case listed && place == filepath.Base(other.File):
 		c.copies = append(c.copies, fmt.Sprintf("%s in %s", t.Name, shard))
@@ -236,7 +235,7 @@ func (c *Checkpoint) addTensor(t *Tensor) error {
 	return nil
 }
 
-// parseFile reads what says where the tensors of a weight file lie.
+// parseFile reads the header of a weight file.
 func parseFile(name string, r io.ReaderAt, size int64) (*header, error) {
 	start := make([]byte, min(size, 512))
 	if _, err := r.ReadAt(start, 0); err != nil && err != io.EOF {
@@ -255,14 +254,14 @@ func parseFile(name string, r io.ReaderAt, size int64) (*header, error) {
 			return nil, fmt.Errorf("is %s; want a safetensors or PyTorch file", kind)
 		}
 		if isTorchName(name) {
-			return nil, errors.New("is not what torch.save writes; the file is damaged: download or save it again")
+			return nil, errors.New("was not written by torch.save, or is damaged: download or save it again")
 		}
 		return nil, fmt.Errorf("%w; the file is damaged: download or save it again", err)
 	}
 	return h, nil
 }
 
-// Close closes the weight files; tensors cannot be read afterwards.
+// Close closes the weight files. Tensors cannot be read afterwards.
 func (c *Checkpoint) Close() error {
 	var errs []error
 	for _, f := range c.closers {
@@ -272,8 +271,7 @@ func (c *Checkpoint) Close() error {
 	return errors.Join(errs...)
 }
 
-// Names returns the tensors' names in file order: shards by file name, within a
-// file by offset.
+// Names returns the names of the tensors in file order: shards by file name, and tensors by offset within a file.
 func (c *Checkpoint) Names() []string {
 	names := make([]string, 0, len(c.order))
 	for _, t := range c.order {
@@ -284,14 +282,14 @@ func (c *Checkpoint) Names() []string {
 	return names
 }
 
-// Tensor returns the tensor of that name, false if there is none.
+// Tensor returns the tensor with the given name, and reports whether there is one.
 func (c *Checkpoint) Tensor(name string) (*Tensor, bool) {
 	t, ok := c.tensors[name]
 	return t, ok
 }
 
-// Rename calls tensors by what to makes of their names, and leaves out those of which
-// it makes nothing. Two tensors of one name are an error.
+// Rename renames every tensor to to(name), and drops those for which it returns "". It is an error if two tensors get
+// the same name.
 func (c *Checkpoint) Rename(to func(name string) string) error {
 	was, isUnlisted := map[string]string{}, map[string]bool{}
 	for _, name := range c.Unlisted {
@@ -304,7 +302,7 @@ func (c *Checkpoint) Rename(to func(name string) string) error {
 			continue
 		}
 		if other, ok := was[renamed]; ok {
-			return fmt.Errorf("tensors %q and %q are both %q", other, name, renamed)
+			return fmt.Errorf("tensors %q and %q are both renamed to %q", other, name, renamed)
 		}
 		was[renamed], t.Name = name, renamed
 		tensors[renamed], order = t, append(order, t)
@@ -316,7 +314,7 @@ func (c *Checkpoint) Rename(to func(name string) string) error {
 	return nil
 }
 
-// Alias makes a tensor known by another name too.
+// Alias makes the tensor called name available as alias too.
 func (c *Checkpoint) Alias(alias, name string) {
 	t := *c.tensors[name]
 	t.Name = alias

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyFileRange copies up to n bytes of src from off on to dst at at within the system,
-// and returns how many. It stops short where the system cannot, or at an error, which
-// whoever copies the rest will meet again.
+// copyFileRange copies up to n bytes from offset off of src to offset at of dst within the kernel, and returns the
+// number of bytes copied. It stops early if the kernel cannot copy, or on an error, which the caller will meet again
+// when it copies the rest.
 func copyFileRange(dst *os.File, at int64, src *os.File, off, n int64) (done int64) {
-	const most = 1 << 30 // in one call, a little less than the system's own limit
+	const most = 1 << 30 // bytes per call, slightly below the kernel's limit
 	for done < n {
 		m, err := unix.CopyFileRange(int(src.Fd()), &off, int(dst.Fd()), &at, int(min(n-done, most)), 0)
 		if err == unix.EINTR || err == unix.EAGAIN {

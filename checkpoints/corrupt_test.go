@@ -25,28 +25,28 @@ var corrupt = []struct {
 }{
 	{"empty", nil, "the file has 0 bytes"},
 	{"short", []byte{1, 2, 3, 4, 5, 6, 7}, "the file has 7 bytes"},
-	{"no header", make([]byte, 8), "the header is not JSON: it ends too early"},
+	{"no header", make([]byte, 8), "the header is not JSON: unexpected end"},
 	{"length beyond file", append(raw(`{"a":`+entry+`}`, 0)[:8], "\x00{"...), "only 2 follow"},
 	{"length of 2^63", []byte("\x00\x00\x00\x00\x00\x00\x00\x80{}"), "header length is 9223372036854775808"},
 	{"not UTF-8", raw("{\"a\xff\":"+entry+"}", 16), "is not UTF-8"},
 	{"not JSON", raw(`{"a":`+entry+`,}`, 16), "is not JSON"},
-	{"not an object", raw(`["a"]`, 0), "has [ where { is wanted"},
-	{"unfinished", raw(`{"a":`+entry, 16), "ends too early"},
-	{"two objects", raw(`{}{}`, 0), "something after the JSON object"},
+	{"not an object", raw(`["a"]`, 0), "has [, want {"},
+	{"unfinished", raw(`{"a":`+entry, 16), "unexpected end"},
+	{"two objects", raw(`{}{}`, 0), "extra data after the JSON object"},
 	{"tensor twice", raw(`{"a":`+entry+`,"a":`+entry+`}`, 16), `has the key "a" twice`},
 	{"tensor twice, escaped", raw(`{"a":`+entry+`,"\u0061":`+entry+`}`, 16), `has the key "a" twice`},
 	{"dtype twice", raw(`{"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}`, 4), `tensor "a": has the key "dtype" twice`},
-	{"tensor is no object", raw(`{"a":1}`, 0), `tensor "a": has 1 where { is wanted`},
+	{"tensor is no object", raw(`{"a":1}`, 0), `tensor "a": has 1, want {`},
 	{"unknown dtype", raw(`{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}`, 4), `tensor "a": dtype is an unknown dtype "F31"`},
-	{"dtype is a number", raw(`{"a":{"dtype":32,"shape":[1],"data_offsets":[0,4]}}`, 4), "has 32 where a string is wanted"},
+	{"dtype is a number", raw(`{"a":{"dtype":32,"shape":[1],"data_offsets":[0,4]}}`, 4), "has 32, want a string"},
 	{"upper-case key", raw(`{"a":{"DTYPE":"F32","shape":[1],"data_offsets":[0,4]}}`, 4), "want the keys dtype, shape"},
 	{"no shape", raw(`{"a":{"dtype":"F32","data_offsets":[0,4]}}`, 4), "want the keys dtype, shape"},
 	{"no offsets", raw(`{"a":{"dtype":"F32","shape":[1]}}`, 4), "want the keys dtype, shape"},
-	{"shape is null", raw(`{"a":{"dtype":"F32","shape":null,"data_offsets":[0,4]}}`, 4), "where [ is wanted"},
-	{"negative shape", raw(`{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}`, 4), "shape has -1 where a size is wanted"},
-	{"fractional shape", raw(`{"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}}`, 4), "shape has 1.0 where a size"},
-	{"string in shape", raw(`{"a":{"dtype":"F32","shape":["1"],"data_offsets":[0,4]}}`, 4), "shape has 1 where a size"},
-	{"shape of 2^63", raw(`{"a":{"dtype":"U8","shape":[9223372036854775808],"data_offsets":[0,4]}}`, 4), "where a size"},
+	{"shape is null", raw(`{"a":{"dtype":"F32","shape":null,"data_offsets":[0,4]}}`, 4), "want ["},
+	{"negative shape", raw(`{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}`, 4), "shape has -1, want a size"},
+	{"fractional shape", raw(`{"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}}`, 4), "shape has 1.0, want a size"},
+	{"string in shape", raw(`{"a":{"dtype":"F32","shape":["1"],"data_offsets":[0,4]}}`, 4), "shape has 1, want a size"},
+	{"shape of 2^63", raw(`{"a":{"dtype":"U8","shape":[9223372036854775808],"data_offsets":[0,4]}}`, 4), "want a size"},
 	{"overflowing shape", raw(`{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}`, 0), "is too large"},
 	{"overflowing bytes", raw(`{"a":{"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,0]}}`, 0), "is too large"},
 	{"bytes do not match", raw(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,16]}}`, 16), "hold 16 bytes, but F32 [2 3] takes 24"},
@@ -57,7 +57,7 @@ var corrupt = []struct {
 	{"huge tensor", raw(`{"a":{"dtype":"U8","shape":[1099511627776],"data_offsets":[0,1099511627776]}}`, 4), "the file holds 4 bytes of data"},
 	{"overlap", raw(`{"a":`+entry+`,"b":{"dtype":"F32","shape":[2],"data_offsets":[12,20]}}`, 20), `tensor "b" starts at byte 12 of the data, inside tensor "a", which ends at 16`},
 	{"same place", raw(`{"a":`+entry+`,"b":`+entry+`}`, 16), `inside tensor "a"`},
-	{"hole", raw(`{"a":`+entry+`,"b":{"dtype":"F32","shape":[1],"data_offsets":[20,24]}}`, 24), `but tensor "a" ends at 16: the bytes between belong to no tensor`},
+	{"hole", raw(`{"a":`+entry+`,"b":{"dtype":"F32","shape":[1],"data_offsets":[20,24]}}`, 24), `but tensor "a" ends at 16: the bytes between them belong to no tensor`},
 	{"hole at the start", raw(`{"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, 8), "but the header ends at 0"},
 	{"truncated", raw(`{"a":`+entry+`}`, 15), `tensor "a" ends at byte 16 of the data, but the file holds 15`},
 	{"trailing bytes", raw(`{"a":`+entry+`}`, 17), `tensor "a" ends at byte 16 of the data, but the file holds 17 bytes of data`},
@@ -66,7 +66,7 @@ var corrupt = []struct {
 	{"metadata of numbers", raw(`{"__metadata__":{"n":1}}`, 0), `"__metadata__" must map strings to strings: it has 1`},
 	{"metadata twice", raw(`{"__metadata__":{},"__metadata__":{}}`, 0), `has the key "__metadata__" twice`},
 	{"PyTorch zip", []byte("PK\x03\x04\x00\x00\x08\x08\x00\x00archive/data.pkl"), "cannot read this PyTorch checkpoint: its zip directory"},
-	{"PyTorch pickle", []byte("\x80\x02\x8a\x0alX\x00\x00\x00\x00"), "it is a pickle, but not one of torch.save"},
+	{"PyTorch pickle", []byte("\x80\x02\x8a\x0alX\x00\x00\x00\x00"), "it is a pickle that torch.save did not write"},
 	{"GGUF", []byte("GGUF\x03\x00\x00\x00\x00\x00\x00\x00"), "is a GGUF file"},
 	{"Git LFS pointer", []byte("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"), "git lfs pull"},
 	{"web page", []byte("<!DOCTYPE html><html>404</html>"), "is a web page"},
@@ -109,7 +109,7 @@ func TestTruncations(t *testing.T) {
 	wantError(t, err, "but the file holds 345345 bytes of data")
 }
 
-// TestOddButLegal opens what the format allows and few writers make.
+// TestOddButLegal opens files that the format allows but few writers produce.
 func TestOddButLegal(t *testing.T) {
 	file := raw(`{"z":{"shape":[3,0],"extra":[{}],"data_offsets":[8,8],"dtype":"F64"},`+
 		`"scalar":{"dtype":"F32","shape":[],"data_offsets":[8,12]},`+

@@ -18,13 +18,13 @@ import (
 	"gqa/internal/file"
 )
 
-// Digest tells whether a file still holds what was written to it.
+// Digest is the size and hash of a file, used to check whether its contents have changed.
 type Digest struct {
 	Bytes  int64  `json:"bytes"`
-	SHA256 string `json:"sha256"` // in hexadecimal digits
+	SHA256 string `json:"sha256"` // hexadecimal
 }
 
-// Digests returns the digest of every file in dir and in the folders below it, by name: relative to dir, with slashes.
+// Digests returns the digest of every file in dir and its subfolders, keyed by slash-separated path relative to dir.
 func Digests(ctx context.Context, dir string) (map[string]Digest, error) {
 	names, err := filesBelow(dir)
 	if err != nil {
@@ -45,12 +45,12 @@ func Digests(ctx context.Context, dir string) (map[string]Digest, error) {
 	return digests, nil
 }
 
-// VerifySizes checks that the files of dir that want names are there and have their sizes. It reads none of them. The error
-// names the first file that differs.
+// VerifySizes checks that the files of dir listed in want exist and have the right sizes, without reading them. The
+// error names the first file that differs.
 func VerifySizes(dir string, want map[string]Digest) error {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if !filepath.IsLocal(filepath.FromSlash(name)) {
-			return fmt.Errorf("%s: leads out of the folder", name)
+			return fmt.Errorf("%s: points outside the folder", name)
 		}
 		switch info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name))); {
 		case errors.Is(err, fs.ErrNotExist):
@@ -58,14 +58,14 @@ func VerifySizes(dir string, want map[string]Digest) error {
 		case err != nil:
 			return err
 		case info.Size() != want[name].Bytes:
-			return fmt.Errorf("%s has %d bytes, but %d were written", name, info.Size(), want[name].Bytes)
+			return fmt.Errorf("%s has %d bytes, want %d as written", name, info.Size(), want[name].Bytes)
 		}
 	}
 	return nil
 }
 
-// Verify checks that the files of dir that want names hold what was written to them. The error names the first file that
-// differs.
+// Verify checks that the files of dir listed in want still have the contents that were written. The error names the
+// first file that differs.
 func Verify(ctx context.Context, dir string, want map[string]Digest) error {
 	if err := VerifySizes(dir, want); err != nil {
 		return err
@@ -74,13 +74,13 @@ func Verify(ctx context.Context, dir string, want map[string]Digest) error {
 	return atOnce(len(names), func(i int) error {
 		got, err := DigestFile(ctx, filepath.Join(dir, filepath.FromSlash(names[i])))
 		if err == nil && got != want[names[i]] {
-			err = fmt.Errorf("%s is damaged: its SHA-256 is not that of what was written", names[i])
+			err = fmt.Errorf("%s is damaged: its SHA-256 differs from that of the file written", names[i])
 		}
 		return err
 	})
 }
 
-// atOnce runs n tasks, as many at a time as there are threads, and returns the error of the first that failed, in their order.
+// atOnce runs n tasks, GOMAXPROCS at a time, and returns the error of the lowest-numbered task that failed.
 func atOnce(n int, task func(i int) error) error {
 	errs, free := make([]error, n), make(chan struct{}, runtime.GOMAXPROCS(0))
 	var group sync.WaitGroup
@@ -115,7 +115,7 @@ func DigestFile(ctx context.Context, path string) (Digest, error) {
 	return Digest{n, hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// cancelled is a reader that ends with its context.
+// cancelled is a reader that fails once its context is done.
 type cancelled struct {
 	ctx context.Context
 	io.Reader
@@ -128,7 +128,7 @@ func (c cancelled) Read(b []byte) (int, error) {
 	return c.Reader.Read(b)
 }
 
-// filesBelow lists the regular files of dir and of the folders below it, relative to dir, with slashes, sorted.
+// filesBelow returns the regular files in dir and its subfolders, as sorted slash-separated paths relative to dir.
 func filesBelow(dir string) (names []string, err error) {
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {

@@ -40,10 +40,10 @@ func TestDigests(t *testing.T) {
 
 func TestVerifyNamesTheFile(t *testing.T) {
 	for want, spoil := range map[string]func(path string) error{
-		"a is missing":                      os.Remove,
-		"a has 2 bytes, but 3 were written": func(path string) error { return os.Truncate(path, 2) },
-		"a is damaged":                      func(path string) error { return os.WriteFile(path, []byte("abd"), 0o666) },
-		"is a folder":                       func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o777)) },
+		"a is missing":                     os.Remove,
+		"a has 2 bytes, want 3 as written": func(path string) error { return os.Truncate(path, 2) },
+		"a is damaged":                     func(path string) error { return os.WriteFile(path, []byte("abd"), 0o666) },
+		"is a folder":                      func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o777)) },
 	} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "a")
@@ -61,7 +61,7 @@ func TestVerifyNamesTheFile(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	if err := Verify(t.Context(), t.TempDir(), map[string]Digest{"../a": {}}); err == nil || !strings.Contains(err.Error(), "leads out") {
+	if err := Verify(t.Context(), t.TempDir(), map[string]Digest{"../a": {}}); err == nil || !strings.Contains(err.Error(), "points outside") {
 		t.Errorf("a name that leads out: %v", err)
 	}
 }

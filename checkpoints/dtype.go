@@ -5,14 +5,14 @@ import "fmt"
 // DType is the type of a tensor's elements.
 type DType uint8
 
-// The dtypes in increasing order of alignment. The order matters: the reference
-// writer lays tensors out by it, largest first, and so does [Write].
+// DTypes in increasing order of alignment. The order matters: the reference writer sorts tensors by it, largest first,
+// and so does [Write].
 const (
 	Bool DType = iota + 1
 	U8
 	I8
-	F8E5M2 // carried as bytes, never converted
-	F8E4M3 // carried as bytes, never converted
+	F8E5M2 // copied as bytes, never converted
+	F8E4M3 // copied as bytes, never converted
 	I16
 	U16
 	F16
@@ -46,7 +46,7 @@ var dtypes = [...]struct {
 	U64:    {"U64", 8},
 }
 
-// ParseDType returns the dtype that safetensors files call s ("F32", "BF16", ...).
+// ParseDType returns the dtype with the given safetensors name ("F32", "BF16", ...).
 func ParseDType(s string) (DType, error) {
 	for d := Bool; d.valid(); d++ {
 		if dtypes[d].name == s {
@@ -64,7 +64,7 @@ func (d DType) String() string {
 	return dtypes[d].name
 }
 
-// Size returns the bytes of one element, 0 if d is not a dtype.
+// Size returns the size of an element in bytes, or 0 if d is not a valid dtype.
 func (d DType) Size() int {
 	if !d.valid() {
 		return 0

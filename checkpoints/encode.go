@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// split divides specs into files of at most size bytes of data, as transformers does,
-// and orders each as the reference writer does.
+// split divides specs into files of at most size bytes of data, as transformers does, and sorts the tensors of each
+// file as the reference writer does.
 func split(specs []Spec, size int64) ([][]Spec, error) {
 	if err := checkSpecs(specs); err != nil {
 		return nil, err
@@ -48,9 +48,9 @@ func checkSpecs(specs []Spec) error {
 		_, sized := byteSize(s.DType, s.Shape)
 		switch {
 		case s.Name == metadataKey || !utf8.ValidString(s.Name):
-			return fmt.Errorf("tensor %q: safetensors cannot hold a tensor of that name", s.Name)
+			return fmt.Errorf("tensor %q: safetensors does not allow that name", s.Name)
 		case seen[s.Name]:
-			return fmt.Errorf("tensor %q: is to be written twice; want each name once", s.Name)
+			return fmt.Errorf("tensor %q: is listed twice; want each name once", s.Name)
 		case !s.DType.valid():
 			return fmt.Errorf("tensor %q: has no known dtype (%v)", s.Name, s.DType)
 		case !sized:
@@ -61,8 +61,8 @@ func checkSpecs(specs []Spec) error {
 	return nil
 }
 
-// encodeHeader returns what a safetensors file has before its data: the length in 8
-// bytes, then the JSON, padded with spaces so that the data is aligned to 8 bytes.
+// encodeHeader returns the bytes of a safetensors file that precede its data: an 8-byte length, then the JSON header,
+// padded with spaces to align the data to 8 bytes.
 func encodeHeader(specs []Spec, metadata map[string]string) ([]byte, error) {
 	b := append(make([]byte, 8), '{')
 	if len(metadata) > 0 {
@@ -73,7 +73,7 @@ func encodeHeader(specs []Spec, metadata map[string]string) ([]byte, error) {
 		begin := end
 		end += s.Bytes()
 		if end < begin {
-			return nil, fmt.Errorf("tensor %q: ends beyond the largest file there can be", s.Name)
+			return nil, fmt.Errorf("tensor %q: ends beyond the maximum file size", s.Name)
 		}
 		b = appendSpec(b, s, begin, end)
 	}
@@ -118,10 +118,10 @@ func appendSpec(b []byte, s Spec, begin, end int64) []byte {
 	return append(b, "]},"...)
 }
 
-// appendQuoted appends s as JSON, escaping only what JSON demands, as the reference
-// writer does; encoding/json escapes more.
+// appendQuoted appends s as a JSON string, escaping only what JSON requires, as the reference writer does;
+// encoding/json escapes more.
 func appendQuoted(b []byte, s string) []byte {
-	const short = "\"\"\\\\\bb\ff\nn\rr\tt" // pairs: the byte, its escape
+	const short = "\"\"\\\\\bb\ff\nn\rr\tt" // pairs of a byte and its escape
 	b = append(b, '"')
 	for i := range len(s) {
 		c := s[i]

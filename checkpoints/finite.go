@@ -9,11 +9,10 @@ import (
 	"strings"
 )
 
-// NotFiniteError is the error about a tensor that holds NaN, an infinity, or, where it
-// is read as float32, a number beyond that.
+// NotFiniteError reports a tensor element that is NaN, infinite, or, when read as float32, out of range.
 type NotFiniteError struct {
 	File, Tensor string
-	Index        []int // of the first such element
+	Index        []int // index of the first such element
 	Value        float64
 }
 
@@ -23,20 +22,20 @@ func (e *NotFiniteError) Error() string {
 		e.File, e.Tensor, e.Element())
 }
 
-// Element is the value and where it stands: "NaN at [17, 3]".
+// Element returns the value and its index, as in "NaN at [17, 3]".
 func (e *NotFiniteError) Element() string {
 	at := IndexText(e.Index)
 	if math.IsNaN(e.Value) || math.IsInf(e.Value, 0) {
 		return fmt.Sprintf("%v at %s", e.Value, at)
 	}
-	return fmt.Sprintf("%v at %s is beyond float32", e.Value, at)
+	return fmt.Sprintf("%v at %s is out of range for float32", e.Value, at)
 }
 
-// IndexText writes where an element is: "[17, 3]".
+// IndexText formats the index of an element, as in "[17, 3]".
 func IndexText(index []int) string { return strings.ReplaceAll(fmt.Sprint(index), " ", ", ") }
 
-// CheckFinite reads the whole tensor and returns a [*NotFiniteError] if an element is
-// NaN or infinite. A tensor that is not of floats (see [DType.IsFloat]) passes unread.
+// CheckFinite reads the whole tensor and returns a [*NotFiniteError] if an element is NaN or infinite. A tensor whose
+// dtype is not a float (see [DType.IsFloat]) is not read and passes.
 func (t *Tensor) CheckFinite(ctx context.Context) error {
 	if !t.DType.IsFloat() {
 		return nil
@@ -59,7 +58,7 @@ func (t *Tensor) notFiniteError(element int, value float64) error {
 	return &NotFiniteError{t.File, t.Name, index, value}
 }
 
-// notFinite is the index of the first element of b that is NaN or infinite; -1: none is.
+// notFinite returns the index of the first element of b that is NaN or infinite, or -1.
 func notFinite(b []byte, d DType) int {
 	if exponents[d].finite(b) {
 		return -1
@@ -71,9 +70,9 @@ func notFinite(b []byte, d DType) int {
 	}
 }
 
-// exponent is where the exponents of the elements in a word lie, and one in each. An
-// element is finite unless all bits of its exponent are set; adding one then carries into
-// the sign, which the mask has cleared.
+// exponent holds the exponent bits of every element in a word (mask), and the lowest exponent bit of each (one). An
+// element is finite unless all of its exponent bits are set; in that case adding one carries into the sign bit, which
+// the mask has cleared.
 type exponent struct{ mask, one, sign uint64 }
 
 var exponents = map[DType]exponent{
@@ -83,10 +82,10 @@ var exponents = map[DType]exponent{
 	F16:  {0x7c00_7c00_7c00_7c00, 0x0400_0400_0400_0400, 0x8000_8000_8000_8000},
 }
 
-// finite says whether all elements of b are.
+// finite reports whether all elements of b are finite.
 func (e exponent) finite(b []byte) bool {
 	le := binary.LittleEndian
-	var c0, c1, c2, c3 uint64 // what was carried, in four chains that do not wait for one another
+	var c0, c1, c2, c3 uint64 // carries, in four independent dependency chains
 	for ; len(b) >= 32; b = b[32:] {
 		c0 |= le.Uint64(b)&e.mask + e.one
 		c1 |= le.Uint64(b[8:])&e.mask + e.one
@@ -101,7 +100,7 @@ func (e exponent) finite(b []byte) bool {
 	return (c0|c1|c2|c3)&e.sign == 0
 }
 
-// floatAt is element i of b.
+// floatAt returns element i of b.
 func floatAt(b []byte, i int, d DType) float64 {
 	le := binary.LittleEndian
 	switch b = b[i*d.Size():]; d {
@@ -116,7 +115,7 @@ func floatAt(b []byte, i int, d DType) float64 {
 	}
 }
 
-// infinite is the index of the first element of x that is; -1: none is.
+// infinite returns the index of the first infinite element of x, or -1.
 func infinite(x []float32) int {
 	return slices.IndexFunc(x, func(f float32) bool { return math.Abs(float64(f)) > math.MaxFloat32 })
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestCheckFinite places NaN, infinities and the largest numbers everywhere in tensors whose sizes are no whole words.
+// TestCheckFinite places NaN, infinities and the largest numbers everywhere in tensors whose sizes are not multiples of a word.
 func TestCheckFinite(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	for _, d := range []DType{F64, F32, BF16, F16} {
@@ -47,7 +47,7 @@ func ofFloats(t *testing.T, d DType, values []float32) *Tensor {
 	return oneTensor(t, d, data)
 }
 
-// TestNotFiniteFar finds an element behind the first chunk, and says where it is in the tensor's own shape.
+// TestNotFiniteFar checks an element after the first chunk, and its index in the tensor's shape.
 func TestNotFiniteFar(t *testing.T) {
 	const rows, cols = 1000, 777
 	values := make([]float32, rows*cols)
@@ -71,7 +71,7 @@ func TestNotFiniteFar(t *testing.T) {
 	}
 }
 
-// TestBeyondFloat32: a number of F64 that float32 does not hold would be read as an infinity.
+// TestBeyondFloat32: an F64 number out of range for float32 would be read as infinity.
 func TestBeyondFloat32(t *testing.T) {
 	data := make([]byte, 24)
 	for i, x := range []uint64{0, math.Float64bits(-1e300), 0} {
@@ -84,10 +84,10 @@ func TestBeyondFloat32(t *testing.T) {
 		t.Error(err)
 	}
 	_, err := tensor.Float32(nil)
-	wantError(t, err, `tensor "t": -1e+300 at [1] is beyond float32`)
+	wantError(t, err, `tensor "t": -1e+300 at [1] is out of range for float32`)
 }
 
-// TestEncodeFinite: what is computed must be finite in every dtype.
+// TestEncodeFinite: computed numbers must be finite in every dtype.
 func TestEncodeFinite(t *testing.T) {
 	for _, d := range []DType{F64, F32, F16, BF16} {
 		dst := make([]byte, 3*d.Size())

@@ -6,11 +6,11 @@ import (
 	"math"
 )
 
-// bf16ToF32 returns the value of the bfloat16 with bits h, exactly.
+// bf16ToF32 returns the exact value of the bfloat16 with bits h.
 func bf16ToF32(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
 
-// f32ToBF16 returns the bits of the bfloat16 nearest to f, ties to even. A NaN
-// stays a NaN with the same leading bits.
+// f32ToBF16 returns the bits of the bfloat16 nearest to f, rounding ties to even. A NaN stays a NaN with the same
+// leading bits.
 func f32ToBF16(f float32) uint16 {
 	b := math.Float32bits(f)
 	if f != f {
@@ -19,36 +19,35 @@ func f32ToBF16(f float32) uint16 {
 	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }
 
-// F16ToF32 returns the value of the IEEE 754 half with bits h, exactly.
+// F16ToF32 returns the exact value of the IEEE 754 half-precision number with bits h.
 func F16ToF32(h uint16) float32 {
 	sign, abs := uint32(h)&0x8000<<16, uint32(h)&0x7fff<<13
 	if abs >= 0x1f<<23 { // infinity or NaN
 		return math.Float32frombits(sign | 0xff<<23 | abs)
 	}
-	// The product moves the exponent to float32's bias, and makes subnormals normal.
+	// The product rebiases the exponent for float32 and normalises subnormals.
 	const rebias = 0x1p112 // 2^(127-15)
 	return math.Float32frombits(sign | math.Float32bits(math.Float32frombits(abs)*rebias))
 }
 
-// F32ToF16 returns the bits of the IEEE 754 half nearest to f, ties to even;
-// beyond the largest half it is infinity. A NaN stays a NaN with the same leading
-// bits.
+// F32ToF16 returns the bits of the IEEE 754 half-precision number nearest to f, rounding ties to even; a value that
+// rounds beyond the largest half becomes infinity. A NaN stays a NaN with the same leading bits.
 func F32ToF16(f float32) uint16 {
 	b := math.Float32bits(f)
 	sign, abs := uint16(b>>16)&0x8000, b&0x7fffffff
 	switch {
 	case f != f:
 		return sign | nan16(abs>>13&0x3ff|0x7c00, 0x3ff, 0x200)
-	case abs >= 0x477ff000: // 65520, half-way to the first value out of range
+	case abs >= 0x477ff000: // 65520, halfway to the first value out of range
 		return sign | 0x7c00
-	case abs < 0x38800000: // 2⁻¹⁴: subnormal. Adding 1/2 leaves units of 2⁻²⁴ in the last bits, rounded.
+	case abs < 0x38800000: // below 2⁻¹⁴: subnormal; adding 1/2 rounds to units of 2⁻²⁴ in the last bits
 		return sign | uint16(math.Float32bits(math.Float32frombits(abs)+0.5)-math.Float32bits(0.5))
 	}
 	abs -= (127 - 15) << 23
 	return sign | uint16((abs+0xfff+abs>>13&1)>>13)
 }
 
-// nan16 keeps a NaN one where the payload that told it from infinity was cut off.
+// nan16 returns the bits of a NaN, setting the quiet bit if truncation left no payload to distinguish it from infinity.
 func nan16(h uint32, payload, quiet uint16) uint16 {
 	if uint16(h)&payload == 0 {
 		return uint16(h) | quiet
@@ -56,9 +55,8 @@ func nan16(h uint32, payload, quiet uint16) uint16 {
 	return uint16(h)
 }
 
-// decodeFloats converts src, little-endian elements of d, into dst. F64 is rounded
-// to the nearest float32. It is an error if d is not a float dtype (see
-// [DType.IsFloat]) or src does not hold exactly len(dst) elements.
+// decodeFloats converts src, little-endian elements of dtype d, into dst. F64 is rounded to the nearest float32. It is
+// an error if d is not a float dtype (see [DType.IsFloat]) or src does not hold exactly len(dst) elements.
 func decodeFloats(dst []float32, src []byte, d DType) error {
 	if err := checkFloats(len(dst), len(src), d); err != nil {
 		return err
@@ -85,9 +83,8 @@ func decodeFloats(dst []float32, src []byte, d DType) error {
 	return nil
 }
 
-// EncodeFloats converts src into dst as little-endian elements of d, rounded to
-// nearest, ties to even. Errors are those of decodeFloats, and finite numbers beyond
-// the largest of d.
+// EncodeFloats converts src into dst as little-endian elements of dtype d, rounding to nearest, ties to even. It fails
+// as [DecodeFloats] does, and if a finite number is out of range for d.
 func EncodeFloats(dst []byte, src []float32, d DType) error {
 	if err := checkFloats(len(src), len(dst), d); err != nil {
 		return err
@@ -110,22 +107,21 @@ func EncodeFloats(dst []byte, src []float32, d DType) error {
 	return nil
 }
 
-// EncodeFinite is [EncodeFloats] of numbers that were computed: NaN and infinities are
-// errors too.
+// EncodeFinite is like [EncodeFloats] but for computed numbers: NaN and infinity are errors too.
 func EncodeFinite(dst []byte, src []float32, d DType) error {
 	if err := EncodeFloats(dst, src, d); err != nil {
 		return err
 	}
 	if i := notFinite(dst, d); i >= 0 {
-		return rangeError{src[i], "only finite numbers are written: what it was computed from is too large"}
+		return rangeError{src[i], "only finite numbers are written; the values that it was computed from are too large"}
 	}
 	return nil
 }
 
-// rangeError is a number that a dtype cannot hold, or that is not to be written.
+// rangeError reports a number that a dtype cannot represent, or that must not be written.
 type rangeError struct {
 	value float32
-	limit string // of the dtype, and what to do
+	limit string // range of the dtype, and what to do
 }
 
 func (e rangeError) Error() string { return fmt.Sprintf("holds %g, and %s", e.value, e.limit) }
@@ -135,7 +131,7 @@ func encodeF16(dst []byte, src []float32) error {
 	for i, f := range src {
 		h := F32ToF16(f)
 		if h&0x7fff == infinity && !math.IsInf(float64(f), 0) {
-			return rangeError{f, "F16 ends at 65504; write BF16 or F32"}
+			return rangeError{f, "the largest F16 is 65504; write BF16 or F32"}
 		}
 		binary.LittleEndian.PutUint16(dst[2*i:], h)
 	}
@@ -147,7 +143,7 @@ func encodeBF16(dst []byte, src []float32) error {
 	for i, f := range src {
 		h := f32ToBF16(f)
 		if h&0x7fff == infinity && !math.IsInf(float64(f), 0) {
-			return rangeError{f, "BF16 ends at 3.3895e+38; write F32"}
+			return rangeError{f, "the largest BF16 is 3.3895e+38; write F32"}
 		}
 		binary.LittleEndian.PutUint16(dst[2*i:], h)
 	}
@@ -156,7 +152,7 @@ func encodeBF16(dst []byte, src []float32) error {
 
 func checkFloats(elements, bytes int, d DType) error {
 	if !d.IsFloat() {
-		return fmt.Errorf("dtype %v does not convert to float32; want F64, F32, F16 or BF16", d)
+		return fmt.Errorf("dtype %v cannot be converted to float32; want F64, F32, F16 or BF16", d)
 	}
 	if bytes != elements*d.Size() {
 		return fmt.Errorf("%d bytes for %d elements of %v, want %d", bytes, elements, d, elements*d.Size())

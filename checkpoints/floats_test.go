@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// halves are the two 16-bit formats with what defines them.
+// halves are the two 16-bit formats with their parameters.
 var halves = []struct {
 	name      string
 	dtype     DType
@@ -19,7 +19,7 @@ var halves = []struct {
 	{"BF16", BF16, bf16ToF32, f32ToBF16, 8, 7, 127, 0xff},
 }
 
-// TestHalfValues compares every value with the formats' definition, and its round trip.
+// TestHalfValues checks every value against the formats' definition, and its round trip.
 func TestHalfValues(t *testing.T) {
 	for _, h := range halves {
 		t.Run(h.name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestHalfRounding(t *testing.T) {
 			for low := range infinity {
 				high := low + 1
 				ceiling := float64(h.decode(high))
-				if high == infinity { // rounding goes on as if the next binade were there
+				if high == infinity { // rounding works as if the next binade existed
 					ceiling = math.Ldexp(1, h.max-h.bias)
 				}
 				middle := float32((float64(h.decode(low)) + ceiling) / 2)
@@ -132,11 +132,11 @@ func TestFloatErrors(t *testing.T) {
 	two := make([]float32, 2)
 	wantError(t, decodeFloats(two, make([]byte, 7), F32), "7 bytes for 2 elements of F32, want 8")
 	wantError(t, EncodeFloats(make([]byte, 6), two, BF16), "6 bytes for 2 elements of BF16, want 4")
-	wantError(t, decodeFloats(two, make([]byte, 16), I64), "dtype I64 does not convert")
-	wantError(t, EncodeFloats(make([]byte, 2), two, F8E4M3), "dtype F8_E4M3 does not convert")
-	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, 65520}, F16), "holds 65520, and F16 ends at 65504")
-	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, -3.4e38}, BF16), "holds -3.4e+38, and BF16 ends at 3.3895e+38; write F32")
-	wantError(t, EncodeFloats(nil, nil, DType(99)), "dtype DType(99) does not convert")
+	wantError(t, decodeFloats(two, make([]byte, 16), I64), "dtype I64 cannot be converted")
+	wantError(t, EncodeFloats(make([]byte, 2), two, F8E4M3), "dtype F8_E4M3 cannot be converted")
+	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, 65520}, F16), "holds 65520, and the largest F16 is 65504")
+	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, -3.4e38}, BF16), "holds -3.4e+38, and the largest BF16 is 3.3895e+38; write F32")
+	wantError(t, EncodeFloats(nil, nil, DType(99)), "dtype DType(99) cannot be converted")
 }
 
 func TestDTypes(t *testing.T) {

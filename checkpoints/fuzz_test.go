@@ -15,7 +15,7 @@ import (
 	"gqa/internal/alloc"
 )
 
-// encoded returns the file that c is written as.
+// encoded returns the file that Write produces for c.
 func encoded(t *testing.T, c *Checkpoint) []byte {
 	t.Helper()
 	shards, err := split(specs(c), 0)

@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	// maxHeader is the reference reader's limit, in bytes.
+	// maxHeader is the largest header, in bytes, that the reference reader accepts.
 	maxHeader = 100_000_000
-	// metadataKey is the header's one key that is not a tensor.
+	// metadataKey is the only key of the header that does not name a tensor.
 	metadataKey = "__metadata__"
 )
 
-// header is what the start of a safetensors file says, or a PyTorch file's pickle.
+// header is the parsed header of a safetensors file or pickle of a PyTorch file.
 type header struct {
-	tensors  []*Tensor // of safetensors in offset order; offset counts from the start of the file
+	tensors  []*Tensor // safetensors: sorted by offset, counted from the start of the file
 	metadata map[string]string
 }
 
-// readHeader reads and checks the header of the safetensors file src of size bytes.
-// The format: 8 bytes of little-endian header length, that much JSON, then the data,
-// every byte of which belongs to exactly one tensor.
+// readHeader reads and checks the header of the safetensors file src of size bytes. The file consists of an 8-byte
+// little-endian header length, that many bytes of JSON, and the data. Every byte of the data belongs to exactly one
+// tensor.
 func readHeader(src io.ReaderAt, size int64) (*header, error) {
 	text, err := headerText(src, size)
 	if err != nil {
@@ -51,7 +51,7 @@ func readHeader(src io.ReaderAt, size int64) (*header, error) {
 	return h, nil
 }
 
-// headerText returns the JSON. It allocates no more than the file holds.
+// headerText returns the JSON header. It allocates no more than the size of the file.
 func headerText(src io.ReaderAt, size int64) ([]byte, error) {
 	if size < 8 {
 		return nil, fmt.Errorf("the file has %d bytes; a safetensors file has at least 8", size)
@@ -62,7 +62,7 @@ func headerText(src io.ReaderAt, size int64) ([]byte, error) {
 	}
 	n := binary.LittleEndian.Uint64(prefix[:])
 	if n > uint64(size)-8 {
-		return nil, fmt.Errorf("the header length is %d bytes, but only %d follow it; the file is cut short or is not safetensors", n, size-8)
+		return nil, fmt.Errorf("the header length is %d bytes, but only %d follow it; the file is truncated or is not safetensors", n, size-8)
 	}
 	if n > maxHeader {
 		return nil, fmt.Errorf("the header length is %d bytes, more than the format's limit of %d", n, maxHeader)
@@ -88,8 +88,8 @@ func (h *header) parseMetadata(p parser) error {
 	return nil
 }
 
-// parseTensor reads {"dtype": ..., "shape": [...], "data_offsets": [begin, end]}.
-// Like the reference it passes over other keys.
+// parseTensor parses {"dtype": ..., "shape": [...], "data_offsets": [begin, end]}. Like the reference reader, it
+// ignores other keys.
 func (h *header) parseTensor(p parser, name string) error {
 	t := &Tensor{Name: name}
 	var offsets []int
@@ -131,7 +131,7 @@ func parseDType(p parser) (DType, error) {
 	return d, nil
 }
 
-// place sets the tensor's offset and size and checks them against its shape.
+// place sets the tensor's offset and size after checking them against its shape.
 func (t *Tensor) place(offsets []int) error {
 	if t.DType == 0 || t.Shape == nil || offsets == nil {
 		return errors.New("want the keys dtype, shape and data_offsets")
@@ -150,8 +150,7 @@ func (t *Tensor) place(offsets []int) error {
 	return nil
 }
 
-// checkLayout sorts the tensors by offset and makes sure that they tile the data
-// section of size bytes.
+// checkLayout sorts the tensors by offset and checks that they tile the data section of size bytes.
 func (h *header) checkLayout(size int64) error {
 	slices.SortStableFunc(h.tensors, func(a, b *Tensor) int {
 		return cmp.Or(cmp.Compare(a.offset, b.offset), cmp.Compare(a.size, b.size))
@@ -160,11 +159,11 @@ func (h *header) checkLayout(size int64) error {
 	for _, t := range h.tensors {
 		switch {
 		case t.size > size-t.offset:
-			return fmt.Errorf("tensor %q ends at byte %d of the data, but the file holds %d bytes of data; it is cut short", t.Name, t.offset+t.size, size)
+			return fmt.Errorf("tensor %q ends at byte %d of the data, but the file holds %d bytes of data; it is truncated", t.Name, t.offset+t.size, size)
 		case t.offset < end:
 			return fmt.Errorf("tensor %q starts at byte %d of the data, inside %s, which ends at %d", t.Name, t.offset, before, end)
 		case t.offset > end:
-			return fmt.Errorf("tensor %q starts at byte %d of the data, but %s ends at %d: the bytes between belong to no tensor", t.Name, t.offset, before, end)
+			return fmt.Errorf("tensor %q starts at byte %d of the data, but %s ends at %d: the bytes between them belong to no tensor", t.Name, t.offset, before, end)
 		}
 		end, before = t.offset+t.size, fmt.Sprintf("tensor %q", t.Name)
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// sampleDir is the embedded sample as it lies in the repository.
+// sampleDir is the embedded sample's folder in the repository.
 const sampleDir = "sample/gopher-4m"
 
 // wantError fails the test unless err is one line that has all parts.
@@ -32,7 +32,7 @@ func mustOpen(t testing.TB, path string) *Checkpoint {
 	return c
 }
 
-// specs returns what c holds, in file order.
+// specs returns the specs of c's tensors, in file order.
 func specs(c *Checkpoint) []Spec {
 	var all []Spec
 	for _, name := range c.Names() {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// HubModel says whether path lies in what a hub's cache holds of a model (models--ORG--NAME/snapshots/REVISION and
-// models--ORG--NAME/blobs), links followed, and what the model is called there. Files there belong to the cache: it
-// removes them as it sees fit.
+// HubModel reports whether path, with links followed, lies in a model's folder of a hub cache
+// (models--ORG--NAME/snapshots/REVISION or models--ORG--NAME/blobs), and returns the name of the model. The cache owns
+// such files and may remove them at any time.
 func HubModel(path string) (name string, ok bool) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -25,7 +25,7 @@ func HubModel(path string) (name string, ok bool) {
 	return "", false
 }
 
-// OutsideHub is the error of a result that would by default go into the folder dir, if that lies in a hub's cache.
+// OutsideHub returns an error if dir, the default folder for a result, lies in a hub cache.
 func OutsideHub(dir string) error {
 	if _, ok := HubModel(dir); !ok {
 		return nil
@@ -33,10 +33,10 @@ func OutsideHub(dir string) error {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	return fmt.Errorf("%s is in a hub's cache, where nothing is written unless it is asked for", dir)
+	return fmt.Errorf("%s is in a hub cache, which is never written to by default", dir)
 }
 
-// realPrefix follows the links in as much of path as exists.
+// realPrefix resolves the links in the part of path that exists.
 func realPrefix(path string) string {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		return real

@@ -11,8 +11,7 @@ import (
 	"gqa/internal/file"
 )
 
-// parseIndex returns the weight_map of an index file: tensor name to shard, a base
-// name.
+// parseIndex returns the weight_map of an index file, which maps tensor names to shards (base names).
 func parseIndex(data []byte) (map[string]string, error) {
 	var shards map[string]string
 	err := parseObject(data, func(p parser, key string) error {
@@ -39,19 +38,20 @@ func parseIndex(data []byte) (map[string]string, error) {
 	return shards, err
 }
 
-// checkShardName keeps an index from leading out of its folder.
+// checkShardName rejects a shard name that points outside the folder.
 func checkShardName(tensor, file string) error {
 	if !strings.HasSuffix(file, ".safetensors") && !isTorchName(file) || strings.ContainsAny(file, "/\\:\x00") {
-		return fmt.Errorf("puts tensor %q into %q; want the name of a .safetensors or .bin file in the same folder", tensor, file)
+		return fmt.Errorf("maps tensor %q to %q; want the name of a .safetensors or .bin file in the same folder", tensor, file)
 	}
 	return nil
 }
 
-// maxText bounds config.json and index files, in bytes: far more than a model has names.
+// maxText is the size limit, in bytes, for config.json and index files: far more than the names of any model need.
 const maxText = maxHeader
 
-// openIndex adds the shards that an index file names. The index decides which tensor counts where shards hold several. One
-// that is empty, or of another save than the shards beside it, is passed over if these are complete.
+// openIndex adds the shards named by an index file. The index decides between tensors that are in several shards. An
+// index that is empty, or belongs to another save than the shards beside it, is ignored if those shards form a complete
+// set.
 func (c *Checkpoint) openIndex(name string) error {
 	path := filepath.Join(c.Dir, name)
 	data, err := file.ReadMax(path, maxText)
@@ -68,7 +68,7 @@ func (c *Checkpoint) openIndex(name string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if stale != "" {
-		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it %s; the complete set %v is read without it", path, stale, choice{files: instead}))
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it %s; the complete set %v is read without the index", path, stale, choice{files: instead}))
 		return c.openFiles(instead)
 	}
 	c.Index, c.listed = name, shards
@@ -79,8 +79,8 @@ func (c *Checkpoint) openIndex(name string) error {
 	return nil
 }
 
-// stale says how an index that names files disagrees with a complete set of shards in the folder, and lists that set; empty
-// if it does not. The error is of shards that are missing.
+// stale describes how an index that names files contradicts a complete set of shards in the folder, and returns that
+// set; how is "" if it does not. The error is about missing shards.
 func (c *Checkpoint) stale(files []string) (how string, instead []string, err error) {
 	names, err := readNames(c.Dir)
 	if err != nil {
@@ -106,17 +106,18 @@ func (c *Checkpoint) stale(files []string) (how string, instead []string, err er
 		case part && len(files) < len(set.files):
 			return fmt.Sprintf("names %d of %d shards", len(files), len(set.files)), set.files, nil
 		case !part:
-			c.Notes = append(c.Notes, fmt.Sprintf("%s: also holds the shards %s … %s, which the index does not name: they are not read",
+			c.Notes = append(c.Notes, fmt.Sprintf("%s: also holds the shards %s … %s, which the index does not name; they are not read",
 				c.Dir, set.files[0], set.files[len(set.files)-1]))
 		}
 	}
 	if len(gone) > 0 {
-		return "", nil, fmt.Errorf("names %s: download it too", absent(gone))
+		return "", nil, fmt.Errorf("names %s; download it too", absent(gone))
 	}
 	return "", nil, nil
 }
 
-// compareIndex notes what index and shards disagree about. Whether a tensor that is nowhere is needed, the family says.
+// compareIndex notes disagreements between the index and the shards. Whether a missing tensor is needed is up to the
+// family.
 func (c *Checkpoint) compareIndex(path string) {
 	var nowhere, elsewhere []string
 	for _, name := range slices.Sorted(maps.Keys(c.listed)) {
@@ -130,12 +131,12 @@ func (c *Checkpoint) compareIndex(path string) {
 		}
 	}
 	if nowhere != nil {
-		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it lists %d tensors, of which no shard holds %d: %s", path, len(c.listed), len(nowhere), list(nowhere)))
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: it lists %d tensors, %d of which are in no shard: %s", path, len(c.listed), len(nowhere), list(nowhere)))
 	}
 	if elsewhere != nil {
-		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: %s; each is read from where it is", path, list(elsewhere)))
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: is out of date: %s; each is read from where it was found", path, list(elsewhere)))
 	}
 	if c.copies != nil {
-		c.Notes = append(c.Notes, fmt.Sprintf("%s: places each of these tensors in another shard, so the copy is not read: %s", path, list(c.copies)))
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: maps these tensors to other shards, so these copies are not read: %s", path, list(c.copies)))
 	}
 }

@@ -10,12 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// parser reads JSON more strictly than encoding/json's Unmarshal, which keeps the
-// last of two equal keys and matches field names in any case.
+// parser reads JSON more strictly than json.Unmarshal, which keeps the last of two equal keys and matches field names
+// without regard to case.
 type parser struct{ *json.Decoder }
 
-// parseObject calls member for each key of the one object that data must be; member
-// must consume the value.
+// parseObject calls member for each key of the single object in data; member must consume the value.
 func parseObject(data []byte, member func(p parser, key string) error) error {
 	if !utf8.Valid(data) {
 		return errors.New("is not UTF-8 text")
@@ -26,12 +25,12 @@ func parseObject(data []byte, member func(p parser, key string) error) error {
 		return err
 	}
 	if _, err := p.Token(); err != io.EOF {
-		return fmt.Errorf("has something after the JSON object, at byte %d", p.InputOffset())
+		return fmt.Errorf("has extra data after the JSON object, at byte %d", p.InputOffset())
 	}
 	return nil
 }
 
-// object calls member for each key of the object that comes next.
+// object calls member for each key of the next object.
 func (p parser) object(member func(key string) error) error {
 	if err := p.open('{'); err != nil {
 		return err
@@ -39,19 +38,19 @@ func (p parser) object(member func(key string) error) error {
 	return p.members(member)
 }
 
-// objectOrNull is object, or null for one without keys.
+// objectOrNull is like object but accepts null as an empty object.
 func (p parser) objectOrNull(member func(key string) error) error {
 	token, err := p.next()
 	switch {
 	case err != nil || token == nil:
 		return err
 	case token != json.Delim('{'):
-		return fmt.Errorf("has %v where { is wanted", token)
+		return fmt.Errorf("has %v, want {", token)
 	}
 	return p.members(member)
 }
 
-// members reads what follows the brace.
+// members reads the members of an object whose opening brace has been read.
 func (p parser) members(member func(key string) error) error {
 	seen := map[string]bool{}
 	for p.More() {
@@ -71,7 +70,7 @@ func (p parser) members(member func(key string) error) error {
 	return err
 }
 
-// sizes reads an array of integers that are not negative.
+// sizes reads an array of non-negative integers.
 func (p parser) sizes() ([]int, error) {
 	if err := p.open('['); err != nil {
 		return nil, err
@@ -85,7 +84,7 @@ func (p parser) sizes() ([]int, error) {
 		number, ok := token.(json.Number)
 		n, err := strconv.ParseInt(string(number), 10, strconv.IntSize)
 		if !ok || err != nil || n < 0 {
-			return nil, fmt.Errorf("has %v where a size is wanted: an integer from 0 to %d", token, maxInt)
+			return nil, fmt.Errorf("has %v, want a size: an integer from 0 to %d", token, maxInt)
 		}
 		values = append(values, int(n))
 	}
@@ -103,12 +102,12 @@ func (p parser) text() (string, error) {
 	}
 	s, ok := token.(string)
 	if !ok {
-		return "", fmt.Errorf("has %v where a string is wanted", token)
+		return "", fmt.Errorf("has %v, want a string", token)
 	}
 	return s, nil
 }
 
-// skip reads a value of any kind.
+// skip reads and discards a value of any kind.
 func (p parser) skip() error {
 	var ignored json.RawMessage
 	return jsonError(p.Decode(&ignored))
@@ -120,7 +119,7 @@ func (p parser) open(bracket json.Delim) error {
 		return err
 	}
 	if token != bracket {
-		return fmt.Errorf("has %v where %v is wanted", token, bracket)
+		return fmt.Errorf("has %v, want %v", token, bracket)
 	}
 	return nil
 }
@@ -135,7 +134,7 @@ func jsonError(err error) error {
 	case nil:
 		return nil
 	case io.EOF, io.ErrUnexpectedEOF:
-		return errors.New("is not JSON: it ends too early")
+		return errors.New("is not JSON: unexpected end")
 	}
 	return fmt.Errorf("is not JSON: %w", err)
 }

@@ -23,7 +23,7 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// shard is a safetensors file with one-byte tensors of these names.
+// shard returns a safetensors file with one-byte tensors of the given names.
 func shard(names ...string) string {
 	header := "{"
 	for i, name := range names {
@@ -98,20 +98,20 @@ func TestOpenErrors(t *testing.T) {
 		{"several indexes", map[string]string{"a.safetensors.index.json": "", "b.safetensors.index.json": ""}, "", "holds several indexes"},
 		{"config for weights", map[string]string{configFile: "{\n}"}, configFile, "is a JSON file; want a safetensors or PyTorch file"},
 		{"index is not JSON", map[string]string{indexFile: "weights"}, "", "is not JSON"},
-		{"index is empty", map[string]string{indexFile: ""}, "", "is not JSON: it ends too early"},
+		{"index is empty", map[string]string{indexFile: ""}, "", "is not JSON: unexpected end"},
 		{"no weight_map", map[string]string{indexFile: `{"metadata":{}}`}, "", "has no weight_map"},
 		{"weight_map twice", map[string]string{indexFile: `{"weight_map":{},"weight_map":{}}`}, "", `has the key "weight_map" twice`},
-		{"weight_map is a list", map[string]string{indexFile: `{"weight_map":[]}`}, "", "has a weight_map that has [ where { is wanted"},
+		{"weight_map is a list", map[string]string{indexFile: `{"weight_map":[]}`}, "", "has a weight_map that has [, want {"},
 		{"tensor twice in index", map[string]string{indexFile: `{"weight_map":{"a":"1.safetensors","a":"2.safetensors"}}`}, "", `has the key "a" twice`},
-		{"number for a shard", map[string]string{indexFile: `{"weight_map":{"a":1}}`}, "", "has 1 where a string is wanted"},
-		{"path upwards", map[string]string{indexFile: `{"weight_map":{"a":"../1.safetensors"}}`}, "", `puts tensor "a" into "../1.safetensors"; want the name of a .safetensors or .bin file in the same folder`},
+		{"number for a shard", map[string]string{indexFile: `{"weight_map":{"a":1}}`}, "", "has 1, want a string"},
+		{"path upwards", map[string]string{indexFile: `{"weight_map":{"a":"../1.safetensors"}}`}, "", `maps tensor "a" to "../1.safetensors"; want the name of a .safetensors or .bin file in the same folder`},
 		{"absolute path", map[string]string{indexFile: `{"weight_map":{"a":"/1.safetensors"}}`}, "", "in the same folder"},
 		{"Windows path", map[string]string{indexFile: `{"weight_map":{"a":"..\\1.safetensors"}}`}, "", "in the same folder"},
 		{"folder for a shard", map[string]string{indexFile: `{"weight_map":{"a":".."}}`}, "", "in the same folder"},
 		{"PyTorch index", map[string]string{"pytorch_model.bin.index.json": `{"weight_map":{"a":"pytorch_model-1.bin"}}`}, "", "names the shard pytorch_model-1.bin, which is missing"},
 		{"shard is missing", map[string]string{indexFile: twoShards, "1.safetensors": shard("a", "c")}, "", "names the shard 2.safetensors, which is missing"},
-		{"empty", map[string]string{"pytorch_model.bin": ""}, "", "pytorch_model.bin: is not what torch.save writes; the file is damaged"},
-		{"neither", map[string]string{"a.pth": strings.Repeat("\xfe", 32)}, "", "a.pth: is not what torch.save writes"},
+		{"empty", map[string]string{"pytorch_model.bin": ""}, "", "pytorch_model.bin: was not written by torch.save, or is damaged"},
+		{"neither", map[string]string{"a.pth": strings.Repeat("\xfe", 32)}, "", "a.pth: was not written by torch.save"},
 		{"damaged shard", map[string]string{indexFile: twoShards, "1.safetensors": shard("a", "c")[:9], "2.safetensors": shard("b")}, "", "1.safetensors: the header length is"},
 	}
 	for _, test := range tests {
@@ -130,7 +130,7 @@ func TestOpenMissing(t *testing.T) {
 	}
 }
 
-// The hub's cache has a folder per model, of snapshots whose files are links.
+// The hub cache has a folder per model, which holds snapshots whose files are links.
 func TestOpenHub(t *testing.T) {
 	dir := t.TempDir()
 	snapshot := filepath.Join(dir, "snapshots", "abc")
@@ -144,7 +144,7 @@ func TestOpenHub(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Open(snapshot)
-	wantError(t, err, weightsFile, "is a link to "+blob+", which is missing: download it again")
+	wantError(t, err, weightsFile, "is a link to "+blob+", which is missing; download it again")
 	if err := os.WriteFile(blob, []byte(shard("a")), 0o666); err != nil {
 		t.Fatal(err)
 	}

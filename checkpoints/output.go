@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// Output is a folder in the making. It is filled under a temporary name beside the
-// target and takes the target's name once it is whole:
+// Output is an output folder that is being written. It is filled under a temporary name beside the target and renamed
+// to the target once it is complete:
 //
 //	out, err := checkpoints.NewOutput(target, force, recognize)
 //	if err != nil { ... }
@@ -19,17 +19,16 @@ import (
 //	return out.Commit()
 type Output struct {
 	target, dir string
-	made        []string // parent folders that were made for it, outermost first
+	made        []string // parent folders made for the output, outermost first
 	force, done bool
 	own         []Recognizer
-	release     func() // of the lock on dir
+	release     func() // releases the lock on dir
 }
 
-// NewOutput starts a folder that will be called target; missing parents are made, and
-// what killed commands left of it is removed. If target exists, and is not an empty
-// folder, that is an error without force. With force Commit replaces what one of own
-// recognises as this toolkit's; all else in the folder stays where it is, or is an
-// error that names it. Of a link, what it leads to is meant.
+// NewOutput starts an output folder for target. It makes missing parents and removes what killed commands left of the
+// target. It is an error if target exists and is not an empty folder, unless force is set. With force, Commit replaces
+// the files that one of own recognises as output of this toolkit. Other files in the folder are kept where they are, or
+// cause an error that names them. If target is a link, its destination is used.
 func NewOutput(target string, force bool, own ...Recognizer) (*Output, error) {
 	target, err := realPath(target)
 	if err != nil {
@@ -47,9 +46,9 @@ func startOutput(target string, force bool, own []Recognizer) (*Output, error) {
 		return nil, err
 	}
 	if old.removed != nil {
-		old.tell(target)
+		old.report(target)
 	}
-	o := &Output{target: target, dir: besides(target, tmpKind), force: force, own: own}
+	o := &Output{target: target, dir: tempPath(target, tmpKind), force: force, own: own}
 	o.made = missing(filepath.Dir(target))
 	err = os.MkdirAll(filepath.Dir(target), 0o777)
 	if err == nil {
@@ -59,12 +58,12 @@ func startOutput(target string, force bool, own []Recognizer) (*Output, error) {
 		o.removeParents()
 		return nil, cannotMake(target, err)
 	}
-	o.release = hold(o.dir)
+	o.release = lockPath(o.dir)
 	return o, nil
 }
 
-// CheckOutput is the error that NewOutput would return. It makes the folder and takes it away again: nothing else tells
-// whether the system lets it.
+// CheckOutput returns the error that NewOutput would return. It makes the folder and removes it again: there is no
+// other way to find out whether the system allows it.
 func CheckOutput(target string, force bool, own ...Recognizer) error {
 	target, err := realPath(target)
 	if err != nil {
@@ -77,17 +76,17 @@ func CheckOutput(target string, force bool, own ...Recognizer) error {
 	return o.Abort()
 }
 
-// cannotMake names the folder that was wanted, not that on the way to it.
+// cannotMake names the folder that was asked for rather than the parent that could not be made.
 func cannotMake(target string, err error) error {
 	var failed *fs.PathError
 	if errors.As(err, &failed) {
 		err = failed.Err
 	}
-	return fmt.Errorf("%s: cannot make a folder there: %w", target, err)
+	return fmt.Errorf("%s: cannot make this folder: %w", target, err)
 }
 
-// realPath makes path absolute and follows it if it is a link, so that what the link
-// leads to is replaced and not the link.
+// realPath makes path absolute and follows it if it is a link, so that the destination of the link is replaced and not
+// the link itself.
 func realPath(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -97,12 +96,12 @@ func realPath(path string) (string, error) {
 		return real, nil
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		return "", fmt.Errorf("%s: is a link that leads nowhere; remove it or name another output", path)
+		return "", fmt.Errorf("%s: is a dangling link; remove it or name another output", path)
 	}
 	return path, nil
 }
 
-// missing returns dir and the folders above it that do not exist, outermost first.
+// missing returns those of dir and its parents that do not exist, outermost first.
 func missing(dir string) []string {
 	if _, err := os.Lstat(dir); err == nil || dir == filepath.Dir(dir) {
 		return nil
@@ -110,13 +109,13 @@ func missing(dir string) []string {
 	return append(missing(filepath.Dir(dir)), dir)
 }
 
-// lookAt is checkTarget while no other process makes changes.
+// lookAt is checkTarget under the lock of the parent folder.
 func lookAt(target string, force bool, own []Recognizer) (contents, error) {
-	defer hold(filepath.Dir(target))()
+	defer lockPath(filepath.Dir(target))()
 	return checkTarget(target, force, own)
 }
 
-// checkTarget looks at what is in the way of an output, and at what becomes of it.
+// checkTarget checks what is at target, and returns what would happen to it.
 func checkTarget(target string, force bool, own []Recognizer) (old contents, err error) {
 	info, err := os.Lstat(target)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -126,10 +125,10 @@ func checkTarget(target string, force bool, own []Recognizer) (old contents, err
 		return old, err
 	}
 	if !info.IsDir() {
-		return old, fmt.Errorf("%s: is a file; want the name of a folder to make", target)
+		return old, fmt.Errorf("%s: is a file; want a folder", target)
 	}
 	if cwd, err := os.Getwd(); err == nil && Within(cwd, target) {
-		return old, fmt.Errorf("%s: is the current folder or holds it; name another output", target)
+		return old, fmt.Errorf("%s: is or contains the current folder; name another output", target)
 	}
 	names, err := readNames(target)
 	switch {
@@ -161,7 +160,7 @@ func exists(target string) error {
 	return FolderError{Dir: target, Err: errors.New("already exists"), Replaceable: true}
 }
 
-// Within reports whether path is dir or lies below it. Links in either are followed.
+// Within reports whether path is dir or lies below it, with links in either followed.
 func Within(path, dir string) bool {
 	for _, p := range []*string{&path, &dir} {
 		if abs, err := filepath.Abs(*p); err == nil {
@@ -184,10 +183,9 @@ func readNames(dir string) ([]string, error) {
 // Dir returns the folder to write into.
 func (o *Output) Dir() string { return o.dir }
 
-// Commit makes everything in the folder durable and gives it the target's name. Of
-// several processes that write one target, without force, one succeeds. A folder that
-// is replaced goes last; if anything fails before, it is back in place and the new one
-// is gone.
+// Commit syncs everything in the folder to disk and renames it to the target. If several processes write one target
+// without force, one of them succeeds. A folder that is replaced is removed last; if anything fails before that, it is
+// restored and the new folder is removed.
 func (o *Output) Commit() error {
 	if o.done {
 		return fmt.Errorf("%s: is already committed or aborted", o.target)
@@ -202,17 +200,17 @@ func (o *Output) Commit() error {
 	return err
 }
 
-// place renames the new folder into its place, where no other process makes changes meanwhile.
+// place renames the new folder to the target, under the lock of the parent folder.
 func (o *Output) place() error {
-	defer hold(filepath.Dir(o.target))()
-	old, err := checkTarget(o.target, o.force, o.own) // it may have come up meanwhile
+	defer lockPath(filepath.Dir(o.target))()
+	old, err := checkTarget(o.target, o.force, o.own) // target may have been created in the meantime
 	switch {
 	case err != nil:
 		return err
 	case len(old.removed)+len(old.kept) > 0:
 		return o.swap()
 	}
-	if info, err := os.Lstat(o.target); err == nil && info.IsDir() { // empty; it is not renamed over
+	if info, err := os.Lstat(o.target); err == nil && info.IsDir() { // an empty folder is not renamed over
 		if err := errors.Join(os.Chmod(o.dir, info.Mode().Perm()), os.Remove(o.target)); err != nil {
 			return err
 		}
@@ -227,10 +225,10 @@ func (o *Output) place() error {
 	return syncPath(filepath.Dir(o.target))
 }
 
-// swap puts the old folder aside and the new one into its place, moves into it what is kept, and removes the old one.
+// swap moves the old folder aside and the new one into place, moves the kept files into it, and removes the old one.
 func (o *Output) swap() error {
-	old := besides(o.target, oldKind)
-	defer hold(o.target)()
+	old := tempPath(o.target, oldKind)
+	defer lockPath(o.target)()
 	if err := os.Rename(o.target, old); err != nil {
 		return err
 	}
@@ -248,9 +246,9 @@ func (o *Output) swap() error {
 	return nil
 }
 
-// take gives the new folder the target's name and what is kept of the old one, or, on an error, neither.
+// take renames the new folder to the target and moves the kept files into it. On an error it does neither.
 func (o *Output) take(old string) (kept []string, err error) {
-	before, err := recognize(old, o.own) // as it is now that its name is gone
+	before, err := recognize(old, o.own) // check again now that the old folder is out of the way
 	if err == nil {
 		before, err = before.settle(old, o.dir)
 	}
@@ -265,13 +263,13 @@ func (o *Output) take(old string) (kept []string, err error) {
 	if err := os.Rename(o.dir, o.target); err != nil {
 		return nil, err
 	}
-	if err := carry(old, o.target, before.kept); err != nil {
+	if err := moveAll(old, o.target, before.kept); err != nil {
 		return nil, errors.Join(err, os.Rename(o.target, o.dir))
 	}
 	return before.kept, nil
 }
 
-// syncParents makes the folders durable that the entries names of dir lie in.
+// syncParents syncs the folders that hold the given entries of dir.
 func syncParents(dir string, names []string) (err error) {
 	for _, name := range names {
 		err = errors.Join(err, syncPath(filepath.Dir(filepath.Join(dir, filepath.FromSlash(name)))))
@@ -279,23 +277,23 @@ func syncParents(dir string, names []string) (err error) {
 	return err
 }
 
-// discard removes what is left of an old output: by now all of it is ours. First it gets a name by which it may be removed,
-// should this process be killed.
+// discard removes what is left of an old output, by now only our own files. It first renames it so that it may be
+// removed later if this process is killed.
 func discard(old, target string) error {
-	rubbish := besides(target, tmpKind)
-	if err := os.Rename(old, rubbish); err != nil {
+	trash := tempPath(target, tmpKind)
+	if err := os.Rename(old, trash); err != nil {
 		return err
 	}
-	return os.RemoveAll(rubbish)
+	return os.RemoveAll(trash)
 }
 
-// finish ends the making: Abort has nothing to do any more.
+// finish marks the output as done, so that Abort does nothing.
 func (o *Output) finish() {
 	o.done = true
 	o.release()
 }
 
-// syncTree makes a folder's files and folders durable, each after what it holds.
+// syncTree syncs a folder's files and subfolders, contents before folders.
 func syncTree(dir string) error {
 	var folders []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -316,7 +314,7 @@ func syncTree(dir string) error {
 	return err
 }
 
-// Abort removes what was written. After Commit, or a second time, it does nothing.
+// Abort removes everything written so far. After Commit or an earlier Abort it does nothing.
 func (o *Output) Abort() error {
 	if o.done {
 		return nil
@@ -327,7 +325,7 @@ func (o *Output) Abort() error {
 	return err
 }
 
-// removeParents removes the parents that were made, unless others use them by now.
+// removeParents removes the parents made for the output, unless others have put files in them.
 func (o *Output) removeParents() {
 	for i := len(o.made) - 1; i >= 0; i-- {
 		os.Remove(o.made[i])

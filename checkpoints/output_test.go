@@ -116,7 +116,7 @@ func plant(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-// tree is what plant makes.
+// tree returns the files in dir in the form that plant takes.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -196,11 +196,11 @@ func TestOutputKeepsOrRefuses(t *testing.T) {
 		old, add    map[string]string
 		early, late string
 	}{
-		"changed":                  {map[string]string{"a": "edited"}, nil, "a in it was changed since it was written (3 bytes then, 6 now)", ""},
-		"excluded":                 {map[string]string{"closed/mine": ""}, nil, "closed in it is not of the old output, and would count as a part of the new one", ""},
-		"clash":                    {map[string]string{"b": "mine"}, map[string]string{"b": "new"}, "", "b in it is not of the old output, and the new one has a file of that name"},
-		"clash with a folder":      {map[string]string{"b/c": "mine"}, map[string]string{"b/d": "new"}, "", "b in it is not of the old output"},
-		"link in our file's place": {map[string]string{"a": "-> elsewhere"}, map[string]string{"a": "new"}, "", "a in it is not of the old output"},
+		"changed":                  {map[string]string{"a": "edited"}, nil, "a was changed after it was written (3 bytes then, 6 now)", ""},
+		"excluded":                 {map[string]string{"closed/mine": ""}, nil, "its closed is not part of the old output, but would count as part of the new one", ""},
+		"clash":                    {map[string]string{"b": "mine"}, map[string]string{"b": "new"}, "", "its b is not part of the old output, and the new one has a file of that name"},
+		"clash with a folder":      {map[string]string{"b/c": "mine"}, map[string]string{"b/d": "new"}, "", "its b is not part of the old output"},
+		"link in our file's place": {map[string]string{"a": "-> elsewhere"}, map[string]string{"a": "new"}, "", "its a is not part of the old output"},
 		"below a new file":         {map[string]string{"ours/b": "", "ours/mine": ""}, map[string]string{"ours": "new"}, "", "ours"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -222,7 +222,7 @@ func TestOutputKeepsOrRefuses(t *testing.T) {
 	}
 }
 
-// TestOutputDropsCopies has a file of a user's in the way that is the new output's to the byte.
+// TestOutputDropsCopies has a user's file in the way that is identical to the new output's.
 func TestOutputDropsCopies(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "out")
 	plant(t, target, map[string]string{"mark": "", "readme": "same"})
@@ -244,15 +244,15 @@ func TestOutputRefuses(t *testing.T) {
 	plant(t, filepath.Dir(dangling), map[string]string{"link": "-> nowhere"})
 	t.Chdir(current)
 	tests := map[string]struct{ target, want string }{
-		"documents":       {folder(t, map[string]string{"thesis.tex": ""}), "is not replaced: there is no mark in it"},
+		"documents":       {folder(t, map[string]string{"thesis.tex": ""}), "is not replaced: it has no mark"},
 		"another's mark":  {folder(t, map[string]string{"mark": "mine"}), "its mark is another program's"},
 		"a mark by link":  {linked, "its mark is not a regular file"},
-		"current folder":  {".", "is the current folder or holds it"},
-		"parent":          {"..", "is the current folder or holds it"},
-		"root":            {"/", "is the current folder or holds it"},
+		"current folder":  {".", "is or contains the current folder"},
+		"parent":          {"..", "is or contains the current folder"},
+		"root":            {"/", "is or contains the current folder"},
 		"a file":          {filepath.Join(current, "mark"), "is a file"},
 		"below a file":    {filepath.Join(current, "mark", "x"), "not a directory"},
-		"a dangling link": {dangling, "is a link that leads nowhere"},
+		"a dangling link": {dangling, "is a dangling link"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -276,7 +276,7 @@ func TestOutputIntoEmptyFolder(t *testing.T) {
 	wantNames(t, target, "file")
 }
 
-// TestOutputTargetAppears lets another program make the target meanwhile.
+// TestOutputTargetAppears lets another program create the target in the meantime.
 func TestOutputTargetAppears(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		parent := t.TempDir()
@@ -361,7 +361,7 @@ func TestCommitRollsBack(t *testing.T) {
 	wantNames(t, filepath.Dir(target), filepath.Base(target))
 }
 
-// TestOutputOfFailedWrite is how a command fails half-way.
+// TestOutputOfFailedWrite checks a command that fails half-way.
 func TestOutputOfFailedWrite(t *testing.T) {
 	parent := t.TempDir()
 	convert := func() error {
@@ -405,7 +405,7 @@ func TestWriteFileAtomic(t *testing.T) {
 		t.Error("a folder was overwritten")
 	}
 	plant(t, dir, map[string]string{"link": "-> file"})
-	wantError(t, WriteFileAtomic(filepath.Join(dir, "link"), nil, 0o640), "link: is a link")
+	wantError(t, WriteFileAtomic(filepath.Join(dir, "link"), nil, 0o640), "link: is a symbolic link")
 	if WriteFileAtomic(filepath.Join(dir, "nowhere", "file"), nil, 0o640) == nil {
 		t.Error("a file was written into a folder that is not there")
 	}

@@ -18,25 +18,26 @@ import (
 	"gqa/internal/file"
 )
 
-// Recognizer says what this toolkit wrote into a folder, going by the content of its files. The error says why the folder is
-// not an output.
+// A Recognizer returns what this toolkit wrote into a folder, judging by the contents of its files. The error says why
+// the folder is not an output.
 type Recognizer func(dir string) (Owned, error)
 
-// AnySize is the size of a file that may have any.
+// AnySize stands for the size of a file that may have any size.
 const AnySize = -1
 
 // Owned is what this toolkit wrote into a folder.
 type Owned struct {
-	// Files are regular files by their paths below the folder, separated by slashes, with their sizes. A path that ends in
-	// a slash is a folder, which may be empty.
+	// Files are the slash-separated paths of regular files below the folder, with their sizes. A path that ends in a
+	// slash is a folder, which may be empty.
 	Files map[string]int64
-	// Excludes, if not nil, says which other names cannot stay beside a new output, as they would count as parts of it.
+	// Excludes, if not nil, reports whether a file of another name must not stay beside a new output because it would
+	// count as part of it.
 	Excludes func(name string) bool
-	// Note, if there is one, is to be told before the folder is replaced.
+	// Note, if not empty, is logged before the folder is replaced.
 	Note string
 }
 
-// Add takes the files of a folder below: dir is its path, separated by slashes.
+// Add adds the files of a subfolder; dir is its slash-separated path.
 func (o *Owned) Add(dir string, below Owned) {
 	if o.Files == nil {
 		o.Files = map[string]int64{}
@@ -47,12 +48,13 @@ func (o *Owned) Add(dir string, below Owned) {
 	o.Note = cmp.Or(o.Note, below.Note)
 }
 
-// ReadMark reads a small file by which an output is recognised. It must lie in the folder itself, not behind a link.
+// ReadMark reads a small file by which an output is recognised. The file must be in the folder itself, not behind a
+// link.
 func ReadMark(dir, name string) ([]byte, error) {
 	const most = 256 << 20
 	info, err := os.Lstat(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no %s in it", name)
+		return nil, fmt.Errorf("it has no %s", name)
 	}
 	if err != nil {
 		return nil, err
@@ -63,8 +65,8 @@ func ReadMark(dir, name string) ([]byte, error) {
 	return file.ReadMax(filepath.Join(dir, name), most)
 }
 
-// IsJSONOf reports whether text is a JSON object that goes into v, a pointer to a struct: with all of the keys required, and with
-// none that v does not have.
+// IsJSONOf reports whether text is a JSON object that decodes into v, a pointer to a struct, has all of the required
+// keys, and has no key that v lacks.
 func IsJSONOf(v any, text []byte, required ...string) bool {
 	var keys map[string]json.RawMessage
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -75,14 +77,15 @@ func IsJSONOf(v any, text []byte, required ...string) bool {
 	return !slices.ContainsFunc(required, func(key string) bool { _, ok := keys[key]; return !ok })
 }
 
-// RemoveOwned removes what one of own recognises in the folder dir, and dir, unless something else is in it. A link stays.
+// RemoveOwned removes the files of dir that one of own recognises, and dir itself unless it holds other files. If dir
+// is a link, the link is kept.
 func RemoveOwned(dir string, own ...Recognizer) error {
 	if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
 		return nil
 	}
 	c, err := recognize(dir, own)
 	if err != nil {
-		return nil // not ours: it stays
+		return nil // not ours: keep it
 	}
 	for _, name := range c.removed {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, filepath.FromSlash(name))))
@@ -91,18 +94,18 @@ func RemoveOwned(dir string, own ...Recognizer) error {
 	return err
 }
 
-// contents are what replacing a folder means for its files: paths below it, separated by slashes.
+// contents says what replacing a folder means for its files, as slash-separated paths below it.
 type contents struct {
-	removed []string // files of ours
+	removed []string // our own files
 	bytes   int64
 	note    string
-	kept    []string // all else; a folder with nothing of ours in it stands for all that it holds
+	kept    []string // all other files; a folder without files of ours stands for everything in it
 }
 
-// recognize looks through dir. It is an error if no recognizer takes it for an output, or if something else is in it that
-// can be neither kept nor lost.
+// recognize examines dir. It is an error if no recognizer accepts it as an output, or if it holds something else that
+// can be neither kept nor removed.
 func recognize(dir string, own []Recognizer) (contents, error) {
-	err := errors.New("outputs here are not replaced")
+	err := errors.New("this kind of output is never replaced")
 	for _, recognizer := range own {
 		var owned Owned
 		if owned, err = recognizer(dir); err == nil {
@@ -119,13 +122,14 @@ func (o Owned) survey(dir string) (contents, error) {
 	}
 	for _, name := range c.kept {
 		if o.Excludes != nil && o.Excludes(name) {
-			return c, fmt.Errorf("%s in it is not of the old output, and would count as a part of the new one; move it elsewhere", name)
+			return c, fmt.Errorf("its %s is not part of the old output, but would count as part of the new one; move it elsewhere", name)
 		}
 	}
 	return c, nil
 }
 
-// walk adds what is in the folder sub of dir to c, without following links. ours says that some of it is this toolkit's.
+// walk adds the contents of the folder sub of dir to c, without following links. ours reports whether some of it was
+// written by this toolkit.
 func (o Owned) walk(dir, sub string, c *contents) (ours bool, err error) {
 	entries, err := os.ReadDir(filepath.Join(dir, filepath.FromSlash(sub)))
 	if err != nil {
@@ -145,10 +149,10 @@ func (o Owned) walk(dir, sub string, c *contents) (ours bool, err error) {
 	return ours, nil
 }
 
-// entry is walk for a single entry; a folder that holds nothing of ours is not ours and adds nothing.
+// entry is walk for a single entry; a folder without files of ours is not ours and adds nothing.
 func (o Owned) entry(dir, name string, e fs.DirEntry, c *contents) (ours bool, err error) {
 	full := filepath.Join(dir, filepath.FromSlash(name))
-	if h, ok := parseHidden(full); ok && h.kind == tmpKind && h.gone() {
+	if h, ok := parseTempName(full); ok && h.kind == tmpKind && h.gone() {
 		c.removed = append(c.removed, name)
 		return true, nil
 	}
@@ -172,14 +176,14 @@ func (o Owned) entry(dir, name string, e fs.DirEntry, c *contents) (ours bool, e
 		return false, err
 	}
 	if size != AnySize && info.Size() != size {
-		return false, fmt.Errorf("%s in it was changed since it was written (%d bytes then, %d now); move it elsewhere", name, size, info.Size())
+		return false, fmt.Errorf("its %s was changed after it was written (%d bytes then, %d now); move it elsewhere", name, size, info.Size())
 	}
 	c.removed, c.bytes = append(c.removed, name), c.bytes+info.Size()
 	return true, nil
 }
 
-// tell says what becomes of the files of target.
-func (c contents) tell(target string) {
+// report logs what happens to the files of target.
+func (c contents) report(target string) {
 	if c.note != "" {
 		slog.Warn(c.note, "path", target)
 	}
@@ -190,7 +194,7 @@ func (c contents) tell(target string) {
 	slog.Info("replacing an output", args...)
 }
 
-// some lists names, as far as they fit into a line.
+// some returns the first few names, as many as fit on a line.
 func some(names []string) string {
 	const most = 8
 	text := strings.Join(names[:min(most, len(names))], ", ")
@@ -200,8 +204,8 @@ func some(names []string) string {
 	return text
 }
 
-// settle finds out how what is kept of the folder old goes with the new one in dir. A file that is in both, and the same,
-// need not be kept; any other name that is in both is an error.
+// settle checks how the kept files of the folder old fit with the new one in dir. A file that is in both with the same
+// contents need not be kept; any other name that is in both is an error.
 func (c contents) settle(old, dir string) (contents, error) {
 	var kept []string
 	for _, name := range c.kept {
@@ -211,7 +215,7 @@ func (c contents) settle(old, dir string) (contents, error) {
 			continue
 		}
 		if !sameFile(from, to) {
-			return c, fmt.Errorf("%s in it is not of the old output, and the new one has a file of that name; move it elsewhere", name)
+			return c, fmt.Errorf("its %s is not part of the old output, and the new one has a file of that name; move it elsewhere", name)
 		}
 		c.removed = append(c.removed, name)
 	}
@@ -219,7 +223,7 @@ func (c contents) settle(old, dir string) (contents, error) {
 	return c, nil
 }
 
-// sameFile reports whether both are regular files of the same bytes.
+// sameFile reports whether a and b are regular files with the same contents.
 func sameFile(a, b string) bool {
 	infoA, errA := os.Lstat(a)
 	infoB, errB := os.Lstat(b)
@@ -236,7 +240,7 @@ func sameFile(a, b string) bool {
 	return equalBytes(f, g)
 }
 
-// equalBytes compares what is left of two files.
+// equalBytes reports whether the rest of f equals the rest of g.
 func equalBytes(f, g io.Reader) bool {
 	const chunk = 1 << 16
 	a, b := make([]byte, chunk), make([]byte, chunk)
@@ -252,8 +256,8 @@ func equalBytes(f, g io.Reader) bool {
 	}
 }
 
-// carry moves the entries names from one folder to the other, all of them or none. Nothing is overwritten.
-func carry(from, to string, names []string) (err error) {
+// moveAll moves the named entries from one folder to the other, all of them or none. Nothing is overwritten.
+func moveAll(from, to string, names []string) (err error) {
 	var done []string
 	for _, name := range names {
 		if err = move(from, to, name); err != nil {
@@ -274,7 +278,7 @@ func move(from, to, name string) error {
 	name = filepath.FromSlash(name)
 	target := filepath.Join(to, name)
 	if _, err := os.Lstat(target); err == nil {
-		return fmt.Errorf("%s: is in the way of what was there before", target)
+		return fmt.Errorf("%s: is in the way of a file that was there before", target)
 	}
 	if err := os.MkdirAll(filepath.Dir(target), 0o777); err != nil {
 		return err

@@ -11,21 +11,21 @@ import (
 	"sync/atomic"
 )
 
-// writer is the files of a checkpoint in the making.
+// writer writes the files of a checkpoint.
 type writer struct {
 	dir   string
 	files []*os.File
-	laid  [][]part // of each file
+	laid  [][]part // the parts of each file
 }
 
-// part is one tensor that is to be written: what it is and where its bytes go.
+// part is one tensor to be written: its spec and where its bytes go.
 type part struct {
 	spec Spec
 	file io.WriterAt
-	at   int64 // bytes, from the start of file
+	at   int64 // offset in file, bytes
 }
 
-// add makes a file, which must not exist, with its header.
+// add creates a file, which must not exist, and writes its header.
 func (w *writer) add(name string, specs []Spec, metadata map[string]string) error {
 	path := filepath.Join(w.dir, name)
 	head, err := encodeHeader(specs, metadata)
@@ -42,7 +42,7 @@ func (w *writer) add(name string, specs []Spec, metadata map[string]string) erro
 	return err
 }
 
-// begin writes a header and says where the tensors go that follow it.
+// begin writes a header and returns the positions of the tensors that follow it.
 func begin(f io.WriterAt, head []byte, specs []Spec) ([]part, error) {
 	if _, err := f.WriteAt(head, 0); err != nil {
 		return nil, err
@@ -55,8 +55,8 @@ func begin(f io.WriterAt, head []byte, specs []Spec) ([]part, error) {
 	return parts, nil
 }
 
-// parts lists all tensors: file by file for one worker, and for several in turn from each
-// file, as the system lets one of them write to a file at a time.
+// parts lists all tensors: file by file for one worker; for several workers taking turns between the files, since the
+// system lets only one of them write to a file at a time.
 func (w *writer) parts(workers int) []part {
 	var all []part
 	for i, left := 0, true; left && workers > 1; i++ {
@@ -76,7 +76,7 @@ func (w *writer) parts(workers int) []part {
 	return all
 }
 
-// close closes the files and, where err is one or closing fails, removes them.
+// close closes the files and removes them if err is not nil or closing fails.
 func (w *writer) close(err error) error {
 	for _, f := range w.files {
 		err = errors.Join(err, f.Close())
@@ -89,7 +89,7 @@ func (w *writer) close(err error) error {
 	return err
 }
 
-// writeParts writes the parts' bytes, workers at a time, until one fails.
+// writeParts writes the bytes of parts, with the given number of workers, until one fails.
 func writeParts(parts []part, workers int, data func(Spec, io.Writer) error) error {
 	var next atomic.Int64
 	var failed atomic.Bool
@@ -122,9 +122,9 @@ func writeParts(parts []part, workers int, data func(Spec, io.Writer) error) err
 	return nil
 }
 
-// tensorWriter writes the bytes of one tensor in order, and keeps it from writing more.
+// tensorWriter writes the bytes of one tensor in order, and refuses more bytes than it has.
 type tensorWriter struct {
-	part       // at moves on as bytes leave buf
+	part       // at advances as bytes leave buf
 	left int64 // bytes that data may still write
 	buf  *bufio.Writer
 }
@@ -135,7 +135,7 @@ func newTensorWriter() *tensorWriter {
 	return t
 }
 
-// write writes one tensor, all of it.
+// write writes one whole tensor.
 func (t *tensorWriter) write(p part, data func(Spec, io.Writer) error) error {
 	t.part, t.left = p, p.spec.Bytes()
 	err := data(p.spec, t)
@@ -159,7 +159,7 @@ func (t *tensorWriter) Write(b []byte) (int, error) {
 	return t.buf.Write(b)
 }
 
-// claim counts n bytes that are about to be written.
+// claim accounts for n bytes that are about to be written.
 func (t *tensorWriter) claim(n int64) error {
 	if n > t.left {
 		return fmt.Errorf("tensor %q: more than its %d bytes (%v %v) were written", t.spec.Name, t.spec.Bytes(), t.spec.DType, t.spec.Shape)
@@ -168,8 +168,8 @@ func (t *tensorWriter) claim(n int64) error {
 	return nil
 }
 
-// copyFrom writes n bytes of src from off on. From file to file the system copies them
-// as far as it can, without a pass through memory.
+// copyFrom writes n bytes of src from offset off. From file to file, the kernel copies as much as it can without a pass
+// through user memory.
 func (t *tensorWriter) copyFrom(src io.ReaderAt, off, n int64) error {
 	if err := t.claim(n); err != nil {
 		return err
@@ -190,7 +190,7 @@ func (t *tensorWriter) copyFrom(src io.ReaderAt, off, n int64) error {
 	return err
 }
 
-// cursor is a tensorWriter as its buffer sees it: a place in a file.
+// cursor is the io.Writer below a tensorWriter's buffer: a position in a file.
 type cursor tensorWriter
 
 func (c *cursor) Write(b []byte) (int, error) {
@@ -199,9 +199,9 @@ func (c *cursor) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// WriteLaid writes the file path, which must not exist, in a format of the caller's: head,
-// then the tensors in order, each padded with zeros to a multiple of align bytes. workers
-// and data are as in [WriteOptions] and [Write]. On an error no file stays.
+// WriteLaid writes the file path, which must not exist, in a format of the caller's: head, then the tensors in order,
+// each padded with zeros to a multiple of align bytes. workers and data are as in [WriteOptions] and [Write]. On an
+// error the file is removed.
 func WriteLaid(path string, head []byte, specs []Spec, align int64, workers int, data func(Spec, io.Writer) error) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
@@ -217,7 +217,7 @@ func WriteLaid(path string, head []byte, specs []Spec, align int64, workers int,
 		parts[i] = part{s, f, at}
 		at += (s.Bytes() + align - 1) / align * align
 	}
-	if err := f.Truncate(at); err != nil { // what no tensor fills is zeros
+	if err := f.Truncate(at); err != nil { // fills the gaps with zeros
 		return err
 	}
 	return writeParts(parts, workers, data)

@@ -11,29 +11,28 @@ import (
 	"github.com/nlpodyssey/gopickle/pickle"
 )
 
-// The most memory that a pickle may ask for when it is loaded, by a rough count: a fixed
-// part, as much again for each byte of the file, and never more than the last.
+// Limits on the memory that loading a pickle may take, estimated roughly: a fixed part, plus the second for each byte
+// of the file, and never more than the last.
 const (
 	pickleMemory        = 1 << 20
 	pickleMemoryPerByte = 32
 	maxPickleMemory     = 1 << 30
 )
 
-// unpickler loads pickles from one file. No code is ever run: a pickle is a program for a
-// machine that makes numbers, strings, tuples, lists and dicts, and calls what class and
-// persistent give it.
+// unpickler loads pickles from one file. It never runs code: a pickle is a program for a machine that makes numbers,
+// strings, tuples, lists and dicts, and calls only what class and persistent return.
 type unpickler struct {
 	src  io.ReaderAt
-	size int64 // bytes of src
-	// class returns what stands for a Python class or function.
+	size int64 // size of src, bytes
+	// class returns a stand-in for a Python class or function.
 	class func(module, name string) (any, error)
-	// persistent returns what stands for an object that lies outside the pickle.
+	// persistent returns a stand-in for an object stored outside the pickle.
 	persistent func(id any) (any, error)
 }
 
-// load loads the pickle that begins at off and ends no later than end, and returns where
-// it ended. It is read through first: what would ask for more memory than the file
-// justifies, or use what no PyTorch file uses, is refused before anything is made.
+// load loads the pickle that begins at off and ends no later than end, and returns its end. It scans the pickle first:
+// one that would take more memory than the file justifies, or uses opcodes that no PyTorch file has, is rejected before
+// anything is allocated.
 func (u *unpickler) load(off, end int64) (value any, next int64, err error) {
 	s := pickleScan{
 		r:      bufio.NewReader(io.NewSectionReader(u.src, off, end-off)),
@@ -48,12 +47,12 @@ func (u *unpickler) load(off, end int64) (value any, next int64, err error) {
 	return value, next, err
 }
 
-// run runs a pickle that was scanned. The machine trusts its input: where it gives up by
-// a panic that is an error too.
+// run runs a pickle that has been scanned. The pickle machine trusts its input and may panic; run turns a panic into an
+// error.
 func (u *unpickler) run(r io.Reader) (value any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("its pickle makes no sense (%s)", oneLine(fmt.Sprint(p)))
+			err = fmt.Errorf("its pickle is malformed (%s)", oneLine(fmt.Sprint(p)))
 		}
 	}()
 	vm := pickle.NewUnpickler(bufio.NewReader(r))
@@ -62,12 +61,12 @@ func (u *unpickler) run(r io.Reader) (value any, err error) {
 	value, err = vm.Load()
 	var known *torchError
 	if err != nil && !errors.As(err, &known) {
-		err = fmt.Errorf("its pickle makes no sense (%s)", oneLine(err.Error()))
+		err = fmt.Errorf("its pickle is malformed (%s)", oneLine(err.Error()))
 	}
 	return value, err
 }
 
-// oneLine shortens what a damaged file made somebody say.
+// oneLine shortens an error text caused by a damaged file.
 func oneLine(s string) string {
 	if len(s) > 200 {
 		s = s[:200] + "…"
@@ -75,23 +74,23 @@ func oneLine(s string) string {
 	return strings.Join(strings.Fields(strings.ToValidUTF8(s, "?")), " ")
 }
 
-// argument is how the argument of an opcode lies in the stream: so many bytes if
-// positive, else one of those below.
+// argument describes how an opcode's argument is encoded: a fixed number of bytes if positive, else one of the
+// constants below.
 type argument int8
 
 const (
 	line      argument = -1 - iota // up to a newline
 	twoLines                       // a module and a name
-	counted1                       // a length of one byte, then as much
-	counted4                       // a length of four
-	counted8                       // a length of eight
-	unusable                       // no PyTorch file has it
+	counted1                       // a one-byte length, then that many bytes
+	counted4                       // a four-byte length
+	counted8                       // an eight-byte length
+	unusable                       // not used by any PyTorch file
 	maxLine   = 4096               // bytes
-	perOpcode = 32                 // bytes of memory, roughly
-	perObject = 256                // of an opcode that makes a container
+	perOpcode = 32                 // estimated bytes of memory
+	perObject = 256                // for an opcode that makes a container
 )
 
-// opcodes are those that PyTorch files use, in protocols 0 to 5, by their arguments.
+// opcodes maps the opcodes that PyTorch files use, in protocols 0 to 5, to their arguments.
 var opcodes = func() (table [256]argument) {
 	for i := range table {
 		table[i] = unusable
@@ -115,10 +114,10 @@ var opcodes = func() (table [256]argument) {
 	return table
 }()
 
-// containers are the opcodes that make or fill something.
+// containers are the opcodes that make or fill a container.
 const containers = "(dlt)}]R\x81\x85\x86\x87"
 
-// pickleScan reads through one pickle without running it.
+// pickleScan scans one pickle without running it.
 type pickleScan struct {
 	r            *bufio.Reader
 	left, memory int64 // bytes
@@ -137,7 +136,7 @@ func (s *pickleScan) scan() error {
 			s.memory -= perObject
 		}
 		if s.memory < 0 {
-			return errors.New("its pickle asks for far more memory than the file is large")
+			return errors.New("its pickle needs far more memory than the size of the file justifies")
 		}
 		if err := s.argument(op); err != nil {
 			return err
@@ -148,11 +147,11 @@ func (s *pickleScan) scan() error {
 	}
 }
 
-// argument passes over an opcode's argument.
+// argument skips an opcode's argument.
 func (s *pickleScan) argument(op byte) error {
 	switch kind := opcodes[op]; kind {
 	case unusable:
-		return fmt.Errorf("its pickle has the opcode 0x%02x, which no checkpoint of PyTorch has", op)
+		return fmt.Errorf("its pickle has the opcode 0x%02x, which no PyTorch checkpoint has", op)
 	case twoLines:
 		if err := s.line(); err != nil {
 			return err
@@ -164,20 +163,20 @@ func (s *pickleScan) argument(op byte) error {
 		return s.counted(map[argument]int{counted1: 1, counted4: 4, counted8: 8}[kind], op)
 	default:
 		n, err := s.take(int(kind))
-		if err == nil && op == 0x95 { // a frame: the bytes that follow count as opcodes
+		if err == nil && op == 0x95 { // a frame: its bytes are scanned as opcodes
 			err = s.fits(n)
 		}
 		return err
 	}
 }
 
-// counted passes over a length and as many bytes.
+// counted skips a length and that many bytes.
 func (s *pickleScan) counted(width int, op byte) error {
 	n, err := s.take(width)
 	if err != nil {
 		return err
 	}
-	if op == 0x8a && n == 0 { // the integer zero, as nobody writes it
+	if op == 0x8a && n == 0 { // a zero-length integer, which no writer produces
 		return errors.New("its pickle has an integer of no bytes")
 	}
 	if err := s.fits(n); err != nil {
@@ -190,12 +189,12 @@ func (s *pickleScan) counted(width int, op byte) error {
 
 func (s *pickleScan) fits(n uint64) error {
 	if n > uint64(s.left) {
-		return fmt.Errorf("its pickle wants %d bytes where only %d follow: it is cut short", n, s.left)
+		return fmt.Errorf("its pickle wants %d bytes where only %d follow: it is truncated", n, s.left)
 	}
 	return nil
 }
 
-// take returns the next n bytes, 8 at most, as a number.
+// take returns the next n bytes, at most 8, as a number.
 func (s *pickleScan) take(n int) (uint64, error) {
 	if err := s.fits(uint64(n)); err != nil {
 		return 0, err

@@ -11,20 +11,20 @@ import (
 	"unicode/utf8"
 )
 
-// ErrNoWeights is wrapped by the error of a folder without weights that are read here.
+// ErrNoWeights is wrapped by the error for a folder without weights in a supported format.
 var ErrNoWeights = errors.New("holds no weights")
 
-// choice is what of a folder is opened: an index and the shards that it names, or files.
+// choice is what to open in a folder: an index and its shards, or a list of files.
 type choice struct {
 	dir   string
-	index string // empty: files
+	index string // "" for a list of files
 	files []string
-	kind  string // which format
-	// rival is another answer to what the folder's weights are; nil: there is none.
+	kind  string // the format
+	// rival is another possible set of weights in the folder; nil if there is none.
 	rival *choice
 }
 
-// String names the weights as a person would.
+// String returns a description for messages.
 func (c choice) String() string {
 	switch {
 	case c.index != "":
@@ -37,7 +37,7 @@ func (c choice) String() string {
 
 func isIndex(name string) bool { return strings.HasSuffix(name, "index.json") }
 
-// resolve returns what path, a file or a folder, means.
+// resolve returns the weights that path, a file or a folder, stands for.
 func resolve(path string) (choice, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -58,7 +58,7 @@ func resolve(path string) (choice, error) {
 	}
 	c, err := pick(names)
 	if snapshots, _ := filepath.Glob(filepath.Join(path, "snapshots", "*")); err != nil && len(snapshots) > 0 {
-		err = fmt.Errorf("is a model's folder in the hub's cache; name the snapshot in it: %s", snapshots[0])
+		err = fmt.Errorf("is a model's folder in a hub cache; name the snapshot in it: %s", snapshots[0])
 	}
 	if err != nil {
 		return choice{}, fmt.Errorf("%s: %w", path, err)
@@ -69,11 +69,11 @@ func resolve(path string) (choice, error) {
 	return c, nil
 }
 
-// format is a way to store weights: how its files are called.
+// format describes the file names of a weight format.
 type format struct {
 	file, index string                 // the usual names
-	indexes     string                 // how the names of indexes end
-	weights     func(name string) bool // may hold a model's weights
+	indexes     string                 // suffix of index files
+	weights     func(name string) bool // reports whether a file may hold a model's weights
 	what        string
 }
 
@@ -83,7 +83,7 @@ var namings = []format{
 	{torchFileName, torchIndexFile, ".bin.index.json", isTorchWeights, "PyTorch"},
 }
 
-// pick chooses among the files of a folder: safetensors before PyTorch, the usual names before others.
+// pick chooses among the files of a folder: safetensors before PyTorch, usual names before others.
 func pick(names []string) (choice, error) {
 	var found []choice
 	for _, f := range namings {
@@ -96,7 +96,7 @@ func pick(names []string) (choice, error) {
 			return choice{}, err
 		}
 	}
-	if alone := only(names, isConsolidated); len(found) == 0 && len(alone) == 1 { // perhaps with the names of transformers
+	if alone := only(names, isConsolidated); len(found) == 0 && len(alone) == 1 { // it may still use transformers' tensor names
 		return choice{files: alone}, nil
 	}
 	if len(found) == 0 {
@@ -147,13 +147,13 @@ func only(names []string, keep func(string) bool) (kept []string) {
 	return kept
 }
 
-// isTorchName says whether torch.save writes files of such names.
+// isTorchName reports whether name has an extension that torch.save files use.
 func isTorchName(name string) bool {
 	return slices.Contains([]string{".bin", ".pt", ".pth", ".ckpt"}, filepath.Ext(name))
 }
 
-// beside are files that have the endings of weights and are none of the model's: what a trainer leaves, adapters, another
-// engine's, and the formats of Meta and Mistral.
+// beside are files with weight-file extensions that do not hold the model: trainer state, adapters, files of other
+// engines, and the formats of Meta and Mistral.
 var beside = []string{
 	"training_args.bin", "optimizer*", "scheduler*", "scaler.pt", "rng_state*", "*_model_states.pt", "*_optim_states.pt",
 	"adapter_model.*", "pytorch_lora_weights*", "openvino_*.bin", "consolidated*",
@@ -178,7 +178,7 @@ func isWeights(name string) bool { return isSafetensorsWeights(name) || isTorchW
 
 func isTorchWeights(name string) bool { return isTorchName(name) && isModels(name) }
 
-// magics are how files that get mistaken for weights begin.
+// magics are the first bytes of files that are often mistaken for weights.
 var magics = []struct{ prefix, kind string }{
 	{"GGUF", "a GGUF file of llama.cpp"},
 	{"\x89HDF", "an HDF5 file of Keras or TensorFlow"},
@@ -189,8 +189,7 @@ var magics = []struct{ prefix, kind string }{
 	{"{", "a JSON file"},
 }
 
-// sniff says what a file that is not safetensors and begins with start is, or "" if
-// nothing comes to mind.
+// sniff describes a file that is not safetensors and begins with start, or returns "".
 func sniff(start []byte) string {
 	for _, m := range magics {
 		if bytes.HasPrefix(start, []byte(m.prefix)) {
@@ -203,8 +202,7 @@ func sniff(start []byte) string {
 	return ""
 }
 
-// isText reports whether b is UTF-8, but for a rune cut off at the end, without
-// control characters.
+// isText reports whether b is UTF-8 text without control characters; the last rune may be cut off.
 func isText(b []byte) bool {
 	for len(b) > 0 {
 		r, n := utf8.DecodeRune(b)

@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// shardSet is the files of one save, STEM-i-of-n.EXT, that a folder holds.
+// shardSet is the files of one save, STEM-i-of-n.EXT, found in a folder.
 type shardSet struct {
 	stem, ext string
 	of        int
-	files     []string // by number
-	missing   []string // names; nil: the set is complete
+	files     []string // in shard order
+	missing   []string // missing file names; nil if the set is complete
 }
 
 var shardPattern = regexp.MustCompile(`^(.+[-_.])(\d+)-of-(\d+)(\.[a-z]+)$`)
 
-// IsShard says whether a file is named as one of several that hold a model.
+// IsShard reports whether name has the form of a shard's name.
 func IsShard(name string) bool { return shardPattern.MatchString(name) }
 
-// shardSets sorts the shards among names by the save that they are of.
+// shardSets groups the shards among names by the save that they belong to.
 func shardSets(names []string) []shardSet {
 	type key struct {
 		stem, of, ext string
@@ -49,19 +49,19 @@ func shardSets(names []string) []shardSet {
 			sets = append(sets, newShardSet(k.stem, k.ext, k.of, of, found[k]))
 		}
 	}
-	// those of the usual stem first
+	// the usual stem first
 	slices.SortStableFunc(sets, func(a, b shardSet) int { return cmp.Compare(len(a.stem), len(b.stem)) })
 	return sets
 }
 
-// newShardSet lists the shards, from 1 on, or from 0 if there is such a one.
+// newShardSet lists the shards, numbered from 1, or from 0 if there is a shard 0.
 func newShardSet(stem, ext, digits string, of int, files map[int]string) shardSet {
 	s := shardSet{stem: stem, ext: ext, of: of}
 	first := 1
 	if files[0] != "" {
 		first = 0
 	}
-	const named = 4 // a name may ask for any number of files
+	const named = 4 // the count in a name may be arbitrarily large
 	for i := first; i < first+of && len(s.missing) < named; i++ {
 		if name := files[i]; name != "" {
 			s.files = append(s.files, name)
@@ -72,7 +72,7 @@ func newShardSet(stem, ext, digits string, of int, files map[int]string) shardSe
 	return s
 }
 
-// chooseSet is the one complete set; the error says what the folder lacks.
+// chooseSet returns the only complete set; the error says which files are missing.
 func chooseSet(sets []shardSet) (shardSet, error) {
 	var whole []shardSet
 	for _, s := range sets {
@@ -82,7 +82,7 @@ func chooseSet(sets []shardSet) (shardSet, error) {
 	}
 	switch {
 	case len(whole) == 0:
-		return shardSet{}, fmt.Errorf("holds %s, but not %s: download it too", sets[0].name(), absent(sets[0].missing))
+		return shardSet{}, fmt.Errorf("holds %s, but not %s; download it too", sets[0].name(), absent(sets[0].missing))
 	case len(whole) > 1 && len(whole[0].stem) == len(whole[1].stem):
 		return shardSet{}, fmt.Errorf("holds two complete sets of shards (%s and %s) and no index: remove one", whole[0].files[0], whole[1].files[0])
 	}
@@ -96,7 +96,7 @@ func (s shardSet) name() string {
 	return s.files[0]
 }
 
-// absent names the first few shards that are not there.
+// absent describes the first few missing shards.
 func absent(names []string) string {
 	if len(names) > 1 {
 		return "the shards " + list(names) + ", which are missing"
@@ -104,7 +104,7 @@ func absent(names []string) string {
 	return "the shard " + list(names) + ", which is missing"
 }
 
-// list names the first few of names.
+// list joins the first few names.
 func list(names []string) string {
 	const most = 3
 	if len(names) > most {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// valued is a safetensors file of one-byte tensors.
+// valued returns a safetensors file of one-byte tensors.
 func valued(value byte, names ...string) string {
 	text := []byte(shard(names...))
 	for i := len(text) - len(names); i < len(text); i++ {
@@ -47,17 +47,17 @@ func TestShards(t *testing.T) {
 		{"stale index", both(map[string]string{indexFile: indexOfThree}), "", "12", []string{"is out of date: it names the shards model-00001-of-00003.safetensors, " + three + ", which are missing; the complete set " + one}},
 		{"stale index by name", both(map[string]string{indexFile: indexOfThree}), indexFile, "12", []string{"is out of date"}},
 		{"index of one shard", both(map[string]string{indexFile: `{"weight_map":{"b":"` + two + `"}}`}), "", "12", []string{"it names 1 of 2 shards"}},
-		{"index of tensors that no shard holds", both(map[string]string{indexFile: strings.Replace(indexOfTwo, "{\"a", `{"c":"`+one+`","a`, 1)}), "", "12", []string{"it lists 3 tensors, of which no shard holds 1: c"}},
-		{"empty index", both(map[string]string{indexFile: `{"weight_map":{}}`}), "", "12", []string{"it lists no tensors; the complete set " + one + " … " + two + " is read without it"}},
-		{"damaged single and shards", both(map[string]string{indexFile: indexOfTwo, weightsFile: valued(7, "a")[:9]}), "", "12", []string{"; the file is damaged: download or save it again; the complete set " + one + " … " + two + " beside it is read instead"}},
+		{"index of tensors that no shard holds", both(map[string]string{indexFile: strings.Replace(indexOfTwo, "{\"a", `{"c":"`+one+`","a`, 1)}), "", "12", []string{"it lists 3 tensors, 1 of which are in no shard: c"}},
+		{"empty index", both(map[string]string{indexFile: `{"weight_map":{}}`}), "", "12", []string{"it lists no tensors; the complete set " + one + " … " + two + " is read without the index"}},
+		{"damaged single and shards", both(map[string]string{indexFile: indexOfTwo, weightsFile: valued(7, "a")[:9]}), "", "12", []string{"; the file is damaged: download or save it again; reading the complete set " + one + " … " + two + " beside it instead"}},
 		{"index with another order", both(map[string]string{indexFile: `{"weight_map":{"a":"` + two + `","b":"` + one + `"}}`}), "", "12", []string{"a is in " + one + ", not in " + two}},
 		{"an old set beside", both(map[string]string{indexFile: indexOfTwo, "model-1-of-1.safetensors": valued(9, "a", "b")}), "", "12", []string{"also holds the shards model-1-of-1.safetensors"}},
-		{"copy in a later shard", both(map[string]string{indexFile: indexOfTwo, two: valued(2, "a", "b")}), "", "12", []string{"the copy is not read: a in " + two}},
-		{"copy in an earlier shard", both(map[string]string{indexFile: indexOfTwo, one: valued(1, "a", "b")}), "", "12", []string{"the copy is not read: b in " + one}},
+		{"copy in a later shard", both(map[string]string{indexFile: indexOfTwo, two: valued(2, "a", "b")}), "", "12", []string{"these copies are not read: a in " + two}},
+		{"copy in an earlier shard", both(map[string]string{indexFile: indexOfTwo, one: valued(1, "a", "b")}), "", "12", []string{"these copies are not read: b in " + one}},
 		{"single and shards", both(map[string]string{indexFile: indexOfTwo, weightsFile: valued(7, "a", "b")}), "", "77", []string{"holds both model.safetensors and " + one + " … " + two + ", which differ in tensor a: model.safetensors is read"}},
 		{"the same twice", map[string]string{weightsFile: valued(1, "a", "b"), "model-1-of-1.safetensors": valued(1, "a", "b")}, "", "11", []string{"model.safetensors is read"}},
 		{"single and an index of nothing", map[string]string{weightsFile: valued(1, "a", "b"), indexFile: indexOfTwo}, "", "11", nil},
-		{"single and damaged shards", both(map[string]string{weightsFile: valued(7, "a", "b"), two: "x"}), "", "77", []string{"the other cannot be: "}},
+		{"single and damaged shards", both(map[string]string{weightsFile: valued(7, "a", "b"), two: "x"}), "", "77", []string{"the other cannot be read: "}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -89,14 +89,14 @@ func TestShardsErrors(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		{"one is missing", map[string]string{one: valued(1, "a")}, "holds " + one + ", but not the shard " + two + ", which is missing: download it too"},
+		{"one is missing", map[string]string{one: valued(1, "a")}, "holds " + one + ", but not the shard " + two + ", which is missing; download it too"},
 		{"most are missing", map[string]string{"model-00002-of-90000.safetensors": ""}, "but not the shards model-00001-of-90000.safetensors, model-00003-of-90000.safetensors, model-00004-of-90000.safetensors, …, which are missing"},
 		{"two sets", both(map[string]string{"model-1-of-1.safetensors": ""}), "holds two complete sets of shards"},
 		{"PyTorch", map[string]string{"pytorch_model-00002-of-00002.bin": ""}, "the shard pytorch_model-00001-of-00002.bin, which is missing"},
 		{"empty index alone", map[string]string{indexFile: `{"weight_map":{}}`}, "lists no tensors, and there is no complete set of shards beside it"},
 		{"empty index, a shard is missing", map[string]string{indexFile: `{"weight_map":{}}`, one: valued(1, "a")}, "lists no tensors, and there is no complete set"},
-		{"damaged single and PyTorch", map[string]string{weightsFile: valued(7, "a")[:9], torchFileName: ""}, "download or save it again; beside it are other weights: pytorch_model.bin"},
-		{"damaged single and shards", both(map[string]string{weightsFile: "x", two: "y"}), "beside it are other weights: " + one + " … " + two},
+		{"damaged single and PyTorch", map[string]string{weightsFile: valued(7, "a")[:9], torchFileName: ""}, "download or save it again; the folder also holds other weights: pytorch_model.bin"},
+		{"damaged single and shards", both(map[string]string{weightsFile: "x", two: "y"}), "the folder also holds other weights: " + one + " … " + two},
 		{"config and shards", both(map[string]string{weightsFile: valued(7, "a"), configFile: strings.Repeat(" ", maxText+1)}), "the limit"},
 		{"a tensor twice", both(map[string]string{two: valued(2, "a", "b")}), `tensor "a" is also in `},
 		{"unlisted twice", both(map[string]string{indexFile: indexOfTwo, one: valued(1, "a", "c"), two: valued(2, "b", "c")}), `tensor "c" is also in `},
@@ -109,7 +109,7 @@ func TestShardsErrors(t *testing.T) {
 	}
 }
 
-// TestUnlisted tells tensors that the index does not list from others.
+// TestUnlisted distinguishes tensors that the index does not list from others.
 func TestUnlisted(t *testing.T) {
 	c := mustOpen(t, folder(t, both(map[string]string{indexFile: indexOfTwo, two: valued(2, "b", "c")})))
 	if !slices.Equal(c.Unlisted, []string{"c"}) || !slices.Equal(c.Names(), []string{"a", "b", "c"}) {
@@ -133,5 +133,5 @@ func TestRename(t *testing.T) {
 	if got := c.Names(); !slices.Equal(got, []string{"a", "b", "z"}) || z.Name != "z" {
 		t.Errorf("tensors %v", got)
 	}
-	wantError(t, c.Rename(func(string) string { return "y" }), `tensors "a" and "b" are both "y"`)
+	wantError(t, c.Rename(func(string) string { return "y" }), `tensors "a" and "b" are both renamed to "y"`)
 }

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// CheckSpace is an error if the disk that path is on, or will be, has fewer than need
-// bytes free for this user. Where the system does not tell, it is not.
+// CheckSpace returns an error if the disk of path, which need not exist, has fewer than need bytes free for this user.
+// It returns nil where the free space is unknown.
 func CheckSpace(path string, need int64) error {
 	disk, err := realPath(path)
 	if err != nil {
@@ -23,12 +23,12 @@ func CheckSpace(path string, need int64) error {
 	}
 	free, ok := freeBytes(disk)
 	if ok && free < need {
-		return fmt.Errorf("%s: takes %s on the disk, which has %s free; make room, or write to another disk", path, byteText(need), byteText(free))
+		return fmt.Errorf("%s: needs %s of disk space, but %s is free; make room, or write to another disk", path, byteText(need), byteText(free))
 	}
 	return nil
 }
 
-// byteText is a number of bytes for people, in units of 1000.
+// byteText formats n bytes in decimal units (kB, MB, ...).
 func byteText(n int64) string {
 	value, unit := float64(n), 0
 	units := []string{"bytes", "KB", "MB", "GB", "TB", "PB", "EB"}

@@ -2,5 +2,5 @@
 
 package checkpoints
 
-// freeBytes is what this user may still write to the disk of path; ok is false where that is not known.
+// freeBytes returns the space that this user may still write on the disk of path; ok is false where that is unknown.
 func freeBytes(string) (n int64, ok bool) { return 0, false }

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// freeBytes is what this user may still write to the disk of path; ok is false where that is not known.
+// freeBytes returns the space that this user may still write on the disk of path; ok is false where that is unknown.
 func freeBytes(path string) (n int64, ok bool) {
 	name, err := windows.UTF16PtrFromString(path)
 	if err != nil {

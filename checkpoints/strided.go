@@ -5,13 +5,12 @@ import (
 	"slices"
 )
 
-// strided reads a view of a storage whose elements do not lie row-major without gaps, as if
-// they did.
+// strided reads a strided view of a storage as if its elements were row-major without gaps.
 type strided struct {
 	src           io.ReaderAt
-	at            int64 // of the first element, bytes
-	size          int64 // bytes of the view
-	width         int   // bytes of an element
+	at            int64 // offset of the first element, bytes
+	size          int64 // size of the view, bytes
+	width         int   // size of an element, bytes
 	shape, stride []int // elements
 }
 
@@ -31,10 +30,10 @@ func (s *strided) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// gather fills the start of p, and returns how much, with the view's bytes from off on.
+// gather fills the start of p with the view's bytes from off on, and returns their number.
 func (s *strided) gather(p []byte, off int64) (int, error) {
 	first, skip := off/int64(s.width), int(off)%s.width
-	if skip != 0 || len(p) < s.width { // a part of an element
+	if skip != 0 || len(p) < s.width { // a partial element
 		one := make([]byte, s.width)
 		err := s.fill(one, s.box(first, 1))
 		return copy(p, one[skip:]), err
@@ -47,22 +46,21 @@ func (s *strided) gather(p []byte, off int64) (int, error) {
 	return n, s.fill(p[:n], b)
 }
 
-// box is a part of a view that is a block both of its elements in order and of its
-// dimensions.
+// box is a part of a view that is contiguous in element order and a block in its dimensions.
 type box struct {
-	at   int64 // of its first element in the source, bytes
+	at   int64 // offset of its first element in the source, bytes
 	dims []boxDim
 }
 
-// boxDim is one of a box's dimensions: n indices, so many bytes apart.
+// boxDim is one dimension of a box: n indices, with their distances in bytes in the source (from) and in the result
+// (to).
 type boxDim struct{ n, from, to int } // in the source, in the result
 
-// box returns the largest that begins at element first of the view and has no more than n
-// elements, which are there. Its dimensions are those of more than one index, from the
-// farthest apart in the source to the closest.
+// box returns the largest box that begins at element first of the view and has at most n elements, which must exist. It
+// lists the dimensions with more than one index, from the largest stride in the source to the smallest.
 func (s *strided) box(first int64, n int) box {
 	b := box{at: s.at}
-	inner, whole := 1, true // elements below dimension d; all inner dimensions are there
+	inner, whole := 1, true // elements below dimension d, while all inner dimensions are whole
 	for d := len(s.shape) - 1; d >= 0; d-- {
 		size := int64(s.shape[d])
 		index := int(first % size)
@@ -82,7 +80,7 @@ func (s *strided) box(first int64, n int) box {
 	return b
 }
 
-// fill reads a box into dst: runs of its last dimension for each index of the others.
+// fill reads a box into dst: one run of its last dimension for each index of the others.
 func (s *strided) fill(dst []byte, b box) error {
 	if len(b.dims) == 0 {
 		_, err := s.src.ReadAt(dst[:s.width], b.at)
@@ -96,7 +94,7 @@ func (s *strided) fill(dst []byte, b box) error {
 			return err
 		}
 		d := last - 1
-		for ; d >= 0; d-- { // the next index, as an odometer counts
+		for ; d >= 0; d-- { // advance the index like an odometer
 			dim := b.dims[d]
 			at, to = at+int64(dim.from), to+dim.to
 			if index[d]++; index[d] < dim.n {
@@ -110,7 +108,7 @@ func (s *strided) fill(dst []byte, b box) error {
 	}
 }
 
-// run reads one dimension, from at on in the source: as much at a time as a buffer spans.
+// run reads one dimension, starting at at in the source, as many elements at a time as a buffer spans.
 func (s *strided) run(dst []byte, at int64, d boxDim) error {
 	if d.from == s.width && d.to == s.width {
 		_, err := s.src.ReadAt(dst[:d.n*s.width], at)

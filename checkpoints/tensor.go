@@ -11,9 +11,8 @@ import (
 	"sync"
 )
 
-// Tensor is a promise of bytes: where one tensor lies in a file. Nothing is read
-// until asked. Its methods may be called by several goroutines at once, until the
-// checkpoint it came from is closed.
+// Tensor is one tensor in a file. Its bytes are read only on request. Its methods may be called concurrently, until the
+// checkpoint that it belongs to is closed.
 type Tensor struct {
 	Name  string
 	DType DType
@@ -21,24 +20,23 @@ type Tensor struct {
 	File  string // path of the file that holds it
 
 	src          io.ReaderAt
-	offset, size int64 // bytes, from the start of src
+	offset, size int64 // bytes, offset from the start of src
 }
 
-// Elements returns the product of the shape: 1 for a scalar.
+// Elements returns the product of the shape, 1 for a scalar.
 func (t *Tensor) Elements() int { return t.Spec().Elements() }
 
-// Bytes returns the size of the tensor's data.
+// Bytes returns the size of the tensor's data in bytes.
 func (t *Tensor) Bytes() int64 { return t.size }
 
-// Open returns the tensor's raw bytes: little-endian, row-major.
+// Open returns a reader of the tensor's raw bytes: little-endian, row-major.
 func (t *Tensor) Open() *io.SectionReader {
 	return io.NewSectionReader(t.src, t.offset, t.size)
 }
 
-// Float32 reads the tensor, row-major, converted to float32. The result reuses dst's
-// memory if it is large enough. It is an error if the dtype is not a float
-// (see [DType.IsFloat]), the file cannot be read, or an element is not a finite float32
-// (a [*NotFiniteError]).
+// Float32 reads the tensor, row-major, converted to float32. It uses dst's memory for the result if it is large enough.
+// It is an error if the dtype is not a float (see [DType.IsFloat]), the file cannot be read, or an element is not a
+// finite float32 (a [*NotFiniteError]).
 func (t *Tensor) Float32(dst []float32) ([]float32, error) {
 	if !t.DType.IsFloat() {
 		return nil, fmt.Errorf("%s: tensor %q is %v; want a float tensor (F64, F32, F16 or BF16)", t.File, t.Name, t.DType)
@@ -47,8 +45,8 @@ func (t *Tensor) Float32(dst []float32) ([]float32, error) {
 	return dst, t.Float32Range(dst, 0)
 }
 
-// Float32Range reads len(dst) elements, row-major, from element at on, converted to
-// float32. Errors are those of [Tensor.Float32], and a range that leaves the tensor.
+// Float32Range reads len(dst) elements, row-major, from element at on, converted to float32. It fails as
+// [Tensor.Float32] does, and if the range is not within the tensor.
 func (t *Tensor) Float32Range(dst []float32, at int) error {
 	size := t.DType.Size()
 	if err := t.within(int64(at*size), int64(len(dst)*size)); err != nil {
@@ -60,7 +58,7 @@ func (t *Tensor) Float32Range(dst []float32, at int) error {
 			return err
 		}
 		i := notFinite(b, t.DType)
-		if i < 0 && t.DType == F64 { // what float32 does not hold has become infinite
+		if i < 0 && t.DType == F64 { // a value out of range for float32 has become infinite
 			i = infinite(dst[:n])
 		}
 		if i >= 0 {
@@ -92,7 +90,7 @@ func (t *Tensor) Int64() ([]int64, error) {
 	return dst, err
 }
 
-// intDecoder returns what reads one element of d, nil if d is not an integer.
+// intDecoder returns a function that decodes one element of d, or nil if d is not an integer.
 func intDecoder(d DType) func([]byte) int64 {
 	le := binary.LittleEndian
 	return map[DType]func([]byte) int64{
@@ -107,15 +105,15 @@ func intDecoder(d DType) func([]byte) int64 {
 	}[d]
 }
 
-// chunkBytes is a multiple of every dtype's size, and small enough to stay in cache
-// between the read and the conversion.
+// chunkBytes is a multiple of every dtype's size, and small enough for a chunk to stay in cache between reading and
+// conversion.
 const chunkBytes = 256 << 10
 
-// buffers hold the bytes between a read and what is done with them.
+// buffers are chunks for reading.
 var buffers = sync.Pool{New: func() any { return new([chunkBytes]byte) }}
 
-// chunks calls f with n of the tensor's bytes from off on, in order, whole elements at a
-// time if off is at one.
+// chunks calls f with n of the tensor's bytes from off on, in order. If off is at an element, each chunk holds whole
+// elements.
 func (t *Tensor) chunks(off, n int64, f func([]byte) error) error {
 	buf := buffers.Get().(*[chunkBytes]byte)
 	defer buffers.Put(buf)
@@ -134,19 +132,19 @@ func (t *Tensor) chunks(off, n int64, f func([]byte) error) error {
 
 func (t *Tensor) readError(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%s: tensor %q: the file ends inside it: it changed since it was opened", t.File, t.Name)
+		return fmt.Errorf("%s: tensor %q: the file ends inside it; it has changed since it was opened", t.File, t.Name)
 	}
 	return fmt.Errorf("%s: tensor %q: %w", t.File, t.Name, err)
 }
 
-// WriteTo copies the tensor's raw bytes to w; errors of w are returned as they are.
+// WriteTo copies the tensor's raw bytes to w. It returns errors of w unchanged.
 func (t *Tensor) WriteTo(w io.Writer) (int64, error) {
 	return t.size, t.WriteRange(w, 0, t.size)
 }
 
-// WriteRange copies n of the tensor's raw bytes, from off on, to w. Where w is what
-// [Write] hands out and both ends are files, the system copies between them, without a
-// pass through memory if it can. Errors of w are returned as they are.
+// WriteRange copies n of the tensor's raw bytes, from offset off, to w. If w is the writer passed by [Write] and both
+// ends are files, the kernel copies between them where it can, without a pass through user memory. Errors of w are
+// returned unchanged.
 func (t *Tensor) WriteRange(w io.Writer, off, n int64) error {
 	if err := t.within(off, n); err != nil {
 		return err
@@ -158,15 +156,15 @@ func (t *Tensor) WriteRange(w io.Writer, off, n int64) error {
 	return t.endedEarly(err)
 }
 
-// within refuses a range that is not one of the tensor's.
+// within returns an error for a range that is not within the tensor.
 func (t *Tensor) within(off, n int64) error {
 	if off < 0 || n < 0 || off > t.size-n {
-		return fmt.Errorf("%s: tensor %q: %d bytes from %d on were asked for, but it has %d", t.File, t.Name, n, off, t.size)
+		return fmt.Errorf("%s: tensor %q: %d bytes from offset %d requested, but it has %d", t.File, t.Name, n, off, t.size)
 	}
 	return nil
 }
 
-// endedEarly names the tensor that a file ends in.
+// endedEarly names the tensor inside which a file ends.
 func (t *Tensor) endedEarly(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return t.readError(err)
@@ -174,8 +172,7 @@ func (t *Tensor) endedEarly(err error) error {
 	return err
 }
 
-// byteSize returns the bytes of a tensor, false if a dimension is negative or the
-// product overflows.
+// byteSize returns the size of a tensor in bytes; ok is false if a dimension is negative or the product overflows.
 func byteSize(d DType, shape []int) (int64, bool) {
 	size := uint64(d.Size())
 	for _, n := range shape {

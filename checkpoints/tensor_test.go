@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// oneTensor returns a tensor of that dtype over those bytes, in memory.
+// oneTensor returns a tensor of a dtype over data, in memory.
 func oneTensor(t *testing.T, d DType, data []byte) *Tensor {
 	t.Helper()
 	s := Spec{"t", d, []int{len(data) / d.Size()}}

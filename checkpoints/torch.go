@@ -11,7 +11,7 @@ import (
 	"github.com/nlpodyssey/gopickle/types"
 )
 
-// torchError is an error about what a PyTorch file holds: the file need not be damaged.
+// torchError is an error about the contents of a PyTorch file, which need not be damaged.
 type torchError struct{ text string }
 
 func (e *torchError) Error() string { return e.text }
@@ -20,8 +20,8 @@ func torchErrorf(format string, args ...any) error {
 	return &torchError{fmt.Sprintf(format, args...)}
 }
 
-// isTorch reports whether a file that begins with start may be what torch.save writes: a
-// zip, or pickles one after another. The brace is where the header of safetensors begins.
+// isTorch reports whether a file that begins with start may have been written by torch.save: a zip file, or a sequence
+// of pickles. The brace is where the header of safetensors begins.
 func isTorch(start []byte) bool {
 	if len(start) > 8 && start[8] == '{' {
 		return false
@@ -31,8 +31,8 @@ func isTorch(start []byte) bool {
 
 const zipMagic = "PK\x03\x04"
 
-// readTorch returns the tensors of a file that torch.save wrote, in the order of the state
-// dict. Only what says where they lie is read.
+// readTorch returns the tensors of a file written by torch.save, in the order of the state dict. It reads only their
+// positions, not their bytes.
 func readTorch(src io.ReaderAt, size int64, start []byte) ([]*Tensor, error) {
 	f := &torchFile{src: src, size: size, roots: map[string]*torchStorage{}}
 	load := f.loadLegacy
@@ -58,39 +58,39 @@ func readTorch(src io.ReaderAt, size int64, start []byte) ([]*Tensor, error) {
 	return tensors, nil
 }
 
-// torchFile is a file that torch.save wrote, while it is opened.
+// torchFile is a file written by torch.save, while it is being opened.
 type torchFile struct {
 	src   io.ReaderAt
 	size  int64
-	roots map[string]*torchStorage // by key
+	roots map[string]*torchStorage // root storages by key
 }
 
-// torchStorage is a run of the file's bytes that tensors lie in.
+// torchStorage is a range of the file that holds tensor data.
 type torchStorage struct {
 	key      string
-	width    int   // bytes of an element, as the first view has it
-	at, size int64 // bytes, from the start of the file
+	width    int   // element size in bytes, set by the first view
+	at, size int64 // bytes, offset from the start of the file
 }
 
-// torchView is a storage as a pickle names it: elements of a dtype, from some byte on.
+// torchView is a storage as a pickle refers to it: elements of a dtype, starting at some byte.
 type torchView struct {
 	*torchStorage
-	dtype    DType // 0: bytes of no type
+	dtype    DType // 0 for untyped bytes
 	skip     int64 // bytes
 	elements int64
 }
 
-// torchTensor is a tensor as a pickle describes it; nothing of it has been checked.
+// torchTensor is a tensor as a pickle describes it, unchecked.
 type torchTensor struct {
 	torchView
-	offset        int64 // elements
+	offset        int64 // in elements
 	shape, stride []int
 }
 
 // torchEntry is one key of a dict with its value.
 type torchEntry struct{ key, value any }
 
-// dictEntries lists a dict, false if v is none.
+// dictEntries returns the entries of a dict; ok is false if v is not one.
 func dictEntries(v any) (entries []torchEntry, ok bool) {
 	switch d := v.(type) {
 	case *types.Dict:
@@ -108,16 +108,15 @@ func dictEntries(v any) (entries []torchEntry, ok bool) {
 	return nil, false
 }
 
-// wrappers are the keys that trainers put a state dict under, beside other things.
+// wrappers are the keys under which trainers store a state dict beside other things.
 var wrappers = []string{"state_dict", "model_state_dict", "model", "module"}
 
-// stateDict finds the dict of tensors in what a file holds: that itself, or what lies
-// under one of the wrappers.
+// stateDict finds the dict of tensors in the contents of a file: the value itself, or the value of one of the wrappers.
 func stateDict(v any) ([]torchEntry, error) {
 	for range len(wrappers) {
 		entries, ok := dictEntries(v)
 		if !ok {
-			return nil, torchErrorf("it holds %s, where a state dict is wanted: save model.state_dict()", kindOf(v))
+			return nil, torchErrorf("it holds %s, want a state dict: save model.state_dict()", kindOf(v))
 		}
 		inner := wrapped(entries)
 		if inner == nil {
@@ -125,7 +124,7 @@ func stateDict(v any) ([]torchEntry, error) {
 		}
 		v = inner
 	}
-	return nil, torchErrorf("it holds dicts in dicts, where a state dict is wanted: save model.state_dict()")
+	return nil, torchErrorf("it holds nested dicts, want a state dict: save model.state_dict()")
 }
 
 func wrapped(entries []torchEntry) any {
@@ -139,28 +138,28 @@ func wrapped(entries []torchEntry) any {
 	return nil
 }
 
-// onlyState is entries or, where they hold no tensors but dicts, the one dict of tensors below them.
+// onlyState returns entries or, if they hold dicts instead of tensors, the only dict of tensors below them.
 func onlyState(entries []torchEntry) ([]torchEntry, error) {
 	states := states{seen: map[any]bool{}}
 	states.find("", 0, entries)
 	switch {
 	case len(states.paths) > 1:
-		return nil, torchErrorf("it holds several dicts of tensors (%s): save the model's alone", oneLine(list(states.paths)))
+		return nil, torchErrorf("it holds several dicts of tensors (%s): save only the model's", oneLine(list(states.paths)))
 	case len(states.paths) == 1:
 		return states.first, nil
 	}
 	return entries, nil
 }
 
-// states are the dicts of tensors, by name, in what a file holds.
+// states collects the dicts of tensors in a file, by path.
 type states struct {
 	paths []string // keys, joined by dots
 	first []torchEntry
 	seen  map[any]bool
 }
 
-// find looks in a dict that lies at path, below so many others. A dict with a key that is no text is not looked into: an optimizer
-// has such.
+// find searches a dict at path, nested depth levels deep. It skips dicts with a key that is not a string, such as those
+// of an optimizer.
 func (s *states) find(path string, depth int, entries []torchEntry) {
 	const deepest = 3
 	for _, e := range entries {
@@ -182,7 +181,7 @@ func (s *states) find(path string, depth int, entries []torchEntry) {
 	}
 }
 
-// kindOf says what a value of a pickle is.
+// kindOf describes the type of a pickle's value.
 func kindOf(v any) string {
 	switch v.(type) {
 	case nil:
@@ -206,18 +205,18 @@ func kindOf(v any) string {
 	return "something"
 }
 
-// tensor checks what the pickle says about one tensor.
+// tensor checks the description of one tensor in the pickle.
 func (f *torchFile) tensor(e torchEntry) (*Tensor, error) {
 	name, ok := e.key.(string)
 	if !ok {
-		return nil, torchErrorf("its state dict has %s for a key, where the name of a tensor is wanted: save model.state_dict() alone", kindOf(e.key))
+		return nil, torchErrorf("its state dict has %s as a key, want the name of a tensor: save only model.state_dict()", kindOf(e.key))
 	}
 	if !utf8.ValidString(name) || name == metadataKey {
-		return nil, torchErrorf("it has a tensor of the name %s, which safetensors cannot hold", oneLine(strconv.Quote(name)))
+		return nil, torchErrorf("it has a tensor named %s, a name that safetensors does not allow", oneLine(strconv.Quote(name)))
 	}
 	t, ok := e.value.(*torchTensor)
 	if !ok {
-		return nil, torchErrorf("%q is %s, where a tensor is wanted: save model.state_dict() alone", name, kindOf(e.value))
+		return nil, torchErrorf("%q is %s, want a tensor: save only model.state_dict()", name, kindOf(e.value))
 	}
 	placed, err := f.place(t)
 	if err != nil {
@@ -235,9 +234,9 @@ func (f *torchFile) place(t *torchTensor) (*Tensor, error) {
 	size, ok := byteSize(t.dtype, t.shape)
 	switch {
 	case len(t.shape) != len(t.stride):
-		return nil, fmt.Errorf("has shape %v and strides %v, want as many", t.shape, t.stride)
+		return nil, fmt.Errorf("has shape %v and strides %v, want the same number of each", t.shape, t.stride)
 	case !ok || size > f.size:
-		return nil, fmt.Errorf("has shape %v of %v, more than the file's %d bytes", t.shape, t.dtype, f.size)
+		return nil, fmt.Errorf("has shape %v of %v, larger than the file of %d bytes", t.shape, t.dtype, f.size)
 	}
 	placed := &Tensor{DType: t.dtype, Shape: t.shape, src: f.src, size: size}
 	if size == 0 {
@@ -245,11 +244,11 @@ func (f *torchFile) place(t *torchTensor) (*Tensor, error) {
 	}
 	last, ok := t.last()
 	if held := t.elements; !ok || last >= held {
-		return nil, fmt.Errorf("leaves its storage of %d elements: shape %v, strides %v, offset %d", held, t.shape, t.stride, t.offset)
+		return nil, fmt.Errorf("reaches outside its storage of %d elements: shape %v, strides %v, offset %d", held, t.shape, t.stride, t.offset)
 	}
 	width := int64(t.dtype.Size())
 	if held := t.torchStorage.size - t.skip; (last+1)*width > held {
-		return nil, fmt.Errorf("ends at byte %d of its storage, but the file holds %d of that: it is cut short", (last+1)*width, held)
+		return nil, fmt.Errorf("ends at byte %d of its storage, of which the file holds only %d: it is truncated", (last+1)*width, held)
 	}
 	placed.offset = t.at + t.skip + t.offset*width
 	if !contiguous(t.shape, t.stride) {
@@ -258,10 +257,10 @@ func (f *torchFile) place(t *torchTensor) (*Tensor, error) {
 	return placed, nil
 }
 
-// last returns the largest index of the storage that the tensor, which has elements,
-// reads; false if it is negative or beyond all storages.
+// last returns the largest storage index that the tensor reads; ok is false if the index is negative or too large for
+// any storage. The tensor must not be empty.
 func (t *torchTensor) last() (int64, bool) {
-	const most = 1 << 50 // elements: products below stay far from overflow
+	const most = 1 << 50 // elements; keeps the products below from overflowing
 	last := t.offset
 	if last < 0 || last > most {
 		return 0, false
@@ -280,7 +279,7 @@ func (t *torchTensor) last() (int64, bool) {
 	return last, true
 }
 
-// contiguous reports whether the elements lie row-major without gaps.
+// contiguous reports whether the elements are row-major without gaps.
 func contiguous(shape, stride []int) bool {
 	step := 1
 	for i := len(shape) - 1; i >= 0; i-- {

@@ -6,24 +6,23 @@ import (
 	"github.com/nlpodyssey/gopickle/types"
 )
 
-// torchDTypes are PyTorch's dtypes by name: what is missing (complex, quantised) has no
-// place in a safetensors file, or none that is read here.
+// torchDTypes maps PyTorch's names to dtypes. Those that safetensors lacks or that are not supported (complex,
+// quantised) are left out.
 var torchDTypes = map[string]DType{
 	"float64": F64, "float32": F32, "float16": F16, "bfloat16": BF16, "float8_e4m3fn": F8E4M3, "float8_e5m2": F8E5M2,
 	"int64": I64, "int32": I32, "int16": I16, "int8": I8, "uint64": U64, "uint32": U32, "uint16": U16, "uint8": U8, "bool": Bool,
 }
 
-// torchStorages are PyTorch's classes of storages, by what their elements are.
+// torchStorages maps PyTorch's storage classes to the dtypes of their elements.
 var torchStorages = map[string]DType{
 	"DoubleStorage": F64, "FloatStorage": F32, "HalfStorage": F16, "BFloat16Storage": BF16, "LongStorage": I64, "IntStorage": I32,
 	"ShortStorage": I16, "CharStorage": I8, "ByteStorage": U8, "BoolStorage": Bool, "UntypedStorage": 0,
 }
 
-// storageClass stands for a class of storages; dtype 0 is that of bytes without a type.
+// storageClass stands for a storage class; dtype 0 means untyped bytes.
 type storageClass struct{ dtype DType }
 
-// torchClass returns what stands for a class or function in a pickle: those that tensors
-// are made of, and no other.
+// torchClass returns the stand-in for a class or function in a pickle. Only those that tensors are made of are allowed.
 func torchClass(module, name string) (any, error) {
 	if build, ok := torchFunctions[module+"."+name]; ok {
 		return build, nil
@@ -36,19 +35,19 @@ func torchClass(module, name string) (any, error) {
 			return d, nil
 		}
 	}
-	return nil, torchErrorf("it holds %s, which is not part of a tensor, and no code is run here: save model.state_dict() alone",
+	return nil, torchErrorf("it holds %s, which is not part of a tensor, and code in checkpoints is never run: save only model.state_dict()",
 		oneLine(strconv.Quote(module+"."+name)))
 }
 
-// torchFunction stands for a function of PyTorch that a pickle calls.
+// torchFunction stands for a PyTorch function that a pickle calls.
 type torchFunction func(args []any) (any, bool)
 
-// Call implements the pickle machine's Callable.
+// Call implements the Callable interface of the pickle machine.
 func (f torchFunction) Call(args ...any) (any, error) {
 	if v, ok := f(args); ok {
 		return v, nil
 	}
-	return nil, torchErrorf("its pickle makes a tensor of something else than storage, offset, shape and strides")
+	return nil, torchErrorf("its pickle makes a tensor from something other than storage, offset, shape and strides")
 }
 
 var torchFunctions = map[string]torchFunction{
@@ -67,8 +66,7 @@ func first(args []any) any {
 	return args[0]
 }
 
-// rebuildTensor takes storage, offset, shape and strides, and ignores what follows: whether
-// there are gradients, hooks.
+// rebuildTensor takes storage, offset, shape and strides, and ignores the other arguments (requires_grad, hooks).
 func rebuildTensor(args []any) (any, bool) {
 	if len(args) < 4 {
 		return nil, false
@@ -80,7 +78,7 @@ func rebuildTensor(args []any) (any, bool) {
 	return &torchTensor{view, int64(offset), shape, stride}, ok1 && ok2 && ok3 && ok4
 }
 
-// rebuildTyped is rebuildTensor of a storage without a type: the dtype comes seventh.
+// rebuildTyped is rebuildTensor for untyped storages: the dtype is the seventh argument.
 func rebuildTyped(args []any) (any, bool) {
 	if len(args) < 7 {
 		return nil, false
@@ -117,7 +115,7 @@ func ints(v any) ([]int, bool) {
 	return values, true
 }
 
-// view reads a persistent id: ("storage", class, key, device, elements).
+// view parses a persistent ID: ("storage", class, key, device, elements).
 func (f *torchFile) view(id any) (torchView, *types.Tuple, error) {
 	t, ok := id.(*types.Tuple)
 	if !ok || t.Len() < 5 || t.Get(0) != "storage" {
@@ -127,7 +125,7 @@ func (f *torchFile) view(id any) (torchView, *types.Tuple, error) {
 	key, ok2 := t.Get(2).(string)
 	elements, ok3 := t.Get(4).(int)
 	if !ok1 || !ok2 || !ok3 || elements < 0 {
-		return torchView{}, nil, torchErrorf("its pickle refers to a storage without class, key or size")
+		return torchView{}, nil, torchErrorf("its pickle refers to a storage without a class, key or size")
 	}
 	root := f.roots[key]
 	if root == nil {

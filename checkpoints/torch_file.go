@@ -12,8 +12,8 @@ import (
 	"github.com/nlpodyssey/gopickle/types"
 )
 
-// loadZip loads what PyTorch writes from 1.6 on: a zip of a folder with the pickle data.pkl
-// and the storages data/KEY, none of them compressed.
+// loadZip loads the format that PyTorch has written since 1.6: a zip of a folder with the pickle data.pkl and the
+// storages data/KEY, all uncompressed.
 func (f *torchFile) loadZip() (any, error) {
 	z, err := zip.NewReader(f.src, f.size)
 	if err != nil {
@@ -32,7 +32,7 @@ func (f *torchFile) loadZip() (any, error) {
 	}
 	switch {
 	case folder == "":
-		return nil, torchErrorf("it is a zip without data.pkl, which torch.save writes")
+		return nil, torchErrorf("it is a zip without the data.pkl that torch.save writes")
 	case members[folder+"constants.pkl"] != nil:
 		return nil, torchErrorf("it is a TorchScript archive, which holds code: save model.state_dict()")
 	}
@@ -59,26 +59,26 @@ func (f *torchFile) loadZip() (any, error) {
 	return value, err
 }
 
-// member returns where a member's bytes lie, as they are.
+// member returns the position of a member's stored bytes.
 func (f *torchFile) member(m *zip.File) (at, size int64, err error) {
 	if m == nil {
 		return 0, 0, torchErrorf("is missing: download or save the file again")
 	}
 	if m.Method != zip.Store || m.CompressedSize64 != m.UncompressedSize64 || m.Flags&1 != 0 {
-		return 0, 0, torchErrorf("member %q is compressed or encrypted; torch.save stores members as they are", m.Name)
+		return 0, 0, torchErrorf("member %q is compressed or encrypted; torch.save does neither", m.Name)
 	}
 	if at, err = m.DataOffset(); err != nil {
 		return 0, 0, err
 	}
 	if at < 0 || at > f.size || m.UncompressedSize64 > uint64(f.size-at) {
-		return 0, 0, torchErrorf("member %q leaves the file: it is cut short", m.Name)
+		return 0, 0, torchErrorf("member %q extends beyond the end of the file: it is truncated", m.Name)
 	}
 	return at, int64(m.UncompressedSize64), nil
 }
 
-// checkByteOrder refuses what a big-endian machine wrote.
+// checkByteOrder rejects files written by a big-endian machine.
 func (f *torchFile) checkByteOrder(m *zip.File) error {
-	if m == nil { // files from before 2.1, of little-endian machines
+	if m == nil { // written before 2.1 on a little-endian machine
 		return nil
 	}
 	at, size, err := f.member(m)
@@ -95,9 +95,8 @@ func (f *torchFile) checkByteOrder(m *zip.File) error {
 	return nil
 }
 
-// loadLegacy loads what PyTorch wrote before 1.6: pickles of a magic number, a version, the
-// machine, the value and the storages' keys; then each storage, its number of elements
-// before it.
+// loadLegacy loads the format that PyTorch wrote before 1.6: pickles of a magic number, a version, the machine, the
+// value and the storages' keys, followed by the storages, each preceded by its number of elements.
 func (f *torchFile) loadLegacy() (any, error) {
 	u := unpickler{f.src, f.size, torchClass, f.legacyView}
 	at, err := f.checkLegacy(&u)
@@ -114,7 +113,7 @@ func (f *torchFile) loadLegacy() (any, error) {
 	}
 	list, ok := keys.(*types.List)
 	if !ok {
-		return nil, torchErrorf("it holds %s, where the storages' keys are wanted", kindOf(keys))
+		return nil, torchErrorf("it holds %s, want the storages' keys", kindOf(keys))
 	}
 	return value, f.placeLegacy(*list, at)
 }
@@ -124,18 +123,18 @@ const (
 	legacyVersion = 1001
 )
 
-// checkLegacy reads what stands before the value and returns where that begins.
+// checkLegacy reads what precedes the value and returns the value's offset.
 func (f *torchFile) checkLegacy(u *unpickler) (at int64, err error) {
 	magic, at, err := u.load(0, f.size)
 	if n, ok := magic.(*big.Int); err != nil || !ok || n.Text(16) != legacyMagic {
-		return 0, torchErrorf("it is a pickle, but not one of torch.save: want a model that torch.save wrote")
+		return 0, torchErrorf("it is a pickle that torch.save did not write: want a model written by torch.save")
 	}
 	version, at, err := u.load(at, f.size)
 	if err != nil {
 		return 0, err
 	}
 	if version != legacyVersion {
-		return 0, torchErrorf("its format's version is not %d, the only one that is known", legacyVersion)
+		return 0, torchErrorf("its format version is not %d, the only one supported", legacyVersion)
 	}
 	machine, at, err := u.load(at, f.size)
 	if err != nil {
@@ -144,14 +143,14 @@ func (f *torchFile) checkLegacy(u *unpickler) (at int64, err error) {
 	entries, _ := dictEntries(machine)
 	for _, e := range entries {
 		if e.key == "little_endian" && e.value != true {
-			return 0, torchErrorf("a big-endian machine wrote it: save it again on a little-endian one")
+			return 0, torchErrorf("it was written by a big-endian machine: save it again on a little-endian one")
 		}
 	}
 	return at, nil
 }
 
-// legacyView reads a persistent id, whose last part is None or says which part of the
-// storage it is: (key, first element, elements).
+// legacyView parses a persistent ID, whose last part is None or describes a part of the storage: (key, first element,
+// elements).
 func (f *torchFile) legacyView(id any) (any, error) {
 	view, t, err := f.view(id)
 	if err != nil {
@@ -165,18 +164,18 @@ func (f *torchFile) legacyView(id any) (any, error) {
 	}
 	part, ok := t.Get(5).(*types.Tuple)
 	if !ok || part.Len() != 3 {
-		return nil, torchErrorf("storage %q is a part of another that its pickle does not name", view.key)
+		return nil, torchErrorf("storage %q is part of another that its pickle does not name", view.key)
 	}
 	begin, ok1 := part.Get(1).(int)
 	elements, ok2 := part.Get(2).(int)
 	if !ok1 || !ok2 || begin < 0 || elements < 0 || int64(begin) > f.size || int64(elements) > f.size {
-		return nil, torchErrorf("storage %q is elements %v to %v of another, beyond the file", view.key, part.Get(1), part.Get(2))
+		return nil, torchErrorf("storage %q is elements %v to %v of another, beyond the end of the file", view.key, part.Get(1), part.Get(2))
 	}
 	view.skip, view.elements = int64(begin*view.dtype.Size()), int64(elements)
 	return view, nil
 }
 
-// placeLegacy finds the storages, which follow one another from at on.
+// placeLegacy finds the storages, which follow one another from offset at.
 func (f *torchFile) placeLegacy(keys types.List, at int64) error {
 	for _, k := range keys {
 		key, _ := k.(string)
@@ -186,12 +185,12 @@ func (f *torchFile) placeLegacy(keys types.List, at int64) error {
 		}
 		var elements [8]byte
 		if _, err := f.src.ReadAt(elements[:], at); err != nil {
-			return torchErrorf("it ends before storage %q: it is cut short", key)
+			return torchErrorf("it ends before storage %q: it is truncated", key)
 		}
 		at += int64(len(elements))
 		n := binary.LittleEndian.Uint64(elements[:])
 		if n > uint64(f.size-at)/uint64(root.width) {
-			return torchErrorf("storage %q has %d elements, more than the file: it is cut short", key, n)
+			return torchErrorf("storage %q has %d elements, more than the file holds: it is truncated", key, n)
 		}
 		root.at, root.size = at, int64(n)*int64(root.width)
 		at += root.size

@@ -10,7 +10,7 @@ import (
 	"gqa/internal/alloc"
 )
 
-// anyTorch reads a file: a clean error or tensors that can be written, and of memory no more than the file justifies.
+// anyTorch reads a file: a clean error or tensors that can be written, using no more memory than the file justifies.
 func anyTorch(t *testing.T, file []byte) {
 	t.Helper()
 	var c *Checkpoint
@@ -43,7 +43,7 @@ func anyTorch(t *testing.T, file []byte) {
 	same(t, c, again)
 }
 
-// FuzzTorch reads any bytes as what torch.save wrote.
+// FuzzTorch reads arbitrary bytes as a file of torch.save.
 func FuzzTorch(f *testing.F) {
 	root := torchtest.Ordered{
 		"a", torchtest.Contiguous("BFloat16Storage", 2, numbers(6, 2), 2, 3),

@@ -15,7 +15,7 @@ import (
 	"gqa/checkpoints/torchtest"
 )
 
-// formats are the two ways in which torch.save writes.
+// formats are the two formats of torch.save.
 var formats = map[string]func(root any) []byte{
 	"zip":    func(root any) []byte { return torchtest.Zip(root, nil) },
 	"legacy": torchtest.Legacy,
@@ -25,7 +25,7 @@ func readBytes(file []byte) (*Checkpoint, error) {
 	return Read("model.bin", bytes.NewReader(file), int64(len(file)))
 }
 
-// numbers returns n elements of so many bytes, element i holding i.
+// numbers returns n elements of width bytes; element i holds i.
 func numbers(n, width int) []byte {
 	var b []byte
 	for i := range n {
@@ -172,7 +172,7 @@ func TestStridedAnyView(t *testing.T) {
 	}
 }
 
-// TestTorchState reads what stands around tensors: shared storages, wrappers, metadata.
+// TestTorchState reads what surrounds tensors: shared storages, wrappers, metadata.
 func TestTorchState(t *testing.T) {
 	data := numbers(4, 4)
 	embed := torchtest.Contiguous("FloatStorage", 4, data, 2, 2)
@@ -277,7 +277,7 @@ func (c *counting) ReadAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
-// TestTorchTruncations cuts files of both formats at every byte: errors, no more.
+// TestTorchTruncations cuts files of both formats at every byte: each must give an error.
 func TestTorchTruncations(t *testing.T) {
 	root := torchtest.Ordered{"a", torchtest.Contiguous("FloatStorage", 4, numbers(4, 4), 4)}
 	for format, write := range formats {
@@ -339,20 +339,20 @@ var corruptTorch = func() map[string]struct {
 	good := view(0, []int{4}, []int{1})
 	raw := func(ops string) []byte { return zipped(torchtest.Raw(ops)) }
 	tests := map[string]test{
-		"class":              {zipped(torchtest.Dict{"a", torchtest.Call{Func: torchtest.Global{Module: "os", Name: "system"}, Args: torchtest.Tuple{"true"}}}), `it holds "os.system", which is not part of a tensor, and no code is run here`},
+		"class":              {zipped(torchtest.Dict{"a", torchtest.Call{Func: torchtest.Global{Module: "os", Name: "system"}, Args: torchtest.Tuple{"true"}}}), `it holds "os.system", which is not part of a tensor, and code in checkpoints is never run`},
 		"class by the stack": {raw("X\x02\x00\x00\x00osX\x06\x00\x00\x00system\x93"), `"os.system"`},
 		"complex":            {zipped(torchtest.Dict{"a", torchtest.Contiguous("ComplexFloatStorage", 8, make([]byte, 8), 1)}), `"torch.ComplexFloatStorage"`},
-		"one tensor":         {zipped(torchtest.Contiguous("ByteStorage", 1, []byte{1}, 1)), "it holds a single tensor, where a state dict is wanted"},
-		"a number":           {zipped(3), "it holds a number, where a state dict is wanted"},
-		"two states":         {zipped(torchtest.Dict{"net", torchtest.Dict{"a", torchtest.Contiguous("ByteStorage", 1, []byte{1}, 1)}, "ema", torchtest.Dict{"a", torchtest.Contiguous("ByteStorage", 1, []byte{1}, 1)}}), "it holds several dicts of tensors (net, ema): save the model's alone"},
-		"a number within":    {zipped(torchtest.Dict{"a", 3}), `"a" is a number, where a tensor is wanted`},
-		"a number for a key": {zipped(torchtest.Dict{3, storage}), `has a number for a key, where the name of a tensor is wanted`},
-		"key is not UTF-8":   {zipped(torchtest.Dict{"\xff", storage}), `a tensor of the name "\xff", which safetensors cannot hold`},
-		"wrapped in itself":  {raw("}q\x00X\x05\x00\x00\x00modelh\x00s"), "it holds dicts in dicts"},
-		"list in itself":     {raw("]q\x00h\x00ah\x00)R"), "its pickle makes no sense"},
-		"odd dict":           {raw("}(K\x01u"), "its pickle makes no sense"},
-		"dict of a dict":     {raw("ccollections\nOrderedDict\n)R}(K\x01K\x02uK\x03s"), "has a dict for a key"},
-		"empty stack":        {raw("000"), "its pickle makes no sense"},
+		"one tensor":         {zipped(torchtest.Contiguous("ByteStorage", 1, []byte{1}, 1)), "it holds a single tensor, want a state dict"},
+		"a number":           {zipped(3), "it holds a number, want a state dict"},
+		"two states":         {zipped(torchtest.Dict{"net", torchtest.Dict{"a", torchtest.Contiguous("ByteStorage", 1, []byte{1}, 1)}, "ema", torchtest.Dict{"a", torchtest.Contiguous("ByteStorage", 1, []byte{1}, 1)}}), "it holds several dicts of tensors (net, ema): save only the model's"},
+		"a number within":    {zipped(torchtest.Dict{"a", 3}), `"a" is a number, want a tensor`},
+		"a number for a key": {zipped(torchtest.Dict{3, storage}), `has a number as a key, want the name of a tensor`},
+		"key is not UTF-8":   {zipped(torchtest.Dict{"\xff", storage}), `a tensor named "\xff", a name that safetensors does not allow`},
+		"wrapped in itself":  {raw("}q\x00X\x05\x00\x00\x00modelh\x00s"), "it holds nested dicts"},
+		"list in itself":     {raw("]q\x00h\x00ah\x00)R"), "its pickle is malformed"},
+		"odd dict":           {raw("}(K\x01u"), "its pickle is malformed"},
+		"dict of a dict":     {raw("ccollections\nOrderedDict\n)R}(K\x01K\x02uK\x03s"), "has a dict as a key"},
+		"empty stack":        {raw("000"), "its pickle is malformed"},
 		"unknown opcode":     {raw("\xff"), "has the opcode 0xff"},
 		"extension":          {raw("\x82\x01"), "has the opcode 0x82"},
 		"huge string":        {raw("X\xff\xff\xff\x7f"), "wants 2147483647 bytes where only"},
@@ -360,32 +360,32 @@ var corruptTorch = func() map[string]struct {
 		"huge frame":         {raw("\x95\x00\x00\x00\x00\x00\x00\x00\x10"), "wants 1152921504606846976 bytes"},
 		"huge number":        {raw("L" + strings.Repeat("9", 5000) + "L\n"), "has a line of more than 4096 bytes"},
 		"empty number":       {raw("\x8a\x00"), "an integer of no bytes"},
-		"marks":              {raw(strings.Repeat("(", 1<<20)), "far more memory than the file is large"},
+		"marks":              {raw(strings.Repeat("(", 1<<20)), "far more memory than the size of the file justifies"},
 		"no storage":         {zipped(torchtest.Dict{"a", torchtest.Persistent{ID: 3}}), "refers to something that is not a storage"},
-		"storage of nothing": {zipped(torchtest.Dict{"a", torchtest.Persistent{ID: torchtest.Tuple{"storage", 1, 2, 3, 4}}}), "a storage without class, key or size"},
+		"storage of nothing": {zipped(torchtest.Dict{"a", torchtest.Persistent{ID: torchtest.Tuple{"storage", 1, 2, 3, 4}}}), "a storage without a class, key or size"},
 		"storage missing": {torchtest.Archive(map[string]string{"m/data.pkl": string(torchtest.Pickle(torchtest.Dict{
 			"a", torchtest.Persistent{ID: torchtest.Tuple{"storage", torchtest.Global{Module: "torch", Name: "ByteStorage"}, "../x", "cpu", 1}},
 		}))}, zip.Store), `storage "m/data/../x": is missing`},
-		"rebuilt of nothing": {zipped(torchtest.Dict{"a", torchtest.Call{Func: torchtest.Global{Module: "torch._utils", Name: "_rebuild_tensor_v2"}}}), "something else than storage, offset"},
-		"storage too short":  {torchtest.Zip(good, map[string]string{"model/data/0": "abc"}), `tensor "a" ends at byte 16 of its storage, but the file holds 3`},
-		"beyond storage":     {zipped(view(1, []int{4}, []int{1})), `tensor "a" leaves its storage of 4 elements: shape [4], strides [1], offset 1`},
-		"before storage":     {zipped(view(-1, []int{4}, []int{1})), "leaves its storage"},
-		"backwards":          {zipped(view(3, []int{4}, []int{-1})), "leaves its storage"},
-		"stride overflows":   {zipped(view(0, []int{3}, []int{1 << 62})), "leaves its storage"},
-		"offset overflows":   {zipped(view(1<<62, []int{1}, []int{1})), "leaves its storage"},
-		"huge shape":         {zipped(view(0, []int{1 << 40, 1 << 40}, []int{0, 0})), "more than the file's"},
-		"repeated too often": {zipped(view(0, []int{1 << 30}, []int{0})), "more than the file's"},
+		"rebuilt of nothing": {zipped(torchtest.Dict{"a", torchtest.Call{Func: torchtest.Global{Module: "torch._utils", Name: "_rebuild_tensor_v2"}}}), "something other than storage, offset"},
+		"storage too short":  {torchtest.Zip(good, map[string]string{"model/data/0": "abc"}), `tensor "a" ends at byte 16 of its storage, of which the file holds only 3`},
+		"beyond storage":     {zipped(view(1, []int{4}, []int{1})), `tensor "a" reaches outside its storage of 4 elements: shape [4], strides [1], offset 1`},
+		"before storage":     {zipped(view(-1, []int{4}, []int{1})), "reaches outside its storage"},
+		"backwards":          {zipped(view(3, []int{4}, []int{-1})), "reaches outside its storage"},
+		"stride overflows":   {zipped(view(0, []int{3}, []int{1 << 62})), "reaches outside its storage"},
+		"offset overflows":   {zipped(view(1<<62, []int{1}, []int{1})), "reaches outside its storage"},
+		"huge shape":         {zipped(view(0, []int{1 << 40, 1 << 40}, []int{0, 0})), "larger than the file of"},
+		"repeated too often": {zipped(view(0, []int{1 << 30}, []int{0})), "larger than the file of"},
 		"negative shape":     {zipped(view(0, []int{-4}, []int{1})), "has shape [-4]"},
 		"few strides":        {zipped(view(0, []int{4, 1}, []int{1})), "has shape [4 1] and strides [1]"},
 		"big-endian":         {torchtest.Zip(good, map[string]string{"model/byteorder": "big"}), `its byte order is "big", want little`},
 		"TorchScript":        {torchtest.Zip(good, map[string]string{"model/constants.pkl": ""}), "TorchScript archive, which holds code"},
-		"another zip":        {torchtest.Archive(map[string]string{"a.txt": "hi"}, zip.Store), "it is a zip without data.pkl"},
+		"another zip":        {torchtest.Archive(map[string]string{"a.txt": "hi"}, zip.Store), "it is a zip without the data.pkl"},
 		"compressed":         {torchtest.Archive(map[string]string{"m/data.pkl": strings.Repeat("0", 1000)}, zip.Deflate), `member "m/data.pkl" is compressed`},
-		"another pickle":     {torchtest.Pickle(torchtest.Dict{"a", 1}), "it is a pickle, but not one of torch.save"},
-		"another version":    {slices.Concat([]byte(torchtest.LegacyMagic), torchtest.Pickle(1002)), "its format's version is not 1001"},
+		"another pickle":     {torchtest.Pickle(torchtest.Dict{"a", 1}), "it is a pickle that torch.save did not write"},
+		"another version":    {slices.Concat([]byte(torchtest.LegacyMagic), torchtest.Pickle(1002)), "its format version is not 1001"},
 		"legacy big-endian": {
 			slices.Concat([]byte(torchtest.LegacyMagic), torchtest.Pickle(1001), torchtest.Pickle(torchtest.Dict{"little_endian", false})),
-			"a big-endian machine wrote it",
+			"it was written by a big-endian machine",
 		},
 		"legacy, elements": {bytes.Replace(torchtest.Legacy(good), []byte("\x04\x00\x00\x00\x00\x00\x00\x00"), []byte("\x04\x00\x00\x00\x00\x00\x00\x70"), 1), `storage "0" has 8070450532247928836 elements`},
 		"legacy, keys": {
@@ -394,7 +394,7 @@ var corruptTorch = func() map[string]struct {
 		},
 		"legacy, no keys": {
 			slices.Concat([]byte(torchtest.LegacyMagic), torchtest.Pickle(1001), torchtest.Pickle(torchtest.Dict{}), torchtest.Pickle(torchtest.Dict{}), torchtest.Pickle(7)),
-			"it holds a number, where the storages' keys are wanted",
+			"it holds a number, want the storages' keys",
 		},
 	}
 	part := func(p any) []byte {
@@ -404,7 +404,7 @@ var corruptTorch = func() map[string]struct {
 	for name, p := range map[string]any{"begin": torchtest.Tuple{"1", -1, 1}, "elements": torchtest.Tuple{"1", 0, -1}, "beyond": torchtest.Tuple{"1", 1 << 62, 1}, "text": "x"} {
 		tests["legacy part, "+name] = test{part(p), `storage "0" is `}
 	}
-	tests["legacy part, outside"] = test{part(torchtest.Tuple{"1", 4, 1}), `tensor "a" ends at byte 4 of its storage, but the file holds 0`}
+	tests["legacy part, outside"] = test{part(torchtest.Tuple{"1", 4, 1}), `tensor "a" ends at byte 4 of its storage, of which the file holds only 0`}
 	return tests
 }()
 

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Spec is what a tensor to be written is.
+// Spec describes a tensor to be written.
 type Spec struct {
 	Name  string
 	DType DType
@@ -26,38 +26,35 @@ func (s Spec) Elements() int {
 	return n
 }
 
-// Bytes returns the size of the tensor's data, 0 if the shape is negative or too
-// large.
+// Bytes returns the size of the tensor's data in bytes, or 0 if the shape is negative or too large.
 func (s Spec) Bytes() int64 {
 	n, _ := byteSize(s.DType, s.Shape)
 	return n
 }
 
-// Spec returns what the tensor is, for writing one like it.
+// Spec returns the tensor's spec, for writing one like it.
 func (t *Tensor) Spec() Spec { return Spec{t.Name, t.DType, t.Shape} }
 
-// WriteOptions are the choices of [Write].
+// WriteOptions are options of [Write].
 type WriteOptions struct {
-	// ShardSize is the most bytes of tensor data in one file; a tensor that alone is
-	// larger gets a file of its own. Zero or less: everything goes into one file.
+	// ShardSize is the maximum number of bytes of tensor data in a file; a larger tensor gets a file of its own. If it
+	// is zero or less, everything goes into one file.
 	ShardSize int64
-	// Metadata is each file's __metadata__: nil stands for {"format": "pt"}, which
-	// transformers asks for; an empty map leaves it out.
+	// Metadata is the __metadata__ of each file. nil stands for {"format": "pt"}, which transformers requires; an empty
+	// map omits it.
 	Metadata map[string]string
-	// Workers is how many tensors are written at a time. With 0 or 1 they come one after
-	// another; with more, several goroutines call data, in any order. The files are the same.
+	// Workers is the number of tensors written concurrently. With 0 or 1 they are written in order; with more, several
+	// goroutines call data, in any order. The files are the same.
 	Workers int
 }
 
-// Write writes the tensors into the folder dir, made if needed, as model.safetensors
-// or, where ShardSize asks for more files than one, as shards and their index, named
-// and split as transformers does. data is called once for each spec, and must write
-// exactly the tensor's bytes: little-endian, row-major. Within a file the order is the
-// reference writer's: dtypes by falling alignment, then names.
+// Write writes the tensors into the folder dir, made if needed: as model.safetensors or, if ShardSize requires several
+// files, as shards and their index, named and split as transformers does. data is called once for each spec, and must
+// write exactly the tensor's bytes: little-endian, row-major. Within a file the tensors are in the reference writer's
+// order: by decreasing dtype alignment, then by name.
 //
-// It is an error if dir has such files already; an error of data is returned as it is.
-// On an error nothing of what was written stays. For a folder that appears whole or not
-// at all use an [Output].
+// It is an error if dir already has such files. An error of data is returned unchanged. On an error all files written
+// are removed. For a folder that appears complete or not at all, use an [Output].
 func Write(dir string, specs []Spec, o WriteOptions, data func(s Spec, w io.Writer) error) (err error) {
 	if o.Metadata == nil {
 		o.Metadata = map[string]string{"format": "pt"}
@@ -88,8 +85,7 @@ func Write(dir string, specs []Spec, o WriteOptions, data func(s Spec, w io.Writ
 	return nil
 }
 
-// checkVacant refuses a folder with weights in it: old and new shards together
-// would be neither model.
+// checkVacant rejects a folder that holds weights: a mix of old and new shards would be neither model.
 func checkVacant(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -111,7 +107,7 @@ func shardName(i, n int) string {
 	return fmt.Sprintf("model-%05d-of-%05d.safetensors", i+1, n)
 }
 
-// writeIndex writes the index as transformers does: sorted keys, two spaces.
+// writeIndex writes the index as transformers does: sorted keys, indented by two spaces.
 func writeIndex(path string, shards [][]Spec) error {
 	var index struct {
 		Metadata struct {

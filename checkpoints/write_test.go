@@ -68,7 +68,7 @@ func TestShardsBothWays(t *testing.T) {
 	}
 }
 
-// TestSplit gives shapes in bytes and wants the files that transformers makes.
+// TestSplit checks that tensors of given sizes are split into files as in transformers.
 func TestSplit(t *testing.T) {
 	tests := []struct {
 		sizes []int
@@ -175,7 +175,7 @@ func zeros(s Spec, w io.Writer) error {
 	return err
 }
 
-// failSecond is a source of data that fails at tensor b.
+// failSecond returns a source of data that fails at tensor b.
 func failSecond(s Spec, w io.Writer) error {
 	if s.Name == "b" {
 		return errFull
@@ -205,9 +205,9 @@ func TestWriteErrors(t *testing.T) {
 		}, `tensor "a": more than its 8 bytes`},
 		{"source fails", one, func(Spec, io.Writer) error { return errors.New("no data") }, "no data"},
 		{"second of two fails", append(one, Spec{"b", F32, []int{1}}), bytes(8), `tensor "b": more than its 4 bytes`},
-		{"name twice", append(one, one...), zeros, `tensor "a": is to be written twice`},
-		{"metadata for a name", []Spec{{"__metadata__", F32, nil}}, zeros, `tensor "__metadata__": safetensors cannot`},
-		{"name is not UTF-8", []Spec{{"\xff", F32, nil}}, zeros, `tensor "\xff": safetensors cannot`},
+		{"name twice", append(one, one...), zeros, `tensor "a": is listed twice`},
+		{"metadata for a name", []Spec{{"__metadata__", F32, nil}}, zeros, `tensor "__metadata__": safetensors does not allow`},
+		{"name is not UTF-8", []Spec{{"\xff", F32, nil}}, zeros, `tensor "\xff": safetensors does not allow`},
 		{"no dtype", []Spec{{"a", 0, nil}}, zeros, `tensor "a": has no known dtype`},
 		{"negative shape", []Spec{{"a", F32, []int{-1}}}, zeros, `tensor "a": shape [-1] of F32 is negative`},
 		{"overflow", []Spec{{"a", F32, []int{1 << 62}}}, zeros, "too large"},
@@ -229,7 +229,7 @@ func TestWriteErrors(t *testing.T) {
 	}
 }
 
-// TestWriteKeepsOthers wants a folder with weights refused and left as it is.
+// TestWriteKeepsOthers checks that a folder with weights is rejected and left unchanged.
 func TestWriteKeepsOthers(t *testing.T) {
 	for _, name := range []string{weightsFile, "model-00001-of-00009.safetensors", indexFile} {
 		dir := folder(t, map[string]string{name: "mine"})
@@ -318,7 +318,7 @@ func TestWorkers(t *testing.T) {
 	}
 }
 
-// TestFloat32Range reads a part of a tensor, and none that is not one.
+// TestFloat32Range reads parts of a tensor, and rejects invalid ranges.
 func TestFloat32Range(t *testing.T) {
 	tensor := oneTensor(t, BF16, []byte{0, 0, 0x80, 0x3f, 0, 0x40, 0x40, 0x40})
 	got := make([]float32, 2)
@@ -330,7 +330,7 @@ func TestFloat32Range(t *testing.T) {
 	}
 }
 
-// TestCopy copies parts of a tensor from a file and from memory, around what is written by hand.
+// TestCopy copies parts of a tensor from a file and from memory, between bytes written directly.
 func TestCopy(t *testing.T) {
 	data := make([]byte, 3*chunkBytes)
 	for i := range data {
@@ -368,11 +368,11 @@ func TestCopy(t *testing.T) {
 		err = Write(t.TempDir(), []Spec{s}, WriteOptions{}, func(_ Spec, w io.Writer) error {
 			return src.WriteRange(w, 1, int64(len(data)))
 		})
-		wantError(t, err, fmt.Sprintf("%d bytes from 1 on were asked for, but it has %d", len(data), len(data)))
+		wantError(t, err, fmt.Sprintf("%d bytes from offset 1 requested, but it has %d", len(data), len(data)))
 	}
 }
 
-// TestWriteBeyondF16: a number that F16 does not hold is an error that names the tensor, not an infinity.
+// TestWriteBeyondF16: a number out of range for F16 is an error that names the tensor, not an infinity.
 func TestWriteBeyondF16(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
 	if err := os.Mkdir(dir, 0o777); err != nil {
@@ -386,5 +386,5 @@ func TestWriteBeyondF16(t *testing.T) {
 		_, err := w.Write(b)
 		return err
 	})
-	wantError(t, err, `tensor "w" holds -100000, and F16 ends at 65504; write BF16 or F32`)
+	wantError(t, err, `tensor "w" holds -100000, and the largest F16 is 65504; write BF16 or F32`)
 }

@@ -5,17 +5,17 @@ import (
 	"math"
 )
 
-// ALiBi is attention with linear biases (Press et al. 2021, arXiv 2108.12409): a head's score falls with the distance of
-// the key by the head's slope, and there are no position embeddings.
+// ALiBi is attention with linear biases (Press et al. 2021, arXiv 2108.12409): a head's score decreases linearly with
+// the distance of the key, by a slope per head, and there are no position embeddings.
 type ALiBi struct {
-	Max float64 // the last of a power of two of heads has the slope 2^-Max
-	// Coarse, if not 0, says that biases are computed in bfloat16 (the slope, and its product with the key's position) and
-	// added so many times before scores are scaled; else they are added to the scaled scores.
+	Max float64 // the last head has the slope 2^-Max, if the number of heads is a power of two
+	// Coarse, if not 0, means that the biases (the slope and its product with the key's position) are computed in
+	// bfloat16 and added Coarse times before the scores are scaled; otherwise they are added once to the scaled scores.
 	Coarse float64
 }
 
-// Slopes returns the slope of each head. Heads that are no power of two have the slopes of the next lower power, and then
-// every other one of the next higher.
+// Slopes returns the slope of each head. If heads is not a power of two, the first heads have the slopes of the next
+// lower power, and the others every other slope of the next higher power.
 func (a ALiBi) Slopes(heads int) []float64 {
 	power := 1
 	for 2*power <= heads {

@@ -18,7 +18,7 @@ func resolve(t testing.TB, config string) *Arch {
 	return a
 }
 
-// The sizes of an Arch that a config.json tells, in the order of its fields.
+// sizes returns the sizes in an Arch that come from config.json, in the order of its fields.
 func sizes(a *Arch) []int {
 	return []int{a.Vocab, a.Dim, a.Layers, a.Heads, a.KVHeads, a.HeadDim, a.FFN, a.Context}
 }
@@ -34,7 +34,7 @@ func TestResolveSizes(t *testing.T) {
 		`{"model_type": "llama", "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 7}`:                {7, 4096, 32, 32, 8, 64, 11008, 2048},
 		`{"model_type": "gpt2", "n_embd": 48, "n_head": 4, "n_inner": null}`:                                {50257, 48, 12, 4, 4, 12, 192, 1024},
 		`{"model_type": "gpt2", "n_embd": 48, "n_head": 4, "n_inner": 100}`:                                 {50257, 48, 12, 4, 4, 12, 100, 1024},
-		// A head dim that does not come out even is rounded down, as the classes do.
+		// A fractional head dim is rounded down, as in the classes.
 		`{"model_type": "gpt2", "n_embd": 50, "n_head": 4}`: {50257, 50, 12, 4, 4, 12, 200, 1024},
 		// The first of several spellings counts.
 		`{"model_type": "gpt2", "hidden_size": 36, "num_attention_heads": 3}`:                {50257, 36, 12, 3, 3, 12, 144, 1024},
@@ -115,8 +115,8 @@ func TestResolveRope(t *testing.T) {
 func TestResolveNamesWhatIsWrong(t *testing.T) {
 	for _, c := range []struct{ config, family, want string }{
 		{`{"model_type": "llama"`, "", "config.json is not JSON: unexpected end"},
-		{`null`, "llama", "config.json holds no JSON object"},
-		{`[]`, "llama", "config.json holds no JSON object"},
+		{`null`, "llama", "config.json is not a JSON object"},
+		{`[]`, "llama", "config.json is not a JSON object"},
 		{`{"model_type": "llama"} x`, "", "config.json is not JSON: invalid character 'x' after"},
 		{`{}`, "", "config.json has no model_type"},
 		{`{"model_type": 7}`, "", "config.json has no model_type"},
@@ -157,7 +157,7 @@ func TestResolveNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestResolveUnknownKeys wants keys named that nothing explains, sorted, and no others.
+// TestResolveUnknownKeys checks that unknown keys are listed, sorted, and no others.
 func TestResolveUnknownKeys(t *testing.T) {
 	a := resolve(t, `{"model_type": "llama", "zeta": 1, "alpha": {"vocab_size": 1}, "dtype": "float32", "use_cache": true, "pretraining_tp": 1,
 		"num_key_value_heads": 8, "rope_parameters": {"rope_type": "default"}, "architectures": ["LlamaForCausalLM"]}`)
@@ -169,7 +169,7 @@ func TestResolveUnknownKeys(t *testing.T) {
 	}
 }
 
-// TestResolveByName reads a config.json as another family than its own.
+// TestResolveByName reads a config.json as that of another family.
 func TestResolveByName(t *testing.T) {
 	a, err := Resolve([]byte(`{"model_type": "yi", "hidden_size": 64}`), "llama")
 	if err != nil || a.Family.Name != "llama" || a.Dim != 64 {
@@ -211,7 +211,7 @@ func TestLayoutOfGroups(t *testing.T) {
 	}
 }
 
-// FuzzResolve wants any config.json either refused or resolved to an architecture whose arithmetic holds.
+// FuzzResolve checks that any config.json is either rejected or resolved to a consistent architecture.
 func FuzzResolve(f *testing.F) {
 	for _, seed := range []string{
 		`{"model_type": "llama"}`,

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Bind fits the architecture to a checkpoint's tensor names and shapes: it finds the prefix in use and accounts for every
-// tensor. Missing, unknown and wrongly shaped tensors are one error that names them.
+// Bind fits the architecture to a checkpoint's tensor names and shapes: it determines the prefix in use and accounts
+// for every tensor. It returns a single error that names all missing, unknown and wrongly shaped tensors.
 func (a *Arch) Bind(shapes map[string][]int) error {
-	if layers := max(a.Layers, a.EncoderLayers); layers > len(shapes) { // said here, before as many tensors are listed
+	if layers := max(a.Layers, a.EncoderLayers); layers > len(shapes) { // checked before that many tensors are listed
 		return fmt.Errorf("config.json asks for %d layers, but there are only %d tensors", layers, len(shapes))
 	}
 	for role, e := range a.Family.Layer {
@@ -58,7 +58,7 @@ func (a *Arch) Bind(shapes map[string][]int) error {
 	return accountError(a.Family.Name, missing, wrong, unknown)
 }
 
-// compare lists the tensors that are not there, and those of another shape, and says whether any of a layer is there.
+// compare lists missing tensors and tensors of a wrong shape, and reports whether any layer tensor is present.
 func compare(tensors []Tensor, shapes map[string][]int) (missing, wrong []string, inLayers bool) {
 	for _, t := range tensors {
 		got, ok := shapes[t.Name]
@@ -74,18 +74,19 @@ func compare(tensors []Tensor, shapes map[string][]int) (missing, wrong []string
 	return missing, wrong, inLayers
 }
 
-// HeadDecides says that a model is tied or not by whether the checkpoint has a head, whatever config.json says.
+// HeadDecides reports whether the checkpoint, rather than config.json, decides if the model is tied: it is tied if there is
+// no head.
 func (a *Arch) HeadDecides() bool {
 	head := a.Family.Tensors[Head]
 	return head.Optional != "" && head.Unless == ""
 }
 
-// TieHead leaves out a head that is a copy of the embedding.
+// TieHead marks the head as a copy of the embedding.
 func (a *Arch) TieHead() {
 	a.Tied, a.absent = true, map[string]bool{a.Family.Tensors[Head].Optional: true}
 }
 
-// leaveOut notes which sets of optional tensors the checkpoint has nothing of.
+// leaveOut records which sets of optional tensors are missing from the checkpoint.
 func (a *Arch) leaveOut(shapes map[string][]int) {
 	absent := map[string]bool{}
 	a.absent = nil
@@ -108,8 +109,8 @@ func (a *Arch) leaveOut(shapes map[string][]int) {
 	a.Headless = absent[a.Family.Tensors[HeadDense].Optional]
 }
 
-// learn takes from the tensors what the family leaves to them: which have biases, which have the names of an untied head's, and,
-// of the first layer, the feed-forward width.
+// learn determines from the tensors what the family leaves open: which roles have biases, which have the names used for
+// an untied head, and, from the first layer, the feed-forward width.
 func (a *Arch) learn(shapes map[string][]int) {
 	a.untied = nil
 	for role, e := range a.Family.Tensors {
@@ -139,7 +140,7 @@ func (a *Arch) learn(shapes map[string][]int) {
 	}
 }
 
-// biasAll gives a bias to every role whose checkpoint decides.
+// biasAll gives a bias to every role for which the checkpoint decides.
 func (a *Arch) biasAll() {
 	a.biased = map[Role]bool{}
 	for _, entries := range []map[Role]TensorEntry{a.Family.Tensors, a.Family.Layer} {
@@ -149,8 +150,8 @@ func (a *Arch) biasAll() {
 	}
 }
 
-// carried names the tensors that may be there without being read: buffers of older releases, a tied head's copy, and what an
-// untied one's is in place of.
+// carried returns the names of tensors that may be present but are not read: buffers of older releases, a copy of a
+// tied head, and the tensor that an untied one replaces.
 func (a *Arch) carried() map[string]bool {
 	names := map[string]bool{}
 	for _, template := range a.Family.Buffers {
@@ -186,7 +187,7 @@ func accountError(family string, missing, wrong, unknown []string) error {
 	return fmt.Errorf("the tensors do not fit family %s with this config.json; %s", family, strings.Join(parts, "; "))
 }
 
-// shorten names all of a short list, and the ends of a long one.
+// shorten joins all names of a short list, or the first and last of a long one.
 func shorten(names []string) string {
 	if n := len(names); n > 40 {
 		return fmt.Sprintf("%s, … (%d in all) …, %s", strings.Join(names[:20], ", "), n, names[n-1])

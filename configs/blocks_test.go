@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// with is a family's config.json with a few keys.
+// with returns a config.json of a family with the given keys.
 func with(family, keys string) string {
 	return strings.Replace(`{"model_type": "`+family+`", `+keys+`}`, ", }", "}", 1)
 }
@@ -46,7 +46,7 @@ func TestLayerWindow(t *testing.T) {
 	}
 }
 
-// TestScales reads what Arch multiplies with, adds and clips to.
+// TestScales reads factors, offsets and clipping limits.
 func TestScales(t *testing.T) {
 	type scales struct{ embed, residual, logit, score, offset, clip float64 }
 	for config, want := range map[string]scales{
@@ -81,7 +81,7 @@ func TestPadding(t *testing.T) {
 	}
 }
 
-// TestChatGLM reads how its code says that there are fewer KV heads, and where its biases are.
+// TestChatGLM checks how its code indicates fewer KV heads, and where it has biases.
 func TestChatGLM(t *testing.T) {
 	const groups = `"multi_query_group_num": 2`
 	for _, c := range []struct {
@@ -165,7 +165,7 @@ func TestBlocksNameWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestConditionalTensors wants the tensors that a condition brings or takes away.
+// TestConditionalTensors checks the tensors that a condition adds or removes.
 func TestConditionalTensors(t *testing.T) {
 	for _, c := range []struct {
 		config    string
@@ -197,7 +197,7 @@ func TestConditionalTensors(t *testing.T) {
 	}
 }
 
-// TestStackedParams wants the tensors of all heads as one weight, in order.
+// TestStackedParams checks that the tensors of all heads form one weight, in order.
 func TestStackedParams(t *testing.T) {
 	a := resolve(t, small("stablelm", `"qk_layernorm": true, "num_key_value_heads": 2`))
 	params, err := a.Params()
@@ -217,7 +217,7 @@ func TestStackedParams(t *testing.T) {
 	}
 }
 
-// TestGateUp takes gate and up out of one tensor.
+// TestGateUp splits a fused tensor into gate and up.
 func TestGateUp(t *testing.T) {
 	params, err := resolve(t, small("phi3", `"num_key_value_heads": 2`)).Params()
 	if err != nil {

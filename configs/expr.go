@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// evalProduct evaluates "dim", "4 * dim", "dim / heads" or "dim ^ 0.5" from left to right over the known symbols.
+// evalProduct evaluates an expression such as "dim", "4 * dim", "dim / heads" or "dim ^ 0.5" from left to right, using
+// the given symbols.
 func evalProduct(expr string, symbols map[string]float64) (float64, error) {
 	words := strings.Fields(expr)
 	if len(words)%2 == 0 {

@@ -8,7 +8,7 @@ import (
 	"gqa/internal/activation"
 )
 
-// TestT5Variants: what T5's config.json says in one release or another.
+// TestT5Variants reads T5's config.json as written by different releases.
 func TestT5Variants(t *testing.T) {
 	for config, want := range map[string]struct {
 		mlp    MLP
@@ -32,7 +32,7 @@ func TestT5Variants(t *testing.T) {
 	}
 }
 
-// TestSites: the KV heads of each kind of attention are told by config.json, and those that a conversion changes by its sites.
+// TestSites: config.json gives the KV heads of each kind of attention, and the sites decide which of them a conversion changes.
 func TestSites(t *testing.T) {
 	a := resolve(t, `{"model_type": "t5", "num_heads": 12, "num_key_value_heads": 6,
 		"num_key_value_heads_by_site": {"decoder_self": 6, "cross": 4, "encoder_self": 12}}`)

@@ -19,7 +19,7 @@ func TestResolveLearnedAndALiBi(t *testing.T) {
 		`{"model_type": "mpt"}`:         {50368, 2048, 24, 16, 16, 128, 8192, 2048},
 		// BLOOM as published.
 		`{"model_type": "bloom", "n_embed": 1024, "n_layer": 24, "num_attention_heads": 16, "seq_length": 1024}`: {250880, 1024, 24, 16, 16, 64, 4096, 1024},
-		// How many KV heads there are is told in several ways; multi_query counts first.
+		// The number of KV heads is given in several ways; multi_query takes precedence.
 		`{"model_type": "falcon", "num_kv_heads": 71, "multi_query": true}`:                               {65024, 4544, 32, 71, 1, 64, 18176, 2048},
 		`{"model_type": "falcon", "multi_query": false}`:                                                  {65024, 4544, 32, 71, 71, 64, 18176, 2048},
 		`{"model_type": "falcon", "new_decoder_architecture": true}`:                                      {65024, 4544, 32, 71, 71, 64, 18176, 2048},
@@ -36,7 +36,7 @@ func TestResolveLearnedAndALiBi(t *testing.T) {
 	}
 }
 
-// TestFamilyForms: which blocks the keys of a class with several forms choose.
+// TestFamilyForms checks the blocks selected by the keys of a class with several variants.
 func TestFamilyForms(t *testing.T) {
 	type form struct {
 		Residual
@@ -79,7 +79,7 @@ func TestFamilyForms(t *testing.T) {
 	}
 }
 
-// normName is the end of a norm's name, "bare" of one without weights and "-" where there is none.
+// normName returns the end of a norm's name, "bare" for one without weights, and "-" if there is none.
 func normName(entries map[Role]TensorEntry, role Role) string {
 	e, ok := entries[role]
 	switch {
@@ -106,7 +106,7 @@ func TestMPTKeys(t *testing.T) {
 	}
 }
 
-// TestFalconALiBi: biases count twice in what transformers 5 wrote, and a person is told.
+// TestFalconALiBi: biases count twice in files written by transformers 5, and a note says so.
 func TestFalconALiBi(t *testing.T) {
 	for config, coarse := range map[string]float64{
 		`{"model_type": "falcon", "alibi": true}`:                                    1,
@@ -155,7 +155,7 @@ func TestOPTPadding(t *testing.T) {
 	}
 }
 
-// TestFoundryMLP: llm-foundry names its activation and its block, which transformers' class does not read.
+// TestFoundryMLP: llm-foundry's config names its activation and block, which transformers' class ignores.
 func TestFoundryMLP(t *testing.T) {
 	type form struct {
 		MLP

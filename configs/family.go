@@ -1,6 +1,6 @@
-// Package configs holds architectures as data: one YAML file per family of checkpoints says how its config.json is read,
-// which blocks its layers are made of, how its tensors are named, shaped and laid out, and how a grouped conversion of it
-// is written. docs/extending/family.md explains every key.
+// Package configs describes architectures as data. A YAML file per family of checkpoints defines how its config.json is
+// read, which blocks its layers consist of, how its tensors are named, shaped and laid out, and how a grouped
+// conversion is written. docs/extending/family.md explains every key.
 package configs
 
 import (
@@ -21,81 +21,83 @@ import (
 //go:embed families/*.yaml
 var familyFiles embed.FS
 
-// Family is one architecture as families/NAME.yaml describes it.
+// Family is an architecture as described by families/NAME.yaml.
 type Family struct {
 	Name       string               `yaml:"family"`
 	ModelTypes []string             `yaml:"model_types"` // config.json model_type values
-	Prefixes   []string             `yaml:"prefixes"`    // what {prefix} in a tensor name may stand for; the first is canonical
-	Config     map[string]Field     `yaml:"config"`      // our field -> where config.json says it
+	Prefixes   []string             `yaml:"prefixes"`    // values of {prefix} in tensor names; the first is canonical
+	Config     map[string]Field     `yaml:"config"`      // our field -> where to find it in config.json
 	Require    []Requirement        `yaml:"require"`
-	Neutral    []string             `yaml:"neutral"` // config.json keys that do not change the forward pass
+	Neutral    []string             `yaml:"neutral"` // config.json keys that do not affect the forward pass
 	Attention  QKV                  `yaml:"attention"`
 	Groups     Groups               `yaml:"groups"`
 	Tensors    map[Role]TensorEntry `yaml:"tensors"` // once per model
 	Layer      map[Role]TensorEntry `yaml:"layer"`   // once per layer
-	Encoder    *Encoder             `yaml:"encoder"` // the stack that the layers' cross-attention reads, if there is one
-	GGUF       *GGUF                `yaml:"gguf"`    // how llama.cpp holds it; nil: not at all
-	Buffers    []string             `yaml:"buffers"` // tensors that may be there, are carried along and never read
+	Encoder    *Encoder             `yaml:"encoder"` // the encoder that the layers' cross-attention reads, if there is one
+	GGUF       *GGUF                `yaml:"gguf"`    // how llama.cpp stores it; nil if it is not supported
+	Buffers    []string             `yaml:"buffers"` // optional tensors that are copied but never read
 	Variants   []Variant            `yaml:"variants"`
-	Rewrite    []Rewrite            `yaml:"rewrite"`    // how config.json must be changed for the class of groups, in order
-	Neighbours []string             `yaml:"neighbours"` // families whose class may hold a grouped conversion where no class of this one does
-	Recast     map[string]any       `yaml:"recast"`     // config.json keys (dotted paths) of weights that were another family's, beside those of fields
+	Rewrite    []Rewrite            `yaml:"rewrite"`    // changes to config.json for the class that loads groups, in order
+	Neighbours []string             `yaml:"neighbours"` // families whose class can load a grouped conversion if none of this family's can
+	Recast     map[string]any       `yaml:"recast"`     // config.json keys (dotted paths) to set when weights come from another family, besides those of fields
 }
 
-// Field says how one field of an Arch is found: the first of Keys (dotted paths into config.json) that is there and not
-// null, mapped through Values if given; else Default, which for numbers may be a product of earlier fields ("dim / heads"),
-// and for what is true or false the name of an earlier field.
+// Field describes how to find one field of an Arch: the value of the first of Keys (dotted paths into config.json) that
+// is present and not null, mapped through Values if given; otherwise Default. For numbers, Default may be a product of
+// earlier fields ("dim / heads"), and for booleans the name of an earlier field.
 type Field struct {
 	Keys    []string          `yaml:"keys"`
 	Default any               `yaml:"default"`
-	IfNull  any               `yaml:"if_null"` // instead of Default where a key is there and null
+	IfNull  any               `yaml:"if_null"` // replaces Default if a key is present but null
 	Values  map[string]string `yaml:"values"`
-	Stored  Role              `yaml:"stored"` // of ffn: the layer's tensor with as many rows, which decides where it is known
-	If      string            `yaml:"if"`     // key of config.json without which, or where it is false, none of the above counts, but
-	Else    any               `yaml:"else"`   // this
-	As      string            `yaml:"as"`     // product that the number, as "value", stands for: "1 / value"
+	Stored  Role              `yaml:"stored"` // for ffn: the layer tensor with that many rows, whose shape takes precedence where known
+	If      string            `yaml:"if"`     // config.json key; if it is missing or false, Else applies instead of all of the above
+	Else    any               `yaml:"else"`   // see If
+	As      string            `yaml:"as"`     // product that gives the number, with the config.json number as "value": "1 / value"
 }
 
-// Requirement is a config.json key that, where present, must hold one of Values, because the forward pass is another otherwise.
+// Requirement is a config.json key that, if present, must have one of Values, because any other changes the forward
+// pass.
 type Requirement struct {
 	Key    string `yaml:"key"`
 	Values []any  `yaml:"values"`
 	Why    string `yaml:"why"`
 }
 
-// QKV says how as many KV heads as heads are written.
+// QKV describes how a checkpoint with as many KV heads as heads is written.
 type QKV struct {
 	Layout Layout         `yaml:"layout"` // of the query, key and value projections
-	Set    map[string]any `yaml:"set"`    // config.json keys (dotted paths) that say so, where a grouped checkpoint's say otherwise
+	Set    map[string]any `yaml:"set"`    // config.json keys (dotted paths) that say so, if those of a grouped checkpoint differ
 }
 
-// Rewrite is one change to a config.json that was written for other code, or before the class of a grouped result existed.
+// Rewrite is one change to a config.json that was written for other code, or before the class for grouped results
+// existed.
 type Rewrite struct {
-	When map[string]any      `yaml:"when"` // by which such a file is known, as of a Variant; empty: every file
-	Move map[string]string   `yaml:"move"` // a key's old name -> the class's
-	Copy map[string]string   `yaml:"copy"` // the same, where the old one stays
-	Only map[string][]string `yaml:"only"` // an object -> the keys that it may hold, others being left out
-	Set  map[string]any      `yaml:"set"`  // what else the class's file says; null removes a key
+	When map[string]any      `yaml:"when"` // keys that identify such a file, as in a Variant; empty: every file
+	Move map[string]string   `yaml:"move"` // a key's old name -> its name in the class
+	Copy map[string]string   `yaml:"copy"` // like Move, but keeps the old key
+	Only map[string][]string `yaml:"only"` // an object -> the keys that it may keep
+	Set  map[string]any      `yaml:"set"`  // other keys to set; null removes a key
 }
 
-// Encoder is an encoder's tensors beside a decoder's: the embedding is shared.
+// Encoder lists an encoder's tensors in an encoder-decoder model; the embedding is shared.
 type Encoder struct {
 	Tensors map[Role]TensorEntry `yaml:"tensors"`
 	Layer   map[Role]TensorEntry `yaml:"layer"`
 }
 
-// Groups says how a checkpoint with fewer KV heads is written.
+// Groups describes how a checkpoint with fewer KV heads than heads is written.
 type Groups struct {
 	Key      string         `yaml:"key"`       // config.json key (a dotted path) that holds the number of KV heads
-	SitesKey string         `yaml:"sites_key"` // and one that holds an object of each kind of site's, where a model has several
+	SitesKey string         `yaml:"sites_key"` // key of an object with the number for each kind of site, if a model has several
 	Set      map[string]any `yaml:"set"`       // other keys (dotted paths) that say that there are fewer KV heads than heads
-	Layout   Layout         `yaml:"layout"`    // layout with fewer KV heads than heads; empty: as with all of them
-	Class    string         `yaml:"class"`     // the class that loads such a checkpoint; empty: only this toolkit does
-	Library  string         `yaml:"library"`   // the software that has the class; empty: transformers
-	Single   *Groups        `yaml:"single"`    // how one KV head is written, if in another way; what it leaves out is as for several
+	Layout   Layout         `yaml:"layout"`    // layout with fewer KV heads than heads; empty: the same
+	Class    string         `yaml:"class"`     // the class that loads such a checkpoint; empty: only this toolkit loads it
+	Library  string         `yaml:"library"`   // the library that has the class; empty: transformers
+	Single   *Groups        `yaml:"single"`    // how a single KV head is written, if differently; fields left empty are inherited
 }
 
-// Loader is the class that loads such a checkpoint, and the software that has it; empty where only this toolkit does.
+// Loader returns the class that loads such a checkpoint and its library, or "" if only this toolkit loads it.
 func (g Groups) Loader() string {
 	if g.Class == "" {
 		return ""
@@ -103,7 +105,7 @@ func (g Groups) Loader() string {
 	return cmp.Or(g.Library, "transformers") + " " + g.Class
 }
 
-// Families returns every embedded family, by name.
+// Families returns all embedded families by name.
 var Families = sync.OnceValues(func() (map[string]*Family, error) {
 	names, err := fs.Glob(familyFiles, "families/*.yaml")
 	if err != nil {
@@ -120,7 +122,7 @@ var Families = sync.OnceValues(func() (map[string]*Family, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		if want := strings.TrimSuffix(path.Base(name), ".yaml"); f.Name != want {
-			return nil, fmt.Errorf("%s: family is %q, want %q as the file is called", name, f.Name, want)
+			return nil, fmt.Errorf("%s: family is %q, want %q, the name of the file", name, f.Name, want)
 		}
 		if err := f.checkModelTypes(families); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
@@ -134,14 +136,14 @@ func checkNeighbours(families map[string]*Family) error {
 	for _, f := range families {
 		for _, n := range f.Neighbours {
 			if other := families[n]; other == nil || other.Grouping(1).Class == "" {
-				return fmt.Errorf("families/%s.yaml: neighbour %q is no family with a class of groups", f.Name, n)
+				return fmt.Errorf("families/%s.yaml: neighbour %q is not a family with a class for groups", f.Name, n)
 			}
 		}
 	}
 	return nil
 }
 
-// checkModelTypes refuses a model_type that one of others has already: which family is meant must not be left to chance.
+// checkModelTypes rejects a model_type that another family has too: the choice of family must not depend on chance.
 func (f *Family) checkModelTypes(others map[string]*Family) error {
 	for _, other := range others {
 		for _, m := range other.ModelTypes {
@@ -153,7 +155,7 @@ func (f *Family) checkModelTypes(others map[string]*Family) error {
 	return nil
 }
 
-// parseFamily decodes one family file strictly: an unknown key, role, field or layout is an error that names it.
+// parseFamily decodes a family file strictly: an unknown key, role, field or layout is an error that names it.
 func parseFamily(data []byte) (*Family, error) {
 	var f Family
 	if err := yaml.UnmarshalWithOptions(data, &f, yaml.Strict()); err != nil {
@@ -242,7 +244,7 @@ func (f *Family) checkEntry(e TensorEntry, perLayer bool) error {
 	}
 	for _, name := range []string{e.Name, cmp.Or(e.GatedName, e.Name), cmp.Or(e.UntiedName, e.Name)} {
 		if strings.Contains(name, "{layer}") != perLayer {
-			return fmt.Errorf("name %q: {layer} belongs into the names of a layer's tensors, and only there", name)
+			return fmt.Errorf("name %q: {layer} is required in the names of a layer's tensors, and not allowed elsewhere", name)
 		}
 	}
 	if e.stacked() && (e.Bias != "" || e.Transposed || len(e.Shape) != 2) {
@@ -261,16 +263,17 @@ func (f *Family) checkEntry(e TensorEntry, perLayer bool) error {
 	return nil
 }
 
-// stacked says that a weight is several tensors, one for each of its rows.
+// stacked reports whether a weight is stored as several tensors, one per row.
 func (e TensorEntry) stacked() bool { return strings.Contains(e.Name, "{head}") }
 
-// projected is the condition that the embeddings are not as wide as the model; stored, of a bias, that the checkpoint has it.
+// projected is the condition that the embeddings and the model differ in width. stored, for a bias, is the condition
+// that the checkpoint has it.
 const (
 	projected = "projected"
 	stored    = "stored"
 )
 
-// isCondition says whether name is a field that is true or false, or a value of a field that is chosen by name.
+// isCondition reports whether name is a boolean field, or a value of a field that is chosen by name.
 func (f *Family) isCondition(name string) bool {
 	if name == projected {
 		return true
@@ -281,7 +284,7 @@ func (f *Family) isCondition(name string) bool {
 	})
 }
 
-// FamilyOf picks the family: by name if one is given, else by config.json's model_type.
+// FamilyOf returns the family with the given name or, if name is "", the family for config.json's model_type.
 func FamilyOf(config []byte, name string) (*Family, error) {
 	raw, err := parseConfig(config)
 	if err != nil {
@@ -290,7 +293,7 @@ func FamilyOf(config []byte, name string) (*Family, error) {
 	return familyOf(name, raw)
 }
 
-// familyOf picks the family: by name if one is given, else by config.json's model_type.
+// familyOf is FamilyOf for a decoded config.json.
 func familyOf(name string, config map[string]any) (*Family, error) {
 	families, err := Families()
 	if err != nil {
@@ -320,13 +323,13 @@ func familyOf(name string, config map[string]any) (*Family, error) {
 	return nil, FamilyError{modelType, nearest(modelType, families)}
 }
 
-// FamilyError reports a config.json whose model_type does not tell the family.
+// FamilyError reports a config.json whose model_type does not identify a family.
 type FamilyError struct {
-	ModelType string   // empty: it has none
+	ModelType string   // empty if it has none
 	Nearest   []string // families with a similar name
 }
 
-// Error names the model type and what it may be meant to be.
+// Error names the model type and the families that may be meant.
 func (e FamilyError) Error() string {
 	if e.ModelType == "" {
 		return "config.json has no model_type"
@@ -344,7 +347,7 @@ func parseConfig(config []byte) (map[string]any, error) {
 	}
 	m, ok := v.(map[string]any)
 	if !ok {
-		return nil, errors.New("config.json holds no JSON object")
+		return nil, errors.New("config.json is not a JSON object")
 	}
 	return m, nil
 }

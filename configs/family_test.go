@@ -19,7 +19,7 @@ func wantError(t *testing.T, err error, parts ...string) {
 	}
 }
 
-// tiny is a whole family file; the tests spoil one line each.
+// tiny is a complete family file; each test breaks one line.
 const tiny = `
 family: tiny
 model_types: [tiny]
@@ -69,8 +69,8 @@ func TestParseFamilyNamesWhatIsWrong(t *testing.T) {
 		{"  q: {", "  embed: {", `unknown tensor role "embed", want one of [attn_norm`},
 		{"{name: embed, shape: [vocab, dim]}", "{name: embed}", "tensor embed: name and shape must be set"},
 		{"{name: embed, ", "{", "tensor embed: name and shape must be set"},
-		{"name: embed", `name: "embed.{layer}"`, "{layer} belongs into the names of a layer's tensors"},
-		{"h.{layer}.q", "h.0.q", "{layer} belongs into the names of a layer's tensors"},
+		{"name: embed", `name: "embed.{layer}"`, "{layer} is required in the names of a layer's tensors"},
+		{"h.{layer}.q", "h.0.q", "{layer} is required in the names of a layer's tensors"},
 		{"[q_dim, dim]", "[q_dims, dim]", `tensor q: shape: unknown name "q_dims"`},
 		{"[q_dim, dim]", "[q_dim dim, dim]", `expression "q_dim dim" is not a product`},
 		{"bias: attn_bias", "bias: attn_bais", `tensor q: bias, when or unless: "attn_bais" is not a field`},
@@ -96,7 +96,7 @@ func TestModelTypesAreOneFamilys(t *testing.T) {
 	}
 }
 
-// TestFamilies resolves every family's defaults: they must be complete and fit one another.
+// TestFamilies resolves every family's defaults, which must be complete and consistent.
 func TestFamilies(t *testing.T) {
 	families, err := Families()
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// QuantMethod says how config.json says that the weights are quantised; empty if it does not.
+// QuantMethod returns the quantisation method given in config.json, or "" if the weights are not quantised.
 func QuantMethod(config []byte) string {
 	raw, err := parseConfig(config)
 	if err != nil {
@@ -22,7 +22,7 @@ func quantMethod(raw map[string]any) string {
 		}
 		how, _ := v.(map[string]any)
 		method, _ := how["quant_method"].(string)
-		if how["load_in_8bit"] == true || how["load_in_4bit"] == true { // as bitsandbytes was told apart at first
+		if how["load_in_8bit"] == true || how["load_in_4bit"] == true { // older spelling of bitsandbytes
 			method = cmp.Or(method, "bitsandbytes")
 		}
 		return cmp.Or(method, "a method that it does not name")
@@ -30,7 +30,7 @@ func quantMethod(raw map[string]any) string {
 	return ""
 }
 
-// checkQuantised refuses weights that are no floats.
+// checkQuantised rejects quantised weights.
 func checkQuantised(raw map[string]any) error {
 	if method := quantMethod(raw); method != "" {
 		return fmt.Errorf("config.json: quantization_config says that the weights are quantised (%s): dequantise them first (transformers' model.dequantize(), then save_pretrained), or take the checkpoint from before quantisation; if they are floats, remove the key",
@@ -39,14 +39,14 @@ func checkQuantised(raw map[string]any) error {
 	return nil
 }
 
-// parts are the keys under which models of several kinds of input have the config of their text part, and others those of what
-// is no text.
+// parts are the keys under which multimodal models store the config of their text part; others are the keys of the
+// other parts.
 var (
 	parts  = []string{"text_config", "llm_config", "language_config", "language_model_config", "text_model_config", "thinker_config"}
 	others = []string{"vision_config", "audio_config"}
 )
 
-// checkText refuses a model of which text is a part.
+// checkText rejects a model of which text is only a part.
 func checkText(raw map[string]any) error {
 	class := fmt.Sprint(raw["model_type"])
 	if list, _ := raw["architectures"].([]any); len(list) > 0 {
@@ -67,12 +67,12 @@ func checkText(raw map[string]any) error {
 	return nil
 }
 
-// former are model_types under which models of a family were first published with code and tensors of their own: what to do
+// former maps model_types of models that were first published with their own code and tensors to advice on what to use
 // instead.
 var former = map[string]string{
 	"mixformer-sequential": "take the model's later files, of model_type phi, or convert it with transformers' convert_phi_weights_to_hf",
 	"mosaic_gpt":           "take a checkpoint of model_type mpt",
-	"qwen":                 "the first Qwen has code of its own; take Qwen1.5 or later, of model_type qwen2",
+	"qwen":                 "the first Qwen has its own code; take Qwen1.5 or later, of model_type qwen2",
 	"gpt_dolomite":         "export it to granite or llama with dolomite-engine first",
 	"Yi":                   "take the model's later files, of model_type llama",
 }

@@ -7,49 +7,49 @@ import (
 	"strings"
 )
 
-// GGUF says how llama.cpp holds a family: under which of its architectures, and where that differs from the usual one. The
-// usual architecture has separate q, k and v, a gate of its own, any head to its own embedding, and names as in
-// convert/llamacpp.
+// GGUF describes how llama.cpp stores a family: which of its architectures to use, and how that differs from the usual
+// one. The usual architecture has separate q, k and v, a separate gate, any head in a tensor of its own, and the names
+// listed in convert/llamacpp.
 type GGUF struct {
 	Arch string `yaml:"arch"` // general.architecture
-	Why  string `yaml:"why"`  // why llama.cpp cannot hold the family, in place of arch
+	Why  string `yaml:"why"`  // why llama.cpp cannot store the family; excludes arch
 
-	Since        string `yaml:"since"`         // the first release that loads it, where that is worth a note
-	GroupedSince string `yaml:"grouped_since"` // … that loads fewer KV heads than heads
+	Since        string `yaml:"since"`         // first release that loads it, if worth a note
+	GroupedSince string `yaml:"grouped_since"` // … that loads it with fewer KV heads than heads
 
-	Rope        Planes `yaml:"rope"`          // which dims its rotation pairs; empty: it rotates none
-	RopeFreqs   bool   `yaml:"rope_freqs"`    // reads a factor per rotated plane, which llama3 scaling needs
+	Rope        Planes `yaml:"rope"`          // pairs of dims that it rotates; empty: none
+	RopeFreqs   bool   `yaml:"rope_freqs"`    // reads one factor per rotated plane, which llama3 scaling needs
 	RopeFactors bool   `yaml:"rope_factors"`  // reads two factors per plane, which longrope needs
 	FusedQKV    bool   `yaml:"fused_qkv"`     // one attn_qkv, [all q | all k | all v]
 	FusedGateUp bool   `yaml:"fused_gate_up"` // one ffn_up, [gate | up]
 	FreeHeadDim bool   `yaml:"free_head_dim"` // heads * head_dim need not be dim
-	QKNormFrom  int    `yaml:"qk_norm_from"`  // normalises q and k in models of at least so many layers, and in no others
-	Ungrouped   bool   `yaml:"ungrouped"`     // has as many KV heads as heads, at every site
+	QKNormFrom  int    `yaml:"qk_norm_from"`  // normalises q and k in models with at least this many layers, and only in those
+	Ungrouped   bool   `yaml:"ungrouped"`     // requires as many KV heads as heads, at every site
 	CopyHead    bool   `yaml:"copy_head"`     // a tied head is written as output.weight too
-	Window      bool   `yaml:"window"`        // has sliding windows
-	PerLayer    string `yaml:"per_layer"`     // the architecture that holds KV heads layer by layer; empty: none does
+	Window      bool   `yaml:"window"`        // supports sliding windows
+	PerLayer    string `yaml:"per_layer"`     // the architecture that supports different numbers of KV heads per layer; empty: none
 
-	// FoldLogitScale: what logits are multiplied with goes into the last norm's weight.
+	// FoldLogitScale means that the factor of the logits is folded into the last norm's weight.
 	FoldLogitScale bool `yaml:"fold_logit_scale"`
 
-	Names map[Role]string  `yaml:"names"` // of tensors, without blk.N. and .weight, where they are not the usual ones
-	Zeros []Role           `yaml:"zeros"` // biases that it asks for: zeros where the checkpoint has none
-	Drop  []Role           `yaml:"drop"`  // tensors that it has no place for and does without
-	Does  []string         `yaml:"does"`  // fields that it has as the family does, without a key
-	Keys  map[string]any   `yaml:"keys"`  // its own keys, without the architecture: a field's name, or a constant
-	Wants map[string][]any `yaml:"wants"` // fields that it can have with these values only
+	Names map[Role]string  `yaml:"names"` // tensor names, without blk.N. and .weight, that differ from the usual ones
+	Zeros []Role           `yaml:"zeros"` // biases that it requires: zeros if the checkpoint has none
+	Drop  []Role           `yaml:"drop"`  // tensors that it does not store and does not need
+	Does  []string         `yaml:"does"`  // fields that it implements as the family does, without a key
+	Keys  map[string]any   `yaml:"keys"`  // its other keys, without the architecture: a field's name or a constant
+	Wants map[string][]any `yaml:"wants"` // fields that it supports only with these values
 }
 
-// Planes says which two dims of a head a rotation turns together.
+// Planes is the convention for which two dims of a head are rotated together.
 type Planes string
 
-// The two conventions, over the first r dims of a head.
+// The two conventions, for the first r dims of a head.
 const (
 	SplitPlanes       Planes = "split"       // i and i + r/2
 	InterleavedPlanes Planes = "interleaved" // 2i and 2i + 1
 )
 
-// Planes is the convention of the checkpoint's own class.
+// Planes returns the convention of the checkpoint's own class.
 func (a *Arch) Planes() Planes {
 	if a.RopeInterleaved {
 		return InterleavedPlanes
@@ -57,8 +57,9 @@ func (a *Arch) Planes() Planes {
 	return SplitPlanes
 }
 
-// RowsOfPlanes is the order of a query's or key's rows in which their planes lie as to says: row i of the result is row
-// RowsOfPlanes[i] of the checkpoint's. It is nil where they lie so already. What is not rotated stays where it is.
+// RowsOfPlanes returns the order of the rows of a query or key projection that changes the planes to the convention to:
+// row i of the result is row RowsOfPlanes[i] of the checkpoint's. It returns nil if the order is already right. Rows
+// that are not rotated keep their places.
 func (a *Arch) RowsOfPlanes(to Planes, rows int) []int {
 	if a.Planes() == to {
 		return nil
@@ -79,13 +80,13 @@ func (a *Arch) RowsOfPlanes(to Planes, rows int) []int {
 	return order
 }
 
-// check refuses what no file should say.
+// check reports mistakes in a family file.
 func (g *GGUF) check() error {
 	switch {
 	case g == nil:
 		return nil
 	case (g.Arch == "") == (g.Why == ""):
-		return errors.New("gguf: want arch, or why there is none")
+		return errors.New("gguf: want arch or why")
 	case !slices.Contains([]Planes{"", SplitPlanes, InterleavedPlanes}, g.Rope):
 		return fmt.Errorf("gguf: rope is %q, want split or interleaved", g.Rope)
 	}
@@ -97,11 +98,11 @@ func (g *GGUF) check() error {
 	return nil
 }
 
-// feedForward stands for two fields that an architecture may have together only: "gated gelu_tanh".
+// feedForward stands for two fields that are supported only in certain combinations: "gated gelu_tanh".
 const feedForward = "feed_forward"
 
-// Value is a field as the checkpoint has it, by the name that family files give it: a float64, bool or string; nil for sizes and
-// for what only says where a field comes from.
+// Value returns the checkpoint's value of a field, by its name in family files, as a float64, bool or string. It
+// returns nil for sizes and for fields that only say where another field comes from.
 func (a *Arch) Value(field string) any {
 	return map[string]any{
 		"norm_offset": a.NormOffset, "tied": a.Tied, "attn_bias": a.AttnBias, "mlp_bias": a.MLPBias, "qk_norm": a.Has(QNorm),
@@ -114,7 +115,7 @@ func (a *Arch) Value(field string) any {
 	}[field]
 }
 
-// Knows says whether the architecture has a field: by a key, by itself, or with values that are checked.
+// Knows reports whether the architecture supports a field: by a key, implicitly, or with values that are checked.
 func (g *GGUF) Knows(field string) bool {
 	_, wanted := g.Wants[field]
 	wanted = wanted || field == "logit_scale" && g.FoldLogitScale
@@ -125,7 +126,7 @@ func (g *GGUF) Knows(field string) bool {
 	return wanted || slices.Contains(g.Does, field)
 }
 
-// Unwanted names the fields that llama.cpp's architecture cannot have as this checkpoint has them, "" if there are none.
+// Unwanted names the fields whose values in this checkpoint llama.cpp's architecture does not support, or returns "".
 func (g *GGUF) Unwanted(a *Arch) string {
 	var all []string
 	for field, values := range g.Wants {

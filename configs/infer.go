@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// Infer writes the config.json of a checkpoint that has none, from its family, its number of heads and its tensors' shapes.
-// Sizes come from the shapes; what no shape tells (norm epsilon, rope theta …) takes the class's defaults.
+// Infer returns a config.json for a checkpoint that has none, derived from its family, its number of heads and its
+// tensors' shapes. Sizes come from the shapes; values that shapes do not determine (norm epsilon, rope theta …) are the
+// class's defaults.
 func Infer(family string, heads int, shapes map[string][]int) ([]byte, error) {
 	f, err := familyOf(family, nil)
 	if err != nil {
@@ -35,7 +36,7 @@ func Infer(family string, heads int, shapes map[string][]int) ([]byte, error) {
 	return json.MarshalIndent(in.fitting(), "", "  ")
 }
 
-// fitting is the config of the family as it stands, unless the tensors are those of one of its variants.
+// fitting returns the family's default config, or that of the variant whose tensors these are.
 func (in *inference) fitting() map[string]any {
 	f, config := in.family, in.config()
 	for i := -1; i < len(f.Variants); i++ {
@@ -56,15 +57,15 @@ func (in *inference) fitting() map[string]any {
 	return config
 }
 
-// inference is what a checkpoint's shapes tell.
+// inference is what can be told from a checkpoint's shapes.
 type inference struct {
 	family *Family
 	prefix string
 	shapes map[string][]int
-	sizes  map[string]int // by field or by a shape's symbol: dim, q_dim
+	sizes  map[string]int // keyed by field or by a symbol in shapes: dim, q_dim
 }
 
-// readSizes takes every size that stands alone as a dimension of a tensor that is there; the first tensor decides.
+// readSizes reads every size that is by itself a dimension of an existing tensor; the first tensor decides.
 func (in *inference) readSizes() {
 	for _, role := range modelRoles {
 		in.readEntry(in.family.Tensors[role], -1)
@@ -81,9 +82,9 @@ func (in *inference) readSizes() {
 	}
 }
 
-// readEntry reports whether the entry's tensor is there.
+// readEntry reports whether the entry's tensor exists.
 func (in *inference) readEntry(e TensorEntry, layer int) bool {
-	if e.Name == "" { // the family has no tensor of this role
+	if e.Name == "" { // the family has no tensor for this role
 		return false
 	}
 	got, ok := in.shapes[in.name(e, layer)+".weight"]
@@ -105,7 +106,7 @@ func (in *inference) name(e TensorEntry, layer int) string {
 	return strings.ReplaceAll(expandName(e.Name, in.prefix, layer), "{head}", "0") // the first of a stack
 }
 
-// divideHeads finds the head dim and the KV heads.
+// divideHeads determines the head dim and the number of KV heads.
 func (in *inference) divideHeads() error {
 	if n, ok := in.sizes["positions"]; ok {
 		offset, _ := in.family.Config["position_offset"].Default.(uint64)
@@ -121,7 +122,7 @@ func (in *inference) divideHeads() error {
 	}
 	headDim := q / heads
 	if headDim == 0 || !ok {
-		return nil // Bind will name what is missing
+		return nil // Bind will report what is missing
 	}
 	if kv%headDim != 0 {
 		return fmt.Errorf("heads is %d, but heads of %d dims do not fit the %d key dims of the tensors; give the checkpoint's number of query heads", heads, headDim, kv)
@@ -164,7 +165,7 @@ func (in *inference) config() map[string]any {
 	return config
 }
 
-// switchKey is the key of config.json that turns a field on; empty where there is none.
+// switchKey returns the config.json key that turns a field on, or "" if there is none.
 func (f Field) switchKey() string {
 	if len(f.Keys) > 0 {
 		return f.Keys[0]
@@ -181,7 +182,7 @@ func (f *Family) exampleName() string {
 	return f.Name
 }
 
-// expandName fills in a tensor's name; layer is -1 outside the layers.
+// expandName fills in a template of a tensor name; layer is -1 outside the layers.
 func expandName(template, prefix string, layer int) string {
 	return strings.NewReplacer("{prefix}", prefix, "{layer}", strconv.Itoa(layer)).Replace(template)
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestInfer reads a config.json back off the shapes of a checkpoint that fits it: all but what no shape tells.
+// TestInfer derives a config.json from the shapes of a matching checkpoint: everything but what shapes do not determine.
 func TestInfer(t *testing.T) {
 	for name, config := range map[string]string{
 		"llama":                 smallLlama,
@@ -49,7 +49,7 @@ func TestInfer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if want.Position == PositionRope {
-				want.Context = got.Context // told by no shape
+				want.Context = got.Context // not determined by shapes
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("inferred %s:\n%+v, want\n%+v", inferred, got, want)
@@ -58,7 +58,7 @@ func TestInfer(t *testing.T) {
 	}
 }
 
-// small is a config.json of some family in the spelling of most.
+// small returns a small config.json of a family, in the most common spelling.
 func small(family, more string) string {
 	return `{"model_type": "` + family + `", "vocab_size": 10, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
 		"num_attention_heads": 4, ` + more + `}`
@@ -103,7 +103,7 @@ func TestInferNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestInferOfParts leaves it to Bind to say what is missing or misshapen.
+// TestInferOfParts: Bind reports what is missing or has a wrong shape.
 func TestInferOfParts(t *testing.T) {
 	for _, shapes := range []map[string][]int{
 		{"model.layers.0.self_attn.k_proj.weight": {4, 8}},
@@ -121,7 +121,7 @@ func TestInferOfParts(t *testing.T) {
 	}
 }
 
-// TestInferVariants: a class of several forms is the one whose tensors these are.
+// TestInferVariants: the tensors determine the variant of a class.
 func TestInferVariants(t *testing.T) {
 	for _, config := range []string{
 		`{"model_type": "opt", "vocab_size": 10, "hidden_size": 8, "num_attention_heads": 4, "num_hidden_layers": 2, "ffn_dim": 12,

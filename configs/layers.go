@@ -6,11 +6,12 @@ import (
 	"slices"
 )
 
-// LayersKey is the config.json key of a list of KV heads, one for each layer of the decoder, where they differ: this toolkit's
-// own, beside the family's, which then holds the most. No class of transformers' reads it.
+// LayersKey is the config.json key for a list of KV heads, one for each layer of the decoder, used if they differ. It
+// is specific to this toolkit and stands beside the family's key, which then holds the maximum. No class of
+// transformers reads it.
 const LayersKey = "num_key_value_heads_per_layer"
 
-// LayerKV is how many KV heads a layer of the decoder has.
+// LayerKV returns the number of KV heads of a decoder layer.
 func (a *Arch) LayerKV(layer int) int {
 	if a.LayerKVHeads == nil || layer < 0 {
 		return a.KVHeads
@@ -18,7 +19,7 @@ func (a *Arch) LayerKV(layer int) int {
 	return a.LayerKVHeads[layer]
 }
 
-// WithLayerKVHeads is the same architecture with as many KV heads in each layer as groups says.
+// WithLayerKVHeads returns the same architecture with groups[i] KV heads in layer i.
 func (a *Arch) WithLayerKVHeads(groups []int) *Arch {
 	b := a.WithKVHeads(slices.Max(groups))
 	if slices.Min(groups) < b.KVHeads {
@@ -27,7 +28,7 @@ func (a *Arch) WithLayerKVHeads(groups []int) *Arch {
 	return b
 }
 
-// At is the architecture as one layer has it.
+// At returns the architecture from the point of view of one layer.
 func (a *Arch) At(layer int) *Arch {
 	if a.LayerKVHeads == nil || layer < 0 {
 		return a
@@ -37,7 +38,7 @@ func (a *Arch) At(layer int) *Arch {
 	return &b
 }
 
-// layerKVHeads reads config.json's list, nil where there is none.
+// layerKVHeads reads the list in config.json; nil if there is none.
 func (a *Arch) layerKVHeads(raw map[string]any) ([]int, error) {
 	v, ok := lookup(raw, LayersKey)
 	if !ok {

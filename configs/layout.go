@@ -1,9 +1,9 @@
 package configs
 
-// Layout is how the rows of the query, key and value projections lie in a checkpoint: a closed set.
+// Layout is the arrangement of the rows of the query, key and value projections in a checkpoint.
 type Layout string
 
-// The layouts. A fused tensor has (heads + 2*kv_heads)*head_dim rows.
+// Layouts. A fused tensor has (heads + 2*kv_heads)*head_dim rows.
 const (
 	Separate      Layout = "separate"        // three tensors
 	FusedPerHead  Layout = "fused_per_head"  // per head [q, k, v]; only with as many KV heads as heads
@@ -13,7 +13,7 @@ const (
 
 var layouts = []Layout{Separate, FusedPerHead, FusedBlocks, FusedPerGroup}
 
-// Rows says which rows of a fused tensor are the query's, the key's and the value's: q [heads*headDim], k and v
+// Rows returns the rows of a fused tensor that belong to the query, the key and the value: q [heads*headDim], k and v
 // [kvHeads*headDim], each in the order of heads. It must not be called for Separate.
 func (l Layout) Rows(heads, kvHeads, headDim int) (q, k, v []int) {
 	size := heads / kvHeads

@@ -42,7 +42,7 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// TestRowsArePermutations wants each row of the fused tensor to be of one weight.
+// TestRowsArePermutations checks that each row of the fused tensor belongs to exactly one weight.
 func TestRowsArePermutations(t *testing.T) {
 	for _, layout := range []Layout{FusedPerHead, FusedBlocks, FusedPerGroup} {
 		for _, heads := range []int{1, 2, 3, 6, 8, 12} {

@@ -59,7 +59,7 @@ func tryLimit(t *testing.T, f *Family, key, value string, shapes map[string][]in
 	return err
 }
 
-// wantRefused wants the key named.
+// wantRefused checks that the error names the key.
 func wantRefused(t *testing.T, f *Family, key, value string, shapes map[string][]int) {
 	t.Helper()
 	if err := tryLimit(t, f, key, value, shapes); err == nil || !strings.Contains(err.Error(), key) {

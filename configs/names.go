@@ -8,25 +8,25 @@ import (
 	"strings"
 )
 
-// Naming says how the tensors of one checkpoint are called beside the names that its family gives them.
+// Naming describes how the tensor names of one checkpoint differ from those of its family.
 type Naming struct {
-	Wrapper string // what the names begin with that is not the family's: "module."
-	Prefix  string // what {prefix} stands for in the names behind it
+	Wrapper string // prefix of the names that the family does not know: "module."
+	Prefix  string // value of {prefix} in the names after Wrapper
 	Fits    bool   // the family knows most of the names
 
 	family *Family
 	names  templates
 }
 
-// wrappers are parts of names that stand for a module around another: torch.compile's, FSDP's, DDP's, and peft's around a
-// linear. They may be anywhere in a name.
+// wrappers are parts of names that stand for a module around another one: torch.compile's, FSDP's, DDP's, and peft's
+// around a linear layer. They may be anywhere in a name.
 var wrappers = []string{"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "module", "base_layer"}
 
-// savedModule is what peft puts between the name of a module that is trained as a whole and its weights.
+// savedModule is what peft inserts between the name of a fully trained module and its weights.
 const savedModule = ".modules_to_save.default."
 
-// Replaced is the name of the module's weights as they were before peft trained it as a whole; empty if name is of no such
-// module.
+// Replaced returns the name of the weights that a module had before peft trained it as a whole, or "" if name belongs
+// to no such module.
 func Replaced(name string) string {
 	if !strings.Contains(name, savedModule) {
 		return ""
@@ -34,8 +34,8 @@ func Replaced(name string) string {
 	return strings.Replace(name, savedModule, ".original_module.", 1)
 }
 
-// Naming finds the prefix that most names share and the family does not know, whoever put it there, and which of the family's
-// own prefixes is in use: those with which most names are known; of several, the shortest.
+// Naming determines the wrapper prefix that most names share and the family does not know, and which of the family's
+// own prefixes is in use: the one with which most names are known, or the shortest of several.
 func (f *Family) Naming(names []string) Naming {
 	best := Naming{family: f, names: f.templates(), Prefix: f.Prefixes[0]}
 	var bare []string
@@ -56,13 +56,13 @@ func (f *Family) Naming(names []string) Naming {
 	return best
 }
 
-// Name is what the family calls the tensor.
+// Name returns the family's name for the tensor.
 func (n Naming) Name(name string) string {
 	return strings.TrimPrefix(n.unwrap(name), n.Wrapper)
 }
 
-// Strays are the names, of those that a checkpoint has, that belong to something beside the model: the family does not know them,
-// and all that it knows are wrapped while they are not.
+// Strays returns those of a checkpoint's names that do not belong to the model: names that the family does not know and
+// that are not wrapped, if all known names are.
 func (n Naming) Strays(names []string) (strays []string) {
 	if !n.Fits {
 		return nil
@@ -79,10 +79,10 @@ func (n Naming) Strays(names []string) (strays []string) {
 	return strays
 }
 
-// Knows says whether a name, as Name gives it, is one that the family gives in some layer.
+// Knows reports whether a name, as returned by Name, is one that the family uses in some layer.
 func (n Naming) Knows(name string) bool { return n.names.know(name, n.Prefix) }
 
-// unwrap leaves out the parts of a name that wrappers added.
+// unwrap removes the parts of a name that wrappers added.
 func (n Naming) unwrap(name string) string {
 	for _, prefix := range n.family.Prefixes {
 		if n.names.know(name, prefix) {
@@ -93,9 +93,9 @@ func (n Naming) unwrap(name string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return slices.Contains(wrappers, part) }), ".")
 }
 
-// sharedPrefixes are the prefixes, from the empty one on, that more than half of the names have and that end in a dot.
+// sharedPrefixes returns the prefixes that more than half of the names share, from "" on; the others end in a dot.
 func sharedPrefixes(names []string) []string {
-	const deepest = 16 // parts of a name
+	const deepest = 16 // maximum number of parts of a name
 	count := map[string]int{}
 	for _, name := range names {
 		at := 0
@@ -114,12 +114,12 @@ func sharedPrefixes(names []string) []string {
 			prefixes = append(prefixes, prefix)
 		}
 	}
-	slices.SortFunc(prefixes, func(a, b string) int { return cmp.Compare(len(a), len(b)) }) // each begins the next
+	slices.SortFunc(prefixes, func(a, b string) int { return cmp.Compare(len(a), len(b)) }) // each is a prefix of the next
 	return prefixes
 }
 
-// templates are the names of a family's tensors, with 0 for every number and without .weight and the like. The value says
-// whether {prefix} goes before.
+// templates are the names of a family's tensors, with 0 for every number and without suffixes such as .weight. The
+// value tells whether {prefix} precedes the name.
 type templates map[template]bool
 
 type template struct {
@@ -157,7 +157,7 @@ func (f *Family) templates() templates {
 	return known
 }
 
-// zeros is a name with 0 in place of each number in it.
+// zeros returns name with every number in it replaced by 0.
 func zeros(name string) string {
 	parts := strings.Split(name, ".")
 	for i, part := range parts {
@@ -168,7 +168,7 @@ func zeros(name string) string {
 	return strings.Join(parts, ".")
 }
 
-// know says whether a tensor's name is one of them.
+// know reports whether a tensor's name is one of them.
 func (t templates) know(name, prefix string) bool {
 	module := name
 	if dot := strings.LastIndexByte(name, '.'); dot >= 0 && slices.Contains([]string{"weight", "bias", "gamma", "beta"}, name[dot+1:]) {
@@ -192,7 +192,7 @@ func (t templates) count(names []string, wrapper, prefix string) (known int) {
 	return known
 }
 
-// tables are modules and buffers of older releases that hold what is computed from config.json: rotary tables, positions,
+// tables are modules and buffers of older releases that can be computed from config.json: rotary tables, positions,
 // causal masks.
 var tables = []string{
 	"rotary_emb", "rotary_pos_emb", "maybe_rotary", "rotary_embedding",
@@ -200,8 +200,8 @@ var tables = []string{
 	"masked_bias", "causal_mask", "attn_mask", "position_ids",
 }
 
-// IsTable says whether a tensor that the family does not know is computed from config.json: by its name, or as the causal mask
-// that GPT-2's successors call an attention's bias.
+// IsTable reports whether a tensor unknown to the family can be computed from config.json, judging by its name, or by
+// its shape if it is the causal mask that GPT-2's successors call an attention's bias.
 func IsTable(name string, shape []int) bool {
 	parts := strings.Split(name, ".")
 	last := len(parts) - 1
@@ -211,8 +211,8 @@ func IsTable(name string, shape []int) bool {
 	return last > 0 && len(shape) > 2 && parts[last] == "bias" && strings.Contains(parts[last-1], "att")
 }
 
-// StandIns are, for tensors that a checkpoint may hold under one of several names as they share memory, the others' names. tied
-// says that the head is the embedding.
+// StandIns returns the alternative names of tensors that a checkpoint may store under one of several names because they
+// share memory. tied means that the head shares the embedding's weight.
 func (f *Family) StandIns(prefix string, tied bool) map[string][]string {
 	others := map[string][]string{}
 	full := func(e TensorEntry, name string) string {
@@ -236,11 +236,11 @@ func (f *Family) StandIns(prefix string, tied bool) map[string][]string {
 	return others
 }
 
-// MayTie says that a head without an embedding is one: config.json ties them or, where the head decides, T5 scales as a tied
-// one does.
+// MayTie reports whether a head can stand in for a missing embedding: because config.json ties them or, where the head
+// decides, because T5 scales as a tied model does.
 func (a *Arch) MayTie() bool { return a.Tied || a.HeadDecides() && a.bools["scale_head"] }
 
-// some names, for an error, some of the tensors that a family does not know, and the families that do.
+// some describes, for an error, some of the tensors that a family does not know, and the families that know them.
 func some(names []string) string {
 	slices.Sort(names)
 	text := fmt.Sprintf("it holds %s", strings.Join(names[:min(len(names), 3)], ", "))

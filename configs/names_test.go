@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestNaming puts what trainers put before and between the names of every family's tensors, and finds the names again.
+// TestNaming adds what trainers add to the names of every family's tensors, and recovers the names.
 func TestNaming(t *testing.T) {
 	families, err := Families()
 	if err != nil {
@@ -58,7 +58,7 @@ func TestNamingBetween(t *testing.T) {
 	}
 }
 
-// TestNamingOfOthers leaves names alone that are another family's.
+// TestNamingOfOthers leaves another family's names unchanged.
 func TestNamingOfOthers(t *testing.T) {
 	n := resolve(t, smallGPT2).Family.Naming([]string{"model.norm.weight", "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.c_fc.weight"})
 	if n.Fits || n.Wrapper != "" {

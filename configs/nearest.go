@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// CheckFamily is an error unless name is a family's; it says which one was meant, perhaps.
+// CheckFamily returns an error unless name is the name of a family. The error suggests the family that was probably
+// meant.
 func CheckFamily(name string) error {
 	families, err := Families()
 	if err != nil || families[name] != nil {
@@ -16,11 +17,11 @@ func CheckFamily(name string) error {
 	return fmt.Errorf("%q, which is none of the %d known%s", name, len(families), nearestText(nearest(name, families)))
 }
 
-// nearest names, for an error, the families whose names or model types are misspelt as name, or begin it; empty if none is.
+// nearest returns the families whose names or model types resemble name or are a prefix of it.
 func nearest(name string, families map[string]*Family) (near []string) {
 	for _, family := range slices.Sorted(maps.Keys(families)) {
 		names := slices.Concat(families[family].ModelTypes, []string{family})
-		meant := func(s string) bool { // a name that is far longer is not compared: it may be of any length
+		meant := func(s string) bool { // much longer names are not compared: name may have any length
 			return strings.HasPrefix(name, s) || len(name) <= 2*len(s) && edits(s, name) <= len(s)/3
 		}
 		if slices.ContainsFunc(names, meant) {
@@ -38,9 +39,9 @@ func nearestText(near []string) string {
 	return "; nearest: " + strings.Join(near, ", ")
 }
 
-// edits is how many letters must be put in, taken out or replaced to make b of a (Levenshtein 1966).
+// edits returns the number of letters to insert, delete or replace to turn a into b (Levenshtein 1966).
 func edits(a, b string) int {
-	row := make([]int, len(b)+1) // of a's letters so far, to each start of b
+	row := make([]int, len(b)+1) // distance of the current prefix of a to each prefix of b
 	for j := range row {
 		row[j] = j
 	}

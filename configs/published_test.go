@@ -16,13 +16,13 @@ import (
 
 var update = flag.Bool("update", false, "write the tables of published checkpoints in docs/families.md")
 
-// published is a checkpoint that others have published, and the keys of its config.json that count here.
+// published is a published checkpoint with the relevant keys of its config.json.
 type published struct {
 	Name, From string
 	Config     map[string]any
 }
 
-// row is what docs/families.md says of checkpoints of the same sizes.
+// row is the row of docs/families.md for checkpoints of the same sizes.
 type row struct {
 	names  []string
 	arch   *Arch
@@ -36,7 +36,7 @@ func (r row) same(s row) bool {
 
 func sizesOfCache(a *Arch) []int { return []int{a.Layers, a.Heads, a.KVHeads, a.HeadDim} }
 
-// TestPublished resolves the published checkpoints, and holds the tables of docs/families.md to what comes of it.
+// TestPublished resolves the published checkpoints, and compares the tables of docs/families.md with the result.
 func TestPublished(t *testing.T) {
 	checkpoints := readPublished(t)
 	var multi, grouped []row
@@ -76,7 +76,7 @@ func TestPublished(t *testing.T) {
 	}
 }
 
-// TestPublishedUnsupported: what docs/families.md says has no family here.
+// TestPublishedUnsupported checks that the checkpoints listed as unsupported in docs/families.md have no family.
 func TestPublishedUnsupported(t *testing.T) {
 	for _, modelType := range []string{"codegen", "gpt_neo", "bart", "xglm"} {
 		_, err := Resolve([]byte(`{"model_type": "`+modelType+`"}`), "")
@@ -124,7 +124,7 @@ func rowOf(t *testing.T, c published) row {
 	return r
 }
 
-// loader is the class that loads a native conversion of a to so many KV heads, and its library; empty: there is none.
+// loader returns the class that loads a native conversion of a to so many KV heads, and its library, or "" if there is none.
 func loader(t *testing.T, a *Arch, groups int, config []byte) string {
 	t.Helper()
 	families, err := Families()
@@ -140,7 +140,7 @@ func loader(t *testing.T, a *Arch, groups int, config []byte) string {
 	return strings.TrimPrefix(found.Loader(), "transformers ")
 }
 
-// cache is what a token takes in a KV cache of bfloat16 numbers.
+// cache returns the size of a token in a bfloat16 KV cache.
 func cache(a *Arch) string {
 	bytes := a.KVBytesPerToken(2)
 	if bytes == 0 {
@@ -182,7 +182,7 @@ func groupedTable(rows []row) string {
 	return b.String()
 }
 
-// sources lists where the sizes are from.
+// sources returns the sources of the sizes.
 func sources(checkpoints []published) string {
 	var repositories, pages []string
 	for _, c := range checkpoints {

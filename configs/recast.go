@@ -12,10 +12,11 @@ import (
 	"gqa/internal/activation"
 )
 
-// Recast is the architecture of family f that computes what a does, with its config.json: source's sizes in the keys of
-// f's. What f's blocks cannot say is an error that names it. Biases of zeros and weights of ones may appear, rows of positions
-// before the first go, norms of parallel blocks be folded into what reads them, and rotary planes be numbered anew: see Folds,
-// SkippedPositions and the fields of both.
+// Recast returns the architecture of family f that computes the same as a, and its config.json: source with its sizes
+// in the keys of f. It is an error, which names the reason, if f's blocks cannot express a. The new architecture may
+// have biases of zeros and weights of ones, lack the rows before position 0, have the norms of parallel blocks folded
+// into the linears that read them, and number the rotary planes differently: see Folds, SkippedPositions and the fields
+// of both.
 func (a *Arch) Recast(f *Family, source []byte) (*Arch, []byte, error) {
 	raw, err := parseConfig(source)
 	if err != nil {
@@ -33,16 +34,16 @@ func (a *Arch) Recast(f *Family, source []byte) (*Arch, []byte, error) {
 	return b, config, a.fits(b)
 }
 
-// SkippedPositions is how many rows of a's learned positions, which no token has, b does not begin with.
+// SkippedPositions returns the number of rows at the start of a's learned positions, used by no token, that b lacks.
 func (a *Arch) SkippedPositions(b *Arch) int { return a.PositionOffset - b.PositionOffset }
 
-// Folds says whether a's parallel blocks have a norm each where b's share one: then the norms' weights go into the linears
-// that read them, and b's norm has none.
+// Folds reports whether a's parallel blocks have one norm each and b's share one: then the norms' weights are folded
+// into the linears that read them, and b's norm has no weights.
 func (a *Arch) Folds(b *Arch) bool {
 	return a.Residual == Parallel && a.Has(MLPNorm) && !b.Has(MLPNorm)
 }
 
-// render writes a's fields under f's keys, beside the keys that say nothing of the architecture.
+// render writes a's fields under f's keys, and keeps the keys that do not concern the architecture.
 func (a *Arch) render(f *Family, source map[string]any) map[string]any {
 	config := map[string]any{}
 	for _, key := range baseKeys {
@@ -69,7 +70,7 @@ func (a *Arch) render(f *Family, source map[string]any) map[string]any {
 	return config
 }
 
-// write sets the first key of a field, and, where that is a nested one, the plain one that older releases read.
+// write sets the first key of a field and, if that is nested, also the top-level key that older releases read.
 func (field Field) write(config map[string]any, value any) {
 	for name, meant := range field.Values {
 		if fmt.Sprint(value) == meant {
@@ -88,7 +89,7 @@ func (field Field) write(config map[string]any, value any) {
 	}
 }
 
-// renderRope says how positions are stretched, in the source's words.
+// renderRope writes the scaling of rotary positions, in the source's spelling.
 func (a *Arch) renderRope(f *Family, config, source map[string]any) {
 	for _, key := range f.Config["rope_scaling"].Keys {
 		object, ok := config[key].(map[string]any)
@@ -108,7 +109,7 @@ func (a *Arch) renderRope(f *Family, config, source map[string]any) {
 	}
 }
 
-// values are a's fields by the names that families give them; nil where a family's default says it better.
+// values returns a's fields by their names in family files; nil where a family's default is to be used.
 func (a *Arch) values() map[string]any {
 	values := map[string]any{
 		"vocab": a.Vocab, "dim": a.Dim, "layers": a.Layers, "heads": a.Heads, "kv_heads": a.KVHeads, "ffn": a.FFN,
@@ -132,7 +133,7 @@ func (a *Arch) values() map[string]any {
 	return values
 }
 
-// activationName returns transformers' shortest name of an activation function, gelu_new for GELUTanh.
+// activationName returns transformers' shortest name for an activation function, gelu_new for GELUTanh.
 func activationName(act activation.Func) string {
 	if act == activation.GELUTanh {
 		return "gelu_new"
@@ -141,7 +142,7 @@ func activationName(act activation.Func) string {
 	return names[slices.IndexFunc(names, func(n string) bool { return activations[n] == act })]
 }
 
-// fits compares what a and b compute.
+// fits checks that a and b compute the same.
 func (a *Arch) fits(b *Arch) error {
 	windows := func(x *Arch) (all []int) {
 		for l := range x.Layers {
@@ -182,16 +183,16 @@ func (a *Arch) fits(b *Arch) error {
 	if a.Has(QNorm) && a.RopeInterleaved != b.RopeInterleaved {
 		return fmt.Errorf("%s: the planes that norms of queries and keys see are others", b.class())
 	}
-	if !reflect.DeepEqual(a.core(), b.core()) { // a block that has no line above
+	if !reflect.DeepEqual(a.core(), b.core()) { // a block not listed above
 		return fmt.Errorf("%s: computes something else", b.class())
 	}
 	return a.rolesFit(b)
 }
 
-// class is what transformers calls the architecture.
+// class returns transformers' name for the architecture.
 func (a *Arch) class() string { return a.Family.Grouping(a.KVHeads).Class }
 
-// core is a without what another spelling of the same function may change.
+// core returns a without the fields that may differ between spellings of the same function.
 func (a *Arch) core() Arch {
 	c := *a
 	c.Family, c.Prefix, c.Unknown, c.bools, c.grouped = nil, "", nil, nil, false
@@ -222,7 +223,7 @@ func (a *Arch) frequencies() []float64 {
 	return all
 }
 
-// rolesFit makes sure that b has a place for every weight of a.
+// rolesFit checks that b can hold every weight of a.
 func (a *Arch) rolesFit(b *Arch) error {
 	ours, err := a.Params()
 	if err != nil {
@@ -251,7 +252,7 @@ func (a *Arch) rolesFit(b *Arch) error {
 	}
 	for _, p := range theirs {
 		if _, left := want[p.Name]; left && !p.Bias && !(p.IsNorm() && a.Has(p.Role)) {
-			return fmt.Errorf("%s: wants a %s, which there is none of here", b.class(), p.Name)
+			return fmt.Errorf("%s: requires a %s, which this model lacks", b.class(), p.Name)
 		}
 	}
 	return nil

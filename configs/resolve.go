@@ -9,7 +9,7 @@ import (
 	"gqa/internal/activation"
 )
 
-// activations are transformers' names (ACT2FN) of the activation functions that the kernels know.
+// activations maps transformers' names (ACT2FN) to the activation functions that have kernels.
 var activations = map[string]activation.Func{
 	"silu": activation.SiLU, "swish": activation.SiLU, "gelu": activation.GELU, "gelu_new": activation.GELUTanh,
 	"gelu_fast": activation.GELUTanh, "gelu_pytorch_tanh": activation.GELUTanh, "quick_gelu": activation.QuickGELU,
@@ -18,10 +18,10 @@ var activations = map[string]activation.Func{
 
 type fieldKind struct {
 	name    string
-	kind    byte     // i: size, c: count (a size or 0), n: number, w: size or 0 for none, t: token id, p: token id or -1 for none, b: bool, s: name out of allowed, l: layer types, r: a rope scaling object
-	allowed []string // for s
+	kind    byte     // i: size, c: count (a size or 0), n: number, w: size or 0 for none, t: token ID, p: token ID or -1 for none, b: bool, s: name out of allowed, l: layer types, r: a rope scaling object
+	allowed []string // for kind s
 
-	optional bool // a size that a family may do without
+	optional bool // a size that a family may omit
 }
 
 // fields are the names that a family's config section may define, in the order in which they are resolved.
@@ -80,7 +80,7 @@ var fields = []fieldKind{
 	{name: "window_rope_scaling", kind: 'r'},
 }
 
-// kindOf is a field's kind, 0 if there is no such field.
+// kindOf returns a field's kind, or 0 if there is no such field.
 func kindOf(name string) byte {
 	for _, k := range fields {
 		if k.name == name {
@@ -90,7 +90,7 @@ func kindOf(name string) byte {
 	return 0
 }
 
-// Resolve reads a config.json. family names the family where it is not to be taken from model_type.
+// Resolve reads a config.json. family, if not "", overrides its model_type.
 func Resolve(config []byte, family string) (*Arch, error) {
 	raw, err := parseConfig(config)
 	if err != nil {
@@ -106,7 +106,7 @@ func Resolve(config []byte, family string) (*Arch, error) {
 	return f.resolve(raw)
 }
 
-// resolve reads the keys of a config.json that is of the family.
+// resolve reads the keys of a config.json of this family.
 func (f *Family) resolve(raw map[string]any) (*Arch, error) {
 	f = f.variant(raw)
 	if err := f.checkRequired(raw); err != nil {
@@ -165,7 +165,7 @@ func (r *resolver) arch() *Arch {
 	}
 }
 
-// check refuses sizes that do not go together.
+// check rejects inconsistent sizes.
 func (a *Arch) check() error {
 	for _, s := range a.Sites() {
 		if kv := a.SiteKVHeads(s); a.Heads%kv != 0 {
@@ -195,9 +195,9 @@ func (a *Arch) check() error {
 	return nil
 }
 
-// checkSizes refuses matrices that no file can hold, so that what is computed from their sizes stays far from overflow.
+// checkSizes rejects matrices too large for any file, so that later arithmetic on their sizes cannot overflow.
 func (a *Arch) checkSizes() error {
-	const most = 1 << 40 // numbers
+	const most = 1 << 40 // elements
 	for _, m := range []struct {
 		what       string
 		rows, cols int
@@ -214,7 +214,7 @@ func (a *Arch) checkSizes() error {
 	return nil
 }
 
-// check refuses ranges of distances that do not widen: the logarithm's base would be 1 or less.
+// check rejects ranges of distances that do not widen: the base of the logarithm would be 1 or less.
 func (r Relative) check() error {
 	if r.Buckets < 4 || r.Buckets%2 != 0 || r.MaxDistance <= r.Buckets/2 {
 		return fmt.Errorf("config.json: %d relative attention buckets up to distance %d: want an even number from 4 on, and a distance above half of it",
@@ -240,8 +240,8 @@ func lookup(raw map[string]any, path string) (any, bool) {
 	return lookup(inner, rest)
 }
 
-// baseKeys are the keys of transformers' base configuration class, and what save_pretrained adds: none changes a forward
-// pass without sampling.
+// baseKeys are the keys of transformers' base configuration class, and those that save_pretrained adds: none changes a
+// forward pass without sampling.
 var baseKeys = strings.Fields(`_attn_implementation _attn_implementation_autoset _commit_hash _from_model_config
 	_name_or_path architectures auto_map bos_token_id chunk_size_feed_forward decoder_start_token_id dtype early_stopping
 	eos_token_id finetuning_task id2label initializer_range is_decoder is_encoder_decoder label2id length_penalty max_length
@@ -249,7 +249,7 @@ var baseKeys = strings.Fields(`_attn_implementation _attn_implementation_autoset
 	task_specific_params tie_encoder_decoder tokenizer_class torch_dtype torchscript transformers_version use_bfloat16
 	use_cache`)
 
-// topKey is the first key of a dotted path.
+// topKey returns the first key of a dotted path.
 func topKey(path string) string {
 	top, _, _ := strings.Cut(path, ".")
 	return top

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// resolver reads config.json, a field at a time.
+// resolver reads config.json field by field.
 type resolver struct {
 	family     *Family
 	raw        map[string]any
 	numbers    map[string]float64
-	bools      map[string]bool // fields, and values that fields chosen by name have
+	bools      map[string]bool // boolean fields, and values of fields chosen by name
 	names      map[string]string
 	layerTypes []string
 	scalings   map[string]RopeScaling
@@ -47,7 +47,7 @@ func (r *resolver) resolve(k fieldKind) error {
 	return nil
 }
 
-// value is what a field is resolved from, and where it was found.
+// value returns the raw value of a field and where it was found.
 func (r *resolver) value(k fieldKind, field Field) (value any, source string, err error) {
 	constant := func(how string, value any) (any, string, error) {
 		if s, ok := value.(string); ok && strings.IndexByte("incwb", k.kind) >= 0 {
@@ -74,7 +74,7 @@ func (r *resolver) value(k fieldKind, field Field) (value any, source string, er
 	return constant("by default", field.Default)
 }
 
-// isOn reads a key that is true or false; no key at all is true, and one that is missing false.
+// isOn reads a boolean key: true if key is "", false if it is missing.
 func (r *resolver) isOn(key string) (bool, error) {
 	v, ok := lookup(r.raw, key)
 	on, isBool := v.(bool)
@@ -95,10 +95,10 @@ func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 	case 't':
 		r.numbers[k.name], err = r.number(value)
 		if n := r.numbers[k.name]; err == nil && (n < 0 || n >= r.numbers["vocab"] || n != math.Trunc(n)) {
-			err = fmt.Errorf("is %v, want a token id below the vocabulary's %v", n, r.numbers["vocab"])
+			err = fmt.Errorf("is %v, want a token ID below the vocabulary size %v", n, r.numbers["vocab"])
 		}
 	case 'w':
-		if value != 0 && value != uint64(0) { // a constant of the family: none
+		if value != 0 && value != uint64(0) { // a constant given by the family, meaning none
 			r.numbers[k.name], err = r.size(value)
 		}
 	case 'p':
@@ -122,7 +122,7 @@ func (r *resolver) set(k fieldKind, field Field, value any) (err error) {
 	return err
 }
 
-// truth is a bool, or the field of that name that was resolved before.
+// truth returns a bool, or the earlier field of that name.
 func (r *resolver) truth(value any) (bool, error) {
 	switch v := value.(type) {
 	case bool:
@@ -133,7 +133,8 @@ func (r *resolver) truth(value any) (bool, error) {
 	return false, fmt.Errorf("is %s, want true or false", literal(value))
 }
 
-// padding is a token's id, counted from the vocabulary's end if it is negative; -1 for none, or one that no text has.
+// padding returns a token ID, counted from the end of the vocabulary if it is negative; -1 means none, or an ID that no
+// text has.
 func (r *resolver) padding(value any) (float64, error) {
 	if value == "none" {
 		return -1, nil
@@ -148,7 +149,7 @@ func (r *resolver) padding(value any) (float64, error) {
 	return id, err
 }
 
-// scaled is a number, as it stands or, if as is a product, what that makes of it.
+// scaled returns a number: value itself or, if as is a product, the result of as.
 func (r *resolver) scaled(value any, as string) (float64, error) {
 	n, err := r.number(value)
 	if err != nil || as == "" {
@@ -159,11 +160,11 @@ func (r *resolver) scaled(value any, as string) (float64, error) {
 	return evalProduct(as, symbols)
 }
 
-// size refuses what no checkpoint can have, before anything is computed from it.
+// size rejects sizes that no checkpoint can have before anything is computed from them.
 func (r *resolver) size(value any) (float64, error) {
 	n, err := r.number(value)
 	if _, computed := value.(expression); computed {
-		n = math.Trunc(n) // as the classes divide
+		n = math.Trunc(n) // as the classes round
 	}
 	if err == nil && (n < 1 || n > 1<<30 || n != math.Trunc(n)) {
 		err = fmt.Errorf("is %v, want a whole number from 1 to 2^30", n)
@@ -171,7 +172,7 @@ func (r *resolver) size(value any) (float64, error) {
 	return n, err
 }
 
-// sizeAs is a size, as it stands or, if as is a product, what that makes of it.
+// sizeAs is scaled for sizes.
 func (r *resolver) sizeAs(value any, as string) (float64, error) {
 	n, err := r.size(value)
 	if err != nil || as == "" {
@@ -183,7 +184,7 @@ func (r *resolver) sizeAs(value any, as string) (float64, error) {
 	return r.size(math.Trunc(n))
 }
 
-// count is size, or 0.
+// count is size, but allows 0.
 func (r *resolver) count(value any) (float64, error) {
 	if n, err := r.number(value); err == nil && n == 0 {
 		return 0, nil
@@ -191,7 +192,7 @@ func (r *resolver) count(value any) (float64, error) {
 	return r.size(value)
 }
 
-// expression is a default that is computed from fields resolved before it.
+// expression is a default computed from earlier fields.
 type expression string
 
 func (r *resolver) number(value any) (float64, error) {
@@ -210,7 +211,7 @@ func (r *resolver) number(value any) (float64, error) {
 	return 0, fmt.Errorf("is %s, want a number", literal(value))
 }
 
-// literal is a value as config.json spells it.
+// literal formats a value as in config.json.
 func literal(value any) string {
 	text, err := json.Marshal(value)
 	if err != nil {
@@ -219,13 +220,13 @@ func literal(value any) string {
 	return string(text)
 }
 
-// grouped says that config.json itself says how the KV heads lie.
+// grouped reports whether config.json itself says that the KV heads are laid out as groups.
 func (r *resolver) grouped() bool {
 	key := r.family.Config["kv_heads"].If
 	return key != "" && r.raw[key] == true
 }
 
-// logitScale is T5's 1/sqrt(dim) where scale_head says so.
+// logitScale returns T5's 1/sqrt(dim) if scale_head is set.
 func (r *resolver) logitScale() float64 {
 	if r.bools["scale_head"] {
 		return r.numbers["logit_scale"] / math.Sqrt(r.numbers["dim"])

@@ -9,31 +9,31 @@ import (
 
 // Rope is rotary position embedding (Su et al. 2021, arXiv 2104.09864) on the first dims of every query and key head.
 type Rope struct {
-	Dim   int // as configured; an odd number rotates one dim more, as transformers does
+	Dim   int // as configured; if odd, one more dim is rotated, as in transformers
 	Theta float64
 	RopeScaling
 }
 
-// RopeScaling stretches the positions that a model was trained on: config.json's rope_parameters (or rope_scaling).
+// RopeScaling extends the positions that a model was trained on: config.json's rope_parameters (or rope_scaling).
 type RopeScaling struct {
-	Type            string // one of ropeTypes; empty is default
+	Type            string // one of ropeTypes; empty means default
 	Factor          float64
 	OriginalContext float64
 
 	LowFreqFactor, HighFreqFactor float64 // llama3
 
 	BetaFast, BetaSlow              float64 // yarn
-	MScale, MScaleAllDim, Attention float64 // yarn; 0 is not given
-	Truncate                        bool    // yarn: correction range in whole dims
+	MScale, MScaleAllDim, Attention float64 // yarn; 0 if not given
+	Truncate                        bool    // yarn: round the correction range to whole dims
 
-	ShortFactors, LongFactors []float64 // longrope: of each plane, up to OriginalContext and beyond; Attention, too
+	ShortFactors, LongFactors []float64 // longrope: factors per plane, for lengths up to OriginalContext and beyond; uses Attention, too
 }
 
-// ropeTypes are the scalings that are known: transformers' names. dynamic is exact up to the trained context and refused
+// ropeTypes are the supported scalings, by transformers' names. dynamic is exact up to the trained context and rejected
 // beyond it, since it changes with the length.
 var ropeTypes = []string{"default", "linear", "dynamic", "llama3", "yarn", "longrope"}
 
-// ropeScaling reads the object; the field's values may rename its type.
+// ropeScaling reads the scaling object; the field's values may rename its type.
 func (r *resolver) ropeScaling(value any, field Field) (RopeScaling, error) {
 	raw, ok := value.(map[string]any)
 	if !ok {
@@ -61,7 +61,7 @@ func (r *resolver) ropeScaling(value any, field Field) (RopeScaling, error) {
 	return s, p.err
 }
 
-// windowRope returns the rotary embedding of layers whose window slides, nil if the family has the same in all.
+// windowRope returns the rotary embedding of sliding-window layers, or nil if it is the same in all layers.
 func (r *resolver) windowRope() *Rope {
 	theta, ok := r.numbers["window_rope_theta"]
 	if !ok {
@@ -70,7 +70,7 @@ func (r *resolver) windowRope() *Rope {
 	return &Rope{Dim: int(r.numbers["rope_dim"]), Theta: theta, RopeScaling: r.scalings["window_rope_scaling"]}
 }
 
-// ropeObject reads the values of a rope scaling object; err is the first thing wrong with them.
+// ropeObject reads the values of a rope scaling object; err is the first error.
 type ropeObject struct {
 	raw map[string]any
 	err error
@@ -117,8 +117,8 @@ func (p *ropeObject) kind(values map[string]string) string {
 	return name
 }
 
-// LongInvFreq returns the inverse frequencies of sequences longer than OriginalContext where they are others (longrope: Ding
-// et al. 2024, arXiv 2402.13753), else nil.
+// LongInvFreq returns the inverse frequencies for sequences longer than OriginalContext (longrope: Ding et al. 2024,
+// arXiv 2402.13753), or nil if they are the same.
 func (r Rope) LongInvFreq() []float64 {
 	if r.Type != "longrope" {
 		return nil
@@ -127,7 +127,7 @@ func (r Rope) LongInvFreq() []float64 {
 	return r.InvFreq()
 }
 
-// InvFreq returns the inverse frequency of each rotated plane, scaled as Type says.
+// InvFreq returns the inverse frequency of each rotated plane, scaled according to Type.
 func (r Rope) InvFreq() []float64 {
 	freqs := make([]float64, (r.Dim+1)/2)
 	low, high := r.yarnRange()
@@ -149,7 +149,8 @@ func (r Rope) InvFreq() []float64 {
 	return freqs
 }
 
-// llama3 keeps high frequencies, divides low ones by Factor and blends between (Llama 3.1's published rule).
+// llama3 keeps high frequencies, divides low ones by Factor and interpolates between them (the rule published with
+// Llama 3.1).
 func (r Rope) llama3(f float64) float64 {
 	wavelength := 2 * math.Pi / f
 	switch {
@@ -162,8 +163,8 @@ func (r Rope) llama3(f float64) float64 {
 	return (1-smooth)*f/r.Factor + smooth*f
 }
 
-// yarnRange returns the planes between which YaRN blends from unscaled to scaled frequencies (Peng et al. 2023, arXiv
-// 2309.00071, §3.2): those that turn BetaFast and BetaSlow times over the original context.
+// yarnRange returns the planes between which YaRN interpolates from unscaled to scaled frequencies (Peng et al. 2023,
+// arXiv 2309.00071, §3.2): those that turn BetaFast and BetaSlow times over the original context.
 func (r Rope) yarnRange() (low, high float64) {
 	plane := func(turns float64) float64 {
 		return float64(r.Dim) * math.Log(r.OriginalContext/(turns*2*math.Pi)) / (2 * math.Log(r.Theta))
@@ -179,7 +180,7 @@ func (r Rope) yarnRange() (low, high float64) {
 	return low, high
 }
 
-// Scale is what cosines and sines are multiplied with: YaRN's attention factor (its equation 22) or LongRoPE's, else 1.
+// Scale returns the factor for cosines and sines: YaRN's attention factor (its equation 22) or LongRoPE's, otherwise 1.
 func (r Rope) Scale() float64 {
 	mscale := func(m float64) float64 {
 		if r.Factor <= 1 {

@@ -2,17 +2,17 @@ package configs
 
 import "slices"
 
-// Site is a kind of attention module: where in a model it stands.
+// Site is a kind of attention module, by its place in the model.
 type Site string
 
-// The sites. A model has the first alone, the last alone, or all.
+// Sites. A model has only DecoderSelf, only EncoderSelf, or all three.
 const (
-	DecoderSelf Site = "decoder_self" // each token to those before it
-	Cross       Site = "cross"        // the decoder's tokens to the encoder's
-	EncoderSelf Site = "encoder_self" // every token to every other
+	DecoderSelf Site = "decoder_self" // each token attends to those before it
+	Cross       Site = "cross"        // the decoder's tokens attend to the encoder's
+	EncoderSelf Site = "encoder_self" // every token attends to every other
 )
 
-// Sites lists the kinds of attention that the architecture has.
+// Sites returns the kinds of attention that the architecture has.
 func (a *Arch) Sites() []Site {
 	switch {
 	case a.EncoderLayers > 0:
@@ -23,8 +23,8 @@ func (a *Arch) Sites() []Site {
 	return []Site{EncoderSelf}
 }
 
-// DefaultSites are those that a conversion changes unless told otherwise: all but an encoder's beside a decoder's, which runs
-// once over its tokens and keeps no cache (Ainslie et al. 2023, section 2.2).
+// DefaultSites returns the sites that a conversion changes by default: all but the self-attention of an encoder with a
+// decoder, which processes its tokens once and keeps no cache (Ainslie et al. 2023, section 2.2).
 func (a *Arch) DefaultSites() []Site {
 	if a.EncoderLayers > 0 {
 		return []Site{DecoderSelf, Cross}
@@ -32,7 +32,7 @@ func (a *Arch) DefaultSites() []Site {
 	return a.Sites()
 }
 
-// SiteKVHeads is how many KV heads the sites of a kind have.
+// SiteKVHeads returns the number of KV heads of a kind of site.
 func (a *Arch) SiteKVHeads(s Site) int { return *a.siteKVHeads(s) }
 
 func (a *Arch) siteKVHeads(s Site) *int {
@@ -45,7 +45,8 @@ func (a *Arch) siteKVHeads(s Site) *int {
 	return &a.KVHeads
 }
 
-// WithKVHeads is the same architecture with another number of KV heads at the sites, or else at the default ones.
+// WithKVHeads returns the same architecture with another number of KV heads at the given sites, or at the default ones
+// if there are none.
 func (a *Arch) WithKVHeads(groups int, sites ...Site) *Arch {
 	b := *a
 	b.LayerKVHeads = nil
@@ -58,8 +59,8 @@ func (a *Arch) WithKVHeads(groups int, sites ...Site) *Arch {
 	return &b
 }
 
-// LegalGroups lists the group counts that a conversion of the sites, or else the default ones, can reach, from one head up:
-// what divides the KV heads of each, and of every layer.
+// LegalGroups returns the group counts that a conversion of the given sites (by default, the default ones) can reach,
+// in increasing order: the common divisors of the KV heads of all their layers.
 func (a *Arch) LegalGroups(sites ...Site) []int {
 	if len(sites) == 0 {
 		sites = a.DefaultSites()
@@ -77,11 +78,11 @@ func (a *Arch) LegalGroups(sites ...Site) []int {
 	return legal
 }
 
-// KVDim is the width of one layer's keys (or values) per token, in the decoder's own attention.
+// KVDim returns the width of a layer's keys (or values) per token in the decoder's self-attention.
 func (a *Arch) KVDim() int { return a.KVHeads * a.HeadDim }
 
-// KVBytesPerToken is what the KV cache takes for one token over all layers, at elementSize bytes an element. A model that
-// decodes nothing has none.
+// KVBytesPerToken returns the size of the KV cache for one token over all layers, at elementSize bytes per element. It
+// is 0 for a model that does not decode.
 func (a *Arch) KVBytesPerToken(elementSize int) int64 {
 	if !a.Causal {
 		return 0
@@ -93,7 +94,8 @@ func (a *Arch) KVBytesPerToken(elementSize int) int64 {
 	return 2 * int64(heads) * int64(a.HeadDim) * int64(elementSize)
 }
 
-// CrossKVBytesPerToken is what cross-attention keeps for one token of the encoder's, over all layers of the decoder.
+// CrossKVBytesPerToken returns the size of the cross-attention cache for one encoder token, over all layers of the
+// decoder.
 func (a *Arch) CrossKVBytesPerToken(elementSize int) int64 {
 	if a.EncoderLayers == 0 {
 		return 0
@@ -101,8 +103,8 @@ func (a *Arch) CrossKVBytesPerToken(elementSize int) int64 {
 	return 2 * int64(a.Layers) * int64(a.CrossKVHeads*a.HeadDim) * int64(elementSize)
 }
 
-// Encoder is the architecture of the encoder: a stack of its own over the same embedding, with the family's encoder tensors
-// as its own. nil: there is none.
+// Encoder returns the architecture of the encoder, a separate stack over the same embedding with the family's encoder
+// tensors, or nil if there is none.
 func (a *Arch) Encoder() *Arch {
 	if a.EncoderLayers == 0 {
 		return nil

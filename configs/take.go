@@ -1,6 +1,6 @@
 package configs
 
-// Take reads the weight out of its stored tensor: [out, in] or [dim], a copy.
+// Take returns a copy of the weight, [out, in] or [dim], out of its stored tensor.
 func (p Param) Take(stored []float32) []float32 {
 	values := make([]float32, p.Size())
 	p.runs(func(value, at, n int) { copy(values[value:value+n], stored[at:at+n]) })
@@ -12,13 +12,14 @@ func (p Param) Put(stored, values []float32) {
 	p.runs(func(value, at, n int) { copy(stored[at:at+n], values[value:value+n]) })
 }
 
-// runs pairs n elements of the weight, from value on, with their place in the stored tensor, for all of the weight.
+// runs calls pair for runs of n elements that cover the weight: value is the run's position in the weight, at its
+// position in the stored tensor.
 func (p Param) runs(pair func(value, at, n int)) {
 	rows, cols := p.Shape[0], 1
 	if len(p.Shape) == 2 {
 		cols = p.Shape[1]
 	}
-	row := func(r int) int { // where row r is among those stored
+	row := func(r int) int { // position of row r among the stored rows
 		if p.Rows == nil {
 			return r
 		}
@@ -30,7 +31,7 @@ func (p Param) runs(pair func(value, at, n int)) {
 		}
 		return
 	}
-	const strip = 16 // rows at a time: as many lines of cache are written while stored ones are read through
+	const strip = 16 // rows per strip: this many cache lines are written while stored rows are read sequentially
 	for first := 0; first < rows; first += strip {
 		for c := range cols {
 			for r := first; r < min(first+strip, rows); r++ {

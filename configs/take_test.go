@@ -36,7 +36,7 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// TestTakePut takes every family's weights apart, as they are and grouped, and puts them together again, bit for bit.
+// TestTakePut splits every family's weights, ungrouped and grouped, and reassembles them bit for bit.
 func TestTakePut(t *testing.T) {
 	for _, config := range []string{
 		`{"model_type": "llama", "vocab_size": 5, "hidden_size": 12, "intermediate_size": 7, "num_hidden_layers": 2, "num_attention_heads": 6,

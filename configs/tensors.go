@@ -7,22 +7,22 @@ import (
 	"strings"
 )
 
-// Tensor is one tensor that a checkpoint of an Arch must hold.
+// Tensor is a tensor that a checkpoint of an Arch must hold.
 type Tensor struct {
-	Name       string // as the checkpoint calls it
-	Shape      []int  // as the checkpoint stores it
+	Name       string // name in the checkpoint
+	Shape      []int  // shape in the checkpoint
 	Role       Role
 	Layer      int  // -1 outside the layers
-	Encoder    bool // of the encoder beside a decoder
+	Encoder    bool // belongs to the encoder of an encoder-decoder model
 	Bias       bool
-	Transposed bool // a weight stored [in, out]
-	KVHeads    int  // whose rows its rows are, in a fused tensor with others; 0: it holds none
-	Stacked    bool // it is one row of a weight
-	UpFirst    bool // of gate and up in one tensor, up comes first
+	Transposed bool // the weight is stored [in, out]
+	KVHeads    int  // number of KV heads whose rows are in it, possibly fused with others; 0: none
+	Stacked    bool // it is a single row of a weight
+	UpFirst    bool // up precedes gate in a fused tensor
 }
 
-// Tensors lists every tensor that the architecture needs, in the order in which a forward pass meets them; an encoder's
-// stand behind its decoder's.
+// Tensors returns every tensor that the architecture needs, in the order of a forward pass; an encoder's come after its
+// decoder's.
 func (a *Arch) Tensors() ([]Tensor, error) {
 	all, err := a.stackTensors()
 	if encoder := a.Encoder(); encoder != nil && err == nil {
@@ -59,7 +59,7 @@ func (a *Arch) stackTensors() ([]Tensor, error) {
 	return all, nil
 }
 
-// Has says whether the forward pass has that role: a norm without a weight is there, too.
+// Has reports whether the forward pass has that role, including norms without weights.
 func (a *Arch) Has(role Role) bool {
 	for _, entries := range []map[Role]TensorEntry{a.Family.Tensors, a.Family.Layer} {
 		if e, ok := entries[role]; ok {
@@ -69,28 +69,30 @@ func (a *Arch) Has(role Role) bool {
 	return false
 }
 
-// NormDim is how many numbers a norm of that role runs over: the last dimension of its weight; 0: whole rows.
+// NormDim returns the number of elements that a norm of that role runs over: the last dimension of its weight, or 0 for
+// whole rows.
 func (a *Arch) NormDim(role Role) int {
 	shape := a.Family.Layer[role].Shape
 	if len(shape) == 0 {
 		return 0
 	}
-	dim, _ := evalProduct(shape[len(shape)-1], a.symbols()) // as checkEntry made sure
+	dim, _ := evalProduct(shape[len(shape)-1], a.symbols()) // checked by checkEntry
 	return int(dim)
 }
 
-// OwnNorms says whether a norm of queries or keys has weights of its own for each head, as against none or one set for all.
+// OwnNorms reports whether a norm of queries or keys has separate weights for each head, rather than none or one set
+// for all.
 func (a *Arch) OwnNorms(role Role) bool {
 	shape := a.Family.Layer[role].Shape
 	return a.Has(role) && len(shape) > 0 && shape[0] != "head_dim"
 }
 
-// holds says whether an entry's conditions hold.
+// holds reports whether an entry's conditions hold.
 func (a *Arch) holds(e TensorEntry) bool {
 	return (e.When == "" || a.bools[e.When]) && !a.bools[e.Unless] && !a.absent[e.Optional]
 }
 
-// entry lists an entry's weight and bias.
+// entry returns an entry's weight and bias.
 func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 	if e.Name == "" || !a.holds(e) && role != Head {
 		return nil, nil
@@ -139,7 +141,7 @@ func (a *Arch) entry(role Role, e TensorEntry, layer int) ([]Tensor, error) {
 	return tensors, nil
 }
 
-// rowHeads is how many KV heads make up rows of that many; 0: they are none.
+// rowHeads returns the number of KV heads in that many rows, or 0 if the rows are not KV heads.
 func (a *Arch) rowHeads(rows string) int {
 	switch rows {
 	case "kv_dim", "kv_heads", "qkv_dim":
@@ -150,7 +152,7 @@ func (a *Arch) rowHeads(rows string) int {
 	return 0
 }
 
-// rows are the tensors, one for each row, that {head} in a name stands for.
+// rows returns the tensors that {head} in a name stands for, one for each row.
 func (t Tensor) rows() []Tensor {
 	tensors := make([]Tensor, t.Shape[0])
 	for i := range tensors {
@@ -176,12 +178,12 @@ func (a *Arch) expand(template string, layer int) string {
 	return expandName(template, a.Prefix, layer)
 }
 
-// TensorName is the name of the weight that has a role once per model.
+// TensorName returns the name of the weight with a role that occurs once per model.
 func (a *Arch) TensorName(role Role) string {
 	return a.expand(a.Family.Tensors[role].Name, -1) + ".weight"
 }
 
-// Layout is the layout of the query, key and value rows of this checkpoint.
+// Layout returns the layout of this checkpoint's query, key and value rows.
 func (a *Arch) Layout() Layout {
 	if a.KVHeads < a.Heads || a.grouped || a.LayerKVHeads != nil {
 		return a.Family.Grouping(a.KVHeads).Layout
@@ -189,35 +191,35 @@ func (a *Arch) Layout() Layout {
 	return a.Family.Attention.Layout
 }
 
-// Param is one weight as a forward pass reads it, and where it lies in the checkpoint.
+// Param is a weight as the forward pass reads it, and its place in the checkpoint.
 type Param struct {
 	Name       string // "layers.3.q.weight", "embed.weight"
-	Role       Role   // never FusedQKV or GateUp: those are taken apart
+	Role       Role   // never FusedQKV or GateUp, which are split
 	Layer      int    // -1 outside the layers
 	Bias       bool
 	Shape      []int    // [out, in] for a matrix, [dim] for a vector
 	Tensor     string   // the checkpoint's tensor that holds it, or the first of Parts
-	Parts      []string // the tensors that are its rows, where each is one; nil: Tensor alone
+	Parts      []string // the tensors that hold one row each; nil: only Tensor
 	Stored     []int    // that tensor's shape
-	Rows       []int    // which rows of that tensor (once transposed, if Transposed) are this weight; nil: all
+	Rows       []int    // rows of that tensor (transposed first, if Transposed) that form this weight; nil: all
 	Transposed bool
-	KVHeads    int // whose rows its rows are, which a conversion pools; 0: it holds none
+	KVHeads    int // number of KV heads that its rows belong to and a conversion pools; 0: none
 }
 
-// Hidden reports whether the weight is a matrix that maps the stream, or what a layer makes of it: no table that is looked up,
-// no head, no norm, no bias.
+// Hidden reports whether the weight is a matrix applied to hidden states, as opposed to a lookup table, head, norm or
+// bias.
 func (p Param) Hidden() bool {
 	return len(p.Shape) == 2 && !p.Bias && !p.IsNorm() && !slices.Contains(tableRoles, p.Role)
 }
 
-// Params lists the weights of the forward pass: the checkpoint's tensors with fused ones taken apart.
+// Params returns the weights of the forward pass: the checkpoint's tensors with fused ones split.
 func (a *Arch) Params() ([]Param, error) {
 	tensors, err := a.Tensors()
 	if err != nil {
 		return nil, err
 	}
 	var q, k, v []int
-	layout, of := a.Layout(), 0 // KV heads that q, k and v are for
+	layout, of := a.Layout(), 0 // of: number of KV heads of q, k and v
 	params := make([]Param, 0, len(tensors))
 	for _, t := range tensors {
 		switch t.Role {
@@ -240,7 +242,7 @@ func (a *Arch) Params() ([]Param, error) {
 	return params, nil
 }
 
-// span is lo, lo+1 … hi-1.
+// span returns lo, lo+1, …, hi-1.
 func span(lo, hi int) []int {
 	rows := make([]int, 0, hi-lo)
 	for r := lo; r < hi; r++ {
@@ -249,7 +251,7 @@ func span(lo, hi int) []int {
 	return rows
 }
 
-// appendTo adds the tensor's weight, or a row to the weight that the tensors before it began.
+// appendTo appends the tensor's weight, or a row to the weight begun by the tensors before it.
 func (t Tensor) appendTo(params []Param) []Param {
 	name := ParamName(t.Role, t.Layer, t.Bias)
 	if last := len(params) - 1; t.Stacked && last >= 0 && params[last].Name == name {
@@ -265,10 +267,10 @@ func (t Tensor) appendTo(params []Param) []Param {
 	return append(params, p)
 }
 
-// IsNorm says whether the weight scales or moves what a norm gives.
+// IsNorm reports whether the weight is a norm's weight or bias.
 func (p Param) IsNorm() bool { return p.Role.IsNorm() }
 
-// Tensors names the checkpoint's tensors that hold the weight.
+// Tensors returns the names of the checkpoint's tensors that hold the weight.
 func (p Param) Tensors() []string {
 	if p.Parts != nil {
 		return p.Parts
@@ -289,7 +291,7 @@ func (t Tensor) param(role Role, rows []int) Param {
 		name = EncoderPrefix + name
 	}
 	if role == Q {
-		kvHeads = 0 // it shares a tensor with those that have some
+		kvHeads = 0 // it shares a tensor with weights that have KV heads
 	}
 	return Param{
 		Name: name, Role: role, Layer: t.Layer, Bias: t.Bias, Shape: shape, Tensor: t.Name, Stored: t.Shape, Rows: rows, Transposed: t.Transposed,
@@ -297,10 +299,10 @@ func (t Tensor) param(role Role, rows []int) Param {
 	}
 }
 
-// EncoderPrefix begins the names of an encoder's weights beside a decoder's.
+// EncoderPrefix is the prefix of the names of an encoder's weights in an encoder-decoder model.
 const EncoderPrefix = "encoder."
 
-// ParamName is the forward pass's name of a weight or bias; layer is -1 outside the layers.
+// ParamName returns the forward pass's name of a weight or bias; layer is -1 outside the layers.
 func ParamName(role Role, layer int, bias bool) string {
 	name := string(role) + ".weight"
 	if bias {
@@ -312,7 +314,7 @@ func ParamName(role Role, layer int, bias bool) string {
 	return name
 }
 
-// Size is how many elements the weight has.
+// Size returns the number of elements of the weight.
 func (p Param) Size() int {
 	n := 1
 	for _, d := range p.Shape {

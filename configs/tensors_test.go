@@ -116,7 +116,7 @@ func TestBindOtherFamily(t *testing.T) {
 	wantError(t, llama.Bind(shapes), "no layer has a tensor that family llama knows (such as model.layers.0.input_layernorm.weight); is it another family? it holds ")
 }
 
-// TestBindLists long lists by their ends, and how many there are.
+// TestBindLists checks that long lists are shortened, with their length.
 func TestBindLists(t *testing.T) {
 	a := resolve(t, smallLlama)
 	shapes := shapesOf(t, a)
@@ -130,7 +130,7 @@ func TestBindLists(t *testing.T) {
 	}
 }
 
-// TestBindOfTooManyLayers must fail before it lists a thousand million layers.
+// TestBindOfTooManyLayers must fail before it lists a billion layers.
 func TestBindOfTooManyLayers(t *testing.T) {
 	a := resolve(t, smallLlama)
 	shapes := shapesOf(t, a)
@@ -138,7 +138,7 @@ func TestBindOfTooManyLayers(t *testing.T) {
 	wantError(t, a.Bind(shapes), "config.json asks for 1073741824 layers, but there are only 12 tensors")
 }
 
-// TestBindCarries what older releases saved beside the weights, and a tied head's copy.
+// TestBindCarries accepts tensors that older releases saved beside the weights, and a copy of a tied head.
 func TestBindCarries(t *testing.T) {
 	for config, extra := range map[string][]string{
 		smallNeoX: {"gpt_neox.layers.0.attention.bias", "gpt_neox.layers.0.attention.masked_bias"},
@@ -158,7 +158,7 @@ func TestBindCarries(t *testing.T) {
 	}
 }
 
-// TestBindFindsThePrefix of a GPT-2 that was saved without its language-model class.
+// TestBindFindsThePrefix finds the prefix of a GPT-2 saved without its language-model class.
 func TestBindFindsThePrefix(t *testing.T) {
 	a := resolve(t, smallGPT2)
 	shapes := map[string][]int{}

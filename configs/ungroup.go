@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Ungrouped is the architecture with a KV head for each head at every site, and what its config.json says otherwise than a's,
-// which is given: dotted path -> value, nil for a key to be removed. Where a has as many KV heads as heads it is a.
+// Ungrouped returns the architecture with one KV head per head at every site, and the changes that this makes to a's
+// config.json, config: dotted path -> value, nil for a key to be removed. If a already has as many KV heads as heads,
+// it returns a.
 func (a *Arch) Ungrouped(config []byte) (*Arch, map[string]any, error) {
 	if a.ungrouped() {
 		return a, nil, nil
@@ -30,7 +31,7 @@ func (a *Arch) Ungrouped(config []byte) (*Arch, map[string]any, error) {
 	}
 	v := f.variant(keys)
 	_, unset := v.Attention.Set[v.Groups.Key]
-	if !unset && (v.Grouping(1).Class != "" || v.Grouping(2).Class != "") { // a class that reads the key
+	if !unset && (v.Grouping(1).Class != "" || v.Grouping(2).Class != "") { // a class reads the key
 		changes[v.Groups.Key] = a.Heads
 		setKeys(keys, changes)
 	}
@@ -49,7 +50,7 @@ func (a *Arch) Ungrouped(config []byte) (*Arch, map[string]any, error) {
 	return &b, changes, nil
 }
 
-// ungrouped says whether every head has a KV head of its own.
+// ungrouped reports whether every head has its own KV head.
 func (a *Arch) ungrouped() bool {
 	return a.LayerKVHeads == nil && !slices.ContainsFunc(a.Sites(), func(s Site) bool { return a.SiteKVHeads(s) < a.Heads })
 }
@@ -60,7 +61,7 @@ func setKeys(keys, changes map[string]any) {
 	}
 }
 
-// RewriteConfig changes the keys of config.json to those that the class of a grouped result reads.
+// RewriteConfig changes the keys of config.json to those read by the class for grouped results.
 func (f *Family) RewriteConfig(keys map[string]any) {
 	for _, r := range f.Rewrite {
 		if holds(r.When, keys) {
@@ -98,7 +99,8 @@ func (r Rewrite) change(keys map[string]any) {
 	setKeys(keys, r.Set)
 }
 
-// SetKey sets what a dotted path leads to in config.json's keys, and makes the objects on the way; nil removes it.
+// SetKey sets the value at a dotted path in config.json's keys, making objects along the path as needed; nil removes
+// the key.
 func SetKey(keys map[string]any, path string, value any) {
 	head, rest, nested := strings.Cut(path, ".")
 	inner, isObject := keys[head].(map[string]any)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestUngrouped: what each family's config.json must say of as many KV heads as heads, where it says of fewer.
+// TestUngrouped checks the changes that turn each family's config.json from fewer KV heads into as many as heads.
 func TestUngrouped(t *testing.T) {
 	for _, c := range []struct {
 		config string

@@ -7,20 +7,20 @@ import (
 	"slices"
 )
 
-// Variant is what differs in the checkpoints whose config.json has the keys of When: a class that is several architectures.
-// What it lists replaces the family's entry of that name; an entry that is null leaves the family without.
+// Variant holds the differences of checkpoints whose config.json has the keys of When, for classes that cover several
+// architectures. Its entries replace the family's entries of the same name; a null entry removes one.
 type Variant struct {
-	When      map[string]any        `yaml:"when"` // dotted path -> value ("5.*" is a pattern), or a list of values; all must hold
-	Note      string                `yaml:"note"` // what a person should know who opens such a checkpoint
+	When      map[string]any        `yaml:"when"` // dotted path -> value ("5.*" is a pattern) or list of values; all must match
+	Note      string                `yaml:"note"` // remark for users of such a checkpoint
 	Config    map[string]Field      `yaml:"config"`
 	Attention *QKV                  `yaml:"attention"`
 	Groups    *Groups               `yaml:"groups"`
 	Tensors   map[Role]*TensorEntry `yaml:"tensors"`
 	Layer     map[Role]*TensorEntry `yaml:"layer"`
-	GGUFNames map[Role]string       `yaml:"gguf_names"` // in place of gguf.names
+	GGUFNames map[Role]string       `yaml:"gguf_names"` // replaces gguf.names
 }
 
-// variant is the family as config.json's keys make it, by every variant that applies, in order.
+// variant returns the family after applying, in order, every variant that matches config.json's keys.
 func (f *Family) variant(config map[string]any) *Family {
 	for _, v := range f.Variants {
 		if v.applies(config) {
@@ -32,7 +32,7 @@ func (f *Family) variant(config map[string]any) *Family {
 
 func (v *Variant) applies(config map[string]any) bool { return holds(v.When, config) }
 
-// holds says whether config.json's keys are as when has them.
+// holds reports whether config.json's keys match when.
 func holds(when, config map[string]any) bool {
 	for key, want := range when {
 		values, several := want.([]any)
@@ -52,7 +52,7 @@ func matches(want, got any) bool {
 	return ok
 }
 
-// notes are what a person should know of such a checkpoint.
+// notes returns the remarks on such a checkpoint.
 func (f *Family) notes(config map[string]any) []string {
 	var notes []string
 	for _, v := range f.Variants {
@@ -63,7 +63,7 @@ func (f *Family) notes(config map[string]any) []string {
 	return notes
 }
 
-// with is a copy of the family with a variant's entries in place of its own.
+// with returns a copy of the family with a variant's entries in place of its own.
 func (f *Family) with(v Variant) *Family {
 	g := *f
 	g.Config = maps.Clone(f.Config)
@@ -95,7 +95,7 @@ func replaced(entries map[Role]TensorEntry, by map[Role]*TensorEntry) map[Role]T
 	return out
 }
 
-// Grouping says how a checkpoint of groups KV heads, fewer than heads, is written.
+// Grouping describes how a checkpoint with groups KV heads, fewer than heads, is written.
 func (f *Family) Grouping(groups int) Groups {
 	g := f.Groups
 	if g.Layout == "" {

@@ -79,7 +79,7 @@ func TestGrouping(t *testing.T) {
 	}
 }
 
-// TestVariantErrors: what a variant holds is checked like the rest of the file.
+// TestVariantErrors: variants are checked like the rest of the file.
 func TestVariantErrors(t *testing.T) {
 	for bad, want := range map[string]string{
 		"attn_norm: {name: \"{layer}.b\", shape: [dim]}": "attn_norm: {name: b, shape: [dim]}",

@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// The layer types of transformers' configs that a decoder here can have.
+// Layer types of transformers' configs that are supported in a decoder.
 const (
 	fullAttention    = "full_attention"
 	slidingAttention = "sliding_attention"
 )
 
-// LayerWindow is how many tokens a token of that layer sees, itself included (Child et al., arXiv 1904.10509; Mistral 7B,
-// arXiv 2310.06825); 0: all before it.
+// LayerWindow returns the number of tokens visible to a token in that layer, including itself (Child et al., arXiv
+// 1904.10509; Mistral 7B, arXiv 2310.06825), or 0 if it sees all tokens before it.
 func (a *Arch) LayerWindow(layer int) int {
 	sliding := layer >= a.windowFrom
 	if a.layerTypes != nil {
@@ -24,10 +24,10 @@ func (a *Arch) LayerWindow(layer int) int {
 	return 0
 }
 
-// pattern is a family's default for the types of layers, which repeats.
+// pattern is a family's default for the types of layers, repeated as needed.
 type pattern []any
 
-// layerTypesOf returns the type of every layer, or those of a pattern.
+// layerTypesOf returns the type of every layer, or a pattern of types.
 func (r *resolver) layerTypesOf(value any) ([]string, error) {
 	list, repeats := value.(pattern)
 	given, ok := value.([]any)

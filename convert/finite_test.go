@@ -131,8 +131,8 @@ func TestOverflow(t *testing.T) {
 		o    Options
 		want string
 	}{
-		"f16":                {1e5, Options{Method: Mean, DType: checkpoints.F16}, "holds 100000, and F16 ends at 65504"},
-		"bf16":               {3.4e38, Options{Method: First, DType: checkpoints.BF16}, "holds 3.4e+38, and BF16 ends at"},
+		"f16":                {1e5, Options{Method: Mean, DType: checkpoints.F16}, "holds 100000, and the largest F16 is 65504"},
+		"bf16":               {3.4e38, Options{Method: First, DType: checkpoints.BF16}, "holds 3.4e+38, and the largest BF16 is"},
 		"sum of a mean":      {3e38, Options{Method: Mean}, "holds +Inf, and only finite numbers are written"},
 		"sum of a transpose": {3e38, Options{Method: Mean, Target: GGUF}, "holds +Inf, and only finite numbers are written"},
 		"moment, align":      {1e30, Options{Method: Align}, "layer 1, decoder_self attention: align"},

@@ -102,7 +102,7 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 	for name, f := range r.Files {
 		owned.Files[name] = f.Bytes
 		if f.edited(filepath.Join(dir, filepath.FromSlash(name))) {
-			return owned, fmt.Errorf("%s in it was changed since it was written; move it elsewhere", name)
+			return owned, fmt.Errorf("its %s was changed after it was written; move it elsewhere", name)
 		}
 	}
 	return owned, nil

@@ -262,7 +262,7 @@ func TestSourceChanges(t *testing.T) {
 		spoil func(dir string) error
 		want  string
 	}{
-		"weights cut short": {func(dir string) error { return os.Truncate(filepath.Join(dir, "model.safetensors"), 5000) }, "the file ends inside it: it changed since it was opened"},
+		"weights cut short": {func(dir string) error { return os.Truncate(filepath.Join(dir, "model.safetensors"), 5000) }, "the file ends inside it; it has changed since it was opened"},
 		"side file gone":    {func(dir string) error { return os.Remove(filepath.Join(dir, "tokenizer.json")) }, "tokenizer.json"},
 	} {
 		t.Run(name, func(t *testing.T) {

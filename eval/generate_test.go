@@ -136,10 +136,10 @@ func TestGenerateRefuses(t *testing.T) {
 		{m, []int32{1}, GenerateOptions{}, "max-tokens is 0, temperature 0, top-k 0: want 1, 0, 0 or more"},
 		{m, []int32{1}, GenerateOptions{MaxTokens: 1, Temperature: -1}, "temperature -1"},
 		{m, []int32{1}, GenerateOptions{MaxTokens: 1, TopK: -1}, "top-k -1"},
-		{m, []int32{1, 128}, GenerateOptions{MaxTokens: 1}, "token 1 has id 128, outside the model's vocabulary of 128"},
+		{m, []int32{1, 128}, GenerateOptions{MaxTokens: 1}, "token 1 has ID 128, outside the model's vocabulary of 128"},
 		{broken(t), []int32{1, 2}, GenerateOptions{MaxTokens: 4}, "the model gives no finite numbers"},
 		{m, []int32{1}, GenerateOptions{MaxTokens: 1 << 40}, "a prompt of 1 tokens and 1099511627776 more: the KV cache takes "},
-		{learned, []int32{1, 2}, GenerateOptions{MaxTokens: 64}, "a prompt of 2 tokens and 64 more: 65 positions asked, but the model has 64"},
+		{learned, []int32{1, 2}, GenerateOptions{MaxTokens: 64}, "a prompt of 2 tokens and 64 more: 65 positions requested, but the model has 64"},
 	} {
 		err := Generate(t.Context(), c.m, c.prompt, c.o, func(int32) error { t.Errorf("%s: a token came", c.want); return nil })
 		wantError(t, c.want, err, c.want)

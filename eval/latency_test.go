@@ -159,9 +159,9 @@ func TestLatencyRefuses(t *testing.T) {
 		{m, LatencyOptions{0, 1, 0}, "batch is 0, context 1, prompt-len 0: want 1, 1, 0 or more"},
 		{m, LatencyOptions{1, 0, 0}, "context 0"},
 		{m, LatencyOptions{1, 1, -1}, "prompt-len -1"},
-		{learned, LatencyOptions{1, 64, 0}, "context 64 and a token behind it: 65 positions asked, but the model has 64"},
-		{learned, LatencyOptions{1, 4, 65}, "prompt-len: 65 positions asked, but the model has 64"},
-		{m, LatencyOptions{1 << 20, 1 << 20, 0}, "the KV cache in f32 takes 1048577.0 GiB, and "},
+		{learned, LatencyOptions{1, 64, 0}, "context 64 and a token behind it: 65 positions requested, but the model has 64"},
+		{learned, LatencyOptions{1, 4, 65}, "prompt-len: 65 positions requested, but the model has 64"},
+		{m, LatencyOptions{1 << 20, 1 << 20, 0}, "the KV cache in f32 takes 1048577.0 GiB, but "},
 		{m, LatencyOptions{1 << 40, 1 << 40, 0}, "GiB of memory are free"},
 		{&encoder, LatencyOptions{1 << 20, 1, 1 << 20}, "batch, prompt-len: a pass over 1048576 sequences of 1048576 tokens takes "},
 	} {

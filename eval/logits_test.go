@@ -116,7 +116,7 @@ func TestWriteLogitsRefuses(t *testing.T) {
 		{m, writeIDs(t, []int64{1, 128}, []int{1, 2}, "input_ids"), "out", "id 128 at 1 is outside the model's vocabulary of 128"},
 		{m, writeIDs(t, []int64{-1, 1}, []int{1, 2}, "input_ids"), "out", "id -1 at 0 is outside"},
 		{m, writeIDs(t, ids(2), []int{1, 2}, "input_ids", "decoder_input_ids"), "out", "family llama has no encoder"},
-		{learned, writeIDs(t, ids(65), []int{1, 65}, "input_ids"), "out", "65 positions asked, but the model has 64"},
+		{learned, writeIDs(t, ids(65), []int{1, 65}, "input_ids"), "out", "65 positions requested, but the model has 64"},
 		{m, good, "no/out", "output: there is no folder " + filepath.Join(dir, "no")},
 		{m, good, ".", "is a folder; name a file"},
 	} {

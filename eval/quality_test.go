@@ -210,8 +210,8 @@ func TestQualityRefuses(t *testing.T) {
 	}{
 		{"one token", m, QualityOptions{SeqLen: 1}, "window of 1 token: want 2 or more"},
 		{"short corpus", m, QualityOptions{SeqLen: 101}, "corpus.txt: corpus has 100 tokens, shorter than one window of 101"},
-		{"positions", learned, QualityOptions{SeqLen: 65}, "65 positions asked, but the model has 64"},
-		{"the teacher's positions", m, QualityOptions{SeqLen: 65, Teacher: learned}, "teacher: 65 positions asked"},
+		{"positions", learned, QualityOptions{SeqLen: 65}, "65 positions requested, but the model has 64"},
+		{"the teacher's positions", m, QualityOptions{SeqLen: 65, Teacher: learned}, "teacher: 65 positions requested"},
 		{"vocabulary", m, QualityOptions{SeqLen: 10, Teacher: other}, "the teacher's vocabulary is 2048, the model's 128"},
 		{"NaN", broken(t), QualityOptions{SeqLen: 10}, "the loss is NaN"},
 		{"the teacher's NaN", m, QualityOptions{SeqLen: 10, Teacher: broken(t)}, "the KL divergence NaN"},

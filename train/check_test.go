@@ -42,7 +42,7 @@ func TestRunChecks(t *testing.T) {
 		"valid=" + short:                     "valid: " + short + ": corpus has 5 tokens",
 		"data=" + wide:                       "id 200 at 3 is outside the model's vocabulary of 128",
 		"data=" + text:                       "tokenizer",
-		"model=" + foreign + " data=" + text: "but the model's vocabulary has 128 rows; it is another model's tokenizer",
+		"model=" + foreign + " data=" + text: "but the model's vocabulary has 128 rows; the tokenizer belongs to another model",
 		"data=sample:half":                   `no split "half"; want train or val`,
 		"model=" + learned + " seq_len=17":   "seq_len is 17, but the model has only 16 positions",
 	} {

@@ -41,8 +41,8 @@ func TestResultUsersFiles(t *testing.T) {
 	recipe, whole := smallRun(t, "valid=", "steps=2")
 	mustRun(t, recipe, whole)
 	for name, test := range map[string]struct{ file, text, why string }{
-		"added":   {"README.md", "mine", "model/README.md in it is not of the old output"},
-		"changed": {"config.json", "{}", "model/config.json in it is not of the old output"},
+		"added":   {"README.md", "mine", "its model/README.md is not part of the old output"},
+		"changed": {"config.json", "{}", "its model/config.json is not part of the old output"},
 	} {
 		o := copied(t, whole.Dir)
 		put(t, filepath.Join(o.Dir, modelDir), test.file, test.text)

@@ -205,7 +205,7 @@ const (
 	wte   = "transformer.wte.weight"
 	head  = "lm_head.weight"
 
-	wrapped = "are read without it"
+	wrapped = "which are ignored"
 )
 
 // fieldModels are checkpoints as people have them, of which one reading is right: that of the plain model.
@@ -215,7 +215,7 @@ var fieldModels = []struct {
 	warn        string // empty: no warning
 }{
 	// What wrappers add to names.
-	{"ddp", "llama", func(f folder) folder { return f.save(before("module.")) }, "module.lm_head.weight as lm_head.weight"},
+	{"ddp", "llama", func(f folder) folder { return f.save(before("module.")) }, "module.lm_head.weight is read as lm_head.weight"},
 	{"compiled", "llama", func(f folder) folder { return f.save(before("_orig_mod.")) }, wrapped},
 	{"ddp of compiled", "llama", func(f folder) folder { return f.save(before("module._orig_mod.")) }, wrapped},
 	{"peft", "llama", func(f folder) folder { return f.save(before("base_model.model.")) }, wrapped},
@@ -261,8 +261,8 @@ var fieldModels = []struct {
 		parts := halves()
 		parts[1] = parts[1].with("loss.weight", 3)
 		return f.shards(parts...).index(2, nil)
-	}, "the family has no place for: loss.weight"},
-	{"unlisted copy", "llama", func(f folder) folder { return f.shards(halves(embed)...).index(2, nil) }, "the copy is not read: " + embed + " in " + shardName(2, 2)},
+	}, "the family does not use are ignored: loss.weight"},
+	{"unlisted copy", "llama", func(f folder) folder { return f.shards(halves(embed)...).index(2, nil) }, "these copies are not read: " + embed + " in " + shardName(2, 2)},
 	{"shards beside", "llama", func(f folder) folder {
 		return f.shards(halves(embed, norm)...).index(2, nil).save(saved{})
 	}, "model.safetensors is read, as transformers does"},
@@ -397,7 +397,7 @@ var fieldErrors = []struct {
 	{"Flax", files("flax_model.msgpack"), []string{"Flax"}},
 	{"a trainer's state", files("optimizer.pt", "scheduler.pt", "trainer_state.json"), []string{"state of an optimizer"}},
 	{"optimizer's tensors", func(f folder) folder { return f.save(before("state.exp_avg.")) }, []string{"state of an optimizer"}},
-	{"a shard is missing", func(f folder) folder { return f.shards(halves()...).remove(shardName(1, 2)) }, []string{"not the shard " + shardName(1, 2) + ", which is missing: download it too"}},
+	{"a shard is missing", func(f folder) folder { return f.shards(halves()...).remove(shardName(1, 2)) }, []string{"not the shard " + shardName(1, 2) + ", which is missing; download it too"}},
 	{"index and no shard", func(f folder) folder { return f.shards(halves()...).index(2, nil).remove(shardName(2, 2)) }, []string{"names the shard " + shardName(2, 2) + ", which is missing"}},
 	{"another family", func(f folder) folder { return f.save(replaced("model.", "gpt.", "layers", "tiers")) }, []string{"is it another family? it holds gpt.embed_tokens.weight, "}},
 	{"the first Phi", set("model_type", `"mixformer-sequential"`), []string{"mixformer-sequential", "model_type phi"}},
@@ -451,7 +451,7 @@ func TestFieldSideFiles(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	r := run(t, ".", "gqa-convert", "--groups", "2", f.dir, "-o", out)
 	r.clean(t)
-	if r.status != 0 || strings.Count(r.errOut, "not carried into the result") != 1 || !strings.Contains(r.errOut, "adapter_config.json") {
+	if r.status != 0 || strings.Count(r.errOut, "not copied into the result") != 1 || !strings.Contains(r.errOut, "adapter_config.json") {
 		t.Errorf("status %d, %s", r.status, r.errOut)
 	}
 	wantFiles(t, out, slices.Concat(carried, []string{"config.json", "conversion.json", "model.safetensors"}))
@@ -460,7 +460,7 @@ func TestFieldSideFiles(t *testing.T) {
 	trained := filepath.Join(t.TempDir(), "run")
 	ids := filepath.Join(fieldData, "ids.safetensors")
 	r = run(t, ".", "gqa-train", "run", "--model", f.dir, "--data", ids, "--steps", "1", "--seq-len", "8", "--batch", "1", "-o", trained)
-	if r.status != 0 || strings.Count(r.errOut, "not carried into the result") != 1 {
+	if r.status != 0 || strings.Count(r.errOut, "not copied into the result") != 1 {
 		t.Fatalf("status %d, %s", r.status, r.errOut)
 	}
 	carried = slices.DeleteFunc(carried, func(name string) bool { return slices.Contains(tokenizer, name) })

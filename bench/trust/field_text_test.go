@@ -212,7 +212,7 @@ func TestDatasetFolders(t *testing.T) {
 		}
 	}
 	refused(t, quality(map[string]string{"README.md": card, "data/train-00000.parquet": "PAR1...", "data/train-00001.parquet": "PAR1"}),
-		"data/train-00000.parquet, data/train-00001.parquet", ".parquet is not read", "to_json")
+		"data/train-00000.parquet, data/train-00001.parquet", ".parquet is not supported", "to_json")
 	refused(t, quality(map[string]string{"README.md": card, "train.jsonl.zst": "...."}), "train.jsonl.zst", "zstd -d")
 	refused(t, quality(map[string]string{"README.md": card}), "README.md")
 	refused(t, quality(map[string]string{"train.jsonl": renamed.String()}), `no "text"`, `"id", "content"`, "--text-key content")

@@ -392,7 +392,7 @@ func TestKilledConversion(t *testing.T) {
 		t.Errorf("there is %q, want what the conversion that lives is making", left)
 	}
 	kill()
-	if r := run(t, root, "gqa-convert", "--groups", "4", "-o", "out", "--force", model); r.status != 0 || !strings.Contains(r.errOut, "removing what an interrupted command left") {
+	if r := run(t, root, "gqa-convert", "--groups", "4", "-o", "out", "--force", model); r.status != 0 || !strings.Contains(r.errOut, "removing files left by an interrupted command") {
 		t.Error(r.errOut)
 	}
 	wantOnly(t, root, "out")

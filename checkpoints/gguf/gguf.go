@@ -13,19 +13,19 @@ import (
 const (
 	magic     = "GGUF"
 	version   = 3
-	alignment = 32 // bytes, of every tensor's start: the format's default
-	maxName   = 63 // bytes that ggml keeps of a tensor's name
+	alignment = 32 // alignment of every tensor's start in bytes: the format's default
+	maxName   = 63 // longest tensor name that ggml keeps, in bytes
 	maxDims   = 4
 )
 
-// Key is one metadata entry. Value is a string, bool, uint32, int32, float32, or a slice of strings, uint32, int32, float32,
-// bool or bytes.
+// Key is one metadata entry. Value is a string, bool, uint32, int32, float32, or a slice of strings, uint32, int32,
+// float32, bool or bytes.
 type Key struct {
 	Name  string
 	Value any
 }
 
-// types are the format's numbers of the value types in use.
+// The format's codes for the value types used here.
 const (
 	typeU8     = 0
 	typeU32    = 4
@@ -36,10 +36,10 @@ const (
 	typeArray  = 9
 )
 
-// tensorTypes are ggml's numbers of the dtypes that tensors are written in.
+// tensorTypes maps the supported dtypes to ggml's type codes.
 var tensorTypes = map[checkpoints.DType]uint32{checkpoints.F32: 0, checkpoints.F16: 1, checkpoints.BF16: 30}
 
-// appendKey encodes one entry: name, type, value.
+// appendKey appends the encoding of one entry: name, type, value.
 func appendKey(b []byte, k Key) ([]byte, error) {
 	b = appendString(b, k.Name)
 	switch v := k.Value.(type) {
@@ -66,7 +66,7 @@ func appendKey(b []byte, k Key) ([]byte, error) {
 	case []byte:
 		return append(appendHead(b, typeU8, len(v)), v...), nil
 	}
-	return nil, fmt.Errorf("key %s: a value of type %T has no place in a GGUF file", k.Name, k.Value)
+	return nil, fmt.Errorf("key %s: GGUF cannot store a value of type %T", k.Name, k.Value)
 }
 
 func appendArray[T any](b []byte, kind uint32, values []T, one func([]byte, T) []byte) []byte {
@@ -77,7 +77,7 @@ func appendArray[T any](b []byte, kind uint32, values []T, one func([]byte, T) [
 	return b
 }
 
-// appendHead encodes what stands before the n elements of an array.
+// appendHead appends the header of an array of n elements.
 func appendHead(b []byte, kind uint32, n int) []byte {
 	return appendU64(appendU32(appendU32(b, typeArray), kind), uint64(n))
 }
@@ -95,5 +95,5 @@ func appendU32(b []byte, v uint32) []byte  { return binary.LittleEndian.AppendUi
 func appendU64(b []byte, v uint64) []byte  { return binary.LittleEndian.AppendUint64(b, v) }
 func appendF32(b []byte, v float32) []byte { return appendU32(b, math.Float32bits(v)) }
 
-// padding is how many bytes are missing from n to the next tensor's start.
+// padding returns the number of bytes between n and the next tensor's start.
 func padding(n int64) int64 { return (alignment - n%alignment) % alignment }

@@ -8,10 +8,10 @@ import (
 	"gqa/checkpoints"
 )
 
-// Write writes path, which must not exist, with keys and tensors in the order given. data is called once for each tensor, by
-// as many goroutines at a time as there are workers, and must write exactly its bytes: little-endian, row-major. Shapes are
-// given outermost dimension first, as everywhere in this toolkit; the file has them the other way round. On an error no file
-// stays; an error of data is returned as it is.
+// Write writes the file path, which must not exist, with keys and tensors in the given order. data is called once for
+// each tensor, by up to workers goroutines at a time, and must write exactly the tensor's bytes: little-endian,
+// row-major. Shapes are given outermost dimension first, as everywhere in this toolkit; the file stores them reversed.
+// On an error the file is removed; an error of data is returned unchanged.
 func Write(path string, keys []Key, tensors []checkpoints.Spec, workers int, data func(s checkpoints.Spec, w io.Writer) error) error {
 	head, err := encodeHead(keys, tensors)
 	if err != nil {
@@ -20,7 +20,7 @@ func Write(path string, keys []Key, tensors []checkpoints.Spec, workers int, dat
 	return checkpoints.WriteLaid(path, head, tensors, alignment, workers, data)
 }
 
-// encodeHead is everything before the first tensor's data, padded.
+// encodeHead returns everything before the first tensor's data, padded.
 func encodeHead(keys []Key, tensors []checkpoints.Spec) ([]byte, error) {
 	b := appendU32([]byte(magic), version)
 	b = appendU64(appendU64(b, uint64(len(tensors))), uint64(len(keys)))
@@ -31,7 +31,7 @@ func encodeHead(keys []Key, tensors []checkpoints.Spec) ([]byte, error) {
 	names, offset := map[string]bool{}, int64(0)
 	for _, s := range tensors {
 		if names[s.Name] {
-			return nil, fmt.Errorf("tensor %s is there twice", s.Name)
+			return nil, fmt.Errorf("tensor %s is listed twice", s.Name)
 		}
 		names[s.Name] = true
 		if err := checkTensor(s); err != nil {
@@ -47,7 +47,7 @@ func appendKeys(b []byte, keys []Key) (_ []byte, err error) {
 	seen := map[string]bool{}
 	for _, k := range keys {
 		if seen[k.Name] || k.Name == "" {
-			return nil, fmt.Errorf("key %q is empty or there twice", k.Name)
+			return nil, fmt.Errorf("key %q is empty or duplicate", k.Name)
 		}
 		seen[k.Name] = true
 		if b, err = appendKey(b, k); err != nil {
@@ -70,7 +70,7 @@ func checkTensor(s checkpoints.Spec) error {
 	return nil
 }
 
-// appendTensor encodes where a tensor lies: offset bytes after the start of all tensors' data.
+// appendTensor appends the description of a tensor; offset is in bytes from the start of the tensor data.
 func appendTensor(b []byte, s checkpoints.Spec, offset int64) []byte {
 	b = appendU32(appendString(b, s.Name), uint32(len(s.Shape)))
 	for i := len(s.Shape) - 1; i >= 0; i-- {

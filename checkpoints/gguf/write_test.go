@@ -31,7 +31,7 @@ var everyType = []Key{
 	{"nothing", []string{}},
 }
 
-// pattern gives tensor i bytes of its own.
+// pattern returns different bytes for each tensor.
 func pattern(s checkpoints.Spec) []byte {
 	return bytes.Repeat([]byte{byte(len(s.Name)), 0x3c}, int(s.Bytes())/2)
 }
@@ -72,7 +72,7 @@ func TestWriteRead(t *testing.T) {
 	}
 }
 
-// TestWriteRefuses: each leaves no file behind.
+// TestWriteRefuses checks that errors leave no file behind.
 func TestWriteRefuses(t *testing.T) {
 	fine := checkpoints.Spec{Name: "a", DType: checkpoints.F32, Shape: []int{2}}
 	broken := errors.New("broken")
@@ -81,12 +81,12 @@ func TestWriteRefuses(t *testing.T) {
 		specs []checkpoints.Spec
 		data  func(checkpoints.Spec, io.Writer) error
 	}{
-		"key \"k\" is empty or there twice":    {keys: []Key{{"k", true}, {"k", true}}},
-		"key k: a value of type int":           {keys: []Key{{"k", 1}}},
-		"tensor a is there twice":              {specs: []checkpoints.Spec{fine, fine}},
-		"tensor a is F64, want F32":            {specs: []checkpoints.Spec{{Name: "a", DType: checkpoints.F64, Shape: []int{1}}}},
-		"tensor name \"\": want 1 to 63 bytes": {specs: []checkpoints.Spec{{DType: checkpoints.F32, Shape: []int{1}}}},
-		"tensor a has shape []":                {specs: []checkpoints.Spec{{Name: "a", DType: checkpoints.F32}}},
+		"key \"k\" is empty or duplicate":              {keys: []Key{{"k", true}, {"k", true}}},
+		"key k: GGUF cannot store a value of type int": {keys: []Key{{"k", 1}}},
+		"tensor a is listed twice":                     {specs: []checkpoints.Spec{fine, fine}},
+		"tensor a is F64, want F32":                    {specs: []checkpoints.Spec{{Name: "a", DType: checkpoints.F64, Shape: []int{1}}}},
+		"tensor name \"\": want 1 to 63 bytes":         {specs: []checkpoints.Spec{{DType: checkpoints.F32, Shape: []int{1}}}},
+		"tensor a has shape []":                        {specs: []checkpoints.Spec{{Name: "a", DType: checkpoints.F32}}},
 		"4 bytes were written, want 8": {specs: []checkpoints.Spec{fine}, data: func(_ checkpoints.Spec, w io.Writer) error {
 			_, err := w.Write(make([]byte, 4))
 			return err

@@ -1,4 +1,5 @@
-// Package sample is the embedded sample: a small pre-trained model with its tokenizer, and the text that it was trained on.
+// Package sample holds the embedded sample: a small pre-trained model, its tokenizer, and the text that it was trained
+// on.
 package sample
 
 import (
@@ -25,15 +26,13 @@ const weights = "model.safetensors"
 //go:embed gopher-4m corpus/train.txt.gz corpus/val.txt.gz
 var embedded embed.FS
 
-// files are the checkpoint's own files; the weights come last, so that a folder
-// that has them has everything.
+// files are the checkpoint's files. The weights come last, so that a folder that has them is complete.
 var files = []string{
 	"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", weights,
 }
 
-// Extract writes the sample checkpoint into the folder dir, made if needed:
-// config, weights and tokenizer. Files that are there already are left alone; it is an
-// error if one has other contents.
+// Extract writes the sample checkpoint (config, weights and tokenizer) into the folder dir, made if needed. Existing
+// files are left alone; it is an error if one of them has other contents.
 func Extract(dir string) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
@@ -50,7 +49,7 @@ func Extract(dir string) error {
 	return nil
 }
 
-// Recognize is a [checkpoints.Recognizer] of folders that Extract made.
+// Recognize is a [checkpoints.Recognizer] of folders written by Extract.
 func Recognize(dir string) (checkpoints.Owned, error) {
 	owned := checkpoints.Owned{Files: map[string]int64{}}
 	for _, name := range files {
@@ -73,21 +72,19 @@ func extract(path string, data []byte) error {
 	case err != nil:
 		return err
 	case !bytes.Equal(old, data):
-		return fmt.Errorf("%s: exists and is not the sample's; extract the sample into another folder", path)
+		return fmt.Errorf("%s: exists and differs from the sample's; extract the sample into another folder", path)
 	}
 	return nil
 }
 
-// File returns a file of the sample: one of the checkpoint's, or of what
-// transformers says about it: reference.safetensors, reference.json (losses as is and
-// mean-pooled), tokens.json (texts and their token ids).
+// File returns a file of the sample: one of the checkpoint's, or one of transformers' results for it:
+// reference.safetensors, reference.json (losses as is and mean-pooled), tokens.json (texts and their token IDs).
 func File(name string) ([]byte, error) {
 	return embedded.ReadFile(path.Join(Name, name))
 }
 
-// Corpus returns the "train" (6 MB) or "val" (0.5 MB) split of the sample's
-// corpus: documents, each followed by <|endoftext|>. The validation text was held out
-// when the sample was trained.
+// Corpus returns the "train" (6 MB) or "val" (0.5 MB) split of the sample's corpus: documents, each followed by
+// <|endoftext|>. The validation text was held out when the sample was trained.
 func Corpus(split string) ([]byte, error) {
 	if split != "train" && split != "val" {
 		return nil, fmt.Errorf("the sample corpus has no split %q; want train or val", split)

@@ -57,7 +57,7 @@ func TestExtractKeepsOthers(t *testing.T) {
 	if err := os.WriteFile(mine, []byte("{}"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, Extract(dir), "config.json: exists and is not the sample's")
+	wantError(t, Extract(dir), "config.json: exists and differs from the sample's")
 	if data, _ := os.ReadFile(mine); string(data) != "{}" {
 		t.Errorf("the file was changed to %q", data)
 	}

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Storage is a run of elements that tensors lie in.
+// Storage holds the elements of tensors.
 type Storage struct {
 	Class string // "FloatStorage"
 	Width int    // bytes of an element
@@ -22,11 +22,11 @@ type Tensor struct {
 	*Storage
 	Offset        int
 	Shape, Stride []int
-	DType         string // if not empty, it is rebuilt with a dtype of its own: "float8_e5m2"
-	Parameter     bool   // wrapped as torch.nn.Parameter is
+	DType         string // if not empty, it is rebuilt with this dtype: "float8_e5m2"
+	Parameter     bool   // wrapped in a torch.nn.Parameter
 }
 
-// Contiguous is the tensor that a storage is, as a whole.
+// Contiguous returns a tensor that covers a whole new storage.
 func Contiguous(class string, width int, data []byte, shape ...int) *Tensor {
 	stride, step := make([]int, len(shape)), 1
 	for i := len(shape) - 1; i >= 0; i-- {
@@ -36,7 +36,7 @@ func Contiguous(class string, width int, data []byte, shape ...int) *Tensor {
 	return &Tensor{Storage: &Storage{Class: class, Width: width, Data: data}, Shape: shape, Stride: stride}
 }
 
-// call is the tensor as PyTorch pickles it.
+// call returns the call that PyTorch pickles for the tensor.
 func (t *Tensor) call() Call {
 	args := Tuple{t.Storage, t.Offset, ints(t.Shape), ints(t.Stride), false, Ordered{}}
 	name := "_rebuild_tensor_v2"
@@ -77,7 +77,7 @@ func (p *pickler) storage(s *Storage) {
 	p.value(Persistent{id})
 }
 
-// Zip is what torch.save writes from 1.6 on; members replace or add to those of the zip.
+// Zip returns a file as torch.save has written it since 1.6; members replace or extend those of the zip.
 func Zip(root any, members map[string]string) []byte {
 	p := &pickler{}
 	all := map[string]string{"model/data.pkl": string(p.pickle(root)), "model/byteorder": "little", "model/version": "3\n"}
@@ -90,7 +90,7 @@ func Zip(root any, members map[string]string) []byte {
 	return Archive(all, zip.Store)
 }
 
-// Archive is a zip with these members, each by method.
+// Archive returns a zip with these members, stored with method.
 func Archive(members map[string]string, method uint16) []byte {
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
@@ -109,10 +109,10 @@ func Archive(members map[string]string, method uint16) []byte {
 	return b.Bytes()
 }
 
-// LegacyMagic is the pickle that a file from before 1.6 begins with.
+// LegacyMagic is the pickle at the start of a file written before 1.6.
 const LegacyMagic = "\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
-// Legacy is what torch.save wrote before 1.6.
+// Legacy returns a file as torch.save wrote it before 1.6.
 func Legacy(root any) []byte {
 	p := &pickler{legacy: true}
 	value := p.pickle(root)

@@ -1,5 +1,5 @@
-// Package torchtest writes files as torch.save does, for tests: whatever a pickle can say,
-// also what PyTorch never would.
+// Package torchtest writes files as torch.save does, for tests: anything that a pickle can express,
+// including what PyTorch would never write.
 package torchtest
 
 import (
@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-// What a pickle can hold besides nil, bool, int and string.
+// Values of a pickle besides nil, bool, int and string.
 type (
 	// Global is a class or function, "torch.FloatStorage".
 	Global struct{ Module, Name string }
@@ -16,20 +16,20 @@ type (
 	Tuple []any
 	// List is a list.
 	List []any
-	// Dict is a dict: keys and values by turns.
+	// Dict is a dict: alternating keys and values.
 	Dict []any
-	// Ordered is an OrderedDict: keys and values by turns.
+	// Ordered is an OrderedDict: alternating keys and values.
 	Ordered []any
 	// Call is a function called with arguments.
 	Call struct {
 		Func any
 		Args Tuple
 	}
-	// Build is an object whose state is set after it was made.
+	// Build is an object whose state is set after its creation.
 	Build struct{ Object, State any }
-	// Persistent is an object that lies outside the pickle, by its id.
+	// Persistent is an object stored outside the pickle, by its ID.
 	Persistent struct{ ID any }
-	// Raw is opcodes as they are.
+	// Raw is opcodes, written unchanged.
 	Raw string
 )
 
@@ -39,7 +39,7 @@ func Pickle(v any) []byte {
 	return p.pickle(v)
 }
 
-// pickler writes pickles and takes note of the storages that they refer to.
+// pickler writes pickles and records the storages that they refer to.
 type pickler struct {
 	bytes.Buffer
 	legacy   bool

@@ -11,7 +11,7 @@ import (
 	"gqa/internal/limits"
 )
 
-// Resolve works Steps out from Alpha and OriginalTokens where it is 0, or Alpha from Steps, and validates the recipe.
+// Resolve computes Steps from Alpha and OriginalTokens if it is 0, or Alpha from Steps, and validates the recipe.
 func (r *Recipe) Resolve() error {
 	if err := r.resolve(); err != nil {
 		return Error{err}
@@ -41,22 +41,22 @@ func (r *Recipe) resolve() error {
 			r.Distill.Loss = KL
 		}
 	}
-	if r.Distill.Loss == CE { // of the data alone
+	if r.Distill.Loss == CE { // no teacher is involved
 		r.Distill.Teacher, r.Distill.Cache = "", ""
 	}
 	return r.validate()
 }
 
-// Error says what is wrong with a recipe, or with a change to one.
+// Error reports a mistake in a recipe, or in a change to one.
 type Error struct{ Err error }
 
-// Error is the message of the wrapped error.
+// Error returns the message of the wrapped error.
 func (e Error) Error() string { return e.Err.Error() }
 
 // Unwrap returns the wrapped error.
 func (e Error) Unwrap() error { return e.Err }
 
-// limit is one condition on a key's value.
+// limit is a condition on the value of a key.
 type limit struct {
 	key   string
 	value any
@@ -73,7 +73,7 @@ func check(limits []limit) error {
 	return nil
 }
 
-// validate checks a resolved recipe; the error names the key, its value and what is wanted.
+// validate checks a resolved recipe; the error names the key, its value and the valid values.
 func (r *Recipe) validate() error {
 	if err := r.validateSizes(); err != nil {
 		return err
@@ -113,7 +113,7 @@ func (r *Recipe) validateSizes() error {
 	}
 	all := []limit{{"name", fmt.Sprintf("%q", shorten(r.Name)), nameable(r.Name), "at most 200 bytes without control characters, and not only spaces"}, {"alpha", r.Alpha, r.Alpha >= 0 && r.Alpha <= 1000, "0 to 1000"}}
 	for _, of := range ranges {
-		field, _ := lookUp(reflect.ValueOf(r).Elem(), "", of.key) // a test looks all up
+		field, _ := lookUp(reflect.ValueOf(r).Elem(), "", of.key) // a test looks up every key
 		value := field.Int()
 		all = append(all, limit{of.key, value, of.lo <= value && value <= of.hi, of.String()})
 	}
@@ -123,7 +123,7 @@ func (r *Recipe) validateSizes() error {
 	}))
 }
 
-// keyRange is what a whole number of a recipe may be.
+// keyRange is the range of an integer key.
 type keyRange struct {
 	key    string
 	lo, hi int64
@@ -133,8 +133,8 @@ type keyRange struct {
 func (r keyRange) String() string { return fmt.Sprintf("%d to %d %s", r.lo, r.hi, r.what) }
 
 var ranges = []keyRange{
-	{"steps", 0, limits.Count, "(0: as many as alpha says)"},
-	{"original_tokens", 0, limits.OriginalTokens, "(0: not known)"},
+	{"steps", 0, limits.Count, "(0: derived from alpha)"},
+	{"original_tokens", 0, limits.OriginalTokens, "(0: unknown)"},
 	{"batch", 1, limits.Batch, "windows"},
 	{"seq_len", 2, limits.Tokens, "tokens"},
 	{"accumulate", 1, limits.Batch, "micro-batches"},
@@ -148,8 +148,8 @@ var ranges = []keyRange{
 	{"distill.top_k", 1, limits.Count, "tokens"},
 }
 
-// Range is the least and the greatest value of a recipe's key that is a whole number; ok is false of another key, and of the
-// seed, which may be any.
+// Range returns the smallest and the largest value of an integer key. ok is false for other keys, and for the seed,
+// which may have any value.
 func Range(key string) (lo, hi int64, ok bool) {
 	for _, r := range ranges {
 		if r.key == key {
@@ -159,9 +159,9 @@ func Range(key string) (lo, hi int64, ok bool) {
 	return 0, 0, false
 }
 
-// nameable says whether a name can stand in a line and be a folder's.
+// nameable reports whether a name fits on a line and can be the name of a folder.
 func nameable(name string) bool {
-	const most = 200 // bytes: file systems allow 255, and what is written beside a folder has a longer name
+	const most = 200 // bytes; file systems allow 255, but temporary names beside a folder are longer than its name
 	return len(name) <= most && !strings.ContainsFunc(name, unicode.IsControl) && (name == "" || strings.TrimSpace(name) != "")
 }
 

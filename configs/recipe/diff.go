@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Change is a key in which two recipes differ.
+// Change is a key whose value differs between two recipes.
 type Change struct {
 	Key      string // joined by dots: optimizer.lr
 	Old, New any
 }
 
-// String is the change in words: optimizer.lr is 0.001 there and 0.0003 here.
+// String describes the change: optimizer.lr is 0.001 there and 0.0003 here.
 func (c Change) String() string {
 	return fmt.Sprintf("%s is %s there and %s here", c.Key, valueText(c.Old), valueText(c.New))
 }
@@ -24,7 +24,7 @@ func valueText(v any) string {
 	return "nothing"
 }
 
-// Diff lists the keys in which other, the newer one, differs from r, in the order of [Recipe].
+// Diff returns the keys in which other, the newer recipe, differs from r, in the order of [Recipe].
 func (r Recipe) Diff(other Recipe) []Change {
 	return diff("", reflect.ValueOf(r), reflect.ValueOf(other))
 }

@@ -1,4 +1,4 @@
-// Package recipe is how a checkpoint is up-trained, as a YAML file says: recipes/*.yaml are embedded.
+// Package recipe defines how a checkpoint is up-trained, as read from a YAML file. recipes/*.yaml are embedded.
 package recipe
 
 import (
@@ -18,91 +18,92 @@ import (
 //go:embed recipes/*.yaml
 var recipeFiles embed.FS
 
-// Recipe says how a checkpoint is up-trained: what on, for how long and how. A zero Steps is worked out from Alpha by
-// Resolve.
+// Recipe describes how a checkpoint is up-trained: on what data, for how long, and how. If Steps is 0, Resolve computes
+// it from Alpha.
 type Recipe struct {
-	Name  string `yaml:"name"`            // of the run
+	Name  string `yaml:"name"`            // name of the run
 	Model string `yaml:"model"`           // checkpoint to start from
 	Data  string `yaml:"data"`            // corpus, or .safetensors with input_ids [rows, tokens]
-	Valid string `yaml:"valid,omitempty"` // corpus for a validation loss; empty: none
+	Valid string `yaml:"valid,omitempty"` // corpus for the validation loss; empty: none
 
-	TextKey string `yaml:"text_key,omitempty" json:",omitempty"` // of JSON records, in both; empty: text
+	TextKey string `yaml:"text_key,omitempty" json:",omitempty"` // key of the text in JSON records, for both corpora; empty: text
 
 	Steps          int     `yaml:"steps"`
 	Alpha          float64 `yaml:"alpha,omitempty"`           // up-training tokens / OriginalTokens
-	OriginalTokens int64   `yaml:"original_tokens,omitempty"` // what the checkpoint was pre-trained on
+	OriginalTokens int64   `yaml:"original_tokens,omitempty"` // number of tokens that the checkpoint was pre-trained on
 
 	Batch      int    `yaml:"batch"`      // windows per micro-batch
 	SeqLen     int    `yaml:"seq_len"`    // tokens per window
 	Accumulate int    `yaml:"accumulate"` // micro-batches per step
-	Seed       uint64 `yaml:"seed"`       // of the order of the windows
+	Seed       uint64 `yaml:"seed"`       // random seed for the order of the windows
 
 	Optimizer Optimizer `yaml:"optimizer"`
 	Schedule  Schedule  `yaml:"schedule"`
 	Distill   Distill   `yaml:"distill"`
 
-	ValidEvery   int    `yaml:"valid_every"`   // steps between validations; 0: at the end only
-	ValidWindows int    `yaml:"valid_windows"` // windows of Valid to read, from its start; 0: all
-	SaveEvery    int    `yaml:"save_every"`    // steps between checkpoints; 0: at the end only
-	Keep         int    `yaml:"keep"`          // checkpoints to keep, the newest; 0: all
+	ValidEvery   int    `yaml:"valid_every"`   // steps between validations; 0: only at the end
+	ValidWindows int    `yaml:"valid_windows"` // number of windows of Valid to use, from its start; 0: all
+	SaveEvery    int    `yaml:"save_every"`    // steps between checkpoints; 0: only at the end
+	Keep         int    `yaml:"keep"`          // number of latest checkpoints to keep; 0: all
 	LogEvery     int    `yaml:"log_every"`     // steps between log lines
 	ExportDType  string `yaml:"export_dtype"`  // keep, f32, bf16 or f16
-	Threads      int    `yaml:"threads"`       // 0: one per core; does not change the result
+	Threads      int    `yaml:"threads"`       // 0: one per core; does not affect the result
 }
 
-// Optimizer is how a step follows its gradient.
+// Optimizer describes how weights are updated.
 type Optimizer struct {
 	Name          OptimizerName `yaml:"name"`
-	LR            float64       `yaml:"lr"`             // the peak learning rate
-	AttentionRate float64       `yaml:"attention_rate"` // times LR for the projections of attention, which a conversion has changed
-	Beta1         float64       `yaml:"beta1"`          // of the average of gradients, which is Muon's momentum
-	Beta2         float64       `yaml:"beta2"`          // of the average of their squares
+	LR            float64       `yaml:"lr"`             // peak learning rate
+	AttentionRate float64       `yaml:"attention_rate"` // factor on LR for the attention projections, which a conversion has changed
+	Beta1         float64       `yaml:"beta1"`          // decay rate of the gradient average, or Muon's momentum
+	Beta2         float64       `yaml:"beta2"`          // decay rate of the squared-gradient average
 	Eps           float64       `yaml:"eps"`
 	WeightDecay   float64       `yaml:"weight_decay"`
 	Decay         Decay         `yaml:"decay"`
-	Clip          float64       `yaml:"clip"`    // the largest norm of the whole gradient; 0: no limit
-	Average       float64       `yaml:"average"` // what a step leaves of the average of the weights, the run's result; 0: no average
+	Clip          float64       `yaml:"clip"`    // maximum norm of the whole gradient; 0: no limit
+	Average       float64       `yaml:"average"` // decay rate of the weight average that becomes the result; 0: no averaging
 }
 
-// OptimizerName is the rule of a step.
+// OptimizerName is the name of an update rule.
 type OptimizerName string
 
-// The values of OptimizerName.
+// Values of OptimizerName.
 const (
 	AdamW OptimizerName = "adamw" // Loshchilov & Hutter, arXiv 1711.05101
-	Muon  OptimizerName = "muon"  // Jordan et al. 2024, with the steps of Liu et al. (arXiv 2502.16982), for Param.Hidden; AdamW for the rest
+	Muon  OptimizerName = "muon"  // Jordan et al. 2024, with the update scale of Liu et al. (arXiv 2502.16982), for Param.Hidden; AdamW for the rest
 )
 
-// Decay is which weights WeightDecay applies to.
+// Decay selects the weights that WeightDecay applies to.
 type Decay string
 
-// The values of Decay.
+// Values of Decay.
 const (
-	DecayMatrices Decay = "matrices" // weights of two dimensions: no norms, no biases
+	DecayMatrices Decay = "matrices" // two-dimensional weights: no norms, no biases
 	DecayAll      Decay = "all"
 )
 
-// Distill is what a run follows beside its data: a teacher's predictions, most often the model's before its conversion.
+// Distill describes what a run learns from besides its data: a teacher's predictions, usually those of the model before
+// conversion.
 type Distill struct {
 	Teacher     string  `yaml:"teacher"`     // checkpoint; empty: none
-	Loss        Loss    `yaml:"loss"`        // empty: KL with a teacher, CE without
-	Weight      float64 `yaml:"weight"`      // of the divergence in Mixed
-	Temperature float64 `yaml:"temperature"` // of both softmaxes of the divergence
-	Cache       string  `yaml:"cache"`       // folder that keeps the teacher's predictions for resumes and other runs; empty: none
-	TopK        int     `yaml:"top_k"`       // tokens per position that the cache keeps
+	Loss        Loss    `yaml:"loss"`        // empty: KL with a teacher, CE without one
+	Weight      float64 `yaml:"weight"`      // weight of the divergence in Mixed
+	Temperature float64 `yaml:"temperature"` // for both softmaxes of the divergence
+	Cache       string  `yaml:"cache"`       // folder that caches the teacher's predictions for resumed and other runs; empty: none
+	TopK        int     `yaml:"top_k"`       // number of tokens per position in the cache
 }
 
-// Loss is what a step lowers.
+// Loss is the loss that training minimises.
 type Loss string
 
-// The values of Loss.
+// Values of Loss.
 const (
 	CE    Loss = "ce"    // cross-entropy with the data
 	KL    Loss = "kl"    // KL(teacher || model)
-	Mixed Loss = "mixed" // Weight of KL, the rest of CE
+	Mixed Loss = "mixed" // Weight times KL plus (1 - Weight) times CE
 )
 
-// KLWeight is the divergence's share of the loss.
+// KLWeight returns the weight of the divergence in the loss.
 func (d Distill) KLWeight() float64 {
 	switch d.Loss {
 	case KL:
@@ -113,24 +114,24 @@ func (d Distill) KLWeight() float64 {
 	return 0
 }
 
-// Schedule is how the learning rate goes: a linear warm-up over Warmup steps, then down to Final times the peak.
+// Schedule is the learning rate schedule: a linear warm-up over Warmup steps, then a decay to Final times the peak.
 type Schedule struct {
 	Kind   ScheduleKind `yaml:"kind"`
 	Warmup int          `yaml:"warmup"` // steps
 	Final  float64      `yaml:"final"`  // fraction of the peak at the last step; constant ignores it
 }
 
-// ScheduleKind is the way down after the warm-up.
+// ScheduleKind is the shape of the decay after the warm-up.
 type ScheduleKind string
 
-// The values of ScheduleKind.
+// Values of ScheduleKind.
 const (
 	Cosine   ScheduleKind = "cosine"
 	Linear   ScheduleKind = "linear"
 	Constant ScheduleKind = "constant"
 )
 
-// At is the fraction of the peak rate in a step, of steps; the first is 1.
+// At returns the fraction of the peak rate at a step, out of steps; the first step is 1.
 func (s Schedule) At(step, steps int) float64 {
 	if step <= s.Warmup {
 		return float64(step) / float64(s.Warmup)
@@ -145,10 +146,10 @@ func (s Schedule) At(step, steps int) float64 {
 	return 1
 }
 
-// Default is the embedded recipe "default": every key but model and data.
+// Default returns the embedded recipe "default", which sets every key but model and data.
 func Default() (Recipe, error) { return Load("default") }
 
-// Load reads a recipe: an embedded one by name, else the file of that path. Keys that it leaves out are as in the
+// Load reads a recipe: an embedded one by name, otherwise the file at that path. Keys that it omits are as in the
 // recipe "default".
 func Load(name string) (Recipe, error) {
 	var r Recipe
@@ -174,7 +175,7 @@ func Load(name string) (Recipe, error) {
 	return r, nil
 }
 
-// Names lists the embedded recipes.
+// Names returns the names of the embedded recipes.
 func Names() []string {
 	files, _ := fs.Glob(recipeFiles, "recipes/*.yaml") // the pattern is well formed
 	for i, f := range files {
@@ -183,8 +184,8 @@ func Names() []string {
 	return files
 }
 
-// YAML is the recipe as a file that Load reads.
+// YAML returns the recipe as a file that Load can read.
 func (r Recipe) YAML() ([]byte, error) { return yaml.Marshal(r) }
 
-// TokensPerStep is how many tokens one optimizer step reads.
+// TokensPerStep returns the number of tokens that one optimizer step reads.
 func (r Recipe) TokensPerStep() int { return r.Accumulate * r.Batch * r.SeqLen }

@@ -96,7 +96,7 @@ func TestRecipeNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Model, r.Data, r.Steps = "model", "data", max(r.Steps, 1) // what a recipe may leave to flags
+		r.Model, r.Data, r.Steps = "model", "data", max(r.Steps, 1) // may be given by flags instead
 		if err := r.Resolve(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -176,7 +176,7 @@ func TestRecipeResolve(t *testing.T) {
 		{set: "steps=5 alpha=.5 original_tokens=20480", steps: 5, alpha: 1}, // steps win
 		{set: "", err: "steps is 0: give steps, or alpha"},
 		{set: "alpha=0.1", err: "alpha needs original_tokens"},
-		{set: "steps=-1", err: "steps is -1, want 0 to 1000000000 (0: as many as alpha says)"},
+		{set: "steps=-1", err: "steps is -1, want 0 to 1000000000 (0: derived from alpha)"},
 		{set: "steps=1 alpha=nan", err: "alpha is NaN"},
 		{set: "model=", err: "model and data must be given"},
 		{set: "steps=9 batch=0", err: "batch is 0, want 1 to 65536 windows"},
@@ -239,7 +239,7 @@ func TestScheduleAt(t *testing.T) {
 	}
 }
 
-// Every whole number of a recipe has a range, in Validate and for whoever asks.
+// Every integer key of a recipe has a range, which Resolve checks and Range returns.
 func TestRecipeRanges(t *testing.T) {
 	for _, change := range (Recipe{}).Diff(allOnes(t)) {
 		if _, whole := change.New.(string); whole || change.Key == "seed" || !strings.Contains(fmt.Sprintf("%T", change.New), "int") {
@@ -265,7 +265,7 @@ func TestRecipeRanges(t *testing.T) {
 	}
 }
 
-// allOnes is a recipe without a zero.
+// allOnes returns a recipe without zero values.
 func allOnes(t *testing.T) Recipe {
 	t.Helper()
 	r, err := Default()
@@ -302,7 +302,7 @@ func TestRecipeDiff(t *testing.T) {
 	}
 }
 
-// Values are the keys of the document, not those of the default.
+// Values returns the keys of the document, not those of the default.
 func TestRecipeValues(t *testing.T) {
 	values, err := Values([]byte("steps: 3\noptimizer: {lr: 0.0003, name: muon}\nvalid:\n"))
 	if err != nil || len(values) != 3 || values["steps"] != "3" || values["optimizer.lr"] != "0.0003" || values["optimizer.name"] != "muon" {

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// merge sets the keys that a YAML document has, as strictly as Set does: the decoder of structs would cut 1.5 steps to 1.
+// merge sets the keys in a YAML document, as strictly as Set does: decoding into a struct would truncate 1.5 steps to
+// 1.
 func (r *Recipe) merge(document []byte) error {
 	keys, err := decodeYAML(document)
 	if err != nil {
@@ -27,7 +28,7 @@ func setAll(v reflect.Value, prefix string, keys map[string]any) error {
 		}
 		_, list := value.([]any)
 		switch group, ok := value.(map[string]any); {
-		case value == nil: // an empty value says nothing
+		case value == nil: // an empty value leaves the key unchanged
 		case list:
 			err = fmt.Errorf("%s is a list, want a value", key)
 		case ok && field.Kind() == reflect.Struct:
@@ -44,8 +45,8 @@ func setAll(v reflect.Value, prefix string, keys map[string]any) error {
 	return nil
 }
 
-// Set changes one key: "optimizer.lr=3e-4". Keys are those of the YAML, joined by dots. An unknown key, a group of keys
-// and a value of another type are errors that name the key.
+// Set changes one key: "optimizer.lr=3e-4". Keys are those of the YAML, joined by dots. It is an error, which names the
+// key, if the key is unknown or a group of keys, or if the value has the wrong type.
 func (r *Recipe) Set(assignment string) error {
 	if err := r.set(assignment); err != nil {
 		return Error{err}
@@ -65,7 +66,7 @@ func (r *Recipe) set(assignment string) error {
 	return assign(v, key, value)
 }
 
-// lookUp finds the field of a dotted key in v, which is what prefix, empty or with a dot at its end, leads to.
+// lookUp finds the field with a dotted key in v; prefix, empty or ending in a dot, is the key of v itself.
 func lookUp(v reflect.Value, prefix, key string) (reflect.Value, error) {
 	at := strings.TrimSuffix(prefix, ".")
 	for name := range strings.SplitSeq(key, ".") {
@@ -85,7 +86,7 @@ func lookUp(v reflect.Value, prefix, key string) (reflect.Value, error) {
 	return v, nil
 }
 
-// member is the field that YAML calls name; without one, it says which there are.
+// member returns the field with the YAML key name and, if there is none, the known keys.
 func member(v reflect.Value, name string) (field reflect.Value, known []string) {
 	for i := range v.NumField() {
 		tag, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
@@ -127,7 +128,7 @@ func assign(v reflect.Value, key, value string) error {
 	return nil
 }
 
-// shorten cuts what a person gave to what an error can repeat of it.
+// shorten shortens user input for quoting in an error.
 func shorten(s string) string {
 	const most = 80
 	if r := []rune(s); len(r) > most {

@@ -2,7 +2,7 @@ package recipe
 
 import "fmt"
 
-// Values lists the keys that a recipe's YAML document has itself, joined by dots, with their values as text.
+// Values returns the keys set in a recipe's YAML document, joined by dots, with their values as text.
 func Values(document []byte) (map[string]string, error) {
 	keys, err := decodeYAML(document)
 	if err != nil {

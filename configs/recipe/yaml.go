@@ -11,17 +11,17 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// What a recipe's YAML may hold. The recipes here take a tenth of it or less; a document beyond takes memory, or time, that
-// nobody meant it to.
+// Limits on a recipe's YAML. The embedded recipes use at most a tenth of each; a larger document would only waste
+// memory or time.
 const (
 	maxRecipeBytes   = 64 << 10
 	maxRecipeKeys    = 1000
 	maxRecipeDepth   = 16
-	maxRecipeAliases = 16 // and merges, each of which may repeat others
+	maxRecipeAliases = 16 // including merges, each of which may repeat others
 	maxRecipeItems   = 4096
 )
 
-// decodeYAML reads the only document of a recipe.
+// decodeYAML decodes a recipe, which must be a single document.
 func decodeYAML(document []byte) (map[string]any, error) {
 	if err := checkYAML(document); err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func decodeYAML(document []byte) (map[string]any, error) {
 	return keys, nil
 }
 
-// checkYAML holds a document to the limits that can be seen before anything is decoded.
+// checkYAML checks the limits that can be checked before decoding.
 func checkYAML(document []byte) error {
 	if len(document) > maxRecipeBytes {
 		return fmt.Errorf("it has %d bytes, more than the %d of the largest recipe", len(document), maxRecipeBytes)
@@ -70,7 +70,7 @@ func checkYAML(document []byte) error {
 	return nil
 }
 
-// depth is how deep groups and lists nest.
+// depth returns the nesting depth of groups and lists.
 func depth(v any) (deepest int) {
 	switch v := v.(type) {
 	case map[string]any:

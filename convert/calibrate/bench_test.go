@@ -18,7 +18,7 @@ import (
 const shape7B = `{"model_type": "llama", "vocab_size": 64, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 1,
 	"num_attention_heads": 32, "max_position_embeddings": 2048}`
 
-// BenchmarkLayer is what calibration costs for one layer: the text through the original, with the moment of what attention
+// BenchmarkLayer measures calibration of one layer: the text through the original, with the moment of what attention
 // reads, the readout of the layer with 8 KV heads, and steps of its refinement.
 func BenchmarkLayer(b *testing.B) {
 	src := large(b)

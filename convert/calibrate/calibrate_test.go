@@ -17,7 +17,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// cases are the golden checkpoints whose shapes differ the most.
+// cases returns the golden checkpoints whose shapes differ the most.
 func cases(t *testing.T) []*golden.Case {
 	t.Helper()
 	var some []*golden.Case
@@ -29,7 +29,7 @@ func cases(t *testing.T) []*golden.Case {
 	return some
 }
 
-// ids are tokens enough for several batches.
+// ids returns enough tokens for several batches.
 func ids(a *configs.Arch, n int) []int32 {
 	r := rand.New(rand.NewPCG(1, 1))
 	all := make([]int32, n)
@@ -55,7 +55,7 @@ func walk(t *testing.T, src *weights.Source, tokens, groups int, follow bool) *W
 	return w
 }
 
-// attentionOf are a layer's own weights, as a merge of nothing would leave them.
+// attentionOf returns a layer's unchanged weights, like a merge without groups.
 func attentionOf(w *Walk, layer int) Weights {
 	all := Weights{}
 	for _, role := range []configs.Role{configs.Q, configs.K, configs.V, configs.O} {
@@ -150,7 +150,7 @@ func checkMoment(t *testing.T, w *Walk, mean, cov []float32) {
 	}
 }
 
-// distance is the relative one.
+// distance returns the relative distance.
 func distance(a, b []float32) float64 {
 	d, size := 0.0, 0.0
 	for i := range a {
@@ -160,7 +160,7 @@ func distance(a, b []float32) float64 {
 	return math.Sqrt(d / size)
 }
 
-// TestReadout spoils o: the fit must find it again.
+// TestReadout perturbs o: the fit must recover it.
 func TestReadout(t *testing.T) {
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -188,8 +188,8 @@ func TestReadout(t *testing.T) {
 	}
 }
 
-// TestRefine halves the KV heads by taking every first, and wants the fit to lose less on text that it was not fitted to; to
-// say what it lost; and to do the same again from the same seed.
+// TestRefine halves the KV heads by keeping the first of each pair. The fit must reduce the error on held-out text, report it
+// correctly, and be reproducible.
 func TestRefine(t *testing.T) {
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -230,7 +230,7 @@ func TestRefine(t *testing.T) {
 	}
 }
 
-// TestTogether spoils o of every layer a little: the fit must bring predictions nearer to the original's, and do the same again.
+// TestTogether perturbs o of every layer: the fit must bring predictions closer to the original's, and be reproducible.
 func TestTogether(t *testing.T) {
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -265,7 +265,7 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// spoiled are the weights of every layer's o with noise.
+// spoiled returns the weights of every layer's o with noise.
 func spoiled(t *testing.T, src *weights.Source) Weights {
 	t.Helper()
 	params, err := src.Arch.Params()
@@ -297,7 +297,7 @@ func everySecond(values []float32, heads int) []float32 {
 	return kept
 }
 
-// TestTooShort wants an error for text that is shorter than a window, and for a walk that is stopped.
+// TestTooShort checks the errors for text shorter than a window, and for a cancelled walk.
 func TestTooShort(t *testing.T) {
 	src := golden.Open(t, cases(t)[0].Dir)
 	if _, err := New(t.Context(), src, src.Arch, Data{IDs: ids(src.Arch, 3), Tokens: 1000}, t.TempDir(), false); err == nil {

@@ -12,7 +12,8 @@ import (
 	"gqa/internal/ops"
 )
 
-// addEncoder begins the walk through the encoder of src, if there is one. Its batches are what it reads of this walk's.
+// addEncoder starts the walk through the encoder of src, if there is one, on the encoder's inputs of this walk's
+// batches.
 func (w *Walk) addEncoder(ctx context.Context, converted *configs.Arch, outside named, dir string) (err error) {
 	if w.arch.EncoderLayers == 0 {
 		return nil
@@ -37,10 +38,10 @@ func (w *Walk) addEncoder(ctx context.Context, converted *configs.Arch, outside 
 	return nil
 }
 
-// Encoder returns the walk through the stack whose output this one's layers read. It comes before the first of them.
+// Encoder returns the walk through the encoder whose output this stack's layers read. It precedes the first of them.
 func (w *Walk) Encoder() *Walk { return w.encoder }
 
-// Move gives the converted model another table of position biases, of its order of heads: [buckets, heads].
+// Move replaces the converted model's table of position biases by one in its own order of heads: [buckets, heads].
 func (w *Walk) Move(name string, table []float32) {
 	w.moved[name] = table
 	if name == configs.ParamName(configs.Distances, -1, false) {
@@ -51,7 +52,7 @@ func (w *Walk) Move(name string, table []float32) {
 	}
 }
 
-// runEncoder takes the text through what is left of the encoder, and keeps its output.
+// runEncoder runs the text through the remaining layers of the encoder, and keeps the output.
 func (w *Walk) runEncoder(ctx context.Context) error {
 	e := w.encoder
 	if e == nil || w.memoryMoment != nil {
@@ -77,8 +78,8 @@ func (w *Walk) runEncoder(ctx context.Context) error {
 	return e.states.Close()
 }
 
-// keepMemory keeps the encoder's output for batch i, from the states x after the original's last layer, and returns what the
-// converted model's cross-attention reads of it.
+// keepMemory keeps the encoder's output for batch i, given the states x after the original's last layer, and returns
+// the input of the converted model's cross-attention.
 func (w *Walk) keepMemory(i int, b ops.Batch, x []float32) ([]float32, error) {
 	e := w.encoder
 	memory := append([]float32(nil), e.engine.Values(e.teacher.End(e.engine, e.rows(x, b)))...)
@@ -93,7 +94,7 @@ func (w *Walk) keepMemory(i int, b ops.Batch, x []float32) ([]float32, error) {
 	return memory, w.put(studentMemory, i, memory)
 }
 
-// pass takes the original through a layer in which nothing changes.
+// pass runs the original through a layer that the conversion does not change.
 func (w *Walk) pass(ctx context.Context, layer int) error {
 	if err := w.layer(ctx, layer); err != nil {
 		return err
@@ -104,7 +105,7 @@ func (w *Walk) pass(ctx context.Context, layer int) error {
 	})
 }
 
-// withMemory returns the model m with the encoder's output for batch i to read, if there is an encoder.
+// withMemory returns the model m set up to read the encoder's output for batch i, if there is an encoder.
 func (w *Walk) withMemory(m *model.Model[spago.Tensor], k kind, i int) (*model.Model[spago.Tensor], error) {
 	if w.encoder == nil {
 		return m, nil
@@ -119,8 +120,8 @@ func (w *Walk) withMemory(m *model.Model[spago.Tensor], k kind, i int) (*model.M
 	return m.Reading(w.rows(memory, *w.batches[i].Source)), nil
 }
 
-// keepCross keeps what the original's cross-attention read and gave as a layer read x and its self-attention gave attn.
-// Where the converted model is followed, the states behind it count instead.
+// keepCross keeps the input and output of the original's cross-attention for a layer with input x and self-attention
+// output attn. If the walk follows the converted model, it keeps the states after cross-attention instead.
 func (w *Walk) keepCross(i int, x, attn []float32) error {
 	if w.encoder == nil {
 		return nil
@@ -133,8 +134,8 @@ func (w *Walk) keepCross(i int, x, attn []float32) error {
 	return cmp.Or(w.put(crossTarget, i, wanted), w.put(crossInput, i, read))
 }
 
-// Cross is Layer for a layer's cross-attention, whose self-attention has the weights that were fitted: it returns the moments
-// of what queries read, and of what keys and values do.
+// Cross is Layer for a layer's cross-attention, after its self-attention has been fitted. It returns the moments of the
+// inputs of queries, and of keys and values.
 func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, memory *merge.Moment, err error) {
 	if w.done <= layer {
 		if _, err := w.Layer(ctx, layer); err != nil {
@@ -158,8 +159,8 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 	return m.result(), w.memoryMoment, err
 }
 
-// keepCrossInput keeps what the converted model's cross-attention reads of batch i and should give, and returns the former. x is
-// what the original's reads or, where the converted model is followed, that model's states before the layer.
+// keepCrossInput keeps the input and the target of the converted model's cross-attention for batch i, and returns the
+// input. x is the original's input or, if the walk follows the converted model, that model's states before the layer.
 func (w *Walk) keepCrossInput(layer, i int, b ops.Batch, x []float32) ([]float32, error) {
 	wanted, err := w.get(crossTarget, i)
 	if err != nil {
@@ -176,7 +177,7 @@ func (w *Walk) keepCrossInput(layer, i int, b ops.Batch, x []float32) ([]float32
 	return read, cmp.Or(w.put(input, i, read), w.put(target, i, wanted))
 }
 
-// attend returns what the converted model's attention gives that reads x of batch i.
+// attend returns the output of the converted model's attention for input x of batch i.
 func (w *Walk) attend(layer, i int, x []float32) (spago.Tensor, error) {
 	b := w.batches[i]
 	if !w.at.cross {

@@ -16,13 +16,13 @@ import (
 	"gqa/internal/weights"
 )
 
-// t5 is the golden case with an encoder and a decoder.
+// t5 returns the golden case with an encoder and a decoder.
 func t5(t *testing.T) *weights.Source {
 	t.Helper()
 	return golden.Open(t, golden.Named(t, "t5").Dir)
 }
 
-// spans hides some of the text behind sentinels.
+// spans replaces some of the text by sentinels.
 func spans(a *configs.Arch) data.Objective {
 	return data.Spans{Sentinels: []int32{7, 8, 9, 10, 11}, End: 1, Start: int32(a.StartToken), Pad: int32(a.PadToken), Seed: 5}
 }
@@ -44,7 +44,7 @@ func walkSpans(t *testing.T, src *weights.Source, groups int, follow bool, sites
 	return w
 }
 
-// same are the weights of the attention in work, as a merge of nothing would leave them.
+// same returns the unchanged weights of the current attention, like a merge without groups.
 func same(w *Walk, layer int) Weights {
 	all := Weights{}
 	for _, role := range []configs.Role{w.at.q, w.at.k, w.at.v, w.at.o} {
@@ -54,7 +54,7 @@ func same(w *Walk, layer int) Weights {
 	return all
 }
 
-// checkSame wants the attention in work to give what is wanted of it, and returns its weights.
+// checkSame checks that the output of the current attention equals its target, and returns its weights.
 func checkSame(t *testing.T, w *Walk, layer int) Weights {
 	t.Helper()
 	all := same(w, layer)
@@ -65,14 +65,14 @@ func checkSame(t *testing.T, w *Walk, layer int) Weights {
 	return all
 }
 
-// TestWalkEncoder takes T5, converted to itself, through encoder and decoder: what is wanted of each attention is what it gives,
-// and the streams are those of a whole forward pass. Where the encoder is not converted, nothing calls for its layers.
+// TestWalkEncoder takes T5, converted to itself, through encoder and decoder: what is wanted of each attention is what it
+// gives, and the states are those of a whole forward pass. If the encoder is not converted, nothing calls for its layers.
 func TestWalkEncoder(t *testing.T) {
 	src := t5(t)
 	for _, encoder := range []bool{true, false} {
 		w := walkSpans(t, src, src.Arch.KVHeads, true)
 		if encoder {
-			w.Encoder().follow = true // as if its heads were fewer
+			w.Encoder().follow = true // as if it had fewer heads
 			if err := w.Encoder().embed(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -101,7 +101,7 @@ func TestWalkEncoder(t *testing.T) {
 	}
 }
 
-// walkSelf takes a stack through its layers with the weights that it has.
+// walkSelf runs a stack through its layers with unchanged weights.
 func walkSelf(t *testing.T, w *Walk) {
 	t.Helper()
 	for layer := range w.arch.Layers {
@@ -128,7 +128,7 @@ func walkSelf(t *testing.T, w *Walk) {
 	}
 }
 
-// TestRefineCross halves the KV heads of cross-attention by taking every first, and wants the fit to lose less.
+// TestRefineCross halves the KV heads of cross-attention by keeping the first of each pair. The fit must reduce the error.
 func TestRefineCross(t *testing.T) {
 	src := t5(t)
 	w := walkSpans(t, src, src.Arch.KVHeads/2, true, configs.Cross)
@@ -162,7 +162,7 @@ func TestRefineCross(t *testing.T) {
 	}
 }
 
-// TestPadding: what fills up a batch is not part of a moment.
+// TestPadding: padding is not part of a moment.
 func TestPadding(t *testing.T) {
 	b := ops.NewBatch([]int32{1, 2, 3}, []int32{4, 5, 6})
 	b.Lens = []int{3, 1}

@@ -11,37 +11,37 @@ import (
 	"gqa/internal/engine/spago"
 )
 
-// Fit says what a descent gained. Before and After are errors on held-out text.
+// Fit is the result of a descent. Before and After are errors on held-out text.
 type Fit struct {
 	Before float64
 	After  float64
-	Steps  int     // made before held-out text told to stop
-	Rate   float64 // of learning, relative to a weight's own size
+	Steps  int     // steps made until the error on held-out text stopped improving
+	Rate   float64 // learning rate, relative to the size of a weight
 }
 
 const (
-	checks    = 8 // of held-out text
-	patience  = 3 // checks without a gain before the end
-	mostHeld  = 4 // batches
+	checks    = 8 // number of checks on held-out text
+	patience  = 3 // checks without improvement before stopping
+	mostHeld  = 4 // batches held out at most
 	heldShare = 16
 )
 
-// descent fits weights, in place, so that a loss falls: one batch a step, held-out ones telling when to stop and what to
-// go back to.
+// descent fits weights, in place, to minimise a loss. Each step uses one batch; held-out batches decide when to stop
+// and which weights to keep.
 type descent struct {
 	engine *spago.Engine
-	// loss is what is to fall on a batch, and the error that is told of it.
+	// loss returns the loss on a batch and the error to report for it.
 	loss        func(batch int) (loss spago.Tensor, err float64, _ error)
 	weights     []*fitted
-	train, held []int // batches
-	order       []int // batches of this epoch that are left
+	train, held []int // batch numbers
+	order       []int // batches left in this epoch
 	random      *rand.Rand
-	rates       []float64 // to try, from large to small, relative to each weight's root mean square
-	onStep      func()    // told of each step; may be nil
+	rates       []float64 // rates to try, in decreasing order, relative to each weight's root mean square
+	onStep      func()    // called after each step; may be nil
 }
 
-// newDescent holds out a sixteenth of the batches, and no more than is needed. A single one must serve for both. seed and sequence
-// fix the order of batches.
+// newDescent holds out a sixteenth of the batches, up to mostHeld. A single batch must serve both purposes. seed and
+// sequence determine the order of batches.
 func newDescent(e *spago.Engine, batches int, seed, sequence uint64, rates ...float64) *descent {
 	d := &descent{engine: e, random: rand.New(rand.NewPCG(seed, sequence)), rates: rates}
 	for i := range batches {
@@ -55,14 +55,14 @@ func newDescent(e *spago.Engine, batches int, seed, sequence uint64, rates ...fl
 	return d
 }
 
-// fit adds a weight [rows, len(values)/rows] to those that are fitted.
+// fit adds a weight [rows, len(values)/rows] to those being fitted.
 func (d *descent) fit(values []float32, rows int) spago.Tensor {
 	x := newFitted(d.engine, values, rows)
 	d.weights = append(d.weights, x)
 	return x.param
 }
 
-// descend makes the steps at the first of the rates by which they gain anything.
+// descend makes steps at the first of the rates that improves the error.
 func (d *descent) descend(ctx context.Context, steps int) (Fit, error) {
 	d.engine.Until(ctx)
 	before, err := d.check(ctx)
@@ -82,7 +82,7 @@ func (d *descent) descend(ctx context.Context, steps int) (Fit, error) {
 	return fit, nil
 }
 
-// attempt makes the steps at fit's rate, and leaves the best weights that it met.
+// attempt makes steps at fit's rate, and keeps the best weights found.
 func (d *descent) attempt(ctx context.Context, fit *Fit, steps int) error {
 	for _, x := range d.weights {
 		x.begin(d.engine.Device())
@@ -122,10 +122,10 @@ func (d *descent) improve(ctx context.Context, fit *Fit, step int) (bool, error)
 	return true, nil
 }
 
-// decay falls from one to zero in a straight line.
+// decay decreases linearly from one to zero.
 func decay(step, steps int) float64 { return 1 - float64(step-1)/float64(steps) }
 
-// save makes the weights as they are those to go back to.
+// save saves the current weights as those to return to.
 func (d *descent) save() {
 	for _, x := range d.weights {
 		if x.best.None() {
@@ -160,7 +160,7 @@ func (d *descent) check(ctx context.Context) (float64, error) {
 	return sum / float64(len(d.held)), nil
 }
 
-// step makes step s, from 1, on the next batch.
+// step performs step s, counted from 1, on the next batch.
 func (d *descent) step(ctx context.Context, s int, rate float64) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -182,7 +182,7 @@ func (d *descent) step(ctx context.Context, s int, rate float64) error {
 	return nil
 }
 
-// update moves every weight down its gradient, by about rate times the weight's size; s counts from 1.
+// update moves every weight down its gradient by about rate times the weight's size; s counts from 1.
 func (d *descent) update(rate float64, s int) {
 	var matrices []device.MuonStep
 	for _, x := range d.weights {
@@ -203,7 +203,7 @@ func (d *descent) update(rate float64, s int) {
 	}
 }
 
-// next returns the next batch; each comes once in an epoch.
+// next returns the next batch; each occurs once per epoch.
 func (d *descent) next() int {
 	if len(d.order) == 0 {
 		d.order = slices.Clone(d.train)

@@ -8,10 +8,10 @@ import (
 	"gqa/internal/engine/spago"
 )
 
-// fitted is a weight [rows, cols] under descent. Matrices go by Muon, vectors by Adam (arXiv 1412.6980).
+// fitted is a weight [rows, cols] being fitted: matrices by Muon, vectors by Adam (arXiv 1412.6980).
 type fitted struct {
 	param      *spago.Weight
-	values     []float32 // the weight itself, which a descent changes as it ends
+	values     []float32 // the weight itself, updated at the end of a descent
 	rows, cols int
 	best       device.Buffer
 	m, v       device.Buffer // averages of the gradient and, for Adam, of its square
@@ -30,7 +30,7 @@ func newFitted(e *spago.Engine, values []float32, rows int) *fitted {
 
 func (x *fitted) matrix() bool { return x.rows > 1 && x.cols > 1 }
 
-// begin forgets what was learned; the weight is as it is.
+// begin resets the averages but keeps the weight.
 func (x *fitted) begin(d device.Device) {
 	x.m = zeros(d, x.m, len(x.values))
 	if !x.matrix() {

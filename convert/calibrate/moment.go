@@ -6,17 +6,17 @@ import (
 	"gqa/internal/cpu/nn"
 )
 
-// moment adds up mean and covariance of rows. They are taken from the first batch's mean, not from zero, so that f32 sums
-// keep what a large mean would drown.
+// moment accumulates the mean and covariance of rows, relative to the first batch's mean rather than zero, so that a
+// large mean does not cost f32 precision.
 type moment struct {
 	n      int
 	origin []float32 // [dim]
-	sum    []float64 // [dim] of the rows less the origin
-	cross  []float32 // [dim, dim] of their products
-	scaled []float32 // a batch less the origin
+	sum    []float64 // [dim], of the rows minus the origin
+	cross  []float32 // [dim, dim], of their products
+	scaled []float32 // a batch minus the origin
 }
 
-// add takes rows [n, dim].
+// add adds rows [n, dim].
 func (m *moment) add(rows []float32, dim int) {
 	n := len(rows) / dim
 	if m.origin == nil {

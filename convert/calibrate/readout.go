@@ -14,15 +14,17 @@ import (
 	"gqa/internal/ops"
 )
 
-// Weights holds what a merge changed of a layer, by the forward pass's names, with the groups' number of KV heads.
+// Weights holds the weights of a layer that a merge changed, keyed by the forward pass's names, with one KV head per
+// group.
 type Weights map[string][]float32
 
-// ridge keeps directions that the data hardly has near what they were: a share of the data's mean size.
+// ridge keeps the weights in directions that hardly occur in the data close to what they were; it is a fraction of the
+// data's mean size.
 const ridge = 1e-4
 
-// Readout fits o of a layer, and its bias, to the output that the original's attention has, given what the heads as merged
-// give: linear least squares, so what queries and keys lost is made good as far as o can. It returns the relative squared
-// error before and after.
+// Readout fits a layer's o, and its bias, to the output of the original's attention, given the output of the merged
+// heads. This is linear least squares, so it corrects what queries and keys lost as far as o can. It returns the
+// relative squared error before and after.
 func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before, after float64, err error) {
 	n := w.attach(layer, changed)
 	o, bias := changed[configs.ParamName(w.at.o, layer, false)], changed[configs.ParamName(w.at.o, layer, true)]
@@ -45,14 +47,14 @@ func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before,
 		return 0, 0, err
 	}
 	if !finite(before+after) || !blas.Finite(o) || !blas.Finite(bias) {
-		return 0, 0, errors.New("readout: the least squares of the output's weights have no finite solution: activations are too large")
+		return 0, 0, errors.New("readout: least squares for the output weights has no finite solution: activations are too large")
 	}
 	return before, after, nil
 }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
-// attach gives the student a layer: the original's weights but for those changed.
+// attach gives the student a layer: the original's weights, except those changed.
 func (w *Walk) attach(layer int, changed Weights) named {
 	n := named{map[string][]float32{}, map[string][]int{}}
 	for name, values := range w.weights.values {
@@ -75,8 +77,8 @@ func (w *Walk) attach(layer int, changed Weights) named {
 	return n
 }
 
-// leastSquares fits the change of y = W·z + b that brings y nearest to targets, from sums over rows: those of z̃z̃ᵀ and of
-// (target - y)z̃ᵀ, where z̃ is z with a one for the bias.
+// leastSquares fits a change of y = W·z + b that minimises the distance of y to the targets, using sums over rows of
+// z̃z̃ᵀ and of (target - y)z̃ᵀ, where z̃ is z extended by a one for the bias.
 type leastSquares struct {
 	in, out, wide  int
 	square, cross  []float32 // [wide, wide], [out, wide]
@@ -93,7 +95,7 @@ func newLeastSquares(in int, w, bias []float32) *leastSquares {
 	return f
 }
 
-// add takes rows of z [n, in], y and target [n, out].
+// add adds rows of z [n, in], y and target [n, out].
 func (f *leastSquares) add(z, y, target []float32) {
 	n := len(z) / f.in
 	f.extended, f.rest = f.extended[:0], append(f.rest[:0], target...)
@@ -132,7 +134,7 @@ func (f *leastSquares) solve(ctx context.Context, w, bias []float32) (before, af
 	return f.lost / f.wanted, (f.lost - gained) / f.wanted, ctx.Err()
 }
 
-// damped returns the sum of squares with the ridge on its diagonal, and the trace without it.
+// damped returns the sum of squares with the ridge added to its diagonal, and the trace without it.
 func (f *leastSquares) damped() (square *mat.SymDense, trace float64) {
 	square = mat.NewSymDense(f.wide, nil)
 	for i := range f.wide {
@@ -150,8 +152,8 @@ func (f *leastSquares) damped() (square *mat.SymDense, trace float64) {
 // damping returns the ridge for a trace.
 func (f *leastSquares) damping(trace float64) float64 { return ridge * trace / float64(f.wide) }
 
-// factorize returns the Cholesky factor of m, and whether there is one. It takes seconds where m is wide and cannot be stopped: it
-// goes on in the background when ctx ends.
+// factorize returns the Cholesky factor of m, and reports whether there is one. For a wide m it takes seconds and
+// cannot be interrupted: if ctx ends, it continues in the background.
 func factorize(ctx context.Context, m *mat.SymDense) (*mat.Cholesky, bool, error) {
 	factored, ok := new(mat.Cholesky), make(chan bool, 1)
 	go func() { ok <- factored.Factorize(m) }()
@@ -163,11 +165,11 @@ func factorize(ctx context.Context, m *mat.SymDense) (*mat.Cholesky, bool, error
 	}
 }
 
-// solveRows is the number of rows of W that are solved for at a time: their sums stay in the cache.
+// solveRows is the number of rows of W solved for at a time, so that their sums fit in the cache.
 const solveRows = 64
 
-// change moves rows [lo,hi) of W and bias by the solution of Δ·(S + damp) = c, and returns how much squared error that takes
-// away: 2·Δ·c - Δ·S·Δ. What cannot be solved for stays.
+// change adds to rows [lo,hi) of W and bias the solution Δ of Δ·(S + damp) = c, and returns the reduction in squared
+// error: 2·Δ·c - Δ·S·Δ. If there is no solution, the rows are not changed.
 func (f *leastSquares) change(factored *mat.Cholesky, damp float64, lo, hi int, w, bias []float32) (gained float64) {
 	cross := mat.NewDense(f.wide, hi-lo, nil)
 	for i := lo; i < hi; i++ {

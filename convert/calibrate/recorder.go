@@ -5,13 +5,13 @@ import (
 	"gqa/internal/engine/spago"
 )
 
-// recorder keeps what an attention's queries read, and what its output projection reads and gives.
+// recorder records the input of an attention's queries, and the input and output of its output projection.
 type recorder struct {
-	q, o                 spago.Tensor // the weights that tell them
+	q, o                 spago.Tensor // weights that identify the linear layers
 	read, mixed, written []float32
 }
 
-// watch records at t, if name is the query or output weight of the attention a of a layer.
+// watch records at t if name is the query or output weight of the attention a of a layer.
 func (r *recorder) watch(a attention, layer int, name string, t spago.Tensor) {
 	switch name {
 	case configs.ParamName(a.q, layer, false):
@@ -21,7 +21,7 @@ func (r *recorder) watch(a attention, layer int, name string, t spago.Tensor) {
 	}
 }
 
-// record looks at y, a linear layer's result of x and w.
+// record is called with a linear layer's input x, weight w and result y.
 func (r *recorder) record(e *spago.Engine, x, w, y spago.Tensor) {
 	switch w {
 	case r.q:
@@ -32,14 +32,14 @@ func (r *recorder) record(e *spago.Engine, x, w, y spago.Tensor) {
 	}
 }
 
-// takeRead returns what was read, and forgets it.
+// takeRead returns the recorded input of the queries, and clears it.
 func (r *recorder) takeRead() []float32 {
 	x := r.read
 	r.read = nil
 	return x
 }
 
-// takeWritten returns what was written, and forgets it.
+// takeWritten returns the recorded output, and clears it.
 func (r *recorder) takeWritten() []float32 {
 	x := r.written
 	r.written = nil

@@ -8,8 +8,8 @@ import (
 	"gqa/internal/engine/spago"
 )
 
-// Refine fits q, k, v and o of a layer, in place, to the output wanted of its attention: steps of descent, each on one batch.
-// Errors are squared ones relative to what is wanted. onStep is told of each step.
+// Refine fits q, k, v and o of a layer, in place, to the target output of its attention, with steps of descent on one
+// batch each. Errors are squared and relative to the target. onStep is called after each step.
 func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, steps int, onStep func()) (Fit, error) {
 	d := newDescent(w.engine, len(w.batches), w.seed, uint64(layer), 0.02, 0.006, 0.002)
 	w.attachTo(d, layer, changed)
@@ -18,7 +18,7 @@ func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, steps int
 	return d.descend(ctx, steps)
 }
 
-// leastSize stands for the squared size of nothing: errors relative to it are finite in float32.
+// leastSize replaces a squared size of zero, so that errors relative to it are finite in float32.
 const leastSize = 1e-30
 
 // attachTo gives the student a layer whose changed weights are fitted by d.

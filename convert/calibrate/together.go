@@ -17,29 +17,30 @@ import (
 	"gqa/internal/weights"
 )
 
-// stateWeight is the weight of the error of one layer's states, beside the divergence in nats.
+// stateWeight is the weight of the error of one layer's states relative to the divergence in nats.
 const stateWeight = 3
 
-// pair is a whole model and what it is converted to.
+// pair is a whole model and the model it is converted to.
 type pair struct {
 	engine           *spago.Engine
 	teacher, student *model.Model[spago.Tensor]
 	batches          []ops.Batch
-	states           [][]float32 // what the teacher's layers left of the batch in work
-	off              []float64   // sums of the layers' errors over batches
-	last             []float32   // what its head read
+	states           [][]float32 // the teacher's states after each layer, for the current batch
+	off              []float64   // each layer's error, summed over batches
+	last             []float32   // input of its head
 }
 
-// Changes are the weights of a converted model that replace the original's, by the names of Arch.Params.
+// Changes are the weights of a converted model that replace the original's, keyed by the names of Arch.Params.
 type Changes struct {
-	Fitted Weights // by Together, in place
+	Fitted Weights // fitted by Together, in place
 	Fixed  Weights
 }
 
-// Together fits the attention of all layers at once, in place, so that the converted model does what the model src does: that it
-// predicts the same (Kullback-Leibler divergence in nats) and that each layer leaves the same (squared error relative to what is
-// left). The fit tells the first, or, of a model that predicts nothing, the second; layers tell the second of each layer. Each of
-// the steps reads a batch of text of its own, as long as d has any. onStep is told of each.
+// Together fits the attention of all layers at once, in place, so that the converted model matches the model src in its
+// predictions (Kullback-Leibler divergence in nats) and in the states after each layer (squared error relative to the
+// states). Fit reports the divergence or, for a model without predictions, the error of the states; layers reports the
+// error of each layer's states. Each step uses a new batch of text for as long as d has any. onStep is called after
+// each step.
 func Together(
 	ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, changed Changes, steps int, onStep func(),
 ) (fit Fit, layers []Fit, err error) {
@@ -66,7 +67,7 @@ func Together(
 	return fit, layers, err
 }
 
-// newPair returns a pair without models, with the batches that they read.
+// newPair returns a pair without models, with its batches.
 func newPair(ctx context.Context, a *configs.Arch, d Data) (*pair, error) {
 	batches, err := d.batches(a)
 	p := &pair{engine: spago.New(cpu.New()), batches: batches, states: make([][]float32, a.Layers), off: make([]float64, a.Layers)}
@@ -74,7 +75,7 @@ func newPair(ctx context.Context, a *configs.Arch, d Data) (*pair, error) {
 	return p, err
 }
 
-// layersOff returns the mean error of what each layer leaves of held-out text.
+// layersOff returns the mean error of each layer's states on held-out text.
 func (p *pair) layersOff(ctx context.Context, d *descent) ([]float64, error) {
 	clear(p.off)
 	if _, err := d.check(ctx); err != nil {
@@ -83,13 +84,13 @@ func (p *pair) layersOff(ctx context.Context, d *descent) ([]float64, error) {
 	off := slices.Clone(p.off)
 	for i := range off {
 		if off[i] /= float64(len(d.held)); math.IsNaN(off[i]) || math.IsInf(off[i], 0) {
-			return nil, fmt.Errorf("layer %d: how far the converted model's states are off is not a finite number: weights or activations are too large", i)
+			return nil, fmt.Errorf("layer %d: the error of the converted model's states is not a finite number: weights or activations are too large", i)
 		}
 	}
 	return off, nil
 }
 
-// load builds both models over the weights of src.
+// load builds both models from the weights of src.
 func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs.Arch, changed Changes, d *descent) error {
 	own, err := loadAll(ctx, src)
 	if err != nil {
@@ -106,7 +107,7 @@ func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs
 			fitted[x.Name] = d.fit(values, x.Shape[0])
 		}
 	}
-	maps.Copy(own.values, changed.Fixed) // of the shapes that they had
+	maps.Copy(own.values, changed.Fixed) // same shapes as before
 	p.student = model.New(converted, own.or(p.engine, fitted))
 	return nil
 }
@@ -127,7 +128,7 @@ func loadAll(ctx context.Context, src *weights.Source) (named, error) {
 	return all, nil
 }
 
-// loss returns how far the student is from the teacher on batch i, and the part of it that is divergence.
+// loss returns the student's distance from the teacher on batch i, and the part of it that is divergence.
 func (p *pair) loss(i int) (spago.Tensor, float64, error) {
 	b := p.batches[i]
 	teacher := p.teach(b)
@@ -150,7 +151,7 @@ func (p *pair) loss(i int) (spago.Tensor, float64, error) {
 	return p.engine.Add(off, kl.Tensor), divergence, nil
 }
 
-// counted returns targets for the tokens of b: negative for those that are padding.
+// counted returns targets for the tokens of b that are negative for padding.
 func counted(b ops.Batch) []int32 {
 	targets := make([]int32, len(b.IDs))
 	for i, n := range b.Lens {
@@ -161,7 +162,7 @@ func counted(b ops.Batch) []int32 {
 	return targets
 }
 
-// teach runs the teacher on a batch and keeps what its layers leave.
+// teach runs the teacher on a batch and keeps the states after its layers.
 func (p *pair) teach(b ops.Batch) spago.Teacher {
 	layer := 0
 	final := p.teacher.States(p.engine, b, func(x spago.Tensor) {

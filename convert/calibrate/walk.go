@@ -1,8 +1,8 @@
-// Package calibrate runs a model that is being converted. A Walk runs it layer by layer, with the weights of one layer in memory: it
-// measures what each layer's attention reads, and fits a layer with shared heads to the output of the one that it replaces. Together
-// fits all layers at once, with both models in memory.
+// Package calibrate runs a model that is being converted. A Walk runs it layer by layer, with the weights of one layer
+// in memory: it measures the input of each layer's attention, and fits a layer with shared heads to the output of the
+// one that it replaces. Together fits all layers at once, with both models in memory.
 //
-// The states of a batch are the rows [tokens, dim] that a layer reads and leaves, the residual stream.
+// The states of a batch are the rows [tokens, dim] of the residual stream before or after a layer.
 package calibrate
 
 import (
@@ -24,28 +24,28 @@ import (
 	"gqa/internal/weights"
 )
 
-// Data is text to run a model on, as token ids.
+// Data is text to run a model on, as token IDs.
 type Data struct {
 	Name      string
 	IDs       []int32
-	Tokens    int            // how many of them to take, in windows drawn from all
-	Seed      uint64         // of the draw
-	Objective data.Objective // what the model reads of a window; nil: all of it
-	Window    int            // ids of a window; 0: the model's context, 2048 at most
+	Tokens    int            // number of IDs to use, in windows drawn from all of them
+	Seed      uint64         // random seed for drawing
+	Objective data.Objective // input of the model for a window; nil: the whole window
+	Window    int            // IDs per window; 0: the model's context, but at most 2048
 }
 
-// candidates times Data.Tokens are read of a text, so that windows can be drawn from it.
+// candidates times Data.Tokens tokens are read from a text to draw windows from.
 const candidates = 16
 
-// Options say how much of a text to take.
+// Options configure the reading of a text.
 type Options struct {
-	Tokens, Steps int    // of Data, and of Together
-	Seed          uint64 // of Data
-	TextKey       string // of JSON records; empty: data.TextKey
+	Tokens, Steps int    // Data.Tokens, and the number of steps of Together
+	Seed          uint64 // Data.Seed
+	TextKey       string // key of the text in JSON records; empty: data.TextKey
 }
 
-// Load reads the text name, a file in any format that training reads or a part of the sample's corpus (sample:train), for the
-// model a in the folder dir: enough for o.Tokens to be drawn from it, and for o.Steps of Together.
+// Load reads the text name, a file in any training format or a split of the sample's corpus (sample:train), for the
+// model a in the folder dir: enough to draw o.Tokens from it, and for o.Steps of Together.
 func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*Data, error) {
 	d, err := data.Load(ctx, name, dir, a, data.Options{
 		Seed: o.Seed, MaxTokens: enough(o.Tokens, o.Steps), TextKey: o.TextKey,
@@ -56,7 +56,7 @@ func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*D
 	return &Data{Name: d.Name, IDs: d.IDs, Tokens: o.Tokens, Seed: o.Seed, Objective: d.Objective, Window: d.Window}, nil
 }
 
-// enough returns how many tokens to read of a text.
+// enough returns the number of tokens to read from a text.
 func enough(tokens, steps int) int {
 	if steps == 0 {
 		return candidates * tokens
@@ -64,36 +64,36 @@ func enough(tokens, steps int) int {
 	return max(candidates*tokens, (steps+mostHeld)*batchTokens)
 }
 
-// batchTokens is about the number of tokens that go through a layer at once.
+// batchTokens is the approximate number of tokens that go through a layer at once.
 var batchTokens = 2048
 
-// heldBytes is how many bytes of states are kept in memory; more go to a temporary file.
+// heldBytes is the maximum size of the states kept in memory; the rest goes to a temporary file.
 const heldBytes = 2 << 30
 
-// Walk takes the windows of Data through a stack of a model, one layer after the other.
+// Walk runs the windows of Data through a model's stack, layer by layer.
 type Walk struct {
 	src               *weights.Source
 	arch              *configs.Arch   // of the stack
-	params, converted []configs.Param // of the original and of what it becomes
+	params, converted []configs.Param // of the original and of the converted model
 	engine            *spago.Engine
-	self, cross       recorder                   // of the self-attention, or the one in work, and of the original's cross-attention
-	teacher, student  *model.Model[spago.Tensor] // these two, with the weights of the layer in work
-	follow            bool                       // whether the student reads what it wrote itself, or what the teacher did
-	weights           named                      // of that layer, as they were
+	self, cross       recorder                   // for the self-attention or the current attention, and for the original's cross-attention
+	teacher, student  *model.Model[spago.Tensor] // the two models, with the weights of the current layer
+	follow            bool                       // whether the student's input is its own output or the teacher's
+	weights           named                      // original weights of that layer
 	moved             Weights                    // tables of position biases in the converted model's order of heads
 	batches           []ops.Batch
 	states            *offload.Store
 	seed              uint64
-	at                attention     // in work
-	done              int           // layers that the original was taken through
-	encoder           *Walk         // of the stack whose output this one's layers read; nil: there is none
-	memoryMoment      *merge.Moment // of that output; nil: it is not there yet
+	at                attention     // current attention
+	done              int           // number of layers that the original has run
+	encoder           *Walk         // walk through the encoder, whose output this stack's layers read; nil if there is none
+	memoryMoment      *merge.Moment // of the encoder's output; nil until it is known
 }
 
-// attention is one of a layer's two.
+// attention is one of a layer's two attentions.
 type attention struct {
 	q, k, v, o configs.Role
-	cross      bool // keys and values read the encoder's output
+	cross      bool // keys and values come from the encoder's output
 }
 
 var (
@@ -101,8 +101,8 @@ var (
 	crossAttention = attention{configs.CrossQ, configs.CrossK, configs.CrossV, configs.CrossO, true}
 )
 
-// New embeds windows of d for the model src. States that do not fit in memory go to a file in the folder dir. converted is
-// the architecture that src is converted to; with follow, the walk takes its model through the layers too.
+// New embeds windows of d for the model src. States that do not fit in memory go to a file in the folder dir. converted
+// is the architecture that src is converted to. With follow, the walk runs the converted model through the layers, too.
 func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, dir string, follow bool) (*Walk, error) {
 	batches, err := d.batches(src.Arch)
 	if err != nil {
@@ -145,13 +145,13 @@ func newStack(ctx context.Context, src *weights.Source, arch, converted *configs
 	return w, err
 }
 
-// begin makes the models of the weights outside the layers.
+// begin builds the models from the weights outside the layers.
 func (w *Walk) begin(converted *configs.Arch, outside named) {
 	constant := outside.constant(w.engine)
 	w.teacher, w.student = model.New(w.arch, constant), model.New(converted, constant)
 }
 
-// Close removes what was kept.
+// Close removes the stored states.
 func (w *Walk) Close() error {
 	if w == nil {
 		return nil
@@ -159,7 +159,7 @@ func (w *Walk) Close() error {
 	return errors.Join(w.states.Close(), w.encoder.Close())
 }
 
-// windows returns how many windows are drawn, and their length in tokens.
+// windows returns the number of windows to draw and their length in tokens.
 func (d Data) windows(a *configs.Arch) (n, length int) {
 	if length = d.Window; length == 0 {
 		length = min(a.Context, 2048, max(d.Tokens, 2))
@@ -167,13 +167,14 @@ func (d Data) windows(a *configs.Arch) (n, length int) {
 	return min(max(d.Tokens/length, 1), len(d.IDs)/length), length
 }
 
-// Used returns how many tokens a walk takes.
+// Used returns the number of tokens that a walk uses.
 func (d Data) Used(a *configs.Arch) int {
 	n, length := d.windows(a)
 	return n * length
 }
 
-// Refining returns the text that Together takes for so many steps: another batch in each, as far as there is text.
+// Refining returns the text that Together uses for the given number of steps: a different batch for each step, as far
+// as there is text.
 func (d Data) Refining(steps int) Data {
 	d.Tokens = min((steps+mostHeld)*batchTokens, len(d.IDs))
 	return d
@@ -191,7 +192,7 @@ func (d Data) objective(a *configs.Arch) (data.Objective, error) {
 	case d.Objective != nil:
 		return d.Objective, nil
 	case a.EncoderLayers > 0:
-		return nil, fmt.Errorf("calibration: family %s has an encoder and a decoder, and nothing says what of the text each reads", a.Family.Name)
+		return nil, fmt.Errorf("calibration: family %s has an encoder and a decoder, and their inputs from the text are not specified", a.Family.Name)
 	}
 	return data.NextToken{}, nil
 }
@@ -207,7 +208,7 @@ func (d Data) batches(a *configs.Arch) ([]ops.Batch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("calibration: %w", err)
 	}
-	per := max(1, min(batchTokens/length, n/2)) // two batches at least: one may be held out
+	per := max(1, min(batchTokens/length, n/2)) // at least two batches, so that one can be held out
 	var all []ops.Batch
 	windows := sampler.Batch(0, n)
 	for at := 0; at < n; at += per {
@@ -217,7 +218,7 @@ func (d Data) batches(a *configs.Arch) ([]ops.Batch, error) {
 	return all, nil
 }
 
-// named holds weights by the forward pass's names.
+// named holds weights keyed by the forward pass's names.
 type named struct {
 	values map[string][]float32
 	shapes map[string][]int
@@ -225,7 +226,7 @@ type named struct {
 
 func newNamed() named { return named{map[string][]float32{}, map[string][]int{}} }
 
-// load reads the weights of a layer; -1 is those outside the layers.
+// load reads the weights of a layer; -1 means those outside the layers.
 func (w *Walk) load(ctx context.Context, layer int) (named, error) {
 	n := newNamed()
 	for _, p := range w.params {
@@ -241,7 +242,7 @@ func (w *Walk) load(ctx context.Context, layer int) (named, error) {
 	return n, nil
 }
 
-// constant gives the weights as constants of an engine.
+// constant returns a lookup of the weights as an engine's constants.
 func (n named) constant(e *spago.Engine) func(name string) (spago.Tensor, bool) {
 	return func(name string) (spago.Tensor, bool) {
 		values, ok := n.values[name]
@@ -253,7 +254,7 @@ func (n named) constant(e *spago.Engine) func(name string) (spago.Tensor, bool) 
 	}
 }
 
-// or gives those that are fitted, and constants for the rest.
+// or returns a lookup of fitted weights, with constants for all others.
 func (n named) or(e *spago.Engine, fitted map[string]spago.Tensor) func(name string) (spago.Tensor, bool) {
 	constant := n.constant(e)
 	return func(name string) (spago.Tensor, bool) {
@@ -264,7 +265,7 @@ func (n named) or(e *spago.Engine, fitted map[string]spago.Tensor) func(name str
 	}
 }
 
-// embed computes what the first layer reads.
+// embed computes the input of the first layer.
 func (w *Walk) embed(ctx context.Context) error {
 	for i, b := range w.batches {
 		if err := ctx.Err(); err != nil {
@@ -288,23 +289,23 @@ func (w *Walk) embed(ctx context.Context) error {
 	return nil
 }
 
-// kind names what is kept of each batch.
+// kind is a kind of data stored for each batch.
 type kind string
 
 const (
-	teacherState  kind = "teacher"        // what the next layer of the original reads
-	studentState  kind = "student"        // … and of the converted model
-	target        kind = "target"         // what the attention in work should give
-	input         kind = "input"          // what it reads in the converted model
-	crossTarget   kind = "cross target"   // what the cross-attention should give, or leave of states
-	crossInput    kind = "cross input"    // what its queries read in the original
+	teacherState  kind = "teacher"        // input of the original's next layer
+	studentState  kind = "student"        // … and of the converted model's
+	target        kind = "target"         // target output of the current attention
+	input         kind = "input"          // its input in the converted model
+	crossTarget   kind = "cross target"   // target output of the cross-attention, or target states after it
+	crossInput    kind = "cross input"    // input of its queries in the original
 	teacherMemory kind = "teacher memory" // the encoder's output in the original
 	studentMemory kind = "student memory" // … and in the converted model
 )
 
 func (w *Walk) put(k kind, batch int, values []float32) error {
 	if !blas.Finite(values) {
-		return fmt.Errorf("activations (%s, batch %d of the calibration text) are not finite numbers: they or weights are too large for float32", k, batch)
+		return fmt.Errorf("activations (%s, batch %d of the calibration text) are not finite numbers: activations or weights are too large for float32", k, batch)
 	}
 	return w.states.Put(fmt.Sprint(k, batch), values)
 }
@@ -312,7 +313,7 @@ func (w *Walk) put(k kind, batch int, values []float32) error {
 func (w *Walk) get(k kind, batch int) ([]float32, error) {
 	values, ok, err := w.states.Get(fmt.Sprint(k, batch))
 	if err == nil && !ok {
-		err = fmt.Errorf("no %s of batch %d is kept", k, batch)
+		err = fmt.Errorf("no %s stored for batch %d", k, batch)
 	}
 	return values, err
 }
@@ -335,7 +336,7 @@ func (w *Walk) layer(ctx context.Context, layer int) error {
 	return nil
 }
 
-// each calls f for every batch with what is kept of it under k.
+// each calls f for every batch with its stored data of kind k.
 func (w *Walk) each(ctx context.Context, k kind, f func(i int, b ops.Batch, x []float32) error) error {
 	for i, b := range w.batches {
 		if err := ctx.Err(); err != nil {
@@ -346,16 +347,16 @@ func (w *Walk) each(ctx context.Context, k kind, f func(i int, b ops.Batch, x []
 			return err
 		}
 		if err := cmp.Or(f(i, b, x), ctx.Err()); err != nil {
-			return cmp.Or(ctx.Err(), err) // what f saw of a pass that ended early means nothing
+			return cmp.Or(ctx.Err(), err) // an error of f after a pass was cut short is meaningless
 		}
 		w.engine.Reset()
 	}
 	return nil
 }
 
-// Layer takes the original through a layer, keeps what the converted model's attention reads there and should give, and
-// returns the moment of what that reads. Where the converted model is followed, its attention should also make good the error
-// that the layers before it left in the states.
+// Layer runs the original through a layer, stores the input and target output of the converted model's attention, and
+// returns the moment of that input. If the walk follows the converted model, the target also corrects the error in the
+// states caused by the layers before.
 func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 	if err := w.runEncoder(ctx); err != nil {
 		return nil, err
@@ -385,7 +386,7 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 	return m.result(), err
 }
 
-// teach returns what the original's layer makes of the states x.
+// teach returns the output of the original's layer for the states x.
 func (w *Walk) teach(layer, i int, b ops.Batch, x []float32) (spago.Tensor, error) {
 	teacher, err := w.withMemory(w.teacher, teacherMemory, i)
 	if err != nil {
@@ -394,8 +395,8 @@ func (w *Walk) teach(layer, i int, b ops.Batch, x []float32) (spago.Tensor, erro
 	return teacher.Layer(layer, w.engine, w.rows(x, b), b), nil
 }
 
-// followLayer changes what a layer's attention read and should give to what it reads and should give in the converted model, if
-// that is followed. x are the original's states before the layer.
+// followLayer replaces the input and target output of a layer's attention by those in the converted model, if the walk
+// follows it. x are the original's states before the layer.
 func (w *Walk) followLayer(layer, i int, b ops.Batch, x, read, wanted []float32) error {
 	if !w.follow {
 		return nil
@@ -412,12 +413,12 @@ func (w *Walk) followLayer(layer, i int, b ops.Batch, x, read, wanted []float32)
 	return nil
 }
 
-// corrects reports whether what attention gives is added to the states as it is.
+// corrects reports whether the output of attention is added to the states unchanged.
 func (w *Walk) corrects() bool {
 	return !w.arch.Has(configs.AttnOutNorm) && w.arch.Residual != configs.Normed
 }
 
-// Advance takes the converted model through a layer with the weights that were fitted.
+// Advance runs the converted model through a layer with the fitted weights.
 func (w *Walk) Advance(ctx context.Context, layer int, changed Weights) error {
 	w.attach(layer, changed)
 	return w.each(ctx, studentState, func(i int, b ops.Batch, x []float32) error {
@@ -435,7 +436,7 @@ func (w *Walk) rows(values []float32, b ops.Batch) spago.Tensor {
 	return w.engine.Constant(values, len(b.IDs), len(values)/len(b.IDs))
 }
 
-// unpadded returns the rows of a batch that are no padding.
+// unpadded returns the rows of a batch that are not padding.
 func unpadded(values []float32, b ops.Batch) []float32 {
 	if b.Lens == nil {
 		return values

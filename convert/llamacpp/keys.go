@@ -12,10 +12,10 @@ import (
 	"gqa/configs"
 )
 
-// key returns a key of the architecture's own.
+// key returns the name of one of the architecture's own keys.
 func (b *builder) key(name string) string { return archName(b.arch) + "." + name }
 
-// archName returns the architecture that holds a: another where layers have KV heads of their own.
+// archName returns the architecture for a, which is another one if the number of KV heads differs by layer.
 func archName(a *configs.Arch) string {
 	if a.LayerKVHeads != nil {
 		return a.Family.GGUF.PerLayer
@@ -23,12 +23,12 @@ func archName(a *configs.Arch) string {
 	return a.Family.GGUF.Arch
 }
 
-// kvHeads returns the number of KV heads or, where they differ, the list of each layer's.
+// kvHeads returns the number of KV heads or, if they differ, the list for all layers.
 func (b *builder) kvHeads() any {
 	if b.arch.LayerKVHeads == nil {
 		return uint32(b.arch.KVHeads)
 	}
-	list := make([]int32, b.arch.Layers) // its loader takes lists of no other integers
+	list := make([]int32, b.arch.Layers) // the loader only accepts lists of this integer type
 	for i, n := range b.arch.LayerKVHeads {
 		list[i] = int32(n)
 	}
@@ -57,12 +57,12 @@ func (b *builder) keys(name string, tensors []Tensor) ([]gguf.Key, error) {
 	return append(keys, family...), err
 }
 
-// number is a key of the architecture's own with a whole number.
+// number returns one of the architecture's own keys with an integer value.
 func (b *builder) number(name string, n int) gguf.Key {
 	return gguf.Key{Name: b.key(name), Value: uint32(n)}
 }
 
-// generalKeys returns the model's name and sizes.
+// generalKeys returns the keys for the model's name and sizes.
 func (b *builder) generalKeys(name string, tensors []Tensor) []gguf.Key {
 	a := b.arch
 	return []gguf.Key{
@@ -78,7 +78,7 @@ func (b *builder) generalKeys(name string, tensors []Tensor) []gguf.Key {
 	}
 }
 
-// attentionKeys returns the sizes of attention, and the epsilon of norms, which llama.cpp counts as its.
+// attentionKeys returns the keys for attention, including the epsilon of norms, which llama.cpp lists there.
 func (b *builder) attentionKeys() []gguf.Key {
 	epsilon := "attention.layer_norm_epsilon"
 	if b.arch.Norm == configs.RMSNorm {
@@ -105,7 +105,8 @@ func (b *builder) familyKeys() (keys []gguf.Key, err error) {
 	return keys, nil
 }
 
-// context returns how many tokens llama.cpp may read: no more than a sliding window, where it has none.
+// context returns the maximum number of tokens for llama.cpp: at most the sliding window, if llama.cpp does not support
+// it.
 func (b *builder) context() int {
 	if w := b.narrowest(); w > 0 {
 		return min(w, b.arch.Context)
@@ -113,7 +114,7 @@ func (b *builder) context() int {
 	return b.arch.Context
 }
 
-// narrowest returns the narrowest sliding window that llama.cpp does not have, 0 if there is none.
+// narrowest returns the narrowest sliding window not supported by llama.cpp, or 0.
 func (b *builder) narrowest() (narrowest int) {
 	if b.gguf.Window {
 		return 0
@@ -126,7 +127,7 @@ func (b *builder) narrowest() (narrowest int) {
 	return narrowest
 }
 
-// value returns what a key of the family's gguf section stands for: "field", "1 / field", "field = value", or a constant.
+// value returns the value of a key in the family's gguf section: "field", "1 / field", "field = value", or a constant.
 func (b *builder) value(v any) (any, error) {
 	var result any
 	switch v := v.(type) {

@@ -1,7 +1,7 @@
-// Package llamacpp says how llama.cpp holds a checkpoint in a GGUF file: under which of its architectures, with which keys,
-// which tensors made of which weights, and which tokenizer. What its loader wants is in its source, src/llama-model.cpp
-// (load_hparams, load_tensors) and src/llama-vocab.cpp; what of that differs between families is the gguf section of each
-// family's file.
+// Package llamacpp describes how llama.cpp stores a checkpoint in a GGUF file: the architecture, its keys, the tensors
+// and the weights they consist of, and the tokenizer. The requirements of its loader are in its source,
+// src/llama-model.cpp (load_hparams, load_tensors) and src/llama-vocab.cpp; differences between families are in the
+// gguf section of each family's file.
 package llamacpp
 
 import (
@@ -23,30 +23,30 @@ type Model struct {
 	Arch    string // llama.cpp's name of the architecture
 	Keys    []gguf.Key
 	Tensors []Tensor
-	Notes   []string // where llama.cpp computes other than the checkpoint's own class, a sentence each
+	Notes   []string // where llama.cpp's computations differ from the checkpoint's own class, a sentence each
 }
 
-// Tensor is one tensor of the file: its parts, one below the other along the outermost dimension.
+// Tensor is a tensor of the file, the concatenation of its parts along the outermost dimension.
 type Tensor struct {
 	checkpoints.Spec
 	Parts []Part
 }
 
-// Part is rows of a tensor: a weight of the forward pass, or numbers that no weight holds.
+// Part is a range of rows of a tensor: a weight of the forward pass, or computed values.
 type Part struct {
-	Param  int       // place in the architecture's Params; negative: Values
-	Rows   []int     // row i of the part is row Rows[i] of the weight; nil: all of them in order
+	Param  int       // index in the architecture's Params; negative: Values
+	Rows   []int     // row i of the part is row Rows[i] of the weight; nil: all rows in order
 	Offset float32   // added to every element
-	Gain   float32   // what every element is multiplied with, if not 0
-	Values []float32 // where Param is negative
+	Gain   float32   // factor for every element, if not 0
+	Values []float32 // used if Param is negative
 }
 
-// Check returns the reason why llama.cpp cannot hold a checkpoint, or nil.
+// Check returns the reason why llama.cpp cannot load a checkpoint, or nil.
 func Check(a *configs.Arch) error {
 	g := a.Family.GGUF
 	switch {
 	case g == nil:
-		return fmt.Errorf("nobody has told how llama.cpp holds family %s: families/%s.yaml has no gguf section", a.Family.Name, a.Family.Name)
+		return fmt.Errorf("GGUF is not supported for family %s: families/%s.yaml has no gguf section", a.Family.Name, a.Family.Name)
 	case g.Why != "":
 		return fmt.Errorf("llama.cpp cannot hold family %s: %s", a.Family.Name, g.Why)
 	case a.LayerKVHeads != nil && g.PerLayer == "":
@@ -55,7 +55,7 @@ func Check(a *configs.Arch) error {
 	return cmp.Or(checkFields(a), checkUngrouped(a), checkHeadDim(a), checkRope(a))
 }
 
-// checkHeadDim asks for heads as wide as the model where an architecture knows no others.
+// checkHeadDim checks that the heads together are as wide as the model, if the architecture requires it.
 func checkHeadDim(a *configs.Arch) error {
 	if g := a.Family.GGUF; a.Heads*a.HeadDim != a.Dim && (!g.FreeHeadDim || a.AttnBias) {
 		return fmt.Errorf("llama.cpp's %s requires heads times head dim to be the model dim %d, not %d × %d", g.Arch, a.Dim, a.Heads, a.HeadDim)
@@ -63,8 +63,8 @@ func checkHeadDim(a *configs.Arch) error {
 	return nil
 }
 
-// UngroupedError reports an attention with fewer KV heads than heads, where an architecture of llama.cpp gives queries as many
-// heads as keys.
+// UngroupedError reports an attention with fewer KV heads than heads, for an architecture of llama.cpp that has as many
+// key heads as query heads.
 type UngroupedError struct {
 	Arch    string // llama.cpp's name
 	Site    configs.Site
@@ -72,13 +72,13 @@ type UngroupedError struct {
 	KVHeads int // at Site
 }
 
-// Error says how many KV heads there should be.
+// Error states the required number of KV heads.
 func (e UngroupedError) Error() string {
 	return fmt.Sprintf("llama.cpp's %s gives queries as many heads as keys: it requires %d KV heads in every attention, and %s has %d",
 		e.Arch, e.Heads, e.Site, e.KVHeads)
 }
 
-// checkUngrouped asks for a KV head for each head where an architecture knows no others.
+// checkUngrouped checks that there are as many KV heads as heads, if the architecture requires it.
 func checkUngrouped(a *configs.Arch) error {
 	if !a.Family.GGUF.Ungrouped {
 		return nil
@@ -91,13 +91,14 @@ func checkUngrouped(a *configs.Arch) error {
 	return nil
 }
 
-// neutral are the values at which a field asks nothing of an architecture.
+// neutral are the values of fields that need no support from an architecture.
 var neutral = map[string]any{
 	"clip_qkv": 0.0, "embed_scale": 1.0, "residual_scale": 1.0, "logit_scale": 1.0, "score_scale": 0.0,
 	"scale_scores": true, "scale_by_layer": false, "position_offset": 0.0,
 }
 
-// checkFields compares the checkpoint with what llama.cpp's architecture is: what it wants of a field, and which it knows.
+// checkFields compares the checkpoint with llama.cpp's architecture: the values that it requires, and the fields that
+// it supports.
 func checkFields(a *configs.Arch) error {
 	g := a.Family.GGUF
 	if unwanted := g.Unwanted(a); unwanted != "" {
@@ -116,8 +117,9 @@ func checkFields(a *configs.Arch) error {
 	return nil
 }
 
-// Describe lays out the checkpoint of a, whose Params it refers to. name is the model's; dtype tells in which of F32, F16 and
-// BF16 a matrix that the checkpoint holds in a given tensor is written: vectors, norms and tables of positions are F32.
+// Describe lays out the checkpoint of a, whose Params it refers to. name is the model's; dtype returns which of F32,
+// F16 and BF16 to use for a matrix stored in a given tensor of the checkpoint. Vectors, norms and tables of positions
+// are F32.
 func Describe(a *configs.Arch, name string, dtype func(tensor string) checkpoints.DType) (*Model, error) {
 	if err := Check(a); err != nil {
 		return nil, err
@@ -139,7 +141,7 @@ func Describe(a *configs.Arch, name string, dtype func(tensor string) checkpoint
 	return m, err
 }
 
-// builder is a description in the making.
+// builder builds a description.
 type builder struct {
 	arch   *configs.Arch
 	gguf   *configs.GGUF
@@ -148,7 +150,7 @@ type builder struct {
 	index  map[string]int // by Param.Name
 }
 
-// weight finds a parameter by what it is to the forward pass.
+// weight looks up a parameter by its role in the forward pass.
 func (b *builder) weight(role configs.Role, at place, bias bool) (int, bool) {
 	name := configs.ParamName(role, at.layer, bias)
 	if at.encoder {
@@ -158,7 +160,7 @@ func (b *builder) weight(role configs.Role, at place, bias bool) (int, bool) {
 	return i, ok
 }
 
-// notes returns what a person should know who runs the file.
+// notes returns remarks for users of the file.
 func (b *builder) notes() []string {
 	notes := slices.Concat(b.activationNotes(), b.positionNotes(), b.shapeNotes())
 	if b.gguf.Since != "" {
@@ -174,14 +176,14 @@ func (b *builder) activationNotes() []string {
 	if b.arch.Activation != activation.GELU {
 		return nil
 	}
-	return []string{"llama.cpp computes gelu by its tanh approximation: logits differ in the third digit"}
+	return []string{"llama.cpp uses the tanh approximation of gelu: logits differ in the third digit"}
 }
 
-// positionNotes says where llama.cpp sees positions otherwise.
+// positionNotes returns remarks on differences in positions.
 func (b *builder) positionNotes() (notes []string) {
 	r := b.arch.Rope
 	if r.Type == "dynamic" {
-		notes = append(notes, fmt.Sprintf("dynamic rotary scaling beyond %d positions is left out", b.arch.Context))
+		notes = append(notes, fmt.Sprintf("dynamic rotary scaling beyond %d positions is not supported", b.arch.Context))
 	}
 	if w := b.narrowest(); w > 0 && w < b.arch.Context {
 		notes = append(notes, fmt.Sprintf("llama.cpp's %s has no sliding window: context_length is the window's %d tokens, up to which both are the same",
@@ -197,13 +199,13 @@ func (b *builder) positionNotes() (notes []string) {
 	return notes
 }
 
-// shapeNotes says what the model's stacks and head are in llama.cpp.
+// shapeNotes returns remarks on the model's stacks and head in llama.cpp.
 func (b *builder) shapeNotes() (notes []string) {
 	if n := b.arch.EncoderLayers; n > 0 && n != b.arch.Layers {
 		notes = append(notes, fmt.Sprintf("an encoder of %d layers beside a decoder of %d loads in llama.cpp from September 2025 on", n, b.arch.Layers))
 	}
 	if !b.arch.Causal {
-		notes = append(notes, fmt.Sprintf("llama.cpp's %s gives embeddings, of all tokens or of what --pooling (none, mean, cls) makes of them", b.gguf.Arch))
+		notes = append(notes, fmt.Sprintf("llama.cpp's %s returns embeddings, of all tokens or as pooled by --pooling (none, mean, cls)", b.gguf.Arch))
 	}
 	if slices.ContainsFunc(b.params, func(p configs.Param) bool { return slices.Contains(b.gguf.Drop, p.Role) }) {
 		notes = append(notes, fmt.Sprintf("llama.cpp's %s has no language-modelling head: it is left out", b.gguf.Arch))
@@ -211,10 +213,10 @@ func (b *builder) shapeNotes() (notes []string) {
 	return notes
 }
 
-// place is where in a model a weight stands.
+// place is a weight's place in a model.
 type place struct {
 	layer   int  // -1: outside the layers
-	encoder bool // of the encoder beside a decoder
+	encoder bool // in the encoder of an encoder-decoder model
 }
 
 // outside is the place of embeddings and head.
@@ -225,7 +227,8 @@ func placeOf(p configs.Param) place {
 	return place{p.Layer, strings.HasPrefix(p.Name, configs.EncoderPrefix)}
 }
 
-// tensorName returns a tensor's name without .weight. A table of distances that all layers share stands in the first of them.
+// tensorName returns a tensor's name without .weight. A table of distances shared by all layers is stored in the first
+// of them.
 func (b *builder) tensorName(at place, g *group) string {
 	name, role := g.name, g.roles[0]
 	if role == configs.Distances {

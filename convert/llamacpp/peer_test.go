@@ -41,7 +41,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// root is llama.cpp's folder.
+// root returns llama.cpp's folder.
 func root(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv("LLAMA_CPP")
@@ -77,7 +77,7 @@ func peer(t *testing.T, input, model, mode string, ids ...int32) []byte {
 	return out
 }
 
-// try is peer where llama.cpp may refuse; said is why.
+// try is like peer, but llama.cpp may fail; said is its message.
 func try(t *testing.T, input, model, mode string, ids ...int32) (out []byte, said string) {
 	t.Helper()
 	root(t)
@@ -106,7 +106,7 @@ func floats(raw []byte) []float32 {
 	return values
 }
 
-// toGGUF converts a checkpoint and returns the file, and what is said of it: notes, or why llama.cpp cannot hold it.
+// toGGUF converts a checkpoint and returns the file, and the remarks on it: notes, or why llama.cpp cannot load it.
 func toGGUF(t *testing.T, dir string, o convert.Options) (file string, notes []string) {
 	t.Helper()
 	src := golden.Open(t, dir)
@@ -128,7 +128,7 @@ func toGGUF(t *testing.T, dir string, o convert.Options) (file string, notes []s
 	return filepath.Join(out, "model.gguf"), notes
 }
 
-// expand writes the conversion with its heads repeated.
+// expand writes the conversion with its KV heads repeated.
 func expand(t *testing.T, src *weights.Source, o convert.Options) string {
 	t.Helper()
 	o.Target = convert.Expanded
@@ -143,8 +143,8 @@ func expand(t *testing.T, src *weights.Source, o convert.Options) string {
 	return out
 }
 
-// tolerance is what llama.cpp's arithmetic leaves: it has gelu in its tanh form only, and reads it off a table in half precision.
-// T5 has two stacks of it, and scores that are not scaled.
+// tolerance returns what llama.cpp's arithmetic leaves: it has gelu in its tanh form only, and reads it off a table in half
+// precision. T5 has two stacks of it, and scores that are not scaled.
 func tolerance(a *configs.Arch) float64 {
 	switch {
 	case a.Activation != activation.GELU && a.Activation != activation.GELUTanh:
@@ -155,13 +155,13 @@ func tolerance(a *configs.Arch) float64 {
 	return 1e-2
 }
 
-// tooOld says whether notes ask for a later release than may be at hand.
+// tooOld reports whether notes require a later release than may be installed.
 func tooOld(notes []string) bool {
 	return strings.Contains(strings.Join(notes, " "), "loads in llama.cpp from")
 }
 
 // TestLogits: llama.cpp's logits are those of transformers, for every family that it holds and every number of groups. A
-// release from before it held a family says so, and so do the notes.
+// release that does not support a family yet says so, and so do the notes.
 func TestLogits(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -198,10 +198,10 @@ func checkLogits(t *testing.T, c *golden.Case, groups int, want string) {
 	}
 }
 
-// dash stands between what an encoder reads and what its decoder does.
+// dash separates the input of an encoder from that of its decoder.
 const dash int32 = -1
 
-// behind is ids of the case's sequence i, behind what the encoder reads, if there is one.
+// behind returns ids of the case's sequence i, after the encoder's input, if there is an encoder.
 func behind(c *golden.Case, i int, ids []int32) []int32 {
 	if c.Source == nil {
 		return ids
@@ -230,7 +230,7 @@ func compare(t *testing.T, what string, got, want []float32, tolerance float64) 
 	}
 }
 
-// sampleModel is the embedded model in a folder.
+// sampleModel returns the embedded model in a folder.
 func sampleModel(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), sample.Name)
@@ -260,8 +260,8 @@ func TestGreedy(t *testing.T) {
 	}
 }
 
-// TestGreedyOfCases: so is that of every golden case and number of groups that llama.cpp holds, 32 tokens from the case's on, or
-// as far as both are the same model.
+// TestGreedyOfCases: so is that of every golden case and number of groups that llama.cpp holds, 32 tokens from the case's on,
+// or as far as both are the same model.
 func TestGreedyOfCases(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -314,7 +314,7 @@ func contextOf(t *testing.T, file string) int {
 	return int(f.Keys[f.Keys["general.architecture"].(string)+".context_length"].(uint32))
 }
 
-// running is a conversion of ours at work.
+// running is a loaded conversion.
 type running struct {
 	arch   *configs.Arch
 	engine *infer.Decoder
@@ -432,7 +432,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// withTokenizer is a golden llama whose embedding has rows enough for a tokenizer of the text package's tests.
+// withTokenizer returns a golden llama whose embedding has rows enough for a tokenizer of the text package's tests.
 func withTokenizer(t *testing.T, name string) string {
 	t.Helper()
 	data, err := os.ReadFile("../../internal/tokenizer/testdata/tokenizers/" + name + ".json")
@@ -468,7 +468,7 @@ func withTokenizer(t *testing.T, name string) string {
 	return dir
 }
 
-// withSpiece is the same with a SentencePiece model alone.
+// withSpiece is like withTokenizer, but with only a SentencePiece model.
 func withSpiece(t *testing.T, name, class string) string {
 	t.Helper()
 	dir := withTokenizer(t, name)
@@ -556,7 +556,7 @@ func TestPerplexity(t *testing.T) {
 	}
 }
 
-// encode is for tokenizers whose patterns and normalizers are known to end.
+// encode encodes with a tokenizer whose patterns and normalizers are known to terminate.
 func encode(tok *tokenizer.Tokenizer, s string) []int32 {
 	ids, err := tok.Encode(s)
 	if err != nil {
@@ -629,7 +629,7 @@ func TestEncoderDecoders(t *testing.T) {
 	}
 }
 
-// TestEmbeddings: of an encoder alone llama.cpp gives the last hidden state, of which our head reads what it reads of ours.
+// TestEmbeddings: for an encoder alone llama.cpp returns the last hidden states. Our head must give the same for them as for ours.
 func TestEmbeddings(t *testing.T) {
 	c := golden.Named(t, "bert")
 	for _, groups := range append(c.Groups(), 8) {
@@ -652,7 +652,7 @@ func TestEmbeddings(t *testing.T) {
 	}
 }
 
-// transformed is hidden states [tokens, dim] as BERT's language-modelling head reads them: norm(gelu(x·Wᵀ + b)).
+// transformed returns hidden states [tokens, dim] as BERT's language-modelling head reads them: norm(gelu(x·Wᵀ + b)).
 func transformed(a *configs.Arch, all map[string][]float32, hidden []float32) []float32 {
 	w, b, gain, shift := all["head_dense.weight"], all["head_dense.bias"], all["head_norm.weight"], all["head_norm.bias"]
 	out := make([]float32, len(hidden))

@@ -10,16 +10,16 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// The words of OpenAI's tokenizers after GPT-2, with runs of up to three digits (Llama 3 and others) and with single ones
-// (Qwen 2 and others).
+// Word patterns of OpenAI's tokenizers after GPT-2, with numbers of up to three digits (Llama 3 and others) and with
+// single digits (Qwen 2 and others).
 const (
 	threeDigits = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 	oneDigit    = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 	tekken      = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 )
 
-// preTokenizers are the pre-tokenizers that llama.cpp has, by the steps that tokenizer.json spells them in and by whether the
-// model looks words up before merging. Names of the same steps and words stand for the same ids; one is enough.
+// preTokenizers are llama.cpp's pre-tokenizers, identified by the equivalent steps in tokenizer.json and by whether the
+// model looks words up before merging. Names with the same steps and lookup give the same IDs; one of them is enough.
 var preTokenizers = []struct {
 	name         string
 	steps        []string
@@ -37,7 +37,7 @@ var preTokenizers = []struct {
 	{"viking", []string{`split  ?[^(\s|[.,!?…。，、।۔،])]+`, "digits", "bytes"}, false},
 }
 
-// preTokenizer finds llama.cpp's name of a byte-level tokenizer's steps.
+// preTokenizer returns llama.cpp's name for a byte-level tokenizer's steps.
 func preTokenizer(d *tokenizer.Description) (string, error) {
 	steps := make([]string, len(d.PreTokenizer))
 	for i, c := range d.PreTokenizer {
@@ -59,7 +59,7 @@ func preTokenizer(d *tokenizer.Description) (string, error) {
 	return "", fmt.Errorf("tokenizer.json: llama.cpp has no pre-tokenizer of the steps [%s] with ignore_merges %v%s", strings.Join(steps, "; "), d.IgnoreMerges, near)
 }
 
-// fields are those of the components that the table above knows.
+// fields are the fields of the components in the table above.
 type fields struct {
 	Pattern        struct{ Regex, String string } `json:"pattern"`
 	Behavior       string
@@ -69,7 +69,7 @@ type fields struct {
 	Individual     bool  `json:"individual_digits"`
 }
 
-// step writes a component in the words of the table above.
+// step describes a component in the notation of the table above.
 func step(c tokenizer.Component) (string, error) {
 	var f fields
 	if err := json.Unmarshal(c.Raw, &f); err != nil {
@@ -94,7 +94,7 @@ func step(c tokenizer.Component) (string, error) {
 func (f fields) byteLevel() (string, error) {
 	switch {
 	case f.AddPrefixSpace:
-		return "", errors.New("ByteLevel has add_prefix_space true, which llama.cpp does not know")
+		return "", errors.New("ByteLevel has add_prefix_space true, which llama.cpp does not support")
 	case f.UseRegex == nil || *f.UseRegex:
 		return "gpt2", nil
 	}
@@ -102,7 +102,7 @@ func (f fields) byteLevel() (string, error) {
 }
 
 func (f fields) split() string {
-	whole := f.Behavior == "Isolated" && !f.Invert || f.Behavior == "Removed" && f.Invert // the same where matches leave no gaps
+	whole := f.Behavior == "Isolated" && !f.Invert || f.Behavior == "Removed" && f.Invert // equivalent if matches leave no gaps
 	if f.Pattern.Regex == "" || !whole {
 		return fmt.Sprintf("Split %s%s %s", f.Pattern.Regex, f.Pattern.String, f.Behavior)
 	}

@@ -10,7 +10,7 @@ import (
 	"gqa/configs"
 )
 
-// checkRope refuses rotations that llama.cpp does not know.
+// checkRope rejects rotations that llama.cpp does not support.
 func checkRope(a *configs.Arch) error {
 	g, r := a.Family.GGUF, a.Rope
 	switch {
@@ -28,7 +28,7 @@ func checkRope(a *configs.Arch) error {
 	return nil
 }
 
-// ropeKeys returns the keys of the rotation.
+// ropeKeys returns the keys for the rotation.
 func (b *builder) ropeKeys() []gguf.Key {
 	r := b.arch.Rope
 	keys := []gguf.Key{b.number("rope.dimension_count", r.Dim), b.float("rope.freq_base", r.Theta)}
@@ -39,24 +39,24 @@ func (b *builder) ropeKeys() []gguf.Key {
 		keys = append(keys, gguf.Key{Name: b.key("rope.scaling.type"), Value: r.Type}, b.float("rope.scaling.factor", r.Factor))
 	}
 	if r.Type == "yarn" {
-		usual := 0.1*math.Log(r.Factor) + 1 // what llama.cpp multiplies with by itself
+		usual := 0.1*math.Log(r.Factor) + 1 // the factor that llama.cpp applies by itself
 		keys = append(keys, b.originalContext(), b.float("rope.scaling.attn_factor", r.Scale()/usual))
 	}
 	return keys
 }
 
-// float is a key of the architecture's own with a number.
+// float returns one of the architecture's own keys with a float value.
 func (b *builder) float(name string, x float64) gguf.Key {
 	return gguf.Key{Name: b.key(name), Value: float32(x)}
 }
 
-// originalContext is the key of the context length before positions were stretched.
+// originalContext returns the key for the context length before positions were scaled.
 func (b *builder) originalContext() gguf.Key {
 	return gguf.Key{Name: b.key("rope.scaling.original_context_length"), Value: uint32(b.arch.Rope.OriginalContext)}
 }
 
-// ropeTensors are what each plane's angle is divided by: llama3 scaling in one tensor, longrope's factors up to the original
-// context and beyond it in two.
+// ropeTensors returns the divisors of each plane's angle: a single tensor for llama3 scaling, two for longrope, with
+// the factors up to and beyond the original context.
 func (b *builder) ropeTensors() []Tensor {
 	r := b.arch.Rope
 	switch {
@@ -85,8 +85,8 @@ func factors(name string, values []float64) Tensor {
 	return Tensor{spec, []Part{{Param: -1, Values: narrow}}}
 }
 
-// rotated returns the order of rows in which llama.cpp reads a query or key weight, nil where it is the checkpoint's: the two
-// dims of a plane lie side by side in some of its architectures, half the rotated dims apart in others.
+// rotated returns the order of rows in which llama.cpp reads a query or key weight, or nil if it is the checkpoint's.
+// In some of its architectures the two dims of a plane are adjacent, in others they are half the rotated dims apart.
 func (b *builder) rotated(p configs.Param) []int {
 	turns := []configs.Role{configs.Q, configs.K, configs.QNorm, configs.KNorm}
 	if b.gguf.Rope == "" || !slices.Contains(turns, p.Role) {

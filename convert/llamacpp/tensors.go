@@ -9,7 +9,7 @@ import (
 	"gqa/configs"
 )
 
-// names are llama.cpp's for the tensors of each role, without blk.N. and .weight.
+// names are llama.cpp's tensor names by role, without blk.N. and .weight.
 var names = map[configs.Role]string{
 	configs.Embed: "token_embd", configs.Positions: "position_embd", configs.FinalNorm: "output_norm", configs.Head: "output",
 	configs.AttnNorm: "attn_norm", configs.Q: "attn_q", configs.K: "attn_k", configs.V: "attn_v", configs.O: "attn_output",
@@ -19,7 +19,7 @@ var names = map[configs.Role]string{
 	configs.CrossQ: "cross_attn_q", configs.CrossK: "cross_attn_k", configs.CrossV: "cross_attn_v", configs.CrossO: "cross_attn_o",
 }
 
-// tensors lists the file's tensors in the order in which a forward pass meets them.
+// tensors returns the file's tensors in the order of a forward pass.
 func (b *builder) tensors() ([]Tensor, error) {
 	var all []Tensor
 	for _, p := range b.params {
@@ -37,7 +37,7 @@ func (b *builder) tensors() ([]Tensor, error) {
 	return append(all, b.ropeTensors()...), nil
 }
 
-// joinGroup makes the tensor of a group, and that of its biases.
+// joinGroup returns the tensor of a group, and that of its biases.
 func (b *builder) joinGroup(at place, g *group) []Tensor {
 	name := b.tensorName(at, g)
 	all := []Tensor{b.join(name+".weight", at, g.roles, false)}
@@ -47,7 +47,7 @@ func (b *builder) joinGroup(at place, g *group) []Tensor {
 	return all
 }
 
-// copiedHead is the embedding as a head of its own, with the head's bias if there is one.
+// copiedHead returns the embedding as a separate head, with the head's bias if there is one.
 func (b *builder) copiedHead() []Tensor {
 	embed, _ := b.weight(configs.Embed, outside, false)
 	name, part := names[configs.Head], []Part{{Param: embed}}
@@ -58,13 +58,13 @@ func (b *builder) copiedHead() []Tensor {
 	return head
 }
 
-// group is the weights that make one tensor.
+// group is the weights that form one tensor.
 type group struct {
 	name  string
 	roles []configs.Role
 }
 
-// group returns the tensor that a weight begins, nil for a weight that goes with another's or nowhere.
+// group returns the group that starts with a weight; nil if the weight belongs to another one's group or is not stored.
 func (b *builder) group(p configs.Param) (*group, error) {
 	qkv, gateUp := []configs.Role{configs.Q, configs.K, configs.V}, []configs.Role{configs.Gate, configs.Up}
 	switch {
@@ -89,7 +89,7 @@ func first(role configs.Role, name string, roles []configs.Role) *group {
 	return &group{name, roles}
 }
 
-// biased reports whether a tensor has a bias: where one of its weights has, or where llama.cpp asks for it.
+// biased reports whether a tensor has a bias: because one of its weights has one, or because llama.cpp requires it.
 func (b *builder) biased(at place, roles []configs.Role) bool {
 	return slices.ContainsFunc(roles, func(r configs.Role) bool {
 		_, there := b.weight(r, at, true)
@@ -97,7 +97,7 @@ func (b *builder) biased(at place, roles []configs.Role) bool {
 	})
 }
 
-// join makes a tensor of the weights, or biases, of roles.
+// join returns a tensor of the weights, or biases, of roles.
 func (b *builder) join(name string, at place, roles []configs.Role, bias bool) Tensor {
 	parts := make([]Part, len(roles))
 	for i, role := range roles {
@@ -106,7 +106,7 @@ func (b *builder) join(name string, at place, roles []configs.Role, bias bool) T
 	return Tensor{b.spec(name, roles[0], parts), parts}
 }
 
-// part is the weight, or bias, of a role. A bias that is missing is zeros.
+// part returns the weight, or bias, of a role. A missing bias is zeros.
 func (b *builder) part(role configs.Role, at place, bias bool) Part {
 	if i, ok := b.weight(role, at, bias); ok {
 		p := b.params[i]
@@ -119,7 +119,7 @@ func (b *builder) part(role configs.Role, at place, bias bool) Part {
 	return Part{Param: -1, Values: make([]float32, b.params[w].Shape[0])}
 }
 
-// offset returns what a norm's weight lacks: llama.cpp multiplies with the weight as it is.
+// offset returns the constant missing from a norm's weight: llama.cpp multiplies by the weight without adding one.
 func (b *builder) offset(p configs.Param) float32 {
 	if p.Bias || !p.Role.IsNorm() {
 		return 0
@@ -127,7 +127,7 @@ func (b *builder) offset(p configs.Param) float32 {
 	return float32(b.arch.NormOffset)
 }
 
-// gain returns the factor of logits, which the norm before the head takes in where llama.cpp has no place for it.
+// gain returns the factor of the logits, which is folded into the last norm if llama.cpp does not support it.
 func (b *builder) gain(p configs.Param) float32 {
 	if b.gguf.FoldLogitScale && p.Name == configs.ParamName(configs.FinalNorm, -1, p.Bias) && b.arch.LogitScale != 1 {
 		return float32(b.arch.LogitScale)
@@ -135,7 +135,7 @@ func (b *builder) gain(p configs.Param) float32 {
 	return 0
 }
 
-// spec sums up parts: rows add, and the widest dtype holds all.
+// spec combines the parts' specs: it adds rows and uses the widest dtype.
 func (b *builder) spec(name string, role configs.Role, parts []Part) checkpoints.Spec {
 	s := checkpoints.Spec{Name: name, Shape: []int{0}}
 	for _, part := range parts {
@@ -153,7 +153,7 @@ func (b *builder) spec(name string, role configs.Role, parts []Part) checkpoints
 	return s
 }
 
-// wider returns a dtype that holds both a, if it is not 0, and b.
+// wider returns a dtype that can represent both a, if it is not 0, and b.
 func wider(a, b checkpoints.DType) checkpoints.DType {
 	if a == 0 || a == b {
 		return b
@@ -161,5 +161,5 @@ func wider(a, b checkpoints.DType) checkpoints.DType {
 	return checkpoints.F32
 }
 
-// tables are matrices that are added, not multiplied with: llama.cpp keeps them, like all vectors, in f32.
+// tables are matrices that are added rather than multiplied by: llama.cpp stores them, like all vectors, in f32.
 var tables = []configs.Role{configs.Positions, configs.TokenType, configs.Distances}

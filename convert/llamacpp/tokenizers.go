@@ -11,7 +11,8 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// newByteLevel is GPT-2's kind of tokenizer: llama.cpp needs to know how it cuts words, and does not normalise.
+// newByteLevel describes GPT-2's kind of tokenizer: llama.cpp needs to know how it splits words, and does not
+// normalise.
 func newByteLevel(d *tokenizer.Description) (*vocab, error) {
 	if d.Prefix != "" || d.Suffix != "" {
 		return nil, errors.New("tokenizer.json: llama.cpp has no BPE with continuing_subword_prefix or end_of_word_suffix")
@@ -28,8 +29,8 @@ func newByteLevel(d *tokenizer.Description) (*vocab, error) {
 	return v, err
 }
 
-// newSentencePiece is BPE as SentencePiece trains it. llama.cpp joins the neighbours whose token scores highest, where
-// tokenizer.json lists merges by rank: minus the rank is such a score.
+// newSentencePiece describes BPE as trained by SentencePiece. llama.cpp joins the adjacent pair whose token has the
+// highest score, whereas tokenizer.json ranks merges: minus the rank is such a score.
 func newSentencePiece(d *tokenizer.Description) (*vocab, error) {
 	prefix, notes, err := spacePrefix(d)
 	if err != nil {
@@ -45,16 +46,16 @@ func newSentencePiece(d *tokenizer.Description) (*vocab, error) {
 		if rank, ok := ranks[t.Text]; ok {
 			return float64(-rank)
 		}
-		return float64(-len(d.Merges)) // no merge makes it
+		return float64(-len(d.Merges)) // no merge produces it
 	}
 	if n := missingMerges(d); n > 0 {
-		notes = append(notes, fmt.Sprintf("tokenizer.json lacks %d merges of tokens that stand in its vocabulary, which llama.cpp makes all the same: some words are cut otherwise", n))
+		notes = append(notes, fmt.Sprintf("tokenizer.json lacks %d merges of tokens in its vocabulary, which llama.cpp applies anyway: some words are split differently", n))
 	}
 	extra := []gguf.Key{{Name: "tokenizer.ggml.add_space_prefix", Value: prefix}}
 	return &vocab{model: "llama", pre: "default", extra: extra, notes: notes, score: score}, nil
 }
 
-// missingMerges counts the pairs of tokens that together are a token, and that no merge joins. A tokenizer that was trained by
+// missingMerges counts the pairs of tokens that form a token together but have no merge. A tokenizer trained by
 // SentencePiece has none.
 func missingMerges(d *tokenizer.Description) (n int) {
 	tokens, merges := make(map[string]bool, len(d.Tokens)), make(map[[2]string]bool, len(d.Merges))
@@ -74,11 +75,11 @@ func missingMerges(d *tokenizer.Description) (n int) {
 	return n
 }
 
-// mark is how SentencePiece writes a space.
+// mark stands for a space in SentencePiece.
 const mark = "▁"
 
-// spacePrefix says whether a text gets a space before it. It knows the ways in which tokenizer.json writes spaces as marks, and
-// refuses others.
+// spacePrefix reports whether a space is added before a text. It recognises the ways in which tokenizer.json marks
+// spaces, and rejects others.
 func spacePrefix(d *tokenizer.Description) (prefix bool, notes []string, err error) {
 	for _, c := range append(d.Normalizer, d.PreTokenizer...) {
 		var f struct {
@@ -94,23 +95,23 @@ func spacePrefix(d *tokenizer.Description) (prefix bool, notes []string, err err
 		case c.Type == "Prepend" && f.Prepend == mark:
 			prefix = true
 		case c.Type == "Replace" && f.Pattern.String == " " && f.Content == mark:
-		case c.Type == "Split" && f.Pattern.String == " ": // no spaces are left by then
+		case c.Type == "Split" && f.Pattern.String == " ": // by then there are no spaces left
 		case c.Type == "Metaspace" && f.Replacement == mark:
 			prefix = f.Scheme != "never" && (f.AddPrefixSpace == nil || *f.AddPrefixSpace)
 			if prefix {
-				notes = append(notes, "llama.cpp puts a space before a text that begins with one too, where the tokenizer does not")
+				notes = append(notes, "llama.cpp also adds a space before a text that begins with one; the tokenizer does not")
 			}
 			if f.Scheme == "first" {
-				notes = append(notes, "llama.cpp puts a space after every special token too, where the tokenizer puts one at the start only")
+				notes = append(notes, "llama.cpp adds a space after every special token; the tokenizer adds one only at the start")
 			}
 		default:
-			return false, nil, fmt.Errorf("tokenizer.json: llama.cpp's SentencePiece tokenizers have no %s as here: %.100s", c.Type, c.Raw)
+			return false, nil, fmt.Errorf("tokenizer.json: llama.cpp's SentencePiece tokenizers do not support this %s: %.100s", c.Type, c.Raw)
 		}
 	}
 	return prefix, notes, nil
 }
 
-// newUnigram is SentencePiece's other model, T5's.
+// newUnigram describes SentencePiece's other model, as in T5.
 func newUnigram(d *tokenizer.Description) (*vocab, error) {
 	if d.ByteFallback {
 		return nil, errors.New("tokenizer.json: llama.cpp's Unigram has no byte_fallback")
@@ -130,7 +131,7 @@ func newUnigram(d *tokenizer.Description) (*vocab, error) {
 		case "WhitespaceSplit", "Strip":
 			trim = true
 		default:
-			if strings.Contains(string(c.Raw), `{2,}`) { // Replace: runs of spaces become one
+			if strings.Contains(string(c.Raw), `{2,}`) { // Replace: collapses runs of spaces
 				trim = true
 				continue
 			}
@@ -155,8 +156,8 @@ func precompiled(raw json.RawMessage) ([]byte, error) {
 	return base64.StdEncoding.DecodeString(f.Charsmap)
 }
 
-// newWordPiece is BERT's. llama.cpp always lowercases and strips accents, and marks a word's first piece where tokenizer.json
-// marks the others.
+// newWordPiece describes BERT's tokenizer. llama.cpp always lowercases and strips accents, and marks the first piece of
+// a word where tokenizer.json marks the others.
 func newWordPiece(d *tokenizer.Description) (*vocab, error) {
 	for _, c := range d.Normalizer {
 		f := struct {

@@ -15,16 +15,17 @@ import (
 const (
 	normal      int32 = 1
 	unknown     int32 = 2
-	control     int32 = 3 // special: found in a prompt only where that is asked for, never printed
-	userDefined int32 = 4 // found before anything else, printed
+	control     int32 = 3 // special: recognised in a prompt only on request, and never printed
+	userDefined int32 = 4 // found before anything else, and printed
 	unused      int32 = 5
 	byteToken   int32 = 6
 )
 
-// NoVocab are the keys of a model without a tokenizer: llama.cpp then takes token ids.
+// NoVocab returns the keys of a model without a tokenizer: llama.cpp then accepts token IDs.
 func NoVocab() []gguf.Key { return []gguf.Key{{Name: "tokenizer.ggml.model", Value: "none"}} }
 
-// Vocab returns the keys of a tokenizer for a model with rows embeddings, and notes on where llama.cpp's ids may differ.
+// Vocab returns the keys of a tokenizer for a model with rows embeddings, and notes on where llama.cpp's IDs may
+// differ.
 func Vocab(d *tokenizer.Description, rows int) (keys []gguf.Key, notes []string, err error) {
 	d, notes, err = withRows(d, rows)
 	if err != nil {
@@ -56,7 +57,7 @@ func Vocab(d *tokenizer.Description, rows int) (keys []gguf.Key, notes []string,
 	return append(append(keys, special...), templateKeys(d)...), append(v.notes, more...), nil
 }
 
-// withRows leaves out added tokens beyond the rows of the embedding, with a note: the model cannot read them.
+// withRows drops added tokens beyond the rows of the embedding, with a note: the model cannot read them.
 func withRows(d *tokenizer.Description, rows int) (*tokenizer.Description, []string, error) {
 	if len(d.Tokens) <= rows {
 		return d, nil, nil
@@ -64,7 +65,7 @@ func withRows(d *tokenizer.Description, rows int) (*tokenizer.Description, []str
 	beyond := d.Tokens[rows:]
 	own := slices.ContainsFunc(beyond, func(t tokenizer.Token) bool { return !t.Added && t.Text != "" })
 	if own || slices.ContainsFunc(slices.Concat(d.Before, d.After), func(id int32) bool { return int(id) >= rows }) {
-		return nil, nil, fmt.Errorf("tokenizer.json has ids up to %d, but the embedding has %d rows: it is another model's tokenizer", len(d.Tokens)-1, rows)
+		return nil, nil, fmt.Errorf("tokenizer.json has ids up to %d, but the embedding has %d rows: the tokenizer belongs to another model", len(d.Tokens)-1, rows)
 	}
 	kept := *d
 	kept.Tokens, kept.Special = d.Tokens[:rows], maps.Clone(d.Special)
@@ -72,22 +73,22 @@ func withRows(d *tokenizer.Description, rows int) (*tokenizer.Description, []str
 	return &kept, []string{fmt.Sprintf("the tokenizer's added tokens from id %d on, such as %q, are left out: the embedding has %d rows", rows, beyond[0].Text, rows)}, nil
 }
 
-// vocab is a tokenizer as llama.cpp knows them.
+// vocab is a tokenizer in llama.cpp's terms.
 type vocab struct {
 	model string // gpt2 (byte-level BPE), llama (SentencePiece BPE), t5 (Unigram) or bert (WordPiece)
-	pre   string // of gpt2: the name of its pre-tokenizer
+	pre   string // for gpt2: the name of its pre-tokenizer
 	extra []gguf.Key
 	notes []string
 
-	spell func(string) string           // a token of the model as llama.cpp spells it; nil: as it is
-	score func(tokenizer.Token) float64 // nil: none
+	spell func(string) string           // llama.cpp's spelling of a token; nil: unchanged
+	score func(tokenizer.Token) float64 // nil if there are no scores
 
 	tokens []string
 	types  []int32
 	scores []float32
 }
 
-// newVocab recognises the tokenizer.
+// newVocab recognises the kind of tokenizer.
 func newVocab(d *tokenizer.Description) (*vocab, error) {
 	byteLevel := slices.ContainsFunc(d.PreTokenizer, func(c tokenizer.Component) bool { return c.Type == "ByteLevel" })
 	switch {
@@ -105,7 +106,7 @@ func newVocab(d *tokenizer.Description) (*vocab, error) {
 	return nil, fmt.Errorf("tokenizer.json: llama.cpp has no tokenizer of type %s", d.Kind)
 }
 
-// addTokens lists the tokens by id; ids that no token has, up to the embedding's rows, get names of their own.
+// addTokens lists the tokens by ID; unused IDs, up to the embedding's rows, get placeholder names.
 func (v *vocab) addTokens(d *tokenizer.Description, rows int) error {
 	seen := make(map[string]int, rows)
 	for id := range rows {
@@ -121,7 +122,7 @@ func (v *vocab) addTokens(d *tokenizer.Description, rows int) error {
 			}
 		}
 		if other, twice := seen[name]; twice {
-			return fmt.Errorf("tokenizer.json: ids %d and %d are both %q, which llama.cpp refuses", other, id, name)
+			return fmt.Errorf("tokenizer.json: ids %d and %d are both %q, which llama.cpp rejects", other, id, name)
 		}
 		seen[name] = id
 		v.tokens, v.types, v.scores = append(v.tokens, name), append(v.types, kind), append(v.scores, float32(score))
@@ -143,7 +144,7 @@ func tokenType(t tokenizer.Token, model string) int32 {
 	return normal
 }
 
-// isByte recognises <0x00> to <0xFF>.
+// isByte reports whether a token is one of <0x00> to <0xFF>.
 func isByte(token string) bool {
 	hex, ok := strings.CutPrefix(token, "<0x")
 	return ok && len(hex) == 3 && hex[2] == '>' && strings.Trim(hex[:2], "0123456789ABCDEF") == ""
@@ -157,7 +158,7 @@ func mergeLines(merges [][2]string) []string {
 	return lines
 }
 
-// roleKeys are llama.cpp's keys of special tokens, by tokenizer_config.json's. It spells one of them wrong.
+// roleKeys maps the keys of special tokens in tokenizer_config.json to llama.cpp's, one of which is misspelt.
 var roleKeys = []struct{ role, key string }{
 	{"bos_token", "bos_token_id"},
 	{"eos_token", "eos_token_id"},
@@ -168,7 +169,8 @@ var roleKeys = []struct{ role, key string }{
 	{"mask_token", "mask_token_id"},
 }
 
-// specialKeys names the special tokens and says which of them surround a text, as the post-processor has it.
+// specialKeys returns the keys of the special tokens and of which of them surround a text according to the
+// post-processor.
 func specialKeys(d *tokenizer.Description) (keys []gguf.Key, notes []string) {
 	ids := make(map[string]int32, len(d.Special))
 	for role, id := range d.Special {
@@ -180,7 +182,7 @@ func specialKeys(d *tokenizer.Description) (keys []gguf.Key, notes []string) {
 	}
 	addBOS, ok := surround(ids, "bos_token", d.Before)
 	if !ok {
-		notes = append(notes, fmt.Sprintf("the tokenizer puts tokens %v before every text, which llama.cpp does not: write them into the prompt", d.Before))
+		notes = append(notes, fmt.Sprintf("the tokenizer adds tokens %v before every text, and llama.cpp does not: write them into the prompt", d.Before))
 	}
 	after := "eos_token"
 	if d.Kind == "WordPiece" {
@@ -188,7 +190,7 @@ func specialKeys(d *tokenizer.Description) (keys []gguf.Key, notes []string) {
 	}
 	addEOS, ok := surround(ids, after, d.After)
 	if !ok {
-		notes = append(notes, fmt.Sprintf("the tokenizer puts tokens %v after every text, which llama.cpp does not", d.After))
+		notes = append(notes, fmt.Sprintf("the tokenizer adds tokens %v after every text, and llama.cpp does not", d.After))
 	}
 	for _, r := range roleKeys {
 		if id, there := ids[r.role]; there {
@@ -200,8 +202,8 @@ func specialKeys(d *tokenizer.Description) (keys []gguf.Key, notes []string) {
 		gguf.Key{Name: "tokenizer.ggml.add_eos_token", Value: addEOS && after == "eos_token"}), notes
 }
 
-// surround says whether llama.cpp adds role's token at its side of a text, and whether that is what the tokenizer does. Where
-// the tokenizer adds another single token, or there is none for the role, that token takes the role.
+// surround reports whether llama.cpp is to add role's token at its end of a text, and whether this matches the
+// tokenizer. If the tokenizer adds another single token, or the role has none, that token takes the role.
 func surround(ids map[string]int32, role string, tokens []int32) (add, same bool) {
 	if len(tokens) != 1 {
 		return false, len(tokens) == 0
@@ -210,7 +212,7 @@ func surround(ids map[string]int32, role string, tokens []int32) (add, same bool
 	return true, true
 }
 
-// templateKeys are the chat templates.
+// templateKeys returns the chat templates.
 func templateKeys(d *tokenizer.Description) []gguf.Key {
 	var keys []gguf.Key
 	if t, ok := d.Templates["default"]; ok {

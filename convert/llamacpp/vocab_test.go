@@ -81,7 +81,7 @@ func TestVocab(t *testing.T) {
 	}
 }
 
-// TestSpiece: a folder with a SentencePiece model alone gives what its tokenizer.json would.
+// TestSpiece: a folder with only a SentencePiece model gives the same result as its tokenizer.json.
 func TestSpiece(t *testing.T) {
 	for name, c := range map[string]struct {
 		class, file string
@@ -150,7 +150,7 @@ func TestTokenTypes(t *testing.T) {
 	}
 }
 
-// TestScores: joining by score is merging by rank.
+// TestScores: joining by score is equivalent to merging by rank.
 func TestScores(t *testing.T) {
 	d := describe(t, "llama2", "", "", nil)
 	keys, _, err := Vocab(d, len(d.Tokens))
@@ -226,7 +226,7 @@ func TestVocabRefuses(t *testing.T) {
 		"always lowercases":                          {"bert", `"lowercase":true`, `"lowercase":false`},
 		"ignore_merges false":                        {"bloom", ` ?[^(`, ` ?[^x(`},
 		"no normalizer Lowercase":                    {"neox", `"NFC"`, `"Lowercase"`},
-		"no NFC as here":                             {"llama2", `"normalizers":[`, `"normalizers":[{"type":"NFC"},`},
+		"do not support this NFC":                    {"llama2", `"normalizers":[`, `"normalizers":[{"type":"NFC"},`},
 	} {
 		t.Run(want, func(t *testing.T) {
 			d := describe(t, c.name, c.old, c.new, nil)

@@ -11,12 +11,13 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// rounds bounds the alternation of an alignment; it ends as soon as a round gains nothing, or next to nothing.
+// rounds limits the rounds of an alignment; it stops as soon as a round gains less than enough.
 const rounds, enough = 30, 1e-6
 
-// alignFree turns each member by an orthogonal map so that all are as close to their mean as can be: generalised Procrustes
-// (Gower 1975). With the second moments G between members, the mean of the turned ones is Σ A_a·M_a/n, and the best map of
-// member m is the orthogonal polar factor of mean·M_mᵀ = Σ A_a·G_am/n. The mean is scaled to its members' size.
+// alignFree applies an orthogonal map to each member so that all are as close to their mean as possible: generalised
+// Procrustes analysis (Gower 1975). Given the second moments G between members, the mean of the mapped members is Σ
+// A_a·M_a/n, and the best map of member m is the orthogonal polar factor of mean·M_mᵀ = Σ A_a·G_am/n. The mean is
+// scaled to the members' size.
 func alignFree(p *projection, b block, members []int) solution {
 	n, dim := len(members), len(b.dims)
 	wide, g := n*dim, p.moments(b, members)
@@ -35,13 +36,13 @@ func alignFree(p *projection, b block, members []int) solution {
 	return aligned(maps, size, math.Sqrt(norm))
 }
 
-// procrustes returns the n orthogonal maps [dim, dim] that bring members with the second moments g [n*dim]² nearest to each other,
-// and the squared norm of the turned members' sum; nil if the merge is to end.
+// procrustes returns n orthogonal maps [dim, dim] that bring members with second moments g [n*dim]² closest to each
+// other, and the squared norm of the sum of the mapped members; nil if the merge is cancelled.
 func (p *projection) procrustes(g []float32, n, dim int) (turns [][]float32, norm float64) {
 	wide := n * dim
 	turns = make([][]float32, n)
 	sums := make([]float32, dim*wide)
-	copy(sums, g[:dim*wide]) // the first as it is: the others turn to it
+	copy(sums, g[:dim*wide]) // start with the first member; the others align with it
 	for range rounds {
 		if p.stopped() {
 			return nil, 0
@@ -83,7 +84,7 @@ func columns(m []float32, wide, lo, n int) []float32 {
 	return all
 }
 
-// beside puts matrices of dim rows side by side.
+// beside concatenates matrices of dim rows horizontally.
 func beside(all [][]float32, dim int) []float32 {
 	var m []float32
 	for row := range dim {
@@ -95,12 +96,13 @@ func beside(all [][]float32, dim int) []float32 {
 	return m
 }
 
-// aligned shares the mean of the turned members. size is the sum of their norms, sum the norm of their sum.
+// aligned returns the solution that shares the mean of the mapped members. size is the sum of their norms, sum the norm
+// of their sum.
 func aligned(turns []*mat.Dense, size, sum float64) solution {
 	n := float64(len(turns))
 	sol := solution{scale: 1}
 	if sum > 0 {
-		sol.scale = size / sum // of the mean: (size/n) / (sum/n)
+		sol.scale = size / sum // scale of the mean: (size/n) / (sum/n)
 	}
 	for _, a := range turns {
 		var in mat.Dense
@@ -111,7 +113,7 @@ func aligned(turns []*mat.Dense, size, sum float64) solution {
 	return sol
 }
 
-// inner is the sum of the products of two matrices' elements.
+// inner returns the sum of the products of two matrices' elements.
 func inner(a, b *mat.Dense) float64 {
 	sum := 0.0
 	x, y := a.RawMatrix(), b.RawMatrix()
@@ -123,7 +125,7 @@ func inner(a, b *mat.Dense) float64 {
 	return sum
 }
 
-// alignPlane turns each member's plane by an angle, as alignFree turns all dims.
+// alignPlane rotates each member's plane by an angle, as alignFree does for all dims.
 func alignPlane(p *projection, b block, members []int) solution {
 	h := p.hermitian(b, members)
 	phases := make([]complex128, len(members))
@@ -166,7 +168,8 @@ func phase(z complex128) complex128 {
 	return 1
 }
 
-// hermitian is the second moment between members of a plane (i, j) as the complex number x_i + 1i·x_j: E[z_a·conj(z_b)].
+// hermitian returns the second moments between members of a plane (i, j), taken as the complex number x_i + 1i·x_j:
+// E[z_a·conj(z_b)].
 func (p *projection) hermitian(b block, members []int) [][]complex128 {
 	i, j := b.dims[0], b.dims[1]
 	all := make([][]complex128, len(members))
@@ -180,12 +183,12 @@ func (p *projection) hermitian(b block, members []int) [][]complex128 {
 	return all
 }
 
-// complexMap is multiplication by z of a plane's two rows.
+// complexMap returns multiplication by z as a map of a plane's two rows.
 func complexMap(z complex128) *mat.Dense {
 	return mat.NewDense(2, 2, []float64{real(z), -imag(z), imag(z), real(z)})
 }
 
-// alignSign gives each member a sign, as alignFree a map.
+// alignSign chooses a sign for each member, where alignFree chooses a map.
 func alignSign(p *projection, b block, members []int) solution {
 	g := p.traces(b, members)
 	signs := make([]float64, len(members))
@@ -198,12 +201,12 @@ func alignSign(p *projection, b block, members []int) solution {
 	return signed(b, signs, g)
 }
 
-// alignFixed is the mean, as large as its members.
+// alignFixed returns the mean, scaled to the members' size.
 func alignFixed(p *projection, b block, members []int) solution {
 	return signed(b, slices.Repeat([]float64{1}, len(members)), p.traces(b, members))
 }
 
-// traces are the members' inner products.
+// traces returns the members' inner products.
 func (p *projection) traces(b block, members []int) [][]float64 {
 	g := make([][]float64, len(members))
 	for i, h := range members {
@@ -218,7 +221,7 @@ func (p *projection) traces(b block, members []int) [][]float64 {
 	return g
 }
 
-// signed shares the mean of the members with those signs.
+// signed returns the solution that shares the mean of the members with the given signs.
 func signed(b block, signs []float64, g [][]float64) solution {
 	turns, size, sum := make([]*mat.Dense, len(signs)), 0.0, 0.0
 	for m, sg := range signs {
@@ -231,7 +234,8 @@ func signed(b block, signs []float64, g [][]float64) solution {
 	return aligned(turns, size, math.Sqrt(math.Max(0, sum)))
 }
 
-// flip turns the signs that point away from the sum of the others, one after the other, and says whether any did.
+// flip flips, one after the other, the signs of members that point away from the sum of the others, and reports whether
+// it flipped any.
 func flip(signs []float64, g [][]float64) (flipped bool) {
 	for m := range signs {
 		sum := 0.0

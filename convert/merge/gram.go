@@ -9,14 +9,14 @@ import (
 	"gqa/internal/cpu/pool"
 )
 
-// Moment is what is known of a projection's inputs: their mean [dim] and covariance [dim, dim]. The nil Moment is mean zero
-// and the identity: nothing is known, and the weights themselves are compared.
+// Moment is the mean [dim] and covariance [dim, dim] of a projection's inputs. A nil Moment stands for mean zero and
+// the identity: the inputs are unknown, and the weights themselves are compared.
 type Moment struct{ Mean, Cov []float32 }
 
-// projectRows are computed between two looks at the context.
+// projectRows is the number of rows computed between two checks of the context.
 const projectRows = 1024
 
-// project returns W·Cov, a copy of W without a moment. It ends early where ctx does.
+// project returns W·Cov, or a copy of W without a moment. It stops early if ctx is done.
 func (m *Moment) project(ctx context.Context, l Linear) []float32 {
 	out := len(l.W) / l.In
 	p := make([]float32, len(l.W))
@@ -48,7 +48,8 @@ func (m *Moment) mean(l Linear) []float64 {
 	return mean
 }
 
-// gram returns the covariance of the projection's outputs, [out, out], between heads of size rows that stand in one of the parts.
+// gram returns the covariance of the projection's outputs, [out, out], between heads of size rows that are in the same
+// part.
 func (m *Moment) gram(ctx context.Context, l Linear, size int, parts [][]int) []float32 {
 	out := len(l.W) / l.In
 	g, p := make([]float32, out*out), m.project(ctx, l)
@@ -121,7 +122,7 @@ func (a *Attention) outputReaders() []*mat.SymDense {
 	return sumReaders(moments, a.groupSize())
 }
 
-// sumReaders adds up the moments of the heads that read one KV head.
+// sumReaders sums the moments of the query heads that read the same KV head.
 func sumReaders(moments []*mat.SymDense, group int) []*mat.SymDense {
 	var sums []*mat.SymDense
 	for h, m := range moments {

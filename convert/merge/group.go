@@ -10,7 +10,7 @@ import (
 	"gqa/internal/cpu/pool"
 )
 
-// contiguous returns groups of neighbours.
+// contiguous returns groups of adjacent heads.
 func contiguous(heads, groups int) [][]int {
 	all := make([][]int, groups)
 	for h := range heads {
@@ -20,24 +20,24 @@ func contiguous(heads, groups int) [][]int {
 	return all
 }
 
-// searchWork is how many multiplications of small matrices an exhaustive search may take: a few seconds.
+// searchWork is the maximum number of multiplications of small matrices in an exhaustive search: a few seconds.
 const searchWork = 4e9
 
-// Search looks for the groups of heads that keep the most energy, as shares of all that there is: of one module, or the sum
-// over several that must have one order of heads. Where partitions are few the best of all is found; else the best that
-// annealing finds for the sum over pairs, which needs the energy of pairs alone.
+// Search finds the groups of heads that keep the most energy, as a fraction of the total: for one module, or summed
+// over several that must share one order of heads. If there are few partitions, it finds the optimum; otherwise it uses
+// annealing on the sum over pairs, for which only the energies of pairs are needed.
 type Search struct {
 	Method Method
 	Groups int
-	Seed   uint64 // of annealing
+	Seed   uint64 // random seed for annealing
 
 	heads, size int
-	sets        []uint32 // of heads, as bits, whose energies count; nil: those of pairs do
+	sets        []uint32 // sets of heads, as bits, whose energies are used; nil: only pairs
 	energies    []float64
 	pair        [][]float64
 }
 
-// Add counts a module in, with what is known of its inputs. All have as many KV heads.
+// Add adds a module, with the moments of its inputs. All modules must have the same number of KV heads.
 func (s *Search) Add(ctx context.Context, a *Attention, in Inputs) error {
 	_, _, err := s.add(ctx, a, in)
 	return err
@@ -81,7 +81,7 @@ func (s *Search) count(k, v *projection) {
 	})
 }
 
-// begin decides, by how many partitions there are, which energies count.
+// begin decides which energies to use, given the number of partitions.
 func (s *Search) begin(heads, headDim int) {
 	s.heads, s.size = heads, heads/s.Groups
 	if work := binomial(heads, s.size) * math.Pow(float64(s.size*headDim), 3); heads <= 16 && work <= searchWork {
@@ -114,8 +114,8 @@ func binomial(n, k int) float64 {
 	return b
 }
 
-// partition returns the best partition of at most 16 heads into sets, whose energies add up: for each set of heads that are left,
-// the best group for its first.
+// partition returns the partition of at most 16 heads into sets with the largest sum of energies, by dynamic
+// programming: for each set of remaining heads, the best group for its first head.
 func partition(heads, size int, sets []uint32, energies []float64) [][]int {
 	byFirst := make([][]int, heads) // indices of sets, by their first head
 	for i, s := range sets {
@@ -129,7 +129,8 @@ func partition(heads, size int, sets []uint32, energies []float64) [][]int {
 		}
 		for _, i := range byFirst[bits.TrailingZeros32(left)] {
 			s := sets[i]
-			// The first that fits is a choice whatever its energy: without one the walk back below would not end.
+			// The first set that fits is always chosen, whatever its energy: otherwise the walk back below would not
+			// end.
 			if sum := energies[i] + value[left&^s]; s&^left == 0 && (choice[left] == 0 || sum > value[left]) {
 				value[left], choice[left] = sum, s
 			}
@@ -161,7 +162,7 @@ func members(set uint32) []int {
 	return all
 }
 
-// addPairs adds the energy of every two heads together to pair.
+// addPairs adds the energy of every pair of heads to pair.
 func addPairs(pair [][]float64, energy func([]int) float64) {
 	heads := len(pair)
 	pool.For(heads*heads, 1, func(lo, hi int) {
@@ -174,11 +175,11 @@ func addPairs(pair [][]float64, energy func([]int) float64) {
 	})
 }
 
-// anneal swaps heads between groups to raise the sum of pairs' energies, downhill ever more rarely (Kirkpatrick et al. 1983);
-// the same seed gives the same groups.
+// anneal swaps heads between groups to increase the sum of pairs' energies, accepting losses ever more rarely
+// (Kirkpatrick et al. 1983). The same seed gives the same groups.
 func anneal(heads, size int, pair [][]float64, seed uint64) [][]int {
 	r := rand.New(rand.NewPCG(seed, 0))
-	order := make([]int, heads) // groups of size, one after the other
+	order := make([]int, heads) // groups of size heads, one after the other
 	for i := range order {
 		order[i] = i
 	}
@@ -204,7 +205,7 @@ func anneal(heads, size int, pair [][]float64, seed uint64) [][]int {
 	return sorted(best, size)
 }
 
-// swapGain returns what the sum over pairs within groups gains when places i and j change heads.
+// swapGain returns the increase in the sum over pairs within groups when the heads at i and j are swapped.
 func swapGain(order []int, size int, pair [][]float64, i, j int) float64 {
 	a, b := order[i], order[j]
 	d := 0.0
@@ -219,7 +220,7 @@ func swapGain(order []int, size int, pair [][]float64, i, j int) float64 {
 	return d
 }
 
-// spread returns the difference between the best pair and the worst: never zero.
+// spread returns the difference between the best and the worst pair, never zero.
 func spread(pair [][]float64) float64 {
 	low, high := math.Inf(1), math.Inf(-1)
 	for i := range pair {
@@ -230,7 +231,7 @@ func spread(pair [][]float64) float64 {
 	return max(high-low, 1e-300)
 }
 
-// sorted cuts the order in groups, members ascending, groups by their first.
+// sorted splits order into groups, with ascending members, sorted by first member.
 func sorted(order []int, size int) [][]int {
 	var groups [][]int
 	for g := range slices.Chunk(order, size) {

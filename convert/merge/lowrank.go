@@ -9,11 +9,11 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// lowRank finds the shared head that keeps most of what readers see: with R_m the root of a reader's second moment, the best
-// approximation of the stacked R_m·M_m by one head's worth of rows is their truncated singular value decomposition in the
-// metric of the inputs (Eckart & Young 1936). Its left vectors E are the top eigenvectors of the stack's second moment, so
-// that shared = Σ E_mᵀ·R_m·M_m and M_m ≈ R_m⁻¹·E_m·shared. Each row of the shared head is scaled so that it and what reads
-// it are of one size, and all so that it is as large as a member.
+// lowRank finds the shared head that keeps most of what readers see. With R_m the root of a reader's second moment, the
+// best approximation of the stacked R_m·M_m by one head's worth of rows is their truncated singular value decomposition
+// in the metric of the inputs (Eckart & Young 1936). Its left vectors E are the top eigenvectors of the stack's second
+// moment, so that shared = Σ E_mᵀ·R_m·M_m and M_m ≈ R_m⁻¹·E_m·shared. Each row of the shared head is scaled to the size
+// of the weights that read it, and then all rows to the size of a member.
 func lowRank(p *projection, b block, members []int) solution {
 	dim := len(b.dims)
 	vectors, values, ok := top(p.ctx, p.stack(b, members), len(members)*dim, dim)
@@ -51,8 +51,9 @@ func (p *projection) stack(b block, members []int) []float32 {
 	return all
 }
 
-// balance returns what the rows of the shared head, whose second moments are values, are multiplied by: the fourth root of the
-// inverse leaves rows and their readers alike in size; then all as one to the members' mean size. A row of nothing stays so.
+// balance returns factors for the rows of the shared head, whose second moments are values. The fourth root of the
+// inverse makes rows and their readers equal in size; a common factor then scales them to the members' mean size. A
+// zero row stays zero.
 func (p *projection) balance(b block, members []int, values []float64) []float64 {
 	factors, sum, size := make([]float64, len(values)), 0.0, 0.0
 	for i, v := range values {
@@ -125,7 +126,7 @@ func fromEigen(v *mat.Dense, d []float64) *mat.Dense {
 }
 
 // lowRankPlane is lowRank for a rotary plane, where the maps are complex numbers: the first principal component of the
-// members' planes, each weighted by the size of its queries there. What is lost of the scores' size is given back.
+// members' planes, each weighted by the size of its queries there. The loss in the size of the scores is compensated.
 func lowRankPlane(p *projection, b block, members []int) solution {
 	h, rho := p.weightedPlane(b, members)
 	u, top := principal(h)
@@ -138,7 +139,7 @@ func lowRankPlane(p *projection, b block, members []int) solution {
 	if top > 0 {
 		sol.scale = math.Sqrt(total / top)
 	}
-	norm := 1.0 // the shared plane, of second moment top, is made as large as a member
+	norm := 1.0 // scale the shared plane, of second moment top, to the size of a member
 	if top > 0 && size > 0 {
 		norm = math.Sqrt(size / float64(len(members)) / top)
 	}
@@ -149,7 +150,8 @@ func lowRankPlane(p *projection, b block, members []int) solution {
 	return sol
 }
 
-// weightedPlane returns the plane's second moment between members, each times rho, the root mean square of its queries there.
+// weightedPlane returns the plane's second moments between members, each times rho, the root mean square of its queries
+// there.
 func (p *projection) weightedPlane(b block, members []int) (h [][]complex128, rho []float64) {
 	h, rho = p.hermitian(b, members), make([]float64, len(members))
 	top := 0.0
@@ -168,8 +170,8 @@ func (p *projection) weightedPlane(b block, members []int) (h [][]complex128, rh
 	return h, rho
 }
 
-// principal returns the eigenvector of the largest eigenvalue of a Hermitian matrix, and that value. A Hermitian n×n is a symmetric
-// 2n×2n, where each eigenvalue stands twice.
+// principal returns the eigenvector of the largest eigenvalue of a Hermitian matrix, and the eigenvalue. A Hermitian
+// n×n matrix corresponds to a symmetric 2n×2n one, which has each eigenvalue twice.
 func principal(h [][]complex128) (u []complex128, value float64) {
 	n := len(h)
 	s := mat.NewSymDense(2*n, nil)

@@ -8,11 +8,11 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// fit is how well shared heads stand for their members, added up over blocks.
+// fit measures how well shared heads approximate their members, summed over blocks.
 type fit struct {
-	dot, own, given float64 // of member and what stands for it: inner product, squared norms
-	kept, total     float64 // second moment in the readers' metric: what can be kept by the best scale, and what there was
-	lost            float64 // that of the difference
+	dot, own, given float64 // of member and approximation: inner product, squared norms
+	kept, total     float64 // second moment in the readers' metric: what the best scale can keep, and the total
+	lost            float64 // second moment of the difference
 }
 
 func (f *fit) add(g fit) {
@@ -20,7 +20,7 @@ func (f *fit) add(g fit) {
 	f.kept, f.total, f.lost = f.kept+g.kept, f.total+g.total, f.lost+g.lost
 }
 
-// cosine returns that of members and what stands for them.
+// cosine returns the cosine between members and their approximations.
 func (f *fit) cosine() float64 { return f.dot / math.Sqrt(f.own*f.given) }
 
 // measure returns the fit of a solution.
@@ -42,8 +42,8 @@ func (p *projection) measure(b block, members []int, sol solution) fit {
 	return f
 }
 
-// sharedMoments returns the second moments of the shared head and each member, and that of the shared head, [n, n] each. g are
-// those of the members.
+// sharedMoments returns the second moments between the shared head and each member, and of the shared head itself, [n,
+// n] each. g are the second moments of the members.
 func sharedMoments(g []float32, n int, sol solution) (to []*mat.Dense, shared *mat.Dense) {
 	ins := make([][]float32, len(sol.in))
 	for m := range ins {
@@ -76,7 +76,8 @@ func weighed(dot, own, given float64) fit {
 	return f
 }
 
-// energy returns what of the members' second moment, in their readers' metric, a group keeps: over all blocks.
+// energy returns the part of the members' second moment, in their readers' metric, that a group keeps, summed over all
+// blocks.
 func (p *projection) energy(m Method, members []int) float64 {
 	kept := 0.0
 	for _, b := range p.blocks {
@@ -89,7 +90,7 @@ func (p *projection) energy(m Method, members []int) float64 {
 	return kept
 }
 
-// lowRankEnergy returns what lowRank keeps, without its vectors.
+// lowRankEnergy returns the energy that lowRank keeps, without computing its vectors.
 func (p *projection) lowRankEnergy(b block, members []int) float64 {
 	n := len(members) * len(b.dims)
 	stack, m := p.stack(b, members), mat.NewSymDense(n, nil)

@@ -10,57 +10,57 @@ import (
 	"gqa/internal/cpu/pool"
 )
 
-// Method is how the K (or V) heads of a group become one.
+// Method is a way to replace the K (or V) heads of a group by one.
 type Method string
 
-// The methods: those of Figure 4 of Ainslie et al. 2023 (arXiv 2305.13245), and two that use the maps that leave attention
-// unchanged.
+// The methods: those of Figure 4 of Ainslie et al. 2023 (arXiv 2305.13245), and two that use the maps that leave
+// attention unchanged.
 const (
-	Mean       Method = "mean"       // their mean: what the paper recommends
+	Mean       Method = "mean"       // their mean, as recommended by the paper
 	First      Method = "first"      // the group's first head
-	Random     Method = "random"     // a new head, normally distributed like the tensor; Merge has no use for it
-	Align      Method = "align"      // the mean of the heads once they are aligned, scaled to their size
+	Random     Method = "random"     // a new head, normally distributed like the tensor; not supported by Merge
+	Align      Method = "align"      // the mean of the aligned heads, scaled to their size
 	Calibrated Method = "calibrated" // the head that keeps most of what queries and the output read
 )
 
 // Methods lists the methods.
 var Methods = []string{string(Mean), string(First), string(Random), string(Align), string(Calibrated)}
 
-// Aligns reports whether the method aligns the heads of a group, which changes q and o too: Merge computes all of a layer's
-// attention together. The other methods replace keys and values alone.
+// Aligns reports whether the method aligns the heads of a group. This changes q and o too: Merge computes all of a
+// layer's attention together. The other methods only replace keys and values.
 func (m Method) Aligns() bool { return m == Align || m == Calibrated }
 
-// Options say how to merge.
+// Options configure a merge.
 type Options struct {
-	Groups  int // KV heads of the result; divides those there are
+	Groups  int // number of KV heads of the result; must divide the current number
 	Method  Method
-	Similar bool   // choose which heads share; else neighbours do
-	Seed    uint64 // of a search that cannot be exhaustive
-	// Parts are the KV heads of each group, where they are known: what a Search over several modules found.
+	Similar bool   // choose which heads share; otherwise adjacent heads do
+	Seed    uint64 // random seed for a search that cannot be exhaustive
+	// Parts are the KV heads of each group, if already known: the result of a Search over several modules.
 	Parts [][]int
 }
 
-// Inputs are the moments of what the projections read; the nil Moment is the identity.
+// Inputs are the moments of the projections' inputs; a nil Moment is the identity.
 type Inputs struct {
-	Query, KeyValue *Moment // the same, but in cross-attention
+	Query, KeyValue *Moment // equal, except in cross-attention
 }
 
-// Group is what became of one group.
+// Group is the result for one group.
 type Group struct {
 	Members []int // the KV heads that share, as numbered before
 	K, V    Fit
 }
 
-// Fit says how well a shared head stands for its members.
+// Fit measures how well a shared head approximates its members.
 type Fit struct {
-	Cosine float64 // of the members and what stands for them, over their inputs
-	Energy float64 // share of the members' second moment, as their readers see it, that the shared head can hold
-	Scale  float64 // what was multiplied by to keep the members' size: mean over the dims
-	Error  float64 // relative squared error, as readers see it
+	Cosine float64 // between the members and their approximations, over their inputs
+	Energy float64 // fraction of the members' second moment, in their readers' metric, that the shared head can hold
+	Scale  float64 // factor that keeps the members' size: mean over the dims
+	Error  float64 // relative squared error in the readers' metric
 }
 
-// Merge returns a with o.Groups KV heads, and what became of each group. a is left as it is. Query heads are in the groups'
-// order: those of the first group's members first. It is an error if what comes out is not finite.
+// Merge returns a with o.Groups KV heads, and the result for each group, without changing a. Query heads are reordered
+// by group: those of the first group's members come first. It is an error if the result is not finite.
 func Merge(ctx context.Context, a *Attention, in Inputs, o Options) (*Attention, []Group, error) {
 	if solvers[o.Method] == nil {
 		return nil, nil, fmt.Errorf("method %q does not merge heads", o.Method)
@@ -87,19 +87,19 @@ func Merge(ctx context.Context, a *Attention, in Inputs, o Options) (*Attention,
 	return merged, groups, nil
 }
 
-// reportOf says what became of each group.
+// reportOf returns the result for each group.
 func reportOf(parts [][]int, keys, values []maps) ([]Group, error) {
 	groups := make([]Group, len(parts))
 	for g, members := range parts {
 		groups[g] = Group{Members: members, K: keys[g].fit, V: values[g].fit}
 		if !groups[g].K.finite() || !groups[g].V.finite() {
-			return nil, errors.New("how well the shared heads stand for their members is not a finite number: weights are too large or too small")
+			return nil, errors.New("the fit of the shared heads is not a finite number: weights are too large or too small")
 		}
 	}
 	return groups, nil
 }
 
-// grouped finds which heads share, and what there is to know of keys and values.
+// grouped determines which heads share, and the statistics of keys and values.
 func (a *Attention) grouped(ctx context.Context, in Inputs, o Options) (parts [][]int, k, v *projection, err error) {
 	if o.Parts == nil && o.Similar {
 		search := Search{Method: o.Method, Groups: o.Groups, Seed: o.Seed}
@@ -120,7 +120,7 @@ func (f Fit) finite() bool {
 	return !math.IsNaN(sum) && !math.IsInf(sum, 0)
 }
 
-// finite reports whether all weights and biases are.
+// finite reports whether all weights and biases are finite.
 func (a *Attention) finite() bool {
 	for _, x := range [][]float32{
 		a.Q.W, a.Q.Bias, a.K.W, a.K.Bias, a.V.W, a.V.Bias, a.O.W, a.O.Bias, a.QNorm.W, a.QNorm.Bias, a.KNorm.W, a.KNorm.Bias,
@@ -132,7 +132,7 @@ func (a *Attention) finite() bool {
 	return true
 }
 
-// maps are one group's solution over all dims of a head: shared = Σ in[m]·member m, member m ≈ out[m]·shared.
+// maps is one group's solution over all dims of a head: shared = Σ in[m]·member m, member m ≈ out[m]·shared.
 type maps struct {
 	in, out [][]float32 // by member: [headDim, headDim]
 	fit     Fit
@@ -163,7 +163,7 @@ func (p *projection) merge(m Method, parts [][]int) []maps {
 	return all
 }
 
-// newMaps returns maps of zeros for members.
+// newMaps returns zero maps for members.
 func newMaps(members, headDim int) (m maps) {
 	for range members {
 		m.in = append(m.in, make([]float32, headDim*headDim))
@@ -172,7 +172,7 @@ func newMaps(members, headDim int) (m maps) {
 	return m
 }
 
-// put places a block's maps among those of the head.
+// put copies a block's maps into those of the head.
 func (m *maps) put(b block, headDim int, sol solution) {
 	for i := range sol.in {
 		for r, dr := range b.dims {
@@ -184,7 +184,7 @@ func (m *maps) put(b block, headDim int, sol solution) {
 	}
 }
 
-// summary returns the fit over all blocks. What is empty fits.
+// summary returns the fit over all blocks. An empty head fits.
 func (p *projection) summary(fits []fit, scales []float64) Fit {
 	var all fit
 	scale := 0.0
@@ -246,8 +246,8 @@ func (a *Attention) share(l Linear, parts [][]int, all []maps) Linear {
 	return s
 }
 
-// readers calls f for every query head in its new order: at, where it comes to stand, h, where it stood, and the map of the
-// shared head to the one that it read, if there are maps.
+// readers calls f for every query head in the new order, with its new position at, its old position h, and the map from
+// the shared head to the one that it read, if there are maps.
 func (a *Attention) readers(parts [][]int, all []maps, f func(at, h int, out []float32)) {
 	at := 0
 	for g, members := range parts {
@@ -264,7 +264,7 @@ func (a *Attention) readers(parts [][]int, all []maps, f func(at, h int, out []f
 	}
 }
 
-// readKeys returns q reading shared keys: q·(out·k) = (outᵀ·q)·k.
+// readKeys returns q for shared keys: q·(out·k) = (outᵀ·q)·k.
 func (a *Attention) readKeys(parts [][]int, all []maps) Linear {
 	d := a.HeadDim
 	q := Linear{W: make([]float32, len(a.Q.W)), In: a.Q.In}
@@ -280,7 +280,7 @@ func (a *Attention) readKeys(parts [][]int, all []maps) Linear {
 	return q
 }
 
-// readValues returns o reading shared values: o·(out·v) = (o·out)·v.
+// readValues returns o for shared values: o·(out·v) = (o·out)·v.
 func (a *Attention) readValues(parts [][]int, all []maps) Linear {
 	d, width := a.HeadDim, a.O.In
 	o := Linear{W: make([]float32, len(a.O.W)), Bias: a.O.Bias, In: width}
@@ -290,8 +290,8 @@ func (a *Attention) readValues(parts [][]int, all []maps) Linear {
 	return o
 }
 
-// shareNorm pools the weights of the keys' norm, in the shares that the keys have. Signs are behind the weights: they turn a
-// bias alone.
+// shareNorm pools the weights of the keys' norm, in the proportions of the keys. Signs come after the weights: they
+// only change the bias.
 func (a *Attention) shareNorm(parts [][]int, all []maps) Vector {
 	d := a.HeadDim
 	n := a.KNorm.sized(len(parts) * d)
@@ -322,7 +322,7 @@ func (a *Attention) readNorm(parts [][]int, all []maps) Vector {
 	return n
 }
 
-// sized returns a vector of zeros that has what v has.
+// sized returns a zero vector of n elements with the same parts as v.
 func (v Vector) sized(n int) (s Vector) {
 	if v.W != nil {
 		s.W = make([]float32, n)
@@ -333,7 +333,7 @@ func (v Vector) sized(n int) (s Vector) {
 	return s
 }
 
-// add adds element i of w to element at of v, weight and bias by factors of their own.
+// add adds element i of w to element at of v, with separate factors for weight and bias.
 func (v Vector) add(at int, w Vector, i int, weight, bias float32) {
 	if v.W != nil {
 		v.W[at] += weight * w.W[i]
@@ -345,7 +345,8 @@ func (v Vector) add(at int, w Vector, i int, weight, bias float32) {
 
 func abs(x float32) float32 { return max(x, -x) }
 
-// foldConstant gives the bias of merged's o what shared values lose of the constant part of a's output: the mean of v through o.
+// foldConstant adds to the bias of merged's o the constant part of a's output that shared values lose: the mean of v
+// through o.
 func (a *Attention) foldConstant(merged *Attention, kv *Moment) {
 	was, is := kv.mean(a.V), kv.mean(merged.V)
 	bias := make([]float64, len(merged.O.Bias))

@@ -17,7 +17,7 @@ import (
 	"gqa/internal/cpu/nn"
 )
 
-// source is a random attention module whose heads are to be made alike.
+// source is a random attention module whose heads will be made alike.
 type source struct {
 	name                    string
 	heads, kvHeads, headDim int
@@ -98,7 +98,7 @@ func multiply(t []float32, d int, from, to []float32, cols int) {
 	blas.GemmRef(false, false, d, cols, d, 1, t, d, from, cols, 0, to, cols)
 }
 
-// gauge is a random map of the invariance.
+// gauge returns a random map of the invariance.
 func gauge(r *rand.Rand, f Invariance, d int, invertible bool) []float32 {
 	t := mat.NewDense(d, d, nil)
 	n := len(f.Free)
@@ -152,7 +152,7 @@ func floats(m *mat.Dense) []float32 {
 	return all
 }
 
-// run is the module's output on x [tokens, in]: [tokens, out].
+// run returns the module's output on x [tokens, in]: [tokens, out].
 func (s source) run(a *Attention, x []float32) []float32 {
 	project := func(l Linear, n Vector) []float32 {
 		rows := len(l.W) / l.In
@@ -201,7 +201,7 @@ func (s source) run(a *Attention, x []float32) []float32 {
 	return y
 }
 
-// normalise is the root-mean-square norm over all heads.
+// normalise applies the root-mean-square norm over all heads.
 func normalise(x, w []float32) {
 	sum := 0.0
 	for _, v := range x {
@@ -212,7 +212,7 @@ func normalise(x, w []float32) {
 	}
 }
 
-// moment is a random one, with a mean.
+// moment returns a random moment with a mean.
 func moment(r *rand.Rand) *Moment {
 	m := &Moment{Mean: noise(r, in), Cov: make([]float32, in*in)}
 	root := noise(r, in*in)
@@ -261,7 +261,7 @@ func TestFunctionKept(t *testing.T) {
 	}
 }
 
-// shuffle deals the heads to the parts anew.
+// shuffle redistributes the heads among the parts.
 func shuffle(r *rand.Rand, parts [][]int) {
 	var all []int
 	for _, p := range parts {
@@ -274,7 +274,8 @@ func shuffle(r *rand.Rand, parts [][]int) {
 	}
 }
 
-// TestPermutation wants as many groups as heads to be the module itself, and no method to change what a permutation keeps.
+// TestPermutation checks that as many groups as heads give the module itself, and that no method changes what a permutation
+// keeps.
 func TestPermutation(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for _, s := range sources {
@@ -356,7 +357,7 @@ func TestLowRankIsOptimal(t *testing.T) {
 	}
 }
 
-// TestMethodsInOrder wants each method to lose no more than the one before, as readers see it.
+// TestMethodsInOrder checks that each method loses no more than the one before, in the readers' metric.
 func TestMethodsInOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 1))
 	for _, s := range sources[:7] {
@@ -459,7 +460,7 @@ func TestManyHeads(t *testing.T) {
 	}
 }
 
-// merged is Merge, which must not fail.
+// merged is like Merge, but fails the test on an error.
 func merged(t *testing.T, a *Attention, in Inputs, o Options) (*Attention, []Group) {
 	t.Helper()
 	m, groups, err := Merge(t.Context(), a, in, o)
@@ -469,7 +470,7 @@ func merged(t *testing.T, a *Attention, in Inputs, o Options) (*Attention, []Gro
 	return m, groups
 }
 
-// TestPartitionEnds: energies that are no numbers, or all alike, give groups all the same.
+// TestPartitionEnds: energies that are NaN, or all equal, still give groups.
 func TestPartitionEnds(t *testing.T) {
 	sets := subsets(8, 4)
 	for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), 0} {
@@ -505,7 +506,7 @@ func TestMergeRefusesWhatOverflows(t *testing.T) {
 	}
 }
 
-// TestMergeStops soon after it is told to.
+// TestMergeStops checks that Merge returns soon after it is cancelled.
 func TestMergeStops(t *testing.T) {
 	const heads, dim = 64, 64
 	r := rand.New(rand.NewPCG(6, 6))

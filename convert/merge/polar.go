@@ -8,15 +8,15 @@ import (
 	"gqa/internal/cpu/blas"
 )
 
-// polar is the orthogonal matrix nearest to m [dim, dim], in place: U·Vᵀ of its singular value decomposition. It is found by
-// the Newton–Schulz iteration X ← X·(3 - XᵀX)/2 (Higham, Functions of Matrices, section 8.3), which takes products alone; where
-// m is near to singular, by the decomposition.
+// polar replaces m [dim, dim] by the nearest orthogonal matrix: U·Vᵀ of its singular value decomposition. It uses the
+// Newton–Schulz iteration X ← X·(3 - XᵀX)/2 (Higham, Functions of Matrices, section 8.3), which needs only products, or
+// the decomposition if m is nearly singular.
 func polar(m []float32, dim int) {
 	x, gram, next := make([]float32, len(m)), make([]float32, len(m)), make([]float32, len(m))
 	copy(x, m)
 	for step := range 40 {
 		blas.Gemm(true, false, dim, dim, dim, 1, x, dim, x, dim, 0, gram, dim)
-		if step == 0 { // no singular value above one
+		if step == 0 { // scale so that no singular value exceeds one
 			size := rowSum(gram, dim)
 			if !(size > 0) || math.IsInf(size, 1) {
 				break
@@ -39,7 +39,7 @@ func polar(m []float32, dim int) {
 	polarBySVD(m, dim)
 }
 
-// rowSum is the largest sum of a row's sizes: no eigenvalue is larger.
+// rowSum returns the largest sum of absolute values in a row, a bound for the eigenvalues.
 func rowSum(m []float32, dim int) float64 {
 	most := 0.0
 	for i := range dim {
@@ -54,7 +54,7 @@ func rowSum(m []float32, dim int) float64 {
 	return most
 }
 
-// offIdentity is how far a matrix is from the identity.
+// offIdentity returns the distance of a matrix from the identity.
 func offIdentity(m []float32, dim int) float64 {
 	off := 0.0
 	for i := range dim {
@@ -73,7 +73,7 @@ func polarBySVD(m []float32, dim int) {
 	var svd mat.SVD
 	var u, v, r mat.Dense
 	if !blas.Finite(m) || !svd.Factorize(double(m, dim, dim), mat.SVDFull) {
-		r = *scaled(dim, 1) // Merge says what is not finite of what comes of it
+		r = *scaled(dim, 1) // Merge will report what is not finite
 	} else {
 		svd.UTo(&u)
 		svd.VTo(&v)

@@ -11,15 +11,15 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// projection is a linear layer whose heads are to be shared, keys or values, seen through what reads it.
+// projection is a linear layer whose heads, keys or values, are to be shared, in the metric of its readers.
 type projection struct {
-	ctx     context.Context // of the merge under way: what is long ends early where it does, with no result
+	ctx     context.Context // of the current merge: long computations stop early, without a result, if it is done
 	headDim int
-	gram    []float32 // [kvHeads*headDim]²: covariance of the outputs, of heads that may share
-	mean    []float64 // [kvHeads*headDim]: their mean
+	gram    []float32 // [kvHeads*headDim]²: covariance of the outputs, between heads that may share
+	mean    []float64 // [kvHeads*headDim]: mean of the outputs
 	readers []*mat.SymDense
 	blocks  []block
-	roots   []rooted // of the free block's readers, by head, once findRoots has been called
+	roots   []rooted // for the free block's readers, by head; set by findRoots
 }
 
 // rooted is the root of a second moment and its inverse.
@@ -29,7 +29,7 @@ type rooted struct{ root, inverse *mat.Dense }
 type block struct {
 	kind    kind
 	dims    []int
-	centred bool // a constant added to the outputs changes nothing, or is made good elsewhere
+	centred bool // a constant added to the outputs has no effect, or is compensated elsewhere
 }
 
 type kind int
@@ -63,12 +63,13 @@ func (a *Attention) projections(ctx context.Context, in Inputs, parts [][]int) (
 	kv := in.KeyValue
 	k = &projection{
 		ctx: ctx, headDim: a.HeadDim, gram: kv.gram(ctx, a.K, a.HeadDim, parts), mean: kv.mean(a.K), readers: a.queryReaders(ctx, in.Query),
-		// q·b is the same for every key and cancels in the softmax, unless the key's position turns b.
+		// q·b is the same for every key and cancels in the softmax, unless b is rotated by the key's position.
 		blocks: a.Key.blocks(true),
 	}
 	v = &projection{
 		ctx: ctx, headDim: a.HeadDim, gram: kv.gram(ctx, a.V, a.HeadDim, parts), mean: kv.mean(a.V), readers: a.outputReaders(),
-		// Probabilities sum to one, so a constant in v is one in the output: o's bias takes it, where there is one.
+		// Probabilities sum to one, so a constant in v is one in the output, which o's bias compensates if there is
+		// one.
 		blocks: a.Value.blocks(a.O.Bias != nil),
 	}
 	if err := ctx.Err(); err != nil {
@@ -86,25 +87,25 @@ func (a *Attention) projections(ctx context.Context, in Inputs, parts [][]int) (
 // largestMoment leaves room for sums of products in float32.
 const largestMoment = 1e30
 
-// check refuses moments that what follows would turn into infinities.
+// check rejects moments that would later overflow.
 func (p *projection) check() error {
 	for i, mean := range p.mean {
 		for _, x := range p.gram[i*len(p.mean):][:len(p.mean)] {
 			if !(math.Abs(float64(x)) <= largestMoment) {
-				return fmt.Errorf("the covariance of their dims reaches %g, more than can be computed with: weights or activations are too large", x)
+				return fmt.Errorf("the covariance of their dims reaches %g, too large to compute with: weights or activations are too large", x)
 			}
 		}
 		if !(mean*mean <= largestMoment) {
-			return fmt.Errorf("their mean reaches %g, more than can be computed with: weights or activations are too large", mean)
+			return fmt.Errorf("their mean reaches %g, too large to compute with: weights or activations are too large", mean)
 		}
 	}
 	if total := p.total(); !(total <= largestMoment) {
-		return fmt.Errorf("their second moment as it is read is %g, more than can be computed with: weights or activations are too large", total)
+		return fmt.Errorf("their second moment in their readers' metric is %g, too large to compute with: weights or activations are too large", total)
 	}
 	return nil
 }
 
-// stopped reports whether the merge is to end.
+// stopped reports whether the merge is cancelled.
 func (p *projection) stopped() bool { return p.ctx.Err() != nil }
 
 // second returns the second moment of dim i of head a and dim j of head b.
@@ -117,10 +118,10 @@ func (p *projection) second(b block, head1, i, head2, j int) float64 {
 	return x
 }
 
-// blockElements are about as many as are worth a thread.
+// blockElements is about the number of elements that justify another thread.
 const blockElements = 1 << 14
 
-// moments returns the block's second moments between the members, one after the other: [len(members)*len(dims)]².
+// moments returns the block's second moments between the members, which are consecutive: [len(members)*len(dims)]².
 func (p *projection) moments(b block, members []int) []float32 {
 	dim := len(b.dims)
 	wide := len(members) * dim
@@ -138,7 +139,7 @@ func (p *projection) moments(b block, members []int) []float32 {
 	return all
 }
 
-// findRoots prepares what lowRank asks of the readers.
+// findRoots prepares the roots of the readers for lowRank.
 func (p *projection) findRoots() {
 	for _, b := range p.blocks {
 		if b.kind != free || p.roots != nil {
@@ -153,7 +154,7 @@ func (p *projection) findRoots() {
 	}
 }
 
-// reader returns the block's part of what reads a head.
+// reader returns the block's part of the second moment of a head's readers.
 func (p *projection) reader(b block, head int) *mat.SymDense {
 	m := mat.NewSymDense(len(b.dims), nil)
 	for i, di := range b.dims {
@@ -164,19 +165,19 @@ func (p *projection) reader(b block, head int) *mat.SymDense {
 	return m
 }
 
-// solution is how the members of a group share one head, within a block: shared = Σ in[m]·member m, and
-// member m ≈ out[m]·shared, which its reader undoes.
+// solution describes how the members of a group share one head, within a block: shared = Σ in[m]·member m, and member m
+// ≈ out[m]·shared, where the reader applies out[m].
 type solution struct {
 	in, out []*mat.Dense
-	scale   float64 // what the shared head, or what reads it, was multiplied by to keep the members' size
+	scale   float64 // factor that keeps the members' size, applied to the shared head or its readers
 }
 
-// identity is the solution of a group with one member.
+// identity returns the solution for a group with one member.
 func identity(n int) solution {
 	return solution{[]*mat.Dense{scaled(n, 1)}, []*mat.Dense{scaled(n, 1)}, 1}
 }
 
-// scaled is s times the identity.
+// scaled returns s times the identity.
 func scaled(n int, s float64) *mat.Dense {
 	m := mat.NewDense(n, n, nil)
 	for i := range n {
@@ -185,10 +186,10 @@ func scaled(n int, s float64) *mat.Dense {
 	return m
 }
 
-// solver finds how members share within a block.
+// solver determines how members share within a block.
 type solver func(p *projection, b block, members []int) solution
 
-// solvers are the methods' ways with each kind of block.
+// solvers are the methods' solvers for each kind of block.
 var solvers = map[Method]map[kind]solver{
 	Mean:       {free: average, plane: average, sign: average, fixed: average},
 	First:      {free: takeFirst, plane: takeFirst, sign: takeFirst, fixed: takeFirst},
@@ -203,7 +204,7 @@ func (p *projection) solve(m Method, b block, members []int) solution {
 	return solvers[m][b.kind](p, b, members)
 }
 
-// average is the plain mean: no map is looked for.
+// average returns the plain mean, without maps.
 func average(_ *projection, b block, members []int) solution {
 	var sol solution
 	for range members {

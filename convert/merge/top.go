@@ -11,15 +11,16 @@ import (
 )
 
 const (
-	exactSize = 384  // up to here an eigendecomposition is quick
-	topRounds = 60   // of iteration at most
-	topGain   = 1e-6 // share of the eigenvalues' sum below which a check ends it
-	topChecks = 5    // rounds between checks
+	exactSize = 384  // up to this size a full eigendecomposition is fast
+	topRounds = 60   // maximum number of iterations
+	topGain   = 1e-6 // fraction of the eigenvalues' sum; a check that gains less stops the iteration
+	topChecks = 5    // iterations between checks
 )
 
-// top returns the eigenvectors of the k largest eigenvalues of s [n, n], symmetric and positive, as columns, and the values,
-// both in rising order. Large matrices are met by subspace iteration with half as many vectors again (Halko et al., arXiv
-// 0909.4061, section 4.5): what is lost lies between eigenvalues that are nearly alike. It ends early, without a result, where ctx does.
+// top returns the eigenvectors of the k largest eigenvalues of s [n, n], symmetric and positive, as columns, and the
+// eigenvalues, both in increasing order. For large matrices it uses subspace iteration with half as many vectors again
+// (Halko et al., arXiv 0909.4061, section 4.5): any error is between nearly equal eigenvalues. It stops early, without
+// a result, if ctx is done.
 func top(ctx context.Context, s []float32, n, k int) (*mat.Dense, []float64, bool) {
 	if n <= exactSize || 3*k > n {
 		return topExact(s, n, k)
@@ -74,7 +75,7 @@ func topExact(s []float32, n, k int) (*mat.Dense, []float64, bool) {
 	return all.Slice(0, n, n-k, n).(*mat.Dense), eig.Values(nil)[n-k:], true
 }
 
-// noiseMatrix returns the same noise each time: results do not depend on luck.
+// noiseMatrix returns the same noise each time, so that results are reproducible.
 func noiseMatrix(n int) []float32 {
 	r, x := rand.New(rand.NewPCG(1, 2)), make([]float32, n)
 	for i := range x {
@@ -83,8 +84,9 @@ func noiseMatrix(n int) []float32 {
 	return x
 }
 
-// orthonormalise writes an orthonormal basis of the columns of y [n, p], which it spoils, into q: by the Cholesky factor of
-// their products, twice where it must be exact. Nearly dependent columns are kept from growing.
+// orthonormalise writes an orthonormal basis of the columns of y [n, p], which it overwrites, to q. It uses the
+// Cholesky factor of their products, twice if the result must be exact. It prevents nearly dependent columns from
+// growing.
 func orthonormalise(y []float32, n, p int, q []float32, twice bool) bool {
 	gram := make([]float32, p*p)
 	blas.Gemm(true, false, p, p, n, 1, y, p, y, p, 0, gram, p)
@@ -99,8 +101,8 @@ func orthonormalise(y []float32, n, p int, q []float32, twice bool) bool {
 	return true
 }
 
-// invertFactor replaces gram [p, p], the products of columns, by the inverse of its upper Cholesky factor, and reports whether
-// there is one. The columns are scaled to one before.
+// invertFactor replaces gram [p, p], the products of columns, by the inverse of its upper Cholesky factor, and reports
+// whether there is one. It first scales the columns to one.
 func invertFactor(gram []float32, p int) bool {
 	size := make([]float64, p)
 	for i := range size {
@@ -126,7 +128,7 @@ func invertFactor(gram []float32, p int) bool {
 	return true
 }
 
-// scaledProducts returns diag(size)·gram·diag(size), with a little added to the diagonal.
+// scaledProducts returns diag(size)·gram·diag(size), with a small constant added to the diagonal.
 func scaledProducts(gram []float32, size []float64) *mat.SymDense {
 	p := len(size)
 	products := mat.NewSymDense(p, nil)
@@ -139,7 +141,7 @@ func scaledProducts(gram []float32, size []float64) *mat.SymDense {
 	return products
 }
 
-// ritz returns the best k eigenvectors of s within the columns of q [n, p], orthonormal, and their values.
+// ritz returns the best k eigenvectors of s in the span of the orthonormal columns of q [n, p], and their eigenvalues.
 func ritz(s, q []float32, n, p, k int) (*mat.Dense, []float64, bool) {
 	image, within := make([]float32, n*p), make([]float32, p*p)
 	blas.Gemm(false, false, n, p, n, 1, s, n, q, p, 0, image, p)

@@ -8,7 +8,7 @@ import (
 	"gqa/internal/cpu/blas"
 )
 
-// spectrum is a random symmetric matrix [n, n] with those eigenvalues, the others zero.
+// spectrum returns a random symmetric matrix [n, n] with those eigenvalues, the others zero.
 func spectrum(r *rand.Rand, n int, values []float64) []float32 {
 	basis, scaled, s := noise(r, n*len(values)), make([]float32, n*len(values)), make([]float32, n*n)
 	q := make([]float32, len(basis))
@@ -22,8 +22,8 @@ func spectrum(r *rand.Rand, n int, values []float64) []float32 {
 	return s
 }
 
-// TestTop compares the iteration with the full decomposition: where eigenvalues fall slowly, where they end, and where all are
-// nothing.
+// TestTop compares the iteration with the full decomposition: where eigenvalues decrease slowly, where they
+// end, and where all are zero.
 func TestTop(t *testing.T) {
 	const n, k = exactSize + 40, 50
 	r := rand.New(rand.NewPCG(1, 9))
@@ -68,7 +68,7 @@ func TestTop(t *testing.T) {
 	}
 }
 
-// TestPolar compares the iteration with the decomposition; a matrix that is singular, nothing or no number has a turn, too.
+// TestPolar compares the iteration with the decomposition; including singular, zero and NaN matrices.
 func TestPolar(t *testing.T) {
 	const dim = 17
 	r := rand.New(rand.NewPCG(3, 1))
@@ -96,7 +96,7 @@ func scaledBy(x []float32, by float32) []float32 {
 	return x
 }
 
-// singular has a row of nothing.
+// singular returns x with a zero row.
 func singular(x []float32) []float32 {
 	clear(x[:17])
 	return x

@@ -1,4 +1,4 @@
-// Package offload keeps slices of float32 by name: in memory while they are few, in a temporary file beyond that.
+// Package offload stores slices of float32 by name: in memory up to a limit, and in a temporary file beyond it.
 package offload
 
 import (
@@ -18,21 +18,22 @@ type Store struct {
 	end   int64
 	at    map[string]place
 
-	unlinked bool // the file has no name any more
+	unlinked bool // the file has been unlinked
 }
 
-// place is where in the file a slice lies: first byte and number of elements.
+// place is the position of a slice in the file: first byte and number of elements.
 type place struct {
 	offset int64
 	n      int
 }
 
-// New makes a store that keeps up to limit bytes in memory and the rest in a file in the folder dir.
+// New returns a store that keeps up to limit bytes in memory and the rest in a file in the folder dir.
 func New(dir string, limit int64) *Store {
 	return &Store{dir: dir, limit: limit, held: map[string][]float32{}, at: map[string]place{}}
 }
 
-// Put keeps values under name. The store owns values from then on. What was there under the name must be as long.
+// Put stores values under name, and owns them from then on. A slice already stored under the name must have the same
+// length.
 func (s *Store) Put(name string, values []float32) error {
 	if s.hold(name, values) {
 		return nil
@@ -42,12 +43,12 @@ func (s *Store) Put(name string, values []float32) error {
 		where = place{s.end, len(values)}
 	}
 	if where.n != len(values) {
-		return fmt.Errorf("%s: %d values in the place of %d", name, len(values), where.n)
+		return fmt.Errorf("%s: got %d values, want %d", name, len(values), where.n)
 	}
 	return s.write(name, where, values)
 }
 
-// hold keeps values in memory if they are there already, or if there is room.
+// hold keeps values in memory if the name is already there or if there is room.
 func (s *Store) hold(name string, values []float32) bool {
 	_, held := s.held[name]
 	_, filed := s.at[name]
@@ -67,7 +68,7 @@ func (s *Store) write(name string, where place, values []float32) (err error) {
 		if s.file, err = os.CreateTemp(s.dir, ".gqa-*.tmp"); err != nil {
 			return err
 		}
-		s.unlinked = os.Remove(s.file.Name()) == nil // Windows does not; elsewhere the file ends with the process, however that ends
+		s.unlinked = os.Remove(s.file.Name()) == nil // not possible on Windows; elsewhere the file disappears with the process, however it ends
 	}
 	if _, err := s.file.WriteAt(bytesOf(values), where.offset); err != nil {
 		return err
@@ -77,8 +78,8 @@ func (s *Store) write(name string, where place, values []float32) (err error) {
 	return nil
 }
 
-// Get returns what is kept under name: to be read, or to be changed and put back. The second result says whether there is
-// anything.
+// Get returns the slice stored under name, to be read, or to be changed and put back. The second result reports whether
+// there is one.
 func (s *Store) Get(name string) ([]float32, bool, error) {
 	if values, ok := s.held[name]; ok {
 		return values, true, nil
@@ -92,7 +93,7 @@ func (s *Store) Get(name string) ([]float32, bool, error) {
 	return values, true, err
 }
 
-// Close forgets everything and removes the file.
+// Close drops everything and removes the file.
 func (s *Store) Close() error {
 	if s == nil {
 		return nil
@@ -108,7 +109,7 @@ func (s *Store) Close() error {
 	return err
 }
 
-// bytesOf views floats as bytes: the file is read by the process that wrote it.
+// bytesOf views floats as bytes, in native byte order: the file is read by the process that wrote it.
 func bytesOf(values []float32) []byte {
 	if len(values) == 0 {
 		return nil

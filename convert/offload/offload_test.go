@@ -10,7 +10,7 @@ import (
 	"gqa/convert/offload"
 )
 
-// TestStore keeps slices below, across and above the limit, changes them, and looks that nothing is left.
+// TestStore keeps slices below, across and above the limit, changes them, and checks that nothing is left.
 func TestStore(t *testing.T) {
 	for _, limit := range []int64{0, 40, 1 << 20} {
 		dir := t.TempDir()
@@ -50,7 +50,7 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestPutOtherLength wants an error, not a file that overlaps.
+// TestPutOtherLength checks for an error rather than overlapping slices in the file.
 func TestPutOtherLength(t *testing.T) {
 	s := offload.New(t.TempDir(), 0)
 	defer s.Close()

@@ -3,7 +3,7 @@ package alloc
 
 import "runtime"
 
-// Bytes returns how many bytes f, and whatever runs beside it, allocates, those that are freed meanwhile included.
+// Bytes returns the number of bytes allocated by f and everything running concurrently, including bytes freed since.
 func Bytes(f func()) int {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -1,5 +1,5 @@
-// Package cli is the frame around the commands: exit status, one-line errors,
-// signals, logs, progress bars, JSON figures and the version.
+// Package cli is the framework of the commands: exit status, one-line errors, signals, logs, progress bars, JSON output
+// and the version.
 //
 // A main function is one line:
 //
@@ -21,28 +21,26 @@ import (
 
 // Exit statuses of every command.
 const (
-	ExitDone   = 0 // what was asked for is done
-	ExitFailed = 1 // it was tried and failed, or was interrupted
-	ExitUsage  = 2 // it was not tried: unknown flag, missing argument, illegal value
+	ExitDone   = 0 // the request was carried out
+	ExitFailed = 1 // it was attempted and failed, or was interrupted
+	ExitUsage  = 2 // it was not attempted: unknown flag, missing argument, invalid value
 )
 
-// Main runs the command that newRoot makes with the arguments, output and
-// signals of the process, and exits with its status.
+// Main runs the command returned by newRoot with the arguments, output and signals of the process, and exits with its
+// status.
 func Main(newRoot func() *cobra.Command) {
 	os.Exit(Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, newRoot()))
 }
 
-// Run executes root with args and returns its exit status. Figures go to
-// stdout; logs, progress and at most one line of error to stderr. The first
-// SIGINT, SIGTERM or SIGHUP cancels the context that commands see, the second
-// one kills. A SIGHUP that is ignored, as under nohup, stays ignored.
+// Run executes root with args and returns its exit status. Results go to stdout; logs, progress and at most one error
+// line to stderr. The first SIGINT, SIGTERM or SIGHUP cancels the commands' context, the second one kills the process.
+// A SIGHUP that is ignored, as under nohup, stays ignored.
 //
-// Run adds --version and the flags every command shares to root: --log-format,
-// --quiet, --threads and --cpuprofile.
+// Run adds to root --version and the flags shared by all commands: --log-format, --quiet, --threads and --cpuprofile.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer, root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(ctx, endings()...)
 	defer stop()
-	context.AfterFunc(ctx, stop) // from here on a signal has its default effect: it kills
+	context.AfterFunc(ctx, stop) // from here on a signal has its default effect: it kills the process
 
 	started := frame(root, helpWidth(stdout, stderr))
 	root.SetArgs(args)
@@ -53,12 +51,12 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, root *cob
 		return ExitDone
 	}
 	if !*started && !IsUsage(err) {
-		err = UsageError{cmp.Or(findCommand(root, args), err)} // cobra's own: unknown command, wrong arguments, required flags
+		err = UsageError{cmp.Or(findCommand(root, args), err)} // cobra's own error: unknown command, wrong arguments, required flags
 	}
 	return explain(stderr, cmd, err)
 }
 
-// endings are the signals that ask a process to stop.
+// endings returns the signals that ask a process to stop.
 func endings() []os.Signal {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -67,8 +65,8 @@ func endings() []os.Signal {
 	return signals
 }
 
-// frame gives root the shared flags and help of that width, and wraps every command below it. The
-// result turns true once a command has begun its work.
+// frame gives root the shared flags and help of the given width, and wraps every command below it. The result becomes
+// true once a command has begun its work.
 func frame(root *cobra.Command, width int) *bool {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.Version = buildVersion()
@@ -83,8 +81,7 @@ func frame(root *cobra.Command, width int) *bool {
 	return started
 }
 
-// wrap makes each command of the tree note that it has started and apply the
-// shared flags around its own work.
+// wrap makes each command of the tree record that it has started and apply the shared flags around its own work.
 func wrap(cmd *cobra.Command, common *common, started *bool) {
 	for _, sub := range cmd.Commands() {
 		wrap(sub, common, started)
@@ -105,7 +102,8 @@ func wrap(cmd *cobra.Command, common *common, started *bool) {
 	}
 }
 
-// runOf is what cmd does; a command that only groups others asks for one.
+// runOf returns the function that cmd runs; for a command that only groups others it returns an error that asks for
+// one.
 func runOf(cmd *cobra.Command) func(*cobra.Command, []string) error {
 	switch run := cmd.Run; {
 	case cmd.RunE != nil:
@@ -121,11 +119,11 @@ func runOf(cmd *cobra.Command) func(*cobra.Command, []string) error {
 	}
 }
 
-// explain prints err as cmd's one line and returns its exit status.
+// explain prints err as a one-line message of cmd and returns its exit status.
 func explain(w io.Writer, cmd *cobra.Command, err error) int {
 	name := cmd.Root().Name()
 	message := oneLine(err.Error())
-	// What a library returns after Ctrl-C says nothing to a person.
+	// a library's error after Ctrl-C means nothing to users
 	message = strings.ReplaceAll(message, context.Canceled.Error(), "interrupted")
 	if !IsUsage(err) {
 		fmt.Fprintf(w, "%s: %s\n", name, message)

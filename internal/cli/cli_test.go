@@ -19,7 +19,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// tree is a root command with a subcommand of each kind.
+// tree returns a root command with a subcommand of each kind.
 func tree() *cobra.Command {
 	root := &cobra.Command{Use: "gqa-test"}
 	var mode string
@@ -188,7 +188,7 @@ func TestInterruptCancelsAndSaysSo(t *testing.T) {
 	}
 }
 
-// A SIGHUP stops a command as Ctrl-C does, but one that nohup had ignored does not.
+// A SIGHUP stops a command like Ctrl-C, unless it is ignored, as under nohup.
 func TestHangup(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows sends no SIGHUP")

@@ -10,25 +10,25 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// UsageError says that a command was called wrongly: exit status 2.
+// UsageError reports that a command was called incorrectly: exit status 2.
 type UsageError struct{ Err error }
 
 // Usagef formats a UsageError; %w wraps as in fmt.Errorf.
 func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
 
-// IsUsage tells whether err is, or wraps, a UsageError.
+// IsUsage reports whether err is, or wraps, a UsageError.
 func IsUsage(err error) bool {
 	var usage UsageError
 	return errors.As(err, &usage)
 }
 
-// Error is the message of the wrapped error.
+// Error returns the message of the wrapped error.
 func (e UsageError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the wrapped error.
 func (e UsageError) Unwrap() error { return e.Err }
 
-// flagError says of a flag's value what was wanted, where pflag hands on what a parser of numbers says.
+// flagError says what a flag's value should be, where pflag returns the message of a number parser.
 func flagError(err error) error {
 	var invalid *pflag.InvalidValueError
 	if !errors.As(err, &invalid) {
@@ -36,14 +36,14 @@ func flagError(err error) error {
 	}
 	flag, want := invalid.GetFlag(), ""
 	switch kind := flag.Value.Type(); {
-	case IsUsage(invalid): // a value of our own says it
+	case IsUsage(invalid): // our own flag values already say it
 		want = ", " + errors.Unwrap(invalid).Error()
 	case errors.Is(err, strconv.ErrRange):
 		want = ", which is out of range"
 	case kind == "stringSlice":
-		want = ", want names with commas between"
+		want = ", want names separated by commas"
 	case strings.HasSuffix(kind, "Slice"):
-		want = ", want numbers with commas between, as 8,4,2"
+		want = ", want numbers separated by commas, such as 8,4,2"
 	case strings.HasPrefix(kind, "float"):
 		want = ", want a number"
 	case strings.HasPrefix(kind, "uint"):
@@ -62,7 +62,7 @@ func flagError(err error) error {
 	return fmt.Errorf("--%s is %s%s", flag.Name, value, want)
 }
 
-// Shorten cuts what a person gave to what an error can repeat of it.
+// Shorten shortens user input for quoting in an error.
 func Shorten(s string) string {
 	const most = 80
 	if utf8.RuneCountInString(s) <= most {
@@ -71,7 +71,7 @@ func Shorten(s string) string {
 	return string([]rune(s)[:most-1]) + "…"
 }
 
-// oneLine folds the lines of a message into one, blank lines dropped.
+// oneLine joins the lines of a message into one, dropping blank lines.
 func oneLine(message string) string {
 	var out strings.Builder
 	for line := range strings.Lines(strings.ReplaceAll(message, "\r", "\n")) {
@@ -85,7 +85,7 @@ func oneLine(message string) string {
 	return out.String()
 }
 
-// separator is what joins another line to the text before it.
+// separator returns what separates another line from the text before it.
 func separator(before string) string {
 	switch {
 	case before == "":
@@ -96,7 +96,7 @@ func separator(before string) string {
 	return "; "
 }
 
-// orList writes names as a choice: "a", "a or b", "a, b or c".
+// orList formats names as a choice: "a", "a or b", "a, b or c".
 func orList(names []string) string {
 	if len(names) < 2 {
 		return strings.Join(names, "")

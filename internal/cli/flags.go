@@ -14,7 +14,7 @@ import (
 	"gqa/internal/limits"
 )
 
-// common holds the values of the flags that every command shares.
+// common holds the values of the shared flags.
 type common struct {
 	logFormat  string
 	quiet      bool
@@ -32,7 +32,7 @@ func addCommon(flags *pflag.FlagSet) *common {
 	return c
 }
 
-// apply puts the flags into effect; end takes back what must be taken back.
+// apply applies the flags; end undoes what must be undone.
 func (c *common) apply(stderr io.Writer) (end func() error, err error) {
 	setLogger(stderr, c.logFormat, c.quiet)
 	threads := runtime.GOMAXPROCS(0)
@@ -62,9 +62,8 @@ func (c *common) startProfile() (stop func() error, err error) {
 	return func() error { pprof.StopCPUProfile(); return file.Close() }, nil
 }
 
-// Args checks positional arguments by name, as in Use: Args("INPUT") wants
-// exactly one, Args("[RUN]") at most one, Args("MODEL...") one or more.
-// What is missing or too much is a UsageError that names it.
+// Args checks positional arguments by name, as in Use: Args("INPUT") requires exactly one, Args("[RUN]") at most one,
+// Args("MODEL...") one or more. A missing or extra argument is a UsageError that names it.
 func Args(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		for i, name := range names {
@@ -93,7 +92,7 @@ type enum struct {
 }
 
 func (e *enum) String() string {
-	if e.value == nil { // pflag asks a zero value whether a default is worth showing
+	if e.value == nil { // pflag calls this on a zero value to decide whether to show a default
 		return ""
 	}
 	return *e.value

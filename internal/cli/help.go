@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// wrapHelp makes the help of root and of the commands below it width columns wide.
+// wrapHelp wraps the help of root and of the commands below it at width columns.
 func wrapHelp(root *cobra.Command, width int) {
 	cobra.AddTemplateFunc("fill", func(text string) string { return fill(text, width) })
 	cobra.AddTemplateFunc("line", func(line string) string { return breakLine(line, width) })
@@ -26,8 +26,8 @@ func wrapHelp(root *cobra.Command, width int) {
 	).Replace(root.UsageTemplate()))
 }
 
-// helpWidth is how many columns a help text has: those of the first output that is a terminal, else $COLUMNS, else 80. Cobra
-// renders into a buffer, so the outputs of a command do not tell.
+// helpWidth returns the width of a help text in columns: that of the first output that is a terminal, else $COLUMNS,
+// else 80. Cobra renders into a buffer, so the outputs of a command do not tell.
 func helpWidth(outputs ...io.Writer) int {
 	const usual, least = 80, 40
 	for _, w := range outputs {
@@ -41,8 +41,8 @@ func helpWidth(outputs ...io.Writer) int {
 	return usual
 }
 
-// fill breaks the lines of a text anew, so that none is longer than width. Lines that are indented stay apart, except for
-// those that go on with the second column of the line before.
+// fill rewraps a text so that no line is longer than width. Indented lines are not joined, except those that continue
+// the second column of the line before.
 func fill(text string, width int) string {
 	var lines []string
 	for line := range strings.Lines(strings.Trim(text, "\n")) {
@@ -59,7 +59,7 @@ func fill(text string, width int) string {
 	return strings.Join(lines, "\n")
 }
 
-// continues says whether line goes on with the paragraph, or the column, that ends in the line before.
+// continues reports whether line continues the paragraph or column at the end of the line before.
 func continues(before, line string) bool {
 	if before == "" || line == "" {
 		return false
@@ -67,14 +67,15 @@ func continues(before, line string) bool {
 	return indentation(line) == column(before)
 }
 
-// breakLine breaks a line at spaces so that none is longer than width. What follows hangs below the line's last column.
+// breakLine breaks a line at spaces so that no part is longer than width. Continuation lines are indented to the line's
+// last column.
 func breakLine(line string, width int) string {
 	hang := column(line)
 	if hang > width/2 {
 		hang = indentation(line) + 4
 	}
 	var out strings.Builder
-	at := 0 // columns of the line under way
+	at := 0 // columns of the current line
 	for i, word := range strings.Split(line, " ") {
 		n := utf8.RuneCountInString(word)
 		switch {
@@ -97,7 +98,7 @@ func breakLine(line string, width int) string {
 
 func indentation(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
 
-// column is where the last column of a line begins: behind two spaces or more, or else behind its indentation.
+// column returns the start of the last column of a line: after two or more spaces, or else after its indentation.
 func column(line string) int {
 	start := indentation(line)
 	if i := strings.LastIndex(line[start:], "  "); i >= 0 {

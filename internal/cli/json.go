@@ -10,12 +10,11 @@ import (
 	"strings"
 )
 
-// PrintJSON writes v as indented JSON with a line end. JSON cannot hold NaN or
-// an infinity: such a figure is an error that names its key, and nothing is
-// written.
+// PrintJSON writes v as indented JSON followed by a newline. JSON cannot represent NaN or infinity: such a value is an
+// error that names its key, and nothing is written.
 func PrintJSON(w io.Writer, v any) error {
 	if path, f, ok := notFinite(reflect.ValueOf(v)); ok {
-		return fmt.Errorf("%s is %v, which JSON cannot hold", strings.TrimPrefix(path, "."), f)
+		return fmt.Errorf("%s is %v, which JSON cannot represent", strings.TrimPrefix(path, "."), f)
 	}
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -31,7 +30,7 @@ func notFinite(v reflect.Value) (path string, f float64, found bool) {
 	case reflect.Float32, reflect.Float64:
 		return "", v.Float(), math.IsNaN(v.Float()) || math.IsInf(v.Float(), 0)
 	case reflect.Pointer, reflect.Interface:
-		return notFinite(v.Elem()) // the zero Value of a nil one has kind Invalid
+		return notFinite(v.Elem()) // the zero Value of a nil pointer has kind Invalid
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {
 			if path, f, found = notFinite(v.Index(i)); found {
@@ -54,7 +53,7 @@ func notFinite(v reflect.Value) (path string, f float64, found bool) {
 	return "", 0, false
 }
 
-// keyOf is the JSON key of a struct field.
+// keyOf returns the JSON key of a struct field.
 func keyOf(field reflect.StructField) string {
 	if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
 		return name

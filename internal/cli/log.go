@@ -8,7 +8,7 @@ import (
 	"golang.org/x/term"
 )
 
-// setLogger makes slog write to w in the given format; quiet keeps warnings only.
+// setLogger makes slog write to w in the given format; quiet suppresses all but warnings.
 func setLogger(w io.Writer, format string, quiet bool) {
 	options := &slog.HandlerOptions{}
 	if quiet {
@@ -24,7 +24,7 @@ func setLogger(w io.Writer, format string, quiet bool) {
 	slog.SetDefault(slog.New(slog.NewTextHandler(w, options)))
 }
 
-// overBar writes each log line over a progress bar that may stand on the line.
+// overBar writes each log line over a progress bar that may occupy the current line.
 type overBar struct{ w io.Writer }
 
 const eraseLine = "\r\x1b[K"
@@ -36,7 +36,7 @@ func (o overBar) Write(p []byte) (int, error) {
 	return o.w.Write(p)
 }
 
-// isTerminal tells whether w is a file that a person looks at.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))

@@ -9,11 +9,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// number is what a flag with a range may hold.
+// number is the type of a flag with a range.
 type number interface{ int | int64 | float64 }
 
-// NumberVar defines a flag whose value is a number from lo to hi. Any other value is a UsageError that gives the range; the help
-// gives it too unless it is so wide that it says nothing.
+// NumberVar defines a flag whose value is a number from lo to hi. Any other value is a UsageError that states the
+// range. So does the help, unless the range is too wide to be informative.
 func NumberVar[T number](flags *pflag.FlagSet, p *T, name string, value, lo, hi T, usage string) {
 	NumberVarP(flags, p, name, "", value, lo, hi, usage)
 }
@@ -28,19 +28,19 @@ func NumberVarP[T number](flags *pflag.FlagSet, p *T, name, shorthand string, va
 	flags.VarP(r, name, shorthand, usage)
 }
 
-// widest is the end of the widest range that a help text gives.
+// widest is the upper end of the widest range stated in a help text.
 const widest = 1 << 16
 
-// ranged is the value of a flag that holds a number within a range.
+// ranged is a flag value: a number within a range.
 type ranged[T number] struct {
 	value  *T
 	lo, hi T
 }
 
-// span is the range in words.
+// span returns the range in words.
 func (r *ranged[T]) span() string { return plain(r.lo) + " to " + plain(r.hi) }
 
-// plain writes a number without an exponent.
+// plain formats a number without an exponent.
 func plain[T number](x T) string {
 	if f, ok := any(x).(float64); ok {
 		return strconv.FormatFloat(f, 'f', -1, 64)
@@ -49,7 +49,7 @@ func plain[T number](x T) string {
 }
 
 func (r *ranged[T]) String() string {
-	if r.value == nil { // pflag asks a zero value whether a default is worth showing
+	if r.value == nil { // pflag calls this on a zero value to decide whether to show a default
 		return ""
 	}
 	return fmt.Sprint(*r.value)
@@ -62,14 +62,14 @@ func (r *ranged[T]) Set(s string) error {
 	switch {
 	case err != nil && !errors.Is(err, strconv.ErrRange):
 		return err
-	case err != nil || !(x >= r.lo && x <= r.hi): // NaN too
+	case err != nil || !(x >= r.lo && x <= r.hi): // also catches NaN
 		return Usagef("want %s", r.span())
 	}
 	*r.value = x
 	return nil
 }
 
-// parse reads a number as strconv does.
+// parse parses a number as strconv does.
 func parse[T number](s string) (x T, err error) {
 	switch p := any(&x).(type) {
 	case *int:

@@ -22,9 +22,9 @@ func TestPrintJSON(t *testing.T) {
 		want, err string
 	}{
 		{point{Loss: 1.5}, "{\n  \"loss\": 1.5,\n  \"next\": null\n}\n", ""},
-		{map[string]float64{"kl": nan}, "", "kl is NaN, which JSON cannot hold"},
-		{report{[]point{{}, {Loss: nan}}}, "", "points[1].loss is NaN, which JSON cannot hold"},
-		{&point{Next: &point{Share: float32(inf)}}, "", "next.share is +Inf, which JSON cannot hold"},
+		{map[string]float64{"kl": nan}, "", "kl is NaN, which JSON cannot represent"},
+		{report{[]point{{}, {Loss: nan}}}, "", "points[1].loss is NaN, which JSON cannot represent"},
+		{&point{Next: &point{Share: float32(inf)}}, "", "next.share is +Inf, which JSON cannot represent"},
 		{[]any{1, nil, "x"}, "[\n  1,\n  null,\n  \"x\"\n]\n", ""},
 	} {
 		var out bytes.Buffer

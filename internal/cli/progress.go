@@ -15,21 +15,20 @@ import (
 	"golang.org/x/term"
 )
 
-// Progress shows how far a long piece of work has come, on one line of a terminal that it draws anew at least once a second,
-// whether or not anything is done. The nil Progress is legal and shows nothing. Its methods may be called from several
-// goroutines.
+// Progress shows the progress of a long operation on one line of a terminal. It redraws the line at least once a
+// second, even without progress. A nil Progress is valid and shows nothing. Its methods may be called concurrently.
 type Progress struct {
 	w       io.Writer
-	total   int64 // 0 or below: unknown
+	total   int64 // 0 or less: unknown
 	bytes   bool
 	began   time.Time
-	bar     *progressbar.ProgressBar // draws into drawing, from where a part that fits is taken
+	bar     *progressbar.ProgressBar // draws into drawing, from which the part that fits is taken
 	drawing *bytes.Buffer
 
 	mu    sync.Mutex
 	what  func() string
 	done  int64
-	start int64 // of done: what was there before
+	start int64 // part of done that was done before
 	drawn time.Time
 
 	stop  chan struct{}
@@ -37,12 +36,12 @@ type Progress struct {
 }
 
 const (
-	redraw  = 500 * time.Millisecond // by its own clock
-	between = 100 * time.Millisecond // at least, two drawings
+	redraw  = 500 * time.Millisecond // interval of its own clock
+	between = 100 * time.Millisecond // minimum interval between two drawings
 )
 
-// progressOn draws a line for total steps (or bytes) of what on w, if w is a
-// terminal; otherwise nothing is ever written. A total of 0 or below is unknown.
+// progressOn returns a progress line on w for total steps (or bytes) of what. If w is not a terminal, nothing is ever
+// written. A total of 0 or less means unknown.
 func progressOn(w io.Writer, total int64, what string, ofBytes bool) *Progress {
 	if !isTerminal(w) {
 		return nil
@@ -50,7 +49,7 @@ func progressOn(w io.Writer, total int64, what string, ofBytes bool) *Progress {
 	return newBar(w, total, what, ofBytes)
 }
 
-// CommandProgress is progressOn cmd's standard error; it shows nothing
+// CommandProgress returns a progress line on cmd's standard error; it shows nothing
 // under --quiet or --log-format json.
 func CommandProgress(cmd *cobra.Command, total int64, what string, ofBytes bool) *Progress {
 	quiet, _ := cmd.Flags().GetBool("quiet")
@@ -78,7 +77,7 @@ func newProgress(w io.Writer, total int64, ofBytes bool) *Progress {
 	return &Progress{w: w, total: total, bytes: ofBytes, began: time.Now(), bar: bar, drawing: drawing, stop: make(chan struct{})}
 }
 
-// tick draws until the work is done.
+// tick redraws until the work is done.
 func (p *Progress) tick() {
 	ticker := time.NewTicker(redraw)
 	defer ticker.Stop()
@@ -92,48 +91,49 @@ func (p *Progress) tick() {
 	}
 }
 
-// Add says that n more steps or bytes are done.
+// Add reports that n more steps or bytes are done.
 func (p *Progress) Add(n int64) {
 	if p != nil {
 		p.update(func() { p.done += n })
 	}
 }
 
-// Skip says that n steps or bytes were done before: they do not count for how long the rest takes.
+// Skip reports that n steps or bytes were already done before: they are not used to estimate the remaining time.
 func (p *Progress) Skip(n int64) {
 	if p != nil {
 		p.update(func() { p.start, p.done = p.start+n, p.done+n })
 	}
 }
 
-// Write counts len(b) bytes, so that a Progress can stand in an io.MultiWriter.
+// Write counts len(b) bytes, so that a Progress can be used in an io.MultiWriter.
 func (p *Progress) Write(b []byte) (int, error) {
 	p.Add(int64(len(b)))
 	return len(b), nil
 }
 
-// Describe replaces the words beside the bar.
+// Describe replaces the description beside the bar.
 func (p *Progress) Describe(what string) {
 	if p != nil {
 		p.update(func() { p.what = func() string { return what } })
 	}
 }
 
-// DescribeBy is Describe with words that change with time: what is asked whenever the line is drawn, at once for the first time.
+// DescribeBy is like Describe with a description that changes over time: what is called whenever the line is drawn, the
+// first time immediately.
 func (p *Progress) DescribeBy(what func() string) {
 	if p != nil {
 		p.update(func() { p.what, p.drawn = what, time.Time{} })
 	}
 }
 
-// Done removes the line, however far the work came.
+// Done removes the line, even if the work is not complete.
 func (p *Progress) Done() {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	select {
-	case <-p.stop: // done before
+	case <-p.stop: // already done
 	default:
 		close(p.stop)
 		fmt.Fprint(p.w, eraseLine)
@@ -142,7 +142,7 @@ func (p *Progress) Done() {
 	p.ended.Wait()
 }
 
-// update changes p and draws it, unless that was done just before.
+// update changes p and redraws it, unless it has just been drawn.
 func (p *Progress) update(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -157,10 +157,10 @@ func (p *Progress) update(change func()) {
 		return
 	}
 	p.drawn = now
-	_, _ = io.WriteString(p.w, eraseLine+clip(p.line(now), lineWidth(p.w)-1)) // a bar that cannot be drawn must not stop the work
+	_, _ = io.WriteString(p.w, eraseLine+clip(p.line(now), lineWidth(p.w)-1)) // failure to draw a bar must not stop the work
 }
 
-// line is what stands on the terminal: what is done, how much of it, for how long and how long to go.
+// line returns the text on the terminal: the description, the amount done, the elapsed and the remaining time.
 func (p *Progress) line(now time.Time) string {
 	elapsed := now.Sub(p.began)
 	if p.total <= 0 {
@@ -174,16 +174,16 @@ func (p *Progress) line(now time.Time) string {
 	return text + "]"
 }
 
-// draw is the words with the bar.
+// draw returns the description with the bar.
 func (p *Progress) draw() string {
-	_ = p.bar.Set64(min(p.done, p.total)) // a buffer takes everything
+	_ = p.bar.Set64(min(p.done, p.total)) // writing to a buffer cannot fail
 	p.drawing.Reset()
 	p.bar.Describe(p.what())
 	text := p.drawing.String()
 	return strings.TrimSpace(text[strings.LastIndexByte(text, '\r')+1:])
 }
 
-// amount is how much is done of how much; of bytes also how fast.
+// amount returns the amount done and the total, and for bytes the rate.
 func (p *Progress) amount(elapsed time.Duration) string {
 	if !p.bytes {
 		return fmt.Sprintf("%d/%d", p.done, p.total)
@@ -195,7 +195,7 @@ func (p *Progress) amount(elapsed time.Duration) string {
 	return fmt.Sprintf("%.1f/%.1f %s, %.0f MB/s", float64(p.done)/size, float64(p.total)/size, unit, float64(p.done)/1e6/max(elapsed.Seconds(), 0.1))
 }
 
-// clip cuts a line that would not fit, as what runs over cannot be erased.
+// clip truncates a line to the terminal's width: text that wraps cannot be erased.
 func clip(line string, width int) string {
 	if utf8.RuneCountInString(line) <= width {
 		return line
@@ -203,7 +203,7 @@ func clip(line string, width int) string {
 	return string([]rune(line)[:width])
 }
 
-// lineWidth is how many columns w has.
+// lineWidth returns the width of w in columns.
 func lineWidth(w io.Writer) int {
 	if columns, ok := columnsOf(w); ok {
 		return columns
@@ -211,7 +211,7 @@ func lineWidth(w io.Writer) int {
 	return 80
 }
 
-// columnsOf is how many columns w has; ok is false unless it is a terminal.
+// columnsOf returns the width of w in columns; ok is false if it is not a terminal.
 func columnsOf(w io.Writer) (columns int, ok bool) {
 	file, ok := w.(*os.File)
 	if !ok {

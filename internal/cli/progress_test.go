@@ -39,7 +39,7 @@ func TestProgressDrawsAndClears(t *testing.T) {
 	}
 }
 
-// The line is drawn by its own clock while nothing is done, and what it says may change with time.
+// The line is redrawn by its own clock without progress, and its description may change over time.
 func TestProgressTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer

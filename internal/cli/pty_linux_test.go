@@ -35,7 +35,7 @@ func pty(t *testing.T) (master, tty *os.File) {
 	return master, tty
 }
 
-// On a terminal the line comes again and again, no wider than that, while nothing is done.
+// On a terminal the line is redrawn repeatedly, no wider than the terminal, without progress.
 func TestProgressOnTerminal(t *testing.T) {
 	master, tty := pty(t)
 	p := progressOn(tty, 10, strings.Repeat("long words ", 9), false)
@@ -60,7 +60,7 @@ func TestProgressOnTerminal(t *testing.T) {
 	}
 }
 
-// The help on a terminal is as wide as that, flags and commands too, though cobra renders it into a buffer.
+// On a terminal the help is as wide as the terminal, including flags and commands, although cobra renders it into a buffer.
 func TestHelpOnTerminal(t *testing.T) {
 	t.Setenv("COLUMNS", "120")
 	for _, args := range [][]string{{"--help"}, {"work", "--help"}} {

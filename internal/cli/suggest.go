@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// unknownCommand is the error of a word that should name a command below cmd.
+// unknownCommand returns the error for a word that is not a command below cmd.
 func unknownCommand(cmd *cobra.Command, word string) error {
 	known, meant := commands(cmd), suggest(cmd, word)
 	word = Shorten(word)
@@ -22,7 +22,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	return Usagef("unknown command %q; want %s", word, orList(known))
 }
 
-// suggest is what a person who typed word may have meant; empty: nothing comes near.
+// suggest returns the command that was probably meant by word, or "".
 func suggest(cmd *cobra.Command, word string) string {
 	const version = "version"
 	switch {
@@ -38,9 +38,10 @@ func suggest(cmd *cobra.Command, word string) string {
 	return orList(names)
 }
 
-// Nearest lists the names that word may be meant to be: it begins them, or differs from them in at most two letters.
+// Nearest returns the names that may have been meant by word: those that begin with it, or differ from it in at most
+// two letters.
 func Nearest(word string, names []string) (near []string) {
-	const longest = 200 // bytes: what is longer is not compared
+	const longest = 200 // bytes; longer words are not compared
 	if len(word) > longest {
 		return nil
 	}
@@ -55,7 +56,7 @@ func Nearest(word string, names []string) (near []string) {
 	return near
 }
 
-// commands are the names of what is below cmd, but for what every command has.
+// commands returns the names of the commands below cmd, except those that every command has.
 func commands(cmd *cobra.Command) (names []string) {
 	for _, sub := range cmd.Commands() {
 		if sub.IsAvailableCommand() && sub.Name() != "help" && sub.Name() != "completion" {
@@ -65,7 +66,7 @@ func commands(cmd *cobra.Command) (names []string) {
 	return names
 }
 
-// findCommand is the error of arguments whose first word names no command; nil: it does, or there is no such word.
+// findCommand returns an error if the first word of args is not a command; nil if it is, or if there is no such word.
 func findCommand(root *cobra.Command, args []string) error {
 	if cmd, rest, err := root.Find(args); err != nil && cmd == root {
 		for _, word := range rest {
@@ -77,8 +78,8 @@ func findCommand(root *cobra.Command, args []string) error {
 	return nil
 }
 
-// doubtArgs makes a root that takes both arguments and commands ask about a first argument that is no file but nearly a
-// command.
+// doubtArgs makes a root that takes both arguments and commands reject a first argument that is not a file but
+// resembles a command.
 func doubtArgs(root *cobra.Command) {
 	if root.Args == nil || len(root.Commands()) == 0 {
 		return
@@ -94,7 +95,7 @@ func doubtArgs(root *cobra.Command) {
 	}
 }
 
-// helpCommand is cobra's, but that an unknown command is an error.
+// helpCommand is like cobra's, except that an unknown command is an error.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",

@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// buildVersion describes the build: the module's version, or the commit it was
-// built from, and the Go release.
+// buildVersion describes the build: the module's version, or the commit it was built from, and the Go release.
 func buildVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

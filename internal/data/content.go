@@ -11,10 +11,10 @@ import (
 
 const gzipStart = "\x1f\x8b"
 
-// others are what files hold whose names say something else.
+// others are file contents that contradict the file's extension.
 var others = []struct {
-	start string // of the file
-	text  bool   // a text may start so, too, but no record
+	start string // first bytes of the file
+	text  bool   // text files may start like this too, but records never do
 	is    string
 }{
 	{"version https://git-lfs.github.com/spec/", false, "is a pointer of Git LFS, not the file itself; fetch it: git lfs pull"},
@@ -27,7 +27,8 @@ var others = []struct {
 	{"BZh", true, "is compressed by bzip2; decompress it: bzip2 -d"},
 }
 
-// content is the text or the records in r. A file that begins like another kind is an error that says which.
+// content returns the text or records in r. It is an error, which names the kind, if the file begins like one of
+// another kind.
 func (f source) content(r io.Reader) (*bufio.Reader, error) {
 	b := bufio.NewReaderSize(r, bufferSize)
 	if f.zipped && !startsWith(b, gzipStart) {
@@ -38,7 +39,7 @@ func (f source) content(r io.Reader) (*bufio.Reader, error) {
 	if f.zipped {
 		z, err := gzip.NewReader(b)
 		if err == gzip.ErrHeader || err == io.EOF || err == io.ErrUnexpectedEOF {
-			return nil, fmt.Errorf("the file is not compressed by gzip, though its name ends in .gz (%w)", err)
+			return nil, fmt.Errorf("the file is not gzip-compressed, although its name ends in .gz (%w)", err)
 		}
 		if err != nil {
 			return nil, err

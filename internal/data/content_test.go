@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A file that holds something else than its name says is an error that says what it is.
+// A file whose contents contradict its name is an error that says what it is.
 func TestOtherContent(t *testing.T) {
 	pointer := "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 	for name, c := range map[string]struct{ content, want string }{
@@ -18,7 +18,7 @@ func TestOtherContent(t *testing.T) {
 		"gzip.py":          {"\x1f\x8b\x08\x00", "the file is compressed by gzip; add .gz to its name"},
 		"parquet.ndjson":   {"PAR1\x15\x04", `the file holds Parquet; write it as .jsonl: datasets.load_dataset("parquet"`},
 		"zstd.txt":         {"\x28\xb5\x2f\xfd", "the file is compressed by zstd; decompress it: zstd -d"},
-		"page.jsonl":       {"<!DOCTYPE html>", `the file is not JSON: '<' where a record is wanted, an object with "text" or a string`},
+		"page.jsonl":       {"<!DOCTYPE html>", `the file is not JSON: found '<', want a record: an object with "text" or a string`},
 		"number.jsonl":     {"12", `a record is a number, want an object with "text", or a string`},
 		"notzipped.txt.gz": {"-", "though its name ends in .gz"},
 	} {
@@ -36,7 +36,7 @@ func TestOtherContent(t *testing.T) {
 	}
 }
 
-// What a text may begin with is no other kind.
+// Texts may begin like files of other kinds.
 func TestTextsThatBeginLikeOthers(t *testing.T) {
 	for _, s := range []string{"PAR1", "BZh", "version 1", "PK", ""} {
 		corpus, err := openCorpus(t.Context(), filepath.Join(tree(t, map[string]string{"a.txt": s}), "a.txt"), "")

@@ -18,25 +18,23 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// textCorpus is a sequence of documents, read as they are asked for.
+// textCorpus is a sequence of documents, read on demand.
 type textCorpus struct {
 	name   string
-	key    string // of a JSON record's text
+	key    string // key of the text in a JSON record
 	files  []source
-	warned sync.Once // that it is not UTF-8
+	warned sync.Once // about invalid UTF-8
 }
 
-// TextKey is the key of a JSON record that holds its text where no other is named.
+// TextKey is the default key for the text of a JSON record.
 const TextKey = "text"
 
-// openCorpus opens a text corpus. path is a .txt file, in which <|endoftext|>
-// separates documents; a .jsonl, .ndjson or .json file of records, one behind another or in an
-// array, with the text of each under key ("": TextKey), or of strings; a file of
-// source code or prose, which is one document; any of them with .gz; or a folder
-// of such files, taken in path order. Of a folder, hidden files and those that describe
-// it (README, LICENSE, dataset_info.json) are left out. Of a data set, so are
-// source code and prose. Other kinds are left out with a
-// warning, and are an error where they are most of its bytes.
+// openCorpus opens a text corpus. path is a .txt file with documents separated by <|endoftext|>; a .jsonl, .ndjson or
+// .json file of records, concatenated or in an array, which are strings or hold their text under key ("": TextKey); a
+// file of source code or prose, which is one document; any of these with .gz; or a folder of such files, read in path
+// order. In a folder, dot files and files that describe it (README, LICENSE, dataset_info.json) are skipped. In a data
+// set, so are source code and prose. Files of other kinds are skipped with a warning, and are an error if they make up
+// most of the bytes.
 func openCorpus(ctx context.Context, path, key string) (*textCorpus, error) {
 	c := &textCorpus{name: path, key: cmp.Or(key, TextKey)}
 	if err := c.open(ctx); err != nil {
@@ -45,37 +43,35 @@ func openCorpus(ctx context.Context, path, key string) (*textCorpus, error) {
 	return c, nil
 }
 
-// corpusFromBytes is the corpus of a .txt file whose contents are txt. name
-// stands for it in errors.
+// corpusFromBytes returns the corpus of a .txt file with the contents txt. Errors refer to it as name.
 func corpusFromBytes(name string, txt []byte) *textCorpus {
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(txt)), nil }
 	return &textCorpus{name: name, files: []source{{name: name, kind: ".txt", size: int64(len(txt)), open: open}}}
 }
 
-// Name is the path or the name that the corpus was made with.
+// Name returns the path or name that the corpus was created with.
 func (c *textCorpus) Name() string { return c.name }
 
-// part is a document, or a stretch of one that is longer than maxPart.
+// part is a document, or a piece of one longer than maxPart.
 type part struct {
 	Text    string
-	Goes    bool  // the document goes on in the next part
-	Resumes bool  // it began in an earlier part
-	read    int64 // bytes of the corpus on disk, up to about its end
+	Goes    bool  // the document continues in the next part
+	Resumes bool  // the document began in an earlier part
+	read    int64 // approximate number of bytes of the corpus on disk up to the end of the part
 }
 
-// errStop ends the reading of a corpus of which no more is wanted.
+// errStop stops reading a corpus early.
 var errStop = errors.New("stop")
 
-// Parts yields the documents in order, empty ones left out, and long ones in parts.
-// It holds one part at a time, and stops at the first error, which names the file. The
-// first bytes of a corpus that are not UTF-8 are warned of in the log, and so are
-// records whose text is null.
+// Parts yields the documents in order, without empty ones, and long ones in parts. It holds one part at a time, and
+// stops at the first error, which names the file. It logs a warning about the first bytes of a corpus that are not
+// UTF-8, and about records whose text is null.
 func (c *textCorpus) Parts(ctx context.Context) iter.Seq2[part, error] {
 	return func(yield func(part, error) bool) {
 		m, nulls := meter{ctx: ctx}, 0
 		defer func() {
 			if nulls > 0 {
-				slog.Warn(fmt.Sprintf("records whose %q is null were left out of the corpus", c.key), "corpus", c.name, "records", nulls)
+				slog.Warn(fmt.Sprintf("records whose %q is null were skipped", c.key), "corpus", c.name, "records", nulls)
 			}
 		}()
 		for _, f := range c.files {
@@ -102,7 +98,7 @@ func (c *textCorpus) Parts(ctx context.Context) iter.Seq2[part, error] {
 	}
 }
 
-// read hands the parts of a file to emit, and counts its records whose text is null.
+// read passes the parts of a file to emit, and returns the number of records whose text is null.
 func (c *textCorpus) read(f source, m *meter, emit func(part) error) (nulls int, err error) {
 	opened, err := f.open()
 	if err != nil {
@@ -122,7 +118,7 @@ func (c *textCorpus) read(f source, m *meter, emit func(part) error) (nulls int,
 	return 0, readText(from, f.separator(), document{emit: emit})
 }
 
-// meter counts what is read of files, until its context is cancelled.
+// meter counts the bytes read from files, until its context is cancelled.
 type meter struct {
 	io.Reader
 	ctx  context.Context
@@ -138,8 +134,8 @@ func (m *meter) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// checkUTF8 warns once per corpus: tokenizers take other bytes for U+FFFD or for
-// bytes of their own, so a model would learn what no one wrote.
+// checkUTF8 warns once per corpus. Tokenizers replace invalid bytes by U+FFFD or by special byte tokens, so a model
+// would learn text that nobody wrote.
 func (c *textCorpus) checkUTF8(f source, s string) {
 	if utf8.ValidString(s) {
 		return
@@ -149,7 +145,7 @@ func (c *textCorpus) checkUTF8(f source, s string) {
 	})
 }
 
-// replaceInvalid makes each byte of s that is not UTF-8 a U+FFFD, as JSON readers do.
+// replaceInvalid replaces each invalid UTF-8 byte of s by U+FFFD, as JSON readers do.
 func replaceInvalid(s string) string {
 	if utf8.ValidString(s) {
 		return s
@@ -157,11 +153,9 @@ func replaceInvalid(s string) string {
 	return string([]rune(s))
 }
 
-// Tokens encodes the documents, each followed by the end-of-text token where the
-// tokenizer has one: the stream that windows are cut from. With max > 0 it is
-// the first max ids of that stream, and no more is read than they take. Documents
-// are encoded on all cores; the stream does not depend on how many there are. A
-// cancelled ctx is an error.
+// Tokens encodes the documents, each followed by the end-of-text token if the tokenizer has one, into the sequence of
+// token IDs that windows are cut from. With max > 0 it returns the first max IDs, and reads no more than needed for
+// them. Documents are encoded on all cores; the result does not depend on their number. A cancelled ctx is an error.
 func (c *textCorpus) Tokens(ctx context.Context, t *tokenizer.Tokenizer, max int) ([]int32, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -179,7 +173,7 @@ func (c *textCorpus) Tokens(ctx context.Context, t *tokenizer.Tokenizer, max int
 		}
 		if max > 0 && len(ids.all) >= max {
 			stop()
-			for range results { // until nothing is read, and all is said of what was
+			for range results { // wait until reading has stopped and all warnings are logged
 			}
 			return slices.Clip(ids.all[:max]), nil
 		}
@@ -187,7 +181,7 @@ func (c *textCorpus) Tokens(ctx context.Context, t *tokenizer.Tokenizer, max int
 	return ids.all, ctx.Err()
 }
 
-// size is the bytes of the corpus on disk.
+// size returns the size of the corpus on disk in bytes.
 func (c *textCorpus) size() (n int64) {
 	for _, f := range c.files {
 		n += f.size
@@ -195,26 +189,26 @@ func (c *textCorpus) size() (n int64) {
 	return n
 }
 
-// gathered are the ids of a corpus, with little memory beside theirs.
+// gathered collects the IDs of a corpus with little extra memory.
 type gathered struct {
 	all   []int32
 	size  int64 // bytes of the corpus on disk
-	bytes int64 // of the text that the ids are of
-	swept int64 // of these, when the garbage was last collected
+	bytes int64 // of the text encoded so far
+	swept int64 // value of bytes at the last garbage collection
 }
 
-// collectEvery is how many bytes of text may become garbage. Left alone, the collector
-// lets as much pile up as there are ids.
+// collectEvery is the number of bytes of text that may become garbage before a collection. On its own, the collector
+// would let as much garbage pile up as there are IDs.
 const collectEvery = 128 << 20
 
-// add appends a part. Where it must move many ids it makes room for as many as the corpus
-// will have if the rest of it gives as many for its bytes, or for four times as many as now.
+// add appends a part. If it must grow a large slice, it makes room for the whole corpus, assuming that the rest yields
+// as many IDs per byte, or for four times the current length.
 func (g *gathered) add(p encoded) {
 	g.bytes += int64(p.bytes)
 	n := len(g.all) + len(p.ids)
 	if n > cap(g.all) && g.bytes > collectEvery/8 {
 		more := min(max(1.01*float64(g.size)/float64(p.read), 1.25), 4)
-		room := make([]int32, len(g.all), int(float64(n)*more)) // unlike that of slices.Grow, untouched until it is filled
+		room := make([]int32, len(g.all), int(float64(n)*more)) // unlike slices.Grow, this does not touch the memory until it is filled
 		copy(room, g.all)
 		g.all = room
 	}
@@ -227,13 +221,13 @@ func (g *gathered) add(p encoded) {
 
 type encoded struct {
 	ids   []int32
-	bytes int   // of the text
+	bytes int   // of text
 	read  int64 // of the corpus on disk
 	err   error
 }
 
-// encode starts a goroutine for each part and sends where its ids will come, in
-// order. How far it runs ahead is bounded by the channel.
+// encode starts a goroutine for each part and sends the channels that will receive its IDs, in order. The capacity of
+// the channel bounds how far it runs ahead.
 func (c *textCorpus) encode(ctx context.Context, t *tokenizer.Tokenizer) <-chan chan encoded {
 	results := make(chan chan encoded, 2*runtime.GOMAXPROCS(0))
 	go func() {
@@ -251,8 +245,8 @@ func (c *textCorpus) encode(ctx context.Context, t *tokenizer.Tokenizer) <-chan 
 	return results
 }
 
-// encodePart returns the ids of a part, and after a document's last part the end-of-text token.
-// err is the error of reading the part.
+// encodePart returns the IDs of a part, with the end-of-text token after a document's last part. err is the error from
+// reading the part.
 func encodePart(t *tokenizer.Tokenizer, p part, err error) encoded {
 	if err != nil {
 		return encoded{err: err}

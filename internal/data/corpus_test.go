@@ -100,8 +100,7 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// What is not UTF-8 is warned of once, by the name of its file; the documents
-// are read all the same.
+// A warning about invalid UTF-8 is logged once and names the file; the documents are still read.
 func TestNotUTF8(t *testing.T) {
 	var log bytes.Buffer
 	before := slog.Default()
@@ -165,7 +164,7 @@ func TestCorpusErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		"a.parquet":       ".parquet is not read",
+		"a.parquet":       ".parquet is not supported",
 		"none":            "no file of a known kind",
 		"nowhere.txt":     "no such file",
 		"text.jsonl":      `line 2: the record has no "text"; its keys are "txt"`,
@@ -228,7 +227,7 @@ func loadGopher(t testing.TB) *tokenizer.Tokenizer {
 	return tok
 }
 
-// must is a method of a tokenizer of which no error is expected.
+// must wraps a tokenizer's method that is not expected to fail.
 func must[A, B any](method func(A) (B, error)) func(A) B {
 	return func(a A) B {
 		b, err := method(a)

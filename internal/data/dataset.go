@@ -12,23 +12,24 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// Dataset is a corpus with what a model is to predict of it.
+// Dataset is a corpus together with the training objective.
 type Dataset struct {
 	*Tokens
 	Objective
-	Window int // ids of a window: what was asked, or what a row of labelled data has
+	Window int // tokens per window: as requested, or as in the rows of labelled data
 }
 
-// Options say what to read of a corpus, and what a model sees of it.
+// Options configure the reading of a corpus.
 type Options struct {
-	MaxTokens int    // read at most; 0: all
-	TextKey   string // the key of a JSON record that holds its text; empty: TextKey
-	SeqLen    int    // tokens of a window, where the data does not come in rows
-	Seed      uint64 // of what is hidden
+	MaxTokens int    // maximum number of tokens to read; 0: all
+	TextKey   string // key of the text in a JSON record; empty: TextKey
+	SeqLen    int    // tokens per window, unless the data comes in rows
+	Seed      uint64 // random seed for masking
 }
 
-// Load reads data (as LoadTokens does) for the model in dir: with labels where the file has them and the model is no decoder
-// alone; else an encoder predicts masked tokens, an encoder and decoder hidden spans, a decoder the next token.
+// Load reads data (as LoadTokens does) for the model in dir. If the file has labels and the model is not decoder-only,
+// they are the targets. Otherwise an encoder predicts masked tokens, an encoder-decoder masked spans, and a decoder the
+// next token.
 func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*Dataset, error) {
 	if a.Causal && a.EncoderLayers == 0 {
 		s, err := LoadTokens(ctx, name, dir, a.Vocab, o)
@@ -39,9 +40,9 @@ func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*D
 	}
 	tok, err := LoadTokenizer(dir, a.Vocab)
 	if err != nil {
-		return nil, fmt.Errorf("%s has no labels, and what to hide instead takes the model's tokenizer: %w", name, err)
+		return nil, fmt.Errorf("%s has no labels, and masking tokens instead needs the model's tokenizer: %w", name, err)
 	}
-	of, err := hiding(tok, a, o.Seed)
+	of, err := masking(tok, a, o.Seed)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -49,12 +50,12 @@ func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*D
 	return &Dataset{s, of, o.SeqLen}, err
 }
 
-// hiding is the objective that needs no labels.
-func hiding(tok *tokenizer.Tokenizer, a *configs.Arch, seed uint64) (Objective, error) {
+// masking returns the objective for data without labels.
+func masking(tok *tokenizer.Tokenizer, a *configs.Arch, seed uint64) (Objective, error) {
 	if a.EncoderLayers == 0 {
 		mask, ok := tok.ID("[MASK]")
 		if !ok || int(mask) >= a.Vocab {
-			return nil, errors.New("the model's tokenizer has no [MASK] token, or the model no row for it, to hide others behind; give data with input_ids and labels")
+			return nil, errors.New("the model's tokenizer has no [MASK] token, or the model has no row for it; give data with input_ids and labels")
 		}
 		return Masked{mask, seed}, nil
 	}
@@ -71,13 +72,13 @@ func hiding(tok *tokenizer.Tokenizer, a *configs.Arch, seed uint64) (Objective, 
 		s.Sentinels = append(s.Sentinels, id)
 	}
 	if len(s.Sentinels) == 0 {
-		return nil, errors.New("the model's tokenizer has no <extra_id_0>, or the model no row for it, to hide spans behind; give data with input_ids and labels")
+		return nil, errors.New("the model's tokenizer has no <extra_id_0> token, or the model has no row for it; give data with input_ids and labels")
 	}
 	return s, nil
 }
 
-// loadLabelled reads input_ids [rows, tokens], attention_mask and labels [rows, labels] of a safetensors file; nil: it is none,
-// or has no labels.
+// loadLabelled reads input_ids [rows, tokens], attention_mask and labels [rows, labels] from a safetensors file; nil if
+// name is not such a file or has no labels.
 func loadLabelled(name string, a *configs.Arch) (*Dataset, error) {
 	if !strings.HasSuffix(name, ".safetensors") {
 		return nil, nil
@@ -98,7 +99,8 @@ func loadLabelled(name string, a *configs.Arch) (*Dataset, error) {
 	return d, nil
 }
 
-// LabelRows is how many labels a row of a .safetensors file has; 0: there is no such file, or it has none.
+// LabelRows returns the number of labels in a row of a .safetensors file, or 0 if there is no such file or it has no
+// labels.
 func LabelRows(name string) int {
 	if !strings.HasSuffix(name, ".safetensors") {
 		return 0
@@ -125,7 +127,7 @@ func readLabelled(ckpt *checkpoints.Checkpoint, a *configs.Arch) (*Dataset, erro
 	}
 	encoder := a.EncoderLayers == 0
 	if len(shape) != 2 || len(lshape) != 2 || shape[0] != lshape[0] || encoder && shape[1] != lshape[1] || shape[1] == 0 || lshape[1] == 0 {
-		return nil, fmt.Errorf("input_ids has shape %v, labels %v: want [rows, tokens] and [rows, labels], the same where there is no decoder", shape, lshape)
+		return nil, fmt.Errorf("input_ids has shape %v, labels %v: want [rows, tokens] and [rows, labels], of equal shape if there is no decoder", shape, lshape)
 	}
 	if limit := a.MaxPositions(); limit > 0 && shape[1] > limit {
 		return nil, fmt.Errorf("input_ids has rows of %d tokens, but the model has %d positions", shape[1], limit)

@@ -1,3 +1,3 @@
-// Package data turns what a user names as data into what a model reads and is to predict. Data flows one way:
-// a corpus of documents, token ids, windows, batches and their targets. Training and evaluation share it.
+// Package data turns user data into model inputs and targets. Data flows in one direction: a corpus of documents, token
+// IDs, windows, and batches with their targets. Training and evaluation share the package.
 package data

@@ -9,27 +9,27 @@ import (
 )
 
 const (
-	// separator stands between the documents of a .txt file.
+	// separator separates the documents of a .txt file.
 	separator = "<|endoftext|>"
-	// byteOrderMark is what some editors begin a UTF-8 file with; it is no text.
+	// byteOrderMark is written by some editors at the start of a UTF-8 file; it is not part of the text.
 	byteOrderMark = "\uFEFF"
 )
 
-// maxPart is how many bytes of a document are held and encoded at once. A longer
-// document comes in parts: see cut.
+// maxPart is the maximum number of bytes of a document that are held and encoded at once. Longer documents are cut into
+// parts: see cut.
 var maxPart = 1 << 20
 
-// bufferSize is how much is read of a file at once.
+// bufferSize is the size of a read in bytes.
 const bufferSize = 64 << 10
 
-// document gathers a document and emits it in parts.
+// document collects a document and emits it in parts.
 type document struct {
 	emit    func(part) error
 	buf     []byte
 	resumes bool
 }
 
-// write adds to the document.
+// write appends to the document.
 func (d *document) write(text []byte) error {
 	d.buf = append(d.buf, text...)
 	for len(d.buf) > maxPart {
@@ -43,7 +43,7 @@ func (d *document) write(text []byte) error {
 	return nil
 }
 
-// end emits what is left of the document and begins another.
+// end emits the rest of the document and begins a new one.
 func (d *document) end() error {
 	p := part{Text: string(d.buf), Resumes: d.resumes}
 	d.buf, d.resumes = d.buf[:0], false
@@ -53,12 +53,11 @@ func (d *document) end() error {
 	return d.emit(p)
 }
 
-// cut is where to part text, most bytes at the latest. Of the places in the second
-// half of these bytes it takes the last between a line feed that ends a line with
-// something on it and a letter, since tokenizers part such lines too; else behind a
-// line feed; else before a space; else between two runes.
+// cut returns the position, at most most, at which to cut text. Among the positions in the second half of the first
+// most bytes it prefers the last one between a line feed that ends a non-blank line and a letter, since tokenizers
+// split there too; then one after a line feed; then one before a space; then one between two runes.
 func cut(text []byte, most int) int {
-	half := text[most/2 : most-utf8.UTFMax+1] // a rune behind it is there as a whole
+	half := text[most/2 : most-utf8.UTFMax+1] // a rune after it is complete
 	feed := bytes.LastIndexByte(half, '\n')
 	for i := feed; i > 0; i = bytes.LastIndexByte(half[:i], '\n') {
 		before, _ := utf8.DecodeLastRune(half[:i])
@@ -81,7 +80,7 @@ func cut(text []byte, most int) int {
 	return most
 }
 
-// readText reads documents that a separator stands between; "": there is one alone.
+// readText reads documents separated by separator; "" means that there is only one.
 func readText(r io.Reader, separator string, d document) error {
 	var buf []byte
 	chunk := make([]byte, bufferSize)
@@ -118,9 +117,9 @@ func readText(r io.Reader, separator string, d document) error {
 	}
 }
 
-// skipMark reads a byte order mark, if there is one.
+// skipMark skips a byte order mark, if there is one.
 func skipMark(b *bufio.Reader) {
 	if start, _ := b.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
-		_, _ = b.Discard(len(byteOrderMark)) // cannot fail: they are buffered
+		_, _ = b.Discard(len(byteOrderMark)) // cannot fail: the bytes are buffered
 	}
 }

@@ -17,8 +17,7 @@ import (
 	"gqa/internal/file"
 )
 
-// source is a file of a corpus: open starts reading it, kind is its extension
-// without .gz.
+// source is a file of a corpus. open opens it for reading; kind is its extension without .gz.
 type source struct {
 	name, kind string
 	zipped     bool
@@ -26,13 +25,13 @@ type source struct {
 	open       func() (io.ReadCloser, error)
 }
 
-// wholeFile are the kinds of which a file is one document.
+// wholeFile are the kinds of files that are one document each.
 var wholeFile = []string{
 	".c", ".cc", ".cpp", ".cs", ".go", ".h", ".hpp", ".html", ".java", ".js", ".lua", ".md",
 	".php", ".py", ".r", ".rb", ".rs", ".rst", ".scala", ".sh", ".sql", ".swift", ".tex", ".ts",
 }
 
-// recordKinds are those of JSON records.
+// recordKinds are the kinds of JSON record files.
 var recordKinds = []string{".jsonl", ".ndjson", ".json"}
 
 func (f source) records() bool { return slices.Contains(recordKinds, f.kind) }
@@ -41,10 +40,10 @@ func (f source) isWhole() bool { return slices.Contains(wholeFile, f.kind) }
 
 func (f source) known() bool { return f.kind == ".txt" || f.records() || f.isWhole() }
 
-// plainName is the file's name without its folder and .gz.
+// plainName returns the base name of the file without .gz.
 func (f source) plainName() string { return filepath.Base(strings.TrimSuffix(f.name, ".gz")) }
 
-// separator stands between the documents of the file; "": it is one document.
+// separator returns the separator between the documents of the file, or "" if it is one document.
 func (f source) separator() string {
 	if f.kind == ".txt" {
 		return separator
@@ -52,7 +51,7 @@ func (f source) separator() string {
 	return ""
 }
 
-// instead says, of kinds that corpora come in and that are not read, what to do.
+// instead maps unsupported kinds of corpus files to advice.
 var instead = map[string]string{
 	".parquet": `write it as .jsonl: datasets.load_dataset("parquet", data_files="FILE", split="train").to_json("corpus.jsonl")`,
 	".arrow":   `write it as .jsonl: datasets.load_dataset("arrow", data_files="FILE", split="train").to_json("corpus.jsonl")`,
@@ -66,35 +65,36 @@ var instead = map[string]string{
 	".tar":     "unpack it: tar -xf FILE",
 }
 
-// notRead is what to do with a file of a kind that is not read. FILE stands for its name.
+// notRead returns advice on an unsupported kind of file. FILE stands for its name.
 func notRead(kind string) string {
 	if advice, ok := instead[kind]; ok {
-		return fmt.Sprintf("%s is not read; %s", kind, advice)
+		return fmt.Sprintf("%s is not supported; %s", kind, advice)
 	}
 	return "unsupported file type; expected .txt, .jsonl, .json, source code, any of them with .gz, or a folder"
 }
 
-// tableKinds are kinds of which a data set consists, and that are not read.
+// tableKinds are unsupported kinds of files that data sets consist of.
 var tableKinds = []string{".parquet", ".arrow", ".csv", ".tsv", ".zst"}
 
-// tables says whether the file is of such a kind, or its name without the ending of what compressed it is.
+// tables reports whether the file is of such a kind, possibly compressed.
 func (f source) tables() bool {
 	inner := strings.ToLower(filepath.Ext(strings.TrimSuffix(f.name, filepath.Ext(f.name))))
 	_, refused := instead[f.kind]
 	return slices.Contains(tableKinds, f.kind) || refused && (slices.Contains(tableKinds, inner) || slices.Contains(recordKinds, inner))
 }
 
-// aside are the names of files that say what a corpus is, or lock it.
+// aside matches the names of files that describe or lock a corpus.
 var (
 	asideText = regexp.MustCompile(`(?i)^(readme|licen[cs]e)([-_. ].*)?$|^(copying|copyright|notice|citation|datasheet|((data|dataset|model)[-_]?)?card)(\.\w+)?$`)
 	asideData = regexp.MustCompile(`^(dataset_infos?|dataset_dict|state|metadata|croissant)\.jsonl?$|[.-]lock(\.json)?$`)
 )
 
-// asideProject are the names of files that go with the project of a data set. In a folder of prose they may be what it holds.
+// asideProject matches the names of files that accompany a data set's project. In a folder of prose they may be part of
+// the corpus.
 var asideProject = regexp.MustCompile(`(?i)^(change[-_]?log|contributing|contributors|code[-_]of[-_]conduct|security|authors|maintainers|` +
 	`acknowledge?ments?|terms([-_]of[-_]\w+)?|requirements|checksums?|(md5|sha\d+)(sums?)?|urls?|file[-_]?list|manifest)([-_. ].*)?$`)
 
-// proseKinds are those of the texts among them: license_plates.py is code.
+// proseKinds are the kinds of those files that are text: license_plates.py is code.
 var proseKinds = []string{"", ".md", ".txt", ".rst", ".html", ".tex", ".cff", ".bib", ".json", ".yaml", ".yml", ".pdf", ".md5", ".sha1", ".sha256", ".sha512"}
 
 func isProse(name string) bool {
@@ -107,7 +107,7 @@ func isAside(name string) bool {
 
 func isProject(name string) bool { return isProse(name) && asideProject.MatchString(name) }
 
-// media are kinds that no text is in, so that none is lost with them.
+// media are kinds of files without text, so that skipping them loses nothing.
 var media = []string{".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".ico", ".bmp", ".mp3", ".mp4", ".wav", ".woff", ".woff2", ".ttf", ".otf"}
 
 // open finds the files of the corpus.
@@ -133,14 +133,14 @@ func (c *textCorpus) open(ctx context.Context) error {
 	return nil
 }
 
-// folder counts what lies in one.
+// folder counts the files of a folder.
 type folder struct {
-	read, lost int64    // bytes of files that are read, and of those left out that may hold text
-	left       []string // names of the files that are left out
-	missed     []missed // those that may hold text
+	read, lost int64    // bytes of files that are read, and of skipped files that may hold text
+	left       []string // names of the skipped files
+	missed     []missed // skipped files that may hold text
 }
 
-// missed is a file that is left out and may hold text.
+// missed is a skipped file that may hold text.
 type missed struct {
 	name, kind, why string
 	size            int64
@@ -150,13 +150,13 @@ func (c *textCorpus) openFolder(ctx context.Context) error {
 	var d folder
 	var found []source
 	err := filepath.WalkDir(c.name, func(path string, entry fs.DirEntry, err error) error {
-		hidden := strings.HasPrefix(entry.Name(), ".") && path != c.name
+		dot := strings.HasPrefix(entry.Name(), ".") && path != c.name
 		switch {
 		case err != nil:
 			return err
-		case hidden && entry.IsDir():
+		case dot && entry.IsDir():
 			return filepath.SkipDir
-		case hidden || entry.IsDir():
+		case dot || entry.IsDir():
 			return ctx.Err()
 		}
 		f, ok, err := c.find(ctx, path, &d)
@@ -177,7 +177,7 @@ func (c *textCorpus) openFolder(ctx context.Context) error {
 	return d.check(c, dataset)
 }
 
-// find returns a file of a folder, if it may be one of the corpus.
+// find returns a file of a folder if it may belong to the corpus.
 func (c *textCorpus) find(ctx context.Context, path string, d *folder) (f source, ok bool, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -188,7 +188,7 @@ func (c *textCorpus) find(ctx context.Context, path string, d *folder) (f source
 	case isAside(f.plainName()), !info.Mode().IsRegular(), slices.Contains(media, f.kind):
 		d.left = append(d.left, c.within(f))
 		return f, false, nil
-	case f.kind == ".json": // most often a setting
+	case f.kind == ".json": // usually settings
 		if err := c.probe(ctx, f); err != nil {
 			d.miss(c.within(f), f, err.Error())
 			return f, false, ctx.Err()
@@ -197,11 +197,11 @@ func (c *textCorpus) find(ctx context.Context, path string, d *folder) (f source
 	return f, true, nil
 }
 
-// codePerData is how many files of source code and prose there may be for each of a data set's.
+// codePerData is the maximum ratio of source code and prose files to the record or table files of a data set.
 const codePerData = 10
 
-// isDataset says whether the files are a data set, with the scripts and the documentation that go with it: some hold
-// records or tables. A folder of source code may hold a few, too.
+// isDataset reports whether the files are a data set, with its scripts and documentation: some of them hold records or
+// tables. A folder of source code may hold a few such files, too.
 func isDataset(files []source) bool {
 	data, code := 0, 0
 	for _, f := range files {
@@ -215,7 +215,7 @@ func isDataset(files []source) bool {
 	return data > 0 && code <= codePerData*data
 }
 
-// addFile takes a file of a folder into the corpus, or leaves it out.
+// addFile adds a file of a folder to the corpus, or skips it.
 func (c *textCorpus) addFile(f source, dataset bool, d *folder) {
 	switch {
 	case dataset && (f.isWhole() || isProject(f.plainName())):
@@ -228,7 +228,7 @@ func (c *textCorpus) addFile(f source, dataset bool, d *folder) {
 	}
 }
 
-// within is the file's name within the folder.
+// within returns the file's name relative to the folder.
 func (c *textCorpus) within(f source) string {
 	name, err := filepath.Rel(c.name, f.name)
 	if err != nil {
@@ -237,7 +237,7 @@ func (c *textCorpus) within(f source) string {
 	return name
 }
 
-// probe returns why the first record of a file cannot be read.
+// probe returns the reason why the first record of a file cannot be read, if any.
 func (c *textCorpus) probe(ctx context.Context, f source) error {
 	_, err := c.read(f, &meter{ctx: ctx}, func(part) error { return errStop })
 	if err == errStop {
@@ -246,12 +246,12 @@ func (c *textCorpus) probe(ctx context.Context, f source) error {
 	return err
 }
 
-// miss leaves out a file that may hold text.
+// miss records a skipped file that may hold text.
 func (d *folder) miss(name string, f source, why string) {
 	d.missed, d.left, d.lost = append(d.missed, missed{name, f.kind, why, f.size}), append(d.left, name), d.lost+f.size
 }
 
-// names are those of the files that may hold text.
+// names returns the names of the skipped files that may hold text.
 func (d *folder) names() (names []string) {
 	for _, m := range d.missed {
 		names = append(names, m.name)
@@ -259,7 +259,8 @@ func (d *folder) names() (names []string) {
 	return names
 }
 
-// worst is a file of the kind that most bytes are lost of, and why it is left out, with what to do about all of its kind.
+// worst returns a file of the kind that accounts for most of the skipped bytes, and the reason why it is skipped, with
+// advice for all files of its kind.
 func (d *folder) worst() (name, why string) {
 	lost, names := map[string]int64{}, map[string][]string{}
 	worst := d.missed[0]
@@ -275,7 +276,7 @@ func (d *folder) worst() (name, why string) {
 	return worst.name, strings.ReplaceAll(worst.why, "FILE", globOf(names[worst.kind], worst.kind))
 }
 
-// globOf matches files of a kind: it is the name of one, and a glob of several.
+// globOf returns the name of a single file, or a glob that matches several files of a kind.
 func globOf(names []string, kind string) string {
 	if len(names) == 1 {
 		return names[0]
@@ -287,19 +288,19 @@ func globOf(names []string, kind string) string {
 	return filepath.Join(dir, "*"+kind)
 }
 
-// check warns of what is left out, or refuses a folder of which too much is.
+// check warns about skipped files, or rejects a folder if too much of it is skipped.
 func (d *folder) check(c *textCorpus, dataset bool) error {
 	switch {
 	case d.lost > d.read:
 		_, why := d.worst()
-		return fmt.Errorf("%d of its %d bytes are not read, those of %s: %s", d.lost, d.lost+d.read, some(d.names()), why)
+		return fmt.Errorf("%d of its %d bytes are skipped, those of %s: %s", d.lost, d.lost+d.read, some(d.names()), why)
 	case len(c.files) == 0:
 		return fmt.Errorf("no file of a known kind: expected .txt, .jsonl, .json or source code, any of them with .gz; it has %s", some(d.left))
 	case len(d.missed) > 0:
 		name, why := d.worst()
-		slog.Warn("files of the corpus folder are left out", "folder", c.name, "files", some(d.left), "such_as", name, "because", why)
+		slog.Warn("files of the corpus folder are skipped", "folder", c.name, "files", some(d.left), "such_as", name, "because", why)
 	case len(d.left) > 0:
-		slog.Warn("files of the corpus folder are left out", "folder", c.name, "files", some(d.left))
+		slog.Warn("files of the corpus folder are skipped", "folder", c.name, "files", some(d.left))
 	}
 	if kinds := mixture(c.files); kinds != "" && !dataset {
 		slog.Info("the corpus folder holds files of several kinds, and all are read", "folder", c.name, "files", kinds)
@@ -307,7 +308,7 @@ func (d *folder) check(c *textCorpus, dataset bool) error {
 	return nil
 }
 
-// mixture counts the files of each sort; "": all are of one.
+// mixture counts the files of each sort; "" if there is only one sort.
 func mixture(files []source) string {
 	var records, texts, whole int
 	for _, f := range files {
@@ -335,7 +336,7 @@ func mixture(files []source) string {
 	return strings.Join(sorts, ", ")
 }
 
-// some lists the first few names.
+// some joins the first few names.
 func some(names []string) string {
 	const few = 5
 	switch n := len(names) - few; {
@@ -347,7 +348,7 @@ func some(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// diskFile is the file at path.
+// diskFile returns the file at path.
 func diskFile(path string, size int64) source {
 	plain, zipped := strings.CutSuffix(path, ".gz")
 	return source{

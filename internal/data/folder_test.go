@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// logged is what is logged during a test.
+// logged collects what is logged during a test.
 func logged(t *testing.T) *bytes.Buffer {
 	t.Helper()
 	var log bytes.Buffer
@@ -81,7 +81,7 @@ func TestFolders(t *testing.T) {
 			"a few of another kind",
 			map[string]string{"a.txt": "aaaaaaaaaaaa", "b.parquet": "PAR1", "c.zst": "1"},
 			[]string{"aaaaaaaaaaaa"},
-			[]string{"b.parquet, c.zst", `.parquet is not read; write it as .jsonl`, "b.parquet"},
+			[]string{"b.parquet, c.zst", `.parquet is not supported; write it as .jsonl`, "b.parquet"},
 		},
 		{
 			"records with a project",
@@ -102,7 +102,7 @@ func TestFolders(t *testing.T) {
 			"tables with settings",
 			map[string]string{"a.json": "{}", "data/train.parquet": "PAR1....", "data/b.csv": "a,b"},
 			nil,
-			[]string{"13 of its 13 bytes", "a.json, data/b.csv, data/train.parquet", ".parquet is not read"},
+			[]string{"13 of its 13 bytes", "a.json, data/b.csv, data/train.parquet", ".parquet is not supported"},
 		},
 		{
 			"compressed records with a project",
@@ -165,7 +165,7 @@ func TestFolders(t *testing.T) {
 	}
 }
 
-// A folder may hold links to the files, as a hub's cache does.
+// A folder may hold links to the files, like a hub cache.
 func TestLinkedFiles(t *testing.T) {
 	blobs, root := tree(t, map[string]string{"0": "one", "1": "card"}), t.TempDir()
 	for name, blob := range map[string]string{"a.txt": "0", "README.md": "1"} {

@@ -14,7 +14,7 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// A pipe is not read: it might never open, or never end.
+// A pipe is not read: opening it might block, and it might never end.
 func TestPipes(t *testing.T) {
 	root := tree(t, map[string]string{"a.txt": "a"})
 	for _, name := range []string{"b.txt", "tokenizer.json"} {

@@ -4,21 +4,21 @@ import (
 	"gqa/internal/ops"
 )
 
-// Objective turns windows of a stream into what a forward pass reads and is to predict.
+// Objective turns windows of token IDs into the inputs and targets of a forward pass.
 type Objective interface {
-	// Batch lays out windows of equal length, and gives the target of every row of the result, -1 for none.
+	// Batch lays out windows of equal length, and returns the target of every row of the result, -1 for none.
 	Batch(windows [][]int32) (b ops.Batch, targets []int32)
-	// Rows is how many rows of the result a window of that many ids has.
+	// Rows returns the number of rows of the result for a window of that many IDs.
 	Rows(window int) int
 }
 
-// NextToken predicts each token of a window but the first from those before it.
+// NextToken predicts each token of a window, except the first, from those before it.
 type NextToken struct{}
 
-// Rows is a row for each token.
+// Rows returns one row per token.
 func (NextToken) Rows(window int) int { return window }
 
-// Batch has the token after each as its target, and none for a window's last.
+// Batch returns the next token as the target of each token, and no target for the last token of a window.
 func (NextToken) Batch(windows [][]int32) (ops.Batch, []int32) {
 	targets := make([]int32, 0, len(windows)*len(windows[0]))
 	for _, w := range windows {
@@ -27,18 +27,19 @@ func (NextToken) Batch(windows [][]int32) (ops.Batch, []int32) {
 	return ops.NewBatch(windows...), targets
 }
 
-// Labelled windows are ids, -1 where they are padding, and behind them Labels labels, -1 where there is nothing to predict.
+// Labelled windows consist of IDs, with -1 for padding, followed by Labels labels, with -1 for no target.
 type Labelled struct {
 	Labels int
-	// ShiftRight says that the ids are an encoder's, and that the decoder reads the labels shifted by one, behind Start.
+	// ShiftRight means that the IDs are an encoder's, and that the decoder reads the labels shifted right by one, after
+	// Start.
 	ShiftRight bool
 	Start, Pad int32
 }
 
-// Rows is a row for each label.
+// Rows returns one row per label.
 func (l Labelled) Rows(int) int { return l.Labels }
 
-// Batch takes ids and labels apart.
+// Batch separates IDs and labels.
 func (l Labelled) Batch(windows [][]int32) (ops.Batch, []int32) {
 	var sources, decoders [][]int32
 	var targets []int32
@@ -60,7 +61,7 @@ func (l Labelled) Batch(windows [][]int32) (ops.Batch, []int32) {
 	return b, targets
 }
 
-// padded replaces -1 by the padding token, and counts the ids up to the last that is none.
+// padded replaces -1 by the padding token, and returns the number of IDs up to the last one that is not padding.
 func (l Labelled) padded(ids []int32) (out []int32, n int) {
 	out = make([]int32, len(ids))
 	for i, id := range ids {

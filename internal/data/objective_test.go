@@ -23,26 +23,26 @@ func TestLabelled(t *testing.T) {
 func TestMasked(t *testing.T) {
 	window := counting(40)
 	b, targets := Masked{Mask: 99, Seed: 1}.Batch([][]int32{window, window})
-	hidden := 0
+	masked := 0
 	for i, id := range b.IDs {
 		switch {
 		case id == 99 && targets[i] == window[i%40]:
-			hidden++
+			masked++
 		case id != window[i%40] || targets[i] != -1:
 			t.Fatalf("token %d is read as %d with the target %d", i, id, targets[i])
 		}
 	}
-	if hidden != 2*6 {
-		t.Errorf("%d of 80 tokens are hidden, want 12", hidden)
+	if masked != 2*6 {
+		t.Errorf("%d of 80 tokens are masked, want 12", masked)
 	}
 	again, _ := Masked{Mask: 99, Seed: 1}.Batch([][]int32{window})
 	other, _ := Masked{Mask: 99, Seed: 2}.Batch([][]int32{window})
 	if !slices.Equal(again.IDs, b.IDs[:40]) || slices.Equal(other.IDs, again.IDs) {
-		t.Error("what is hidden does not follow the seed")
+		t.Error("the masked tokens do not depend on the seed")
 	}
 }
 
-// Source and targets of a window, put together again, are the window.
+// Source and targets of a window can be recombined into the window.
 func TestSpans(t *testing.T) {
 	o := Spans{Sentinels: []int32{200, 201, 202, 203, 204, 205, 206, 207}, End: 1, Start: 0, Seed: 3}
 	for _, n := range []int{2, 3, 10, 47, 100} {
@@ -71,7 +71,7 @@ func TestSpans(t *testing.T) {
 	}
 }
 
-// counting is 10, 11 … of n ids.
+// counting returns the n IDs 10, 11, ….
 func counting(n int) []int32 {
 	ids := make([]int32, n)
 	for i := range ids {

@@ -13,7 +13,7 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// setMaxPart has documents come in small parts during a test.
+// setMaxPart makes documents come in small parts during a test.
 func setMaxPart(t *testing.T, n int) {
 	old := maxPart
 	t.Cleanup(func() { maxPart = old })
@@ -40,7 +40,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// Documents that are read in parts have the ids that they have as a whole, under every kind of tokenizer, if their
+// Documents read in parts have the same IDs as when read as a whole, with every kind of tokenizer, if their
 // lines are shorter than half a part.
 func TestPartsHaveTheSameIDs(t *testing.T) {
 	lines := "package main\n\nimport \"fmt\"\n\n// the world of ab ba\nfunc main() {\n\tfmt.Println(\"hello, 123 the world\")\n" +
@@ -94,7 +94,7 @@ func endlessCorpus(kind, text string) (*textCorpus, *endless) {
 	}}}, e
 }
 
-// No more of a document without an end is read than the tokens that are asked for take.
+// An endless document is read no further than needed for the requested tokens.
 func TestEndlessDocument(t *testing.T) {
 	tok := loadGopher(t)
 	for kind, text := range map[string]string{
@@ -114,7 +114,7 @@ func TestEndlessDocument(t *testing.T) {
 	}
 }
 
-// Reading ends soon after its context, also where nothing comes of it.
+// Reading stops soon after its context ends, even if it produces nothing.
 func TestEndlessCancelled(t *testing.T) {
 	tok := loadGopher(t)
 	for kind, text := range map[string]string{".txt": separator, ".jsonl": "\n", ".json": "{\"text\":null}\n"} {

@@ -13,10 +13,9 @@ import (
 	"unicode/utf8"
 )
 
-// recordReader reads the texts of JSON records: objects that hold one under a key, or
-// strings, one behind another with line feeds between, or in arrays. It holds nothing
-// of a record but what document holds of its text. NaN, Infinity and -Infinity, which
-// Python writes, are numbers to it.
+// recordReader reads the texts of JSON records: strings, or objects that hold a string under a key, on lines of their
+// own or in arrays. It buffers nothing of a record except what document holds of its text. NaN, Infinity and -Infinity,
+// which Python writes, count as numbers.
 type recordReader struct {
 	r     *bufio.Reader
 	key   string
@@ -53,7 +52,7 @@ func (r *recordReader) records() error {
 		}
 		line := r.line
 		if c, err = r.next(); err == nil && r.line == line {
-			return fmt.Errorf("%q behind the end of a record, want each on a line of its own", c)
+			return fmt.Errorf("%q after the end of a record, want each on a line of its own", c)
 		}
 		if err == nil {
 			err = r.r.UnreadByte()
@@ -64,7 +63,7 @@ func (r *recordReader) records() error {
 	}
 }
 
-// next is the first byte that is no white space, which is read.
+// next reads the next byte that is not white space.
 func (r *recordReader) next() (byte, error) {
 	for {
 		c, err := r.r.ReadByte()
@@ -79,7 +78,7 @@ func (r *recordReader) next() (byte, error) {
 	}
 }
 
-// must is next where the file may not end.
+// must is next, but the end of the file is an error.
 func (r *recordReader) must() (byte, error) {
 	c, err := r.next()
 	return c, midway(err)
@@ -87,7 +86,7 @@ func (r *recordReader) must() (byte, error) {
 
 func midway(err error) error {
 	if err == io.EOF {
-		return errors.New("unexpected end of the file within a record")
+		return errors.New("unexpected end of file in a record")
 	}
 	return err
 }
@@ -101,12 +100,12 @@ func (r *recordReader) record(c byte) error {
 		return r.text()
 	}
 	if !beginsJSON(c) {
-		return fmt.Errorf("the file is not JSON: %q where a record is wanted, an object with %q or a string", c, r.key)
+		return fmt.Errorf("the file is not JSON: found %q, want a record: an object with %q or a string", c, r.key)
 	}
 	return fmt.Errorf("a record is %s, want an object with %q, or a string", kindOfJSON(c), r.key)
 }
 
-// text reads a document whose quote is read.
+// text reads a document whose opening quote has been read.
 func (r *recordReader) text() error {
 	if err := r.str(r.doc.write); err != nil {
 		return err
@@ -114,7 +113,7 @@ func (r *recordReader) text() error {
 	return r.doc.end()
 }
 
-// object reads an object whose brace is read.
+// object reads an object whose opening brace has been read.
 func (r *recordReader) object() error {
 	missing := KeyError{Key: r.key}
 	longest, seen := -1, false
@@ -139,7 +138,7 @@ func (r *recordReader) object() error {
 	return err
 }
 
-// textValue reads the value of the record's text, which begins with c.
+// textValue reads the text of the record, a value that begins with c.
 func (r *recordReader) textValue(c byte) error {
 	switch c {
 	case '"':
@@ -152,15 +151,15 @@ func (r *recordReader) textValue(c byte) error {
 	return fmt.Errorf("%q is %s, want a string", r.key, kindOfJSON(c))
 }
 
-// KeyError reports a record without the key of its text.
+// KeyError reports a record that lacks the key of its text.
 type KeyError struct {
 	Key     string
-	Has     []string // the first of its keys
-	More    int      // how many others it has
-	Longest string   // the key of its longest string; "": it has none
+	Has     []string // its first keys
+	More    int      // number of further keys
+	Longest string   // key of its longest string; "" if it has no string
 }
 
-// maxKeys is how many keys of a record an error names.
+// maxKeys is the maximum number of keys listed in an error.
 const maxKeys = 12
 
 func (e *KeyError) add(key string) {
@@ -190,16 +189,15 @@ func (e *KeyError) Error() string {
 	return fmt.Sprintf("the record has no %q; its keys are %s", e.Key, has)
 }
 
-// maxDepth is how deep the lists and objects of a record may lie in each other.
+// maxDepth is the maximum nesting depth of lists and objects in a record.
 const maxDepth = 1000
 
-// members reads an object whose brace is read: member reads each value, of which c is
-// the first byte.
+// members reads an object whose opening brace has been read, calling member to read each value, which begins with c.
 func (r *recordReader) members(member func(key string, c byte) error) error {
 	c, err := r.must()
 	for more := err == nil && c != '}'; more && err == nil; {
 		if c != '"' {
-			return fmt.Errorf("%q where a key in quotes is wanted", c)
+			return fmt.Errorf("found %q, want a quoted key", c)
 		}
 		key, err := r.name()
 		if err != nil {
@@ -209,7 +207,7 @@ func (r *recordReader) members(member func(key string, c byte) error) error {
 			return err
 		}
 		if c != ':' {
-			return fmt.Errorf("%q where the : behind key %q is wanted", c, key)
+			return fmt.Errorf("found %q, want : after key %q", c, key)
 		}
 		if c, err = r.must(); err != nil {
 			return err
@@ -224,8 +222,7 @@ func (r *recordReader) members(member func(key string, c byte) error) error {
 	return err
 }
 
-// list reads a list whose bracket is read: element reads each value, of which c is the
-// first byte.
+// list reads a list whose opening bracket has been read, calling element to read each value, which begins with c.
 func (r *recordReader) list(element func(c byte) error) error {
 	c, err := r.must()
 	for more := err == nil && c != ']'; more && err == nil; {
@@ -236,23 +233,22 @@ func (r *recordReader) list(element func(c byte) error) error {
 	return err
 }
 
-// more tells whether a comma follows, or the end, and reads the first byte behind a comma.
+// more reads a comma and the first byte after it, or the end, and reports which it was.
 func (r *recordReader) more(end byte) (more bool, c byte, err error) {
 	if c, err = r.must(); err != nil || c == end {
 		return false, 0, err
 	}
 	if c != ',' {
-		return false, 0, fmt.Errorf("%q where , or %c is wanted", c, end)
+		return false, 0, fmt.Errorf("found %q, want , or %c", c, end)
 	}
 	c, err = r.must()
 	return true, c, err
 }
 
-// skip reads a value that begins with c, at a depth of lists and objects, and returns
-// the bytes of a string.
+// skip reads a value that begins with c, at the given nesting depth, and returns the length of a string in bytes.
 func (r *recordReader) skip(c byte, depth int) (n int, err error) {
 	if depth > maxDepth {
-		return 0, fmt.Errorf("lists and objects lie more than %d deep in each other", maxDepth)
+		return 0, fmt.Errorf("lists and objects are nested more than %d deep", maxDepth)
 	}
 	switch c {
 	case '"':
@@ -267,10 +263,10 @@ func (r *recordReader) skip(c byte, depth int) (n int, err error) {
 	return n, err
 }
 
-// maxToken bounds the bytes of a key, and of a number.
+// maxToken is the maximum length of a key or number in bytes.
 const maxToken = 64 << 10
 
-// name reads a key whose quote is read.
+// name reads a key whose opening quote has been read.
 func (r *recordReader) name() (string, error) {
 	var key []byte
 	err := r.str(func(text []byte) error {
@@ -282,7 +278,7 @@ func (r *recordReader) name() (string, error) {
 	return string(key), err
 }
 
-// literal reads true, false, null or a number, of which c is the first byte.
+// literal reads true, false, null or a number that begins with c.
 func (r *recordReader) literal(c byte) error {
 	text := []byte{c}
 	for len(text) <= maxToken {
@@ -312,17 +308,17 @@ func inLiteral(c byte) bool {
 	return c == '+' || c == '-' || c == '.' || '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
 }
 
-// pythonNumbers are the numbers that JSON does not have and Python writes.
+// pythonNumbers are numbers that Python writes and JSON does not have.
 var pythonNumbers = []string{"NaN", "Infinity", "-Infinity"}
 
 func checkLiteral(text []byte) error {
 	if json.Valid(text) || slices.Contains(pythonNumbers, string(text)) {
 		return nil
 	}
-	return fmt.Errorf("%.20q is no JSON value", text)
+	return fmt.Errorf("%.20q is not a JSON value", text)
 }
 
-// str reads a string whose quote is read and hands it to write in stretches.
+// str reads a string whose opening quote has been read and passes it to write in pieces.
 func (r *recordReader) str(write func(text []byte) error) error {
 	for {
 		if _, err := r.r.Peek(1); err != nil {
@@ -359,10 +355,10 @@ func (r *recordReader) str(write func(text []byte) error) error {
 	}
 }
 
-// escapes are those of one letter.
+// escapes are the one-letter escapes.
 var escapes = map[byte]string{'"': "\"", '\\': "\\", '/': "/", 'b': "\b", 'f': "\f", 'n': "\n", 'r': "\r", 't': "\t"}
 
-// escape reads an escape whose backslash is read. Half a surrogate pair is U+FFFD.
+// escape reads an escape whose backslash has been read. Half a surrogate pair becomes U+FFFD.
 func (r *recordReader) escape(write func(text []byte) error) error {
 	c, err := r.r.ReadByte()
 	if err != nil {
@@ -371,7 +367,7 @@ func (r *recordReader) escape(write func(text []byte) error) error {
 	if c != 'u' {
 		text, ok := escapes[c]
 		if !ok {
-			return fmt.Errorf("\\%c is no escape of JSON", c)
+			return fmt.Errorf("\\%c is not a JSON escape", c)
 		}
 		return write([]byte(text))
 	}
@@ -381,7 +377,7 @@ func (r *recordReader) escape(write func(text []byte) error) error {
 	}
 	char, ok := hexRune(hex)
 	if !ok {
-		return fmt.Errorf("\\u%q is no escape of JSON", hex)
+		return fmt.Errorf("\\u%q is not a JSON escape", hex)
 	}
 	if utf16.IsSurrogate(char) {
 		next, _ := r.r.Peek(6)
@@ -390,7 +386,7 @@ func (r *recordReader) escape(write func(text []byte) error) error {
 			low, _ = hexRune(next[2:])
 		}
 		if char = utf16.DecodeRune(char, low); char != utf8.RuneError {
-			_, _ = r.r.Discard(6) // cannot fail: they are buffered
+			_, _ = r.r.Discard(6) // cannot fail: the bytes are buffered
 		}
 	}
 	return write(utf8.AppendRune(nil, char))
@@ -401,12 +397,12 @@ func hexRune(hex []byte) (rune, bool) {
 	return rune(n), err == nil
 }
 
-// beginsJSON says whether a value may begin with c.
+// beginsJSON reports whether a value may begin with c.
 func beginsJSON(c byte) bool {
 	return strings.IndexByte(`{["tfnNI-`, c) >= 0 || '0' <= c && c <= '9'
 }
 
-// kindOfJSON names a value by its first byte.
+// kindOfJSON describes a value by its first byte.
 func kindOfJSON(c byte) string {
 	switch c {
 	case '{':

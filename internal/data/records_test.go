@@ -10,7 +10,7 @@ import (
 	"testing/iotest"
 )
 
-// texts are the documents of a file of records.
+// texts returns the documents of a file of records.
 func texts(r io.Reader, key string) (docs []string, nulls int, err error) {
 	reader := recordReader{r: bufio.NewReaderSize(r, 16), key: key, doc: document{emit: func(p part) error {
 		if !p.Resumes {
@@ -68,21 +68,21 @@ func TestRecordErrors(t *testing.T) {
 		{`{"text":"a","text":"b"}`, `a record has "text" twice`},
 		{`7`, `a record is a number, want an object with "text", or a string`},
 		{`[["a"]]`, `a record is a list`},
-		{"{\"text\":\"a\"}\n{\"text\":", "line 2: unexpected end of the file"},
-		{`{"text":"a`, "unexpected end of the file"},
-		{`{"text":"a"`, "unexpected end of the file"},
-		{`["a"`, "unexpected end of the file"},
-		{`["a" "b"]`, "'\"' where , or ] is wanted"},
-		{`{"text" "b"}`, `'"' where the : behind key "text" is wanted`},
-		{`{text:"b"}`, "'t' where a key in quotes is wanted"},
-		{`{"text":"a",}`, "'}' where a key in quotes is wanted"},
-		{`{"text":"a"} {"text":"b"}`, "behind the end of a record"},
+		{"{\"text\":\"a\"}\n{\"text\":", "line 2: unexpected end of file"},
+		{`{"text":"a`, "unexpected end of file"},
+		{`{"text":"a"`, "unexpected end of file"},
+		{`["a"`, "unexpected end of file"},
+		{`["a" "b"]`, "'\"', want , or ]"},
+		{`{"text" "b"}`, `'"', want : after key "text"`},
+		{`{text:"b"}`, "'t', want a quoted key"},
+		{`{"text":"a",}`, "'}', want a quoted key"},
+		{`{"text":"a"} {"text":"b"}`, "after the end of a record"},
 		{"{\"text\":\"a\nb\"}", "control character '\\n'"},
-		{`{"text":"\x"}`, `\x is no escape`},
-		{`{"text":"\u12g4"}`, "is no escape"},
-		{`{"n":nul,"text":"a"}`, `"nul" is no JSON value`},
-		{`{"n":1.,"text":"a"}`, `"1." is no JSON value`},
-		{`{"n":nan,"text":"a"}`, `"nan" is no JSON value`},
+		{`{"text":"\x"}`, `\x is not a JSON escape`},
+		{`{"text":"\u12g4"}`, "is not a JSON escape"},
+		{`{"n":nul,"text":"a"}`, `"nul" is not a JSON value`},
+		{`{"n":1.,"text":"a"}`, `"1." is not a JSON value`},
+		{`{"n":nan,"text":"a"}`, `"nan" is not a JSON value`},
 		{`{"n":` + strings.Repeat("9", maxToken+1) + `}`, "a number of more than"},
 		{`{"` + strings.Repeat("k", maxToken+1) + `":1}`, "a key of more than"},
 		{`{"n":` + strings.Repeat("[", 2000), "more than 1000 deep"},
@@ -101,7 +101,7 @@ func TestTextKey(t *testing.T) {
 	}
 }
 
-// Records that are read are those that encoding/json reads, however they come in.
+// Records that are accepted have the values that encoding/json reads, in whatever pieces they arrive.
 func FuzzRecords(f *testing.F) {
 	for _, s := range []string{
 		"{\"text\":\"a\"}\n{\"text\":\"\\ud83d\\ude00 caf\xe9\"}\n", `["a",{"text":null},{"n":[1e5,{}],"text":"b"}]`, `{"text":"x","n":NaN}`,

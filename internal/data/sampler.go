@@ -6,8 +6,7 @@ import (
 	"sync"
 )
 
-// Windows returns the number of windows of n ids in ids that do not overlap. None
-// is an error.
+// Windows returns the number of non-overlapping windows of n IDs in ids. It is an error if there are none.
 func Windows(ids []int32, n int) (int, error) {
 	switch {
 	case n < 1:
@@ -18,7 +17,7 @@ func Windows(ids []int32, n int) (int, error) {
 	return len(ids) / n, nil
 }
 
-// FirstWindows returns the first windows of n ids that do not overlap, at most limit of them unless it is 0.
+// FirstWindows returns the first non-overlapping windows of n IDs, at most limit of them unless limit is 0.
 func FirstWindows(ids []int32, n, limit int) ([][]int32, error) {
 	count, err := Windows(ids, n)
 	if err != nil {
@@ -34,9 +33,8 @@ func FirstWindows(ids []int32, n, limit int) ([][]int32, error) {
 	return windows, nil
 }
 
-// Sampler draws the batches of an up-training: in each epoch every window once,
-// in an order and from a first token of that epoch's own. It is safe for
-// concurrent use.
+// Sampler draws training batches. Each epoch has every window once, in its own random order and with its own random
+// offset of the first window. It is safe for concurrent use.
 type Sampler struct {
 	ids     []int32
 	window  int
@@ -44,18 +42,17 @@ type Sampler struct {
 	seed    uint64
 
 	mu    sync.Mutex
-	epoch epoch // the last one drawn from
+	epoch epoch // most recently used epoch
 }
 
-// epoch is the order of the windows and the token that the first one starts at.
+// epoch is the order of the windows and the offset of the first one.
 type epoch struct {
 	number int
 	order  []int
 	phase  int
 }
 
-// NewSampler samples windows of window ids. Ids shorter than one window are an
-// error.
+// NewSampler returns a sampler of windows of window IDs. It is an error if ids is shorter than one window.
 func NewSampler(ids []int32, window int, seed uint64) (*Sampler, error) {
 	n, err := Windows(ids, window)
 	if err != nil {
@@ -64,9 +61,9 @@ func NewSampler(ids []int32, window int, seed uint64) (*Sampler, error) {
 	return &Sampler{ids: ids, window: window, windows: n, seed: seed}, nil
 }
 
-// Batch returns the size windows of step, counted from 0, each a part of the ids
-// that the sampler was made with. They depend on the seed, step and size alone,
-// so a run resumes at any step without state.
+// Batch returns the size windows of step, counted from 0, as subslices of the
+// sampler's IDs. They depend only on the seed, step and size, so that a run can
+// resume at any step without saved state.
 func (s *Sampler) Batch(step, size int) [][]int32 {
 	batch := make([][]int32, size)
 	for i := range batch {
@@ -75,7 +72,7 @@ func (s *Sampler) Batch(step, size int) [][]int32 {
 	return batch
 }
 
-// draw is the nth window of all epochs.
+// draw returns the nth window, counted over all epochs.
 func (s *Sampler) draw(n int) []int32 {
 	e := s.at(n / s.windows)
 	start := e.phase + e.order[n%s.windows]*s.window

@@ -58,7 +58,7 @@ func TestSamplerEpochs(t *testing.T) {
 	}
 }
 
-// A batch is the same whatever was drawn before it, and another with another seed.
+// A batch does not depend on what was drawn before it, and differs for another seed.
 func TestSamplerResumes(t *testing.T) {
 	draw := func(seed uint64, from int) (all []int32) {
 		s, err := NewSampler(count(1000), 7, seed)

@@ -7,12 +7,12 @@ import (
 	"gqa/internal/ops"
 )
 
-// spanLength is the mean length of a hidden span.
+// spanLength is the mean length of a masked span.
 const spanLength = 3
 
-// Spans is T5's objective (Raffel et al., arXiv 1910.10683, section 3.3.4): spans of 3 tokens on average, 15% of a window in
-// all, each become one sentinel, and the decoder predicts every sentinel followed by what it hides, then the end. Where the
-// spans lie depends on Seed and the window's tokens alone.
+// Spans is T5's objective (Raffel et al., arXiv 1910.10683, section 3.3.4): spans of 3 tokens on average, 15% of a
+// window in total, are each replaced by one sentinel. The decoder predicts every sentinel followed by the tokens it
+// replaces, then the end token. The choice of spans depends only on Seed and the window's tokens.
 type Spans struct {
 	Sentinels  []int32 // <extra_id_0>, <extra_id_1> …
 	End        int32
@@ -20,20 +20,20 @@ type Spans struct {
 	Seed       uint64
 }
 
-// counts are the tokens and spans hidden in a window.
-func (s Spans) counts(window int) (hidden, spans int) {
-	hidden = min(noisy(window), window-1)
-	spans = max(1, (hidden+spanLength/2)/spanLength)
-	return hidden, min(spans, len(s.Sentinels), window-hidden)
+// counts returns the numbers of masked tokens and spans in a window.
+func (s Spans) counts(window int) (masked, spans int) {
+	masked = min(maskedCount(window), window-1)
+	spans = max(1, (masked+spanLength/2)/spanLength)
+	return masked, min(spans, len(s.Sentinels), window-masked)
 }
 
-// Rows is a row for each token hidden, each sentinel and the end.
+// Rows returns one row for each masked token and each sentinel, and one for the end token.
 func (s Spans) Rows(window int) int {
-	hidden, spans := s.counts(window)
-	return hidden + spans + 1
+	masked, spans := s.counts(window)
+	return masked + spans + 1
 }
 
-// Batch takes the spans out: every window of one length gives a source and targets of one length.
+// Batch masks the spans. Windows of equal length result in sources of equal length and targets of equal length.
 func (s Spans) Batch(windows [][]int32) (ops.Batch, []int32) {
 	l := Labelled{Labels: s.Rows(len(windows[0])), ShiftRight: true, Start: s.Start, Pad: s.Pad}
 	rows := make([][]int32, len(windows))
@@ -44,11 +44,11 @@ func (s Spans) Batch(windows [][]int32) (ops.Batch, []int32) {
 	return l.Batch(rows)
 }
 
-// corrupt is a window with sentinels in place of spans, and what they stand for. It begins with tokens that stay.
+// corrupt returns a window with sentinels in place of spans, and the target. It begins with unmasked tokens.
 func (s Spans) corrupt(w []int32) (source, target []int32) {
 	r := draw(s.Seed, w)
-	hidden, spans := s.counts(len(w))
-	kept, gone := parts(r, len(w)-hidden, spans), parts(r, hidden, spans)
+	masked, spans := s.counts(len(w))
+	kept, gone := parts(r, len(w)-masked, spans), parts(r, masked, spans)
 	at := 0
 	for i := range spans {
 		source = append(append(source, w[at:at+kept[i]]...), s.Sentinels[i])
@@ -59,7 +59,7 @@ func (s Spans) corrupt(w []int32) (source, target []int32) {
 	return append(source, s.End), append(target, s.End)
 }
 
-// parts cuts n into count parts of 1 or more, every way as likely.
+// parts splits n into count parts of 1 or more, uniformly at random.
 func parts(r *rand.Rand, n, count int) []int {
 	cuts := append(r.Perm(n - 1)[:count-1], -1, n-1)
 	slices.Sort(cuts)

@@ -13,19 +13,19 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// Tokens is a corpus as token ids.
+// Tokens is a corpus as token IDs.
 type Tokens struct {
 	Name      string
 	IDs       []int32
-	Tokenizer *tokenizer.Tokenizer // nil where the data came as ids
+	Tokenizer *tokenizer.Tokenizer // nil if the data consists of IDs
 }
 
-// SamplePrefix names a split of the embedded corpus: "sample:train", "sample:val".
+// SamplePrefix is the prefix of the names of the embedded corpus's splits: "sample:train", "sample:val".
 const SamplePrefix = "sample:"
 
-// LoadTokens reads data (anything openCorpus takes, a .safetensors file with integer input_ids, or a split of the embedded
-// corpus) for the model in modelDir, whose tokenizer is used, with vocab rows of embedding. It is an error if an id lies
-// outside the vocabulary.
+// LoadTokens reads data (anything that OpenCorpus accepts, a .safetensors file with integer input_ids, or a split of
+// the embedded corpus) for the model in modelDir, using its tokenizer; vocab is the number of rows of its embedding. It
+// is an error if an ID is outside the vocabulary.
 func LoadTokens(ctx context.Context, data, modelDir string, vocab int, o Options) (*Tokens, error) {
 	if strings.HasSuffix(data, ".safetensors") {
 		return loadIDs(data, vocab, o.MaxTokens)
@@ -44,7 +44,7 @@ func LoadTokens(ctx context.Context, data, modelDir string, vocab int, o Options
 	return encodeCorpus(ctx, corpus, modelDir, vocab, o.MaxTokens)
 }
 
-// encodeCorpus is LoadTokens for a corpus that is already open.
+// encodeCorpus is like LoadTokens for a corpus that is already open.
 func encodeCorpus(ctx context.Context, corpus *textCorpus, modelDir string, vocab, max int) (*Tokens, error) {
 	tok, err := LoadTokenizer(modelDir, vocab)
 	if err != nil {
@@ -60,22 +60,22 @@ func encodeCorpus(ctx context.Context, corpus *textCorpus, modelDir string, voca
 	return &Tokens{Name: corpus.Name(), IDs: ids, Tokenizer: tok}, nil
 }
 
-// CheckIDs returns an error if one of a text's ids has no row in an embedding of vocab rows.
+// CheckIDs returns an error if one of a text's IDs has no row in an embedding of vocab rows.
 func CheckIDs(tok *tokenizer.Tokenizer, ids []int32, vocab int) error {
 	for i, id := range ids {
 		if int(id) >= vocab {
-			return fmt.Errorf("token %d of the text is %q, id %d of the tokenizer, but the model's vocabulary has %d rows; it is another model's tokenizer",
+			return fmt.Errorf("token %d of the text is %q, id %d of the tokenizer, but the model's vocabulary has %d rows; the tokenizer belongs to another model",
 				i, tok.Token(id), id, vocab)
 		}
 	}
 	return nil
 }
 
-// warned are the folders that LoadTokenizer has warned of.
+// warned holds the folders that LoadTokenizer has warned about.
 var warned sync.Map
 
-// LoadTokenizer loads a model folder's tokenizer. If it has ids without a row in an embedding of vocab rows it warns, once: [CheckIDs]
-// tells whether a text has any.
+// LoadTokenizer loads the tokenizer in a model folder. If it has IDs without a row in an embedding of vocab rows, it
+// warns once; [CheckIDs] checks whether a text has any.
 func LoadTokenizer(modelDir string, vocab int) (*tokenizer.Tokenizer, error) {
 	tok, err := tokenizer.Load(modelDir)
 	if err != nil {
@@ -83,7 +83,7 @@ func LoadTokenizer(modelDir string, vocab int) (*tokenizer.Tokenizer, error) {
 	}
 	if tok.VocabSize() > vocab {
 		if _, again := warned.LoadOrStore(modelDir, true); !again {
-			slog.Warn("the tokenizer has ids that the model has no rows for: a text with one is an error", "model", modelDir,
+			slog.Warn("the tokenizer has ids without rows in the model: a text that contains one is an error", "model", modelDir,
 				"largest", tok.VocabSize()-1, "rows", vocab)
 		}
 	}
@@ -106,12 +106,12 @@ func loadIDs(path string, vocab, max int) (*Tokens, error) {
 	return &Tokens{Name: path, IDs: ids}, nil
 }
 
-// ReadIDs reads a tensor of token ids, checked against the vocabulary, with its shape.
+// ReadIDs reads a tensor of token IDs and its shape, and checks the IDs against the vocabulary.
 func ReadIDs(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, error) {
 	return readIDs(ckpt, name, vocab, false)
 }
 
-// readLabels is ReadIDs where -100 stands for nothing to predict: it becomes -1.
+// readLabels is like ReadIDs but accepts -100 for no target, which becomes -1.
 func readLabels(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, error) {
 	return readIDs(ckpt, name, vocab, true)
 }
@@ -139,8 +139,9 @@ func readIDs(ckpt *checkpoints.Checkpoint, name string, vocab int, labels bool) 
 	return ids, t.Shape, nil
 }
 
-// ReadLens reads an attention mask [sequences, tokens] of the shape of its ids: how many tokens of each sequence are not padding,
-// which must stand at the end. nil: there is no such tensor, or nothing in it is padding.
+// ReadLens reads an attention mask [sequences, tokens] with the shape of its IDs, and returns the number of tokens in
+// each sequence that are not padding. Padding must be at the end. It returns nil if there is no such tensor or no
+// padding.
 func ReadLens(ckpt *checkpoints.Checkpoint, name string, shape []int) ([]int, error) {
 	t, ok := ckpt.Tensor(name)
 	if !ok {
@@ -162,7 +163,7 @@ func ReadLens(ckpt *checkpoints.Checkpoint, name string, shape []int) ([]int, er
 			n = len(row)
 		}
 		if n == 0 || slices.ContainsFunc(row[n:], func(x int64) bool { return x != 0 }) {
-			return nil, fmt.Errorf("%s: sequence %d is padded before its tokens; padding is supported behind them only", name, at/shape[1])
+			return nil, fmt.Errorf("%s: sequence %d is padded before its tokens; padding is only supported after them", name, at/shape[1])
 		}
 		lens, padded = append(lens, n), padded || n < len(row)
 	}

@@ -21,7 +21,7 @@ import (
 
 const vocab = 2048
 
-// sampleModel is the folder of the embedded model, whose tokenizer has as many ids.
+// sampleModel returns the folder of the embedded model, whose tokenizer has as many IDs as the model has rows.
 func sampleModel(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), sample.Name)
@@ -70,7 +70,7 @@ func encode(t *testing.T, tok *tokenizer.Tokenizer, s string) []int32 {
 	return ids
 }
 
-// Documents are followed by the end-of-text token, whatever the file that holds them.
+// Documents are followed by the end-of-text token in every kind of file.
 func TestTexts(t *testing.T) {
 	dir := sampleModel(t)
 	tok, err := LoadTokenizer(dir, vocab)

@@ -1,8 +1,9 @@
-// Package device defines what engines compute with: buffers of numbers in a device's memory and the operations on them. Package
-// device/cpu implements it for the processor. Other devices keep their buffers elsewhere; a buffer is then an address.
+// Package device defines what engines compute with: buffers of numbers in a device's memory and the operations on them.
+// Package device/cpu implements it for the CPU. Other devices keep their buffers elsewhere; a buffer is then an
+// address.
 //
-// Operations run in the order in which they are called and may return before they are done. Memory.Host and a Number wait.
-// Matrices are row-major without gaps unless leading dimensions are given.
+// Operations run in the order in which they are called and may return before they are done. Memory.Host and a Number
+// wait. Matrices are row-major without gaps unless leading dimensions are given.
 package device
 
 import (
@@ -14,7 +15,7 @@ import (
 // Format is how a number is stored.
 type Format uint8
 
-// The formats.
+// Formats.
 const (
 	F32 Format = iota
 	BF16
@@ -29,8 +30,8 @@ func (f Format) Size() int {
 	return 2
 }
 
-// Buffer is a handle of numbers in a device's memory: its copies refer to the same numbers. The zero Buffer refers to none; it
-// stands for an operand that is left out.
+// Buffer is a handle to numbers in a device's memory: copies of it refer to the same numbers. The zero Buffer refers to
+// none; it stands for an operand that is omitted.
 type Buffer struct {
 	f32    []float32
 	f16    []uint16
@@ -43,7 +44,7 @@ type Buffer struct {
 // HostF32 returns a buffer of numbers in the memory of this process.
 func HostF32(x []float32) Buffer { return Buffer{f32: x, n: len(x)} }
 
-// Host16 is HostF32 for numbers of 16 bits.
+// Host16 is like HostF32 for 16-bit numbers.
 func Host16(format Format, x []uint16) Buffer { return Buffer{f16: x, n: len(x), format: format} }
 
 // At returns a buffer of n numbers at an address in a device's own memory.
@@ -51,10 +52,10 @@ func At(addr uintptr, format Format, n int) Buffer {
 	return Buffer{addr: addr, n: n, format: format}
 }
 
-// Own returns a buffer of n numbers that a device holds in a form of its own. It cannot be sliced.
+// Own returns a buffer of n numbers that a device stores in its own form. It cannot be sliced.
 func Own(form any, format Format, n int) Buffer { return Buffer{own: form, n: n, format: format} }
 
-// Form returns what Own was given; nil for other buffers.
+// Form returns the form passed to Own; nil for other buffers.
 func (b Buffer) Form() any { return b.own }
 
 // F32 returns the numbers of a buffer made by HostF32; nil for others.
@@ -66,13 +67,13 @@ func (b Buffer) U16() []uint16 { return b.f16 }
 // Addr returns the address of a buffer made by At; 0 for others.
 func (b Buffer) Addr() uintptr { return b.addr }
 
-// Len returns how many numbers the buffer holds.
+// Len returns the number of numbers in the buffer.
 func (b Buffer) Len() int { return b.n }
 
-// Format returns how they are stored.
+// Format returns the format of the numbers.
 func (b Buffer) Format() Format { return b.format }
 
-// None reports whether the buffer is the zero Buffer: an operand that is left out.
+// None reports whether the buffer is the zero Buffer, which stands for an omitted operand.
 func (b Buffer) None() bool { return b.f32 == nil && b.f16 == nil && b.own == nil && b.addr == 0 }
 
 // Slice returns the numbers [lo, hi) of the buffer.
@@ -109,24 +110,24 @@ type Device interface {
 	Until(ctx context.Context)
 }
 
-// Memory gives buffers and takes them back.
+// Memory allocates and frees buffers.
 type Memory interface {
-	// New returns a buffer of n numbers of any value.
+	// New returns a buffer of n numbers with unspecified values.
 	New(f Format, n int) Buffer
-	// Free takes a buffer of New back. Operations already called may still use it.
+	// Free frees a buffer returned by New. Operations already called may still use it.
 	Free(Buffer)
-	// Put returns a buffer that holds x. Where the device's memory is that of the process it is x itself, which is then shared.
+	// Put returns a buffer that holds x. If the device uses the process's memory, the buffer shares x.
 	Put(x []float32) Buffer
-	// Load is Put for a weight [rows, cols] in a format. A weight that only Multiply reads may take a form of the device's own.
+	// Load is Put for a weight [rows, cols] in a format. A weight that is only used by Multiply may be stored in the
+	// device's own form.
 	Load(f Format, x []float32, rows, cols int, multiplied bool) Buffer
-	// Write writes x to a buffer of any format, rounded to it.
+	// Write writes x to a buffer of any format, rounding as needed.
 	Write(dst Buffer, x []float32)
-	// Host returns the numbers of a buffer in F32, for reading only. Where the device's memory is that of the process they are
-	// shared.
+	// Host returns the numbers of an F32 buffer, read-only. If the device uses the process's memory, they are shared.
 	Host(Buffer) []float32
 }
 
-// Elementwise has the elementwise operations. Operands are of one length; dst may be one of them.
+// Elementwise is the set of elementwise operations. Operands have equal lengths; dst may be one of them.
 type Elementwise interface {
 	Copy(dst, x Buffer)
 	Clear(dst Buffer)
@@ -135,7 +136,7 @@ type Elementwise interface {
 	Scale(dst Buffer, s float32)    // dst *= s
 	ScaleBy(dst, s Buffer)          // dst *= s[0]
 	Shift(dst, x Buffer, s float32) // dst = x + s
-	Clip(dst, x Buffer, m float32)  // dst = x bounded to ±m
+	Clip(dst, x Buffer, m float32)  // dst = x clipped to ±m
 	ClipBackward(dx, dy, x Buffer, m float32)
 	Lerp(dst, x Buffer, s float32) // dst = (1-s)·dst + s·x
 	Swap(x, y Buffer)
@@ -146,23 +147,24 @@ type Elementwise interface {
 	GateBackward(act activation.Func, dgate, dup, dy, gate, up Buffer)
 }
 
-// Product is y [rows, N] = x·wᵀ, one of several with the same x [rows, k].
+// Product is y [rows, N] = x·wᵀ, one of several products with the same x [rows, k].
 type Product struct {
 	N    int
-	Y, W Buffer // W [N, k] is of any format or form
+	Y, W Buffer // W [N, k] may have any format or form
 }
 
-// Products has matrix products and what goes with them.
+// Products is the set of matrix products and related operations.
 type Products interface {
 	// Multiply computes products with the same x, with at least the precision of Gemm.
 	Multiply(rows, k int, x Buffer, ps []Product)
-	// Gemm computes c = alpha·op(a)·op(b) + beta·c with op(a) [m, k], op(b) [k, n]; ta and tb transpose. With beta 0 c is only written.
+	// Gemm computes c = alpha·op(a)·op(b) + beta·c with op(a) [m, k], op(b) [k, n]; ta and tb transpose. If beta is 0,
+	// c is not read.
 	Gemm(ta, tb bool, m, n, k int, alpha float32, a Buffer, lda int, b Buffer, ldb int, beta float32, c Buffer, ldc int)
 	AddRows(y, bias Buffer, rows, dim int)   // adds bias [dim] to every row of y
 	SumRows(dbias, dy Buffer, rows, dim int) // adds every row of dy to dbias [dim]
 }
 
-// Norms normalise rows [rows, dim]. w and b may be left out.
+// Norms normalise rows [rows, dim]. w and b may be omitted.
 type Norms interface {
 	RMSNorm(y, inv, x, w Buffer, rows, dim int, eps float32)
 	RMSNormBackward(dx, dw, dy, x, w, inv Buffer, rows, dim int) // writes dx, adds to dw
@@ -170,16 +172,17 @@ type Norms interface {
 	LayerNormBackward(dx, dw, db, dy, x, w, mean, inv Buffer, rows, dim int)
 }
 
-// Rope is a device's table of the rotations of rotary position embedding.
+// Rope is a device's table of rotations for rotary position embedding.
 type Rope interface {
-	Positions() int // that it holds
+	Positions() int // number of positions in the table
 }
 
-// Positions has the operations that depend on the positions of tokens.
+// Positions is the set of operations that depend on token positions.
 type Positions interface {
-	// NewRope makes the table of positions from 0 on; see nn.NewRopeTable in internal/cpu.
+	// NewRope returns the table for positions from 0 on; see nn.NewRopeTable in internal/cpu.
 	NewRope(invFreq []float64, positions int, scale float64, interleaved bool) Rope
-	// Rotate rotates each head of row r of x [len(pos), heads, headDim] to position pos[r], into y; inverse turns back.
+	// Rotate rotates each head of row r of x [len(pos), heads, headDim] to position pos[r], into y; inverse rotates
+	// back.
 	Rotate(r Rope, y, x Buffer, pos []int32, heads, headDim int, inverse bool)
 	// RelativeBias computes y[h,i,j] = table[bucket[j-i+queries-1],h]: y [heads, queries, keys], table [buckets, heads], bucket
 	// [queries+keys-1].
@@ -187,7 +190,7 @@ type Positions interface {
 	RelativeBiasBackward(dtable, dy Buffer, bucket []int32, heads, queries, keys int) // adds to dtable
 }
 
-// Heads locates the rows of heads in a buffer: row t of head h of sequence s begins at s·Seq + h·Head + t·Row.
+// Heads locates the rows of heads in a buffer: row t of head h of sequence s starts at s·Seq + h·Head + t·Row.
 type Heads struct {
 	Buffer
 	Seq, Head, Row int
@@ -196,46 +199,48 @@ type Heads struct {
 // Scores describes a grouped-query attention (Ainslie et al., arXiv 2305.13245). Query head h reads KV head
 // h / (Heads/KVHeads).
 type Scores struct {
-	Batch, Queries, Keys    int   // sequences, query rows and key rows per sequence
-	KeyLens                 []int // if not nil, how many keys each sequence has, at most Keys
+	Batch, Queries, Keys    int   // number of sequences, and query and key rows per sequence
+	KeyLens                 []int // if not nil, the number of keys of each sequence, at most Keys
 	Heads, KVHeads, HeadDim int
-	Scale                   float32   // of q·k
+	Scale                   float32   // factor for q·k
 	Causal                  bool      // query i sees the keys j <= i + (keys of the sequence) - Queries
-	Window                  int       // if not 0, of those the last Window
-	Slopes                  []float32 // [Heads] of ALiBi (Press et al., arXiv 2108.12409); nil: none
-	CoarseSlopes            float32   // if not 0, ALiBi in bfloat16, as Falcon computes it, times this
-	Bias                    Buffer    // [Heads, Queries, Keys], added to scaled scores; may be left out
+	Window                  int       // if not 0, only the last Window of the visible keys
+	Slopes                  []float32 // [Heads], ALiBi's (Press et al., arXiv 2108.12409); nil: none
+	CoarseSlopes            float32   // if not 0, ALiBi is computed in bfloat16, as in Falcon, times this
+	Bias                    Buffer    // [Heads, Queries, Keys], added to scaled scores; may be omitted
 }
 
-// Attention is grouped-query attention.
+// Attention is the set of grouped-query attention operations.
 type Attention interface {
-	// Attend writes out and, unless it is left out, the logarithms of the sums of exponentials, lse [Batch, Heads, Queries].
+	// Attend writes out and, unless lse is omitted, the logarithms of the sums of exponentials, lse [Batch, Heads,
+	// Queries].
 	Attend(s Scores, out Heads, lse Buffer, q, k, v Heads)
-	// AttendBackward writes the gradients of q, k and v, and adds that of Scores.Bias to dbias unless it is left out.
+	// AttendBackward writes the gradients of q, k and v, and adds the gradient of Scores.Bias to dbias unless it is
+	// omitted.
 	AttendBackward(s Scores, dq, dk, dv Heads, dbias Buffer, dout, out Heads, lse Buffer, q, k, v Heads)
-	// Store writes keys and values of any format: k and v [seqs·tokens, heads·headDim] become the rows from first on of each
-	// sequence's heads.
+	// Store stores keys and values in any format: k and v [seqs·tokens, heads·headDim] become the rows from first on of
+	// each sequence's heads.
 	Store(keys, values Heads, first int, k, v Buffer, seqs, tokens, headDim int)
 }
 
-// Tables has operations on rows of a matrix by number.
+// Tables is the set of operations on selected rows of a matrix.
 type Tables interface {
 	Gather(y, table Buffer, ids []int32, dim int)       // y[i] = table[ids[i]]
 	ScatterAdd(dtable, dy Buffer, ids []int32, dim int) // dtable[ids[i]] += dy[i]
-	// ClearRows clears the rows of y [len(ids), dim] whose id is given.
+	// ClearRows clears the rows of y [len(ids), dim] whose ID is id.
 	ClearRows(y Buffer, ids []int32, id int32, dim int)
 }
 
-// Soft holds what a teacher predicts for some rows: all its logits, or its K most probable tokens.
+// Soft holds a teacher's predictions for some rows: all its logits, or its K most probable tokens.
 type Soft struct {
-	Logits Buffer // [rows, vocab]; if left out, IDs and LogP are used
+	Logits Buffer // [rows, vocab]; if omitted, IDs and LogP are used
 
 	K    int
-	IDs  []int32   // [rows, K], different within a row
+	IDs  []int32   // [rows, K], distinct within a row
 	LogP []float32 // [rows, K], log-probabilities at Distillation's temperature
 }
 
-// Distillation is a loss that follows a teacher (Hinton et al. 2015, arXiv 1503.02531, section 2):
+// Distillation is the loss for learning from a teacher (Hinton et al. 2015, arXiv 1503.02531, section 2):
 //
 //	(1-Weight)·CE(target) + Weight·Temperature²·KL(teacher || student), both softmaxes of logits/Temperature in KL
 type Distillation struct {
@@ -243,22 +248,23 @@ type Distillation struct {
 	Temperature float32 // more than 0
 }
 
-// Preciser is a device that can also sum in float64, slowly, wherever a forward pass of f32 weights rounds.
+// Preciser is implemented by devices that can also sum in float64, slowly, wherever a forward pass with f32 weights
+// rounds.
 type Preciser interface{ Precise() Device }
 
-// Losses compare logits [rows, vocab] with what they should predict. Rows whose target is negative do not count. The loss of each row
-// is written to a buffer [rows].
+// Losses compare logits [rows, vocab] with targets. Rows with a negative target are ignored. The loss of each row is
+// written to a buffer [rows].
 type Losses interface {
 	CrossEntropy(ce, logits Buffer, targets []int32, rows, vocab int)
 	// CrossEntropyGradient also replaces logits by scale times the gradient.
 	CrossEntropyGradient(ce, logits Buffer, targets []int32, scale float32, rows, vocab int)
-	// Argmax writes the index of the largest logit of each row, the lowest of several.
+	// Argmax writes the index of the largest logit of each row, the lowest index in case of a tie.
 	Argmax(best []int32, logits Buffer, rows, vocab int)
 	// Distill also replaces logits by scale times the gradient of the loss.
 	Distill(ce, kl, logits Buffer, targets []int32, soft Soft, d Distillation, scale float32, rows, vocab int)
-	// TopLogP writes the k largest log-probabilities of each row, at a temperature, and their ids, largest first.
+	// TopLogP writes the k largest log-probabilities of each row, at a temperature, and their IDs, largest first.
 	TopLogP(ids []int32, logP []float32, logits Buffer, temperature float32, rows, vocab, k int)
-	// Total writes scale·Σ terms to dst, a single number. Sums are in float64, in an order that depends on counts alone.
+	// Total writes scale·Σ terms to dst, a single number. Sums are in float64, in an order that depends only on counts.
 	Total(dst Buffer, scale float32, terms ...Term)
 	// Sum returns Σ terms, in float64.
 	Sum(terms ...Term) Number
@@ -271,7 +277,7 @@ type Term struct {
 	Squares bool
 }
 
-// Number waits for a number that a device computes, and returns it.
+// Number waits for a number that a device is computing, and returns it.
 type Number func() float64
 
 // AdamW holds the settings of one step; see optim.AdamW in internal/cpu.
@@ -292,9 +298,9 @@ type MuonStep struct {
 	Rows, Cols int
 }
 
-// Optimizers make steps on parameters p, with gradient g·scale and averages m and v.
+// Optimizers perform steps on parameters p, with gradient g·scale and averages m and v.
 type Optimizers interface {
 	AdamW(o AdamW, p, g, m, v Buffer, scale float32, t int)
-	// Muon makes the steps of several matrices. It overwrites their gradients.
+	// Muon performs the steps of several matrices. It overwrites their gradients.
 	Muon(steps []MuonStep, scale float32)
 }

@@ -1,4 +1,4 @@
-// Package engine is what training asks of the engines below it.
+// Package engine defines what training needs from an engine.
 package engine
 
 import (
@@ -6,48 +6,49 @@ import (
 	"gqa/internal/ops"
 )
 
-// Trainer is a model in training on some device, with its optimizer. It is for one goroutine.
+// Trainer is a model in training on some device, with its optimizer. It must be used by one goroutine.
 type Trainer interface {
-	// Accumulate runs a micro-batch forward and backward and adds share times the gradient of its loss to the gradients.
-	// targets is what each row should predict; a negative one does not count. With a lesson the loss also follows a teacher.
+	// Accumulate runs a micro-batch forward and backward and adds share times the gradient of its loss to the
+	// gradients. targets holds the token to predict for each row; rows with a negative target are ignored. With a
+	// lesson the loss includes the divergence from a teacher.
 	Accumulate(b ops.Batch, targets []int32, lesson *Lesson, share float32) (Loss, error)
-	// GradNorm is the norm of all gradients as one vector.
+	// GradNorm returns the norm of all gradients as one vector.
 	GradNorm() float64
-	// Step makes step n, from 1, on gradients of that norm, and forgets them.
+	// Step performs step n, counted from 1, given the norm of the gradients, and clears the gradients.
 	Step(n int, lr, norm float64)
-	// Evaluate is the mean loss of a batch over the rows that count, without training on it.
+	// Evaluate returns the mean loss of a batch over the rows with a target, without training on it.
 	Evaluate(b ops.Batch, targets []int32) float64
-	// Averaged runs f with the model as the result has it: the average of its weights, if one is kept.
+	// Averaged runs f with the model in the state of the result: with averaged weights, if there is an average.
 	Averaged(f func())
-	// Finite says whether weights, averages and the optimizer's state hold finite numbers only.
+	// Finite reports whether weights, averages and the optimizer's state are finite.
 	Finite() bool
-	// Result is a weight of the model as it would end here, by the forward pass's name: [rows, cols], for reading only.
+	// Result returns a weight of the result if training ended now, by the forward pass's name: [rows, cols], read-only.
 	Result(name string) []float32
-	// State lists what the next step needs beside the result.
+	// State returns the tensors that the next step needs besides the result.
 	State() []State
-	// Close gives the trainer's memory back.
+	// Close releases the trainer's memory.
 	Close() error
 }
 
-// State is a tensor of a trainer's, by a name of its own.
+// State is a named tensor of a trainer.
 type State struct {
 	Name  string
 	Shape []int
-	Get   func() []float32       // for reading only
-	Set   func(values []float32) // takes a copy
+	Get   func() []float32       // read-only
+	Set   func(values []float32) // copies values
 }
 
 // Loss is a loss that the device may still be computing.
 type Loss interface {
-	// Read waits for the loss, in nats per token times its share, and for its parts: cross-entropy and divergence from the
-	// teacher, without the share.
+	// Read waits for the loss, in nats per token times its share, and returns it with its parts: cross-entropy and
+	// divergence from the teacher, without the share.
 	Read() (value, crossEntropy, divergence float64)
 }
 
-// Lesson is what a teacher says of the rows of a micro-batch, and how the loss follows it.
+// Lesson is a teacher's predictions for the rows of a micro-batch, and their part in the loss.
 type Lesson struct {
 	device.Distillation
-	Teacher Teacher // which reads the same batch; nil: the most probable tokens are known
+	Teacher Teacher // reads the same batch; nil if the most probable tokens are given
 
 	K    int
 	IDs  []int32   // [rows, K]
@@ -56,8 +57,9 @@ type Lesson struct {
 
 // Teacher is a model on the trainer's device.
 type Teacher interface {
-	// Hidden runs a batch: [rows, dim], which is valid until the next pass.
+	// Hidden runs a batch and returns the hidden states [rows, dim], valid until the next pass.
 	Hidden(b ops.Batch) device.Buffer
-	// Head is the weight [vocab, dim] and the bias [vocab] of what turns hidden rows into logits; the bias may be left out.
+	// Head returns the weight [vocab, dim] and the bias [vocab], which may be omitted, that map hidden states to
+	// logits.
 	Head() (w, bias device.Buffer)
 }

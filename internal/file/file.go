@@ -1,5 +1,5 @@
-// Package file opens the files that people name. It takes regular files only: a pipe
-// might never open, and a device might never end.
+// Package file opens files named by users. It accepts only regular files: opening a pipe might block, and reading a
+// device might never end.
 package file
 
 import (
@@ -10,11 +10,11 @@ import (
 	"os"
 )
 
-// ErrNotRegular is wrapped by the error of a name that is not a regular file.
+// ErrNotRegular is wrapped by the error for a path that is not a regular file.
 var ErrNotRegular = errors.New("want a regular file")
 
-// Open opens a regular file, or the one that a link leads to, for reading. A folder, a
-// pipe, a socket and a device are errors that wrap ErrNotRegular and say which it is.
+// Open opens a regular file, or the target of a link to one, for reading. For a folder, pipe, socket or device it
+// returns an error that wraps ErrNotRegular and says which it is.
 func Open(path string) (*os.File, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -26,7 +26,7 @@ func Open(path string) (*os.File, error) {
 	return os.Open(path)
 }
 
-// Read returns the content of a regular file; see [Open].
+// Read returns the contents of a regular file; see [Open].
 func Read(path string) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {
@@ -36,8 +36,7 @@ func Read(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// ReadMax is Read for a file of at most limit bytes. A larger one is an error, and is
-// not read.
+// ReadMax is like Read, but returns an error, without reading the file, if it is larger than limit bytes.
 func ReadMax(path string, limit int64) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {
@@ -51,7 +50,7 @@ func ReadMax(path string, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// Reason is why path could not be read, without its name: for an error that gives the name itself.
+// Reason returns the reason why path could not be read, without its name, for an error that adds the name itself.
 func Reason(path string, err error) error {
 	var other *irregular
 	if errors.As(err, &other) && other.path == path {
@@ -64,7 +63,7 @@ func Reason(path string, err error) error {
 	return err
 }
 
-// irregular is the error of a file that is not a regular one.
+// irregular is the error for a path that is not a regular file.
 type irregular struct {
 	path   string
 	reason error
@@ -73,7 +72,7 @@ type irregular struct {
 func (e *irregular) Error() string { return e.path + ": " + e.reason.Error() }
 func (e *irregular) Unwrap() error { return e.reason }
 
-// Check returns an error that wraps ErrNotRegular unless info, of path, is a regular file's.
+// Check returns an error that wraps ErrNotRegular unless info, which describes path, is that of a regular file.
 func Check(path string, info fs.FileInfo) error {
 	if info.Mode().IsRegular() {
 		return nil
@@ -92,5 +91,5 @@ func kind(mode fs.FileMode) string {
 	case mode&fs.ModeDevice != 0:
 		return "a device"
 	}
-	return "no regular file"
+	return "not a regular file"
 }

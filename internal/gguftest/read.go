@@ -1,4 +1,4 @@
-// Package gguftest reads GGUF files for tests: strictly, and without sharing a line with what writes them.
+// Package gguftest reads GGUF files for tests: strictly, and without sharing any code with the writer.
 package gguftest
 
 import (
@@ -56,7 +56,7 @@ func Read(path string) (*File, error) {
 	return f, f.readTensors(r, tensors)
 }
 
-// place is where a tensor says that it lies.
+// place is the position recorded for a tensor.
 type place struct {
 	name         string
 	offset, size uint64
@@ -97,7 +97,7 @@ func (f *File) readTensors(r *reader, n uint64) error {
 	return r.err
 }
 
-// Floats are a tensor's elements.
+// Floats returns a tensor's elements.
 func (t Tensor) Floats() []float32 {
 	var all []float32
 	switch t.Type {

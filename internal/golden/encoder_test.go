@@ -34,7 +34,7 @@ const (
 
 var encoderConfigs = map[string]string{"T5 v1.0": t5v10, "T5 v1.1": t5v11, "UMT5": umt5, "BERT": bertSmall, "BERT untied": bertUntied}
 
-// padded is two sequences of 9 tokens, of which the second has two of padding; a decoder reads 7 behind an encoder.
+// padded returns two sequences of 9 tokens, the second with two tokens of padding; with an encoder, the decoder reads 7.
 func padded(a *configs.Arch) ops.Batch {
 	r := rand.New(rand.NewPCG(7, 8))
 	b := randomTokens(r, a.Vocab, 9)
@@ -154,7 +154,7 @@ func TestCopiedHead(t *testing.T) {
 	compare(t, "tied", got, infer.New(cpu.New(), src.Arch, all).Logits(padded(src.Arch)).F32())
 }
 
-// TestScaledHead: T5 v1.0 divides what its head reads by the square root of the model's dim; v1.1's config.json says not to.
+// TestScaledHead: T5 v1.0 divides the head's input by the square root of the model's dim; v1.1's config.json turns this off.
 func TestScaledHead(t *testing.T) {
 	dir := golden.Random(t, t5v10)
 	src, all := golden.Load(t, dir)

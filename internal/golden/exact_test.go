@@ -22,10 +22,10 @@ func newF64(rows, cols int) wide { return wide{rows, cols, make([]float64, rows*
 
 func (m wide) row(r int) []float64 { return m.data[r*m.cols:][:m.cols] }
 
-// head is row r of those of a head: [tokens, heads*headDim] -> [headDim].
+// head returns row r of a head: [tokens, heads*headDim] -> [headDim].
 func (m wide) head(r, h, headDim int) []float64 { return m.row(r)[h*headDim:][:headDim] }
 
-// each is f of every element of x, in a matrix of its own.
+// each applies f to every element and returns a new matrix.
 func (m wide) each(f func(i int, v float64) float64) wide {
 	y := newF64(m.rows, m.cols)
 	for i, v := range m.data {

@@ -14,8 +14,9 @@ import (
 	"gqa/internal/golden"
 )
 
-// TestExpandGrouped: of what is grouped already the expanded form is that of the original, file for file, whose logits TestLogits
-// holds against transformers'. Its config.json is the original's again, but that it may spell the number of KV heads out.
+// TestExpandGrouped: of what is grouped already the expanded form is that of the original, file for file, whose logits
+// TestLogits holds against transformers'. Its config.json is the original's again, but that it may spell the number of KV heads
+// out.
 func TestExpandGrouped(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -35,7 +36,8 @@ func TestExpandGrouped(t *testing.T) {
 	}
 }
 
-// keysOf is a folder's config.json without the number of KV heads, which must be that of the heads: as opened, and if it is there.
+// keysOf returns a folder's config.json without the number of KV heads, which must be that of the heads: as opened, and if it
+// is there.
 func keysOf(t *testing.T, dir string) map[string]any {
 	t.Helper()
 	src, _ := golden.Load(t, dir)

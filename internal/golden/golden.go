@@ -1,15 +1,15 @@
-// Package golden gives tests the reference cases under testdata: for each family a tiny random multi-head checkpoint as
-// Hugging Face transformers 5.17 saves it, with transformers' own results beside it (golden.safetensors):
+// Package golden provides the reference cases under testdata to tests: for each family, a tiny random multi-head checkpoint
+// saved by Hugging Face transformers 5.17, with transformers' own results (golden.safetensors):
 //
 //	input_ids    [B,T]    int64
-//	decoder_input_ids     what the decoder reads, where there is an encoder, which reads input_ids
-//	logits_mha   [B,T,V]  of the checkpoint as it is
+//	decoder_input_ids     input of the decoder, if there is an encoder, which then reads input_ids
+//	logits_mha   [B,T,V]  of the unchanged checkpoint
 //	logits_gG    [B,T,V]  with the K/V heads mean-pooled into G = 1, 2, 4 (or 3) contiguous groups
-//	train_loss   [6]      losses before each of six AdamW steps on the G = 2 model, where the family's class can hold it
+//	train_loss   [6]      losses before each of six AdamW steps on the G = 2 model, if the family's class supports it
 //	grad_norm    [6]      and the gradient norms before clipping
-//	…_mha        [6]      the same of the checkpoint as it is, in some cases
+//	…_mha        [6]      the same for the unchanged checkpoint, in some cases
 //
-// and gqa-gG/, where the family's own class saves the converted checkpoint. The steps are AdamW with lr 1e-3, betas 0.9 and
+// and gqa-gG/, the converted checkpoint as saved by the family's own class. The steps are AdamW with lr 1e-3, betas 0.9 and
 // 0.95, eps 1e-8, weight decay 0.1 on every parameter, gradients clipped to norm 1, next-token cross-entropy over input_ids.
 package golden
 
@@ -27,21 +27,22 @@ import (
 	"gqa/internal/weights"
 )
 
-// Tolerance is the largest difference of a logit that f32 arithmetic in another order explains; logits' deviation is 1.5.
+// Tolerance is the largest difference of a logit that a different order of f32 operations explains; the logits'
+// standard deviation is 1.5.
 const Tolerance = 2e-4
 
-// Case is one family's case.
+// Case is the test case of one family.
 type Case struct {
 	Name string
-	Dir  string // the checkpoint's folder
+	Dir  string // folder of the checkpoint
 	IDs  [][]int32
-	// Source is what the encoder reads, where there is one: then IDs are the decoder's.
+	// Source is the input of the encoder, if there is one; IDs are then the decoder's.
 	Source [][]int32
 
 	results *checkpoints.Checkpoint
 }
 
-// Cases opens every case.
+// Cases opens all cases.
 func Cases(t testing.TB) []*Case {
 	t.Helper()
 	entries, err := os.ReadDir(root())
@@ -71,13 +72,13 @@ func SampleReference(t testing.TB) *checkpoints.Checkpoint {
 	return ref
 }
 
-// root is the folder of the cases.
+// root returns the folder of the cases.
 func root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "testdata")
 }
 
-// Named opens the case of a name.
+// Named opens the case with the given name.
 func Named(t testing.TB, name string) *Case {
 	t.Helper()
 	dir := filepath.Join(root(), name)
@@ -94,7 +95,7 @@ func Named(t testing.TB, name string) *Case {
 	return c
 }
 
-// sequences reads a tensor of token ids [B,T].
+// sequences reads a tensor of token IDs [B,T].
 func (c *Case) sequences(t testing.TB, tensor string) (rows [][]int32) {
 	t.Helper()
 	ids, ok := c.results.Tensor(tensor)
@@ -115,7 +116,7 @@ func (c *Case) sequences(t testing.TB, tensor string) (rows [][]int32) {
 	return rows
 }
 
-// Batch is all that the case reads.
+// Batch returns the input of the case.
 func (c *Case) Batch() ops.Batch {
 	b := ops.NewBatch(c.IDs...)
 	if c.Source != nil {
@@ -125,7 +126,7 @@ func (c *Case) Batch() ops.Batch {
 	return b
 }
 
-// Groups are the group counts of the case's logits_gG tensors.
+// Groups returns the group counts of the case's logits_gG tensors.
 func (c *Case) Groups() []int {
 	var groups []int
 	for g := 1; g <= 8; g++ {
@@ -136,13 +137,13 @@ func (c *Case) Groups() []int {
 	return groups
 }
 
-// Has says whether the case has a result of that name.
+// Has reports whether the case has a result with that name.
 func (c *Case) Has(name string) bool {
 	_, ok := c.results.Tensor(name)
 	return ok
 }
 
-// Floats is one of transformers' results.
+// Floats returns one of transformers' results.
 func (c *Case) Floats(t testing.TB, name string) []float32 {
 	t.Helper()
 	r, ok := c.results.Tensor(name)
@@ -156,7 +157,7 @@ func (c *Case) Floats(t testing.TB, name string) []float32 {
 	return values
 }
 
-// Open opens a checkpoint until the test ends.
+// Open opens a checkpoint until the end of the test.
 func Open(t testing.TB, dir string) *weights.Source {
 	t.Helper()
 	src, err := weights.Open(dir, weights.Options{})
@@ -167,7 +168,7 @@ func Open(t testing.TB, dir string) *weights.Source {
 	return src
 }
 
-// Load opens a checkpoint and reads all its weights, in f32, by the forward pass's names.
+// Load opens a checkpoint and reads all its weights, in f32, keyed by the forward pass's names.
 func Load(t testing.TB, dir string) (*weights.Source, map[string][]float32) {
 	t.Helper()
 	src := Open(t, dir)

@@ -37,7 +37,7 @@ func onEveryPath(t *testing.T, f func(t *testing.T)) {
 	}
 }
 
-// form is a checkpoint of a case and what it gives.
+// form is a checkpoint of a case and its results.
 type form struct {
 	name   string // of the logits
 	arch   *configs.Arch
@@ -130,7 +130,7 @@ func checkSteps(t *testing.T, c *golden.Case, d *infer.Decoder, name string, wan
 	}
 }
 
-// prefixes are the first n tokens of every sequence.
+// prefixes returns the first n tokens of every sequence.
 func prefixes(seqs [][]int32, n int) [][]int32 {
 	var out [][]int32
 	for _, s := range seqs {
@@ -139,7 +139,7 @@ func prefixes(seqs [][]int32, n int) [][]int32 {
 	return out
 }
 
-// flat is tokens [lo, hi) of every sequence; column is row i of every sequence's logits.
+// flat returns tokens [lo, hi) of every sequence; column is row i of every sequence's logits.
 func flat(seqs [][]int32, lo, hi int) []int32 {
 	var ids []int32
 	for _, s := range seqs {
@@ -233,7 +233,7 @@ func checkGradient(t *testing.T, c *golden.Case, dir, suffix string) {
 	}
 }
 
-// TestKnownKeys wants every key that transformers writes explained, so that a warning means something.
+// TestKnownKeys checks that every key written by transformers is known, so that warnings are meaningful.
 func TestKnownKeys(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		if src, _ := golden.Load(t, c.Dir); src.Arch.Unknown != nil {

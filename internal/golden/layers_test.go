@@ -54,7 +54,7 @@ func TestGroupsPerLayer(t *testing.T) {
 	})
 }
 
-// TestLayersOnward: what has KV heads of its own in each layer is converted on as what it was made from would be, file for
+// TestLayersOnward: converting a model with KV heads per layer gives the same as converting the original directly, file for
 // file. The first head of a group of groups is that of all.
 func TestLayersOnward(t *testing.T) {
 	onLayered(t, func(t *testing.T, c *golden.Case, src *weights.Source) {
@@ -106,7 +106,7 @@ func sameFolder(t *testing.T, what, got, want string) {
 	}
 }
 
-// planned says why dir cannot be converted so.
+// planned returns the reason why dir cannot be converted with o.
 func planned(t *testing.T, dir string, o convert.Options) error {
 	t.Helper()
 	src, _ := golden.Load(t, dir)

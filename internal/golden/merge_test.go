@@ -102,7 +102,7 @@ type mergeCase struct {
 	batch     ops.Batch
 }
 
-// mergeCases are the golden cases, and encoders that none of them is of.
+// mergeCases returns the golden cases, and encoders not covered by them.
 func mergeCases(t *testing.T) (all []mergeCase) {
 	for _, c := range golden.Cases(t) {
 		all = append(all, mergeCase{c.Name, c.Dir, c.Batch()})
@@ -113,7 +113,7 @@ func mergeCases(t *testing.T) (all []mergeCase) {
 	return all
 }
 
-// data is the case's own text.
+// data returns the case's own text.
 func (c mergeCase) data(a *configs.Arch) *calibrate.Data {
 	d := &calibrate.Data{Name: "ids", IDs: c.batch.IDs, Seed: 1}
 	if a.EncoderLayers > 0 {
@@ -124,7 +124,8 @@ func (c mergeCase) data(a *configs.Arch) *calibrate.Data {
 	return d
 }
 
-// disguiseAll is disguise of every attention module. Which heads are alike differs from layer to layer where their order is free.
+// disguiseAll applies disguise to every attention module. The heads that are alike differ between layers if their order is
+// free.
 func disguiseAll(r *rand.Rand, a *configs.Arch, groups int, all map[string][]float32) {
 	disguiseStack(r, a, groups, "", all)
 	if a.EncoderLayers > 0 {
@@ -146,7 +147,7 @@ func disguiseStack(r *rand.Rand, a *configs.Arch, groups int, prefix string, all
 	}
 }
 
-// parts deals the KV heads to groups: neighbours where their order counts. It says of each head which is its group's first.
+// parts assigns the KV heads to groups, adjacent ones if their order matters, and returns the first head of each head's group.
 func parts(r *rand.Rand, a *configs.Arch, groups int) []int {
 	order, firsts, size := r.Perm(a.KVHeads), make([]int, a.KVHeads), a.KVHeads/groups
 	for i, h := range order {
@@ -224,7 +225,7 @@ func rotate(m [][]float64, i, j int, angle float64) {
 	}
 }
 
-// turned is a random rotation of the dims from lo on.
+// turned returns a random rotation of the dims from lo on.
 func turned(r *rand.Rand, dim, lo int) [][]float64 {
 	m := identity(dim)
 	for i := lo; i < dim; i++ {
@@ -312,7 +313,7 @@ func near(t *testing.T, what string, got, want []float32) {
 	}
 }
 
-// apart is the largest difference, or NaN.
+// apart returns the largest difference, or NaN.
 func apart(got, want []float32) float64 {
 	worst := 0.0
 	for i := range want {

@@ -12,8 +12,8 @@ import (
 	"gqa/internal/weights"
 )
 
-// Random writes a checkpoint of random weights, of a kind that no case is of, and returns its folder. It has a head of its own
-// if config says so.
+// Random writes a checkpoint with random weights, for configs without a case, and returns its folder. It has a separate
+// head if config says so.
 func Random(t testing.TB, config string) (dir string) {
 	t.Helper()
 	arch, err := configs.Resolve([]byte(config), "")
@@ -55,7 +55,7 @@ func randomWeights(t testing.TB, arch *configs.Arch) map[string][]float32 {
 	return all
 }
 
-// bindTied tells a that its checkpoint has every tensor but a head.
+// bindTied binds a to a checkpoint that has every tensor but a head.
 func bindTied(t testing.TB, a *configs.Arch) {
 	t.Helper()
 	tensors, err := a.Tensors()

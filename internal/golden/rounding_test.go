@@ -54,7 +54,7 @@ func TestRounding(t *testing.T) {
 	}
 }
 
-// roundedModel is a model, what it reads, and the logits that exact gives.
+// roundedModel is a model, its input, and the logits computed by exact.
 type roundedModel struct {
 	arch  *configs.Arch
 	all   map[string][]float32
@@ -62,7 +62,7 @@ type roundedModel struct {
 	want  []float64
 }
 
-// off is the largest difference of a logit.
+// off returns the largest difference of a logit.
 func (m *roundedModel) off(got []float32) (d float64) {
 	for i, want := range m.want {
 		d = max(d, math.Abs(float64(got[i])-want))
@@ -99,7 +99,7 @@ func randomT5(t testing.TB, config string, seed uint64) *roundedModel {
 	return m
 }
 
-// randomTokens is a batch of two sequences.
+// randomTokens returns a batch of two sequences.
 func randomTokens(r *rand.Rand, vocab, length int) ops.Batch {
 	ids := make([]int32, 2*length)
 	for i := range ids {
@@ -108,7 +108,7 @@ func randomTokens(r *rand.Rand, vocab, length int) ops.Batch {
 	return ops.NewBatch(ids[:length], ids[length:])
 }
 
-// throughCache is the logits of every token, one at a time.
+// throughCache returns the logits of every token, one at a time.
 func throughCache(t *testing.T, d *infer.Decoder, b ops.Batch) []float32 {
 	t.Helper()
 	cache, vocab := d.NewCache(b.Seqs, b.Len), d.Arch.Vocab

@@ -81,7 +81,7 @@ func writeAs(t *testing.T, config string, all map[string][]float32) (dir string)
 	return dir
 }
 
-// decisive are the shapes of tensors that decide what config.json leaves open: biases, and the feed-forward width.
+// decisive returns the shapes of tensors that decide what config.json leaves open: biases, and the feed-forward width.
 func decisive(arch *configs.Arch, all map[string][]float32) map[string][]int {
 	shapes := map[string][]int{}
 	for layer := -1; layer < arch.Layers; layer++ {

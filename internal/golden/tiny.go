@@ -8,7 +8,7 @@ import (
 	"gqa/configs"
 )
 
-// Tiny are small models of each shape of layer, with two KV heads for four heads.
+// Tiny are configs of small models with each kind of layer, with two KV heads for four heads.
 var Tiny = map[string]string{
 	"llama": `{"model_type": "llama", "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
 		"num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 16}`,
@@ -25,7 +25,8 @@ var Tiny = map[string]string{
 		"n_inner": 48, "n_positions": 16}`,
 }
 
-// TinyModel is a model of one of those configs, or of another, with random weights by the forward pass's names.
+// TinyModel returns a model of one of those configs, or another one, with random weights keyed by the forward pass's
+// names.
 func TinyModel(t testing.TB, config string) (*configs.Arch, map[string][]float32) {
 	t.Helper()
 	arch, err := configs.Resolve([]byte(config), "")
@@ -53,7 +54,7 @@ func TinyModel(t testing.TB, config string) (*configs.Arch, map[string][]float32
 	return arch, all
 }
 
-// Windows are count random windows of n ids.
+// Windows returns count random windows of n IDs.
 func Windows(seed uint64, count, n, vocab int) [][]int32 {
 	r := rand.New(rand.NewPCG(seed, 0))
 	windows := make([][]int32, count)

@@ -19,8 +19,8 @@ import (
 
 const decoder, ownBias, sharedBias = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "cls.predictions.bias"
 
-// untiedBERT is BERT's case with a head of its own: a copy of the embedding, scaled, and biases as given. A bias that is nil is
-// not there.
+// untiedBERT returns BERT's case with a head of its own: a copy of the embedding, scaled, and biases as given. A nil bias is
+// omitted.
 func untiedBERT(t *testing.T, c *golden.Case, scale float32, shared, own []float32) (dir string) {
 	t.Helper()
 	src := golden.Open(t, c.Dir)
@@ -58,7 +58,7 @@ func untiedBERT(t *testing.T, c *golden.Case, scale float32, shared, own []float
 	return dir
 }
 
-// scaled is x·scale + offset.
+// scaled returns x·scale + offset.
 func scaled(x []float32, scale, offset float32) []float32 {
 	y := make([]float32, len(x))
 	for i := range x {

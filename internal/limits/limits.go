@@ -1,22 +1,22 @@
-// Package limits holds the largest numbers that flags and recipes may give, and checks what they ask for against the
-// machine's memory. They are far beyond use, and small enough that their products do not overflow.
+// Package limits defines the largest values allowed in flags and recipes, and checks memory requirements against the
+// machine's memory. The limits are far beyond practical use, and small enough for their products not to overflow.
 package limits
 
 import "fmt"
 
-// The largest values.
+// Maximum values.
 const (
-	Batch   = 65_536        // sequences at once
-	Tokens  = 16_777_216    // of a sequence
-	Heads   = 65_536        // of a model's attention
-	Threads = 4_096         // to compute with
-	Count   = 1_000_000_000 // steps, windows and other things that are counted only
-	Step    = 100_000_000   // tokens that one step of an up-training reads
+	Batch   = 65_536        // concurrent sequences
+	Tokens  = 16_777_216    // per sequence
+	Heads   = 65_536        // of attention, per model
+	Threads = 4_096         // for computing
+	Count   = 1_000_000_000 // steps, windows and other things that are only counted
+	Step    = 100_000_000   // tokens per training step
 
-	OriginalTokens = 1_000_000_000_000_000 // of a pre-training
+	OriginalTokens = 1_000_000_000_000_000 // of pre-training
 )
 
-// Memory refuses what does not fit into the memory that is free: bytes for what.
+// Memory returns an error if bytes, needed for what, exceed the free memory.
 func Memory(what string, bytes float64) error {
 	if free := free(); bytes > free {
 		return MemoryError{what, bytes, free}
@@ -24,7 +24,7 @@ func Memory(what string, bytes float64) error {
 	return nil
 }
 
-// MemoryError reports something that does not fit into the memory that is free.
+// MemoryError reports something that does not fit into the free memory.
 type MemoryError struct {
 	What        string
 	Bytes, Free float64
@@ -32,8 +32,8 @@ type MemoryError struct {
 
 // Error compares both sizes.
 func (e MemoryError) Error() string {
-	return fmt.Sprintf("%s takes %.1f GiB, and %.1f GiB of memory are free", e.What, e.Bytes/(1<<30), e.Free/(1<<30))
+	return fmt.Sprintf("%s takes %.1f GiB, but %.1f GiB of memory are free", e.What, e.Bytes/(1<<30), e.Free/(1<<30))
 }
 
-// unknown is what is taken to be free where the system does not tell: 64 TiB, more than any machine has.
+// unknown is the free memory assumed if the system does not report it: 64 TiB, more than any machine has.
 const unknown = 1 << 46

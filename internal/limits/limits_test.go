@@ -10,7 +10,7 @@ func TestMemory(t *testing.T) {
 		t.Error(err)
 	}
 	err := Memory("the universe", 1<<60)
-	if err == nil || !strings.Contains(err.Error(), "the universe takes 1073741824.0 GiB, and ") {
+	if err == nil || !strings.Contains(err.Error(), "the universe takes 1073741824.0 GiB, but ") {
 		t.Errorf("got %v", err)
 	}
 }

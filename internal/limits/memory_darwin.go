@@ -2,7 +2,7 @@ package limits
 
 import "golang.org/x/sys/unix"
 
-// free is the machine's memory in bytes, which macOS makes room in by itself.
+// free returns the size of the machine's memory in bytes: macOS frees memory as needed.
 func free() float64 {
 	if size, err := unix.SysctlUint64("hw.memsize"); err == nil {
 		return float64(size)

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// free is the memory in bytes that the system can give without swapping.
+// free returns the number of bytes that the system can provide without swapping.
 func free() float64 {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {

@@ -13,7 +13,7 @@ type cross[T any] struct {
 	attention  ops.Attention[T]
 }
 
-// encoder builds the stack beside a decoder; nil: there is none. It shares the embedding.
+// encoder builds the encoder of an encoder-decoder model, which shares the embedding; nil if there is none.
 func (b builder[T]) encoder() *Model[T] {
 	arch := b.arch.Encoder()
 	if arch == nil {
@@ -27,7 +27,7 @@ func (b builder[T]) encoder() *Model[T] {
 	})
 }
 
-// cross builds layer i's attention to the encoder; nil: there is none.
+// cross builds layer i's cross-attention; nil if there is no encoder.
 func (b builder[T]) cross(i int) *cross[T] {
 	if b.arch.EncoderLayers == 0 {
 		return nil
@@ -42,14 +42,14 @@ func (b builder[T]) cross(i int) *cross[T] {
 	}
 }
 
-// shared is what all layers of a stack read beside their own input.
+// shared is the input that all layers of a stack share.
 type shared[T any] struct {
-	memory T // the encoder's output, if Batch.Source is there
-	bias   T // of scores, with relative positions
+	memory T // the encoder's output, if Batch.Source is set
+	bias   T // of scores, for relative positions
 }
 
-// share runs the encoder and gathers the position bias. It comes before the embedding: engines give back the memory of what
-// is computed after a stream's first value.
+// share runs the encoder and gathers the position bias. It must precede the embedding: engines release memory allocated
+// after the first residual.
 func (m *Model[T]) share(e ops.Ops[T], b ops.Batch) (s shared[T]) {
 	switch {
 	case m.hasMemory:
@@ -61,7 +61,7 @@ func (m *Model[T]) share(e ops.Ops[T], b ops.Batch) (s shared[T]) {
 	return s
 }
 
-// bias is that of the scores of all layers, if they share one.
+// bias returns the bias of the scores that all layers share, if they share one.
 func (m *Model[T]) bias(e ops.Ops[T], b ops.Batch) (bias T) {
 	if m.hasDistances {
 		bias = e.RelativeBias(m.distances, m.relative(), b)
@@ -69,33 +69,33 @@ func (m *Model[T]) bias(e ops.Ops[T], b ops.Batch) (bias T) {
 	return bias
 }
 
-// relative is how the stack tells distances apart.
+// relative returns the parameters of the stack's distance buckets.
 func (m *Model[T]) relative() ops.Relative {
 	r := m.Arch.Relative
 	return ops.Relative{Buckets: r.Buckets, MaxDistance: r.MaxDistance, BothWays: !m.Arch.Causal}
 }
 
-// attend is the attention of x, behind the norm, to the encoder's output.
+// attend returns the cross-attention of x, which has been normalised, to the encoder's output.
 func (c *cross[T]) attend(e ops.Ops[T], x T, s shared[T], b ops.Batch) T {
-	var k, v T // in the engine's cache, unless the encoder has just run
+	var k, v T // taken from the engine's cache, unless the encoder has just run
 	if b.Source != nil {
 		k, v = e.Linear(s.memory, c.k), e.Linear(s.memory, c.v)
 	}
 	return e.Linear(e.Attend(e.Linear(x, c.q), k, v, c.attention, b), c.o)
 }
 
-// Encoder is the stack beside the decoder; nil: there is none.
+// Encoder returns the encoder of an encoder-decoder model; nil if there is none.
 func (m *Model[T]) Encoder() *Model[T] { return m.encoder }
 
-// Reading is the decoder of m alone: its cross-attention reads memory in the place of what the encoder gives, [tokens of
-// Batch.Source, dim]. The layers are m's.
+// Reading returns the decoder of m alone: its cross-attention reads memory, [tokens of Batch.Source, dim], in place of
+// the encoder's output. It shares m's layers.
 func (m *Model[T]) Reading(memory T) *Model[T] {
 	decoder := *m
 	decoder.memory, decoder.hasMemory = memory, true
 	return &decoder
 }
 
-// Encode runs the encoder over source and hands on the keys and values of every decoder layer's cross-attention.
+// Encode runs the encoder on source and passes the keys and values of every decoder layer's cross-attention to keep.
 func (m *Model[T]) Encode(e ops.Ops[T], source ops.Batch, keep func(site int, k, v T)) {
 	memory := m.encoder.Hidden(e, source)
 	for i := range m.layers {

@@ -1,4 +1,5 @@
-// Package model is the forward pass of a decoder, an encoder or both, written once over ops for every family whose blocks configs describes.
+// Package model is the forward pass of decoders, encoders and encoder-decoders, written once over ops for every family
+// whose blocks configs describes.
 package model
 
 import (
@@ -8,7 +9,7 @@ import (
 	"gqa/internal/ops"
 )
 
-// Model is a stack of layers with an engine's weights of type T, and the encoder that it reads, if there is one.
+// Model is a stack of layers with an engine's weights of type T, and its encoder, if there is one.
 type Model[T any] struct {
 	Arch *configs.Arch
 
@@ -16,35 +17,35 @@ type Model[T any] struct {
 	projectIn        *ops.Linear[T]
 	embedNorm        *ops.Norm[T]
 	tokenTypes       T
-	distances        T // of relative positions, if hasDistances
+	distances        T // for relative positions, if hasDistances
 	hasDistances     bool
 	encoder          *Model[T]
-	memory           T // of the encoder, if hasMemory: then it is not run
+	memory           T // the encoder's output, if hasMemory; then the encoder is not run
 	hasMemory        bool
 	layers           []layer[T]
 	finalNorm        *ops.Norm[T]
 	projectOut       *ops.Linear[T]
-	headDense        ops.Linear[T] // before the head, if headNorm is there
+	headDense        ops.Linear[T] // before the head, if headNorm is set
 	headNorm         *ops.Norm[T]
 	head             ops.Linear[T]
-	rope, windowRope *ops.Rope // of layers without and with a sliding window; nil: positions are not rotary
+	rope, windowRope *ops.Rope // of layers without and with a sliding window; nil if positions are not rotary
 }
 
-// layer is one block; a norm that is nil leaves its input as it is.
+// layer is one block. A nil norm is the identity.
 type layer[T any] struct {
 	attnNorm, attnOutNorm *ops.Norm[T]
 	mlpNorm, mlpOutNorm   *ops.Norm[T]
 	qNorm, kNorm          *ops.Norm[T]
-	qkv, in               []ops.Linear[T] // in is gate and up, or up alone
+	qkv, in               []ops.Linear[T] // in is gate and up, or only up
 	o, down               ops.Linear[T]
 	attention             ops.Attention[T]
-	cross                 *cross[T] // nil: there is no encoder
-	distances             T         // of relative positions, if hasDistances; else the stack's are
+	cross                 *cross[T] // nil if there is no encoder
+	distances             T         // for relative positions, if hasDistances; otherwise the stack's are used
 	hasDistances          bool
 }
 
-// New builds the model of arch over weights by name, as configs.Arch.Params lists them. The second result of weight says
-// whether there is such a weight.
+// New builds the model of arch from weights by name, as configs.Arch.Params lists them. weight also reports whether
+// there is such a weight.
 func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T] {
 	b := builder[T]{arch: arch, weight: weight}
 	m := &Model[T]{Arch: arch, finalNorm: b.norm(configs.FinalNorm, -1), head: b.linear(configs.Head, -1)}
@@ -92,7 +93,7 @@ func (b builder[T]) linears(layer int, roles ...configs.Role) (ls []ops.Linear[T
 	return ls
 }
 
-// mlpIn is what the feed-forward block begins with.
+// mlpIn returns the input projections of the feed-forward block.
 func (b builder[T]) mlpIn(layer int) []ops.Linear[T] {
 	if b.arch.MLP == configs.Gated {
 		return b.linears(layer, configs.Gate, configs.Up)
@@ -100,7 +101,7 @@ func (b builder[T]) mlpIn(layer int) []ops.Linear[T] {
 	return b.linears(layer, configs.Up)
 }
 
-// projection is nil where the model has none of that role.
+// projection returns the projection with that role; nil if the model has none.
 func (b builder[T]) projection(role configs.Role) *ops.Linear[T] {
 	if !b.arch.Has(role) {
 		return nil
@@ -109,7 +110,7 @@ func (b builder[T]) projection(role configs.Role) *ops.Linear[T] {
 	return &l
 }
 
-// norm is nil where the family has none of that role.
+// norm returns the norm with that role; nil if the family has none.
 func (b builder[T]) norm(role configs.Role, layer int) *ops.Norm[T] {
 	if !b.arch.Has(role) {
 		return nil
@@ -145,7 +146,7 @@ func (b builder[T]) layer(i int) layer[T] {
 	return l
 }
 
-// slopes are ALiBi's, and what a coarse bias is scaled with, by the scale of the scores.
+// slopes returns ALiBi's slopes and the factor of a coarse bias, both relative to the scale of the scores.
 func slopes(a *configs.Arch, scale float32) (slopes []float32, coarse float32) {
 	for _, s := range a.ALiBi.Slopes(a.Heads) {
 		slopes = append(slopes, float32(s))
@@ -177,13 +178,13 @@ func newRope(a *configs.Arch, rope configs.Rope) *ops.Rope {
 	return r
 }
 
-// Hidden runs the batch through every layer and the final norm: [tokens, dim]. It includes the scale of the logits, which
-// are linear in it.
+// Hidden runs the batch through every layer and the final norm, and returns the hidden states [tokens, dim]. They are
+// already multiplied by the scale of the logits, which are linear in them.
 func (m *Model[T]) Hidden(e ops.Ops[T], b ops.Batch) T {
 	return m.States(e, b, func(T) {})
 }
 
-// States is Hidden, showing what each layer leaves, [tokens, dim], on the way.
+// States is like Hidden but also calls show with the output of each layer, [tokens, dim].
 func (m *Model[T]) States(e ops.Ops[T], b ops.Batch, show func(T)) T {
 	s := m.share(e, b)
 	x := m.Start(e, b)
@@ -194,7 +195,7 @@ func (m *Model[T]) States(e ops.Ops[T], b ops.Batch, show func(T)) T {
 	return m.End(e, x)
 }
 
-// projected is x through a linear layer, if there is one.
+// projected applies l, if it is not nil, to x.
 func projected[T any](e ops.Ops[T], x T, l *ops.Linear[T]) T {
 	if l == nil {
 		return x
@@ -202,7 +203,7 @@ func projected[T any](e ops.Ops[T], x T, l *ops.Linear[T]) T {
 	return e.Linear(x, *l)
 }
 
-// tokenTypes are the batch's, or zeros.
+// tokenTypes returns the batch's token types, or zeros.
 func tokenTypes(b ops.Batch) []int32 {
 	if b.Types != nil {
 		return b.Types
@@ -210,7 +211,7 @@ func tokenTypes(b ops.Batch) []int32 {
 	return make([]int32, len(b.IDs))
 }
 
-// normed is x through a norm, if there is one.
+// normed applies n, if it is not nil, to x.
 func normed[T any](e ops.Ops[T], x T, n *ops.Norm[T]) T {
 	if n == nil {
 		return x
@@ -225,10 +226,10 @@ func scaled[T any](e ops.Ops[T], x T, s float64) T {
 	return e.Scale(x, float32(s))
 }
 
-// Head is the linear layer that Logits applies: [vocab, dim].
+// Head returns the linear layer that Logits applies: [vocab, dim].
 func (m *Model[T]) Head() ops.Linear[T] { return m.head }
 
-// Logits maps hidden rows to the vocabulary: [tokens, dim] -> [tokens, vocab].
+// Logits maps hidden states to the vocabulary: [tokens, dim] -> [tokens, vocab].
 func (m *Model[T]) Logits(e ops.Ops[T], hidden T) T { return e.Linear(hidden, m.head) }
 
 func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {

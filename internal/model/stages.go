@@ -5,7 +5,7 @@ import (
 	"gqa/internal/ops"
 )
 
-// Start is what the first layer reads: the batch's embeddings, [tokens, dim].
+// Start returns the input of the first layer, the batch's embeddings: [tokens, dim].
 func (m *Model[T]) Start(e ops.Ops[T], b ops.Batch) T {
 	x := scaled(e, projected(e, e.Embed(m.embed, b.IDs, 0), m.projectIn), m.Arch.EmbedScale)
 	if m.Arch.Position == configs.PositionLearned {
@@ -17,12 +17,12 @@ func (m *Model[T]) Start(e ops.Ops[T], b ops.Batch) T {
 	return normed(e, x, m.embedNorm)
 }
 
-// Layer runs layer i on what the one before left: [tokens, dim] -> [tokens, dim].
+// Layer runs layer i on the output of the layer before it: [tokens, dim] -> [tokens, dim].
 func (m *Model[T]) Layer(i int, e ops.Ops[T], x T, b ops.Batch) T {
 	return m.layers[i].forward(e, m, x, m.share(e, b), b)
 }
 
-// End is what the head reads of what the last layer left: [tokens, dim].
+// End returns the input of the head, given the output of the last layer: [tokens, dim].
 func (m *Model[T]) End(e ops.Ops[T], x T) T {
 	x = projected(e, normed(e, x, m.finalNorm), m.projectOut)
 	if m.headNorm != nil {
@@ -31,7 +31,7 @@ func (m *Model[T]) End(e ops.Ops[T], x T) T {
 	return scaled(e, x, m.Arch.LogitScale)
 }
 
-// Read is what the self-attention of layer i reads of what the layer before left: [tokens, dim].
+// Read returns the input of layer i's self-attention, given the output of the layer before it: [tokens, dim].
 func (m *Model[T]) Read(i int, e ops.Ops[T], x T) T {
 	if m.Arch.Residual == configs.PostNorm {
 		return x
@@ -39,28 +39,30 @@ func (m *Model[T]) Read(i int, e ops.Ops[T], x T) T {
 	return normed(e, x, m.layers[i].attnNorm)
 }
 
-// Attend runs the self-attention of layer i alone, projections included, on what it reads: [tokens, dim] -> [tokens, dim].
+// Attend runs only the self-attention of layer i, including projections, on its input: [tokens, dim] -> [tokens, dim].
 func (m *Model[T]) Attend(i int, e ops.Ops[T], x T, b ops.Batch) T {
 	return m.layers[i].attend(e, m, x, shared[T]{bias: m.bias(e, b)}, b)
 }
 
-// Between is the stream behind the self-attention of layer i, to which its cross-attention is added, and what that reads of it.
-func (m *Model[T]) Between(i int, e ops.Ops[T], x T, b ops.Batch) (stream, read T) {
+// Between returns the residual stream after the self-attention of layer i, to which its cross-attention is added, and
+// the input of the cross-attention.
+func (m *Model[T]) Between(i int, e ops.Ops[T], x T, b ops.Batch) (residual, read T) {
 	attn := normed(e, m.Attend(i, e, m.Read(i, e, x), b), m.layers[i].attnOutNorm)
-	stream = e.Add(x, scaled(e, attn, m.Arch.ResidualScale))
-	return stream, normed(e, stream, m.layers[i].cross.norm)
+	residual = e.Add(x, scaled(e, attn, m.Arch.ResidualScale))
+	return residual, normed(e, residual, m.layers[i].cross.norm)
 }
 
-// AttendMemory runs the cross-attention of layer i alone, projections included, on what its queries read: [tokens, dim] ->
-// [tokens, dim].
+// AttendMemory runs only the cross-attention of layer i, including projections, on the input of its queries: [tokens,
+// dim] -> [tokens, dim].
 func (m *Model[T]) AttendMemory(i int, e ops.Ops[T], x T, b ops.Batch) T {
 	return m.layers[i].cross.attend(e, x, m.share(e, b), b)
 }
 
-// SetLayer gives layer i other weights, by name as in New. A model that is run layer by layer need not hold more than one.
+// SetLayer replaces the weights of layer i, by name as in New. A model that is run layer by layer needs to hold only
+// one layer.
 func (m *Model[T]) SetLayer(i int, weight func(name string) (T, bool)) {
 	m.layers[i] = builder[T]{arch: m.Arch, weight: weight}.layer(i)
 }
 
-// SetDistances gives the stack another table of position biases.
+// SetDistances replaces the stack's table of position biases.
 func (m *Model[T]) SetDistances(table T) { m.distances = table }

@@ -2,11 +2,11 @@ package model
 
 import "gqa/configs"
 
-// Weights hands out a model's weights in f32, one at a time, in the order of Arch.Params. What it hands out is the receiver's. It
-// stops at an error, of its own or of the receiver's, and returns it.
+// Weights passes a model's weights to receive in f32, one at a time, in the order of Arch.Params. receive owns the
+// values. Weights stops at the first error, its own or of receive, and returns it.
 type Weights func(receive func(p configs.Param, values []float32) error) error
 
-// FromMap is weights by name; those that are missing are passed over.
+// FromMap returns the weights in a map by name; missing ones are skipped.
 func FromMap(arch *configs.Arch, all map[string][]float32) Weights {
 	return func(receive func(p configs.Param, values []float32) error) error {
 		params, err := arch.Params()

@@ -1,27 +1,27 @@
-// Package ops is what a forward pass asks of an engine. A model is written once against Ops; each engine under
-// internal/engine computes the same operations over its own tensor type: one records an autograd graph, one keeps a KV
-// cache and allocates nothing.
+// Package ops defines the operations that a forward pass needs from an engine. A model is written once against Ops.
+// Each engine under internal/engine implements the operations for its own tensor type: one records an autograd graph,
+// one keeps a KV cache and allocates nothing.
 package ops
 
 import "gqa/internal/activation"
 
-// Batch is the tokens that one forward pass reads: Seqs sequences of Len tokens each, sequence by sequence.
+// Batch is the input of one forward pass: Seqs sequences of Len tokens each, one after another.
 type Batch struct {
-	IDs  []int32 // [Seqs*Len] token ids
-	Pos  []int32 // [Seqs*Len] positions, from 0 at a sequence's start
+	IDs  []int32 // [Seqs*Len] token IDs
+	Pos  []int32 // [Seqs*Len] positions, from 0 at the start of a sequence
 	Seqs int
 	Len  int
-	// Lens, if not nil, says how many tokens of each sequence are not padding [Seqs]. Where every token sees all others,
-	// padding is not seen; where none sees what follows it, padding at the end makes no difference.
+	// Lens, if not nil, is the number of tokens of each sequence that are not padding [Seqs]. Padding is masked where
+	// every token sees all others; with a causal mask, padding at the end has no effect.
 	Lens []int
-	// Types, if not nil, are the token types [Seqs*Len]; nil: all 0.
+	// Types, if not nil, are the token types [Seqs*Len]; nil means all 0.
 	Types []int32
-	// Source is what an encoder reads before a decoder reads this batch: as many sequences. nil: there is no encoder, or
-	// the engine's cache holds what it said.
+	// Source is the input of the encoder for a decoder's batch, with the same number of sequences. It is nil if there
+	// is no encoder, or if the engine's cache holds its output.
 	Source *Batch
 }
 
-// NewBatch lays out sequences of equal length, each from position 0.
+// NewBatch lays out sequences of equal length, each starting at position 0.
 func NewBatch(seqs ...[]int32) Batch {
 	b := Batch{Seqs: len(seqs)}
 	for _, s := range seqs {
@@ -34,16 +34,16 @@ func NewBatch(seqs ...[]int32) Batch {
 	return b
 }
 
-// Linear is a weight W [out, in] with its bias [out], where HasBias.
+// Linear is a weight W [out, in] and, if HasBias, a bias [out].
 type Linear[T any] struct {
 	W, Bias T
 	HasBias bool
 }
 
-// Norm is a normalisation of rows, or of each piece of Dim numbers of a row: root-mean-square, or, with Layer, mean and
-// variance. What comes out is multiplied with W + Offset and moved by Bias.
+// Norm is a normalisation of rows, or of each piece of Dim elements of a row: root mean square or, with Layer, mean and
+// variance. The result is multiplied by W + Offset, and Bias is added.
 type Norm[T any] struct {
-	W, Bias       T   // [dim], or [pieces, dim]: each piece of a row has its own
+	W, Bias       T   // [dim], or [pieces, dim] if each piece of a row has its own
 	Dim           int // 0: whole rows
 	HasW, HasBias bool
 	Layer         bool
@@ -51,18 +51,19 @@ type Norm[T any] struct {
 	Eps           float32
 }
 
-// Rope is rotary position embedding: the planes' inverse frequencies over the first 2*len(InvFreq) dims of a head. Planes
-// are (i, i+len(InvFreq)), or (2i, 2i+1) if Interleaved. Engines keep the cosines and sines of a Rope by its address.
+// Rope is a rotary position embedding: the planes' inverse frequencies for the first 2*len(InvFreq) dims of a head.
+// Planes are (i, i+len(InvFreq)), or (2i, 2i+1) if Interleaved. Engines cache the cosines and sines of a Rope by its
+// address.
 type Rope struct {
 	InvFreq     []float64
 	Interleaved bool
-	Scale       float64 // of the cosines and sines
-	Positions   int     // as far as the model was trained; an engine may go further
-	Long        *Rope   // what sequences longer than LongFrom take instead; nil: nothing
+	Scale       float64 // factor for cosines and sines
+	Positions   int     // length that the model was trained on; an engine may go further
+	Long        *Rope   // replacement for sequences longer than LongFrom; nil: none
 	LongFrom    int
 }
 
-// For is the embedding that sequences with those positions take.
+// For returns the embedding to use for sequences with the given positions.
 func (r *Rope) For(pos []int32) *Rope {
 	if r.Long == nil {
 		return r
@@ -75,35 +76,36 @@ func (r *Rope) For(pos []int32) *Rope {
 	return r
 }
 
-// Attention is one site's grouped-query attention: query head h reads KV head h / (Heads/KVHeads).
+// Attention is the grouped-query attention of one site: query head h reads KV head h / (Heads/KVHeads).
 type Attention[T any] struct {
-	Site                    int // the site's number among its kind: which cache it has
+	Site                    int // index of the site among its kind, which selects its cache
 	Heads, KVHeads, HeadDim int
 	Scale                   float32
 	Causal                  bool
-	Window                  int  // with Causal: how many tokens a token sees, itself included; 0: all before it
-	Cross                   bool // keys and values are of Batch.Source
+	Window                  int  // with Causal: number of tokens visible to a token, including itself; 0: all before it
+	Cross                   bool // keys and values come from Batch.Source
 	Bias                    T    // [Heads*queries, keys], added to the scaled scores of every sequence
 	HasBias                 bool
-	Slopes                  []float32 // [Heads] ALiBi's, with which scaled scores fall by the key's distance; nil: none
-	CoarseSlopes            float32   // if not 0, what biases of Slopes are multiplied with, after rounding to bfloat16
+	Slopes                  []float32 // [Heads], ALiBi's: the scaled scores decrease by the slope times the distance of the key; nil: none
+	CoarseSlopes            float32   // if not 0, factor for the biases of Slopes after rounding to bfloat16
 }
 
-// Relative says in which of Buckets a distance between query and key falls: T5's learned position bias.
+// Relative assigns distances between query and key to Buckets: T5's learned position bias.
 type Relative struct {
 	Buckets     int
-	MaxDistance int  // from here on, distances share a bucket
-	BothWays    bool // keys ahead of a query have buckets of their own
+	MaxDistance int  // distances from here on share a bucket
+	BothWays    bool // keys after the query have their own buckets
 }
 
-// Ops is one engine's operations. Rows of a T are the batch's tokens: [tokens, dim].
+// Ops is the set of operations of an engine. The rows of a T are the batch's tokens: [tokens, dim].
 //
-// An engine may write a result over an operand that a decoder has no more use for: Rotate, Activate and Gate over their
-// first, as Scale and Clip; and after Add(x, y), which ends a residual block, neither x nor anything computed since x may be used again.
+// An engine may overwrite operands that a decoder does not need any more: Rotate, Activate, Gate, Scale and Clip may
+// overwrite their first operand, and after Add(x, y), which ends a residual block, neither x nor anything computed
+// after x may be used.
 type Ops[T any] interface {
 	Embed(table T, ids []int32, first int) T                // rows first+ids of table [n, dim] -> [tokens, dim]
 	Linear(x T, w Linear[T]) T                              // x·Wᵀ (+ bias): [tokens, in] -> [tokens, out]
-	Norm(x T, n Norm[T]) T                                  // over each row
+	Norm(x T, n Norm[T]) T                                  // for each row
 	Rotate(x T, r *Rope, pos []int32, heads, headDim int) T // x [tokens, heads*headDim]
 	RelativeBias(table T, r Relative, b Batch) T            // table [buckets, heads] -> [heads*queries, keys], for Attention.Bias
 	Attend(q, k, v T, a Attention[T], b Batch) T            // q [tokens, heads*headDim], k and v [tokens, kvHeads*headDim]
@@ -114,7 +116,8 @@ type Ops[T any] interface {
 	Clip(x T, limit float32) T                              // elementwise, to ±limit
 }
 
-// GroupedLinear is an engine that applies several linear layers to the same rows faster than one after another.
+// GroupedLinear is implemented by engines that can apply several linear layers to the same rows faster than one after
+// another.
 type GroupedLinear[T any] interface {
 	Linears(x T, ws []Linear[T]) []T // valid until the next call
 }

@@ -2,10 +2,11 @@ package ops
 
 import "math"
 
-// Fill fills bucket with T5's bucket (Raffel et al., arXiv 1910.10683, section 2.1) of every distance between a
-// query and a key: bucket[d] is that of key - query = d - last, where last is the last query's position. Buckets [0,buckets)
-// hold one distance each up to half of them, then ranges that widen logarithmically up to maxDistance, beyond which there is
-// one. With both directions, keys ahead of the query have the upper half to themselves; else they share bucket 0.
+// Fill fills bucket with T5's bucket (Raffel et al., arXiv 1910.10683, section 2.1) for every distance between a query
+// and a key: bucket[d] is for key - query = d - last, where last is the last query's position. The first half of the
+// buckets [0,buckets) hold one distance each; the others hold ranges that widen logarithmically up to maxDistance, and
+// larger distances share the last one. With BothWays, the upper half of all buckets is for keys after the query;
+// otherwise such keys share bucket 0.
 func (r Relative) Fill(bucket []int32, last int) {
 	for d := range bucket {
 		ahead := d - last
@@ -20,7 +21,8 @@ func (r Relative) Fill(bucket []int32, last int) {
 	}
 }
 
-// distanceBucket is computed in float32, as the class does: where a range ends at a whole number, rounding decides.
+// distanceBucket computes in float32, as the class does: where a range ends at a whole number, the result depends on
+// rounding.
 func distanceBucket(distance, buckets, maxDistance int) int {
 	exact := buckets / 2
 	if distance < exact {

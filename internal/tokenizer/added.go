@@ -7,9 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// addedTokens are the tokens beside the model's vocabulary, found in the text
-// before anything else: raw ones in the text as it came, normalized ones after
-// the normalizer.
+// addedTokens are the tokens outside the model's vocabulary, which are found in the text before anything else: raw ones
+// in the original text, normalized ones in the output of the normalizer.
 type addedTokens struct {
 	raw, normalized matcher
 	ids             map[string]int32
@@ -20,15 +19,15 @@ type addedTokens struct {
 type addedToken struct {
 	ID         int32  `json:"id"`
 	Content    string `json:"content"`
-	SingleWord bool   `json:"single_word"` // only where no word character touches it
-	LStrip     bool   `json:"lstrip"`      // takes the white space before it
-	RStrip     bool   `json:"rstrip"`      // takes the white space after it
+	SingleWord bool   `json:"single_word"` // matches only if no word character is adjacent
+	LStrip     bool   `json:"lstrip"`      // includes the white space before it
+	RStrip     bool   `json:"rstrip"`      // includes the white space after it
 	Normalized bool   `json:"normalized"`
 	Special    bool   `json:"special"`
 }
 
-// UnmarshalJSON takes a token without "normalized" for normalized unless it is
-// special, as the library that writes them does where none is given.
+// UnmarshalJSON sets Normalized, if "normalized" is missing, unless the token is special, as the tokenizers library
+// does.
 func (a *addedToken) UnmarshalJSON(data []byte) error {
 	type plain addedToken
 	f := struct {
@@ -45,8 +44,8 @@ func (a *addedToken) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// newAddedTokens sorts the tokens into the two matchers. A token that the
-// model's vocabulary has too keeps the model's id.
+// newAddedTokens sorts the tokens into the two matchers. A token that is also in the model's vocabulary keeps the
+// model's ID.
 func newAddedTokens(tokens []addedToken, vocab map[string]int32, normalize func(string) string) addedTokens {
 	a := addedTokens{ids: make(map[string]int32, len(tokens)), special: map[int32]bool{}}
 	for _, tok := range tokens {
@@ -65,10 +64,10 @@ func newAddedTokens(tokens []addedToken, vocab map[string]int32, normalize func(
 	return a
 }
 
-// matcher finds tokens in a text: the leftmost, and of those the longest.
+// matcher finds tokens in a text: the leftmost and, among several, the longest.
 type matcher struct {
 	tokens  map[string]addedToken
-	lengths [256][]int // of the tokens that start with a byte, longest first
+	lengths [256][]int // lengths of the tokens that start with a byte, in decreasing order
 }
 
 func (m *matcher) add(text string, tok addedToken) {
@@ -117,7 +116,7 @@ func (m *matcher) split(p piece, token func(id int32), rest func(piece)) {
 	emit(len(s))
 }
 
-// match returns the longest token that s starts with, and its length there.
+// match returns the longest token that is a prefix of s, and its length in s.
 func (m *matcher) match(s string) (int, addedToken) {
 	for _, n := range m.lengths[s[0]] {
 		if n <= len(s) {

@@ -8,19 +8,18 @@ import (
 	"unicode/utf8"
 )
 
-// bpe is byte-pair encoding (Sennrich et al. 2016): a word starts as its
-// characters, and the neighbours whose merge ranks first are joined until no
-// merge applies.
+// bpe is byte-pair encoding (Sennrich et al. 2016): a word starts as its characters, and the adjacent pair with the
+// lowest merge rank is joined until no merge applies.
 type bpe struct {
 	vocab        map[string]int32
 	merges       map[pair]merge
-	prefix       string // before every character but a word's first
-	suffix       string // after a word's last character
+	prefix       string // precedes every character but a word's first
+	suffix       string // follows a word's last character
 	unk          int32  // -1: unknown characters are dropped
 	fuseUnk      bool
 	byteFallback bool
 	ignoreMerges bool
-	byteIDs      [256]int32 // ids of <0x00>…<0xFF>; -1: not in the vocabulary
+	byteIDs      [256]int32 // IDs of <0x00>…<0xFF>; -1: not in the vocabulary
 }
 
 type pair struct{ left, right int32 }
@@ -39,7 +38,7 @@ type bpeFile struct {
 	IgnoreMerges bool             `json:"ignore_merges"`
 }
 
-// mergeList reads both forms of merges: "a b" and ["a", "b"].
+// mergeList decodes both forms of merges: "a b" and ["a", "b"].
 type mergeList [][2]string
 
 func (m *mergeList) UnmarshalJSON(data []byte) error {
@@ -60,7 +59,7 @@ func (m *mergeList) UnmarshalJSON(data []byte) error {
 
 func newBPE(f bpeFile) (*bpe, error) {
 	if f.Dropout != nil && *f.Dropout != 0 {
-		return nil, fmt.Errorf("dropout is %v: only 0 gives the same ids each time; set it to null", *f.Dropout)
+		return nil, fmt.Errorf("dropout is %v: only 0 gives reproducible IDs; set it to null", *f.Dropout)
 	}
 	if err := cmp.Or(checkAffix("continuing_subword_prefix", f.Prefix), checkAffix("end_of_word_suffix", f.Suffix)); err != nil {
 		return nil, err
@@ -80,7 +79,7 @@ func newBPE(f bpeFile) (*bpe, error) {
 	return b, b.addMerges(f.Merges)
 }
 
-// checkAffix bounds what stands beside each character of a word as it is looked up.
+// checkAffix limits the length of an affix, which is added to each character of a word before it is looked up.
 func checkAffix(name, affix string) error {
 	const most = 256
 	if len(affix) > most {
@@ -89,7 +88,7 @@ func checkAffix(name, affix string) error {
 	return nil
 }
 
-// byteTokens finds the tokens <0x00>…<0xFF> that byte_fallback spells with.
+// byteTokens returns the IDs of the tokens <0x00>…<0xFF> used by byte_fallback.
 func byteTokens(vocab map[string]int32) (ids [256]int32) {
 	for i := range ids {
 		id, ok := vocab[fmt.Sprintf("<0x%02X>", i)]
@@ -133,9 +132,9 @@ func (b *bpe) encode(dst []int32, word string) []int32 {
 	return m.appendIDs(dst)
 }
 
-// characters lists the symbols that word starts as.
+// characters appends the initial symbols of word.
 func (b *bpe) characters(m *merger, word string) {
-	unknown := false // a symbol b.unk is due
+	unknown := false // b.unk has yet to be appended
 	for i := 0; i < len(word); {
 		_, n := utf8.DecodeRuneInString(word[i:])
 		id, ok := b.vocab[b.affixed(word, i, i+n)]
@@ -159,7 +158,7 @@ func (b *bpe) characters(m *merger, word string) {
 	}
 }
 
-// affixed is the character word[i:j] as the vocabulary spells it.
+// affixed returns the character word[i:j] with its affixes.
 func (b *bpe) affixed(word string, i, j int) string {
 	s := word[i:j]
 	if i > 0 && b.prefix != "" {
@@ -171,7 +170,7 @@ func (b *bpe) affixed(word string, i, j int) string {
 	return s
 }
 
-// appendBytes spells a character in byte tokens, if all of them exist.
+// appendBytes appends the byte tokens of a character, if all of them exist.
 func (b *bpe) appendBytes(m *merger, char string) bool {
 	for i := range len(char) {
 		if b.byteIDs[char[i]] < 0 {

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// The byte-level alphabet of GPT-2 (Radford et al. 2019): each byte is a visible
-// rune, the printable ones of Latin-1 themselves and the others U+0100 onwards.
+// The byte-level alphabet of GPT-2 (Radford et al. 2019) maps each byte to a visible rune: printable Latin-1 characters
+// to themselves, and the others to U+0100 onwards.
 var (
 	byteRune [256]rune
 	runeByte = map[rune]byte{}
@@ -23,7 +23,7 @@ func init() {
 	}
 }
 
-// visible writes the bytes of s in the byte-level alphabet.
+// visible returns the bytes of s in the byte-level alphabet.
 func visible(s string) string {
 	buf := make([]byte, 0, 2*len(s))
 	for i := range len(s) {
@@ -32,8 +32,8 @@ func visible(s string) string {
 	return string(buf)
 }
 
-// invisible undoes visible. A token with a rune outside the alphabet (an added
-// token, say) stands for its own bytes.
+// invisible reverses visible. A token that contains a rune outside the alphabet (such as an added token) is returned
+// unchanged.
 func invisible(token string) string {
 	buf := make([]byte, 0, len(token))
 	for _, r := range token {
@@ -46,9 +46,8 @@ func invisible(token string) string {
 	return string(buf)
 }
 
-// toValid replaces each ill-formed part of s by one U+FFFD, where a part is the
-// longest start of a well-formed sequence, or one byte (Unicode 3.9, "maximal
-// subparts").
+// toValid replaces each ill-formed part of s by one U+FFFD. A part is the longest prefix of a well-formed sequence, or
+// one byte (Unicode 3.9, "maximal subparts").
 func toValid(s string) string {
 	if utf8.ValidString(s) {
 		return s
@@ -65,8 +64,8 @@ func toValid(s string) string {
 	return b.String()
 }
 
-// subpart is the length of the ill-formed part that s starts with: it grows as
-// long as some continuation could still make it a rune.
+// subpart returns the length of the ill-formed part at the start of s: it extends as long as some continuation could
+// complete a rune.
 func subpart(s string) int {
 	n := 1
 	for n < len(s) && n < utf8.UTFMax && !utf8.FullRuneInString(s[:n]) && canFollow(s[:n], s[n]) {
@@ -75,8 +74,8 @@ func subpart(s string) int {
 	return n
 }
 
-// canFollow tells whether start+b is the start of some rune, where start is.
-// FullRune calls a string full once it can only decode to an error.
+// canFollow reports whether start+b is a prefix of some rune, given that start is. utf8.FullRune reports true as soon
+// as a string can only decode to an error.
 func canFollow(start string, b byte) bool {
 	s := start + string([]byte{b})
 	if !utf8.FullRuneInString(s) {

@@ -8,11 +8,11 @@ import (
 
 const (
 	cacheSlots   = 1 << 16
-	cacheMaxWord = 128 // bytes: longer words seldom come back
+	cacheMaxWord = 128 // in bytes; longer words rarely recur
 )
 
-// wordCache remembers the ids of words, without locks: a word has one slot, and
-// the last word put there keeps it. It holds at most cacheSlots words.
+// wordCache caches the IDs of words without locks. A word has one slot, which holds the last word stored there. The
+// cache holds at most cacheSlots words.
 type wordCache struct {
 	seed  maphash.Seed
 	slots [cacheSlots]atomic.Pointer[cachedWord]
@@ -40,7 +40,7 @@ func (c *wordCache) get(word string) ([]int32, bool) {
 	return e.ids, true
 }
 
-// put copies both: the word is a part of a whole document, which it would keep.
+// put stores copies of both: the word is a substring of a whole document, which it would keep alive.
 func (c *wordCache) put(word string, ids []int32) {
 	if len(word) > cacheMaxWord {
 		return

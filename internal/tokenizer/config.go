@@ -12,7 +12,7 @@ import (
 	"gqa/internal/file"
 )
 
-// configFile is what is read of tokenizer_config.json.
+// configFile holds the fields used from tokenizer_config.json.
 type configFile struct {
 	BOS tokenName `json:"bos_token"`
 	EOS tokenName `json:"eos_token"`
@@ -20,7 +20,7 @@ type configFile struct {
 	Pad tokenName `json:"pad_token"`
 }
 
-// tokenName reads "</s>", {"content": "</s>"} and null.
+// tokenName decodes "</s>", {"content": "</s>"} and null.
 type tokenName string
 
 func (n *tokenName) UnmarshalJSON(data []byte) error {
@@ -48,8 +48,7 @@ func readConfig(dir string) (c configFile, err error) {
 	return c, nil
 }
 
-// gpt2Files writes the tokenizer.json that stands for GPT-2's vocab.json and
-// merges.txt.
+// gpt2Files returns a tokenizer.json equivalent to GPT-2's vocab.json and merges.txt.
 func gpt2Files(dir string, c configFile) ([]byte, error) {
 	vocab := map[string]int32{}
 	data, err := file.Read(filepath.Join(dir, "vocab.json"))
@@ -75,8 +74,8 @@ func gpt2Files(dir string, c configFile) ([]byte, error) {
 	})
 }
 
-// mergeLines are the lines of merges.txt without the version that it may start
-// with. A merge may itself start with #.
+// mergeLines returns the lines of merges.txt without the version line that may come first. A merge may itself start
+// with #.
 func mergeLines(text string) []string {
 	lines := []string{}
 	for i, line := range strings.Split(text, "\n") {
@@ -88,7 +87,7 @@ func mergeLines(text string) []string {
 	return lines
 }
 
-// specialTokens are the usual and the configured ones that the vocabulary has.
+// specialTokens returns the usual and the configured special tokens that are in the vocabulary.
 func specialTokens(vocab map[string]int32, c configFile) []map[string]any {
 	tokens := []map[string]any{}
 	names := append(slices.Clone(endOfText), string(c.BOS), string(c.EOS), string(c.Unk))
@@ -101,13 +100,13 @@ func specialTokens(vocab map[string]int32, c configFile) []map[string]any {
 	return tokens
 }
 
-// ErrNotFound is wrapped by the error about a folder without any file of a tokenizer.
+// ErrNotFound is wrapped by the error for a folder without tokenizer files.
 var ErrNotFound = errors.New("no tokenizer")
 
 func noTokenizer(dir string) error {
 	for _, name := range spieceFiles {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return fmt.Errorf("%s has a %s but no tokenizer.json, and tokenizer_config.json names no class that is known to read it: make one with transformers, AutoTokenizer.from_pretrained(…).save_pretrained(…)", dir, name)
+			return fmt.Errorf("%s has a %s but no tokenizer.json, and tokenizer_config.json names no supported class: make one with transformers, AutoTokenizer.from_pretrained(…).save_pretrained(…)", dir, name)
 		}
 	}
 	return fmt.Errorf("%s has %w: expected tokenizer.json, spiece.model, or vocab.json and merges.txt", dir, ErrNotFound)

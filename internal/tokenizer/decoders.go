@@ -7,14 +7,14 @@ import (
 	"unicode/utf8"
 )
 
-// decoder is a step from tokens to text. chain rewrites the tokens of a whole
-// text, token one that stands inside a text, to its bytes.
+// decoder is a step from tokens to text. chain rewrites the tokens of a whole text; token converts a single token
+// within a text to its bytes.
 type decoder struct {
 	chain func(tokens []string) []string
 	token func(token string) string
 }
 
-// parseDecoder reads a decoder as the steps it consists of.
+// parseDecoder parses a decoder into its steps.
 func parseDecoder(raw json.RawMessage) ([]decoder, error) {
 	kind, err := kindOf(raw)
 	if err != nil {
@@ -64,7 +64,7 @@ func decodeBytes(tokens []string) []string {
 	return []string{toValid(strings.Join(each(invisible)(tokens), ""))}
 }
 
-// fallbackByte reads <0x0A>.
+// fallbackByte parses a token such as <0x0A>.
 func fallbackByte(token string) (byte, bool) {
 	if len(token) != 6 || !strings.HasPrefix(token, "<0x") || token[5] != '>' {
 		return 0, false
@@ -80,8 +80,7 @@ func fallbackToken(token string) string {
 	return token
 }
 
-// decodeFallback joins runs of byte tokens. A run that is not UTF-8 as a whole
-// becomes one U+FFFD for each of its bytes.
+// decodeFallback joins runs of byte tokens. If a run is not valid UTF-8 as a whole, each of its bytes becomes U+FFFD.
 func decodeFallback(tokens []string) []string {
 	var out []string
 	var bytes []byte
@@ -107,9 +106,8 @@ func decodeFallback(tokens []string) []string {
 	return out
 }
 
-// parseStrip reads a decoder that takes up to start and stop copies of content
-// off the ends of each token. It follows Fuse, so that inside a text it does
-// nothing.
+// parseStrip parses a decoder that strips up to start and stop copies of content from the ends of each token. It comes
+// after Fuse, so it has no effect within a text.
 func parseStrip(raw json.RawMessage) ([]decoder, error) {
 	var f struct {
 		Content     string
@@ -169,11 +167,11 @@ func parseWordPieceDecoder(raw json.RawMessage) ([]decoder, error) {
 	return []decoder{{chain, inside}}, err
 }
 
-// englishCleanup takes out the spaces that no English text has.
+// englishCleanup removes spaces that do not occur in English text.
 var englishCleanup = strings.NewReplacer(" .", ".", " ?", "?", " !", "!", " ,", ",", " ' ", "'",
 	" n't", "n't", " 'm", "'m", " do not", " don't", " 's", "'s", " 've", "'ve", " 're", "'re")
 
-// parseSuffixDecoder reads the decoder of BPE with an end_of_word_suffix.
+// parseSuffixDecoder parses the decoder for BPE with an end_of_word_suffix.
 func parseSuffixDecoder(raw json.RawMessage) ([]decoder, error) {
 	f := struct {
 		Suffix string `json:"suffix"`

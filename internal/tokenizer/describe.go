@@ -11,41 +11,41 @@ import (
 	"gqa/internal/file"
 )
 
-// Description is a tokenizer as data: what another format needs to write it.
+// Description is a tokenizer as data, as needed to write it in another format.
 type Description struct {
-	Kind   string // the model: BPE, Unigram, WordPiece or WordLevel
+	Kind   string // model type: BPE, Unigram, WordPiece or WordLevel
 	Tokens []Token
-	Merges [][2]string // of BPE, in order of rank
+	Merges [][2]string // for BPE, by rank
 
 	ByteFallback, IgnoreMerges bool
-	Prefix, Suffix             string // of BPE and WordPiece: before every piece of a word but the first, after the last
+	Prefix, Suffix             string // for BPE and WordPiece: Prefix precedes every piece of a word but the first, Suffix follows the last
 
-	Normalizer, PreTokenizer []Component // sequences taken apart
+	Normalizer, PreTokenizer []Component // with sequences flattened
 
-	Before, After []int32           // what the post-processor puts around a text
-	Special       map[string]int32  // by role, as tokenizer_config.json names it: bos_token, pad_token …
-	Templates     map[string]string // chat templates by name; "default" is the usual one
+	Before, After []int32           // tokens that the post-processor adds around a text
+	Special       map[string]int32  // by role in tokenizer_config.json: bos_token, pad_token …
+	Templates     map[string]string // chat templates by name; "default" is the default
 
 	ids map[string]int32 // by text
 }
 
-// Token is one id's token.
+// Token describes the token of an ID.
 type Token struct {
-	Text    string // empty: no token has the id
+	Text    string // empty if no token has the ID
 	Score   float64
 	Added   bool // found in the text before anything else
 	Special bool // an added token that stands for no text
-	Unknown bool // what the model gives where it knows no token
+	Unknown bool // the token for unknown text
 }
 
 // Component is one step of a normalizer or pre-tokenizer.
 type Component struct {
 	Type string
-	Raw  json.RawMessage // as tokenizer.json has it, type included
+	Raw  json.RawMessage // as in tokenizer.json, including the type
 }
 
-// Describe reads the tokenizer of a model folder, as Load does, and checks as much. ErrNotFound is wrapped by the
-// error where the folder has none.
+// Describe reads the tokenizer of a model folder with the same checks as Load. The error wraps ErrNotFound if there is
+// none.
 func Describe(dir string) (*Description, error) {
 	if _, err := Load(dir); err != nil {
 		return nil, err
@@ -65,9 +65,9 @@ func Describe(dir string) (*Description, error) {
 	return d, nil
 }
 
-// modelFile is what a description takes from every kind of model.
+// modelFile holds the fields common to all kinds of model.
 type modelFile struct {
-	Type         string          `json:"-"` // as modelKind finds it
+	Type         string          `json:"-"` // set by modelKind
 	Vocab        json.RawMessage `json:"vocab"`
 	Merges       mergeList       `json:"merges"`
 	Unk          *string         `json:"unk_token"`
@@ -117,7 +117,7 @@ func describe(data []byte) (*Description, error) {
 	return d, err
 }
 
-// addVocab reads the model's own tokens: a map to ids or, for Unigram, a list of pieces and scores.
+// addVocab reads the model's own tokens: a map to IDs or, for Unigram, a list of pieces and scores.
 func (d *Description) addVocab(m modelFile) error {
 	if m.Type == "Unigram" {
 		var pieces []scoredPiece
@@ -140,14 +140,14 @@ func (d *Description) addVocab(m modelFile) error {
 			return err
 		}
 		t := &d.Tokens[id]
-		if t.Text == "" || text < t.Text { // of two tokens with one id, the same one each time
+		if t.Text == "" || text < t.Text { // if two tokens share an ID, always keep the same one
 			*t = Token{Text: text, Unknown: m.Unk != nil && text == *m.Unk}
 		}
 	}
 	return nil
 }
 
-// maxTokens bounds what an id can make us allocate.
+// maxTokens limits the memory allocated because of an ID.
 const maxTokens = 1 << 24
 
 func (d *Description) grow(id int32, text string) error {
@@ -160,7 +160,7 @@ func (d *Description) grow(id int32, text string) error {
 	return nil
 }
 
-// addAdded marks or adds an added token; one that the model's vocabulary has too keeps the model's id.
+// addAdded adds or marks an added token; one that is also in the model's vocabulary keeps the model's ID.
 func (d *Description) addAdded(t addedToken) error {
 	if id, ok := d.ids[t.Content]; ok {
 		t.ID = id
@@ -174,7 +174,7 @@ func (d *Description) addAdded(t addedToken) error {
 	return nil
 }
 
-// components takes sequences apart, at any depth.
+// components flattens nested sequences.
 func components(raw json.RawMessage, key string) ([]Component, error) {
 	kind, err := kindOf(raw)
 	switch {
@@ -186,10 +186,10 @@ func components(raw json.RawMessage, key string) ([]Component, error) {
 	return []Component{{kind, raw}}, nil
 }
 
-// specialRoles are the keys by which tokenizer_config.json names special tokens.
+// specialRoles are the keys for special tokens in tokenizer_config.json.
 var specialRoles = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
 
-// addConfig reads the names of special tokens and the chat templates that lie beside tokenizer.json.
+// addConfig reads the names of special tokens and the chat templates beside tokenizer.json.
 func (d *Description) addConfig(dir string) error {
 	for _, name := range []string{"tokenizer_config.json", "special_tokens_map.json"} {
 		keys, err := readObject(filepath.Join(dir, name))
@@ -201,7 +201,7 @@ func (d *Description) addConfig(dir string) error {
 			return fmt.Errorf("%s: chat_template: %w", name, err)
 		}
 	}
-	template, err := file.Read(filepath.Join(dir, "chat_template.jinja")) // transformers from 4.52 on
+	template, err := file.Read(filepath.Join(dir, "chat_template.jinja")) // since transformers 4.52
 	if err == nil {
 		d.Templates["default"] = string(template)
 	} else if errors.Is(err, os.ErrNotExist) {
@@ -219,7 +219,7 @@ func (d *Description) addSpecial(keys map[string]json.RawMessage) {
 	}
 }
 
-// nameSpecial has a token be that of a role, unless the role has one or the token is none.
+// nameSpecial assigns a token to a role, unless the role already has one or there is no such token.
 func (d *Description) nameSpecial(role string, name tokenName) {
 	if _, known := d.Special[role]; known {
 		return
@@ -229,14 +229,14 @@ func (d *Description) nameSpecial(role string, name tokenName) {
 	}
 }
 
-// addNamed takes the special tokens that a SentencePiece model names, where no file does.
+// addNamed assigns the special tokens named by a SentencePiece model that no file assigns.
 func (d *Description) addNamed(c configFile) {
 	for role, name := range map[string]tokenName{"bos_token": c.BOS, "eos_token": c.EOS, "unk_token": c.Unk, "pad_token": c.Pad} {
 		d.nameSpecial(role, name)
 	}
 }
 
-// addTemplates reads one template, or a list of named ones.
+// addTemplates reads a single template, or a list of named ones.
 func (d *Description) addTemplates(raw json.RawMessage) error {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
@@ -254,7 +254,7 @@ func (d *Description) addTemplates(raw json.RawMessage) error {
 	return err
 }
 
-// readObject reads a JSON file's keys; a file that is not there has none.
+// readObject returns the keys of a JSON file; none if the file does not exist.
 func readObject(path string) (map[string]json.RawMessage, error) {
 	data, err := file.Read(path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -29,7 +29,7 @@ func describeFile(t *testing.T, name string, beside map[string]string) (*Descrip
 	return Describe(dir)
 }
 
-// TestDescribeAgrees: a description's tokens are those that the tokenizer decodes to.
+// TestDescribeAgrees: a description's tokens are those that the tokenizer decodes.
 func TestDescribeAgrees(t *testing.T) {
 	paths, err := filepath.Glob("testdata/tokenizers/*.json")
 	if err != nil || len(paths) == 0 {

@@ -7,7 +7,7 @@ import (
 	"reflect"
 )
 
-// unmarshal is json.Unmarshal with errors that say what is wrong in the file's terms.
+// unmarshal is json.Unmarshal with errors in terms of the JSON text rather than Go types.
 func unmarshal(data []byte, v any) error {
 	err := json.Unmarshal(data, v)
 	var mismatch *json.UnmarshalTypeError
@@ -20,7 +20,7 @@ func unmarshal(data []byte, v any) error {
 	return fmt.Errorf("%s: JSON %s, want %s", mismatch.Field, mismatch.Value, jsonKind(mismatch.Type))
 }
 
-// jsonKind is what JSON calls what a type is read from.
+// jsonKind returns the kind of JSON value that decodes into a type.
 func jsonKind(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// jsonString is s in JSON.
+// jsonString returns s as a JSON string.
 func jsonString(s string) string {
 	data, err := json.Marshal(s)
 	if err != nil {
@@ -21,7 +21,7 @@ func replacement(from, to string) string {
 	return fmt.Sprintf(`{"type":"Replace","pattern":{"String":%s},"content":%s}`, jsonString(from), jsonString(to))
 }
 
-// What a normalizer makes of a text stays within a bound, whatever its steps.
+// The output of a normalizer is bounded, whatever its steps.
 func TestNormalizersDoNotBlowUp(t *testing.T) {
 	long := strings.Repeat("a", 10000)
 	sequence := func(steps ...string) string {
@@ -55,7 +55,7 @@ func TestNormalizersDoNotBlowUp(t *testing.T) {
 	}
 }
 
-// Usual normalizers have their way with texts that grow the most.
+// Usual normalizers work on the texts that grow the most.
 func TestNormalizersMayGrow(t *testing.T) {
 	for normalizer, s := range map[string]string{
 		`{"type":"NFKD"}`: "\ufdfa", `{"type":"NFD"}`: "\U0001d160", `{"type":"ByteLevel"}`: "世", replacement(" ", "▁"): " ",
@@ -73,7 +73,7 @@ func TestNormalizersMayGrow(t *testing.T) {
 	}
 }
 
-// An added token is normalized as the tokenizer is loaded.
+// Added tokens are normalized while the tokenizer is loaded.
 func TestAddedTokenDoesNotBlowUp(t *testing.T) {
 	_, err := parseTokenizer([]byte(spec(map[string]string{
 		"normalizer":   replacement("a", strings.Repeat("a", 10000)),
@@ -98,7 +98,7 @@ func TestDecodersDoNotBlowUp(t *testing.T) {
 	}
 }
 
-// An expression that backtracks for ever ends, as one that takes long for each of many matches does.
+// Matching is stopped if an expression backtracks endlessly, or if many matches take long in total.
 func TestPatternsEnd(t *testing.T) {
 	old := matchTime
 	defer func() { matchTime = old }()

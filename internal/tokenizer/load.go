@@ -13,8 +13,8 @@ import (
 	"gqa/internal/file"
 )
 
-// tokenizerFile is tokenizer.json. Its truncation and padding are settings for
-// batches, not part of what a text's ids are, and are not read.
+// tokenizerFile is tokenizer.json. Its truncation and padding apply to batches, do not affect the IDs of a text, and
+// are ignored.
 type tokenizerFile struct {
 	AddedTokens   []addedToken    `json:"added_tokens"`
 	Normalizer    json.RawMessage `json:"normalizer"`
@@ -24,11 +24,10 @@ type tokenizerFile struct {
 	Model         json.RawMessage `json:"model"`
 }
 
-// Load reads the tokenizer of a model folder: tokenizer.json, or else a
-// SentencePiece model (spiece.model, tokenizer.model) as T5 and Llama have it, or
-// vocab.json and merges.txt as GPT-2 has them. dir may also be the path of a
-// tokenizer.json. A tokenizer_config.json beside it may name the end-of-text
-// token. A component of an unknown type is an error that names it.
+// Load reads the tokenizer of a model folder: tokenizer.json, or else a SentencePiece model (spiece.model,
+// tokenizer.model), as in T5 and Llama, or vocab.json and merges.txt, as in GPT-2. dir may also be the path of a
+// tokenizer.json. A tokenizer_config.json beside it may name the end-of-text token. A component of an unknown type is
+// an error that names it.
 func Load(dir string) (*Tokenizer, error) {
 	data, path, config, err := readTokenizer(dir)
 	if err != nil {
@@ -43,7 +42,8 @@ func Load(dir string) (*Tokenizer, error) {
 	return t, nil
 }
 
-// readTokenizer reads the tokenizer.json of a folder, or what stands for it, and what lies beside it.
+// readTokenizer returns the tokenizer.json of a folder, or an equivalent made from other files, and the files beside
+// it.
 func readTokenizer(dir string) (data []byte, path string, config configFile, err error) {
 	path = filepath.Join(dir, "tokenizer.json")
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
@@ -61,7 +61,7 @@ func readTokenizer(dir string) (data []byte, path string, config configFile, err
 	return data, path, config, err
 }
 
-// parseTokenizer builds the tokenizer that a tokenizer.json describes.
+// parseTokenizer builds the tokenizer described by a tokenizer.json.
 func parseTokenizer(data []byte) (*Tokenizer, error) {
 	var f tokenizerFile
 	if err := unmarshal(data, &f); err != nil {
@@ -88,8 +88,8 @@ func parseTokenizer(data []byte) (*Tokenizer, error) {
 	return t, t.index(f.AddedTokens)
 }
 
-// deferBytes leaves it to encodeWord to make bytes visible where that is the
-// last step, so that words that the cache holds need none of it.
+// deferBytes leaves the conversion of bytes to visible runes to encodeWord, if it is the last step, so that cached
+// words skip it.
 func (t *Tokenizer) deferBytes() {
 	if n := len(t.words); n > 0 {
 		if _, ok := t.words[n-1].(byteLevel); ok {
@@ -98,15 +98,15 @@ func (t *Tokenizer) deferBytes() {
 	}
 }
 
-// index fills the tables by id from the model's vocabulary and the added tokens.
+// index fills the tables by ID from the model's vocabulary and the added tokens.
 func (t *Tokenizer) index(added []addedToken) (err error) {
-	defer t.catch(&err) // of the normalizer, with added tokens as its text
+	defer t.catch(&err) // the normalizer runs on added tokens
 	t.tokens = make(map[int32]string, len(t.ids)+len(added))
 	for s, id := range t.ids {
 		if id < 0 || id == 1<<31-1 {
 			return fmt.Errorf("token %q has id %d, which is out of range", s, id)
 		}
-		// Of two tokens with one id, the same one each time.
+		// if two tokens share an ID, always keep the same one
 		if old, ok := t.tokens[id]; !ok || s < old {
 			t.tokens[id] = s
 		}
@@ -126,7 +126,7 @@ func (t *Tokenizer) index(added []addedToken) (err error) {
 	return nil
 }
 
-// parseModel reads a model and its vocabulary.
+// parseModel parses a model and its vocabulary.
 func parseModel(raw json.RawMessage) (model, map[string]int32, error) {
 	kind, err := modelKind(raw)
 	if err != nil {
@@ -145,8 +145,8 @@ func parseModel(raw json.RawMessage) (model, map[string]int32, error) {
 	return nil, nil, unknownType(kind)
 }
 
-// modelKind is the type of a model. Files from before tokenizers 0.9 name none: it is the
-// first kind that has the keys that are there, in the order in which the library tries them.
+// modelKind returns the type of a model. Files written before tokenizers 0.9 do not name it: it is then the first kind
+// whose keys are all present, in the order in which the library tries them.
 func modelKind(raw json.RawMessage) (string, error) {
 	var keys map[string]json.RawMessage
 	if err := unmarshal(raw, &keys); err != nil && len(raw) > 0 {
@@ -181,10 +181,10 @@ func parseBPE(raw json.RawMessage) (model, map[string]int32, error) {
 	return b, f.Vocab, err
 }
 
-// unknownType is the error for a component that is not known.
+// unknownType returns the error for a component of an unknown type.
 func unknownType(kind string) error { return fmt.Errorf("unknown type %q", kind) }
 
-// kindOf is the type of a component, "" where it is null or absent.
+// kindOf returns the type of a component, or "" if it is null or absent.
 func kindOf(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return "", nil
@@ -201,8 +201,7 @@ func kindOf(raw json.RawMessage) (string, error) {
 	return c.Type, nil
 }
 
-// parseSequence reads the components listed under key with parse and strings
-// their steps together.
+// parseSequence parses the components listed under key with parse and concatenates their steps.
 func parseSequence[S ~[]T, T any](raw json.RawMessage, key string, parse func(json.RawMessage) (S, error)) (S, error) {
 	if nesting(raw) > maxNesting {
 		return nil, fmt.Errorf("%s: nested more than %d deep", key, maxNesting)
@@ -226,10 +225,10 @@ func parseSequence[S ~[]T, T any](raw json.RawMessage, key string, parse func(js
 	return all, nil
 }
 
-// maxNesting is how deep lists and objects of a sequence may lie in each other: each that holds a sequence is copied.
+// maxNesting is the maximum nesting depth of a sequence: each level copies the levels within it.
 const maxNesting = 32
 
-// nesting is how deep the lists and objects of a JSON text lie in each other.
+// nesting returns the nesting depth of the lists and objects in a JSON text.
 func nesting(raw json.RawMessage) (deepest int) {
 	depth, inString := 0, false
 	for i := 0; i < len(raw); i++ {

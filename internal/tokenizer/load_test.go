@@ -11,7 +11,7 @@ import (
 	"gqa/internal/alloc"
 )
 
-// spec is a tokenizer.json with parts in place of those of a small byte-level one.
+// spec returns a small byte-level tokenizer.json with some parts replaced.
 func spec(parts map[string]string) string {
 	f := map[string]json.RawMessage{
 		"model":         json.RawMessage(`{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"<e>":3},"merges":["a b"]}`),
@@ -27,7 +27,7 @@ func spec(parts map[string]string) string {
 	return string(data)
 }
 
-// Whatever a file says that is not understood is an error that names it.
+// Anything unknown in a file is an error that names it.
 func TestLoadErrors(t *testing.T) {
 	for _, c := range []struct{ part, value, want string }{
 		{"model", `null`, "model: missing"},
@@ -63,7 +63,7 @@ func TestLoadErrors(t *testing.T) {
 		{"pre_tokenizer", `{"type":"Metaspace","replacement":"_","prepend_scheme":"last"}`, `unknown prepend_scheme "last"`},
 		{"post_processor", `{"type":"Odd"}`, `post_processor: unknown type "Odd"`},
 		{"post_processor", `{"type":"BertProcessing","sep":["a",1]}`, "cls or sep is missing"},
-		{"post_processor", `{"type":"BertProcessing","sep":["a"],"cls":["a",1]}`, "expected a token and its id"},
+		{"post_processor", `{"type":"BertProcessing","sep":["a"],"cls":["a",1]}`, "expected a token and its ID"},
 		{"post_processor", `{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}}]}`, `names "x"`},
 		{"post_processor", `{"type":"TemplateProcessing","single":[]}`, "expected once"},
 		{"model", `[]`, "model: []: JSON array, want object"},
@@ -72,7 +72,7 @@ func TestLoadErrors(t *testing.T) {
 		{"normalizer", `{"type":"Precompiled","precompiled_charsmap":"~"}`, "precompiled_charsmap: illegal base64"},
 		{"normalizer", `{"type":"Precompiled","precompiled_charsmap":"AQAAAA=="}`, "fewer than its trie"},
 		{"pre_tokenizer", `{"type":"ByteLevel","use_regex":1}`, "pre_tokenizer: use_regex: JSON number, want bool"},
-		{"post_processor", `{"type":"RobertaProcessing","cls":1}`, "expected a token and its id"},
+		{"post_processor", `{"type":"RobertaProcessing","cls":1}`, "expected a token and its ID"},
 		{"decoder", `{"type":"CTC"}`, `decoder: unknown type "CTC"`},
 		{"added_tokens", `[{"id":-7,"content":"<x>"}]`, `added token "<x>" has id -7`},
 	} {
@@ -123,7 +123,7 @@ func TestEOS(t *testing.T) {
 	}
 }
 
-// vocab.json and merges.txt make the tokenizer that the same tokenizer.json does.
+// vocab.json and merges.txt give the same tokenizer as the equivalent tokenizer.json.
 func TestGPT2Files(t *testing.T) {
 	var f struct {
 		Model struct {
@@ -196,7 +196,7 @@ func TestAddedTokens(t *testing.T) {
 	}
 }
 
-// A token that the model's vocabulary has keeps the model's id.
+// An added token that is in the model's vocabulary keeps the model's ID.
 func TestAddedTokenOfModel(t *testing.T) {
 	tok, err := parseTokenizer([]byte(spec(map[string]string{
 		"added_tokens": `[{"id":9,"content":"ab","special":true},{"id":7,"content":"<x>","special":false}]`,
@@ -218,7 +218,7 @@ func TestAddedTokenOfModel(t *testing.T) {
 	}
 }
 
-// A file, however odd, is refused or makes a tokenizer that can be used.
+// Any file is either rejected or gives a usable tokenizer.
 func FuzzTokenizerJSON(f *testing.F) {
 	paths, err := filepath.Glob("testdata/tokenizers/*.json")
 	if err != nil || len(paths) == 0 {
@@ -243,7 +243,7 @@ func FuzzTokenizerJSON(f *testing.F) {
 		}
 		ids, err := tok.Encode(s)
 		if err != nil {
-			return // it takes or makes too much
+			return // a limit was exceeded
 		}
 		for _, id := range ids {
 			_, _ = tok.TokenBytes(id)

@@ -1,19 +1,18 @@
 package tokenizer
 
-// merger joins the symbols of one word. The symbols are a linked list, and the
-// merges that could be made wait in a heap, best first: O(n log n) for a word of
-// n characters, which matters where a whole document is one word.
+// merger joins the symbols of one word. The symbols form a linked list, and candidate merges are kept in a heap, best
+// first. This takes O(n log n) for a word of n characters, which matters if a whole document is one word.
 type merger struct {
 	symbols []symbol
 	heap    []candidate
 }
 
-// symbol is one token of the word so far. prev and next are places in symbols,
-// -1 at the ends; a symbol that was joined to the one before it has id -1.
+// symbol is a token of the word so far. prev and next are indexes into symbols, -1 at the ends. A symbol that was
+// joined to its predecessor has ID -1.
 type symbol struct{ id, prev, next int32 }
 
-// candidate is a merge of the symbol at pos with its next, of which only the
-// outcome is kept: when its turn comes, the two may have changed.
+// candidate is a merge of the symbol at pos with its successor. Only the result is stored: by the time it is popped,
+// the two symbols may have changed.
 type candidate struct {
 	key uint64 // rank<<32 | pos
 	id  int32
@@ -29,7 +28,7 @@ func (m *merger) add(id int32) {
 	m.symbols = append(m.symbols, symbol{id, n - 1, -1})
 }
 
-// run makes every merge, the lowest rank first and of equal ones the leftmost.
+// run applies all merges, lowest rank first and leftmost first among equals.
 func (m *merger) run(merges map[pair]merge) {
 	for i := range m.symbols {
 		m.consider(merges, int32(i))
@@ -46,7 +45,7 @@ func (m *merger) run(merges map[pair]merge) {
 	}
 }
 
-// mergeAt looks up the merge of the symbol at pos with the one after it.
+// mergeAt looks up the merge of the symbol at pos with its successor.
 func (m *merger) mergeAt(merges map[pair]merge, pos int32) (merge, bool) {
 	if pos < 0 || m.symbols[pos].id < 0 || m.symbols[pos].next < 0 {
 		return merge{}, false
@@ -62,7 +61,7 @@ func (m *merger) consider(merges map[pair]merge, pos int32) {
 	}
 }
 
-// join makes the symbol at pos the token id, in place of itself and its next.
+// join replaces the symbol at pos and its successor by the token id.
 func (m *merger) join(pos, id int32) {
 	s := &m.symbols[pos]
 	gone := &m.symbols[s.next]
@@ -82,7 +81,7 @@ func (m *merger) appendIDs(dst []int32) []int32 {
 	return dst
 }
 
-// push and pop are a binary heap: container/heap would box every candidate.
+// push and pop implement a binary heap; container/heap would box every candidate.
 func (m *merger) push(c candidate) {
 	m.heap = append(m.heap, c)
 	h, i := m.heap, len(m.heap)-1

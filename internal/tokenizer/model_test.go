@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// naiveMerge is what merger must equal: as long as any merge applies, the lowest
+// naiveMerge is the reference for merger: as long as any merge applies, the lowest
 // rank's leftmost pair is joined.
 func naiveMerge(ids []int32, merges map[pair]merge) []int32 {
 	for {
@@ -52,7 +52,7 @@ func TestMerger(t *testing.T) {
 	}
 }
 
-// A word of a megabyte, as a text without pre-tokenizer is, takes no quadratic time.
+// A word of a megabyte, as in a text without a pre-tokenizer, does not take quadratic time.
 func TestLongWord(t *testing.T) {
 	b, err := newBPE(bpeFile{
 		Vocab:  map[string]int32{"a": 0, "aa": 1, "aaaa": 2},

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// normalizer rewrites a text before it is cut into words. It may make it limit
-// bytes long, and panics with a limitError beyond.
+// normalizer rewrites a text before it is split into words. The result may have up to limit bytes; beyond that it
+// panics with a limitError.
 type normalizer func(s string, limit int) string
 
-// plain is a normalizer whose result is at most a few times as long as the text.
+// plain returns a normalizer whose results are at most a few times as long as the text.
 func plain(f func(string) string) normalizer {
 	return func(s string, limit int) string {
 		s = f(s)
@@ -22,7 +22,7 @@ func plain(f func(string) string) normalizer {
 	}
 }
 
-// parseNormalizer reads a normalizer; nil is the one that changes nothing.
+// parseNormalizer parses a normalizer; nil changes nothing.
 func parseNormalizer(raw json.RawMessage) (normalizer, error) {
 	kind, err := kindOf(raw)
 	if err != nil {
@@ -80,7 +80,7 @@ func inOrder(steps []normalizer) normalizer {
 	}
 }
 
-// lowercase follows Unicode's full mapping, of which one rune becomes two.
+// lowercase applies Unicode's full mapping, which maps one rune to two.
 func lowercase(s string) string {
 	return strings.ToLower(strings.ReplaceAll(s, "İ", "i̇"))
 }
@@ -126,7 +126,7 @@ func parsePrepend(raw json.RawMessage) (normalizer, error) {
 	}), err
 }
 
-// parseReplace reads Replace, which is a normalizer and a decoder.
+// parseReplace parses Replace, which is both a normalizer and a decoder.
 func parseReplace(raw json.RawMessage) (normalizer, error) {
 	var f struct {
 		Pattern pattern `json:"pattern"`
@@ -161,12 +161,12 @@ func replaceMatches(find finder, content string) normalizer {
 	}
 }
 
-// parseBert reads the normalizer of BERT (Devlin et al. 2019).
+// parseBert parses BERT's normalizer (Devlin et al. 2019).
 func parseBert(raw json.RawMessage) (normalizer, error) {
 	f := struct {
 		Clean     bool  `json:"clean_text"`
 		Chinese   bool  `json:"handle_chinese_chars"`
-		Strip     *bool `json:"strip_accents"` // null: as lowercase
+		Strip     *bool `json:"strip_accents"` // null: same as lowercase
 		Lowercase bool  `json:"lowercase"`
 	}{true, true, nil, true}
 	err := unmarshal(raw, &f)
@@ -186,10 +186,10 @@ func parseBert(raw json.RawMessage) (normalizer, error) {
 	return inOrder(steps), err
 }
 
-// control are the categories that clean_text drops; unassigned runes stay.
+// control are the categories that clean_text removes; unassigned runes are kept.
 var control = []*unicode.RangeTable{unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs}
 
-// cleanText drops control characters and makes every white space a space.
+// cleanText removes control characters and replaces every white space by a space.
 func cleanText(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -204,14 +204,14 @@ func cleanText(s string) string {
 	}, s)
 }
 
-// ideographs are the blocks of CJK characters that the tokenizers library
-// lists: without kana and hangul, and with a gap in extension E.
+// ideographs are the CJK blocks listed in the tokenizers library: without kana and hangul, and with a gap in extension
+// E.
 var ideographs = &unicode.RangeTable{
 	R16: []unicode.Range16{{0x3400, 0x4dbf, 1}, {0x4e00, 0x9fff, 1}, {0xf900, 0xfaff, 1}},
 	R32: []unicode.Range32{{0x20000, 0x2a6df, 1}, {0x2a700, 0x2b81f, 1}, {0x2b920, 0x2ceaf, 1}, {0x2f800, 0x2fa1f, 1}},
 }
 
-// spaceIdeographs makes each ideograph a word.
+// spaceIdeographs surrounds each ideograph with spaces.
 func spaceIdeographs(s string) string {
 	var b strings.Builder
 	for _, r := range s {

@@ -10,22 +10,21 @@ import (
 	"unicode/utf8"
 )
 
-// The expressions of tokenizer.json are Oniguruma's; regexp2 reads .NET's.
-// translation rewrites what differs: possessive quantifiers become atomic
-// groups, classes within classes are laid flat, \w, \h, POSIX brackets and,
-// since regexp2 only compares lower cases, what (?i) makes equal are spelled out.
+// The expressions in tokenizer.json are Oniguruma's; regexp2 implements .NET's. translation rewrites the differences:
+// possessive quantifiers become atomic groups, nested classes are flattened, and \w, \h and POSIX brackets are
+// expanded, as are the runes that (?i) makes equal, since regexp2 only compares lower-case forms.
 type translation struct {
 	in     string
-	at     int // up to here in is read
+	at     int // position in in
 	out    strings.Builder
-	atom   int     // where in out what a quantifier would repeat starts
-	fold   bool    // (?i) holds
-	groups []group // the open ones
+	atom   int     // start in out of what a quantifier would repeat
+	fold   bool    // (?i) is in effect
+	groups []group // open groups
 }
 
 type group struct {
-	start int  // where in out it starts
-	fold  bool // whether (?i) holds around it
+	start int  // its start in out
+	fold  bool // whether (?i) is in effect outside it
 }
 
 // Oniguruma's POSIX brackets (section 6 of its doc/RE) as parts of a class.
@@ -41,8 +40,7 @@ var posixClass = map[string]string{
 	"space": `\s`, "blank": `\p{Zs}\t`, "cntrl": `\p{Cc}`, "ascii": `\x00-\x7f`,
 }
 
-// What \w takes beside wordClass where it does not stand in a class: Oniguruma
-// then looks runes below U+0100 up in a table of their own.
+// Runes that \w matches besides wordClass outside a class: Oniguruma uses a separate table for runes below U+0100.
 const latin1Word = "²³¹¼½¾"
 
 var (
@@ -53,8 +51,7 @@ var (
 	classRange = regexp.MustCompile(`(?s)^([^\\\[\]])(?:-([^\\\[\]]))?`)
 )
 
-// dotNet writes Oniguruma's flags as .NET's: i is spelled out, and m, that a dot
-// matches a newline too, is .NET's s.
+// dotNet translates Oniguruma's flags into .NET's: i is expanded, and m, which makes a dot match newlines, is .NET's s.
 var dotNet = strings.NewReplacer("i", "", "m", "s")
 
 func translate(expr string) (string, error) {
@@ -67,8 +64,8 @@ func translate(expr string) (string, error) {
 	return t.out.String(), nil
 }
 
-// letters writes an escape that stands for a letter, such as \x6b, as that
-// letter: what is done for the cases of one is then done for the other.
+// letters replaces escapes that stand for letters, such as \x6b, by the letters, so that case expansion applies to them
+// too.
 func letters(expr string) string {
 	return anyEscape.ReplaceAllStringFunc(expr, func(s string) string {
 		if s[1] != 'x' && s[1] != 'u' {
@@ -119,8 +116,7 @@ func (t *translation) copy(n int) {
 	t.at += n
 }
 
-// open reads what a group starts with. Flags without a group, as in (?i), hold
-// until the group around them ends.
+// open translates the start of a group. Flags without a group, as in (?i), apply until the end of the enclosing group.
 func (t *translation) open() {
 	m := groupStart.FindStringSubmatch(t.in[t.at:])
 	if m == nil || m[3] != ")" {
@@ -128,7 +124,7 @@ func (t *translation) open() {
 	}
 	switch {
 	case m == nil && strings.HasPrefix(t.in[t.at:], "(?"):
-		t.copy(2) // as in (?=, where ? is no quantifier
+		t.copy(2) // as in (?=, where ? is not a quantifier
 	case m == nil:
 		t.copy(1)
 	case m[3] == "":
@@ -150,7 +146,7 @@ func (t *translation) flags(on, off, end string) {
 	}
 }
 
-// literal copies a rune, with its other cases if they are as good.
+// literal copies a rune, with its other cases if case is ignored.
 func (t *translation) literal() {
 	t.atom = t.out.Len()
 	r, n := utf8.DecodeRuneInString(t.in[t.at:])
@@ -162,8 +158,8 @@ func (t *translation) literal() {
 	t.copy(n)
 }
 
-// otherCases are the runes outside first–last that differ from one within by
-// case alone (Unicode's simple case folding).
+// otherCases returns the runes outside first–last that differ only in case from one within (Unicode's simple case
+// folding).
 func otherCases(first, last rune) string {
 	var b strings.Builder
 	for r := first; r <= last; r++ {
@@ -190,7 +186,7 @@ func (t *translation) quantifier() {
 	}
 }
 
-// escape reads a backslash and what belongs to it.
+// escape reads a backslash and the escape after it.
 func (t *translation) escape(inClass bool) (string, error) {
 	s := escapeForm.FindString(t.in[t.at:])
 	if s == "" {
@@ -212,7 +208,7 @@ func (t *translation) escape(inClass bool) (string, error) {
 	return s, nil
 }
 
-// class reads a class after its [ and returns what stands between brackets.
+// class reads a class after its [ and returns the text between the brackets.
 func (t *translation) class() (string, error) {
 	var b strings.Builder
 	if strings.HasPrefix(t.in[t.at:], "^") {
@@ -262,7 +258,7 @@ func (t *translation) member() (string, error) {
 	return t.span(), nil
 }
 
-// span reads a rune of a class or a range of runes.
+// span reads a rune or a range of runes in a class.
 func (t *translation) span() string {
 	m := classRange.FindStringSubmatch(t.in[t.at:])
 	t.at += len(m[0])

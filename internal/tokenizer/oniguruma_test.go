@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What Oniguruma 6.9.8 matches.
+// The expected matches are Oniguruma 6.9.8's.
 func TestCompile(t *testing.T) {
 	for _, c := range []struct {
 		expr, in string
@@ -50,7 +50,7 @@ func TestCompile(t *testing.T) {
 	}
 }
 
-// What cannot be said in .NET's terms is refused, not read as something else.
+// What cannot be expressed in .NET's syntax is rejected, not misread.
 func TestCompileErrors(t *testing.T) {
 	for expr, want := range map[string]string{
 		`[[:graph:]]`:  "[:graph:] is not supported",

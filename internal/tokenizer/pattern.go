@@ -13,7 +13,7 @@ import (
 // finder calls match for each match in s, in order, as byte offsets.
 type finder func(s string, match func(start, end int))
 
-// pattern is the JSON of one: {"String": "…"} or {"Regex": "…"}.
+// pattern is the JSON form of a pattern: {"String": "…"} or {"Regex": "…"}.
 type pattern struct {
 	String *string `json:"String"`
 	Regex  *string `json:"Regex"`
@@ -22,7 +22,7 @@ type pattern struct {
 func (p pattern) finder() (finder, error) {
 	switch {
 	case p.String != nil && *p.String == "":
-		return compile("") // the library makes an expression of any String
+		return compile("") // the library turns every String into an expression
 	case p.String != nil:
 		return literal(*p.String), nil
 	case p.Regex == nil:
@@ -34,7 +34,7 @@ func (p pattern) finder() (finder, error) {
 	return compile(*p.Regex)
 }
 
-// find reports the words one after another: they leave no gaps.
+// find reports one word after another, without gaps.
 func (scan scanner) find(s string, match func(start, end int)) {
 	for i := 0; i < len(s); {
 		n := scan(s[i:])
@@ -56,7 +56,7 @@ func literal(text string) finder {
 	}
 }
 
-// runeFinder matches each rune that is one of a class.
+// runeFinder returns a finder of single runes of a class.
 func runeFinder(is func(rune) bool) finder {
 	return func(s string, match func(start, end int)) {
 		for i := 0; i < len(s); {
@@ -69,8 +69,7 @@ func runeFinder(is func(rune) bool) finder {
 	}
 }
 
-// compile reads an expression as Oniguruma does, the library behind
-// tokenizer.json.
+// compile compiles an expression of Oniguruma, the library behind tokenizer.json.
 func compile(expr string) (finder, error) {
 	dotnet, err := translate(expr)
 	if err != nil {
@@ -84,10 +83,9 @@ func compile(expr string) (finder, error) {
 	return func(s string, match func(start, end int)) { findAll(re, expr, s, match) }, nil
 }
 
-// findAll finds expr. It walks s beside the runes that regexp2 works on, to turn its rune
-// offsets into byte offsets. The only error of a match is a timeout; all of them
-// together have no more time than one. In an empty text the library finds
-// nothing, not even an empty match.
+// findAll finds expr. It walks s along with the runes that regexp2 works on, to convert rune offsets to byte offsets. A
+// match can only fail with a timeout; the time limit is for all matches together. In an empty text it finds nothing,
+// not even an empty match, like the library.
 func findAll(re *regexp2.Regexp, expr, s string, match func(start, end int)) {
 	if s == "" {
 		return
@@ -111,7 +109,7 @@ func findAll(re *regexp2.Regexp, expr, s string, match func(start, end int)) {
 	}
 }
 
-// behavior says what becomes of the matches that a text is cut at.
+// behavior says what happens to the matches at which a text is split.
 type behavior string
 
 const (
@@ -134,22 +132,22 @@ func (b *behavior) UnmarshalJSON(data []byte) error {
 	return fmt.Errorf("unknown behavior %q: expected Isolated, Removed, Contiguous, MergedWithPrevious or MergedWithNext", s)
 }
 
-// cutter cuts a text at the matches of a pattern. It is a preTokenizer.
+// cutter is a preTokenizer that splits a text at the matches of a pattern.
 type cutter struct {
 	find   finder
-	invert bool // cut at what lies between the matches instead
+	invert bool // split at the text between the matches instead
 	how    behavior
 }
 
-// split cuts p, leaving out the parts that are empty or removed.
+// split splits p, leaving out empty and removed parts.
 func (c cutter) split(p piece, emit func(piece)) {
 	part := func(start, end int) {
 		if start < end {
 			emit(piece{p.text[start:end], p.start && start == 0})
 		}
 	}
-	done := 0      // up to here all is emitted
-	last := 0      // p.text[done:last] waits for what follows to be decided
+	done := 0      // everything before has been emitted
+	last := 0      // p.text[done:last] is pending
 	after := false // the part before last is a match
 	c.parts(p.text, func(start, end int, matched bool) {
 		switch {
@@ -166,7 +164,7 @@ func (c cutter) split(p piece, emit func(piece)) {
 	part(done, last)
 }
 
-// joins tells whether a part becomes one with the part before it.
+// joins reports whether a part is merged with the part before it.
 func (c cutter) joins(before, matched bool) bool {
 	switch c.how {
 	case contiguous:
@@ -179,7 +177,7 @@ func (c cutter) joins(before, matched bool) bool {
 	return false
 }
 
-// parts calls each for the matches in s and for what lies between them.
+// parts calls each for the matches in s and for the text between them.
 func (c cutter) parts(s string, each func(start, end int, matched bool)) {
 	at := 0
 	c.find(s, func(start, end int) {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// template puts special tokens around the ids of a text.
+// template adds special tokens around the IDs of a text.
 type template struct{ before, after []int32 }
 
 func (t template) apply(ids []int32) []int32 {
@@ -16,14 +16,14 @@ func (t template) apply(ids []int32) []int32 {
 	return append(out, t.after...)
 }
 
-// parsePost reads a post_processor as the templates it applies in turn.
+// parsePost parses a post_processor into the templates that it applies in turn.
 func parsePost(raw json.RawMessage) ([]template, error) {
 	kind, err := kindOf(raw)
 	if err != nil {
 		return nil, err
 	}
 	switch kind {
-	case "", "ByteLevel": // only moves offsets
+	case "", "ByteLevel": // only changes offsets
 		return nil, nil
 	case "Sequence":
 		return parseSequence(raw, "processors", parsePost)
@@ -35,13 +35,13 @@ func parsePost(raw json.RawMessage) ([]template, error) {
 	return nil, unknownType(kind)
 }
 
-// tokenAndID is ["<s>", 0].
+// tokenAndID decodes ["<s>", 0].
 type tokenAndID struct{ id int32 }
 
 func (t *tokenAndID) UnmarshalJSON(data []byte) error {
 	var list []json.RawMessage
 	if unmarshal(data, &list) != nil || len(list) != 2 {
-		return fmt.Errorf("special token is %s: expected a token and its id", data)
+		return fmt.Errorf("special token is %s: expected a token and its ID", data)
 	}
 	return unmarshal(list[1], &t.id)
 }

@@ -11,16 +11,14 @@ import (
 	"unicode/utf8"
 )
 
-// precompiled is SentencePiece's normalizer: a table of what short texts are
-// replaced by. keys is a double-array trie (darts-clone) of the texts, whose
-// values are places in blob, where the replacements end with a zero byte.
+// precompiled is SentencePiece's normalizer: a table of replacements for short texts. keys is a double-array trie
+// (darts-clone) of the texts, whose values are offsets in blob of zero-terminated replacements.
 type precompiled struct {
 	keys []uint32
 	blob []byte
 }
 
-// parsePrecompiled reads the charsmap: the size of keys in bytes, keys and blob,
-// little-endian, in base64.
+// parsePrecompiled parses the charsmap: the size of keys in bytes, keys and blob, little-endian, in base64.
 func parsePrecompiled(raw json.RawMessage) (normalizer, error) {
 	var f struct {
 		Map string `json:"precompiled_charsmap"`
@@ -43,8 +41,8 @@ func parsePrecompiled(raw json.RawMessage) (normalizer, error) {
 	return p.normalize, nil
 }
 
-// normalize replaces each grapheme that the table has, if it is short, and else
-// each rune of it, as the tokenizers library does.
+// normalize replaces each short grapheme that is in the table, and otherwise each rune of it, as the tokenizers library
+// does.
 func (p *precompiled) normalize(s string, limit int) string {
 	var b strings.Builder
 	for len(s) > 0 {
@@ -73,7 +71,7 @@ func (p *precompiled) runes(b *strings.Builder, s string, limit int) {
 	}
 }
 
-// lookup finds what the shortest start of s that the table has is replaced by.
+// lookup returns the replacement for the shortest prefix of s that is in the table.
 func (p *precompiled) lookup(s string) ([]byte, bool) {
 	at := uint32(0)
 	for i := -1; i < len(s); i++ {
@@ -92,7 +90,7 @@ func (p *precompiled) lookup(s string) ([]byte, bool) {
 	return nil, false
 }
 
-// value is the replacement of the leaf at a place of the trie.
+// value returns the replacement for the leaf at a position in the trie.
 func (p *precompiled) value(at uint32) ([]byte, bool) {
 	if int64(at) >= int64(len(p.keys)) {
 		return nil, false
@@ -105,9 +103,8 @@ func (p *precompiled) value(at uint32) ([]byte, bool) {
 	return to, true
 }
 
-// grapheme is the length of the first grapheme cluster of s, as far as clusters
-// of up to five bytes go: marks, joiners and modifiers stay with the rune before
-// them, and a line feed with its carriage return (Unicode Annex 29).
+// grapheme returns the length of the first grapheme cluster of s, for clusters of up to five bytes: marks, joiners and
+// modifiers belong to the preceding rune, and a line feed to its carriage return (Unicode Annex 29).
 func grapheme(s string) int {
 	if strings.HasPrefix(s, "\r\n") {
 		return 2

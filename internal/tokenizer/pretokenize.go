@@ -8,12 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// preTokenizer cuts a piece into smaller ones, down to words. No piece is empty.
+// preTokenizer splits a piece into smaller ones, and finally into words. No piece is empty.
 type preTokenizer interface {
 	split(p piece, emit func(piece))
 }
 
-// sequence hands the pieces of each pre-tokenizer to the next.
+// sequence passes the pieces of each pre-tokenizer to the next.
 type sequence []preTokenizer
 
 func (s sequence) split(p piece, emit func(piece)) {
@@ -27,7 +27,7 @@ func (s sequence) split(p piece, emit func(piece)) {
 	}
 }
 
-// parsePreTokenizer reads a pre_tokenizer as the steps it consists of.
+// parsePreTokenizer parses a pre_tokenizer into its steps.
 func parsePreTokenizer(raw json.RawMessage) (sequence, error) {
 	kind, err := kindOf(raw)
 	if err != nil {
@@ -60,7 +60,7 @@ func parsePreTokenizer(raw json.RawMessage) (sequence, error) {
 	return nil, unknownType(kind)
 }
 
-// runeRuns matches the longest runs of runes of a class.
+// runeRuns returns a finder of the longest runs of runes of a class.
 func runeRuns(is func(rune) bool) finder {
 	return func(s string, match func(start, end int)) {
 		for at := 0; at < len(s); {
@@ -79,7 +79,7 @@ func runeRuns(is func(rune) bool) finder {
 	}
 }
 
-// prefixSpace puts a space before a piece that has none.
+// prefixSpace adds a space before a piece that does not start with one.
 type prefixSpace struct{}
 
 func (prefixSpace) split(p piece, emit func(piece)) {
@@ -89,7 +89,7 @@ func (prefixSpace) split(p piece, emit func(piece)) {
 	emit(p)
 }
 
-// byteLevel writes the bytes of a piece as visible runes.
+// byteLevel converts the bytes of a piece to visible runes.
 type byteLevel struct{}
 
 func (byteLevel) split(p piece, emit func(piece)) { emit(piece{visible(p.text), p.start}) }
@@ -159,11 +159,10 @@ func parseDelimiter(raw json.RawMessage) (sequence, error) {
 	return sequence{cutter{literal(f.Delimiter), false, removed}}, err
 }
 
-// metaspace writes spaces as a visible rune and puts one before the text, as
-// SentencePiece does.
+// metaspace replaces spaces by a visible rune and adds one before the text, as SentencePiece does.
 type metaspace struct {
 	mark   string
-	scheme string // "always", "first": only where the input begins, "never"
+	scheme string // "always", "first" (only at the start of the input) or "never"
 }
 
 func (m metaspace) split(p piece, emit func(piece)) {

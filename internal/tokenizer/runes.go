@@ -2,14 +2,13 @@ package tokenizer
 
 import "unicode"
 
-// The character classes of the regular expressions that tokenizers are made
-// with, in the Unicode sense.
+// Character classes of the regular expressions used by tokenizers, in the Unicode sense.
 
 func isLetter(r rune) bool { return unicode.IsLetter(r) } // \p{L}
 func isNumber(r rune) bool { return unicode.IsNumber(r) } // \p{N}
 func isSpace(r rune) bool  { return unicode.IsSpace(r) }  // \s: White_Space
 
-// isWord is \w: Alphabetic, marks, decimal digits, connectors and joiners
+// isWord reports whether a rune matches \w: Alphabetic, marks, decimal digits, connectors and joiners
 // (Unicode Technical Standard 18, annex C).
 func isWord(r rune) bool {
 	return unicode.In(r, unicode.L, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc,

@@ -5,13 +5,13 @@ import (
 	"unicode/utf8"
 )
 
-// The regular expressions that nearly all byte-level tokenizers cut words with
-// have a scanner each: a function that returns the length of the first word of
-// a text that is not empty. They are several times as fast as an expression.
+// The regular expressions that nearly all byte-level tokenizers split words with have a hand-written scanner each: a
+// function that returns the length of the first word of a non-empty text. Scanners are several times as fast as regular
+// expressions.
 const (
 	// gpt2Pattern is GPT-2's.
 	gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
-	// llama3Pattern is GPT-4's and Llama 3's, qwen2Pattern that of Qwen 2 and 3.
+	// llama3Pattern is GPT-4's and Llama 3's; qwen2Pattern is Qwen 2's and 3's.
 	llama3Pattern = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 	qwen2Pattern  = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 )
@@ -24,7 +24,7 @@ var scanners = map[string]scanner{
 	qwen2Pattern:  func(s string) int { return scanLlama3(s, 1) },
 }
 
-// class is what the patterns tell runes apart by.
+// class is a character class that the patterns distinguish.
 type class uint8
 
 const (
@@ -53,7 +53,7 @@ func classOf(r rune) class {
 	return other
 }
 
-// classAt is the class of the first rune of s[i:] and its length.
+// classAt returns the class and the length of the first rune of s[i:].
 func classAt(s string, i int) (class, int) {
 	if c := s[i]; c < utf8.RuneSelf {
 		return asciiClass[c], 1
@@ -62,7 +62,7 @@ func classAt(s string, i int) (class, int) {
 	return classOf(r), n
 }
 
-// run is the end of the run of runes of class c that starts at i.
+// run returns the end of the run of runes of class c that starts at i.
 func run(s string, i int, c class) int {
 	for i < len(s) {
 		got, n := classAt(s, i)
@@ -88,7 +88,7 @@ func scanGPT2(s string) int {
 	return spaces(s, run(s, 0, space))
 }
 
-// scanLlama3 takes numbers in groups of at most digits runes.
+// scanLlama3 splits numbers into groups of at most digits runes.
 func scanLlama3(s string, digits int) int {
 	if n := anyContraction(s); n > 0 {
 		return n
@@ -114,7 +114,7 @@ func scanLlama3(s string, digits int) int {
 	return spaces(s, end)
 }
 
-// contraction is the length of 's|'t|'re|'ve|'m|'ll|'d at the start of s, or 0.
+// contraction returns the length of 's|'t|'re|'ve|'m|'ll|'d at the start of s, or 0.
 func contraction(s string) int {
 	if len(s) < 2 || s[0] != '\'' {
 		return 0
@@ -132,8 +132,7 @@ func contraction(s string) int {
 	return 0
 }
 
-// anyContraction is contraction in any case: of all its letters only s has a
-// third form, the long ſ.
+// anyContraction is a case-insensitive contraction: of its letters, only s has a third form, the long ſ.
 func anyContraction(s string) int {
 	if s[0] != '\'' {
 		return 0
@@ -144,9 +143,8 @@ func anyContraction(s string) int {
 	return contraction(strings.ToLower(s[:min(3, len(s))]))
 }
 
-// spaces is the length of \s+(?!\S)|\s+ in s, which starts with white space up
-// to end: all of it at the end of the text, else all but the last rune, if
-// anything is left then.
+// spaces returns the length of \s+(?!\S)|\s+ in s, which starts with white space up to end: all of it at the end of the
+// text, otherwise all but the last rune, unless that is nothing.
 func spaces(s string, end int) int {
 	if end == len(s) {
 		return end
@@ -158,7 +156,7 @@ func spaces(s string, end int) int {
 	return end - n
 }
 
-// numbers is the length of \p{N}{1,most}.
+// numbers returns the length of \p{N}{1,most}.
 func numbers(s string, most int) int {
 	i := 0
 	for ; i < len(s) && most > 0; most-- {
@@ -171,7 +169,7 @@ func numbers(s string, most int) int {
 	return i
 }
 
-// symbols is the length of " ?[^\s\p{L}\p{N}]+[\r\n]*" at the start of s, or 0.
+// symbols returns the length of " ?[^\s\p{L}\p{N}]+[\r\n]*" at the start of s, or 0.
 func symbols(s string) int {
 	i := 0
 	if s[0] == ' ' {

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// pieceType is what a piece of a SentencePiece model is.
+// pieceType is the type of a piece of a SentencePiece model.
 type pieceType int
 
-// The types, by their numbers in sentencepiece_model.proto.
+// Types with their numbers in sentencepiece_model.proto.
 const (
 	normalPiece  pieceType = 1
 	unknownPiece pieceType = 2
@@ -22,22 +22,22 @@ const (
 	bytePiece    pieceType = 6
 )
 
-// The kinds of model.
+// Kinds of model.
 const (
 	unigramModel = 1
 	bpeModel     = 2
 )
 
-// sentencePiece is a SentencePiece model file (Kudo and Richardson 2018, arXiv 1808.06226): a protobuf of pieces, whose ids are
-// their places, and of what is done to a text before it is cut.
+// sentencePiece is a SentencePiece model file (Kudo and Richardson 2018, arXiv 1808.06226): a protobuf of pieces, whose
+// IDs are their indexes, and of the steps applied to a text before it is split.
 type sentencePiece struct {
 	pieces       []spPiece
-	kind         int // unigramModel, bpeModel, or another
+	kind         int // unigramModel, bpeModel, or an unsupported one
 	byteFallback bool
 	suffix       bool   // spaces are marked at the end of words
-	charsmap     []byte // what Precompiled reads; empty: characters stay as they are
-	prefix       bool   // a text begins with a space
-	collapse     bool   // runs of spaces become one, and those at the ends go
+	charsmap     []byte // input of Precompiled; empty: characters are not changed
+	prefix       bool   // a space is added before a text
+	collapse     bool   // runs of spaces are collapsed, and trimmed at the ends
 	escape       bool   // spaces are marked
 }
 
@@ -47,7 +47,7 @@ type spPiece struct {
 	kind  pieceType
 }
 
-// parseSentencePiece reads a model file. Fields that do not matter to a text's ids are passed over.
+// parseSentencePiece parses a model file. It skips fields that do not affect the IDs of a text.
 func parseSentencePiece(data []byte) (*sentencePiece, error) {
 	m := &sentencePiece{kind: unigramModel, prefix: true, collapse: true, escape: true}
 	err := eachField(data, func(num int, f protoField) error {
@@ -76,7 +76,7 @@ func parseSentencePiece(data []byte) (*sentencePiece, error) {
 	return m, nil
 }
 
-// maxPiece bounds a piece's bytes, and with that the work on its splits.
+// maxPiece limits the bytes of a piece and thereby the work on its splits.
 const maxPiece = 1 << 12
 
 func parsePiece(data []byte) (spPiece, error) {
@@ -98,7 +98,7 @@ func parsePiece(data []byte) (spPiece, error) {
 	return p, err
 }
 
-// trainer reads a field of TrainerSpec.
+// trainer parses a field of TrainerSpec.
 func (m *sentencePiece) trainer(num int, f protoField) error {
 	switch num {
 	case 3:
@@ -111,7 +111,7 @@ func (m *sentencePiece) trainer(num int, f protoField) error {
 	return nil
 }
 
-// normalizer reads a field of NormalizerSpec.
+// normalizer parses a field of NormalizerSpec.
 func (m *sentencePiece) normalizer(num int, f protoField) error {
 	switch num {
 	case 2:
@@ -126,22 +126,24 @@ func (m *sentencePiece) normalizer(num int, f protoField) error {
 	return nil
 }
 
-// find is the first piece of that text and one of those types, -1 if there is none; any text where it is empty.
+// find returns the index of the first piece with that text, or any text if it is "", and one of those types; -1 if
+// there is none.
 func (m *sentencePiece) find(text string, kinds ...pieceType) int {
 	return slices.IndexFunc(m.pieces, func(p spPiece) bool {
 		return (text == "" || p.text == text) && slices.Contains(kinds, p.kind)
 	})
 }
 
-// wordwise says that no piece reaches from one word into the next, so that words can be cut apart first.
+// wordwise reports whether no piece spans two words, so that a text can be split into words first.
 func (m *sentencePiece) wordwise() bool {
 	return !slices.ContainsFunc(m.pieces, func(p spPiece) bool {
 		return (p.kind == normalPiece || p.kind == userPiece) && strings.LastIndex(p.text, spaceMark) > 0
 	})
 }
 
-// merges lists the pairs of pieces that make a piece, best score first. SentencePiece joins the pair whose piece scores highest;
-// of pairs that make the same piece, the one with the longer first part comes first, as in transformers' lists.
+// merges returns the pairs of pieces that form a piece, best score first. SentencePiece joins the pair whose piece has
+// the highest score; among pairs that form the same piece, the one with the longer first part comes first, as in
+// transformers' lists.
 func (m *sentencePiece) merges() [][2]string {
 	type scored struct {
 		parts [2]string
@@ -167,7 +169,7 @@ func (m *sentencePiece) merges() [][2]string {
 	return list
 }
 
-// protoField is a field's value: a number, or the bytes of a text or message.
+// protoField is the value of a field: a number, or the bytes of a text or message.
 type protoField struct {
 	value uint64
 	bytes []byte
@@ -175,7 +177,7 @@ type protoField struct {
 
 var errProto = errors.New("not a SentencePiece model: its protobuf ends early or is damaged")
 
-// eachField reads the fields of a protobuf message.
+// eachField calls visit for the fields of a protobuf message.
 func eachField(data []byte, visit func(num int, f protoField) error) error {
 	for len(data) > 0 {
 		key, n := binary.Uvarint(data)
@@ -194,7 +196,7 @@ func eachField(data []byte, visit func(num int, f protoField) error) error {
 	return nil
 }
 
-// readField reads a value of a wire type: 0 varint, 1 eight bytes, 2 bytes by their length, 5 four bytes.
+// readField reads a value of a wire type: 0 varint, 1 eight bytes, 2 length-delimited bytes, 5 four bytes.
 func readField(wire int, data []byte) (f protoField, rest []byte, err error) {
 	size := map[int]int{1: 8, 5: 4}[wire]
 	switch {

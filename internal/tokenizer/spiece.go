@@ -13,23 +13,23 @@ import (
 	"gqa/internal/file"
 )
 
-// spaceMark is how SentencePiece writes a space.
+// spaceMark stands for a space in SentencePiece.
 const spaceMark = "▁"
 
-// spieceFiles are the names that models' folders give a SentencePiece model.
+// spieceFiles are the usual file names of a SentencePiece model.
 var spieceFiles = []string{"spiece.model", "tokenizer.model"}
 
-// spieceRules are what a tokenizer class does that the model file does not say.
+// spieceRules are the parts of a tokenizer class that are not in the model file.
 type spieceRules struct {
-	bos, eos  bool // which special tokens a text gets
-	legacy    bool // every stretch between special tokens begins with a space, not only the text
-	sentinels int  // T5's <extra_id_N>, behind the pieces, the last first
+	bos, eos  bool // special tokens added to a text
+	legacy    bool // a space is added after every special token, not only at the start of the text
+	sentinels int  // number of T5's <extra_id_N> tokens, which follow the pieces in decreasing order of N
 }
 
-// spieceConfig is what is read of tokenizer_config.json, of the classes that read a SentencePiece model.
+// spieceConfig holds the fields used from tokenizer_config.json for classes that read a SentencePiece model.
 type spieceConfig struct {
 	Class     string                `json:"tokenizer_class"`
-	ModelType string                `json:"model_type"` // of config.json
+	ModelType string                `json:"model_type"` // from config.json
 	Legacy    *bool                 `json:"legacy"`
 	Sentinels *int                  `json:"extra_ids"`
 	AddBOS    *bool                 `json:"add_bos_token"`
@@ -37,8 +37,9 @@ type spieceConfig struct {
 	Added     map[string]addedToken `json:"added_tokens_decoder"`
 }
 
-// spiece writes the tokenizer.json that stands for a folder's SentencePiece model, and names in c the special tokens that
-// tokenizer_config.json does not. Without such a file, or a class whose rules are known, there is ErrNotFound, or noTokenizer's.
+// spiece returns a tokenizer.json equivalent to a folder's SentencePiece model, and sets the special tokens in c that
+// tokenizer_config.json does not name. If there is no such model, or no class with known rules, it returns ErrNotFound
+// or the error of noTokenizer.
 func spiece(dir string, c *configFile) ([]byte, error) {
 	config, err := readSpieceConfig(dir)
 	if err != nil {
@@ -85,14 +86,14 @@ func readSpieceConfig(dir string) (c spieceConfig, err error) {
 	return c, nil
 }
 
-// spieceClasses are the tokenizer classes whose rules are known, by their names without Fast; and, where none is named, by
+// spieceClasses are the tokenizer classes with known rules, by name without Fast and, if no class is named, by
 // config.json's model_type.
 var spieceClasses = map[string]spieceRules{
 	"T5Tokenizer": {eos: true, sentinels: 100}, "MT5Tokenizer": {eos: true}, "t5": {eos: true, sentinels: 100}, "mt5": {eos: true}, "umt5": {eos: true},
 	"LlamaTokenizer": {bos: true}, "GemmaTokenizer": {bos: true}, "llama": {bos: true}, "mistral": {bos: true}, "gemma": {bos: true},
 }
 
-// maxSentinels bounds what extra_ids can make us allocate.
+// maxSentinels limits the memory allocated because of extra_ids.
 const maxSentinels = 1 << 16
 
 func (c spieceConfig) rules() (r spieceRules, known bool) {
@@ -112,7 +113,7 @@ func (c spieceConfig) rules() (r spieceRules, known bool) {
 	return r, known
 }
 
-// nameSpecial fills in the usual names of special tokens that the model has.
+// nameSpecial sets the usual names of special tokens that the model has.
 func (m *sentencePiece) nameSpecial(c *configFile) {
 	for _, role := range []struct {
 		name   *tokenName
@@ -134,7 +135,7 @@ func (m *sentencePiece) nameSpecial(c *configFile) {
 
 type object = map[string]any
 
-// file is the model as a tokenizer.json.
+// file returns the model as a tokenizer.json.
 func (m *sentencePiece) file(r spieceRules, c *configFile, more map[string]addedToken) ([]byte, error) {
 	post, err := m.post(r, c)
 	if err != nil {
@@ -157,7 +158,7 @@ func (m *sentencePiece) file(r spieceRules, c *configFile, more map[string]added
 	})
 }
 
-// spaces are the steps that make of a text what SentencePiece's normalizer does.
+// spaces returns the steps equivalent to SentencePiece's normalizer.
 func (m *sentencePiece) spaces(r spieceRules) (normalizers []object, pre object) {
 	normalizers = []object{}
 	if len(m.charsmap) > 0 {
@@ -174,7 +175,7 @@ func (m *sentencePiece) spaces(r spieceRules) (normalizers []object, pre object)
 	case m.prefix:
 		scheme = "first"
 	}
-	if m.collapse || scheme == "first" { // no text begins with a space by now, or none gets another
+	if m.collapse || scheme == "first" { // by now no text begins with a space, or none gets another
 		return normalizers, object{"type": "Metaspace", "replacement": spaceMark, "prepend_scheme": scheme, "split": m.wordwise()}
 	}
 	if m.prefix {
@@ -183,7 +184,7 @@ func (m *sentencePiece) spaces(r spieceRules) (normalizers []object, pre object)
 	return append(normalizers, object{"type": "Replace", "pattern": object{"String": " "}, "content": spaceMark}), nil
 }
 
-// post puts the special tokens around a text.
+// post returns the post-processor that adds special tokens around a text.
 func (m *sentencePiece) post(r spieceRules, c *configFile) (object, error) {
 	single, special := []object{{"Sequence": object{"id": "A", "type_id": 0}}}, object{}
 	for _, t := range []struct {
@@ -200,7 +201,7 @@ func (m *sentencePiece) post(r spieceRules, c *configFile) (object, error) {
 		}
 		id := m.find(t.name, controlPiece, userPiece)
 		if id < 0 || t.name == "" {
-			return nil, fmt.Errorf("the model has no piece %q, which texts get: name %s_token in tokenizer_config.json", t.name, t.role)
+			return nil, fmt.Errorf("the model has no piece %q, which is added to texts: name %s_token in tokenizer_config.json", t.name, t.role)
 		}
 		single = slices.Insert(single, t.at(), object{"SpecialToken": object{"id": t.name, "type_id": 0}})
 		special[t.name] = object{"id": t.name, "ids": []int{id}, "tokens": []string{t.name}}
@@ -208,7 +209,7 @@ func (m *sentencePiece) post(r spieceRules, c *configFile) (object, error) {
 	return object{"type": "TemplateProcessing", "single": single, "special_tokens": special}, nil
 }
 
-// added are the tokens that are found in a text before anything else.
+// added returns the tokens that are found in a text before anything else.
 func (m *sentencePiece) added(r spieceRules, more map[string]addedToken) ([]addedToken, error) {
 	var all []addedToken
 	for id, p := range m.pieces {
@@ -223,7 +224,7 @@ func (m *sentencePiece) added(r spieceRules, more map[string]addedToken) ([]adde
 	for id, t := range more {
 		n, err := strconv.ParseInt(id, 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("tokenizer_config.json: added_tokens_decoder has %q, want a token's id", id)
+			return nil, fmt.Errorf("tokenizer_config.json: added_tokens_decoder has %q, want a token's ID", id)
 		}
 		known := func(a addedToken) bool { return a.Content == t.Content }
 		if t.ID = int32(n); !slices.ContainsFunc(all, known) {

@@ -38,7 +38,7 @@ func spm(pieces []spPiece, trainer, normalizer string) string {
 	return b.String() + protoBytes(2, protoVarint(4, uint64(len(pieces)))+trainer) + protoBytes(3, protoBytes(1, "identity")+normalizer)
 }
 
-// spmOf is a SentencePiece model of a tokenizer.json's pieces; of BPE, scores are as the merges have them.
+// spmOf returns a SentencePiece model of a tokenizer.json's pieces; of BPE, scores are as the merges have them.
 func spmOf(t *testing.T, name, trainer, normalizer string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata/tokenizers", name+".json"))
@@ -65,7 +65,7 @@ func spmOf(t *testing.T, name, trainer, normalizer string) string {
 	if json.Unmarshal(f.Model.Vocab, &vocab) != nil && json.Unmarshal(f.Model.Vocab, &ids) != nil {
 		t.Fatalf("%s: no vocabulary", name)
 	}
-	for _, x := range d.Tokens[:max(len(vocab), len(ids))] { // those behind are beside the model
+	for _, x := range d.Tokens[:max(len(vocab), len(ids))] { // the later ones are not part of the model
 		p := spPiece{x.Text, float32(x.Score), normalPiece}
 		rank, merged := ranks[x.Text]
 		if d.Kind == "BPE" {
@@ -193,12 +193,12 @@ func TestSpieceErrors(t *testing.T) {
 		}
 	}
 	_, err := Load(tree(t, map[string]string{"spiece.model": spm(one, "", ""), "config.json": `{"model_type": "albert"}`}))
-	if err == nil || !strings.Contains(err.Error(), "names no class that is known to read it") {
+	if err == nil || !strings.Contains(err.Error(), "names no supported class") {
 		t.Errorf("unknown class: %v", err)
 	}
 }
 
-// A file, however odd, is refused or makes a tokenizer that can be used.
+// Any file is either rejected or gives a usable tokenizer.
 func FuzzSentencePiece(f *testing.F) {
 	pieces := []spPiece{{"<unk>", 0, unknownPiece}, {"</s>", 0, controlPiece}, {"▁a", -1, normalPiece}, {"b", -2, normalPiece}, {"▁ab", -3, normalPiece}}
 	f.Add([]byte(spm(pieces, protoVarint(3, bpeModel), "")), "ab a")

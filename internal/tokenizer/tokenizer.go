@@ -1,8 +1,7 @@
-// Package tokenizer turns text into token ids and back.
+// Package tokenizer converts text to token IDs and back.
 //
-// The tokenizer follows Hugging Face's tokenizer.json: the text is cut at added
-// tokens, normalized, cut into words by the pre-tokenizer, each word is encoded
-// by the model, and the post-processor adds its special tokens.
+// It implements Hugging Face's tokenizer.json: the text is split at added tokens, normalized, and split into words by
+// the pre-tokenizer; the model encodes each word, and the post-processor adds special tokens.
 package tokenizer
 
 import (
@@ -10,38 +9,36 @@ import (
 	"strings"
 )
 
-// Tokenizer encodes text as token ids and decodes them. It is immutable once
-// loaded and safe for concurrent use.
+// Tokenizer encodes text as token IDs and decodes them. It is immutable once loaded and safe for concurrent use.
 type Tokenizer struct {
-	path      string // of its file, for errors
+	path      string // path of its file, for errors
 	added     addedTokens
 	normalize normalizer // nil: none
 	words     sequence
-	bytes     bool // words reach the model with their bytes as visible runes
+	bytes     bool // the model receives bytes as visible runes
 	model     model
 	cache     *wordCache
 	post      []template
-	decoders  []decoder        // none: tokens are joined by spaces
+	decoders  []decoder        // if empty, tokens are joined by spaces
 	ids       map[string]int32 // the model's vocabulary
-	tokens    map[int32]string // the model's and the added tokens by id
+	tokens    map[int32]string // the model's and the added tokens, by ID
 	size      int
 	eos       int32 // -1: none
 }
 
-// model encodes one word, appending its ids to dst.
+// model encodes one word, appending its IDs to dst.
 type model interface {
 	encode(dst []int32, word string) []int32
 }
 
-// piece is a stretch of text on its way to the model.
+// piece is a piece of text on its way to the model.
 type piece struct {
 	text  string
-	start bool // text begins the input
+	start bool // text is at the start of the input
 }
 
-// Encode returns the ids of s with the special tokens of the post-processor.
-// An added token written out in s becomes its id. It is an error if a pattern of
-// the tokenizer takes too long, or its normalizer makes too much of s.
+// Encode returns the IDs of s with the special tokens of the post-processor. An added token that occurs in s is encoded
+// as its ID. It is an error if a pattern of the tokenizer takes too long, or if its normalizer expands s too much.
 func (t *Tokenizer) Encode(s string) ([]int32, error) {
 	ids, err := t.EncodePlain(s)
 	for _, p := range t.post {
@@ -50,9 +47,8 @@ func (t *Tokenizer) Encode(s string) ([]int32, error) {
 	return ids, err
 }
 
-// EncodePlain returns the ids of s without the special tokens of the
-// post-processor: what the documents of a corpus are encoded with. An added
-// token written out in s becomes its id.
+// EncodePlain returns the IDs of s without the special tokens of the post-processor. Corpora are encoded this way. An
+// added token that occurs in s is encoded as its ID.
 func (t *Tokenizer) EncodePlain(s string) (ids []int32, err error) {
 	defer t.catch(&err)
 	ids = make([]int32, 0, len(s)/3+1)
@@ -66,7 +62,7 @@ func (t *Tokenizer) EncodePlain(s string) (ids []int32, err error) {
 	return ids, nil
 }
 
-// normalized is s as the normalizer leaves it.
+// normalized returns s after the normalizer.
 func (t *Tokenizer) normalized(s string) string {
 	if t.normalize == nil {
 		return s
@@ -87,9 +83,8 @@ func (t *Tokenizer) encodeWord(dst []int32, word string) []int32 {
 	return dst
 }
 
-// Decode returns the text of ids, special tokens included. Ids that no token
-// has are left out; bytes that are not UTF-8 become U+FFFD. Errors are those of
-// [Tokenizer.Encode].
+// Decode returns the text of ids, including special tokens. It skips IDs without a token, and replaces invalid UTF-8 by
+// U+FFFD. It fails as [Tokenizer.Encode] does.
 func (t *Tokenizer) Decode(ids []int32) (text string, err error) {
 	defer t.catch(&err)
 	tokens := make([]string, 0, len(ids))
@@ -109,7 +104,7 @@ func (t *Tokenizer) Decode(ids []int32) (text string, err error) {
 	return strings.Join(tokens, ""), nil
 }
 
-// size is the bytes of all tokens together.
+// size returns the total length of tokens in bytes.
 func size(tokens []string) (n int) {
 	for _, s := range tokens {
 		n += len(s)
@@ -117,9 +112,8 @@ func size(tokens []string) (n int) {
 	return n
 }
 
-// TokenBytes returns the bytes that a token stands for within a text, or nil
-// for a special token and for an id that no token has. Errors are those of
-// [Tokenizer.Encode].
+// TokenBytes returns the bytes that a token stands for within a text, or nil for a special token or an ID without a
+// token. It fails as [Tokenizer.Encode] does.
 func (t *Tokenizer) TokenBytes(id int32) (bytes []byte, err error) {
 	defer t.catch(&err)
 	s, ok := t.tokens[id]
@@ -134,22 +128,20 @@ func (t *Tokenizer) TokenBytes(id int32) (bytes []byte, err error) {
 	return []byte(s), nil
 }
 
-// VocabSize is one more than the largest id, the rows an embedding table needs
-// at least.
+// VocabSize returns one more than the largest ID, the minimum number of rows of an embedding table.
 func (t *Tokenizer) VocabSize() int { return t.size }
 
-// EOS is the id of the end-of-text token, and whether there is one: the
-// eos_token of tokenizer_config.json, else the first of the usual names that
-// the vocabulary holds.
+// EOS returns the ID of the end-of-text token, and reports whether there is one: the eos_token of
+// tokenizer_config.json, or else the first of the usual names in the vocabulary.
 func (t *Tokenizer) EOS() (int32, bool) { return t.eos, t.eos >= 0 }
 
-// ID is the id of a token by its text, and whether there is one.
+// ID returns the ID of the token with the given text, and reports whether there is one.
 func (t *Tokenizer) ID(token string) (int32, bool) { return t.id(token) }
 
-// Token is the token of an id, "" if there is none.
+// Token returns the token with the given ID, or "" if there is none.
 func (t *Tokenizer) Token(id int32) string { return t.tokens[id] }
 
-// id finds a token by its text.
+// id looks up a token by its text.
 func (t *Tokenizer) id(token string) (int32, bool) {
 	if id, ok := t.added.ids[token]; ok {
 		return id, true
@@ -160,8 +152,7 @@ func (t *Tokenizer) id(token string) (int32, bool) {
 
 var endOfText = []string{"<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>"}
 
-// findEOS takes named, the token that the configuration names, or the first
-// usual one.
+// findEOS sets the end-of-text token to named, the configured token, or to the first usual one.
 func (t *Tokenizer) findEOS(named string) {
 	t.eos = -1
 	for _, name := range append([]string{named}, endOfText...) {
@@ -172,9 +163,9 @@ func (t *Tokenizer) findEOS(named string) {
 	}
 }
 
-// EncodeRest is EncodePlain for a text that continues another, which best ended in a line
-// feed: s is encoded behind a line feed whose own ids are then removed, so what a tokenizer
-// puts at the start of a text does not get in.
+// EncodeRest is like EncodePlain for the continuation of a text, which preferably ended in a line feed: it encodes s
+// after a line feed and removes the IDs of that, so that nothing is added that the tokenizer adds at the start of a
+// text.
 func (t *Tokenizer) EncodeRest(s string) ([]int32, error) {
 	lead, err := t.EncodePlain("\n")
 	if err != nil {

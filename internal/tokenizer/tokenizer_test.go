@@ -22,7 +22,7 @@ func loadGopher(t testing.TB) *Tokenizer {
 	return tok
 }
 
-// must is a method of a tokenizer of which no error is expected.
+// must wraps a tokenizer's method that is not expected to fail.
 func must[A, B any](method func(A) (B, error)) func(A) B {
 	return func(a A) B {
 		b, err := method(a)
@@ -55,7 +55,7 @@ func readExamples(t testing.TB) (list []example) {
 	return list
 }
 
-// The ids of tokens.json come from the tokenizers library.
+// The IDs in tokens.json come from the tokenizers library.
 func TestGopherIDs(t *testing.T) {
 	tok := loadGopher(t)
 	for _, e := range readExamples(t) {
@@ -90,7 +90,7 @@ func TestGopherTables(t *testing.T) {
 	}
 }
 
-// TokenBytes, put end to end, spell the text.
+// The concatenated TokenBytes are the text.
 func TestTokenBytesSpell(t *testing.T) {
 	tok := loadGopher(t)
 	for _, s := range []string{"func main() {}\n", "naïve 世界 🚀", "\x00\xff\xfe", strings.Repeat("long", 100)} {

@@ -9,23 +9,22 @@ import (
 	"unicode/utf8"
 )
 
-// unknownPenalty is what an unknown character scores below the least likely
-// piece (SentencePiece's kUnkPenalty).
+// unknownPenalty is the difference between the score of the least likely piece and that of an unknown character
+// (SentencePiece's kUnkPenalty).
 const unknownPenalty = 10
 
-// unigram cuts a word into the pieces whose log-probabilities have the greatest
-// sum (Kudo 2018).
+// unigram splits a word into the pieces with the largest sum of log-probabilities (Kudo 2018).
 type unigram struct {
 	ids          map[string]int32
-	scores       []float64 // by id
-	longest      int       // bytes of the longest piece
+	scores       []float64 // by ID
+	longest      int       // length of the longest piece in bytes
 	unk          int32     // -1: unknown characters are dropped
 	unkScore     float64
 	byteFallback bool
 	byteIDs      [256]int32
 }
 
-// scoredPiece is ["▁the", -3.2].
+// scoredPiece decodes ["▁the", -3.2].
 type scoredPiece struct {
 	text  string
 	score float64
@@ -58,7 +57,7 @@ func parseUnigram(raw json.RawMessage) (model, map[string]int32, error) {
 	}
 	if f.Unk != nil {
 		if *f.Unk < 0 || int(*f.Unk) >= len(f.Vocab) {
-			return nil, nil, fmt.Errorf("unk_id is %d: expected the place of one of the %d pieces", *f.Unk, len(f.Vocab))
+			return nil, nil, fmt.Errorf("unk_id is %d: expected the index of one of the %d pieces", *f.Unk, len(f.Vocab))
 		}
 		u.unk = *f.Unk
 	}
@@ -67,8 +66,7 @@ func parseUnigram(raw json.RawMessage) (model, map[string]int32, error) {
 	return u, u.ids, nil
 }
 
-// node is the best way to the end of a stretch: its last piece, which starts at
-// start (-1: no way known yet), and the score up to there.
+// node is the best path to a position: the start of its last piece (-1 if there is no path yet) and its score.
 type node struct {
 	start int
 	id    int32
@@ -95,7 +93,7 @@ func (u *unigram) encode(dst []int32, word string) []int32 {
 	return dst
 }
 
-// search is Viterbi's: best[i] is the best way to write word[:i].
+// search runs the Viterbi algorithm: best[i] is the best segmentation of word[:i].
 func (u *unigram) search(word string) []node {
 	best := make([]node, len(word)+1)
 	for i := range best {
@@ -109,7 +107,7 @@ func (u *unigram) search(word string) []node {
 				*b = node{i, id, here + score}
 			}
 		}
-		whole := false // the character at i is a piece by itself
+		whole := false // the character at i is itself a piece
 		for end := i + 1; end <= min(len(word), i+u.longest); end++ {
 			if id, ok := u.ids[word[i:end]]; ok {
 				offer(end, id, u.scores[id])

@@ -6,14 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// wordPiece takes the longest piece that a word starts with, then the longest
-// that the rest starts with, and so on (Devlin et al. 2019). A word that cannot
-// be made of pieces is unknown as a whole.
+// wordPiece takes the longest piece that is a prefix of a word, then the longest prefix of the rest, and so on (Devlin
+// et al. 2019). A word that cannot be split into pieces is unknown as a whole.
 type wordPiece struct {
 	vocab    map[string]int32
 	unk      int32
-	prefix   string // before every piece but a word's first
-	most     int    // bytes of the longest piece
+	prefix   string // precedes every piece but a word's first
+	most     int    // length of the longest piece in bytes
 	maxRunes int    // longer words are unknown
 }
 
@@ -57,7 +56,7 @@ func (w *wordPiece) encode(dst []int32, word string) []int32 {
 	return dst
 }
 
-// longest is the longest piece that s starts with, and its length there.
+// longest returns the longest piece that is a prefix of s, and its length in s.
 func (w *wordPiece) longest(s string, inside bool) (id int32, length int) {
 	for end := min(len(s), w.most); end > 0; {
 		piece := s[:end]
@@ -73,7 +72,7 @@ func (w *wordPiece) longest(s string, inside bool) (id int32, length int) {
 	return 0, 0
 }
 
-// wordLevel has an id for each whole word. Other words are unk, or nothing.
+// wordLevel has an ID for each whole word. Other words become unk or are dropped.
 type wordLevel struct {
 	vocab map[string]int32
 	unk   string

@@ -1,4 +1,4 @@
-// Package units writes numbers for people to read.
+// Package units formats numbers for people.
 package units
 
 import (
@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Bytes writes a number of bytes with a binary unit: 1.5 KiB.
+// Bytes formats a number of bytes with a binary unit: 1.5 KiB.
 func Bytes(n int64) string { return in(n, 1024, " B", " KiB", " MiB", " GiB", " TiB", " PiB") }
 
-// Count writes a number with a decimal unit: 3.7M.
+// Count formats a number with a decimal unit: 3.7M.
 func Count(n int64) string { return in(n, 1000, "", "k", "M", "B", "T") }
 
 func in(n int64, base float64, units ...string) string {
@@ -22,7 +22,7 @@ func in(n int64, base float64, units ...string) string {
 	return Significant(x) + units[unit]
 }
 
-// Significant writes x with three significant digits, and without an exponent where that stays readable.
+// Significant formats x with three significant digits, without an exponent where that is readable.
 func Significant(x float64) string {
 	size := math.Abs(x)
 	if size != 0 && (size < 1e-4 || size >= 1e7) {

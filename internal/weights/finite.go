@@ -7,8 +7,9 @@ import (
 	"gqa/checkpoints"
 )
 
-// CheckFinite reads the tensors of the architecture once, and returns the error about the first that holds NaN or an
-// infinity. What else the checkpoint carries along, such as a mask, may hold them.
+// CheckFinite reads the architecture's tensors once, and returns an error for the first that contains NaN or an
+// infinity. Other tensors of the checkpoint, such as masks, may contain them. progress, if not nil, is called with the
+// number of bytes read.
 func (s *Source) CheckFinite(ctx context.Context, progress func(bytes int64)) error {
 	if s.finite {
 		return nil
@@ -24,8 +25,8 @@ func (s *Source) CheckFinite(ctx context.Context, progress func(bytes int64)) er
 	return nil
 }
 
-// NotFinite lists the tensors of the architecture that hold NaN or an infinity, most of them at most; 0: all. progress, if
-// not nil, is told of the bytes as they are read.
+// NotFinite returns errors for the architecture's tensors that contain NaN or an infinity, at most most of them; 0:
+// all. progress, if not nil, is called with the number of bytes read.
 func (s *Source) NotFinite(ctx context.Context, most int, progress func(bytes int64)) (found []*checkpoints.NotFiniteError, err error) {
 	for _, t := range s.tensors() {
 		var not *checkpoints.NotFiniteError
@@ -44,7 +45,7 @@ func (s *Source) NotFinite(ctx context.Context, most int, progress func(bytes in
 	return found, nil
 }
 
-// CheckTensor is CheckFinite of one tensor.
+// CheckTensor is CheckFinite for a single tensor.
 func (s *Source) CheckTensor(ctx context.Context, t *checkpoints.Tensor) error {
 	if s.finite || !s.own[t.Name] {
 		return nil
@@ -52,7 +53,7 @@ func (s *Source) CheckTensor(ctx context.Context, t *checkpoints.Tensor) error {
 	return t.CheckFinite(ctx)
 }
 
-// OwnBytes is the size of the tensors that NotFinite reads.
+// OwnBytes returns the total size of the tensors that NotFinite reads, in bytes.
 func (s *Source) OwnBytes() (n int64) {
 	for _, t := range s.tensors() {
 		n += t.Bytes()
@@ -60,7 +61,7 @@ func (s *Source) OwnBytes() (n int64) {
 	return n
 }
 
-// tensors are those of the architecture.
+// tensors returns the architecture's tensors.
 func (s *Source) tensors() (all []*checkpoints.Tensor) {
 	for _, name := range s.Names() {
 		if t, _ := s.Tensor(name); s.own[name] {

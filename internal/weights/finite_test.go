@@ -13,7 +13,7 @@ import (
 	"gqa/configs"
 )
 
-// unsound is a Llama of which those tensors hold x as their last element.
+// unsound returns a Llama in which x is the last element of the given tensors.
 func unsound(t *testing.T, x float32, tensors ...string) *Source {
 	t.Helper()
 	a := resolve(t, llama)

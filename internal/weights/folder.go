@@ -8,8 +8,8 @@ import (
 	"gqa/checkpoints"
 )
 
-// RewriteConfig changes keys of a config.json. Numbers keep their spelling; keys are sorted and indented by two spaces, as
-// transformers writes them.
+// RewriteConfig changes keys of a config.json. Numbers keep their spelling; keys are sorted and indented by two spaces,
+// as transformers writes them.
 func RewriteConfig(config []byte, change func(keys map[string]any)) ([]byte, error) {
 	dec := json.NewDecoder(bytes.NewReader(config))
 	dec.UseNumber()
@@ -21,7 +21,7 @@ func RewriteConfig(config []byte, change func(keys map[string]any)) ([]byte, err
 	return MarshalJSON(keys)
 }
 
-// MarshalJSON writes JSON as transformers does: indented by two spaces, nothing escaped for HTML.
+// MarshalJSON encodes v as transformers does: indented by two spaces, without HTML escapes.
 func MarshalJSON(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -31,8 +31,8 @@ func MarshalJSON(v any) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// SetDType writes transformers' name of dtype into a config.json's keys: under dtype (from 5.0) if that is there, else
-// torch_dtype.
+// SetDType sets transformers' name of dtype in the keys of a config.json: under dtype (since 5.0) if that is present,
+// else under torch_dtype.
 func SetDType(keys map[string]any, dtype checkpoints.DType) {
 	names := map[checkpoints.DType]string{
 		checkpoints.F64: "float64", checkpoints.F32: "float32", checkpoints.F16: "float16", checkpoints.BF16: "bfloat16",

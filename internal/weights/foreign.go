@@ -16,11 +16,11 @@ import (
 	"gqa/internal/file"
 )
 
-// adapterConfig is what peft puts beside an adapter's weights.
+// adapterConfig is the file that peft writes beside an adapter's weights.
 const adapterConfig = "adapter_config.json"
 
-// foreignFiles are, by pattern, files of a folder without weights that are read here: what the folder is, and what to do. A
-// pattern that ends in a slash is a folder's.
+// foreignFiles maps file name patterns to descriptions of folders without weights in a supported format, with advice. A
+// pattern that ends in a slash matches folders.
 var foreignFiles = []struct{ pattern, what, advice string }{
 	{"model_index.json", "a diffusers pipeline", "only language models convert; name the folder of its text encoder, if that is what you mean"},
 	{"global_step*/", "a DeepSpeed checkpoint", deepSpeed},
@@ -60,14 +60,15 @@ const (
 	deepSpeed  = "gather it with the zero_to_fp32.py in its folder, and give the result"
 	fsdp       = "merge it first (accelerate merge-weights, or torch.distributed.checkpoint.format_utils), and give the result"
 	metaScript = "convert it with transformers' script (python -m transformers.models.llama.convert_llama_weights_to_hf), and give the result"
-	// Mistral has Meta's names of tensors, and files of its own.
+	// Mistral's format has Meta's tensor names but its own files.
 	mistralOther = "take the files model-….safetensors of the same model"
 
 	original = "give the safetensors checkpoint that it was made from"
 	saveAnew = "save it as safetensors (save_pretrained does)"
 )
 
-// foreignFolder says what a folder is that holds no weights; err, of opening it, where nothing comes to mind.
+// foreignFolder returns an error that describes a folder without weights, or err, the error from opening it, if it is
+// not recognised.
 func foreignFolder(dir string, err error) error {
 	entries, readErr := os.ReadDir(dir)
 	if readErr != nil {
@@ -92,7 +93,7 @@ func foreignFolder(dir string, err error) error {
 
 const mergeFirst = "merge it into its base first (peft's merge_and_unload, then save_pretrained), and give the result"
 
-// adapterIn says what adapter a folder holds; empty if there is none.
+// adapterIn describes the adapter in a folder; "" if there is none.
 func adapterIn(dir string) string {
 	names, err := regularFiles(dir, func(name string) bool { return name == adapterConfig || strings.HasPrefix(name, "adapter_model.") })
 	if err != nil || len(names) == 0 {
@@ -105,7 +106,7 @@ func adapterIn(dir string) string {
 	return what + ")"
 }
 
-// adapterBase is the model that an adapter changes, as its config says; empty if it does not.
+// adapterBase returns the model that an adapter applies to, according to its config, or "".
 func adapterBase(dir string) string {
 	var config struct {
 		Base any `json:"base_model_name_or_path"`
@@ -121,8 +122,8 @@ func adapterBase(dir string) string {
 	return base
 }
 
-// foreignTensors are tensors that no family has, by how their names end: whose they are, and what to do. Kinds that are told by
-// fewer of their tensors follow the others.
+// foreignTensors recognises checkpoints of other origins by suffixes of tensor names. Kinds recognised by fewer of
+// their tensors come after the others.
 var foreignTensors = []struct {
 	name         *regexp.Regexp
 	what, advice string
@@ -152,7 +153,7 @@ var foreignTensors = []struct {
 
 const dequantise = "dequantised"
 
-// foreignTensor says what a checkpoint is whose tensors' names no family has.
+// foreignTensor returns an error that describes a checkpoint whose tensor names belong to no family.
 func foreignTensor(c *checkpoints.Checkpoint) error {
 	names, method := c.Names(), configs.QuantMethod(c.Config)
 	for _, f := range foreignTensors {
@@ -161,7 +162,7 @@ func foreignTensor(c *checkpoints.Checkpoint) error {
 		case i < 0:
 			continue
 		case f.advice == dequantise:
-			return fmt.Errorf("the weights are quantised (%s; it has the tensor %s): dequantise them first (transformers' model.dequantize(), then save_pretrained), or take the checkpoint from before quantisation",
+			return fmt.Errorf("the weights are quantised (%s; they include the tensor %s): dequantise them first (transformers' model.dequantize(), then save_pretrained), or take the checkpoint from before quantisation",
 				cmp.Or(method, f.what), names[i])
 		case f.advice == metaScript && isMistral(c):
 			return fmt.Errorf("is in Mistral's own format (it has the tensor %s); %s", names[i], mistralOther)
@@ -175,7 +176,7 @@ func foreignTensor(c *checkpoints.Checkpoint) error {
 	return nil
 }
 
-// isMistral tells Mistral's own format from Meta's by its files.
+// isMistral reports whether the files are in Mistral's own format rather than Meta's.
 func isMistral(c *checkpoints.Checkpoint) bool {
 	if len(c.Files) > 0 && strings.HasPrefix(c.Files[0], "consolidated") && filepath.Ext(c.Files[0]) == ".safetensors" {
 		return true
@@ -186,7 +187,7 @@ func isMistral(c *checkpoints.Checkpoint) bool {
 	return err == nil && len(names) > 0
 }
 
-// checkAlone refuses what has no config.json and is known by what lies beside it.
+// checkAlone rejects a checkpoint without config.json whose origin is clear from the files beside it.
 func (s *Source) checkAlone() error {
 	if params, err := regularFiles(s.Dir, func(name string) bool { return name == "params.json" }); err == nil && len(params) > 0 {
 		if isMistral(s.Checkpoint) {

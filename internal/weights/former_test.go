@@ -15,7 +15,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// former says how a family's tensors lay in its first checkpoints: the parts of each fused tensor, and the other names, by parts
+// former describes the tensors of a family's first checkpoints: the parts of each fused tensor, and the other names, by parts
 // of the names of today; and how the keys of config.json were called.
 type former struct {
 	golden, modelType string

@@ -10,8 +10,9 @@ import (
 	"gqa/configs"
 )
 
-// rename gives the tensors the family's names: without what wrappers put before or between, without tables of what config.json
-// says, and without what is not the model's. What the index does not list stays only if the family knows it.
+// rename renames the tensors to the family's names. It strips what wrappers added, and drops tables that can be
+// computed from config.json and tensors that do not belong to the model. Tensors that the index does not list are kept
+// only if the family knows them.
 func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 	naming := f.Naming(s.Names())
 	r := renaming{source: s, naming: naming, beside: naming.Strays(s.Names()), notListed: set(s.Unlisted)}
@@ -30,18 +31,18 @@ func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 	return naming, nil
 }
 
-// renaming finds the family's names of tensors, and notes what a person should know of it.
+// renaming determines the family's names of tensors, and records the remarks for the user.
 type renaming struct {
 	source              *Source
 	naming              configs.Naming
-	beside              []string // tensors that are not the model's
+	beside              []string // tensors that are not part of the model
 	isBeside, notListed map[string]bool
 
-	wrapped, bare    string   // the first name that a wrapper added to, as it is and without
-	needed, unlisted []string // of the tensors that the index does not list: those that the family knows, and the others
+	wrapped, bare    string   // the first name that contains parts added by a wrapper, with and without them
+	needed, unlisted []string // tensors that the index does not list: those known to the family, and the others
 }
 
-// name returns the family's name of a tensor; empty: it is left out.
+// name returns the family's name for a tensor, or "" if it is dropped.
 func (r *renaming) name(name string) string {
 	t, _ := r.source.Tensor(name)
 	own := r.naming.Name(name)
@@ -68,21 +69,21 @@ func (r *renaming) name(name string) string {
 func (r *renaming) tell() {
 	s := r.source
 	if r.wrapped != "" {
-		s.note("the names of tensors hold what a wrapper added, and are read without it: %s as %s, and others alike", r.wrapped, r.bare)
+		s.note("tensor names contain parts added by a wrapper, which are ignored: %s is read as %s, and so on", r.wrapped, r.bare)
 	}
 	if r.beside != nil {
-		s.note("not of the model, and not read: %s", few(r.beside, 5))
+		s.note("not part of the model, and not read: %s", few(r.beside, 5))
 	}
 	if r.needed != nil {
-		s.note("%s does not list %s; the shards hold it, and it is read", s.Index, few(r.needed, 5))
+		s.note("%s does not list %s; it is read from the shards", s.Index, few(r.needed, 5))
 	}
 	if r.unlisted != nil {
-		s.note("left out of what %s does not list is what the family has no place for: %s", s.Index, few(r.unlisted, 5))
+		s.note("tensors that %s does not list and the family does not use are ignored: %s", s.Index, few(r.unlisted, 5))
 	}
 }
 
-// standIn finds tensors that were saved under another name of the same memory: the names of a tied pair, or what the note of
-// safetensors in a file's metadata says of the copies that it left out.
+// standIn finds tensors that were saved under another name of the same memory: the other name of a tied pair, or a name given in
+// safetensors' metadata for a copy that was left out.
 func (s *Source) standIn(f *configs.Family, naming configs.Naming, tied bool) error {
 	others, leftOut := f.StandIns(naming.Prefix, tied), s.copiesLeftOut(naming)
 	if !naming.Fits {
@@ -104,7 +105,7 @@ func (s *Source) standIn(f *configs.Family, naming configs.Naming, tied bool) er
 	return err
 }
 
-// heldAs finds, for names that no tensor has, tensors with one of the other names: from that name to the one it stands for.
+// heldAs finds tensors that stand in for missing names: it maps the name of the tensor to the missing one.
 func (s *Source) heldAs(others map[string][]string) (map[string]string, error) {
 	now := map[string]string{}
 	for _, own := range slices.Sorted(maps.Keys(others)) {
@@ -125,8 +126,8 @@ func (s *Source) heldAs(others map[string][]string) (map[string]string, error) {
 	return now, nil
 }
 
-// copiesLeftOut reads the notes of safetensors' save_model, which keeps one name of those that share memory: from the name that
-// it left out to the one that it kept.
+// copiesLeftOut reads the metadata written by safetensors' save_model, which keeps only one name of tensors that share
+// memory. It maps the names left out to the names kept.
 func (s *Source) copiesLeftOut(naming configs.Naming) map[string]string {
 	left := map[string]string{}
 	for from, to := range s.Metadata {
@@ -140,7 +141,7 @@ func (s *Source) copiesLeftOut(naming configs.Naming) map[string]string {
 	return left
 }
 
-// same refuses two tensors that should be one and are not.
+// same returns an error if two tensors that should be equal differ.
 func (s *Source) same(a, b string) error {
 	x, _ := s.Tensor(a)
 	y, _ := s.Tensor(b)
@@ -163,7 +164,7 @@ func set(names []string) map[string]bool {
 	return in
 }
 
-// few names the first of names, at most so many, and says how many there are.
+// few joins the first names, at most most of them, and states the total.
 func few(names []string, most int) string {
 	if len(names) > most {
 		return fmt.Sprintf("%s, … (%d in all)", strings.Join(names[:most], ", "), len(names))

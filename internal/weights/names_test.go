@@ -90,7 +90,7 @@ func TestTiedNamesDiffer(t *testing.T) {
 	}
 }
 
-// TestHeadOfItsOwn is not taken for an embedding.
+// TestHeadOfItsOwn: a separate head is not mistaken for an embedding.
 func TestHeadOfItsOwn(t *testing.T) {
 	_, dir := renamed(t, "llama", "model.embed_tokens.weight", "")
 	_, err := weights.Open(dir, weights.Options{})
@@ -139,7 +139,7 @@ func TestNotedCopy(t *testing.T) {
 	}
 }
 
-// TestInferWrapped reads sizes off tensors behind a wrapper's prefix, and of a head alone.
+// TestInferWrapped reads sizes from tensors with a wrapper's prefix, and from a head alone.
 func TestInferWrapped(t *testing.T) {
 	src, dir := renamed(t, "gpt2", "transformer.wte.weight", "lm_head.weight")
 	src.Close()
@@ -179,15 +179,15 @@ func TestBesideTheModel(t *testing.T) {
 		more   []string
 		note   string
 	}{
-		{"llama", before("module."), []string{"n_averaged"}, "not of the model, and not read: n_averaged"},
-		{"llama", before("model."), []string{"train_metric.total", "criterion.weight"}, "not of the model, and not read: "},
-		{"gpt2", before("model."), []string{"criterion.weight"}, "not of the model, and not read: criterion.weight"},
+		{"llama", before("module."), []string{"n_averaged"}, "not part of the model, and not read: n_averaged"},
+		{"llama", before("model."), []string{"train_metric.total", "criterion.weight"}, "not part of the model, and not read: "},
+		{"gpt2", before("model."), []string{"criterion.weight"}, "not part of the model, and not read: criterion.weight"},
 		{
 			"llama", func(name string) string {
 				return strings.Replace(name, "lm_head.", "lm_head.modules_to_save.default.", 1)
 			},
 			[]string{"lm_head.original_module.weight"},
-			"not of the model, and not read: lm_head.original_module.weight",
+			"not part of the model, and not read: lm_head.original_module.weight",
 		},
 		{"llama", func(name string) string {
 			return strings.Replace(name, "lm_head.", "lm_head.modules_to_save.default.", 1)
@@ -210,7 +210,7 @@ func TestBesideTheModel(t *testing.T) {
 	}
 }
 
-// TestStrangeNames refuses what cannot be sorted out.
+// TestStrangeNames rejects ambiguous names.
 func TestStrangeNames(t *testing.T) {
 	same := func(name string) string { return name }
 	for _, c := range []struct {
@@ -220,7 +220,7 @@ func TestStrangeNames(t *testing.T) {
 	}{
 		{same, []string{"criterion.weight"}, "unknown: criterion.weight"},
 		{func(name string) string { return "model." + name }, []string{"model.criterion.weight"}, "unknown: criterion.weight"},
-		{func(name string) string { return "model." + name }, []string{"lm_head.weight"}, `are both "lm_head.weight"`},
+		{func(name string) string { return "model." + name }, []string{"lm_head.weight"}, `are both renamed to "lm_head.weight"`},
 		{same, []string{"model.layers.0.mlp.up_proj.weight_scales"}, "quantised (EETQ;"},
 		{same, []string{"_fsdp_wrapped_module._flat_param"}, "is a shard of FSDP with flattened parameters (it has the tensor _fsdp_wrapped_module._flat_param); save it with "},
 		{same, []string{"tok_embeddings.weight"}, "in Meta's own format"},
@@ -232,7 +232,7 @@ func TestStrangeNames(t *testing.T) {
 	}
 }
 
-// TestMistral tells Mistral's own format from Meta's.
+// TestMistral distinguishes Mistral's own format from Meta's.
 func TestMistral(t *testing.T) {
 	const want = "Mistral's own format"
 	_, dir := respelt(t, "llama", func(name string) string { return name }, "tok_embeddings.weight")

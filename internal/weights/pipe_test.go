@@ -12,7 +12,7 @@ import (
 	"gqa/checkpoints"
 )
 
-// TestPipes in place of any file of a model must not be waited for: they have no writer.
+// TestPipes: a pipe without a writer in place of any file of a model must not block.
 func TestPipes(t *testing.T) {
 	for name, want := range map[string]string{
 		"config.json": "is a pipe", "model.safetensors": "is a pipe", "model.safetensors.index.json": "", "modules.json": "",

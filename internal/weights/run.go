@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 )
 
-// modelOf is where the model lies that a path names: in the folder of an up-training, model/ is the result; any other path is
-// its own.
+// modelOf returns the path of the model that path stands for: model/ in the folder of an up-training, otherwise path
+// itself.
 func modelOf(path string) (string, error) {
 	if !isFile(filepath.Join(path, "recipe.yaml")) || !isFile(filepath.Join(path, "metrics.jsonl")) || isFile(filepath.Join(path, "config.json")) {
 		return path, nil

@@ -12,12 +12,12 @@ import (
 	"gqa/internal/file"
 )
 
-// companions are the files that a result has of what lies beside the weights that it is made from. Whatever else is there stays
-// behind: some files change what a folder loads as (an adapter's config), others are weights or a trainer's state.
+// companions are the files beside the weights that are copied into a result. All others are left behind: some change
+// what a folder loads as (an adapter's config), others are weights or a trainer's state.
 var companions = []struct {
 	why      string
 	patterns []string
-	folder   bool // only of a model's folder: a single weight file may lie among anything
+	folder   bool // only for a model folder: a single weight file may lie beside unrelated files
 }{
 	{"how to sample", []string{"generation_config.json"}, false},
 	{"the tokenizer", []string{
@@ -34,13 +34,14 @@ var companions = []struct {
 	{"sentence-transformers", []string{modulesFile, "*sentence*.json"}, false},
 }
 
-// modulesFile lists what a sentence-transformers model is made of: the transformer, and folders of what follows it.
+// modulesFile lists the modules of a sentence-transformers model: the transformer, and the folders of the modules after
+// it.
 const modulesFile = "modules.json"
 
-// maxJSON bounds the small files that are read whole, in bytes.
+// maxJSON is the size limit, in bytes, for small files that are read whole.
 const maxJSON = 16 << 20
 
-// isCompanion says whether a file of that name goes with a model: with one that is a folder, or with a single file of weights.
+// isCompanion reports whether a file of that name belongs to a model: one in a folder, or a single weight file.
 func isCompanion(name string, single bool) bool {
 	for _, kind := range companions {
 		if kind.folder && single {
@@ -53,12 +54,12 @@ func isCompanion(name string, single bool) bool {
 	return false
 }
 
-// IsCompanion says whether a file of that name goes with a model that is a folder.
+// IsCompanion reports whether a file of that name belongs to a model folder.
 func IsCompanion(name string) bool { return isCompanion(name, false) }
 
-// SideFiles lists what goes with the weights wherever they go, as paths below their folder: the regular files, also behind links
-// (a hub cache is made of them), that belong to a model; the code that auto_map names and what it imports; and what
-// modules.json names. left are the other files and folders, without those that hold the weights and what is hidden.
+// SideFiles returns the files that accompany the weights, as paths below their folder: the regular files that belong to
+// a model, including those behind links (a hub cache consists of them); the code named in auto_map and its imports; and
+// the folders named in modules.json. left are the other files and folders, except weight files and dot files.
 func (s *Source) SideFiles() (carried, left []string, err error) {
 	code, modules := codeFiles(s.Dir), Modules(s.Dir)
 	names, err := filesBelow(s.Dir, modules)
@@ -85,14 +86,14 @@ func (s *Source) SideFiles() (carried, left []string, err error) {
 	return carried, left, nil
 }
 
-// TellLeft logs what of a folder does not go with its weights.
+// TellLeft logs the files of a folder that do not accompany its weights.
 func TellLeft(left []string) {
 	if len(left) > 0 {
-		slog.Info("not carried into the result: they are no part of what it loads as", "files", few(left, 20))
+		slog.Info("not copied into the result: these files are not needed to load it", "files", few(left, 20))
 	}
 }
 
-// filesBelow lists the regular files of a folder, of the folders in it, and of those further down that are named.
+// filesBelow returns the regular files in a folder and its subfolders, and in deeper folders that are named.
 func filesBelow(dir string, named []string) ([]string, error) {
 	all := func(string) bool { return true }
 	names, err := regularFiles(dir, all)
@@ -111,7 +112,7 @@ func filesBelow(dir string, named []string) ([]string, error) {
 		}
 	}
 	for _, folder := range folders {
-		files, _ := regularFiles(filepath.Join(dir, folder), all) // one that cannot be read has nothing to carry
+		files, _ := regularFiles(filepath.Join(dir, folder), all) // an unreadable folder has no files to copy
 		for _, name := range files {
 			names = append(names, filepath.Join(folder, name))
 		}
@@ -119,7 +120,8 @@ func filesBelow(dir string, named []string) ([]string, error) {
 	return names, nil
 }
 
-// Modules are the folders in dir that modules.json names: what a sentence-transformers model does with the transformer's output.
+// Modules returns the folders in dir that modules.json names: the modules that a sentence-transformers model applies to
+// the transformer's output.
 func Modules(dir string) (folders []string) {
 	data, err := file.ReadMax(filepath.Join(dir, modulesFile), maxJSON)
 	var modules []struct{ Path string }
@@ -134,8 +136,8 @@ func Modules(dir string) (folders []string) {
 	return folders
 }
 
-// codeFiles lists the Python files that the auto_map of a folder's configs names, and those that they import from beside them, as
-// transformers finds them.
+// codeFiles returns the Python files named in the auto_map of a folder's configs, and the local files that they import,
+// resolved as in transformers.
 func codeFiles(dir string) (files []string) {
 	for _, config := range []string{"config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"} {
 		var keys struct {
@@ -159,7 +161,7 @@ func codeFiles(dir string) (files []string) {
 	return files
 }
 
-// classFiles lists the files of an entry of auto_map: a class, or of a tokenizer the slow and the fast one.
+// classFiles returns the files of an entry of auto_map: a class or, for a tokenizer, the slow and the fast one.
 func classFiles(entry any) (files []string) {
 	list, several := entry.([]any)
 	if !several {
@@ -167,7 +169,7 @@ func classFiles(entry any) (files []string) {
 	}
 	for _, class := range list {
 		text, _ := class.(string)
-		if module, _, ok := strings.Cut(text, "."); ok && !strings.Contains(module, "--") { // else it is in another repository
+		if module, _, ok := strings.Cut(text, "."); ok && !strings.Contains(module, "--") { // otherwise it is in another repository
 			files = append(files, module+".py")
 		}
 	}
@@ -176,7 +178,7 @@ func classFiles(entry any) (files []string) {
 
 var relativeImport = regexp.MustCompile(`(?m)^\s*(?:from\s+\.(\w*)\s+import\s+([^#\n]*)|import\s+\.(\w+))`)
 
-// imports lists the files beside a Python file that it imports.
+// imports returns the local files that a Python file imports.
 func imports(path string) (files []string) {
 	text, err := file.ReadMax(path, maxJSON)
 	if err != nil {

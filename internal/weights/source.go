@@ -1,5 +1,5 @@
-// Package weights is where an architecture meets a checkpoint: it opens a model with every tensor accounted for, reads its
-// weights as a forward pass wants them, and writes them back as the family stores them.
+// Package weights connects architectures and checkpoints: it opens a model and accounts for every tensor, reads weights
+// as a forward pass needs them, and writes them back in the family's layout.
 package weights
 
 import (
@@ -19,39 +19,40 @@ import (
 	"gqa/internal/model"
 )
 
-// Source is an opened checkpoint that fits its architecture.
+// Source is an open checkpoint and its architecture.
 type Source struct {
 	*checkpoints.Checkpoint
 	Arch   *configs.Arch
-	Config []byte // config.json, or what was inferred in its place
-	// Inferred says that there was no config.json: sizes were read off the tensors, the rest are the class's defaults.
+	Config []byte // config.json, or the inferred one
+	// Inferred means that there was no config.json: sizes come from the tensors, everything else has the class's
+	// defaults.
 	Inferred bool
-	// Single says that the path given was one weight file, not a folder or an index.
+	// Single means that the path given was a single weight file, not a folder or an index.
 	Single bool
 
 	own    map[string]bool // names of the architecture's tensors
-	finite bool            // CheckFinite has found them so
+	finite bool            // CheckFinite has succeeded
 }
 
-// Options say what a checkpoint without config.json cannot.
+// Options supply what a checkpoint without config.json lacks.
 type Options struct {
-	Family string // the family's name; empty: by config.json's model_type
+	Family string // the family's name; empty: taken from config.json's model_type
 	Heads  int    // query heads; only without config.json
 }
 
-// ErrNoConfig is wrapped by the error about a checkpoint without config.json for which Options do not say enough.
+// ErrNoConfig is wrapped by the error for a checkpoint without config.json if Options do not give enough information.
 var ErrNoConfig = errors.New("there is no config.json beside the weights")
 
-// HeadsError reports Options.Heads that are not those of config.json.
+// HeadsError reports that Options.Heads contradicts config.json.
 type HeadsError struct{ Given, Config int }
 
-// Error says which numbers of heads there are.
+// Error states both numbers of heads.
 func (e HeadsError) Error() string {
 	return fmt.Sprintf("heads is %d, but config.json says %d", e.Given, e.Config)
 }
 
-// Open opens a checkpoint (a folder, a .safetensors or PyTorch file, an index file, or the folder of a finished run) and accounts
-// for every tensor.
+// Open opens a checkpoint (a folder, a .safetensors or PyTorch file, an index file, or the folder of a finished run)
+// and accounts for every tensor.
 func Open(path string, o Options) (*Source, error) {
 	if path == "" {
 		return nil, errors.New("the model's path is empty; name a folder, or a file of weights")
@@ -69,12 +70,12 @@ func Open(path string, o Options) (*Source, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), ckpt.Close())
 	}
 	if a := adapterIn(s.Dir); a != "" && !s.Inferred {
-		s.note("holds %s beside the model, which is not applied; if it counts, %s", a, mergeFirst)
+		s.note("holds %s beside the model, which is not applied; to use it, %s", a, mergeFirst)
 	}
 	return s, nil
 }
 
-// openFiles opens a checkpoint's files, without knowing what model it is of.
+// openFiles opens a checkpoint's files, before the model is known.
 func openFiles(path string) (ckpt *checkpoints.Checkpoint, isFolder bool, err error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -114,7 +115,7 @@ func (s *Source) bind(o Options) (err error) {
 	return cmp.Or(err, s.checkTied())
 }
 
-// resolve finds the architecture, by config.json or else by the tensors, and gives these the family's names.
+// resolve determines the architecture, from config.json or else from the tensors, and renames the tensors to the family's names.
 func (s *Source) resolve(o Options) (err error) {
 	if s.Config == nil {
 		return s.infer(o)
@@ -129,7 +130,7 @@ func (s *Source) resolve(o Options) (err error) {
 	return s.standIn(s.Arch.Family, naming, s.Arch.MayTie())
 }
 
-// infer is resolve without config.json.
+// infer is resolve for a checkpoint without config.json.
 func (s *Source) infer(o Options) error {
 	f, err := configs.FamilyOf([]byte("{}"), o.Family)
 	if err != nil {
@@ -139,7 +140,7 @@ func (s *Source) infer(o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := s.standIn(f, naming, true); err != nil { // where there is no embedding, the head is one
+	if err := s.standIn(f, naming, true); err != nil { // without an embedding, the head may be its copy
 		return err
 	}
 	if s.Config, err = configs.Infer(o.Family, o.Heads, s.shapes()); err != nil {
@@ -159,7 +160,7 @@ func (s *Source) shapes() map[string][]int {
 	return shapes
 }
 
-// CheckHead refuses a checkpoint that has no language-modelling head: it can be converted, but predicts nothing.
+// CheckHead returns an error if the checkpoint has no language-modelling head: it can be converted, but cannot predict.
 func (s *Source) CheckHead() error {
 	if s.Arch.Headless {
 		return fmt.Errorf("%s: the checkpoint has no language-modelling head (%s): it can be converted, but predicts no tokens",
@@ -168,14 +169,14 @@ func (s *Source) CheckHead() error {
 	return nil
 }
 
-// TellNotes logs what a person should know of the checkpoint's files and architecture.
+// TellNotes logs the remarks on the checkpoint's files and architecture.
 func (s *Source) TellNotes() {
 	for _, note := range slices.Concat(s.Notes, s.Arch.Notes) {
 		slog.Warn(note)
 	}
 }
 
-// hint adds what to do where one shard was given for the whole.
+// hint adds advice to err if the path given was one shard of several.
 func (s *Source) hint(err error) error {
 	if s.Single && checkpoints.IsShard(s.Files[0]) {
 		return fmt.Errorf("%s is one shard of several; give the folder or the .index.json file: %w", s.Files[0], err)
@@ -183,8 +184,9 @@ func (s *Source) hint(err error) error {
 	return err
 }
 
-// checkTied refuses a head of its own where config.json says that the head is the embedding: which of the two counts
-// differs between releases of transformers. Where the checkpoint decides, a head that is a copy is tied.
+// checkTied returns an error if there is a separate head although config.json says that it is tied to the embedding:
+// releases of transformers differ in which of the two they use. If the checkpoint decides, a head equal to the
+// embedding is tied.
 func (s *Source) checkTied() error {
 	head, ok := s.Tensor(s.Arch.TensorName(configs.Head))
 	embed, _ := s.Tensor(s.Arch.TensorName(configs.Embed))
@@ -200,13 +202,13 @@ func (s *Source) checkTied() error {
 		return err
 	}
 	if err == nil && !same {
-		err = fmt.Errorf("config.json says that the head is tied to the embedding, but %s differs from %s; if the head counts, set tie_word_embeddings to false, else remove that tensor",
+		err = fmt.Errorf("config.json says that the head is tied to the embedding, but %s differs from %s; to use the head, set tie_word_embeddings to false, else remove that tensor",
 			head.Name, embed.Name)
 	}
 	return err
 }
 
-// equal compares two streams of bytes.
+// equal reports whether two readers have the same contents.
 func equal(a, b io.Reader) (bool, error) {
 	x, y := make([]byte, 1<<20), make([]byte, 1<<20)
 	for {
@@ -226,7 +228,7 @@ func equal(a, b io.Reader) (bool, error) {
 	}
 }
 
-// Read returns one weight as the forward pass reads it: [out, in] or [dim]. It is an error if an element is not finite.
+// Read returns a weight as the forward pass reads it: [out, in] or [dim]. It is an error if an element is not finite.
 func (s *Source) Read(ctx context.Context, p configs.Param) ([]float32, error) {
 	if p.Parts == nil {
 		stored, err := s.ReadTensor(ctx, p.Tensor, nil)
@@ -253,10 +255,11 @@ func take(p configs.Param, stored []float32) []float32 {
 	return p.Take(stored)
 }
 
-// pieceElements are read of a tensor between two looks at the context.
+// pieceElements is the number of elements read between two checks of the context.
 var pieceElements = 1 << 22
 
-// ReadTensor returns a tensor as the checkpoint has it, in f32. The result reuses dst's memory if that is large enough.
+// ReadTensor returns a tensor as stored in the checkpoint, converted to f32. It uses dst's memory for the result if it
+// is large enough.
 func (s *Source) ReadTensor(ctx context.Context, name string, dst []float32) ([]float32, error) {
 	t, ok := s.Tensor(name)
 	if !ok {
@@ -277,7 +280,7 @@ func (s *Source) ReadTensor(ctx context.Context, name string, dst []float32) ([]
 	return all, nil
 }
 
-// All reads every weight, in f32, by the forward pass's names. It is an error if an element is not finite.
+// All reads every weight, in f32, keyed by the forward pass's names. It is an error if an element is not finite.
 func (s *Source) All(ctx context.Context) (map[string][]float32, error) {
 	all := map[string][]float32{}
 	err := s.Weights(ctx)(func(p configs.Param, values []float32) error {
@@ -287,7 +290,7 @@ func (s *Source) All(ctx context.Context) (map[string][]float32, error) {
 	return all, err
 }
 
-// Weights reads the weights one at a time, in f32. It is an error if an element is not finite.
+// Weights returns the weights one at a time, in f32. It is an error if an element is not finite.
 func (s *Source) Weights(ctx context.Context) model.Weights {
 	return func(receive func(p configs.Param, values []float32) error) error {
 		params, err := s.Arch.Params()
@@ -295,7 +298,7 @@ func (s *Source) Weights(ctx context.Context) model.Weights {
 			return err
 		}
 		parts := paramReader{source: s}
-		unseen := 0 // elements since the last look at ctx: a small model is read all the same
+		unseen := 0 // elements since the last check of ctx; a small model is read in full
 		for _, p := range params {
 			if unseen += p.Size(); unseen > pieceElements {
 				if unseen = 0; ctx.Err() != nil {
@@ -314,7 +317,7 @@ func (s *Source) Weights(ctx context.Context) model.Weights {
 	}
 }
 
-// paramReader reads weights and keeps the last tensor: the parts of a fused one follow one another.
+// paramReader reads weights and keeps the last tensor, since the parts of a fused one are adjacent.
 type paramReader struct {
 	source *Source
 	last   string
@@ -334,7 +337,7 @@ func (r *paramReader) read(ctx context.Context, p configs.Param) (values []float
 	return take(p, r.stored), nil
 }
 
-// Parameters counts the elements of the tensors that the forward pass reads.
+// Parameters returns the number of elements in the tensors that the forward pass reads.
 func Parameters(a *configs.Arch) (int64, error) {
 	params, err := a.Params()
 	if err != nil {

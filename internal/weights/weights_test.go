@@ -24,7 +24,7 @@ func with(config, key, value string) string {
 	return strings.Replace(config, "{", `{"`+key+`": `+value+`, `, 1)
 }
 
-// numbered gives every weight of a numbers of its own.
+// numbered returns weights for a with distinct numbers.
 func numbered(t *testing.T, a *configs.Arch) map[string][]float32 {
 	t.Helper()
 	params, err := a.Params()
@@ -53,7 +53,7 @@ func resolve(t *testing.T, config string) *configs.Arch {
 	return a
 }
 
-// write makes a checkpoint's folder.
+// write writes a checkpoint folder.
 func write(t *testing.T, config string, dtype checkpoints.DType) (dir string, all map[string][]float32) {
 	t.Helper()
 	a := resolve(t, config)
@@ -77,7 +77,7 @@ func open(t *testing.T, path string, o Options) *Source {
 	return s
 }
 
-// TestWriteRead takes every layout there and back.
+// TestWriteRead writes and reads every layout.
 func TestWriteRead(t *testing.T) {
 	for _, config := range []string{
 		llama, neox, gpt2, with(llama, "num_key_value_heads", "2"), with(neox, "num_key_value_heads", "2"), with(gpt2, "num_key_value_heads", "1"),
@@ -215,7 +215,7 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestQuantised says which tensor cannot be read.
+// TestQuantised: the error names the tensor that cannot be read.
 func TestQuantised(t *testing.T) {
 	a := resolve(t, llama)
 	tensors, err := a.Tensors()
@@ -301,14 +301,14 @@ func TestTiedHead(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !same {
-			wantError(t, err, "lm_head.weight differs from model.embed_tokens.weight; if the head counts, set tie_word_embeddings to false")
+			wantError(t, err, "lm_head.weight differs from model.embed_tokens.weight; to use the head, set tie_word_embeddings to false")
 			continue
 		}
 		got.Close()
 	}
 }
 
-// TestOneShard: a shard given for the whole says what to give instead.
+// TestOneShard: the error for a single shard says what to give instead.
 func TestOneShard(t *testing.T) {
 	dir, all := write(t, llama, checkpoints.F32)
 	src := open(t, dir, Options{})
@@ -327,7 +327,7 @@ func TestOneShard(t *testing.T) {
 	wantError(t, err, "is one shard of several; give the folder or the .index.json file")
 }
 
-// TestNotes: what a family's variant has to say is told once, and of others nothing.
+// TestNotes: the note of a family's variant is reported once, and those of others are not.
 func TestNotes(t *testing.T) {
 	const falcon = `{"model_type": "falcon", "alibi": true, "vocab_size": 6, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4}`
 	before := slog.Default()

@@ -9,13 +9,13 @@ import (
 	"gqa/configs"
 )
 
-// ByName gives the weights of a map: nil where it has none of that name.
+// ByName returns a function that looks up weights in a map; nil for missing names.
 func ByName(all map[string][]float32) func(name string) []float32 {
 	return func(name string) []float32 { return all[name] }
 }
 
-// Write stores weights (by the forward pass's names, f32) into dir as arch's family lays them out, in dtype. It asks for a weight
-// when it writes a tensor that has some of it.
+// Write stores weights (keyed by the forward pass's names, f32) in dir, laid out as arch's family requires, in dtype.
+// It requests a weight when it writes a tensor that contains part of it.
 func Write(dir string, arch *configs.Arch, dtype checkpoints.DType, weight func(name string) []float32, o checkpoints.WriteOptions) error {
 	tensors, err := arch.Tensors()
 	if err != nil {
@@ -61,7 +61,8 @@ func assemble(s checkpoints.Spec, parts []configs.Param, weight func(name string
 	return stored, nil
 }
 
-// WriteFloats writes values in dtype, little-endian, a bounded piece at a time. It is an error if one is not finite.
+// WriteFloats writes values in dtype, little-endian, in chunks of bounded size. It is an error if a value is not
+// finite.
 func WriteFloats(w io.Writer, values []float32, dtype checkpoints.DType) error {
 	const piece = 1 << 16
 	buf := make([]byte, min(piece, len(values))*dtype.Size())

@@ -1,5 +1,5 @@
-// Package cpu is the processor as a device. Buffers are slices, and operations are the kernels in internal/cpu: they use all threads
-// and are done when they return.
+// Package cpu implements a device on the CPU. Buffers are slices, and operations are the kernels in internal/cpu: they
+// use all threads and are done when they return.
 package cpu
 
 import (
@@ -15,21 +15,21 @@ import (
 	"gqa/internal/device"
 )
 
-// Device is the processor. It reuses freed buffers for new ones of their length.
+// Device is the CPU. It reuses freed buffers for new ones of the same length.
 type Device struct {
 	free   map[int][][]float32
 	memory memory.Slab
 	ctx    context.Context
-	stop   func() bool // stopped; made once, as it would be allocated
+	stop   func() bool // stopped; created once to avoid allocations
 
-	products []blas.Product // of Multiply
+	products []blas.Product // for Multiply
 	storing  store
-	store    func(lo, hi int) // of storing; made once, as it would be allocated
+	store    func(lo, hi int) // for Store; created once to avoid allocations
 }
 
 var _ device.Device = (*Device)(nil)
 
-// New returns the processor with no buffers.
+// New returns the CPU device without any buffers.
 func New() *Device {
 	d := &Device{free: map[int][][]float32{}, ctx: context.Background()}
 	d.store, d.stop = d.storing.rows, d.stopped
@@ -41,10 +41,10 @@ func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
 
 func (d *Device) stopped() bool { return d.ctx.Err() != nil }
 
-// SetThreads makes kernels compute on n threads; 0 stands for one per core.
+// SetThreads makes kernels use n threads; 0 means one per core.
 func SetThreads(n int) { pool.SetThreads(n) }
 
-// New implements device.Memory. It asks for huge pages.
+// New implements device.Memory. It requests huge pages.
 func (d *Device) New(f device.Format, n int) device.Buffer {
 	if f != device.F32 {
 		x := make([]uint16, n)
@@ -68,7 +68,7 @@ func (d *Device) Free(b device.Buffer) {
 // Put implements device.Memory.
 func (*Device) Put(x []float32) device.Buffer { return device.HostF32(x) }
 
-// Load implements device.Memory. It asks for huge pages.
+// Load implements device.Memory. It requests huge pages.
 func (d *Device) Load(f device.Format, x []float32, rows, cols int, multiplied bool) device.Buffer {
 	if f == device.F32 {
 		memory.CollapsePages(x)
@@ -172,7 +172,7 @@ func (d *Device) Gemm(ta, tb bool, m, n, k int, alpha float32, a device.Buffer, 
 	}
 }
 
-// rowsAtOnce is how many rows are multiplied between two checks of the context.
+// rowsAtOnce is the number of rows multiplied between two checks of the context.
 const rowsAtOnce = 1024
 
 // Multiply implements device.Products.
@@ -269,15 +269,15 @@ func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias 
 	nn.AttendBackward(a, view(dq), view(dk), view(dv), view(dout), view(out), lse.F32(), view(q), view(k), view(v))
 }
 
-// store is a call of Store.
+// store holds the arguments of Store.
 type store struct {
 	keys, values           nn.View
 	k, v                   []float32
 	first, tokens, headDim int
 }
 
-// Store implements device.Attention. It runs on all threads: most of the time goes into fetching the cache lines of the destinations,
-// which are far from each other.
+// Store implements device.Attention. It uses all threads: most of the time is spent fetching the cache lines of the
+// destinations, which are far apart.
 func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer, seqs, tokens, headDim int) {
 	const headsPerTask = 8
 	if d.stopped() {
@@ -322,7 +322,7 @@ func view(h device.Heads) nn.View {
 	return nn.View{Data: h.F32(), Half: h.U16(), Format: half(h.Format()), Seq: h.Seq, Head: h.Head, Row: h.Row}
 }
 
-// half returns the kernels' name of a format.
+// half returns the kernels' name for a format.
 func half(f device.Format) simd.Half {
 	return [...]simd.Half{device.F32: simd.F32, device.BF16: simd.BF16, device.F16: simd.F16}[f]
 }
@@ -409,7 +409,7 @@ func (*Device) AdamW(o device.AdamW, p, g, m, v device.Buffer, scale float32, t 
 
 // Muon implements device.Optimizers.
 func (d *Device) Muon(steps []device.MuonStep, scale float32) {
-	pool.For(len(steps), 1, func(lo, hi int) { // small products are faster side by side than each on all threads
+	pool.For(len(steps), 1, func(lo, hi int) { // small products are faster in parallel than each on all threads
 		for _, s := range steps[lo:hi] {
 			o := optim.Muon{LR: s.LR, Size: s.Size, Momentum: s.Momentum, Decay: s.Decay, Stop: d.stop}
 			o.Step(s.P.F32(), s.G.F32(), s.M.F32(), s.Rows, s.Cols, scale)

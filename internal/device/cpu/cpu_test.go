@@ -10,7 +10,7 @@ import (
 
 func TestDevice(t *testing.T) { devicetest.Run(t, func() device.Device { return New() }) }
 
-// Once its context is done the device skips what takes long.
+// Once its context is done the device skips expensive operations.
 func TestUntil(t *testing.T) {
 	d := New()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -6,7 +6,7 @@ import (
 	"gqa/internal/device"
 )
 
-// precise is the processor with sums in float64 in a forward pass. It is up to twenty times as slow.
+// precise is the CPU with float64 sums in forward passes. It is up to twenty times slower.
 type precise struct{ *Device }
 
 // Precise implements device.Preciser.

@@ -1,4 +1,5 @@
-// Package devicetest checks a device against the definitions of its operations, the Ref functions in internal/cpu, with odd sizes.
+// Package devicetest checks a device against the definitions of its operations, the Ref functions in internal/cpu,
+// using odd sizes.
 package devicetest
 
 import (
@@ -14,13 +15,13 @@ import (
 // values are buffers by name, on the host.
 type values map[string][]float32
 
-// operation is one call of a device's and what it must equal.
+// operation is a call of a device operation and its reference.
 type operation struct {
 	name      string
-	in        values // of all operands; what is only written holds NaN
+	in        values // all operands; those that are only written hold NaN
 	run       func(d device.Device, b map[string]device.Buffer)
 	ref       func(v values) // in place
-	scratch   []string       // operands that are left without a meaning
+	scratch   []string       // operands whose contents are unspecified afterwards
 	tolerance float64        // relative to 1 + |want|
 }
 
@@ -62,7 +63,7 @@ func compare(t *testing.T, what string, got, want []float32, tolerance float64) 
 	}
 }
 
-// normal is n numbers of a normal distribution, the same for a seed.
+// normal returns n normally distributed numbers, determined by seed.
 func normal(seed uint64, n int) []float32 {
 	r, x := rand.New(rand.NewPCG(seed, 1)), make([]float32, n)
 	for i := range x {
@@ -71,7 +72,7 @@ func normal(seed uint64, n int) []float32 {
 	return x
 }
 
-// nan is n numbers that must be written.
+// nan returns n NaNs, for operands that must be overwritten.
 func nan(n int) []float32 {
 	x := make([]float32, n)
 	for i := range x {
@@ -80,7 +81,7 @@ func nan(n int) []float32 {
 	return x
 }
 
-// ids are n numbers below limit.
+// ids returns n numbers below limit.
 func ids(seed uint64, n, limit int) []int32 {
 	r, x := rand.New(rand.NewPCG(seed, 2)), make([]int32, n)
 	for i := range x {
@@ -106,12 +107,12 @@ func checkMemory(t *testing.T, d device.Device) {
 	}
 }
 
-// checkLoaded multiplies with a weight that was loaded in 16 bits, or gathers its rows.
+// checkLoaded multiplies by a weight loaded in 16 bits, or gathers its rows.
 func checkLoaded(t *testing.T, d device.Device, f device.Format, multiplied bool) {
 	const rows, n, k = 5, 67, 96
 	w, x := normal(2, n*k), normal(3, rows*k)
 	for i := range w {
-		w[i] = float32(math.Round(float64(w[i])*16) / 16) // as either format holds it
+		w[i] = float32(math.Round(float64(w[i])*16) / 16) // exactly representable in both formats
 	}
 	loaded := d.Load(f, slices.Clone(w), n, k, multiplied)
 	y := d.Put(nan(rows * n))
@@ -138,11 +139,11 @@ func checkLoaded(t *testing.T, d device.Device, f device.Format, multiplied bool
 	}
 }
 
-// checkSelections is what gives indexes.
+// checkSelections checks the operations that return indexes.
 func checkSelections(t *testing.T, d device.Device) {
 	const rows, vocab, k = 7, 1031, 5
 	x := normal(5, rows*vocab)
-	x[3*vocab+700], x[3*vocab+900] = 9, 9 // of equal ones the first
+	x[3*vocab+700], x[3*vocab+900] = 9, 9 // the first of equal ones wins
 	best, top, logP := make([]int32, rows), make([]int32, rows*k), make([]float32, rows*k)
 	d.Argmax(best, d.Put(slices.Clone(x)), rows, vocab)
 	d.TopLogP(top, logP, d.Put(slices.Clone(x)), 2, rows, vocab, k)

@@ -213,7 +213,7 @@ func attention() (all []operation) {
 	return all
 }
 
-// attend is attention and its gradient over rows [batch·tokens, heads·headDim].
+// attend returns attention and its gradient over rows [batch·tokens, heads·headDim].
 func attend(name string, s device.Scores, bias bool) operation {
 	q, k := s.Batch*s.Queries*s.Heads*s.HeadDim, s.Batch*s.Keys*s.KVHeads*s.HeadDim
 	in := values{
@@ -276,7 +276,7 @@ func tables() []operation {
 	}, {
 		"Store",
 		values{"k": normal(4, 6*2*dim), "v": normal(5, 6*2*dim), "keys": normal(6, 2*2*9*dim), "values": normal(7, 2*2*9*dim)},
-		func(d device.Device, b map[string]device.Buffer) { // two sequences of three tokens behind four, two heads
+		func(d device.Device, b map[string]device.Buffer) { // two sequences of three tokens after four, two heads
 			at := func(b device.Buffer) device.Heads {
 				return device.Heads{Buffer: b, Seq: 2 * 9 * dim, Head: 9 * dim, Row: dim}
 			}

@@ -2,26 +2,26 @@ package infer
 
 import "gqa/internal/device"
 
-// arena hands out f32 buffers that all die at the next reset. Once it has seen a pass of some size, passes no larger allocate
-// nothing.
+// arena allocates f32 buffers that are all released by the next reset. After a pass of some size, passes of at most
+// that size do not allocate.
 type arena struct {
 	device device.Device
 	blocks []device.Buffer
-	block  int // the block in use
-	used   int // of it
+	block  int // current block
+	used   int // floats in use in the current block
 }
 
 const arenaBlock = 1 << 18
 
 func (a *arena) reset() { a.rewind(mark{}) }
 
-// mark is a place to rewind to: what was taken before it stays.
+// mark is a position to rewind to, keeping what was taken before it.
 type mark struct{ block, used int }
 
 func (a *arena) mark() mark    { return mark{a.block, a.used} }
 func (a *arena) rewind(m mark) { a.block, a.used = m.block, m.used }
 
-// take returns n floats of unspecified content.
+// take returns n floats with unspecified contents.
 func (a *arena) take(n int) device.Buffer {
 	for ; a.block < len(a.blocks); a.block, a.used = a.block+1, 0 {
 		if b := a.blocks[a.block]; a.used+n <= b.Len() {

@@ -9,28 +9,27 @@ import (
 	"gqa/internal/ops"
 )
 
-// Cache holds the keys and values of Seqs sequences, all of Len tokens, with room for Capacity; and, behind an encoder, those
-// of cross-attention to SourceLen tokens of each, which Encode fills once.
+// Cache holds the keys and values of Seqs sequences of Len tokens each, with room for Capacity tokens. For an
+// encoder-decoder it also holds those of cross-attention to SourceLen tokens per sequence, which Encode fills once.
 type Cache struct {
 	Seqs, Capacity, Len int
 	SourceLen           int
 
 	store
 	cross      store
-	sourceLens []int // how many of SourceLen are not padding; nil: all
+	sourceLens []int // number of tokens of SourceLen that are not padding; nil: all
 	read       readIDs
 }
 
-// store is the keys and values of one kind of site. It holds KV heads only: each site's slice is [seqs, kvHeads, capacity,
-// headDim], so that one head's keys are read as one stream.
+// store holds the keys and values of one kind of site. It stores only KV heads: each site's slice is [seqs, kvHeads,
+// capacity, headDim], so that the keys of one head are contiguous.
 type store struct {
 	device       device.Device
 	headDim      int
-	keys, values []device.Heads // by site
+	keys, values []device.Heads // indexed by site
 }
 
-// newStore makes room for seqs sequences of capacity tokens at each of sites, which have as many KV heads as kvHeads says, kept
-// in format.
+// newStore returns a store for seqs sequences of capacity tokens at each site, with kvHeads(site) KV heads, in format.
 func newStore(d device.Device, sites int, kvHeads func(site int) int, headDim, seqs, capacity int, format device.Format) store {
 	s := store{device: d, headDim: headDim}
 	for i := range sites {
@@ -40,18 +39,18 @@ func newStore(d device.Device, sites int, kvHeads func(site int) int, headDim, s
 	return s
 }
 
-// site is room for one site's keys or values.
+// site returns room for the keys or values of one site.
 func (s *store) site(kvHeads, seqs, capacity int, format device.Format) device.Heads {
 	head := capacity * s.headDim
 	return device.Heads{Buffer: s.device.New(format, seqs*kvHeads*head), Seq: kvHeads * head, Head: head, Row: s.headDim}
 }
 
-// newCache makes room for seqs sequences of capacity tokens, kept in format.
+// newCache returns a cache for seqs sequences of capacity tokens, in format.
 func newCache(d device.Device, a *configs.Arch, seqs, capacity int, format device.Format) *Cache {
 	return &Cache{Seqs: seqs, Capacity: capacity, store: newStore(d, a.Layers, a.LayerKV, a.HeadDim, seqs, capacity, format)}
 }
 
-// Bytes is the cache's size in memory.
+// Bytes returns the cache's size in memory.
 func (c *Cache) Bytes() int64 { return c.store.bytes() + c.cross.bytes() }
 
 func (s *store) bytes() int64 {
@@ -62,7 +61,7 @@ func (s *store) bytes() int64 {
 	return n
 }
 
-// Fill pretends that n tokens have been read, with random keys and values: for timing a decode without its prefill.
+// Fill fills the cache with random keys and values as if n tokens had been read, for timing decoding without a prefill.
 func (c *Cache) Fill(ctx context.Context, n int) {
 	c.store.fill(ctx, c.Seqs)
 	c.Len, c.read.ids = n, nil
@@ -83,16 +82,16 @@ func (s *store) fill(ctx context.Context, seqs int) {
 	}
 }
 
-// Truncate forgets all but the first n tokens.
+// Truncate drops all but the first n tokens.
 func (c *Cache) Truncate(n int) { c.Len = min(c.Len, n) }
 
-// extend writes the batch's keys and values behind those of the site, and views them all.
+// extend appends the batch's keys and values at a site, and returns views of all of them.
 func (c *Cache) extend(site int, b ops.Batch, k, v Mat) (keys, values device.Heads) {
 	c.write(site, b, c.Len, k, v)
 	return c.keys[site], c.values[site]
 }
 
-// write puts the keys and values of the batch's tokens at a site, from token first of each sequence on.
+// write stores the keys and values of the batch's tokens at a site, starting at token first of each sequence.
 func (s *store) write(site int, b ops.Batch, first int, k, v Mat) {
 	s.device.Store(s.keys[site], s.values[site], first, k.Buffer, v.Buffer, b.Seqs, b.Len, s.headDim)
 }

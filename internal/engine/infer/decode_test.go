@@ -17,7 +17,7 @@ import (
 	"gqa/internal/ops"
 )
 
-// decoders are the references that are a decoder alone.
+// decoders returns the decoder-only reference cases.
 func decoders(t *testing.T) (cases []*golden.Case) {
 	for _, c := range golden.Cases(t) {
 		if d := load(t, c.Dir); d.Arch.Causal && d.Arch.EncoderLayers == 0 {
@@ -27,7 +27,7 @@ func decoders(t *testing.T) (cases []*golden.Case) {
 	return cases
 }
 
-// onEach runs f for a tiny decoder of each family that there is a reference for.
+// onEach runs f for a tiny decoder of each family with a reference case.
 func onEach(t *testing.T, f func(t *testing.T, d *Decoder)) {
 	for _, c := range decoders(t) {
 		t.Run(c.Name, func(t *testing.T) { f(t, load(t, c.Dir)) })
@@ -40,7 +40,7 @@ func load(t *testing.T, dir string) *Decoder {
 	return New(cpu.New(), src.Arch, all)
 }
 
-// sampleDecoder is the embedded model: large enough for its products to be shared between threads.
+// sampleDecoder returns the embedded model: large enough for its products to be shared between threads.
 func sampleDecoder(t *testing.T) *Decoder {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), sample.Name)
@@ -90,7 +90,7 @@ func TestStepAllocatesNothing(t *testing.T) {
 				mustStep(t, d, cache, randomIDs(1, 8*seqs, d.Arch.Vocab))
 				ids := randomIDs(2, seqs, d.Arch.Vocab)
 				allocs := 1.0
-				for try := 0; try < 3 && allocs > 0; try++ { // a collection meanwhile empties the pools: not three times
+				for try := 0; try < 3 && allocs > 0; try++ { // a garbage collection may empty the pools, but not three times
 					allocs = testing.AllocsPerRun(20, func() {
 						if _, err := d.Step(cache, ids); err != nil {
 							t.Fatal(err)
@@ -111,7 +111,7 @@ func TestStepAllocatesNothing(t *testing.T) {
 	t.Run("sample", func(t *testing.T) { check(t, sampleDecoder(t)) })
 }
 
-// Every way to cut a sequence gives the logits of one pass without a cache.
+// Every way to split a sequence into steps gives the logits of one pass without a cache.
 func TestStepsEqualOnePass(t *testing.T) {
 	onEach(t, func(t *testing.T, d *Decoder) {
 		const n = 24
@@ -169,7 +169,7 @@ func TestStepRefuses(t *testing.T) {
 		0: "0 tokens for 2 sequences",
 		1: "1 tokens for 2 sequences",
 		3: "3 tokens for 2 sequences",
-		6: "room for 5 tokens, 6 are asked",
+		6: "room for 5 tokens, but 6 are needed",
 	} {
 		if _, err := d.Step(cache, make([]int32, n)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d ids: error %v, want one with %q", n, err, want)
@@ -188,7 +188,7 @@ func TestChecks(t *testing.T) {
 			t.Errorf("%s: ids of the vocabulary: %v", c.Name, err)
 		}
 		for _, id := range []int32{-1, int32(d.Arch.Vocab)} {
-			if err := d.CheckIDs([]int32{0, id}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("token 1 has id %d", id)) {
+			if err := d.CheckIDs([]int32{0, id}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("token 1 has ID %d", id)) {
 				t.Errorf("%s: id %d: %v", c.Name, id, err)
 			}
 		}
@@ -202,7 +202,7 @@ func TestChecks(t *testing.T) {
 	}
 }
 
-// Logits come in any pieces of rows; each piece may reuse the memory of the last.
+// Logits can be computed in any pieces of rows; each piece may reuse the memory of the previous one.
 func TestHeadInPieces(t *testing.T) {
 	d := load(t, decoders(t)[0].Dir)
 	b := ops.NewBatch(randomIDs(1, 9, d.Arch.Vocab), randomIDs(2, 9, d.Arch.Vocab))

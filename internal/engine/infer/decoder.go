@@ -11,37 +11,37 @@ import (
 	"gqa/internal/ops"
 )
 
-// Decoder runs one model. It is not safe for concurrent use; the kernels below it use every thread.
+// Decoder runs one model. It is not safe for concurrent use; the kernels use all threads.
 type Decoder struct {
 	Arch *configs.Arch
 	Formats
 	device device.Device
-	size   int // in weights
+	size   int // number of weights
 	model  *model.Model[Mat]
 	eng    *engine
-	body   mark // of the arena, behind the last Hidden
+	body   mark // position in the arena after the last Hidden
 	pos    []int32
 	last   []int32
 }
 
-// Formats say how a decoder keeps what it reads every step. The zero value is f32.
+// Formats are the storage formats of what a decoder reads in every step. The zero value is f32.
 type Formats struct {
-	Weights device.Format // of matrices; norms and biases stay f32
+	Weights device.Format // of matrices; norms and biases are always f32
 	Cache   device.Format // of keys and values
 }
 
-// New builds a decoder on dev over weights by the forward pass's names, in f32.
+// New returns a decoder on dev for weights keyed by the forward pass's names, in f32.
 func New(dev device.Device, arch *configs.Arch, all map[string][]float32) *Decoder {
 	return newIn(dev, Formats{}, arch, all)
 }
 
-// newIn is New with weights and cache in other formats.
+// newIn is like New but stores weights and cache in other formats.
 func newIn(dev device.Device, f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
-	d, _ := Build(dev, f, arch, model.FromMap(arch, all)) // which gives no error
+	d, _ := Build(dev, f, arch, model.FromMap(arch, all)) // FromMap never fails
 	return d
 }
 
-// Build is newIn of weights that are read, converted and put on the device one at a time.
+// Build is like newIn but reads, converts and loads the weights one at a time.
 func Build(dev device.Device, f Formats, arch *configs.Arch, weights model.Weights) (*Decoder, error) {
 	byName, size := map[string]Mat{}, 0
 	err := weights(func(p configs.Param, data []float32) error {
@@ -72,15 +72,16 @@ func Build(dev device.Device, f Formats, arch *configs.Arch, weights model.Weigh
 	}, nil
 }
 
-// Until makes a pass end early once ctx is done; see device.Device. Whoever runs the pass asks ctx.
+// Until makes a pass end early once ctx is done; see device.Device. The caller must check ctx.
 func (d *Decoder) Until(ctx context.Context) { d.device.Until(ctx) }
 
-// preciseWeights is the most weights of a model that is run in float64: those of a T5-base. Beyond, a token takes too long.
+// preciseWeights is the maximum number of weights of a model that is run in float64: those of a T5-base. With more, a
+// token takes too long.
 const preciseWeights = 1 << 28
 
-// Precise says whether sums are in float64 from now on, where float32 leaves few digits: in models of f32 weights whose scores
-// are not scaled (T5). Such scores are large, and the softmax magnifies what is rounded before them. It takes up to
-// twenty times as long. A decoder begins without.
+// Precise sets whether sums are computed in float64 where float32 is too inaccurate: in models with f32 weights whose
+// scores are not scaled (T5). Their scores are large, and the softmax magnifies earlier rounding errors. This takes up
+// to twenty times as long. The default is off.
 func (d *Decoder) Precise(on bool) {
 	large := d.Arch.ScoreScale >= 1 || d.Arch.ScoreScale == 0 && !d.Arch.ScaleScores
 	d.eng.device = d.device
@@ -89,25 +90,26 @@ func (d *Decoder) Precise(on bool) {
 	}
 }
 
-// CheckIDs refuses token ids outside the vocabulary.
+// CheckIDs returns an error if a token ID is outside the vocabulary.
 func (d *Decoder) CheckIDs(ids []int32) error {
 	for i, id := range ids {
 		if id < 0 || int(id) >= d.Arch.Vocab {
-			return fmt.Errorf("token %d has id %d, outside the model's vocabulary of %d", i, id, d.Arch.Vocab)
+			return fmt.Errorf("token %d has ID %d, outside the model's vocabulary of %d", i, id, d.Arch.Vocab)
 		}
 	}
 	return nil
 }
 
-// CheckLength refuses more positions than the model can have; see configs.Arch.MaxPositions.
+// CheckLength returns an error if tokens exceeds the model's number of positions; see configs.Arch.MaxPositions.
 func (d *Decoder) CheckLength(tokens int) error {
 	if limit := d.Arch.MaxPositions(); limit > 0 && tokens > limit {
-		return fmt.Errorf("%d positions asked, but the model has %d", tokens, limit)
+		return fmt.Errorf("%d positions requested, but the model has %d", tokens, limit)
 	}
 	return nil
 }
 
-// Hidden runs a batch without a cache up to the head: [tokens, dim], valid until the decoder's next pass.
+// Hidden runs a batch without a cache up to the head, and returns the hidden states [tokens, dim], valid until the
+// decoder's next pass.
 func (d *Decoder) Hidden(b ops.Batch) Mat {
 	d.eng.arena.reset()
 	d.eng.cache = nil
@@ -123,15 +125,15 @@ func (d *Decoder) Head(hidden Mat, lo, hi int) Mat {
 	return d.model.Logits(d.eng, rows)
 }
 
-// Logits is Hidden and Head over every row: [tokens, vocab].
+// Logits is Hidden followed by Head for every row: [tokens, vocab].
 func (d *Decoder) Logits(b ops.Batch) Mat {
 	h := d.Hidden(b)
 	return d.Head(h, 0, h.Rows)
 }
 
 // Step reads the next tokens of every sequence (ids [c.Seqs*n], sequence by sequence), appends their keys and values to
-// the cache, and returns the logits after each sequence's last token: [c.Seqs, vocab], valid until the next pass. A prompt
-// is prefilled by one Step; after that n is 1.
+// the cache, and returns the logits after each sequence's last token: [c.Seqs, vocab], valid until the next pass. One
+// Step prefills a prompt; after that n is 1.
 func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	n := len(ids) / c.Seqs
 	if n < 1 || len(ids) != n*c.Seqs {
@@ -141,7 +143,7 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 		return Mat{}, errors.New("the model's encoder has read nothing for this cache")
 	}
 	if c.Len+n > c.Capacity {
-		return Mat{}, fmt.Errorf("the cache has room for %d tokens, %d are asked", c.Capacity, c.Len+n)
+		return Mat{}, fmt.Errorf("the cache has room for %d tokens, but %d are needed", c.Capacity, c.Len+n)
 	}
 	ids = d.reread(c, ids)
 	n = len(ids) / c.Seqs
@@ -162,10 +164,10 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	return d.model.Logits(d.eng, h), nil
 }
 
-// Host is the numbers of a result, for reading only.
+// Host returns the elements of a result on the host, read-only.
 func (d *Decoder) Host(m Mat) []float32 { return d.device.Host(m.Buffer) }
 
-// NewCache makes room for seqs sequences of capacity tokens each, in the decoder's format.
+// NewCache returns a cache for seqs sequences of capacity tokens each, in the decoder's format.
 func (d *Decoder) NewCache(seqs, capacity int) *Cache {
 	c := newCache(d.device, d.Arch, seqs, capacity, d.Cache)
 	if d.Arch.Rope.LongInvFreq() != nil {

@@ -8,8 +8,8 @@ import (
 	"gqa/internal/ops"
 )
 
-// Encode runs the encoder over a source of c.Seqs sequences, once for all steps that follow, and keeps the keys and values
-// that the decoder's cross-attention has for it. Tokens that were in the cache are forgotten: they were of another source.
+// Encode runs the encoder on a source of c.Seqs sequences, once for all following steps, and caches the keys and values
+// of the decoder's cross-attention. It drops tokens in the cache, which belong to another source.
 func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 	if err := d.checkSource(c.Seqs, &source); err != nil {
 		return err
@@ -17,23 +17,23 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 	c.Len, c.SourceLen, c.sourceLens = 0, source.Len, source.Lens
 	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, source.Len, d.Cache)
 	d.eng.arena.reset()
-	d.eng.cache = nil // the encoder has none
+	d.eng.cache = nil // the encoder has no cache
 	d.model.Encode(d.eng, source, func(site int, k, v Mat) { c.cross.write(site, source, 0, k, v) })
 	return nil
 }
 
-// FillSource pretends that an encoder has read n tokens of each sequence: for timing a decode.
+// FillSource fills the cache as if an encoder had read n tokens of each sequence, for timing decoding.
 func (d *Decoder) FillSource(ctx context.Context, c *Cache, n int) {
 	c.SourceLen, c.sourceLens = n, nil
 	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, n, d.Cache)
 	c.cross.fill(ctx, c.Seqs)
 }
 
-// checkSource refuses a source that the model cannot read, or none where it needs one.
+// checkSource returns an error if the model cannot read the source, or if there is none although the model needs one.
 func (d *Decoder) checkSource(seqs int, source *ops.Batch) error {
 	switch {
 	case d.Arch.EncoderLayers == 0 && source != nil:
-		return fmt.Errorf("family %s has no encoder to read a source with", d.Arch.Family.Name)
+		return fmt.Errorf("family %s has no encoder to read a source", d.Arch.Family.Name)
 	case d.Arch.EncoderLayers > 0 && source == nil:
 		return errors.New("the model's encoder has read nothing")
 	case source != nil && (source.Seqs != seqs || source.Len == 0):
@@ -42,5 +42,5 @@ func (d *Decoder) checkSource(seqs int, source *ops.Batch) error {
 	return nil
 }
 
-// crossKV is how many KV heads the cross-attention of a layer has.
+// crossKV returns the number of KV heads of a layer's cross-attention.
 func (d *Decoder) crossKV(int) int { return d.Arch.CrossKVHeads }

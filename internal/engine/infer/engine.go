@@ -1,5 +1,5 @@
-// Package infer is the engine that serves: it runs a model forward without a graph, keeps a KV cache of the KV heads
-// alone, and takes all its memory from an arena, so that a decoded token allocates nothing.
+// Package infer is the inference engine. It runs a model forward without a graph, caches only KV heads, and allocates
+// from an arena, so that decoding a token causes no allocations.
 package infer
 
 import (
@@ -11,23 +11,23 @@ import (
 	"gqa/internal/ops"
 )
 
-// Mat is a row-major matrix [Rows, Cols]. Results are float32; a weight may be of any format or form.
+// Mat is a row-major matrix [Rows, Cols]. Results are float32; weights may have any format or form.
 type Mat struct {
 	device.Buffer
 	Rows, Cols int
-	end        mark // where the arena goes on after it; zero for what is not the arena's
+	end        mark // position in the arena after it; zero if it is not in the arena
 }
 
-// engine implements ops.Ops[Mat]. Results live until the next reset, with one exception: see Add.
+// engine implements ops.Ops[Mat]. Results are valid until the next reset, except as described for Add.
 type engine struct {
 	device device.Device
 	arena  arena
 	ropes  map[*ops.Rope]device.Rope
-	cache  *Cache  // nil: attention sees the batch alone
-	bucket []int32 // of RelativeBias
+	cache  *Cache  // nil: attention is limited to the batch
+	bucket []int32 // for RelativeBias
 
-	one      [1]ops.Linear[Mat] // of Linear
-	products []device.Product   // of Linears
+	one      [1]ops.Linear[Mat] // for Linear
+	products []device.Product   // for Linears
 	results  []Mat
 }
 
@@ -67,7 +67,7 @@ func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
 	return e.results
 }
 
-// multiply fills in the results of Linears, but for biases.
+// multiply computes the results of Linears without biases.
 func (e *engine) multiply(x Mat, ws []ops.Linear[Mat]) {
 	e.products = e.products[:0]
 	for i, w := range ws {
@@ -97,7 +97,7 @@ func (e *engine) Rotate(x Mat, r *ops.Rope, pos []int32, heads, headDim int) Mat
 	return x
 }
 
-// rope returns the rotations that reach the largest position.
+// rope returns rotations up to the largest position.
 func (e *engine) rope(r *ops.Rope, pos []int32) device.Rope {
 	need := r.Positions
 	for _, p := range pos {
@@ -106,7 +106,7 @@ func (e *engine) rope(r *ops.Rope, pos []int32) device.Rope {
 	t := e.ropes[r]
 	if t == nil || t.Positions() < need {
 		if t != nil {
-			need = max(need, 2*t.Positions()) // decoding past the trained context grows it rarely
+			need = max(need, 2*t.Positions()) // decoding beyond the trained context rarely grows it
 		}
 		t = e.device.NewRope(r.InvFreq, need, r.Scale, r.Interleaved)
 		e.ropes[r] = t
@@ -125,7 +125,8 @@ func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 	return out
 }
 
-// keysAndValues are what a site's queries attend to: the batch's own or its source's, and with a cache those before them.
+// keysAndValues returns the keys and values that a site's queries attend to: those of the batch or its source and, with
+// a cache, the earlier ones.
 func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat], b ops.Batch) (keys, values device.Heads) {
 	switch {
 	case a.Cross && b.Source == nil:
@@ -145,7 +146,7 @@ func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat],
 	return rows(k, s.Keys, a.HeadDim), rows(v, s.Keys, a.HeadDim)
 }
 
-// RelativeBias is the bias of every query of the batch for every key, those in the cache included.
+// RelativeBias returns the bias for every query of the batch and every key, including those in the cache.
 func (e *engine) RelativeBias(table Mat, r ops.Relative, b ops.Batch) Mat {
 	keys := b.Len
 	if e.cache != nil {
@@ -158,7 +159,7 @@ func (e *engine) RelativeBias(table Mat, r ops.Relative, b ops.Batch) Mat {
 	return y
 }
 
-// rows views a matrix of tokens [seqs*length, heads*headDim] by head.
+// rows returns a view by head of a matrix of tokens [seqs*length, heads*headDim].
 func rows(m Mat, length, headDim int) device.Heads {
 	return device.Heads{Buffer: m.Buffer, Seq: length * m.Cols, Head: headDim, Row: m.Cols}
 }
@@ -183,8 +184,8 @@ func (e *engine) Clip(x Mat, limit float32) Mat {
 	return x
 }
 
-// Add writes over x and gives back the memory of all that was computed after x. What a block adds to the stream is the last
-// that is seen of the block, so a pass takes the memory of one block, not of all layers.
+// Add overwrites x and releases everything computed after x. The output of a block is its last use of that memory, so a
+// pass needs the memory of one block, not of all layers.
 func (e *engine) Add(x, y Mat) Mat {
 	e.device.Add(x.Buffer, x.Buffer, y.Buffer)
 	e.arena.rewind(x.end)

@@ -48,7 +48,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// largest is the largest size of a number.
+// largest returns the largest absolute value.
 func largest(values []float32) float64 {
 	worst := 0.0
 	for _, x := range values {
@@ -57,7 +57,7 @@ func largest(values []float32) float64 {
 	return worst
 }
 
-// distance is the largest difference; infinite where lengths differ or one is not a number.
+// distance returns the largest difference, or infinity if lengths differ or a value is NaN.
 func distance(got, want []float32) float64 {
 	worst := 0.0
 	if len(got) != len(want) {

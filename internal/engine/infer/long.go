@@ -1,14 +1,14 @@
 package infer
 
-// readIDs is what a cache keeps of the tokens read, where they may have to be read again: sequences that grow past some
-// length have other rotary frequencies (longrope), from their first token on.
+// readIDs are the tokens read so far, in case they must be read again: sequences that grow beyond some length use other
+// rotary frequencies (longrope) for all their tokens.
 type readIDs struct {
-	ids  []int32 // [Seqs, Capacity]; nil: not kept
-	long bool    // the cache holds what the frequencies of long sequences give
+	ids  []int32 // [Seqs, Capacity]; nil: not recorded
+	long bool    // the cache was computed with the frequencies for long sequences
 }
 
-// reread returns the step's tokens or, if they take the sequences to a length of other frequencies, all tokens of the
-// sequences: the cache is then empty. It keeps them.
+// reread returns the step's tokens or, if they extend the sequences to a length with other frequencies, all tokens of
+// the sequences, after emptying the cache. It records the tokens.
 func (d *Decoder) reread(c *Cache, ids []int32) []int32 {
 	if c.read.ids == nil {
 		return ids

@@ -69,7 +69,7 @@ func TestFill(t *testing.T) {
 	}
 }
 
-// A pass takes the memory of its widest block, however many layers there are.
+// A pass needs the memory of its widest block, regardless of the number of layers.
 func TestMemoryOfPass(t *testing.T) {
 	taken := func(layers int) (floats int) {
 		arch, err := configs.Resolve(fmt.Appendf(nil, `{"model_type": "llama", "vocab_size": 50, "hidden_size": 64, "num_hidden_layers": %d,

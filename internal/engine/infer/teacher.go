@@ -5,10 +5,10 @@ import (
 	"gqa/internal/ops"
 )
 
-// Teacher is a decoder of f32 weights as one that a trainer follows.
+// Teacher is a decoder with f32 weights used as a trainer's teacher.
 type Teacher struct{ d *Decoder }
 
-// Teacher is d as engine.Teacher.
+// Teacher returns d as an engine.Teacher.
 func (d *Decoder) Teacher() Teacher { return Teacher{d} }
 
 // Hidden implements engine.Teacher.
@@ -23,7 +23,7 @@ func (t Teacher) Head() (w, bias device.Buffer) {
 	return head.W.Buffer, bias
 }
 
-// CrossEntropy writes the loss of each row [lo, hi) of the last Hidden to losses, 0 where its target is negative.
+// CrossEntropy writes the loss of each row [lo, hi) of the last Hidden to losses, 0 where the target is negative.
 func (d *Decoder) CrossEntropy(losses []float32, hidden Mat, lo, hi int, targets []int32) {
 	logits := d.Head(hidden, lo, hi)
 	out := d.eng.arena.take(hi - lo)
@@ -31,7 +31,8 @@ func (d *Decoder) CrossEntropy(losses []float32, hidden Mat, lo, hi int, targets
 	copy(losses, d.device.Host(out))
 }
 
-// TopLogP writes the k largest log-probabilities of each row [lo, hi) of the last Hidden, at a temperature, and their ids.
+// TopLogP writes the k largest log-probabilities of each row [lo, hi) of the last Hidden, at a temperature, and their
+// IDs.
 func (d *Decoder) TopLogP(ids []int32, logP []float32, hidden Mat, lo, hi int, temperature float32, k int) {
 	d.device.TopLogP(ids, logP, d.Head(hidden, lo, hi).Buffer, temperature, hi-lo, d.Arch.Vocab, k)
 }

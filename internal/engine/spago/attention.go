@@ -7,7 +7,7 @@ import (
 	"gqa/internal/ops"
 )
 
-// Attend is grouped-query attention within each sequence of the batch, or from it to its source.
+// Attend computes grouped-query attention within each sequence of the batch, or from it to its source.
 func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention[mat.Tensor], b ops.Batch) mat.Tensor {
 	qv, kv, vv := valueOf(q), valueOf(k), valueOf(v)
 	spec, from := attention(a, b)
@@ -40,7 +40,7 @@ func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention[mat.Tensor], b ops.B
 	}, operands...)
 }
 
-// attention is the device's view of a site, and the batch that keys and values are of.
+// attention returns the device's description of a site, and the batch that keys and values belong to.
 func attention(a ops.Attention[mat.Tensor], b ops.Batch) (device.Scores, ops.Batch) {
 	from := b
 	if a.Cross {
@@ -56,7 +56,7 @@ func attention(a ops.Attention[mat.Tensor], b ops.Batch) (device.Scores, ops.Bat
 	return spec, from
 }
 
-// RelativeBias gathers the bias of every query and key from the table; the gradient is summed back.
+// RelativeBias gathers the bias of every query and key from the table; the backward pass sums the gradients.
 func (e *Engine) RelativeBias(table mat.Tensor, r ops.Relative, b ops.Batch) mat.Tensor {
 	t := valueOf(table)
 	heads := t.cols

@@ -179,7 +179,7 @@ func attendCases() (cases []opCase) {
 	return cases
 }
 
-// alibiCases are attention with linear biases, as they are and in bfloat16.
+// alibiCases returns attention with linear biases, in float32 and in bfloat16.
 func alibiCases() (cases []opCase) {
 	b := ops.Batch{Seqs: 2, Len: 5}
 	for _, coarse := range []float32{0, 0.5} {
@@ -205,7 +205,7 @@ func alibiCases() (cases []opCase) {
 	return cases
 }
 
-// biasedCases are attention with a learned position bias, across to a source, and with padding.
+// biasedCases returns attention with a learned position bias, across to a source, and with padding.
 func biasedCases() (cases []opCase) {
 	const heads, groups, headDim, buckets = 4, 2, 3, 6
 	source := ops.Batch{Seqs: 2, Len: 3, Lens: []int{3, 1}}

@@ -1,5 +1,6 @@
-// Package spago is the engine that trains: it records a forward pass on github.com/nlpodyssey/spago's autograd graph through
-// operators of our own, over whole matrices [tokens, dim], so that a model costs a few hundred operators, not millions.
+// Package spago is the training engine. It records a forward pass on the autograd graph of github.com/nlpodyssey/spago,
+// using its own operators on whole matrices [tokens, dim], so that a model takes a few hundred operators rather than
+// millions.
 package spago
 
 import (
@@ -12,13 +13,13 @@ import (
 	"gqa/internal/ops"
 )
 
-// Engine implements ops.Ops over spago tensors in a device's memory. It is for one goroutine.
+// Engine implements ops.Ops over spago tensors in a device's memory. It must be used by one goroutine.
 type Engine struct {
 	device device.Device
-	tape   []*node  // what a gradient may flow through, in the order recorded
+	tape   []*node  // operators that gradients may flow through, in recording order
 	live   []*value // results of this step
 	ropes  map[*ops.Rope]device.Rope
-	noGrad bool // no gradient is wanted of anything
+	noGrad bool // nothing requires a gradient
 	// observe, if not nil, is called after every linear layer.
 	observe func(x, w, y mat.Tensor)
 }
@@ -30,13 +31,13 @@ func New(d device.Device) *Engine {
 	return &Engine{device: d, ropes: map[*ops.Rope]device.Rope{}}
 }
 
-// Device is what the engine computes on.
+// Device returns the device that the engine computes on.
 func (e *Engine) Device() device.Device { return e.device }
 
-// Until makes a pass end early once ctx is done; see device.Device. Whoever runs the pass asks ctx.
+// Until makes a pass end early once ctx is done; see device.Device. The caller must check ctx.
 func (e *Engine) Until(ctx context.Context) { e.device.Until(ctx) }
 
-// Observe has f called after every linear layer that is recorded, with what it read, its weight and its result.
+// Observe sets a function to be called after every recorded linear layer, with its input, weight and result.
 func (e *Engine) Observe(f func(x, w, y Tensor)) { e.observe = f }
 
 // Backward runs spago's backward pass from loss, a scalar, and clears the tape.
@@ -47,19 +48,19 @@ func (e *Engine) Backward(loss mat.Tensor) error {
 	return err
 }
 
-// NoGrad runs f without a tape: nothing that it computes wants a gradient.
+// NoGrad runs f without a tape: its results do not require gradients.
 func (e *Engine) NoGrad(f func()) {
 	e.noGrad = true
 	defer func() { e.noGrad = false }()
 	f()
 }
 
-// Reset clears the tape and takes every result's memory back. Only what was copied out of results survives.
+// Reset clears the tape and releases the memory of all results. Only copies of results remain valid.
 func (e *Engine) Reset() {
 	for _, v := range e.live {
 		e.release(v)
 	}
-	clear(e.tape) // nodes hold on to their operands
+	clear(e.tape) // nodes keep their operands alive
 	e.live, e.tape = e.live[:0], e.tape[:0]
 }
 
@@ -67,7 +68,7 @@ func (e *Engine) alloc(n int) device.Buffer { return e.device.New(device.F32, n)
 
 func (e *Engine) free(b device.Buffer) { e.device.Free(b) }
 
-// release takes back a result's data and gradient; a second call does nothing.
+// release releases a result's data and gradient; calling it again has no effect.
 func (e *Engine) release(v *value) {
 	e.free(v.data)
 	e.free(v.grad)

@@ -88,7 +88,7 @@ func (x *trial) step(t *testing.T) (loss float64, gradients [][]float32) {
 	return loss, grads(x.params.List)
 }
 
-// Gradients are the same to the bit whatever the scheduler does and however many threads there are.
+// Gradients are bitwise identical regardless of scheduling and the number of threads.
 func TestDeterminism(t *testing.T) {
 	defer pool.SetThreads(0)
 	for _, config := range []string{llamaConfig, gptConfig} {
@@ -113,7 +113,7 @@ func TestDeterminism(t *testing.T) {
 	}
 }
 
-// A step takes its matrices from those before it: what is left to allocate is the graph.
+// A step reuses the matrices of earlier steps: only the graph is allocated.
 func TestSteadyStepAllocatesLittle(t *testing.T) {
 	for _, config := range []string{llamaConfig, gptConfig} {
 		x := newTrial(t, config)
@@ -145,7 +145,7 @@ func TestSteadyStepAllocatesLittle(t *testing.T) {
 	}
 }
 
-// Reset gives up a forward pass: nothing of it is left for the next one.
+// Reset discards a forward pass completely.
 func TestReset(t *testing.T) {
 	x := newTrial(t, llamaConfig)
 	loss, want := x.step(t)

@@ -7,28 +7,29 @@ import (
 	"gqa/internal/device"
 )
 
-// Tensor is what the engine computes with.
+// Tensor is the engine's tensor type.
 type Tensor = mat.Tensor
 
 // Weight is a tensor that may be trained.
 type Weight = nn.Param
 
-// Constant is data [rows, cols] on the engine's device, which no gradient flows into.
+// Constant returns data [rows, cols] on the engine's device, without a gradient.
 func (e *Engine) Constant(data []float32, rows, cols int) Tensor {
 	v := newValue(e.device, e.device.Put(data), rows, cols)
 	v.frozen = true
 	return v
 }
 
-// Trainable is data [rows, cols] on the engine's device: a weight that gradients flow into.
+// Trainable returns data [rows, cols] on the engine's device as a weight with a gradient.
 func (e *Engine) Trainable(data []float32, rows, cols int) *Weight {
 	return &Weight{Matrix: newValue(e.device, e.device.Put(data), rows, cols)}
 }
 
-// Values are a tensor's elements on the host, for reading only. A result's may be the engine's until its next Reset or Backward.
+// Values returns a tensor's elements on the host, read-only. Those of a result may become invalid at the next Reset or
+// Backward.
 func (e *Engine) Values(t Tensor) []float32 { return e.device.Host(valueOf(t).data) }
 
-// SquaredError is scale·Σ(y - target)², a scalar.
+// SquaredError returns scale·Σ(y - target)², a scalar.
 func (e *Engine) SquaredError(y Tensor, target []float32, scale float32) Tensor {
 	yv := valueOf(y)
 	d := e.alloc(len(target))

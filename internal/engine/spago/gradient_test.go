@@ -53,7 +53,7 @@ func TestGradient(t *testing.T) {
 	}
 }
 
-// directions are unit vectors to check a gradient along.
+// directions returns unit vectors to check a gradient along.
 func directions(r *rand.Rand, grad []float32) map[string][]float32 {
 	along, random := append([]float32(nil), grad...), make([]float32, len(grad))
 	for i := range random {

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	logitsBlock = 1 << 22 // logits in work at a time: 16 MiB
-	logitsRows  = 64      // the fewest rows in work: each time the head is read as a whole
+	logitsBlock = 1 << 22 // logits computed at a time: 16 MiB
+	logitsRows  = 64      // minimum number of rows at a time, since each time the whole head is read
 )
 
 // Loss is a scalar of the graph whose value the device may still be computing.
@@ -17,12 +17,12 @@ type Loss struct {
 	Tensor mat.Tensor
 	ce, kl device.Number // sums over the rows; kl is nil without a teacher
 	how    device.Distillation
-	rows   int // that count
+	rows   int // number of rows with a target
 	scale  float32
 }
 
-// Read waits for the loss, in nats per token, times its scale, and for its parts: the means over the rows that count. It may be
-// called whenever one likes, also after Backward.
+// Read waits for the loss, in nats per token, times its scale, and for its parts: the means over the rows with a
+// target. It may be called at any time, even after Backward.
 func (l Loss) Read() (value, crossEntropy, divergence float64) {
 	ce, n := l.ce(), float64(l.rows)
 	if l.kl == nil {
@@ -33,23 +33,25 @@ func (l Loss) Read() (value, crossEntropy, divergence float64) {
 	return float64(float32(both) * l.scale), ce / n, kl / n
 }
 
-// LinearCrossEntropy is the mean over rows with target ≥ 0 of -log softmax(logits)[target], times scale. Of the logits,
-// hidden·Wᵀ + b [tokens, vocab], a block of rows exists at a time (all where they are few): it becomes its loss and, if one is
-// wanted, the gradient of hidden, W and b, which the backward pass only has to hand on.
+// LinearCrossEntropy returns the mean over rows with target ≥ 0 of -log softmax(logits)[target], times scale. The
+// logits, hidden·Wᵀ + b [tokens, vocab], are computed in blocks of rows (all at once if there are few). Each block is
+// reduced to its loss and, if required, to the gradients of hidden, W and b, which the backward pass only has to pass
+// on.
 func (e *Engine) LinearCrossEntropy(hidden mat.Tensor, head ops.Linear[mat.Tensor], targets []int32, scale float32) Loss {
 	return e.headLoss(&headLoss{Engine: e, targets: targets}, hidden, head, scale)
 }
 
-// Teacher is what LinearDistillation follows: what a teacher's head reads, with the head, or the teacher's most probable tokens.
+// Teacher is the input of LinearDistillation: hidden states of a teacher with its head, or the teacher's most probable
+// tokens.
 type Teacher struct {
 	device.Distillation
 	Hidden  device.Buffer // [rows, dim]
-	W, Bias device.Buffer // of the head, [vocab, dim] and [vocab]; Bias may be left out
+	W, Bias device.Buffer // of the head, [vocab, dim] and [vocab]; Bias may be omitted
 
-	Soft device.Soft // of all rows, where Hidden is left out
+	Soft device.Soft // of all rows, if Hidden is omitted
 }
 
-// TeacherOf is a teacher whose head, of this engine's, reads hidden [rows, dim].
+// TeacherOf returns a teacher with hidden states [rows, dim] and a head, which belongs to this engine.
 func (e *Engine) TeacherOf(hidden []float32, head ops.Linear[mat.Tensor], d device.Distillation) Teacher {
 	t := Teacher{Distillation: d, Hidden: e.device.Put(hidden), W: valueOf(head.W).data}
 	if head.HasBias {
@@ -58,7 +60,7 @@ func (e *Engine) TeacherOf(hidden []float32, head ops.Linear[mat.Tensor], d devi
 	return t
 }
 
-// rows is what the teacher says of rows [lo,hi), in logits where it needs them.
+// rows returns the teacher's predictions for rows [lo,hi), using logits as scratch space if needed.
 func (t *Teacher) rows(d device.Device, logits device.Buffer, lo, hi, vocab int) device.Soft {
 	if s := t.Soft; t.Hidden.None() {
 		return device.Soft{K: s.K, IDs: s.IDs[lo*s.K : hi*s.K], LogP: s.LogP[lo*s.K : hi*s.K]}
@@ -76,7 +78,7 @@ func (e *Engine) LinearDistillation(hidden mat.Tensor, head ops.Linear[mat.Tenso
 	return e.headLoss(&headLoss{Engine: e, targets: targets, teacher: &t}, hidden, head, scale)
 }
 
-// headLoss records l over a head's logits of hidden.
+// headLoss records l for the logits that a head computes from hidden.
 func (e *Engine) headLoss(l *headLoss, hidden mat.Tensor, head ops.Linear[mat.Tensor], scale float32) Loss {
 	operands := []mat.Tensor{hidden, head.W}
 	if head.HasBias {
@@ -106,18 +108,18 @@ func (e *Engine) headLoss(l *headLoss, hidden mat.Tensor, head ops.Linear[mat.Te
 	return loss
 }
 
-// headLoss is one call of LinearCrossEntropy or LinearDistillation.
+// headLoss is a call of LinearCrossEntropy or LinearDistillation.
 type headLoss struct {
 	*Engine
 	hidden, w *value
 	bias      device.Buffer
 	targets   []int32
-	teacher   *Teacher // nil: cross-entropy
+	teacher   *Teacher // nil for cross-entropy
 	wanted    bool
-	grads     []device.Buffer // of hidden, W and b; left out where not wanted
+	grads     []device.Buffer // of hidden, W and b; omitted where not required
 }
 
-// run writes the loss to y, returns it but for its tensor, and fills the gradients that are wanted.
+// run writes the loss to y, returns it without its tensor, and computes the required gradients.
 func (l *headLoss) run(y device.Buffer, scale float32) Loss {
 	rows, vocab := len(l.targets), l.w.rows
 	counted := 0
@@ -144,7 +146,7 @@ func (l *headLoss) run(y device.Buffer, scale float32) Loss {
 	return loss
 }
 
-// total sums the rows.
+// total sums over the rows.
 func (l *headLoss) total(y, losses, divergences device.Buffer, scale float32, counted int) Loss {
 	loss := Loss{ce: l.device.Sum(device.Term{X: losses, Weight: 1}), rows: counted, scale: scale}
 	if l.teacher == nil {
@@ -158,7 +160,7 @@ func (l *headLoss) total(y, losses, divergences device.Buffer, scale float32, co
 	return loss
 }
 
-// block is rows [lo,hi): scale is of the gradient.
+// block computes rows [lo,hi); scale is for the gradient.
 func (l *headLoss) block(logits, teacher, losses, divergences device.Buffer, lo, hi int, scale float32) {
 	d, rows, vocab, dim := l.device, hi-lo, l.w.rows, l.w.cols
 	logits, losses = logits.Slice(0, rows*vocab), losses.Slice(lo, hi)

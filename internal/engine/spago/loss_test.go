@@ -16,7 +16,7 @@ import (
 	"gqa/internal/ops"
 )
 
-// The loss and its gradients do not show that rows are worked on in blocks.
+// The loss and its gradients do not depend on the division of rows into blocks.
 func TestLinearCrossEntropyBlocks(t *testing.T) {
 	const rows, vocab, dim = 2*logitsRows + 5, logitsBlock/logitsRows + 7, 3
 	r := rand.New(rand.NewPCG(1, 2))
@@ -37,7 +37,7 @@ func TestLinearCrossEntropyBlocks(t *testing.T) {
 	e := New(cpu.New())
 	loss := e.LinearCrossEntropy(hidden, ops.Linear[mat.Tensor]{W: w, Bias: bias, HasBias: true}, targets, 2)
 	err := e.Backward(loss.Tensor)
-	got, _, _ := loss.Read() // whenever one likes
+	got, _, _ := loss.Read() // at any time
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func (e *Engine) Embed(table mat.Tensor, ids []int32, first int) mat.Tensor {
 	}, table)
 }
 
-// Linear is y = x·Wᵀ + b: dx = gy·W, dW = gyᵀ·x, db = Σ gy.
+// Linear computes y = x·Wᵀ + b. Gradients: dx = gy·W, dW = gyᵀ·x, db = Σ gy.
 func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 	xv, wv := valueOf(x), valueOf(w.W)
 	n, in, out := xv.rows, xv.cols, wv.rows
@@ -57,7 +57,8 @@ func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 	return z
 }
 
-// zeroed is an operand's gradient ready to be added to: zeros if it held nothing. ok is false where none is wanted.
+// zeroed returns an operand's gradient ready to be added to: zeros if it was empty. ok is false if no gradient is
+// required.
 func (e *Engine) zeroed(t mat.Tensor) (dst device.Buffer, ok bool) {
 	dst, beta, ok := e.into(t)
 	if ok && beta == 0 {
@@ -66,7 +67,7 @@ func (e *Engine) zeroed(t mat.Tensor) (dst device.Buffer, ok bool) {
 	return dst, ok
 }
 
-// Norm normalises every row, or every piece of Dim numbers.
+// Norm normalises every row, or every piece of Dim elements.
 func (e *Engine) Norm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 	if n.Layer {
 		return e.layerNorm(x, n)
@@ -87,14 +88,14 @@ func (e *Engine) Norm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 	}, append(operands, x)...)
 }
 
-// normed is what a norm sees: the rows, or their pieces, of x.
+// normed returns the rows of x that a norm sees, or their pieces.
 func normed(x mat.Tensor, n ops.Norm[mat.Tensor]) (v *value, rows, dim int) {
 	v = valueOf(x)
 	dim = cmp.Or(n.Dim, v.cols)
 	return v, v.Size() / dim, dim
 }
 
-// normWeight is what a norm multiplies with, left out for ones, and the parameter that it is made of.
+// normWeight returns the factor of a norm, omitted if it is one, and the parameter that it is derived from.
 func (e *Engine) normWeight(n ops.Norm[mat.Tensor]) (device.Buffer, []mat.Tensor) {
 	if !n.HasW {
 		return device.Buffer{}, nil
@@ -135,7 +136,7 @@ func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 	}, append(operands, x)...)
 }
 
-// written is addTo for a kernel that must run even where its first result is not wanted, for the sake of the others.
+// written is addTo for a kernel that must run for its other results even if its first result is not required.
 func (e *Engine) written(t mat.Tensor, n int, write func(dst device.Buffer)) {
 	if !valueOf(t).frozen {
 		e.addTo(t, write)
@@ -146,7 +147,7 @@ func (e *Engine) written(t mat.Tensor, n int, write func(dst device.Buffer)) {
 	e.free(scratch)
 }
 
-// Rotate turns the planes of every head by its row's position; the gradient turns back.
+// Rotate rotates the planes of every head by its row's position; the backward pass rotates gradients back.
 func (e *Engine) Rotate(x mat.Tensor, r *ops.Rope, pos []int32, heads, headDim int) mat.Tensor {
 	table := e.rope(r.For(pos), pos)
 	xv := valueOf(x)
@@ -157,7 +158,7 @@ func (e *Engine) Rotate(x mat.Tensor, r *ops.Rope, pos []int32, heads, headDim i
 	}, x)
 }
 
-// rope is the table of rotations that reaches the largest position.
+// rope returns the table of rotations up to the largest position.
 func (e *Engine) rope(r *ops.Rope, pos []int32) device.Rope {
 	need := r.Positions
 	for _, p := range pos {
@@ -179,7 +180,7 @@ func (e *Engine) Activate(x mat.Tensor, act activation.Func) mat.Tensor {
 	}, x)
 }
 
-// Gate is act(gate) * up.
+// Gate computes act(gate) * up.
 func (e *Engine) Gate(gate, up mat.Tensor, act activation.Func) mat.Tensor {
 	g, u := valueOf(gate), valueOf(up)
 	y := e.result(g.rows, g.cols)
@@ -191,7 +192,7 @@ func (e *Engine) Gate(gate, up mat.Tensor, act activation.Func) mat.Tensor {
 	}, gate, up)
 }
 
-// Add is x + y. What flows back into the sum becomes the gradient of y as it is, if y has none yet.
+// Add computes x + y. The gradient of the sum becomes the gradient of y without a copy, if y has none yet.
 func (e *Engine) Add(x, y mat.Tensor) mat.Tensor {
 	xv, yv := valueOf(x), valueOf(y)
 	z := e.result(xv.rows, xv.cols)
@@ -207,7 +208,7 @@ func (e *Engine) Add(x, y mat.Tensor) mat.Tensor {
 	}, x, y)
 }
 
-// Scale is s·x.
+// Scale computes s·x.
 func (e *Engine) Scale(x mat.Tensor, s float32) mat.Tensor {
 	xv := valueOf(x)
 	y := e.result(xv.rows, xv.cols)
@@ -220,7 +221,7 @@ func (e *Engine) Scale(x mat.Tensor, s float32) mat.Tensor {
 	}, x)
 }
 
-// Clip bounds every number to ±limit; what it changes has no gradient.
+// Clip clips every element to ±limit; clipped elements have no gradient.
 func (e *Engine) Clip(x mat.Tensor, limit float32) mat.Tensor {
 	xv := valueOf(x)
 	y := e.result(xv.rows, xv.cols)

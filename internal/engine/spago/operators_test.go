@@ -13,7 +13,7 @@ import (
 	"github.com/nlpodyssey/spago/nn"
 )
 
-// inputs are parameters of normal values, the same at every call.
+// inputs returns parameters with normally distributed values, the same in every call.
 func (c opCase) inputs() (list []*nn.Param, tensors []mat.Tensor) {
 	r := rand.New(rand.NewPCG(7, uint64(len(c.shapes))))
 	for _, s := range c.shapes {
@@ -27,7 +27,7 @@ func (c opCase) inputs() (list []*nn.Param, tensors []mat.Tensor) {
 	return list, tensors
 }
 
-// weigh are the gradients that flow into a result of n values: the loss is their product.
+// weigh returns the gradients of the loss with respect to a result of n values: the loss is their product.
 func weigh(n int) []float32 {
 	r, w := rand.New(rand.NewPCG(11, 13)), make([]float32, n)
 	for i := range w {
@@ -49,7 +49,7 @@ func (c opCase) backward(t *testing.T, e *Engine, in []mat.Tensor) []float32 {
 	return values
 }
 
-// loss is the reference's.
+// loss returns the reference's loss.
 func (c opCase) loss(in [][]float64) (sum float64) {
 	y := c.ref(in)
 	for i, w := range weigh(len(y)) {
@@ -108,7 +108,7 @@ func grads(params []*nn.Param) (all [][]float32) {
 	return all
 }
 
-// A frozen input gets no gradient, and the others' are what they were.
+// A frozen input gets no gradient, and the others' do not change.
 func TestFrozen(t *testing.T) {
 	for _, c := range opCases() {
 		params, in := c.inputs()
@@ -160,7 +160,7 @@ func TestAccumulation(t *testing.T) {
 	}
 }
 
-// Without a parameter to train there is nothing to do backwards.
+// Without trainable parameters the backward pass does nothing.
 func TestAllFrozen(t *testing.T) {
 	for _, c := range opCases() {
 		params, in := c.inputs()

@@ -10,22 +10,22 @@ import (
 	"gqa/internal/device"
 )
 
-// optimizer is AdamW over all weights, or Muon over the layers' matrices and AdamW over the rest, with its gradient clipping.
+// optimizer is AdamW for all weights, or Muon for the layers' matrices and AdamW for the rest, with gradient clipping.
 type optimizer struct {
 	device device.Device
 	spec   recipe.Optimizer
 	slots  []slot
 }
 
-// slot is one weight with the averages that are kept of its gradient and, for AdamW, of the gradient's square.
+// slot is a weight with the averages of its gradient and, for AdamW, of the gradient's square.
 type slot struct {
 	name  string
 	shape []int
 	param *nn.Param
-	m, v  device.Buffer // v left out: it goes by Muon
-	mean  device.Buffer // of the weight over the steps; left out: none is kept
+	m, v  device.Buffer // v is omitted for Muon
+	mean  device.Buffer // average of the weight over the steps; omitted if none is kept
 	decay float64
-	rate  float64 // times the learning rate
+	rate  float64 // factor on the learning rate
 }
 
 func newOptimizer(d device.Device, spec recipe.Optimizer, arch *configs.Arch, params *Params) (*optimizer, error) {
@@ -60,7 +60,7 @@ func (o *optimizer) zeros(n int) device.Buffer {
 	return b
 }
 
-// gradNorm is the norm of all gradients as one vector, summed in float64 in the order of the weights.
+// gradNorm returns the norm of all gradients as one vector, summed in float64 in the order of the weights.
 func (o *optimizer) gradNorm() float64 {
 	var squares []device.Term
 	for _, s := range o.slots {
@@ -71,7 +71,8 @@ func (o *optimizer) gradNorm() float64 {
 	return math.Sqrt(o.device.Sum(squares...)())
 }
 
-// clipScale is what torch.nn.utils.clip_grad_norm_ multiplies gradients of the given norm by; a limit of 0 is none.
+// clipScale returns the factor that torch.nn.utils.clip_grad_norm_ applies to gradients with the given norm; a limit of
+// 0 means none.
 func clipScale(norm, limit float64) float32 {
 	if limit == 0 {
 		return 1
@@ -79,8 +80,8 @@ func clipScale(norm, limit float64) float32 {
 	return float32(min(1, limit/(norm+1e-6)))
 }
 
-// step makes step t, from 1, at a learning rate, on gradients of the given norm, and forgets them. A weight without a
-// gradient stays as it is.
+// step performs step t, counted from 1, at a learning rate, given the norm of the gradients, and clears them. A weight
+// without a gradient is not changed.
 func (o *optimizer) step(t int, lr, norm float64) {
 	scale := clipScale(norm, o.spec.Clip)
 	var matrices []device.MuonStep
@@ -105,9 +106,9 @@ func (o *optimizer) step(t int, lr, norm float64) {
 	}
 }
 
-// average has the model compute with the average of its weights while f runs, if one is kept. The average is the mean of all
-// steps' weights until there are 1/(1-Average) of them and from then on exponential: the weights before the first step are
-// not in it.
+// average runs f with the model computing with the average of its weights, if there is one. The average is the mean of
+// all steps' weights for the first 1/(1-Average) steps, and exponential from then on; the weights before the first step
+// are not included.
 func (o *optimizer) average(f func()) {
 	o.swap()
 	defer o.swap()
@@ -122,11 +123,11 @@ func (o *optimizer) swap() {
 	}
 }
 
-// muonSize has a step of Muon be about as long as one of AdamW at the same rate (Liu et al. 2025, arXiv 2502.16982, equation
-// 4), so that one rate does for both.
+// muonSize makes a step of Muon about as long as one of AdamW at the same rate (Liu et al. 2025, arXiv 2502.16982,
+// equation 4), so that both can share a rate.
 const muonSize = 0.2
 
-// finite reports whether weights and averages hold numbers only.
+// finite reports whether weights and averages are finite.
 func (o *optimizer) finite() bool {
 	for _, s := range o.slots {
 		for _, values := range []device.Buffer{Data(s.param), s.m, s.v, s.mean} {
@@ -138,7 +139,7 @@ func (o *optimizer) finite() bool {
 	return true
 }
 
-// result is the weight of the run's model if it ended here: the average, if one is kept.
+// result returns the weight of the run's result if it ended now: the average, if there is one.
 func (s *slot) result() device.Buffer {
 	if !s.mean.None() {
 		return s.mean
@@ -146,13 +147,14 @@ func (s *slot) result() device.Buffer {
 	return Data(s.param)
 }
 
-// statePart is a tensor that the next step needs beside the result, with what stands before the weight's name in its own.
+// statePart is a tensor that the next step needs besides the result, with the prefix of its name.
 type statePart struct {
 	prefix string
 	values device.Buffer
 }
 
-// state is what the next step needs beside the result: averages of gradients and, where the result is an average, the weight itself.
+// state returns what the next step needs besides the result: averages of gradients and, if the result is an average,
+// the weight itself.
 func (s *slot) state() (parts []statePart) {
 	parts = append(parts, statePart{"m.", s.m})
 	if !s.v.None() {

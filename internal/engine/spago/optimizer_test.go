@@ -25,7 +25,7 @@ func tinyTrainer(t *testing.T, config string, change func(o *recipe.Optimizer)) 
 	return trainer, all
 }
 
-// nextTokens are windows as a batch, and what follows each token.
+// nextTokens returns windows as a batch, and the token after each token.
 func nextTokens(windows [][]int32) (ops.Batch, []int32) {
 	var targets []int32
 	for i, w := range windows {
@@ -88,7 +88,7 @@ func TestStepWithoutGradient(t *testing.T) {
 	}
 }
 
-// Muon steps the layers' matrices, wherever a family keeps them; tables, heads, norms and biases go by AdamW.
+// Muon steps the layers' matrices, wherever a family stores them; tables, heads, norms and biases use AdamW.
 func TestMuonWeights(t *testing.T) {
 	for name, config := range golden.Tiny {
 		trainer, _ := tinyTrainer(t, config, func(o *recipe.Optimizer) { o.Name = recipe.Muon })

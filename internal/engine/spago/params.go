@@ -9,15 +9,14 @@ import (
 	"gqa/internal/model"
 )
 
-// Params are a model's trainable weights, as spago's nn.Param, each once (a tied head is the embedding itself).
+// Params are a model's trainable weights, as spago's nn.Param, each listed once (a tied head is the embedding).
 type Params struct {
 	nn.Module
 	List  []*nn.Param
-	Names []string // the forward pass's names, beside List
+	Names []string // the forward pass's names, parallel to List
 }
 
-// NewParams puts weights on a device, one after the other. Where that is the processor they are not copied: training changes them in
-// place.
+// NewParams loads weights to a device, one at a time. On the CPU they are not copied: training modifies them in place.
 func NewParams(d device.Device, arch *configs.Arch, weights model.Weights) (*Params, error) {
 	p := &Params{}
 	err := weights(func(w configs.Param, data []float32) error {
@@ -31,7 +30,7 @@ func NewParams(d device.Device, arch *configs.Arch, weights model.Weights) (*Par
 	return p, err
 }
 
-// Model builds the forward pass over the parameters.
+// Model returns the forward pass over the parameters.
 func (p *Params) Model(arch *configs.Arch) *model.Model[mat.Tensor] {
 	byName := make(map[string]mat.Tensor, len(p.List))
 	for i, name := range p.Names {
@@ -43,10 +42,10 @@ func (p *Params) Model(arch *configs.Arch) *model.Model[mat.Tensor] {
 	})
 }
 
-// Data is a parameter's values.
+// Data returns a parameter's values.
 func Data(p *nn.Param) device.Buffer { return valueOf(p).data }
 
-// Grad is a parameter's gradient of the last backward passes since its ZeroGrad; left out where there is none.
+// Grad returns the gradient accumulated since the parameter's last ZeroGrad; omitted if there is none.
 func Grad(p *nn.Param) device.Buffer {
 	if v := valueOf(p); !v.fresh {
 		return v.grad

@@ -9,7 +9,7 @@ import (
 	"gqa/internal/ops"
 )
 
-// What each operator computes, in float64 and by the definition.
+// Reference implementations of the operators by definition, in float64.
 
 func refEmbed(table []float64, cols int, ids []int32) []float64 {
 	var y []float64
@@ -19,7 +19,7 @@ func refEmbed(table []float64, cols int, ids []int32) []float64 {
 	return y
 }
 
-// refLinear is x [n, in] · wᵀ [in, out] + b [out]; b may be nil.
+// refLinear returns x [n, in] · wᵀ [in, out] + b [out]; b may be nil.
 func refLinear(x, w, b []float64, in, out int) []float64 {
 	y := make([]float64, len(x)/in*out)
 	for i := range y {
@@ -124,7 +124,7 @@ func refAttendBiased(q, k, v, bias []float64, a ops.Attention[mat.Tensor], b ops
 	return y
 }
 
-// refBias is [heads, length, length] out of a table [buckets, heads].
+// refBias returns the bias [heads, length, length] for a table [buckets, heads].
 func refBias(table []float64, r ops.Relative, heads, length int) []float64 {
 	var bias []float64
 	bucket := make([]int32, 2*length-1)

@@ -9,15 +9,15 @@ import (
 	"gqa/internal/device"
 )
 
-// node is one operator on the tape. spago starts every backward in a goroutine of its own as soon as its gradient is there;
-// the tape makes them wait for their turn, last recorded first. The kernels use all the cores anyway, sums then come in one
-// order whatever the scheduling, and a node's memory can be reused as soon as its backward is done.
+// node is an operator on the tape. spago starts each backward in its own goroutine as soon as its gradient is
+// available; the tape makes them wait for their turn, last recorded first. The kernels use all cores anyway, sums have
+// a fixed order regardless of scheduling, and a node's memory can be reused as soon as its backward is done.
 type node struct {
 	engine   *Engine
 	operands []mat.Tensor
 	out      *value
 	backward func(gy device.Buffer)
-	after    chan struct{} // closed when the node whose turn is before this one's is done; nil on the first
+	after    chan struct{} // closed when the node before this one in turn is done; nil for the first
 	done     chan struct{}
 }
 
@@ -29,7 +29,7 @@ func (n *node) Operands() []mat.Tensor { return n.operands }
 // Forward returns the result, which was computed when the node was recorded.
 func (n *node) Forward() (mat.Tensor, error) { return n.out, nil }
 
-// Backward adds to the operands' gradients, given that of the result.
+// Backward adds to the operands' gradients, given the gradient of the result.
 func (n *node) Backward(mat.Tensor) error {
 	if n.after != nil {
 		<-n.after
@@ -59,7 +59,8 @@ func (e *Engine) record(out *value, backward func(gy device.Buffer), operands ..
 	return ag.NewOperator(n).Run()
 }
 
-// serialize makes the nodes that loss depends on wait for one another. The others have no turn: spago never starts them.
+// serialize makes the nodes that loss depends on run one after another. The others have no turn: spago never starts
+// them.
 func (e *Engine) serialize(loss mat.Tensor) {
 	valueOf(loss).used = true
 	var after chan struct{}
@@ -77,8 +78,8 @@ func (e *Engine) serialize(loss mat.Tensor) {
 
 func valueOf(t mat.Tensor) *value { return t.Value().(*value) }
 
-// into gives the buffer for an operand's gradient and how to combine with it: 0 writes, 1 adds. ok is false where no
-// gradient is wanted.
+// into returns the buffer for an operand's gradient and whether to overwrite it (beta 0) or add to it (beta 1). ok is
+// false if no gradient is required.
 func (e *Engine) into(t mat.Tensor) (dst device.Buffer, beta float32, ok bool) {
 	v := valueOf(t)
 	if v.frozen {
@@ -88,7 +89,7 @@ func (e *Engine) into(t mat.Tensor) (dst device.Buffer, beta float32, ok bool) {
 	return dst, beta, true
 }
 
-// give makes grad, from alloc, an operand's gradient, or adds it to the one that is there.
+// give makes grad, which comes from alloc, an operand's gradient, or adds it to the existing one.
 func (e *Engine) give(t mat.Tensor, grad device.Buffer) {
 	v := valueOf(t)
 	switch {
@@ -103,7 +104,7 @@ func (e *Engine) give(t mat.Tensor, grad device.Buffer) {
 	}
 }
 
-// addTo lets write produce an operand's gradient where it can only be written, not added.
+// addTo accumulates an operand's gradient using write, which can only overwrite.
 func (e *Engine) addTo(t mat.Tensor, write func(dst device.Buffer)) {
 	dst, beta, ok := e.into(t)
 	switch {

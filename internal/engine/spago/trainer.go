@@ -22,7 +22,7 @@ type Trainer struct {
 
 var _ engine.Trainer = (*Trainer)(nil)
 
-// NewTrainer trains weights on d. Where that is the processor they change in place.
+// NewTrainer returns a trainer of weights on d. On the CPU it modifies them in place.
 func NewTrainer(d device.Device, o recipe.Optimizer, arch *configs.Arch, weights model.Weights) (*Trainer, error) {
 	params, err := NewParams(d, arch, weights)
 	if err != nil {
@@ -80,7 +80,7 @@ func (t *Trainer) Result(name string) []float32 {
 			return t.engine.device.Host(s.result())
 		}
 	}
-	panic(fmt.Sprintf("the model has no weight %q", name)) // names are those of arch.Params
+	panic(fmt.Sprintf("the model has no weight %q", name)) // name is one of arch.Params
 }
 
 // State implements engine.Trainer.

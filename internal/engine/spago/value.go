@@ -7,52 +7,52 @@ import (
 	"gqa/internal/device"
 )
 
-// value is a matrix of the graph, in a device's memory, with the gradient that flows into it. spago takes a mat.Matrix: the one
-// embedded is nil, and what spago calls is implemented here. spago's own Dense would clone the first gradient that it is given
-// and add the others under a lock; here an operator's backward writes or adds straight into the gradient's buffer (the tape runs
-// one backward at a time, so no lock is needed).
+// value is a matrix of the graph in a device's memory, with its gradient. spago requires a mat.Matrix: the embedded one
+// is nil, and the methods that spago calls are implemented here. spago's own Dense would clone the first gradient that
+// it receives and add the others under a lock; here an operator's backward writes or adds directly to the gradient's
+// buffer (the tape runs one backward at a time, so no lock is needed).
 type value struct {
 	mat.Matrix
 	device     device.Device
 	data       device.Buffer
 	rows, cols int
 	grad       device.Buffer
-	fresh      bool // grad holds nothing yet
-	frozen     bool // no gradient is wanted
-	used       bool // by what the loss depends on
+	fresh      bool // grad is empty
+	frozen     bool // does not require a gradient
+	used       bool // the loss depends on it
 	padded     bool // Embed gives row padding no gradient
 	padding    int32
 }
 
 var _ mat.Matrix = (*value)(nil)
 
-// newValue wraps data [rows, cols] of a device.
+// newValue wraps data [rows, cols] on a device.
 func newValue(d device.Device, data device.Buffer, rows, cols int) *value {
 	return &value{device: d, data: data, rows: rows, cols: cols, fresh: true}
 }
 
-// Shape is [rows, cols].
+// Shape returns [rows, cols].
 func (v *value) Shape() []int { return []int{v.rows, v.cols} }
 
-// Dims is 2.
+// Dims returns 2.
 func (v *value) Dims() int { return 2 }
 
-// Size is the number of elements.
+// Size returns the number of elements.
 func (v *value) Size() int { return v.rows * v.cols }
 
-// Data is the elements, on the host.
+// Data returns the elements, on the host.
 func (v *value) Data() float.Slice { return float.Make(v.device.Host(v.data)...) }
 
-// Item is the one element of a scalar, on the host.
+// Item returns the single element of a scalar, on the host.
 func (v *value) Item() float.Float { return float.Interface(v.device.Host(v.data)[0]) }
 
-// NewScalar is the gradient with which spago starts a backward pass.
+// NewScalar returns the gradient with which spago starts a backward pass.
 func (*value) NewScalar(x float64, _ ...mat.OptionsFunc) mat.Matrix { return mat.Scalar(float32(x)) }
 
-// Value is the value itself.
+// Value returns the value itself.
 func (v *value) Value() mat.Tensor { return v }
 
-// Grad is the accumulated gradient, or nil.
+// Grad returns the accumulated gradient, or nil.
 func (v *value) Grad() mat.Tensor {
 	if v.fresh {
 		return nil
@@ -60,13 +60,13 @@ func (v *value) Grad() mat.Tensor {
 	return (*gradient)(v)
 }
 
-// gradient is a value's gradient as spago hands it on: as what there is one of, and not as numbers.
+// gradient is a value's gradient as spago passes it on: only to show that there is one, not as numbers.
 type gradient value
 
-// Value is the gradient itself.
+// Value returns the gradient itself.
 func (g *gradient) Value() mat.Tensor { return g }
 
-// Data is the gradient's elements, on the host.
+// Data returns the gradient's elements, on the host.
 func (g *gradient) Data() float.Slice { return float.Make(g.device.Host(g.grad)...) }
 
 // HasGrad reports whether a gradient has been accumulated.
@@ -78,11 +78,11 @@ func (v *value) RequiresGrad() bool { return !v.frozen }
 // SetRequiresGrad freezes or unfreezes the value.
 func (v *value) SetRequiresGrad(b bool) { v.frozen = !b }
 
-// ZeroGrad forgets the gradient; its buffer stays for the next step.
+// ZeroGrad drops the gradient but keeps its buffer for the next step.
 func (v *value) ZeroGrad() { v.fresh = true }
 
-// AccGrad adds a gradient. An operator of this engine has already written it in place: then g is the gradient itself and
-// there is nothing to add.
+// AccGrad adds a gradient. An operator of this engine has already written it in place: then g is the gradient itself
+// and there is nothing to add.
 func (v *value) AccGrad(g mat.Tensor) {
 	if own, ok := g.(*gradient); ok && (*value)(own) == v {
 		return
@@ -95,8 +95,7 @@ func (v *value) AccGrad(g mat.Tensor) {
 	}
 }
 
-// written returns the buffer to write this value's gradient into, and 0 if it holds nothing yet or 1 if what is written must be
-// added to it.
+// written returns the buffer for this value's gradient, and 0 if it must be overwritten or 1 if it must be added to.
 func (v *value) written() (dst device.Buffer, beta float32) {
 	if !v.fresh {
 		return v.grad, 1

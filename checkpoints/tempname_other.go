@@ -4,17 +4,17 @@ package checkpoints
 
 import "os"
 
-func hold(string) (release func()) { return func() {} }
+func lockPath(string) (release func()) { return func() {} }
 
-func holdFile(*os.File) {}
+func lockFile(*os.File) {}
 
 func isLocked(string) (locked, known bool) { return false, false }
 
-// alive reports whether there is a process of that pid: Windows finds none that has ended.
+// alive reports whether there is a process with that pid. On Windows, FindProcess fails for one that has exited.
 func alive(pid int) bool {
 	p, err := os.FindProcess(pid)
 	if err == nil {
-		p.Release() //nolint:errcheck // it was only looked for
+		p.Release() //nolint:errcheck // only looked up
 	}
 	return err == nil
 }

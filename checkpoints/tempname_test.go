@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// deadPID is the pid of a process that has ended.
+// deadPID returns the pid of a process that has ended.
 func deadPID(t *testing.T) int {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
@@ -19,26 +19,26 @@ func deadPID(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
-// hiddenBy is a hidden name that m would have made for path.
-func hiddenBy(path, kind string, m maker) string {
+// tempBy returns a temporary name that m would have made for path.
+func tempBy(path, kind string, m maker) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+kind+"-"+m.String()+"-00000000")
 }
 
 func TestHiddenNames(t *testing.T) {
-	h, ok := parseHidden(besides("/x/a.tmp-1.b", tmpKind))
+	h, ok := parseTempName(tempPath("/x/a.tmp-1.b", tmpKind))
 	if !ok || h.base != "a.tmp-1.b" || h.kind != tmpKind || h.maker != *thisMaker() {
 		t.Errorf("got %+v, %v", h, ok)
 	}
 	for _, name := range []string{".out.tmp-0a1b2c3d", ".out.tmp", "out.tmp-00000000.00000000.1-00000000", ".out.new-00000000.00000000.1-00000000"} {
-		if _, ok := parseHidden(name); ok {
-			t.Errorf("%s counts as a hidden name", name)
+		if _, ok := parseTempName(name); ok {
+			t.Errorf("%s counts as a temporary name", name)
 		}
 	}
 }
 
 func thisMaker() *maker { m := thisProcess(); return &m }
 
-// TestLeftovers wants what a dead process was making removed, and nothing else.
+// TestLeftovers checks that the unfinished files of a dead process are removed, and nothing else.
 func TestLeftovers(t *testing.T) {
 	me, dead := thisProcess(), thisProcess()
 	dead.pid = deadPID(t)
@@ -68,7 +68,7 @@ func TestLeftovers(t *testing.T) {
 				t.Skip("no locks here")
 			}
 			target := filepath.Join(t.TempDir(), "out")
-			left := hiddenBy(target, tmpKind, test.by)
+			left := tempBy(target, tmpKind, test.by)
 			plant(t, left, map[string]string{"half": "written"})
 			if test.old {
 				if err := os.Chtimes(left, hourAgo, hourAgo); err != nil {
@@ -76,7 +76,7 @@ func TestLeftovers(t *testing.T) {
 				}
 			}
 			if test.lock {
-				defer hold(left)()
+				defer lockPath(left)()
 			}
 			newOutput(t, target, false).Abort()
 			_, err := os.Stat(left)
@@ -87,15 +87,15 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// TestLeftoversOfOthers has hidden names beside a target that are not its own.
+// TestLeftoversOfOthers has temporary names beside a target that are not its own.
 func TestLeftoversOfOthers(t *testing.T) {
 	dead := thisProcess()
 	dead.pid = deadPID(t)
 	parent := t.TempDir()
 	files := map[string]string{
 		".out.tmp-0a1b2c3d/mine": "", ".out.tmp": "", "out.tmp-mine": "",
-		filepath.Base(hiddenBy("other", tmpKind, dead)):   "",
-		filepath.Base(hiddenBy("out.old", tmpKind, dead)): "",
+		filepath.Base(tempBy("other", tmpKind, dead)):   "",
+		filepath.Base(tempBy("out.old", tmpKind, dead)): "",
 	}
 	plant(t, parent, files)
 	if err := RemoveLeftovers(filepath.Join(parent, "out")); err != nil {
@@ -122,13 +122,13 @@ func TestPutBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			parent := t.TempDir()
 			target := filepath.Join(parent, "out")
-			aside := hiddenBy(target, oldKind, dead)
+			aside := tempBy(target, oldKind, dead)
 			plant(t, aside, test.aside)
 			plant(t, target, test.target)
 			if err := RemoveLeftovers(target, marked); err != nil {
 				t.Fatal(err)
 			}
-			if test.want == nil { // left for a person to look at
+			if test.want == nil { // left for the user to look at
 				wantTree(t, aside, test.aside)
 				wantTree(t, target, test.target)
 				return
@@ -144,7 +144,7 @@ func TestWriteFileAtomicLeftovers(t *testing.T) {
 	dead.pid = deadPID(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
-	plant(t, dir, map[string]string{filepath.Base(hiddenBy(path, tmpKind, dead)): "half"})
+	plant(t, dir, map[string]string{filepath.Base(tempBy(path, tmpKind, dead)): "half"})
 	if err := WriteFileAtomic(path, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestCheckSpace(t *testing.T) {
 		t.Skip("the system does not tell")
 	}
 	const petabyte = 1e15
-	wantError(t, CheckSpace(path, 1000*petabyte), "takes 1 EB on the disk, which has ")
+	wantError(t, CheckSpace(path, 1000*petabyte), "needs 1 EB of disk space, but ")
 }
 
 func TestHubModel(t *testing.T) {
@@ -193,5 +193,5 @@ func TestHubModel(t *testing.T) {
 	if err := OutsideHub(cache); err != nil {
 		t.Error(err)
 	}
-	wantError(t, OutsideHub(revision), "is in a hub's cache", "unless it is asked for")
+	wantError(t, OutsideHub(revision), "is in a hub cache", "never written to by default")
 }

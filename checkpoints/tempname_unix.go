@@ -9,19 +9,20 @@ import (
 	"time"
 )
 
-// hold locks a file or folder for this process, until release or the end of the process.
-func hold(path string) (release func()) {
+// lockPath locks a file or folder until release is called or the process exits.
+func lockPath(path string) (release func()) {
 	f, err := os.Open(path)
 	if err != nil {
 		return func() {}
 	}
-	holdFile(f)
+	lockFile(f)
 	return func() { f.Close() }
 }
 
-// holdFile is hold of an open file, until it is closed. Others look at a lock for a moment, or hold that of a folder while
-// they rename what is in it; where the file system has no locks, or one is not to be had, there is none.
-func holdFile(f *os.File) {
+// lockFile locks an open file until it is closed. Other processes hold a lock only briefly, to test it or, on a folder,
+// while they rename its entries. If the file system has no locks, or the lock cannot be acquired, the file stays
+// unlocked.
+func lockFile(f *os.File) {
 	const tries, pause = 500, 10 * time.Millisecond
 	for range tries {
 		if err := flock(f, syscall.LOCK_EX); !errors.Is(err, syscall.EWOULDBLOCK) {
@@ -31,7 +32,7 @@ func holdFile(f *os.File) {
 	}
 }
 
-// flock does not wait.
+// flock does not block.
 func flock(f *os.File, how int) error {
 	for {
 		if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err != syscall.EINTR {
@@ -40,10 +41,10 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// isLocked reports whether a process holds path; known is false where that cannot be found out.
+// isLocked reports whether another process has locked path; known is false if that cannot be determined.
 func isLocked(path string) (locked, known bool) {
 	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() && !info.IsDir() { // a pipe might never open
+	if err != nil || !info.Mode().IsRegular() && !info.IsDir() { // opening a pipe might block
 		return false, false
 	}
 	f, err := os.Open(path)
@@ -55,7 +56,7 @@ func isLocked(path string) (locked, known bool) {
 	return errors.Is(err, syscall.EWOULDBLOCK), err == nil || errors.Is(err, syscall.EWOULDBLOCK)
 }
 
-// alive reports whether there is a process of that pid.
+// alive reports whether there is a process with that pid.
 func alive(pid int) bool {
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)

@@ -1,0 +1,106 @@
+package cuda
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// PathVar is the environment variable that names folders, separated by colons, to look for libraries in before all others.
+const PathVar = "GQA_CUDA_PATH"
+
+// Library is a shared library that the toolkit loads.
+type Library struct {
+	Name     string   // without the version: libcublasLt
+	Versions []string // of its file's name, newest first: 13 for libcublasLt.so.13
+	Needed   bool     // or only for some operations
+	For      string   // what it does here
+	wheels   []string // folders below site-packages that have it
+	Wheel    string   // the Python package that installs it
+}
+
+// Libraries lists the libraries in the order in which they are loaded.
+var Libraries = []Library{
+	{Name: "libcuda", Versions: []string{"1"}, Needed: true, For: "the driver", wheels: nil, Wheel: ""},
+	{Name: "libnvrtc", Versions: []string{"13", "12"}, Needed: true, For: "compiles the kernels for the GPU", wheels: []string{"nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"}, Wheel: "nvidia-cuda-nvrtc"},
+	{Name: "libcublasLt", Versions: []string{"13", "12"}, Needed: true, For: "matrix products", wheels: []string{"nvidia/cu13/lib", "nvidia/cublas/lib"}, Wheel: "nvidia-cublas"},
+	{Name: "libcudnn", Versions: []string{"9"}, For: "attention in bf16", wheels: []string{"nvidia/cudnn/lib"}, Wheel: "nvidia-cudnn-cu13"},
+	{Name: "libnccl", Versions: []string{"2"}, For: "several GPUs", wheels: []string{"nvidia/nccl/lib"}, Wheel: "nvidia-nccl-cu13"},
+}
+
+// Candidates returns what to load l by, in order: files of the folders in GQA_CUDA_PATH, names that the system's loader resolves,
+// and files where the driver, the CUDA toolkit, Linux distributions and Python's packages install it.
+func (l Library) Candidates() []string {
+	var all []string
+	add := func(dir string) {
+		for _, v := range l.Versions {
+			found, _ := filepath.Glob(filepath.Join(dir, l.Name+".so."+v)) // a pattern of ours
+			all = append(all, found...)
+		}
+	}
+	for dir := range strings.SplitSeq(os.Getenv(PathVar), ":") {
+		if dir != "" {
+			add(dir)
+			add(filepath.Join(dir, "lib64"))
+		}
+	}
+	for _, v := range l.Versions {
+		all = append(all, l.Name+".so."+v)
+	}
+	for _, dir := range systemDirs {
+		add(dir)
+	}
+	for _, site := range sitePackages() {
+		for _, wheel := range l.wheels {
+			add(filepath.Join(site, wheel))
+		}
+	}
+	return unique(all)
+}
+
+// systemDirs are patterns of folders.
+var systemDirs = []string{
+	"/usr/local/nvidia/lib64", "/usr/local/cuda/lib64", "/usr/local/cuda*/lib64", "/usr/local/cuda*/targets/*/lib", "/opt/cuda/lib64",
+	"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib",
+}
+
+// sitePackages returns the folders of Python's packages: of the active environment, of the python3 that is found first, of the
+// user and of the system.
+func sitePackages() []string {
+	var roots []string
+	for _, name := range []string{"VIRTUAL_ENV", "CONDA_PREFIX"} {
+		if dir := os.Getenv(name); dir != "" {
+			roots = append(roots, dir)
+		}
+	}
+	for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {
+		if _, err := os.Stat(filepath.Join(dir, "python3")); err == nil && filepath.Base(dir) == "bin" {
+			roots = append(roots, filepath.Dir(dir))
+		}
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		roots = append(roots, filepath.Join(home, ".local"))
+	}
+	roots = append(roots, "/usr/local", "/usr")
+	var all []string
+	for _, root := range roots {
+		for _, pattern := range []string{"lib/python3*/site-packages", "lib/python3*/dist-packages", "lib/python3/dist-packages"} {
+			found, _ := filepath.Glob(filepath.Join(root, pattern))
+			slices.SortFunc(found, func(a, b string) int { return cmp.Compare(b, a) }) // the newest Python first
+			all = append(all, found...)
+		}
+	}
+	return unique(all)
+}
+
+// unique returns the first of equal strings, in order.
+func unique(all []string) []string {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(all, func(s string) bool {
+		again := seen[s]
+		seen[s] = true
+		return again
+	})
+}

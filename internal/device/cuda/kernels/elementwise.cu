@@ -1,0 +1,59 @@
+// Operations on every number alike. n is how many there are.
+
+extern "C" __global__ void add(float* dst, const float* x, const float* y, i64 n) { EACH(i, n) dst[i] = x[i] + y[i]; }
+extern "C" __global__ void axpy(float s, const float* x, float* dst, i64 n) { EACH(i, n) dst[i] += s * x[i]; }
+extern "C" __global__ void scale(float* dst, float s, i64 n) { EACH(i, n) dst[i] *= s; }
+extern "C" __global__ void scale_by(float* dst, const float* s, i64 n) { EACH(i, n) dst[i] *= s[0]; }
+extern "C" __global__ void shift(float* dst, const float* x, float s, i64 n) { EACH(i, n) dst[i] = x[i] + s; }
+extern "C" __global__ void clip(float* dst, const float* x, float m, i64 n) { EACH(i, n) dst[i] = x[i] > m ? m : x[i] < -m ? -m : x[i]; }
+extern "C" __global__ void clip_backward(float* dx, const float* dy, const float* x, float m, i64 n) { EACH(i, n) dx[i] = fabsf(x[i]) <= m ? dy[i] : 0; }
+extern "C" __global__ void lerp(float* dst, const float* x, float s, i64 n) { EACH(i, n) dst[i] = (1 - s) * dst[i] + s * x[i]; }
+extern "C" __global__ void swap(float* x, float* y, i64 n) { EACH(i, n) { float t = x[i]; x[i] = y[i]; y[i] = t; } }
+
+// dst in one format is x in another.
+extern "C" __global__ void convert(void* dst, i64 dstFormat, const void* x, i64 format, i64 n) {
+  EACH(i, n) store(dst, i, load(x, i, format), dstFormat);
+}
+
+enum { RELU, SILU, GELU, GELU_TANH, QUICK_GELU, RELU2 };
+
+__device__ __forceinline__ float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+
+__device__ __forceinline__ float value(int act, float x) {
+  switch (act) {
+  case RELU: return fmaxf(x, 0);
+  case SILU: return x * sigmoid(x);
+  case GELU: return 0.5f * x * erfcf(-0.70710678118654752f * x);
+  case GELU_TANH: return 0.5f * x * (1 + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+  case QUICK_GELU: return x * sigmoid(1.702f * x);
+  case RELU2: return fmaxf(x, 0) * fmaxf(x, 0);
+  }
+  return x;
+}
+
+__device__ __forceinline__ float slope(int act, float x) {
+  switch (act) {
+  case RELU: return x > 0 ? 1 : 0;
+  case SILU: { float s = sigmoid(x); return s + x * s * (1 - s); }
+  case GELU: return 0.5f * erfcf(-0.70710678118654752f * x) + x * expf(-0.5f * x * x) * 0.39894228040143268f;
+  case GELU_TANH: {
+    const float c = 0.79788456080286536f;
+    float t = tanhf(c * (x + 0.044715f * x * x * x));
+    return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * c * (1 + 3 * 0.044715f * x * x);
+  }
+  case QUICK_GELU: { float s = sigmoid(1.702f * x); return s + x * s * (1 - s) * 1.702f; }
+  case RELU2: return 2 * fmaxf(x, 0);
+  }
+  return 1;
+}
+
+extern "C" __global__ void activate(i64 act, float* y, const float* x, i64 n) { EACH(i, n) y[i] = value(act, x[i]); }
+extern "C" __global__ void activate_backward(i64 act, float* dx, const float* dy, const float* x, i64 n) { EACH(i, n) dx[i] = dy[i] * slope(act, x[i]); }
+extern "C" __global__ void gate(i64 act, float* y, const float* g, const float* up, i64 n) { EACH(i, n) y[i] = value(act, g[i]) * up[i]; }
+extern "C" __global__ void gate_backward(i64 act, float* dg, float* dup, const float* dy, const float* g, const float* up, i64 n) {
+  EACH(i, n) {
+    float x = g[i], d = dy[i], u = up[i];
+    dg[i] = d * u * slope(act, x);
+    dup[i] = d * value(act, x);
+  }
+}

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 
+	"gqa/internal/activation"
+
 	"gqa/internal/cuda"
 	"gqa/internal/device"
 )
@@ -76,33 +78,28 @@ func (d *Device) Swap(x, y device.Buffer) {
 	d.each(elementwiseSource, "swap", n, addr(x), addr(y), uint64(n))
 }
 
-// activations are the kernels' numbers.
-var activations = []string{"relu", "silu", "gelu", "gelu_tanh", "quick_gelu", "relu2"}
-
-func activation(act string) uint64 { return uint64(slices.Index(activations, act)) }
-
 // Activate implements device.Elementwise.
-func (d *Device) Activate(act string, y, x device.Buffer) {
-	n := d.sameLength(act, y, x)
-	d.each(elementwiseSource, "activate", n, activation(act), addr(y), addr(x), uint64(n))
+func (d *Device) Activate(act activation.Func, y, x device.Buffer) {
+	n := d.sameLength(act.String(), y, x)
+	d.each(elementwiseSource, "activate", n, uint64(act), addr(y), addr(x), uint64(n))
 }
 
 // ActivateBackward implements device.Elementwise.
-func (d *Device) ActivateBackward(act string, dx, dy, x device.Buffer) {
-	n := d.sameLength(act, dx, dy, x)
-	d.each(elementwiseSource, "activate_backward", n, activation(act), addr(dx), addr(dy), addr(x), uint64(n))
+func (d *Device) ActivateBackward(act activation.Func, dx, dy, x device.Buffer) {
+	n := d.sameLength(act.String(), dx, dy, x)
+	d.each(elementwiseSource, "activate_backward", n, uint64(act), addr(dx), addr(dy), addr(x), uint64(n))
 }
 
 // Gate implements device.Elementwise.
-func (d *Device) Gate(act string, y, gate, up device.Buffer) {
-	n := d.sameLength(act, y, gate, up)
-	d.each(elementwiseSource, "gate", n, activation(act), addr(y), addr(gate), addr(up), uint64(n))
+func (d *Device) Gate(act activation.Func, y, gate, up device.Buffer) {
+	n := d.sameLength(act.String(), y, gate, up)
+	d.each(elementwiseSource, "gate", n, uint64(act), addr(y), addr(gate), addr(up), uint64(n))
 }
 
 // GateBackward implements device.Elementwise.
-func (d *Device) GateBackward(act string, dgate, dup, dy, gate, up device.Buffer) {
-	n := d.sameLength(act, dgate, dup, dy, gate, up)
-	d.each(elementwiseSource, "gate_backward", n, activation(act), addr(dgate), addr(dup), addr(dy), addr(gate), addr(up), uint64(n))
+func (d *Device) GateBackward(act activation.Func, dgate, dup, dy, gate, up device.Buffer) {
+	n := d.sameLength(act.String(), dgate, dup, dy, gate, up)
+	d.each(elementwiseSource, "gate_backward", n, uint64(act), addr(dgate), addr(dup), addr(dy), addr(gate), addr(up), uint64(n))
 }
 
 // Gemm implements device.Products.

@@ -15,7 +15,8 @@ extern "C" __global__ void convert(void* dst, i64 dstFormat, const void* x, i64 
   EACH(i, n) store(dst, i, load(x, i, format), dstFormat);
 }
 
-enum { RELU, SILU, GELU, GELU_TANH, QUICK_GELU, RELU2 };
+// The functions of package activation.
+enum { IDENTITY, RELU, SILU, GELU, GELU_TANH, QUICK_GELU, RELU2 };
 
 __device__ __forceinline__ float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 

@@ -104,7 +104,7 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 		return nil, fmt.Errorf("%w; set a smaller batch and a larger accumulate, or a smaller seq_len", err)
 	}
 	t.objective = d.Objective
-	if t.teacher, err = openTeacher(ctx, recipe, o.arch, d); err != nil {
+	if t.teacher, err = openTeacher(ctx, t.device, recipe, o.arch, d); err != nil {
 		return nil, err
 	}
 	id := identity{Data: &d.fingerprint, Valid: d.held}
@@ -162,6 +162,8 @@ func (r *run) next(ctx context.Context) error {
 		return fmt.Errorf("step %d: %w; see gqa-eval quality %s --data %s", step, err, r.recipe.Distill.Teacher, r.recipe.Data)
 	case errors.Is(err, errCache):
 		return fmt.Errorf("step %d: %w; %s", step, err, r.resumable())
+	case err != nil && r.trainer.Err() != nil:
+		return fmt.Errorf("step %d: %w; set a smaller batch and a larger accumulate if memory is short; %s", step, err, r.resumable())
 	case err != nil:
 		return r.diverged(step, err)
 	}

@@ -99,7 +99,7 @@ func existing(o Options, recipe *recipe.Recipe) (same bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	old.Threads = recipe.Threads // does not change the result
+	old.Threads, old.Device = recipe.Threads, recipe.Device // a run may be resumed on others
 	if data.LabelRows(recipe.Data) == old.SeqLen {
 		old.SeqLen = recipe.SeqLen // the data's rows decided
 	}

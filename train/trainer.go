@@ -1,13 +1,15 @@
 package train
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
 	"gqa/configs"
 	"gqa/configs/recipe"
 	"gqa/internal/data"
-	"gqa/internal/device/cpu"
+	"gqa/internal/device"
+	"gqa/internal/devices"
 	"gqa/internal/engine"
 	"gqa/internal/engine/spago"
 	"gqa/internal/model"
@@ -16,15 +18,20 @@ import (
 // trainer is a model in training with what a step needs beside it.
 type trainer struct {
 	engine.Trainer
+	device    device.Device
 	recipe    *recipe.Recipe
 	objective data.Objective
 	teacher   *teacher // nil: none
 }
 
-// newTrainer trains weights, in place.
+// newTrainer trains weights on the recipe's device; on the processor in place.
 func newTrainer(recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
-	t, err := spago.NewTrainer(cpu.New(), recipe.Optimizer, arch, weights)
-	return &trainer{Trainer: t, recipe: recipe, objective: data.NextToken{}}, err
+	d, err := devices.Open(cmp.Or(recipe.Device, devices.Auto))
+	if err != nil {
+		return nil, err
+	}
+	t, err := spago.NewTrainer(d, recipe.Optimizer, arch, weights)
+	return &trainer{Trainer: t, device: d, recipe: recipe, objective: data.NextToken{}}, err
 }
 
 // outcome is what one step saw: the loss before it in nats per token, with its parts where there is a teacher, the norm of
@@ -45,6 +52,9 @@ func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
 		}
 	}
 	out.gradNorm = t.GradNorm()
+	if err := t.Err(); err != nil {
+		return out, err
+	}
 	if !isFinite(out.gradNorm) {
 		return out, fmt.Errorf("the gradient norm is %v", out.gradNorm)
 	}
@@ -66,6 +76,9 @@ func (t *trainer) accumulate(out *outcome, first int, windows [][]int32) error {
 		return err
 	}
 	value, ce, kl := loss.Read()
+	if err := t.Err(); err != nil {
+		return err
+	}
 	switch {
 	case t.teacher != nil && isFinite(ce) && !isFinite(kl):
 		return fmt.Errorf("%w: the divergence from its predictions is %v", errTeacher, kl)

@@ -48,6 +48,10 @@ type Recipe struct {
 	LogEvery     int    `yaml:"log_every"`     // steps between log lines
 	ExportDType  string `yaml:"export_dtype"`  // keep, f32, bf16 or f16
 	Threads      int    `yaml:"threads"`       // 0: one per core; does not change the result
+
+	// Device is what a run computes on: auto, cpu, cuda or cuda:N. Empty is auto, the first GPU where there is one. A run may be resumed on
+	// another device.
+	Device string `yaml:"device,omitempty" json:",omitempty"`
 }
 
 // Optimizer is how a step follows its gradient.

@@ -107,6 +107,8 @@ type Device interface {
 	// Until makes the device skip expensive operations once ctx is done. Results are meaningless from then on; the caller checks
 	// ctx.
 	Until(ctx context.Context)
+	// Err returns the first error of an operation; nil if there was none. After an error nothing more is computed.
+	Err() error
 }
 
 // Memory gives buffers and takes them back.
@@ -162,7 +164,7 @@ type Products interface {
 	SumRows(dbias, dy Buffer, rows, dim int) // adds every row of dy to dbias [dim]
 }
 
-// Norms normalise rows [rows, dim]. w and b may be left out.
+// Norms normalise rows [rows, dim]. w and b are [dim], or [heads, dim]: then row r takes that of head r mod heads. They may be left out.
 type Norms interface {
 	RMSNorm(y, inv, x, w Buffer, rows, dim int, eps float32)
 	RMSNormBackward(dx, dw, dy, x, w, inv Buffer, rows, dim int) // writes dx, adds to dw

@@ -25,6 +25,8 @@ type Trainer interface {
 	Result(name string) []float32
 	// State lists what the next step needs beside the result.
 	State() []State
+	// Err returns the first error of the device, such as that its memory does not suffice. After one, results mean nothing.
+	Err() error
 	// Close gives the trainer's memory back.
 	Close() error
 }

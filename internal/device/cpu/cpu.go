@@ -39,6 +39,9 @@ func New() *Device {
 // Until implements device.Device.
 func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
 
+// Err implements device.Device. No operation fails.
+func (*Device) Err() error { return nil }
+
 func (d *Device) stopped() bool { return d.ctx.Err() != nil }
 
 // SetThreads makes kernels compute on n threads; 0 stands for one per core.

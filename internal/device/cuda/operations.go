@@ -136,11 +136,11 @@ func (d *Device) AddRows(y, bias device.Buffer, rows, dim int) {
 
 // SumRows implements device.Products.
 func (d *Device) SumRows(dbias, dy device.Buffer, rows, dim int) {
-	d.sumColumns(dbias, dy, device.Buffer{}, device.Buffer{}, device.Buffer{}, rows, dim)
+	d.sumColumns(dbias, dy, device.Buffer{}, device.Buffer{}, device.Buffer{}, 1, rows, dim)
 }
 
-// sumColumns adds the sums of dy's columns, or of dy·(x - mean)·inv, to dst [dim].
-func (d *Device) sumColumns(dst, dy, x, mean, inv device.Buffer, rows, dim int) {
+// sumColumns adds the sums of the columns of dy [rows, dim], or of dy·(x - mean)·inv, to dst [dim]. Rows hold those of heads norms.
+func (d *Device) sumColumns(dst, dy, x, mean, inv device.Buffer, heads, rows, dim int) {
 	if rows == 0 {
 		return
 	}
@@ -149,37 +149,43 @@ func (d *Device) sumColumns(dst, dy, x, mean, inv device.Buffer, rows, dim int) 
 	part := d.New(device.F32, parts*dim)
 	defer d.Free(part)
 	d.launch(rowsSource, "column_sums", cuda.Grid{X: (dim + 31) / 32, Y: parts, TX: 32, TY: 8},
-		addr(part), addr(dy), addr(x), addr(mean), addr(inv), uint64(rows), uint64(dim), per)
+		addr(part), addr(dy), addr(x), addr(mean), addr(inv), uint64(heads), uint64(rows), uint64(dim), per)
 	d.each(rowsSource, "add_parts", dim, addr(dst), addr(part), uint64(parts), uint64(dim))
 }
 
+// normHeads is how many heads the weight [heads, dim] of a norm is of.
+func normHeads(w device.Buffer, dim int) uint64 { return uint64(max(w.Len()/dim, 1)) }
+
 // RMSNorm implements device.Norms.
 func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32) {
-	d.rows(rowsSource, "rms_norm", rows, dim, addr(y), addr(inv), addr(x), addr(w), uint64(dim), cuda.Float(eps))
+	d.rows(rowsSource, "rms_norm", rows, dim, addr(y), addr(inv), addr(x), addr(w), normHeads(w, dim), uint64(dim), cuda.Float(eps))
 }
 
 // RMSNormBackward implements device.Norms.
 func (d *Device) RMSNormBackward(dx, dw, dy, x, w, inv device.Buffer, rows, dim int) {
 	if !dw.None() { // before dx, which may be dy
-		d.sumColumns(dw, dy, x, device.Buffer{}, inv, rows, dim)
+		heads := int(normHeads(dw, dim))
+		d.sumColumns(dw, dy, x, device.Buffer{}, inv, heads, rows/heads, heads*dim)
 	}
-	d.rows(rowsSource, "rms_norm_backward", rows, dim, addr(dx), addr(dy), addr(x), addr(w), addr(inv), uint64(dim))
+	d.rows(rowsSource, "rms_norm_backward", rows, dim, addr(dx), addr(dy), addr(x), addr(w), addr(inv), normHeads(w, dim), uint64(dim))
 }
 
 // LayerNorm implements device.Norms.
 func (d *Device) LayerNorm(y, mean, inv, x, w, b device.Buffer, rows, dim int, eps float32) {
-	d.rows(rowsSource, "layer_norm", rows, dim, addr(y), addr(mean), addr(inv), addr(x), addr(w), addr(b), uint64(dim), cuda.Float(eps))
+	d.rows(rowsSource, "layer_norm", rows, dim, addr(y), addr(mean), addr(inv), addr(x), addr(w), addr(b), max(normHeads(w, dim), normHeads(b, dim)), uint64(dim), cuda.Float(eps))
 }
 
 // LayerNormBackward implements device.Norms.
 func (d *Device) LayerNormBackward(dx, dw, db, dy, x, w, mean, inv device.Buffer, rows, dim int) {
 	if !dw.None() {
-		d.sumColumns(dw, dy, x, mean, inv, rows, dim)
+		heads := int(normHeads(dw, dim))
+		d.sumColumns(dw, dy, x, mean, inv, heads, rows/heads, heads*dim)
 	}
 	if !db.None() {
-		d.SumRows(db, dy, rows, dim)
+		heads := int(normHeads(db, dim))
+		d.SumRows(db, dy, rows/heads, heads*dim)
 	}
-	d.rows(rowsSource, "layer_norm_backward", rows, dim, addr(dx), addr(dy), addr(x), addr(w), addr(mean), addr(inv), uint64(dim))
+	d.rows(rowsSource, "layer_norm_backward", rows, dim, addr(dx), addr(dy), addr(x), addr(w), addr(mean), addr(inv), normHeads(w, dim), uint64(dim))
 }
 
 // rope is a table of cosines and sines [positions, planes].

@@ -99,5 +99,8 @@ func (t *Trainer) State() (all []engine.State) {
 	return all
 }
 
+// Err implements engine.Trainer.
+func (t *Trainer) Err() error { return t.engine.device.Err() }
+
 // Close implements engine.Trainer.
 func (*Trainer) Close() error { return nil }

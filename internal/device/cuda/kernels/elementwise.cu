@@ -18,16 +18,17 @@ extern "C" __global__ void convert(void* dst, i64 dstFormat, const void* x, i64 
 // The functions of package activation.
 enum { IDENTITY, RELU, SILU, GELU, GELU_TANH, QUICK_GELU, RELU2 };
 
+__device__ __forceinline__ float relu(float x) { return x < 0 ? 0 : x; } // NaN stays, unlike with fmaxf
 __device__ __forceinline__ float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 
 __device__ __forceinline__ float value(int act, float x) {
   switch (act) {
-  case RELU: return fmaxf(x, 0);
+  case RELU: return relu(x);
   case SILU: return x * sigmoid(x);
   case GELU: return 0.5f * x * erfcf(-0.70710678118654752f * x);
   case GELU_TANH: return 0.5f * x * (1 + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
   case QUICK_GELU: return x * sigmoid(1.702f * x);
-  case RELU2: return fmaxf(x, 0) * fmaxf(x, 0);
+  case RELU2: return relu(x) * relu(x);
   }
   return x;
 }
@@ -43,7 +44,7 @@ __device__ __forceinline__ float slope(int act, float x) {
     return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * c * (1 + 3 * 0.044715f * x * x);
   }
   case QUICK_GELU: { float s = sigmoid(1.702f * x); return s + x * s * (1 - s) * 1.702f; }
-  case RELU2: return 2 * fmaxf(x, 0);
+  case RELU2: return 2 * relu(x);
   }
   return 1;
 }

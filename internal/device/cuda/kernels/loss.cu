@@ -61,7 +61,7 @@ extern "C" __global__ void distill(float* ce, float* kl, float* logits, const fl
   cross = blockSum(cross);
   if (threadIdx.x == 0) {
     ce[blockIdx.x] = hard.top + logf(hard.sum) - z[target];
-    kl[blockIdx.x] = fmaxf(cross, 0);
+    kl[blockIdx.x] = cross < 0 ? 0 : cross; // NaN stays
   }
   __syncthreads();
   float klScale = scale * weight * temperature;
@@ -92,7 +92,7 @@ extern "C" __global__ void distill_top(float* ce, float* kl, float* logits, cons
   if (pTail > 0) sum += pTail * logf(pTail / qTail);
   if (threadIdx.x == 0) {
     ce[blockIdx.x] = hard.top + logf(hard.sum) - z[target];
-    kl[blockIdx.x] = fmaxf(sum, 0);
+    kl[blockIdx.x] = sum < 0 ? 0 : sum;
   }
   __syncthreads();
   float klScale = scale * weight * temperature, ratio = pTail / qTail;

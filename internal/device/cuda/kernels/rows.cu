@@ -1,9 +1,11 @@
-// Operations on rows [rows, dim]: a block a row unless it says otherwise.
+// Operations on rows [rows, dim]: a block a row unless it says otherwise. The weight and bias of a norm are [heads, dim]: row r takes that
+// of head r mod heads.
 
 extern "C" __global__ void add_rows(float* y, const float* bias, i64 rows, i64 dim) { EACH(i, rows * dim) y[i] += bias[i % dim]; }
 
-extern "C" __global__ void rms_norm(float* y, float* inv, const float* x, const float* w, i64 dim, float eps) {
+extern "C" __global__ void rms_norm(float* y, float* inv, const float* x, const float* w, i64 heads, i64 dim, float eps) {
   const float* row = x + blockIdx.x * dim;
+  if (w) w += blockIdx.x % heads * dim;
   float squares = 0;
   for (i64 i = threadIdx.x; i < dim; i += blockDim.x) squares += row[i] * row[i];
   float r = 1 / sqrtf(blockSum(squares) / dim + eps);
@@ -12,7 +14,8 @@ extern "C" __global__ void rms_norm(float* y, float* inv, const float* x, const 
 }
 
 // dx = inv·(dy·w - xn·mean(dy·w·xn)) with xn = x·inv
-extern "C" __global__ void rms_norm_backward(float* dx, const float* dy, const float* x, const float* w, const float* inv, i64 dim) {
+extern "C" __global__ void rms_norm_backward(float* dx, const float* dy, const float* x, const float* w, const float* inv, i64 heads, i64 dim) {
+  if (w) w += blockIdx.x % heads * dim;
   i64 at = blockIdx.x * dim;
   float r = inv[blockIdx.x], dot = 0;
   for (i64 i = threadIdx.x; i < dim; i += blockDim.x) dot += dy[at + i] * (w ? w[i] : 1) * x[at + i] * r;
@@ -20,8 +23,10 @@ extern "C" __global__ void rms_norm_backward(float* dx, const float* dy, const f
   for (i64 i = threadIdx.x; i < dim; i += blockDim.x) dx[at + i] = r * (dy[at + i] * (w ? w[i] : 1) - x[at + i] * r * dot);
 }
 
-extern "C" __global__ void layer_norm(float* y, float* mean, float* inv, const float* x, const float* w, const float* b, i64 dim, float eps) {
+extern "C" __global__ void layer_norm(float* y, float* mean, float* inv, const float* x, const float* w, const float* b, i64 heads, i64 dim, float eps) {
   const float* row = x + blockIdx.x * dim;
+  if (w) w += blockIdx.x % heads * dim;
+  if (b) b += blockIdx.x % heads * dim;
   float sum = 0, squares = 0;
   for (i64 i = threadIdx.x; i < dim; i += blockDim.x) sum += row[i];
   float m = blockSum(sum) / dim;
@@ -35,7 +40,8 @@ extern "C" __global__ void layer_norm(float* y, float* mean, float* inv, const f
 }
 
 // dx = inv·(g - mean(g) - xn·mean(g·xn)) with g = dy·w, xn = (x - mean)·inv
-extern "C" __global__ void layer_norm_backward(float* dx, const float* dy, const float* x, const float* w, const float* mean, const float* inv, i64 dim) {
+extern "C" __global__ void layer_norm_backward(float* dx, const float* dy, const float* x, const float* w, const float* mean, const float* inv, i64 heads, i64 dim) {
+  if (w) w += blockIdx.x % heads * dim;
   i64 at = blockIdx.x * dim;
   float m = mean[blockIdx.x], r = inv[blockIdx.x], sum = 0, dot = 0;
   for (i64 i = threadIdx.x; i < dim; i += blockDim.x) {
@@ -49,15 +55,16 @@ extern "C" __global__ void layer_norm_backward(float* dx, const float* dy, const
 }
 
 // Sums over a part of the rows for each column: of dy, or with x of dy·(x - mean)·inv. Blocks of 32 by 8 threads, the second
-// dimension of the grid counts the parts of `per` rows. part [parts, dim]
-extern "C" __global__ void column_sums(float* part, const float* dy, const float* x, const float* mean, const float* inv, i64 rows, i64 dim, i64 per) {
+// dimension of the grid counts the parts of `per` rows. A row holds those of heads norms. part [parts, dim]
+extern "C" __global__ void column_sums(float* part, const float* dy, const float* x, const float* mean, const float* inv, i64 heads, i64 rows, i64 dim, i64 per) {
   __shared__ float sums[8][32];
   i64 c = blockIdx.x * 32 + threadIdx.x, end = min((blockIdx.y + 1) * per, rows);
   float sum = 0;
   if (c < dim)
     for (i64 r = blockIdx.y * per + threadIdx.y; r < end; r += 8) {
       float d = dy[r * dim + c];
-      sum += x ? d * (x[r * dim + c] - (mean ? mean[r] : 0)) * inv[r] : d;
+      i64 norm = r * heads + c / (dim / heads);
+      sum += x ? d * (x[r * dim + c] - (mean ? mean[norm] : 0)) * inv[norm] : d;
     }
   sums[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();

@@ -15,6 +15,7 @@ type lib struct {
 	Library
 	path   string // by which it was loaded
 	handle uintptr
+	symbol uintptr // the address of one of its functions
 }
 
 // load loads a library and binds functions of it by name. Each binding is a pointer to a function variable.
@@ -27,8 +28,11 @@ func load(name string, mode int, bindings map[string]any) (*lib, error) {
 			tried = append(tried, fmt.Sprintf("%s (%v)", path, err))
 			continue
 		}
-		found := &lib{l, path, handle}
-		return found, found.bind(bindings)
+		found := &lib{Library: l, path: path, handle: handle}
+		if err := found.bind(bindings); err != nil {
+			return nil, err
+		}
+		return found, nil
 	}
 	return nil, &MissingError{Library: l, Tried: tried}
 }
@@ -49,6 +53,7 @@ func (l *lib) bind(bindings map[string]any) error {
 			return fmt.Errorf("%s has no function %s: install a newer version (%s)", l.path, name, l.Wheel)
 		}
 		purego.RegisterFunc(f, symbol)
+		l.symbol = symbol
 	}
 	return nil
 }
@@ -59,13 +64,15 @@ type MissingError struct {
 	Tried []string // with what the loader said of each
 }
 
-// Error says how to get the library.
+// Error says how to get the library, and what is wrong with the files of it that there are.
 func (e *MissingError) Error() string {
-	how := "install the NVIDIA driver"
-	if e.Wheel != "" {
-		how = "install it (pip install " + e.Wheel + "), or name its folder in " + PathVar
+	broken := ""
+	for _, tried := range e.Tried {
+		if strings.HasPrefix(tried, "/") { // plain names fail wherever the library is not where the loader looks
+			broken = "; " + tried
+		}
 	}
-	return fmt.Sprintf("%s.so.%s (%s) cannot be loaded: %s", e.Name, strings.Join(e.Versions, " or "), e.For, how)
+	return fmt.Sprintf("%s.so.%s (%s) cannot be loaded: %s%s", e.Name, strings.Join(e.Versions, " or "), e.For, e.How(0), broken)
 }
 
 // The functions of the driver.

@@ -1,7 +1,6 @@
 package cuda
 
 import (
-	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,20 +14,53 @@ const PathVar = "GQA_CUDA_PATH"
 type Library struct {
 	Name     string   // without the version: libcublasLt
 	Versions []string // of its file's name, newest first: 13 for libcublasLt.so.13
+	Minimum  string   // the oldest version that works; of libcuda the version of CUDA that the driver supports
 	Needed   bool     // or only for some operations
 	For      string   // what it does here
 	wheels   []string // folders below site-packages that have it
-	Wheel    string   // the Python package that installs it
+	Wheel    string   // the Python package that installs it, for CUDA 13; empty: it comes with the driver
 }
 
 // Libraries lists the libraries in the order in which they are loaded.
 var Libraries = []Library{
-	{Name: "libcuda", Versions: []string{"1"}, Needed: true, For: "the driver", wheels: nil, Wheel: ""},
-	{Name: "libnvrtc", Versions: []string{"13", "12"}, Needed: true, For: "compiles the kernels for the GPU", wheels: []string{"nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"}, Wheel: "nvidia-cuda-nvrtc"},
-	{Name: "libcublasLt", Versions: []string{"13", "12"}, Needed: true, For: "matrix products", wheels: []string{"nvidia/cu13/lib", "nvidia/cublas/lib"}, Wheel: "nvidia-cublas"},
-	{Name: "libcudnn", Versions: []string{"9"}, For: "attention in bf16", wheels: []string{"nvidia/cudnn/lib"}, Wheel: "nvidia-cudnn-cu13"},
-	{Name: "libnccl", Versions: []string{"2"}, For: "several GPUs", wheels: []string{"nvidia/nccl/lib"}, Wheel: "nvidia-nccl-cu13"},
+	{
+		Name: "libcuda", Versions: []string{"1"}, Minimum: "12.0", Needed: true, For: "the driver",
+	},
+	{
+		Name: "libnvrtc", Versions: []string{"13", "12"}, Minimum: "12.0", Needed: true, For: "compiles the kernels for the GPU",
+		wheels: []string{"nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"}, Wheel: "nvidia-cuda-nvrtc",
+	},
+	{
+		Name: "libcublasLt", Versions: []string{"13", "12"}, Minimum: "12.0", Needed: true, For: "matrix products",
+		wheels: []string{"nvidia/cu13/lib", "nvidia/cublas/lib"}, Wheel: "nvidia-cublas",
+	},
+	{
+		Name: "libcudnn", Versions: []string{"9"}, Minimum: "9.6", For: "attention in bf16",
+		wheels: []string{"nvidia/cudnn/lib"}, Wheel: "nvidia-cudnn-cu13",
+	},
+	{
+		Name: "libnccl", Versions: []string{"2"}, Minimum: "2.18", For: "several GPUs",
+		wheels: []string{"nvidia/nccl/lib", "nvidia/cu13/lib"}, Wheel: "nvidia-nccl-cu13",
+	},
 }
+
+// How says how to get the library. cuda is the major version of CUDA that the driver supports, 0 if it is not known.
+func (l Library) How(cuda int) string {
+	if l.Wheel == "" {
+		return "install the NVIDIA driver"
+	}
+	wheel, older := l.Wheel, l.wheelBase()+"-cu12"
+	switch {
+	case cuda == 0:
+		wheel += " (or " + older + " for a driver of CUDA 12)"
+	case cuda < 13:
+		wheel = older
+	}
+	return "pip install " + wheel + ", or name the folder that has it in " + PathVar
+}
+
+// wheelBase is the name of the Python package without a version of CUDA.
+func (l Library) wheelBase() string { return strings.TrimSuffix(l.Wheel, "-cu13") }
 
 // Candidates returns what to load l by, in order: files of the folders in GQA_CUDA_PATH, names that the system's loader resolves,
 // and files where the driver, the CUDA toolkit, Linux distributions and Python's packages install it.
@@ -88,11 +120,23 @@ func sitePackages() []string {
 	for _, root := range roots {
 		for _, pattern := range []string{"lib/python3*/site-packages", "lib/python3*/dist-packages", "lib/python3/dist-packages"} {
 			found, _ := filepath.Glob(filepath.Join(root, pattern))
-			slices.SortFunc(found, func(a, b string) int { return cmp.Compare(b, a) }) // the newest Python first
+			slices.SortStableFunc(found, newerPython)
 			all = append(all, found...)
 		}
 	}
 	return unique(all)
+}
+
+// newerPython orders folders of packages, lib/python3.12/site-packages, by their Python, the newest first.
+func newerPython(a, b string) int {
+	version := func(dir string) string { return strings.TrimPrefix(filepath.Base(filepath.Dir(dir)), "python") }
+	switch va, vb := version(a), version(b); {
+	case Older(vb, va):
+		return -1
+	case Older(va, vb):
+		return 1
+	}
+	return 0
 }
 
 // unique returns the first of equal strings, in order.

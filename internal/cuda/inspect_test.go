@@ -6,8 +6,10 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // fake compiles a library whose functions return what they are given here: "int f(int *v)" and its body.
@@ -52,5 +54,16 @@ func TestInspect(t *testing.T) {
 				t.Errorf("a file that is no library: %v", l.Err)
 			}
 		}
+	}
+}
+
+// A GPU that cannot be opened leaves nothing behind: a collection would end the process with a panic.
+func TestOpenNone(t *testing.T) {
+	if _, err := Open(1 << 20); err == nil {
+		t.Fatal("GPU 1048576 is there")
+	}
+	for range 3 {
+		runtime.GC()
+		time.Sleep(time.Millisecond) // finalizers run by themselves
 	}
 }

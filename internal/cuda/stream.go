@@ -72,11 +72,11 @@ func Count() (int, error) {
 // serve is the thread that makes the calls.
 func (g *GPU) serve(ready chan<- error) {
 	runtime.LockOSThread()
-	g.pinned.Pin(g.params)
 	if err := g.start(); err != nil {
 		ready <- err
 		return
 	}
+	g.pinned.Pin(g.params) // not before: a GPU that cannot be used is collected
 	ready <- nil
 	for f := range g.work {
 		f()

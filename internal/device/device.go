@@ -248,6 +248,9 @@ type Distillation struct {
 // Preciser is a device that can also sum in float64, slowly, wherever a forward pass of f32 weights rounds.
 type Preciser interface{ Precise() Device }
 
+// Namer is a device other than the processor, with a name to tell people.
+type Namer interface{ Name() string }
+
 // Losses compare logits [rows, vocab] with what they should predict. Rows whose target is negative do not count. The loss of each row
 // is written to a buffer [rows].
 type Losses interface {

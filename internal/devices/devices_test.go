@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -15,9 +16,12 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1:2", "CPU"} {
-		if _, err := Open(name); err == nil || !strings.Contains(err.Error(), "unknown device") {
+		if _, err := Open(name); err == nil || !strings.Contains(err.Error(), "want auto, cpu, cuda or cuda:N") {
 			t.Errorf("%q: error %v", name, err)
 		}
+	}
+	if err := Check("cuda:1"); (err == nil) != GPUs || err != nil && !errors.Is(err, ErrBuild) {
+		t.Errorf("GPU 1 of a build that uses GPUs %v: %v", GPUs, err)
 	}
 	if d, err := Open(Auto); d == nil || err != nil {
 		t.Errorf("auto: %v", err)

@@ -7,6 +7,9 @@ import (
 	"gqa/internal/device/cuda"
 )
 
+// GPUs says whether this build uses GPUs.
+const GPUs = true
+
 func openGPU(n int) (device.Device, error) {
 	d, err := cuda.Open(n)
 	if err != nil {

@@ -2,13 +2,9 @@
 
 package devices
 
-import (
-	"errors"
+import "gqa/internal/device"
 
-	"gqa/internal/device"
-)
+// GPUs says whether this build uses GPUs.
+const GPUs = false
 
-// errNoCUDA says how to get a build that uses GPUs.
-var errNoCUDA = errors.New("this build computes on the processor alone: build with CGO_ENABLED=0 go install -tags cuda ./cmd/... on Linux to use NVIDIA GPUs")
-
-func openGPU(int) (device.Device, error) { return nil, errNoCUDA }
+func openGPU(int) (device.Device, error) { return nil, ErrBuild }

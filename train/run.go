@@ -76,7 +76,11 @@ func prepare(ctx context.Context, recipe *recipe.Recipe) (*run, error) {
 	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
 	}
-	o, t, err := openOrigin(ctx, recipe.Model, recipe)
+	dev, err := openDevice(recipe)
+	if err != nil {
+		return nil, err
+	}
+	o, t, err := openOrigin(ctx, dev, recipe.Model, recipe)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
@@ -107,6 +111,9 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 	if t.teacher, err = openTeacher(ctx, t.device, recipe, o.arch, d); err != nil {
 		return nil, err
 	}
+	if err := t.device.Err(); err != nil {
+		return nil, loadingError(err)
+	}
 	id := identity{Data: &d.fingerprint, Valid: d.held}
 	if t.teacher != nil {
 		id.Teacher = &t.teacher.sum
@@ -117,6 +124,9 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 	s := state{SourceDType: o.dtype.String()}
 	return &run{recipe: recipe, origin: o, data: d, trainer: t, state: s, identity: id, saved: -1}, nil
 }
+
+// loadingError is that of a device which failed before the first step.
+func loadingError(err error) error { return fmt.Errorf("loading the model and its teacher: %w", err) }
 
 // batchBytes is less than what the backward pass of a batch needs of its forward pass: of each layer the inputs of its products.
 func batchBytes(a *configs.Arch, r *recipe.Recipe) float64 {
@@ -162,8 +172,6 @@ func (r *run) next(ctx context.Context) error {
 		return fmt.Errorf("step %d: %w; see gqa-eval quality %s --data %s", step, err, r.recipe.Distill.Teacher, r.recipe.Data)
 	case errors.Is(err, errCache):
 		return fmt.Errorf("step %d: %w; %s", step, err, r.resumable())
-	case err != nil && r.trainer.Err() != nil:
-		return fmt.Errorf("step %d: %w; set a smaller batch and a larger accumulate if memory is short; %s", step, err, r.resumable())
 	case err != nil:
 		return r.diverged(step, err)
 	}
@@ -212,10 +220,11 @@ func (r *run) validates(step int) bool {
 func (r *run) validate(m *Metrics) error {
 	var loss float64
 	r.trainer.Averaged(func() { loss = r.trainer.evaluate(r.data.valid) })
-	if !isFinite(loss) {
+	original := r.trainer.teacher.evaluate(r.data.valid, r.recipe.Batch)
+	if !isFinite(loss) || r.trainer.Err() != nil {
 		return r.diverged(m.Step, fmt.Errorf("the validation loss is %v", loss))
 	}
-	m.ValidLoss, m.Original = &loss, r.trainer.teacher.evaluate(r.data.valid, r.recipe.Batch)
+	m.ValidLoss, m.Original = &loss, original
 	return nil
 }
 
@@ -275,7 +284,7 @@ func (r *run) checkFinite() error {
 	if loss := r.trainer.evaluate(windows[:r.recipe.Batch]); !isFinite(loss) {
 		return fmt.Errorf("the loss after it is %v", loss)
 	}
-	return nil
+	return r.trainer.Err() // of a device that has failed all numbers are meaningless, even finite ones
 }
 
 // resumable says how far back a resumed run begins.
@@ -297,7 +306,11 @@ func (r *run) interrupt() error {
 		ErrInterrupted, r.state.Step, r.recipe.Steps, r.dir)
 }
 
+// diverged is the error of a step whose numbers are not finite. Those of a device that has failed say nothing of the run.
 func (r *run) diverged(step int, cause error) error {
+	if err := r.trainer.Err(); err != nil {
+		return fmt.Errorf("step %d: %w; set a smaller batch and a larger accumulate if memory is short; %s", step, err, r.resumable())
+	}
 	if r.state.Step == 0 { // no learning rate has touched the weights
 		return fmt.Errorf("%w in step 1: %w before any weight has changed; the model itself gives no finite numbers: see gqa-eval quality %s --data %s",
 			ErrDiverged, cause, r.recipe.Model, r.recipe.Data)
@@ -338,7 +351,9 @@ func (r *run) export() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
-	err = r.origin.write(out.Dir(), dtype, r.trainer.Result)
+	if err = r.origin.write(out.Dir(), dtype, r.trainer.Result); err == nil {
+		err = r.trainer.Err() // then what was written is not the weights
+	}
 	if err == nil {
 		err = writeResult(r.dir, r.state.Step, out.Dir())
 	}

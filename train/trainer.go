@@ -3,6 +3,7 @@ package train
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"math"
 
 	"gqa/configs"
@@ -24,12 +25,20 @@ type trainer struct {
 	teacher   *teacher // nil: none
 }
 
-// newTrainer trains weights on the recipe's device; on the processor in place.
-func newTrainer(recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
-	d, err := devices.Open(cmp.Or(recipe.Device, devices.Auto))
+// openDevice opens the device that a recipe names, and says which it is unless it is the processor.
+func openDevice(r *recipe.Recipe) (device.Device, error) {
+	d, err := devices.Open(cmp.Or(r.Device, devices.Auto))
 	if err != nil {
 		return nil, err
 	}
+	if named, ok := d.(device.Namer); ok {
+		slog.Info("computing on " + named.Name())
+	}
+	return d, nil
+}
+
+// newTrainer trains weights on d; on the processor in place.
+func newTrainer(d device.Device, recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
 	t, err := spago.NewTrainer(d, recipe.Optimizer, arch, weights)
 	return &trainer{Trainer: t, device: d, recipe: recipe, objective: data.NextToken{}}, err
 }

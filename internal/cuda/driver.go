@@ -4,7 +4,6 @@ package cuda
 
 import (
 	"fmt"
-	"strings"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -56,23 +55,6 @@ func (l *lib) bind(bindings map[string]any) error {
 		l.symbol = symbol
 	}
 	return nil
-}
-
-// MissingError says that a library could not be loaded.
-type MissingError struct {
-	Library
-	Tried []string // with what the loader said of each
-}
-
-// Error says how to get the library, and what is wrong with the files of it that there are.
-func (e *MissingError) Error() string {
-	broken := ""
-	for _, tried := range e.Tried {
-		if strings.HasPrefix(tried, "/") { // plain names fail wherever the library is not where the loader looks
-			broken = "; " + tried
-		}
-	}
-	return fmt.Sprintf("%s.so.%s (%s) cannot be loaded: %s%s", e.Name, strings.Join(e.Versions, " or "), e.For, e.How(0), broken)
 }
 
 // The functions of the driver.

@@ -1,6 +1,7 @@
 package cuda
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,6 +62,23 @@ func (l Library) How(cuda int) string {
 
 // wheelBase is the name of the Python package without a version of CUDA.
 func (l Library) wheelBase() string { return strings.TrimSuffix(l.Wheel, "-cu13") }
+
+// MissingError says that a library could not be loaded.
+type MissingError struct {
+	Library
+	Tried []string // with what the loader said of each
+}
+
+// Error says how to get the library, and what is wrong with the files of it that there are.
+func (e *MissingError) Error() string {
+	broken := ""
+	for _, tried := range e.Tried {
+		if strings.HasPrefix(tried, "/") { // plain names fail wherever the library is not where the loader looks
+			broken = "; " + tried
+		}
+	}
+	return fmt.Sprintf("%s.so.%s (%s) cannot be loaded: %s%s", e.Name, strings.Join(e.Versions, " or "), e.For, e.How(0), broken)
+}
 
 // Candidates returns what to load l by, in order: files of the folders in GQA_CUDA_PATH, names that the system's loader resolves,
 // and files where the driver, the CUDA toolkit, Linux distributions and Python's packages install it.

@@ -105,9 +105,9 @@ func TestHow(t *testing.T) {
 		want    string
 	}{
 		{"libcuda", 0, "install the NVIDIA driver"},
-		{"libcublasLt", 13, "pip install nvidia-cublas, or name the folder that has it in GQA_CUDA_PATH"},
-		{"libcublasLt", 12, "pip install nvidia-cublas-cu12, or name the folder that has it in GQA_CUDA_PATH"},
-		{"libcudnn", 0, "pip install nvidia-cudnn-cu13 (or nvidia-cudnn-cu12 for a driver of CUDA 12), or name the folder that has it in GQA_CUDA_PATH"},
+		{"libcublasLt", 13, "pip install nvidia-cublas"},
+		{"libcublasLt", 12, "pip install nvidia-cublas-cu12"},
+		{"libcudnn", 0, "pip install nvidia-cudnn-cu13 (for CUDA 12: nvidia-cudnn-cu12)"},
 	} {
 		for _, l := range Libraries {
 			if got := l.How(test.cuda); l.Name == test.library && got != test.want {

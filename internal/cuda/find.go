@@ -45,7 +45,7 @@ var Libraries = []Library{
 	},
 }
 
-// How says how to get the library. cuda is the major version of CUDA that the driver supports, 0 if it is not known.
+// How says how to install the library. cuda is the major version of CUDA that the driver supports, 0 if it is not known.
 func (l Library) How(cuda int) string {
 	if l.Wheel == "" {
 		return "install the NVIDIA driver"
@@ -53,11 +53,11 @@ func (l Library) How(cuda int) string {
 	wheel, older := l.Wheel, l.wheelBase()+"-cu12"
 	switch {
 	case cuda == 0:
-		wheel += " (or " + older + " for a driver of CUDA 12)"
+		wheel += " (for CUDA 12: " + older + ")"
 	case cuda < 13:
 		wheel = older
 	}
-	return "pip install " + wheel + ", or name the folder that has it in " + PathVar
+	return "pip install " + wheel
 }
 
 // wheelBase is the name of the Python package without a version of CUDA.
@@ -77,7 +77,8 @@ func (e *MissingError) Error() string {
 			broken = "; " + tried
 		}
 	}
-	return fmt.Sprintf("%s.so.%s (%s) cannot be loaded: %s%s", e.Name, strings.Join(e.Versions, " or "), e.For, e.How(0), broken)
+	return fmt.Sprintf("%s.so.%s (%s) cannot be loaded: %s, or name its folder in %s%s",
+		e.Name, strings.Join(e.Versions, " or "), e.For, e.How(0), PathVar, broken)
 }
 
 // Candidates returns what to load l by, in order: files of the folders in GQA_CUDA_PATH, names that the system's loader resolves,

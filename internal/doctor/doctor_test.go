@@ -115,17 +115,17 @@ func TestBadReports(t *testing.T) {
 			"- libcuda: the driver supports CUDA 11.8, but 12.0 is needed: install a newer NVIDIA driver",
 		}, false},
 		"libraries newer than the driver": {with("libcuda", "12.4"), nil, h200, nil, []string{
-			"- libcublasLt: version 13.1.0 needs a driver for CUDA 13, but this one supports 12.4: update the driver, or pip install nvidia-cublas-cu12, or name the folder that has it in GQA_CUDA_PATH",
+			"- libcublasLt: version 13.1.0 needs a driver for CUDA 13, but this one supports 12.4: update the driver, or pip install nvidia-cublas-cu12",
 		}, false},
 		"a library is missing": {with("libnvrtc", ""), nil, h200, nil, []string{
-			"- libnvrtc: not found: pip install nvidia-cuda-nvrtc, or name the folder that has it in GQA_CUDA_PATH", "attention       passed: as it must be",
+			"- libnvrtc: not found: pip install nvidia-cuda-nvrtc", "attention       passed: as it must be",
 		}, false},
 		"one lacks functions": {good, broken, h200, nil, []string{
 			"- libcublasLt: /lib/libcublasLt.so has no function cublasLtMatmul: install a newer version", "attention       not checked: libcublasLt is missing",
 		}, false},
 		"optional ones are missing or old": {with("libnccl", "", "libcudnn", "9.5.1"), nil, h200, nil, []string{
-			"all-reduce      not checked: libnccl is missing", "  problem       not found: pip install nvidia-nccl-cu13, or name the folder that has it in GQA_CUDA_PATH",
-			"  problem       version 9.5.1 is too old, 9.6 is needed: pip install nvidia-cudnn-cu13, or name the folder that has it in GQA_CUDA_PATH",
+			"all-reduce      not checked: libnccl is missing", "  problem       not found: pip install nvidia-nccl-cu13",
+			"  problem       version 9.5.1 is too old, 9.6 is needed: pip install nvidia-cudnn-cu13",
 			"Everything that is needed is there.",
 		}, true},
 		"a check fails": {good, nil, h200, errors.New("number 3 is NaN"), []string{
@@ -153,7 +153,7 @@ func TestFiles(t *testing.T) {
 	}
 	for _, line := range []string{
 		"this build      computes on the processor alone", "  found         /lib/libcublasLt.so, version 13.1.0",
-		"  problem       not found: pip install nvidia-cudnn-cu13 (or nvidia-cudnn-cu12 for a driver of CUDA 12), or name the folder that has it in GQA_CUDA_PATH",
+		"  problem       not found: pip install nvidia-cudnn-cu13 (for CUDA 12: nvidia-cudnn-cu12)",
 		"- this build computes on the processor alone: for NVIDIA GPUs build it with CGO_ENABLED=0 go install -tags cuda ./cmd/... on Linux",
 	} {
 		if !strings.Contains("\n"+out.String(), "\n"+line+"\n") {

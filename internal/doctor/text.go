@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"gqa/internal/cuda"
@@ -25,6 +26,13 @@ func (r *Report) Write(w io.Writer) error {
 	for _, c := range r.Checks {
 		row(c.Name, "%s: %s", c.State, c.Detail)
 	}
+	r.advise(&out)
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+// advise says what is to be done.
+func (r *Report) advise(out *strings.Builder) {
 	if r.OK {
 		out.WriteString("\nEverything that is needed is there.\n")
 	}
@@ -32,10 +40,11 @@ func (r *Report) Write(w io.Writer) error {
 		out.WriteString("\nTo do:\n")
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintf(&out, "- %s\n", p)
+		fmt.Fprintf(out, "- %s\n", p)
 	}
-	_, err := io.WriteString(w, out.String())
-	return err
+	if slices.ContainsFunc(r.Libraries, func(l Library) bool { return l.Problem != "" }) {
+		fmt.Fprintf(out, "\n%s can name other folders to look in, with colons between them.\n", cuda.PathVar)
+	}
 }
 
 func (l Library) write(row func(name, format string, values ...any)) {

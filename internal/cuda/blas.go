@@ -150,8 +150,10 @@ const (
 
 func (c *productCache) plan(p Product) (*productPlan, error) {
 	key := productKey{
-		p.TA, p.TB, p.M, p.N, p.K, p.A.LD, p.B.LD, p.C.LD, [3]Type{p.A.Type, p.B.Type, p.C.Type},
-		[3]uint32{alignment(p.A), alignment(p.B), alignment(p.C)}, p.Beta != 0,
+		p.TA, p.TB, p.M, p.N, p.K, p.A.LD, p.B.LD, p.C.LD,
+		[3]Type{p.A.Type, p.B.Type, p.C.Type},
+		[3]uint32{alignment(p.A), alignment(p.B), alignment(p.C)},
+		p.Beta != 0,
 	}
 	if plan := c.plans[key]; plan != nil {
 		return plan, nil

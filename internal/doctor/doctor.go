@@ -105,7 +105,7 @@ func problem(l cuda.Loaded, others []cuda.Copy, driver string) string {
 	case cuda.Older(l.Version, l.Minimum):
 		return fmt.Sprintf("version %s is too old, %s is needed: %s", l.Version, l.Minimum, how)
 	case driver != "" && ofToolkit(l.Name) && major(l.Version) > major(driver):
-		return fmt.Sprintf("version %s needs a driver for CUDA %d, but this one supports %s: update the driver, or %s",
+		return fmt.Sprintf("version %s needs a driver for CUDA %d, but this one supports %s: update it, or %s",
 			l.Version, major(l.Version), driver, how)
 	}
 	return ""

@@ -115,7 +115,7 @@ func TestBadReports(t *testing.T) {
 			"- libcuda: the driver supports CUDA 11.8, but 12.0 is needed: install a newer NVIDIA driver",
 		}, false},
 		"libraries newer than the driver": {with("libcuda", "12.4"), nil, h200, nil, []string{
-			"- libcublasLt: version 13.1.0 needs a driver for CUDA 13, but this one supports 12.4: update the driver, or pip install nvidia-cublas-cu12",
+			"- libcublasLt: version 13.1.0 needs a driver for CUDA 13, but this one supports 12.4: update it, or pip install nvidia-cublas-cu12",
 		}, false},
 		"a library is missing": {with("libnvrtc", ""), nil, h200, nil, []string{
 			"- libnvrtc: not found: pip install nvidia-cuda-nvrtc", "attention       passed: as it must be",

@@ -126,7 +126,7 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 }
 
 // loadingError is that of a device which failed before the first step.
-func loadingError(err error) error { return fmt.Errorf("loading the model and its teacher: %w", err) }
+func loadingError(err error) error { return fmt.Errorf("loading the model: %w", err) }
 
 // batchBytes is less than what the backward pass of a batch needs of its forward pass: of each layer the inputs of its products.
 func batchBytes(a *configs.Arch, r *recipe.Recipe) float64 {
@@ -309,7 +309,7 @@ func (r *run) interrupt() error {
 // diverged is the error of a step whose numbers are not finite. Those of a device that has failed say nothing of the run.
 func (r *run) diverged(step int, cause error) error {
 	if err := r.trainer.Err(); err != nil {
-		return fmt.Errorf("step %d: %w; set a smaller batch and a larger accumulate if memory is short; %s", step, err, r.resumable())
+		return fmt.Errorf("step %d: %w; if memory is short, a run with a smaller batch and a larger accumulate takes less; %s", step, err, r.resumable())
 	}
 	if r.state.Step == 0 { // no learning rate has touched the weights
 		return fmt.Errorf("%w in step 1: %w before any weight has changed; the model itself gives no finite numbers: see gqa-eval quality %s --data %s",

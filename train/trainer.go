@@ -26,7 +26,11 @@ type trainer struct {
 
 // newTrainer trains weights on the recipe's device; on the processor in place.
 func newTrainer(recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
-	d, err := devices.Open(cmp.Or(recipe.Device, devices.Auto))
+	format, ok := map[string]device.Format{"": device.F32, "f32": device.F32, "bf16": device.BF16}[recipe.Precision]
+	if !ok {
+		return nil, fmt.Errorf("precision is %q, want f32 or bf16", recipe.Precision)
+	}
+	d, err := devices.Open(cmp.Or(recipe.Device, devices.Auto), format)
 	if err != nil {
 		return nil, err
 	}

@@ -35,8 +35,9 @@ func Check(name string) error {
 	return fmt.Errorf("unknown device %q: want %s", name, Names)
 }
 
-// Open returns a device; no name at all is the processor.
-func Open(name string) (device.Device, error) {
+// Open returns a device; no name at all is the processor. format, F32 or BF16, is that of activations on a GPU; the processor has
+// F32 alone.
+func Open(name string, format device.Format) (device.Device, error) {
 	if err := Check(name); err != nil {
 		return nil, err
 	}
@@ -44,7 +45,7 @@ func Open(name string) (device.Device, error) {
 	case "", CPU:
 		return cpu.New(), nil
 	case Auto:
-		d, err := openGPU(0)
+		d, err := openGPU(0, format)
 		if err != nil {
 			slog.Debug("no GPU is used", "reason", err)
 			return cpu.New(), nil
@@ -52,5 +53,5 @@ func Open(name string) (device.Device, error) {
 		return d, nil
 	}
 	n, _ := strconv.Atoi(strings.TrimPrefix(strings.TrimPrefix(name, CUDA), ":"))
-	return openGPU(n)
+	return openGPU(n, format)
 }

@@ -7,8 +7,8 @@ import (
 	"gqa/internal/device/cuda"
 )
 
-func openGPU(n int) (device.Device, error) {
-	d, err := cuda.Open(n)
+func openGPU(n int, format device.Format) (device.Device, error) {
+	d, err := cuda.Open(n, format)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"gqa/internal/cuda"
+	"gqa/internal/device"
 	devcuda "gqa/internal/device/cuda"
 	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
@@ -29,7 +30,7 @@ func TestLogitsOnGPU(t *testing.T) {
 
 func checkOnGPU(t *testing.T, c *golden.Case, f form) {
 	t.Helper()
-	dev, err := devcuda.Open(0)
+	dev, err := devcuda.Open(0, device.F32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ func open(t *testing.T) *Device {
 	if n, err := cuda.Count(); err != nil || n == 0 {
 		t.Skipf("no GPU: %d found, %v", n, err)
 	}
-	d, err := Open(0)
+	d, err := Open(0, device.F32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"gqa/checkpoints"
 	"gqa/configs/recipe"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 	"gqa/train"
 )
 
@@ -33,6 +33,7 @@ Ctrl-C finishes the current step, saves it and exits with status 1.`,
   gqa-train status runs/first`,
 	}
 	root.AddCommand(newRun(), newResume(), newStatus())
+	advice.Wrap(root)
 	return root
 }
 
@@ -60,8 +61,8 @@ If the folder already contains an unfinished run with the same settings, it is r
 				slog.Warn(doubt)
 			}
 			if o.Dir == "" {
-				if err := checkpoints.OutsideHub("."); err != nil {
-					return cli.UsageError{Err: err}
+				if err := advice.OutsideHub(); err != nil {
+					return err
 				}
 			}
 			return follow(cmd, printJSON, o, func(o train.Options) (*train.Status, error) {

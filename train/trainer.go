@@ -30,7 +30,9 @@ func newTrainer(recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights
 	if !ok {
 		return nil, fmt.Errorf("precision is %q, want f32 or bf16", recipe.Precision)
 	}
-	d, err := devices.Open(cmp.Or(recipe.Device, devices.Auto), format)
+	d, err := devices.Open(cmp.Or(recipe.Device, devices.Auto), devices.Options{
+		Activations: format, Nondeterministic: recipe.Deterministic != nil && !*recipe.Deterministic,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -55,6 +55,9 @@ type Recipe struct {
 	// Precision is that of activations on a GPU: f32, which is exact and the default, or bf16, with weights, sums and the optimizer's state
 	// in f32.
 	Precision string `yaml:"precision,omitempty" json:",omitempty"`
+	// Deterministic says whether a run on a GPU gives the same bits each time, as it does where nothing is said. Without it attention's
+	// gradient in bf16 is faster.
+	Deterministic *bool `yaml:"deterministic,omitempty" json:",omitempty"`
 }
 
 // Optimizer is how a step follows its gradient.

@@ -35,9 +35,14 @@ func Check(name string) error {
 	return fmt.Errorf("unknown device %q: want %s", name, Names)
 }
 
-// Open returns a device; no name at all is the processor. format, F32 or BF16, is that of activations on a GPU; the processor has
-// F32 alone.
-func Open(name string, format device.Format) (device.Device, error) {
+// Options are what a GPU does otherwise than the processor, which computes in F32 and always gives the same bits.
+type Options struct {
+	Activations      device.Format // F32 or BF16
+	Nondeterministic bool          // faster operations may give other bits each time
+}
+
+// Open returns a device; no name at all is the processor.
+func Open(name string, o Options) (device.Device, error) {
 	if err := Check(name); err != nil {
 		return nil, err
 	}
@@ -45,7 +50,7 @@ func Open(name string, format device.Format) (device.Device, error) {
 	case "", CPU:
 		return cpu.New(), nil
 	case Auto:
-		d, err := openGPU(0, format)
+		d, err := openGPU(0, o)
 		if err != nil {
 			slog.Debug("no GPU is used", "reason", err)
 			return cpu.New(), nil
@@ -53,5 +58,5 @@ func Open(name string, format device.Format) (device.Device, error) {
 		return d, nil
 	}
 	n, _ := strconv.Atoi(strings.TrimPrefix(strings.TrimPrefix(name, CUDA), ":"))
-	return openGPU(n, format)
+	return openGPU(n, o)
 }

@@ -4,26 +4,25 @@ import (
 	"strings"
 	"testing"
 
-	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 )
 
 func TestOpen(t *testing.T) {
 	for _, name := range []string{"", CPU} {
-		d, err := Open(name, device.F32)
+		d, err := Open(name, Options{})
 		if _, ok := d.(*cpu.Device); !ok || err != nil {
 			t.Errorf("%q is %T, %v", name, d, err)
 		}
 	}
 	for _, name := range []string{"gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1:2", "CPU"} {
-		if _, err := Open(name, device.F32); err == nil || !strings.Contains(err.Error(), "unknown device") {
+		if _, err := Open(name, Options{}); err == nil || !strings.Contains(err.Error(), "unknown device") {
 			t.Errorf("%q: error %v", name, err)
 		}
 	}
-	if d, err := Open(Auto, device.F32); d == nil || err != nil {
+	if d, err := Open(Auto, Options{}); d == nil || err != nil {
 		t.Errorf("auto: %v", err)
 	}
-	if d, err := Open("cuda:99", device.F32); d != nil || err == nil {
+	if d, err := Open("cuda:99", Options{}); d != nil || err == nil {
 		t.Errorf("GPU 99 is %T, %v", d, err)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"gqa/internal/device/cuda"
 )
 
-func openGPU(n int, format device.Format) (device.Device, error) {
-	d, err := cuda.Open(n, format)
+func openGPU(n int, o Options) (device.Device, error) {
+	d, err := cuda.Open(n, cuda.Options(o))
 	if err != nil {
 		return nil, err
 	}

@@ -11,4 +11,4 @@ import (
 // errNoCUDA says how to get a build that uses GPUs.
 var errNoCUDA = errors.New("this build computes on the processor alone: build with CGO_ENABLED=0 go install -tags cuda ./cmd/... on Linux to use NVIDIA GPUs")
 
-func openGPU(int, device.Format) (device.Device, error) { return nil, errNoCUDA }
+func openGPU(int, Options) (device.Device, error) { return nil, errNoCUDA }

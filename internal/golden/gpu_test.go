@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"gqa/internal/cuda"
-	"gqa/internal/device"
 	devcuda "gqa/internal/device/cuda"
 	"gqa/internal/engine/infer"
 	"gqa/internal/engine/spago"
@@ -30,7 +29,7 @@ func TestLogitsOnGPU(t *testing.T) {
 
 func checkOnGPU(t *testing.T, c *golden.Case, f form) {
 	t.Helper()
-	dev, err := devcuda.Open(0, device.F32)
+	dev, err := devcuda.Open(0, devcuda.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 func BenchmarkOperations(b *testing.B) {
 	const rows, dim, ffn, heads, kv, headDim, batch = 8192, 2048, 8192, 32, 8, 64, 4
 	for _, format := range []device.Format{device.F32, device.BF16} {
-		d, err := Open(0, format)
+		d, err := Open(0, Options{Activations: format, Nondeterministic: true})
 		if err != nil {
 			b.Skip(err)
 		}

@@ -19,18 +19,25 @@ type Device struct {
 	attention map[int]*cuda.Source // by head dim
 	sums      sums
 	failed    error // of this package's own
-	format    device.Format
+	options   Options
+	dnn       map[cuda.Attention]bool // whether cuDNN computes it
+}
+
+// Options say how a GPU computes.
+type Options struct {
+	Activations      device.Format // F32 or BF16
+	Nondeterministic bool          // faster operations may give other bits each time
 }
 
 var _ device.Device = (*Device)(nil)
 
-// Open returns GPU number n, from 0, as a device. format, F32 or BF16, is that of activations.
-func Open(n int, format device.Format) (*Device, error) {
+// Open returns GPU number n, from 0, as a device.
+func Open(n int, o Options) (*Device, error) {
 	gpu, err := cuda.Open(n)
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{gpu: gpu, format: format, ctx: context.Background(), attention: map[int]*cuda.Source{}}
+	d := &Device{gpu: gpu, options: o, dnn: map[cuda.Attention]bool{}, ctx: context.Background(), attention: map[int]*cuda.Source{}}
 	d.pool = pool{gpu: gpu, free: map[uint64][]uintptr{}, sizes: map[uintptr]uint64{}}
 	return d, nil
 }
@@ -44,7 +51,7 @@ func (d *Device) Err() error {
 }
 
 // Activations implements device.Device.
-func (d *Device) Activations() device.Format { return d.format }
+func (d *Device) Activations() device.Format { return d.options.Activations }
 
 // Until implements device.Device.
 func (d *Device) Until(ctx context.Context) { d.ctx = ctx }

@@ -139,7 +139,7 @@ func (s *dnnState) backwardPlan(a Attention, q, k, v, out, dout, dq, dk, dv Head
 	sum := g.multiply(ds, kRows, g.tensor(dnnFloat, full, [4]int64{a.Heads * a.Queries * a.HeadDim, a.Queries * a.HeadDim, a.HeadDim, 1}, inMemory))
 	g.pointwise(pointCopy, sum, nil, dQ)
 	plan, err := g.build(s.handle)
-	return &attentionPlan{plan, []int64{Q.uid, K.uid, V.uid, O.uid, lse.uid, dO.uid, dQ.uid, dK.uid, dV.uid, delta.uid}, scale.uid, infinity.uid, unit.uid}, err
+	return &attentionPlan{plan, []int64{Q.uid, K.uid, V.uid, O.uid, lse.uid, dO.uid, dQ.uid, dK.uid, dV.uid, delta.uid, sum.uid}, scale.uid, infinity.uid, unit.uid}, err
 }
 
 // run executes a plan over the operands' memory.
@@ -166,15 +166,16 @@ func (g *GPU) Attend(a Attention, out HeadView, lse uintptr, q, k, v HeadView) {
 	})
 }
 
-// AttendBackward computes the gradients of attention. delta is memory for [Batch, Heads, Queries] numbers in f32.
-func (g *GPU) AttendBackward(a Attention, dq, dk, dv, dout, out HeadView, lse, delta uintptr, q, k, v HeadView) {
+// AttendBackward computes the gradients of attention. delta is memory for [Batch, Heads, Queries] numbers in f32, and sum for
+// [Batch, Heads, Queries, HeadDim].
+func (g *GPU) AttendBackward(a Attention, dq, dk, dv, dout, out HeadView, lse, delta, sum uintptr, q, k, v HeadView) {
 	g.Do(func() error {
 		s := g.dnn
 		key := attentionKey{a, shapes([]HeadView{q, k, v, out, dout, dq, dk, dv}), true}
 		p, err := s.plan(key, func() (*attentionPlan, error) { return s.backwardPlan(a, q, k, v, out, dout, dq, dk, dv) })
 		if err == nil {
 			err = g.withWorkspace(p.workspace, func(w uintptr) error {
-				return s.run(p, a, w, q.At, k.At, v.At, out.At, lse, dout.At, dq.At, dk.At, dv.At, delta)
+				return s.run(p, a, w, q.At, k.At, v.At, out.At, lse, dout.At, dq.At, dk.At, dv.At, delta, sum)
 			})
 		}
 		return describe(err, "gradient of attention", a)

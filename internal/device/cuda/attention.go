@@ -147,9 +147,11 @@ func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q,
 // AttendBackward implements device.Attention.
 func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias device.Buffer, dout, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
 	if a, ok := d.dnnAttention(s, q, k, v); ok && d.options.Nondeterministic {
-		delta := d.New(device.F32, s.Batch*s.Heads*s.Queries)
+		rows := s.Batch * s.Heads * s.Queries
+		delta, sum := d.New(device.F32, rows), d.New(device.F32, rows*s.HeadDim)
 		defer d.Free(delta)
-		d.gpu.AttendBackward(a, headView(dq), headView(dk), headView(dv), headView(dout), headView(out), lse.Addr(), delta.Addr(),
+		defer d.Free(sum)
+		d.gpu.AttendBackward(a, headView(dq), headView(dk), headView(dv), headView(dout), headView(out), lse.Addr(), delta.Addr(), sum.Addr(),
 			headView(q), headView(k), headView(v))
 		return
 	}

@@ -112,7 +112,7 @@ func floatAt(b []byte, i int, d DType) float64 {
 	case F16:
 		return float64(F16ToF32(le.Uint16(b)))
 	default:
-		return float64(BF16ToF32(le.Uint16(b)))
+		return float64(bf16ToF32(le.Uint16(b)))
 	}
 }
 

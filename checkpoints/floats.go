@@ -6,12 +6,12 @@ import (
 	"math"
 )
 
-// BF16ToF32 returns the value of the bfloat16 with bits h, exactly.
-func BF16ToF32(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
+// bf16ToF32 returns the value of the bfloat16 with bits h, exactly.
+func bf16ToF32(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
 
-// F32ToBF16 returns the bits of the bfloat16 nearest to f, ties to even. A NaN
+// f32ToBF16 returns the bits of the bfloat16 nearest to f, ties to even. A NaN
 // stays a NaN with the same leading bits.
-func F32ToBF16(f float32) uint16 {
+func f32ToBF16(f float32) uint16 {
 	b := math.Float32bits(f)
 	if f != f {
 		return nan16(b>>16, 0x7f, 0x40)
@@ -56,10 +56,10 @@ func nan16(h uint32, payload, quiet uint16) uint16 {
 	return uint16(h)
 }
 
-// DecodeFloats converts src, little-endian elements of d, into dst. F64 is rounded
+// decodeFloats converts src, little-endian elements of d, into dst. F64 is rounded
 // to the nearest float32. It is an error if d is not a float dtype (see
 // [DType.IsFloat]) or src does not hold exactly len(dst) elements.
-func DecodeFloats(dst []float32, src []byte, d DType) error {
+func decodeFloats(dst []float32, src []byte, d DType) error {
 	if err := checkFloats(len(dst), len(src), d); err != nil {
 		return err
 	}
@@ -79,14 +79,14 @@ func DecodeFloats(dst []float32, src []byte, d DType) error {
 		}
 	case BF16:
 		for i := range dst {
-			dst[i] = BF16ToF32(le.Uint16(src[2*i:]))
+			dst[i] = bf16ToF32(le.Uint16(src[2*i:]))
 		}
 	}
 	return nil
 }
 
 // EncodeFloats converts src into dst as little-endian elements of d, rounded to
-// nearest, ties to even. Errors are those of [DecodeFloats], and finite numbers beyond
+// nearest, ties to even. Errors are those of decodeFloats, and finite numbers beyond
 // the largest of d.
 func EncodeFloats(dst []byte, src []float32, d DType) error {
 	if err := checkFloats(len(src), len(dst), d); err != nil {
@@ -145,7 +145,7 @@ func encodeF16(dst []byte, src []float32) error {
 func encodeBF16(dst []byte, src []float32) error {
 	const infinity = 0x7f80
 	for i, f := range src {
-		h := F32ToBF16(f)
+		h := f32ToBF16(f)
 		if h&0x7fff == infinity && !math.IsInf(float64(f), 0) {
 			return rangeError{f, "BF16 ends at 3.3895e+38; write F32"}
 		}

@@ -16,7 +16,7 @@ var halves = []struct {
 	bias, max int // exponent bias; exponent field of infinity
 }{
 	{"F16", F16, F16ToF32, F32ToF16, 5, 10, 15, 0x1f},
-	{"BF16", BF16, BF16ToF32, F32ToBF16, 8, 7, 127, 0xff},
+	{"BF16", BF16, bf16ToF32, f32ToBF16, 8, 7, 127, 0xff},
 }
 
 // TestHalfValues compares every value with the formats' definition, and its round trip.
@@ -117,7 +117,7 @@ func TestEncodeDecodeFloats(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := make([]float32, len(src))
-		if err := DecodeFloats(got, raw, d); err != nil {
+		if err := decodeFloats(got, raw, d); err != nil {
 			t.Fatal(err)
 		}
 		for i, want := range src {
@@ -130,9 +130,9 @@ func TestEncodeDecodeFloats(t *testing.T) {
 
 func TestFloatErrors(t *testing.T) {
 	two := make([]float32, 2)
-	wantError(t, DecodeFloats(two, make([]byte, 7), F32), "7 bytes for 2 elements of F32, want 8")
+	wantError(t, decodeFloats(two, make([]byte, 7), F32), "7 bytes for 2 elements of F32, want 8")
 	wantError(t, EncodeFloats(make([]byte, 6), two, BF16), "6 bytes for 2 elements of BF16, want 4")
-	wantError(t, DecodeFloats(two, make([]byte, 16), I64), "dtype I64 does not convert")
+	wantError(t, decodeFloats(two, make([]byte, 16), I64), "dtype I64 does not convert")
 	wantError(t, EncodeFloats(make([]byte, 2), two, F8E4M3), "dtype F8_E4M3 does not convert")
 	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, 65520}, F16), "holds 65520, and F16 ends at 65504")
 	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, -3.4e38}, BF16), "holds -3.4e+38, and BF16 ends at 3.3895e+38; write F32")

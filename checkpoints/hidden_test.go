@@ -193,5 +193,5 @@ func TestHubModel(t *testing.T) {
 	if err := OutsideHub(cache); err != nil {
 		t.Error(err)
 	}
-	wantError(t, OutsideHub(revision), "is in a hub's cache", "name a folder with -o")
+	wantError(t, OutsideHub(revision), "is in a hub's cache", "unless it is asked for")
 }

@@ -33,7 +33,7 @@ func OutsideHub(dir string) error {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	return fmt.Errorf("%s is in a hub's cache, where nothing is written unless it is asked for: name a folder with -o", dir)
+	return fmt.Errorf("%s is in a hub's cache, where nothing is written unless it is asked for", dir)
 }
 
 // realPrefix follows the links in as much of path as exists.

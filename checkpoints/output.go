@@ -144,8 +144,21 @@ func checkTarget(target string, force bool, own []Recognizer) (old contents, err
 	return old, nil
 }
 
+// FolderError reports a folder that an output cannot take.
+type FolderError struct {
+	Dir         string
+	Err         error // why
+	Replaceable bool  // what the folder holds would be replaced if the caller forced it
+}
+
+// Error names the folder and the reason.
+func (e FolderError) Error() string { return fmt.Sprintf("%s: %v", e.Dir, e.Err) }
+
+// Unwrap returns Err.
+func (e FolderError) Unwrap() error { return e.Err }
+
 func exists(target string) error {
-	return fmt.Errorf("%s: already exists; use --force to replace it", target)
+	return FolderError{Dir: target, Err: errors.New("already exists"), Replaceable: true}
 }
 
 // Within reports whether path is dir or lies below it. Links in either are followed.

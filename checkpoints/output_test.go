@@ -170,7 +170,7 @@ func TestOutputReplaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := NewOutput(target, false, marked)
-	wantError(t, err, target+": already exists; use --force")
+	wantError(t, err, target+": already exists")
 	o := newOutput(t, target, true)
 	fill(t, o, "new", "new")
 	fill(t, o, "ours/b", "new")

@@ -96,9 +96,6 @@ const (
 // Relative is how T5 tells distances apart: see nn.RelativeBuckets.
 type Relative struct{ Buckets, MaxDistance int }
 
-// GroupSize is how many heads share one KV head.
-func (a *Arch) GroupSize() int { return a.Heads / a.KVHeads }
-
 // MaxPositions is how long a sequence can be; 0: as long as one likes. Learned positions end, and dynamic rotary scaling
 // changes every position's embedding with the length beyond the context.
 func (a *Arch) MaxPositions() int {

@@ -118,11 +118,11 @@ func TestResolveNamesWhatIsWrong(t *testing.T) {
 		{`null`, "llama", "config.json holds no JSON object"},
 		{`[]`, "llama", "config.json holds no JSON object"},
 		{`{"model_type": "llama"} x`, "", "config.json is not JSON: invalid character 'x' after"},
-		{`{}`, "", "config.json has no model_type; name the family with gqa-convert --family"},
+		{`{}`, "", "config.json has no model_type"},
 		{`{"model_type": 7}`, "", "config.json has no model_type"},
-		{`{"model_type": "elmo"}`, "", `model_type "elmo" is not a family this toolkit knows; nearest: olmo; gqa-convert --help lists all`},
-		{`{"model_type": "qwen4"}`, "", `knows; nearest: qwen2, qwen3; gqa-convert`},
-		{`{"model_type": "mamba"}`, "", `knows; gqa-convert`},
+		{`{"model_type": "elmo"}`, "", `model_type "elmo" is not a family this toolkit knows; nearest: olmo`},
+		{`{"model_type": "qwen4"}`, "", `knows; nearest: qwen2, qwen3`},
+		{`{"model_type": "mamba"}`, "", `knows`},
 		{`{"model_type": "llama"}`, "lama", `family is "lama", which is none of the `},
 		{`{}`, "gptneox", `known; nearest: gpt_neox`},
 		{`{"model_type": "llama", "vocab_size": "32k"}`, "", `config.json: vocab_size is "32k", want a number`},
@@ -179,14 +179,14 @@ func TestResolveByName(t *testing.T) {
 
 func TestArchArithmetic(t *testing.T) {
 	a := resolve(t, `{"model_type": "llama", "num_attention_heads": 12, "hidden_size": 48, "num_hidden_layers": 3, "num_key_value_heads": 6}`)
-	if a.GroupSize() != 2 || a.KVDim() != 24 || a.KVBytesPerToken(2) != 2*3*24*2 {
-		t.Errorf("group size %d, KV dim %d, %d bytes a token", a.GroupSize(), a.KVDim(), a.KVBytesPerToken(2))
+	if a.KVDim() != 24 || a.KVBytesPerToken(2) != 2*3*24*2 {
+		t.Errorf("KV dim %d, %d bytes a token", a.KVDim(), a.KVBytesPerToken(2))
 	}
 	if got, want := a.LegalGroups(), []int{1, 2, 3, 6}; !slices.Equal(got, want) {
 		t.Errorf("legal groups %v, want %v", got, want)
 	}
 	b := a.WithKVHeads(3)
-	if b.KVHeads != 3 || a.KVHeads != 6 || b.GroupSize() != 4 {
+	if b.KVHeads != 3 || a.KVHeads != 6 {
 		t.Errorf("%d KV heads from %d", b.KVHeads, a.KVHeads)
 	}
 	if a.MaxPositions() != 0 || resolve(t, `{"model_type": "gpt2"}`).MaxPositions() != 1024 {
@@ -239,7 +239,7 @@ func FuzzResolve(f *testing.F) {
 				t.Fatalf("%s: sizes %v", config, sizes(a))
 			}
 		}
-		if a.GroupSize()*a.KVHeads != a.Heads || a.KVDim() < 1 {
+		if a.Heads%a.KVHeads != 0 || a.KVDim() < 1 {
 			t.Fatalf("%s: %d heads, %d KV heads of %d", config, a.Heads, a.KVHeads, a.HeadDim)
 		}
 		if a.Position == PositionRope && a.Rope.Dim < 1<<16 {

@@ -115,7 +115,7 @@ var Families = sync.OnceValues(func() (map[string]*Family, error) {
 		if err != nil {
 			return nil, err
 		}
-		f, err := ParseFamily(data)
+		f, err := parseFamily(data)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -153,8 +153,8 @@ func (f *Family) checkModelTypes(others map[string]*Family) error {
 	return nil
 }
 
-// ParseFamily decodes one family file strictly: an unknown key, role, field or layout is an error that names it.
-func ParseFamily(data []byte) (*Family, error) {
+// parseFamily decodes one family file strictly: an unknown key, role, field or layout is an error that names it.
+func parseFamily(data []byte) (*Family, error) {
 	var f Family
 	if err := yaml.UnmarshalWithOptions(data, &f, yaml.Strict()); err != nil {
 		return nil, err
@@ -307,7 +307,7 @@ func familyOf(name string, config map[string]any) (*Family, error) {
 	}
 	modelType, _ := config["model_type"].(string)
 	if modelType == "" {
-		return nil, errors.New("config.json has no model_type; name the family with gqa-convert --family (its --help lists them)")
+		return nil, FamilyError{}
 	}
 	for _, f := range families {
 		if slices.Contains(f.ModelTypes, modelType) {
@@ -317,8 +317,21 @@ func familyOf(name string, config map[string]any) (*Family, error) {
 	if advice := former[modelType]; advice != "" {
 		return nil, fmt.Errorf("config.json: model_type %q is not a family this toolkit knows: %s", modelType, advice)
 	}
-	return nil, fmt.Errorf("config.json: model_type %q is not a family this toolkit knows%s; gqa-convert --help lists all %d, and its --family takes a checkpoint for one",
-		modelType, nearest(modelType, families), len(families))
+	return nil, FamilyError{modelType, nearest(modelType, families)}
+}
+
+// FamilyError reports a config.json whose model_type does not tell the family.
+type FamilyError struct {
+	ModelType string   // empty: it has none
+	Nearest   []string // families with a similar name
+}
+
+// Error names the model type and what it may be meant to be.
+func (e FamilyError) Error() string {
+	if e.ModelType == "" {
+		return "config.json has no model_type"
+	}
+	return fmt.Sprintf("config.json: model_type %q is not a family this toolkit knows%s", e.ModelType, nearestText(e.Nearest))
 }
 
 func parseConfig(config []byte) (map[string]any, error) {

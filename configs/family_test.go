@@ -45,7 +45,7 @@ layer:
 `
 
 func TestParseFamily(t *testing.T) {
-	f, err := ParseFamily([]byte(tiny))
+	f, err := parseFamily([]byte(tiny))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestParseFamilyNamesWhatIsWrong(t *testing.T) {
 		if strings.Count(tiny, c.old) == 0 {
 			t.Fatalf("the file has no %q", c.old)
 		}
-		_, err := ParseFamily([]byte(strings.Replace(tiny, c.old, c.with, 1)))
+		_, err := parseFamily([]byte(strings.Replace(tiny, c.old, c.with, 1)))
 		wantError(t, err, c.want)
 	}
 }

@@ -13,12 +13,11 @@ func CheckFamily(name string) error {
 	if err != nil || families[name] != nil {
 		return err
 	}
-	return fmt.Errorf("%q, which is none of the %d known%s", name, len(families), nearest(name, families))
+	return fmt.Errorf("%q, which is none of the %d known%s", name, len(families), nearestText(nearest(name, families)))
 }
 
 // nearest names, for an error, the families whose names or model types are misspelt as name, or begin it; empty if none is.
-func nearest(name string, families map[string]*Family) string {
-	var near []string
+func nearest(name string, families map[string]*Family) (near []string) {
 	for _, family := range slices.Sorted(maps.Keys(families)) {
 		names := slices.Concat(families[family].ModelTypes, []string{family})
 		meant := func(s string) bool { // a name that is far longer is not compared: it may be of any length
@@ -28,6 +27,11 @@ func nearest(name string, families map[string]*Family) string {
 			near = append(near, family)
 		}
 	}
+	return near
+}
+
+// nearestText adds families to an error.
+func nearestText(near []string) string {
 	if near == nil {
 		return ""
 	}

@@ -38,7 +38,7 @@ variants:
 `
 
 func TestVariants(t *testing.T) {
-	f, err := ParseFamily([]byte(variantFamily))
+	f, err := parseFamily([]byte(variantFamily))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestVariants(t *testing.T) {
 }
 
 func TestGrouping(t *testing.T) {
-	f, err := ParseFamily([]byte(variantFamily))
+	f, err := parseFamily([]byte(variantFamily))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestVariantErrors(t *testing.T) {
 		"attention: {layout: fused_blocks}":              "attention: {layout: sideways}",
 		"kv_heads: {default: 1}":                         "kv_headz: {default: 1}",
 	} {
-		if _, err := ParseFamily([]byte(strings.Replace(variantFamily, bad, want, 1))); err == nil || !strings.Contains(err.Error(), "variant map[") {
+		if _, err := parseFamily([]byte(strings.Replace(variantFamily, bad, want, 1))); err == nil || !strings.Contains(err.Error(), "variant map[") {
 			t.Errorf("%s: %v, want an error that names the variant", want, err)
 		}
 	}

@@ -41,7 +41,7 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 	}
 	size := float64(m.Arch.KVBytesPerToken(m.Cache.Size())) * float64(len(prompt)+o.MaxTokens)
 	if err := cmp.Or(limits.Memory("the KV cache", size), m.checkPass(1, len(prompt))); err != nil {
-		return fmt.Errorf("a prompt of %d tokens and %d more: %w; set a smaller --max-tokens", len(prompt), o.MaxTokens, err)
+		return fmt.Errorf("a prompt of %d tokens and %d more: %w", len(prompt), o.MaxTokens, err)
 	}
 	m.Until(ctx)
 	defer m.Until(context.Background())

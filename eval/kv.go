@@ -20,10 +20,10 @@ func (s Shape) Groups() (groups []int) {
 	return groups
 }
 
-// Params is the number of weights in matrices at a number of groups: attention,
+// params is the number of weights in matrices at a number of groups: attention,
 // feed-forward and embeddings of the decoder. Biases, norms and learned
 // positions, under 1% of a model, are left out.
-func (s Shape) Params(groups int) int64 {
+func (s Shape) params(groups int) int64 {
 	attention := 2 * s.HeadDim * (s.Heads + groups) * s.Dim // q and o, k and v
 	if s.Cross {
 		attention *= 2
@@ -39,24 +39,24 @@ func (s Shape) Params(groups int) int64 {
 	return int64(s.Layers)*int64(attention+feedForward) + int64(embeddings)
 }
 
-// KVBytes is the size of a KV cache: a key and a value of kvHeads × HeadDim
+// kvBytes is the size of a KV cache: a key and a value of kvHeads × HeadDim
 // elements of dtypeBytes for each layer, and for each of context tokens, but no
 // more than the shape's window, of each of batch sequences.
-func KVBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
+func kvBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
 	if s.Window > 0 {
 		context = min(context, s.Window)
 	}
 	return 2 * int64(s.Layers) * int64(kvHeads) * int64(s.HeadDim) * int64(context) * int64(batch) * int64(dtypeBytes)
 }
 
-// CrossKVBytes is the size of what cross-attention keeps of a source of so many tokens for each of batch sequences: as much a
+// crossKVBytes is the size of what cross-attention keeps of a source of so many tokens for each of batch sequences: as much a
 // token as self-attention, whatever the window. 0 where a shape has none.
-func CrossKVBytes(s Shape, kvHeads, source, batch, dtypeBytes int) int64 {
+func crossKVBytes(s Shape, kvHeads, source, batch, dtypeBytes int) int64 {
 	if !s.Cross {
 		return 0
 	}
 	s.Window = 0
-	return KVBytes(s, kvHeads, source, batch, dtypeBytes)
+	return kvBytes(s, kvHeads, source, batch, dtypeBytes)
 }
 
 // KVOptions say for what KVRows computes. A zero field takes its default.
@@ -96,11 +96,11 @@ func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
 		row := KVRow{
 			Shape: s.Name, Groups: g, Published: g == s.KVHeads, Context: o.Context, Batch: o.Batch,
 			ElementBytes:    o.KVBytes,
-			KVBytesPerToken: KVBytes(s, g, 1, 1, o.KVBytes),
-			CrossBytesToken: CrossKVBytes(s, g, 1, 1, o.KVBytes),
+			KVBytesPerToken: kvBytes(s, g, 1, 1, o.KVBytes),
+			CrossBytesToken: crossKVBytes(s, g, 1, 1, o.KVBytes),
 			KVBytes:         cacheBytes(s, g, o.Context, o.Batch, o.KVBytes),
 			RelativeToMHA:   float64(g) / float64(s.Heads),
-			WeightBytes:     s.Params(g) * int64(o.WeightBytes),
+			WeightBytes:     s.params(g) * int64(o.WeightBytes),
 		}
 		if o.Memory > 0 {
 			most := max(0, o.Memory-row.WeightBytes) / cacheBytes(s, g, o.Context, 1, o.KVBytes)
@@ -113,12 +113,12 @@ func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
 
 // cacheBytes is all that a decoder keeps at a context, with a source as long.
 func cacheBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
-	return KVBytes(s, kvHeads, context, batch, dtypeBytes) + CrossKVBytes(s, kvHeads, context, batch, dtypeBytes)
+	return kvBytes(s, kvHeads, context, batch, dtypeBytes) + crossKVBytes(s, kvHeads, context, batch, dtypeBytes)
 }
 
 // checkOptions refuses sizes below 1 and a cache too large to count.
 func (s Shape) checkOptions(o KVOptions) error {
-	if err := s.Check(); err != nil {
+	if err := s.check(); err != nil {
 		return err
 	}
 	if min(o.Context, o.Batch, o.KVBytes, o.WeightBytes) < 1 || o.Memory < 0 {

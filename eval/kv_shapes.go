@@ -86,15 +86,15 @@ func parseShapes(data []byte) ([]Shape, error) {
 		if s.HeadDim == 0 && s.Heads > 0 {
 			s.HeadDim = s.Dim / s.Heads
 		}
-		if err := s.Check(); err != nil {
+		if err := s.check(); err != nil {
 			return nil, fmt.Errorf("shapes.yaml: %w", err)
 		}
 	}
 	return shapes, nil
 }
 
-// Check refuses a shape that no model has.
-func (s Shape) Check() error {
+// check refuses a shape that no model has.
+func (s Shape) check() error {
 	for _, f := range []struct {
 		key   string
 		value int

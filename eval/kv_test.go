@@ -41,7 +41,7 @@ func TestShapesAgainstPublishedFigures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := float64(s.Params(s.KVHeads)) / 1e9
+		got := float64(s.params(s.KVHeads)) / 1e9
 		tolerance := 0.001
 		if strings.HasPrefix(test.name, "gpt2") || strings.HasPrefix(test.name, "opt") {
 			tolerance = 0.005 // shapes do not count learned positions and biases
@@ -49,7 +49,7 @@ func TestShapesAgainstPublishedFigures(t *testing.T) {
 		if math.Abs(got-test.params)/test.params > tolerance {
 			t.Errorf("%s: %.3fB parameters, published %.3fB", test.name, got, test.params)
 		}
-		if kv := KVBytes(s, s.KVHeads, 1, 1, 2); kv != test.kvBytes {
+		if kv := kvBytes(s, s.KVHeads, 1, 1, 2); kv != test.kvBytes {
 			t.Errorf("%s: %d KV bytes per token, want %d", test.name, kv, test.kvBytes)
 		}
 	}
@@ -62,26 +62,26 @@ func TestT5DecoderCountsCrossAttention(t *testing.T) {
 	}
 	inner := 64 * 64
 	want := int64(24*(2*4*4096*inner+3*4096*10240) + 2*32128*4096)
-	if got := s.Params(64); got != want {
+	if got := s.params(64); got != want {
 		t.Errorf("%d parameters, want %d", got, want)
 	}
 }
 
 func TestKVBytes(t *testing.T) {
 	s := Shape{Layers: 3, HeadDim: 5}
-	if got, want := KVBytes(s, 2, 7, 11, 4), int64(2*3*2*5*7*11*4); got != want {
+	if got, want := kvBytes(s, 2, 7, 11, 4), int64(2*3*2*5*7*11*4); got != want {
 		t.Errorf("got %d, want %d", got, want)
 	}
 	s.Window = 4
-	if got, want := KVBytes(s, 2, 7, 11, 4), int64(2*3*2*5*4*11*4); got != want {
+	if got, want := kvBytes(s, 2, 7, 11, 4), int64(2*3*2*5*4*11*4); got != want {
 		t.Errorf("with a window: got %d, want %d", got, want)
 	}
 }
 
 func TestKVRows(t *testing.T) {
 	s := Shape{Name: "tiny", Layers: 2, Heads: 6, KVHeads: 6, HeadDim: 8, Dim: 48, FFN: 64, Vocab: 100, Context: 32}
-	weights := s.Params(6) * 4
-	rows, err := KVRows(s, KVOptions{Batch: 3, KVBytes: 1, WeightBytes: 4, Memory: weights + 5*KVBytes(s, 6, 32, 1, 1)})
+	weights := s.params(6) * 4
+	rows, err := KVRows(s, KVOptions{Batch: 3, KVBytes: 1, WeightBytes: 4, Memory: weights + 5*kvBytes(s, 6, 32, 1, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,8 +98,8 @@ func TestKVRows(t *testing.T) {
 	if got := *rows[0].MaxBatch; got != 5 {
 		t.Errorf("the largest batch is %d, want 5", got)
 	}
-	saved := (s.Params(6) - s.Params(1)) * 4
-	if got, want := *rows[3].MaxBatch, (saved+5*6*KVBytes(s, 1, 32, 1, 1))/KVBytes(s, 1, 32, 1, 1); got != want || rows[3].RelativeToMHA != 1.0/6 {
+	saved := (s.params(6) - s.params(1)) * 4
+	if got, want := *rows[3].MaxBatch, (saved+5*6*kvBytes(s, 1, 32, 1, 1))/kvBytes(s, 1, 32, 1, 1); got != want || rows[3].RelativeToMHA != 1.0/6 {
 		t.Errorf("g=1: the largest batch is %d, want %d; %v of MHA", got, want, rows[3].RelativeToMHA)
 	}
 	if rows, _ = KVRows(s, KVOptions{Memory: 1}); *rows[0].MaxBatch != 0 {
@@ -190,7 +190,7 @@ func TestCrossKVBytes(t *testing.T) {
 		t.Errorf("%d bytes a token, %d a source's, %d in all", r.KVBytesPerToken, r.CrossBytesToken, r.KVBytes)
 	}
 	s.Cross = false
-	if CrossKVBytes(s, 64, 100, 1, 2) != 0 {
+	if crossKVBytes(s, 64, 100, 1, 2) != 0 {
 		t.Error("a decoder alone keeps something of a source")
 	}
 }

@@ -84,7 +84,7 @@ func (l *Latency) decode(step time.Duration, machine Machine, flops float64) {
 	l.DecodeMSPerStep = milliseconds(step)
 	l.DecodeMSPerTok = l.DecodeMSPerStep / float64(l.Batch)
 	l.TokensPerS = 1000 / l.DecodeMSPerTok
-	l.RooflineMS = 1000 * machine.with(l.formats).Roofline(float64(l.WeightBytes+l.KVBytes), flops)
+	l.RooflineMS = 1000 * machine.with(l.formats).roofline(float64(l.WeightBytes+l.KVBytes), flops)
 	l.RooflineShare = l.RooflineMS / l.DecodeMSPerStep
 }
 
@@ -93,7 +93,7 @@ func checkLatency(m *Model, o LatencyOptions) error {
 		return fmt.Errorf("batch is %d, context %d, prompt-len %d: want 1, 1, 0 or more", o.Batch, o.Context, o.PromptLen)
 	}
 	if err := m.checkDecodes(); err != nil && o.PromptLen == 0 {
-		return fmt.Errorf("%w; what a pass over a prompt takes, --prompt-len says", err)
+		return err
 	}
 	if err := m.CheckLength(o.Context + 1); err != nil && m.Arch.Causal {
 		return fmt.Errorf("context %d and a token behind it: %w", o.Context, err)

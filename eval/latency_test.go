@@ -67,7 +67,7 @@ func TestLatencyOfGroups(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := shape.Params(m.Arch.KVHeads) + 5*32; m.Parameters != want { // and five norms
+		if want := shape.params(m.Arch.KVHeads) + 5*32; m.Parameters != want { // and five norms
 			t.Errorf("%d groups: %d parameters, want %d", groups, m.Parameters, want)
 		}
 		kv = append(kv, mustTime(t, m, slow, LatencyOptions{Batch: 1, Context: 4}).KVBytesPerToken)

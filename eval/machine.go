@@ -38,8 +38,8 @@ func (m Machine) with(f infer.Formats) Machine {
 	return m
 }
 
-// Roofline is the least time in seconds that moving bytes once and computing flops can take.
-func (m Machine) Roofline(bytes, flops float64) float64 {
+// roofline is the least time in seconds that moving bytes once and computing flops can take.
+func (m Machine) roofline(bytes, flops float64) float64 {
 	return max(bytes/m.Bandwidth, flops/m.Peak)
 }
 

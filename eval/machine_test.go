@@ -20,7 +20,7 @@ func TestRoofline(t *testing.T) {
 		{100, 1000, 1},    // both the same
 		{1e12, 1e3, 1e10}, // no unit is lost
 	} {
-		if got := m.Roofline(c.bytes, c.flops); got != c.want {
+		if got := m.roofline(c.bytes, c.flops); got != c.want {
 			t.Errorf("%v bytes, %v operations: %v s, want %v", c.bytes, c.flops, got, c.want)
 		}
 	}

@@ -2,6 +2,7 @@ package eval
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"gqa/checkpoints"
@@ -88,5 +89,8 @@ func (m *Model) checkDecodes() error {
 	if m.Arch.Causal {
 		return nil
 	}
-	return fmt.Errorf("family %s does not decode: every token sees all others, and there is no KV cache", m.Arch.Family.Name)
+	return fmt.Errorf("family %s %w: every token sees all others, and there is no KV cache", m.Arch.Family.Name, ErrDecode)
 }
+
+// ErrDecode is wrapped by errors about a model that predicts no next token.
+var ErrDecode = errors.New("does not decode")

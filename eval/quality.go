@@ -343,12 +343,12 @@ func (o QualityOptions) Windows(d *data.Dataset) int64 {
 	return int64(n)
 }
 
-// Tokens is how many tokens of a stream will be read; 0: all.
-func (o QualityOptions) Tokens(m *Model) int { return o.MaxWindows * o.seqLen(m) }
+// tokens is how many tokens of a stream will be read; 0: all.
+func (o QualityOptions) tokens(m *Model) int { return o.MaxWindows * o.seqLen(m) }
 
 // data says how a corpus is read for a model.
 func (o QualityOptions) data(m *Model) data.Options {
-	return data.Options{SeqLen: o.seqLen(m), Seed: o.Seed, MaxTokens: o.Tokens(m), TextKey: o.TextKey}
+	return data.Options{SeqLen: o.seqLen(m), Seed: o.Seed, MaxTokens: o.tokens(m), TextKey: o.TextKey}
 }
 
 func (o QualityOptions) seqLen(m *Model) int {

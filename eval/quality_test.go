@@ -185,15 +185,15 @@ func TestQualityDefaultWindow(t *testing.T) {
 	m := tiny(t, "gpt2")
 	o := QualityOptions{MaxWindows: 2}
 	d := &data.Dataset{Tokens: &data.Tokens{IDs: make([]int32, 3*m.Arch.Context-1)}, Window: o.data(m).SeqLen}
-	if o.Tokens(m) != 2*m.Arch.Context || o.Windows(d) != 2 || (QualityOptions{}).Tokens(m) != 0 {
-		t.Errorf("%d tokens, %d windows", o.Tokens(m), o.Windows(d))
+	if o.tokens(m) != 2*m.Arch.Context || o.Windows(d) != 2 || (QualityOptions{}).tokens(m) != 0 {
+		t.Errorf("%d tokens, %d windows", o.tokens(m), o.Windows(d))
 	}
 	q := mustMeasure(t, m, &data.Tokens{IDs: someIDs(2, 3*m.Arch.Context-1, 128)}, o)
 	if q.Windows != 2 || q.Tokens != 2*(m.Arch.Context-1) {
 		t.Errorf("%d tokens in %d windows", q.Tokens, q.Windows)
 	}
 	m.Arch.Context = 1 << 20
-	if n := (QualityOptions{MaxWindows: 1}).Tokens(m); n != 2048 {
+	if n := (QualityOptions{MaxWindows: 1}).tokens(m); n != 2048 {
 		t.Errorf("a window of a long context is %d tokens, want 2048", n)
 	}
 }

@@ -42,7 +42,8 @@ func TestDeviceFails(t *testing.T) {
 			}
 			break
 		}
-		if !errors.Is(err, errDevice) || errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "gqa-train resume "+o.Dir) {
+		var stop StopError
+		if !errors.Is(err, errDevice) || errors.Is(err, ErrDiverged) || !errors.As(err, &stop) || stop.Run != o.Dir || stop.LR != 0 {
 			t.Fatalf("after %d questions: %v", after, err)
 		}
 		if _, err := os.Stat(filepath.Join(o.Dir, modelDir)); err == nil {

@@ -13,7 +13,7 @@ import (
 // Doubts are what a recipe asks for that is allowed but hardly meant.
 func Doubts(r recipe.Recipe) (all []string) {
 	if s := r.Schedule; r.Steps < s.Warmup {
-		all = append(all, fmt.Sprintf("the warm-up takes %d steps and the run only %d: it ends at %.2g of the peak learning rate; give --set schedule.warmup=%d, or more --steps",
+		all = append(all, fmt.Sprintf("the warm-up takes %d steps and the run only %d: it ends at %.2g of the peak learning rate; set schedule.warmup to %d, or more steps",
 			s.Warmup, r.Steps, s.At(r.Steps, r.Steps), r.Steps/10))
 	}
 	if r.Valid != "" && sameContent(r.Data, r.Valid) {

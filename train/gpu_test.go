@@ -21,7 +21,7 @@ func gpu(t *testing.T) device.Device {
 	if n, err := cuda.Count(); err != nil || n == 0 {
 		t.Skipf("no GPU: %d found, %v", n, err)
 	}
-	d, err := devices.Open(devices.CUDA)
+	d, err := devices.Open(devices.CUDA, devices.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

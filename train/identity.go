@@ -115,7 +115,7 @@ func (began identity) checkRecipe(dir string) (edited []string, err error) {
 		}
 	}
 	if changed != nil {
-		return nil, fmt.Errorf("%s: is not what the run began with: %s; put it back, or start another run with gqa-train run", path, strings.Join(changed, ", "))
+		return nil, fmt.Errorf("%s: is not what the run began with: %s; put it back, or start another run", path, strings.Join(changed, ", "))
 	}
 	return edited, nil
 }

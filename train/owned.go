@@ -70,7 +70,7 @@ func outside(dir string, r *recipe.Recipe) error {
 		"model": r.Model, "data": r.Data, "valid": r.Valid, "distill.teacher": r.Distill.Teacher, "distill.cache": r.Distill.Cache,
 	} {
 		if path != "" && !strings.HasPrefix(path, data.SamplePrefix) && checkpoints.Within(path, dir) {
-			return fmt.Errorf("%s: is not replaced: %s of the new run is %s, in it; name another folder (--output)", dir, key, path)
+			return checkpoints.FolderError{Dir: dir, Err: fmt.Errorf("is not replaced: %s of the new run is %s, in it", key, path)}
 		}
 	}
 	return nil

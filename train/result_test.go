@@ -109,7 +109,7 @@ func TestResumeInTheWay(t *testing.T) {
 		spoil func(dir string) error
 		sets  []string
 	}{
-		"--set changes nothing": {func(string) error { return nil }, []string{"optimizer.lr=0.5"}},
+		"so other settings change nothing": {func(string) error { return nil }, []string{"optimizer.lr=0.5"}},
 		"result.json: is not a regular file": {func(dir string) error {
 			return errors.Join(os.Remove(filepath.Join(dir, resultFile)), os.Mkdir(filepath.Join(dir, resultFile), 0o777))
 		}, []string{"steps=3"}},

@@ -55,7 +55,7 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	case recipe.Steps < s.Saved:
 		return nil, fmt.Errorf("steps is %d, but %s has a checkpoint of step %d", recipe.Steps, o.Dir, s.Saved)
 	case s.State == Finished && recipe.Steps == s.Saved && slices.ContainsFunc(changes, changesResult):
-		return nil, fmt.Errorf("%s: is finished after %d steps, so --set changes nothing; set a larger number of steps too", o.Dir, s.Saved)
+		return nil, fmt.Errorf("%s: is finished after %d steps, so other settings change nothing; set a larger number of steps too", o.Dir, s.Saved)
 	case s.State == Finished && recipe.Steps == s.Saved:
 		s.Idle = true
 		return s, nil
@@ -102,7 +102,7 @@ func changedRecipe(dir string, sets []string) (changed *recipe.Recipe, changes [
 	changes = old.Diff(r)
 	for _, change := range changes {
 		if slices.Contains(fixedKeys, change.Key) {
-			return nil, nil, fmt.Errorf("%s cannot change within a run, from %v to %v; start another with gqa-train run", change.Key, change.Old, change.New)
+			return nil, nil, fmt.Errorf("%s cannot change within a run, from %v to %v; start another run", change.Key, change.Old, change.New)
 		}
 	}
 	return &r, changes, nil
@@ -116,7 +116,7 @@ func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identi
 		return nil, err
 	}
 	if len(steps) == 0 && damage != nil {
-		return nil, fmt.Errorf("%w, and there is no checkpoint, which would tell too what the run began with; put it back, or start another run with gqa-train run",
+		return nil, fmt.Errorf("%w, and there is no checkpoint, which would tell too what the run began with; put it back, or start another run",
 			damage)
 	}
 	if damage != nil {
@@ -199,7 +199,7 @@ func (r *run) continues(began identity) error {
 		unknown = append(unknown, "whether model, teacher and data are those that the run began with")
 	}
 	if unknown != nil {
-		slog.Warn(fmt.Sprintf("%s: it has no %s, which earlier versions of gqa-train did not write: it cannot be verified %s",
+		slog.Warn(fmt.Sprintf("%s: it has no %s, which earlier versions did not write: it cannot be verified %s",
 			r.dir, identityFile, strings.Join(unknown, ", nor ")))
 	}
 	now := r.identity.Recipe

@@ -27,7 +27,7 @@ func TestResume(t *testing.T) {
 	other := Options{Dir: filepath.Join(t.TempDir(), "run")}
 	_, err := Run(interruptedAfter(t, &other, 1), recipe, other)
 	for step := 2; step < 8; step++ {
-		if !errors.Is(err, ErrInterrupted) || !strings.Contains(err.Error(), "gqa-train resume "+other.Dir) {
+		if !errors.Is(err, ErrInterrupted) || stopOf(t, err).Run != other.Dir || stopOf(t, err).Saved != step-1 {
 			t.Fatalf("step %d: error %v, want ErrInterrupted and how to resume", step, err)
 		}
 		s, statusErr := ReadStatus(other.Dir)

@@ -40,9 +40,27 @@ var (
 	// ErrDiverged is wrapped by the error of a run whose loss, gradient or weights are no longer finite numbers. Its
 	// checkpoints are of before.
 	ErrDiverged = errors.New("training diverged")
+	// ErrSettings is wrapped by the error of a run whose folder holds a run with another recipe.
+	ErrSettings = errors.New("contains a run with different settings")
 	// ErrNoModel is wrapped by the error of a run whose model is not there.
 	ErrNoModel = errors.New("there is no such file or folder")
 )
+
+// StopError reports a run that stopped before its end, and what is known about how to go on.
+type StopError struct {
+	Err   error
+	Run   string  // the folder of a run that can be resumed; empty: Unfit is to be seen to first
+	Saved int     // step of the newest checkpoint; 0: there is none, so a resumed run begins again
+	LR    float64 // a lower learning rate to resume with; 0: the rate is not what is wrong
+	Unfit string  // a model, or a teacher, that gives no finite numbers on Data; empty: there is none
+	Data  string
+}
+
+// Error returns the text of Err.
+func (e StopError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e StopError) Unwrap() error { return e.Err }
 
 // run is one up-training under way.
 type run struct {
@@ -169,9 +187,9 @@ func (r *run) next(ctx context.Context) error {
 	out, err := r.trainer.step(step, r.data.sampler.Batch(step-1, r.recipe.Batch*r.recipe.Accumulate))
 	switch {
 	case errors.Is(err, errTeacher):
-		return fmt.Errorf("step %d: %w; see gqa-eval quality %s --data %s", step, err, r.recipe.Distill.Teacher, r.recipe.Data)
+		return StopError{Err: fmt.Errorf("step %d: %w", step, err), Unfit: r.recipe.Distill.Teacher, Data: r.recipe.Data}
 	case errors.Is(err, errCache):
-		return fmt.Errorf("step %d: %w; %s", step, err, r.resumable())
+		return r.stopped(fmt.Errorf("step %d: %w", step, err))
 	case err != nil:
 		return r.diverged(step, err)
 	}
@@ -269,7 +287,7 @@ func (r *run) save() error {
 		}
 	}
 	if err := r.saveCheckpoint(); err != nil {
-		return fmt.Errorf("checkpoint of step %d: %w; %s", r.state.Step, err, r.resumable())
+		return r.stopped(fmt.Errorf("checkpoint of step %d: %w", r.state.Step, err))
 	}
 	r.saved = r.state.Step
 	return prune(r.dir, r.state.Step, r.recipe.Keep)
@@ -287,40 +305,35 @@ func (r *run) checkFinite() error {
 	return r.trainer.Err() // of a device that has failed all numbers are meaningless, even finite ones
 }
 
-// resumable says how far back a resumed run begins.
-func (r *run) resumable() string {
-	if r.saved < 0 {
-		return "there is no checkpoint yet: gqa-train resume " + r.dir + " begins again"
-	}
-	return fmt.Sprintf("gqa-train resume %s goes on from step %d", r.dir, r.saved)
-}
-
 func (r *run) interrupt() error {
 	if r.state.Step == 0 {
-		return fmt.Errorf("%w before the first step; gqa-train resume %s begins", ErrInterrupted, r.dir)
+		return r.stopped(fmt.Errorf("%w before the first step", ErrInterrupted))
 	}
 	if err := r.save(); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w after step %d of %d, which is saved; gqa-train resume %s goes on",
-		ErrInterrupted, r.state.Step, r.recipe.Steps, r.dir)
+	return r.stopped(fmt.Errorf("%w after step %d of %d, which is saved", ErrInterrupted, r.state.Step, r.recipe.Steps))
+}
+
+func (r *run) stopped(err error) error {
+	return StopError{Err: err, Run: r.dir, Saved: max(0, r.saved)}
 }
 
 // diverged is the error of a step whose numbers are not finite. Those of a device that has failed say nothing of the run.
 func (r *run) diverged(step int, cause error) error {
 	if err := r.trainer.Err(); err != nil {
-		return fmt.Errorf("step %d: %w; if memory is short, a run with a smaller batch and a larger accumulate takes less; %s", step, err, r.resumable())
+		return r.stopped(fmt.Errorf("step %d: %w; if memory is short, a run with a smaller batch and a larger accumulate takes less", step, err))
 	}
 	if r.state.Step == 0 { // no learning rate has touched the weights
-		return fmt.Errorf("%w in step 1: %w before any weight has changed; the model itself gives no finite numbers: see gqa-eval quality %s --data %s",
-			ErrDiverged, cause, r.recipe.Model, r.recipe.Data)
+		return StopError{
+			Err:   fmt.Errorf("%w in step 1: %w before any weight has changed; the model itself gives no finite numbers", ErrDiverged, cause),
+			Unfit: r.recipe.Model, Data: r.recipe.Data,
+		}
 	}
-	from := "nothing is saved yet, so it begins again from the model"
-	if r.saved >= 0 {
-		from = fmt.Sprintf("goes on from step %d", r.saved)
+	return StopError{
+		Err: fmt.Errorf("%w in step %d: %w", ErrDiverged, step, cause),
+		Run: r.dir, Saved: max(0, r.saved), LR: lowerRate(r.recipe.Optimizer.LR),
 	}
-	return fmt.Errorf("%w in step %d: %w; resume with a lower learning rate: gqa-train resume %s --set optimizer.lr=%.3g (%s)",
-		ErrDiverged, step, cause, r.dir, lowerRate(r.recipe.Optimizer.LR), from)
 }
 
 // lowerRate is a learning rate to try after one that diverged: a tenth, or, where that is still more than a transformer
@@ -358,7 +371,7 @@ func (r *run) export() (err error) {
 		err = writeResult(r.dir, r.state.Step, out.Dir())
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w; %s", modelDir, err, r.resumable())
+		return r.stopped(fmt.Errorf("%s: %w", modelDir, err))
 	}
 	return out.Commit()
 }

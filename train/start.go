@@ -33,7 +33,7 @@ func Run(ctx context.Context, recipe recipe.Recipe, o Options) (*Status, error) 
 	}
 	if o.Dir == "" {
 		if !filepath.IsLocal(recipe.Name) || filepath.Base(recipe.Name) != recipe.Name || recipe.Name == "." {
-			return nil, fmt.Errorf("name is %q, want a plain folder name (the run's, under runs/), or name another folder with --output", recipe.Name)
+			return nil, fmt.Errorf("name is %q, want a plain folder name, as the run goes into runs/NAME unless it is given a folder", recipe.Name)
 		}
 		o.Dir = filepath.Join("runs", recipe.Name)
 	}
@@ -122,8 +122,7 @@ func existing(o Options, recipe *recipe.Recipe) (same bool, err error) {
 	if changes == nil {
 		return true, nil
 	}
-	return false, fmt.Errorf("%s: contains a run with different settings: %s; resume it (gqa-train resume %s), choose another folder (--output), or replace it (--force)",
-		o.Dir, strings.Join(changes, ", "), o.Dir)
+	return false, checkpoints.FolderError{Dir: o.Dir, Err: fmt.Errorf("%w: %s", ErrSettings, strings.Join(changes, ", ")), Replaceable: true}
 }
 
 func readRecipe(dir string) (recipe.Recipe, error) {

@@ -27,7 +27,13 @@ type trainer struct {
 
 // openDevice opens the device that a recipe names, and says which it is unless it is the processor.
 func openDevice(r *recipe.Recipe) (device.Device, error) {
-	d, err := devices.Open(cmp.Or(r.Device, devices.Auto))
+	format, ok := map[string]device.Format{"": device.F32, "f32": device.F32, "bf16": device.BF16}[r.Precision]
+	if !ok {
+		return nil, recipe.Error{Err: fmt.Errorf("precision is %q, want f32 or bf16", r.Precision)}
+	}
+	d, err := devices.Open(cmp.Or(r.Device, devices.Auto), devices.Options{
+		Activations: format, Nondeterministic: r.Deterministic != nil && !*r.Deterministic,
+	})
 	if err != nil {
 		return nil, err
 	}

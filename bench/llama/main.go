@@ -43,20 +43,12 @@ func write(dir, config string, shard int64) error {
 	if dir == "" {
 		return fmt.Errorf("want the folder to write")
 	}
-	arch, err := configs.Resolve([]byte(config), "")
+	tensors, err := specs(config)
 	if err != nil {
 		return err
-	}
-	tensors, err := arch.Tensors()
-	if err != nil {
-		return err
-	}
-	var specs []checkpoints.Spec
-	for _, t := range tensors {
-		specs = append(specs, checkpoints.Spec{Name: t.Name, DType: checkpoints.BF16, Shape: t.Shape})
 	}
 	random := rand.New(rand.NewPCG(1, 2))
-	err = checkpoints.Write(dir, specs, checkpoints.WriteOptions{ShardSize: shard}, func(s checkpoints.Spec, w io.Writer) error {
+	err = checkpoints.Write(dir, tensors, checkpoints.WriteOptions{ShardSize: shard}, func(s checkpoints.Spec, w io.Writer) error {
 		return noise(w, s.Bytes(), random)
 	})
 	if err != nil {
@@ -65,18 +57,35 @@ func write(dir, config string, shard int64) error {
 	return os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666)
 }
 
+// specs are the tensors of a model in bf16.
+func specs(config string) (all []checkpoints.Spec, err error) {
+	arch, err := configs.Resolve([]byte(config), "")
+	if err != nil {
+		return nil, err
+	}
+	tensors, err := arch.Tensors()
+	for _, t := range tensors {
+		all = append(all, checkpoints.Spec{Name: t.Name, DType: checkpoints.BF16, Shape: t.Shape})
+	}
+	return all, err
+}
+
 // noise writes n bytes of bf16 numbers between 2⁻⁷ and 2⁻⁵, of either sign.
 func noise(w io.Writer, n int64, random *rand.Rand) error {
 	buf := make([]byte, 1<<20)
 	for n > 0 {
 		piece := buf[:min(n, int64(len(buf)))]
-		for i := 0; i+8 <= len(piece); i += 8 {
-			binary.LittleEndian.PutUint64(piece[i:], random.Uint64()&0x80ff_80ff_80ff_80ff|0x3c00_3c00_3c00_3c00)
-		}
+		fill(piece, random)
 		if _, err := w.Write(piece); err != nil {
 			return err
 		}
 		n -= int64(len(piece))
 	}
 	return nil
+}
+
+func fill(piece []byte, random *rand.Rand) {
+	for i := 0; i+8 <= len(piece); i += 8 {
+		binary.LittleEndian.PutUint64(piece[i:], random.Uint64()&0x80ff_80ff_80ff_80ff|0x3c00_3c00_3c00_3c00)
+	}
 }

@@ -7,27 +7,30 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/goccy/go-yaml"
+
+	"gqa/configs/recipe"
+	"gqa/internal/sweep"
 )
 
 // Study is a grid as its YAML says it.
 type Study struct {
-	Models  map[string]Model    `yaml:"models"`
-	Starts  map[string][]string `yaml:"starts"`  // flags of gqa-convert by the name of a start
-	Drawn   []string            `yaml:"drawn"`   // starts that differ from seed to seed: the others are converted once
-	Train   []string            `yaml:"train"`   // flags of every gqa-train run
-	Recipes map[string]Recipe   `yaml:"recipes"` // by name, what is different in the up-trainings of a grid that names one
-	Warmup  float64             `yaml:"warmup"`  // share of a run's steps
-	Batch   int                 `yaml:"batch"`
-	SeqLen  int                 `yaml:"seq_len"`
-	Eval    int                 `yaml:"eval_windows"`  // of SeqLen tokens, of each result
-	Points  int                 `yaml:"curve_points"`  // validations along a run
-	Curve   int                 `yaml:"curve_windows"` // of each of them
-	Grid    []Grid              `yaml:"grid"`
-	Plots   map[string]Plot     `yaml:"plots"` // by name
-	Tables  []Table             `yaml:"tables"`
+	Models  map[string]Model       `yaml:"models"`
+	Starts  map[string]sweep.Curve `yaml:"starts"`             // how heads become one, by the name of a start
+	Text    int                    `yaml:"calibration_tokens"` // of a model's data, for the starts that look at text
+	Drawn   []string               `yaml:"drawn"`              // starts that differ from seed to seed: the others are converted once
+	Train   []string               `yaml:"train"`              // keys of the recipe of every up-training, as key=value
+	Recipes map[string]Recipe      `yaml:"recipes"`            // by name, what is different in the up-trainings of a grid that names one
+	Warmup  float64                `yaml:"warmup"`             // share of a run's steps
+	Batch   int                    `yaml:"batch"`
+	SeqLen  int                    `yaml:"seq_len"`
+	Eval    int                    `yaml:"eval_windows"`  // of SeqLen tokens, of each result
+	Points  int                    `yaml:"curve_points"`  // validations along a run
+	Curve   int                    `yaml:"curve_windows"` // of each of them
+	Grid    []Grid                 `yaml:"grid"`
+	Plots   map[string]Plot        `yaml:"plots"` // by name
+	Tables  []Table                `yaml:"tables"`
 }
 
 // Plot is the up-trainings whose curves one plot has; an empty list is any.
@@ -53,7 +56,8 @@ type Model struct {
 
 // Recipe is how up-trainings differ from the study's own way.
 type Recipe struct {
-	Train []string `yaml:"train"` // more flags of gqa-train
+	Base  string   `yaml:"base"`  // recipe of the toolkit, a name or a file; empty: its default
+	Train []string `yaml:"train"` // more keys, as key=value
 	Batch int      `yaml:"batch"` // 0: the study's
 }
 
@@ -109,21 +113,37 @@ func loadStudy(path string) (*Study, error) {
 	if err := yaml.UnmarshalWithOptions(text, &s, yaml.Strict()); err != nil {
 		return nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false))
 	}
+	for name, start := range s.Starts {
+		if start.Loss != "" {
+			return nil, fmt.Errorf("%s: start %q has the loss %s, which belongs in losses of a grid", path, name, start.Loss)
+		}
+	}
 	for _, c := range s.cells() {
-		if _, ok := s.Models[c.Model]; !ok {
-			return nil, fmt.Errorf("%s: model %q is not one of models", path, c.Model)
-		}
-		if _, ok := s.Starts[c.Start]; !ok {
-			return nil, fmt.Errorf("%s: start %q is not one of starts", path, c.Start)
-		}
-		if _, ok := s.Recipes[c.Recipe]; c.Recipe != "" && !ok {
-			return nil, fmt.Errorf("%s: recipe %q is not one of recipes", path, c.Recipe)
-		}
-		if c.Alpha > 0 && !slices.Contains([]string{"ce", "kl", "mixed"}, c.Loss) {
-			return nil, fmt.Errorf("%s: loss %q, want ce, kl or mixed", path, c.Loss)
+		if err := s.check(c); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	return &s, nil
+}
+
+// check returns an error if the cell names what the study does not have.
+func (s *Study) check(c Cell) error {
+	if _, ok := s.Models[c.Model]; !ok {
+		return fmt.Errorf("model %q is not one of models", c.Model)
+	}
+	if _, ok := s.Starts[c.Start]; !ok {
+		return fmt.Errorf("start %q is not one of starts", c.Start)
+	}
+	if c.Alpha == 0 {
+		return nil
+	}
+	if _, ok := s.Recipes[c.Recipe]; c.Recipe != "" && !ok {
+		return fmt.Errorf("recipe %q is not one of recipes", c.Recipe)
+	}
+	if _, err := s.recipe(c); err != nil {
+		return fmt.Errorf("%s: %w", c.name(), err)
+	}
+	return nil
 }
 
 // cells are all of the grid, each once, the longest runs first: the last to end is then a short one.
@@ -173,11 +193,25 @@ func (s *Study) steps(c Cell) int {
 // tokens are those that a cell's up-training reads.
 func (s *Study) tokens(c Cell) int { return s.steps(c) * s.batch(c) * s.SeqLen }
 
-// expand puts a model's paths into a start's flags.
-func (m Model) expand(flags []string) []string {
-	out := slices.Clone(flags)
-	for i, f := range out {
-		out[i] = strings.NewReplacer("{data}", m.Data, "{valid}", m.Valid).Replace(f)
+// recipe is that of a cell's up-training.
+func (s *Study) recipe(c Cell) (recipe.Recipe, error) {
+	m, steps := s.Models[c.Model], s.steps(c)
+	r, err := recipe.Load(cmp.Or(s.Recipes[c.Recipe].Base, "default"))
+	if err != nil {
+		return r, err
 	}
-	return out
+	r.Name, r.Model, r.Data, r.Valid = c.name(), m.Path, m.Data, m.Valid
+	r.Steps, r.Batch, r.SeqLen, r.Seed = steps, s.batch(c), s.SeqLen, uint64(c.Seed)
+	r.Schedule.Warmup = max(1, int(s.Warmup*float64(steps)))
+	r.ValidEvery, r.ValidWindows = max(1, steps/s.Points), s.Curve
+	r.SaveEvery, r.Keep = 0, 1
+	if r.Distill.Loss = recipe.Loss(c.Loss); r.Distill.Loss != recipe.CE {
+		r.Distill.Teacher = m.Path
+	}
+	for _, key := range slices.Concat(s.Train, s.Recipes[c.Recipe].Train) {
+		if err := r.Set(key); err != nil {
+			return r, err
+		}
+	}
+	return r, r.Resolve()
 }

@@ -1,6 +1,6 @@
 // Command study runs the grid of a study (docs/study.yaml): conversions of several kinds, each evaluated as it starts and
-// after up-trainings of several lengths and losses, over seeds. It calls the three commands as a user would, several jobs
-// beside each other, and keeps every result as a line of results.jsonl, so that a study goes on where it was interrupted.
+// after up-trainings of several lengths and losses, over seeds. It keeps every result as a line of results.jsonl, so that a study
+// goes on where it was interrupted.
 //
 //	go run ./bench/study -o DIR [-config docs/study.yaml] [-jobs 2 -threads 1] [-only REGEXP]    # runs what is missing
 //	go run ./bench/study -o DIR -report docs/study                                              # the tables of docs/study.md, and plots, of what is there
@@ -9,13 +9,14 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"log"
+	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+
+	"gqa/internal/device/cpu"
 )
 
 func main() {
@@ -28,9 +29,8 @@ func main() {
 func run() error {
 	config := flag.String("config", "docs/study.yaml", "what to run")
 	out := flag.String("o", "study", "folder of models, runs and results.jsonl")
-	bin := flag.String("bin", "", "folder of the three commands (default: they are built)")
 	jobs := flag.Int("jobs", 1, "runs beside each other")
-	threads := flag.Int("threads", 0, "threads of each run (0: one per core)")
+	threads := flag.Int("threads", 0, "threads of each run (0: one per core); a small model makes more of several runs of one thread")
 	only := flag.String("only", "", "cells whose name this matches")
 	report := flag.String("report", "", "rewrite the tables of this path with .md, write plots beside it, and run nothing")
 	flag.Parse()
@@ -54,23 +54,8 @@ func run() error {
 	if err := os.MkdirAll(*out, 0o777); err != nil {
 		return err
 	}
-	if *bin == "" {
-		if *bin, err = build(ctx, *out); err != nil {
-			return err
-		}
-	}
-	r := &runner{study: s, dir: *out, bin: *bin, threads: *threads, done: results}
+	cpu.SetThreads(*threads)
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	r := &runner{study: s, dir: *out, done: results}
 	return r.run(ctx, *jobs, pattern)
-}
-
-// build compiles the three commands into a folder of their own.
-func build(ctx context.Context, out string) (bin string, err error) {
-	if bin, err = filepath.Abs(filepath.Join(out, "bin")); err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin+string(filepath.Separator), "./cmd/...")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, text)
-	}
-	return bin, nil
 }

@@ -10,11 +10,15 @@ import (
 	"io/fs"
 	"log"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"sync"
+
+	"gqa/convert"
+	"gqa/convert/calibrate"
+	"gqa/eval"
+	"gqa/internal/sweep"
+	"gqa/train"
 )
 
 const resultsFile = "results.jsonl"
@@ -58,14 +62,12 @@ func readResults(path string) (all []Result, err error) {
 
 // runner makes the cells that are missing.
 type runner struct {
-	study   *Study
-	dir     string
-	bin     string
-	threads int
-	done    []Result
+	study *Study
+	dir   string
+	done  []Result
 
 	mu          sync.Mutex // of the results' file
-	conversions sync.Map   // name -> *sync.Mutex
+	conversions sync.Map   // folder -> *sync.Mutex
 }
 
 func (r *runner) run(ctx context.Context, jobs int, only *regexp.Regexp) error {
@@ -100,96 +102,76 @@ func (r *runner) run(ctx context.Context, jobs int, only *regexp.Regexp) error {
 
 // make converts, up-trains and evaluates one cell.
 func (r *runner) make(ctx context.Context, c Cell) error {
-	model, err := r.convert(ctx, c)
+	p, err := r.point(c)
 	if err != nil {
 		return err
 	}
-	result := Result{Cell: c}
-	if c.Alpha > 0 {
-		run := filepath.Join(r.dir, "runs", c.name())
-		if err := r.train(ctx, c, model, run); err != nil {
-			return err
-		}
-		model = filepath.Join(run, "model")
-		if result.Curve, err = curve(filepath.Join(run, "metrics.jsonl")); err != nil {
-			return err
-		}
-		result.Tokens = int64(r.study.tokens(c))
+	if err := r.convert(ctx, p); err != nil {
+		return err
 	}
-	if err := r.evaluate(ctx, model, &result); err != nil {
+	model, result := p.Conversion, Result{Cell: c}
+	if c.Alpha > 0 {
+		status, err := p.Uptrain(ctx, sweep.Watcher{})
+		if err != nil {
+			return err
+		}
+		model, result.Tokens = status.Model, status.Tokens
+		if err := os.RemoveAll(filepath.Join(p.Run, "checkpoints")); err != nil {
+			return err
+		}
+		if result.Curve, err = curve(filepath.Join(p.Run, "metrics.jsonl")); err != nil {
+			return err
+		}
+	}
+	if err := r.evaluate(ctx, p, model, &result); err != nil {
 		return err
 	}
 	log.Printf("%s: loss %.4f", c.name(), result.ValidLoss)
 	return r.keep(result)
 }
 
-// convert makes the cell's conversion unless it is there; two cells may want the same one.
-func (r *runner) convert(ctx context.Context, c Cell) (dir string, err error) {
-	c = r.study.conversion(c)
-	lock, _ := r.conversions.LoadOrStore(c.name(), new(sync.Mutex))
+// point is what the toolkit is to make for a cell.
+func (r *runner) point(c Cell) (p sweep.Point, err error) {
+	from := r.study.conversion(c)
+	p = sweep.Point{
+		Model: r.study.Models[c.Model].Path, Curve: r.study.Starts[c.Start], Groups: c.Groups, Seed: uint64(from.Seed),
+		Conversion: filepath.Join(r.dir, "models", from.name()),
+	}
+	p.Text = func(ctx context.Context, src *convert.Source) (*calibrate.Data, error) {
+		return calibrate.Load(ctx, r.study.Models[c.Model].Data, src.Dir, src.Arch, calibrate.Options{
+			Tokens: r.study.Text, Steps: p.Curve.Refine, Seed: p.Seed,
+		})
+	}
+	if c.Alpha > 0 {
+		p.Run = filepath.Join(r.dir, "runs", c.name())
+		p.Recipe, err = r.study.recipe(c)
+	}
+	return p, err
+}
+
+// convert makes a point's conversion unless it is there; two cells may want the same one.
+func (r *runner) convert(ctx context.Context, p sweep.Point) error {
+	lock, _ := r.conversions.LoadOrStore(p.Conversion, new(sync.Mutex))
 	lock.(*sync.Mutex).Lock()
 	defer lock.(*sync.Mutex).Unlock()
-	dir = filepath.Join(r.dir, "models", c.name())
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil // whole, or it would not be there
-	}
-	m := r.study.Models[c.Model]
-	args := append([]string{"--groups", strconv.Itoa(c.Groups), "--seed", strconv.Itoa(c.Seed), "-o", dir}, m.expand(r.study.Starts[c.Start])...)
-	_, err = r.call(ctx, "gqa-convert", append(args, m.Path)...)
-	return dir, err
+	return p.Convert(ctx, sweep.Watcher{})
 }
 
-func (r *runner) train(ctx context.Context, c Cell, model, run string) error {
-	m, s, steps := r.study.Models[c.Model], r.study, r.study.steps(c)
-	args := []string{
-		"run", "-o", run, "--model", model, "--data", m.Data, "--valid", m.Valid, "--loss", c.Loss, "--seed", strconv.Itoa(c.Seed),
-		"--steps", strconv.Itoa(steps), "--batch", strconv.Itoa(s.batch(c)), "--seq-len", strconv.Itoa(s.SeqLen),
-		"--warmup", strconv.Itoa(max(1, int(s.Warmup*float64(steps)))),
-		"--valid-every", strconv.Itoa(max(1, steps/s.Points)), "--set", "valid_windows=" + strconv.Itoa(s.Curve),
-		"--save-every", "0", "--keep", "1", "--quiet",
-	}
-	if c.Loss != "ce" {
-		args = append(args, "--teacher", m.Path)
-	}
-	args = append(append(args, s.Train...), s.Recipes[c.Recipe].Train...)
-	_, err := r.call(ctx, "gqa-train", args...)
-	if err == nil {
-		err = os.RemoveAll(filepath.Join(run, "checkpoints"))
-	}
-	return err
-}
-
-func (r *runner) evaluate(ctx context.Context, model string, result *Result) error {
-	m := r.study.Models[result.Model]
-	out, err := r.call(ctx, "gqa-eval", "quality", model, "--data", m.Valid, "--teacher", m.Path, "--seq-len", strconv.Itoa(r.study.SeqLen),
-		"--max-windows", strconv.Itoa(r.study.Eval), "--json", "--quiet")
+// evaluate measures a point's model beside the original.
+func (r *runner) evaluate(ctx context.Context, p sweep.Point, model string, result *Result) error {
+	original, err := eval.LoadModel(ctx, p.Model, eval.ModelOptions{})
 	if err != nil {
 		return err
 	}
-	var q struct {
-		Loss   float64 `json:"loss"`
-		Stderr float64 `json:"loss_stderr"`
-		KL     float64 `json:"kl"`
-	}
-	err = json.Unmarshal(out, &q)
-	result.ValidLoss, result.Stderr, result.KL = q.Loss, q.Stderr, q.KL
-	return err
-}
-
-// call runs one of the three commands and returns what it prints.
-func (r *runner) call(ctx context.Context, name string, args ...string) ([]byte, error) {
-	if r.threads > 0 {
-		args = append(args, "--threads", strconv.Itoa(r.threads))
-	}
-	cmd := exec.CommandContext(ctx, filepath.Join(r.bin, name), args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	o := eval.QualityOptions{SeqLen: r.study.SeqLen, MaxWindows: r.study.Eval, Teacher: original}
+	_, q, err := p.Measure(ctx, model, func(m *eval.Model) (*eval.Corpus, error) {
+		return eval.LoadCorpus(ctx, r.study.Models[result.Model].Valid, m, o)
+	}, o, sweep.Watcher{})
 	if err != nil {
-		return nil, fmt.Errorf("%s %v: %w: %s", name, args, err, stderr.Bytes())
+		return err
 	}
-	return out, nil
+	result.ValidLoss, result.Stderr, result.KL = q.Loss, q.LossStderr, *q.KL
+	return nil
 }
 
 // keep adds a line to the results.
@@ -215,10 +197,7 @@ func curve(path string) (points []Point, err error) {
 		return nil, err
 	}
 	for line := range bytes.Lines(text) {
-		var m struct {
-			Tokens    int64    `json:"tokens"`
-			ValidLoss *float64 `json:"valid_loss"`
-		}
+		var m train.Metrics
 		if err := json.Unmarshal(line, &m); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}

@@ -4,11 +4,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"gqa/internal/sweep"
 )
 
-// TestGrid reads the study's own file: every cell once, the long runs first, flags with a model's paths in them.
+// TestGrid reads the study's own file: every cell once, the long runs first, and what a recipe changes.
 func TestGrid(t *testing.T) {
 	s, err := loadStudy("../../docs/study.yaml")
 	if err != nil {
@@ -30,9 +33,47 @@ func TestGrid(t *testing.T) {
 	if !seen["gopher-4m-mean-g4-s0"] || !seen["gopher-4m-refined-g1-s2-a0.005-kl"] {
 		t.Error("cells are missing")
 	}
-	m := s.Models["gopher-4m"]
-	if got := strings.Join(m.expand(s.Starts["align"]), " "); got != "--method align --calibration "+m.Data {
-		t.Errorf("flags %s", got)
+	r, err := s.recipe(Cell{Model: "gopher-4m", Start: "refined", Groups: 2, Alpha: 0.005, Loss: "kl", Recipe: "short", Seed: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Steps != 1600 || r.Batch != 1 || r.Schedule.Warmup != 80 || r.Seed != 2 || r.Optimizer.Name != "muon" || r.Optimizer.LR != 2e-4 ||
+		r.Schedule.Final != 0.05 || r.Distill.Temperature != 2 || r.Distill.Teacher != "study/gopher-4m" {
+		t.Errorf("recipe %+v", r)
+	}
+}
+
+// TestRun makes a grid of a tiny model, two cells at a time, and then finds nothing left to make.
+func TestRun(t *testing.T) {
+	model := "../../internal/golden/testdata/llama"
+	data := filepath.Join(model, "golden.safetensors")
+	s := &Study{
+		Models: map[string]Model{"m": {Path: model, Data: data, Valid: data, OriginalTokens: 96}},
+		Starts: map[string]sweep.Curve{"mean": {Method: "mean"}, "fitted": {Method: "calibrated", Grouping: "similar", Refine: 2}},
+		Text:   48, Batch: 1, SeqLen: 24, Eval: 2, Points: 2, Curve: 1,
+		Grid: []Grid{
+			{Models: []string{"m"}, Groups: []int{8, 2}, Starts: []string{"mean", "fitted"}, Alphas: []float64{0, 0.5}, Losses: []string{"kl"}, Seeds: []int{0, 1}},
+		},
+	}
+	dir := t.TempDir()
+	for range 2 {
+		held, err := readResults(filepath.Join(dir, resultsFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &runner{study: s, dir: dir, done: held}
+		if err := r.run(t.Context(), 2, regexp.MustCompile("g2")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	results, err := readResults(filepath.Join(dir, resultsFile))
+	if err != nil || len(results) != 8 {
+		t.Fatalf("%d results, %v; want 8", len(results), err)
+	}
+	for _, r := range results {
+		if r.ValidLoss <= 0 || r.KL <= 0 || (r.Alpha > 0) != (r.Tokens == 48 && len(r.Curve) == 2) {
+			t.Errorf("%s: %+v", r.name(), r)
+		}
 	}
 }
 

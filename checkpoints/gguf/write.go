@@ -24,16 +24,9 @@ func Write(path string, keys []Key, tensors []checkpoints.Spec, workers int, dat
 func encodeHead(keys []Key, tensors []checkpoints.Spec) ([]byte, error) {
 	b := appendU32([]byte(magic), version)
 	b = appendU64(appendU64(b, uint64(len(tensors))), uint64(len(keys)))
-	seen := map[string]bool{}
-	for _, k := range keys {
-		if seen[k.Name] || k.Name == "" {
-			return nil, fmt.Errorf("key %q is empty or there twice", k.Name)
-		}
-		seen[k.Name] = true
-		var err error
-		if b, err = appendKey(b, k); err != nil {
-			return nil, err
-		}
+	b, err := appendKeys(b, keys)
+	if err != nil {
+		return nil, err
 	}
 	names, offset := map[string]bool{}, int64(0)
 	for _, s := range tensors {
@@ -48,6 +41,20 @@ func encodeHead(keys []Key, tensors []checkpoints.Spec) ([]byte, error) {
 		offset += s.Bytes() + padding(s.Bytes())
 	}
 	return append(b, make([]byte, padding(int64(len(b))))...), nil
+}
+
+func appendKeys(b []byte, keys []Key) (_ []byte, err error) {
+	seen := map[string]bool{}
+	for _, k := range keys {
+		if seen[k.Name] || k.Name == "" {
+			return nil, fmt.Errorf("key %q is empty or there twice", k.Name)
+		}
+		seen[k.Name] = true
+		if b, err = appendKey(b, k); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
 }
 
 func checkTensor(s checkpoints.Spec) error {

@@ -92,7 +92,11 @@ func Corpus(split string) ([]byte, error) {
 	if split != "train" && split != "val" {
 		return nil, fmt.Errorf("the sample corpus has no split %q; want train or val", split)
 	}
-	f, err := embedded.Open("corpus/" + split + ".txt.gz")
+	return decompress("corpus/" + split + ".txt.gz")
+}
+
+func decompress(name string) ([]byte, error) {
+	f, err := embedded.Open(name)
 	if err != nil {
 		return nil, err
 	}

@@ -8,13 +8,12 @@ import (
 	"gqa/convert"
 	"gqa/convert/llamacpp"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 )
 
 // advise adds to an error which flags to give or to leave out, if that helps. An error about flags becomes one of usage.
 func advise(err error) error {
-	if advice := adviceOn(err); advice != "" {
-		err = fmt.Errorf("%w; %s", err, advice)
-	}
+	err = advice.Add(err, adviceOn(err))
 	var option convert.OptionError
 	switch {
 	case errors.Is(err, convert.ErrGroups):
@@ -47,19 +46,19 @@ func adviceOn(err error) string {
 }
 
 func adviceOnOptions(e convert.OptionError) string {
-	var advice []string
+	var all []string
 	if len(e.LeaveOut) > 0 {
-		advice = append(advice, "leave out "+joinSettings(e.LeaveOut, " and "))
+		all = append(all, "leave out "+joinSettings(e.LeaveOut, " and "))
 	}
 	switch {
 	case len(e.Give) == 1 && e.Give[0].Option == convert.OptionGroupsPerLayer:
-		advice = append(advice, flagText(e.Give[0])+" leaves them as they are")
+		all = append(all, flagText(e.Give[0])+" leaves them as they are")
 	case len(e.Give) == 1:
-		advice = append(advice, "give "+flagText(e.Give[0]))
+		all = append(all, "give "+flagText(e.Give[0]))
 	case len(e.Give) > 1:
-		advice = append(advice, "give one of "+joinSettings(e.Give, ", "))
+		all = append(all, "give one of "+joinSettings(e.Give, ", "))
 	}
-	return strings.Join(advice, ", or ")
+	return strings.Join(all, ", or ")
 }
 
 func joinSettings(settings []convert.Setting, separator string) string {
@@ -80,8 +79,8 @@ func noteText(n convert.Note) string {
 	text := n.Text
 	if n.Err != nil {
 		about := n.Err.Error()
-		if advice := adviceOn(n.Err); advice != "" {
-			about += "; " + advice
+		if what := adviceOn(n.Err); what != "" {
+			about += "; " + what
 		}
 		text = strings.TrimPrefix(text+": "+about, ": ")
 	}

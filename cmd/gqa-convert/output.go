@@ -10,6 +10,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 )
 
 // defaultOutput returns INPUT-gqaG beside the input; of an input in a hub's cache, MODEL-gqaG in the current folder.
@@ -22,8 +23,8 @@ func (f flags) defaultOutput(input string) (string, error) {
 	if !ok {
 		return base + ending, nil
 	}
-	if err := checkpoints.OutsideHub("."); err != nil {
-		return "", cli.UsageError{Err: err}
+	if err := advice.OutsideHub(); err != nil {
+		return "", err
 	}
 	slog.Info("the input lies in a hub's cache, where nothing is written: the result goes into the current folder", "output", model+ending)
 	return model + ending, nil

@@ -14,6 +14,7 @@ import (
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 	"gqa/internal/limits"
 	"gqa/internal/weights"
 )
@@ -73,6 +74,7 @@ tokenizer files and conversion.json.`,
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and print what would be written, but write nothing")
 	sourceFlags(cmd, &f)
 	cmd.AddCommand(newInspect())
+	advice.Wrap(cmd)
 	return cmd
 }
 

@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"gqa/eval"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 	"gqa/internal/data"
 	"gqa/internal/limits"
 	"gqa/internal/tokenizer"
@@ -23,47 +26,63 @@ type continuation struct {
 	IDs       []int32 `json:"ids"`
 }
 
+// generateFlags holds the values of gqa-eval generate's flags.
+type generateFlags struct {
+	prompt            string
+	promptIDs         []int32
+	o                 eval.GenerateOptions
+	ignoreEnd, asJSON bool
+}
+
+const generateHelp = `Generate text that continues a prompt. The encoder of an encoder-decoder model (T5) reads the prompt; the decoder
+starts with the model's start token, and the prompt is not printed.`
+
 func newGenerate() *cobra.Command {
-	var prompt string
-	var promptIDs []int32
-	var asJSON, ignoreEnd bool
-	var o eval.GenerateOptions
+	var g generateFlags
 	cmd := &cobra.Command{
 		Use:   "generate MODEL --prompt TEXT",
 		Short: "Generate text",
-		Long: `Generate text that continues a prompt. The encoder of an encoder-decoder model (T5) reads the prompt; the decoder
-starts with the model's start token, and the prompt is not printed.`,
-		Args: cli.Args("MODEL"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case prompt != "" && promptIDs != nil:
-				return cli.Usagef("give --prompt or --prompt-ids, not both")
-			case prompt == "" && promptIDs == nil:
-				return cli.Usagef("--prompt is missing: the text to continue, or - to read it from standard input; --prompt-ids for a model without a tokenizer")
-			}
-			if prompt == "-" {
-				in, err := readPrompt(cmd.Context(), cmd.InOrStdin())
-				if err != nil {
-					return err
-				}
-				prompt = in
-			}
-			if promptIDs != nil {
-				return generateIDs(cmd, args[0], promptIDs, o, asJSON)
-			}
-			return generate(cmd, args[0], prompt, o, ignoreEnd, asJSON)
-		},
+		Long:  generateHelp,
+		Args:  cli.Args("MODEL"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return g.run(cmd, args[0]) },
 	}
-	f := cmd.Flags()
-	f.StringVar(&prompt, "prompt", "", "prompt text (-: read it from standard input)")
-	f.Int32SliceVar(&promptIDs, "prompt-ids", nil, "prompt as token ids, such as 5,17,3; needs no tokenizer, prints ids and ignores the end-of-text token")
-	cli.NumberVar(f, &o.MaxTokens, "max-tokens", 128, 1, limits.Tokens, "maximum number of tokens to generate (the default is reduced if the model has fewer positions)")
-	cli.NumberVar(f, &o.Temperature, "temperature", 0, 0, 1000, "sampling temperature (0: always choose the most probable token)")
-	cli.NumberVar(f, &o.TopK, "top-k", 0, 0, limits.Count, "sample only from the K most probable tokens (0: from all)")
-	f.Uint64Var(&o.Seed, "seed", 0, "random seed")
-	f.BoolVar(&ignoreEnd, "ignore-eos", false, "continue after the end-of-text token")
-	f.BoolVar(&asJSON, "json", false, "print text and ids as JSON")
+	g.add(cmd.Flags())
 	return cmd
+}
+
+func (g *generateFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&g.prompt, "prompt", "", "prompt text (-: read it from standard input)")
+	f.Int32SliceVar(&g.promptIDs, "prompt-ids", nil, "prompt as token ids, such as 5,17,3; needs no tokenizer, prints ids and ignores the end-of-text token")
+	cli.NumberVar(f, &g.o.MaxTokens, "max-tokens", 128, 1, limits.Tokens, "maximum number of tokens to generate (the default is reduced if the model has fewer positions)")
+	cli.NumberVar(f, &g.o.Temperature, "temperature", 0, 0, 1000, "sampling temperature (0: always choose the most probable token)")
+	cli.NumberVar(f, &g.o.TopK, "top-k", 0, 0, limits.Count, "sample only from the K most probable tokens (0: from all)")
+	f.Uint64Var(&g.o.Seed, "seed", 0, "random seed")
+	f.BoolVar(&g.ignoreEnd, "ignore-eos", false, "continue after the end-of-text token")
+	f.BoolVar(&g.asJSON, "json", false, "print text and ids as JSON")
+}
+
+func (g *generateFlags) run(cmd *cobra.Command, path string) error {
+	switch {
+	case g.prompt != "" && g.promptIDs != nil:
+		return cli.Usagef("give --prompt or --prompt-ids, not both")
+	case g.prompt == "" && g.promptIDs == nil:
+		return cli.Usagef("--prompt is missing: the text to continue, or - to read it from standard input; --prompt-ids for a model without a tokenizer")
+	case g.prompt == "-":
+		in, err := readPrompt(cmd.Context(), cmd.InOrStdin())
+		if err != nil {
+			return err
+		}
+		g.prompt = in
+	}
+	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{})
+	if err != nil {
+		return err
+	}
+	g.o.Stop = -1
+	if g.promptIDs != nil {
+		return g.continueIDs(cmd, m)
+	}
+	return g.continueText(cmd, m)
 }
 
 // maxPrompt is the most bytes of standard input that are a prompt: far more tokens than any model has positions.
@@ -94,172 +113,85 @@ func interruptible[T any](ctx context.Context, f func() (T, error)) (value T, er
 	}
 }
 
-func generate(cmd *cobra.Command, path, prompt string, o eval.GenerateOptions, ignoreEnd, asJSON bool) error {
-	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{})
-	if err != nil {
-		return err
-	}
+// continueText continues the prompt as text.
+func (g *generateFlags) continueText(cmd *cobra.Command, m *eval.Model) error {
 	tok, err := data.LoadTokenizer(m.Dir, m.Arch.Vocab)
 	if err != nil {
 		return err
 	}
-	o.Stop = -1
-	if end, ok := tok.EOS(); ok && !ignoreEnd {
-		o.Stop = end
+	if end, ok := tok.EOS(); ok && !g.ignoreEnd {
+		g.o.Stop = end
 	}
-	promptIDs, err := interruptible(cmd.Context(), func() ([]int32, error) { return tok.Encode(prompt) })
-	if err == nil {
-		err = data.CheckIDs(tok, promptIDs, m.Arch.Vocab)
-	}
+	prompt, err := g.encode(cmd.Context(), m, tok)
 	if err != nil {
 		return err
 	}
-	if !cmd.Flags().Changed("max-tokens") {
-		o.MaxTokens = max(1, eval.Room(m.Arch, len(promptIDs), o.MaxTokens))
-	}
-	out := &typewriter{tok: tok, w: cmd.OutOrStdout()}
-	if m.Arch.EncoderLayers == 0 { // else the text is an answer, no continuation
-		decoded, err := tok.Decode(promptIDs)
-		if err != nil {
-			return err
-		}
-		out.prompt, out.ids, out.start = prompt, slices.Clone(promptIDs), len(decoded)
+	out, err := g.writer(cmd, m, tok, prompt)
+	if err != nil {
+		return err
 	}
 	begin, from := len(out.prompt), len(out.ids)
-	if asJSON {
-		out.w = io.Discard
-	}
-	if err := eval.Generate(cmd.Context(), m, promptIDs, o, out.emit); err != nil {
+	if err := g.generate(cmd, m, prompt, out.emit); err != nil {
 		return err
 	}
 	all, err := out.text()
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return cli.PrintJSON(cmd.OutOrStdout(), continuation{prompt, all[begin:], promptIDs, out.ids[from:]})
+	if g.asJSON {
+		return cli.PrintJSON(cmd.OutOrStdout(), continuation{g.prompt, all[begin:], prompt, out.ids[from:]})
 	}
 	return out.print(all + "\n")
 }
 
-// generateIDs continues token ids: what a parity check with another implementation wants.
-func generateIDs(cmd *cobra.Command, path string, promptIDs []int32, o eval.GenerateOptions, asJSON bool) error {
-	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{})
+// encode returns the ids of the prompt.
+func (g *generateFlags) encode(ctx context.Context, m *eval.Model, tok *tokenizer.Tokenizer) ([]int32, error) {
+	ids, err := interruptible(ctx, func() ([]int32, error) { return tok.Encode(g.prompt) })
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !cmd.Flags().Changed("max-tokens") {
-		o.MaxTokens = max(1, eval.Room(m.Arch, len(promptIDs), o.MaxTokens))
+	return ids, data.CheckIDs(tok, ids, m.Arch.Vocab)
+}
+
+// writer returns what prints the text: with the prompt before it, unless the text is an encoder-decoder's answer.
+func (g *generateFlags) writer(cmd *cobra.Command, m *eval.Model, tok *tokenizer.Tokenizer, prompt []int32) (*typewriter, error) {
+	out := &typewriter{tok: tok, w: cmd.OutOrStdout()}
+	if g.asJSON {
+		out.w = io.Discard
 	}
-	o.Stop = -1
+	if m.Arch.EncoderLayers > 0 {
+		return out, nil
+	}
+	decoded, err := tok.Decode(prompt)
+	out.prompt, out.ids, out.start = g.prompt, slices.Clone(prompt), len(decoded)
+	return out, err
+}
+
+// continueIDs continues token ids: what a parity check with another implementation wants.
+func (g *generateFlags) continueIDs(cmd *cobra.Command, m *eval.Model) error {
 	var ids []int32
 	emit := func(id int32) error {
 		ids = append(ids, id)
-		if asJSON {
+		if g.asJSON {
 			return nil
 		}
 		_, err := fmt.Fprintln(cmd.OutOrStdout(), id)
 		return err
 	}
-	if err := eval.Generate(cmd.Context(), m, promptIDs, o, emit); err != nil || !asJSON {
+	if err := g.generate(cmd, m, g.promptIDs, emit); err != nil || !g.asJSON {
 		return err
 	}
-	return cli.PrintJSON(cmd.OutOrStdout(), continuation{PromptIDs: promptIDs, IDs: ids})
+	return cli.PrintJSON(cmd.OutOrStdout(), continuation{PromptIDs: g.promptIDs, IDs: ids})
 }
 
-// typewriter prints a text as its tokens come.
-type typewriter struct {
-	tok    *tokenizer.Tokenizer
-	w      io.Writer
-	prompt string
-	ids    []int32 // the prompt's and those that came
-	start  int     // where the continuation begins in what all ids decode to
-	done   int     // bytes printed
-}
-
-// text is the prompt and what the tokens after it add: decoded together, as the first may look different on its own.
-func (t *typewriter) text() (string, error) {
-	all, err := t.tok.Decode(t.ids)
-	return t.prompt + all[min(t.start, len(all)):], err
-}
-
-func (t *typewriter) emit(id int32) error {
-	t.ids = append(t.ids, id)
-	all, err := t.text()
-	if err != nil || incomplete(all) {
-		return err
+// generate calls [eval.Generate] for as many tokens as were asked for or, by default, as there is room for.
+func (g *generateFlags) generate(cmd *cobra.Command, m *eval.Model, prompt []int32, emit func(id int32) error) error {
+	if !cmd.Flags().Changed("max-tokens") {
+		g.o.MaxTokens = max(1, eval.Room(m.Arch, len(prompt), g.o.MaxTokens))
 	}
-	return t.print(all)
-}
-
-// print writes what a text adds to what stands there.
-func (t *typewriter) print(all string) error {
-	_, err := io.WriteString(t.w, all[min(t.done, len(all)):])
-	t.done = len(all)
+	err := eval.Generate(cmd.Context(), m, prompt, g.o, emit)
+	if errors.As(err, new(limits.MemoryError)) {
+		err = advice.Add(err, "set a smaller --max-tokens")
+	}
 	return err
-}
-
-// incomplete says that a text ends in the replacement of a rune whose bytes have not all come.
-func incomplete(s string) bool {
-	const replacement = "\uFFFD"
-	return len(s) >= len(replacement) && s[len(s)-len(replacement):] == replacement
-}
-
-func newKV() *cobra.Command {
-	var shape string
-	var o eval.KVOptions
-	var memoryGiB float64
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "kv [SHAPE]",
-		Short: "Show the KV-cache size of published model shapes",
-		Args:  cli.Args("[SHAPE]"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case len(args) == 1 && shape != "":
-				return cli.Usagef("give SHAPE or --shape, not both")
-			case len(args) == 1:
-				shape = args[0]
-			}
-			o.Memory = int64(memoryGiB * (1 << 30))
-			rows, err := kvRows(shape, o)
-			if err != nil {
-				return cli.Usagef("%w", err)
-			}
-			if asJSON {
-				return cli.PrintJSON(cmd.OutOrStdout(), rows)
-			}
-			return eval.WriteKVTable(cmd.OutOrStdout(), rows)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&shape, "shape", "", "name of one shape (default: all)")
-	cli.NumberVar(f, &o.Context, "context", 0, 0, limits.Tokens, "context length (0: the model's own)")
-	cli.NumberVar(f, &o.Batch, "batch", 1, 1, limits.Count, "batch size")
-	cli.NumberVar(f, &o.KVBytes, "kv-bytes", 2, 1, 16, "bytes per element of the cache")
-	cli.NumberVar(f, &o.WeightBytes, "weight-bytes", 2, 1, 16, "bytes per weight")
-	cli.NumberVar(f, &memoryGiB, "memory", 0, 0, 1<<30, "memory in GiB for weights and cache; adds the largest batch that fits")
-	f.BoolVar(&asJSON, "json", false, "print the results as JSON")
-	return cmd
-}
-
-func kvRows(name string, o eval.KVOptions) ([]eval.KVRow, error) {
-	shapes, err := eval.Shapes()
-	if name != "" {
-		var s eval.Shape
-		s, err = eval.ShapeByName(name)
-		shapes = []eval.Shape{s}
-	}
-	if err != nil {
-		return nil, err
-	}
-	var all []eval.KVRow
-	for _, s := range shapes {
-		rows, err := eval.KVRows(s, o)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, rows...)
-	}
-	return all, nil
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"gqa/checkpoints"
 	"gqa/configs/recipe"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 	"gqa/train"
 )
 
@@ -35,6 +35,7 @@ Ctrl-C finishes the current step, saves it and exits with status 1.`,
   gqa-train doctor`,
 	}
 	root.AddCommand(newRun(), newResume(), newStatus(), newDoctor())
+	advice.Wrap(root)
 	return root
 }
 
@@ -62,8 +63,8 @@ If the folder already contains an unfinished run with the same settings, it is r
 				slog.Warn(doubt)
 			}
 			if o.Dir == "" {
-				if err := checkpoints.OutsideHub("."); err != nil {
-					return cli.UsageError{Err: err}
+				if err := advice.OutsideHub(); err != nil {
+					return err
 				}
 			}
 			return follow(cmd, printJSON, o, func(o train.Options) (*train.Status, error) {

@@ -172,7 +172,7 @@ func (r Report) element(c *vgsvg.Canvas) (string, error) {
 
 // alt says in words what the figure shows.
 func (r Report) alt() string {
-	base := r.Baseline()
+	base := r.baseline()
 	return fmt.Sprintf("Loss of %d points of %s against decode time per token and against KV-cache bytes per token; the baseline %s is at %.4f nats. %s",
-		len(r.Points), r.Model, base.Name(), base.Loss, r.Conclusion())
+		len(r.Points), r.Model, base.Name(), base.Loss, r.conclusion())
 }

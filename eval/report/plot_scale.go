@@ -18,7 +18,7 @@ type lossScale struct{ base, unit float64 }
 
 // lossScale takes the median distance from the baseline as its unit.
 func (r Report) lossScale() lossScale {
-	base := r.Baseline()
+	base := r.baseline()
 	var distances []float64
 	for _, p := range r.Points {
 		if p.Loss != base.Loss {

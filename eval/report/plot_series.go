@@ -51,7 +51,7 @@ var untrained = []vg.Length{1.5, 2.5}
 // alphas in rising order. A recipe keeps its colour and shape through its
 // alphas; hollow marks and dots are points that were not up-trained.
 func (r Report) series() []series {
-	base := r.Baseline()
+	base := r.baseline()
 	all := []series{{name: base.recipe() + " (baseline)", points: []Point{base}, baseline: true, color: ink, mark: mark{star, true}}}
 	recipes := r.recipes()
 	for i, hue := range hueOf(recipes) {
@@ -87,7 +87,7 @@ func (r Report) curves(recipe string, hue int) (all []series) {
 
 // recipes are a point of each, without the baseline: those of known methods first, the others by name.
 func (r Report) recipes() []Point {
-	base := r.Baseline()
+	base := r.baseline()
 	var recipes []Point
 	for _, p := range r.Points {
 		same := func(q Point) bool { return q.recipe() == p.recipe() }
@@ -131,7 +131,7 @@ func hueOf(recipes []Point) []int {
 func (r Report) alphas(recipe string) []float64 {
 	var alphas []float64
 	for _, p := range r.Points {
-		if p.recipe() == recipe && p != r.Baseline() {
+		if p.recipe() == recipe && p != r.baseline() {
 			alphas = append(alphas, p.Alpha)
 		}
 	}
@@ -141,7 +141,7 @@ func (r Report) alphas(recipe string) []float64 {
 
 // curve are the points of a recipe and an alpha by groups, without the baseline.
 func (r Report) curve(recipe string, alpha float64) []Point {
-	base := r.Baseline()
+	base := r.baseline()
 	var points []Point
 	for _, p := range r.Points {
 		if p.recipe() == recipe && p.Alpha == alpha && p != base {

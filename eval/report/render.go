@@ -96,7 +96,7 @@ func (r Report) markdown(w io.Writer) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "# Quality against decode latency: %s\n\n", escape(r.Model))
 	fmt.Fprintf(&out, "Corpus: %s. Machine: %s.\n\n", escape(r.Corpus), escape(r.Machine))
-	fmt.Fprintf(&out, "%s\n\n![Loss against decode time per token and against KV bytes per token](tradeoff.svg)\n\n", escape(r.Conclusion()))
+	fmt.Fprintf(&out, "%s\n\n![Loss against decode time per token and against KV bytes per token](tradeoff.svg)\n\n", escape(r.conclusion()))
 	var titles, rule []string
 	for _, c := range columns {
 		titles, rule = append(titles, c.Title), append(rule, "---:")
@@ -131,7 +131,7 @@ func (r Report) html(w io.Writer) error {
 	best, ok := r.best()
 	return pageTemplate.Execute(w, map[string]any{
 		"Report":     r,
-		"Conclusion": r.Conclusion(),
+		"Conclusion": r.conclusion(),
 		"Figure":     template.HTML(figure),
 		"Columns":    columns,
 		"Cells":      r.cells(),

@@ -98,7 +98,7 @@ func TestMarkdown(t *testing.T) {
 		"Corpus: c d. Machine: &lt;m>.\n",
 		"| 8 | mha | none | 2.0000 ± 0.0010 | +0.0000 | 5 | 4 | 1.00× | 250 | 9 | 8 KiB | 1.00× | 1 MiB, 1 × 128 | 1k |\n" +
 			"| 2 | align | 0 (0.4%) | 2.1200 ± 0.0010 | +0.1200 | 5 | 2 | 2.00× | 500 | 9 | 2 KiB | 4.00× | 256 KiB, 1 × 128 | 1k |\n",
-		r.Conclusion(), "at most 0.1 nats per token above the baseline's", "| KV bytes/token (f32) |",
+		r.conclusion(), "at most 0.1 nats per token above the baseline's", "| KV bytes/token (f32) |",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("want %q in\n%s", want, got)

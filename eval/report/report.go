@@ -83,8 +83,8 @@ func (p Point) Name() string {
 	return name
 }
 
-// KVBytes is the size of the KV cache for the whole batch at full context.
-func (p Point) KVBytes() int64 { return p.KVBytesPerToken * int64(p.Context) * int64(p.Batch) }
+// kvBytes is the size of the KV cache for the whole batch at full context.
+func (p Point) kvBytes() int64 { return p.KVBytesPerToken * int64(p.Context) * int64(p.Batch) }
 
 // Read reads a report from its folder, or from a file. Every key must be
 // there, but for a point's recipe, and no other; figures must be possible ones. Errors name the file, the
@@ -95,20 +95,23 @@ func Read(path string) (Report, error) {
 	}
 	data, err := file.ReadMax(path, maxFile)
 	if errors.Is(err, os.ErrNotExist) {
-		return Report{}, fmt.Errorf("%s: no such report; gqa-eval sweep writes one", path)
+		return Report{}, fmt.Errorf("%s: %w", path, ErrNotFound)
 	}
 	if err != nil {
 		return Report{}, err
 	}
-	r, err := Parse(data)
+	r, err := parse(data)
 	if err != nil {
 		return Report{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return r, nil
 }
 
-// Parse is Read of the bytes of a report.json.
-func Parse(data []byte) (Report, error) {
+// ErrNotFound is wrapped by the error of a report that is not there.
+var ErrNotFound = errors.New("no such report")
+
+// parse is Read of the bytes of a report.json.
+func parse(data []byte) (Report, error) {
 	var r Report
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()

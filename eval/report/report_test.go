@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,7 +88,7 @@ func TestReadReportRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Read(t.TempDir()); err == nil || !strings.Contains(err.Error(), "gqa-eval sweep writes one") {
+	if _, err := Read(t.TempDir()); err == nil || !errors.Is(err, ErrNotFound) {
 		t.Errorf("an empty folder: %v", err)
 	}
 }
@@ -98,7 +99,7 @@ func TestReportRoundTrip(t *testing.T) {
 	if err := want.Render(&out, "json"); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Parse(out.Bytes())
+	got, err := parse(out.Bytes())
 	if err != nil || !slices.Equal(got.Points, want.Points) || got.Machine != want.Machine {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -118,7 +119,7 @@ func TestRecipe(t *testing.T) {
 	if strings.Count(text, `"recipe": "calibrated+similar+kl",`) != 1 || strings.Count(text, `"recipe"`) != 1 {
 		t.Errorf("written as %s", text)
 	}
-	if got, err := Parse([]byte(text)); err != nil || !slices.Equal(got.Points, want.Points) {
+	if got, err := parse([]byte(text)); err != nil || !slices.Equal(got.Points, want.Points) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if got := want.Points[1].Name(); got != "g=2 calibrated+similar+kl α=0.01" {
@@ -127,7 +128,7 @@ func TestRecipe(t *testing.T) {
 	if got := render(t, want, "md"); !strings.Contains(got, "| 2 | calibrated+similar+kl | 0 (1%) |") {
 		t.Errorf("no row of the recipe in\n%s", got)
 	}
-	if _, err := Parse([]byte(strings.Replace(text, "calibrated+similar+kl", "calibrated", 1))); err == nil || !strings.Contains(err.Error(), "the same point") {
+	if _, err := parse([]byte(strings.Replace(text, "calibrated+similar+kl", "calibrated", 1))); err == nil || !strings.Contains(err.Error(), "the same point") {
 		t.Errorf("the method as recipe: %v", err)
 	}
 }
@@ -143,11 +144,11 @@ func TestBaseline(t *testing.T) {
 		{"most groups", []Point{point(2, "mean", 0, 1, 1), point(4, "mean", 0, 1, 1), point(8, "mean", 0.1, 1, 1)}, 1},
 		{"all up-trained", []Point{point(2, "mean", 0.1, 1, 1), point(4, "mean", 0.2, 1, 1), point(4, "mean", 0.1, 1, 1)}, 2},
 	} {
-		if got := (Report{Points: test.points}).Baseline(); got != test.points[test.want] {
+		if got := (Report{Points: test.points}).baseline(); got != test.points[test.want] {
 			t.Errorf("%s: %s", test.name, got.Name())
 		}
 	}
-	if got := (Report{}).Baseline(); got != (Point{}) {
+	if got := (Report{}).baseline(); got != (Point{}) {
 		t.Errorf("no points: %+v", got)
 	}
 }
@@ -195,7 +196,7 @@ func TestConclusion(t *testing.T) {
 			"Best trade-off: g=2 (mean) after 10% of the original tokens: 4.0× less KV cache, 1.2× slower decode, -0.50 nats per token.",
 		},
 	} {
-		if got := (Report{Points: test.points}).Conclusion(); got != test.want {
+		if got := (Report{Points: test.points}).conclusion(); got != test.want {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
 		}
 	}

@@ -29,7 +29,7 @@ var columns = []column{
 	{"KV bytes/token (f32)", func(r row) string { return units.Bytes(r.KVBytesPerToken) }},
 	{"KV less", func(r row) string { return times(r.lessKV()) }},
 	{"KV cache (f32)", func(r row) string {
-		return fmt.Sprintf("%s, %d × %d", units.Bytes(r.KVBytes()), r.Batch, r.Context)
+		return fmt.Sprintf("%s, %d × %d", units.Bytes(r.kvBytes()), r.Batch, r.Context)
 	}},
 	{"Params", func(r row) string { return units.Count(r.Params) }},
 }

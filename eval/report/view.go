@@ -9,10 +9,10 @@ import (
 	"gqa/internal/units"
 )
 
-// Baseline is the point that others are compared with: the MHA one, or, if the
+// baseline is the point that others are compared with: the MHA one, or, if the
 // report has none, the one with the most groups; in either case the least up-trained.
 // A report without points has the zero Point.
-func (r Report) Baseline() Point {
+func (r Report) baseline() Point {
 	if len(r.Points) == 0 {
 		return Point{}
 	}
@@ -43,7 +43,7 @@ type row struct {
 // rows are the points in reading order: the baseline first, then from many
 // groups to few, recipes by name, and less up-training before more.
 func (r Report) rows() []row {
-	base := r.Baseline()
+	base := r.baseline()
 	var rows []row
 	for _, p := range r.Points {
 		rows = append(rows, row{p, base})
@@ -114,9 +114,9 @@ func (r Report) best() (row, bool) {
 	return row{}, false
 }
 
-// Conclusion is one sentence computed from the points: the best trade-off among
+// conclusion is one sentence computed from the points: the best trade-off among
 // them and what it costs and saves against the baseline, or that there is none yet.
-func (r Report) Conclusion() string {
+func (r Report) conclusion() string {
 	rows := r.converted()
 	if len(r.Points) < 2 || len(rows) == 0 {
 		return "There is nothing to compare: no converted point was measured beside a baseline."

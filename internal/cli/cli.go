@@ -71,7 +71,7 @@ func endings() []os.Signal {
 // result turns true once a command has begun its work.
 func frame(root *cobra.Command, width int) *bool {
 	root.SilenceUsage, root.SilenceErrors = true, true
-	root.Version = Version()
+	root.Version = buildVersion()
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{flagError(err)} })
 	root.SetHelpCommand(helpCommand())

@@ -18,7 +18,7 @@ func setLogger(w io.Writer, format string, quiet bool) {
 		slog.SetDefault(slog.New(slog.NewJSONHandler(w, options)))
 		return
 	}
-	if IsTerminal(w) {
+	if isTerminal(w) {
 		w = overBar{w}
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(w, options)))
@@ -36,8 +36,8 @@ func (o overBar) Write(p []byte) (int, error) {
 	return o.w.Write(p)
 }
 
-// IsTerminal tells whether w is a file that a person looks at.
-func IsTerminal(w io.Writer) bool {
+// isTerminal tells whether w is a file that a person looks at.
+func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }

@@ -41,23 +41,23 @@ const (
 	between = 100 * time.Millisecond // at least, two drawings
 )
 
-// NewProgress draws a line for total steps (or bytes) of what on w, if w is a
+// progressOn draws a line for total steps (or bytes) of what on w, if w is a
 // terminal; otherwise nothing is ever written. A total of 0 or below is unknown.
-func NewProgress(w io.Writer, total int64, what string, ofBytes bool) *Progress {
-	if !IsTerminal(w) {
+func progressOn(w io.Writer, total int64, what string, ofBytes bool) *Progress {
+	if !isTerminal(w) {
 		return nil
 	}
 	return newBar(w, total, what, ofBytes)
 }
 
-// CommandProgress is NewProgress on cmd's standard error; it shows nothing
+// CommandProgress is progressOn cmd's standard error; it shows nothing
 // under --quiet or --log-format json.
 func CommandProgress(cmd *cobra.Command, total int64, what string, ofBytes bool) *Progress {
 	quiet, _ := cmd.Flags().GetBool("quiet")
 	if format := cmd.Flag("log-format"); quiet || format != nil && format.Value.String() == "json" {
 		return nil
 	}
-	return NewProgress(cmd.ErrOrStderr(), total, what, ofBytes)
+	return progressOn(cmd.ErrOrStderr(), total, what, ofBytes)
 }
 
 func newBar(w io.Writer, total int64, what string, ofBytes bool) *Progress {

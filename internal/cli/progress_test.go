@@ -16,7 +16,7 @@ func TestProgressIsSilentOffTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	p := NewProgress(file, 10, "steps", false)
+	p := progressOn(file, 10, "steps", false)
 	p.Add(4)
 	p.Describe("more")
 	p.Done()

@@ -38,7 +38,7 @@ func pty(t *testing.T) (master, tty *os.File) {
 // On a terminal the line comes again and again, no wider than that, while nothing is done.
 func TestProgressOnTerminal(t *testing.T) {
 	master, tty := pty(t)
-	p := NewProgress(tty, 10, strings.Repeat("long words ", 9), false)
+	p := progressOn(tty, 10, strings.Repeat("long words ", 9), false)
 	time.Sleep(2200 * time.Millisecond)
 	p.Done()
 	got := make([]byte, 1<<16)

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Version describes the build: the module's version, or the commit it was
+// buildVersion describes the build: the module's version, or the commit it was
 // built from, and the Go release.
-func Version() string {
+func buildVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "(unknown build)"

@@ -14,18 +14,21 @@ import (
 // thread, since the driver's context, the capture of a stream and NCCL's groups belong to a thread; others hand their
 // work to it and go on. After a call has failed no more are made, and Err says why.
 type GPU struct {
-	Number   int    // from 0
-	Name     string // of the model
-	Arch     int    // compute capability, 90 for 9.0
-	Memory   uint64 // bytes
-	Units    int    // multiprocessors
-	stream   uintptr
-	work     chan func()
-	failed   atomic.Pointer[error]
-	products productCache
-	modules  map[string]*module
-	params   *params
-	pinned   runtime.Pinner // holds params for the life of the process: one that is collected with something pinned panics
+	Number         int    // from 0
+	Name           string // of the model
+	Arch           int    // compute capability, 90 for 9.0
+	Memory         uint64 // bytes
+	Units          int    // multiprocessors
+	stream         uintptr
+	work           chan func()
+	failed         atomic.Pointer[error]
+	products       productCache
+	modules        map[string]*module
+	params         *params
+	dnn            *dnnState // nil until attention is asked for
+	workspace      uintptr
+	workspaceBytes int64
+	pinned         runtime.Pinner // holds params for the life of the process: one that is collected with something pinned panics
 }
 
 // params is where a launch's arguments lie. It is pinned.

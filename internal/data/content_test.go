@@ -26,7 +26,7 @@ func TestOtherContent(t *testing.T) {
 		if err := os.WriteFile(path, []byte(c.content), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		corpus, err := OpenCorpus(t.Context(), path, "")
+		corpus, err := openCorpus(t.Context(), path, "")
 		if err == nil {
 			_, err = documents(corpus)
 		}
@@ -39,7 +39,7 @@ func TestOtherContent(t *testing.T) {
 // What a text may begin with is no other kind.
 func TestTextsThatBeginLikeOthers(t *testing.T) {
 	for _, s := range []string{"PAR1", "BZh", "version 1", "PK", ""} {
-		corpus, err := OpenCorpus(t.Context(), filepath.Join(tree(t, map[string]string{"a.txt": s}), "a.txt"), "")
+		corpus, err := openCorpus(t.Context(), filepath.Join(tree(t, map[string]string{"a.txt": s}), "a.txt"), "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,8 +18,8 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// Corpus is a sequence of documents, read as they are asked for.
-type Corpus struct {
+// textCorpus is a sequence of documents, read as they are asked for.
+type textCorpus struct {
 	name   string
 	key    string // of a JSON record's text
 	files  []source
@@ -29,7 +29,7 @@ type Corpus struct {
 // TextKey is the key of a JSON record that holds its text where no other is named.
 const TextKey = "text"
 
-// OpenCorpus opens a text corpus. path is a .txt file, in which <|endoftext|>
+// openCorpus opens a text corpus. path is a .txt file, in which <|endoftext|>
 // separates documents; a .jsonl, .ndjson or .json file of records, one behind another or in an
 // array, with the text of each under key ("": TextKey), or of strings; a file of
 // source code or prose, which is one document; any of them with .gz; or a folder
@@ -37,26 +37,26 @@ const TextKey = "text"
 // it (README, LICENSE, dataset_info.json) are left out. Of a data set, so are
 // source code and prose. Other kinds are left out with a
 // warning, and are an error where they are most of its bytes.
-func OpenCorpus(ctx context.Context, path, key string) (*Corpus, error) {
-	c := &Corpus{name: path, key: cmp.Or(key, TextKey)}
+func openCorpus(ctx context.Context, path, key string) (*textCorpus, error) {
+	c := &textCorpus{name: path, key: cmp.Or(key, TextKey)}
 	if err := c.open(ctx); err != nil {
 		return nil, fmt.Errorf("corpus %s: %w", path, file.Reason(path, err))
 	}
 	return c, nil
 }
 
-// CorpusFromBytes is the corpus of a .txt file whose contents are txt. name
+// corpusFromBytes is the corpus of a .txt file whose contents are txt. name
 // stands for it in errors.
-func CorpusFromBytes(name string, txt []byte) *Corpus {
+func corpusFromBytes(name string, txt []byte) *textCorpus {
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(txt)), nil }
-	return &Corpus{name: name, files: []source{{name: name, kind: ".txt", size: int64(len(txt)), open: open}}}
+	return &textCorpus{name: name, files: []source{{name: name, kind: ".txt", size: int64(len(txt)), open: open}}}
 }
 
 // Name is the path or the name that the corpus was made with.
-func (c *Corpus) Name() string { return c.name }
+func (c *textCorpus) Name() string { return c.name }
 
-// Part is a document, or a stretch of one that is longer than maxPart.
-type Part struct {
+// part is a document, or a stretch of one that is longer than maxPart.
+type part struct {
 	Text    string
 	Goes    bool  // the document goes on in the next part
 	Resumes bool  // it began in an earlier part
@@ -70,8 +70,8 @@ var errStop = errors.New("stop")
 // It holds one part at a time, and stops at the first error, which names the file. The
 // first bytes of a corpus that are not UTF-8 are warned of in the log, and so are
 // records whose text is null.
-func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
-	return func(yield func(Part, error) bool) {
+func (c *textCorpus) Parts(ctx context.Context) iter.Seq2[part, error] {
+	return func(yield func(part, error) bool) {
 		m, nulls := meter{ctx: ctx}, 0
 		defer func() {
 			if nulls > 0 {
@@ -79,7 +79,7 @@ func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
 			}
 		}()
 		for _, f := range c.files {
-			n, err := c.read(f, &m, func(p Part) error {
+			n, err := c.read(f, &m, func(p part) error {
 				p.read = m.read
 				c.checkUTF8(f, p.Text)
 				if f.records() {
@@ -95,7 +95,7 @@ func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
 				return
 			}
 			if err != nil {
-				yield(Part{}, fmt.Errorf("corpus %s: %w", f.name, file.Reason(f.name, err)))
+				yield(part{}, fmt.Errorf("corpus %s: %w", f.name, file.Reason(f.name, err)))
 				return
 			}
 		}
@@ -103,7 +103,7 @@ func (c *Corpus) Parts(ctx context.Context) iter.Seq2[Part, error] {
 }
 
 // read hands the parts of a file to emit, and counts its records whose text is null.
-func (c *Corpus) read(f source, m *meter, emit func(Part) error) (nulls int, err error) {
+func (c *textCorpus) read(f source, m *meter, emit func(part) error) (nulls int, err error) {
 	opened, err := f.open()
 	if err != nil {
 		return 0, err
@@ -140,7 +140,7 @@ func (m *meter) Read(p []byte) (n int, err error) {
 
 // checkUTF8 warns once per corpus: tokenizers take other bytes for U+FFFD or for
 // bytes of their own, so a model would learn what no one wrote.
-func (c *Corpus) checkUTF8(f source, s string) {
+func (c *textCorpus) checkUTF8(f source, s string) {
 	if utf8.ValidString(s) {
 		return
 	}
@@ -162,7 +162,7 @@ func replaceInvalid(s string) string {
 // the first max ids of that stream, and no more is read than they take. Documents
 // are encoded on all cores; the stream does not depend on how many there are. A
 // cancelled ctx is an error.
-func (c *Corpus) Tokens(ctx context.Context, t *tokenizer.Tokenizer, max int) ([]int32, error) {
+func (c *textCorpus) Tokens(ctx context.Context, t *tokenizer.Tokenizer, max int) ([]int32, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ids := gathered{size: c.size()}
@@ -188,7 +188,7 @@ func (c *Corpus) Tokens(ctx context.Context, t *tokenizer.Tokenizer, max int) ([
 }
 
 // size is the bytes of the corpus on disk.
-func (c *Corpus) size() (n int64) {
+func (c *textCorpus) size() (n int64) {
 	for _, f := range c.files {
 		n += f.size
 	}
@@ -234,7 +234,7 @@ type encoded struct {
 
 // encode starts a goroutine for each part and sends where its ids will come, in
 // order. How far it runs ahead is bounded by the channel.
-func (c *Corpus) encode(ctx context.Context, t *tokenizer.Tokenizer) <-chan chan encoded {
+func (c *textCorpus) encode(ctx context.Context, t *tokenizer.Tokenizer) <-chan chan encoded {
 	results := make(chan chan encoded, 2*runtime.GOMAXPROCS(0))
 	go func() {
 		defer close(results)
@@ -253,7 +253,7 @@ func (c *Corpus) encode(ctx context.Context, t *tokenizer.Tokenizer) <-chan chan
 
 // encodePart returns the ids of a part, and after a document's last part the end-of-text token.
 // err is the error of reading the part.
-func encodePart(t *tokenizer.Tokenizer, p Part, err error) encoded {
+func encodePart(t *tokenizer.Tokenizer, p part, err error) encoded {
 	if err != nil {
 		return encoded{err: err}
 	}

@@ -39,7 +39,7 @@ func tree(t *testing.T, files map[string]string) string {
 	return root
 }
 
-func documents(c *Corpus) (docs []string, err error) {
+func documents(c *textCorpus) (docs []string, err error) {
 	for part, e := range c.Parts(context.Background()) {
 		if e != nil {
 			return docs, e
@@ -85,7 +85,7 @@ func TestDocuments(t *testing.T) {
 			"\ufeffeight", "nine", "\ufefften",
 		},
 	} {
-		c, err := OpenCorpus(t.Context(), filepath.Join(root, path), "")
+		c, err := openCorpus(t.Context(), filepath.Join(root, path), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func TestNotUTF8(t *testing.T) {
 		"good": {2, ""}, "bad": {5, "bad/b.jsonl"}, "bad/c.txt.gz": {2, "bad/c.txt.gz"},
 	} {
 		log.Reset()
-		c, err := OpenCorpus(t.Context(), filepath.Join(root, name), "")
+		c, err := openCorpus(t.Context(), filepath.Join(root, name), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +145,7 @@ func TestNotUTF8(t *testing.T) {
 func TestLongDocuments(t *testing.T) {
 	for n := 65500; n < 65540; n += 3 {
 		doc := strings.Repeat("x", n)
-		got, err := documents(CorpusFromBytes("long", []byte(doc+separator+doc)))
+		got, err := documents(corpusFromBytes("long", []byte(doc+separator+doc)))
 		if err != nil || !slices.Equal(got, []string{doc, doc}) {
 			t.Fatalf("n=%d: %d documents, %v", n, len(got), err)
 		}
@@ -172,7 +172,7 @@ func TestCorpusErrors(t *testing.T) {
 		"broken.jsonl":    "line 1: unexpected end",
 		"notzip/a.txt.gz": "invalid header",
 	} {
-		c, err := OpenCorpus(t.Context(), filepath.Join(root, path), "")
+		c, err := openCorpus(t.Context(), filepath.Join(root, path), "")
 		if err == nil {
 			_, err = c.Tokens(t.Context(), loadGopher(t), 0)
 		}
@@ -193,7 +193,7 @@ func TestTokens(t *testing.T) {
 			want = append(append(want, must(tok.Encode)(doc)...), 0)
 		}
 	}
-	c := CorpusFromBytes("many", []byte(txt.String()))
+	c := corpusFromBytes("many", []byte(txt.String()))
 	for _, max := range []int{0, 1, 100, len(want) - 1, len(want), len(want) + 1} {
 		expected := want
 		if max > 0 && max < len(want) {
@@ -209,7 +209,7 @@ func TestTokens(t *testing.T) {
 func TestTokensCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	c := CorpusFromBytes("many", bytes.Repeat([]byte("a"+separator), 1000))
+	c := corpusFromBytes("many", bytes.Repeat([]byte("a"+separator), 1000))
 	if _, err := c.Tokens(ctx, loadGopher(t), 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}

@@ -119,7 +119,7 @@ func readLabelled(ckpt *checkpoints.Checkpoint, a *configs.Arch) (*Dataset, erro
 	if err != nil {
 		return nil, err
 	}
-	labels, lshape, err := ReadLabels(ckpt, "labels", a.Vocab)
+	labels, lshape, err := readLabels(ckpt, "labels", a.Vocab)
 	if err != nil {
 		return nil, err
 	}

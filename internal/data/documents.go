@@ -24,7 +24,7 @@ const bufferSize = 64 << 10
 
 // document gathers a document and emits it in parts.
 type document struct {
-	emit    func(Part) error
+	emit    func(part) error
 	buf     []byte
 	resumes bool
 }
@@ -34,7 +34,7 @@ func (d *document) write(text []byte) error {
 	d.buf = append(d.buf, text...)
 	for len(d.buf) > maxPart {
 		n := cut(d.buf, maxPart)
-		if err := d.emit(Part{Text: string(d.buf[:n]), Goes: true, Resumes: d.resumes}); err != nil {
+		if err := d.emit(part{Text: string(d.buf[:n]), Goes: true, Resumes: d.resumes}); err != nil {
 			return err
 		}
 		d.buf = append(d.buf[:0], d.buf[n:]...)
@@ -45,7 +45,7 @@ func (d *document) write(text []byte) error {
 
 // end emits what is left of the document and begins another.
 func (d *document) end() error {
-	p := Part{Text: string(d.buf), Resumes: d.resumes}
+	p := part{Text: string(d.buf), Resumes: d.resumes}
 	d.buf, d.resumes = d.buf[:0], false
 	if p.Text == "" {
 		return nil

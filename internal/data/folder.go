@@ -111,7 +111,7 @@ func isProject(name string) bool { return isProse(name) && asideProject.MatchStr
 var media = []string{".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".ico", ".bmp", ".mp3", ".mp4", ".wav", ".woff", ".woff2", ".ttf", ".otf"}
 
 // open finds the files of the corpus.
-func (c *Corpus) open(ctx context.Context) error {
+func (c *textCorpus) open(ctx context.Context) error {
 	info, err := os.Stat(c.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return errors.New("there is no such file or folder")
@@ -146,7 +146,7 @@ type missed struct {
 	size            int64
 }
 
-func (c *Corpus) openFolder(ctx context.Context) error {
+func (c *textCorpus) openFolder(ctx context.Context) error {
 	var d folder
 	var found []source
 	err := filepath.WalkDir(c.name, func(path string, entry fs.DirEntry, err error) error {
@@ -178,7 +178,7 @@ func (c *Corpus) openFolder(ctx context.Context) error {
 }
 
 // find returns a file of a folder, if it may be one of the corpus.
-func (c *Corpus) find(ctx context.Context, path string, d *folder) (f source, ok bool, err error) {
+func (c *textCorpus) find(ctx context.Context, path string, d *folder) (f source, ok bool, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return f, false, err
@@ -216,7 +216,7 @@ func isDataset(files []source) bool {
 }
 
 // addFile takes a file of a folder into the corpus, or leaves it out.
-func (c *Corpus) addFile(f source, dataset bool, d *folder) {
+func (c *textCorpus) addFile(f source, dataset bool, d *folder) {
 	switch {
 	case dataset && (f.isWhole() || isProject(f.plainName())):
 		d.left = append(d.left, c.within(f))
@@ -229,7 +229,7 @@ func (c *Corpus) addFile(f source, dataset bool, d *folder) {
 }
 
 // within is the file's name within the folder.
-func (c *Corpus) within(f source) string {
+func (c *textCorpus) within(f source) string {
 	name, err := filepath.Rel(c.name, f.name)
 	if err != nil {
 		return f.name
@@ -238,8 +238,8 @@ func (c *Corpus) within(f source) string {
 }
 
 // probe returns why the first record of a file cannot be read.
-func (c *Corpus) probe(ctx context.Context, f source) error {
-	_, err := c.read(f, &meter{ctx: ctx}, func(Part) error { return errStop })
+func (c *textCorpus) probe(ctx context.Context, f source) error {
+	_, err := c.read(f, &meter{ctx: ctx}, func(part) error { return errStop })
 	if err == errStop {
 		return nil
 	}
@@ -288,7 +288,7 @@ func globOf(names []string, kind string) string {
 }
 
 // check warns of what is left out, or refuses a folder of which too much is.
-func (d *folder) check(c *Corpus, dataset bool) error {
+func (d *folder) check(c *textCorpus, dataset bool) error {
 	switch {
 	case d.lost > d.read:
 		_, why := d.worst()

@@ -123,7 +123,7 @@ func TestFolders(t *testing.T) {
 		{"text and code", map[string]string{"a.txt": "a", "b.py": "b"}, []string{"a", "b"}, []string{"1 .txt, 1 of source code or prose"}},
 		{"parquet and a card", map[string]string{"README.md": card, "data/x.parquet": "PAR1"}, nil, []string{"4 of its 4 bytes", "data/x.parquet", "to_json"}},
 		{"most in another kind", map[string]string{"a.txt": "aaa", "x.jsonl.zst": "....."}, nil, []string{"5 of its 8 bytes", "x.jsonl.zst", "zstd -d x.jsonl.zst"}},
-		{"records under another key", map[string]string{"x.json.gz": other}, nil, []string{"x.json.gz", `its keys are "content", "n"`, "--text-key content"}},
+		{"records under another key", map[string]string{"x.json.gz": other}, nil, []string{"x.json.gz", `its keys are "content", "n"`}},
 		{
 			"settings beside code",
 			map[string]string{"main.go": "package main // a comment", "tsconfig.json": "{\n// no JSON\n}", "logo.svg": strings.Repeat("<", 100)},
@@ -142,7 +142,7 @@ func TestFolders(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			log := logged(t)
 			root := tree(t, c.files)
-			corpus, err := OpenCorpus(t.Context(), root, "")
+			corpus, err := openCorpus(t.Context(), root, "")
 			var docs []string
 			if err == nil {
 				docs, err = documents(corpus)
@@ -173,7 +173,7 @@ func TestLinkedFiles(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	c, err := OpenCorpus(t.Context(), root, "")
+	c, err := openCorpus(t.Context(), root, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestLinkedFiles(t *testing.T) {
 	if err := os.Symlink(filepath.Join(blobs, "gone"), filepath.Join(root, "b.txt")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenCorpus(t.Context(), root, ""); err == nil || !strings.Contains(err.Error(), "gone") && !strings.Contains(err.Error(), "b.txt") {
+	if _, err := openCorpus(t.Context(), root, ""); err == nil || !strings.Contains(err.Error(), "gone") && !strings.Contains(err.Error(), "b.txt") {
 		t.Errorf("a link to nothing: %v", err)
 	}
 }
@@ -192,7 +192,7 @@ func TestLinkedFiles(t *testing.T) {
 func TestNullTexts(t *testing.T) {
 	log := logged(t)
 	root := tree(t, map[string]string{"a.jsonl": "{\"text\":null}\n{\"text\":\"a\"}\n", "b.json": "[{\"text\":null},{\"text\":null}]"})
-	c, err := OpenCorpus(t.Context(), root, "")
+	c, err := openCorpus(t.Context(), root, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,17 +22,17 @@ func TestPipes(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	if _, err := OpenCorpus(t.Context(), filepath.Join(root, "b.txt"), ""); !errors.Is(err, file.ErrNotRegular) {
+	if _, err := openCorpus(t.Context(), filepath.Join(root, "b.txt"), ""); !errors.Is(err, file.ErrNotRegular) {
 		t.Errorf("a pipe as a corpus: %v", err)
 	}
-	if _, err := OpenCorpus(t.Context(), filepath.Join(root, "b.txt"), ""); err == nil || strings.Count(err.Error(), root) != 1 {
+	if _, err := openCorpus(t.Context(), filepath.Join(root, "b.txt"), ""); err == nil || strings.Count(err.Error(), root) != 1 {
 		t.Errorf("it does not name the file once: %v", err)
 	}
 	if _, err := tokenizer.Load(root); !errors.Is(err, file.ErrNotRegular) {
 		t.Errorf("a pipe as a tokenizer: %v", err)
 	}
 	log := logged(t)
-	c, err := OpenCorpus(t.Context(), root, "")
+	c, err := openCorpus(t.Context(), root, "")
 	if err != nil {
 		t.Fatal(err)
 	}

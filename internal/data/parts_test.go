@@ -46,7 +46,7 @@ func TestPartsHaveTheSameIDs(t *testing.T) {
 	lines := "package main\n\nimport \"fmt\"\n\n// the world of ab ba\nfunc main() {\n\tfmt.Println(\"hello, 123 the world\")\n" +
 		"  indented café\nthe (on) X\n\n\n日本 text\nIt's we'll\nlast the <s> word\n"
 	doc := strings.Repeat(lines, 20)
-	corpus := CorpusFromBytes("doc", []byte(doc+separator+"short"+separator+doc[:700]))
+	corpus := corpusFromBytes("doc", []byte(doc+separator+"short"+separator+doc[:700]))
 	paths, err := filepath.Glob("../tokenizer/testdata/tokenizers/*.json")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no tokenizers: %v", err)
@@ -87,9 +87,9 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func endlessCorpus(kind, text string) (*Corpus, *endless) {
+func endlessCorpus(kind, text string) (*textCorpus, *endless) {
 	e := &endless{text: text}
-	return &Corpus{name: "endless", key: TextKey, files: []source{{
+	return &textCorpus{name: "endless", key: TextKey, files: []source{{
 		name: "endless" + kind, kind: kind, size: 1 << 40, open: func() (io.ReadCloser, error) { return e, nil },
 	}}}, e
 }

@@ -116,7 +116,7 @@ func (r *recordReader) text() error {
 
 // object reads an object whose brace is read.
 func (r *recordReader) object() error {
-	missing := missingKeyError{Key: r.key}
+	missing := KeyError{Key: r.key}
 	longest, seen := -1, false
 	err := r.members(func(key string, c byte) error {
 		if key == r.key {
@@ -152,8 +152,8 @@ func (r *recordReader) textValue(c byte) error {
 	return fmt.Errorf("%q is %s, want a string", r.key, kindOfJSON(c))
 }
 
-// missingKeyError is the error of a record without the key of its text.
-type missingKeyError struct {
+// KeyError reports a record without the key of its text.
+type KeyError struct {
 	Key     string
 	Has     []string // the first of its keys
 	More    int      // how many others it has
@@ -163,7 +163,7 @@ type missingKeyError struct {
 // maxKeys is how many keys of a record an error names.
 const maxKeys = 12
 
-func (e *missingKeyError) add(key string) {
+func (e *KeyError) add(key string) {
 	if len(e.Has) < maxKeys {
 		e.Has = append(e.Has, key)
 	} else {
@@ -171,7 +171,8 @@ func (e *missingKeyError) add(key string) {
 	}
 }
 
-func (e *missingKeyError) Error() string {
+// Error names the key that is missing and those that the record has.
+func (e *KeyError) Error() string {
 	if len(e.Has) == 0 {
 		return fmt.Sprintf("the record has no %q; it is empty", e.Key)
 	}
@@ -186,7 +187,7 @@ func (e *missingKeyError) Error() string {
 	if e.Longest == "" {
 		return fmt.Sprintf("the record has no %q, and no other key holds a string; its keys are %s", e.Key, has)
 	}
-	return fmt.Sprintf("the record has no %q; its keys are %s: choose the one with the text by --text-key, such as --text-key %s", e.Key, has, e.Longest)
+	return fmt.Sprintf("the record has no %q; its keys are %s", e.Key, has)
 }
 
 // maxDepth is how deep the lists and objects of a record may lie in each other.

@@ -12,7 +12,7 @@ import (
 
 // texts are the documents of a file of records.
 func texts(r io.Reader, key string) (docs []string, nulls int, err error) {
-	reader := recordReader{r: bufio.NewReaderSize(r, 16), key: key, doc: document{emit: func(p Part) error {
+	reader := recordReader{r: bufio.NewReaderSize(r, 16), key: key, doc: document{emit: func(p part) error {
 		if !p.Resumes {
 			docs = append(docs, "")
 		}
@@ -58,11 +58,11 @@ func TestRecords(t *testing.T) {
 
 func TestRecordErrors(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
-		{`{"txt":"b"}`, `line 1: the record has no "text"; its keys are "txt": choose the one with the text by --text-key, such as --text-key txt`},
-		{"{\"text\":\"a\"}\n{\"id\":\"7\",\"content\":\"long\",\"n\":1}", `line 2: the record has no "text"; its keys are "id", "content", "n": choose the one with the text by --text-key, such as --text-key content`},
+		{`{"txt":"b"}`, `line 1: the record has no "text"; its keys are "txt"`},
+		{"{\"text\":\"a\"}\n{\"id\":\"7\",\"content\":\"long\",\"n\":1}", `line 2: the record has no "text"; its keys are "id", "content", "n"`},
 		{`{"id":7,"messages":[{"text":"b"}]}`, `no other key holds a string; its keys are "id", "messages"`},
 		{`{}`, `the record has no "text"; it is empty`},
-		{`{"Text":"a"}`, `such as --text-key Text`},
+		{`{"Text":"a"}`, `its keys are "Text"`},
 		{`{"text":["a"]}`, `"text" is a list, want a string`},
 		{`{"text":7}`, `"text" is a number, want a string`},
 		{`{"text":"a","text":"b"}`, `a record has "text" twice`},

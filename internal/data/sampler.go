@@ -40,7 +40,7 @@ func FirstWindows(ids []int32, n, limit int) ([][]int32, error) {
 type Sampler struct {
 	ids     []int32
 	window  int
-	windows int
+	windows int // in an epoch
 	seed    uint64
 
 	mu    sync.Mutex
@@ -63,9 +63,6 @@ func NewSampler(ids []int32, window int, seed uint64) (*Sampler, error) {
 	}
 	return &Sampler{ids: ids, window: window, windows: n, seed: seed}, nil
 }
-
-// Windows is how many windows an epoch has.
-func (s *Sampler) Windows() int { return s.windows }
 
 // Batch returns the size windows of step, counted from 0, each a part of the ids
 // that the sampler was made with. They depend on the seed, step and size alone,

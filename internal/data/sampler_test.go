@@ -38,7 +38,7 @@ func TestSamplerEpochs(t *testing.T) {
 	phases, orders := map[int32]bool{}, map[int32]bool{}
 	for e := range 20 {
 		var starts []int32
-		for _, w := range s.Batch(e, s.Windows()) {
+		for _, w := range s.Batch(e, s.windows) {
 			if len(w) != 10 || w[9] != w[0]+9 {
 				t.Fatalf("epoch %d: window %v", e, w)
 			}

@@ -23,7 +23,7 @@ type Tokens struct {
 // SamplePrefix names a split of the embedded corpus: "sample:train", "sample:val".
 const SamplePrefix = "sample:"
 
-// LoadTokens reads data (anything OpenCorpus takes, a .safetensors file with integer input_ids, or a split of the embedded
+// LoadTokens reads data (anything openCorpus takes, a .safetensors file with integer input_ids, or a split of the embedded
 // corpus) for the model in modelDir, whose tokenizer is used, with vocab rows of embedding. It is an error if an id lies
 // outside the vocabulary.
 func LoadTokens(ctx context.Context, data, modelDir string, vocab int, o Options) (*Tokens, error) {
@@ -35,17 +35,17 @@ func LoadTokens(ctx context.Context, data, modelDir string, vocab int, o Options
 		if err != nil {
 			return nil, err
 		}
-		return Encode(ctx, CorpusFromBytes(data, txt), modelDir, vocab, o.MaxTokens)
+		return encodeCorpus(ctx, corpusFromBytes(data, txt), modelDir, vocab, o.MaxTokens)
 	}
-	corpus, err := OpenCorpus(ctx, data, o.TextKey)
+	corpus, err := openCorpus(ctx, data, o.TextKey)
 	if err != nil {
 		return nil, err
 	}
-	return Encode(ctx, corpus, modelDir, vocab, o.MaxTokens)
+	return encodeCorpus(ctx, corpus, modelDir, vocab, o.MaxTokens)
 }
 
-// Encode is LoadTokens for a corpus that is already open.
-func Encode(ctx context.Context, corpus *Corpus, modelDir string, vocab, max int) (*Tokens, error) {
+// encodeCorpus is LoadTokens for a corpus that is already open.
+func encodeCorpus(ctx context.Context, corpus *textCorpus, modelDir string, vocab, max int) (*Tokens, error) {
 	tok, err := LoadTokenizer(modelDir, vocab)
 	if err != nil {
 		return nil, err
@@ -111,8 +111,8 @@ func ReadIDs(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []i
 	return readIDs(ckpt, name, vocab, false)
 }
 
-// ReadLabels is ReadIDs where -100 stands for nothing to predict: it becomes -1.
-func ReadLabels(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, error) {
+// readLabels is ReadIDs where -100 stands for nothing to predict: it becomes -1.
+func readLabels(ckpt *checkpoints.Checkpoint, name string, vocab int) ([]int32, []int, error) {
 	return readIDs(ckpt, name, vocab, true)
 }
 

@@ -107,6 +107,9 @@ type Device interface {
 	// Until makes the device skip expensive operations once ctx is done. Results are meaningless from then on; the caller checks
 	// ctx.
 	Until(ctx context.Context)
+	// Activations returns the format of activations and of their gradients that an engine should use: F32 or BF16. Weights, their
+	// gradients, the optimizer's state and what is summed over are F32 on every device.
+	Activations() Format
 	// Err returns the first error of an operation; nil if there was none. After an error nothing more is computed.
 	Err() error
 }
@@ -130,7 +133,7 @@ type Memory interface {
 
 // Elementwise has the elementwise operations. Operands are of one length; dst may be one of them.
 type Elementwise interface {
-	Copy(dst, x Buffer)
+	Copy(dst, x Buffer) // of any formats
 	Clear(dst Buffer)
 	Add(dst, x, y Buffer)
 	Axpy(s float32, x, dst Buffer)  // dst += s·x

@@ -47,8 +47,14 @@ func number(name string) (n int, ok bool) {
 	return int(u), ok && err == nil
 }
 
+// Options are what a GPU does otherwise than the processor, which computes in F32 and always gives the same bits.
+type Options struct {
+	Activations      device.Format // F32 or BF16
+	Nondeterministic bool          // faster operations may give other bits each time
+}
+
 // Open returns a device; no name at all is the processor.
-func Open(name string) (device.Device, error) {
+func Open(name string, o Options) (device.Device, error) {
 	if err := Check(name); err != nil {
 		return nil, fmt.Errorf("device is %q, %w", name, err)
 	}
@@ -56,27 +62,39 @@ func Open(name string) (device.Device, error) {
 	case "", CPU:
 		return cpu.New(), nil
 	case Auto:
-		return openAuto(), nil
+		return openAuto(o), nil
 	}
 	n, _ := number(name)
-	d, err := openGPU(n)
+	d, err := openGPU(n, o)
 	if err != nil {
-		return nil, fmt.Errorf("device %s: %w; gqa-train doctor says more", name, err)
+		return nil, GPUError{name, err}
 	}
 	return d, nil
 }
 
-func openAuto() device.Device {
+func openAuto(o Options) device.Device {
 	if !GPUs {
 		return cpu.New()
 	}
-	d, err := openGPU(0)
+	d, err := openGPU(0, o)
 	if err != nil {
-		slog.Info("computing on the processor; gqa-train doctor says more", "no_gpu", err)
+		slog.Info("computing on the processor, as no GPU can be used", "reason", err)
 		return cpu.New()
 	}
 	return d
 }
+
+// GPUError says why a GPU that was asked for cannot be used.
+type GPUError struct {
+	Name string // of the device
+	Err  error
+}
+
+// Error names the device.
+func (e GPUError) Error() string { return fmt.Sprintf("device %s: %v", e.Name, e.Err) }
+
+// Unwrap returns the wrapped error.
+func (e GPUError) Unwrap() error { return e.Err }
 
 // ErrBuild says how to get a build that uses GPUs.
 var ErrBuild = errors.New("this build computes on the processor alone: for NVIDIA GPUs build it with CGO_ENABLED=0 go install -tags cuda ./cmd/... on Linux")

@@ -10,8 +10,8 @@ import (
 // GPUs says whether this build uses GPUs.
 const GPUs = true
 
-func openGPU(n int) (device.Device, error) {
-	d, err := cuda.Open(n)
+func openGPU(n int, o Options) (device.Device, error) {
+	d, err := cuda.Open(n, cuda.Options(o))
 	if err != nil {
 		return nil, err
 	}

@@ -7,4 +7,4 @@ import "gqa/internal/device"
 // GPUs says whether this build uses GPUs.
 const GPUs = false
 
-func openGPU(int) (device.Device, error) { return nil, ErrBuild }
+func openGPU(int, Options) (device.Device, error) { return nil, ErrBuild }

@@ -15,7 +15,7 @@ func Examine() *Report {
 	compute := []string{"libcuda", "libnvrtc", "libcublasLt"}
 	first := func(run func(*devcuda.Device) (string, error)) func() (string, error) {
 		return func() (string, error) {
-			d, err := devcuda.Open(0)
+			d, err := devcuda.Open(0, devcuda.Options{})
 			if err != nil {
 				return "", err
 			}

@@ -29,7 +29,7 @@ func TestLogitsOnGPU(t *testing.T) {
 
 func checkOnGPU(t *testing.T, c *golden.Case, f form) {
 	t.Helper()
-	dev, err := devcuda.Open(0)
+	dev, err := devcuda.Open(0, devcuda.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,20 @@ func Random(t testing.TB, config string) (dir string) {
 	if arch.EncoderLayers > 0 && arch.LogitScale != 1 { // T5 v1.0: tied
 		bindTied(t, arch)
 	}
+	all := randomWeights(t, arch)
+	dir = t.TempDir()
+	if err := weights.Write(dir, arch, checkpoints.F32, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// randomWeights draws weights with which activations neither grow nor vanish.
+func randomWeights(t testing.TB, arch *configs.Arch) map[string][]float32 {
+	t.Helper()
 	params, err := arch.Params()
 	if err != nil {
 		t.Fatal(err)
@@ -38,14 +52,7 @@ func Random(t testing.TB, config string) (dir string) {
 		}
 		all[p.Name] = w
 	}
-	dir = t.TempDir()
-	if err := weights.Write(dir, arch, checkpoints.F32, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return all
 }
 
 // bindTied tells a that its checkpoint has every tensor but a head.

@@ -19,9 +19,20 @@ const (
 // Memory refuses what does not fit into the memory that is free: bytes for what.
 func Memory(what string, bytes float64) error {
 	if free := free(); bytes > free {
-		return fmt.Errorf("%s takes %.1f GiB, and %.1f GiB of memory are free", what, bytes/(1<<30), free/(1<<30))
+		return MemoryError{what, bytes, free}
 	}
 	return nil
+}
+
+// MemoryError reports something that does not fit into the memory that is free.
+type MemoryError struct {
+	What        string
+	Bytes, Free float64
+}
+
+// Error compares both sizes.
+func (e MemoryError) Error() string {
+	return fmt.Sprintf("%s takes %.1f GiB, and %.1f GiB of memory are free", e.What, e.Bytes/(1<<30), e.Free/(1<<30))
 }
 
 // unknown is what is taken to be free where the system does not tell: 64 TiB, more than any machine has.

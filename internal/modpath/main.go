@@ -36,13 +36,9 @@ func setPath(root, path string) error {
 		return err
 	}
 	mod := filepath.Join(root, "go.mod")
-	data, err := os.ReadFile(mod)
+	old, err := pathIn(mod)
 	if err != nil {
-		return fmt.Errorf("run this in the root of the repository: %w", err)
-	}
-	old := modfile.ModulePath(data)
-	if old == "" {
-		return fmt.Errorf("%s has no module path", mod)
+		return err
 	}
 	if err := rewriteImports(root, old, path); err != nil {
 		return err
@@ -53,6 +49,19 @@ func setPath(root, path string) error {
 	return edit(mod, func(s string) (string, error) {
 		return strings.Replace(s, "module "+old+"\n", "module "+path+"\n", 1), nil
 	})
+}
+
+// pathIn returns the module path in a go.mod.
+func pathIn(mod string) (string, error) {
+	data, err := os.ReadFile(mod)
+	if err != nil {
+		return "", fmt.Errorf("run this in the root of the repository: %w", err)
+	}
+	path := modfile.ModulePath(data)
+	if path == "" {
+		return "", fmt.Errorf("%s has no module path", mod)
+	}
+	return path, nil
 }
 
 // rewriteImports changes the imports of every Go file below root.
@@ -81,14 +90,21 @@ func rewriteFile(name, text, old, path string) (string, error) {
 	at := 0
 	for _, spec := range parsed.Imports {
 		imported, err := strconv.Unquote(spec.Path.Value)
-		if err != nil || imported != old && !strings.HasPrefix(imported, old+"/") {
+		moved, ok := move(imported, old, path)
+		if err != nil || !ok {
 			continue
 		}
 		begin, end := files.Position(spec.Path.Pos()).Offset, files.Position(spec.Path.End()).Offset
-		out.WriteString(text[at:begin] + strconv.Quote(path+strings.TrimPrefix(imported, old)))
+		out.WriteString(text[at:begin] + strconv.Quote(moved))
 		at = end
 	}
 	return out.String() + text[at:], nil
+}
+
+// move returns an import path with the module's path changed; ok is false if the package is not the module's.
+func move(imported, old, path string) (moved string, ok bool) {
+	below, ok := strings.CutPrefix(imported, old)
+	return path + below, ok && (below == "" || below[0] == '/')
 }
 
 // rewriteRules returns the linter's configuration with its package paths changed.

@@ -12,6 +12,7 @@ import (
 	"gqa/checkpoints/sample"
 	"gqa/convert"
 	"gqa/convert/calibrate"
+	"gqa/eval"
 	"gqa/internal/data"
 	"gqa/internal/weights"
 )
@@ -86,7 +87,7 @@ func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
 		return fmt.Errorf("recipe: seq_len is %d, but the model has %d positions", length, limit)
 	}
 	if !src.Arch.Causal {
-		return fmt.Errorf("a sweep times decoding, which family %s does not do: use gqa-convert, gqa-train and gqa-eval quality", src.Arch.Family.Name)
+		return fmt.Errorf("a sweep times decoding, and family %s %w", src.Arch.Family.Name, eval.ErrDecode)
 	}
 	load := func(what, name string, tokens int) (*data.Dataset, error) {
 		corpus, err := data.Load(ctx, name, src.Dir, src.Arch, data.Options{
@@ -140,7 +141,7 @@ func (s *sweep) describe(src *weights.Source) error {
 	}
 	if s.o.OriginalTokens == 0 {
 		s.o.OriginalTokens = 20 * parameters
-		slog.Warn("the original number of pre-training tokens is not known: alpha is against 20 a parameter; give --original-tokens", "tokens", s.o.OriginalTokens)
+		slog.Warn("the number of tokens that the model was pre-trained on is not given: alpha assumes 20 per parameter", "original_tokens", s.o.OriginalTokens)
 	}
 	s.report.Model = fmt.Sprintf("%s (%s, %.4gM parameters, %d heads)", filepath.Base(src.Dir), src.Arch.Family.Name, float64(parameters)/1e6, src.Arch.Heads)
 	s.report.Corpus = s.o.Valid

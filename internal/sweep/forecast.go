@@ -26,7 +26,7 @@ type spent struct {
 	points int
 }
 
-func newForecast(points []point) *forecast {
+func newForecast(points []Point) *forecast {
 	f := &forecast{took: map[kind]spent{}}
 	for _, p := range points {
 		f.kinds = append(f.kinds, p.kind())

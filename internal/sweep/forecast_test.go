@@ -6,10 +6,10 @@ import (
 )
 
 func TestForecast(t *testing.T) {
-	mean, other := point{curve: Curve{Method: "mean"}}, point{curve: Curve{Method: "align"}}
+	mean, other := Point{Curve: Curve{Method: "mean"}}, Point{Curve: Curve{Method: "align"}}
 	trained, otherTrained := mean, other
-	trained.uptrained, otherTrained.uptrained = true, true
-	f := newForecast([]point{mean, mean, trained, other, otherTrained})
+	trained.Recipe.Steps, otherTrained.Recipe.Steps = 4, 4
+	f := newForecast([]Point{mean, mean, trained, other, otherTrained})
 	start := time.Now()
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 	want := func(seconds, left int) {

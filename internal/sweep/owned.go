@@ -19,8 +19,8 @@ import (
 // sweepFile says what was asked for; by it a sweep is recognised.
 const sweepFile = "sweep.json"
 
-// Recognize is a [checkpoints.Recognizer] of sweeps.
-func Recognize(dir string) (checkpoints.Owned, error) {
+// recognize is a [checkpoints.Recognizer] of sweeps.
+func recognize(dir string) (checkpoints.Owned, error) {
 	owned := checkpoints.Owned{
 		Files: map[string]int64{
 			sweepFile: checkpoints.AnySize, "models/": checkpoints.AnySize, "runs/": checkpoints.AnySize, teacherFolder + "/": checkpoints.AnySize,

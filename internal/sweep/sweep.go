@@ -61,18 +61,32 @@ type Watcher struct {
 	Step  func()                       // of the piece
 }
 
+func (w Watcher) stage(name string, steps int) {
+	if w.Stage != nil {
+		w.Stage(name, steps)
+	}
+}
+
+func (w Watcher) steps(n int64) {
+	for range n {
+		if w.Step != nil {
+			w.Step()
+		}
+	}
+}
+
 // ReportFolder is where a sweep without a folder goes.
 const ReportFolder = "sweep"
 
 // Run makes the sweep in dir. A folder that holds a sweep with the same options is completed: what is there is not made again,
 // except measurements. With force, whatever sweep the folder holds is replaced. Nothing is written before the options, the
 // model and the corpora have been found to fit together. An up-training that diverges costs the report its point: it is
-// written and returned all the same, with an error that wraps train.ErrDiverged and names the points.
+// written and returned all the same, with a DivergedError.
 func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (report.Report, error) {
 	s := &sweep{dir: dir, o: o, watch: w}
 	err := s.run(ctx, force)
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w; the same command%s goes on with the sweep in %s", ctx.Err(), without(force), dir)
+		err = ctx.Err()
 	}
 	if err == nil {
 		err = s.report.Write(dir)
@@ -86,22 +100,28 @@ func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (rep
 	return s.report, s.divergence()
 }
 
-// without names the flag that would begin the sweep anew.
-func without(force bool) string {
-	if force {
-		return " without --force"
-	}
-	return ""
-}
-
 // divergence is the error about the points that the report goes without, if any.
 func (s *sweep) divergence() error {
 	if len(s.diverged) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: the report in %s goes without %s up-trained; try a lower learning rate: --force --set optimizer.lr=%.2g",
-		train.ErrDiverged, s.dir, strings.Join(s.diverged, ", "), s.o.Recipe.Optimizer.LR/4)
+	return DivergedError{Dir: s.dir, Points: s.diverged, LR: s.o.Recipe.Optimizer.LR / 4}
 }
+
+// DivergedError reports up-trainings that diverged. It wraps train.ErrDiverged.
+type DivergedError struct {
+	Dir    string // of the report, which goes without their points
+	Points []string
+	LR     float64 // a lower learning rate to try
+}
+
+// Error names the report and the points.
+func (e DivergedError) Error() string {
+	return fmt.Sprintf("%v: the report in %s goes without %s up-trained", train.ErrDiverged, e.Dir, strings.Join(e.Points, ", "))
+}
+
+// Unwrap returns train.ErrDiverged.
+func (e DivergedError) Unwrap() error { return train.ErrDiverged }
 
 type sweep struct {
 	dir    string
@@ -156,7 +176,7 @@ func (s *sweep) look(force bool) (err error) {
 	if s.asked, err = json.MarshalIndent(s.o, "", "  "); err != nil {
 		return err
 	}
-	if err := checkpoints.RemoveLeftovers(s.dir, Recognize); err != nil {
+	if err := checkpoints.RemoveLeftovers(s.dir, recognize); err != nil {
 		return err
 	}
 	have, err := file.Read(filepath.Join(s.dir, sweepFile))
@@ -167,13 +187,13 @@ func (s *sweep) look(force bool) (err error) {
 		return err
 	case force:
 		if s.o.Model != "" && checkpoints.Within(s.o.Model, s.dir) {
-			return fmt.Errorf("%s: is not replaced: the model of the new sweep, %s, is in it; choose another folder with -o", s.dir, s.o.Model)
+			return checkpoints.FolderError{Dir: s.dir, Err: fmt.Errorf("is not replaced: the model of the new sweep, %s, is in it", s.o.Model)}
 		}
-		s.anew, err = checkpoints.NewOutput(s.dir, true, Recognize)
+		s.anew, err = checkpoints.NewOutput(s.dir, true, recognize)
 		return err
 	}
 	if s.known = bytes.Equal(have, s.asked); !s.known {
-		return fmt.Errorf("%s: holds a sweep with other options; choose another folder with -o, or --force to replace it", s.dir)
+		return checkpoints.FolderError{Dir: s.dir, Err: errors.New("holds a sweep with other options"), Replaceable: true}
 	}
 	return nil
 }
@@ -181,7 +201,7 @@ func (s *sweep) look(force bool) (err error) {
 func emptyOrMissing(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err == nil && len(entries) > 0 {
-		return fmt.Errorf("%s: is not empty and holds no sweep; choose another folder with -o", dir)
+		return checkpoints.FolderError{Dir: dir, Err: errors.New("is not empty and holds no sweep")}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -145,7 +145,7 @@ func TestSample(t *testing.T) {
 	other := o
 	other.Groups, other.Recipe.Steps = []int{4}, 1
 	_, err := Run(t.Context(), dir, other, false, Watcher{})
-	wantError(t, "other options", err, dir+": holds a sweep with other options; choose another folder with -o, or --force")
+	wantError(t, "other options", err, dir+": holds a sweep with other options")
 	if now := stamps(t, dir, "sweep.json", "models/*/*", "runs/*/metrics.jsonl", "runs/*/checkpoints/*/*"); !reflect.DeepEqual(now, made) {
 		t.Error("other options, refused: files changed")
 	}
@@ -183,7 +183,7 @@ func TestInterrupted(t *testing.T) {
 			Stage: func(name string, _ int) { last = name; stop(name) },
 			Step:  func() { stop("a step of " + last) },
 		})
-		if wantError(t, stage, err, "the same command goes on with the sweep in "+dir); !errors.Is(err, context.Canceled) || !seen {
+		if !errors.Is(err, context.Canceled) || !seen {
 			t.Errorf("%s: error %v, reached: %v", stage, err, seen)
 		}
 		if reports, _ := filepath.Glob(filepath.Join(dir, "report*")); len(reports) > 0 {
@@ -220,7 +220,9 @@ func TestForced(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := Run(ctx, dir, o, true, Watcher{})
-	wantError(t, "interrupted", err, "the same command without --force goes on with the sweep in "+dir)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
 }
 
 // What does not fit together is found before anything is written, also in place of another sweep.
@@ -307,7 +309,7 @@ func TestDiverged(t *testing.T) {
 	o, dir := tiny(t, "llama"), t.TempDir()
 	o.Groups, o.Recipe.Steps, o.Recipe.Optimizer.LR, o.Recipe.Optimizer.Clip = []int{2, 1}, 5, 1e30, 0
 	r, err := Run(t.Context(), dir, o, false, Watcher{})
-	wantError(t, "diverged", err, "goes without 2-mean, 1-mean up-trained; try a lower learning rate: --force --set optimizer.lr=2.5e+29")
+	wantError(t, "diverged", err, "goes without 2-mean, 1-mean up-trained")
 	if !errors.Is(err, train.ErrDiverged) {
 		t.Errorf("error %v, want train.ErrDiverged", err)
 	}

@@ -14,55 +14,71 @@ import (
 // says, and without what is not the model's. What the index does not list stays only if the family knows it.
 func (s *Source) rename(f *configs.Family) (configs.Naming, error) {
 	naming := f.Naming(s.Names())
-	beside, notListed := naming.Strays(s.Names()), set(s.Unlisted)
+	r := renaming{source: s, naming: naming, beside: naming.Strays(s.Names()), notListed: set(s.Unlisted)}
 	for _, name := range s.Names() {
 		if before := configs.Replaced(name); before != "" {
 			if _, there := s.Tensor(before); there {
-				beside = append(beside, before)
+				r.beside = append(r.beside, before)
 			}
 		}
 	}
-	isBeside := set(beside)
-	var needed, unlisted []string // of those that the index does not list
-	wrapped, bare := "", ""
-	to := func(name string) string {
-		t, _ := s.Tensor(name)
-		own := naming.Name(name)
-		switch {
-		case isBeside[name]:
-			return ""
-		case naming.Knows(own):
-			if own != name && wrapped == "" {
-				wrapped, bare = name, own
-			}
-			if notListed[name] {
-				needed = append(needed, own)
-			}
-			return own
-		case configs.IsTable(own, t.Shape):
-			return ""
-		case notListed[name]:
-			unlisted = append(unlisted, name)
-			return ""
-		}
-		return own
-	}
-	if err := s.Rename(to); err != nil {
+	r.isBeside = set(r.beside)
+	if err := s.Rename(r.name); err != nil {
 		return naming, err
 	}
-	if wrapped != "" {
-		s.note("the names of tensors hold what a wrapper added, and are read without it: %s as %s, and others alike", wrapped, bare)
-	}
-	if beside != nil {
-		s.note("not of the model, and not read: %s", few(beside, 5))
-	}
-	if needed != nil {
-		s.note("%s does not list %s; the shards hold it, and it is read", s.Index, few(needed, 5))
-	}
-	if unlisted != nil {
-		s.note("left out of what %s does not list is what the family has no place for: %s", s.Index, few(unlisted, 5))
-	}
+	r.tell()
 	return naming, nil
+}
+
+// renaming finds the family's names of tensors, and notes what a person should know of it.
+type renaming struct {
+	source              *Source
+	naming              configs.Naming
+	beside              []string // tensors that are not the model's
+	isBeside, notListed map[string]bool
+
+	wrapped, bare    string   // the first name that a wrapper added to, as it is and without
+	needed, unlisted []string // of the tensors that the index does not list: those that the family knows, and the others
+}
+
+// name returns the family's name of a tensor; empty: it is left out.
+func (r *renaming) name(name string) string {
+	t, _ := r.source.Tensor(name)
+	own := r.naming.Name(name)
+	switch {
+	case r.isBeside[name]:
+		return ""
+	case r.naming.Knows(own):
+		if own != name && r.wrapped == "" {
+			r.wrapped, r.bare = name, own
+		}
+		if r.notListed[name] {
+			r.needed = append(r.needed, own)
+		}
+		return own
+	case configs.IsTable(own, t.Shape):
+		return ""
+	case r.notListed[name]:
+		r.unlisted = append(r.unlisted, name)
+		return ""
+	}
+	return own
+}
+
+func (r *renaming) tell() {
+	s := r.source
+	if r.wrapped != "" {
+		s.note("the names of tensors hold what a wrapper added, and are read without it: %s as %s, and others alike", r.wrapped, r.bare)
+	}
+	if r.beside != nil {
+		s.note("not of the model, and not read: %s", few(r.beside, 5))
+	}
+	if r.needed != nil {
+		s.note("%s does not list %s; the shards hold it, and it is read", s.Index, few(r.needed, 5))
+	}
+	if r.unlisted != nil {
+		s.note("left out of what %s does not list is what the family has no place for: %s", s.Index, few(r.unlisted, 5))
+	}
 }
 
 // standIn finds tensors that were saved under another name of the same memory: the names of a tied pair, or what the note of
@@ -72,6 +88,24 @@ func (s *Source) standIn(f *configs.Family, naming configs.Naming, tied bool) er
 	if !naming.Fits {
 		return nil
 	}
+	now, err := s.heldAs(others)
+	if err != nil {
+		return err
+	}
+	err = s.Rename(func(name string) string { return cmp.Or(now[name], name) })
+	copies := slices.Concat(slices.Collect(maps.Values(others))...)
+	for _, own := range slices.Sorted(maps.Keys(leftOut)) {
+		_, there := s.Tensor(own)
+		_, kept := s.Tensor(leftOut[own])
+		if !there && kept && !slices.Contains(copies, own) {
+			s.Alias(own, leftOut[own])
+		}
+	}
+	return err
+}
+
+// heldAs finds, for names that no tensor has, tensors with one of the other names: from that name to the one it stands for.
+func (s *Source) heldAs(others map[string][]string) (map[string]string, error) {
 	now := map[string]string{}
 	for _, own := range slices.Sorted(maps.Keys(others)) {
 		if _, there := s.Tensor(own); there {
@@ -83,21 +117,12 @@ func (s *Source) standIn(f *configs.Family, naming configs.Naming, tied bool) er
 		}
 		for _, name := range held[1:] {
 			if err := s.same(held[0], name); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		now[held[0]] = own
 	}
-	err := s.Rename(func(name string) string { return cmp.Or(now[name], name) })
-	copies := slices.Concat(slices.Collect(maps.Values(others))...)
-	for _, own := range slices.Sorted(maps.Keys(leftOut)) {
-		_, there := s.Tensor(own)
-		_, kept := s.Tensor(leftOut[own])
-		if !there && kept && !slices.Contains(copies, own) {
-			s.Alias(own, leftOut[own])
-		}
-	}
-	return err
+	return now, nil
 }
 
 // copiesLeftOut reads the notes of safetensors' save_model, which keeps one name of those that share memory: from the name that

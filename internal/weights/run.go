@@ -1,7 +1,6 @@
 package weights
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -14,9 +13,17 @@ func modelOf(path string) (string, error) {
 	}
 	model := filepath.Join(path, "model")
 	if _, err := os.Stat(model); err != nil {
-		return "", fmt.Errorf("%s: is a run that is not finished, so it has no model yet; finish it with gqa-train resume %s, or name one of its checkpoints", path, path)
+		return "", UnfinishedError{path}
 	}
 	return model, nil
+}
+
+// UnfinishedError reports the folder of an up-training that has no result yet.
+type UnfinishedError struct{ Run string }
+
+// Error names the run.
+func (e UnfinishedError) Error() string {
+	return e.Run + ": is a run that is not finished, so it has no model yet"
 }
 
 func isFile(path string) bool {

@@ -26,7 +26,7 @@ func TestModelOf(t *testing.T) {
 	for path, want := range map[string]string{"done": "done/model", "model": "model", "other": "other", "file": "file", "none": "none", "begun": ""} {
 		got, err := modelOf(filepath.Join(dir, path))
 		if want == "" {
-			if err == nil || !strings.Contains(err.Error(), "is a run that is not finished, so it has no model yet; finish it with gqa-train resume") {
+			if err == nil || !strings.Contains(err.Error(), "is a run that is not finished, so it has no model yet") {
 				t.Errorf("%s: %q, %v", path, got, err)
 			}
 		} else if err != nil || got != filepath.Join(dir, want) {

@@ -146,16 +146,7 @@ func codeFiles(dir string) (files []string) {
 			continue
 		}
 		for _, v := range keys.AutoMap {
-			list, several := v.([]any) // of a tokenizer: the slow and the fast one
-			if !several {
-				list = []any{v}
-			}
-			for _, class := range list {
-				text, _ := class.(string)
-				if module, _, ok := strings.Cut(text, "."); ok && !strings.Contains(module, "--") { // else it is in another repository
-					files = append(files, module+".py")
-				}
-			}
+			files = append(files, classFiles(v)...)
 		}
 	}
 	for i := 0; i < len(files); i++ { // grows as imports are found
@@ -163,6 +154,21 @@ func codeFiles(dir string) (files []string) {
 			if !slices.Contains(files, name) {
 				files = append(files, name)
 			}
+		}
+	}
+	return files
+}
+
+// classFiles lists the files of an entry of auto_map: a class, or of a tokenizer the slow and the fast one.
+func classFiles(entry any) (files []string) {
+	list, several := entry.([]any)
+	if !several {
+		list = []any{entry}
+	}
+	for _, class := range list {
+		text, _ := class.(string)
+		if module, _, ok := strings.Cut(text, "."); ok && !strings.Contains(module, "--") { // else it is in another repository
+			files = append(files, module+".py")
 		}
 	}
 	return files

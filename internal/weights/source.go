@@ -60,21 +60,11 @@ func Open(path string, o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: there is no such file or folder", path)
-	}
+	ckpt, isFolder, err := openFiles(path)
 	if err != nil {
 		return nil, err
 	}
-	ckpt, err := checkpoints.Open(path)
-	if errors.Is(err, checkpoints.ErrNoWeights) {
-		return nil, foreignFolder(path, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	s := &Source{Checkpoint: ckpt, Config: ckpt.Config, Single: !info.IsDir() && ckpt.Index == "" && len(ckpt.Files) == 1}
+	s := &Source{Checkpoint: ckpt, Config: ckpt.Config, Single: !isFolder && ckpt.Index == "" && len(ckpt.Files) == 1}
 	if err := s.bind(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), ckpt.Close())
 	}
@@ -82,6 +72,22 @@ func Open(path string, o Options) (*Source, error) {
 		s.note("holds %s beside the model, which is not applied; if it counts, %s", a, mergeFirst)
 	}
 	return s, nil
+}
+
+// openFiles opens a checkpoint's files, without knowing what model it is of.
+func openFiles(path string) (ckpt *checkpoints.Checkpoint, isFolder bool, err error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, fmt.Errorf("%s: there is no such file or folder", path)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	ckpt, err = checkpoints.Open(path)
+	if errors.Is(err, checkpoints.ErrNoWeights) {
+		err = foreignFolder(path, err)
+	}
+	return ckpt, info.IsDir(), err
 }
 
 func (s *Source) bind(o Options) (err error) {
@@ -109,19 +115,22 @@ func (s *Source) bind(o Options) (err error) {
 }
 
 // resolve finds the architecture, by config.json or else by the tensors, and gives these the family's names.
-func (s *Source) resolve(o Options) error {
-	if s.Config != nil {
-		arch, err := configs.Resolve(s.Config, o.Family)
-		if err != nil {
-			return err
-		}
-		s.Arch = arch
-		naming, err := s.rename(arch.Family)
-		if err != nil {
-			return err
-		}
-		return s.standIn(arch.Family, naming, arch.MayTie())
+func (s *Source) resolve(o Options) (err error) {
+	if s.Config == nil {
+		return s.infer(o)
 	}
+	if s.Arch, err = configs.Resolve(s.Config, o.Family); err != nil {
+		return err
+	}
+	naming, err := s.rename(s.Arch.Family)
+	if err != nil {
+		return err
+	}
+	return s.standIn(s.Arch.Family, naming, s.Arch.MayTie())
+}
+
+// infer is resolve without config.json.
+func (s *Source) infer(o Options) error {
 	f, err := configs.FamilyOf([]byte("{}"), o.Family)
 	if err != nil {
 		return err
@@ -285,8 +294,7 @@ func (s *Source) Weights(ctx context.Context) model.Weights {
 		if err != nil {
 			return err
 		}
-		var last string
-		var stored []float32
+		parts := paramReader{source: s}
 		unseen := 0 // elements since the last look at ctx: a small model is read all the same
 		for _, p := range params {
 			if unseen += p.Size(); unseen > pieceElements {
@@ -294,16 +302,8 @@ func (s *Source) Weights(ctx context.Context) model.Weights {
 					return ctx.Err()
 				}
 			}
-			if p.Parts == nil && p.Tensor != last { // the parts of a fused tensor follow one another
-				if stored, err = s.ReadTensor(ctx, p.Tensor, nil); err != nil {
-					return err
-				}
-				last = p.Tensor
-			}
-			var values []float32
-			if p.Parts == nil {
-				values = take(p, stored)
-			} else if values, err = s.Read(ctx, p); err != nil {
+			values, err := parts.read(ctx, p)
+			if err != nil {
 				return err
 			}
 			if err := receive(p, values); err != nil {
@@ -312,6 +312,26 @@ func (s *Source) Weights(ctx context.Context) model.Weights {
 		}
 		return nil
 	}
+}
+
+// paramReader reads weights and keeps the last tensor: the parts of a fused one follow one another.
+type paramReader struct {
+	source *Source
+	last   string
+	stored []float32
+}
+
+func (r *paramReader) read(ctx context.Context, p configs.Param) (values []float32, err error) {
+	if p.Parts != nil {
+		return r.source.Read(ctx, p)
+	}
+	if p.Tensor != r.last {
+		if r.stored, err = r.source.ReadTensor(ctx, p.Tensor, nil); err != nil {
+			return nil, err
+		}
+		r.last = p.Tensor
+	}
+	return take(p, r.stored), nil
 }
 
 // Parameters counts the elements of the tensors that the forward pass reads.

@@ -131,6 +131,12 @@ func (w *writer) header(kvHeads int, ts []tensor) {
 	for _, n := range numbers {
 		w.put("llama."+n.key, uint32(typeUint32), uint32(n.value))
 	}
+	w.places(ts)
+	w.align()
+}
+
+// places writes where each tensor lies.
+func (w *writer) places(ts []tensor) {
 	offset := 0
 	for _, t := range ts {
 		w.put(t.name, uint32(len(t.sizes)))
@@ -140,7 +146,6 @@ func (w *writer) header(kvHeads int, ts []tensor) {
 		w.put(uint32(0), uint64(offset)) // type f32
 		offset += (4*t.len() + alignment - 1) / alignment * alignment
 	}
-	w.align()
 }
 
 func (w *writer) weights(ts []tensor) {

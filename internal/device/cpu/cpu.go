@@ -39,6 +39,9 @@ func New() *Device {
 // Until implements device.Device.
 func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
 
+// Activations implements device.Device.
+func (*Device) Activations() device.Format { return device.F32 }
+
 // Err implements device.Device. No operation fails.
 func (*Device) Err() error { return nil }
 

@@ -106,8 +106,38 @@ func tilesOf(n, headDim int) int {
 	return (n + t - 1) / t
 }
 
+// dnnAttention returns attention as cuDNN is asked for it, and whether it computes that: in bf16, without biases, windows or padding.
+func (d *Device) dnnAttention(s device.Scores, q, k, v device.Heads) (a cuda.Attention, ok bool) {
+	if q.Format() != device.BF16 || k.Format() != device.BF16 || v.Format() != device.BF16 || d.stopped() ||
+		s.KeyLens != nil || s.Slopes != nil || !s.Bias.None() || s.Window > 0 && s.Window < s.Keys {
+		return a, false
+	}
+	a = cuda.Attention{
+		Batch: int64(s.Batch), Queries: int64(s.Queries), Keys: int64(s.Keys), Heads: int64(s.Heads), KVHeads: int64(s.KVHeads),
+		HeadDim: int64(s.HeadDim), Causal: s.Causal, Scale: s.Scale,
+	}
+	ok, known := d.dnn[a]
+	if !known {
+		ok = d.gpu.SupportsAttention(a) == nil
+		d.dnn[a] = ok
+	}
+	return a, ok
+}
+
+func headView(h device.Heads) cuda.HeadView {
+	return cuda.HeadView{At: h.Addr(), Seq: int64(h.Seq), Head: int64(h.Head), Row: int64(h.Row)}
+}
+
 // Attend implements device.Attention.
 func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
+	if a, ok := d.dnnAttention(s, q, k, v); ok {
+		if lse.None() {
+			lse = d.New(device.F32, s.Batch*s.Heads*s.Queries)
+			defer d.Free(lse)
+		}
+		d.gpu.Attend(a, headView(out), lse.Addr(), headView(q), headView(k), headView(v))
+		return
+	}
 	o := d.scores(s)
 	defer d.freeScores(o)
 	d.attentionKernel("attend", attendWords, s.HeadDim, cuda.Grid{X: tilesOf(s.Queries, s.HeadDim), Y: s.Heads, Z: s.Batch}, 3, 1,
@@ -116,6 +146,15 @@ func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q,
 
 // AttendBackward implements device.Attention.
 func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias device.Buffer, dout, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
+	if a, ok := d.dnnAttention(s, q, k, v); ok && d.options.Nondeterministic {
+		rows := s.Batch * s.Heads * s.Queries
+		delta, sum := d.New(device.F32, rows), d.New(device.F32, rows*s.HeadDim)
+		defer d.Free(delta)
+		defer d.Free(sum)
+		d.gpu.AttendBackward(a, headView(dq), headView(dk), headView(dv), headView(dout), headView(out), lse.Addr(), delta.Addr(), sum.Addr(),
+			headView(q), headView(k), headView(v))
+		return
+	}
 	o := d.scores(s)
 	defer d.freeScores(o)
 	rows := s.Batch * s.Heads * s.Queries

@@ -10,7 +10,7 @@ import (
 	"gqa/internal/device"
 )
 
-// Device is a GPU that computes in float32, without TF32. Operations return before they are done. After an operation has failed
+// Device is a GPU that computes in float32, without TF32, or with activations in bfloat16 and sums in float32. Operations return before they are done. After an operation has failed
 // no more run, and Err says why.
 type Device struct {
 	gpu       *cuda.GPU
@@ -19,17 +19,25 @@ type Device struct {
 	attention map[int]*cuda.Source // by head dim
 	sums      sums
 	failed    error // of this package's own
+	options   Options
+	dnn       map[cuda.Attention]bool // whether cuDNN computes it
+}
+
+// Options say how a GPU computes.
+type Options struct {
+	Activations      device.Format // F32 or BF16
+	Nondeterministic bool          // faster operations may give other bits each time
 }
 
 var _ device.Device = (*Device)(nil)
 
 // Open returns GPU number n, from 0, as a device.
-func Open(n int) (*Device, error) {
+func Open(n int, o Options) (*Device, error) {
 	gpu, err := cuda.Open(n)
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{gpu: gpu, ctx: context.Background(), attention: map[int]*cuda.Source{}}
+	d := &Device{gpu: gpu, options: o, dnn: map[cuda.Attention]bool{}, ctx: context.Background(), attention: map[int]*cuda.Source{}}
 	d.pool = pool{gpu: gpu, free: map[uint64][]uintptr{}, sizes: map[uintptr]uint64{}}
 	return d, nil
 }
@@ -41,6 +49,9 @@ func (d *Device) Err() error {
 	}
 	return d.gpu.Err()
 }
+
+// Activations implements device.Device.
+func (d *Device) Activations() device.Format { return d.options.Activations }
 
 // Until implements device.Device.
 func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
@@ -116,7 +127,7 @@ func (d *Device) Host(b device.Buffer) []float32 {
 }
 
 func (d *Device) convert(dst, x device.Buffer, n int) {
-	d.each(elementwiseSource, "convert", n, addr(dst), uint64(dst.Format()), addr(x), uint64(x.Format()), uint64(n))
+	d.each(elementwiseSource[device.F32], "convert", n, addr(dst), uint64(dst.Format()), addr(x), uint64(x.Format()), uint64(n))
 }
 
 // ids puts whole numbers into memory of the GPU, until the caller frees it.

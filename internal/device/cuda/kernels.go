@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"gqa/internal/cuda"
+	"gqa/internal/device"
 )
 
 //go:embed kernels
@@ -25,10 +26,17 @@ func source(name string, defines ...string) *cuda.Source {
 	return &cuda.Source{Name: name, Text: string(text), Defines: defines}
 }
 
+// typed is a source in each type of activations.
+type typed map[device.Format]*cuda.Source
+
+func typedSource(name string) typed {
+	return typed{device.F32: source(name, "ACTIVATIONS=float"), device.BF16: source(name, "ACTIVATIONS=bf16")}
+}
+
 var (
-	elementwiseSource = source("elementwise")
-	rowsSource        = source("rows")
-	lossSource        = source("loss")
+	elementwiseSource = typedSource("elementwise")
+	rowsSource        = typedSource("rows")
+	lossSource        = typedSource("loss")
 	optimSource       = source("optim")
 )
 

@@ -22,7 +22,7 @@ func (d *Device) CrossEntropyGradient(ce, logits device.Buffer, targets []int32,
 func (d *Device) crossEntropy(ce, logits device.Buffer, targets []int32, gradient uint64, scale float32, rows, vocab int) {
 	at := d.ids(targets[:rows])
 	defer d.Free(at)
-	d.rows(lossSource, "cross_entropy", rows, vocab, addr(ce), addr(logits), addr(at), gradient, cuda.Float(scale), uint64(vocab))
+	d.rows(lossSource[logits.Format()], "cross_entropy", rows, vocab, addr(ce), addr(logits), addr(at), gradient, cuda.Float(scale), uint64(vocab))
 }
 
 // Argmax implements device.Losses. It waits.
@@ -36,7 +36,7 @@ func (d *Device) Distill(ce, kl, logits device.Buffer, targets []int32, soft dev
 	defer d.Free(at)
 	how := []uint64{cuda.Float(o.Weight), cuda.Float(o.Temperature), cuda.Float(scale), uint64(vocab)}
 	if !soft.Logits.None() {
-		d.rows(lossSource, "distill", rows, vocab, append([]uint64{addr(ce), addr(kl), addr(logits), addr(soft.Logits), addr(at)}, how...)...)
+		d.rows(lossSource[logits.Format()], "distill", rows, vocab, append([]uint64{addr(ce), addr(kl), addr(logits), addr(soft.Logits), addr(at)}, how...)...)
 		return
 	}
 	n := rows * soft.K
@@ -44,7 +44,7 @@ func (d *Device) Distill(ce, kl, logits device.Buffer, targets []int32, soft dev
 	if !d.stopped() {
 		cuda.Send(d.gpu, logP.Addr(), soft.LogP[:n])
 	}
-	d.rows(lossSource, "distill_top", rows, vocab,
+	d.rows(lossSource[logits.Format()], "distill_top", rows, vocab,
 		append([]uint64{addr(ce), addr(kl), addr(logits), addr(ids), addr(logP), addr(kept), uint64(soft.K), addr(at)}, how...)...)
 	for _, b := range []device.Buffer{ids, logP, kept} {
 		d.Free(b)
@@ -63,7 +63,7 @@ func (d *Device) TopLogP(ids []int32, logP []float32, logits device.Buffer, temp
 		p = d.New(device.F32, n)
 		defer d.Free(p)
 	}
-	d.rows(lossSource, "top_log_p", rows, vocab, addr(which), addr(p), addr(logits), cuda.Float(temperature), uint64(vocab), uint64(k))
+	d.rows(lossSource[logits.Format()], "top_log_p", rows, vocab, addr(which), addr(p), addr(logits), cuda.Float(temperature), uint64(vocab), uint64(k))
 	if d.stopped() {
 		return
 	}
@@ -111,7 +111,7 @@ func (d *Device) Total(dst device.Buffer, scale float32, terms ...device.Term) {
 	place := d.New(device.F32, 2)
 	defer d.Free(place)
 	d.sum(place.Addr(), terms)
-	d.launch(lossSource, "scaled_total", cuda.Grid{Threads: 1}, addr(dst), addr(place), cuda.Float(scale))
+	d.launch(lossSource[device.F32], "scaled_total", cuda.Grid{Threads: 1}, addr(dst), addr(place), cuda.Float(scale))
 }
 
 // sum writes a sum of terms, a number of 64 bits.
@@ -131,7 +131,7 @@ func (d *Device) sum(to uintptr, terms []device.Term) {
 		}
 		n := t.X.Len()
 		parts := min(max((n+4095)/4096, 1), sumParts)
-		d.launch(lossSource, "partial_sums", cuda.Grid{X: parts, Threads: 256}, addr(part), addr(t.X), squares, uint64(n))
-		d.launch(lossSource, "add_sums", cuda.Grid{Threads: 256}, uint64(to), addr(part), uint64(parts), math.Float64bits(t.Weight), first)
+		d.launch(lossSource[t.X.Format()], "partial_sums", cuda.Grid{X: parts, Threads: 256}, addr(part), addr(t.X), squares, uint64(n))
+		d.launch(lossSource[device.F32], "add_sums", cuda.Grid{Threads: 256}, uint64(to), addr(part), uint64(parts), math.Float64bits(t.Weight), first)
 	}
 }

@@ -32,16 +32,16 @@ type Formats struct {
 
 // New builds a decoder on dev over weights by the forward pass's names, in f32.
 func New(dev device.Device, arch *configs.Arch, all map[string][]float32) *Decoder {
-	return NewIn(dev, Formats{}, arch, all)
+	return newIn(dev, Formats{}, arch, all)
 }
 
-// NewIn is New with weights and cache in other formats.
-func NewIn(dev device.Device, f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
+// newIn is New with weights and cache in other formats.
+func newIn(dev device.Device, f Formats, arch *configs.Arch, all map[string][]float32) *Decoder {
 	d, _ := Build(dev, f, arch, model.FromMap(arch, all)) // which gives no error
 	return d
 }
 
-// Build is NewIn of weights that are read, converted and put on the device one at a time.
+// Build is newIn of weights that are read, converted and put on the device one at a time.
 func Build(dev device.Device, f Formats, arch *configs.Arch, weights model.Weights) (*Decoder, error) {
 	byName, size := map[string]Mat{}, 0
 	err := weights(func(p configs.Param, data []float32) error {

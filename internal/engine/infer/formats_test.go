@@ -31,11 +31,11 @@ func TestFormats(t *testing.T) {
 			}
 			batch := ops.NewBatch(c.IDs...)
 			want := New(cpu.New(), src.Arch, rounded).Logits(batch)
-			got := NewIn(cpu.New(), Formats{Weights: format}, src.Arch, all).Logits(batch)
+			got := newIn(cpu.New(), Formats{Weights: format}, src.Arch, all).Logits(batch)
 			if d := distance(got.F32(), want.F32()); !(d < 1e-4) {
 				t.Errorf("%s, format %d: weights in 16 bits are off by %g", c.Name, format, d)
 			}
-			d := NewIn(cpu.New(), Formats{Cache: format}, src.Arch, all)
+			d := newIn(cpu.New(), Formats{Cache: format}, src.Arch, all)
 			last, err := d.Step(d.NewCache(1, batch.Len), c.IDs[0])
 			if err != nil {
 				t.Fatal(err)

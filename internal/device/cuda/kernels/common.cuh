@@ -1,4 +1,5 @@
-// What all kernels share. Whole numbers come as 64 bits, so that every argument takes 8 bytes.
+// What all kernels share. Whole numbers come as 64 bits, so that every argument takes 8 bytes. act_t is float or bf16, the type of
+// activations and their gradients, of which each makes a module; weights, statistics and the gradients of weights are floats.
 typedef long long i64;
 typedef unsigned int u32;
 typedef unsigned short u16;
@@ -19,6 +20,24 @@ __device__ __forceinline__ u16 toBF16(float x) {
   if ((b & 0x7fffffff) > 0x7f800000) return (u16)(b >> 16 | 0x40);
   return (u16)((b + 0x7fff + (b >> 16 & 1)) >> 16);
 }
+
+// bf16 is a number of 16 bits that computes as a float.
+struct bf16 {
+  u16 bits;
+  bf16() = default;
+  __device__ __forceinline__ bf16(float x) {
+#if __CUDA_ARCH__ >= 900
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+#else
+    bits = toBF16(x);
+#endif
+  }
+  __device__ __forceinline__ operator float() const { return fromBF16(bits); }
+};
+
+#ifdef ACTIVATIONS
+typedef ACTIVATIONS act_t;
+#endif
 
 __device__ __forceinline__ float fromF16(u16 x) {
   float y;

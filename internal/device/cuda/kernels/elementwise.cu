@@ -1,14 +1,14 @@
-// Operations on every number alike. n is how many there are.
+// Operations on every number alike, of type act_t. n is how many there are.
 
-extern "C" __global__ void add(float* dst, const float* x, const float* y, i64 n) { EACH(i, n) dst[i] = x[i] + y[i]; }
-extern "C" __global__ void axpy(float s, const float* x, float* dst, i64 n) { EACH(i, n) dst[i] += s * x[i]; }
-extern "C" __global__ void scale(float* dst, float s, i64 n) { EACH(i, n) dst[i] *= s; }
-extern "C" __global__ void scale_by(float* dst, const float* s, i64 n) { EACH(i, n) dst[i] *= s[0]; }
-extern "C" __global__ void shift(float* dst, const float* x, float s, i64 n) { EACH(i, n) dst[i] = x[i] + s; }
-extern "C" __global__ void clip(float* dst, const float* x, float m, i64 n) { EACH(i, n) dst[i] = x[i] > m ? m : x[i] < -m ? -m : x[i]; }
-extern "C" __global__ void clip_backward(float* dx, const float* dy, const float* x, float m, i64 n) { EACH(i, n) dx[i] = fabsf(x[i]) <= m ? dy[i] : 0; }
-extern "C" __global__ void lerp(float* dst, const float* x, float s, i64 n) { EACH(i, n) dst[i] = (1 - s) * dst[i] + s * x[i]; }
-extern "C" __global__ void swap(float* x, float* y, i64 n) { EACH(i, n) { float t = x[i]; x[i] = y[i]; y[i] = t; } }
+extern "C" __global__ void add(act_t* dst, const act_t* x, const act_t* y, i64 n) { EACH(i, n) dst[i] = (float)x[i] + (float)y[i]; }
+extern "C" __global__ void axpy(float s, const act_t* x, act_t* dst, i64 n) { EACH(i, n) dst[i] = dst[i] + s * x[i]; }
+extern "C" __global__ void scale(act_t* dst, float s, i64 n) { EACH(i, n) dst[i] = dst[i] * s; }
+extern "C" __global__ void scale_by(act_t* dst, const float* s, i64 n) { EACH(i, n) dst[i] = dst[i] * s[0]; }
+extern "C" __global__ void shift(act_t* dst, const act_t* x, float s, i64 n) { EACH(i, n) dst[i] = x[i] + s; }
+extern "C" __global__ void clip(act_t* dst, const act_t* x, float m, i64 n) { EACH(i, n) { float v = x[i]; dst[i] = v > m ? m : v < -m ? -m : v; } }
+extern "C" __global__ void clip_backward(act_t* dx, const act_t* dy, const act_t* x, float m, i64 n) { EACH(i, n) dx[i] = fabsf(x[i]) <= m ? (float)dy[i] : 0; }
+extern "C" __global__ void lerp(act_t* dst, const act_t* x, float s, i64 n) { EACH(i, n) dst[i] = (1 - s) * dst[i] + s * x[i]; }
+extern "C" __global__ void swap(act_t* x, act_t* y, i64 n) { EACH(i, n) { act_t t = x[i]; x[i] = y[i]; y[i] = t; } }
 
 // dst in one format is x in another.
 extern "C" __global__ void convert(void* dst, i64 dstFormat, const void* x, i64 format, i64 n) {
@@ -49,10 +49,10 @@ __device__ __forceinline__ float slope(int act, float x) {
   return 1;
 }
 
-extern "C" __global__ void activate(i64 act, float* y, const float* x, i64 n) { EACH(i, n) y[i] = value(act, x[i]); }
-extern "C" __global__ void activate_backward(i64 act, float* dx, const float* dy, const float* x, i64 n) { EACH(i, n) dx[i] = dy[i] * slope(act, x[i]); }
-extern "C" __global__ void gate(i64 act, float* y, const float* g, const float* up, i64 n) { EACH(i, n) y[i] = value(act, g[i]) * up[i]; }
-extern "C" __global__ void gate_backward(i64 act, float* dg, float* dup, const float* dy, const float* g, const float* up, i64 n) {
+extern "C" __global__ void activate(i64 act, act_t* y, const act_t* x, i64 n) { EACH(i, n) y[i] = value(act, x[i]); }
+extern "C" __global__ void activate_backward(i64 act, act_t* dx, const act_t* dy, const act_t* x, i64 n) { EACH(i, n) dx[i] = dy[i] * slope(act, x[i]); }
+extern "C" __global__ void gate(i64 act, act_t* y, const act_t* g, const act_t* up, i64 n) { EACH(i, n) y[i] = value(act, g[i]) * up[i]; }
+extern "C" __global__ void gate_backward(i64 act, act_t* dg, act_t* dup, const act_t* dy, const act_t* g, const act_t* up, i64 n) {
   EACH(i, n) {
     float x = g[i], d = dy[i], u = up[i];
     dg[i] = d * u * slope(act, x);

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"gqa/eval"
+	"gqa/internal/cli"
+	"gqa/internal/limits"
+)
+
+// kvFlags holds the values of gqa-eval kv's flags.
+type kvFlags struct {
+	shape     string
+	o         eval.KVOptions
+	memoryGiB float64
+	asJSON    bool
+}
+
+func newKV() *cobra.Command {
+	var k kvFlags
+	cmd := &cobra.Command{
+		Use:   "kv [SHAPE]",
+		Short: "Show the KV-cache size of published model shapes",
+		Args:  cli.Args("[SHAPE]"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return k.run(cmd, args) },
+	}
+	k.add(cmd.Flags())
+	return cmd
+}
+
+func (k *kvFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&k.shape, "shape", "", "name of one shape (default: all)")
+	cli.NumberVar(f, &k.o.Context, "context", 0, 0, limits.Tokens, "context length (0: the model's own)")
+	cli.NumberVar(f, &k.o.Batch, "batch", 1, 1, limits.Count, "batch size")
+	cli.NumberVar(f, &k.o.KVBytes, "kv-bytes", 2, 1, 16, "bytes per element of the cache")
+	cli.NumberVar(f, &k.o.WeightBytes, "weight-bytes", 2, 1, 16, "bytes per weight")
+	cli.NumberVar(f, &k.memoryGiB, "memory", 0, 0, 1<<30, "memory in GiB for weights and cache; adds the largest batch that fits")
+	f.BoolVar(&k.asJSON, "json", false, "print the results as JSON")
+}
+
+func (k *kvFlags) run(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 1 && k.shape != "":
+		return cli.Usagef("give SHAPE or --shape, not both")
+	case len(args) == 1:
+		k.shape = args[0]
+	}
+	k.o.Memory = int64(k.memoryGiB * (1 << 30))
+	rows, err := kvRows(k.shape, k.o)
+	if err != nil {
+		return cli.Usagef("%w", err)
+	}
+	if k.asJSON {
+		return cli.PrintJSON(cmd.OutOrStdout(), rows)
+	}
+	return eval.WriteKVTable(cmd.OutOrStdout(), rows)
+}
+
+func kvRows(name string, o eval.KVOptions) ([]eval.KVRow, error) {
+	shapes, err := eval.Shapes()
+	if name != "" {
+		var s eval.Shape
+		s, err = eval.ShapeByName(name)
+		shapes = []eval.Shape{s}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []eval.KVRow
+	for _, s := range shapes {
+		rows, err := eval.KVRows(s, o)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rows...)
+	}
+	return all, nil
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"gqa/eval"
+	"gqa/internal/cli"
+)
+
+func newLogits() *cobra.Command {
+	var input, output string
+	var stepwise bool
+	cmd := &cobra.Command{
+		Use:   "logits MODEL --input ids.safetensors --out logits.safetensors",
+		Short: "Write a model's logits, for parity checks against another implementation",
+		Args:  cli.Args("MODEL"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return logits(cmd, args[0], input, output, stepwise) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&input, "input", "", ".safetensors file with input_ids [sequences, tokens]")
+	f.StringVarP(&output, "out", "o", "", ".safetensors file to write logits [sequences, tokens, vocabulary] to, f32")
+	f.BoolVar(&stepwise, "stepwise", false, "send every token through the KV cache on its own")
+	return cmd
+}
+
+func logits(cmd *cobra.Command, path, input, output string, stepwise bool) error {
+	if input == "" || output == "" {
+		return cli.Usagef("--input (a .safetensors file with input_ids [sequences, tokens]) and --out must be given")
+	}
+	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{})
+	if err != nil {
+		return err
+	}
+	return eval.WriteLogits(cmd.Context(), m, input, output, stepwise)
+}

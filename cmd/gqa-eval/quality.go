@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"gqa/eval"
+	"gqa/internal/cli"
+	"gqa/internal/limits"
+)
+
+// qualityFlags holds the values of gqa-eval quality's flags.
+type qualityFlags struct {
+	corpus, teacher string
+	o               eval.QualityOptions
+	asJSON          bool
+}
+
+const qualityHelp = `Measure how well a model predicts a corpus: loss, perplexity, bits per byte and token accuracy. With --teacher, also
+measure KL divergence and top-1 agreement. Windows of --seq-len tokens do not overlap; the first token of each is not predicted.
+
+An encoder (BERT) predicts 15% of the tokens of each window, which are replaced by [MASK]. An encoder-decoder (T5) predicts
+spans that are replaced by <extra_id_0>, <extra_id_1>, …, again 15% of the tokens. --seed chooses them. If a .safetensors file
+has labels beside its input_ids, these are predicted instead: labels of -100 are ignored, and T5's decoder reads them shifted
+right.`
+
+func newQuality() *cobra.Command {
+	var q qualityFlags
+	cmd := &cobra.Command{
+		Use:   "quality MODEL --data FILE",
+		Short: "Measure how well a model predicts a corpus",
+		Long:  qualityHelp,
+		Args:  cli.Args("MODEL"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return q.run(cmd, args[0]) },
+	}
+	q.add(cmd.Flags())
+	return cmd
+}
+
+func (q *qualityFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&q.corpus, "data", "", "text to predict (.txt, .jsonl, .json, source code, a folder), .safetensors with input_ids, or sample:val")
+	f.StringVar(&q.o.TextKey, "text-key", "", "`KEY` of the text in JSON records (default text)")
+	f.StringVar(&q.teacher, "teacher", "", "teacher checkpoint to compare predictions with")
+	cli.NumberVar(f, &q.o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the model's context, at most 2048)")
+	cli.NumberVar(f, &q.o.MaxWindows, "max-windows", 0, 0, limits.Count, "maximum number of windows, from the start (0: all)")
+	f.Uint64Var(&q.o.Seed, "seed", 0, "random seed of the masked tokens of an encoder")
+	f.BoolVar(&q.asJSON, "json", false, "print the results as JSON")
+}
+
+// check returns an error about a flag that is wrong whatever the model.
+func (q *qualityFlags) check() error {
+	switch {
+	case q.corpus == "":
+		return cli.Usagef("--data is missing: a .txt, .jsonl or source file, a folder of them, or a .safetensors file with input_ids")
+	case q.o.SeqLen == 1:
+		return cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default", q.o.SeqLen)
+	}
+	return nil
+}
+
+func (q *qualityFlags) run(cmd *cobra.Command, path string) error {
+	if err := q.check(); err != nil {
+		return err
+	}
+	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{})
+	if err != nil {
+		return err
+	}
+	if q.teacher != "" {
+		if q.o.Teacher, err = eval.LoadModel(cmd.Context(), q.teacher, eval.ModelOptions{}); err != nil {
+			return fmt.Errorf("teacher: %w", err)
+		}
+	}
+	figures, err := q.measure(cmd, m)
+	if err != nil {
+		return err
+	}
+	return show(cmd, q.asJSON, figures)
+}
+
+func (q *qualityFlags) measure(cmd *cobra.Command, m *eval.Model) (*eval.Quality, error) {
+	d, err := eval.LoadCorpus(cmd.Context(), q.corpus, m, q.o)
+	if err != nil {
+		return nil, err
+	}
+	bar := cli.CommandProgress(cmd, q.o.Windows(d), "windows", false)
+	defer bar.Done()
+	q.o.Progress = bar.Add
+	figures, err := eval.MeasureQuality(cmd.Context(), m, d, q.o)
+	if errors.As(err, new(eval.WindowError)) {
+		err = fmt.Errorf("--seq-len: %w", err)
+	}
+	return figures, err
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"gqa/checkpoints"
+	"gqa/eval/report"
+	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
+)
+
+func newReport() *cobra.Command {
+	var format, output string
+	cmd := &cobra.Command{
+		Use:   "report DIR",
+		Short: "Write a report in one format",
+		Args:  cli.Args("DIR"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return writeReport(cmd, args[0], format, output) },
+	}
+	cli.EnumVar(cmd.Flags(), &format, "format", "md", "what to write", report.Formats()...)
+	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default: standard output)")
+	return cmd
+}
+
+func writeReport(cmd *cobra.Command, dir, format, output string) error {
+	r, err := readReport(dir)
+	if err != nil {
+		return err
+	}
+	return writeOutput(cmd, output, func(w io.Writer) error { return r.Render(w, format) })
+}
+
+func readReport(path string) (report.Report, error) {
+	r, err := report.Read(path)
+	if errors.Is(err, report.ErrNotFound) {
+		err = advice.Add(err, "gqa-eval sweep writes one")
+	}
+	return r, err
+}
+
+// writeOutput renders to standard output or, whole or not at all, to a file.
+func writeOutput(cmd *cobra.Command, path string, render func(w io.Writer) error) error {
+	if path == "" {
+		return render(cmd.OutOrStdout())
+	}
+	if dir, err := os.Stat(filepath.Dir(path)); err != nil || !dir.IsDir() {
+		return fmt.Errorf("there is no folder %s to write %s into", filepath.Dir(path), filepath.Base(path))
+	}
+	var buf bytes.Buffer
+	if err := render(&buf); err != nil {
+		return err
+	}
+	return checkpoints.WriteFileAtomic(path, buf.Bytes(), os.FileMode(0o666))
+}
+
+const gateHelp = `Compare a report with a baseline. If a figure is worse, print a line for it and exit with status 1. Every point of the
+baseline must exist, up-trained if the baseline's is. If both reports use the same corpus, a loss may rise by at most
+--max-loss-increase; otherwise by at most three joint standard errors, if that is more. KV bytes must not rise. A decode time
+may rise by at most --max-latency-increase.`
+
+func newGate() *cobra.Command {
+	var baseline string
+	limits := report.DefaultLimits
+	cmd := &cobra.Command{
+		Use:   "gate DIR --baseline FILE",
+		Short: "Fail if a report is worse than a baseline",
+		Long:  gateHelp,
+		Args:  cli.Args("DIR"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return gate(cmd, args[0], baseline, limits) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&baseline, "baseline", "", "report.json of the accepted figures, or its folder")
+	cli.NumberVar(f, &limits.MaxLossIncrease, "max-loss-increase", limits.MaxLossIncrease, 0, 1000, "allowed increase of a loss on the same corpus, in nats per token")
+	cli.NumberVar(f, &limits.MaxLatencyIncrease, "max-latency-increase", limits.MaxLatencyIncrease, 0, 1000, "allowed increase of a decode time, as a fraction (0: do not check)")
+	return cmd
+}
+
+func gate(cmd *cobra.Command, dir, baseline string, limits report.Limits) error {
+	if baseline == "" {
+		return cli.Usagef("--baseline is missing: the report.json to compare with")
+	}
+	r, err := readReport(dir)
+	if err != nil {
+		return err
+	}
+	base, err := readReport(baseline)
+	if err != nil {
+		return err
+	}
+	err = report.Gate(r, base, limits)
+	var failed *report.GateError
+	if errors.As(err, &failed) {
+		for _, line := range failed.Failures {
+			fmt.Fprintln(cmd.OutOrStdout(), line)
+		}
+	}
+	if err == nil {
+		fmt.Fprintf(cmd.OutOrStdout(), "passed: all %d points of the baseline\n", len(base.Points))
+	}
+	return err
+}

@@ -8,6 +8,7 @@ import (
 
 	"gqa/configs"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
 	"gqa/internal/model"
 )
@@ -34,7 +35,7 @@ func BenchmarkStep(b *testing.B) {
 func benchmarkStep(b *testing.B, arch *configs.Arch, all map[string][]float32, batch, seq, threads int) {
 	pool.SetThreads(threads)
 	defer pool.SetThreads(0)
-	t, err := newTrainer(goldenRecipe(b, fmt.Sprintf("batch=%d", batch), "optimizer.lr=1e-5"), arch, model.FromMap(arch, all))
+	t, err := newTrainer(cpu.New(), goldenRecipe(b, fmt.Sprintf("batch=%d", batch), "optimizer.lr=1e-5"), arch, model.FromMap(arch, all))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -141,6 +141,9 @@ func (r *run) saveCheckpoint() (err error) {
 	if err := r.trainer.writeState(out.Dir()); err != nil {
 		return err
 	}
+	if err := r.trainer.Err(); err != nil { // then what was written is not the weights
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(out.Dir(), metricsFile), r.journal.written, 0o666); err != nil {
 		return err
 	}

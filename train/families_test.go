@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
 )
 
@@ -19,7 +20,7 @@ func TestGoldenFamilies(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			arch, all := grouped(t, c.Dir, 2)
 			recipe := goldenRecipe(t, fmt.Sprintf("seq_len=%d", len(c.IDs[0])))
-			goldenSteps(t, c.Name, recipe, arch, all, c.IDs, c.Floats(t, "train_loss"), c.Floats(t, "grad_norm"))
+			goldenSteps(t, cpu.New(), c.Name, recipe, arch, all, c.IDs, c.Floats(t, "train_loss"), c.Floats(t, "grad_norm"))
 		})
 	}
 	if compared < 10 {

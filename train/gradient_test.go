@@ -4,6 +4,7 @@ import (
 	"math"
 	"testing"
 
+	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
 	"gqa/internal/model"
 )
@@ -14,7 +15,7 @@ func TestAccumulate(t *testing.T) {
 	windows := golden.Windows(3, 4, 9, arch.Vocab)
 	var norms []float64
 	for _, sets := range [][]string{{"batch=4"}, {"batch=2", "accumulate=2"}, {"batch=1", "accumulate=4"}} {
-		trainer, err := newTrainer(goldenRecipe(t, sets...), arch, model.FromMap(arch, clone(all)))
+		trainer, err := newTrainer(cpu.New(), goldenRecipe(t, sets...), arch, model.FromMap(arch, clone(all)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
 	"gqa/internal/model"
 )
@@ -14,7 +15,7 @@ import (
 func TestStepNotFinite(t *testing.T) {
 	for _, poison := range []float32{float32(math.NaN()), float32(math.Inf(1))} {
 		arch, all := golden.TinyModel(t, golden.Tiny["llama"])
-		trainer, err := newTrainer(goldenRecipe(t), arch, model.FromMap(arch, all))
+		trainer, err := newTrainer(cpu.New(), goldenRecipe(t), arch, model.FromMap(arch, all))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +40,7 @@ func TestStepNotFinite(t *testing.T) {
 func TestAttentionRate(t *testing.T) {
 	for family, config := range golden.Tiny {
 		arch, all := golden.TinyModel(t, config)
-		trainer, err := newTrainer(goldenRecipe(t, "optimizer.attention_rate=0"), arch, model.FromMap(arch, all))
+		trainer, err := newTrainer(cpu.New(), goldenRecipe(t, "optimizer.attention_rate=0"), arch, model.FromMap(arch, all))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,11 +61,11 @@ func TestAttentionRate(t *testing.T) {
 // the steps as they are.
 func TestAverage(t *testing.T) {
 	arch, all := golden.TinyModel(t, golden.Tiny["llama"])
-	plain, err := newTrainer(goldenRecipe(t), arch, model.FromMap(arch, clone(all)))
+	plain, err := newTrainer(cpu.New(), goldenRecipe(t), arch, model.FromMap(arch, clone(all)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	averaged, err := newTrainer(goldenRecipe(t, "optimizer.average=0.75"), arch, model.FromMap(arch, all))
+	averaged, err := newTrainer(cpu.New(), goldenRecipe(t, "optimizer.average=0.75"), arch, model.FromMap(arch, all))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/configs/recipe"
+	"gqa/internal/device"
 	"gqa/internal/file"
 	"gqa/internal/weights"
 )
@@ -29,8 +30,8 @@ type origin struct {
 	left   []string          // those that do not go with the result
 }
 
-// openOrigin opens a checkpoint and hands its weights, in f32, to a trainer of the recipe's.
-func openOrigin(ctx context.Context, path string, r *recipe.Recipe) (*origin, *trainer, error) {
+// openOrigin opens a checkpoint and hands its weights, in f32, to a trainer of the recipe's on d.
+func openOrigin(ctx context.Context, d device.Device, path string, r *recipe.Recipe) (*origin, *trainer, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
 		return nil, nil, err
@@ -41,7 +42,7 @@ func openOrigin(ctx context.Context, path string, r *recipe.Recipe) (*origin, *t
 	}
 	src.TellNotes()
 	sum := modelSum{config: src.Config}
-	t, err := newTrainer(r, src.Arch, sum.through(src.Weights(ctx)))
+	t, err := newTrainer(d, r, src.Arch, sum.through(src.Weights(ctx)))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs/recipe"
+	"gqa/internal/device"
 )
 
 // Resume goes on with the run in o.Dir from its newest checkpoint, or from the beginning where there is none. sets change
@@ -35,7 +36,7 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	if edited != nil {
 		slog.Warn(fmt.Sprintf("%s: differs from when the run was last begun or resumed: %s", filepath.Join(o.Dir, recipeFile), strings.Join(edited, ", ")))
 	}
-	recipe, changed, err := changedRecipe(o.Dir, sets)
+	recipe, changes, err := changedRecipe(o.Dir, sets)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 		return nil, err
 	case recipe.Steps < s.Saved:
 		return nil, fmt.Errorf("steps is %d, but %s has a checkpoint of step %d", recipe.Steps, o.Dir, s.Saved)
-	case s.State == Finished && recipe.Steps == s.Saved && changed:
+	case s.State == Finished && recipe.Steps == s.Saved && slices.ContainsFunc(changes, changesResult):
 		return nil, fmt.Errorf("%s: is finished after %d steps, so other settings change nothing; set a larger number of steps too", o.Dir, s.Saved)
 	case s.State == Finished && recipe.Steps == s.Saved:
 		s.Idle = true
@@ -69,7 +70,7 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	if err := writeIdentity(o.Dir, r.identity); err != nil {
 		return nil, err
 	}
-	if changed {
+	if changes != nil {
 		if err := writeRecipe(o.Dir, recipe); err != nil {
 			return nil, err
 		}
@@ -77,30 +78,34 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	return finish(r.loop(ctx, o), o.Dir)
 }
 
-// changedRecipe is the recipe of a run with keys set anew.
-func changedRecipe(dir string, sets []string) (recipe *recipe.Recipe, changed bool, err error) {
+// changesResult tells whether a change is of more than where and how a run computes.
+func changesResult(c recipe.Change) bool { return c.Key != "device" && c.Key != "threads" }
+
+// changedRecipe is the recipe of a run with keys set anew, and what has changed.
+func changedRecipe(dir string, sets []string) (changed *recipe.Recipe, changes []recipe.Change, err error) {
 	old, err := readRecipe(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, fmt.Errorf("%s: is not a run: it has no %s", dir, recipeFile)
+		return nil, nil, fmt.Errorf("%s: is not a run: it has no %s", dir, recipeFile)
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	r := old
 	for _, set := range sets {
 		if err := r.Set(set); err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 	}
 	if err := resolve(&r); err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
-	for _, change := range old.Diff(r) {
+	changes = old.Diff(r)
+	for _, change := range changes {
 		if slices.Contains(fixedKeys, change.Key) {
-			return nil, false, fmt.Errorf("%s cannot change within a run, from %v to %v; start another run", change.Key, change.Old, change.New)
+			return nil, nil, fmt.Errorf("%s cannot change within a run, from %v to %v; start another run", change.Key, change.Old, change.New)
 		}
 	}
-	return &r, r != old, nil
+	return &r, changes, nil
 }
 
 // reopen is a run as its newest good checkpoint has it, or as it begins where it has saved nothing. damage is what is wrong with
@@ -128,9 +133,13 @@ func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identi
 		r.dir = dir
 		return r, r.continues(began)
 	}
+	dev, err := openDevice(recipe)
+	if err != nil {
+		return nil, err
+	}
 	var bad []badCheckpoint
 	for _, step := range slices.Backward(steps) {
-		r, err := restore(ctx, dir, step, recipe, began)
+		r, err := restore(ctx, dev, dir, step, recipe, began)
 		var damage *damageError
 		switch {
 		case errors.As(err, &damage):
@@ -211,11 +220,13 @@ type badCheckpoint struct {
 }
 
 // restore is a run as the checkpoint of a step has it. If that is damaged the error is a damageError.
-func restore(ctx context.Context, dir string, step int, recipe *recipe.Recipe, began identity) (*run, error) {
-	s, o, t, err := openCheckpoint(ctx, dir, step, recipe, began)
+func restore(ctx context.Context, dev device.Device, dir string, step int, recipe *recipe.Recipe, began identity) (*run, error) {
+	s, o, t, err := openCheckpoint(ctx, dev, dir, step, recipe, began)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case dev.Err() != nil: // the checkpoint may be good
+		return nil, loadingError(dev.Err())
 	case err != nil:
 		return nil, &damageError{err}
 	}
@@ -232,7 +243,11 @@ func restore(ctx context.Context, dir string, step int, recipe *recipe.Recipe, b
 		return nil, err
 	}
 	r.dir, r.state, r.saved = dir, s, s.Step
-	if err := r.readRest(checkpointDir(dir, step)); err != nil {
+	err = r.readRest(checkpointDir(dir, step))
+	switch {
+	case dev.Err() != nil:
+		return nil, loadingError(dev.Err())
+	case err != nil:
 		return nil, &damageError{err}
 	}
 	if s.Data != nil && *s.Data != *r.identity.Data {
@@ -242,8 +257,8 @@ func restore(ctx context.Context, dir string, step int, recipe *recipe.Recipe, b
 	return r, r.continues(began)
 }
 
-// openCheckpoint verifies the checkpoint of a step and reads its model. Any error but that of ctx is of damage.
-func openCheckpoint(ctx context.Context, dir string, step int, recipe *recipe.Recipe, began identity) (s state, o *origin, t *trainer, err error) {
+// openCheckpoint verifies the checkpoint of a step and reads its model. Any error but that of ctx or of the device is of damage.
+func openCheckpoint(ctx context.Context, dev device.Device, dir string, step int, recipe *recipe.Recipe, began identity) (s state, o *origin, t *trainer, err error) {
 	s, err = readState(dir, step)
 	switch {
 	case err != nil:
@@ -257,7 +272,7 @@ func openCheckpoint(ctx context.Context, dir string, step int, recipe *recipe.Re
 	if err != nil {
 		return s, nil, nil, err
 	}
-	if o, t, err = openOrigin(ctx, checkpointDir(dir, step), recipe); err != nil {
+	if o, t, err = openOrigin(ctx, dev, checkpointDir(dir, step), recipe); err != nil {
 		return s, nil, nil, err
 	}
 	return s, o, t, s.wrote(o)

@@ -94,7 +94,11 @@ func prepare(ctx context.Context, recipe *recipe.Recipe) (*run, error) {
 	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
 	}
-	o, t, err := openOrigin(ctx, recipe.Model, recipe)
+	dev, err := openDevice(recipe)
+	if err != nil {
+		return nil, err
+	}
+	o, t, err := openOrigin(ctx, dev, recipe.Model, recipe)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
@@ -122,8 +126,11 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 		return nil, fmt.Errorf("%w; set a smaller batch and a larger accumulate, or a smaller seq_len", err)
 	}
 	t.objective = d.Objective
-	if t.teacher, err = openTeacher(ctx, recipe, o.arch, d); err != nil {
+	if t.teacher, err = openTeacher(ctx, t.device, recipe, o.arch, d); err != nil {
 		return nil, err
+	}
+	if err := t.device.Err(); err != nil {
+		return nil, loadingError(err)
 	}
 	id := identity{Data: &d.fingerprint, Valid: d.held}
 	if t.teacher != nil {
@@ -135,6 +142,9 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 	s := state{SourceDType: o.dtype.String()}
 	return &run{recipe: recipe, origin: o, data: d, trainer: t, state: s, identity: id, saved: -1}, nil
 }
+
+// loadingError is that of a device which failed before the first step.
+func loadingError(err error) error { return fmt.Errorf("loading the model: %w", err) }
 
 // batchBytes is less than what the backward pass of a batch needs of its forward pass: of each layer the inputs of its products.
 func batchBytes(a *configs.Arch, r *recipe.Recipe) float64 {
@@ -228,10 +238,11 @@ func (r *run) validates(step int) bool {
 func (r *run) validate(m *Metrics) error {
 	var loss float64
 	r.trainer.Averaged(func() { loss = r.trainer.evaluate(r.data.valid) })
-	if !isFinite(loss) {
+	original := r.trainer.teacher.evaluate(r.data.valid, r.recipe.Batch)
+	if !isFinite(loss) || r.trainer.Err() != nil {
 		return r.diverged(m.Step, fmt.Errorf("the validation loss is %v", loss))
 	}
-	m.ValidLoss, m.Original = &loss, r.trainer.teacher.evaluate(r.data.valid, r.recipe.Batch)
+	m.ValidLoss, m.Original = &loss, original
 	return nil
 }
 
@@ -291,7 +302,7 @@ func (r *run) checkFinite() error {
 	if loss := r.trainer.evaluate(windows[:r.recipe.Batch]); !isFinite(loss) {
 		return fmt.Errorf("the loss after it is %v", loss)
 	}
-	return nil
+	return r.trainer.Err() // of a device that has failed all numbers are meaningless, even finite ones
 }
 
 func (r *run) interrupt() error {
@@ -308,7 +319,11 @@ func (r *run) stopped(err error) error {
 	return StopError{Err: err, Run: r.dir, Saved: max(0, r.saved)}
 }
 
+// diverged is the error of a step whose numbers are not finite. Those of a device that has failed say nothing of the run.
 func (r *run) diverged(step int, cause error) error {
+	if err := r.trainer.Err(); err != nil {
+		return r.stopped(fmt.Errorf("step %d: %w; if memory is short, a run with a smaller batch and a larger accumulate takes less", step, err))
+	}
 	if r.state.Step == 0 { // no learning rate has touched the weights
 		return StopError{
 			Err:   fmt.Errorf("%w in step 1: %w before any weight has changed; the model itself gives no finite numbers", ErrDiverged, cause),
@@ -349,7 +364,9 @@ func (r *run) export() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
-	err = r.origin.write(out.Dir(), dtype, r.trainer.Result)
+	if err = r.origin.write(out.Dir(), dtype, r.trainer.Result); err == nil {
+		err = r.trainer.Err() // then what was written is not the weights
+	}
 	if err == nil {
 		err = writeResult(r.dir, r.state.Step, out.Dir())
 	}

@@ -14,6 +14,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs/recipe"
 	"gqa/internal/data"
+	"gqa/internal/devices"
 )
 
 const (
@@ -39,7 +40,7 @@ func Run(ctx context.Context, recipe recipe.Recipe, o Options) (*Status, error) 
 	if same, err := existing(o, &recipe); err != nil {
 		return nil, err
 	} else if same {
-		return Resume(ctx, o, nil)
+		return Resume(ctx, o, onDevice(recipe))
 	}
 	if err := outside(o.Dir, &recipe); err != nil {
 		return nil, err
@@ -67,6 +68,14 @@ func Run(ctx context.Context, recipe recipe.Recipe, o Options) (*Status, error) 
 	return finish(r.loop(ctx, o), o.Dir)
 }
 
+// onDevice is the change to a run's recipe that has it go on where another says.
+func onDevice(r recipe.Recipe) (sets []string) {
+	if r.Device != "" {
+		sets = append(sets, "device="+r.Device)
+	}
+	return sets
+}
+
 // finish adds how the run stands to how it ended.
 func finish(err error, dir string) (*Status, error) {
 	s, statusErr := readStatus(dir, false)
@@ -77,6 +86,9 @@ func finish(err error, dir string) (*Status, error) {
 func resolve(r *recipe.Recipe) error {
 	if err := r.Resolve(); err != nil {
 		return err
+	}
+	if err := devices.Check(r.Device); err != nil {
+		return recipe.Error{Err: fmt.Errorf("device is %q, %w", r.Device, err)}
 	}
 	for _, path := range []*string{&r.Model, &r.Data, &r.Valid, &r.Distill.Teacher, &r.Distill.Cache} {
 		if *path == "" || strings.HasPrefix(*path, data.SamplePrefix) {
@@ -99,7 +111,7 @@ func existing(o Options, recipe *recipe.Recipe) (same bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	old.Threads = recipe.Threads // does not change the result
+	old.Threads, old.Device = recipe.Threads, recipe.Device // a run may be resumed on others
 	if data.LabelRows(recipe.Data) == old.SeqLen {
 		old.SeqLen = recipe.SeqLen // the data's rows decided
 	}

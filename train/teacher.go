@@ -12,7 +12,6 @@ import (
 	"gqa/configs/recipe"
 	"gqa/internal/data"
 	"gqa/internal/device"
-	"gqa/internal/device/cpu"
 	"gqa/internal/engine"
 	"gqa/internal/engine/infer"
 	"gqa/internal/weights"
@@ -34,7 +33,7 @@ type teacher struct {
 var errTeacher = errors.New("the teacher's weights or activations are too large")
 
 // openTeacher reads the recipe's teacher, which must fit the model that is trained; nil where there is none.
-func openTeacher(ctx context.Context, r *recipe.Recipe, arch *configs.Arch, d *trainingData) (*teacher, error) {
+func openTeacher(ctx context.Context, dev device.Device, r *recipe.Recipe, arch *configs.Arch, d *trainingData) (*teacher, error) {
 	path := r.Distill.Teacher
 	if path == "" {
 		return nil, nil
@@ -50,7 +49,7 @@ func openTeacher(ctx context.Context, r *recipe.Recipe, arch *configs.Arch, d *t
 	}
 	src.TellNotes()
 	sum := modelSum{config: src.Config}
-	m, err := infer.Build(cpu.New(), infer.Formats{}, src.Arch, sum.through(src.Weights(ctx)))
+	m, err := infer.Build(dev, infer.Formats{}, src.Arch, sum.through(src.Weights(ctx)))
 	if err != nil {
 		return nil, fmt.Errorf("teacher: %w", err)
 	}

@@ -1,13 +1,16 @@
 package train
 
 import (
+	"cmp"
 	"fmt"
+	"log/slog"
 	"math"
 
 	"gqa/configs"
 	"gqa/configs/recipe"
 	"gqa/internal/data"
-	"gqa/internal/device/cpu"
+	"gqa/internal/device"
+	"gqa/internal/devices"
 	"gqa/internal/engine"
 	"gqa/internal/engine/spago"
 	"gqa/internal/model"
@@ -16,15 +19,34 @@ import (
 // trainer is a model in training with what a step needs beside it.
 type trainer struct {
 	engine.Trainer
+	device    device.Device
 	recipe    *recipe.Recipe
 	objective data.Objective
 	teacher   *teacher // nil: none
 }
 
-// newTrainer trains weights, in place.
-func newTrainer(recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
-	t, err := spago.NewTrainer(cpu.New(), recipe.Optimizer, arch, weights)
-	return &trainer{Trainer: t, recipe: recipe, objective: data.NextToken{}}, err
+// openDevice opens the device that a recipe names, and says which it is unless it is the processor.
+func openDevice(r *recipe.Recipe) (device.Device, error) {
+	format, ok := map[string]device.Format{"": device.F32, "f32": device.F32, "bf16": device.BF16}[r.Precision]
+	if !ok {
+		return nil, recipe.Error{Err: fmt.Errorf("precision is %q, want f32 or bf16", r.Precision)}
+	}
+	d, err := devices.Open(cmp.Or(r.Device, devices.Auto), devices.Options{
+		Activations: format, Nondeterministic: r.Deterministic != nil && !*r.Deterministic,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if named, ok := d.(device.Namer); ok {
+		slog.Info("computing on " + named.Name())
+	}
+	return d, nil
+}
+
+// newTrainer trains weights on d; on the processor in place.
+func newTrainer(d device.Device, recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
+	t, err := spago.NewTrainer(d, recipe.Optimizer, arch, weights)
+	return &trainer{Trainer: t, device: d, recipe: recipe, objective: data.NextToken{}}, err
 }
 
 // outcome is what one step saw: the loss before it in nats per token, with its parts where there is a teacher, the norm of
@@ -45,6 +67,9 @@ func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
 		}
 	}
 	out.gradNorm = t.GradNorm()
+	if err := t.Err(); err != nil {
+		return out, err
+	}
 	if !isFinite(out.gradNorm) {
 		return out, fmt.Errorf("the gradient norm is %v", out.gradNorm)
 	}
@@ -66,6 +91,9 @@ func (t *trainer) accumulate(out *outcome, first int, windows [][]int32) error {
 		return err
 	}
 	value, ce, kl := loss.Read()
+	if err := t.Err(); err != nil {
+		return err
+	}
 	switch {
 	case t.teacher != nil && isFinite(ce) && !isFinite(kl):
 		return fmt.Errorf("%w: the divergence from its predictions is %v", errTeacher, kl)

@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 			for name, path := range env {
 				e.Setenv(name, path)
 			}
+			e.Setenv("CUDA_VISIBLE_DEVICES", "-1") // stories are of the processor, whatever else the machine has
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -8,6 +8,7 @@ import (
 
 	"gqa/configs/recipe"
 	"gqa/internal/cli"
+	"gqa/internal/devices"
 )
 
 // keys are the recipe's keys that have a flag of their own.
@@ -60,6 +61,23 @@ func span(key string) string {
 
 func addSet(fl *pflag.FlagSet, sets *[]string) {
 	fl.Var(keyFlag{"", "KEY=VALUE", sets}, "set", "override a key of the recipe, such as optimizer.beta2=0.99 (repeatable)")
+}
+
+// addDevice defines the flag of the recipe's device, for which a new run and a resumed one have the same rules.
+func addDevice(fl *pflag.FlagSet, sets *[]string) {
+	fl.Var(deviceFlag{keyFlag{"device=", "NAME", sets}}, "device",
+		"where to compute: cpu, cuda (the first NVIDIA GPU), cuda:N (number N, from 0), or auto (the first GPU if there is one, otherwise the processor) (default auto)")
+}
+
+// deviceFlag is a keyFlag that knows what devices this build has.
+type deviceFlag struct{ keyFlag }
+
+// Set notes the device, if it may be one.
+func (f deviceFlag) Set(value string) error {
+	if err := devices.Check(value); err != nil {
+		return cli.UsageError{Err: err}
+	}
+	return f.keyFlag.Set(value)
 }
 
 // keyFlag is a flag that sets a key of the recipe.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"gqa/internal/cli"
+	"gqa/internal/devices"
 )
 
 func TestMain(m *testing.M) {
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the stories under testdata/script. $TINY is a Llama of 128 ids with two KV heads for eight heads; its
-// golden.safetensors holds input_ids [2, 24].
+// golden.safetensors holds input_ids [2, 24]. [gpus] is true of a build that uses GPUs.
 func TestScripts(t *testing.T) {
 	tiny, err := filepath.Abs("../../train/testdata/llama-g2")
 	if err != nil {
@@ -27,7 +29,14 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TINY", tiny)
+			env.Setenv("CUDA_VISIBLE_DEVICES", "-1") // stories are of the processor, whatever else the machine has
 			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "gpus" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return devices.GPUs, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await},
 	})

@@ -25,14 +25,16 @@ func newRoot() *cobra.Command {
 		Long: `Up-train a checkpoint, usually one that gqa-convert wrote, to recover the quality that the conversion cost.
 
 A run is a folder with recipe.yaml, metrics.jsonl, TensorBoard events and checkpoints/step-N/. At the end it also holds
-model/, a Hugging Face folder. On one machine, the same recipe gives bit-identical losses, even if the run was resumed.
+model/, a Hugging Face folder. On one machine and device, the same recipe gives bit-identical losses, even if the run was
+resumed. A build that uses NVIDIA GPUs trains on the first one by default; gqa-train doctor checks what it needs.
 Ctrl-C finishes the current step, saves it and exits with status 1.`,
 		Example: `  gqa-train run --model my-model-gqa8 --data corpus.jsonl --steps 1000 --name first
   gqa-train run --config recipe.yaml --set optimizer.lr=1e-4
   gqa-train resume
-  gqa-train status runs/first`,
+  gqa-train status runs/first
+  gqa-train doctor`,
 	}
-	root.AddCommand(newRun(), newResume(), newStatus())
+	root.AddCommand(newRun(), newResume(), newStatus(), newDoctor())
 	advice.Wrap(root)
 	return root
 }
@@ -74,6 +76,7 @@ If the folder already contains an unfinished run with the same settings, it is r
 	fl := cmd.Flags()
 	fl.StringVarP(&config, "config", "c", "default", "`RECIPE` to use: a .yaml file or the name of an embedded recipe")
 	addKeys(fl, &sets)
+	addDevice(fl, &sets)
 	fl.StringVarP(&o.Dir, "output", "o", "", "folder of the run, `DIR` (default runs/NAME)")
 	fl.BoolVar(&o.Force, "force", false, "replace an existing run; other files in its folder are kept")
 	fl.BoolVar(&printJSON, "json", false, "print the final status as JSON")
@@ -103,6 +106,7 @@ after it finished, or new paths if files were moved.`,
 		},
 	}
 	addSet(cmd.Flags(), &sets)
+	addDevice(cmd.Flags(), &sets)
 	cmd.Flags().BoolVar(&printJSON, "json", false, "print the final status as JSON")
 	return cmd
 }

@@ -18,7 +18,7 @@ func (c Change) String() string {
 }
 
 func valueText(v any) string {
-	if text := fmt.Sprint(v); text != "" {
+	if text := fmt.Sprint(v); text != "" && text != "<nil>" {
 		return text
 	}
 	return "nothing"
@@ -29,10 +29,18 @@ func (r Recipe) Diff(other Recipe) []Change {
 	return diff("", reflect.ValueOf(r), reflect.ValueOf(other))
 }
 
+// pointee returns what a pointer points to; other values, and nil, as they are.
+func pointee(v reflect.Value) reflect.Value {
+	if v.Kind() == reflect.Pointer && !v.IsNil() {
+		return v.Elem()
+	}
+	return v
+}
+
 func diff(prefix string, old, now reflect.Value) (changes []Change) {
 	for i := range old.NumField() {
 		name, _, _ := strings.Cut(old.Type().Field(i).Tag.Get("yaml"), ",")
-		from, to := old.Field(i), now.Field(i)
+		from, to := pointee(old.Field(i)), pointee(now.Field(i))
 		switch {
 		case from.Kind() == reflect.Struct:
 			changes = append(changes, diff(prefix+name+".", from, to)...)

@@ -48,6 +48,16 @@ type Recipe struct {
 	LogEvery     int    `yaml:"log_every"`     // steps between log lines
 	ExportDType  string `yaml:"export_dtype"`  // keep, f32, bf16 or f16
 	Threads      int    `yaml:"threads"`       // 0: one per core; does not affect the result
+
+	// Device is what a run computes on: auto, cpu, cuda or cuda:N. Empty is auto, the first GPU where there is one. A run may be resumed on
+	// another device.
+	Device string `yaml:"device,omitempty" json:",omitempty"`
+	// Precision is that of activations on a GPU: f32, which is exact and the default, or bf16, with weights, sums and the optimizer's state
+	// in f32.
+	Precision string `yaml:"precision,omitempty" json:",omitempty"`
+	// Deterministic says whether a run on a GPU gives the same bits each time, as it does where nothing is said. Without it attention's
+	// gradient in bf16 is faster.
+	Deterministic *bool `yaml:"deterministic,omitempty" json:",omitempty"`
 }
 
 // Optimizer describes how weights are updated.

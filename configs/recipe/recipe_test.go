@@ -110,7 +110,7 @@ func TestRecipeYAML(t *testing.T) {
 		"batch=2", "seq_len=16", "accumulate=4", "seed=9", "optimizer.name=muon", "optimizer.attention_rate=2", "optimizer.lr=3e-4", "optimizer.beta1=0.8", "optimizer.beta2=.99",
 		"optimizer.eps=1e-9", "optimizer.weight_decay=0.2", "optimizer.decay=all", "optimizer.clip=2", "optimizer.average=0.9", "schedule.kind=linear",
 		"schedule.warmup=1", "schedule.final=0.5", "valid_every=5", "valid_windows=6", "save_every=7", "keep=8", "log_every=9",
-		"export_dtype=bf16", "threads=3", "distill.teacher=t", "distill.loss=mixed", "distill.weight=0.3", "distill.temperature=2",
+		"export_dtype=bf16", "threads=3", "device=cuda:1", "precision=bf16", "deterministic=false", "distill.teacher=t", "distill.loss=mixed", "distill.weight=0.3", "distill.temperature=2",
 		"distill.cache=c", "distill.top_k=9",
 	} {
 		if err := r.Set(set); err != nil {
@@ -124,7 +124,7 @@ func TestRecipeYAML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if back, err := Load(recipeFile(t, string(text))); err != nil || back != r {
+	if back, err := Load(recipeFile(t, string(text))); err != nil || !reflect.DeepEqual(back, r) {
 		t.Errorf("got %+v, %v; want %+v from\n%s", back, err, r, text)
 	}
 }
@@ -299,6 +299,15 @@ func TestRecipeDiff(t *testing.T) {
 	want := "[data is nothing there and x here steps is 0 there and 9 here optimizer.lr is 0.0003 there and 0.001 here distill.loss is nothing there and kl here]"
 	if got := fmt.Sprint(old.Diff(now)); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+	first, second := old, old
+	for _, r := range []*Recipe{&first, &second} { // of two files
+		if err := r.Set("deterministic=false"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := fmt.Sprint(first.Diff(second), old.Diff(first)); got != "[] [deterministic is nothing there and false here]" {
+		t.Errorf("got %s", got)
 	}
 }
 

@@ -118,6 +118,11 @@ func assign(v reflect.Value, key, value string) error {
 		var f float64
 		f, err = strconv.ParseFloat(value, 64)
 		v.SetFloat(f)
+	case reflect.Pointer: // to a bool
+		var b bool
+		b, err = strconv.ParseBool(value)
+		v.Set(reflect.ValueOf(&b))
+		want = "true or false"
 	default:
 		_, known := member(v, "")
 		return fmt.Errorf("%s is a group of keys; set one of %s", key, strings.Join(known, ", "))

@@ -108,6 +108,11 @@ type Device interface {
 	// Until makes the device skip expensive operations once ctx is done. Results are meaningless from then on; the caller checks
 	// ctx.
 	Until(ctx context.Context)
+	// Activations returns the format of activations and of their gradients that an engine should use: F32 or BF16. Weights, their
+	// gradients, the optimizer's state and what is summed over are F32 on every device.
+	Activations() Format
+	// Err returns the first error of an operation; nil if there was none. After an error nothing more is computed.
+	Err() error
 }
 
 // Memory allocates and frees buffers.
@@ -129,7 +134,7 @@ type Memory interface {
 
 // Elementwise is the set of elementwise operations. Operands have equal lengths; dst may be one of them.
 type Elementwise interface {
-	Copy(dst, x Buffer)
+	Copy(dst, x Buffer) // of any formats
 	Clear(dst Buffer)
 	Add(dst, x, y Buffer)
 	Axpy(s float32, x, dst Buffer)  // dst += s·x
@@ -164,7 +169,7 @@ type Products interface {
 	SumRows(dbias, dy Buffer, rows, dim int) // adds every row of dy to dbias [dim]
 }
 
-// Norms normalise rows [rows, dim]. w and b may be omitted.
+// Norms normalise rows [rows, dim]. w and b are [dim], or [heads, dim]: row r then uses that of head r mod heads. They may be omitted.
 type Norms interface {
 	RMSNorm(y, inv, x, w Buffer, rows, dim int, eps float32)
 	RMSNormBackward(dx, dw, dy, x, w, inv Buffer, rows, dim int) // writes dx, adds to dw
@@ -251,6 +256,9 @@ type Distillation struct {
 // Preciser is implemented by devices that can also sum in float64, slowly, wherever a forward pass with f32 weights
 // rounds.
 type Preciser interface{ Precise() Device }
+
+// Namer is implemented by devices other than the processor.
+type Namer interface{ Name() string }
 
 // Losses compare logits [rows, vocab] with targets. Rows with a negative target are ignored. The loss of each row is
 // written to a buffer [rows].

@@ -26,6 +26,8 @@ type Trainer interface {
 	Result(name string) []float32
 	// State returns the tensors that the next step needs besides the result.
 	State() []State
+	// Err returns the first error of the device, for example that its memory is exhausted. Results are meaningless after one.
+	Err() error
 	// Close releases the trainer's memory.
 	Close() error
 }

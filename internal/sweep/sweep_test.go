@@ -26,7 +26,7 @@ func small(t *testing.T) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Steps, r.Batch, r.SeqLen = 2, 2, 32
+	r.Steps, r.Batch, r.SeqLen, r.Device = 2, 2, 32, "cpu"
 	return Options{
 		Data: "sample:val", Valid: "sample:val", Groups: []int{8, 2}, Curves: []Curve{paper}, Recipe: r,
 		EvalWindows: 4, Batch: 2, Context: 16, OriginalTokens: SampleTokens(),

@@ -12,6 +12,7 @@ import (
 	"gqa/configs"
 	"gqa/internal/cli"
 	"gqa/internal/data"
+	"gqa/internal/devices"
 	"gqa/internal/weights"
 	"gqa/train"
 )
@@ -49,6 +50,7 @@ func on(err error) string {
 	var unfinished weights.UnfinishedError
 	var key *data.KeyError
 	var stop train.StopError
+	var gpu devices.GPUError
 	switch {
 	case errors.As(err, &folder):
 		return onFolder(folder)
@@ -60,6 +62,8 @@ func on(err error) string {
 		return fmt.Sprintf("choose the key of the text with --text-key, such as --text-key %s", key.Longest)
 	case errors.As(err, &stop):
 		return onStop(stop)
+	case errors.As(err, &gpu):
+		return "gqa-train doctor says what is missing"
 	}
 	return ""
 }

@@ -39,6 +39,12 @@ func New() *Device {
 // Until implements device.Device.
 func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
 
+// Activations implements device.Device.
+func (*Device) Activations() device.Format { return device.F32 }
+
+// Err implements device.Device. No operation fails.
+func (*Device) Err() error { return nil }
+
 func (d *Device) stopped() bool { return d.ctx.Err() != nil }
 
 // SetThreads makes kernels use n threads; 0 means one per core.

@@ -124,6 +124,13 @@ func norms() (all []operation) {
 		"x": normal(1, rows*dim), "w": normal(2, dim), "b": normal(3, dim), "dy": normal(4, rows*dim), "dw": normal(5, dim), "db": normal(6, dim),
 		"y": nan(rows * dim), "dx": nan(rows * dim), "inv": nan(rows), "mean": nan(rows),
 	}
+	const heads, headRows, headDim = 3, 12, 37 // of norms whose weights are [heads, headDim]
+	byHeads := values{
+		"x": normal(1, headRows*headDim), "w": normal(2, heads*headDim), "b": normal(3, heads*headDim), "dy": normal(4, headRows*headDim),
+		"dw": normal(5, heads*headDim), "dw2": normal(6, heads*headDim), "db": normal(7, heads*headDim),
+		"y": nan(headRows * headDim), "dx": nan(headRows * headDim), "y2": nan(headRows * headDim), "dx2": nan(headRows * headDim),
+		"inv": nan(headRows), "inv2": nan(headRows), "mean": nan(headRows),
+	}
 	return []operation{
 		{"RMSNorm", in, func(d device.Device, b map[string]device.Buffer) {
 			d.RMSNorm(b["y"], b["inv"], b["x"], b["w"], rows, dim, eps)
@@ -145,6 +152,17 @@ func norms() (all []operation) {
 		}, func(v values) {
 			nn.LayerNormRef(v["y"], v["mean"], v["inv"], v["x"], v["w"], v["b"], rows, dim, eps)
 			nn.LayerNormBackwardRef(v["dx"], v["dw"], v["db"], v["dy"], v["x"], v["w"], v["mean"], v["inv"], rows, dim)
+		}, nil, 1e-5},
+		{"norms by heads", byHeads, func(d device.Device, b map[string]device.Buffer) {
+			d.RMSNorm(b["y"], b["inv"], b["x"], b["w"], headRows, headDim, eps)
+			d.RMSNormBackward(b["dx"], b["dw"], b["dy"], b["x"], b["w"], b["inv"], headRows, headDim)
+			d.LayerNorm(b["y2"], b["mean"], b["inv2"], b["x"], b["w"], b["b"], headRows, headDim, eps)
+			d.LayerNormBackward(b["dx2"], b["dw2"], b["db"], b["dy"], b["x"], b["w"], b["mean"], b["inv2"], headRows, headDim)
+		}, func(v values) {
+			nn.RMSNormRef(v["y"], v["inv"], v["x"], v["w"], headRows, headDim, eps)
+			nn.RMSNormBackwardRef(v["dx"], v["dw"], v["dy"], v["x"], v["w"], v["inv"], headRows, headDim)
+			nn.LayerNormRef(v["y2"], v["mean"], v["inv2"], v["x"], v["w"], v["b"], headRows, headDim, eps)
+			nn.LayerNormBackwardRef(v["dx2"], v["dw2"], v["db"], v["dy"], v["x"], v["w"], v["mean"], v["inv2"], headRows, headDim)
 		}, nil, 1e-5},
 		{"LayerNorm without weight and bias", in, func(d device.Device, b map[string]device.Buffer) {
 			d.LayerNorm(b["y"], device.Buffer{}, device.Buffer{}, b["x"], device.Buffer{}, device.Buffer{}, rows, dim, eps)

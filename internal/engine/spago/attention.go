@@ -62,7 +62,7 @@ func (e *Engine) RelativeBias(table mat.Tensor, r ops.Relative, b ops.Batch) mat
 	heads := t.cols
 	bucket := make([]int32, 2*b.Len-1)
 	r.Fill(bucket, b.Len-1)
-	y := e.result(heads*b.Len, b.Len)
+	y := e.sum(heads*b.Len, b.Len)
 	e.device.RelativeBias(y.data, t.data, bucket, heads, b.Len, b.Len)
 	return e.record(y, func(gy device.Buffer) {
 		if dst, ok := e.zeroed(table); ok {

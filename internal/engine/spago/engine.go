@@ -64,7 +64,11 @@ func (e *Engine) Reset() {
 	e.live, e.tape = e.live[:0], e.tape[:0]
 }
 
+// alloc returns memory for statistics and sums.
 func (e *Engine) alloc(n int) device.Buffer { return e.device.New(device.F32, n) }
+
+// activations returns memory for activations or their gradients.
+func (e *Engine) activations(n int) device.Buffer { return e.device.New(e.device.Activations(), n) }
 
 func (e *Engine) free(b device.Buffer) { e.device.Free(b) }
 
@@ -76,5 +80,10 @@ func (e *Engine) release(v *value) {
 }
 
 func (e *Engine) result(rows, cols int) *value {
+	return newValue(e.device, e.activations(rows*cols), rows, cols)
+}
+
+// sum is a result that stays in F32: a loss, or a bias that is added to scores.
+func (e *Engine) sum(rows, cols int) *value {
 	return newValue(e.device, e.alloc(rows*cols), rows, cols)
 }

@@ -35,7 +35,7 @@ func (e *Engine) SquaredError(y Tensor, target []float32, scale float32) Tensor 
 	d := e.alloc(len(target))
 	e.device.Copy(d, yv.data)
 	e.device.Axpy(-1, e.device.Put(target), d)
-	loss := e.result(1, 1)
+	loss := e.sum(1, 1)
 	e.device.Total(loss.data, scale, device.Term{X: d, Weight: 1, Squares: true})
 	return e.record(loss, func(gy device.Buffer) {
 		e.device.ScaleBy(d, gy)

@@ -65,10 +65,17 @@ func (t *Teacher) rows(d device.Device, logits device.Buffer, lo, hi, vocab int)
 	if s := t.Soft; t.Hidden.None() {
 		return device.Soft{K: s.K, IDs: s.IDs[lo*s.K : hi*s.K], LogP: s.LogP[lo*s.K : hi*s.K]}
 	}
-	dim := t.W.Len() / vocab
-	d.Gemm(false, true, hi-lo, vocab, dim, 1, t.Hidden.Slice(lo*dim, hi*dim), dim, t.W, dim, 0, logits, vocab)
+	dim, own := t.W.Len()/vocab, logits
+	if t.Hidden.Format() != logits.Format() { // the teacher computes in another
+		own = d.New(t.Hidden.Format(), (hi-lo)*vocab)
+		defer d.Free(own)
+	}
+	d.Gemm(false, true, hi-lo, vocab, dim, 1, t.Hidden.Slice(lo*dim, hi*dim), dim, t.W, dim, 0, own, vocab)
 	if !t.Bias.None() {
-		d.AddRows(logits, t.Bias, hi-lo, vocab)
+		d.AddRows(own, t.Bias, hi-lo, vocab)
+	}
+	if own.Format() != logits.Format() {
+		d.Copy(logits, own)
 	}
 	return device.Soft{Logits: logits}
 }
@@ -91,11 +98,11 @@ func (e *Engine) headLoss(l *headLoss, hidden mat.Tensor, head ops.Linear[mat.Te
 	}
 	for i, t := range operands {
 		if !e.noGrad && !valueOf(t).frozen {
-			l.grads[i] = e.alloc(valueOf(t).Size())
+			l.grads[i] = e.device.New(valueOf(t).data.Format(), valueOf(t).Size())
 			l.wanted = true
 		}
 	}
-	y := e.result(1, 1)
+	y := e.sum(1, 1)
 	loss := l.run(y.data, scale)
 	loss.Tensor = e.record(y, func(gy device.Buffer) {
 		for i, t := range operands {
@@ -131,10 +138,10 @@ func (l *headLoss) run(y device.Buffer, scale float32) Loss {
 	scale /= float32(max(counted, 1))
 	blocks := (rows-1)/max(logitsBlock/vocab, logitsRows) + 1
 	size := (rows + blocks - 1) / blocks
-	logits, losses, divergences := l.alloc(size*vocab), l.alloc(rows), l.alloc(rows)
+	logits, losses, divergences := l.activations(size*vocab), l.alloc(rows), l.alloc(rows)
 	var teacher device.Buffer // its logits
 	if l.teacher != nil && !l.teacher.Hidden.None() {
-		teacher = l.alloc(size * vocab)
+		teacher = l.activations(size * vocab)
 	}
 	for lo := 0; lo < rows; lo += size {
 		l.block(logits, teacher, losses, divergences, lo, min(lo+size, rows), scale)
@@ -165,7 +172,7 @@ func (l *headLoss) block(logits, teacher, losses, divergences device.Buffer, lo,
 	d, rows, vocab, dim := l.device, hi-lo, l.w.rows, l.w.cols
 	logits, losses = logits.Slice(0, rows*vocab), losses.Slice(lo, hi)
 	x, targets := l.hidden.data.Slice(lo*dim, hi*dim), l.targets[lo:hi]
-	d.Gemm(false, true, rows, vocab, dim, 1, x, dim, l.w.data, dim, 0, logits, vocab)
+	d.Gemm(false, true, rows, vocab, dim, 1, x, dim, l.w.operand(), dim, 0, logits, vocab)
 	if !l.bias.None() {
 		d.AddRows(logits, l.bias, rows, vocab)
 	}
@@ -181,7 +188,7 @@ func (l *headLoss) block(logits, teacher, losses, divergences device.Buffer, lo,
 		return
 	}
 	if dx := l.grads[0]; !dx.None() {
-		d.Gemm(false, false, rows, dim, vocab, 1, logits, vocab, l.w.data, dim, 0, dx.From(lo*dim), dim)
+		d.Gemm(false, false, rows, dim, vocab, 1, logits, vocab, l.w.operand(), dim, 0, dx.From(lo*dim), dim)
 	}
 	if dw := l.grads[1]; !dw.None() {
 		d.Gemm(true, false, vocab, dim, rows, 1, logits, vocab, x, dim, float32(min(lo, 1)), dw, dim)

@@ -14,7 +14,7 @@ import (
 func (e *Engine) Embed(table mat.Tensor, ids []int32, first int) mat.Tensor {
 	t := valueOf(table)
 	y := e.result(len(ids), t.cols)
-	e.device.Gather(y.data, t.data.From(first*t.cols), ids, t.cols)
+	e.device.Gather(y.data, t.operand().From(first*t.cols), ids, t.cols)
 	return e.record(y, func(gy device.Buffer) {
 		dst, ok := e.zeroed(table)
 		if !ok {
@@ -32,7 +32,7 @@ func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 	xv, wv := valueOf(x), valueOf(w.W)
 	n, in, out := xv.rows, xv.cols, wv.rows
 	y := e.result(n, out)
-	e.device.Gemm(false, true, n, out, in, 1, xv.data, in, wv.data, in, 0, y.data, out)
+	e.device.Gemm(false, true, n, out, in, 1, xv.data, in, wv.operand(), in, 0, y.data, out)
 	operands := []mat.Tensor{x, w.W}
 	if w.HasBias {
 		e.device.AddRows(y.data, valueOf(w.Bias).data, n, out)
@@ -40,7 +40,7 @@ func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 	}
 	z := e.record(y, func(gy device.Buffer) {
 		if dx, beta, ok := e.into(x); ok {
-			e.device.Gemm(false, false, n, in, out, 1, gy, out, wv.data, in, beta, dx, in)
+			e.device.Gemm(false, false, n, in, out, 1, gy, out, wv.operand(), in, beta, dx, in)
 		}
 		if dw, beta, ok := e.into(w.W); ok {
 			e.device.Gemm(true, false, out, in, n, 1, gy, out, xv.data, in, beta, dw, in)
@@ -104,7 +104,7 @@ func (e *Engine) normWeight(n ops.Norm[mat.Tensor]) (device.Buffer, []mat.Tensor
 	if n.Offset == 0 {
 		return w.data, []mat.Tensor{n.W}
 	}
-	moved := e.result(w.rows, w.cols)
+	moved := e.sum(w.rows, w.cols)
 	e.device.Shift(moved.data, w.data, n.Offset)
 	e.live = append(e.live, moved)
 	return moved.data, []mat.Tensor{n.W}
@@ -142,7 +142,7 @@ func (e *Engine) written(t mat.Tensor, n int, write func(dst device.Buffer)) {
 		e.addTo(t, write)
 		return
 	}
-	scratch := e.alloc(n)
+	scratch := e.activations(n)
 	write(scratch)
 	e.free(scratch)
 }

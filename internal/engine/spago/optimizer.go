@@ -100,6 +100,7 @@ func (o *optimizer) step(t int, lr, norm float64) {
 	o.device.Muon(matrices, scale)
 	for _, s := range o.slots {
 		s.param.ZeroGrad()
+		valueOf(s.param).updateCompute()
 		if !s.mean.None() {
 			o.device.Lerp(s.mean, Data(s.param), float32(max(1-o.spec.Average, 1/float64(t))))
 		}
@@ -119,6 +120,7 @@ func (o *optimizer) swap() {
 	for _, s := range o.slots {
 		if !s.mean.None() {
 			o.device.Swap(Data(s.param), s.mean)
+			valueOf(s.param).updateCompute()
 		}
 	}
 }

@@ -22,6 +22,9 @@ func NewParams(d device.Device, arch *configs.Arch, weights model.Weights) (*Par
 	err := weights(func(w configs.Param, data []float32) error {
 		rows, cols := w.Shape[0], len(data)/w.Shape[0]
 		v := newValue(d, d.Load(device.F32, data, rows, cols, false), rows, cols)
+		if v.rows > 1 && v.cols > 1 {
+			v.addCompute()
+		}
 		v.padded, v.padding = w.Role == configs.Embed && arch.Padding >= 0, int32(arch.Padding)
 		p.List = append(p.List, &nn.Param{Matrix: v})
 		p.Names = append(p.Names, w.Name)
@@ -51,4 +54,19 @@ func Grad(p *nn.Param) device.Buffer {
 		return v.grad
 	}
 	return device.Buffer{}
+}
+
+// addCompute gives a weight a copy in the format of activations, if that is another.
+func (v *value) addCompute() {
+	if f := v.device.Activations(); f != v.data.Format() {
+		v.compute = v.device.New(f, v.Size())
+		v.updateCompute()
+	}
+}
+
+// updateCompute makes the copy follow the weight.
+func (v *value) updateCompute() {
+	if !v.compute.None() {
+		v.device.Copy(v.compute, v.data)
+	}
 }

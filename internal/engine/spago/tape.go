@@ -113,7 +113,7 @@ func (e *Engine) addTo(t mat.Tensor, write func(dst device.Buffer)) {
 	case beta == 0:
 		write(dst)
 	default:
-		scratch := e.alloc(dst.Len())
+		scratch := e.device.New(dst.Format(), dst.Len())
 		write(scratch)
 		e.device.Axpy(1, scratch, dst)
 		e.free(scratch)

@@ -92,12 +92,18 @@ func (t *Trainer) State() (all []engine.State) {
 			all = append(all, engine.State{
 				Name: part.prefix + s.name, Shape: s.shape,
 				Get: func() []float32 { return d.Host(part.values) },
-				Set: func(values []float32) { d.Copy(part.values, d.Put(values)) },
+				Set: func(values []float32) {
+					d.Write(part.values, values)
+					valueOf(s.param).updateCompute()
+				},
 			})
 		}
 	}
 	return all
 }
+
+// Err implements engine.Trainer.
+func (t *Trainer) Err() error { return t.engine.device.Err() }
 
 // Close implements engine.Trainer.
 func (*Trainer) Close() error { return nil }

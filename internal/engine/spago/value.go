@@ -15,6 +15,7 @@ type value struct {
 	mat.Matrix
 	device     device.Device
 	data       device.Buffer
+	compute    device.Buffer // of a weight: data in the format of activations, if that differs
 	rows, cols int
 	grad       device.Buffer
 	fresh      bool // grad is empty
@@ -29,6 +30,14 @@ var _ mat.Matrix = (*value)(nil)
 // newValue wraps data [rows, cols] on a device.
 func newValue(d device.Device, data device.Buffer, rows, cols int) *value {
 	return &value{device: d, data: data, rows: rows, cols: cols, fresh: true}
+}
+
+// operand returns what a product reads.
+func (v *value) operand() device.Buffer {
+	if v.compute.None() {
+		return v.data
+	}
+	return v.compute
 }
 
 // Shape returns [rows, cols].
@@ -101,7 +110,7 @@ func (v *value) written() (dst device.Buffer, beta float32) {
 		return v.grad, 1
 	}
 	if v.grad.None() {
-		v.grad = v.device.New(device.F32, v.Size())
+		v.grad = v.device.New(v.data.Format(), v.Size())
 	}
 	v.fresh = false
 	return v.grad, 0

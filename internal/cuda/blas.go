@@ -1,0 +1,236 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+)
+
+// The functions of cuBLASLt.
+var (
+	ltCreate              func(*uintptr) int32
+	ltGetVersion          func() uint64
+	ltMatmulDescCreate    func(*uintptr, int32, int32) int32
+	ltMatmulDescSet       func(uintptr, int32, unsafe.Pointer, uint64) int32
+	ltMatmulDescDestroy   func(uintptr) int32
+	ltLayoutCreate        func(*uintptr, int32, uint64, uint64, int64) int32
+	ltLayoutSet           func(uintptr, int32, unsafe.Pointer, uint64) int32
+	ltLayoutDestroy       func(uintptr) int32
+	ltPreferenceCreate    func(*uintptr) int32
+	ltPreferenceSet       func(uintptr, int32, unsafe.Pointer, uint64) int32
+	ltPreferenceDestroy   func(uintptr) int32
+	ltMatmulAlgoHeuristic func(lt, desc, a, b, c, d, pref uintptr, n int32, results unsafe.Pointer, got *int32) int32
+	ltMatmul              func(lt, desc uintptr, alpha unsafe.Pointer, a, al, b, bl uintptr, beta unsafe.Pointer, c, cl, d, dl uintptr, algo unsafe.Pointer, work uintptr, workBytes uint64, stream uintptr) int32
+)
+
+var blasLib *lib
+
+func loadBLAS() (err error) {
+	if blasLib != nil {
+		return nil
+	}
+	blasLib, err = load("libcublasLt", purego.RTLD_GLOBAL, map[string]any{
+		"cublasLtCreate": &ltCreate, "cublasLtGetVersion": &ltGetVersion, "cublasLtMatmulDescCreate": &ltMatmulDescCreate,
+		"cublasLtMatmulDescSetAttribute": &ltMatmulDescSet, "cublasLtMatmulDescDestroy": &ltMatmulDescDestroy,
+		"cublasLtMatrixLayoutCreate": &ltLayoutCreate, "cublasLtMatrixLayoutSetAttribute": &ltLayoutSet, "cublasLtMatrixLayoutDestroy": &ltLayoutDestroy,
+		"cublasLtMatmulPreferenceCreate": &ltPreferenceCreate, "cublasLtMatmulPreferenceSetAttribute": &ltPreferenceSet,
+		"cublasLtMatmulPreferenceDestroy": &ltPreferenceDestroy, "cublasLtMatmulAlgoGetHeuristic": &ltMatmulAlgoHeuristic,
+		"cublasLtMatmul": &ltMatmul,
+	})
+	return err
+}
+
+// Type is how the numbers of a matrix are stored, by cuBLAS's number.
+type Type int32
+
+// The types.
+const (
+	F32  Type = 0
+	F16  Type = 2
+	BF16 Type = 14
+)
+
+// Matrix is a row-major matrix in the GPU's memory.
+type Matrix struct {
+	At   uintptr
+	Type Type
+	LD   int // numbers from one row to the next
+}
+
+// Product is C = Alpha·op(A)·op(B) + Beta·C with op(A) [M, K] and op(B) [K, N]. Sums are in f32, without TF32.
+type Product struct {
+	TA, TB      bool
+	M, N, K     int
+	Alpha, Beta float32
+	A, B, C     Matrix
+}
+
+func (p Product) String() string {
+	return fmt.Sprintf("product [%d,%d]·[%d,%d]", p.M, p.K, p.K, p.N)
+}
+
+// productKey tells apart what cuBLASLt plans by.
+type productKey struct {
+	ta, tb        bool
+	m, n, k       int
+	lda, ldb, ldc int
+	types         [3]Type
+	aligned       [3]uint32
+	add           bool
+}
+
+// productPlan is how a product is computed.
+type productPlan struct {
+	desc, a, b, c uintptr
+	algo          [8]uint64
+}
+
+// productCache holds plans, and memory for cuBLASLt's own use.
+type productCache struct {
+	lt    uintptr
+	work  uintptr
+	plans map[productKey]*productPlan
+}
+
+const workBytes = 64 << 20
+
+func (c *productCache) start() error {
+	c.plans = map[productKey]*productPlan{}
+	if err := blasError(ltCreate(&c.lt), "cublasLtCreate"); err != nil {
+		return err
+	}
+	return driverError(cuMemAlloc(&c.work, workBytes), "cuMemAlloc of cuBLASLt's work space")
+}
+
+func blasError(code int32, call string) error {
+	if code == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: cuBLAS status %d", call, code)
+}
+
+// Multiply computes a product.
+func (g *GPU) Multiply(p Product) {
+	g.Do(func() error {
+		plan, err := g.products.plan(p)
+		if err != nil {
+			return fmt.Errorf("%v: %w", p, err)
+		}
+		c := &g.products
+		alpha, beta := (*float32)(unsafe.Pointer(&g.params.values[0])), (*float32)(unsafe.Pointer(&g.params.values[1]))
+		*alpha, *beta = p.Alpha, p.Beta
+		// Row-major matrices are transposed column-major ones: Cᵀ = op(B)ᵀ·op(A)ᵀ.
+		code := ltMatmul(c.lt, plan.desc, unsafe.Pointer(alpha), p.B.At, plan.b, p.A.At, plan.a, unsafe.Pointer(beta),
+			p.C.At, plan.c, p.C.At, plan.c, unsafe.Pointer(&plan.algo[0]), c.work, workBytes, g.stream)
+		return blasError(code, fmt.Sprintf("cublasLtMatmul, %v", p))
+	})
+}
+
+// alignment is the largest power of two up to 16 that divides an address and a row's bytes.
+func alignment(m Matrix) uint32 {
+	size := 4
+	if m.Type != F32 {
+		size = 2
+	}
+	bits := uint64(m.At) | uint64(m.LD*size) | 16
+	return uint32(bits & -bits)
+}
+
+// Numbers of cuBLASLt's header.
+const (
+	compute32F         = 68
+	descTransA         = 3
+	descTransB         = 4
+	prefWorkspaceBytes = 1
+	prefAlignmentA     = 5 // of B, C and D behind it
+)
+
+func (c *productCache) plan(p Product) (*productPlan, error) {
+	key := productKey{
+		p.TA, p.TB, p.M, p.N, p.K, p.A.LD, p.B.LD, p.C.LD,
+		[3]Type{p.A.Type, p.B.Type, p.C.Type},
+		[3]uint32{alignment(p.A), alignment(p.B), alignment(p.C)},
+		p.Beta != 0,
+	}
+	if plan := c.plans[key]; plan != nil {
+		return plan, nil
+	}
+	plan := new(productPlan)
+	if err := plan.describe(p); err != nil {
+		return nil, err
+	}
+	if err := plan.choose(c.lt, key.aligned); err != nil {
+		return nil, err
+	}
+	c.plans[key] = plan
+	return plan, nil
+}
+
+func (plan *productPlan) describe(p Product) error {
+	if err := blasError(ltMatmulDescCreate(&plan.desc, compute32F, int32(F32)), "cublasLtMatmulDescCreate"); err != nil {
+		return err
+	}
+	for attr, transposed := range map[int32]bool{descTransA: p.TB, descTransB: p.TA} {
+		op := int32(0)
+		if transposed {
+			op = 1
+		}
+		if err := blasError(ltMatmulDescSet(plan.desc, attr, unsafe.Pointer(&op), 4), "cublasLtMatmulDescSetAttribute"); err != nil {
+			return err
+		}
+	}
+	layout := func(to *uintptr, m Matrix, rows, cols int, transposed bool) error {
+		if transposed {
+			rows, cols = cols, rows
+		}
+		return blasError(ltLayoutCreate(to, int32(m.Type), uint64(cols), uint64(rows), int64(m.LD)), "cublasLtMatrixLayoutCreate")
+	}
+	if err := layout(&plan.a, p.A, p.M, p.K, p.TA); err != nil {
+		return err
+	}
+	if err := layout(&plan.b, p.B, p.K, p.N, p.TB); err != nil {
+		return err
+	}
+	return layout(&plan.c, p.C, p.M, p.N, false)
+}
+
+// heuristicResult is cublasLtMatmulHeuristicResult_t.
+type heuristicResult struct {
+	algo      [8]uint64
+	workspace uint64
+	state     int32
+	waves     float32
+	reserved  [4]int32
+}
+
+// choose takes the algorithm that cuBLASLt thinks fastest.
+func (plan *productPlan) choose(lt uintptr, aligned [3]uint32) error {
+	var pref uintptr
+	if err := blasError(ltPreferenceCreate(&pref), "cublasLtMatmulPreferenceCreate"); err != nil {
+		return err
+	}
+	defer ltPreferenceDestroy(pref)
+	most := uint64(workBytes)
+	if err := blasError(ltPreferenceSet(pref, prefWorkspaceBytes, unsafe.Pointer(&most), 8), "cublasLtMatmulPreferenceSetAttribute"); err != nil {
+		return err
+	}
+	for i, a := range []uint32{aligned[1], aligned[0], aligned[2], aligned[2]} {
+		if err := blasError(ltPreferenceSet(pref, int32(prefAlignmentA+i), unsafe.Pointer(&a), 4), "cublasLtMatmulPreferenceSetAttribute"); err != nil {
+			return err
+		}
+	}
+	var result heuristicResult
+	var got int32
+	code := ltMatmulAlgoHeuristic(lt, plan.desc, plan.b, plan.a, plan.c, plan.c, pref, 1, unsafe.Pointer(&result), &got)
+	if err := blasError(code, "cublasLtMatmulAlgoGetHeuristic"); err != nil {
+		return err
+	}
+	if got == 0 || result.state != 0 {
+		return fmt.Errorf("cuBLASLt has no algorithm for it (status %d)", result.state)
+	}
+	plan.algo = result.algo
+	return nil
+}

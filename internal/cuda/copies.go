@@ -1,0 +1,123 @@
+package cuda
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Copy is a file of a library.
+type Copy struct {
+	Path    string `json:"path"`              // with links followed
+	Version string `json:"version,omitempty"` // empty: not known
+}
+
+// Found is a library with the files of it that there are.
+type Found struct {
+	Library
+	Copies []Copy
+}
+
+// Loaded is a library as this process uses it.
+type Loaded struct {
+	Library
+	Copy
+	Err error // why it cannot be used
+}
+
+// Info is what the driver says of a GPU.
+type Info struct {
+	Number     int    `json:"number"` // from 0
+	Name       string `json:"name"`
+	Memory     uint64 `json:"memory_bytes"`
+	Capability string `json:"compute_capability"` // 9.0
+}
+
+// Find looks for the files of all libraries. It loads none, so it works in every build.
+func Find() (all []Found) {
+	for _, l := range Libraries {
+		all = append(all, Found{l, l.copies()})
+	}
+	return all
+}
+
+// copies returns the files that Candidates names, in that order. Plain names are looked up in LD_LIBRARY_PATH alone: what else the
+// system's loader knows is in folders that Candidates names too.
+func (l Library) copies() (all []Copy) {
+	var paths []string
+	for _, path := range l.Candidates() {
+		if filepath.IsAbs(path) {
+			paths = append(paths, path)
+			continue
+		}
+		for dir := range strings.SplitSeq(os.Getenv("LD_LIBRARY_PATH"), ":") {
+			if dir != "" {
+				paths = append(paths, filepath.Join(dir, path))
+			}
+		}
+	}
+	for i, path := range paths {
+		paths[i], _ = filepath.EvalSymlinks(path) // empty where there is no file
+	}
+	for _, path := range unique(paths) {
+		if path != "" {
+			all = append(all, Copy{path, l.fileVersion(path)})
+		}
+	}
+	return all
+}
+
+// fileVersion returns the version of a file by its name, or else by that of the Python package which it is of.
+func (l Library) fileVersion(path string) string {
+	_, version, _ := strings.Cut(filepath.Base(path), ".so.")
+	site, _, inWheel := strings.Cut(path, "/nvidia/")
+	if strings.Contains(version, ".") || !inWheel || l.Wheel == "" {
+		return version
+	}
+	// The folder nvidia_cublas_cu12-12.8.4.1.dist-info is beside nvidia/.
+	name := strings.ReplaceAll(l.wheelBase(), "-", "_")
+	for _, pattern := range []string{name + "-" + version, name + "_cu*-" + version} {
+		found, _ := filepath.Glob(filepath.Join(site, pattern+".*.dist-info"))
+		if len(found) == 1 { // of several it may be any
+			_, version, _ := strings.Cut(strings.TrimSuffix(filepath.Base(found[0]), ".dist-info"), "-")
+			return version
+		}
+	}
+	return version
+}
+
+// Older reports whether version a, of numbers with dots between, is before b.
+func Older(a, b string) bool {
+	x, y := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range min(len(x), len(y)) {
+		m, _ := strconv.Atoi(x[i]) // anything else than a number counts as 0
+		n, _ := strconv.Atoi(y[i])
+		if m != n {
+			return m < n
+		}
+	}
+	return false
+}
+
+// fileAt returns the file that is mapped at an address, by the lines of /proc/PID/maps; empty if there is none.
+func fileAt(maps io.Reader, addr uintptr) string {
+	lines := bufio.NewScanner(maps)
+	for lines.Scan() {
+		// 7f2c1a000000-7f2c1a028000 r--p 00000000 08:01 1234   /usr/lib/libcuda.so.580.95.05
+		var from, to, offset, inode uint64
+		var mode, device string
+		line := lines.Text()
+		n, _ := fmt.Sscanf(line, "%x-%x %s %x %s %d", &from, &to, &mode, &offset, &device, &inode)
+		if n == 6 && uint64(addr) >= from && uint64(addr) < to {
+			if i := strings.Index(line, "/"); i >= 0 {
+				return line[i:]
+			}
+			return ""
+		}
+	}
+	return ""
+}

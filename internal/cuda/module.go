@@ -1,0 +1,205 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+)
+
+// The functions of NVRTC.
+var (
+	nvrtcVersion           func(major, minor *int32) int32
+	nvrtcGetErrorString    func(int32) string
+	nvrtcCreateProgram     func(prog *uintptr, src, name string, headers int32, sources, names unsafe.Pointer) int32
+	nvrtcDestroyProgram    func(*uintptr) int32
+	nvrtcCompileProgram    func(prog uintptr, n int32, options unsafe.Pointer) int32
+	nvrtcGetCUBINSize      func(uintptr, *uint64) int32
+	nvrtcGetCUBIN          func(uintptr, unsafe.Pointer) int32
+	nvrtcGetProgramLogSize func(uintptr, *uint64) int32
+	nvrtcGetProgramLog     func(uintptr, unsafe.Pointer) int32
+)
+
+var nvrtcLib *lib
+
+func loadNVRTC() (err error) {
+	if nvrtcLib != nil {
+		return nil
+	}
+	nvrtcLib, err = load("libnvrtc", purego.RTLD_LOCAL, map[string]any{
+		"nvrtcVersion": &nvrtcVersion, "nvrtcGetErrorString": &nvrtcGetErrorString, "nvrtcCreateProgram": &nvrtcCreateProgram,
+		"nvrtcDestroyProgram": &nvrtcDestroyProgram, "nvrtcCompileProgram": &nvrtcCompileProgram, "nvrtcGetCUBINSize": &nvrtcGetCUBINSize,
+		"nvrtcGetCUBIN": &nvrtcGetCUBIN, "nvrtcGetProgramLogSize": &nvrtcGetProgramLogSize, "nvrtcGetProgramLog": &nvrtcGetProgramLog,
+	})
+	return err
+}
+
+// module is compiled source.
+type module struct {
+	handle    uintptr
+	functions map[string]uintptr
+}
+
+// Source is CUDA C with definitions of macros, of which each makes another module.
+type Source struct {
+	Name, Text string
+	Defines    []string // NAME=VALUE
+}
+
+// Kernel is a function of a source.
+type Kernel struct {
+	*Source
+	Function string
+	Words    []int // of 8 bytes that each parameter has; nil: one each
+}
+
+// Grid is how a kernel is launched.
+type Grid struct {
+	X, Y, Z int // blocks; 0 is 1
+	Threads int // of a block in one dimension, or
+	TX, TY  int // in two
+	Shared  int // bytes of dynamic shared memory of a block
+}
+
+// Launch runs a kernel. Arguments are words of 8 bytes: addresses, whole numbers, and numbers of 32 bits by [Float].
+func (g *GPU) Launch(k Kernel, grid Grid, args ...uint64) {
+	g.Do(func() error {
+		f, err := g.function(k, grid.Shared)
+		if err != nil {
+			return err
+		}
+		g.params.set(args, k.Words)
+		x, y, z, tx, ty := max(grid.X, 1), max(grid.Y, 1), max(grid.Z, 1), max(grid.Threads, grid.TX), max(grid.TY, 1)
+		code := cuLaunchKernel(f, uint32(x), uint32(y), uint32(z), uint32(tx), uint32(ty), 1, uint32(grid.Shared), g.stream,
+			unsafe.Pointer(&g.params.pointers[0]), nil)
+		return driverError(code, fmt.Sprintf("launch of %s, %d×%d×%d blocks of %d×%d threads", k.Function, x, y, z, tx, ty))
+	})
+}
+
+// set lays arguments out for a launch.
+func (p *params) set(args []uint64, words []int) {
+	copy(p.values[:], args)
+	for i, at := 0, 0; at < len(args); i++ {
+		p.pointers[i] = unsafe.Pointer(&p.values[at])
+		if words == nil {
+			at++
+		} else {
+			at += words[i]
+		}
+	}
+}
+
+// Float is a number of 32 bits as an argument.
+func Float(x float32) uint64 { return uint64(math.Float32bits(x)) }
+
+const attrMaxDynamicShared = 8
+
+// function returns a kernel's function, compiled if need be.
+func (g *GPU) function(k Kernel, shared int) (uintptr, error) {
+	m, err := g.module(k.Source)
+	if err != nil {
+		return 0, err
+	}
+	if f := m.functions[k.Function]; f != 0 {
+		return f, nil
+	}
+	var f uintptr
+	if err := driverError(cuModuleGetFunction(&f, m.handle, k.Function), "cuModuleGetFunction "+k.Function); err != nil {
+		return 0, err
+	}
+	if shared > 48<<10 {
+		if err := driverError(cuFuncSetAttribute(f, attrMaxDynamicShared, int32(shared)), fmt.Sprintf("%d bytes of shared memory for %s", shared, k.Function)); err != nil {
+			return 0, err
+		}
+	}
+	m.functions[k.Function] = f
+	return f, nil
+}
+
+func (g *GPU) module(s *Source) (*module, error) {
+	key := s.Name + " " + strings.Join(s.Defines, " ")
+	if m := g.modules[key]; m != nil {
+		return m, nil
+	}
+	code, err := g.cubin(s)
+	if err != nil {
+		return nil, err
+	}
+	m := &module{functions: map[string]uintptr{}}
+	if err := driverError(cuModuleLoadData(&m.handle, unsafe.Pointer(&code[0])), "cuModuleLoadData of "+key); err != nil {
+		return nil, err
+	}
+	g.modules[key] = m
+	return m, nil
+}
+
+// cubin returns the machine code of a source for this GPU, from the cache on disk if it is there.
+func (g *GPU) cubin(s *Source) ([]byte, error) {
+	var major, minor int32
+	nvrtcVersion(&major, &minor)
+	options := []string{fmt.Sprintf("--gpu-architecture=sm_%d", g.Arch), "--std=c++17"}
+	for _, d := range s.Defines {
+		options = append(options, "-D"+d)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d.%d\n%s\n%s", major, minor, strings.Join(options, " "), s.Text))
+	var cached string
+	if dir, err := os.UserCacheDir(); err == nil {
+		cached = filepath.Join(dir, "gqa", "cuda", hex.EncodeToString(sum[:16])+".cubin")
+		if code, err := os.ReadFile(cached); err == nil && len(code) > 64 && string(code[1:4]) == "ELF" {
+			return code, nil
+		}
+	}
+	code, err := compile(s, options)
+	if err == nil && cached != "" {
+		writeCache(cached, code)
+	}
+	return code, err
+}
+
+// writeCache tries to keep compiled code for the next process.
+func writeCache(path string, code []byte) {
+	if os.MkdirAll(filepath.Dir(path), 0o755) != nil {
+		return
+	}
+	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if os.WriteFile(tmp, code, 0o644) != nil || os.Rename(tmp, path) != nil {
+		os.Remove(tmp)
+	}
+}
+
+func compile(s *Source, options []string) ([]byte, error) {
+	failed := func(code int32, call string) error {
+		return fmt.Errorf("%s of %s.cu: %s", call, s.Name, nvrtcGetErrorString(code))
+	}
+	var prog uintptr
+	if code := nvrtcCreateProgram(&prog, s.Text, s.Name+".cu", 0, nil, nil); code != 0 {
+		return nil, failed(code, "nvrtcCreateProgram")
+	}
+	defer nvrtcDestroyProgram(&prog)
+	list, unpin := cStrings(options)
+	defer unpin()
+	if code := nvrtcCompileProgram(prog, int32(len(options)), unsafe.Pointer(&list[0])); code != 0 {
+		var n uint64
+		nvrtcGetProgramLogSize(prog, &n)
+		log := make([]byte, n+1)
+		nvrtcGetProgramLog(prog, unsafe.Pointer(&log[0]))
+		return nil, fmt.Errorf("%w:\n%s", failed(code, "nvrtcCompileProgram"), strings.TrimRight(string(log), "\x00\n"))
+	}
+	var n uint64
+	if code := nvrtcGetCUBINSize(prog, &n); code != 0 || n == 0 {
+		return nil, failed(code, "nvrtcGetCUBINSize")
+	}
+	bin := make([]byte, n)
+	if code := nvrtcGetCUBIN(prog, unsafe.Pointer(&bin[0])); code != 0 {
+		return nil, failed(code, "nvrtcGetCUBIN")
+	}
+	return bin, nil
+}

@@ -1,0 +1,267 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// GPU is one GPU with one stream: work runs in the order in which it is asked for. All calls of the driver and the libraries come from one
+// thread, since the driver's context, the capture of a stream and NCCL's groups belong to a thread; others hand their
+// work to it and go on. After a call has failed no more are made, and Err says why.
+type GPU struct {
+	Number         int    // from 0
+	Name           string // of the model
+	Arch           int    // compute capability, 90 for 9.0
+	Memory         uint64 // bytes
+	Units          int    // multiprocessors
+	stream         uintptr
+	work           chan func()
+	failed         atomic.Pointer[error]
+	products       productCache
+	modules        map[string]*module
+	params         *params
+	dnn            *dnnState // nil until attention is asked for
+	workspace      uintptr
+	workspaceBytes int64
+	pinned         runtime.Pinner // holds params for the life of the process: one that is collected with something pinned panics
+}
+
+// params is where a launch's arguments lie. It is pinned.
+type params struct {
+	values   [64]uint64
+	pointers [64]unsafe.Pointer
+}
+
+var (
+	openOnce sync.Mutex
+	opened   = map[int]*GPU{}
+)
+
+// Open returns GPU number n. It is the same each time.
+func Open(n int) (*GPU, error) {
+	openOnce.Lock()
+	defer openOnce.Unlock()
+	if g := opened[n]; g != nil {
+		return g, nil
+	}
+	g := &GPU{Number: n, work: make(chan func(), 1024), modules: map[string]*module{}, params: new(params)}
+	ready := make(chan error)
+	go g.serve(ready)
+	if err := <-ready; err != nil {
+		return nil, err
+	}
+	opened[n] = g
+	return g, nil
+}
+
+// Count returns how many GPUs there are, or why none can be used.
+func Count() (int, error) {
+	if _, err := loadDriver(); err != nil {
+		return 0, err
+	}
+	if err := driverError(cuInit(0), "cuInit"); err != nil {
+		return 0, err
+	}
+	var n int32
+	err := driverError(cuDeviceGetCount(&n), "cuDeviceGetCount")
+	return int(n), err
+}
+
+// serve is the thread that makes the calls.
+func (g *GPU) serve(ready chan<- error) {
+	runtime.LockOSThread()
+	if err := g.start(); err != nil {
+		ready <- err
+		return
+	}
+	g.pinned.Pin(g.params) // not before: a GPU that cannot be used is collected
+	ready <- nil
+	for f := range g.work {
+		f()
+	}
+}
+
+// Attributes of a device.
+const (
+	attrUnits = 16
+	attrMajor = 75
+	attrMinor = 76
+)
+
+func (g *GPU) start() error {
+	n, err := Count()
+	if err != nil {
+		return err
+	}
+	if g.Number >= n {
+		return fmt.Errorf("there is no GPU %d: this machine has %d, counted from 0", g.Number, n)
+	}
+	if err := loadNVRTC(); err != nil {
+		return err
+	}
+	if err := loadBLAS(); err != nil {
+		return err
+	}
+	var device, major, minor, units int32
+	var ctx uintptr
+	name := make([]byte, 128)
+	for _, c := range []struct {
+		code int32
+		call string
+	}{
+		{cuDeviceGet(&device, int32(g.Number)), "cuDeviceGet"},
+		{cuDeviceGetName(unsafe.Pointer(&name[0]), int32(len(name)), device), "cuDeviceGetName"},
+		{cuDeviceGetAttribute(&major, attrMajor, device), "cuDeviceGetAttribute"},
+		{cuDeviceGetAttribute(&minor, attrMinor, device), "cuDeviceGetAttribute"},
+		{cuDeviceGetAttribute(&units, attrUnits, device), "cuDeviceGetAttribute"},
+		{cuDeviceTotalMem(&g.Memory, device), "cuDeviceTotalMem"},
+		{cuDevicePrimaryCtxRetain(&ctx, device), "cuDevicePrimaryCtxRetain"},
+		{cuCtxSetCurrent(ctx), "cuCtxSetCurrent"},
+		{cuStreamCreate(&g.stream, 1), "cuStreamCreate"}, // non-blocking: the default stream is not waited for
+	} {
+		if err := driverError(c.code, c.call); err != nil {
+			return err
+		}
+	}
+	g.Name, g.Arch, g.Units = cString(uintptr(unsafe.Pointer(&name[0]))), int(10*major+minor), int(units)
+	return g.products.start()
+}
+
+// Err returns the first error, nil if there was none.
+func (g *GPU) Err() error {
+	if e := g.failed.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// fail records the first error.
+func (g *GPU) fail(err error) {
+	if err != nil {
+		g.failed.CompareAndSwap(nil, &err)
+	}
+}
+
+// Do runs f on the GPU's thread, soon. Nothing is run after an error.
+func (g *GPU) Do(f func() error) {
+	g.work <- func() {
+		if g.Err() == nil {
+			g.fail(f())
+		}
+	}
+}
+
+// Wait runs f on the GPU's thread and returns when it has run, with its error or an earlier one. f may be nil: then it waits for all calls
+// before, not for the GPU.
+func (g *GPU) Wait(f func() error) error {
+	done := make(chan struct{})
+	g.work <- func() {
+		defer close(done)
+		if f != nil && g.Err() == nil {
+			g.fail(f())
+		}
+	}
+	<-done
+	return g.Err()
+}
+
+// Synchronize waits until the GPU has done all that was asked for.
+func (g *GPU) Synchronize() error {
+	return g.Wait(func() error { return driverError(cuStreamSynchronize(g.stream), "cuStreamSynchronize") })
+}
+
+// Alloc returns memory of n bytes, and whether there was enough. Other errors are Err's.
+func (g *GPU) Alloc(n uint64) (at uintptr, ok bool) {
+	const outOfMemory = 2
+	g.Wait(func() error {
+		code := cuMemAlloc(&at, n)
+		if ok = code == 0; ok || code == outOfMemory {
+			return nil
+		}
+		return driverError(code, fmt.Sprintf("cuMemAlloc of %d bytes", n))
+	})
+	return at, ok
+}
+
+// Free gives memory of Alloc back, once all that was asked for is done.
+func (g *GPU) Free(at uintptr) {
+	g.Do(func() error {
+		if err := driverError(cuStreamSynchronize(g.stream), "cuStreamSynchronize"); err != nil {
+			return err
+		}
+		return driverError(cuMemFree(at), "cuMemFree")
+	})
+}
+
+// FreeMemory returns how many bytes of the GPU's memory nobody has.
+func (g *GPU) FreeMemory() (free uint64) {
+	var total uint64
+	g.Wait(func() error { return driverError(cuMemGetInfo(&free, &total), "cuMemGetInfo") })
+	return free
+}
+
+// Clear sets n bytes to zero.
+func (g *GPU) Clear(at uintptr, n int) {
+	g.Do(func() error {
+		return driverError(cuMemsetD8Async(at, 0, uint64(n), g.stream), fmt.Sprintf("cuMemsetD8Async of %d bytes", n))
+	})
+}
+
+// Copy copies n bytes.
+func (g *GPU) Copy(dst, src uintptr, n int) {
+	g.Do(func() error {
+		return driverError(cuMemcpyDtoDAsync(dst, src, uint64(n), g.stream), fmt.Sprintf("cuMemcpyDtoDAsync of %d bytes", n))
+	})
+}
+
+// Upload copies x to the GPU. It does not return before x has been read.
+func Upload[T any](g *GPU, dst uintptr, x []T) {
+	if len(x) == 0 {
+		return
+	}
+	bytes := uint64(len(x)) * uint64(unsafe.Sizeof(x[0]))
+	g.Wait(func() error {
+		var pinned runtime.Pinner
+		pinned.Pin(&x[0])
+		defer pinned.Unpin()
+		if err := driverError(cuMemcpyHtoDAsync(dst, unsafe.Pointer(&x[0]), bytes, g.stream), fmt.Sprintf("cuMemcpyHtoDAsync of %d bytes", bytes)); err != nil {
+			return err
+		}
+		return driverError(cuStreamSynchronize(g.stream), "cuStreamSynchronize")
+	})
+}
+
+// Send is Upload of a copy of x, which must be short: it does not wait.
+func Send[T any](g *GPU, dst uintptr, x []T) {
+	if len(x) == 0 {
+		return
+	}
+	kept := append([]T(nil), x...)
+	bytes := uint64(len(x)) * uint64(unsafe.Sizeof(x[0]))
+	g.Do(func() error {
+		// The driver has read pageable memory when the call returns.
+		return driverError(cuMemcpyHtoDAsync(dst, unsafe.Pointer(&kept[0]), bytes, g.stream), fmt.Sprintf("cuMemcpyHtoDAsync of %d bytes", bytes))
+	})
+}
+
+// Download copies from the GPU into x, once all that was asked for before is done.
+func Download[T any](g *GPU, x []T, src uintptr) error {
+	if len(x) == 0 {
+		return nil
+	}
+	bytes := uint64(len(x)) * uint64(unsafe.Sizeof(x[0]))
+	return g.Wait(func() error {
+		var pinned runtime.Pinner
+		pinned.Pin(&x[0])
+		defer pinned.Unpin()
+		if err := driverError(cuMemcpyDtoHAsync(unsafe.Pointer(&x[0]), src, bytes, g.stream), fmt.Sprintf("cuMemcpyDtoHAsync of %d bytes", bytes)); err != nil {
+			return err
+		}
+		return driverError(cuStreamSynchronize(g.stream), "cuStreamSynchronize")
+	})
+}

@@ -1,0 +1,19 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"runtime"
+	"unsafe"
+)
+
+// cStrings returns strings as C has them. What they point to stays where it is until unpin.
+func cStrings(all []string) (list []unsafe.Pointer, unpin func()) {
+	var pinned runtime.Pinner
+	for _, s := range all {
+		b := append([]byte(s), 0)
+		pinned.Pin(&b[0])
+		list = append(list, unsafe.Pointer(&b[0]))
+	}
+	return list, pinned.Unpin
+}

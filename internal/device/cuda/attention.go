@@ -1,0 +1,189 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"fmt"
+
+	"gqa/internal/cuda"
+	"gqa/internal/device"
+)
+
+// Words of the kernels' parameters.
+const (
+	scoreWords = 11
+	viewWords  = 5
+)
+
+// words are parameters of attention's kernels: s is the scores, v a view, and a point a word.
+func words(layout string) (all []int) {
+	for _, c := range layout {
+		switch c {
+		case 's':
+			all = append(all, scoreWords)
+		case 'v':
+			all = append(all, viewWords)
+		default:
+			all = append(all, 1)
+		}
+	}
+	return all
+}
+
+var (
+	attendWords = words("sv.vvv")
+	deltaWords  = words(".vv...")
+	dqWords     = words("sv.v..vvv.")
+	dkvWords    = words("svvv..vvv")
+	storeWords  = words("vvvv....")
+)
+
+func view(h device.Heads) []uint64 {
+	return []uint64{addr(h.Buffer), uint64(h.Seq), uint64(h.Head), uint64(h.Row), uint64(h.Format())}
+}
+
+// onDevice is scores with what the kernels read of them in the GPU's memory.
+type onDevice struct {
+	device.Scores
+	lens, slopes device.Buffer
+}
+
+func (d *Device) scores(s device.Scores) onDevice {
+	o := onDevice{Scores: s}
+	if s.KeyLens != nil {
+		lens := make([]int32, len(s.KeyLens))
+		for i, n := range s.KeyLens {
+			lens[i] = int32(n)
+		}
+		o.lens = d.ids(lens)
+	}
+	if s.Slopes != nil {
+		o.slopes = d.New(device.F32, len(s.Slopes))
+		if !d.stopped() {
+			cuda.Send(d.gpu, o.slopes.Addr(), s.Slopes)
+		}
+	}
+	return o
+}
+
+func (d *Device) freeScores(o onDevice) {
+	d.Free(o.lens)
+	d.Free(o.slopes)
+}
+
+func (o onDevice) words() []uint64 {
+	causal := uint64(0)
+	if o.Causal {
+		causal = 1
+	}
+	return []uint64{
+		addr(o.lens), addr(o.slopes), addr(o.Bias), uint64(o.Queries), uint64(o.Keys), uint64(o.Heads), uint64(o.KVHeads), causal,
+		uint64(o.Window), cuda.Float(o.Scale), cuda.Float(o.CoarseSlopes),
+	}
+}
+
+// attentionKernel launches a kernel with tiles of [tile, headDim] and of [tile, tile] in shared memory.
+func (d *Device) attentionKernel(name string, layout []int, headDim int, grid cuda.Grid, tiles, squares int, args ...[]uint64) {
+	if headDim > maxHeadDim {
+		d.fail(fmt.Errorf("attention with heads of %d: the largest that fits into the GPU's shared memory is %d", headDim, maxHeadDim))
+	}
+	if d.stopped() {
+		return
+	}
+	tile := attentionTile(headDim)
+	if tiles > 0 {
+		grid.TX, grid.TY, grid.Shared = 16, 16, 4*(tiles*tile*(headDim+1)+squares*tile*(tile+1))
+	}
+	var all []uint64
+	for _, a := range args {
+		all = append(all, a...)
+	}
+	d.gpu.Launch(cuda.Kernel{Source: d.attentionSource(headDim), Function: name, Words: layout}, grid, all...)
+}
+
+func tilesOf(n, headDim int) int {
+	t := attentionTile(headDim)
+	return (n + t - 1) / t
+}
+
+// dnnAttention returns attention as cuDNN is asked for it, and whether it computes that: in bf16, without biases, windows or padding.
+func (d *Device) dnnAttention(s device.Scores, q, k, v device.Heads) (a cuda.Attention, ok bool) {
+	if q.Format() != device.BF16 || k.Format() != device.BF16 || v.Format() != device.BF16 || d.stopped() ||
+		s.KeyLens != nil || s.Slopes != nil || !s.Bias.None() || s.Window > 0 && s.Window < s.Keys {
+		return a, false
+	}
+	a = cuda.Attention{
+		Batch: int64(s.Batch), Queries: int64(s.Queries), Keys: int64(s.Keys), Heads: int64(s.Heads), KVHeads: int64(s.KVHeads),
+		HeadDim: int64(s.HeadDim), Causal: s.Causal, Scale: s.Scale,
+	}
+	ok, known := d.dnn[a]
+	if !known {
+		ok = d.gpu.SupportsAttention(a) == nil
+		d.dnn[a] = ok
+	}
+	return a, ok
+}
+
+func headView(h device.Heads) cuda.HeadView {
+	return cuda.HeadView{At: h.Addr(), Seq: int64(h.Seq), Head: int64(h.Head), Row: int64(h.Row)}
+}
+
+// Attend implements device.Attention.
+func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
+	if a, ok := d.dnnAttention(s, q, k, v); ok {
+		if lse.None() {
+			lse = d.New(device.F32, s.Batch*s.Heads*s.Queries)
+			defer d.Free(lse)
+		}
+		d.gpu.Attend(a, headView(out), lse.Addr(), headView(q), headView(k), headView(v))
+		return
+	}
+	o := d.scores(s)
+	defer d.freeScores(o)
+	d.attentionKernel("attend", attendWords, s.HeadDim, cuda.Grid{X: tilesOf(s.Queries, s.HeadDim), Y: s.Heads, Z: s.Batch}, 3, 1,
+		o.words(), view(out), []uint64{addr(lse)}, view(q), view(k), view(v))
+}
+
+// AttendBackward implements device.Attention.
+func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias device.Buffer, dout, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
+	if a, ok := d.dnnAttention(s, q, k, v); ok && d.options.Nondeterministic {
+		rows := s.Batch * s.Heads * s.Queries
+		delta, sum := d.New(device.F32, rows), d.New(device.F32, rows*s.HeadDim)
+		defer d.Free(delta)
+		defer d.Free(sum)
+		d.gpu.AttendBackward(a, headView(dq), headView(dk), headView(dv), headView(dout), headView(out), lse.Addr(), delta.Addr(), sum.Addr(),
+			headView(q), headView(k), headView(v))
+		return
+	}
+	o := d.scores(s)
+	defer d.freeScores(o)
+	rows := s.Batch * s.Heads * s.Queries
+	delta := d.New(device.F32, rows)
+	defer d.Free(delta)
+	const warps = 8
+	d.attentionKernel("attend_delta", deltaWords, s.HeadDim, cuda.Grid{X: (rows + warps - 1) / warps, Threads: 32 * warps}, 0, 0,
+		[]uint64{addr(delta)}, view(dout), view(out), []uint64{uint64(s.Batch), uint64(s.Heads), uint64(s.Queries)})
+	at := []uint64{addr(lse), addr(delta)}
+	batches, each := 1, s.Batch
+	if !dbias.None() { // sequences add to the same numbers: one after another
+		batches, each = s.Batch, 1
+	}
+	for b := range batches {
+		d.attentionKernel("attend_dq", dqWords, s.HeadDim, cuda.Grid{X: tilesOf(s.Queries, s.HeadDim), Y: s.Heads, Z: each}, 4, 1,
+			o.words(), view(dq), []uint64{addr(dbias)}, view(dout), at, view(q), view(k), view(v), []uint64{uint64(b)})
+	}
+	d.attentionKernel("attend_dkv", dkvWords, s.HeadDim, cuda.Grid{X: tilesOf(s.Keys, s.HeadDim), Y: s.KVHeads, Z: s.Batch}, 4, 2,
+		o.words(), view(dk), view(dv), view(dout), at, view(q), view(k), view(v))
+}
+
+// Store implements device.Attention.
+func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer, seqs, tokens, headDim int) {
+	heads := keys.Seq / keys.Head
+	n := seqs * tokens * heads * headDim
+	if n == 0 {
+		return
+	}
+	grid := cuda.Grid{X: min((n+255)/256, 32*d.gpu.Units), Threads: 256}
+	d.attentionKernel("store_kv", storeWords, headDim, grid, 0, 0, view(keys), view(values), view(device.Heads{Buffer: k}), view(device.Heads{Buffer: v}),
+		[]uint64{uint64(seqs * tokens), uint64(tokens), uint64(heads), uint64(first)})
+}

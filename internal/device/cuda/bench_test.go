@@ -1,0 +1,75 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"fmt"
+	"testing"
+
+	"gqa/internal/activation"
+	"gqa/internal/device"
+)
+
+// BenchmarkOperations times the operations of a layer of a Llama of 1 billion parameters on 8192 tokens. MB/s counts what must be read
+// and written; TFLOP/s what must be computed.
+func BenchmarkOperations(b *testing.B) {
+	const rows, dim, ffn, heads, kv, headDim, batch = 8192, 2048, 8192, 32, 8, 64, 4
+	for _, format := range []device.Format{device.F32, device.BF16} {
+		d, err := Open(0, Options{Activations: format, Nondeterministic: true})
+		if err != nil {
+			b.Skip(err)
+		}
+		size := format.Size()
+		act := func(n int) device.Buffer { x := d.New(format, n); d.Clear(x); return x }
+		x, y, w := act(rows*ffn), act(rows*ffn), act(ffn*dim)
+		z, gain, inv, dgain := act(rows*ffn), d.New(device.F32, dim), d.New(device.F32, rows), d.New(device.F32, dim)
+		grad := d.New(device.F32, ffn*dim)
+		d.Clear(gain)
+		qs := func(x device.Buffer, n int) device.Heads {
+			return device.Heads{Buffer: x, Seq: rows / batch * n * headDim, Head: headDim, Row: n * headDim}
+		}
+		s := device.Scores{Batch: batch, Queries: rows / batch, Keys: rows / batch, Heads: heads, KVHeads: kv, HeadDim: headDim, Scale: 0.125, Causal: true}
+		q, k, v, out, lse := act(rows*dim), act(rows*dim), act(rows*dim), act(rows*dim), d.New(device.F32, batch*heads*rows/batch)
+		n := rows / batch
+		for name, c := range map[string]struct {
+			bytes int
+			flops float64
+			run   func()
+		}{
+			"product":        {0, 2 * rows * dim * ffn, func() { d.Gemm(false, true, rows, ffn, dim, 1, x, dim, w, dim, 0, y, ffn) }},
+			"product, dx":    {0, 2 * rows * dim * ffn, func() { d.Gemm(false, false, rows, dim, ffn, 1, y, ffn, w, dim, 0, x, dim) }},
+			"product, dw":    {0, 2 * rows * dim * ffn, func() { d.Gemm(true, false, ffn, dim, rows, 1, y, ffn, x, dim, 0, grad, dim) }},
+			"add":            {3 * rows * dim * size, 0, func() { d.Add(x.Slice(0, rows*dim), y.Slice(0, rows*dim), z.Slice(0, rows*dim)) }},
+			"norm":           {2 * rows * dim * size, 0, func() { d.RMSNorm(y, inv, x, gain, rows, dim, 1e-5) }},
+			"norm, backward": {3 * rows * dim * size, 0, func() { d.RMSNormBackward(y, dgain, z, x, gain, inv, rows, dim) }},
+			"gate":           {3 * rows * ffn * size, 0, func() { d.Gate(activation.SiLU, x, y, z) }},
+			"gate, backward": {5 * rows * ffn * size, 0, func() { d.GateBackward(activation.SiLU, x, y, z, x, y) }},
+			"adamw":          {28 * ffn * dim, 0, func() { d.AdamW(device.AdamW{Beta1: 0.9, Beta2: 0.99, Eps: 1e-8}, grad, grad, grad, grad, 1, 1) }},
+			"attend":         {0, 2 * batch * heads * float64(n) * float64(n) * headDim, func() { d.Attend(s, qs(out, heads), lse, qs(q, heads), qs(k, kv), qs(v, kv)) }},
+			"attend, backward": {0, 5 * batch * heads * float64(n) * float64(n) * headDim, func() {
+				d.AttendBackward(s, qs(x, heads), qs(y, kv), qs(z, kv), device.Buffer{}, qs(out, heads), qs(out, heads), lse, qs(q, heads), qs(k, kv), qs(v, kv))
+			}},
+		} {
+			b.Run(fmt.Sprintf("%s/bytes=%d", name, size), func(b *testing.B) {
+				c.run()
+				d.gpu.Synchronize()
+				b.ResetTimer()
+				for range b.N {
+					c.run()
+				}
+				d.gpu.Synchronize()
+				b.SetBytes(int64(c.bytes))
+				if c.flops > 0 {
+					b.ReportMetric(c.flops*float64(b.N)/b.Elapsed().Seconds()/1e12, "TFLOP/s")
+				}
+			})
+		}
+		if err := d.Err(); err != nil {
+			b.Fatal(err)
+		}
+		for _, x := range []device.Buffer{x, y, w, z, gain, inv, dgain, grad, q, k, v, out, lse} {
+			d.Free(x)
+		}
+		d.pool.release()
+	}
+}

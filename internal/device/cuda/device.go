@@ -1,0 +1,184 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"context"
+	"fmt"
+
+	"gqa/internal/cuda"
+	"gqa/internal/device"
+)
+
+// Device is a GPU that computes in float32, without TF32, or with activations in bfloat16 and sums in float32. Operations return before they are done. After an operation has failed
+// no more run, and Err says why.
+type Device struct {
+	gpu       *cuda.GPU
+	pool      pool
+	ctx       context.Context
+	attention map[int]*cuda.Source // by head dim
+	sums      sums
+	failed    error // of this package's own
+	options   Options
+	dnn       map[cuda.Attention]bool // whether cuDNN computes it
+}
+
+// Options say how a GPU computes.
+type Options struct {
+	Activations      device.Format // F32 or BF16
+	Nondeterministic bool          // faster operations may give other bits each time
+}
+
+var _ device.Device = (*Device)(nil)
+
+// Open returns GPU number n, from 0, as a device.
+func Open(n int, o Options) (*Device, error) {
+	gpu, err := cuda.Open(n)
+	if err != nil {
+		return nil, err
+	}
+	d := &Device{gpu: gpu, options: o, dnn: map[cuda.Attention]bool{}, ctx: context.Background(), attention: map[int]*cuda.Source{}}
+	d.pool = pool{gpu: gpu, free: map[uint64][]uintptr{}, sizes: map[uintptr]uint64{}}
+	return d, nil
+}
+
+// Err returns the first error of an operation, nil if there was none.
+func (d *Device) Err() error {
+	if d.failed != nil {
+		return d.failed
+	}
+	return d.gpu.Err()
+}
+
+// Activations implements device.Device.
+func (d *Device) Activations() device.Format { return d.options.Activations }
+
+// Until implements device.Device.
+func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
+
+// stopped says that nothing is to be computed any more.
+func (d *Device) stopped() bool { return d.failed != nil || d.ctx.Err() != nil }
+
+func (d *Device) fail(err error) {
+	if d.failed == nil {
+		d.failed = err
+	}
+}
+
+// New implements device.Memory.
+func (d *Device) New(f device.Format, n int) device.Buffer {
+	at, err := d.pool.get(uint64(n * f.Size()))
+	if err != nil {
+		d.fail(err)
+	}
+	return device.At(at, f, n)
+}
+
+// Free implements device.Memory.
+func (d *Device) Free(b device.Buffer) {
+	if b.Addr() != 0 {
+		d.pool.put(b.Addr())
+	}
+}
+
+// Put implements device.Memory.
+func (d *Device) Put(x []float32) device.Buffer {
+	b := d.New(device.F32, len(x))
+	d.Write(b, x)
+	return b
+}
+
+// Load implements device.Memory.
+func (d *Device) Load(f device.Format, x []float32, _, _ int, _ bool) device.Buffer {
+	b := d.New(f, len(x))
+	d.Write(b, x)
+	return b
+}
+
+// Write implements device.Memory.
+func (d *Device) Write(dst device.Buffer, x []float32) {
+	switch {
+	case d.stopped():
+	case dst.Format() == device.F32:
+		cuda.Upload(d.gpu, dst.Addr(), x)
+	default:
+		wide := d.Put(x)
+		d.convert(dst, wide, len(x))
+		d.Free(wide)
+	}
+}
+
+// Host implements device.Memory. It waits.
+func (d *Device) Host(b device.Buffer) []float32 {
+	x := make([]float32, b.Len())
+	if d.failed != nil {
+		return x
+	}
+	if b.Format() != device.F32 {
+		wide := d.New(device.F32, b.Len())
+		defer d.Free(wide)
+		d.convert(wide, b, b.Len())
+		b = wide
+	}
+	if err := cuda.Download(d.gpu, x, b.Addr()); err != nil {
+		d.fail(err)
+	}
+	return x
+}
+
+func (d *Device) convert(dst, x device.Buffer, n int) {
+	d.each(elementwiseSource[device.F32], "convert", n, addr(dst), uint64(dst.Format()), addr(x), uint64(x.Format()), uint64(n))
+}
+
+// ids puts whole numbers into memory of the GPU, until the caller frees it.
+func (d *Device) ids(ids []int32) device.Buffer {
+	b := d.New(device.F32, len(ids))
+	if !d.stopped() {
+		cuda.Send(d.gpu, b.Addr(), ids)
+	}
+	return b
+}
+
+func addr(b device.Buffer) uint64 { return uint64(b.Addr()) }
+
+// each launches a kernel whose threads go through n numbers.
+func (d *Device) each(s *cuda.Source, name string, n int, args ...uint64) {
+	const threads = 256
+	if n > 0 {
+		d.launch(s, name, cuda.Grid{X: min((n+threads-1)/threads, 32*d.gpu.Units), Threads: threads}, args...)
+	}
+}
+
+// rows launches a kernel of a block a row.
+func (d *Device) rows(s *cuda.Source, name string, rows, dim int, args ...uint64) {
+	if rows > 0 {
+		d.launch(s, name, cuda.Grid{X: rows, Threads: rowThreads(dim)}, args...)
+	}
+}
+
+// rowThreads is how many threads share a row.
+func rowThreads(dim int) int {
+	switch {
+	case dim <= 256:
+		return 64
+	case dim <= 4096:
+		return 256
+	}
+	return 1024
+}
+
+func (d *Device) launch(s *cuda.Source, name string, grid cuda.Grid, args ...uint64) {
+	if !d.stopped() {
+		d.gpu.Launch(cuda.Kernel{Source: s, Function: name}, grid, args...)
+	}
+}
+
+// sameLength notes that operands differ in length: an error of the caller's, which a kernel cannot notice.
+func (d *Device) sameLength(op string, dst device.Buffer, others ...device.Buffer) int {
+	for _, b := range others {
+		if b.Len() < dst.Len() {
+			d.fail(fmt.Errorf("%s of %d and %d numbers", op, dst.Len(), b.Len()))
+		}
+	}
+	return dst.Len()
+}

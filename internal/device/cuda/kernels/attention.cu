@@ -1,0 +1,253 @@
+// Attention for every kind of score, in f32, by tiles of TILE queries and TILE keys of heads of HD dims. Blocks have 16 by 16
+// threads. Thread (x, y) has rows y, y+16, … and columns x, x+16, … of a tile. Nothing of the size queries·keys is kept (Dao et al.,
+// arXiv 2205.14135), and sums have one order: each gradient is summed by one block.
+
+#define R (TILE / 16)
+#define C ((HD + 15) / 16)
+#define LD (HD + 1) // an odd stride where HD is even: columns lie in different banks
+
+struct View {
+  void* p;
+  i64 seq, head, row, format;
+};
+
+struct Scores {
+  const int* lens;
+  const float *slopes, *bias;
+  i64 queries, keys, heads, kvHeads, causal, window;
+  float scale, pad0, coarse, pad1;
+};
+
+struct Reach {
+  i64 first, end, len;
+};
+
+// The keys [first, end) that query i of sequence b sees.
+__device__ __forceinline__ Reach reach(const Scores& s, i64 b, i64 i) {
+  Reach r = {0, 0, s.lens ? s.lens[b] : s.keys};
+  r.end = r.len;
+  if (s.causal) r.end = min(max(i + 1 + r.len - s.queries, 0LL), r.len);
+  if (s.window) r.first = max(r.end - s.window, 0LL);
+  return r;
+}
+
+// The scaled score of a dot product, -INFINITY where the key is not seen.
+__device__ __forceinline__ float score(const Scores& s, i64 b, i64 h, i64 i, i64 j, float dot) {
+  Reach r = reach(s, b, i);
+  if (i >= s.queries || j < r.first || j >= r.end) return -INFINITY;
+  float x = dot * s.scale;
+  if (s.slopes) x += s.coarse != 0 ? s.coarse * fromBF16(toBF16(fromBF16(toBF16(s.slopes[h])) * (float)j)) : s.slopes[h] * (float)(j - i - r.len + s.queries);
+  if (s.bias) x += s.bias[(h * s.queries + i) * s.keys + j];
+  return x;
+}
+
+// tile [TILE, HD] from row t of a head on, zeros behind its rows.
+__device__ __forceinline__ void loadTile(float* tile, const View& v, i64 b, i64 h, i64 t, i64 rows) {
+  i64 at = b * v.seq + h * v.head;
+  for (int i = threadIdx.y * 16 + threadIdx.x; i < TILE * HD; i += 256) {
+    int r = i / HD, c = i % HD;
+    tile[r * LD + c] = t + r < rows ? load(v.p, at + (t + r) * v.row + c, v.format) : 0;
+  }
+}
+
+// acc = a·bᵀ of two tiles [TILE, HD]
+__device__ __forceinline__ void product(float acc[R][R], const float* a, const float* b) {
+#pragma unroll
+  for (int i = 0; i < R; i++)
+#pragma unroll
+    for (int j = 0; j < R; j++) acc[i][j] = 0;
+  for (int d = 0; d < HD; d++) {
+    float x[R], y[R];
+#pragma unroll
+    for (int i = 0; i < R; i++) x[i] = a[(threadIdx.y + 16 * i) * LD + d];
+#pragma unroll
+    for (int j = 0; j < R; j++) y[j] = b[(threadIdx.x + 16 * j) * LD + d];
+#pragma unroll
+    for (int i = 0; i < R; i++)
+#pragma unroll
+      for (int j = 0; j < R; j++) acc[i][j] += x[i] * y[j];
+  }
+}
+
+// acc [TILE, HD] += s·v, or sᵀ·v, of tiles s [TILE, TILE] and v [TILE, HD]
+template <bool transposed> __device__ __forceinline__ void accumulate(float acc[R][C], const float* s, const float* v) {
+  for (int k = 0; k < TILE; k++) {
+    float x[R];
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+      int r = threadIdx.y + 16 * i;
+      x[i] = transposed ? s[k * (TILE + 1) + r] : s[r * (TILE + 1) + k];
+    }
+#pragma unroll
+    for (int c = 0; c < C; c++) {
+      int col = threadIdx.x + 16 * c;
+      float y = HD % 16 == 0 || col < HD ? v[k * LD + col] : 0;
+#pragma unroll
+      for (int i = 0; i < R; i++) acc[i][c] += x[i] * y;
+    }
+  }
+}
+
+// Over the 16 threads of a row.
+__device__ __forceinline__ float rowMax(float x) {
+  for (int m = 8; m; m >>= 1) x = fmaxf(x, __shfl_xor_sync(~0u, x, m));
+  return x;
+}
+__device__ __forceinline__ float rowSum(float x) {
+  for (int m = 8; m; m >>= 1) x += __shfl_xor_sync(~0u, x, m);
+  return x;
+}
+
+__device__ __forceinline__ void storeTile(const View& v, i64 b, i64 h, i64 t, i64 rows, const float acc[R][C]) {
+#pragma unroll
+  for (int i = 0; i < R; i++) {
+    i64 r = t + threadIdx.y + 16 * i;
+    if (r >= rows) continue;
+#pragma unroll
+    for (int c = 0; c < C; c++) {
+      int col = threadIdx.x + 16 * c;
+      if (HD % 16 == 0 || col < HD) store(v.p, b * v.seq + h * v.head + r * v.row + col, acc[i][c], v.format);
+    }
+  }
+}
+
+// A block a tile of queries, a head and a sequence.
+extern "C" __global__ void __launch_bounds__(256) attend(Scores s, View out, float* lse, View q, View k, View v) {
+  extern __shared__ float shared[];
+  float *Q = shared, *K = Q + TILE * LD, *V = K + TILE * LD, *P = V + TILE * LD;
+  i64 t = blockIdx.x * (i64)TILE, h = blockIdx.y, b = blockIdx.z, kv = h / (s.heads / s.kvHeads);
+  loadTile(Q, q, b, h, t, s.queries);
+  float o[R][C] = {}, top[R], sum[R] = {};
+  for (int i = 0; i < R; i++) top[i] = -INFINITY;
+  i64 last = min(t + TILE, s.queries) - 1, end = reach(s, b, last).end;
+  for (i64 j = reach(s, b, t).first / TILE * TILE; j < end; j += TILE) {
+    __syncthreads();
+    loadTile(K, k, b, kv, j, s.keys);
+    loadTile(V, v, b, kv, j, s.keys);
+    __syncthreads();
+    float acc[R][R];
+    product(acc, Q, K);
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+      int r = threadIdx.y + 16 * i;
+      float most = top[i];
+#pragma unroll
+      for (int x = 0; x < R; x++) {
+        acc[i][x] = score(s, b, h, t + r, j + threadIdx.x + 16 * x, acc[i][x]);
+        most = fmaxf(most, acc[i][x]);
+      }
+      most = rowMax(most);
+      float kept = most == -INFINITY ? 1 : expf(top[i] - most), part = 0;
+#pragma unroll
+      for (int x = 0; x < R; x++) {
+        float p = most == -INFINITY ? 0 : expf(acc[i][x] - most);
+        P[r * (TILE + 1) + threadIdx.x + 16 * x] = p;
+        part += p;
+      }
+      sum[i] = sum[i] * kept + rowSum(part);
+      top[i] = most;
+#pragma unroll
+      for (int c = 0; c < C; c++) o[i][c] *= kept;
+    }
+    __syncwarp(); // a row of P is of one half of a warp
+    accumulate<false>(o, P, V);
+  }
+#pragma unroll
+  for (int i = 0; i < R; i++) {
+    i64 r = t + threadIdx.y + 16 * i;
+    if (lse && threadIdx.x == 0 && r < s.queries) lse[(b * s.heads + h) * s.queries + r] = top[i] + logf(sum[i]);
+    float inverse = sum[i] > 0 ? 1 / sum[i] : 0;
+#pragma unroll
+    for (int c = 0; c < C; c++) o[i][c] *= inverse;
+  }
+  storeTile(out, b, h, t, s.queries, o);
+}
+
+// delta [batch, heads, queries] is dout·out of each row: a warp a row.
+extern "C" __global__ void attend_delta(float* delta, View dout, View out, i64 batch, i64 heads, i64 queries) {
+  i64 row = blockIdx.x * (i64)(blockDim.x >> 5) + (threadIdx.x >> 5);
+  if (row >= batch * heads * queries) return;
+  i64 i = row % queries, h = row / queries % heads, b = row / queries / heads;
+  float sum = 0;
+  for (int d = threadIdx.x & 31; d < HD; d += 32)
+    sum += load(dout.p, b * dout.seq + h * dout.head + i * dout.row + d, dout.format) * load(out.p, b * out.seq + h * out.head + i * out.row + d, out.format);
+  for (int m = 16; m; m >>= 1) sum += __shfl_xor_sync(~0u, sum, m);
+  if ((threadIdx.x & 31) == 0) delta[row] = sum;
+}
+
+// Probabilities P and the gradient of unscaled scores dS of a tile of queries t and keys j, from which dbias has its part.
+__device__ __forceinline__ void gradients(float* P, float* dS, const Scores& s, i64 b, i64 h, i64 t, i64 j, const float* Q, const float* K, const float* V,
+                                          const float* dO, const float* lse, const float* delta, float* dbias) {
+  float acc[R][R], dp[R][R];
+  product(acc, Q, K);
+  product(dp, dO, V);
+#pragma unroll
+  for (int i = 0; i < R; i++) {
+    i64 r = t + threadIdx.y + 16 * i, at = (b * s.heads + h) * s.queries + r;
+    float total = r < s.queries ? lse[at] : 0, less = r < s.queries ? delta[at] : 0;
+#pragma unroll
+    for (int x = 0; x < R; x++) {
+      i64 key = j + threadIdx.x + 16 * x;
+      float z = score(s, b, h, r, key, acc[i][x]), p = z == -INFINITY ? 0 : expf(z - total), ds = p * (dp[i][x] - less);
+      int place = (threadIdx.y + 16 * i) * (TILE + 1) + threadIdx.x + 16 * x;
+      if (P) P[place] = p;
+      dS[place] = ds * s.scale;
+      if (dbias && p > 0) dbias[(h * s.queries + r) * s.keys + key] += ds;
+    }
+  }
+}
+
+// A block a tile of queries, a head and a sequence, from first on. With dbias one sequence is in the grid.
+extern "C" __global__ void __launch_bounds__(256) attend_dq(Scores s, View dq, float* dbias, View dout, const float* lse, const float* delta, View q, View k, View v, i64 first) {
+  extern __shared__ float shared[];
+  float *Q = shared, *K = Q + TILE * LD, *V = K + TILE * LD, *dO = V + TILE * LD, *dS = dO + TILE * LD;
+  i64 t = blockIdx.x * (i64)TILE, h = blockIdx.y, b = first + blockIdx.z, kv = h / (s.heads / s.kvHeads);
+  loadTile(Q, q, b, h, t, s.queries);
+  loadTile(dO, dout, b, h, t, s.queries);
+  float acc[R][C] = {};
+  i64 last = min(t + TILE, s.queries) - 1, end = reach(s, b, last).end;
+  for (i64 j = reach(s, b, t).first / TILE * TILE; j < end; j += TILE) {
+    __syncthreads();
+    loadTile(K, k, b, kv, j, s.keys);
+    loadTile(V, v, b, kv, j, s.keys);
+    __syncthreads();
+    gradients(0, dS, s, b, h, t, j, Q, K, V, dO, lse, delta, dbias);
+    __syncwarp();
+    accumulate<false>(acc, dS, K);
+  }
+  storeTile(dq, b, h, t, s.queries, acc);
+}
+
+// A block a tile of keys, a KV head and a sequence: it goes through the queries of the group's heads.
+extern "C" __global__ void __launch_bounds__(256) attend_dkv(Scores s, View dk, View dv, View dout, const float* lse, const float* delta, View q, View k, View v) {
+  extern __shared__ float shared[];
+  float *Q = shared, *K = Q + TILE * LD, *V = K + TILE * LD, *dO = V + TILE * LD, *P = dO + TILE * LD, *dS = P + TILE * (TILE + 1);
+  i64 j = blockIdx.x * (i64)TILE, kv = blockIdx.y, b = blockIdx.z, group = s.heads / s.kvHeads;
+  loadTile(K, k, b, kv, j, s.keys);
+  loadTile(V, v, b, kv, j, s.keys);
+  float ak[R][C] = {}, av[R][C] = {};
+  for (i64 h = kv * group; h < (kv + 1) * group; h++)
+    for (i64 t = 0; t < s.queries; t += TILE) {
+      i64 last = min(t + TILE, s.queries) - 1;
+      if (reach(s, b, last).end <= j || reach(s, b, t).first >= j + TILE) continue;
+      __syncthreads();
+      loadTile(Q, q, b, h, t, s.queries);
+      loadTile(dO, dout, b, h, t, s.queries);
+      __syncthreads();
+      gradients(P, dS, s, b, h, t, j, Q, K, V, dO, lse, delta, 0);
+      __syncthreads();
+      accumulate<true>(av, P, dO);
+      accumulate<true>(ak, dS, Q);
+    }
+  storeTile(dk, b, kv, j, s.keys, ak);
+  storeTile(dv, b, kv, j, s.keys, av);
+}
+
+// Keys and values [sequences·tokens, heads·HD] become the rows from first on of each sequence's heads.
+extern "C" __global__ void store_kv(View keys, View values, View k, View v, i64 rows, i64 tokens, i64 heads, i64 first) {
+  EACH(i, rows * heads * HD) {
+    i64 d = i % HD, h = i / HD % heads, r = i / HD / heads, seq = r / tokens, t = first + r % tokens;
+    store(keys.p, seq * keys.seq + h * keys.head + t * keys.row + d, load(k.p, i, k.format), keys.format);
+    store(values.p, seq * values.seq + h * values.head + t * values.row + d, load(v.p, i, v.format), values.format);
+  }
+}

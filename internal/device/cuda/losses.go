@@ -1,0 +1,137 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"math"
+
+	"gqa/internal/cuda"
+	"gqa/internal/device"
+)
+
+// CrossEntropy implements device.Losses.
+func (d *Device) CrossEntropy(ce, logits device.Buffer, targets []int32, rows, vocab int) {
+	d.crossEntropy(ce, logits, targets, 0, 1, rows, vocab)
+}
+
+// CrossEntropyGradient implements device.Losses.
+func (d *Device) CrossEntropyGradient(ce, logits device.Buffer, targets []int32, scale float32, rows, vocab int) {
+	d.crossEntropy(ce, logits, targets, 1, scale, rows, vocab)
+}
+
+func (d *Device) crossEntropy(ce, logits device.Buffer, targets []int32, gradient uint64, scale float32, rows, vocab int) {
+	at := d.ids(targets[:rows])
+	defer d.Free(at)
+	d.rows(lossSource[logits.Format()], "cross_entropy", rows, vocab, addr(ce), addr(logits), addr(at), gradient, cuda.Float(scale), uint64(vocab))
+}
+
+// Argmax implements device.Losses. It waits.
+func (d *Device) Argmax(best []int32, logits device.Buffer, rows, vocab int) {
+	d.TopLogP(best, nil, logits, 1, rows, vocab, 1)
+}
+
+// Distill implements device.Losses.
+func (d *Device) Distill(ce, kl, logits device.Buffer, targets []int32, soft device.Soft, o device.Distillation, scale float32, rows, vocab int) {
+	at := d.ids(targets[:rows])
+	defer d.Free(at)
+	how := []uint64{cuda.Float(o.Weight), cuda.Float(o.Temperature), cuda.Float(scale), uint64(vocab)}
+	if !soft.Logits.None() {
+		d.rows(lossSource[logits.Format()], "distill", rows, vocab, append([]uint64{addr(ce), addr(kl), addr(logits), addr(soft.Logits), addr(at)}, how...)...)
+		return
+	}
+	n := rows * soft.K
+	ids, logP, kept := d.ids(soft.IDs[:n]), d.New(device.F32, n), d.New(device.F32, n)
+	if !d.stopped() {
+		cuda.Send(d.gpu, logP.Addr(), soft.LogP[:n])
+	}
+	d.rows(lossSource[logits.Format()], "distill_top", rows, vocab,
+		append([]uint64{addr(ce), addr(kl), addr(logits), addr(ids), addr(logP), addr(kept), uint64(soft.K), addr(at)}, how...)...)
+	for _, b := range []device.Buffer{ids, logP, kept} {
+		d.Free(b)
+	}
+}
+
+// TopLogP implements device.Losses. It waits.
+func (d *Device) TopLogP(ids []int32, logP []float32, logits device.Buffer, temperature float32, rows, vocab, k int) {
+	n := rows * k
+	if n == 0 {
+		return
+	}
+	which, p := d.New(device.F32, n), device.Buffer{}
+	defer d.Free(which)
+	if logP != nil {
+		p = d.New(device.F32, n)
+		defer d.Free(p)
+	}
+	d.rows(lossSource[logits.Format()], "top_log_p", rows, vocab, addr(which), addr(p), addr(logits), cuda.Float(temperature), uint64(vocab), uint64(k))
+	if d.stopped() {
+		return
+	}
+	err := cuda.Download(d.gpu, ids[:n], which.Addr())
+	if err == nil && logP != nil {
+		err = cuda.Download(d.gpu, logP[:n], p.Addr())
+	}
+	if err != nil {
+		d.fail(err)
+	}
+}
+
+// sums are places for the results of Sum, used in turn.
+type sums struct {
+	places device.Buffer
+	next   int
+}
+
+const (
+	sumPlaces = 1 << 12
+	sumParts  = 512
+)
+
+// Sum implements device.Losses.
+func (d *Device) Sum(terms ...device.Term) device.Number {
+	if d.sums.places.None() {
+		d.sums.places = d.New(device.F32, 2*sumPlaces)
+	}
+	place := d.sums.places.Addr() + uintptr(8*(d.sums.next%sumPlaces))
+	d.sums.next++
+	d.sum(place, terms)
+	return func() float64 {
+		x := []float64{math.NaN()}
+		if d.failed == nil {
+			if err := cuda.Download(d.gpu, x, place); err != nil {
+				d.fail(err)
+			}
+		}
+		return x[0]
+	}
+}
+
+// Total implements device.Losses.
+func (d *Device) Total(dst device.Buffer, scale float32, terms ...device.Term) {
+	place := d.New(device.F32, 2)
+	defer d.Free(place)
+	d.sum(place.Addr(), terms)
+	d.launch(lossSource[device.F32], "scaled_total", cuda.Grid{Threads: 1}, addr(dst), addr(place), cuda.Float(scale))
+}
+
+// sum writes a sum of terms, a number of 64 bits.
+func (d *Device) sum(to uintptr, terms []device.Term) {
+	part := d.New(device.F32, 2*sumParts)
+	defer d.Free(part)
+	if len(terms) == 0 && !d.stopped() {
+		d.gpu.Clear(to, 8)
+	}
+	for i, t := range terms {
+		squares, first := uint64(0), uint64(0)
+		if t.Squares {
+			squares = 1
+		}
+		if i == 0 {
+			first = 1
+		}
+		n := t.X.Len()
+		parts := min(max((n+4095)/4096, 1), sumParts)
+		d.launch(lossSource[t.X.Format()], "partial_sums", cuda.Grid{X: parts, Threads: 256}, addr(part), addr(t.X), squares, uint64(n))
+		d.launch(lossSource[device.F32], "add_sums", cuda.Grid{Threads: 256}, uint64(to), addr(part), uint64(parts), math.Float64bits(t.Weight), first)
+	}
+}

@@ -1,0 +1,20 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"fmt"
+
+	"gqa/internal/device"
+	"gqa/internal/units"
+)
+
+var _ device.Namer = (*Device)(nil)
+
+// Name implements device.Namer: GPU 0 (NVIDIA H200, 140 GiB).
+func (d *Device) Name() string {
+	return fmt.Sprintf("GPU %d (%s, %s)", d.gpu.Number, d.gpu.Name, units.Bytes(int64(d.gpu.Memory)))
+}
+
+// AllReduce has NCCL sum x over the one GPU of a communicator. The result is x, if NCCL works.
+func (d *Device) AllReduce(x []float32) ([]float32, error) { return d.gpu.AllReduce(x) }

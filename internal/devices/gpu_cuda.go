@@ -1,0 +1,19 @@
+//go:build cuda && linux
+
+package devices
+
+import (
+	"gqa/internal/device"
+	"gqa/internal/device/cuda"
+)
+
+// GPUs says whether this build uses GPUs.
+const GPUs = true
+
+func openGPU(n int, o Options) (device.Device, error) {
+	d, err := cuda.Open(n, cuda.Options(o))
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}

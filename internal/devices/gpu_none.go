@@ -1,0 +1,10 @@
+//go:build !cuda || !linux
+
+package devices
+
+import "gqa/internal/device"
+
+// GPUs says whether this build uses GPUs.
+const GPUs = false
+
+func openGPU(int, Options) (device.Device, error) { return nil, ErrBuild }

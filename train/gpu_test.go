@@ -1,0 +1,88 @@
+//go:build cuda && linux
+
+package train
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"testing"
+
+	"gqa/internal/cuda"
+	"gqa/internal/device"
+	"gqa/internal/devices"
+	"gqa/internal/golden"
+)
+
+// gpu returns the first GPU. Without one the test is skipped.
+func gpu(t *testing.T) device.Device {
+	t.Helper()
+	if n, err := cuda.Count(); err != nil || n == 0 {
+		t.Skipf("no GPU: %d found, %v", n, err)
+	}
+	d, err := devices.Open(devices.CUDA, devices.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// TestGoldenFamiliesOnGPU is TestGoldenFamilies, and what else has reference steps, on a GPU.
+func TestGoldenFamiliesOnGPU(t *testing.T) {
+	d := gpu(t)
+	for _, c := range golden.Cases(t) {
+		if !c.Has("train_loss") {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			arch, all := grouped(t, c.Dir, 2)
+			recipe := goldenRecipe(t, fmt.Sprintf("seq_len=%d", len(c.IDs[0])))
+			goldenSteps(t, d, c.Name, recipe, arch, all, c.IDs, c.Floats(t, "train_loss"), c.Floats(t, "grad_norm"))
+			if err := d.Err(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	t.Run("muon", func(t *testing.T) { goldenMuon(t, d) })
+}
+
+// A run on a GPU gives the same bits each time, also where it was interrupted, with a teacher and an average.
+func TestResumeOnGPU(t *testing.T) {
+	gpu(t)
+	recipe, whole := smallRun(t, "device=cuda", "distill.teacher=testdata/llama-g2", "distill.loss=mixed", "optimizer.average=0.9")
+	mustRun(t, recipe, whole)
+	o := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	if _, err := Run(interruptedAfter(t, &o, 3), recipe, o); !errors.Is(err, ErrInterrupted) {
+		t.Fatal(err)
+	}
+	o.Observe = nil
+	if _, err := Resume(t.Context(), o, nil); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "resumed on a GPU", o.Dir, whole.Dir)
+}
+
+// A run moves from the processor to a GPU and back, and its losses are those of a run that stays.
+func TestMoveToGPU(t *testing.T) {
+	gpu(t)
+	recipe, whole := smallRun(t)
+	mustRun(t, recipe, whole)
+	o := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	if _, err := Run(interruptedAfter(t, &o, 3), recipe, o); !errors.Is(err, ErrInterrupted) {
+		t.Fatal(err)
+	}
+	if _, err := Resume(interruptedAfter(t, &o, 5), o, []string{"device=cuda:0"}); !errors.Is(err, ErrInterrupted) {
+		t.Fatal(err)
+	}
+	o.Observe = nil
+	if _, err := Resume(t.Context(), o, []string{"device=cpu"}); err != nil {
+		t.Fatal(err)
+	}
+	moved, stayed := figures(t, o.Dir), figures(t, whole.Dir)
+	for i, want := range stayed {
+		if got := moved[i]; math.Abs(got.Loss-want.Loss) > goldenTolerance || math.Abs(got.GradNorm-want.GradNorm) > goldenTolerance*want.GradNorm {
+			t.Errorf("step %d: loss %v, gradient norm %v, want %v, %v", got.Step, got.Loss, got.GradNorm, want.Loss, want.GradNorm)
+		}
+	}
+}

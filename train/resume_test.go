@@ -252,7 +252,7 @@ func TestResumeDamaged(t *testing.T) {
 	}
 }
 
-// Without a good checkpoint a run is refused, and nothing is changed.
+// Without a good checkpoint the run is refused and nothing is changed.
 func TestResumeNoneGood(t *testing.T) {
 	run, whole := stopped(t, "keep=1")
 	for want, spoil := range spoilers(t, whole.Dir) { // of step 4 the other run has none
@@ -278,7 +278,7 @@ func TestResumeNoneGood(t *testing.T) {
 	}
 }
 
-// TestResumeStray: a folder that the run did not write does not count, and does not make prune remove those that it did.
+// TestResumeStray: a folder that the run did not write is not counted, and prune still removes those that it did write.
 func TestResumeStray(t *testing.T) {
 	run, whole := stopped(t, "keep=2")
 	for what, spoil := range map[string]func(stray string) error{
@@ -304,7 +304,7 @@ func TestResumeStray(t *testing.T) {
 	}
 }
 
-// Another run's checkpoint is not taken for the run's own.
+// Another run's checkpoint is not used.
 func TestResumeAnothersCheckpoint(t *testing.T) {
 	run, whole := stopped(t)
 	other, _ := stopped(t, "name=other", "seed=5")
@@ -445,7 +445,7 @@ func TestResumeEarlierVersion(t *testing.T) {
 	}
 }
 
-// What a run learns from holds from before its first checkpoint on.
+// The identity of a run's inputs is fixed before its first checkpoint.
 func TestResumeIdentity(t *testing.T) {
 	teacher := filepath.Join(t.TempDir(), "teacher")
 	if err := os.CopyFS(teacher, os.DirFS("testdata/llama-g2")); err != nil {
@@ -581,7 +581,7 @@ func TestResumeEdited(t *testing.T) {
 	}
 }
 
-// What a run began with is told by identity.json or by a checkpoint: without either it does not go on.
+// A run needs identity.json or a checkpoint to know what it started with. Without either it does not resume.
 func TestResumeIdentityDamaged(t *testing.T) {
 	run, whole := stopped(t)
 	for _, kept := range []bool{true, false} {
@@ -607,7 +607,7 @@ func TestResumeIdentityDamaged(t *testing.T) {
 	}
 }
 
-// A run that is told to stop before its first step makes none.
+// A run that is interrupted before its first step makes none.
 func TestInterruptedBeforeStep(t *testing.T) {
 	recipe, o := smallRun(t)
 	r := begun(t, recipe, o)
@@ -651,26 +651,26 @@ func TestStatusReadsOnly(t *testing.T) {
 	}
 }
 
-// told is a context that ends at its nth question.
-type told struct {
+// endsAfter is a context that ends at the nth call of Err.
+type endsAfter struct {
 	context.Context
 	n int
 }
 
-func (c *told) Err() error {
+func (c *endsAfter) Err() error {
 	if c.n--; c.n > 0 {
 		return nil
 	}
 	return context.Canceled
 }
 
-// A run that is told to stop during a step that has a validation makes it when it is resumed.
+// A run that is interrupted during a step with a validation makes it when it is resumed.
 func TestResumeValidates(t *testing.T) {
 	recipe, whole := smallRun(t)
 	mustRun(t, recipe, whole)
 	recipe, o := smallRun(t)
 	r := begun(t, recipe, o)
-	if err := r.loop(&told{t.Context(), 5}, o); !errors.Is(err, ErrInterrupted) || r.state.Step != 4 { // before each step, and before the validation
+	if err := r.loop(&endsAfter{t.Context(), 5}, o); !errors.Is(err, ErrInterrupted) || r.state.Step != 4 { // before each step, and before the validation
 		t.Fatalf("stopped after step %d: %v", r.state.Step, err)
 	}
 	if all := figures(t, o.Dir); all[3].ValidLoss != nil {
@@ -681,7 +681,7 @@ func TestResumeValidates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.loop(&told{t.Context(), 1}, caught); !errors.Is(err, ErrInterrupted) || figures(t, caught.Dir)[3].ValidLoss == nil {
+	if err := r.loop(&endsAfter{t.Context(), 1}, caught); !errors.Is(err, ErrInterrupted) || figures(t, caught.Dir)[3].ValidLoss == nil {
 		t.Fatalf("not caught up: %v", err)
 	}
 	for _, o := range []Options{o, caught} {

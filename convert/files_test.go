@@ -69,7 +69,8 @@ func names(t *testing.T, dir string) []string {
 	return list
 }
 
-// TestModules: what follows the transformer in a sentence-transformers model goes with it, and tells llama.cpp how to pool.
+// TestModules: what follows the transformer in a sentence-transformers model is copied, and determines llama.cpp's
+// pooling.
 func TestModules(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(golden.Named(t, "bert").Dir)); err != nil {
@@ -94,7 +95,7 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// TestSideFilesThroughLinks copies what links lead to, as a hub's cache is made of them, and passes over those that lead nowhere.
+// TestSideFilesThroughLinks follows links, which a hub's cache consists of, and skips broken ones.
 func TestSideFilesThroughLinks(t *testing.T) {
 	dir := model{config: llamaConfig}.write(t)
 	blob := filepath.Join(t.TempDir(), "blob")

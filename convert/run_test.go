@@ -218,7 +218,7 @@ func TestRandomDependsOnSeedAlone(t *testing.T) {
 	}
 }
 
-// TestInterrupted cancels before each step of the way, to the last: nothing may stay, and what was there must.
+// TestInterrupted cancels before each step up to the last: no new files may stay, and existing ones must.
 func TestInterrupted(t *testing.T) {
 	dir := model{config: llamaConfig, shard: 2000}.write(t)
 	plan := newPlan(t, dir, Options{Goal: Groups(2), Method: Mean})
@@ -256,7 +256,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestSourceChanges takes parts of the source away between plan and run.
+// TestSourceChanges removes parts of the source between plan and run.
 func TestSourceChanges(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(dir string) error
@@ -315,7 +315,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestPlanRunsTwice: a run leaves nothing in its plan, and takes no progress callbacks for granted.
+// TestPlanRunsTwice: a run leaves its plan unchanged, and progress callbacks are optional.
 func TestPlanRunsTwice(t *testing.T) {
 	dir, parent := model{config: gptjConfig}.write(t), t.TempDir()
 	for i, o := range []Options{

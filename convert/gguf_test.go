@@ -293,7 +293,7 @@ func TestGGUFPerLayer(t *testing.T) {
 		"requires the same number of KV heads in all layers, not [8 2]": {Goal: GroupsPerLayer(8, 2), Target: GGUF},
 		"groups-per-layer has 3 numbers, want 2, one for each layer":    {Goal: GroupsPerLayer(8, 2, 1)},
 		"has 3 for layer 1, want a divisor":                             {Goal: GroupsPerLayer(8, 3)},
-		"goes with method mean, first or random alone":                  {Goal: GroupsPerLayer(8, 2), Method: Align},
+		"requires method mean, first or random without grouping":        {Goal: GroupsPerLayer(8, 2), Method: Align},
 	} {
 		if o.Method == "" {
 			o.Method = Mean

@@ -81,7 +81,7 @@ func TestPoolWith(t *testing.T) {
 	for name, o := range map[string]Options{
 		"the name of another":     {Method: Mean, Pool: second},
 		"no name":                 {Pool: second},
-		"goes without":            {Method: "second", Pool: second, Grouping: Similar},
+		"cannot be combined":      {Method: "second", Pool: second, Grouping: Similar},
 		`method "second" is unkn`: {Method: "second"},
 	} {
 		err := o.withDefaults().checkChoices()

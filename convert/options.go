@@ -151,14 +151,14 @@ func (o Options) checkPositions(a *configs.Arch) error {
 
 // checkLayers returns an error for a merge if layers have their own numbers of KV heads, before or after it.
 func (o Options) checkLayers(a *configs.Arch) error {
-	const alone = "method mean, first or random alone"
+	const plain = "method mean, first or random without grouping similar or refine"
 	switch {
 	case !o.Merges():
 		return nil
 	case o.Goal.byLayer != nil:
-		return OptionError{Err: fmt.Errorf("%w goes with %s", errLayers, alone), LeaveOut: o.merging()}
+		return OptionError{Err: fmt.Errorf("%w requires %s", errLayers, plain), LeaveOut: o.merging()}
 	case a.LayerKVHeads != nil:
-		err := fmt.Errorf("the checkpoint's layers have KV heads of their own (%s), which goes with %s", list(a.LayerKVHeads), alone)
+		err := fmt.Errorf("the checkpoint's layers have different numbers of KV heads (%s), which requires %s", list(a.LayerKVHeads), plain)
 		return OptionError{Err: err, LeaveOut: o.merging()}
 	}
 	return nil
@@ -176,7 +176,7 @@ func (o Options) checkMerge() error {
 			Give:     []Setting{{OptionMethod, "align or calibrated"}, {OptionGrouping, string(Similar)}, {Option: OptionRefine}},
 		}
 	case o.Pool != nil && o.Merges():
-		return OptionError{Err: fmt.Errorf("method %s pools each weight by itself: it goes without grouping similar and refine", o.Method), LeaveOut: o.merging()}
+		return OptionError{Err: fmt.Errorf("method %s pools each weight by itself: it cannot be combined with grouping similar or refine", o.Method), LeaveOut: o.merging()}
 	case o.Refine > 0 && o.Calibration == nil:
 		return OptionError{
 			Err:  errors.New("refine fits attention to what it does with text like that which the model was trained on, and there is none"),

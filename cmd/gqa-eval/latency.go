@@ -74,7 +74,7 @@ func (l *latencyFlags) run(cmd *cobra.Command, args []string) error {
 // dtypes are the values of --dtype and --kv-dtype.
 var dtypes = map[string]checkpoints.DType{"f32": checkpoints.F32, "bf16": checkpoints.BF16, "f16": checkpoints.F16}
 
-// model loads the model, or makes one of the shape.
+// model loads the model, or creates one with the shape.
 func (l *latencyFlags) model(cmd *cobra.Command, args []string) (*eval.Model, error) {
 	o := eval.ModelOptions{Weights: dtypes[l.dtype], Cache: dtypes[l.kvDType]}
 	switch {

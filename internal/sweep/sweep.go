@@ -119,7 +119,7 @@ type DivergedError struct {
 
 // Error names the report and the points.
 func (e DivergedError) Error() string {
-	return fmt.Sprintf("%v: the report in %s goes without %s up-trained", train.ErrDiverged, e.Dir, strings.Join(e.Points, ", "))
+	return fmt.Sprintf("%v: the report in %s omits the up-trained %s", train.ErrDiverged, e.Dir, strings.Join(e.Points, ", "))
 }
 
 // Unwrap returns train.ErrDiverged.

@@ -310,7 +310,7 @@ func TestDiverged(t *testing.T) {
 	o, dir := tiny(t, "llama"), t.TempDir()
 	o.Groups, o.Recipe.Steps, o.Recipe.Optimizer.LR, o.Recipe.Optimizer.Clip = []int{2, 1}, 5, 1e30, 0
 	r, err := Run(t.Context(), dir, o, false, Watcher{})
-	wantError(t, "diverged", err, "goes without 2-mean, 1-mean up-trained")
+	wantError(t, "diverged", err, "omits the up-trained 2-mean, 1-mean")
 	if !errors.Is(err, train.ErrDiverged) {
 		t.Errorf("error %v, want train.ErrDiverged", err)
 	}

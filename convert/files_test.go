@@ -17,7 +17,8 @@ var lying = map[string]bool{
 	"README.md": false, "LICENSE": true, "USE_POLICY.md": true, "added_tokens.json": true, "spiece.model": true, "sentencepiece.bpe.model": true, "source.spm": true,
 }
 
-// behind are weights of any kind, what a trainer leaves, what is hidden, and what is written anew.
+// behind are files that are not copied: weights of any kind, a trainer's files, hidden files, and files that are written
+// anew.
 var behind = []string{
 	"config.json", "conversion.json", ".gitattributes", "other.safetensors", "other.safetensors.index.json", "pytorch_model.bin",
 	"pytorch_model.bin.index.json", "model.pt", "consolidated.00.pth", "last.ckpt", "tf_model.h5", "flax_model.msgpack", "model-q4.gguf",

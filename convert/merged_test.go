@@ -22,7 +22,7 @@ func sentence(n int) *calibrate.Data {
 	return d
 }
 
-// reported are configs whose heads have different invariances, with how many attention modules there are.
+// reported are configs whose heads have different invariances, with their numbers of attention modules.
 var reported = map[string]int{
 	llamaConfig: 2, neoxConfig: 2, gpt2Config: 2,
 	`{"model_type": "bloom", "vocab_size": 6, "hidden_size": 16, "n_layer": 2, "n_head": 8, "seq_length": 32}`: 2,
@@ -92,7 +92,7 @@ func TestMergedReport(t *testing.T) {
 	}
 }
 
-// checkOrder wants the groups of a stack whose layers share their position biases to be the same in all.
+// checkOrder checks that the groups of a stack whose layers share their position biases are the same in all layers.
 func checkOrder(t *testing.T, layers []Layer) {
 	t.Helper()
 	first := map[configs.Site]Layer{}

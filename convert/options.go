@@ -179,11 +179,11 @@ func (o Options) checkMerge() error {
 		return OptionError{Err: fmt.Errorf("method %s pools each weight by itself: it cannot be combined with grouping similar or refine", o.Method), LeaveOut: o.merging()}
 	case o.Refine > 0 && o.Calibration == nil:
 		return OptionError{
-			Err:  errors.New("refine fits attention to what it does with text like that which the model was trained on, and there is none"),
+			Err:  errors.New("refine fits attention on text like that which the model was trained on, and there is none"),
 			Give: []Setting{{OptionCalibration, "FILE"}},
 		}
 	case o.Method == Random && o.Merges():
-		return OptionError{Err: errors.New("method random uses none of the heads, so there is nothing for grouping similar or refine to go by; choose another method")}
+		return OptionError{Err: errors.New("method random uses none of the heads, so grouping similar and refine have nothing to compare; choose another method")}
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 	"gqa/internal/golden"
 )
 
-// TestAllGroupsIsACopy wants the weights' files byte for byte, sharded or not.
+// TestAllGroupsIsACopy checks that the weight files are copied byte for byte, sharded or not.
 func TestAllGroupsIsACopy(t *testing.T) {
 	for name, m := range map[string]model{
 		"one file": {config: gpt2Config, dtype: checkpoints.F16},
@@ -155,7 +155,7 @@ func TestShards(t *testing.T) {
 	}
 }
 
-// TestCarried wants what older releases saved beside the weights, and a tied head's copy, in the result as it was.
+// TestCarried: tensors that older releases saved beside the weights, and a tied head's copy, are unchanged in the result.
 func TestCarried(t *testing.T) {
 	var embedding bytes.Buffer
 	if err := writeNoise(checkpoints.Spec{Name: "transformer.wte.weight", DType: checkpoints.F32, Shape: []int{6, 16}}, &embedding); err != nil {
@@ -190,7 +190,7 @@ func TestCarried(t *testing.T) {
 	}
 }
 
-// TestTablesAreDropped: what config.json says is computed from it, in every family.
+// TestTablesAreDropped: tables that can be computed from config.json are, in every family.
 func TestTablesAreDropped(t *testing.T) {
 	for config, table := range map[string]string{llamaConfig: "model.layers.1.self_attn.rotary_emb.inv_freq", neoxConfig: "gpt_neox.rotary_emb.cos_cached", gpt2Config: "transformer.h.0.attn.causal_mask"} {
 		dir := model{config: config, extra: []checkpoints.Spec{{Name: table, DType: checkpoints.F32, Shape: []int{1, 1, 4, 4}}}}.write(t)
@@ -200,7 +200,7 @@ func TestTablesAreDropped(t *testing.T) {
 	}
 }
 
-// TestRandomDependsOnSeedAlone: not on how the tensors lie in files, nor on what else there is.
+// TestRandomDependsOnSeedAlone: neither on the order of tensors in files nor on other tensors.
 func TestRandomDependsOnSeedAlone(t *testing.T) {
 	const name = "model.layers.1.self_attn.v_proj.weight"
 	draw := func(m model, seed uint64) []float32 {

@@ -64,7 +64,7 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 			return err
 		}
 		if slices.ContainsFunc(m.Host(logits), notFinite) {
-			return errors.New("the model gives no finite numbers: its activations are too large for float32")
+			return errors.New("the model's logits are not finite: its activations are too large for float32")
 		}
 		next = append(next[:0], draw.next(m.Host(logits)))
 		if next[0] == o.Stop {

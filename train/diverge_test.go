@@ -143,7 +143,7 @@ func TestDivergedModel(t *testing.T) {
 	put(t, dir, "config.json", golden.Tiny["llama"])
 	recipe, o := smallRun(t, "model="+dir, "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)))
 	_, err := Run(t.Context(), recipe, o)
-	want := "before any weight has changed; the model itself gives no finite numbers"
+	want := "before any weight has changed; the numbers that the model itself gives are not finite"
 	if stop := stopOf(t, err); !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), want) || stop.Unfit != dir || stop.LR != 0 {
 		t.Errorf("error %v, want one with %q", err, want)
 	}

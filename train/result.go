@@ -32,7 +32,7 @@ func readResult(run string) (*result, error) {
 		return nil, nil
 	}
 	if err == nil && held.Files == nil {
-		err = errors.New(resultFile + " does not list what the run wrote")
+		err = errors.New(resultFile + " does not list the files of the result")
 	}
 	return &held, err
 }

@@ -315,7 +315,7 @@ func noneGood(dir string, bad []badCheckpoint) error {
 	for _, b := range bad {
 		all = append(all, fmt.Sprintf("step %d: %v", b.step, b.cause))
 	}
-	return fmt.Errorf("%s: no checkpoint of it is good (%s); put one back from a copy, or remove %s and resume, which begins again",
+	return fmt.Errorf("%s: none of its checkpoints is intact (%s); restore one from a copy, or remove %s and resume, which starts again",
 		dir, strings.Join(all, "; "), filepath.Join(dir, checkpointsDir))
 }
 

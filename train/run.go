@@ -328,7 +328,7 @@ func (r *run) diverged(step int, cause error) error {
 	}
 	if r.state.Step == 0 { // no learning rate has affected the weights
 		return StopError{
-			Err:   fmt.Errorf("%w in step 1: %w before any weight has changed; the model itself gives no finite numbers", ErrDiverged, cause),
+			Err:   fmt.Errorf("%w in step 1: %w before any weight has changed; the numbers that the model itself gives are not finite", ErrDiverged, cause),
 			Unfit: r.recipe.Model, Data: r.recipe.Data,
 		}
 	}

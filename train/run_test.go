@@ -207,7 +207,7 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// Of a run with an average the result is that, and so are its validations and its checkpoints' models.
+// In a run with an average, the average is the result, and is used in validations and in the checkpoints' models.
 func TestRunAverage(t *testing.T) {
 	recipe, o := smallRun(t, "optimizer.average=0.9", "optimizer.lr=1e-2")
 	s := mustRun(t, recipe, o)

@@ -60,7 +60,7 @@ func TestDistilledLoss(t *testing.T) {
 	}
 }
 
-// Weights that are not finite are named before anything is written, those of the teacher as the teacher's.
+// Weights that are not finite are reported before anything is written, and those of the teacher as the teacher's.
 func TestNotFiniteModels(t *testing.T) {
 	model, teacher := tinyFolder(t, "llama"), tinyFolder(t, "gpt2")
 	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)), "distill.teacher="+teacher)
@@ -80,7 +80,7 @@ func TestNotFiniteModels(t *testing.T) {
 	refused("model: " + filepath.Join(model, "model.safetensors") + `: tensor "model.norm.weight": +Inf at [3]`)
 }
 
-// A teacher whose predictions are too large is to blame, not the learning rate.
+// If a teacher's predictions are too large, the error blames the teacher, not the learning rate.
 func TestTeacherOverflows(t *testing.T) {
 	model, teacher := tinyFolder(t, "llama"), tinyFolder(t, "gpt2")
 	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)), "distill.teacher="+teacher)

@@ -38,7 +38,7 @@ func TestFlips(t *testing.T) {
 			r := run(t, ".", "gqa-train", "resume", dir)
 			r.clean(t)
 			switch {
-			case alone && (r.status != 1 || strings.Count(r.errOut, "no checkpoint of it is good (step 6: ") != 1):
+			case alone && (r.status != 1 || strings.Count(r.errOut, "none of its checkpoints is intact (step 6: ") != 1):
 				t.Errorf("bit %d of %s, no other checkpoint: status %d, %s", bit, name, r.status, r.errOut)
 			case alone:
 				if !maps.Equal(before, tree(t, dir)) {

@@ -86,7 +86,7 @@ func (l *latencyFlags) model(cmd *cobra.Command, args []string) (*eval.Model, er
 		return eval.RandomModel(cmd.Context(), s, l.groups, o)
 	case l.shape == "" && len(args) == 1:
 		if l.groups != 0 {
-			return nil, cli.Usagef("--groups goes with --shape; convert a model with gqa-convert --groups %d", l.groups)
+			return nil, cli.Usagef("--groups requires --shape; convert a model with gqa-convert --groups %d", l.groups)
 		}
 		return eval.LoadModel(cmd.Context(), args[0], o)
 	}

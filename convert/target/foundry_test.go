@@ -78,7 +78,7 @@ func TestFoundryOPT(t *testing.T) {
 	}
 }
 
-// sameLogits wants those of got equal to want's within 1e-5.
+// sameLogits checks that the logits of got equal want's within 1e-5.
 func sameLogits(t *testing.T, c *golden.Case, got, want *weights.Source) {
 	t.Helper()
 	if got.Arch.Family.Name != "mpt" || got.Arch.Unknown != nil {

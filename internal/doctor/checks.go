@@ -76,7 +76,7 @@ func allReduce(d reducer) (string, error) {
 	case err != nil:
 		return "", err
 	case !slices.Equal(sum, x):
-		return "", fmt.Errorf("a sum over one GPU is not what it has")
+		return "", fmt.Errorf("a sum over one GPU changed the values")
 	}
 	return fmt.Sprintf("%d numbers over one GPU", len(x)), nil
 }

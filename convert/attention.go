@@ -8,17 +8,17 @@ import (
 	"gqa/convert/merge"
 )
 
-// module is one attention module of the source: the stack and layer it is in and the roles of its weights.
+// module is one attention module of the source: its stack, its layer and the roles of its weights.
 type module struct {
 	site                     configs.Site
-	arch                     *configs.Arch // of the stack, as this module has its KV heads and positions
+	arch                     *configs.Arch // of the stack, with this module's KV heads and positions
 	prefix                   string        // of its weights' names
 	layer                    int
 	q, k, v, o, qNorm, kNorm configs.Role
-	table                    string // of position biases, which move with the heads: its name without prefix; empty: there is none
+	table                    string // the name, without prefix, of the table of position biases, which move with the heads; empty if there is none
 }
 
-// modulesOf lists the attention modules at a kind of site, in the order of a forward pass.
+// modulesOf lists the attention modules at a kind of site in the order of the forward pass.
 func modulesOf(a *configs.Arch, s configs.Site) (all []module) {
 	m := module{s, a, "", 0, configs.Q, configs.K, configs.V, configs.O, configs.QNorm, configs.KNorm, ""}
 	switch {
@@ -38,7 +38,8 @@ func modulesOf(a *configs.Arch, s configs.Site) (all []module) {
 	return all
 }
 
-// tableLayer returns the layer whose table of position biases the module reads; -1 if the whole stack has one.
+// tableLayer returns the layer whose table of position biases the module reads, or -1 if one table serves the whole
+// stack.
 func (m module) tableLayer() int {
 	if _, own := m.arch.Family.Layer[configs.Distances]; own {
 		return m.layer
@@ -46,7 +47,8 @@ func (m module) tableLayer() int {
 	return -1
 }
 
-// sharesTable reports whether all layers of the stack have one table of position biases, and so one order of heads.
+// sharesTable reports whether all layers of the stack share one table of position biases, and therefore one order of
+// heads.
 func (m module) sharesTable() bool { return m.table != "" && m.tableLayer() < 0 }
 
 // sameLayer reports whether two modules are in the same layer of the same stack.
@@ -57,7 +59,7 @@ func (m module) param(role configs.Role, bias bool) string {
 	return m.prefix + configs.ParamName(role, m.layer, bias)
 }
 
-// part points to where a merge.Attention holds a role's weight and bias.
+// part locates the weight and bias of a role in a merge.Attention.
 type part struct{ weight, bias *[]float32 }
 
 func (p part) of(bias bool) *[]float32 {
@@ -67,7 +69,7 @@ func (p part) of(bias bool) *[]float32 {
 	return p.weight
 }
 
-// parts returns what a merge changes. Norms are among them only where each head has weights of its own.
+// parts returns the parts that a merge changes. These include norms only if each head has its own norm weights.
 func (m module) parts(at *merge.Attention) map[configs.Role]part {
 	parts := map[configs.Role]part{
 		m.q: {&at.Q.W, &at.Q.Bias}, m.k: {&at.K.W, &at.K.Bias}, m.v: {&at.V.W, &at.V.Bias}, m.o: {&at.O.W, &at.O.Bias},
@@ -81,7 +83,7 @@ func (m module) parts(at *merge.Attention) map[configs.Role]part {
 	return parts
 }
 
-// read reads the module's attention out of the checkpoint.
+// read reads the module's attention from the checkpoint.
 func (m module) read(ctx context.Context, src *Source, params []configs.Param) (*merge.Attention, error) {
 	a := m.arch
 	at := &merge.Attention{Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim}
@@ -106,7 +108,7 @@ func (m module) read(ctx context.Context, src *Source, params []configs.Param) (
 	return at, nil
 }
 
-// weights returns what a merge changed, by the forward pass's names in its stack.
+// weights returns the weights that a merge changed, by their names in the forward pass of the stack.
 func (m module) weights(at *merge.Attention) calibrate.Weights {
 	all := calibrate.Weights{}
 	for role, part := range m.parts(at) {
@@ -119,13 +121,14 @@ func (m module) weights(at *merge.Attention) calibrate.Weights {
 	return all
 }
 
-// invariance returns the maps of a key head that its queries can undo, and those of a value head that the output can.
+// invariance returns the maps of a key head that its queries can undo, and the maps of a value head that the output can
+// undo.
 func (m module) invariance(a *configs.Arch, params []configs.Param) (key, value merge.Invariance) {
 	key, value = merge.AnyMap(a.HeadDim), merge.AnyMap(a.HeadDim)
 	if a.Position == configs.PositionRope {
 		key = merge.Rotary(a.HeadDim, 2*len(a.Rope.InvFreq()), a.RopeInterleaved)
 	}
-	if a.ClipQKV > 0 { // clips each dim for itself
+	if a.ClipQKV > 0 { // clips each dim separately
 		key, value = key.SignsOnly(), value.SignsOnly()
 	}
 	if a.Has(m.kNorm) {
@@ -134,8 +137,8 @@ func (m module) invariance(a *configs.Arch, params []configs.Param) (key, value 
 	return key, value
 }
 
-// normedKey returns what a norm of the keys leaves of their invariance: a root mean square has weights for each dim, a LayerNorm also
-// takes the mean of all.
+// normedKey returns the invariance that remains of keys after a norm: a root-mean-square norm has a weight for each dim,
+// and a LayerNorm also subtracts the mean over all.
 func (m module) normedKey(a *configs.Arch, key merge.Invariance, params []configs.Param) merge.Invariance {
 	if a.Norm == configs.RMSNorm {
 		return key.SignsOnly()
@@ -144,7 +147,7 @@ func (m module) normedKey(a *configs.Arch, key merge.Invariance, params []config
 	for _, p := range params {
 		biased = biased || p.Role == m.kNorm && p.Bias
 	}
-	// A bias that all heads share tells a key from its negative, as does a mean over several heads.
+	// A bias that all heads share distinguishes a key from its negative, as does a mean over several heads.
 	if a.NormDim(m.kNorm) != a.HeadDim || biased && !m.arch.OwnNorms(m.kNorm) {
 		return merge.NoMap(a.HeadDim)
 	}

@@ -11,7 +11,8 @@ import (
 	"gqa/convert/calibrate"
 )
 
-// TestRunStops soon after its context ends, whatever it is at, and leaves nothing. Each would take minutes.
+// TestRunStops soon after its context is canceled, at any stage, and leaves no files. Without cancellation each would
+// take minutes.
 func TestRunStops(t *testing.T) {
 	const config = `{"model_type": "llama", "vocab_size": 512, "hidden_size": 1024, "intermediate_size": 1024, "num_hidden_layers": %d,
 		"num_attention_heads": 64, "max_position_embeddings": 512}`

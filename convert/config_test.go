@@ -102,7 +102,8 @@ func oldFalcon(modelType, keys string) string {
 		"auto_map": {"AutoConfig": "configuration_RW.RWConfig"}, ` + keys + `}`
 }
 
-// TestGroupedConfig: a result's config.json says how its KV heads lie, so that it is opened as what was planned.
+// TestGroupedConfig: a result's config.json describes the layout of its KV heads, so that it opens as the planned
+// architecture.
 func TestGroupedConfig(t *testing.T) {
 	perHead := with(falconConfig, "multi_query", "false")
 	for _, c := range []struct {

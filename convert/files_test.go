@@ -17,7 +17,8 @@ var lying = map[string]bool{
 	"README.md": false, "LICENSE": true, "USE_POLICY.md": true, "added_tokens.json": true, "spiece.model": true, "sentencepiece.bpe.model": true, "source.spm": true,
 }
 
-// behind are weights of any kind, what a trainer leaves, what is hidden, and what is written anew.
+// behind are files that are not copied: weights of any kind, a trainer's files, hidden files, and files that are written
+// anew.
 var behind = []string{
 	"config.json", "conversion.json", ".gitattributes", "other.safetensors", "other.safetensors.index.json", "pytorch_model.bin",
 	"pytorch_model.bin.index.json", "model.pt", "consolidated.00.pth", "last.ckpt", "tf_model.h5", "flax_model.msgpack", "model-q4.gguf",
@@ -69,7 +70,8 @@ func names(t *testing.T, dir string) []string {
 	return list
 }
 
-// TestModules: what follows the transformer in a sentence-transformers model goes with it, and tells llama.cpp how to pool.
+// TestModules: what follows the transformer in a sentence-transformers model is copied, and determines llama.cpp's
+// pooling.
 func TestModules(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(golden.Named(t, "bert").Dir)); err != nil {
@@ -94,7 +96,7 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// TestSideFilesThroughLinks copies what links lead to, as a hub's cache is made of them, and passes over those that lead nowhere.
+// TestSideFilesThroughLinks follows links, which a hub's cache consists of, and skips broken ones.
 func TestSideFilesThroughLinks(t *testing.T) {
 	dir := model{config: llamaConfig}.write(t)
 	blob := filepath.Join(t.TempDir(), "blob")

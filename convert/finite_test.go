@@ -45,7 +45,7 @@ func logged(t *testing.T, f func()) string {
 	return out.String()
 }
 
-// TestNotFiniteIsRefused: what is computed with must be finite, and is named. Nothing stays.
+// TestNotFiniteIsRefused: tensors used in a computation must be finite; the error names them, and no files remain.
 func TestNotFiniteIsRefused(t *testing.T) {
 	text := &calibrate.Data{IDs: []int32{0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5}, Tokens: 12}
 	for _, at := range []string{keys, output} {
@@ -79,7 +79,7 @@ func TestNotFiniteIsRefused(t *testing.T) {
 	}
 }
 
-// TestNotFiniteIsCopied: what is not computed with is copied bit for bit, with one warning. A buffer is carried without one.
+// TestNotFiniteIsCopied: other tensors are copied bit for bit, with one warning. A buffer is copied without a warning.
 func TestNotFiniteIsCopied(t *testing.T) {
 	const mask = "model.layers.0.self_attn.rotary_emb.inv_freq"
 	inf := binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(math.Inf(-1))))
@@ -90,27 +90,27 @@ func TestNotFiniteIsCopied(t *testing.T) {
 			dir := m.write(t)
 			parent := t.TempDir()
 			out := filepath.Join(parent, "out")
-			told := logged(t, func() {
+			warned := logged(t, func() {
 				if _, err := newPlan(t, dir, Options{Goal: Groups(2), Method: method, Target: target}).Run(t.Context(), out, RunOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			})
-			if strings.Count(told, "\n") != 1 || !strings.Contains(told, `tensors=1 first=`+output+` value="NaN at [2, 5]"`) {
-				t.Errorf("%s, %s: logged %q", target, method, told)
+			if strings.Count(warned, "\n") != 1 || !strings.Contains(warned, `tensors=1 first=`+output+` value="NaN at [2, 5]"`) {
+				t.Errorf("%s, %s: logged %q", target, method, warned)
 			}
 			if target != GGUF && raw(t, golden.Open(t, out), output) != raw(t, golden.Open(t, dir), output) {
 				t.Errorf("%s, %s: %s changed", target, method, output)
 			}
 			delete(m.data, output)
 			dir = m.write(t)
-			if told := logged(t, func() { convertTo(t, dir, Options{Goal: Groups(2), Method: method}) }); told != "" {
-				t.Errorf("%s: a finite model: logged %q", method, told)
+			if warned := logged(t, func() { convertTo(t, dir, Options{Goal: Groups(2), Method: method}) }); warned != "" {
+				t.Errorf("%s: a finite model: logged %q", method, warned)
 			}
 		}
 	}
 }
 
-// TestNotFiniteNeighbour: in a neighbour's class all is computed.
+// TestNotFiniteNeighbour: in a neighbour's class all tensors are computed.
 func TestNotFiniteNeighbour(t *testing.T) {
 	const name = "gpt_neox.layers.1.attention.dense.weight"
 	dir := model{config: neoxConfig, data: map[string][]byte{name: poisoned(math.NaN())}}.write(t)
@@ -124,7 +124,7 @@ func TestNotFiniteNeighbour(t *testing.T) {
 	wantEmpty(t, parent)
 }
 
-// TestOverflow: finite weights whose sums or roundings are not are an error, not infinities.
+// TestOverflow: finite weights whose sums or roundings overflow are an error.
 func TestOverflow(t *testing.T) {
 	for name, c := range map[string]struct {
 		x    float64 // among ones; in each head at the same place
@@ -175,8 +175,8 @@ func someText() *calibrate.Data {
 	return text
 }
 
-// TestActivationsOverflow: weights that are finite, but whose products are not, are an error that says where. Weights alone may
-// still be compared.
+// TestActivationsOverflow: finite weights whose products overflow are an error that names the place. Comparing by weights
+// alone still works.
 func TestActivationsOverflow(t *testing.T) {
 	const values = "model.layers.1.self_attn.v_proj.weight"
 	dir := model{config: llamaConfig, data: map[string][]byte{values: constant(1e20), output: constant(1e20)}}.write(t)
@@ -194,7 +194,7 @@ func TestActivationsOverflow(t *testing.T) {
 	}
 }
 
-// TestSilentLayer: an attention that gives nothing is fitted without a division by nothing, and its figures are numbers.
+// TestSilentLayer: fitting an attention whose output is zero does not divide by zero, and its figures are finite.
 func TestSilentLayer(t *testing.T) {
 	const silent = "model.layers.0.self_attn.o_proj.weight"
 	dir := model{config: strings.Replace(llamaConfig, `, "attention_bias": true`, "", 1), data: map[string][]byte{silent: constant(0)}}.write(t)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestFoundryConfig: what llm-foundry's classes must read, key by key, as MPTConfig and MPTBlock take them.
+// TestFoundryConfig compares, key by key, with what llm-foundry's MPTConfig and MPTBlock read.
 func TestFoundryConfig(t *testing.T) {
 	type object = map[string]any
 	const sizes = `"vocab_size": 6, "d_model": 16, "n_layers": 2, "n_heads": 8, "max_seq_len": 8`

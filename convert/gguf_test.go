@@ -55,7 +55,7 @@ var ggufParts = map[string][]string{
 	"attn_q_norm": {"q_norm"}, "attn_k_norm": {"k_norm"}, "post_attention_norm": {"attn_out_norm"}, "post_ffw_norm": {"mlp_out_norm"},
 }
 
-// expected puts together what a tensor of the file should hold, from the weights of the family's own tensors.
+// expected assembles the expected values of a tensor of the file from the weights of the family's own tensors.
 func expected(a *configs.Arch, all map[string][]float32, name string) []float32 {
 	name, encoder := strings.CutPrefix(strings.TrimPrefix(name, "dec."), "enc.")
 	words := strings.Split(name, ".")
@@ -279,7 +279,7 @@ func TestGGUFEncoders(t *testing.T) {
 	}
 }
 
-// TestGGUFPerLayer: llama.cpp's deci holds what its llama does not; other architectures are refused.
+// TestGGUFPerLayer: llama.cpp's deci supports what its llama does not; other architectures are an error.
 func TestGGUFPerLayer(t *testing.T) {
 	plain := strings.Replace(llamaConfig, `, "attention_bias": true`, "", 1)
 	f := toGGUF(t, model{config: plain}.write(t), Options{Goal: GroupsPerLayer(8, 2)})
@@ -293,7 +293,7 @@ func TestGGUFPerLayer(t *testing.T) {
 		"requires the same number of KV heads in all layers, not [8 2]": {Goal: GroupsPerLayer(8, 2), Target: GGUF},
 		"groups-per-layer has 3 numbers, want 2, one for each layer":    {Goal: GroupsPerLayer(8, 2, 1)},
 		"has 3 for layer 1, want a divisor":                             {Goal: GroupsPerLayer(8, 3)},
-		"goes with method mean, first or random alone":                  {Goal: GroupsPerLayer(8, 2), Method: Align},
+		"requires method mean, first or random without grouping":        {Goal: GroupsPerLayer(8, 2), Method: Align},
 	} {
 		if o.Method == "" {
 			o.Method = Mean

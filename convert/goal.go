@@ -8,21 +8,21 @@ import (
 	"gqa/configs"
 )
 
-// Goal says what the attention of a checkpoint is converted to: a number of KV heads for every converted site ([Groups]), or one
-// for each layer ([GroupsPerLayer]). The zero Goal is no goal.
+// Goal is the number of KV heads that the attention of a checkpoint is converted to: one number for every converted site
+// ([Groups]), or one for each layer ([GroupsPerLayer]). The zero Goal is not valid.
 type Goal struct {
 	groups  int
 	byLayer []int
 }
 
-// Groups is the goal of n KV heads at every converted site. n must divide the KV heads of the source.
+// Groups returns the goal of n KV heads at every converted site. n must divide the KV heads of the source.
 func Groups(n int) Goal { return Goal{groups: n} }
 
-// GroupsPerLayer is the goal of heads[i] KV heads in layer i. Each must divide the KV heads that the layer has. It is for models
-// with one kind of attention.
+// GroupsPerLayer returns the goal of heads[i] KV heads in layer i. Each number must divide the layer's current number of
+// KV heads. It is for models with one kind of attention.
 func GroupsPerLayer(heads ...int) Goal { return Goal{byLayer: slices.Clone(heads)} }
 
-// Groups returns the number of KV heads; where layers differ, the largest.
+// Groups returns the number of KV heads; if layers differ, the largest.
 func (g Goal) Groups() int {
 	if len(g.byLayer) > 0 {
 		return slices.Max(g.byLayer)
@@ -30,10 +30,10 @@ func (g Goal) Groups() int {
 	return g.groups
 }
 
-// PerLayer returns the number of KV heads of each layer; nil if it is the same in all.
+// PerLayer returns the number of KV heads of each layer, or nil if all layers have the same.
 func (g Goal) PerLayer() []int { return slices.Clone(g.byLayer) }
 
-// String returns the numbers as a command line takes them: 4, or 8,4,2.
+// String returns the numbers in command-line form: 4, or 8,4,2.
 func (g Goal) String() string {
 	if g.byLayer != nil {
 		return list(g.byLayer)
@@ -49,7 +49,7 @@ func (g Goal) arch(a *configs.Arch, sites []configs.Site) *configs.Arch {
 	return a.WithKVHeads(g.groups, sites...)
 }
 
-// check returns the error that wraps ErrGroups if a cannot have the goal's KV heads.
+// check returns an error that wraps ErrGroups if a cannot have the goal's KV heads.
 func (g Goal) check(a *configs.Arch, sites []configs.Site) error {
 	if g.byLayer != nil {
 		return g.checkLayers(a)
@@ -68,7 +68,7 @@ func (g Goal) check(a *configs.Arch, sites []configs.Site) error {
 	return fmt.Errorf("%w is %d, want a divisor of the checkpoint's %s (%d heads): one of %v", ErrGroups, g.groups, kvHeadsText(a, sites), a.Heads, legal)
 }
 
-// errLayers is ErrGroups about the KV heads of each layer.
+// errLayers is ErrGroups for the option that sets the KV heads of each layer.
 var errLayers = fmt.Errorf("%w-per-layer", ErrGroups)
 
 func (g Goal) checkLayers(a *configs.Arch) error {
@@ -86,7 +86,7 @@ func (g Goal) checkLayers(a *configs.Arch) error {
 	return nil
 }
 
-// kvHeadsText names the KV heads that a has at the sites: 8 KV heads and 4 at encoder_self.
+// kvHeadsText describes the KV heads of a at the sites: 8 KV heads and 4 at encoder_self.
 func kvHeadsText(a *configs.Arch, sites []configs.Site) string {
 	text := fmt.Sprintf("%d KV heads", a.SiteKVHeads(sites[0]))
 	for _, s := range sites[1:] {
@@ -97,12 +97,12 @@ func kvHeadsText(a *configs.Arch, sites []configs.Site) string {
 	return text
 }
 
-// list returns numbers with commas between, as a command line takes them.
+// list returns numbers separated by commas, in command-line form.
 func list(numbers []int) string {
 	return strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", ","), "[]")
 }
 
-// divisors lists the divisors of n in rising order.
+// divisors lists the divisors of n in increasing order.
 func divisors(n int) (all []int) {
 	for d := 1; d <= n; d++ {
 		if n%d == 0 {

@@ -39,7 +39,7 @@ func TestGoal(t *testing.T) {
 	}
 }
 
-// TestOptionErrors: errors name the options that are in the way, and those that would do.
+// TestOptionErrors: errors name the options that conflict, and those that would resolve the conflict.
 func TestOptionErrors(t *testing.T) {
 	plain := model{config: llamaConfig}.write(t)
 	alibi := model{config: with(with(falconConfig, "multi_query", "false"), "alibi", "true")}.write(t)

@@ -32,7 +32,7 @@ func with(config, key, value string) string {
 	return strings.Replace(config, "{", `{"`+key+`": `+value+`, `, 1)
 }
 
-// model is a checkpoint to be written: random weights, but where data says otherwise.
+// model describes a checkpoint to write: random weights, except as data specifies.
 type model struct {
 	config string
 	dtype  checkpoints.DType  // F32 if none is given

@@ -10,25 +10,26 @@ import (
 	"gqa/internal/weights"
 )
 
-// Inspection describes a checkpoint and the conversions that are possible.
+// Inspection describes a checkpoint and its possible conversions.
 type Inspection struct {
 	Family          string       `json:"family"`
 	Layers          int          `json:"layers"`
 	Dim             int          `json:"dim"`
 	Heads           int          `json:"heads"`
-	KVHeads         int          `json:"kv_heads"` // the most of a layer's, where they differ
+	KVHeads         int          `json:"kv_heads"` // if layers differ, the largest number
 	KVHeadsPerLayer []int        `json:"kv_heads_per_layer,omitempty"`
 	HeadDim         int          `json:"head_dim"`
 	Vocab           int          `json:"vocab"`
 	Context         int          `json:"context"`
 	Parameters      int64        `json:"parameters"`
-	DType           string       `json:"dtype"` // of the KV cache: that of the keys' weights
+	DType           string       `json:"dtype"` // of the KV cache, which is that of the key weights
 	Layout          string       `json:"layout"`
 	Targets         []TargetInfo `json:"ways_out"`
 	Sites           []SiteHeads  `json:"sites"` // the kinds of attention
 	Rows            []Row        `json:"groups"`
-	NotFloat        string       `json:"not_float,omitempty"` // a key or value weight that is of no float dtype, so that nothing can be converted
-	// NotFinite and Unread are of InspectValues: tensors that hold NaN or infinities, and bytes that were too many to be read.
+	NotFloat        string       `json:"not_float,omitempty"` // a key or value weight without a float dtype, because of which nothing can be converted
+	// NotFinite and Unread are set by InspectValues: tensors that hold NaN or infinities, and the number of bytes that
+	// were not read because there were too many.
 	NotFinite []BadValue `json:"not_finite,omitempty"`
 	Unread    int64      `json:"values_unread_bytes,omitempty"`
 }
@@ -38,23 +39,24 @@ type SiteHeads struct {
 	Site      configs.Site `json:"site"`
 	Layers    int          `json:"layers"`
 	KVHeads   int          `json:"kv_heads"`
-	Converted bool         `json:"converted"` // by a conversion of the sites that were asked for
+	Converted bool         `json:"converted"` // by a conversion of the requested sites
 }
 
 // Row describes the conversion to one legal group count.
 type Row struct {
-	Groups               int   `json:"groups"` // the most of a layer's, where they differ
+	Groups               int   `json:"groups"` // if layers differ, the largest number
 	GroupsPerLayer       []int `json:"groups_per_layer,omitempty"`
-	KVBytesPerToken      int64 `json:"kv_bytes_per_token"`                 // 0: nothing is decoded
-	CrossKVBytesPerToken int64 `json:"cross_kv_bytes_per_token,omitempty"` // beside those, of each token that an encoder reads
-	// KVBytesAtContext is for one sequence as long as the model was trained on, and, of an encoder-decoder, a source as long.
+	KVBytesPerToken      int64 `json:"kv_bytes_per_token"`                 // 0 if nothing is decoded
+	CrossKVBytesPerToken int64 `json:"cross_kv_bytes_per_token,omitempty"` // in addition, for each token that an encoder reads
+	// KVBytesAtContext is for one sequence of the length that the model was trained on and, for an encoder-decoder, a
+	// source of the same length.
 	KVBytesAtContext  int64 `json:"kv_bytes_at_context"`
-	KVProjections     int64 `json:"kv_projection_parameters"` // of all sites: one multiplication and addition each per token
+	KVProjections     int64 `json:"kv_projection_parameters"` // of all sites: one multiplication and addition per parameter and token
 	Parameters        int64 `json:"parameters"`
-	TensorParallelism []int `json:"tensor_parallel"` // how many devices can split the KV heads evenly
+	TensorParallelism []int `json:"tensor_parallel"` // numbers of devices that can split the KV heads evenly
 }
 
-// Inspect describes src and each group count that its sites could be converted to.
+// Inspect describes src and each group count that its sites can be converted to.
 func Inspect(src *Source, sites Sites) (*Inspection, error) {
 	a, chosen := src.Arch, sites.of(src.Arch)
 	dtype, err := target.KeyDType(src)
@@ -76,8 +78,8 @@ func Inspect(src *Source, sites Sites) (*Inspection, error) {
 	return in, err
 }
 
-// inspectRows describes a conversion to each legal group count, the largest first; before them, one that leaves layers with KV
-// heads of their own as they are.
+// inspectRows describes a conversion to each legal group count, the largest first. If layers have their own numbers of KV
+// heads, a row that leaves these as they are comes first.
 func inspectRows(a *configs.Arch, chosen []configs.Site, elementSize int) (rows []Row, err error) {
 	legal := a.LegalGroups(chosen...)
 	slices.Reverse(legal)
@@ -130,7 +132,8 @@ func inspectGroups(a *configs.Arch, groups, elementSize int) (Row, error) {
 	return r, err
 }
 
-// notFloat names the first weight of keys or values that is of no float dtype, as fp8 and int8 are; empty if there is none.
+// notFloat returns the name of the first key or value weight without a float dtype, for example fp8 or int8; empty if
+// there is none.
 func notFloat(src *Source) (tensor string, err error) {
 	params, err := src.Arch.Params()
 	for _, p := range params {
@@ -144,12 +147,12 @@ func notFloat(src *Source) (tensor string, err error) {
 // BadValue is a tensor that holds NaN or an infinity.
 type BadValue struct {
 	Tensor string `json:"tensor"`
-	Index  []int  `json:"index"` // of the first
+	Index  []int  `json:"index"` // of the first such element
 	Value  string `json:"value"`
 }
 
-// InspectValues reads the weights and lists the tensors that hold NaN or infinities; more than limit bytes are not read, and
-// said to be unread. progress is told of the bytes as they are read.
+// InspectValues reads the weights and lists the tensors that hold NaN or infinities. It reads at most limit bytes and
+// reports the rest as unread. progress is called with the number of bytes as they are read.
 func (in *Inspection) InspectValues(ctx context.Context, src *Source, limit int64, progress func(bytes int64)) error {
 	if in.Unread = src.OwnBytes(); in.Unread > limit {
 		return nil

@@ -21,13 +21,13 @@ type Layer struct {
 	// Readout and Fit describe how the layer was fitted to the original's output; nil if it was not.
 	Readout *LayerFit `json:"readout,omitempty"`
 	Fit     *LayerFit `json:"refine,omitempty"`
-	// States describes a refinement of all layers at once: relative squared errors of the states that the layer leaves, on
-	// held-out text. It is nil for an encoder before a decoder, whose error shows in the decoder's layers.
+	// States describes a refinement of all layers at once: relative squared errors of the layer's output states, on
+	// held-out text. It is nil for an encoder before a decoder, because its error appears in the decoder's layers.
 	States *LayerFit `json:"states,omitempty"`
 }
 
-// LayerFit describes how a layer's attention was fitted to what it should give: relative squared errors of its output, for the
-// readout (o by least squares) on the calibration text, for a refinement on the part of it that is held out.
+// LayerFit describes how a layer's attention was fitted to its target: relative squared errors of its output, for the
+// readout (o by least squares) on the calibration text, for a refinement on the held-out part of it.
 type LayerFit struct {
 	Before float64 `json:"error_before"`
 	After  float64 `json:"error_after"`
@@ -42,7 +42,7 @@ type MergedGroup struct {
 	V       MergedFit `json:"v"`
 }
 
-// MergedFit says how well the shared head stands for its members; see merge.Fit.
+// MergedFit measures how well the shared head represents its members; see merge.Fit.
 type MergedFit struct {
 	Cosine float64 `json:"cosine"`
 	Energy float64 `json:"energy_kept"`
@@ -50,8 +50,9 @@ type MergedFit struct {
 	Error  float64 `json:"error"`
 }
 
-// MergeWork returns how many steps a run reports at most before anything is written: attention modules that are merged, those that
-// are looked at before, where several must have one order of heads, and the steps that fit all of them together.
+// MergeWork returns the maximum number of steps that a run reports before it writes anything: the attention modules that
+// are merged, those that are examined first because several must have one order of heads, and the steps of fitting all of
+// them together.
 func (p *Plan) MergeWork() int {
 	n := p.Refine
 	if !p.fitsTogether() {
@@ -69,7 +70,7 @@ func (p *Plan) MergeWork() int {
 // refineBytes is the largest size of a model, in f32, for which BySize fits all layers at once.
 const refineBytes = 1 << 30
 
-// fitsTogether reports whether all layers are refined at once; else it is one after the other.
+// fitsTogether reports whether all layers are refined at once rather than one after the other.
 func (p *Plan) fitsTogether() bool {
 	if p.Refine == 0 || len(p.modules) == 0 {
 		return false
@@ -78,7 +79,7 @@ func (p *Plan) fitsTogether() bool {
 	return p.RefineBy == ByModel || p.RefineBy == BySize && err == nil && 4*n <= refineBytes
 }
 
-// mergedModules lists the attention modules of a that a merge computes, in the order of a forward pass.
+// mergedModules lists the attention modules of a that a merge computes, in the order of the forward pass.
 func (o Options) mergedModules(a *configs.Arch, sites []configs.Site) (all []module) {
 	if !o.Merges() {
 		return nil
@@ -88,13 +89,13 @@ func (o Options) mergedModules(a *configs.Arch, sites []configs.Site) (all []mod
 			all = append(all, modulesOf(a, s)...)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b module) int { // an encoder's first, self-attention before cross-attention
+	slices.SortStableFunc(all, func(a, b module) int { // encoder first, self-attention before cross-attention
 		return cmp.Or(strings.Compare(b.prefix, a.prefix), a.layer-b.layer)
 	})
 	return all
 }
 
-// ordered reports whether the module's order of heads is to be chosen, and must be that of all layers of its stack.
+// ordered reports whether the module's order of heads must be chosen, and must be the same in all layers of its stack.
 func (p *Plan) ordered(m module) bool { return p.Grouping == Similar && m.sharesTable() }
 
 // keep stores a module's weights.
@@ -110,7 +111,7 @@ func (r *run) keep(m module, changed calibrate.Weights) error {
 	return nil
 }
 
-// report describes what became of each group.
+// report describes the result for each group.
 func report(groups []merge.Group) []MergedGroup {
 	fit := func(f merge.Fit) MergedFit { return MergedFit(f) }
 	all := make([]MergedGroup, len(groups))

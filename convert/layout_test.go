@@ -9,7 +9,7 @@ import (
 // heads, of two dims each, in a model of 16 dims: the sizes of the configs in this package's tests.
 const heads, headDim, dim = 8, 2, 16
 
-// place says where an element lies: part 0, 1, 2 is q, k, v; head, dim of the head and input; -1 is nowhere.
+// place is the location of an element: part 0, 1, 2 is q, k, v; head, dim of the head and input; -1 is nowhere.
 type place func(kvHeads, part, head, d, in int) int
 
 // separate places one of k_proj or v_proj, given as part; perHead and blocks a fused tensor; columns one that is stored

@@ -22,7 +22,7 @@ func sentence(n int) *calibrate.Data {
 	return d
 }
 
-// reported are configs whose heads have different invariances, with how many attention modules there are.
+// reported are configs whose heads have different invariances, with their numbers of attention modules.
 var reported = map[string]int{
 	llamaConfig: 2, neoxConfig: 2, gpt2Config: 2,
 	`{"model_type": "bloom", "vocab_size": 6, "hidden_size": 16, "n_layer": 2, "n_head": 8, "seq_length": 32}`: 2,
@@ -34,8 +34,8 @@ var reported = map[string]int{
 	`{"model_type": "umt5", "vocab_size": 6, "d_model": 16, "d_kv": 2, "d_ff": 5, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 8}`: 5,
 }
 
-// TestMergedReport converts by every method that merges and reads conversion.json: every head is in one group of each layer, figures
-// are in their ranges, and what was asked is said.
+// TestMergedReport converts by every method that merges and reads conversion.json: every head is in one group of each
+// layer, figures are in range, and the options are recorded.
 func TestMergedReport(t *testing.T) {
 	for config, modules := range reported {
 		dir := model{config: config}.write(t)
@@ -77,11 +77,11 @@ func TestMergedReport(t *testing.T) {
 				t.Errorf("%s, %s: summary %+v", s.Family, o.Method, s)
 			}
 			if steps < modules || steps > p.MergeWork() {
-				t.Errorf("%s, %s: told of %d steps of %d", s.Family, o.Method, steps, p.MergeWork())
+				t.Errorf("%s, %s: %d steps reported of %d", s.Family, o.Method, steps, p.MergeWork())
 			}
 			for _, l := range s.Layers {
 				checkLayer(t, o, l, o.Refine > 0 && !p.fitsTogether())
-				if told := p.fitsTogether() && !(l.Site == configs.EncoderSelf && len(src.Arch.Sites()) > 1); (l.States != nil) != told {
+				if want := p.fitsTogether() && !(l.Site == configs.EncoderSelf && len(src.Arch.Sites()) > 1); (l.States != nil) != want {
 					t.Errorf("%s, %s: layer %d of %s: states %+v", s.Family, o.Method, l.Layer, l.Site, l.States)
 				}
 			}
@@ -92,7 +92,7 @@ func TestMergedReport(t *testing.T) {
 	}
 }
 
-// checkOrder wants the groups of a stack whose layers share their position biases to be the same in all.
+// checkOrder checks that the groups of a stack whose layers share their position biases are the same in all layers.
 func checkOrder(t *testing.T, layers []Layer) {
 	t.Helper()
 	first := map[configs.Site]Layer{}
@@ -135,7 +135,7 @@ func checkLayer(t *testing.T, o Options, l Layer, alone bool) {
 	}
 }
 
-// TestMergeOfAllHeads: with as many groups as heads there is nothing to merge, whatever is asked.
+// TestMergeOfAllHeads: with as many groups as heads there is nothing to merge, whatever the options.
 func TestMergeOfAllHeads(t *testing.T) {
 	dir := model{config: llamaConfig}.write(t)
 	src := golden.Open(t, dir)

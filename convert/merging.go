@@ -12,19 +12,19 @@ import (
 	"gqa/convert/merge"
 )
 
-// merging is the merge of a run.
+// merging is the state of a run's merge.
 type merging struct {
 	*run
 	params []configs.Param
-	walk   *calibrate.Walk   // nil: there is no text
-	whole  bool              // whether all modules are fitted at once in the end
-	layer  calibrate.Weights // merged already of the layer in work
-	// all are the modules' weights, and tables the position biases that moved, where all are fitted together in the end.
+	walk   *calibrate.Walk   // nil if there is no text
+	whole  bool              // whether all modules are fitted together at the end
+	layer  calibrate.Weights // already merged weights of the current layer
+	// all holds the modules' weights, and tables the position biases that moved, if all are fitted together at the end.
 	all    []calibrate.Weights
 	tables calibrate.Weights
 }
 
-// merge computes the attention of every module and keeps it, by the names of the result's weights, until it is written.
+// merge computes the attention of every module and stores it under the names of the result's weights until it is written.
 func (r *run) merge(ctx context.Context) error {
 	if len(r.modules) == 0 {
 		return nil
@@ -63,7 +63,7 @@ func (g *merging) mergeAll(ctx context.Context) error {
 	return nil
 }
 
-// newMerging begins to take the calibration text, if there is any, through the model.
+// newMerging starts the pass of the calibration text, if there is any, through the model.
 func (r *run) newMerging(ctx context.Context, follow bool) (*merging, error) {
 	params, err := r.Source.Arch.Params()
 	g := &merging{run: r, params: params, tables: calibrate.Weights{}}
@@ -81,7 +81,7 @@ func (r *run) step() {
 	}
 }
 
-// chooseOrders chooses the groups of sites whose layers must agree on them. It takes the text through the model once.
+// chooseOrders chooses the groups of sites whose layers must agree on them. It runs the text through the model once.
 func (r *run) chooseOrders(ctx context.Context) error {
 	modules := slices.DeleteFunc(slices.Clone(r.modules), func(m module) bool { return !r.ordered(m) })
 	if len(modules) == 0 {
@@ -109,7 +109,7 @@ func (r *run) chooseOrders(ctx context.Context) error {
 	return nil
 }
 
-// search counts a module in when groups are chosen.
+// search includes a module in the choice of groups.
 func (g *merging) search(ctx context.Context, m module, s *merge.Search) error {
 	a, inputs, err := g.observe(ctx, m)
 	if err != nil {
@@ -121,7 +121,7 @@ func (g *merging) search(ctx context.Context, m module, s *merge.Search) error {
 	return nil
 }
 
-// stack returns the walk through the stack that m is in.
+// stack returns the walk through the stack of m.
 func (g *merging) stack(m module) *calibrate.Walk {
 	if g.walk != nil && m.prefix != "" {
 		return g.walk.Encoder()
@@ -129,7 +129,7 @@ func (g *merging) stack(m module) *calibrate.Walk {
 	return g.walk
 }
 
-// observe reads a module's attention and takes the text up to it. It returns the moments of what the attention reads.
+// observe reads a module's attention and runs the text up to it. It returns the moments of the attention's input.
 func (g *merging) observe(ctx context.Context, m module) (a *merge.Attention, in merge.Inputs, err error) {
 	if err = ctx.Err(); err != nil {
 		return nil, in, err
@@ -149,7 +149,7 @@ func (g *merging) observe(ctx context.Context, m module) (a *merge.Attention, in
 	return a, in, err
 }
 
-// module merges the heads of one module. last says that it is its layer's last.
+// module merges the heads of one module. last reports whether it is the last of its layer.
 func (g *merging) module(ctx context.Context, m module, last bool) error {
 	a, in, err := g.observe(ctx, m)
 	if err != nil {
@@ -173,7 +173,7 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	return g.finish(ctx, m, changed, last)
 }
 
-// finish takes the converted model through a layer, if it is followed, and keeps a module's weights.
+// finish runs the converted model through a layer, if the walk follows it, and stores a module's weights.
 func (g *merging) finish(ctx context.Context, m module, changed calibrate.Weights, last bool) error {
 	maps.Copy(g.layer, changed)
 	if g.whole {
@@ -188,7 +188,7 @@ func (g *merging) finish(ctx context.Context, m module, changed calibrate.Weight
 	return g.keep(m, changed)
 }
 
-// at adds to an error at which module a step failed.
+// at adds to an error the module at which a step failed.
 func at(m module, step string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
@@ -196,14 +196,14 @@ func at(m module, step string, err error) error {
 	return fmt.Errorf("layer %d, %s attention: %s: %w", m.layer, m.site, step, err)
 }
 
-// options returns the options of m's merge.
+// options returns the options for the merge of m.
 func (g *merging) options(m module) merge.Options {
 	return merge.Options{
 		Groups: g.Goal.Groups(), Method: g.Method, Similar: g.Grouping == Similar, Seed: g.Seed, Parts: g.orders[m.site],
 	}
 }
 
-// move keeps the table of m's position biases, in the order that its heads were given.
+// move stores the table of m's position biases in the new order of the heads.
 func (g *merging) move(m module, table []float32) error {
 	if table == nil || g.Grouping != Similar {
 		return nil
@@ -215,7 +215,7 @@ func (g *merging) move(m module, table []float32) error {
 	return g.store.Put(m.prefix+m.table, table)
 }
 
-// fit brings a merged layer's output nearer to that of the original's.
+// fit brings a merged layer's output closer to the original's.
 func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, walk *calibrate.Walk) (err error) {
 	if g.Method == Calibrated || g.Refine > 0 {
 		l.Readout = &LayerFit{}
@@ -231,7 +231,7 @@ func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, 
 	return err
 }
 
-// together fits the attention of all modules at once, and keeps it.
+// together fits the attention of all modules at once and stores it.
 func (g *merging) together(ctx context.Context) error {
 	fitted := calibrate.Weights{}
 	for i, m := range g.modules {
@@ -256,12 +256,12 @@ func (g *merging) together(ctx context.Context) error {
 	return nil
 }
 
-// refineStep returns a function that reports the steps of one descent, but no more than were asked for: a descent that begins anew
-// at another rate makes more.
+// refineStep returns a function that reports the steps of one descent, but no more than were requested: a descent that
+// restarts at another rate makes more.
 func (g *merging) refineStep() func() {
-	told := 0
+	reported := 0
 	return func() {
-		if told++; told <= g.Refine {
+		if reported++; reported <= g.Refine {
 			g.step()
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"gqa/convert/merge"
 )
 
-// Method is how the K (or V) heads of a group become one: see [merge.Method].
+// Method is the way in which the K (or V) heads of a group become one: see [merge.Method].
 type Method = merge.Method
 
 // The methods, as package merge describes them.
@@ -23,23 +23,23 @@ const (
 // Methods lists the methods.
 var Methods = merge.Methods
 
-// Pool computes the K (or V) head of a group from those of its members, which have one size: the weights [headDim, modelDim] or the
-// biases [headDim] of a head. It must not keep or change them.
+// Pool computes the K (or V) head of a group from those of its members, which have equal sizes: the weights [headDim,
+// modelDim] or the biases [headDim] of a head. It must not retain or change them.
 type Pool func(dst []float32, members [][]float32)
 
-// Grouping says which heads form a group.
+// Grouping determines which heads form a group.
 type Grouping string
 
 // The groupings.
 const (
-	Contiguous Grouping = "contiguous" // neighbours, as in the paper
-	Similar    Grouping = "similar"    // those that lose the least by it
+	Contiguous Grouping = "contiguous" // neighbouring heads, as in the paper
+	Similar    Grouping = "similar"    // heads whose merge loses the least
 )
 
 // Groupings lists the groupings.
 var Groupings = []string{string(Contiguous), string(Similar)}
 
-// poolWith is pool by a function of the caller's.
+// poolWith pools with the caller's function.
 func poolWith(f Pool, heads []float32, count, groups int) []float32 {
 	if groups == count {
 		return heads
@@ -56,8 +56,9 @@ func poolWith(f Pool, heads []float32, count, groups int) []float32 {
 	return pooled
 }
 
-// pool turns heads [heads, size] into [groups, size], contiguous heads sharing a group. size is what one head holds:
-// headDim*dim of a weight, headDim of a bias. name and seed fix what Random draws.
+// pool turns heads [heads, size] into [groups, size], where contiguous heads share a group. size is the number of
+// elements of a head: headDim*dim for a weight, headDim for a bias. name and seed determine the numbers that Random
+// draws.
 func pool(m Method, heads []float32, count, groups int, bias bool, name string, seed uint64) []float32 {
 	if groups == count {
 		return heads
@@ -80,7 +81,8 @@ func pool(m Method, heads []float32, count, groups int, bias bool, name string, 
 	return pooled
 }
 
-// addMean completes dst, which holds the first member, to the mean of members: summed in order, then divided, as torch does.
+// addMean completes dst, which holds the first member, to the mean of members: sums in order, then divides, as torch
+// does.
 func addMean(dst, others []float32, members int) {
 	for ; len(others) > 0; others = others[len(dst):] {
 		for i := range dst {

@@ -42,7 +42,7 @@ func TestPool(t *testing.T) {
 	}
 }
 
-// TestPoolRandom checks deviation and mean of what is drawn, and what fixes it.
+// TestPoolRandom checks the deviation and mean of the random numbers, and what determines them.
 func TestPoolRandom(t *testing.T) {
 	heads := make([]float32, 40000)
 	for i := range heads {
@@ -68,7 +68,7 @@ func TestPoolRandom(t *testing.T) {
 	}
 }
 
-// TestPoolWith converts by a function that takes the second member, and refuses what does not go with one.
+// TestPoolWith converts with a function that takes the second member, and checks that conflicting options are an error.
 func TestPoolWith(t *testing.T) {
 	second := func(dst []float32, members [][]float32) { copy(dst, members[1]) }
 	heads := []float32{1, 2, 3, 4, 5, 6, 7, 8}
@@ -81,7 +81,7 @@ func TestPoolWith(t *testing.T) {
 	for name, o := range map[string]Options{
 		"the name of another":     {Method: Mean, Pool: second},
 		"no name":                 {Pool: second},
-		"goes without":            {Method: "second", Pool: second, Grouping: Similar},
+		"cannot be combined":      {Method: "second", Pool: second, Grouping: Similar},
 		`method "second" is unkn`: {Method: "second"},
 	} {
 		err := o.withDefaults().checkChoices()

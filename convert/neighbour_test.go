@@ -18,7 +18,8 @@ const gptjConfig = `{"model_type": "gptj", "vocab_size": 6, "n_embd": 32, "n_lay
 const optConfig = `{"model_type": "opt", "vocab_size": 6, "hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2,
 	"num_attention_heads": 8, "ffn_dim": 5, "max_position_embeddings": 4, "eos_token_id": 2}`
 
-// TestNeighbours: what a neighbour's tensors compute is what the family's own do, in every float dtype's precision.
+// TestNeighbours: a neighbour's tensors compute the same function as the family's own, within the precision of every
+// float dtype.
 func TestNeighbours(t *testing.T) {
 	tokens := ops.NewBatch([]int32{1, 5, 2, 0}, []int32{4, 4, 1, 3})
 	for name, c := range map[string]struct {
@@ -73,7 +74,8 @@ func TestNeighbours(t *testing.T) {
 	}
 }
 
-// TestNeighbourConfig says what the class reads, in the words of releases before and after 5.0, and keeps the tokens' ids.
+// TestNeighbourConfig checks the keys that the class reads, in the forms before and after release 5.0, and that the
+// tokens' ids are kept.
 func TestNeighbourConfig(t *testing.T) {
 	out := convertTo(t, model{config: with(gptjConfig, "auto_map", `{"AutoConfig": "x"}`)}.write(t), Options{Goal: Groups(2)})
 	var got map[string]any

@@ -26,16 +26,16 @@ const (
 // Targets lists the targets.
 var Targets = target.Names
 
-// Sites says which kinds of attention are converted.
+// Sites selects the kinds of attention that are converted.
 type Sites string
 
-// The choices of sites.
+// The values of Sites.
 const (
-	DefaultSites Sites = "default" // all but those of an encoder beside a decoder, as in the paper
+	DefaultSites Sites = "default" // all except those of an encoder beside a decoder, as in the paper
 	AllSites     Sites = "all"
 )
 
-// SiteChoices lists the choices of sites.
+// SiteChoices lists the values of Sites.
 var SiteChoices = []string{string(DefaultSites), string(AllSites)}
 
 // of returns the sites of a that are converted.
@@ -46,43 +46,44 @@ func (s Sites) of(a *configs.Arch) []configs.Site {
 	return a.DefaultSites()
 }
 
-// RefineBy is what a refinement fits at once.
+// RefineBy selects what a refinement fits at once.
 type RefineBy string
 
 // The values of RefineBy.
 const (
-	ByLayer RefineBy = "layer" // one layer after the other, in the memory of one
-	ByModel RefineBy = "model" // all layers, with both models in memory
-	BySize  RefineBy = "size"  // all layers if the model's weights take a gigabyte in f32 at most, else one after the other
+	ByLayer RefineBy = "layer" // one layer after the other; needs memory for one layer
+	ByModel RefineBy = "model" // all layers; needs memory for both models
+	BySize  RefineBy = "size"  // ByModel if the model's weights take at most a gigabyte in f32, otherwise ByLayer
 )
 
 // RefineChoices lists the values of RefineBy.
 var RefineChoices = []string{string(BySize), string(ByModel), string(ByLayer)}
 
-// Options say what to convert to.
+// Options describe a conversion.
 type Options struct {
 	Goal     Goal
 	Method   Method
-	Pool     Pool     // a method of the caller's, which Method then gives a name; nil: Method is one of Methods
-	Grouping Grouping // empty: Contiguous
-	Seed     uint64   // of Method Random and of a search for groups
-	// Calibration is text to run the model on, so that heads are compared in what they do with it; nil: by their weights alone.
-	// calibrate.Load reads it.
+	Pool     Pool     // the caller's own method, which Method then names; nil if Method is one of Methods
+	Grouping Grouping // empty means Contiguous
+	Seed     uint64   // for Method Random and for a search for groups
+	// Calibration is text to run the model on, so that heads are compared by what they compute; nil to compare them by
+	// their weights alone. calibrate.Load reads it.
 	Calibration *calibrate.Data
-	Refine      int               // steps of fitting attention to what the original does; 0: none
-	RefineBy    RefineBy          // empty: BySize
-	Target      Target            // empty: Native
-	Sites       Sites             // empty: DefaultSites
+	Refine      int               // steps of fitting attention to the original's output; 0 for none
+	RefineBy    RefineBy          // empty means BySize
+	Target      Target            // empty means Native
+	Sites       Sites             // empty means DefaultSites
 	DType       checkpoints.DType // of the float tensors; 0 keeps each tensor's own
-	ShardSize   int64             // most bytes of tensor data per file; 0: one file, or as many as the source's largest asks for
+	ShardSize   int64             // maximum bytes of tensor data per file; 0 for one file, or as many as the source's largest file requires
 }
 
-// Merges reports whether a layer's q, k, v and o are computed together, because what reads keys and values changes with them.
+// Merges reports whether a layer's q, k, v and o are computed together, because q and o must change with the keys and
+// values.
 func (o Options) Merges() bool {
 	return o.Method.Aligns() || o.Grouping == Similar || o.Refine > 0
 }
 
-// merging lists the settings for which Merges is true.
+// merging lists the settings because of which Merges is true.
 func (o Options) merging() (all []Setting) {
 	if o.Method.Aligns() {
 		all = append(all, Setting{OptionMethod, string(o.Method)})
@@ -96,19 +97,19 @@ func (o Options) merging() (all []Setting) {
 	return all
 }
 
-// withDefaults returns o with a choice in the place of each empty one.
+// withDefaults returns o with empty choices replaced by their defaults.
 func (o Options) withDefaults() Options {
 	o.Target, o.Grouping, o.Sites = cmp.Or(o.Target, Native), cmp.Or(o.Grouping, Contiguous), cmp.Or(o.Sites, DefaultSites)
 	o.RefineBy = cmp.Or(o.RefineBy, BySize)
 	return o
 }
 
-// check returns the reason why a cannot be converted so: an OptionError, or one that wraps ErrGroups.
+// check returns the reason why a cannot be converted with o: an OptionError, or an error that wraps ErrGroups.
 func (o Options) check(a *configs.Arch) error {
 	return cmp.Or(o.checkChoices(), o.checkPositions(a), o.Goal.check(a, o.Sites.of(a)), o.checkLayers(a), o.checkMerge())
 }
 
-// checkChoices refuses values that no option has.
+// checkChoices returns an error for a value that its option does not have.
 func (o Options) checkChoices() error {
 	methods := Methods
 	if o.Pool != nil {
@@ -137,27 +138,27 @@ func (o Options) checkChoices() error {
 	return nil
 }
 
-// checkPositions refuses to reorder heads that are not alike.
+// checkPositions returns an error if heads would be reordered although they are not interchangeable.
 func (o Options) checkPositions(a *configs.Arch) error {
 	if o.Grouping != Similar || a.Position != configs.PositionALiBi || o.Goal.Groups() <= 1 {
 		return nil
 	}
 	return OptionError{
-		Err:      errors.New("grouping similar reorders heads, but with ALiBi a head's number decides how far it sees"),
+		Err:      errors.New("grouping similar reorders heads, but with ALiBi a head's number determines how far it sees"),
 		LeaveOut: []Setting{{OptionGrouping, string(Similar)}},
 	}
 }
 
-// checkLayers refuses to merge where layers have numbers of KV heads of their own, before or after.
+// checkLayers returns an error for a merge if layers have their own numbers of KV heads, before or after it.
 func (o Options) checkLayers(a *configs.Arch) error {
-	const alone = "method mean, first or random alone"
+	const plain = "method mean, first or random without grouping similar or refine"
 	switch {
 	case !o.Merges():
 		return nil
 	case o.Goal.byLayer != nil:
-		return OptionError{Err: fmt.Errorf("%w goes with %s", errLayers, alone), LeaveOut: o.merging()}
+		return OptionError{Err: fmt.Errorf("%w requires %s", errLayers, plain), LeaveOut: o.merging()}
 	case a.LayerKVHeads != nil:
-		err := fmt.Errorf("the checkpoint's layers have KV heads of their own (%s), which goes with %s", list(a.LayerKVHeads), alone)
+		err := fmt.Errorf("the checkpoint's layers have different numbers of KV heads (%s), which requires %s", list(a.LayerKVHeads), plain)
 		return OptionError{Err: err, LeaveOut: o.merging()}
 	}
 	return nil
@@ -175,14 +176,14 @@ func (o Options) checkMerge() error {
 			Give:     []Setting{{OptionMethod, "align or calibrated"}, {OptionGrouping, string(Similar)}, {Option: OptionRefine}},
 		}
 	case o.Pool != nil && o.Merges():
-		return OptionError{Err: fmt.Errorf("method %s pools each weight by itself: it goes without grouping similar and refine", o.Method), LeaveOut: o.merging()}
+		return OptionError{Err: fmt.Errorf("method %s pools each weight by itself: it cannot be combined with grouping similar or refine", o.Method), LeaveOut: o.merging()}
 	case o.Refine > 0 && o.Calibration == nil:
 		return OptionError{
-			Err:  errors.New("refine fits attention to what it does with text like that which the model was trained on, and there is none"),
+			Err:  errors.New("refine fits attention on text like that which the model was trained on, and there is none"),
 			Give: []Setting{{OptionCalibration, "FILE"}},
 		}
 	case o.Method == Random && o.Merges():
-		return OptionError{Err: errors.New("method random uses none of the heads, so there is nothing for grouping similar or refine to go by; choose another method")}
+		return OptionError{Err: errors.New("method random uses none of the heads, so grouping similar and refine have nothing to compare; choose another method")}
 	}
 	return nil
 }

@@ -18,25 +18,25 @@ import (
 	"gqa/internal/weights"
 )
 
-// summaryFile is the name of the file that says what a conversion did, and by which a conversion is recognised.
+// summaryFile is the name of the file that describes a conversion, and by which a conversion is recognized.
 const summaryFile = "conversion.json"
 
 // File describes a file of a conversion in conversion.json.
 type File struct {
 	Bytes  int64  `json:"bytes"`            // its size
-	SHA256 string `json:"sha256,omitempty"` // in hexadecimal digits; none: the file has more than smallFile bytes
+	SHA256 string `json:"sha256,omitempty"` // in hexadecimal digits; empty if the file is larger than smallFile
 }
 
-// smallFile is the largest size, in bytes, of a file that a person may have edited.
+// smallFile is the largest size, in bytes, of a file that a user may have edited.
 const smallFile = 32 << 20
 
 // record is the content of conversion.json.
 type record struct {
 	*Summary
-	Files map[string]File `json:"files"` // all other files of the conversion, by paths separated by slashes
+	Files map[string]File `json:"files"` // all other files of the conversion, by slash-separated path
 }
 
-// write writes conversion.json into the folder of an otherwise finished conversion.
+// write writes conversion.json into the folder of an otherwise complete conversion.
 func (s *Summary) write(dir string) error {
 	files, err := filesIn(dir)
 	if err != nil {
@@ -108,7 +108,7 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 	return owned, nil
 }
 
-// edited reports whether the file at path has the size that was written, but other bytes.
+// edited reports whether the file at path has its original size but different bytes.
 func (f File) edited(path string) bool {
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() != f.Bytes || f.SHA256 == "" {
@@ -118,7 +118,7 @@ func (f File) edited(path string) bool {
 	return err != nil || now.SHA256 != f.SHA256
 }
 
-// parseRecord reads a conversion.json, also one of an earlier version. A file of another program is an error.
+// parseRecord parses a conversion.json, including one of an earlier version. A file of another program is an error.
 func parseRecord(text []byte) (record, error) {
 	r := record{Summary: &Summary{}}
 	var keys map[string]json.RawMessage
@@ -131,7 +131,7 @@ func parseRecord(text []byte) (record, error) {
 		}
 	}
 	if err := json.Unmarshal(text, &r); err != nil {
-		return r, errors.New("a key has a value of another type")
+		return r, errors.New("a key has a value of the wrong type")
 	}
 	if !slices.Contains(Methods, string(r.Method)) || !slices.Contains(Targets, string(r.Target)) {
 		return r, fmt.Errorf("method %q or target %q is unknown", r.Method, r.Target)
@@ -139,7 +139,8 @@ func parseRecord(text []byte) (record, error) {
 	return r, nil
 }
 
-// known matches the names of files that conversions wrote before they listed them, but for names that a user may choose.
+// known matches the names of files that conversions wrote before they listed them, except for names that a user may
+// choose.
 var known = regexp.MustCompile(`^(config\.json|generation_config\.json|tokenizer\.json|tokenizer\.model|tokenizer_config\.json|` +
 	`special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt|spiece\.model|model\.gguf|model\.safetensors|` +
 	`model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json)$`)
@@ -154,8 +155,8 @@ func addKnown(owned checkpoints.Owned, dir string) error {
 	return err
 }
 
-// recognize is Recognize of a folder that the conversion replaces: a file cannot stay there that would count as a weight file or
-// config of the result, or whose name a side file takes.
+// recognize is Recognize for a folder that the conversion replaces. A file cannot stay there if it would count as a
+// weight file or config of the result, or if a side file has the same name.
 func (p *Plan) recognize(dir string) (checkpoints.Owned, error) {
 	owned, err := Recognize(dir)
 	owned.Excludes = func(name string) bool {
@@ -164,12 +165,12 @@ func (p *Plan) recognize(dir string) (checkpoints.Owned, error) {
 	return owned, err
 }
 
-// weightEndings are the endings of files that hold weights in some format.
+// weightEndings are the extensions of files that hold weights in some format.
 var weightEndings = []string{
 	".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf",
 }
 
-// isWeightFile reports whether a file in the folder of a model is read as its weights or config.
+// isWeightFile reports whether a file in a model's folder is read as its weights or config.
 func isWeightFile(name string) bool {
 	if strings.Contains(name, "/") {
 		return false
@@ -177,7 +178,7 @@ func isWeightFile(name string) bool {
 	return name == "config.json" || slices.ContainsFunc(weightEndings, func(ending string) bool { return strings.HasSuffix(name, ending) })
 }
 
-// copies reports whether the file that lies in dir is the one that the conversion would copy there.
+// copies reports whether the file in dir is the one that the conversion would copy there.
 func (p *Plan) copies(dir, name string) bool {
 	old, err := checkpoints.ReadMark(dir, name)
 	if err != nil {
@@ -196,7 +197,7 @@ func (p *Plan) checkSpace(target string) error {
 	return checkpoints.CheckSpace(target, need)
 }
 
-// diskBytes returns how many bytes on the disk the conversion takes, including what it removes again before it ends.
+// diskBytes returns the disk space in bytes that the conversion needs, including temporary files.
 func (p *Plan) diskBytes() (int64, error) {
 	need := p.Work()
 	for _, name := range p.Files {

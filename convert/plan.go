@@ -1,9 +1,9 @@
-// Package convert turns a multi-head-attention checkpoint into one with fewer KV heads. A [Plan] says what each weight of the
-// result is made of and how the result is written; running it writes the result into a new folder, with a few megabytes of
-// weights in memory at a time.
+// Package convert turns a multi-head-attention checkpoint into one with fewer KV heads. A [Plan] describes how each
+// weight of the result is computed and how the result is written. Running it writes the result into a new folder, with
+// only a few megabytes of weights in memory at a time.
 //
-// The methods Mean, First and Random are those of Ainslie et al. 2023 (arXiv 2305.13245): the key and value projection heads of
-// each group become one. The others are described in package merge.
+// The methods Mean, First and Random are those of Ainslie et al. 2023 (arXiv 2305.13245): the key and value projection
+// heads of each group become one. The others are described in package merge.
 package convert
 
 import (
@@ -16,35 +16,36 @@ import (
 	"gqa/internal/weights"
 )
 
-// Source is an opened checkpoint; its fields Arch and Dir say what and where it is. Close it after use.
+// Source is an opened checkpoint; its fields Arch and Dir describe its architecture and location. Close it after use.
 type Source = weights.Source
 
-// SourceOptions say what a checkpoint without config.json cannot.
+// SourceOptions provide what a checkpoint without config.json lacks.
 type SourceOptions = weights.Options
 
-// Open opens a checkpoint: a folder with a Hugging Face model, a .safetensors or PyTorch file, an index file, or the folder of a
-// finished run. It is an error if a tensor is unknown, missing or of another shape than config.json asks for.
+// Open opens a checkpoint: a folder with a Hugging Face model, a .safetensors or PyTorch file, an index file, or the
+// folder of a finished run. It returns an error if a tensor is unknown or missing, or if its shape does not match
+// config.json.
 func Open(path string, o SourceOptions) (*Source, error) { return weights.Open(path, o) }
 
-// Plan is a conversion that has been checked and not yet begun. It does not change, and may be run several times; its fields are
-// to be read only.
+// Plan is a conversion that has been checked but not started. It is immutable and may be run several times; its fields
+// must not be changed.
 type Plan struct {
 	Source *Source
-	Arch   *configs.Arch // as what the result is loaded
+	Arch   *configs.Arch // as which the result is loaded
 	Options
 	Specs []checkpoints.Spec // the tensors that will be written
-	Files []string           // what will be copied beside the weights, as paths below their folder
-	Left  []string           // what else lies there, and will not be copied
+	Files []string           // the files that will be copied beside the weights, as paths relative to their folder
+	Left  []string           // the other files there, which will not be copied
 
-	sites   []configs.Site // what is converted
-	modules []module       // the attention modules that are merged, in the order of a forward pass
+	sites   []configs.Site // the converted sites
+	modules []module       // the attention modules that are merged, in the order of the forward pass
 	merged  map[string]bool
 	result  target.Result
 	target  target.Target
 }
 
-// NewPlan checks a conversion of src and plans it. It reads nothing but headers, and writes nothing. The error is an OptionError
-// if options do not go together, and wraps ErrGroups if src cannot have the goal's KV heads.
+// NewPlan checks and plans a conversion of src. It reads only headers and writes nothing. The error is an OptionError if
+// options cannot be combined, and wraps ErrGroups if src cannot have the goal's KV heads.
 func NewPlan(src *Source, o Options) (*Plan, error) {
 	o = o.withDefaults()
 	if err := o.check(src.Arch); err != nil {
@@ -70,7 +71,8 @@ func NewPlan(src *Source, o Options) (*Plan, error) {
 	return p, err
 }
 
-// sourceShardSize returns the size of the source's largest file, which no file of the result need exceed; 0 if there is one file.
+// sourceShardSize returns the size of the source's largest file, which no file of the result needs to exceed, or 0 if
+// there is one file.
 func sourceShardSize(src *Source) int64 {
 	if len(src.Files) < 2 {
 		return 0
@@ -85,7 +87,7 @@ func sourceShardSize(src *Source) int64 {
 	return largest
 }
 
-// mergedWeights names the weights that a merge of the modules computes.
+// mergedWeights returns the names of the weights that a merge of the modules computes.
 func (o Options) mergedWeights(modules []module) map[string]bool {
 	merged := map[string]bool{}
 	for _, m := range modules {
@@ -99,10 +101,11 @@ func (o Options) mergedWeights(modules []module) map[string]bool {
 	return merged
 }
 
-// resultOf says what each weight of src's conversion is made of; merged names those that a merge computes.
+// resultOf describes how each weight of src's conversion is computed. merged holds the names of those that a merge
+// computes.
 func (o Options) resultOf(src *Source, merged map[string]bool) (target.Result, error) {
 	r := target.Result{Source: src, Arch: o.Goal.arch(src.Arch, o.Sites.of(src.Arch)), DType: o.DType, ShardSize: o.ShardSize}
-	from, err := src.Arch.Params() // the same weights in the same order as the result's
+	from, err := src.Arch.Params() // the result's weights, in the same order
 	if err != nil {
 		return r, err
 	}
@@ -113,7 +116,7 @@ func (o Options) resultOf(src *Source, merged map[string]bool) (target.Result, e
 	return r, err
 }
 
-// kind says how a weight of the result comes from the source's.
+// kind returns how a weight of the result is derived from the source's.
 func (o Options) kind(from, to configs.Param, merged bool) target.Kind {
 	switch {
 	case merged:
@@ -132,10 +135,10 @@ func (o Options) kind(from, to configs.Param, merged bool) target.Kind {
 	return target.Averaged
 }
 
-// poolBy returns the method for a weight that is pooled by itself.
+// poolBy returns the method for a weight that is pooled on its own.
 func (o Options) poolBy(w configs.Param) Method {
 	if w.Role == configs.KNorm && o.Method == Random {
-		return Mean // a new head is as large as those before it
+		return Mean // a new head is as large as the previous ones
 	}
 	return o.Method
 }
@@ -143,10 +146,10 @@ func (o Options) poolBy(w configs.Param) Method {
 // Pooled returns the number of tensors that are computed rather than copied.
 func (p *Plan) Pooled() int { return p.target.Layout().Computed }
 
-// Work returns how many bytes of tensor data a run reports as written.
+// Work returns the total number of bytes of tensor data that a run reports as written.
 func (p *Plan) Work() int64 { return p.target.Layout().Work }
 
-// Bytes returns the size of the tensor data of the result.
+// Bytes returns the size of the result's tensor data.
 func (p *Plan) Bytes() int64 {
 	var n int64
 	for _, s := range p.Specs {
@@ -155,11 +158,11 @@ func (p *Plan) Bytes() int64 {
 	return n
 }
 
-// Note is something that a user may not expect of a conversion.
+// Note describes an aspect of a conversion that a user may not expect.
 type Note struct {
 	Text    string
-	Err     error    // what Text is about, if not nil
-	Targets []Target // those that do not have the fault
+	Err     error    // the error that Text describes, if any
+	Targets []Target // targets without the problem
 }
 
 // String returns the note as one sentence.
@@ -190,8 +193,8 @@ func (n Note) TargetNames() string {
 	return strings.Join(names, " or ")
 }
 
-// Notes returns what a user may not expect: what the method did without, and where what loads the result computes something else
-// than the source's class.
+// Notes returns what a user may not expect: what the method could not use, and where the program that loads the result
+// computes something different from the source's class.
 func (p *Plan) Notes() []Note {
 	var notes []Note
 	if p.Method == Calibrated && p.Calibration == nil && len(p.modules) > 0 {
@@ -206,7 +209,7 @@ func (p *Plan) Notes() []Note {
 	return notes
 }
 
-// elsewhere lists the targets that hold KV heads layer by layer for others than this toolkit.
+// elsewhere lists the targets in which other programs can load different numbers of KV heads per layer.
 func (p *Plan) elsewhere() []Target {
 	if target.Check(GGUF, p.result) != nil {
 		return []Target{Expanded}

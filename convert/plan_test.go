@@ -34,7 +34,7 @@ func TestPlanRefuses(t *testing.T) {
 		{float, Options{Goal: Groups(2), Method: "median"}, false, `method "median" is unknown; want one of [mean first random align calibrated]`},
 		{float, Options{Goal: Groups(2), Grouping: "near"}, false, `grouping "near" is unknown; want one of [contiguous similar]`},
 		{float, Options{Goal: Groups(2), Method: Random, Grouping: Similar}, false, "method random uses none of the heads"},
-		{float, Options{Goal: Groups(2), Refine: 5}, false, "refine fits attention to what it does with text like that which the model was trained on, and there is none"},
+		{float, Options{Goal: Groups(2), Refine: 5}, false, "refine fits attention on text like that which the model was trained on, and there is none"},
 		{float, Options{Goal: Groups(2), Refine: -1, Method: Align}, false, "refine is -1"},
 		{float, Options{Goal: Groups(2), Calibration: &calibrate.Data{}}, false, "method mean looks at no text"},
 		{float, Options{Goal: Groups(2), Target: "onnx"}, false, `target "onnx" is unknown; want one of [native own expanded gguf]`},

@@ -14,14 +14,14 @@ import (
 	"gqa/convert/offload"
 )
 
-// reader computes the weights of a result one by one, for a target: see [target.Reader].
+// reader computes the weights of a result one by one for a target: see [target.Reader].
 type reader struct {
 	*Plan
 	store      *offload.Store // the weights that a merge computed, by the names of Arch.Params
-	stored     []float32      // the tensor of the source that was read last: memory for the next
-	storedName string         // its name; empty: stored may have been changed since
+	stored     []float32      // the source's tensor that was read last; its memory is reused
+	storedName string         // its name; empty if stored may have been changed since
 	lock       sync.Mutex
-	notFinite  []*checkpoints.NotFiniteError // of what was copied all the same
+	notFinite  []*checkpoints.NotFiniteError // of tensors that were copied nevertheless
 }
 
 // Read returns weight i of the result.
@@ -49,7 +49,7 @@ func (r *reader) mergedWeight(w configs.Param) ([]float32, error) {
 	return values, err
 }
 
-// source returns a weight of the source. The weights of a fused tensor, which follow one another, cost one reading.
+// source returns a weight of the source. Consecutive weights of a fused tensor need only one read.
 func (r *reader) source(ctx context.Context, p configs.Param) ([]float32, error) {
 	if p.Parts != nil {
 		return r.Source.Read(ctx, p)
@@ -65,12 +65,12 @@ func (r *reader) source(ctx context.Context, p configs.Param) ([]float32, error)
 		r.storedName = p.Tensor
 		return p.Take(r.stored), nil
 	}
-	r.storedName = "" // the caller may change what it is given
+	r.storedName = "" // the caller may change the values
 	return r.stored, nil
 }
 
-// Check reads a tensor of the source before it is copied or computed with. A tensor of the
-// architecture that is not finite is an error if it is computed with, else it is remembered.
+// Check reads a tensor of the source before it is copied or used in a computation. If a tensor of the architecture is not
+// finite, Check returns an error if the tensor is used in a computation and otherwise remembers it.
 func (r *reader) Check(ctx context.Context, t *checkpoints.Tensor, computed bool) error {
 	err := r.Source.CheckTensor(ctx, t)
 	var not *checkpoints.NotFiniteError
@@ -83,12 +83,12 @@ func (r *reader) Check(ctx context.Context, t *checkpoints.Tensor, computed bool
 	return nil
 }
 
-// warn logs one line about the tensors that hold NaN or infinities and were copied all the same.
+// warn logs one line about the tensors that hold NaN or infinities and were copied nevertheless.
 func (r *reader) warn() {
 	if len(r.notFinite) == 0 {
 		return
 	}
 	first := slices.MinFunc(r.notFinite, func(a, b *checkpoints.NotFiniteError) int { return strings.Compare(a.Tensor, b.Tensor) })
-	slog.Warn("the checkpoint holds numbers that are not finite; they were copied as they are, and the result is of no more use than the source",
+	slog.Warn("the checkpoint holds numbers that are not finite; they were copied unchanged, so the result is no more usable than the source",
 		"tensors", len(r.notFinite), "first", first.Tensor, "value", first.Element())
 }

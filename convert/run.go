@@ -15,15 +15,15 @@ import (
 	"gqa/internal/file"
 )
 
-// RunOptions say how a plan is run.
+// RunOptions control how a plan is run.
 type RunOptions struct {
-	Force   bool              // replace another conversion in the folder
-	OnMerge func(steps int64) // is told of the steps of a merge, Plan.MergeWork at most, before anything is written; may be nil
-	OnWrite func(bytes int64) // is told of tensor data as it is written, Plan.Work in all; may be nil
+	Force   bool              // replace an existing conversion in the folder
+	OnMerge func(steps int64) // called with a number of merge steps, Plan.MergeWork in all at most, before anything is written; may be nil
+	OnWrite func(bytes int64) // called with the number of bytes of tensor data as they are written, Plan.Work in all; may be nil
 }
 
-// Check returns the error that Run would return for what can be known before: the folder dir cannot be written, a file cannot be
-// read, the calibration text is too short. It leaves nothing behind.
+// Check returns the error that Run would return as far as it can be known in advance: the folder dir cannot be written, a
+// file cannot be read, the calibration text is too short. It leaves no files behind.
 func (p *Plan) Check(dir string, force bool) error {
 	if err := p.checkOutput(dir); err != nil {
 		return err
@@ -43,7 +43,8 @@ func (p *Plan) Check(dir string, force bool) error {
 	return checkpoints.CheckOutput(dir, force, p.recognize)
 }
 
-// checkOutput refuses a folder that a forced output must not replace, or for which there is no room on the disk.
+// checkOutput returns an error if a forced output must not replace the folder, or if there is not enough space on the
+// disk.
 func (p *Plan) checkOutput(dir string) error {
 	if checkpoints.Within(p.Source.Dir, dir) {
 		return OverlapError{dir}
@@ -51,8 +52,8 @@ func (p *Plan) checkOutput(dir string) error {
 	return p.checkSpace(dir)
 }
 
-// Run writes the result into the folder dir, which appears whole or not at all, and returns what was done. The error is an
-// OverlapError if dir is the source's folder or holds it.
+// Run writes the result into the folder dir, which appears complete or not at all, and returns a summary. The error is an
+// OverlapError if dir is or contains the source's folder.
 func (p *Plan) Run(ctx context.Context, dir string, o RunOptions) (*Summary, error) {
 	if err := p.checkOutput(dir); err != nil {
 		return nil, err
@@ -81,18 +82,18 @@ func (p *Plan) Run(ctx context.Context, dir string, o RunOptions) (*Summary, err
 	return summary, out.Commit()
 }
 
-// heldBytes is how much of the merged weights is kept in memory; more goes to a temporary file.
+// heldBytes is the maximum size of merged weights in memory; the rest goes to a temporary file.
 const heldBytes = 1 << 30
 
-// run is a plan that is being carried out. It owns whatever is computed.
+// run is a plan in execution. It owns everything that is computed.
 type run struct {
 	*Plan
 	o      RunOptions
-	dir    string         // of temporary files: where the output will be
+	dir    string         // for temporary files: the folder in which the output will be
 	store  *offload.Store // the weights that a merge computed, by the names of Arch.Params
 	layers []Layer
-	joint  *LayerFit // of all layers together; nil: there was none
-	// orders are the groups of sites whose layers must have one order of heads, where groups are chosen.
+	joint  *LayerFit // of all layers together; nil if there was none
+	// orders are the chosen groups of sites whose layers must have one order of heads.
 	orders map[configs.Site][][]int
 }
 
@@ -101,7 +102,7 @@ func newRun(p *Plan, output string, o RunOptions) *run {
 	return &run{Plan: p, o: o, dir: dir, store: offload.New(dir, heldBytes)}
 }
 
-// summary is the plan's Summary with what was computed.
+// summary returns the plan's Summary completed with what was computed.
 func (r *run) summary() (*Summary, error) {
 	s, err := r.Summary()
 	if err != nil {
@@ -111,7 +112,7 @@ func (r *run) summary() (*Summary, error) {
 	return s, nil
 }
 
-// fill writes weights, config.json and what lies beside them.
+// fill writes weights, config.json and the files beside them.
 func (r *run) fill(ctx context.Context, dir string) error {
 	values := &reader{Plan: r.Plan, store: r.store}
 	progress := r.o.OnWrite
@@ -136,7 +137,7 @@ func (r *run) fill(ctx context.Context, dir string) error {
 	return nil
 }
 
-// nameOutput says where a file could not be written: not in the temporary folder dir, which is gone, but on the way to output.
+// nameOutput rewrites an error about a file in the temporary folder dir, which no longer exists, to name output instead.
 func nameOutput(err error, dir, output string) error {
 	var failed *fs.PathError
 	if !errors.As(err, &failed) {

@@ -18,7 +18,7 @@ import (
 	"gqa/internal/golden"
 )
 
-// TestAllGroupsIsACopy wants the weights' files byte for byte, sharded or not.
+// TestAllGroupsIsACopy checks that the weight files are copied byte for byte, sharded or not.
 func TestAllGroupsIsACopy(t *testing.T) {
 	for name, m := range map[string]model{
 		"one file": {config: gpt2Config, dtype: checkpoints.F16},
@@ -155,7 +155,7 @@ func TestShards(t *testing.T) {
 	}
 }
 
-// TestCarried wants what older releases saved beside the weights, and a tied head's copy, in the result as it was.
+// TestCarried: tensors that older releases saved beside the weights, and a tied head's copy, are unchanged in the result.
 func TestCarried(t *testing.T) {
 	var embedding bytes.Buffer
 	if err := writeNoise(checkpoints.Spec{Name: "transformer.wte.weight", DType: checkpoints.F32, Shape: []int{6, 16}}, &embedding); err != nil {
@@ -190,7 +190,7 @@ func TestCarried(t *testing.T) {
 	}
 }
 
-// TestTablesAreDropped: what config.json says is computed from it, in every family.
+// TestTablesAreDropped: tables that can be computed from config.json are, in every family.
 func TestTablesAreDropped(t *testing.T) {
 	for config, table := range map[string]string{llamaConfig: "model.layers.1.self_attn.rotary_emb.inv_freq", neoxConfig: "gpt_neox.rotary_emb.cos_cached", gpt2Config: "transformer.h.0.attn.causal_mask"} {
 		dir := model{config: config, extra: []checkpoints.Spec{{Name: table, DType: checkpoints.F32, Shape: []int{1, 1, 4, 4}}}}.write(t)
@@ -200,7 +200,7 @@ func TestTablesAreDropped(t *testing.T) {
 	}
 }
 
-// TestRandomDependsOnSeedAlone: not on how the tensors lie in files, nor on what else there is.
+// TestRandomDependsOnSeedAlone: neither on the order of tensors in files nor on other tensors.
 func TestRandomDependsOnSeedAlone(t *testing.T) {
 	const name = "model.layers.1.self_attn.v_proj.weight"
 	draw := func(m model, seed uint64) []float32 {
@@ -218,7 +218,7 @@ func TestRandomDependsOnSeedAlone(t *testing.T) {
 	}
 }
 
-// TestInterrupted cancels before each step of the way, to the last: nothing may stay, and what was there must.
+// TestInterrupted cancels before each step up to the last: no new files may stay, and existing ones must.
 func TestInterrupted(t *testing.T) {
 	dir := model{config: llamaConfig, shard: 2000}.write(t)
 	plan := newPlan(t, dir, Options{Goal: Groups(2), Method: Mean})
@@ -256,7 +256,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestSourceChanges takes parts of the source away between plan and run.
+// TestSourceChanges removes parts of the source between plan and run.
 func TestSourceChanges(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(dir string) error
@@ -315,7 +315,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestPlanRunsTwice: a run leaves nothing in its plan, and takes no progress callbacks for granted.
+// TestPlanRunsTwice: a run leaves its plan unchanged, and progress callbacks are optional.
 func TestPlanRunsTwice(t *testing.T) {
 	dir, parent := model{config: gptjConfig}.write(t), t.TempDir()
 	for i, o := range []Options{

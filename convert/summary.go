@@ -11,48 +11,49 @@ import (
 // Summary describes a conversion: the content of conversion.json.
 type Summary struct {
 	Source               string               `json:"source"`
-	Output               string               `json:"output,omitempty"`        // where it was written; left out of the file
+	Output               string               `json:"output,omitempty"`        // the folder; omitted in the file
 	Family               string               `json:"family"`                  // of the result
-	SourceFamily         string               `json:"source_family,omitempty"` // where it is another
+	SourceFamily         string               `json:"source_family,omitempty"` // if different
 	Heads                int                  `json:"heads"`
 	SourceGroups         int                  `json:"source_groups"` // KV heads before
-	Groups               int                  `json:"groups"`        // KV heads after; the most of a layer's, where they differ
+	Groups               int                  `json:"groups"`        // KV heads after; if layers differ, the largest
 	SourceGroupsPerLayer []int                `json:"source_groups_per_layer,omitempty"`
 	GroupsPerLayer       []int                `json:"groups_per_layer,omitempty"`
-	Sites                []configs.Site       `json:"sites"`            // the kinds of attention that have Groups KV heads now
-	KVHeadsBySite        map[configs.Site]int `json:"kv_heads_by_site"` // after, those left alone included
+	Sites                []configs.Site       `json:"sites"`            // the kinds of attention that now have Groups KV heads
+	KVHeadsBySite        map[configs.Site]int `json:"kv_heads_by_site"` // after, including unconverted sites
 	Method               Method               `json:"method"`
 	Grouping             Grouping             `json:"grouping"`
 	Seed                 uint64               `json:"seed"`
-	// Calibration names the text that the model was run on, CalibrationTokens how much of it; Refine is the steps of fitting, of each
-	// layer or of all together, and RefineTokens the text of the latter.
+	// Calibration names the text that the model was run on, and CalibrationTokens is its length. Refine is the number of
+	// fitting steps, of each layer or of all together, and RefineTokens the length of the text for the latter.
 	Calibration       string   `json:"calibration,omitempty"`
 	CalibrationTokens int      `json:"calibration_tokens,omitempty"`
 	Refine            int      `json:"refine,omitempty"`
 	RefineTokens      int      `json:"refine_tokens,omitempty"`
 	Target            Target   `json:"target"`
-	DType             string   `json:"dtype"` // "keep" or the dtype that float tensors were written in
+	DType             string   `json:"dtype"` // "keep" or the dtype in which float tensors were written
 	Layout            string   `json:"layout"`
-	LoadsIn           []string `json:"loads_in"` // what loads the result
+	LoadsIn           []string `json:"loads_in"` // the programs and classes that load the result
 	TensorsPooled     int      `json:"tensors_pooled"`
 	TensorsCopied     int      `json:"tensors_copied"`
 	Bytes             int64    `json:"bytes"`
 	SourceParameters  int64    `json:"source_parameters"`
 	Parameters        int64    `json:"parameters"`
-	// KV-cache bytes of one token over all layers, at two bytes an element.
+	// KV-cache bytes per token over all layers, at two bytes per element.
 	SourceKVBytesPerToken int64 `json:"source_kv_bytes_per_token"`
 	KVBytesPerToken       int64 `json:"kv_bytes_per_token"`
-	// The same of cross-attention, for one token of the encoder's.
+	// The same for cross-attention, per token of the encoder.
 	SourceCrossKVBytesPerToken int64 `json:"source_cross_kv_bytes_per_token,omitempty"`
 	CrossKVBytesPerToken       int64 `json:"cross_kv_bytes_per_token,omitempty"`
-	// Layers describe what became of each layer's heads, if q and o changed with them.
+	// Layers describes the result for each layer's heads, if q and o changed with them.
 	Layers []Layer `json:"layers,omitempty"`
-	// Together describes a refinement of all layers at once: divergences from the source in nats per token of held-out text.
+	// Together describes a refinement of all layers at once: divergences from the source in nats per token of held-out
+	// text.
 	Together *LayerFit `json:"together,omitempty"`
-	Notes    []string  `json:"notes,omitempty"` // where what loads the result computes other than the source's class
+	Notes    []string  `json:"notes,omitempty"` // where the program that loads the result computes something different from the source's class
 }
 
-// Summary describes the plan, without what a run computes; Output is for the caller to set.
+// Summary describes the plan, without what only a run computes. The caller sets Output.
 func (p *Plan) Summary() (*Summary, error) {
 	before, err := weights.Parameters(p.Source.Arch)
 	if err != nil {
@@ -85,7 +86,7 @@ func (p *Plan) Summary() (*Summary, error) {
 	return s, nil
 }
 
-// addCalibration says which text the model is run on, if it is.
+// addCalibration records the text that the model is run on, if any.
 func (p *Plan) addCalibration(s *Summary) {
 	if len(p.modules) == 0 || p.Calibration == nil {
 		return
@@ -96,7 +97,7 @@ func (p *Plan) addCalibration(s *Summary) {
 	}
 }
 
-// dtypeText names the dtype that float tensors are written in.
+// dtypeText returns the name of the dtype in which float tensors are written.
 func (p *Plan) dtypeText() string {
 	if p.DType == 0 {
 		return "keep"

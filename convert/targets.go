@@ -8,7 +8,7 @@ import (
 	"gqa/convert/target"
 )
 
-// TargetInfo says what loads the conversions of a checkpoint to one target, or why there are none.
+// TargetInfo lists what loads the conversions of a checkpoint to one target, or says why there are none.
 type TargetInfo struct {
 	Target  Target   `json:"target"`
 	LoadsIn []string `json:"loads_in,omitempty"`
@@ -16,7 +16,7 @@ type TargetInfo struct {
 	WhyNot  *Note    `json:"why_not,omitempty"`
 }
 
-// targetInfos asks each target for conversions of src's sites.
+// targetInfos returns a TargetInfo of each target for conversions of src's sites.
 func targetInfos(src *Source, sites Sites) []TargetInfo {
 	infos := make([]TargetInfo, len(Targets))
 	for i, name := range Targets {
@@ -25,8 +25,8 @@ func targetInfos(src *Source, sites Sites) []TargetInfo {
 	return infos
 }
 
-// targetInfo asks a target whether it holds src with fewer groups. Where layers have KV heads of their own, it is asked for these
-// first.
+// targetInfo returns whether a target can hold src with fewer groups. If layers have their own numbers of KV heads, it
+// tries these first.
 func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
 	info, legal := TargetInfo{Target: name}, src.Arch.LegalGroups(sites.of(src.Arch)...)
 	most := legal[len(legal)-1]
@@ -40,7 +40,7 @@ func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
 		goal = Groups(most)
 		t, err = ask(src, name, sites, goal)
 	}
-	if err != nil && name == GGUF && goal.byLayer == nil { // an architecture may hold the source, or an expanded result
+	if err != nil && name == GGUF && goal.byLayer == nil { // an architecture may be able to hold the source, or an expanded result
 		info.Notes = append(info.Notes, Note{Text: fmt.Sprintf("with %d KV heads only", src.Arch.KVHeads), Err: err})
 		t, err = ask(src, name, sites, Groups(most))
 	}
@@ -48,7 +48,7 @@ func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
 		return TargetInfo{Target: name, WhyNot: &Note{Err: err}}
 	}
 	info.LoadsIn = t.Layout().LoadsIn
-	if name == Native { // not the same for every number of groups
+	if name == Native { // differs between numbers of groups
 		info.LoadsIn = []string{loadsNative(src, sites)}
 		info.Notes = append(info.Notes, whyOurs(src, sites)...)
 	}
@@ -58,7 +58,7 @@ func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
 	return info
 }
 
-// ask returns the target for a conversion of src, or the reason why it cannot hold that.
+// ask returns the target for a conversion of src, or the reason why it cannot hold that conversion.
 func ask(src *Source, name Target, sites Sites, goal Goal) (target.Target, error) {
 	r, err := Options{Goal: goal, Method: Mean, Sites: sites}.resultOf(src, nil)
 	if err != nil {
@@ -67,7 +67,8 @@ func ask(src *Source, name Target, sites Sites, goal Goal) (target.Target, error
 	return target.New(name, r)
 }
 
-// loadsNative says what loads native conversions: a class for each group count below the heads, or only this toolkit.
+// loadsNative describes what loads native conversions: a class for each group count below the heads, or only this
+// toolkit.
 func loadsNative(src *Source, sites Sites) string {
 	const ours = "gqa (this toolkit)"
 	byLoader, loaders := map[string][]string{}, []string(nil)
@@ -89,7 +90,7 @@ func loadsNative(src *Source, sites Sites) string {
 		add(cmp.Or(loader, ours), fmt.Sprint(groups))
 	}
 	switch len(loaders) {
-	case 0: // one head, that nothing can be merged with
+	case 0: // one head; there is nothing to merge
 		return "whatever loads the source"
 	case 1:
 		return loaders[0]
@@ -100,7 +101,7 @@ func loadsNative(src *Source, sites Sites) string {
 	return strings.Join(loaders, "; ")
 }
 
-// whyOurs says why there are numbers of KV heads that no class but this toolkit loads, if there are.
+// whyOurs says why no class outside this toolkit loads certain numbers of KV heads, if there are such numbers.
 func whyOurs(src *Source, sites Sites) []Note {
 	chosen := sites.of(src.Arch)
 	for _, groups := range src.Arch.LegalGroups(chosen...) {

@@ -10,7 +10,7 @@ import (
 	"gqa/internal/data"
 )
 
-// TestWorkStops soon after its context ends, within a pass too. Each would take minutes.
+// TestWorkStops soon after its context is canceled, even within a pass. Without cancellation each would take minutes.
 func TestWorkStops(t *testing.T) {
 	shape := Shape{Name: "wide", Vocab: 4096, Dim: 512, Layers: 8, Heads: 8, KVHeads: 8, HeadDim: 64, FFN: 1024, Gated: true, Context: 1 << 20}
 	m, err := RandomModel(t.Context(), shape, 0, ModelOptions{})

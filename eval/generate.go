@@ -15,17 +15,18 @@ import (
 	"gqa/internal/ops"
 )
 
-// GenerateOptions say how a continuation is drawn.
+// GenerateOptions control how a continuation is sampled.
 type GenerateOptions struct {
 	MaxTokens   int
-	Temperature float64 // 0: always the most probable token
-	TopK        int     // draw among the most probable K only; 0: all
+	Temperature float64 // 0 means always the most probable token
+	TopK        int     // sample from the K most probable tokens only; 0 means all
 	Seed        uint64
-	Stop        int32 // a token that ends the text; below 0: none
+	Stop        int32 // a token that ends the text; negative for none
 }
 
-// Generate continues prompt, or, where the model has an encoder, answers it: the encoder reads it, and the decoder begins with
-// the model's start token. emit is told of every token as it comes; an error of its ends the generation.
+// Generate continues prompt. If the model has an encoder, the encoder reads the prompt and the decoder writes the answer,
+// beginning with the model's start token. emit is called with every token as it is generated; if it returns an error,
+// generation stops.
 func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, emit func(id int32) error) error {
 	if len(prompt) == 0 {
 		return errors.New("the prompt has no tokens")
@@ -63,7 +64,7 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 			return err
 		}
 		if slices.ContainsFunc(m.Host(logits), notFinite) {
-			return errors.New("the model gives no finite numbers: its activations are too large for float32")
+			return errors.New("the model's logits are not finite: its activations are too large for float32")
 		}
 		next = append(next[:0], draw.next(m.Host(logits)))
 		if next[0] == o.Stop {
@@ -76,8 +77,8 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 	return nil
 }
 
-// Room is how many of tokens more a model can write after a prompt of promptLen: all of them, unless its positions end before.
-// The last token that is written needs no position of its own.
+// Room returns how many of the given number of tokens a model can write after a prompt of promptLen: all of them, unless
+// its positions end before. The last written token needs no position of its own.
 func Room(a *configs.Arch, promptLen, tokens int) int {
 	return Fit(a, promptLen+tokens-1) - promptLen + 1
 }
@@ -108,7 +109,7 @@ func (s *sampler) next(logits []float32) int32 {
 	return int32(s.draw(logits))
 }
 
-// draw picks from s.order by the softmax of logits / temperature.
+// draw samples from s.order by the softmax of logits / temperature.
 func (s *sampler) draw(logits []float32) int {
 	s.probs = s.probs[:0]
 	sum := 0.0

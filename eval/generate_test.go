@@ -137,7 +137,7 @@ func TestGenerateRefuses(t *testing.T) {
 		{m, []int32{1}, GenerateOptions{MaxTokens: 1, Temperature: -1}, "temperature -1"},
 		{m, []int32{1}, GenerateOptions{MaxTokens: 1, TopK: -1}, "top-k -1"},
 		{m, []int32{1, 128}, GenerateOptions{MaxTokens: 1}, "token 1 has ID 128, outside the model's vocabulary of 128"},
-		{broken(t), []int32{1, 2}, GenerateOptions{MaxTokens: 4}, "the model gives no finite numbers"},
+		{broken(t), []int32{1, 2}, GenerateOptions{MaxTokens: 4}, "the model's logits are not finite"},
 		{m, []int32{1}, GenerateOptions{MaxTokens: 1 << 40}, "a prompt of 1 tokens and 1099511627776 more: the KV cache takes "},
 		{learned, []int32{1, 2}, GenerateOptions{MaxTokens: 64}, "a prompt of 2 tokens and 64 more: 65 positions requested, but the model has 64"},
 	} {

@@ -8,16 +8,16 @@ import (
 	"gqa/internal/ops"
 )
 
-// inputs are sequences of equal length as a safetensors file gives them: ids, and, where the model has an encoder, what that
-// reads.
+// inputs are sequences of equal length from a safetensors file: ids and, if the model has an encoder, the encoder's
+// input.
 type inputs struct {
 	seqs, length int
 	ids, types   []int32 // [seqs, length]; types may be nil
-	lens         []int   // tokens of each sequence that are not padding; nil: all
-	source       *inputs // the encoder's; nil: there is none
+	lens         []int   // number of tokens of each sequence that are not padding; nil means all
+	source       *inputs // the encoder's input; nil if there is none
 }
 
-// batch is sequence i alone.
+// batch returns sequence i as a batch.
 func (in *inputs) batch(i int) ops.Batch {
 	b := ops.NewBatch(in.ids[i*in.length : (i+1)*in.length])
 	if in.types != nil {
@@ -33,7 +33,7 @@ func (in *inputs) batch(i int) ops.Batch {
 	return b
 }
 
-// readInputs reads input_ids, decoder_input_ids where the model has an encoder, and what goes with them.
+// readInputs reads input_ids, decoder_input_ids if the model has an encoder, and the masks and types that belong to them.
 func readInputs(m *Model, path string) (*inputs, error) {
 	ckpt, err := checkpoints.Open(path)
 	if err != nil {

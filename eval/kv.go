@@ -10,7 +10,7 @@ import (
 	"gqa/internal/units"
 )
 
-// Groups are the legal group counts: the divisors of the heads, most first.
+// Groups returns the legal group counts: the divisors of the heads, largest first.
 func (s Shape) Groups() (groups []int) {
 	for g := s.Heads; g >= 1; g-- {
 		if s.Heads%g == 0 {
@@ -20,9 +20,8 @@ func (s Shape) Groups() (groups []int) {
 	return groups
 }
 
-// params is the number of weights in matrices at a number of groups: attention,
-// feed-forward and embeddings of the decoder. Biases, norms and learned
-// positions, under 1% of a model, are left out.
+// params returns the number of weights in matrices at a number of groups: attention, feed-forward and embeddings of the
+// decoder. Biases, norms and learned positions, less than 1% of a model, are excluded.
 func (s Shape) params(groups int) int64 {
 	attention := 2 * s.HeadDim * (s.Heads + groups) * s.Dim // q and o, k and v
 	if s.Cross {
@@ -39,9 +38,8 @@ func (s Shape) params(groups int) int64 {
 	return int64(s.Layers)*int64(attention+feedForward) + int64(embeddings)
 }
 
-// kvBytes is the size of a KV cache: a key and a value of kvHeads × HeadDim
-// elements of dtypeBytes for each layer, and for each of context tokens, but no
-// more than the shape's window, of each of batch sequences.
+// kvBytes returns the size of a KV cache: a key and a value of kvHeads × HeadDim elements of dtypeBytes for each layer
+// and each of context tokens, limited by the shape's window, in each of batch sequences.
 func kvBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
 	if s.Window > 0 {
 		context = min(context, s.Window)
@@ -49,8 +47,8 @@ func kvBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
 	return 2 * int64(s.Layers) * int64(kvHeads) * int64(s.HeadDim) * int64(context) * int64(batch) * int64(dtypeBytes)
 }
 
-// crossKVBytes is the size of what cross-attention keeps of a source of so many tokens for each of batch sequences: as much a
-// token as self-attention, whatever the window. 0 where a shape has none.
+// crossKVBytes returns the size of the cache of cross-attention for a source of the given number of tokens in each of
+// batch sequences: per token as much as self-attention, whatever the window. It is 0 for a shape without cross-attention.
 func crossKVBytes(s Shape, kvHeads, source, batch, dtypeBytes int) int64 {
 	if !s.Cross {
 		return 0
@@ -59,32 +57,32 @@ func crossKVBytes(s Shape, kvHeads, source, batch, dtypeBytes int) int64 {
 	return kvBytes(s, kvHeads, source, batch, dtypeBytes)
 }
 
-// KVOptions say for what KVRows computes. A zero field takes its default.
+// KVOptions are the assumptions of KVRows. A zero field has its default value.
 type KVOptions struct {
-	Context     int   // tokens per sequence; default: the shape's own
+	Context     int   // tokens per sequence; default: the shape's own context
 	Batch       int   // sequences; default 1
 	KVBytes     int   // bytes per cached element; default 2 (bf16, f16)
 	WeightBytes int   // bytes per weight; default 2
-	Memory      int64 // bytes that hold weights and cache; 0: not asked
+	Memory      int64 // bytes available for weights and cache; 0 if not given
 }
 
-// KVRow is the arithmetic of one shape at one number of groups.
+// KVRow describes one shape at one number of groups.
 type KVRow struct {
 	Shape           string  `json:"shape"`
 	Groups          int     `json:"groups"`
-	Published       bool    `json:"published"` // the model was released like this
+	Published       bool    `json:"published"` // the model was released with this number
 	Context         int     `json:"context"`
 	Batch           int     `json:"batch"`
 	ElementBytes    int     `json:"kv_element_bytes"`
 	KVBytesPerToken int64   `json:"kv_bytes_per_token"`
-	CrossBytesToken int64   `json:"cross_kv_bytes_per_token,omitempty"` // beside those, of a source's token
-	KVBytes         int64   `json:"kv_bytes"`                           // batch sequences at context, with sources as long
-	RelativeToMHA   float64 `json:"relative_to_mha"`                    // 1 at as many groups as heads
+	CrossBytesToken int64   `json:"cross_kv_bytes_per_token,omitempty"` // in addition, per token of the source
+	KVBytes         int64   `json:"kv_bytes"`                           // of batch sequences at context, with sources of the same length
+	RelativeToMHA   float64 `json:"relative_to_mha"`                    // 1 if there are as many groups as heads
 	WeightBytes     int64   `json:"weight_bytes"`                       // see Shape.Params
-	MaxBatch        *int64  `json:"max_batch,omitempty"`                // most sequences at context beside the weights; nil: no memory given
+	MaxBatch        *int64  `json:"max_batch,omitempty"`                // maximum number of sequences at context that fit beside the weights; nil if no memory is given
 }
 
-// KVRows are a shape's KV cache at every legal number of groups, most first.
+// KVRows returns the KV cache of a shape at every legal number of groups, largest first.
 func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
 	o.Context, o.Batch = cmp.Or(o.Context, s.Context), cmp.Or(o.Batch, 1)
 	o.KVBytes, o.WeightBytes = cmp.Or(o.KVBytes, 2), cmp.Or(o.WeightBytes, 2)
@@ -111,12 +109,12 @@ func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
 	return rows, nil
 }
 
-// cacheBytes is all that a decoder keeps at a context, with a source as long.
+// cacheBytes returns the size of everything that a decoder caches at a context, with a source of the same length.
 func cacheBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
 	return kvBytes(s, kvHeads, context, batch, dtypeBytes) + crossKVBytes(s, kvHeads, context, batch, dtypeBytes)
 }
 
-// checkOptions refuses sizes below 1 and a cache too large to count.
+// checkOptions returns an error for sizes below 1 and for a cache too large to count.
 func (s Shape) checkOptions(o KVOptions) error {
 	if err := s.check(); err != nil {
 		return err
@@ -132,8 +130,8 @@ func (s Shape) checkOptions(o KVOptions) error {
 	return nil
 }
 
-// WriteKVTable writes rows as an aligned text table, the bytes of a cached
-// element beside each. A star marks the groups that a model was published with.
+// WriteKVTable writes rows as an aligned text table, with the bytes per cached element. A star marks the number of groups
+// with which the model was published.
 func WriteKVTable(w io.Writer, rows []KVRow) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	header := "shape\tgroups\tbytes/element\tKV/token\tcontext\tbatch\tKV cache\tof MHA\tweights\t"

@@ -12,8 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// Shape is the size of a transformer's decoder: all that the arithmetic of its
-// KV cache and its weights needs.
+// Shape is the size of a transformer's decoder: everything that determines the size of its KV cache and of its weights.
 type Shape struct {
 	Name    string `yaml:"name" json:"name"`
 	Layers  int    `yaml:"layers" json:"layers"`
@@ -24,13 +23,13 @@ type Shape struct {
 	FFN     int    `yaml:"ffn" json:"ffn"`
 	Vocab   int    `yaml:"vocab" json:"vocab"`
 	Context int    `yaml:"context" json:"context"`
-	// Window is the most tokens a sequence keeps in its cache; 0: all of them.
+	// Window is the maximum number of tokens that a sequence keeps in its cache; 0 means all.
 	Window int `yaml:"window" json:"window,omitempty"`
-	// Gated feed-forwards have three matrices, others two.
+	// A gated feed-forward block has three matrices, others have two.
 	Gated bool `yaml:"gated" json:"gated,omitempty"`
-	// Tied embeddings serve as the output layer too.
+	// Tied embeddings also serve as the output layer.
 	Tied bool `yaml:"tied" json:"tied,omitempty"`
-	// Cross says that each layer has cross-attention besides self-attention.
+	// Cross reports whether each layer has cross-attention besides self-attention.
 	Cross bool `yaml:"cross" json:"cross,omitempty"`
 }
 
@@ -39,15 +38,15 @@ var shapesYAML []byte
 
 var loadShapes = sync.OnceValues(func() ([]Shape, error) { return parseShapes(shapesYAML) })
 
-// Shapes are the built-in shapes of published models, in the order of the file
-// shapes.yaml.
+// Shapes returns the built-in shapes of published models, in the order of the file shapes.yaml.
 func Shapes() ([]Shape, error) {
 	shapes, err := loadShapes()
 	return slices.Clone(shapes), err
 }
 
-// ShapeByName finds a built-in shape, or reads one that is written out with the keys of shapes.yaml:
-// "layers=8,heads=16,kv_heads=4,dim=1024,ffn=2816,vocab=8192,context=8192,gated=true". The error of an unknown name lists all.
+// ShapeByName returns a built-in shape, or parses a shape written with the keys of shapes.yaml:
+// "layers=8,heads=16,kv_heads=4,dim=1024,ffn=2816,vocab=8192,context=8192,gated=true". The error for an unknown name
+// lists all names.
 func ShapeByName(name string) (Shape, error) {
 	if strings.Contains(name, "=") {
 		return writtenShape(name)
@@ -93,7 +92,7 @@ func parseShapes(data []byte) ([]Shape, error) {
 	return shapes, nil
 }
 
-// check refuses a shape that no model has.
+// check returns an error for an impossible shape.
 func (s Shape) check() error {
 	for _, f := range []struct {
 		key   string

@@ -175,7 +175,7 @@ func TestWriteKVTable(t *testing.T) {
 	}
 }
 
-// Behind an encoder a decoder keeps as much again for each token of the source.
+// After an encoder, a decoder caches the same amount again for each token of the source.
 func TestCrossKVBytes(t *testing.T) {
 	s, err := ShapeByName("t5-v1.1-xxl-decoder")
 	if err != nil {

@@ -18,36 +18,36 @@ import (
 	"gqa/internal/ops"
 )
 
-// LatencyOptions say what is timed.
+// LatencyOptions determine what is timed.
 type LatencyOptions struct {
 	Batch     int // sequences decoded together
-	Context   int // tokens in the cache when a step is timed, and in that of cross-attention
-	PromptLen int // tokens per sequence of the timed prefill; 0: none is timed
+	Context   int // tokens in the cache, and in that of cross-attention, when a step is timed
+	PromptLen int // tokens per sequence of the timed prefill; 0 for no prefill
 }
 
-// Latency is what prefill and decode cost. Times are medians.
+// Latency is the cost of prefill and decode. Times are medians.
 type Latency struct {
 	Batch           int     `json:"batch"`
 	Context         int     `json:"context"`
 	Threads         int     `json:"threads"`
 	PromptLen       int     `json:"prompt_len"`
-	PrefillMS       float64 `json:"prefill_ms"`         // of Batch prompts of PromptLen tokens
-	DecodeMSPerStep float64 `json:"decode_ms_per_step"` // one token for each sequence
+	PrefillMS       float64 `json:"prefill_ms"`         // for Batch prompts of PromptLen tokens
+	DecodeMSPerStep float64 `json:"decode_ms_per_step"` // for one token of each sequence
 	DecodeMSPerTok  float64 `json:"decode_ms_per_token"`
 	TokensPerS      float64 `json:"tokens_per_s"`
-	KVBytesPerToken int64   `json:"kv_bytes_per_token"`                 // of one sequence, all layers
-	CrossBytesToken int64   `json:"cross_kv_bytes_per_token,omitempty"` // beside those, of a token that an encoder has read
-	KVBytes         int64   `json:"kv_bytes"`                           // read by one step: Batch × Context tokens, and a source as long
+	KVBytesPerToken int64   `json:"kv_bytes_per_token"`                 // for one sequence, all layers
+	CrossBytesToken int64   `json:"cross_kv_bytes_per_token,omitempty"` // in addition, per token that an encoder has read
+	KVBytes         int64   `json:"kv_bytes"`                           // read by one step: Batch × Context tokens, and a source of the same length
 	WeightBytes     int64   `json:"weight_bytes"`                       // read by one step
-	RooflineMS      float64 `json:"roofline_ms"`                        // no step that reads from memory is faster: see Machine.Roofline
+	RooflineMS      float64 `json:"roofline_ms"`                        // lower bound for a step that reads from memory: see Machine.Roofline
 	RooflineShare   float64 `json:"roofline_share"`                     // RooflineMS / DecodeMSPerStep
 
 	formats infer.Formats
-	encodes bool // and nothing else
+	encodes bool // an encoder without a decoder
 }
 
-// MeasureLatency times a model's prefill and decode on this machine. The cache is filled without a prefill for the decode. Of a
-// model that does not decode only the prefill is timed: one pass over the prompts.
+// MeasureLatency times a model's prefill and decode on this machine. For the decode the cache is filled without a
+// prefill. For a model that does not decode only the prefill is timed: one pass over the prompts.
 func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOptions) (*Latency, error) {
 	if err := checkLatency(m, o); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 	return l, nil
 }
 
-// decode fills in what a step's time means.
+// decode derives the figures of the decode from the time of a step.
 func (l *Latency) decode(step time.Duration, machine Machine, flops float64) {
 	l.DecodeMSPerStep = milliseconds(step)
 	l.DecodeMSPerTok = l.DecodeMSPerStep / float64(l.Batch)
@@ -112,16 +112,17 @@ func checkLatency(m *Model, o LatencyOptions) error {
 	return nil
 }
 
-// checkPass refuses a pass over more tokens than memory can hold. What is counted is less than what the pass takes: the stream of
-// hidden states twice, a layer's feed-forward block, and the logits of a token of each sequence.
+// checkPass returns an error for a pass over more tokens than fit in memory. It uses a lower bound for the memory of the
+// pass: the hidden states twice, a layer's feed-forward block, and the logits of one token per sequence.
 func (m *Model) checkPass(sequences, tokens int) error {
 	a := m.Arch
 	bytes := 4 * float64(sequences) * (float64(tokens)*float64(2*a.Dim+a.FFN) + float64(a.Vocab))
 	return limits.Memory(fmt.Sprintf("a pass over %d sequences of %d tokens", sequences, tokens), bytes)
 }
 
-// readPerStep counts the weights that a decode step reads: all but an encoder's, what made the keys and values that its output
-// has, and the embedding tables, of which it reads a row (unless one is the head too).
+// readPerStep counts the weights that a decode step reads. These exclude an encoder's weights, those that computed the
+// keys and values of the encoder's output, and the embedding tables, of which a step reads only a row (unless one is also
+// the head).
 func (m *Model) readPerStep() (n int64) {
 	params, _ := m.Arch.Params() // the model was read by the same list
 	for _, p := range params {
@@ -135,7 +136,7 @@ func (m *Model) readPerStep() (n int64) {
 	return n
 }
 
-// stepFLOPs counts a decode step's multiplications and additions: two a weight and sequence, and the attention's.
+// stepFLOPs counts a decode step's multiplications and additions: two per weight and sequence, plus those of attention.
 func (m *Model) stepFLOPs(batch, context int) float64 {
 	a := m.Arch
 	attention := 4 * float64(a.Layers) * float64(a.Heads*a.HeadDim) * float64(context)
@@ -150,7 +151,8 @@ func timeDecode(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (t
 	return timeMedian(ctx, step)
 }
 
-// decodeStep is what a decode is timed by, again and again: one token for each sequence behind Context others in the cache.
+// decodeStep is the repeated step by which a decode is timed: one token for each sequence after Context others in the
+// cache.
 func decodeStep(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (cache *infer.Cache, step func() error) {
 	cache = m.NewCache(o.Batch, o.Context+1)
 	cache.Fill(ctx, o.Context)
@@ -164,7 +166,7 @@ func decodeStep(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (c
 	}
 }
 
-// timePrefill times what comes before the first token: a step over the prompts, or an encoder's pass and the step behind it.
+// timePrefill times what precedes the first token: a step over the prompts, or an encoder's pass and the step after it.
 func timePrefill(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {
 	prompts := ops.NewBatch(slices.Collect(slices.Chunk(ids, o.PromptLen))...)
 	if !m.Arch.Causal {
@@ -185,7 +187,7 @@ func timePrefill(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (
 	})
 }
 
-// timeMedian runs f once to warm up, then at least 5 times and for about a second, and returns the median.
+// timeMedian runs f once to warm up, then at least 5 times and for about a second, and returns the median time.
 func timeMedian(ctx context.Context, f func() error) (time.Duration, error) {
 	if err := cmp.Or(f(), ctx.Err()); err != nil {
 		return 0, err
@@ -199,7 +201,7 @@ func timeMedian(ctx context.Context, f func() error) (time.Duration, error) {
 		if err := cmp.Or(f(), ctx.Err()); err != nil {
 			return 0, err
 		}
-		times = append(times, max(time.Since(start), 1)) // a coarse clock may see nothing
+		times = append(times, max(time.Since(start), 1)) // a coarse clock may report zero
 		total += times[len(times)-1]
 	}
 	slices.Sort(times)
@@ -217,8 +219,8 @@ func randomIDs(n, vocab int) []int32 {
 	return ids
 }
 
-// RandomModel is a Llama of a shape with random weights, kept in the formats of f: for timing alone. A feed-forward block without a gate becomes
-// one with a gate and as many weights.
+// RandomModel returns a Llama of a shape with random weights in the formats of f, for timing only. A feed-forward block
+// without a gate becomes one with a gate and the same number of weights.
 func RandomModel(ctx context.Context, s Shape, groups int, o ModelOptions) (*Model, error) {
 	f, err := o.formats()
 	if err != nil {
@@ -281,7 +283,7 @@ func formatsText(f infer.Formats) string {
 	return fmt.Sprintf("weights %s, cache %s", formatNames[f.Weights], formatNames[f.Cache])
 }
 
-// Print writes the figures for a person.
+// Print writes the figures as text.
 func (l *Latency) Print(w io.Writer) error {
 	fmt.Fprintf(w, "batch %d, context %d, %s, %s\n", l.Batch, l.Context, count(l.Threads, "thread"), formatsText(l.formats))
 	if l.PromptLen > 0 {
@@ -306,7 +308,7 @@ func (l *Latency) Print(w io.Writer) error {
 	return err
 }
 
-// count is a number of things: "1 thread", "2 threads".
+// count formats a number of things: "1 thread", "2 threads".
 func count(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing

@@ -14,7 +14,7 @@ import (
 	"gqa/internal/engine/infer"
 )
 
-// slow is a machine on which only the bytes count, weak one on which only the arithmetic does.
+// slow is a machine on which only the bytes count; on weak only the arithmetic counts.
 var (
 	slow = Machine{Bandwidth: 1e6, Peak: 1e18}
 	weak = Machine{Bandwidth: 1e18, Peak: 1e6}
@@ -29,8 +29,8 @@ func mustTime(t *testing.T, m *Model, machine Machine, o LatencyOptions) *Latenc
 	return l
 }
 
-// TestLatencyArithmetic: the counts are by hand from the tiny models' sizes. All have 2 layers, dim 64, 8 heads of 8, a
-// feed-forward of 96 and 128 ids; an embedding table has 8192 weights.
+// TestLatencyArithmetic compares the counts with those computed by hand from the tiny models' sizes. All have 2 layers,
+// dim 64, 8 heads of 8, a feed-forward of 96 and 128 ids; an embedding table has 8192 weights.
 func TestLatencyArithmetic(t *testing.T) {
 	const batch, length = 3, 10
 	const kvPerToken = 2 * 2 * 64 * 4 // keys and values, layers, dim, bytes
@@ -77,7 +77,7 @@ func TestLatencyOfGroups(t *testing.T) {
 	}
 }
 
-// The figures agree with each other; how large they are is the machine's affair.
+// The figures must be consistent with each other; their size depends on the machine.
 func TestLatencyFigures(t *testing.T) {
 	defer pool.SetThreads(0)
 	m := tiny(t, "llama")
@@ -97,7 +97,7 @@ func TestLatencyFigures(t *testing.T) {
 	}
 }
 
-// Each step that is timed finds Context tokens in the cache: the step adds one.
+// Each timed step finds Context tokens in the cache, and adds one.
 func TestDecodeStepHasItsContext(t *testing.T) {
 	m := tiny(t, "llama")
 	for _, o := range []LatencyOptions{{1, 1, 0}, {3, 40, 0}} {

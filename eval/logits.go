@@ -14,11 +14,12 @@ import (
 	"gqa/internal/weights"
 )
 
-// WriteLogits reads input_ids [B,T] from the safetensors file input and writes logits [B,T,vocab], f32, to the safetensors
-// file output, which appears whole or not at all. With stepwise every token goes through the KV cache on its own.
+// WriteLogits reads input_ids [B,T] from the safetensors file input and writes logits [B,T,vocab], f32, to the
+// safetensors file output, which appears complete or not at all. With stepwise every token goes through the KV cache on
+// its own.
 //
-// Where the model has an encoder, that reads input_ids, and logits are of decoder_input_ids. attention_mask and
-// token_type_ids count where the model has a use for them. Sums are precise where the model needs that.
+// If the model has an encoder, the encoder reads input_ids, and the logits are those of decoder_input_ids. attention_mask
+// and token_type_ids are used if the model supports them. Sums are precise if the model needs that.
 func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise bool) error {
 	in, err := readInputs(m, input)
 	if err != nil {
@@ -52,7 +53,7 @@ func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise b
 	})
 }
 
-// checkOutput finds out before the work what would be in its way.
+// checkOutput checks the output path before computing anything.
 func checkOutput(output, input string) error {
 	dir, err := os.Stat(filepath.Dir(output))
 	if err != nil || !dir.IsDir() {
@@ -71,7 +72,7 @@ func checkOutput(output, input string) error {
 	if err := file.Check(output, out); err != nil {
 		return err
 	}
-	if old, err := checkpoints.Open(output); err == nil { // weights are not overwritten by mistake
+	if old, err := checkpoints.Open(output); err == nil { // do not overwrite weights by mistake
 		defer old.Close()
 		for _, name := range old.Names() {
 			if name != "logits" {
@@ -115,13 +116,13 @@ func (m *Model) stepLogits(ctx context.Context, b ops.Batch, w io.Writer) error 
 	return nil
 }
 
-// writeTensorFile writes a safetensors file of one tensor: beside its place, then renamed into it.
+// writeTensorFile writes a safetensors file with one tensor: first beside its destination, then renamed.
 func writeTensorFile(path string, spec checkpoints.Spec, data func(w io.Writer) error) error {
 	dir, remove, err := checkpoints.TempFolder(path)
 	if err != nil {
 		return err
 	}
-	defer remove() //nolint:errcheck // tidies up after another error
+	defer remove() //nolint:errcheck // cleans up after another error
 	err = checkpoints.Write(dir, []checkpoints.Spec{spec}, checkpoints.WriteOptions{}, func(_ checkpoints.Spec, w io.Writer) error {
 		return data(w)
 	})

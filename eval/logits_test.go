@@ -32,7 +32,8 @@ func readLogits(t *testing.T, path string) ([]float32, []int) {
 	return slices.Clone(values), l.Shape
 }
 
-// The files that hold transformers' logits hold the ids too: the two implementations are compared as a user would.
+// The files with transformers' logits also hold the ids, so the two implementations are compared as a user would compare
+// them.
 func TestWriteLogits(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		m, want := mustLoad(t, c.Dir), c.Floats(t, "logits_mha")
@@ -63,7 +64,8 @@ func TestWriteLogits(t *testing.T) {
 	}
 }
 
-// T5's logits are precise: those of steps are those of one pass, which in f32 they are not, and what follows is in f32 again.
+// T5's logits are precise: stepwise logits equal those of one pass, which is not the case in f32, and later computations
+// use f32 again.
 func TestWriteLogitsPrecise(t *testing.T) {
 	c := golden.Named(t, "t5")
 	m := mustLoad(t, c.Dir)
@@ -96,7 +98,7 @@ func TestWriteLogitsReplaces(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong is said in a line, and nothing is written.
+// Every error is one line, and nothing is written.
 func TestWriteLogitsRefuses(t *testing.T) {
 	m, learned := tiny(t, "llama"), tiny(t, "gpt2")
 	ids := func(n int) []int64 { return make([]int64, n) }

@@ -17,20 +17,20 @@ import (
 	"gqa/internal/engine/infer"
 )
 
-// Machine is what this machine can do with the threads in use: the two ceilings of the roofline (Williams et al. 2009).
+// Machine holds the two ceilings of the roofline (Williams et al. 2009) for this machine with the threads in use.
 type Machine struct {
 	Name      string
 	Bandwidth float64 // bytes/s read from memory
-	Peak      float64 // FLOP/s of an f32 matrix product
-	PeakBF16  float64 // FLOP/s of one with weights in bf16, by matrix instructions; 0: the machine has none
+	Peak      float64 // FLOP/s of a matrix product in f32
+	PeakBF16  float64 // FLOP/s of a matrix product with bf16 weights by matrix instructions; 0 if the machine has none
 }
 
-// MeasureMachine measures the ceilings in about half a second. It ends early, with no result, where ctx does.
+// MeasureMachine measures the ceilings in about half a second. If ctx is canceled, it returns early without a result.
 func MeasureMachine(ctx context.Context) Machine {
 	return Machine{Name: MachineName(), Bandwidth: measureBandwidth(ctx), Peak: measurePeak(ctx), PeakBF16: measurePeakBF16(ctx)}
 }
 
-// with is the machine as a model in these formats finds it.
+// with returns the machine's ceilings for a model in these formats.
 func (m Machine) with(f infer.Formats) Machine {
 	if f.Weights == device.BF16 && f.Cache == device.BF16 {
 		m.Peak = max(m.Peak, m.PeakBF16)
@@ -38,13 +38,13 @@ func (m Machine) with(f infer.Formats) Machine {
 	return m
 }
 
-// roofline is the least time in seconds that moving bytes once and computing flops can take.
+// roofline returns the least time in seconds for moving bytes once and computing flops.
 func (m Machine) roofline(bytes, flops float64) float64 {
 	return max(bytes/m.Bandwidth, flops/m.Peak)
 }
 
-// measureBandwidth reads memory, as dot products do, and takes the best of some rounds. What is read must be more than a
-// processor's cache holds: of 128 MiB, a server's still has a part when the next round comes.
+// measureBandwidth reads memory as dot products do and returns the best of several rounds. It must read more than fits in
+// a processor's cache: of 128 MiB, a server's cache still holds a part in the next round.
 func measureBandwidth(ctx context.Context) float64 {
 	const n, block = 1 << 27, 1 << 16 // 512 MiB
 	x := make([]float32, n)
@@ -63,7 +63,7 @@ func measureBandwidth(ctx context.Context) float64 {
 	})
 }
 
-const peakSize = 512 // rows and columns of the matrices that the peaks are measured with
+const peakSize = 512 // rows and columns of the matrices by which the peaks are measured
 
 func measurePeakBF16(ctx context.Context) float64 {
 	const n = peakSize
@@ -84,7 +84,7 @@ func measurePeak(ctx context.Context) float64 {
 	return 2 * n * n * n / bestOf(ctx, 4, func() { blas.Gemm(false, false, n, n, n, 1, a, n, b, n, 0, c, n) })
 }
 
-// bestOf is the shortest time of f in seconds, after a warm-up.
+// bestOf returns the shortest time of f in seconds, after a warm-up.
 func bestOf(ctx context.Context, rounds int, f func()) float64 {
 	f()
 	best := time.Duration(1<<63 - 1)
@@ -99,7 +99,7 @@ func bestOf(ctx context.Context, rounds int, f func()) float64 {
 	return best.Seconds()
 }
 
-// MachineName says which machine, threads and kernels figures are of.
+// MachineName returns a description of the machine, threads and kernels behind the figures.
 func MachineName() string {
 	return fmt.Sprintf("%s, %s, %s/%s, kernels %s", cpuName(), count(pool.Threads(), "thread"), runtime.GOOS, runtime.GOARCH, simd.Path())
 }
@@ -111,7 +111,7 @@ func cpuName() string {
 	return fmt.Sprintf("%d CPUs", runtime.NumCPU())
 }
 
-// procField is the value of the first line "name: value" of a file of /proc.
+// procField returns the value of the first line "name: value" in a file of /proc.
 func procField(file, name string) (value string, ok bool) {
 	f, err := os.Open(file)
 	if err != nil {

@@ -26,7 +26,7 @@ func TestRoofline(t *testing.T) {
 	}
 }
 
-// Matrix instructions for bf16 raise the ceiling of models that are wholly in it.
+// Matrix instructions for bf16 raise the ceiling of models that are entirely in bf16.
 func TestRooflineOfFormats(t *testing.T) {
 	const half = device.BF16
 	m := Machine{Peak: 2, PeakBF16: 8}
@@ -42,7 +42,8 @@ func TestRooflineOfFormats(t *testing.T) {
 
 func TestMeasureMachine(t *testing.T) {
 	m := MeasureMachine(t.Context())
-	// Bytes and operations a second of any machine on which the tests end, with room for a factor of ten at both ends.
+	// Bytes and operations per second of any machine on which the tests run, with a margin of a factor of ten on both
+	// sides.
 	if !(m.Bandwidth > 1e8 && m.Bandwidth < 1e13) || !(m.Peak > 1e8 && m.Peak < 1e15) {
 		t.Errorf("bandwidth %v, peak %v", m.Bandwidth, m.Peak)
 	}

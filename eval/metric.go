@@ -1,22 +1,22 @@
 package eval
 
-// Metric is a figure of every prediction. Its mean over all predictions is reported, with the standard error of that mean over
-// windows.
+// Metric computes a score for every prediction. Its mean over all predictions is reported, with the standard error of
+// that mean over windows.
 type Metric struct {
 	Name string
-	// Score sets the score of each row. Rows without a target have target -1, and their scores are not read.
-	// scores [rows], logits [rows, vocabulary], targets [rows]. It must not keep or change logits and targets.
+	// Score sets the score of each row: scores [rows], logits [rows, vocabulary], targets [rows]. Rows without a target
+	// have target -1, and their scores are ignored. Score must not retain or change logits and targets.
 	Score func(scores, logits []float32, targets []int32)
 }
 
 // Estimate is a mean with its standard error.
 type Estimate struct {
 	Value  float64 `json:"value"`
-	Stderr float64 `json:"stderr"` // 0 where there is one window
-	N      int     `json:"n"`      // predictions
+	Stderr float64 `json:"stderr"` // 0 if there is only one window
+	N      int     `json:"n"`      // number of predictions
 }
 
-// meanScore is the mean over rows with a target, of which there is one.
+// meanScore returns the mean over the rows with a target. There is at least one.
 func meanScore(scores []float32, targets []int32) float64 {
 	sum, n := 0.0, 0
 	for i, target := range targets {
@@ -27,7 +27,7 @@ func meanScore(scores []float32, targets []int32) float64 {
 	return sum / float64(n)
 }
 
-// estimates are the results of the metrics; nil: none was asked for.
+// estimates returns the results of the metrics, or nil if none was requested.
 func (t *tally) estimates() map[string]Estimate {
 	if len(t.metrics) == 0 {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// Model is a checkpoint ready to run forward.
+// Model is a checkpoint ready to run.
 type Model struct {
 	Dir        string
 	Arch       *configs.Arch
@@ -24,13 +24,13 @@ type Model struct {
 	headRows int // rows of logits in memory at once
 }
 
-// ModelOptions say how a model is held in memory. The zero value is F32.
+// ModelOptions determine how a model is held in memory. The zero value is F32.
 type ModelOptions struct {
 	Weights checkpoints.DType // of the weights: F32, BF16 or F16
 	Cache   checkpoints.DType // of the KV cache
 }
 
-// formats returns what the decoder calls the options.
+// formats returns the options in the decoder's form.
 func (o ModelOptions) formats() (infer.Formats, error) {
 	known := map[checkpoints.DType]device.Format{0: device.F32, checkpoints.F32: device.F32, checkpoints.BF16: device.BF16, checkpoints.F16: device.F16}
 	w, ok := known[o.Weights]
@@ -76,7 +76,8 @@ func newModel(f infer.Formats, dir string, arch *configs.Arch, values model.Weig
 	return &Model{Dir: dir, Arch: arch, Parameters: n, Decoder: d, headRows: max(1, logits/arch.Vocab)}, nil
 }
 
-// Fit is how many of tokens a sequence of the architecture can have: all of them, unless its positions end before.
+// Fit returns how many of the given number of tokens a sequence of the architecture can have: all of them, unless its
+// positions end before.
 func Fit(a *configs.Arch, tokens int) int {
 	if limit := a.MaxPositions(); limit > 0 {
 		return min(tokens, limit)
@@ -84,7 +85,7 @@ func Fit(a *configs.Arch, tokens int) int {
 	return tokens
 }
 
-// checkDecodes refuses a model that predicts no next token.
+// checkDecodes returns an error for a model that does not predict the next token.
 func (m *Model) checkDecodes() error {
 	if m.Arch.Causal {
 		return nil
@@ -92,5 +93,5 @@ func (m *Model) checkDecodes() error {
 	return fmt.Errorf("family %s %w: every token sees all others, and there is no KV cache", m.Arch.Family.Name, ErrDecode)
 }
 
-// ErrDecode is wrapped by errors about a model that predicts no next token.
+// ErrDecode is wrapped by errors about a model that does not predict the next token.
 var ErrDecode = errors.New("does not decode")

@@ -87,7 +87,7 @@ func wantError(t *testing.T, what string, err error, want string) {
 	}
 }
 
-// TestLoadNotFinite: every format refuses weights that are no numbers, and names them.
+// TestLoadNotFinite: every format rejects weights that are not finite, and names them.
 func TestLoadNotFinite(t *testing.T) {
 	for _, x := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
 		dir := t.TempDir()

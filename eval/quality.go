@@ -15,27 +15,27 @@ import (
 	"gqa/internal/engine/infer"
 )
 
-// QualityOptions say how a model is scored.
+// QualityOptions control how a model is scored.
 type QualityOptions struct {
-	SeqLen     int                 // tokens per window; windows do not overlap; 0: the model's context, at most 2048
-	MaxWindows int                 // 0: all
-	TextKey    string              // of JSON records; empty: data.TextKey
-	Seed       uint64              // of the tokens that are hidden from an encoder
-	Teacher    *Model              // compared with, if not nil
-	Metrics    []Metric            // measured beside the usual figures
-	Progress   func(windows int64) // told of windows as they are scored; may be nil
+	SeqLen     int                 // tokens per window; windows do not overlap; 0 means the model's context, at most 2048
+	MaxWindows int                 // 0 means all
+	TextKey    string              // of JSON records; empty means data.TextKey
+	Seed       uint64              // for the choice of tokens that are masked for an encoder
+	Teacher    *Model              // to compare with, if not nil
+	Metrics    []Metric            // measured in addition to the standard figures
+	Progress   func(windows int64) // called with the number of windows as they are scored; may be nil
 }
 
-// Quality is how well a model predicts a corpus: of a window of n tokens a decoder alone predicts n-1, an encoder 15%, and where
-// the data has labels those that are not left out count.
+// Quality measures how well a model predicts a corpus. In a window of n tokens a decoder without an encoder predicts n-1
+// tokens, an encoder 15%. If the data has labels, those that are not ignored are predicted.
 type Quality struct {
 	Loss          float64  `json:"loss"`        // nats per token
-	LossStderr    float64  `json:"loss_stderr"` // of the mean over windows; 0 where there is one
+	LossStderr    float64  `json:"loss_stderr"` // of the mean over windows; 0 if there is only one
 	Perplexity    float64  `json:"perplexity"`
-	BitsPerByte   *float64 `json:"bits_per_byte"`  // of text; null where the data came as ids
-	TokenAccuracy float64  `json:"token_accuracy"` // share of tokens that were the most probable
+	BitsPerByte   *float64 `json:"bits_per_byte"`  // of text; null if the data consists of ids
+	TokenAccuracy float64  `json:"token_accuracy"` // share of tokens that were predicted as the most probable
 	KL            *float64 `json:"kl"`             // KL(teacher || model), nats per token; null without a teacher
-	Top1Agreement *float64 `json:"top1_agreement"` // share of tokens for which both have the same most probable one
+	Top1Agreement *float64 `json:"top1_agreement"` // share of tokens for which both models have the same most probable token
 	Tokens        int      `json:"tokens"`         // predicted
 	Windows       int      `json:"windows"`
 	KLStderr      *float64 `json:"kl_stderr"`
@@ -44,17 +44,17 @@ type Quality struct {
 	Metrics map[string]Estimate `json:"metrics,omitempty"` // of QualityOptions.Metrics, by name
 }
 
-// Corpus is a text as token ids, with what a model is to predict of it.
+// Corpus is a text as token ids, with what a model must predict of it.
 type Corpus = data.Dataset
 
-// LoadCorpus reads a corpus with the tokenizer of m. name is a file of text, source code or JSON records (see docs/formats.md), a
-// folder of these, a .safetensors file with input_ids, or "sample:train" or "sample:val".
+// LoadCorpus reads a corpus with the tokenizer of m. name is a file of text, source code or JSON records (see
+// docs/formats.md), a folder of these, a .safetensors file with input_ids, or "sample:train" or "sample:val".
 func LoadCorpus(ctx context.Context, name string, m *Model, o QualityOptions) (*Corpus, error) {
 	return data.Load(ctx, name, m.Dir, m.Arch, o.data(m))
 }
 
-// MeasureQuality scores a model on what it is to predict of a corpus. The corpus says how long a window is; SeqLen of the options
-// is for [LoadCorpus].
+// MeasureQuality scores a model on its predictions of a corpus. The corpus determines the length of a window; SeqLen of
+// the options is for [LoadCorpus].
 func MeasureQuality(ctx context.Context, m *Model, d *Corpus, o QualityOptions) (*Quality, error) {
 	if err := checkQuality(m, d, o); err != nil {
 		return nil, err
@@ -91,20 +91,20 @@ func MeasureQuality(ctx context.Context, m *Model, d *Corpus, o QualityOptions) 
 	return q, nil
 }
 
-// WindowError says that windows are too short or too long: for prediction, the corpus, a model or memory.
+// WindowError reports that windows are too short or too long: for prediction, the corpus, a model or memory.
 type WindowError struct{ Err error }
 
-// Error says what is wrong.
+// Error returns the text of the wrapped error.
 func (e WindowError) Error() string { return e.Err.Error() }
 
-// Unwrap returns Err.
+// Unwrap returns the wrapped error.
 func (e WindowError) Unwrap() error { return e.Err }
 
-// scoreRows is how many tokens go through the layers at once.
+// scoreRows is the number of tokens that go through the layers at once.
 const scoreRows = 4096
 
 func checkQuality(m *Model, d *data.Dataset, o QualityOptions) error {
-	_, labelled := d.Objective.(data.Labelled) // its rows were checked as they were read
+	_, labelled := d.Objective.(data.Labelled) // its rows were checked when they were read
 	if d.Window < 2 {
 		return WindowError{fmt.Errorf("window of %s: want 2 or more, since the first one is not predicted", count(d.Window, "token"))}
 	}
@@ -128,8 +128,8 @@ func checkQuality(m *Model, d *data.Dataset, o QualityOptions) error {
 	return nil
 }
 
-// tally adds up what the windows give. Each figure is kept as window means, so that its error allows for the correlation of
-// tokens within a window.
+// tally accumulates the scores of the windows. Each figure is kept as window means, so that its error allows for the
+// correlation of tokens within a window.
 type tally struct {
 	model             *Model
 	o                 QualityOptions
@@ -141,7 +141,7 @@ type tally struct {
 	rowKL, rowAgree   []float32
 	best, teacherBest []int32
 	targets           []int32
-	err               error // the tokenizer's
+	err               error // of the tokenizer
 	rowMetrics        [][]float32
 	metrics           []meanOf // of o.Metrics
 }
@@ -151,7 +151,7 @@ func newTally(m *Model, o QualityOptions, d *data.Dataset) *tally {
 	return &tally{model: m, o: o, data: d, rowMetrics: make([][]float32, n), metrics: make([]meanOf, n)}
 }
 
-// score runs n windows through the model (and the teacher) and adds them up.
+// score runs n windows through the model (and the teacher) and adds their scores.
 func (t *tally) score(ctx context.Context, ids []int32, n int) {
 	windows := slices.Collect(slices.Chunk(ids, t.data.Window))
 	b, targets := t.data.Batch(windows)
@@ -208,7 +208,7 @@ func (t *tally) scoreRows(logits, teacher []float32, lo, hi int) {
 	})
 }
 
-// divergence is KL(p || q) of the softmaxes of two rows of logits, in nats.
+// divergence returns KL(p || q) of the softmaxes of two rows of logits, in nats.
 func divergence(p, q []float32) float32 {
 	lp, lq := logSumExp(p), logSumExp(q)
 	sum := 0.0
@@ -253,7 +253,7 @@ func (t *tally) addWindow(lo, hi int) {
 		}
 	}
 	if n == 0 {
-		return // a row of labels that are all left out
+		return // a row whose labels are all ignored
 	}
 	t.nats += loss
 	t.loss.add(loss/n, n)
@@ -283,7 +283,8 @@ func (t *tally) quality() *Quality {
 	return q
 }
 
-// meanOf is a running weighted mean with its standard error (Welford; West 1979). A window weighs as much as it predicts.
+// meanOf is a running weighted mean with its standard error (Welford; West 1979). A window's weight is its number of
+// predictions.
 type meanOf struct {
 	n             int
 	weight, m, m2 float64
@@ -299,7 +300,7 @@ func (s *meanOf) add(x, weight float64) {
 
 func (s *meanOf) mean() float64 { return s.m }
 
-// stderr is the standard error of the mean; 0 where one window does not tell.
+// stderr returns the standard error of the mean; 0 if there is only one window.
 func (s *meanOf) stderr() float64 {
 	if s.n < 2 {
 		return 0
@@ -307,7 +308,7 @@ func (s *meanOf) stderr() float64 {
 	return math.Sqrt(s.m2 / s.weight / float64(s.n-1))
 }
 
-// Print writes the figures for a person.
+// Print writes the figures as text.
 func (q *Quality) Print(w io.Writer) error {
 	lines := fmt.Sprintf("loss            %s nats/token\nperplexity      %.4g\n", q.plusMinus("%.4f", q.Loss, q.LossStderr), q.Perplexity)
 	if q.BitsPerByte != nil {
@@ -326,7 +327,7 @@ func (q *Quality) Print(w io.Writer) error {
 	return err
 }
 
-// plusMinus writes a figure with its standard error, which one window does not tell.
+// plusMinus formats a figure with its standard error, which is omitted for a single window.
 func (q *Quality) plusMinus(format string, x, stderr float64) string {
 	if q.Windows < 2 {
 		return fmt.Sprintf(format, x)
@@ -334,7 +335,7 @@ func (q *Quality) plusMinus(format string, x, stderr float64) string {
 	return fmt.Sprintf(format+" ± "+format, x, stderr)
 }
 
-// Windows is how many windows of a corpus will be scored.
+// Windows returns the number of windows of a corpus that will be scored.
 func (o QualityOptions) Windows(d *data.Dataset) int64 {
 	n := len(d.IDs) / d.Window
 	if o.MaxWindows > 0 {
@@ -343,10 +344,10 @@ func (o QualityOptions) Windows(d *data.Dataset) int64 {
 	return int64(n)
 }
 
-// tokens is how many tokens of a stream will be read; 0: all.
+// tokens returns the number of tokens of a stream that will be read; 0 means all.
 func (o QualityOptions) tokens(m *Model) int { return o.MaxWindows * o.seqLen(m) }
 
-// data says how a corpus is read for a model.
+// data returns the options for reading a corpus for a model.
 func (o QualityOptions) data(m *Model) data.Options {
 	return data.Options{SeqLen: o.seqLen(m), Seed: o.Seed, MaxTokens: o.tokens(m), TextKey: o.TextKey}
 }

@@ -142,12 +142,12 @@ func TestQualityDefinition(t *testing.T) {
 	} {
 		s := &data.Tokens{Name: "ids", IDs: someIDs(1, c.tokens, 128)}
 		m.headRows, teacher.headRows = c.headRows, 3 // only the model's own counts
-		told := int64(0)
+		scored := int64(0)
 		q := mustMeasure(t, m, s, QualityOptions{
-			SeqLen: c.seqLen, MaxWindows: c.max, Teacher: teacher, Progress: func(n int64) { told += n },
+			SeqLen: c.seqLen, MaxWindows: c.max, Teacher: teacher, Progress: func(n int64) { scored += n },
 		})
-		if q.Windows != c.windows || q.Tokens != c.windows*(c.seqLen-1) || told != int64(c.windows) {
-			t.Errorf("%+v: %d windows, %d tokens, progress %d", c, q.Windows, q.Tokens, told)
+		if q.Windows != c.windows || q.Tokens != c.windows*(c.seqLen-1) || scored != int64(c.windows) {
+			t.Errorf("%+v: %d windows, %d tokens, progress %d", c, q.Windows, q.Tokens, scored)
 		}
 		want := define(m, teacher, s.IDs, c.seqLen, c.windows)
 		for _, f := range []struct {
@@ -180,7 +180,7 @@ func TestQualityAgainstItself(t *testing.T) {
 	}
 }
 
-// A model's context is the window where none is given.
+// The window defaults to the model's context.
 func TestQualityDefaultWindow(t *testing.T) {
 	m := tiny(t, "gpt2")
 	o := QualityOptions{MaxWindows: 2}
@@ -281,8 +281,8 @@ func TestQualityPrint(t *testing.T) {
 	}
 }
 
-// TestQualityOfUntiedHead: an encoder whose head is its own scores masked tokens by that: with the embedding's values as it did,
-// with others otherwise.
+// TestQualityOfUntiedHead: an encoder with its own head scores masked tokens with that head: if it has the embedding's
+// values, the scores are unchanged, otherwise they differ.
 func TestQualityOfUntiedHead(t *testing.T) {
 	src, all := golden.Load(t, golden.Named(t, "bert").Dir)
 	config := bytes.Replace(src.Config, []byte(`"tie_word_embeddings": true`), []byte(`"tie_word_embeddings": false`), 1)

@@ -16,7 +16,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// Whatever is wrong is said before anything is written.
+// All errors are reported before anything is written.
 func TestRunChecks(t *testing.T) {
 	foreign := t.TempDir() // a model of 128 ids with a tokenizer of 2048
 	for _, name := range []string{"config.json", "model.safetensors"} {
@@ -132,7 +132,7 @@ func TestRunFolder(t *testing.T) {
 	}
 }
 
-// A lock that is no file is refused: to open a pipe would take forever.
+// A lock that is not a regular file is refused, because opening a pipe would block forever.
 func TestLockIsFile(t *testing.T) {
 	recipe, o := smallRun(t, "steps=1", "valid=")
 	mustRun(t, recipe, o)
@@ -179,7 +179,7 @@ func TestResumeChecks(t *testing.T) {
 	}
 }
 
-// A disk that takes no checkpoint: the error says how far back the run is, and nothing half is left.
+// If the disk cannot take a checkpoint, the error says which step was saved last, and no partial checkpoint remains.
 func TestSaveFails(t *testing.T) {
 	recipe, o := smallRun(t, "save_every=4")
 	o.Observe = func(p Progress) {

@@ -25,22 +25,23 @@ const (
 	momentsFile    = "optimizer.safetensors"
 )
 
-// state is what a checkpoint says beside its tensors. It is a sealed file; earlier versions wrote the first four keys only.
+// state is what a checkpoint records besides its tensors. It is a sealed file; earlier versions wrote only the first four
+// keys.
 type state struct {
-	Step        int          `json:"step"`           // done
+	Step        int          `json:"step"`           // completed
 	Tokens      int64        `json:"tokens"`         // read
-	Data        *fingerprint `json:"data,omitempty"` // of the token stream, now a part of Identity
-	SourceDType string       `json:"source_dtype"`   // of the model that the run began with
+	Data        *fingerprint `json:"data,omitempty"` // of the token stream; now part of Identity
+	SourceDType string       `json:"source_dtype"`   // of the model that the run started with
 
 	Identity *identity                     `json:"identity,omitempty"`
-	Files    map[string]checkpoints.Digest `json:"files,omitempty"` // all of the checkpoint but this one
+	Files    map[string]checkpoints.Digest `json:"files,omitempty"` // all files of the checkpoint except this one
 }
 
 func checkpointDir(run string, step int) string {
 	return filepath.Join(run, checkpointsDir, "step-"+strconv.Itoa(step))
 }
 
-// savedSteps lists the steps that a run has folders of checkpoints of, in order, whatever these hold.
+// savedSteps returns in increasing order the steps for which the run has checkpoint folders, whatever these contain.
 func savedSteps(run string) ([]int, error) {
 	dir := filepath.Join(run, checkpointsDir)
 	if info, err := os.Lstat(dir); err == nil && !info.IsDir() {
@@ -63,7 +64,7 @@ func savedSteps(run string) ([]int, error) {
 	return steps, nil
 }
 
-// newestWhole is the newest step whose checkpoint seems whole; 0 where there is none.
+// newestWhole returns the newest step whose checkpoint seems complete, or 0 if there is none.
 func newestWhole(run string) (int, error) {
 	steps, err := savedSteps(run)
 	for _, step := range slices.Backward(steps) {
@@ -74,14 +75,14 @@ func newestWhole(run string) (int, error) {
 	return 0, err
 }
 
-// seemsWhole tells whether the checkpoint of a step says that it is of that step, and its files have their sizes.
+// seemsWhole reports whether the checkpoint of a step is recorded as that step's and its files have the recorded sizes.
 func seemsWhole(run string, step int) bool {
 	s, err := readState(run, step)
 	return err == nil && checkpoints.VerifySizes(checkpointDir(run, step), s.Files) == nil
 }
 
-// readState reads what the checkpoint of a step says. That an earlier version wrote it, without checksums, is not an error: then
-// it has no Files.
+// readState reads the state file of a step's checkpoint. One without checksums, from an earlier version, is not an error;
+// its Files is then empty.
 func readState(run string, step int) (state, error) {
 	var s state
 	err := readSealed(filepath.Join(checkpointDir(run, step), stateFile), &s)
@@ -99,7 +100,8 @@ func readState(run string, step int) (state, error) {
 	return s, err
 }
 
-// verify reads all of a checkpoint and compares it with what was written. One of an earlier version cannot be verified.
+// verify reads a whole checkpoint and compares it with its recorded checksums. A checkpoint of an earlier version cannot
+// be verified.
 func (s state) verify(ctx context.Context, run string) error {
 	if s.Files == nil {
 		return nil
@@ -117,7 +119,8 @@ func (s state) wrote(o *origin) error {
 	return nil
 }
 
-// saveCheckpoint writes a checkpoint of the run as it is: whole, or on an error not at all. Once begun it is not given up.
+// saveCheckpoint writes a checkpoint of the run's current state. On error no partial checkpoint remains. Once started it
+// is not canceled.
 func (r *run) saveCheckpoint() (err error) {
 	if err := r.journal.sync(); err != nil {
 		return err
@@ -141,7 +144,7 @@ func (r *run) saveCheckpoint() (err error) {
 	if err := r.trainer.writeState(out.Dir()); err != nil {
 		return err
 	}
-	if err := r.trainer.Err(); err != nil { // then what was written is not the weights
+	if err := r.trainer.Err(); err != nil { // what was written is not the weights
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(out.Dir(), metricsFile), r.journal.written, 0o666); err != nil {
@@ -158,7 +161,7 @@ func (r *run) saveCheckpoint() (err error) {
 	return out.Commit()
 }
 
-// writeState stores what the next step needs beside the result.
+// writeState writes what the next step needs besides the result.
 func (t *trainer) writeState(dir string) error {
 	byName := map[string]engine.State{}
 	var specs []checkpoints.Spec
@@ -166,7 +169,7 @@ func (t *trainer) writeState(dir string) error {
 		byName[s.Name] = s
 		specs = append(specs, checkpoints.Spec{Name: s.Name, DType: checkpoints.F32, Shape: s.Shape})
 	}
-	sub := filepath.Join(dir, "optimizer") // a folder of its own, as the writer chooses the file's name
+	sub := filepath.Join(dir, "optimizer") // a separate folder, because the writer chooses the file's name
 	err := checkpoints.Write(sub, specs, checkpoints.WriteOptions{}, func(s checkpoints.Spec, w io.Writer) error {
 		return weights.WriteFloats(w, byName[s.Name].Get(), s.DType)
 	})
@@ -179,7 +182,7 @@ func (t *trainer) writeState(dir string) error {
 	return os.Remove(sub)
 }
 
-// readState takes over what a checkpoint holds beside the result.
+// readState restores what a checkpoint holds besides the result.
 func (t *trainer) readState(path string) error {
 	ckpt, err := checkpoints.Open(path)
 	if err != nil {
@@ -200,8 +203,8 @@ func (t *trainer) readState(path string) error {
 	return nil
 }
 
-// prune removes the whole checkpoints up to that of a step, but for the newest keep of them; 0 keeps all. Folders that hold no
-// such checkpoint do not count, and stay.
+// prune removes the complete checkpoints up to the given step, except the newest keep of them; 0 keeps all. Folders that
+// hold no such checkpoint are not counted and not removed.
 func prune(run string, step, keep int) error {
 	steps, err := savedSteps(run)
 	if err != nil || keep == 0 {
@@ -216,7 +219,8 @@ func prune(run string, step, keep int) error {
 	return nil
 }
 
-// putAside renames a damaged file or folder to damaged-NAME, a name that is free, and returns that; "" where there is nothing.
+// putAside renames a damaged file or folder to damaged-NAME, or a similar name that is free, and returns the new name. It
+// returns "" if there is nothing to rename.
 func putAside(path string) (aside string, err error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -238,20 +242,21 @@ func putAside(path string) (aside string, err error) {
 	}
 }
 
-// removeWhole removes a checkpoint such that half of it is never seen under its name. A folder with files of a user stays, with
-// these.
+// removeWhole removes a checkpoint so that a partly removed one is never visible under its name. If the folder also holds
+// a user's files, it stays with these.
 func removeWhole(dir string) error {
 	hidden := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".old")
 	if err := checkpoints.RemoveOwned(hidden, recognizeCheckpoint); err != nil {
 		return err
 	}
-	if err := os.Rename(dir, hidden); err != nil { // something of a user's is in the way
+	if err := os.Rename(dir, hidden); err != nil { // a user's file is in the way
 		return checkpoints.RemoveOwned(dir, recognizeCheckpoint)
 	}
 	return removeHidden(hidden, dir)
 }
 
-// removeHidden removes what a run wrote into a hidden folder. If that leaves something it goes back to dir.
+// removeHidden removes the run's own files from a hidden folder. If other files remain, the folder gets its name dir
+// back.
 func removeHidden(hidden, dir string) error {
 	if err := checkpoints.RemoveOwned(hidden, recognizeCheckpoint); err != nil {
 		return err
@@ -260,15 +265,16 @@ func removeHidden(hidden, dir string) error {
 		return nil
 	}
 	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return nil // both stay
+		return nil // keep both
 	}
 	return os.Rename(hidden, dir)
 }
 
-// hiddenModel matches the folders that a killed process left of a model, in the names of this version and of earlier ones.
+// hiddenModel matches the names, in this version and earlier ones, of model folders that a killed process left behind.
 var hiddenModel = regexp.MustCompile(`^\.(model|step-\d+)\.(old|tmp-[0-9a-f]{8}|(?:old|tmp)-[0-9a-f.]+-[0-9a-f]{8})$`)
 
-// sweep removes what a killed process left: files and folders half written or half removed. It puts back what was put aside.
+// sweep removes what a killed process left behind: partly written or partly removed files and folders. It restores what
+// had been put aside.
 func sweep(run string) (err error) {
 	for _, name := range []string{recipeFile, identityFile, metricsFile, resultFile} {
 		err = errors.Join(err, checkpoints.RemoveLeftovers(filepath.Join(run, name)))
@@ -276,7 +282,7 @@ func sweep(run string) (err error) {
 	return errors.Join(err, sweepModels(run, recognizeResult), sweepModels(filepath.Join(run, checkpointsDir), recognizeCheckpoint))
 }
 
-// sweepModels is sweep for the folders of models in dir.
+// sweepModels does the work of sweep for the model folders in dir.
 func sweepModels(dir string, own checkpoints.Recognizer) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

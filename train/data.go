@@ -12,20 +12,20 @@ import (
 	"gqa/internal/data"
 )
 
-// trainingData is what a run reads: windows to train on, in an order of their own, and windows to validate on.
+// trainingData is a run's input: windows to train on, in shuffled order, and windows to validate on.
 type trainingData struct {
 	data.Objective
-	window      int // ids of a window
+	window      int // ids per window
 	sampler     *data.Sampler
 	valid       [][]int32
 	fingerprint fingerprint
-	held        *fingerprint // of the text to validate on; nil: none
+	held        *fingerprint // of the validation text; nil if there is none
 }
 
-// rows is how many tokens of a window the model reads to predict.
+// rows returns the number of tokens of a window that the model reads to make predictions.
 func (d *trainingData) rows() int { return d.Rows(d.window) }
 
-// fingerprint tells one token stream from another.
+// fingerprint identifies a token stream.
 type fingerprint struct {
 	Tokens int    `json:"tokens"`
 	CRC32C uint32 `json:"crc32c"` // of the ids as little-endian int32
@@ -73,11 +73,11 @@ func fingerprintOf(ids []int32) fingerprint {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// updateCRC goes on with a CRC-32C over values, little-endian.
+// updateCRC continues a CRC-32C over values in little-endian order.
 func updateCRC[T int32 | float32](sum uint32, values []T) uint32 {
 	buf := make([]byte, 0, 1<<16)
 	for part := range slices.Chunk(values, cap(buf)/4) {
-		buf, _ = binary.Append(buf[:0], binary.LittleEndian, part) // either type always encodes
+		buf, _ = binary.Append(buf[:0], binary.LittleEndian, part) // cannot fail for either type
 		sum = crc32.Update(sum, castagnoli, buf)
 	}
 	return sum

@@ -12,7 +12,7 @@ import (
 	"gqa/internal/engine"
 )
 
-// failing is a trainer whose device fails after some answers to Err.
+// failing is a trainer whose device fails after some calls of Err.
 type failing struct {
 	engine.Trainer
 	after int
@@ -27,7 +27,7 @@ func (f *failing) Err() error {
 	return nil
 }
 
-// Whatever a device that fails computes, it is not saved, and no learning rate is blamed.
+// Whatever a failed device computes is not saved, and the learning rate is not blamed.
 func TestDeviceFails(t *testing.T) {
 	recipe, whole := smallRun(t, "steps=4")
 	mustRun(t, recipe, whole)
@@ -60,7 +60,8 @@ func TestDeviceFails(t *testing.T) {
 	}
 }
 
-// A device is no part of what a run learns: it can change, and a checkpoint is not damaged because one cannot be used.
+// The device does not affect what a run learns: it can change, and a checkpoint does not count as damaged because a
+// device cannot be used.
 func TestDeviceOfRun(t *testing.T) {
 	var wrong recipe.Error
 	r, o := smallRun(t, "steps=2", "device=gpu")

@@ -44,7 +44,7 @@ func TestDiverged(t *testing.T) {
 	}
 }
 
-// What diverges later keeps its checkpoints of before, and goes on from there.
+// A run that diverges later keeps its earlier checkpoints and continues from there.
 func TestDivergedLater(t *testing.T) {
 	recipe, o := smallRun(t, "steps=4", "schedule.kind=constant", "valid=")
 	mustRun(t, recipe, o)
@@ -57,8 +57,8 @@ func TestDivergedLater(t *testing.T) {
 	}
 }
 
-// A loss that is finite says nothing of its gradient: one that is not stops the run before it reaches the weights, and what
-// was saved before goes on as if nothing had been.
+// A finite loss says nothing about its gradient: a gradient that is not finite stops the run before it reaches the
+// weights, and the run continues from what was saved before.
 func TestDivergedGradient(t *testing.T) {
 	recipe, o := smallRun(t, "save_every=2")
 	mustRun(t, recipe, o)
@@ -132,7 +132,7 @@ func begun(t *testing.T, recipe recipe.Recipe, o Options) *run {
 	return r
 }
 
-// Where the model is broken before it is trained, no learning rate is to blame.
+// If the model is broken before it is trained, the learning rate is not blamed.
 func TestDivergedModel(t *testing.T) {
 	arch, all := golden.TinyModel(t, golden.Tiny["llama"])
 	all["final_norm.weight"][0] = math.MaxFloat32 // is finite, but no logit that it is in
@@ -143,7 +143,7 @@ func TestDivergedModel(t *testing.T) {
 	put(t, dir, "config.json", golden.Tiny["llama"])
 	recipe, o := smallRun(t, "model="+dir, "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)))
 	_, err := Run(t.Context(), recipe, o)
-	want := "before any weight has changed; the model itself gives no finite numbers"
+	want := "before any weight has changed; the numbers that the model itself gives are not finite"
 	if stop := stopOf(t, err); !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), want) || stop.Unfit != dir || stop.LR != 0 {
 		t.Errorf("error %v, want one with %q", err, want)
 	}

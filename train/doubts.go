@@ -10,19 +10,19 @@ import (
 	"gqa/internal/file"
 )
 
-// Doubts are what a recipe asks for that is allowed but hardly meant.
+// Doubts returns a description of each setting of a recipe that is allowed but probably a mistake.
 func Doubts(r recipe.Recipe) (all []string) {
 	if s := r.Schedule; r.Steps < s.Warmup {
 		all = append(all, fmt.Sprintf("the warm-up takes %d steps and the run only %d: it ends at %.2g of the peak learning rate; set schedule.warmup to %d, or more steps",
 			s.Warmup, r.Steps, s.At(r.Steps, r.Steps), r.Steps/10))
 	}
 	if r.Valid != "" && sameContent(r.Data, r.Valid) {
-		all = append(all, fmt.Sprintf("%s is given to train on and to validate on: the validation loss will not tell how well the model does on other text", r.Valid))
+		all = append(all, fmt.Sprintf("%s is given to train on and to validate on: the validation loss will not show how well the model does on other text", r.Valid))
 	}
 	return all
 }
 
-// sameContent says whether two paths lead to one file or folder, or to files with the same bytes.
+// sameContent reports whether two paths lead to the same file or folder, or to files with identical content.
 func sameContent(a, b string) bool {
 	if a == b {
 		return true
@@ -38,7 +38,8 @@ func sameContent(a, b string) bool {
 	return os.SameFile(x, y) || x.Mode().IsRegular() && y.Mode().IsRegular() && x.Size() == y.Size() && sameBytes(a, b)
 }
 
-// sameBytes compares two files of one size. It stops at the first difference, which in different texts comes soon.
+// sameBytes reports whether two files of equal size have the same content. It stops at the first difference, which
+// usually comes early in different texts.
 func sameBytes(a, b string) bool {
 	f, err := file.Open(a)
 	if err != nil {

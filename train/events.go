@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// events writes scalars for TensorBoard: a file of TFRecords, each an Event of tensorflow/core/util/event.proto.
+// events writes scalars for TensorBoard: a TFRecord file of Event messages as defined in
+// tensorflow/core/util/event.proto.
 type events struct{ file *os.File }
 
-// openEvents starts an event file in dir for what follows a step. TensorBoard forgets later steps that an earlier file of
-// the run may hold.
+// openEvents creates an event file in dir for the steps after the given one. TensorBoard then ignores later steps in the
+// run's earlier event files.
 func openEvents(dir string, step int) (*events, error) {
 	now := time.Now()
 	name := fmt.Sprintf("events.out.tfevents.%010d.step-%d", now.Unix(), step)
@@ -32,7 +33,7 @@ func openEvents(dir string, step int) (*events, error) {
 	return e, err
 }
 
-// scalar is a named value of a step.
+// scalar is a named value at a step.
 type scalar struct {
 	tag   string
 	value float64
@@ -50,12 +51,12 @@ func (e *events) write(m message) error { return writeRecord(e.file, m) }
 
 func (e *events) Close() error { return e.file.Close() }
 
-// event begins an Event: wall_time and step.
+// event starts an Event with wall_time and step.
 func event(at time.Time, step int) message {
 	return message{}.double(1, float64(at.UnixNano())/1e9).varint(2, uint64(step))
 }
 
-// writeRecord frames a TFRecord: length, masked CRC of the length, data, masked CRC of the data, little-endian.
+// writeRecord writes a TFRecord: length, masked CRC of the length, data, masked CRC of the data, all little-endian.
 func writeRecord(w io.Writer, data []byte) error {
 	record := binary.LittleEndian.AppendUint64(nil, uint64(len(data)))
 	record = binary.LittleEndian.AppendUint32(record, maskedCRC(record))
@@ -65,7 +66,8 @@ func writeRecord(w io.Writer, data []byte) error {
 	return err
 }
 
-// maskedCRC is a CRC-32C, rotated and offset: a CRC of data that holds CRCs is weak.
+// maskedCRC returns a CRC-32C that is rotated and offset, because computing the CRC of data that contains CRCs is
+// problematic.
 func maskedCRC(data []byte) uint32 {
 	crc := crc32.Checksum(data, castagnoli)
 	return (crc>>15 | crc<<17) + 0xa282ead8

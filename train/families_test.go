@@ -9,7 +9,8 @@ import (
 	"gqa/internal/golden"
 )
 
-// TestGoldenFamilies compares six AdamW steps with PyTorch's, for every family whose own class holds the grouped model.
+// TestGoldenFamilies compares six AdamW steps with PyTorch's, for every family whose own class supports the grouped
+// model.
 func TestGoldenFamilies(t *testing.T) {
 	compared := 0
 	for _, c := range golden.Cases(t) {
@@ -28,7 +29,7 @@ func TestGoldenFamilies(t *testing.T) {
 	}
 }
 
-// grouped reads a model and averages what its KV heads hold within groups.
+// grouped reads a model and averages its KV heads within groups.
 func grouped(t *testing.T, dir string, groups int) (*configs.Arch, map[string][]float32) {
 	t.Helper()
 	src, all := golden.Load(t, dir)

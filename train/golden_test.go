@@ -19,7 +19,7 @@ import (
 // transformers 5.17: learning rate 1e-3, betas 0.9 and 0.95, weight decay 0.1 on every parameter, clipped to 1.
 const goldenTolerance = 1e-4
 
-// goldenRecipe is a recipe on the processor, whatever else the machine has: tests of GPUs name them.
+// goldenRecipe returns a recipe for the processor, whatever else the machine has: tests of GPUs name them.
 func goldenRecipe(t testing.TB, sets ...string) *recipe.Recipe {
 	t.Helper()
 	r, err := recipe.Default()

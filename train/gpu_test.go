@@ -28,7 +28,7 @@ func gpu(t *testing.T) device.Device {
 	return d
 }
 
-// TestGoldenFamiliesOnGPU is TestGoldenFamilies, and what else has reference steps, on a GPU.
+// TestGoldenFamiliesOnGPU runs TestGoldenFamilies, and other tests with reference steps, on a GPU.
 func TestGoldenFamiliesOnGPU(t *testing.T) {
 	d := gpu(t)
 	for _, c := range golden.Cases(t) {
@@ -47,7 +47,7 @@ func TestGoldenFamiliesOnGPU(t *testing.T) {
 	t.Run("muon", func(t *testing.T) { goldenMuon(t, d) })
 }
 
-// A run on a GPU gives the same bits each time, also where it was interrupted, with a teacher and an average.
+// A run on a GPU gives the same bits each time, even if interrupted, with a teacher and an average.
 func TestResumeOnGPU(t *testing.T) {
 	gpu(t)
 	recipe, whole := smallRun(t, "device=cuda", "distill.teacher=testdata/llama-g2", "distill.loss=mixed", "optimizer.average=0.9")
@@ -63,7 +63,7 @@ func TestResumeOnGPU(t *testing.T) {
 	same(t, "resumed on a GPU", o.Dir, whole.Dir)
 }
 
-// A run moves from the processor to a GPU and back, and its losses are those of a run that stays.
+// A run moves from the processor to a GPU and back, and its losses are those of a run that stays on one device.
 func TestMoveToGPU(t *testing.T) {
 	gpu(t)
 	recipe, whole := smallRun(t)

@@ -16,24 +16,26 @@ import (
 	"gqa/internal/file"
 )
 
-// identityFile is beside the recipe: what the run must still be when it is resumed.
+// identityFile lies beside the recipe and records what must still hold when the run is resumed.
 const identityFile = "identity.json"
 
-// identity is what a run learns from, by content, and the recipe that it began with. It holds from before the first step on.
+// identity identifies by content what a run learns from, and holds the recipe that it started with. It is complete before
+// the first step.
 type identity struct {
-	Run     string            `json:"run,omitempty"`            // of random digits; none: an earlier version began it
-	Model   *uint32           `json:"model_crc32c,omitempty"`   // of config.json and weights
-	Teacher *uint32           `json:"teacher_crc32c,omitempty"` // likewise; none: no teacher
+	Run     string            `json:"run,omitempty"`            // random digits; empty if an earlier version started the run
+	Model   *uint32           `json:"model_crc32c,omitempty"`   // of config.json and the weights
+	Teacher *uint32           `json:"teacher_crc32c,omitempty"` // likewise; nil without a teacher
 	Data    *fingerprint      `json:"data,omitempty"`
-	Valid   *fingerprint      `json:"valid,omitempty"`  // none: no validation
-	Recipe  map[string]string `json:"recipe,omitempty"` // by dotted key, as it was begun or resumed last
+	Valid   *fingerprint      `json:"valid,omitempty"`  // nil without validation
+	Recipe  map[string]string `json:"recipe,omitempty"` // by dotted key, as of the last start or resume
 }
 
-// fixedKeys are the keys of a recipe that cannot change within a run: they say what a step reads, and what a checkpoint holds.
+// fixedKeys are the recipe keys that cannot change within a run, because they determine what a step reads or what a
+// checkpoint holds.
 var fixedKeys = []string{"name", "batch", "accumulate", "seq_len", "seed", "optimizer.name", "optimizer.average"}
 
-// differs lists the parts in which two identities differ. What one of them does not have does not count: a run may begin to
-// follow a teacher or to validate later.
+// differs lists the parts in which two identities differ. Parts that only one of them has are ignored, since a run may
+// add a teacher or validation later.
 func (began identity) differs(other identity) (parts []string) {
 	for _, part := range []struct {
 		name string
@@ -57,7 +59,7 @@ func (began identity) differs(other identity) (parts []string) {
 	return parts
 }
 
-// check is the error of a run that was resumed as recipe has it and does not learn from what it began with.
+// check returns an error if a run that was resumed with recipe does not learn from what it started with.
 func (began identity) check(now identity, recipe *recipe.Recipe) error {
 	paths := map[string]string{"model": recipe.Model, "teacher": recipe.Distill.Teacher, "data": recipe.Data, "valid": recipe.Valid}
 	var changed []string
@@ -74,7 +76,7 @@ func equalOrNone[T comparable](began, now *T) bool {
 	return began == nil || now == nil || *began == *now
 }
 
-// adopt is began with what only now has.
+// adopt returns began completed by the parts that only now has.
 func (began identity) adopt(now identity) identity {
 	if began.Recipe == nil {
 		began.Recipe = now.Recipe
@@ -86,8 +88,8 @@ func (began identity) adopt(now identity) identity {
 	}
 }
 
-// checkRecipe compares a run's recipe.yaml with the recipe that the run began with: it must have all keys, and the fixed ones
-// must have their values. edited lists what differs in others.
+// checkRecipe compares a run's recipe.yaml with the recipe that the run started with. All keys must be present, and fixed
+// ones must be unchanged. edited lists the differences in other keys.
 func (began identity) checkRecipe(dir string) (edited []string, err error) {
 	if began.Recipe == nil {
 		return nil, nil
@@ -120,14 +122,14 @@ func (began identity) checkRecipe(dir string) (edited []string, err error) {
 	return edited, nil
 }
 
-// sameValue compares values of a recipe: numbers may be written in several ways.
+// sameValue compares two values of a recipe. Numbers may be written in different ways.
 func sameValue(a, b string) bool {
 	x, errX := strconv.ParseFloat(a, 64)
 	y, errY := strconv.ParseFloat(b, 64)
 	return a == b || errX == nil && errY == nil && x == y
 }
 
-// recipeValues are a recipe's keys as recipe.yaml has them.
+// recipeValues returns a recipe's values by key, as recipe.yaml has them.
 func recipeValues(r *recipe.Recipe) (map[string]string, error) {
 	text, err := r.YAML()
 	if err != nil {
@@ -136,8 +138,8 @@ func recipeValues(r *recipe.Recipe) (map[string]string, error) {
 	return recipe.Values(text)
 }
 
-// readIdentity reads what a run began with: nothing where the file is missing. One that is damaged is told by the error, and is
-// nothing too.
+// readIdentity reads a run's identity file. It returns nil if the file is missing. If the file is damaged, readIdentity
+// returns nil and an error.
 func readIdentity(dir string) (began identity, damage error) {
 	err := readSealed(filepath.Join(dir, identityFile), &began)
 	switch {

@@ -9,14 +9,15 @@ import (
 	"gqa/checkpoints"
 )
 
-// journal is where a run's figures go: metrics.jsonl and TensorBoard's event file.
+// journal records a run's metrics in metrics.jsonl and in TensorBoard's event file.
 type journal struct {
 	metrics *os.File
-	written []byte // all of metrics.jsonl
+	written []byte // the content of metrics.jsonl
 	events  *events
 }
 
-// openJournal continues a run's figures after a step; saved is what metrics.jsonl held then, nil if that is not known.
+// openJournal continues a run's metrics after a step. saved is the content of metrics.jsonl at that step; nil if it is
+// unknown.
 func openJournal(dir string, step int, saved []byte) (*journal, error) {
 	path := filepath.Join(dir, metricsFile)
 	written, err := cutMetrics(path, step, saved)
@@ -46,7 +47,7 @@ func (j *journal) log(m Metrics) error {
 	return j.events.scalars(m.Step, scalars(m)...)
 }
 
-// amend replaces the figures of the last step.
+// amend replaces the metrics of the last step.
 func (j *journal) amend(m Metrics) error {
 	line, err := m.line()
 	if err != nil {
@@ -67,7 +68,7 @@ func (j *journal) amend(m Metrics) error {
 	return errors.Join(err, j.events.scalars(m.Step, scalars(m)...))
 }
 
-// scalars are a step's figures by TensorBoard's tags.
+// scalars returns a step's metrics by TensorBoard tag.
 func scalars(m Metrics) []scalar {
 	values := []scalar{
 		{"train/loss", m.Loss},
@@ -87,7 +88,7 @@ func scalars(m Metrics) []scalar {
 	return values
 }
 
-// sync makes the figures survive a power cut.
+// sync flushes the metrics to disk so that they survive a power failure.
 func (j *journal) sync() error { return errors.Join(j.metrics.Sync(), j.events.file.Sync()) }
 
 func (j *journal) Close() error { return errors.Join(j.metrics.Close(), j.events.Close()) }

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// isLocked tells whether a process has the lock that a file stands for. It changes nothing.
+// isLocked reports whether a process holds the lock that a file represents. It changes nothing.
 func isLocked(path string) (bool, error) {
 	if err := checkLock(path); err != nil {
 		return false, err
@@ -29,7 +29,8 @@ func isLocked(path string) (bool, error) {
 	return false, err
 }
 
-// tryLock takes the lock that a file stands for; held says that another process has it. A lock ends with its process.
+// tryLock takes the lock that a file represents. held reports whether another process has it. The lock is released when
+// its process ends.
 func tryLock(path string) (release func(), held bool, err error) {
 	if err := checkLock(path); err != nil {
 		return nil, false, err

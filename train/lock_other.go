@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// isLocked tells whether a process has the lock that a file stands for. It changes nothing.
+// isLocked reports whether a process holds the lock that a file represents. It changes nothing.
 func isLocked(path string) (bool, error) {
 	if err := checkLock(path); err != nil {
 		return false, err
@@ -20,8 +20,8 @@ func isLocked(path string) (bool, error) {
 	return err == nil, err
 }
 
-// tryLock takes the lock that a file stands for; held says that another process has it. After a crash the file stays: it
-// must then be removed by hand.
+// tryLock takes the lock that a file represents. held reports whether another process has it. After a crash the file
+// remains and must be removed by hand.
 func tryLock(path string) (release func(), held bool, err error) {
 	if err := checkLock(path); err != nil {
 		return nil, false, err

@@ -12,25 +12,25 @@ import (
 	"gqa/internal/file"
 )
 
-// metricsFile is a Metrics per line.
+// metricsFile holds one Metrics per line.
 const metricsFile = "metrics.jsonl"
 
-// Metrics is one step: a line of metrics.jsonl.
+// Metrics describes one step: a line of metrics.jsonl.
 type Metrics struct {
 	Step       int      `json:"step"`                         // from 1
 	Tokens     int64    `json:"tokens"`                       // read so far
-	Loss       float64  `json:"loss"`                         // before the step, nats per token, mean of its predictions
+	Loss       float64  `json:"loss"`                         // before the step, in nats per token, mean over its predictions
 	CE         *float64 `json:"ce,omitempty"`                 // with a teacher, the parts of the loss: cross-entropy with the data
 	KL         *float64 `json:"kl,omitempty"`                 // and KL(teacher || model), at the recipe's temperature
 	GradNorm   float64  `json:"grad_norm"`                    // before clipping
 	LR         float64  `json:"lr"`                           // learning rate of the step
 	TokensPerS float64  `json:"tokens_per_s"`                 // of the step itself
-	ValidLoss  *float64 `json:"valid_loss,omitempty"`         // cross-entropy after the step, where it was measured
-	Original   *float64 `json:"valid_loss_teacher,omitempty"` // the teacher's on the same windows
+	ValidLoss  *float64 `json:"valid_loss,omitempty"`         // cross-entropy after the step, if it was measured
+	Original   *float64 `json:"valid_loss_teacher,omitempty"` // the teacher's loss on the same windows
 }
 
-// readMetrics reads a run's metrics, none where there is no file yet. Lines that are damaged are left out; fault, which is not
-// nil then, says what is wrong with the first of them, or which steps are missing.
+// readMetrics reads a run's metrics. It returns none if there is no file yet. Damaged lines are left out; a non-nil fault
+// then describes the first of them, or which steps are missing.
 func readMetrics(path string) (all []Metrics, fault, err error) {
 	text, err := file.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -68,9 +68,9 @@ func parseMetrics(text []byte) (all []Metrics, fault error) {
 	return all, fault
 }
 
-// cutMetrics cuts a run's metrics back to step, the last that is saved, and returns what is left. saved is what they were then,
-// nil if that is not known: then the lines that are whole stay. It warns of lines that are damaged, and writes a file anew only
-// if it differs.
+// cutMetrics truncates a run's metrics to step, the last saved one, and returns what remains. saved is the content of the
+// file at that step, nil if it is unknown; then all intact lines stay. cutMetrics warns of damaged lines and rewrites the
+// file only if it differs.
 func cutMetrics(path string, step int, saved []byte) ([]byte, error) {
 	now, err := file.Read(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -106,8 +106,8 @@ func cutMetrics(path string, step int, saved []byte) ([]byte, error) {
 	return saved, checkpoints.WriteFileAtomic(path, saved, 0o666)
 }
 
-// validated tells whether now begins with saved, but for a validation of the last step, which a run that was told to stop makes
-// when it is resumed: see catchUp.
+// validated reports whether now begins with saved, up to the result of a validation of the last step, which an
+// interrupted run makes when it is resumed: see catchUp.
 func validated(now, saved []byte) bool {
 	before := bytes.LastIndexByte(bytes.TrimSuffix(saved, []byte("\n")), '\n') + 1
 	rest, ok := bytes.CutPrefix(now, saved[:before])
@@ -121,7 +121,7 @@ func validated(now, saved []byte) bool {
 	return err == nil && bytes.Equal(line, saved[before:])
 }
 
-// linesTo are the lines of all up to a step.
+// linesTo returns the lines of all steps up to the given one.
 func linesTo(all []Metrics, step int) (text []byte, err error) {
 	for _, m := range all {
 		if m.Step > step {

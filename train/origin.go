@@ -17,20 +17,20 @@ import (
 	"gqa/internal/weights"
 )
 
-// origin is what a run takes from the checkpoint that it starts from: the architecture and all that is in the folder beside
-// the weights. It is in memory: the folder may be gone when the run ends.
+// origin is what a run keeps of the checkpoint that it starts from: the architecture and everything beside the weights in
+// the folder. It is held in memory, because the folder may be gone when the run ends.
 type origin struct {
 	dir    string
 	arch   *configs.Arch
 	config []byte
 	sum    uint32            // of config and weights
 	dtype  checkpoints.DType // of the embedding
-	side   map[string][]byte // tokenizer and other small files by name
+	side   map[string][]byte // tokenizer and other small files, by name
 	read   []string          // the files that all this was read from
-	left   []string          // those that do not go with the result
+	left   []string          // the files that are not copied to the result
 }
 
-// openOrigin opens a checkpoint and hands its weights, in f32, to a trainer of the recipe's on d.
+// openOrigin opens a checkpoint and loads its weights, in f32, into the recipe's trainer on d.
 func openOrigin(ctx context.Context, d device.Device, path string, r *recipe.Recipe) (*origin, *trainer, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
@@ -61,17 +61,18 @@ func openOrigin(ctx context.Context, d device.Device, path string, r *recipe.Rec
 	return o, t, err
 }
 
-// embeddingDType stands for that of the checkpoint, whose norms or buffers may be in another.
+// embeddingDType returns the dtype of the embedding, which represents the checkpoint's: norms or buffers may have
+// another.
 func embeddingDType(src *weights.Source) (checkpoints.DType, error) {
 	params, err := src.Arch.Params()
 	if err != nil {
 		return 0, err
 	}
-	t, _ := src.Tensor(params[0].Tensor) // the first that a forward pass meets; it was read already
+	t, _ := src.Tensor(params[0].Tensor) // the first in the forward pass; it was already read
 	return t.DType, nil
 }
 
-// readCompanions reads the small files that go with a model, and what its conversion said, by name.
+// readCompanions reads the small files that go with a model, and the record of its conversion, by name.
 func readCompanions(src *weights.Source) (side map[string][]byte, left []string, err error) {
 	names, left, err := src.SideFiles()
 	if err != nil {
@@ -88,7 +89,7 @@ func readCompanions(src *weights.Source) (side map[string][]byte, left []string,
 			return nil, nil, err
 		}
 	}
-	if text, ok := side["conversion.json"]; ok { // which lists the files of the conversion
+	if text, ok := side["conversion.json"]; ok { // lists the files of the conversion
 		if text, err = weights.RewriteConfig(text, func(keys map[string]any) { delete(keys, "files") }); err == nil {
 			side["conversion.json"] = text
 		}
@@ -96,7 +97,7 @@ func readCompanions(src *weights.Source) (side map[string][]byte, left []string,
 	return side, left, nil
 }
 
-// write makes dir a Hugging Face folder of the weights in dtype.
+// write makes dir a Hugging Face folder with the weights in dtype.
 func (o *origin) write(dir string, dtype checkpoints.DType, weight func(name string) []float32) error {
 	const shardSize = 5e9
 	if err := weights.Write(dir, o.arch, dtype, weight, checkpoints.WriteOptions{ShardSize: shardSize}); err != nil {
@@ -120,7 +121,7 @@ func (o *origin) write(dir string, dtype checkpoints.DType, weight func(name str
 	return nil
 }
 
-// exportDType is the dtype of the result: what the recipe says, or that of the origin.
+// exportDType returns the dtype of the result: the recipe's or else the origin's.
 func exportDType(recipe *recipe.Recipe, source checkpoints.DType) (checkpoints.DType, error) {
 	if recipe.ExportDType == "keep" {
 		return source, nil

@@ -17,21 +17,21 @@ import (
 	"gqa/internal/weights"
 )
 
-// runFile matches what a run has in its folder. Event files of other programs have other names.
+// runFile matches the files that a run writes into its folder. Event files of other programs have other names.
 var runFile = regexp.MustCompile(`^(recipe\.yaml|identity\.json|result\.json|metrics\.jsonl|\.lock|damaged-metrics\.jsonl(-\d+)?|events\.out\.tfevents\.\d+\.step-\d+)$`)
 
-// modelFile matches what the folder of a checkpoint or of the result has, beside companions of the weights, where earlier versions
-// did not write down which files are theirs.
+// modelFile matches the files in the folder of a checkpoint or of the result, besides companions of the weights. It is
+// used where earlier versions did not record which files are theirs.
 var modelFile = regexp.MustCompile(`^(model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|config\.json|conversion\.json|optimizer\.safetensors|metrics\.jsonl|state\.json)$`)
 
-// moduleFile matches what the folders of a sentence-transformers model have.
+// moduleFile matches the files in the folders of a sentence-transformers model.
 var moduleFile = regexp.MustCompile(`\.(json|safetensors|bin)$`)
 
-// stepFolder matches the folder of a checkpoint, also of one that is being removed.
+// stepFolder matches the folder of a checkpoint, including one that is being removed.
 var stepFolder = regexp.MustCompile(`^(step-\d+|\.step-\d+\.old|damaged-step-\d+(-\d+)?)$`)
 
-// Recognize is a [checkpoints.Recognizer] of runs: of folders with a recipe and the figures of steps. In the folders of
-// checkpoints and of the result nothing else can stay.
+// Recognize is a [checkpoints.Recognizer] of runs: of folders with a recipe and the metrics of steps. No other files can
+// stay in the folders of checkpoints and of the result.
 func Recognize(dir string) (checkpoints.Owned, error) {
 	owned := checkpoints.Owned{Files: map[string]int64{}, Excludes: func(name string) bool {
 		folder, _, _ := strings.Cut(name, "/")
@@ -64,7 +64,7 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 	return owned, nil
 }
 
-// outside is an error if a run in dir would replace what it begins with or follows.
+// outside returns an error if a run in dir would replace the model it starts from or its teacher.
 func outside(dir string, r *recipe.Recipe) error {
 	for key, path := range map[string]string{
 		"model": r.Model, "data": r.Data, "valid": r.Valid, "distill.teacher": r.Distill.Teacher, "distill.cache": r.Distill.Cache,
@@ -76,7 +76,7 @@ func outside(dir string, r *recipe.Recipe) error {
 	return nil
 }
 
-// isRun says what keeps a folder from being a run.
+// isRun returns an error that says why a folder is not a run, or nil if it is one.
 func isRun(dir string) error {
 	recipe, err := checkpoints.ReadMark(dir, recipeFile)
 	if err != nil {
@@ -103,7 +103,7 @@ func isRun(dir string) error {
 	return err
 }
 
-// isMetrics says whether a line has the keys of Metrics, and no other.
+// isMetrics reports whether a line has exactly the keys of Metrics.
 func isMetrics(line []byte) bool {
 	return checkpoints.IsJSONOf(&Metrics{}, line, "step", "tokens", "loss", "grad_norm", "lr", "tokens_per_s")
 }
@@ -120,14 +120,14 @@ func addModel(owned checkpoints.Owned, dir, folder string, own checkpoints.Recog
 	return err
 }
 
-// recognizeCheckpoint is a [checkpoints.Recognizer] of the checkpoints of runs, damaged ones too.
+// recognizeCheckpoint is a [checkpoints.Recognizer] of the checkpoints of runs, including damaged ones.
 func recognizeCheckpoint(dir string) (checkpoints.Owned, error) {
 	owned := checkpoints.Owned{Files: map[string]int64{stateFile: checkpoints.AnySize}}
 	var s state
 	switch err := readSealed(filepath.Join(dir, stateFile), &s); {
 	case errors.Is(err, errUnsealed) && s.Files == nil:
 		return recognizeModel(dir)
-	case err != nil: // no telling whose the other files are
+	case err != nil: // unknown who wrote the other files
 		return owned, addMatching(owned, dir, "", modelFile.MatchString)
 	}
 	damaged := strings.HasPrefix(filepath.Base(dir), "damaged-")
@@ -140,13 +140,14 @@ func recognizeCheckpoint(dir string) (checkpoints.Owned, error) {
 	return owned, nil
 }
 
-// recognizeResult is a [checkpoints.Recognizer] of the results of runs. Files that were changed since are a user's.
+// recognizeResult is a [checkpoints.Recognizer] of the results of runs. Files that were changed since count as the
+// user's.
 func recognizeResult(dir string) (checkpoints.Owned, error) {
 	run := filepath.Dir(dir)
 	held, err := readResult(run)
 	switch {
 	case err != nil || held == nil && !earlierVersion(run):
-		return checkpoints.Owned{}, nil // no telling whose the files are
+		return checkpoints.Owned{}, nil // unknown who wrote the files
 	case held == nil:
 		return recognizeModel(dir)
 	}
@@ -154,7 +155,7 @@ func recognizeResult(dir string) (checkpoints.Owned, error) {
 	return held.owned(same), nil
 }
 
-// recognizeModel is a [checkpoints.Recognizer] of the folders of a run that hold a model. It goes by the names of files.
+// recognizeModel is a [checkpoints.Recognizer] of the folders of a run that hold a model. It goes by file names.
 func recognizeModel(dir string) (checkpoints.Owned, error) {
 	owned := checkpoints.Owned{Files: map[string]int64{"optimizer/": checkpoints.AnySize}}
 	ours := func(name string) bool { return modelFile.MatchString(name) || weights.IsCompanion(name) }

@@ -11,7 +11,7 @@ import (
 	"gqa/configs/recipe"
 )
 
-// TestRecognize tells runs from folders with files of the same names.
+// TestRecognize distinguishes runs from folders with files of the same names.
 func TestRecognize(t *testing.T) {
 	recipe, err := recipe.Default()
 	if err != nil {

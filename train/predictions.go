@@ -24,25 +24,27 @@ const (
 	maxKey = 1 << 20 // bytes of teacher.json
 )
 
-// errCache is wrapped by the error of a teacher's cache that cannot be read or written, or that is another's.
+// errCache is wrapped by the error for a teacher's cache that cannot be read or written, or that belongs to other
+// predictions.
 var errCache = errors.New("teacher cache")
 
-// predictionsKey is what a teacher's predictions depend on.
+// predictionsKey holds everything that a teacher's predictions depend on.
 type predictionsKey struct {
 	Teacher     uint32      `json:"teacher"` // CRC-32C of config.json and weights
 	Data        fingerprint `json:"data"`
 	SeqLen      int         `json:"seq_len"`
-	Seed        uint64      `json:"seed"` // windows begin where it says
+	Seed        uint64      `json:"seed"` // determines where windows begin
 	Vocab       int         `json:"vocab"`
 	TopK        int         `json:"top_k"`
 	Temperature float64     `json:"temperature"`
 }
 
-// predictions keeps a teacher's most probable tokens on disk: a record per window, in the order in which a run draws them. It
-// is for any run that draws the same windows, whatever its batch, model and length, also for several at once.
+// predictions stores a teacher's most probable tokens on disk: one record per window, in the order in which a run draws
+// them. Any run that draws the same windows can use it, whatever its batch size, model and length, and several runs can
+// do so at once.
 //
-// A record is a CRC-32C of what follows, then, for every position of the window, TopK ids as int32 and TopK log-probabilities
-// as f16, all little-endian. Windows not yet read are holes in the file.
+// A record is a CRC-32C of the rest of the record, followed for every position of the window by TopK ids as int32 and
+// TopK log-probabilities as f16, all little-endian. Windows not yet read are holes in the file.
 type predictions struct {
 	key  predictionsKey
 	file *os.File
@@ -50,7 +52,8 @@ type predictions struct {
 	soft device.Soft
 }
 
-// openPredictions opens the folder dir, or makes it. One of other predictions is an error that says what differs.
+// openPredictions opens the folder dir, creating it if necessary. If dir holds other predictions, the error says what
+// differs.
 func openPredictions(dir string, key predictionsKey) (*predictions, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, fmt.Errorf("%w: %w", errCache, err)
@@ -74,7 +77,7 @@ func openPredictions(dir string, key predictionsKey) (*predictions, error) {
 		return nil, fmt.Errorf("%w: %w", errCache, err)
 	}
 	path = filepath.Join(dir, predictionsFile)
-	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() { // a pipe, or a link to another's file
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() { // a pipe or a link to another file
 		return nil, fmt.Errorf("%w: %s: is not a regular file; remove it, or name another folder with distill.cache", errCache, path)
 	}
 	opened, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
@@ -85,8 +88,8 @@ func openPredictions(dir string, key predictionsKey) (*predictions, error) {
 	return &predictions{key: key, file: opened, buf: make([]byte, 4+6*n)}, nil
 }
 
-// beginPredictions writes the key of a folder that has none, or one that is not JSON any more. Predictions that are there may then
-// be anything's.
+// beginPredictions writes the key of a folder that has none, or whose key is no longer valid JSON. Existing predictions
+// are then not used, because their origin is unknown.
 func beginPredictions(dir, path string, key []byte) error {
 	aside, err := putAside(filepath.Join(dir, predictionsFile))
 	if err != nil {
@@ -101,13 +104,13 @@ func beginPredictions(dir, path string, key []byte) error {
 		what = "has a damaged " + predictionsKeyFile
 	}
 	if aside != "" {
-		slog.Warn(fmt.Sprintf("teacher cache: %s %s, which says what its predictions are of: they are not used but kept as %s, and are made again",
+		slog.Warn(fmt.Sprintf("teacher cache: %s %s, which identifies its predictions: they are not used but kept as %s, and are computed again",
 			dir, what, aside))
 	}
 	return checkpoints.WriteFileAtomic(path, key, 0o666)
 }
 
-// check compares the key with that of a folder.
+// check compares the key with a folder's key.
 func (k predictionsKey) check(text []byte) error {
 	var held predictionsKey
 	if err := json.Unmarshal(text, &held); err != nil || held.Vocab < 1 || held.TopK < 1 {
@@ -132,7 +135,7 @@ func (k predictionsKey) check(text []byte) error {
 	return nil
 }
 
-// room is memory for the predictions of windows, valid until it is asked for again.
+// room returns memory for the predictions of windows, valid until the next call.
 func (p *predictions) room(windows int) device.Soft {
 	n := windows * p.key.SeqLen * p.key.TopK
 	if len(p.soft.IDs) < n {
@@ -141,13 +144,13 @@ func (p *predictions) room(windows int) device.Soft {
 	return device.Soft{K: p.soft.K, IDs: p.soft.IDs[:n], LogP: p.soft.LogP[:n]}
 }
 
-// window is the part of soft that belongs to its ith window.
+// window returns the part of soft that belongs to its ith window.
 func (p *predictions) window(soft device.Soft, i int) device.Soft {
 	n := p.key.SeqLen * p.key.TopK
 	return device.Soft{K: soft.K, IDs: soft.IDs[i*n : (i+1)*n], LogP: soft.LogP[i*n : (i+1)*n]}
 }
 
-// load reads the record of a window; held is false where there is none that is whole.
+// load reads the record of a window. held is false if there is no intact record.
 func (p *predictions) load(window int, soft device.Soft) (held bool, err error) {
 	_, err = p.file.ReadAt(p.buf, int64(window)*int64(len(p.buf)))
 	if errors.Is(err, io.EOF) {
@@ -165,7 +168,7 @@ func (p *predictions) load(window int, soft device.Soft) (held bool, err error) 
 		soft.IDs[i] = int32(binary.LittleEndian.Uint32(body[4*i:]))
 		soft.LogP[i] = checkpoints.F16ToF32(binary.LittleEndian.Uint16(body[4*n+2*i:]))
 		if soft.IDs[i] < 0 || int(soft.IDs[i]) >= p.key.Vocab || !isFinite(float64(soft.LogP[i])) {
-			return false, nil // of another file: the checksum is good
+			return false, nil // belongs to another file, as the checksum is good
 		}
 	}
 	return true, nil

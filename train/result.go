@@ -14,17 +14,17 @@ import (
 	"gqa/checkpoints"
 )
 
-// resultFile is beside the recipe: what the run wrote into model/.
+// resultFile lies beside the recipe and records what the run wrote into model/.
 const resultFile = "result.json"
 
-// result is what a finished run has written. It is a sealed file. It is written before model/ has its name: it alone does not say
-// that there is a result.
+// result records what a finished run has written. It is a sealed file. It is written before model/ gets its name, so its
+// existence alone does not mean that there is a result.
 type result struct {
 	Step  int                           `json:"step"`
 	Files map[string]checkpoints.Digest `json:"files"` // of model/
 }
 
-// readResult is nil where a run has none, or an earlier version wrote it.
+// readResult reads the result file. It returns nil if there is none or if an earlier version wrote it.
 func readResult(run string) (*result, error) {
 	var held result
 	err := readSealed(filepath.Join(run, resultFile), &held)
@@ -32,13 +32,13 @@ func readResult(run string) (*result, error) {
 		return nil, nil
 	}
 	if err == nil && held.Files == nil {
-		err = errors.New(resultFile + " does not say what the run wrote")
+		err = errors.New(resultFile + " does not list the files of the result")
 	}
 	return &held, err
 }
 
-// hasResult tells whether the model that a step ended with is there: the files that were written, and the weights as long as they
-// were. Other files may have been edited since.
+// hasResult reports whether the model of the last step exists: all files that were written, and the weights with their
+// recorded sizes. Other files may have been edited since.
 func hasResult(run string, step int) bool {
 	model := filepath.Join(run, modelDir)
 	held, err := readResult(run)
@@ -58,25 +58,25 @@ func hasResult(run string, step int) bool {
 	return held.Step == step
 }
 
-// isFilled tells whether a path leads to a file that is not empty.
+// isFilled reports whether a path leads to a non-empty file.
 func isFilled(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Size() > 0
 }
 
-// hasWeights tells whether a folder has a safetensors file.
+// hasWeights reports whether a folder has a safetensors file.
 func hasWeights(dir string) bool {
 	entries, _ := os.ReadDir(dir)
 	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return filepath.Ext(e.Name()) == ".safetensors" })
 }
 
-// earlierVersion tells whether a version began the run that did not write down what is the run's.
+// earlierVersion reports whether the run was started by a version that did not record which files are the run's.
 func earlierVersion(run string) bool {
 	began, damage := readIdentity(run)
 	return damage == nil && began.Run == ""
 }
 
-// compare looks at the files of a result in dir: same are those that are as they were written, changed those that are not.
+// compare compares the files in dir with a result: same lists those that are unchanged, changed the others.
 func (r *result) compare(dir string) (same, changed []string) {
 	for name, digest := range r.Files {
 		info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name)))
@@ -92,8 +92,8 @@ func (r *result) compare(dir string) (same, changed []string) {
 	return same, changed
 }
 
-// removeResult makes room for a new result. What a user put beside the old one stays in model/. If the old one is not as it was
-// written, or if it is not known what was written, all of model/ is put aside.
+// removeResult makes room for a new result. A user's additional files stay in model/. If the old result was changed, or
+// if it is unknown what was written, the whole model/ is put aside.
 func removeResult(run string) error {
 	model := filepath.Join(run, modelDir)
 	owned, why := ownResult(run, model)
@@ -115,7 +115,7 @@ func removeResult(run string) error {
 	return nil
 }
 
-// ownResult is what the run wrote into a model/; why says why it must not be removed.
+// ownResult returns what the run wrote into model/. A non-empty why says why it must not be removed.
 func ownResult(run, model string) (owned checkpoints.Owned, why string) {
 	info, err := os.Lstat(model)
 	switch {
@@ -142,7 +142,7 @@ func ownResult(run, model string) (owned checkpoints.Owned, why string) {
 	return owned, ""
 }
 
-// owned are files of the result, by name.
+// owned returns the files of the result by name.
 func (r *result) owned(names []string) checkpoints.Owned {
 	owned := checkpoints.Owned{Files: map[string]int64{}}
 	for _, name := range names {
@@ -151,7 +151,7 @@ func (r *result) owned(names []string) checkpoints.Owned {
 	return owned
 }
 
-// writeResult writes down what dir, which becomes model/, holds.
+// writeResult records what dir, which becomes model/, holds.
 func writeResult(run string, step int, dir string) error {
 	files, err := checkpoints.Digests(context.Background(), dir)
 	if err != nil {

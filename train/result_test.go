@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A run is finished as long as all that it wrote is there. Otherwise it writes the result again.
+// A run is finished as long as all its files exist. Otherwise it writes the result again.
 func TestResult(t *testing.T) {
 	recipe, whole := smallRun(t, "valid=")
 	mustRun(t, recipe, whole)
@@ -36,7 +36,7 @@ func TestResult(t *testing.T) {
 	}
 }
 
-// What a user adds to a result or changes in it is not lost.
+// A user's additions to a result and changes in it are not lost.
 func TestResultUsersFiles(t *testing.T) {
 	recipe, whole := smallRun(t, "valid=", "steps=2")
 	mustRun(t, recipe, whole)
@@ -59,7 +59,7 @@ func TestResultUsersFiles(t *testing.T) {
 	}
 }
 
-// A result that was edited, or that is not a folder of the run's own, is put aside before another is written, not lost.
+// A result that was edited, or that is not the run's own folder, is put aside before another is written.
 func TestResultPutAside(t *testing.T) {
 	recipe, whole := smallRun(t, "valid=", "steps=2")
 	mustRun(t, recipe, whole)
@@ -92,7 +92,7 @@ func TestResultPutAside(t *testing.T) {
 	}
 }
 
-// replaceByLink moves path elsewhere and makes it a link that leads there.
+// replaceByLink moves path elsewhere and replaces it by a link.
 func replaceByLink(t *testing.T, path string) {
 	t.Helper()
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
@@ -101,7 +101,7 @@ func replaceByLink(t *testing.T, path string) {
 	}
 }
 
-// Settings that change nothing are not taken silently, and what is in the way of a run's files is named.
+// Settings without effect are an error, and so is something else in the place of one of the run's files.
 func TestResumeInTheWay(t *testing.T) {
 	recipe, whole := smallRun(t, "valid=", "steps=2")
 	mustRun(t, recipe, whole)
@@ -135,7 +135,7 @@ func TestResumeInTheWay(t *testing.T) {
 	}
 }
 
-// A folder that comes to lie where a checkpoint is to be written does not end a run.
+// A folder in the place of the next checkpoint does not end a run.
 func TestCheckpointInTheWay(t *testing.T) {
 	recipe, o := smallRun(t, "valid=", "steps=2", "save_every=1")
 	o.Observe = func(p Progress) {

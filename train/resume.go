@@ -17,10 +17,9 @@ import (
 	"gqa/internal/device"
 )
 
-// Resume goes on with the run in o.Dir from its newest checkpoint, or from the beginning where there is none. sets change
-// keys of its recipe first ("optimizer.lr=1e-4"); those that say what data a step reads are fixed, and so is
-// the optimizer, whose averages a checkpoint holds. A finished run is left
-// as it is, unless a greater number of steps is set.
+// Resume continues the run in o.Dir from its newest checkpoint, or from the beginning if there is none. First, sets
+// changes keys of its recipe ("optimizer.lr=1e-4"). Keys that determine which data a step reads are fixed, and so is the
+// optimizer, whose averages are in the checkpoint. A finished run stays as it is unless the number of steps is increased.
 func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	if !IsRun(o.Dir) {
 		return nil, fmt.Errorf("%s: is not a run: it has no %s", o.Dir, recipeFile)
@@ -78,10 +77,10 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	return finish(r.loop(ctx, o), o.Dir)
 }
 
-// changesResult tells whether a change is of more than where and how a run computes.
+// changesResult reports whether a change affects more than where and how a run computes.
 func changesResult(c recipe.Change) bool { return c.Key != "device" && c.Key != "threads" }
 
-// changedRecipe is the recipe of a run with keys set anew, and what has changed.
+// changedRecipe returns the recipe of a run after setting keys, and what has changed.
 func changedRecipe(dir string, sets []string) (changed *recipe.Recipe, changes []recipe.Change, err error) {
 	old, err := readRecipe(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,15 +107,15 @@ func changedRecipe(dir string, sets []string) (changed *recipe.Recipe, changes [
 	return &r, changes, nil
 }
 
-// reopen is a run as its newest good checkpoint has it, or as it begins where it has saved nothing. damage is what is wrong with
-// its identity.json: then only a checkpoint tells what it began with.
+// reopen returns a run in the state of its newest good checkpoint, or in its initial state if nothing was saved. damage
+// describes what is wrong with its identity.json, whose content must then come from a checkpoint.
 func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identity, damage error) (*run, error) {
 	steps, err := savedSteps(dir)
 	if err != nil {
 		return nil, err
 	}
 	if len(steps) == 0 && damage != nil {
-		return nil, fmt.Errorf("%w, and there is no checkpoint, which would tell too what the run began with; put it back, or start another run",
+		return nil, fmt.Errorf("%w, and there is no checkpoint to restore it from; put it back, or start another run",
 			damage)
 	}
 	if damage != nil {
@@ -153,7 +152,8 @@ func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identi
 	return nil, noneGood(dir, bad)
 }
 
-// beginsAgain tells that a run has figures but no checkpoint to go on from. If it had saved one, its figures are kept.
+// beginsAgain warns that a run has metrics but no checkpoint to continue from. If the run had saved one, its metrics are
+// kept.
 func beginsAgain(dir string, recipe *recipe.Recipe) error {
 	path := filepath.Join(dir, metricsFile)
 	all, _, err := readMetrics(path)
@@ -172,7 +172,7 @@ func beginsAgain(dir string, recipe *recipe.Recipe) error {
 	return nil
 }
 
-// checkFiles is the error of something else where the run has a file.
+// checkFiles returns an error if something else is in the place of one of the run's files.
 func checkFiles(dir string) error {
 	for _, name := range []string{recipeFile, identityFile, metricsFile, resultFile} {
 		path := filepath.Join(dir, name)
@@ -186,7 +186,7 @@ func checkFiles(dir string) error {
 	return nil
 }
 
-// continues checks that a run that was opened anew learns from what it began with.
+// continues checks that a reopened run learns from what it started with.
 func (r *run) continues(began identity) error {
 	if err := began.check(r.identity, r.recipe); err != nil {
 		return err
@@ -208,18 +208,18 @@ func (r *run) continues(began identity) error {
 	return nil
 }
 
-// damageError is what is wrong with a checkpoint.
+// damageError describes what is wrong with a checkpoint.
 type damageError struct{ error }
 
 func (e *damageError) Unwrap() error { return e.error }
 
-// badCheckpoint is one that a run cannot go on from.
+// badCheckpoint is a checkpoint that a run cannot continue from.
 type badCheckpoint struct {
 	step  int
 	cause error
 }
 
-// restore is a run as the checkpoint of a step has it. If that is damaged the error is a damageError.
+// restore returns a run in the state of a step's checkpoint. If the checkpoint is damaged, the error is a damageError.
 func restore(ctx context.Context, dev device.Device, dir string, step int, recipe *recipe.Recipe, began identity) (*run, error) {
 	s, o, t, err := openCheckpoint(ctx, dev, dir, step, recipe, began)
 	switch {
@@ -231,7 +231,7 @@ func restore(ctx context.Context, dev device.Device, dir string, step int, recip
 		return nil, &damageError{err}
 	}
 	if s.Identity != nil {
-		known := began.Recipe != nil // and has been checked
+		known := began.Recipe != nil // and has already been checked
 		if began = began.adopt(*s.Identity); !known {
 			if _, err := began.checkRecipe(dir); err != nil {
 				return nil, err
@@ -257,7 +257,8 @@ func restore(ctx context.Context, dev device.Device, dir string, step int, recip
 	return r, r.continues(began)
 }
 
-// openCheckpoint verifies the checkpoint of a step and reads its model. Any error but that of ctx or of the device is of damage.
+// openCheckpoint verifies the checkpoint of a step and reads its model. Any error except one of ctx or of the device
+// means that the checkpoint is damaged.
 func openCheckpoint(ctx context.Context, dev device.Device, dir string, step int, recipe *recipe.Recipe, began identity) (s state, o *origin, t *trainer, err error) {
 	s, err = readState(dir, step)
 	switch {
@@ -278,7 +279,7 @@ func openCheckpoint(ctx context.Context, dev device.Device, dir string, step int
 	return s, o, t, s.wrote(o)
 }
 
-// readRest takes over what a checkpoint holds beside the model.
+// readRest restores what a checkpoint holds besides the model.
 func (r *run) readRest(dir string) (err error) {
 	if err := r.trainer.readState(filepath.Join(dir, momentsFile)); err != nil {
 		return err
@@ -292,7 +293,7 @@ func (r *run) readRest(dir string) (err error) {
 	return err
 }
 
-// fallBack sets the damaged checkpoints aside that were newer than the good one of a step, and says so in one line.
+// fallBack puts the damaged checkpoints newer than the good one of a step aside and logs them in one line.
 func fallBack(dir string, bad []badCheckpoint, step int) error {
 	var all []string
 	for _, b := range bad {
@@ -308,13 +309,13 @@ func fallBack(dir string, bad []badCheckpoint, step int) error {
 	return nil
 }
 
-// noneGood is the error of a run whose checkpoints are all damaged.
+// noneGood returns the error for a run whose checkpoints are all damaged.
 func noneGood(dir string, bad []badCheckpoint) error {
 	var all []string
 	for _, b := range bad {
 		all = append(all, fmt.Sprintf("step %d: %v", b.step, b.cause))
 	}
-	return fmt.Errorf("%s: no checkpoint of it is good (%s); put one back from a copy, or remove %s and resume, which begins again",
+	return fmt.Errorf("%s: none of its checkpoints is intact (%s); restore one from a copy, or remove %s and resume, which starts again",
 		dir, strings.Join(all, "; "), filepath.Join(dir, checkpointsDir))
 }
 
@@ -326,7 +327,7 @@ func writeRecipe(dir string, recipe *recipe.Recipe) error {
 	return checkpoints.WriteFileAtomic(filepath.Join(dir, recipeFile), text, 0o666)
 }
 
-// Newest is the run under a folder that was trained last, by its newest figures or checkpoint.
+// Newest returns the most recently trained run under a folder, judged by its newest metrics or checkpoint.
 func Newest(runs string) (dir string, err error) {
 	entries, err := os.ReadDir(runs)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -345,7 +346,7 @@ func Newest(runs string) (dir string, err error) {
 	return dir, nil
 }
 
-// lastTrained is when a run last wrote something; zero if it is not a run.
+// lastTrained returns the time when a run last wrote something; zero if dir is not a run.
 func lastTrained(run string) time.Time {
 	var newest time.Time
 	if _, err := os.Stat(filepath.Join(run, recipeFile)); err != nil {

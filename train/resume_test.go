@@ -20,7 +20,7 @@ import (
 	"gqa/internal/golden"
 )
 
-// TestResume interrupts a run after each step and goes on with it.
+// TestResume interrupts a run after each step and resumes it.
 func TestResume(t *testing.T) {
 	recipe, o := smallRun(t)
 	mustRun(t, recipe, o)
@@ -43,7 +43,8 @@ func TestResume(t *testing.T) {
 	same(t, "resumed after each step", other.Dir, o.Dir)
 }
 
-// Fused, transposed and tied weights go through a checkpoint to the bit as well, and so do Muon's averages and the weights'.
+// Fused, transposed and tied weights also go through a checkpoint unchanged, and so do Muon's averages and those of the
+// weights.
 func TestResumeFamilies(t *testing.T) {
 	for name := range golden.Tiny {
 		recipe, o := smallRun(t, "model="+tinyFolder(t, name), "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)), "optimizer.name=muon",
@@ -71,8 +72,8 @@ func interruptedAfter(t *testing.T, o *Options, step int) context.Context {
 	return ctx
 }
 
-// TestResumeAfterCrash goes on with what a killed process leaves: figures beyond the last checkpoint, a line cut short, a
-// checkpoint and a result half written.
+// TestResumeAfterCrash resumes from the files that a killed process leaves: metrics beyond the last checkpoint, a
+// truncated line, a partly written checkpoint and result.
 func TestResumeAfterCrash(t *testing.T) {
 	recipe, o := smallRun(t)
 	mustRun(t, recipe, o)
@@ -124,7 +125,7 @@ func TestResumeAfterCrash(t *testing.T) {
 	}
 }
 
-// A run that never saved begins again.
+// A run without a checkpoint starts again.
 func TestResumeWithoutCheckpoint(t *testing.T) {
 	recipe, o := smallRun(t)
 	mustRun(t, recipe, o)
@@ -139,7 +140,7 @@ func TestResumeWithoutCheckpoint(t *testing.T) {
 	same(t, "begun again", fresh.Dir, o.Dir)
 }
 
-// The data may move, the model may go: a checkpoint has all that a run needs.
+// The data may move and the model may be removed: a checkpoint has everything that a run needs.
 func TestResumeMoved(t *testing.T) {
 	model := t.TempDir()
 	for _, name := range []string{"config.json", "model.safetensors"} {
@@ -164,7 +165,8 @@ func TestResumeMoved(t *testing.T) {
 	}
 }
 
-// stopped is a run that was interrupted after six of eight steps, with checkpoints of the steps 2, 4 and 6, and one that was not.
+// stopped returns a run that was interrupted after six of eight steps, with checkpoints of steps 2, 4 and 6, and one that
+// was not interrupted.
 func stopped(t *testing.T, sets ...string) (dir string, whole Options) {
 	t.Helper()
 	recipe, whole := smallRun(t, append([]string{"keep=0"}, sets...)...)
@@ -176,7 +178,7 @@ func stopped(t *testing.T, sets ...string) (dir string, whole Options) {
 	return o.Dir, whole
 }
 
-// copied is a run to spoil.
+// copied returns a copy of a run that a test may damage.
 func copied(t *testing.T, run string) Options {
 	t.Helper()
 	o := Options{Dir: filepath.Join(t.TempDir(), "run")}
@@ -186,7 +188,7 @@ func copied(t *testing.T, run string) Options {
 	return o
 }
 
-// warnings are the lines that are logged while f runs.
+// warnings returns the lines that are logged while f runs.
 func warnings(t *testing.T, f func()) []string {
 	t.Helper()
 	var log bytes.Buffer
@@ -230,7 +232,7 @@ func spoilers(t *testing.T, run string) map[string]func(dir string) {
 	}
 }
 
-// TestResumeDamaged: a run falls back to the newest good checkpoint, says so in a line and ends as if nothing had happened.
+// TestResumeDamaged: a run falls back to the newest good checkpoint, logs one line and ends with the same result.
 func TestResumeDamaged(t *testing.T) {
 	run, whole := stopped(t)
 	for want, spoil := range spoilers(t, run) {
@@ -252,7 +254,7 @@ func TestResumeDamaged(t *testing.T) {
 	}
 }
 
-// Without a good checkpoint a run is refused, and nothing is changed.
+// Without a good checkpoint the run is refused and nothing is changed.
 func TestResumeNoneGood(t *testing.T) {
 	run, whole := stopped(t, "keep=1")
 	for want, spoil := range spoilers(t, whole.Dir) { // of step 4 the other run has none
@@ -262,7 +264,7 @@ func TestResumeNoneGood(t *testing.T) {
 		o := copied(t, run)
 		spoil(checkpointDir(o.Dir, 6))
 		_, err := Resume(t.Context(), o, nil)
-		if err == nil || !strings.Contains(err.Error(), "no checkpoint of it is good (step 6: ") || !strings.Contains(err.Error(), want) {
+		if err == nil || !strings.Contains(err.Error(), "none of its checkpoints is intact (step 6: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v", want, err)
 		}
 		if steps, err := savedSteps(o.Dir); err != nil || !slices.Equal(steps, []int{6}) {
@@ -278,7 +280,7 @@ func TestResumeNoneGood(t *testing.T) {
 	}
 }
 
-// TestResumeStray: a folder that the run did not write does not count, and does not make prune remove those that it did.
+// TestResumeStray: a folder that the run did not write is not counted, and prune still removes those that it did write.
 func TestResumeStray(t *testing.T) {
 	run, whole := stopped(t, "keep=2")
 	for what, spoil := range map[string]func(stray string) error{
@@ -304,7 +306,7 @@ func TestResumeStray(t *testing.T) {
 	}
 }
 
-// Another run's checkpoint is not taken for the run's own.
+// Another run's checkpoint is not used.
 func TestResumeAnothersCheckpoint(t *testing.T) {
 	run, whole := stopped(t)
 	other, _ := stopped(t, "name=other", "seed=5")
@@ -323,7 +325,7 @@ func TestResumeAnothersCheckpoint(t *testing.T) {
 	same(t, "another's", o.Dir, whole.Dir)
 }
 
-// Numbers that are not finite have a good checksum if they were saved so.
+// Numbers that are not finite have a good checksum if they were saved.
 func TestResumeNotFinite(t *testing.T) {
 	run, whole := stopped(t)
 	o := copied(t, run)
@@ -354,7 +356,7 @@ func TestResumeNotFinite(t *testing.T) {
 	same(t, "not finite", o.Dir, whole.Dir)
 }
 
-// TestResumeMetrics: whatever happens to metrics.jsonl, a resumed run has that of one which was not interrupted.
+// TestResumeMetrics: whatever happens to metrics.jsonl, a resumed run ends with that of an uninterrupted one.
 func TestResumeMetrics(t *testing.T) {
 	run, whole := stopped(t)
 	text := read(t, run, metricsFile)
@@ -387,7 +389,7 @@ func TestResumeMetrics(t *testing.T) {
 	}
 }
 
-// A user's files in a run's model/ stay when the run goes on.
+// A user's files in a run's model/ stay when the run is resumed.
 func TestResumeKeepsUsersFiles(t *testing.T) {
 	recipe, o := smallRun(t, "steps=2", "valid=")
 	s := mustRun(t, recipe, o)
@@ -398,7 +400,7 @@ func TestResumeKeepsUsersFiles(t *testing.T) {
 	}
 }
 
-// A run of an earlier version has no checksums: it goes on, and a line says what is not known.
+// A run of an earlier version has no checksums: it is resumed, and a line says what cannot be verified.
 func TestResumeEarlierVersion(t *testing.T) {
 	run, whole := stopped(t)
 	for _, kept := range []bool{true, false} { // with checkpoints, and before the first
@@ -445,7 +447,7 @@ func TestResumeEarlierVersion(t *testing.T) {
 	}
 }
 
-// What a run learns from holds from before its first checkpoint on.
+// The identity of a run's inputs is fixed before its first checkpoint.
 func TestResumeIdentity(t *testing.T) {
 	teacher := filepath.Join(t.TempDir(), "teacher")
 	if err := os.CopyFS(teacher, os.DirFS("testdata/llama-g2")); err != nil {
@@ -486,7 +488,7 @@ func TestResumeIdentity(t *testing.T) {
 	}
 }
 
-// flipBit changes a bit of a file's last number, and back.
+// flipBit flips a bit of a file's last number; a second call restores it.
 func flipBit(t *testing.T, path string) func() (undo func()) {
 	flip := func() {
 		text := []byte(read(t, path))
@@ -496,7 +498,7 @@ func flipBit(t *testing.T, path string) func() (undo func()) {
 	return func() func() { flip(); return flip }
 }
 
-// A recipe.yaml that was cut short or edited where it must not be.
+// A recipe.yaml that was truncated, or edited in fixed keys, is an error.
 func TestResumeRecipe(t *testing.T) {
 	run, whole := stopped(t)
 	text := read(t, run, recipeFile)
@@ -530,7 +532,7 @@ func TestResumeRecipe(t *testing.T) {
 	same(t, "an edit that does not count", o.Dir, whole.Dir)
 }
 
-// A user's files in checkpoints stay when these are pruned, and only whole checkpoints count.
+// A user's files in checkpoints stay when these are pruned, and only complete checkpoints count.
 func TestPrune(t *testing.T) {
 	run, _ := stopped(t)
 	put(t, checkpointDir(run, 2), "notes.txt", "mine")
@@ -554,7 +556,7 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-// A recipe that was edited by hand is used, and a line says what changed; what --set changed is not news.
+// A recipe that was edited by hand is used, and a line lists the changes; changes by --set are not listed.
 func TestResumeEdited(t *testing.T) {
 	run, _ := stopped(t)
 	o := copied(t, run)
@@ -581,7 +583,7 @@ func TestResumeEdited(t *testing.T) {
 	}
 }
 
-// What a run began with is told by identity.json or by a checkpoint: without either it does not go on.
+// A run needs identity.json or a checkpoint to know what it started with. Without either it does not resume.
 func TestResumeIdentityDamaged(t *testing.T) {
 	run, whole := stopped(t)
 	for _, kept := range []bool{true, false} {
@@ -607,7 +609,7 @@ func TestResumeIdentityDamaged(t *testing.T) {
 	}
 }
 
-// A run that is told to stop before its first step makes none.
+// A run that is interrupted before its first step makes none.
 func TestInterruptedBeforeStep(t *testing.T) {
 	recipe, o := smallRun(t)
 	r := begun(t, recipe, o)
@@ -621,7 +623,7 @@ func TestInterruptedBeforeStep(t *testing.T) {
 	}
 }
 
-// TestStatusReadsOnly: status changes nothing, also in a folder that it cannot write to.
+// TestStatusReadsOnly: status changes nothing, even in a folder that it cannot write to.
 func TestStatusReadsOnly(t *testing.T) {
 	run, _ := stopped(t)
 	listing := func() (all string) {
@@ -651,26 +653,26 @@ func TestStatusReadsOnly(t *testing.T) {
 	}
 }
 
-// told is a context that ends at its nth question.
-type told struct {
+// endsAfter is a context that ends at the nth call of Err.
+type endsAfter struct {
 	context.Context
 	n int
 }
 
-func (c *told) Err() error {
+func (c *endsAfter) Err() error {
 	if c.n--; c.n > 0 {
 		return nil
 	}
 	return context.Canceled
 }
 
-// A run that is told to stop during a step that has a validation makes it when it is resumed.
+// A run that is interrupted during a step with a validation makes it when it is resumed.
 func TestResumeValidates(t *testing.T) {
 	recipe, whole := smallRun(t)
 	mustRun(t, recipe, whole)
 	recipe, o := smallRun(t)
 	r := begun(t, recipe, o)
-	if err := r.loop(&told{t.Context(), 5}, o); !errors.Is(err, ErrInterrupted) || r.state.Step != 4 { // before each step, and before the validation
+	if err := r.loop(&endsAfter{t.Context(), 5}, o); !errors.Is(err, ErrInterrupted) || r.state.Step != 4 { // before each step, and before the validation
 		t.Fatalf("stopped after step %d: %v", r.state.Step, err)
 	}
 	if all := figures(t, o.Dir); all[3].ValidLoss != nil {
@@ -681,7 +683,7 @@ func TestResumeValidates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.loop(&told{t.Context(), 1}, caught); !errors.Is(err, ErrInterrupted) || figures(t, caught.Dir)[3].ValidLoss == nil {
+	if err := r.loop(&endsAfter{t.Context(), 1}, caught); !errors.Is(err, ErrInterrupted) || figures(t, caught.Dir)[3].ValidLoss == nil {
 		t.Fatalf("not caught up: %v", err)
 	}
 	for _, o := range []Options{o, caught} {

@@ -18,41 +18,41 @@ import (
 	"gqa/internal/weights"
 )
 
-// Options say where a run lives and who watches it.
+// Options say where a run is stored and who observes it.
 type Options struct {
-	Dir   string // the run folder; empty: runs/NAME
-	Force bool   // replace a run that is there
-	// Observe, if not nil, hears of every step.
+	Dir   string // the run folder; empty means runs/NAME
+	Force bool   // replace an existing run
+	// Observe, if not nil, is called after every step.
 	Observe func(Progress)
 }
 
-// Progress is a step just made.
+// Progress describes a completed step.
 type Progress struct {
 	Metrics
-	Steps  int     // to do in all
-	Logged bool    // a log line is due: LogEvery steps have passed, or it is the first or the last or has a validation
-	Pace   float64 // tokens per second while stepping, over the steps since the last that was logged
+	Steps  int     // total
+	Logged bool    // a log line is due: LogEvery steps have passed, or the step is the first or last or has a validation
+	Pace   float64 // tokens per second of training since the last logged step
 }
 
 var (
-	// ErrInterrupted is wrapped by the error of a run that was told to stop. It has saved a checkpoint.
+	// ErrInterrupted is wrapped by the error of an interrupted run. The run has saved a checkpoint.
 	ErrInterrupted = errors.New("interrupted")
-	// ErrDiverged is wrapped by the error of a run whose loss, gradient or weights are no longer finite numbers. Its
-	// checkpoints are of before.
+	// ErrDiverged is wrapped by the error of a run whose loss, gradient or weights are no longer finite. Its checkpoints
+	// are from before.
 	ErrDiverged = errors.New("training diverged")
-	// ErrSettings is wrapped by the error of a run whose folder holds a run with another recipe.
+	// ErrSettings is wrapped by the error of a run whose folder holds a run with a different recipe.
 	ErrSettings = errors.New("contains a run with different settings")
-	// ErrNoModel is wrapped by the error of a run whose model is not there.
+	// ErrNoModel is wrapped by the error of a run whose model does not exist.
 	ErrNoModel = errors.New("there is no such file or folder")
 )
 
-// StopError reports a run that stopped before its end, and what is known about how to go on.
+// StopError reports a run that stopped early, and what is known about how to continue.
 type StopError struct {
 	Err   error
-	Run   string  // the folder of a run that can be resumed; empty: Unfit is to be seen to first
-	Saved int     // step of the newest checkpoint; 0: there is none, so a resumed run begins again
-	LR    float64 // a lower learning rate to resume with; 0: the rate is not what is wrong
-	Unfit string  // a model, or a teacher, that gives no finite numbers on Data; empty: there is none
+	Run   string  // the folder of a run that can be resumed; empty if Unfit must be fixed first
+	Saved int     // step of the newest checkpoint; 0 if there is none, so a resumed run starts again
+	LR    float64 // a lower learning rate to resume with; 0 if the rate is not the cause
+	Unfit string  // a model or teacher that gives numbers on Data that are not finite; empty if there is none
 	Data  string
 }
 
@@ -62,7 +62,7 @@ func (e StopError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e StopError) Unwrap() error { return e.Err }
 
-// run is one up-training under way.
+// run is an up-training in progress.
 type run struct {
 	dir     string
 	recipe  *recipe.Recipe
@@ -70,16 +70,16 @@ type run struct {
 	data    *trainingData
 	trainer *trainer
 	state   state
-	// identity is what the run must still be when it is resumed.
+	// identity is what must still hold when the run is resumed.
 	identity identity
-	metrics  []byte // metrics.jsonl as the checkpoint that the run goes on from has it; nil: it has none
-	saved    int    // the last step that there is a checkpoint of; -1: none
+	metrics  []byte // metrics.jsonl as stored in the checkpoint that the run continues from; nil if it has none
+	saved    int    // the last step with a checkpoint; -1 if there is none
 	journal  *journal
 	observe  func(Progress)
 	pace     pace // since the last logged step
 }
 
-// pace is how fast steps are made, validations and checkpoints between them left out.
+// pace measures the training speed, excluding validations and checkpoints.
 type pace struct {
 	tokens int64
 	busy   time.Duration
@@ -89,7 +89,7 @@ func (p pace) plus(q pace) pace { return pace{p.tokens + q.tokens, p.busy + q.bu
 
 func (p pace) rate() float64 { return float64(p.tokens) / max(p.busy.Seconds(), 1e-9) }
 
-// prepare reads everything that a run needs and checks that it fits together. Nothing is written.
+// prepare reads everything that a run needs and checks that it fits together. It writes nothing.
 func prepare(ctx context.Context, recipe *recipe.Recipe) (*run, error) {
 	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
@@ -110,7 +110,7 @@ func prepare(ctx context.Context, recipe *recipe.Recipe) (*run, error) {
 	return r, err
 }
 
-// assemble is prepare for a model that is already read.
+// assemble does the work of prepare for a model that was already read.
 func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer) (*run, error) {
 	if limit := o.arch.MaxPositions(); limit > 0 && recipe.SeqLen > limit && data.LabelRows(recipe.Data) == 0 {
 		return nil, fmt.Errorf("seq_len is %d, but the model has only %d positions; set a smaller seq_len", recipe.SeqLen, limit)
@@ -120,7 +120,7 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 		return nil, err
 	}
 	if _, labelled := d.Objective.(data.Labelled); labelled {
-		recipe.SeqLen = d.rows() // what a step learns from is counted by it
+		recipe.SeqLen = d.rows() // the unit in which a step's tokens are counted
 	}
 	if err := limits.Memory(fmt.Sprintf("a step's batch of %d windows of %d tokens", recipe.Batch, recipe.SeqLen), batchBytes(o.arch, recipe)); err != nil {
 		return nil, fmt.Errorf("%w; set a smaller batch and a larger accumulate, or a smaller seq_len", err)
@@ -143,16 +143,17 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 	return &run{recipe: recipe, origin: o, data: d, trainer: t, state: s, identity: id, saved: -1}, nil
 }
 
-// loadingError is that of a device which failed before the first step.
+// loadingError wraps the error of a device that failed before the first step.
 func loadingError(err error) error { return fmt.Errorf("loading the model: %w", err) }
 
-// batchBytes is less than what the backward pass of a batch needs of its forward pass: of each layer the inputs of its products.
+// batchBytes returns a lower bound for the memory that the backward pass of a batch needs from its forward pass: in each
+// layer, the inputs of its products.
 func batchBytes(a *configs.Arch, r *recipe.Recipe) float64 {
 	layers := float64(a.Layers + a.EncoderLayers)
 	return 4 * float64(r.Batch) * float64(r.SeqLen) * layers * float64(6*a.Dim+2*a.FFN)
 }
 
-// loop makes the steps that are left and writes the result.
+// loop makes the remaining steps and writes the result.
 func (r *run) loop(ctx context.Context, o Options) (err error) {
 	if r.journal, err = openJournal(r.dir, r.state.Step, r.metrics); err != nil {
 		return err
@@ -181,7 +182,7 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 	return r.export()
 }
 
-// next makes one step with what is due after it: validation, a line in the log, a checkpoint.
+// next makes one step and then what is due after it: validation, log line, checkpoint.
 func (r *run) next(ctx context.Context) error {
 	step, began := r.state.Step+1, time.Now()
 	out, err := r.trainer.step(step, r.data.sampler.Batch(step-1, r.recipe.Batch*r.recipe.Accumulate))
@@ -204,10 +205,10 @@ func (r *run) next(ctx context.Context) error {
 	return nil
 }
 
-// due tells whether something that happens every so many steps happens after this one; every 0 is never.
+// due reports whether something that happens every so many steps is due after this step; every 0 means never.
 func due(step, every int) bool { return every > 0 && step%every == 0 }
 
-// report writes down the step just made, with a validation where one is due.
+// report records the step just made, with a validation if one is due.
 func (r *run) report(ctx context.Context, out outcome, p pace) error {
 	step := r.state.Step
 	m := Metrics{
@@ -217,7 +218,7 @@ func (r *run) report(ctx context.Context, out outcome, p pace) error {
 		m.CE, m.KL = &out.crossEntropy, &out.divergence
 	}
 	last := step == r.recipe.Steps
-	if r.validates(step) && (last || ctx.Err() == nil) { // a run that is told to stop validates when it is resumed
+	if r.validates(step) && (last || ctx.Err() == nil) { // an interrupted run validates when it is resumed
 		if err := r.validate(&m); err != nil {
 			return err
 		}
@@ -225,16 +226,16 @@ func (r *run) report(ctx context.Context, out outcome, p pace) error {
 	if err := r.journal.log(m); err != nil {
 		return err
 	}
-	r.tell(m, p, last || step == 1 || m.ValidLoss != nil || due(step, r.recipe.LogEvery))
+	r.notify(m, p, last || step == 1 || m.ValidLoss != nil || due(step, r.recipe.LogEvery))
 	return nil
 }
 
-// validates tells whether a validation is due after a step.
+// validates reports whether a validation is due after a step.
 func (r *run) validates(step int) bool {
 	return len(r.data.valid) > 0 && (step == r.recipe.Steps || due(step, r.recipe.ValidEvery))
 }
 
-// validate adds the validation loss to the figures of the step just made.
+// validate adds the validation loss to the metrics of the step just made.
 func (r *run) validate(m *Metrics) error {
 	var loss float64
 	r.trainer.Averaged(func() { loss = r.trainer.evaluate(r.data.valid) })
@@ -246,7 +247,7 @@ func (r *run) validate(m *Metrics) error {
 	return nil
 }
 
-// catchUp makes the validation that was due when the run was told to stop.
+// catchUp makes the validation that was due when the run was interrupted.
 func (r *run) catchUp() error {
 	all, _ := parseMetrics(r.journal.written)
 	if len(all) == 0 || !r.validates(r.state.Step) {
@@ -262,8 +263,8 @@ func (r *run) catchUp() error {
 	return r.journal.amend(m)
 }
 
-// tell lets who watches the run know of a step.
-func (r *run) tell(m Metrics, p pace, logged bool) {
+// notify calls Observe for a step.
+func (r *run) notify(m Metrics, p pace, logged bool) {
 	r.pace = r.pace.plus(p)
 	if r.observe != nil {
 		r.observe(Progress{m, r.recipe.Steps, logged, r.pace.rate()})
@@ -273,7 +274,7 @@ func (r *run) tell(m Metrics, p pace, logged bool) {
 	}
 }
 
-// save writes a checkpoint of the last step, unless there is one, and removes those beyond the recipe's keep.
+// save writes a checkpoint of the last step, unless there is one, and removes checkpoints beyond the recipe's keep.
 func (r *run) save() error {
 	if r.saved == r.state.Step {
 		return nil
@@ -293,7 +294,7 @@ func (r *run) save() error {
 	return prune(r.dir, r.state.Step, r.recipe.Keep)
 }
 
-// checkFinite checks that the last step left a model that works: what is saved must be worth going back to.
+// checkFinite checks that the last step left a working model, because a saved checkpoint must be worth returning to.
 func (r *run) checkFinite() error {
 	if !r.trainer.Finite() {
 		return errors.New("weights are no longer finite")
@@ -302,7 +303,7 @@ func (r *run) checkFinite() error {
 	if loss := r.trainer.evaluate(windows[:r.recipe.Batch]); !isFinite(loss) {
 		return fmt.Errorf("the loss after it is %v", loss)
 	}
-	return r.trainer.Err() // of a device that has failed all numbers are meaningless, even finite ones
+	return r.trainer.Err() // if a device has failed, all its numbers are meaningless, even finite ones
 }
 
 func (r *run) interrupt() error {
@@ -319,14 +320,15 @@ func (r *run) stopped(err error) error {
 	return StopError{Err: err, Run: r.dir, Saved: max(0, r.saved)}
 }
 
-// diverged is the error of a step whose numbers are not finite. Those of a device that has failed say nothing of the run.
+// diverged returns the error for a step whose numbers are not finite. If the device has failed, its numbers say nothing
+// about the run.
 func (r *run) diverged(step int, cause error) error {
 	if err := r.trainer.Err(); err != nil {
 		return r.stopped(fmt.Errorf("step %d: %w; if memory is short, a run with a smaller batch and a larger accumulate takes less", step, err))
 	}
-	if r.state.Step == 0 { // no learning rate has touched the weights
+	if r.state.Step == 0 { // no learning rate has affected the weights
 		return StopError{
-			Err:   fmt.Errorf("%w in step 1: %w before any weight has changed; the model itself gives no finite numbers", ErrDiverged, cause),
+			Err:   fmt.Errorf("%w in step 1: %w before any weight has changed; the numbers that the model itself gives are not finite", ErrDiverged, cause),
 			Unfit: r.recipe.Model, Data: r.recipe.Data,
 		}
 	}
@@ -336,8 +338,8 @@ func (r *run) diverged(step int, cause error) error {
 	}
 }
 
-// lowerRate is a learning rate to try after one that diverged: a tenth, or, where that is still more than a transformer
-// takes, the usual 3e-4.
+// lowerRate returns a learning rate to try after one that diverged: a tenth or, if that is still too high for a
+// transformer, the usual 3e-4.
 func lowerRate(lr float64) float64 {
 	const highest, usual = 1e-2, 3e-4
 	if lr/10 > highest {
@@ -365,7 +367,7 @@ func (r *run) export() (err error) {
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
 	if err = r.origin.write(out.Dir(), dtype, r.trainer.Result); err == nil {
-		err = r.trainer.Err() // then what was written is not the weights
+		err = r.trainer.Err() // what was written is not the weights
 	}
 	if err == nil {
 		err = writeResult(r.dir, r.state.Step, out.Dir())

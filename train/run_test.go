@@ -57,7 +57,7 @@ func mustRun(t *testing.T, r recipe.Recipe, o Options) *Status {
 	return s
 }
 
-// figures are a run's metrics without what a clock tells.
+// figures returns a run's metrics without those that depend on time.
 func figures(t *testing.T, dir string) []Metrics {
 	t.Helper()
 	all, fault, err := readMetrics(filepath.Join(dir, metricsFile))
@@ -125,7 +125,7 @@ func TestRunReproduces(t *testing.T) {
 	}
 }
 
-// TestEveryStep: metrics.jsonl and TensorBoard hear of every step and its own speed, log_every is for people.
+// TestEveryStep: metrics.jsonl and TensorBoard get every step with its own speed; log_every only affects the log.
 func TestEveryStep(t *testing.T) {
 	recipe, o := smallRun(t)
 	var logged []int
@@ -207,7 +207,7 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// Of a run with an average the result is that, and so are its validations and its checkpoints' models.
+// In a run with an average, the average is the result, and is used in validations and in the checkpoints' models.
 func TestRunAverage(t *testing.T) {
 	recipe, o := smallRun(t, "optimizer.average=0.9", "optimizer.lr=1e-2")
 	s := mustRun(t, recipe, o)

@@ -12,16 +12,16 @@ import (
 	"gqa/internal/file"
 )
 
-// A sealed file is a JSON object whose last line holds the SHA-256 of all that stands before it.
+// A sealed file is a JSON object whose last line holds the SHA-256 of everything before it.
 const (
 	sealStart = ",\n  \"checksum\": \""
 	sealEnd   = "\"\n}\n"
 )
 
-// errUnsealed is wrapped by the error of a file that earlier versions wrote: without a checksum.
+// errUnsealed is wrapped by the error for a file without a checksum, as earlier versions wrote it.
 var errUnsealed = errors.New("has no checksum")
 
-// seal is v, a struct of at least one key, as a sealed file.
+// seal encodes v, a struct with at least one key, as a sealed file.
 func seal(v any) ([]byte, error) {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -36,7 +36,8 @@ func checksum(body []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// unseal reads a sealed file into v. It also reads one that earlier versions wrote: that is an error that wraps errUnsealed.
+// unseal decodes a sealed file into v. It also decodes a file of an earlier version, but then returns an error that wraps
+// errUnsealed.
 func unseal(text []byte, v any) error {
 	at := len(text) - len(sealStart) - 2*sha256.Size - len(sealEnd)
 	if at < 0 || !bytes.HasPrefix(text[at:], []byte(sealStart)) || !bytes.HasSuffix(text, []byte(sealEnd)) {
@@ -49,8 +50,8 @@ func unseal(text []byte, v any) error {
 	return json.Unmarshal(append(bytes.Clone(body), "\n}"...), v)
 }
 
-// unsealed reads what has no checksum where one is expected. Damage may have hidden the checksum: then it is left as a key that
-// v does not have.
+// unsealed decodes a file without a checksum where one is expected. If damage has hidden the checksum, it remains as a
+// key that v does not have.
 func unsealed(text []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
@@ -60,7 +61,7 @@ func unsealed(text []byte, v any) error {
 	return errUnsealed
 }
 
-// readSealed is unseal of a file.
+// readSealed reads a file and unseals it.
 func readSealed(path string, v any) error {
 	const limit = 64 << 20
 	text, err := file.ReadMax(path, limit)

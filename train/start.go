@@ -23,10 +23,11 @@ const (
 	lockFile   = ".lock"
 )
 
-// Run up-trains as the recipe says, in a folder of its own, and returns how the run stands, also where it was interrupted.
-// Everything is read and checked before anything is written. A folder that holds a run of the same recipe is resumed.
+// Run up-trains as the recipe says, in a folder of its own, and returns the state of the run, even if it was interrupted.
+// Everything is read and checked before anything is written. If the folder holds a run of the same recipe, Run resumes
+// it.
 //
-// When ctx ends, the step under way is finished and saved: the error then wraps ErrInterrupted.
+// When ctx is canceled, the current step is finished and saved; the error then wraps ErrInterrupted.
 func Run(ctx context.Context, recipe recipe.Recipe, o Options) (*Status, error) {
 	if err := resolve(&recipe); err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func Run(ctx context.Context, recipe recipe.Recipe, o Options) (*Status, error) 
 	return finish(r.loop(ctx, o), o.Dir)
 }
 
-// onDevice is the change to a run's recipe that has it go on where another says.
+// onDevice returns the setting that makes a run continue on another recipe's device.
 func onDevice(r recipe.Recipe) (sets []string) {
 	if r.Device != "" {
 		sets = append(sets, "device="+r.Device)
@@ -76,13 +77,13 @@ func onDevice(r recipe.Recipe) (sets []string) {
 	return sets
 }
 
-// finish adds how the run stands to how it ended.
+// finish adds the state of the run to its outcome.
 func finish(err error, dir string) (*Status, error) {
 	s, statusErr := readStatus(dir, false)
 	return s, errors.Join(err, statusErr)
 }
 
-// resolve validates a recipe and makes its paths absolute, so that a run resumes from any folder.
+// resolve validates a recipe and makes its paths absolute, so that a run can be resumed from any folder.
 func resolve(r *recipe.Recipe) error {
 	if err := r.Resolve(); err != nil {
 		return err
@@ -102,7 +103,7 @@ func resolve(r *recipe.Recipe) error {
 	return nil
 }
 
-// existing tells whether the run folder already holds a run of this recipe. One of another recipe is an error.
+// existing reports whether the run folder already holds a run of this recipe. A run of another recipe is an error.
 func existing(o Options, recipe *recipe.Recipe) (same bool, err error) {
 	old, err := readRecipe(o.Dir)
 	if o.Force || errors.Is(err, fs.ErrNotExist) {
@@ -111,9 +112,9 @@ func existing(o Options, recipe *recipe.Recipe) (same bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	old.Threads, old.Device = recipe.Threads, recipe.Device // a run may be resumed on others
+	old.Threads, old.Device = recipe.Threads, recipe.Device // a run may be resumed with others
 	if data.LabelRows(recipe.Data) == old.SeqLen {
-		old.SeqLen = recipe.SeqLen // the data's rows decided
+		old.SeqLen = recipe.SeqLen // determined by the data's rows
 	}
 	var changes []string
 	for _, c := range old.Diff(*recipe) {
@@ -133,10 +134,10 @@ func readRecipe(dir string) (recipe.Recipe, error) {
 	return recipe.Load(path)
 }
 
-// createFolder makes the run folder with the recipe and what the run begins with in it, in place of an older one if forced.
+// createFolder creates the run folder with the recipe and the run's initial state, replacing an older one if forced.
 func createFolder(o Options, recipe *recipe.Recipe, began identity) (err error) {
 	if _, err := os.Lstat(filepath.Join(o.Dir, lockFile)); err == nil {
-		release, err := lock(o.Dir) // a run under way must not lose its folder
+		release, err := lock(o.Dir) // a run in progress must not lose its folder
 		if err != nil {
 			return err
 		}
@@ -157,16 +158,16 @@ func createFolder(o Options, recipe *recipe.Recipe, began identity) (err error) 
 	if err := writeSealed(filepath.Join(out.Dir(), identityFile), began); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(out.Dir(), metricsFile), nil, 0o666); err != nil { // marks it as a run
+	if err := os.WriteFile(filepath.Join(out.Dir(), metricsFile), nil, 0o666); err != nil { // marks the folder as a run
 		return err
 	}
 	return out.Commit()
 }
 
-// lock makes a run folder this process's own.
+// lock locks a run folder for this process.
 func lock(dir string) (release func(), err error) {
 	release, held, err := tryLock(filepath.Join(dir, lockFile))
-	for range 10 { // gqa-train status asks for the lock, and gives it back at once
+	for range 10 { // gqa-train status takes the lock briefly
 		if !held {
 			break
 		}
@@ -179,7 +180,8 @@ func lock(dir string) (release func(), err error) {
 	return release, err
 }
 
-// checkLock is the error of a file that cannot be a lock: to open a pipe might take forever, and behind a link is another file.
+// checkLock returns an error for a file that cannot be a lock: opening a pipe might block forever, and a link leads to
+// another file.
 func checkLock(path string) error {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {

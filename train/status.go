@@ -9,43 +9,43 @@ import (
 	"slices"
 )
 
-// State is how a run stands.
+// State is the state of a run.
 type State string
 
 // The states.
 const (
-	Running     State = "running"     // a process is at it
-	Interrupted State = "interrupted" // it was stopped or failed; resume goes on
-	Finished    State = "finished"    // every step is done and model/ is there
+	Running     State = "running"     // a process is training it
+	Interrupted State = "interrupted" // it was stopped or failed; resume continues it
+	Finished    State = "finished"    // all steps are done and model/ exists
 )
 
-// Status is how far a run has come.
+// Status describes the progress of a run.
 type Status struct {
 	Run        string   `json:"run"` // its folder
 	State      State    `json:"state"`
 	Step       int      `json:"step"`           // the last that was made or saved
-	Steps      int      `json:"steps"`          // to do in all
-	Saved      int      `json:"saved_step"`     // of the newest checkpoint; 0: none
+	Steps      int      `json:"steps"`          // total
+	Saved      int      `json:"saved_step"`     // of the newest checkpoint; 0 if there is none
 	Tokens     int64    `json:"tokens"`         // read so far
 	Loss       *float64 `json:"loss,omitempty"` // of the last step, nats per token
-	CE         *float64 `json:"ce,omitempty"`   // of it, with a teacher: see Metrics
+	CE         *float64 `json:"ce,omitempty"`   // its cross-entropy, with a teacher: see Metrics
 	KL         *float64 `json:"kl,omitempty"`
-	ValidLoss  *float64 `json:"valid_loss,omitempty"`         // last measured
+	ValidLoss  *float64 `json:"valid_loss,omitempty"`         // the last one measured
 	Original   *float64 `json:"valid_loss_teacher,omitempty"` // the teacher's
-	TokensPerS float64  `json:"tokens_per_s"`                 // over the last steps, validations and checkpoints left out
+	TokensPerS float64  `json:"tokens_per_s"`                 // over the last steps, excluding validations and checkpoints
 	ETA        *float64 `json:"eta_s,omitempty"`              // seconds to the last step, while running
 	Model      string   `json:"model,omitempty"`              // the result, once finished
 
-	Idle bool `json:"-"` // of what [Resume] returns: the run was finished, and nothing was done
+	Idle bool `json:"-"` // set by [Resume] if the run was finished and nothing was done
 }
 
-// IsRun tells whether a folder is a run's.
+// IsRun reports whether a folder is a run's.
 func IsRun(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, recipeFile))
 	return err == nil
 }
 
-// ReadStatus says how the run in a folder stands. It changes nothing there.
+// ReadStatus returns the status of the run in a folder. It changes nothing there.
 func ReadStatus(dir string) (*Status, error) {
 	running, err := isLocked(filepath.Join(dir, lockFile))
 	if err != nil {
@@ -89,7 +89,7 @@ func readStatus(dir string, running bool) (*Status, error) {
 	return s, nil
 }
 
-// follow takes over the newest figures.
+// follow takes the newest metrics.
 func (s *Status) follow(metrics []Metrics) {
 	for i, m := range metrics {
 		s.Step, s.Loss, s.CE, s.KL = m.Step, &metrics[i].Loss, m.CE, m.KL
@@ -100,15 +100,15 @@ func (s *Status) follow(metrics []Metrics) {
 	s.TokensPerS = speed(metrics[max(0, len(metrics)-speedSteps):])
 }
 
-// speedSteps are the newest steps that a run's speed is the mean of: one alone says little.
+// speedSteps is the number of recent steps over which a run's speed is averaged, as a single step is too noisy.
 const speedSteps = 20
 
-// speed is the tokens per second over steps, which read equally many tokens each.
+// speed returns the tokens per second over steps, all of which read the same number of tokens.
 func speed(steps []Metrics) float64 {
 	if len(steps) == 0 {
 		return 0
 	}
-	seconds := 0.0 // for one token of each
+	seconds := 0.0 // per token, summed over the steps
 	for _, m := range steps {
 		seconds += 1 / m.TokensPerS
 	}

@@ -9,20 +9,20 @@ import (
 	"gqa/internal/model"
 )
 
-// modelSum tells one model from another: the CRC-32C of config.json and, by name, of the names and values of the weights. These may
-// come in any order, one at a time.
+// modelSum identifies a model: it is the CRC-32C of config.json and, ordered by name, of the names and values of the
+// weights. The weights may arrive in any order, one at a time.
 type modelSum struct {
 	config []byte
 	parts  map[string]part
 }
 
-// part is what a weight adds: the CRC-32C of its name and values, and how many bytes these are.
+// part is the contribution of a weight: the CRC-32C of its name and values, and the number of their bytes.
 type part struct {
 	crc   uint32
 	bytes int64
 }
 
-// through passes weights on and takes their sums on the way.
+// through passes weights on and computes their sums on the way.
 func (s *modelSum) through(weights model.Weights) model.Weights {
 	s.parts = map[string]part{}
 	return func(receive func(p configs.Param, values []float32) error) error {
@@ -34,7 +34,7 @@ func (s *modelSum) through(weights model.Weights) model.Weights {
 	}
 }
 
-// crc is the sum of all that came through.
+// crc returns the sum of everything that was passed on.
 func (s *modelSum) crc() uint32 {
 	sum := crc32.Update(0, castagnoli, s.config)
 	for _, name := range slices.Sorted(maps.Keys(s.parts)) {
@@ -43,10 +43,11 @@ func (s *modelSum) crc() uint32 {
 	return sum
 }
 
-// joinCRC is the CRC-32C of two texts behind each other, of their own and the length of the second in bytes. A CRC is linear over
-// GF(2): the first is moved on by as many zero bits, by squaring the matrix that moves it on by one, and the second is added.
+// joinCRC returns the CRC-32C of two concatenated texts, given their CRCs and the length of the second in bytes. A CRC is
+// linear over GF(2): the first is advanced by as many zero bits, by squaring the matrix that advances it by one bit, and
+// the second is added.
 func joinCRC(first, second uint32, bytes int64) uint32 {
-	var power [32]uint32 // moves a CRC on by 1, 2, 4 … bits: what each of its bits becomes
+	var power [32]uint32 // advances a CRC by 1, 2, 4 … bits: the image of each of its bits
 	power[0] = crc32.Castagnoli
 	for i := range 31 {
 		power[i+1] = 1 << i
@@ -64,7 +65,7 @@ func joinCRC(first, second uint32, bytes int64) uint32 {
 	return first ^ second
 }
 
-// times is the product of a matrix over GF(2), by columns, with a vector.
+// times multiplies a matrix over GF(2), given by columns, with a vector.
 func times(matrix *[32]uint32, vector uint32) (product uint32) {
 	for i := 0; vector != 0; i, vector = i+1, vector>>1 {
 		if vector&1 == 1 {

@@ -23,16 +23,16 @@ type teacher struct {
 	model     *infer.Decoder
 	objective data.Objective
 	sum       uint32 // of its weights
-	cacheDir  string // the recipe's; empty: none
+	cacheDir  string // the recipe's; empty if there is none
 	cacheKey  predictionsKey
-	cache     *predictions // nil: the model reads every batch anew
-	validLoss *float64     // see evaluate; nil: not known yet
+	cache     *predictions // nil if the model reads every batch anew
+	validLoss *float64     // see evaluate; nil until it is known
 }
 
-// errTeacher is wrapped by the error of a teacher that predicts numbers that are not finite.
+// errTeacher is wrapped by the error for a teacher whose predictions are not finite.
 var errTeacher = errors.New("the teacher's weights or activations are too large")
 
-// openTeacher reads the recipe's teacher, which must fit the model that is trained; nil where there is none.
+// openTeacher reads the recipe's teacher, which must fit the model being trained. It returns nil if there is none.
 func openTeacher(ctx context.Context, dev device.Device, r *recipe.Recipe, arch *configs.Arch, d *trainingData) (*teacher, error) {
 	path := r.Distill.Teacher
 	if path == "" {
@@ -75,7 +75,7 @@ func openTeacher(ctx context.Context, dev device.Device, r *recipe.Recipe, arch 
 	return t, nil
 }
 
-// openCache opens the cache that the recipe names, if it names one. It is made if it is not there: a run first checks all else.
+// openCache opens the recipe's cache, if it names one, and creates it if necessary. It is called after all other checks.
 func (t *teacher) openCache() (err error) {
 	if t != nil && t.cacheDir != "" {
 		t.cache, err = openPredictions(t.cacheDir, t.cacheKey)
@@ -83,8 +83,8 @@ func (t *teacher) openCache() (err error) {
 	return err
 }
 
-// read is what the teacher says of windows, the run's windows number first and on; valid until it reads again. It is nil without a
-// teacher.
+// read returns the teacher's predictions for windows, which begin with the run's window number first. They are valid
+// until the next call. Without a teacher read returns nil.
 func (t *teacher) read(first int, windows [][]int32) (*engine.Lesson, error) {
 	switch {
 	case t == nil:
@@ -96,7 +96,7 @@ func (t *teacher) read(first int, windows [][]int32) (*engine.Lesson, error) {
 	return &engine.Lesson{Distillation: t.Distillation, K: said.K, IDs: said.IDs, LogP: said.LogP}, err
 }
 
-// recall is read through the cache: the model runs on windows only that it does not hold yet.
+// recall reads predictions through the cache. The model runs only on windows that are not in the cache yet.
 func (t *teacher) recall(first int, windows [][]int32) (device.Soft, error) {
 	soft, missing := t.cache.room(len(windows)), []int(nil)
 	for i := range windows {
@@ -128,8 +128,8 @@ func (t *teacher) recall(first int, windows [][]int32) (device.Soft, error) {
 	return soft, nil
 }
 
-// evaluate is the teacher's own mean loss over every prediction of the windows, measured once. It is nil without a teacher, and
-// where the loss is not a finite number.
+// evaluate returns the teacher's own mean loss over all predictions of the windows, measured once. It returns nil without
+// a teacher, or if the loss is not finite.
 func (t *teacher) evaluate(windows [][]int32, batch int) *float64 {
 	if t == nil {
 		return nil
@@ -137,7 +137,7 @@ func (t *teacher) evaluate(windows [][]int32, batch int) *float64 {
 	if t.validLoss != nil {
 		return t.validLoss
 	}
-	const rows = 256 // of logits in memory at once
+	const rows = 256 // of logits in memory at a time
 	losses, sum, all := make([]float32, rows), 0.0, 0
 	for part := range slices.Chunk(windows, batch) {
 		b, targets := t.objective.Batch(part)
@@ -160,7 +160,7 @@ func (t *teacher) evaluate(windows [][]int32, batch int) *float64 {
 
 // predict fills soft with the most probable tokens of rows [lo, lo+n).
 func (t *teacher) predict(soft device.Soft, hidden infer.Mat, lo, n int) {
-	const logits = 1 << 22 // in memory at once: 16 MiB
+	const logits = 1 << 22 // in memory at a time: 16 MiB
 	vocab := t.model.Arch.Vocab
 	step := max(1, logits/vocab)
 	for at := 0; at < n; at += step {
@@ -170,16 +170,16 @@ func (t *teacher) predict(soft device.Soft, hidden infer.Mat, lo, n int) {
 	roundHalf(soft.LogP)
 }
 
-// roundHalf rounds to what the cache keeps, so that a run sees the same numbers from the model and from the cache.
+// roundHalf rounds to the precision of the cache, so that a run gets the same numbers from the model and from the cache.
 func roundHalf(x []float32) {
 	for i, v := range x {
 		if x[i] = checkpoints.F16ToF32(checkpoints.F32ToF16(v)); math.IsInf(float64(x[i]), -1) {
-			x[i] = -65504 // the least that f16 holds
+			x[i] = -65504 // the smallest f16 value
 		}
 	}
 }
 
-// Close closes the cache; without a teacher or a cache there is nothing to close.
+// Close closes the cache. Without a teacher or a cache it does nothing.
 func (t *teacher) Close() error {
 	if t == nil || t.cache == nil {
 		return nil

@@ -60,7 +60,7 @@ func TestDistilledLoss(t *testing.T) {
 	}
 }
 
-// Weights that are not finite are named before anything is written, those of the teacher as the teacher's.
+// Weights that are not finite are reported before anything is written, and those of the teacher as the teacher's.
 func TestNotFiniteModels(t *testing.T) {
 	model, teacher := tinyFolder(t, "llama"), tinyFolder(t, "gpt2")
 	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)), "distill.teacher="+teacher)
@@ -80,7 +80,7 @@ func TestNotFiniteModels(t *testing.T) {
 	refused("model: " + filepath.Join(model, "model.safetensors") + `: tensor "model.norm.weight": +Inf at [3]`)
 }
 
-// A teacher whose predictions are too large is to blame, not the learning rate.
+// If a teacher's predictions are too large, the error blames the teacher, not the learning rate.
 func TestTeacherOverflows(t *testing.T) {
 	model, teacher := tinyFolder(t, "llama"), tinyFolder(t, "gpt2")
 	recipe, o := smallRun(t, "model="+model, "valid=", "data="+writeIDs(t, golden.Windows(1, 14, 12, 40)), "distill.teacher="+teacher)
@@ -112,7 +112,8 @@ func logSoftmax(x []float32, temperature float64) []float64 {
 	return y
 }
 
-// What a teacher knows, the model learns: far more of it than where half of the loss is the data's, which ends at 0.39 of the first.
+// The model learns what the teacher knows: far more of it than if half of the loss is the data's, which ends at 0.39 of
+// the first.
 func TestDistilledLearns(t *testing.T) {
 	_, _, o := distilled(t, "steps=40", "optimizer.lr=3e-3")
 	all := figures(t, o.Dir)
@@ -121,7 +122,7 @@ func TestDistilledLearns(t *testing.T) {
 	}
 }
 
-// The cache changes no figure, whether it is empty, full, partly damaged, or the run was interrupted.
+// The cache does not change any metric, whether it is empty, full or partly damaged, or the run was interrupted.
 func TestTeacherCache(t *testing.T) {
 	cache := filepath.Join(t.TempDir(), "cache")
 	teacher, _, o := distilled(t, "distill.cache="+cache, "distill.top_k=5")
@@ -157,7 +158,7 @@ func TestTeacherCache(t *testing.T) {
 	}
 	again("empty")
 
-	// Predictions that do not say what they are of are made again.
+	// Predictions without a key are computed again.
 	wrong := bytes.Clone(full)
 	copy(wrong, full[len(full)/2:]) // whole records, of other windows
 	put(t, filepath.Dir(path), predictionsFile, string(wrong))
@@ -171,7 +172,7 @@ func TestTeacherCache(t *testing.T) {
 		t.Error("the cache was not made anew")
 	}
 
-	// So are those of a damaged teacher.json, and those that no teacher says.
+	// So are those with a damaged teacher.json, and those that no teacher makes.
 	put(t, filepath.Dir(path), predictionsKeyFile, "{")
 	if lines := warnings(t, func() { again("a damaged teacher.json") }); len(lines) != 1 || !strings.Contains(lines[0], "has a damaged teacher.json") {
 		t.Errorf("the log holds %q", lines)
@@ -193,7 +194,7 @@ func TestTeacherCache(t *testing.T) {
 	}
 }
 
-// It is the cache that a run reads, where it holds a window.
+// A run reads the cache for windows that it holds.
 func TestTeacherCacheRead(t *testing.T) {
 	cache := filepath.Join(t.TempDir(), "cache")
 	_, _, o := distilled(t, "distill.cache="+cache, "distill.top_k=5")
@@ -224,7 +225,7 @@ func TestTeacherCacheRead(t *testing.T) {
 	}
 }
 
-// A cache of every token says what the teacher itself does, to the rounding of f16.
+// A cache of all tokens equals the teacher itself, up to the rounding of f16.
 func TestTeacherCacheWhole(t *testing.T) {
 	_, _, plain := distilled(t)
 	_, _, cached := distilled(t, "distill.cache="+filepath.Join(t.TempDir(), "cache"), "distill.top_k=40")
@@ -257,8 +258,8 @@ func TestTeacherChecks(t *testing.T) {
 	}
 }
 
-// The teacher's own validation loss stands beside the model's, in every validation, and is what another run's model has that
-// is the teacher itself.
+// The teacher's own validation loss is recorded beside the model's in every validation, and equals that of a run whose
+// model is the teacher itself.
 func TestTeacherValidation(t *testing.T) {
 	held := "valid=" + writeIDs(t, golden.Windows(2, 5, 12, 40))
 	_, s, o := distilled(t, held, "valid_every=1")

@@ -16,16 +16,16 @@ import (
 	"gqa/internal/model"
 )
 
-// trainer is a model in training with what a step needs beside it.
+// trainer is a model in training with what a step needs besides it.
 type trainer struct {
 	engine.Trainer
 	device    device.Device
 	recipe    *recipe.Recipe
 	objective data.Objective
-	teacher   *teacher // nil: none
+	teacher   *teacher // nil if there is none
 }
 
-// openDevice opens the device that a recipe names, and says which it is unless it is the processor.
+// openDevice opens the device that a recipe names, and logs its name unless it is the processor.
 func openDevice(r *recipe.Recipe) (device.Device, error) {
 	format, ok := map[string]device.Format{"": device.F32, "f32": device.F32, "bf16": device.BF16}[r.Precision]
 	if !ok {
@@ -43,21 +43,21 @@ func openDevice(r *recipe.Recipe) (device.Device, error) {
 	return d, nil
 }
 
-// newTrainer trains weights on d; on the processor in place.
+// newTrainer creates a trainer of weights on d. On the processor the weights are trained in place.
 func newTrainer(d device.Device, recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
 	t, err := spago.NewTrainer(d, recipe.Optimizer, arch, weights)
 	return &trainer{Trainer: t, device: d, recipe: recipe, objective: data.NextToken{}}, err
 }
 
-// outcome is what one step saw: the loss before it in nats per token, with its parts where there is a teacher, the norm of
-// its gradient before clipping, its learning rate.
+// outcome holds the figures of one step: the loss before it in nats per token, with its parts if there is a teacher, the
+// norm of its gradient before clipping, and its learning rate.
 type outcome struct {
 	loss, gradNorm, lr       float64
 	crossEntropy, divergence float64
 }
 
-// step makes step n, from 1, on Accumulate micro-batches of Batch windows each. A loss or gradient that is not a finite
-// number is an error, and the weights stay as they were.
+// step makes step n, counted from 1, on Accumulate micro-batches of Batch windows each. If the loss or gradient is not
+// finite, step returns an error and leaves the weights unchanged.
 func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
 	out := outcome{lr: t.recipe.Optimizer.LR * t.recipe.Schedule.At(n, t.recipe.Steps)}
 	for at := 0; at < len(windows); at += t.recipe.Batch {
@@ -77,8 +77,8 @@ func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
 	return out, nil
 }
 
-// accumulate adds the gradient of one micro-batch's share of the step's loss, and that share to out. The micro-batch is the
-// run's windows number first and on.
+// accumulate adds the gradient of one micro-batch's share of the step's loss, and adds that share to out. The micro-batch
+// begins with the run's window number first.
 func (t *trainer) accumulate(out *outcome, first int, windows [][]int32) error {
 	share := 1 / float32(t.recipe.Accumulate)
 	lesson, err := t.teacher.read(first, windows)
@@ -106,7 +106,7 @@ func (t *trainer) accumulate(out *outcome, first int, windows [][]int32) error {
 	return nil
 }
 
-// counted is how many targets count.
+// counted returns the number of targets that count.
 func counted(targets []int32) (n int) {
 	for _, target := range targets {
 		if target >= 0 {
@@ -116,7 +116,7 @@ func counted(targets []int32) (n int) {
 	return n
 }
 
-// evaluate is the mean loss over every prediction of the windows, without training on them.
+// evaluate returns the mean loss over all predictions of the windows, without training on them.
 func (t *trainer) evaluate(windows [][]int32) float64 {
 	sum, all := 0.0, 0
 	for lo := 0; lo < len(windows); lo += t.recipe.Batch {

@@ -14,7 +14,7 @@ import (
 	"gqa/internal/sweep"
 )
 
-// Study is a grid as its YAML says it.
+// Study is a grid as defined by its YAML file.
 type Study struct {
 	Models  map[string]Model       `yaml:"models"`
 	Starts  map[string]sweep.Curve `yaml:"starts"`             // how heads become one, by the name of a start
@@ -33,7 +33,7 @@ type Study struct {
 	Tables  []Table                `yaml:"tables"`
 }
 
-// Plot is the up-trainings whose curves one plot has; an empty list is any.
+// Plot selects the up-trainings whose curves are in one plot; an empty list selects all.
 type Plot struct {
 	Alphas []float64 `yaml:"alphas"`
 	Starts []string  `yaml:"starts"`
@@ -54,7 +54,7 @@ type Model struct {
 	OriginalTokens float64 `yaml:"original_tokens"`
 }
 
-// Recipe is how up-trainings differ from the study's own way.
+// Recipe lists how up-trainings differ from the study's default.
 type Recipe struct {
 	Base  string   `yaml:"base"`  // recipe of the toolkit, a name or a file; empty: its default
 	Train []string `yaml:"train"` // more keys, as key=value
@@ -72,7 +72,7 @@ type Grid struct {
 	Seeds  []int     `yaml:"seeds"`
 }
 
-// Cell is one result to be had.
+// Cell identifies one result.
 type Cell struct {
 	Model  string  `json:"model"`
 	Start  string  `json:"start"`
@@ -95,7 +95,7 @@ func (c Cell) name() string {
 	return name
 }
 
-// conversion is the cell that a cell's up-training begins with.
+// conversion returns the cell from which a cell's up-training starts.
 func (s *Study) conversion(c Cell) Cell {
 	c.Alpha, c.Loss, c.Recipe = 0, "", ""
 	if !slices.Contains(s.Drawn, c.Start) {
@@ -126,7 +126,7 @@ func loadStudy(path string) (*Study, error) {
 	return &s, nil
 }
 
-// check returns an error if the cell names what the study does not have.
+// check returns an error if the cell names something that the study does not define.
 func (s *Study) check(c Cell) error {
 	if _, ok := s.Models[c.Model]; !ok {
 		return fmt.Errorf("model %q is not one of models", c.Model)
@@ -146,7 +146,8 @@ func (s *Study) check(c Cell) error {
 	return nil
 }
 
-// cells are all of the grid, each once, the longest runs first: the last to end is then a short one.
+// cells returns all cells of the grid without duplicates, the longest runs first, so that the last one to finish is
+// short.
 func (s *Study) cells() (all []Cell) {
 	for _, g := range s.Grid {
 		for _, c := range g.cells() {
@@ -182,18 +183,18 @@ func (g Grid) cells() (all []Cell) {
 	return all
 }
 
-// batch is the windows of a step of a cell's up-training.
+// batch returns the number of windows in a step of a cell's up-training.
 func (s *Study) batch(c Cell) int { return cmp.Or(s.Recipes[c.Recipe].Batch, s.Batch) }
 
-// steps are those of a cell's up-training.
+// steps returns the number of steps of a cell's up-training.
 func (s *Study) steps(c Cell) int {
 	return int(math.Ceil(c.Alpha * s.Models[c.Model].OriginalTokens / float64(s.batch(c)*s.SeqLen)))
 }
 
-// tokens are those that a cell's up-training reads.
+// tokens returns the number of tokens that a cell's up-training reads.
 func (s *Study) tokens(c Cell) int { return s.steps(c) * s.batch(c) * s.SeqLen }
 
-// recipe is that of a cell's up-training.
+// recipe returns the recipe of a cell's up-training.
 func (s *Study) recipe(c Cell) (recipe.Recipe, error) {
 	m, steps := s.Models[c.Model], s.steps(c)
 	r, err := recipe.Load(cmp.Or(s.Recipes[c.Recipe].Base, "default"))

@@ -13,7 +13,7 @@ var update = flag.Bool("update", false, "rewrite the tables of docs/study.md")
 
 const document, held = "../../docs/study.md", "../../docs/study.jsonl"
 
-// TestDocument wants the tables of docs/study.md to be those of the results.
+// TestDocument checks that the tables of docs/study.md match the results.
 func TestDocument(t *testing.T) {
 	s, err := loadStudy("../../docs/study.yaml")
 	if err != nil {
@@ -46,7 +46,7 @@ var (
 	link   = regexp.MustCompile(`\]\([^)]*\)`)
 )
 
-// TestProse wants every loss that a section of docs/study.md quotes to stand in a table of that section.
+// TestProse checks that every loss quoted in a section of docs/study.md is in a table of that section.
 func TestProse(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {

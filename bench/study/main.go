@@ -1,6 +1,6 @@
-// Command study runs the grid of a study (docs/study.yaml): conversions of several kinds, each evaluated as it starts and
-// after up-trainings of several lengths and losses, over seeds. It keeps every result as a line of results.jsonl, so that a study
-// goes on where it was interrupted.
+// Command study runs the grid of a study (docs/study.yaml): several kinds of conversions, each evaluated before and after
+// up-trainings of several lengths and losses, over seeds. It stores every result as a line of results.jsonl, so that an
+// interrupted study can be resumed.
 //
 //	go run ./bench/study -o DIR [-config docs/study.yaml] [-jobs 2 -threads 1] [-only REGEXP]    # runs what is missing
 //	go run ./bench/study -o DIR -report docs/study                                              # the tables of docs/study.md, and plots, of what is there

@@ -16,8 +16,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// report brings the tables of prefix.md up to date and writes, for every model, number of groups and plot with curves,
-// prefix-MODEL-gG-PLOT.svg.
+// report updates the tables of prefix.md and writes prefix-MODEL-gG-PLOT.svg for every model, number of groups and plot
+// with curves.
 func (s *Study) report(prefix string, results []Result) error {
 	if err := s.writeTables(prefix+".md", results); err != nil {
 		return err
@@ -38,12 +38,12 @@ func (s *Study) report(prefix string, results []Result) error {
 	return nil
 }
 
-// of is the results of a model.
+// of returns the results of a model.
 func of(results []Result, model string) []Result {
 	return slices.DeleteFunc(slices.Clone(results), func(r Result) bool { return r.Model != model })
 }
 
-// distinct are the values of a key, from the largest.
+// distinct returns the distinct values of a key, largest first.
 func distinct[K cmp.Ordered](rs []Result, key func(Result) K) (all []K) {
 	for _, r := range rs {
 		if !slices.Contains(all, key(r)) {
@@ -54,7 +54,7 @@ func distinct[K cmp.Ordered](rs []Result, key func(Result) K) (all []K) {
 	return all
 }
 
-// way is how a cell was up-trained: its loss, and its recipe where that is not the study's own.
+// way describes how a cell was up-trained: its loss, and its recipe if that is not the study's default.
 func (c Cell) way() string {
 	if c.Recipe == "" {
 		return c.Loss
@@ -62,7 +62,7 @@ func (c Cell) way() string {
 	return c.Loss + ", " + c.Recipe
 }
 
-// curves plots validation loss against tokens, a line for each of the longest runs.
+// curves plots validation loss against tokens, with one line for each of the longest runs.
 func (q Plot) curves(path string, rs []Result, groups int) error {
 	longest := q.longest(rs, groups)
 	if len(longest) == 0 {
@@ -85,7 +85,8 @@ func (q Plot) curves(path string, rs []Result, groups int) error {
 	return p.Save(7*vg.Inch, 5*vg.Inch, path)
 }
 
-// longest are the longest runs of the first seed, by start and loss: those of a number of groups, and of the model itself.
+// longest returns the longest runs of the first seed by start and loss: those of a number of groups, and of the original
+// model.
 func (q Plot) longest(rs []Result, groups int) map[string]Result {
 	longest, own := map[string]Result{}, heads(rs)
 	for _, r := range rs {
@@ -103,18 +104,18 @@ func (q Plot) longest(rs []Result, groups int) map[string]Result {
 	return longest
 }
 
-// canvas is a plot without lines.
+// canvas returns a plot without lines.
 func canvas(title string) *plot.Plot {
 	p := plot.New()
 	p.Title.Text = title
 	p.X.Label.Text, p.Y.Label.Text = "tokens, millions", "validation loss, nats per token"
 	p.X.Tick.Marker, p.Y.Tick.Marker = plot.TickerFunc(ticks), plot.TickerFunc(ticks)
-	// Names to the right of their lines: however wide a viewer's letters are, they do not run into them.
+	// Names are to the right of their lines, so that they do not overlap, whatever the width of a viewer's font.
 	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.Padding = true, true, 3.9*vg.Inch, vg.Points(2)
 	return p
 }
 
-// ticks are five or more round numbers between lo and hi.
+// ticks returns five or more round numbers between lo and hi.
 func ticks(lo, hi float64) (marks []plot.Tick) {
 	step := math.Pow(10, math.Floor(math.Log10(hi-lo)))
 	for _, part := range []float64{1, 0.5, 0.2, 0.1} {

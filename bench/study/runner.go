@@ -23,7 +23,7 @@ import (
 
 const resultsFile = "results.jsonl"
 
-// Result is a cell with what came out: a line of results.jsonl.
+// Result is a cell with its results: a line of results.jsonl.
 type Result struct {
 	Cell
 	Tokens    int64   `json:"tokens"`
@@ -33,7 +33,7 @@ type Result struct {
 	Curve     []Point `json:"curve,omitempty"`
 }
 
-// Point is a validation loss along a run.
+// Point is a validation loss during a run.
 type Point struct {
 	Tokens int64   `json:"tokens"`
 	Loss   float64 `json:"loss"`
@@ -60,7 +60,7 @@ func readResults(path string) (all []Result, err error) {
 	return all, lines.Err()
 }
 
-// runner makes the cells that are missing.
+// runner makes the missing cells.
 type runner struct {
 	study *Study
 	dir   string
@@ -130,7 +130,7 @@ func (r *runner) make(ctx context.Context, c Cell) error {
 	return r.keep(result)
 }
 
-// point is what the toolkit is to make for a cell.
+// point returns the point that the toolkit must make for a cell.
 func (r *runner) point(c Cell) (p sweep.Point, err error) {
 	from := r.study.conversion(c)
 	p = sweep.Point{
@@ -149,7 +149,7 @@ func (r *runner) point(c Cell) (p sweep.Point, err error) {
 	return p, err
 }
 
-// convert makes a point's conversion unless it is there; two cells may want the same one.
+// convert makes a point's conversion unless it exists; two cells may need the same one.
 func (r *runner) convert(ctx context.Context, p sweep.Point) error {
 	lock, _ := r.conversions.LoadOrStore(p.Conversion, new(sync.Mutex))
 	lock.(*sync.Mutex).Lock()
@@ -157,7 +157,7 @@ func (r *runner) convert(ctx context.Context, p sweep.Point) error {
 	return p.Convert(ctx, sweep.Watcher{})
 }
 
-// evaluate measures a point's model beside the original.
+// evaluate measures a point's model in comparison with the original.
 func (r *runner) evaluate(ctx context.Context, p sweep.Point, model string, result *Result) error {
 	original, err := eval.LoadModel(ctx, p.Model, eval.ModelOptions{})
 	if err != nil {
@@ -174,7 +174,7 @@ func (r *runner) evaluate(ctx context.Context, p sweep.Point, model string, resu
 	return nil
 }
 
-// keep adds a line to the results.
+// keep appends a line to the results.
 func (r *runner) keep(result Result) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,7 +190,7 @@ func (r *runner) keep(result Result) error {
 	return errors.Join(err, file.Close())
 }
 
-// curve is the validation losses of a run.
+// curve returns the validation losses of a run.
 func curve(path string) (points []Point, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

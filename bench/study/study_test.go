@@ -11,7 +11,8 @@ import (
 	"gqa/internal/sweep"
 )
 
-// TestGrid reads the study's own file: every cell once, the long runs first, and what a recipe changes.
+// TestGrid reads the study's own file: every cell occurs once, long runs are first, and recipes change the right
+// settings.
 func TestGrid(t *testing.T) {
 	s, err := loadStudy("../../docs/study.yaml")
 	if err != nil {
@@ -43,7 +44,7 @@ func TestGrid(t *testing.T) {
 	}
 }
 
-// TestRun makes a grid of a tiny model, two cells at a time, and then finds nothing left to make.
+// TestRun makes a grid of a tiny model, two cells at a time, and then finds no missing cells.
 func TestRun(t *testing.T) {
 	model := "../../internal/golden/testdata/llama"
 	data := filepath.Join(model, "golden.safetensors")
@@ -77,7 +78,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestTables: means and deviations over seeds, the share that is undone, differences at the seeds that both rows have.
+// TestTables: means and deviations over seeds, the share of the damage undone, and differences over the seeds that both
+// rows have.
 func TestTables(t *testing.T) {
 	cell := func(start string, groups int, alpha float64, seed int, loss float64) Result {
 		r := Result{Cell: Cell{Model: "m", Start: start, Groups: groups, Alpha: alpha, Seed: seed}, ValidLoss: loss}
@@ -111,7 +113,7 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// TestRegions: a document has a region for each table and no other.
+// TestRegions: a document has one region for each table and no others.
 func TestRegions(t *testing.T) {
 	s := &Study{Tables: []Table{{Name: "a", Model: "m", Groups: []int{8}, Rows: []Row{{Start: "mean"}}}}}
 	results := []Result{{Cell: Cell{Model: "m", Start: "mean", Groups: 8}, ValidLoss: 1}}
@@ -127,7 +129,7 @@ func TestRegions(t *testing.T) {
 	}
 }
 
-// TestReport: the document, and of each plot the up-trainings that it asks for.
+// TestReport: the document, and the up-trainings selected by each plot.
 func TestReport(t *testing.T) {
 	s := &Study{
 		Models: map[string]Model{"m": {}}, Grid: []Grid{{Starts: []string{"mean", "align"}}},

@@ -23,7 +23,7 @@ type Table struct {
 	Rows   []Row  `yaml:"rows"`
 }
 
-// Row is the results that a line of a table shows.
+// Row selects the results in a row of a table.
 type Row struct {
 	Name   string  `yaml:"name"` // empty: the start and how it was up-trained
 	Model  string  `yaml:"model"`
@@ -34,7 +34,7 @@ type Row struct {
 	Whole  bool    `yaml:"whole"` // of the model with all its KV heads, whatever the column
 }
 
-// label is the name of a row, or what was done.
+// label returns the name of a row, or what was done.
 func (r Row) label() string {
 	if r.Name != "" || r.Alpha == 0 {
 		return cmp.Or(r.Name, r.Start)
@@ -42,7 +42,7 @@ func (r Row) label() string {
 	return r.Start + ", " + Cell{Loss: r.Loss, Recipe: r.Recipe}.way()
 }
 
-// losses are the losses of a row in a column, by seed.
+// losses returns the losses of a row in a column, by seed.
 func (r Row) losses(rs []Result, groups int) map[int]float64 {
 	if r.Whole {
 		groups = heads(rs)
@@ -57,7 +57,7 @@ func (r Row) losses(rs []Result, groups int) map[int]float64 {
 	return found
 }
 
-// markdown is the table as the document has it.
+// markdown returns the table in the document's form.
 func (t Table) markdown(results []Result) (string, error) {
 	var text strings.Builder
 	trained := t.trained()
@@ -77,7 +77,7 @@ func (t Table) markdown(results []Result) (string, error) {
 	return text.String(), nil
 }
 
-// trained reports whether a row was up-trained: then a column says for how long.
+// trained reports whether a row was up-trained. Its length is then in a column.
 func (t Table) trained() bool {
 	for _, row := range t.Rows {
 		if row.Alpha > 0 {
@@ -87,7 +87,7 @@ func (t Table) trained() bool {
 	return false
 }
 
-// line is one row of a table. A row without any result is a mistake in the study's file.
+// line returns one row of a table. A row without any result is an error in the study's file.
 func (t Table) line(row Row, rs []Result, trained bool) (string, error) {
 	line, filled := "| "+row.label()+" |", false
 	if trained {
@@ -106,7 +106,7 @@ func (t Table) line(row Row, rs []Result, trained bool) (string, error) {
 	return line + "\n", nil
 }
 
-// cell is what a table shows of a row in a column; empty where there is no result.
+// cell returns the entry of a row in a column; empty if there is no result.
 func (t Table) cell(row Row, rs []Result, groups int) string {
 	losses := row.losses(rs, groups)
 	if t.Over != nil {
@@ -123,11 +123,11 @@ func (t Table) cell(row Row, rs []Result, groups int) string {
 	return strings.ReplaceAll(cell, "-", minus)
 }
 
-// heads is the model's own number of KV heads, the most of all results.
+// heads returns the original number of KV heads, which is the largest of all results.
 func heads(rs []Result) int { return distinct(rs, func(r Result) int { return r.Groups })[0] }
 
-// differences are those of two rows at each seed that both have. A conversion has no order of windows: its one loss stands
-// for all seeds.
+// differences returns the differences of two rows at each seed that both have. A conversion does not depend on the order
+// of windows, so its single loss applies to all seeds.
 func differences(losses, over map[int]float64, conversion bool) map[int]float64 {
 	d := map[int]float64{}
 	for seed, loss := range losses {
@@ -142,7 +142,7 @@ func differences(losses, over map[int]float64, conversion bool) map[int]float64 
 	return d
 }
 
-// meanOf is the mean over seeds, with the standard deviation.
+// meanOf returns the mean over seeds, with the standard deviation.
 func meanOf(bySeed map[int]float64) (mean, sd float64, n int) {
 	n = len(bySeed)
 	seeds := slices.Sorted(maps.Keys(bySeed)) // so that sums round in one way
@@ -167,7 +167,7 @@ func plusMinus(x, sd float64, n int) string {
 
 const minus = "−" // as long as the plus
 
-// signed is a difference.
+// signed formats a difference.
 func signed(x, sd float64, n int) string {
 	if n == 0 {
 		return ""
@@ -179,7 +179,7 @@ func signed(x, sd float64, n int) string {
 	return text
 }
 
-// percent is a share of the original tokens as people say it; none is a dash.
+// percent formats a share of the original tokens; a dash for none.
 func percent(alpha float64) string {
 	if alpha == 0 {
 		return "–"
@@ -189,7 +189,7 @@ func percent(alpha float64) string {
 
 var region = regexp.MustCompile(`(?s)<!-- table: (\S+) -->\n.*?<!-- end -->`)
 
-// fill puts the study's tables into a document's regions. Every region must be a table of the study, and every table have one.
+// fill writes the study's tables into a document's regions. Regions and tables must correspond to each other.
 func (s *Study) fill(document []byte, results []Result) ([]byte, error) {
 	tables := map[string]string{}
 	for _, t := range s.Tables {
@@ -215,7 +215,7 @@ func (s *Study) fill(document []byte, results []Result) ([]byte, error) {
 	return filled, failed
 }
 
-// writeTables brings the regions of a document up to date.
+// writeTables updates the regions of a document.
 func (s *Study) writeTables(path string, results []Result) error {
 	old, err := os.ReadFile(path)
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// TestFaults has the system refuse file operations, one kind at a time, while a run saves. The run ends with a line that says
-// so, or does without; resumed, it ends with the bits of a run without an accident.
+// TestFaults makes the system fail file operations, one kind at a time, while a run saves. The run either stops with a
+// line that reports the error or continues without the operation; when resumed, it ends with the same bits as an
+// undisturbed run.
 func TestFaults(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -46,7 +47,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// faults are what the system answers, or does, to the operations of a file that a save makes.
+// faults are the errors and kill signals that the system injects into the file operations of a save.
 var faults = []string{
 	"write:error=ENOSPC", "pwrite64:error=ENOSPC", "fsync:error=EIO", "renameat:error=EIO", "mkdirat:error=EACCES",
 	"unlinkat:error=EIO", "openat:error=EMFILE", "ftruncate:error=EIO", "close:error=EIO", "newfstatat:error=EIO",

@@ -15,17 +15,17 @@ import (
 	"gqa/checkpoints/torchtest"
 )
 
-// fieldData holds two small models, plain as transformers saves them, and a peft adapter.
+// fieldData holds two small models as saved by transformers, and a peft adapter.
 const fieldData = "testdata/field"
 
-// folder is a model's folder in the making.
+// folder is a model's folder under construction.
 type folder struct {
 	t   *testing.T
 	dir string
 	src *checkpoints.Checkpoint // the plain model
 }
 
-// newFolder has the config.json of a plain model, and no weights yet.
+// newFolder returns a folder with the config.json of a plain model and no weights yet.
 func newFolder(t *testing.T, plain string) folder {
 	t.Helper()
 	src, err := checkpoints.Open(filepath.Join(fieldData, plain))
@@ -50,7 +50,7 @@ func (f folder) file(name, text string) folder {
 	return f
 }
 
-// saved is how weights are written.
+// saved is the way in which weights are written.
 type saved struct {
 	name     func(name string) string // "" leaves a tensor out; nil: as they are
 	zeros    func(name string) bool   // tensors whose values are lost
@@ -58,7 +58,7 @@ type saved struct {
 	metadata map[string]string
 }
 
-// save writes the plain model's weights, in another way.
+// save writes the plain model's weights in another way.
 func (f folder) save(s saved) folder {
 	f.t.Helper()
 	from, specs := map[string]string{}, s.extra
@@ -92,7 +92,7 @@ func (f folder) save(s saved) folder {
 	return f
 }
 
-// torch writes the weights as torch.save does: the state dict under a key beside others, or alone.
+// torch writes the weights as torch.save does: the state dict alone, or under a key beside others.
 func (f folder) torch(file, prefix, key string) folder {
 	f.t.Helper()
 	var state torchtest.Ordered
@@ -125,7 +125,7 @@ func (f folder) rename(from, to string) folder {
 	return f
 }
 
-// shards writes the weights in as many shards, without an index.
+// shards writes the weights in a number of shards, without an index.
 func (f folder) shards(parts ...saved) folder {
 	f.t.Helper()
 	for i, part := range parts {
@@ -136,7 +136,7 @@ func (f folder) shards(parts ...saved) folder {
 
 func shardName(i, of int) string { return fmt.Sprintf("model-%05d-of-%05d.safetensors", i, of) }
 
-// index writes an index that places every tensor in the half that it belongs to, of so many shards, but where other says.
+// index writes an index for a number of shards that places every tensor in its own half, except as other specifies.
 func (f folder) index(of int, other map[string]int) folder {
 	f.t.Helper()
 	places := map[string]string{}
@@ -155,7 +155,7 @@ func (f folder) index(of int, other map[string]int) folder {
 	return f.file("model.safetensors.index.json", string(text))
 }
 
-// half says in which of two shards a tensor is.
+// half returns which of two shards contains a tensor.
 func half(name string) int {
 	if strings.Contains(name, ".1.") {
 		return 2
@@ -163,7 +163,7 @@ func half(name string) int {
 	return 1
 }
 
-// halves are the two shards, with copies of tensors of the other, whose values are lost.
+// halves returns the two shards, with invalid copies of each other's tensors.
 func halves(copies ...string) []saved {
 	var parts []saved
 	for i := range 2 {
@@ -193,7 +193,7 @@ func (s saved) with(name string, shape ...int) saved {
 	return s
 }
 
-// noted has safetensors' note of the name that it left out.
+// noted adds safetensors' metadata about the name that it omitted.
 func (s saved) noted(left, kept string) saved {
 	s.metadata = map[string]string{"format": "pt", left: kept}
 	return s
@@ -208,13 +208,13 @@ const (
 	wrapped = "which are ignored"
 )
 
-// fieldModels are checkpoints as people have them, of which one reading is right: that of the plain model.
+// fieldModels are checkpoints as found in practice, with a single correct interpretation: the plain model.
 var fieldModels = []struct {
 	name, plain string
 	make        func(f folder) folder
 	warn        string // empty: no warning
 }{
-	// What wrappers add to names.
+	// Prefixes that wrappers add to names.
 	{"ddp", "llama", func(f folder) folder { return f.save(before("module.")) }, "module.lm_head.weight is read as lm_head.weight"},
 	{"compiled", "llama", func(f folder) folder { return f.save(before("_orig_mod.")) }, wrapped},
 	{"ddp of compiled", "llama", func(f folder) folder { return f.save(before("module._orig_mod.")) }, wrapped},
@@ -238,7 +238,7 @@ var fieldModels = []struct {
 	{"head only, without the class", "gpt2", func(f folder) folder { return f.save(replaced(wte, head, "transformer.", "")) }, ""},
 	{"embedding only, noted", "gpt2", func(f folder) folder { return f.save(saved{}.noted(head, wte)) }, ""},
 
-	// Tables of what config.json says.
+	// Tables that can be computed from config.json.
 	{"rotary tables", "llama", func(f folder) folder {
 		return f.save(saved{}.with("model.rotary_emb.inv_freq", 2).with("model.layers.1.self_attn.rotary_emb.cos_cached", 1, 1, 4, 4))
 	}, ""},
@@ -279,7 +279,7 @@ var fieldModels = []struct {
 		return f.file("model.safetensors", strings.Replace(string(text), `{"a":""}`, `null    `, 1))
 	}, ""},
 
-	// What lies beside merged weights.
+	// Files beside merged weights.
 	{"adapter's config", "llama", func(f folder) folder {
 		return f.save(saved{}).file("adapter_config.json", `{"base_model_name_or_path": "example/base"}`)
 	}, "an adapter (adapter_config.json, of example/base) beside the model, which is not applied"},
@@ -287,7 +287,7 @@ var fieldModels = []struct {
 	{"quantize_config.json", "llama", func(f folder) folder { return f.save(saved{}).file("quantize_config.json", `{"bits": 4}`) }, ""},
 }
 
-// TestFieldModels reads each as the plain model, with a warning where a person should look.
+// TestFieldModels reads each checkpoint as the plain model, with a warning where a user should check.
 func TestFieldModels(t *testing.T) {
 	plain := map[string][]byte{}
 	for _, name := range []string{"llama", "gpt2"} {
@@ -306,7 +306,7 @@ func TestFieldModels(t *testing.T) {
 	}
 }
 
-// logits are what gqa-eval makes of a model.
+// logits returns the output of gqa-eval logits for a model.
 func logits(t *testing.T, model string) (data []byte, r result) {
 	t.Helper()
 	ids, out := filepath.Join(fieldData, "ids.safetensors"), filepath.Join(t.TempDir(), "logits.safetensors")
@@ -316,7 +316,7 @@ func logits(t *testing.T, model string) (data []byte, r result) {
 	return data, r
 }
 
-// add makes the plain model with tensors of zeros beside its own.
+// add makes the plain model with additional tensors of zeros.
 func add(names ...string) func(f folder) folder {
 	return func(f folder) folder {
 		s := saved{}
@@ -343,7 +343,7 @@ func set(key, value string) func(f folder) folder {
 	}
 }
 
-// files is a folder of files that are not read, and no config.json.
+// files returns a folder with unsupported files and without config.json.
 func files(names ...string) func(f folder) folder {
 	return func(f folder) folder {
 		for _, name := range names {
@@ -353,7 +353,7 @@ func files(names ...string) func(f folder) folder {
 	}
 }
 
-// fieldErrors are folders that are refused for what they are.
+// fieldErrors are folders that are rejected because of what they are.
 var fieldErrors = []struct {
 	name string
 	make func(f folder) folder
@@ -407,7 +407,7 @@ var fieldErrors = []struct {
 	{"a huge matrix", set("intermediate_size", "1073741824"), []string{"want [1073741824 16]"}},
 }
 
-// TestFieldErrors wants one line that says what a folder is, and what to do.
+// TestFieldErrors checks that one line says what a folder is and what to do.
 func TestFieldErrors(t *testing.T) {
 	for _, c := range fieldErrors {
 		t.Run(c.name, func(t *testing.T) {
@@ -428,7 +428,7 @@ func TestFieldErrors(t *testing.T) {
 	}
 }
 
-// TestFieldSideFiles: the result has what belongs to a model, and nothing that changes what it loads as.
+// TestFieldSideFiles: the result has the files that belong to a model, and none that changes how it loads.
 func TestFieldSideFiles(t *testing.T) {
 	tokenizer := []string{"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json"}
 	carried := append([]string{
@@ -467,7 +467,7 @@ func TestFieldSideFiles(t *testing.T) {
 	wantFiles(t, filepath.Join(trained, "model"), append(carried, "config.json", "model.safetensors"))
 }
 
-// wantFiles wants these files in a folder and in those below it, and no others.
+// wantFiles checks that a folder and its subfolders contain exactly these files.
 func wantFiles(t *testing.T, dir string, want []string) {
 	t.Helper()
 	var got []string

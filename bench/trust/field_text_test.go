@@ -15,7 +15,7 @@ import (
 
 const untyped = "testdata/field/tokenizer-model-without-type"
 
-// The ids are those that the samples' README gives.
+// The ids are those in the samples' README.
 func TestTokenizersWithoutType(t *testing.T) {
 	for name, want := range map[string][2][]int32{
 		"tokenizer.json": {{260, 262, 33, 116, 117, 115, 264}, {117, 257, 33, 260, 33, 116, 264}},
@@ -42,7 +42,7 @@ func TestTokenizersWithoutType(t *testing.T) {
 	ok(t, run(t, t.TempDir(), "gqa-eval", "generate", out, "--prompt", "the", "--max-tokens", "4"))
 }
 
-// ok fails the test unless a command succeeded, and returns what it printed.
+// ok fails the test unless a command succeeded, and returns its output.
 func ok(t *testing.T, r result) string {
 	t.Helper()
 	r.clean(t)
@@ -52,7 +52,7 @@ func ok(t *testing.T, r result) string {
 	return r.out
 }
 
-// refused fails the test unless a command failed with one line that says all of want.
+// refused fails the test unless a command failed with one line that contains all of want.
 func refused(t *testing.T, r result, want ...string) {
 	t.Helper()
 	r.clean(t)
@@ -66,7 +66,7 @@ func refused(t *testing.T, r result, want ...string) {
 	}
 }
 
-// writeFiles writes files below a new folder; those that end in .gz are compressed.
+// writeFiles writes files below a new folder; those whose names end in .gz are compressed.
 func writeFiles(t *testing.T, content map[string]string) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -94,7 +94,7 @@ func writeFiles(t *testing.T, content map[string]string) (root string) {
 	return root
 }
 
-// edited is a copy of the sample model with its tokenizer.json changed.
+// edited returns a copy of the sample model with a changed tokenizer.json.
 func edited(t *testing.T, change func(file map[string]any)) (dir string) {
 	t.Helper()
 	dir = sampleModel(t)
@@ -117,7 +117,7 @@ func edited(t *testing.T, change func(file map[string]any)) (dir string) {
 	return dir
 }
 
-// A model measures the same whatever the age of its tokenizer.json.
+// Measurements do not depend on the age of a model's tokenizer.json.
 func TestOldTokenizerFiles(t *testing.T) {
 	corpus := filepath.Join(writeFiles(t, map[string]string{"a.go": strings.Repeat("func main() {\n\tfmt.Println(\"x\")\n}\n", 20)}), "a.go")
 	measure := func(dir string) string {
@@ -150,7 +150,7 @@ func TestOldTokenizerFiles(t *testing.T) {
 	}), "--data", corpus), "tokenizer.json", "model: no type")
 }
 
-// A tokenizer with more ids than rows serves texts that do not need them.
+// A tokenizer with more ids than the model's rows works for texts that do not need them.
 func TestTokenizerBeyondTheRows(t *testing.T) {
 	dir := edited(t, func(f map[string]any) {
 		f["added_tokens"] = append(f["added_tokens"].([]any), map[string]any{"id": 5000, "content": "<pad>", "special": true})
@@ -165,7 +165,7 @@ func TestTokenizerBeyondTheRows(t *testing.T) {
 	}
 }
 
-// A dataset folder measures as its rows alone do.
+// A dataset folder gives the same measurements as its rows alone.
 func TestDatasetFolders(t *testing.T) {
 	model := sampleModel(t)
 	rows := []string{"package main\n\nfunc main() {}\n", "import \"fmt\"\n\ntype T struct{ a, b int }\n", "// A comment that goes on for a while.\n"}
@@ -221,7 +221,7 @@ func TestDatasetFolders(t *testing.T) {
 	}
 }
 
-// Every command that reads text takes the key of it.
+// Every command that reads text has a flag for its key.
 func TestTextKeyOfCommands(t *testing.T) {
 	model := sampleModel(t)
 	record, err := json.Marshal(map[string]string{"content": strings.Repeat("func main() {\n\tprintln(1)\n}\n", 100)})
@@ -239,7 +239,7 @@ func TestTextKeyOfCommands(t *testing.T) {
 	}
 }
 
-// A tokenizer.json that is made to take for ever, or all memory, fails in one line.
+// A tokenizer.json constructed to take unlimited time or memory fails with one line.
 func TestHostileTokenizers(t *testing.T) {
 	corpus := writeFiles(t, map[string]string{"a.txt": strings.Repeat("a", 200000)})
 	grow := map[string]any{"type": "Replace", "pattern": map[string]any{"String": "a"}, "content": strings.Repeat("a", 10000)}

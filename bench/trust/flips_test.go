@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// TestFlips flips single bits at random in every file of a run's newest checkpoint. With an older checkpoint beside it the run
-// falls back to that one and ends with the bits of a run without an accident. With no other it is refused, and nothing changes.
+// TestFlips flips random single bits in every file of a run's newest checkpoint. With an older checkpoint the run falls
+// back to that one and ends with the same bits as an undisturbed run. Without one the run is refused, and nothing
+// changes.
 func TestFlips(t *testing.T) {
 	u := uptrain(t, 8, 2)
 	random := rand.New(rand.NewPCG(17, 0))
@@ -37,7 +38,7 @@ func TestFlips(t *testing.T) {
 			r := run(t, ".", "gqa-train", "resume", dir)
 			r.clean(t)
 			switch {
-			case alone && (r.status != 1 || strings.Count(r.errOut, "no checkpoint of it is good (step 6: ") != 1):
+			case alone && (r.status != 1 || strings.Count(r.errOut, "none of its checkpoints is intact (step 6: ") != 1):
 				t.Errorf("bit %d of %s, no other checkpoint: status %d, %s", bit, name, r.status, r.errOut)
 			case alone:
 				if !maps.Equal(before, tree(t, dir)) {

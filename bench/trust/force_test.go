@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// tiny is a small Llama with 8 KV heads, and data that it reads.
+// tiny is a small Llama with 8 KV heads, and its data.
 func tiny(t *testing.T) (model, data string) {
 	t.Helper()
 	model, err := filepath.Abs("../../internal/golden/testdata/llama")
@@ -24,7 +24,7 @@ func tiny(t *testing.T) (model, data string) {
 	return model, filepath.Join(model, "golden.safetensors")
 }
 
-// writers are the commands that make a folder, in few steps.
+// writers are the commands that create a folder, with few steps.
 func writers(t *testing.T) map[string][]string {
 	model, data := tiny(t)
 	return map[string][]string{
@@ -37,7 +37,7 @@ func writers(t *testing.T) map[string][]string {
 	}
 }
 
-// plant makes files below dir; a text that begins with -> is a link.
+// plant creates files below dir; a text that begins with -> is a link.
 func plant(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
@@ -57,7 +57,7 @@ func plant(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-// snapshot is all that is below dir: modes, texts and where links lead.
+// snapshot returns everything below dir: modes, contents and link targets.
 func snapshot(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -87,7 +87,7 @@ func snapshot(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// lost lists what is no longer as it was.
+// lost lists what has changed.
 func lost(before, after map[string]string) (names []string) {
 	for name, was := range before {
 		if after[name] != was {
@@ -110,7 +110,7 @@ func with(files map[string]string, more ...string) map[string]string {
 	return all
 }
 
-// foreign are folders that are not ours, though files in them have the names of ours.
+// foreign are folders of other programs that contain files with the names of ours.
 func foreign(t *testing.T) map[string]map[string]string {
 	model, _ := tiny(t)
 	read := func(name string) string {
@@ -143,7 +143,8 @@ func foreign(t *testing.T) map[string]map[string]string {
 	}
 }
 
-// TestForceForeign forces each command onto what is not ours: it is refused, in a line, and nothing changes.
+// TestForceForeign runs each command with --force on other programs' folders: it fails with one line, and nothing
+// changes.
 func TestForceForeign(t *testing.T) {
 	for command, args := range writers(t) {
 		folders := foreign(t)
@@ -176,7 +177,7 @@ func TestForceForeign(t *testing.T) {
 	}
 }
 
-// untouched runs a command in dir that must fail and leave everything below root as it was.
+// untouched runs a command in dir that must fail and leave everything below root unchanged.
 func untouched(t *testing.T, root, dir string, args []string) {
 	t.Helper()
 	before := snapshot(t, root)
@@ -190,7 +191,7 @@ func untouched(t *testing.T, root, dir string, args []string) {
 	}
 }
 
-// TestForceOwn forces each command onto its own output, in which a user has put things.
+// TestForceOwn runs each command with --force on its own output, to which a user has added files.
 func TestForceOwn(t *testing.T) {
 	for command, args := range writers(t) {
 		t.Run(command, func(t *testing.T) {
@@ -227,7 +228,7 @@ func TestForceOwn(t *testing.T) {
 	}
 }
 
-// TestForceOwnRefuses has things of a user's where a new output would mix with them.
+// TestForceOwnRefuses has user files in the places where a new output would mix with them.
 func TestForceOwnRefuses(t *testing.T) {
 	places := map[string][]string{
 		"gqa-convert": {"other.safetensors", "adapter.bin"},
@@ -261,7 +262,7 @@ func TestForceOwnRefuses(t *testing.T) {
 	}
 }
 
-// whole checks that a folder is one conversion: all files that its conversion.json lists, and its number of KV heads.
+// whole checks that a folder is one conversion: all files listed in its conversion.json, and its number of KV heads.
 func whole(t *testing.T, dir string, users ...string) (groups int) {
 	t.Helper()
 	var c struct {
@@ -292,8 +293,8 @@ func whole(t *testing.T, dir string, users ...string) (groups int) {
 	return c.Groups
 }
 
-// TestTwoWriters lets two conversions write one output at once: one of them fails without --force, neither with it, and the
-// result is one of both.
+// TestTwoWriters runs two conversions with the same output at once. Without --force one of them fails, with --force
+// neither does, and the result is entirely one of the two.
 func TestTwoWriters(t *testing.T) {
 	model, _ := tiny(t)
 	for i := range pick(6, 200) {
@@ -327,7 +328,7 @@ func TestTwoWriters(t *testing.T) {
 	}
 }
 
-// wantOnly wants nothing in dir but these names.
+// wantOnly checks that dir contains only these names.
 func wantOnly(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -356,8 +357,8 @@ func hiddenIn(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// TestKilledConversion kills a conversion in its middle. The next one removes what it left, but not what a third, which
-// lives, is making.
+// TestKilledConversion kills a conversion midway. The next one removes what it left behind, but not the files of a third
+// one that is still running.
 func TestKilledConversion(t *testing.T) {
 	model, root := sampleModel(t), t.TempDir()
 	slow := []string{"--groups", "4", "--method", "calibrated", "--refine", "100000", "-o", "out", model}
@@ -398,8 +399,8 @@ func TestKilledConversion(t *testing.T) {
 	wantOnly(t, root, "out")
 }
 
-// TestKilledReplacement kills a conversion that replaces another, at any moment: what a user had put there is always on the
-// disk, and in its place after the next conversion.
+// TestKilledReplacement kills a conversion that replaces another, at any moment: a user's files are always on the disk,
+// and back in their place after the next conversion.
 func TestKilledReplacement(t *testing.T) {
 	model, _ := tiny(t)
 	root := t.TempDir()

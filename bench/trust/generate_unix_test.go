@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestInterruptedPrompt interrupts generate while it waits for its prompt, and in the middle of a long one.
+// TestInterruptedPrompt interrupts generate while it waits for its prompt, and while it reads a long one.
 func TestInterruptedPrompt(t *testing.T) {
 	model := sampleModel(t)
 	for name, text := range map[string]string{"an idle pipe": "package main", "a long word": strings.Repeat("a", 16<<20)} {
@@ -45,7 +45,7 @@ func TestInterruptedPrompt(t *testing.T) {
 	}
 }
 
-// TestPipesForReports gives pipes where a report is read.
+// TestPipesForReports passes pipes where a report is expected.
 func TestPipesForReports(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mkfifo(filepath.Join(dir, "report.json"), 0o600); err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// TestHangup closes the terminal on a run: it saves and stops, unless nohup keeps the hangup from it.
+// TestHangup closes the terminal of a run: the run saves and stops, unless nohup makes it ignore the hangup.
 func TestHangup(t *testing.T) {
 	nohup, err := exec.LookPath("nohup")
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// TestKills sends signals to runs at random times. Resumed, each ends with the bits of a run without an accident. What a signal
-// other than SIGKILL stops has saved its last step.
+// TestKills sends signals to runs at random times. When resumed, each ends with the same bits as an undisturbed run. A
+// run stopped by any signal except SIGKILL has saved its last step.
 func TestKills(t *testing.T) {
 	began := time.Now()
 	u := uptrain(t, 40, 3)
@@ -49,7 +49,7 @@ func TestKills(t *testing.T) {
 	}
 }
 
-// With nohup a run outlives its terminal.
+// With nohup a run survives its terminal.
 func TestNohup(t *testing.T) {
 	u := uptrain(t, 40, 3)
 	dir := filepath.Join(t.TempDir(), "run")

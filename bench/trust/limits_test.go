@@ -9,14 +9,15 @@ import (
 	"testing"
 )
 
-// extremes are values that some flag of numbers must refuse, and others take.
+// extremes are values each of which some numeric flags must reject and others accept.
 var extremes = []string{"-1", "2147483647", "9223372036854775807", "NaN", "Inf", "0", "99999999999999999999", "1e308"}
 
-// numeric finds the flags of numbers in a command's help.
+// numeric finds the numeric flags in a command's help.
 var numeric = regexp.MustCompile(`--([a-z-]+) (?:int|ints|int32Slice|int64|uint|float|N|K|X|D|T|RATE|NORM)\b`)
 
-// TestNumbers gives every flag of numbers of every command every extreme value. Most are wrong usage; others lead to a run as
-// short as it can be, or to an error that the model's files decide. None leads to a panic, or to memory that no machine has.
+// TestNumbers passes every extreme value to every numeric flag of every command. Most are wrong usage; others lead to a
+// run with the shortest possible length, or to an error that depends on the model's files. None leads to a panic, or to
+// an excessive use of memory.
 func TestNumbers(t *testing.T) {
 	dir, model := t.TempDir(), sampleModel(t)
 	text := filepath.Join(dir, "text.txt")
@@ -59,7 +60,7 @@ func TestNumbers(t *testing.T) {
 	t.Logf("%d attacks", (len(attacks)+step-1)/step)
 }
 
-// oneLine fails the test unless the last line of an error is the only one that is no log line.
+// oneLine fails the test unless exactly the last line of an error is not a log line.
 func (r result) oneLine(t *testing.T) {
 	t.Helper()
 	said := 0
@@ -73,7 +74,7 @@ func (r result) oneLine(t *testing.T) {
 	}
 }
 
-// TestProducts gives values that are allowed each by itself.
+// TestProducts passes values that are allowed individually but not together.
 func TestProducts(t *testing.T) {
 	dir, model := t.TempDir(), sampleModel(t)
 	for _, c := range []struct {
@@ -97,7 +98,7 @@ func TestProducts(t *testing.T) {
 	}
 }
 
-// TestRecipeBombs gives recipes that stand for more than they hold, or hold more than any recipe.
+// TestRecipeBombs passes recipes that expand to more than they contain, or contain more than any recipe.
 func TestRecipeBombs(t *testing.T) {
 	dir := t.TempDir()
 	bomb := "a: &a [x, x]\n"

@@ -15,7 +15,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// places are a tensor of each kind that the sample model has, and an element far into it.
+// places are one tensor of each kind in the sample model, and an element far into it.
 var places = []struct {
 	name, tensor, index string
 	element             int
@@ -32,7 +32,8 @@ var places = []struct {
 
 var badValues = []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))}
 
-// ways are the methods with every grouping that they go with. copies says that what is not pooled is only copied.
+// ways are the methods with every grouping that is possible with them. copies reports whether tensors that are not pooled
+// are only copied.
 var ways = []struct {
 	args   string
 	copies bool
@@ -55,11 +56,11 @@ var ways = []struct {
 	{"--method mean --dtype f32", false},
 }
 
-// patience is how long a command may take to say what is wrong.
+// patience is the time within which a command must report an error.
 const patience = 5 * time.Second
 
-// TestNotFinite places NaN and infinities in every kind of tensor, for every method and grouping: a line that names the tensor and
-// the element, and nothing is written. What only copies the tensor may warn and go on.
+// TestNotFinite puts NaN and infinities into every kind of tensor, for every method and grouping: one line names the
+// tensor and the element, and nothing is written. A command that only copies the tensor may warn and continue.
 func TestNotFinite(t *testing.T) {
 	model, good := untied(t), sampleModel(t)
 	file := filepath.Join(model, "model.safetensors")
@@ -94,7 +95,7 @@ func TestNotFinite(t *testing.T) {
 	}
 }
 
-// others are the commands that read a model but convert none.
+// others are the commands that read a model without converting it.
 func others(t *testing.T, model, good, name, line string) {
 	for command, args := range map[string]string{
 		"train":          "gqa-train run --steps 2 --data sample:train --model BAD -o out",
@@ -119,7 +120,8 @@ func others(t *testing.T, model, good, name, line string) {
 	})
 }
 
-// refuses wants a command to end soon, with one line that holds want and nothing written; with copies it may also warn and succeed.
+// refuses checks that a command ends soon, with one line that contains want and nothing written; with copies it may also
+// warn and succeed.
 func refuses(t *testing.T, model, want string, copies bool, name string, args ...string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -152,7 +154,7 @@ func refuses(t *testing.T, model, want string, copies bool, name string, args ..
 	}
 }
 
-// untied is the sample model with a head of its own.
+// untied returns the sample model with an untied head.
 func untied(t *testing.T) (dir string) {
 	t.Helper()
 	dir = sampleModel(t)
@@ -178,7 +180,8 @@ func untied(t *testing.T) (dir string) {
 	return dir
 }
 
-// TestInterrupt stops commands in the middle of work that would take minutes: they end soon (in less than a second where the machine is free), say so in a line, and leave nothing.
+// TestInterrupt interrupts commands during work that would take minutes: they end soon (in less than a second on an idle
+// machine), report it in one line, and leave no files.
 func TestInterrupt(t *testing.T) {
 	model := sampleModel(t)
 	for name, args := range map[string]string{
@@ -196,7 +199,7 @@ func TestInterrupt(t *testing.T) {
 			var interrupted time.Time
 			timer := time.AfterFunc(700*time.Millisecond, func() {
 				interrupted = time.Now()
-				_ = cmd.Process.Signal(os.Interrupt) // one that has ended is told below
+				_ = cmd.Process.Signal(os.Interrupt) // if it has already ended, the test fails below
 			})
 			defer timer.Stop()
 			r := end(t, cmd)

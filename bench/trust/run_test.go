@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// uptraining is a run of the tiny golden model, and the folder that it is in once it has ended without an accident.
+// uptraining is a run of the tiny golden model, and the folder of the same run without disturbance.
 type uptraining struct {
 	args []string // of gqa-train, but for the output
 	dir  string
 	last string // its last checkpoint
 }
 
-// uptrain makes a run of steps, with a checkpoint after every few of them.
+// uptrain makes a run of the given number of steps, with a checkpoint after every few of them.
 func uptrain(t *testing.T, steps, saveEvery int) uptraining {
 	t.Helper()
 	tiny, err := filepath.Abs("../../train/testdata/llama-g2")
@@ -36,7 +36,7 @@ func uptrain(t *testing.T, steps, saveEvery int) uptraining {
 	return u
 }
 
-// crashed is a copy of the run as a crash leaves it that came before its last checkpoint.
+// crashed returns a copy of the run in the state after a crash before its last checkpoint.
 func (u uptraining) crashed(t *testing.T) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "run")
@@ -51,7 +51,7 @@ func (u uptraining) crashed(t *testing.T) (dir string) {
 	return dir
 }
 
-// same compares a run with the one that had no accident, to the bit: figures, last checkpoint and result.
+// same compares a run with the undisturbed one, bit by bit: metrics, last checkpoint and result.
 func (u uptraining) same(t *testing.T, what, dir string) {
 	t.Helper()
 	if got, want := figures(t, dir), figures(t, u.dir); got != want {
@@ -68,7 +68,7 @@ func (u uptraining) same(t *testing.T, what, dir string) {
 	}
 }
 
-// figures are metrics.jsonl without what a clock tells.
+// figures returns the content of metrics.jsonl without values that depend on time.
 func figures(t *testing.T, dir string) string {
 	t.Helper()
 	var all strings.Builder
@@ -96,7 +96,7 @@ func content(t *testing.T, path string) []byte {
 	return text
 }
 
-// tree is every file below dir with its content, and every folder and link.
+// tree returns every file below dir with its content, and every folder and link.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A text is read no further than the windows that are asked for take, in little memory: one line of 1 GB, and 10 GB that
-// were compressed.
+// A text is read only as far as the requested windows need, in little memory: one line of 1 GB, and 10 GB that were
+// compressed.
 func TestLongDocuments(t *testing.T) {
 	model, dir := sampleModel(t), t.TempDir()
 	line := strings.Repeat("a line of words that goes on and on, ", 1<<15)

@@ -1,5 +1,5 @@
-// Package trust attacks the commands as accidents and strangers do: damaged files,
-// kills, failing disks, folders that are not ours, numbers that are not finite.
+// Package trust tests the commands against accidents and hostile input: damaged files, kills, failing disks, folders of
+// other programs, numbers that are not finite.
 //
 //	go test ./bench/trust                          a short form, as part of all tests
 //	go test ./bench/trust -count 1 -v -args -full  every attack that docs/trust.md counts
@@ -46,7 +46,7 @@ func withCommands(run func() int) (status int, err error) {
 	return run(), nil
 }
 
-// result is how a command ended.
+// result is the outcome of a command.
 type result struct {
 	status      int
 	out, errOut string
@@ -60,13 +60,13 @@ func command(t *testing.T, dir, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs one of the three commands in dir to its end.
+// run runs one of the three commands in dir and waits for it.
 func run(t *testing.T, dir, name string, args ...string) result {
 	t.Helper()
 	return end(t, command(t, dir, name, args...))
 }
 
-// end runs a command to its end.
+// end runs a command and waits for it.
 func end(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	var out, errOut bytes.Buffer
@@ -79,7 +79,7 @@ func end(t *testing.T, cmd *exec.Cmd) result {
 	return result{cmd.ProcessState.ExitCode(), out.String(), errOut.String()}
 }
 
-// clean fails the test if an error says what only a programmer understands, or takes more than a line.
+// clean fails the test if an error contains programmers' jargon, or has more than one line.
 func (r result) clean(t *testing.T) {
 	t.Helper()
 	for _, leak := range []string{"runtime error", "Go value of type", "goroutine", "panic"} {
@@ -102,7 +102,7 @@ func sampleModel(t *testing.T) (dir string) {
 	return dir
 }
 
-// pick is all of n attacks, or with the short form a few of them.
+// pick returns all of n attacks or, in the short form, a few of them.
 func pick(few, n int) int {
 	if *full {
 		return n

@@ -11,7 +11,7 @@ import (
 	"gqa/internal/cli/advice"
 )
 
-// advise adds to an error which flags to give or to leave out, if that helps. An error about flags becomes one of usage.
+// advise adds to an error which flags to set or to omit, if that helps. An error about flags becomes a usage error.
 func advise(err error) error {
 	err = advice.Add(err, adviceOn(err))
 	var option convert.OptionError
@@ -24,7 +24,7 @@ func advise(err error) error {
 	return err
 }
 
-// adviceOn says what to do about an error, in terms of flags; empty: there is nothing to say.
+// adviceOn returns advice on an error in terms of flags; empty if there is none.
 func adviceOn(err error) string {
 	var overlap convert.OverlapError
 	var option convert.OptionError
@@ -69,7 +69,7 @@ func joinSettings(settings []convert.Setting, separator string) string {
 	return strings.Join(texts, separator)
 }
 
-// flagText returns a setting as it is given on the command line.
+// flagText returns a setting in command-line form.
 func flagText(s convert.Setting) string {
 	return strings.TrimSpace("--" + string(s.Option) + " " + s.Value)
 }

@@ -15,7 +15,7 @@ import (
 	"gqa/internal/file"
 )
 
-// loadCalibration reads the text to run the model on; nil if there is none, or nothing to run it for.
+// loadCalibration reads the text to run the model on; nil if there is none, or if nothing needs it.
 func (f flags) loadCalibration(cmd *cobra.Command, src *convert.Source) (*calibrate.Data, error) {
 	name := f.calibration
 	if wanted := f.refine > 0 || f.method == string(convert.Calibrated); name == "" && wanted && isSample(src.Dir) {
@@ -33,7 +33,7 @@ func (f flags) loadCalibration(cmd *cobra.Command, src *convert.Source) (*calibr
 	return d, nil
 }
 
-// isSample reports whether the folder holds the embedded sample model, whose corpus is embedded too.
+// isSample reports whether the folder holds the embedded sample model, whose corpus is also embedded.
 func isSample(dir string) bool {
 	const weights = "model.safetensors"
 	want, err := sample.File(weights)

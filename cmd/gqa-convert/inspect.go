@@ -15,7 +15,7 @@ import (
 	"gqa/internal/cli"
 )
 
-// inspectLimit is the number of bytes of weights that inspect reads without --check: a few seconds' worth.
+// inspectLimit is the number of bytes of weights that inspect reads without --check, which takes a few seconds.
 const inspectLimit = 2 << 30
 
 func newInspect() *cobra.Command {
@@ -60,7 +60,7 @@ func inspect(cmd *cobra.Command, f flags, input string, check bool) (*convert.In
 	return in, inspectValues(cmd, in, src, check)
 }
 
-// inspectValues looks for NaN and infinities, with check in any number of bytes.
+// inspectValues looks for NaN and infinities; with check there is no limit on the bytes read.
 func inspectValues(cmd *cobra.Command, in *convert.Inspection, src *convert.Source, check bool) error {
 	limit, bytes := int64(inspectLimit), src.OwnBytes()
 	if check {
@@ -71,7 +71,7 @@ func inspectValues(cmd *cobra.Command, in *convert.Inspection, src *convert.Sour
 	return in.InspectValues(cmd.Context(), src, limit, bar.Add)
 }
 
-// printInspection writes an inspection for a person.
+// printInspection writes an inspection as text.
 func printInspection(w io.Writer, in *convert.Inspection) error {
 	fmt.Fprintf(w, "family      %s (%s)\n", in.Family, in.Layout)
 	fmt.Fprintf(w, "parameters  %s\n", thousands(in.Parameters))
@@ -110,7 +110,7 @@ func printRows(w io.Writer, in *convert.Inspection) error {
 // decodes reports whether there is a KV cache.
 func decodes(in *convert.Inspection) bool { return in.Sites[0].Site == configs.DecoderSelf }
 
-// kvHeadsText returns the number of KV heads, or the least and the most of a layer's.
+// kvHeadsText returns the number of KV heads, or the smallest and the largest number of a layer's.
 func kvHeadsText(in *convert.Inspection) string {
 	if in.KVHeadsPerLayer == nil {
 		return fmt.Sprint(in.KVHeads)
@@ -119,7 +119,7 @@ func kvHeadsText(in *convert.Inspection) string {
 }
 
 func inspectedSites(in *convert.Inspection) string {
-	if in.KVHeadsPerLayer != nil { // of a decoder alone
+	if in.KVHeadsPerLayer != nil { // only for a decoder without an encoder
 		return fmt.Sprintf("%s (%d layers, with %s KV heads)", in.Sites[0].Site, in.Layers, headsText(0, in.KVHeadsPerLayer))
 	}
 	var texts []string
@@ -133,7 +133,7 @@ func inspectedSites(in *convert.Inspection) string {
 	return strings.Join(texts, ", ")
 }
 
-// header returns the names of the columns: what one token takes of the cache, or, where there is none, the K/V projections.
+// header returns the names of the columns: the cache per token or, if there is no cache, the K/V projections.
 func header(in *convert.Inspection) string {
 	switch {
 	case !decodes(in):
@@ -171,7 +171,7 @@ func bytesText(n int64) string {
 	return fmt.Sprintf("%.4g %s", v, units[u])
 }
 
-// printValues says which values are not finite, and how many were not read.
+// printValues writes which values are not finite, and how many were not read.
 func printValues(w io.Writer, in *convert.Inspection) {
 	if in.Unread > 0 {
 		fmt.Fprintf(w, "values      not read (%s of weights); --check looks for NaN and infinities in all of them\n", bytesText(in.Unread))
@@ -190,7 +190,7 @@ func printValues(w io.Writer, in *convert.Inspection) {
 	}
 }
 
-// printTarget says what loads a target, or why there is none.
+// printTarget writes what loads a target, or why there is none.
 func printTarget(out io.Writer, info convert.TargetInfo) {
 	switch {
 	case info.WhyNot != nil:

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"gqa-convert": func() { cli.Main(newRoot) }})
 }
 
-// TestScripts runs the stories under testdata/script.
+// TestScripts runs the scripts in testdata/script.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:       "testdata/script",
@@ -40,13 +40,14 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// extractSample writes the embedded model: sample DIR.
+// extractSample implements the script command sample DIR, which writes the embedded model.
 func extractSample(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(sample.Extract(ts.MkAbs(args[0])))
 }
 
-// makeModel writes a checkpoint: model DIR CONFIG [dtype=F16] [shard=BYTES] [drop=TENSOR] [add=TENSOR] [grow=TENSOR] [int8=TENSOR].
-// Each element is the number of its row. add writes a new F32 [2], grow adds a row to a tensor.
+// makeModel implements the script command model DIR CONFIG [dtype=F16] [shard=BYTES] [drop=TENSOR] [add=TENSOR]
+// [grow=TENSOR] [int8=TENSOR], which writes a checkpoint. Each element is the number of its row. add writes a new F32
+// [2], grow adds a row to a tensor.
 func makeModel(ts *testscript.TestScript, _ bool, args []string) {
 	config := []byte(ts.ReadFile(args[1]))
 	arch, err := configs.Resolve(config, "")
@@ -112,7 +113,8 @@ func writeRowNumbers(s checkpoints.Spec, w io.Writer) error {
 	return weights.WriteFloats(w, values, s.DType)
 }
 
-// makeRaw writes a safetensors file byte by byte: raw FILE HEADER DATA-BYTES [HEADER-LENGTH].
+// makeRaw implements the script command raw FILE HEADER DATA-BYTES [HEADER-LENGTH], which writes a safetensors file byte
+// by byte.
 func makeRaw(ts *testscript.TestScript, _ bool, args []string) {
 	header := strings.TrimSpace(ts.ReadFile(args[1]))
 	size, err := strconv.Atoi(args[2])
@@ -126,7 +128,7 @@ func makeRaw(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append(file, make([]byte, size)...), 0o666))
 }
 
-// cut takes bytes from a file's end: cut FILE BYTES.
+// cut implements the script command cut FILE BYTES, which removes bytes from the end of a file.
 func cut(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
@@ -135,8 +137,8 @@ func cut(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-n))
 }
 
-// refuse wants gqa-convert to fail: refuse STATUS PATTERN ARGS... It must exit with that status, write one line to stderr and
-// nothing to stdout, and leave every file and folder as it was.
+// refuse implements the script command refuse STATUS PATTERN ARGS..., which expects gqa-convert to fail: it must exit
+// with that status, write one line to stderr and nothing to stdout, and leave every file and folder unchanged.
 func refuse(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: refuse STATUS PATTERN ARGS...")
@@ -157,7 +159,7 @@ func refuse(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// tree lists the script's folders and files, these with sizes and times of change.
+// tree lists the script's folders and files, the latter with sizes and modification times.
 func tree(ts *testscript.TestScript) string {
 	var list bytes.Buffer
 	ts.Check(filepath.WalkDir(ts.Getenv("WORK"), func(path string, d fs.DirEntry, err error) error {
@@ -169,7 +171,7 @@ func tree(ts *testscript.TestScript) string {
 			return err
 		}
 		fmt.Fprintln(&list, path)
-		if !d.IsDir() { // a folder's own time may change: what came into it must be gone
+		if !d.IsDir() { // a folder's own time may change: new files in it must have been removed
 			fmt.Fprintln(&list, "\t", info.Size(), info.ModTime())
 		}
 		return nil
@@ -177,7 +179,7 @@ func tree(ts *testscript.TestScript) string {
 	return list.String()
 }
 
-// printTensor prints a tensor's values: tensor PATH NAME.
+// printTensor implements the script command tensor PATH NAME, which prints a tensor's values.
 func printTensor(ts *testscript.TestScript, _ bool, args []string) {
 	c, err := checkpoints.Open(ts.MkAbs(args[0]))
 	ts.Check(err)
@@ -191,7 +193,7 @@ func printTensor(ts *testscript.TestScript, _ bool, args []string) {
 	fmt.Fprintln(ts.Stdout(), t.DType, t.Shape, values)
 }
 
-// listTensors prints the tensors in file order: tensors PATH.
+// listTensors implements the script command tensors PATH, which prints the tensors in file order.
 func listTensors(ts *testscript.TestScript, _ bool, args []string) {
 	c, err := checkpoints.Open(ts.MkAbs(args[0]))
 	ts.Check(err)
@@ -202,7 +204,7 @@ func listTensors(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// mount makes DIR a file system of its own: tmpfs DIR BYTES.
+// mount implements the script command tmpfs DIR BYTES, which makes DIR a separate file system.
 func mount(ts *testscript.TestScript, _ bool, args []string) {
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o777))
@@ -214,7 +216,7 @@ func mountTmpfs(dir, size string) error {
 	return exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir).Run()
 }
 
-// mayMount is the scripts' condition [tmpfs]: whether this process may mount one.
+// mayMount implements the script condition [tmpfs]: whether this process may mount one.
 func mayMount(condition string) (bool, error) {
 	if condition != "tmpfs" {
 		return false, fmt.Errorf("unknown condition %q", condition)

@@ -13,7 +13,7 @@ import (
 	"gqa/internal/cli/advice"
 )
 
-// defaultOutput returns INPUT-gqaG beside the input; of an input in a hub's cache, MODEL-gqaG in the current folder.
+// defaultOutput returns INPUT-gqaG beside the input or, for an input in a hub's cache, MODEL-gqaG in the current folder.
 func (f flags) defaultOutput(input string) (string, error) {
 	base, ending := baseName(input), "-gqa"+strconv.Itoa(f.groups)
 	if len(f.byLayer) > 0 {
@@ -30,7 +30,7 @@ func (f flags) defaultOutput(input string) (string, error) {
 	return model + ending, nil
 }
 
-// baseName returns the input's path without a weight file's endings.
+// baseName returns the input's path without a weight file's extensions.
 func baseName(input string) string {
 	base := filepath.Clean(input)
 	if abs, err := filepath.Abs(base); err == nil && (base == "." || strings.HasSuffix(base, "..")) {
@@ -42,7 +42,7 @@ func baseName(input string) string {
 	return base
 }
 
-// parseSize parses sizes such as 5GB, 900MiB and 1000000, in bytes.
+// parseSize parses a size in bytes such as 5GB, 900MiB or 1000000.
 func parseSize(s string) (int64, error) {
 	units := []struct {
 		suffix string

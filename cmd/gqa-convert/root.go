@@ -83,7 +83,7 @@ func sitesFlag(fl *pflag.FlagSet, f *flags) {
 		"which attention to convert, where default is all except the encoder of an encoder-decoder model, as in the paper", convert.SiteChoices...)
 }
 
-// sourceFlags adds the flags that commands that read a checkpoint share.
+// sourceFlags adds the flags that are common to commands that read a checkpoint.
 func sourceFlags(cmd *cobra.Command, f *flags) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.source.Family, "family", "", "model family, if config.json does not give it: one of "+strings.Join(familyNames(), ", "))
@@ -92,7 +92,7 @@ func sourceFlags(cmd *cobra.Command, f *flags) {
 }
 
 func familyNames() []string {
-	families, _ := configs.Families() // an error shows when a checkpoint is opened
+	families, _ := configs.Families() // an error is reported when a checkpoint is opened
 	return slices.Sorted(maps.Keys(families))
 }
 
@@ -109,7 +109,7 @@ func open(cmd *cobra.Command, input string, o convert.SourceOptions) (*convert.S
 	return src, nil
 }
 
-// prepare reads what a merge needs before it is planned.
+// prepare reads what a merge needs for its plan.
 func (f flags) prepare(cmd *cobra.Command, src *convert.Source, o *convert.Options) (err error) {
 	if o.Merges() {
 		if err := checkFinite(cmd, src); err != nil {
@@ -120,14 +120,14 @@ func (f flags) prepare(cmd *cobra.Command, src *convert.Source, o *convert.Optio
 	return err
 }
 
-// checkFinite reads all weights once before the work begins: what it is done with must be numbers.
+// checkFinite reads all weights once before the conversion starts: those used in a computation must be finite.
 func checkFinite(cmd *cobra.Command, src *convert.Source) error {
 	bar := cli.CommandProgress(cmd, src.OwnBytes(), "checking weights", true)
 	defer bar.Done()
 	return src.CheckFinite(cmd.Context(), bar.Add)
 }
 
-// warn logs what was assumed about src, once it is known to be of use.
+// warn logs what was assumed about src, once it is known to be usable.
 func warn(src *convert.Source) {
 	family := src.Arch.Family.Name
 	if src.Inferred {
@@ -174,7 +174,7 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	return advise(convertTo(cmd, f, plan, output))
 }
 
-// warnUnused logs which flags change nothing.
+// warnUnused logs which flags have no effect.
 func warnUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
 	if cmd.Flags().Changed("calibration-tokens") && plan.Calibration == nil {
 		slog.Warn("--calibration-tokens has no effect: no text is read; name one with --calibration")
@@ -187,7 +187,7 @@ func warnUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
 	}
 }
 
-// goal returns what --groups or --groups-per-layer asks for.
+// goal returns the goal that --groups or --groups-per-layer sets.
 func (f flags) goal(cmd *cobra.Command, input string) (convert.Goal, error) {
 	given := cmd.Flags().Changed("groups")
 	switch {
@@ -257,7 +257,8 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 	return show(cmd, f, s, "wrote")
 }
 
-// suggestMethod logs a better method where the mean is poor: rotary positions turn heads that hold the same away from each other.
+// suggestMethod logs a better method where the mean works badly: rotary positions rotate heads with the same content away
+// from each other.
 func suggestMethod(plan *convert.Plan) {
 	if plan.Method == convert.Mean && plan.Refine == 0 && plan.Goal.Groups() < plan.Source.Arch.KVHeads && plan.Source.Arch.Position == configs.PositionRope {
 		slog.Info("the mean loses most of the keys of a model with rotary positions; --method calibrated --grouping similar --calibration TEXT starts much closer to the original " +

@@ -11,7 +11,7 @@ import (
 	"gqa/internal/cli"
 )
 
-// show prints what was done, or would be, as JSON or in one line that begins with verb.
+// show prints a conversion, done or planned, as JSON or in one line that begins with verb.
 func show(cmd *cobra.Command, f flags, s *convert.Summary, verb string) error {
 	if f.printJSON {
 		return cli.PrintJSON(cmd.OutOrStdout(), s)
@@ -35,7 +35,7 @@ func headsText(n int, perLayer []int) string {
 	return strings.Trim(strings.ReplaceAll(fmt.Sprint(perLayer), " ", ","), "[]")
 }
 
-// groupsText returns the number of KV heads of the result, and what they are repeated to.
+// groupsText returns the number of KV heads of the result, and how many heads they are repeated to.
 func groupsText(s *convert.Summary) string {
 	text := headsText(s.Groups, s.GroupsPerLayer)
 	if s.Target == convert.Expanded {
@@ -44,7 +44,7 @@ func groupsText(s *convert.Summary) string {
 	return text
 }
 
-// sitesText names the sites that were converted, if there are several kinds.
+// sitesText names the converted sites, if there are several kinds.
 func sitesText(s *convert.Summary) string {
 	if len(s.KVHeadsBySite) < 2 {
 		return ""
@@ -63,7 +63,7 @@ func cacheText(s *convert.Summary) string {
 	return fmt.Sprintf("KV cache 1/%.4g", before/after)
 }
 
-// how describes how heads became one.
+// how describes how the heads were merged.
 func how(s *convert.Summary) string {
 	text := string(s.Method)
 	if s.Grouping != convert.Contiguous {

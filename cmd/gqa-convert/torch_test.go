@@ -13,8 +13,8 @@ import (
 	"gqa/checkpoints/torchtest"
 )
 
-// makeTorch writes a model's tensors as torch.save does: torch MODEL FILE zip|legacy [code]. code adds an object that a
-// function makes.
+// makeTorch implements the script command torch MODEL FILE zip|legacy [code], which writes a model's tensors as
+// torch.save does. code adds an object that a function makes.
 func makeTorch(ts *testscript.TestScript, _ bool, args []string) {
 	c, err := checkpoints.Open(ts.MkAbs(args[0]))
 	ts.Check(err)
@@ -39,7 +39,8 @@ func makeTorch(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(path, file, 0o666))
 }
 
-// makeTorchShards writes each shard of a model as a .bin file, with their index: torchshards MODEL DIR.
+// makeTorchShards implements the script command torchshards MODEL DIR, which writes each shard of a model as a .bin file,
+// with their index.
 func makeTorchShards(ts *testscript.TestScript, _ bool, args []string) {
 	from := ts.MkAbs(args[0])
 	c, err := checkpoints.Open(from)

@@ -18,7 +18,7 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// continuation is what gqa-eval generate --json prints.
+// continuation is the output of gqa-eval generate --json.
 type continuation struct {
 	Prompt    string  `json:"prompt,omitempty"`
 	Text      string  `json:"text,omitempty"`
@@ -85,7 +85,7 @@ func (g *generateFlags) run(cmd *cobra.Command, path string) error {
 	return g.continueText(cmd, m)
 }
 
-// maxPrompt is the most bytes of standard input that are a prompt: far more tokens than any model has positions.
+// maxPrompt is the maximum length in bytes of a prompt from standard input: far more tokens than any model has positions.
 const maxPrompt = 16 << 20
 
 func readPrompt(ctx context.Context, r io.Reader) (string, error) {
@@ -96,7 +96,8 @@ func readPrompt(ctx context.Context, r io.Reader) (string, error) {
 	return string(in), err
 }
 
-// interruptible returns what f does, or ctx's error as soon as ctx is done. It leaves f running then, until the process ends.
+// interruptible returns the result of f, or ctx's error as soon as ctx is done. In that case f continues to run until the
+// process ends.
 func interruptible[T any](ctx context.Context, f func() (T, error)) (value T, err error) {
 	done := make(chan struct{})
 	var got T
@@ -153,7 +154,7 @@ func (g *generateFlags) encode(ctx context.Context, m *eval.Model, tok *tokenize
 	return ids, data.CheckIDs(tok, ids, m.Arch.Vocab)
 }
 
-// writer returns what prints the text: with the prompt before it, unless the text is an encoder-decoder's answer.
+// writer returns the function that prints the text: after the prompt, unless the text is an encoder-decoder's answer.
 func (g *generateFlags) writer(cmd *cobra.Command, m *eval.Model, tok *tokenizer.Tokenizer, prompt []int32) (*typewriter, error) {
 	out := &typewriter{tok: tok, w: cmd.OutOrStdout()}
 	if g.asJSON {
@@ -167,7 +168,7 @@ func (g *generateFlags) writer(cmd *cobra.Command, m *eval.Model, tok *tokenizer
 	return out, err
 }
 
-// continueIDs continues token ids: what a parity check with another implementation wants.
+// continueIDs continues token ids, for comparisons with another implementation.
 func (g *generateFlags) continueIDs(cmd *cobra.Command, m *eval.Model) error {
 	var ids []int32
 	emit := func(id int32) error {
@@ -184,7 +185,7 @@ func (g *generateFlags) continueIDs(cmd *cobra.Command, m *eval.Model) error {
 	return cli.PrintJSON(cmd.OutOrStdout(), continuation{PromptIDs: g.promptIDs, IDs: ids})
 }
 
-// generate calls [eval.Generate] for as many tokens as were asked for or, by default, as there is room for.
+// generate calls [eval.Generate] for the requested number of tokens or, by default, as many as there is room for.
 func (g *generateFlags) generate(cmd *cobra.Command, m *eval.Model, prompt []int32, emit func(id int32) error) error {
 	if !cmd.Flags().Changed("max-tokens") {
 		g.o.MaxTokens = max(1, eval.Room(m.Arch, len(prompt), g.o.MaxTokens))

@@ -13,7 +13,7 @@ import (
 	"gqa/internal/cli"
 )
 
-// endless is a text without an end.
+// endless is a text that never ends.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) {
@@ -23,7 +23,7 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Whatever comes from standard input, generate ends: soon after an interrupt, or where the input is too long.
+// Whatever comes from standard input, generate ends: soon after an interrupt, or when the input is too long.
 func TestGenerateFromStandardInput(t *testing.T) {
 	model := filepath.Join(t.TempDir(), sample.Name)
 	if err := sample.Extract(model); err != nil {
@@ -33,7 +33,7 @@ func TestGenerateFromStandardInput(t *testing.T) {
 	defer keep.Close()
 	for name, c := range map[string]struct {
 		in   io.Reader
-		stop time.Duration // 0: no interrupt
+		stop time.Duration // 0 for no interrupt
 		want string
 	}{
 		"idle":      {idle, 100 * time.Millisecond, ""},

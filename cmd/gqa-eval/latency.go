@@ -74,7 +74,7 @@ func (l *latencyFlags) run(cmd *cobra.Command, args []string) error {
 // dtypes are the values of --dtype and --kv-dtype.
 var dtypes = map[string]checkpoints.DType{"f32": checkpoints.F32, "bf16": checkpoints.BF16, "f16": checkpoints.F16}
 
-// model loads the model, or makes one of the shape.
+// model loads the model, or creates one with the shape.
 func (l *latencyFlags) model(cmd *cobra.Command, args []string) (*eval.Model, error) {
 	o := eval.ModelOptions{Weights: dtypes[l.dtype], Cache: dtypes[l.kvDType]}
 	switch {
@@ -86,7 +86,7 @@ func (l *latencyFlags) model(cmd *cobra.Command, args []string) (*eval.Model, er
 		return eval.RandomModel(cmd.Context(), s, l.groups, o)
 	case l.shape == "" && len(args) == 1:
 		if l.groups != 0 {
-			return nil, cli.Usagef("--groups goes with --shape; convert a model with gqa-convert --groups %d", l.groups)
+			return nil, cli.Usagef("--groups requires --shape; convert a model with gqa-convert --groups %d", l.groups)
 		}
 		return eval.LoadModel(cmd.Context(), args[0], o)
 	}

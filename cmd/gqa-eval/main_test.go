@@ -18,8 +18,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"gqa-eval": func() { cli.Main(newRoot) }})
 }
 
-// TestScripts runs the stories under testdata/script. $SAMPLE is the embedded model; $TINY a Llama, $LEARNED a GPT-2 and $ALIBI
-// a BLOOM of 128 ids, whose golden.safetensors hold input_ids [2, 24]; $REPORT a report.
+// TestScripts runs the scripts in testdata/script. $SAMPLE is the embedded model; $TINY is a Llama, $LEARNED a GPT-2 and
+// $ALIBI a BLOOM of 128 ids, whose golden.safetensors hold input_ids [2, 24]; $REPORT is a report.
 func TestScripts(t *testing.T) {
 	env := map[string]string{"SAMPLE": filepath.Join(t.TempDir(), sample.Name)}
 	if err := sample.Extract(env["SAMPLE"]); err != nil {
@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 			for name, path := range env {
 				e.Setenv(name, path)
 			}
-			e.Setenv("CUDA_VISIBLE_DEVICES", "-1") // stories are of the processor, whatever else the machine has
+			e.Setenv("CUDA_VISIBLE_DEVICES", "-1") // the scripts are for the processor, whatever else the machine has
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// await waits for a file to hold a pattern: await FILE PATTERN.
+// await implements the script command await FILE PATTERN, which waits until a file contains a pattern.
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: await FILE PATTERN")
@@ -68,8 +68,8 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%s never held %s", args[0], args[1])
 }
 
-// oneLine holds the standard error of the last command to one line of the form that goes with an exit status: usage PATTERN
-// for 2, failed PATTERN for 1.
+// oneLine checks that the standard error of the last command is one line of the form that goes with an exit status: usage
+// PATTERN for 2, failed PATTERN for 1.
 func oneLine(ts *testscript.TestScript, neg bool, args []string, status int) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("want one pattern")

@@ -50,7 +50,7 @@ func (q *qualityFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&q.asJSON, "json", false, "print the results as JSON")
 }
 
-// check returns an error about a flag that is wrong whatever the model.
+// check returns an error about a flag that is wrong for every model.
 func (q *qualityFlags) check() error {
 	switch {
 	case q.corpus == "":

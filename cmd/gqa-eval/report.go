@@ -45,7 +45,7 @@ func readReport(path string) (report.Report, error) {
 	return r, err
 }
 
-// writeOutput renders to standard output or, whole or not at all, to a file.
+// writeOutput renders to standard output or to a file, which appears complete or not at all.
 func writeOutput(cmd *cobra.Command, path string, render func(w io.Writer) error) error {
 	if path == "" {
 		return render(cmd.OutOrStdout())

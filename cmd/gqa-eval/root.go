@@ -22,7 +22,7 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// printer is a set of figures that prints itself for a person.
+// printer is a set of figures that can print itself as text.
 type printer interface{ Print(w io.Writer) error }
 
 func show(cmd *cobra.Command, asJSON bool, figures printer) error {

@@ -85,7 +85,7 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 	return cmp.Or(f.print(cmd.OutOrStdout(), r), err)
 }
 
-// advise adds to an error of the sweep what to do about it.
+// advise adds advice to an error of the sweep.
 func (f sweepFlags) advise(err error) error {
 	var diverged sweep.DivergedError
 	var stop train.StopError
@@ -104,7 +104,7 @@ func (f sweepFlags) advise(err error) error {
 	return err
 }
 
-// sweepBar shows a sweep's progress: which point, and how far the work on it has come.
+// sweepBar shows a sweep's progress: the current point, and the progress of the work on it.
 type sweepBar struct {
 	cmd        *cobra.Command
 	bar        *cli.Progress
@@ -124,7 +124,7 @@ func (b *sweepBar) stage(name string, steps int) {
 	}
 }
 
-// pointText is what stands beside the bar: point 3 of 14 (12m left in all), up-training 2-mean.
+// pointText returns the text beside the bar: point 3 of 14 (12m left in all), up-training 2-mean.
 func pointText(number, of int, left func() (time.Duration, bool), work string) string {
 	all := ""
 	if d, ok := left(); ok {

@@ -17,7 +17,7 @@ import (
 	"gqa/internal/sweep"
 )
 
-// sweepFlags are gqa-eval sweep's, as given.
+// sweepFlags holds the values of gqa-eval sweep's flags.
 type sweepFlags struct {
 	model, data, valid, recipe, output string
 	textKey                            string
@@ -39,7 +39,7 @@ func (f *sweepFlags) add(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.asJSON, "json", false, "print the report as JSON")
 }
 
-// addData adds the flags of what is converted and up-trained.
+// addData adds the flags for what is converted and up-trained.
 func (f *sweepFlags) addData(fl *pflag.FlagSet) {
 	fl.StringVar(&f.model, "model", "", "multi-head model to convert (default: the embedded sample)")
 	fl.StringVar(&f.data, "data", "", "training data (default for the sample: its own corpus)")
@@ -55,7 +55,7 @@ func (f *sweepFlags) addData(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.set, "set", nil, "override a key of the recipe, such as optimizer.lr=3e-4 (repeatable)")
 }
 
-// addMeasurement adds the flags of what is measured.
+// addMeasurement adds the flags for what is measured.
 func (f *sweepFlags) addMeasurement(fl *pflag.FlagSet) {
 	cli.NumberVar(fl, &f.o.EvalWindows, "eval-windows", 40, 0, limits.Count, "number of evaluation windows of seq_len tokens (0: all)")
 	cli.NumberVar(fl, &f.o.Batch, "batch", 8, 1, limits.Batch, "batch size of the latency measurement")
@@ -64,7 +64,7 @@ func (f *sweepFlags) addMeasurement(fl *pflag.FlagSet) {
 	fl.Uint64Var(&f.o.Seed, "seed", 0, "random seed for method random, for calibration windows and for +similar")
 }
 
-// options fills in what was not given: the sample's data, what the model says, and the recipe.
+// options fills in what was not given: the sample's data, the model's defaults, and the recipe.
 func (f sweepFlags) options() (o sweep.Options, err error) {
 	if err := f.check(); err != nil {
 		return o, err
@@ -102,7 +102,7 @@ func (f sweepFlags) withData() sweep.Options {
 	return o
 }
 
-// curves are those that the flag names, or the default, with what is to be said about that.
+// curves returns the curves that the flag names, or the default ones, with a note about these.
 func (f sweepFlags) curves(d sweep.Defaults, uptrained bool) (curves []sweep.Curve, notes []string, err error) {
 	for _, m := range f.methods {
 		c, err := sweep.ParseCurve(m)
@@ -124,7 +124,7 @@ func (f sweepFlags) curves(d sweep.Defaults, uptrained bool) (curves []sweep.Cur
 	return curves, notes, nil
 }
 
-// check finds the flag that is wrong whatever the model.
+// check returns an error about a flag that is wrong for every model.
 func (f sweepFlags) check() error {
 	if f.model != "" && (f.valid == "" || f.data == "" && !(f.given("steps") && f.steps == 0)) {
 		return cli.Usagef("--model needs --valid, a corpus to evaluate on, and, unless --steps is 0, --data, one to up-train on")
@@ -134,7 +134,7 @@ func (f sweepFlags) check() error {
 	)
 }
 
-// checkAlpha looks at what is given in place of steps.
+// checkAlpha checks the flags that replace a number of steps.
 func (f sweepFlags) checkAlpha() error {
 	switch {
 	case !f.given("alpha"):
@@ -147,7 +147,7 @@ func (f sweepFlags) checkAlpha() error {
 	return nil
 }
 
-// some checks a list that a flag gives: not empty, unless it may be, and nothing twice.
+// some checks a list from a flag: it must not be empty, unless that is allowed, and must not have duplicates.
 func some[T comparable](flag string, list []T, empty bool) error {
 	if len(list) == 0 && !empty {
 		return cli.Usagef("--%s is empty, want one or more", flag)
@@ -160,7 +160,7 @@ func some[T comparable](flag string, list []T, empty bool) error {
 	return nil
 }
 
-// sweepRecipe is that of all up-trainings, with what flags say of it.
+// sweepRecipe returns the recipe of all up-trainings, changed by the flags.
 func (f sweepFlags) sweepRecipe(arch *configs.Arch) (recipe.Recipe, error) {
 	r, err := recipe.Load(f.recipe)
 	if err != nil {
@@ -182,7 +182,7 @@ func (f sweepFlags) sweepRecipe(arch *configs.Arch) (recipe.Recipe, error) {
 	return f.length(r)
 }
 
-// length resolves a recipe with the steps that flags say.
+// length resolves a recipe with the number of steps from the flags.
 func (f sweepFlags) length(r recipe.Recipe) (recipe.Recipe, error) {
 	switch {
 	case f.given("steps"):
@@ -195,7 +195,7 @@ func (f sweepFlags) length(r recipe.Recipe) (recipe.Recipe, error) {
 	return resolved(r)
 }
 
-// resolved works out the recipe's steps and validates it but for model and data, which each up-training has its own.
+// resolved determines the recipe's steps and validates it except for model and data, which differ between up-trainings.
 func resolved(r recipe.Recipe) (recipe.Recipe, error) {
 	none := r.Steps == 0 && r.Alpha == 0
 	if none {

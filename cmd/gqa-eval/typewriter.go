@@ -6,17 +6,18 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// typewriter prints a text as its tokens come.
+// typewriter prints a text token by token.
 type typewriter struct {
 	tok    *tokenizer.Tokenizer
 	w      io.Writer
 	prompt string
-	ids    []int32 // the prompt's and those that came
-	start  int     // where the continuation begins in what all ids decode to
-	done   int     // bytes printed
+	ids    []int32 // of the prompt and of the tokens so far
+	start  int     // where the continuation begins in the text of all ids
+	done   int     // number of bytes printed
 }
 
-// text is the prompt and what the tokens after it add: decoded together, as the first may look different on its own.
+// text returns the prompt and the text that the tokens after it add. They are decoded together, because the first may
+// look different on its own.
 func (t *typewriter) text() (string, error) {
 	all, err := t.tok.Decode(t.ids)
 	return t.prompt + all[min(t.start, len(all)):], err
@@ -31,14 +32,14 @@ func (t *typewriter) emit(id int32) error {
 	return t.print(all)
 }
 
-// print writes what a text adds to what stands there.
+// print writes what a text adds to what was already printed.
 func (t *typewriter) print(all string) error {
 	_, err := io.WriteString(t.w, all[min(t.done, len(all)):])
 	t.done = len(all)
 	return err
 }
 
-// incomplete says that a text ends in the replacement of a rune whose bytes have not all come.
+// incomplete reports whether a text ends in the replacement of a rune whose bytes are not complete.
 func incomplete(s string) bool {
 	const replacement = "\uFFFD"
 	return len(s) >= len(replacement) && s[len(s)-len(replacement):] == replacement

@@ -10,10 +10,10 @@ import (
 	"gqa/train"
 )
 
-// converted is how gqa-convert names what it makes: INPUT-gqaG.
+// converted matches gqa-convert's default output names: INPUT-gqaG.
 var converted = regexp.MustCompile(`^(.+)-gqa([1-9]\d*)[/\\]?$`)
 
-// withCommand adds to the error of a run how to make the model that it lacks, where that has a conversion's name.
+// withCommand adds to the error of a run the command that makes the missing model, if that has a conversion's name.
 func withCommand(err error, model string) error {
 	name := converted.FindStringSubmatch(model)
 	if !errors.Is(err, train.ErrNoModel) || name == nil {

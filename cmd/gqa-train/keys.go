@@ -11,7 +11,7 @@ import (
 	"gqa/internal/devices"
 )
 
-// keys are the recipe's keys that have a flag of their own.
+// keys are the recipe keys that have their own flags.
 var keys = []struct{ flag, key, value, usage string }{
 	{"model", "model", "DIR", "checkpoint to train"},
 	{"data", "data", "PATH", "training data"},
@@ -43,7 +43,7 @@ var keys = []struct{ flag, key, value, usage string }{
 	{"export-dtype", "export_dtype", "DTYPE", "data type of the result: keep, f32, bf16 or f16"},
 }
 
-// addKeys defines the flags that change a recipe; sets receives them as given, in order.
+// addKeys defines the flags that change a recipe; sets receives their settings in order.
 func addKeys(fl *pflag.FlagSet, sets *[]string) {
 	addSet(fl, sets)
 	for _, k := range keys {
@@ -51,7 +51,7 @@ func addKeys(fl *pflag.FlagSet, sets *[]string) {
 	}
 }
 
-// span is the range of a key that holds a whole number.
+// span returns the range of a key whose value is a whole number.
 func span(key string) string {
 	if lo, hi, ok := recipe.Range(key); ok && hi <= 1<<16 {
 		return fmt.Sprintf(" [%d to %d]", lo, hi)
@@ -63,16 +63,16 @@ func addSet(fl *pflag.FlagSet, sets *[]string) {
 	fl.Var(keyFlag{"", "KEY=VALUE", sets}, "set", "override a key of the recipe, such as optimizer.beta2=0.99 (repeatable)")
 }
 
-// addDevice defines the flag of the recipe's device, for which a new run and a resumed one have the same rules.
+// addDevice defines the flag for the recipe's device, which has the same rules for a new run and a resumed one.
 func addDevice(fl *pflag.FlagSet, sets *[]string) {
 	fl.Var(deviceFlag{keyFlag{"device=", "NAME", sets}}, "device",
 		"where to compute: cpu, cuda (the first NVIDIA GPU), cuda:N (number N, from 0), or auto (the first GPU if there is one, otherwise the processor) (default auto)")
 }
 
-// deviceFlag is a keyFlag that knows what devices this build has.
+// deviceFlag is a keyFlag that knows the devices of this build.
 type deviceFlag struct{ keyFlag }
 
-// Set notes the device, if it may be one.
+// Set records the device if it is valid.
 func (f deviceFlag) Set(value string) error {
 	if err := devices.Check(value); err != nil {
 		return cli.UsageError{Err: err}
@@ -86,18 +86,18 @@ type keyFlag struct {
 	sets          *[]string
 }
 
-// String is empty: what a flag leaves alone, the recipe says.
+// String returns "": the recipe determines what a flag leaves unset.
 func (f keyFlag) String() string { return "" }
 
-// Type is what --help calls the value.
+// Type returns the name of the value in --help.
 func (f keyFlag) Type() string { return f.value }
 
-// Set notes the change and refuses one that no recipe would take.
+// Set records the change, or returns an error if no recipe would accept it.
 func (f keyFlag) Set(value string) error {
 	var scratch recipe.Recipe
 	set := f.prefix + value
 	if err := scratch.Set(set); err != nil {
-		said := fmt.Sprintf("%q", cli.Shorten(value)) // as cli says of the flag
+		said := fmt.Sprintf("%q", cli.Shorten(value)) // as cli quotes a flag's value
 		if f.prefix == "" {
 			return cli.Usagef("%s", strings.TrimPrefix(err.Error(), said+": "))
 		}

@@ -1,4 +1,4 @@
-// Command gqa-train up-trains a checkpoint, most often one that gqa-convert wrote, and resumes what was interrupted.
+// Command gqa-train up-trains a checkpoint, usually one that gqa-convert wrote, and resumes interrupted runs.
 package main
 
 import "gqa/internal/cli"

@@ -18,8 +18,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"gqa-train": func() { cli.Main(newRoot) }})
 }
 
-// TestScripts runs the stories under testdata/script. $TINY is a Llama of 128 ids with two KV heads for eight heads; its
-// golden.safetensors holds input_ids [2, 24]. [gpus] is true of a build that uses GPUs.
+// TestScripts runs the scripts in testdata/script. $TINY is a Llama of 128 ids with two KV heads for eight heads; its
+// golden.safetensors holds input_ids [2, 24]. [gpus] is true if the build uses GPUs.
 func TestScripts(t *testing.T) {
 	tiny, err := filepath.Abs("../../train/testdata/llama-g2")
 	if err != nil {
@@ -29,7 +29,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TINY", tiny)
-			env.Setenv("CUDA_VISIBLE_DEVICES", "-1") // stories are of the processor, whatever else the machine has
+			env.Setenv("CUDA_VISIBLE_DEVICES", "-1") // the scripts are for the processor, whatever else the machine has
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
@@ -42,7 +42,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// await waits for a file to hold a pattern: await FILE PATTERN.
+// await implements the script command await FILE PATTERN, which waits until a file contains a pattern.
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: await FILE PATTERN")

@@ -58,7 +58,7 @@ If the folder already contains an unfinished run with the same settings, it is r
 			if err != nil {
 				return cli.UsageError{Err: err}
 			}
-			tellUnused(cmd.Flags(), recipe.Distill)
+			warnUnused(cmd.Flags(), recipe.Distill)
 			for _, doubt := range train.Doubts(recipe) {
 				slog.Warn(doubt)
 			}
@@ -134,7 +134,7 @@ func newStatus() *cobra.Command {
 	return cmd
 }
 
-// runOf is the run that was named, by its folder or by its name under runs/, or the newest.
+// runOf returns the run that was named, by its folder or by its name under runs/, or the newest.
 func runOf(args []string) (string, error) {
 	const runs = "runs"
 	if len(args) == 0 {
@@ -147,18 +147,19 @@ func runOf(args []string) (string, error) {
 	case train.IsRun(named):
 		return named, nil
 	case err == nil && info.IsDir():
-		return args[0], nil // what it lacks is said where it is read
+		return args[0], nil // the error comes from where it is read
 	case err == nil:
 		return "", fmt.Errorf("%s: is not a run: it is not a folder", args[0])
 	}
 	return "", fmt.Errorf("%s: is not a run: it has no recipe.yaml%s", cli.Shorten(args[0]), others(runs, args[0]))
 }
 
-// others names, for an error, the runs that word may be meant to be, or else those that there are; empty if there is none.
+// others names, for an error, the runs that word may be meant to be, or otherwise the existing runs; empty if there are
+// none.
 func others(runs, word string) string {
 	const most = 5
 	var names []string
-	entries, _ := os.ReadDir(runs) // without it there are none
+	entries, _ := os.ReadDir(runs) // if it does not exist, there are no runs
 	for _, e := range entries {
 		if train.IsRun(filepath.Join(runs, e.Name())) {
 			names = append(names, e.Name())
@@ -176,7 +177,7 @@ func others(runs, word string) string {
 	return fmt.Sprintf("; under %s: %s", runs, strings.Join(names, ", "))
 }
 
-// usage makes wrong usage of what is wrong with a recipe.
+// usage turns an error about a recipe into a usage error.
 func usage(err error) error {
 	var wrong recipe.Error
 	if errors.As(err, &wrong) {
@@ -198,9 +199,9 @@ func loadRecipe(config string, sets []string) (recipe.Recipe, error) {
 	return recipe, recipe.Resolve()
 }
 
-// tellUnused logs which flags have no effect.
-func tellUnused(fl *pflag.FlagSet, d recipe.Distill) {
-	tell := func(why string, names ...string) {
+// warnUnused logs which flags have no effect.
+func warnUnused(fl *pflag.FlagSet, d recipe.Distill) {
+	warn := func(why string, names ...string) {
 		for _, name := range names {
 			if fl.Changed(name) {
 				slog.Warn("--" + name + " has no effect: " + why)
@@ -209,13 +210,13 @@ func tellUnused(fl *pflag.FlagSet, d recipe.Distill) {
 	}
 	switch d.Loss {
 	case recipe.CE:
-		tell("the loss does not use the teacher", "teacher", "kl-weight", "temperature", "teacher-cache", "teacher-top-k")
+		warn("the loss does not use the teacher", "teacher", "kl-weight", "temperature", "teacher-cache", "teacher-top-k")
 	case recipe.KL:
-		tell("it is the weight of the KL term in --loss mixed", "kl-weight")
+		warn("it is the weight of the KL term in --loss mixed", "kl-weight")
 	}
 }
 
-// threads is the shared flag --threads as a key of the recipe.
+// threads returns the shared flag --threads as a setting of the recipe.
 func threads(cmd *cobra.Command) []string {
 	if f := cmd.Flag("threads"); f != nil && f.Changed {
 		if n, err := strconv.Atoi(f.Value.String()); err == nil {

@@ -13,8 +13,8 @@ import (
 	"gqa/train"
 )
 
-// follow does a run's work under a progress bar, or, where there is no terminal, with a line of the log for logged steps, and
-// prints how it ended.
+// follow does a run's work under a progress bar or, without a terminal, with a log line for each logged step, and prints
+// the outcome.
 func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train.Options) (*train.Status, error)) error {
 	w := watcher{bar: cli.CommandProgress(cmd, 0, "reading model and data, first step", false)}
 	w.start = func(steps int) *cli.Progress { return cli.CommandProgress(cmd, int64(steps), "training", false) }
@@ -34,7 +34,7 @@ func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train
 type watcher struct {
 	start func(steps int) *cli.Progress
 	bar   *cli.Progress
-	step  int // the last one seen; 0: none
+	step  int // the last one seen; 0 if there was none
 }
 
 func (w *watcher) observe(p train.Progress) {
@@ -60,7 +60,7 @@ func (w *watcher) observe(p train.Progress) {
 	}
 }
 
-// lossText names what a step's loss is made of where there is a teacher.
+// lossText describes the parts of a step's loss if there is a teacher.
 func lossText(m train.Metrics) string {
 	if m.KL == nil {
 		return fmt.Sprintf("loss %.4f", m.Loss)
@@ -68,7 +68,8 @@ func lossText(m train.Metrics) string {
 	return fmt.Sprintf("kl %.4f, ce %.4f", *m.KL, *m.CE)
 }
 
-// validFields are those of a log line with a validation: the model's cross-entropy and, with a teacher, the original's.
+// validFields returns the fields of a log line with a validation: the model's cross-entropy and, with a teacher, the
+// original's.
 func validFields(m train.Metrics) (fields []any) {
 	switch {
 	case m.ValidLoss == nil:
@@ -127,7 +128,7 @@ func savedAs(step int) string {
 	return fmt.Sprintf("step %d", step)
 }
 
-// quantity writes a count in few digits: 950, 4.1k, 2.5M.
+// quantity formats a count in few digits: 950, 4.1k, 2.5M.
 func quantity(x float64) string {
 	for _, unit := range []string{"", "k", "M", "G"} {
 		if x < 999.5 || unit == "G" {
@@ -138,7 +139,7 @@ func quantity(x float64) string {
 		}
 		x /= 1000
 	}
-	return "" // not reached: the last unit takes all
+	return "" // unreachable: the last unit fits everything
 }
 
 func figure(x float64) string { return fmt.Sprintf("%.4g", x) }

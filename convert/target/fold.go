@@ -20,7 +20,8 @@ func (r *recast) gain(ctx context.Context, norm configs.Role, layer int) ([]floa
 	return g, err
 }
 
-// fold puts a norm's weight γ and bias β into the linear that reads its output: W(γ∘x + β) + b = (W·diag γ)x + (Wβ + b).
+// fold folds a norm's weight γ and bias β into the linear layer that reads its output: W(γ∘x + β) + b = (W·diag γ)x + (Wβ
+// + b).
 func (r *recast) fold(ctx context.Context, p configs.Param, values []float32) error {
 	norm, ok := folding[p.Role]
 	switch {
@@ -54,7 +55,7 @@ func (r *recast) foldBias(ctx context.Context, p configs.Param, norm configs.Rol
 	})
 }
 
-// rows reads a matrix of the source row by row, if it is stored so.
+// rows reads a matrix of the source row by row, if its storage allows that.
 func (r *recast) rows(ctx context.Context, name string, each func(i int, row []float32)) error {
 	p := r.from[name]
 	width := p.Shape[1]
@@ -76,8 +77,8 @@ func (r *recast) rows(ctx context.Context, name string, each func(i int, row []f
 	return nil
 }
 
-// order returns the source's rows of queries or keys in the order in which the result's rotary planes have them; nil if it is the
-// same.
+// order returns the source's rows of queries or keys in the order of the result's rotary planes, or nil if the order is
+// the same.
 func (r *recast) order(p configs.Param) []int {
 	if r.src.Arch.Position != configs.PositionRope || p.Role != configs.Q && p.Role != configs.K {
 		return nil

@@ -35,8 +35,8 @@ func ownTo(t *testing.T, dir string, groups int) *weights.Source {
 	return convertTo(t, dir, groups, target.Own)
 }
 
-// TestFoundryOPT writes every OPT of the reference cases as llm-foundry's MPT, of as many KV heads as heads and of fewer: read
-// back it has OPT's logits, and converts on. What does not fit there says why.
+// TestFoundryOPT writes every OPT reference case as llm-foundry's MPT, with as many KV heads as heads and with fewer:
+// read back, it has OPT's logits and can be converted again. For what does not fit, the error says why.
 func TestFoundryOPT(t *testing.T) {
 	for name, why := range map[string]string{
 		"opt":         "",
@@ -78,7 +78,7 @@ func TestFoundryOPT(t *testing.T) {
 	}
 }
 
-// sameLogits wants those of got equal to want's within 1e-5.
+// sameLogits checks that the logits of got equal want's within 1e-5.
 func sameLogits(t *testing.T, c *golden.Case, got, want *weights.Source) {
 	t.Helper()
 	if got.Arch.Family.Name != "mpt" || got.Arch.Unknown != nil {

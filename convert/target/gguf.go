@@ -23,7 +23,7 @@ const GGUFFile = "model.gguf"
 
 const noTokenizer = "there is no tokenizer beside the weights: llama.cpp takes token ids only"
 
-// ggufTarget writes a result as llama.cpp loads it: one GGUF file.
+// ggufTarget writes a result for llama.cpp: one GGUF file.
 type ggufTarget struct {
 	Result
 	*llamacpp.Model
@@ -52,7 +52,7 @@ func newGGUF(r Result) (*ggufTarget, error) {
 	return t, nil
 }
 
-// modelName returns the name of the folder dir, also where that is a relative path.
+// modelName returns the name of the folder dir, even if dir is a relative path.
 func modelName(dir string) string {
 	if abs, err := filepath.Abs(dir); err == nil {
 		return filepath.Base(abs)
@@ -78,7 +78,8 @@ func (t *ggufTarget) addTensors() error {
 // Layout describes the file.
 func (t *ggufTarget) Layout() *Layout { return &t.layout }
 
-// pooling returns llama.cpp's number for how a sentence-transformers model makes one embedding of all tokens'.
+// pooling returns llama.cpp's number for the way in which a sentence-transformers model combines the embeddings of all
+// tokens.
 func pooling(dir string) (how uint32, ok bool) {
 	for _, folder := range weights.Modules(dir) {
 		var modes struct {
@@ -109,7 +110,7 @@ func (r Result) ggufDType(tensor string) checkpoints.DType {
 	return t.DType
 }
 
-// addVocab adds the tokenizer that lies beside the weights. Without one llama.cpp takes token ids.
+// addVocab adds the tokenizer beside the weights. Without a tokenizer llama.cpp accepts token ids.
 func (t *ggufTarget) addVocab() error {
 	d, err := tokenizer.Describe(t.Source.Dir)
 	if errors.Is(err, tokenizer.ErrNotFound) {
@@ -128,7 +129,7 @@ func (t *ggufTarget) addVocab() error {
 	return err
 }
 
-// addSpecial takes from config.json the special tokens that no file of the tokenizer names.
+// addSpecial adds the special tokens of config.json that no tokenizer file names.
 func addSpecial(d *tokenizer.Description, config []byte) error {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(config, &keys); err != nil {
@@ -163,8 +164,8 @@ func (t *ggufTarget) Write(ctx context.Context, dir string, r Reader, progress f
 	return gguf.Write(filepath.Join(dir, GGUFFile), t.Keys, t.layout.Specs, workers(), reporting(ctx, progress, write))
 }
 
-// writePart writes a part: row by row, or where rows of the source are not enough to compute it by, out of memory. whole is held
-// while a part is in memory whole: one at a time.
+// writePart writes a part: row by row or, if it cannot be computed from rows of the source, from memory. whole is locked
+// while a part is entirely in memory, so only one is at a time.
 func (t *ggufTarget) writePart(
 	ctx context.Context, r Reader, whole *sync.Mutex, part llamacpp.Part, dtype checkpoints.DType, w io.Writer,
 ) error {
@@ -188,14 +189,14 @@ func (t *ggufTarget) writePart(
 	return writeRows(ctx, []rowPart{{from: source, spans: t.spans(part)}}, dtype, w)
 }
 
-// needsMemory reports whether rows of the source are not enough to compute a part by.
+// needsMemory reports whether a part cannot be computed from rows of the source.
 func (t *ggufTarget) needsMemory(part llamacpp.Part) bool {
 	w := t.Weights[part.Param]
 	transposed := w.From.Transposed && len(w.From.Shape) == 2
 	return transposed || w.From.Parts != nil || part.Offset != 0 || part.Gain != 0 || w.Kind == Computed
 }
 
-// spans says which rows of the source a part is made of.
+// spans returns the rows of the source that make up a part.
 func (t *ggufTarget) spans(part llamacpp.Part) []span {
 	w := t.Weights[part.Param]
 	if part.Rows == nil && w.From.Rows == nil && !w.Changed() {

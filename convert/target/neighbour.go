@@ -12,16 +12,16 @@ import (
 	"gqa/internal/weights"
 )
 
-// neighbour writes a result in the tensors of another family, whose class computes the same: first in the family's own tensors, in
-// f32, into a temporary folder, and from there in those of the other.
+// neighbour writes a result with the tensors of another family whose class computes the same function. It first writes
+// the family's own tensors, in f32, into a temporary folder and converts them from there.
 type neighbour struct {
 	own    *tensors
 	layout Layout
-	config []byte // the result's config.json, but for the dtype
+	config []byte // the result's config.json, except for the dtype
 }
 
-// newNative lays r out for the class that loads it: the family's own or, where that knows no such KV heads, a neighbour's; where
-// none does, in the family's own tensors.
+// newNative lays r out for the class that loads it: the family's own or, if that does not support such KV heads, a
+// neighbour's. If none does, it uses the family's own tensors.
 func newNative(r Result) (Target, error) {
 	own, err := newOwn(r, true)
 	if err != nil {
@@ -42,7 +42,7 @@ func newNative(r Result) (Target, error) {
 	return n, nil
 }
 
-// newNeighbour lays r out for the architecture to, with the config.json that findNeighbour has for it.
+// newNeighbour lays r out for the architecture to, with the config.json from findNeighbour.
 func newNeighbour(r Result, to *configs.Arch, config []byte) (n *neighbour, err error) {
 	dtype := r.DType
 	if dtype == 0 {
@@ -66,7 +66,7 @@ func newNeighbour(r Result, to *configs.Arch, config []byte) (n *neighbour, err 
 // Layout describes the files.
 func (n *neighbour) Layout() *Layout { return &n.layout }
 
-// Write writes the weights and config.json. What it makes on the way is gone when it returns.
+// Write writes the weights and config.json. Temporary files are removed before it returns.
 func (n *neighbour) Write(ctx context.Context, dir string, r Reader, progress func(bytes int64)) (err error) {
 	temporary := filepath.Join(dir, "."+string(Own))
 	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
@@ -101,16 +101,17 @@ func (n *neighbour) recast(ctx context.Context, dir, own string, progress func(b
 	return os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666)
 }
 
-// strict is a Reader for a result that is computed with: nothing in it is a mere copy.
+// strict is a Reader for a result whose tensors are all used in a computation, none merely copied.
 type strict struct{ Reader }
 
-// Check refuses what is not finite.
+// Check returns an error if the tensor is not finite.
 func (s strict) Check(ctx context.Context, t *checkpoints.Tensor, _ bool) error {
 	return s.Reader.Check(ctx, t, true)
 }
 
-// findNeighbour returns the first of the family's neighbours that holds the architecture a, which is that of source's config.json
-// or one with fewer KV heads, and its config.json; nil, with the reasons, if none does.
+// findNeighbour returns the first of the family's neighbours that can hold the architecture a, and its config.json. a is
+// the architecture of source's config.json, possibly with fewer KV heads. If no neighbour can hold it, findNeighbour
+// returns nil and the reasons.
 func findNeighbour(a *configs.Arch, source []byte) (to *configs.Arch, config []byte, why []error) {
 	families, err := configs.Families()
 	if err != nil {
@@ -126,8 +127,8 @@ func findNeighbour(a *configs.Arch, source []byte) (to *configs.Arch, config []b
 	return nil, nil, why
 }
 
-// Loader returns the class of transformers that loads a natively, its family's or a neighbour's. It is empty if only this toolkit
-// does; the errors then say why no neighbour holds a. config is the source's config.json.
+// Loader returns the class of transformers that loads a natively, its family's or a neighbour's. It is empty if only this
+// toolkit does; the errors then say why no neighbour can hold a. config is the source's config.json.
 func Loader(a *configs.Arch, config []byte) (class string, why []error) {
 	if class := a.Family.Grouping(a.KVHeads).Loader(); class != "" {
 		return class, nil
@@ -139,7 +140,7 @@ func Loader(a *configs.Arch, config []byte) (class string, why []error) {
 	return to.Family.Grouping(to.KVHeads).Loader(), nil
 }
 
-// KeyDType returns the dtype of the keys' weights, which a KV cache usually has.
+// KeyDType returns the dtype of the key weights, which is usually that of the KV cache.
 func KeyDType(src *weights.Source) (checkpoints.DType, error) {
 	params, err := src.Arch.Params()
 	if err != nil {

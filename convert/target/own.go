@@ -7,7 +7,7 @@ import (
 	"gqa/internal/weights"
 )
 
-// newOwn lays r out in the family's own tensors. With native config.json is written for the class that loads them.
+// newOwn lays r out in the family's own tensors. If native is set, config.json is written for the class that loads them.
 func newOwn(r Result, native bool) (*tensors, error) {
 	t, err := newTensors(r, r.Arch)
 	if err != nil {
@@ -18,7 +18,7 @@ func newOwn(r Result, native bool) (*tensors, error) {
 	return t, nil
 }
 
-// loadsOwn says what loads a in the tensors of its family.
+// loadsOwn returns what loads a in the tensors of its family.
 func loadsOwn(src *weights.Source, a *configs.Arch, native bool) []string {
 	loader := a.Family.Grouping(a.KVHeads).Loader()
 	switch {
@@ -31,7 +31,7 @@ func loadsOwn(src *weights.Source, a *configs.Arch, native bool) []string {
 	return []string{"gqa"}
 }
 
-// setGroups writes the number of KV heads, and whatever else says that there are fewer than heads, into config.json's keys.
+// setGroups sets the number of KV heads, and every related setting, in the keys of config.json.
 func setGroups(c map[string]any, a *configs.Arch, native bool) {
 	g := a.Family.Grouping(a.KVHeads)
 	configs.SetKey(c, g.Key, a.KVHeads)
@@ -52,7 +52,7 @@ func setGroups(c map[string]any, a *configs.Arch, native bool) {
 	}
 }
 
-// KVHeadsBySite returns the KV heads that a has at each kind of attention.
+// KVHeadsBySite returns the number of KV heads of a at each kind of attention.
 func KVHeadsBySite(a *configs.Arch) map[configs.Site]int {
 	heads := map[configs.Site]int{}
 	for _, s := range a.Sites() {
@@ -61,7 +61,7 @@ func KVHeadsBySite(a *configs.Arch) map[configs.Site]int {
 	return heads
 }
 
-// newExpanded lays r out with a KV head for each head.
+// newExpanded lays r out with one KV head per head.
 func newExpanded(r Result) (*tensors, error) {
 	a, keys, err := r.Source.Arch.Ungrouped(r.Source.Config)
 	if err != nil {
@@ -83,7 +83,7 @@ func newExpanded(r Result) (*tensors, error) {
 	return t, nil
 }
 
-// sourceClass returns the class that the source's config.json names, or else its family.
+// sourceClass returns the class that the source's config.json names, or otherwise its family.
 func sourceClass(src *weights.Source) string {
 	var keys struct {
 		Architectures []string `json:"architectures"`

@@ -11,14 +11,14 @@ import (
 	"gqa/internal/weights"
 )
 
-// recast computes the tensors of a checkpoint as another family has them: the same function, in a class that can hold its KV
-// heads.
+// recast computes the tensors of a checkpoint in another family's form: the same function, in a class that supports its
+// KV heads.
 type recast struct {
 	src   *weights.Source
 	to    *configs.Arch
 	from  map[string]configs.Param   // the source's weights by name
-	parts map[string][]configs.Param // the result's, by the tensor that holds them
-	whole sync.Mutex                 // held while a tensor is in memory whole: one at a time
+	parts map[string][]configs.Param // the result's, by the tensor that contains them
+	whole sync.Mutex                 // locked while a tensor is entirely in memory, so only one is at a time
 }
 
 func newRecast(src *weights.Source, to *configs.Arch) (*recast, error) {
@@ -37,7 +37,7 @@ func newRecast(src *weights.Source, to *configs.Arch) (*recast, error) {
 	return r, err
 }
 
-// writeTensor writes one tensor of the result: row by row, or out of memory, one at a time.
+// writeTensor writes one tensor of the result, row by row or from memory.
 func (r *recast) writeTensor(ctx context.Context, s checkpoints.Spec, w io.Writer) error {
 	parts, err := r.byRows(ctx, s)
 	if err != nil {
@@ -55,7 +55,7 @@ func (r *recast) writeTensor(ctx context.Context, s checkpoints.Spec, w io.Write
 	return weights.WriteFloats(w, stored, s.DType)
 }
 
-// byRows returns the weights that make up a tensor of the result, one after the other; nil if rows are not enough to compute it by.
+// byRows returns the weights that make up a tensor of the result, in order, or nil if it cannot be computed by rows.
 func (r *recast) byRows(ctx context.Context, s checkpoints.Spec) (parts []rowPart, err error) {
 	row := 0
 	for _, to := range r.parts[s.Name] {
@@ -86,7 +86,7 @@ func (r *recast) rowPart(ctx context.Context, from, to configs.Param) (p rowPart
 	return p, err
 }
 
-// spans says which rows of the source's weight the result's is made of.
+// spans returns the rows of the source's weight that make up the result's.
 func (r *recast) spans(from, to configs.Param) []span {
 	order := r.order(to)
 	if from.Rows == nil && order == nil {
@@ -139,7 +139,7 @@ func (r *recast) weight(ctx context.Context, p configs.Param) ([]float32, error)
 	return values, err
 }
 
-// withoutEffect returns the weight of a norm, ones, or its bias, zeros, that leaves what the norm gives as it is.
+// withoutEffect returns the weight of a norm (ones) or its bias (zeros) that does not change the norm's output.
 func withoutEffect(p configs.Param) []float32 {
 	values := make([]float32, p.Size())
 	if !p.Bias {
@@ -148,7 +148,8 @@ func withoutEffect(p configs.Param) []float32 {
 	return values
 }
 
-// skipped returns how many elements of the source's weight lie before those that the result has: positions that no token has.
+// skipped returns the number of elements at the start of the source's weight that the result lacks: positions that no
+// token has.
 func (r *recast) skipped(p configs.Param) int {
 	if p.Role != configs.Positions {
 		return 0
@@ -156,7 +157,7 @@ func (r *recast) skipped(p configs.Param) int {
 	return r.src.Arch.SkippedPositions(r.to) * r.to.Dim
 }
 
-// normOffset returns what is added to a norm's weight, as read returns it, to make its gain.
+// normOffset returns the number that is added to a norm's weight, as returned by read, to get its gain.
 func (r *recast) normOffset(name string) float64 {
 	if _, ok := r.from[name]; !ok {
 		return 1
@@ -164,7 +165,7 @@ func (r *recast) normOffset(name string) float64 {
 	return r.src.Arch.NormOffset
 }
 
-// read returns a weight of the source; a bias that is not there is zero.
+// read returns a weight of the source; a missing bias is zero.
 func (r *recast) read(ctx context.Context, name string, size int) ([]float32, error) {
 	if p, ok := r.from[name]; ok {
 		return r.src.Read(ctx, p)

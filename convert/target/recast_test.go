@@ -10,7 +10,8 @@ import (
 	"gqa/internal/weights"
 )
 
-// TestRecastByRows: what goes by rows from one file to the other is what is computed in memory, and no large matrix is.
+// TestRecastByRows: rows copied from one file to the other equal what is computed in memory, and no large matrix is in
+// memory.
 func TestRecastByRows(t *testing.T) {
 	const gptj = `{"model_type": "gptj", "vocab_size": 6, "n_embd": 32, "n_layer": 2, "n_head": 8, "n_positions": 32, "rotary_dim": %d,
 		"n_inner": 40, "activation_function": "relu", "num_key_value_heads": 2}`

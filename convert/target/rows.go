@@ -11,14 +11,14 @@ import (
 	"gqa/configs"
 )
 
-// span is n consecutive elements of a result, from element to on. Each is the mean of elements of the source, one out of each of
-// the runs that begin at from.
+// span is n consecutive elements of a result, starting at element to. Each is the mean of elements of the source, one
+// from each of the runs that start at from.
 type span struct {
 	to, n int
 	from  []int
 }
 
-// join makes spans of rows of unit elements: row i is the mean of the rows sources[i] of the source.
+// join returns spans for rows of unit elements, where row i is the mean of the rows sources[i] of the source.
 func join(sources [][]int, unit int) []span {
 	var all []span
 	for to, from := range sources {
@@ -40,7 +40,7 @@ func follows(s span, rows []int, unit int) bool {
 	return slices.EqualFunc(s.from, rows, func(begin, row int) bool { return begin+s.n == row*unit })
 }
 
-// storedRow returns the row of the stored tensor that row r of a weight is.
+// storedRow returns the row of the stored tensor that holds row r of a weight.
 func storedRow(w configs.Param, r int) int {
 	if w.Rows == nil {
 		return r
@@ -48,20 +48,20 @@ func storedRow(w configs.Param, r int) int {
 	return w.Rows[r]
 }
 
-// pieceSize is the largest number of elements of the source, and of the result, that a tensorWriter holds in memory.
+// pieceSize is the maximum number of elements of the source, and of the result, that a tensorWriter holds in memory.
 const pieceSize = 1 << 18
 
-// tensorWriter writes one tensor of a result out of one of the source, a piece at a time.
+// tensorWriter writes one tensor of a result from one of the source, piece by piece.
 type tensorWriter struct {
-	ctx   context.Context // looked at between pieces
+	ctx   context.Context // checked between pieces
 	src   *checkpoints.Tensor
 	dtype checkpoints.DType // of the result
 	w     io.Writer
-	gain  []float32 // the factors of a row's elements, as many as a row has; nil: none
+	gain  []float32 // the factors of a row's elements, one per element; nil if there are none
 	*buffers
 }
 
-// buffers are the memory of one worker, whatever the size of the model.
+// buffers is the memory of one worker, which does not depend on the size of the model.
 type buffers struct {
 	values, member []float32
 	encoded        []byte
@@ -80,14 +80,14 @@ func (t *tensorWriter) flush() error {
 	return err
 }
 
-// rowPart is a part of a tensor by rows of the source: which tensor's, which they are, and the factors of their elements.
+// rowPart is a part of a tensor by rows of the source: the source tensor, its rows, and the factors of their elements.
 type rowPart struct {
 	from  *checkpoints.Tensor
 	spans []span
 	gain  []float32
 }
 
-// writeRows writes parts, one after the other, in dtype.
+// writeRows writes parts in order, in dtype.
 func writeRows(ctx context.Context, parts []rowPart, dtype checkpoints.DType, w io.Writer) error {
 	memory := bufferPool.Get().(*buffers)
 	defer bufferPool.Put(memory)
@@ -102,7 +102,7 @@ func writeRows(ctx context.Context, parts []rowPart, dtype checkpoints.DType, w 
 	return nil
 }
 
-// write writes a span. Elements that are the source's own are copied byte for byte.
+// write writes a span. Elements that equal the source's are copied byte for byte.
 func (t *tensorWriter) write(sp span) error {
 	if len(sp.from) == 1 && t.dtype == t.src.DType && t.gain == nil {
 		return t.copy(sp.from[0], sp.n)
@@ -115,10 +115,10 @@ func (t *tensorWriter) write(sp span) error {
 	return nil
 }
 
-// copyBytes is the number of bytes that are copied between two looks at the context.
+// copyBytes is the number of bytes that are copied between two checks of the context.
 const copyBytes = 64 << 20
 
-// copy copies n elements of the source, from element at on.
+// copy copies n elements of the source, starting at element at.
 func (t *tensorWriter) copy(at, n int) error {
 	size := int64(t.dtype.Size())
 	off, left := int64(at)*size, int64(n)*size
@@ -135,7 +135,7 @@ func (t *tensorWriter) copy(at, n int) error {
 	return nil
 }
 
-// piece writes n elements of a span, from element at on.
+// piece writes n elements of a span, starting at element at.
 func (t *tensorWriter) piece(from []int, at, n int) error {
 	if err := t.ctx.Err(); err != nil {
 		return err
@@ -151,7 +151,7 @@ func (t *tensorWriter) piece(from []int, at, n int) error {
 	return t.flush()
 }
 
-// mean sets t.values to the mean of n elements of each run, from element at on.
+// mean sets t.values to the mean of n elements of each run, starting at element at.
 func (t *tensorWriter) mean(from []int, at, n int) error {
 	t.values = resize(t.values, n)
 	if err := t.src.Float32Range(t.values, from[0]+at); err != nil {
@@ -168,8 +168,8 @@ func (t *tensorWriter) mean(from []int, at, n int) error {
 	return nil
 }
 
-// writeColumns is writeRows for a tensor src that is stored transposed, [in, out]: the spans are those of each stored row, of which
-// the result has width elements.
+// writeColumns is writeRows for a tensor src that is stored transposed, [in, out]: the spans apply to each stored row, of
+// which the result has width elements.
 func writeColumns(ctx context.Context, src *checkpoints.Tensor, spans []span, width int, dtype checkpoints.DType, w io.Writer) error {
 	memory := bufferPool.Get().(*buffers)
 	defer bufferPool.Put(memory)
@@ -186,7 +186,7 @@ func writeColumns(ctx context.Context, src *checkpoints.Tensor, spans []span, wi
 	return nil
 }
 
-// columns writes n stored rows, from row first on.
+// columns writes n stored rows, starting at row first.
 func (t *tensorWriter) columns(spans []span, first, n, width int) error {
 	wide := t.src.Shape[1]
 	t.member, t.values = resize(t.member, n*wide), resize(t.values, n*width)
@@ -213,7 +213,7 @@ func gather(dst, src []float32, spans []span) {
 
 func resize(s []float32, n int) []float32 { return slices.Grow(s[:0], n)[:n] }
 
-// reporting adds a context, which is looked at before each tensor, and progress, which is told of each afterwards, to write.
+// reporting wraps write: it checks a context before each tensor and calls progress after it.
 func reporting(
 	ctx context.Context, progress func(bytes int64), write func(context.Context, checkpoints.Spec, io.Writer) error,
 ) func(checkpoints.Spec, io.Writer) error {
@@ -232,10 +232,11 @@ func reporting(
 	}
 }
 
-// workers returns how many tensors are computed and written at a time: each takes a few megabytes, and a disk feeds few.
+// workers returns the number of tensors that are computed and written concurrently: each takes a few megabytes, and a few
+// saturate a disk.
 func workers() int { return min(runtime.GOMAXPROCS(0), 8) }
 
-// reorder returns values with row i taken from row rows[i].
+// reorder returns values with row rows[i] in the place of row i.
 func reorder(values []float32, rows []int) []float32 {
 	size := len(values) / len(rows)
 	result := make([]float32, 0, len(values))
@@ -245,7 +246,8 @@ func reorder(values []float32, rows []int) []float32 {
 	return result
 }
 
-// repeat returns count heads, each of the groups in values count/groups times. It returns values themselves if there are as many.
+// repeat returns count heads, repeating each of the groups in values count/groups times. It returns values itself if the
+// numbers are equal.
 func repeat(values []float32, groups, count int) []float32 {
 	if groups == count {
 		return values

@@ -48,7 +48,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestUnchanged: where no KV head changes nothing is computed, and whatever loads the source loads the result.
+// TestUnchanged: if no KV head changes, nothing is computed, and whatever loads the source loads the result.
 func TestUnchanged(t *testing.T) {
 	for _, c := range golden.Cases(t) {
 		src := golden.Open(t, c.Dir)

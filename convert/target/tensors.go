@@ -14,16 +14,16 @@ import (
 	"gqa/internal/weights"
 )
 
-// tensors writes a result as a family stores it: safetensors files and config.json.
+// tensors writes a result in a family's storage format: safetensors files and config.json.
 type tensors struct {
 	Result
 	layout   Layout
-	params   []configs.Param        // where layout.Arch has each of Weights
+	params   []configs.Param        // the place of each of Weights in layout.Arch
 	computed map[string][]int       // the tensors that are not copied, and the weights in them
-	config   func(c map[string]any) // the change of config.json's keys
+	config   func(c map[string]any) // changes the keys of config.json
 }
 
-// newTensors lays r out for a, which is r.Arch or one with its KV heads repeated.
+// newTensors lays r out for a, which is r.Arch or r.Arch with repeated KV heads.
 func newTensors(r Result, a *configs.Arch) (*tensors, error) {
 	t := &tensors{Result: r, layout: Layout{Arch: a, SideFiles: true}}
 	var err error
@@ -38,7 +38,7 @@ func newTensors(r Result, a *configs.Arch) (*tensors, error) {
 	return t, nil
 }
 
-// params returns where a, r.Arch or one with its KV heads repeated, has each of the weights.
+// params returns the place of each of the weights in a, which is r.Arch or r.Arch with repeated KV heads.
 func (r Result) params(a *configs.Arch) ([]configs.Param, error) {
 	if a != r.Arch {
 		return a.Params()
@@ -50,8 +50,8 @@ func (r Result) params(a *configs.Arch) ([]configs.Param, error) {
 	return params, nil
 }
 
-// findComputed finds the tensors that hold a weight whose values or place change. With KV heads and layout as they were there
-// are none.
+// findComputed finds the tensors that contain a weight whose values or place change. If KV heads and layout are
+// unchanged, there are none.
 func (t *tensors) findComputed() {
 	touched := map[string]bool{}
 	for i, to := range t.params {
@@ -71,8 +71,8 @@ func (t *tensors) findComputed() {
 	}
 }
 
-// addSpecs lists the tensors: those of the source in their order, but for those of heads that are no more, and then those that
-// the source has none of.
+// addSpecs lists the tensors: those of the source in their order, without those of removed heads, and then those that the
+// source lacks.
 func (t *tensors) addSpecs() error {
 	shapes, names, err := shapesOf(t.layout.Arch)
 	if err != nil {
@@ -92,7 +92,7 @@ func (t *tensors) addSpecs() error {
 	return nil
 }
 
-// addSourceSpecs lists the tensors that the source has too. shapes are those of the result.
+// addSourceSpecs lists the tensors that the source has too. shapes are the result's shapes.
 func (t *tensors) addSourceSpecs(shapes map[string][]int) error {
 	known, _, err := shapesOf(t.Source.Arch)
 	if err != nil {
@@ -109,7 +109,7 @@ func (t *tensors) addSourceSpecs(shapes map[string][]int) error {
 	return nil
 }
 
-// shapesOf returns the shapes of the tensors that a stores, and their names in order.
+// shapesOf returns the shapes of the tensors of a, and their names in order.
 func shapesOf(a *configs.Arch) (shapes map[string][]int, names []string, err error) {
 	all, err := a.Tensors()
 	shapes = make(map[string][]int, len(all))
@@ -119,7 +119,7 @@ func shapesOf(a *configs.Arch) (shapes map[string][]int, names []string, err err
 	return shapes, names, err
 }
 
-// addSpec adds a tensor, which has the dtype of one of the source's. One without a shape is carried along as it is.
+// addSpec adds a tensor with the dtype of one of the source's. A tensor without a shape is copied unchanged.
 func (t *tensors) addSpec(name, source string, shape []int) error {
 	x, _ := t.Source.Tensor(source)
 	spec := checkpoints.Spec{Name: name, DType: x.DType, Shape: shape}
@@ -160,10 +160,10 @@ func (r Result) writeOptions() checkpoints.WriteOptions {
 	return o
 }
 
-// writeTensor writes one tensor: copied where it is a part of the source as it is, else through floats. whole is held while a
-// tensor is in memory whole: one at a time.
+// writeTensor writes one tensor: copied if the source contains it unchanged, otherwise through floats. whole is locked
+// while a tensor is entirely in memory, so only one is at a time.
 func (t *tensors) writeTensor(ctx context.Context, r Reader, whole *sync.Mutex, s checkpoints.Spec, w io.Writer) error {
-	source, stored := t.Source.Tensor(s.Name) // else it is made of others, which are checked as they are read
+	source, stored := t.Source.Tensor(s.Name) // if not, it is made of others, which are checked as they are read
 	indices, computed := t.computed[s.Name]
 	if stored {
 		if err := r.Check(ctx, source, computed); err != nil {
@@ -187,13 +187,13 @@ func (t *tensors) writeTensor(ctx context.Context, r Reader, whole *sync.Mutex, 
 	return writeRows(ctx, []rowPart{{from: source, spans: t.spans(indices, source.Elements()/source.Shape[0])}}, s.DType, w)
 }
 
-// needsMemory reports whether rows of the source are not enough to compute a tensor by.
+// needsMemory reports whether a tensor cannot be computed from rows of the source.
 func (t *tensors) needsMemory(indices []int) bool {
 	return t.params[indices[0]].Parts != nil || slices.ContainsFunc(indices, func(i int) bool { return t.Weights[i].Kind == Computed })
 }
 
-// spans says which rows of the source a tensor is made of. unit is how many elements of a row lie together: all of them or, in a
-// transposed tensor, one.
+// spans returns the rows of the source that make up a tensor. unit is the number of elements of a row that are adjacent:
+// all of them or, in a transposed tensor, one.
 func (t *tensors) spans(indices []int, unit int) []span {
 	n := 0
 	for _, i := range indices {
@@ -208,7 +208,7 @@ func (t *tensors) spans(indices []int, unit int) []span {
 	return join(sources, unit)
 }
 
-// sharedRow returns the row of weight i that row r is once KV heads are repeated.
+// sharedRow returns the row of weight i that becomes row r once KV heads are repeated.
 func (t *tensors) sharedRow(i, r int) int {
 	w, to := t.Weights[i], t.params[i]
 	if w.KVHeads == to.KVHeads {
@@ -218,7 +218,7 @@ func (t *tensors) sharedRow(i, r int) int {
 	return r/headRows*w.KVHeads/to.KVHeads*headRows + r%headRows
 }
 
-// values computes a tensor as it is stored.
+// values computes a tensor in its stored form.
 func (t *tensors) values(ctx context.Context, r Reader, name string) ([]float32, error) {
 	indices, size := t.computed[name], 0
 	if t.params[indices[0]].Parts != nil {
@@ -250,7 +250,7 @@ func (t *tensors) part(ctx context.Context, r Reader, name string) ([]float32, e
 	return values[slices.Index(to.Parts, name)*n:][:n], nil
 }
 
-// read returns weight i with its KV heads repeated, if they are.
+// read returns weight i, with repeated KV heads if the target repeats them.
 func (t *tensors) read(ctx context.Context, r Reader, i int) ([]float32, error) {
 	values, err := r.Read(ctx, i)
 	if err != nil {
@@ -259,8 +259,8 @@ func (t *tensors) read(ctx context.Context, r Reader, i int) ([]float32, error) 
 	return repeat(values, t.Weights[i].KVHeads, t.params[i].KVHeads), nil
 }
 
-// writeConfig writes the result's config.json: the source's, with what says how many KV heads there are, and the dtype if it
-// changes.
+// writeConfig writes the result's config.json: the source's, with the settings for the number of KV heads, and the dtype
+// if it changes.
 func (t *tensors) writeConfig(dir string) error {
 	config, err := weights.RewriteConfig(t.Source.Config, func(c map[string]any) {
 		t.config(c)

@@ -7,30 +7,28 @@ import (
 	"gqa/internal/units"
 )
 
-// Limits are how much worse a point may be than the baseline's before the gate
-// closes.
+// Limits determine how much worse than the baseline a point may be before the gate fails.
 type Limits struct {
-	// MaxLossIncrease is in nats per token. Between reports on different corpora
-	// three joint standard errors of the two losses are allowed, where that is more.
+	// MaxLossIncrease is in nats per token. Between reports on different corpora, three joint standard errors of the two
+	// losses are allowed if that is more.
 	MaxLossIncrease float64
-	// MaxLatencyIncrease is a share of the baseline's decode time; 0 does not
-	// look at latency.
+	// MaxLatencyIncrease is a share of the baseline's decode time; 0 disables the check of latency.
 	MaxLatencyIncrease float64
 }
 
-// DefaultLimits let noise pass and the difference between two machines of a
-// kind, and catch a change that costs quality, memory or half the speed.
+// DefaultLimits allow for noise and for the difference between two machines of the same type, and detect a change that
+// costs quality, memory or half the speed.
 var DefaultLimits = Limits{MaxLossIncrease: 0.02, MaxLatencyIncrease: 0.5}
 
-// GateError says why a report did not pass the gate.
+// GateError reports why a report did not pass the gate.
 type GateError struct {
-	// Failures are one line each: point, figure, got, want.
+	// Failures has one line for each failure: point, figure, got, want.
 	Failures []string
-	// Points is how many points the baseline has.
+	// Points is the number of points in the baseline.
 	Points int
 }
 
-// Error counts the failures; each one stands in Failures.
+// Error returns the number of failures, which are listed in Failures.
 func (e *GateError) Error() string {
 	noun := "figures"
 	if len(e.Failures) == 1 {
@@ -39,12 +37,11 @@ func (e *GateError) Error() string {
 	return fmt.Sprintf("%d %s of the baseline's %d points not reached", len(e.Failures), noun, e.Points)
 }
 
-// Gate compares a report with an earlier one, point by point. Every point of
-// the baseline must be there: the same groups and recipe, with the same alpha
-// or, failing that, up-trained at all as that one was. Its loss may not rise by
-// more than the limit (see Limits), its KV bytes per token not at all, and its decode time
-// not by more than the limit. Points that only the report has are not looked at.
-// The error is a *GateError, or says what is wrong with a report or a limit.
+// Gate compares a report with an earlier one, point by point. The report must have every point of the baseline: the same
+// groups and recipe, with the same alpha or, if there is none, one that was also up-trained (or also not). Its loss must
+// not rise by more than the limit (see Limits), its KV bytes per token must not rise at all, and its decode time must not
+// rise by more than the limit. Points that only the report has are ignored. The error is a *GateError, or describes what
+// is wrong with a report or a limit.
 func Gate(report, baseline Report, limits Limits) error {
 	if !(limits.MaxLossIncrease >= 0 && limits.MaxLatencyIncrease >= 0) { // NaN too
 		return fmt.Errorf("a limit of the gate is below 0: loss %v, latency %v", limits.MaxLossIncrease, limits.MaxLatencyIncrease)
@@ -65,7 +62,7 @@ func Gate(report, baseline Report, limits Limits) error {
 	return nil
 }
 
-// compare finds the report's point for one of the baseline and says where it is worse.
+// compare finds the report's point for a point of the baseline and reports where it is worse.
 func (r Report) compare(want Point, limits Limits, sameCorpus bool) (failures []string) {
 	got, ok := r.match(want)
 	if !ok {
@@ -91,10 +88,9 @@ func (r Report) compare(want Point, limits Limits, sameCorpus bool) (failures []
 	return failures
 }
 
-// lossRise is how much more a point's loss may be than the baseline's. On the
-// same corpus both models are scored on the same windows: what the standard
-// errors are of, the spread between windows, is common to the two losses and
-// no noise of their difference.
+// lossRise returns how much a point's loss may exceed the baseline's. On the same corpus both models are scored on the
+// same windows, so the spread between windows, which the standard errors measure, is common to both losses and adds no
+// noise to their difference.
 func (l Limits) lossRise(got, want Point, sameCorpus bool) float64 {
 	if sameCorpus {
 		return l.MaxLossIncrease
@@ -102,8 +98,8 @@ func (l Limits) lossRise(got, want Point, sameCorpus bool) float64 {
 	return max(l.MaxLossIncrease, 3*math.Hypot(got.LossStderr, want.LossStderr))
 }
 
-// match finds the point that want is to be compared with: the most alike of
-// those with its groups and recipe that are up-trained, or not, as it is.
+// match finds the point to compare want with: the most similar of those with its groups and recipe that are up-trained,
+// or not, like want.
 func (r Report) match(want Point) (best Point, ok bool) {
 	likeness := 0
 	for _, p := range r.Points {

@@ -14,7 +14,7 @@ func TestGate(t *testing.T) {
 		name   string
 		change func(p *Point)
 		limits Limits
-		want   []string // failures; none: the gate opens
+		want   []string // failures; none if the gate passes
 	}{
 		{"the same", func(*Point) {}, DefaultLimits, nil},
 		{"better", func(p *Point) { p.Loss, p.DecodeMsPerToken, p.KVBytesPerToken = 1, 1, 1 }, DefaultLimits, nil},
@@ -86,7 +86,7 @@ func TestGate(t *testing.T) {
 	}
 }
 
-// Other windows are other losses: only there does the standard error widen the limit.
+// Different windows have different losses; only then does the standard error widen the limit.
 func TestGateBetweenCorpora(t *testing.T) {
 	base := Report{Corpus: "a", Points: []Point{point(2, "align", 0.01, 2.5, 2)}}
 	for _, test := range []struct {
@@ -133,7 +133,8 @@ func TestGatePrefersTheMostAlikePoint(t *testing.T) {
 	}
 }
 
-// A baseline of before there were recipes is compared with points of its methods alone, one with recipes with theirs.
+// A baseline from before recipes existed is compared with points whose recipe is their method; one with recipes is
+// compared with points of these recipes.
 func TestGateOfRecipes(t *testing.T) {
 	mean, advised := point(2, "mean", 0.01, 3, 2), withRecipe(point(2, "calibrated", 0.01, 2, 2), "calibrated+similar+kl")
 	plain := point(2, "calibrated", 0.01, 2.5, 2)

@@ -17,12 +17,12 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// The figure's size, and how finely its PNG form is drawn.
+// The figure's size, and the resolution of its PNG form.
 const (
 	figureWidth  = 12 * vg.Inch
 	figureHeight = 5 * vg.Inch
 
-	headingHeight = 40 // above the figure's height, where there is a heading
+	headingHeight = 40 // above the figure, if there is a heading
 	pngDPI        = 144
 )
 
@@ -40,8 +40,7 @@ var panels = []panel{
 
 func log2KV(p Point) float64 { return math.Log2(float64(p.KVBytesPerToken)) }
 
-// draw draws the figure: a heading if wanted, the panels side by side and a
-// legend beside them.
+// draw draws the figure: a heading if wanted, the panels side by side and a legend beside them.
 func (r Report) draw(c draw.Canvas, heading bool) error {
 	c = draw.Crop(c, 10, -10, 8, -10)
 	if heading {
@@ -50,7 +49,7 @@ func (r Report) draw(c draw.Canvas, heading bool) error {
 	}
 	series := r.series()
 	legend := newLegend(series)
-	width := 1.15*legend.Rectangle(c).Size().X + 8 // viewers without our font may take a wider one
+	width := 1.15*legend.Rectangle(c).Size().X + 8 // viewers without our font may use a wider one
 	legend.Draw(draw.Crop(c, c.Size().X-width, 0, 0, -8))
 
 	plots := [][]*plot.Plot{make([]*plot.Plot, len(panels))}
@@ -91,7 +90,7 @@ func (r Report) panel(p panel, series []series) (*plot.Plot, error) {
 	return out, nil
 }
 
-// axes are the coordinates of a panel.
+// axes returns the coordinates of a panel.
 type axes struct {
 	x    func(Point) float64
 	loss lossScale
@@ -99,8 +98,7 @@ type axes struct {
 
 func (a axes) at(p Point) plotter.XY { return plotter.XY{X: a.x(p), Y: a.loss.warp(p.Loss)} }
 
-// bounds are the ranges of both coordinates, with room around the points for
-// marks and names.
+// bounds returns the ranges of both coordinates, with room around the points for marks and names.
 func (r Report) bounds(a axes) (xmin, xmax, ymin, ymax float64) {
 	xmin, ymin = math.Inf(1), math.Inf(1)
 	xmax, ymax = math.Inf(-1), math.Inf(-1)
@@ -146,7 +144,7 @@ func (r Report) svg(w io.Writer) error {
 	return err
 }
 
-// inlineSVG is the figure for a page that has its own heading and colours.
+// inlineSVG returns the figure for a page that has its own heading and colours.
 func (r Report) inlineSVG() (string, error) {
 	c := vgsvg.New(figureWidth, figureHeight)
 	if err := r.draw(draw.New(c), false); err != nil {
@@ -156,8 +154,7 @@ func (r Report) inlineSVG() (string, error) {
 	return strings.ReplaceAll(figure, inkHex, "currentColor"), err
 }
 
-// element is what was drawn as an <svg> element, with a title for those who
-// cannot see it and with fonts that every machine has.
+// element returns the drawing as an <svg> element, with a title for screen readers and with fonts that every machine has.
 func (r Report) element(c *vgsvg.Canvas) (string, error) {
 	var out bytes.Buffer
 	if _, err := c.WriteTo(&out); err != nil {
@@ -170,7 +167,7 @@ func (r Report) element(c *vgsvg.Canvas) (string, error) {
 		attributes, html.EscapeString(r.alt()), body), nil
 }
 
-// alt says in words what the figure shows.
+// alt describes the figure in words.
 func (r Report) alt() string {
 	base := r.baseline()
 	return fmt.Sprintf("Loss of %d points of %s against decode time per token and against KV-cache bytes per token; the baseline %s is at %.4f nats. %s",

@@ -13,9 +13,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// labels writes the name of each point where it covers the least of the marks,
-// the lines and the names written before it, and then that of each curve where
-// there is room for it.
+// labels writes the name of each point where it covers as little as possible of the marks, the lines and the names
+// written before it, and then the name of each curve that has room for it.
 type labels struct {
 	style  text.Style
 	lines  []plotter.XYs
@@ -23,15 +22,15 @@ type labels struct {
 	names  []label
 }
 
-// label is a name with the places that it may stand at.
+// label is a name with its possible places.
 type label struct {
 	text  string
 	color color.Color
 	at    plotter.XYs
-	must  bool // be written, whatever it covers
+	must  bool // it is written even if it covers something
 }
 
-// fewCurves is how many curves have room for their names.
+// fewCurves is the maximum number of curves with room for their names.
 const fewCurves = 6
 
 func (l *labels) add(all []series, a axes) {
@@ -46,14 +45,14 @@ func (l *labels) add(all []series, a axes) {
 			l.names = append(l.names, label{name, ink, xys[i : i+1], true})
 		}
 	}
-	for _, s := range slices.Backward(all) { // those that were up-trained first
+	for _, s := range slices.Backward(all) { // up-trained ones first
 		if !s.baseline && len(all)-1 <= fewCurves {
 			l.names = append(l.names, label{s.label, s.color, along(s.xys(a)), false})
 		}
 	}
 }
 
-// along are the points of a line, and some between.
+// along returns the points of a line, and some in between.
 func along(line plotter.XYs) (all plotter.XYs) {
 	const parts = 4
 	for i, p := range line {
@@ -66,8 +65,8 @@ func along(line plotter.XYs) (all plotter.XYs) {
 	return all
 }
 
-// places are where a name may stand around its point, best first: the
-// direction of its nearest corner or side.
+// places returns the possible positions of a name around its point, best first: the direction of its nearest corner or
+// side.
 var places = []struct{ x, y float64 }{{1, 1}, {-1, 1}, {1, -1}, {-1, -1}, {1, 0}, {-1, 0}, {0, 1}, {0, -1}}
 
 // Plot writes the names.
@@ -99,10 +98,10 @@ func (l *labels) Plot(c draw.Canvas, p *plot.Plot) {
 	}
 }
 
-// littleCovered is the area of what a name may cover and still be read as standing free, in square points.
+// littleCovered is the area, in square points, that a name may cover and still be legible.
 const littleCovered = 8
 
-// place is the free-est box for a name beside one of the anchors, and the area that it covers all the same.
+// place returns the box for a name that covers the least beside one of the anchors, and the area that it covers.
 func place(c draw.Canvas, style text.Style, anchors []vg.Point, name string, taken []vg.Rectangle) (best vg.Rectangle, least float64) {
 	const gap = 5
 	extents := style.FontExtents()
@@ -112,7 +111,7 @@ func place(c draw.Canvas, style text.Style, anchors []vg.Point, name string, tak
 		for _, place := range places {
 			center := vg.Point{X: at.X + vg.Length(place.x)*(half.X+gap), Y: at.Y + vg.Length(place.y)*(half.Y+gap-1)}
 			box := vg.Rectangle{Min: center.Sub(half), Max: center.Add(half)}
-			covered := 4*half.X*half.Y - overlap(box, c.Rectangle) // what lies outside the plot
+			covered := 4*half.X*half.Y - overlap(box, c.Rectangle) // the area outside the plot
 			for _, other := range taken {
 				covered += overlap(box, other)
 			}
@@ -124,13 +123,13 @@ func place(c draw.Canvas, style text.Style, anchors []vg.Point, name string, tak
 	return best, least
 }
 
-// around is the square of a half width around a point.
+// around returns the square of a half width around a point.
 func around(p vg.Point, half vg.Length) vg.Rectangle {
 	d := vg.Point{X: half, Y: half}
 	return vg.Rectangle{Min: p.Sub(d), Max: p.Add(d)}
 }
 
-// under is the line between two points as small squares.
+// under returns the line between two points as small squares.
 func under(a, b vg.Point) (squares []vg.Rectangle) {
 	const step = 3
 	d := b.Sub(a)
@@ -141,7 +140,7 @@ func under(a, b vg.Point) (squares []vg.Rectangle) {
 	return squares
 }
 
-// overlap is the area that two rectangles share.
+// overlap returns the area that two rectangles share.
 func overlap(a, b vg.Rectangle) vg.Length {
 	w := min(a.Max.X, b.Max.X) - max(a.Min.X, b.Min.X)
 	h := min(a.Max.Y, b.Max.Y) - max(a.Min.Y, b.Min.Y)

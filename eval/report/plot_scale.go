@@ -11,12 +11,11 @@ import (
 	"gonum.org/v1/plot"
 )
 
-// lossScale is an axis of losses around a baseline: linear within about a unit
-// of it, logarithmic beyond. One point that was never up-trained then does not
-// flatten the differences between those that were.
+// lossScale is an axis of losses around a baseline: linear within about one unit, logarithmic beyond. A single point that
+// was never up-trained then does not flatten the differences between those that were.
 type lossScale struct{ base, unit float64 }
 
-// lossScale takes the median distance from the baseline as its unit.
+// lossScale returns a scale whose unit is the median distance from the baseline.
 func (r Report) lossScale() lossScale {
 	base := r.baseline()
 	var distances []float64
@@ -32,12 +31,12 @@ func (r Report) lossScale() lossScale {
 	return lossScale{base.Loss, distances[len(distances)/2]}
 }
 
-// warp is where a loss lies on the axis: the baseline at 0.
+// warp returns the position of a loss on the axis, where the baseline is at 0.
 func (s lossScale) warp(loss float64) float64 { return math.Asinh((loss - s.base) / s.unit) }
 
-// Ticks marks the baseline by its loss, and round distances from it; beside each the perplexity there.
+// Ticks marks the baseline by its loss, and round distances from it, each with the perplexity at that place.
 func (s lossScale) Ticks(lo, hi float64) []plot.Tick {
-	const apart = 0.06 // of the axis, at least, between two labels
+	const apart = 0.06 // minimum distance between two labels, as a share of the axis
 	ticks := []plot.Tick{{Value: 0, Label: strconv.FormatFloat(s.base, 'f', 3, 64) + perplexityText(s.base)}}
 	for _, sign := range []float64{1, -1} {
 		last := 0.0
@@ -53,7 +52,7 @@ func (s lossScale) Ticks(lo, hi float64) []plot.Tick {
 	return ticks
 }
 
-// perplexityText is the perplexity of a loss, as a remark.
+// perplexityText formats the perplexity of a loss as a remark.
 func perplexityText(loss float64) string {
 	return " (ppl " + units.Significant(min(math.Exp(loss), math.MaxFloat64)) + ")"
 }
@@ -63,7 +62,7 @@ var roundDistances = []float64{
 	1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100,
 }
 
-// roundTicks marks four to ten round numbers of a linear axis.
+// roundTicks marks four to ten round numbers on a linear axis.
 type roundTicks struct{}
 
 // Ticks returns the multiples in [lo, hi] of 1, 2 or 5 times a power of ten.
@@ -76,13 +75,13 @@ func (roundTicks) Ticks(lo, hi float64) (ticks []plot.Tick) {
 		step /= 2
 	}
 	for i := math.Ceil(lo / step); i*step <= hi; i++ {
-		value := i*step + 0 // +0: what rounds up to zero is -0
+		value := i*step + 0 // +0: a value that rounds up to zero is -0
 		ticks = append(ticks, plot.Tick{Value: value, Label: units.Significant(value)})
 	}
 	return ticks
 }
 
-// kvTicks marks the cache sizes that the points have, of an axis of log2 bytes.
+// kvTicks marks the cache sizes of the points on an axis of log2 bytes.
 func (r Report) kvTicks() plot.Ticker {
 	var sizes []int64
 	for _, p := range r.Points {
@@ -90,7 +89,7 @@ func (r Report) kvTicks() plot.Ticker {
 	}
 	slices.Sort(sizes)
 	return plot.TickerFunc(func(lo, hi float64) (ticks []plot.Tick) {
-		const apart = 0.1 // of the axis, at least, between two labels
+		const apart = 0.1 // minimum distance between two labels, as a share of the axis
 		for _, size := range slices.Compact(sizes) {
 			value := math.Log2(float64(size))
 			if n := len(ticks); n == 0 || value-ticks[n-1].Value >= apart*(hi-lo) {

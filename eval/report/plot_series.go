@@ -24,8 +24,8 @@ type series struct {
 	dashes   []vg.Length
 }
 
-// hues are the recipes' colours and shapes: Okabe and Ito's set, which stays
-// apart for colour-blind eyes, without its yellow, which white paper swallows.
+// hues are the recipes' colours and shapes: the palette of Okabe and Ito, which colour-blind readers can distinguish,
+// without its yellow, which is hard to see on white.
 var hues = []struct {
 	color color.Color
 	shape shape
@@ -41,15 +41,14 @@ var hues = []struct {
 // known are the methods whose first recipe has the same colour in every report.
 var known = []string{"mean", "calibrated", "align", "first", "random"}
 
-// dashes tell the alphas above 0 of one recipe apart, the smallest solid.
+// dashes distinguish the alphas above 0 of one recipe; the smallest is solid.
 var dashes = [][]vg.Length{nil, {6, 2}, {6, 2, 1, 2}, {2, 2}}
 
-// untrained are those of a conversion that was not up-trained.
+// untrained are the dots of a conversion that was not up-trained.
 var untrained = []vg.Length{1.5, 2.5}
 
-// series are the report's curves: the baseline, then each recipe with its
-// alphas in rising order. A recipe keeps its colour and shape through its
-// alphas; hollow marks and dots are points that were not up-trained.
+// series returns the report's curves: the baseline, then each recipe with its alphas in increasing order. A recipe has
+// the same colour and shape for all alphas; hollow marks and dots are points that were not up-trained.
 func (r Report) series() []series {
 	base := r.baseline()
 	all := []series{{name: base.recipe() + " (baseline)", points: []Point{base}, baseline: true, color: ink, mark: mark{star, true}}}
@@ -60,7 +59,7 @@ func (r Report) series() []series {
 	return all
 }
 
-// curves are a recipe's, one for each alpha.
+// curves returns the curves of a recipe, one for each alpha.
 func (r Report) curves(recipe string, hue int) (all []series) {
 	alphas := r.alphas(recipe)
 	trained := 0
@@ -85,7 +84,7 @@ func (r Report) curves(recipe string, hue int) (all []series) {
 	return all
 }
 
-// recipes are a point of each, without the baseline: those of known methods first, the others by name.
+// recipes returns one point of each recipe, without the baseline: known methods first, the others by name.
 func (r Report) recipes() []Point {
 	base := r.baseline()
 	var recipes []Point
@@ -105,7 +104,8 @@ func (r Report) recipes() []Point {
 	return recipes
 }
 
-// hueOf gives each recipe a hue: its method's if that is known and none before has it, else the next that is free.
+// hueOf assigns a hue to each recipe: its method's if that is known and not taken by an earlier recipe, otherwise the
+// next free one.
 func hueOf(recipes []Point) []int {
 	of, taken := make([]int, len(recipes)), map[int]bool{-1: true} // an unknown method has none
 	var others []int
@@ -127,7 +127,7 @@ func hueOf(recipes []Point) []int {
 	return of
 }
 
-// alphas are those of a recipe's points, rising, without the baseline's.
+// alphas returns the alphas of a recipe's points in increasing order, without the baseline's.
 func (r Report) alphas(recipe string) []float64 {
 	var alphas []float64
 	for _, p := range r.Points {
@@ -139,7 +139,7 @@ func (r Report) alphas(recipe string) []float64 {
 	return slices.Compact(alphas)
 }
 
-// curve are the points of a recipe and an alpha by groups, without the baseline.
+// curve returns the points of a recipe and an alpha ordered by groups, without the baseline.
 func (r Report) curve(recipe string, alpha float64) []Point {
 	base := r.baseline()
 	var points []Point
@@ -152,7 +152,7 @@ func (r Report) curve(recipe string, alpha float64) []Point {
 	return points
 }
 
-// xys are the points of the curve in a panel.
+// xys returns the points of the curve in a panel's coordinates.
 func (s series) xys(a axes) plotter.XYs {
 	var xys plotter.XYs
 	for _, p := range s.points {
@@ -161,7 +161,7 @@ func (s series) xys(a axes) plotter.XYs {
 	return xys
 }
 
-// plotters are the curve's line, error bars and marks.
+// plotters returns the curve's line, error bars and marks.
 func (s series) plotters(a axes) ([]plot.Plotter, error) {
 	bars := errorBars{XYs: s.xys(a)}
 	for i, p := range s.points {

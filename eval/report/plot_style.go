@@ -13,13 +13,13 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// ink is the colour of text and axes. Its hexadecimal form in an SVG is
-// replaced where the figure takes the colours of a page.
+// ink is the colour of text and axes. Its hexadecimal form in an SVG is replaced if the figure adopts the colours of a
+// page.
 var ink = color.NRGBA{0x1f, 0x23, 0x28, 0xff}
 
 const inkHex = "#1F2328"
 
-// baselineRule is how the line at the baseline's loss is drawn.
+// baselineRule is the style of the line at the baseline's loss.
 var baselineRule = draw.LineStyle{Color: ink, Width: 0.75, Dashes: []vg.Length{5, 3}}
 
 func textStyle(size vg.Length) text.Style {
@@ -29,7 +29,7 @@ func textStyle(size vg.Length) text.Style {
 	}
 }
 
-// newPlot is an empty plot in the figure's style, with nothing behind it.
+// newPlot returns an empty plot in the figure's style, without a background.
 func newPlot() *plot.Plot {
 	p := plot.New()
 	p.BackgroundColor = nil
@@ -44,7 +44,7 @@ func newPlot() *plot.Plot {
 	return p
 }
 
-// setStyle keeps the alignment that an axis chose for its text.
+// setStyle preserves the alignment that an axis chose for its text.
 func setStyle(style *text.Style, size vg.Length) {
 	ours := textStyle(size)
 	style.Color, style.Font = ours.Color, ours.Font
@@ -67,7 +67,7 @@ func newLegend(all []series) plot.Legend {
 	return legend
 }
 
-// drawHeading writes what was measured, and where, over the figure.
+// drawHeading writes above the figure what was measured, and on which machine.
 func drawHeading(c draw.Canvas, r Report) {
 	title, small := textStyle(13), textStyle(9)
 	title.YAlign, small.YAlign = draw.YTop, draw.YTop
@@ -75,7 +75,7 @@ func drawHeading(c draw.Canvas, r Report) {
 	c.FillText(small, vg.Point{X: c.Min.X, Y: c.Max.Y - 19}, fit(small, c.Size().X, "corpus: "+r.Corpus+" · machine: "+r.Machine))
 }
 
-// fit puts a text on one line and cuts it to a width.
+// fit puts a text on one line and truncates it to a width.
 func fit(style text.Style, width vg.Length, line string) string {
 	line = strings.Join(strings.Fields(line), " ")
 	if style.Width(line) <= width {
@@ -107,7 +107,7 @@ var (
 	star     = pointed(5, 0.45)
 )
 
-// regular is the polygon of n corners, the first at an angle, on a circle of radius size.
+// regular returns the polygon of n corners, the first at an angle, on a circle of radius size.
 func regular(n int, angle, size float64) (s shape) {
 	for i := range n {
 		sin, cos := math.Sincos(angle + 2*math.Pi*float64(i)/float64(n))
@@ -116,7 +116,7 @@ func regular(n int, angle, size float64) (s shape) {
 	return s
 }
 
-// pointed is a star of n points, cut in to a share of its radius.
+// pointed returns a star of n points whose inner corners are at a share of its radius.
 func pointed(n int, cut float64) shape {
 	s := regular(2*n, math.Pi/2, 1)
 	for i := 1; i < len(s); i += 2 {

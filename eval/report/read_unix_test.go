@@ -13,7 +13,7 @@ import (
 	"gqa/internal/file"
 )
 
-// A pipe is not read, since it might never open, and neither is a file larger than any report.
+// A pipe is not read, because opening it might block forever, and neither is a file larger than any report.
 func TestReadRefusesWhatIsNoReport(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, File)

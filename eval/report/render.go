@@ -16,7 +16,7 @@ import (
 	"gqa/checkpoints"
 )
 
-// formats are the forms a report can be rendered in, and their files.
+// formats are the forms in which a report can be rendered, with their files.
 var formats = []struct {
 	name, file string
 	render     func(Report, io.Writer) error
@@ -29,7 +29,7 @@ var formats = []struct {
 	{"svg", "tradeoff.svg", Report.svg},
 }
 
-// Formats are the names that Render takes.
+// Formats returns the names that Render accepts.
 func Formats() []string {
 	var names []string
 	for _, f := range formats {
@@ -38,7 +38,7 @@ func Formats() []string {
 	return names
 }
 
-// Files are the names of the files that Write writes.
+// Files returns the names of the files that Write writes.
 func Files() []string {
 	var names []string
 	for _, f := range formats {
@@ -47,8 +47,8 @@ func Files() []string {
 	return names
 }
 
-// Render writes the report in one of Formats. The HTML form is one file that
-// needs no other; junit is JUnit XML with a test case per point.
+// Render writes the report in one of Formats. The HTML form is self-contained; junit is JUnit XML with one test case per
+// point.
 func (r Report) Render(w io.Writer, format string) error {
 	if err := r.check(); err != nil {
 		return err
@@ -61,9 +61,8 @@ func (r Report) Render(w io.Writer, format string) error {
 	return fmt.Errorf("unknown format %q; want one of %s", format, strings.Join(Formats(), ", "))
 }
 
-// Write writes the report in every format into dir, which it makes if need be:
-// report.json, report.md, report.html, junit.xml, tradeoff.svg and tradeoff.png.
-// Each file appears whole or not at all.
+// Write writes the report in every format into dir, which it creates if necessary: report.json, report.md, report.html,
+// junit.xml, tradeoff.svg and tradeoff.png. Each file appears complete or not at all.
 func (r Report) Write(dir string) error {
 	if err := r.check(); err != nil {
 		return err
@@ -112,7 +111,7 @@ func (r Report) markdown(w io.Writer) error {
 	return err
 }
 
-// escape keeps a text from being read as Markdown, or from leaving its line.
+// escape prevents a text from being parsed as Markdown or from starting a new line.
 func escape(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	return strings.NewReplacer(`\`, `\\`, "|", `\|`, "*", `\*`, "_", `\_`, "`", "\\`", "<", "&lt;", "[", `\[`).Replace(text)
@@ -140,7 +139,7 @@ func (r Report) html(w io.Writer) error {
 	})
 }
 
-// The JUnit schema's elements, as far as a report needs them.
+// The elements of the JUnit schema that a report needs.
 type (
 	junitSuite struct {
 		XMLName  xml.Name    `xml:"testsuite"`
@@ -179,7 +178,7 @@ func (r Report) junit(w io.Writer) error {
 	return err
 }
 
-// properties are the figures of a point under the keys of report.json.
+// properties returns the figures of a point under the keys of report.json.
 func (p Point) properties() (properties []junitProperty, err error) {
 	data, err := json.Marshal(p)
 	if err != nil {

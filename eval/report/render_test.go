@@ -25,7 +25,7 @@ func render(t *testing.T, r Report, format string) string {
 	return out.String()
 }
 
-// wellFormed reads all of an XML text and counts its elements by name.
+// wellFormed parses an XML text completely and counts its elements by name.
 func wellFormed(t *testing.T, text string) map[string]int {
 	t.Helper()
 	elements := map[string]int{}
@@ -191,8 +191,8 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// The curves of two recipes differ in colour and shape, in every report by the same; each stands in the legend and has its
-// name beside it in both panels, as long as there is room.
+// The curves of two recipes differ in colour and shape, and these are the same in every report. Each is in the legend and
+// has its name beside it in both panels if there is room.
 func TestCurves(t *testing.T) {
 	r := Report{Points: []Point{point(8, "mha", 0, 2, 4)}}
 	for i, recipe := range []string{"calibrated+similar+kl", "mean", "mean+kl", "other"} {
@@ -249,7 +249,7 @@ func TestLossScaleTicks(t *testing.T) {
 	}
 }
 
-// Beside a loss stands its perplexity: e^1.7254 = 5.615, e^2.7254 = 15.26.
+// Each loss is shown with its perplexity: e^1.7254 = 5.615, e^2.7254 = 15.26.
 func TestLossScaleTickLabels(t *testing.T) {
 	scale := lossScale{1.7254, 0.5}
 	var labels []string

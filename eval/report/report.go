@@ -1,5 +1,6 @@
-// Package report shows what conversions cost and what they bought: a Report holds points of quality, decode latency and KV-cache
-// bytes per number of groups. It is written as JSON, Markdown, HTML, plots and JUnit; Gate compares two.
+// Package report presents the costs and benefits of conversions: a Report holds points of quality, decode latency and
+// KV-cache bytes per number of groups. It can be written as JSON, Markdown, HTML, plots and JUnit. Gate compares two
+// reports.
 package report
 
 import (
@@ -20,17 +21,17 @@ import (
 	"gqa/internal/file"
 )
 
-// File is the name of the report's data inside its folder.
+// File is the name of the report's data file in its folder.
 const File = "report.json"
 
-// maxFile is far more bytes than any report has.
+// maxFile is far larger than any report.
 const maxFile = 64 << 20
 
 // MethodMHA is the method of a point that was not converted.
 const MethodMHA = "mha"
 
-// Report is one quality/latency trade-off: the points measured for one model
-// on one corpus and one machine. Its JSON form is the file report.json.
+// Report is one quality/latency trade-off: the points measured for one model on one corpus and one machine. Its JSON form
+// is the file report.json.
 type Report struct {
 	Model   string  `json:"model"`
 	Corpus  string  `json:"corpus"`
@@ -38,17 +39,17 @@ type Report struct {
 	Points  []Point `json:"points"`
 }
 
-// Point is one model of a trade-off: what was done to it and what was measured.
+// Point is one model of a trade-off: how it was made and what was measured.
 type Point struct {
-	// Groups is the number of kv heads.
+	// Groups is the number of KV heads.
 	Groups int `json:"groups"`
-	// Method is how K/V heads became one: mean, first, random, align,
-	// calibrated; or MethodMHA for the model as it was.
+	// Method is the way in which K/V heads became one: mean, first, random, align, calibrated; or MethodMHA for the
+	// original model.
 	Method string `json:"method"`
-	// Recipe is all that was done, where the method alone does not say it: how heads were grouped, what the up-training
-	// followed. Points of one recipe are one curve. Empty: as the method.
+	// Recipe describes everything that was done if Method is not sufficient, such as the grouping of heads and the loss
+	// of the up-training. Points with the same recipe form one curve. Empty means the same as Method.
 	Recipe string `json:"recipe,omitempty"`
-	// Alpha is up-training tokens / original pre-training tokens; 0 is not up-trained.
+	// Alpha is up-training tokens / original pre-training tokens; 0 means not up-trained.
 	Alpha float64 `json:"alpha"`
 	// UptrainTokens is the number of tokens the point was up-trained on.
 	UptrainTokens int64 `json:"uptrain_tokens"`
@@ -57,24 +58,24 @@ type Point struct {
 	LossStderr float64 `json:"loss_stderr"`
 	// Perplexity is exp(Loss).
 	Perplexity float64 `json:"perplexity"`
-	// DecodeMsPerToken is milliseconds of decoding per token of a sequence's
-	// batch: one step's time / Batch. DecodeTokensPerS is its inverse, in seconds.
+	// DecodeMsPerToken is milliseconds of decoding per token of a sequence's batch: the time of one step / Batch.
+	// DecodeTokensPerS is its inverse, in seconds.
 	DecodeMsPerToken float64 `json:"decode_ms_per_token"`
 	DecodeTokensPerS float64 `json:"decode_tokens_per_s"`
 	// PrefillMs is milliseconds to prefill a prompt for each of Batch sequences (a sweep takes 128 tokens).
 	PrefillMs float64 `json:"prefill_ms"`
 	Batch     int     `json:"batch"`
 	Context   int     `json:"context"`
-	// KVBytesPerToken is the KV cache of one token of one sequence, all layers.
+	// KVBytesPerToken is the size of the KV cache per token of one sequence, over all layers.
 	KVBytesPerToken int64 `json:"kv_bytes_per_token"`
 	// Params is the number of parameters.
 	Params int64 `json:"params"`
 }
 
-// recipe is what was done to the point: the name of its curve.
+// recipe returns the recipe of the point, which is the name of its curve.
 func (p Point) recipe() string { return cmp.Or(p.Recipe, p.Method) }
 
-// Name says which point of a report p is: "g=2 align" or "g=2 calibrated+similar+kl α=0.005".
+// Name identifies a point of a report: "g=2 align" or "g=2 calibrated+similar+kl α=0.005".
 func (p Point) Name() string {
 	name := fmt.Sprintf("g=%d %s", p.Groups, p.recipe())
 	if p.Alpha > 0 {
@@ -83,12 +84,11 @@ func (p Point) Name() string {
 	return name
 }
 
-// kvBytes is the size of the KV cache for the whole batch at full context.
+// kvBytes returns the size of the KV cache for the whole batch at full context.
 func (p Point) kvBytes() int64 { return p.KVBytesPerToken * int64(p.Context) * int64(p.Batch) }
 
-// Read reads a report from its folder, or from a file. Every key must be
-// there, but for a point's recipe, and no other; figures must be possible ones. Errors name the file, the
-// point and the key.
+// Read reads a report from its folder or from a file. All keys except a point's recipe are required, no others are
+// allowed, and figures must be plausible. Errors name the file, the point and the key.
 func Read(path string) (Report, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, File)
@@ -107,10 +107,10 @@ func Read(path string) (Report, error) {
 	return r, nil
 }
 
-// ErrNotFound is wrapped by the error of a report that is not there.
+// ErrNotFound is wrapped by the error for a report that does not exist.
 var ErrNotFound = errors.New("no such report")
 
-// parse is Read of the bytes of a report.json.
+// parse parses the content of a report.json.
 func parse(data []byte) (Report, error) {
 	var r Report
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -127,8 +127,7 @@ func parse(data []byte) (Report, error) {
 	return r, r.check()
 }
 
-// hasKeys checks that no key of the report or of a point is left out or null,
-// but those that may be. (A decoded zero cannot tell.)
+// hasKeys checks that no required key of the report or of a point is missing or null, which a decoded zero does not show.
 func hasKeys(data []byte) error {
 	var top map[string]json.RawMessage
 	var points []map[string]json.RawMessage
@@ -157,7 +156,7 @@ func firstMissing(where string, got map[string]json.RawMessage, want reflect.Typ
 	return nil
 }
 
-// check refuses what no evaluation can have measured.
+// check returns an error if no evaluation can have measured the report.
 func (r Report) check() error {
 	if len(r.Points) == 0 {
 		return errors.New("the report holds no points")
@@ -173,7 +172,7 @@ func (r Report) check() error {
 	return nil
 }
 
-// same tells whether two points are the same model measured the same way.
+// same reports whether two points are the same model measured in the same way.
 func (p Point) same(q Point) bool {
 	return p.Groups == q.Groups && p.recipe() == q.recipe() && p.Alpha == q.Alpha && p.Batch == q.Batch && p.Context == q.Context
 }

@@ -105,13 +105,13 @@ func TestReportRoundTrip(t *testing.T) {
 	}
 }
 
-// withRecipe is a point of a recipe.
+// withRecipe returns a point with a recipe.
 func withRecipe(p Point, recipe string) Point {
 	p.Recipe = recipe
 	return p
 }
 
-// A point's recipe is written where there is one, and read; without one the method is the recipe.
+// A point's recipe is written if there is one, and read back; without one the method is the recipe.
 func TestRecipe(t *testing.T) {
 	p := point(2, "calibrated", 0.01, 2.5, 2)
 	want := Report{Points: []Point{p, withRecipe(p, "calibrated+similar+kl")}}
@@ -202,7 +202,7 @@ func TestConclusion(t *testing.T) {
 	}
 }
 
-// No converted point of the rule's quality is faster than the one it names.
+// No converted point with the quality that the rule requires is faster than the one it names.
 func TestBest(t *testing.T) {
 	r := sample(t)
 	best, ok := r.best()

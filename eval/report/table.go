@@ -8,13 +8,13 @@ import (
 	"gqa/internal/units"
 )
 
-// column is one figure of the table of points.
+// column is one column of the table of points.
 type column struct {
 	Title string
 	cell  func(row) string
 }
 
-// columns are the table's, in order. The Markdown and HTML forms share them.
+// columns are the table's columns, in order. The Markdown and HTML forms share them.
 var columns = []column{
 	{"Groups", func(r row) string { return strconv.Itoa(r.Groups) }},
 	{"Method", func(r row) string { return r.recipe() }},
@@ -41,12 +41,12 @@ func uptrainedCell(r row) string {
 	return fmt.Sprintf("%s (%s%%)", units.Count(r.UptrainTokens), units.Significant(100*r.Alpha))
 }
 
-// notes say how the conclusion is drawn and what the table's less obvious columns mean.
+// notes explain the conclusion and the table's less obvious columns.
 const notes = rule + " Loss is cross-entropy per token with its standard error; Δ loss, speed-up and “KV less” compare with the baseline, " +
 	"the first row. Up-trained tokens are also given as a share of the original pre-training (α). " +
 	"“KV cache” is the whole cache at batch × context. A sweep measures with weights and cache in f32."
 
-// cells are the table's rows of text, the baseline first.
+// cells returns the text of the table's rows, the baseline first.
 func (r Report) cells() [][]string {
 	var table [][]string
 	for _, row := range r.rows() {
@@ -59,7 +59,7 @@ func (r Report) cells() [][]string {
 	return table
 }
 
-// measured writes a figure, or a dash where it is 0: not measured.
+// measured formats a figure, or a dash if it is 0: not measured.
 func measured(x float64) string {
 	if x == 0 {
 		return "–"
@@ -67,7 +67,7 @@ func measured(x float64) string {
 	return units.Significant(x)
 }
 
-// times writes a ratio: 3.1×; a dash if it is not known.
+// times formats a ratio: 3.1×, or a dash if it is not known.
 func times(x float64) string {
 	if math.IsNaN(x) {
 		return "–"
@@ -75,8 +75,7 @@ func times(x float64) string {
 	return strconv.FormatFloat(x, 'f', 2, 64) + "×"
 }
 
-// ratioText writes a ratio in words: "1.8× faster decode"; below 1, its
-// inverse with the word for the other direction.
+// ratioText formats a ratio in words: "1.8× faster decode"; below 1, its inverse with the word for the other direction.
 func ratioText(x float64, more, less string) string {
 	if x < 1 {
 		x, more = 1/x, less

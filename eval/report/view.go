@@ -9,9 +9,8 @@ import (
 	"gqa/internal/units"
 )
 
-// baseline is the point that others are compared with: the MHA one, or, if the
-// report has none, the one with the most groups; in either case the least up-trained.
-// A report without points has the zero Point.
+// baseline returns the point that others are compared with: the MHA point or, if there is none, the one with the most
+// groups; in either case the least up-trained. For a report without points it returns the zero Point.
 func (r Report) baseline() Point {
 	if len(r.Points) == 0 {
 		return Point{}
@@ -34,14 +33,14 @@ func rank(wanted bool) int {
 	return 1
 }
 
-// row is a point beside the baseline it is compared with.
+// row is a point with the baseline that it is compared with.
 type row struct {
 	Point
 	base Point
 }
 
-// rows are the points in reading order: the baseline first, then from many
-// groups to few, recipes by name, and less up-training before more.
+// rows returns the points in reading order: the baseline first, then from many groups to few, recipes by name, and less
+// up-training before more.
 func (r Report) rows() []row {
 	base := r.baseline()
 	var rows []row
@@ -59,14 +58,14 @@ func (r Report) rows() []row {
 	return rows
 }
 
-// deltaLoss is how many nats per token the point lost against the baseline.
+// deltaLoss returns how many nats per token the point lost against the baseline.
 func (r row) deltaLoss() float64 { return r.Loss - r.base.Loss }
 
-// lessKV is how many times smaller the KV cache of a token is.
+// lessKV returns how many times smaller the KV cache per token is.
 func (r row) lessKV() float64 { return float64(r.base.KVBytesPerToken) / float64(r.KVBytesPerToken) }
 
-// speedup is how many times faster the point decodes; NaN where the two were
-// not measured alike, or not at all.
+// speedup returns how many times faster the point decodes; NaN if the two were not measured in the same way, or not at
+// all.
 func (r row) speedup() float64 {
 	if r.Batch != r.base.Batch || r.Context != r.base.Context || r.DecodeMsPerToken == 0 || r.base.DecodeMsPerToken == 0 {
 		return math.NaN()
@@ -74,13 +73,13 @@ func (r row) speedup() float64 {
 	return r.base.DecodeMsPerToken / r.DecodeMsPerToken
 }
 
-// untimed says that decode time was not measured for every point.
+// untimed reports whether decode time is missing for some point.
 func (r Report) untimed() bool {
 	return slices.ContainsFunc(r.Points, func(p Point) bool { return p.DecodeMsPerToken == 0 })
 }
 
-// cost is what a point's quality is weighed against: decode time, or the KV
-// cache where time was not measured for every point.
+// cost returns what a point's quality is weighed against: decode time, or the KV cache if decode time was not measured
+// for every point.
 func (r Report) cost() func(Point) float64 {
 	if r.untimed() {
 		return func(p Point) float64 { return float64(p.KVBytesPerToken) }
@@ -88,14 +87,14 @@ func (r Report) cost() func(Point) float64 {
 	return func(p Point) float64 { return p.DecodeMsPerToken }
 }
 
-// margin is how many nats per token above the baseline's loss still count as its quality.
+// margin is the loss above the baseline's, in nats per token, that still counts as the baseline's quality.
 const margin = 0.1
 
-// rule says which point the report recommends.
+// rule describes which point the report recommends.
 const rule = "The best trade-off is the fastest converted point (if not all were timed, the one with the smallest KV cache) " +
 	"whose loss is at most 0.1 nats per token above the baseline's."
 
-// converted are the points that save KV cache against the baseline, the fastest first, the better of two that are as fast.
+// converted returns the points that save KV cache against the baseline: the fastest first and, of equally fast ones, the better.
 func (r Report) converted() []row {
 	cost := r.cost()
 	rows := slices.DeleteFunc(r.rows(), func(p row) bool { return p.KVBytesPerToken >= p.base.KVBytesPerToken })
@@ -105,7 +104,7 @@ func (r Report) converted() []row {
 	return rows
 }
 
-// best is the point that the rule names; false if there is none.
+// best returns the point that the rule recommends; false if there is none.
 func (r Report) best() (row, bool) {
 	rows := r.converted()
 	if i := slices.IndexFunc(rows, func(p row) bool { return p.deltaLoss() <= margin }); i >= 0 {
@@ -114,7 +113,7 @@ func (r Report) best() (row, bool) {
 	return row{}, false
 }
 
-// conclusion is one sentence computed from the points: the best trade-off among
+// conclusion returns one sentence computed from the points: the best trade-off among
 // them and what it costs and saves against the baseline, or that there is none yet.
 func (r Report) conclusion() string {
 	rows := r.converted()
@@ -132,12 +131,12 @@ func (r Report) conclusion() string {
 		margin, word, rows[0].treatment(), rows[0].savings(), rows[0].deltaLoss())
 }
 
-// treatment says what was done to a point: "g=4 (mean) after 5% of the original tokens".
+// treatment describes what was done to a point: "g=4 (mean) after 5% of the original tokens".
 func (p Point) treatment() string {
 	return fmt.Sprintf("g=%d (%s) %s", p.Groups, p.recipe(), p.uptraining())
 }
 
-// savings says what a point has over the baseline.
+// savings describes a point's advantages over the baseline.
 func (r row) savings() string {
 	text := ratioText(r.lessKV(), "less KV cache", "more KV cache")
 	if speedup := r.speedup(); !math.IsNaN(speedup) {
@@ -146,7 +145,7 @@ func (r row) savings() string {
 	return text
 }
 
-// uptraining says how much a point was up-trained.
+// uptraining describes how much a point was up-trained.
 func (p Point) uptraining() string {
 	switch {
 	case p.Alpha > 0:

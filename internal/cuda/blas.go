@@ -43,7 +43,7 @@ func loadBLAS() (err error) {
 	return err
 }
 
-// Type is how the numbers of a matrix are stored, by cuBLAS's number.
+// Type is the storage type of a matrix's elements, by cuBLAS's number.
 type Type int32
 
 // The types.
@@ -57,7 +57,7 @@ const (
 type Matrix struct {
 	At   uintptr
 	Type Type
-	LD   int // numbers from one row to the next
+	LD   int // elements from one row to the next
 }
 
 // Product is C = Alpha·op(A)·op(B) + Beta·C with op(A) [M, K] and op(B) [K, N]. Sums are in f32, without TF32.
@@ -72,7 +72,7 @@ func (p Product) String() string {
 	return fmt.Sprintf("product [%d,%d]·[%d,%d]", p.M, p.K, p.K, p.N)
 }
 
-// productKey tells apart what cuBLASLt plans by.
+// productKey identifies the products that share a plan of cuBLASLt.
 type productKey struct {
 	ta, tb        bool
 	m, n, k       int
@@ -82,13 +82,13 @@ type productKey struct {
 	add           bool
 }
 
-// productPlan is how a product is computed.
+// productPlan is the way in which a product is computed.
 type productPlan struct {
 	desc, a, b, c uintptr
 	algo          [8]uint64
 }
 
-// productCache holds plans, and memory for cuBLASLt's own use.
+// productCache holds plans, and the workspace of cuBLASLt.
 type productCache struct {
 	lt    uintptr
 	work  uintptr
@@ -129,7 +129,7 @@ func (g *GPU) Multiply(p Product) {
 	})
 }
 
-// alignment is the largest power of two up to 16 that divides an address and a row's bytes.
+// alignment returns the largest power of two up to 16 that divides an address and the bytes of a row.
 func alignment(m Matrix) uint32 {
 	size := 4
 	if m.Type != F32 {
@@ -139,13 +139,13 @@ func alignment(m Matrix) uint32 {
 	return uint32(bits & -bits)
 }
 
-// Numbers of cuBLASLt's header.
+// Constants of cuBLASLt's header.
 const (
 	compute32F         = 68
 	descTransA         = 3
 	descTransB         = 4
 	prefWorkspaceBytes = 1
-	prefAlignmentA     = 5 // of B, C and D behind it
+	prefAlignmentA     = 5 // followed by those of B, C and D
 )
 
 func (c *productCache) plan(p Product) (*productPlan, error) {
@@ -206,7 +206,7 @@ type heuristicResult struct {
 	reserved  [4]int32
 }
 
-// choose takes the algorithm that cuBLASLt thinks fastest.
+// choose selects the algorithm that cuBLASLt estimates to be the fastest.
 func (plan *productPlan) choose(lt uintptr, aligned [3]uint32) error {
 	var pref uintptr
 	if err := blasError(ltPreferenceCreate(&pref), "cublasLtMatmulPreferenceCreate"); err != nil {

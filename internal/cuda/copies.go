@@ -12,24 +12,24 @@ import (
 
 // Copy is a file of a library.
 type Copy struct {
-	Path    string `json:"path"`              // with links followed
-	Version string `json:"version,omitempty"` // empty: not known
+	Path    string `json:"path"`              // with links resolved
+	Version string `json:"version,omitempty"` // empty if not known
 }
 
-// Found is a library with the files of it that there are.
+// Found is a library with its existing files.
 type Found struct {
 	Library
 	Copies []Copy
 }
 
-// Loaded is a library as this process uses it.
+// Loaded is a library as used by this process.
 type Loaded struct {
 	Library
 	Copy
 	Err error // why it cannot be used
 }
 
-// Info is what the driver says of a GPU.
+// Info is the driver's description of a GPU.
 type Info struct {
 	Number     int    `json:"number"` // from 0
 	Name       string `json:"name"`
@@ -37,7 +37,7 @@ type Info struct {
 	Capability string `json:"compute_capability"` // 9.0
 }
 
-// Find looks for the files of all libraries. It loads none, so it works in every build.
+// Find looks for the files of all libraries. It does not load them, so it works in every build.
 func Find() (all []Found) {
 	for _, l := range Libraries {
 		all = append(all, Found{l, l.copies()})
@@ -45,8 +45,8 @@ func Find() (all []Found) {
 	return all
 }
 
-// copies returns the files that Candidates names, in that order. Plain names are looked up in LD_LIBRARY_PATH alone: what else the
-// system's loader knows is in folders that Candidates names too.
+// copies returns the files that Candidates names, in that order. Plain names are looked up only in LD_LIBRARY_PATH,
+// because the other folders of the system's loader are among those that Candidates names.
 func (l Library) copies() (all []Copy) {
 	var paths []string
 	for _, path := range l.Candidates() {
@@ -61,7 +61,7 @@ func (l Library) copies() (all []Copy) {
 		}
 	}
 	for i, path := range paths {
-		paths[i], _ = filepath.EvalSymlinks(path) // empty where there is no file
+		paths[i], _ = filepath.EvalSymlinks(path) // empty if there is no file
 	}
 	for _, path := range unique(paths) {
 		if path != "" {
@@ -71,7 +71,7 @@ func (l Library) copies() (all []Copy) {
 	return all
 }
 
-// fileVersion returns the version of a file by its name, or else by that of the Python package which it is of.
+// fileVersion returns the version of a file according to its name, or otherwise to the Python package that it belongs to.
 func (l Library) fileVersion(path string) string {
 	_, version, _ := strings.Cut(filepath.Base(path), ".so.")
 	site, _, inWheel := strings.Cut(path, "/nvidia/")
@@ -82,7 +82,7 @@ func (l Library) fileVersion(path string) string {
 	name := strings.ReplaceAll(l.wheelBase(), "-", "_")
 	for _, pattern := range []string{name + "-" + version, name + "_cu*-" + version} {
 		found, _ := filepath.Glob(filepath.Join(site, pattern+".*.dist-info"))
-		if len(found) == 1 { // of several it may be any
+		if len(found) == 1 { // with several, the right one is unknown
 			_, version, _ := strings.Cut(strings.TrimSuffix(filepath.Base(found[0]), ".dist-info"), "-")
 			return version
 		}
@@ -90,11 +90,11 @@ func (l Library) fileVersion(path string) string {
 	return version
 }
 
-// Older reports whether version a, of numbers with dots between, is before b.
+// Older reports whether version a, which consists of numbers separated by dots, is before b.
 func Older(a, b string) bool {
 	x, y := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range min(len(x), len(y)) {
-		m, _ := strconv.Atoi(x[i]) // anything else than a number counts as 0
+		m, _ := strconv.Atoi(x[i]) // anything that is not a number counts as 0
 		n, _ := strconv.Atoi(y[i])
 		if m != n {
 			return m < n
@@ -103,7 +103,7 @@ func Older(a, b string) bool {
 	return false
 }
 
-// fileAt returns the file that is mapped at an address, by the lines of /proc/PID/maps; empty if there is none.
+// fileAt returns the file that is mapped at an address, given the lines of /proc/PID/maps; empty if there is none.
 func fileAt(maps io.Reader, addr uintptr) string {
 	lines := bufio.NewScanner(maps)
 	for lines.Scan() {

@@ -30,7 +30,7 @@ var (
 	errDNN error
 )
 
-// minDNN is the oldest version of cuDNN whose backward attention clears what it adds to.
+// minDNN is the oldest version of cuDNN whose backward attention clears its accumulators.
 const minDNN = 90600
 
 func loadDNN() error {
@@ -115,14 +115,14 @@ const (
 	reduceMax   = 3
 )
 
-// graph is a graph of cuDNN operations under construction. The first error ends it.
+// graph is a graph of cuDNN operations under construction. After the first error nothing more is added.
 type graph struct {
 	ops  []uintptr
 	uids int64
 	err  error
 }
 
-// tensor is a tensor of a graph. One without memory of its own is virtual.
+// tensor is a tensor of a graph. A tensor without its own memory is virtual.
 type tensor struct {
 	desc uintptr
 	uid  int64
@@ -169,7 +169,7 @@ func (g *graph) tensor(data int32, dims, strides [4]int64, storage int) tensor {
 	set(g, t.desc, 902, typeInt64, dims[:]...)
 	set(g, t.desc, 903, typeInt64, strides[:]...)
 	set(g, t.desc, 906, typeInt64, t.uid)
-	set(g, t.desc, 900, typeInt64, int64(16)) // bytes of alignment
+	set(g, t.desc, 900, typeInt64, int64(16)) // alignment in bytes
 	switch storage {
 	case virtual:
 		set(g, t.desc, 907, typeBool, true)
@@ -180,12 +180,12 @@ func (g *graph) tensor(data int32, dims, strides [4]int64, storage int) tensor {
 	return t
 }
 
-// between is a virtual tensor, row-major without gaps.
+// between adds a virtual tensor, row-major and contiguous.
 func (g *graph) between(data int32, dims [4]int64) tensor {
 	return g.tensor(data, dims, [4]int64{dims[1] * dims[2] * dims[3], dims[2] * dims[3], dims[3], 1}, virtual)
 }
 
-// number is a number that is given by value.
+// number adds a number that is passed by value.
 func (g *graph) number() tensor {
 	return g.tensor(dnnFloat, [4]int64{1, 1, 1, 1}, [4]int64{1, 1, 1, 1}, byValue)
 }
@@ -195,7 +195,7 @@ func (g *graph) pointwise(mode int32, x tensor, b *tensor, y tensor) tensor {
 	return g.point(mode, x, b, nil, y, -1, dnnFloat)
 }
 
-// point adds a pointwise operation: of x, b if any, and the predicate t if any; axis is of an index.
+// point adds a pointwise operation: of x, of b if not nil, and of the predicate t if not nil; axis is that of an index.
 func (g *graph) point(mode int32, x tensor, b, t *tensor, y tensor, axis int64, compute int32) tensor {
 	d := g.descriptor(kindPointwise)
 	set(g, d, 0, typePointMode, mode)
@@ -251,7 +251,7 @@ func (g *graph) multiply(a, b, c tensor) tensor {
 	return c
 }
 
-// reshape adds y, the numbers of x in the layout of y.
+// reshape adds y, which has the elements of x in its own layout.
 func (g *graph) reshape(x, y tensor) tensor {
 	op := g.descriptor(kindReshapeOp)
 	set(g, op, 2200, typeDescriptor, x.desc)
@@ -266,7 +266,7 @@ type dnnPlan struct {
 	workspace int64
 }
 
-// build lets cuDNN choose how to execute the graph.
+// build lets cuDNN choose the execution plan for the graph.
 func (g *graph) build(handle uintptr) (p dnnPlan, err error) {
 	d := g.descriptor(kindGraph)
 	set(g, d, 801, typeDescriptor, g.ops...)
@@ -309,7 +309,7 @@ func planOf(config, handle uintptr) (p dnnPlan, err error) {
 	return p, g.err
 }
 
-// execute runs a plan over memory by the tensors' numbers.
+// execute runs a plan on memory given by the tensors' numbers.
 func (p dnnPlan) execute(handle uintptr, uids []int64, pointers []uintptr, workspace uintptr) error {
 	var g graph
 	pack := g.descriptor(kindPack)
@@ -324,11 +324,11 @@ func (p dnnPlan) execute(handle uintptr, uids []int64, pointers []uintptr, works
 	return g.err
 }
 
-// dnnState is what a GPU's thread keeps of cuDNN.
+// dnnState is the cuDNN state of a GPU's thread.
 type dnnState struct {
 	handle  uintptr
 	plans   map[any]*attentionPlan
-	numbers [3]float32 // scale, -infinity and one: given by value. They lie in memory that is pinned.
+	numbers [3]float32 // scale, -infinity and one, passed by value. Their memory is pinned.
 	pinned  runtime.Pinner
 }
 

@@ -14,15 +14,15 @@ type HeadView struct {
 	Seq, Head, Row int64
 }
 
-// Attention is attention as cuDNN computes it: bf16 in, f32 sums, with or without a causal mask. Query head h reads KV head
-// h / (Heads/KVHeads).
+// Attention describes attention as cuDNN computes it: bf16 input, f32 sums, with or without a causal mask. Query head h
+// reads KV head h / (Heads/KVHeads).
 type Attention struct {
 	Batch, Queries, Keys, Heads, KVHeads, HeadDim int64
-	Causal                                        bool // query i sees the keys up to i
+	Causal                                        bool // query i sees only the keys up to i
 	Scale                                         float32
 }
 
-// SupportsAttention returns nil if cuDNN is there and computes such attention.
+// SupportsAttention returns nil if cuDNN is available and supports such attention.
 func (g *GPU) SupportsAttention(a Attention) error {
 	if a.HeadDim%8 != 0 || a.HeadDim > 128 || a.Causal && a.Queries != a.Keys || a.Queries < 64 || a.Keys < 64 {
 		return fmt.Errorf("attention of %d queries, %d keys and heads of %d is not given to cuDNN", a.Queries, a.Keys, a.HeadDim)
@@ -32,7 +32,7 @@ func (g *GPU) SupportsAttention(a Attention) error {
 	return err
 }
 
-// attentionKey tells apart what plans are made for: the shape and the strides.
+// attentionKey identifies the attentions that share a plan: the shape and the strides.
 type attentionKey struct {
 	Attention
 	views    [8]HeadView // without addresses
@@ -43,7 +43,7 @@ type attentionKey struct {
 type attentionPlan struct {
 	dnnPlan
 	uids                  []int64
-	scale, infinity, unit int64 // of the numbers by value; -1: there is none
+	scale, infinity, unit int64 // numbers of the values; -1 if there is none
 }
 
 func shapes(views []HeadView) (s [8]HeadView) {
@@ -54,22 +54,22 @@ func shapes(views []HeadView) (s [8]HeadView) {
 	return s
 }
 
-// rows is a tensor of heads' rows [batch, heads, rows, dim].
+// rows adds a tensor of heads' rows [batch, heads, rows, dim].
 func (g *graph) rows(v HeadView, batch, heads, rows, dim int64) tensor {
 	return g.tensor(dnnBF16, [4]int64{batch, heads, rows, dim}, [4]int64{v.Seq, v.Head, v.Row, 1}, inMemory)
 }
 
-// columns is rows, transposed.
+// columns adds the transpose of rows.
 func (g *graph) columns(v HeadView, batch, heads, rows, dim int64) tensor {
 	return g.tensor(dnnBF16, [4]int64{batch, heads, dim, rows}, [4]int64{v.Seq, v.Head, 1, v.Row}, inMemory)
 }
 
-// statistic is a number in f32 for each row of each head.
+// statistic adds a tensor with one f32 number per row of each head.
 func (g *graph) statistic(a Attention, storage int) tensor {
 	return g.tensor(dnnFloat, [4]int64{a.Batch, a.Heads, a.Queries, 1}, [4]int64{a.Heads * a.Queries, a.Queries, 1, 1}, storage)
 }
 
-// masked returns scores, -infinity where a key comes after its query.
+// masked returns scores with -infinity where a key comes after its query.
 func (g *graph) masked(a Attention, scores tensor, infinity *tensor) tensor {
 	if !a.Causal {
 		return scores
@@ -81,7 +81,7 @@ func (g *graph) masked(a Attention, scores tensor, infinity *tensor) tensor {
 	return g.point(pointSelect, scores, infinity, &seen, g.between(dnnFloat, scores.dims), -1, dnnFloat)
 }
 
-// forwardPlan is attention as a graph: softmax(mask(scale·q·kᵀ))·v, and the logarithms of the sums of exponentials.
+// forwardPlan builds attention as a graph: softmax(mask(scale·q·kᵀ))·v, and the logarithms of the sums of exponentials.
 func (s *dnnState) forwardPlan(a Attention, q, k, v, out HeadView) (*attentionPlan, error) {
 	g := new(graph)
 	V, K := g.rows(v, a.Batch, a.KVHeads, a.Keys, a.HeadDim), g.columns(k, a.Batch, a.KVHeads, a.Keys, a.HeadDim)
@@ -104,7 +104,7 @@ func (s *dnnState) forwardPlan(a Attention, q, k, v, out HeadView) (*attentionPl
 	return &attentionPlan{plan, []int64{Q.uid, K.uid, V.uid, O.uid, lse.uid}, scale.uid, infinity.uid, -1}, err
 }
 
-// backwardPlan is the gradient of attention as a graph, with probabilities computed again from the scores and lse.
+// backwardPlan builds the gradient of attention as a graph; probabilities are recomputed from the scores and lse.
 func (s *dnnState) backwardPlan(a Attention, q, k, v, out, dout, dq, dk, dv HeadView) (*attentionPlan, error) {
 	g := new(graph)
 	lse := g.statistic(a, inMemory)
@@ -142,7 +142,7 @@ func (s *dnnState) backwardPlan(a Attention, q, k, v, out, dout, dq, dk, dv Head
 	return &attentionPlan{plan, []int64{Q.uid, K.uid, V.uid, O.uid, lse.uid, dO.uid, dQ.uid, dK.uid, dV.uid, delta.uid, sum.uid}, scale.uid, infinity.uid, unit.uid}, err
 }
 
-// run executes a plan over the operands' memory.
+// run executes a plan on the operands' memory.
 func (s *dnnState) run(p *attentionPlan, a Attention, workspace uintptr, at ...uintptr) error {
 	s.numbers = [3]float32{a.Scale, float32(math.Inf(-1)), 1}
 	uids, pointers := append([]int64(nil), p.uids...), at
@@ -166,8 +166,8 @@ func (g *GPU) Attend(a Attention, out HeadView, lse uintptr, q, k, v HeadView) {
 	})
 }
 
-// AttendBackward computes the gradients of attention. delta is memory for [Batch, Heads, Queries] numbers in f32, and sum for
-// [Batch, Heads, Queries, HeadDim].
+// AttendBackward computes the gradients of attention. delta is workspace for [Batch, Heads, Queries] numbers in f32, and
+// sum for [Batch, Heads, Queries, HeadDim].
 func (g *GPU) AttendBackward(a Attention, dq, dk, dv, dout, out HeadView, lse, delta, sum uintptr, q, k, v HeadView) {
 	g.Do(func() error {
 		s := g.dnn
@@ -190,7 +190,7 @@ func describe(err error, what string, a Attention) error {
 }
 
 func (s *dnnState) plan(key attentionKey, build func() (*attentionPlan, error)) (*attentionPlan, error) {
-	key.Scale = 0 // it is given by value
+	key.Scale = 0 // it is passed by value
 	if p := s.plans[key]; p != nil {
 		return p, nil
 	}
@@ -202,7 +202,7 @@ func (s *dnnState) plan(key attentionKey, build func() (*attentionPlan, error)) 
 	return p, nil
 }
 
-// withWorkspace runs f with memory that grows to the largest that was asked for.
+// withWorkspace runs f with a workspace that grows to the largest size requested.
 func (g *GPU) withWorkspace(bytes int64, f func(at uintptr) error) error {
 	if bytes > g.workspaceBytes {
 		if g.workspace != 0 {

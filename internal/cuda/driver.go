@@ -12,7 +12,7 @@ import (
 // lib is a loaded library.
 type lib struct {
 	Library
-	path   string // by which it was loaded
+	path   string // from which it was loaded
 	handle uintptr
 	symbol uintptr // the address of one of its functions
 }
@@ -99,7 +99,7 @@ func loadDriver() (*lib, error) {
 	})
 }
 
-// driverError is what a call of the driver returned, if it is an error.
+// driverError is an error code returned by the driver.
 func driverError(code int32, call string) error {
 	if code == 0 {
 		return nil
@@ -112,7 +112,7 @@ func driverError(code int32, call string) error {
 	return fmt.Errorf("%s: %s (CUDA error %d)", call, what, code)
 }
 
-// cString copies a string that ends with a zero.
+// cString copies a zero-terminated string.
 func cString(at uintptr) string {
 	var b []byte
 	for p := at; ; p++ {
@@ -124,5 +124,6 @@ func cString(at uintptr) string {
 	}
 }
 
-// pointer is an address of C's as a pointer: it is not of Go's memory, so no collection moves or frees what it points to.
+// pointer converts an address of C memory to a pointer. The garbage collector does not move or free that memory, as it is
+// not Go's.
 func pointer(at uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&at)) }

@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// PathVar is the environment variable that names folders, separated by colons, to look for libraries in before all others.
+// PathVar is the environment variable with colon-separated folders that are searched for libraries before all others.
 const PathVar = "GQA_CUDA_PATH"
 
 // Library is a shared library that the toolkit loads.
 type Library struct {
 	Name     string   // without the version: libcublasLt
-	Versions []string // of its file's name, newest first: 13 for libcublasLt.so.13
-	Minimum  string   // the oldest version that works; of libcuda the version of CUDA that the driver supports
-	Needed   bool     // or only for some operations
-	For      string   // what it does here
-	wheels   []string // folders below site-packages that have it
-	Wheel    string   // the Python package that installs it, for CUDA 13; empty: it comes with the driver
+	Versions []string // in its file's name, newest first: 13 for libcublasLt.so.13
+	Minimum  string   // the oldest version that works; for libcuda the version of CUDA that the driver supports
+	Needed   bool     // if false, only some operations need it
+	For      string   // its use in the toolkit
+	wheels   []string // folders below site-packages that contain it
+	Wheel    string   // the Python package that installs it, for CUDA 13; empty if it comes with the driver
 }
 
 // Libraries lists the libraries in the order in which they are loaded.
@@ -45,7 +45,8 @@ var Libraries = []Library{
 	},
 }
 
-// How says how to install the library. cuda is the major version of CUDA that the driver supports, 0 if it is not known.
+// How describes how to install the library. cuda is the major version of CUDA that the driver supports, or 0 if that is
+// not known.
 func (l Library) How(cuda int) string {
 	if l.Wheel == "" {
 		return "install the NVIDIA driver"
@@ -63,17 +64,17 @@ func (l Library) How(cuda int) string {
 // wheelBase is the name of the Python package without a version of CUDA.
 func (l Library) wheelBase() string { return strings.TrimSuffix(l.Wheel, "-cu13") }
 
-// MissingError says that a library could not be loaded.
+// MissingError reports that a library could not be loaded.
 type MissingError struct {
 	Library
-	Tried []string // with what the loader said of each
+	Tried []string // each with the loader's error
 }
 
-// Error says how to get the library, and what is wrong with the files of it that there are.
+// Error describes how to get the library, and what is wrong with its existing files.
 func (e *MissingError) Error() string {
 	broken := ""
 	for _, tried := range e.Tried {
-		if strings.HasPrefix(tried, "/") { // plain names fail wherever the library is not where the loader looks
+		if strings.HasPrefix(tried, "/") { // plain names fail whenever the library is not in the loader's folders
 			broken = "; " + tried
 		}
 	}
@@ -81,13 +82,14 @@ func (e *MissingError) Error() string {
 		e.Name, strings.Join(e.Versions, " or "), e.For, e.How(0), PathVar, broken)
 }
 
-// Candidates returns what to load l by, in order: files of the folders in GQA_CUDA_PATH, names that the system's loader resolves,
-// and files where the driver, the CUDA toolkit, Linux distributions and Python's packages install it.
+// Candidates returns the names from which to load l, in order: files in the folders of GQA_CUDA_PATH, names that the
+// system's loader resolves, and files in the places where the driver, the CUDA toolkit, Linux distributions and Python
+// packages install it.
 func (l Library) Candidates() []string {
 	var all []string
 	add := func(dir string) {
 		for _, v := range l.Versions {
-			found, _ := filepath.Glob(filepath.Join(dir, l.Name+".so."+v)) // a pattern of ours
+			found, _ := filepath.Glob(filepath.Join(dir, l.Name+".so."+v)) // the pattern is a constant
 			all = append(all, found...)
 		}
 	}
@@ -117,8 +119,8 @@ var systemDirs = []string{
 	"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib",
 }
 
-// sitePackages returns the folders of Python's packages: of the active environment, of the python3 that is found first, of the
-// user and of the system.
+// sitePackages returns the folders of Python packages: of the active environment, of the first python3 in the path, of
+// the user and of the system.
 func sitePackages() []string {
 	var roots []string
 	for _, name := range []string{"VIRTUAL_ENV", "CONDA_PREFIX"} {
@@ -146,7 +148,7 @@ func sitePackages() []string {
 	return unique(all)
 }
 
-// newerPython orders folders of packages, lib/python3.12/site-packages, by their Python, the newest first.
+// newerPython orders package folders, such as lib/python3.12/site-packages, by their Python version, newest first.
 func newerPython(a, b string) int {
 	version := func(dir string) string { return strings.TrimPrefix(filepath.Base(filepath.Dir(dir)), "python") }
 	switch va, vb := version(a), version(b); {
@@ -158,7 +160,7 @@ func newerPython(a, b string) int {
 	return 0
 }
 
-// unique returns the first of equal strings, in order.
+// unique returns the strings in order without duplicates.
 func unique(all []string) []string {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(all, func(s string) bool {

@@ -11,7 +11,7 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// Inspect loads every library and says which copy of it is used.
+// Inspect loads every library and reports which copy of it is used.
 func Inspect() (all []Loaded) {
 	for _, l := range Libraries {
 		loaded, err := loaders[l.Name]()
@@ -37,7 +37,7 @@ var loaders = map[string]func() (*lib, error){
 
 var cudnnGetVersion func() uint64
 
-// versions ask loaded libraries for their versions; that of the driver is of CUDA.
+// versions query loaded libraries for their versions; the driver's is a version of CUDA.
 var versions = map[string]func() string{
 	"libcuda": func() string {
 		var v int32
@@ -58,10 +58,10 @@ var versions = map[string]func() string{
 	},
 }
 
-// threeParts writes 90600 as 9.6.0.
+// threeParts formats 90600 as 9.6.0.
 func threeParts(v uint64) string { return fmt.Sprintf("%d.%d.%d", v/10_000, v/100%100, v%100) }
 
-// file returns the library's file: where it was loaded by a plain name the system's loader has chosen it.
+// file returns the library's file. If the library was loaded by a plain name, the system's loader has chosen the file.
 func (l *lib) file() string {
 	if l.symbol == 0 {
 		return l.path
@@ -77,7 +77,7 @@ func (l *lib) file() string {
 	return l.path
 }
 
-// List returns the GPUs that the driver has for this process.
+// List returns the GPUs that the driver offers to this process.
 func List() (all []Info, err error) {
 	n, err := Count()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// fake compiles a library whose functions return what they are given here: "int f(int *v)" and its body.
+// fake compiles a library from functions such as "int f(int *v)" and their bodies.
 func fake(t *testing.T, path string, functions ...string) {
 	t.Helper()
 	cc, err := exec.LookPath("cc")
@@ -26,7 +26,8 @@ func fake(t *testing.T, path string, functions ...string) {
 	}
 }
 
-// A process uses the first copy of a library that there is and knows its file and version, whatever link led to it.
+// A process uses the first existing copy of a library and determines its file and version, through whatever link it was
+// loaded.
 func TestInspect(t *testing.T) {
 	made, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

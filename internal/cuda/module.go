@@ -48,7 +48,7 @@ type module struct {
 	functions map[string]uintptr
 }
 
-// Source is CUDA C with definitions of macros, of which each makes another module.
+// Source is CUDA C with macro definitions. Different definitions make different modules.
 type Source struct {
 	Name, Text string
 	Defines    []string // NAME=VALUE
@@ -58,18 +58,18 @@ type Source struct {
 type Kernel struct {
 	*Source
 	Function string
-	Words    []int // of 8 bytes that each parameter has; nil: one each
+	Words    []int // number of 8-byte words of each parameter; nil if each has one
 }
 
-// Grid is how a kernel is launched.
+// Grid is the launch configuration of a kernel.
 type Grid struct {
-	X, Y, Z int // blocks; 0 is 1
+	X, Y, Z int // blocks; 0 means 1
 	Threads int // of a block in one dimension, or
 	TX, TY  int // in two
-	Shared  int // bytes of dynamic shared memory of a block
+	Shared  int // bytes of dynamic shared memory per block
 }
 
-// Launch runs a kernel. Arguments are words of 8 bytes: addresses, whole numbers, and numbers of 32 bits by [Float].
+// Launch runs a kernel. Arguments are 8-byte words: addresses, integers, and 32-bit floats converted by [Float].
 func (g *GPU) Launch(k Kernel, grid Grid, args ...uint64) {
 	g.Do(func() error {
 		f, err := g.function(k, grid.Shared)
@@ -84,7 +84,7 @@ func (g *GPU) Launch(k Kernel, grid Grid, args ...uint64) {
 	})
 }
 
-// set lays arguments out for a launch.
+// set lays out arguments for a launch.
 func (p *params) set(args []uint64, words []int) {
 	copy(p.values[:], args)
 	for i, at := 0, 0; at < len(args); i++ {
@@ -97,12 +97,12 @@ func (p *params) set(args []uint64, words []int) {
 	}
 }
 
-// Float is a number of 32 bits as an argument.
+// Float returns a 32-bit float as an argument.
 func Float(x float32) uint64 { return uint64(math.Float32bits(x)) }
 
 const attrMaxDynamicShared = 8
 
-// function returns a kernel's function, compiled if need be.
+// function returns a kernel's function, compiling the source if necessary.
 func (g *GPU) function(k Kernel, shared int) (uintptr, error) {
 	m, err := g.module(k.Source)
 	if err != nil {
@@ -141,7 +141,7 @@ func (g *GPU) module(s *Source) (*module, error) {
 	return m, nil
 }
 
-// cubin returns the machine code of a source for this GPU, from the cache on disk if it is there.
+// cubin returns the machine code of a source for this GPU, from the cache on disk if possible.
 func (g *GPU) cubin(s *Source) ([]byte, error) {
 	var major, minor int32
 	nvrtcVersion(&major, &minor)
@@ -164,7 +164,7 @@ func (g *GPU) cubin(s *Source) ([]byte, error) {
 	return code, err
 }
 
-// writeCache tries to keep compiled code for the next process.
+// writeCache tries to save compiled code for later processes.
 func writeCache(path string, code []byte) {
 	if os.MkdirAll(filepath.Dir(path), 0o755) != nil {
 		return

@@ -37,7 +37,7 @@ func ncclError(code int32, call string) error {
 	return fmt.Errorf("%s: %s (NCCL error %d)", call, ncclGetErrorString(code), code)
 }
 
-// AllReduce has NCCL sum x over the GPUs of a communicator that has no other than g. The result is x, if NCCL works.
+// AllReduce makes NCCL sum x over the GPUs of a communicator whose only member is g. If NCCL works, the result is x.
 func (g *GPU) AllReduce(x []float32) (sum []float32, err error) {
 	if _, err := loadNCCL(); err != nil {
 		return nil, err

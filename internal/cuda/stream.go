@@ -10,9 +10,10 @@ import (
 	"unsafe"
 )
 
-// GPU is one GPU with one stream: work runs in the order in which it is asked for. All calls of the driver and the libraries come from one
-// thread, since the driver's context, the capture of a stream and NCCL's groups belong to a thread; others hand their
-// work to it and go on. After a call has failed no more are made, and Err says why.
+// GPU is one GPU with one stream: operations run in the order in which they are requested. All calls of the driver and
+// the libraries are made by one thread, because the driver's context, the capture of a stream and NCCL's groups belong to
+// a thread; other threads pass their operations to it and continue. After a failed call no more are made, and Err returns
+// the error.
 type GPU struct {
 	Number         int    // from 0
 	Name           string // of the model
@@ -25,13 +26,13 @@ type GPU struct {
 	products       productCache
 	modules        map[string]*module
 	params         *params
-	dnn            *dnnState // nil until attention is asked for
+	dnn            *dnnState // nil until attention is used
 	workspace      uintptr
 	workspaceBytes int64
-	pinned         runtime.Pinner // holds params for the life of the process: one that is collected with something pinned panics
+	pinned         runtime.Pinner // pins params until the process ends, because collecting a pinner that still pins something panics
 }
 
-// params is where a launch's arguments lie. It is pinned.
+// params holds the arguments of a launch. It is pinned.
 type params struct {
 	values   [64]uint64
 	pointers [64]unsafe.Pointer
@@ -42,7 +43,7 @@ var (
 	opened   = map[int]*GPU{}
 )
 
-// Open returns GPU number n. It is the same each time.
+// Open returns GPU number n. It returns the same GPU each time.
 func Open(n int) (*GPU, error) {
 	openOnce.Lock()
 	defer openOnce.Unlock()
@@ -59,7 +60,7 @@ func Open(n int) (*GPU, error) {
 	return g, nil
 }
 
-// Count returns how many GPUs there are, or why none can be used.
+// Count returns the number of GPUs, or the reason why none can be used.
 func Count() (int, error) {
 	if _, err := loadDriver(); err != nil {
 		return 0, err
@@ -72,14 +73,14 @@ func Count() (int, error) {
 	return int(n), err
 }
 
-// serve is the thread that makes the calls.
+// serve runs the thread that makes the calls.
 func (g *GPU) serve(ready chan<- error) {
 	runtime.LockOSThread()
 	if err := g.start(); err != nil {
 		ready <- err
 		return
 	}
-	g.pinned.Pin(g.params) // not before: a GPU that cannot be used is collected
+	g.pinned.Pin(g.params) // not earlier: a GPU that cannot be used is garbage-collected
 	ready <- nil
 	for f := range g.work {
 		f()
@@ -122,7 +123,7 @@ func (g *GPU) start() error {
 		{cuDeviceTotalMem(&g.Memory, device), "cuDeviceTotalMem"},
 		{cuDevicePrimaryCtxRetain(&ctx, device), "cuDevicePrimaryCtxRetain"},
 		{cuCtxSetCurrent(ctx), "cuCtxSetCurrent"},
-		{cuStreamCreate(&g.stream, 1), "cuStreamCreate"}, // non-blocking: the default stream is not waited for
+		{cuStreamCreate(&g.stream, 1), "cuStreamCreate"}, // non-blocking: does not wait for the default stream
 	} {
 		if err := driverError(c.code, c.call); err != nil {
 			return err
@@ -132,7 +133,7 @@ func (g *GPU) start() error {
 	return g.products.start()
 }
 
-// Err returns the first error, nil if there was none.
+// Err returns the first error, or nil if there was none.
 func (g *GPU) Err() error {
 	if e := g.failed.Load(); e != nil {
 		return *e
@@ -147,7 +148,7 @@ func (g *GPU) fail(err error) {
 	}
 }
 
-// Do runs f on the GPU's thread, soon. Nothing is run after an error.
+// Do runs f asynchronously on the GPU's thread. After an error nothing is run.
 func (g *GPU) Do(f func() error) {
 	g.work <- func() {
 		if g.Err() == nil {
@@ -156,8 +157,8 @@ func (g *GPU) Do(f func() error) {
 	}
 }
 
-// Wait runs f on the GPU's thread and returns when it has run, with its error or an earlier one. f may be nil: then it waits for all calls
-// before, not for the GPU.
+// Wait runs f on the GPU's thread, waits for it, and returns its error or an earlier one. If f is nil, Wait only waits
+// for all earlier calls, but not for the GPU.
 func (g *GPU) Wait(f func() error) error {
 	done := make(chan struct{})
 	g.work <- func() {
@@ -170,12 +171,12 @@ func (g *GPU) Wait(f func() error) error {
 	return g.Err()
 }
 
-// Synchronize waits until the GPU has done all that was asked for.
+// Synchronize waits until the GPU has completed all operations.
 func (g *GPU) Synchronize() error {
 	return g.Wait(func() error { return driverError(cuStreamSynchronize(g.stream), "cuStreamSynchronize") })
 }
 
-// Alloc returns memory of n bytes, and whether there was enough. Other errors are Err's.
+// Alloc allocates n bytes, and reports whether there was enough memory. Other errors are returned by Err.
 func (g *GPU) Alloc(n uint64) (at uintptr, ok bool) {
 	const outOfMemory = 2
 	g.Wait(func() error {
@@ -188,7 +189,7 @@ func (g *GPU) Alloc(n uint64) (at uintptr, ok bool) {
 	return at, ok
 }
 
-// Free gives memory of Alloc back, once all that was asked for is done.
+// Free frees memory of Alloc once all earlier operations are complete.
 func (g *GPU) Free(at uintptr) {
 	g.Do(func() error {
 		if err := driverError(cuStreamSynchronize(g.stream), "cuStreamSynchronize"); err != nil {
@@ -198,7 +199,7 @@ func (g *GPU) Free(at uintptr) {
 	})
 }
 
-// FreeMemory returns how many bytes of the GPU's memory nobody has.
+// FreeMemory returns the number of unallocated bytes of the GPU's memory.
 func (g *GPU) FreeMemory() (free uint64) {
 	var total uint64
 	g.Wait(func() error { return driverError(cuMemGetInfo(&free, &total), "cuMemGetInfo") })
@@ -219,7 +220,7 @@ func (g *GPU) Copy(dst, src uintptr, n int) {
 	})
 }
 
-// Upload copies x to the GPU. It does not return before x has been read.
+// Upload copies x to the GPU. It returns after x has been read.
 func Upload[T any](g *GPU, dst uintptr, x []T) {
 	if len(x) == 0 {
 		return
@@ -236,7 +237,7 @@ func Upload[T any](g *GPU, dst uintptr, x []T) {
 	})
 }
 
-// Send is Upload of a copy of x, which must be short: it does not wait.
+// Send is Upload for a copy of x, which must be short: it does not wait.
 func Send[T any](g *GPU, dst uintptr, x []T) {
 	if len(x) == 0 {
 		return
@@ -249,7 +250,7 @@ func Send[T any](g *GPU, dst uintptr, x []T) {
 	})
 }
 
-// Download copies from the GPU into x, once all that was asked for before is done.
+// Download copies from the GPU into x after all earlier operations are complete.
 func Download[T any](g *GPU, x []T, src uintptr) error {
 	if len(x) == 0 {
 		return nil

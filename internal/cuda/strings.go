@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// cStrings returns strings as C has them. What they point to stays where it is until unpin.
+// cStrings converts strings to C strings, whose memory is not moved until unpin is called.
 func cStrings(all []string) (list []unsafe.Pointer, unpin func()) {
 	var pinned runtime.Pinner
 	for _, s := range all {

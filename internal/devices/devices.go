@@ -1,4 +1,4 @@
-// Package devices opens devices by the names that the flag --device takes.
+// Package devices opens devices by the names that the flag --device accepts.
 package devices
 
 import (
@@ -14,7 +14,7 @@ import (
 
 // The names of devices. A GPU other than the first is "cuda:N".
 const (
-	Auto = "auto" // the first GPU where this build and the machine have one, else the processor
+	Auto = "auto" // the first GPU if this build and the machine have one, otherwise the processor
 	CPU  = "cpu"
 	CUDA = "cuda"
 )
@@ -22,7 +22,8 @@ const (
 // Names describes the names for help.
 const Names = "auto, cpu, cuda or cuda:N"
 
-// Check returns an error if name is no device's, or a GPU's where this build uses none. It goes on from `device is "x", `.
+// Check returns an error if name is not a device's name, or is a GPU's and this build does not use GPUs. The error text
+// continues `device is "x", `.
 func Check(name string) error {
 	switch name {
 	case "", Auto, CPU:
@@ -37,7 +38,7 @@ func Check(name string) error {
 	return nil
 }
 
-// number returns the number of the GPU of that name.
+// number returns the number of the GPU with a name.
 func number(name string) (n int, ok bool) {
 	if name == CUDA {
 		return 0, true
@@ -47,13 +48,14 @@ func number(name string) (n int, ok bool) {
 	return int(u), ok && err == nil
 }
 
-// Options are what a GPU does otherwise than the processor, which computes in F32 and always gives the same bits.
+// Options are the ways in which a GPU can differ from the processor, which computes in F32 and always gives the same
+// bits.
 type Options struct {
 	Activations      device.Format // F32 or BF16
-	Nondeterministic bool          // faster operations may give other bits each time
+	Nondeterministic bool          // faster operations, which may give different bits each time
 }
 
-// Open returns a device; no name at all is the processor.
+// Open returns a device. An empty name means the processor.
 func Open(name string, o Options) (device.Device, error) {
 	if err := Check(name); err != nil {
 		return nil, fmt.Errorf("device is %q, %w", name, err)
@@ -84,7 +86,7 @@ func openAuto(o Options) device.Device {
 	return d
 }
 
-// GPUError says why a GPU that was asked for cannot be used.
+// GPUError reports why a requested GPU cannot be used.
 type GPUError struct {
 	Name string // of the device
 	Err  error
@@ -96,5 +98,5 @@ func (e GPUError) Error() string { return fmt.Sprintf("device %s: %v", e.Name, e
 // Unwrap returns the wrapped error.
 func (e GPUError) Unwrap() error { return e.Err }
 
-// ErrBuild says how to get a build that uses GPUs.
-var ErrBuild = errors.New("this build computes on the processor alone: for NVIDIA GPUs build it with CGO_ENABLED=0 go install -tags cuda ./cmd/... on Linux")
+// ErrBuild describes how to get a build that uses GPUs.
+var ErrBuild = errors.New("this build computes on the processor only: for NVIDIA GPUs build it with CGO_ENABLED=0 go install -tags cuda ./cmd/... on Linux")

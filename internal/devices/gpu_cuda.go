@@ -7,7 +7,7 @@ import (
 	"gqa/internal/device/cuda"
 )
 
-// GPUs says whether this build uses GPUs.
+// GPUs reports whether this build uses GPUs.
 const GPUs = true
 
 func openGPU(n int, o Options) (device.Device, error) {

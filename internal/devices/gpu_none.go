@@ -4,7 +4,7 @@ package devices
 
 import "gqa/internal/device"
 
-// GPUs says whether this build uses GPUs.
+// GPUs reports whether this build uses GPUs.
 const GPUs = false
 
 func openGPU(int, Options) (device.Device, error) { return nil, ErrBuild }

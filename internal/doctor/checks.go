@@ -11,7 +11,8 @@ import (
 	"gqa/internal/device"
 )
 
-// tolerance is how far, relative to 1 + |want|, float32 may be from the definition's loop. TF32 would be ten times as far.
+// tolerance is the maximum difference, relative to 1 + |want|, between float32 results and a loop by the definition. TF32
+// would differ ten times as much.
 const tolerance = 1e-4
 
 // product compares a matrix product of odd sizes with its definition.
@@ -45,7 +46,7 @@ func attention(d device.Device) (string, error) {
 	return compare(d, fmt.Sprintf("%d tokens, %d heads and %d KV heads of %d", tokens, heads, kvHeads, dim), out, want)
 }
 
-// compare reads what was computed and says how far it is from what it must be.
+// compare reads computed values and reports how much they differ from the expected ones.
 func compare(d device.Device, what string, got device.Buffer, want []float32) (string, error) {
 	values := d.Host(got)
 	if err := d.Err(); err != nil {
@@ -67,7 +68,7 @@ type reducer interface {
 	AllReduce(x []float32) ([]float32, error)
 }
 
-// allReduce sums over one GPU, which must change nothing.
+// allReduce sums over one GPU, which must not change the values.
 func allReduce(d reducer) (string, error) {
 	x := normal(4, 1<<16+1)
 	sum, err := d.AllReduce(x)
@@ -75,12 +76,12 @@ func allReduce(d reducer) (string, error) {
 	case err != nil:
 		return "", err
 	case !slices.Equal(sum, x):
-		return "", fmt.Errorf("a sum over one GPU is not what it has")
+		return "", fmt.Errorf("a sum over one GPU changed the values")
 	}
 	return fmt.Sprintf("%d numbers over one GPU", len(x)), nil
 }
 
-// normal is n numbers of a normal distribution, the same for a seed.
+// normal returns n normally distributed numbers, determined by a seed.
 func normal(seed uint64, n int) []float32 {
 	r, x := rand.New(rand.NewPCG(seed, 1)), make([]float32, n)
 	for i := range x {
@@ -89,7 +90,7 @@ func normal(seed uint64, n int) []float32 {
 	return x
 }
 
-// unwritten is n numbers that no result holds.
+// unwritten returns n numbers that no result contains.
 func unwritten(n int) []float32 {
 	return slices.Repeat([]float32{float32(math.NaN())}, n)
 }

@@ -1,4 +1,4 @@
-// Package doctor finds out whether NVIDIA GPUs can be used here, and says what is missing.
+// Package doctor finds out whether NVIDIA GPUs can be used on this machine, and what is missing.
 package doctor
 
 import (
@@ -11,28 +11,28 @@ import (
 	"gqa/internal/devices"
 )
 
-// Report is what was found.
+// Report is the result of an examination.
 type Report struct {
 	OK        bool        `json:"ok"`        // a GPU can be used
 	GPUBuild  bool        `json:"gpu_build"` // this build uses GPUs
 	Libraries []Library   `json:"libraries"`
 	GPUs      []cuda.Info `json:"gpus"`
 	Checks    []Check     `json:"checks"`
-	Problems  []string    `json:"problems"` // with what to do about them
+	Problems  []string    `json:"problems"` // with instructions
 }
 
-// Library says which copies of a library there are.
+// Library lists the copies of a library.
 type Library struct {
 	Name    string      `json:"name"`
 	For     string      `json:"for"`
 	Needed  bool        `json:"needed"`
 	Minimum string      `json:"minimum_version"`
-	Used    *cuda.Copy  `json:"used"`   // null: none
-	Others  []cuda.Copy `json:"others"` // that there are
+	Used    *cuda.Copy  `json:"used"`   // null if there is none
+	Others  []cuda.Copy `json:"others"` // other existing copies
 	Problem string      `json:"problem,omitempty"`
 }
 
-// State is how a check ended.
+// State is the outcome of a check.
 type State string
 
 // The states.
@@ -42,14 +42,14 @@ const (
 	NotChecked State = "not checked"
 )
 
-// Check is a computation on the first GPU whose result is known.
+// Check is a computation on the first GPU with a known result.
 type Check struct {
 	Name   string `json:"name"`
 	State  State  `json:"state"`
-	Detail string `json:"detail"` // what was compared, or why it failed or was not checked
+	Detail string `json:"detail"` // what was compared, or why the check failed or was skipped
 }
 
-// files is the report of a build that loads no library.
+// files returns the report of a build that loads no library.
 func files(found []cuda.Found) *Report {
 	r := &Report{Problems: []string{devices.ErrBuild.Error()}, GPUs: []cuda.Info{}, Checks: []Check{}}
 	for _, f := range found {
@@ -66,7 +66,8 @@ func describe(l cuda.Library) Library {
 	return Library{Name: l.Name, For: l.For, Needed: l.Needed, Minimum: l.Minimum, Others: []cuda.Copy{}}
 }
 
-// libraries is the report so far of a build that has loaded what it could of what was found, which is in the same order.
+// libraries returns the report, up to the libraries, of a build that has tried to load all libraries found. loaded and
+// found are in the same order.
 func libraries(loaded []cuda.Loaded, found []cuda.Found) *Report {
 	r := &Report{GPUBuild: true, GPUs: []cuda.Info{}, Checks: []Check{}, Problems: []string{}}
 	driver := ""
@@ -91,7 +92,8 @@ func libraries(loaded []cuda.Loaded, found []cuda.Found) *Report {
 	return r
 }
 
-// problem says what is wrong with a library, for a driver that supports a version of CUDA; empty where nothing is.
+// problem describes what is wrong with a library, given the version of CUDA that the driver supports; empty if nothing
+// is.
 func problem(l cuda.Loaded, others []cuda.Copy, driver string) string {
 	var missing *cuda.MissingError
 	how := l.How(major(driver))
@@ -111,17 +113,17 @@ func problem(l cuda.Loaded, others []cuda.Copy, driver string) string {
 	return ""
 }
 
-// ofToolkit says that a library has the version of the CUDA toolkit that it is of.
+// ofToolkit reports whether a library has the version number of its CUDA toolkit.
 func ofToolkit(name string) bool { return name == "libnvrtc" || name == "libcublasLt" }
 
-// major is the first number of a version.
+// major returns the first number of a version.
 func major(version string) int {
 	first, _, _ := strings.Cut(version, ".")
-	n, _ := strconv.Atoi(first) // 0 where there is none
+	n, _ := strconv.Atoi(first) // 0 if there is none
 	return n
 }
 
-// lacks names the first library of some that cannot be used; empty where all can.
+// lacks returns the name of the first of some libraries that cannot be used; empty if all can.
 func (r *Report) lacks(names ...string) string {
 	for _, name := range names {
 		for _, l := range r.Libraries {
@@ -133,10 +135,10 @@ func (r *Report) lacks(names ...string) string {
 	return ""
 }
 
-// found adds the GPUs that there are, or why there are none.
+// found adds the existing GPUs, or the reason why there are none.
 func (r *Report) found(gpus []cuda.Info, err error) {
 	switch {
-	case r.lacks("libcuda") != "": // said already
+	case r.lacks("libcuda") != "": // already reported
 	case err != nil:
 		r.Problems = append(r.Problems, "the driver has no GPU for this process: "+err.Error())
 	case len(gpus) == 0:

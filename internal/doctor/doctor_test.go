@@ -11,7 +11,7 @@ import (
 	"gqa/internal/device/cpu"
 )
 
-// status is what a machine has of the libraries, in their order: a version of each, or an error.
+// status is the state of a machine's libraries, in their order: a version of each, or an error.
 func status(versions map[string]string, errs map[string]error) (loaded []cuda.Loaded, found []cuda.Found) {
 	for _, l := range cuda.Libraries {
 		used := cuda.Copy{Path: "/lib/" + l.Name + ".so", Version: versions[l.Name]}
@@ -31,7 +31,7 @@ func status(versions map[string]string, errs map[string]error) (loaded []cuda.Lo
 
 var good = map[string]string{"libcuda": "13.0", "libnvrtc": "13.0", "libcublasLt": "13.1.0", "libcudnn": "9.13.0", "libnccl": "2.27.3"}
 
-// with is good with other versions; an empty one is missing.
+// with returns good with other versions; an empty version means missing.
 func with(pairs ...string) map[string]string {
 	all := map[string]string{}
 	for name, v := range good {
@@ -45,7 +45,7 @@ func with(pairs ...string) map[string]string {
 
 var h200 = []cuda.Info{{Number: 0, Name: "NVIDIA H200", Memory: 150_000_000_000, Capability: "9.0"}}
 
-// text is the report of a machine with these libraries, whose checks give an error or none.
+// text returns the report of a machine with these libraries, whose checks return an error or nil.
 func text(t *testing.T, versions map[string]string, errs map[string]error, gpus []cuda.Info, failure error) (string, *Report) {
 	t.Helper()
 	r := libraries(status(versions, errs))
@@ -152,9 +152,9 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		"this build      computes on the processor alone", "  found         /lib/libcublasLt.so, version 13.1.0",
+		"this build      computes on the processor only", "  found         /lib/libcublasLt.so, version 13.1.0",
 		"  problem       not found: pip install nvidia-cudnn-cu13 (for CUDA 12: nvidia-cudnn-cu12)",
-		"- this build computes on the processor alone: for NVIDIA GPUs build it with CGO_ENABLED=0 go install -tags cuda ./cmd/... on Linux",
+		"- this build computes on the processor only: for NVIDIA GPUs build it with CGO_ENABLED=0 go install -tags cuda ./cmd/... on Linux",
 	} {
 		if !strings.Contains("\n"+out.String(), "\n"+line+"\n") {
 			t.Errorf("no line %q in\n%s", line, out.String())
@@ -165,7 +165,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// wrong is the processor with a product and an attention that miss a number.
+// wrong is the processor with a product and an attention that get one number wrong.
 type wrong struct{ *cpu.Device }
 
 func (wrong) Gemm(_, _ bool, _, _, _ int, _ float32, _ device.Buffer, _ int, _ device.Buffer, _ int, _ float32, _ device.Buffer, _ int) {

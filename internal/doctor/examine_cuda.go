@@ -8,7 +8,7 @@ import (
 	devcuda "gqa/internal/device/cuda"
 )
 
-// Examine looks for libraries and GPUs, and computes on the first GPU.
+// Examine looks for libraries and GPUs, and runs checks on the first GPU.
 func Examine() *Report {
 	r := libraries(cuda.Inspect(), cuda.Find())
 	r.found(cuda.List())

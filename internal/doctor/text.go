@@ -10,13 +10,13 @@ import (
 	"gqa/internal/units"
 )
 
-// Write writes the report for people.
+// Write writes the report as text.
 func (r *Report) Write(w io.Writer) error {
 	var out strings.Builder
 	row := func(name, format string, values ...any) {
 		fmt.Fprintf(&out, "%-15s %s\n", name, fmt.Sprintf(format, values...))
 	}
-	row("this build", "%s", map[bool]string{true: "uses NVIDIA GPUs", false: "computes on the processor alone"}[r.GPUBuild])
+	row("this build", "%s", map[bool]string{true: "uses NVIDIA GPUs", false: "computes on the processor only"}[r.GPUBuild])
 	for _, l := range r.Libraries {
 		l.write(row)
 	}
@@ -31,7 +31,7 @@ func (r *Report) Write(w io.Writer) error {
 	return err
 }
 
-// advise says what is to be done.
+// advise writes what the user has to do.
 func (r *Report) advise(out *strings.Builder) {
 	if r.OK {
 		out.WriteString("\nEverything that is needed is there.\n")
@@ -53,7 +53,7 @@ func (l Library) write(row func(name, format string, values ...any)) {
 		need = "needed"
 	}
 	minimum, has := "version", "version"
-	if l.Name == "libcuda" { // its version is that of CUDA, not of the driver
+	if l.Name == "libcuda" { // its version is CUDA's, not the driver's
 		minimum, has = "for CUDA", "supports CUDA"
 	}
 	row(l.Name, "%s; %s, %s %s or later", l.For, need, minimum, l.Minimum)
@@ -68,7 +68,7 @@ func (l Library) write(row func(name, format string, values ...any)) {
 	}
 }
 
-// file writes a file with its version.
+// file formats a file with its version.
 func file(c cuda.Copy) string {
 	if c.Version == "" {
 		return c.Path

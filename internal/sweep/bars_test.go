@@ -13,9 +13,9 @@ import (
 	"gqa/internal/weights"
 )
 
-// bars are how much of the mean's damage a conversion must undo as it starts, by the number of groups: half a percent less than
-// it does, and more than the row before does, so that a method that falls back to a simpler one fails. With one group there is
-// nothing to choose: similar heads have no bar.
+// bars are the shares of the mean's damage that a conversion must undo before up-training, by the number of groups: half
+// a percent less than it does, and more than the previous row does, so that a method that falls back to a simpler one
+// fails. With one group there is nothing to choose: similar heads have no bar.
 var bars = []struct {
 	convert.Options
 	text   bool
@@ -30,10 +30,11 @@ var bars = []struct {
 
 const refineSteps = 12 // of 600, as docs/methods.md has it
 
-// meanLosses are those of the mean, which all the bars are relative to.
+// meanLosses are the losses of the mean, to which all bars are relative.
 var meanLosses = map[int]float64{4: 4.343, 1: 5.465}
 
-// TestStarts holds conversions of the sample to the bars, on thirty windows: docs/methods.md has a hundred, and 1 to 3% more.
+// TestStarts compares conversions of the sample with the bars on thirty windows. docs/methods.md uses a hundred, on which
+// they undo 1 to 3% more.
 func TestStarts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads 300,000 tokens")
@@ -63,7 +64,7 @@ func TestStarts(t *testing.T) {
 	}
 }
 
-// starting is the sample with what its conversions read and are measured on.
+// starting is the sample with the inputs and the data for its conversions.
 type starting struct {
 	model string
 	src   *weights.Source
@@ -91,7 +92,7 @@ func openSample(t *testing.T) starting {
 	return s
 }
 
-// start converts and returns the loss.
+// start converts the sample and returns the loss.
 func (s starting) start(t *testing.T, o convert.Options) float64 {
 	t.Helper()
 	p, err := convert.NewPlan(s.src, o)

@@ -17,7 +17,8 @@ import (
 	"gqa/internal/weights"
 )
 
-// check finds every reason not to begin that can be found without work, and loads what all points are evaluated on.
+// check finds every reason not to start that can be found without computing anything, and loads what all points are
+// evaluated on.
 func (s *sweep) check(ctx context.Context) error {
 	model, remove, err := s.source()
 	if err != nil {
@@ -44,7 +45,7 @@ func (s *sweep) check(ctx context.Context) error {
 	return s.describe(src)
 }
 
-// source is where the model lies. The sample lies nowhere yet: remove removes it again.
+// source returns the location of the model. The embedded sample is extracted first, and remove deletes it again.
 func (s *sweep) source() (path string, remove func(), err error) {
 	if s.o.Model != "" {
 		return s.o.Model, func() {}, nil
@@ -70,7 +71,7 @@ func (s *sweep) checkConversions(src *weights.Source) error {
 	for i, c := range s.o.Curves {
 		for j, g := range s.o.Groups {
 			if slices.Contains(s.o.Curves[:i], c) || slices.Contains(s.o.Groups[:j], g) {
-				return fmt.Errorf("%d groups by %s are asked for twice", g, c)
+				return fmt.Errorf("%d groups by %s are requested twice", g, c)
 			}
 			if _, err := convert.NewPlan(src, c.options(g, text)); err != nil {
 				return err
@@ -102,7 +103,7 @@ func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
 		return corpus, nil
 	}
 	if s.o.Recipe.Steps > 0 {
-		if _, err := load("data", s.o.Data, length); err != nil { // its beginning: the rest is read by the up-trainings
+		if _, err := load("data", s.o.Data, length); err != nil { // only its beginning: the up-trainings read the rest
 			return err
 		}
 	}
@@ -113,7 +114,7 @@ func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
 	return s.loadText(ctx, src)
 }
 
-// loadText reads what conversions look at, once for all.
+// loadText reads the text that conversions use, once for all of them.
 func (s *sweep) loadText(ctx context.Context, src *weights.Source) error {
 	if s.o.Calibration == "" || !slices.ContainsFunc(s.o.Curves, Curve.reads) {
 		return nil
@@ -133,7 +134,7 @@ func (s *sweep) loadText(ctx context.Context, src *weights.Source) error {
 	return d.Check(src.Arch)
 }
 
-// describe fills in what is known of the model before it runs.
+// describe fills in what is known about the model before it runs.
 func (s *sweep) describe(src *weights.Source) error {
 	parameters, err := weights.Parameters(src.Arch)
 	if err != nil {

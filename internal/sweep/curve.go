@@ -13,18 +13,18 @@ import (
 	"gqa/internal/limits"
 )
 
-// Curve is what is done at each number of groups: how heads become one, and what the up-training follows.
+// Curve is what is done at each number of groups: the merge of the heads, and the loss of the up-training.
 type Curve struct {
 	Method   convert.Method
 	Grouping convert.Grouping
-	Refine   int         // steps of fitting; 0: none
-	Loss     recipe.Loss // of the up-training: CE, or KL or Mixed with the original as teacher; empty: the recipe's
+	Refine   int         // steps of fitting; 0 for none
+	Loss     recipe.Loss // of the up-training: CE, or KL or Mixed with the original as teacher; empty means the recipe's
 }
 
-// uptrainings are the losses that a curve may name.
+// uptrainings are the losses that a curve can name.
 var uptrainings = []recipe.Loss{recipe.CE, recipe.KL, recipe.Mixed}
 
-// ParseCurve reads a method and what goes with it: mean, calibrated+similar+kl, calibrated+similar+refine=300+kl.
+// ParseCurve parses a method followed by options: mean, calibrated+similar+kl, calibrated+similar+refine=300+kl.
 func ParseCurve(text string) (Curve, error) {
 	method, rest, more := strings.Cut(text, "+")
 	c := Curve{Method: convert.Method(method), Grouping: convert.Contiguous}
@@ -41,7 +41,7 @@ func ParseCurve(text string) (Curve, error) {
 	return c, nil
 }
 
-// add takes a part behind the method.
+// add applies an option that follows the method.
 func (c *Curve) add(part string) error {
 	steps, refine := strings.CutPrefix(part, "refine=")
 	switch {
@@ -61,7 +61,7 @@ func (c *Curve) add(part string) error {
 	return nil
 }
 
-// String is the curve as ParseCurve reads it.
+// String returns the curve in the form that ParseCurve parses.
 func (c Curve) String() string {
 	if c.Loss == "" {
 		return c.conversion()
@@ -69,7 +69,7 @@ func (c Curve) String() string {
 	return c.conversion() + "+" + string(c.Loss)
 }
 
-// conversion is the part of the name that says how heads become one.
+// conversion returns the part of the name that describes the merge of the heads.
 func (c Curve) conversion() string {
 	name := string(c.Method)
 	if c.Grouping == convert.Similar {
@@ -81,16 +81,16 @@ func (c Curve) conversion() string {
 	return name
 }
 
-// MarshalText is String.
+// MarshalText returns String as bytes.
 func (c Curve) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// UnmarshalText is ParseCurve.
+// UnmarshalText parses text with ParseCurve.
 func (c *Curve) UnmarshalText(text []byte) (err error) {
 	*c, err = ParseCurve(string(text))
 	return err
 }
 
-// reads says whether the curve's conversions can use text.
+// reads reports whether the curve's conversions can use text.
 func (c Curve) reads() bool { return c.options(1, nil).Merges() }
 
 // options returns the options of the curve's conversions to groups KV heads, with the text if they can use it.
@@ -102,7 +102,7 @@ func (c Curve) options(groups int, text *calibrate.Data) convert.Options {
 	return o
 }
 
-// recipe is that of the curve's up-trainings, which the model as it was may teach.
+// recipe returns the recipe of the curve's up-trainings, in which the original model may be the teacher.
 func (c Curve) recipe(r recipe.Recipe, model string) recipe.Recipe {
 	if c.Loss == "" {
 		return r
@@ -115,7 +115,7 @@ func (c Curve) recipe(r recipe.Recipe, model string) recipe.Recipe {
 	return r
 }
 
-// recipeName is what a point of the curve says beside its method; empty where that says all.
+// recipeName returns what identifies a point of the curve besides its method; empty if the method is sufficient.
 func (c Curve) recipeName() string {
 	if name := c.String(); name != string(c.Method) {
 		return name

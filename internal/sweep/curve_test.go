@@ -42,7 +42,7 @@ func TestParseCurve(t *testing.T) {
 	}
 }
 
-// Two curves in one report: conversions that they share are made and evaluated once, latency is of the groups, and the
+// Two curves in one report: shared conversions are made and evaluated once, latency depends on the groups only, and the
 // original is not trained to follow itself.
 func TestCurves(t *testing.T) {
 	o, dir := tiny(t, "llama"), t.TempDir()

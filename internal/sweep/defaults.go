@@ -11,20 +11,20 @@ import (
 	"gqa/internal/weights"
 )
 
-// Defaults are what a sweep over a model does where nobody says otherwise.
+// Defaults are the default choices of a sweep over a model.
 type Defaults struct {
 	Arch   *configs.Arch
 	Curves []Curve
-	Lacks  error // what keeps the advised curve from being there, or there as it should be; nil: nothing
+	Lacks  error // why the advised curve is missing or not in its full form; nil if it is complete
 }
 
 // paper is the curve of Ainslie et al. (arXiv 2305.13245).
 var paper = Curve{Method: convert.Mean, Grouping: convert.Contiguous}
 
-// advised is what docs/study.md found to be best of what takes little more time.
+// advised is the best curve in docs/study.md among those that take little more time.
 var advised = Curve{Method: convert.Calibrated, Grouping: convert.Similar, Loss: recipe.KL}
 
-// DefaultsOf are those of a model, a folder or file; of the embedded sample where model is empty.
+// DefaultsOf returns the defaults for a model, which is a folder or file, or for the embedded sample if model is empty.
 func DefaultsOf(model string) (Defaults, error) {
 	d := Defaults{Curves: []Curve{paper, advised}}
 	if model == "" {
@@ -51,14 +51,14 @@ func DefaultsOf(model string) (Defaults, error) {
 	return d, nil
 }
 
-// suits says what keeps a model's heads from becoming one in the curve's way; nil: nothing.
+// suits returns the reason why a model's heads cannot be merged in the curve's way, or nil if they can.
 func (c Curve) suits(src *weights.Source) error {
 	_, err := convert.NewPlan(src, c.options(src.Arch.KVHeads, &calibrate.Data{}))
 	return err
 }
 
-// Groups are the group counts of a sweep over which nobody says to sweep: the model's KV heads, then always the largest
-// proper divisor of the one before, to 1. So 8 4 2 1 for 8 and 12 6 3 1 for 12.
+// Groups returns the default group counts of a sweep: the model's KV heads, followed repeatedly by the largest proper
+// divisor of the previous count, down to 1. The result is 8 4 2 1 for 8 and 12 6 3 1 for 12.
 func Groups(kvHeads int) (groups []int) {
 	for g := kvHeads; g > 1; g = largestDivisor(g) {
 		groups = append(groups, g)
@@ -66,7 +66,7 @@ func Groups(kvHeads int) (groups []int) {
 	return append(groups, 1)
 }
 
-// largestDivisor of a number above 1 that is not the number itself.
+// largestDivisor returns the largest proper divisor of a number above 1.
 func largestDivisor(n int) int {
 	for d := 2; d*d <= n; d++ {
 		if n%d == 0 {

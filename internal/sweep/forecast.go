@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// forecast says how long the points take that a sweep has yet to make: as long as those of their kind took. Its methods may be
-// called from several goroutines.
+// forecast estimates the time for a sweep's remaining points from the time that points of the same kind took. Its methods
+// may be called concurrently.
 type forecast struct {
 	mu           sync.Mutex
-	kinds        []kind // of the points to make; the first is under way
+	kinds        []kind // of the remaining points; the first is in progress
 	took         map[kind]spent
-	began        time.Time // when the point under way did
+	began        time.Time // start of the point in progress
 	steps, total int       // of its up-training
 }
 
-// kind is what points have in common that take about as long.
+// kind is what points that take about the same time have in common.
 type kind struct {
 	conversion string
 	uptrained  bool
@@ -34,7 +34,7 @@ func newForecast(points []Point) *forecast {
 	return f
 }
 
-// next says that a point begins and, unless it is the first, that the one before is made.
+// next records that a point begins and, unless it is the first, that the previous one is complete.
 func (f *forecast) next(now time.Time, first bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -46,14 +46,14 @@ func (f *forecast) next(now time.Time, first bool) {
 	f.began, f.steps, f.total = now, 0, 0
 }
 
-// step says that one of so many steps of the point's up-training is made.
+// step records one of total steps of the point's up-training.
 func (f *forecast) step(total int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.steps, f.total = f.steps+1, total
 }
 
-// left is the time to the end of the last point; ok is false as long as nothing tells.
+// left returns the time to the end of the last point; ok is false as long as there is no basis for an estimate.
 func (f *forecast) left(now time.Time) (left time.Duration, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -71,8 +71,8 @@ func (f *forecast) left(now time.Time) (left time.Duration, ok bool) {
 	return left, true
 }
 
-// cost is what a point of a kind takes: the mean of those of that kind, or else of those that were up-trained, or not, as it
-// is, or else what the point under way will have taken.
+// cost estimates the time for a point of a kind: the mean over points of that kind; if there are none, over those that
+// are also up-trained, or also not; if there are none either, the estimated total time of the point in progress.
 func (f *forecast) cost(k kind, elapsed time.Duration) (time.Duration, bool) {
 	all := f.took[k]
 	if all.points == 0 {

@@ -22,7 +22,7 @@ func TestForecast(t *testing.T) {
 	f.next(at(0), true)
 	want(1, -1)
 	f.next(at(10), false)
-	want(12, -1) // what an up-training takes is not known
+	want(12, -1) // the time of an up-training is not known
 	f.next(at(20), false)
 	want(25, -1)
 	f.step(4)
@@ -31,7 +31,7 @@ func TestForecast(t *testing.T) {
 	want(100, 10+80)
 	f.next(at(140), false)
 	want(150, 70)
-	want(300, 0) // longer than thought
+	want(300, 0) // longer than estimated
 	f.next(at(301), false)
 	want(301, 0)
 }

@@ -16,7 +16,7 @@ import (
 	"gqa/train"
 )
 
-// sweepFile says what was asked for; by it a sweep is recognised.
+// sweepFile holds the options of a sweep. A sweep is recognized by it.
 const sweepFile = "sweep.json"
 
 // recognize is a [checkpoints.Recognizer] of sweeps.
@@ -38,7 +38,7 @@ func recognize(dir string) (checkpoints.Owned, error) {
 		return owned, fmt.Errorf("it is not a sweep: %w; remove it yourself", err)
 	}
 	if _, err := checkpoints.ReadMark(dir, report.File); err == nil {
-		if _, err := report.Read(dir); err == nil { // else what is there is not ours
+		if _, err := report.Read(dir); err == nil { // otherwise what is there is not ours
 			for _, name := range report.Files() {
 				owned.Files[name] = checkpoints.AnySize
 			}
@@ -59,7 +59,7 @@ func recognize(dir string) (checkpoints.Owned, error) {
 	return owned, nil
 }
 
-// addPart adds a folder below that is of one of the kinds. What is in another is not the sweep's.
+// addPart adds a subfolder that is of one of the kinds. The contents of any other folder are not the sweep's.
 func addPart(owned *checkpoints.Owned, dir, part string, kinds ...checkpoints.Recognizer) {
 	if info, err := os.Lstat(filepath.Join(dir, part)); err != nil || !info.IsDir() {
 		return
@@ -72,7 +72,7 @@ func addPart(owned *checkpoints.Owned, dir, part string, kinds ...checkpoints.Re
 	}
 }
 
-// isSweep says what keeps a sweep.json from being one of this toolkit's.
+// isSweep returns the reason why a sweep.json is not one of this toolkit's, or nil if it is.
 func isSweep(text []byte) error {
 	if !checkpoints.IsJSONOf(&Options{}, text, "model", "data", "valid", "groups", "methods", "recipe") {
 		return fmt.Errorf("its %s is another program's", sweepFile)

@@ -12,16 +12,17 @@ import (
 	"gqa/train"
 )
 
-// Point is one point of a trade-off: a model with fewer KV heads, as converted or up-trained from there. Convert, Uptrain and
-// Measure make it, in this order.
+// Point is one point of a trade-off: a model with fewer KV heads, either only converted or also up-trained. Convert,
+// Uptrain and Measure make it, in this order.
 type Point struct {
 	Model  string // the original, a folder or file
 	Curve  Curve
 	Groups int
 	Seed   uint64 // of the conversion
-	// Text reads what the conversion looks at. It is called only if the curve's method looks at text; nil: weights alone.
+	// Text reads the text that the conversion uses. It is called only if the curve's method uses text; nil means that
+	// conversions use weights only.
 	Text   func(ctx context.Context, src *convert.Source) (*calibrate.Data, error)
-	Recipe recipe.Recipe // of the up-training, resolved; its model is the conversion. Steps 0: none
+	Recipe recipe.Recipe // of the up-training, resolved; its model is the conversion. Steps is 0 for none
 
 	Conversion string // folder of the conversion
 	Run        string // folder of the up-training
@@ -50,7 +51,7 @@ func (p Point) Convert(ctx context.Context, w Watcher) error {
 	return err
 }
 
-// options returns those of the conversion of src.
+// options returns the options for the conversion of src.
 func (p Point) options(ctx context.Context, src *convert.Source) (o convert.Options, err error) {
 	var text *calibrate.Data
 	if p.Text != nil && p.Curve.reads() {
@@ -63,7 +64,7 @@ func (p Point) options(ctx context.Context, src *convert.Source) (o convert.Opti
 	return o, nil
 }
 
-// Uptrain trains the conversion, or goes on with a run that was interrupted.
+// Uptrain trains the conversion, or resumes an interrupted run.
 func (p Point) Uptrain(ctx context.Context, w Watcher) (*train.Status, error) {
 	r := p.Recipe
 	r.Model = p.Conversion
@@ -71,7 +72,7 @@ func (p Point) Uptrain(ctx context.Context, w Watcher) (*train.Status, error) {
 	return train.Run(ctx, r, train.Options{Dir: p.Run, Observe: func(train.Progress) { w.steps(1) }})
 }
 
-// Measure evaluates dir, the folder of the point's model, on what corpus returns for it.
+// Measure evaluates dir, the folder of the point's model, on the result of corpus.
 func (p Point) Measure(
 	ctx context.Context, dir string, corpus func(*eval.Model) (*eval.Corpus, error), o eval.QualityOptions, w Watcher,
 ) (*eval.Model, *eval.Quality, error) {
@@ -89,7 +90,7 @@ func (p Point) Measure(
 	return m, q, err
 }
 
-// uptrained reports whether the point is more than a conversion.
+// uptrained reports whether the point is up-trained rather than only converted.
 func (p Point) uptrained() bool { return p.Recipe.Steps > 0 }
 
 func (p Point) kind() kind { return kind{p.Curve.conversion(), p.uptrained()} }

@@ -18,9 +18,10 @@ import (
 	"gqa/train"
 )
 
-// points are those to make: the model as it is, then for each curve and number of groups the conversion before and after
-// up-training. With as many groups as KV heads the conversion is the model itself, which is there already; up-training it is
-// the control, unless it would follow nothing but its own predictions. Two curves may share a conversion.
+// points returns the points to make: the original model, then for each curve and number of groups the conversion before
+// and after up-training. With as many groups as KV heads the conversion is the original model itself, which is already
+// there; up-training it is the control, unless it would only follow its own predictions. Two curves may share a
+// conversion.
 func (s *sweep) points() []Point {
 	all := []Point{{Curve: Curve{Method: report.MethodMHA}, Groups: s.heads}}
 	converted := map[string]bool{}
@@ -51,7 +52,7 @@ func (s *sweep) point(curve Curve, groups int) Point {
 	}
 }
 
-// recipe returns that of an up-training. What a teacher says is kept for the runs after it.
+// recipe returns the recipe of an up-training. A teacher's predictions are cached for later runs.
 func (s *sweep) recipe(curve Curve, groups int) recipe.Recipe {
 	r := curve.recipe(s.o.Recipe, s.model)
 	r.Name, r.Data = strconv.Itoa(groups)+"-"+curve.String(), s.o.Data
@@ -101,7 +102,7 @@ func (s *sweep) make(ctx context.Context, p Point) error {
 	}
 	status, err := p.Uptrain(ctx, watch)
 	if errors.Is(err, train.ErrDiverged) {
-		slog.Warn("the report goes without a point whose up-training diverged", "point", p.Recipe.Name, "err", err)
+		slog.Warn("the report omits a point whose up-training diverged", "point", p.Recipe.Name, "err", err)
 		s.diverged = append(s.diverged, p.Recipe.Name)
 		return nil
 	}
@@ -111,7 +112,7 @@ func (s *sweep) make(ctx context.Context, p Point) error {
 	return s.addPoint(ctx, p, status.Model, status.Tokens)
 }
 
-// addPoint evaluates the model in dir, which is that of a point.
+// addPoint evaluates the model of a point, which is in dir.
 func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64) error {
 	o := eval.QualityOptions{SeqLen: s.o.Recipe.SeqLen, MaxWindows: s.o.EvalWindows}
 	m, q, err := p.Measure(ctx, dir, func(*eval.Model) (*eval.Corpus, error) { return s.valid, nil }, o, s.watch)

@@ -1,10 +1,11 @@
-// Package sweep is the whole road in one call: convert a model to each number of groups, up-train each conversion, evaluate
-// everything, and write the trade-off's report. Its parts meet on disk only, in one folder:
+// Package sweep runs the whole pipeline in one call: it converts a model to each number of groups, up-trains each
+// conversion, evaluates everything, and writes the trade-off's report. The stages exchange data only through files in one
+// folder:
 //
-//	sweep.json        what was asked for; the same again goes on where it stopped
+//	sweep.json                     the options; a sweep with the same options resumes where it stopped
 //	models/GROUPS-METHOD/          the conversions, before up-training
 //	runs/GROUPS-CURVE/             the up-trainings; model/ in each is the result
-//	teacher/                       the original's predictions, for all up-trainings that follow them; gone at the end
+//	teacher/                       the original's predictions, for all up-trainings that follow them; removed at the end
 //	report.json, report.html, …    the report
 package sweep
 
@@ -32,33 +33,34 @@ import (
 	"gqa/train"
 )
 
-// Options say what to sweep over and how to measure. They are kept in sweep.json.
+// Options determine the points of a sweep and how they are measured. They are stored in sweep.json.
 type Options struct {
-	Model  string        `json:"model"` // folder or file; empty: the embedded sample, extracted into the sweep's folder
+	Model  string        `json:"model"` // folder or file; empty means the embedded sample, extracted into the sweep's folder
 	Data   string        `json:"data"`  // corpus to up-train on
 	Valid  string        `json:"valid"` // corpus to evaluate on
 	Groups []int         `json:"groups"`
 	Curves []Curve       `json:"methods"`
 	Seed   uint64        `json:"seed"`
-	Recipe recipe.Recipe `json:"recipe"` // of every up-training, resolved; Steps 0: none
+	Recipe recipe.Recipe `json:"recipe"` // of every up-training, resolved; Steps is 0 for none
 
-	Calibration       string `json:"calibration"` // text that conversions look at; empty: they look at weights alone
+	Calibration       string `json:"calibration"` // text that conversions use; empty if they use weights only
 	CalibrationTokens int    `json:"calibration_tokens"`
 
-	EvalWindows    int   `json:"eval_windows"`    // of Recipe.SeqLen tokens; 0: all
+	EvalWindows    int   `json:"eval_windows"`    // of Recipe.SeqLen tokens; 0 means all
 	Batch          int   `json:"batch"`           // of the latency
 	Context        int   `json:"context"`         // tokens in the cache of the timed decode
-	OriginalTokens int64 `json:"original_tokens"` // that the model was pre-trained on; 0: estimated
+	OriginalTokens int64 `json:"original_tokens"` // number of tokens that the model was pre-trained on; 0 if estimated
 
-	Notes []string `json:"-"` // to be told once it is known that the sweep can begin
+	Notes []string `json:"-"` // logged once it is known that the sweep can start
 }
 
-// Watcher hears how a sweep goes. Its functions may be nil.
+// Watcher observes a sweep. Its functions may be nil.
 type Watcher struct {
-	// Point hears that the work on a point begins. left is the time that this point and the rest will take, as soon as ok.
+	// Point is called when the work on a point begins. left returns the estimated time for this point and the remaining
+	// ones, and whether there is an estimate yet.
 	Point func(number, of int, left func() (d time.Duration, ok bool))
-	Stage func(name string, steps int) // a piece of the work begins; steps 0: nothing tells how far it has come
-	Step  func()                       // of the piece
+	Stage func(name string, steps int) // a stage of the work begins; steps is 0 if its progress is unknown
+	Step  func()                       // of the stage
 }
 
 func (w Watcher) stage(name string, steps int) {
@@ -75,13 +77,13 @@ func (w Watcher) steps(n int64) {
 	}
 }
 
-// ReportFolder is where a sweep without a folder goes.
+// ReportFolder is the default folder of a sweep.
 const ReportFolder = "sweep"
 
-// Run makes the sweep in dir. A folder that holds a sweep with the same options is completed: what is there is not made again,
-// except measurements. With force, whatever sweep the folder holds is replaced. Nothing is written before the options, the
-// model and the corpora have been found to fit together. An up-training that diverges costs the report its point: it is
-// written and returned all the same, with a DivergedError.
+// Run makes the sweep in dir. If the folder holds a sweep with the same options, Run completes it: existing parts are not
+// made again, except measurements. With force, any sweep in the folder is replaced. Nothing is written before Run has
+// checked that the options, the model and the corpora fit together. If an up-training diverges, its point is omitted: the
+// report is still written and returned, with a DivergedError.
 func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (report.Report, error) {
 	s := &sweep{dir: dir, o: o, watch: w}
 	err := s.run(ctx, force)
@@ -100,7 +102,7 @@ func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (rep
 	return s.report, s.divergence()
 }
 
-// divergence is the error about the points that the report goes without, if any.
+// divergence returns the error about the points that the report omits, if there are any.
 func (s *sweep) divergence() error {
 	if len(s.diverged) == 0 {
 		return nil
@@ -110,14 +112,14 @@ func (s *sweep) divergence() error {
 
 // DivergedError reports up-trainings that diverged. It wraps train.ErrDiverged.
 type DivergedError struct {
-	Dir    string // of the report, which goes without their points
+	Dir    string // of the report, which omits their points
 	Points []string
 	LR     float64 // a lower learning rate to try
 }
 
 // Error names the report and the points.
 func (e DivergedError) Error() string {
-	return fmt.Sprintf("%v: the report in %s goes without %s up-trained", train.ErrDiverged, e.Dir, strings.Join(e.Points, ", "))
+	return fmt.Sprintf("%v: the report in %s omits the up-trained %s", train.ErrDiverged, e.Dir, strings.Join(e.Points, ", "))
 }
 
 // Unwrap returns train.ErrDiverged.
@@ -127,20 +129,20 @@ type sweep struct {
 	dir    string
 	o      Options
 	asked  []byte              // sweep.json
-	known  bool                // the folder holds this very sweep, to be gone on with
-	anew   *checkpoints.Output // takes the place of the sweep in the folder; nil: there is none, or it is gone on with
+	known  bool                // the folder holds this sweep, which is resumed
+	anew   *checkpoints.Output // replaces the sweep in the folder; nil if there is none, or if it is resumed
 	watch  Watcher
 	model  string // folder or file of the multi-head model
 	heads  int    // its KV heads
 	valid  *data.Dataset
 	report report.Report
 
-	text      *calibrate.Data // what conversions look at; nil: weights alone
-	diverged  []string        // points whose up-training did
+	text      *calibrate.Data // text that conversions use; nil if they use weights only
+	diverged  []string        // points whose up-training diverged
 	forecast  *forecast
-	number    int // of the point under way
+	number    int // of the current point
 	of        int
-	latencies map[int]*eval.Latency // by groups: neither method nor weights change what a step computes
+	latencies map[int]*eval.Latency // by groups: neither method nor weights affect the computation of a step
 }
 
 func (s *sweep) run(ctx context.Context, force bool) error {
@@ -166,12 +168,12 @@ func (s *sweep) run(ctx context.Context, force bool) error {
 	return s.measureAll(ctx)
 }
 
-// teacherFolder is where the original's predictions are kept while the sweep is under way.
+// teacherFolder holds the original's predictions during the sweep.
 const teacherFolder = "teacher"
 
 func (s *sweep) teacher() string { return filepath.Join(s.dir, teacherFolder) }
 
-// look finds out whether the folder can be used.
+// look checks whether the folder can be used.
 func (s *sweep) look(force bool) (err error) {
 	if s.asked, err = json.MarshalIndent(s.o, "", "  "); err != nil {
 		return err
@@ -209,10 +211,10 @@ func emptyOrMissing(dir string) error {
 	return err
 }
 
-// open makes the folder, in place of the sweep in it, or goes on with that.
+// open creates the folder, replacing the sweep in it, or resumes that sweep.
 func (s *sweep) open() error {
 	if s.known {
-		slog.Info("going on with a sweep", "dir", s.dir)
+		slog.Info("resuming a sweep", "dir", s.dir)
 	} else if err := s.begin(); err != nil {
 		return err
 	}
@@ -223,7 +225,7 @@ func (s *sweep) open() error {
 	return sample.Extract(s.model)
 }
 
-// begin makes the folder with what was asked for in it.
+// begin creates the folder with the options in it.
 func (s *sweep) begin() error {
 	if s.anew != nil {
 		if err := os.WriteFile(filepath.Join(s.anew.Dir(), sweepFile), s.asked, 0o666); err != nil {
@@ -237,7 +239,8 @@ func (s *sweep) begin() error {
 	return checkpoints.WriteFileAtomic(filepath.Join(s.dir, sweepFile), s.asked, 0o666)
 }
 
-// SampleTokens is how many tokens the embedded sample was pre-trained on; 0 if its reference does not say.
+// SampleTokens returns the number of tokens that the embedded sample was pre-trained on; 0 if its reference does not
+// contain it.
 func SampleTokens() int64 {
 	data, err := sample.File("reference.json")
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"gqa/train"
 )
 
-// small are options for a sweep of a second or two over the sample.
+// small returns options for a sweep over the sample that takes a second or two.
 func small(t *testing.T) Options {
 	t.Helper()
 	r, err := recipe.Load("sweep")
@@ -33,7 +33,7 @@ func small(t *testing.T) Options {
 	}
 }
 
-// tiny is the same over a model of 128 ids.
+// tiny returns the same options for a model of 128 ids.
 func tiny(t *testing.T, family string) Options {
 	t.Helper()
 	o := small(t)
@@ -72,7 +72,7 @@ func mustRun(t *testing.T, dir string, o Options, force bool, w Watcher) report.
 	return r
 }
 
-// points are a report's as "groups method tokens".
+// points formats a report's points as "groups method tokens".
 func points(r report.Report) (list []string) {
 	for _, p := range r.Points {
 		list = append(list, fmt.Sprint(p.Groups, " ", p.Method, " ", p.UptrainTokens))
@@ -87,7 +87,7 @@ func losses(r report.Report) (list []float64) {
 	return list
 }
 
-// stamps says when each file under the parts of a folder was last written.
+// stamps returns the time of the last change of each file under the parts of a folder.
 func stamps(t *testing.T, dir string, parts ...string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -131,7 +131,7 @@ func TestSample(t *testing.T) {
 		t.Errorf("steps %v", w.steps)
 	}
 
-	// The same again measures, and makes nothing.
+	// Repeating the sweep measures again but makes nothing.
 	made := stamps(t, dir, "sweep.json", "models/*/*", "runs/*/metrics.jsonl", "runs/*/checkpoints/*/*")
 	again := mustRun(t, dir, o, false, w.watcher())
 	if w.steps["up-training 2-mean"] != 0 || !slices.Equal(losses(again), losses(r)) {
@@ -141,7 +141,7 @@ func TestSample(t *testing.T) {
 		t.Errorf("again: files changed: %v, were %v", now, made)
 	}
 
-	// Others need a word.
+	// Other options require force.
 	other := o
 	other.Groups, other.Recipe.Steps = []int{4}, 1
 	_, err := Run(t.Context(), dir, other, false, Watcher{})
@@ -165,7 +165,7 @@ func wantError(t *testing.T, what string, err error, want string) {
 	}
 }
 
-// A sweep that is interrupted in one stage after another ends as one that was not.
+// A sweep that is interrupted in one stage after another gives the same result as an uninterrupted one.
 func TestInterrupted(t *testing.T) {
 	o, dir := tiny(t, "llama"), filepath.Join(t.TempDir(), "sweep")
 	o.Groups, o.Recipe.Steps = []int{2}, 6
@@ -200,7 +200,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// By force the very same sweep is made anew.
+// With force even a sweep with the same options is made again.
 func TestForced(t *testing.T) {
 	o, dir := tiny(t, "llama"), t.TempDir()
 	o.Groups, o.Recipe.Steps = []int{2}, 2
@@ -225,7 +225,8 @@ func TestForced(t *testing.T) {
 	}
 }
 
-// What does not fit together is found before anything is written, also in place of another sweep.
+// Options that do not fit together are detected before anything is written, including when another sweep would be
+// replaced.
 func TestRefuses(t *testing.T) {
 	old := t.TempDir()
 	asked, err := json.Marshal(tiny(t, "llama"))
@@ -241,8 +242,8 @@ func TestRefuses(t *testing.T) {
 	for want, change := range map[string]func(o *Options){
 		"groups is 3, want a divisor of the checkpoint's 8":         func(o *Options) { o.Groups = []int{4, 3} },
 		`method "best" is unknown`:                                  func(o *Options) { o.Curves = append(o.Curves, Curve{Method: "best"}) },
-		"2 groups by mean are asked for twice":                      func(o *Options) { o.Groups = []int{2, 4, 2} },
-		"8 groups by mean are asked for twice":                      func(o *Options) { o.Curves = []Curve{paper, paper} },
+		"2 groups by mean are requested twice":                      func(o *Options) { o.Groups = []int{2, 4, 2} },
+		"8 groups by mean are requested twice":                      func(o *Options) { o.Curves = []Curve{paper, paper} },
 		"model: nowhere":                                            func(o *Options) { o.Model = "nowhere" },
 		"nowhere.safetensors: ":                                     func(o *Options) { o.Data = "nowhere.safetensors" },
 		"valid: corpus ":                                            func(o *Options) { o.Valid = "nowhere.txt" },
@@ -289,7 +290,7 @@ func TestWithoutUptraining(t *testing.T) {
 	}
 }
 
-// Alpha is against an estimate where nobody says how long the model was trained.
+// Alpha is relative to an estimate if the number of pre-training tokens is not given.
 func TestOriginalTokens(t *testing.T) {
 	o := tiny(t, "gpt2")
 	o.Groups, o.Context, o.OriginalTokens, o.Recipe.Steps = []int{8}, 63, 0, 1
@@ -304,12 +305,12 @@ func TestOriginalTokens(t *testing.T) {
 	}
 }
 
-// One up-training that diverges costs the report its point, not the others; the error says so.
+// If one up-training diverges, only its point is omitted from the report, and the error says so.
 func TestDiverged(t *testing.T) {
 	o, dir := tiny(t, "llama"), t.TempDir()
 	o.Groups, o.Recipe.Steps, o.Recipe.Optimizer.LR, o.Recipe.Optimizer.Clip = []int{2, 1}, 5, 1e30, 0
 	r, err := Run(t.Context(), dir, o, false, Watcher{})
-	wantError(t, "diverged", err, "goes without 2-mean, 1-mean up-trained")
+	wantError(t, "diverged", err, "omits the up-trained 2-mean, 1-mean")
 	if !errors.Is(err, train.ErrDiverged) {
 		t.Errorf("error %v, want train.ErrDiverged", err)
 	}

@@ -1,5 +1,5 @@
-// Package advice adds to errors what to do about them. The packages that return errors say what is wrong; which flag or command
-// helps, only commands know.
+// Package advice adds to errors what the user can do about them. The packages that return errors describe what is wrong;
+// only commands know which flag or command helps.
 package advice
 
 import (
@@ -17,7 +17,7 @@ import (
 	"gqa/train"
 )
 
-// Wrap makes root and the commands below it add advice to their errors, unless there is some already.
+// Wrap makes root and its subcommands add advice to their errors, unless these already have advice.
 func Wrap(root *cobra.Command) {
 	for _, cmd := range root.Commands() {
 		Wrap(cmd)
@@ -35,7 +35,7 @@ type advised struct{ error }
 
 func (e advised) Unwrap() error { return e.error }
 
-// Add adds advice to err, unless err is nil, it has advice already, or there is none.
+// Add adds advice to err. It returns err unchanged if err is nil, already has advice, or the advice is empty.
 func Add(err error, advice string) error {
 	if err == nil || advice == "" || errors.As(err, new(advised)) {
 		return err
@@ -43,7 +43,7 @@ func Add(err error, advice string) error {
 	return advised{fmt.Errorf("%w; %s", err, advice)}
 }
 
-// on returns the advice on errors that several commands may return; empty: there is none.
+// on returns the advice on errors that several commands may return; empty if there is none.
 func on(err error) string {
 	var folder checkpoints.FolderError
 	var family configs.FamilyError
@@ -83,7 +83,7 @@ func onFamily(e configs.FamilyError) string {
 	if e.ModelType == "" {
 		return "name the family with gqa-convert --family (its --help lists them)"
 	}
-	families, _ := configs.Families() // they have been read before, or there would be no such error
+	families, _ := configs.Families() // they were read before, otherwise there would be no such error
 	return fmt.Sprintf("gqa-convert --help lists all %d, and its --family takes a checkpoint for one", len(families))
 }
 
@@ -103,7 +103,8 @@ func onStop(e train.StopError) string {
 	return fmt.Sprintf("gqa-train resume %s %s", e.Run, from)
 }
 
-// OutsideHub refuses to write a result into the current folder by default if that lies in a hub's cache.
+// OutsideHub returns an error if a result would by default be written into the current folder and that lies in a hub's
+// cache.
 func OutsideHub() error {
 	if err := checkpoints.OutsideHub("."); err != nil {
 		return cli.Usagef("%w: name a folder with -o", err)

@@ -38,7 +38,7 @@ func TestOn(t *testing.T) {
 	}
 }
 
-// Advice is added once, to the errors of all commands, and leaves them what they are.
+// Advice is added once, to the errors of all commands, and the errors remain detectable with errors.Is.
 func TestWrap(t *testing.T) {
 	stop := train.StopError{Err: train.ErrInterrupted, Run: "d", Saved: 4}
 	sub := &cobra.Command{Use: "sub", RunE: func(*cobra.Command, []string) error { return Add(stop, "wait") }}

@@ -9,13 +9,13 @@ import (
 	"gqa/internal/device"
 )
 
-// Words of the kernels' parameters.
+// Numbers of words of the kernels' parameters.
 const (
 	scoreWords = 11
 	viewWords  = 5
 )
 
-// words are parameters of attention's kernels: s is the scores, v a view, and a point a word.
+// words are parameters of the attention kernels: s is the scores, v a view, and a point a single word.
 func words(layout string) (all []int) {
 	for _, c := range layout {
 		switch c {
@@ -42,7 +42,7 @@ func view(h device.Heads) []uint64 {
 	return []uint64{addr(h.Buffer), uint64(h.Seq), uint64(h.Head), uint64(h.Row), uint64(h.Format())}
 }
 
-// onDevice is scores with what the kernels read of them in the GPU's memory.
+// onDevice is scores with the data that kernels read copied to the GPU's memory.
 type onDevice struct {
 	device.Scores
 	lens, slopes device.Buffer
@@ -106,7 +106,8 @@ func tilesOf(n, headDim int) int {
 	return (n + t - 1) / t
 }
 
-// dnnAttention returns attention as cuDNN is asked for it, and whether it computes that: in bf16, without biases, windows or padding.
+// dnnAttention returns the attention in cuDNN's form, and whether cuDNN computes it: in bf16, without biases, windows or
+// padding.
 func (d *Device) dnnAttention(s device.Scores, q, k, v device.Heads) (a cuda.Attention, ok bool) {
 	if q.Format() != device.BF16 || k.Format() != device.BF16 || v.Format() != device.BF16 || d.stopped() ||
 		s.KeyLens != nil || s.Slopes != nil || !s.Bias.None() || s.Window > 0 && s.Window < s.Keys {
@@ -165,7 +166,7 @@ func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias 
 		[]uint64{addr(delta)}, view(dout), view(out), []uint64{uint64(s.Batch), uint64(s.Heads), uint64(s.Queries)})
 	at := []uint64{addr(lse), addr(delta)}
 	batches, each := 1, s.Batch
-	if !dbias.None() { // sequences add to the same numbers: one after another
+	if !dbias.None() { // sequences add to the same numbers, so they run one after the other
 		batches, each = s.Batch, 1
 	}
 	for b := range batches {

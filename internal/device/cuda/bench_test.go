@@ -10,8 +10,8 @@ import (
 	"gqa/internal/device"
 )
 
-// BenchmarkOperations times the operations of a layer of a Llama of 1 billion parameters on 8192 tokens. MB/s counts what must be read
-// and written; TFLOP/s what must be computed.
+// BenchmarkOperations times the operations of a layer of a Llama of 1 billion parameters on 8192 tokens. MB/s counts the
+// data that must be read and written, TFLOP/s the arithmetic.
 func BenchmarkOperations(b *testing.B) {
 	const rows, dim, ffn, heads, kv, headDim, batch = 8192, 2048, 8192, 32, 8, 64, 4
 	for _, format := range []device.Format{device.F32, device.BF16} {

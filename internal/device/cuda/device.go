@@ -10,28 +10,28 @@ import (
 	"gqa/internal/device"
 )
 
-// Device is a GPU that computes in float32, without TF32, or with activations in bfloat16 and sums in float32. Operations return before they are done. After an operation has failed
-// no more run, and Err says why.
+// Device is a GPU that computes in float32, without TF32, or with activations in bfloat16 and sums in float32. Operations
+// return before they are complete. After an operation has failed, no more are run, and Err returns the error.
 type Device struct {
 	gpu       *cuda.GPU
 	pool      pool
 	ctx       context.Context
 	attention map[int]*cuda.Source // by head dim
 	sums      sums
-	failed    error // of this package's own
+	failed    error // an error of this package
 	options   Options
 	dnn       map[cuda.Attention]bool // whether cuDNN computes it
 }
 
-// Options say how a GPU computes.
+// Options determine how a GPU computes.
 type Options struct {
 	Activations      device.Format // F32 or BF16
-	Nondeterministic bool          // faster operations may give other bits each time
+	Nondeterministic bool          // faster operations, which may give different bits each time
 }
 
 var _ device.Device = (*Device)(nil)
 
-// Open returns GPU number n, from 0, as a device.
+// Open returns GPU number n, counted from 0, as a device.
 func Open(n int, o Options) (*Device, error) {
 	gpu, err := cuda.Open(n)
 	if err != nil {
@@ -42,7 +42,7 @@ func Open(n int, o Options) (*Device, error) {
 	return d, nil
 }
 
-// Err returns the first error of an operation, nil if there was none.
+// Err returns the first error of an operation, or nil if there was none.
 func (d *Device) Err() error {
 	if d.failed != nil {
 		return d.failed
@@ -56,7 +56,7 @@ func (d *Device) Activations() device.Format { return d.options.Activations }
 // Until implements device.Device.
 func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
 
-// stopped says that nothing is to be computed any more.
+// stopped reports whether no more operations are to be run.
 func (d *Device) stopped() bool { return d.failed != nil || d.ctx.Err() != nil }
 
 func (d *Device) fail(err error) {
@@ -130,7 +130,7 @@ func (d *Device) convert(dst, x device.Buffer, n int) {
 	d.each(elementwiseSource[device.F32], "convert", n, addr(dst), uint64(dst.Format()), addr(x), uint64(x.Format()), uint64(n))
 }
 
-// ids puts whole numbers into memory of the GPU, until the caller frees it.
+// ids copies integers to the GPU's memory, which the caller must free.
 func (d *Device) ids(ids []int32) device.Buffer {
 	b := d.New(device.F32, len(ids))
 	if !d.stopped() {
@@ -141,7 +141,7 @@ func (d *Device) ids(ids []int32) device.Buffer {
 
 func addr(b device.Buffer) uint64 { return uint64(b.Addr()) }
 
-// each launches a kernel whose threads go through n numbers.
+// each launches a kernel whose threads iterate over n numbers.
 func (d *Device) each(s *cuda.Source, name string, n int, args ...uint64) {
 	const threads = 256
 	if n > 0 {
@@ -149,14 +149,14 @@ func (d *Device) each(s *cuda.Source, name string, n int, args ...uint64) {
 	}
 }
 
-// rows launches a kernel of a block a row.
+// rows launches a kernel with one block per row.
 func (d *Device) rows(s *cuda.Source, name string, rows, dim int, args ...uint64) {
 	if rows > 0 {
 		d.launch(s, name, cuda.Grid{X: rows, Threads: rowThreads(dim)}, args...)
 	}
 }
 
-// rowThreads is how many threads share a row.
+// rowThreads is the number of threads per row.
 func rowThreads(dim int) int {
 	switch {
 	case dim <= 256:
@@ -173,7 +173,7 @@ func (d *Device) launch(s *cuda.Source, name string, grid cuda.Grid, args ...uin
 	}
 }
 
-// sameLength notes that operands differ in length: an error of the caller's, which a kernel cannot notice.
+// sameLength records an error if operands differ in length, which is a mistake of the caller that a kernel cannot detect.
 func (d *Device) sameLength(op string, dst device.Buffer, others ...device.Buffer) int {
 	for _, b := range others {
 		if b.Len() < dst.Len() {

@@ -1,2 +1,3 @@
-// Package cuda is an NVIDIA GPU as a device. It is in builds with the tag cuda, on Linux; others have its name alone.
+// Package cuda implements a device on an NVIDIA GPU. It is available in builds with the tag cuda, on Linux; in other
+// builds it is empty.
 package cuda

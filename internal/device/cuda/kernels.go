@@ -13,20 +13,20 @@ import (
 //go:embed kernels
 var kernelFiles embed.FS
 
-// source is a file of kernels behind what they share.
+// source returns a file of kernels after the common header.
 func source(name string, defines ...string) *cuda.Source {
 	var text []byte
 	for _, file := range []string{"common.cuh", name + ".cu"} {
 		part, err := kernelFiles.ReadFile("kernels/" + file)
 		if err != nil {
-			panic(err) // a file of ours
+			panic(err) // an embedded file
 		}
 		text = append(append(text, part...), '\n')
 	}
 	return &cuda.Source{Name: name, Text: string(text), Defines: defines}
 }
 
-// typed is a source in each type of activations.
+// typed is a source for each type of activations.
 type typed map[device.Format]*cuda.Source
 
 func typedSource(name string) typed {
@@ -40,7 +40,7 @@ var (
 	optimSource       = source("optim")
 )
 
-// attentionTile is the side of attention's tiles, which must fit into shared memory.
+// attentionTile is the side of attention's tiles, which must fit in shared memory.
 func attentionTile(headDim int) int {
 	switch {
 	case headDim <= 128:
@@ -51,10 +51,10 @@ func attentionTile(headDim int) int {
 	return 16
 }
 
-// maxHeadDim is the largest head whose tiles fit into shared memory.
+// maxHeadDim is the largest head dim whose tiles fit in shared memory.
 const maxHeadDim = 768
 
-// attentionSource is attention for heads of a size.
+// attentionSource returns the attention kernels for a head dim.
 func (d *Device) attentionSource(headDim int) *cuda.Source {
 	s := d.attention[headDim]
 	if s == nil {

@@ -76,7 +76,7 @@ func (d *Device) TopLogP(ids []int32, logP []float32, logits device.Buffer, temp
 	}
 }
 
-// sums are places for the results of Sum, used in turn.
+// sums are locations for the results of Sum, used in turn.
 type sums struct {
 	places device.Buffer
 	next   int
@@ -114,7 +114,7 @@ func (d *Device) Total(dst device.Buffer, scale float32, terms ...device.Term) {
 	d.launch(lossSource[device.F32], "scaled_total", cuda.Grid{Threads: 1}, addr(dst), addr(place), cuda.Float(scale))
 }
 
-// sum writes a sum of terms, a number of 64 bits.
+// sum writes a sum of terms as a 64-bit number.
 func (d *Device) sum(to uintptr, terms []device.Term) {
 	part := d.New(device.F32, 2*sumParts)
 	defer d.Free(part)

@@ -9,27 +9,28 @@ import (
 	"gqa/internal/units"
 )
 
-// pool keeps memory that was given back for others of its size. All work is on one stream, so memory can be used again at once.
+// pool keeps freed memory for reuse by buffers of the same size. All operations are on one stream, so memory can be
+// reused immediately.
 type pool struct {
 	gpu   *cuda.GPU
 	free  map[uint64][]uintptr
-	sizes map[uintptr]uint64 // of what was given out or is free
+	sizes map[uintptr]uint64 // of allocated and free memory
 	held  uint64             // bytes
 }
 
-// MemoryError says that a GPU's memory does not suffice.
+// MemoryError reports that a GPU's memory is exhausted.
 type MemoryError struct {
 	GPU               string
-	Wanted, Held, All uint64 // bytes: of this request, of this process, and of the GPU
+	Wanted, Held, All uint64 // in bytes: this request, allocated by this process, and total of the GPU
 }
 
-// Error says what was asked for.
+// Error returns a description with the three sizes.
 func (e *MemoryError) Error() string {
 	return fmt.Sprintf("out of memory on %s: %s wanted beside %s of its %s", e.GPU,
 		units.Bytes(int64(e.Wanted)), units.Bytes(int64(e.Held)), units.Bytes(int64(e.All)))
 }
 
-// class rounds a size up, so that sizes that differ a little share memory.
+// class rounds a size up, so that similar sizes can share memory.
 func class(n uint64) uint64 {
 	const small, large = 512, 2 << 20
 	if n <= 1<<20 {
@@ -64,12 +65,12 @@ func (p *pool) get(n uint64) (uintptr, error) {
 func (p *pool) put(at uintptr) {
 	size, ok := p.sizes[at]
 	if !ok {
-		return // a part of a buffer, or none of ours
+		return // a part of a buffer, or not allocated here
 	}
 	p.free[size] = append(p.free[size], at)
 }
 
-// release gives all that is free back to the driver.
+// release returns all free memory to the driver.
 func (p *pool) release() {
 	for size, free := range p.free {
 		for _, at := range free {

@@ -16,5 +16,5 @@ func (d *Device) Name() string {
 	return fmt.Sprintf("GPU %d (%s, %s)", d.gpu.Number, d.gpu.Name, units.Bytes(int64(d.gpu.Memory)))
 }
 
-// AllReduce has NCCL sum x over the one GPU of a communicator. The result is x, if NCCL works.
+// AllReduce makes NCCL sum x over the GPUs of a communicator with one member. If NCCL works, the result is x.
 func (d *Device) AllReduce(x []float32) ([]float32, error) { return d.gpu.AllReduce(x) }

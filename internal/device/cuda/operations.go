@@ -121,7 +121,7 @@ func matrix(b device.Buffer, ld int) cuda.Matrix {
 	return cuda.Matrix{At: b.Addr(), Type: map[device.Format]cuda.Type{device.F32: cuda.F32, device.BF16: cuda.BF16, device.F16: cuda.F16}[b.Format()], LD: ld}
 }
 
-// Multiply implements device.Products. Weights of another format than x's are converted first.
+// Multiply implements device.Products. Weights in a format other than x's are converted first.
 func (d *Device) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 	for _, p := range ps {
 		w := p.W
@@ -144,12 +144,13 @@ func (d *Device) SumRows(dbias, dy device.Buffer, rows, dim int) {
 	d.sumColumns(dbias, dy, device.Buffer{}, device.Buffer{}, device.Buffer{}, 1, rows, dim)
 }
 
-// sumColumns adds the sums of the columns of dy [rows, dim], or of dy·(x - mean)·inv, to dst [dim]. Rows hold those of heads norms.
+// sumColumns adds the sums of the columns of dy [rows, dim], or of dy·(x - mean)·inv, to dst [dim]. Each row holds those
+// of heads norms.
 func (d *Device) sumColumns(dst, dy, x, mean, inv device.Buffer, heads, rows, dim int) {
 	if rows == 0 {
 		return
 	}
-	const per = 128 // rows: parts depend on nothing else
+	const per = 128 // rows; the partition depends on nothing else
 	parts := (rows + per - 1) / per
 	part := d.New(device.F32, parts*dim)
 	defer d.Free(part)
@@ -158,7 +159,7 @@ func (d *Device) sumColumns(dst, dy, x, mean, inv device.Buffer, heads, rows, di
 	d.each(rowsSource[device.F32], "add_parts", dim, addr(dst), addr(part), uint64(parts), uint64(dim))
 }
 
-// normHeads is how many heads the weight [heads, dim] of a norm is of.
+// normHeads returns the number of heads in the weight [heads, dim] of a norm.
 func normHeads(w device.Buffer, dim int) uint64 { return uint64(max(w.Len()/dim, 1)) }
 
 // RMSNorm implements device.Norms.
@@ -253,7 +254,7 @@ func (d *Device) Gather(y, table device.Buffer, ids []int32, dim int) {
 	d.rows(rowsSource[y.Format()], "gather", len(ids), dim, addr(y), addr(table), uint64(table.Format()), addr(at), uint64(dim))
 }
 
-// ScatterAdd implements device.Tables. Rows of one id are added in their order.
+// ScatterAdd implements device.Tables. Rows with the same id are added in their order.
 func (d *Device) ScatterAdd(dtable, dy device.Buffer, ids []int32, dim int) {
 	order := make([]int32, len(ids))
 	for i := range order {

@@ -24,7 +24,7 @@ func (d *Device) Muon(steps []device.MuonStep, scale float32) {
 	}
 }
 
-// Muon's iteration: its steps, and the weights of its quintic (Jordan et al. 2024).
+// The number of steps of Muon's iteration, and the coefficients of its quintic polynomial (Jordan et al. 2024).
 const (
 	muonSteps           = 5
 	muonA, muonB, muonC = 3.4445, -4.7750, 2.0315
@@ -38,10 +38,10 @@ func (d *Device) muon(s device.MuonStep, scale float32) {
 	d.each(optimSource, "muon_step", n, addr(s.P), addr(s.G), cuda.Float(float32(1-s.LR*s.Decay)), cuda.Float(float32(size)), uint64(n))
 }
 
-// orthogonalise keeps the singular vectors of g [rows, cols] and brings its singular values near 1, in place: X becomes
-// (a + b·XXᵀ + c·(XXᵀ)²)·X.
+// orthogonalise keeps the singular vectors of g [rows, cols] and brings its singular values close to 1 by the iteration X
+// = (a + b·XXᵀ + c·(XXᵀ)²)·X.
 func (d *Device) orthogonalise(g device.Buffer, rows, cols int) {
-	total := d.New(device.F32, 2) // one number of 64 bits
+	total := d.New(device.F32, 2) // one 64-bit number
 	d.sum(total.Addr(), []device.Term{{X: g, Weight: 1, Squares: true}})
 	d.each(optimSource, "normalise", g.Len(), addr(g), addr(total), uint64(g.Len()))
 	n, tall := min(rows, cols), rows > cols

@@ -1,10 +1,10 @@
-// Attention for every kind of score, in f32, by tiles of TILE queries and TILE keys of heads of HD dims. Blocks have 16 by 16
-// threads. Thread (x, y) has rows y, y+16, … and columns x, x+16, … of a tile. Nothing of the size queries·keys is kept (Dao et al.,
-// arXiv 2205.14135), and sums have one order: each gradient is summed by one block.
+// Attention for every kind of score, in f32, by tiles of TILE queries and TILE keys of heads of HD dims. Blocks have 16
+// by 16 threads. Thread (x, y) holds rows y, y+16, … and columns x, x+16, … of a tile. Nothing of the size queries·keys
+// is stored (Dao et al., arXiv 2205.14135), and sums have a fixed order: each gradient is summed by one block.
 
 #define R (TILE / 16)
 #define C ((HD + 15) / 16)
-#define LD (HD + 1) // an odd stride where HD is even: columns lie in different banks
+#define LD (HD + 1) // an odd stride if HD is even, so that the elements of a column are in different banks
 
 struct View {
   void* p;
@@ -22,7 +22,7 @@ struct Reach {
   i64 first, end, len;
 };
 
-// The keys [first, end) that query i of sequence b sees.
+// Returns the keys [first, end) that query i of sequence b sees.
 __device__ __forceinline__ Reach reach(const Scores& s, i64 b, i64 i) {
   Reach r = {0, 0, s.lens ? s.lens[b] : s.keys};
   r.end = r.len;
@@ -31,7 +31,7 @@ __device__ __forceinline__ Reach reach(const Scores& s, i64 b, i64 i) {
   return r;
 }
 
-// The scaled score of a dot product, -INFINITY where the key is not seen.
+// Returns the scaled score of a dot product, or -INFINITY if the key is not seen.
 __device__ __forceinline__ float score(const Scores& s, i64 b, i64 h, i64 i, i64 j, float dot) {
   Reach r = reach(s, b, i);
   if (i >= s.queries || j < r.first || j >= r.end) return -INFINITY;
@@ -41,7 +41,7 @@ __device__ __forceinline__ float score(const Scores& s, i64 b, i64 h, i64 i, i64
   return x;
 }
 
-// tile [TILE, HD] from row t of a head on, zeros behind its rows.
+// Loads tile [TILE, HD] starting at row t of a head, with zeros after its last row.
 __device__ __forceinline__ void loadTile(float* tile, const View& v, i64 b, i64 h, i64 t, i64 rows) {
   i64 at = b * v.seq + h * v.head;
   for (int i = threadIdx.y * 16 + threadIdx.x; i < TILE * HD; i += 256) {
@@ -88,7 +88,7 @@ template <bool transposed> __device__ __forceinline__ void accumulate(float acc[
   }
 }
 
-// Over the 16 threads of a row.
+// Reductions over the 16 threads of a row.
 __device__ __forceinline__ float rowMax(float x) {
   for (int m = 8; m; m >>= 1) x = fmaxf(x, __shfl_xor_sync(~0u, x, m));
   return x;
@@ -111,7 +111,7 @@ __device__ __forceinline__ void storeTile(const View& v, i64 b, i64 h, i64 t, i6
   }
 }
 
-// A block a tile of queries, a head and a sequence.
+// One block per tile of queries, head and sequence.
 extern "C" __global__ void __launch_bounds__(256) attend(Scores s, View out, float* lse, View q, View k, View v) {
   extern __shared__ float shared[];
   float *Q = shared, *K = Q + TILE * LD, *V = K + TILE * LD, *P = V + TILE * LD;
@@ -149,7 +149,7 @@ extern "C" __global__ void __launch_bounds__(256) attend(Scores s, View out, flo
 #pragma unroll
       for (int c = 0; c < C; c++) o[i][c] *= kept;
     }
-    __syncwarp(); // a row of P is of one half of a warp
+    __syncwarp(); // a row of P belongs to one half of a warp
     accumulate<false>(o, P, V);
   }
 #pragma unroll
@@ -163,7 +163,7 @@ extern "C" __global__ void __launch_bounds__(256) attend(Scores s, View out, flo
   storeTile(out, b, h, t, s.queries, o);
 }
 
-// delta [batch, heads, queries] is dout·out of each row: a warp a row.
+// delta [batch, heads, queries] is dout·out of each row: one warp per row.
 extern "C" __global__ void attend_delta(float* delta, View dout, View out, i64 batch, i64 heads, i64 queries) {
   i64 row = blockIdx.x * (i64)(blockDim.x >> 5) + (threadIdx.x >> 5);
   if (row >= batch * heads * queries) return;
@@ -175,7 +175,8 @@ extern "C" __global__ void attend_delta(float* delta, View dout, View out, i64 b
   if ((threadIdx.x & 31) == 0) delta[row] = sum;
 }
 
-// Probabilities P and the gradient of unscaled scores dS of a tile of queries t and keys j, from which dbias has its part.
+// Computes the probabilities P and the gradient of unscaled scores dS of a tile of queries t and keys j, and adds to
+// dbias.
 __device__ __forceinline__ void gradients(float* P, float* dS, const Scores& s, i64 b, i64 h, i64 t, i64 j, const float* Q, const float* K, const float* V,
                                           const float* dO, const float* lse, const float* delta, float* dbias) {
   float acc[R][R], dp[R][R];
@@ -197,7 +198,7 @@ __device__ __forceinline__ void gradients(float* P, float* dS, const Scores& s, 
   }
 }
 
-// A block a tile of queries, a head and a sequence, from first on. With dbias one sequence is in the grid.
+// One block per tile of queries, head and sequence, starting at sequence first. With dbias the grid has one sequence.
 extern "C" __global__ void __launch_bounds__(256) attend_dq(Scores s, View dq, float* dbias, View dout, const float* lse, const float* delta, View q, View k, View v, i64 first) {
   extern __shared__ float shared[];
   float *Q = shared, *K = Q + TILE * LD, *V = K + TILE * LD, *dO = V + TILE * LD, *dS = dO + TILE * LD;
@@ -218,7 +219,7 @@ extern "C" __global__ void __launch_bounds__(256) attend_dq(Scores s, View dq, f
   storeTile(dq, b, h, t, s.queries, acc);
 }
 
-// A block a tile of keys, a KV head and a sequence: it goes through the queries of the group's heads.
+// One block per tile of keys, KV head and sequence. It iterates over the queries of the group's heads.
 extern "C" __global__ void __launch_bounds__(256) attend_dkv(Scores s, View dk, View dv, View dout, const float* lse, const float* delta, View q, View k, View v) {
   extern __shared__ float shared[];
   float *Q = shared, *K = Q + TILE * LD, *V = K + TILE * LD, *dO = V + TILE * LD, *P = dO + TILE * LD, *dS = P + TILE * (TILE + 1);
@@ -243,7 +244,7 @@ extern "C" __global__ void __launch_bounds__(256) attend_dkv(Scores s, View dk, 
   storeTile(dv, b, kv, j, s.keys, av);
 }
 
-// Keys and values [sequences·tokens, heads·HD] become the rows from first on of each sequence's heads.
+// Stores keys and values [sequences·tokens, heads·HD] as rows, starting at row first, of each sequence's heads.
 extern "C" __global__ void store_kv(View keys, View values, View k, View v, i64 rows, i64 tokens, i64 heads, i64 first) {
   EACH(i, rows * heads * HD) {
     i64 d = i % HD, h = i / HD % heads, r = i / HD / heads, seq = r / tokens, t = first + r % tokens;

@@ -1,12 +1,13 @@
-// What all kernels share. Whole numbers come as 64 bits, so that every argument takes 8 bytes. act_t is float or bf16, the type of
-// activations and their gradients, of which each makes a module; weights, statistics and the gradients of weights are floats.
+// Common definitions of all kernels. Integers are passed as 64 bits, so that every argument takes 8 bytes. act_t is float
+// or bf16, the type of activations and their gradients; each type makes a separate module. Weights, statistics and the
+// gradients of weights are floats.
 typedef long long i64;
 typedef unsigned int u32;
 typedef unsigned short u16;
 
 #define INFINITY __int_as_float(0x7f800000)
 
-// for each i of n, by all threads of the grid
+// Iterates over i < n with all threads of the grid.
 #define EACH(i, n) for (i64 i = blockIdx.x * (i64)blockDim.x + threadIdx.x; i < (n); i += (i64)gridDim.x * blockDim.x)
 
 // The formats of package device.
@@ -21,7 +22,7 @@ __device__ __forceinline__ u16 toBF16(float x) {
   return (u16)((b + 0x7fff + (b >> 16 & 1)) >> 16);
 }
 
-// bf16 is a number of 16 bits that computes as a float.
+// bf16 is a 16-bit number that computes as a float.
 struct bf16 {
   u16 bits;
   bf16() = default;
@@ -51,7 +52,7 @@ __device__ __forceinline__ u16 toF16(float x) {
   return y;
 }
 
-// load is number i of an array in a format.
+// load returns element i of an array in a format.
 __device__ __forceinline__ float load(const void* p, i64 i, int format) {
   if (format == F32) return ((const float*)p)[i];
   u16 x = ((const u16*)p)[i];
@@ -63,11 +64,12 @@ __device__ __forceinline__ void store(void* p, i64 i, float x, int format) {
   else ((u16*)p)[i] = format == BF16 ? toBF16(x) : toF16(x);
 }
 
-// blockSum is the sum of x over the threads of a block, in every thread. Its order depends on the size of the block alone.
+// blockSum returns the sum of x over the threads of a block, in every thread. The order of summation depends only on the
+// size of the block.
 template <typename T> __device__ T blockSum(T x) {
   __shared__ T part[32];
   for (int m = 16; m; m >>= 1) x += __shfl_xor_sync(~0u, x, m);
-  __syncthreads(); // the last call's sums may still be read
+  __syncthreads(); // the previous call's sums may still be in use
   if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = x;
   __syncthreads();
   T sum = 0;

@@ -1,4 +1,4 @@
-// Operations on every number alike, of type act_t. n is how many there are.
+// Element-wise operations on n numbers of type act_t.
 
 extern "C" __global__ void add(act_t* dst, const act_t* x, const act_t* y, i64 n) { EACH(i, n) dst[i] = (float)x[i] + (float)y[i]; }
 extern "C" __global__ void axpy(float s, const act_t* x, act_t* dst, i64 n) { EACH(i, n) dst[i] = dst[i] + s * x[i]; }
@@ -10,7 +10,7 @@ extern "C" __global__ void clip_backward(act_t* dx, const act_t* dy, const act_t
 extern "C" __global__ void lerp(act_t* dst, const act_t* x, float s, i64 n) { EACH(i, n) dst[i] = (1 - s) * dst[i] + s * x[i]; }
 extern "C" __global__ void swap(act_t* x, act_t* y, i64 n) { EACH(i, n) { act_t t = x[i]; x[i] = y[i]; y[i] = t; } }
 
-// dst in one format is x in another.
+// Converts x from one format to another in dst.
 extern "C" __global__ void convert(void* dst, i64 dstFormat, const void* x, i64 format, i64 n) {
   EACH(i, n) store(dst, i, load(x, i, format), dstFormat);
 }
@@ -18,7 +18,7 @@ extern "C" __global__ void convert(void* dst, i64 dstFormat, const void* x, i64 
 // The functions of package activation.
 enum { IDENTITY, RELU, SILU, GELU, GELU_TANH, QUICK_GELU, RELU2 };
 
-__device__ __forceinline__ float relu(float x) { return x < 0 ? 0 : x; } // NaN stays, unlike with fmaxf
+__device__ __forceinline__ float relu(float x) { return x < 0 ? 0 : x; } // unlike fmaxf, preserves NaN
 __device__ __forceinline__ float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 
 __device__ __forceinline__ float value(int act, float x) {

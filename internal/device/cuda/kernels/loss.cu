@@ -1,6 +1,6 @@
-// Losses of rows of logits [rows, vocab]: a block a row.
+// Losses of rows of logits [rows, vocab]: one block per row.
 
-// Softmax is a row's largest logit and the sum of exponentials of what the others are below it.
+// Softmax is the largest logit of a row and the sum of the exponentials of its logits minus the largest.
 struct Softmax {
   float top, sum;
 };
@@ -13,7 +13,7 @@ __device__ Softmax softmax(const act_t* row, i64 vocab, float temperature) {
   return {top, blockSum(sum)};
 }
 
-// With a scale other than 0 the logits become scale times the gradient.
+// If scale is not 0, the logits become scale times the gradient.
 extern "C" __global__ void cross_entropy(float* ce, act_t* logits, const int* targets, i64 gradient, float scale, i64 vocab) {
   act_t* row = logits + blockIdx.x * vocab;
   int target = targets[blockIdx.x];
@@ -26,12 +26,12 @@ extern "C" __global__ void cross_entropy(float* ce, act_t* logits, const int* ta
   Softmax s = softmax(row, vocab, 1);
   if (threadIdx.x == 0) ce[blockIdx.x] = s.top + logf(s.sum) - (float)row[target];
   if (!gradient) return;
-  __syncthreads(); // row[target] has been read
+  __syncthreads(); // wait until row[target] has been read
   for (i64 i = threadIdx.x; i < vocab; i += blockDim.x) row[i] = scale * (expf(row[i] - s.top) / s.sum - (i == target));
 }
 
-// What a loss that follows a teacher does with a row of logits z: weights of the student's probabilities at temperature 1, hard, and
-// T, soft.
+// The contribution of a row of logits z to a distillation loss: weights of the student's probabilities at temperature 1,
+// hard, and T, soft.
 __device__ void distilled(act_t* z, Softmax hard, Softmax soft, float hardScale, float softScale, float temperature, int target, i64 vocab) {
   for (i64 i = threadIdx.x; i < vocab; i += blockDim.x) {
     float p = expf(z[i] - hard.top) / hard.sum, q = expf((z[i] - soft.top) / temperature) / soft.sum;
@@ -46,7 +46,7 @@ __device__ bool skipped(float* ce, float* kl, act_t* z, int target, i64 vocab) {
   return true;
 }
 
-// The teacher's logits are known.
+// For a teacher whose logits are known.
 extern "C" __global__ void distill(float* ce, float* kl, act_t* logits, const act_t* teacher, const int* targets, float weight, float temperature, float scale, i64 vocab) {
   act_t* z = logits + blockIdx.x * vocab;
   const act_t* t = teacher + blockIdx.x * vocab;
@@ -61,7 +61,7 @@ extern "C" __global__ void distill(float* ce, float* kl, act_t* logits, const ac
   cross = blockSum(cross);
   if (threadIdx.x == 0) {
     ce[blockIdx.x] = hard.top + logf(hard.sum) - (float)z[target];
-    kl[blockIdx.x] = cross < 0 ? 0 : cross; // NaN stays
+    kl[blockIdx.x] = cross < 0 ? 0 : cross; // preserves NaN
   }
   __syncthreads();
   float klScale = scale * weight * temperature;
@@ -69,7 +69,8 @@ extern "C" __global__ void distill(float* ce, float* kl, act_t* logits, const ac
   for (i64 i = threadIdx.x; i < vocab; i += blockDim.x) z[i] = z[i] - klScale * expf((t[i] - other.top) / temperature) / other.sum;
 }
 
-// The teacher's k most probable tokens are known: ids, logP [rows, k]. kept [rows, k] is for the student's probabilities of them.
+// For a teacher whose k most probable tokens are known: ids, logP [rows, k]. kept [rows, k] receives the student's
+// probabilities of these.
 extern "C" __global__ void distill_top(float* ce, float* kl, act_t* logits, const int* ids, const float* logP, float* kept, i64 k, const int* targets, float weight, float temperature, float scale, i64 vocab) {
   act_t* z = logits + blockIdx.x * vocab;
   const int* id = ids + blockIdx.x * k;
@@ -100,7 +101,8 @@ extern "C" __global__ void distill_top(float* ce, float* kl, act_t* logits, cons
   for (i64 j = threadIdx.x; j < k; j += blockDim.x) z[id[j]] = z[id[j]] + klScale * (q[j] * ratio - expf(lp[j]));
 }
 
-// The k largest logits of each row, the lower id first of equal ones, and their log-probabilities at a temperature.
+// Computes the k largest logits of each row, for equal logits the lower id first, and their log-probabilities at a
+// temperature.
 extern "C" __global__ void top_log_p(int* ids, float* logP, const act_t* logits, float temperature, i64 vocab, i64 k) {
   __shared__ float values[32];
   __shared__ int places[32];
@@ -136,7 +138,7 @@ extern "C" __global__ void top_log_p(int* ids, float* logP, const act_t* logits,
   }
 }
 
-// The sums of parts of x, or of squares, in double.
+// Computes partial sums of x, or of its squares, in double.
 extern "C" __global__ void partial_sums(double* part, const act_t* x, i64 squares, i64 n) {
   double sum = 0;
   EACH(i, n) sum += squares ? (double)x[i] * x[i] : (double)x[i];
@@ -144,7 +146,7 @@ extern "C" __global__ void partial_sums(double* part, const act_t* x, i64 square
   if (threadIdx.x == 0) part[blockIdx.x] = sum;
 }
 
-// total = (first ? 0 : total) + weight·(the sum of parts): one block
+// total = (first ? 0 : total) + weight·(the sum of the partial sums): one block
 extern "C" __global__ void add_sums(double* total, const double* part, i64 parts, i64 weight, i64 first) {
   double sum = 0;
   for (i64 i = threadIdx.x; i < parts; i += blockDim.x) sum += part[i];

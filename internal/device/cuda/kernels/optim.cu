@@ -1,4 +1,4 @@
-// Optimizers. n is how many parameters there are.
+// Optimizers. n is the number of parameters.
 
 extern "C" __global__ void adamw(float* p, const float* g, float* m, float* v, float gscale, float keep, float w1, float beta2, float w2, float rsqrt, float eps, float lr, i64 n) {
   EACH(i, n) {
@@ -9,7 +9,8 @@ extern "C" __global__ void adamw(float* p, const float* g, float* m, float* v, f
   }
 }
 
-// Muon's average of the gradient, and the gradient as it is looked at: m = momentum·m + fresh·g, g = fresh·g + momentum·m
+// Updates Muon's average m of the gradient, and replaces g by the gradient that the step uses: m = momentum·m + fresh·g,
+// g = fresh·g + momentum·m
 extern "C" __global__ void muon_average(float* g, float* m, float fresh, float momentum, i64 n) {
   EACH(i, n) {
     float d = fresh * g[i], a = momentum * m[i] + d;
@@ -18,7 +19,7 @@ extern "C" __global__ void muon_average(float* g, float* m, float fresh, float m
   }
 }
 
-// x divided by the root of a sum of squares
+// Divides x by the root of a sum of squares.
 extern "C" __global__ void normalise(float* x, const double* squares, i64 n) {
   float s = (float)(1 / (sqrt(*squares) + 1e-30));
   EACH(i, n) x[i] *= s;

@@ -1,5 +1,5 @@
-// Operations on rows [rows, dim]: a block a row unless it says otherwise. The weight and bias of a norm are [heads, dim]: row r takes that
-// of head r mod heads.
+// Operations on rows [rows, dim]: one block per row unless noted otherwise. The weight and bias of a norm are [heads,
+// dim]: row r uses those of head r mod heads.
 
 extern "C" __global__ void add_rows(act_t* y, const float* bias, i64 rows, i64 dim) { EACH(i, rows * dim) y[i] = y[i] + bias[i % dim]; }
 
@@ -54,8 +54,8 @@ extern "C" __global__ void layer_norm_backward(act_t* dx, const act_t* dy, const
   for (i64 i = threadIdx.x; i < dim; i += blockDim.x) dx[at + i] = r * (dy[at + i] * (w ? w[i] : 1) - sum - (x[at + i] - m) * r * dot);
 }
 
-// Sums over a part of the rows for each column: of dy, or with x of dy·(x - mean)·inv. Blocks of 32 by 8 threads, the second
-// dimension of the grid counts the parts of `per` rows. A row holds those of heads norms. part [parts, dim]
+// Partial sums over rows for each column: of dy, or if x is given, of dy·(x - mean)·inv. Blocks have 32 by 8 threads; the
+// second dimension of the grid counts the parts of `per` rows. A row holds those of heads norms. part [parts, dim]
 extern "C" __global__ void column_sums(float* part, const act_t* dy, const act_t* x, const float* mean, const float* inv, i64 heads, i64 rows, i64 dim, i64 per) {
   __shared__ float sums[8][32];
   i64 c = blockIdx.x * 32 + threadIdx.x, end = min((blockIdx.y + 1) * per, rows);
@@ -83,7 +83,8 @@ extern "C" __global__ void add_parts(float* dst, const float* part, i64 parts, i
   }
 }
 
-// The rotations of each head's leading planes: a thread a plane or a dim that is not rotated. table [positions, planes] of cosines, then of sines
+// Rotates each head's leading planes: one thread per plane or per dim that is not rotated. table [positions, planes]
+// holds cosines, followed by sines.
 extern "C" __global__ void rotate(act_t* y, const act_t* x, const int* pos, const float* cosines, const float* sines, i64 rows, i64 heads, i64 headDim, i64 planes, i64 interleaved, float sign) {
   i64 units = headDim - planes;
   EACH(i, rows * heads * units) {
@@ -109,7 +110,7 @@ extern "C" __global__ void relative_bias(float* y, const float* table, const int
   }
 }
 
-// dtable[b,h] += the sum of dy where bucket is b: a block a bucket and head, a thread a diagonal.
+// dtable[b,h] += the sum of dy where bucket is b: one block per bucket and head, one thread per diagonal.
 extern "C" __global__ void relative_bias_backward(float* dtable, const float* dy, const int* bucket, i64 heads, i64 queries, i64 keys) {
   i64 b = blockIdx.x, h = blockIdx.y;
   float sum = 0;
@@ -128,7 +129,7 @@ extern "C" __global__ void gather(act_t* y, const void* table, i64 format, const
   for (i64 i = threadIdx.x; i < dim; i += blockDim.x) y[blockIdx.x * dim + i] = load(table, from + i, format);
 }
 
-// dtable[ids[k]] += the sum of dy[order[m]] for first[k] <= m < first[k+1]: a block an id, so sums have one order.
+// dtable[ids[k]] += the sum of dy[order[m]] for first[k] <= m < first[k+1]: one block per id, so sums have a fixed order.
 extern "C" __global__ void scatter_add(float* dtable, const act_t* dy, const int* ids, const int* first, const int* order, i64 dim) {
   i64 to = ids[blockIdx.x] * dim;
   for (i64 i = threadIdx.x; i < dim; i += blockDim.x) {

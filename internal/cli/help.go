@@ -27,16 +27,16 @@ func wrapHelp(root *cobra.Command, width int) {
 }
 
 // helpWidth returns the width of a help text in columns: that of the first output that is a terminal, else $COLUMNS,
-// else 80. Cobra renders into a buffer, so the outputs of a command do not tell.
+// else 80; but at most 100, since longer lines are hard to read. Cobra renders into a buffer, so the outputs of a command do not tell.
 func helpWidth(outputs ...io.Writer) int {
-	const usual, least = 80, 40
+	const usual, least, most = 80, 40, 100
 	for _, w := range outputs {
 		if columns, ok := columnsOf(w); ok {
-			return max(columns, least)
+			return min(max(columns, least), most)
 		}
 	}
 	if columns, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && columns > 0 {
-		return max(columns, least)
+		return min(max(columns, least), most)
 	}
 	return usual
 }

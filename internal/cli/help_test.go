@@ -27,7 +27,7 @@ func TestFill(t *testing.T) {
 }
 
 func TestHelpIsNoWiderThanTheTerminal(t *testing.T) {
-	for columns, most := range map[string]int{"": 80, "60": 60, "120": 120, "none": 80} {
+	for columns, most := range map[string]int{"": 80, "60": 60, "120": 100, "none": 80} {
 		t.Setenv("COLUMNS", columns)
 		for _, args := range [][]string{{"--help"}, {"work", "--help"}, {"help", "work"}} {
 			status, stdout, stderr := run(t, args...)

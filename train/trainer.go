@@ -37,6 +37,9 @@ func openDevice(r *recipe.Recipe) (device.Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.Activations() != format {
+		slog.Warn("precision has no effect on the processor, which computes in f32", "precision", r.Precision)
+	}
 	if named, ok := d.(device.Namer); ok {
 		slog.Info("computing on " + named.Name())
 	}

@@ -125,8 +125,7 @@ func (g *GPU) function(k Kernel, shared int) (uintptr, error) {
 }
 
 func (g *GPU) module(s *Source) (*module, error) {
-	key := s.Name + " " + strings.Join(s.Defines, " ")
-	if m := g.modules[key]; m != nil {
+	if m := g.modules[s]; m != nil {
 		return m, nil
 	}
 	code, err := g.cubin(s)
@@ -134,10 +133,10 @@ func (g *GPU) module(s *Source) (*module, error) {
 		return nil, err
 	}
 	m := &module{functions: map[string]uintptr{}}
-	if err := driverError(cuModuleLoadData(&m.handle, unsafe.Pointer(&code[0])), "cuModuleLoadData of "+key); err != nil {
+	if err := driverError(cuModuleLoadData(&m.handle, unsafe.Pointer(&code[0])), "cuModuleLoadData of "+s.Name); err != nil {
 		return nil, err
 	}
-	g.modules[key] = m
+	g.modules[s] = m
 	return m, nil
 }
 

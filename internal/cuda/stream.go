@@ -24,7 +24,7 @@ type GPU struct {
 	work           chan func()
 	failed         atomic.Pointer[error]
 	products       productCache
-	modules        map[string]*module
+	modules        map[*Source]*module
 	params         *params
 	dnn            *dnnState // nil until attention is used
 	workspace      uintptr
@@ -50,7 +50,7 @@ func Open(n int) (*GPU, error) {
 	if g := opened[n]; g != nil {
 		return g, nil
 	}
-	g := &GPU{Number: n, work: make(chan func(), 1024), modules: map[string]*module{}, params: new(params)}
+	g := &GPU{Number: n, work: make(chan func(), 1024), modules: map[*Source]*module{}, params: new(params)}
 	ready := make(chan error)
 	go g.serve(ready)
 	if err := <-ready; err != nil {

@@ -98,7 +98,7 @@ func (d *Device) attentionKernel(name string, layout []int, headDim int, grid cu
 	for _, a := range args {
 		all = append(all, a...)
 	}
-	d.gpu.Launch(cuda.Kernel{Source: d.attentionSource(headDim), Function: name, Words: layout}, grid, all...)
+	d.gpu.Launch(cuda.Kernel{Source: attentionSource(headDim), Function: name, Words: layout}, grid, all...)
 }
 
 func tilesOf(n, headDim int) int {

@@ -13,14 +13,13 @@ import (
 // Device is a GPU that computes in float32, without TF32, or with activations in bfloat16 and sums in float32. Operations
 // return before they are complete. After an operation has failed, no more are run, and Err returns the error.
 type Device struct {
-	gpu       *cuda.GPU
-	pool      pool
-	ctx       context.Context
-	attention map[int]*cuda.Source // by head dim
-	sums      sums
-	failed    error // an error of this package
-	options   Options
-	dnn       map[cuda.Attention]bool // whether cuDNN computes it
+	gpu     *cuda.GPU
+	pool    pool
+	ctx     context.Context
+	sums    sums
+	failed  error // an error of this package
+	options Options
+	dnn     map[cuda.Attention]bool // whether cuDNN computes it
 }
 
 // Options determine how a GPU computes.
@@ -37,7 +36,7 @@ func Open(n int, o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{gpu: gpu, options: o, dnn: map[cuda.Attention]bool{}, ctx: context.Background(), attention: map[int]*cuda.Source{}}
+	d := &Device{gpu: gpu, options: o, dnn: map[cuda.Attention]bool{}, ctx: context.Background()}
 	d.pool = pool{gpu: gpu, free: map[uint64][]uintptr{}, sizes: map[uintptr]uint64{}}
 	return d, nil
 }

@@ -5,6 +5,7 @@ package cuda
 import (
 	"embed"
 	"fmt"
+	"sync"
 
 	"gqa/internal/cuda"
 	"gqa/internal/device"
@@ -54,12 +55,14 @@ func attentionTile(headDim int) int {
 // maxHeadDim is the largest head dim whose tiles fit in shared memory.
 const maxHeadDim = 768
 
+var attentionSources sync.Map // of *cuda.Source by head dim; devices share them, so that a GPU loads each once
+
 // attentionSource returns the attention kernels for a head dim.
-func (d *Device) attentionSource(headDim int) *cuda.Source {
-	s := d.attention[headDim]
-	if s == nil {
-		s = source("attention", fmt.Sprintf("HD=%d", headDim), fmt.Sprintf("TILE=%d", attentionTile(headDim)))
-		d.attention[headDim] = s
+func attentionSource(headDim int) *cuda.Source {
+	s, ok := attentionSources.Load(headDim)
+	if !ok {
+		s, _ = attentionSources.LoadOrStore(headDim,
+			source("attention", fmt.Sprintf("HD=%d", headDim), fmt.Sprintf("TILE=%d", attentionTile(headDim))))
 	}
-	return s
+	return s.(*cuda.Source)
 }

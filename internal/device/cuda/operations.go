@@ -117,8 +117,11 @@ func (d *Device) Gemm(ta, tb bool, m, n, k int, alpha float32, a device.Buffer, 
 	})
 }
 
+// types are the formats in cuBLAS's terms.
+var types = [...]cuda.Type{device.F32: cuda.F32, device.BF16: cuda.BF16, device.F16: cuda.F16}
+
 func matrix(b device.Buffer, ld int) cuda.Matrix {
-	return cuda.Matrix{At: b.Addr(), Type: map[device.Format]cuda.Type{device.F32: cuda.F32, device.BF16: cuda.BF16, device.F16: cuda.F16}[b.Format()], LD: ld}
+	return cuda.Matrix{At: b.Addr(), Type: types[b.Format()], LD: ld}
 }
 
 // Multiply implements device.Products. Weights in a format other than x's are converted first.

@@ -111,6 +111,8 @@ type Device interface {
 	// Activations returns the format of activations and of their gradients that an engine should use: F32 or BF16. Weights, their
 	// gradients, the optimizer's state and what is summed over are F32 on every device.
 	Activations() Format
+	// LogitsAtOnce returns the number of logits that a loss should compute at a time.
+	LogitsAtOnce() int
 	// Err returns the first error of an operation; nil if there was none. After an error nothing more is computed.
 	Err() error
 }
@@ -132,6 +134,12 @@ type Memory interface {
 	Host(Buffer) []float32
 }
 
+// Rows is a matrix in a buffer: row i starts at number i·LD.
+type Rows struct {
+	Buffer
+	LD int
+}
+
 // Elementwise is the set of elementwise operations. Operands have equal lengths; dst may be one of them.
 type Elementwise interface {
 	Copy(dst, x Buffer) // of any formats
@@ -148,8 +156,12 @@ type Elementwise interface {
 
 	Activate(act activation.Func, y, x Buffer) // y = act(x)
 	ActivateBackward(act activation.Func, dx, dy, x Buffer)
-	Gate(act activation.Func, y, gate, up Buffer) // y = act(gate)·up
-	GateBackward(act activation.Func, dgate, dup, dy, gate, up Buffer)
+
+	// The following operate on matrices [rows, dim]. y and dy have no gaps.
+
+	CopyRows(dst, x Rows, rows, dim int)
+	Gate(act activation.Func, y Buffer, gate, up Rows, rows, dim int) // y = act(gate)·up
+	GateBackward(act activation.Func, dgate, dup Rows, dy Buffer, gate, up Rows, rows, dim int)
 }
 
 // Product is y [rows, N] = x·wᵀ, one of several products with the same x [rows, k].
@@ -170,11 +182,18 @@ type Products interface {
 }
 
 // Norms normalise rows [rows, dim]. w and b are [dim], or [heads, dim]: row r then uses that of head r mod heads. They may be omitted.
+//
+// The backward operations write dx, or add to it if add is set. They add to dw and db.
 type Norms interface {
 	RMSNorm(y, inv, x, w Buffer, rows, dim int, eps float32)
-	RMSNormBackward(dx, dw, dy, x, w, inv Buffer, rows, dim int) // writes dx, adds to dw
+	RMSNormBackward(dx, dw, dy, x, w, inv Buffer, rows, dim int, add bool)
 	LayerNorm(y, mean, inv, x, w, b Buffer, rows, dim int, eps float32)
-	LayerNormBackward(dx, dw, db, dy, x, w, mean, inv Buffer, rows, dim int)
+	LayerNormBackward(dx, dw, db, dy, x, w, mean, inv Buffer, rows, dim int, add bool)
+
+	// The following write sum = x + z and normalise sum. sum may be x or z.
+
+	AddRMSNorm(y, inv, sum, x, z, w Buffer, rows, dim int, eps float32)
+	AddLayerNorm(y, mean, inv, sum, x, z, w, b Buffer, rows, dim int, eps float32)
 }
 
 // Rope is a device's table of rotations for rotary position embedding.
@@ -186,9 +205,9 @@ type Rope interface {
 type Positions interface {
 	// NewRope returns the table for positions from 0 on; see nn.NewRopeTable in internal/cpu.
 	NewRope(invFreq []float64, positions int, scale float64, interleaved bool) Rope
-	// Rotate rotates each head of row r of x [len(pos), heads, headDim] to position pos[r], into y; inverse rotates
-	// back.
-	Rotate(r Rope, y, x Buffer, pos []int32, heads, headDim int, inverse bool)
+	// Rotate rotates each head of row r of x [len(pos), heads, headDim] to position pos[r], into y, which may be x; inverse
+	// rotates back.
+	Rotate(r Rope, y, x Rows, pos []int32, heads, headDim int, inverse bool)
 	// RelativeBias computes y[h,i,j] = table[bucket[j-i+queries-1],h]: y [heads, queries, keys], table [buckets, heads], bucket
 	// [queries+keys-1].
 	RelativeBias(y, table Buffer, bucket []int32, heads, queries, keys int)
@@ -306,9 +325,17 @@ type MuonStep struct {
 	Rows, Cols int
 }
 
-// Optimizers perform steps on parameters p, with gradient g·scale and averages m and v.
+// AdamWStep is the part of a step for one parameter P with the averages M and V. G may have the format of activations.
+type AdamWStep struct {
+	AdamW
+	P, G, M, V Buffer
+	Copy       Buffer // receives P in its own format; may be omitted
+}
+
+// Optimizers perform steps on parameters, with gradient G·scale.
 type Optimizers interface {
-	AdamW(o AdamW, p, g, m, v Buffer, scale float32, t int)
+	// AdamW performs step t, counted from 1, of several parameters.
+	AdamW(steps []AdamWStep, scale float32, t int)
 	// Muon performs the steps of several matrices. It overwrites their gradients.
 	Muon(steps []MuonStep, scale float32)
 }

@@ -48,7 +48,7 @@ func openDevice(r *recipe.Recipe) (device.Device, error) {
 
 // newTrainer creates a trainer of weights on d. On the processor the weights are trained in place.
 func newTrainer(d device.Device, recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
-	t, err := spago.NewTrainer(d, recipe.Optimizer, arch, weights)
+	t, err := spago.NewTrainer(d, recipe.Optimizer, recipe.Accumulate, arch, weights)
 	return &trainer{Trainer: t, device: d, recipe: recipe, objective: data.NextToken{}}, err
 }
 
@@ -63,15 +63,20 @@ type outcome struct {
 // finite, step returns an error and leaves the weights unchanged.
 func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
 	out := outcome{lr: t.recipe.Optimizer.LR * t.recipe.Schedule.At(n, t.recipe.Steps)}
+	var losses []engine.Loss
 	for at := 0; at < len(windows); at += t.recipe.Batch {
-		batch := windows[at:min(at+t.recipe.Batch, len(windows))]
-		if err := t.accumulate(&out, (n-1)*len(windows)+at, batch); err != nil {
+		loss, err := t.accumulate((n-1)*len(windows)+at, windows[at:min(at+t.recipe.Batch, len(windows))])
+		if err != nil {
 			return out, err
 		}
+		losses = append(losses, loss)
 	}
+	// Only now, so that a device does not wait between micro-batches.
 	out.gradNorm = t.GradNorm()
-	if err := t.Err(); err != nil {
-		return out, err
+	for _, loss := range losses {
+		if err := t.read(&out, loss); err != nil {
+			return out, err
+		}
 	}
 	if !isFinite(out.gradNorm) {
 		return out, fmt.Errorf("the gradient norm is %v", out.gradNorm)
@@ -80,19 +85,22 @@ func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
 	return out, nil
 }
 
-// accumulate adds the gradient of one micro-batch's share of the step's loss, and adds that share to out. The micro-batch
+// share is the part of a step's loss that a micro-batch contributes.
+func (t *trainer) share() float32 { return 1 / float32(t.recipe.Accumulate) }
+
+// accumulate adds the gradient of one micro-batch's share of the step's loss, and returns that share. The micro-batch
 // begins with the run's window number first.
-func (t *trainer) accumulate(out *outcome, first int, windows [][]int32) error {
-	share := 1 / float32(t.recipe.Accumulate)
+func (t *trainer) accumulate(first int, windows [][]int32) (engine.Loss, error) {
 	lesson, err := t.teacher.read(first, windows)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	batch, targets := t.objective.Batch(windows)
-	loss, err := t.Accumulate(batch, targets, lesson, share)
-	if err != nil {
-		return err
-	}
+	return t.Accumulate(batch, targets, lesson, t.share())
+}
+
+// read waits for a micro-batch's share of the loss and adds it to out.
+func (t *trainer) read(out *outcome, loss engine.Loss) error {
 	value, ce, kl := loss.Read()
 	if err := t.Err(); err != nil {
 		return err
@@ -104,8 +112,8 @@ func (t *trainer) accumulate(out *outcome, first int, windows [][]int32) error {
 		return fmt.Errorf("the loss is %v", value)
 	}
 	out.loss += value
-	out.crossEntropy += ce * float64(share)
-	out.divergence += kl * float64(share)
+	out.crossEntropy += ce * float64(t.share())
+	out.divergence += kl * float64(t.share())
 	return nil
 }
 

@@ -185,6 +185,7 @@ func (d *descent) step(ctx context.Context, s int, rate float64) error {
 // update moves every weight down its gradient by about rate times the weight's size; s counts from 1.
 func (d *descent) update(rate float64, s int) {
 	var matrices []device.MuonStep
+	var others []device.AdamWStep
 	for _, x := range d.weights {
 		g := spago.Grad(x.param)
 		switch {
@@ -194,9 +195,10 @@ func (d *descent) update(rate float64, s int) {
 			matrices = append(matrices, device.MuonStep{Muon: o, P: spago.Data(x.param), G: g, M: x.m, Rows: x.rows, Cols: x.cols})
 		default:
 			o := device.AdamW{LR: rate * x.size, Beta1: momentum, Beta2: beta2, Eps: 1e-12}
-			d.engine.Device().AdamW(o, spago.Data(x.param), g, x.m, x.v, 1, s)
+			others = append(others, device.AdamWStep{AdamW: o, P: spago.Data(x.param), G: g, M: x.m, V: x.v})
 		}
 	}
+	d.engine.Device().AdamW(others, 1, s)
 	d.engine.Device().Muon(matrices, 1)
 	for _, x := range d.weights {
 		x.param.ZeroGrad()

@@ -42,6 +42,9 @@ func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
 // Activations implements device.Device.
 func (*Device) Activations() device.Format { return device.F32 }
 
+// LogitsAtOnce implements device.Device: 16 MiB.
+func (*Device) LogitsAtOnce() int { return 1 << 22 }
+
 // Err implements device.Device. No operation fails.
 func (*Device) Err() error { return nil }
 
@@ -158,17 +161,48 @@ func (*Device) ActivateBackward(act activation.Func, dx, dy, x device.Buffer) {
 	nn.ActivateBackward(act, dx.F32(), dy.F32(), x.F32())
 }
 
-// Gate implements device.Elementwise.
-func (d *Device) Gate(act activation.Func, y, gate, up device.Buffer) {
-	if d.stopped() {
-		return
+// CopyRows implements device.Elementwise.
+func (*Device) CopyRows(dst, x device.Rows, rows, dim int) {
+	for r := range rows {
+		copy(row(dst, r, dim), row(x, r, dim))
 	}
-	nn.Gate(act, y.F32(), gate.F32(), up.F32())
+}
+
+// row returns row r of a matrix.
+func row(m device.Rows, r, dim int) []float32 { return m.F32()[r*m.LD:][:dim] }
+
+// whole reports whether matrices [rows, dim] have no gaps.
+func whole(dim int, ms ...device.Rows) bool {
+	for _, m := range ms {
+		if m.LD != dim {
+			return false
+		}
+	}
+	return true
+}
+
+// Gate implements device.Elementwise.
+func (d *Device) Gate(act activation.Func, y device.Buffer, gate, up device.Rows, rows, dim int) {
+	switch n := rows * dim; {
+	case d.stopped():
+	case whole(dim, gate, up):
+		nn.Gate(act, y.F32()[:n], gate.F32()[:n], up.F32()[:n])
+	default:
+		for r := range rows {
+			nn.Gate(act, y.F32()[r*dim:][:dim], row(gate, r, dim), row(up, r, dim))
+		}
+	}
 }
 
 // GateBackward implements device.Elementwise.
-func (*Device) GateBackward(act activation.Func, dgate, dup, dy, gate, up device.Buffer) {
-	nn.GateBackward(act, dgate.F32(), dup.F32(), dy.F32(), gate.F32(), up.F32())
+func (*Device) GateBackward(act activation.Func, dgate, dup device.Rows, dy device.Buffer, gate, up device.Rows, rows, dim int) {
+	if n := rows * dim; whole(dim, dgate, dup, gate, up) {
+		nn.GateBackward(act, dgate.F32()[:n], dup.F32()[:n], dy.F32()[:n], gate.F32()[:n], up.F32()[:n])
+		return
+	}
+	for r := range rows {
+		nn.GateBackward(act, row(dgate, r, dim), row(dup, r, dim), dy.F32()[r*dim:][:dim], row(gate, r, dim), row(up, r, dim))
+	}
 }
 
 // Gemm implements device.Products.
@@ -217,8 +251,28 @@ func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32)
 }
 
 // RMSNormBackward implements device.Norms.
-func (*Device) RMSNormBackward(dx, dw, dy, x, w, inv device.Buffer, rows, dim int) {
-	nn.RMSNormBackward(dx.F32(), dw.F32(), dy.F32(), x.F32(), w.F32(), inv.F32(), rows, dim)
+func (d *Device) RMSNormBackward(dx, dw, dy, x, w, inv device.Buffer, rows, dim int, add bool) {
+	d.written(dx, add, func(dx device.Buffer) {
+		nn.RMSNormBackward(dx.F32(), dw.F32(), dy.F32(), x.F32(), w.F32(), inv.F32(), rows, dim)
+	})
+}
+
+// written calls write, which overwrites dst, or adds to dst what write writes.
+func (d *Device) written(dst device.Buffer, add bool, write func(dst device.Buffer)) {
+	if !add {
+		write(dst)
+		return
+	}
+	scratch := d.New(device.F32, dst.Len())
+	write(scratch)
+	d.Axpy(1, scratch, dst)
+	d.Free(scratch)
+}
+
+// AddRMSNorm implements device.Norms.
+func (d *Device) AddRMSNorm(y, inv, sum, x, z, w device.Buffer, rows, dim int, eps float32) {
+	d.Add(sum, x, z)
+	d.RMSNorm(y, inv, sum, w, rows, dim, eps)
 }
 
 // LayerNorm implements device.Norms.
@@ -230,8 +284,16 @@ func (d *Device) LayerNorm(y, mean, inv, x, w, b device.Buffer, rows, dim int, e
 }
 
 // LayerNormBackward implements device.Norms.
-func (*Device) LayerNormBackward(dx, dw, db, dy, x, w, mean, inv device.Buffer, rows, dim int) {
-	nn.LayerNormBackward(dx.F32(), dw.F32(), db.F32(), dy.F32(), x.F32(), w.F32(), mean.F32(), inv.F32(), rows, dim)
+func (d *Device) LayerNormBackward(dx, dw, db, dy, x, w, mean, inv device.Buffer, rows, dim int, add bool) {
+	d.written(dx, add, func(dx device.Buffer) {
+		nn.LayerNormBackward(dx.F32(), dw.F32(), db.F32(), dy.F32(), x.F32(), w.F32(), mean.F32(), inv.F32(), rows, dim)
+	})
+}
+
+// AddLayerNorm implements device.Norms.
+func (d *Device) AddLayerNorm(y, mean, inv, sum, x, z, w, b device.Buffer, rows, dim int, eps float32) {
+	d.Add(sum, x, z)
+	d.LayerNorm(y, mean, inv, sum, w, b, rows, dim, eps)
 }
 
 // NewRope implements device.Positions.
@@ -240,11 +302,17 @@ func (*Device) NewRope(invFreq []float64, positions int, scale float64, interlea
 }
 
 // Rotate implements device.Positions.
-func (d *Device) Rotate(r device.Rope, y, x device.Buffer, pos []int32, heads, headDim int, inverse bool) {
-	if d.stopped() {
-		return
+func (d *Device) Rotate(r device.Rope, y, x device.Rows, pos []int32, heads, headDim int, inverse bool) {
+	table, dim := r.(*nn.RopeTable), heads*headDim
+	switch {
+	case d.stopped():
+	case whole(dim, y, x):
+		table.Rotate(y.F32(), x.F32(), pos, heads, headDim, inverse)
+	default:
+		for i := range pos {
+			table.Rotate(row(y, i, dim), row(x, i, dim), pos[i:i+1], heads, headDim, inverse)
+		}
 	}
-	r.(*nn.RopeTable).Rotate(y.F32(), x.F32(), pos, heads, headDim, inverse)
 }
 
 // RelativeBias implements device.Positions.
@@ -409,8 +477,13 @@ func sum(terms []device.Term) (total float64) {
 }
 
 // AdamW implements device.Optimizers.
-func (*Device) AdamW(o device.AdamW, p, g, m, v device.Buffer, scale float32, t int) {
-	optim.AdamW(o).Step(p.F32(), g.F32(), m.F32(), v.F32(), scale, t)
+func (d *Device) AdamW(steps []device.AdamWStep, scale float32, t int) {
+	for _, s := range steps {
+		optim.AdamW(s.AdamW).Step(s.P.F32(), s.G.F32(), s.M.F32(), s.V.F32(), scale, t)
+		if !s.Copy.None() {
+			d.Write(s.Copy, s.P.F32())
+		}
+	}
 }
 
 // Muon implements device.Optimizers.

@@ -61,13 +61,47 @@ func activations(n int) (all []operation) {
 			operation{
 				"Gate " + act.String(), in,
 				func(d device.Device, b map[string]device.Buffer) {
-					d.Gate(act, b["y"], b["x"], b["u"])
-					d.GateBackward(act, b["dx"], b["du"], b["dy"], b["x"], b["u"])
+					x, u := device.Rows{Buffer: b["x"], LD: n}, device.Rows{Buffer: b["u"], LD: n}
+					d.Gate(act, b["y"], x, u, 1, n)
+					d.GateBackward(act, device.Rows{Buffer: b["dx"], LD: n}, device.Rows{Buffer: b["du"], LD: n}, b["dy"], x, u, 1, n)
 				}, func(v values) {
 					nn.GateRef(act, v["y"], v["x"], v["u"])
 					nn.GateBackwardRef(act, v["dx"], v["du"], v["dy"], v["x"], v["u"])
 				}, nil, 1e-5,
 			})
+	}
+	return append(all, gatesInColumns()...)
+}
+
+// gatesInColumns are gates whose operands are columns of one matrix [rows, 2·dim + 3].
+func gatesInColumns() (all []operation) {
+	const rows = 5
+	for _, dim := range []int{40, 37} {
+		ld := 2*dim + 3
+		if dim == 40 {
+			ld = 2 * dim // as products write it
+		}
+		halves := func(b device.Buffer) (gate, up device.Rows) {
+			return device.Rows{Buffer: b, LD: ld}, device.Rows{Buffer: b.From(dim), LD: ld}
+		}
+		in := values{"x": normal(1, rows*ld), "dy": normal(2, rows*dim), "y": nan(rows * dim), "dx": normal(3, rows*ld), "z": nan(rows * dim)}
+		all = append(all, operation{
+			fmt.Sprintf("Gate of %d columns", dim), in,
+			func(d device.Device, b map[string]device.Buffer) {
+				gate, up := halves(b["x"])
+				dgate, dup := halves(b["dx"])
+				d.Gate(activation.SiLU, b["y"], gate, up, rows, dim)
+				d.GateBackward(activation.SiLU, dgate, dup, b["dy"], gate, up, rows, dim)
+				d.CopyRows(device.Rows{Buffer: b["z"], LD: dim}, up, rows, dim)
+			}, func(v values) {
+				for r := range rows {
+					x, dx, row := v["x"][r*ld:], v["dx"][r*ld:], func(name string) []float32 { return v[name][r*dim:][:dim] }
+					nn.GateRef(activation.SiLU, row("y"), x[:dim], x[dim:][:dim])
+					nn.GateBackwardRef(activation.SiLU, dx[:dim], dx[dim:][:dim], row("dy"), x[:dim], x[dim:][:dim])
+					copy(row("z"), x[dim:])
+				}
+			}, nil, 1e-5,
+		})
 	}
 	return all
 }
@@ -131,33 +165,33 @@ func norms() (all []operation) {
 		"y": nan(headRows * headDim), "dx": nan(headRows * headDim), "y2": nan(headRows * headDim), "dx2": nan(headRows * headDim),
 		"inv": nan(headRows), "inv2": nan(headRows), "mean": nan(headRows),
 	}
-	return []operation{
+	return append(normsOfSums(), []operation{
 		{"RMSNorm", in, func(d device.Device, b map[string]device.Buffer) {
 			d.RMSNorm(b["y"], b["inv"], b["x"], b["w"], rows, dim, eps)
-			d.RMSNormBackward(b["dx"], b["dw"], b["dy"], b["x"], b["w"], b["inv"], rows, dim)
+			d.RMSNormBackward(b["dx"], b["dw"], b["dy"], b["x"], b["w"], b["inv"], rows, dim, false)
 		}, func(v values) {
 			nn.RMSNormRef(v["y"], v["inv"], v["x"], v["w"], rows, dim, eps)
 			nn.RMSNormBackwardRef(v["dx"], v["dw"], v["dy"], v["x"], v["w"], v["inv"], rows, dim)
 		}, []string{"mean"}, 1e-5},
 		{"RMSNorm without a weight", in, func(d device.Device, b map[string]device.Buffer) {
 			d.RMSNorm(b["y"], b["inv"], b["x"], device.Buffer{}, rows, dim, eps)
-			d.RMSNormBackward(b["dx"], device.Buffer{}, b["dy"], b["x"], device.Buffer{}, b["inv"], rows, dim)
+			d.RMSNormBackward(b["dx"], device.Buffer{}, b["dy"], b["x"], device.Buffer{}, b["inv"], rows, dim, false)
 		}, func(v values) {
 			nn.RMSNormRef(v["y"], v["inv"], v["x"], nil, rows, dim, eps)
 			nn.RMSNormBackwardRef(v["dx"], nil, v["dy"], v["x"], nil, v["inv"], rows, dim)
 		}, []string{"mean"}, 1e-5},
 		{"LayerNorm", in, func(d device.Device, b map[string]device.Buffer) {
 			d.LayerNorm(b["y"], b["mean"], b["inv"], b["x"], b["w"], b["b"], rows, dim, eps)
-			d.LayerNormBackward(b["dx"], b["dw"], b["db"], b["dy"], b["x"], b["w"], b["mean"], b["inv"], rows, dim)
+			d.LayerNormBackward(b["dx"], b["dw"], b["db"], b["dy"], b["x"], b["w"], b["mean"], b["inv"], rows, dim, false)
 		}, func(v values) {
 			nn.LayerNormRef(v["y"], v["mean"], v["inv"], v["x"], v["w"], v["b"], rows, dim, eps)
 			nn.LayerNormBackwardRef(v["dx"], v["dw"], v["db"], v["dy"], v["x"], v["w"], v["mean"], v["inv"], rows, dim)
 		}, nil, 1e-5},
 		{"norms by heads", byHeads, func(d device.Device, b map[string]device.Buffer) {
 			d.RMSNorm(b["y"], b["inv"], b["x"], b["w"], headRows, headDim, eps)
-			d.RMSNormBackward(b["dx"], b["dw"], b["dy"], b["x"], b["w"], b["inv"], headRows, headDim)
+			d.RMSNormBackward(b["dx"], b["dw"], b["dy"], b["x"], b["w"], b["inv"], headRows, headDim, false)
 			d.LayerNorm(b["y2"], b["mean"], b["inv2"], b["x"], b["w"], b["b"], headRows, headDim, eps)
-			d.LayerNormBackward(b["dx2"], b["dw2"], b["db"], b["dy"], b["x"], b["w"], b["mean"], b["inv2"], headRows, headDim)
+			d.LayerNormBackward(b["dx2"], b["dw2"], b["db"], b["dy"], b["x"], b["w"], b["mean"], b["inv2"], headRows, headDim, false)
 		}, func(v values) {
 			nn.RMSNormRef(v["y"], v["inv"], v["x"], v["w"], headRows, headDim, eps)
 			nn.RMSNormBackwardRef(v["dx"], v["dw"], v["dy"], v["x"], v["w"], v["inv"], headRows, headDim)
@@ -169,7 +203,49 @@ func norms() (all []operation) {
 		}, func(v values) {
 			nn.LayerNormRef(v["y"], nil, nil, v["x"], nil, nil, rows, dim, eps)
 		}, []string{"mean", "inv", "dx"}, 1e-5},
+	}...)
+}
+
+// normsOfSums are norms of x + z, whose gradient is added to dx. There are sizes for vectors of numbers, and odd ones.
+func normsOfSums() (all []operation) {
+	const eps = 1e-5
+	for _, s := range []struct{ rows, dim int }{{37, 64}, {50, 2048}, {3, 8192}, {3, 9000}, {37, 77}, {20, 1032}} {
+		n := s.rows * s.dim
+		in := values{
+			"x": normal(1, n), "z": normal(2, n), "w": normal(3, s.dim), "b": normal(4, s.dim), "dy": normal(5, n), "dw": normal(6, s.dim), "db": normal(7, s.dim),
+			"sum": nan(n), "y": nan(n), "dx": normal(8, n), "inv": nan(s.rows), "mean": nan(s.rows),
+		}
+		for _, layer := range []bool{false, true} {
+			all = append(all, operation{
+				fmt.Sprintf("norm of a sum [%d, %d], mean %v", s.rows, s.dim, layer), in,
+				func(d device.Device, b map[string]device.Buffer) {
+					if layer {
+						d.AddLayerNorm(b["y"], b["mean"], b["inv"], b["sum"], b["x"], b["z"], b["w"], b["b"], s.rows, s.dim, eps)
+						d.LayerNormBackward(b["dx"], b["dw"], b["db"], b["dy"], b["sum"], b["w"], b["mean"], b["inv"], s.rows, s.dim, true)
+						return
+					}
+					d.AddRMSNorm(b["y"], b["inv"], b["sum"], b["x"], b["z"], b["w"], s.rows, s.dim, eps)
+					d.RMSNormBackward(b["dx"], b["dw"], b["dy"], b["sum"], b["w"], b["inv"], s.rows, s.dim, true)
+				}, func(v values) {
+					for i, x := range v["x"] {
+						v["sum"][i] = x + v["z"][i]
+					}
+					dx := make([]float32, n)
+					if layer {
+						nn.LayerNormRef(v["y"], v["mean"], v["inv"], v["sum"], v["w"], v["b"], s.rows, s.dim, eps)
+						nn.LayerNormBackwardRef(dx, v["dw"], v["db"], v["dy"], v["sum"], v["w"], v["mean"], v["inv"], s.rows, s.dim)
+					} else {
+						nn.RMSNormRef(v["y"], v["inv"], v["sum"], v["w"], s.rows, s.dim, eps)
+						nn.RMSNormBackwardRef(dx, v["dw"], v["dy"], v["sum"], v["w"], v["inv"], s.rows, s.dim)
+					}
+					for i := range dx {
+						v["dx"][i] += dx[i]
+					}
+				}, []string{"mean"}, 3e-5,
+			})
+		}
 	}
+	return all
 }
 
 func positions() (all []operation) {
@@ -180,13 +256,14 @@ func positions() (all []operation) {
 		table := nn.NewRopeTable(freq, 41, 1.1, interleaved)
 		n := len(pos) * heads * headDim
 		in := values{"x": normal(1, n), "y": nan(n), "z": nan(n)}
+		dense := func(b device.Buffer) device.Rows { return device.Rows{Buffer: b, LD: heads * headDim} }
 		all = append(all, operation{
 			fmt.Sprintf("Rotate interleaved=%v", interleaved), in,
 			func(d device.Device, b map[string]device.Buffer) {
 				r := d.NewRope(freq, 41, 1.1, interleaved)
-				d.Rotate(r, b["y"], b["x"], pos, heads, headDim, false)
-				d.Rotate(r, b["z"], b["x"], pos, heads, headDim, true)
-				d.Rotate(r, b["x"], b["x"], pos, heads, headDim, false) // in place
+				d.Rotate(r, dense(b["y"]), dense(b["x"]), pos, heads, headDim, false)
+				d.Rotate(r, dense(b["z"]), dense(b["x"]), pos, heads, headDim, true)
+				d.Rotate(r, dense(b["x"]), dense(b["x"]), pos, heads, headDim, false) // in place
 			}, func(v values) {
 				table.RotateRef(v["y"], v["x"], pos, heads, headDim, false)
 				table.RotateRef(v["z"], v["x"], pos, heads, headDim, true)
@@ -194,6 +271,7 @@ func positions() (all []operation) {
 			}, nil, 1e-5,
 		})
 	}
+	all = append(all, rotationsInColumns()...)
 	const buckets, queries, keys = 8, 5, 9
 	bucket := ids(2, queries+keys-1, buckets)
 	in := values{"table": normal(1, buckets*heads), "y": nan(heads * queries * keys), "dy": normal(2, heads*queries*keys), "dtable": normal(3, buckets*heads)}
@@ -268,6 +346,38 @@ func attend(name string, s device.Scores, bias bool) operation {
 			nn.AttendBackwardRef(a, qs("dq"), ks("dk"), ks("dv"), qs("dout"), qs("out"), v["lse"], qs("q"), ks("k"), ks("v"))
 		}, nil, 1e-4,
 	}
+}
+
+// rotationsInColumns rotate the middle columns of a matrix in place, with planes in multiples of 8.
+func rotationsInColumns() (all []operation) {
+	const heads, headDim, left, ld = 2, 32, 16, 96
+	pos := []int32{3, 0, 11, 7, 8}
+	for _, c := range []struct {
+		planes      int
+		interleaved bool
+	}{{16, false}, {8, false}, {16, true}, {8, true}} {
+		freq := make([]float64, c.planes)
+		for i := range freq {
+			freq[i] = math.Pow(10, -float64(i)/4)
+		}
+		table := nn.NewRopeTable(freq, 12, 1, c.interleaved)
+		in := values{"x": normal(1, len(pos)*ld), "y": nan(len(pos) * heads * headDim)}
+		all = append(all, operation{
+			fmt.Sprintf("Rotate columns %+v", c), in,
+			func(d device.Device, b map[string]device.Buffer) {
+				r, columns := d.NewRope(freq, 12, 1, c.interleaved), device.Rows{Buffer: b["x"].From(left), LD: ld}
+				d.Rotate(r, device.Rows{Buffer: b["y"], LD: heads * headDim}, columns, pos, heads, headDim, true)
+				d.Rotate(r, columns, columns, pos, heads, headDim, false)
+			}, func(v values) {
+				for i := range pos {
+					row := v["x"][i*ld+left:][:heads*headDim]
+					table.RotateRef(v["y"][i*heads*headDim:][:heads*headDim], row, pos[i:i+1], heads, headDim, true)
+					table.RotateRef(row, row, pos[i:i+1], heads, headDim, false)
+				}
+			}, nil, 1e-5,
+		})
+	}
+	return all
 }
 
 func tables() []operation {
@@ -368,10 +478,21 @@ func optimizers() []operation {
 		squares[i] = x * x
 	}
 	return []operation{
-		{"AdamW", values{"p": normal(1, n), "g": normal(2, n), "m": normal(3, n), "v": squares}, func(d device.Device, b map[string]device.Buffer) {
-			d.AdamW(adamw, b["p"], b["g"], b["m"], b["v"], 0.5, 3)
+		{"AdamW", values{
+			"p": normal(1, n), "g": normal(2, n), "m": normal(3, n), "v": squares, "p2": normal(5, n/3), "g2": normal(6, n/3), "m2": normal(7, n/3), "v2": squares[:n/3], "copy": nan(n),
+		}, func(d device.Device, b map[string]device.Buffer) {
+			small := adamw
+			small.LR /= 2
+			d.AdamW([]device.AdamWStep{
+				{AdamW: adamw, P: b["p"], G: b["g"], M: b["m"], V: b["v"], Copy: b["copy"]},
+				{AdamW: small, P: b["p2"], G: b["g2"], M: b["m2"], V: b["v2"]},
+			}, 0.5, 3)
 		}, func(v values) {
 			optim.AdamW(adamw).StepRef(v["p"], v["g"], v["m"], v["v"], 0.5, 3)
+			copy(v["copy"], v["p"])
+			small := adamw
+			small.LR /= 2
+			optim.AdamW(small).StepRef(v["p2"], v["g2"], v["m2"], v["v2"], 0.5, 3)
 		}, nil, 1e-5},
 		{"Muon", values{
 			"p": normal(1, rows*cols), "g": normal(2, rows*cols), "m": normal(3, rows*cols),

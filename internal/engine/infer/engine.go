@@ -18,6 +18,9 @@ type Mat struct {
 	end        mark // position in the arena after it; zero if it is not in the arena
 }
 
+// all returns the matrix as rows without gaps.
+func (m Mat) all() device.Rows { return device.Rows{Buffer: m.Buffer, LD: m.Cols} }
+
 // engine implements ops.Ops[Mat]. Results are valid until the next reset, except as described for Add.
 type engine struct {
 	device device.Device
@@ -93,7 +96,8 @@ func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 }
 
 func (e *engine) Rotate(x Mat, r *ops.Rope, pos []int32, heads, headDim int) Mat {
-	e.device.Rotate(e.rope(r.For(pos), pos), x.Buffer, x.Buffer, pos, heads, headDim, false)
+	all := x.all()
+	e.device.Rotate(e.rope(r.For(pos), pos), all, all, pos, heads, headDim, false)
 	return x
 }
 
@@ -170,7 +174,7 @@ func (e *engine) Activate(x Mat, act activation.Func) Mat {
 }
 
 func (e *engine) Gate(gate, up Mat, act activation.Func) Mat {
-	e.device.Gate(act, gate.Buffer, gate.Buffer, up.Buffer)
+	e.device.Gate(act, gate.Buffer, gate.all(), up.all(), gate.Rows, gate.Cols)
 	return gate
 }
 

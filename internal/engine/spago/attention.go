@@ -9,14 +9,14 @@ import (
 
 // Attend computes grouped-query attention within each sequence of the batch, or from it to its source.
 func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention[mat.Tensor], b ops.Batch) mat.Tensor {
-	qv, kv, vv := valueOf(q), valueOf(k), valueOf(v)
+	qv, kv, vv := valueOf(q).ready(), valueOf(k).ready(), valueOf(v).ready()
 	spec, from := attention(a, b)
-	heads := func(data device.Buffer, length, n int) device.Heads {
-		return device.Heads{Buffer: data, Seq: length * n * a.HeadDim, Head: a.HeadDim, Row: n * a.HeadDim}
+	heads := func(x device.Rows, length int) device.Heads {
+		return device.Heads{Buffer: x.Buffer, Seq: length * x.LD, Head: a.HeadDim, Row: x.LD}
 	}
 	y, lse := e.result(qv.rows, qv.cols), e.alloc(b.Seqs*a.Heads*b.Len)
-	out := heads(y.data, b.Len, a.Heads)
-	qs, ks, vs := heads(qv.data, b.Len, a.Heads), heads(kv.data, from.Len, a.KVHeads), heads(vv.data, from.Len, a.KVHeads)
+	out := heads(y.all(y.data), b.Len)
+	qs, ks, vs := heads(qv.all(qv.data), b.Len), heads(kv.all(kv.data), from.Len), heads(vv.all(vv.data), from.Len)
 	operands := []mat.Tensor{q, k, v}
 	if a.HasBias {
 		spec.Bias = valueOf(a.Bias).data
@@ -28,11 +28,11 @@ func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention[mat.Tensor], b ops.B
 		if a.HasBias {
 			dbias, _ = e.zeroed(a.Bias)
 		}
-		e.written(q, qv.Size(), func(dq device.Buffer) {
-			e.written(k, kv.Size(), func(dk device.Buffer) {
-				e.written(v, vv.Size(), func(dv device.Buffer) {
-					e.device.AttendBackward(spec, heads(dq, b.Len, a.Heads), heads(dk, from.Len, a.KVHeads), heads(dv, from.Len, a.KVHeads),
-						dbias, heads(gy, b.Len, a.Heads), out, lse, qs, ks, vs)
+		e.written(q, func(dq device.Rows) {
+			e.written(k, func(dk device.Rows) {
+				e.written(v, func(dv device.Rows) {
+					e.device.AttendBackward(spec, heads(dq, b.Len), heads(dk, from.Len), heads(dv, from.Len),
+						dbias, heads(y.all(gy), b.Len), out, lse, qs, ks, vs)
 				})
 			})
 		})

@@ -74,9 +74,11 @@ func (e *Engine) free(b device.Buffer) { e.device.Free(b) }
 
 // release releases a result's data and gradient; calling it again has no effect.
 func (e *Engine) release(v *value) {
-	e.free(v.data)
-	e.free(v.grad)
-	v.data, v.grad, v.fresh = device.Buffer{}, device.Buffer{}, true
+	if v.whole == nil {
+		e.free(v.data)
+	}
+	v.dropGrad()
+	v.data = device.Buffer{}
 }
 
 func (e *Engine) result(rows, cols int) *value {

@@ -33,7 +33,10 @@ const (
 		"n_positions": 96}`
 )
 
-func newTrial(t *testing.T, config string) *trial {
+func newTrial(t *testing.T, config string) *trial { return newTrialOf(t, config, false) }
+
+// newTrialOf is newTrial with joint weights or without.
+func newTrialOf(t *testing.T, config string, together bool) *trial {
 	t.Helper()
 	arch, err := configs.Resolve([]byte(config), "")
 	if err != nil {
@@ -53,7 +56,11 @@ func newTrial(t *testing.T, config string) *trial {
 		all[p.Name] = w
 	}
 	d := cpu.New()
-	params, err := NewParams(d, arch, model.FromMap(arch, all))
+	var joined map[string]*joint
+	if together {
+		joined = joints(d, list)
+	}
+	params, err := loadParams(d, arch, model.FromMap(arch, all), joined)
 	if err != nil {
 		t.Fatal(err)
 	}

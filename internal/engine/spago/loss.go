@@ -7,10 +7,8 @@ import (
 	"gqa/internal/ops"
 )
 
-const (
-	logitsBlock = 1 << 22 // logits computed at a time: 16 MiB
-	logitsRows  = 64      // minimum number of rows at a time, since each time the whole head is read
-)
+// logitsRows is the minimum number of rows whose logits are computed at a time, since each time the whole head is read.
+const logitsRows = 64
 
 // Loss is a scalar of the graph whose value the device may still be computing.
 type Loss struct {
@@ -87,20 +85,26 @@ func (e *Engine) LinearDistillation(hidden mat.Tensor, head ops.Linear[mat.Tenso
 
 // headLoss records l for the logits that a head computes from hidden.
 func (e *Engine) headLoss(l *headLoss, hidden mat.Tensor, head ops.Linear[mat.Tensor], scale float32) Loss {
+	hidden = e.dense(hidden)
 	operands := []mat.Tensor{hidden, head.W}
 	if head.HasBias {
 		operands = append(operands, head.Bias)
 	}
 	l.grads = make([]device.Buffer, len(operands))
-	l.hidden, l.w = valueOf(hidden), valueOf(head.W)
+	l.hidden, l.w = valueOf(hidden).ready(), valueOf(head.W)
 	if head.HasBias {
 		l.bias = valueOf(head.Bias).data
 	}
 	for i, t := range operands {
-		if !e.noGrad && !valueOf(t).frozen {
-			l.grads[i] = e.device.New(valueOf(t).data.Format(), valueOf(t).Size())
-			l.wanted = true
+		if e.noGrad || valueOf(t).frozen {
+			continue
 		}
+		format := valueOf(t).gradFormat
+		if i > 0 && l.atOnce() < len(l.targets) {
+			format = device.F32 // blocks are added up
+		}
+		l.grads[i] = e.device.New(format, valueOf(t).Size())
+		l.wanted = true
 	}
 	y := e.sum(1, 1)
 	loss := l.run(y.data, scale)
@@ -136,8 +140,7 @@ func (l *headLoss) run(y device.Buffer, scale float32) Loss {
 		}
 	}
 	scale /= float32(max(counted, 1))
-	blocks := (rows-1)/max(logitsBlock/vocab, logitsRows) + 1
-	size := (rows + blocks - 1) / blocks
+	size := l.atOnce()
 	logits, losses, divergences := l.activations(size*vocab), l.alloc(rows), l.alloc(rows)
 	var teacher device.Buffer // its logits
 	if l.teacher != nil && !l.teacher.Hidden.None() {
@@ -151,6 +154,13 @@ func (l *headLoss) run(y device.Buffer, scale float32) Loss {
 		l.free(b)
 	}
 	return loss
+}
+
+// atOnce returns the number of rows of a block.
+func (l *headLoss) atOnce() int {
+	rows := len(l.targets)
+	blocks := (rows-1)/max(l.device.LogitsAtOnce()/l.w.rows, logitsRows) + 1
+	return (rows + blocks - 1) / blocks
 }
 
 // total sums over the rows.

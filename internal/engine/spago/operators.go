@@ -21,6 +21,7 @@ func (e *Engine) Embed(table mat.Tensor, ids []int32, first int) mat.Tensor {
 			return
 		}
 		if t.padded {
+			gy = y.own()
 			e.device.ClearRows(gy, ids, t.padding, t.cols)
 		}
 		e.device.ScatterAdd(dst.From(first*t.cols), gy, ids, t.cols)
@@ -29,7 +30,8 @@ func (e *Engine) Embed(table mat.Tensor, ids []int32, first int) mat.Tensor {
 
 // Linear computes y = x·Wᵀ + b. Gradients: dx = gy·W, dW = gyᵀ·x, db = Σ gy.
 func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
-	xv, wv := valueOf(x), valueOf(w.W)
+	x = e.dense(x)
+	xv, wv := valueOf(x).ready(), valueOf(w.W)
 	n, in, out := xv.rows, xv.cols, wv.rows
 	y := e.result(n, out)
 	e.device.Gemm(false, true, n, out, in, 1, xv.data, in, wv.operand(), in, 0, y.data, out)
@@ -67,32 +69,52 @@ func (e *Engine) zeroed(t mat.Tensor) (dst device.Buffer, ok bool) {
 	return dst, ok
 }
 
-// Norm normalises every row, or every piece of Dim elements.
+// Norm normalises every row, or every piece of Dim elements. If x is a sum that has not been computed yet, both are computed
+// in one pass.
 func (e *Engine) Norm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
-	if n.Layer {
-		return e.layerNorm(x, n)
+	x = e.dense(x)
+	xv := valueOf(x)
+	dim := cmp.Or(n.Dim, xv.cols)
+	if dim != xv.cols {
+		xv.ready()
 	}
-	xv, rows, dim := normed(x, n)
+	if n.Layer {
+		return e.layerNorm(x, n, xv.Size()/dim, dim)
+	}
+	return e.rmsNorm(x, n, xv.Size()/dim, dim)
+}
+
+func (e *Engine) rmsNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) mat.Tensor {
+	xv := valueOf(x)
 	w, operands := e.normWeight(n)
 	y, inv := e.result(xv.rows, xv.cols), e.alloc(rows)
-	e.device.RMSNorm(y.data, inv, xv.data, w, rows, dim, n.Eps)
+	if a := xv.addends; a != nil {
+		e.device.AddRMSNorm(y.data, inv, xv.data, a[0].data, a[1].data, w, rows, dim, n.Eps)
+		xv.addends = nil
+	} else {
+		e.device.RMSNorm(y.data, inv, xv.data, w, rows, dim, n.Eps)
+	}
 	return e.record(y, func(gy device.Buffer) {
 		var dw device.Buffer
 		if n.HasW {
 			dw, _ = e.zeroed(n.W)
 		}
-		e.written(x, xv.Size(), func(dx device.Buffer) {
-			e.device.RMSNormBackward(dx, dw, gy, xv.data, w, inv, rows, dim)
-		})
+		dx, add, done := e.sumOf(x)
+		e.device.RMSNormBackward(dx, dw, gy, xv.data, w, inv, rows, dim, add)
+		done()
 		e.free(inv)
 	}, append(operands, x)...)
 }
 
-// normed returns the rows of x that a norm sees, or their pieces.
-func normed(x mat.Tensor, n ops.Norm[mat.Tensor]) (v *value, rows, dim int) {
-	v = valueOf(x)
-	dim = cmp.Or(n.Dim, v.cols)
-	return v, v.Size() / dim, dim
+// sumOf returns the buffer of an operand's gradient, for a kernel that can add to it and must run for its other results even
+// if this one is not required. done must be called afterwards.
+func (e *Engine) sumOf(t mat.Tensor) (dst device.Buffer, add bool, done func()) {
+	dst, beta, ok := e.into(t)
+	if !ok {
+		scratch := e.activations(valueOf(t).Size())
+		return scratch, false, func() { e.free(scratch) }
+	}
+	return dst, beta == 1, func() {}
 }
 
 // normWeight returns the factor of a norm, omitted if it is one, and the parameter that it is derived from.
@@ -110,8 +132,8 @@ func (e *Engine) normWeight(n ops.Norm[mat.Tensor]) (device.Buffer, []mat.Tensor
 	return moved.data, []mat.Tensor{n.W}
 }
 
-func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
-	xv, rows, dim := normed(x, n)
+func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) mat.Tensor {
+	xv := valueOf(x)
 	w, operands := e.normWeight(n)
 	var b device.Buffer
 	if n.HasBias {
@@ -119,7 +141,12 @@ func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 		operands = append(operands, n.Bias)
 	}
 	y, mean, inv := e.result(xv.rows, xv.cols), e.alloc(rows), e.alloc(rows)
-	e.device.LayerNorm(y.data, mean, inv, xv.data, w, b, rows, dim, n.Eps)
+	if a := xv.addends; a != nil {
+		e.device.AddLayerNorm(y.data, mean, inv, xv.data, a[0].data, a[1].data, w, b, rows, dim, n.Eps)
+		xv.addends = nil
+	} else {
+		e.device.LayerNorm(y.data, mean, inv, xv.data, w, b, rows, dim, n.Eps)
+	}
 	return e.record(y, func(gy device.Buffer) {
 		var dw, db device.Buffer
 		if n.HasW {
@@ -128,33 +155,40 @@ func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 		if n.HasBias {
 			db, _ = e.zeroed(n.Bias)
 		}
-		e.written(x, xv.Size(), func(dx device.Buffer) {
-			e.device.LayerNormBackward(dx, dw, db, gy, xv.data, w, mean, inv, rows, dim)
-		})
+		dx, add, done := e.sumOf(x)
+		e.device.LayerNormBackward(dx, dw, db, gy, xv.data, w, mean, inv, rows, dim, add)
+		done()
 		e.free(mean)
 		e.free(inv)
 	}, append(operands, x)...)
 }
 
 // written is addTo for a kernel that must run for its other results even if its first result is not required.
-func (e *Engine) written(t mat.Tensor, n int, write func(dst device.Buffer)) {
-	if !valueOf(t).frozen {
+func (e *Engine) written(t mat.Tensor, write func(dst device.Rows)) {
+	v := valueOf(t)
+	if !v.frozen {
 		e.addTo(t, write)
 		return
 	}
-	scratch := e.activations(n)
-	write(scratch)
+	scratch := e.activations(v.Size())
+	write(device.Rows{Buffer: scratch, LD: v.cols})
 	e.free(scratch)
 }
 
-// Rotate rotates the planes of every head by its row's position; the backward pass rotates gradients back.
+// Rotate rotates the planes of every head by its row's position; the backward pass rotates gradients back. Columns of a
+// product are rotated in place.
 func (e *Engine) Rotate(x mat.Tensor, r *ops.Rope, pos []int32, heads, headDim int) mat.Tensor {
 	table := e.rope(r.For(pos), pos)
-	xv := valueOf(x)
-	y := e.result(xv.rows, xv.cols)
-	e.device.Rotate(table, y.data, xv.data, pos, heads, headDim, false)
+	xv := valueOf(x).ready()
+	var y *value
+	if xv.whole != nil {
+		y = e.columns(xv.whole, xv.first, xv.cols)
+	} else {
+		y = e.result(xv.rows, xv.cols)
+	}
+	e.device.Rotate(table, y.all(y.data), xv.all(xv.data), pos, heads, headDim, false)
 	return e.record(y, func(gy device.Buffer) {
-		e.addTo(x, func(dx device.Buffer) { e.device.Rotate(table, dx, gy, pos, heads, headDim, true) })
+		e.addTo(x, func(dx device.Rows) { e.device.Rotate(table, dx, y.all(gy), pos, heads, headDim, true) })
 	}, x)
 }
 
@@ -172,45 +206,42 @@ func (e *Engine) rope(r *ops.Rope, pos []int32) device.Rope {
 
 // Activate applies an activation function.
 func (e *Engine) Activate(x mat.Tensor, act activation.Func) mat.Tensor {
-	xv := valueOf(x)
+	x = e.dense(x)
+	xv := valueOf(x).ready()
 	y := e.result(xv.rows, xv.cols)
 	e.device.Activate(act, y.data, xv.data)
 	return e.record(y, func(gy device.Buffer) {
-		e.addTo(x, func(dx device.Buffer) { e.device.ActivateBackward(act, dx, gy, xv.data) })
+		e.addTo(x, func(dx device.Rows) { e.device.ActivateBackward(act, dx.Buffer, gy, xv.data) })
 	}, x)
 }
 
 // Gate computes act(gate) * up.
 func (e *Engine) Gate(gate, up mat.Tensor, act activation.Func) mat.Tensor {
-	g, u := valueOf(gate), valueOf(up)
+	g, u := valueOf(gate).ready(), valueOf(up).ready()
 	y := e.result(g.rows, g.cols)
-	e.device.Gate(act, y.data, g.data, u.data)
+	e.device.Gate(act, y.data, g.all(g.data), u.all(u.data), g.rows, g.cols)
 	return e.record(y, func(gy device.Buffer) {
-		e.written(gate, g.Size(), func(dg device.Buffer) {
-			e.written(up, u.Size(), func(du device.Buffer) { e.device.GateBackward(act, dg, du, gy, g.data, u.data) })
+		e.written(gate, func(dg device.Rows) {
+			e.written(up, func(du device.Rows) {
+				e.device.GateBackward(act, dg, du, gy, g.all(g.data), u.all(u.data), g.rows, g.cols)
+			})
 		})
 	}, gate, up)
 }
 
-// Add computes x + y. The gradient of the sum becomes the gradient of y without a copy, if y has none yet.
+// Add computes x + y when the sum is first read, so that a norm can do so.
 func (e *Engine) Add(x, y mat.Tensor) mat.Tensor {
-	xv, yv := valueOf(x), valueOf(y)
+	x, y = e.dense(x), e.dense(y)
+	xv, yv := valueOf(x).ready(), valueOf(y).ready()
 	z := e.result(xv.rows, xv.cols)
-	e.device.Add(z.data, xv.data, yv.data)
-	return e.record(z, func(gz device.Buffer) {
-		if dx, beta, ok := e.into(x); ok && beta == 0 {
-			e.device.Copy(dx, gz)
-		} else if ok {
-			e.device.Axpy(1, gz, dx)
-		}
-		z.grad = device.Buffer{}
-		e.give(y, gz)
-	}, x, y)
+	z.addends = &[2]*value{xv, yv}
+	return e.record(z, func(device.Buffer) { e.pass(z, xv, yv) }, x, y)
 }
 
 // Scale computes s·x.
 func (e *Engine) Scale(x mat.Tensor, s float32) mat.Tensor {
-	xv := valueOf(x)
+	x = e.dense(x)
+	xv := valueOf(x).ready()
 	y := e.result(xv.rows, xv.cols)
 	e.device.Copy(y.data, xv.data)
 	e.device.Scale(y.data, s)
@@ -223,10 +254,11 @@ func (e *Engine) Scale(x mat.Tensor, s float32) mat.Tensor {
 
 // Clip clips every element to ±limit; clipped elements have no gradient.
 func (e *Engine) Clip(x mat.Tensor, limit float32) mat.Tensor {
-	xv := valueOf(x)
+	x = e.dense(x)
+	xv := valueOf(x).ready()
 	y := e.result(xv.rows, xv.cols)
 	e.device.Clip(y.data, xv.data, limit)
 	return e.record(y, func(gy device.Buffer) {
-		e.addTo(x, func(dx device.Buffer) { e.device.ClipBackward(dx, gy, xv.data, limit) })
+		e.addTo(x, func(dx device.Rows) { e.device.ClipBackward(dx.Buffer, gy, xv.data, limit) })
 	}, x)
 }

@@ -40,7 +40,7 @@ func weigh(n int) []float32 {
 func (c opCase) backward(t *testing.T, e *Engine, in []mat.Tensor) []float32 {
 	t.Helper()
 	y := c.run(e, in)
-	values := slices.Clone(valueOf(y).data.F32())
+	values := slices.Clone(valueOf(y).ready().data.F32())
 	rows, cols := valueOf(y).rows, valueOf(y).cols
 	y.AccGrad(mat.NewDense[float32](mat.WithShape(rows, cols), mat.WithBacking(weigh(rows*cols))))
 	if err := e.Backward(y); err != nil {

@@ -60,6 +60,16 @@ func (o *optimizer) zeros(n int) device.Buffer {
 	return b
 }
 
+// shortenGradients keeps the gradients of matrices in the format of activations, in which products write them. Muon computes
+// with them in F32.
+func (o *optimizer) shortenGradients() {
+	for _, s := range o.slots {
+		if v := valueOf(s.param); !v.compute.None() && !s.v.None() {
+			v.gradFormat = v.compute.Format()
+		}
+	}
+}
+
 // gradNorm returns the norm of all gradients as one vector, summed in float64 in the order of the weights.
 func (o *optimizer) gradNorm() float64 {
 	var squares []device.Term
@@ -85,6 +95,7 @@ func clipScale(norm, limit float64) float32 {
 func (o *optimizer) step(t int, lr, norm float64) {
 	scale := clipScale(norm, o.spec.Clip)
 	var matrices []device.MuonStep
+	var others []device.AdamWStep
 	for _, s := range o.slots {
 		g := Grad(s.param)
 		switch {
@@ -94,13 +105,16 @@ func (o *optimizer) step(t int, lr, norm float64) {
 			matrices = append(matrices, device.MuonStep{Muon: muon, P: Data(s.param), G: g, M: s.m, Rows: s.shape[0], Cols: s.shape[1]})
 		default:
 			adamw := device.AdamW{LR: lr * s.rate, Beta1: o.spec.Beta1, Beta2: o.spec.Beta2, Eps: o.spec.Eps, Decay: s.decay}
-			o.device.AdamW(adamw, Data(s.param), g, s.m, s.v, scale, t)
+			others = append(others, device.AdamWStep{AdamW: adamw, P: Data(s.param), G: g, M: s.m, V: s.v, Copy: valueOf(s.param).compute})
 		}
 	}
+	o.device.AdamW(others, scale, t)
 	o.device.Muon(matrices, scale)
 	for _, s := range o.slots {
 		s.param.ZeroGrad()
-		valueOf(s.param).updateCompute()
+		if s.v.None() {
+			valueOf(s.param).updateCompute()
+		}
 		if !s.mean.None() {
 			o.device.Lerp(s.mean, Data(s.param), float32(max(1-o.spec.Average, 1/float64(t))))
 		}

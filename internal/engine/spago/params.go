@@ -18,12 +18,30 @@ type Params struct {
 
 // NewParams loads weights to a device, one at a time. On the CPU they are not copied: training modifies them in place.
 func NewParams(d device.Device, arch *configs.Arch, weights model.Weights) (*Params, error) {
+	var joined map[string]*joint
+	if d.Activations() != device.F32 {
+		shapes, err := arch.Params()
+		if err != nil {
+			return nil, err
+		}
+		joined = joints(d, shapes)
+	}
+	return loadParams(d, arch, weights, joined)
+}
+
+// loadParams is NewParams with the given joints by the names of their members.
+func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, joined map[string]*joint) (*Params, error) {
 	p := &Params{}
 	err := weights(func(w configs.Param, data []float32) error {
 		rows, cols := w.Shape[0], len(data)/w.Shape[0]
-		v := newValue(d, d.Load(device.F32, data, rows, cols, false), rows, cols)
-		if v.rows > 1 && v.cols > 1 {
-			v.addCompute()
+		var v *value
+		if j := joined[w.Name]; j != nil && len(j.parts) < len(j.members) && j.members[len(j.parts)] == w.Name {
+			v = j.place(rows, data)
+		} else {
+			v = newValue(d, d.Load(device.F32, data, rows, cols, false), rows, cols)
+			if v.rows > 1 && v.cols > 1 {
+				v.addCompute()
+			}
 		}
 		v.padded, v.padding = w.Role == configs.Embed && arch.Padding >= 0, int32(arch.Padding)
 		p.List = append(p.List, &nn.Param{Matrix: v})

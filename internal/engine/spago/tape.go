@@ -97,24 +97,52 @@ func (e *Engine) give(t mat.Tensor, grad device.Buffer) {
 		e.free(grad)
 	case v.fresh:
 		e.free(v.grad)
-		v.adopt(grad)
+		v.adopt(grad, nil)
 	default:
-		e.device.Axpy(1, grad, v.grad)
+		e.device.Axpy(1, grad, v.own())
 		e.free(grad)
 	}
 }
 
+// pass makes the gradient of z that of its operands x and y, or adds it to what they have. Operands without a gradient share
+// one buffer.
+func (e *Engine) pass(z, x, y *value) {
+	sharers := z.sharers
+	if sharers == nil {
+		sharers = new(int)
+		*sharers = 1
+	}
+	for _, v := range []*value{x, y} {
+		switch {
+		case v.frozen:
+		case v.fresh && v.grad.None() && v.whole == nil:
+			v.adopt(z.grad, sharers)
+			*sharers++
+		default:
+			if dst, beta := v.written(); beta == 0 {
+				e.device.Copy(dst, z.grad)
+			} else {
+				e.device.Axpy(1, z.grad, dst)
+			}
+		}
+	}
+	z.sharers = sharers // released with z
+}
+
 // addTo accumulates an operand's gradient using write, which can only overwrite.
-func (e *Engine) addTo(t mat.Tensor, write func(dst device.Buffer)) {
+func (e *Engine) addTo(t mat.Tensor, write func(dst device.Rows)) {
 	dst, beta, ok := e.into(t)
+	v := valueOf(t)
 	switch {
 	case !ok:
 		return
 	case beta == 0:
-		write(dst)
+		write(v.all(dst))
+	case v.whole != nil:
+		panic("columns of a product are used twice")
 	default:
 		scratch := e.device.New(dst.Format(), dst.Len())
-		write(scratch)
+		write(v.all(scratch))
 		e.device.Axpy(1, scratch, dst)
 		e.free(scratch)
 	}

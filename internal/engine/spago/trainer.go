@@ -22,13 +22,17 @@ type Trainer struct {
 
 var _ engine.Trainer = (*Trainer)(nil)
 
-// NewTrainer returns a trainer of weights on d. On the CPU it modifies them in place.
-func NewTrainer(d device.Device, o recipe.Optimizer, arch *configs.Arch, weights model.Weights) (*Trainer, error) {
+// NewTrainer returns a trainer of weights on d. On the CPU it modifies them in place. If a step has only one micro-batch, no
+// gradients are added up, and those of matrices are kept in the format of activations.
+func NewTrainer(d device.Device, o recipe.Optimizer, microBatches int, arch *configs.Arch, weights model.Weights) (*Trainer, error) {
 	params, err := NewParams(d, arch, weights)
 	if err != nil {
 		return nil, err
 	}
 	optimizer, err := newOptimizer(d, o, arch, params)
+	if err == nil && microBatches == 1 {
+		optimizer.shortenGradients()
+	}
 	return &Trainer{New(d), params.Model(arch), optimizer}, err
 }
 

@@ -17,7 +17,15 @@ type value struct {
 	data       device.Buffer
 	compute    device.Buffer // of a weight: data in the format of activations, if that differs
 	rows, cols int
+	ld         int        // numbers from one row to the next: cols, unless the value is columns of another
+	whole      *value     // the value that this one is columns of; nil: none
+	first      int        // the first of these columns
+	addends    *[2]*value // data is their sum, which is not computed yet; nil: data is valid
+	joint      *joint     // the weights that this one is adjacent to; nil: none
+
 	grad       device.Buffer
+	gradFormat device.Format
+	sharers    *int // number of values with this gradient, if not nil
 	fresh      bool // grad is empty
 	frozen     bool // does not require a gradient
 	used       bool // the loss depends on it
@@ -29,7 +37,7 @@ var _ mat.Matrix = (*value)(nil)
 
 // newValue wraps data [rows, cols] on a device.
 func newValue(d device.Device, data device.Buffer, rows, cols int) *value {
-	return &value{device: d, data: data, rows: rows, cols: cols, fresh: true}
+	return &value{device: d, data: data, rows: rows, cols: cols, ld: cols, gradFormat: data.Format(), fresh: true}
 }
 
 // operand returns what a product reads.
@@ -39,6 +47,18 @@ func (v *value) operand() device.Buffer {
 	}
 	return v.compute
 }
+
+// ready returns v after computing its data, if that has not been done yet.
+func (v *value) ready() *value {
+	if v.addends != nil {
+		v.device.Add(v.data, v.addends[0].data, v.addends[1].data)
+		v.addends = nil
+	}
+	return v
+}
+
+// all returns the rows of a buffer of v's shape: its data, or its gradient.
+func (v *value) all(b device.Buffer) device.Rows { return device.Rows{Buffer: b, LD: v.ld} }
 
 // Shape returns [rows, cols].
 func (v *value) Shape() []int { return []int{v.rows, v.cols} }
@@ -50,10 +70,10 @@ func (v *value) Dims() int { return 2 }
 func (v *value) Size() int { return v.rows * v.cols }
 
 // Data returns the elements, on the host.
-func (v *value) Data() float.Slice { return float.Make(v.device.Host(v.data)...) }
+func (v *value) Data() float.Slice { return float.Make(v.device.Host(v.ready().data)...) }
 
 // Item returns the single element of a scalar, on the host.
-func (v *value) Item() float.Float { return float.Interface(v.device.Host(v.data)[0]) }
+func (v *value) Item() float.Float { return float.Interface(v.device.Host(v.ready().data)[0]) }
 
 // NewScalar returns the gradient with which spago starts a backward pass.
 func (*value) NewScalar(x float64, _ ...mat.OptionsFunc) mat.Matrix { return mat.Scalar(float32(x)) }
@@ -87,8 +107,12 @@ func (v *value) RequiresGrad() bool { return !v.frozen }
 // SetRequiresGrad freezes or unfreezes the value.
 func (v *value) SetRequiresGrad(b bool) { v.frozen = !b }
 
-// ZeroGrad drops the gradient but keeps its buffer for the next step.
-func (v *value) ZeroGrad() { v.fresh = true }
+// ZeroGrad drops the gradient but keeps its buffer for the next step, unless it is shared.
+func (v *value) ZeroGrad() {
+	if v.fresh = true; v.sharers != nil {
+		v.dropGrad()
+	}
+}
 
 // AccGrad adds a gradient. An operator of this engine has already written it in place: then g is the gradient itself
 // and there is nothing to add.
@@ -107,14 +131,46 @@ func (v *value) AccGrad(g mat.Tensor) {
 // written returns the buffer for this value's gradient, and 0 if it must be overwritten or 1 if it must be added to.
 func (v *value) written() (dst device.Buffer, beta float32) {
 	if !v.fresh {
-		return v.grad, 1
-	}
-	if v.grad.None() {
-		v.grad = v.device.New(v.data.Format(), v.Size())
+		return v.own(), 1
 	}
 	v.fresh = false
+	switch {
+	case !v.grad.None():
+	case v.whole != nil:
+		v.whole.written() // the columns are overwritten, each by its own value
+		v.grad = v.whole.grad.From(v.first)
+	case v.joint != nil:
+		v.joint.allocate(v.gradFormat)
+	default:
+		v.grad = v.device.New(v.gradFormat, v.Size())
+	}
 	return v.grad, 0
 }
 
-// adopt makes grad the gradient.
-func (v *value) adopt(grad device.Buffer) { v.grad, v.fresh = grad, false }
+// own returns the gradient after copying it if other values share it, so that it can be changed.
+func (v *value) own() device.Buffer {
+	if v.sharers == nil || *v.sharers == 1 {
+		return v.grad
+	}
+	shared := v.grad
+	v.grad = v.device.New(shared.Format(), shared.Len())
+	v.device.Copy(v.grad, shared)
+	*v.sharers--
+	v.sharers = nil
+	return v.grad
+}
+
+// adopt makes grad the gradient. If sharers is not nil, it counts the values that have the same one.
+func (v *value) adopt(grad device.Buffer, sharers *int) { v.grad, v.sharers, v.fresh = grad, sharers, false }
+
+// dropGrad frees the gradient's buffer, unless it belongs to other values too.
+func (v *value) dropGrad() {
+	switch {
+	case v.whole != nil:
+	case v.sharers != nil && *v.sharers > 1:
+		*v.sharers--
+	default:
+		v.device.Free(v.grad)
+	}
+	v.grad, v.sharers, v.fresh = device.Buffer{}, nil, true
+}

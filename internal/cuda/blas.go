@@ -3,7 +3,10 @@
 package cuda
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -53,6 +56,14 @@ const (
 	BF16 Type = 14
 )
 
+// size returns the size of a number in bytes.
+func (t Type) size() int {
+	if t == F32 {
+		return 4
+	}
+	return 2
+}
+
 // Matrix is a row-major matrix in the GPU's memory.
 type Matrix struct {
 	At   uintptr
@@ -66,6 +77,9 @@ type Product struct {
 	M, N, K     int
 	Alpha, Beta float32
 	A, B, C     Matrix
+	// Fastest makes the first call of a kind of product measure the algorithms that cuBLASLt offers, rather than follow its
+	// estimate. Different runs may then choose different ones, which round differently.
+	Fastest bool
 }
 
 func (p Product) String() string {
@@ -79,14 +93,17 @@ type productKey struct {
 	lda, ldb, ldc int
 	types         [3]Type
 	aligned       [3]uint32
-	add           bool
+	add, fastest  bool
 }
 
 // productPlan is the way in which a product is computed.
 type productPlan struct {
 	desc, a, b, c uintptr
-	algo          [8]uint64
+	algo          algorithm
 }
+
+// algorithm is cublasLtMatmulAlgo_t.
+type algorithm [8]uint64
 
 // productCache holds plans, and the workspace of cuBLASLt.
 type productCache struct {
@@ -114,28 +131,32 @@ func blasError(code int32, call string) error {
 
 // Multiply computes a product.
 func (g *GPU) Multiply(p Product) {
-	g.Do(func() error {
-		plan, err := g.products.plan(p)
+	g.do(p, func() error {
+		plan, err := g.plan(p)
+		if err == nil {
+			err = g.multiply(p, plan, &plan.algo)
+		}
 		if err != nil {
 			return fmt.Errorf("%v: %w", p, err)
 		}
-		c := &g.products
-		alpha, beta := (*float32)(unsafe.Pointer(&g.params.values[0])), (*float32)(unsafe.Pointer(&g.params.values[1]))
-		*alpha, *beta = p.Alpha, p.Beta
-		// Row-major matrices are transposed column-major ones: Cᵀ = op(B)ᵀ·op(A)ᵀ.
-		code := ltMatmul(c.lt, plan.desc, unsafe.Pointer(alpha), p.B.At, plan.b, p.A.At, plan.a, unsafe.Pointer(beta),
-			p.C.At, plan.c, p.C.At, plan.c, unsafe.Pointer(&plan.algo[0]), c.work, workBytes, g.stream)
-		return blasError(code, fmt.Sprintf("cublasLtMatmul, %v", p))
+		return nil
 	})
+}
+
+// multiply computes a product by an algorithm.
+func (g *GPU) multiply(p Product, plan *productPlan, algo *algorithm) error {
+	c := &g.products
+	alpha, beta := (*float32)(unsafe.Pointer(&g.params.values[0])), (*float32)(unsafe.Pointer(&g.params.values[1]))
+	*alpha, *beta = p.Alpha, p.Beta
+	// Row-major matrices are transposed column-major ones: Cᵀ = op(B)ᵀ·op(A)ᵀ.
+	code := ltMatmul(c.lt, plan.desc, unsafe.Pointer(alpha), p.B.At, plan.b, p.A.At, plan.a, unsafe.Pointer(beta),
+		p.C.At, plan.c, p.C.At, plan.c, unsafe.Pointer(&algo[0]), c.work, workBytes, g.stream)
+	return blasError(code, "cublasLtMatmul")
 }
 
 // alignment returns the largest power of two up to 16 that divides an address and the bytes of a row.
 func alignment(m Matrix) uint32 {
-	size := 4
-	if m.Type != F32 {
-		size = 2
-	}
-	bits := uint64(m.At) | uint64(m.LD*size) | 16
+	bits := uint64(m.At) | uint64(m.LD*m.Type.size()) | 16
 	return uint32(bits & -bits)
 }
 
@@ -145,28 +166,77 @@ const (
 	descTransA         = 3
 	descTransB         = 4
 	prefWorkspaceBytes = 1
+	prefReductions     = 3
 	prefAlignmentA     = 5 // followed by those of B, C and D
 )
 
-func (c *productCache) plan(p Product) (*productPlan, error) {
+// plan returns the way in which a product is computed.
+func (g *GPU) plan(p Product) (*productPlan, error) {
 	key := productKey{
 		p.TA, p.TB, p.M, p.N, p.K, p.A.LD, p.B.LD, p.C.LD,
 		[3]Type{p.A.Type, p.B.Type, p.C.Type},
 		[3]uint32{alignment(p.A), alignment(p.B), alignment(p.C)},
-		p.Beta != 0,
+		p.Beta != 0, p.Fastest,
 	}
-	if plan := c.plans[key]; plan != nil {
+	if plan := g.products.plans[key]; plan != nil {
 		return plan, nil
 	}
 	plan := new(productPlan)
 	if err := plan.describe(p); err != nil {
 		return nil, err
 	}
-	if err := plan.choose(c.lt, key.aligned); err != nil {
+	algorithms, err := plan.algorithms(g.products.lt, key.aligned, p.Fastest)
+	if err != nil {
 		return nil, err
 	}
-	c.plans[key] = plan
+	plan.algo = algorithms[0]
+	if len(algorithms) > 1 {
+		if plan.algo, err = g.fastest(p, plan, algorithms); err != nil {
+			return nil, err
+		}
+	}
+	g.products.plans[key] = plan
 	return plan, nil
+}
+
+// fastest measures algorithms and returns the fastest one.
+func (g *GPU) fastest(p Product, plan *productPlan, algorithms []algorithm) (best algorithm, err error) {
+	const times = 3
+	if p.Beta != 0 { // C must not change
+		size := uint64(p.M * p.C.LD * p.C.Type.size())
+		if cuMemAlloc(&p.C.At, size) != 0 {
+			return algorithms[0], nil // there is no memory for it
+		}
+		defer cuMemFree(p.C.At)
+	}
+	shortest := float32(math.Inf(1))
+	for _, algo := range algorithms {
+		t := new(timings)
+		for i := range times + 1 { // the first call may load code
+			if i > 0 && len(t.events) == 0 {
+				err = t.mark(g.stream, "")
+			}
+			if err = cmp.Or(err, g.multiply(p, plan, &algo)); err != nil {
+				break
+			}
+		}
+		if err != nil {
+			t.destroy()
+			err = nil // cuBLASLt offered it, but it does not work
+			continue
+		}
+		ms, err := t.elapsed(g.stream)
+		if err != nil {
+			return best, err
+		}
+		if ms < shortest {
+			shortest, best = ms, algo
+		}
+	}
+	if math.IsInf(float64(shortest), 1) {
+		return best, errors.New("none of cuBLASLt's algorithms works")
+	}
+	return best, nil
 }
 
 func (plan *productPlan) describe(p Product) error {
@@ -199,38 +269,53 @@ func (plan *productPlan) describe(p Product) error {
 
 // heuristicResult is cublasLtMatmulHeuristicResult_t.
 type heuristicResult struct {
-	algo      [8]uint64
+	algo      algorithm
 	workspace uint64
 	state     int32
 	waves     float32
 	reserved  [4]int32
 }
 
-// choose selects the algorithm that cuBLASLt estimates to be the fastest.
-func (plan *productPlan) choose(lt uintptr, aligned [3]uint32) error {
+// maxAlgorithms is the number of algorithms that are measured.
+const maxAlgorithms = 8
+
+// algorithms returns the algorithms that cuBLASLt offers, the one that it estimates to be the fastest first: only that one, or
+// several. None adds up partial sums in an order that may vary.
+func (plan *productPlan) algorithms(lt uintptr, aligned [3]uint32, several bool) ([]algorithm, error) {
 	var pref uintptr
 	if err := blasError(ltPreferenceCreate(&pref), "cublasLtMatmulPreferenceCreate"); err != nil {
-		return err
+		return nil, err
 	}
 	defer ltPreferenceDestroy(pref)
-	most := uint64(workBytes)
+	most, reductions := uint64(workBytes), uint32(2|4) // by a kernel of its own, in the type of sums or of the result
 	if err := blasError(ltPreferenceSet(pref, prefWorkspaceBytes, unsafe.Pointer(&most), 8), "cublasLtMatmulPreferenceSetAttribute"); err != nil {
-		return err
+		return nil, err
+	}
+	if err := blasError(ltPreferenceSet(pref, prefReductions, unsafe.Pointer(&reductions), 4), "cublasLtMatmulPreferenceSetAttribute"); err != nil {
+		return nil, err
 	}
 	for i, a := range []uint32{aligned[1], aligned[0], aligned[2], aligned[2]} {
 		if err := blasError(ltPreferenceSet(pref, int32(prefAlignmentA+i), unsafe.Pointer(&a), 4), "cublasLtMatmulPreferenceSetAttribute"); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	var result heuristicResult
-	var got int32
-	code := ltMatmulAlgoHeuristic(lt, plan.desc, plan.b, plan.a, plan.c, plan.c, pref, 1, unsafe.Pointer(&result), &got)
+	var results [maxAlgorithms]heuristicResult
+	wanted, got := int32(1), int32(0)
+	if several {
+		wanted = maxAlgorithms
+	}
+	code := ltMatmulAlgoHeuristic(lt, plan.desc, plan.b, plan.a, plan.c, plan.c, pref, wanted, unsafe.Pointer(&results[0]), &got)
 	if err := blasError(code, "cublasLtMatmulAlgoGetHeuristic"); err != nil {
-		return err
+		return nil, err
 	}
-	if got == 0 || result.state != 0 {
-		return fmt.Errorf("cuBLASLt has no algorithm for it (status %d)", result.state)
+	var all []algorithm
+	for _, r := range results[:got] {
+		if r.state == 0 {
+			all = append(all, r.algo)
+		}
 	}
-	plan.algo = result.algo
-	return nil
+	if len(all) == 0 {
+		return nil, fmt.Errorf("cuBLASLt has no algorithm for it (status %d)", results[0].state)
+	}
+	return all, nil
 }

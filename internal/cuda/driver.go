@@ -79,6 +79,11 @@ var (
 	cuMemsetD8Async          func(dst uintptr, value uint8, n uint64, stream uintptr) int32
 	cuStreamCreate           func(*uintptr, uint32) int32
 	cuStreamSynchronize      func(uintptr) int32
+	cuEventCreate            func(*uintptr, uint32) int32
+	cuEventRecord            func(event, stream uintptr) int32
+	cuEventSynchronize       func(uintptr) int32
+	cuEventElapsedTime       func(ms *float32, from, to uintptr) int32
+	cuEventDestroy           func(uintptr) int32
 	cuModuleLoadData         func(*uintptr, unsafe.Pointer) int32
 	cuModuleGetFunction      func(*uintptr, uintptr, string) int32
 	cuFuncSetAttribute       func(uintptr, int32, int32) int32
@@ -91,6 +96,8 @@ func loadDriver() (*lib, error) {
 		"cuDeviceGetCount": &cuDeviceGetCount, "cuDeviceGet": &cuDeviceGet, "cuDeviceGetName": &cuDeviceGetName,
 		"cuDeviceGetAttribute": &cuDeviceGetAttribute, "cuDeviceTotalMem_v2": &cuDeviceTotalMem,
 		"cuDevicePrimaryCtxRetain": &cuDevicePrimaryCtxRetain, "cuCtxSetCurrent": &cuCtxSetCurrent, "cuCtxSynchronize": &cuCtxSynchronize,
+		"cuEventCreate": &cuEventCreate, "cuEventRecord": &cuEventRecord, "cuEventSynchronize": &cuEventSynchronize,
+		"cuEventElapsedTime": &cuEventElapsedTime, "cuEventDestroy_v2": &cuEventDestroy,
 		"cuMemGetInfo_v2": &cuMemGetInfo, "cuMemAlloc_v2": &cuMemAlloc, "cuMemFree_v2": &cuMemFree,
 		"cuMemcpyHtoDAsync_v2": &cuMemcpyHtoDAsync, "cuMemcpyDtoHAsync_v2": &cuMemcpyDtoHAsync, "cuMemcpyDtoDAsync_v2": &cuMemcpyDtoDAsync,
 		"cuMemsetD8Async": &cuMemsetD8Async, "cuStreamCreate": &cuStreamCreate, "cuStreamSynchronize": &cuStreamSynchronize,

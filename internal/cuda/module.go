@@ -71,7 +71,7 @@ type Grid struct {
 
 // Launch runs a kernel. Arguments are 8-byte words: addresses, integers, and 32-bit floats converted by [Float].
 func (g *GPU) Launch(k Kernel, grid Grid, args ...uint64) {
-	g.Do(func() error {
+	g.do(k.Function, func() error {
 		f, err := g.function(k, grid.Shared)
 		if err != nil {
 			return err

@@ -29,6 +29,7 @@ type GPU struct {
 	dnn            *dnnState // nil until attention is used
 	workspace      uintptr
 	workspaceBytes int64
+	timings        *timings       // nil unless operations are timed
 	pinned         runtime.Pinner // pins params until the process ends, because collecting a pinner that still pins something panics
 }
 
@@ -157,6 +158,17 @@ func (g *GPU) Do(f func() error) {
 	}
 }
 
+// do is Do for an operation that is timed under a name, which is formatted only then.
+func (g *GPU) do(name any, f func() error) {
+	g.Do(func() error {
+		err := f()
+		if err == nil && g.timings != nil {
+			err = g.timings.mark(g.stream, fmt.Sprint(name))
+		}
+		return err
+	})
+}
+
 // Wait runs f on the GPU's thread, waits for it, and returns its error or an earlier one. If f is nil, Wait only waits
 // for all earlier calls, but not for the GPU.
 func (g *GPU) Wait(f func() error) error {
@@ -208,14 +220,14 @@ func (g *GPU) FreeMemory() (free uint64) {
 
 // Clear sets n bytes to zero.
 func (g *GPU) Clear(at uintptr, n int) {
-	g.Do(func() error {
+	g.do("clear", func() error {
 		return driverError(cuMemsetD8Async(at, 0, uint64(n), g.stream), fmt.Sprintf("cuMemsetD8Async of %d bytes", n))
 	})
 }
 
 // Copy copies n bytes.
 func (g *GPU) Copy(dst, src uintptr, n int) {
-	g.Do(func() error {
+	g.do("copy", func() error {
 		return driverError(cuMemcpyDtoDAsync(dst, src, uint64(n), g.stream), fmt.Sprintf("cuMemcpyDtoDAsync of %d bytes", n))
 	})
 }

@@ -44,8 +44,10 @@ func (b builder[T]) cross(i int) *cross[T] {
 
 // shared is the input that all layers of a stack share.
 type shared[T any] struct {
-	memory T // the encoder's output, if Batch.Source is set
-	bias   T // of scores, for relative positions
+	memory    T // the encoder's output, if hasMemory
+	hasMemory bool
+	bias      T // of scores, for relative positions, if hasBias
+	hasBias   bool
 }
 
 // share runs the encoder and gathers the position bias. It must precede the embedding: engines release memory allocated
@@ -53,20 +55,20 @@ type shared[T any] struct {
 func (m *Model[T]) share(e ops.Ops[T], b ops.Batch) (s shared[T]) {
 	switch {
 	case m.hasMemory:
-		s.memory = m.memory
+		s.memory, s.hasMemory = m.memory, true
 	case m.encoder != nil && b.Source != nil:
-		s.memory = m.encoder.Hidden(e, *b.Source)
+		s.memory, s.hasMemory = m.encoder.Hidden(e, *b.Source), true
 	}
-	s.bias = m.bias(e, b)
+	s.bias, s.hasBias = m.bias(e, b)
 	return s
 }
 
 // bias returns the bias of the scores that all layers share, if they share one.
-func (m *Model[T]) bias(e ops.Ops[T], b ops.Batch) (bias T) {
+func (m *Model[T]) bias(e ops.Ops[T], b ops.Batch) (bias T, ok bool) {
 	if m.hasDistances {
 		bias = e.RelativeBias(m.distances, m.relative(), b)
 	}
-	return bias
+	return bias, m.hasDistances
 }
 
 // relative returns the parameters of the stack's distance buckets.

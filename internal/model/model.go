@@ -29,6 +29,51 @@ type Model[T any] struct {
 	headNorm         *ops.Norm[T]
 	head             ops.Linear[T]
 	rope, windowRope *ops.Rope // of layers without and with a sliding window; nil if positions are not rotary
+	recompute        Recompute
+}
+
+// Recompute says what a training step computes twice, to keep less for the backward pass.
+type Recompute uint8
+
+// What is computed twice.
+const (
+	RecomputeNone      Recompute = iota
+	RecomputeAttention           // self-attention, from the projections of its input on
+	RecomputeLayer               // whole layers
+)
+
+// SetRecompute sets what a training step computes twice.
+func (m *Model[T]) SetRecompute(r Recompute) {
+	if m.recompute = r; m.encoder != nil {
+		m.encoder.SetRecompute(r)
+	}
+}
+
+// recomputed returns f(x, s), computed twice if the model computes what twice.
+func (m *Model[T]) recomputed(e ops.Ops[T], what Recompute, f func(x T, s shared[T]) T, x T, s shared[T]) T {
+	r, ok := e.(ops.Recomputer[T])
+	if !ok || m.recompute != what {
+		return f(x, s)
+	}
+	in := []T{x}
+	for _, more := range []struct {
+		value T
+		ok    bool
+	}{{s.memory, s.hasMemory}, {s.bias, s.hasBias}} {
+		if more.ok {
+			in = append(in, more.value)
+		}
+	}
+	return r.Recompute(func(in []T) T {
+		next := in[1:]
+		if s.hasMemory {
+			s.memory, next = next[0], next[1:]
+		}
+		if s.hasBias {
+			s.bias = next[0]
+		}
+		return f(in[0], s)
+	}, in...)
 }
 
 // layer is one block. A nil norm is the identity.
@@ -189,7 +234,7 @@ func (m *Model[T]) States(e ops.Ops[T], b ops.Batch, show func(T)) T {
 	s := m.share(e, b)
 	x := m.Start(e, b)
 	for i := range m.layers {
-		x = m.layers[i].forward(e, m, x, s, b)
+		x = m.recomputed(e, RecomputeLayer, func(x T, s shared[T]) T { return m.layers[i].forward(e, m, x, s, b) }, x, s)
 		show(x)
 	}
 	return m.End(e, x)
@@ -262,6 +307,10 @@ func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Ba
 }
 
 func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
+	return m.recomputed(e, RecomputeAttention, func(x T, s shared[T]) T { return l.selfAttend(e, m, x, s, b) }, x, s)
+}
+
+func (l *layer[T]) selfAttend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
 	a := l.attention
 	a.Bias = s.bias
 	if l.hasDistances {

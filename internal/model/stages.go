@@ -41,7 +41,9 @@ func (m *Model[T]) Read(i int, e ops.Ops[T], x T) T {
 
 // Attend runs only the self-attention of layer i, including projections, on its input: [tokens, dim] -> [tokens, dim].
 func (m *Model[T]) Attend(i int, e ops.Ops[T], x T, b ops.Batch) T {
-	return m.layers[i].attend(e, m, x, shared[T]{bias: m.bias(e, b)}, b)
+	var s shared[T]
+	s.bias, s.hasBias = m.bias(e, b)
+	return m.layers[i].attend(e, m, x, s, b)
 }
 
 // Between returns the residual stream after the self-attention of layer i, to which its cross-attention is added, and

@@ -133,3 +133,10 @@ func Linears[T any](e Ops[T], x T, ws []Linear[T]) []T {
 	}
 	return ys
 }
+
+// Recomputer is implemented by engines that keep results for a backward pass.
+type Recomputer[T any] interface {
+	// Recompute returns f(in). What f computes on the way is not kept but computed again in the backward pass (Chen et al.,
+	// arXiv 1604.06174). f must read no other results of the engine than in.
+	Recompute(f func(in []T) T, in ...T) T
+}

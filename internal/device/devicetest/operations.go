@@ -241,7 +241,9 @@ func normsOfSums() (all []operation) {
 					for i := range dx {
 						v["dx"][i] += dx[i]
 					}
-				}, []string{"mean"}, 3e-5,
+				},
+				[]string{"mean"},
+				3e-5,
 			})
 		}
 	}

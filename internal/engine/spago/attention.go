@@ -14,7 +14,8 @@ func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention[mat.Tensor], b ops.B
 	heads := func(x device.Rows, length int) device.Heads {
 		return device.Heads{Buffer: x.Buffer, Seq: length * x.LD, Head: a.HeadDim, Row: x.LD}
 	}
-	y, lse := e.result(qv.rows, qv.cols), e.alloc(b.Seqs*a.Heads*b.Len)
+	y := e.result(qv.rows, qv.cols)
+	lse := e.keep(y, b.Seqs*a.Heads*b.Len)
 	out := heads(y.all(y.data), b.Len)
 	qs, ks, vs := heads(qv.all(qv.data), b.Len), heads(kv.all(kv.data), from.Len), heads(vv.all(vv.data), from.Len)
 	operands := []mat.Tensor{q, k, v}
@@ -36,7 +37,6 @@ func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention[mat.Tensor], b ops.B
 				})
 			})
 		})
-		e.free(lse)
 	}, operands...)
 }
 

@@ -78,7 +78,17 @@ func (e *Engine) release(v *value) {
 		e.free(v.data)
 	}
 	v.dropGrad()
-	v.data = device.Buffer{}
+	for _, b := range v.kept {
+		e.free(b)
+	}
+	v.data, v.kept = device.Buffer{}, nil
+}
+
+// keep returns memory for n statistics that is released with y.
+func (e *Engine) keep(y *value, n int) device.Buffer {
+	b := e.alloc(n)
+	y.kept = append(y.kept, b)
+	return b
 }
 
 func (e *Engine) result(rows, cols int) *value {

@@ -87,7 +87,8 @@ func (e *Engine) Norm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 func (e *Engine) rmsNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) mat.Tensor {
 	xv := valueOf(x)
 	w, operands := e.normWeight(n)
-	y, inv := e.result(xv.rows, xv.cols), e.alloc(rows)
+	y := e.result(xv.rows, xv.cols)
+	inv := e.keep(y, rows)
 	if a := xv.addends; a != nil {
 		e.device.AddRMSNorm(y.data, inv, xv.data, a[0].data, a[1].data, w, rows, dim, n.Eps)
 		xv.addends = nil
@@ -102,7 +103,6 @@ func (e *Engine) rmsNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) ma
 		dx, add, done := e.sumOf(x)
 		e.device.RMSNormBackward(dx, dw, gy, xv.data, w, inv, rows, dim, add)
 		done()
-		e.free(inv)
 	}, append(operands, x)...)
 }
 
@@ -140,7 +140,8 @@ func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) 
 		b = valueOf(n.Bias).data
 		operands = append(operands, n.Bias)
 	}
-	y, mean, inv := e.result(xv.rows, xv.cols), e.alloc(rows), e.alloc(rows)
+	y := e.result(xv.rows, xv.cols)
+	mean, inv := e.keep(y, rows), e.keep(y, rows)
 	if a := xv.addends; a != nil {
 		e.device.AddLayerNorm(y.data, mean, inv, xv.data, a[0].data, a[1].data, w, b, rows, dim, n.Eps)
 		xv.addends = nil
@@ -158,8 +159,6 @@ func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) 
 		dx, add, done := e.sumOf(x)
 		e.device.LayerNormBackward(dx, dw, db, gy, xv.data, w, mean, inv, rows, dim, add)
 		done()
-		e.free(mean)
-		e.free(inv)
 	}, append(operands, x)...)
 }
 

@@ -17,11 +17,12 @@ type value struct {
 	data       device.Buffer
 	compute    device.Buffer // of a weight: data in the format of activations, if that differs
 	rows, cols int
-	ld         int        // numbers from one row to the next: cols, unless the value is columns of another
-	whole      *value     // the value that this one is columns of; nil: none
-	first      int        // the first of these columns
-	addends    *[2]*value // data is their sum, which is not computed yet; nil: data is valid
-	joint      *joint     // the weights that this one is adjacent to; nil: none
+	ld         int             // numbers from one row to the next: cols, unless the value is columns of another
+	whole      *value          // the value that this one is columns of; nil: none
+	first      int             // the first of these columns
+	addends    *[2]*value      // data is their sum, which is not computed yet; nil: data is valid
+	joint      *joint          // the weights that this one is adjacent to; nil: none
+	kept       []device.Buffer // what else the backward pass reads; released with data
 
 	grad       device.Buffer
 	gradFormat device.Format
@@ -161,7 +162,9 @@ func (v *value) own() device.Buffer {
 }
 
 // adopt makes grad the gradient. If sharers is not nil, it counts the values that have the same one.
-func (v *value) adopt(grad device.Buffer, sharers *int) { v.grad, v.sharers, v.fresh = grad, sharers, false }
+func (v *value) adopt(grad device.Buffer, sharers *int) {
+	v.grad, v.sharers, v.fresh = grad, sharers, false
+}
 
 // dropGrad frees the gradient's buffer, unless it belongs to other values too.
 func (v *value) dropGrad() {

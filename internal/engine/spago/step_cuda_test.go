@@ -1,0 +1,146 @@
+//go:build cuda && linux
+
+package spago
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"gqa/configs"
+	"gqa/configs/recipe"
+	"gqa/internal/cuda"
+	"gqa/internal/device"
+	gpu "gqa/internal/device/cuda"
+	"gqa/internal/model"
+	"gqa/internal/ops"
+)
+
+// BenchmarkStep times optimizer steps of models with random weights on a GPU. With -v it also prints where the time goes.
+func BenchmarkStep(b *testing.B) {
+	if n, err := cuda.Count(); err != nil || n == 0 {
+		b.Skipf("no GPU: %d found, %v", n, err)
+	}
+	for _, c := range []struct {
+		name, config string
+		batch, len   int
+		exact        bool
+	}{
+		{"llama-1b", llama1B, 4, 2048, false},
+		{"llama-1b/deterministic", llama1B, 4, 2048, true},
+		{"neox-1b", `{"model_type": "gpt_neox", "vocab_size": 50304, "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16,
+			"intermediate_size": 8192, "max_position_embeddings": 2048, "rotary_pct": 0.25, "use_parallel_residual": true}`, 4, 2048, false},
+		{"llama-98m", `{"model_type": "llama", "vocab_size": 16384, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+			"num_key_value_heads": 12, "intermediate_size": 2048, "max_position_embeddings": 1024}`, 32, 1024, false},
+		{"llama-4m", `{"model_type": "llama", "vocab_size": 2048, "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8,
+			"num_key_value_heads": 8, "intermediate_size": 704, "max_position_embeddings": 512, "tie_word_embeddings": true}`, 128, 512, false},
+	} {
+		b.Run(c.name, func(b *testing.B) { benchmarkStep(b, c.config, c.batch, c.len, c.exact) })
+	}
+}
+
+const llama1B = `{"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,
+	"num_key_value_heads": 8, "intermediate_size": 8192, "max_position_embeddings": 2048}`
+
+func benchmarkStep(b *testing.B, config string, batch, length int, exact bool) {
+	d, err := gpu.Open(0, gpu.Options{Activations: device.BF16, Nondeterministic: !exact})
+	if err != nil {
+		b.Fatal(err)
+	}
+	arch, err := configs.Resolve([]byte(config), "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	t, err := NewTrainer(d, recipe.Optimizer{Name: recipe.AdamW, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1, AttentionRate: 1}, 1, arch, random(arch))
+	if err != nil {
+		b.Fatal(err)
+	}
+	seqs := make([][]int32, batch)
+	for i := range seqs {
+		seqs[i] = make([]int32, length)
+		for j := range seqs[i] {
+			seqs[i][j] = rand.Int32N(int32(arch.Vocab))
+		}
+	}
+	in := ops.NewBatch(seqs...)
+	targets := append(append([]int32(nil), in.IDs[1:]...), -1)
+	n := 0
+	step := func() {
+		n++
+		loss, err := t.Accumulate(in, targets, nil, 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		norm := t.GradNorm()
+		value, _, _ := loss.Read()
+		t.Step(n, 1e-4, norm)
+		if err := d.Err(); err != nil {
+			b.Fatal(err)
+		}
+		if n < 4 {
+			b.Logf("step %d: loss %.4f, gradient norm %.4f", n, value, norm)
+		}
+	}
+	for range 3 {
+		step()
+	}
+	d.Host(t.optimizer.slots[0].m.Slice(0, 1)) // waits
+	start := time.Now()
+	b.ResetTimer()
+	for range b.N {
+		step()
+	}
+	d.Host(t.optimizer.slots[0].m.Slice(0, 1))
+	each := time.Since(start).Seconds() / float64(b.N)
+	b.ReportMetric(float64(batch*length)/each, "tokens/s")
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(each*1e3, "ms/step")
+	if !testing.Verbose() {
+		return
+	}
+	timings, err := d.Time(step)
+	if err != nil {
+		b.Fatal(err)
+	}
+	table, total := "", time.Duration(0)
+	for _, t := range timings {
+		table += fmt.Sprintf("%8.3f ms %5d calls %s\n", t.Total.Seconds()*1e3, t.Calls, t.Name)
+		total += t.Total
+	}
+	b.Logf("one step, %v:\n%s", total, table)
+	t.release()
+}
+
+// random returns random weights, made as they are asked for.
+func random(arch *configs.Arch) model.Weights {
+	return func(yield func(p configs.Param, data []float32) error) error {
+		params, err := arch.Params()
+		if err != nil {
+			return err
+		}
+		r := rand.NewPCG(1, 2)
+		for _, p := range params {
+			data := make([]float32, p.Size())
+			for i := range data {
+				if data[i] = 1; !p.IsNorm() {
+					data[i] = float32(int32(r.Uint64()>>32)) / (1 << 31) * 0.035
+				}
+			}
+			if err := yield(p, data); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// release returns the trainer's memory to the device.
+func (t *Trainer) release() {
+	for _, s := range t.optimizer.slots {
+		v := valueOf(s.param)
+		for _, b := range []device.Buffer{v.data, v.compute, v.grad, s.m, s.v, s.mean} {
+			t.engine.free(b)
+		}
+	}
+}

@@ -49,10 +49,10 @@ func (m *Model[T]) SetRecompute(r Recompute) {
 	}
 }
 
-// recomputed returns f(x, s), computed twice if the model computes what twice.
-func (m *Model[T]) recomputed(e ops.Ops[T], what Recompute, f func(x T, s shared[T]) T, x T, s shared[T]) T {
+// recomputed returns f(x, s), computed twice if the engine can do so.
+func recomputed[T any](e ops.Ops[T], f func(x T, s shared[T]) T, x T, s shared[T]) T {
 	r, ok := e.(ops.Recomputer[T])
-	if !ok || m.recompute != what {
+	if !ok {
 		return f(x, s)
 	}
 	in := []T{x}
@@ -234,7 +234,7 @@ func (m *Model[T]) States(e ops.Ops[T], b ops.Batch, show func(T)) T {
 	s := m.share(e, b)
 	x := m.Start(e, b)
 	for i := range m.layers {
-		x = m.recomputed(e, RecomputeLayer, func(x T, s shared[T]) T { return m.layers[i].forward(e, m, x, s, b) }, x, s)
+		x = m.layer(i, e, x, s, b)
 		show(x)
 	}
 	return m.End(e, x)
@@ -277,6 +277,14 @@ func (m *Model[T]) Head() ops.Linear[T] { return m.head }
 // Logits maps hidden states to the vocabulary: [tokens, dim] -> [tokens, vocab].
 func (m *Model[T]) Logits(e ops.Ops[T], hidden T) T { return e.Linear(hidden, m.head) }
 
+// layer runs layer i on x. Without recomputation it makes no closure, as decoding must not allocate.
+func (m *Model[T]) layer(i int, e ops.Ops[T], x T, s shared[T], b ops.Batch) T {
+	if m.recompute != RecomputeLayer {
+		return m.layers[i].forward(e, m, x, s, b)
+	}
+	return recomputed(e, func(x T, s shared[T]) T { return m.layers[i].forward(e, m, x, s, b) }, x, s)
+}
+
 func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
 	if m.Arch.Residual == configs.PostNorm {
 		x = normed(e, e.Add(x, scaled(e, l.attend(e, m, x, s, b), m.Arch.ResidualScale)), l.attnNorm)
@@ -307,7 +315,10 @@ func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Ba
 }
 
 func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
-	return m.recomputed(e, RecomputeAttention, func(x T, s shared[T]) T { return l.selfAttend(e, m, x, s, b) }, x, s)
+	if m.recompute != RecomputeAttention {
+		return l.selfAttend(e, m, x, s, b)
+	}
+	return recomputed(e, func(x T, s shared[T]) T { return l.selfAttend(e, m, x, s, b) }, x, s)
 }
 
 func (l *layer[T]) selfAttend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {

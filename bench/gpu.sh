@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Times training on one NVIDIA GPU, ours and PyTorch's in turn, and prints the tables of docs/gpu.md. A GPU at its power limit is
+# faster and slower by the minute: only ratios of one run count.
+#
+#   bench/gpu.sh                  everything: llama neox 7b small losses
+#   bench/gpu.sh llama 7b         only these
+#
+# Needs python3 with torch and transformers 5, and 15 GB of disk for 7b. Environment:
+#   GQA_TRAIN   the binary (default: built with the tag cuda, or the one in PATH)
+#   STEPS       timed steps of a turn of the 1B models (12); 7b makes half as many, the small models four times
+#   TURNS       turns of each side (2)
+#   OUT         folder for logs (default: a new one)
+#   WORK        folder for checkpoints and compiled code, kept for the next time (default: a new one, removed)
+#
+# A part that fails says so in one line, the others go on, and the exit status is 1.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+[ $# != 0 ] || set -- llama neox 7b small losses
+for name; do
+	case $name in
+	llama | neox | 7b | small | losses) ;;
+	*) echo "unknown part $name: want llama, neox, 7b, small or losses" >&2 && exit 2 ;;
+	esac
+done
+if [ -z "${WORK:-}" ]; then
+	WORK=$(mktemp -d "${TMPDIR:-/tmp}/gpu.XXXXXX")
+	trap 'rm -rf "$WORK"' EXIT
+fi
+[ -n "${OUT:-}" ] || OUT=$(mktemp -d "${TMPDIR:-/tmp}/gpu-logs.XXXXXX")
+mkdir -p "$WORK" "$OUT" || exit
+WORK=$(realpath "$WORK")
+if [ -z "${GQA_TRAIN:-}" ] && command -v go >/dev/null; then
+	GQA_TRAIN=$WORK/gqa-train
+	CGO_ENABLED=0 go build -tags cuda -o "$GQA_TRAIN" ./cmd/gqa-train || exit
+fi
+GQA_TRAIN=$(command -v "${GQA_TRAIN:-gqa-train}") || { echo "no gqa-train: name it with GQA_TRAIN, or install Go" >&2; exit 2; }
+export GQA_TRAIN
+export TORCHINDUCTOR_CACHE_DIR=$WORK/inductor TRITON_CACHE_DIR=$WORK/triton # so that the second turn compiles nothing
+export TORCHINDUCTOR_FX_GRAPH_CACHE=1 TORCHINDUCTOR_AUTOGRAD_CACHE=1 HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1
+
+failed=0
+
+try() { # name of the log, command…
+	local log=$OUT/$1.log status
+	shift
+	timeout --foreground "${LIMIT:-300}" "$@" >"$log" 2>&1
+	status=$?
+	[ $status = 0 ] && return
+	failed=1
+	local why="more than ${LIMIT:-300} s"
+	[ $status = 124 ] || why=$(grep -v '^[[:space:]]*$' "$log" | tail -n 1 | cut -c 1-300)
+	echo "FAILED $(basename "$log" .log): $why" >&2
+	return 1
+}
+
+# One turn of a side, whose figures become a line of a file.
+side() { # name of the log, side, model, batches, file
+	case $2 in
+	ours*) try "$1" python3 bench/gpu.py time "$3" "$WORK" "$2" "$4" "$5" ;;
+	*) try "$1" python3 bench/gpu_torch.py time "$3" "$WORK" "$2" "$4" "$5" ;;
+	esac
+}
+
+# Turns of all sides and their table. A side that has failed has no more turns.
+turns() { # model, side:batch…
+	local model=$1 file=$OUT/$1.jsonl gone=' ' turn one
+	shift
+	rm -f "$file"
+	for turn in $(seq "${TURNS:-2}"); do
+		for one in "$@"; do
+			[[ $gone == *" $one "* ]] && continue
+			side "$model-${one%:*}-$turn" "${one%:*}" "$model" "${one#*:}" "$file" || gone="$gone$one "
+		done
+	done
+	[ ! -f "$file" ] || python3 bench/gpu.py table "$model" "$file" || failed=1
+}
+
+# Turns of the small models, each side at the batch that is its best.
+best() { # model, batches…
+	local model=$1 file=$OUT/$1-search.jsonl mine theirs batch
+	shift
+	try "$model-make" python3 bench/gpu.py make "$model" "$WORK" || return
+	rm -f "$file"
+	for batch in "$@"; do
+		side "$model-ours-search" ours "$model" "$batch" "$file" || break
+	done
+	side "$model-torch-search" torch "$model" "$(IFS=, && echo "$*")" "$file"
+	mine=$(python3 bench/gpu.py best "$file" ours) && theirs=$(python3 bench/gpu.py best "$file" torch)
+	[ -z "$mine$theirs" ] || turns "$model" ${mine:+"ours:$mine"} ${theirs:+"torch:$theirs"}
+}
+
+part() {
+	case $1 in
+	llama)
+		try llama-1b-make python3 bench/gpu.py make llama-1b "$WORK" || return
+		turns llama-1b ours:4 torch:4 ours-deterministic:4 transformers:4
+		;;
+	neox)
+		try neox-1b-make python3 bench/gpu.py make neox-1b "$WORK" || return
+		turns neox-1b ours:4 transformers:4
+		;;
+	7b)
+		try llama-7b-make python3 bench/gpu.py make llama-7b "$WORK" || return
+		turns llama-7b ours:8 torch:8
+		;;
+	small)
+		best gopher-4m 64 128 256 512
+		best llama-98m 16 32 64
+		;;
+	losses)
+		rm -rf "$WORK/losses"
+		try losses-torch python3 bench/gpu_torch.py losses "$WORK/losses"
+		local family
+		for family in llama gpt_neox qwen2 gpt2 t5; do
+			[ ! -f "$WORK/losses/$family.json" ] || try "losses-$family" python3 bench/gpu.py losses "$WORK/losses" "$family"
+		done
+		python3 bench/gpu.py losses-table "$WORK/losses" || failed=1
+		;;
+	esac
+}
+
+echo "logs in $OUT" >&2
+python3 bench/gpu_torch.py machine 2>"$OUT/machine.log" || { echo "FAILED machine: $(tail -n 1 "$OUT/machine.log")" >&2 && failed=1; }
+for name; do
+	start=$SECONDS
+	part "$name"
+	echo "$name took $((SECONDS - start)) s" >&2
+done
+exit $failed

@@ -9,8 +9,6 @@ import (
 	"unsafe"
 
 	"github.com/ebitengine/purego"
-
-	"gqa/internal/units"
 )
 
 // The functions of cuDNN.
@@ -377,7 +375,7 @@ func planOf(config, handle uintptr, c choice) (p dnnPlan, err error) {
 	p.plan = g.descriptor(kindPlan, ref(401, config), attr(400, typeHandle, handle))
 	g.get(p.plan, attribute{attrWorkspace, typeInt64, 1, unsafe.Pointer(&p.workspace)})
 	if g.err == nil && p.workspace > c.workspace {
-		g.err = fmt.Errorf("an engine needs %s of workspace, more than %s", units.Bytes(p.workspace), units.Bytes(c.workspace))
+		g.err = fmt.Errorf("an engine needs %d bytes of workspace, more than %d", p.workspace, c.workspace)
 	}
 	if g.err != nil {
 		g.destroy()

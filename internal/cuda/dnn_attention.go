@@ -108,36 +108,46 @@ func (o Operands) unaligned() error {
 	return nil
 }
 
-// bottomRight reports whether the last query sees the last key of each sequence. Otherwise query i sees key i, which is the same if
-// there are as many keys as queries.
+// bottomRight reports whether the last query sees the last key of each sequence. Otherwise query i sees key i, which is
+// the same if there are as many keys as queries.
 func (a Attention) bottomRight() bool { return a.Causal && (a.Padded || a.Queries != a.Keys) }
 
-// refused returns an error if a version of cuDNN must not compute the attention on a GPU of a compute capability, although it might
-// accept the graph. These are the exclusions of NVIDIA's cudnn-frontend.
+// refused returns an error if a version of cuDNN must not compute the attention on a GPU of a compute capability,
+// although it might accept the graph. These are the exclusions of NVIDIA's cudnn-frontend.
 func (a Attention) refused(version uint64, arch int) error {
-	bias, window, ends := a.Bias != NoBias, a.Window != 0, a.bottomRight()
-	for _, r := range []struct {
-		is  bool
-		why string
-	}{
-		{a.HeadDim%8 != 0 || a.HeadDim > 256, "the head dim must be a multiple of 8 up to 256"},
+	hopper := arch/10 == 9
+	for _, e := range append(a.exclusions(), []exclusion{
 		{version == 91000 || version == 91001, "this version has known errors"},
+		{a.Window != 0 && a.Bias != NoBias && version < 91002, "a window with a bias needs 9.10.2"},
+		{a.Window != 0 && a.bottomRight() && a.Queries == a.Keys && version <= 90900 && hopper, "a window with padding needs 9.10"},
+		{a.Queries == 1 && a.Causal && version <= 90900, "a single query needs 9.10"},
+		// On these the frontend names an engine and its settings, which have not been tried here.
+		{a.Backward && a.Deterministic && arch >= 100, "the gradient is not known to be deterministic on this GPU"},
+	}...) {
+		if e.is {
+			return fmt.Errorf("not computed by cuDNN %s: %s", threeParts(version), e.why)
+		}
+	}
+	return nil
+}
+
+// exclusion is a reason not to let cuDNN compute an attention.
+type exclusion struct {
+	is  bool
+	why string
+}
+
+// exclusions are those of every version.
+func (a Attention) exclusions() []exclusion {
+	bias, window, ends := a.Bias != NoBias, a.Window != 0, a.bottomRight()
+	return []exclusion{
+		{a.HeadDim%8 != 0 || a.HeadDim > 256, "the head dim must be a multiple of 8 up to 256"},
 		{window && !a.Causal, "a window must be causal"},
 		{a.ALiBi && (!a.Causal || ends), "ALiBi must be causal, with equal numbers of queries and keys"},
 		{ends && bias, "a causal mask with a bias needs equal numbers of queries and keys"},
 		{(ends || window) && !a.Padded && a.Queries > a.Keys, "there are more queries than keys"},
-		{window && bias && version < 91002, "a window with a bias needs 9.10.2"},
-		{window && ends && a.Queries == a.Keys && version <= 90900 && arch/10 == 9, "a window with padding needs 9.10"},
-		{a.Queries == 1 && a.Causal && version <= 90900, "a single query needs 9.10"},
 		{a.Backward && a.Queries == 1 && a.Keys == 1, "a single key has no gradient"},
-		// On these the frontend names an engine and its settings, which have not been tried here.
-		{a.Backward && a.Deterministic && arch >= 100, "the gradient is not known to be deterministic on this GPU"},
-	} {
-		if r.is {
-			return fmt.Errorf("not computed by cuDNN %s: %s", threeParts(version), r.why)
-		}
 	}
-	return nil
 }
 
 // attentionGraph is the graph of an attention for a version of cuDNN.

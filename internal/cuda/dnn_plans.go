@@ -36,7 +36,8 @@ func (g *GPU) startDNN() error {
 	return nil
 }
 
-// attentionKey identifies the attentions that share a plan: everything but addresses and the scale, which is passed by value.
+// attentionKey identifies the attentions that share a plan: everything but addresses and the scale, which is passed by
+// value.
 type attentionKey struct {
 	Attention
 	views [8]HeadView
@@ -61,9 +62,9 @@ type attentionPlan struct {
 	err    error
 }
 
-// PrepareAttention returns nil if cuDNN can compute the attention for operands that lie like these; their addresses may differ
-// later, and those that are not views may be missing. The plan is built by the first call and kept, as is an error. An
-// error does not make the GPU fail.
+// PrepareAttention returns nil if cuDNN can compute the attention for operands that lie like these; their addresses may
+// differ later, and those that are not views may be missing. The plan is built by the first call and kept, as is an
+// error. An error does not make the GPU fail.
 func (g *GPU) PrepareAttention(a Attention, o Operands) error {
 	if err := o.unaligned(); err != nil {
 		return err

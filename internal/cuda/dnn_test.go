@@ -180,8 +180,8 @@ func readRecords(t *testing.T, path string) map[uintptr]*record {
 	return all
 }
 
-// describe describes descriptors by their attributes and by the descriptors that they refer to and that refer to them, directly or not,
-// so equal graphs have equal descriptions whatever the order of calls.
+// describe describes descriptors by their attributes and by the descriptors that they refer to and that refer to them,
+// directly or not, so equal graphs have equal descriptions whatever the order of calls.
 func describe(all map[uintptr]*record) (sorted []string) {
 	own, colour := map[uintptr]string{}, map[uintptr]uint64{}
 	hash := func(parts ...string) uint64 {
@@ -371,7 +371,7 @@ func TestAttentionOldVersions(t *testing.T) {
 		if n := f.modes()["601"]; err != nil || n != c.padding {
 			t.Errorf("%+v: %d masks, %v", c, n, err)
 		}
-		least := uint32(math.Float32bits(float32(math.Inf(-1))))
+		least := math.Float32bits(float32(math.Inf(-1)))
 		if c.version < 91000 {
 			least = math.Float32bits(-math.MaxFloat32)
 		}
@@ -422,7 +422,7 @@ func TestAttentionEngine(t *testing.T) {
 		{true, [][]int32{{0, 4}, {0}}, nil, 1, ""},
 		{true, [][]int32{{0, 4}, {4}}, nil, -1, "not deterministic"},
 		{false, [][]int32{{0}, {0}}, []int64{2 << 30, 1 << 20}, 1, ""},
-		{false, [][]int32{{0}}, []int64{2 << 30}, -1, "needs 2 GiB of workspace"},
+		{false, [][]int32{{0}}, []int64{2 << 30}, -1, "needs 2147483648 bytes"},
 		{false, nil, nil, -1, "no engine"},
 	} {
 		a.Deterministic = c.deterministic

@@ -119,10 +119,10 @@ func (l Library) Candidates() []string {
 	return unique(all)
 }
 
-// newestFirst sorts files by their versions, newest first and unknown ones last, if there are several, and moves names behind them. Versions are read
-// from the names of files and packages, not from loaded copies: libcudnn loads its parts by plain names, so a second
-// copy in a process would get those of the first. For the same reason the order is kept if a copy is in
-// LD_LIBRARY_PATH, from where the parts would come.
+// newestFirst sorts files by their versions, newest first and unknown ones last, if there are several, and moves names
+// behind them. Versions are read from the names of files and packages, not from loaded copies: libcudnn loads its parts
+// by plain names, so a second copy in a process would get those of the first. For the same reason the order is kept if
+// a copy is in LD_LIBRARY_PATH, from where the parts would come.
 func (l Library) newestFirst(paths []string) []string {
 	var files, names []string
 	versions := map[string][]int{}

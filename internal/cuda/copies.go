@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 )
 
@@ -92,15 +92,9 @@ func (l Library) fileVersion(path string) string {
 
 // Older reports whether version a, which consists of numbers separated by dots, is before b.
 func Older(a, b string) bool {
-	x, y := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range min(len(x), len(y)) {
-		m, _ := strconv.Atoi(x[i]) // anything that is not a number counts as 0
-		n, _ := strconv.Atoi(y[i])
-		if m != n {
-			return m < n
-		}
-	}
-	return false
+	x, y := numbers(a), numbers(b)
+	n := min(len(x), len(y))
+	return slices.Compare(x[:n], y[:n]) < 0
 }
 
 // fileAt returns the file that is mapped at an address, given the lines of /proc/PID/maps; empty if there is none.

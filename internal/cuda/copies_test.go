@@ -98,6 +98,25 @@ func TestFindWheels(t *testing.T) {
 	wantCopies(t, "libnccl", dir, Copy{".local/lib/python3.10/site-packages/nvidia/nccl/lib/libnccl.so.2", "2"})
 }
 
+// Of several copies of cuDNN the newest comes first, unless a folder is named by a variable.
+func TestFindNewest(t *testing.T) {
+	dir := bare(t)
+	const old, new, unknown = "venv/lib/python3.12/site-packages/", "py/lib/python3.11/site-packages/", ".local/lib/python3.10/site-packages/"
+	touch(t, dir, map[string]string{"sys/libcudnn.so.9": "libcudnn.so.9.9.0"}, "py/bin/python3", "sys/libcudnn.so.9.9.0",
+		old+"nvidia/cudnn/lib/libcudnn.so.9", old+"nvidia_cudnn_cu12-9.6.0.74.dist-info/METADATA",
+		new+"nvidia/cudnn/lib/libcudnn.so.9", new+"nvidia_cudnn_cu13-9.19.0.56.dist-info/METADATA", unknown+"nvidia/cudnn/lib/libcudnn.so.9")
+	t.Setenv("VIRTUAL_ENV", filepath.Join(dir, "venv"))
+	t.Setenv("PATH", filepath.Join(dir, "py", "bin"))
+	older, newer := Copy{old + "nvidia/cudnn/lib/libcudnn.so.9", "9.6.0.74"}, Copy{new + "nvidia/cudnn/lib/libcudnn.so.9", "9.19.0.56"}
+	none, system := Copy{unknown + "nvidia/cudnn/lib/libcudnn.so.9", "9"}, Copy{"sys/libcudnn.so.9.9.0", "9.9.0"}
+	wantCopies(t, "libcudnn", dir, newer, older, none)
+	t.Setenv("LD_LIBRARY_PATH", filepath.Join(dir, "sys"))
+	wantCopies(t, "libcudnn", dir, system, older, newer, none)
+	t.Setenv("LD_LIBRARY_PATH", "")
+	t.Setenv(PathVar, filepath.Join(dir, "sys"))
+	wantCopies(t, "libcudnn", dir, system, newer, older, none)
+}
+
 func TestHow(t *testing.T) {
 	for _, test := range []struct {
 		library string

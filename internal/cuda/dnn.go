@@ -5,7 +5,7 @@ package cuda
 import (
 	"errors"
 	"fmt"
-	"runtime"
+	"slices"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -44,12 +44,10 @@ func loadDNN() error {
 		"cudnnBackendExecute": &dnnExecute,
 	})
 	if errDNN == nil && dnnGetVersion() < minDNN {
-		errDNN = fmt.Errorf("%s is cuDNN %s: want 9.6 or newer (%s)", dnnLib.path, dnnVersionText(dnnGetVersion()), dnnLib.Wheel)
+		errDNN = fmt.Errorf("%s is cuDNN %s: want 9.6 or newer (%s)", dnnLib.path, threeParts(dnnGetVersion()), dnnLib.Wheel)
 	}
 	return errDNN
 }
-
-func dnnVersionText(v uint64) string { return fmt.Sprintf("%d.%d.%d", v/10000, v/100%100, v%100) }
 
 func dnnError(code int32, call string) error {
 	if code == 0 {
@@ -63,6 +61,7 @@ func dnnError(code int32, call string) error {
 // Kinds of cuDNN's descriptors.
 const (
 	kindPointwise = 0
+	kindEngine    = 2
 	kindEngineCfg = 3
 	kindHeuristic = 4
 	kindPlan      = 5
@@ -77,6 +76,12 @@ const (
 	kindReshapeOp = 31
 )
 
+var kindNames = map[int32]string{
+	kindPointwise: "pointwise", kindEngine: "engine", kindEngineCfg: "engine configuration", kindHeuristic: "heuristic", kindPlan: "plan",
+	kindPointOp: "pointwise operation", kindGraph: "graph", kindPack: "variant pack", kindTensor: "tensor", kindMatmul: "matmul",
+	kindMatmulOp: "matmul operation", kindReduction: "reduction", kindReduceOp: "reduction operation", kindReshapeOp: "reshape operation",
+}
+
 // Types of cuDNN's attributes.
 const (
 	typeHandle     = 0
@@ -86,10 +91,22 @@ const (
 	typeFloat      = 4
 	typePointer    = 6
 	typeHeuristic  = 8
+	typeNote       = 11
 	typePointMode  = 14
 	typeDescriptor = 15
 	typeReduction  = 18
 )
+
+// Attributes that are also read.
+const (
+	attrConfigs   = 202 // of a heuristic
+	attrEngine    = 300 // of an engine's configuration
+	attrWorkspace = 402 // of a plan
+	attrNotes     = 1303
+)
+
+// noteNondeterministic is the numerical note of engines that may give different bits each time.
+const noteNondeterministic = 4
 
 // Data types by cuDNN's numbers.
 const (
@@ -108,155 +125,206 @@ const (
 	pointExp    = 13
 	pointLog    = 15
 	pointCopy   = 21
-	pointNotLT  = 303 // x >= y
-	pointIndex  = 501
-	pointSelect = 601
+	pointGT     = 302 // x > b
+	pointNotLT  = 303 // x >= b
+	pointLT     = 304
+	pointAnd    = 400
+	pointIndex  = 501 // the index along an axis
+	pointSelect = 601 // x where t is true, b elsewhere
 	reduceAdd   = 0
 	reduceMax   = 3
 )
 
-// graph is a graph of cuDNN operations under construction. After the first error nothing more is added.
-type graph struct {
-	ops  []uintptr
-	uids int64
-	err  error
+// attribute is an attribute of a descriptor, with values of a type.
+type attribute struct {
+	number, kind int32
+	n            int64
+	values       unsafe.Pointer
 }
 
-// tensor is a tensor of a graph. A tensor without its own memory is virtual.
+func attr[T any](number, kind int32, values ...T) attribute {
+	return attribute{number, kind, int64(len(values)), unsafe.Pointer(unsafe.SliceData(values))}
+}
+
+// ref is an attribute that refers to other descriptors.
+func ref(number int32, descriptors ...uintptr) attribute {
+	return attr(number, typeDescriptor, descriptors...)
+}
+
+// graph is a graph of cuDNN operations under construction. After the first error nothing more is added.
+type graph struct {
+	made   []uintptr // all descriptors
+	ops    []uintptr
+	memory []inMemory
+	values []byValue
+	uids   int64
+	err    error
+}
+
+// inMemory is a tensor in the GPU's memory, which is an operand of attention.
+type inMemory struct {
+	uid  int64
+	slot slot
+}
+
+// byValue is a tensor of one number of 32 bits in the host's memory.
+type byValue struct {
+	uid  int64
+	bits uint32
+}
+
+// tensor is a tensor of a graph.
 type tensor struct {
 	desc uintptr
 	uid  int64
 	dims [4]int64
 }
 
-func (g *graph) check(code int32, call string) {
-	if g.err == nil {
-		g.err = dnnError(code, call)
+func (g *graph) check(code int32, call string, what any) {
+	if g.err == nil && code != 0 {
+		g.err = dnnError(code, fmt.Sprintf("%s of %v", call, what))
 	}
 }
 
-func (g *graph) descriptor(kind int32) (d uintptr) {
+// create adds a descriptor that is not final.
+func (g *graph) create(kind int32) (d uintptr) {
 	if g.err == nil {
-		g.check(dnnCreateDescriptor(kind, &d), "cudnnBackendCreateDescriptor")
+		g.check(dnnCreateDescriptor(kind, &d), "cudnnBackendCreateDescriptor", kindNames[kind])
+	}
+	if g.err == nil {
+		g.made = append(g.made, d)
 	}
 	return d
 }
 
-// set sets an attribute to values of a type.
-func set[T any](g *graph, d uintptr, attr, kind int32, values ...T) {
-	if g.err == nil {
-		g.check(dnnSetAttribute(d, attr, kind, int64(len(values)), unsafe.Pointer(&values[0])), fmt.Sprintf("cudnnBackendSetAttribute %d", attr))
+// descriptor adds a descriptor with attributes.
+func (g *graph) descriptor(kind int32, attributes ...attribute) uintptr {
+	d := g.create(kind)
+	for _, a := range attributes {
+		if g.err == nil {
+			g.check(dnnSetAttribute(d, a.number, a.kind, a.n, a.values), fmt.Sprintf("cudnnBackendSetAttribute %d", a.number), kindNames[kind])
+		}
 	}
+	if g.err == nil {
+		g.check(dnnFinalize(d), "cudnnBackendFinalize", kindNames[kind])
+	}
+	return d
 }
 
-func (g *graph) finalize(d uintptr) {
+// get reads an attribute into values, and returns how many were read.
+func (g *graph) get(d uintptr, a attribute) (n int64) {
 	if g.err == nil {
-		g.check(dnnFinalize(d), "cudnnBackendFinalize")
+		g.check(dnnGetAttribute(d, a.number, a.kind, a.n, &n, a.values), "cudnnBackendGetAttribute", a.number)
 	}
+	return min(n, a.n)
 }
 
-// Storage of a tensor.
-const (
-	inMemory = iota
-	virtual
-	byValue // one number in the host's memory
+// destroy destroys all descriptors.
+func (g *graph) destroy() {
+	for _, d := range slices.Backward(g.made) {
+		dnnDestroyDescriptor(d)
+	}
+	g.made = nil
+}
+
+// Attributes of tensors that are not simply in memory.
+var (
+	virtual = attr(907, typeBool, true)
+	onHost  = attr(908, typeBool, true)
 )
 
-func (g *graph) tensor(data int32, dims, strides [4]int64, storage int) tensor {
-	t := tensor{desc: g.descriptor(kindTensor), uid: g.uids, dims: dims}
+func (g *graph) tensor(data int32, dims, strides [4]int64, storage ...attribute) *tensor {
+	t := &tensor{uid: g.uids, dims: dims}
 	g.uids++
-	set(g, t.desc, 901, typeData, data)
-	set(g, t.desc, 902, typeInt64, dims[:]...)
-	set(g, t.desc, 903, typeInt64, strides[:]...)
-	set(g, t.desc, 906, typeInt64, t.uid)
-	set(g, t.desc, 900, typeInt64, int64(16)) // alignment in bytes
-	switch storage {
-	case virtual:
-		set(g, t.desc, 907, typeBool, true)
-	case byValue:
-		set(g, t.desc, 908, typeBool, true)
-	}
-	g.finalize(t.desc)
+	const alignment = 16 // bytes
+	t.desc = g.descriptor(kindTensor, append([]attribute{
+		attr(901, typeData, data), attr(902, typeInt64, dims[:]...), attr(903, typeInt64, strides[:]...), attr(906, typeInt64, t.uid),
+		attr(900, typeInt64, int64(alignment)),
+	}, storage...)...)
+	return t
+}
+
+// operand adds a tensor in the GPU's memory.
+func (g *graph) operand(s slot, data int32, dims, strides [4]int64) *tensor {
+	t := g.tensor(data, dims, strides)
+	g.memory = append(g.memory, inMemory{t.uid, s})
 	return t
 }
 
 // between adds a virtual tensor, row-major and contiguous.
-func (g *graph) between(data int32, dims [4]int64) tensor {
-	return g.tensor(data, dims, [4]int64{dims[1] * dims[2] * dims[3], dims[2] * dims[3], dims[3], 1}, virtual)
+func (g *graph) between(data int32, dims [4]int64) *tensor {
+	return g.tensor(data, dims, rowMajor(dims), virtual)
+}
+
+func rowMajor(dims [4]int64) [4]int64 {
+	return [4]int64{dims[1] * dims[2] * dims[3], dims[2] * dims[3], dims[3], 1}
 }
 
 // number adds a number that is passed by value.
-func (g *graph) number() tensor {
-	return g.tensor(dnnFloat, [4]int64{1, 1, 1, 1}, [4]int64{1, 1, 1, 1}, byValue)
+func (g *graph) number(data int32, bits uint32) *tensor {
+	ones := [4]int64{1, 1, 1, 1}
+	t := g.tensor(data, ones, ones, onHost)
+	g.values = append(g.values, byValue{t.uid, bits})
+	return t
 }
 
-// pointwise adds y = x op b.
-func (g *graph) pointwise(mode int32, x tensor, b *tensor, y tensor) tensor {
-	return g.point(mode, x, b, nil, y, -1, dnnFloat)
+// add adds an operation.
+func (g *graph) add(kind int32, attributes ...attribute) {
+	g.ops = append(g.ops, g.descriptor(kind, attributes...))
 }
 
-// point adds a pointwise operation: of x, of b if not nil, and of the predicate t if not nil; axis is that of an index.
-func (g *graph) point(mode int32, x tensor, b, t *tensor, y tensor, axis int64, compute int32) tensor {
-	d := g.descriptor(kindPointwise)
-	set(g, d, 0, typePointMode, mode)
-	set(g, d, 1, typeData, compute)
-	if axis >= 0 {
-		set(g, d, 9, typeInt64, axis)
+// pointwise is a kind of pointwise operation.
+type pointwise struct {
+	mode    int32
+	compute int32 // a data type
+	axis    int64 // of an index
+}
+
+// point adds a pointwise operation y of in: x, b and the predicate t, as many as the operation has.
+func (g *graph) point(p pointwise, y *tensor, in ...*tensor) *tensor {
+	settings := []attribute{attr(0, typePointMode, p.mode), attr(1, typeData, p.compute)}
+	if p.mode == pointIndex {
+		settings = append(settings, attr(9, typeInt64, p.axis))
 	}
-	g.finalize(d)
-	op := g.descriptor(kindPointOp)
-	set(g, op, 750, typeDescriptor, d)
-	set(g, op, 751, typeDescriptor, x.desc)
-	set(g, op, 753, typeDescriptor, y.desc)
-	if b != nil {
-		set(g, op, 752, typeDescriptor, b.desc)
+	operands := []attribute{ref(750, g.descriptor(kindPointwise, settings...)), ref(753, y.desc), attr(754, typeFloat, float32(1)), attr(755, typeFloat, float32(1))}
+	for i, t := range in {
+		operands = append(operands, ref([]int32{751, 752, 758}[i], t.desc))
 	}
-	if t != nil {
-		set(g, op, 758, typeDescriptor, t.desc)
-	}
-	set(g, op, 754, typeFloat, float32(1))
-	set(g, op, 755, typeFloat, float32(1))
-	g.add(op)
+	g.add(kindPointOp, operands...)
 	return y
 }
 
-func (g *graph) add(op uintptr) {
-	g.finalize(op)
-	g.ops = append(g.ops, op)
+// float adds a pointwise operation on f32 numbers.
+func (g *graph) float(mode int32, y *tensor, in ...*tensor) *tensor {
+	return g.point(pointwise{mode: mode}, y, in...)
 }
 
-func (g *graph) reduce(mode int32, x, y tensor) tensor {
-	d := g.descriptor(kindReduction)
-	set(g, d, 1601, typeData, int32(dnnFloat))
-	set(g, d, 1600, typeReduction, mode)
-	g.finalize(d)
-	op := g.descriptor(kindReduceOp)
-	set(g, op, 1612, typeDescriptor, d)
-	set(g, op, 1610, typeDescriptor, x.desc)
-	set(g, op, 1611, typeDescriptor, y.desc)
-	g.add(op)
+func (g *graph) reduce(mode int32, x, y *tensor) *tensor {
+	d := g.descriptor(kindReduction, attr(1601, typeData, int32(dnnFloat)), attr(1600, typeReduction, mode))
+	g.add(kindReduceOp, ref(1612, d), ref(1610, x.desc), ref(1611, y.desc))
 	return y
 }
 
-func (g *graph) multiply(a, b, c tensor) tensor {
-	d := g.descriptor(kindMatmul)
-	set(g, d, 1500, typeData, int32(dnnFloat))
-	g.finalize(d)
-	op := g.descriptor(kindMatmulOp)
-	set(g, op, 1520, typeDescriptor, a.desc)
-	set(g, op, 1521, typeDescriptor, b.desc)
-	set(g, op, 1522, typeDescriptor, c.desc)
-	set(g, op, 1523, typeDescriptor, d)
-	g.add(op)
+// lengths are tensors with the numbers of rows, columns and summands of a product for each sequence; nil if they are
+// those of the operands.
+type lengths struct{ m, n, k *tensor }
+
+func (g *graph) multiply(a, b, c *tensor, l lengths) *tensor {
+	operands := []attribute{
+		ref(1520, a.desc), ref(1521, b.desc), ref(1522, c.desc), ref(1523, g.descriptor(kindMatmul, attr(1500, typeData, int32(dnnFloat)))),
+	}
+	for i, t := range []*tensor{l.m, l.n, l.k} {
+		if t != nil {
+			operands = append(operands, ref(1525+int32(i), t.desc))
+		}
+	}
+	g.add(kindMatmulOp, operands...)
 	return c
 }
 
 // reshape adds y, which has the elements of x in its own layout.
-func (g *graph) reshape(x, y tensor) tensor {
-	op := g.descriptor(kindReshapeOp)
-	set(g, op, 2200, typeDescriptor, x.desc)
-	set(g, op, 2201, typeDescriptor, y.desc)
-	g.add(op)
+func (g *graph) reshape(x, y *tensor) *tensor {
+	g.add(kindReshapeOp, ref(2200, x.desc), ref(2201, y.desc))
 	return y
 }
 
@@ -266,87 +334,73 @@ type dnnPlan struct {
 	workspace int64
 }
 
-// build lets cuDNN choose the execution plan for the graph.
-func (g *graph) build(handle uintptr) (p dnnPlan, err error) {
-	d := g.descriptor(kindGraph)
-	set(g, d, 801, typeDescriptor, g.ops...)
-	set(g, d, 800, typeHandle, handle)
-	g.finalize(d)
-	h := g.descriptor(kindHeuristic)
-	set(g, h, 201, typeDescriptor, d)
-	const modeA = 3
-	set(g, h, 200, typeHeuristic, int32(modeA))
-	g.finalize(h)
-	var configs [8]uintptr
-	for i := range configs {
-		configs[i] = g.descriptor(kindEngineCfg)
-	}
-	var n int64
-	if g.err == nil {
-		g.check(dnnGetAttribute(h, 202, typeDescriptor, int64(len(configs)), &n, unsafe.Pointer(&configs[0])), "cudnnBackendGetAttribute 202")
-	}
-	if g.err != nil {
-		return p, g.err
-	}
-	for _, c := range configs[:n] {
-		if p, err = planOf(c, handle); err == nil {
-			return p, nil
-		}
-	}
-	return p, errors.Join(errors.New("cuDNN has no engine for this attention"), err)
+// choice is what a plan must satisfy.
+type choice struct {
+	deterministic bool
+	workspace     int64 // bytes at most
 }
 
-func planOf(config, handle uintptr) (p dnnPlan, err error) {
-	var g graph
-	p.plan = g.descriptor(kindPlan)
-	set(&g, p.plan, 401, typeDescriptor, config)
-	set(&g, p.plan, 400, typeHandle, handle)
-	g.finalize(p.plan)
-	var n int64
-	if g.err == nil {
-		g.check(dnnGetAttribute(p.plan, 402, typeInt64, 1, &n, unsafe.Pointer(&p.workspace)), "cudnnBackendGetAttribute 402")
+// build lets cuDNN choose the execution plan for the graph, and destroys the graph.
+func (g *graph) build(handle uintptr, c choice) (dnnPlan, error) {
+	defer g.destroy()
+	d := g.descriptor(kindGraph, ref(801, g.ops...), attr(800, typeHandle, handle))
+	const modeA = 3
+	h := g.descriptor(kindHeuristic, ref(201, d), attr(200, typeHeuristic, int32(modeA)))
+	var configs [8]uintptr
+	for i := range configs {
+		configs[i] = g.create(kindEngineCfg)
+	}
+	n := g.get(h, attribute{attrConfigs, typeDescriptor, int64(len(configs)), unsafe.Pointer(&configs[0])})
+	if g.err != nil {
+		return dnnPlan{}, g.err
+	}
+	errs := []error{errors.New("cuDNN has no engine for this attention")}
+	for _, config := range configs[:n] {
+		p, err := planOf(config, handle, c)
+		if err == nil {
+			// The configuration stays, as in NVIDIA's own users of the API; a plan does not need the rest.
+			g.made = slices.DeleteFunc(g.made, func(d uintptr) bool { return d == config })
+			return p, nil
+		}
+		errs = append(errs, err)
+	}
+	return dnnPlan{}, errors.Join(errs...)
+}
+
+func planOf(config, handle uintptr, c choice) (p dnnPlan, err error) {
+	if c.deterministic && nondeterministic(config) {
+		return p, errors.New("an engine is not deterministic")
+	}
+	g := new(graph)
+	p.plan = g.descriptor(kindPlan, ref(401, config), attr(400, typeHandle, handle))
+	g.get(p.plan, attribute{attrWorkspace, typeInt64, 1, unsafe.Pointer(&p.workspace)})
+	if g.err == nil && p.workspace > c.workspace {
+		g.err = fmt.Errorf("an engine needs %d bytes of workspace, more than %d", p.workspace, c.workspace)
+	}
+	if g.err != nil {
+		g.destroy()
 	}
 	return p, g.err
 }
 
+// nondeterministic reports whether the engine of a configuration is known to give different bits each time.
+func nondeterministic(config uintptr) bool {
+	g := new(graph)
+	defer g.destroy()
+	engine := g.create(kindEngine)
+	g.get(config, attribute{attrEngine, typeDescriptor, 1, unsafe.Pointer(&engine)})
+	var notes [16]int32
+	n := g.get(engine, attribute{attrNotes, typeNote, int64(len(notes)), unsafe.Pointer(&notes[0])})
+	return g.err == nil && slices.Contains(notes[:n], noteNondeterministic)
+}
+
 // execute runs a plan on memory given by the tensors' numbers.
 func (p dnnPlan) execute(handle uintptr, uids []int64, pointers []uintptr, workspace uintptr) error {
-	var g graph
-	pack := g.descriptor(kindPack)
-	set(&g, pack, 1000, typeInt64, uids...)
-	set(&g, pack, 1001, typePointer, pointers...)
-	set(&g, pack, 1003, typePointer, workspace)
-	g.finalize(pack)
+	g := new(graph)
+	defer g.destroy()
+	pack := g.descriptor(kindPack, attr(1000, typeInt64, uids...), attr(1001, typePointer, pointers...), attr(1003, typePointer, workspace))
 	if g.err == nil {
-		g.check(dnnExecute(handle, p.plan, pack), "cudnnBackendExecute")
+		g.check(dnnExecute(handle, p.plan, pack), "cudnnBackendExecute", "attention")
 	}
-	dnnDestroyDescriptor(pack)
 	return g.err
-}
-
-// dnnState is the cuDNN state of a GPU's thread.
-type dnnState struct {
-	handle  uintptr
-	plans   map[any]*attentionPlan
-	numbers [3]float32 // scale, -infinity and one, passed by value. Their memory is pinned.
-	pinned  runtime.Pinner
-}
-
-func (g *GPU) startDNN() error {
-	if g.dnn != nil {
-		return nil
-	}
-	if err := loadDNN(); err != nil {
-		return err
-	}
-	s := &dnnState{plans: map[any]*attentionPlan{}}
-	s.pinned.Pin(s)
-	if err := dnnError(dnnCreate(&s.handle), "cudnnCreate"); err != nil {
-		return err
-	}
-	if err := dnnError(dnnSetStream(s.handle, g.stream), "cudnnSetStream"); err != nil {
-		return err
-	}
-	g.dnn = s
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -20,6 +21,7 @@ type Library struct {
 	For      string   // its use in the toolkit
 	wheels   []string // folders below site-packages that contain it
 	Wheel    string   // the Python package that installs it, for CUDA 13; empty if it comes with the driver
+	newest   bool     // the newest copy is used, not the first
 }
 
 // Libraries lists the libraries in the order in which they are loaded.
@@ -37,7 +39,7 @@ var Libraries = []Library{
 	},
 	{
 		Name: "libcudnn", Versions: []string{"9"}, Minimum: "9.6", For: "attention in bf16",
-		wheels: []string{"nvidia/cudnn/lib"}, Wheel: "nvidia-cudnn-cu13",
+		wheels: []string{"nvidia/cudnn/lib"}, Wheel: "nvidia-cudnn-cu13", newest: true,
 	},
 	{
 		Name: "libnccl", Versions: []string{"2"}, Minimum: "2.18", For: "several GPUs",
@@ -84,7 +86,7 @@ func (e *MissingError) Error() string {
 
 // Candidates returns the names from which to load l, in order: files in the folders of GQA_CUDA_PATH, names that the
 // system's loader resolves, and files in the places where the driver, the CUDA toolkit, Linux distributions and Python
-// packages install it.
+// packages install it. Of some libraries, newer files come before older ones and before names.
 func (l Library) Candidates() []string {
 	var all []string
 	add := func(dir string) {
@@ -99,6 +101,7 @@ func (l Library) Candidates() []string {
 			add(filepath.Join(dir, "lib64"))
 		}
 	}
+	named := len(all)
 	for _, v := range l.Versions {
 		all = append(all, l.Name+".so."+v)
 	}
@@ -110,7 +113,50 @@ func (l Library) Candidates() []string {
 			add(filepath.Join(site, wheel))
 		}
 	}
+	if l.newest {
+		all = append(all[:named], l.newestFirst(all[named:])...)
+	}
 	return unique(all)
+}
+
+// newestFirst sorts files by their versions, newest first and unknown ones last, if there are several, and moves names
+// behind them. Versions are read from the names of files and packages, not from loaded copies: libcudnn loads its parts
+// by plain names, so a second copy in a process would get those of the first. For the same reason the order is kept if
+// a copy is in LD_LIBRARY_PATH, from where the parts would come.
+func (l Library) newestFirst(paths []string) []string {
+	var files, names []string
+	versions := map[string][]int{}
+	for _, path := range paths {
+		file, err := filepath.EvalSymlinks(path)
+		switch {
+		case !filepath.IsAbs(path):
+			names = append(names, path)
+		case err == nil:
+			files = append(files, path)
+			versions[path] = numbers(l.fileVersion(file))
+		}
+	}
+	for dir := range strings.SplitSeq(os.Getenv("LD_LIBRARY_PATH"), ":") {
+		for _, name := range names {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil && dir != "" {
+				return paths
+			}
+		}
+	}
+	if len(files) < 2 {
+		return paths
+	}
+	slices.SortStableFunc(files, func(a, b string) int { return slices.Compare(versions[b], versions[a]) })
+	return append(files, names...)
+}
+
+// numbers returns the numbers of a version such as 9.14.0.
+func numbers(version string) (all []int) {
+	for part := range strings.SplitSeq(version, ".") {
+		n, _ := strconv.Atoi(part) // anything that is not a number counts as 0
+		all = append(all, n)
+	}
+	return all
 }
 
 // systemDirs are patterns of folders.

@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -54,6 +55,28 @@ func TestInspect(t *testing.T) {
 			if l.Err != nil && (!errors.As(l.Err, &missing) || !strings.Contains(l.Err.Error(), filepath.Join(dir, "libcublasLt.so.12")+" (")) {
 				t.Errorf("a file that is no library: %v", l.Err)
 			}
+		}
+	}
+}
+
+// Of two copies of cuDNN a process uses the newer one, and reports it.
+func TestInspectNewest(t *testing.T) {
+	made := t.TempDir()
+	fake(t, filepath.Join(made, "venv"), "unsigned long cudnnGetVersion(void) { return 91400; }")
+	fake(t, filepath.Join(made, ".local"), "unsigned long cudnnGetVersion(void) { return 91900; }")
+	dir := bare(t)
+	for _, python := range []struct{ folder, version string }{{"venv", "9.14.0.64"}, {".local", "9.19.0.56"}} {
+		site := filepath.Join(dir, python.folder, "lib/python3.12/site-packages")
+		touch(t, site, nil, "nvidia_cudnn_cu13-"+python.version+".dist-info/METADATA", "nvidia/cudnn/lib/README")
+		if err := os.Rename(filepath.Join(made, python.folder), filepath.Join(site, "nvidia/cudnn/lib/libcudnn.so.9")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("VIRTUAL_ENV", filepath.Join(dir, "venv"))
+	want := Copy{filepath.Join(dir, ".local/lib/python3.12/site-packages/nvidia/cudnn/lib/libcudnn.so.9"), "9.19.0"}
+	for _, l := range Inspect() {
+		if l.Name == "libcudnn" && (l.Copy != want || l.Err != nil) {
+			t.Errorf("%v, %v, want %v", l.Copy, l.Err, want)
 		}
 	}
 }

@@ -27,6 +27,7 @@ type GPU struct {
 	modules        map[*Source]*module
 	params         *params
 	dnn            *dnnState // nil until attention is used
+	plans          sync.Map  // of *attentionPlan by attentionKey
 	workspace      uintptr
 	workspaceBytes int64
 	timings        *timings       // nil unless operations are timed

@@ -106,22 +106,31 @@ func tilesOf(n, headDim int) int {
 	return (n + t - 1) / t
 }
 
-// dnnAttention returns the attention in cuDNN's form, and whether cuDNN computes it: in bf16, without biases, windows or
-// padding.
-func (d *Device) dnnAttention(s device.Scores, q, k, v device.Heads) (a cuda.Attention, ok bool) {
-	if q.Format() != device.BF16 || k.Format() != device.BF16 || v.Format() != device.BF16 || d.stopped() ||
-		s.KeyLens != nil || s.Slopes != nil || !s.Bias.None() || s.Window > 0 && s.Window < s.Keys {
-		return a, false
+// dnnAttention returns the attention in cuDNN's form, and whether cuDNN may be asked to compute it. Rows that see no key
+// are left to our own kernels, which define their results.
+func (d *Device) dnnAttention(s device.Scores, views ...device.Heads) (a cuda.Attention, ok bool) {
+	for _, v := range views {
+		if v.Format() != device.BF16 {
+			return a, false
+		}
 	}
 	a = cuda.Attention{
 		Batch: int64(s.Batch), Queries: int64(s.Queries), Keys: int64(s.Keys), Heads: int64(s.Heads), KVHeads: int64(s.KVHeads),
-		HeadDim: int64(s.HeadDim), Causal: s.Causal, Scale: s.Scale,
+		HeadDim: int64(s.HeadDim), Causal: s.Causal, Scale: s.Scale, ALiBi: s.Slopes != nil, Deterministic: !d.options.Nondeterministic,
 	}
-	ok, known := d.dnn[a]
-	if !known {
-		ok = d.gpu.SupportsAttention(a) == nil
-		d.dnn[a] = ok
+	shortest := s.Keys
+	for _, n := range s.KeyLens {
+		shortest = min(shortest, n)
 	}
+	a.Padded = shortest < s.Keys
+	if s.Window < s.Keys {
+		a.Window = int64(s.Window)
+	}
+	if !s.Bias.None() {
+		a.Bias = cuda.BiasBF16
+	}
+	// A plan is for one number of keys, so for tokens that are decoded one by one it would be built each time.
+	ok = !d.stopped() && s.Batch > 0 && s.Queries > 1 && shortest > 0 && s.CoarseSlopes == 0 && !(s.Causal && shortest < s.Queries)
 	return a, ok
 }
 
@@ -129,35 +138,96 @@ func headView(h device.Heads) cuda.HeadView {
 	return cuda.HeadView{At: h.Addr(), Seq: int64(h.Seq), Head: int64(h.Head), Row: int64(h.Row)}
 }
 
+// operands returns the operands of attention in cuDNN's form, without the bias.
+func (o onDevice) operands(out device.Heads, lse device.Buffer, q, k, v device.Heads) cuda.Operands {
+	return cuda.Operands{
+		Q: headView(q), K: headView(k), V: headView(v), Out: headView(out), LSE: lse.Addr(), KeyLens: o.lens.Addr(), Slopes: o.slopes.Addr(),
+	}
+}
+
+// dnnBias returns the bias in cuDNN's form, which must be freed; none if there is none.
+func (d *Device) dnnBias(bias device.Buffer) device.Buffer {
+	if bias.None() {
+		return bias
+	}
+	b := d.New(device.BF16, bias.Len())
+	d.Copy(b, bias)
+	return b
+}
+
+// attendDNN computes attention if cuDNN can.
+func (d *Device) attendDNN(o onDevice, out device.Heads, lse device.Buffer, q, k, v device.Heads) bool {
+	a, ok := d.dnnAttention(o.Scores, q, k, v, out)
+	p := o.operands(out, lse, q, k, v)
+	if !ok || d.gpu.PrepareAttention(a, p) != nil {
+		return false
+	}
+	if lse.None() {
+		lse = d.New(device.F32, o.Batch*o.Heads*o.Queries)
+		defer d.Free(lse)
+	}
+	bias := d.dnnBias(o.Bias)
+	defer d.Free(bias)
+	p.LSE, p.Bias = lse.Addr(), bias.Addr()
+	if !d.stopped() {
+		d.gpu.Attend(a, p)
+	}
+	return true
+}
+
+// attendBackwardDNN computes the gradient of attention if cuDNN can.
+func (d *Device) attendBackwardDNN(o onDevice, dq, dk, dv device.Heads, dbias device.Buffer, dout, out device.Heads, lse device.Buffer, q, k, v device.Heads) bool {
+	a, ok := d.dnnAttention(o.Scores, q, k, v, out, dq, dk, dv, dout)
+	a.Backward, a.BiasGradient = true, !dbias.None()
+	p := o.operands(out, lse, q, k, v)
+	p.DQ, p.DK, p.DV, p.DOut = headView(dq), headView(dk), headView(dv), headView(dout)
+	if !ok || d.gpu.PrepareAttention(a, p) != nil {
+		return false
+	}
+	work := func(f device.Format, n int, wanted bool) (b device.Buffer) {
+		if wanted {
+			b = d.New(f, n)
+		}
+		return b
+	}
+	rows := o.Batch * o.Heads * o.Queries
+	delta, sum := work(device.F32, rows, true), work(device.F32, rows*o.HeadDim, a.NeedsSum())
+	bias, gradient := d.dnnBias(o.Bias), work(device.BF16, dbias.Len(), a.BiasGradient)
+	for _, b := range []device.Buffer{delta, sum, bias, gradient} {
+		defer d.Free(b)
+	}
+	d.Clear(gradient)
+	p.Delta, p.Sum, p.Bias, p.DBias = delta.Addr(), sum.Addr(), bias.Addr(), gradient.Addr()
+	if !d.stopped() {
+		d.gpu.Attend(a, p)
+	}
+	if a.BiasGradient {
+		wide := d.New(device.F32, dbias.Len())
+		defer d.Free(wide)
+		d.Copy(wide, gradient)
+		d.Axpy(1, wide, dbias)
+	}
+	return true
+}
+
 // Attend implements device.Attention.
 func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
-	if a, ok := d.dnnAttention(s, q, k, v); ok {
-		if lse.None() {
-			lse = d.New(device.F32, s.Batch*s.Heads*s.Queries)
-			defer d.Free(lse)
-		}
-		d.gpu.Attend(a, headView(out), lse.Addr(), headView(q), headView(k), headView(v))
-		return
-	}
 	o := d.scores(s)
 	defer d.freeScores(o)
+	if d.attendDNN(o, out, lse, q, k, v) {
+		return
+	}
 	d.attentionKernel("attend", attendWords, s.HeadDim, cuda.Grid{X: tilesOf(s.Queries, s.HeadDim), Y: s.Heads, Z: s.Batch}, 3, 1,
 		o.words(), view(out), []uint64{addr(lse)}, view(q), view(k), view(v))
 }
 
 // AttendBackward implements device.Attention.
 func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias device.Buffer, dout, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
-	if a, ok := d.dnnAttention(s, q, k, v); ok && d.options.Nondeterministic {
-		rows := s.Batch * s.Heads * s.Queries
-		delta, sum := d.New(device.F32, rows), d.New(device.F32, rows*s.HeadDim)
-		defer d.Free(delta)
-		defer d.Free(sum)
-		d.gpu.AttendBackward(a, headView(dq), headView(dk), headView(dv), headView(dout), headView(out), lse.Addr(), delta.Addr(), sum.Addr(),
-			headView(q), headView(k), headView(v))
-		return
-	}
 	o := d.scores(s)
 	defer d.freeScores(o)
+	if d.attendBackwardDNN(o, dq, dk, dv, dbias, dout, out, lse, q, k, v) {
+		return
+	}
 	rows := s.Batch * s.Heads * s.Queries
 	delta := d.New(device.F32, rows)
 	defer d.Free(delta)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"gqa/internal/activation"
+	"gqa/internal/cuda"
 	"gqa/internal/device"
 )
 
@@ -71,5 +72,52 @@ func BenchmarkOperations(b *testing.B) {
 			d.Free(x)
 		}
 		d.pool.release()
+	}
+}
+
+// BenchmarkAttention times attention and its gradient in bf16. TFLOP/s counts the products of half of the scores.
+func BenchmarkAttention(b *testing.B) {
+	for _, s := range []device.Scores{
+		{Batch: 4, Queries: 2048, Keys: 2048, Heads: 32, KVHeads: 8, HeadDim: 64, Scale: 0.125, Causal: true},
+		{Batch: 8, Queries: 2048, Keys: 2048, Heads: 32, KVHeads: 8, HeadDim: 128, Scale: 0.09, Causal: true},
+	} {
+		for _, deterministic := range []bool{false, true} {
+			d, err := Open(0, Options{Activations: device.BF16, Nondeterministic: !deterministic})
+			if err != nil {
+				b.Skip(err)
+			}
+			x := newAttended(d, s, false, true)
+			forward, backward := x.planned(cuda.NoBias)
+			product := float64(s.Batch*s.Heads*s.HeadDim) * float64(s.Queries*s.Keys) // of half of the scores
+			for _, c := range []struct {
+				name  string
+				err   error
+				flops float64
+				run   func()
+			}{
+				{"forward", forward, 2 * product, func() { d.Attend(s, x.out, x.lse, x.q, x.k, x.v) }},
+				{"backward", backward, 5 * product, func() {
+					d.AttendBackward(s, x.dq, x.dk, x.dv, device.Buffer{}, x.dout, x.out, x.lse, x.q, x.k, x.v)
+				}},
+			} {
+				b.Run(fmt.Sprintf("%s/batch=%d/headdim=%d/deterministic=%v", c.name, s.Batch, s.HeadDim, deterministic), func(b *testing.B) {
+					if c.err != nil {
+						b.Log(by(c.err))
+					}
+					c.run()
+					d.gpu.Synchronize()
+					b.ResetTimer()
+					for range b.N {
+						c.run()
+					}
+					d.gpu.Synchronize()
+					b.ReportMetric(c.flops*float64(b.N)/b.Elapsed().Seconds()/1e12, "TFLOP/s")
+				})
+			}
+			if err := d.Err(); err != nil {
+				b.Fatal(err)
+			}
+			d.pool.release()
+		}
 	}
 }

@@ -19,7 +19,6 @@ type Device struct {
 	sums    sums
 	failed  error // an error of this package
 	options Options
-	dnn     map[cuda.Attention]bool // whether cuDNN computes it
 }
 
 // Options determine how a GPU computes.
@@ -36,7 +35,7 @@ func Open(n int, o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{gpu: gpu, options: o, dnn: map[cuda.Attention]bool{}, ctx: context.Background()}
+	d := &Device{gpu: gpu, options: o, ctx: context.Background()}
 	d.pool = pool{gpu: gpu, free: map[uint64][]uintptr{}, sizes: map[uintptr]uint64{}}
 	return d, nil
 }

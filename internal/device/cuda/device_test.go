@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"gqa/internal/cuda"
@@ -44,65 +45,201 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
-// TestAttentionBF16 compares cuDNN's attention and its gradient with our own kernels'.
+// TestAttentionBF16 compares attention and its gradient in bf16, by cuDNN where it can, with our own kernels' in f32 on the same
+// operands.
 func TestAttentionBF16(t *testing.T) {
 	open(t)
-	own, _ := Open(0, Options{Activations: device.BF16})
-	fast, _ := Open(0, Options{Activations: device.BF16, Nondeterministic: true})
-	for _, s := range []device.Scores{
-		{Batch: 2, Queries: 256, Keys: 256, Heads: 8, KVHeads: 2, HeadDim: 64, Scale: 0.125, Causal: true},
-		{Batch: 1, Queries: 200, Keys: 200, Heads: 4, KVHeads: 4, HeadDim: 128, Scale: 0.09, Causal: true},
-		{Batch: 3, Queries: 128, Keys: 192, Heads: 4, KVHeads: 1, HeadDim: 32, Scale: 0.2},
+	slopes := []float32{0.5, 0.25, 0.125, 0.0625}
+	for _, c := range []struct {
+		name  string
+		s     device.Scores
+		bias  bool
+		fused bool // q, k and v are columns of one matrix, and so are their gradients
+		must  bool // cuDNN must compute it
+	}{
+		{"causal", device.Scores{Batch: 2, Queries: 256, Keys: 256, Heads: 8, KVHeads: 2, HeadDim: 64, Causal: true}, false, false, true},
+		{"columns", device.Scores{Batch: 2, Queries: 256, Keys: 256, Heads: 8, KVHeads: 2, HeadDim: 64, Causal: true}, false, true, true},
+		{"d 128", device.Scores{Batch: 1, Queries: 200, Keys: 200, Heads: 4, KVHeads: 4, HeadDim: 128, Causal: true}, false, true, true},
+		{"all, more keys, d 32", device.Scores{Batch: 3, Queries: 128, Keys: 192, Heads: 4, KVHeads: 1, HeadDim: 32}, false, false, true},
+		{"d 80", device.Scores{Batch: 2, Queries: 256, Keys: 256, Heads: 4, KVHeads: 2, HeadDim: 80, Causal: true}, false, true, false},
+		{"d 256", device.Scores{Batch: 2, Queries: 256, Keys: 256, Heads: 4, KVHeads: 2, HeadDim: 256, Causal: true}, false, true, false},
+		{"77 tokens", device.Scores{Batch: 3, Queries: 77, Keys: 77, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true}, false, true, false},
+		{"9 tokens", device.Scores{Batch: 3, Queries: 9, Keys: 9, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true}, false, false, false},
+		{"causal, more keys", device.Scores{Batch: 2, Queries: 128, Keys: 333, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true}, false, false, false},
+		{"causal, more queries", device.Scores{Batch: 2, Queries: 200, Keys: 77, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true}, false, false, false},
+		{"window", device.Scores{Batch: 2, Queries: 512, Keys: 512, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true, Window: 100}, false, true, false},
+		{"window of 1", device.Scores{Batch: 2, Queries: 128, Keys: 128, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true, Window: 1}, false, false, false},
+		{"window, more keys", device.Scores{Batch: 2, Queries: 128, Keys: 300, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true, Window: 33}, false, false, false},
+		{"padding", device.Scores{Batch: 3, Queries: 130, Keys: 200, KeyLens: []int{200, 3, 77}, Heads: 4, KVHeads: 2, HeadDim: 64}, false, false, false},
+		{"causal padding", device.Scores{Batch: 3, Queries: 64, Keys: 256, KeyLens: []int{256, 64, 100}, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true}, false, false, false},
+		{"causal padding, window", device.Scores{Batch: 3, Queries: 64, Keys: 256, KeyLens: []int{256, 64, 100}, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true, Window: 20}, false, false, false},
+		{"bias", device.Scores{Batch: 3, Queries: 128, Keys: 128, Heads: 4, KVHeads: 4, HeadDim: 64}, true, true, false},
+		{"causal, bias", device.Scores{Batch: 2, Queries: 256, Keys: 256, Heads: 4, KVHeads: 4, HeadDim: 64, Causal: true}, true, false, false},
+		{"bias, padding, 77 tokens", device.Scores{Batch: 3, Queries: 77, Keys: 77, KeyLens: []int{50, 77, 20}, Heads: 4, KVHeads: 4, HeadDim: 64}, true, false, false},
+		{"ALiBi", device.Scores{Batch: 2, Queries: 256, Keys: 256, Heads: 4, KVHeads: 4, HeadDim: 64, Causal: true, Slopes: slopes}, false, true, false},
+		{"ALiBi, window", device.Scores{Batch: 2, Queries: 256, Keys: 256, Heads: 4, KVHeads: 4, HeadDim: 64, Causal: true, Slopes: slopes, Window: 50}, false, false, false},
 	} {
-		want, _ := attended(own, s)
-		got, used := attended(fast, s)
-		if err := fast.Err(); err != nil {
-			t.Fatal(err)
-		}
-		if !used {
-			t.Errorf("%+v: not by cuDNN: %v", s, fast.gpu.SupportsAttention(cuda.Attention{
-				Queries: int64(s.Queries), Keys: int64(s.Keys), HeadDim: int64(s.HeadDim), Causal: s.Causal,
-			}))
-			continue
-		}
-		for name, w := range want {
-			if worst, size := furthest(got[name], w); !(worst < 0.02*size) {
-				t.Errorf("%+v: %s is off by %g of %g", s, name, worst, size)
+		t.Run(c.name, func(t *testing.T) {
+			c.s.Scale = float32(1 / math.Sqrt(float64(c.s.HeadDim)))
+			exact, _ := Open(0, Options{})
+			want := newAttended(exact, c.s, c.bias, c.fused).run()
+			for _, deterministic := range []bool{false, true} {
+				d, _ := Open(0, Options{Activations: device.BF16, Nondeterministic: !deterministic})
+				x := newAttended(d, c.s, c.bias, c.fused)
+				forward, backward := x.planned(cuda.BiasBF16)
+				t.Logf("deterministic %v: forward %s, backward %s", deterministic, by(forward), by(backward))
+				if c.bias {
+					forward, backward := x.planned(cuda.BiasF32)
+					t.Logf("deterministic %v with a bias in f32: forward %s, backward %s", deterministic, by(forward), by(backward))
+				}
+				if c.must && (forward != nil || backward != nil && !deterministic) {
+					t.Error("not by cuDNN")
+				}
+				got := x.run()
+				if err := d.Err(); err != nil {
+					t.Fatal(err)
+				}
+				for name, w := range want {
+					if worst, size := furthest(got[name], w); !(worst < 0.02*size) {
+						t.Errorf("deterministic %v: %s is off by %g of %g", deterministic, name, worst, size)
+					}
+				}
 			}
+		})
+	}
+}
+
+// by says who computes, given why cuDNN does not.
+func by(err error) string {
+	if err == nil {
+		return "by cuDNN"
+	}
+	return "by our own kernels (" + err.Error() + ")"
+}
+
+// TestAttentionDeterministic repeats the deterministic gradient.
+func TestAttentionDeterministic(t *testing.T) {
+	open(t)
+	for _, bias := range []bool{false, true} {
+		s := device.Scores{Batch: 4, Queries: 1000, Keys: 1000, Heads: 16, KVHeads: 4, HeadDim: 64, Scale: 0.125, Causal: true}
+		d, _ := Open(0, Options{Activations: device.BF16})
+		x := newAttended(d, s, bias, true)
+		_, err := x.planned(cuda.BiasBF16)
+		t.Logf("bias %v: backward %s", bias, by(err))
+		first := x.run()
+		for range 4 {
+			for name, again := range x.run() {
+				if !slices.Equal(first[name], again) {
+					t.Errorf("bias %v: %s differs", bias, name)
+				}
+			}
+		}
+		if err := d.Err(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
 
-// attended returns attention's result and gradients of random operands, and whether cuDNN computed the gradient.
-func attended(d *Device, s device.Scores) (results map[string][]float32, byDNN bool) {
+// attended is attention of random operands, which are the same in each format.
+type attended struct {
+	d                              *Device
+	s                              device.Scores
+	q, k, v, out, dout, dq, dk, dv device.Heads
+	lse, dbias                     device.Buffer
+}
+
+func newAttended(d *Device, s device.Scores, bias, fused bool) *attended {
 	r := rand.New(rand.NewPCG(1, 2))
-	random := func(n int) device.Buffer {
+	random := func(f device.Format, n int) device.Buffer {
 		x := make([]float32, n)
 		for i := range x {
-			x[i] = float32(r.NormFloat64())
+			x[i] = math.Float32frombits(math.Float32bits(float32(r.NormFloat64())) &^ 0xffff) // a bf16 number
 		}
-		b := d.New(device.BF16, n)
+		b := d.New(f, n)
 		d.Write(b, x)
 		return b
 	}
-	heads := func(b device.Buffer, tokens, n int) device.Heads {
+	f := d.Activations()
+	x := &attended{d: d, s: s, lse: d.New(device.F32, s.Batch*s.Heads*s.Queries)}
+	contiguous := func(b device.Buffer, tokens, n int) device.Heads {
 		return device.Heads{Buffer: b, Seq: tokens * n * s.HeadDim, Head: s.HeadDim, Row: n * s.HeadDim}
 	}
-	nq, nk := s.Batch*s.Queries*s.Heads*s.HeadDim, s.Batch*s.Keys*s.KVHeads*s.HeadDim
-	q, k, v := heads(random(nq), s.Queries, s.Heads), heads(random(nk), s.Keys, s.KVHeads), heads(random(nk), s.Keys, s.KVHeads)
-	dout, out, lse := heads(random(nq), s.Queries, s.Heads), heads(random(nq), s.Queries, s.Heads), d.New(device.F32, s.Batch*s.Heads*s.Queries)
-	dq, dk, dv := heads(random(nq), s.Queries, s.Heads), heads(random(nk), s.Keys, s.KVHeads), heads(random(nk), s.Keys, s.KVHeads)
-	d.Attend(s, out, lse, q, k, v)
-	d.AttendBackward(s, dq, dk, dv, device.Buffer{}, dout, out, lse, q, k, v)
-	_, byDNN = d.dnnAttention(s, q, k, v)
-	return map[string][]float32{
-		"out": d.Host(out.Buffer), "lse": d.Host(lse), "dq": d.Host(dq.Buffer), "dk": d.Host(dk.Buffer), "dv": d.Host(dv.Buffer),
-	}, byDNN
+	queries := func() device.Heads {
+		return contiguous(random(f, s.Batch*s.Queries*s.Heads*s.HeadDim), s.Queries, s.Heads)
+	}
+	three := func() (q, k, v device.Heads) {
+		if !fused {
+			n := s.Batch * s.Keys * s.KVHeads * s.HeadDim
+			return queries(), contiguous(random(f, n), s.Keys, s.KVHeads), contiguous(random(f, n), s.Keys, s.KVHeads)
+		}
+		row := (s.Heads + 2*s.KVHeads) * s.HeadDim
+		b := random(f, s.Batch*s.Queries*row)
+		at := func(head int) device.Heads {
+			return device.Heads{Buffer: b.From(head * s.HeadDim), Seq: s.Queries * row, Head: s.HeadDim, Row: row}
+		}
+		return at(0), at(s.Heads), at(s.Heads + s.KVHeads)
+	}
+	x.q, x.k, x.v = three()
+	x.dq, x.dk, x.dv = three()
+	x.out, x.dout = queries(), queries()
+	if bias {
+		n := s.Heads * s.Queries * s.Keys
+		x.s.Bias, x.dbias = random(device.F32, n), random(device.F32, n)
+	}
+	return x
+}
+
+// planned returns why cuDNN does not compute the attention and its gradient, with the bias in a format.
+func (x *attended) planned(format cuda.Bias) (forward, backward error) {
+	o := x.d.scores(x.s)
+	defer x.d.freeScores(o)
+	a, ok := x.d.dnnAttention(x.s, x.q, x.k, x.v)
+	if !ok {
+		err := errors.New("not given to cuDNN")
+		return err, err
+	}
+	if a.Bias != cuda.NoBias {
+		a.Bias = format
+	}
+	p := o.operands(x.out, x.lse, x.q, x.k, x.v)
+	forward = x.d.gpu.PrepareAttention(a, p)
+	a.Backward, a.BiasGradient = true, !x.dbias.None()
+	p.DQ, p.DK, p.DV, p.DOut = headView(x.dq), headView(x.dk), headView(x.dv), headView(x.dout)
+	return forward, x.d.gpu.PrepareAttention(a, p)
+}
+
+// run returns the result and the gradients. The bias's is added to small numbers.
+func (x *attended) run() map[string][]float32 {
+	d, s := x.d, x.s
+	if !x.dbias.None() {
+		d.Write(x.dbias, slices.Repeat([]float32{1. / 64}, x.dbias.Len()))
+	}
+	d.Attend(s, x.out, x.lse, x.q, x.k, x.v)
+	d.AttendBackward(s, x.dq, x.dk, x.dv, x.dbias, x.dout, x.out, x.lse, x.q, x.k, x.v)
+	rows := func(h device.Heads, n, tokens int) (all []float32) {
+		host := d.Host(h.Buffer)
+		for i := range s.Batch * n * tokens {
+			at := i/tokens/n*h.Seq + i/tokens%n*h.Head + i%tokens*h.Row
+			all = append(all, host[at:at+s.HeadDim]...)
+		}
+		return all
+	}
+	results := map[string][]float32{
+		"out": rows(x.out, s.Heads, s.Queries), "lse": slices.Clone(d.Host(x.lse)), "dq": rows(x.dq, s.Heads, s.Queries),
+		"dk": rows(x.dk, s.KVHeads, s.Keys), "dv": rows(x.dv, s.KVHeads, s.Keys),
+	}
+	if !x.dbias.None() {
+		results["dbias"] = slices.Clone(d.Host(x.dbias))
+	}
+	return results
 }
 
 // furthest returns the largest difference of two slices, and the largest number of the second.
 func furthest(got, want []float32) (worst, size float64) {
 	for i, w := range want {
+		if math.IsInf(float64(w), 0) && got[i] == w {
+			continue
+		}
 		worst, size = max(worst, math.Abs(float64(got[i]-w))), max(size, math.Abs(float64(w)))
 	}
 	return worst, size

@@ -1,0 +1,189 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"unsafe"
+)
+
+// dnnState is the cuDNN state of a GPU's thread.
+type dnnState struct {
+	handle  uintptr
+	version uint64
+	values  [16]uint32 // numbers passed by value in the current call. Their memory is pinned.
+	pinned  runtime.Pinner
+}
+
+func (g *GPU) startDNN() error {
+	if g.dnn != nil {
+		return nil
+	}
+	if err := loadDNN(); err != nil {
+		return err
+	}
+	s := &dnnState{version: dnnGetVersion()}
+	if err := dnnError(dnnCreate(&s.handle), "cudnnCreate"); err != nil {
+		return err
+	}
+	if err := dnnError(dnnSetStream(s.handle, g.stream), "cudnnSetStream"); err != nil {
+		return err
+	}
+	s.pinned.Pin(s) // last, because collecting a pinner that still pins something panics
+	g.dnn = s
+	return nil
+}
+
+// attentionKey identifies the attentions that share a plan: everything but addresses and the scale, which is passed by
+// value.
+type attentionKey struct {
+	Attention
+	views [8]HeadView
+}
+
+func keyOf(a Attention, o Operands) attentionKey {
+	k := attentionKey{a, o.views()}
+	k.Scale = 0
+	for i := range k.views {
+		k.views[i].At = 0
+	}
+	return k
+}
+
+// attentionPlan is a plan with its tensors, or the reason why there is none.
+type attentionPlan struct {
+	dnnPlan
+	memory []inMemory
+	values []byValue // the first is the scale
+	lens   uintptr   // of a padded plan: the numbers of queries of all sequences, and from keys on the full numbers of keys
+	keys   uintptr
+	err    error
+}
+
+// PrepareAttention returns nil if cuDNN can compute the attention for operands that lie like these; their addresses may
+// differ later, and those that are not views may be missing. The plan is built by the first call and kept, as is an
+// error. An error does not make the GPU fail.
+func (g *GPU) PrepareAttention(a Attention, o Operands) error {
+	if err := o.unaligned(); err != nil {
+		return err
+	}
+	key := keyOf(a, o)
+	if p, ok := g.plans.Load(key); ok {
+		return p.(*attentionPlan).err
+	}
+	var p *attentionPlan
+	err := g.Wait(func() error { p = g.plan(key, a, o); return nil })
+	if p == nil {
+		return err
+	}
+	return p.err
+}
+
+// Attend computes attention or its gradient. PrepareAttention should have returned nil.
+func (g *GPU) Attend(a Attention, o Operands) {
+	g.Do(func() error {
+		p := g.plan(keyOf(a, o), a, o)
+		err := p.err
+		if err == nil {
+			err = g.withWorkspace(p.workspace, func(w uintptr) error { return g.dnn.run(p, a, o, w) })
+		}
+		if err != nil {
+			return fmt.Errorf("attention %+v: %w", a, err)
+		}
+		return nil
+	})
+}
+
+// plan returns the plan for a key, which it builds if there is none. It runs on the GPU's thread.
+func (g *GPU) plan(key attentionKey, a Attention, o Operands) *attentionPlan {
+	if p, ok := g.plans.Load(key); ok {
+		return p.(*attentionPlan)
+	}
+	p := new(attentionPlan)
+	if p.err = g.startDNN(); p.err == nil {
+		// The gradients of all scores may need a lot. A limit that does not depend on what is free makes the choice repeatable.
+		limit := int64(g.Memory / 8)
+		p, p.err = g.dnn.plan(a, o, g.Arch, limit)
+	}
+	if p.err == nil {
+		p.err = p.sendLens(a, g.stream)
+	}
+	g.plans.Store(key, p)
+	return p
+}
+
+// plan builds a plan that needs at most limit bytes of workspace.
+func (s *dnnState) plan(a Attention, o Operands, arch int, limit int64) (*attentionPlan, error) {
+	p := new(attentionPlan)
+	if err := a.refused(s.version, arch); err != nil {
+		return p, err
+	}
+	g := newAttentionGraph(a, o, s.version)
+	p.memory, p.values = g.memory, g.values
+	var err error
+	p.dnnPlan, err = g.build(s.handle, choice{a.Deterministic, limit})
+	return p, err
+}
+
+// sendLens allocates and sets a padded plan's constants.
+func (p *attentionPlan) sendLens(a Attention, stream uintptr) error {
+	padded := false
+	for _, m := range p.memory {
+		padded = padded || m.slot == slotQueryLens
+	}
+	if !padded {
+		return nil
+	}
+	n := (a.Batch + 3) / 4 * 4 // aligns the second half
+	lens := make([]int32, 2*n)
+	for i := range a.Batch {
+		lens[i], lens[n+i] = int32(a.Queries), int32(a.Keys)
+	}
+	bytes := uint64(4 * len(lens))
+	if err := driverError(cuMemAlloc(&p.lens, bytes), "cuMemAlloc of sequences' lengths"); err != nil {
+		return err
+	}
+	p.keys = p.lens + uintptr(4*n)
+	// The driver has read pageable memory when the call returns.
+	return driverError(cuMemcpyHtoDAsync(p.lens, unsafe.Pointer(&lens[0]), bytes, stream), "cuMemcpyHtoDAsync of sequences' lengths")
+}
+
+// run executes a plan on the operands' memory.
+func (s *dnnState) run(p *attentionPlan, a Attention, o Operands, workspace uintptr) error {
+	at := o.addresses()
+	at[slotQueryLens] = p.lens
+	if !a.Padded {
+		at[slotKeyLens] = p.keys
+	}
+	n := len(p.memory) + len(p.values)
+	uids, pointers := make([]int64, 0, n), make([]uintptr, 0, n)
+	for _, m := range p.memory {
+		uids, pointers = append(uids, m.uid), append(pointers, at[m.slot])
+	}
+	for i, v := range p.values {
+		s.values[i] = v.bits
+		uids, pointers = append(uids, v.uid), append(pointers, uintptr(unsafe.Pointer(&s.values[i])))
+	}
+	s.values[0] = math.Float32bits(a.Scale)
+	return p.execute(s.handle, uids, pointers, workspace)
+}
+
+// withWorkspace runs f with a workspace that grows to the largest size requested.
+func (g *GPU) withWorkspace(bytes int64, f func(at uintptr) error) error {
+	if bytes > g.workspaceBytes {
+		if g.workspace != 0 {
+			if err := driverError(cuStreamSynchronize(g.stream), "cuStreamSynchronize"); err != nil {
+				return err
+			}
+			cuMemFree(g.workspace)
+			g.workspace, g.workspaceBytes = 0, 0
+		}
+		if err := driverError(cuMemAlloc(&g.workspace, uint64(bytes)), fmt.Sprintf("cuMemAlloc of %d bytes for cuDNN", bytes)); err != nil {
+			return err
+		}
+		g.workspaceBytes = bytes
+	}
+	return f(g.workspace)
+}

@@ -28,10 +28,11 @@ const (
 // state is what a checkpoint records besides its tensors. It is a sealed file; earlier versions wrote only the first four
 // keys.
 type state struct {
-	Step        int          `json:"step"`           // completed
-	Tokens      int64        `json:"tokens"`         // read
-	Data        *fingerprint `json:"data,omitempty"` // of the token stream; now part of Identity
-	SourceDType string       `json:"source_dtype"`   // of the model that the run started with
+	Step        int          `json:"step"`              // completed
+	Tokens      int64        `json:"tokens"`            // read
+	Data        *fingerprint `json:"data,omitempty"`    // of the token stream; now part of Identity
+	SourceDType string       `json:"source_dtype"`      // of the model that the run started with
+	Economy     *economy     `json:"economy,omitempty"` // nil: as the recipe says
 
 	Identity *identity                     `json:"identity,omitempty"`
 	Files    map[string]checkpoints.Digest `json:"files,omitempty"` // all files of the checkpoint except this one
@@ -151,7 +152,7 @@ func (r *run) saveCheckpoint() (err error) {
 		return err
 	}
 	s := r.state
-	s.Identity = &r.identity
+	s.Identity, s.Economy = &r.identity, r.trainer.chosenEconomy()
 	if s.Files, err = checkpoints.Digests(context.Background(), out.Dir()); err != nil {
 		return err
 	}

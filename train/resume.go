@@ -243,6 +243,7 @@ func restore(ctx context.Context, dev device.Device, dir string, step int, recip
 		return nil, err
 	}
 	r.dir, r.state, r.saved = dir, s, s.Step
+	s.Economy.adopt(t)
 	err = r.readRest(checkpointDir(dir, step))
 	switch {
 	case dev.Err() != nil:

@@ -21,15 +21,16 @@ type trainer struct {
 	engine.Trainer
 	device    device.Device
 	recipe    *recipe.Recipe
+	economy   economy
 	objective data.Objective
 	teacher   *teacher // nil if there is none
 }
 
 // openDevice opens the device that a recipe names, and logs its name unless it is the processor.
 func openDevice(r *recipe.Recipe) (device.Device, error) {
-	format, ok := map[string]device.Format{"": device.F32, "f32": device.F32, "bf16": device.BF16}[r.Precision]
-	if !ok {
-		return nil, recipe.Error{Err: fmt.Errorf("precision is %q, want f32 or bf16", r.Precision)}
+	format := device.F32
+	if r.Precision == "bf16" {
+		format = device.BF16
 	}
 	d, err := devices.Open(cmp.Or(r.Device, devices.Auto), devices.Options{
 		Activations: format, Nondeterministic: r.Deterministic != nil && !*r.Deterministic,
@@ -48,8 +49,10 @@ func openDevice(r *recipe.Recipe) (device.Device, error) {
 
 // newTrainer creates a trainer of weights on d. On the processor the weights are trained in place.
 func newTrainer(d device.Device, recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
-	t, err := spago.NewTrainer(d, recipe.Optimizer, recipe.Accumulate, arch, weights)
-	return &trainer{Trainer: t, device: d, recipe: recipe, objective: data.NextToken{}}, err
+	t := &trainer{device: d, recipe: recipe, economy: economy{Recompute: recipe.Recompute, Windows: recipe.Batch}, objective: data.NextToken{}}
+	var err error
+	t.Trainer, err = spago.NewTrainer(d, recipe.Optimizer, t.economy.engine(recipe), arch, weights)
+	return t, err
 }
 
 // outcome holds the figures of one step: the loss before it in nats per token, with its parts if there is a teacher, the
@@ -59,17 +62,27 @@ type outcome struct {
 	crossEntropy, divergence float64
 }
 
-// step makes step n, counted from 1, on Accumulate micro-batches of Batch windows each. If the loss or gradient is not
-// finite, step returns an error and leaves the weights unchanged.
+// step makes step n, counted from 1, on Accumulate micro-batches of Batch windows each. If the device's memory does not
+// suffice, the step is made again with less. If the loss or gradient is not finite, step returns an error and leaves the
+// weights unchanged.
 func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
+	for {
+		out, err := t.attempt(n, windows)
+		if err == nil || !t.economise(err) {
+			return out, err
+		}
+	}
+}
+
+func (t *trainer) attempt(n int, windows [][]int32) (outcome, error) {
 	out := outcome{lr: t.recipe.Optimizer.LR * t.recipe.Schedule.At(n, t.recipe.Steps)}
-	var losses []engine.Loss
+	var losses []lossPart
 	for at := 0; at < len(windows); at += t.recipe.Batch {
-		loss, err := t.accumulate((n-1)*len(windows)+at, windows[at:min(at+t.recipe.Batch, len(windows))])
+		more, err := t.accumulate((n-1)*len(windows)+at, windows[at:min(at+t.recipe.Batch, len(windows))])
 		if err != nil {
 			return out, err
 		}
-		losses = append(losses, loss)
+		losses = append(losses, more...)
 	}
 	// Only now, so that a device does not wait between micro-batches.
 	out.gradNorm = t.GradNorm()
@@ -85,22 +98,39 @@ func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
 	return out, nil
 }
 
-// share is the part of a step's loss that a micro-batch contributes.
-func (t *trainer) share() float32 { return 1 / float32(t.recipe.Accumulate) }
-
-// accumulate adds the gradient of one micro-batch's share of the step's loss, and returns that share. The micro-batch
-// begins with the run's window number first.
-func (t *trainer) accumulate(first int, windows [][]int32) (engine.Loss, error) {
-	lesson, err := t.teacher.read(first, windows)
-	if err != nil {
-		return nil, err
-	}
-	batch, targets := t.objective.Batch(windows)
-	return t.Accumulate(batch, targets, lesson, t.share())
+// lossPart is a loss, and the share of a step's loss that it is.
+type lossPart struct {
+	engine.Loss
+	share float64
 }
 
-// read waits for a micro-batch's share of the loss and adds it to out.
-func (t *trainer) read(out *outcome, loss engine.Loss) error {
+// accumulate adds the gradient of one micro-batch's share of the step's loss, and returns that share, in parts of as many
+// windows as the memory allows. The micro-batch begins with the run's window number first.
+func (t *trainer) accumulate(first int, windows [][]int32) (losses []lossPart, err error) {
+	_, targets := t.objective.Batch(windows)
+	all := max(counted(targets), 1)
+	for at := 0; at < len(windows); at += t.economy.Windows {
+		some := windows[at:min(at+t.economy.Windows, len(windows))]
+		lesson, err := t.teacher.read(first+at, some)
+		if err != nil {
+			return nil, err
+		}
+		batch, targets := t.objective.Batch(some)
+		share := float32(counted(targets)) / float32(all) / float32(t.recipe.Accumulate)
+		if len(some) == len(windows) {
+			share = 1 / float32(t.recipe.Accumulate) // also without any target
+		}
+		loss, err := t.Accumulate(batch, targets, lesson, share)
+		if err != nil {
+			return nil, err
+		}
+		losses = append(losses, lossPart{loss, float64(share)})
+	}
+	return losses, nil
+}
+
+// read waits for a part of the loss and adds it to out.
+func (t *trainer) read(out *outcome, loss lossPart) error {
 	value, ce, kl := loss.Read()
 	if err := t.Err(); err != nil {
 		return err
@@ -112,8 +142,8 @@ func (t *trainer) read(out *outcome, loss engine.Loss) error {
 		return fmt.Errorf("the loss is %v", value)
 	}
 	out.loss += value
-	out.crossEntropy += ce * float64(t.share())
-	out.divergence += kl * float64(t.share())
+	out.crossEntropy += ce * loss.share
+	out.divergence += kl * loss.share
 	return nil
 }
 
@@ -130,8 +160,8 @@ func counted(targets []int32) (n int) {
 // evaluate returns the mean loss over all predictions of the windows, without training on them.
 func (t *trainer) evaluate(windows [][]int32) float64 {
 	sum, all := 0.0, 0
-	for lo := 0; lo < len(windows); lo += t.recipe.Batch {
-		batch, targets := t.objective.Batch(windows[lo:min(lo+t.recipe.Batch, len(windows))])
+	for lo := 0; lo < len(windows); lo += t.economy.Windows {
+		batch, targets := t.objective.Batch(windows[lo:min(lo+t.economy.Windows, len(windows))])
 		n := counted(targets)
 		sum += t.Evaluate(batch, targets) * float64(n)
 		all += n

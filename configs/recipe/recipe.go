@@ -58,6 +58,9 @@ type Recipe struct {
 	// Deterministic says whether a run on a GPU gives the same bits each time, as it does where nothing is said. Without it attention's
 	// gradient in bf16 is faster.
 	Deterministic *bool `yaml:"deterministic,omitempty" json:",omitempty"`
+	// Recompute is what the backward pass computes again rather than keep in memory: none, attention or layer. Empty is as much as a GPU's
+	// memory makes necessary.
+	Recompute string `yaml:"recompute,omitempty" json:",omitempty"`
 }
 
 // Optimizer describes how weights are updated.

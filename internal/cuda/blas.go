@@ -132,7 +132,7 @@ func blasError(code int32, call string) error {
 // Multiply computes a product.
 func (g *GPU) Multiply(p Product) {
 	g.do(p, func() error {
-		plan, err := g.plan(p)
+		plan, err := g.productPlan(p)
 		if err == nil {
 			err = g.multiply(p, plan, &plan.algo)
 		}
@@ -170,8 +170,8 @@ const (
 	prefAlignmentA     = 5 // followed by those of B, C and D
 )
 
-// plan returns the way in which a product is computed.
-func (g *GPU) plan(p Product) (*productPlan, error) {
+// productPlan returns the way in which a product is computed.
+func (g *GPU) productPlan(p Product) (*productPlan, error) {
 	key := productKey{
 		p.TA, p.TB, p.M, p.N, p.K, p.A.LD, p.B.LD, p.C.LD,
 		[3]Type{p.A.Type, p.B.Type, p.C.Type},

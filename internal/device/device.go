@@ -8,8 +8,10 @@ package device
 
 import (
 	"context"
+	"fmt"
 
 	"gqa/internal/activation"
+	"gqa/internal/units"
 )
 
 // Format is how a number is stored.
@@ -275,6 +277,24 @@ type Distillation struct {
 // Preciser is implemented by devices that can also sum in float64, slowly, wherever a forward pass with f32 weights
 // rounds.
 type Preciser interface{ Precise() Device }
+
+// MemoryError reports that the memory of a device other than the processor is exhausted.
+type MemoryError struct {
+	Device            string
+	Wanted, Held, All uint64 // in bytes: this request, allocated by this process, and total of the device
+}
+
+// Error returns a description with the three sizes.
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("out of memory on %s: %s wanted beside %s of its %s", e.Device,
+		units.Bytes(int64(e.Wanted)), units.Bytes(int64(e.Held)), units.Bytes(int64(e.All)))
+}
+
+// Recoverer is implemented by devices that can go on after a MemoryError.
+type Recoverer interface {
+	// Recover forgets a MemoryError and reports whether there was one. Buffers allocated since then are not usable.
+	Recover() bool
+}
 
 // Namer is implemented by devices other than the processor.
 type Namer interface{ Name() string }

@@ -3,6 +3,7 @@ package engine
 
 import (
 	"gqa/internal/device"
+	"gqa/internal/model"
 	"gqa/internal/ops"
 )
 
@@ -26,10 +27,20 @@ type Trainer interface {
 	Result(name string) []float32
 	// State returns the tensors that the next step needs besides the result.
 	State() []State
+	// Economise sets how a step saves memory. It must not be called within a step, unless that is abandoned first.
+	Economise(Economy)
+	// Abandon forgets what an unfinished step has computed.
+	Abandon()
 	// Err returns the first error of the device, for example that its memory is exhausted. Results are meaningless after one.
 	Err() error
 	// Close releases the trainer's memory.
 	Close() error
+}
+
+// Economy is how a step saves memory.
+type Economy struct {
+	Recompute    model.Recompute
+	MicroBatches int // number of times that Accumulate is called in a step
 }
 
 // State is a named tensor of a trainer.

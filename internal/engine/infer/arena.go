@@ -2,13 +2,14 @@ package infer
 
 import "gqa/internal/device"
 
-// arena allocates f32 buffers that are all released by the next reset. After a pass of some size, passes of at most
+// arena allocates buffers of one format that are all released by the next reset. After a pass of some size, passes of at most
 // that size do not allocate.
 type arena struct {
 	device device.Device
+	format device.Format
 	blocks []device.Buffer
 	block  int // current block
-	used   int // floats in use in the current block
+	used   int // numbers in use in the current block
 }
 
 const arenaBlock = 1 << 18
@@ -21,7 +22,7 @@ type mark struct{ block, used int }
 func (a *arena) mark() mark    { return mark{a.block, a.used} }
 func (a *arena) rewind(m mark) { a.block, a.used = m.block, m.used }
 
-// take returns n floats with unspecified contents.
+// take returns n numbers with unspecified contents.
 func (a *arena) take(n int) device.Buffer {
 	for ; a.block < len(a.blocks); a.block, a.used = a.block+1, 0 {
 		if b := a.blocks[a.block]; a.used+n <= b.Len() {
@@ -30,7 +31,11 @@ func (a *arena) take(n int) device.Buffer {
 			return s
 		}
 	}
-	a.blocks = append(a.blocks, a.device.New(device.F32, max(n, arenaBlock)))
+	block := a.device.New(a.format, max(n, arenaBlock))
+	if block.None() { // the device has failed
+		return block
+	}
+	a.blocks = append(a.blocks, block)
 	a.used = n
 	return a.blocks[a.block].Slice(0, n)
 }

@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,8 @@ type Decoder struct {
 	last   []int32
 }
 
-// Formats are the storage formats of what a decoder reads in every step. The zero value is f32.
+// Formats are the storage formats of what a decoder reads in every step. The zero value is f32, or for weights the device's
+// format of activations.
 type Formats struct {
 	Weights device.Format // of matrices; norms and biases are always f32
 	Cache   device.Format // of keys and values
@@ -49,7 +51,7 @@ func Build(dev device.Device, f Formats, arch *configs.Arch, weights model.Weigh
 		table := p.Role == configs.Embed || p.Role == configs.Positions || p.Role == configs.TokenType
 		format := device.F32
 		if len(p.Shape) == 2 && p.Role != configs.Distances && !p.IsNorm() {
-			format = f.Weights
+			format = cmp.Or(f.Weights, dev.Activations())
 		}
 		byName[p.Name] = Mat{Buffer: dev.Load(format, data, rows, cols, !table), Rows: rows, Cols: cols}
 		size += len(data)
@@ -68,7 +70,7 @@ func Build(dev device.Device, f Formats, arch *configs.Arch, weights model.Weigh
 		device:  dev,
 		size:    size,
 		model:   model.New(arch, weight),
-		eng:     &engine{device: dev, arena: arena{device: dev}, ropes: map[*ops.Rope]device.Rope{}},
+		eng:     newEngine(dev),
 	}, nil
 }
 
@@ -111,7 +113,7 @@ func (d *Decoder) CheckLength(tokens int) error {
 // Hidden runs a batch without a cache up to the head, and returns the hidden states [tokens, dim], valid until the
 // decoder's next pass.
 func (d *Decoder) Hidden(b ops.Batch) Mat {
-	d.eng.arena.reset()
+	d.eng.reset()
 	d.eng.cache = nil
 	h := d.model.Hidden(d.eng, b)
 	d.body = d.eng.arena.mark()
@@ -154,7 +156,7 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 			d.last = append(d.last, int32(i))
 		}
 	}
-	d.eng.arena.reset()
+	d.eng.reset()
 	d.eng.cache = c
 	h := d.model.Hidden(d.eng, ops.Batch{IDs: ids, Pos: d.pos, Seqs: c.Seqs, Len: n})
 	c.Len += n

@@ -16,7 +16,7 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 	}
 	c.Len, c.SourceLen, c.sourceLens = 0, source.Len, source.Lens
 	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, source.Len, d.Cache)
-	d.eng.arena.reset()
+	d.eng.reset()
 	d.eng.cache = nil // the encoder has no cache
 	d.model.Encode(d.eng, source, func(site int, k, v Mat) { c.cross.write(site, source, 0, k, v) })
 	return nil

@@ -11,7 +11,8 @@ import (
 	"gqa/internal/ops"
 )
 
-// Mat is a row-major matrix [Rows, Cols]. Results are float32; weights may have any format or form.
+// Mat is a row-major matrix [Rows, Cols]. Results have the device's format of activations; weights may have any format or
+// form.
 type Mat struct {
 	device.Buffer
 	Rows, Cols int
@@ -24,7 +25,8 @@ func (m Mat) all() device.Rows { return device.Rows{Buffer: m.Buffer, LD: m.Cols
 // engine implements ops.Ops[Mat]. Results are valid until the next reset, except as described for Add.
 type engine struct {
 	device device.Device
-	arena  arena
+	arena  arena // of results
+	floats arena // of f32 numbers
 	ropes  map[*ops.Rope]device.Rope
 	cache  *Cache  // nil: attention is limited to the batch
 	bucket []int32 // for RelativeBias
@@ -38,6 +40,19 @@ var (
 	_ ops.Ops[Mat]           = (*engine)(nil)
 	_ ops.GroupedLinear[Mat] = (*engine)(nil)
 )
+
+func newEngine(d device.Device) *engine {
+	return &engine{
+		device: d, ropes: map[*ops.Rope]device.Rope{},
+		arena: arena{device: d, format: d.Activations()}, floats: arena{device: d},
+	}
+}
+
+// reset releases all results.
+func (e *engine) reset() {
+	e.arena.reset()
+	e.floats.reset()
+}
 
 func (e *engine) mat(rows, cols int) Mat {
 	data := e.arena.take(rows * cols)
@@ -84,7 +99,7 @@ func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 	dim := cmp.Or(n.Dim, x.Cols)
 	rows, w := x.Len()/dim, n.W.Buffer
 	if n.Offset != 0 && n.HasW {
-		w = e.arena.take(w.Len())
+		w = e.floats.take(w.Len())
 		e.device.Shift(w, n.W.Buffer, n.Offset)
 	}
 	if n.Layer {
@@ -158,7 +173,7 @@ func (e *engine) RelativeBias(table Mat, r ops.Relative, b ops.Batch) Mat {
 	}
 	e.bucket = slices.Grow(e.bucket[:0], b.Len+keys-1)[:b.Len+keys-1]
 	r.Fill(e.bucket, keys-1)
-	y := e.mat(table.Cols*b.Len, keys)
+	y := Mat{Buffer: e.floats.take(table.Cols * b.Len * keys), Rows: table.Cols * b.Len, Cols: keys}
 	e.device.RelativeBias(y.Buffer, table.Buffer, e.bucket, table.Cols, b.Len, keys)
 	return y
 }

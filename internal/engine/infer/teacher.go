@@ -5,7 +5,7 @@ import (
 	"gqa/internal/ops"
 )
 
-// Teacher is a decoder with f32 weights used as a trainer's teacher.
+// Teacher is a decoder used as a trainer's teacher.
 type Teacher struct{ d *Decoder }
 
 // Teacher returns d as an engine.Teacher.
@@ -26,7 +26,7 @@ func (t Teacher) Head() (w, bias device.Buffer) {
 // CrossEntropy writes the loss of each row [lo, hi) of the last Hidden to losses, 0 where the target is negative.
 func (d *Decoder) CrossEntropy(losses []float32, hidden Mat, lo, hi int, targets []int32) {
 	logits := d.Head(hidden, lo, hi)
-	out := d.eng.arena.take(hi - lo)
+	out := d.eng.floats.take(hi - lo)
 	d.device.CrossEntropy(out, logits.Buffer, targets, hi-lo, d.Arch.Vocab)
 	copy(losses, d.device.Host(out))
 }

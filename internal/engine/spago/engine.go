@@ -50,8 +50,9 @@ func (e *Engine) Backward(loss mat.Tensor) error {
 
 // NoGrad runs f without a tape: its results do not require gradients.
 func (e *Engine) NoGrad(f func()) {
+	before := e.noGrad
 	e.noGrad = true
-	defer func() { e.noGrad = false }()
+	defer func() { e.noGrad = before }()
 	f()
 }
 

@@ -60,12 +60,17 @@ func (o *optimizer) zeros(n int) device.Buffer {
 	return b
 }
 
-// shortenGradients keeps the gradients of matrices in the format of activations, in which products write them. Muon computes
-// with them in F32.
-func (o *optimizer) shortenGradients() {
+// formatGradients chooses the format of the gradients of matrices: that of activations, in which products write them, unless
+// those of several micro-batches are added up. Muon computes with them in F32.
+func (o *optimizer) formatGradients(added bool) {
 	for _, s := range o.slots {
-		if v := valueOf(s.param); !v.compute.None() && !s.v.None() {
-			v.gradFormat = v.compute.Format()
+		v, format := valueOf(s.param), device.F32
+		if !added && !s.v.None() && !v.compute.None() {
+			format = v.compute.Format()
+		}
+		if format != v.gradFormat {
+			v.gradFormat = format
+			v.forgetGrad()
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"gqa/configs/recipe"
 	"gqa/internal/device/cpu"
+	"gqa/internal/engine"
 	"gqa/internal/golden"
 	"gqa/internal/model"
 	"gqa/internal/ops"
@@ -18,7 +19,7 @@ func tinyTrainer(t *testing.T, config string, change func(o *recipe.Optimizer)) 
 	arch, all := golden.TinyModel(t, config)
 	o := recipe.Optimizer{Name: recipe.AdamW, LR: 1e-3, AttentionRate: 1, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Decay: recipe.DecayAll, Clip: 1}
 	change(&o)
-	trainer, err := NewTrainer(cpu.New(), o, 1, arch, model.FromMap(arch, all))
+	trainer, err := NewTrainer(cpu.New(), o, engine.Economy{MicroBatches: 1}, arch, model.FromMap(arch, all))
 	if err != nil {
 		t.Fatal(err)
 	}

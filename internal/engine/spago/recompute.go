@@ -13,9 +13,6 @@ var _ ops.Recomputer[mat.Tensor] = (*Engine)(nil)
 // Recompute implements ops.Recomputer. The backward pass records f again as a graph of its own, between copies of in that
 // collect their gradients and a result that has one already, and runs spago's backward pass on it.
 func (e *Engine) Recompute(f func(in []mat.Tensor) mat.Tensor, in ...mat.Tensor) mat.Tensor {
-	if e.noGrad {
-		return f(in)
-	}
 	for _, t := range in {
 		valueOf(t).ready()
 	}

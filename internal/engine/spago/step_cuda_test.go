@@ -52,7 +52,7 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	t, err := NewTrainer(d, recipe.Optimizer{Name: recipe.AdamW, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1, AttentionRate: 1}, 1, arch, random(arch))
+	t, err := NewTrainer(d, recipe.Optimizer{Name: recipe.AdamW, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1, AttentionRate: 1}, engine.Economy{Recompute: how, MicroBatches: 1}, arch, random(arch))
 	if err != nil {
 		b.Fatal(err)
 	}

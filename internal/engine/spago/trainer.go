@@ -18,26 +18,44 @@ type Trainer struct {
 	engine    *Engine
 	model     *model.Model[mat.Tensor]
 	optimizer *optimizer
+	recompute model.Recompute
 }
 
 var _ engine.Trainer = (*Trainer)(nil)
 
-// NewTrainer returns a trainer of weights on d. On the CPU it modifies them in place. If a step has only one micro-batch, no
-// gradients are added up, and those of matrices are kept in the format of activations.
-func NewTrainer(d device.Device, o recipe.Optimizer, microBatches int, arch *configs.Arch, weights model.Weights) (*Trainer, error) {
+// NewTrainer returns a trainer of weights on d. On the CPU it modifies them in place.
+func NewTrainer(d device.Device, o recipe.Optimizer, how engine.Economy, arch *configs.Arch, weights model.Weights) (*Trainer, error) {
 	params, err := NewParams(d, arch, weights)
 	if err != nil {
 		return nil, err
 	}
 	optimizer, err := newOptimizer(d, o, arch, params)
-	if err == nil && microBatches == 1 {
-		optimizer.shortenGradients()
+	if err != nil {
+		return nil, err
 	}
-	return &Trainer{New(d), params.Model(arch), optimizer}, err
+	t := &Trainer{New(d), params.Model(arch), optimizer, how.Recompute}
+	t.Economise(how)
+	return t, nil
+}
+
+// Economise implements engine.Trainer.
+func (t *Trainer) Economise(how engine.Economy) {
+	t.recompute = how.Recompute
+	t.optimizer.formatGradients(how.MicroBatches > 1)
+}
+
+// Abandon implements engine.Trainer.
+func (t *Trainer) Abandon() {
+	t.engine.Reset()
+	clear(t.engine.ropes) // one may be unfinished
+	for _, s := range t.optimizer.slots {
+		s.param.ZeroGrad()
+	}
 }
 
 // Accumulate implements engine.Trainer.
 func (t *Trainer) Accumulate(b ops.Batch, targets []int32, lesson *engine.Lesson, share float32) (engine.Loss, error) {
+	t.model.SetRecompute(t.recompute)
 	hidden := t.model.Hidden(t.engine, b)
 	loss := t.loss(hidden, b, targets, lesson, share)
 	return loss, t.engine.Backward(loss.Tensor)
@@ -63,6 +81,7 @@ func (t *Trainer) Step(n int, lr, norm float64) { t.optimizer.step(n, lr, norm) 
 
 // Evaluate implements engine.Trainer.
 func (t *Trainer) Evaluate(b ops.Batch, targets []int32) (loss float64) {
+	t.model.SetRecompute(model.RecomputeLayer) // a layer's results are released after it
 	t.engine.NoGrad(func() {
 		l := t.engine.LinearCrossEntropy(t.model.Hidden(t.engine, b), t.model.Head(), targets, 1)
 		loss, _, _ = l.Read()

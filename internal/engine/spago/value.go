@@ -166,6 +166,19 @@ func (v *value) adopt(grad device.Buffer, sharers *int) {
 	v.grad, v.sharers, v.fresh = grad, sharers, false
 }
 
+// forgetGrad frees a weight's gradient, and those of the weights in its joint.
+func (v *value) forgetGrad() {
+	if v.joint == nil {
+		v.dropGrad()
+		return
+	}
+	v.device.Free(v.joint.grad)
+	v.joint.grad = device.Buffer{}
+	for _, p := range v.joint.parts {
+		p.grad, p.fresh = device.Buffer{}, true
+	}
+}
+
 // dropGrad frees the gradient's buffer, unless it belongs to other values too.
 func (v *value) dropGrad() {
 	switch {

@@ -1,0 +1,103 @@
+package train
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"gqa/configs/recipe"
+	"gqa/internal/device"
+	"gqa/internal/engine"
+	"gqa/internal/model"
+)
+
+// economy is how a run saves memory. It is part of a run's state, because it decides in which order numbers are added.
+type economy struct {
+	Recompute string `json:"recompute,omitempty"` // what the backward pass computes again, as in the recipe
+	Windows   int    `json:"windows,omitempty"`   // number of windows computed at once, at most the recipe's batch
+}
+
+// recomputes are the values of the recipe's recompute, from the least to the most, with what they mean for a model.
+var recomputes = []struct {
+	name string
+	what model.Recompute
+	says string
+}{
+	{"none", model.RecomputeNone, ""},
+	{"attention", model.RecomputeAttention, "attention is computed again in the backward pass"},
+	{"layer", model.RecomputeLayer, "layers are computed again in the backward pass"},
+}
+
+// engine returns the economy in the engine's terms.
+func (e economy) engine(r *recipe.Recipe) engine.Economy {
+	how := engine.Economy{MicroBatches: r.Accumulate * ((r.Batch + e.Windows - 1) / e.Windows)}
+	for _, c := range recomputes {
+		if c.name == e.Recompute {
+			how.Recompute = c.what
+		}
+	}
+	return how
+}
+
+// less returns the next economy to try, and what it does. ok is false if there is none.
+func (e economy) less(r *recipe.Recipe) (next economy, says string, ok bool) {
+	next = e
+	if r.Recompute == "" { // it is chosen here
+		for i, c := range recomputes[:len(recomputes)-1] {
+			if c.name == cmp.Or(e.Recompute, "none") {
+				next.Recompute = recomputes[i+1].name
+				return next, recomputes[i+1].says, true
+			}
+		}
+	}
+	if e.Windows == 1 {
+		return e, "", false
+	}
+	next.Windows = (e.Windows + 1) / 2
+	return next, fmt.Sprintf("the batch of %d windows is computed %d at a time", r.Batch, next.Windows), true
+}
+
+// economise prepares another attempt at a step for which there was not enough memory. It reports whether err is such a failure
+// and there is a way to need less.
+func (t *trainer) economise(err error) bool {
+	d, ok := t.device.(device.Recoverer)
+	if !ok || !errors.As(err, new(*device.MemoryError)) {
+		return false
+	}
+	next, says, ok := t.economy.less(t.recipe)
+	if !ok {
+		return false
+	}
+	t.Abandon()
+	if !d.Recover() {
+		return false
+	}
+	slog.Warn(fmt.Sprintf("%v: %s", err, says))
+	t.setEconomy(next)
+	return true
+}
+
+func (t *trainer) setEconomy(e economy) {
+	t.economy = e
+	t.Economise(e.engine(t.recipe))
+}
+
+// chosenEconomy returns the economy if it is not that of the recipe.
+func (t *trainer) chosenEconomy() *economy {
+	if t.economy == (economy{Recompute: t.recipe.Recompute, Windows: t.recipe.Batch}) {
+		return nil
+	}
+	e := t.economy
+	return &e
+}
+
+// adopt continues with the economy of a checkpoint.
+func (e *economy) adopt(t *trainer) {
+	if e == nil || e.Windows < 1 || e.Windows > t.recipe.Batch {
+		return
+	}
+	next := *e
+	next.Recompute = cmp.Or(t.recipe.Recompute, e.Recompute)
+	t.setEconomy(next)
+}

@@ -12,12 +12,14 @@ template <class F> __device__ __forceinline__ void eachPart(const act_t* row, i6
   if (start > n) start = n;
   i64 end = start + (n - start) / WIDTH * WIDTH;
   for (i64 i = threadIdx.x; i < start; i += blockDim.x) f(Constant<1>(), i);
-#pragma unroll 2
-  for (i64 i = start + threadIdx.x * WIDTH; i < end; i += blockDim.x * WIDTH) f(Constant<WIDTH>(), i);
+  const int step = blockDim.x * WIDTH, count = (int)(end - start - threadIdx.x * WIDTH + step - 1) / step; // known before, to be unrolled
+#pragma unroll 4
+  for (int k = 0; k < count; k++) f(Constant<WIDTH>(), start + threadIdx.x * WIDTH + k * (i64)step);
   for (i64 i = end + threadIdx.x; i < n; i += blockDim.x) f(Constant<1>(), i);
 }
 
-// softmax reads a row once: each thread's sum is scaled anew when its largest logit changes.
+// softmax reads a row once: each thread's sum is scaled anew when its largest logit changes. There is no branch, so that
+// loads of several parts overlap.
 __device__ Softmax softmax(const act_t* row, i64 vocab, float temperature) {
   float lowest = -3.402823466e38f, top = lowest, sum = 0, t = 1 / temperature; // not -INFINITY, whose difference to itself is NaN
   eachPart(row, vocab, [&](auto w, i64 i) {
@@ -25,7 +27,8 @@ __device__ Softmax softmax(const act_t* row, i64 vocab, float temperature) {
     float most = top;
 #pragma unroll
     for (int j = 0; j < w; j++) most = fmaxf(most, x.v[j]);
-    if (most > top) sum *= exponential((top - most) * t), top = most;
+    sum *= exponential((top - most) * t);
+    top = most;
 #pragma unroll
     for (int j = 0; j < w; j++) sum += exponential((x.v[j] - top) * t);
   });
@@ -194,7 +197,7 @@ struct Term {
   double weight;
 };
 
-// Returns the sum of a chunk over a block's threads.
+// Returns the sum of a chunk over a block's 256 threads.
 template <class E> __device__ double chunkSum(const E* x, i64 n, bool squares) {
   constexpr int W = 16 / sizeof(E);
   double sum = 0;
@@ -210,8 +213,8 @@ template <class E> __device__ double chunkSum(const E* x, i64 n, bool squares) {
   };
   i64 end = aligned(x) ? n / W * W : 0;
 #pragma unroll 4
-  for (i64 i = threadIdx.x * W; i < end; i += blockDim.x * W) add(Constant<W>(), i);
-  for (i64 i = end + threadIdx.x; i < n; i += blockDim.x) add(Constant<1>(), i);
+  for (i64 i = threadIdx.x * W; i < end; i += 256 * W) add(Constant<W>(), i);
+  for (i64 i = end + threadIdx.x; i < n; i += 256) add(Constant<1>(), i);
   return blockSum(sum);
 }
 

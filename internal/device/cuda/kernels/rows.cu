@@ -91,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(512) layer_norm(act_t* y, float* me
 
 // Writes the sums over threadIdx.y, or over nothing if that is always 0, to part [dim].
 template <int W, int C> __device__ void writePart(float* part, const Vec<W>* mine, int n) {
-  extern __shared__ float shared[]; // [blockDim.y, dim]
+  extern __shared__ __align__(16) float shared[]; // [blockDim.y, dim]
   if (blockDim.y == 1) {
     CHUNKS(c, i) store(part + i, mine[c]);
     return;

@@ -108,12 +108,13 @@ template <int W, class E> __device__ __forceinline__ Packed<E, W> packed(const E
 template <class E, int W> __device__ __forceinline__ Vec<W> unpack(const Packed<E, W>& p) {
   Vec<W> x;
   if constexpr (W == 1) x.v[0] = p.x;
-  else
+  else {
 #pragma unroll
     for (int j = 0; j < W; j++) {
       if constexpr (sizeof(E) == 4) x.v[j] = __uint_as_float(p.w[j]);
       else x.v[j] = j & 1 ? E::high(p.w[j / 2]) : E::low(p.w[j / 2]);
     }
+  }
   return x;
 }
 
@@ -121,12 +122,13 @@ template <class E, int W> __device__ __forceinline__ Vec<W> unpack(const Packed<
 template <class E, int W> __device__ __forceinline__ Packed<E, W> pack(const Vec<W>& x) {
   Packed<E, W> p;
   if constexpr (W == 1) p.x = x.v[0];
-  else if constexpr (sizeof(E) == 4)
+  else if constexpr (sizeof(E) == 4) {
 #pragma unroll
     for (int j = 0; j < W; j++) p.w[j] = __float_as_uint(x.v[j]);
-  else
+  } else {
 #pragma unroll
     for (int j = 0; j < W; j += 2) p.w[j / 2] = E::pair(x.v[j], x.v[j + 1]);
+  }
   return p;
 }
 

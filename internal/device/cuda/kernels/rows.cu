@@ -115,6 +115,7 @@ __device__ __forceinline__ void normBackward(act_t* dx, float* dw, float* db, co
   if (dw) dw += blockIdx.x * dim;
   if (db) db += blockIdx.x * dim;
   Vec<W> dws[C + 1], dbs[C + 1];
+#pragma unroll
   for (int c = 0; c < C; c++) LANES(j) dws[c].v[j] = dbs[c].v[j] = 0;
   Packed<act_t, W> nextX[C + 1], nextD[C + 1], old[C + 1];
   auto fetch = [&](i64 r) { // while the row before is computed
@@ -145,11 +146,12 @@ __device__ __forceinline__ void normBackward(act_t* dx, float* dw, float* db, co
         sum += g[o].v[j];
         dot += g[o].v[j] * xn[o].v[j];
       }
-      if (C) LANES(j) {
-        dws[o].v[j] += d.v[j] * xn[o].v[j];
-        dbs[o].v[j] += d.v[j];
-      }
-      else { // W is 1
+      if (C) {
+        LANES(j) {
+          dws[o].v[j] += d.v[j] * xn[o].v[j];
+          dbs[o].v[j] += d.v[j];
+        }
+      } else { // W is 1
         if (dw) dw[i] = (r == first ? 0 : dw[i]) + d.v[0] * xn[0].v[0];
         if (db) db[i] = (r == first ? 0 : db[i]) + d.v[0];
       }
@@ -223,9 +225,10 @@ extern "C" __global__ void __launch_bounds__(1024) add_parts(float* dst, const f
   __shared__ float sums[32][33];
   i64 c = blockIdx.x * 32LL + threadIdx.x;
   float sum = 0;
-  if (c < dim)
+  if (c < dim) {
 #pragma unroll 4
     for (i64 p = threadIdx.y; p < parts; p += 32) sum += part[p * dim + c];
+  }
   sums[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y == 0 && c < dim) {

@@ -26,6 +26,30 @@ func BenchmarkOperations(b *testing.B) {
 		z, gain, inv, dgain := act(rows*ffn), d.New(device.F32, dim), d.New(device.F32, rows), d.New(device.F32, dim)
 		grad := d.New(device.F32, ffn*dim)
 		d.Clear(gain)
+		packed := device.Rows{Buffer: act(2 * rows * ffn), LD: 2 * ffn} // gate and up beside each other
+		up := device.Rows{Buffer: packed.From(ffn), LD: 2 * ffn}
+		var steps []device.AdamWStep // of four layers, more than the cache holds
+		for range 4 {
+			p, m, v := d.New(device.F32, 3*ffn*dim), d.New(device.F32, 3*ffn*dim), d.New(device.F32, 3*ffn*dim)
+			for _, b := range []device.Buffer{p, m, v} {
+				d.Clear(b)
+			}
+			steps = append(steps, device.AdamWStep{
+				AdamW: device.AdamW{Beta1: 0.9, Beta2: 0.99, Eps: 1e-8}, P: p, M: m, V: v, G: act(3 * ffn * dim), Copy: act(3 * ffn * dim),
+			})
+		}
+		var terms []device.Term // 300 parts of the gradients
+		for i := range 300 {
+			n := ffn * dim / 25
+			terms = append(terms, device.Term{X: steps[i/75].G.Slice(i%75*n, (i%75+1)*n), Weight: 1, Squares: true})
+		}
+		const lossRows, vocab = 4096, 32000
+		logits, targets, ce := act(lossRows*vocab), make([]int32, lossRows), d.New(device.F32, lossRows)
+		rope, pos := d.NewRope(make([]float64, headDim/2), rows, 1, false), make([]int32, rows)
+		for i := range pos {
+			pos[i] = int32(i)
+		}
+		heads3 := device.Rows{Buffer: z, LD: (heads + 2*kv) * headDim}
 		qs := func(x device.Buffer, n int) device.Heads {
 			return device.Heads{Buffer: x, Seq: rows / batch * n * headDim, Head: headDim, Row: n * headDim}
 		}
@@ -37,16 +61,32 @@ func BenchmarkOperations(b *testing.B) {
 			flops float64
 			run   func()
 		}{
-			"product":        {0, 2 * rows * dim * ffn, func() { d.Gemm(false, true, rows, ffn, dim, 1, x, dim, w, dim, 0, y, ffn) }},
-			"product, dx":    {0, 2 * rows * dim * ffn, func() { d.Gemm(false, false, rows, dim, ffn, 1, y, ffn, w, dim, 0, x, dim) }},
-			"product, dw":    {0, 2 * rows * dim * ffn, func() { d.Gemm(true, false, ffn, dim, rows, 1, y, ffn, x, dim, 0, grad, dim) }},
-			"add":            {3 * rows * dim * size, 0, func() { d.Add(x.Slice(0, rows*dim), y.Slice(0, rows*dim), z.Slice(0, rows*dim)) }},
-			"norm":           {2 * rows * dim * size, 0, func() { d.RMSNorm(y, inv, x, gain, rows, dim, 1e-5) }},
-			"norm, backward": {3 * rows * dim * size, 0, func() { d.RMSNormBackward(y, dgain, z, x, gain, inv, rows, dim) }},
-			"gate":           {3 * rows * ffn * size, 0, func() { d.Gate(activation.SiLU, x, y, z) }},
-			"gate, backward": {5 * rows * ffn * size, 0, func() { d.GateBackward(activation.SiLU, x, y, z, x, y) }},
-			"adamw":          {28 * ffn * dim, 0, func() { d.AdamW(device.AdamW{Beta1: 0.9, Beta2: 0.99, Eps: 1e-8}, grad, grad, grad, grad, 1, 1) }},
-			"attend":         {0, 2 * batch * heads * float64(n) * float64(n) * headDim, func() { d.Attend(s, qs(out, heads), lse, qs(q, heads), qs(k, kv), qs(v, kv)) }},
+			"product":      {0, 2 * rows * dim * ffn, func() { d.Gemm(false, true, rows, ffn, dim, 1, x, dim, w, dim, 0, y, ffn) }},
+			"product, dx":  {0, 2 * rows * dim * ffn, func() { d.Gemm(false, false, rows, dim, ffn, 1, y, ffn, w, dim, 0, x, dim) }},
+			"product, dw":  {0, 2 * rows * dim * ffn, func() { d.Gemm(true, false, ffn, dim, rows, 1, y, ffn, x, dim, 0, grad, dim) }},
+			"add":          {3 * rows * dim * size, 0, func() { d.Add(x.Slice(0, rows*dim), y.Slice(0, rows*dim), z.Slice(0, rows*dim)) }},
+			"norm":         {2 * rows * dim * size, 0, func() { d.RMSNorm(y, inv, x, gain, rows, dim, 1e-5) }},
+			"add and norm": {4 * rows * dim * size, 0, func() { d.AddRMSNorm(y, inv, z, x, z, gain, rows, dim, 1e-5) }},
+			"norm, backward": {3 * rows * dim * size, 0, func() {
+				d.RMSNormBackward(y, dgain, z, x, gain, inv, rows, dim, false)
+			}},
+			"norm, backward, added": {4 * rows * dim * size, 0, func() {
+				d.RMSNormBackward(y, dgain, z, x, gain, inv, rows, dim, true)
+			}},
+			"gate": {3 * rows * ffn * size, 0, func() { d.Gate(activation.SiLU, x, packed, up, rows, ffn) }},
+			"gate, backward": {5 * rows * ffn * size, 0, func() {
+				d.GateBackward(activation.SiLU, packed, up, x, packed, up, rows, ffn)
+			}},
+			"rotate": {2 * rows * (heads + kv) * headDim * size, 0, func() {
+				d.Rotate(rope, heads3, heads3, pos, heads+kv, headDim, false)
+			}},
+			"sum of rows":    {rows * ffn * size, 0, func() { d.SumRows(grad.Slice(0, ffn), x, rows, ffn) }},
+			"adamw":          {4 * 3 * ffn * dim * (24 + 2*size), 0, func() { d.AdamW(steps, 1, 1) }},
+			"sum of squares": {len(terms) * terms[0].X.Len() * size, 0, func() { d.Sum(terms...) }},
+			"cross-entropy": {2 * lossRows * vocab * size, 0, func() {
+				d.CrossEntropyGradient(ce, logits, targets, 1, lossRows, vocab)
+			}},
+			"attend": {0, 2 * batch * heads * float64(n) * float64(n) * headDim, func() { d.Attend(s, qs(out, heads), lse, qs(q, heads), qs(k, kv), qs(v, kv)) }},
 			"attend, backward": {0, 5 * batch * heads * float64(n) * float64(n) * headDim, func() {
 				d.AttendBackward(s, qs(x, heads), qs(y, kv), qs(z, kv), device.Buffer{}, qs(out, heads), qs(out, heads), lse, qs(q, heads), qs(k, kv), qs(v, kv))
 			}},
@@ -68,7 +108,12 @@ func BenchmarkOperations(b *testing.B) {
 		if err := d.Err(); err != nil {
 			b.Fatal(err)
 		}
-		for _, x := range []device.Buffer{x, y, w, z, gain, inv, dgain, grad, q, k, v, out, lse} {
+		for _, s := range steps {
+			for _, b := range []device.Buffer{s.P, s.G, s.M, s.V, s.Copy} {
+				d.Free(b)
+			}
+		}
+		for _, x := range []device.Buffer{x, y, w, z, gain, inv, dgain, grad, q, k, v, out, lse, packed.Buffer, logits, ce} {
 			d.Free(x)
 		}
 		d.pool.release()

@@ -51,6 +51,9 @@ func (d *Device) Err() error {
 // Activations implements device.Device.
 func (d *Device) Activations() device.Format { return d.options.Activations }
 
+// LogitsAtOnce implements device.Device: 256 MiB of them.
+func (d *Device) LogitsAtOnce() int { return 256 << 20 / d.options.Activations.Size() }
+
 // Until implements device.Device.
 func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
 
@@ -125,7 +128,13 @@ func (d *Device) Host(b device.Buffer) []float32 {
 }
 
 func (d *Device) convert(dst, x device.Buffer, n int) {
-	d.each(elementwiseSource[device.F32], "convert", n, addr(dst), uint64(dst.Format()), addr(x), uint64(x.Format()), uint64(n))
+	d.convertRows(device.Rows{Buffer: dst}, device.Rows{Buffer: x}, 1, n)
+}
+
+// convertRows copies a matrix [rows, dim] of any formats.
+func (d *Device) convertRows(dst, x device.Rows, rows, dim int) {
+	d.each(elementwiseSource[device.F32], "convert", rows*dim, addr(dst.Buffer), uint64(dst.Format()), uint64(dst.LD),
+		addr(x.Buffer), uint64(x.Format()), uint64(x.LD), uint64(rows), uint64(dim))
 }
 
 // ids copies integers to the GPU's memory, which the caller must free.
@@ -141,9 +150,9 @@ func addr(b device.Buffer) uint64 { return uint64(b.Addr()) }
 
 // each launches a kernel whose threads iterate over n numbers.
 func (d *Device) each(s *cuda.Source, name string, n int, args ...uint64) {
-	const threads = 256
+	const threads, numbers = 256, 4 // a thread takes at least 4 numbers at once if it can
 	if n > 0 {
-		d.launch(s, name, cuda.Grid{X: min((n+threads-1)/threads, 32*d.gpu.Units), Threads: threads}, args...)
+		d.launch(s, name, cuda.Grid{X: min((n+threads*numbers-1)/(threads*numbers), 32*d.gpu.Units), Threads: threads}, args...)
 	}
 }
 
@@ -154,7 +163,7 @@ func (d *Device) rows(s *cuda.Source, name string, rows, dim int, args ...uint64
 	}
 }
 
-// rowThreads is the number of threads per row.
+// rowThreads is the number of threads per row. The kernels allow no more than 512.
 func rowThreads(dim int) int {
 	switch {
 	case dim <= 256:
@@ -162,7 +171,7 @@ func rowThreads(dim int) int {
 	case dim <= 4096:
 		return 256
 	}
-	return 1024
+	return 512
 }
 
 func (d *Device) launch(s *cuda.Source, name string, grid cuda.Grid, args ...uint64) {
@@ -179,4 +188,17 @@ func (d *Device) sameLength(op string, dst device.Buffer, others ...device.Buffe
 		}
 	}
 	return dst.Len()
+}
+
+// inside is sameLength for matrices [rows, dim], and reports whether there is anything to do.
+func (d *Device) inside(op string, rows, dim int, operands ...device.Rows) bool {
+	if rows == 0 || dim == 0 {
+		return false
+	}
+	for _, m := range operands {
+		if m.LD < dim || m.Len() < (rows-1)*m.LD+dim {
+			d.fail(fmt.Errorf("%s of [%d, %d] in %d numbers, rows %d apart", op, rows, dim, m.Len(), m.LD))
+		}
+	}
+	return true
 }

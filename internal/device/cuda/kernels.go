@@ -30,15 +30,20 @@ func source(name string, defines ...string) *cuda.Source {
 // typed is a source for each type of activations.
 type typed map[device.Format]*cuda.Source
 
-func typedSource(name string) typed {
-	return typed{device.F32: source(name, "ACTIVATIONS=float"), device.BF16: source(name, "ACTIVATIONS=bf16")}
+func typedSource(name string, defines ...string) typed {
+	with := func(act string) *cuda.Source {
+		return source(name, append([]string{"ACTIVATIONS=" + act}, defines...)...)
+	}
+	return typed{device.F32: with("float"), device.BF16: with("bf16")}
 }
+
+var chunkDefine = fmt.Sprintf("CHUNK=%d", chunk)
 
 var (
 	elementwiseSource = typedSource("elementwise")
 	rowsSource        = typedSource("rows")
-	lossSource        = typedSource("loss")
-	optimSource       = source("optim")
+	lossSource        = typedSource("loss", chunkDefine)
+	optimSource       = source("optim", chunkDefine)
 )
 
 // attentionTile is the side of attention's tiles, which must fit in shared memory.

@@ -82,10 +82,7 @@ type sums struct {
 	next   int
 }
 
-const (
-	sumPlaces = 1 << 12
-	sumParts  = 512
-)
+const sumPlaces = 1 << 12
 
 // Sum implements device.Losses.
 func (d *Device) Sum(terms ...device.Term) device.Number {
@@ -116,22 +113,29 @@ func (d *Device) Total(dst device.Buffer, scale float32, terms ...device.Term) {
 
 // sum writes a sum of terms as a 64-bit number.
 func (d *Device) sum(to uintptr, terms []device.Term) {
-	part := d.New(device.F32, 2*sumParts)
-	defer d.Free(part)
-	if len(terms) == 0 && !d.stopped() {
-		d.gpu.Clear(to, 8)
-	}
-	for i, t := range terms {
-		squares, first := uint64(0), uint64(0)
+	var words []uint64 // of a Term in loss.cu for each
+	blocks, count := 0, 0
+	for _, t := range terms {
+		if t.X.Len() == 0 {
+			continue
+		}
+		squares := uint64(0)
 		if t.Squares {
 			squares = 1
 		}
-		if i == 0 {
-			first = 1
-		}
-		n := t.X.Len()
-		parts := min(max((n+4095)/4096, 1), sumParts)
-		d.launch(lossSource[t.X.Format()], "partial_sums", cuda.Grid{X: parts, Threads: 256}, addr(part), addr(t.X), squares, uint64(n))
-		d.launch(lossSource[device.F32], "add_sums", cuda.Grid{Threads: 256}, uint64(to), addr(part), uint64(parts), math.Float64bits(t.Weight), first)
+		words = append(words, addr(t.X), uint64(t.X.Format()), uint64(t.X.Len()), uint64(blocks), squares, math.Float64bits(t.Weight))
+		blocks += chunks(t.X.Len())
+		count++
 	}
+	if count == 0 {
+		if !d.stopped() {
+			d.gpu.Clear(to, 8)
+		}
+		return
+	}
+	table, part := d.table(words), d.New(device.F32, 2*blocks)
+	defer d.Free(table)
+	defer d.Free(part)
+	d.launch(lossSource[device.F32], "partial_sums", cuda.Grid{X: blocks, Threads: 256}, addr(part), addr(table), uint64(count))
+	d.launch(lossSource[device.F32], "add_sums", cuda.Grid{Threads: 1024}, uint64(to), addr(part), uint64(blocks))
 }

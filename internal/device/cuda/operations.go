@@ -95,16 +95,37 @@ func (d *Device) ActivateBackward(act activation.Func, dx, dy, x device.Buffer) 
 	d.each(elementwiseSource[dx.Format()], "activate_backward", n, uint64(act), addr(dx), addr(dy), addr(x), uint64(n))
 }
 
+// CopyRows implements device.Elementwise.
+func (d *Device) CopyRows(dst, x device.Rows, rows, dim int) {
+	if d.inside("copy of rows", rows, dim, dst, x) {
+		d.convertRows(dst, x, rows, dim)
+	}
+}
+
 // Gate implements device.Elementwise.
-func (d *Device) Gate(act activation.Func, y, gate, up device.Buffer) {
-	n := d.sameLength(act.String(), y, gate, up)
-	d.each(elementwiseSource[y.Format()], "gate", n, uint64(act), addr(y), addr(gate), addr(up), uint64(n))
+func (d *Device) Gate(act activation.Func, y device.Buffer, gate, up device.Rows, rows, dim int) {
+	n := rows * dim
+	if !d.inside(act.String(), rows, dim, device.Rows{Buffer: y, LD: dim}, gate, up) {
+		return
+	}
+	if gate.LD == dim && up.LD == dim {
+		rows, dim = 1, n
+	}
+	d.each(elementwiseSource[y.Format()], "gate", n, uint64(act), addr(y), addr(gate.Buffer), uint64(gate.LD), addr(up.Buffer), uint64(up.LD),
+		uint64(rows), uint64(dim))
 }
 
 // GateBackward implements device.Elementwise.
-func (d *Device) GateBackward(act activation.Func, dgate, dup, dy, gate, up device.Buffer) {
-	n := d.sameLength(act.String(), dgate, dup, dy, gate, up)
-	d.each(elementwiseSource[dgate.Format()], "gate_backward", n, uint64(act), addr(dgate), addr(dup), addr(dy), addr(gate), addr(up), uint64(n))
+func (d *Device) GateBackward(act activation.Func, dgate, dup device.Rows, dy device.Buffer, gate, up device.Rows, rows, dim int) {
+	n := rows * dim
+	if !d.inside(act.String(), rows, dim, dgate, dup, device.Rows{Buffer: dy, LD: dim}, gate, up) {
+		return
+	}
+	if dgate.LD == dim && dup.LD == dim && gate.LD == dim && up.LD == dim {
+		rows, dim = 1, n
+	}
+	d.each(elementwiseSource[dy.Format()], "gate_backward", n, uint64(act), addr(dgate.Buffer), uint64(dgate.LD), addr(dup.Buffer), uint64(dup.LD), addr(dy),
+		addr(gate.Buffer), uint64(gate.LD), addr(up.Buffer), uint64(up.LD), uint64(rows), uint64(dim))
 }
 
 // Gemm implements device.Products.
@@ -139,7 +160,26 @@ func (d *Device) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 
 // AddRows implements device.Products.
 func (d *Device) AddRows(y, bias device.Buffer, rows, dim int) {
-	d.each(rowsSource[y.Format()], "add_rows", rows*dim, addr(y), addr(bias), uint64(rows), uint64(dim))
+	d.each(rowsSource[y.Format()], "add_rows", rows*dim, addr(y), addr(bias), vectors(y.Format(), []device.Buffer{y, bias}, dim), uint64(rows), uint64(dim))
+}
+
+// width is the number of numbers that a thread reads or writes at a time, 16 bytes.
+func width(f device.Format) int { return 16 / f.Size() }
+
+// vectors returns 1 if operands in f can be accessed 16 bytes at a time, otherwise 0. Distances are those of rows, in
+// numbers.
+func vectors(f device.Format, operands []device.Buffer, distances ...int) uint64 {
+	for _, b := range operands {
+		if b.Addr()%16 != 0 {
+			return 0
+		}
+	}
+	for _, n := range distances {
+		if n%width(f) != 0 {
+			return 0
+		}
+	}
+	return 1
 }
 
 // SumRows implements device.Products.
@@ -157,44 +197,132 @@ func (d *Device) sumColumns(dst, dy, x, mean, inv device.Buffer, heads, rows, di
 	parts := (rows + per - 1) / per
 	part := d.New(device.F32, parts*dim)
 	defer d.Free(part)
-	d.launch(rowsSource[dy.Format()], "column_sums", cuda.Grid{X: (dim + 31) / 32, Y: parts, TX: 32, TY: 8},
-		addr(part), addr(dy), addr(x), addr(mean), addr(inv), uint64(heads), uint64(rows), uint64(dim), per)
-	d.each(rowsSource[device.F32], "add_parts", dim, addr(dst), addr(part), uint64(parts), uint64(dim))
+	wide, columns := vectors(dy.Format(), []device.Buffer{dy, x}, dim/heads), 32
+	if wide == 1 {
+		columns *= width(dy.Format())
+	}
+	d.launch(rowsSource[dy.Format()], "column_sums", cuda.Grid{X: (dim + columns - 1) / columns, Y: parts, TX: 32, TY: 8},
+		addr(part), addr(dy), addr(x), addr(mean), addr(inv), uint64(heads), wide, uint64(rows), uint64(dim), per)
+	d.addParts(dst, part, parts, dim)
+}
+
+// addParts adds the sums of the columns of part [parts, dim] to dst [dim].
+func (d *Device) addParts(dst, part device.Buffer, parts, dim int) {
+	d.launch(rowsSource[device.F32], "add_parts", cuda.Grid{X: (dim + 31) / 32, TX: 32, TY: 32}, addr(dst), addr(part), uint64(parts), uint64(dim))
 }
 
 // normHeads returns the number of heads in the weight [heads, dim] of a norm.
 func normHeads(w device.Buffer, dim int) uint64 { return uint64(max(w.Len()/dim, 1)) }
 
-// RMSNorm implements device.Norms.
-func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32) {
-	d.rows(rowsSource[y.Format()], "rms_norm", rows, dim, addr(y), addr(inv), addr(x), addr(w), normHeads(w, dim), uint64(dim), cuda.Float(eps))
+// normGrid returns the launch of a norm of rows [rows, dim], of which a block computes TY·per, and whether it accesses
+// memory by vectors. Threads then keep up to chunks of them.
+func normGrid(f device.Format, rows, dim, chunks, per int, operands ...device.Buffer) (grid cuda.Grid, wide uint64) {
+	const most = 512 // threads, so that each can have the registers that it needs
+	grid, wide = cuda.Grid{TX: rowThreads(dim), TY: 1}, vectors(f, operands, dim)
+	if tx := (dim + width(f)*chunks - 1) / (width(f) * chunks); wide == 0 || tx > most {
+		wide = 0
+	} else if tx > 32 {
+		grid.TX = (tx + 31) / 32 * 32
+	} else {
+		for grid.TX = 1; grid.TX < tx; grid.TX *= 2 {
+		}
+		grid.TY = 256 / grid.TX
+	}
+	grid.X = (rows + grid.TY*per - 1) / (grid.TY * per)
+	return grid, wide
 }
 
-// RMSNormBackward implements device.Norms.
-func (d *Device) RMSNormBackward(dx, dw, dy, x, w, inv device.Buffer, rows, dim int) {
-	if !dw.None() { // before dx, which may be dy
-		heads := int(normHeads(dw, dim))
-		d.sumColumns(dw, dy, x, device.Buffer{}, inv, heads, rows/heads, heads*dim)
+// RMSNorm implements device.Norms.
+func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32) {
+	d.AddRMSNorm(y, inv, device.Buffer{}, x, device.Buffer{}, w, rows, dim, eps)
+}
+
+// normChunks is the number of vectors of a row that a thread keeps in the norms; normBackwardChunks that in their
+// gradients. The kernels have the same numbers.
+const (
+	normChunks         = 4
+	normBackwardChunks = 2
+)
+
+// AddRMSNorm implements device.Norms.
+func (d *Device) AddRMSNorm(y, inv, sum, x, z, w device.Buffer, rows, dim int, eps float32) {
+	if rows == 0 {
+		return
 	}
-	d.rows(rowsSource[dx.Format()], "rms_norm_backward", rows, dim, addr(dx), addr(dy), addr(x), addr(w), addr(inv), normHeads(w, dim), uint64(dim))
+	grid, wide := normGrid(y.Format(), rows, dim, normChunks, 1, y, sum, x, z, w)
+	d.launch(rowsSource[y.Format()], "rms_norm", grid, addr(y), addr(inv), addr(sum), addr(x), addr(z), addr(w), normHeads(w, dim), wide,
+		uint64(rows), uint64(dim), cuda.Float(eps))
 }
 
 // LayerNorm implements device.Norms.
 func (d *Device) LayerNorm(y, mean, inv, x, w, b device.Buffer, rows, dim int, eps float32) {
-	d.rows(rowsSource[y.Format()], "layer_norm", rows, dim, addr(y), addr(mean), addr(inv), addr(x), addr(w), addr(b), max(normHeads(w, dim), normHeads(b, dim)), uint64(dim), cuda.Float(eps))
+	d.AddLayerNorm(y, mean, inv, device.Buffer{}, x, device.Buffer{}, w, b, rows, dim, eps)
+}
+
+// AddLayerNorm implements device.Norms.
+func (d *Device) AddLayerNorm(y, mean, inv, sum, x, z, w, b device.Buffer, rows, dim int, eps float32) {
+	if rows == 0 {
+		return
+	}
+	grid, wide := normGrid(y.Format(), rows, dim, normChunks, 1, y, sum, x, z, w, b)
+	d.launch(rowsSource[y.Format()], "layer_norm", grid, addr(y), addr(mean), addr(inv), addr(sum), addr(x), addr(z), addr(w), addr(b),
+		max(normHeads(w, dim), normHeads(b, dim)), wide, uint64(rows), uint64(dim), cuda.Float(eps))
+}
+
+// RMSNormBackward implements device.Norms.
+func (d *Device) RMSNormBackward(dx, dw, dy, x, w, inv device.Buffer, rows, dim int, add bool) {
+	d.normBackward("rms_norm_backward", dx, dw, device.Buffer{}, dy, x, w, device.Buffer{}, inv, rows, dim, add)
 }
 
 // LayerNormBackward implements device.Norms.
-func (d *Device) LayerNormBackward(dx, dw, db, dy, x, w, mean, inv device.Buffer, rows, dim int) {
-	if !dw.None() {
-		heads := int(normHeads(dw, dim))
+func (d *Device) LayerNormBackward(dx, dw, db, dy, x, w, mean, inv device.Buffer, rows, dim int, add bool) {
+	d.normBackward("layer_norm_backward", dx, dw, db, dy, x, w, mean, inv, rows, dim, add)
+}
+
+// normBackward launches the kernel of a norm's gradient, which also sums the gradients of its weight and bias unless there
+// are several heads. Only LayerNorm has mean and db.
+func (d *Device) normBackward(kernel string, dx, dw, db, dy, x, w, mean, inv device.Buffer, rows, dim int, add bool) {
+	if rows == 0 {
+		return
+	}
+	if heads := int(normHeads(dw, dim)); heads > 1 { // before dx, which may be dy
 		d.sumColumns(dw, dy, x, mean, inv, heads, rows/heads, heads*dim)
+		dw = device.Buffer{}
 	}
-	if !db.None() {
-		heads := int(normHeads(db, dim))
+	if heads := int(normHeads(db, dim)); heads > 1 {
 		d.SumRows(db, dy, rows/heads, heads*dim)
+		db = device.Buffer{}
 	}
-	d.rows(rowsSource[dx.Format()], "layer_norm_backward", rows, dim, addr(dx), addr(dy), addr(x), addr(w), addr(mean), addr(inv), normHeads(w, dim), uint64(dim))
+	const per = 16 // rows of a thread; a block's sums depend on the shape alone
+	grid, wide := normGrid(dx.Format(), rows, dim, normBackwardChunks, per, dx, dy, x, w)
+	if grid.TY > 1 {
+		grid.Shared = 4 * grid.TY * dim
+	}
+	part := func(sum device.Buffer) (b device.Buffer) {
+		if !sum.None() {
+			b = d.New(device.F32, grid.X*dim)
+		}
+		return b
+	}
+	dwPart, dbPart, adds := part(dw), part(db), uint64(0)
+	if add {
+		adds = 1
+	}
+	args := []uint64{addr(dx), addr(dwPart)}
+	if kernel == "layer_norm_backward" {
+		args = append(args, addr(dbPart))
+	}
+	args = append(args, addr(dy), addr(x), addr(w))
+	if kernel == "layer_norm_backward" {
+		args = append(args, addr(mean))
+	}
+	d.launch(rowsSource[dx.Format()], kernel, grid, append(args, addr(inv), normHeads(w, dim), wide, uint64(rows), uint64(dim), per, adds)...)
+	for _, s := range [][2]device.Buffer{{dw, dwPart}, {db, dbPart}} {
+		if !s[0].None() {
+			d.addParts(s[0], s[1], grid.X, dim)
+			d.Free(s[1])
+		}
+	}
 }
 
 // rope is a table of cosines and sines [positions, planes].
@@ -221,8 +349,11 @@ func (d *Device) NewRope(invFreq []float64, positions int, scale float64, interl
 }
 
 // Rotate implements device.Positions.
-func (d *Device) Rotate(r device.Rope, y, x device.Buffer, pos []int32, heads, headDim int, inverse bool) {
+func (d *Device) Rotate(r device.Rope, y, x device.Rows, pos []int32, heads, headDim int, inverse bool) {
 	t, sign, interleaved := r.(*rope), float32(1), uint64(0)
+	if !d.inside("rotation", len(pos), heads*headDim, y, x) {
+		return
+	}
 	if inverse {
 		sign = -1
 	}
@@ -231,8 +362,9 @@ func (d *Device) Rotate(r device.Rope, y, x device.Buffer, pos []int32, heads, h
 	}
 	at := d.ids(pos)
 	defer d.Free(at)
-	d.each(rowsSource[y.Format()], "rotate", len(pos)*heads*(headDim-t.planes), addr(y), addr(x), addr(at), addr(t.cosines), addr(t.sines),
-		uint64(len(pos)), uint64(heads), uint64(headDim), uint64(t.planes), interleaved, cuda.Float(sign))
+	wide := vectors(y.Format(), []device.Buffer{y.Buffer, x.Buffer, t.cosines, t.sines}, y.LD, x.LD, headDim, t.planes)
+	d.each(rowsSource[y.Format()], "rotate", len(pos)*heads*headDim, addr(y.Buffer), uint64(y.LD), addr(x.Buffer), uint64(x.LD), addr(at),
+		addr(t.cosines), addr(t.sines), wide, uint64(len(pos)), uint64(heads), uint64(headDim), uint64(t.planes), interleaved, cuda.Float(sign))
 }
 
 // RelativeBias implements device.Positions.
@@ -254,7 +386,8 @@ func (d *Device) RelativeBiasBackward(dtable, dy device.Buffer, bucket []int32, 
 func (d *Device) Gather(y, table device.Buffer, ids []int32, dim int) {
 	at := d.ids(ids)
 	defer d.Free(at)
-	d.rows(rowsSource[y.Format()], "gather", len(ids), dim, addr(y), addr(table), uint64(table.Format()), addr(at), uint64(dim))
+	wide := vectors(y.Format(), []device.Buffer{y, table}, dim)
+	d.rows(rowsSource[y.Format()], "gather", len(ids), dim, addr(y), addr(table), uint64(table.Format()), addr(at), wide, uint64(dim))
 }
 
 // ScatterAdd implements device.Tables. Rows with the same id are added in their order.
@@ -274,7 +407,9 @@ func (d *Device) ScatterAdd(dtable, dy device.Buffer, ids []int32, dim int) {
 		return
 	}
 	which, from, in := d.ids(different), d.ids(append(first, int32(len(order)))), d.ids(order)
-	d.rows(rowsSource[dy.Format()], "scatter_add", len(different), dim, addr(dtable), addr(dy), addr(which), addr(from), addr(in), uint64(dim))
+	wide := vectors(dy.Format(), []device.Buffer{dy, dtable}, dim)
+	d.rows(rowsSource[dy.Format()], "scatter_add", len(different), dim, addr(dtable), uint64(dtable.Format()), addr(dy), addr(which), addr(from), addr(in),
+		wide, uint64(dim))
 	for _, b := range []device.Buffer{which, from, in} {
 		d.Free(b)
 	}

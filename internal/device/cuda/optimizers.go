@@ -9,12 +9,48 @@ import (
 	"gqa/internal/device"
 )
 
+// chunk is the number of numbers that a block of AdamW or of a sum takes. The kernels have it as CHUNK.
+const chunk = 16384
+
+// chunks returns the number of chunks of n numbers.
+func chunks(n int) int { return (n + chunk - 1) / chunk }
+
+// pair returns two floats as a word of a table.
+func pair(a, b float64) uint64 { return cuda.Float(float32(a)) | cuda.Float(float32(b))<<32 }
+
+// table copies words to the GPU's memory, which the caller must free.
+func (d *Device) table(words []uint64) device.Buffer {
+	b := d.New(device.F32, 2*len(words))
+	if !d.stopped() {
+		cuda.Send(d.gpu, b.Addr(), words)
+	}
+	return b
+}
+
 // AdamW implements device.Optimizers.
-func (d *Device) AdamW(o device.AdamW, p, g, m, v device.Buffer, scale float32, t int) {
-	f := func(x float64) uint64 { return cuda.Float(float32(x)) }
-	n := d.sameLength("AdamW", p, g, m, v)
-	d.each(optimSource, "adamw", n, addr(p), addr(g), addr(m), addr(v), cuda.Float(scale), f(1-o.LR*o.Decay), f(1-o.Beta1), f(o.Beta2), f(1-o.Beta2),
-		f(1/math.Sqrt(1-math.Pow(o.Beta2, float64(t)))), f(o.Eps), f(o.LR/(1-math.Pow(o.Beta1, float64(t)))), uint64(n))
+func (d *Device) AdamW(steps []device.AdamWStep, scale float32, t int) {
+	var words []uint64 // of a Step in optim.cu for each
+	blocks, count := 0, 0
+	for _, s := range steps {
+		n := d.sameLength("AdamW", s.P, s.G, s.M, s.V)
+		if !s.Copy.None() {
+			d.sameLength("AdamW", s.P, s.Copy)
+		}
+		if n == 0 {
+			continue
+		}
+		rsqrt, lr := 1/math.Sqrt(1-math.Pow(s.Beta2, float64(t))), s.LR/(1-math.Pow(s.Beta1, float64(t)))
+		words = append(words, addr(s.P), addr(s.G), addr(s.M), addr(s.V), addr(s.Copy), uint64(s.G.Format()), uint64(s.Copy.Format()), uint64(n), uint64(blocks),
+			pair(1-s.LR*s.Decay, 1-s.Beta1), pair(s.Beta2, 1-s.Beta2), pair(rsqrt, s.Eps), pair(lr, float64(scale)))
+		blocks += chunks(n)
+		count++
+	}
+	if count == 0 {
+		return
+	}
+	table := d.table(words)
+	defer d.Free(table)
+	d.launch(optimSource, "adamw", cuda.Grid{X: blocks, Threads: 256}, addr(table), uint64(count))
 }
 
 // Muon implements device.Optimizers.

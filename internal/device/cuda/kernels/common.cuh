@@ -22,7 +22,7 @@ __device__ __forceinline__ u16 toBF16(float x) {
   return (u16)((b + 0x7fff + (b >> 16 & 1)) >> 16);
 }
 
-// bf16 is a 16-bit number that computes as a float.
+// The types of numbers. low and high return the numbers in a word of two, and pair makes one.
 struct bf16 {
   u16 bits;
   bf16() = default;
@@ -34,11 +34,18 @@ struct bf16 {
 #endif
   }
   __device__ __forceinline__ operator float() const { return fromBF16(bits); }
-};
-
-#ifdef ACTIVATIONS
-typedef ACTIVATIONS act_t;
+  static __device__ __forceinline__ float low(u32 w) { return __uint_as_float(w << 16); }
+  static __device__ __forceinline__ float high(u32 w) { return __uint_as_float(w & 0xffff0000); }
+  static __device__ __forceinline__ u32 pair(float low, float high) {
+#if __CUDA_ARCH__ >= 900
+    u32 w;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(w) : "f"(high), "f"(low));
+    return w;
+#else
+    return toBF16(low) | (u32)toBF16(high) << 16;
 #endif
+  }
+};
 
 __device__ __forceinline__ float fromF16(u16 x) {
   float y;
@@ -52,6 +59,16 @@ __device__ __forceinline__ u16 toF16(float x) {
   return y;
 }
 
+struct f16 {
+  u16 bits;
+  f16() = default;
+  __device__ __forceinline__ f16(float x) : bits(toF16(x)) {}
+  __device__ __forceinline__ operator float() const { return fromF16(bits); }
+  static __device__ __forceinline__ float low(u32 w) { return fromF16((u16)w); }
+  static __device__ __forceinline__ float high(u32 w) { return fromF16((u16)(w >> 16)); }
+  static __device__ __forceinline__ u32 pair(float low, float high) { return toF16(low) | (u32)toF16(high) << 16; }
+};
+
 // load returns element i of an array in a format.
 __device__ __forceinline__ float load(const void* p, i64 i, int format) {
   if (format == F32) return ((const float*)p)[i];
@@ -63,6 +80,112 @@ __device__ __forceinline__ void store(void* p, i64 i, float x, int format) {
   if (format == F32) ((float*)p)[i] = x;
   else ((u16*)p)[i] = format == BF16 ? toBF16(x) : toF16(x);
 }
+
+// Vectors: a thread that reads or writes 16 bytes at a time uses all of the memory's bandwidth; one that reads 2 or 4 does
+// not. Kernels compute with W numbers at once: as many as 16 bytes hold if everything is aligned, otherwise one.
+
+// Constant is an integer known to the compiler, for arguments of lambdas.
+template <int N> struct Constant {
+  static constexpr int value = N;
+  __device__ __forceinline__ constexpr operator int() const { return N; }
+};
+
+// Vec is W numbers in registers.
+template <int W> struct Vec {
+  float v[W];
+};
+
+// Packed is W numbers as they are stored.
+template <class E, int W> struct alignas(W * sizeof(E) < 16 ? W * sizeof(E) : 16) Packed {
+  u32 w[W * sizeof(E) / 4];
+};
+template <> struct Packed<float, 1> { float x; };
+template <> struct Packed<bf16, 1> { bf16 x; };
+template <> struct Packed<f16, 1> { f16 x; };
+
+template <int W, class E> __device__ __forceinline__ Packed<E, W> packed(const E* p) { return *(const Packed<E, W>*)p; }
+
+template <class E, int W> __device__ __forceinline__ Vec<W> unpack(const Packed<E, W>& p) {
+  Vec<W> x;
+  if constexpr (W == 1) x.v[0] = p.x;
+  else {
+#pragma unroll
+    for (int j = 0; j < W; j++) {
+      if constexpr (sizeof(E) == 4) x.v[j] = __uint_as_float(p.w[j]);
+      else x.v[j] = j & 1 ? E::high(p.w[j / 2]) : E::low(p.w[j / 2]);
+    }
+  }
+  return x;
+}
+
+// pack rounds x.
+template <class E, int W> __device__ __forceinline__ Packed<E, W> pack(const Vec<W>& x) {
+  Packed<E, W> p;
+  if constexpr (W == 1) p.x = x.v[0];
+  else if constexpr (sizeof(E) == 4) {
+#pragma unroll
+    for (int j = 0; j < W; j++) p.w[j] = __float_as_uint(x.v[j]);
+  } else {
+#pragma unroll
+    for (int j = 0; j < W; j += 2) p.w[j / 2] = E::pair(x.v[j], x.v[j + 1]);
+  }
+  return p;
+}
+
+template <int W, class E> __device__ __forceinline__ Vec<W> load(const E* p) { return unpack<E, W>(packed<W>(p)); }
+template <int W, class E> __device__ __forceinline__ Vec<W> load(Constant<W>, const E* p) { return load<W>(p); }
+template <int W, class E> __device__ __forceinline__ void store(E* p, const Vec<W>& x) { *(Packed<E, W>*)p = pack<E, W>(x); }
+
+// loadAs and storeAs are for elements from i on of an array in a format.
+template <int W> __device__ __forceinline__ Vec<W> loadAs(const void* p, i64 i, i64 format) {
+  if (format == F32) return load<W>((const float*)p + i);
+  return format == BF16 ? load<W>((const bf16*)p + i) : load<W>((const f16*)p + i);
+}
+
+template <int W> __device__ __forceinline__ void storeAs(void* p, i64 i, const Vec<W>& x, i64 format) {
+  if (format == F32) store((float*)p + i, x);
+  else if (format == BF16) store((bf16*)p + i, x);
+  else store((f16*)p + i, x);
+}
+
+// aligned reports whether all pointers are multiples of 16.
+template <class... P> __device__ __forceinline__ bool aligned(const P*... p) { return ((((unsigned long long)p & 15) == 0) && ...); }
+
+// Calls f(Constant<W>, row, column) for the parts of W numbers of a matrix [rows, dim], and f(Constant<1>, row, column)
+// for the rest: for all if vectors is false.
+template <int W, class F> __device__ __forceinline__ void parts(i64 rows, i64 dim, bool vectors, F f) {
+  i64 per = vectors ? dim / W : 0, rest = dim - per * W;
+  EACH(i, rows * per) {
+    i64 r = rows == 1 ? 0 : i / per;
+    f(Constant<W>(), r, (i - r * per) * W);
+  }
+  EACH(i, rows * rest) {
+    i64 r = rows == 1 ? 0 : i / rest;
+    f(Constant<1>(), r, per * W + i - r * rest);
+  }
+}
+
+template <int W, class F, class... X> __device__ __forceinline__ Vec<W> apply(F f, const Vec<W>& x, const X&... y) {
+  Vec<W> z;
+#pragma unroll
+  for (int j = 0; j < W; j++) z.v[j] = f(x.v[j], y.v[j]...);
+  return z;
+}
+
+// dst[i] = f(x[i], …) for i < n
+template <class E, class F, class... X> __device__ __forceinline__ void map(i64 n, F f, E* dst, const X*... x) {
+  parts<16 / sizeof(E)>(1, n, aligned(dst, x...), [&](auto w, i64, i64 i) { store(dst + i, apply(f, load(w, x + i)...)); });
+}
+
+#ifdef ACTIVATIONS
+typedef ACTIVATIONS act_t;
+
+constexpr int WIDTH = 16 / sizeof(act_t); // numbers of type act_t in 16 bytes
+
+// Exponentials and quotients for results that are rounded to act_t: the approximations are much closer than bf16 is.
+__device__ __forceinline__ float exponential(float x) { return sizeof(act_t) == 2 ? __expf(x) : expf(x); }
+__device__ __forceinline__ float quotient(float x, float y) { return sizeof(act_t) == 2 ? __fdividef(x, y) : x / y; }
+#endif
 
 // blockSum returns the sum of x over the threads of a block, in every thread. The order of summation depends only on the
 // size of the block.

@@ -1,61 +1,121 @@
-// Element-wise operations on n numbers of type act_t.
+// Element-wise operations on n numbers of type act_t, or on matrices [rows, dim] whose rows have the given distances.
 
-extern "C" __global__ void add(act_t* dst, const act_t* x, const act_t* y, i64 n) { EACH(i, n) dst[i] = (float)x[i] + (float)y[i]; }
-extern "C" __global__ void axpy(float s, const act_t* x, act_t* dst, i64 n) { EACH(i, n) dst[i] = dst[i] + s * x[i]; }
-extern "C" __global__ void scale(act_t* dst, float s, i64 n) { EACH(i, n) dst[i] = dst[i] * s; }
-extern "C" __global__ void scale_by(act_t* dst, const float* s, i64 n) { EACH(i, n) dst[i] = dst[i] * s[0]; }
-extern "C" __global__ void shift(act_t* dst, const act_t* x, float s, i64 n) { EACH(i, n) dst[i] = x[i] + s; }
-extern "C" __global__ void clip(act_t* dst, const act_t* x, float m, i64 n) { EACH(i, n) { float v = x[i]; dst[i] = v > m ? m : v < -m ? -m : v; } }
-extern "C" __global__ void clip_backward(act_t* dx, const act_t* dy, const act_t* x, float m, i64 n) { EACH(i, n) dx[i] = fabsf(x[i]) <= m ? (float)dy[i] : 0; }
-extern "C" __global__ void lerp(act_t* dst, const act_t* x, float s, i64 n) { EACH(i, n) dst[i] = (1 - s) * dst[i] + s * x[i]; }
-extern "C" __global__ void swap(act_t* x, act_t* y, i64 n) { EACH(i, n) { act_t t = x[i]; x[i] = y[i]; y[i] = t; } }
+extern "C" __global__ void add(act_t* dst, const act_t* x, const act_t* y, i64 n) {
+  map(n, [](float a, float b) { return a + b; }, dst, x, y);
+}
+extern "C" __global__ void axpy(float s, const act_t* x, act_t* dst, i64 n) {
+  map(n, [=](float a, float b) { return b + s * a; }, dst, x, dst);
+}
+extern "C" __global__ void scale(act_t* dst, float s, i64 n) {
+  map(n, [=](float a) { return a * s; }, dst, dst);
+}
+extern "C" __global__ void scale_by(act_t* dst, const float* by, i64 n) {
+  float s = by[0];
+  map(n, [=](float a) { return a * s; }, dst, dst);
+}
+extern "C" __global__ void shift(act_t* dst, const act_t* x, float s, i64 n) {
+  map(n, [=](float a) { return a + s; }, dst, x);
+}
+extern "C" __global__ void clip(act_t* dst, const act_t* x, float m, i64 n) {
+  map(n, [=](float a) { return a > m ? m : a < -m ? -m : a; }, dst, x);
+}
+extern "C" __global__ void clip_backward(act_t* dx, const act_t* dy, const act_t* x, float m, i64 n) {
+  map(n, [=](float d, float a) { return fabsf(a) <= m ? d : 0; }, dx, dy, x);
+}
+extern "C" __global__ void lerp(act_t* dst, const act_t* x, float s, i64 n) {
+  map(n, [=](float a, float b) { return (1 - s) * a + s * b; }, dst, dst, x);
+}
+extern "C" __global__ void swap(act_t* x, act_t* y, i64 n) {
+  parts<WIDTH>(1, n, aligned(x, y), [&](auto w, i64, i64 i) {
+    auto a = load(w, x + i), b = load(w, y + i);
+    store(x + i, b);
+    store(y + i, a);
+  });
+}
 
-// Converts x from one format to another in dst.
-extern "C" __global__ void convert(void* dst, i64 dstFormat, const void* x, i64 format, i64 n) {
-  EACH(i, n) store(dst, i, load(x, i, format), dstFormat);
+// Copies a matrix [rows, dim] and converts it from one format to another.
+extern "C" __global__ void convert(void* dst, i64 dstFormat, i64 dstLD, const void* x, i64 format, i64 ld, i64 rows, i64 dim) {
+  bool whole = rows == 1 || (dstLD % 8 == 0 && ld % 8 == 0);
+  parts<8>(rows, dim, whole && aligned((const char*)dst, (const char*)x), [&](auto w, i64 r, i64 c) {
+    storeAs(dst, r * dstLD + c, loadAs<decltype(w)::value>(x, r * ld + c, format), dstFormat);
+  });
 }
 
 // The functions of package activation.
 enum { IDENTITY, RELU, SILU, GELU, GELU_TANH, QUICK_GELU, RELU2 };
 
 __device__ __forceinline__ float relu(float x) { return x < 0 ? 0 : x; } // unlike fmaxf, preserves NaN
-__device__ __forceinline__ float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+__device__ __forceinline__ float sigmoid(float x) { return quotient(1, 1 + exponential(-x)); }
+__device__ __forceinline__ float tanhOf(float x) { return sizeof(act_t) == 2 ? 1 - quotient(2, 1 + exponential(2 * x)) : tanhf(x); }
 
-__device__ __forceinline__ float value(int act, float x) {
-  switch (act) {
-  case RELU: return relu(x);
-  case SILU: return x * sigmoid(x);
-  case GELU: return 0.5f * x * erfcf(-0.70710678118654752f * x);
-  case GELU_TANH: return 0.5f * x * (1 + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-  case QUICK_GELU: return x * sigmoid(1.702f * x);
-  case RELU2: return relu(x) * relu(x);
-  }
-  return x;
-}
+// Curve is the value of a function at a point, and its derivative.
+struct Curve {
+  float value, slope;
+};
 
-__device__ __forceinline__ float slope(int act, float x) {
+__device__ __forceinline__ Curve curve(int act, float x) {
   switch (act) {
-  case RELU: return x > 0 ? 1 : 0;
-  case SILU: { float s = sigmoid(x); return s + x * s * (1 - s); }
-  case GELU: return 0.5f * erfcf(-0.70710678118654752f * x) + x * expf(-0.5f * x * x) * 0.39894228040143268f;
+  case RELU: return {relu(x), x > 0 ? 1.0f : 0.0f};
+  case SILU: { float s = sigmoid(x); return {x * s, s + x * s * (1 - s)}; }
+  case GELU: { float p = 0.5f * erfcf(-0.70710678118654752f * x); return {x * p, p + x * exponential(-0.5f * x * x) * 0.39894228040143268f}; }
   case GELU_TANH: {
     const float c = 0.79788456080286536f;
-    float t = tanhf(c * (x + 0.044715f * x * x * x));
-    return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * c * (1 + 3 * 0.044715f * x * x);
+    float t = tanhOf(c * (x + 0.044715f * x * x * x));
+    return {0.5f * x * (1 + t), 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * c * (1 + 3 * 0.044715f * x * x)};
   }
-  case QUICK_GELU: { float s = sigmoid(1.702f * x); return s + x * s * (1 - s) * 1.702f; }
-  case RELU2: return 2 * relu(x);
+  case QUICK_GELU: { float s = sigmoid(1.702f * x); return {x * s, s + x * s * (1 - s) * 1.702f}; }
+  case RELU2: return {relu(x) * relu(x), 2 * relu(x)};
   }
-  return 1;
+  return {x, 1};
 }
 
-extern "C" __global__ void activate(i64 act, act_t* y, const act_t* x, i64 n) { EACH(i, n) y[i] = value(act, x[i]); }
-extern "C" __global__ void activate_backward(i64 act, act_t* dx, const act_t* dy, const act_t* x, i64 n) { EACH(i, n) dx[i] = dy[i] * slope(act, x[i]); }
-extern "C" __global__ void gate(i64 act, act_t* y, const act_t* g, const act_t* up, i64 n) { EACH(i, n) y[i] = value(act, g[i]) * up[i]; }
-extern "C" __global__ void gate_backward(i64 act, act_t* dg, act_t* dup, const act_t* dy, const act_t* g, const act_t* up, i64 n) {
-  EACH(i, n) {
-    float x = g[i], d = dy[i], u = up[i];
-    dg[i] = d * u * slope(act, x);
-    dup[i] = d * value(act, x);
+// Calls f(Constant<act>), so that loops contain only the code of one function.
+template <class F> __device__ __forceinline__ void choose(i64 act, F f) {
+  switch (act) {
+  case RELU: return f(Constant<RELU>());
+  case SILU: return f(Constant<SILU>());
+  case GELU: return f(Constant<GELU>());
+  case GELU_TANH: return f(Constant<GELU_TANH>());
+  case QUICK_GELU: return f(Constant<QUICK_GELU>());
+  case RELU2: return f(Constant<RELU2>());
   }
+  f(Constant<IDENTITY>());
+}
+
+extern "C" __global__ void activate(i64 act, act_t* y, const act_t* x, i64 n) {
+  choose(act, [&](auto a) { map(n, [=](float v) { return curve(a, v).value; }, y, x); });
+}
+extern "C" __global__ void activate_backward(i64 act, act_t* dx, const act_t* dy, const act_t* x, i64 n) {
+  choose(act, [&](auto a) { map(n, [=](float d, float v) { return d * curve(a, v).slope; }, dx, dy, x); });
+}
+
+// whole reports whether rows at a distance can be accessed by vectors.
+__device__ __forceinline__ bool whole(i64 ld) { return ld % WIDTH == 0; }
+
+// y [rows, dim] = act(g)·up
+extern "C" __global__ void gate(i64 act, act_t* y, const act_t* g, i64 ldg, const act_t* up, i64 ldu, i64 rows, i64 dim) {
+  bool vectors = aligned(y, g, up) && (rows == 1 || (whole(dim) && whole(ldg) && whole(ldu)));
+  choose(act, [&](auto a) {
+    parts<WIDTH>(rows, dim, vectors, [&](auto w, i64 r, i64 c) {
+      store(y + r * dim + c, apply([=](float v, float u) { return curve(a, v).value * u; }, load(w, g + r * ldg + c), load(w, up + r * ldu + c)));
+    });
+  });
+}
+
+// dg = dy·up·act'(g), dup = dy·act(g)
+extern "C" __global__ void gate_backward(i64 act, act_t* dg, i64 lddg, act_t* dup, i64 lddu, const act_t* dy, const act_t* g, i64 ldg, const act_t* up, i64 ldu, i64 rows, i64 dim) {
+  bool vectors = aligned(dg, dup, dy, g, up) && (rows == 1 || (whole(dim) && whole(lddg) && whole(lddu) && whole(ldg) && whole(ldu)));
+  choose(act, [&](auto a) {
+    parts<WIDTH>(rows, dim, vectors, [&](auto w, i64 r, i64 c) {
+      auto x = load(w, g + r * ldg + c), u = load(w, up + r * ldu + c), d = load(w, dy + r * dim + c);
+#pragma unroll
+      for (int j = 0; j < w; j++) {
+        Curve at = curve(a, x.v[j]);
+        x.v[j] = d.v[j] * u.v[j] * at.slope;
+        u.v[j] = d.v[j] * at.value;
+      }
+      store(dg + r * lddg + c, x);
+      store(dup + r * lddu + c, u);
+    });
+  });
 }

@@ -1,29 +1,68 @@
-// Optimizers. n is the number of parameters.
+// Optimizers. Parameters and averages are f32.
 
-extern "C" __global__ void adamw(float* p, const float* g, float* m, float* v, float gscale, float keep, float w1, float beta2, float w2, float rsqrt, float eps, float lr, i64 n) {
-  EACH(i, n) {
-    float d = g[i] * gscale, m1 = m[i] + w1 * (d - m[i]), v1 = beta2 * v[i] + w2 * d * d;
-    m[i] = m1;
-    v[i] = v1;
-    p[i] = p[i] * keep - lr * m1 / (sqrtf(v1) * rsqrt + eps);
+// Step is AdamW's step of one parameter of n numbers. Its chunks are counted from first on.
+struct Step {
+  float* p;
+  const void* g;
+  float *m, *v;
+  void* copy; // may be 0
+  i64 gFormat, copyFormat, n, first;
+  float keep, w1, beta2, w2, rsqrt, eps, lr, gscale;
+};
+
+// One block per chunk of CHUNK numbers of one of the parameters.
+extern "C" __global__ void __launch_bounds__(256) adamw(const Step* steps, i64 count) {
+  i64 low = 0, high = count; // the step is in [low, high)
+  while (high - low > 1) {
+    i64 mid = (low + high) / 2;
+    if (steps[mid].first <= blockIdx.x) low = mid;
+    else high = mid;
   }
+  const Step s = steps[low];
+  auto update = [&](auto w, i64 i) {
+    constexpr int W = decltype(w)::value;
+    auto g = loadAs<W>(s.g, i, s.gFormat), m = load(w, s.m + i), v = load(w, s.v + i), p = load(w, s.p + i);
+#pragma unroll
+    for (int j = 0; j < W; j++) {
+      float d = g.v[j] * s.gscale;
+      m.v[j] = m.v[j] + s.w1 * (d - m.v[j]);
+      v.v[j] = s.beta2 * v.v[j] + s.w2 * d * d;
+      p.v[j] = p.v[j] * s.keep - s.lr * m.v[j] / (sqrtf(v.v[j]) * s.rsqrt + s.eps);
+    }
+    store(s.m + i, m);
+    store(s.v + i, v);
+    store(s.p + i, p);
+    if (s.copy) storeAs(s.copy, i, p, s.copyFormat);
+  };
+  i64 from = (blockIdx.x - s.first) * CHUNK, end = min(from + CHUNK, s.n);
+  i64 whole = aligned(s.p, (const char*)s.g, s.m, s.v, (const char*)s.copy) ? from + (end - from) / 4 * 4 : from;
+  for (i64 i = from + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x) update(Constant<4>(), i);
+  for (i64 i = whole + threadIdx.x; i < end; i += blockDim.x) update(Constant<1>(), i);
 }
 
 // Updates Muon's average m of the gradient, and replaces g by the gradient that the step uses: m = momentum·m + fresh·g,
 // g = fresh·g + momentum·m
 extern "C" __global__ void muon_average(float* g, float* m, float fresh, float momentum, i64 n) {
-  EACH(i, n) {
-    float d = fresh * g[i], a = momentum * m[i] + d;
-    m[i] = a;
-    g[i] = d + momentum * a;
-  }
+  parts<4>(1, n, aligned(g, m), [&](auto w, i64, i64 i) {
+    auto d = load(w, g + i), a = load(w, m + i);
+#pragma unroll
+    for (int j = 0; j < w; j++) {
+      d.v[j] *= fresh;
+      a.v[j] = momentum * a.v[j] + d.v[j];
+      d.v[j] += momentum * a.v[j];
+    }
+    store(m + i, a);
+    store(g + i, d);
+  });
 }
 
 // Divides x by the root of a sum of squares.
 extern "C" __global__ void normalise(float* x, const double* squares, i64 n) {
   float s = (float)(1 / (sqrt(*squares) + 1e-30));
-  EACH(i, n) x[i] *= s;
+  map(n, [=](float a) { return a * s; }, x, x);
 }
 
 // p = keep·p - size·x
-extern "C" __global__ void muon_step(float* p, const float* x, float keep, float size, i64 n) { EACH(i, n) p[i] = keep * p[i] - size * x[i]; }
+extern "C" __global__ void muon_step(float* p, const float* x, float keep, float size, i64 n) {
+  map(n, [=](float a, float b) { return keep * a - size * b; }, p, p, x);
+}

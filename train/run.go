@@ -13,6 +13,7 @@ import (
 	"gqa/configs"
 	"gqa/configs/recipe"
 	"gqa/internal/data"
+	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/limits"
 	"gqa/internal/weights"
@@ -122,8 +123,10 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 	if _, labelled := d.Objective.(data.Labelled); labelled {
 		recipe.SeqLen = d.rows() // the unit in which a step's tokens are counted
 	}
-	if err := limits.Memory(fmt.Sprintf("a step's batch of %d windows of %d tokens", recipe.Batch, recipe.SeqLen), batchBytes(o.arch, recipe)); err != nil {
-		return nil, fmt.Errorf("%w; set a smaller batch and a larger accumulate, or a smaller seq_len", err)
+	if _, ok := t.device.(device.Namer); !ok { // another device has its own memory
+		if err := limits.Memory(fmt.Sprintf("a step's batch of %d windows of %d tokens", recipe.Batch, recipe.SeqLen), batchBytes(o.arch, recipe)); err != nil {
+			return nil, fmt.Errorf("%w; set a smaller batch and a larger accumulate, or a smaller seq_len", err)
+		}
 	}
 	t.objective = d.Objective
 	if t.teacher, err = openTeacher(ctx, t.device, recipe, o.arch, d); err != nil {

@@ -83,7 +83,11 @@ func (g *GPU) PrepareAttention(a Attention, o Operands) error {
 
 // Attend computes attention or its gradient. PrepareAttention should have returned nil.
 func (g *GPU) Attend(a Attention, o Operands) {
-	g.Do(func() error {
+	name := "attention"
+	if a.Backward {
+		name = "gradient of attention"
+	}
+	g.do(name, func() error {
 		p := g.plan(keyOf(a, o), a, o)
 		err := p.err
 		if err == nil {

@@ -40,7 +40,7 @@ func TestOutOfMemory(t *testing.T) {
 	d := open(t)
 	b := d.New(device.F32, 1<<40)
 	d.Clear(b)
-	if err := new(MemoryError); !errors.As(d.Err(), &err) || err.Wanted < 1<<42 {
+	if err := new(device.MemoryError); !errors.As(d.Err(), &err) || err.Wanted < 1<<42 {
 		t.Errorf("error %v", d.Err())
 	}
 }

@@ -3,10 +3,10 @@
 package cuda
 
 import (
-	"fmt"
+	"errors"
 
 	"gqa/internal/cuda"
-	"gqa/internal/units"
+	"gqa/internal/device"
 )
 
 // pool keeps freed memory for reuse by buffers of the same size. All operations are on one stream, so memory can be
@@ -16,18 +16,6 @@ type pool struct {
 	free  map[uint64][]uintptr
 	sizes map[uintptr]uint64 // of allocated and free memory
 	held  uint64             // bytes
-}
-
-// MemoryError reports that a GPU's memory is exhausted.
-type MemoryError struct {
-	GPU               string
-	Wanted, Held, All uint64 // in bytes: this request, allocated by this process, and total of the GPU
-}
-
-// Error returns a description with the three sizes.
-func (e *MemoryError) Error() string {
-	return fmt.Sprintf("out of memory on %s: %s wanted beside %s of its %s", e.GPU,
-		units.Bytes(int64(e.Wanted)), units.Bytes(int64(e.Held)), units.Bytes(int64(e.All)))
 }
 
 // class rounds a size up, so that similar sizes can share memory.
@@ -55,7 +43,7 @@ func (p *pool) get(n uint64) (uintptr, error) {
 		if err := p.gpu.Err(); err != nil {
 			return 0, err
 		}
-		return 0, &MemoryError{p.gpu.Name, size, p.held, p.gpu.Memory}
+		return 0, &device.MemoryError{Device: p.gpu.Name, Wanted: size, Held: p.held, All: p.gpu.Memory}
 	}
 	p.sizes[at] = size
 	p.held += size
@@ -80,4 +68,14 @@ func (p *pool) release() {
 		}
 	}
 	clear(p.free)
+}
+
+// Recover implements device.Recoverer. It returns all free memory to the driver.
+func (d *Device) Recover() bool {
+	if !errors.As(d.failed, new(*device.MemoryError)) {
+		return false
+	}
+	d.failed = nil
+	d.pool.release()
+	return true
 }

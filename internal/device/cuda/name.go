@@ -5,6 +5,7 @@ package cuda
 import (
 	"fmt"
 
+	"gqa/internal/cuda"
 	"gqa/internal/device"
 	"gqa/internal/units"
 )
@@ -18,3 +19,6 @@ func (d *Device) Name() string {
 
 // AllReduce makes NCCL sum x over the GPUs of a communicator with one member. If NCCL works, the result is x.
 func (d *Device) AllReduce(x []float32) ([]float32, error) { return d.gpu.AllReduce(x) }
+
+// Time runs f and returns the time of its operations, the longest first.
+func (d *Device) Time(f func()) ([]cuda.Timing, error) { return d.gpu.Time(f) }

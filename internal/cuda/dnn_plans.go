@@ -105,15 +105,16 @@ func (g *GPU) plan(key attentionKey, a Attention, o Operands) *attentionPlan {
 	if p, ok := g.plans.Load(key); ok {
 		return p.(*attentionPlan)
 	}
-	p := new(attentionPlan)
-	if p.err = g.startDNN(); p.err == nil {
+	p, err := new(attentionPlan), g.startDNN()
+	if err == nil {
 		// The gradients of all scores may need a lot. A limit that does not depend on what is free makes the choice repeatable.
 		limit := int64(g.Memory / 8)
-		p, p.err = g.dnn.plan(a, o, g.Arch, limit)
+		p, err = g.dnn.plan(a, o, g.Arch, limit)
 	}
-	if p.err == nil {
-		p.err = p.sendLens(a, g.stream)
+	if err == nil {
+		err = p.sendLens(a, g.stream)
 	}
+	p.err = err
 	g.plans.Store(key, p)
 	return p
 }

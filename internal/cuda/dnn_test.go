@@ -512,6 +512,42 @@ func TestAttentionRun(t *testing.T) {
 	}
 }
 
+// A plan is built once for each way in which operands lie. If there is none, the GPU continues to work.
+func TestPrepareAttention(t *testing.T) {
+	f := newFake(t, []int32{4})
+	g := &GPU{Arch: 90, Memory: 1 << 40, work: make(chan func(), 1), dnn: &dnnState{version: 91900}}
+	defer close(g.work)
+	go func() {
+		for call := range g.work {
+			call()
+		}
+	}()
+	o, moved, apart := operandsOf(causal), operandsOf(causal), operandsOf(causal)
+	moved.Q.At, apart.Q.Row = 16, 4096
+	for i, c := range []struct {
+		a     Attention
+		o     Operands
+		built bool
+		want  string // of the error
+	}{
+		{causal, o, true, ""},
+		{with(func(a *Attention) { a.Scale = 7 }), moved, false, ""},
+		{causal, apart, true, ""},
+		{with(func(a *Attention) { a.Deterministic = true }), o, true, "not deterministic"},
+		{with(func(a *Attention) { a.Deterministic = true }), moved, false, "not deterministic"},
+		{with(func(a *Attention) { a.HeadDim = 20 }), o, false, "multiple of 8"},
+	} {
+		calls := len(f.calls)
+		err := g.PrepareAttention(c.a, c.o)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || g.Err() != nil {
+			t.Errorf("%d: %v, the GPU's error is %v", i, err, g.Err())
+		}
+		if built := len(f.calls) > calls; built != c.built {
+			t.Errorf("%d: built: %v", i, built)
+		}
+	}
+}
+
 func TestUnaligned(t *testing.T) {
 	o := operandsOf(causal)
 	if err := o.unaligned(); err != nil {

@@ -36,6 +36,18 @@ func TestDevice(t *testing.T) {
 	}
 }
 
+// TestDeviceBF16 checks the operations on activations in bfloat16.
+func TestDeviceBF16(t *testing.T) {
+	open(t)
+	devicetest.Run(t, func() device.Device {
+		d, err := Open(0, Options{Activations: device.BF16})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	})
+}
+
 func TestOutOfMemory(t *testing.T) {
 	d := open(t)
 	b := d.New(device.F32, 1<<40)

@@ -144,7 +144,7 @@ func (g *GPU) module(s *Source) (*module, error) {
 func (g *GPU) cubin(s *Source) ([]byte, error) {
 	var major, minor int32
 	nvrtcVersion(&major, &minor)
-	options := []string{fmt.Sprintf("--gpu-architecture=sm_%d", g.Arch), "--std=c++17"}
+	options := []string{fmt.Sprintf("--gpu-architecture=sm_%d", g.Arch), "--std=c++17", "-default-device"}
 	for _, d := range s.Defines {
 		options = append(options, "-D"+d)
 	}

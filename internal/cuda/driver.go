@@ -79,6 +79,7 @@ var (
 	cuMemsetD8Async          func(dst uintptr, value uint8, n uint64, stream uintptr) int32
 	cuStreamCreate           func(*uintptr, uint32) int32
 	cuStreamSynchronize      func(uintptr) int32
+	cuMemHostAlloc           func(*uintptr, uint64, uint32) int32
 	cuEventCreate            func(*uintptr, uint32) int32
 	cuEventRecord            func(event, stream uintptr) int32
 	cuEventSynchronize       func(uintptr) int32
@@ -96,7 +97,7 @@ func loadDriver() (*lib, error) {
 		"cuDeviceGetCount": &cuDeviceGetCount, "cuDeviceGet": &cuDeviceGet, "cuDeviceGetName": &cuDeviceGetName,
 		"cuDeviceGetAttribute": &cuDeviceGetAttribute, "cuDeviceTotalMem_v2": &cuDeviceTotalMem,
 		"cuDevicePrimaryCtxRetain": &cuDevicePrimaryCtxRetain, "cuCtxSetCurrent": &cuCtxSetCurrent, "cuCtxSynchronize": &cuCtxSynchronize,
-		"cuEventCreate": &cuEventCreate, "cuEventRecord": &cuEventRecord, "cuEventSynchronize": &cuEventSynchronize,
+		"cuMemHostAlloc": &cuMemHostAlloc, "cuEventCreate": &cuEventCreate, "cuEventRecord": &cuEventRecord, "cuEventSynchronize": &cuEventSynchronize,
 		"cuEventElapsedTime": &cuEventElapsedTime, "cuEventDestroy_v2": &cuEventDestroy,
 		"cuMemGetInfo_v2": &cuMemGetInfo, "cuMemAlloc_v2": &cuMemAlloc, "cuMemFree_v2": &cuMemFree,
 		"cuMemcpyHtoDAsync_v2": &cuMemcpyHtoDAsync, "cuMemcpyDtoHAsync_v2": &cuMemcpyDtoHAsync, "cuMemcpyDtoDAsync_v2": &cuMemcpyDtoDAsync,

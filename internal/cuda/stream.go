@@ -30,6 +30,7 @@ type GPU struct {
 	plans          sync.Map  // of *attentionPlan by attentionKey
 	workspace      uintptr
 	workspaceBytes int64
+	staging        staging
 	timings        *timings       // nil unless operations are timed
 	pinned         runtime.Pinner // pins params until the process ends, because collecting a pinner that still pins something panics
 }
@@ -228,10 +229,15 @@ func (g *GPU) Clear(at uintptr, n int) {
 
 // Copy copies n bytes.
 func (g *GPU) Copy(dst, src uintptr, n int) {
-	g.do("copy", func() error {
+	g.do(copied(n), func() error {
 		return driverError(cuMemcpyDtoDAsync(dst, src, uint64(n), g.stream), fmt.Sprintf("cuMemcpyDtoDAsync of %d bytes", n))
 	})
 }
+
+// copied names a copy of bytes.
+type copied int
+
+func (n copied) String() string { return fmt.Sprintf("copy of %d bytes", int(n)) }
 
 // Upload copies x to the GPU. It returns after x has been read.
 func Upload[T any](g *GPU, dst uintptr, x []T) {
@@ -250,16 +256,15 @@ func Upload[T any](g *GPU, dst uintptr, x []T) {
 	})
 }
 
-// Send is Upload for a copy of x, which must be short: it does not wait.
+// Send is Upload for a copy of x: it does not wait.
 func Send[T any](g *GPU, dst uintptr, x []T) {
 	if len(x) == 0 {
 		return
 	}
 	kept := append([]T(nil), x...)
-	bytes := uint64(len(x)) * uint64(unsafe.Sizeof(x[0]))
 	g.Do(func() error {
-		// The driver has read pageable memory when the call returns.
-		return driverError(cuMemcpyHtoDAsync(dst, unsafe.Pointer(&kept[0]), bytes, g.stream), fmt.Sprintf("cuMemcpyHtoDAsync of %d bytes", bytes))
+		bytes := unsafe.Slice((*byte)(unsafe.Pointer(&kept[0])), len(x)*int(unsafe.Sizeof(x[0])))
+		return g.staging.send(dst, bytes, g.stream)
 	})
 }
 

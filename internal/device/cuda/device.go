@@ -5,6 +5,7 @@ package cuda
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"gqa/internal/cuda"
 	"gqa/internal/device"
@@ -19,6 +20,7 @@ type Device struct {
 	sums    sums
 	failed  error // an error of this package
 	options Options
+	held    []held // the latest first
 }
 
 // Options determine how a GPU computes.
@@ -51,8 +53,8 @@ func (d *Device) Err() error {
 // Activations implements device.Device.
 func (d *Device) Activations() device.Format { return d.options.Activations }
 
-// LogitsAtOnce implements device.Device: 256 MiB of them.
-func (d *Device) LogitsAtOnce() int { return 256 << 20 / d.options.Activations.Size() }
+// LogitsAtOnce implements device.Device: a part of the memory that is the same in every run.
+func (d *Device) LogitsAtOnce() int { return int(d.gpu.Memory/256) / d.options.Activations.Size() }
 
 // Until implements device.Device.
 func (d *Device) Until(ctx context.Context) { d.ctx = ctx }
@@ -144,6 +146,36 @@ func (d *Device) ids(ids []int32) device.Buffer {
 		cuda.Send(d.gpu, b.Addr(), ids)
 	}
 	return b
+}
+
+// held are integers that are in the GPU's memory because they were used before.
+type held struct {
+	ids []int32
+	at  device.Buffer
+}
+
+// maxHeld is the number of sets of positions that are kept: those of a batch and of its source, for training and for another
+// size.
+const maxHeld = 4
+
+// positions is ids for positions, which all layers of a model share: they are copied once. The caller must not free them.
+func (d *Device) positions(pos []int32) device.Buffer {
+	for i, h := range d.held {
+		if slices.Equal(h.ids, pos) {
+			copy(d.held[1:i+1], d.held[:i])
+			d.held[0] = h
+			return h.at
+		}
+	}
+	if len(d.held) == maxHeld {
+		d.Free(d.held[maxHeld-1].at)
+		d.held = d.held[:maxHeld-1]
+	}
+	h := held{slices.Clone(pos), d.ids(pos)}
+	if !h.at.None() {
+		d.held = slices.Insert(d.held, 0, h)
+	}
+	return h.at
 }
 
 func addr(b device.Buffer) uint64 { return uint64(b.Addr()) }

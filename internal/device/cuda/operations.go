@@ -294,7 +294,7 @@ func (d *Device) normBackward(kernel string, dx, dw, db, dy, x, w, mean, inv dev
 		d.SumRows(db, dy, rows/heads, heads*dim)
 		db = device.Buffer{}
 	}
-	const per = 16 // rows of a thread; a block's sums depend on the shape alone
+	const per = 8 // rows of a thread; a block's sums depend on the shape alone
 	grid, wide := normGrid(dx.Format(), rows, dim, normBackwardChunks, per, dx, dy, x, w)
 	if grid.TY > 1 {
 		grid.Shared = 4 * grid.TY * dim
@@ -361,10 +361,9 @@ func (d *Device) Rotate(r device.Rope, y, x device.Rows, pos []int32, heads, hea
 	if t.interleaved {
 		interleaved = 1
 	}
-	at := d.ids(pos)
-	defer d.Free(at)
+	at := d.positions(pos)
 	wide := vectors(y.Format(), []device.Buffer{y.Buffer, x.Buffer, t.cosines, t.sines}, y.LD, x.LD, headDim, t.planes)
-	d.each(rowsSource[y.Format()], "rotate", len(pos)*heads*headDim, addr(y.Buffer), uint64(y.LD), addr(x.Buffer), uint64(x.LD), addr(at),
+	d.each(rowsSource[y.Format()], "rotate", len(pos)*((heads+7)/8)*headDim, addr(y.Buffer), uint64(y.LD), addr(x.Buffer), uint64(x.LD), addr(at),
 		addr(t.cosines), addr(t.sines), wide, uint64(len(pos)), uint64(heads), uint64(headDim), uint64(t.planes), interleaved, cuda.Float(sign))
 }
 

@@ -7,9 +7,9 @@ import (
 	"gqa/internal/device"
 )
 
-// toleranceBF16 is relative to 1 + |want|. A bfloat16 has 8 significant bits; an operation rounds its result and, within, what
-// it stores for others to read.
-const toleranceBF16 = 0.02
+// toleranceBF16 is relative to the largest number of a result, at least 1, because sums of rounded numbers may be small. A
+// bfloat16 has 8 significant bits; an operation rounds its result and, within, what it stores for others to read.
+const toleranceBF16 = 0.01
 
 // activationNames are the operands that are activations or their gradients, by the beginnings of the operations' names. The others
 // are F32 on every device.

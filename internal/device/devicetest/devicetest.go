@@ -40,13 +40,13 @@ func Run(t *testing.T, open func() device.Device) {
 func (o operation) check(t *testing.T, d device.Device) {
 	t.Helper()
 	want, buffers := values{}, map[string]device.Buffer{}
-	tolerance := o.tolerance
+	tolerance, scaled := o.tolerance, false
 	for name, x := range o.in {
 		want[name] = slices.Clone(x)
 		if f := o.format(d, name); f == device.F32 {
 			buffers[name] = d.Put(slices.Clone(x))
 		} else {
-			tolerance = toleranceBF16
+			tolerance, scaled = toleranceBF16, true
 			want[name] = rounded(x)
 			buffers[name] = d.New(f, len(x))
 			d.Write(buffers[name], x)
@@ -58,8 +58,21 @@ func (o operation) check(t *testing.T, d device.Device) {
 		if slices.Contains(o.scratch, name) {
 			continue
 		}
-		compare(t, name, d.Host(buffers[name]), w, tolerance)
+		each := tolerance
+		if scaled {
+			each *= largest(w)
+		}
+		compare(t, name, d.Host(buffers[name]), w, each)
 	}
+}
+
+// largest returns the largest absolute value, at least 1.
+func largest(x []float32) float64 {
+	most := 1.0
+	for _, v := range x {
+		most = max(most, math.Abs(float64(v)))
+	}
+	return most
 }
 
 func compare(t *testing.T, what string, got, want []float32, tolerance float64) {

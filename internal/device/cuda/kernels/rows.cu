@@ -249,30 +249,34 @@ struct Rotation {
   float sign;
 };
 
-// A thread rotates W planes, or copies W numbers after them. The two numbers of a plane are beside each other if neighbours
-// is true, and otherwise `planes` apart.
+// A thread rotates W planes of up to 8 heads, which have the same cosines and sines, or copies W numbers after the planes. The
+// two numbers of a plane are beside each other if neighbours is true, and otherwise `planes` apart.
 template <int W, bool neighbours> __device__ __forceinline__ void rotateHeads(const Rotation& o) {
-  i64 turned = o.planes / W, units = turned + (o.x == o.y && o.ldx == o.ldy ? 0 : (o.headDim - 2 * o.planes) / W);
-  EACH(i, o.rows * o.heads * units) {
-    i64 head = i / units, u = i - head * units, row = head / o.heads, h = (head - row * o.heads) * o.headDim;
-    const act_t* from = o.x + row * o.ldx + h;
-    act_t* to = o.y + row * o.ldy + h;
+  i64 turned = o.planes / W, units = turned + (o.x == o.y && o.ldx == o.ldy ? 0 : (o.headDim - 2 * o.planes) / W), groups = (o.heads + 7) / 8;
+  EACH(i, o.rows * groups * units) {
+    i64 u = i % units, row = i / units / groups, head = i / units % groups * 8, end = min(head + 8, o.heads);
+    const act_t* from = o.x + row * o.ldx + head * o.headDim;
+    act_t* to = o.y + row * o.ldy + head * o.headDim;
     if (u >= turned) {
       i64 c = 2 * o.planes + (u - turned) * W;
-      store(to + c, load<W>(from + c));
+      for (; head < end; head++, from += o.headDim, to += o.headDim) store(to + c, load<W>(from + c));
       continue;
     }
     i64 first = neighbours ? 2 * u * W : u * W, second = neighbours ? first + W : first + o.planes, at = o.pos[row] * o.planes + u * W;
-    Vec<W> c = load<W>(o.cosines + at), s = load<W>(o.sines + at), half[2] = {load<W>(from + first), load<W>(from + second)};
-    LANES(j) {
-      float& a = neighbours ? half[2 * j / W].v[2 * j % W] : half[0].v[j];
-      float& b = neighbours ? half[(2 * j + 1) / W].v[(2 * j + 1) % W] : half[1].v[j];
-      float p = a, q = b, sine = s.v[j] * o.sign;
-      a = p * c.v[j] - q * sine;
-      b = q * c.v[j] + p * sine;
+    Vec<W> c = load<W>(o.cosines + at), s = load<W>(o.sines + at);
+#pragma unroll 4
+    for (; head < end; head++, from += o.headDim, to += o.headDim) {
+      Vec<W> half[2] = {load<W>(from + first), load<W>(from + second)};
+      LANES(j) {
+        float& a = neighbours ? half[2 * j / W].v[2 * j % W] : half[0].v[j];
+        float& b = neighbours ? half[(2 * j + 1) / W].v[(2 * j + 1) % W] : half[1].v[j];
+        float p = a, q = b, sine = s.v[j] * o.sign;
+        a = p * c.v[j] - q * sine;
+        b = q * c.v[j] + p * sine;
+      }
+      store(to + first, half[0]);
+      store(to + second, half[1]);
     }
-    store(to + first, half[0]);
-    store(to + second, half[1]);
   }
 }
 

@@ -70,6 +70,9 @@ func (p *pool) release() {
 	clear(p.free)
 }
 
+// Trim returns memory that is not in use to the driver.
+func (d *Device) Trim() { d.pool.release() }
+
 // Recover implements device.Recoverer. It returns all free memory to the driver.
 func (d *Device) Recover() bool {
 	if !errors.As(d.failed, new(*device.MemoryError)) {

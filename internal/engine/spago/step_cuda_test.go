@@ -31,6 +31,8 @@ func BenchmarkStep(b *testing.B) {
 	}{
 		{"llama-1b", llama1B, 4, 2048, false, model.RecomputeNone},
 		{"llama-1b-deterministic", llama1B, 4, 2048, true, model.RecomputeNone},
+		{"llama-7b", `{"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+			"num_key_value_heads": 8, "intermediate_size": 11008, "max_position_embeddings": 2048}`, 8, 2048, false, model.RecomputeLayer},
 		{"llama-1b-recomputed", llama1B, 4, 2048, false, model.RecomputeLayer},
 		{"neox-1b", `{"model_type": "gpt_neox", "vocab_size": 50304, "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16,
 			"intermediate_size": 8192, "max_position_embeddings": 2048, "rotary_pct": 0.25, "use_parallel_residual": true}`, 4, 2048, false, model.RecomputeNone},
@@ -105,6 +107,11 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(each*1e3, "ms/step")
 	b.Logf("host: requests %.2f ms, until the norm %.2f ms a step", queued.Seconds()*1e3/float64(steps), waited.Seconds()*1e3/float64(steps))
+	if g, err := cuda.Open(0); err == nil {
+		b.Logf("%.1f GiB of the GPU's memory in use", float64(g.Memory-g.FreeMemory())/(1<<30))
+	}
+	defer d.Trim()
+	defer t.release()
 	if !testing.Verbose() {
 		return
 	}
@@ -118,7 +125,6 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 		total += t.Total
 	}
 	b.Logf("one step, %v:\n%s", total, table)
-	t.release()
 }
 
 // random returns random weights, made as they are asked for.

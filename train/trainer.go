@@ -84,8 +84,9 @@ func (t *trainer) attempt(n int, windows [][]int32) (outcome, error) {
 		}
 		losses = append(losses, more...)
 	}
-	// Only now, so that a device does not wait between micro-batches.
-	out.gradNorm = t.GradNorm()
+	norm := t.Step(n, out.lr)
+	// All numbers are read only now, so that a device need not wait for the host.
+	out.gradNorm = norm()
 	for _, loss := range losses {
 		if err := t.read(&out, loss); err != nil {
 			return out, err
@@ -94,7 +95,6 @@ func (t *trainer) attempt(n int, windows [][]int32) (outcome, error) {
 	if !isFinite(out.gradNorm) {
 		return out, fmt.Errorf("the gradient norm is %v", out.gradNorm)
 	}
-	t.Step(n, out.lr, out.gradNorm)
 	return out, nil
 }
 

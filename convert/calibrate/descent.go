@@ -36,14 +36,15 @@ type descent struct {
 	train, held []int // batch numbers
 	order       []int // batches left in this epoch
 	random      *rand.Rand
-	rates       []float64 // rates to try, in decreasing order, relative to each weight's root mean square
-	onStep      func()    // called after each step; may be nil
+	rates       []float64     // rates to try, in decreasing order, relative to each weight's root mean square
+	onStep      func()        // called after each step; may be nil
+	whole       device.Buffer // 1, the factor on gradients: they are not clipped
 }
 
 // newDescent holds out a sixteenth of the batches, up to mostHeld. A single batch must serve both purposes. seed and
 // sequence determine the order of batches.
 func newDescent(e *spago.Engine, batches int, seed, sequence uint64, rates ...float64) *descent {
-	d := &descent{engine: e, random: rand.New(rand.NewPCG(seed, sequence)), rates: rates}
+	d := &descent{engine: e, random: rand.New(rand.NewPCG(seed, sequence)), rates: rates, whole: e.Device().Put([]float32{1})}
 	for i := range batches {
 		d.train = append(d.train, i)
 	}
@@ -198,8 +199,8 @@ func (d *descent) update(rate float64, s int) {
 			others = append(others, device.AdamWStep{AdamW: o, P: spago.Data(x.param), G: g, M: x.m, V: x.v})
 		}
 	}
-	d.engine.Device().AdamW(others, 1, s)
-	d.engine.Device().Muon(matrices, 1)
+	d.engine.Device().AdamW(others, d.whole, s)
+	d.engine.Device().Muon(matrices, d.whole)
 	for _, x := range d.weights {
 		x.param.ZeroGrad()
 	}

@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"fmt"
+	"math"
 	"unsafe"
 )
 
@@ -57,4 +58,51 @@ func (s *staging) turn(stream uintptr) error {
 		return nil
 	}
 	return driverError(cuEventSynchronize(s.copied[s.half]), "cuEventSynchronize")
+}
+
+// results are numbers on their way from the GPU, in pinned memory. The places are used in turn.
+type results struct {
+	at     uintptr
+	events [resultPlaces]uintptr
+	next   int
+}
+
+const resultPlaces = 1 << 12
+
+// Fetch copies the 64-bit number at an address once the operations before it are complete. It returns a function that waits for
+// the number, but not for later operations.
+func (g *GPU) Fetch(src uintptr) func() (float64, error) {
+	var place int
+	g.Do(func() error {
+		r := &g.results
+		if r.at == 0 {
+			if err := driverError(cuMemHostAlloc(&r.at, 8*resultPlaces, 0), "cuMemHostAlloc"); err != nil {
+				return err
+			}
+		}
+		place = r.next
+		r.next = (r.next + 1) % resultPlaces
+		if r.events[place] == 0 {
+			if err := driverError(cuEventCreate(&r.events[place], 0), "cuEventCreate"); err != nil {
+				return err
+			}
+		}
+		if err := driverError(cuMemcpyDtoHAsync(pointer(r.at+uintptr(8*place)), src, 8, g.stream), "cuMemcpyDtoHAsync"); err != nil {
+			return err
+		}
+		return driverError(cuEventRecord(r.events[place], g.stream), "cuEventRecord")
+	})
+	return func() (x float64, err error) {
+		err = g.Wait(func() error {
+			if err := driverError(cuEventSynchronize(g.results.events[place]), "cuEventSynchronize"); err != nil {
+				return err
+			}
+			x = *(*float64)(pointer(g.results.at + uintptr(8*place)))
+			return nil
+		})
+		if err != nil {
+			x = math.NaN()
+		}
+		return x, err
+	}
 }

@@ -31,6 +31,7 @@ type GPU struct {
 	workspace      uintptr
 	workspaceBytes int64
 	staging        staging
+	results        results
 	timings        *timings       // nil unless operations are timed
 	pinned         runtime.Pinner // pins params until the process ends, because collecting a pinner that still pins something panics
 }

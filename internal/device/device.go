@@ -352,10 +352,13 @@ type AdamWStep struct {
 	Copy       Buffer // receives P in its own format; may be omitted
 }
 
-// Optimizers perform steps on parameters, with gradient G·scale.
+// Optimizers perform steps on parameters, with gradient G·scale[0]. If that is NaN, nothing is changed.
 type Optimizers interface {
+	// ClipScale writes to scale[0] the factor that torch.nn.utils.clip_grad_norm_ applies to gradients whose norm is √Σ terms: 1 if limit
+	// is 0, and NaN if the norm is not finite. It returns the norm.
+	ClipScale(scale Buffer, limit float64, terms ...Term) Number
 	// AdamW performs step t, counted from 1, of several parameters.
-	AdamW(steps []AdamWStep, scale float32, t int)
+	AdamW(steps []AdamWStep, scale Buffer, t int)
 	// Muon performs the steps of several matrices. It overwrites their gradients.
-	Muon(steps []MuonStep, scale float32)
+	Muon(steps []MuonStep, scale Buffer)
 }

@@ -13,10 +13,9 @@ type Trainer interface {
 	// gradients. targets holds the token to predict for each row; rows with a negative target are ignored. With a
 	// lesson the loss includes the divergence from a teacher.
 	Accumulate(b ops.Batch, targets []int32, lesson *Lesson, share float32) (Loss, error)
-	// GradNorm returns the norm of all gradients as one vector.
-	GradNorm() float64
-	// Step performs step n, counted from 1, given the norm of the gradients, and clears the gradients.
-	Step(n int, lr, norm float64)
+	// Step performs step n, counted from 1, and clears the gradients. It returns the norm of all gradients as one vector, which the
+	// device may still be computing. If that is not finite, nothing but the gradients has changed.
+	Step(n int, lr float64) (norm device.Number)
 	// Evaluate returns the mean loss of a batch over the rows with a target, without training on it.
 	Evaluate(b ops.Batch, targets []int32) float64
 	// Averaged runs f with the model in the state of the result: with averaged weights, if there is an average.

@@ -4,6 +4,7 @@ package cpu
 
 import (
 	"context"
+	"math"
 
 	"gqa/internal/activation"
 	"gqa/internal/cpu/blas"
@@ -476,10 +477,31 @@ func sum(terms []device.Term) (total float64) {
 	return total
 }
 
+// ClipScale implements device.Optimizers.
+func (*Device) ClipScale(scale device.Buffer, limit float64, terms ...device.Term) device.Number {
+	norm := math.Sqrt(sum(terms))
+	scale.F32()[0] = clipScale(norm, limit)
+	return func() float64 { return norm }
+}
+
+func clipScale(norm, limit float64) float32 {
+	switch {
+	case math.IsNaN(norm) || math.IsInf(norm, 0):
+		return float32(math.NaN())
+	case limit == 0:
+		return 1
+	}
+	return float32(min(1, limit/(norm+1e-6)))
+}
+
 // AdamW implements device.Optimizers.
-func (d *Device) AdamW(steps []device.AdamWStep, scale float32, t int) {
+func (d *Device) AdamW(steps []device.AdamWStep, scale device.Buffer, t int) {
+	by := scale.F32()[0]
 	for _, s := range steps {
-		optim.AdamW(s.AdamW).Step(s.P.F32(), s.G.F32(), s.M.F32(), s.V.F32(), scale, t)
+		if by != by {
+			return
+		}
+		optim.AdamW(s.AdamW).Step(s.P.F32(), s.G.F32(), s.M.F32(), s.V.F32(), by, t)
 		if !s.Copy.None() {
 			d.Write(s.Copy, s.P.F32())
 		}
@@ -487,11 +509,15 @@ func (d *Device) AdamW(steps []device.AdamWStep, scale float32, t int) {
 }
 
 // Muon implements device.Optimizers.
-func (d *Device) Muon(steps []device.MuonStep, scale float32) {
+func (d *Device) Muon(steps []device.MuonStep, scale device.Buffer) {
+	by := scale.F32()[0]
+	if by != by {
+		return
+	}
 	pool.For(len(steps), 1, func(lo, hi int) { // small products are faster in parallel than each on all threads
 		for _, s := range steps[lo:hi] {
 			o := optim.Muon{LR: s.LR, Size: s.Size, Momentum: s.Momentum, Decay: s.Decay, Stop: d.stop}
-			o.Step(s.P.F32(), s.G.F32(), s.M.F32(), s.Rows, s.Cols, scale)
+			o.Step(s.P.F32(), s.G.F32(), s.M.F32(), s.Rows, s.Cols, by)
 		}
 	})
 }

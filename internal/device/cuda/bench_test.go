@@ -26,6 +26,7 @@ func BenchmarkOperations(b *testing.B) {
 		z, gain, inv, dgain := act(rows*ffn), d.New(device.F32, dim), d.New(device.F32, rows), d.New(device.F32, dim)
 		grad := d.New(device.F32, ffn*dim)
 		d.Clear(gain)
+		one := d.Put([]float32{1})
 		packed := device.Rows{Buffer: act(2 * rows * ffn), LD: 2 * ffn} // gate and up beside each other
 		up := device.Rows{Buffer: packed.From(ffn), LD: 2 * ffn}
 		var steps []device.AdamWStep // of four layers, more than the cache holds
@@ -81,7 +82,7 @@ func BenchmarkOperations(b *testing.B) {
 				d.Rotate(rope, heads3, heads3, pos, heads+kv, headDim, false)
 			}},
 			"sum of rows":    {rows * ffn * size, 0, func() { d.SumRows(grad.Slice(0, ffn), x, rows, ffn) }},
-			"adamw":          {4 * 3 * ffn * dim * (24 + 2*size), 0, func() { d.AdamW(steps, 1, 1) }},
+			"adamw":          {4 * 3 * ffn * dim * (24 + 2*size), 0, func() { d.AdamW(steps, one, 1) }},
 			"sum of squares": {len(terms) * terms[0].X.Len() * size, 0, func() { d.Sum(terms...) }},
 			"cross-entropy": {2 * lossRows * vocab * size, 0, func() {
 				d.CrossEntropyGradient(ce, logits, targets, 1, lossRows, vocab)

@@ -17,7 +17,6 @@ type Device struct {
 	gpu     *cuda.GPU
 	pool    pool
 	ctx     context.Context
-	sums    sums
 	failed  error // an error of this package
 	options Options
 	held    []held // the latest first

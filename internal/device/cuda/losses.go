@@ -76,30 +76,29 @@ func (d *Device) TopLogP(ids []int32, logP []float32, logits device.Buffer, temp
 	}
 }
 
-// sums are locations for the results of Sum, used in turn.
-type sums struct {
-	places device.Buffer
-	next   int
-}
-
-const sumPlaces = 1 << 12
-
 // Sum implements device.Losses.
 func (d *Device) Sum(terms ...device.Term) device.Number {
-	if d.sums.places.None() {
-		d.sums.places = d.New(device.F32, 2*sumPlaces)
+	place := d.New(device.F32, 2) // one 64-bit number
+	defer d.Free(place)
+	d.sum(place.Addr(), terms)
+	return d.number(place)
+}
+
+// number returns the 64-bit number at a place, which may be overwritten by later operations.
+func (d *Device) number(place device.Buffer) device.Number {
+	if d.stopped() {
+		return func() float64 { return math.NaN() }
 	}
-	place := d.sums.places.Addr() + uintptr(8*(d.sums.next%sumPlaces))
-	d.sums.next++
-	d.sum(place, terms)
+	wait := d.gpu.Fetch(place.Addr())
 	return func() float64 {
-		x := []float64{math.NaN()}
-		if d.failed == nil {
-			if err := cuda.Download(d.gpu, x, place); err != nil {
-				d.fail(err)
-			}
+		x, err := wait()
+		if d.failed != nil {
+			return math.NaN()
 		}
-		return x[0]
+		if err != nil {
+			d.fail(err)
+		}
+		return x
 	}
 }
 

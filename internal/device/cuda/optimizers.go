@@ -27,8 +27,17 @@ func (d *Device) table(words []uint64) device.Buffer {
 	return b
 }
 
+// ClipScale implements device.Optimizers.
+func (d *Device) ClipScale(scale device.Buffer, limit float64, terms ...device.Term) device.Number {
+	place := d.New(device.F32, 2)
+	defer d.Free(place)
+	d.sum(place.Addr(), terms)
+	d.launch(optimSource, "clip_scale", cuda.Grid{Threads: 1}, addr(scale), addr(place), math.Float64bits(limit))
+	return d.number(place)
+}
+
 // AdamW implements device.Optimizers.
-func (d *Device) AdamW(steps []device.AdamWStep, scale float32, t int) {
+func (d *Device) AdamW(steps []device.AdamWStep, scale device.Buffer, t int) {
 	var words []uint64 // of a Step in optim.cu for each
 	blocks, count := 0, 0
 	for _, s := range steps {
@@ -41,7 +50,7 @@ func (d *Device) AdamW(steps []device.AdamWStep, scale float32, t int) {
 		}
 		rsqrt, lr := 1/math.Sqrt(1-math.Pow(s.Beta2, float64(t))), s.LR/(1-math.Pow(s.Beta1, float64(t)))
 		words = append(words, addr(s.P), addr(s.G), addr(s.M), addr(s.V), addr(s.Copy), uint64(s.G.Format()), uint64(s.Copy.Format()), uint64(n), uint64(blocks),
-			pair(1-s.LR*s.Decay, 1-s.Beta1), pair(s.Beta2, 1-s.Beta2), pair(rsqrt, s.Eps), pair(lr, float64(scale)))
+			pair(1-s.LR*s.Decay, 1-s.Beta1), pair(s.Beta2, 1-s.Beta2), pair(rsqrt, s.Eps), pair(lr, 0))
 		blocks += chunks(n)
 		count++
 	}
@@ -50,11 +59,11 @@ func (d *Device) AdamW(steps []device.AdamWStep, scale float32, t int) {
 	}
 	table := d.table(words)
 	defer d.Free(table)
-	d.launch(optimSource, "adamw", cuda.Grid{X: blocks, Threads: 256}, addr(table), uint64(count))
+	d.launch(optimSource, "adamw", cuda.Grid{X: blocks, Threads: 256}, addr(table), uint64(count), addr(scale))
 }
 
 // Muon implements device.Optimizers.
-func (d *Device) Muon(steps []device.MuonStep, scale float32) {
+func (d *Device) Muon(steps []device.MuonStep, scale device.Buffer) {
 	for _, s := range steps {
 		d.muon(s, scale)
 	}
@@ -66,12 +75,12 @@ const (
 	muonA, muonB, muonC = 3.4445, -4.7750, 2.0315
 )
 
-func (d *Device) muon(s device.MuonStep, scale float32) {
+func (d *Device) muon(s device.MuonStep, scale device.Buffer) {
 	n := s.Rows * s.Cols
-	d.each(optimSource, "muon_average", n, addr(s.G), addr(s.M), cuda.Float(float32(1-s.Momentum)*scale), cuda.Float(float32(s.Momentum)), uint64(n))
+	d.each(optimSource, "muon_average", n, addr(s.G), addr(s.M), addr(scale), cuda.Float(float32(1-s.Momentum)), cuda.Float(float32(s.Momentum)), uint64(n))
 	d.orthogonalise(s.G, s.Rows, s.Cols)
 	size := s.LR * s.Size * math.Sqrt(float64(max(s.Rows, s.Cols)))
-	d.each(optimSource, "muon_step", n, addr(s.P), addr(s.G), cuda.Float(float32(1-s.LR*s.Decay)), cuda.Float(float32(size)), uint64(n))
+	d.each(optimSource, "muon_step", n, addr(s.P), addr(s.G), addr(scale), cuda.Float(float32(1-s.LR*s.Decay)), cuda.Float(float32(size)), uint64(n))
 }
 
 // orthogonalise keeps the singular vectors of g [rows, cols] and brings its singular values close to 1 by the iteration X

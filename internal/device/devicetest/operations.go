@@ -481,14 +481,14 @@ func optimizers() []operation {
 	}
 	return []operation{
 		{"AdamW", values{
-			"p": normal(1, n), "g": normal(2, n), "m": normal(3, n), "v": squares, "p2": normal(5, n/3), "g2": normal(6, n/3), "m2": normal(7, n/3), "v2": squares[:n/3], "copy": nan(n),
+			"p": normal(1, n), "g": normal(2, n), "m": normal(3, n), "v": squares, "p2": normal(5, n/3), "g2": normal(6, n/3), "m2": normal(7, n/3), "v2": squares[:n/3], "copy": nan(n), "scale": {0.5},
 		}, func(d device.Device, b map[string]device.Buffer) {
 			small := adamw
 			small.LR /= 2
 			d.AdamW([]device.AdamWStep{
 				{AdamW: adamw, P: b["p"], G: b["g"], M: b["m"], V: b["v"], Copy: b["copy"]},
 				{AdamW: small, P: b["p2"], G: b["g2"], M: b["m2"], V: b["v2"]},
-			}, 0.5, 3)
+			}, b["scale"], 3)
 		}, func(v values) {
 			optim.AdamW(adamw).StepRef(v["p"], v["g"], v["m"], v["v"], 0.5, 3)
 			copy(v["copy"], v["p"])
@@ -498,16 +498,56 @@ func optimizers() []operation {
 		}, nil, 1e-5},
 		{"Muon", values{
 			"p": normal(1, rows*cols), "g": normal(2, rows*cols), "m": normal(3, rows*cols),
-			"p2": normal(4, rows*cols), "g2": normal(5, rows*cols), "m2": normal(6, rows*cols),
+			"p2": normal(4, rows*cols), "g2": normal(5, rows*cols), "m2": normal(6, rows*cols), "scale": {0.5},
 		}, func(d device.Device, b map[string]device.Buffer) {
 			d.Muon([]device.MuonStep{
 				{Muon: muon, P: b["p"], G: b["g"], M: b["m"], Rows: rows, Cols: cols},
 				{Muon: muon, P: b["p2"], G: b["g2"], M: b["m2"], Rows: cols, Cols: rows},
-			}, 0.5)
+			}, b["scale"])
 		}, func(v values) {
 			o := optim.Muon{LR: muon.LR, Size: muon.Size, Momentum: muon.Momentum, Decay: muon.Decay}
 			o.StepRef(v["p"], v["g"], v["m"], rows, cols, 0.5)
 			o.StepRef(v["p2"], v["g2"], v["m2"], cols, rows, 0.5)
 		}, []string{"g", "g2"}, 1e-4},
+		clipped("a limit", 3, 1), clipped("a high limit", 1e6, 1), clipped("no limit", 0, 1), clipped("a norm that is not finite", 3, float32(math.Inf(1))),
 	}
+}
+
+// clipped is a step of AdamW and of Muon with the norm of two gradients, one of them times a factor, limited.
+func clipped(name string, limit float64, factor float32) operation {
+	const n, rows, cols = 300, 12, 25
+	g := normal(2, n)
+	g[17] *= factor
+	adamw, muon := device.AdamW{LR: 1e-2, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8}, device.Muon{LR: 1e-2, Size: 0.2, Momentum: 0.95}
+	return operation{"ClipScale: " + name, values{
+		"p": normal(1, n), "g": g, "m": make([]float32, n), "v": make([]float32, n), "p2": normal(3, n), "g2": normal(4, n), "m2": make([]float32, n),
+		"scale": nan(1), "norm": make([]float32, 1),
+	}, func(d device.Device, b map[string]device.Buffer) {
+		norm := d.ClipScale(b["scale"], limit, device.Term{X: b["g"], Weight: 1, Squares: true}, device.Term{X: b["g2"], Weight: 1, Squares: true})
+		d.AdamW([]device.AdamWStep{{AdamW: adamw, P: b["p"], G: b["g"], M: b["m"], V: b["v"]}}, b["scale"], 1)
+		d.Muon([]device.MuonStep{{Muon: muon, P: b["p2"], G: b["g2"], M: b["m2"], Rows: rows, Cols: cols}}, b["scale"])
+		if x := norm(); !math.IsInf(x, 0) && !math.IsNaN(x) {
+			d.Write(b["norm"], []float32{float32(x)})
+		}
+		d.Clear(b["scale"]) // NaN equals nothing
+	}, func(v values) {
+		squares := 0.0
+		for _, g := range [][]float32{v["g"], v["g2"]} {
+			for _, x := range g {
+				squares += float64(x) * float64(x)
+			}
+		}
+		norm, scale := math.Sqrt(squares), float32(1)
+		v["scale"][0] = 0
+		if math.IsInf(norm, 0) {
+			return
+		}
+		v["norm"][0] = float32(norm)
+		if limit > 0 {
+			scale = float32(min(1, limit/(norm+1e-6)))
+		}
+		optim.AdamW(adamw).StepRef(v["p"], v["g"], v["m"], v["v"], scale, 1)
+		o := optim.Muon{LR: muon.LR, Size: muon.Size, Momentum: muon.Momentum}
+		o.StepRef(v["p2"], v["g2"], v["m2"], rows, cols, scale)
+	}, []string{"g", "g2"}, 1e-4}
 }

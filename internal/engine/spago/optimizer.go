@@ -15,6 +15,7 @@ type optimizer struct {
 	device device.Device
 	spec   recipe.Optimizer
 	slots  []slot
+	scale  device.Buffer // a number, which gradients are multiplied by
 }
 
 // slot is a weight with the averages of its gradient and, for AdamW, of the gradient's square.
@@ -33,7 +34,7 @@ func newOptimizer(d device.Device, spec recipe.Optimizer, arch *configs.Arch, pa
 	if err != nil {
 		return nil, err
 	}
-	o := &optimizer{device: d, spec: spec, slots: make([]slot, len(params.List))}
+	o := &optimizer{device: d, spec: spec, slots: make([]slot, len(params.List)), scale: d.New(device.F32, 1)}
 	for i, p := range params.List {
 		s := &o.slots[i]
 		*s = slot{name: params.Names[i], shape: shapes[i].Shape, param: p, m: o.zeros(p.Size()), rate: 1}
@@ -75,30 +76,16 @@ func (o *optimizer) formatGradients(added bool) {
 	}
 }
 
-// gradNorm returns the norm of all gradients as one vector, summed in float64 in the order of the weights.
-func (o *optimizer) gradNorm() float64 {
+// step performs step t, counted from 1, at a learning rate, clears the gradients, and returns their norm as one vector, summed
+// in float64 in the order of the weights. A weight without a gradient is not changed, and none is if the norm is not finite.
+func (o *optimizer) step(t int, lr float64) device.Number {
 	var squares []device.Term
 	for _, s := range o.slots {
 		if g := Grad(s.param); !g.None() {
 			squares = append(squares, device.Term{X: g, Weight: 1, Squares: true})
 		}
 	}
-	return math.Sqrt(o.device.Sum(squares...)())
-}
-
-// clipScale returns the factor that torch.nn.utils.clip_grad_norm_ applies to gradients with the given norm; a limit of
-// 0 means none.
-func clipScale(norm, limit float64) float32 {
-	if limit == 0 {
-		return 1
-	}
-	return float32(min(1, limit/(norm+1e-6)))
-}
-
-// step performs step t, counted from 1, at a learning rate, given the norm of the gradients, and clears them. A weight
-// without a gradient is not changed.
-func (o *optimizer) step(t int, lr, norm float64) {
-	scale := clipScale(norm, o.spec.Clip)
+	norm := o.device.ClipScale(o.scale, o.spec.Clip, squares...)
 	var matrices []device.MuonStep
 	var others []device.AdamWStep
 	for _, s := range o.slots {
@@ -113,8 +100,8 @@ func (o *optimizer) step(t int, lr, norm float64) {
 			others = append(others, device.AdamWStep{AdamW: adamw, P: Data(s.param), G: g, M: s.m, V: s.v, Copy: valueOf(s.param).compute})
 		}
 	}
-	o.device.AdamW(others, scale, t)
-	o.device.Muon(matrices, scale)
+	o.device.AdamW(others, o.scale, t)
+	o.device.Muon(matrices, o.scale)
 	for _, s := range o.slots {
 		s.param.ZeroGrad()
 		if s.v.None() {
@@ -124,6 +111,7 @@ func (o *optimizer) step(t int, lr, norm float64) {
 			o.device.Lerp(s.mean, Data(s.param), float32(max(1-o.spec.Average, 1/float64(t))))
 		}
 	}
+	return norm
 }
 
 // average runs f with the model computing with the average of its weights, if there is one. The average is the mean of

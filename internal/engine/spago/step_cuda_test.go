@@ -80,10 +80,9 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 			b.Fatal(err)
 		}
 		queued += time.Since(start)
-		norm := t.GradNorm()
+		norm := t.Step(n, 1e-4)()
 		waited += time.Since(start)
 		value, _, _ := loss.Read()
-		t.Step(n, 1e-4, norm)
 		if err := d.Err(); err != nil {
 			b.Fatal(err)
 		}

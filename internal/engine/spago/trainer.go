@@ -73,11 +73,8 @@ func (t *Trainer) loss(hidden mat.Tensor, b ops.Batch, targets []int32, lesson *
 	return t.engine.LinearDistillation(hidden, t.model.Head(), targets, teacher, share)
 }
 
-// GradNorm implements engine.Trainer.
-func (t *Trainer) GradNorm() float64 { return t.optimizer.gradNorm() }
-
 // Step implements engine.Trainer.
-func (t *Trainer) Step(n int, lr, norm float64) { t.optimizer.step(n, lr, norm) }
+func (t *Trainer) Step(n int, lr float64) device.Number { return t.optimizer.step(n, lr) }
 
 // Evaluate implements engine.Trainer.
 func (t *Trainer) Evaluate(b ops.Batch, targets []int32) (loss float64) {

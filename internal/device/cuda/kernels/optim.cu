@@ -1,4 +1,12 @@
-// Optimizers. Parameters and averages are f32.
+// Optimizers. Parameters and averages are f32. Gradients are multiplied by *scale; if that is NaN, nothing is changed.
+
+// scale = min(1, limit/(norm + 1e-6)) for the root of a sum of squares, which it replaces: 1 if limit is 0, and NaN if the norm is
+// not finite.
+extern "C" __global__ void clip_scale(float* scale, double* squares, i64 limit) {
+  double norm = sqrt(*squares), most = __longlong_as_double(limit);
+  *squares = norm;
+  *scale = !(norm < __longlong_as_double(0x7ff0000000000000)) ? __int_as_float(0x7fffffff) : most == 0 ? 1 : (float)fmin(1.0, most / (norm + 1e-6));
+}
 
 // Step is AdamW's step of one parameter of n numbers. Its chunks are counted from first on.
 struct Step {
@@ -7,11 +15,13 @@ struct Step {
   float *m, *v;
   void* copy; // may be 0
   i64 gFormat, copyFormat, n, first;
-  float keep, w1, beta2, w2, rsqrt, eps, lr, gscale;
+  float keep, w1, beta2, w2, rsqrt, eps, lr, unused;
 };
 
 // One block per chunk of CHUNK numbers of one of the parameters.
-extern "C" __global__ void __launch_bounds__(256) adamw(const Step* steps, i64 count) {
+extern "C" __global__ void __launch_bounds__(256) adamw(const Step* steps, i64 count, const float* scale) {
+  const float gscale = *scale;
+  if (gscale != gscale) return;
   i64 low = 0, high = count; // the step is in [low, high)
   while (high - low > 1) {
     i64 mid = (low + high) / 2;
@@ -24,7 +34,7 @@ extern "C" __global__ void __launch_bounds__(256) adamw(const Step* steps, i64 c
     auto g = loadAs<W>(s.g, i, s.gFormat), m = load(w, s.m + i), v = load(w, s.v + i), p = load(w, s.p + i);
 #pragma unroll
     for (int j = 0; j < W; j++) {
-      float d = g.v[j] * s.gscale;
+      float d = g.v[j] * gscale;
       m.v[j] = m.v[j] + s.w1 * (d - m.v[j]);
       v.v[j] = s.beta2 * v.v[j] + s.w2 * d * d;
       p.v[j] = p.v[j] * s.keep - s.lr * m.v[j] / (sqrtf(v.v[j]) * s.rsqrt + s.eps);
@@ -42,7 +52,9 @@ extern "C" __global__ void __launch_bounds__(256) adamw(const Step* steps, i64 c
 
 // Updates Muon's average m of the gradient, and replaces g by the gradient that the step uses: m = momentum·m + fresh·g,
 // g = fresh·g + momentum·m
-extern "C" __global__ void muon_average(float* g, float* m, float fresh, float momentum, i64 n) {
+extern "C" __global__ void muon_average(float* g, float* m, const float* scale, float fresh, float momentum, i64 n) {
+  fresh *= *scale;
+  if (fresh != fresh) return;
   parts<4>(1, n, aligned(g, m), [&](auto w, i64, i64 i) {
     auto d = load(w, g + i), a = load(w, m + i);
 #pragma unroll
@@ -63,6 +75,7 @@ extern "C" __global__ void normalise(float* x, const double* squares, i64 n) {
 }
 
 // p = keep·p - size·x
-extern "C" __global__ void muon_step(float* p, const float* x, float keep, float size, i64 n) {
+extern "C" __global__ void muon_step(float* p, const float* x, const float* scale, float keep, float size, i64 n) {
+  if (*scale != *scale) return;
   map(n, [=](float a, float b) { return keep * a - size * b; }, p, p, x);
 }

@@ -12,8 +12,8 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs/recipe"
 	"gqa/internal/engine"
-	"gqa/internal/ops"
 	"gqa/internal/golden"
+	"gqa/internal/ops"
 	"gqa/internal/weights"
 )
 

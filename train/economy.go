@@ -9,7 +9,7 @@ import (
 	"gqa/configs/recipe"
 	"gqa/internal/device"
 	"gqa/internal/engine"
-	"gqa/internal/model"
+	"gqa/internal/ops"
 )
 
 // economy is how a run saves memory. It is part of a run's state, because it decides in which order numbers are added.
@@ -21,12 +21,12 @@ type economy struct {
 // recomputes are the values of the recipe's recompute, from the least to the most, with what they mean for a model.
 var recomputes = []struct {
 	name string
-	what model.Recompute
+	what ops.Recompute
 	says string
 }{
-	{"none", model.RecomputeNone, ""},
-	{"attention", model.RecomputeAttention, "attention is computed again in the backward pass"},
-	{"layer", model.RecomputeLayer, "layers are computed again in the backward pass"},
+	{"none", ops.RecomputeNone, ""},
+	{"attention", ops.RecomputeAttention, "attention is computed again in the backward pass"},
+	{"layer", ops.RecomputeLayer, "layers are computed again in the backward pass"},
 }
 
 // engine returns the economy in the engine's terms.

@@ -11,7 +11,6 @@ import (
 	"fmt"
 
 	"gqa/internal/activation"
-	"gqa/internal/units"
 )
 
 // Format is how a number is stored.
@@ -286,8 +285,9 @@ type MemoryError struct {
 
 // Error returns a description with the three sizes.
 func (e *MemoryError) Error() string {
-	return fmt.Sprintf("out of memory on %s: %s wanted beside %s of its %s", e.Device,
-		units.Bytes(int64(e.Wanted)), units.Bytes(int64(e.Held)), units.Bytes(int64(e.All)))
+	const gib = 1 << 30
+	return fmt.Sprintf("out of memory on %s: %.2f GiB wanted beside %.2f of its %.1f GiB", e.Device,
+		float64(e.Wanted)/gib, float64(e.Held)/gib, float64(e.All)/gib)
 }
 
 // Recoverer is implemented by devices that can go on after a MemoryError.

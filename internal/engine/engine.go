@@ -3,7 +3,6 @@ package engine
 
 import (
 	"gqa/internal/device"
-	"gqa/internal/model"
 	"gqa/internal/ops"
 )
 
@@ -38,7 +37,7 @@ type Trainer interface {
 
 // Economy is how a step saves memory.
 type Economy struct {
-	Recompute    model.Recompute
+	Recompute    ops.Recompute
 	MicroBatches int // number of times that Accumulate is called in a step
 }
 

@@ -29,21 +29,11 @@ type Model[T any] struct {
 	headNorm         *ops.Norm[T]
 	head             ops.Linear[T]
 	rope, windowRope *ops.Rope // of layers without and with a sliding window; nil if positions are not rotary
-	recompute        Recompute
+	recompute        ops.Recompute
 }
 
-// Recompute says what a training step computes twice, to keep less for the backward pass.
-type Recompute uint8
-
-// What is computed twice.
-const (
-	RecomputeNone      Recompute = iota
-	RecomputeAttention           // self-attention, from the projections of its input on
-	RecomputeLayer               // whole layers
-)
-
 // SetRecompute sets what a training step computes twice.
-func (m *Model[T]) SetRecompute(r Recompute) {
+func (m *Model[T]) SetRecompute(r ops.Recompute) {
 	if m.recompute = r; m.encoder != nil {
 		m.encoder.SetRecompute(r)
 	}
@@ -279,7 +269,7 @@ func (m *Model[T]) Logits(e ops.Ops[T], hidden T) T { return e.Linear(hidden, m.
 
 // layer runs layer i on x. Without recomputation it makes no closure, as decoding must not allocate.
 func (m *Model[T]) layer(i int, e ops.Ops[T], x T, s shared[T], b ops.Batch) T {
-	if m.recompute != RecomputeLayer {
+	if m.recompute != ops.RecomputeLayer {
 		return m.layers[i].forward(e, m, x, s, b)
 	}
 	return recomputed(e, func(x T, s shared[T]) T { return m.layers[i].forward(e, m, x, s, b) }, x, s)
@@ -315,7 +305,7 @@ func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Ba
 }
 
 func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
-	if m.recompute != RecomputeAttention {
+	if m.recompute != ops.RecomputeAttention {
 		return l.selfAttend(e, m, x, s, b)
 	}
 	return recomputed(e, func(x T, s shared[T]) T { return l.selfAttend(e, m, x, s, b) }, x, s)

@@ -134,6 +134,16 @@ func Linears[T any](e Ops[T], x T, ws []Linear[T]) []T {
 	return ys
 }
 
+// Recompute says what a training step computes twice, to keep less for the backward pass.
+type Recompute uint8
+
+// What is computed twice.
+const (
+	RecomputeNone      Recompute = iota
+	RecomputeAttention           // self-attention, from the projections of its input on
+	RecomputeLayer               // whole layers
+)
+
 // Recomputer is implemented by engines that keep results for a backward pass.
 type Recomputer[T any] interface {
 	// Recompute returns f(in). What f computes on the way is not kept but computed again in the backward pass (Chen et al.,

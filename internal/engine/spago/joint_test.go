@@ -4,7 +4,6 @@ import (
 	"math"
 	"testing"
 
-	"gqa/internal/model"
 	"gqa/internal/ops"
 )
 
@@ -64,7 +63,7 @@ func TestRecompute(t *testing.T) {
 				all.batch.Source, again.batch.Source = &source, &source
 			}
 			loss, want := all.step(t)
-			for _, r := range []model.Recompute{model.RecomputeAttention, model.RecomputeLayer} {
+			for _, r := range []ops.Recompute{ops.RecomputeAttention, ops.RecomputeLayer} {
 				again.model.SetRecompute(r)
 				for range 2 {
 					other, got := again.step(t)

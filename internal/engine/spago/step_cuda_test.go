@@ -27,19 +27,19 @@ func BenchmarkStep(b *testing.B) {
 		name, config string
 		batch, len   int
 		exact        bool
-		recompute    model.Recompute
+		recompute    ops.Recompute
 	}{
-		{"llama-1b", llama1B, 4, 2048, false, model.RecomputeNone},
-		{"llama-1b-deterministic", llama1B, 4, 2048, true, model.RecomputeNone},
+		{"llama-1b", llama1B, 4, 2048, false, ops.RecomputeNone},
+		{"llama-1b-deterministic", llama1B, 4, 2048, true, ops.RecomputeNone},
 		{"llama-7b", `{"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
-			"num_key_value_heads": 8, "intermediate_size": 11008, "max_position_embeddings": 2048}`, 8, 2048, false, model.RecomputeLayer},
-		{"llama-1b-recomputed", llama1B, 4, 2048, false, model.RecomputeLayer},
+			"num_key_value_heads": 8, "intermediate_size": 11008, "max_position_embeddings": 2048}`, 8, 2048, false, ops.RecomputeLayer},
+		{"llama-1b-recomputed", llama1B, 4, 2048, false, ops.RecomputeLayer},
 		{"neox-1b", `{"model_type": "gpt_neox", "vocab_size": 50304, "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16,
-			"intermediate_size": 8192, "max_position_embeddings": 2048, "rotary_pct": 0.25, "use_parallel_residual": true}`, 4, 2048, false, model.RecomputeNone},
+			"intermediate_size": 8192, "max_position_embeddings": 2048, "rotary_pct": 0.25, "use_parallel_residual": true}`, 4, 2048, false, ops.RecomputeNone},
 		{"llama-98m", `{"model_type": "llama", "vocab_size": 16384, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-			"num_key_value_heads": 12, "intermediate_size": 2048, "max_position_embeddings": 1024}`, 32, 1024, false, model.RecomputeNone},
+			"num_key_value_heads": 12, "intermediate_size": 2048, "max_position_embeddings": 1024}`, 32, 1024, false, ops.RecomputeNone},
 		{"llama-4m", `{"model_type": "llama", "vocab_size": 2048, "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8,
-			"num_key_value_heads": 8, "intermediate_size": 704, "max_position_embeddings": 512, "tie_word_embeddings": true}`, 128, 512, false, model.RecomputeNone},
+			"num_key_value_heads": 8, "intermediate_size": 704, "max_position_embeddings": 512, "tie_word_embeddings": true}`, 128, 512, false, ops.RecomputeNone},
 	} {
 		b.Run(c.name, func(b *testing.B) { benchmarkStep(b, c.config, c.batch, c.len, c.exact, c.recompute) })
 	}
@@ -48,7 +48,7 @@ func BenchmarkStep(b *testing.B) {
 const llama1B = `{"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,
 	"num_key_value_heads": 8, "intermediate_size": 8192, "max_position_embeddings": 2048}`
 
-func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, how model.Recompute) {
+func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, how ops.Recompute) {
 	d, err := gpu.Open(0, gpu.Options{Activations: device.BF16, Nondeterministic: !exact})
 	if err != nil {
 		b.Fatal(err)

@@ -18,7 +18,7 @@ type Trainer struct {
 	engine    *Engine
 	model     *model.Model[mat.Tensor]
 	optimizer *optimizer
-	recompute model.Recompute
+	recompute ops.Recompute
 }
 
 var _ engine.Trainer = (*Trainer)(nil)
@@ -78,7 +78,7 @@ func (t *Trainer) Step(n int, lr float64) device.Number { return t.optimizer.ste
 
 // Evaluate implements engine.Trainer.
 func (t *Trainer) Evaluate(b ops.Batch, targets []int32) (loss float64) {
-	t.model.SetRecompute(model.RecomputeLayer) // a layer's results are released after it
+	t.model.SetRecompute(ops.RecomputeLayer) // a layer's results are released after it
 	t.engine.NoGrad(func() {
 		l := t.engine.LinearCrossEntropy(t.model.Hidden(t.engine, b), t.model.Head(), targets, 1)
 		loss, _, _ = l.Read()

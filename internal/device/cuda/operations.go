@@ -392,16 +392,22 @@ func (d *Device) Gather(y, table device.Buffer, ids []int32, dim int) {
 
 // ScatterAdd implements device.Tables. Rows with the same id are added in their order.
 func (d *Device) ScatterAdd(dtable, dy device.Buffer, ids []int32, dim int) {
-	order := make([]int32, len(ids))
-	for i := range order {
-		order[i] = int32(i)
+	// A counting sort, which keeps the order of rows with the same id.
+	next := make([]int32, dtable.Len()/dim+1) // of an id: where the next of its rows goes
+	for _, id := range ids {
+		next[id+1]++
 	}
-	slices.SortStableFunc(order, func(a, b int32) int { return int(ids[a]) - int(ids[b]) })
 	var different, first []int32
-	for i, at := range order {
-		if i == 0 || ids[at] != different[len(different)-1] {
-			different, first = append(different, ids[at]), append(first, int32(i))
+	for id := range next[1:] {
+		if next[id+1] > 0 {
+			different, first = append(different, int32(id)), append(first, next[id])
 		}
+		next[id+1] += next[id]
+	}
+	order := make([]int32, len(ids))
+	for i, id := range ids {
+		order[next[id]] = int32(i)
+		next[id]++
 	}
 	if len(different) == 0 {
 		return

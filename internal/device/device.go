@@ -200,7 +200,7 @@ type Norms interface {
 
 // Rope is a device's table of rotations for rotary position embedding.
 type Rope interface {
-	Positions() int // number of positions in the table
+	Positions() int // number of positions in the table; 0 if the device failed or was stopped before it was written
 }
 
 // Positions is the set of operations that depend on token positions.

@@ -115,29 +115,6 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 	t.release()
 }
 
-// random returns random weights, made as they are asked for.
-func random(arch *configs.Arch) model.Weights {
-	return func(yield func(p configs.Param, data []float32) error) error {
-		params, err := arch.Params()
-		if err != nil {
-			return err
-		}
-		r := rand.NewPCG(1, 2)
-		for _, p := range params {
-			data := make([]float32, p.Size())
-			for i := range data {
-				if data[i] = 1; !p.IsNorm() {
-					data[i] = float32(int32(r.Uint64()>>32)) / (1 << 31) * 0.035
-				}
-			}
-			if err := yield(p, data); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
 // release returns the trainer's memory to the device.
 func (t *Trainer) release() {
 	for _, s := range t.optimizer.slots {

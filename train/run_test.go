@@ -220,7 +220,11 @@ func TestRunAverage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r.trainer.evaluate(r.data.valid)
+		l, err := r.trainer.evaluate(r.data.valid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
 	}
 	if got := loss(s.Model); s.ValidLoss == nil || got != *s.ValidLoss {
 		t.Errorf("the result's loss is %v, the last validation %v", got, s.ValidLoss)

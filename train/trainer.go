@@ -66,15 +66,20 @@ type outcome struct {
 // suffice, the step is made again with less. If the loss or gradient is not finite, step returns an error and leaves the
 // weights unchanged.
 func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
-	for {
-		out, err := t.attempt(n, windows)
-		if err == nil || !t.economise(err) {
-			return out, err
-		}
+	var out outcome
+	err := t.frugally(func() (err error) {
+		out, err = t.gradient(n, windows)
+		return err
+	})
+	if err != nil {
+		return out, err
 	}
+	t.Step(n, out.lr, out.gradNorm)
+	return out, t.Err() // this is not tried again, as some weights may have changed
 }
 
-func (t *trainer) attempt(n int, windows [][]int32) (outcome, error) {
+// gradient does the work of a step except for changing the weights.
+func (t *trainer) gradient(n int, windows [][]int32) (outcome, error) {
 	out := outcome{lr: t.recipe.Optimizer.LR * t.recipe.Schedule.At(n, t.recipe.Steps)}
 	var losses []lossPart
 	for at := 0; at < len(windows); at += t.recipe.Batch {
@@ -94,7 +99,6 @@ func (t *trainer) attempt(n int, windows [][]int32) (outcome, error) {
 	if !isFinite(out.gradNorm) {
 		return out, fmt.Errorf("the gradient norm is %v", out.gradNorm)
 	}
-	t.Step(n, out.lr, out.gradNorm)
 	return out, nil
 }
 
@@ -158,15 +162,19 @@ func counted(targets []int32) (n int) {
 }
 
 // evaluate returns the mean loss over all predictions of the windows, without training on them.
-func (t *trainer) evaluate(windows [][]int32) float64 {
-	sum, all := 0.0, 0
-	for lo := 0; lo < len(windows); lo += t.economy.Windows {
-		batch, targets := t.objective.Batch(windows[lo:min(lo+t.economy.Windows, len(windows))])
-		n := counted(targets)
-		sum += t.Evaluate(batch, targets) * float64(n)
-		all += n
-	}
-	return sum / float64(max(all, 1))
+func (t *trainer) evaluate(windows [][]int32) (loss float64, err error) {
+	err = t.frugally(func() error {
+		sum, all := 0.0, 0
+		for lo := 0; lo < len(windows); lo += t.economy.Windows {
+			batch, targets := t.objective.Batch(windows[lo:min(lo+t.economy.Windows, len(windows))])
+			n := counted(targets)
+			sum += t.Evaluate(batch, targets) * float64(n)
+			all += n
+		}
+		loss = sum / float64(max(all, 1))
+		return t.Err()
+	})
+	return loss, err
 }
 
 func isFinite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -16,6 +16,7 @@ type Scarce struct {
 	Limit         int      // bytes that can be in use; 0: any number
 	FailAt        int      // the number, from 1, of a call of New that fails; 0: none
 	Calls         int      // of New
+	Steps         []int    // the numbers of those calls by AdamW
 	InUse, Most   int      // bytes, now and at most
 	Misused       []string // what a caller may not do
 	cpu           *cpu.Device
@@ -108,8 +109,9 @@ func (d *Scarce) Host(b device.Buffer) []float32 {
 
 // NewRope implements device.Positions.
 func (d *Scarce) NewRope(invFreq []float64, positions int, scale float64, interleaved bool) device.Rope {
-	d.New(device.F32, 2*positions*len(invFreq))
+	table := d.New(device.F32, 2*positions*len(invFreq))
 	if d.failed != nil {
+		d.Free(table)
 		return noRope{}
 	}
 	return d.cpu.NewRope(invFreq, positions, scale, interleaved)
@@ -118,6 +120,7 @@ func (d *Scarce) NewRope(invFreq []float64, positions int, scale float64, interl
 // AdamW implements device.Optimizers. It needs some memory, as on a GPU.
 func (d *Scarce) AdamW(steps []device.AdamWStep, scale float32, t int) {
 	table := d.New(device.F32, len(steps))
+	d.Steps = append(d.Steps, d.Calls)
 	d.Device.AdamW(steps, scale, t)
 	d.Free(table)
 }

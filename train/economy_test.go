@@ -126,7 +126,9 @@ func nearlySame(t *testing.T, what, dir, want string) {
 	}
 }
 
-func near(a, b *float64) bool { return a == nil && b == nil || a != nil && b != nil && math.Abs(*a-*b) <= 1e-5 }
+func near(a, b *float64) bool {
+	return a == nil && b == nil || a != nil && b != nil && math.Abs(*a-*b) <= 1e-5
+}
 
 // scarceRuns are runs of large batches for so small a model, with a teacher, its cache, or without.
 func scarceRuns(t *testing.T, sets ...string) map[string]func() (recipe.Recipe, Options) {
@@ -283,5 +285,25 @@ func TestLackOfMemoryOnce(t *testing.T) {
 				t.Errorf("of %d runs %d had to be resumed, want at least %d", len(calls), stops, len(d.Steps))
 			}
 		})
+	}
+}
+
+// What a recipe says about recomputation is kept, and the error names it.
+func TestLackOfMemoryChosen(t *testing.T) {
+	d := devicetest.NewScarce()
+	recipe, o := smallRun(t, "recompute=none")
+	r := begunOn(t, d, recipe, o)
+	d.Limit = d.InUse
+	var err error
+	lines := warnings(t, func() { err = r.loop(t.Context(), o) })
+	want := economy{Recompute: "none", Windows: 1}
+	if r.trainer.economy != want || len(lines) != 1 || !strings.Contains(lines[0], "the batch of 2 windows is computed 1 at a time") {
+		t.Errorf("economy %+v, want %+v; the log holds %q", r.trainer.economy, want, lines)
+	}
+	if err == nil || !strings.HasSuffix(err.Error(), "; less is needed with recompute=layer or precision=bf16 or in a new run a smaller seq_len") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := Resume(t.Context(), o, []string{"recompute=layer"}); err != nil {
+		t.Error(err)
 	}
 }

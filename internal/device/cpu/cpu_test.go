@@ -1,18 +1,19 @@
-package cpu
+package cpu_test
 
 import (
 	"context"
 	"testing"
 
 	"gqa/internal/device"
+	"gqa/internal/device/cpu"
 	"gqa/internal/device/devicetest"
 )
 
-func TestDevice(t *testing.T) { devicetest.Run(t, func() device.Device { return New() }) }
+func TestDevice(t *testing.T) { devicetest.Run(t, func() device.Device { return cpu.New() }) }
 
 // Once its context is done the device skips expensive operations.
 func TestUntil(t *testing.T) {
-	d := New()
+	d := cpu.New()
 	ctx, cancel := context.WithCancel(t.Context())
 	d.Until(ctx)
 	a, c := d.Put([]float32{2}), d.Put([]float32{7})

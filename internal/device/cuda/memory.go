@@ -70,6 +70,9 @@ func (p *pool) release() {
 	clear(p.free)
 }
 
+// Held returns the number of bytes of the GPU's memory that the device holds, in use or for reuse.
+func (d *Device) Held() uint64 { return d.pool.held }
+
 // Recover implements device.Recoverer. It returns all free memory to the driver.
 func (d *Device) Recover() bool {
 	if !errors.As(d.failed, new(*device.MemoryError)) {

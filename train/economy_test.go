@@ -110,7 +110,7 @@ func begunOn(t *testing.T, d device.Device, recipe recipe.Recipe, o Options) *ru
 	return r
 }
 
-// close compares the figures of a run with those of one that has enough memory.
+// nearlySame compares the figures of a run with those of one that has enough memory.
 func nearlySame(t *testing.T, what, dir, want string) {
 	t.Helper()
 	got := figures(t, dir)
@@ -134,7 +134,7 @@ func near(a, b *float64) bool {
 func scarceRuns(t *testing.T, sets ...string) map[string]func() (recipe.Recipe, Options) {
 	sets = append([]string{
 		"data=" + writeIDs(t, golden.Windows(1, 40, 64, 128)), "valid=" + writeIDs(t, golden.Windows(2, 16, 64, 128)),
-		"seq_len=64", "batch=16", "accumulate=1", "steps=3", "valid_every=1", "save_every=0", "optimizer.average=0.9",
+		"seq_len=64", "batch=8", "accumulate=1", "steps=3", "valid_every=1", "save_every=0", "optimizer.average=0.9",
 	}, sets...)
 	const teacher, mixed, cache = "distill.teacher=testdata/llama-rope3", "distill.loss=mixed", "distill.cache="
 	made := func(more ...string) func() (recipe.Recipe, Options) {
@@ -258,7 +258,7 @@ func TestLackOfMemoryOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			stops, calls := 0, d.Steps
-			for n := all + 1; n <= d.Calls; n += 17 {
+			for n := all + 1; n <= d.Calls; n += 29 {
 				calls = append(calls, n)
 			}
 			for _, n := range calls {

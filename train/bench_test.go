@@ -41,7 +41,7 @@ func benchmarkStep(b *testing.B, arch *configs.Arch, all map[string][]float32, b
 	}
 	windows := golden.Windows(1, batch, seq, arch.Vocab)
 	step := func(n int) {
-		if _, err := t.step(n, windows); err != nil {
+		if _, err := t.step(n, windows, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

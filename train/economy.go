@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"gqa/configs/recipe"
 	"gqa/internal/device"
@@ -58,24 +59,57 @@ func (e economy) less(r *recipe.Recipe) (next economy, says string, ok bool) {
 	return next, fmt.Sprintf("the batch of %d windows is computed %d at a time", r.Batch, next.Windows), true
 }
 
-// economise prepares another attempt at a step for which there was not enough memory. It reports whether err is such a failure
-// and there is a way to need less.
+// frugally calls f until there is enough memory for it, or until it cannot do with less.
+func (t *trainer) frugally(f func() error) error {
+	for {
+		if err := f(); err == nil || !t.economise(err) {
+			return err
+		}
+	}
+}
+
+// economise prepares another attempt at what there was not enough memory. It reports whether err is such a failure
+// and there is a way to need less. If there is none, the device can still be used, with the weights of the step before.
 func (t *trainer) economise(err error) bool {
-	d, ok := t.device.(device.Recoverer)
-	if !ok || !errors.As(err, new(*device.MemoryError)) {
+	if !errors.As(err, new(*device.MemoryError)) || !t.recover() {
 		return false
 	}
 	next, says, ok := t.economy.less(t.recipe)
 	if !ok {
 		return false
 	}
-	t.Abandon()
-	if !d.Recover() {
-		return false
-	}
 	slog.Warn(fmt.Sprintf("%v: %s", err, says))
 	t.setEconomy(next)
 	return true
+}
+
+// recover makes a device usable again after a lack of memory, without what has been computed of a step.
+func (t *trainer) recover() bool {
+	d, ok := t.device.(device.Recoverer)
+	if !ok {
+		return false
+	}
+	t.Abandon()
+	t.ahead = nil
+	t.teacher.release()
+	return d.Recover()
+}
+
+// needsLess says what takes less memory than the economy that was tried.
+func (t *trainer) needsLess() string {
+	var ways []string
+	if t.economy.Recompute != recomputes[len(recomputes)-1].name {
+		ways = append(ways, "recompute=layer")
+	}
+	if t.device.Activations() == device.F32 {
+		ways = append(ways, "precision=bf16")
+	}
+	if t.economy.Windows > 1 {
+		ways = append(ways, "in a new run a smaller batch and a larger accumulate")
+	} else {
+		ways = append(ways, "in a new run a smaller seq_len")
+	}
+	return strings.Join(ways, " or ")
 }
 
 func (t *trainer) setEconomy(e economy) {

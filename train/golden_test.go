@@ -130,15 +130,7 @@ func goldenSteps(
 	t *testing.T, d device.Device, what string, recipe *recipe.Recipe, arch *configs.Arch, all map[string][]float32, windows [][]int32, losses, norms []float32,
 ) {
 	t.Helper()
-	trainer, err := newTrainer(d, recipe, arch, model.FromMap(arch, all))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range losses {
-		out, err := trainer.step(i+1, windows)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for i, out := range stepsOn(t, d, recipe, arch, all, windows, len(losses)) {
 		if d := math.Abs(out.loss - float64(losses[i])); !(d <= goldenTolerance) {
 			t.Errorf("%s, step %d: loss %v, want %v", what, i+1, out.loss, losses[i])
 		}
@@ -146,6 +138,23 @@ func goldenSteps(
 			t.Errorf("%s, step %d: gradient norm %v, want %v", what, i+1, out.gradNorm, norms[i])
 		}
 	}
+}
+
+// stepsOn makes the first n steps of a run on d, each on the same windows.
+func stepsOn(t *testing.T, d device.Device, recipe *recipe.Recipe, arch *configs.Arch, all map[string][]float32, windows [][]int32, n int) (made []outcome) {
+	t.Helper()
+	trainer, err := newTrainer(d, recipe, arch, model.FromMap(arch, all))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		out, err := trainer.step(i+1, windows, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, out)
+	}
+	return made
 }
 
 func clone(all map[string][]float32) map[string][]float32 {

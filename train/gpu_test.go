@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"gqa/internal/cuda"
 	"gqa/internal/device"
+	devcuda "gqa/internal/device/cuda"
 	"gqa/internal/devices"
 	"gqa/internal/golden"
 )
@@ -84,5 +86,64 @@ func TestMoveToGPU(t *testing.T) {
 		if got := moved[i]; math.Abs(got.Loss-want.Loss) > goldenTolerance || math.Abs(got.GradNorm-want.GradNorm) > goldenTolerance*want.GradNorm {
 			t.Errorf("step %d: loss %v, gradient norm %v, want %v, %v", got.Step, got.Loss, got.GradNorm, want.Loss, want.GradNorm)
 		}
+	}
+}
+
+// A run on a GPU that is killed again and again has the bits of one that is not.
+func TestKilledOnGPU(t *testing.T) {
+	gpu(t)
+	for _, precision := range []string{"f32", "bf16"} {
+		t.Run(precision, func(t *testing.T) { killed(t, 10, "device=cuda", "precision="+precision) })
+	}
+}
+
+// Neither the pool nor the GPU nor Go loses memory in 10,000 steps.
+func TestSteadyMemoryOnGPU(t *testing.T) {
+	gpu(t)
+	d, err := devcuda.Open(0, devcuda.Options{Activations: device.BF16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := cuda.Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steady(t, d, 10_000, func() []uint64 { return []uint64{d.Held(), g.FreeMemory()} }, "precision=bf16")
+}
+
+// Six steps in bfloat16 have the losses of float32, nearly, and the same bits each time.
+func TestGoldenFamiliesInBF16(t *testing.T) {
+	const tolerance = 0.02
+	gpu(t)
+	d, err := devices.Open(devices.CUDA, devices.Options{Activations: device.BF16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range golden.Cases(t) {
+		if !c.Has("train_loss") {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			losses := c.Floats(t, "train_loss")
+			var twice [2][]outcome
+			for i := range twice {
+				arch, all := grouped(t, c.Dir, 2)
+				recipe := goldenRecipe(t, fmt.Sprintf("seq_len=%d", len(c.IDs[0])), "precision=bf16")
+				twice[i] = stepsOn(t, d, recipe, arch, all, c.IDs, len(losses))
+			}
+			if !slices.Equal(twice[0], twice[1]) {
+				t.Errorf("%+v, then %+v", twice[0], twice[1])
+			}
+			worst := 0.0
+			for i, want := range losses {
+				worst = max(worst, math.Abs(twice[0][i].loss-float64(want)))
+			}
+			if t.Logf("off by at most %.4f", worst); !(worst <= tolerance) || worst == 0 {
+				t.Errorf("losses %+v, want %v within %v", twice[0], losses, tolerance)
+			}
+			if err := d.Err(); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }

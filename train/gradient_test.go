@@ -19,7 +19,7 @@ func TestAccumulate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := trainer.step(1, windows)
+		out, err := trainer.step(1, windows, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

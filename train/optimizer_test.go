@@ -21,7 +21,7 @@ func TestStepNotFinite(t *testing.T) {
 		}
 		all["final_norm.weight"][0] = poison
 		before := clone(all)
-		if out, err := trainer.step(1, golden.Windows(1, 2, 9, arch.Vocab)); err == nil {
+		if out, err := trainer.step(1, golden.Windows(1, 2, 9, arch.Vocab), nil); err == nil {
 			t.Errorf("a weight is %v: got %+v, want an error", poison, out)
 		}
 		if trainer.Finite() {
@@ -45,7 +45,7 @@ func TestAttentionRate(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := clone(all)
-		if _, err := trainer.step(1, golden.Windows(1, 2, 9, arch.Vocab)); err != nil {
+		if _, err := trainer.step(1, golden.Windows(1, 2, 9, arch.Vocab), nil); err != nil {
 			t.Fatal(err)
 		}
 		projection := regexp.MustCompile(`^layers\.\d+\.[qkvo]\.`)
@@ -73,7 +73,7 @@ func TestAverage(t *testing.T) {
 	for n, share := range []float64{1, 1. / 2, 1. / 3, 1. / 4, 1. / 4, 1. / 4} {
 		windows := golden.Windows(uint64(n), 2, 9, arch.Vocab)
 		for _, trainer := range []*trainer{plain, averaged} {
-			if _, err := trainer.step(n+1, windows); err != nil {
+			if _, err := trainer.step(n+1, windows, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -672,7 +672,7 @@ func TestResumeValidates(t *testing.T) {
 	mustRun(t, recipe, whole)
 	recipe, o := smallRun(t)
 	r := begun(t, recipe, o)
-	if err := r.loop(&endsAfter{t.Context(), 5}, o); !errors.Is(err, ErrInterrupted) || r.state.Step != 4 { // before each step, and before the validation
+	if err := r.loop(&endsAfter{t.Context(), 9}, o); !errors.Is(err, ErrInterrupted) || r.state.Step != 4 { // twice before each step, and before the validation
 		t.Fatalf("stopped after step %d: %v", r.state.Step, err)
 	}
 	if all := figures(t, o.Dir); all[3].ValidLoss != nil {

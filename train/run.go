@@ -188,12 +188,19 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 // next makes one step and then what is due after it: validation, log line, checkpoint.
 func (r *run) next(ctx context.Context) error {
 	step, began := r.state.Step+1, time.Now()
-	out, err := r.trainer.step(step, r.data.sampler.Batch(step-1, r.recipe.Batch*r.recipe.Accumulate))
+	var then [][]int32 // the windows of the step after it
+	if step < r.recipe.Steps && ctx.Err() == nil {
+		then = r.windows(step + 1)
+	}
+	out, err := r.trainer.step(step, r.windows(step), then)
 	switch {
 	case errors.Is(err, errTeacher):
 		return StopError{Err: fmt.Errorf("step %d: %w", step, err), Unfit: r.recipe.Distill.Teacher, Data: r.recipe.Data}
 	case errors.Is(err, errCache):
 		return r.stopped(fmt.Errorf("step %d: %w", step, err))
+	case errors.As(err, new(*device.MemoryError)) && r.trainer.Err() == nil && r.state.Step > 0: // the weights are those of the step before
+		saved := r.save()
+		return errors.Join(r.diverged(step, err), saved)
 	case err != nil:
 		return r.diverged(step, err)
 	}
@@ -206,6 +213,11 @@ func (r *run) next(ctx context.Context) error {
 		return r.save()
 	}
 	return nil
+}
+
+// windows returns the windows that a step reads.
+func (r *run) windows(step int) [][]int32 {
+	return r.data.sampler.Batch(step-1, r.recipe.Batch*r.recipe.Accumulate)
 }
 
 // due reports whether something that happens every so many steps is due after this step; every 0 means never.
@@ -241,10 +253,23 @@ func (r *run) validates(step int) bool {
 // validate adds the validation loss to the metrics of the step just made.
 func (r *run) validate(m *Metrics) error {
 	var loss float64
-	r.trainer.Averaged(func() { loss = r.trainer.evaluate(r.data.valid) })
-	original := r.trainer.teacher.evaluate(r.data.valid, r.recipe.Batch)
-	if !isFinite(loss) || r.trainer.Err() != nil {
-		return r.diverged(m.Step, fmt.Errorf("the validation loss is %v", loss))
+	var original *float64
+	var err error
+	r.trainer.Averaged(func() { loss, err = r.trainer.evaluate(r.data.valid) })
+	if err == nil {
+		err = r.trainer.frugally(func() (err error) {
+			original, err = r.trainer.teacher.evaluate(r.data.valid, r.trainer.economy.Windows)
+			return err
+		})
+	}
+	switch {
+	case err == nil && !isFinite(loss):
+		err = fmt.Errorf("the validation loss is %v", loss)
+	case err == nil:
+		err = r.trainer.Err()
+	}
+	if err != nil {
+		return r.diverged(m.Step, err)
 	}
 	m.ValidLoss, m.Original = &loss, original
 	return nil
@@ -302,11 +327,13 @@ func (r *run) checkFinite() error {
 	if !r.trainer.Finite() {
 		return errors.New("weights are no longer finite")
 	}
-	windows := r.data.sampler.Batch(r.state.Step-1, r.recipe.Batch*r.recipe.Accumulate)
-	if loss := r.trainer.evaluate(windows[:r.recipe.Batch]); !isFinite(loss) {
+	windows := r.windows(r.state.Step)
+	if loss, err := r.trainer.evaluate(windows[:r.recipe.Batch]); err == nil && !isFinite(loss) {
 		return fmt.Errorf("the loss after it is %v", loss)
 	}
-	return r.trainer.Err() // if a device has failed, all its numbers are meaningless, even finite ones
+	// If a device has failed, all its numbers are meaningless, even finite ones. If only its memory did not suffice for the loss, they
+	// are not.
+	return r.trainer.Err()
 }
 
 func (r *run) interrupt() error {
@@ -323,11 +350,18 @@ func (r *run) stopped(err error) error {
 	return StopError{Err: err, Run: r.dir, Saved: max(0, r.saved)}
 }
 
-// diverged returns the error for a step whose numbers are not finite. If the device has failed, its numbers say nothing
-// about the run.
+// diverged returns the error for a step whose numbers are not finite. If the device has failed or has not enough memory, the
+// numbers say nothing about the run.
 func (r *run) diverged(step int, cause error) error {
-	if err := r.trainer.Err(); err != nil {
-		return r.stopped(fmt.Errorf("step %d: %w; if memory is short, a run with a smaller batch and a larger accumulate takes less", step, err))
+	failure := r.trainer.Err()
+	if errors.As(cause, new(*device.MemoryError)) {
+		failure = cause
+	}
+	switch {
+	case errors.As(failure, new(*device.MemoryError)):
+		return r.stopped(fmt.Errorf("step %d: %w; less is needed with %s", step, failure, r.trainer.needsLess()))
+	case failure != nil:
+		return r.stopped(fmt.Errorf("step %d: %w", step, failure))
 	}
 	if r.state.Step == 0 { // no learning rate has affected the weights
 		return StopError{

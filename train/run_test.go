@@ -2,6 +2,7 @@ package train
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -86,9 +87,8 @@ func same(t *testing.T, what, dir, want string) {
 			t.Errorf("%s: %s, want %s %v", what, got, want, err)
 		}
 	}
-	for _, name := range []string{
-		"checkpoints/step-8/model.safetensors", "checkpoints/step-8/optimizer.safetensors", "model/model.safetensors",
-	} {
+	last := fmt.Sprintf("checkpoints/step-%d/", b[len(b)-1].Step)
+	for _, name := range []string{last + "model.safetensors", last + "optimizer.safetensors", "model/model.safetensors"} {
 		if read(t, dir, name) != read(t, want, name) {
 			t.Errorf("%s: %s differs", what, name)
 		}
@@ -220,7 +220,11 @@ func TestRunAverage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r.trainer.evaluate(r.data.valid)
+		l, err := r.trainer.evaluate(r.data.valid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
 	}
 	if got := loss(s.Model); s.ValidLoss == nil || got != *s.ValidLoss {
 		t.Errorf("the result's loss is %v, the last validation %v", got, s.ValidLoss)

@@ -20,6 +20,7 @@ import (
 // teacher is the model whose predictions a run follows.
 type teacher struct {
 	device.Distillation
+	device    device.Device
 	model     *infer.Decoder
 	objective data.Objective
 	sum       uint32 // of its weights
@@ -55,6 +56,7 @@ func openTeacher(ctx context.Context, dev device.Device, r *recipe.Recipe, arch 
 	}
 	t := &teacher{
 		Distillation: device.Distillation{Weight: float32(r.Distill.KLWeight()), Temperature: float32(r.Distill.Temperature)},
+		device:       dev,
 		model:        m,
 		objective:    d.Objective,
 		sum:          sum.crc(),
@@ -121,6 +123,9 @@ func (t *teacher) recall(first int, windows [][]int32) (device.Soft, error) {
 		n := hidden.Rows / len(missing)
 		part := t.cache.window(soft, w)
 		t.predict(part, hidden, i*n, n)
+		if err := t.device.Err(); err != nil { // these are no predictions
+			return soft, err
+		}
 		if err := t.cache.store(first+w, part); err != nil {
 			return soft, err
 		}
@@ -130,12 +135,12 @@ func (t *teacher) recall(first int, windows [][]int32) (device.Soft, error) {
 
 // evaluate returns the teacher's own mean loss over all predictions of the windows, measured once. It returns nil without
 // a teacher, or if the loss is not finite.
-func (t *teacher) evaluate(windows [][]int32, batch int) *float64 {
+func (t *teacher) evaluate(windows [][]int32, batch int) (*float64, error) {
 	if t == nil {
-		return nil
+		return nil, nil
 	}
 	if t.validLoss != nil {
-		return t.validLoss
+		return t.validLoss, nil
 	}
 	const rows = 256 // of logits in memory at a time
 	losses, sum, all := make([]float32, rows), 0.0, 0
@@ -152,10 +157,20 @@ func (t *teacher) evaluate(windows [][]int32, batch int) *float64 {
 			}
 		}
 	}
+	if err := t.device.Err(); err != nil {
+		return nil, err
+	}
 	if mean := sum / float64(max(all, 1)); isFinite(mean) {
 		t.validLoss = &mean
 	}
-	return t.validLoss
+	return t.validLoss, nil
+}
+
+// release frees the memory of the last pass, which a smaller one does not need.
+func (t *teacher) release() {
+	if t != nil {
+		t.model.Release()
+	}
 }
 
 // predict fills soft with the most probable tokens of rows [lo, lo+n).

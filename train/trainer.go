@@ -2,6 +2,7 @@ package train
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -22,6 +23,8 @@ type trainer struct {
 	device    device.Device
 	recipe    *recipe.Recipe
 	economy   economy
+	ahead     *ahead // nil if nothing was computed ahead
+	tight     bool   // there was not enough memory to compute ahead
 	objective data.Objective
 	teacher   *teacher // nil if there is none
 }
@@ -63,29 +66,26 @@ type outcome struct {
 }
 
 // step makes step n, counted from 1, on Accumulate micro-batches of Batch windows each. If the device's memory does not
-// suffice, the step is made again with less. If the loss or gradient is not finite, step returns an error and leaves the
-// weights unchanged.
-func (t *trainer) step(n int, windows [][]int32) (outcome, error) {
-	for {
-		out, err := t.attempt(n, windows)
-		if err == nil || !t.economise(err) {
-			return out, err
-		}
-	}
-}
-
-func (t *trainer) attempt(n int, windows [][]int32) (outcome, error) {
+// suffice, the step is made again with less. If the gradient is not finite, step returns an error and leaves the weights
+// unchanged. next are the windows of the step after it, if there is one: a device that queues operations is given them before
+// the figures of this step are waited for.
+func (t *trainer) step(n int, windows, next [][]int32) (outcome, error) {
 	out := outcome{lr: t.recipe.Optimizer.LR * t.recipe.Schedule.At(n, t.recipe.Steps)}
 	var losses []lossPart
-	for at := 0; at < len(windows); at += t.recipe.Batch {
-		more, err := t.accumulate((n-1)*len(windows)+at, windows[at:min(at+t.recipe.Batch, len(windows))])
-		if err != nil {
-			return out, err
-		}
-		losses = append(losses, more...)
+	err := t.frugally(func() (err error) {
+		losses, err = t.gradients(n, windows)
+		return err
+	})
+	if err != nil {
+		return out, err
 	}
 	norm := t.Step(n, out.lr)
-	// All numbers are read only now, so that a device need not wait for the host.
+	if err := t.Err(); err != nil { // this is not tried again, as some weights may have changed
+		return out, err
+	}
+	if _, queues := t.device.(device.Queuer); queues && next != nil && !t.tight {
+		t.workAhead(n+1, next)
+	}
 	out.gradNorm = norm()
 	for _, loss := range losses {
 		if err := t.read(&out, loss); err != nil {
@@ -96,6 +96,40 @@ func (t *trainer) attempt(n int, windows [][]int32) (outcome, error) {
 		return out, fmt.Errorf("the gradient norm is %v", out.gradNorm)
 	}
 	return out, nil
+}
+
+// ahead is the part of a step that is computed before the figures of the step before it are known.
+type ahead struct {
+	step   int
+	losses []lossPart
+	err    error
+}
+
+// workAhead computes the gradients of step n. If there is not enough memory, it leaves them to the step.
+func (t *trainer) workAhead(n int, windows [][]int32) {
+	losses, err := t.gradients(n, windows)
+	if errors.As(err, new(*device.MemoryError)) && t.recover() {
+		t.tight = true
+		return
+	}
+	t.ahead = &ahead{n, losses, err}
+}
+
+// gradients computes the gradients of step n, unless that was done ahead, and returns its losses.
+func (t *trainer) gradients(n int, windows [][]int32) (losses []lossPart, err error) {
+	if a := t.ahead; a != nil {
+		if t.ahead = nil; a.step == n {
+			return a.losses, a.err
+		}
+	}
+	for at := 0; at < len(windows); at += t.recipe.Batch {
+		more, err := t.accumulate((n-1)*len(windows)+at, windows[at:min(at+t.recipe.Batch, len(windows))])
+		if err != nil {
+			return nil, err
+		}
+		losses = append(losses, more...)
+	}
+	return losses, t.Err()
 }
 
 // lossPart is a loss, and the share of a step's loss that it is.
@@ -158,15 +192,19 @@ func counted(targets []int32) (n int) {
 }
 
 // evaluate returns the mean loss over all predictions of the windows, without training on them.
-func (t *trainer) evaluate(windows [][]int32) float64 {
-	sum, all := 0.0, 0
-	for lo := 0; lo < len(windows); lo += t.economy.Windows {
-		batch, targets := t.objective.Batch(windows[lo:min(lo+t.economy.Windows, len(windows))])
-		n := counted(targets)
-		sum += t.Evaluate(batch, targets) * float64(n)
-		all += n
-	}
-	return sum / float64(max(all, 1))
+func (t *trainer) evaluate(windows [][]int32) (loss float64, err error) {
+	err = t.frugally(func() error {
+		sum, all := 0.0, 0
+		for lo := 0; lo < len(windows); lo += t.economy.Windows {
+			batch, targets := t.objective.Batch(windows[lo:min(lo+t.economy.Windows, len(windows))])
+			n := counted(targets)
+			sum += t.Evaluate(batch, targets) * float64(n)
+			all += n
+		}
+		loss = sum / float64(max(all, 1))
+		return t.Err()
+	})
+	return loss, err
 }
 
 func isFinite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"gqa/internal/activation"
+	"gqa/internal/units"
 )
 
 // Format is how a number is stored.
@@ -199,7 +200,7 @@ type Norms interface {
 
 // Rope is a device's table of rotations for rotary position embedding.
 type Rope interface {
-	Positions() int // number of positions in the table
+	Positions() int // number of positions in the table; 0 if the device failed or was stopped before it was written
 }
 
 // Positions is the set of operations that depend on token positions.
@@ -285,9 +286,8 @@ type MemoryError struct {
 
 // Error returns a description with the three sizes.
 func (e *MemoryError) Error() string {
-	const gib = 1 << 30
-	return fmt.Sprintf("out of memory on %s: %.2f GiB wanted beside %.2f of its %.1f GiB", e.Device,
-		float64(e.Wanted)/gib, float64(e.Held)/gib, float64(e.All)/gib)
+	return fmt.Sprintf("out of memory on %s: %s wanted beside %s of its %s", e.Device,
+		units.Bytes(int64(e.Wanted)), units.Bytes(int64(e.Held)), units.Bytes(int64(e.All)))
 }
 
 // Recoverer is implemented by devices that can go on after a MemoryError.
@@ -295,6 +295,10 @@ type Recoverer interface {
 	// Recover forgets a MemoryError and reports whether there was one. Buffers allocated since then are not usable.
 	Recover() bool
 }
+
+// Queuer is implemented by devices whose operations return before they are done, so that what follows should be requested before
+// a Number is waited for.
+type Queuer interface{ Queues() }
 
 // Namer is implemented by devices other than the processor.
 type Namer interface{ Name() string }

@@ -1,18 +1,19 @@
-package cpu
+package cpu_test
 
 import (
 	"context"
 	"testing"
 
 	"gqa/internal/device"
+	"gqa/internal/device/cpu"
 	"gqa/internal/device/devicetest"
 )
 
-func TestDevice(t *testing.T) { devicetest.Run(t, func() device.Device { return New() }) }
+func TestDevice(t *testing.T) { devicetest.Run(t, func() device.Device { return cpu.New() }) }
 
 // Once its context is done the device skips expensive operations.
 func TestUntil(t *testing.T) {
-	d := New()
+	d := cpu.New()
 	ctx, cancel := context.WithCancel(t.Context())
 	d.Until(ctx)
 	a, c := d.Put([]float32{2}), d.Put([]float32{7})
@@ -25,20 +26,5 @@ func TestUntil(t *testing.T) {
 	d.Gemm(false, false, 1, 1, 1, 1, a, 1, a, 1, 0, c, 1)
 	if got := d.Host(c)[0]; got != 4 {
 		t.Errorf("the product is %v, want 4", got)
-	}
-}
-
-func TestClipScale(t *testing.T) {
-	for _, c := range []struct{ norm, limit, want float64 }{
-		{0.5, 1, 1},
-		{1, 1, 1 / (1 + 1e-6)}, // as torch does: no exception at the limit
-		{4, 1, 1 / (4 + 1e-6)},
-		{0, 1, 1},
-		{4, 0, 1}, // no limit
-		{1e30, 2, 2 / 1e30},
-	} {
-		if got := clipScale(c.norm, c.limit); float64(float32(c.want)) != float64(got) {
-			t.Errorf("norm %v, limit %v: %v, want %v", c.norm, c.limit, got, c.want)
-		}
 	}
 }

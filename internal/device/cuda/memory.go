@@ -73,6 +73,9 @@ func (p *pool) release() {
 // Trim returns memory that is not in use to the driver.
 func (d *Device) Trim() { d.pool.release() }
 
+// Held returns the number of bytes of the GPU's memory that the device holds, in use or for reuse.
+func (d *Device) Held() uint64 { return d.pool.held }
+
 // Recover implements device.Recoverer. It returns all free memory to the driver.
 func (d *Device) Recover() bool {
 	if !errors.As(d.failed, new(*device.MemoryError)) {

@@ -20,5 +20,8 @@ func (d *Device) Name() string {
 // AllReduce makes NCCL sum x over the GPUs of a communicator with one member. If NCCL works, the result is x.
 func (d *Device) AllReduce(x []float32) ([]float32, error) { return d.gpu.AllReduce(x) }
 
+// Queues implements device.Queuer.
+func (*Device) Queues() {}
+
 // Time runs f and returns the time of its operations, the longest first.
 func (d *Device) Time(f func()) ([]cuda.Timing, error) { return d.gpu.Time(f) }

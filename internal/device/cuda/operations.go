@@ -346,7 +346,13 @@ func (d *Device) NewRope(invFreq []float64, positions int, scale float64, interl
 			cosines[p*planes+i], sines[p*planes+i] = float32(cos)*float32(scale), float32(sin)*float32(scale)
 		}
 	}
-	return &rope{d.Put(cosines), d.Put(sines), positions, planes, interleaved}
+	r := &rope{d.Put(cosines), d.Put(sines), positions, planes, interleaved}
+	if d.stopped() { // it may be unfinished
+		d.Free(r.cosines)
+		d.Free(r.sines)
+		return &rope{planes: planes}
+	}
+	return r
 }
 
 // Rotate implements device.Positions.

@@ -16,6 +16,15 @@ const arenaBlock = 1 << 18
 
 func (a *arena) reset() { a.rewind(mark{}) }
 
+// release resets the arena and frees its blocks.
+func (a *arena) release() {
+	for _, b := range a.blocks {
+		a.device.Free(b)
+	}
+	a.blocks = nil
+	a.reset()
+}
+
 // mark is a position to rewind to, keeping what was taken before it.
 type mark struct{ block, used int }
 

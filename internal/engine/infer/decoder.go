@@ -166,6 +166,12 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	return d.model.Logits(d.eng, h), nil
 }
 
+// Release frees the memory of results. They are no longer valid.
+func (d *Decoder) Release() {
+	d.eng.arena.release()
+	d.eng.floats.release()
+}
+
 // Host returns the elements of a result on the host, read-only.
 func (d *Decoder) Host(m Mat) []float32 { return d.device.Host(m.Buffer) }
 

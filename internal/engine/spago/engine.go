@@ -22,6 +22,8 @@ type Engine struct {
 	noGrad bool // nothing requires a gradient
 	// observe, if not nil, is called after every linear layer.
 	observe func(x, w, y mat.Tensor)
+	// trace, if not nil, is called for every operator on the tape: when it is recorded, and by its Backward.
+	trace func(backward bool)
 }
 
 var _ ops.Ops[mat.Tensor] = (*Engine)(nil)

@@ -110,7 +110,7 @@ func (e *Engine) headLoss(l *headLoss, hidden mat.Tensor, head ops.Linear[mat.Te
 	loss := l.run(y.data, scale)
 	loss.Tensor = e.record(y, func(gy device.Buffer) {
 		for i, t := range operands {
-			if !l.grads[i].None() {
+			if !valueOf(t).frozen { // even if there was no memory for it, as spago waits for every gradient
 				e.device.ScaleBy(l.grads[i], gy)
 				e.give(t, l.grads[i])
 			}

@@ -126,34 +126,6 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 	b.Logf("one step, %v:\n%s", total, table)
 }
 
-// random returns random weights, made as they are asked for.
-func random(arch *configs.Arch) model.Weights {
-	return func(yield func(p configs.Param, data []float32) error) error {
-		params, err := arch.Params()
-		if err != nil {
-			return err
-		}
-		r, some := rand.New(rand.NewPCG(1, 2)), make([]float32, 1<<20+7) // repeated, because there may be billions
-		for i := range some {
-			some[i] = float32(r.NormFloat64()) * 0.02
-		}
-		for _, p := range params {
-			data := make([]float32, p.Size())
-			for i := 0; i < len(data) && !p.IsNorm(); i += copy(data[i:], some) {
-			}
-			for i := range data {
-				if p.IsNorm() && !p.Bias {
-					data[i] = 1
-				}
-			}
-			if err := yield(p, data); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
 // release returns the trainer's memory to the device.
 func (t *Trainer) release() {
 	for _, s := range t.optimizer.slots {

@@ -34,6 +34,9 @@ func (n *node) Backward(mat.Tensor) error {
 	if n.after != nil {
 		<-n.after
 	}
+	if n.engine.trace != nil {
+		n.engine.trace(true)
+	}
 	n.backward(n.out.grad)
 	for _, operand := range n.operands {
 		if v := valueOf(operand); !v.frozen {
@@ -54,6 +57,9 @@ func (e *Engine) record(out *value, backward func(gy device.Buffer), operands ..
 	}
 	if !out.frozen {
 		e.tape = append(e.tape, n)
+		if e.trace != nil {
+			e.trace(false)
+		}
 	}
 	e.live = append(e.live, out)
 	return ag.NewOperator(n).Run()

@@ -47,7 +47,6 @@ func (t *Trainer) Economise(how engine.Economy) {
 // Abandon implements engine.Trainer.
 func (t *Trainer) Abandon() {
 	t.engine.Reset()
-	clear(t.engine.ropes) // one may be unfinished
 	for _, s := range t.optimizer.slots {
 		s.param.ZeroGrad()
 	}

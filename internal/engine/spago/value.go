@@ -121,12 +121,16 @@ func (v *value) AccGrad(g mat.Tensor) {
 	if own, ok := g.(*gradient); ok && (*value)(own) == v {
 		return
 	}
-	from := v.device.Put(mat.Data[float32](g))
-	if dst, beta := v.written(); beta == 0 {
-		v.device.Copy(dst, from)
-	} else {
-		v.device.Axpy(1, from, dst)
+	x := mat.Data[float32](g)
+	dst, beta := v.written()
+	if beta == 0 {
+		v.device.Write(dst, x)
+		return
 	}
+	from := v.device.New(device.F32, len(x))
+	v.device.Write(from, x)
+	v.device.Axpy(1, from, dst)
+	v.device.Free(from)
 }
 
 // written returns the buffer for this value's gradient, and 0 if it must be overwritten or 1 if it must be added to.

@@ -328,8 +328,7 @@ func (l *layer[T]) selfAttend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops
 		rope = m.windowRope
 	}
 	if rope != nil {
-		q = e.Rotate(q, rope, b.Pos, a.Heads, a.HeadDim)
-		k = e.Rotate(k, rope, b.Pos, a.KVHeads, a.HeadDim)
+		q, k = ops.RotatePair(e, q, k, rope, b.Pos, a.Heads, a.KVHeads, a.HeadDim)
 	}
 	return e.Linear(e.Attend(q, k, v, a, b), l.o)
 }

@@ -134,6 +134,20 @@ func Linears[T any](e Ops[T], x T, ws []Linear[T]) []T {
 	return ys
 }
 
+// PairRotator is implemented by engines that can rotate queries and keys faster together.
+type PairRotator[T any] interface {
+	// RotatePair rotates q [tokens, heads*headDim] and k [tokens, kvHeads*headDim].
+	RotatePair(q, k T, r *Rope, pos []int32, heads, kvHeads, headDim int) (T, T)
+}
+
+// RotatePair rotates queries and keys; see [Ops].Rotate.
+func RotatePair[T any](e Ops[T], q, k T, r *Rope, pos []int32, heads, kvHeads, headDim int) (T, T) {
+	if p, ok := e.(PairRotator[T]); ok {
+		return p.RotatePair(q, k, r, pos, heads, kvHeads, headDim)
+	}
+	return e.Rotate(q, r, pos, heads, headDim), e.Rotate(k, r, pos, kvHeads, headDim)
+}
+
 // Recompute says what a training step computes twice, to keep less for the backward pass.
 type Recompute uint8
 

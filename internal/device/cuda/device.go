@@ -97,10 +97,15 @@ func (d *Device) Load(f device.Format, x []float32, _, _ int, _ bool) device.Buf
 	return b
 }
 
+// sentAtOnce is the most numbers that are copied on the host so that it need not wait for the GPU.
+const sentAtOnce = 1 << 14
+
 // Write implements device.Memory.
 func (d *Device) Write(dst device.Buffer, x []float32) {
 	switch {
 	case d.stopped():
+	case dst.Format() == device.F32 && len(x) <= sentAtOnce:
+		cuda.Send(d.gpu, dst.Addr(), x)
 	case dst.Format() == device.F32:
 		cuda.Upload(d.gpu, dst.Addr(), x)
 	default:

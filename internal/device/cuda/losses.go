@@ -9,6 +9,17 @@ import (
 	"gqa/internal/device"
 )
 
+// losses launches a kernel with one block per row of logits. Small blocks overlap more rows.
+func (d *Device) losses(s *cuda.Source, name string, rows, vocab int, args ...uint64) {
+	threads := 64
+	for threads < 512 && threads*64 < vocab {
+		threads *= 2
+	}
+	if rows > 0 {
+		d.launch(s, name, cuda.Grid{X: rows, Threads: threads}, args...)
+	}
+}
+
 // CrossEntropy implements device.Losses.
 func (d *Device) CrossEntropy(ce, logits device.Buffer, targets []int32, rows, vocab int) {
 	d.crossEntropy(ce, logits, targets, 0, 1, rows, vocab)
@@ -22,7 +33,7 @@ func (d *Device) CrossEntropyGradient(ce, logits device.Buffer, targets []int32,
 func (d *Device) crossEntropy(ce, logits device.Buffer, targets []int32, gradient uint64, scale float32, rows, vocab int) {
 	at := d.ids(targets[:rows])
 	defer d.Free(at)
-	d.rows(lossSource[logits.Format()], "cross_entropy", rows, vocab, addr(ce), addr(logits), addr(at), gradient, cuda.Float(scale), uint64(vocab))
+	d.losses(lossSource[logits.Format()], "cross_entropy", rows, vocab, addr(ce), addr(logits), addr(at), gradient, cuda.Float(scale), uint64(vocab))
 }
 
 // Argmax implements device.Losses. It waits.
@@ -36,7 +47,7 @@ func (d *Device) Distill(ce, kl, logits device.Buffer, targets []int32, soft dev
 	defer d.Free(at)
 	how := []uint64{cuda.Float(o.Weight), cuda.Float(o.Temperature), cuda.Float(scale), uint64(vocab)}
 	if !soft.Logits.None() {
-		d.rows(lossSource[logits.Format()], "distill", rows, vocab, append([]uint64{addr(ce), addr(kl), addr(logits), addr(soft.Logits), addr(at)}, how...)...)
+		d.losses(lossSource[logits.Format()], "distill", rows, vocab, append([]uint64{addr(ce), addr(kl), addr(logits), addr(soft.Logits), addr(at)}, how...)...)
 		return
 	}
 	n := rows * soft.K
@@ -44,7 +55,7 @@ func (d *Device) Distill(ce, kl, logits device.Buffer, targets []int32, soft dev
 	if !d.stopped() {
 		cuda.Send(d.gpu, logP.Addr(), soft.LogP[:n])
 	}
-	d.rows(lossSource[logits.Format()], "distill_top", rows, vocab,
+	d.losses(lossSource[logits.Format()], "distill_top", rows, vocab,
 		append([]uint64{addr(ce), addr(kl), addr(logits), addr(ids), addr(logP), addr(kept), uint64(soft.K), addr(at)}, how...)...)
 	for _, b := range []device.Buffer{ids, logP, kept} {
 		d.Free(b)
@@ -63,7 +74,7 @@ func (d *Device) TopLogP(ids []int32, logP []float32, logits device.Buffer, temp
 		p = d.New(device.F32, n)
 		defer d.Free(p)
 	}
-	d.rows(lossSource[logits.Format()], "top_log_p", rows, vocab, addr(which), addr(p), addr(logits), cuda.Float(temperature), uint64(vocab), uint64(k))
+	d.losses(lossSource[logits.Format()], "top_log_p", rows, vocab, addr(which), addr(p), addr(logits), cuda.Float(temperature), uint64(vocab), uint64(k))
 	if d.stopped() {
 		return
 	}

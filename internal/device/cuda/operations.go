@@ -238,12 +238,12 @@ func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32)
 	d.AddRMSNorm(y, inv, device.Buffer{}, x, device.Buffer{}, w, rows, dim, eps)
 }
 
-// normChunks is the number of vectors of a row that a thread keeps in the norms; normBackwardChunks that in their
-// gradients. The kernels have the same numbers.
-const (
-	normChunks         = 4
-	normBackwardChunks = 2
-)
+// normChunks is the number of vectors of a row that a thread keeps in the norms. The kernel has the same number.
+const normChunks = 4
+
+// normBackward is how the gradients of norms are computed: the most vectors of a row that a thread keeps, of which the kernels
+// have 1 and 2, and the number of rows of a thread. A block's sums depend on the shape alone.
+var normBackward = struct{ chunks, rows int }{1, 8}
 
 // AddRMSNorm implements device.Norms.
 func (d *Device) AddRMSNorm(y, inv, sum, x, z, w device.Buffer, rows, dim int, eps float32) {
@@ -294,8 +294,14 @@ func (d *Device) normBackward(kernel string, dx, dw, db, dy, x, w, mean, inv dev
 		d.SumRows(db, dy, rows/heads, heads*dim)
 		db = device.Buffer{}
 	}
-	const per = 8 // rows of a thread; a block's sums depend on the shape alone
-	grid, wide := normGrid(dx.Format(), rows, dim, normBackwardChunks, per, dx, dy, x, w)
+	per := normBackward.rows
+	grid, wide := normGrid(dx.Format(), rows, dim, normBackward.chunks, per, dx, dy, x, w)
+	if wide == 0 { // a row may be too long for one vector per thread
+		grid, wide = normGrid(dx.Format(), rows, dim, 2, per, dx, dy, x, w)
+		wide *= 2
+	} else {
+		wide = uint64(normBackward.chunks)
+	}
 	if grid.TY > 1 {
 		grid.Shared = 4 * grid.TY * dim
 	}
@@ -317,7 +323,7 @@ func (d *Device) normBackward(kernel string, dx, dw, db, dy, x, w, mean, inv dev
 	if kernel == "layer_norm_backward" {
 		args = append(args, addr(mean))
 	}
-	d.launch(rowsSource[dx.Format()], kernel, grid, append(args, addr(inv), normHeads(w, dim), wide, uint64(rows), uint64(dim), per, adds)...)
+	d.launch(rowsSource[dx.Format()], kernel, grid, append(args, addr(inv), normHeads(w, dim), wide, uint64(rows), uint64(dim), uint64(per), adds)...)
 	for _, s := range [][2]device.Buffer{{dw, dwPart}, {db, dbPart}} {
 		if !s[0].None() {
 			d.addParts(s[0], s[1], grid.X, dim)

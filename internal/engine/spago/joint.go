@@ -140,8 +140,7 @@ func (e *Engine) Linears(x mat.Tensor, ws []ops.Linear[mat.Tensor]) []mat.Tensor
 	all := e.linearJoint(x, j, weights, biases)
 	first := 0
 	for i, p := range j.parts {
-		// The gradient is written to that of the product directly.
-		ys[i] = e.record(e.columns(valueOf(all), first, p.rows), func(device.Buffer) {}, all)
+		ys[i] = e.part(all, first, p.rows)
 		first += p.rows
 	}
 	return ys
@@ -171,6 +170,16 @@ func (e *Engine) linearJoint(x mat.Tensor, j *joint, weights, biases []mat.Tenso
 			e.device.SumRows(db, gy, n, out)
 		}
 	}, append(append([]mat.Tensor{x}, weights...), biases...)...)
+}
+
+// part records columns of x, a product or columns of one, counted from the product's first. Their gradient is written to that
+// of the product directly.
+func (e *Engine) part(x mat.Tensor, first, cols int) mat.Tensor {
+	whole := valueOf(x)
+	if whole.whole != nil {
+		whole = whole.whole
+	}
+	return e.record(e.columns(whole, first, cols), func(device.Buffer) { e.into(x) }, x)
 }
 
 // columns returns columns of a product's result as a value that shares its memory.

@@ -191,6 +191,25 @@ func (e *Engine) Rotate(x mat.Tensor, r *ops.Rope, pos []int32, heads, headDim i
 	}, x)
 }
 
+// RotatePair implements ops.PairRotator: queries and keys that are adjacent columns of a product are rotated together.
+func (e *Engine) RotatePair(q, k mat.Tensor, r *ops.Rope, pos []int32, heads, kvHeads, headDim int) (_, _ mat.Tensor) {
+	qv, kv := valueOf(q), valueOf(k)
+	if qv.whole == nil || kv.whole != qv.whole || kv.first != qv.first+qv.cols {
+		return e.Rotate(q, r, pos, heads, headDim), e.Rotate(k, r, pos, kvHeads, headDim)
+	}
+	table, both := e.rope(r.For(pos), pos), e.columns(qv.whole, qv.first, qv.cols+kv.cols)
+	rotate := func(x device.Buffer, inverse bool) {
+		e.device.Rotate(table, both.all(x), both.all(x), pos, heads+kvHeads, headDim, inverse)
+	}
+	rotate(both.data, false)
+	y := e.record(both, func(gy device.Buffer) {
+		e.into(q) // the gradients lie where gy does
+		e.into(k)
+		rotate(gy, true)
+	}, q, k)
+	return e.part(y, qv.first, qv.cols), e.part(y, kv.first, kv.cols)
+}
+
 // rope returns the table of rotations up to the largest position.
 func (e *Engine) rope(r *ops.Rope, pos []int32) device.Rope {
 	need := r.Positions

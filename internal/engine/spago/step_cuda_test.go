@@ -14,7 +14,6 @@ import (
 	"gqa/internal/device"
 	gpu "gqa/internal/device/cuda"
 	"gqa/internal/engine"
-	"gqa/internal/model"
 	"gqa/internal/ops"
 )
 

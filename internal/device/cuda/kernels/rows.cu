@@ -177,12 +177,14 @@ __device__ __forceinline__ void normBackward(act_t* dx, float* dw, float* db, co
 }
 
 extern "C" __global__ void __launch_bounds__(512) rms_norm_backward(act_t* dx, float* dw, const act_t* dy, const act_t* x, const float* w, const float* inv, i64 heads, i64 vectors, i64 rows, i64 dim, i64 per, i64 add) {
-  if (vectors) normBackward<false, WIDTH, 2>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
+  if (vectors == 1) normBackward<false, WIDTH, 1>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
+  else if (vectors) normBackward<false, WIDTH, 2>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
   else normBackward<false, 1, 0>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
 }
 
 extern "C" __global__ void __launch_bounds__(512) layer_norm_backward(act_t* dx, float* dw, float* db, const act_t* dy, const act_t* x, const float* w, const float* mean, const float* inv, i64 heads, i64 vectors, i64 rows, i64 dim, i64 per, i64 add) {
-  if (vectors) normBackward<true, WIDTH, 2>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
+  if (vectors == 1) normBackward<true, WIDTH, 1>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
+  else if (vectors) normBackward<true, WIDTH, 2>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
   else normBackward<true, 1, 0>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
 }
 

@@ -22,6 +22,7 @@ const (
 	F32 Format = iota
 	BF16
 	F16
+	Rest // what a BF16 lacks to an F32, in 16 bits; see Memory.Split
 )
 
 // Size returns the size of a number in bytes.
@@ -132,6 +133,11 @@ type Memory interface {
 	Load(f Format, x []float32, rows, cols int, multiplied bool) Buffer
 	// Write writes x to a buffer of any format, rounding as needed.
 	Write(dst Buffer, x []float32)
+	// Split stores the numbers of x in two parts: near numbers in high, of format BF16, and in rest, of format Rest, what they lack.
+	// A NaN may become another.
+	Split(high, rest, x Buffer)
+	// Join restores numbers from their parts.
+	Join(x, high, rest Buffer)
 	// Host returns the numbers of an F32 buffer, read-only. If the device uses the process's memory, they are shared.
 	Host(Buffer) []float32
 }
@@ -349,7 +355,8 @@ type MuonStep struct {
 	Rows, Cols int
 }
 
-// AdamWStep is the part of a step for one parameter P with the averages M and V. G may have the format of activations.
+// AdamWStep is the part of a step for one parameter P with the averages M and V. G may have the format of activations. If P has
+// the format Rest, Copy has its other part.
 type AdamWStep struct {
 	AdamW
 	P, G, M, V Buffer

@@ -103,6 +103,27 @@ func (*Device) Write(dst device.Buffer, x []float32) {
 	}
 }
 
+// Split implements device.Memory.
+func (*Device) Split(high, rest, x device.Buffer) {
+	h, r := high.U16(), rest.U16()
+	for i, v := range x.F32() {
+		bits := math.Float32bits(v)
+		if v != v {
+			bits = 0x7fc00000
+		}
+		near := bits + 0x8000 // half rounds up, so that what is left fits into 16 bits
+		h[i], r[i] = uint16(near>>16), uint16(bits-near&^0xffff)
+	}
+}
+
+// Join implements device.Memory.
+func (*Device) Join(x, high, rest device.Buffer) {
+	h, r := high.U16(), rest.U16()
+	for i := range x.F32() {
+		x.F32()[i] = math.Float32frombits(uint32(h[i])<<16 + uint32(int32(int16(r[i]))))
+	}
+}
+
 // Host implements device.Memory.
 func (*Device) Host(b device.Buffer) []float32 { return b.F32() }
 
@@ -500,6 +521,14 @@ func (d *Device) AdamW(steps []device.AdamWStep, scale device.Buffer, t int) {
 	for _, s := range steps {
 		if by != by {
 			return
+		}
+		if s.P.Format() == device.Rest {
+			whole := d.New(device.F32, s.P.Len())
+			d.Join(whole, s.Copy, s.P)
+			optim.AdamW(s.AdamW).Step(whole.F32(), s.G.F32(), s.M.F32(), s.V.F32(), by, t)
+			d.Split(s.Copy, s.P, whole)
+			d.Free(whole)
+			continue
 		}
 		optim.AdamW(s.AdamW).Step(s.P.F32(), s.G.F32(), s.M.F32(), s.V.F32(), by, t)
 		if !s.Copy.None() {

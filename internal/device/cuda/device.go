@@ -115,6 +115,16 @@ func (d *Device) Write(dst device.Buffer, x []float32) {
 	}
 }
 
+// Split implements device.Memory.
+func (d *Device) Split(high, rest, x device.Buffer) {
+	d.each(optimSource, "split", d.sameLength("split", x, high, rest), addr(high), addr(rest), addr(x), uint64(x.Len()))
+}
+
+// Join implements device.Memory.
+func (d *Device) Join(x, high, rest device.Buffer) {
+	d.each(optimSource, "join", d.sameLength("join", x, high, rest), addr(x), addr(high), addr(rest), uint64(x.Len()))
+}
+
 // Host implements device.Memory. It waits.
 func (d *Device) Host(b device.Buffer) []float32 {
 	x := make([]float32, b.Len())

@@ -243,7 +243,7 @@ const normChunks = 4
 
 // normBackward is how the gradients of norms are computed: the most vectors of a row that a thread keeps, of which the kernels
 // have 1 and 2, and the number of rows of a thread. A block's sums depend on the shape alone.
-var normBackward = struct{ chunks, rows int }{1, 8}
+var normBackward = struct{ chunks, rows int }{2, 16}
 
 // AddRMSNorm implements device.Norms.
 func (d *Device) AddRMSNorm(y, inv, sum, x, z, w device.Buffer, rows, dim int, eps float32) {

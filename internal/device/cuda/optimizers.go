@@ -49,7 +49,7 @@ func (d *Device) AdamW(steps []device.AdamWStep, scale device.Buffer, t int) {
 			continue
 		}
 		rsqrt, lr := 1/math.Sqrt(1-math.Pow(s.Beta2, float64(t))), s.LR/(1-math.Pow(s.Beta1, float64(t)))
-		words = append(words, addr(s.P), addr(s.G), addr(s.M), addr(s.V), addr(s.Copy), uint64(s.G.Format()), uint64(s.Copy.Format()), uint64(n), uint64(blocks),
+		words = append(words, addr(s.P), addr(s.G), addr(s.M), addr(s.V), addr(s.Copy), uint64(s.P.Format()), uint64(s.G.Format()), uint64(s.Copy.Format()), uint64(n), uint64(blocks),
 			pair(1-s.LR*s.Decay, 1-s.Beta1), pair(s.Beta2, 1-s.Beta2), pair(rsqrt, s.Eps), pair(lr, 0))
 		blocks += chunks(n)
 		count++

@@ -33,6 +33,7 @@ func Run(t *testing.T, open func() device.Device) {
 	if open().Activations() != device.F32 {
 		return
 	}
+	t.Run("parts", func(t *testing.T) { checkParts(t, open()) })
 	t.Run("memory", func(t *testing.T) { checkMemory(t, open()) })
 	t.Run("selections", func(t *testing.T) { checkSelections(t, open()) })
 }
@@ -129,6 +130,43 @@ func checkMemory(t *testing.T, d device.Device) {
 			checkLoaded(t, d, f, multiplied)
 		}
 	}
+}
+
+// checkParts splits numbers, restores them, and steps them in two parts as in one.
+func checkParts(t *testing.T, d device.Device) {
+	x := normal(1, 5003)
+	for i := range x {
+		x[i] *= float32(math.Pow(10, float64(i%70-35)))
+	}
+	copy(x, []float32{
+		0, 1, -1, float32(math.Inf(1)), float32(math.Inf(-1)), math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32,
+		math.Float32frombits(0x3f808000), math.Float32frombits(0x3f818000), math.Float32frombits(0x3f817fff),
+	})
+	n := len(x)
+	high, rest, back := d.New(device.BF16, n), d.New(device.Rest, n), d.New(device.F32, n)
+	d.Split(high, rest, d.Put(slices.Clone(x)))
+	d.Join(back, high, rest)
+	for i, got := range d.Host(back) {
+		if got != x[i] {
+			t.Fatalf("%v (%#x) is restored as %v", x[i], math.Float32bits(x[i]), got)
+		}
+	}
+	d.Split(high, rest, d.Put(slices.Repeat([]float32{math.Float32frombits(0x7fffffff)}, n)))
+	d.Join(back, high, rest)
+	if got := d.Host(back)[17]; got == got {
+		t.Errorf("NaN is restored as %v", got)
+	}
+
+	p, g := normal(2, n), normal(3, n)
+	d.Split(high, rest, d.Put(slices.Clone(p)))
+	whole, zeros := d.Put(slices.Clone(p)), func() device.Buffer { return d.Put(make([]float32, n)) }
+	o := device.AdamW{LR: 1e-3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1}
+	d.AdamW([]device.AdamWStep{
+		{AdamW: o, P: rest, Copy: high, G: d.Put(slices.Clone(g)), M: zeros(), V: zeros()},
+		{AdamW: o, P: whole, G: d.Put(g), M: zeros(), V: zeros()},
+	}, d.Put([]float32{0.5}), 1)
+	d.Join(back, high, rest)
+	compare(t, "in two parts", d.Host(back), d.Host(whole), 0)
 }
 
 // checkLoaded multiplies by a weight loaded in 16 bits, or gathers its rows.

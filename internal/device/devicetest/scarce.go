@@ -149,6 +149,8 @@ func (nothing) Put([]float32) device.Buffer          { return device.Buffer{} }
 func (nothing) Load(device.Format, []float32, int, int, bool) device.Buffer         { return device.Buffer{} }
 func (nothing) Write(device.Buffer, []float32)                                      {}
 func (nothing) Host(device.Buffer) []float32                                        { return nil }
+func (nothing) Split(_, _, _ device.Buffer)                                         {}
+func (nothing) Join(_, _, _ device.Buffer)                                          {}
 func (nothing) Copy(_, _ device.Buffer)                                             {}
 func (nothing) Clear(device.Buffer)                                                 {}
 func (nothing) Add(_, _, _ device.Buffer)                                           {}

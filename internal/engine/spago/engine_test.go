@@ -60,7 +60,7 @@ func newTrialOf(t *testing.T, config string, together bool) *trial {
 	if together {
 		joined = joints(d, list)
 	}
-	params, err := loadParams(d, arch, model.FromMap(arch, all), joined)
+	params, err := loadParams(d, arch, model.FromMap(arch, all), joined, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func (e *Engine) Trainable(data []float32, rows, cols int) *Weight {
 
 // Values returns a tensor's elements on the host, read-only. Those of a result may become invalid at the next Reset or
 // Backward.
-func (e *Engine) Values(t Tensor) []float32 { return e.device.Host(valueOf(t).ready().data) }
+func (e *Engine) Values(t Tensor) []float32 { return valueOf(t).host() }
 
 // SquaredError returns scale·Σ(y - target)², a scalar.
 func (e *Engine) SquaredError(y Tensor, target []float32, scale float32) Tensor {

@@ -62,15 +62,20 @@ func (j *joint) place(rows int, data []float32) *value {
 		lo += p.Size()
 	}
 	hi := lo + rows*j.cols
-	if j.data.None() {
-		j.data = j.device.New(device.F32, j.rows*j.cols)
-	}
-	v := newValue(j.device, j.data.Slice(lo, hi), rows, j.cols)
-	j.device.Write(v.data, data)
-	if f := j.device.Activations(); f != device.F32 && j.cols > 1 {
+	f := j.device.Activations()
+	if copied := f != device.F32 && j.cols > 1; copied { // products read the copies, and only these must be adjacent
 		if j.compute.None() {
 			j.compute = j.device.New(f, j.rows*j.cols)
 		}
+	} else if j.data.None() {
+		j.data = j.device.New(device.F32, j.rows*j.cols)
+	}
+	var v *value
+	if j.compute.None() {
+		v = newValue(j.device, j.data.Slice(lo, hi), rows, j.cols)
+		j.device.Write(v.data, data)
+	} else {
+		v = newValue(j.device, j.device.Load(device.F32, data, rows, j.cols, false), rows, j.cols)
 		v.compute = j.compute.Slice(lo, hi)
 		v.updateCompute()
 	}

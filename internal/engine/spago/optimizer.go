@@ -97,7 +97,11 @@ func (o *optimizer) step(t int, lr float64) device.Number {
 			matrices = append(matrices, device.MuonStep{Muon: muon, P: Data(s.param), G: g, M: s.m, Rows: s.shape[0], Cols: s.shape[1]})
 		default:
 			adamw := device.AdamW{LR: lr * s.rate, Beta1: o.spec.Beta1, Beta2: o.spec.Beta2, Eps: o.spec.Eps, Decay: s.decay}
-			others = append(others, device.AdamWStep{AdamW: adamw, P: Data(s.param), G: g, M: s.m, V: s.v, Copy: valueOf(s.param).compute})
+			step := device.AdamWStep{AdamW: adamw, P: Data(s.param), G: g, M: s.m, V: s.v, Copy: valueOf(s.param).compute}
+			if step.P.None() {
+				step.P = valueOf(s.param).rest
+			}
+			others = append(others, step)
 		}
 	}
 	o.device.AdamW(others, o.scale, t)
@@ -139,7 +143,11 @@ const muonSize = 0.2
 // finite reports whether weights and averages are finite.
 func (o *optimizer) finite() bool {
 	for _, s := range o.slots {
-		for _, values := range []device.Buffer{Data(s.param), s.m, s.v, s.mean} {
+		weight := Data(s.param)
+		if weight.None() {
+			weight = valueOf(s.param).compute // which is finite if the weight is
+		}
+		for _, values := range []device.Buffer{weight, s.m, s.v, s.mean} {
 			if sum := o.device.Sum(device.Term{X: values, Weight: 1, Squares: true})(); math.IsNaN(sum) || math.IsInf(sum, 0) {
 				return false
 			}
@@ -148,12 +156,13 @@ func (o *optimizer) finite() bool {
 	return true
 }
 
-// result returns the weight of the run's result if it ended now: the average, if there is one.
-func (s *slot) result() device.Buffer {
+// result returns the weight of the run's result if it ended now, on the host: the average, if there is one.
+func (s *slot) result() []float32 {
+	v := valueOf(s.param)
 	if !s.mean.None() {
-		return s.mean
+		return v.device.Host(s.mean)
 	}
-	return Data(s.param)
+	return v.host()
 }
 
 // statePart is a tensor that the next step needs besides the result, with the prefix of its name.

@@ -5,6 +5,7 @@ import (
 	"github.com/nlpodyssey/spago/nn"
 
 	"gqa/configs"
+	"gqa/configs/recipe"
 	"gqa/internal/device"
 	"gqa/internal/model"
 )
@@ -18,6 +19,16 @@ type Params struct {
 
 // NewParams loads weights to a device, one at a time. On the CPU they are not copied: training modifies them in place.
 func NewParams(d device.Device, arch *configs.Arch, weights model.Weights) (*Params, error) {
+	return newParams(d, arch, weights, false)
+}
+
+// newTrained is NewParams for weights that an optimizer updates. AdamW can do so with weights in two parts, which take less
+// memory than a float and a bfloat16.
+func newTrained(d device.Device, o recipe.Optimizer, arch *configs.Arch, weights model.Weights) (*Params, error) {
+	return newParams(d, arch, weights, o.Name == recipe.AdamW && o.Average == 0)
+}
+
+func newParams(d device.Device, arch *configs.Arch, weights model.Weights, split bool) (*Params, error) {
 	var joined map[string]*joint
 	if d.Activations() != device.F32 {
 		shapes, err := arch.Params()
@@ -26,11 +37,12 @@ func NewParams(d device.Device, arch *configs.Arch, weights model.Weights) (*Par
 		}
 		joined = joints(d, shapes)
 	}
-	return loadParams(d, arch, weights, joined)
+	return loadParams(d, arch, weights, joined, split)
 }
 
-// loadParams is NewParams with the given joints by the names of their members.
-func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, joined map[string]*joint) (*Params, error) {
+// loadParams is NewParams with the given joints by the names of their members. If split is true, matrices are stored in two
+// parts, of which products read one.
+func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, joined map[string]*joint, split bool) (*Params, error) {
 	p := &Params{}
 	err := weights(func(w configs.Param, data []float32) error {
 		rows, cols := w.Shape[0], len(data)/w.Shape[0]
@@ -39,9 +51,12 @@ func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, join
 			v = j.place(rows, data)
 		} else {
 			v = newValue(d, d.Load(device.F32, data, rows, cols, false), rows, cols)
-			if v.rows > 1 && v.cols > 1 {
+			if len(w.Shape) == 2 && w.Role != configs.Distances && !w.IsNorm() {
 				v.addCompute()
 			}
+		}
+		if split {
+			v.split()
 		}
 		v.padded, v.padding = w.Role == configs.Embed && arch.Padding >= 0, int32(arch.Padding)
 		p.List = append(p.List, &nn.Param{Matrix: v})
@@ -63,7 +78,7 @@ func (p *Params) Model(arch *configs.Arch) *model.Model[mat.Tensor] {
 	})
 }
 
-// Data returns a parameter's values.
+// Data returns a parameter's values; omitted if they are stored in two parts.
 func Data(p *nn.Param) device.Buffer { return valueOf(p).data }
 
 // Grad returns the gradient accumulated since the parameter's last ZeroGrad; omitted if there is none.
@@ -80,6 +95,17 @@ func (v *value) addCompute() {
 		v.compute = v.device.New(f, v.Size())
 		v.updateCompute()
 	}
+}
+
+// split stores a weight in two parts, if it has a copy in bfloat16.
+func (v *value) split() {
+	if v.compute.Format() != device.BF16 || v.compute.None() {
+		return
+	}
+	v.rest = v.device.New(device.Rest, v.Size())
+	v.device.Split(v.compute, v.rest, v.data)
+	v.device.Free(v.data)
+	v.data = device.Buffer{}
 }
 
 // updateCompute makes the copy follow the weight.

@@ -129,7 +129,7 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 func (t *Trainer) release() {
 	for _, s := range t.optimizer.slots {
 		v := valueOf(s.param)
-		for _, b := range []device.Buffer{v.data, v.compute, v.grad, s.m, s.v, s.mean} {
+		for _, b := range []device.Buffer{v.data, v.compute, v.rest, v.grad, s.m, s.v, s.mean} {
 			t.engine.free(b)
 		}
 	}

@@ -25,7 +25,7 @@ var _ engine.Trainer = (*Trainer)(nil)
 
 // NewTrainer returns a trainer of weights on d. On the CPU it modifies them in place.
 func NewTrainer(d device.Device, o recipe.Optimizer, how engine.Economy, arch *configs.Arch, weights model.Weights) (*Trainer, error) {
-	params, err := NewParams(d, arch, weights)
+	params, err := newTrained(d, o, arch, weights)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (t *Trainer) Finite() bool { return t.optimizer.finite() }
 func (t *Trainer) Result(name string) []float32 {
 	for i := range t.optimizer.slots {
 		if s := &t.optimizer.slots[i]; s.name == name {
-			return t.engine.device.Host(s.result())
+			return s.result()
 		}
 	}
 	panic(fmt.Sprintf("the model has no weight %q", name)) // name is one of arch.Params

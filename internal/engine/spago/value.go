@@ -16,6 +16,7 @@ type value struct {
 	device     device.Device
 	data       device.Buffer
 	compute    device.Buffer // of a weight: data in the format of activations, if that differs
+	rest       device.Buffer // if not omitted, data is: a weight is compute and this, in the sense of device.Memory.Split
 	rows, cols int
 	ld         int             // numbers from one row to the next: cols, unless the value is columns of another
 	whole      *value          // the value that this one is columns of; nil: none
@@ -61,6 +62,17 @@ func (v *value) ready() *value {
 // all returns the rows of a buffer of v's shape: its data, or its gradient.
 func (v *value) all(b device.Buffer) device.Rows { return device.Rows{Buffer: b, LD: v.ld} }
 
+// host returns the elements, on the host.
+func (v *value) host() []float32 {
+	if v.rest.None() {
+		return v.device.Host(v.ready().data)
+	}
+	whole := v.device.New(device.F32, v.Size())
+	defer v.device.Free(whole)
+	v.device.Join(whole, v.compute, v.rest)
+	return v.device.Host(whole)
+}
+
 // Shape returns [rows, cols].
 func (v *value) Shape() []int { return []int{v.rows, v.cols} }
 
@@ -71,10 +83,10 @@ func (v *value) Dims() int { return 2 }
 func (v *value) Size() int { return v.rows * v.cols }
 
 // Data returns the elements, on the host.
-func (v *value) Data() float.Slice { return float.Make(v.device.Host(v.ready().data)...) }
+func (v *value) Data() float.Slice { return float.Make(v.host()...) }
 
 // Item returns the single element of a scalar, on the host.
-func (v *value) Item() float.Float { return float.Interface(v.device.Host(v.ready().data)[0]) }
+func (v *value) Item() float.Float { return float.Interface(v.host()[0]) }
 
 // NewScalar returns the gradient with which spago starts a backward pass.
 func (*value) NewScalar(x float64, _ ...mat.OptionsFunc) mat.Matrix { return mat.Scalar(float32(x)) }

@@ -11,7 +11,7 @@ typedef unsigned short u16;
 #define EACH(i, n) for (i64 i = blockIdx.x * (i64)blockDim.x + threadIdx.x; i < (n); i += (i64)gridDim.x * blockDim.x)
 
 // The formats of package device.
-enum { F32, BF16, F16 };
+enum { F32, BF16, F16, REST };
 
 __device__ __forceinline__ float fromBF16(u16 x) { return __uint_as_float((u32)x << 16); }
 

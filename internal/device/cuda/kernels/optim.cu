@@ -8,13 +8,29 @@ extern "C" __global__ void clip_scale(float* scale, double* squares, i64 limit) 
   *scale = !(norm < __longlong_as_double(0x7ff0000000000000)) ? __int_as_float(0x7fffffff) : most == 0 ? 1 : (float)fmin(1.0, most / (norm + 1e-6));
 }
 
+// A float in two parts is a bf16 near it and the 16 bits that this lacks. Half rounds up, so that the rest fits.
+__device__ __forceinline__ float joined(u16 high, u16 rest) { return __int_as_float(((int)high << 16) + (short)rest); }
+__device__ __forceinline__ void separate(float x, u16& high, u16& rest) {
+  u32 bits = x == x ? __float_as_uint(x) : 0x7fc00000, near = bits + 0x8000;
+  high = (u16)(near >> 16);
+  rest = (u16)(bits - (near & 0xffff0000));
+}
+
+extern "C" __global__ void split(u16* high, u16* rest, const float* x, i64 n) { EACH(i, n) separate(x[i], high[i], rest[i]); }
+extern "C" __global__ void join(float* x, const u16* high, const u16* rest, i64 n) { EACH(i, n) x[i] = joined(high[i], rest[i]); }
+
+// Halves are W numbers of 16 bits.
+template <int W> struct alignas(2 * W) Halves {
+  u16 v[W];
+};
+
 // Step is AdamW's step of one parameter of n numbers. Its chunks are counted from first on.
 struct Step {
-  float* p;
+  void* p;
   const void* g;
   float *m, *v;
-  void* copy; // may be 0
-  i64 gFormat, copyFormat, n, first;
+  void* copy; // may be 0; if p is REST, its high parts
+  i64 pFormat, gFormat, copyFormat, n, first;
   float keep, w1, beta2, w2, rsqrt, eps, lr, unused;
 };
 
@@ -31,7 +47,16 @@ extern "C" __global__ void __launch_bounds__(256) adamw(const Step* steps, i64 c
   const Step s = steps[low];
   auto update = [&](auto w, i64 i) {
     constexpr int W = decltype(w)::value;
-    auto g = loadAs<W>(s.g, i, s.gFormat), m = load(w, s.m + i), v = load(w, s.v + i), p = load(w, s.p + i);
+    auto g = loadAs<W>(s.g, i, s.gFormat), m = load(w, s.m + i), v = load(w, s.v + i);
+    Vec<W> p;
+    Halves<W> high, rest;
+    if (s.pFormat == REST) {
+      high = *(const Halves<W>*)((const u16*)s.copy + i), rest = *(const Halves<W>*)((const u16*)s.p + i);
+#pragma unroll
+      for (int j = 0; j < W; j++) p.v[j] = joined(high.v[j], rest.v[j]);
+    } else {
+      p = load(w, (const float*)s.p + i);
+    }
 #pragma unroll
     for (int j = 0; j < W; j++) {
       float d = g.v[j] * gscale;
@@ -41,11 +66,18 @@ extern "C" __global__ void __launch_bounds__(256) adamw(const Step* steps, i64 c
     }
     store(s.m + i, m);
     store(s.v + i, v);
-    store(s.p + i, p);
+    if (s.pFormat == REST) {
+#pragma unroll
+      for (int j = 0; j < W; j++) separate(p.v[j], high.v[j], rest.v[j]);
+      *(Halves<W>*)((u16*)s.copy + i) = high;
+      *(Halves<W>*)((u16*)s.p + i) = rest;
+      return;
+    }
+    store((float*)s.p + i, p);
     if (s.copy) storeAs(s.copy, i, p, s.copyFormat);
   };
   i64 from = (blockIdx.x - s.first) * CHUNK, end = min(from + CHUNK, s.n);
-  i64 whole = aligned(s.p, (const char*)s.g, s.m, s.v, (const char*)s.copy) ? from + (end - from) / 4 * 4 : from;
+  i64 whole = aligned((const char*)s.p, (const char*)s.g, s.m, s.v, (const char*)s.copy) ? from + (end - from) / 4 * 4 : from;
   for (i64 i = from + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x) update(Constant<4>(), i);
   for (i64 i = whole + threadIdx.x; i < end; i += blockDim.x) update(Constant<1>(), i);
 }

@@ -256,18 +256,18 @@ struct Rotation {
 template <int W, bool neighbours> __device__ __forceinline__ void rotateHeads(const Rotation& o) {
   i64 turned = o.planes / W, units = turned + (o.x == o.y && o.ldx == o.ldy ? 0 : (o.headDim - 2 * o.planes) / W), groups = (o.heads + 7) / 8;
   EACH(i, o.rows * groups * units) {
-    i64 u = i % units, row = i / units / groups, head = i / units % groups * 8, end = min(head + 8, o.heads);
+    i64 u = i % units, row = i / units / groups, head = i / units % groups, next = groups * o.headDim; // neighbours read neighbouring heads
     const act_t* from = o.x + row * o.ldx + head * o.headDim;
     act_t* to = o.y + row * o.ldy + head * o.headDim;
     if (u >= turned) {
       i64 c = 2 * o.planes + (u - turned) * W;
-      for (; head < end; head++, from += o.headDim, to += o.headDim) store(to + c, load<W>(from + c));
+      for (; head < o.heads; head += groups, from += next, to += next) store(to + c, load<W>(from + c));
       continue;
     }
     i64 first = neighbours ? 2 * u * W : u * W, second = neighbours ? first + W : first + o.planes, at = o.pos[row] * o.planes + u * W;
     Vec<W> c = load<W>(o.cosines + at), s = load<W>(o.sines + at);
 #pragma unroll 4
-    for (; head < end; head++, from += o.headDim, to += o.headDim) {
+    for (; head < o.heads; head += groups, from += next, to += next) {
       Vec<W> half[2] = {load<W>(from + first), load<W>(from + second)};
       LANES(j) {
         float& a = neighbours ? half[2 * j / W].v[2 * j % W] : half[0].v[j];

@@ -168,7 +168,8 @@ func nameable(name string) bool {
 }
 
 func oneOf[T ~string](key string, value T, allowed ...T) limit {
-	return limit{key, fmt.Sprintf("%q", shorten(string(value))), slices.Contains(allowed, value), fmt.Sprintf("one of %v", allowed)}
+	named := slices.DeleteFunc(slices.Clone(allowed), func(t T) bool { return t == "" })
+	return limit{key, fmt.Sprintf("%q", shorten(string(value))), slices.Contains(allowed, value), fmt.Sprintf("one of %v", named)}
 }
 
 func finite(x float64) bool { return !math.IsInf(x, 0) && !math.IsNaN(x) }

@@ -110,7 +110,7 @@ func TestRecipeYAML(t *testing.T) {
 		"batch=2", "seq_len=16", "accumulate=4", "seed=9", "optimizer.name=muon", "optimizer.attention_rate=2", "optimizer.lr=3e-4", "optimizer.beta1=0.8", "optimizer.beta2=.99",
 		"optimizer.eps=1e-9", "optimizer.weight_decay=0.2", "optimizer.decay=all", "optimizer.clip=2", "optimizer.average=0.9", "schedule.kind=linear",
 		"schedule.warmup=1", "schedule.final=0.5", "valid_every=5", "valid_windows=6", "save_every=7", "keep=8", "log_every=9",
-		"export_dtype=bf16", "threads=3", "device=cuda:1", "precision=bf16", "deterministic=false", "distill.teacher=t", "distill.loss=mixed", "distill.weight=0.3", "distill.temperature=2",
+		"export_dtype=bf16", "threads=3", "device=cuda:1", "precision=bf16", "deterministic=false", "recompute=layer", "distill.teacher=t", "distill.loss=mixed", "distill.weight=0.3", "distill.temperature=2",
 		"distill.cache=c", "distill.top_k=9",
 	} {
 		if err := r.Set(set); err != nil {

@@ -125,13 +125,16 @@ func random(arch *configs.Arch) model.Weights {
 		if err != nil {
 			return err
 		}
-		r := rand.NewPCG(1, 2)
+		r, some := rand.New(rand.NewPCG(1, 2)), make([]float32, 1<<20+7) // repeated, as there may be billions of weights
+		for i := range some {
+			some[i] = float32(r.NormFloat64()) * 0.02
+		}
 		for _, p := range params {
 			data := make([]float32, p.Size())
-			for i := range data {
-				if data[i] = 1; !p.IsNorm() {
-					data[i] = float32(int32(r.Uint64()>>32)) / (1 << 31) * 0.035
-				}
+			for i := 0; i < len(data) && !p.IsNorm(); i += copy(data[i:], some) {
+			}
+			for i := 0; i < len(data) && p.IsNorm() && !p.Bias; i++ {
+				data[i] = 1
 			}
 			if err := yield(p, data); err != nil {
 				return err

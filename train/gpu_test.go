@@ -89,6 +89,40 @@ func TestMoveToGPU(t *testing.T) {
 	}
 }
 
+// With a teacher, its cache, Muon or an average, a run in bfloat16 has nearly the losses of one in float32 on the processor.
+func TestRunsInBF16(t *testing.T) {
+	gpu(t)
+	const tolerance = 0.02
+	for name, sets := range map[string][]string{
+		"teacher": {"distill.teacher=testdata/llama-g2", "distill.loss=mixed"},
+		"cache":   {"distill.teacher=testdata/llama-g2", "distill.loss=kl", "distill.cache="},
+		"Muon":    {"optimizer.name=muon", "optimizer.average=0.9"},
+		"layer":   {"recompute=layer", "accumulate=2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			made := func(sets ...string) Options {
+				for i, set := range sets {
+					if set == "distill.cache=" {
+						sets[i] += t.TempDir()
+					}
+				}
+				recipe, o := smallRun(t, sets...)
+				mustRun(t, recipe, o)
+				return o
+			}
+			exact := figures(t, made(slices.Clone(sets)...).Dir)
+			short := figures(t, made(append(slices.Clone(sets), "device=cuda", "precision=bf16")...).Dir)
+			for i, want := range exact {
+				got := short[i]
+				if !(math.Abs(got.Loss-want.Loss) <= tolerance) || want.KL != nil && !(math.Abs(*got.KL-*want.KL) <= tolerance) ||
+					want.ValidLoss != nil && !(math.Abs(*got.ValidLoss-*want.ValidLoss) <= tolerance) {
+					t.Errorf("step %d: %+v, want nearly %+v", want.Step, got, want)
+				}
+			}
+		})
+	}
+}
+
 // A run on a GPU that is killed again and again has the bits of one that is not.
 func TestKilledOnGPU(t *testing.T) {
 	gpu(t)

@@ -87,6 +87,11 @@ func (t *trainer) step(n int, windows, next [][]int32) (outcome, error) {
 		t.workAhead(n+1, next)
 	}
 	out.gradNorm = norm()
+	if noter, ok := t.device.(device.Noter); ok {
+		for _, note := range noter.Notes() {
+			slog.Warn(note)
+		}
+	}
 	for _, loss := range losses {
 		if err := t.read(&out, loss); err != nil {
 			return out, err

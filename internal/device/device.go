@@ -306,6 +306,12 @@ type Recoverer interface {
 // a Number is waited for.
 type Queuer interface{ Queues() }
 
+// Noter is implemented by devices that compute some operations in a way that users should know.
+type Noter interface {
+	// Notes returns the notes made since the last call. Each is made once.
+	Notes() []string
+}
+
 // Namer is implemented by devices other than the processor.
 type Namer interface{ Name() string }
 

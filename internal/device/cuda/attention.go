@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"errors"
 	"fmt"
 
 	"gqa/internal/cuda"
@@ -106,12 +107,15 @@ func tilesOf(n, headDim int) int {
 	return (n + t - 1) / t
 }
 
-// dnnAttention returns the attention in cuDNN's form, and whether cuDNN may be asked to compute it. Rows that see no key
-// are left to our own kernels, which define their results.
-func (d *Device) dnnAttention(s device.Scores, views ...device.Heads) (a cuda.Attention, ok bool) {
+// errNotAsked is returned where our own kernels compute attention by design.
+var errNotAsked = errors.New("cuDNN is not asked")
+
+// dnnAttention returns the attention in cuDNN's form, or the reason why our own kernels compute it. Rows that see no key are left
+// to these, which define their results.
+func (d *Device) dnnAttention(s device.Scores, views ...device.Heads) (a cuda.Attention, err error) {
 	for _, v := range views {
 		if v.Format() != device.BF16 {
-			return a, false
+			return a, errNotAsked
 		}
 	}
 	a = cuda.Attention{
@@ -129,9 +133,23 @@ func (d *Device) dnnAttention(s device.Scores, views ...device.Heads) (a cuda.At
 	if !s.Bias.None() {
 		a.Bias = cuda.BiasBF16
 	}
+	switch {
 	// A plan is for one number of keys, so for tokens that are decoded one by one it would be built each time.
-	ok = !d.stopped() && s.Batch > 0 && s.Queries > 1 && shortest > 0 && s.CoarseSlopes == 0 && !(s.Causal && shortest < s.Queries)
-	return a, ok
+	case d.stopped() || s.Batch == 0 || s.Queries <= 1:
+		err = errNotAsked
+	case shortest == 0 || s.Causal && shortest < s.Queries:
+		err = errors.New("some rows see no key")
+	case s.CoarseSlopes != 0:
+		err = errors.New("ALiBi is rounded to bfloat16")
+	}
+	return a, err
+}
+
+// slow notes that our own kernels compute an attention although it is in bfloat16, and why.
+func (d *Device) slow(s device.Scores, err error) {
+	if !errors.Is(err, errNotAsked) {
+		d.note(fmt.Sprintf("attention with %d heads of %d numbers is computed without tensor cores, which is many times slower: %v", s.Heads, s.HeadDim, err))
+	}
 }
 
 func headView(h device.Heads) cuda.HeadView {
@@ -155,12 +173,15 @@ func (d *Device) dnnBias(bias device.Buffer) device.Buffer {
 	return b
 }
 
-// attendDNN computes attention if cuDNN can.
-func (d *Device) attendDNN(o onDevice, out device.Heads, lse device.Buffer, q, k, v device.Heads) bool {
-	a, ok := d.dnnAttention(o.Scores, q, k, v, out)
+// attendDNN computes attention, or returns the reason why cuDNN cannot.
+func (d *Device) attendDNN(o onDevice, out device.Heads, lse device.Buffer, q, k, v device.Heads) error {
+	a, err := d.dnnAttention(o.Scores, q, k, v, out)
 	p := o.operands(out, lse, q, k, v)
-	if !ok || d.gpu.PrepareAttention(a, p) != nil {
-		return false
+	if err == nil {
+		err = d.gpu.PrepareAttention(a, p)
+	}
+	if err != nil {
+		return err
 	}
 	if lse.None() {
 		lse = d.New(device.F32, o.Batch*o.Heads*o.Queries)
@@ -172,17 +193,20 @@ func (d *Device) attendDNN(o onDevice, out device.Heads, lse device.Buffer, q, k
 	if !d.stopped() {
 		d.gpu.Attend(a, p)
 	}
-	return true
+	return nil
 }
 
-// attendBackwardDNN computes the gradient of attention if cuDNN can.
-func (d *Device) attendBackwardDNN(o onDevice, dq, dk, dv device.Heads, dbias device.Buffer, dout, out device.Heads, lse device.Buffer, q, k, v device.Heads) bool {
-	a, ok := d.dnnAttention(o.Scores, q, k, v, out, dq, dk, dv, dout)
+// attendBackwardDNN is attendDNN for the gradient.
+func (d *Device) attendBackwardDNN(o onDevice, dq, dk, dv device.Heads, dbias device.Buffer, dout, out device.Heads, lse device.Buffer, q, k, v device.Heads) error {
+	a, err := d.dnnAttention(o.Scores, q, k, v, out, dq, dk, dv, dout)
 	a.Backward, a.BiasGradient = true, !dbias.None()
 	p := o.operands(out, lse, q, k, v)
 	p.DQ, p.DK, p.DV, p.DOut = headView(dq), headView(dk), headView(dv), headView(dout)
-	if !ok || d.gpu.PrepareAttention(a, p) != nil {
-		return false
+	if err == nil {
+		err = d.gpu.PrepareAttention(a, p)
+	}
+	if err != nil {
+		return err
 	}
 	work := func(f device.Format, n int, wanted bool) (b device.Buffer) {
 		if wanted {
@@ -207,16 +231,18 @@ func (d *Device) attendBackwardDNN(o onDevice, dq, dk, dv device.Heads, dbias de
 		d.Copy(wide, gradient)
 		d.Axpy(1, wide, dbias)
 	}
-	return true
+	return nil
 }
 
 // Attend implements device.Attention.
 func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
 	o := d.scores(s)
 	defer d.freeScores(o)
-	if d.attendDNN(o, out, lse, q, k, v) {
+	err := d.attendDNN(o, out, lse, q, k, v)
+	if err == nil {
 		return
 	}
+	d.slow(s, err)
 	d.attentionKernel("attend", attendWords, s.HeadDim, cuda.Grid{X: tilesOf(s.Queries, s.HeadDim), Y: s.Heads, Z: s.Batch}, 3, 1,
 		o.words(), view(out), []uint64{addr(lse)}, view(q), view(k), view(v))
 }
@@ -225,9 +251,11 @@ func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q,
 func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias device.Buffer, dout, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
 	o := d.scores(s)
 	defer d.freeScores(o)
-	if d.attendBackwardDNN(o, dq, dk, dv, dbias, dout, out, lse, q, k, v) {
+	err := d.attendBackwardDNN(o, dq, dk, dv, dbias, dout, out, lse, q, k, v)
+	if err == nil {
 		return
 	}
+	d.slow(s, err)
 	rows := s.Batch * s.Heads * s.Queries
 	delta := d.New(device.F32, rows)
 	defer d.Free(delta)

@@ -19,7 +19,9 @@ type Device struct {
 	ctx     context.Context
 	failed  error // an error of this package
 	options Options
-	held    []held // the latest first
+	held    []held          // the latest first
+	notes   []string        // not yet asked for
+	noted   map[string]bool // all notes
 }
 
 // Options determine how a GPU computes.
@@ -36,7 +38,7 @@ func Open(n int, o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{gpu: gpu, options: o, ctx: context.Background()}
+	d := &Device{gpu: gpu, options: o, ctx: context.Background(), noted: map[string]bool{}}
 	d.pool = pool{gpu: gpu, free: map[uint64][]uintptr{}, sizes: map[uintptr]uint64{}}
 	return d, nil
 }

@@ -205,9 +205,8 @@ func newAttended(d *Device, s device.Scores, bias, fused bool) *attended {
 func (x *attended) planned(format cuda.Bias) (forward, backward error) {
 	o := x.d.scores(x.s)
 	defer x.d.freeScores(o)
-	a, ok := x.d.dnnAttention(x.s, x.q, x.k, x.v)
-	if !ok {
-		err := errors.New("not given to cuDNN")
+	a, err := x.d.dnnAttention(x.s, x.q, x.k, x.v)
+	if err != nil {
 		return err, err
 	}
 	if a.Bias != cuda.NoBias {

@@ -10,7 +10,12 @@ import (
 	"gqa/internal/units"
 )
 
-var _ device.Namer = (*Device)(nil)
+var (
+	_ device.Namer     = (*Device)(nil)
+	_ device.Noter     = (*Device)(nil)
+	_ device.Queuer    = (*Device)(nil)
+	_ device.Recoverer = (*Device)(nil)
+)
 
 // Name implements device.Namer: GPU 0 (NVIDIA H200, 140 GiB).
 func (d *Device) Name() string {
@@ -19,6 +24,21 @@ func (d *Device) Name() string {
 
 // AllReduce makes NCCL sum x over the GPUs of a communicator with one member. If NCCL works, the result is x.
 func (d *Device) AllReduce(x []float32) ([]float32, error) { return d.gpu.AllReduce(x) }
+
+// note adds a note, unless it has been made before.
+func (d *Device) note(text string) {
+	if !d.noted[text] {
+		d.noted[text] = true
+		d.notes = append(d.notes, text)
+	}
+}
+
+// Notes implements device.Noter.
+func (d *Device) Notes() []string {
+	notes := d.notes
+	d.notes = nil
+	return notes
+}
 
 // Queues implements device.Queuer.
 func (*Device) Queues() {}

@@ -104,8 +104,8 @@ part() {
 		turns llama-7b ours:8 torch:8
 		;;
 	small)
-		best gopher-4m 64 128 256 512
-		best llama-98m 16 32 64
+		best gopher-4m 256 512
+		best llama-98m 32 64
 		;;
 	losses)
 		rm -rf "$WORK/losses"

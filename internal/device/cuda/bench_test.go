@@ -174,35 +174,36 @@ func BenchmarkNormBackward(b *testing.B) {
 	if err != nil {
 		b.Skip(err)
 	}
-	before := normBackward
-	defer func() { normBackward = before }()
+	before := normBackwardChunks
+	defer func() { normBackwardChunks = before }()
 	for _, s := range []struct{ rows, dim int }{{8192, 2048}, {32768, 768}, {65536, 256}, {16384, 4096}} {
 		n := s.rows * s.dim
 		act := func() device.Buffer { x := d.New(device.BF16, n); d.Clear(x); return x }
 		stat := func(n int) device.Buffer { x := d.New(device.F32, n); d.Clear(x); return x }
 		dx, dy, x := act(), act(), act()
 		w, dw, db, mean, inv := stat(s.dim), stat(s.dim), stat(s.dim), stat(s.rows), stat(s.rows)
-		for _, chunks := range []int{1, 2} {
-			for _, rows := range []int{2, 4, 8, 16} {
-				for _, layer := range []bool{false, true} {
-					b.Run(fmt.Sprintf("rows=%d/dim=%d/layer=%v/chunks=%d/per=%d", s.rows, s.dim, layer, chunks, rows), func(b *testing.B) {
-						normBackward.chunks, normBackward.rows = chunks, rows
-						run := func() {
-							if layer {
-								d.LayerNormBackward(dx, dw, db, dy, x, w, mean, inv, s.rows, s.dim, true)
-							} else {
-								d.RMSNormBackward(dx, dw, dy, x, w, inv, s.rows, s.dim, true)
-							}
+		for _, chunks := range []int{1, 2, 3} {
+			for _, layer := range []bool{false, true} {
+				b.Run(fmt.Sprintf("rows=%d/dim=%d/layer=%v/chunks=%d", s.rows, s.dim, layer, chunks), func(b *testing.B) {
+					normBackwardChunks = []int{chunks}
+					run := func() {
+						if layer {
+							d.LayerNormBackward(dx, dw, db, dy, x, w, mean, inv, s.rows, s.dim, true)
+						} else {
+							d.RMSNormBackward(dx, dw, dy, x, w, inv, s.rows, s.dim, true)
 						}
+					}
+					run()
+					d.gpu.Synchronize()
+					for b.Loop() {
 						run()
-						d.gpu.Synchronize()
-						for b.Loop() {
-							run()
-						}
-						d.gpu.Synchronize()
-						b.SetBytes(int64(4 * 2 * n))
-					})
-				}
+					}
+					d.gpu.Synchronize()
+					b.SetBytes(int64(4 * 2 * n))
+					if err := d.Err(); err != nil {
+						b.Fatal(err)
+					}
+				})
 			}
 		}
 		for _, x := range []device.Buffer{dx, dy, x, w, dw, db, mean, inv} {

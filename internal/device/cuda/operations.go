@@ -215,22 +215,40 @@ func (d *Device) addParts(dst, part device.Buffer, parts, dim int) {
 // normHeads returns the number of heads in the weight [heads, dim] of a norm.
 func normHeads(w device.Buffer, dim int) uint64 { return uint64(max(w.Len()/dim, 1)) }
 
-// normGrid returns the launch of a norm of rows [rows, dim], of which a block computes TY·per, and whether it accesses
-// memory by vectors. Threads then keep up to chunks of them.
-func normGrid(f device.Format, rows, dim, chunks, per int, operands ...device.Buffer) (grid cuda.Grid, wide uint64) {
+// normGrid returns the launch of a norm of rows [rows, dim], of which a block computes TY·per, and the number of vectors of a row
+// that a thread keeps: the first of chunks with which no thread is idle, or else the first that suffices; 0 if memory is accessed
+// number by number.
+func normGrid(f device.Format, rows, dim int, chunks []int, per int, operands ...device.Buffer) (grid cuda.Grid, chunk int) {
 	const most = 512 // threads, so that each can have the registers that it needs
-	grid, wide = cuda.Grid{TX: rowThreads(dim), TY: 1}, vectors(f, operands, dim)
-	if tx := (dim + width(f)*chunks - 1) / (width(f) * chunks); wide == 0 || tx > most {
-		wide = 0
-	} else if tx > 32 {
-		grid.TX = (tx + 31) / 32 * 32
-	} else {
+	grid = cuda.Grid{TX: rowThreads(dim), TY: 1}
+	for _, c := range chunks {
+		tx := (dim + width(f)*c - 1) / (width(f) * c)
+		if tx > most {
+			continue
+		}
+		whole := tx*width(f)*c == dim && (tx%32 == 0 || tx < 32 && tx&(tx-1) == 0)
+		if chunk == 0 || whole {
+			grid.TX, chunk = tx, c
+		}
+		if whole {
+			break
+		}
+	}
+	switch {
+	case chunk == 0 || vectors(f, operands, dim) == 0:
+		grid.TX, chunk = rowThreads(dim), 0
+	case grid.TX > 32:
+		grid.TX = (grid.TX + 31) / 32 * 32
+	default:
+		tx := grid.TX
 		for grid.TX = 1; grid.TX < tx; grid.TX *= 2 {
 		}
+	}
+	if chunk > 0 && grid.TX <= 32 {
 		grid.TY = 256 / grid.TX
 	}
 	grid.X = (rows + grid.TY*per - 1) / (grid.TY * per)
-	return grid, wide
+	return grid, chunk
 }
 
 // RMSNorm implements device.Norms.
@@ -238,20 +256,23 @@ func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32)
 	d.AddRMSNorm(y, inv, device.Buffer{}, x, device.Buffer{}, w, rows, dim, eps)
 }
 
-// normChunks is the number of vectors of a row that a thread keeps in the norms. The kernel has the same number.
-const normChunks = 4
+// normChunks and normBackwardChunks are the numbers of vectors of a row that a thread can keep in the norms and in their
+// gradients, which the kernels have too, the best first. A thread computes the gradients of normBackwardRows rows; a block's sums
+// depend on the shape alone.
+var (
+	normChunks         = []int{4, 3, 2}
+	normBackwardChunks = []int{2, 3, 1}
+)
 
-// normBackward is how the gradients of norms are computed: the most vectors of a row that a thread keeps, of which the kernels
-// have 1 and 2, and the number of rows of a thread. A block's sums depend on the shape alone.
-var normBackward = struct{ chunks, rows int }{2, 16}
+const normBackwardRows = 16
 
 // AddRMSNorm implements device.Norms.
 func (d *Device) AddRMSNorm(y, inv, sum, x, z, w device.Buffer, rows, dim int, eps float32) {
 	if rows == 0 {
 		return
 	}
-	grid, wide := normGrid(y.Format(), rows, dim, normChunks, 1, y, sum, x, z, w)
-	d.launch(rowsSource[y.Format()], "rms_norm", grid, addr(y), addr(inv), addr(sum), addr(x), addr(z), addr(w), normHeads(w, dim), wide,
+	grid, chunk := normGrid(y.Format(), rows, dim, normChunks, 1, y, sum, x, z, w)
+	d.launch(rowsSource[y.Format()], "rms_norm", grid, addr(y), addr(inv), addr(sum), addr(x), addr(z), addr(w), normHeads(w, dim), uint64(chunk),
 		uint64(rows), uint64(dim), cuda.Float(eps))
 }
 
@@ -265,9 +286,9 @@ func (d *Device) AddLayerNorm(y, mean, inv, sum, x, z, w, b device.Buffer, rows,
 	if rows == 0 {
 		return
 	}
-	grid, wide := normGrid(y.Format(), rows, dim, normChunks, 1, y, sum, x, z, w, b)
+	grid, chunk := normGrid(y.Format(), rows, dim, normChunks, 1, y, sum, x, z, w, b)
 	d.launch(rowsSource[y.Format()], "layer_norm", grid, addr(y), addr(mean), addr(inv), addr(sum), addr(x), addr(z), addr(w), addr(b),
-		max(normHeads(w, dim), normHeads(b, dim)), wide, uint64(rows), uint64(dim), cuda.Float(eps))
+		max(normHeads(w, dim), normHeads(b, dim)), uint64(chunk), uint64(rows), uint64(dim), cuda.Float(eps))
 }
 
 // RMSNormBackward implements device.Norms.
@@ -294,14 +315,7 @@ func (d *Device) normBackward(kernel string, dx, dw, db, dy, x, w, mean, inv dev
 		d.SumRows(db, dy, rows/heads, heads*dim)
 		db = device.Buffer{}
 	}
-	per := normBackward.rows
-	grid, wide := normGrid(dx.Format(), rows, dim, normBackward.chunks, per, dx, dy, x, w)
-	if wide == 0 { // a row may be too long for one vector per thread
-		grid, wide = normGrid(dx.Format(), rows, dim, 2, per, dx, dy, x, w)
-		wide *= 2
-	} else {
-		wide = uint64(normBackward.chunks)
-	}
+	grid, chunk := normGrid(dx.Format(), rows, dim, normBackwardChunks, normBackwardRows, dx, dy, x, w)
 	if grid.TY > 1 {
 		grid.Shared = 4 * grid.TY * dim
 	}
@@ -323,7 +337,7 @@ func (d *Device) normBackward(kernel string, dx, dw, db, dy, x, w, mean, inv dev
 	if kernel == "layer_norm_backward" {
 		args = append(args, addr(mean))
 	}
-	d.launch(rowsSource[dx.Format()], kernel, grid, append(args, addr(inv), normHeads(w, dim), wide, uint64(rows), uint64(dim), uint64(per), adds)...)
+	d.launch(rowsSource[dx.Format()], kernel, grid, append(args, addr(inv), normHeads(w, dim), uint64(chunk), uint64(rows), uint64(dim), normBackwardRows, adds)...)
 	for _, s := range [][2]device.Buffer{{dw, dwPart}, {db, dbPart}} {
 		if !s[0].None() {
 			d.addParts(s[0], s[1], grid.X, dim)

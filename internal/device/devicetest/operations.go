@@ -209,7 +209,7 @@ func norms() (all []operation) {
 // normsOfSums are norms of x + z, whose gradient is added to dx. There are sizes for vectors of numbers, and odd ones.
 func normsOfSums() (all []operation) {
 	const eps = 1e-5
-	for _, s := range []struct{ rows, dim int }{{37, 64}, {50, 2048}, {3, 8192}, {3, 9000}, {37, 77}, {20, 1032}} {
+	for _, s := range []struct{ rows, dim int }{{37, 64}, {50, 2048}, {3, 8192}, {3, 9000}, {37, 77}, {20, 1032}, {70, 96}, {33, 768}, {9, 384}} {
 		n := s.rows * s.dim
 		in := values{
 			"x": normal(1, n), "z": normal(2, n), "w": normal(3, s.dim), "b": normal(4, s.dim), "dy": normal(5, n), "dw": normal(6, s.dim), "db": normal(7, s.dim),

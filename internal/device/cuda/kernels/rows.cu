@@ -11,7 +11,7 @@ extern "C" __global__ void add_rows(act_t* y, const float* bias, i64 vectors, i6
 
 // In norms, blockDim.x threads share a row, a power of 2 up to 32, or a whole block. A thread has the numbers from i on, i
 // + W, …, in chunks of W, for i < n. It keeps C chunks in registers. If C is 0, it has any number of chunks, and reads them
-// from memory again.
+// from memory again; then the kernels' `chunks` is 0.
 #define CHUNKS(c, i) \
   _Pragma("unroll") for (int c = 0, i = threadIdx.x * W; C ? c < C : i < n; c++, i += blockDim.x * W) \
     if (i < n)
@@ -79,13 +79,17 @@ __device__ __forceinline__ void norm(act_t* y, float* mean, float* inv, act_t* s
   }
 }
 
-extern "C" __global__ void __launch_bounds__(512) rms_norm(act_t* y, float* inv, act_t* sum, const act_t* x, const act_t* z, const float* w, i64 heads, i64 vectors, i64 rows, i64 dim, float eps) {
-  if (vectors) norm<false, WIDTH, 4>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
+extern "C" __global__ void __launch_bounds__(512) rms_norm(act_t* y, float* inv, act_t* sum, const act_t* x, const act_t* z, const float* w, i64 heads, i64 chunks, i64 rows, i64 dim, float eps) {
+  if (chunks == 4) norm<false, WIDTH, 4>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
+  else if (chunks == 3) norm<false, WIDTH, 3>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
+  else if (chunks == 2) norm<false, WIDTH, 2>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
   else norm<false, 1, 0>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
 }
 
-extern "C" __global__ void __launch_bounds__(512) layer_norm(act_t* y, float* mean, float* inv, act_t* sum, const act_t* x, const act_t* z, const float* w, const float* b, i64 heads, i64 vectors, i64 rows, i64 dim, float eps) {
-  if (vectors) norm<true, WIDTH, 4>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
+extern "C" __global__ void __launch_bounds__(512) layer_norm(act_t* y, float* mean, float* inv, act_t* sum, const act_t* x, const act_t* z, const float* w, const float* b, i64 heads, i64 chunks, i64 rows, i64 dim, float eps) {
+  if (chunks == 4) norm<true, WIDTH, 4>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
+  else if (chunks == 3) norm<true, WIDTH, 3>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
+  else if (chunks == 2) norm<true, WIDTH, 2>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
   else norm<true, 1, 0>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
 }
 
@@ -176,15 +180,17 @@ __device__ __forceinline__ void normBackward(act_t* dx, float* dw, float* db, co
   if (C && db) writePart<W, C>(db, dbs, dim);
 }
 
-extern "C" __global__ void __launch_bounds__(512) rms_norm_backward(act_t* dx, float* dw, const act_t* dy, const act_t* x, const float* w, const float* inv, i64 heads, i64 vectors, i64 rows, i64 dim, i64 per, i64 add) {
-  if (vectors == 1) normBackward<false, WIDTH, 1>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
-  else if (vectors) normBackward<false, WIDTH, 2>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
+extern "C" __global__ void __launch_bounds__(512) rms_norm_backward(act_t* dx, float* dw, const act_t* dy, const act_t* x, const float* w, const float* inv, i64 heads, i64 chunks, i64 rows, i64 dim, i64 per, i64 add) {
+  if (chunks == 1) normBackward<false, WIDTH, 1>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
+  else if (chunks == 2) normBackward<false, WIDTH, 2>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
+  else if (chunks == 3) normBackward<false, WIDTH, 3>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
   else normBackward<false, 1, 0>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
 }
 
-extern "C" __global__ void __launch_bounds__(512) layer_norm_backward(act_t* dx, float* dw, float* db, const act_t* dy, const act_t* x, const float* w, const float* mean, const float* inv, i64 heads, i64 vectors, i64 rows, i64 dim, i64 per, i64 add) {
-  if (vectors == 1) normBackward<true, WIDTH, 1>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
-  else if (vectors) normBackward<true, WIDTH, 2>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
+extern "C" __global__ void __launch_bounds__(512) layer_norm_backward(act_t* dx, float* dw, float* db, const act_t* dy, const act_t* x, const float* w, const float* mean, const float* inv, i64 heads, i64 chunks, i64 rows, i64 dim, i64 per, i64 add) {
+  if (chunks == 1) normBackward<true, WIDTH, 1>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
+  else if (chunks == 2) normBackward<true, WIDTH, 2>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
+  else if (chunks == 3) normBackward<true, WIDTH, 3>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
   else normBackward<true, 1, 0>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
 }
 

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
+	"gqa/internal/device"
+	"gqa/internal/devices"
 )
 
 // merging is the state of a run's merge.
@@ -70,8 +73,28 @@ func (r *run) newMerging(ctx context.Context, follow bool) (*merging, error) {
 	if err != nil || r.Calibration == nil {
 		return g, err
 	}
-	g.walk, err = calibrate.New(ctx, r.Source, r.result.Arch, *r.Calibration, r.dir, follow)
+	d, err := r.openDevice()
+	if err != nil {
+		return g, err
+	}
+	g.walk, err = calibrate.New(ctx, d, r.Source, r.result.Arch, *r.Calibration, r.dir, follow)
 	return g, err
+}
+
+// openDevice opens the device that runs the model. Its name is logged once, unless it is the processor.
+func (r *run) openDevice() (device.Device, error) {
+	if r.device != nil {
+		return r.device, nil
+	}
+	d, err := devices.Open(r.Device, devices.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if named, ok := d.(device.Namer); ok {
+		slog.Info("computing on " + named.Name())
+	}
+	r.device = d
+	return d, nil
 }
 
 // step reports one of the steps that MergeWork counts.
@@ -240,7 +263,11 @@ func (g *merging) together(ctx context.Context) error {
 		}
 	}
 	changes := calibrate.Changes{Fitted: fitted, Fixed: g.tables}
-	fit, layers, err := calibrate.Together(ctx, g.Source, g.result.Arch, *g.Calibration, changes, g.Refine, g.refineStep())
+	d, err := g.openDevice()
+	if err != nil {
+		return err
+	}
+	fit, layers, err := calibrate.Together(ctx, d, g.Source, g.result.Arch, *g.Calibration, changes, g.Refine, g.refineStep())
 	if err != nil {
 		return fmt.Errorf("refining all layers: %w", err)
 	}

@@ -69,6 +69,7 @@ type Options struct {
 	// Calibration is text to run the model on, so that heads are compared by what they compute; nil to compare them by
 	// their weights alone. calibrate.Load reads it.
 	Calibration *calibrate.Data
+	Device      string            // what runs the model on the calibration text: auto, cpu, cuda or cuda:N; empty means cpu
 	Refine      int               // steps of fitting attention to the original's output; 0 for none
 	RefineBy    RefineBy          // empty means BySize
 	Target      Target            // empty means Native

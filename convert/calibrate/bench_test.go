@@ -10,6 +10,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/weights"
 )
@@ -28,7 +29,7 @@ func BenchmarkLayer(b *testing.B) {
 		var through, readout, refine time.Duration
 		const steps = 3
 		for b.Loop() {
-			w, err := New(b.Context(), src, src.Arch.WithKVHeads(8), d, b.TempDir(), true)
+			w, err := New(b.Context(), cpu.New(), src, src.Arch.WithKVHeads(8), d, b.TempDir(), true)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/cpu/blas"
+	"gqa/internal/device"
 	"gqa/internal/device/cpu"
+	"gqa/internal/device/devicetest"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/model"
@@ -41,9 +45,15 @@ func ids(a *configs.Arch, n int) []int32 {
 
 func walk(t *testing.T, src *weights.Source, tokens, groups int, follow bool) *Walk {
 	t.Helper()
+	return walkOn(t, cpu.New(), src, tokens, groups, follow)
+}
+
+// walkOn is walk on a device.
+func walkOn(t *testing.T, d device.Device, src *weights.Source, tokens, groups int, follow bool) *Walk {
+	t.Helper()
 	batchTokens = 256
 	t.Cleanup(func() { batchTokens = 2048 })
-	w, err := New(t.Context(), src, src.Arch.WithKVHeads(groups, src.Arch.Sites()...), Data{IDs: ids(src.Arch, tokens), Tokens: tokens, Seed: 3}, t.TempDir(), follow)
+	w, err := New(t.Context(), d, src, src.Arch.WithKVHeads(groups, src.Arch.Sites()...), Data{IDs: ids(src.Arch, tokens), Tokens: tokens, Seed: 3}, t.TempDir(), follow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +122,66 @@ func TestWalk(t *testing.T) {
 				if d := distance(got, e.Values(x)); !(d < 1e-5) {
 					t.Errorf("the %s's states are off by %g", k, d)
 				}
+			}
+		})
+	}
+}
+
+// A device with memory of its own gives what the processor gives, and is left with no memory in use.
+func TestOtherMemory(t *testing.T) {
+	for _, c := range cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			src := golden.Open(t, c.Dir)
+			scarce := devicetest.NewScarce()
+			var results [2][]Weights
+			for i, d := range []device.Device{cpu.New(), scarce} {
+				w := walkOn(t, d, src, 1600, src.Arch.KVHeads, true)
+				for layer := range 2 {
+					if _, err := w.Layer(t.Context(), layer); err != nil {
+						t.Fatal(err)
+					}
+					changed := attentionOf(w, layer)
+					for name := range changed {
+						blas.Scale(changed[name], 1.1)
+					}
+					if _, _, err := w.Readout(t.Context(), layer, changed); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := w.Refine(t.Context(), layer, changed, 8, nil); err != nil {
+						t.Fatal(err)
+					}
+					if err := w.Advance(t.Context(), layer, changed); err != nil {
+						t.Fatal(err)
+					}
+					results[i] = append(results[i], changed)
+				}
+				if err := w.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !reflect.DeepEqual(results[0], results[1]) {
+				t.Error("another result than on the processor")
+			}
+			if scarce.InUse != 0 || scarce.Misused != nil {
+				t.Errorf("%d bytes are left in use, %v", scarce.InUse, scarce.Misused)
+			}
+			var fits [2]Fit
+			for i, d := range []device.Device{cpu.New(), scarce} {
+				fitted := Weights{}
+				for name, values := range results[0][0] {
+					fitted[name] = slices.Clone(values)
+				}
+				var err error
+				fits[i], _, err = Together(t.Context(), d, src, src.Arch, Data{IDs: ids(src.Arch, 3000), Tokens: 1600, Seed: 3}, Changes{Fitted: fitted}, 8, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if fits[0] != fits[1] {
+				t.Errorf("all layers together: %+v, want %+v", fits[1], fits[0])
+			}
+			if scarce.InUse != 0 || scarce.Misused != nil {
+				t.Errorf("all layers together: %d bytes are left in use, %v", scarce.InUse, scarce.Misused)
 			}
 		})
 	}
@@ -239,7 +309,7 @@ func TestTogether(t *testing.T) {
 			var results []Weights
 			for range 2 {
 				all, told := spoiled(t, src), 0
-				fit, layers, err := Together(t.Context(), src, src.Arch, d, Changes{Fitted: all}, 6, func() { told++ })
+				fit, layers, err := Together(t.Context(), cpu.New(), src, src.Arch, d, Changes{Fitted: all}, 6, func() { told++ })
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -300,12 +370,12 @@ func everySecond(values []float32, heads int) []float32 {
 // TestTooShort checks the errors for text shorter than a window, and for a cancelled walk.
 func TestTooShort(t *testing.T) {
 	src := golden.Open(t, cases(t)[0].Dir)
-	if _, err := New(t.Context(), src, src.Arch, Data{IDs: ids(src.Arch, 3), Tokens: 1000}, t.TempDir(), false); err == nil {
+	if _, err := New(t.Context(), cpu.New(), src, src.Arch, Data{IDs: ids(src.Arch, 3), Tokens: 1000}, t.TempDir(), false); err == nil {
 		t.Error("three tokens make a window")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := New(ctx, src, src.Arch, Data{IDs: ids(src.Arch, 500), Tokens: 500}, t.TempDir(), false); !errors.Is(err, context.Canceled) {
+	if _, err := New(ctx, cpu.New(), src, src.Arch, Data{IDs: ids(src.Arch, 500), Tokens: 500}, t.TempDir(), false); !errors.Is(err, context.Canceled) {
 		t.Errorf("a stopped walk ends with %v", err)
 	}
 }

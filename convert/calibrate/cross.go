@@ -22,7 +22,7 @@ func (w *Walk) addEncoder(ctx context.Context, converted *configs.Arch, outside 
 	for _, b := range w.batches {
 		sources = append(sources, *b.Source)
 	}
-	e, err := newStack(ctx, w.src, w.arch.Encoder(), converted.Encoder(), sources, dir)
+	e, err := newStack(ctx, w.engine.Device(), w.src, w.arch.Encoder(), converted.Encoder(), sources, dir)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,9 @@ func (w *Walk) Encoder() *Walk { return w.encoder }
 func (w *Walk) Move(name string, table []float32) {
 	w.moved[name] = table
 	if name == configs.ParamName(configs.Distances, -1, false) {
-		w.student.SetDistances(w.engine.Constant(table, len(table)/w.arch.Heads, w.arch.Heads))
+		t := w.engine.Constant(table, len(table)/w.arch.Heads, w.arch.Heads)
+		w.outside = append(w.outside, t)
+		w.student.SetDistances(t)
 	}
 	if w.weights.values != nil {
 		w.weights.values[name] = table
@@ -63,7 +65,7 @@ func (w *Walk) runEncoder(ctx context.Context) error {
 			return err
 		}
 	}
-	var m moment
+	m := moment{device: w.engine.Device()}
 	err := e.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
 		memory, err := w.keepMemory(i, b, x)
 		if err == nil {
@@ -148,7 +150,7 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 	if w.follow {
 		k = studentState
 	}
-	var m moment
+	m := moment{device: w.engine.Device()}
 	err = w.each(ctx, k, func(i int, b ops.Batch, x []float32) error {
 		read, err := w.keepCrossInput(layer, i, b, x)
 		if err == nil {

@@ -32,7 +32,7 @@ func walkSpans(t *testing.T, src *weights.Source, groups int, follow bool, sites
 	batchTokens = 256
 	t.Cleanup(func() { batchTokens = 2048 })
 	d := Data{IDs: ids(src.Arch, 1400), Tokens: 1400, Seed: 3, Objective: spans(src.Arch), Window: 50}
-	w, err := New(t.Context(), src, src.Arch.WithKVHeads(groups, sites...), d, t.TempDir(), follow)
+	w, err := New(t.Context(), cpu.New(), src, src.Arch.WithKVHeads(groups, sites...), d, t.TempDir(), follow)
 	if err != nil {
 		t.Fatal(err)
 	}

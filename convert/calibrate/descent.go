@@ -1,6 +1,7 @@
 package calibrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -63,6 +64,18 @@ func (d *descent) fit(values []float32, rows int) spago.Tensor {
 	return x.param
 }
 
+// free frees the memory of the weights being fitted.
+func (d *descent) free() {
+	d.engine.Reset()
+	for _, x := range d.weights {
+		d.engine.Unload(x.param)
+		for _, b := range []device.Buffer{x.best, x.m, x.v} {
+			d.engine.Device().Free(b)
+		}
+	}
+	d.engine.Device().Unload(d.whole)
+}
+
 // descend makes steps at the first of the rates that improves the error.
 func (d *descent) descend(ctx context.Context, steps int) (Fit, error) {
 	d.engine.Until(ctx)
@@ -109,7 +122,7 @@ func (d *descent) attempt(ctx context.Context, fit *Fit, steps int) error {
 		d.engine.Device().Copy(spago.Data(x.param), x.best)
 		copy(x.values, d.engine.Values(x.param))
 	}
-	return nil
+	return d.engine.Device().Err()
 }
 
 // improve checks held-out text after a step, and saves the weights if the error is the smallest so far.
@@ -152,7 +165,7 @@ func (d *descent) check(ctx context.Context) (float64, error) {
 		sum += off
 		d.engine.Reset()
 	}
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(ctx.Err(), d.engine.Device().Err()); err != nil {
 		return 0, err
 	}
 	if math.IsNaN(sum) {

@@ -40,8 +40,8 @@ func TestDescent(t *testing.T) {
 				if slices.Contains(d.held, i) {
 					by = c.held
 				}
-				loss := d.engine.SquaredError(w, away(by), 1)
-				return loss, loss.Item().F64(), nil
+				loss, number := d.engine.SquaredError(w, away(by), 1)
+				return loss, number(), nil
 			}
 			d.onStep = func() { made++ }
 			fit, err := d.descend(t.Context(), steps)

@@ -10,6 +10,7 @@ import (
 	"gqa/configs"
 	"gqa/internal/cpu/blas"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/device"
 	"gqa/internal/engine/spago"
 	"gqa/internal/ops"
 )
@@ -28,7 +29,7 @@ const ridge = 1e-4
 func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before, after float64, err error) {
 	n := w.attach(layer, changed)
 	o, bias := changed[configs.ParamName(w.at.o, layer, false)], changed[configs.ParamName(w.at.o, layer, true)]
-	f := newLeastSquares(len(o)/n.shapes[configs.ParamName(w.at.o, layer, false)][0], o, bias)
+	f := newLeastSquares(w.engine.Device(), len(o)/n.shapes[configs.ParamName(w.at.o, layer, false)][0], o, bias)
 	err = w.each(ctx, input, func(i int, _ ops.Batch, x []float32) error {
 		y, err := w.get(target, i)
 		if err != nil {
@@ -43,6 +44,7 @@ func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before,
 	if err != nil {
 		return 0, 0, err
 	}
+	f.gather()
 	if before, after, err = f.solve(ctx, o, bias); err != nil {
 		return 0, 0, err
 	}
@@ -66,7 +68,8 @@ func (w *Walk) attach(layer int, changed Weights) named {
 	for name, values := range changed {
 		n.values[name] = values
 	}
-	constant := n.constant(w.engine)
+	w.unload(&w.learnt)
+	constant := n.constant(w.engine, &w.learnt)
 	w.student.SetLayer(layer, func(name string) (spago.Tensor, bool) {
 		t, ok := constant(name)
 		if name == configs.ParamName(w.at.o, layer, false) {
@@ -80,36 +83,74 @@ func (w *Walk) attach(layer int, changed Weights) named {
 // leastSquares fits a change of y = W·z + b that minimises the distance of y to the targets, using sums over rows of
 // z̃z̃ᵀ and of (target - y)z̃ᵀ, where z̃ is z extended by a one for the bias.
 type leastSquares struct {
-	in, out, wide  int
-	square, cross  []float32 // [wide, wide], [out, wide]
-	lost, wanted   float64   // Σ|target - y|², Σ|target|²
-	extended, rest []float32
+	in, out, wide int
+	square, cross []float32 // [wide, wide], [out, wide], once gathered
+	lost, wanted  float64   // Σ|target - y|², Σ|target|², once gathered
+
+	device        device.Device
+	rows          int
+	zz, rz        device.Buffer // Σzzᵀ [in, in], Σ(target - y)zᵀ [out, in]
+	z, r          device.Buffer // Σz [in], Σ(target - y) [out]
+	losts, wishes []device.Number
 }
 
-func newLeastSquares(in int, w, bias []float32) *leastSquares {
-	f := &leastSquares{in: in, out: len(w) / in, wide: in}
+func newLeastSquares(d device.Device, in int, w, bias []float32) *leastSquares {
+	f := &leastSquares{in: in, out: len(w) / in, wide: in, device: d}
 	if bias != nil {
 		f.wide++
 	}
-	f.square, f.cross = make([]float32, f.wide*f.wide), make([]float32, f.out*f.wide)
+	f.zz, f.rz, f.z, f.r = d.New(device.F32, in*in), d.New(device.F32, f.out*in), d.New(device.F32, in), d.New(device.F32, f.out)
+	for _, b := range []device.Buffer{f.zz, f.rz, f.z, f.r} {
+		d.Clear(b)
+	}
 	return f
 }
 
 // add adds rows of z [n, in], y and target [n, out].
 func (f *leastSquares) add(z, y, target []float32) {
-	n := len(z) / f.in
-	f.extended, f.rest = f.extended[:0], append(f.rest[:0], target...)
-	for r := range n {
-		f.extended = append(f.extended, z[r*f.in:(r+1)*f.in]...)
-		if f.wide > f.in {
-			f.extended = append(f.extended, 1)
+	d, n := f.device, len(z)/f.in
+	in, given, rest := d.Put(z), d.Put(y), copied(d, target)
+	f.wishes = append(f.wishes, d.Sum(device.Term{X: rest, Weight: 1, Squares: true}))
+	d.Axpy(-1, given, rest)
+	f.losts = append(f.losts, d.Sum(device.Term{X: rest, Weight: 1, Squares: true}))
+	d.Gemm(true, false, f.in, f.in, n, 1, in, f.in, in, f.in, 1, f.zz, f.in)
+	d.Gemm(true, false, f.out, f.in, n, 1, rest, f.out, in, f.in, 1, f.rz, f.in)
+	if f.wide > f.in {
+		d.SumRows(f.z, in, n, f.in)
+		d.SumRows(f.r, rest, n, f.out)
+	}
+	f.rows += n
+	d.Unload(in)
+	d.Unload(given)
+	d.Free(rest)
+}
+
+// gather copies the sums to the host, and frees their memory elsewhere.
+func (f *leastSquares) gather() {
+	f.square, f.cross = make([]float32, f.wide*f.wide), make([]float32, f.out*f.wide)
+	widen := func(dst []float32, b device.Buffer) {
+		for i, x := range f.device.Host(b) {
+			dst[i/f.in*f.wide+i%f.in] = x
 		}
 	}
-	blas.Axpy(-1, y, f.rest)
-	f.lost += blas.SumSquares(f.rest)
-	f.wanted += blas.SumSquares(target)
-	blas.Gemm(true, false, f.wide, f.wide, n, 1, f.extended, f.wide, f.extended, f.wide, 1, f.square, f.wide)
-	blas.Gemm(true, false, f.out, f.wide, n, 1, f.rest, f.out, f.extended, f.wide, 1, f.cross, f.wide)
+	widen(f.square, f.zz)
+	widen(f.cross, f.rz)
+	if f.wide > f.in {
+		for i, x := range f.device.Host(f.z) {
+			f.square[f.in*f.wide+i], f.square[i*f.wide+f.in] = x, x
+		}
+		for i, x := range f.device.Host(f.r) {
+			f.cross[i*f.wide+f.in] = x
+		}
+		f.square[f.wide*f.wide-1] = float32(f.rows)
+	}
+	for i, lost := range f.losts {
+		f.lost += lost()
+		f.wanted += f.wishes[i]()
+	}
+	for _, b := range []device.Buffer{f.zz, f.rz, f.z, f.r} {
+		f.device.Free(b)
+	}
 }
 
 // solve changes W and bias, and returns the relative squared errors before and after.

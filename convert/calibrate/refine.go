@@ -15,6 +15,7 @@ func (w *Walk) Refine(ctx context.Context, layer int, changed Weights, steps int
 	w.attachTo(d, layer, changed)
 	d.onStep = onStep
 	d.loss = func(i int) (spago.Tensor, float64, error) { return w.attentionLoss(layer, i) }
+	defer d.free()
 	return d.descend(ctx, steps)
 }
 
@@ -29,7 +30,7 @@ func (w *Walk) attachTo(d *descent, layer int, changed Weights) {
 			params[p.Name] = d.fit(values, p.Shape[0])
 		}
 	}
-	w.student.SetLayer(layer, rest.or(w.engine, params))
+	w.student.SetLayer(layer, rest.or(w.engine, &w.learnt, params))
 }
 
 // attentionLoss returns the relative squared error of the student's attention on batch i.
@@ -47,6 +48,6 @@ func (w *Walk) attentionLoss(layer, i int) (spago.Tensor, float64, error) {
 		return nil, 0, err
 	}
 	size := max(blas.SumSquares(y), leastSize)
-	loss := w.engine.SquaredError(given, y, float32(1/size))
-	return loss, loss.Item().F64(), nil
+	loss, number := w.engine.SquaredError(given, y, float32(1/size))
+	return loss, number(), nil
 }

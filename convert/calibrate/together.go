@@ -8,9 +8,7 @@ import (
 	"slices"
 
 	"gqa/configs"
-	"gqa/internal/cpu/blas"
 	"gqa/internal/device"
-	"gqa/internal/device/cpu"
 	"gqa/internal/engine/spago"
 	"gqa/internal/model"
 	"gqa/internal/ops"
@@ -24,10 +22,11 @@ const stateWeight = 3
 type pair struct {
 	engine           *spago.Engine
 	teacher, student *model.Model[spago.Tensor]
+	constants        []spago.Tensor
 	batches          []ops.Batch
-	states           [][]float32 // the teacher's states after each layer, for the current batch
-	off              []float64   // each layer's error, summed over batches
-	last             []float32   // input of its head
+	states           []device.Buffer // the teacher's states after each layer, for the current batch
+	last             device.Buffer   // input of its head
+	off              []float64       // each layer's error, summed over batches
 }
 
 // Changes are the weights of a converted model that replace the original's, keyed by the names of Arch.Params.
@@ -42,13 +41,15 @@ type Changes struct {
 // error of each layer's states. Each step uses a new batch of text for as long as d has any. onStep is called after
 // each step.
 func Together(
-	ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, changed Changes, steps int, onStep func(),
+	ctx context.Context, dev device.Device, src *weights.Source, converted *configs.Arch, d Data, changed Changes, steps int, onStep func(),
 ) (fit Fit, layers []Fit, err error) {
-	p, err := newPair(ctx, src.Arch, d.Refining(steps))
+	p, err := newPair(ctx, dev, src.Arch, d.Refining(steps))
 	if err != nil {
 		return Fit{}, nil, err
 	}
+	defer p.free()
 	down := newDescent(p.engine, len(p.batches), d.Seed, 1<<32, 0.012, 0.004)
+	defer down.free()
 	down.loss, down.onStep = p.loss, onStep
 	if err := p.load(ctx, src, converted, changed, down); err != nil {
 		return Fit{}, nil, err
@@ -68,9 +69,9 @@ func Together(
 }
 
 // newPair returns a pair without models, with its batches.
-func newPair(ctx context.Context, a *configs.Arch, d Data) (*pair, error) {
+func newPair(ctx context.Context, dev device.Device, a *configs.Arch, d Data) (*pair, error) {
 	batches, err := d.batches(a)
-	p := &pair{engine: spago.New(cpu.New()), batches: batches, states: make([][]float32, a.Layers), off: make([]float64, a.Layers)}
+	p := &pair{engine: spago.New(dev), batches: batches, off: make([]float64, a.Layers)}
 	p.engine.Until(ctx)
 	return p, err
 }
@@ -96,7 +97,7 @@ func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs
 	if err != nil {
 		return err
 	}
-	p.teacher = model.New(src.Arch, own.constant(p.engine))
+	p.teacher = model.New(src.Arch, own.constant(p.engine, &p.constants))
 	params, err := converted.Params()
 	if err != nil {
 		return err
@@ -108,7 +109,7 @@ func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs
 		}
 	}
 	maps.Copy(own.values, changed.Fixed) // same shapes as before
-	p.student = model.New(converted, own.or(p.engine, fitted))
+	p.student = model.New(converted, own.or(p.engine, &p.constants, fitted))
 	return nil
 }
 
@@ -128,27 +129,38 @@ func loadAll(ctx context.Context, src *weights.Source) (named, error) {
 	return all, nil
 }
 
-// loss returns the student's distance from the teacher on batch i, and the part of it that is divergence.
+// loss returns the student's distance from the teacher on batch i, and the part of it that is divergence. Numbers are read only
+// after all operations have been requested.
 func (p *pair) loss(i int) (spago.Tensor, float64, error) {
 	b := p.batches[i]
-	teacher := p.teach(b)
-	layer := 0
+	scales := p.teach(b)
+	var layers []device.Number
 	var off spago.Tensor
 	x := p.student.States(p.engine, b, func(x spago.Tensor) {
-		size := max(blas.SumSquares(p.states[layer]), leastSize)
-		loss := p.engine.SquaredError(x, p.states[layer], float32(stateWeight/size))
-		p.off[layer] += loss.Item().F64() / stateWeight
-		if layer++; off != nil {
+		layer := len(layers)
+		loss, number := p.engine.SquaredErrorTo(x, p.states[layer], scales[layer])
+		if layers = append(layers, number); off != nil {
 			loss = p.engine.Add(off, loss)
 		}
 		off = loss
 	})
-	if p.student.Arch.Headless {
-		return off, off.Item().F64(), nil
+	headless, divergence := p.student.Arch.Headless, 0.0
+	if !headless {
+		teacher := p.engine.TeacherOf(p.last, p.teacher.Head(), device.Distillation{Weight: 1, Temperature: 1})
+		kl := p.engine.LinearDistillation(x, p.student.Head(), counted(b), teacher, 1)
+		off = p.engine.Add(off, kl.Tensor)
+		_, _, divergence = kl.Read()
 	}
-	kl := p.engine.LinearDistillation(x, p.student.Head(), counted(b), teacher, 1)
-	_, _, divergence := kl.Read()
-	return p.engine.Add(off, kl.Tensor), divergence, nil
+	sum := float32(0)
+	for layer, number := range layers {
+		n := number()
+		p.off[layer] += n / stateWeight
+		sum += float32(n)
+	}
+	if headless {
+		divergence = float64(sum)
+	}
+	return off, divergence, nil
 }
 
 // counted returns targets for the tokens of b that are negative for padding.
@@ -162,14 +174,36 @@ func counted(b ops.Batch) []int32 {
 	return targets
 }
 
-// teach runs the teacher on a batch and keeps the states after its layers.
-func (p *pair) teach(b ops.Batch) spago.Teacher {
-	layer := 0
+// teach runs the teacher on a batch, keeps the states after its layers, and returns the factors for their errors.
+func (p *pair) teach(b ops.Batch) (scales []float32) {
+	p.forget()
+	var sizes []device.Number
 	final := p.teacher.States(p.engine, b, func(x spago.Tensor) {
-		p.states[layer] = append(p.states[layer][:0], p.engine.Values(x)...)
-		layer++
+		states := p.engine.Copied(x)
+		p.states = append(p.states, states)
+		sizes = append(sizes, p.engine.Device().Sum(device.Term{X: states, Weight: 1, Squares: true}))
 	})
-	p.last = append(p.last[:0], p.engine.Values(final)...)
+	p.last = p.engine.Copied(final)
 	p.engine.Reset()
-	return p.engine.TeacherOf(p.last, p.teacher.Head(), device.Distillation{Weight: 1, Temperature: 1})
+	for _, size := range sizes {
+		scales = append(scales, float32(stateWeight/max(size(), leastSize)))
+	}
+	return scales
+}
+
+// forget frees the states of a batch.
+func (p *pair) forget() {
+	for _, b := range append(p.states, p.last) {
+		p.engine.Device().Free(b)
+	}
+	p.states, p.last = p.states[:0], device.Buffer{}
+}
+
+// free frees the memory of the models.
+func (p *pair) free() {
+	p.engine.Close()
+	p.forget()
+	for _, c := range p.constants {
+		p.engine.Unload(c)
+	}
 }

@@ -17,7 +17,7 @@ import (
 	"gqa/convert/offload"
 	"gqa/internal/cpu/blas"
 	"gqa/internal/data"
-	"gqa/internal/device/cpu"
+	"gqa/internal/device"
 	"gqa/internal/engine/spago"
 	"gqa/internal/model"
 	"gqa/internal/ops"
@@ -79,6 +79,8 @@ type Walk struct {
 	self, cross       recorder                   // for the self-attention or the current attention, and for the original's cross-attention
 	teacher, student  *model.Model[spago.Tensor] // the two models, with the weights of the current layer
 	follow            bool                       // whether the student's input is its own output or the teacher's
+	outside           []spago.Tensor             // constants of both: the weights outside the layers
+	taught, learnt    []spago.Tensor             // of the current layer in the teacher and in the student
 	weights           named                      // original weights of that layer
 	moved             Weights                    // tables of position biases in the converted model's order of heads
 	batches           []ops.Batch
@@ -101,14 +103,14 @@ var (
 	crossAttention = attention{configs.CrossQ, configs.CrossK, configs.CrossV, configs.CrossO, true}
 )
 
-// New embeds windows of d for the model src. States that do not fit in memory go to a file in the folder dir. converted
+// New embeds windows of d for the model src, which runs on dev. States that do not fit in memory go to a file in the folder dir. converted
 // is the architecture that src is converted to. With follow, the walk runs the converted model through the layers, too.
-func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Data, dir string, follow bool) (*Walk, error) {
+func New(ctx context.Context, dev device.Device, src *weights.Source, converted *configs.Arch, d Data, dir string, follow bool) (*Walk, error) {
 	batches, err := d.batches(src.Arch)
 	if err != nil {
 		return nil, err
 	}
-	w, err := newStack(ctx, src, src.Arch, converted, batches, dir)
+	w, err := newStack(ctx, dev, src, src.Arch, converted, batches, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -130,8 +132,8 @@ func New(ctx context.Context, src *weights.Source, converted *configs.Arch, d Da
 }
 
 // newStack returns a walk through the stack arch of src, which becomes converted.
-func newStack(ctx context.Context, src *weights.Source, arch, converted *configs.Arch, batches []ops.Batch, dir string) (w *Walk, err error) {
-	engine := spago.New(cpu.New())
+func newStack(ctx context.Context, dev device.Device, src *weights.Source, arch, converted *configs.Arch, batches []ops.Batch, dir string) (w *Walk, err error) {
+	engine := spago.New(dev)
 	engine.Until(ctx)
 	w = &Walk{src: src, arch: arch, batches: batches, engine: engine, states: offload.New(dir, heldBytes), moved: Weights{}}
 	engine.Observe(func(x, weight, y spago.Tensor) {
@@ -147,7 +149,7 @@ func newStack(ctx context.Context, src *weights.Source, arch, converted *configs
 
 // begin builds the models from the weights outside the layers.
 func (w *Walk) begin(converted *configs.Arch, outside named) {
-	constant := outside.constant(w.engine)
+	constant := outside.constant(w.engine, &w.outside)
 	w.teacher, w.student = model.New(w.arch, constant), model.New(converted, constant)
 }
 
@@ -156,7 +158,19 @@ func (w *Walk) Close() error {
 	if w == nil {
 		return nil
 	}
+	w.engine.Close()
+	for _, made := range []*[]spago.Tensor{&w.outside, &w.taught, &w.learnt} {
+		w.unload(made)
+	}
 	return errors.Join(w.states.Close(), w.encoder.Close())
+}
+
+// unload frees the memory of constants.
+func (w *Walk) unload(made *[]spago.Tensor) {
+	for _, t := range *made {
+		w.engine.Unload(t)
+	}
+	*made = nil
 }
 
 // windows returns the number of windows to draw and their length in tokens.
@@ -242,21 +256,23 @@ func (w *Walk) load(ctx context.Context, layer int) (named, error) {
 	return n, nil
 }
 
-// constant returns a lookup of the weights as an engine's constants.
-func (n named) constant(e *spago.Engine) func(name string) (spago.Tensor, bool) {
+// constant returns a lookup of the weights as an engine's constants, which it adds to made.
+func (n named) constant(e *spago.Engine, made *[]spago.Tensor) func(name string) (spago.Tensor, bool) {
 	return func(name string) (spago.Tensor, bool) {
 		values, ok := n.values[name]
 		if !ok {
 			return nil, false
 		}
 		rows := n.shapes[name][0]
-		return e.Constant(values, rows, len(values)/rows), true
+		t := e.Constant(values, rows, len(values)/rows)
+		*made = append(*made, t)
+		return t, true
 	}
 }
 
 // or returns a lookup of fitted weights, with constants for all others.
-func (n named) or(e *spago.Engine, fitted map[string]spago.Tensor) func(name string) (spago.Tensor, bool) {
-	constant := n.constant(e)
+func (n named) or(e *spago.Engine, made *[]spago.Tensor, fitted map[string]spago.Tensor) func(name string) (spago.Tensor, bool) {
+	constant := n.constant(e, made)
 	return func(name string) (spago.Tensor, bool) {
 		if t, ok := fitted[name]; ok {
 			return t, true
@@ -324,7 +340,8 @@ func (w *Walk) layer(ctx context.Context, layer int) error {
 	if err != nil {
 		return err
 	}
-	constant := weights.constant(w.engine)
+	w.unload(&w.taught)
+	constant := weights.constant(w.engine, &w.taught)
 	w.teacher.SetLayer(layer, func(name string) (spago.Tensor, bool) {
 		t, ok := constant(name)
 		w.self.watch(selfAttention, layer, name, t)
@@ -346,7 +363,7 @@ func (w *Walk) each(ctx context.Context, k kind, f func(i int, b ops.Batch, x []
 		if err != nil {
 			return err
 		}
-		if err := cmp.Or(f(i, b, x), ctx.Err()); err != nil {
+		if err := cmp.Or(f(i, b, x), ctx.Err(), w.engine.Device().Err()); err != nil {
 			return cmp.Or(ctx.Err(), err) // an error of f after a pass was cut short is meaningless
 		}
 		w.engine.Reset()
@@ -364,7 +381,7 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 	if err := w.layer(ctx, layer); err != nil {
 		return nil, err
 	}
-	var m moment
+	m := moment{device: w.engine.Device()}
 	w.at = selfAttention
 	err := w.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
 		y, err := w.teach(layer, i, b, x)
@@ -431,9 +448,9 @@ func (w *Walk) Advance(ctx context.Context, layer int, changed Weights) error {
 	})
 }
 
-// rows returns values as one row per token of the batch.
+// rows returns values as one row per token of the batch, until the engine's next Reset.
 func (w *Walk) rows(values []float32, b ops.Batch) spago.Tensor {
-	return w.engine.Constant(values, len(b.IDs), len(values)/len(b.IDs))
+	return w.engine.Input(values, len(b.IDs), len(values)/len(b.IDs))
 }
 
 // unpadded returns the rows of a batch that are not padding.

@@ -128,6 +128,9 @@ type Memory interface {
 	Free(Buffer)
 	// Put returns a buffer that holds x. If the device uses the process's memory, the buffer shares x.
 	Put(x []float32) Buffer
+	// Unload frees a buffer returned by Put or Load, unless it shares the caller's memory. Operations already called may still use
+	// it.
+	Unload(Buffer)
 	// Load is Put for a weight [rows, cols] in a format. A weight that is only used by Multiply may be stored in the
 	// device's own form.
 	Load(f Format, x []float32, rows, cols int, multiplied bool) Buffer
@@ -213,6 +216,7 @@ type Rope interface {
 type Positions interface {
 	// NewRope returns the table for positions from 0 on; see nn.NewRopeTable in internal/cpu.
 	NewRope(invFreq []float64, positions int, scale float64, interleaved bool) Rope
+	FreeRope(r Rope) // frees its memory; operations already called may still use it
 	// Rotate rotates each head of row r of x [len(pos), heads, headDim] to position pos[r], into y, which may be x; inverse
 	// rotates back.
 	Rotate(r Rope, y, x Rows, pos []int32, heads, headDim int, inverse bool)

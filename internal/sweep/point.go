@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/eval"
+	"gqa/internal/devices"
 	"gqa/train"
 )
 
@@ -60,6 +62,7 @@ func (p Point) options(ctx context.Context, src *convert.Source) (o convert.Opti
 		}
 	}
 	o = p.Curve.options(p.Groups, text)
+	o.Device = cmp.Or(p.Recipe.Device, devices.Auto)
 	o.Seed = p.Seed
 	return o, nil
 }

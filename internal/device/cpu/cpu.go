@@ -78,6 +78,9 @@ func (d *Device) Free(b device.Buffer) {
 // Put implements device.Memory.
 func (*Device) Put(x []float32) device.Buffer { return device.HostF32(x) }
 
+// Unload implements device.Memory. What Put and Load return is the caller's memory, or is left to the garbage collector.
+func (*Device) Unload(device.Buffer) {}
+
 // Load implements device.Memory. It requests huge pages.
 func (d *Device) Load(f device.Format, x []float32, rows, cols int, multiplied bool) device.Buffer {
 	if f == device.F32 {
@@ -322,6 +325,9 @@ func (d *Device) AddLayerNorm(y, mean, inv, sum, x, z, w, b device.Buffer, rows,
 func (*Device) NewRope(invFreq []float64, positions int, scale float64, interleaved bool) device.Rope {
 	return nn.NewRopeTable(invFreq, positions, scale, interleaved)
 }
+
+// FreeRope implements device.Positions.
+func (*Device) FreeRope(device.Rope) {}
 
 // Rotate implements device.Positions.
 func (d *Device) Rotate(r device.Rope, y, x device.Rows, pos []int32, heads, headDim int, inverse bool) {

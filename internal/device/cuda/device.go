@@ -92,6 +92,9 @@ func (d *Device) Put(x []float32) device.Buffer {
 	return b
 }
 
+// Unload implements device.Memory.
+func (d *Device) Unload(b device.Buffer) { d.Free(b) }
+
 // Load implements device.Memory.
 func (d *Device) Load(f device.Format, x []float32, _, _ int, _ bool) device.Buffer {
 	b := d.New(f, len(x))

@@ -375,6 +375,12 @@ func (d *Device) NewRope(invFreq []float64, positions int, scale float64, interl
 	return r
 }
 
+// FreeRope implements device.Positions.
+func (d *Device) FreeRope(r device.Rope) {
+	d.Free(r.(*rope).cosines)
+	d.Free(r.(*rope).sines)
+}
+
 // Rotate implements device.Positions.
 func (d *Device) Rotate(r device.Rope, y, x device.Rows, pos []int32, heads, headDim int, inverse bool) {
 	t, sign, interleaved := r.(*rope), float32(1), uint64(0)

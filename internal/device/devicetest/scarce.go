@@ -98,6 +98,9 @@ func (d *Scarce) Put(x []float32) device.Buffer {
 	return b
 }
 
+// Unload implements device.Memory.
+func (d *Scarce) Unload(b device.Buffer) { d.Free(b) }
+
 // Load implements device.Memory.
 func (d *Scarce) Load(_ device.Format, x []float32, _, _ int, _ bool) device.Buffer { return d.Put(x) }
 
@@ -117,7 +120,27 @@ func (d *Scarce) NewRope(invFreq []float64, positions int, scale float64, interl
 		d.Free(table)
 		return noRope{}
 	}
-	return d.cpu.NewRope(invFreq, positions, scale, interleaved)
+	return scarceRope{d.cpu.NewRope(invFreq, positions, scale, interleaved), table}
+}
+
+// scarceRope is a table that takes memory.
+type scarceRope struct {
+	device.Rope
+	memory device.Buffer
+}
+
+// FreeRope implements device.Positions.
+func (d *Scarce) FreeRope(r device.Rope) {
+	if table, ok := r.(scarceRope); ok {
+		d.Free(table.memory)
+	}
+}
+
+// Rotate implements device.Positions.
+func (d *Scarce) Rotate(r device.Rope, y, x device.Rows, pos []int32, heads, headDim int, inverse bool) {
+	if table, ok := r.(scarceRope); ok {
+		d.Device.Rotate(table.Rope, y, x, pos, heads, headDim, inverse)
+	}
 }
 
 // AdamW implements device.Optimizers. It needs some memory, as on a GPU.
@@ -145,6 +168,7 @@ func (nothing) LogitsAtOnce() int { return 1 << 22 }
 func (nothing) New(device.Format, int) device.Buffer { return device.Buffer{} }
 func (nothing) Free(device.Buffer)                   {}
 func (nothing) Put([]float32) device.Buffer          { return device.Buffer{} }
+func (nothing) Unload(device.Buffer)                 {}
 
 func (nothing) Load(device.Format, []float32, int, int, bool) device.Buffer         { return device.Buffer{} }
 func (nothing) Write(device.Buffer, []float32)                                      {}
@@ -176,6 +200,7 @@ func (nothing) LayerNormBackward(_, _, _, _, _, _, _, _ device.Buffer, _, _ int,
 }
 func (nothing) AddRMSNorm(_, _, _, _, _, _ device.Buffer, _, _ int, _ float32)         {}
 func (nothing) AddLayerNorm(_, _, _, _, _, _, _, _ device.Buffer, _, _ int, _ float32) {}
+func (nothing) FreeRope(device.Rope)                                                   {}
 func (nothing) NewRope([]float64, int, float64, bool) device.Rope                      { return noRope{} }
 func (nothing) Rotate(_ device.Rope, _, _ device.Rows, _ []int32, _, _ int, _ bool)    {}
 func (nothing) RelativeBias(_, _ device.Buffer, _ []int32, _, _, _ int)                {}

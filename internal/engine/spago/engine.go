@@ -67,6 +67,15 @@ func (e *Engine) Reset() {
 	e.live, e.tape = e.live[:0], e.tape[:0]
 }
 
+// Close clears the tape and frees the memory of results and of tables of rotations.
+func (e *Engine) Close() {
+	e.Reset()
+	for key, r := range e.ropes {
+		e.device.FreeRope(r)
+		delete(e.ropes, key)
+	}
+}
+
 // alloc returns memory for statistics and sums.
 func (e *Engine) alloc(n int) device.Buffer { return e.device.New(device.F32, n) }
 
@@ -77,7 +86,11 @@ func (e *Engine) free(b device.Buffer) { e.device.Free(b) }
 
 // release releases a result's data and gradient; calling it again has no effect.
 func (e *Engine) release(v *value) {
-	if v.whole == nil {
+	switch {
+	case v.whole != nil:
+	case v.loaded:
+		e.device.Unload(v.data)
+	default:
 		e.free(v.data)
 	}
 	v.dropGrad()

@@ -49,9 +49,9 @@ type Teacher struct {
 	Soft device.Soft // of all rows, if Hidden is omitted
 }
 
-// TeacherOf returns a teacher with hidden states [rows, dim] and a head, which belongs to this engine.
-func (e *Engine) TeacherOf(hidden []float32, head ops.Linear[mat.Tensor], d device.Distillation) Teacher {
-	t := Teacher{Distillation: d, Hidden: e.device.Put(hidden), W: valueOf(head.W).data}
+// TeacherOf returns a teacher with hidden states [rows, dim] in the device's memory and a head, which belongs to this engine.
+func (e *Engine) TeacherOf(hidden device.Buffer, head ops.Linear[mat.Tensor], d device.Distillation) Teacher {
+	t := Teacher{Distillation: d, Hidden: hidden, W: valueOf(head.W).data}
 	if head.HasBias {
 		t.Bias = valueOf(head.Bias).data
 	}

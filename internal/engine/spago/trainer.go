@@ -125,4 +125,7 @@ func (t *Trainer) State() (all []engine.State) {
 func (t *Trainer) Err() error { return t.engine.device.Err() }
 
 // Close implements engine.Trainer.
-func (*Trainer) Close() error { return nil }
+func (t *Trainer) Close() error {
+	t.engine.Close()
+	return nil
+}

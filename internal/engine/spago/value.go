@@ -30,6 +30,7 @@ type value struct {
 	sharers    *int // number of values with this gradient, if not nil
 	fresh      bool // grad is empty
 	frozen     bool // does not require a gradient
+	loaded     bool // data is that of an Input
 	used       bool // the loss depends on it
 	padded     bool // Embed gives row padding no gradient
 	padding    int32

@@ -63,10 +63,14 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return err
 		}
-		if slices.ContainsFunc(m.Host(logits), notFinite) {
+		values := m.Host(logits)
+		if err := m.Err(); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(values, notFinite) {
 			return errors.New("the model's logits are not finite: its activations are too large for float32")
 		}
-		next = append(next[:0], draw.next(m.Host(logits)))
+		next = append(next[:0], draw.next(values))
 		if next[0] == o.Stop {
 			return nil
 		}

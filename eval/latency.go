@@ -161,16 +161,21 @@ func decodeStep(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (c
 	}
 	return cache, func() error {
 		cache.Truncate(o.Context)
-		_, err := m.Step(cache, ids)
-		return err
+		return m.stepped(cache, ids)
 	}
+}
+
+// stepped makes a step and waits for its result.
+func (m *Model) stepped(cache *infer.Cache, ids []int32) error {
+	logits, err := m.Step(cache, ids)
+	return cmp.Or(err, m.Wait(logits))
 }
 
 // timePrefill times what precedes the first token: a step over the prompts, or an encoder's pass and the step after it.
 func timePrefill(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {
 	prompts := ops.NewBatch(slices.Collect(slices.Chunk(ids, o.PromptLen))...)
 	if !m.Arch.Causal {
-		return timeMedian(ctx, func() error { m.Hidden(prompts); return nil })
+		return timeMedian(ctx, func() error { return m.Wait(m.Hidden(prompts)) })
 	}
 	cache := m.NewCache(o.Batch, o.PromptLen)
 	return timeMedian(ctx, func() error {
@@ -179,11 +184,9 @@ func timePrefill(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (
 			if err := m.Encode(cache, prompts); err != nil {
 				return err
 			}
-			_, err := m.Step(cache, ids[:o.Batch])
-			return err
+			return m.stepped(cache, ids[:o.Batch])
 		}
-		_, err := m.Step(cache, ids)
-		return err
+		return m.stepped(cache, ids)
 	})
 }
 
@@ -241,7 +244,7 @@ func RandomModel(ctx context.Context, s Shape, groups int, o ModelOptions) (*Mod
 	if err := limits.Memory(s.Name+" in "+formatNames[f.Weights], bytes); err != nil {
 		return nil, err
 	}
-	return newModel(f, "", a, func(receive func(p configs.Param, values []float32) error) error {
+	return newModel(o, "", a, func(receive func(p configs.Param, values []float32) error) error {
 		for i, p := range params {
 			if err := cmp.Or(ctx.Err(), receive(p, randomWeights(p.Size(), uint64(i)))); err != nil {
 				return err

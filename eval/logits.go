@@ -90,7 +90,8 @@ func (m *Model) wholeLogits(ctx context.Context, b ops.Batch, w io.Writer) error
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := weights.WriteFloats(w, m.Host(logits), checkpoints.F32); err != nil {
+		values := m.Host(logits)
+		if err := cmp.Or(m.Err(), weights.WriteFloats(w, values, checkpoints.F32)); err != nil {
 			return err
 		}
 	}
@@ -109,7 +110,8 @@ func (m *Model) stepLogits(ctx context.Context, b ops.Batch, w io.Writer) error 
 		if err := cmp.Or(err, ctx.Err()); err != nil {
 			return err
 		}
-		if err := weights.WriteFloats(w, m.Host(logits), checkpoints.F32); err != nil {
+		values := m.Host(logits)
+		if err := cmp.Or(m.Err(), weights.WriteFloats(w, values, checkpoints.F32)); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/internal/device"
-	"gqa/internal/device/cpu"
+	"gqa/internal/devices"
 	"gqa/internal/engine/infer"
 	"gqa/internal/model"
 	"gqa/internal/weights"
@@ -24,10 +24,20 @@ type Model struct {
 	headRows int // rows of logits in memory at once
 }
 
-// ModelOptions determine how a model is held in memory. The zero value is F32.
+// ModelOptions determine how a model is held in memory and where it runs. The zero value is F32 on the processor.
 type ModelOptions struct {
-	Weights checkpoints.DType // of the weights: F32, BF16 or F16
+	Weights checkpoints.DType // of the weights: F32, BF16 or F16. A GPU computes in BF16 if this is
 	Cache   checkpoints.DType // of the KV cache
+	Device  string            // auto, cpu, cuda or cuda:N; empty means cpu
+}
+
+// open opens the device.
+func (o ModelOptions) open() (device.Device, error) {
+	activations := device.F32
+	if o.Weights == checkpoints.BF16 {
+		activations = device.BF16
+	}
+	return devices.Open(o.Device, devices.Options{Activations: activations})
 }
 
 // formats returns the options in the decoder's form.
@@ -43,8 +53,7 @@ func (o ModelOptions) formats() (infer.Formats, error) {
 
 // LoadModel reads a checkpoint into memory: a folder, a .safetensors or PyTorch file, or an index file.
 func LoadModel(ctx context.Context, path string, o ModelOptions) (*Model, error) {
-	f, err := o.formats()
-	if err != nil {
+	if _, err := o.formats(); err != nil {
 		return nil, err
 	}
 	src, err := weights.Open(path, weights.Options{})
@@ -56,20 +65,31 @@ func LoadModel(ctx context.Context, path string, o ModelOptions) (*Model, error)
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	src.TellNotes()
-	m, err := newModel(f, src.Dir, src.Arch, src.Weights(ctx))
+	m, err := newModel(o, src.Dir, src.Arch, src.Weights(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	return m, nil
 }
 
-func newModel(f infer.Formats, dir string, arch *configs.Arch, values model.Weights) (*Model, error) {
+func newModel(o ModelOptions, dir string, arch *configs.Arch, values model.Weights) (*Model, error) {
 	n, err := weights.Parameters(arch)
 	if err != nil {
 		return nil, err
 	}
-	d, err := infer.Build(cpu.New(), f, arch, values)
+	f, err := o.formats()
 	if err != nil {
+		return nil, err
+	}
+	dev, err := o.open()
+	if err != nil {
+		return nil, err
+	}
+	d, err := infer.Build(dev, f, arch, values)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Err(); err != nil {
 		return nil, err
 	}
 	const logits = 1 << 24 // 64 MiB

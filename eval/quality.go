@@ -141,7 +141,7 @@ type tally struct {
 	rowKL, rowAgree   []float32
 	best, teacherBest []int32
 	targets           []int32
-	err               error // of the tokenizer
+	err               error // of the tokenizer or of a device
 	rowMetrics        [][]float32
 	metrics           []meanOf // of o.Metrics
 }
@@ -168,6 +168,10 @@ func (t *tally) score(ctx context.Context, ids []int32, n int) {
 			teacher = t.o.Teacher.Host(t.o.Teacher.Head(teacherHidden, lo, hi))
 		}
 		t.scoreRows(t.model.Host(t.model.Head(hidden, lo, hi)), teacher, lo, hi)
+	}
+	t.err = cmp.Or(t.err, t.model.Err())
+	if t.o.Teacher != nil {
+		t.err = cmp.Or(t.err, t.o.Teacher.Err())
 	}
 	rows := len(targets) / n
 	for i := range n {

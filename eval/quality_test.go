@@ -13,7 +13,6 @@ import (
 
 	"gqa/configs"
 	"gqa/internal/data"
-	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/model"
 	"gqa/internal/ops"
@@ -291,7 +290,7 @@ func TestQualityOfUntiedHead(t *testing.T) {
 		t.Fatalf("tied %v (%v)", untied.Tied, err)
 	}
 	score := func(a *configs.Arch) float64 {
-		m, err := newModel(infer.Formats{}, "", a, model.FromMap(a, all))
+		m, err := newModel(ModelOptions{}, "", a, model.FromMap(a, all))
 		if err != nil {
 			t.Fatal(err)
 		}

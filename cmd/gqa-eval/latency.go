@@ -16,6 +16,7 @@ import (
 
 // latencyFlags holds the values of gqa-eval latency's flags.
 type latencyFlags struct {
+	device                string
 	shape, dtype, kvDType string
 	groups                int
 	o                     eval.LatencyOptions
@@ -47,6 +48,7 @@ func (l *latencyFlags) add(f *pflag.FlagSet) {
 	cli.NumberVar(f, &l.o.PromptLen, "prompt-len", 128, 0, limits.Tokens, "tokens per sequence for the prefill measurement (0: none)")
 	cli.EnumVar(f, &l.dtype, "dtype", "f32", "data type of the weights in memory", "f32", "bf16", "f16")
 	cli.EnumVar(f, &l.kvDType, "kv-dtype", "f32", "data type of the KV cache", "f32", "bf16", "f16")
+	addDevice(f, &l.device)
 	f.BoolVar(&l.asJSON, "json", false, "print the results as JSON")
 }
 
@@ -76,7 +78,7 @@ var dtypes = map[string]checkpoints.DType{"f32": checkpoints.F32, "bf16": checkp
 
 // model loads the model, or creates one with the shape.
 func (l *latencyFlags) model(cmd *cobra.Command, args []string) (*eval.Model, error) {
-	o := eval.ModelOptions{Weights: dtypes[l.dtype], Cache: dtypes[l.kvDType]}
+	o := eval.ModelOptions{Weights: dtypes[l.dtype], Cache: dtypes[l.kvDType], Device: l.device}
 	switch {
 	case l.shape != "" && len(args) == 0:
 		s, err := l.shapeOf()

@@ -15,6 +15,7 @@ import (
 // qualityFlags holds the values of gqa-eval quality's flags.
 type qualityFlags struct {
 	corpus, teacher string
+	device          string
 	o               eval.QualityOptions
 	asJSON          bool
 }
@@ -47,6 +48,7 @@ func (q *qualityFlags) add(f *pflag.FlagSet) {
 	cli.NumberVar(f, &q.o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the model's context, at most 2048)")
 	cli.NumberVar(f, &q.o.MaxWindows, "max-windows", 0, 0, limits.Count, "maximum number of windows, from the start (0: all)")
 	f.Uint64Var(&q.o.Seed, "seed", 0, "random seed for choosing the tokens to predict, for BERT and T5")
+	addDevice(f, &q.device)
 	f.BoolVar(&q.asJSON, "json", false, "print the results as JSON")
 }
 
@@ -65,12 +67,12 @@ func (q *qualityFlags) run(cmd *cobra.Command, path string) error {
 	if err := q.check(); err != nil {
 		return err
 	}
-	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{})
+	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{Device: q.device})
 	if err != nil {
 		return err
 	}
 	if q.teacher != "" {
-		if q.o.Teacher, err = eval.LoadModel(cmd.Context(), q.teacher, eval.ModelOptions{}); err != nil {
+		if q.o.Teacher, err = eval.LoadModel(cmd.Context(), q.teacher, eval.ModelOptions{Device: q.device}); err != nil {
 			return fmt.Errorf("teacher: %w", err)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 // sweepFlags holds the values of gqa-eval sweep's flags.
 type sweepFlags struct {
 	model, data, valid, recipe, output string
-	textKey                            string
+	textKey, device                    string
 	groups                             []int
 	methods                            []string
 	steps                              int
@@ -34,6 +34,7 @@ type sweepFlags struct {
 func (f *sweepFlags) add(fl *pflag.FlagSet) {
 	f.addData(fl)
 	f.addMeasurement(fl)
+	addDevice(fl, &f.device)
 	fl.StringVarP(&f.output, "output", "o", sweep.ReportFolder, "output folder")
 	fl.BoolVar(&f.force, "force", false, "start over and replace the sweep in the folder; other files in it are kept")
 	fl.BoolVar(&f.asJSON, "json", false, "print the report as JSON")
@@ -173,6 +174,9 @@ func (f sweepFlags) sweepRecipe(arch *configs.Arch) (recipe.Recipe, error) {
 		if err := r.Set(s); err != nil {
 			return r, cli.Usagef("--set %s: %w", s, err)
 		}
+	}
+	if f.given("device") {
+		r.Device = f.device
 	}
 	r.TextKey = cmp.Or(f.textKey, r.TextKey)
 	r.OriginalTokens = cmp.Or(f.o.OriginalTokens, r.OriginalTokens)

@@ -66,7 +66,7 @@ func addSet(fl *pflag.FlagSet, sets *[]string) {
 // addDevice defines the flag for the recipe's device, which has the same rules for a new run and a resumed one.
 func addDevice(fl *pflag.FlagSet, sets *[]string) {
 	fl.Var(deviceFlag{keyFlag{"device=", "NAME", sets}}, "device",
-		"where to compute: cpu, cuda (the first NVIDIA GPU), cuda:N (number N, from 0), or auto (the first GPU if there is one, otherwise the processor) (default auto)")
+		"where to compute: "+devices.Choices+" (default auto)")
 }
 
 // deviceFlag is a keyFlag that knows the devices of this build.

@@ -107,3 +107,31 @@ func (e *enum) Set(s string) error {
 	*e.value = s
 	return nil
 }
+
+// CheckedVar defines a flag whose value must pass a check, whose error becomes a UsageError.
+func CheckedVar(flags *pflag.FlagSet, p *string, name, value, usage string, check func(string) error) {
+	*p = value
+	flags.Var(&checked{p, check}, name, usage)
+}
+
+type checked struct {
+	value *string
+	check func(string) error
+}
+
+func (c *checked) String() string {
+	if c.value == nil {
+		return ""
+	}
+	return *c.value
+}
+
+func (c *checked) Type() string { return "string" }
+
+func (c *checked) Set(s string) error {
+	if err := c.check(s); err != nil {
+		return UsageError{Err: err}
+	}
+	*c.value = s
+	return nil
+}

@@ -19,8 +19,11 @@ const (
 	CUDA = "cuda"
 )
 
-// Names describes the names for help.
-const Names = "auto, cpu, cuda or cuda:N"
+// Names describes the names for errors, and Choices for help.
+const (
+	Names   = "auto, cpu, cuda or cuda:N"
+	Choices = "cpu, cuda (the first NVIDIA GPU), cuda:N (number N, from 0), or auto (the first GPU if there is one, otherwise the processor)"
+)
 
 // Check returns an error if name is not a device's name, or is a GPU's and this build does not use GPUs. The error text
 // continues `device is "x", `.

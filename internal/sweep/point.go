@@ -79,7 +79,7 @@ func (p Point) Uptrain(ctx context.Context, w Watcher) (*train.Status, error) {
 func (p Point) Measure(
 	ctx context.Context, dir string, corpus func(*eval.Model) (*eval.Corpus, error), o eval.QualityOptions, w Watcher,
 ) (*eval.Model, *eval.Quality, error) {
-	m, err := eval.LoadModel(ctx, dir, eval.ModelOptions{})
+	m, err := eval.LoadModel(ctx, dir, eval.ModelOptions{Device: cmp.Or(p.Recipe.Device, devices.Auto)})
 	if err != nil {
 		return nil, nil, err
 	}

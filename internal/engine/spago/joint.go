@@ -96,11 +96,19 @@ func (j *joint) allocate(f device.Format) {
 
 // written returns the buffer for the members' gradients, and 0 if it must be overwritten or 1 if it must be added to.
 func (j *joint) written() (dst device.Buffer, beta float32) {
+	var empty []device.Buffer
 	for _, p := range j.parts {
-		_, b := p.written()
-		beta = max(beta, b)
+		if grad, b := p.written(); b == 0 {
+			empty = append(empty, grad)
+		}
 	}
-	return j.grad, beta
+	if len(empty) == len(j.parts) {
+		return j.grad, 0
+	}
+	for _, grad := range empty { // the others' weights were also used by themselves
+		j.device.Clear(grad)
+	}
+	return j.grad, 1
 }
 
 // operand returns what a product reads.
@@ -111,14 +119,14 @@ func (j *joint) operand() device.Buffer {
 	return j.compute
 }
 
-// jointOf returns the joint that consists of these weights; nil if there is none.
+// jointOf returns the joint that consists of these weights; nil if there is none, or if one of them is frozen.
 func jointOf(weights []mat.Tensor) *joint {
 	j := valueOf(weights[0]).joint
 	if j == nil || len(j.parts) != len(weights) {
 		return nil
 	}
 	for i, w := range weights {
-		if valueOf(w) != j.parts[i] {
+		if v := valueOf(w); v != j.parts[i] || v.frozen {
 			return nil
 		}
 	}
@@ -143,9 +151,10 @@ func (e *Engine) Linears(x mat.Tensor, ws []ops.Linear[mat.Tensor]) []mat.Tensor
 		return ys
 	}
 	all := e.linearJoint(x, j, weights, biases)
-	first := 0
+	whole, first := valueOf(all), 0
 	for i, p := range j.parts {
 		ys[i] = e.part(all, first, p.rows)
+		whole.parts = append(whole.parts, valueOf(ys[i]))
 		first += p.rows
 	}
 	return ys

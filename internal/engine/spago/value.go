@@ -1,6 +1,8 @@
 package spago
 
 import (
+	"slices"
+
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/nlpodyssey/spago/mat/float"
 
@@ -21,6 +23,7 @@ type value struct {
 	ld         int             // numbers from one row to the next: cols, unless the value is columns of another
 	whole      *value          // the value that this one is columns of; nil: none
 	first      int             // the first of these columns
+	parts      []*value        // of a product by a joint: its columns
 	addends    *[2]*value      // data is their sum, which is not computed yet; nil: data is valid
 	joint      *joint          // the weights that this one is adjacent to; nil: none
 	kept       []device.Buffer // what else the backward pass reads; released with data
@@ -154,7 +157,7 @@ func (v *value) written() (dst device.Buffer, beta float32) {
 	switch {
 	case !v.grad.None():
 	case v.whole != nil:
-		v.whole.written() // the columns are overwritten, each by its own value
+		v.whole.writtenByParts()
 		v.grad = v.whole.grad.From(v.first)
 	case v.joint != nil:
 		v.joint.allocate(v.gradFormat)
@@ -162,6 +165,14 @@ func (v *value) written() (dst device.Buffer, beta float32) {
 		v.grad = v.device.New(v.gradFormat, v.Size())
 	}
 	return v.grad, 0
+}
+
+// writtenByParts allocates the gradient of a product, whose columns are then overwritten, each by its own value. Those that the
+// loss does not depend on have no gradient.
+func (v *value) writtenByParts() {
+	if _, beta := v.written(); beta == 0 && slices.ContainsFunc(v.parts, func(p *value) bool { return !p.used }) {
+		v.device.Clear(v.grad)
+	}
 }
 
 // own returns the gradient after copying it if other values share it, so that it can be changed.

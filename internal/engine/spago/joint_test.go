@@ -3,6 +3,7 @@ package spago
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/nlpodyssey/spago/mat"
@@ -196,5 +197,36 @@ func TestLinears(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A function whose result is columns of a product can be recomputed.
+func TestRecomputeColumns(t *testing.T) {
+	gradients := func(again bool) (all [][]float32) {
+		d := devicetest.NewScarce()
+		e, j := New(d), &joint{device: d, rows: 5, cols: 2}
+		var layers []ops.Linear[mat.Tensor]
+		for _, rows := range []int{3, 2} {
+			layers = append(layers, ops.Linear[mat.Tensor]{W: &nn.Param{Matrix: j.place(rows, []float32{1, 2, 3, 4, 5, 6}[:2*rows])}})
+		}
+		x := e.Trainable([]float32{1, -2, 3, 0.5}, 2, 2)
+		f := func(in []mat.Tensor) mat.Tensor { return e.Linears(in[0], layers)[1] }
+		var y mat.Tensor
+		if again {
+			y = e.Recompute(f, x)
+		} else {
+			y = f([]mat.Tensor{x})
+		}
+		y = e.Linear(y, ops.Linear[mat.Tensor]{W: e.Constant([]float32{1, 1, 1, -1}, 2, 2)})
+		if err := e.Backward(e.SquaredError(y, []float32{1, 2, 3, 4}, 1)); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []mat.Tensor{x, layers[0].W, layers[1].W} {
+			all = append(all, Grad(p.(*nn.Param)).F32())
+		}
+		return all
+	}
+	if want, got := gradients(false), gradients(true); !slices.EqualFunc(got, want, slices.Equal[[]float32]) {
+		t.Errorf("gradients %v, want %v", got, want)
 	}
 }

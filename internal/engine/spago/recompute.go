@@ -40,7 +40,7 @@ func (e *Engine) recompute(f func(in []mat.Tensor) mat.Tensor, in []mat.Tensor, 
 	}
 	tape, live := e.tape, e.live
 	e.tape, e.live = nil, nil
-	y := f(leaves)
+	y := e.dense(f(leaves)) // as in the forward pass; the gradient of columns would not reach the product
 	valueOf(y).adopt(out.grad, out.sharers)
 	out.grad, out.sharers = device.Buffer{}, nil
 	e.serialize(y)

@@ -155,13 +155,23 @@ func (d *Device) dnnBias(bias device.Buffer) device.Buffer {
 	return b
 }
 
+// prepared reports whether cuDNN can compute an attention, and if so gives it a workspace, which must be freed.
+func (d *Device) prepared(a cuda.Attention, p *cuda.Operands) bool {
+	workspace, err := d.gpu.PrepareAttention(a, *p)
+	if err == nil && workspace > 0 {
+		p.Workspace = d.New(device.F32, int(workspace+3)/4).Addr()
+	}
+	return err == nil
+}
+
 // attendDNN computes attention if cuDNN can.
 func (d *Device) attendDNN(o onDevice, out device.Heads, lse device.Buffer, q, k, v device.Heads) bool {
 	a, ok := d.dnnAttention(o.Scores, q, k, v, out)
 	p := o.operands(out, lse, q, k, v)
-	if !ok || d.gpu.PrepareAttention(a, p) != nil {
+	if !ok || !d.prepared(a, &p) {
 		return false
 	}
+	defer d.pool.put(p.Workspace)
 	if lse.None() {
 		lse = d.New(device.F32, o.Batch*o.Heads*o.Queries)
 		defer d.Free(lse)
@@ -181,9 +191,10 @@ func (d *Device) attendBackwardDNN(o onDevice, dq, dk, dv device.Heads, dbias de
 	a.Backward, a.BiasGradient = true, !dbias.None()
 	p := o.operands(out, lse, q, k, v)
 	p.DQ, p.DK, p.DV, p.DOut = headView(dq), headView(dk), headView(dv), headView(dout)
-	if !ok || d.gpu.PrepareAttention(a, p) != nil {
+	if !ok || !d.prepared(a, &p) {
 		return false
 	}
+	defer d.pool.put(p.Workspace)
 	work := func(f device.Format, n int, wanted bool) (b device.Buffer) {
 		if wanted {
 			b = d.New(f, n)

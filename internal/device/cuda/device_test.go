@@ -244,10 +244,11 @@ func (x *attended) planned(format cuda.Bias) (forward, backward error) {
 		a.Bias = format
 	}
 	p := o.operands(x.out, x.lse, x.q, x.k, x.v)
-	forward = x.d.gpu.PrepareAttention(a, p)
+	_, forward = x.d.gpu.PrepareAttention(a, p)
 	a.Backward, a.BiasGradient = true, !x.dbias.None()
 	p.DQ, p.DK, p.DV, p.DOut = headView(x.dq), headView(x.dk), headView(x.dv), headView(x.dout)
-	return forward, x.d.gpu.PrepareAttention(a, p)
+	_, backward = x.d.gpu.PrepareAttention(a, p)
+	return forward, backward
 }
 
 // run returns the result and the gradients. The bias's is added to small numbers.

@@ -3,11 +3,11 @@
 package cuda
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
 	"gqa/internal/activation"
-
 	"gqa/internal/cuda"
 	"gqa/internal/device"
 )
@@ -40,6 +40,9 @@ func (d *Device) Add(dst, x, y device.Buffer) {
 // Axpy implements device.Elementwise.
 func (d *Device) Axpy(s float32, x, dst device.Buffer) {
 	n := d.sameLength("axpy", dst, x)
+	if x.Format() != dst.Format() { // the kernel would read or write beyond a buffer
+		d.fail(fmt.Errorf("axpy of formats %d and %d", x.Format(), dst.Format()))
+	}
 	d.each(elementwiseSource[x.Format()], "axpy", n, cuda.Float(s), addr(x), addr(dst), uint64(n))
 }
 
@@ -241,8 +244,8 @@ func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32)
 // normChunks is the number of vectors of a row that a thread keeps in the norms. The kernel has the same number.
 const normChunks = 4
 
-// normBackward is how the gradients of norms are computed: the most vectors of a row that a thread keeps, of which the kernels
-// have 1 and 2, and the number of rows of a thread. A block's sums depend on the shape alone.
+// normBackward is how the gradients of norms are computed: the most vectors of a row that a thread keeps, 1 or 2, for which there
+// are kernels, and the number of rows of a thread. A benchmark compares them. A block's sums depend on the shape alone.
 var normBackward = struct{ chunks, rows int }{2, 16}
 
 // AddRMSNorm implements device.Norms.
@@ -296,7 +299,7 @@ func (d *Device) normBackward(kernel string, dx, dw, db, dy, x, w, mean, inv dev
 	}
 	per := normBackward.rows
 	grid, wide := normGrid(dx.Format(), rows, dim, normBackward.chunks, per, dx, dy, x, w)
-	if wide == 0 { // a row may be too long for one vector per thread
+	if wide == 0 { // perhaps because a row is too long for one vector per thread
 		grid, wide = normGrid(dx.Format(), rows, dim, 2, per, dx, dy, x, w)
 		wide *= 2
 	} else {

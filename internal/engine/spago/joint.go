@@ -11,8 +11,8 @@ import (
 	"gqa/internal/ops"
 )
 
-// joint is a matrix [rows, cols] made of the weights of linear layers with the same input, those of q, k and v or those of
-// gate and up, so that one product reads all of them. There is another of their biases, with one column.
+// joint is a matrix [rows, cols] that consists of the weights of linear layers with the same input, q, k and v or gate and up, so
+// that one product reads them all. Their biases form another joint, with one column.
 type joint struct {
 	device              device.Device
 	data, compute, grad device.Buffer // as those of a value
@@ -133,8 +133,8 @@ func jointOf(weights []mat.Tensor) *joint {
 	return j
 }
 
-// Linears computes linear layers of the same rows: if their weights form a joint, by one product. The results are then its
-// columns.
+// Linears implements ops.GroupedLinear. If the layers' weights form a joint, there is one product, and the results are its columns.
+// Each of these can be used once.
 func (e *Engine) Linears(x mat.Tensor, ws []ops.Linear[mat.Tensor]) []mat.Tensor {
 	var weights, biases []mat.Tensor
 	for _, w := range ws {
@@ -186,8 +186,8 @@ func (e *Engine) linearJoint(x mat.Tensor, j *joint, weights, biases []mat.Tenso
 	}, append(append([]mat.Tensor{x}, weights...), biases...)...)
 }
 
-// part records columns of x, a product or columns of one, counted from the product's first. Their gradient is written to that
-// of the product directly.
+// part records columns of x, which is a product or columns of one. first is counted from the first column of the product. The
+// columns' gradient is written straight into the product's.
 func (e *Engine) part(x mat.Tensor, first, cols int) mat.Tensor {
 	whole := valueOf(x)
 	if whole.whole != nil {

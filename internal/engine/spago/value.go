@@ -18,20 +18,20 @@ type value struct {
 	device     device.Device
 	data       device.Buffer
 	compute    device.Buffer // of a weight: data in the format of activations, if that differs
-	rest       device.Buffer // if not omitted, data is: a weight is compute and this, in the sense of device.Memory.Split
+	rest       device.Buffer // of a weight in two parts: what compute lacks; see device.Memory.Split. data is then omitted
 	rows, cols int
 	ld         int             // numbers from one row to the next: cols, unless the value is columns of another
 	whole      *value          // the value that this one is columns of; nil: none
 	first      int             // the first of these columns
 	parts      []*value        // of a product by a joint: its columns
 	addends    *[2]*value      // data is their sum, which is not computed yet; nil: data is valid
-	joint      *joint          // the weights that this one is adjacent to; nil: none
+	joint      *joint          // of a weight: the matrix that it is a part of; nil: none
 	kept       []device.Buffer // what else the backward pass reads; released with data
 
 	grad       device.Buffer
 	gradFormat device.Format
 	sharers    *int // number of values with this gradient, if not nil
-	fresh      bool // grad is empty
+	fresh      bool // there is no gradient: what grad holds is to be overwritten
 	frozen     bool // does not require a gradient
 	used       bool // the loss depends on it
 	padded     bool // Embed gives row padding no gradient
@@ -193,7 +193,7 @@ func (v *value) adopt(grad device.Buffer, sharers *int) {
 	v.grad, v.sharers, v.fresh = grad, sharers, false
 }
 
-// forgetGrad frees a weight's gradient, and those of the weights in its joint.
+// forgetGrad frees a weight's gradient, and those of the other weights of its joint.
 func (v *value) forgetGrad() {
 	if v.joint == nil {
 		v.dropGrad()

@@ -2,8 +2,8 @@
 // Package device/cpu implements it for the CPU. Other devices keep their buffers elsewhere; a buffer is then an
 // address.
 //
-// Operations run in the order in which they are called and may return before they are done. Memory.Host and a Number
-// wait. Matrices are row-major without gaps unless leading dimensions are given.
+// Operations run in the order in which they are called and may return before they are done. Memory.Host, a Number and
+// operations that write to slices wait. Matrices are row-major without gaps unless leading dimensions are given.
 package device
 
 import (

@@ -73,8 +73,6 @@ func TestPositionsAfterStop(t *testing.T) {
 		d.Rotate(table, m, m, pos, heads, headDim, false)
 		return d.Host(m.Buffer)
 	}
-	junk := d.ids([]int32{7, 7, 7}) // what the memory of positions holds next
-	d.Free(junk)
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	d.Until(ctx)

@@ -77,7 +77,7 @@ turns() { # model, side:batch…
 
 # Turns of the small models, each side at the batch that is its best.
 best() { # model, batches…
-	local model=$1 file=$OUT/$1-search.jsonl mine theirs batch
+	local model=$1 file=$OUT/$1-search.jsonl mine='' theirs='' batch
 	shift
 	try "$model-make" python3 bench/gpu.py make "$model" "$WORK" || return
 	rm -f "$file"
@@ -85,6 +85,7 @@ best() { # model, batches…
 		side "$model-ours-search" ours "$model" "$batch" "$file" || break
 	done
 	side "$model-torch-search" torch "$model" "$(IFS=, && echo "$*")" "$file"
+	[ -f "$file" ] || return # neither side works
 	mine=$(python3 bench/gpu.py best "$file" ours) && theirs=$(python3 bench/gpu.py best "$file" torch)
 	[ -z "$mine$theirs" ] || turns "$model" ${mine:+"ours:$mine"} ${theirs:+"torch:$theirs"}
 }

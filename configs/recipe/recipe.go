@@ -55,11 +55,11 @@ type Recipe struct {
 	// Precision is that of activations on a GPU: f32, which is exact and the default, or bf16, with weights, sums and the optimizer's state
 	// in f32.
 	Precision string `yaml:"precision,omitempty" json:",omitempty"`
-	// Deterministic says whether a run on a GPU gives the same bits each time, as it does where nothing is said. Without it attention's
-	// gradient in bf16 is faster.
+	// Deterministic says whether a run on a GPU gives the same bits each time. It does so by default; with false, products and
+	// attention's gradient are faster in bf16.
 	Deterministic *bool `yaml:"deterministic,omitempty" json:",omitempty"`
-	// Recompute is what the backward pass computes again rather than keep in memory: none, attention or layer. Empty is as much as a GPU's
-	// memory makes necessary.
+	// Recompute is what the backward pass computes again so that it need not be kept in memory: none, attention or layer. Empty
+	// means as little as a GPU's memory allows.
 	Recompute string `yaml:"recompute,omitempty" json:",omitempty"`
 }
 

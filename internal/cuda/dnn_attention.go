@@ -51,6 +51,7 @@ type Operands struct {
 	KeyLens      uintptr // [Batch] in int32, if Padded: at least 1, and at least Queries if Causal
 	Slopes       uintptr // [Heads] in f32, if ALiBi
 	Bias         uintptr // [Heads, Queries, Keys]
+	Workspace    uintptr // of the size that PrepareAttention returns
 
 	// Of the gradient.
 	DOut, DQ, DK, DV HeadView

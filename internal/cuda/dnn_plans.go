@@ -62,26 +62,27 @@ type attentionPlan struct {
 	err    error
 }
 
-// PrepareAttention returns nil if cuDNN can compute the attention for operands that lie like these; their addresses may
-// differ later, and those that are not views may be missing. The plan is built by the first call and kept, as is an
-// error. An error does not make the GPU fail.
-func (g *GPU) PrepareAttention(a Attention, o Operands) error {
+// PrepareAttention returns an error if cuDNN cannot compute the attention for operands that lie like these; their addresses may
+// differ later, and those that are not views may be missing. Otherwise it returns the size of Operands.Workspace in bytes. The
+// plan is built by the first call and kept, as is an error. An error does not make the GPU fail.
+func (g *GPU) PrepareAttention(a Attention, o Operands) (workspace int64, err error) {
 	if err := o.unaligned(); err != nil {
-		return err
+		return 0, err
 	}
 	key := keyOf(a, o)
 	if p, ok := g.plans.Load(key); ok {
-		return p.(*attentionPlan).err
+		p := p.(*attentionPlan)
+		return p.workspace, p.err
 	}
 	var p *attentionPlan
-	err := g.Wait(func() error { p = g.plan(key, a, o); return nil })
+	err = g.Wait(func() error { p = g.plan(key, a, o); return nil })
 	if p == nil {
-		return err
+		return 0, err
 	}
-	return p.err
+	return p.workspace, p.err
 }
 
-// Attend computes attention or its gradient. PrepareAttention should have returned nil.
+// Attend computes attention or its gradient. PrepareAttention should have returned no error.
 func (g *GPU) Attend(a Attention, o Operands) {
 	name := "attention"
 	if a.Backward {
@@ -91,7 +92,7 @@ func (g *GPU) Attend(a Attention, o Operands) {
 		p := g.plan(keyOf(a, o), a, o)
 		err := p.err
 		if err == nil {
-			err = g.withWorkspace(p.workspace, func(w uintptr) error { return g.dnn.run(p, a, o, w) })
+			err = g.dnn.run(p, a, o)
 		}
 		if err != nil {
 			return fmt.Errorf("attention %+v: %w", a, err)
@@ -111,10 +112,12 @@ func (g *GPU) plan(key attentionKey, a Attention, o Operands) *attentionPlan {
 		limit := int64(g.Memory / 8)
 		p, err = g.dnn.plan(a, o, g.Arch, limit)
 	}
-	if err == nil {
-		err = p.sendLens(a, g.stream)
-	}
 	p.err = err
+	if err == nil {
+		if p.err = p.sendLens(a, g.stream); p.err != nil {
+			return p // not kept: there may be memory the next time
+		}
+	}
 	g.plans.Store(key, p)
 	return p
 }
@@ -156,7 +159,7 @@ func (p *attentionPlan) sendLens(a Attention, stream uintptr) error {
 }
 
 // run executes a plan on the operands' memory.
-func (s *dnnState) run(p *attentionPlan, a Attention, o Operands, workspace uintptr) error {
+func (s *dnnState) run(p *attentionPlan, a Attention, o Operands) error {
 	at := o.addresses()
 	at[slotQueryLens] = p.lens
 	if !a.Padded {
@@ -172,23 +175,5 @@ func (s *dnnState) run(p *attentionPlan, a Attention, o Operands, workspace uint
 		uids, pointers = append(uids, v.uid), append(pointers, uintptr(unsafe.Pointer(&s.values[i])))
 	}
 	s.values[0] = math.Float32bits(a.Scale)
-	return p.execute(s.handle, uids, pointers, workspace)
-}
-
-// withWorkspace runs f with a workspace that grows to the largest size requested.
-func (g *GPU) withWorkspace(bytes int64, f func(at uintptr) error) error {
-	if bytes > g.workspaceBytes {
-		if g.workspace != 0 {
-			if err := driverError(cuStreamSynchronize(g.stream), "cuStreamSynchronize"); err != nil {
-				return err
-			}
-			cuMemFree(g.workspace)
-			g.workspace, g.workspaceBytes = 0, 0
-		}
-		if err := driverError(cuMemAlloc(&g.workspace, uint64(bytes)), fmt.Sprintf("cuMemAlloc of %d bytes for cuDNN", bytes)); err != nil {
-			return err
-		}
-		g.workspaceBytes = bytes
-	}
-	return f(g.workspace)
+	return p.execute(s.handle, uids, pointers, o.Workspace)
 }

@@ -492,9 +492,12 @@ func TestAttentionRun(t *testing.T) {
 	for i, v := range []*HeadView{&o.Q, &o.K, &o.V, &o.Out, &o.DOut, &o.DQ, &o.DK, &o.DV} {
 		v.At = uintptr(16 * (i + 1))
 	}
-	o.LSE, o.Delta = 256, 272
+	o.LSE, o.Delta, o.Workspace = 256, 272, 4096
 	dnnExecute = func(_, _, pack uintptr) int32 {
 		r := f.all[pack]
+		if r.attrs[1003] != "6=4096" {
+			t.Errorf("workspace %s", r.attrs[1003])
+		}
 		at := map[string]bool{}
 		for x := range strings.SplitSeq(strings.TrimPrefix(r.attrs[1001], "6="), ",") {
 			at[x] = true
@@ -507,7 +510,7 @@ func TestAttentionRun(t *testing.T) {
 		return 0
 	}
 	a.Scale = 0.25
-	if err := s.run(p, a, o, 4096); err != nil || math.Float32frombits(s.values[0]) != 0.25 || len(f.live) != 2 {
+	if err := s.run(p, a, o); err != nil || math.Float32frombits(s.values[0]) != 0.25 || len(f.live) != 2 {
 		t.Errorf("%v, scale %g, %d descriptors are left", err, math.Float32frombits(s.values[0]), len(f.live))
 	}
 }
@@ -538,12 +541,41 @@ func TestPrepareAttention(t *testing.T) {
 		{with(func(a *Attention) { a.HeadDim = 20 }), o, false, "multiple of 8"},
 	} {
 		calls := len(f.calls)
-		err := g.PrepareAttention(c.a, c.o)
+		_, err := g.PrepareAttention(c.a, c.o)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || g.Err() != nil {
 			t.Errorf("%d: %v, the GPU's error is %v", i, err, g.Err())
 		}
 		if built := len(f.calls) > calls; built != c.built {
 			t.Errorf("%d: built: %v", i, built)
+		}
+	}
+}
+
+// A plan needs a workspace of the size that cuDNN says. One that there was no memory for is built again.
+func TestPreparedMemory(t *testing.T) {
+	f := newFake(t, nil)
+	f.workspace = []int64{1 << 20}
+	alloc, send, text := cuMemAlloc, cuMemcpyHtoDAsync, cuGetErrorString
+	defer func() { cuMemAlloc, cuMemcpyHtoDAsync, cuGetErrorString = alloc, send, text }()
+	code := int32(2)
+	cuGetErrorString = func(int32, *uintptr) int32 { return 1 }
+	cuMemAlloc = func(at *uintptr, _ uint64) int32 { *at = 1024; return code }
+	cuMemcpyHtoDAsync = func(uintptr, unsafe.Pointer, uint64, uintptr) int32 { return 0 }
+	g := &GPU{Arch: 90, Memory: 1 << 40, work: make(chan func(), 1), dnn: &dnnState{version: 91900}}
+	defer close(g.work)
+	go func() {
+		for call := range g.work {
+			call()
+		}
+	}()
+	padded := with(func(a *Attention) { a.Padded = true })
+	for _, lacking := range []bool{true, false, false} {
+		if code = 0; lacking {
+			code = 2
+		}
+		size, err := g.PrepareAttention(padded, operandsOf(padded))
+		if (err != nil) != lacking || err == nil && size != 1<<20 || g.Err() != nil {
+			t.Errorf("memory is lacking: %v: %d bytes of workspace, %v; the GPU's error is %v", lacking, size, err, g.Err())
 		}
 	}
 }

@@ -62,47 +62,69 @@ func (s *staging) turn(stream uintptr) error {
 
 // results are numbers on their way from the GPU, in pinned memory. The places are used in turn.
 type results struct {
-	at     uintptr
-	events [resultPlaces]uintptr
-	next   int
+	at      uintptr
+	events  [resultPlaces]uintptr
+	waiting [resultPlaces]*result // for the number in a place; nil if it has been read
+	next    int
 }
 
 const resultPlaces = 1 << 12
 
+// result is a number that Fetch has requested.
+type result struct {
+	place int
+	value float64 // once it has been read
+}
+
+// request copies the number at an address to the next place. If that holds a number that nobody has read, it is read first.
+func (r *results) request(to *result, src, stream uintptr) error {
+	if r.at == 0 {
+		if err := driverError(cuMemHostAlloc(&r.at, 8*resultPlaces, 0), "cuMemHostAlloc"); err != nil {
+			return err
+		}
+	}
+	to.place = r.next
+	r.next = (r.next + 1) % resultPlaces
+	if before := r.waiting[to.place]; before != nil {
+		if err := r.read(before); err != nil {
+			return err
+		}
+	}
+	if r.events[to.place] == 0 {
+		if err := driverError(cuEventCreate(&r.events[to.place], 0), "cuEventCreate"); err != nil {
+			return err
+		}
+	}
+	if err := driverError(cuMemcpyDtoHAsync(r.address(to.place), src, 8, stream), "cuMemcpyDtoHAsync"); err != nil {
+		return err
+	}
+	r.waiting[to.place] = to
+	return driverError(cuEventRecord(r.events[to.place], stream), "cuEventRecord")
+}
+
+// read waits for a number unless it has been read.
+func (r *results) read(n *result) error {
+	if r.waiting[n.place] != n {
+		return nil
+	}
+	if err := driverError(cuEventSynchronize(r.events[n.place]), "cuEventSynchronize"); err != nil {
+		return err
+	}
+	n.value, r.waiting[n.place] = *(*float64)(r.address(n.place)), nil
+	return nil
+}
+
+func (r *results) address(place int) unsafe.Pointer { return pointer(r.at + uintptr(8*place)) }
+
 // Fetch copies the 64-bit number at an address once the operations before it are complete. It returns a function that waits for
 // the number, but not for later operations.
 func (g *GPU) Fetch(src uintptr) func() (float64, error) {
-	var place int
-	g.Do(func() error {
-		r := &g.results
-		if r.at == 0 {
-			if err := driverError(cuMemHostAlloc(&r.at, 8*resultPlaces, 0), "cuMemHostAlloc"); err != nil {
-				return err
-			}
+	n := new(result)
+	g.Do(func() error { return g.results.request(n, src, g.stream) })
+	return func() (float64, error) {
+		if err := g.Wait(func() error { return g.results.read(n) }); err != nil {
+			return math.NaN(), err
 		}
-		place = r.next
-		r.next = (r.next + 1) % resultPlaces
-		if r.events[place] == 0 {
-			if err := driverError(cuEventCreate(&r.events[place], 0), "cuEventCreate"); err != nil {
-				return err
-			}
-		}
-		if err := driverError(cuMemcpyDtoHAsync(pointer(r.at+uintptr(8*place)), src, 8, g.stream), "cuMemcpyDtoHAsync"); err != nil {
-			return err
-		}
-		return driverError(cuEventRecord(r.events[place], g.stream), "cuEventRecord")
-	})
-	return func() (x float64, err error) {
-		err = g.Wait(func() error {
-			if err := driverError(cuEventSynchronize(g.results.events[place]), "cuEventSynchronize"); err != nil {
-				return err
-			}
-			x = *(*float64)(pointer(g.results.at + uintptr(8*place)))
-			return nil
-		})
-		if err != nil {
-			x = math.NaN()
-		}
-		return x, err
+		return n.value, nil
 	}
 }

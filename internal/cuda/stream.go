@@ -15,25 +15,23 @@ import (
 // a thread; other threads pass their operations to it and continue. After a failed call no more are made, and Err returns
 // the error.
 type GPU struct {
-	Number         int    // from 0
-	Name           string // of the model
-	Arch           int    // compute capability, 90 for 9.0
-	Memory         uint64 // bytes
-	Units          int    // multiprocessors
-	stream         uintptr
-	work           chan func()
-	failed         atomic.Pointer[error]
-	products       productCache
-	modules        map[*Source]*module
-	params         *params
-	dnn            *dnnState // nil until attention is used
-	plans          sync.Map  // of *attentionPlan by attentionKey
-	workspace      uintptr
-	workspaceBytes int64
-	staging        staging
-	results        results
-	timings        *timings       // nil unless operations are timed
-	pinned         runtime.Pinner // pins params until the process ends, because collecting a pinner that still pins something panics
+	Number   int    // from 0
+	Name     string // of the model
+	Arch     int    // compute capability, 90 for 9.0
+	Memory   uint64 // bytes
+	Units    int    // multiprocessors
+	stream   uintptr
+	work     chan func()
+	failed   atomic.Pointer[error]
+	products productCache
+	modules  map[*Source]*module
+	params   *params
+	dnn      *dnnState // nil until attention is used
+	plans    sync.Map  // of *attentionPlan by attentionKey
+	staging  staging
+	results  results
+	timings  *timings       // nil unless operations are timed
+	pinned   runtime.Pinner // pins params until the process ends, because collecting a pinner that still pins something panics
 }
 
 // params holds the arguments of a launch. It is pinned.

@@ -2,8 +2,8 @@
 // Package device/cpu implements it for the CPU. Other devices keep their buffers elsewhere; a buffer is then an
 // address.
 //
-// Operations run in the order in which they are called and may return before they are done. Memory.Host and a Number
-// wait. Matrices are row-major without gaps unless leading dimensions are given.
+// Operations run in the order in which they are called and may return before they are done. Memory.Host, a Number and
+// operations that write to slices wait. Matrices are row-major without gaps unless leading dimensions are given.
 package device
 
 import (
@@ -22,7 +22,7 @@ const (
 	F32 Format = iota
 	BF16
 	F16
-	Rest // what a BF16 lacks to an F32, in 16 bits; see Memory.Split
+	Rest // the difference between an F32 and a BF16 near it, in 16 bits; see Memory.Split
 )
 
 // Size returns the size of a number in bytes.
@@ -111,8 +111,9 @@ type Device interface {
 	// Until makes the device skip expensive operations once ctx is done. Results are meaningless from then on; the caller checks
 	// ctx.
 	Until(ctx context.Context)
-	// Activations returns the format of activations and of their gradients that an engine should use: F32 or BF16. Weights, their
-	// gradients, the optimizer's state and what is summed over are F32 on every device.
+	// Activations returns the format of activations and of their gradients that an engine should use: F32 or BF16. Biases, the
+	// weights of norms and their gradients, the optimizer's state and what is summed over are F32 on every device. Matrices may have
+	// copies or parts in this format, and gradients in it.
 	Activations() Format
 	// LogitsAtOnce returns the number of logits that a loss should compute at a time.
 	LogitsAtOnce() int
@@ -136,10 +137,10 @@ type Memory interface {
 	Load(f Format, x []float32, rows, cols int, multiplied bool) Buffer
 	// Write writes x to a buffer of any format, rounding as needed.
 	Write(dst Buffer, x []float32)
-	// Split stores the numbers of x in two parts: near numbers in high, of format BF16, and in rest, of format Rest, what they lack.
-	// A NaN may become another.
+	// Split stores the F32 numbers of x in two parts: in high, of format BF16, numbers near them, and in rest, of format Rest, the
+	// differences. One NaN may become another.
 	Split(high, rest, x Buffer)
-	// Join restores numbers from their parts.
+	// Join restores the numbers that Split was given.
 	Join(x, high, rest Buffer)
 	// Host returns the numbers of an F32 buffer, read-only. If the device uses the process's memory, they are shared.
 	Host(Buffer) []float32
@@ -151,7 +152,8 @@ type Rows struct {
 	LD int
 }
 
-// Elementwise is the set of elementwise operations. Operands have equal lengths; dst may be one of them.
+// Elementwise is the set of elementwise operations. Operands have equal lengths and, except in Copy and ScaleBy, the same format;
+// dst may be one of them.
 type Elementwise interface {
 	Copy(dst, x Buffer) // of any formats
 	Clear(dst Buffer)
@@ -366,7 +368,7 @@ type MuonStep struct {
 }
 
 // AdamWStep is the part of a step for one parameter P with the averages M and V. G may have the format of activations. If P has
-// the format Rest, Copy has its other part.
+// the format Rest, it is one part of the parameter, and Copy is the other.
 type AdamWStep struct {
 	AdamW
 	P, G, M, V Buffer

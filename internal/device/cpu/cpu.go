@@ -114,7 +114,7 @@ func (*Device) Split(high, rest, x device.Buffer) {
 		if v != v {
 			bits = 0x7fc00000
 		}
-		near := bits + 0x8000 // half rounds up, so that what is left fits into 16 bits
+		near := bits + 0x8000 // halves are rounded up, so that the difference fits into 16 bits
 		h[i], r[i] = uint16(near>>16), uint16(bits-near&^0xffff)
 	}
 }

@@ -173,16 +173,26 @@ func (d *Device) dnnBias(bias device.Buffer) device.Buffer {
 	return b
 }
 
+// prepare gives an attention that cuDNN can compute its workspace, which must be freed, or returns why cuDNN cannot.
+func (d *Device) prepare(a cuda.Attention, p *cuda.Operands) error {
+	workspace, err := d.gpu.PrepareAttention(a, *p)
+	if err == nil && workspace > 0 {
+		p.Workspace = d.New(device.F32, int(workspace+3)/4).Addr()
+	}
+	return err
+}
+
 // attendDNN computes attention, or returns the reason why cuDNN cannot.
 func (d *Device) attendDNN(o onDevice, out device.Heads, lse device.Buffer, q, k, v device.Heads) error {
 	a, err := d.dnnAttention(o.Scores, q, k, v, out)
 	p := o.operands(out, lse, q, k, v)
 	if err == nil {
-		err = d.gpu.PrepareAttention(a, p)
+		err = d.prepare(a, &p)
 	}
 	if err != nil {
 		return err
 	}
+	defer d.pool.put(p.Workspace)
 	if lse.None() {
 		lse = d.New(device.F32, o.Batch*o.Heads*o.Queries)
 		defer d.Free(lse)
@@ -203,11 +213,12 @@ func (d *Device) attendBackwardDNN(o onDevice, dq, dk, dv device.Heads, dbias de
 	p := o.operands(out, lse, q, k, v)
 	p.DQ, p.DK, p.DV, p.DOut = headView(dq), headView(dk), headView(dv), headView(dout)
 	if err == nil {
-		err = d.gpu.PrepareAttention(a, p)
+		err = d.prepare(a, &p)
 	}
 	if err != nil {
 		return err
 	}
+	defer d.pool.put(p.Workspace)
 	work := func(f device.Format, n int, wanted bool) (b device.Buffer) {
 		if wanted {
 			b = d.New(f, n)

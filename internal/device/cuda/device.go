@@ -191,9 +191,11 @@ func (d *Device) positions(pos []int32) device.Buffer {
 		d.held = d.held[:maxHeld-1]
 	}
 	h := held{slices.Clone(pos), d.ids(pos)}
-	if !h.at.None() {
-		d.held = slices.Insert(d.held, 0, h)
+	if d.stopped() { // they may not have been sent, and nothing will read them
+		d.Free(h.at)
+		return device.Buffer{}
 	}
+	d.held = slices.Insert(d.held, 0, h)
 	return h.at
 }
 

@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"context"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -54,6 +55,33 @@ func TestOutOfMemory(t *testing.T) {
 	d.Clear(b)
 	if err := new(device.MemoryError); !errors.As(d.Err(), &err) || err.Wanted < 1<<42 {
 		t.Errorf("error %v", d.Err())
+	}
+}
+
+// Positions that a stopped device did not send are sent by the next rotation by them, once the device goes on.
+func TestPositionsAfterStop(t *testing.T) {
+	d := open(t)
+	const heads, headDim, rows = 2, 8, 3
+	pos, table := []int32{5, 0, 2}, d.NewRope([]float64{1, 0.5, 0.25, 0.125}, 8, 1, false)
+	rotated := func() []float32 {
+		x := make([]float32, rows*heads*headDim)
+		for i := range x {
+			x[i] = float32(i)
+		}
+		m := device.Rows{Buffer: d.Put(x), LD: heads * headDim}
+		defer d.Free(m.Buffer)
+		d.Rotate(table, m, m, pos, heads, headDim, false)
+		return d.Host(m.Buffer)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	d.Until(ctx)
+	rotated()
+	d.Until(t.Context())
+	got := rotated()
+	d.held = nil
+	if want := rotated(); !slices.Equal(got, want) || d.Err() != nil {
+		t.Errorf("%v, want %v; %v", got, want, d.Err())
 	}
 }
 
@@ -213,10 +241,11 @@ func (x *attended) planned(format cuda.Bias) (forward, backward error) {
 		a.Bias = format
 	}
 	p := o.operands(x.out, x.lse, x.q, x.k, x.v)
-	forward = x.d.gpu.PrepareAttention(a, p)
+	_, forward = x.d.gpu.PrepareAttention(a, p)
 	a.Backward, a.BiasGradient = true, !x.dbias.None()
 	p.DQ, p.DK, p.DV, p.DOut = headView(x.dq), headView(x.dk), headView(x.dv), headView(x.dout)
-	return forward, x.d.gpu.PrepareAttention(a, p)
+	_, backward = x.d.gpu.PrepareAttention(a, p)
+	return forward, backward
 }
 
 // run returns the result and the gradients. The bias's is added to small numbers.

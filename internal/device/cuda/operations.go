@@ -3,11 +3,11 @@
 package cuda
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
 	"gqa/internal/activation"
-
 	"gqa/internal/cuda"
 	"gqa/internal/device"
 )
@@ -40,6 +40,9 @@ func (d *Device) Add(dst, x, y device.Buffer) {
 // Axpy implements device.Elementwise.
 func (d *Device) Axpy(s float32, x, dst device.Buffer) {
 	n := d.sameLength("axpy", dst, x)
+	if x.Format() != dst.Format() { // the kernel would read or write beyond a buffer
+		d.fail(fmt.Errorf("axpy of formats %d and %d", x.Format(), dst.Format()))
+	}
 	d.each(elementwiseSource[x.Format()], "axpy", n, cuda.Float(s), addr(x), addr(dst), uint64(n))
 }
 

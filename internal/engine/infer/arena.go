@@ -42,7 +42,7 @@ func (a *arena) take(n int) device.Buffer {
 	}
 	block := a.device.New(a.format, max(n, arenaBlock))
 	if block.None() { // the device has failed
-		return block
+		return block.Slice(0, n)
 	}
 	a.blocks = append(a.blocks, block)
 	a.used = n

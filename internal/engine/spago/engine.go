@@ -26,7 +26,11 @@ type Engine struct {
 	trace func(backward bool)
 }
 
-var _ ops.Ops[mat.Tensor] = (*Engine)(nil)
+var (
+	_ ops.Ops[mat.Tensor]           = (*Engine)(nil)
+	_ ops.GroupedLinear[mat.Tensor] = (*Engine)(nil)
+	_ ops.PairRotator[mat.Tensor]   = (*Engine)(nil)
+)
 
 // New returns an engine with an empty tape that computes on d.
 func New(d device.Device) *Engine {

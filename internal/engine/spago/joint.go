@@ -11,8 +11,8 @@ import (
 	"gqa/internal/ops"
 )
 
-// joint is a matrix [rows, cols] made of the weights of linear layers with the same input, those of q, k and v or those of
-// gate and up, so that one product reads all of them. There is another of their biases, with one column.
+// joint is a matrix [rows, cols] that consists of the weights of linear layers with the same input, q, k and v or gate and up, so
+// that one product reads them all. Their biases form another joint, with one column.
 type joint struct {
 	device              device.Device
 	data, compute, grad device.Buffer // as those of a value
@@ -96,11 +96,19 @@ func (j *joint) allocate(f device.Format) {
 
 // written returns the buffer for the members' gradients, and 0 if it must be overwritten or 1 if it must be added to.
 func (j *joint) written() (dst device.Buffer, beta float32) {
+	var empty []device.Buffer
 	for _, p := range j.parts {
-		_, b := p.written()
-		beta = max(beta, b)
+		if grad, b := p.written(); b == 0 {
+			empty = append(empty, grad)
+		}
 	}
-	return j.grad, beta
+	if len(empty) == len(j.parts) {
+		return j.grad, 0
+	}
+	for _, grad := range empty { // the others' weights were also used by themselves
+		j.device.Clear(grad)
+	}
+	return j.grad, 1
 }
 
 // operand returns what a product reads.
@@ -111,22 +119,22 @@ func (j *joint) operand() device.Buffer {
 	return j.compute
 }
 
-// jointOf returns the joint that consists of these weights; nil if there is none.
+// jointOf returns the joint that consists of these weights; nil if there is none, or if one of them is frozen.
 func jointOf(weights []mat.Tensor) *joint {
 	j := valueOf(weights[0]).joint
 	if j == nil || len(j.parts) != len(weights) {
 		return nil
 	}
 	for i, w := range weights {
-		if valueOf(w) != j.parts[i] {
+		if v := valueOf(w); v != j.parts[i] || v.frozen {
 			return nil
 		}
 	}
 	return j
 }
 
-// Linears computes linear layers of the same rows: if their weights form a joint, by one product. The results are then its
-// columns.
+// Linears implements ops.GroupedLinear. If the layers' weights form a joint, there is one product, and the results are its columns.
+// Each of these can be used once.
 func (e *Engine) Linears(x mat.Tensor, ws []ops.Linear[mat.Tensor]) []mat.Tensor {
 	var weights, biases []mat.Tensor
 	for _, w := range ws {
@@ -143,9 +151,10 @@ func (e *Engine) Linears(x mat.Tensor, ws []ops.Linear[mat.Tensor]) []mat.Tensor
 		return ys
 	}
 	all := e.linearJoint(x, j, weights, biases)
-	first := 0
+	whole, first := valueOf(all), 0
 	for i, p := range j.parts {
 		ys[i] = e.part(all, first, p.rows)
+		whole.parts = append(whole.parts, valueOf(ys[i]))
 		first += p.rows
 	}
 	return ys
@@ -177,8 +186,8 @@ func (e *Engine) linearJoint(x mat.Tensor, j *joint, weights, biases []mat.Tenso
 	}, append(append([]mat.Tensor{x}, weights...), biases...)...)
 }
 
-// part records columns of x, a product or columns of one, counted from the product's first. Their gradient is written to that
-// of the product directly.
+// part records columns of x, which is a product or columns of one. first is counted from the first column of the product. The
+// columns' gradient is written straight into the product's.
 func (e *Engine) part(x mat.Tensor, first, cols int) mat.Tensor {
 	whole := valueOf(x)
 	if whole.whole != nil {

@@ -2,8 +2,14 @@ package spago
 
 import (
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
+	"github.com/nlpodyssey/spago/mat"
+	"github.com/nlpodyssey/spago/nn"
+
+	"gqa/internal/device/devicetest"
 	"gqa/internal/ops"
 )
 
@@ -90,4 +96,143 @@ func furthest(a, b []float32) (most float64) {
 		most = max(most, math.Abs(float64(x-b[i])))
 	}
 	return most
+}
+
+// The results of Linears give the gradients of separate layers also if some are not used, if a weight is also used by itself or
+// frozen, and if gradients are added up.
+func TestLinears(t *testing.T) {
+	const n, in, out = 5, 6, 4
+	sizes := []int{3, 2, 2}
+	for _, c := range []struct {
+		name   string
+		used   []int // results that the loss depends on
+		apart  int   // a weight that is also used by itself; -1: none
+		frozen int   // -1: none
+	}{
+		{"all", []int{0, 1, 2}, -1, -1},
+		{"some", []int{0, 2}, -1, -1},
+		{"one by itself too", []int{0, 1, 2}, 1, -1},
+		{"one by itself before the others", []int{1, 0, 2}, 2, -1},
+		{"one frozen", []int{0, 1, 2}, -1, 1},
+	} {
+		gradients := func(together, biased bool) (all [][]float32) {
+			d, r := devicetest.NewScarce(), rand.New(rand.NewPCG(1, 2))
+			random := func(n int) []float32 {
+				x := make([]float32, n)
+				for i := range x {
+					x[i] = float32(r.NormFloat64())
+				}
+				return x
+			}
+			e := New(d)
+			weights, biases := &joint{device: d, cols: in}, &joint{device: d, cols: 1}
+			for _, rows := range sizes {
+				weights.rows += rows
+				biases.rows += rows
+			}
+			var params []*nn.Param
+			trained := func(v *value) mat.Tensor {
+				params = append(params, &nn.Param{Matrix: v})
+				return params[len(params)-1]
+			}
+			placed := func(j *joint, rows int) mat.Tensor {
+				data := random(rows * j.cols)
+				if together {
+					return trained(j.place(rows, data))
+				}
+				return trained(newValue(d, d.Put(data), rows, j.cols))
+			}
+			x := trained(newValue(d, d.Put(random(n*in)), n, in))
+			var layers []ops.Linear[mat.Tensor]
+			for _, rows := range sizes {
+				l := ops.Linear[mat.Tensor]{W: placed(weights, rows), HasBias: biased}
+				if biased {
+					l.Bias = placed(biases, rows)
+				}
+				layers = append(layers, l)
+			}
+			if c.frozen >= 0 {
+				layers[c.frozen].W.(*nn.Param).SetRequiresGrad(false)
+			}
+			var heads []ops.Linear[mat.Tensor]
+			for _, rows := range sizes {
+				heads = append(heads, ops.Linear[mat.Tensor]{W: e.Constant(random(out*rows), out, rows)})
+			}
+			target := random(n * out)
+			for range 2 {
+				ys := e.Linears(x, layers)
+				var sum mat.Tensor
+				for _, i := range c.used {
+					y := e.Linear(ys[i], heads[i])
+					if sum == nil {
+						sum = y
+					} else {
+						sum = e.Add(sum, y)
+					}
+				}
+				if c.apart >= 0 {
+					sum = e.Add(sum, e.Linear(e.Linear(x, layers[c.apart]), heads[c.apart]))
+				}
+				if err := backwardError(e, sum, target, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if d.Misused != nil {
+				t.Error(d.Misused)
+			}
+			for _, p := range params {
+				if g := Grad(p); !g.None() {
+					all = append(all, g.F32())
+				} else {
+					all = append(all, make([]float32, p.Size()))
+				}
+			}
+			return all
+		}
+		for _, biased := range []bool{false, true} {
+			want, got := gradients(false, biased), gradients(true, biased)
+			for i, w := range want {
+				if off := furthest(got[i], w); !(off < 1e-3) {
+					t.Errorf("%s, biases %v: gradient %d is off by %v: %v, want %v", c.name, biased, i, off, got[i], w)
+				}
+			}
+		}
+	}
+}
+
+// A function whose result is columns of a product can be recomputed.
+func TestRecomputeColumns(t *testing.T) {
+	gradients := func(again bool) (all [][]float32) {
+		d := devicetest.NewScarce()
+		e, j := New(d), &joint{device: d, rows: 5, cols: 2}
+		var layers []ops.Linear[mat.Tensor]
+		for _, rows := range []int{3, 2} {
+			layers = append(layers, ops.Linear[mat.Tensor]{W: &nn.Param{Matrix: j.place(rows, []float32{1, 2, 3, 4, 5, 6}[:2*rows])}})
+		}
+		x := e.Trainable([]float32{1, -2, 3, 0.5}, 2, 2)
+		f := func(in []mat.Tensor) mat.Tensor { return e.Linears(in[0], layers)[1] }
+		var y mat.Tensor
+		if again {
+			y = e.Recompute(f, x)
+		} else {
+			y = f([]mat.Tensor{x})
+		}
+		y = e.Linear(y, ops.Linear[mat.Tensor]{W: e.Constant([]float32{1, 1, 1, -1}, 2, 2)})
+		if err := backwardError(e, y, []float32{1, 2, 3, 4}, 1); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []mat.Tensor{x, layers[0].W, layers[1].W} {
+			all = append(all, Grad(p.(*nn.Param)).F32())
+		}
+		return all
+	}
+	if want, got := gradients(false), gradients(true); !slices.EqualFunc(got, want, slices.Equal[[]float32]) {
+		t.Errorf("gradients %v, want %v", got, want)
+	}
+}
+
+// backwardError runs the backward pass from a squared error.
+func backwardError(e *Engine, y Tensor, target []float32, scale float32) error {
+	loss, _ := e.SquaredError(y, target, scale)
+	return e.Backward(loss)
 }

@@ -145,7 +145,7 @@ func (o *optimizer) finite() bool {
 	for _, s := range o.slots {
 		weight := Data(s.param)
 		if weight.None() {
-			weight = valueOf(s.param).compute // which is finite if the weight is
+			weight = valueOf(s.param).compute // the part that may not be finite
 		}
 		for _, values := range []device.Buffer{weight, s.m, s.v, s.mean} {
 			if sum := o.device.Sum(device.Term{X: values, Weight: 1, Squares: true})(); math.IsNaN(sum) || math.IsInf(sum, 0) {

@@ -22,8 +22,8 @@ func NewParams(d device.Device, arch *configs.Arch, weights model.Weights) (*Par
 	return newParams(d, arch, weights, false)
 }
 
-// newTrained is NewParams for weights that an optimizer updates. AdamW can do so with weights in two parts, which take less
-// memory than a float and a bfloat16.
+// newTrained is NewParams for weights that an optimizer updates. AdamW can update weights in two parts, which take less memory
+// than a float with a copy in bfloat16.
 func newTrained(d device.Device, o recipe.Optimizer, arch *configs.Arch, weights model.Weights) (*Params, error) {
 	return newParams(d, arch, weights, o.Name == recipe.AdamW && o.Average == 0)
 }
@@ -40,8 +40,8 @@ func newParams(d device.Device, arch *configs.Arch, weights model.Weights, split
 	return loadParams(d, arch, weights, joined, split)
 }
 
-// loadParams is NewParams with the given joints by the names of their members. If split is true, matrices are stored in two
-// parts, of which products read one.
+// loadParams is NewParams with joints, by the names of their members. If split is true, matrices are stored in two parts, of which
+// products read one.
 func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, joined map[string]*joint, split bool) (*Params, error) {
 	p := &Params{}
 	err := weights(func(w configs.Param, data []float32) error {

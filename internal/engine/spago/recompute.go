@@ -10,8 +10,9 @@ import (
 
 var _ ops.Recomputer[mat.Tensor] = (*Engine)(nil)
 
-// Recompute implements ops.Recomputer. The backward pass records f again as a graph of its own, between copies of in that
-// collect their gradients and a result that has one already, and runs spago's backward pass on it.
+// Recompute implements ops.Recomputer. The backward pass records f again as a graph of its own, whose inputs are copies of in that
+// collect gradients, gives the result the gradient that it already has, and runs spago's backward pass on this graph. One of in
+// must require a gradient if a parameter that f reads does.
 func (e *Engine) Recompute(f func(in []mat.Tensor) mat.Tensor, in ...mat.Tensor) mat.Tensor {
 	for _, t := range in {
 		valueOf(t).ready()
@@ -40,7 +41,7 @@ func (e *Engine) recompute(f func(in []mat.Tensor) mat.Tensor, in []mat.Tensor, 
 	}
 	tape, live := e.tape, e.live
 	e.tape, e.live = nil, nil
-	y := f(leaves)
+	y := e.dense(f(leaves)) // as in the forward pass; the gradient of columns would not reach the product
 	valueOf(y).adopt(out.grad, out.sharers)
 	out.grad, out.sharers = device.Buffer{}, nil
 	e.serialize(y)

@@ -40,6 +40,29 @@ func newPass(t *testing.T, d device.Device, config string, how ops.Recompute) *p
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newPassOf(arch, trainer)
+}
+
+// newJointPass is newPass with joint weights.
+func newJointPass(t *testing.T, d device.Device, config string, how ops.Recompute) *pass {
+	t.Helper()
+	p := newPass(t, d, config, how)
+	shapes, err := p.arch.Params()
+	if err != nil {
+		t.Fatal(err)
+	}
+	params, err := loadParams(d, p.arch, random(p.arch), joints(d, shapes), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := newOptimizer(d, p.trainer.optimizer.spec, p.arch, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newPassOf(p.arch, &Trainer{New(d), params.Model(p.arch), o, how})
+}
+
+func newPassOf(arch *configs.Arch, trainer *Trainer) *pass {
 	p := &pass{arch: arch, trainer: trainer, batch: ops.NewBatch([]int32{3, 1, 4, 1, 5, 9, 2, 6, 5}, []int32{2, 7, 1, 8, 2, 8, 1, 8, 2})}
 	if arch.EncoderLayers > 0 {
 		source := ops.NewBatch([]int32{1, 6, 1, 8, 0, 3}, []int32{1, 4, 1, 4, 2, 1})
@@ -82,9 +105,12 @@ var allRecomputes = []ops.Recompute{ops.RecomputeNone, ops.RecomputeAttention, o
 // no more memory.
 func TestScarce(t *testing.T) {
 	for name, config := range map[string]string{"llama": llamaConfig, "gpt2": gptConfig, "t5": t5Config} {
-		for _, how := range allRecomputes {
-			d := devicetest.NewScarce()
+		for i := range 2 * len(allRecomputes) {
+			d, how := devicetest.NewScarce(), allRecomputes[i/2]
 			p := newPass(t, d, config, how)
+			if i%2 == 1 {
+				p = newJointPass(t, d, config, how)
+			}
 			loss, want := p.gradients(t)
 			p.trainer.Abandon()
 			held, calls := d.InUse, d.Calls

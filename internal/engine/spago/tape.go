@@ -95,7 +95,7 @@ func (e *Engine) into(t mat.Tensor) (dst device.Buffer, beta float32, ok bool) {
 	return dst, beta, true
 }
 
-// give makes grad, which comes from alloc, an operand's gradient, or adds it to the existing one.
+// give makes grad, a buffer of its own, an operand's gradient, or adds it to the existing one, which has the same format.
 func (e *Engine) give(t mat.Tensor, grad device.Buffer) {
 	v := valueOf(t)
 	switch {
@@ -110,8 +110,8 @@ func (e *Engine) give(t mat.Tensor, grad device.Buffer) {
 	}
 }
 
-// pass makes the gradient of z that of its operands x and y, or adds it to what they have. Operands without a gradient share
-// one buffer.
+// pass makes the gradient of z that of its operands x and y, or adds it to the one that they have. Operands without one share
+// z's buffer.
 func (e *Engine) pass(z, x, y *value) {
 	sharers := z.sharers
 	if sharers == nil {

@@ -1,6 +1,8 @@
 package spago
 
 import (
+	"slices"
+
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/nlpodyssey/spago/mat/float"
 
@@ -16,19 +18,20 @@ type value struct {
 	device     device.Device
 	data       device.Buffer
 	compute    device.Buffer // of a weight: data in the format of activations, if that differs
-	rest       device.Buffer // if not omitted, data is: a weight is compute and this, in the sense of device.Memory.Split
+	rest       device.Buffer // of a weight in two parts: what compute lacks; see device.Memory.Split. data is then omitted
 	rows, cols int
 	ld         int             // numbers from one row to the next: cols, unless the value is columns of another
 	whole      *value          // the value that this one is columns of; nil: none
 	first      int             // the first of these columns
+	parts      []*value        // of a product by a joint: its columns
 	addends    *[2]*value      // data is their sum, which is not computed yet; nil: data is valid
-	joint      *joint          // the weights that this one is adjacent to; nil: none
+	joint      *joint          // of a weight: the matrix that it is a part of; nil: none
 	kept       []device.Buffer // what else the backward pass reads; released with data
 
 	grad       device.Buffer
 	gradFormat device.Format
 	sharers    *int // number of values with this gradient, if not nil
-	fresh      bool // grad is empty
+	fresh      bool // there is no gradient: what grad holds is to be overwritten
 	frozen     bool // does not require a gradient
 	loaded     bool // data is that of an Input
 	used       bool // the loss depends on it
@@ -155,7 +158,7 @@ func (v *value) written() (dst device.Buffer, beta float32) {
 	switch {
 	case !v.grad.None():
 	case v.whole != nil:
-		v.whole.written() // the columns are overwritten, each by its own value
+		v.whole.writtenByParts()
 		v.grad = v.whole.grad.From(v.first)
 	case v.joint != nil:
 		v.joint.allocate(v.gradFormat)
@@ -163,6 +166,14 @@ func (v *value) written() (dst device.Buffer, beta float32) {
 		v.grad = v.device.New(v.gradFormat, v.Size())
 	}
 	return v.grad, 0
+}
+
+// writtenByParts allocates the gradient of a product, whose columns are then overwritten, each by its own value. Those that the
+// loss does not depend on have no gradient.
+func (v *value) writtenByParts() {
+	if _, beta := v.written(); beta == 0 && slices.ContainsFunc(v.parts, func(p *value) bool { return !p.used }) {
+		v.device.Clear(v.grad)
+	}
 }
 
 // own returns the gradient after copying it if other values share it, so that it can be changed.
@@ -183,7 +194,7 @@ func (v *value) adopt(grad device.Buffer, sharers *int) {
 	v.grad, v.sharers, v.fresh = grad, sharers, false
 }
 
-// forgetGrad frees a weight's gradient, and those of the weights in its joint.
+// forgetGrad frees a weight's gradient, and those of the other weights of its joint.
 func (v *value) forgetGrad() {
 	if v.joint == nil {
 		v.dropGrad()

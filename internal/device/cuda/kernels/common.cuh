@@ -1,6 +1,6 @@
 // Common definitions of all kernels. Integers are passed as 64 bits, so that every argument takes 8 bytes. act_t is float
-// or bf16, the type of activations and their gradients; each type makes a separate module. Weights, statistics and the
-// gradients of weights are floats.
+// or bf16, the type of activations and their gradients; each type makes a separate module. Statistics, biases, the weights of
+// norms and their gradients are floats. Matrices of weights and their gradients have the format that an argument names.
 typedef long long i64;
 typedef unsigned int u32;
 typedef unsigned short u16;

@@ -1,4 +1,5 @@
-// Optimizers. Parameters and averages are f32. Gradients are multiplied by *scale; if that is NaN, nothing is changed.
+// Optimizers. Averages are f32, and parameters are f32, whole or in two parts. Gradients are multiplied by *scale; if that is NaN,
+// nothing is changed.
 
 // scale = min(1, limit/(norm + 1e-6)) for the root of a sum of squares, which it replaces: 1 if limit is 0, and NaN if the norm is
 // not finite.
@@ -8,7 +9,7 @@ extern "C" __global__ void clip_scale(float* scale, double* squares, i64 limit) 
   *scale = !(norm < __longlong_as_double(0x7ff0000000000000)) ? __int_as_float(0x7fffffff) : most == 0 ? 1 : (float)fmin(1.0, most / (norm + 1e-6));
 }
 
-// A float in two parts is a bf16 near it and the 16 bits that this lacks. Half rounds up, so that the rest fits.
+// A float in two parts is a bf16 near it and the difference, in 16 bits. Halves are rounded up, so that the difference fits.
 __device__ __forceinline__ float joined(u16 high, u16 rest) { return __int_as_float(((int)high << 16) + (short)rest); }
 __device__ __forceinline__ void separate(float x, u16& high, u16& rest) {
   u32 bits = x == x ? __float_as_uint(x) : 0x7fc00000, near = bits + 0x8000;

@@ -13,6 +13,7 @@ import (
 	"gqa/eval"
 	"gqa/internal/cli"
 	"gqa/internal/data"
+	"gqa/internal/devices"
 	"gqa/internal/limits"
 	"gqa/internal/sweep"
 )
@@ -34,7 +35,7 @@ type sweepFlags struct {
 func (f *sweepFlags) add(fl *pflag.FlagSet) {
 	f.addData(fl)
 	f.addMeasurement(fl)
-	addDevice(fl, &f.device)
+	cli.CheckedVar(fl, &f.device, "device", "", "where to compute: "+devices.Choices+" (default: auto for up-training, otherwise cpu)", devices.Check)
 	fl.StringVarP(&f.output, "output", "o", sweep.ReportFolder, "output folder")
 	fl.BoolVar(&f.force, "force", false, "start over and replace the sweep in the folder; other files in it are kept")
 	fl.BoolVar(&f.asJSON, "json", false, "print the report as JSON")

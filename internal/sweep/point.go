@@ -1,7 +1,6 @@
 package sweep
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/eval"
-	"gqa/internal/devices"
 	"gqa/train"
 )
 
@@ -62,7 +60,7 @@ func (p Point) options(ctx context.Context, src *convert.Source) (o convert.Opti
 		}
 	}
 	o = p.Curve.options(p.Groups, text)
-	o.Device = cmp.Or(p.Recipe.Device, devices.Auto)
+	o.Device = p.Recipe.Device
 	o.Seed = p.Seed
 	return o, nil
 }
@@ -79,7 +77,7 @@ func (p Point) Uptrain(ctx context.Context, w Watcher) (*train.Status, error) {
 func (p Point) Measure(
 	ctx context.Context, dir string, corpus func(*eval.Model) (*eval.Corpus, error), o eval.QualityOptions, w Watcher,
 ) (*eval.Model, *eval.Quality, error) {
-	m, err := eval.LoadModel(ctx, dir, eval.ModelOptions{Device: cmp.Or(p.Recipe.Device, devices.Auto)})
+	m, err := eval.LoadModel(ctx, dir, eval.ModelOptions{Device: p.Recipe.Device})
 	if err != nil {
 		return nil, nil, err
 	}

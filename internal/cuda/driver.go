@@ -79,6 +79,7 @@ var (
 	cuMemsetD8Async          func(dst uintptr, value uint8, n uint64, stream uintptr) int32
 	cuStreamCreate           func(*uintptr, uint32) int32
 	cuStreamSynchronize      func(uintptr) int32
+	cuStreamDestroy          func(uintptr) int32
 	cuMemHostAlloc           func(*uintptr, uint64, uint32) int32
 	cuEventCreate            func(*uintptr, uint32) int32
 	cuEventRecord            func(event, stream uintptr) int32
@@ -88,6 +89,13 @@ var (
 	cuModuleLoadData         func(*uintptr, unsafe.Pointer) int32
 	cuModuleGetFunction      func(*uintptr, uintptr, string) int32
 	cuFuncSetAttribute       func(uintptr, int32, int32) int32
+	cuStreamBeginCapture     func(stream uintptr, mode int32) int32
+	cuStreamEndCapture       func(stream uintptr, graph *uintptr) int32
+	cuThreadExchangeCapture  func(mode *int32) int32
+	cuGraphInstantiate       func(exec *uintptr, graph uintptr, flags uint64) int32
+	cuGraphLaunch            func(exec, stream uintptr) int32
+	cuGraphDestroy           func(uintptr) int32
+	cuGraphExecDestroy       func(uintptr) int32
 	cuLaunchKernel           func(f uintptr, gx, gy, gz, bx, by, bz, shared uint32, stream uintptr, params, extra unsafe.Pointer) int32
 )
 
@@ -101,9 +109,11 @@ func loadDriver() (*lib, error) {
 		"cuEventElapsedTime": &cuEventElapsedTime, "cuEventDestroy_v2": &cuEventDestroy,
 		"cuMemGetInfo_v2": &cuMemGetInfo, "cuMemAlloc_v2": &cuMemAlloc, "cuMemFree_v2": &cuMemFree,
 		"cuMemcpyHtoDAsync_v2": &cuMemcpyHtoDAsync, "cuMemcpyDtoHAsync_v2": &cuMemcpyDtoHAsync, "cuMemcpyDtoDAsync_v2": &cuMemcpyDtoDAsync,
-		"cuMemsetD8Async": &cuMemsetD8Async, "cuStreamCreate": &cuStreamCreate, "cuStreamSynchronize": &cuStreamSynchronize,
+		"cuMemsetD8Async": &cuMemsetD8Async, "cuStreamCreate": &cuStreamCreate, "cuStreamSynchronize": &cuStreamSynchronize, "cuStreamDestroy_v2": &cuStreamDestroy,
 		"cuModuleLoadData": &cuModuleLoadData, "cuModuleGetFunction": &cuModuleGetFunction, "cuFuncSetAttribute": &cuFuncSetAttribute,
-		"cuLaunchKernel": &cuLaunchKernel,
+		"cuLaunchKernel": &cuLaunchKernel, "cuStreamBeginCapture_v2": &cuStreamBeginCapture, "cuStreamEndCapture": &cuStreamEndCapture,
+		"cuThreadExchangeStreamCaptureMode": &cuThreadExchangeCapture, "cuGraphInstantiateWithFlags": &cuGraphInstantiate,
+		"cuGraphLaunch": &cuGraphLaunch, "cuGraphDestroy": &cuGraphDestroy, "cuGraphExecDestroy": &cuGraphExecDestroy,
 	})
 }
 

@@ -46,6 +46,7 @@ func loadNVRTC() (err error) {
 type module struct {
 	handle    uintptr
 	functions map[string]uintptr
+	shared    map[string]int // bytes of dynamic shared memory that functions may have, if more than usual
 }
 
 // Source is CUDA C with macro definitions. Different definitions make different modules.
@@ -108,19 +109,19 @@ func (g *GPU) function(k Kernel, shared int) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	if f := m.functions[k.Function]; f != 0 {
-		return f, nil
+	f := m.functions[k.Function]
+	if f == 0 {
+		if err := driverError(cuModuleGetFunction(&f, m.handle, k.Function), "cuModuleGetFunction "+k.Function); err != nil {
+			return 0, err
+		}
+		m.functions[k.Function] = f
 	}
-	var f uintptr
-	if err := driverError(cuModuleGetFunction(&f, m.handle, k.Function), "cuModuleGetFunction "+k.Function); err != nil {
-		return 0, err
-	}
-	if shared > 48<<10 {
+	if shared > max(48<<10, m.shared[k.Function]) {
 		if err := driverError(cuFuncSetAttribute(f, attrMaxDynamicShared, int32(shared)), fmt.Sprintf("%d bytes of shared memory for %s", shared, k.Function)); err != nil {
 			return 0, err
 		}
+		m.shared[k.Function] = shared
 	}
-	m.functions[k.Function] = f
 	return f, nil
 }
 
@@ -132,7 +133,7 @@ func (g *GPU) module(s *Source) (*module, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &module{functions: map[string]uintptr{}}
+	m := &module{functions: map[string]uintptr{}, shared: map[string]int{}}
 	if err := driverError(cuModuleLoadData(&m.handle, unsafe.Pointer(&code[0])), "cuModuleLoadData of "+s.Name); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ type GPU struct {
 	Arch     int    // compute capability, 90 for 9.0
 	Memory   uint64 // bytes
 	Units    int    // multiprocessors
+	Shared   int    // the most bytes of shared memory that a block can have
 	stream   uintptr
 	work     chan func()
 	failed   atomic.Pointer[error]
@@ -30,6 +31,7 @@ type GPU struct {
 	plans    sync.Map  // of *attentionPlan by attentionKey
 	staging  staging
 	results  results
+	capture  *capture       // nil unless operations are captured
 	timings  *timings       // nil unless operations are timed
 	pinned   runtime.Pinner // pins params until the process ends, because collecting a pinner that still pins something panics
 }
@@ -91,9 +93,10 @@ func (g *GPU) serve(ready chan<- error) {
 
 // Attributes of a device.
 const (
-	attrUnits = 16
-	attrMajor = 75
-	attrMinor = 76
+	attrUnits  = 16
+	attrMajor  = 75
+	attrMinor  = 76
+	attrShared = 97
 )
 
 func (g *GPU) start() error {
@@ -110,7 +113,7 @@ func (g *GPU) start() error {
 	if err := loadBLAS(); err != nil {
 		return err
 	}
-	var device, major, minor, units int32
+	var device, major, minor, units, shared int32
 	var ctx uintptr
 	name := make([]byte, 128)
 	for _, c := range []struct {
@@ -122,6 +125,7 @@ func (g *GPU) start() error {
 		{cuDeviceGetAttribute(&major, attrMajor, device), "cuDeviceGetAttribute"},
 		{cuDeviceGetAttribute(&minor, attrMinor, device), "cuDeviceGetAttribute"},
 		{cuDeviceGetAttribute(&units, attrUnits, device), "cuDeviceGetAttribute"},
+		{cuDeviceGetAttribute(&shared, attrShared, device), "cuDeviceGetAttribute"},
 		{cuDeviceTotalMem(&g.Memory, device), "cuDeviceTotalMem"},
 		{cuDevicePrimaryCtxRetain(&ctx, device), "cuDevicePrimaryCtxRetain"},
 		{cuCtxSetCurrent(ctx), "cuCtxSetCurrent"},
@@ -132,6 +136,7 @@ func (g *GPU) start() error {
 		}
 	}
 	g.Name, g.Arch, g.Units = cString(uintptr(unsafe.Pointer(&name[0]))), int(10*major+minor), int(units)
+	g.Shared = int(shared)
 	return g.products.start()
 }
 
@@ -152,10 +157,17 @@ func (g *GPU) fail(err error) {
 
 // Do runs f asynchronously on the GPU's thread. After an error nothing is run.
 func (g *GPU) Do(f func() error) {
-	g.work <- func() {
-		if g.Err() == nil {
-			g.fail(f())
-		}
+	g.work <- func() { g.run(f) }
+}
+
+// run runs f on the GPU's thread. An error while operations are captured fails the capture.
+func (g *GPU) run(f func() error) {
+	switch {
+	case g.Err() != nil:
+	case g.capture != nil:
+		g.capture.run(f)
+	default:
+		g.fail(f())
 	}
 }
 
@@ -163,7 +175,7 @@ func (g *GPU) Do(f func() error) {
 func (g *GPU) do(name any, f func() error) {
 	g.Do(func() error {
 		err := f()
-		if err == nil && g.timings != nil {
+		if err == nil && g.timings != nil && g.capture == nil {
 			err = g.timings.mark(g.stream, fmt.Sprint(name))
 		}
 		return err
@@ -173,15 +185,22 @@ func (g *GPU) do(name any, f func() error) {
 // Wait runs f on the GPU's thread, waits for it, and returns its error or an earlier one. If f is nil, Wait only waits
 // for all earlier calls, but not for the GPU.
 func (g *GPU) Wait(f func() error) error {
+	g.call(func() {
+		if f != nil {
+			g.run(f)
+		}
+	})
+	return g.Err()
+}
+
+// call runs f on the GPU's thread and waits for it.
+func (g *GPU) call(f func()) {
 	done := make(chan struct{})
 	g.work <- func() {
 		defer close(done)
-		if f != nil && g.Err() == nil {
-			g.fail(f())
-		}
+		f()
 	}
 	<-done
-	return g.Err()
 }
 
 // Synchronize waits until the GPU has completed all operations.
@@ -193,7 +212,10 @@ func (g *GPU) Synchronize() error {
 func (g *GPU) Alloc(n uint64) (at uintptr, ok bool) {
 	const outOfMemory = 2
 	g.Wait(func() error {
-		code := cuMemAlloc(&at, n)
+		var code int32
+		if err := g.uncaptured(func() error { code = cuMemAlloc(&at, n); return nil }); err != nil {
+			return err
+		}
 		if ok = code == 0; ok || code == outOfMemory {
 			return nil
 		}
@@ -255,7 +277,7 @@ func Upload[T any](g *GPU, dst uintptr, x []T) {
 	})
 }
 
-// Send is Upload for a copy of x: it does not wait.
+// Send is Upload for a copy of x: it does not wait. While operations are captured, x is copied at once, and not again with them.
 func Send[T any](g *GPU, dst uintptr, x []T) {
 	if len(x) == 0 {
 		return
@@ -263,6 +285,9 @@ func Send[T any](g *GPU, dst uintptr, x []T) {
 	kept := append([]T(nil), x...)
 	g.Do(func() error {
 		bytes := unsafe.Slice((*byte)(unsafe.Pointer(&kept[0])), len(x)*int(unsafe.Sizeof(x[0])))
+		if g.capture != nil {
+			return g.sendNow(dst, bytes)
+		}
 		return g.staging.send(dst, bytes, g.stream)
 	})
 }

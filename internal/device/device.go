@@ -318,6 +318,24 @@ type Noter interface {
 	Notes() []string
 }
 
+// Replay is a sequence of operations that is requested repeatedly, as for each decoded token. Only the contents of the following
+// change from one time to the next, where operations are given these very slices.
+type Replay struct {
+	IDs, Pos []int32 // for Gather and Rotate
+	Lens     []int   // for Scores.KeyLens
+	First    int     // Store's first
+	State    any     // the device's
+}
+
+// Replayer is implemented by devices that can run operations again without their being requested one by one.
+type Replayer interface {
+	// Replay runs the operations that f requests. It may run what f requested earlier instead of calling f, so f must request the
+	// same each time. The buffers that f uses must not be freed before Forget.
+	Replay(r *Replay, f func())
+	// Forget frees what is kept for r.
+	Forget(r *Replay)
+}
+
 // Namer is implemented by devices other than the processor.
 type Namer interface{ Name() string }
 

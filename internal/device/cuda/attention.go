@@ -16,7 +16,7 @@ const (
 	viewWords  = 5
 )
 
-// words are parameters of the attention kernels: s is the scores, v a view, and a point a single word.
+// words are parameters of the attention kernels: s is the scores, v a view, 2 a pair, and a point a single word.
 func words(layout string) (all []int) {
 	for _, c := range layout {
 		switch c {
@@ -24,6 +24,8 @@ func words(layout string) (all []int) {
 			all = append(all, scoreWords)
 		case 'v':
 			all = append(all, viewWords)
+		case '2':
+			all = append(all, 2)
 		default:
 			all = append(all, 1)
 		}
@@ -36,7 +38,7 @@ var (
 	deltaWords  = words(".vv...")
 	dqWords     = words("sv.v..vvv.")
 	dkvWords    = words("svvv..vvv")
-	storeWords  = words("vvvv....")
+	storeWords  = words("vvvv.....")
 )
 
 func view(h device.Heads) []uint64 {
@@ -52,17 +54,12 @@ type onDevice struct {
 func (d *Device) scores(s device.Scores) onDevice {
 	o := onDevice{Scores: s}
 	if s.KeyLens != nil {
-		lens := make([]int32, len(s.KeyLens))
-		for i, n := range s.KeyLens {
-			lens[i] = int32(n)
+		if o.lens = d.replay.lens(s.KeyLens); o.lens.None() {
+			o.lens = sent(d, integers(nil, s.KeyLens))
 		}
-		o.lens = d.ids(lens)
 	}
 	if s.Slopes != nil {
-		o.slopes = d.New(device.F32, len(s.Slopes))
-		if !d.stopped() {
-			cuda.Send(d.gpu, o.slopes.Addr(), s.Slopes)
-		}
+		o.slopes = sent(d, s.Slopes)
 	}
 	return o
 }
@@ -192,7 +189,7 @@ func (d *Device) attendDNN(o onDevice, out device.Heads, lse device.Buffer, q, k
 	if err != nil {
 		return err
 	}
-	defer d.pool.put(p.Workspace)
+	defer d.Free(device.At(p.Workspace, device.F32, 1))
 	if lse.None() {
 		lse = d.New(device.F32, o.Batch*o.Heads*o.Queries)
 		defer d.Free(lse)
@@ -218,7 +215,7 @@ func (d *Device) attendBackwardDNN(o onDevice, dq, dk, dv device.Heads, dbias de
 	if err != nil {
 		return err
 	}
-	defer d.pool.put(p.Workspace)
+	defer d.Free(device.At(p.Workspace, device.F32, 1))
 	work := func(f device.Format, n int, wanted bool) (b device.Buffer) {
 		if wanted {
 			b = d.New(f, n)
@@ -249,6 +246,9 @@ func (d *Device) attendBackwardDNN(o onDevice, dq, dk, dv device.Heads, dbias de
 func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
 	o := d.scores(s)
 	defer d.freeScores(o)
+	if d.decode(o, out, lse, q, k, v) {
+		return
+	}
 	err := d.attendDNN(o, out, lse, q, k, v)
 	if err == nil {
 		return
@@ -295,5 +295,5 @@ func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer,
 	}
 	grid := cuda.Grid{X: min((n+255)/256, 32*d.gpu.Units), Threads: 256}
 	d.attentionKernel("store_kv", storeWords, headDim, grid, 0, 0, view(keys), view(values), view(device.Heads{Buffer: k}), view(device.Heads{Buffer: v}),
-		[]uint64{uint64(seqs * tokens), uint64(tokens), uint64(heads), uint64(first)})
+		[]uint64{uint64(seqs * tokens), uint64(tokens), uint64(heads), uint64(first), addr(d.replay.first())})
 }

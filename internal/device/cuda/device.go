@@ -22,6 +22,7 @@ type Device struct {
 	held    []held          // the latest first
 	notes   []string        // not yet asked for
 	noted   map[string]bool // all notes
+	replay  *recording      // whose operations are being requested; nil if none
 }
 
 // Options determine how a GPU computes.
@@ -160,11 +161,22 @@ func (d *Device) convertRows(dst, x device.Rows, rows, dim int) {
 
 // ids copies integers to the GPU's memory, which the caller must free.
 func (d *Device) ids(ids []int32) device.Buffer {
-	b := d.New(device.F32, len(ids))
-	if !d.stopped() {
-		cuda.Send(d.gpu, b.Addr(), ids)
+	if at := d.replay.input(ids); !at.None() {
+		return at
 	}
-	return b
+	return sent(d, ids)
+}
+
+// sent copies 32-bit numbers to the GPU's memory, which the caller must free.
+func sent[E int32 | float32](d *Device, x []E) device.Buffer {
+	at, err := d.pool.getConstant(uint64(4 * len(x)))
+	if err != nil {
+		d.fail(err)
+	}
+	if !d.stopped() {
+		cuda.Send(d.gpu, at, x)
+	}
+	return device.At(at, device.F32, len(x))
 }
 
 // held are integers that are in the GPU's memory because they were used before.
@@ -179,6 +191,12 @@ const maxHeld = 4
 
 // positions is ids for positions, which all layers of a model share: they are copied once. The caller must not free them.
 func (d *Device) positions(pos []int32) device.Buffer {
+	if at := d.replay.input(pos); !at.None() {
+		return at
+	}
+	if d.pool.constants != nil { // what is kept here may be freed while recorded operations use it
+		return d.ids(pos)
+	}
 	for i, h := range d.held {
 		if slices.Equal(h.ids, pos) {
 			copy(d.held[1:i+1], d.held[:i])

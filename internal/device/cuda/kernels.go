@@ -14,10 +14,13 @@ import (
 //go:embed kernels
 var kernelFiles embed.FS
 
-// source returns a file of kernels after the common header.
+// headers are the files that kernels need beside the common header.
+var headers = map[string][]string{"attention": {"masks.cuh"}, "decode": {"tensor.cuh", "masks.cuh"}, "skinny": {"tensor.cuh"}}
+
+// source returns a file of kernels after its headers.
 func source(name string, defines ...string) *cuda.Source {
 	var text []byte
-	for _, file := range []string{"common.cuh", name + ".cu"} {
+	for _, file := range append(append([]string{"common.cuh"}, headers[name]...), name+".cu") {
 		part, err := kernelFiles.ReadFile("kernels/" + file)
 		if err != nil {
 			panic(err) // an embedded file
@@ -44,6 +47,8 @@ var (
 	rowsSource        = typedSource("rows")
 	lossSource        = typedSource("loss", chunkDefine)
 	optimSource       = source("optim", chunkDefine)
+	skinnySource      = typedSource("skinny")
+	skinnyTiles       = source("skinny", "ACTIVATIONS=bf16", "TENSOR=1")
 )
 
 // attentionTile is the side of attention's tiles, which must fit in shared memory.

@@ -4,6 +4,8 @@ package cuda
 
 import (
 	"errors"
+	"maps"
+	"slices"
 
 	"gqa/internal/cuda"
 	"gqa/internal/device"
@@ -16,6 +18,10 @@ type pool struct {
 	free  map[uint64][]uintptr
 	sizes map[uintptr]uint64 // of allocated and free memory
 	held  uint64             // bytes
+
+	// While operations are recorded, or nil:
+	spare     map[uint64][]uintptr // memory that only they use
+	constants map[uintptr]bool     // memory that none of them may overwrite
 }
 
 // class rounds a size up, so that similar sizes can share memory.
@@ -28,10 +34,37 @@ func class(n uint64) uint64 {
 }
 
 func (p *pool) get(n uint64) (uintptr, error) {
-	size := class(n)
-	if free := p.free[size]; len(free) > 0 {
-		at := free[len(free)-1]
-		p.free[size] = free[:len(free)-1]
+	if at := take(p.spare, class(n)); at != 0 {
+		return at, nil
+	}
+	return p.getShared(class(n))
+}
+
+// getConstant is get for memory that is written when it is requested. Recorded operations do not write it again.
+func (p *pool) getConstant(n uint64) (uintptr, error) {
+	if p.constants == nil {
+		return p.get(n)
+	}
+	at, err := p.getShared(class(n))
+	if err == nil {
+		p.constants[at] = true
+	}
+	return at, err
+}
+
+// take removes memory of a size; 0 if there is none.
+func take(from map[uint64][]uintptr, size uint64) uintptr {
+	free := from[size]
+	if len(free) == 0 {
+		return 0
+	}
+	at := free[len(free)-1]
+	from[size] = free[:len(free)-1]
+	return at
+}
+
+func (p *pool) getShared(size uint64) (uintptr, error) {
+	if at := take(p.free, size); at != 0 {
 		return at, nil
 	}
 	at, ok := p.gpu.Alloc(size)
@@ -55,7 +88,25 @@ func (p *pool) put(at uintptr) {
 	if !ok {
 		return // a part of a buffer, or not allocated here
 	}
-	p.free[size] = append(p.free[size], at)
+	switch {
+	case p.constants[at]:
+	case p.spare != nil:
+		p.spare[size] = append(p.spare[size], at)
+	default:
+		p.free[size] = append(p.free[size], at)
+	}
+}
+
+// record calls f and returns the memory that it freed, which nothing else may use while what f requested may be repeated.
+func (p *pool) record(f func()) (kept []uintptr) {
+	p.spare, p.constants = map[uint64][]uintptr{}, map[uintptr]bool{}
+	f()
+	for _, all := range p.spare {
+		kept = append(kept, all...)
+	}
+	kept = slices.AppendSeq(kept, maps.Keys(p.constants))
+	p.spare, p.constants = nil, nil
+	return kept
 }
 
 // release returns all free memory to the driver.

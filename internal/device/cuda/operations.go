@@ -149,9 +149,15 @@ func matrix(b device.Buffer, ld int) cuda.Matrix {
 	return cuda.Matrix{At: b.Addr(), Type: types[b.Format()], LD: ld}
 }
 
-// Multiply implements device.Products. Weights in a format other than x's are converted first.
+// Multiply implements device.Products. For many rows, weights in a format other than x's are converted first.
 func (d *Device) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
-	for _, p := range ps {
+	for len(ps) > 0 {
+		if n := d.multiplySkinny(rows, k, x, ps); n > 0 {
+			ps = ps[n:]
+			continue
+		}
+		p := ps[0]
+		ps = ps[1:]
 		w := p.W
 		if w.Format() != x.Format() {
 			w = d.New(x.Format(), w.Len())

@@ -18,7 +18,7 @@ var activationNames = []struct{ operations, operands string }{
 	{"Activate", "x u dy y dx du"},
 	{"Gate", "x u dy y dx du z"},
 	{"Gemm", "a b c"},
-	{"Multiply", "x w u y z"},
+	{"Multiply", "x w u y z y0 y1 y2 y3 y4"},
 	{"norm RMSNorm LayerNorm", "x z dy sum y dx y2 dx2"},
 	{"Rotate", "x y z"},
 	{"Gather", "y dy"},

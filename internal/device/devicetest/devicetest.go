@@ -27,8 +27,11 @@ type operation struct {
 
 // Run checks every operation of a device, in its format of activations.
 func Run(t *testing.T, open func() device.Device) {
-	for _, o := range slices.Concat(elementwise(), products(), norms(), positions(), attention(), tables(), losses(), optimizers()) {
+	for _, o := range slices.Concat(elementwise(), products(), norms(), positions(), attention(), decoding(), fewRows(), tables(), losses(), optimizers()) {
 		t.Run(o.name, func(t *testing.T) { o.check(t, open()) })
+	}
+	if _, ok := open().(device.Replayer); ok {
+		t.Run("replay", func(t *testing.T) { checkReplay(t, open()) })
 	}
 	if open().Activations() != device.F32 {
 		return
@@ -67,11 +70,13 @@ func (o operation) check(t *testing.T, d device.Device) {
 	}
 }
 
-// largest returns the largest absolute value, at least 1.
+// largest returns the largest finite absolute value, at least 1.
 func largest(x []float32) float64 {
 	most := 1.0
 	for _, v := range x {
-		most = max(most, math.Abs(float64(v)))
+		if size := math.Abs(float64(v)); !math.IsInf(size, 0) {
+			most = max(most, size)
+		}
 	}
 	return most
 }
@@ -82,7 +87,7 @@ func compare(t *testing.T, what string, got, want []float32, tolerance float64) 
 		t.Fatalf("%s: %d numbers, want %d", what, len(got), len(want))
 	}
 	for i, w := range want {
-		if off := math.Abs(float64(got[i]) - float64(w)); !(off <= tolerance*(1+math.Abs(float64(w)))) {
+		if off := math.Abs(float64(got[i]) - float64(w)); got[i] != w && !(off <= tolerance*(1+math.Abs(float64(w)))) {
 			t.Fatalf("%s[%d] is %v, want %v within %g", what, i, got[i], w, tolerance)
 		}
 	}

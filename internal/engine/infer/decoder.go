@@ -23,6 +23,7 @@ type Decoder struct {
 	body   mark // position in the arena after the last Hidden
 	pos    []int32
 	last   []int32
+	replay *replay // nil: steps are not repeated
 }
 
 // Formats are the storage formats of what a decoder reads in every step. The zero value is f32, or for weights the device's
@@ -64,14 +65,16 @@ func Build(dev device.Device, f Formats, arch *configs.Arch, weights model.Weigh
 		m, ok := byName[name]
 		return m, ok
 	}
-	return &Decoder{
+	d := &Decoder{
 		Arch:    arch,
 		Formats: f,
 		device:  dev,
 		size:    size,
 		model:   model.New(arch, weight),
 		eng:     newEngine(dev),
-	}, nil
+	}
+	d.replay = newReplay(d)
+	return d, nil
 }
 
 // Until makes a pass end early once ctx is done; see device.Device. The caller must check ctx.
@@ -156,6 +159,9 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 			d.last = append(d.last, int32(i))
 		}
 	}
+	if n == 1 && d.replay != nil {
+		return d.replay.step(c, ids), nil
+	}
 	d.eng.reset()
 	d.eng.cache = c
 	h := d.model.Hidden(d.eng, ops.Batch{IDs: ids, Pos: d.pos, Seqs: c.Seqs, Len: n})
@@ -168,8 +174,14 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 
 // Release frees the memory of results. They are no longer valid.
 func (d *Decoder) Release() {
+	d.forget()
 	d.eng.arena.release()
 	d.eng.floats.release()
+}
+
+// Argmax writes the index of the largest logit of each row of a result to best.
+func (d *Decoder) Argmax(best []int32, logits Mat) {
+	d.device.Argmax(best, logits.Buffer, logits.Rows, logits.Cols)
 }
 
 // Host returns the elements of a result on the host, read-only.

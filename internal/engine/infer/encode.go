@@ -14,6 +14,7 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 	if err := d.checkSource(c.Seqs, &source); err != nil {
 		return err
 	}
+	d.forget()
 	c.Len, c.SourceLen, c.sourceLens = 0, source.Len, source.Lens
 	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, source.Len, d.Cache)
 	d.eng.reset()
@@ -24,6 +25,7 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 
 // FillSource fills the cache as if an encoder had read n tokens of each sequence, for timing decoding.
 func (d *Decoder) FillSource(ctx context.Context, c *Cache, n int) {
+	d.forget()
 	c.SourceLen, c.sourceLens = n, nil
 	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, n, d.Cache)
 	c.cross.fill(ctx, c.Seqs)

@@ -30,6 +30,7 @@ type engine struct {
 	ropes  map[*ops.Rope]device.Rope
 	cache  *Cache  // nil: attention is limited to the batch
 	bucket []int32 // for RelativeBias
+	replay *replay // whose step is being requested; nil if none
 
 	one      [1]ops.Linear[Mat] // for Linear
 	products []device.Product   // for Linears
@@ -122,6 +123,9 @@ func (e *engine) rope(r *ops.Rope, pos []int32) device.Rope {
 	for _, p := range pos {
 		need = max(need, int(p)+1)
 	}
+	if e.replay != nil {
+		need = max(need, e.replay.keys)
+	}
 	t := e.ropes[r]
 	if t == nil || t.Positions() < need {
 		if t != nil {
@@ -154,7 +158,9 @@ func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat],
 	case a.Cross:
 		s.Keys, s.KeyLens = b.Source.Len, b.Source.Lens
 	case e.cache != nil:
-		s.Keys = e.cache.Len + b.Len
+		if s.Keys = e.cache.Len + b.Len; e.replay != nil {
+			s.Keys, s.KeyLens = e.replay.keys, e.replay.Lens
+		}
 		return e.cache.extend(a.Site, b, k, v)
 	default:
 		s.Keys = b.Len

@@ -6,41 +6,6 @@
 #define C ((HD + 15) / 16)
 #define LD (HD + 1) // an odd stride if HD is even, so that the elements of a column are in different banks
 
-struct View {
-  void* p;
-  i64 seq, head, row, format;
-};
-
-struct Scores {
-  const int* lens;
-  const float *slopes, *bias;
-  i64 queries, keys, heads, kvHeads, causal, window;
-  float scale, pad0, coarse, pad1;
-};
-
-struct Reach {
-  i64 first, end, len;
-};
-
-// Returns the keys [first, end) that query i of sequence b sees.
-__device__ __forceinline__ Reach reach(const Scores& s, i64 b, i64 i) {
-  Reach r = {0, 0, s.lens ? s.lens[b] : s.keys};
-  r.end = r.len;
-  if (s.causal) r.end = min(max(i + 1 + r.len - s.queries, 0LL), r.len);
-  if (s.window) r.first = max(r.end - s.window, 0LL);
-  return r;
-}
-
-// Returns the scaled score of a dot product, or -INFINITY if the key is not seen.
-__device__ __forceinline__ float score(const Scores& s, i64 b, i64 h, i64 i, i64 j, float dot) {
-  Reach r = reach(s, b, i);
-  if (i >= s.queries || j < r.first || j >= r.end) return -INFINITY;
-  float x = dot * s.scale;
-  if (s.slopes) x += s.coarse != 0 ? s.coarse * fromBF16(toBF16(fromBF16(toBF16(s.slopes[h])) * (float)j)) : s.slopes[h] * (float)(j - i - r.len + s.queries);
-  if (s.bias) x += s.bias[(h * s.queries + i) * s.keys + j];
-  return x;
-}
-
 // Loads tile [TILE, HD] starting at row t of a head, with zeros after its last row.
 __device__ __forceinline__ void loadTile(float* tile, const View& v, i64 b, i64 h, i64 t, i64 rows) {
   i64 at = b * v.seq + h * v.head;
@@ -244,8 +209,9 @@ extern "C" __global__ void __launch_bounds__(256) attend_dkv(Scores s, View dk, 
   storeTile(dv, b, kv, j, s.keys, av);
 }
 
-// Stores keys and values [sequences·tokens, heads·HD] as rows, starting at row first, of each sequence's heads.
-extern "C" __global__ void store_kv(View keys, View values, View k, View v, i64 rows, i64 tokens, i64 heads, i64 first) {
+// Stores keys and values [sequences·tokens, heads·HD] as rows, starting at row first, of each sequence's heads, or at row at[0] if at is given.
+extern "C" __global__ void store_kv(View keys, View values, View k, View v, i64 rows, i64 tokens, i64 heads, i64 first, const int* at) {
+  if (at) first = at[0];
   EACH(i, rows * heads * HD) {
     i64 d = i % HD, h = i / HD % heads, r = i / HD / heads, seq = r / tokens, t = first + r % tokens;
     store(keys.p, seq * keys.seq + h * keys.head + t * keys.row + d, load(k.p, i, k.format), keys.format);

@@ -1,0 +1,350 @@
+// Attention of few queries to many keys, as in decoding: the time is that of reading keys and values, of type KV. The query
+// rows that share a KV head (the queries of the heads of its group) read it together. A block has a tile of them and one split
+// of the keys that they see; the splits' results are combined afterwards, in their order (Flash-Decoding).
+
+#define WARPS 4
+
+// Shape is what a block needs to know beside Scores: the query rows of a KV head are in tiles, their keys in splits.
+struct Shape {
+  i64 tiles, splits;
+};
+
+// Row is a query row of a block: it sees the keys [first, end).
+struct Row {
+  int first, end, zero; // zero is the key without a bias by ALiBi
+  float slope;
+  const float* bias;
+};
+
+// Place is where a block works: on the rows from `row` on of the `rows` rows of KV head kv of sequence b, and keys [from, to).
+struct Place {
+  i64 b, kv, pair, row, rows;
+  int from, to;
+};
+
+// place divides the visible keys evenly, in multiples of `step`.
+__device__ __forceinline__ Place place(const Scores& s, const Shape& shape, int tile, int step) {
+  Place p;
+  p.pair = blockIdx.x / shape.tiles, p.b = p.pair / s.kvHeads, p.kv = p.pair % s.kvHeads;
+  p.row = blockIdx.x % shape.tiles * tile, p.rows = s.heads / s.kvHeads * s.queries;
+  int first = reach(s, p.b, 0).first, end = reach(s, p.b, s.queries - 1).end;
+  int per = ((end - first + (int)shape.splits - 1) / (int)shape.splits + step - 1) / step * step;
+  p.from = first + blockIdx.y * per, p.to = min(end, p.from + per);
+  return p;
+}
+
+// Head and query of row r of a place.
+__device__ __forceinline__ i64 headOf(const Scores& s, const Place& p, i64 r) { return p.kv * (s.heads / s.kvHeads) + (p.row + r) / s.queries; }
+__device__ __forceinline__ i64 queryOf(const Scores& s, const Place& p, i64 r) { return (p.row + r) % s.queries; }
+
+__device__ __forceinline__ Row rowOf(const Scores& s, const Place& p, i64 r) {
+  Row x = {0, 0, 0, 0, 0};
+  if (p.row + r >= p.rows) return x;
+  i64 h = headOf(s, p, r), i = queryOf(s, p, r);
+  Reach see = reach(s, p.b, i);
+  x.first = max((int)see.first, p.from), x.end = min((int)see.end, p.to), x.zero = i + see.len - s.queries;
+  if (s.slopes) x.slope = s.coarse != 0 ? fromBF16(toBF16(s.slopes[h])) : s.slopes[h];
+  if (s.bias) x.bias = s.bias + (h * s.queries + i) * s.keys;
+  return x;
+}
+
+// scoreOf is score for a key of a row.
+__device__ __forceinline__ float scoreOf(const Scores& s, const Row& row, int j, float dot) {
+  if (j < row.first || j >= row.end) return -INFINITY;
+  float x = dot * s.scale;
+  if (s.slopes) x += s.coarse != 0 ? s.coarse * fromBF16(toBF16(row.slope * (float)j)) : row.slope * (float)(j - row.zero);
+  if (s.bias) x += row.bias[j];
+  return x;
+}
+
+// weight is the factor of what was summed relative to the maximum `top` if that is now `most`.
+__device__ __forceinline__ float weight(float top, float most) { return top == -INFINITY ? 0 : exponential(top - most); }
+
+// writeRow writes number c of a query row's result: y is a sum weighted by exponentials relative to `top`, and `sum` that of the weights.
+__device__ __forceinline__ void writeRow(const Scores& s, const Place& p, i64 r, int c, float y, float top, float sum, const View& out, float* lse) {
+  i64 h = headOf(s, p, r), i = queryOf(s, p, r);
+  store(out.p, p.b * out.seq + h * out.head + i * out.row + c, sum > 0 ? y / sum : 0, out.format);
+  if (lse && c == 0) lse[p.pair * p.rows + p.row + r] = top + logf(sum);
+}
+
+// finish combines the warps of a block, which have `tile` rows each: os [WARPS, tile, HD], relative to the maxima tops [WARPS, tile], and
+// sums [WARPS, tile]. It writes the result or, if there are several splits, this one's part: part [splits, rows, HD], followed by
+// the maximum and the sum of each of its rows [splits, rows, 2].
+__device__ __forceinline__ void finish(const Scores& s, const Shape& shape, const Place& p, int tile, const float* os, const float* tops, const float* sums, const View& out, float* lse, float* part) {
+  i64 all = (gridDim.x / shape.tiles) * p.rows;
+  for (int x = threadIdx.x; x < tile * HD; x += 32 * WARPS) {
+    int r = x / HD, c = x % HD;
+    if (p.row + r >= p.rows) break;
+    float top = -INFINITY, sum = 0, y = 0;
+    for (int w = 0; w < WARPS; w++) top = fmaxf(top, tops[w * tile + r]);
+    for (int w = 0; w < WARPS; w++) {
+      float f = weight(tops[w * tile + r], top);
+      sum += f * sums[w * tile + r];
+      y += f * os[(w * tile + r) * HD + c];
+    }
+    if (shape.splits == 1) {
+      writeRow(s, p, r, c, y, top, sum, out, lse);
+      continue;
+    }
+    i64 at = blockIdx.y * all + p.pair * p.rows + p.row + r;
+    part[at * HD + c] = y;
+    float* stats = part + shape.splits * all * HD + 2 * at;
+    if (c == 0) stats[0] = top, stats[1] = sum;
+  }
+}
+
+// Combines the splits: one block per row.
+extern "C" __global__ void __launch_bounds__(HD <= 64 ? 64 : HD <= 128 ? 128 : 256) decode_combine(Scores s, View out, float* lse, const float* part, i64 splits) {
+  i64 all = gridDim.x, at = blockIdx.x;
+  const float* stats = part + splits * all * HD;
+  Place p = {};
+  p.rows = s.heads / s.kvHeads * s.queries, p.pair = at / p.rows, p.b = p.pair / s.kvHeads, p.kv = p.pair % s.kvHeads, p.row = at % p.rows;
+  float top = -INFINITY;
+#pragma unroll 8
+  for (i64 i = 0; i < splits; i++) top = fmaxf(top, stats[2 * (i * all + at)]);
+  for (int c = threadIdx.x; c < HD; c += blockDim.x) {
+    float sum = 0, y = 0;
+#pragma unroll 8
+    for (i64 i = 0; i < splits; i++) {
+      float f = weight(stats[2 * (i * all + at)], top);
+      sum += f * stats[2 * (i * all + at) + 1];
+      y += f * part[(i * all + at) * HD + c];
+    }
+    writeRow(s, p, 0, c, y, top, sum, out, lse);
+  }
+}
+
+// Without tensor cores: a row of a head is read by LANES threads, PARTS loads of KVW numbers each.
+constexpr int LOADS = (HD + KVW - 1) / KVW;
+constexpr int LANES = LOADS > 16 ? 32 : LOADS > 8 ? 16 : LOADS > 4 ? 8 : LOADS > 2 ? 4 : LOADS;
+constexpr int PARTS = (LOADS + LANES - 1) / LANES;
+
+__device__ __forceinline__ Packed<KV, KVW> fetch(const KV* p) {
+  if constexpr (sizeof(KV) * KVW == 16) return stream<Packed<KV, KVW>>(p);
+  else return packed<KVW>(p);
+}
+
+template <int ROWS> __device__ __forceinline__ void decode(const Scores& s, const Shape& shape, const View& out, float* lse, float* part, const View& q, const View& k, const View& v) {
+  constexpr int AHEAD = PARTS > 2 ? 1 : (ROWS * PARTS * KVW > 16 ? 2 : 4) / PARTS; // keys and values on their way to a thread
+  constexpr int STEP = AHEAD * (32 / LANES);                                      // keys of a warp at a time
+  __shared__ Row row[ROWS];
+  __shared__ float tops[WARPS * ROWS], sums[WARPS * ROWS], os[WARPS * ROWS * HD];
+  Place p = place(s, shape, ROWS, WARPS * STEP);
+  if (threadIdx.x < ROWS) row[threadIdx.x] = rowOf(s, p, threadIdx.x);
+  __syncthreads();
+  int warp = threadIdx.x / 32, group = threadIdx.x % 32 / LANES, lane = threadIdx.x % LANES;
+  const KV *keys = (const KV*)k.p + p.b * k.seq + p.kv * k.head, *values = (const KV*)v.p + p.b * v.seq + p.kv * v.head;
+
+  float x[ROWS][PARTS * KVW], o[ROWS][PARTS * KVW] = {}, top[ROWS], sum[ROWS] = {};
+#pragma unroll
+  for (int r = 0; r < ROWS; r++) {
+    top[r] = -INFINITY;
+    const act_t* from = (const act_t*)q.p + p.b * q.seq + headOf(s, p, r) * q.head + queryOf(s, p, r) * q.row;
+#pragma unroll
+    for (int c = 0; c < PARTS * KVW; c++) {
+      int at = (c / KVW * LANES + lane) * KVW + c % KVW;
+      x[r][c] = p.row + r < p.rows && at < HD ? (float)from[at] : 0;
+    }
+  }
+  for (int j = p.from + warp * STEP; j < p.to; j += WARPS * STEP) {
+    Packed<KV, KVW> ks[AHEAD][PARTS] = {}, vs[AHEAD][PARTS] = {};
+#pragma unroll
+    for (int u = 0; u < AHEAD; u++)
+#pragma unroll
+      for (int i = 0; i < PARTS; i++) {
+        int c = (i * LANES + lane) * KVW;
+        i64 at = min(j + u * (32 / LANES) + group, p.to - 1); // scores of keys after the last are not used
+        if (HD % (LANES * KVW) == 0 || c < HD) ks[u][i] = fetch(keys + at * k.row + c), vs[u][i] = fetch(values + at * v.row + c);
+      }
+    float w[ROWS][AHEAD];
+#pragma unroll
+    for (int u = 0; u < AHEAD; u++) {
+      float dot[ROWS] = {};
+#pragma unroll
+      for (int i = 0; i < PARTS; i++) {
+        Vec<KVW> y = unpack<KV, KVW>(ks[u][i]);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+#pragma unroll
+          for (int c = 0; c < KVW; c++) dot[r] += x[r][i * KVW + c] * y.v[c];
+      }
+#pragma unroll
+      for (int r = 0; r < ROWS; r++) {
+#pragma unroll
+        for (int m = LANES / 2; m; m >>= 1) dot[r] += __shfl_xor_sync(~0u, dot[r], m);
+        w[r][u] = scoreOf(s, row[r], j + u * (32 / LANES) + group, dot[r]);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+      float most = top[r];
+#pragma unroll
+      for (int u = 0; u < AHEAD; u++) most = fmaxf(most, w[r][u]);
+      float kept = weight(top[r], most);
+      sum[r] *= kept, top[r] = most;
+#pragma unroll
+      for (int c = 0; c < PARTS * KVW; c++) o[r][c] *= kept;
+#pragma unroll
+      for (int u = 0; u < AHEAD; u++) sum[r] += w[r][u] = weight(w[r][u], most);
+    }
+#pragma unroll
+    for (int u = 0; u < AHEAD; u++)
+#pragma unroll
+      for (int i = 0; i < PARTS; i++) {
+        Vec<KVW> y = unpack<KV, KVW>(vs[u][i]);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+#pragma unroll
+          for (int c = 0; c < KVW; c++) o[r][i * KVW + c] += w[r][u] * y.v[c];
+      }
+  }
+  // The groups of a warp, then the warps. Only the first group's results are used.
+#pragma unroll
+  for (int r = 0; r < ROWS; r++) {
+#pragma unroll
+    for (int m = LANES; m < 32; m *= 2) {
+      float other = __shfl_xor_sync(~0u, top[r], m), most = fmaxf(top[r], other), a = weight(top[r], most), b = weight(other, most);
+      sum[r] = sum[r] * a + __shfl_xor_sync(~0u, sum[r], m) * b, top[r] = most;
+#pragma unroll
+      for (int c = 0; c < PARTS * KVW; c++) o[r][c] = o[r][c] * a + __shfl_xor_sync(~0u, o[r][c], m) * b;
+    }
+    if (group == 0) {
+#pragma unroll
+      for (int c = 0; c < PARTS * KVW; c++) {
+        int at = (c / KVW * LANES + lane) * KVW + c % KVW;
+        if (at < HD) os[(warp * ROWS + r) * HD + at] = o[r][c];
+      }
+      if (lane == 0) tops[warp * ROWS + r] = top[r], sums[warp * ROWS + r] = sum[r];
+    }
+  }
+  __syncthreads();
+  finish(s, shape, p, ROWS, os, tops, sums, out, lse, part);
+}
+
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) decode_1(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decode<1>(s, shape, out, lse, part, q, k, v); }
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) decode_2(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decode<2>(s, shape, out, lse, part, q, k, v); }
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) decode_4(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decode<4>(s, shape, out, lse, part, q, k, v); }
+
+#ifdef TENSOR
+// With tensor cores, for keys, values and activations in bf16. Each warp has its own tiles of 16 keys on their way to shared memory,
+// in rows of LD numbers, of which no eight share banks. Products are of 16 query rows by 8 keys, and by 8 dims of values
+// (FlashAttention-2): a thread holds scores and sums of rows t/4 and t/4+8.
+#define LD (HD + 8)
+#define TILE 16
+constexpr int STAGES = HD <= 128 ? 3 : 2, PAIR = 2 * TILE * LD;
+
+// request makes a warp copy the tiles of keys and values from key j on. Those after the last are copies of it; their scores are not used.
+__device__ __forceinline__ void request(bf16* to, const bf16* keys, const bf16* values, i64 keyRow, i64 valueRow, int j, int end) {
+  if (j < end) {
+#pragma unroll
+    for (int n = 0; n < TILE * HD / 8 / 32; n++) {
+      int i = n * 32 + threadIdx.x % 32, r = i / (HD / 8), c = i % (HD / 8) * 8;
+      i64 at = min(j + r, end - 1);
+      copyAsync(to + r * LD + c, keys + at * keyRow + c);
+      copyAsync(to + (TILE + r) * LD + c, values + at * valueRow + c);
+    }
+  }
+  commit();
+}
+
+template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s, const Shape& shape, const View& out, float* lse, float* part, const View& q, const View& k, const View& v) {
+  constexpr int ROWS = 16 * TILES;
+  extern __shared__ __align__(16) bf16 shared[]; // Q [ROWS, LD], then for each warp and stage K and V [TILE, LD]
+  __shared__ Row row[ROWS];
+  __shared__ float tops[WARPS * ROWS], sums[WARPS * ROWS];
+  Place p = place(s, shape, ROWS, WARPS * TILE);
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  bf16* mine = shared + ROWS * LD + warp * STAGES * PAIR;
+  const bf16 *keys = (const bf16*)k.p + p.b * k.seq + p.kv * k.head, *values = (const bf16*)v.p + p.b * v.seq + p.kv * v.head;
+
+  for (int i = threadIdx.x; i < ROWS; i += 32 * WARPS) row[i] = rowOf(s, p, i);
+  for (int i = threadIdx.x; i < ROWS * HD; i += 32 * WARPS) {
+    int r = i / HD, c = i % HD;
+    shared[r * LD + c] = p.row + r < p.rows ? (float)((const bf16*)q.p)[p.b * q.seq + headOf(s, p, r) * q.head + queryOf(s, p, r) * q.row + c] : 0;
+  }
+  int j = p.from + warp * TILE, stage = 0;
+#pragma unroll
+  for (int i = 0; i < STAGES - 1; i++) request(mine + i * PAIR, keys, values, k.row, v.row, j + i * WARPS * TILE, p.to);
+  __syncthreads();
+
+  float o[TILES][HD / 8][4] = {}, top[TILES][2], sum[TILES][2] = {};
+#pragma unroll
+  for (int t = 0; t < TILES; t++) top[t][0] = top[t][1] = -INFINITY;
+  int m = lane / 8, r8 = lane % 8; // the matrix and its row whose address this thread passes
+  for (; j < p.to; j += WARPS * TILE, stage = (stage + 1) % STAGES) {
+    request(mine + (stage + STAGES - 1) % STAGES * PAIR, keys, values, k.row, v.row, j + (STAGES - 1) * WARPS * TILE, p.to);
+    arrived<STAGES - 1>();
+    __syncwarp();
+    const bf16 *K = mine + stage * PAIR, *V = K + TILE * LD;
+    float w[TILES][2][4] = {}; // scores of keys j to j+7 and j+8 to j+15
+#pragma unroll
+    for (int d = 0; d < HD; d += 16) {
+      u32 y[4];
+      matrices<false>(y, K + (m / 2 * 8 + r8) * LD + d + m % 2 * 8);
+#pragma unroll
+      for (int t = 0; t < TILES; t++) {
+        u32 x[4];
+        matrices<false>(x, shared + (t * 16 + m % 2 * 8 + r8) * LD + d + m / 2 * 8);
+        multiply(w[t][0], x[0], x[1], x[2], x[3], y[0], y[1]);
+        multiply(w[t][1], x[0], x[1], x[2], x[3], y[2], y[3]);
+      }
+    }
+    u32 weights[TILES][4];
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+#pragma unroll
+      for (int h = 0; h < 2; h++) {
+        const Row& of = row[t * 16 + h * 8 + lane / 4];
+        float a[4], most = top[t][h], more = 0;
+#pragma unroll
+        for (int n = 0; n < 4; n++) {
+          a[n] = scoreOf(s, of, j + n / 2 * 8 + lane % 4 * 2 + n % 2, w[t][n / 2][h * 2 + n % 2]);
+          most = fmaxf(most, a[n]);
+        }
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+        float kept = weight(top[t][h], most);
+#pragma unroll
+        for (int n = 0; n < 4; n++) more += a[n] = weight(a[n], most);
+        sum[t][h] = sum[t][h] * kept + more, top[t][h] = most; // this thread's part of the sum
+        weights[t][h] = bf16::pair(a[0], a[1]), weights[t][h + 2] = bf16::pair(a[2], a[3]);
+#pragma unroll
+        for (int d = 0; d < HD / 8; d++) o[t][d][h * 2] *= kept, o[t][d][h * 2 + 1] *= kept;
+      }
+#pragma unroll
+    for (int d = 0; d < HD; d += 16) {
+      u32 y[4];
+      matrices<true>(y, V + (m % 2 * 8 + r8) * LD + d + m / 2 * 8);
+#pragma unroll
+      for (int t = 0; t < TILES; t++) {
+        multiply(o[t][d / 8], weights[t][0], weights[t][1], weights[t][2], weights[t][3], y[0], y[1]);
+        multiply(o[t][d / 8 + 1], weights[t][0], weights[t][1], weights[t][2], weights[t][3], y[2], y[3]);
+      }
+    }
+    __syncwarp(); // the next request overwrites the tile
+  }
+  arrived<0>();
+  __syncthreads();
+  float* os = (float*)(shared + ROWS * LD); // instead of the tiles: [WARPS, ROWS, HD]
+#pragma unroll
+  for (int t = 0; t < TILES; t++)
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      float all = sum[t][h];
+      all += __shfl_xor_sync(~0u, all, 1);
+      all += __shfl_xor_sync(~0u, all, 2);
+      int at = warp * ROWS + t * 16 + h * 8 + lane / 4;
+      if (lane % 4 == 0) tops[at] = top[t][h], sums[at] = all;
+#pragma unroll
+      for (int d = 0; d < HD / 8; d++)
+        os[at * HD + d * 8 + lane % 4 * 2] = o[t][d][h * 2], os[at * HD + d * 8 + lane % 4 * 2 + 1] = o[t][d][h * 2 + 1];
+    }
+  __syncthreads();
+  finish(s, shape, p, ROWS, os, tops, sums, out, lse, part);
+}
+
+extern "C" __global__ void __launch_bounds__(32 * WARPS) decode_16(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decodeTiles<1>(s, shape, out, lse, part, q, k, v); }
+#if HD <= 128
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 2) decode_32(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decodeTiles<2>(s, shape, out, lse, part, q, k, v); }
+#endif
+#endif

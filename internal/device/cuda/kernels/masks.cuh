@@ -1,0 +1,36 @@
+// Views and masks, which the attention kernels share.
+
+struct View {
+  void* p;
+  i64 seq, head, row, format;
+};
+
+struct Scores {
+  const int* lens;
+  const float *slopes, *bias;
+  i64 queries, keys, heads, kvHeads, causal, window;
+  float scale, pad0, coarse, pad1;
+};
+
+struct Reach {
+  i64 first, end, len;
+};
+
+// Returns the keys [first, end) that query i of sequence b sees.
+__device__ __forceinline__ Reach reach(const Scores& s, i64 b, i64 i) {
+  Reach r = {0, 0, s.lens ? s.lens[b] : s.keys};
+  r.end = r.len;
+  if (s.causal) r.end = min(max(i + 1 + r.len - s.queries, 0LL), r.len);
+  if (s.window) r.first = max(r.end - s.window, 0LL);
+  return r;
+}
+
+// Returns the scaled score of a dot product, or -INFINITY if the key is not seen.
+__device__ __forceinline__ float score(const Scores& s, i64 b, i64 h, i64 i, i64 j, float dot) {
+  Reach r = reach(s, b, i);
+  if (i >= s.queries || j < r.first || j >= r.end) return -INFINITY;
+  float x = dot * s.scale;
+  if (s.slopes) x += s.coarse != 0 ? s.coarse * fromBF16(toBF16(fromBF16(toBF16(s.slopes[h])) * (float)j)) : s.slopes[h] * (float)(j - i - r.len + s.queries);
+  if (s.bias) x += s.bias[(h * s.queries + i) * s.keys + j];
+  return x;
+}

@@ -1,0 +1,138 @@
+package infer
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"gqa/internal/device"
+	"gqa/internal/device/cpu"
+	"gqa/internal/golden"
+)
+
+// replayer is a device that repeats steps by requesting them again. It records what a real one would not see again: which operands
+// operations have, and which numbers.
+type replayer struct {
+	*cpu.Device
+	t         *testing.T
+	of        *device.Replay // nil if none
+	log, last []string
+	replays   int
+	forgotten int
+}
+
+func (r *replayer) Replay(of *device.Replay, f func()) {
+	r.of, r.log = of, nil
+	f()
+	if r.of = nil; of.State != nil && !slices.Equal(r.log, r.last) {
+		r.t.Errorf("repeated operations differ:\n%v\n%v", r.log, r.last)
+	}
+	of.State, r.last = true, r.log
+	r.replays++
+}
+
+func (r *replayer) Forget(of *device.Replay) { of.State = nil; r.forgotten++ }
+
+func (r *replayer) requested(what string, numbers []int, bs ...device.Buffer) {
+	if r.of == nil {
+		return
+	}
+	line := fmt.Sprint(what, numbers)
+	for _, b := range bs {
+		line += fmt.Sprintf(" %p %p %d", b.F32(), b.U16(), b.Len())
+	}
+	r.log = append(r.log, line)
+}
+
+// input wants integers that change to be an input.
+func (r *replayer) input(x []int32) {
+	if r.of != nil && &x[0] != &r.of.IDs[0] && &x[0] != &r.of.Pos[0] {
+		r.t.Error("integers that are not an input")
+	}
+}
+
+func (r *replayer) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
+	for _, p := range ps {
+		r.requested("Multiply", []int{rows, k, p.N}, x, p.Y)
+	}
+	r.Device.Multiply(rows, k, x, ps)
+}
+
+func (r *replayer) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32) {
+	r.requested("RMSNorm", []int{rows, dim}, y, x, w)
+	r.Device.RMSNorm(y, inv, x, w, rows, dim, eps)
+}
+
+func (r *replayer) Gather(y, table device.Buffer, ids []int32, dim int) {
+	r.input(ids)
+	r.requested("Gather", []int{dim}, y, table)
+	r.Device.Gather(y, table, ids, dim)
+}
+
+func (r *replayer) Rotate(p device.Rope, y, x device.Rows, pos []int32, heads, headDim int, inverse bool) {
+	r.input(pos)
+	r.requested("Rotate", []int{heads, headDim, p.Positions()}, y.Buffer, x.Buffer)
+	r.Device.Rotate(p, y, x, pos, heads, headDim, inverse)
+}
+
+func (r *replayer) Attend(s device.Scores, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
+	if r.of != nil && &s.KeyLens[0] != &r.of.Lens[0] {
+		r.t.Error("lengths that are not an input")
+	}
+	r.requested("Attend", []int{s.Batch, s.Keys, s.Window}, out.Buffer, q.Buffer, k.Buffer, v.Buffer)
+	r.Device.Attend(s, out, lse, q, k, v)
+}
+
+func (r *replayer) Store(keys, values device.Heads, first int, k, v device.Buffer, seqs, tokens, headDim int) {
+	if r.of != nil && first != r.of.First {
+		r.t.Errorf("keys stored at %d, want %d", first, r.of.First)
+	}
+	r.requested("Store", []int{seqs, tokens}, keys.Buffer, values.Buffer, k, v)
+	r.Device.Store(keys, values, first, k, v, seqs, tokens, headDim)
+}
+
+// Steps that a device repeats give the logits of others, and request the same each time.
+func TestReplay(t *testing.T) {
+	for _, c := range decoders(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			src, all := golden.Load(t, c.Dir)
+			dev := &replayer{Device: cpu.New(), t: t}
+			d, plain := New(dev, src.Arch, all), New(cpu.New(), src.Arch, all)
+			if d.replay == nil {
+				t.Skip("not repeated")
+			}
+			const seqs, prompt, steps = 2, 5, 12
+			cache, want := d.NewCache(seqs, prompt+steps), plain.NewCache(seqs, prompt+steps)
+			both := func(ids []int32) {
+				t.Helper()
+				compare(t, fmt.Sprintf("after %d tokens", cache.Len), mustStep(t, d, cache, ids), mustStep(t, plain, want, ids))
+			}
+			both(randomIDs(1, seqs*prompt, src.Arch.Vocab))
+			for i := range steps {
+				both(randomIDs(uint64(2+i), seqs, src.Arch.Vocab))
+			}
+			if dev.replays != steps && src.Arch.Rope.LongInvFreq() == nil { // with it, a step may read all tokens again
+				t.Errorf("%d steps were repeated, want %d", dev.replays, steps)
+			}
+			cache.Truncate(prompt)
+			want.Truncate(prompt)
+			both(randomIDs(30, seqs, src.Arch.Vocab))
+			cache, want = d.NewCache(1, 4), plain.NewCache(1, 4)
+			before := dev.forgotten
+			both([]int32{1})
+			if dev.forgotten != before+1 {
+				t.Error("a step with another cache repeats operations on the old one")
+			}
+			d.Release()
+			both([]int32{2})
+		})
+	}
+}
+
+func TestReachFor(t *testing.T) {
+	for _, c := range []struct{ n, capacity, want int }{{1, 100, 100}, {1, 5000, 512}, {512, 5000, 512}, {513, 5000, 1024}, {4097, 5000, 5000}, {4096, 1 << 20, 4096}} {
+		if got := reachFor(c.n, c.capacity); got != c.want {
+			t.Errorf("reach for %d of %d: %d, want %d", c.n, c.capacity, got, c.want)
+		}
+	}
+}

@@ -21,7 +21,7 @@ extern "C" __global__ void clip(act_t* dst, const act_t* x, float m, i64 n) {
   map(n, [=](float a) { return a > m ? m : a < -m ? -m : a; }, dst, x);
 }
 extern "C" __global__ void clip_backward(act_t* dx, const act_t* dy, const act_t* x, float m, i64 n) {
-  map(n, [=](float d, float a) { return fabsf(a) <= m ? d : 0; }, dx, dy, x);
+  map(n, [=](float d, float a) { return fabsf(a) > m ? 0 : d; }, dx, dy, x);
 }
 extern "C" __global__ void lerp(act_t* dst, const act_t* x, float s, i64 n) {
   map(n, [=](float a, float b) { return (1 - s) * a + s * b; }, dst, dst, x);

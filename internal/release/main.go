@@ -6,7 +6,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"flag"
 	"fmt"
@@ -37,6 +39,7 @@ const sumsFile = "SHA256SUMS"
 type release struct {
 	version string
 	module  string    // the module's path
+	commit  string    // that the commands must name; empty for a trial
 	time    time.Time // of every file in the archives
 }
 
@@ -120,7 +123,10 @@ func describe(ctx context.Context, version string, dirty bool) (*release, error)
 		return nil, err
 	}
 	module, err := output(ctx, "go", "list", "-m")
-	return &release{version, module, time.Unix(committed, 0).UTC()}, err
+	if dirty {
+		head = ""
+	}
+	return &release{version, module, head, time.Unix(committed, 0).UTC()}, err
 }
 
 // output returns what a program prints, without the last newline.
@@ -170,5 +176,29 @@ func (r *release) build(ctx context.Context, dir, system, arch, tag string) erro
 		"-ldflags=-s -X "+r.module+"/internal/cli.version="+r.version, "-o", dir+string(filepath.Separator), "./cmd/...")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=", "GOEXPERIMENT=")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	return cmd.Run()
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	return r.checkStamps(dir)
+}
+
+// checkStamps returns an error unless every command in dir names the commit and no change since. Go names none in a work
+// tree of git worktree.
+func (r *release) checkStamps(dir string) error {
+	commands, err := os.ReadDir(dir)
+	for _, c := range commands {
+		info, err := buildinfo.ReadFile(filepath.Join(dir, c.Name()))
+		if err != nil {
+			return err
+		}
+		settings := map[string]string{}
+		for _, s := range info.Settings {
+			settings[s.Key] = s.Value
+		}
+		if r.commit != "" && (settings["vcs.revision"] != r.commit || settings["vcs.modified"] != "false") {
+			return fmt.Errorf("%s names commit %q (modified: %s), want %s; build in a clone, not in a linked work tree, and change nothing meanwhile",
+				c.Name(), settings["vcs.revision"], cmp.Or(settings["vcs.modified"], "unknown"), r.commit)
+		}
+	}
+	return err
 }

@@ -2,4 +2,8 @@
 check:
 	.ci/run
 
-.PHONY: check
+# Archives for every platform in dist/: make release VERSION=v1.2.3. See docs/release.md.
+release:
+	go run ./internal/release -version "$(VERSION)" -o dist
+
+.PHONY: check release

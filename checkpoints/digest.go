@@ -21,18 +21,19 @@ import (
 // Digest is the size and hash of a file, used to check whether its contents have changed.
 type Digest struct {
 	Bytes  int64  `json:"bytes"`
-	SHA256 string `json:"sha256"` // hexadecimal
+	SHA256 string `json:"sha256,omitempty"` // hexadecimal; empty if it is not known
 }
 
 // Digests returns the digest of every file in dir and its subfolders, keyed by slash-separated path relative to dir.
-func Digests(ctx context.Context, dir string) (map[string]Digest, error) {
+// progress, which may be nil, is called with the number of bytes as they are read; calls may overlap.
+func Digests(ctx context.Context, dir string, progress func(bytes int64)) (map[string]Digest, error) {
 	names, err := filesBelow(dir)
 	if err != nil {
 		return nil, err
 	}
 	all := make([]Digest, len(names))
 	err = atOnce(len(names), func(i int) (err error) {
-		all[i], err = DigestFile(ctx, filepath.Join(dir, filepath.FromSlash(names[i])))
+		all[i], err = DigestFile(ctx, filepath.Join(dir, filepath.FromSlash(names[i])), progress)
 		return err
 	})
 	if err != nil {
@@ -72,7 +73,7 @@ func Verify(ctx context.Context, dir string, want map[string]Digest) error {
 	}
 	names := slices.Sorted(maps.Keys(want))
 	return atOnce(len(names), func(i int) error {
-		got, err := DigestFile(ctx, filepath.Join(dir, filepath.FromSlash(names[i])))
+		got, err := DigestFile(ctx, filepath.Join(dir, filepath.FromSlash(names[i])), nil)
 		if err == nil && got != want[names[i]] {
 			err = fmt.Errorf("%s is damaged: its SHA-256 differs from that of the file written", names[i])
 		}
@@ -100,32 +101,38 @@ func atOnce(n int, task func(i int) error) error {
 	return nil
 }
 
-// DigestFile returns the digest of one file.
-func DigestFile(ctx context.Context, path string) (Digest, error) {
+// DigestFile returns the digest of one file. progress, which may be nil, is called with the number of bytes as they are
+// read.
+func DigestFile(ctx context.Context, path string, progress func(bytes int64)) (Digest, error) {
 	f, err := file.Open(path)
 	if err != nil {
 		return Digest{}, err
 	}
 	defer f.Close()
 	sum := sha256.New()
-	n, err := io.CopyBuffer(sum, cancelled{ctx, f}, make([]byte, chunkBytes))
+	n, err := io.CopyBuffer(sum, cancelled{ctx, f, progress}, make([]byte, chunkBytes))
 	if err != nil {
 		return Digest{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return Digest{n, hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// cancelled is a reader that fails once its context is done.
+// cancelled is a reader that fails once its context is done, and reports the bytes read.
 type cancelled struct {
 	ctx context.Context
 	io.Reader
+	progress func(bytes int64) // may be nil
 }
 
 func (c cancelled) Read(b []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return c.Reader.Read(b)
+	n, err := c.Reader.Read(b)
+	if c.progress != nil {
+		c.progress(int64(n))
+	}
+	return n, err
 }
 
 // filesBelow returns the regular files in dir and its subfolders, as sorted slash-separated paths relative to dir.

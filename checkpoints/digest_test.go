@@ -20,7 +20,7 @@ func TestDigests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	digests, err := Digests(t.Context(), dir)
+	digests, err := Digests(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestVerifyNamesTheFile(t *testing.T) {
 		if err := os.WriteFile(path, []byte("abc"), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		digests, err := Digests(t.Context(), dir)
+		digests, err := Digests(t.Context(), dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,12 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 
 	"gqa/checkpoints"
 	"gqa/internal/file"
@@ -24,7 +22,7 @@ const summaryFile = "conversion.json"
 // File describes a file of a conversion in conversion.json.
 type File struct {
 	Bytes  int64  `json:"bytes"`            // its size
-	SHA256 string `json:"sha256,omitempty"` // in hexadecimal digits; empty if the file is larger than smallFile
+	SHA256 string `json:"sha256,omitempty"` // in hexadecimal digits; empty for a file larger than smallFile that an earlier version wrote
 }
 
 // smallFile is the largest size, in bytes, of a file that a user may have edited.
@@ -36,45 +34,24 @@ type record struct {
 	Files map[string]File `json:"files"` // all other files of the conversion, by slash-separated path
 }
 
-// write writes conversion.json into the folder of an otherwise complete conversion.
-func (s *Summary) write(dir string) error {
-	files, err := filesIn(dir)
+// write writes conversion.json into the folder of an otherwise complete conversion. It reads every file once, for its hash.
+func (s *Summary) write(ctx context.Context, dir string, progress func(bytes int64)) error {
+	digests, err := checkpoints.Digests(ctx, dir, progress)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return err
+	}
+	files := make(map[string]File, len(digests))
+	for name, d := range digests {
+		files[name] = File(d)
 	}
 	data, err := weights.MarshalJSON(record{s, files})
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, summaryFile), data, 0o666)
-}
-
-func filesIn(dir string) (map[string]File, error) {
-	files := map[string]File{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		f := File{Bytes: info.Size()}
-		if f.Bytes <= smallFile {
-			digest, err := checkpoints.DigestFile(context.Background(), path)
-			if err != nil {
-				return err
-			}
-			f.SHA256 = digest.SHA256
-		}
-		files[filepath.ToSlash(name)] = f
-		return nil
-	})
-	return files, err
 }
 
 // recordKeys are the keys that every conversion.json has.
@@ -108,13 +85,13 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 	return owned, nil
 }
 
-// edited reports whether the file at path has its original size but different bytes.
+// edited reports whether the file at path has its original size but different bytes. A large file is not read.
 func (f File) edited(path string) bool {
 	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() != f.Bytes || f.SHA256 == "" {
+	if err != nil || !info.Mode().IsRegular() || info.Size() != f.Bytes || f.Bytes > smallFile || f.SHA256 == "" {
 		return false
 	}
-	now, err := checkpoints.DigestFile(context.Background(), path)
+	now, err := checkpoints.DigestFile(context.Background(), path, nil)
 	return err != nil || now.SHA256 != f.SHA256
 }
 
@@ -160,22 +137,9 @@ func addKnown(owned checkpoints.Owned, dir string) error {
 func (p *Plan) recognize(dir string) (checkpoints.Owned, error) {
 	owned, err := Recognize(dir)
 	owned.Excludes = func(name string) bool {
-		return isWeightFile(name) || slices.Contains(p.Files, filepath.FromSlash(name)) && !p.copies(dir, name)
+		return weights.IsWeightFile(name) || slices.Contains(p.Files, filepath.FromSlash(name)) && !p.copies(dir, name)
 	}
 	return owned, err
-}
-
-// weightEndings are the extensions of files that hold weights in some format.
-var weightEndings = []string{
-	".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf",
-}
-
-// isWeightFile reports whether a file in a model's folder is read as its weights or config.
-func isWeightFile(name string) bool {
-	if strings.Contains(name, "/") {
-		return false
-	}
-	return name == "config.json" || slices.ContainsFunc(weightEndings, func(ending string) bool { return strings.HasSuffix(name, ending) })
 }
 
 // copies reports whether the file in dir is the one that the conversion would copy there.

@@ -21,6 +21,7 @@ type RunOptions struct {
 	Force   bool              // replace an existing conversion in the folder
 	OnMerge func(steps int64) // called with a number of merge steps, Plan.MergeWork in all at most, before anything is written; may be nil
 	OnWrite func(bytes int64) // called with the number of bytes of tensor data as they are written, Plan.Work in all; may be nil
+	OnHash  func(bytes int64) // called with the number of bytes of files as they are read again for their hashes, a little more than Plan.Bytes in all; calls may overlap; may be nil
 }
 
 // Check returns the error that Run would return as far as it can be known in advance: the folder dir cannot be written, a
@@ -76,7 +77,7 @@ func (p *Plan) Run(ctx context.Context, dir string, o RunOptions) (*Summary, err
 	if err != nil {
 		return nil, err
 	}
-	if err := summary.write(out.Dir()); err != nil {
+	if err := summary.write(ctx, out.Dir(), o.OnHash); err != nil {
 		return nil, nameOutput(err, out.Dir(), dir)
 	}
 	summary.Output = dir

@@ -153,7 +153,7 @@ func (r *run) saveCheckpoint() (err error) {
 	}
 	s := r.state
 	s.Identity, s.Economy = &r.identity, r.trainer.chosenEconomy()
-	if s.Files, err = checkpoints.Digests(context.Background(), out.Dir()); err != nil {
+	if s.Files, err = checkpoints.Digests(context.Background(), out.Dir(), nil); err != nil {
 		return err
 	}
 	if err := writeSealed(filepath.Join(out.Dir(), stateFile), s); err != nil {

@@ -153,7 +153,7 @@ func (r *result) owned(names []string) checkpoints.Owned {
 
 // writeResult records what dir, which becomes model/, holds.
 func writeResult(run string, step int, dir string) error {
-	files, err := checkpoints.Digests(context.Background(), dir)
+	files, err := checkpoints.Digests(context.Background(), dir, nil)
 	if err != nil {
 		return err
 	}

@@ -337,7 +337,7 @@ func TestResumeNotFinite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := checkpoints.Digests(t.Context(), newest)
+	all, err := checkpoints.Digests(t.Context(), newest, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

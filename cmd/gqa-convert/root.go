@@ -51,7 +51,8 @@ or PyTorch (.bin, .pt, .pth; code in pickles is never run). The result is a fold
 tokenizer files and conversion.json.`,
 		Example: `  gqa-convert --groups 8 in.safetensors
   gqa-convert --groups 1 --dtype bf16 -o mqa/ my-model/
-  gqa-convert inspect my-model/`,
+  gqa-convert inspect my-model/
+  gqa-convert verify my-model-gqa8/`,
 		Args: cli.Args("INPUT"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runConvert(cmd, f, args[0]) },
 	}
@@ -75,7 +76,7 @@ tokenizer files and conversion.json.`,
 	fl.BoolVar(&f.force, "force", false, "replace an existing conversion; other files in its folder are kept")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check everything and print what would be written, but write nothing")
 	sourceFlags(cmd, &f)
-	cmd.AddCommand(newInspect())
+	cmd.AddCommand(newInspect(), newVerify())
 	advice.Wrap(cmd)
 	return cmd
 }
@@ -248,10 +249,14 @@ func convertTo(cmd *cobra.Command, f flags, plan *convert.Plan, output string) e
 		sites.Done()
 		return cli.CommandProgress(cmd, plan.Work(), "converting", true)
 	})
-	s, err := plan.Run(cmd.Context(), output, convert.RunOptions{
-		Force: f.force, OnMerge: sites.Add, OnWrite: func(n int64) { bytes().Add(n) },
+	hashes := sync.OnceValue(func() *cli.Progress {
+		bytes().Done()
+		return cli.CommandProgress(cmd, plan.Bytes(), "hashing", true)
 	})
-	bytes().Done()
+	s, err := plan.Run(cmd.Context(), output, convert.RunOptions{
+		Force: f.force, OnMerge: sites.Add, OnWrite: func(n int64) { bytes().Add(n) }, OnHash: func(n int64) { hashes().Add(n) },
+	})
+	hashes().Done()
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"runtime/debug"
 	"strings"
 )
+
+// version is that of a release, set by the linker; empty in other builds.
+var version string
 
 // buildVersion describes the build: the module's version, or the commit it was built from, and the Go release.
 func buildVersion() string {
@@ -15,7 +19,7 @@ func buildVersion() string {
 }
 
 func describe(info *debug.BuildInfo) string {
-	words := []string{info.Main.Version}
+	words := []string{cmp.Or(version, info.Main.Version)}
 	if words[0] == "" {
 		words[0] = "(devel)"
 	}

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 
 	"gqa/configs"
 	"gqa/convert/calibrate"
 	"gqa/convert/merge"
-	"gqa/internal/device"
-	"gqa/internal/devices"
 )
 
 // merging is the state of a run's merge.
@@ -81,20 +78,12 @@ func (r *run) newMerging(ctx context.Context, follow bool) (*merging, error) {
 	return g, err
 }
 
-// openDevice opens the device that runs the model. Its name is logged once, unless it is the processor.
-func (r *run) openDevice() (device.Device, error) {
-	if r.device != nil {
-		return r.device, nil
+// openDevice returns the device that runs the model.
+func (r *run) openDevice() (d calibrate.Device, err error) {
+	if r.device == nil {
+		r.device, err = calibrate.OpenDevice(r.Device)
 	}
-	d, err := devices.Open(r.Device, devices.Options{})
-	if err != nil {
-		return nil, err
-	}
-	if named, ok := d.(device.Namer); ok {
-		slog.Info("computing on " + named.Name())
-	}
-	r.device = d
-	return d, nil
+	return r.device, err
 }
 
 // step reports one of the steps that MergeWork counts.

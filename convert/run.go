@@ -11,8 +11,8 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/convert/calibrate"
 	"gqa/convert/offload"
-	"gqa/internal/device"
 	"gqa/internal/file"
 )
 
@@ -94,8 +94,8 @@ type run struct {
 	dir    string         // for temporary files: the folder in which the output will be
 	store  *offload.Store // the weights that a merge computed, by the names of Arch.Params
 	layers []Layer
-	joint  *LayerFit     // of all layers together; nil if there was none
-	device device.Device // nil until the model is run
+	joint  *LayerFit        // of all layers together; nil if there was none
+	device calibrate.Device // nil until the model is run
 	// orders are the chosen groups of sites whose layers must have one order of heads.
 	orders map[configs.Site][][]int
 }

@@ -168,56 +168,79 @@ var (
 	skinnyTilesWords = []int{3 * skinnyAtOnce, 1, 1, 1}
 )
 
-// multiplySkinny computes the first products if there are few rows, and returns how many.
-func (d *Device) multiplySkinny(rows, k int, x device.Buffer, ps []device.Product) int {
-	format, n := ps[0].W.Format(), 0
-	operands, args := []device.Buffer{x}, make([]uint64, 0, 3*skinnyAtOnce+5)
-	for ; n < min(len(ps), skinnyAtOnce); n++ {
-		p := ps[n]
-		if p.W.Format() != format || p.Y.Format() != x.Format() {
+// few are products of one launch: with weights of one format.
+type few struct {
+	ps       []device.Product
+	format   device.Format
+	operands []device.Buffer // x and the weights
+	args     []uint64
+}
+
+// fewOf returns the first of the products.
+func fewOf(x device.Buffer, ps []device.Product) few {
+	f := few{format: ps[0].W.Format(), operands: []device.Buffer{x}, args: make([]uint64, 0, 3*skinnyAtOnce+5)}
+	for _, p := range ps[:min(len(ps), skinnyAtOnce)] {
+		if p.W.Format() != f.format || p.Y.Format() != x.Format() {
 			break
 		}
-		operands, args = append(operands, p.W), append(args, addr(p.Y), addr(p.W), uint64(p.N))
+		f.ps, f.operands = append(f.ps, p), append(f.operands, p.W)
+		f.args = append(f.args, addr(p.Y), addr(p.W), uint64(p.N))
 	}
-	blocks := func(columns int) (blocks int) {
-		for _, p := range ps[:n] {
-			blocks += (p.N + columns - 1) / columns
-		}
-		return blocks
+	f.args = f.args[:3*skinnyAtOnce]
+	return f
+}
+
+// blocks returns the number of blocks of so many columns.
+func (f few) blocks(columns int) (blocks int) {
+	for _, p := range f.ps {
+		blocks += (p.N + columns - 1) / columns
 	}
-	most := skinny.other
-	if format == x.Format() {
-		most = skinny.same
+	return blocks
+}
+
+// multiplySkinny computes the first products if there are few rows, and returns how many.
+func (d *Device) multiplySkinny(rows, k int, x device.Buffer, ps []device.Product) int {
+	f := fewOf(x, ps)
+	if len(f.ps) == 0 || rows == 0 || k == 0 || x.Format() == device.F16 || f.format == device.Rest {
+		return 0
 	}
 	wide := uint64(0)
 	if k%8 == 0 {
-		wide = vectors(x.Format(), operands)
+		wide = vectors(x.Format(), f.operands)
 	}
-	tensor := wide == 1 && x.Format() == device.BF16 && format == device.BF16 && d.gpu.Arch >= tensorArch && rows <= min(skinny.tensor, 32)
-	if n == 0 || rows == 0 || k == 0 || x.Format() == device.F16 || format == device.Rest || rows > most && !tensor {
-		return 0
+	most := skinny.other
+	if f.format == x.Format() {
+		most = skinny.same
 	}
-	args = args[:3*skinnyAtOnce]
-	if !tensor {
+	bf16 := x.Format() == device.BF16 && f.format == device.BF16
+	switch {
+	case wide == 1 && bf16 && d.gpu.Arch >= tensorArch && rows <= min(skinny.tensor, 32):
+		d.multiplyTiles(rows, k, x, f)
+	case rows <= most:
 		tile := min(rows, 4)
 		if tile == 3 {
 			tile = 4
 		}
 		d.skinny(skinnySource[x.Format()], fmt.Sprintf("skinny_%d", tile), skinnyWords,
-			cuda.Grid{X: blocks(skinnyColumns), Y: (rows + tile - 1) / tile, Threads: 256}, append(args, addr(x), uint64(format), wide, uint64(rows), uint64(k)))
-		return n
+			cuda.Grid{X: f.blocks(skinnyColumns), Y: (rows + tile - 1) / tile, Threads: 256}, append(f.args, addr(x), uint64(f.format), wide, uint64(rows), uint64(k)))
+	default:
+		return 0
 	}
+	return len(f.ps)
+}
+
+// multiplyTiles computes products with tensor cores.
+func (d *Device) multiplyTiles(rows, k int, x device.Buffer, f few) {
 	tile, warps := 8, 8
 	for tile < rows {
 		tile *= 2
 	}
-	if blocks(skinnyHigh)*warps < 16*d.gpu.Units { // more of a multiprocessor's loads at once
+	if f.blocks(skinnyHigh)*warps < 16*d.gpu.Units { // more of a multiprocessor's loads at once
 		warps = 16
 	}
 	warps = min(warps, (k+63)/64)
 	d.skinny(skinnyTiles, fmt.Sprintf("skinny_tiles_%d", tile), skinnyTilesWords,
-		cuda.Grid{X: blocks(skinnyHigh), Threads: 32 * warps, Shared: 4 * warps * skinnyHigh * tile}, append(args, addr(x), uint64(rows), uint64(k)))
-	return n
+		cuda.Grid{X: f.blocks(skinnyHigh), Threads: 32 * warps, Shared: 4 * warps * skinnyHigh * tile}, append(f.args, addr(x), uint64(rows), uint64(k)))
 }
 
 func (d *Device) skinny(s *cuda.Source, name string, layout []int, grid cuda.Grid, args []uint64) {

@@ -65,6 +65,12 @@ func walkOn(t *testing.T, d device.Device, src *weights.Source, tokens, groups i
 	return w
 }
 
+// values returns stored rows, on the host.
+func (w *Walk) values(k kind, batch int) ([]float32, error) {
+	rows, err := w.states.get(k, batch)
+	return slices.Clone(w.engine.Device().Host(rows)), err
+}
+
 // attentionOf returns a layer's unchanged weights, like a merge without groups.
 func attentionOf(w *Walk, layer int) Weights {
 	all := Weights{}
@@ -115,7 +121,7 @@ func TestWalk(t *testing.T) {
 				x = model.Layer(layer, e, x, w.batches[1])
 			}
 			for _, k := range []kind{teacherState, studentState} {
-				got, err := w.get(k, 1)
+				got, err := w.values(k, 1)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -127,14 +133,19 @@ func TestWalk(t *testing.T) {
 	}
 }
 
+// roomless is a device with no memory for states, which therefore go to the host.
+type roomless struct{ *devicetest.Scarce }
+
+func (roomless) Room() uint64 { return 0 }
+
 // A device with memory of its own gives what the processor gives, and is left with no memory in use.
 func TestOtherMemory(t *testing.T) {
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
 			src := golden.Open(t, c.Dir)
 			scarce := devicetest.NewScarce()
-			var results [2][]Weights
-			for i, d := range []device.Device{cpu.New(), scarce} {
+			var results [3][]Weights
+			for i, d := range []device.Device{cpu.New(), scarce, roomless{scarce}} {
 				w := walkOn(t, d, src, 1600, src.Arch.KVHeads, true)
 				for layer := range 2 {
 					if _, err := w.Layer(t.Context(), layer); err != nil {
@@ -159,7 +170,7 @@ func TestOtherMemory(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if !reflect.DeepEqual(results[0], results[1]) {
+			if !reflect.DeepEqual(results[0], results[1]) || !reflect.DeepEqual(results[0], results[2]) {
 				t.Error("another result than on the processor")
 			}
 			if scarce.InUse != 0 || scarce.Misused != nil {
@@ -192,8 +203,8 @@ func checkMoment(t *testing.T, w *Walk, mean, cov []float32) {
 	t.Helper()
 	dim, n := len(mean), 0.0
 	sums, products := make([]float64, dim), make([]float64, dim*dim)
-	err := w.each(t.Context(), input, func(_ int, _ ops.Batch, x []float32) error {
-		for row := range slices.Chunk(x, dim) {
+	err := w.each(t.Context(), input, func(_ int, _ ops.Batch, rows device.Buffer) error {
+		for row := range slices.Chunk(w.engine.Device().Host(rows), dim) {
 			n++
 			for i, a := range row {
 				sums[i] += float64(a)

@@ -6,7 +6,7 @@ import (
 
 	"gqa/configs"
 	"gqa/convert/merge"
-	"gqa/internal/cpu/blas"
+	"gqa/internal/device"
 	"gqa/internal/engine/spago"
 	"gqa/internal/model"
 	"gqa/internal/ops"
@@ -66,34 +66,30 @@ func (w *Walk) runEncoder(ctx context.Context) error {
 		}
 	}
 	m := moment{device: w.engine.Device()}
-	err := e.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
-		memory, err := w.keepMemory(i, b, x)
-		if err == nil {
-			m.add(unpadded(memory, b), len(memory)/len(b.IDs))
-		}
-		return err
-	})
-	if err != nil {
+	err := e.each(ctx, teacherState, func(i int, b ops.Batch, x device.Buffer) error { return w.keepMemory(i, b, x, &m) })
+	if err = cmp.Or(err, w.states.verify()); err != nil {
 		return err
 	}
 	w.memoryMoment = m.result()
-	return e.states.Close()
+	return e.states.close()
 }
 
-// keepMemory keeps the encoder's output for batch i, given the states x after the original's last layer, and returns
-// the input of the converted model's cross-attention.
-func (w *Walk) keepMemory(i int, b ops.Batch, x []float32) ([]float32, error) {
+// keepMemory keeps the encoder's output for batch i, given the states x after the original's last layer, and adds the input of
+// the converted model's cross-attention to a moment.
+func (w *Walk) keepMemory(i int, b ops.Batch, x device.Buffer, m *moment) error {
 	e := w.encoder
-	memory := append([]float32(nil), e.engine.Values(e.teacher.End(e.engine, e.rows(x, b)))...)
-	if err := w.put(teacherMemory, i, memory); err != nil || !e.follow {
-		return memory, err
+	memory := e.engine.Copied(e.teacher.End(e.engine, e.rows(x, b)))
+	if !e.follow {
+		m.add(memory, b)
+		return w.states.put(teacherMemory, i, memory)
 	}
-	s, err := e.get(studentState, i)
+	s, err := e.states.get(studentState, i)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	memory = append([]float32(nil), e.engine.Values(e.student.End(e.engine, e.rows(s, b)))...)
-	return memory, w.put(studentMemory, i, memory)
+	other := e.engine.Copied(e.student.End(e.engine, e.rows(s, b)))
+	m.add(other, b)
+	return cmp.Or(w.states.put(teacherMemory, i, memory), w.states.put(studentMemory, i, other))
 }
 
 // pass runs the original through a layer that the conversion does not change.
@@ -101,9 +97,8 @@ func (w *Walk) pass(ctx context.Context, layer int) error {
 	if err := w.layer(ctx, layer); err != nil {
 		return err
 	}
-	return w.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
-		copy(x, w.engine.Values(w.teacher.Layer(layer, w.engine, w.rows(x, b), b)))
-		return w.put(teacherState, i, x)
+	return w.each(ctx, teacherState, func(i int, b ops.Batch, x device.Buffer) error {
+		return w.states.put(teacherState, i, w.engine.Copied(w.teacher.Layer(layer, w.engine, w.rows(x, b), b)))
 	})
 }
 
@@ -115,7 +110,7 @@ func (w *Walk) withMemory(m *model.Model[spago.Tensor], k kind, i int) (*model.M
 	if !w.encoder.follow {
 		k = teacherMemory
 	}
-	memory, err := w.get(k, i)
+	memory, err := w.states.get(k, i)
 	if err != nil {
 		return nil, err
 	}
@@ -124,16 +119,16 @@ func (w *Walk) withMemory(m *model.Model[spago.Tensor], k kind, i int) (*model.M
 
 // keepCross keeps the input and output of the original's cross-attention for a layer with input x and self-attention
 // output attn. If the walk follows the converted model, it keeps the states after cross-attention instead.
-func (w *Walk) keepCross(i int, x, attn []float32) error {
+func (w *Walk) keepCross(i int, x, attn device.Buffer) error {
 	if w.encoder == nil {
 		return nil
 	}
 	read, wanted := w.cross.takeRead(), w.cross.takeWritten()
 	if w.follow && w.corrects() {
-		blas.Axpy(1, x, wanted)
-		blas.Axpy(float32(w.arch.ResidualScale), attn, wanted)
+		w.engine.Device().Axpy(1, x, wanted)
+		w.engine.Device().Axpy(float32(w.arch.ResidualScale), attn, wanted)
 	}
-	return cmp.Or(w.put(crossTarget, i, wanted), w.put(crossInput, i, read))
+	return cmp.Or(w.states.put(crossTarget, i, wanted), w.states.put(crossInput, i, read))
 }
 
 // Cross is Layer for a layer's cross-attention, after its self-attention has been fitted. It returns the moments of the
@@ -151,36 +146,43 @@ func (w *Walk) Cross(ctx context.Context, layer int, changed Weights) (query, me
 		k = studentState
 	}
 	m := moment{device: w.engine.Device()}
-	err = w.each(ctx, k, func(i int, b ops.Batch, x []float32) error {
-		read, err := w.keepCrossInput(layer, i, b, x)
-		if err == nil {
-			m.add(unpadded(read, b), len(read)/len(b.IDs))
-		}
-		return err
-	})
+	err = w.each(ctx, k, func(i int, b ops.Batch, x device.Buffer) error { return w.keepCrossInput(layer, i, b, x, &m) })
 	return m.result(), w.memoryMoment, err
 }
 
-// keepCrossInput keeps the input and the target of the converted model's cross-attention for batch i, and returns the
-// input. x is the original's input or, if the walk follows the converted model, that model's states before the layer.
-func (w *Walk) keepCrossInput(layer, i int, b ops.Batch, x []float32) ([]float32, error) {
-	wanted, err := w.get(crossTarget, i)
+// keepCrossInput keeps the input and the target of the converted model's cross-attention for batch i, and adds the input to a
+// moment. x is the original's input or, if the walk follows the converted model, that model's states before the layer.
+func (w *Walk) keepCrossInput(layer, i int, b ops.Batch, x device.Buffer, m *moment) error {
+	kept, err := w.states.get(crossTarget, i)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	read := append([]float32(nil), x...)
+	wanted := w.copied(kept)
+	var read device.Buffer
 	if w.follow {
 		states, in := w.student.Between(layer, w.engine, w.rows(x, b), b)
-		copy(read, w.engine.Values(in))
+		read = w.engine.Copied(in)
 		if w.corrects() {
-			blas.Axpy(-1, w.engine.Values(states), wanted)
+			after := w.engine.Copied(states)
+			w.engine.Device().Axpy(-1, after, wanted)
+			w.engine.Device().Free(after)
 		}
+	} else {
+		read = w.copied(x)
 	}
-	return read, cmp.Or(w.put(input, i, read), w.put(target, i, wanted))
+	m.add(read, b)
+	return cmp.Or(w.states.put(input, i, read), w.states.put(target, i, wanted))
+}
+
+// copied returns a copy of rows, which the caller must free.
+func (w *Walk) copied(rows device.Buffer) device.Buffer {
+	b := w.engine.Device().New(device.F32, rows.Len())
+	w.engine.Device().Copy(b, rows)
+	return b
 }
 
 // attend returns the output of the converted model's attention for input x of batch i.
-func (w *Walk) attend(layer, i int, x []float32) (spago.Tensor, error) {
+func (w *Walk) attend(layer, i int, x device.Buffer) (spago.Tensor, error) {
 	b := w.batches[i]
 	if !w.at.cross {
 		return w.student.Attend(layer, w.engine, w.rows(x, b), b), nil

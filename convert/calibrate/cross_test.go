@@ -9,6 +9,7 @@ import (
 	"gqa/internal/cpu/blas"
 	"gqa/internal/data"
 	"gqa/internal/device/cpu"
+	"gqa/internal/device/devicetest"
 	"gqa/internal/engine/spago"
 	"gqa/internal/golden"
 	"gqa/internal/model"
@@ -90,11 +91,11 @@ func TestWalkEncoder(t *testing.T) {
 		e, model := spago.New(cpu.New()), params.Model(src.Arch)
 		want := slices.Clone(e.Values(model.Hidden(e, w.batches[1])))
 		for _, k := range []kind{teacherState, studentState} {
-			got, err := w.get(k, 1)
+			got, err := w.values(k, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := distance(w.engine.Values(w.teacher.End(w.engine, w.rows(got, w.batches[1]))), want); !(d < 1e-5) {
+			if d := distance(w.engine.Values(w.teacher.End(w.engine, w.rows(w.engine.Device().Put(got), w.batches[1]))), want); !(d < 1e-5) {
 				t.Errorf("the %s's output is off by %g", k, d)
 			}
 		}
@@ -166,7 +167,14 @@ func TestRefineCross(t *testing.T) {
 func TestPadding(t *testing.T) {
 	b := ops.NewBatch([]int32{1, 2, 3}, []int32{4, 5, 6})
 	b.Lens = []int{3, 1}
-	if got := unpadded([]float32{1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6}, b); !slices.Equal(got, []float32{1, 1, 2, 2, 3, 3, 4, 4}) {
+	d := devicetest.NewScarce()
+	rows := d.Put([]float32{1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6})
+	before := d.InUse
+	real, done := unpadded(d, rows, b)
+	if got := d.Host(real); !slices.Equal(got, []float32{1, 1, 2, 2, 3, 3, 4, 4}) {
 		t.Error(got)
+	}
+	if done(); d.InUse != before {
+		t.Errorf("%d bytes are in use, want %d", d.InUse, before)
 	}
 }

@@ -5,8 +5,8 @@ import (
 
 	"gqa/convert/merge"
 	"gqa/internal/cpu/blas"
-	"gqa/internal/cpu/nn"
 	"gqa/internal/device"
+	"gqa/internal/ops"
 )
 
 // moment accumulates the mean and covariance of rows, relative to the first batch's mean rather than zero, so that a
@@ -21,20 +21,26 @@ type moment struct {
 	cross  device.Buffer // [dim, dim], of their products
 }
 
-// add adds rows [n, dim].
-func (m *moment) add(rows []float32, dim int) {
-	d, n := m.device, len(rows)/dim
+// add adds the rows [n, dim] of a batch, but for padding.
+func (m *moment) add(rows device.Buffer, b ops.Batch) {
+	dim := rows.Len() / len(b.IDs)
+	rows, done := unpadded(m.device, rows, b)
+	defer done()
+	d, n := m.device, rows.Len()/dim
 	if m.origin == nil {
-		m.origin, m.sum = make([]float32, dim), make([]float64, dim)
-		nn.SumRows(m.origin, rows, n, dim)
+		m.part, m.cross = d.New(device.F32, dim), d.New(device.F32, dim*dim)
+		d.Clear(m.part)
+		d.Clear(m.cross)
+		d.SumRows(m.part, rows, n, dim)
+		m.origin, m.sum = slices.Clone(d.Host(m.part)), make([]float64, dim)
 		blas.Scale(m.origin, 1/float32(n))
 		minus := slices.Clone(m.origin)
 		blas.Scale(minus, -1)
-		m.minus, m.part, m.cross = d.Put(minus), d.New(device.F32, dim), d.New(device.F32, dim*dim)
-		d.Clear(m.cross)
+		m.minus = d.Put(minus)
 	}
-	x := copied(d, rows)
+	x := d.New(device.F32, rows.Len())
 	defer d.Free(x)
+	d.Copy(x, rows)
 	d.AddRows(x, m.minus, n, dim)
 	d.Gemm(true, false, dim, dim, n, 1, x, dim, x, dim, 1, m.cross, dim)
 	d.Clear(m.part)
@@ -43,13 +49,6 @@ func (m *moment) add(rows []float32, dim int) {
 		m.sum[i] += float64(s)
 	}
 	m.n += n
-}
-
-// copied returns a copy of x in a device's memory.
-func copied(d device.Device, x []float32) device.Buffer {
-	b := d.New(device.F32, len(x))
-	d.Write(b, x)
-	return b
 }
 
 // result returns the moment of all rows, and frees its memory.

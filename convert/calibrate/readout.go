@@ -30,8 +30,8 @@ func (w *Walk) Readout(ctx context.Context, layer int, changed Weights) (before,
 	n := w.attach(layer, changed)
 	o, bias := changed[configs.ParamName(w.at.o, layer, false)], changed[configs.ParamName(w.at.o, layer, true)]
 	f := newLeastSquares(w.engine.Device(), len(o)/n.shapes[configs.ParamName(w.at.o, layer, false)][0], o, bias)
-	err = w.each(ctx, input, func(i int, _ ops.Batch, x []float32) error {
-		y, err := w.get(target, i)
+	err = w.each(ctx, input, func(i int, _ ops.Batch, x device.Buffer) error {
+		y, err := w.states.get(target, i)
 		if err != nil {
 			return err
 		}
@@ -107,22 +107,21 @@ func newLeastSquares(d device.Device, in int, w, bias []float32) *leastSquares {
 }
 
 // add adds rows of z [n, in], y and target [n, out].
-func (f *leastSquares) add(z, y, target []float32) {
-	d, n := f.device, len(z)/f.in
-	in, given, rest := d.Put(z), d.Put(y), copied(d, target)
+func (f *leastSquares) add(z, y, target device.Buffer) {
+	d, n := f.device, z.Len()/f.in
+	rest := d.New(device.F32, target.Len())
+	defer d.Free(rest)
+	d.Copy(rest, target)
 	f.wishes = append(f.wishes, d.Sum(device.Term{X: rest, Weight: 1, Squares: true}))
-	d.Axpy(-1, given, rest)
+	d.Axpy(-1, y, rest)
 	f.losts = append(f.losts, d.Sum(device.Term{X: rest, Weight: 1, Squares: true}))
-	d.Gemm(true, false, f.in, f.in, n, 1, in, f.in, in, f.in, 1, f.zz, f.in)
-	d.Gemm(true, false, f.out, f.in, n, 1, rest, f.out, in, f.in, 1, f.rz, f.in)
+	d.Gemm(true, false, f.in, f.in, n, 1, z, f.in, z, f.in, 1, f.zz, f.in)
+	d.Gemm(true, false, f.out, f.in, n, 1, rest, f.out, z, f.in, 1, f.rz, f.in)
 	if f.wide > f.in {
-		d.SumRows(f.z, in, n, f.in)
+		d.SumRows(f.z, z, n, f.in)
 		d.SumRows(f.r, rest, n, f.out)
 	}
 	f.rows += n
-	d.Unload(in)
-	d.Unload(given)
-	d.Free(rest)
 }
 
 // gather copies the sums to the host, and frees their memory elsewhere.

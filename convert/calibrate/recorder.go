@@ -2,13 +2,15 @@ package calibrate
 
 import (
 	"gqa/configs"
+	"gqa/internal/device"
 	"gqa/internal/engine/spago"
 )
 
-// recorder records the input of an attention's queries, and the input and output of its output projection.
+// recorder records the input of an attention's queries, and the input and output of its output projection, in the device's
+// memory.
 type recorder struct {
 	q, o                 spago.Tensor // weights that identify the linear layers
-	read, mixed, written []float32
+	read, mixed, written device.Buffer
 }
 
 // watch records at t if name is the query or output weight of the attention a of a layer.
@@ -23,25 +25,34 @@ func (r *recorder) watch(a attention, layer int, name string, t spago.Tensor) {
 
 // record is called with a linear layer's input x, weight w and result y.
 func (r *recorder) record(e *spago.Engine, x, w, y spago.Tensor) {
+	replace := func(b *device.Buffer, t spago.Tensor) {
+		e.Device().Free(*b)
+		*b = e.Copied(t)
+	}
 	switch w {
 	case r.q:
-		r.read = append(r.read[:0], e.Values(x)...)
+		replace(&r.read, x)
 	case r.o:
-		r.mixed = append(r.mixed[:0], e.Values(x)...)
-		r.written = append(r.written[:0], e.Values(y)...)
+		replace(&r.mixed, x)
+		replace(&r.written, y)
 	}
 }
 
-// takeRead returns the recorded input of the queries, and clears it.
-func (r *recorder) takeRead() []float32 {
-	x := r.read
-	r.read = nil
-	return x
+// takeRead returns the recorded input of the queries, which is the caller's from then on.
+func (r *recorder) takeRead() device.Buffer { return take(&r.read) }
+
+// takeWritten returns the recorded output, which is the caller's from then on.
+func (r *recorder) takeWritten() device.Buffer { return take(&r.written) }
+
+func take(b *device.Buffer) device.Buffer {
+	taken := *b
+	*b = device.Buffer{}
+	return taken
 }
 
-// takeWritten returns the recorded output, and clears it.
-func (r *recorder) takeWritten() []float32 {
-	x := r.written
-	r.written = nil
-	return x
+// free frees what is recorded.
+func (r *recorder) free(d device.Device) {
+	for _, b := range []*device.Buffer{&r.read, &r.mixed, &r.written} {
+		d.Free(take(b))
+	}
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"gqa/configs"
-	"gqa/internal/cpu/blas"
+	"gqa/internal/device"
 	"gqa/internal/engine/spago"
 )
 
@@ -35,11 +35,11 @@ func (w *Walk) attachTo(d *descent, layer int, changed Weights) {
 
 // attentionLoss returns the relative squared error of the student's attention on batch i.
 func (w *Walk) attentionLoss(layer, i int) (spago.Tensor, float64, error) {
-	x, err := w.get(input, i)
+	x, err := w.states.get(input, i)
 	if err != nil {
 		return nil, 0, err
 	}
-	y, err := w.get(target, i)
+	y, err := w.states.get(target, i)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -47,7 +47,7 @@ func (w *Walk) attentionLoss(layer, i int) (spago.Tensor, float64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	size := max(blas.SumSquares(y), leastSize)
-	loss, number := w.engine.SquaredError(given, y, float32(1/size))
+	size := max(w.engine.Device().Sum(device.Term{X: y, Weight: 1, Squares: true})(), leastSize)
+	loss, number := w.engine.SquaredErrorTo(given, y, float32(1/size))
 	return loss, number(), nil
 }

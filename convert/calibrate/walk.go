@@ -14,8 +14,6 @@ import (
 
 	"gqa/configs"
 	"gqa/convert/merge"
-	"gqa/convert/offload"
-	"gqa/internal/cpu/blas"
 	"gqa/internal/data"
 	"gqa/internal/device"
 	"gqa/internal/engine/spago"
@@ -67,7 +65,7 @@ func enough(tokens, steps int) int {
 // batchTokens is the approximate number of tokens that go through a layer at once.
 var batchTokens = 2048
 
-// heldBytes is the maximum size of the states kept in memory; the rest goes to a temporary file.
+// heldBytes is the maximum size of the states kept in the host's memory; the rest goes to a temporary file.
 const heldBytes = 2 << 30
 
 // Walk runs the windows of Data through a model's stack, layer by layer.
@@ -84,7 +82,7 @@ type Walk struct {
 	weights           named                      // original weights of that layer
 	moved             Weights                    // tables of position biases in the converted model's order of heads
 	batches           []ops.Batch
-	states            *offload.Store
+	states            *states
 	seed              uint64
 	at                attention     // current attention
 	done              int           // number of layers that the original has run
@@ -135,7 +133,7 @@ func New(ctx context.Context, dev device.Device, src *weights.Source, converted 
 func newStack(ctx context.Context, dev device.Device, src *weights.Source, arch, converted *configs.Arch, batches []ops.Batch, dir string) (w *Walk, err error) {
 	engine := spago.New(dev)
 	engine.Until(ctx)
-	w = &Walk{src: src, arch: arch, batches: batches, engine: engine, states: offload.New(dir, heldBytes), moved: Weights{}}
+	w = &Walk{src: src, arch: arch, batches: batches, engine: engine, states: newStates(engine, dir), moved: Weights{}}
 	engine.Observe(func(x, weight, y spago.Tensor) {
 		w.self.record(engine, x, weight, y)
 		w.cross.record(engine, x, weight, y)
@@ -159,10 +157,12 @@ func (w *Walk) Close() error {
 		return nil
 	}
 	w.engine.Close()
+	w.self.free(w.engine.Device())
+	w.cross.free(w.engine.Device())
 	for _, made := range []*[]spago.Tensor{&w.outside, &w.taught, &w.learnt} {
 		w.unload(made)
 	}
-	return errors.Join(w.states.Close(), w.encoder.Close())
+	return errors.Join(w.states.close(), w.encoder.Close())
 }
 
 // unload frees the memory of constants.
@@ -287,51 +287,17 @@ func (w *Walk) embed(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		x := append([]float32(nil), w.engine.Values(w.teacher.Start(w.engine, b))...)
+		x := w.teacher.Start(w.engine, b)
+		err := w.states.put(teacherState, i, w.engine.Copied(x))
+		if w.follow {
+			err = cmp.Or(err, w.states.put(studentState, i, w.engine.Copied(x)))
+		}
+		if err = cmp.Or(err, ctx.Err(), w.engine.Device().Err()); err != nil {
+			return cmp.Or(ctx.Err(), err)
+		}
 		w.engine.Reset()
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := w.put(teacherState, i, x); err != nil {
-			return err
-		}
-		if !w.follow {
-			continue
-		}
-		if err := w.put(studentState, i, append([]float32(nil), x...)); err != nil {
-			return err
-		}
 	}
-	return nil
-}
-
-// kind is a kind of data stored for each batch.
-type kind string
-
-const (
-	teacherState  kind = "teacher"        // input of the original's next layer
-	studentState  kind = "student"        // … and of the converted model's
-	target        kind = "target"         // target output of the current attention
-	input         kind = "input"          // its input in the converted model
-	crossTarget   kind = "cross target"   // target output of the cross-attention, or target states after it
-	crossInput    kind = "cross input"    // input of its queries in the original
-	teacherMemory kind = "teacher memory" // the encoder's output in the original
-	studentMemory kind = "student memory" // … and in the converted model
-)
-
-func (w *Walk) put(k kind, batch int, values []float32) error {
-	if !blas.Finite(values) {
-		return fmt.Errorf("activations (%s, batch %d of the calibration text) are not finite numbers: activations or weights are too large for float32", k, batch)
-	}
-	return w.states.Put(fmt.Sprint(k, batch), values)
-}
-
-func (w *Walk) get(k kind, batch int) ([]float32, error) {
-	values, ok, err := w.states.Get(fmt.Sprint(k, batch))
-	if err == nil && !ok {
-		err = fmt.Errorf("no %s stored for batch %d", k, batch)
-	}
-	return values, err
+	return cmp.Or(ctx.Err(), w.states.verify())
 }
 
 // layer reads a layer's weights and gives them to the teacher.
@@ -353,22 +319,23 @@ func (w *Walk) layer(ctx context.Context, layer int) error {
 	return nil
 }
 
-// each calls f for every batch with its stored data of kind k.
-func (w *Walk) each(ctx context.Context, k kind, f func(i int, b ops.Batch, x []float32) error) error {
+// each calls f for every batch with its stored rows of kind k, which f must not change.
+func (w *Walk) each(ctx context.Context, k kind, f func(i int, b ops.Batch, x device.Buffer) error) error {
 	for i, b := range w.batches {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		x, err := w.get(k, i)
+		x, err := w.states.get(k, i)
 		if err != nil {
 			return err
 		}
-		if err := cmp.Or(f(i, b, x), ctx.Err(), w.engine.Device().Err()); err != nil {
+		err = f(i, b, x)
+		if err = cmp.Or(err, ctx.Err(), w.engine.Device().Err()); err != nil {
 			return cmp.Or(ctx.Err(), err) // an error of f after a pass was cut short is meaningless
 		}
 		w.engine.Reset()
 	}
-	return nil
+	return cmp.Or(ctx.Err(), w.states.verify())
 }
 
 // Layer runs the original through a layer, stores the input and target output of the converted model's attention, and
@@ -383,7 +350,7 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 	}
 	m := moment{device: w.engine.Device()}
 	w.at = selfAttention
-	err := w.each(ctx, teacherState, func(i int, b ops.Batch, x []float32) error {
+	err := w.each(ctx, teacherState, func(i int, b ops.Batch, x device.Buffer) error {
 		y, err := w.teach(layer, i, b, x)
 		if err != nil {
 			return err
@@ -392,19 +359,18 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 		if err := w.keepCross(i, x, wanted); err != nil {
 			return err
 		}
-		if err := w.followLayer(layer, i, b, x, read, wanted); err != nil {
+		if read, err = w.followLayer(layer, i, b, x, read, wanted); err != nil {
 			return err
 		}
-		m.add(unpadded(read, b), len(read)/len(b.IDs))
-		copy(x, w.engine.Values(y))
-		return cmp.Or(w.put(teacherState, i, x), w.put(input, i, read), w.put(target, i, wanted))
+		m.add(read, b)
+		return cmp.Or(w.states.put(teacherState, i, w.engine.Copied(y)), w.states.put(input, i, read), w.states.put(target, i, wanted))
 	})
 	w.done = layer + 1
 	return m.result(), err
 }
 
 // teach returns the output of the original's layer for the states x.
-func (w *Walk) teach(layer, i int, b ops.Batch, x []float32) (spago.Tensor, error) {
+func (w *Walk) teach(layer, i int, b ops.Batch, x device.Buffer) (spago.Tensor, error) {
 	teacher, err := w.withMemory(w.teacher, teacherMemory, i)
 	if err != nil {
 		return nil, err
@@ -412,22 +378,24 @@ func (w *Walk) teach(layer, i int, b ops.Batch, x []float32) (spago.Tensor, erro
 	return teacher.Layer(layer, w.engine, w.rows(x, b), b), nil
 }
 
-// followLayer replaces the input and target output of a layer's attention by those in the converted model, if the walk
-// follows it. x are the original's states before the layer.
-func (w *Walk) followLayer(layer, i int, b ops.Batch, x, read, wanted []float32) error {
+// followLayer returns the input of a layer's attention in the converted model in place of read, and corrects the target output,
+// if the walk follows that model. x are the original's states before the layer.
+func (w *Walk) followLayer(layer, i int, b ops.Batch, x, read, wanted device.Buffer) (device.Buffer, error) {
 	if !w.follow {
-		return nil
+		return read, nil
 	}
-	s, err := w.get(studentState, i)
+	s, err := w.states.get(studentState, i)
 	if err != nil {
-		return err
+		return read, err
 	}
-	copy(read, w.engine.Values(w.teacher.Read(layer, w.engine, w.rows(s, b))))
+	d := w.engine.Device()
+	d.Free(read)
+	read = w.engine.Copied(w.teacher.Read(layer, w.engine, w.rows(s, b)))
 	if w.corrects() {
-		blas.Axpy(1/float32(w.arch.ResidualScale), x, wanted)
-		blas.Axpy(-1/float32(w.arch.ResidualScale), s, wanted)
+		d.Axpy(1/float32(w.arch.ResidualScale), x, wanted)
+		d.Axpy(-1/float32(w.arch.ResidualScale), s, wanted)
 	}
-	return nil
+	return read, nil
 }
 
 // corrects reports whether the output of attention is added to the states unchanged.
@@ -438,30 +406,16 @@ func (w *Walk) corrects() bool {
 // Advance runs the converted model through a layer with the fitted weights.
 func (w *Walk) Advance(ctx context.Context, layer int, changed Weights) error {
 	w.attach(layer, changed)
-	return w.each(ctx, studentState, func(i int, b ops.Batch, x []float32) error {
+	return w.each(ctx, studentState, func(i int, b ops.Batch, x device.Buffer) error {
 		student, err := w.withMemory(w.student, studentMemory, i)
 		if err != nil {
 			return err
 		}
-		copy(x, w.engine.Values(student.Layer(layer, w.engine, w.rows(x, b), b)))
-		return w.put(studentState, i, x)
+		return w.states.put(studentState, i, w.engine.Copied(student.Layer(layer, w.engine, w.rows(x, b), b)))
 	})
 }
 
-// rows returns values as one row per token of the batch, until the engine's next Reset.
-func (w *Walk) rows(values []float32, b ops.Batch) spago.Tensor {
-	return w.engine.Input(values, len(b.IDs), len(values)/len(b.IDs))
-}
-
-// unpadded returns the rows of a batch that are not padding.
-func unpadded(values []float32, b ops.Batch) []float32 {
-	if b.Lens == nil {
-		return values
-	}
-	var all []float32
-	size := len(values) / b.Seqs
-	for i, n := range b.Lens {
-		all = append(all, values[i*size:][:n*size/b.Len]...)
-	}
-	return all
+// rows returns stored rows, one per token of the batch, as a tensor.
+func (w *Walk) rows(rows device.Buffer, b ops.Batch) spago.Tensor {
+	return w.engine.Borrow(rows, len(b.IDs), rows.Len()/len(b.IDs))
 }

@@ -308,6 +308,11 @@ type Recoverer interface {
 	Recover() bool
 }
 
+// Roomy is implemented by devices with memory of their own.
+type Roomy interface {
+	Room() uint64 // bytes that are not in use
+}
+
 // Queuer is implemented by devices whose operations return before they are done, so that what follows should be requested before
 // a Number is waited for.
 type Queuer interface{ Queues() }

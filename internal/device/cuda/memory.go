@@ -121,6 +121,9 @@ func (p *pool) release() {
 	clear(p.free)
 }
 
+// Room implements device.Roomy. Memory that the pool holds for reuse is not counted.
+func (d *Device) Room() uint64 { return d.gpu.FreeMemory() }
+
 // Trim returns memory that is not in use to the driver.
 func (d *Device) Trim() { d.pool.release() }
 

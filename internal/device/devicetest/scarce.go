@@ -31,6 +31,14 @@ func NewScarce() *Scarce {
 	return d
 }
 
+// Room implements device.Roomy.
+func (d *Scarce) Room() uint64 {
+	if d.Limit == 0 {
+		return 1 << 40
+	}
+	return uint64(max(d.Limit-d.InUse, 0))
+}
+
 // Queues implements device.Queuer. It computes at once, but its users are to think otherwise.
 func (*Scarce) Queues() {}
 

@@ -90,11 +90,7 @@ func (e *Engine) free(b device.Buffer) { e.device.Free(b) }
 
 // release releases a result's data and gradient; calling it again has no effect.
 func (e *Engine) release(v *value) {
-	switch {
-	case v.whole != nil:
-	case v.loaded:
-		e.device.Unload(v.data)
-	default:
+	if v.whole == nil {
 		e.free(v.data)
 	}
 	v.dropGrad()

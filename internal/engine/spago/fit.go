@@ -22,12 +22,16 @@ func (e *Engine) constant(data []float32, rows, cols int) *value {
 	return v
 }
 
-// Input is like Constant, but the next Reset frees the memory.
-func (e *Engine) Input(data []float32, rows, cols int) Tensor {
-	v := e.constant(data, rows, cols)
-	v.loaded = true
-	e.live = append(e.live, v)
+// Borrow returns memory of the device as a tensor [rows, cols] without a gradient. The memory remains the caller's.
+func (e *Engine) Borrow(b device.Buffer, rows, cols int) Tensor {
+	v := newValue(e.device, b, rows, cols)
+	v.frozen = true
 	return v
+}
+
+// FreeAtReset makes the next Reset free memory that this step reads.
+func (e *Engine) FreeAtReset(b device.Buffer) {
+	e.live = append(e.live, newValue(e.device, b, 1, b.Len()))
 }
 
 // Trainable returns data [rows, cols] on the engine's device as a weight with a gradient. Unload frees its memory.

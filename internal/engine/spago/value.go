@@ -33,7 +33,6 @@ type value struct {
 	sharers    *int // number of values with this gradient, if not nil
 	fresh      bool // there is no gradient: what grad holds is to be overwritten
 	frozen     bool // does not require a gradient
-	loaded     bool // data is that of an Input
 	used       bool // the loss depends on it
 	padded     bool // Embed gives row padding no gradient
 	padding    int32

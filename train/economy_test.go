@@ -154,6 +154,9 @@ func scarceRuns(t *testing.T, sets ...string) map[string]func() (recipe.Recipe, 
 // If a device's memory does not suffice, a run saves as much as it must, step by step, and has the figures of one with enough.
 // If nothing suffices, it ends with one line, and what it has done is saved.
 func TestLackOfMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it would take minutes under the race detector, and other tests start the same goroutines")
+	}
 	for name, made := range scarceRuns(t) {
 		t.Run(name, func(t *testing.T) {
 			recipe, whole := made()
@@ -251,6 +254,9 @@ func checkExhausted(t *testing.T, made func() (recipe.Recipe, Options), most []i
 // Wherever memory is lacking once, in a step, a validation or a save, the run has the figures that it would have had, at once or
 // when it is resumed.
 func TestLackOfMemoryOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it would take minutes under the race detector, and other tests start the same goroutines")
+	}
 	for name, made := range scarceRuns(t, "batch=2", "seq_len=12", "save_every=1",
 		"data="+writeIDs(t, golden.Windows(1, 14, 12, 128)), "valid="+writeIDs(t, golden.Windows(2, 3, 12, 128))) {
 		t.Run(name, func(t *testing.T) {

@@ -104,6 +104,9 @@ var allRecomputes = []ops.Recompute{ops.RecomputeNone, ops.RecomputeAttention, o
 // Whichever buffer there is no memory for, the pass ends, and once it is abandoned it can be run again, with the same bits and
 // no more memory.
 func TestScarce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it would take minutes under the race detector, and other tests start the same goroutines")
+	}
 	for name, config := range map[string]string{"llama": llamaConfig, "gpt2": gptConfig, "t5": t5Config} {
 		for i := range 2 * len(allRecomputes) {
 			d, how := devicetest.NewScarce(), allRecomputes[i/2]

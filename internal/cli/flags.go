@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -82,30 +83,12 @@ func Args(names ...string) cobra.PositionalArgs {
 // EnumVar defines a flag whose value is one of allowed. Any other value is a
 // UsageError that lists them.
 func EnumVar(flags *pflag.FlagSet, p *string, name, value, usage string, allowed ...string) {
-	*p = value
-	flags.Var(&enum{p, allowed}, name, usage+": "+orList(allowed))
-}
-
-type enum struct {
-	value   *string
-	allowed []string
-}
-
-func (e *enum) String() string {
-	if e.value == nil { // pflag calls this on a zero value to decide whether to show a default
-		return ""
-	}
-	return *e.value
-}
-
-func (e *enum) Type() string { return "string" }
-
-func (e *enum) Set(s string) error {
-	if !slices.Contains(e.allowed, s) {
-		return Usagef("want %s", orList(e.allowed))
-	}
-	*e.value = s
-	return nil
+	CheckedVar(flags, p, name, value, usage+": "+orList(allowed), func(s string) error {
+		if !slices.Contains(allowed, s) {
+			return fmt.Errorf("want %s", orList(allowed))
+		}
+		return nil
+	})
 }
 
 // CheckedVar defines a flag whose value must pass a check, whose error becomes a UsageError.
@@ -120,7 +103,7 @@ type checked struct {
 }
 
 func (c *checked) String() string {
-	if c.value == nil {
+	if c.value == nil { // pflag calls this on a zero value to decide whether to show a default
 		return ""
 	}
 	return *c.value

@@ -99,7 +99,7 @@ func TestReplay(t *testing.T) {
 			dev := &replayer{Device: cpu.New(), t: t}
 			d, plain := New(dev, src.Arch, all), New(cpu.New(), src.Arch, all)
 			if d.replay == nil {
-				t.Skip("not repeated")
+				t.Skip("the steps of this model are not repeated, as newReplay explains")
 			}
 			const seqs, prompt, steps = 2, 5, 12
 			cache, want := d.NewCache(seqs, prompt+steps), plain.NewCache(seqs, prompt+steps)

@@ -63,7 +63,7 @@ func (s *states) put(k kind, batch int, rows device.Buffer) error {
 		s.held[name] = rows
 		return nil
 	}
-	if _, stored, _ := s.rest.Get(name); !stored && size <= s.room {
+	if !s.rest.Has(name) && size <= s.room {
 		s.room -= size
 		s.held[name] = rows
 		return nil

@@ -78,6 +78,13 @@ func (s *Store) write(name string, where place, values []float32) (err error) {
 	return nil
 }
 
+// Has reports whether a slice is stored under name, without reading it.
+func (s *Store) Has(name string) bool {
+	_, held := s.held[name]
+	_, filed := s.at[name]
+	return held || filed
+}
+
 // Get returns the slice stored under name, to be read, or to be changed and put back. The second result reports whether
 // there is one.
 func (s *Store) Get(name string) ([]float32, bool, error) {

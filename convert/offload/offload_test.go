@@ -34,6 +34,12 @@ func TestStore(t *testing.T) {
 			if err != nil || !ok || !slices.Equal(got, values) {
 				t.Errorf("limit %d: %s is %v, %v, %v, want %v", limit, name, got, ok, err, values)
 			}
+			if !s.Has(name) {
+				t.Errorf("limit %d: Has(%q) is false", limit, name)
+			}
+		}
+		if s.Has("none") {
+			t.Errorf("limit %d: Has reports what was never put", limit)
 		}
 		if _, ok, err := s.Get("none"); ok || err != nil {
 			t.Errorf("limit %d: what was never put is there (%v)", limit, err)

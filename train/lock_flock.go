@@ -3,49 +3,18 @@
 package train
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"syscall"
 )
 
-// isLocked reports whether a process holds the lock that a file represents. It changes nothing.
-func isLocked(path string) (bool, error) {
-	if err := checkLock(path); err != nil {
-		return false, err
-	}
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer file.Close()
-	err = syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return true, nil
-	}
-	return false, err
-}
+// errLocked is flock's error if another process has the lock.
+const errLocked = syscall.EWOULDBLOCK
 
-// tryLock takes the lock that a file represents. held reports whether another process has it. The lock is released when
-// its process ends.
-func tryLock(path string) (release func(), held bool, err error) {
-	if err := checkLock(path); err != nil {
-		return nil, false, err
+// flock locks a file until it is closed, for this process alone or shared. It does not wait.
+func flock(file *os.File, exclusive bool) error {
+	how := syscall.LOCK_SH
+	if exclusive {
+		how = syscall.LOCK_EX
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		return nil, false, err
-	}
-	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err != nil {
-		file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, true, nil
-		}
-		return nil, false, err
-	}
-	return func() { file.Close() }, false, nil
+	return syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB)
 }

@@ -97,7 +97,7 @@ func (e *Engine) release(v *value) {
 	for _, b := range v.kept {
 		e.free(b)
 	}
-	v.data, v.kept = device.Buffer{}, nil
+	v.data, v.kept, v.addends, v.product = device.Buffer{}, nil, nil, nil
 }
 
 // keep returns memory for n statistics that is released with y.

@@ -9,6 +9,8 @@ import (
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/nlpodyssey/spago/nn"
 
+	"gqa/internal/device"
+	"gqa/internal/device/cpu"
 	"gqa/internal/device/devicetest"
 	"gqa/internal/ops"
 )
@@ -235,4 +237,33 @@ func TestRecomputeColumns(t *testing.T) {
 func backwardError(e *Engine, y Tensor, target []float32, scale float32) error {
 	loss, _ := e.SquaredError(y, target, scale)
 	return e.Backward(loss)
+}
+
+// products counts matrix products.
+type products struct {
+	device.Device
+	n int
+}
+
+func (d *products) Gemm(ta, tb bool, m, n, k int, alpha float32, a device.Buffer, lda int, b device.Buffer, ldb int, beta float32, c device.Buffer, ldc int) {
+	d.n++
+	d.Device.Gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+}
+
+// The last product of a function that is recomputed is not made again: nothing reads it.
+func TestRecomputeSkipsLastProduct(t *testing.T) {
+	d := &products{Device: cpu.New()}
+	e := New(d)
+	layer := ops.Linear[mat.Tensor]{W: e.Trainable([]float32{1, 2, 3, 4}, 2, 2)}
+	y := e.Recompute(func(in []mat.Tensor) mat.Tensor {
+		x := e.Linear(in[0], layer)
+		return e.Add(in[0], e.Linear(x, layer))
+	}, e.Trainable([]float32{1, -2, 3, 0.5}, 2, 2))
+	forward := d.n
+	if err := backwardError(e, y, []float32{1, 2, 3, 4}, 1); err != nil {
+		t.Fatal(err)
+	}
+	if again := d.n - forward - 2*2; forward != 2 || again != 1 {
+		t.Errorf("%d products forward, want 2; %d again, want 1", forward, again)
+	}
 }

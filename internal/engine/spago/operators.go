@@ -28,16 +28,20 @@ func (e *Engine) Embed(table mat.Tensor, ids []int32, first int) mat.Tensor {
 	}, table)
 }
 
-// Linear computes y = x·Wᵀ + b. Gradients: dx = gy·W, dW = gyᵀ·x, db = Σ gy.
+// Linear computes y = x·Wᵀ + b when y is first read. Gradients: dx = gy·W, dW = gyᵀ·x, db = Σ gy.
 func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 	x = e.dense(x)
 	xv, wv := valueOf(x).ready(), valueOf(w.W)
 	n, in, out := xv.rows, xv.cols, wv.rows
 	y := e.result(n, out)
-	e.device.Gemm(false, true, n, out, in, 1, xv.data, in, wv.operand(), in, 0, y.data, out)
+	y.product = func() {
+		e.device.Gemm(false, true, n, out, in, 1, xv.data, in, wv.operand(), in, 0, y.data, out)
+		if w.HasBias {
+			e.device.AddRows(y.data, valueOf(w.Bias).data, n, out)
+		}
+	}
 	operands := []mat.Tensor{x, w.W}
 	if w.HasBias {
-		e.device.AddRows(y.data, valueOf(w.Bias).data, n, out)
 		operands = append(operands, w.Bias)
 	}
 	z := e.record(y, func(gy device.Buffer) {
@@ -75,7 +79,7 @@ func (e *Engine) Norm(x mat.Tensor, n ops.Norm[mat.Tensor]) mat.Tensor {
 	x = e.dense(x)
 	xv := valueOf(x)
 	dim := cmp.Or(n.Dim, xv.cols)
-	if dim != xv.cols {
+	if dim != xv.cols || xv.addends == nil {
 		xv.ready()
 	}
 	if n.Layer {
@@ -90,7 +94,7 @@ func (e *Engine) rmsNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) ma
 	y := e.result(xv.rows, xv.cols)
 	inv := e.keep(y, rows)
 	if a := xv.addends; a != nil {
-		e.device.AddRMSNorm(y.data, inv, xv.data, a[0].data, a[1].data, w, rows, dim, n.Eps)
+		e.device.AddRMSNorm(y.data, inv, xv.data, a[0].ready().data, a[1].ready().data, w, rows, dim, n.Eps)
 		xv.addends = nil
 	} else {
 		e.device.RMSNorm(y.data, inv, xv.data, w, rows, dim, n.Eps)
@@ -143,7 +147,7 @@ func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) 
 	y := e.result(xv.rows, xv.cols)
 	mean, inv := e.keep(y, rows), e.keep(y, rows)
 	if a := xv.addends; a != nil {
-		e.device.AddLayerNorm(y.data, mean, inv, xv.data, a[0].data, a[1].data, w, b, rows, dim, n.Eps)
+		e.device.AddLayerNorm(y.data, mean, inv, xv.data, a[0].ready().data, a[1].ready().data, w, b, rows, dim, n.Eps)
 		xv.addends = nil
 	} else {
 		e.device.LayerNorm(y.data, mean, inv, xv.data, w, b, rows, dim, n.Eps)
@@ -250,7 +254,7 @@ func (e *Engine) Gate(gate, up mat.Tensor, act activation.Func) mat.Tensor {
 // Add computes x + y when the sum is first read, so that a norm can do so.
 func (e *Engine) Add(x, y mat.Tensor) mat.Tensor {
 	x, y = e.dense(x), e.dense(y)
-	xv, yv := valueOf(x).ready(), valueOf(y).ready()
+	xv, yv := valueOf(x), valueOf(y)
 	z := e.result(xv.rows, xv.cols)
 	z.addends = &[2]*value{xv, yv}
 	return e.record(z, func(device.Buffer) { e.pass(z, xv, yv) }, x, y)

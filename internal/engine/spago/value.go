@@ -24,7 +24,8 @@ type value struct {
 	whole      *value          // the value that this one is columns of; nil: none
 	first      int             // the first of these columns
 	parts      []*value        // of a product by a joint: its columns
-	addends    *[2]*value      // data is their sum, which is not computed yet; nil: data is valid
+	addends    *[2]*value      // data is their sum, which is not computed yet; nil: it is not a sum, or it is computed
+	product    func()          // computes data, a product; nil: it is not a product, or it is computed
 	joint      *joint          // of a weight: the matrix that it is a part of; nil: none
 	kept       []device.Buffer // what else the backward pass reads; released with data
 
@@ -53,11 +54,16 @@ func (v *value) operand() device.Buffer {
 	return v.compute
 }
 
-// ready returns v after computing its data, if that has not been done yet.
+// ready returns v after computing its data, if that has not been done yet. What nobody reads, such as the last product of a layer
+// that is computed again for its gradients, is never computed.
 func (v *value) ready() *value {
-	if v.addends != nil {
-		v.device.Add(v.data, v.addends[0].data, v.addends[1].data)
+	switch {
+	case v.addends != nil:
+		v.device.Add(v.data, v.addends[0].ready().data, v.addends[1].ready().data)
 		v.addends = nil
+	case v.product != nil:
+		v.product()
+		v.product = nil
 	}
 	return v
 }

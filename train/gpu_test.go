@@ -94,8 +94,8 @@ func TestRunsInBF16(t *testing.T) {
 	gpu(t)
 	const tolerance = 0.02
 	for name, sets := range map[string][]string{
-		"teacher": {"distill.teacher=testdata/llama-g2", "distill.loss=mixed"},
-		"cache":   {"distill.teacher=testdata/llama-g2", "distill.loss=kl", "distill.cache="},
+		"teacher": {"distill.teacher=testdata/llama-rope3", "distill.loss=mixed"},
+		"cache":   {"distill.teacher=testdata/llama-rope3", "distill.loss=kl", "distill.cache="},
 		"Muon":    {"optimizer.name=muon", "optimizer.average=0.9"},
 		"layer":   {"recompute=layer", "accumulate=2"},
 	} {

@@ -11,6 +11,18 @@ import (
 	"gqa/internal/device"
 )
 
+// repeated times f once it has run, which compiles its kernels. The time ends when the GPU has done all.
+func repeated(b *testing.B, d *Device, f func()) {
+	f()
+	d.gpu.Synchronize()
+	b.ResetTimer()
+	for range b.N {
+		f()
+	}
+	d.gpu.Synchronize()
+	b.StopTimer()
+}
+
 // BenchmarkOperations times the operations of a layer of a Llama of 1 billion parameters on 8192 tokens. MB/s counts the
 // data that must be read and written, TFLOP/s the arithmetic.
 func BenchmarkOperations(b *testing.B) {
@@ -93,13 +105,7 @@ func BenchmarkOperations(b *testing.B) {
 			}},
 		} {
 			b.Run(fmt.Sprintf("%s/bytes=%d", name, size), func(b *testing.B) {
-				c.run()
-				d.gpu.Synchronize()
-				b.ResetTimer()
-				for range b.N {
-					c.run()
-				}
-				d.gpu.Synchronize()
+				repeated(b, d, c.run)
 				b.SetBytes(int64(c.bytes))
 				if c.flops > 0 {
 					b.ReportMetric(c.flops*float64(b.N)/b.Elapsed().Seconds()/1e12, "TFLOP/s")
@@ -150,13 +156,7 @@ func BenchmarkAttention(b *testing.B) {
 					if c.err != nil {
 						b.Log(by(c.err))
 					}
-					c.run()
-					d.gpu.Synchronize()
-					b.ResetTimer()
-					for range b.N {
-						c.run()
-					}
-					d.gpu.Synchronize()
+					repeated(b, d, c.run)
 					b.ReportMetric(c.flops*float64(b.N)/b.Elapsed().Seconds()/1e12, "TFLOP/s")
 				})
 			}
@@ -186,19 +186,13 @@ func BenchmarkNormBackward(b *testing.B) {
 			for _, layer := range []bool{false, true} {
 				b.Run(fmt.Sprintf("rows=%d/dim=%d/layer=%v/chunks=%d", s.rows, s.dim, layer, chunks), func(b *testing.B) {
 					normBackwardChunks = []int{chunks}
-					run := func() {
+					repeated(b, d, func() {
 						if layer {
 							d.LayerNormBackward(dx, dw, db, dy, x, w, mean, inv, s.rows, s.dim, true)
 						} else {
 							d.RMSNormBackward(dx, dw, dy, x, w, inv, s.rows, s.dim, true)
 						}
-					}
-					run()
-					d.gpu.Synchronize()
-					for b.Loop() {
-						run()
-					}
-					d.gpu.Synchronize()
+					})
 					b.SetBytes(int64(4 * 2 * n))
 					if err := d.Err(); err != nil {
 						b.Fatal(err)

@@ -44,13 +44,7 @@ func randomBuffer(d *Device, f device.Format, n int) device.Buffer {
 
 // timed runs f, which reads a number of bytes, and reports their speed and the part of a copy's that it is.
 func timed(b *testing.B, d *Device, bytes, speed float64, f func()) {
-	f()
-	d.gpu.Synchronize()
-	b.ResetTimer()
-	for range b.N {
-		f()
-	}
-	d.gpu.Synchronize()
+	repeated(b, d, f)
 	got := bytes * float64(b.N) / b.Elapsed().Seconds()
 	b.ReportMetric(got/1e9, "GB/s")
 	b.ReportMetric(100*got/speed, "%ofcopy")

@@ -96,7 +96,7 @@ var (
 	cuGraphLaunch            func(exec, stream uintptr) int32
 	cuGraphDestroy           func(uintptr) int32
 	cuGraphExecDestroy       func(uintptr) int32
-	cuLaunchKernel           func(f uintptr, gx, gy, gz, bx, by, bz, shared uint32, stream uintptr, params, extra unsafe.Pointer) int32
+	cuLaunchKernelEx         func(config unsafe.Pointer, f uintptr, params, extra unsafe.Pointer) int32
 )
 
 func loadDriver() (*lib, error) {
@@ -111,7 +111,7 @@ func loadDriver() (*lib, error) {
 		"cuMemcpyHtoDAsync_v2": &cuMemcpyHtoDAsync, "cuMemcpyDtoHAsync_v2": &cuMemcpyDtoHAsync, "cuMemcpyDtoDAsync_v2": &cuMemcpyDtoDAsync,
 		"cuMemsetD8Async": &cuMemsetD8Async, "cuStreamCreate": &cuStreamCreate, "cuStreamSynchronize": &cuStreamSynchronize, "cuStreamDestroy_v2": &cuStreamDestroy,
 		"cuModuleLoadData": &cuModuleLoadData, "cuModuleGetFunction": &cuModuleGetFunction, "cuFuncSetAttribute": &cuFuncSetAttribute,
-		"cuLaunchKernel": &cuLaunchKernel, "cuStreamBeginCapture_v2": &cuStreamBeginCapture, "cuStreamEndCapture": &cuStreamEndCapture,
+		"cuLaunchKernelEx": &cuLaunchKernelEx, "cuStreamBeginCapture_v2": &cuStreamBeginCapture, "cuStreamEndCapture": &cuStreamEndCapture,
 		"cuThreadExchangeStreamCaptureMode": &cuThreadExchangeCapture, "cuGraphInstantiateWithFlags": &cuGraphInstantiate,
 		"cuGraphLaunch": &cuGraphLaunch, "cuGraphDestroy": &cuGraphDestroy, "cuGraphExecDestroy": &cuGraphExecDestroy,
 	})

@@ -70,7 +70,26 @@ type Grid struct {
 	Shared  int // bytes of dynamic shared memory per block
 }
 
-// Launch runs a kernel. Arguments are 8-byte words: addresses, integers, and 32-bit floats converted by [Float].
+// launchConfig is the driver's CUlaunchConfig.
+type launchConfig struct {
+	gx, gy, gz, bx, by, bz, shared uint32
+	stream                         uintptr
+	attributes                     unsafe.Pointer
+	count                          uint32
+}
+
+// launchAttribute is the driver's CUlaunchAttribute with an integer value.
+type launchAttribute struct {
+	id, _ int32
+	value int32
+	_     [60]byte
+}
+
+// attrEarly allows a kernel to be launched while those before it run (CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION).
+const attrEarly = 6
+
+// Launch runs a kernel. Arguments are 8-byte words: addresses, integers, and 32-bit floats converted by [Float]. On compute
+// capability 9.0 and later it can begin while the kernels before it run, and must wait for them itself (griddepcontrol.wait).
 func (g *GPU) Launch(k Kernel, grid Grid, args ...uint64) {
 	g.do(k.Function, func() error {
 		f, err := g.function(k, grid.Shared)
@@ -79,8 +98,14 @@ func (g *GPU) Launch(k Kernel, grid Grid, args ...uint64) {
 		}
 		g.params.set(args, k.Words)
 		x, y, z, tx, ty := max(grid.X, 1), max(grid.Y, 1), max(grid.Z, 1), max(grid.Threads, grid.TX), max(grid.TY, 1)
-		code := cuLaunchKernel(f, uint32(x), uint32(y), uint32(z), uint32(tx), uint32(ty), 1, uint32(grid.Shared), g.stream,
-			unsafe.Pointer(&g.params.pointers[0]), nil)
+		g.params.config = launchConfig{
+			gx: uint32(x), gy: uint32(y), gz: uint32(z), bx: uint32(tx), by: uint32(ty), bz: 1, shared: uint32(grid.Shared), stream: g.stream,
+		}
+		if g.early {
+			g.params.attribute = launchAttribute{id: attrEarly, value: 1}
+			g.params.config.attributes, g.params.config.count = unsafe.Pointer(&g.params.attribute), 1
+		}
+		code := cuLaunchKernelEx(unsafe.Pointer(&g.params.config), f, unsafe.Pointer(&g.params.pointers[0]), nil)
 		return driverError(code, fmt.Sprintf("launch of %s, %d×%d×%d blocks of %d×%d threads", k.Function, x, y, z, tx, ty))
 	})
 }

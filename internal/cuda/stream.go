@@ -21,6 +21,7 @@ type GPU struct {
 	Memory   uint64 // bytes
 	Units    int    // multiprocessors
 	Shared   int    // the most bytes of shared memory that a block can have
+	early    bool   // whether kernels can be launched while those before them run
 	stream   uintptr
 	work     chan func()
 	failed   atomic.Pointer[error]
@@ -38,8 +39,10 @@ type GPU struct {
 
 // params holds the arguments of a launch. It is pinned.
 type params struct {
-	values   [64]uint64
-	pointers [64]unsafe.Pointer
+	values    [64]uint64
+	pointers  [64]unsafe.Pointer
+	config    launchConfig
+	attribute launchAttribute
 }
 
 var (
@@ -137,6 +140,11 @@ func (g *GPU) start() error {
 	}
 	g.Name, g.Arch, g.Units = cString(uintptr(unsafe.Pointer(&name[0]))), int(10*major+minor), int(units)
 	g.Shared = int(shared)
+	var version int32
+	if err := driverError(cuDriverGetVersion(&version), "cuDriverGetVersion"); err != nil {
+		return err
+	}
+	g.early = g.Arch >= 90 && version >= 12030 // before, not within a captured graph
 	return g.products.start()
 }
 

@@ -73,7 +73,11 @@ func (k decodeKey) tile(rows int) (tile, blocks, shared int) {
 	} else if rows > 16 {
 		tile = 32
 	}
-	return tile, blocks, 2 * (k.headDim + 8) * (tile + decodeWarps*stages*2*16)
+	row := k.headDim
+	if row%64 != 0 {
+		row += 8 // so that rows do not share banks
+	}
+	return tile, blocks, 2 * row * (tile + decodeWarps*stages*2*16)
 }
 
 // splits returns into how many parts the keys are split, given the number of blocks of each and the number that run at once: the
@@ -155,12 +159,13 @@ var skinny = struct {
 	tensor int // with tensor cores, at most 32
 	same   int // without them, by weights in x's format
 	other  int // by weights in another format
-}{tensor: 32, same: 4, other: 16}
+}{tensor: 16, same: 4, other: 16}
 
 const (
 	skinnyAtOnce  = 4  // products of a launch
 	skinnyColumns = 16 // of a block without tensor cores
 	skinnyHigh    = 32 // columns of a block with tensor cores
+	skinnyRing    = 4  // tiles of a warp with tensor cores
 )
 
 var (
@@ -231,16 +236,18 @@ func (d *Device) multiplySkinny(rows, k int, x device.Buffer, ps []device.Produc
 
 // multiplyTiles computes products with tensor cores.
 func (d *Device) multiplyTiles(rows, k int, x device.Buffer, f few) {
-	tile, warps := 8, 8
+	tile := 8
 	for tile < rows {
 		tile *= 2
 	}
-	if f.blocks(skinnyHigh)*warps < 16*d.gpu.Units { // more of a multiprocessor's loads at once
-		warps = 16
+	blocks, warp := f.blocks(skinnyHigh), skinnyRing*(skinnyHigh+tile)*64*2 // bytes of shared memory of a warp
+	warps := 4
+	if blocks <= d.gpu.Units { // more of a multiprocessor's loads at once
+		warps = 8
 	}
-	warps = min(warps, (k+63)/64)
+	warps = max(1, min(warps, (k+63)/64, d.gpu.Shared/warp))
 	d.skinny(skinnyTiles, fmt.Sprintf("skinny_tiles_%d", tile), skinnyTilesWords,
-		cuda.Grid{X: f.blocks(skinnyHigh), Threads: 32 * warps, Shared: 4 * warps * skinnyHigh * tile}, append(f.args, addr(x), uint64(rows), uint64(k)))
+		cuda.Grid{X: blocks, Threads: 32 * warps, Shared: warps * warp}, append(f.args, addr(x), uint64(rows), uint64(k)))
 }
 
 func (d *Device) skinny(s *cuda.Source, name string, layout []int, grid cuda.Grid, args []uint64) {

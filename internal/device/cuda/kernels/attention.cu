@@ -78,6 +78,7 @@ __device__ __forceinline__ void storeTile(const View& v, i64 b, i64 h, i64 t, i6
 
 // One block per tile of queries, head and sequence.
 extern "C" __global__ void __launch_bounds__(256) attend(Scores s, View out, float* lse, View q, View k, View v) {
+  begin();
   extern __shared__ float shared[];
   float *Q = shared, *K = Q + TILE * LD, *V = K + TILE * LD, *P = V + TILE * LD;
   i64 t = blockIdx.x * (i64)TILE, h = blockIdx.y, b = blockIdx.z, kv = h / (s.heads / s.kvHeads);
@@ -130,6 +131,7 @@ extern "C" __global__ void __launch_bounds__(256) attend(Scores s, View out, flo
 
 // delta [batch, heads, queries] is dout·out of each row: one warp per row.
 extern "C" __global__ void attend_delta(float* delta, View dout, View out, i64 batch, i64 heads, i64 queries) {
+  begin();
   i64 row = blockIdx.x * (i64)(blockDim.x >> 5) + (threadIdx.x >> 5);
   if (row >= batch * heads * queries) return;
   i64 i = row % queries, h = row / queries % heads, b = row / queries / heads;
@@ -165,6 +167,7 @@ __device__ __forceinline__ void gradients(float* P, float* dS, const Scores& s, 
 
 // One block per tile of queries, head and sequence, starting at sequence first. With dbias the grid has one sequence.
 extern "C" __global__ void __launch_bounds__(256) attend_dq(Scores s, View dq, float* dbias, View dout, const float* lse, const float* delta, View q, View k, View v, i64 first) {
+  begin();
   extern __shared__ float shared[];
   float *Q = shared, *K = Q + TILE * LD, *V = K + TILE * LD, *dO = V + TILE * LD, *dS = dO + TILE * LD;
   i64 t = blockIdx.x * (i64)TILE, h = blockIdx.y, b = first + blockIdx.z, kv = h / (s.heads / s.kvHeads);
@@ -186,6 +189,7 @@ extern "C" __global__ void __launch_bounds__(256) attend_dq(Scores s, View dq, f
 
 // One block per tile of keys, KV head and sequence. It iterates over the queries of the group's heads.
 extern "C" __global__ void __launch_bounds__(256) attend_dkv(Scores s, View dk, View dv, View dout, const float* lse, const float* delta, View q, View k, View v) {
+  begin();
   extern __shared__ float shared[];
   float *Q = shared, *K = Q + TILE * LD, *V = K + TILE * LD, *dO = V + TILE * LD, *P = dO + TILE * LD, *dS = P + TILE * (TILE + 1);
   i64 j = blockIdx.x * (i64)TILE, kv = blockIdx.y, b = blockIdx.z, group = s.heads / s.kvHeads;
@@ -211,6 +215,7 @@ extern "C" __global__ void __launch_bounds__(256) attend_dkv(Scores s, View dk, 
 
 // Stores keys and values [sequences·tokens, heads·HD] as rows, starting at row first, of each sequence's heads, or at row at[0] if at is given.
 extern "C" __global__ void store_kv(View keys, View values, View k, View v, i64 rows, i64 tokens, i64 heads, i64 first, const int* at) {
+  begin();
   if (at) first = at[0];
   EACH(i, rows * heads * HD) {
     i64 d = i % HD, h = i / HD % heads, r = i / HD / heads, seq = r / tokens, t = first + r % tokens;

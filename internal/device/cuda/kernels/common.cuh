@@ -7,6 +7,33 @@ typedef unsigned short u16;
 
 #define INFINITY __int_as_float(0x7f800000)
 
+// A kernel may be launched while those before it run (programmatic dependent launch), so that the time of launching is not added to
+// theirs. Each begins with begin, which waits until they have ended and their results can be seen. A kernel can instead call letNextStart,
+// prefetch what it will read, and then call awaitEarlier.
+__device__ __forceinline__ void letNextStart() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+__device__ __forceinline__ void awaitEarlier() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void begin() {
+  letNextStart();
+  awaitEarlier();
+}
+
+// prefetch makes the second cache hold `bytes` bytes from p on, a multiple of 16, if the GPU can. p is a multiple of 16.
+__device__ __forceinline__ void prefetch(const void* p, u32 bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");
+#endif
+}
+
 // Iterates over i < n with all threads of the grid.
 #define EACH(i, n) for (i64 i = blockIdx.x * (i64)blockDim.x + threadIdx.x; i < (n); i += (i64)gridDim.x * blockDim.x)
 

@@ -25,19 +25,25 @@ struct Place {
 // place divides the visible keys evenly, in multiples of `step`.
 __device__ __forceinline__ Place place(const Scores& s, const Shape& shape, int tile, int step) {
   Place p;
-  p.pair = blockIdx.x / shape.tiles, p.b = p.pair / s.kvHeads, p.kv = p.pair % s.kvHeads;
-  p.row = blockIdx.x % shape.tiles * tile, p.rows = s.heads / s.kvHeads * s.queries;
+  int pair = blockIdx.x / (int)shape.tiles;
+  p.pair = pair, p.b = pair / (int)s.kvHeads, p.kv = pair % (int)s.kvHeads;
+  p.row = blockIdx.x % (int)shape.tiles * tile, p.rows = (int)s.heads / (int)s.kvHeads * (int)s.queries;
   int first = reach(s, p.b, 0).first, end = reach(s, p.b, s.queries - 1).end;
   int per = ((end - first + (int)shape.splits - 1) / (int)shape.splits + step - 1) / step * step;
   p.from = first + blockIdx.y * per, p.to = min(end, p.from + per);
   return p;
 }
 
-// Head and query of row r of a place.
-__device__ __forceinline__ i64 headOf(const Scores& s, const Place& p, i64 r) { return p.kv * (s.heads / s.kvHeads) + (p.row + r) / s.queries; }
-__device__ __forceinline__ i64 queryOf(const Scores& s, const Place& p, i64 r) { return (p.row + r) % s.queries; }
+// Head and query of row r of a place. There are few rows, and a division of 64 bits takes long.
+__device__ __forceinline__ i64 headOf(const Scores& s, const Place& p, int r) { return p.kv * ((int)s.heads / (int)s.kvHeads) + ((int)p.row + r) / (int)s.queries; }
+__device__ __forceinline__ i64 queryOf(const Scores& s, const Place& p, int r) { return ((int)p.row + r) % (int)s.queries; }
 
-__device__ __forceinline__ Row rowOf(const Scores& s, const Place& p, i64 r) {
+// rowAt returns where row r of a place begins in a view of its queries.
+template <class T> __device__ __forceinline__ T* rowAt(const Scores& s, const Place& p, int r, const View& x) {
+  return (T*)x.p + p.b * x.seq + headOf(s, p, r) * x.head + queryOf(s, p, r) * x.row;
+}
+
+__device__ __forceinline__ Row rowOf(const Scores& s, const Place& p, int r) {
   Row x = {0, 0, 0, 0, 0};
   if (p.row + r >= p.rows) return x;
   i64 h = headOf(s, p, r), i = queryOf(s, p, r);
@@ -61,44 +67,62 @@ __device__ __forceinline__ float scoreOf(const Scores& s, const Row& row, int j,
 __device__ __forceinline__ float weight(float top, float most) { return top == -INFINITY ? 0 : exponential(top - most); }
 
 // writeRow writes number c of a query row's result: y is a sum weighted by exponentials relative to `top`, and `sum` that of the weights.
-__device__ __forceinline__ void writeRow(const Scores& s, const Place& p, i64 r, int c, float y, float top, float sum, const View& out, float* lse) {
+__device__ __forceinline__ void writeRow(const Scores& s, const Place& p, int r, int c, float y, float top, float sum, const View& out, float* lse) {
   i64 h = headOf(s, p, r), i = queryOf(s, p, r);
   store(out.p, p.b * out.seq + h * out.head + i * out.row + c, sum > 0 ? y / sum : 0, out.format);
   if (lse && c == 0) lse[p.pair * p.rows + p.row + r] = top + logf(sum);
 }
 
-// finish combines the warps of a block, which have `tile` rows each: os [WARPS, tile, HD], relative to the maxima tops [WARPS, tile], and
-// sums [WARPS, tile]. It writes the result or, if there are several splits, this one's part: part [splits, rows, HD], followed by
+// prefetchPart prefetches the beginning of a block's keys and values, of which all but the newest were written long ago.
+__device__ __forceinline__ void prefetchPart(const Place& p, const View& k, const View& v) {
+  constexpr int PIECE = 2048, PIECES = 16; // bytes, and how many of each
+  const View& from = threadIdx.x < PIECES ? k : v;
+  i64 bytes = max(p.to - p.from, 0) * (i64)HD * sizeof(KV), at = threadIdx.x % PIECES * PIECE;
+  if (KVW * sizeof(KV) < 16 || threadIdx.x >= 2 * PIECES || from.row != HD || at >= bytes) return;
+  prefetch((const char*)((const KV*)from.p + p.b * from.seq + p.kv * from.head + p.from * from.row) + at, min(bytes - at, (i64)PIECE));
+}
+
+// finish combines the warps of a block, which have ROWS rows each: os [WARPS, ROWS, HD], relative to the maxima tops [WARPS, ROWS], and
+// sums [WARPS, ROWS]. It writes the result or, if there are several splits, this one's part: part [splits, rows, HD], followed by
 // the maximum and the sum of each of its rows [splits, rows, 2].
-__device__ __forceinline__ void finish(const Scores& s, const Shape& shape, const Place& p, int tile, const float* os, const float* tops, const float* sums, const View& out, float* lse, float* part) {
-  i64 all = (gridDim.x / shape.tiles) * p.rows;
-  for (int x = threadIdx.x; x < tile * HD; x += 32 * WARPS) {
+template <int ROWS> __device__ __forceinline__ void finish(const Scores& s, const Shape& shape, const Place& p, const float* os, const float* tops, const float* sums, const View& out, float* lse, float* part) {
+  __shared__ float factors[WARPS * ROWS], top[ROWS], sum[ROWS];
+  if (threadIdx.x < ROWS) {
+    int r = threadIdx.x;
+    float most = -INFINITY, all = 0;
+    for (int w = 0; w < WARPS; w++) most = fmaxf(most, tops[w * ROWS + r]);
+    for (int w = 0; w < WARPS; w++) {
+      float f = factors[w * ROWS + r] = weight(tops[w * ROWS + r], most);
+      all += f * sums[w * ROWS + r];
+    }
+    top[r] = most, sum[r] = all;
+  }
+  __syncthreads();
+  i64 all = (int)gridDim.x / (int)shape.tiles * p.rows;
+  for (int x = threadIdx.x; x < ROWS * HD; x += 32 * WARPS) {
     int r = x / HD, c = x % HD;
     if (p.row + r >= p.rows) break;
-    float top = -INFINITY, sum = 0, y = 0;
-    for (int w = 0; w < WARPS; w++) top = fmaxf(top, tops[w * tile + r]);
-    for (int w = 0; w < WARPS; w++) {
-      float f = weight(tops[w * tile + r], top);
-      sum += f * sums[w * tile + r];
-      y += f * os[(w * tile + r) * HD + c];
-    }
+    float y = 0;
+    for (int w = 0; w < WARPS; w++) y += factors[w * ROWS + r] * os[(w * ROWS + r) * HD + c];
     if (shape.splits == 1) {
-      writeRow(s, p, r, c, y, top, sum, out, lse);
+      writeRow(s, p, r, c, y, top[r], sum[r], out, lse);
       continue;
     }
     i64 at = blockIdx.y * all + p.pair * p.rows + p.row + r;
     part[at * HD + c] = y;
     float* stats = part + shape.splits * all * HD + 2 * at;
-    if (c == 0) stats[0] = top, stats[1] = sum;
+    if (c == 0) stats[0] = top[r], stats[1] = sum[r];
   }
 }
 
 // Combines the splits: one block per row.
 extern "C" __global__ void __launch_bounds__(HD <= 64 ? 64 : HD <= 128 ? 128 : 256) decode_combine(Scores s, View out, float* lse, const float* part, i64 splits) {
+  begin();
   i64 all = gridDim.x, at = blockIdx.x;
   const float* stats = part + splits * all * HD;
   Place p = {};
-  p.rows = s.heads / s.kvHeads * s.queries, p.pair = at / p.rows, p.b = p.pair / s.kvHeads, p.kv = p.pair % s.kvHeads, p.row = at % p.rows;
+  int rows = (int)s.heads / (int)s.kvHeads * (int)s.queries, pair = blockIdx.x / rows;
+  p.rows = rows, p.pair = pair, p.b = pair / (int)s.kvHeads, p.kv = pair % (int)s.kvHeads, p.row = blockIdx.x % rows;
   float top = -INFINITY;
 #pragma unroll 8
   for (i64 i = 0; i < splits; i++) top = fmaxf(top, stats[2 * (i * all + at)]);
@@ -129,7 +153,10 @@ template <int ROWS> __device__ __forceinline__ void decode(const Scores& s, cons
   constexpr int STEP = AHEAD * (32 / LANES);                                      // keys of a warp at a time
   __shared__ Row row[ROWS];
   __shared__ float tops[WARPS * ROWS], sums[WARPS * ROWS], os[WARPS * ROWS * HD];
+  letNextStart();
   Place p = place(s, shape, ROWS, WARPS * STEP);
+  prefetchPart(p, k, v);
+  awaitEarlier();
   if (threadIdx.x < ROWS) row[threadIdx.x] = rowOf(s, p, threadIdx.x);
   __syncthreads();
   int warp = threadIdx.x / 32, group = threadIdx.x % 32 / LANES, lane = threadIdx.x % LANES;
@@ -139,7 +166,7 @@ template <int ROWS> __device__ __forceinline__ void decode(const Scores& s, cons
 #pragma unroll
   for (int r = 0; r < ROWS; r++) {
     top[r] = -INFINITY;
-    const act_t* from = (const act_t*)q.p + p.b * q.seq + headOf(s, p, r) * q.head + queryOf(s, p, r) * q.row;
+    const act_t* from = rowAt<const act_t>(s, p, r, q);
 #pragma unroll
     for (int c = 0; c < PARTS * KVW; c++) {
       int at = (c / KVW * LANES + lane) * KVW + c % KVW;
@@ -218,7 +245,7 @@ template <int ROWS> __device__ __forceinline__ void decode(const Scores& s, cons
     }
   }
   __syncthreads();
-  finish(s, shape, p, ROWS, os, tops, sums, out, lse, part);
+  finish<ROWS>(s, shape, p, os, tops, sums, out, lse, part);
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) decode_1(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decode<1>(s, shape, out, lse, part, q, k, v); }
@@ -227,11 +254,14 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) decode_4(Scores s, S
 
 #ifdef TENSOR
 // With tensor cores, for keys, values and activations in bf16. Each warp has its own tiles of 16 keys on their way to shared memory,
-// in rows of LD numbers, of which no eight share banks. Products are of 16 query rows by 8 keys, and by 8 dims of values
+// in rows of LD numbers. Products are of 16 query rows by 8 keys, and by 8 dims of values
 // (FlashAttention-2): a thread holds scores and sums of rows t/4 and t/4+8.
-#define LD (HD + 8)
+#define LD (HD % 64 == 0 ? HD : HD + 8)
 #define TILE 16
 constexpr int STAGES = HD <= 128 ? 3 : 2, PAIR = 2 * TILE * LD;
+
+// cell returns where the 8 numbers from c on of row r are. No eight rows' share banks.
+__device__ __forceinline__ int cell(int r, int c) { return r * LD + (HD % 64 == 0 ? c ^ r % 8 * 8 : c); }
 
 // request makes a warp copy the tiles of keys and values from key j on. Those after the last are copies of it; their scores are not used.
 __device__ __forceinline__ void request(bf16* to, const bf16* keys, const bf16* values, i64 keyRow, i64 valueRow, int j, int end) {
@@ -240,8 +270,8 @@ __device__ __forceinline__ void request(bf16* to, const bf16* keys, const bf16* 
     for (int n = 0; n < TILE * HD / 8 / 32; n++) {
       int i = n * 32 + threadIdx.x % 32, r = i / (HD / 8), c = i % (HD / 8) * 8;
       i64 at = min(j + r, end - 1);
-      copyAsync(to + r * LD + c, keys + at * keyRow + c);
-      copyAsync(to + (TILE + r) * LD + c, values + at * valueRow + c);
+      copyAsync(to + cell(r, c), keys + at * keyRow + c);
+      copyAsync(to + cell(TILE + r, c), values + at * valueRow + c);
     }
   }
   commit();
@@ -252,15 +282,28 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
   extern __shared__ __align__(16) bf16 shared[]; // Q [ROWS, LD], then for each warp and stage K and V [TILE, LD]
   __shared__ Row row[ROWS];
   __shared__ float tops[WARPS * ROWS], sums[WARPS * ROWS];
+  letNextStart();
   Place p = place(s, shape, ROWS, WARPS * TILE);
+  prefetchPart(p, k, v);
+  awaitEarlier();
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   bf16* mine = shared + ROWS * LD + warp * STAGES * PAIR;
   const bf16 *keys = (const bf16*)k.p + p.b * k.seq + p.kv * k.head, *values = (const bf16*)v.p + p.b * v.seq + p.kv * v.head;
 
   for (int i = threadIdx.x; i < ROWS; i += 32 * WARPS) row[i] = rowOf(s, p, i);
-  for (int i = threadIdx.x; i < ROWS * HD; i += 32 * WARPS) {
-    int r = i / HD, c = i % HD;
-    shared[r * LD + c] = p.row + r < p.rows ? (float)((const bf16*)q.p)[p.b * q.seq + headOf(s, p, r) * q.head + queryOf(s, p, r) * q.row + c] : 0;
+  for (int i = threadIdx.x; i < ROWS * HD / 8; i += 32 * WARPS) {
+    int r = i / (HD / 8), c = i % (HD / 8) * 8;
+    Packed<bf16, 8> x = {};
+    if (p.row + r < p.rows) {
+      const bf16* from = rowAt<const bf16>(s, p, r, q) + c;
+      if (aligned(from)) x = packed<8>(from);
+      else {
+        Vec<8> v;
+        for (int j = 0; j < 8; j++) v.v[j] = from[j];
+        x = pack<bf16>(v);
+      }
+    }
+    *(Packed<bf16, 8>*)(shared + cell(r, c)) = x;
   }
   int j = p.from + warp * TILE, stage = 0;
 #pragma unroll
@@ -280,11 +323,11 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
 #pragma unroll
     for (int d = 0; d < HD; d += 16) {
       u32 y[4];
-      matrices<false>(y, K + (m / 2 * 8 + r8) * LD + d + m % 2 * 8);
+      matrices<false>(y, K + cell(m / 2 * 8 + r8, d + m % 2 * 8));
 #pragma unroll
       for (int t = 0; t < TILES; t++) {
         u32 x[4];
-        matrices<false>(x, shared + (t * 16 + m % 2 * 8 + r8) * LD + d + m / 2 * 8);
+        matrices<false>(x, shared + cell(t * 16 + m % 2 * 8 + r8, d + m / 2 * 8));
         multiply(w[t][0], x[0], x[1], x[2], x[3], y[0], y[1]);
         multiply(w[t][1], x[0], x[1], x[2], x[3], y[2], y[3]);
       }
@@ -314,7 +357,7 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
 #pragma unroll
     for (int d = 0; d < HD; d += 16) {
       u32 y[4];
-      matrices<true>(y, V + (m % 2 * 8 + r8) * LD + d + m / 2 * 8);
+      matrices<true>(y, V + cell(m % 2 * 8 + r8, d + m / 2 * 8));
 #pragma unroll
       for (int t = 0; t < TILES; t++) {
         multiply(o[t][d / 8], weights[t][0], weights[t][1], weights[t][2], weights[t][3], y[0], y[1]);
@@ -340,7 +383,7 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
         os[at * HD + d * 8 + lane % 4 * 2] = o[t][d][h * 2], os[at * HD + d * 8 + lane % 4 * 2 + 1] = o[t][d][h * 2 + 1];
     }
   __syncthreads();
-  finish(s, shape, p, ROWS, os, tops, sums, out, lse, part);
+  finish<ROWS>(s, shape, p, os, tops, sums, out, lse, part);
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS) decode_16(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decodeTiles<1>(s, shape, out, lse, part, q, k, v); }

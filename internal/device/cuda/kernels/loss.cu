@@ -43,6 +43,7 @@ __device__ void clearRow(act_t* row, i64 n) {
 
 // If gradient is not 0, the logits become scale times the gradient.
 extern "C" __global__ void __launch_bounds__(512) cross_entropy(float* ce, act_t* logits, const int* targets, i64 gradient, float scale, i64 vocab) {
+  begin();
   act_t* row = logits + blockIdx.x * vocab;
   int target = targets[blockIdx.x];
   if (target < 0) {
@@ -87,6 +88,7 @@ __device__ bool skipped(float* ce, float* kl, act_t* z, int target, i64 vocab) {
 
 // For a teacher whose logits are known.
 extern "C" __global__ void __launch_bounds__(512) distill(float* ce, float* kl, act_t* logits, const act_t* teacher, const int* targets, float weight, float temperature, float scale, i64 vocab) {
+  begin();
   act_t* z = logits + blockIdx.x * vocab;
   const act_t* t = teacher + blockIdx.x * vocab;
   int target = targets[blockIdx.x];
@@ -124,6 +126,7 @@ extern "C" __global__ void __launch_bounds__(512) distill(float* ce, float* kl, 
 // For a teacher whose k most probable tokens are known: ids, logP [rows, k]. kept [rows, k] receives the student's
 // probabilities of these.
 extern "C" __global__ void __launch_bounds__(512) distill_top(float* ce, float* kl, act_t* logits, const int* ids, const float* logP, float* kept, i64 k, const int* targets, float weight, float temperature, float scale, i64 vocab) {
+  begin();
   act_t* z = logits + blockIdx.x * vocab;
   const int* id = ids + blockIdx.x * k;
   const float* lp = logP + blockIdx.x * k;
@@ -156,6 +159,7 @@ extern "C" __global__ void __launch_bounds__(512) distill_top(float* ce, float* 
 // Computes the k largest logits of each row, for equal logits the lower id first, and their log-probabilities at a
 // temperature.
 extern "C" __global__ void __launch_bounds__(512) top_log_p(int* ids, float* logP, const act_t* logits, float temperature, i64 vocab, i64 k) {
+  begin();
   __shared__ float values[32];
   __shared__ int places[32];
   const act_t* row = logits + blockIdx.x * vocab;
@@ -220,6 +224,7 @@ template <class E> __device__ double chunkSum(const E* x, i64 n, bool squares) {
 
 // part[i] is the sum of chunk i, of CHUNK numbers, times its term's weight: one block per chunk.
 extern "C" __global__ void __launch_bounds__(256) partial_sums(double* part, const Term* terms, i64 count) {
+  begin();
   i64 low = 0, high = count; // the term is in [low, high)
   while (high - low > 1) {
     i64 mid = (low + high) / 2;
@@ -235,6 +240,7 @@ extern "C" __global__ void __launch_bounds__(256) partial_sums(double* part, con
 
 // total = the sum of the partial sums: one block
 extern "C" __global__ void __launch_bounds__(1024) add_sums(double* total, const double* part, i64 parts) {
+  begin();
   double sum = 0;
 #pragma unroll 4
   for (i64 i = threadIdx.x; i < parts; i += blockDim.x) sum += part[i];
@@ -242,4 +248,4 @@ extern "C" __global__ void __launch_bounds__(1024) add_sums(double* total, const
   if (threadIdx.x == 0) *total = sum;
 }
 
-extern "C" __global__ void scaled_total(float* dst, const double* total, float scale) { *dst = (float)*total * scale; }
+extern "C" __global__ void scaled_total(float* dst, const double* total, float scale) { begin(); *dst = (float)*total * scale; }

@@ -4,6 +4,7 @@
 // scale = min(1, limit/(norm + 1e-6)) for the root of a sum of squares, which it replaces: 1 if limit is 0, and NaN if the norm is
 // not finite.
 extern "C" __global__ void clip_scale(float* scale, double* squares, i64 limit) {
+  begin();
   double norm = sqrt(*squares), most = __longlong_as_double(limit);
   *squares = norm;
   *scale = !(norm < __longlong_as_double(0x7ff0000000000000)) ? __int_as_float(0x7fffffff) : most == 0 ? 1 : (float)fmin(1.0, most / (norm + 1e-6));
@@ -17,8 +18,8 @@ __device__ __forceinline__ void separate(float x, u16& high, u16& rest) {
   rest = (u16)(bits - (near & 0xffff0000));
 }
 
-extern "C" __global__ void split(u16* high, u16* rest, const float* x, i64 n) { EACH(i, n) separate(x[i], high[i], rest[i]); }
-extern "C" __global__ void join(float* x, const u16* high, const u16* rest, i64 n) { EACH(i, n) x[i] = joined(high[i], rest[i]); }
+extern "C" __global__ void split(u16* high, u16* rest, const float* x, i64 n) { begin(); EACH(i, n) separate(x[i], high[i], rest[i]); }
+extern "C" __global__ void join(float* x, const u16* high, const u16* rest, i64 n) { begin(); EACH(i, n) x[i] = joined(high[i], rest[i]); }
 
 // Halves are W numbers of 16 bits.
 template <int W> struct alignas(2 * W) Halves {
@@ -37,6 +38,7 @@ struct Step {
 
 // One block per chunk of CHUNK numbers of one of the parameters.
 extern "C" __global__ void __launch_bounds__(256) adamw(const Step* steps, i64 count, const float* scale) {
+  begin();
   const float gscale = *scale;
   if (gscale != gscale) return;
   i64 low = 0, high = count; // the step is in [low, high)
@@ -86,6 +88,7 @@ extern "C" __global__ void __launch_bounds__(256) adamw(const Step* steps, i64 c
 // Updates Muon's average m of the gradient, and replaces g by the gradient that the step uses: m = momentum·m + fresh·g,
 // g = fresh·g + momentum·m
 extern "C" __global__ void muon_average(float* g, float* m, const float* scale, float fresh, float momentum, i64 n) {
+  begin();
   fresh *= *scale;
   if (fresh != fresh) return;
   parts<4>(1, n, aligned(g, m), [&](auto w, i64, i64 i) {
@@ -103,12 +106,14 @@ extern "C" __global__ void muon_average(float* g, float* m, const float* scale, 
 
 // Divides x by the root of a sum of squares.
 extern "C" __global__ void normalise(float* x, const double* squares, i64 n) {
+  begin();
   float s = (float)(1 / (sqrt(*squares) + 1e-30));
   map(n, [=](float a) { return a * s; }, x, x);
 }
 
 // p = keep·p - size·x
 extern "C" __global__ void muon_step(float* p, const float* x, const float* scale, float keep, float size, i64 n) {
+  begin();
   if (*scale != *scale) return;
   map(n, [=](float a, float b) { return keep * a - size * b; }, p, p, x);
 }

@@ -3,6 +3,7 @@
 
 // y += bias in every row
 extern "C" __global__ void add_rows(act_t* y, const float* bias, i64 vectors, i64 rows, i64 dim) {
+  begin();
   parts<WIDTH>(rows, dim, vectors, [&](auto w, i64 r, i64 c) {
     act_t* at = y + r * dim + c;
     store(at, apply([](float a, float b) { return a + b; }, load(w, at), load(w, bias + c)));
@@ -80,6 +81,7 @@ __device__ __forceinline__ void norm(act_t* y, float* mean, float* inv, act_t* s
 }
 
 extern "C" __global__ void __launch_bounds__(512) rms_norm(act_t* y, float* inv, act_t* sum, const act_t* x, const act_t* z, const float* w, i64 heads, i64 chunks, i64 rows, i64 dim, float eps) {
+  begin();
   if (chunks == 4) norm<false, WIDTH, 4>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
   else if (chunks == 3) norm<false, WIDTH, 3>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
   else if (chunks == 2) norm<false, WIDTH, 2>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
@@ -87,6 +89,7 @@ extern "C" __global__ void __launch_bounds__(512) rms_norm(act_t* y, float* inv,
 }
 
 extern "C" __global__ void __launch_bounds__(512) layer_norm(act_t* y, float* mean, float* inv, act_t* sum, const act_t* x, const act_t* z, const float* w, const float* b, i64 heads, i64 chunks, i64 rows, i64 dim, float eps) {
+  begin();
   if (chunks == 4) norm<true, WIDTH, 4>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
   else if (chunks == 3) norm<true, WIDTH, 3>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
   else if (chunks == 2) norm<true, WIDTH, 2>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
@@ -181,6 +184,7 @@ __device__ __forceinline__ void normBackward(act_t* dx, float* dw, float* db, co
 }
 
 extern "C" __global__ void __launch_bounds__(512) rms_norm_backward(act_t* dx, float* dw, const act_t* dy, const act_t* x, const float* w, const float* inv, i64 heads, i64 chunks, i64 rows, i64 dim, i64 per, i64 add) {
+  begin();
   if (chunks == 1) normBackward<false, WIDTH, 1>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
   else if (chunks == 2) normBackward<false, WIDTH, 2>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
   else if (chunks == 3) normBackward<false, WIDTH, 3>(dx, dw, 0, dy, x, w, 0, inv, heads, rows, dim, per, add);
@@ -188,6 +192,7 @@ extern "C" __global__ void __launch_bounds__(512) rms_norm_backward(act_t* dx, f
 }
 
 extern "C" __global__ void __launch_bounds__(512) layer_norm_backward(act_t* dx, float* dw, float* db, const act_t* dy, const act_t* x, const float* w, const float* mean, const float* inv, i64 heads, i64 chunks, i64 rows, i64 dim, i64 per, i64 add) {
+  begin();
   if (chunks == 1) normBackward<true, WIDTH, 1>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
   else if (chunks == 2) normBackward<true, WIDTH, 2>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
   else if (chunks == 3) normBackward<true, WIDTH, 3>(dx, dw, db, dy, x, w, mean, inv, heads, rows, dim, per, add);
@@ -224,12 +229,14 @@ template <int W> __device__ __forceinline__ void columnSums(float* part, const a
 // Partial sums over rows for each column: of dy, or if x is given, of dy·(x - mean)·inv. Blocks have 32 by 8 threads; the
 // second dimension of the grid counts the parts of `per` rows. A row holds those of heads norms. part [parts, dim]
 extern "C" __global__ void __launch_bounds__(256) column_sums(float* part, const act_t* dy, const act_t* x, const float* mean, const float* inv, i64 heads, i64 vectors, i64 rows, i64 dim, i64 per) {
+  begin();
   if (vectors) columnSums<WIDTH>(part, dy, x, mean, inv, heads, rows, dim, per);
   else columnSums<1>(part, dy, x, mean, inv, heads, rows, dim, per);
 }
 
 // dst[c] += the sum of part [parts, dim] over the parts. Blocks have 32 by 32 threads.
 extern "C" __global__ void __launch_bounds__(1024) add_parts(float* dst, const float* part, i64 parts, i64 dim) {
+  begin();
   __shared__ float sums[32][33];
   i64 c = blockIdx.x * 32LL + threadIdx.x;
   float sum = 0;
@@ -290,6 +297,7 @@ template <int W, bool neighbours> __device__ __forceinline__ void rotateHeads(co
 
 // Rotates each head's leading planes.
 extern "C" __global__ void rotate(act_t* y, i64 ldy, const act_t* x, i64 ldx, const int* pos, const float* cosines, const float* sines, i64 vectors, i64 rows, i64 heads, i64 headDim, i64 planes, i64 interleaved, float sign) {
+  begin();
   Rotation o = {y, ldy, x, ldx, pos, cosines, sines, rows, heads, headDim, planes, sign};
   if (interleaved && vectors) rotateHeads<WIDTH, true>(o);
   else if (interleaved) rotateHeads<1, true>(o);
@@ -299,6 +307,7 @@ extern "C" __global__ void rotate(act_t* y, i64 ldy, const act_t* x, i64 ldx, co
 
 // y[h,i,j] = table[bucket[j-i+queries-1],h]
 extern "C" __global__ void relative_bias(float* y, const float* table, const int* bucket, i64 heads, i64 queries, i64 keys) {
+  begin();
   EACH(i, heads * queries * keys) {
     i64 j = i % keys, q = i / keys % queries, h = i / keys / queries;
     y[i] = table[bucket[j - q + queries - 1] * heads + h];
@@ -307,6 +316,7 @@ extern "C" __global__ void relative_bias(float* y, const float* table, const int
 
 // dtable[b,h] += the sum of dy where bucket is b: one block per bucket and head, one thread per diagonal.
 extern "C" __global__ void relative_bias_backward(float* dtable, const float* dy, const int* bucket, i64 heads, i64 queries, i64 keys) {
+  begin();
   i64 b = blockIdx.x, h = blockIdx.y;
   float sum = 0;
   for (i64 d = threadIdx.x; d < queries + keys - 1; d += blockDim.x) {
@@ -323,6 +333,7 @@ template <int W> __device__ __forceinline__ void gatherRow(act_t* y, const void*
   for (i64 i = threadIdx.x * W; i < dim; i += blockDim.x * W) store(y + blockIdx.x * dim + i, loadAs<W>(table, from + i, format));
 }
 extern "C" __global__ void __launch_bounds__(512) gather(act_t* y, const void* table, i64 format, const int* ids, i64 vectors, i64 dim) {
+  begin();
   i64 from = ids[blockIdx.x] * dim;
   if (vectors) gatherRow<WIDTH>(y, table, format, from, dim);
   else gatherRow<1>(y, table, format, from, dim);
@@ -341,6 +352,7 @@ template <int W> __device__ __forceinline__ void scatterRow(void* dtable, i64 fo
   }
 }
 extern "C" __global__ void __launch_bounds__(512) scatter_add(void* dtable, i64 format, const act_t* dy, const int* ids, const int* first, const int* order, i64 vectors, i64 dim) {
+  begin();
   i64 to = ids[blockIdx.x] * dim;
   int begin = first[blockIdx.x], end = first[blockIdx.x + 1];
   if (vectors) scatterRow<WIDTH>(dtable, format, dy, to, begin, end, order, dim);
@@ -348,6 +360,7 @@ extern "C" __global__ void __launch_bounds__(512) scatter_add(void* dtable, i64 
 }
 
 extern "C" __global__ void __launch_bounds__(512) clear_rows(act_t* y, const int* ids, i64 id, i64 dim) {
+  begin();
   if (ids[blockIdx.x] != id) return;
   for (i64 i = threadIdx.x; i < dim; i += blockDim.x) y[blockIdx.x * dim + i] = 0;
 }

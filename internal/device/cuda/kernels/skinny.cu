@@ -71,66 +71,90 @@ template <int ROWS> __device__ __forceinline__ void multiplyAny(const Products& 
   else multiplyRows<ROWS, 1, f16>(at, x, rows, k);
 }
 
-extern "C" __global__ void __launch_bounds__(256) skinny_1(Products p, const act_t* x, i64 format, i64 vectors, i64 rows, i64 k) { multiplyAny<1>(p, x, format, vectors, rows, k); }
-extern "C" __global__ void __launch_bounds__(256) skinny_2(Products p, const act_t* x, i64 format, i64 vectors, i64 rows, i64 k) { multiplyAny<2>(p, x, format, vectors, rows, k); }
-extern "C" __global__ void __launch_bounds__(256) skinny_4(Products p, const act_t* x, i64 format, i64 vectors, i64 rows, i64 k) { multiplyAny<4>(p, x, format, vectors, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_1(Products p, const act_t* x, i64 format, i64 vectors, i64 rows, i64 k) { begin(); multiplyAny<1>(p, x, format, vectors, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_2(Products p, const act_t* x, i64 format, i64 vectors, i64 rows, i64 k) { begin(); multiplyAny<2>(p, x, format, vectors, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_4(Products p, const act_t* x, i64 format, i64 vectors, i64 rows, i64 k) { begin(); multiplyAny<4>(p, x, format, vectors, rows, k); }
 
 #ifdef TENSOR
-// With tensor cores, for x and w in bf16 with k a multiple of 8. A block computes yᵀ [16·HIGH, 8·WIDE] = w·xᵀ; its warps share k, 64 at
-// a time. In a product of tiles [16, 16] and [16, 8] thread t holds numbers of rows t/4 and t/4+8 of w and of row t/4 of x, all
-// at the same four places of k. As the order of k does not matter, these are consecutive in memory here: a thread loads 8
-// numbers of k at once, for two products.
-template <int WIDE, int HIGH> __device__ __forceinline__ void multiplyTiles(const Products& products, const bf16* x, i64 rows, i64 k) {
-  typedef Packed<bf16, 8> Eight;
-  extern __shared__ __align__(16) float sums[]; // [warps, 16·HIGH, 8·WIDE]
-  Part p = part(products, 16 * HIGH);
-  int warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const bf16 *w[HIGH][2], *xs[WIDE];
-#pragma unroll
-  for (int m = 0; m < 2 * HIGH; m++) w[m / 2][m % 2] = (const bf16*)p.w + min(p.first + m * 8 + lane / 4, p.n - 1) * k; // a row after the last is not written
-#pragma unroll
-  for (int n = 0; n < WIDE; n++) xs[n] = n * 8 + lane / 4 < rows ? x + (n * 8 + lane / 4) * k : 0;
+// With tensor cores, for x and w in bf16 with k a multiple of 8. A block computes yᵀ [32, 8·WIDE] = w·xᵀ. Its warps share k: each has its
+// own ring of tiles of 64 numbers of k on their way to shared memory, [32 + 8·WIDE, 64] of w and below it of x. In a product of tiles
+// [16, 16] and [16, 8] thread t holds numbers of rows t/4 and t/4+8 of w and of row t/4 of x, all at the same four places of k. As
+// the order of k does not matter, these are consecutive in memory here: a thread reads 8 numbers of k at once, for two products.
+#define HIGH 32
+constexpr int RING = 4;              // tiles of a warp
+constexpr int PREFETCHED = 2048;     // bytes of each row of w that are on their way before x is there
+typedef Packed<bf16, 8> Eight;
 
-  float c[HIGH][WIDE][4] = {};
-  for (i64 from = warp * 64; from < k; from += warps * 64) {
-    Eight a[2][HIGH][2] = {}, b[2][WIDE] = {};
+// place8 returns where the 8 numbers of k from 8c on of a tile's row r are: the rows of a pair are swapped so that they share no banks.
+__device__ __forceinline__ int place8(int r, int c) { return r * 64 + (c ^ (r & 1) << 2) * 8; }
+
+template <int WIDE> __device__ __forceinline__ void multiplyTiles(const Products& products, const bf16* x, i64 rows, i64 k) {
+  constexpr int TILE = (HIGH + 8 * WIDE) * 64, LD = HIGH + 1;
+  extern __shared__ __align__(16) bf16 shared[]; // [warps, RING, TILE], and afterwards sums [warps, 8·WIDE, LD] in f32
+  letNextStart();
+  Part p = part(products, HIGH);
+  int warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  auto row = [&](int r) { return (const bf16*)p.w + min(p.first + r, p.n - 1) * k; }; // a row after the last is not written
+  if (threadIdx.x < HIGH) prefetch(row(threadIdx.x), min((i64)PREFETCHED, 2 * k));
+  awaitEarlier();
+
+  bf16* mine = shared + warp * RING * TILE;
+  auto request = [&](int tile) { // number `tile` of this warp
+    i64 from = (tile * (i64)warps + warp) * 64;
+    if (from < k) {
+      bf16* to = mine + tile % RING * TILE;
+      int c = lane % 8;
+      bool in = from + c * 8 < k;
+      i64 at = in ? from + c * 8 : 0;
+#pragma unroll
+      for (int r = lane / 8; r < HIGH; r += 4) copyAsync(to + place8(r, c), row(r) + at, in);
+#pragma unroll
+      for (int r = lane / 8; r < 8 * WIDE; r += 4) copyAsync(to + place8(HIGH + r, c), x + (r < rows ? r : 0) * k + at, in && r < rows);
+    }
+    commit();
+  };
+#pragma unroll
+  for (int i = 0; i < RING - 1; i++) request(i);
+  float sum[2][WIDE][4] = {};
+  for (int tile = 0; (tile * (i64)warps + warp) * 64 < k; tile++) {
+    request(tile + RING - 1);
+    arrived<RING - 1>();
+    __syncwarp();
+    const bf16* from = mine + tile % RING * TILE;
+    auto eight = [&](int r, int u) { return packed<8>(from + place8(r + lane / 4, u * 4 + lane % 4)); };
 #pragma unroll
     for (int u = 0; u < 2; u++) {
-      i64 i = from + u * 32 + lane % 4 * 8;
-      if (i >= k) continue;
+      Eight a[2][2] = {{eight(0, u), eight(8, u)}, {eight(16, u), eight(24, u)}};
 #pragma unroll
-      for (int m = 0; m < HIGH; m++) a[u][m][0] = stream<Eight>(w[m][0] + i), a[u][m][1] = stream<Eight>(w[m][1] + i);
+      for (int n = 0; n < WIDE; n++) {
+        Eight b = eight(HIGH + n * 8, u);
 #pragma unroll
-      for (int n = 0; n < WIDE; n++)
-        if (xs[n]) b[u][n] = packed<8>(xs[n] + i);
+        for (int half = 0; half < 4; half += 2)
+#pragma unroll
+          for (int m = 0; m < 2; m++) multiply(sum[m][n], a[m][0].w[half], a[m][1].w[half], a[m][0].w[half + 1], a[m][1].w[half + 1], b.w[half], b.w[half + 1]);
+      }
     }
-#pragma unroll
-    for (int u = 0; u < 2; u++)
-#pragma unroll
-      for (int half = 0; half < 4; half += 2)
-#pragma unroll
-        for (int m = 0; m < HIGH; m++)
-#pragma unroll
-          for (int n = 0; n < WIDE; n++)
-            multiply(c[m][n], a[u][m][0].w[half], a[u][m][1].w[half], a[u][m][0].w[half + 1], a[u][m][1].w[half + 1], b[u][n].w[half], b[u][n].w[half + 1]);
+    __syncwarp(); // the next request overwrites the tile
   }
+  arrived<0>();
+  __syncthreads();
+  float* sums = (float*)shared;
 #pragma unroll
-  for (int m = 0; m < HIGH; m++)
+  for (int m = 0; m < 2; m++)
 #pragma unroll
     for (int n = 0; n < WIDE; n++)
 #pragma unroll
-      for (int i = 0; i < 4; i++)
-        sums[(warp * 16 * HIGH + m * 16 + i / 2 * 8 + lane / 4) * 8 * WIDE + n * 8 + lane % 4 * 2 + i % 2] = c[m][n][i];
+      for (int i = 0; i < 4; i++) sums[(warp * 8 * WIDE + n * 8 + lane % 4 * 2 + i % 2) * LD + m * 16 + i / 2 * 8 + lane / 4] = sum[m][n][i];
   __syncthreads();
-  for (int i = threadIdx.x; i < 16 * HIGH * 8 * WIDE; i += blockDim.x) {
-    int column = i % (16 * HIGH), row = i / (16 * HIGH);
-    float sum = 0;
-    for (int v = 0; v < warps; v++) sum += sums[(v * 16 * HIGH + column) * 8 * WIDE + row];
-    if (row < rows && p.first + column < p.n) p.y[row * p.n + p.first + column] = sum;
+  for (int i = threadIdx.x; i < HIGH * 8 * WIDE; i += blockDim.x) {
+    int column = i % HIGH, r = i / HIGH;
+    float y = 0;
+    for (int v = 0; v < warps; v++) y += sums[(v * 8 * WIDE + r) * LD + column];
+    if (r < rows && p.first + column < p.n) p.y[r * p.n + p.first + column] = y;
   }
 }
 
-extern "C" __global__ void __launch_bounds__(512) skinny_tiles_8(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<1, 2>(p, x, rows, k); }
-extern "C" __global__ void __launch_bounds__(512) skinny_tiles_16(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<2, 2>(p, x, rows, k); }
-extern "C" __global__ void __launch_bounds__(512) skinny_tiles_32(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<4, 2>(p, x, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_tiles_8(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<1>(p, x, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_tiles_16(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<2>(p, x, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_tiles_32(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<4>(p, x, rows, k); }
 #endif

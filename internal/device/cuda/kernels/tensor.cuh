@@ -1,9 +1,9 @@
 // Instructions that CUDA C has no name for: loads past the first cache, copies to shared memory and products of tiles.
 
-// stream loads 16 bytes that are used once.
+// stream loads 16 bytes that are used once. The compiler does not move it before awaitEarlier.
 template <class P> __device__ __forceinline__ P stream(const void* p) {
   P x;
-  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(x.w[0]), "=r"(x.w[1]), "=r"(x.w[2]), "=r"(x.w[3]) : "l"(p));
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(x.w[0]), "=r"(x.w[1]), "=r"(x.w[2]), "=r"(x.w[3]) : "l"(p));
   return x;
 }
 
@@ -13,10 +13,10 @@ __device__ __forceinline__ u32 sharedAddress(const void* p) {
   return at;
 }
 
-// copyAsync copies 16 bytes to shared memory. Copies until a commit make a group; arrived waits until at most N groups are not
-// complete. Then the thread sees its own copies.
-__device__ __forceinline__ void copyAsync(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(sharedAddress(to)), "l"(from) : "memory");
+// copyAsync copies 16 bytes to shared memory, or zeros if `real` is false. Copies until a commit make a group; arrived waits until at
+// most N groups are not complete. Then the thread sees its own copies.
+__device__ __forceinline__ void copyAsync(void* to, const void* from, bool real = true) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(sharedAddress(to)), "l"(from), "r"(real ? 16 : 0) : "memory");
 }
 __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> __device__ __forceinline__ void arrived() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }

@@ -32,6 +32,8 @@ type engine struct {
 	bucket []int32 // for RelativeBias
 	replay *replay // whose step is being requested; nil if none
 
+	sum, addend Mat // if addend has rows: it is to be added to sum before the next operation
+
 	one      [1]ops.Linear[Mat] // for Linear
 	products []device.Product   // for Linears
 	results  []Mat
@@ -51,8 +53,18 @@ func newEngine(d device.Device) *engine {
 
 // reset releases all results.
 func (e *engine) reset() {
+	e.addend = Mat{}
 	e.arena.reset()
 	e.floats.reset()
+}
+
+// added computes a sum that Add has left to the next operation.
+func (e *engine) added() {
+	if e.addend.Rows > 0 {
+		e.device.Add(e.sum.Buffer, e.sum.Buffer, e.addend.Buffer)
+		e.arena.rewind(e.sum.end)
+		e.addend = Mat{}
+	}
 }
 
 func (e *engine) mat(rows, cols int) Mat {
@@ -61,6 +73,7 @@ func (e *engine) mat(rows, cols int) Mat {
 }
 
 func (e *engine) Embed(table Mat, ids []int32, first int) Mat {
+	e.added()
 	y := e.mat(len(ids), table.Cols)
 	e.device.Gather(y.Buffer, table.From(first*table.Cols), ids, table.Cols)
 	return y
@@ -73,6 +86,7 @@ func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
 
 // Linears implements ops.GroupedLinear.
 func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
+	e.added()
 	e.results = e.results[:0]
 	for _, w := range ws {
 		e.results = append(e.results, e.mat(x.Rows, w.W.Rows))
@@ -95,23 +109,38 @@ func (e *engine) multiply(x Mat, ws []ops.Linear[Mat]) {
 	e.device.Multiply(x.Rows, x.Cols, x.Buffer, e.products)
 }
 
+// Norm also computes x if that is a sum that Add has left to it.
 func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
-	y := e.mat(x.Rows, x.Cols)
 	dim := cmp.Or(n.Dim, x.Cols)
+	fused := e.addend.Rows > 0 && x.end == e.sum.end && dim == x.Cols
+	if !fused {
+		e.added()
+	}
+	y := e.mat(x.Rows, x.Cols)
 	rows, w := x.Len()/dim, n.W.Buffer
 	if n.Offset != 0 && n.HasW {
 		w = e.floats.take(w.Len())
 		e.device.Shift(w, n.W.Buffer, n.Offset)
 	}
-	if n.Layer {
-		e.device.LayerNorm(y.Buffer, device.Buffer{}, device.Buffer{}, x.Buffer, w, n.Bias.Buffer, rows, dim, n.Eps)
-	} else {
-		e.device.RMSNorm(y.Buffer, device.Buffer{}, x.Buffer, w, rows, dim, n.Eps)
+	var none device.Buffer
+	switch {
+	case n.Layer && fused:
+		e.device.AddLayerNorm(y.Buffer, none, none, x.Buffer, x.Buffer, e.addend.Buffer, w, n.Bias.Buffer, rows, dim, n.Eps)
+	case n.Layer:
+		e.device.LayerNorm(y.Buffer, none, none, x.Buffer, w, n.Bias.Buffer, rows, dim, n.Eps)
+	case fused:
+		e.device.AddRMSNorm(y.Buffer, none, x.Buffer, x.Buffer, e.addend.Buffer, w, rows, dim, n.Eps)
+	default:
+		e.device.RMSNorm(y.Buffer, none, x.Buffer, w, rows, dim, n.Eps)
+	}
+	if fused {
+		e.addend = Mat{}
 	}
 	return y
 }
 
 func (e *engine) Rotate(x Mat, r *ops.Rope, pos []int32, heads, headDim int) Mat {
+	e.added()
 	all := x.all()
 	e.device.Rotate(e.rope(r.For(pos), pos), all, all, pos, heads, headDim, false)
 	return x
@@ -138,6 +167,7 @@ func (e *engine) rope(r *ops.Rope, pos []int32) device.Rope {
 }
 
 func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
+	e.added()
 	out := e.mat(q.Rows, q.Cols)
 	s := device.Scores{
 		Batch: b.Seqs, Queries: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
@@ -190,29 +220,40 @@ func rows(m Mat, length, headDim int) device.Heads {
 }
 
 func (e *engine) Activate(x Mat, act activation.Func) Mat {
+	e.added()
 	e.device.Activate(act, x.Buffer, x.Buffer)
 	return x
 }
 
 func (e *engine) Gate(gate, up Mat, act activation.Func) Mat {
+	e.added()
 	e.device.Gate(act, gate.Buffer, gate.all(), up.all(), gate.Rows, gate.Cols)
 	return gate
 }
 
 func (e *engine) Scale(x Mat, s float32) Mat {
+	e.added()
 	e.device.Scale(x.Buffer, s)
 	return x
 }
 
 func (e *engine) Clip(x Mat, limit float32) Mat {
+	e.added()
 	e.device.Clip(x.Buffer, x.Buffer, limit)
 	return x
 }
 
-// Add overwrites x and releases everything computed after x. The output of a block is its last use of that memory, so a
-// pass needs the memory of one block, not of all layers.
+// fusedRows is the largest number of rows whose sum is left to the next operation, so that a norm can compute it too. Until then the
+// block's memory is not released, which would be too much for a long prompt.
+const fusedRows = 256
+
+// Add overwrites x and releases everything computed after x, at the latest in the next operation. The output of a block is its last use
+// of that memory, so a pass needs the memory of one block, not of all layers.
 func (e *engine) Add(x, y Mat) Mat {
-	e.device.Add(x.Buffer, x.Buffer, y.Buffer)
-	e.arena.rewind(x.end)
+	e.added()
+	e.sum, e.addend = x, y
+	if x.Rows > fusedRows {
+		e.added()
+	}
 	return x
 }

@@ -1,15 +1,13 @@
 package calibrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
 
-	"gonum.org/v1/gonum/mat"
-
 	"gqa/configs"
 	"gqa/internal/cpu/blas"
-	"gqa/internal/cpu/pool"
 	"gqa/internal/device"
 	"gqa/internal/engine/spago"
 	"gqa/internal/ops"
@@ -152,83 +150,41 @@ func (f *leastSquares) gather() {
 	}
 }
 
-// solve changes W and bias, and returns the relative squared errors before and after.
+// solve changes W and bias, and returns the relative squared errors before and after. If there is no solution, nothing is changed.
 func (f *leastSquares) solve(ctx context.Context, w, bias []float32) (before, after float64, err error) {
-	square, trace := f.damped()
-	if lost := f.lost + f.wanted + trace; !finite(lost) {
+	damp := f.damping()
+	if lost := f.lost + f.wanted + damp; !finite(lost) {
 		return lost, lost, nil
 	}
-	factored, ok, err := factorize(ctx, square)
-	if f.wanted == 0 || !ok {
+	change := f.device.Solve(f.square, f.cross, f.wide, damp)
+	if err := cmp.Or(ctx.Err(), f.device.Err()); f.wanted == 0 || change == nil || err != nil {
 		return 0, 0, err
 	}
-	gained, parts := 0.0, make([]float64, (f.out+solveRows-1)/solveRows)
-	pool.For(f.out, solveRows, func(lo, hi int) {
-		if ctx.Err() == nil {
-			parts[lo/solveRows] = f.change(factored, f.damping(trace), lo, hi, w, bias)
-		}
-	})
-	for _, part := range parts {
-		gained += part
+	gained := 0.0
+	for i := range f.out {
+		gained += f.change(i, change[i*f.wide:(i+1)*f.wide], damp, w, bias)
 	}
-	return f.lost / f.wanted, (f.lost - gained) / f.wanted, ctx.Err()
+	return f.lost / f.wanted, (f.lost - gained) / f.wanted, nil
 }
 
-// damped returns the sum of squares with the ridge added to its diagonal, and the trace without it.
-func (f *leastSquares) damped() (square *mat.SymDense, trace float64) {
-	square = mat.NewSymDense(f.wide, nil)
+// damping returns the ridge that is added to the diagonal of the sum of squares.
+func (f *leastSquares) damping() float64 {
+	trace := 0.0
 	for i := range f.wide {
-		for j := i; j < f.wide; j++ {
-			square.SetSym(i, j, float64(f.square[i*f.wide+j]))
-		}
-		trace += square.At(i, i)
+		trace += float64(f.square[i*f.wide+i])
 	}
-	for i := range f.wide {
-		square.SetSym(i, i, square.At(i, i)+f.damping(trace))
-	}
-	return square, trace
+	return ridge * trace / float64(f.wide)
 }
 
-// damping returns the ridge for a trace.
-func (f *leastSquares) damping(trace float64) float64 { return ridge * trace / float64(f.wide) }
-
-// factorize returns the Cholesky factor of m, and reports whether there is one. For a wide m it takes seconds and
-// cannot be interrupted: if ctx ends, it continues in the background.
-func factorize(ctx context.Context, m *mat.SymDense) (*mat.Cholesky, bool, error) {
-	factored, ok := new(mat.Cholesky), make(chan bool, 1)
-	go func() { ok <- factored.Factorize(m) }()
-	select {
-	case ok := <-ok:
-		return factored, ok, nil
-	case <-ctx.Done():
-		return nil, false, ctx.Err()
-	}
-}
-
-// solveRows is the number of rows of W solved for at a time, so that their sums fit in the cache.
-const solveRows = 64
-
-// change adds to rows [lo,hi) of W and bias the solution Δ of Δ·(S + damp) = c, and returns the reduction in squared
-// error: 2·Δ·c - Δ·S·Δ. If there is no solution, the rows are not changed.
-func (f *leastSquares) change(factored *mat.Cholesky, damp float64, lo, hi int, w, bias []float32) (gained float64) {
-	cross := mat.NewDense(f.wide, hi-lo, nil)
-	for i := lo; i < hi; i++ {
-		for j, c := range f.cross[i*f.wide : (i+1)*f.wide] {
-			cross.Set(j, i-lo, float64(c))
-		}
-	}
-	var change mat.Dense
-	if factored.SolveTo(&change, cross) != nil {
-		return 0
-	}
-	for i := lo; i < hi; i++ {
-		for j := range f.wide {
-			d := change.At(j, i-lo)
-			if gained += d * (cross.At(j, i-lo) + damp*d); j < f.in {
-				w[i*f.in+j] += float32(d)
-			} else {
-				bias[i] += float32(d)
-			}
+// change adds the solution Δ of Δ·(S + damp) = c to row i of W and bias, and returns the reduction in squared error:
+// 2·Δ·c - Δ·S·Δ.
+func (f *leastSquares) change(i int, delta []float64, damp float64, w, bias []float32) (gained float64) {
+	c := f.cross[i*f.wide : (i+1)*f.wide]
+	for j, d := range delta {
+		if gained += d * (float64(c[j]) + damp*d); j < f.in {
+			w[i*f.in+j] += float32(d)
+		} else {
+			bias[i] += float32(d)
 		}
 	}
 	return gained

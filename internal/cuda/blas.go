@@ -52,13 +52,17 @@ type Type int32
 // The types.
 const (
 	F32  Type = 0
+	F64  Type = 1
 	F16  Type = 2
 	BF16 Type = 14
 )
 
 // size returns the size of a number in bytes.
 func (t Type) size() int {
-	if t == F32 {
+	switch t {
+	case F64:
+		return 8
+	case F32:
 		return 4
 	}
 	return 2
@@ -71,7 +75,8 @@ type Matrix struct {
 	LD   int // elements from one row to the next
 }
 
-// Product is C = Alpha·op(A)·op(B) + Beta·C with op(A) [M, K] and op(B) [K, N]. Sums are in f32, without TF32.
+// Product is C = Alpha·op(A)·op(B) + Beta·C with op(A) [M, K] and op(B) [K, N]. Sums are in f32, without TF32, or in f64 if
+// A is.
 type Product struct {
 	TA, TB      bool
 	M, N, K     int
@@ -146,8 +151,10 @@ func (g *GPU) Multiply(p Product) {
 // multiply computes a product by an algorithm.
 func (g *GPU) multiply(p Product, plan *productPlan, algo *algorithm) error {
 	c := &g.products
-	alpha, beta := (*float32)(unsafe.Pointer(&g.params.values[0])), (*float32)(unsafe.Pointer(&g.params.values[1]))
-	*alpha, *beta = p.Alpha, p.Beta
+	alpha, beta := &g.params.values[0], &g.params.values[1]
+	if *alpha, *beta = Float(p.Alpha), Float(p.Beta); p.A.Type == F64 {
+		*alpha, *beta = math.Float64bits(float64(p.Alpha)), math.Float64bits(float64(p.Beta))
+	}
 	// Row-major matrices are transposed column-major ones: Cᵀ = op(B)ᵀ·op(A)ᵀ.
 	code := ltMatmul(c.lt, plan.desc, unsafe.Pointer(alpha), p.B.At, plan.b, p.A.At, plan.a, unsafe.Pointer(beta),
 		p.C.At, plan.c, p.C.At, plan.c, unsafe.Pointer(&algo[0]), c.work, workBytes, g.stream)
@@ -163,6 +170,7 @@ func alignment(m Matrix) uint32 {
 // Constants of cuBLASLt's header.
 const (
 	compute32F         = 68
+	compute64F         = 70
 	descTransA         = 3
 	descTransB         = 4
 	prefWorkspaceBytes = 1
@@ -240,7 +248,11 @@ func (g *GPU) fastest(p Product, plan *productPlan, algorithms []algorithm) (bes
 }
 
 func (plan *productPlan) describe(p Product) error {
-	if err := blasError(ltMatmulDescCreate(&plan.desc, compute32F, int32(F32)), "cublasLtMatmulDescCreate"); err != nil {
+	compute, scale := int32(compute32F), F32
+	if p.A.Type == F64 {
+		compute, scale = compute64F, F64
+	}
+	if err := blasError(ltMatmulDescCreate(&plan.desc, compute, int32(scale)), "cublasLtMatmulDescCreate"); err != nil {
 		return err
 	}
 	for attr, transposed := range map[int32]bool{descTransA: p.TB, descTransB: p.TA} {

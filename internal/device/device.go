@@ -107,6 +107,7 @@ type Device interface {
 	Tables
 	Losses
 	Optimizers
+	Systems
 
 	// Until makes the device skip expensive operations once ctx is done. Results are meaningless from then on; the caller checks
 	// ctx.
@@ -407,4 +408,11 @@ type Optimizers interface {
 	AdamW(steps []AdamWStep, scale Buffer, t int)
 	// Muon performs the steps of several matrices. It overwrites their gradients.
 	Muon(steps []MuonStep, scale Buffer)
+}
+
+// Systems solves systems of linear equations.
+type Systems interface {
+	// Solve returns the X [m, n] with X·(S + damp·I) = C, for a symmetric S [n, n] and C [m, n], computed in float64. It returns nil
+	// if S + damp·I is not positive definite, or if the device failed or was stopped.
+	Solve(s, c []float32, n int, damp float64) []float64
 }

@@ -13,6 +13,7 @@ import (
 	"gqa/internal/cpu/optim"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/cpu/simd"
+	"gqa/internal/cpu/solve"
 	"gqa/internal/device"
 )
 
@@ -555,4 +556,9 @@ func (d *Device) Muon(steps []device.MuonStep, scale device.Buffer) {
 			o.Step(s.P.F32(), s.G.F32(), s.M.F32(), s.Rows, s.Cols, by)
 		}
 	})
+}
+
+// Solve implements device.Systems.
+func (d *Device) Solve(s, c []float32, n int, damp float64) []float64 {
+	return solve.Symmetric(d.ctx, s, c, n, damp)
 }

@@ -219,6 +219,7 @@ func (nothing) Store(_, _ device.Heads, _ int, _, _ device.Buffer, _, _, _ int) 
 func (nothing) Gather(_, _ device.Buffer, _ []int32, _ int)                     {}
 func (nothing) ScatterAdd(_, _ device.Buffer, _ []int32, _ int)                 {}
 func (nothing) ClearRows(_ device.Buffer, _ []int32, _ int32, _ int)            {}
+func (nothing) Solve(_, _ []float32, _ int, _ float64) []float64                { return nil }
 func (nothing) CrossEntropy(_, _ device.Buffer, _ []int32, _, _ int)            {}
 func (nothing) Argmax(_ []int32, _ device.Buffer, _, _ int)                     {}
 func (nothing) Total(device.Buffer, float32, ...device.Term)                    {}

@@ -2,11 +2,11 @@
 # Times training on one NVIDIA GPU, ours and PyTorch's in turn, and prints the tables of docs/gpu.md. A GPU at its power limit is
 # faster and slower by the minute: only ratios of one run count.
 #
-#   bench/gpu.sh                  everything: llama neox 7b small losses
+#   bench/gpu.sh                  everything: llama neox 7b small losses greedy
 #   bench/gpu.sh llama 7b         only these
 #
 # Needs python3 with torch and transformers 5, and 15 GB of disk for 7b. Environment:
-#   GQA_TRAIN   the binary (default: built with the tag cuda, or the one in PATH)
+#   GQA_TRAIN, GQA_EVAL   the binaries (default: built with the tag cuda, or those in PATH); greedy needs the second, the others the first
 #   STEPS       timed steps of a turn of the 1B models (12); 7b makes half as many, the small models four times
 #   TURNS       turns of each side (2)
 #   OUT         folder for logs (default: a new one)
@@ -15,11 +15,11 @@
 # A part that fails says so in one line, the others go on, and the exit status is 1.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-[ $# != 0 ] || set -- llama neox 7b small losses
+[ $# != 0 ] || set -- llama neox 7b small losses greedy
 for name; do
 	case $name in
-	llama | neox | 7b | small | losses) ;;
-	*) echo "unknown part $name: want llama, neox, 7b, small or losses" >&2 && exit 2 ;;
+	llama | neox | 7b | small | losses | greedy) ;;
+	*) echo "unknown part $name: want llama, neox, 7b, small, losses or greedy" >&2 && exit 2 ;;
 	esac
 done
 if [ -z "${WORK:-}" ]; then
@@ -29,12 +29,15 @@ fi
 [ -n "${OUT:-}" ] || OUT=$(mktemp -d "${TMPDIR:-/tmp}/gpu-logs.XXXXXX")
 mkdir -p "$WORK" "$OUT" || exit
 WORK=$(realpath "$WORK")
-if [ -z "${GQA_TRAIN:-}" ] && command -v go >/dev/null; then
-	GQA_TRAIN=$WORK/gqa-train
-	CGO_ENABLED=0 go build -tags cuda -o "$GQA_TRAIN" ./cmd/gqa-train || exit
+GQA_TRAIN=${GQA_TRAIN:-gqa-train} GQA_EVAL=${GQA_EVAL:-gqa-eval}
+if command -v go >/dev/null; then
+	mkdir -p "$WORK/bin" && CGO_ENABLED=0 go build -tags cuda -o "$WORK/bin" ./cmd/gqa-train ./cmd/gqa-eval || exit
+	PATH=$WORK/bin:$PATH
 fi
-GQA_TRAIN=$(command -v "${GQA_TRAIN:-gqa-train}") || { echo "no gqa-train: name it with GQA_TRAIN, or install Go" >&2; exit 2; }
-export GQA_TRAIN
+for name in "$GQA_TRAIN" "$GQA_EVAL"; do
+	command -v "$name" >/dev/null || echo "no $name: name it with GQA_TRAIN or GQA_EVAL, or install Go" >&2
+done
+export GQA_TRAIN GQA_EVAL
 export TORCHINDUCTOR_CACHE_DIR=$WORK/inductor TRITON_CACHE_DIR=$WORK/triton # so that the second turn compiles nothing
 export TORCHINDUCTOR_FX_GRAPH_CACHE=1 TORCHINDUCTOR_AUTOGRAD_CACHE=1 HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1
 
@@ -116,6 +119,9 @@ part() {
 			[ ! -f "$WORK/losses/$family.json" ] || try "losses-$family" python3 bench/gpu.py losses "$WORK/losses" "$family"
 		done
 		python3 bench/gpu.py losses-table "$WORK/losses" || failed=1
+		;;
+	greedy)
+		LIMIT=300 try greedy python3 bench/gpu_torch.py greedy checkpoints/sample/gopher-4m internal/golden/testdata/* && cat "$OUT/greedy.log"
 		;;
 	esac
 }

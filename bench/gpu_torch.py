@@ -3,6 +3,7 @@
     gpu_torch.py machine
     gpu_torch.py time MODEL WORK SIDE BATCH[,BATCH…] FILE    a turn of torch or transformers per batch, appended to FILE
     gpu_torch.py losses FOLDER                               tiny models and data, and their losses
+    gpu_torch.py greedy MODEL…                               the likeliest tokens of transformers and of gqa-eval generate, both in f32
 """
 import json
 import os
@@ -20,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 import gpu
+from gpu import DEVICE
 
 
 def rotate(x, cos, sin):
@@ -260,6 +262,46 @@ def losses(folder):
         sys.exit("; ".join(failed))
 
 
+def greedy(paths, tokens=24):
+    """Compares continuations. transformers has no cache here: it reads everything again for each token. Its eager attention is the one that
+    counts the ALiBi biases of Falcon twice, as the checkpoints say that they do."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    same, skipped, wrong = 0, [], []
+    for path in paths:
+        name = os.path.basename(path)
+        try:
+            config = transformers.AutoConfig.from_pretrained(path)
+            encoder = config.is_encoder_decoder
+            kind = transformers.AutoModelForSeq2SeqLM if encoder else transformers.AutoModelForCausalLM
+            model = kind.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").cuda().eval()
+        except Exception as err:
+            skipped.append(f"{name} ({str(err).strip().splitlines()[0][:60]})")
+            continue
+        prompt = [5 + 7 * i % (config.vocab_size - 8) for i in range(9)]
+        command = [os.environ["GQA_EVAL"], "generate", path, "--prompt-ids", ",".join(map(str, prompt)), "--max-tokens", str(tokens),
+                   "--device", DEVICE, "--json", "--quiet"]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if "does not decode" in run.stderr:
+            skipped.append(f"{name} (does not decode)")
+            continue
+        want, source = list(prompt), torch.tensor([prompt]).cuda()
+        if encoder:
+            want = [config.decoder_start_token_id]
+        start = len(want)
+        with torch.no_grad():
+            for _ in range(tokens):
+                ids = torch.tensor([want]).cuda()
+                logits = (model(input_ids=source, decoder_input_ids=ids) if encoder else model(input_ids=ids)).logits
+                want.append(logits[0, -1].argmax().item())
+        if run.returncode == 0 and json.loads(run.stdout)["ids"] == want[start:]:
+            same += 1
+        else:
+            wrong.append(f"{name}: {want[start:]}, but ours: {run.stdout or run.stderr}")
+    print(f"Greedy continuations of {tokens} tokens: {same} models as in transformers, {len(wrong)} not; left out: {', '.join(skipped) or 'none'}\n", flush=True)
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
 def machine():
     query = ["nvidia-smi", "-i", os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0", "--format=csv,noheader"]
     try:
@@ -280,4 +322,4 @@ if __name__ == "__main__":
             traceback.print_exc()
             sys.exit(f"{type(err).__name__}: {str(err).strip()}".split("\n")[0])
     else:
-        {"losses": losses, "machine": machine}[command](*args)
+        {"losses": losses, "greedy": lambda *paths: greedy(paths), "machine": machine}[command](*args)

@@ -44,9 +44,6 @@ func openDevice(r *recipe.Recipe) (device.Device, error) {
 	if d.Activations() != format {
 		slog.Warn("precision has no effect on the processor, which computes in f32", "precision", r.Precision)
 	}
-	if named, ok := d.(device.Namer); ok {
-		slog.Info("computing on " + named.Name())
-	}
 	return d, nil
 }
 

@@ -69,7 +69,7 @@ tokenizer files and conversion.json.`,
 	fl.StringVar(&f.calibration, "calibration", "", "calibration text for --method align or calibrated, --grouping similar and --refine: any format that gqa-train run --data reads, or sample:train (default: none, so only the weights are used; for the sample model: sample:train)")
 	cli.NumberVar(fl, &f.calibrationTokens, "calibration-tokens", 262144, 1, limits.Count, "number of calibration tokens")
 	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records of --calibration (default text)")
-	cli.CheckedVar(fl, &f.device, "device", devices.CPU, "what runs the model on the calibration text: "+devices.Choices, devices.Check)
+	cli.CheckedVar(fl, &f.device, "device", devices.Auto, "what runs the model on the calibration text: "+devices.Choices, devices.Check)
 	cli.NumberVar(fl, &f.refine, "refine", 0, 0, limits.Count, "fit the attention to that of the original model on the calibration text, in this many steps (for example 600; 0: do not)")
 	cli.EnumVar(fl, &f.refineBy, "refine-by", string(convert.BySize), "what --refine fits at once, where layer needs little memory, model keeps both models in memory, and size chooses model if the weights take at most 1 GB in f32, otherwise layer", convert.RefineChoices...)
 	fl.Uint64Var(&f.seed, "seed", 0, "random seed for --method random, for calibration windows and for --grouping similar")

@@ -9,5 +9,5 @@ import (
 
 // addDevice defines the flag for what runs the model.
 func addDevice(f *pflag.FlagSet, device *string) {
-	cli.CheckedVar(f, device, "device", devices.CPU, "where to compute: "+devices.Choices, devices.Check)
+	cli.CheckedVar(f, device, "device", devices.Auto, "where to compute: "+devices.Choices, devices.Check)
 }

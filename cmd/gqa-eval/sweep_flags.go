@@ -13,7 +13,6 @@ import (
 	"gqa/eval"
 	"gqa/internal/cli"
 	"gqa/internal/data"
-	"gqa/internal/devices"
 	"gqa/internal/limits"
 	"gqa/internal/sweep"
 )
@@ -35,7 +34,7 @@ type sweepFlags struct {
 func (f *sweepFlags) add(fl *pflag.FlagSet) {
 	f.addData(fl)
 	f.addMeasurement(fl)
-	cli.CheckedVar(fl, &f.device, "device", "", "where to compute: "+devices.Choices+" (default: auto for up-training, otherwise cpu)", devices.Check)
+	addDevice(fl, &f.device)
 	fl.StringVarP(&f.output, "output", "o", sweep.ReportFolder, "output folder")
 	fl.BoolVar(&f.force, "force", false, "start over and replace the sweep in the folder; other files in it are kept")
 	fl.BoolVar(&f.asJSON, "json", false, "print the report as JSON")
@@ -176,7 +175,7 @@ func (f sweepFlags) sweepRecipe(arch *configs.Arch) (recipe.Recipe, error) {
 			return r, cli.Usagef("--set %s: %w", s, err)
 		}
 	}
-	if f.given("device") {
+	if f.given("device") || r.Device == "" {
 		r.Device = f.device
 	}
 	r.TextKey = cmp.Or(f.textKey, r.TextKey)

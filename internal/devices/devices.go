@@ -58,8 +58,16 @@ type Options struct {
 	Nondeterministic bool          // faster operations, which may give different bits each time
 }
 
-// Open returns a device. An empty name means the processor.
+// Open returns a device, and logs which one it is unless it is the processor. An empty name means the processor.
 func Open(name string, o Options) (device.Device, error) {
+	d, err := open(name, o)
+	if named, ok := d.(device.Namer); ok && err == nil {
+		slog.Info("computing on " + named.Name())
+	}
+	return d, err
+}
+
+func open(name string, o Options) (device.Device, error) {
 	if err := Check(name); err != nil {
 		return nil, fmt.Errorf("device is %q, %w", name, err)
 	}

@@ -9,8 +9,6 @@ import (
 	"math"
 	"slices"
 
-	"gqa/internal/cpu/nn"
-	"gqa/internal/cpu/pool"
 	"gqa/internal/data"
 	"gqa/internal/engine/infer"
 )
@@ -137,8 +135,7 @@ type tally struct {
 	loss, accuracy    meanOf
 	kl, agreement     meanOf
 	nats, bytes       float64
-	rowLoss, lse      []float32
-	rowKL, rowAgree   []float32
+	rowLoss, rowKL    []float32
 	best, teacherBest []int32
 	targets           []int32
 	err               error // of the tokenizer or of a device
@@ -163,11 +160,11 @@ func (t *tally) score(ctx context.Context, ids []int32, n int) {
 	}
 	for lo := 0; lo < len(targets) && ctx.Err() == nil; lo += t.model.headRows {
 		hi := min(lo+t.model.headRows, len(targets))
-		var teacher []float32
+		var teacher infer.Mat
 		if t.o.Teacher != nil {
-			teacher = t.o.Teacher.Host(t.o.Teacher.Head(teacherHidden, lo, hi))
+			teacher = t.o.Teacher.Head(teacherHidden, lo, hi)
 		}
-		t.scoreRows(t.model.Host(t.model.Head(hidden, lo, hi)), teacher, lo, hi)
+		t.scoreRows(t.model.Head(hidden, lo, hi), teacher, lo, hi)
 	}
 	t.err = cmp.Or(t.err, t.model.Err())
 	if t.o.Teacher != nil {
@@ -183,7 +180,7 @@ func (t *tally) size(rows int) {
 	if len(t.rowLoss) == rows {
 		return
 	}
-	for _, s := range []*[]float32{&t.rowLoss, &t.lse, &t.rowKL, &t.rowAgree} {
+	for _, s := range []*[]float32{&t.rowLoss, &t.rowKL} {
 		*s = make([]float32, rows)
 	}
 	for _, s := range []*[]int32{&t.best, &t.teacherBest} {
@@ -194,45 +191,21 @@ func (t *tally) size(rows int) {
 	}
 }
 
-func (t *tally) scoreRows(logits, teacher []float32, lo, hi int) {
-	vocab := t.model.Arch.Vocab
-	nn.CrossEntropy(t.rowLoss[lo:hi], t.lse[lo:hi], logits, t.targets[lo:hi], hi-lo, vocab)
-	nn.ArgmaxRows(t.best[lo:hi], logits, hi-lo, vocab)
-	for i, m := range t.o.Metrics {
-		m.Score(t.rowMetrics[i][lo:hi], logits, t.targets[lo:hi])
-	}
-	if teacher == nil {
-		return
-	}
-	nn.ArgmaxRows(t.teacherBest[lo:hi], teacher, hi-lo, vocab)
-	pool.For(hi-lo, 16, func(a, b int) {
-		for r := a; r < b; r++ {
-			t.rowKL[lo+r] = divergence(teacher[r*vocab:(r+1)*vocab], logits[r*vocab:(r+1)*vocab])
+// scoreRows scores the logits of rows [lo, hi), the model's and, if there is one, the teacher's.
+func (t *tally) scoreRows(logits, teacher infer.Mat, lo, hi int) {
+	targets := t.targets[lo:hi]
+	t.model.CrossEntropy(t.rowLoss[lo:hi], logits, targets)
+	t.model.Argmax(t.best[lo:hi], logits)
+	if len(t.o.Metrics) > 0 {
+		host := t.model.Host(logits)
+		for i, m := range t.o.Metrics {
+			m.Score(t.rowMetrics[i][lo:hi], host, targets)
 		}
-	})
-}
-
-// divergence returns KL(p || q) of the softmaxes of two rows of logits, in nats.
-func divergence(p, q []float32) float32 {
-	lp, lq := logSumExp(p), logSumExp(q)
-	sum := 0.0
-	for i := range p {
-		logP := float64(p[i]) - lp
-		sum += math.Exp(logP) * (logP - float64(q[i]) + lq)
 	}
-	return float32(sum)
-}
-
-func logSumExp(x []float32) float64 {
-	top := math.Inf(-1)
-	for _, v := range x {
-		top = math.Max(top, float64(v))
+	if t.o.Teacher != nil {
+		t.o.Teacher.Argmax(t.teacherBest[lo:hi], teacher)
+		t.model.Divergence(t.rowKL[lo:hi], logits, teacher, targets)
 	}
-	sum := 0.0
-	for _, v := range x {
-		sum += math.Exp(float64(v) - top)
-	}
-	return top + math.Log(sum)
 }
 
 // addWindow adds the predictions of rows [lo, hi).

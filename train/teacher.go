@@ -149,7 +149,7 @@ func (t *teacher) evaluate(windows [][]int32, batch int) (*float64, error) {
 		hidden := t.model.Hidden(b)
 		for lo := 0; lo < len(targets); lo += rows {
 			hi := min(lo+rows, len(targets))
-			t.model.CrossEntropy(losses, hidden, lo, hi, targets[lo:hi])
+			t.model.CrossEntropy(losses, t.model.Head(hidden, lo, hi), targets[lo:hi])
 			for i, target := range targets[lo:hi] {
 				if target >= 0 {
 					sum, all = sum+float64(losses[i]), all+1

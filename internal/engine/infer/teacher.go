@@ -23,12 +23,20 @@ func (t Teacher) Head() (w, bias device.Buffer) {
 	return head.W.Buffer, bias
 }
 
-// CrossEntropy writes the loss of each row [lo, hi) of the last Hidden to losses, 0 where the target is negative.
-func (d *Decoder) CrossEntropy(losses []float32, hidden Mat, lo, hi int, targets []int32) {
-	logits := d.Head(hidden, lo, hi)
-	out := d.eng.floats.take(hi - lo)
-	d.device.CrossEntropy(out, logits.Buffer, targets, hi-lo, d.Arch.Vocab)
+// CrossEntropy writes the loss of each row of logits to losses, 0 where the target is negative.
+func (d *Decoder) CrossEntropy(losses []float32, logits Mat, targets []int32) {
+	out := d.eng.floats.take(logits.Rows)
+	d.device.CrossEntropy(out, logits.Buffer, targets, logits.Rows, logits.Cols)
 	copy(losses, d.device.Host(out))
+}
+
+// Divergence writes KL(teacher || d) of the predictions in each row to kl, in nats, 0 where the target is negative, given the logits of both,
+// on devices that share their memory. It overwrites d's.
+func (d *Decoder) Divergence(kl []float32, logits, teacher Mat, targets []int32) {
+	out, unused := d.eng.floats.take(logits.Rows), d.eng.floats.take(logits.Rows)
+	d.device.Distill(unused, out, logits.Buffer, targets, device.Soft{Logits: teacher.Buffer}, device.Distillation{Weight: 1, Temperature: 1},
+		1, logits.Rows, logits.Cols)
+	copy(kl, d.device.Host(out))
 }
 
 // TopLogP writes the k largest log-probabilities of each row [lo, hi) of the last Hidden, at a temperature, and their

@@ -14,6 +14,7 @@ import (
 
 	"gqa/configs"
 	"gqa/convert/merge"
+	"gqa/internal/cpu/pool"
 	"gqa/internal/data"
 	"gqa/internal/device"
 	"gqa/internal/engine/spago"
@@ -240,20 +241,21 @@ type named struct {
 
 func newNamed() named { return named{map[string][]float32{}, map[string][]int{}} }
 
-// load reads the weights of a layer; -1 means those outside the layers.
+// load reads the weights of a layer, several at a time; -1 means those outside the layers.
 func (w *Walk) load(ctx context.Context, layer int) (named, error) {
-	n := newNamed()
+	var params []configs.Param
 	for _, p := range w.params {
-		if p.Name != configs.ParamName(p.Role, layer, p.Bias) {
-			continue
+		if p.Name == configs.ParamName(p.Role, layer, p.Bias) {
+			params = append(params, p)
 		}
-		values, err := w.src.Read(ctx, p)
-		if err != nil {
-			return n, err
-		}
-		n.values[p.Name], n.shapes[p.Name] = values, p.Shape
 	}
-	return n, nil
+	values, errs := make([][]float32, len(params)), make([]error, len(params))
+	pool.For(len(params), 1, func(i, _ int) { values[i], errs[i] = w.src.Read(ctx, params[i]) })
+	n := newNamed()
+	for i, p := range params {
+		n.values[p.Name], n.shapes[p.Name] = values[i], p.Shape
+	}
+	return n, cmp.Or(errs...)
 }
 
 // constant returns a lookup of the weights as an engine's constants, which it adds to made.

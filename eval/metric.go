@@ -3,7 +3,9 @@ package eval
 // Metric computes a score for every prediction. Its mean over all predictions is reported, with the standard error of
 // that mean over windows.
 type Metric struct {
-	Name string
+	Name   string
+	Unit   string // of a score; may be empty
+	Better string // whether "higher" or "lower" scores are better; empty: higher
 	// Score sets the score of each row: scores [rows], logits [rows, vocabulary], targets [rows]. Rows without a target
 	// have target -1, and their scores are ignored. Score must not retain or change logits and targets.
 	Score func(scores, logits []float32, targets []int32)

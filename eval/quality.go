@@ -40,6 +40,9 @@ type Quality struct {
 	AccuracyError float64  `json:"token_accuracy_stderr"`
 
 	Metrics map[string]Estimate `json:"metrics,omitempty"` // of QualityOptions.Metrics, by name
+
+	// Figures are all of these that are means over windows, by their names in JSON, with the values of the windows.
+	Figures map[string]Figure `json:"-"`
 }
 
 // Corpus is a text as token ids, with what a model must predict of it.
@@ -132,20 +135,20 @@ type tally struct {
 	model             *Model
 	o                 QualityOptions
 	data              *data.Dataset
-	loss, accuracy    meanOf
-	kl, agreement     meanOf
-	nats, bytes       float64
+	loss, accuracy    series
+	kl, agreement     series
+	bits              series // per byte
 	rowLoss, rowKL    []float32
 	best, teacherBest []int32
 	targets           []int32
 	err               error // of the tokenizer or of a device
 	rowMetrics        [][]float32
-	metrics           []meanOf // of o.Metrics
+	metrics           []series // of o.Metrics
 }
 
 func newTally(m *Model, o QualityOptions, d *data.Dataset) *tally {
 	n := len(o.Metrics)
-	return &tally{model: m, o: o, data: d, rowMetrics: make([][]float32, n), metrics: make([]meanOf, n)}
+	return &tally{model: m, o: o, data: d, rowMetrics: make([][]float32, n), metrics: make([]series, n)}
 }
 
 // score runs n windows through the model (and the teacher) and adds their scores.
@@ -210,7 +213,7 @@ func (t *tally) scoreRows(logits, teacher infer.Mat, lo, hi int) {
 
 // addWindow adds the predictions of rows [lo, hi).
 func (t *tally) addWindow(lo, hi int) {
-	var n, loss, right, kl, agree float64
+	var n, loss, right, kl, agree, bytes float64
 	for i := lo; i < hi; i++ {
 		if t.targets[i] < 0 {
 			continue
@@ -226,14 +229,16 @@ func (t *tally) addWindow(lo, hi int) {
 		}
 		if t.data.Tokenizer != nil {
 			token, err := t.data.Tokenizer.TokenBytes(t.targets[i])
-			t.bytes, t.err = t.bytes+float64(len(token)), cmp.Or(t.err, err)
+			bytes, t.err = bytes+float64(len(token)), cmp.Or(t.err, err)
 		}
 	}
 	if n == 0 {
 		return // a row whose labels are all ignored
 	}
-	t.nats += loss
 	t.loss.add(loss/n, n)
+	if bytes > 0 {
+		t.bits.add(loss/math.Ln2/bytes, bytes)
+	}
 	t.accuracy.add(right/n, n)
 	t.kl.add(kl/n, n)
 	t.agreement.add(agree/n, n)
@@ -248,13 +253,23 @@ func (t *tally) quality() *Quality {
 		TokenAccuracy: t.accuracy.mean(), AccuracyError: t.accuracy.stderr(),
 		Windows: t.loss.n, Tokens: int(t.loss.weight),
 	}
-	if t.bytes > 0 {
-		bits := t.nats / math.Ln2 / t.bytes
-		q.BitsPerByte = &bits
+	q.Figures = map[string]Figure{
+		"loss":           t.loss.figure("nats/token", "lower"),
+		"token_accuracy": t.accuracy.figure("share of tokens", "higher"),
+	}
+	if t.bits.n > 0 {
+		bits, f := t.bits.mean(), t.bits.figure("bits/byte", "lower")
+		f.N = q.Tokens
+		q.BitsPerByte, q.Figures["bits_per_byte"] = &bits, f
 	}
 	if t.o.Teacher != nil {
 		kl, klError, agreement := t.kl.mean(), t.kl.stderr(), t.agreement.mean()
 		q.KL, q.KLStderr, q.Top1Agreement = &kl, &klError, &agreement
+		q.Figures["kl"] = t.kl.figure("nats/token", "lower")
+		q.Figures["top1_agreement"] = t.agreement.figure("share of tokens", "higher")
+	}
+	for i, m := range t.o.Metrics {
+		q.Figures[m.Name] = t.metrics[i].figure(m.Unit, cmp.Or(m.Better, "higher"))
 	}
 	q.Metrics = t.estimates()
 	return q

@@ -90,7 +90,7 @@ func (r Report) recipes() []Point {
 	var recipes []Point
 	for _, p := range r.Points {
 		same := func(q Point) bool { return q.recipe() == p.recipe() }
-		if p != base && !slices.ContainsFunc(recipes, same) {
+		if !p.same(base) && !slices.ContainsFunc(recipes, same) {
 			recipes = append(recipes, p)
 		}
 	}
@@ -131,7 +131,7 @@ func hueOf(recipes []Point) []int {
 func (r Report) alphas(recipe string) []float64 {
 	var alphas []float64
 	for _, p := range r.Points {
-		if p.recipe() == recipe && p != r.baseline() {
+		if p.recipe() == recipe && !p.same(r.baseline()) {
 			alphas = append(alphas, p.Alpha)
 		}
 	}
@@ -144,7 +144,7 @@ func (r Report) curve(recipe string, alpha float64) []Point {
 	base := r.baseline()
 	var points []Point
 	for _, p := range r.Points {
-		if p.recipe() == recipe && p.Alpha == alpha && p != base {
+		if p.recipe() == recipe && p.Alpha == alpha && !p.same(base) {
 			points = append(points, p)
 		}
 	}

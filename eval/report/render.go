@@ -135,7 +135,7 @@ func (r Report) html(w io.Writer) error {
 		"Columns":    columns,
 		"Cells":      r.cells(),
 		"Notes":      notes,
-		"Best":       slices.IndexFunc(r.rows(), func(row row) bool { return ok && row == best }),
+		"Best":       slices.IndexFunc(r.rows(), func(row row) bool { return ok && row.same(best.Point) }),
 	})
 }
 

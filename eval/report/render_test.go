@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -83,7 +84,7 @@ func TestWriteMakesEveryFile(t *testing.T) {
 	if want := []string{"junit.xml", "report.html", "report.json", "report.md", "tradeoff.png", "tradeoff.svg"}; !slices.Equal(names, want) {
 		t.Errorf("files %v, want %v", names, want)
 	}
-	if got, err := Read(dir); err != nil || !slices.Equal(got.Points, want.Points) {
+	if got, err := Read(dir); err != nil || !reflect.DeepEqual(got.Points, want.Points) {
 		t.Errorf("read back: %v, %v", got, err)
 	}
 }
@@ -116,7 +117,7 @@ func TestHTMLIsSelfContainedAndAccessible(t *testing.T) {
 	r.Model = "<script>alert(1)</script>"
 	got := render(t, r, "html")
 	for _, want := range []string{
-		`<html lang="en">`, "<title>", "prefers-color-scheme: dark", `role="img"`, `<th scope="col">Δ loss</th>`, `<th scope="row">8</th>`,
+		`<html lang="en">`, "<title>", "prefers-color-scheme: dark", `role="img"`, `<th scope="col">Δ loss (95%)</th>`, `<th scope="row">8</th>`,
 		"currentColor", "Go standard library", "AMD EPYC", `class="best"`,
 		"at most 0.1 nats per token above the baseline", "KV bytes/token (f32)",
 	} {

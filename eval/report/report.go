@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -33,6 +34,8 @@ const MethodMHA = "mha"
 // Report is one quality/latency trade-off: the points measured for one model on one corpus and one machine. Its JSON form
 // is the file report.json.
 type Report struct {
+	// Version is the version of the form: absent in version 1, whose points have no metrics.
+	Version int     `json:"version,omitempty"`
 	Model   string  `json:"model"`
 	Corpus  string  `json:"corpus"`
 	Machine string  `json:"machine"`
@@ -70,6 +73,51 @@ type Point struct {
 	KVBytesPerToken int64 `json:"kv_bytes_per_token"`
 	// Params is the number of parameters.
 	Params int64 `json:"params"`
+	// Metrics are figures by name. Those that have a key of their own are here too, with what is known about their error.
+	Metrics map[string]Metric `json:"metrics,omitempty"`
+}
+
+// Version is that of the reports that this package writes; see [Report].
+const Version = 2
+
+// Metric is one figure of a point.
+type Metric struct {
+	Value  float64 `json:"value"`
+	Stderr float64 `json:"stderr"` // standard error; 0 if it is not known, or if the figure is exact
+	N      int     `json:"n"`      // number of predictions, items or steps that it is a mean of
+	Unit   string  `json:"unit"`
+	Better string  `json:"better"` // Lower or Higher
+	// Delta is Value minus the baseline's, and DeltaCI its 95% interval, with the same windows or items of both models in pairs.
+	// Both are absent in the baseline itself, and DeltaCI where the error is not known.
+	Delta   *float64    `json:"delta,omitempty"`
+	DeltaCI *[2]float64 `json:"delta_ci,omitempty"`
+}
+
+// Values of Metric.Better.
+const (
+	Lower  = "lower"
+	Higher = "higher"
+)
+
+func (m Metric) check() error {
+	numbers := []float64{m.Value, m.Stderr}
+	if m.Delta != nil {
+		numbers = append(numbers, *m.Delta)
+	}
+	if m.DeltaCI != nil {
+		numbers = append(numbers, m.DeltaCI[:]...)
+	}
+	switch {
+	case slices.ContainsFunc(numbers, func(x float64) bool { return math.IsNaN(x) || math.IsInf(x, 0) }):
+		return errors.New("a number is not finite")
+	case m.Stderr < 0 || m.N < 0:
+		return fmt.Errorf("stderr is %v and n %d; want at least 0", m.Stderr, m.N)
+	case m.Better != Lower && m.Better != Higher:
+		return fmt.Errorf("better is %q; want %q or %q", m.Better, Lower, Higher)
+	case m.DeltaCI != nil && (m.Delta == nil || m.DeltaCI[0] > m.DeltaCI[1]):
+		return fmt.Errorf("delta_ci is %v; want an interval, beside a delta", *m.DeltaCI)
+	}
+	return nil
 }
 
 // recipe returns the recipe of the point, which is the name of its curve.
@@ -139,8 +187,18 @@ func hasKeys(data []byte) error {
 		err = json.Unmarshal(top["points"], &points)
 	}
 	for i, point := range points {
+		where := fmt.Sprintf("points[%d]", i)
 		if err == nil {
-			err = firstMissing(fmt.Sprintf("points[%d]", i), point, reflect.TypeFor[Point]())
+			err = firstMissing(where, point, reflect.TypeFor[Point]())
+		}
+		var metrics map[string]map[string]json.RawMessage
+		if point["metrics"] != nil && err == nil {
+			err = json.Unmarshal(point["metrics"], &metrics)
+		}
+		for _, name := range slices.Sorted(maps.Keys(metrics)) {
+			if err == nil {
+				err = firstMissing(where+".metrics."+name, metrics[name], reflect.TypeFor[Metric]())
+			}
 		}
 	}
 	return err
@@ -158,12 +216,18 @@ func firstMissing(where string, got map[string]json.RawMessage, want reflect.Typ
 
 // check returns an error if no evaluation can have measured the report.
 func (r Report) check() error {
+	if r.Version < 0 || r.Version > Version {
+		return fmt.Errorf("the report has version %d; this program knows versions up to %d", r.Version, Version)
+	}
 	if len(r.Points) == 0 {
 		return errors.New("the report holds no points")
 	}
 	for i, p := range r.Points {
 		if err := p.check(); err != nil {
 			return fmt.Errorf("points[%d] (%s): %w", i, p.Name(), err)
+		}
+		if loss, ok := p.Metrics["loss"]; r.Version >= 2 && (!ok || loss.Value != p.Loss) {
+			return fmt.Errorf("points[%d] (%s): metrics.loss is missing, or is not the loss", i, p.Name())
 		}
 		if j := slices.IndexFunc(r.Points[:i], p.same); j >= 0 {
 			return fmt.Errorf("points[%d] (%s): the same point as points[%d]", i, p.Name(), j)
@@ -202,6 +266,11 @@ func (p Point) check() error {
 	} {
 		if !(f.value >= f.least) || math.IsInf(f.value, 1) {
 			return fmt.Errorf("%s is %v; want a finite number of at least %v", f.key, f.value, f.least)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Metrics)) {
+		if err := p.Metrics[name].check(); err != nil {
+			return fmt.Errorf("metrics: %s: %w", name, err)
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -100,7 +101,7 @@ func TestReportRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := parse(out.Bytes())
-	if err != nil || !slices.Equal(got.Points, want.Points) || got.Machine != want.Machine {
+	if err != nil || !reflect.DeepEqual(got.Points, want.Points) || got.Machine != want.Machine {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -119,7 +120,7 @@ func TestRecipe(t *testing.T) {
 	if strings.Count(text, `"recipe": "calibrated+similar+kl",`) != 1 || strings.Count(text, `"recipe"`) != 1 {
 		t.Errorf("written as %s", text)
 	}
-	if got, err := parse([]byte(text)); err != nil || !slices.Equal(got.Points, want.Points) {
+	if got, err := parse([]byte(text)); err != nil || !reflect.DeepEqual(got.Points, want.Points) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if got := want.Points[1].Name(); got != "g=2 calibrated+similar+kl α=0.01" {
@@ -144,11 +145,11 @@ func TestBaseline(t *testing.T) {
 		{"most groups", []Point{point(2, "mean", 0, 1, 1), point(4, "mean", 0, 1, 1), point(8, "mean", 0.1, 1, 1)}, 1},
 		{"all up-trained", []Point{point(2, "mean", 0.1, 1, 1), point(4, "mean", 0.2, 1, 1), point(4, "mean", 0.1, 1, 1)}, 2},
 	} {
-		if got := (Report{Points: test.points}).baseline(); got != test.points[test.want] {
+		if got := (Report{Points: test.points}).baseline(); !reflect.DeepEqual(got, test.points[test.want]) {
 			t.Errorf("%s: %s", test.name, got.Name())
 		}
 	}
-	if got := (Report{}).baseline(); got != (Point{}) {
+	if got := (Report{}).baseline(); !reflect.DeepEqual(got, Point{}) {
 		t.Errorf("no points: %+v", got)
 	}
 }

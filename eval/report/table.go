@@ -20,7 +20,7 @@ var columns = []column{
 	{"Method", func(r row) string { return r.recipe() }},
 	{"Up-trained tokens", uptrainedCell},
 	{"Loss (nats)", func(r row) string { return fmt.Sprintf("%.4f ± %.4f", r.Loss, r.LossStderr) }},
-	{"Δ loss", func(r row) string { return fmt.Sprintf("%+.4f", r.deltaLoss()) }},
+	{"Δ loss (95%)", func(r row) string { return r.deltaText(4) }},
 	{"Perplexity", func(r row) string { return units.Significant(r.Perplexity) }},
 	{"Decode ms/token", func(r row) string { return measured(r.DecodeMsPerToken) }},
 	{"Speed-up", func(r row) string { return times(r.speedup()) }},
@@ -43,7 +43,8 @@ func uptrainedCell(r row) string {
 
 // notes explain the conclusion and the table's less obvious columns.
 const notes = rule + " Loss is cross-entropy per token with its standard error; Δ loss, speed-up and “KV less” compare with the baseline, " +
-	"the first row. Up-trained tokens are also given as a share of the original pre-training (α). " +
+	"the first row. In brackets is the 95% interval of Δ loss, the point's loss minus the baseline's: both models predict the same windows, so " +
+	"it is much narrower than the errors of the two losses. Up-trained tokens are also given as a share of the original pre-training (α). " +
 	"“KV cache” is the whole cache at batch × context. A sweep measures with weights and cache in f32."
 
 // cells returns the text of the table's rows, the baseline first.

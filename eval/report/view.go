@@ -49,7 +49,7 @@ func (r Report) rows() []row {
 	}
 	slices.SortStableFunc(rows, func(a, b row) int {
 		return cmp.Or(
-			cmp.Compare(rank(a.Point == base), rank(b.Point == base)),
+			cmp.Compare(rank(a.same(base)), rank(b.same(base))),
 			cmp.Compare(b.Groups, a.Groups),
 			cmp.Compare(a.recipe(), b.recipe()),
 			cmp.Compare(a.Alpha, b.Alpha),
@@ -60,6 +60,16 @@ func (r Report) rows() []row {
 
 // deltaLoss returns how many nats per token the point lost against the baseline.
 func (r row) deltaLoss() float64 { return r.Loss - r.base.Loss }
+
+// deltaText returns deltaLoss and, if it is known, its 95% interval. Then it has at least three digits.
+func (r row) deltaText(digits int) string {
+	loss := r.Metrics["loss"]
+	if loss.DeltaCI == nil || r.same(r.base) {
+		return fmt.Sprintf("%+.*f", digits, r.deltaLoss())
+	}
+	digits = max(digits, 3)
+	return fmt.Sprintf("%+.*f (%+.*f to %+.*f)", digits, r.deltaLoss(), digits, loss.DeltaCI[0], digits, loss.DeltaCI[1])
+}
 
 // lessKV returns how many times smaller the KV cache per token is.
 func (r row) lessKV() float64 { return float64(r.base.KVBytesPerToken) / float64(r.KVBytesPerToken) }
@@ -121,14 +131,14 @@ func (r Report) conclusion() string {
 		return "There is nothing to compare: no converted point was measured beside a baseline."
 	}
 	if best, ok := r.best(); ok {
-		return fmt.Sprintf("Best trade-off: %s: %s, %+.2f nats per token.", best.treatment(), best.savings(), best.deltaLoss())
+		return fmt.Sprintf("Best trade-off: %s: %s, %s nats per token.", best.treatment(), best.savings(), best.deltaText(2))
 	}
 	word := "fastest"
 	if r.untimed() {
 		word = "smallest"
 	}
-	return fmt.Sprintf("No converted point is within %g nats per token of the baseline yet; the %s, %s, has %s, but %+.2f nats: up-train longer.",
-		margin, word, rows[0].treatment(), rows[0].savings(), rows[0].deltaLoss())
+	return fmt.Sprintf("No converted point is within %g nats per token of the baseline yet; the %s, %s, has %s, but %s nats: up-train longer.",
+		margin, word, rows[0].treatment(), rows[0].savings(), rows[0].deltaText(2))
 }
 
 // treatment describes what was done to a point: "g=4 (mean) after 5% of the original tokens".

@@ -65,7 +65,7 @@ func (s *sweep) recipe(curve Curve, groups int) recipe.Recipe {
 // measureAll makes every point.
 func (s *sweep) measureAll(ctx context.Context) error {
 	s.watch.stage("measuring the machine", 0)
-	s.report.Machine = eval.MachineName()
+	s.report.Version, s.report.Machine = report.Version, eval.MachineName()
 	s.latencies = map[int]*eval.Latency{}
 	points := s.points()
 	s.forecast = newForecast(points)
@@ -127,7 +127,7 @@ func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64)
 		Groups: m.Arch.KVHeads, Method: string(p.Curve.Method), Recipe: p.Curve.recipeName(), Alpha: float64(tokens) / float64(s.o.OriginalTokens), UptrainTokens: tokens,
 		Loss: q.Loss, LossStderr: q.LossStderr, Perplexity: q.Perplexity,
 		DecodeMsPerToken: l.DecodeMSPerTok, DecodeTokensPerS: l.TokensPerS, PrefillMs: l.PrefillMS, Batch: l.Batch, Context: l.Context,
-		KVBytesPerToken: l.KVBytesPerToken, Params: m.Parameters,
+		KVBytesPerToken: l.KVBytesPerToken, Params: m.Parameters, Metrics: s.metrics(q, l),
 	})
 	slog.Info("point", "number", fmt.Sprintf("%d of %d", s.number, s.of), "method", p.Curve.String(), "groups", m.Arch.KVHeads, "uptrain_tokens", tokens, "loss", round(q.Loss), "decode_ms_per_token", round(l.DecodeMSPerTok))
 	return nil

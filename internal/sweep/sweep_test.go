@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -118,6 +119,7 @@ func TestSample(t *testing.T) {
 		if p.KVBytesPerToken != int64(p.Groups)*1024 || p.Batch != 2 || p.Context != 16 || p.Alpha != float64(p.UptrainTokens)/159989760 {
 			t.Errorf("point %+v", p)
 		}
+		checkMetrics(t, p, r.Points[0])
 	}
 	if l := losses(r); !(l[0] < 3 && l[2] > l[0]+1) {
 		t.Errorf("losses %v: want that of a model, and of one that lost most of its heads", l)
@@ -166,6 +168,28 @@ func wantError(t *testing.T, what string, err error, want string) {
 }
 
 // A sweep that is interrupted in one stage after another gives the same result as an uninterrupted one.
+// checkMetrics compares a point's metrics with its keys, and their differences with the baseline's.
+func checkMetrics(t *testing.T, p, base report.Point) {
+	t.Helper()
+	first := p.Method == report.MethodMHA
+	for name, want := range map[string]float64{
+		"loss": p.Loss, "decode_ms_per_token": p.DecodeMsPerToken, "prefill_ms": p.PrefillMs, "kv_bytes_per_token": float64(p.KVBytesPerToken),
+	} {
+		if got := p.Metrics[name]; got.Value != want || (got.Delta == nil) != first || !first && *got.Delta != want-base.Metrics[name].Value {
+			t.Errorf("%s: %s is %+v, want %v and its difference from %v", p.Name(), name, got, want, base.Metrics[name].Value)
+		}
+	}
+	for _, name := range []string{"loss", "token_accuracy", "bits_per_byte"} {
+		m := p.Metrics[name]
+		if (m.DeltaCI == nil) != first || !first && !(m.DeltaCI[0] <= *m.Delta && *m.Delta <= m.DeltaCI[1]) {
+			t.Errorf("%s: %s is %+v", p.Name(), name, m)
+		}
+	}
+	if len(p.Metrics) != 6 {
+		t.Errorf("%s: metrics %v", p.Name(), slices.Sorted(maps.Keys(p.Metrics)))
+	}
+}
+
 func TestInterrupted(t *testing.T) {
 	o, dir := tiny(t, "llama"), filepath.Join(t.TempDir(), "sweep")
 	o.Groups, o.Recipe.Steps = []int{2}, 6

@@ -1,0 +1,116 @@
+package report
+
+import (
+	"bytes"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// measuredReport is a report of version 2.
+func measuredReport(t *testing.T) Report {
+	t.Helper()
+	r := sample(t)
+	r.Version = Version
+	for i := range r.Points {
+		p := &r.Points[i]
+		loss := Metric{Value: p.Loss, Stderr: p.LossStderr, N: 20440, Unit: "nats/token", Better: Lower}
+		if i > 0 {
+			delta := p.Loss - r.Points[0].Loss
+			loss.Delta, loss.DeltaCI = &delta, &[2]float64{delta - 0.004, delta + 0.005}
+		}
+		p.Metrics = map[string]Metric{"loss": loss, "token_accuracy": {Value: 0.5, N: 20440, Unit: "share of tokens", Better: Higher}}
+	}
+	return r
+}
+
+// The published schema and Read agree on what a report is, except for what only Read checks: that the loss is the metric loss, that
+// an interval is one, that points differ, and that a baseline exists.
+func TestSchema(t *testing.T) {
+	schema, err := jsonschema.NewCompiler().Compile("../../docs/report.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var second, first bytes.Buffer
+	if err := measuredReport(t).json(&second); err != nil {
+		t.Fatal(err)
+	}
+	if err := sample(t).json(&first); err != nil {
+		t.Fatal(err)
+	}
+	baseline, err := os.ReadFile("../../docs/sweep.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(from, to string) string {
+		if !strings.Contains(second.String(), from) {
+			t.Fatalf("%s is not in %s", from, second.String())
+		}
+		return strings.Replace(second.String(), from, to, 1)
+	}
+	for name, c := range map[string]struct {
+		text string
+		ok   bool
+	}{
+		"version 2":         {second.String(), true},
+		"version 1":         {first.String(), true},
+		"the docs' sweep":   {string(baseline), true},
+		"a later version":   {change(`"version": 2`, `"version": 3`), false},
+		"an unknown key":    {change(`"groups"`, `"heads": 8, "groups"`), false},
+		"no metrics":        {strings.Replace(first.String(), `{`, `{"version": 2,`, 1), false},
+		"no unit":           {change(`"unit": "nats/token",`, ``), false},
+		"another direction": {change(`"better": "lower"`, `"better": "less"`), false},
+		"negative error":    {change(`"stderr": 0,`, `"stderr": -1,`), false},
+		"no delta":          {regexp.MustCompile(`"delta": .*\n`).ReplaceAllString(second.String(), ""), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, err := jsonschema.UnmarshalJSON(strings.NewReader(c.text))
+			if err == nil {
+				err = schema.Validate(data)
+			}
+			if (err == nil) != c.ok {
+				t.Errorf("the schema: %v", err)
+			}
+			if _, err := parse([]byte(c.text)); (err == nil) != c.ok {
+				t.Errorf("Read: %v", err)
+			}
+		})
+	}
+}
+
+// What only Read checks.
+func TestMetricsAreChecked(t *testing.T) {
+	for name, change := range map[string]func(p *Point, loss *Metric){
+		"another loss": func(p *Point, _ *Metric) { p.Loss += 0.5 },
+		"no interval":  func(_ *Point, loss *Metric) { loss.DeltaCI = &[2]float64{2, 1} },
+	} {
+		r := measuredReport(t)
+		p := &r.Points[1]
+		loss := p.Metrics["loss"]
+		change(p, &loss)
+		p.Metrics["loss"] = loss
+		if err := r.check(); err == nil || !strings.Contains(err.Error(), "metrics") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Where the interval of a difference is known, the report says it.
+func TestIntervals(t *testing.T) {
+	r := measuredReport(t)
+	var out bytes.Buffer
+	if err := r.markdown(&out); err != nil {
+		t.Fatal(err)
+	}
+	p := r.Points[1]
+	want := row{p, r.Points[0]}.deltaText(4)
+	if !strings.Contains(want, " to ") || !strings.Contains(out.String(), "| "+want+" |") {
+		t.Errorf("want %q in %s", want, out.String())
+	}
+	if best, ok := r.best(); ok && !strings.Contains(r.conclusion(), best.deltaText(2)) {
+		t.Errorf("want %q in %q", best.deltaText(2), r.conclusion())
+	}
+}

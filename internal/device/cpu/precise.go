@@ -39,6 +39,18 @@ func (p precise) LayerNorm(y, mean, inv, x, w, b device.Buffer, rows, dim int, e
 	nn.LayerNormRef(y.F32(), mean.F32(), inv.F32(), x.F32(), w.F32(), b.F32(), rows, dim, eps)
 }
 
+// AddRMSNorm implements device.Norms.
+func (p precise) AddRMSNorm(y, inv, sum, x, z, w device.Buffer, rows, dim int, eps float32) {
+	p.Add(sum, x, z)
+	p.RMSNorm(y, inv, sum, w, rows, dim, eps)
+}
+
+// AddLayerNorm implements device.Norms.
+func (p precise) AddLayerNorm(y, mean, inv, sum, x, z, w, b device.Buffer, rows, dim int, eps float32) {
+	p.Add(sum, x, z)
+	p.LayerNorm(y, mean, inv, sum, w, b, rows, dim, eps)
+}
+
 // Attend implements device.Attention, without lse.
 func (p precise) Attend(s device.Scores, out device.Heads, _ device.Buffer, q, k, v device.Heads) {
 	if !p.stopped() {

@@ -19,6 +19,12 @@ type Mat struct {
 	end        mark // position in the arena after it; zero if it is not in the arena
 }
 
+// overlaps reports whether two matrices of the arena, of one size, have numbers in common.
+func (m Mat) overlaps(n Mat) bool {
+	apart := m.end.used - n.end.used
+	return m.end.block == n.end.block && max(apart, -apart) < m.Len()
+}
+
 // all returns the matrix as rows without gaps.
 func (m Mat) all() device.Rows { return device.Rows{Buffer: m.Buffer, LD: m.Cols} }
 
@@ -113,10 +119,15 @@ func (e *engine) multiply(x Mat, ws []ops.Linear[Mat]) {
 func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 	dim := cmp.Or(n.Dim, x.Cols)
 	fused := e.addend.Rows > 0 && x.end == e.sum.end && dim == x.Cols
-	if !fused {
+	if fused {
+		e.arena.rewind(e.sum.end)
+	} else {
 		e.added()
 	}
 	y := e.mat(x.Rows, x.Cols)
+	for i := 0; fused && i < 2 && y.overlaps(e.addend); i++ { // the third is behind the addend, unless the device has failed
+		y = e.mat(x.Rows, x.Cols)
+	}
 	rows, w := x.Len()/dim, n.W.Buffer
 	if n.Offset != 0 && n.HasW {
 		w = e.floats.take(w.Len())
@@ -243,17 +254,10 @@ func (e *engine) Clip(x Mat, limit float32) Mat {
 	return x
 }
 
-// fusedRows is the largest number of rows whose sum is left to the next operation, so that a norm can compute it too. Until then the
-// block's memory is not released, which would be too much for a long prompt.
-const fusedRows = 256
-
-// Add overwrites x and releases everything computed after x, at the latest in the next operation. The output of a block is its last use
-// of that memory, so a pass needs the memory of one block, not of all layers.
+// Add overwrites x, and releases everything computed after x, in the next operation, so that a norm can compute the sum too. The output
+// of a block is its last use of that memory, so a pass needs the memory of one block, not of all layers.
 func (e *engine) Add(x, y Mat) Mat {
 	e.added()
 	e.sum, e.addend = x, y
-	if x.Rows > fusedRows {
-		e.added()
-	}
 	return x
 }

@@ -71,7 +71,7 @@ func TestFill(t *testing.T) {
 
 // A pass needs the memory of its widest block, regardless of the number of layers.
 func TestMemoryOfPass(t *testing.T) {
-	taken := func(layers int) (floats int) {
+	taken := func(layers, tokens int) (floats int) {
 		arch, err := configs.Resolve(fmt.Appendf(nil, `{"model_type": "llama", "vocab_size": 50, "hidden_size": 64, "num_hidden_layers": %d,
 			"num_attention_heads": 4, "intermediate_size": 160, "max_position_embeddings": 512}`, layers), "")
 		if err != nil {
@@ -86,14 +86,16 @@ func TestMemoryOfPass(t *testing.T) {
 			all[p.Name] = make([]float32, p.Size())
 		}
 		d := New(cpu.New(), arch, all)
-		d.Hidden(ops.NewBatch(randomIDs(1, 512, arch.Vocab), randomIDs(2, 512, arch.Vocab)))
+		d.Hidden(ops.NewBatch(randomIDs(1, tokens, arch.Vocab), randomIDs(2, tokens, arch.Vocab)))
 		for _, b := range d.eng.arena.blocks {
 			floats += b.Len()
 		}
 		return floats
 	}
-	if two, ten := taken(2), taken(10); ten != two {
-		t.Errorf("two layers take %d floats, ten take %d, want the same", two, ten)
+	for _, tokens := range []int{60, 512} {
+		if two, ten := taken(2, tokens), taken(10, tokens); ten != two {
+			t.Errorf("%d tokens: two layers take %d floats, ten take %d, want the same", tokens, two, ten)
+		}
 	}
 }
 

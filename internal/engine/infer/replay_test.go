@@ -63,6 +63,11 @@ func (r *replayer) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float3
 	r.Device.RMSNorm(y, inv, x, w, rows, dim, eps)
 }
 
+func (r *replayer) AddRMSNorm(y, inv, sum, x, z, w device.Buffer, rows, dim int, eps float32) {
+	r.requested("AddRMSNorm", []int{rows, dim}, y, sum, x, z, w)
+	r.Device.AddRMSNorm(y, inv, sum, x, z, w, rows, dim, eps)
+}
+
 func (r *replayer) Gather(y, table device.Buffer, ids []int32, dim int) {
 	r.input(ids)
 	r.requested("Gather", []int{dim}, y, table)

@@ -67,7 +67,9 @@ func (p *Plan) Run(ctx context.Context, dir string, o RunOptions) (*Summary, err
 	defer out.Abort()
 	r := newRun(p, dir, o)
 	defer r.store.Close()
-	if err := r.merge(ctx); err != nil {
+	err = r.merge(ctx)
+	calibrate.CloseDevice(r.device)
+	if err != nil {
 		return nil, err
 	}
 	if err := r.fill(ctx, out.Dir()); err != nil {

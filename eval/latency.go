@@ -29,7 +29,8 @@ type LatencyOptions struct {
 type Latency struct {
 	Batch           int     `json:"batch"`
 	Context         int     `json:"context"`
-	Threads         int     `json:"threads"`
+	Device          string  `json:"device,omitempty"` // empty for the processor
+	Threads         int     `json:"threads"`          // of the processor
 	PromptLen       int     `json:"prompt_len"`
 	PrefillMS       float64 `json:"prefill_ms"`         // for Batch prompts of PromptLen tokens
 	DecodeMSPerStep float64 `json:"decode_ms_per_step"` // for one token of each sequence
@@ -39,14 +40,14 @@ type Latency struct {
 	CrossBytesToken int64   `json:"cross_kv_bytes_per_token,omitempty"` // in addition, per token that an encoder has read
 	KVBytes         int64   `json:"kv_bytes"`                           // read by one step: Batch × Context tokens, and a source of the same length
 	WeightBytes     int64   `json:"weight_bytes"`                       // read by one step
-	RooflineMS      float64 `json:"roofline_ms"`                        // lower bound for a step that reads from memory: see Machine.Roofline
+	RooflineMS      float64 `json:"roofline_ms"`                        // least time of a step that reads from memory; 0: not known, as of a GPU
 	RooflineShare   float64 `json:"roofline_share"`                     // RooflineMS / DecodeMSPerStep
 
 	formats infer.Formats
 	encodes bool // an encoder without a decoder
 }
 
-// MeasureLatency times a model's prefill and decode on this machine. For the decode the cache is filled without a
+// MeasureLatency times a model's prefill and decode on its device. machine is the processor's, or the zero Machine if it is not known. For the decode the cache is filled without a
 // prefill. For a model that does not decode only the prefill is timed: one pass over the prompts.
 func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOptions) (*Latency, error) {
 	if err := checkLatency(m, o); err != nil {
@@ -54,7 +55,7 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 	}
 	size := m.Cache.Size()
 	l := &Latency{
-		Batch: o.Batch, Context: o.Context, Threads: pool.Threads(), PromptLen: o.PromptLen, formats: m.Formats,
+		Batch: o.Batch, Context: o.Context, Device: m.DeviceName(), Threads: pool.Threads(), PromptLen: o.PromptLen, formats: m.Formats,
 		KVBytesPerToken: m.Arch.KVBytesPerToken(size), CrossBytesToken: m.Arch.CrossKVBytesPerToken(size),
 		WeightBytes: int64(m.Weights.Size()) * m.readPerStep(), encodes: !m.Arch.Causal,
 	}
@@ -84,8 +85,10 @@ func (l *Latency) decode(step time.Duration, machine Machine, flops float64) {
 	l.DecodeMSPerStep = milliseconds(step)
 	l.DecodeMSPerTok = l.DecodeMSPerStep / float64(l.Batch)
 	l.TokensPerS = 1000 / l.DecodeMSPerTok
-	l.RooflineMS = 1000 * machine.with(l.formats).roofline(float64(l.WeightBytes+l.KVBytes), flops)
-	l.RooflineShare = l.RooflineMS / l.DecodeMSPerStep
+	if l.Device == "" && machine.Bandwidth > 0 {
+		l.RooflineMS = 1000 * machine.with(l.formats).roofline(float64(l.WeightBytes+l.KVBytes), flops)
+		l.RooflineShare = l.RooflineMS / l.DecodeMSPerStep
+	}
 }
 
 func checkLatency(m *Model, o LatencyOptions) error {
@@ -288,7 +291,7 @@ func formatsText(f infer.Formats) string {
 
 // Print writes the figures as text.
 func (l *Latency) Print(w io.Writer) error {
-	fmt.Fprintf(w, "batch %d, context %d, %s, %s\n", l.Batch, l.Context, count(l.Threads, "thread"), formatsText(l.formats))
+	fmt.Fprintf(w, "batch %d, context %d, %s, %s\n", l.Batch, l.Context, cmp.Or(l.Device, count(l.Threads, "thread")), formatsText(l.formats))
 	if l.PromptLen > 0 {
 		fmt.Fprintf(w, "prefill   %.2f ms for %d × %d tokens\n", l.PrefillMS, l.Batch, l.PromptLen)
 	}
@@ -301,13 +304,16 @@ func (l *Latency) Print(w io.Writer) error {
 	if l.CrossBytesToken > 0 {
 		cross = fmt.Sprintf(" and %d per source token", l.CrossBytesToken)
 	}
-	fmt.Fprintf(w, "KV cache  %d bytes/token%s (%s), %.1f MiB read per step; weights %.1f MiB (%s)\n",
+	_, err := fmt.Fprintf(w, "KV cache  %d bytes/token%s (%s), %.1f MiB read per step; weights %.1f MiB (%s)\n",
 		l.KVBytesPerToken, cross, formatNames[l.formats.Cache], float64(l.KVBytes)/(1<<20), float64(l.WeightBytes)/(1<<20), formatNames[l.formats.Weights])
+	if l.RooflineMS == 0 {
+		return err
+	}
 	note := ""
 	if l.RooflineShare > 1 {
 		note = " (more than 100%: not all is read from memory, the processor's cache holds some)"
 	}
-	_, err := fmt.Fprintf(w, "roofline  %.3f ms/step: at %.0f%% of it%s\n", l.RooflineMS, 100*l.RooflineShare, note)
+	_, err = fmt.Fprintf(w, "roofline  %.3f ms/step: at %.0f%% of it%s\n", l.RooflineMS, 100*l.RooflineShare, note)
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -19,7 +20,7 @@ import (
 // its own.
 //
 // If the model has an encoder, the encoder reads input_ids, and the logits are those of decoder_input_ids. attention_mask
-// and token_type_ids are used if the model supports them. Sums are precise if the model needs that.
+// and token_type_ids are used if the model supports them. Sums are precise if the model needs that and runs on the processor.
 func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise bool) error {
 	in, err := readInputs(m, input)
 	if err != nil {
@@ -30,7 +31,9 @@ func WriteLogits(ctx context.Context, m *Model, input, output string, stepwise b
 	}
 	m.Until(ctx)
 	defer m.Until(context.Background())
-	m.Precise(true)
+	if !m.Precise(true) {
+		slog.Warn("the logits are less exact than on the processor, which computes this model's sums in float64", "device", m.DeviceName())
+	}
 	defer m.Precise(false)
 	forward := m.wholeLogits
 	if stepwise {

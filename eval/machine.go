@@ -2,6 +2,7 @@ package eval
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -103,6 +104,9 @@ func bestOf(ctx context.Context, rounds int, f func()) float64 {
 func MachineName() string {
 	return fmt.Sprintf("%s, %s, %s/%s, kernels %s", cpuName(), count(pool.Threads(), "thread"), runtime.GOOS, runtime.GOARCH, simd.Path())
 }
+
+// MachineName returns a description of what the model runs on.
+func (m *Model) MachineName() string { return cmp.Or(m.DeviceName(), MachineName()) }
 
 func cpuName() string {
 	if name, ok := procField("/proc/cpuinfo", "model name"); ok {

@@ -63,6 +63,7 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer device.Close(r.trainer.device)
 	if err := r.trainer.teacher.openCache(); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs/recipe"
 	"gqa/internal/data"
+	"gqa/internal/device"
 	"gqa/internal/devices"
 )
 
@@ -51,6 +52,7 @@ func Run(ctx context.Context, recipe recipe.Recipe, o Options) (*Status, error) 
 		return nil, err
 	}
 	r.identity.Run = fmt.Sprintf("%016x", rand.Uint64())
+	defer device.Close(r.trainer.device)
 	if err := r.trainer.teacher.openCache(); err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ type trainer struct {
 	teacher   *teacher // nil if there is none
 }
 
-// openDevice opens the device that a recipe names, and logs its name unless it is the processor.
+// openDevice opens the device that a recipe names.
 func openDevice(r *recipe.Recipe) (device.Device, error) {
 	format := device.F32
 	if r.Precision == "bf16" {

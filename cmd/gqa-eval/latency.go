@@ -63,7 +63,11 @@ func (l *latencyFlags) run(cmd *cobra.Command, args []string) error {
 	if !cmd.Flags().Changed("prompt-len") {
 		l.o.PromptLen = eval.Fit(m.Arch, l.o.PromptLen)
 	}
-	figures, err := eval.MeasureLatency(cmd.Context(), m, eval.MeasureMachine(cmd.Context()), l.o)
+	var machine eval.Machine
+	if m.DeviceName() == "" {
+		machine = eval.MeasureMachine(cmd.Context())
+	}
+	figures, err := eval.MeasureLatency(cmd.Context(), m, machine, l.o)
 	if errors.Is(err, eval.ErrDecode) {
 		return advice.Add(err, "give --prompt-len to time a pass over a prompt")
 	}

@@ -10,3 +10,10 @@ type Device = device.Device
 
 // OpenDevice opens a device by its name: auto, cpu, cuda or cuda:N. An empty name means cpu.
 func OpenDevice(name string) (Device, error) { return devices.Open(name, devices.Options{}) }
+
+// CloseDevice frees a device's memory. A nil device has none.
+func CloseDevice(d Device) {
+	if d != nil {
+		device.Close(d)
+	}
+}

@@ -314,6 +314,19 @@ type Roomy interface {
 	Room() uint64 // bytes that are not in use
 }
 
+// Closer is implemented by devices with memory of their own.
+type Closer interface {
+	// Close frees all memory of the device, which cannot be used any more.
+	Close()
+}
+
+// Close frees a device's memory, if it has memory of its own.
+func Close(d Device) {
+	if c, ok := d.(Closer); ok {
+		c.Close()
+	}
+}
+
 // Queuer is implemented by devices whose operations return before they are done, so that what follows should be requested before
 // a Number is waited for.
 type Queuer interface{ Queues() }

@@ -64,8 +64,7 @@ func (s *sweep) recipe(curve Curve, groups int) recipe.Recipe {
 
 // measureAll makes every point.
 func (s *sweep) measureAll(ctx context.Context) error {
-	s.watch.stage("measuring the machine", 0)
-	s.report.Version, s.report.Machine = report.Version, eval.MachineName()
+	s.report.Version = report.Version
 	s.latencies = map[int]*eval.Latency{}
 	points := s.points()
 	s.forecast = newForecast(points)
@@ -116,9 +115,13 @@ func (s *sweep) make(ctx context.Context, p Point) error {
 func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64) error {
 	o := eval.QualityOptions{SeqLen: s.o.Recipe.SeqLen, MaxWindows: s.o.EvalWindows}
 	m, q, err := p.Measure(ctx, dir, func(*eval.Model) (*eval.Corpus, error) { return s.valid, nil }, o, s.watch)
+	if m != nil {
+		defer m.Close()
+	}
 	if err != nil {
 		return err
 	}
+	s.report.Machine = m.MachineName()
 	l, err := s.latency(ctx, m)
 	if err != nil {
 		return err

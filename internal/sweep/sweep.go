@@ -176,7 +176,9 @@ func (s *sweep) teacher() string { return filepath.Join(s.dir, teacherFolder) }
 
 // look checks whether the folder can be used.
 func (s *sweep) look(force bool) (err error) {
-	if s.asked, err = json.MarshalIndent(s.o, "", "  "); err != nil {
+	asked := s.o
+	asked.Recipe.Device = "" // a sweep can be resumed on another device
+	if s.asked, err = json.MarshalIndent(asked, "", "  "); err != nil {
 		return err
 	}
 	if err := checkpoints.RemoveLeftovers(s.dir, recognize); err != nil {

@@ -121,6 +121,16 @@ func (p *pool) release() {
 	clear(p.free)
 }
 
+// Close implements device.Closer.
+func (d *Device) Close() {
+	for at := range d.pool.sizes {
+		d.gpu.Free(at)
+	}
+	clear(d.pool.sizes)
+	clear(d.pool.free)
+	d.pool.held = 0
+}
+
 // Room implements device.Roomy. Memory that the pool holds for reuse is not counted.
 func (d *Device) Room() uint64 { return d.gpu.FreeMemory() }
 

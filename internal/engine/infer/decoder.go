@@ -86,13 +86,18 @@ const preciseWeights = 1 << 28
 
 // Precise sets whether sums are computed in float64 where float32 is too inaccurate: in models with f32 weights whose
 // scores are not scaled (T5). Their scores are large, and the softmax magnifies earlier rounding errors. This takes up
-// to twenty times as long. The default is off.
-func (d *Decoder) Precise(on bool) {
+// to twenty times as long. The default is off. It reports false if the device cannot do what it should.
+func (d *Decoder) Precise(on bool) (ok bool) {
 	large := d.Arch.ScoreScale >= 1 || d.Arch.ScoreScale == 0 && !d.Arch.ScaleScores
 	d.eng.device = d.device
-	if p, ok := d.device.(device.Preciser); ok && on && large && d.Weights == device.F32 && d.size <= preciseWeights {
+	if !on || !large || d.Weights != device.F32 || d.size > preciseWeights {
+		return true
+	}
+	p, ok := d.device.(device.Preciser)
+	if ok {
 		d.eng.device = p.Precise()
 	}
+	return ok
 }
 
 // CheckIDs returns an error if a token ID is outside the vocabulary.
@@ -178,6 +183,13 @@ func (d *Decoder) Release() {
 	d.forget()
 	d.eng.arena.release()
 	d.eng.floats.release()
+}
+
+// Close frees the memory of the decoder and of everything else on its device, if that has memory of its own. The decoder cannot be used
+// any more.
+func (d *Decoder) Close() {
+	d.forget()
+	device.Close(d.device)
 }
 
 // Argmax writes the index of the largest logit of each row of a result to best.

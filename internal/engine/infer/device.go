@@ -1,7 +1,17 @@
 package infer
 
+import "gqa/internal/device"
+
 // Err returns the first error of the decoder's device. Results are meaningless after one.
 func (d *Decoder) Err() error { return d.device.Err() }
+
+// DeviceName returns the name of the device; empty for the processor.
+func (d *Decoder) DeviceName() string {
+	if named, ok := d.device.(device.Namer); ok {
+		return named.Name()
+	}
+	return ""
+}
 
 // Wait returns when a result has been computed.
 func (d *Decoder) Wait(m Mat) error {

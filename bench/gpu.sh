@@ -29,11 +29,11 @@ fi
 [ -n "${OUT:-}" ] || OUT=$(mktemp -d "${TMPDIR:-/tmp}/gpu-logs.XXXXXX")
 mkdir -p "$WORK" "$OUT" || exit
 WORK=$(realpath "$WORK")
-GQA_TRAIN=${GQA_TRAIN:-gqa-train} GQA_EVAL=${GQA_EVAL:-gqa-eval}
-if command -v go >/dev/null; then
+if [ -z "${GQA_TRAIN:+${GQA_EVAL:-}}" ] && command -v go >/dev/null; then
 	mkdir -p "$WORK/bin" && CGO_ENABLED=0 go build -tags cuda -o "$WORK/bin" ./cmd/gqa-train ./cmd/gqa-eval || exit
 	PATH=$WORK/bin:$PATH
 fi
+GQA_TRAIN=${GQA_TRAIN:-gqa-train} GQA_EVAL=${GQA_EVAL:-gqa-eval}
 for name in "$GQA_TRAIN" "$GQA_EVAL"; do
 	command -v "$name" >/dev/null || echo "no $name: name it with GQA_TRAIN or GQA_EVAL, or install Go" >&2
 done

@@ -263,8 +263,8 @@ def losses(folder):
 
 
 def greedy(paths, tokens=24):
-    """Compares continuations. transformers has no cache here: it reads everything again for each token. Its eager attention is the one that
-    counts the ALiBi biases of Falcon twice, as the checkpoints say that they do."""
+    """Compares continuations. transformers has no cache here: it reads everything again for each token. Its eager attention
+    adds Falcon's ALiBi biases twice, as these checkpoints require."""
     torch.backends.cuda.matmul.allow_tf32 = False
     same, skipped, wrong = 0, [], []
     for path in paths:
@@ -275,7 +275,7 @@ def greedy(paths, tokens=24):
             kind = transformers.AutoModelForSeq2SeqLM if encoder else transformers.AutoModelForCausalLM
             model = kind.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").cuda().eval()
         except Exception as err:
-            skipped.append(f"{name} ({str(err).strip().splitlines()[0][:60]})")
+            skipped.append(f"{name} ({(str(err).strip() or type(err).__name__).splitlines()[0][:60]})")
             continue
         prompt = [5 + 7 * i % (config.vocab_size - 8) for i in range(9)]
         command = [os.environ["GQA_EVAL"], "generate", path, "--prompt-ids", ",".join(map(str, prompt)), "--max-tokens", str(tokens),

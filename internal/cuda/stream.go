@@ -144,7 +144,7 @@ func (g *GPU) start() error {
 	if err := driverError(cuDriverGetVersion(&version), "cuDriverGetVersion"); err != nil {
 		return err
 	}
-	g.early = g.Arch >= 90 && version >= 12030 // before, not within a captured graph
+	g.early = g.Arch >= 90 && version >= 12030 // earlier drivers cannot do this within a captured graph
 	return g.products.start()
 }
 

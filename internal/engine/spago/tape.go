@@ -26,7 +26,7 @@ var _ ag.AutoGradFunction = (*node)(nil)
 // Operands returns the inputs that gradients flow into.
 func (n *node) Operands() []mat.Tensor { return n.operands }
 
-// Forward returns the result, which was computed when the node was recorded.
+// Forward returns the result, which is computed by then or when it is first read.
 func (n *node) Forward() (mat.Tensor, error) { return n.out, nil }
 
 // Backward adds to the operands' gradients, given the gradient of the result.
@@ -48,7 +48,7 @@ func (n *node) Backward(mat.Tensor) error {
 	return nil
 }
 
-// record puts an operator with a computed result on the tape.
+// record puts an operator on the tape. Its result is computed, or is when it is first read (see value.ready).
 func (e *Engine) record(out *value, backward func(gy device.Buffer), operands ...mat.Tensor) mat.Tensor {
 	n := &node{engine: e, operands: operands, out: out, backward: backward}
 	out.frozen = true

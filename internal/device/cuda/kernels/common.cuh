@@ -9,7 +9,8 @@ typedef unsigned short u16;
 
 // A kernel may be launched while those before it run (programmatic dependent launch), so that the time of launching is not added to
 // theirs. Each begins with begin, which waits until they have ended and their results can be seen. A kernel can instead call letNextStart,
-// prefetch what it will read, and then call awaitEarlier.
+// prefetch what it will read, and then call awaitEarlier. Before, it may read only what the host has copied to the GPU: kernels
+// after such a copy begin when that has ended.
 __device__ __forceinline__ void letNextStart() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
@@ -27,7 +28,7 @@ __device__ __forceinline__ void begin() {
   awaitEarlier();
 }
 
-// prefetch makes the second cache hold `bytes` bytes from p on, a multiple of 16, if the GPU can. p is a multiple of 16.
+// prefetch makes the L2 cache hold `bytes` bytes from p on, a multiple of 16, if the GPU can. p is a multiple of 16.
 __device__ __forceinline__ void prefetch(const void* p, u32 bytes) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");

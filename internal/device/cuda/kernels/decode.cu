@@ -22,7 +22,7 @@ struct Place {
   int from, to;
 };
 
-// place divides the visible keys evenly, in multiples of `step`.
+// place divides the visible keys evenly, in multiples of `step`. It may be called before awaitEarlier, as the host has written s.lens.
 __device__ __forceinline__ Place place(const Scores& s, const Shape& shape, int tile, int step) {
   Place p;
   int pair = blockIdx.x / (int)shape.tiles;

@@ -14,10 +14,11 @@ func newRoot() *cobra.Command {
 		Use:   "gqa-eval",
 		Short: "Measure a model's quality and decode latency, and the trade-off over group counts",
 		Example: `  gqa-eval sweep                                   # on the embedded sample
+  gqa-eval compare my-model/ my-model-gqa8/ --data val.txt -o comparison
   gqa-eval quality my-model/ --data val.txt --teacher my-mha-model/
   gqa-eval latency my-model/ --batch 8 --context 2048`,
 	}
-	root.AddCommand(newSweep(), newQuality(), newLatency(), newReport(), newGate(), newLogits(), newGenerate(), newKV())
+	root.AddCommand(newSweep(), newCompare(), newQuality(), newLatency(), newReport(), newGate(), newLogits(), newGenerate(), newKV())
 	advice.Wrap(root)
 	return root
 }

@@ -82,7 +82,7 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 	case err != nil && !errors.Is(err, train.ErrDiverged):
 		return err
 	}
-	return cmp.Or(f.print(cmd.OutOrStdout(), r), err)
+	return cmp.Or(printReport(cmd.OutOrStdout(), r, f.asJSON, filepath.Join(f.output, "report.html")), err)
 }
 
 // advise adds advice to an error of the sweep.
@@ -133,13 +133,14 @@ func pointText(number, of int, left func() (time.Duration, bool), work string) s
 	return fmt.Sprintf("point %d of %d%s, %s", number, of, all, work)
 }
 
-func (f sweepFlags) print(w io.Writer, r report.Report) error {
-	if f.asJSON {
+// printReport prints a report whose HTML form is in the file page.
+func printReport(w io.Writer, r report.Report, asJSON bool, page string) error {
+	if asJSON {
 		return cli.PrintJSON(w, r)
 	}
 	if err := r.Render(w, "md"); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\nwrote %s\n", filepath.Join(f.output, "report.html"))
+	_, err := fmt.Fprintf(w, "\nwrote %s\n", page)
 	return err
 }

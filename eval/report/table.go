@@ -35,8 +35,11 @@ var columns = []column{
 }
 
 func uptrainedCell(r row) string {
-	if r.UptrainTokens == 0 && r.Alpha == 0 {
-		return "none"
+	if r.Alpha == 0 {
+		if r.UptrainTokens == 0 {
+			return "none"
+		}
+		return units.Count(r.UptrainTokens)
 	}
 	return fmt.Sprintf("%s (%s%%)", units.Count(r.UptrainTokens), units.Significant(100*r.Alpha))
 }

@@ -9,11 +9,15 @@ import (
 	"gqa/internal/units"
 )
 
-// baseline returns the point that others are compared with: the MHA point or, if there is none, the one with the most
-// groups; in either case the least up-trained. For a report without points it returns the zero Point.
+// baseline returns the point that others are compared with: the one whose metrics have no differences. In version 1 it is the MHA
+// point or, if there is none, the one with the most groups; in either case the least up-trained. For a report without points it
+// returns the zero Point.
 func (r Report) baseline() Point {
 	if len(r.Points) == 0 {
 		return Point{}
+	}
+	if i := slices.IndexFunc(r.Points, func(p Point) bool { return r.Version >= 2 && p.Metrics["loss"].Delta == nil }); i >= 0 {
+		return r.Points[i]
 	}
 	return slices.MinFunc(r.Points, func(a, b Point) int {
 		return cmp.Or(

@@ -7,12 +7,17 @@ import (
 	"gqa/eval/report"
 )
 
-// metrics returns the figures of a point, compared with those of the first, which is the baseline.
-func (s *sweep) metrics(q *eval.Quality, l *eval.Latency) map[string]report.Metric {
-	all := map[string]report.Metric{}
-	for name, f := range figures(q, l) {
+// comparison compares the figures of models with those of the first.
+type comparison struct {
+	baseline map[string]eval.Figure // nil until the first is measured
+}
+
+// metrics returns the figures of a model.
+func (c *comparison) metrics(q *eval.Quality, l *eval.Latency) map[string]report.Metric {
+	all, measured := map[string]report.Metric{}, figures(q, l)
+	for name, f := range measured {
 		m := report.Metric{Value: f.Value, Stderr: f.Stderr, N: f.N, Unit: f.Unit, Better: f.Better}
-		if base, ok := s.baseline[name]; ok {
+		if base, ok := c.baseline[name]; ok {
 			delta := f.Value - base.Value
 			m.Delta = &delta
 			if d, ok := f.Scores.Minus(base.Scores); ok && !math.IsNaN(d.Low) {
@@ -21,8 +26,8 @@ func (s *sweep) metrics(q *eval.Quality, l *eval.Latency) map[string]report.Metr
 		}
 		all[name] = m
 	}
-	if s.baseline == nil {
-		s.baseline = figures(q, l)
+	if c.baseline == nil {
+		c.baseline = measured
 	}
 	return all
 }
@@ -44,4 +49,13 @@ func figures(q *eval.Quality, l *eval.Latency) map[string]eval.Figure {
 		all[f.name] = eval.Figure{Estimate: eval.Estimate{Value: f.value, N: 1}, Unit: f.unit, Better: report.Lower}
 	}
 	return all
+}
+
+// point returns a point with what was measured; how it was made is for the caller to fill in.
+func (c *comparison) point(m *eval.Model, q *eval.Quality, l *eval.Latency) report.Point {
+	return report.Point{
+		Groups: m.Arch.KVHeads, Loss: q.Loss, LossStderr: q.LossStderr, Perplexity: q.Perplexity,
+		DecodeMsPerToken: l.DecodeMSPerTok, DecodeTokensPerS: l.TokensPerS, PrefillMs: l.PrefillMS, Batch: l.Batch, Context: l.Context,
+		KVBytesPerToken: l.KVBytesPerToken, Params: m.Parameters, Metrics: c.metrics(q, l),
+	}
 }

@@ -126,12 +126,10 @@ func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64)
 	if err != nil {
 		return err
 	}
-	s.report.Points = append(s.report.Points, report.Point{
-		Groups: m.Arch.KVHeads, Method: string(p.Curve.Method), Recipe: p.Curve.recipeName(), Alpha: float64(tokens) / float64(s.o.OriginalTokens), UptrainTokens: tokens,
-		Loss: q.Loss, LossStderr: q.LossStderr, Perplexity: q.Perplexity,
-		DecodeMsPerToken: l.DecodeMSPerTok, DecodeTokensPerS: l.TokensPerS, PrefillMs: l.PrefillMS, Batch: l.Batch, Context: l.Context,
-		KVBytesPerToken: l.KVBytesPerToken, Params: m.Parameters, Metrics: s.metrics(q, l),
-	})
+	point := s.compared.point(m, q, l)
+	point.Method, point.Recipe = string(p.Curve.Method), p.Curve.recipeName()
+	point.Alpha, point.UptrainTokens = float64(tokens)/float64(s.o.OriginalTokens), tokens
+	s.report.Points = append(s.report.Points, point)
 	slog.Info("point", "number", fmt.Sprintf("%d of %d", s.number, s.of), "method", p.Curve.String(), "groups", m.Arch.KVHeads, "uptrain_tokens", tokens, "loss", round(q.Loss), "decode_ms_per_token", round(l.DecodeMSPerTok))
 	return nil
 }

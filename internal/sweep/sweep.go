@@ -142,8 +142,8 @@ type sweep struct {
 	forecast  *forecast
 	number    int // of the current point
 	of        int
-	baseline  map[string]eval.Figure // of the first point; nil until it is measured
-	latencies map[int]*eval.Latency  // by groups: neither method nor weights affect the computation of a step
+	compared  comparison
+	latencies map[int]*eval.Latency // by groups: neither method nor weights affect the computation of a step
 }
 
 func (s *sweep) run(ctx context.Context, force bool) error {

@@ -1,0 +1,153 @@
+package sweep
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"gqa/checkpoints"
+	"gqa/eval"
+	"gqa/eval/report"
+	"gqa/internal/file"
+	"gqa/internal/weights"
+	"gqa/train"
+)
+
+// CompareOptions say which models are compared, and how they are measured.
+type CompareOptions struct {
+	Models  []string // folders or files, the baseline first; the folder of a run stands for its result
+	Data    string   // corpus to evaluate on
+	Quality eval.QualityOptions
+	Latency eval.LatencyOptions
+	// FitContext reduces Latency.Context if the baseline has fewer positions.
+	FitContext bool
+	Device     string
+}
+
+// Compare measures models and writes their report into dir, which must be new, or hold nothing but another report. Nothing is
+// converted or trained.
+func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (report.Report, error) {
+	if err := reportOrNothing(dir); err != nil {
+		return report.Report{}, err
+	}
+	c := compare{CompareOptions: o, report: report.Report{Version: report.Version, Corpus: o.Data}, watch: w}
+	for _, path := range o.Models { // before any is measured
+		src, err := weights.Open(path, weights.Options{})
+		if err != nil {
+			return report.Report{}, err
+		}
+		src.Close()
+	}
+	for _, path := range o.Models {
+		if err := c.add(ctx, path); err != nil {
+			return report.Report{}, err
+		}
+	}
+	return c.report, c.report.Write(dir)
+}
+
+// reportOrNothing returns an error if a folder holds anything but the files of a report.
+func reportOrNothing(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if !slices.Contains(report.Files(), e.Name()) {
+			return checkpoints.FolderError{Dir: dir, Err: fmt.Errorf("holds %s; name a new folder", e.Name())}
+		}
+	}
+	return err
+}
+
+// compare is a comparison in progress.
+type compare struct {
+	CompareOptions
+	report   report.Report
+	watch    Watcher
+	corpus   *eval.Corpus // as the first model reads it
+	compared comparison
+}
+
+// add measures a model.
+func (c *compare) add(ctx context.Context, path string) error {
+	m, err := eval.LoadModel(ctx, path, eval.ModelOptions{Device: c.Device})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	d, err := c.read(ctx, path, m)
+	if err != nil {
+		return err
+	}
+	quality := c.Quality
+	c.watch.stage("evaluating "+path, int(quality.Windows(d)))
+	quality.Progress = c.watch.steps
+	q, err := eval.MeasureQuality(ctx, m, d, quality)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	latency := c.Latency
+	if latency.PromptLen = min(latency.Context, promptLen); !m.Arch.Causal {
+		latency.PromptLen = d.Window // all that can be timed
+	}
+	c.watch.stage("timing "+path, 0)
+	l, err := eval.MeasureLatency(ctx, m, eval.Machine{}, latency)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	p := c.compared.point(m, q, l)
+	p.Recipe, p.Method = path, methodOf(m)
+	if train.IsRun(path) {
+		status, err := train.ReadStatus(path)
+		if err != nil {
+			return err
+		}
+		p.UptrainTokens = status.Tokens
+	}
+	c.report.Points, c.report.Machine = append(c.report.Points, p), m.MachineName()
+	if c.report.Model == "" {
+		c.report.Model = fmt.Sprintf("%s (%s, %.4gM parameters, %d heads)", filepath.Base(m.Dir), m.Arch.Family.Name, float64(m.Parameters)/1e6, m.Arch.Heads)
+	}
+	return nil
+}
+
+// read returns the corpus, which all models must read as the same tokens in the same windows.
+func (c *compare) read(ctx context.Context, path string, m *eval.Model) (*eval.Corpus, error) {
+	d, err := eval.LoadCorpus(ctx, c.Data, m, c.Quality)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.corpus == nil:
+		c.corpus, c.Quality.SeqLen = d, d.Window
+		if c.FitContext {
+			c.Latency.Context = eval.Fit(m.Arch, c.Latency.Context+1) - 1
+		}
+	case d.Window != c.corpus.Window || !slices.Equal(d.IDs, c.corpus.IDs):
+		return nil, fmt.Errorf("%s reads %s as other tokens than %s does, so their losses cannot be compared: they need the same tokenizer", path, c.Data, c.Models[0])
+	}
+	return d, nil
+}
+
+// unknownMethod is the method of a model that is not known to be converted.
+const unknownMethod = "unknown"
+
+// methodOf returns the method of a conversion, as its record says.
+func methodOf(m *eval.Model) string {
+	var record struct {
+		Method string `json:"method"`
+	}
+	text, err := file.Read(filepath.Join(m.Dir, "conversion.json"))
+	if err == nil && json.Unmarshal(text, &record) == nil && record.Method != "" {
+		return record.Method
+	}
+	if m.Arch.KVHeads == m.Arch.Heads {
+		return report.MethodMHA
+	}
+	return unknownMethod
+}

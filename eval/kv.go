@@ -71,6 +71,7 @@ type KVRow struct {
 	Shape           string  `json:"shape"`
 	Groups          int     `json:"groups"`
 	Published       bool    `json:"published"` // the model was released with this number
+	QKVWidth        int     `json:"qkv_width"` // of the joint projection of queries, keys and values
 	Context         int     `json:"context"`
 	Batch           int     `json:"batch"`
 	ElementBytes    int     `json:"kv_element_bytes"`
@@ -92,7 +93,7 @@ func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
 	var rows []KVRow
 	for _, g := range s.Groups() {
 		row := KVRow{
-			Shape: s.Name, Groups: g, Published: g == s.KVHeads, Context: o.Context, Batch: o.Batch,
+			Shape: s.Name, Groups: g, Published: g == s.KVHeads, QKVWidth: (s.Heads + 2*g) * s.HeadDim, Context: o.Context, Batch: o.Batch,
 			ElementBytes:    o.KVBytes,
 			KVBytesPerToken: kvBytes(s, g, 1, 1, o.KVBytes),
 			CrossBytesToken: crossKVBytes(s, g, 1, 1, o.KVBytes),

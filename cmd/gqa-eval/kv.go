@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -20,10 +22,12 @@ type kvFlags struct {
 func newKV() *cobra.Command {
 	var k kvFlags
 	cmd := &cobra.Command{
-		Use:   "kv [SHAPE]",
-		Short: "Show the KV-cache size of published model shapes",
-		Args:  cli.Args("[SHAPE]"),
-		RunE:  func(cmd *cobra.Command, args []string) error { return k.run(cmd, args) },
+		Use:   "kv [MODEL|SHAPE]",
+		Short: "Show the KV-cache size of a model, or of published model shapes",
+		Long: `Show the KV-cache size of a model at every group count: of MODEL, a folder or file, or of SHAPE, the name of a published model
+(default: all of them) or a shape such as layers=32,heads=32,dim=4096,ffn=11008,vocab=32000,context=4096. No weights are read.`,
+		Args: cli.Args("[SHAPE]"),
+		RunE: func(cmd *cobra.Command, args []string) error { return k.run(cmd, args) },
 	}
 	k.add(cmd.Flags())
 	return cmd
@@ -47,7 +51,11 @@ func (k *kvFlags) run(cmd *cobra.Command, args []string) error {
 		k.shape = args[0]
 	}
 	k.o.Memory = int64(k.memoryGiB * (1 << 30))
-	rows, err := kvRows(k.shape, k.o)
+	shapes, err := kvShapes(k.shape)
+	if err != nil {
+		return err
+	}
+	rows, err := kvRows(shapes, k.o)
 	if err != nil {
 		return cli.Usagef("%w", err)
 	}
@@ -57,17 +65,23 @@ func (k *kvFlags) run(cmd *cobra.Command, args []string) error {
 	return eval.WriteKVTable(cmd.OutOrStdout(), rows)
 }
 
-func kvRows(name string, o eval.KVOptions) ([]eval.KVRow, error) {
-	shapes, err := eval.Shapes()
-	if name != "" {
-		var s eval.Shape
-		s, err = eval.ShapeByName(name)
-		shapes = []eval.Shape{s}
+// kvShapes returns the shape of a model or with a name; all of them if it is empty.
+func kvShapes(name string) ([]eval.Shape, error) {
+	if name == "" {
+		return eval.Shapes()
 	}
+	if _, err := os.Stat(name); err == nil {
+		s, err := eval.ShapeOfModel(name)
+		return []eval.Shape{s}, err
+	}
+	s, err := eval.ShapeByName(name)
 	if err != nil {
-		return nil, err
+		return nil, cli.Usagef("there is no file or folder %s, and %w", name, err)
 	}
-	var all []eval.KVRow
+	return []eval.Shape{s}, nil
+}
+
+func kvRows(shapes []eval.Shape, o eval.KVOptions) (all []eval.KVRow, err error) {
 	for _, s := range shapes {
 		rows, err := eval.KVRows(s, o)
 		if err != nil {

@@ -26,7 +26,7 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, path := range map[string]string{
-		"TINY": "../../internal/golden/testdata/llama", "LEARNED": "../../internal/golden/testdata/gpt2", "ALIBI": "../../internal/golden/testdata/bloom", "REPORT": "../../eval/report/testdata/report",
+		"TINY": "../../internal/golden/testdata/llama", "BERT": "../../internal/golden/testdata/bert", "LEARNED": "../../internal/golden/testdata/gpt2", "ALIBI": "../../internal/golden/testdata/bloom", "REPORT": "../../eval/report/testdata/report",
 	} {
 		path, err := filepath.Abs(path)
 		if err == nil {

@@ -1,0 +1,36 @@
+package eval
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"gqa/configs"
+	"gqa/internal/weights"
+)
+
+// ShapeOfModel returns the shape of a checkpoint, of which it reads no weights. Shape.Window is set only if every layer has it.
+func ShapeOfModel(path string) (Shape, error) {
+	src, err := weights.Open(path, weights.Options{})
+	if err != nil {
+		return Shape{}, fmt.Errorf("model: %w", err)
+	}
+	defer src.Close()
+	a := src.Arch
+	switch {
+	case !a.Causal:
+		return Shape{}, fmt.Errorf("family %s %w", a.Family.Name, ErrDecode)
+	case a.LayerKVHeads != nil:
+		return Shape{}, fmt.Errorf("%s: its layers have different numbers of KV heads, %v: their cache takes %d bytes per token in f32",
+			path, a.LayerKVHeads, a.KVBytesPerToken(4))
+	}
+	s := Shape{
+		Name: filepath.Base(src.Dir), Layers: a.Layers, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim, Dim: a.Dim, FFN: a.FFN,
+		Vocab: a.Vocab, Context: a.Context, Gated: a.MLP == configs.Gated, Tied: a.Tied, Cross: a.EncoderLayers > 0, Window: a.LayerWindow(0),
+	}
+	for layer := range a.Layers {
+		if a.LayerWindow(layer) != s.Window {
+			s.Window = 0
+		}
+	}
+	return s, s.check()
+}

@@ -223,7 +223,7 @@ func TestHeadInPieces(t *testing.T) {
 // Positions beyond the trained context have embeddings too, where the model's kind allows them.
 func TestBeyondContext(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute with the race detector, and has nothing to find for it")
+		t.Skip("takes half a minute with the race detector, which has nothing to find in it")
 	}
 	onEach(t, func(t *testing.T, d *Decoder) {
 		if d.Arch.MaxPositions() > 0 {

@@ -24,8 +24,9 @@ func newKV() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kv [MODEL|SHAPE]",
 		Short: "Show the KV-cache size of a model, or of published model shapes",
-		Long: `Show the KV-cache size of a model at every group count: of MODEL, a folder or file, or of SHAPE, the name of a published model
-(default: all of them) or a shape such as layers=32,heads=32,dim=4096,ffn=11008,vocab=32000,context=4096. No weights are read.`,
+		Long: `Show the KV-cache size at every group count, of MODEL (a folder or a file of weights, none of which are read) or of SHAPE (the name of
+a published model, or a shape such as layers=32,heads=32,dim=4096,ffn=11008,vocab=32000,context=4096). Without an argument, show all
+published models.`,
 		Args: cli.Args("[SHAPE]"),
 		RunE: func(cmd *cobra.Command, args []string) error { return k.run(cmd, args) },
 	}

@@ -12,11 +12,44 @@ import (
 	"gqa/internal/limits"
 )
 
+// corpusFlags hold what models predict.
+type corpusFlags struct {
+	corpus string
+	o      eval.QualityOptions
+}
+
+// add adds the flags. model names the one whose context is the default length of a window.
+func (c *corpusFlags) add(f *pflag.FlagSet, model string) {
+	f.StringVar(&c.corpus, "data", "", "data to predict: text (.txt, .jsonl, .json, source code, or a folder), .safetensors with input_ids, or sample:val")
+	f.StringVar(&c.o.TextKey, "text-key", "", "`KEY` of the text in JSON records (default text)")
+	cli.NumberVar(f, &c.o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the context of "+model+", at most 2048)")
+	cli.NumberVar(f, &c.o.MaxWindows, "max-windows", 0, 0, limits.Count, "maximum number of windows, from the start (0: all)")
+	f.Uint64Var(&c.o.Seed, "seed", 0, "random seed for choosing the tokens to predict, for BERT and T5")
+}
+
+// check returns an error about a flag that is wrong for every model.
+func (c *corpusFlags) check() error {
+	switch {
+	case c.corpus == "":
+		return cli.Usagef("--data is missing: a .txt, .jsonl or source file, a folder of them, or a .safetensors file with input_ids")
+	case c.o.SeqLen == 1:
+		return cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default", c.o.SeqLen)
+	}
+	return nil
+}
+
+// windowError names the flag in an error about windows.
+func windowError(err error) error {
+	if errors.As(err, new(eval.WindowError)) {
+		return fmt.Errorf("--seq-len: %w", err)
+	}
+	return err
+}
+
 // qualityFlags holds the values of gqa-eval quality's flags.
 type qualityFlags struct {
-	corpus, teacher string
-	device          string
-	o               eval.QualityOptions
+	corpusFlags
+	teacher, device string
 	asJSON          bool
 }
 
@@ -42,25 +75,10 @@ func newQuality() *cobra.Command {
 }
 
 func (q *qualityFlags) add(f *pflag.FlagSet) {
-	f.StringVar(&q.corpus, "data", "", "data to predict: text (.txt, .jsonl, .json, source code, or a folder), .safetensors with input_ids, or sample:val")
-	f.StringVar(&q.o.TextKey, "text-key", "", "`KEY` of the text in JSON records (default text)")
+	q.corpusFlags.add(f, "MODEL")
 	f.StringVar(&q.teacher, "teacher", "", "teacher checkpoint to compare predictions with")
-	cli.NumberVar(f, &q.o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the model's context, at most 2048)")
-	cli.NumberVar(f, &q.o.MaxWindows, "max-windows", 0, 0, limits.Count, "maximum number of windows, from the start (0: all)")
-	f.Uint64Var(&q.o.Seed, "seed", 0, "random seed for choosing the tokens to predict, for BERT and T5")
 	addDevice(f, &q.device)
 	f.BoolVar(&q.asJSON, "json", false, "print the results as JSON")
-}
-
-// check returns an error about a flag that is wrong for every model.
-func (q *qualityFlags) check() error {
-	switch {
-	case q.corpus == "":
-		return cli.Usagef("--data is missing: a .txt, .jsonl or source file, a folder of them, or a .safetensors file with input_ids")
-	case q.o.SeqLen == 1:
-		return cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default", q.o.SeqLen)
-	}
-	return nil
 }
 
 func (q *qualityFlags) run(cmd *cobra.Command, path string) error {
@@ -92,8 +110,5 @@ func (q *qualityFlags) measure(cmd *cobra.Command, m *eval.Model) (*eval.Quality
 	defer bar.Done()
 	q.o.Progress = bar.Add
 	figures, err := eval.MeasureQuality(cmd.Context(), m, d, q.o)
-	if errors.As(err, new(eval.WindowError)) {
-		err = fmt.Errorf("--seq-len: %w", err)
-	}
-	return figures, err
+	return figures, windowError(err)
 }

@@ -10,6 +10,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/checkpoints/sample"
+	"gqa/configs"
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/eval"
@@ -144,8 +145,13 @@ func (s *sweep) describe(src *weights.Source) error {
 		s.o.OriginalTokens = 20 * parameters
 		slog.Warn("the number of tokens that the model was pre-trained on is not given: alpha assumes 20 per parameter", "original_tokens", s.o.OriginalTokens)
 	}
-	s.report.Model = fmt.Sprintf("%s (%s, %.4gM parameters, %d heads)", filepath.Base(src.Dir), src.Arch.Family.Name, float64(parameters)/1e6, src.Arch.Heads)
+	s.report.Model = modelText(src.Dir, src.Arch, parameters)
 	s.report.Corpus = s.o.Valid
 	s.heads = src.Arch.KVHeads
 	return nil
+}
+
+// modelText describes a model in a report.
+func modelText(dir string, a *configs.Arch, parameters int64) string {
+	return fmt.Sprintf("%s (%s, %.4gM parameters, %d heads)", filepath.Base(dir), a.Family.Name, float64(parameters)/1e6, a.Heads)
 }

@@ -112,7 +112,7 @@ func (c *compare) add(ctx context.Context, path string) error {
 	}
 	c.report.Points, c.report.Machine = append(c.report.Points, p), m.MachineName()
 	if c.report.Model == "" {
-		c.report.Model = fmt.Sprintf("%s (%s, %.4gM parameters, %d heads)", filepath.Base(m.Dir), m.Arch.Family.Name, float64(m.Parameters)/1e6, m.Arch.Heads)
+		c.report.Model = modelText(m.Dir, m.Arch, m.Parameters)
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func (c *compare) read(ctx context.Context, path string, m *eval.Model) (*eval.C
 			c.Latency.Context = eval.Fit(m.Arch, c.Latency.Context+1) - 1
 		}
 	case d.Window != c.corpus.Window || !slices.Equal(d.IDs, c.corpus.IDs):
-		return nil, fmt.Errorf("%s reads %s as other tokens than %s does, so their losses cannot be compared: they need the same tokenizer", path, c.Data, c.Models[0])
+		return nil, fmt.Errorf("%s splits %s into other tokens than %s, so their losses cannot be compared: they need the same tokenizer", path, c.Data, c.Models[0])
 	}
 	return d, nil
 }

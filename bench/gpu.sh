@@ -29,7 +29,7 @@ fi
 [ -n "${OUT:-}" ] || OUT=$(mktemp -d "${TMPDIR:-/tmp}/gpu-logs.XXXXXX")
 mkdir -p "$WORK" "$OUT" || exit
 WORK=$(realpath "$WORK")
-if [ -z "${GQA_TRAIN:+${GQA_EVAL:-}}" ] && command -v go >/dev/null; then
+if { [ -z "${GQA_TRAIN:-}" ] || [ -z "${GQA_EVAL:-}" ]; } && command -v go >/dev/null; then
 	mkdir -p "$WORK/bin" && CGO_ENABLED=0 go build -tags cuda -o "$WORK/bin" ./cmd/gqa-train ./cmd/gqa-eval || exit
 	PATH=$WORK/bin:$PATH
 fi

@@ -47,8 +47,9 @@ type Latency struct {
 	encodes bool // an encoder without a decoder
 }
 
-// MeasureLatency times a model's prefill and decode on its device. machine is the processor's, or the zero Machine if it is not known. For the decode the cache is filled without a
-// prefill. For a model that does not decode only the prefill is timed: one pass over the prompts.
+// MeasureLatency times a model's prefill and decode on its device. machine is the processor's, or the zero Machine if it is not known.
+// For the decode the cache is filled without a prefill. For a model that does not decode only the prefill is timed: one pass over the
+// prompts.
 func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOptions) (*Latency, error) {
 	if err := checkLatency(m, o); err != nil {
 		return nil, err

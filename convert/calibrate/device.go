@@ -12,8 +12,4 @@ type Device = device.Device
 func OpenDevice(name string) (Device, error) { return devices.Open(name, devices.Options{}) }
 
 // CloseDevice frees a device's memory. A nil device has none.
-func CloseDevice(d Device) {
-	if d != nil {
-		device.Close(d)
-	}
-}
+func CloseDevice(d Device) { device.Close(d) }

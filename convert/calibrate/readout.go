@@ -156,8 +156,11 @@ func (f *leastSquares) solve(ctx context.Context, w, bias []float32) (before, af
 	if lost := f.lost + f.wanted + damp; !finite(lost) {
 		return lost, lost, nil
 	}
+	if f.wanted == 0 {
+		return 0, 0, ctx.Err()
+	}
 	change := f.device.Solve(f.square, f.cross, f.wide, damp)
-	if err := cmp.Or(ctx.Err(), f.device.Err()); f.wanted == 0 || change == nil || err != nil {
+	if err := cmp.Or(ctx.Err(), f.device.Err()); change == nil || err != nil {
 		return 0, 0, err
 	}
 	gained := 0.0

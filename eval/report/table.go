@@ -46,8 +46,9 @@ func uptrainedCell(r row) string {
 
 // notes explain the conclusion and the table's less obvious columns.
 const notes = rule + " Loss is cross-entropy per token with its standard error; Δ loss, speed-up and “KV less” compare with the baseline, " +
-	"the first row. In brackets is the 95% interval of Δ loss, the point's loss minus the baseline's: both models predict the same windows, so " +
-	"it is much narrower than the errors of the two losses. Up-trained tokens are also given as a share of the original pre-training (α). " +
+	"the first row. Δ loss is the point's loss minus the baseline's, with its 95% interval if that is known: both models predict the same " +
+	"windows, so the interval is much narrower than the errors of the two losses. Up-trained tokens are also given as a share of the " +
+	"original pre-training (α). " +
 	"“KV cache” is the whole cache at batch × context. A sweep measures with weights and cache in f32."
 
 // cells returns the text of the table's rows, the baseline first.

@@ -320,7 +320,7 @@ type Closer interface {
 	Close()
 }
 
-// Close frees a device's memory, if it has memory of its own.
+// Close frees a device's memory, if it has memory of its own. d may be nil.
 func Close(d Device) {
 	if c, ok := d.(Closer); ok {
 		c.Close()

@@ -355,6 +355,15 @@ type Replayer interface {
 	Forget(r *Replay)
 }
 
+// Fused is implemented by devices on which one operation takes less time than the several that it stands for.
+type Fused interface {
+	// RotateStore is Rotate of q in place and of k, and then Store of k and v. It need not change k.
+	RotateStore(r Rope, q, k, v Rows, pos []int32, heads, headDim int, keys, values Heads, first, tokens int)
+	// MultiplyGate computes y [rows, n] = act(x·gateᵀ)·(x·upᵀ) from x [rows, k]. It returns false, and does nothing, if that is not
+	// faster than Multiply and Gate.
+	MultiplyGate(act activation.Func, y, x, gate, up Buffer, rows, n, k int) bool
+}
+
 // Namer is implemented by devices other than the processor.
 type Namer interface{ Name() string }
 

@@ -336,8 +336,7 @@ func (l *layer[T]) selfAttend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops
 func (l *layer[T]) feedForward(e ops.Ops[T], arch *configs.Arch, x T) T {
 	act := arch.Activation
 	if arch.MLP == configs.Gated {
-		in := ops.Linears(e, x, l.in)
-		return e.Linear(e.Gate(in[0], in[1], act), l.down)
+		return e.Linear(ops.LinearGate(e, x, l.in, act), l.down)
 	}
 	return e.Linear(e.Activate(e.Linear(x, l.in[0]), act), l.down)
 }

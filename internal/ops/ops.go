@@ -134,6 +134,21 @@ func Linears[T any](e Ops[T], x T, ws []Linear[T]) []T {
 	return ys
 }
 
+// GatedLinear is implemented by engines that can apply two linear layers and a gate faster together.
+type GatedLinear[T any] interface {
+	// LinearGate is Gate of the results of two linear layers.
+	LinearGate(x T, gate, up Linear[T], act activation.Func) T
+}
+
+// LinearGate applies two linear layers to the same rows, and gates the second's result with the first's; see [Ops].Gate.
+func LinearGate[T any](e Ops[T], x T, ws []Linear[T], act activation.Func) T {
+	if g, ok := e.(GatedLinear[T]); ok {
+		return g.LinearGate(x, ws[0], ws[1], act)
+	}
+	in := Linears(e, x, ws)
+	return e.Gate(in[0], in[1], act)
+}
+
 // PairRotator is implemented by engines that can rotate queries and keys faster together.
 type PairRotator[T any] interface {
 	// RotatePair rotates q [tokens, heads*headDim] and k [tokens, kvHeads*headDim].

@@ -217,10 +217,10 @@ func (d *Device) multiplySkinny(rows, k int, x device.Buffer, ps []device.Produc
 	if f.format == x.Format() {
 		most = skinny.same
 	}
-	bf16 := x.Format() == device.BF16 && f.format == device.BF16
 	switch {
-	case wide == 1 && bf16 && d.gpu.Arch >= tensorArch && rows <= min(skinny.tensor, 32):
-		d.multiplyTiles(rows, k, x, f)
+	case d.tiled(rows, k, x, f):
+		tile, grid := d.tiles(rows, k, f.blocks(skinnyHigh))
+		d.skinny(skinnyTiles, fmt.Sprintf("skinny_tiles_%d", tile), skinnyTilesWords, grid, append(f.args, addr(x), uint64(rows), uint64(k)))
 	case rows <= most:
 		tile := min(rows, 4)
 		if tile == 3 {
@@ -234,20 +234,25 @@ func (d *Device) multiplySkinny(rows, k int, x device.Buffer, ps []device.Produc
 	return len(f.ps)
 }
 
-// multiplyTiles computes products with tensor cores.
-func (d *Device) multiplyTiles(rows, k int, x device.Buffer, f few) {
-	tile := 8
+// tiled reports whether products are computed with tensor cores.
+func (d *Device) tiled(rows, k int, x device.Buffer, f few) bool {
+	return x.Format() == device.BF16 && f.format == device.BF16 && k > 0 && k%8 == 0 && vectors(x.Format(), f.operands) == 1 &&
+		d.gpu.Arch >= tensorArch && rows <= min(skinny.tensor, 32)
+}
+
+// tiles returns the number of rows that the kernels with tensor cores compute, and the launch of so many blocks.
+func (d *Device) tiles(rows, k, blocks int) (tile int, grid cuda.Grid) {
+	tile = 8
 	for tile < rows {
 		tile *= 2
 	}
-	blocks, warp := f.blocks(skinnyHigh), skinnyRing*(skinnyHigh+tile)*64*2 // bytes of shared memory of a warp
+	warp := skinnyRing * (skinnyHigh + tile) * 64 * 2 // bytes of shared memory of a warp
 	warps := 4
 	if blocks <= d.gpu.Units { // more of a multiprocessor's loads at once
 		warps = 8
 	}
 	warps = max(1, min(warps, (k+63)/64, d.gpu.Shared/warp))
-	d.skinny(skinnyTiles, fmt.Sprintf("skinny_tiles_%d", tile), skinnyTilesWords,
-		cuda.Grid{X: blocks, Threads: 32 * warps, Shared: warps * warp}, append(f.args, addr(x), uint64(rows), uint64(k)))
+	return tile, cuda.Grid{X: blocks, Threads: 32 * warps, Shared: warps * warp}
 }
 
 func (d *Device) skinny(s *cuda.Source, name string, layout []int, grid cuda.Grid, args []uint64) {

@@ -15,7 +15,13 @@ import (
 var kernelFiles embed.FS
 
 // headers are the files that kernels need beside the common header.
-var headers = map[string][]string{"attention": {"masks.cuh"}, "decode": {"tensor.cuh", "masks.cuh"}, "skinny": {"tensor.cuh"}}
+var headers = map[string][]string{
+	"attention":   {"masks.cuh"},
+	"decode":      {"tensor.cuh", "masks.cuh"},
+	"elementwise": {"activation.cuh"},
+	"rows":        {"masks.cuh"},
+	"skinny":      {"tensor.cuh", "activation.cuh"},
+}
 
 // source returns a file of kernels after its headers.
 func source(name string, defines ...string) *cuda.Source {

@@ -270,17 +270,26 @@ func (d *Device) RMSNorm(y, inv, x, w device.Buffer, rows, dim int, eps float32)
 // depend on the shape alone.
 var (
 	normChunks         = []int{4, 3, 2}
+	fewNormChunks      = []int{1, 2, 3, 4}
 	normBackwardChunks = []int{2, 3, 1}
 )
 
 const normBackwardRows = 16
+
+// normChunks returns the numbers of chunks for so many rows: few rows have more threads each, as multiprocessors are idle.
+func (d *Device) normChunks(rows int) []int {
+	if rows <= d.gpu.Units {
+		return fewNormChunks
+	}
+	return normChunks
+}
 
 // AddRMSNorm implements device.Norms.
 func (d *Device) AddRMSNorm(y, inv, sum, x, z, w device.Buffer, rows, dim int, eps float32) {
 	if rows == 0 {
 		return
 	}
-	grid, chunk := normGrid(y.Format(), rows, dim, normChunks, 1, y, sum, x, z, w)
+	grid, chunk := normGrid(y.Format(), rows, dim, d.normChunks(rows), 1, y, sum, x, z, w)
 	d.launch(rowsSource[y.Format()], "rms_norm", grid, addr(y), addr(inv), addr(sum), addr(x), addr(z), addr(w), normHeads(w, dim), uint64(chunk),
 		uint64(rows), uint64(dim), cuda.Float(eps))
 }
@@ -295,7 +304,7 @@ func (d *Device) AddLayerNorm(y, mean, inv, sum, x, z, w, b device.Buffer, rows,
 	if rows == 0 {
 		return
 	}
-	grid, chunk := normGrid(y.Format(), rows, dim, normChunks, 1, y, sum, x, z, w, b)
+	grid, chunk := normGrid(y.Format(), rows, dim, d.normChunks(rows), 1, y, sum, x, z, w, b)
 	d.launch(rowsSource[y.Format()], "layer_norm", grid, addr(y), addr(mean), addr(inv), addr(sum), addr(x), addr(z), addr(w), addr(b),
 		max(normHeads(w, dim), normHeads(b, dim)), uint64(chunk), uint64(rows), uint64(dim), cuda.Float(eps))
 }

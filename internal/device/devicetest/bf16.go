@@ -21,6 +21,7 @@ var activationNames = []struct{ operations, operands string }{
 	{"Multiply", "x w u y z y0 y1 y2 y3 y4"},
 	{"norm RMSNorm LayerNorm", "x z dy sum y dx y2 dx2"},
 	{"Rotate", "x y z"},
+	{"RotateStore", "q k v keys values"},
 	{"Gather", "y dy"},
 	{"Store", "k v keys values"},
 	{"CrossEntropy Distill", "logits teacher"},

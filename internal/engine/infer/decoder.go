@@ -124,7 +124,7 @@ func (d *Decoder) Hidden(b ops.Batch) Mat {
 	d.eng.reset()
 	d.eng.cache = nil
 	h := d.model.Hidden(d.eng, b)
-	d.eng.added()
+	d.eng.settle()
 	d.body = d.eng.arena.mark()
 	return h
 }

@@ -38,9 +38,13 @@ type engine struct {
 	bucket []int32 // for RelativeBias
 	replay *replay // whose step is being requested; nil if none
 
-	sum, addend Mat // if addend has rows: it is to be added to sum before the next operation
+	// What is left to the next operation, which may compute it too.
+	sum, addend Mat // if addend has rows: addend is to be added to sum
+	turn        turn
+	fused       device.Fused // nil if the device is not
 
 	one      [1]ops.Linear[Mat] // for Linear
+	pair     [2]ops.Linear[Mat] // for LinearGate
 	products []device.Product   // for Linears
 	results  []Mat
 }
@@ -48,24 +52,40 @@ type engine struct {
 var (
 	_ ops.Ops[Mat]           = (*engine)(nil)
 	_ ops.GroupedLinear[Mat] = (*engine)(nil)
+	_ ops.GatedLinear[Mat]   = (*engine)(nil)
+	_ ops.PairRotator[Mat]   = (*engine)(nil)
 )
 
+// turn is a rotation of queries and keys. It has none if pos is nil.
+type turn struct {
+	q, k                    Mat
+	rope                    device.Rope
+	pos                     []int32
+	heads, kvHeads, headDim int
+}
+
 func newEngine(d device.Device) *engine {
+	fused, _ := d.(device.Fused)
 	return &engine{
-		device: d, ropes: map[*ops.Rope]device.Rope{},
+		device: d, fused: fused, ropes: map[*ops.Rope]device.Rope{},
 		arena: arena{device: d, format: d.Activations()}, floats: arena{device: d},
 	}
 }
 
 // reset releases all results.
 func (e *engine) reset() {
-	e.addend = Mat{}
+	e.addend, e.turn = Mat{}, turn{}
 	e.arena.reset()
 	e.floats.reset()
 }
 
-// added computes a sum that Add has left to the next operation.
-func (e *engine) added() {
+// settle computes what is left to the next operation.
+func (e *engine) settle() {
+	if t := e.turn; t.pos != nil {
+		e.turn = turn{}
+		e.device.Rotate(t.rope, t.q.all(), t.q.all(), t.pos, t.heads, t.headDim, false)
+		e.device.Rotate(t.rope, t.k.all(), t.k.all(), t.pos, t.kvHeads, t.headDim, false)
+	}
 	if e.addend.Rows > 0 {
 		e.device.Add(e.sum.Buffer, e.sum.Buffer, e.addend.Buffer)
 		e.arena.rewind(e.sum.end)
@@ -79,7 +99,7 @@ func (e *engine) mat(rows, cols int) Mat {
 }
 
 func (e *engine) Embed(table Mat, ids []int32, first int) Mat {
-	e.added()
+	e.settle()
 	y := e.mat(len(ids), table.Cols)
 	e.device.Gather(y.Buffer, table.From(first*table.Cols), ids, table.Cols)
 	return y
@@ -92,7 +112,7 @@ func (e *engine) Linear(x Mat, w ops.Linear[Mat]) Mat {
 
 // Linears implements ops.GroupedLinear.
 func (e *engine) Linears(x Mat, ws []ops.Linear[Mat]) []Mat {
-	e.added()
+	e.settle()
 	e.results = e.results[:0]
 	for _, w := range ws {
 		e.results = append(e.results, e.mat(x.Rows, w.W.Rows))
@@ -122,7 +142,7 @@ func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 	if fused {
 		e.arena.rewind(e.sum.end)
 	} else {
-		e.added()
+		e.settle()
 	}
 	y := e.mat(x.Rows, x.Cols)
 	for i := 0; fused && i < 2 && y.overlaps(e.addend); i++ { // the third is behind the addend, unless the device has failed
@@ -151,10 +171,17 @@ func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 }
 
 func (e *engine) Rotate(x Mat, r *ops.Rope, pos []int32, heads, headDim int) Mat {
-	e.added()
+	e.settle()
 	all := x.all()
 	e.device.Rotate(e.rope(r.For(pos), pos), all, all, pos, heads, headDim, false)
 	return x
+}
+
+// RotatePair leaves the rotation to the next operation, which may be attention that stores the keys.
+func (e *engine) RotatePair(q, k Mat, r *ops.Rope, pos []int32, heads, kvHeads, headDim int) (Mat, Mat) {
+	e.settle()
+	e.turn = turn{q, k, e.rope(r.For(pos), pos), pos, heads, kvHeads, headDim}
+	return q, k
 }
 
 // rope returns rotations up to the largest position.
@@ -178,20 +205,32 @@ func (e *engine) rope(r *ops.Rope, pos []int32) device.Rope {
 }
 
 func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
-	e.added()
+	stored := e.rotateStore(q, k, v, a, b)
+	e.settle()
 	out := e.mat(q.Rows, q.Cols)
 	s := device.Scores{
 		Batch: b.Seqs, Queries: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
 		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Buffer, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
 	}
-	keys, values := e.keysAndValues(&s, k, v, a, b)
+	keys, values := e.keysAndValues(&s, k, v, a, b, stored)
 	e.device.Attend(s, rows(out, b.Len, a.HeadDim), device.Buffer{}, rows(q, b.Len, a.HeadDim), keys, values)
 	return out
 }
 
+// rotateStore computes the rotation that is left, and stores the keys and values, if the device can do it at once.
+func (e *engine) rotateStore(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) bool {
+	t := e.turn
+	if e.fused == nil || e.cache == nil || a.Cross || t.pos == nil || t.q.end != q.end || t.k.end != k.end {
+		return false
+	}
+	e.turn = turn{}
+	e.fused.RotateStore(t.rope, q.all(), k.all(), v.all(), t.pos, t.heads, t.headDim, e.cache.keys[a.Site], e.cache.values[a.Site], e.cache.Len, b.Len)
+	return true
+}
+
 // keysAndValues returns the keys and values that a site's queries attend to: those of the batch or its source and, with
-// a cache, the earlier ones.
-func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat], b ops.Batch) (keys, values device.Heads) {
+// a cache, the earlier ones. The cache has the batch's if they are stored.
+func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat], b ops.Batch, stored bool) (keys, values device.Heads) {
 	switch {
 	case a.Cross && b.Source == nil:
 		s.Keys, s.KeyLens = e.cache.SourceLen, e.cache.sourceLens
@@ -201,6 +240,9 @@ func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat],
 	case e.cache != nil:
 		if s.Keys = e.cache.Len + b.Len; e.replay != nil {
 			s.Keys, s.KeyLens = e.replay.keys, e.replay.Lens
+		}
+		if stored {
+			return e.cache.keys[a.Site], e.cache.values[a.Site]
 		}
 		return e.cache.extend(a.Site, b, k, v)
 	default:
@@ -231,25 +273,40 @@ func rows(m Mat, length, headDim int) device.Heads {
 }
 
 func (e *engine) Activate(x Mat, act activation.Func) Mat {
-	e.added()
+	e.settle()
 	e.device.Activate(act, x.Buffer, x.Buffer)
 	return x
 }
 
 func (e *engine) Gate(gate, up Mat, act activation.Func) Mat {
-	e.added()
+	e.settle()
 	e.device.Gate(act, gate.Buffer, gate.all(), up.all(), gate.Rows, gate.Cols)
 	return gate
 }
 
+// LinearGate implements ops.GatedLinear.
+func (e *engine) LinearGate(x Mat, gate, up ops.Linear[Mat], act activation.Func) Mat {
+	e.settle()
+	if e.fused != nil && !gate.HasBias && !up.HasBias {
+		from, y := e.arena.mark(), e.mat(x.Rows, gate.W.Rows)
+		if e.fused.MultiplyGate(act, y.Buffer, x.Buffer, gate.W.Buffer, up.W.Buffer, x.Rows, y.Cols, x.Cols) {
+			return y
+		}
+		e.arena.rewind(from)
+	}
+	e.pair = [...]ops.Linear[Mat]{gate, up}
+	in := e.Linears(x, e.pair[:])
+	return e.Gate(in[0], in[1], act)
+}
+
 func (e *engine) Scale(x Mat, s float32) Mat {
-	e.added()
+	e.settle()
 	e.device.Scale(x.Buffer, s)
 	return x
 }
 
 func (e *engine) Clip(x Mat, limit float32) Mat {
-	e.added()
+	e.settle()
 	e.device.Clip(x.Buffer, x.Buffer, limit)
 	return x
 }
@@ -257,7 +314,7 @@ func (e *engine) Clip(x Mat, limit float32) Mat {
 // Add overwrites x, and releases everything computed after x, in the next operation, so that a norm can compute the sum too. The output
 // of a block is its last use of that memory, so a pass needs the memory of one block, not of all layers.
 func (e *engine) Add(x, y Mat) Mat {
-	e.added()
+	e.settle()
 	e.sum, e.addend = x, y
 	return x
 }

@@ -85,6 +85,7 @@ extern "C" __global__ void __launch_bounds__(512) rms_norm(act_t* y, float* inv,
   if (chunks == 4) norm<false, WIDTH, 4>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
   else if (chunks == 3) norm<false, WIDTH, 3>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
   else if (chunks == 2) norm<false, WIDTH, 2>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
+  else if (chunks == 1) norm<false, WIDTH, 1>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
   else norm<false, 1, 0>(y, 0, inv, sum, x, z, w, 0, heads, rows, dim, eps);
 }
 
@@ -93,6 +94,7 @@ extern "C" __global__ void __launch_bounds__(512) layer_norm(act_t* y, float* me
   if (chunks == 4) norm<true, WIDTH, 4>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
   else if (chunks == 3) norm<true, WIDTH, 3>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
   else if (chunks == 2) norm<true, WIDTH, 2>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
+  else if (chunks == 1) norm<true, WIDTH, 1>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
   else norm<true, 1, 0>(y, mean, inv, sum, x, z, w, b, heads, rows, dim, eps);
 }
 
@@ -264,6 +266,18 @@ struct Rotation {
   float sign;
 };
 
+// turnPlanes rotates W planes by angles with the given cosines and sines, or back if sign is -1. half holds their numbers as they are in
+// memory: in pairs if neighbours is true, otherwise the first of each plane and then the second.
+template <int W, bool neighbours> __device__ __forceinline__ void turnPlanes(Vec<W> half[2], const Vec<W>& cosine, const Vec<W>& sine, float sign) {
+  LANES(j) {
+    float& a = neighbours ? half[2 * j / W].v[2 * j % W] : half[0].v[j];
+    float& b = neighbours ? half[(2 * j + 1) / W].v[(2 * j + 1) % W] : half[1].v[j];
+    float p = a, q = b, s = sine.v[j] * sign;
+    a = p * cosine.v[j] - q * s;
+    b = q * cosine.v[j] + p * s;
+  }
+}
+
 // A thread rotates W planes of up to 8 heads, which have the same cosines and sines, or copies W numbers after the planes. The
 // two numbers of a plane are beside each other if neighbours is true, and otherwise `planes` apart.
 template <int W, bool neighbours> __device__ __forceinline__ void rotateHeads(const Rotation& o) {
@@ -282,13 +296,7 @@ template <int W, bool neighbours> __device__ __forceinline__ void rotateHeads(co
 #pragma unroll 4
     for (; head < o.heads; head += groups, from += next, to += next) {
       Vec<W> half[2] = {load<W>(from + first), load<W>(from + second)};
-      LANES(j) {
-        float& a = neighbours ? half[2 * j / W].v[2 * j % W] : half[0].v[j];
-        float& b = neighbours ? half[(2 * j + 1) / W].v[(2 * j + 1) % W] : half[1].v[j];
-        float p = a, q = b, sine = s.v[j] * o.sign;
-        a = p * c.v[j] - q * sine;
-        b = q * c.v[j] + p * sine;
-      }
+      turnPlanes<W, neighbours>(half, c, s, o.sign);
       store(to + first, half[0]);
       store(to + second, half[1]);
     }
@@ -303,6 +311,54 @@ extern "C" __global__ void rotate(act_t* y, i64 ldy, const act_t* x, i64 ldx, co
   else if (interleaved) rotateHeads<1, true>(o);
   else if (vectors) rotateHeads<WIDTH, false>(o);
   else rotateHeads<1, false>(o);
+}
+
+// Keys is what one step stores: queries are rotated in place, and keys, rotated, and values become rows of a cache.
+struct Keys {
+  act_t* q;
+  i64 ldq;
+  const act_t *k, *v;
+  i64 ldk, ldv, tokens, heads, kvHeads, first;
+};
+
+// A thread has W planes of a head, or W numbers after the planes. Values are not rotated.
+template <int W, bool neighbours> __device__ __forceinline__ void rotateStore(const Rotation& o, const Keys& s, const View& keys, const View& values) {
+  const int turned = o.planes / W, units = turned + (o.headDim - 2 * o.planes) / W, heads = s.heads, all = heads + 2 * s.kvHeads;
+  const u32 n = o.rows * all * units;
+  for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
+    const int u = i % units, part = i / units % all, row = i / units / all;
+    const bool query = part < heads, value = part >= heads + s.kvHeads;
+    const i64 head = query ? part : (part - heads) % s.kvHeads;
+    const act_t* from = head * o.headDim + (query ? s.q + row * s.ldq : value ? s.v + row * s.ldv : s.k + row * s.ldk);
+    const View& cache = value ? values : keys;
+    void* to = query ? s.q : cache.p;
+    const i64 at = query ? row * s.ldq + head * o.headDim : row / s.tokens * cache.seq + head * cache.head + (s.first + row % s.tokens) * cache.row;
+    const i64 format = query ? sizeof(act_t) == 4 ? F32 : BF16 : cache.format;
+    if (u >= turned) {
+      const i64 c = 2 * o.planes + (u - turned) * W;
+      if (!query) storeAs(to, at + c, load<W>(from + c), format);
+      continue;
+    }
+    const i64 first = neighbours ? 2 * u * W : u * W, second = neighbours ? first + W : first + o.planes;
+    Vec<W> half[2] = {load<W>(from + first), load<W>(from + second)};
+    if (!value) {
+      const i64 turn = o.pos[row] * o.planes + u * W;
+      turnPlanes<W, neighbours>(half, load<W>(o.cosines + turn), load<W>(o.sines + turn), o.sign);
+    }
+    storeAs(to, at + first, half[0], format);
+    storeAs(to, at + second, half[1], format);
+  }
+}
+
+// Rotates queries, and stores keys and values, the keys rotated, from row first of each sequence on, or from row at[0] if at is given.
+extern "C" __global__ void rotate_store(act_t* q, i64 ldq, const act_t* k, i64 ldk, const act_t* v, i64 ldv, View keys, View values, i64 first, const int* at, i64 tokens, i64 kvHeads, const int* pos, const float* cosines, const float* sines, i64 vectors, i64 rows, i64 heads, i64 headDim, i64 planes, i64 interleaved) {
+  begin();
+  Rotation o = {q, ldq, q, ldq, pos, cosines, sines, rows, heads, headDim, planes, 1};
+  Keys s = {q, ldq, k, v, ldk, ldv, tokens, heads, kvHeads, at ? at[0] : first};
+  if (interleaved && vectors) rotateStore<WIDTH, true>(o, s, keys, values);
+  else if (interleaved) rotateStore<1, true>(o, s, keys, values);
+  else if (vectors) rotateStore<WIDTH, false>(o, s, keys, values);
+  else rotateStore<1, false>(o, s, keys, values);
 }
 
 // y[h,i,j] = table[bucket[j-i+queries-1],h]

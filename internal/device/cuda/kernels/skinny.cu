@@ -88,13 +88,18 @@ typedef Packed<bf16, 8> Eight;
 // place8 returns where the 8 numbers of k from 8c on of a tile's row r are: the rows of a pair are swapped so that they share no banks.
 __device__ __forceinline__ int place8(int r, int c) { return r * 64 + (c ^ (r & 1) << 2) * 8; }
 
-template <int WIDE> __device__ __forceinline__ void multiplyTiles(const Products& products, const bf16* x, i64 rows, i64 k) {
+// If gated, the products are a gate and what goes through it, and a block has 16 columns of each: y = act(w0·xᵀ)·(w1·xᵀ).
+template <int WIDE, bool gated> __device__ __forceinline__ void multiplyTiles(const Products& products, i64 act, const bf16* x, i64 rows, i64 k) {
   constexpr int TILE = (HIGH + 8 * WIDE) * 64, LD = HIGH + 1;
   extern __shared__ __align__(16) bf16 shared[]; // [warps, RING, TILE], and afterwards sums [warps, 8·WIDE, LD] in f32
   letNextStart();
-  Part p = part(products, HIGH);
+  constexpr int COLUMNS_OUT = gated ? HIGH / 2 : HIGH;
+  Part p = part(products, COLUMNS_OUT);
   int warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  auto row = [&](int r) { return (const bf16*)p.w + min(p.first + r, p.n - 1) * k; }; // a row after the last is not written
+  auto row = [&](int r) { // a row after the last is not written
+    const void* w = gated && r >= COLUMNS_OUT ? products.of[1].w : p.w;
+    return (const bf16*)w + min(p.first + r % COLUMNS_OUT, p.n - 1) * k;
+  };
   if (threadIdx.x < HIGH) prefetch(row(threadIdx.x), min((i64)PREFETCHED, 2 * k));
   awaitEarlier();
 
@@ -146,15 +151,24 @@ template <int WIDE> __device__ __forceinline__ void multiplyTiles(const Products
 #pragma unroll
       for (int i = 0; i < 4; i++) sums[(warp * 8 * WIDE + n * 8 + lane % 4 * 2 + i % 2) * LD + m * 16 + i / 2 * 8 + lane / 4] = sum[m][n][i];
   __syncthreads();
-  for (int i = threadIdx.x; i < HIGH * 8 * WIDE; i += blockDim.x) {
-    int column = i % HIGH, r = i / HIGH;
-    float y = 0;
-    for (int v = 0; v < warps; v++) y += sums[(v * 8 * WIDE + r) * LD + column];
-    if (r < rows && p.first + column < p.n) p.y[r * p.n + p.first + column] = y;
+  for (int i = threadIdx.x; i < COLUMNS_OUT * 8 * WIDE; i += blockDim.x) {
+    int column = i % COLUMNS_OUT, r = i / COLUMNS_OUT;
+    if (r >= rows || p.first + column >= p.n) continue;
+    float y = 0, up = 0;
+    for (int v = 0; v < warps; v++) {
+      const float* of = sums + (v * 8 * WIDE + r) * LD + column;
+      y += of[0];
+      if (gated) up += of[COLUMNS_OUT];
+    }
+    if (gated) y = curve(act, y).value * up;
+    p.y[r * p.n + p.first + column] = y;
   }
 }
 
-extern "C" __global__ void __launch_bounds__(256) skinny_tiles_8(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<1>(p, x, rows, k); }
-extern "C" __global__ void __launch_bounds__(256) skinny_tiles_16(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<2>(p, x, rows, k); }
-extern "C" __global__ void __launch_bounds__(256) skinny_tiles_32(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<4>(p, x, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_tiles_8(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<1, false>(p, 0, x, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_tiles_16(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<2, false>(p, 0, x, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_tiles_32(Products p, const bf16* x, i64 rows, i64 k) { multiplyTiles<4, false>(p, 0, x, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_gate_8(Products p, i64 act, const bf16* x, i64 rows, i64 k) { multiplyTiles<1, true>(p, act, x, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_gate_16(Products p, i64 act, const bf16* x, i64 rows, i64 k) { multiplyTiles<2, true>(p, act, x, rows, k); }
+extern "C" __global__ void __launch_bounds__(256) skinny_gate_32(Products p, i64 act, const bf16* x, i64 rows, i64 k) { multiplyTiles<4, true>(p, act, x, rows, k); }
 #endif

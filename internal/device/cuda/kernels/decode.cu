@@ -82,10 +82,10 @@ __device__ __forceinline__ void prefetchPart(const Place& p, const View& k, cons
   prefetch((const char*)((const KV*)from.p + p.b * from.seq + p.kv * from.head + p.from * from.row) + at, min(bytes - at, (i64)PIECE));
 }
 
-// finish combines the warps of a block, which have ROWS rows each: os [WARPS, ROWS, HD], relative to the maxima tops [WARPS, ROWS], and
-// sums [WARPS, ROWS]. It writes the result or, if there are several splits, this one's part: part [splits, rows, HD], followed by
+// finish combines the warps of a block, which have ROWS rows each: os [WARPS, ROWS, LDO], of which HD are used, relative to the maxima
+// tops [WARPS, ROWS], and sums [WARPS, ROWS]. It writes the result or, if there are several splits, this one's part: part [splits, rows, HD], followed by
 // the maximum and the sum of each of its rows [splits, rows, 2].
-template <int ROWS> __device__ __forceinline__ void finish(const Scores& s, const Shape& shape, const Place& p, const float* os, const float* tops, const float* sums, const View& out, float* lse, float* part) {
+template <int ROWS, int LDO> __device__ __forceinline__ void finish(const Scores& s, const Shape& shape, const Place& p, const float* os, const float* tops, const float* sums, const View& out, float* lse, float* part) {
   __shared__ float factors[WARPS * ROWS], top[ROWS], sum[ROWS];
   if (threadIdx.x < ROWS) {
     int r = threadIdx.x;
@@ -103,7 +103,7 @@ template <int ROWS> __device__ __forceinline__ void finish(const Scores& s, cons
     int r = x / HD, c = x % HD;
     if (p.row + r >= p.rows) break;
     float y = 0;
-    for (int w = 0; w < WARPS; w++) y += factors[w * ROWS + r] * os[(w * ROWS + r) * HD + c];
+    for (int w = 0; w < WARPS; w++) y += factors[w * ROWS + r] * os[(w * ROWS + r) * LDO + c];
     if (shape.splits == 1) {
       writeRow(s, p, r, c, y, top[r], sum[r], out, lse);
       continue;
@@ -245,7 +245,7 @@ template <int ROWS> __device__ __forceinline__ void decode(const Scores& s, cons
     }
   }
   __syncthreads();
-  finish<ROWS>(s, shape, p, os, tops, sums, out, lse, part);
+  finish<ROWS, HD>(s, shape, p, os, tops, sums, out, lse, part);
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) decode_1(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decode<1>(s, shape, out, lse, part, q, k, v); }
@@ -263,18 +263,44 @@ constexpr int STAGES = HD <= 128 ? 3 : 2, PAIR = 2 * TILE * LD;
 // cell returns where the 8 numbers from c on of row r are. No eight rows' share banks.
 __device__ __forceinline__ int cell(int r, int c) { return r * LD + (HD % 64 == 0 ? c ^ r % 8 * 8 : c); }
 
+// along is cell(r, c + d) given at = cell(r, c), for d a multiple of 16 and c 0 or 8.
+__device__ __forceinline__ int along(int at, int d) { return HD % 64 == 0 ? (at ^ d % 64) + d / 64 * 64 : at + d; }
+
 // request makes a warp copy the tiles of keys and values from key j on. Those after the last are copies of it; their scores are not used.
+// Rows of whole tiles without gaps, as in a cache, need few instructions.
 __device__ __forceinline__ void request(bf16* to, const bf16* keys, const bf16* values, i64 keyRow, i64 valueRow, int j, int end) {
-  if (j < end) {
+  constexpr int EIGHTS = HD / 8, COPIES = TILE * EIGHTS / 32; // of a row; of a thread for keys
+  int lane = threadIdx.x % 32;
+  if (32 % EIGHTS == 0 && keyRow == HD && valueRow == HD && j + TILE <= end) {
+    const bf16 *k = keys + j * (i64)HD + lane * 8, *v = values + j * (i64)HD + lane * 8;
+    constexpr int STEP = 32 / EIGHTS; // rows of a copy by all threads
+    int at = cell(lane / EIGHTS, lane % EIGHTS * 8);
 #pragma unroll
-    for (int n = 0; n < TILE * HD / 8 / 32; n++) {
-      int i = n * 32 + threadIdx.x % 32, r = i / (HD / 8), c = i % (HD / 8) * 8;
+    for (int n = 0; n < COPIES; n++) {
+      int put = (HD % 64 == 0 ? at ^ n * STEP % 8 * 8 : at) + n * STEP * LD;
+      copyAsync(to + put, k + n * 256);
+      copyAsync(to + put + TILE * LD, v + n * 256);
+    }
+  } else if (j < end) {
+#pragma unroll
+    for (int n = 0; n < COPIES; n++) {
+      int i = n * 32 + lane, r = i / EIGHTS, c = i % EIGHTS * 8;
       i64 at = min(j + r, end - 1);
       copyAsync(to + cell(r, c), keys + at * keyRow + c);
       copyAsync(to + cell(TILE + r, c), values + at * valueRow + c);
     }
   }
   commit();
+}
+
+// Scores are in units of ln 2 here, for powers of 2. LOWEST is less than all of them, and finite so that differences are numbers.
+constexpr float LOG2E = 1.44269504f, LN2 = 0.69314718f, LOWEST = -1e30f;
+constexpr float SLACK = 8; // how much a score may exceed the one that sums are relative to
+
+__device__ __forceinline__ float power(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s, const Shape& shape, const View& out, float* lse, float* part, const View& q, const View& k, const View& v) {
@@ -310,54 +336,83 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
   for (int i = 0; i < STAGES - 1; i++) request(mine + i * PAIR, keys, values, k.row, v.row, j + i * WARPS * TILE, p.to);
   __syncthreads();
 
+  // Keys that all rows see have a simple score unless there is a bias.
+  const bool plain = !s.slopes && !s.bias;
+  const int allFrom = max((int)reach(s, p.b, s.queries - 1).first, p.from), allTo = min((int)reach(s, p.b, 0).end, p.to);
+  const float scale = s.scale * LOG2E;
   float o[TILES][HD / 8][4] = {}, top[TILES][2], sum[TILES][2] = {};
 #pragma unroll
-  for (int t = 0; t < TILES; t++) top[t][0] = top[t][1] = -INFINITY;
-  int m = lane / 8, r8 = lane % 8; // the matrix and its row whose address this thread passes
-  for (; j < p.to; j += WARPS * TILE, stage = (stage + 1) % STAGES) {
-    request(mine + (stage + STAGES - 1) % STAGES * PAIR, keys, values, k.row, v.row, j + (STAGES - 1) * WARPS * TILE, p.to);
+  for (int t = 0; t < TILES; t++) top[t][0] = top[t][1] = LOWEST;
+  const int m = lane / 8, r8 = lane % 8; // the matrix and its row whose address this thread passes
+  const int atK = cell(m / 2 * 8 + r8, m % 2 * 8), atV = cell(TILE + m % 2 * 8 + r8, m / 2 * 8), atQ = cell(m % 2 * 8 + r8, m / 2 * 8);
+  for (; j < p.to; j += WARPS * TILE, stage = stage == STAGES - 1 ? 0 : stage + 1) {
+    request(mine + (stage == 0 ? STAGES - 1 : stage - 1) * PAIR, keys, values, k.row, v.row, j + (STAGES - 1) * WARPS * TILE, p.to);
     arrived<STAGES - 1>();
     __syncwarp();
-    const bf16 *K = mine + stage * PAIR, *V = K + TILE * LD;
+    const bf16* tiles = mine + stage * PAIR;
     float w[TILES][2][4] = {}; // scores of keys j to j+7 and j+8 to j+15
 #pragma unroll
     for (int d = 0; d < HD; d += 16) {
       u32 y[4];
-      matrices<false>(y, K + cell(m / 2 * 8 + r8, d + m % 2 * 8));
+      matrices<false>(y, tiles + along(atK, d));
 #pragma unroll
       for (int t = 0; t < TILES; t++) {
         u32 x[4];
-        matrices<false>(x, shared + cell(t * 16 + m % 2 * 8 + r8, d + m / 2 * 8));
+        matrices<false>(x, shared + t * 16 * LD + along(atQ, d));
         multiply(w[t][0], x[0], x[1], x[2], x[3], y[0], y[1]);
         multiply(w[t][1], x[0], x[1], x[2], x[3], y[2], y[3]);
       }
+    }
+    if (plain && j >= allFrom && j + TILE <= allTo) {
+#pragma unroll
+      for (int t = 0; t < TILES; t++)
+#pragma unroll
+        for (int n = 0; n < 8; n++) w[t][n / 4][n % 4] *= scale;
+    } else {
+#pragma unroll
+      for (int t = 0; t < TILES; t++)
+#pragma unroll
+        for (int n = 0; n < 8; n++) {
+          float& a = w[t][n / 4][n % 4];
+          a = LOG2E * scoreOf(s, row[t * 16 + n % 4 / 2 * 8 + lane / 4], j + n / 4 * 8 + lane % 4 * 2 + n % 2, a);
+        }
+    }
+    bool over = false; // whether a score exceeds what sums are relative to by more than SLACK
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+#pragma unroll
+      for (int n = 0; n < 8; n++) over |= w[t][n / 4][n % 4] > top[t][n % 4 / 2] + SLACK;
+    if (__any_sync(~0u, over)) { // seldom, but for the first tile
+#pragma unroll
+      for (int t = 0; t < TILES; t++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+          float most = top[t][h];
+#pragma unroll
+          for (int n = 0; n < 4; n++) most = fmaxf(most, w[t][n / 2][h * 2 + n % 2]);
+          most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+          most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+          float kept = power(top[t][h] - most);
+          sum[t][h] *= kept, top[t][h] = most;
+#pragma unroll
+          for (int d = 0; d < HD / 8; d++) o[t][d][h * 2] *= kept, o[t][d][h * 2 + 1] *= kept;
+        }
     }
     u32 weights[TILES][4];
 #pragma unroll
     for (int t = 0; t < TILES; t++)
 #pragma unroll
       for (int h = 0; h < 2; h++) {
-        const Row& of = row[t * 16 + h * 8 + lane / 4];
-        float a[4], most = top[t][h], more = 0;
+        float a[4];
 #pragma unroll
-        for (int n = 0; n < 4; n++) {
-          a[n] = scoreOf(s, of, j + n / 2 * 8 + lane % 4 * 2 + n % 2, w[t][n / 2][h * 2 + n % 2]);
-          most = fmaxf(most, a[n]);
-        }
-        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
-        most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-        float kept = weight(top[t][h], most);
-#pragma unroll
-        for (int n = 0; n < 4; n++) more += a[n] = weight(a[n], most);
-        sum[t][h] = sum[t][h] * kept + more, top[t][h] = most; // this thread's part of the sum
+        for (int n = 0; n < 4; n++) a[n] = power(w[t][n / 2][h * 2 + n % 2] - top[t][h]);
+        sum[t][h] += (a[0] + a[1]) + (a[2] + a[3]); // this thread's part of the sum
         weights[t][h] = bf16::pair(a[0], a[1]), weights[t][h + 2] = bf16::pair(a[2], a[3]);
-#pragma unroll
-        for (int d = 0; d < HD / 8; d++) o[t][d][h * 2] *= kept, o[t][d][h * 2 + 1] *= kept;
       }
 #pragma unroll
     for (int d = 0; d < HD; d += 16) {
       u32 y[4];
-      matrices<true>(y, V + cell(m % 2 * 8 + r8, d + m / 2 * 8));
+      matrices<true>(y, tiles + along(atV, d));
 #pragma unroll
       for (int t = 0; t < TILES; t++) {
         multiply(o[t][d / 8], weights[t][0], weights[t][1], weights[t][2], weights[t][3], y[0], y[1]);
@@ -368,7 +423,8 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
   }
   arrived<0>();
   __syncthreads();
-  float* os = (float*)(shared + ROWS * LD); // instead of the tiles: [WARPS, ROWS, HD]
+  constexpr int LDO = HD + 8;               // so that the stores of four rows share no banks
+  float* os = (float*)(shared + ROWS * LD); // instead of the tiles: [WARPS, ROWS, LDO]
 #pragma unroll
   for (int t = 0; t < TILES; t++)
 #pragma unroll
@@ -377,13 +433,13 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
       all += __shfl_xor_sync(~0u, all, 1);
       all += __shfl_xor_sync(~0u, all, 2);
       int at = warp * ROWS + t * 16 + h * 8 + lane / 4;
-      if (lane % 4 == 0) tops[at] = top[t][h], sums[at] = all;
+      if (lane % 4 == 0) tops[at] = top[t][h] * LN2, sums[at] = all;
 #pragma unroll
       for (int d = 0; d < HD / 8; d++)
-        os[at * HD + d * 8 + lane % 4 * 2] = o[t][d][h * 2], os[at * HD + d * 8 + lane % 4 * 2 + 1] = o[t][d][h * 2 + 1];
+        *(float2*)(os + at * LDO + d * 8 + lane % 4 * 2) = make_float2(o[t][d][h * 2], o[t][d][h * 2 + 1]);
     }
   __syncthreads();
-  finish<ROWS>(s, shape, p, os, tops, sums, out, lse, part);
+  finish<ROWS, LDO>(s, shape, p, os, tops, sums, out, lse, part);
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS) decode_16(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decodeTiles<1>(s, shape, out, lse, part, q, k, v); }

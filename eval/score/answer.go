@@ -83,12 +83,12 @@ func withoutPunctuation(text string) string {
 	}, text)
 }
 
-// words are runs of what \w matches in Python; Go's own \b knows only ASCII.
-var words = regexp.MustCompile(`[\pL\pN_]+`)
+// wordRuns are runs of what \w matches in Python; Go's own \b knows only ASCII.
+var wordRuns = regexp.MustCompile(`[\pL\pN_]+`)
 
 // withoutArticles replaces the words a, an and the by a space.
 func withoutArticles(text string) string {
-	return words.ReplaceAllStringFunc(text, func(word string) string {
+	return wordRuns.ReplaceAllStringFunc(text, func(word string) string {
 		switch word {
 		case "a", "an", "the":
 			return " "

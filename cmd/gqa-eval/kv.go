@@ -71,15 +71,20 @@ func kvShapes(name string) ([]eval.Shape, error) {
 	if name == "" {
 		return eval.Shapes()
 	}
+	s, err := shapeNamed(name)
+	return []eval.Shape{s}, err
+}
+
+// shapeNamed returns the shape of a model, or the published one of that name.
+func shapeNamed(name string) (eval.Shape, error) {
 	if _, err := os.Stat(name); err == nil {
-		s, err := eval.ShapeOfModel(name)
-		return []eval.Shape{s}, err
+		return eval.ShapeOfModel(name)
 	}
 	s, err := eval.ShapeByName(name)
 	if err != nil {
-		return nil, cli.Usagef("there is no file or folder %s, and %w", name, err)
+		return s, cli.Usagef("there is no file or folder %s, and %w", name, err)
 	}
-	return []eval.Shape{s}, nil
+	return s, nil
 }
 
 func kvRows(shapes []eval.Shape, o eval.KVOptions) (all []eval.KVRow, err error) {

@@ -19,6 +19,7 @@ type Point struct {
 	Curve  Curve
 	Groups int
 	Seed   uint64 // of the conversion
+	Device string // that converts and evaluates; empty means the processor
 	// Text reads the text that the conversion uses. It is called only if the curve's method uses text; nil means that
 	// conversions use weights only.
 	Text   func(ctx context.Context, src *convert.Source) (*calibrate.Data, error)
@@ -60,7 +61,7 @@ func (p Point) options(ctx context.Context, src *convert.Source) (o convert.Opti
 		}
 	}
 	o = p.Curve.options(p.Groups, text)
-	o.Device = p.Recipe.Device
+	o.Device = p.Device
 	o.Seed = p.Seed
 	return o, nil
 }
@@ -77,7 +78,7 @@ func (p Point) Uptrain(ctx context.Context, w Watcher) (*train.Status, error) {
 func (p Point) Measure(
 	ctx context.Context, dir string, corpus func(*eval.Model) (*eval.Corpus, error), o eval.QualityOptions, w Watcher,
 ) (*eval.Model, *eval.Quality, error) {
-	m, err := eval.LoadModel(ctx, dir, eval.ModelOptions{Device: p.Recipe.Device})
+	m, err := eval.LoadModel(ctx, dir, eval.ModelOptions{Device: p.Device})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -23,7 +23,7 @@ import (
 // there; up-training it is the control, unless it would only follow its own predictions. Two curves may share a
 // conversion.
 func (s *sweep) points() []Point {
-	all := []Point{{Curve: Curve{Method: report.MethodMHA}, Groups: s.heads}}
+	all := []Point{{Curve: Curve{Method: report.MethodMHA}, Groups: s.heads, Device: s.o.Recipe.Device}}
 	converted := map[string]bool{}
 	for _, curve := range s.o.Curves {
 		for _, groups := range s.o.Groups {
@@ -46,7 +46,7 @@ func (s *sweep) points() []Point {
 // point returns a conversion.
 func (s *sweep) point(curve Curve, groups int) Point {
 	return Point{
-		Model: s.model, Curve: curve, Groups: groups, Seed: s.o.Seed,
+		Model: s.model, Curve: curve, Groups: groups, Seed: s.o.Seed, Device: s.o.Recipe.Device,
 		Text:       func(context.Context, *convert.Source) (*calibrate.Data, error) { return s.text, nil },
 		Conversion: filepath.Join(s.dir, "models", strconv.Itoa(groups)+"-"+curve.conversion()),
 	}

@@ -361,3 +361,15 @@ func TestSampleTokens(t *testing.T) {
 		t.Errorf("the sample was trained on %d tokens, want 159989760", n)
 	}
 }
+
+// Every point is converted and evaluated on the device that was asked for, whether it is up-trained or not.
+func TestDeviceOfPoints(t *testing.T) {
+	s := &sweep{o: small(t), heads: 8}
+	s.o.Recipe.Device = "cuda:7"
+	for _, p := range s.points() {
+		o, err := p.options(t.Context(), nil)
+		if err != nil || p.Device != "cuda:7" || o.Device != "cuda:7" {
+			t.Errorf("%s at %d groups: evaluated on %q, converted on %q; %v", p.Curve, p.Groups, p.Device, o.Device, err)
+		}
+	}
+}

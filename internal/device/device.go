@@ -353,6 +353,9 @@ type Replayer interface {
 	Replay(r *Replay, f func())
 	// Forget frees what is kept for r.
 	Forget(r *Replay)
+	// NextBias is RelativeBias for the one query at r.First: y[h,j] = table[bucket[keys-1-max(r.First-j, 0)],h] with y [heads, keys]
+	// and bucket [keys].
+	NextBias(r *Replay, y, table Buffer, bucket []int32, heads, keys int)
 }
 
 // Fused is implemented by devices on which one operation takes less time than the several that it stands for.

@@ -116,7 +116,7 @@ func benchmarkAttention(b *testing.B, d *Device, speed float64, batch, kv, keys 
 	s := device.Scores{Batch: batch, Queries: 1, Keys: keys, Heads: heads, KVHeads: kv, HeadDim: dim, Scale: 0.09, Causal: true}
 	before := decodePlan
 	for _, tensor := range []int{1, 2, 1 << 10} { // query rows from which tensor cores are used
-		for _, splits := range []int{0, 1, 2, 4, 8, 16, 32} { // 0: as planned
+		for _, splits := range []int{0, 1, 2, 4, 8, 16, 32, 64, 128} { // 0: as planned
 			if splits > 0 && (testing.Short() || tensor != before.tensorRows) {
 				continue
 			}

@@ -419,9 +419,18 @@ func (d *Device) Rotate(r device.Rope, y, x device.Rows, pos []int32, heads, hea
 
 // RelativeBias implements device.Positions.
 func (d *Device) RelativeBias(y, table device.Buffer, bucket []int32, heads, queries, keys int) {
+	d.relativeBias(y, table, bucket, device.Buffer{}, heads, queries, keys)
+}
+
+// NextBias implements device.Replayer.
+func (d *Device) NextBias(_ *device.Replay, y, table device.Buffer, bucket []int32, heads, keys int) {
+	d.relativeBias(y, table, bucket, d.replay.first(), heads, 1, keys)
+}
+
+func (d *Device) relativeBias(y, table device.Buffer, bucket []int32, first device.Buffer, heads, queries, keys int) {
 	at := d.ids(bucket)
 	defer d.Free(at)
-	d.each(rowsSource[device.F32], "relative_bias", heads*queries*keys, addr(y), addr(table), addr(at), uint64(heads), uint64(queries), uint64(keys))
+	d.each(rowsSource[device.F32], "relative_bias", heads*queries*keys, addr(y), addr(table), addr(at), addr(first), uint64(heads), uint64(queries), uint64(keys))
 }
 
 // RelativeBiasBackward implements device.Positions.

@@ -12,15 +12,21 @@ import (
 	"gqa/checkpoints/sample"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/device"
+	"gqa/configs"
 	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
 	"gqa/internal/ops"
 )
 
 // decoders returns the decoder-only reference cases.
-func decoders(t *testing.T) (cases []*golden.Case) {
+func decoders(t *testing.T) []*golden.Case {
+	return casesOf(t, func(a *configs.Arch) bool { return a.Causal && a.EncoderLayers == 0 })
+}
+
+// casesOf returns the reference cases of some architectures.
+func casesOf(t *testing.T, of func(a *configs.Arch) bool) (cases []*golden.Case) {
 	for _, c := range golden.Cases(t) {
-		if d := load(t, c.Dir); d.Arch.Causal && d.Arch.EncoderLayers == 0 {
+		if of(load(t, c.Dir).Arch) {
 			cases = append(cases, c)
 		}
 	}

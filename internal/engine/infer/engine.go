@@ -257,12 +257,19 @@ func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat],
 // RelativeBias returns the bias for every query of the batch and every key, including those in the cache.
 func (e *engine) RelativeBias(table Mat, r ops.Relative, b ops.Batch) Mat {
 	keys := b.Len
-	if e.cache != nil {
+	switch {
+	case e.replay != nil:
+		keys = e.replay.keys
+	case e.cache != nil:
 		keys += e.cache.Len
 	}
 	e.bucket = slices.Grow(e.bucket[:0], b.Len+keys-1)[:b.Len+keys-1]
 	r.Fill(e.bucket, keys-1)
 	y := Mat{Buffer: e.floats.take(table.Cols * b.Len * keys), Rows: table.Cols * b.Len, Cols: keys}
+	if e.replay != nil {
+		e.replay.device.NextBias(&e.replay.Replay, y.Buffer, table.Buffer, e.bucket, table.Cols, keys)
+		return y
+	}
 	e.device.RelativeBias(y.Buffer, table.Buffer, e.bucket, table.Cols, b.Len, keys)
 	return y
 }

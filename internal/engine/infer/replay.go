@@ -1,7 +1,6 @@
 package infer
 
 import (
-	"gqa/configs"
 	"gqa/internal/device"
 	"gqa/internal/ops"
 )
@@ -24,11 +23,10 @@ type replayKey struct {
 	long  bool // see readIDs
 }
 
-// newReplay returns the decoder's replay; nil if the device or the model has none. T5's position biases depend on the length in another
-// way.
+// newReplay returns the decoder's replay; nil if the device has none.
 func newReplay(d *Decoder) *replay {
 	device, ok := d.device.(device.Replayer)
-	if !ok || d.Arch.Position == configs.PositionT5 {
+	if !ok {
 		return nil
 	}
 	r := &replay{d: d, device: device}

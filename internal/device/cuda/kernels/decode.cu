@@ -66,10 +66,16 @@ __device__ __forceinline__ float scoreOf(const Scores& s, const Row& row, int j,
 // weight is the factor of what was summed relative to the maximum `top` if that is now `most`.
 __device__ __forceinline__ float weight(float top, float most) { return top == -INFINITY ? 0 : exponential(top - most); }
 
-// writeRow writes number c of a query row's result: y is a sum weighted by exponentials relative to `top`, and `sum` that of the weights.
-__device__ __forceinline__ void writeRow(const Scores& s, const Place& p, int r, int c, float y, float top, float sum, const View& out, float* lse) {
-  i64 h = headOf(s, p, r), i = queryOf(s, p, r);
-  store(out.p, p.b * out.seq + h * out.head + i * out.row + c, sum > 0 ? y / sum : 0, out.format);
+// writeRow writes the numbers from c on of a query row's result: y are sums weighted by exponentials relative to `top`, and `sum` is that
+// of the weights.
+template <int W> __device__ __forceinline__ void writeRow(const Scores& s, const Place& p, int r, int c, Vec<W> y, float top, float sum, const View& out, float* lse) {
+  i64 h = headOf(s, p, r), i = queryOf(s, p, r), at = p.b * out.seq + h * out.head + i * out.row + c;
+#pragma unroll
+  for (int j = 0; j < W; j++) y.v[j] = sum > 0 ? y.v[j] / sum : 0;
+  const int size = out.format == F32 ? 4 : 2;
+  if (((unsigned long long)out.p + at * size) % (W * size) == 0) storeAs(out.p, at, y, out.format);
+  else
+    for (int j = 0; j < W; j++) store(out.p, at + j, y.v[j], out.format);
   if (lse && c == 0) lse[p.pair * p.rows + p.row + r] = top + logf(sum);
 }
 
@@ -82,10 +88,12 @@ __device__ __forceinline__ void prefetchPart(const Place& p, const View& k, cons
   prefetch((const char*)((const KV*)from.p + p.b * from.seq + p.kv * from.head + p.from * from.row) + at, min(bytes - at, (i64)PIECE));
 }
 
+// statsOf returns where the maximum and the sum of each row of each split are, after the rows themselves: [splits, rows, 2].
+__device__ __forceinline__ float2* statsOf(float* part, i64 rows) { return (float2*)(part + (rows * HD + 1) / 2 * 2); }
+
 // finish combines the warps of a block, which have ROWS rows each: os [WARPS, ROWS, LDO], of which HD are used, relative to the maxima
-// tops [WARPS, ROWS], and sums [WARPS, ROWS]. It writes the result or, if there are several splits, this one's part: part [splits, rows, HD], followed by
-// the maximum and the sum of each of its rows [splits, rows, 2].
-template <int ROWS, int LDO> __device__ __forceinline__ void finish(const Scores& s, const Shape& shape, const Place& p, const float* os, const float* tops, const float* sums, const View& out, float* lse, float* part) {
+// tops [WARPS, ROWS], and sums [WARPS, ROWS]. It writes the result or, if there are several splits, this one's part [splits, rows, HD].
+template <int ROWS, int LDO, int W> __device__ __forceinline__ void finish(const Scores& s, const Shape& shape, const Place& p, const float* os, const float* tops, const float* sums, const View& out, float* lse, float* part) {
   __shared__ float factors[WARPS * ROWS], top[ROWS], sum[ROWS];
   if (threadIdx.x < ROWS) {
     int r = threadIdx.x;
@@ -99,43 +107,46 @@ template <int ROWS, int LDO> __device__ __forceinline__ void finish(const Scores
   }
   __syncthreads();
   i64 all = (int)gridDim.x / (int)shape.tiles * p.rows;
-  for (int x = threadIdx.x; x < ROWS * HD; x += 32 * WARPS) {
+#pragma unroll 4
+  for (int x = threadIdx.x * W; x < ROWS * HD; x += 32 * WARPS * W) {
     int r = x / HD, c = x % HD;
     if (p.row + r >= p.rows) break;
-    float y = 0;
-    for (int w = 0; w < WARPS; w++) y += factors[w * ROWS + r] * os[(w * ROWS + r) * LDO + c];
+    Vec<W> y = {};
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) y = apply([f = factors[w * ROWS + r]](float a, float b) { return a + f * b; }, y, load<W>(os + (w * ROWS + r) * LDO + c));
     if (shape.splits == 1) {
       writeRow(s, p, r, c, y, top[r], sum[r], out, lse);
       continue;
     }
     i64 at = blockIdx.y * all + p.pair * p.rows + p.row + r;
-    part[at * HD + c] = y;
-    float* stats = part + shape.splits * all * HD + 2 * at;
-    if (c == 0) stats[0] = top[r], stats[1] = sum[r];
+    store(part + at * HD + c, y);
+    if (c == 0) statsOf(part, shape.splits * all)[at] = make_float2(top[r], sum[r]);
   }
 }
 
-// Combines the splits: one block per row.
-extern "C" __global__ void __launch_bounds__(HD <= 64 ? 64 : HD <= 128 ? 128 : 256) decode_combine(Scores s, View out, float* lse, const float* part, i64 splits) {
+// Combines the splits. A thread has W numbers of one of the `all` rows.
+constexpr int COMBINED = HD % 4 == 0 ? 4 : 1;
+extern "C" __global__ void __launch_bounds__(128) decode_combine(Scores s, View out, float* lse, float* part, i64 splits, i64 all) {
   begin();
-  i64 all = gridDim.x, at = blockIdx.x;
-  const float* stats = part + splits * all * HD;
+  constexpr int W = COMBINED;
+  const int i = blockIdx.x * blockDim.x + threadIdx.x, at = i / (HD / W), c = i % (HD / W) * W;
+  if (at >= all) return;
+  const float2* stats = statsOf(part, splits * all) + at;
   Place p = {};
-  int rows = (int)s.heads / (int)s.kvHeads * (int)s.queries, pair = blockIdx.x / rows;
-  p.rows = rows, p.pair = pair, p.b = pair / (int)s.kvHeads, p.kv = pair % (int)s.kvHeads, p.row = blockIdx.x % rows;
-  float top = -INFINITY;
+  int rows = (int)s.heads / (int)s.kvHeads * (int)s.queries, pair = at / rows;
+  p.rows = rows, p.pair = pair, p.b = pair / (int)s.kvHeads, p.kv = pair % (int)s.kvHeads, p.row = at % rows;
+  float top = -INFINITY, sum = 0;
 #pragma unroll 8
-  for (i64 i = 0; i < splits; i++) top = fmaxf(top, stats[2 * (i * all + at)]);
-  for (int c = threadIdx.x; c < HD; c += blockDim.x) {
-    float sum = 0, y = 0;
+  for (int n = 0; n < (int)splits; n++) top = fmaxf(top, stats[n * all].x);
+  Vec<W> y = {};
 #pragma unroll 8
-    for (i64 i = 0; i < splits; i++) {
-      float f = weight(stats[2 * (i * all + at)], top);
-      sum += f * stats[2 * (i * all + at) + 1];
-      y += f * part[(i * all + at) * HD + c];
-    }
-    writeRow(s, p, 0, c, y, top, sum, out, lse);
+  for (int n = 0; n < (int)splits; n++) {
+    float2 of = stats[n * all];
+    float f = weight(of.x, top);
+    sum += f * of.y;
+    y = apply([f](float a, float b) { return a + f * b; }, y, load<W>(part + (n * all + at) * HD + c));
   }
+  writeRow(s, p, 0, c, y, top, sum, out, lse);
 }
 
 // Without tensor cores: a row of a head is read by LANES threads, PARTS loads of KVW numbers each.
@@ -152,7 +163,8 @@ template <int ROWS> __device__ __forceinline__ void decode(const Scores& s, cons
   constexpr int AHEAD = PARTS > 2 ? 1 : (ROWS * PARTS * KVW > 16 ? 2 : 4) / PARTS; // keys and values on their way to a thread
   constexpr int STEP = AHEAD * (32 / LANES);                                      // keys of a warp at a time
   __shared__ Row row[ROWS];
-  __shared__ float tops[WARPS * ROWS], sums[WARPS * ROWS], os[WARPS * ROWS * HD];
+  __shared__ float tops[WARPS * ROWS], sums[WARPS * ROWS];
+  __shared__ __align__(16) float os[WARPS * ROWS * HD];
   letNextStart();
   Place p = place(s, shape, ROWS, WARPS * STEP);
   prefetchPart(p, k, v);
@@ -245,7 +257,7 @@ template <int ROWS> __device__ __forceinline__ void decode(const Scores& s, cons
     }
   }
   __syncthreads();
-  finish<ROWS, HD>(s, shape, p, os, tops, sums, out, lse, part);
+  finish<ROWS, HD, COMBINED>(s, shape, p, os, tops, sums, out, lse, part);
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) decode_1(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decode<1>(s, shape, out, lse, part, q, k, v); }
@@ -439,7 +451,7 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
         *(float2*)(os + at * LDO + d * 8 + lane % 4 * 2) = make_float2(o[t][d][h * 2], o[t][d][h * 2 + 1]);
     }
   __syncthreads();
-  finish<ROWS, LDO>(s, shape, p, os, tops, sums, out, lse, part);
+  finish<ROWS, LDO, 4>(s, shape, p, os, tops, sums, out, lse, part);
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS) decode_16(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decodeTiles<1>(s, shape, out, lse, part, q, k, v); }

@@ -361,12 +361,13 @@ extern "C" __global__ void rotate_store(act_t* q, i64 ldq, const act_t* k, i64 l
   else rotateStore<1, false>(o, s, keys, values);
 }
 
-// y[h,i,j] = table[bucket[j-i+queries-1],h]
-extern "C" __global__ void relative_bias(float* y, const float* table, const int* bucket, i64 heads, i64 queries, i64 keys) {
+// y[h,i,j] = table[bucket[j-i+queries-1],h]. If at is given, there is one query, at at[0], and bucket [keys] ends with its own.
+extern "C" __global__ void relative_bias(float* y, const float* table, const int* bucket, const int* at, i64 heads, i64 queries, i64 keys) {
   begin();
   EACH(i, heads * queries * keys) {
     i64 j = i % keys, q = i / keys % queries, h = i / keys / queries;
-    y[i] = table[bucket[j - q + queries - 1] * heads + h];
+    i64 from = at ? keys - 1 - max(at[0] - j, 0LL) : j - q + queries - 1;
+    y[i] = table[bucket[from] * heads + h];
   }
 }
 

@@ -6,4 +6,13 @@ check:
 release:
 	go run ./internal/release -version "$(VERSION)" -o dist
 
-.PHONY: check release
+# The report's page in Chromium: see eval/report/browser.
+browser:
+	.ci/run browser
+
+# The report's chart library, from the versions of npm's packages that eval/report/browser/package.json names.
+charts:
+	npm ci --prefix eval/report/browser --ignore-scripts
+	npm run --prefix eval/report/browser charts
+
+.PHONY: check release browser charts

@@ -16,25 +16,32 @@ import (
 	"gqa/internal/cli/advice"
 )
 
+const reportHelp = `Write the report in DIR, which a sweep or a comparison wrote, in one format, and recommend a point to ship: the one with the
+smallest KV cache that meets the rules of --max-loss, --max-kv and --min-speedup. Where none does, the report says so, and names the nearest.`
+
 func newReport() *cobra.Command {
 	var format, output string
+	var rules report.Rules
 	cmd := &cobra.Command{
 		Use:   "report DIR",
-		Short: "Write the report of a sweep in one format",
-		Args:  cli.Args("DIR"),
-		RunE:  func(cmd *cobra.Command, args []string) error { return writeReport(cmd, args[0], format, output) },
+		Short: "Write a report in one format, and recommend a point",
+		Long:  reportHelp,
+		Example: `  gqa-eval report sweep --max-loss 0.02
+  gqa-eval report sweep --min-speedup 1.5 --format html -o report.html`,
+		Args: cli.Args("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := readReport(args[0])
+			if err != nil {
+				return err
+			}
+			r.Rules = givenRules(cmd.Flags(), rules, r.Rules)
+			return writeOutput(cmd, output, func(w io.Writer) error { return r.Render(w, format) })
+		},
 	}
 	cli.EnumVar(cmd.Flags(), &format, "format", "md", "format of the report", report.Formats()...)
 	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default: standard output)")
+	addRules(cmd.Flags(), &rules)
 	return cmd
-}
-
-func writeReport(cmd *cobra.Command, dir, format, output string) error {
-	r, err := readReport(dir)
-	if err != nil {
-		return err
-	}
-	return writeOutput(cmd, output, func(w io.Writer) error { return r.Render(w, format) })
 }
 
 func readReport(path string) (report.Report, error) {

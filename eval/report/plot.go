@@ -171,5 +171,5 @@ func (r Report) element(c *vgsvg.Canvas) (string, error) {
 func (r Report) alt() string {
 	base := r.baseline()
 	return fmt.Sprintf("Loss of %d points of %s against decode time per token and against KV-cache bytes per token; the baseline %s is at %.4f nats. %s",
-		len(r.Points), r.Model, base.Name(), base.Loss, r.conclusion())
+		len(r.Points), r.Model, base.Name(), base.Loss, r.Recommend().Text)
 }

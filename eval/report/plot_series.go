@@ -17,6 +17,9 @@ import (
 type series struct {
 	name     string // in the legend
 	label    string // beside the curve
+	recipe   string
+	hue      int // of hues
+	pattern  int // of dashes, from 1; 0 is solid
 	points   []Point
 	baseline bool
 	color    color.Color
@@ -51,7 +54,7 @@ var untrained = []vg.Length{1.5, 2.5}
 // the same colour and shape for all alphas; hollow marks and dots are points that were not up-trained.
 func (r Report) series() []series {
 	base := r.baseline()
-	all := []series{{name: base.recipe() + " (baseline)", points: []Point{base}, baseline: true, color: ink, mark: mark{star, true}}}
+	all := []series{{name: base.recipe() + " (baseline)", recipe: base.recipe(), points: []Point{base}, baseline: true, color: ink, mark: mark{star, true}}}
 	recipes := r.recipes()
 	for i, hue := range hueOf(recipes) {
 		all = append(all, r.curves(recipes[i].recipe(), hue)...)
@@ -64,19 +67,24 @@ func (r Report) curves(recipe string, hue int) (all []series) {
 	alphas := r.alphas(recipe)
 	trained := 0
 	for _, alpha := range alphas {
-		s := series{name: recipe, label: recipe, points: r.curve(recipe, alpha), color: hues[hue].color, mark: mark{hues[hue].shape, alpha > 0}}
-		if alpha == 0 {
-			s.name, s.dashes = recipe+", as converted", untrained
+		s := series{
+			name: recipe, label: recipe, recipe: recipe, points: r.curve(recipe, alpha),
+			hue: hue, color: hues[hue].color, mark: mark{hues[hue].shape, true},
+		}
+		if alpha == 0 && s.points[0].UptrainTokens == 0 {
+			s.mark.filled = false
+			s.name, s.dashes, s.pattern = recipe+", as converted", untrained, len(dashes)
 			if len(alphas) > 1 {
 				s.label = "as converted"
 			}
-		} else {
+		} else if alpha > 0 {
 			share := "α = " + units.Significant(100*alpha) + "%"
 			if trained > 0 {
 				s.label = share
 			}
 			s.name += ", " + share
-			s.dashes = dashes[trained%len(dashes)]
+			s.pattern = trained % len(dashes)
+			s.dashes = dashes[s.pattern]
 			trained++
 		}
 		all = append(all, s)

@@ -2,15 +2,11 @@ package report
 
 import (
 	"bytes"
-	_ "embed"
 	"encoding/json"
-	"encoding/xml"
 	"fmt"
-	"html/template"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"gqa/checkpoints"
@@ -23,6 +19,7 @@ var formats = []struct {
 }{
 	{"html", "report.html", Report.html},
 	{"md", "report.md", Report.markdown},
+	{"csv", "report.csv", Report.csv},
 	{"json", File, Report.json},
 	{"junit", "junit.xml", Report.junit},
 	{"png", "tradeoff.png", Report.png},
@@ -62,7 +59,7 @@ func (r Report) Render(w io.Writer, format string) error {
 }
 
 // Write writes the report in every format into dir, which it creates if necessary: report.json, report.md, report.html,
-// junit.xml, tradeoff.svg and tradeoff.png. Each file appears complete or not at all.
+// report.csv, junit.xml, tradeoff.svg and tradeoff.png. Each file appears complete or not at all.
 func (r Report) Write(dir string) error {
 	if err := r.check(); err != nil {
 		return err
@@ -89,108 +86,4 @@ func (r Report) json(w io.Writer) error {
 	}
 	_, err = w.Write(append(data, '\n'))
 	return err
-}
-
-func (r Report) markdown(w io.Writer) error {
-	var out strings.Builder
-	fmt.Fprintf(&out, "# Quality against decode latency: %s\n\n", escape(r.Model))
-	fmt.Fprintf(&out, "Corpus: %s. Machine: %s.\n\n", escape(r.Corpus), escape(r.Machine))
-	fmt.Fprintf(&out, "%s\n\n![Loss against decode time per token and against KV bytes per token](tradeoff.svg)\n\n", escape(r.conclusion()))
-	var titles, rule []string
-	for _, c := range columns {
-		titles, rule = append(titles, c.Title), append(rule, "---:")
-	}
-	for _, line := range append([][]string{titles, rule}, r.cells()...) {
-		for i, cell := range line {
-			line[i] = escape(cell)
-		}
-		fmt.Fprintf(&out, "| %s |\n", strings.Join(line, " | "))
-	}
-	fmt.Fprintf(&out, "\n%s\n", notes)
-	_, err := io.WriteString(w, out.String())
-	return err
-}
-
-// escape prevents a text from being parsed as Markdown or from starting a new line.
-func escape(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
-	return strings.NewReplacer(`\`, `\\`, "|", `\|`, "*", `\*`, "_", `\_`, "`", "\\`", "<", "&lt;", "[", `\[`).Replace(text)
-}
-
-//go:embed html/report.html
-var page string
-
-var pageTemplate = template.Must(template.New("report").Parse(page))
-
-func (r Report) html(w io.Writer) error {
-	figure, err := r.inlineSVG()
-	if err != nil {
-		return err
-	}
-	best, ok := r.best()
-	return pageTemplate.Execute(w, map[string]any{
-		"Report":     r,
-		"Conclusion": r.conclusion(),
-		"Figure":     template.HTML(figure),
-		"Columns":    columns,
-		"Cells":      r.cells(),
-		"Notes":      notes,
-		"Best":       slices.IndexFunc(r.rows(), func(row row) bool { return ok && row.same(best.Point) }),
-	})
-}
-
-// The elements of the JUnit schema that a report needs.
-type (
-	junitSuite struct {
-		XMLName  xml.Name    `xml:"testsuite"`
-		Name     string      `xml:"name,attr"`
-		Tests    int         `xml:"tests,attr"`
-		Failures int         `xml:"failures,attr"`
-		Cases    []junitCase `xml:"testcase"`
-	}
-	junitCase struct {
-		Class      string          `xml:"classname,attr"`
-		Name       string          `xml:"name,attr"`
-		Properties []junitProperty `xml:"properties>property"`
-	}
-	junitProperty struct {
-		Name  string `xml:"name,attr"`
-		Value string `xml:"value,attr"`
-	}
-)
-
-func (r Report) junit(w io.Writer) error {
-	suite := junitSuite{Name: "gqa-eval " + r.Model, Tests: len(r.Points)}
-	for _, row := range r.rows() {
-		c := junitCase{Class: r.Model, Name: row.Name()}
-		properties, err := row.properties()
-		if err != nil {
-			return err
-		}
-		c.Properties = append(properties, junitProperty{"corpus", r.Corpus}, junitProperty{"machine", r.Machine})
-		suite.Cases = append(suite.Cases, c)
-	}
-	data, err := xml.MarshalIndent(suite, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s%s\n", xml.Header, data)
-	return err
-}
-
-// properties returns the figures of a point under the keys of report.json.
-func (p Point) properties() (properties []junitProperty, err error) {
-	data, err := json.Marshal(p)
-	if err != nil {
-		return nil, err
-	}
-	var values map[string]json.RawMessage
-	if err := json.Unmarshal(data, &values); err != nil {
-		return nil, err
-	}
-	for key, value := range values {
-		properties = append(properties, junitProperty{key, strings.Trim(string(value), `"`)})
-	}
-	slices.SortFunc(properties, func(a, b junitProperty) int { return strings.Compare(a.Name, b.Name) })
-	return properties, nil
 }

@@ -2,7 +2,11 @@ package report
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
 	"encoding/xml"
+	"html"
 	"image/color"
 	"image/png"
 	"io"
@@ -47,7 +51,7 @@ func wellFormed(t *testing.T, text string) map[string]int {
 
 func TestRenderRefuses(t *testing.T) {
 	err := sample(t).Render(io.Discard, "pdf")
-	if want := `unknown format "pdf"; want one of html, md, json, junit, png, svg`; err == nil || err.Error() != want {
+	if want := `unknown format "pdf"; want one of html, md, csv, json, junit, png, svg`; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	bad := Report{Points: []Point{point(1, "mean", 0, math.NaN(), 1)}}
@@ -81,7 +85,7 @@ func TestWriteMakesEveryFile(t *testing.T) {
 	for _, entry := range entries {
 		names = append(names, entry.Name())
 	}
-	if want := []string{"junit.xml", "report.html", "report.json", "report.md", "tradeoff.png", "tradeoff.svg"}; !slices.Equal(names, want) {
+	if want := []string{"junit.xml", "report.csv", "report.html", "report.json", "report.md", "tradeoff.png", "tradeoff.svg"}; !slices.Equal(names, want) {
 		t.Errorf("files %v, want %v", names, want)
 	}
 	if got, err := Read(dir); err != nil || !reflect.DeepEqual(got.Points, want.Points) {
@@ -90,24 +94,71 @@ func TestWriteMakesEveryFile(t *testing.T) {
 }
 
 func TestMarkdown(t *testing.T) {
-	r := Report{Model: "a|b", Corpus: "c\nd", Machine: "<m>", Points: []Point{
+	r := Report{Model: "a|b", Corpus: "c\nd", Machine: "<m>", Program: "gqa-eval v1", Points: []Point{
 		point(2, "align", 0.004, 2.12, 2), point(8, "mha", 0, 2, 4),
 	}}
+	r.Points[0].Folder, r.Points[0].Command = "a`folder", "gqa-convert\ngqa-train run"
 	got := render(t, r, "md")
 	for _, want := range []string{
-		"# Quality against decode latency: a\\|b\n",
-		"Corpus: c d. Machine: &lt;m>.\n",
-		"| 8 | mha | none | 2.0000 ± 0.0010 | +0.0000 | 5 | 4 | 1.00× | 250 | 9 | 8 KiB | 1.00× | 1 MiB, 1 × 128 | 1k |\n" +
-			"| 2 | align | 0 (0.4%) | 2.1200 ± 0.0010 | +0.1200 | 5 | 2 | 2.00× | 500 | 9 | 2 KiB | 4.00× | 256 KiB, 1 × 128 | 1k |\n",
-		r.conclusion(), "at most 0.1 nats per token above the baseline's", "| KV bytes/token (f32) |",
+		"# Quality against decode latency: a\\|b\n", "Folder: `` a`folder ``\n",
+		"Corpus: c d. Machine: &lt;m>. Timed at batch 1, context 128. Measured by gqa-eval v1.\n", "```sh\ngqa-convert\ngqa-train run\n```\n",
+		"| 8 | mha | none | 2.0000 ± 0.0010 |  | 5 | 4 |  | 250 | 9 | 8 KiB | ██████████ | 1k |\n" +
+			"| 2 | align | 0 (0.4%) | 2.1200 ± 0.0010 | +0.120 | 5 | 2 | 2.0× faster | 500 | 9 | 2 KiB | ██▌ 4.0× less | 1k |\n",
+		escape(r.Recommend().Text), "at most 0.1 nats per token above the baseline's",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("want %q in\n%s", want, got)
 		}
 	}
+	if strings.Contains(got, "![") {
+		t.Error("an image, which the summary of a CI job cannot show")
+	}
 	for _, line := range strings.Split(got, "\n") {
-		if strings.HasPrefix(line, "|") && strings.Count(line, " |") != len(columns) {
-			t.Errorf("%d cells, want %d: %s", strings.Count(line, " |"), len(columns), line)
+		if strings.HasPrefix(line, "|") && strings.Count(line, " |") != 13 {
+			t.Errorf("%d cells, want 13: %s", strings.Count(line, " |"), line)
+		}
+	}
+}
+
+// A metric that this package does not know is in every form.
+func TestEveryFormShowsANewMetric(t *testing.T) {
+	r := measuredReport(t)
+	for i := range r.Points {
+		m := Metric{Value: 0.25 + float64(i)/100, Stderr: 0.01, N: 400, Unit: "share of items", Better: Higher}
+		if delta := float64(i) / 100; i > 0 {
+			m.Delta, m.DeltaCI = &delta, &[2]float64{delta - 0.002, delta + 0.004}
+		}
+		r.Points[i].Metrics["passkey_2k"] = m
+	}
+	for format, want := range map[string][]string{
+		"md":    {"| Passkey 2k (%) | Δ Passkey 2k |", "| 26.0 ± 1.0 | +1.0 ± 0.3 |"},
+		"csv":   {",passkey_2k,passkey_2k_stderr,passkey_2k_delta,passkey_2k_delta_low,passkey_2k_delta_high,", ",0.26,0.01,0.01,0.008,0.014"},
+		"html":  {`data-name="passkey_2k">Passkey 2k (%)`, "26.0<small>+1.0 ±\u00a00.3", `"name":"passkey_2k","label":"Passkey 2k","unit":"share of items","better":"higher"`},
+		"junit": {`<property name="passkey_2k" value="0.26">`, `<property name="passkey_2k.delta_ci" value="0.008 to 0.014">`},
+	} {
+		got := html.UnescapeString(render(t, r, format))
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s: want %q", format, w)
+			}
+		}
+	}
+}
+
+// The CSV form has a row for each point, and no column that is empty for all.
+func TestCSV(t *testing.T) {
+	r := sample(t)
+	records, err := csv.NewReader(strings.NewReader(render(t, r, "csv"))).ReadAll()
+	if err != nil || len(records) != len(r.Points)+1 {
+		t.Fatalf("%d records of %d points, %v", len(records), len(r.Points), err)
+	}
+	at := func(record []string, name string) string { return record[slices.Index(records[0], name)] }
+	if first := records[1]; at(first, "loss") != "1.7254" || at(first, "loss_delta") != "" || at(first, "params") != plain(float64(r.Points[0].Params)) {
+		t.Errorf("the baseline is %q", first)
+	}
+	for i, name := range records[0][8:] {
+		if !slices.ContainsFunc(records[1:], func(record []string) bool { return record[8+i] != "" }) {
+			t.Errorf("column %s is empty", name)
 		}
 	}
 }
@@ -115,23 +166,59 @@ func TestMarkdown(t *testing.T) {
 func TestHTMLIsSelfContainedAndAccessible(t *testing.T) {
 	r := sample(t)
 	r.Model = "<script>alert(1)</script>"
+	r.Points[0].Continuation = "</script><script>alert(2)</script>"
 	got := render(t, r, "html")
 	for _, want := range []string{
-		`<html lang="en">`, "<title>", "prefers-color-scheme: dark", `role="img"`, `<th scope="col">Δ loss (95%)</th>`, `<th scope="row">8</th>`,
-		"currentColor", "Go standard library", "AMD EPYC", `class="best"`,
-		"at most 0.1 nats per token above the baseline", "KV bytes/token (f32)",
+		`<html lang="en">`, "<title>", "prefers-color-scheme: dark", `role="img"`, `data-name="loss">Loss (nats/token)</th>`, `<th scope="row" role="rowheader" data-sort="8">`,
+		"currentColor", "Go standard library", "AMD EPYC", `class="best"`, "default-src &#39;none&#39;",
+		"at most 0.1 nats per token above the baseline", "KV cache per token",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("want %q", want)
 		}
 	}
-	for _, bad := range []string{"<script", "src=", "<link", "@import", "url(", inkHex} {
+	for _, bad := range []string{"alert(1)</script>", "alert(2)</script>", " src=", "<link", "@import", "url(http", inkHex} {
 		if strings.Contains(got, bad) {
 			t.Errorf("holds %q", bad)
 		}
 	}
+	if scripts := strings.Count(got, "<script"); scripts != 3 || strings.Count(got, "&#39;sha256-") != 2 {
+		t.Errorf("%d scripts, want the data, the library and the page's own, of which the policy names two", scripts)
+	}
 	if rows := strings.Count(got, "<tr"); rows != len(r.Points)+1 {
 		t.Errorf("%d table rows, want %d", rows, len(r.Points)+1)
+	}
+	if len(got) > 1_500_000 {
+		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// The policy allows the scripts only as they are: the page must hold them byte for byte.
+func TestHTMLPolicyNamesTheScripts(t *testing.T) {
+	got := render(t, sample(t), "html")
+	for _, script := range []string{chartLibrary, pageScript} {
+		if !strings.Contains(got, "<script>"+script+"</script>") {
+			t.Errorf("a script is not as it was: %.60s", script)
+		}
+	}
+}
+
+// The chart library is what its checksums say.
+func TestChartLibrary(t *testing.T) {
+	sums, err := os.ReadFile("html/vendor/SHA256SUMS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(sums)), "\n")
+	for _, line := range lines {
+		sum, name, _ := strings.Cut(line, "  ")
+		text, err := os.ReadFile(filepath.Join("html/vendor", name))
+		if got := sha256.Sum256(text); err != nil || hex.EncodeToString(got[:]) != sum {
+			t.Errorf("%s: %x, want %s; run make charts", name, got, sum)
+		}
+	}
+	if len(lines) != 2 {
+		t.Errorf("%d files", len(lines))
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package report presents the costs and benefits of conversions: a Report holds points of quality, decode latency and
-// KV-cache bytes per number of groups. It can be written as JSON, Markdown, HTML, plots and JUnit. Gate compares two
-// reports.
+// KV-cache bytes per number of groups, and recommends one of them. It can be written as JSON, Markdown, HTML, CSV, plots and JUnit.
+// Gate compares two reports.
 package report
 
 import (
@@ -35,11 +35,19 @@ const MethodMHA = "mha"
 // is the file report.json.
 type Report struct {
 	// Version is the version of the form: absent in version 1, whose points have no metrics.
-	Version int     `json:"version,omitempty"`
-	Model   string  `json:"model"`
-	Corpus  string  `json:"corpus"`
-	Machine string  `json:"machine"`
-	Points  []Point `json:"points"`
+	Version int    `json:"version,omitempty"`
+	Model   string `json:"model"`
+	Corpus  string `json:"corpus"`
+	Machine string `json:"machine"`
+	// Program is the program that measured, with its version. Date is when it did so (RFC 3339), Commands are what was called.
+	Program  string   `json:"program,omitempty"`
+	Date     string   `json:"date,omitempty"`
+	Commands []string `json:"commands,omitempty"`
+	// Prompt is the text that the points' continuations continue.
+	Prompt string `json:"prompt,omitempty"`
+	// Rules say which point is recommended; nil means DefaultRules.
+	Rules  *Rules  `json:"rules,omitempty"`
+	Points []Point `json:"points"`
 }
 
 // Point is one model of a trade-off: how it was made and what was measured.
@@ -75,6 +83,15 @@ type Point struct {
 	Params int64 `json:"params"`
 	// Metrics are figures by name. Those that have a key of their own are here too, with what is known about their error.
 	Metrics map[string]Metric `json:"metrics,omitempty"`
+	// Folder holds the model, and Command makes it.
+	Folder  string `json:"folder,omitempty"`
+	Command string `json:"command,omitempty"`
+	// Training is the curve of the up-training: tokens read and the loss in nats per token. See [Curve].
+	Training [][2]float64 `json:"training,omitempty"`
+	// Layers are what the conversion lost in each layer.
+	Layers []LayerError `json:"layers,omitempty"`
+	// Continuation is what the model wrote after the report's prompt.
+	Continuation string `json:"continuation,omitempty"`
 }
 
 // Version is that of the reports that this package writes; see [Report].
@@ -131,9 +148,6 @@ func (p Point) Name() string {
 	}
 	return name
 }
-
-// kvBytes returns the size of the KV cache for the whole batch at full context.
-func (p Point) kvBytes() int64 { return p.KVBytesPerToken * int64(p.Context) * int64(p.Batch) }
 
 // Read reads a report from its folder or from a file. All keys except a point's recipe are required, no others are
 // allowed, and figures must be plausible. Errors name the file, the point and the key.
@@ -222,6 +236,9 @@ func (r Report) check() error {
 	if len(r.Points) == 0 {
 		return errors.New("the report holds no points")
 	}
+	if err := r.rules().check(); err != nil {
+		return err
+	}
 	for i, p := range r.Points {
 		if err := p.check(); err != nil {
 			return fmt.Errorf("points[%d] (%s): %w", i, p.Name(), err)
@@ -273,5 +290,5 @@ func (p Point) check() error {
 			return fmt.Errorf("metrics: %s: %w", name, err)
 		}
 	}
-	return nil
+	return p.checkDetails()
 }

@@ -1,68 +1,107 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
-	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"gqa/internal/units"
 )
 
-// column is one column of the table of points.
-type column struct {
-	Title string
-	cell  func(row) string
-}
+// madeTitles are the first columns of a table: how a point was made. made returns their cells.
+var madeTitles = []string{"Groups", "Method", "Up-trained tokens"}
 
-// columns are the table's columns, in order. The Markdown and HTML forms share them.
-var columns = []column{
-	{"Groups", func(r row) string { return strconv.Itoa(r.Groups) }},
-	{"Method", func(r row) string { return r.recipe() }},
-	{"Up-trained tokens", uptrainedCell},
-	{"Loss (nats)", func(r row) string { return fmt.Sprintf("%.4f ± %.4f", r.Loss, r.LossStderr) }},
-	{"Δ loss (95%)", func(r row) string { return r.deltaText(4) }},
-	{"Perplexity", func(r row) string { return units.Significant(r.Perplexity) }},
-	{"Decode ms/token", func(r row) string { return measured(r.DecodeMsPerToken) }},
-	{"Speed-up", func(r row) string { return times(r.speedup()) }},
-	{"Tokens/s", func(r row) string { return measured(r.DecodeTokensPerS) }},
-	{"Prefill ms", func(r row) string { return measured(r.PrefillMs) }},
-	{"KV bytes/token (f32)", func(r row) string { return units.Bytes(r.KVBytesPerToken) }},
-	{"KV less", func(r row) string { return times(r.lessKV()) }},
-	{"KV cache (f32)", func(r row) string {
-		return fmt.Sprintf("%s, %d × %d", units.Bytes(r.kvBytes()), r.Batch, r.Context)
-	}},
-	{"Params", func(r row) string { return units.Count(r.Params) }},
-}
+func (p Point) made() []string { return []string{strconv.Itoa(p.Groups), p.recipe(), p.uptrained()} }
 
-func uptrainedCell(r row) string {
-	if r.Alpha == 0 {
-		if r.UptrainTokens == 0 {
-			return "none"
-		}
-		return units.Count(r.UptrainTokens)
+// uptrained returns the tokens of the up-training, and their share of the original pre-training.
+func (p Point) uptrained() string {
+	switch {
+	case p.UptrainTokens == 0 && p.Alpha == 0:
+		return "none"
+	case p.Alpha == 0:
+		return units.Count(p.UptrainTokens)
 	}
-	return fmt.Sprintf("%s (%s%%)", units.Count(r.UptrainTokens), units.Significant(100*r.Alpha))
+	return fmt.Sprintf("%s (%s%%)", units.Count(p.UptrainTokens), units.Significant(100*p.Alpha))
 }
 
-// notes explain the conclusion and the table's less obvious columns.
-const notes = rule + " Loss is cross-entropy per token with its standard error; Δ loss, speed-up and “KV less” compare with the baseline, " +
-	"the first row. Δ loss is the point's loss minus the baseline's, with its 95% interval if that is known: both models predict the same " +
-	"windows, so the interval is much narrower than the errors of the two losses. Up-trained tokens are also given as a share of the " +
-	"original pre-training (α). " +
-	"“KV cache” is the whole cache at batch × context. A sweep measures with weights and cache in f32."
-
-// cells returns the text of the table's rows, the baseline first.
-func (r Report) cells() [][]string {
-	var table [][]string
-	for _, row := range r.rows() {
-		var line []string
-		for _, c := range columns {
-			line = append(line, c.cell(row))
-		}
-		table = append(table, line)
+// training describes the up-training in a few words.
+func (p Point) training() string {
+	switch {
+	case p.Alpha > 0:
+		return fmt.Sprintf("up-trained on %s tokens, α\u00a0=\u00a0%s%%", units.Count(p.UptrainTokens), units.Significant(100*p.Alpha))
+	case p.UptrainTokens > 0:
+		return fmt.Sprintf("up-trained on %s tokens", units.Count(p.UptrainTokens))
 	}
-	return table
+	return "not up-trained"
 }
+
+// measures returns the figures that are measured, not chosen.
+func (r Report) measures() []figure {
+	return slices.DeleteFunc(r.figures(), figure.setup)
+}
+
+// setting is how the speed of a point was measured.
+type setting struct{ batch, context int }
+
+func (s setting) String() string { return fmt.Sprintf("batch %d, context %d", s.batch, s.context) }
+
+func (p Point) setting() setting { return setting{p.Batch, p.Context} }
+
+// settings returns the batches and contexts at which points were measured, the smaller first.
+func (r Report) settings() []setting {
+	var all []setting
+	for _, p := range r.Points {
+		all = append(all, p.setting())
+	}
+	slices.SortFunc(all, func(a, b setting) int {
+		return cmp.Or(cmp.Compare(a.batch, b.batch), cmp.Compare(a.context, b.context))
+	})
+	return slices.Compact(all)
+}
+
+// timedAt lists the settings.
+func (r Report) timedAt() string {
+	var all []string
+	for _, s := range r.settings() {
+		all = append(all, s.String())
+	}
+	return strings.Join(all, "; ")
+}
+
+// grid is the decode time of each model at each batch and context.
+type grid struct {
+	Settings []setting
+	Rows     []gridRow
+}
+
+type gridRow struct {
+	Name  string
+	Cells []string
+}
+
+// latencies returns the decode times; false if all points were measured at one batch and context.
+func (r Report) latencies() (g grid, ok bool) {
+	g.Settings = r.settings()
+	at := map[string]int{}
+	for _, p := range r.rows() {
+		i, known := at[p.Name()]
+		if !known {
+			i = len(g.Rows)
+			at[p.Name()] = i
+			g.Rows = append(g.Rows, gridRow{p.Name(), slices.Repeat([]string{"–"}, len(g.Settings))})
+		}
+		g.Rows[i].Cells[slices.Index(g.Settings, p.setting())] = measured(p.DecodeMsPerToken)
+	}
+	return g, len(g.Settings) > 1
+}
+
+// notes explain what is less obvious in the tables.
+const notes = "Loss is cross-entropy in nats per token. ± after a value is its standard error. Differences and ratios compare with the baseline, " +
+	"the first row; ± after them is half of the 95% interval, where that is known: all models predict the same windows, so the interval " +
+	"is much narrower than the errors of two losses. Up-trained tokens are also given as a share of the original pre-training (α). " +
+	"A sweep measures with weights and cache in f32."
 
 // measured formats a figure, or a dash if it is 0: not measured.
 func measured(x float64) string {
@@ -72,18 +111,13 @@ func measured(x float64) string {
 	return units.Significant(x)
 }
 
-// times formats a ratio: 3.1×, or a dash if it is not known.
-func times(x float64) string {
-	if math.IsNaN(x) {
-		return "–"
+// bar draws a share of 1 as up to ten blocks.
+func bar(share float64) string {
+	const full = 10
+	eighths := min(max(int(share*8*full+0.5), 1), 8*full)
+	text := strings.Repeat("█", eighths/8)
+	if rest := eighths % 8; rest > 0 {
+		text += string([]rune("▏▎▍▌▋▊▉")[rest-1])
 	}
-	return strconv.FormatFloat(x, 'f', 2, 64) + "×"
-}
-
-// ratioText formats a ratio in words: "1.8× faster decode"; below 1, its inverse with the word for the other direction.
-func ratioText(x float64, more, less string) string {
-	if x < 1 {
-		x, more = 1/x, less
-	}
-	return strconv.FormatFloat(x, 'f', 1, 64) + "× " + more
+	return text
 }

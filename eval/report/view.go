@@ -2,7 +2,6 @@ package report
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 
@@ -46,14 +45,13 @@ type row struct {
 // rows returns the points in reading order: the baseline first, then from many groups to few, recipes by name, and less
 // up-training before more.
 func (r Report) rows() []row {
-	base := r.baseline()
 	var rows []row
 	for _, p := range r.Points {
-		rows = append(rows, row{p, base})
+		rows = append(rows, row{p, r.baselineOf(p)})
 	}
 	slices.SortStableFunc(rows, func(a, b row) int {
 		return cmp.Or(
-			cmp.Compare(rank(a.same(base)), rank(b.same(base))),
+			cmp.Compare(rank(a.isBase()), rank(b.isBase())),
 			cmp.Compare(b.Groups, a.Groups),
 			cmp.Compare(a.recipe(), b.recipe()),
 			cmp.Compare(a.Alpha, b.Alpha),
@@ -62,18 +60,24 @@ func (r Report) rows() []row {
 	return rows
 }
 
+// baselineOf returns what a point is compared with: the baseline, measured at the point's batch and context if it was.
+func (r Report) baselineOf(p Point) Point {
+	base := r.baseline()
+	at := base
+	if at.Batch, at.Context = p.Batch, p.Context; at.setting() == base.setting() {
+		return base
+	}
+	if i := slices.IndexFunc(r.Points, at.same); i >= 0 {
+		return r.Points[i]
+	}
+	return base
+}
+
+// isBase reports whether the point is the one that it is compared with.
+func (r row) isBase() bool { return r.same(r.base) }
+
 // deltaLoss returns how many nats per token the point lost against the baseline.
 func (r row) deltaLoss() float64 { return r.Loss - r.base.Loss }
-
-// deltaText returns deltaLoss and, if it is known, its 95% interval. Then it has at least three digits.
-func (r row) deltaText(digits int) string {
-	loss := r.Metrics["loss"]
-	if loss.DeltaCI == nil || r.same(r.base) {
-		return fmt.Sprintf("%+.*f", digits, r.deltaLoss())
-	}
-	digits = max(digits, 3)
-	return fmt.Sprintf("%+.*f (%+.*f to %+.*f)", digits, r.deltaLoss(), digits, loss.DeltaCI[0], digits, loss.DeltaCI[1])
-}
 
 // lessKV returns how many times smaller the KV cache per token is.
 func (r row) lessKV() float64 { return float64(r.base.KVBytesPerToken) / float64(r.KVBytesPerToken) }
@@ -85,78 +89,6 @@ func (r row) speedup() float64 {
 		return math.NaN()
 	}
 	return r.base.DecodeMsPerToken / r.DecodeMsPerToken
-}
-
-// untimed reports whether decode time is missing for some point.
-func (r Report) untimed() bool {
-	return slices.ContainsFunc(r.Points, func(p Point) bool { return p.DecodeMsPerToken == 0 })
-}
-
-// cost returns what a point's quality is weighed against: decode time, or the KV cache if decode time was not measured
-// for every point.
-func (r Report) cost() func(Point) float64 {
-	if r.untimed() {
-		return func(p Point) float64 { return float64(p.KVBytesPerToken) }
-	}
-	return func(p Point) float64 { return p.DecodeMsPerToken }
-}
-
-// margin is the loss above the baseline's, in nats per token, that still counts as the baseline's quality.
-const margin = 0.1
-
-// rule describes which point the report recommends.
-const rule = "The best trade-off is the fastest converted point (if not all were timed, the one with the smallest KV cache) " +
-	"whose loss is at most 0.1 nats per token above the baseline's."
-
-// converted returns the points that save KV cache against the baseline: the fastest first and, of equally fast ones, the better.
-func (r Report) converted() []row {
-	cost := r.cost()
-	rows := slices.DeleteFunc(r.rows(), func(p row) bool { return p.KVBytesPerToken >= p.base.KVBytesPerToken })
-	slices.SortStableFunc(rows, func(a, b row) int {
-		return cmp.Or(cmp.Compare(cost(a.Point), cost(b.Point)), cmp.Compare(a.Loss, b.Loss))
-	})
-	return rows
-}
-
-// best returns the point that the rule recommends; false if there is none.
-func (r Report) best() (row, bool) {
-	rows := r.converted()
-	if i := slices.IndexFunc(rows, func(p row) bool { return p.deltaLoss() <= margin }); i >= 0 {
-		return rows[i], true
-	}
-	return row{}, false
-}
-
-// conclusion returns one sentence computed from the points: the best trade-off among
-// them and what it costs and saves against the baseline, or that there is none yet.
-func (r Report) conclusion() string {
-	rows := r.converted()
-	if len(r.Points) < 2 || len(rows) == 0 {
-		return "There is nothing to compare: no converted point was measured beside a baseline."
-	}
-	if best, ok := r.best(); ok {
-		return fmt.Sprintf("Best trade-off: %s: %s, %s nats per token.", best.treatment(), best.savings(), best.deltaText(2))
-	}
-	word := "fastest"
-	if r.untimed() {
-		word = "smallest"
-	}
-	return fmt.Sprintf("No converted point is within %g nats per token of the baseline yet; the %s, %s, has %s, but %s nats: up-train longer.",
-		margin, word, rows[0].treatment(), rows[0].savings(), rows[0].deltaText(2))
-}
-
-// treatment describes what was done to a point: "g=4 (mean) after 5% of the original tokens".
-func (p Point) treatment() string {
-	return fmt.Sprintf("g=%d (%s) %s", p.Groups, p.recipe(), p.uptraining())
-}
-
-// savings describes a point's advantages over the baseline.
-func (r row) savings() string {
-	text := ratioText(r.lessKV(), "less KV cache", "more KV cache")
-	if speedup := r.speedup(); !math.IsNaN(speedup) {
-		text += ", " + ratioText(speedup, "faster decode", "slower decode")
-	}
-	return text
 }
 
 // uptraining describes how much a point was up-trained.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 
 	"gqa/checkpoints"
 	"gqa/internal/file"
@@ -27,6 +28,12 @@ type Metrics struct {
 	TokensPerS float64  `json:"tokens_per_s"`                 // of the step itself
 	ValidLoss  *float64 `json:"valid_loss,omitempty"`         // cross-entropy after the step, if it was measured
 	Original   *float64 `json:"valid_loss_teacher,omitempty"` // the teacher's loss on the same windows
+}
+
+// ReadMetrics returns the metrics of the run in dir, without damaged lines; none if there is no file yet.
+func ReadMetrics(dir string) ([]Metrics, error) {
+	all, _, err := readMetrics(filepath.Join(dir, metricsFile))
+	return all, err
 }
 
 // readMetrics reads a run's metrics. It returns none if there is no file yet. Damaged lines are left out; a non-nil fault

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"gqa/eval/report"
 	"gqa/internal/cli"
 	"gqa/internal/sweep"
 )
@@ -16,6 +17,7 @@ type compareFlags struct {
 	o      sweep.CompareOptions
 	output string
 	asJSON bool
+	rules  report.Rules
 }
 
 const compareHelp = `Measure models that exist already, and write the same report as a sweep: quality and decode latency, each compared with BASE.
@@ -45,6 +47,7 @@ func newCompare() *cobra.Command {
 func (f *compareFlags) add(fl *pflag.FlagSet) {
 	f.corpusFlags.add(fl, "BASE")
 	addTiming(fl, &f.o.Latency.Batch, &f.o.Latency.Context)
+	addRules(fl, &f.rules)
 	addDevice(fl, &f.o.Device)
 	fl.StringVarP(&f.output, "output", "o", "", "output folder: a new one, or one with a report, which is replaced")
 	fl.BoolVar(&f.asJSON, "json", false, "print the report as JSON")
@@ -57,7 +60,7 @@ func (f *compareFlags) run(cmd *cobra.Command) error {
 	if f.output == "" {
 		return cli.Usagef("--output is missing: the folder for the report")
 	}
-	f.o.Data, f.o.Quality = f.corpus, f.corpusFlags.o
+	f.o.Data, f.o.Quality, f.o.About = f.corpus, f.corpusFlags.o, about(cmd, f.rules)
 	f.o.FitContext = !cmd.Flags().Changed("context")
 	show := &sweepBar{cmd: cmd}
 	r, err := sweep.Compare(cmd.Context(), f.output, f.o, sweep.Watcher{Stage: show.stage, Step: func() { show.bar.Add(1) }})

@@ -73,6 +73,7 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 			return err
 		}
 	}
+	o.About = about(cmd, f.rules)
 	show := &sweepBar{cmd: cmd}
 	r, err := sweep.Run(cmd.Context(), f.output, o, f.force, sweep.Watcher{Point: show.point, Stage: show.stage, Step: func() { show.bar.Add(1) }})
 	show.bar.Done()

@@ -11,6 +11,7 @@ import (
 	"gqa/configs/recipe"
 	"gqa/convert"
 	"gqa/eval"
+	"gqa/eval/report"
 	"gqa/internal/cli"
 	"gqa/internal/data"
 	"gqa/internal/limits"
@@ -27,6 +28,7 @@ type sweepFlags struct {
 	alpha                              float64
 	set                                []string
 	force, asJSON                      bool
+	rules                              report.Rules
 	given                              func(flag string) bool
 	o                                  sweep.Options
 }
@@ -34,6 +36,7 @@ type sweepFlags struct {
 func (f *sweepFlags) add(fl *pflag.FlagSet) {
 	f.addData(fl)
 	f.addMeasurement(fl)
+	addRules(fl, &f.rules)
 	addDevice(fl, &f.device)
 	fl.StringVarP(&f.output, "output", "o", sweep.ReportFolder, "output folder")
 	fl.BoolVar(&f.force, "force", false, "start over and replace the sweep in the folder; other files in it are kept")

@@ -153,7 +153,10 @@ func (p row) pageCell(c pageColumn) pageCell {
 	value, stderr := p.figureTexts(c.figure)
 	cell := pageCell{Column: c, Text: value, Note: p.differenceText(c.figure)}
 	m, ok := p.metric(c.Name)
-	if stderr != "" && m.DeltaCI == nil {
+	switch {
+	case stderr != "" && cell.Note == "":
+		cell.Note = "± " + stderr
+	case stderr != "" && m.DeltaCI == nil:
 		cell.Text += " ± " + stderr
 	}
 	if ok {
@@ -163,8 +166,10 @@ func (p row) pageCell(c pageColumn) pageCell {
 	return cell
 }
 
-// together keeps an error on the line of its sign.
-func together(text string) string { return strings.ReplaceAll(text, "± ", "±\u00a0") }
+// together keeps an error on the line of its sign, and a ratio on that of its words.
+func together(text string) string {
+	return strings.NewReplacer("± ", "±\u00a0", "× ±", "× ±", "× ", "×\u00a0").Replace(text)
+}
 
 // steps returns the first loss of the up-training, the one half-way and the last, and the number of tokens; nil if they are not known.
 func (p Point) steps() *gridRow {

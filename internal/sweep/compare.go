@@ -2,18 +2,15 @@ package sweep
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"gqa/checkpoints"
 	"gqa/eval"
 	"gqa/eval/report"
-	"gqa/internal/file"
 	"gqa/internal/weights"
 	"gqa/train"
 )
@@ -27,6 +24,7 @@ type CompareOptions struct {
 	// FitContext reduces Latency.Context if the baseline has fewer positions.
 	FitContext bool
 	Device     string
+	About      About
 }
 
 // Compare measures models and writes their report into dir, which must be new, or hold nothing but another report. Nothing is
@@ -36,6 +34,7 @@ func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (repo
 		return report.Report{}, err
 	}
 	c := compare{CompareOptions: o, report: report.Report{Version: report.Version, Corpus: o.Data}, watch: w}
+	o.About.describe(&c.report)
 	for _, path := range o.Models { // before any is measured
 		src, err := weights.Open(path, weights.Options{})
 		if err != nil {
@@ -102,13 +101,20 @@ func (c *compare) add(ctx context.Context, path string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	p := c.compared.point(m, q, l)
+	if c.report.Prompt, p.Continuation, err = continuation(ctx, m, d); err != nil {
+		return err
+	}
 	p.Recipe, p.Method = path, methodOf(m)
+	run := ""
 	if train.IsRun(path) {
 		status, err := train.ReadStatus(path)
 		if err != nil {
 			return err
 		}
-		p.UptrainTokens = status.Tokens
+		run, p.UptrainTokens = path, status.Tokens
+	}
+	if err := c.About.describePoint(&p, path, run, c.Models[0]); err != nil {
+		return err
 	}
 	c.report.Points, c.report.Machine = append(c.report.Points, p), m.MachineName()
 	if c.report.Model == "" {
@@ -139,12 +145,8 @@ const unknownMethod = "unknown"
 
 // methodOf returns the method of a conversion, as its record says.
 func methodOf(m *eval.Model) string {
-	var record struct {
-		Method string `json:"method"`
-	}
-	text, err := file.Read(filepath.Join(m.Dir, "conversion.json"))
-	if err == nil && json.Unmarshal(text, &record) == nil && record.Method != "" {
-		return record.Method
+	if method := recordOf(m.Dir).Method; method != "" {
+		return string(method)
 	}
 	if m.Arch.KVHeads == m.Arch.Heads {
 		return report.MethodMHA

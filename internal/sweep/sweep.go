@@ -51,6 +51,7 @@ type Options struct {
 	Context        int   `json:"context"`         // tokens in the cache of the timed decode
 	OriginalTokens int64 `json:"original_tokens"` // number of tokens that the model was pre-trained on; 0 if estimated
 
+	About About    `json:"-"`
 	Notes []string `json:"-"` // logged once it is known that the sweep can start
 }
 

@@ -110,6 +110,7 @@ func stamps(t *testing.T, dir string, parts ...string) map[string]string {
 
 func TestSample(t *testing.T) {
 	dir, o := filepath.Join(t.TempDir(), "sweep"), small(t)
+	o.About = About{Program: "the test", Making: func(folder, original string) string { return folder + " of " + original }}
 	var w watched
 	r := mustRun(t, dir, o, false, w.watcher())
 	if want := []string{"8 mha 0", "8 mean 128", "2 mean 0", "2 mean 128"}; !slices.Equal(points(r), want) {
@@ -120,6 +121,10 @@ func TestSample(t *testing.T) {
 			t.Errorf("point %+v", p)
 		}
 		checkMetrics(t, p, r.Points[0])
+		checkDetails(t, p)
+	}
+	if r.Prompt == "" || r.Program != "the test" || r.Date == "" {
+		t.Errorf("prompt %q, program %q, date %q", r.Prompt, r.Program, r.Date)
 	}
 	if l := losses(r); !(l[0] < 3 && l[2] > l[0]+1) {
 		t.Errorf("losses %v: want that of a model, and of one that lost most of its heads", l)

@@ -137,7 +137,7 @@ const tradeoff = {
     const wide = Math.min(...all) > 0 && Math.max(...all) / Math.min(...all) >= 6;
     const base = data.points.find((p) => p.base)?.values[name];
     const away = all.map((x) => Math.abs(x - base)).filter((x) => x > 0);
-    const skewed = all.length > 3 && median(away) < 0.5 * Math.max(...away);
+    const skewed = Math.max(...away) > 8 * Math.min(...away);
     byId(`${id}-scale`).value = name === "loss" && skewed ? "near" : wide ? "log" : "linear";
   },
 

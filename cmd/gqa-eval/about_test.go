@@ -1,0 +1,46 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// The commands that make a model are read from the records beside it.
+func TestMaking(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for path, text := range map[string]string{
+		"four/conversion.json": `{"source": "my model", "groups": 4, "method": "calibrated", "grouping": "similar", "seed": 3, "target": "native", "dtype": "bf16",
+			"calibration": "text.jsonl", "calibration_tokens": 4096, "refine": 300, "sites": ["self"]}`,
+		"layers/conversion.json": `{"source": "t5", "groups": 8, "groups_per_layer": [8, 4], "method": "mean", "grouping": "contiguous", "target": "own", "dtype": "keep",
+			"sites": ["decoder_self", "cross", "encoder_self"]}`,
+		"run/recipe.yaml":        "model: four\n",
+		"run/model/config.json":  "{}",
+		"plain/config.json":      "{}",
+		"other/conversion.json":  `{"groups": "four"}`,
+		"alone/recipe.yaml":      "model: plain\n",
+		"alone/model/other.json": "{}",
+	} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const four = "gqa-convert --groups 4 --method calibrated --grouping similar --dtype bf16 --seed 3 --refine 300 --calibration text.jsonl --calibration-tokens 4096 -o four 'models/my model'"
+	for folder, want := range map[string]string{
+		"four":                            four,
+		"layers":                          "gqa-convert --groups-per-layer 8,4 --target own --sites all -o layers t5",
+		"run":                             four + "\ngqa-train run --config run/recipe.yaml -o run",
+		filepath.Join("run", "model"):     four + "\ngqa-train run --config run/recipe.yaml -o run",
+		filepath.Join("alone", "model"):   "gqa-train run --config alone/recipe.yaml -o alone",
+		"plain":                           "",
+		"other":                           "",
+		filepath.Join("nowhere", "model"): "",
+	} {
+		if got := making(folder, "models/my model"); filepath.ToSlash(got) != want {
+			t.Errorf("%s:\n got %s\nwant %s", folder, got, want)
+		}
+	}
+}

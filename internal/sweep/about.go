@@ -1,0 +1,96 @@
+package sweep
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"gqa/convert"
+	"gqa/eval/report"
+	"gqa/internal/file"
+	"gqa/train"
+)
+
+// About is what a report says about itself, besides what was measured.
+type About struct {
+	Program string // that measures: its name and version
+	Command string // that was called
+	Rules   *report.Rules
+	// Making returns the commands that make the model in a folder, if they are known. original is the folder or file of the report's
+	// original model.
+	Making func(folder, original string) string
+}
+
+// describe says how the report is made.
+func (a About) describe(r *report.Report) {
+	r.Program, r.Rules, r.Date = a.Program, a.Rules, time.Now().UTC().Format(time.RFC3339)
+	if a.Command != "" {
+		r.Commands = []string{a.Command}
+	}
+}
+
+// describePoint says where the model of a point is and how it is made. run is the folder of its up-training, if any; otherwise the errors
+// of the conversion's layers are the model's.
+func (a About) describePoint(p *report.Point, folder, run, original string) error {
+	p.Folder = folder
+	if a.Making != nil {
+		p.Command = a.Making(folder, original)
+	}
+	if run == "" {
+		p.Layers = layerErrors(recordOf(folder))
+		return nil
+	}
+	metrics, err := train.ReadMetrics(run)
+	if err != nil {
+		return err
+	}
+	p.Training = trainingCurve(metrics)
+	return nil
+}
+
+// trainingCurve returns the cross-entropy with the data over the tokens of an up-training.
+func trainingCurve(metrics []train.Metrics) [][2]float64 {
+	var tokens []int64
+	var losses []float64
+	for _, m := range metrics {
+		loss := m.Loss
+		if m.CE != nil {
+			loss = *m.CE
+		}
+		tokens, losses = append(tokens, m.Tokens), append(losses, loss)
+	}
+	return report.Curve(tokens, losses)
+}
+
+// recordOf returns the record of a conversion, or the zero Summary if the folder or file has none that can be read.
+func recordOf(model string) (s convert.Summary) {
+	text, err := file.Read(filepath.Join(model, "conversion.json"))
+	if err != nil || json.Unmarshal(text, &s) != nil {
+		return convert.Summary{}
+	}
+	return s
+}
+
+// layerErrors returns the error of each attention: that of its output if it was fitted, otherwise the mean over what the shared heads
+// contribute to it.
+func layerErrors(record convert.Summary) (all []report.LayerError) {
+	for _, l := range record.Layers {
+		e := report.LayerError{Name: fmt.Sprint(l.Layer)}
+		if len(record.Sites) > 1 {
+			e.Name = fmt.Sprintf("%s %d", l.Site, l.Layer)
+		}
+		switch {
+		case l.Fit != nil:
+			e.Error = l.Fit.After
+		case l.Readout != nil:
+			e.Error = l.Readout.After
+		default:
+			for _, g := range l.Groups {
+				e.Error += (g.K.Error + g.V.Error) / float64(2*len(l.Groups))
+			}
+		}
+		all = append(all, e)
+	}
+	return all
+}

@@ -31,8 +31,8 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// browserReports returns reports of 1, 14 and 200 points, of which the second has everything that a report can have, and the first
-// almost nothing.
+// browserReports returns reports of 1, 8, 14 and 200 points, of which the third has everything that a report can have, and the first
+// almost nothing. The second has two batch sizes.
 func browserReports(t *testing.T) map[string]Report {
 	t.Helper()
 	one := Report{Model: "m", Corpus: "c", Machine: "x", Points: []Point{point(8, "mha", 0, 2, 4)}}
@@ -47,7 +47,7 @@ func browserReports(t *testing.T) map[string]Report {
 	for i := range full.Points {
 		fill(&full.Points[i], full.Points[0], i)
 	}
-	return map[string]Report{"1": one, "14": full, "200": manyPoints()}
+	return map[string]Report{"1": one, "8": twoBatches(), "14": full, "200": manyPoints()}
 }
 
 // fill gives a point everything that a point can have.
@@ -81,6 +81,18 @@ func fill(p *Point, base Point, i int) {
 			p.Training = append(p.Training, [2]float64{float64(step+1) * 2048, p.Loss + math.Exp(-float64(step)/20)})
 		}
 	}
+}
+
+// twoBatches is a report of four models, each timed at two batch sizes.
+func twoBatches() Report {
+	r := Report{Model: "m", Corpus: "c", Machine: "x"}
+	for _, batch := range []int{1, 8} {
+		for _, p := range []Point{point(8, "mha", 0, 2, 4), point(4, "mean", 0, 2.3, 2), point(2, "mean", 0, 2.6, 1.2), point(4, "align", 0, 2.05, 2)} {
+			p.Batch, p.DecodeMsPerToken = batch, p.DecodeMsPerToken/float64(batch)+1
+			r.Points = append(r.Points, p)
+		}
+	}
+	return r
 }
 
 // manyPoints is a report of 200 points: ten recipes, four lengths of up-training, five numbers of groups, and long names.

@@ -1,6 +1,6 @@
 package report
 
-import "fmt"
+import "slices"
 
 // chart is what the page's script draws.
 type chart struct {
@@ -17,6 +17,7 @@ type chartFigure struct {
 	figure
 	Title string  `json:"title"`
 	Scale float64 `json:"scale"`
+	Setup bool    `json:"setup"` // not measured
 }
 
 // chartCurve is the points of one recipe and one share of up-training. Curves of one recipe have the same hue.
@@ -37,64 +38,49 @@ type chartPoint struct {
 	Base     bool                  `json:"base"`
 	Best     bool                  `json:"best"`
 	Values   map[string]float64    `json:"values"`
-	Bars     map[string][2]float64 `json:"bars"` // bounds of the bar through a value, if its error is known
-	Texts    map[string]string     `json:"texts"`
+	Bars     map[string][2]float64 `json:"bars"`  // bounds of the bar through a value, if its error is known
+	Texts    map[string][2]string  `json:"texts"` // a value, and its difference from the baseline
 	Training [][2]float64          `json:"training,omitempty"`
 	Layers   []LayerError          `json:"layers,omitempty"`
 }
 
 // chart returns the data of the page's charts.
 func (r Report) chart(rows []row, rec Recommendation) chart {
-	c := chart{X: "kv_bytes_per_token", Y: "loss"}
-	timed := true
-	for _, p := range rows {
-		timed = timed && p.DecodeMsPerToken > 0
+	c := chart{X: "decode_ms_per_token", Y: "loss"}
+	if slices.ContainsFunc(r.Points, func(p Point) bool { return p.DecodeMsPerToken == 0 }) {
+		c.X = "kv_bytes_per_token"
 	}
-	if timed {
-		c.X = "decode_ms_per_token"
-	}
-	figures := r.figures()
+	figures, settings := r.figures(), r.settings()
 	for _, f := range figures {
 		scale := 1.0
 		if f.percent() {
 			scale = 100
 		}
-		c.Figures = append(c.Figures, chartFigure{f, f.Title(), scale})
+		c.Figures = append(c.Figures, chartFigure{f, f.Title(), scale, f.setup()})
 	}
-	for _, s := range r.settings() {
+	for _, s := range settings {
 		c.Settings = append(c.Settings, s.String())
 	}
-	at := map[string]int{}
-	for i, s := range r.series() {
+	curves := r.series()
+	for _, s := range curves {
 		c.Curves = append(c.Curves, chartCurve{s.recipe, s.name, s.hue, s.mark.filled, s.pattern, s.baseline})
-		for _, p := range s.points {
-			at[fmt.Sprint(p.Name(), p.setting())] = i
-		}
 	}
 	for _, p := range rows {
-		curve := at[fmt.Sprint(p.Name(), p.setting())]
-		if p.isBase() {
-			curve = 0
+		point := p.chartPoint(figures)
+		point.Setting, point.Best = slices.Index(settings, p.setting()), rec.Meets() && p.same(rec.Point)
+		if !p.isBase() { // the first curve is the baseline's
+			point.Curve = slices.IndexFunc(curves, func(s series) bool { return slices.ContainsFunc(s.points, p.same) })
 		}
-		c.Points = append(c.Points, p.chartPoint(figures, curve, c.setting(p), rec.Meets() && p.same(rec.Point)))
+		c.Points = append(c.Points, point)
 	}
 	return c
 }
 
-// setting returns the number of a point's batch and context.
-func (c chart) setting(p row) int {
-	for i, s := range c.Settings {
-		if s == p.setting().String() {
-			return i
-		}
-	}
-	return 0
-}
-
-func (p row) chartPoint(figures []figure, curve, setting int, best bool) chartPoint {
+// chartPoint returns what the point is and what was measured.
+func (p row) chartPoint(figures []figure) chartPoint {
 	out := chartPoint{
-		Name: p.Name(), Groups: p.Groups, Curve: curve, Setting: setting, Base: p.isBase(), Best: best,
-		Values: map[string]float64{}, Bars: map[string][2]float64{}, Texts: map[string]string{}, Training: p.Training, Layers: p.Layers,
+		Name: p.Name(), Groups: p.Groups, Base: p.isBase(), Training: p.Training, Layers: p.Layers,
+		Values: map[string]float64{}, Bars: map[string][2]float64{}, Texts: map[string][2]string{},
 	}
 	for _, f := range figures {
 		m, ok := p.metric(f.Name)
@@ -102,11 +88,7 @@ func (p row) chartPoint(figures []figure, curve, setting int, best bool) chartPo
 			continue
 		}
 		out.Values[f.Name] = m.Value
-		text := p.figureText(f)
-		if more := p.differenceText(f); more != "" && !f.setup() {
-			text += " (" + more + ")"
-		}
-		out.Texts[f.Name] = text
+		out.Texts[f.Name] = p.shortTexts(f)
 		switch {
 		case m.DeltaCI != nil && m.Delta != nil:
 			base := m.Value - *m.Delta

@@ -114,7 +114,7 @@ func (f figure) Title() string {
 	switch {
 	case f.percent():
 		return f.Label + " (%)"
-	case f.Unit == "" || f.Unit == "bytes" || f.Unit == "count" || strings.EqualFold(f.Unit, f.Label):
+	case f.Unit == "" || f.Unit == "bytes" || f.Unit == "count" || strings.EqualFold(strings.ReplaceAll(f.Unit, "/", " per "), f.Label):
 		return f.Label
 	}
 	return f.Label + " (" + f.Unit + ")"
@@ -262,13 +262,15 @@ func (r ratio) number() string {
 	return fmt.Sprintf("%.*f× ± %.*f", digits, r.value, digits, half)
 }
 
+const same = "the same"
+
 // words returns the ratio in words: "2.5× less", or "the same".
 func (r ratio) words(more, less string) string {
 	switch {
 	case math.IsNaN(r.value):
 		return ""
 	case r.value == 1:
-		return "the same"
+		return same
 	case r.value < 1:
 		return r.inverse().number() + " " + less
 	}

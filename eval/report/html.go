@@ -62,7 +62,8 @@ func (r Report) page() (page, error) {
 	p := page{
 		Report: r, Policy: policy(chartLibrary, pageScript), Style: template.CSS(pageStyle),
 		ChartLibrary: template.JS(chartLibrary), Script: template.JS(pageScript),
-		Recommendation: rec, Best: -1, Static: template.HTML(static), Columns: r.pageColumns(), Layers: layersOf(rows), TimedAt: r.timedAt(), Notes: notes, Chart: r.chart(rows, rec),
+		Recommendation: rec, Best: -1, Static: template.HTML(static), Chart: r.chart(rows, rec), Columns: r.pageColumns(), Layers: layersOf(rows),
+		TimedAt: r.timedAt(), Notes: notes,
 		HasTraining: slices.ContainsFunc(rows, func(p row) bool { return len(p.Training) > 0 }),
 		HasTexts:    slices.ContainsFunc(rows, func(p row) bool { return p.Continuation != "" }),
 	}
@@ -126,10 +127,10 @@ func (r Report) pageColumns() []pageColumn {
 // pageRow is a point in the table.
 type pageRow struct {
 	Point
-	Name, Recipe, Training string
-	Base, Best             bool
-	Cells                  []pageCell
-	Steps                  *gridRow // of the up-training; nil if there is no curve
+	Name, Recipe, Trained string
+	Base, Best            bool
+	Cells                 []pageCell
+	Steps                 *gridRow // of the up-training; nil if there is no curve
 }
 
 // pageCell is a figure: its value as text, the difference from the baseline, and the number by which rows are sorted.
@@ -141,34 +142,41 @@ type pageCell struct {
 }
 
 func (p row) pageRow(columns []pageColumn, best bool) pageRow {
-	out := pageRow{Point: p.Point, Name: p.Name(), Recipe: p.recipe(), Training: p.training(), Base: p.isBase(), Best: best, Steps: p.steps()}
+	out := pageRow{Point: p.Point, Name: p.Name(), Recipe: p.recipe(), Trained: p.training(), Base: p.isBase(), Best: best, Steps: p.steps()}
 	for _, c := range columns {
 		out.Cells = append(out.Cells, p.pageCell(c))
 	}
 	return out
 }
 
-// pageCell compares a figure with the baseline's on its second line or, where that is not known with its error, gives the value's.
+// pageCell returns the cell of a figure.
 func (p row) pageCell(c pageColumn) pageCell {
-	value, stderr := p.figureTexts(c.figure)
-	cell := pageCell{Column: c, Text: value, Note: p.differenceText(c.figure)}
-	m, ok := p.metric(c.Name)
-	switch {
-	case stderr != "" && cell.Note == "":
-		cell.Note = "± " + stderr
-	case stderr != "" && m.DeltaCI == nil:
-		cell.Text += " ± " + stderr
+	texts := p.shortTexts(c.figure)
+	cell := pageCell{Column: c, Text: texts[0], Note: texts[1]}
+	if m, ok := p.metric(c.Name); ok {
+		cell.Sort, cell.Noise = m.Value, m.noise() && cell.Note != same
 	}
-	if ok {
-		cell.Sort, cell.Noise = m.Value, m.noise() && *m.Delta != 0
-	}
-	cell.Text, cell.Note = together(cell.Text), together(cell.Note)
 	return cell
+}
+
+// shortTexts returns the value of a figure, and its difference from the baseline. The standard error is beside the value if that of the
+// difference is not known, and instead of a difference if there is none.
+func (p row) shortTexts(f figure) [2]string {
+	value, stderr := p.figureTexts(f)
+	note := p.differenceText(f)
+	m, _ := p.metric(f.Name)
+	switch {
+	case stderr != "" && note == "":
+		note = "± " + stderr
+	case stderr != "" && m.DeltaCI == nil:
+		value += " ± " + stderr
+	}
+	return [2]string{together(value), together(note)}
 }
 
 // together keeps an error on the line of its sign, and a ratio on that of its words.
 func together(text string) string {
-	return strings.NewReplacer("± ", "±\u00a0", "× ±", "× ±", "× ", "×\u00a0").Replace(text)
+	return strings.NewReplacer("± ", "±\u00a0", "× ± ", "× ±\u00a0", "× ", "×\u00a0").Replace(text)
 }
 
 // steps returns the first loss of the up-training, the one half-way and the last, and the number of tokens; nil if they are not known.
@@ -193,27 +201,21 @@ type layerTable struct {
 
 // layersOf returns nil if no point has errors of layers.
 func layersOf(rows []row) *layerTable {
-	var t layerTable
-	for _, p := range rows {
-		if len(p.Layers) == 0 {
-			continue
-		}
-		for _, l := range p.Layers {
-			i := slices.IndexFunc(t.Rows, func(line gridRow) bool { return line.Name == l.Name })
-			if i < 0 {
-				i = len(t.Rows)
-				t.Rows = append(t.Rows, gridRow{Name: l.Name})
-			}
-			t.Rows[i].Cells = append(t.Rows[i].Cells, slices.Repeat([]string{"–"}, len(t.Names)-len(t.Rows[i].Cells))...)
-			t.Rows[i].Cells = append(t.Rows[i].Cells, units.Significant(l.Error))
-		}
-		t.Names = append(t.Names, p.Name())
-	}
-	if len(t.Names) == 0 {
+	rows = slices.DeleteFunc(slices.Clone(rows), func(p row) bool { return len(p.Layers) == 0 })
+	if len(rows) == 0 {
 		return nil
 	}
-	for i, line := range t.Rows {
-		t.Rows[i].Cells = append(line.Cells, slices.Repeat([]string{"–"}, len(t.Names)-len(line.Cells))...)
+	var t layerTable
+	cells := map[string][]string{}
+	for i, p := range rows {
+		t.Names = append(t.Names, p.Name())
+		for _, l := range p.Layers {
+			if cells[l.Name] == nil {
+				cells[l.Name] = slices.Repeat([]string{"–"}, len(rows))
+				t.Rows = append(t.Rows, gridRow{l.Name, cells[l.Name]})
+			}
+			cells[l.Name][i] = units.Significant(l.Error)
+		}
 	}
 	return &t
 }

@@ -43,7 +43,7 @@ func (r Report) Recommend() Recommendation {
 	rows := r.converted()
 	if len(rows) == 0 {
 		rec.Headline = "Nothing to compare"
-		rec.Text = "Nothing to compare: no point with a smaller KV cache was measured beside a baseline."
+		rec.Text = "No point with a smaller KV cache was measured beside a baseline."
 		return rec
 	}
 	best := rows[0]

@@ -23,7 +23,7 @@ func TestRecommend(t *testing.T) {
 	unmeasured.DecodeMsPerToken = 0
 	elsewhere := point(2, "mean", 0, 2.05, 2)
 	elsewhere.Batch = 4
-	const nothing = "Nothing to compare: no point with a smaller KV cache was measured beside a baseline."
+	const nothing = "No point with a smaller KV cache was measured beside a baseline."
 	for _, test := range []struct {
 		name   string
 		rules  *Rules

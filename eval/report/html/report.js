@@ -5,6 +5,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const figureOf = new Map(data.figures.map((f) => [f.name, f]));
+const curveOf = (point) => data.curves[point.curve];
 const shapes = ["circle", "square", "triangle", "diamond", "wye", "hexagon"];
 const dashes = ["none", "8 3", "8 3 2 3", "3 3", "2 4"];
 const marginLeft = 60;
@@ -22,27 +23,29 @@ function tick(figure, x) {
     return `${+(x / 2 ** (10 * power)).toPrecision(3)} ${["B", "KiB", "MiB", "GiB", "TiB"][power]}`;
   }
   if (x !== 0 && (Math.abs(x) >= 1e4 || Math.abs(x) < 1e-3)) {
-    return Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 }).format(x).replace("K", "k");
+    return Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 }).format(x).replace("K", "k").replace("-", "−");
   }
   return String(+x.toPrecision(4)).replace("-", "−");
 }
 
 const signed = (text, x) => (x > 0 ? "+" : "") + text;
 
-// An axis: which figure it shows, and how. On the scale "near", distances from the baseline shrink as they grow.
+// An axis: which figure it shows, and how. On the scale "near", distances from the baseline shrink as they grow. A scale that the points
+// do not allow is linear.
 class Axis {
   constructor(figure, scale, points) {
+    const values = points.map((p) => p.values[figure.name]);
     this.figure = figure;
-    this.scale = scale;
-    this.base = points.find((p) => p.base && figure.name in p.values)?.values[figure.name] * figure.scale;
-    if (scale === "near" && Number.isNaN(this.base)) this.scale = "linear";
+    this.base = values[points.findIndex((p) => p.base)] * figure.scale;
+    const possible = scale === "near" ? !Number.isNaN(this.base) : !values.some((x) => x <= 0);
+    this.scale = possible ? scale : "linear";
   }
   at(x) {
     return this.scale === "near" ? x * this.figure.scale - this.base : x * this.figure.scale;
   }
   options(points, count) {
     const { figure, scale } = this;
-    const shown = points.flatMap((p) => [p.values[figure.name], ...(p.bars[figure.name] ?? [])]).filter((x) => x !== undefined).map((x) => this.at(x));
+    const shown = points.flatMap((p) => [p.values[figure.name], ...(p.bars[figure.name] ?? [])]).map((x) => this.at(x)).filter((x) => scale !== "log" || x > 0);
     let [low, high] = [Math.min(...shown), Math.max(...shown)];
     const common = { label: null, grid: true, tickSize: 0 };
     if (scale === "log") {
@@ -101,6 +104,7 @@ function logarithmic(figure, low, high, count) {
 }
 
 const colour = (curve) => (curve.baseline ? "var(--ink)" : `var(--hue${curve.hue % 6})`);
+const stroke = (curve) => ({ stroke: colour(curve), strokeWidth: 1.5, strokeDasharray: dashes[curve.dashes] });
 const shape = (curve) => (curve.baseline ? "star" : shapes[curve.hue % 6]);
 
 // front returns the points that no other is better than on both axes, from left to right.
@@ -160,12 +164,13 @@ const tradeoff = {
   draw() {
     const [fx, fy] = [figureOf.get(byId("x").value), figureOf.get(byId("y").value)];
     const setting = +byId("setting").value;
-    const points = data.points.filter((p) => p.setting === setting && fx.name in p.values && fy.name in p.values && !this.hidden.has(data.curves[p.curve].recipe));
-    const [x, y] = [new Axis(fx, byId("x-scale").value, points), new Axis(fy, byId("y-scale").value, points)];
+    const all = data.points.filter((p) => p.setting === setting && fx.name in p.values && fy.name in p.values);
+    const points = all.filter((p) => !this.hidden.has(curveOf(p).recipe));
+    const [x, y] = [new Axis(fx, byId("x-scale").value, all), new Axis(fy, byId("y-scale").value, all)];
     const box = byId("chart");
     const width = box.clientWidth;
     if (points.length === 0) {
-      box.replaceChildren(element("p", { className: "small", textContent: "No point has both figures." }));
+      box.replaceChildren(element("p", { className: "small", textContent: "No point to show." }));
       byId("front").textContent = "";
       return;
     }
@@ -173,15 +178,15 @@ const tradeoff = {
     const svg = this.plot(points, best, x, y, width);
     box.replaceChildren(svg);
     marks(svg, points, (p) => {
-      const named = [fy, fx].concat(data.figures.filter((f) => f !== fx && f !== fy)).filter((f) => f.name in p.texts);
-      return [p.name + (p.base ? " (baseline)" : p.best ? " (recommended)" : ""), named.map((f) => [f.title, p.texts[f.name]])];
+      const named = [fy, fx].concat(data.figures.filter((f) => f !== fx && f !== fy && !f.setup)).filter((f) => f.name in p.texts);
+      return [p.name + (p.base ? " (baseline)" : p.best ? " (recommended)" : ""), named.map((f) => [f.title, ...p.texts[f.name]])];
     });
     byId("front").textContent = `On the Pareto front: ${best.map((p) => p.name).join("; ")}.`;
   },
 
   plot(points, best, x, y, width) {
     const at = { x: (p) => x.at(p.values[x.figure.name]), y: (p) => y.at(p.values[y.figure.name]) };
-    const curveOf = (p) => data.curves[p.curve];
+    const ink = (p) => colour(curveOf(p));
     const bars = (axis) => points.filter((p) => axis.figure.name in p.bars);
     const ends = (axis, i) => (p) => axis.at(p.bars[axis.figure.name][i]);
     const drawn = points.filter((p) => !p.base).sort((a, b) => a.groups - b.groups);
@@ -192,15 +197,15 @@ const tradeoff = {
       x: x.options(points, Math.max(3, Math.floor(width / 110))),
       y: y.options(points, width < 500 ? 6 : 9),
       marks: [
-        y.base === undefined || Number.isNaN(y.base) ? null : Plot.ruleY([y.scale === "near" ? 0 : y.base], { stroke: "var(--soft)", strokeDasharray: "2 3" }),
+        Plot.ruleY([y.scale === "near" ? 0 : y.base].filter((base) => !Number.isNaN(base)), { stroke: "var(--soft)", strokeDasharray: "2 3" }),
         Plot.line(best, { ...at, stroke: "var(--soft)", strokeOpacity: 0.3, strokeWidth: 7, curve: "linear", strokeLinejoin: "round" }),
-        ...data.curves.map((c, i) => Plot.line(drawn.filter((p) => p.curve === i), { ...at, stroke: colour(c), strokeWidth: 1.5, strokeDasharray: dashes[c.dashes] })),
-        Plot.link(bars(y), { x: at.x, y1: ends(y, 0), y2: ends(y, 1), stroke: (p) => colour(curveOf(p)), strokeWidth: 1.25 }),
-        Plot.link(bars(x), { y: at.y, x1: ends(x, 0), x2: ends(x, 1), stroke: (p) => colour(curveOf(p)), strokeWidth: 1.25 }),
+        ...data.curves.map((c, i) => Plot.line(drawn.filter((p) => p.curve === i), { ...at, ...stroke(c) })),
+        Plot.link(bars(y), { x: at.x, y1: ends(y, 0), y2: ends(y, 1), stroke: ink, strokeWidth: 1.25 }),
+        Plot.link(bars(x), { y: at.y, x1: ends(x, 0), x2: ends(x, 1), stroke: ink, strokeWidth: 1.25 }),
         Plot.dot(best, { ...at, r: 9, stroke: "var(--soft)", strokeWidth: 1.25 }),
         Plot.dot(points, {
           ...at, className: "points", r: (p) => (p.base ? 6 : 4.5), sort: null, symbol: (p) => shape(curveOf(p)),
-          stroke: (p) => colour(curveOf(p)), strokeWidth: 1.5, fill: (p) => (curveOf(p).filled ? colour(curveOf(p)) : "var(--paper)"),
+          stroke: ink, strokeWidth: 1.5, fill: (p) => (curveOf(p).filled ? ink(p) : "var(--paper)"),
         }),
         Plot.text(named, { ...at, className: "names", text: (p) => String(p.groups), dy: -15 }),
         Plot.text([x.title], { frameAnchor: "bottom-right", dy: 44, text: (t) => `${t} →` }),
@@ -249,7 +254,7 @@ function marks(svg, points, describe) {
     all.forEach((mark) => mark.setAttribute("tabindex", mark === next ? 0 : -1));
     next.focus();
   });
-  svg.addEventListener("pointermove", (event) => {
+  const point = (event) => {
     let [nearest, least] = [-1, 40];
     all.forEach((mark, i) => {
       const [x, y] = centre(mark);
@@ -257,22 +262,32 @@ function marks(svg, points, describe) {
       if (distance < least) [nearest, least] = [i, distance];
     });
     nearest < 0 ? hide() : show(nearest);
-  });
-  svg.addEventListener("pointerleave", hide);
+  };
+  svg.addEventListener("pointermove", point);
+  svg.addEventListener("pointerdown", point);
+  svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hide()); // a finger leaves when it is lifted
 }
 
-// tip shows a title and rows of text beside a place of the window.
+// tip shows a title and rows of a name, a value and a difference beside a place of the window.
 function tip([title, rows], left, top) {
   const box = byId("tip");
   const list = element("dl");
-  for (const [name, text] of rows) list.append(element("dt", { textContent: name }), element("dd", { textContent: text }));
+  for (const [name, text, difference] of rows) {
+    list.append(element("dt", { textContent: name }), element("dd", { textContent: text }), element("dd", { textContent: difference ?? "" }));
+  }
   box.replaceChildren(element("b", { textContent: title }), list);
   box.hidden = false;
   const { width, height } = box.getBoundingClientRect();
   const space = document.documentElement.clientWidth;
-  const beside = left + 16 + width < space ? left + 16 : left - 16 - width;
-  box.style.left = `${Math.max(8, Math.min(beside, space - width - 8)) + scrollX}px`;
-  box.style.top = `${Math.max(8, Math.min(top - height / 2, innerHeight - height - 8)) + scrollY}px`;
+  const within = (x, size, all) => Math.max(8, Math.min(x, all - size - 8));
+  const right = left + 16 + width < space - 8;
+  if (right || left - 16 - width > 8) { // beside the mark, otherwise above or below it
+    [left, top] = [right ? left + 16 : left - 16 - width, within(top - height / 2, height, innerHeight)];
+  } else {
+    [left, top] = [within(left - width / 2, width, space), top + 20 + height < innerHeight ? top + 20 : top - 20 - height];
+  }
+  box.style.left = `${left + scrollX}px`;
+  box.style.top = `${Math.max(8, top + scrollY)}px`;
 }
 
 // soft lets a name wrap behind the characters that join its parts.
@@ -303,11 +318,11 @@ function lines(id, points, values, titles, xAxis) {
   if (!box) return;
   const steps = points.map((p) => values(p).map(([x, y, text]) => ({ x, y, text, p })));
   const all = steps.flat();
-  const losses = all.map((s) => s.y).filter((y) => y > 0);
-  const wide = Math.max(...losses) / Math.min(...losses) > 8;
+  const [low, high] = [Math.min(...all.map((s) => s.y)), Math.max(...all.map((s) => s.y))];
   const many = Math.max(...steps.map((line) => line.length)) > 40; // then only the mark that the reader points at is shown
   const figure = { unit: "" };
-  const curves = new Map(points.map((p) => [data.curves[p.curve].recipe, data.curves[p.curve]]));
+  const scale = low > 0 && high / low > 8 ? logarithmic(figure, low, high, 6) : { ticks: 6, tickFormat: (y) => tick(figure, y) };
+  const curves = new Map(points.map((p) => [curveOf(p).recipe, curveOf(p)]));
   box.after(element("ul", { className: "legend static" }, ...[...curves].map(([recipe, c]) => element("li", {}, swatch(c), element("span", { innerHTML: soft(recipe) })))));
   redraw(box, () => {
     const width = box.clientWidth;
@@ -315,10 +330,13 @@ function lines(id, points, values, titles, xAxis) {
       width, height: Math.round(Math.min(360, Math.max(260, width * 0.34))), marginLeft, marginRight: 24, marginTop: 34, marginBottom: 48, inset: 6,
       ariaLabel: `${titles[1]} over ${titles[0]}: ${points.length} curves`,
       x: { label: null, tickSize: 0, ...xAxis(width) },
-      y: { label: null, tickSize: 0, grid: true, ...(wide ? logarithmic(figure, Math.min(...losses), Math.max(...losses), 6) : { ticks: 6, tickFormat: (y) => tick(figure, y) }) },
+      y: { label: null, tickSize: 0, grid: true, ...scale },
       marks: [
-        ...steps.map((line) => Plot.line(line, { x: "x", y: "y", stroke: colour(data.curves[line[0].p.curve]), strokeWidth: 1.5, strokeDasharray: dashes[data.curves[line[0].p.curve].dashes] })),
-        Plot.dot(all, { x: "x", y: "y", className: "points", sort: null, r: 3.5, symbol: (s) => shape(data.curves[s.p.curve]), fill: (s) => colour(data.curves[s.p.curve]), fillOpacity: many ? 0 : 1, stroke: "none" }),
+        ...steps.map((line) => Plot.line(line, { x: "x", y: "y", ...stroke(curveOf(line[0].p)) })),
+        Plot.dot(all, {
+          x: "x", y: "y", className: "points", sort: null, r: 3.5, symbol: (s) => shape(curveOf(s.p)), fill: (s) => colour(curveOf(s.p)),
+          fillOpacity: many ? 0 : 1, stroke: "none",
+        }),
         Plot.text(steps.map((line) => line.at(-1)), { x: "x", y: "y", className: "names", text: (s) => String(s.p.groups), dx: 12 }),
         Plot.text([titles[0]], { frameAnchor: "bottom-right", dy: 42, text: (t) => `${t} →` }),
         Plot.text([titles[1]], { frameAnchor: "top-left", dx: -marginLeft, dy: -28, text: (t) => `↑ ${t}` }),

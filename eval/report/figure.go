@@ -188,13 +188,15 @@ func (r row) figureTexts(f figure) (value, stderr string) {
 }
 
 // differenceText returns how a figure differs from the baseline's, with half of its 95% interval: "+0.110 ± 0.008", or
-// "2.5× ± 0.1 faster" for times and sizes. It is empty for the baseline itself.
+// "2.5× ± 0.1 faster" for times and sizes, if that is more than noise. It is empty for the baseline itself.
 func (r row) differenceText(f figure) string {
 	m, ok := r.metric(f.Name)
 	if !ok || m.Delta == nil {
 		return ""
 	}
 	switch {
+	case f.relative() && m.noise() && *m.Delta != 0:
+		return "within noise"
 	case f.Unit == "ms" || f.Unit == "s":
 		return ratioOf(m).words("slower", "faster")
 	case f.Unit == "tokens/s":
@@ -262,15 +264,13 @@ func (r ratio) number() string {
 	return fmt.Sprintf("%.*f× ± %.*f", digits, r.value, digits, half)
 }
 
-const same = "the same"
-
 // words returns the ratio in words: "2.5× less", or "the same".
 func (r ratio) words(more, less string) string {
 	switch {
 	case math.IsNaN(r.value):
 		return ""
 	case r.value == 1:
-		return same
+		return "the same"
 	case r.value < 1:
 		return r.inverse().number() + " " + less
 	}

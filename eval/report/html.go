@@ -154,7 +154,7 @@ func (p row) pageCell(c pageColumn) pageCell {
 	texts := p.shortTexts(c.figure)
 	cell := pageCell{Column: c, Text: texts[0], Note: texts[1]}
 	if m, ok := p.metric(c.Name); ok {
-		cell.Sort, cell.Noise = m.Value, m.noise() && cell.Note != same
+		cell.Sort, cell.Noise = m.Value, m.noise() && !c.relative()
 	}
 	return cell
 }

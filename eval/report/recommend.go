@@ -152,7 +152,7 @@ func (p row) speedFact() (f Fact, ok bool) {
 	r := ratioOf(m).inverse()
 	switch {
 	case r.noise():
-		f.Value, f.What, f.text = r.number(), "decode speed, within noise", "decode speed within noise "+at
+		f.Value, f.What, f.text = "within noise", "decode speed", "decode speed within noise "+at
 	case r.value < 1:
 		f.Value, f.What, f.text = r.inverse().number(), "slower decoding", r.inverse().number()+" slower "+at
 	default:

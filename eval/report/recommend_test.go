@@ -118,6 +118,22 @@ func TestRecommendationIsTheSmallest(t *testing.T) {
 	}
 }
 
+// Of a time that differs by no more than noise, no ratio is given; of a loss the difference stays, and is marked.
+func TestWithinNoise(t *testing.T) {
+	p := measuredTime(measuredLoss(point(4, "mean", 0, 2.01, 3.8), 0.01, 0.02), -0.2, 0.3)
+	p.Metrics["kv_bytes_per_token"] = Metric{Value: 4096, Unit: "bytes", Better: Lower}
+	r := Report{Points: []Point{point(8, "mha", 0, 2, 4), p}}
+	if got := render(t, r, "md"); !strings.Contains(got, "| 3.8 | within noise |") {
+		t.Error(got)
+	}
+	page := render(t, r, "html")
+	for _, want := range []string{"3.8<small>within noise</small>", `<small class="noise" title="within noise">&#43;0.010 ±` + "\u00a0" + `0.020</small>`, "<strong>within noise</strong> <span>decode speed</span>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
 func TestRulesAreStated(t *testing.T) {
 	for _, test := range []struct {
 		rules Rules

@@ -31,6 +31,7 @@ async function open(points, view) {
   if (view === "print") { // a page of paper, of a window that is wider
     await page.emulateMedia({ media: "print" });
     await page.setViewportSize({ width: 688, height: 1000 });
+    await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
   }
   await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
   return { page, close: async () => { assert.deepEqual(faults, [], `${points} points at ${view}`); await context.close(); } };

@@ -9,6 +9,7 @@ const curveOf = (point) => data.curves[point.curve];
 const shapes = ["circle", "square", "triangle", "diamond", "wye", "hexagon"];
 const dashes = ["none", "8 3", "8 3 2 3", "3 3", "2 4"];
 const marginLeft = 60;
+const paper = 690; // width of a printed chart
 
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -117,6 +118,7 @@ function front(points, x, y) {
 // The chart of all points over two figures.
 const tradeoff = {
   hidden: new Set(), // recipes that the reader switched off
+  width: 0,
 
   start() {
     for (const [id, first] of [["x", data.x], ["y", data.y]]) {
@@ -131,7 +133,7 @@ const tradeoff = {
     byId("setting").addEventListener("change", () => this.draw());
     byId("controls").hidden = byId("hint").hidden = false;
     this.legend();
-    redraw(byId("chart"), () => this.draw());
+    redraw(byId("chart"), (width) => { this.width = width; this.draw(); });
   },
 
   // suit chooses the scale that suits the figure of an axis.
@@ -168,14 +170,13 @@ const tradeoff = {
     const points = all.filter((p) => !this.hidden.has(curveOf(p).recipe));
     const [x, y] = [new Axis(fx, byId("x-scale").value, all), new Axis(fy, byId("y-scale").value, all)];
     const box = byId("chart");
-    const width = box.clientWidth;
     if (points.length === 0) {
       box.replaceChildren(element("p", { className: "small", textContent: "No point to show." }));
       byId("front").textContent = "";
       return;
     }
     const best = front(points, fx, fy);
-    const svg = this.plot(points, best, x, y, width);
+    const svg = this.plot(points, best, x, y);
     box.replaceChildren(svg);
     marks(svg, points, (p) => {
       const named = [fy, fx].concat(data.figures.filter((f) => f !== fx && f !== fy && !f.setup)).filter((f) => f.name in p.texts);
@@ -184,7 +185,8 @@ const tradeoff = {
     byId("front").textContent = `On the Pareto front: ${best.map((p) => p.name).join("; ")}.`;
   },
 
-  plot(points, best, x, y, width) {
+  plot(points, best, x, y) {
+    const { width } = this;
     const at = { x: (p) => x.at(p.values[x.figure.name]), y: (p) => y.at(p.values[y.figure.name]) };
     const ink = (p) => colour(curveOf(p));
     const bars = (axis) => points.filter((p) => axis.figure.name in p.bars);
@@ -302,14 +304,16 @@ function swatch(curve) {
   return svg;
 }
 
-// redraw draws a chart now, and again whenever its box has another width.
+// redraw draws a chart now, and again whenever its box has another width, or is printed.
 function redraw(box, draw) {
   let width = 0;
   new ResizeObserver(() => {
-    if (box.clientWidth === width || box.clientWidth === 0) return;
+    if (box.clientWidth === width || box.clientWidth === 0 || matchMedia("print").matches) return;
     width = box.clientWidth;
-    draw();
+    draw(width);
   }).observe(box);
+  addEventListener("beforeprint", () => draw(paper));
+  addEventListener("afterprint", () => draw(width));
 }
 
 // lines draws a chart of one line for each of some points. values returns the [x, y, text of x] of a point's line.
@@ -324,8 +328,7 @@ function lines(id, points, values, titles, xAxis) {
   const scale = low > 0 && high / low > 8 ? logarithmic(figure, low, high, 6) : { ticks: 6, tickFormat: (y) => tick(figure, y) };
   const curves = new Map(points.map((p) => [curveOf(p).recipe, curveOf(p)]));
   box.after(element("ul", { className: "legend static" }, ...[...curves].map(([recipe, c]) => element("li", {}, swatch(c), element("span", { innerHTML: soft(recipe) })))));
-  redraw(box, () => {
-    const width = box.clientWidth;
+  redraw(box, (width) => {
     const svg = Plot.plot({
       width, height: Math.round(Math.min(360, Math.max(260, width * 0.34))), marginLeft, marginRight: 24, marginTop: 34, marginBottom: 48, inset: 6,
       ariaLabel: `${titles[1]} over ${titles[0]}: ${points.length} curves`,

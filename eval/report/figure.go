@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"gqa/internal/units"
 )
@@ -20,7 +22,7 @@ type figure struct {
 	Better string `json:"better"` // Lower or Higher
 }
 
-// known figures are listed in reading order. Others, which need no entry here, stand where the empty name is.
+// knownFigures are listed in reading order. Others, which need no entry here, stand where the empty name is.
 var knownFigures = []figure{
 	{"loss", "Loss", "nats/token", Lower},
 	{Name: ""},
@@ -84,11 +86,8 @@ func (r Report) figures() []figure {
 
 // titleOf makes a title of the name of a metric: "passkey_2k" becomes "Passkey 2k".
 func titleOf(name string) string {
-	text := strings.TrimSpace(strings.ReplaceAll(name, "_", " "))
-	if text == "" {
-		return name
-	}
-	return strings.ToUpper(text[:1]) + text[1:]
+	first, size := utf8.DecodeRuneInString(name)
+	return string(unicode.ToUpper(first)) + strings.ReplaceAll(name[size:], "_", " ")
 }
 
 // setup reports whether the figure says how a point was made, not what was measured: the table's first columns show it.
@@ -231,51 +230,6 @@ func (m Metric) half() float64 {
 
 // noise reports whether the interval of the difference is known and includes 0.
 func (m Metric) noise() bool { return m.DeltaCI != nil && m.DeltaCI[0] <= 0 && m.DeltaCI[1] >= 0 }
-
-// ratio is how many times as large a figure is as the baseline's, with its 95% interval, which is empty if it is not known.
-type ratio struct{ value, low, high float64 }
-
-// ratioOf returns the ratio of a metric with a difference; NaN if the baseline's is 0.
-func ratioOf(m Metric) ratio {
-	base := m.Value - *m.Delta
-	if base == 0 {
-		return ratio{math.NaN(), math.NaN(), math.NaN()}
-	}
-	r := ratio{m.Value / base, m.Value / base, m.Value / base}
-	if m.DeltaCI != nil {
-		r.low, r.high = (base+m.DeltaCI[0])/base, (base+m.DeltaCI[1])/base
-	}
-	return r
-}
-
-// inverse returns how many times as large the baseline's figure is.
-func (r ratio) inverse() ratio { return ratio{1 / r.value, 1 / r.high, 1 / r.low} }
-
-// noise reports whether the interval is known and includes 1.
-func (r ratio) noise() bool { return r.low < r.high && r.low <= 1 && r.high >= 1 }
-
-// number returns "2.5× ± 0.1"; without the interval if that is not known, or has a bound at or below 0.
-func (r ratio) number() string {
-	half := (r.high - r.low) / 2
-	if !(half > 0) || math.IsInf(half, 0) || r.low <= 0 {
-		return strconv.FormatFloat(r.value, 'f', 1, 64) + "×"
-	}
-	digits := min(3, max(1, int(math.Ceil(-math.Log10(2*half)))))
-	return fmt.Sprintf("%.*f× ± %.*f", digits, r.value, digits, half)
-}
-
-// words returns the ratio in words: "2.5× less", or "the same".
-func (r ratio) words(more, less string) string {
-	switch {
-	case math.IsNaN(r.value):
-		return ""
-	case r.value == 1:
-		return "the same"
-	case r.value < 1:
-		return r.inverse().number() + " " + less
-	}
-	return r.number() + " " + more
-}
 
 // signed formats a difference with its sign.
 func signed(x float64, digits int) string {

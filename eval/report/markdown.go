@@ -31,6 +31,9 @@ func (r Report) markdown(w io.Writer) error {
 			fmt.Fprintf(&out, " %s %s.", about.what, escape(about.text))
 		}
 	}
+	for _, command := range r.Commands {
+		fmt.Fprintf(&out, " Command: %s.", code(command))
+	}
 	out.WriteString("\n")
 	_, err := io.WriteString(w, out.String())
 	return err

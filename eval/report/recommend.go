@@ -16,9 +16,11 @@ type Recommendation struct {
 	Headline string
 	Facts    []Fact
 	Text     string
-	// Rules states by which rules the point was chosen, Broken the rules that it breaks: then it is only the nearest.
+	// Rules states by which rules the point was chosen, Broken the rules that it breaks: then it is only the nearest. Doubt says why it may
+	// not meet the rules although its measured values do; it may be empty.
 	Rules  string
 	Broken []string
+	Doubt  string
 	// Point is the point to ship, or the nearest, and Made how it was made. Named is false if there is none.
 	Named bool
 	Point Point
@@ -60,6 +62,9 @@ func (r Report) Recommend() Recommendation {
 	if !rec.Meets() {
 		rec.Headline = "No point meets the rules"
 	}
+	if loss, _ := best.metric("loss"); rec.Meets() && loss.DeltaCI != nil && loss.DeltaCI[1] > rules.MaxLoss {
+		rec.Doubt = fmt.Sprintf("Its loss may exceed the limit of %s: the interval ends at %s", units.Significant(rules.MaxLoss), signed(loss.DeltaCI[1], 3))
+	}
 	rec.Text = rec.sentence()
 	return rec
 }
@@ -72,7 +77,11 @@ func (rec Recommendation) sentence() string {
 	}
 	what := strings.Join(facts, ", ")
 	if rec.Meets() {
-		return fmt.Sprintf("%s: %s. The point is %s.", rec.Headline, what, rec.Made)
+		text := fmt.Sprintf("%s: %s. The point is %s.", rec.Headline, what, rec.Made)
+		if rec.Doubt != "" {
+			text += " " + rec.Doubt + "."
+		}
+		return text
 	}
 	return fmt.Sprintf("%s. The nearest is %s (%s): %s. %s.", rec.Headline, rec.Point.groupsText(), rec.Made, what, strings.Join(rec.Broken, ". "))
 }

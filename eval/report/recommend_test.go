@@ -48,6 +48,12 @@ func TestRecommend(t *testing.T) {
 			"Ship 4 groups: cache 2.0× smaller, 1.9× ± 0.1 faster at batch 1, loss +0.004 ± 0.006: within noise. The point is mean after 5% of the original tokens.",
 		},
 		{
+			"an interval that reaches beyond the limit", nil,
+			[]Point{mha, measuredLoss(point(4, "mean", 0.05, 2.08, 2), 0.08, 0.03)},
+			"Ship 4 groups: cache 2.0× smaller, 2.0× faster at batch 1, loss +0.080 ± 0.030. The point is mean after 5% of the original tokens. " +
+				"Its loss may exceed the limit of 0.1: the interval ends at +0.110.",
+		},
+		{
 			"better, and not faster beyond noise", nil,
 			[]Point{mha, measuredTime(measuredLoss(point(1, "mean", 0.1, 1.9, 3.9), -0.1, 0.02), -0.1, 0.3)},
 			"Ship 1 group: cache 8.0× smaller, decode speed within noise at batch 1, loss −0.100 ± 0.020: better. The point is mean after 10% of the original tokens.",

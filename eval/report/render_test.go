@@ -94,14 +94,14 @@ func TestWriteMakesEveryFile(t *testing.T) {
 }
 
 func TestMarkdown(t *testing.T) {
-	r := Report{Model: "a|b", Corpus: "c\nd", Machine: "<m>", Program: "gqa-eval v1", Points: []Point{
+	r := Report{Model: "a|b", Corpus: "c\nd", Machine: "<m>", Program: "gqa-eval v1", Commands: []string{"gqa-eval sweep"}, Points: []Point{
 		point(2, "align", 0.004, 2.12, 2), point(8, "mha", 0, 2, 4),
 	}}
 	r.Points[0].Folder, r.Points[0].Command = "a`folder", "gqa-convert\ngqa-train run"
 	got := render(t, r, "md")
 	for _, want := range []string{
 		"# Quality against decode latency: a\\|b\n", "Folder: `` a`folder ``\n",
-		"Corpus: c d. Machine: &lt;m>. Timed at batch 1, context 128. Measured by gqa-eval v1.\n", "```sh\ngqa-convert\ngqa-train run\n```\n",
+		"Corpus: c d. Machine: &lt;m>. Timed at batch 1, context 128. Measured by gqa-eval v1. Command: `gqa-eval sweep`.\n", "```sh\ngqa-convert\ngqa-train run\n```\n",
 		"| 8 | mha | none | 2.0000 ± 0.0010 |  | 5 | 4 |  | 250 | 9 | 8 KiB | ██████████ | 1k |\n" +
 			"| 2 | align | 0 (0.4%) | 2.1200 ± 0.0010 | +0.120 | 5 | 2 | 2.0× faster | 500 | 9 | 2 KiB | ██▌ 4.0× less | 1k |\n",
 		escape(r.Recommend().Text), "at most 0.1 nats per token above the baseline's",

@@ -102,7 +102,7 @@ type Metric struct {
 	Value  float64 `json:"value"`
 	Stderr float64 `json:"stderr"` // standard error; 0 if it is not known, or if the figure is exact
 	N      int     `json:"n"`      // number of predictions, items or steps that it is a mean of
-	Unit   string  `json:"unit"`
+	Unit   string  `json:"unit"`   // "share of …" is shown in percent; of ms, s, bytes and tokens/s differences are ratios
 	Better string  `json:"better"` // Lower or Higher
 	// Delta is Value minus the baseline's, and DeltaCI its 95% interval, with the same windows or items of both models in pairs.
 	// Both are absent in the baseline itself, and DeltaCI where the error is not known.

@@ -33,6 +33,9 @@ func about(cmd *cobra.Command, rules report.Rules) sweep.About {
 // making returns the commands that made the model in a folder, one a line, as the records in the folder say: the conversion, and the
 // up-training of its result. It is empty for a model that was neither converted nor trained here.
 func making(folder, original string) string {
+	if info, err := os.Stat(folder); err == nil && !info.IsDir() {
+		folder = filepath.Dir(folder) // of a file of weights
+	}
 	for _, run := range []string{folder, filepath.Dir(folder)} {
 		if !train.IsRun(run) {
 			continue

@@ -14,6 +14,7 @@ func TestMaking(t *testing.T) {
 			"calibration": "text.jsonl", "calibration_tokens": 4096, "refine": 300, "sites": ["self"]}`,
 		"layers/conversion.json": `{"source": "t5", "groups": 8, "groups_per_layer": [8, 4], "method": "mean", "grouping": "contiguous", "target": "own", "dtype": "keep",
 			"sites": ["decoder_self", "cross", "encoder_self"]}`,
+		"four/weights":           "",
 		"run/recipe.yaml":        "model: four\n",
 		"run/model/config.json":  "{}",
 		"plain/config.json":      "{}",
@@ -31,6 +32,7 @@ func TestMaking(t *testing.T) {
 	const four = "gqa-convert --groups 4 --method calibrated --grouping similar --dtype bf16 --seed 3 --refine 300 --calibration text.jsonl --calibration-tokens 4096 -o four 'models/my model'"
 	for folder, want := range map[string]string{
 		"four":                            four,
+		filepath.Join("four", "weights"):  four,
 		"layers":                          "gqa-convert --groups-per-layer 8,4 --target own --sites all -o layers t5",
 		"run":                             four + "\ngqa-train run --config run/recipe.yaml -o run",
 		filepath.Join("run", "model"):     four + "\ngqa-train run --config run/recipe.yaml -o run",

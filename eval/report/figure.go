@@ -190,6 +190,10 @@ func (r row) figureTexts(f figure) (value, stderr string) {
 // "2.5× ± 0.1 faster" for times and sizes, if that is more than noise. It is empty for the baseline itself.
 func (r row) differenceText(f figure) string {
 	m, ok := r.metric(f.Name)
+	if _, own := r.Metrics[f.Name]; !own && f.Name == "decode_tokens_per_s" { // as the time, of which the error may be known
+		f.Unit = "ms"
+		m, ok = r.metric("decode_ms_per_token")
+	}
 	if !ok || m.Delta == nil {
 		return ""
 	}

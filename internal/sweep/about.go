@@ -3,6 +3,7 @@ package sweep
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -63,8 +64,11 @@ func trainingCurve(metrics []train.Metrics) [][2]float64 {
 	return report.Curve(tokens, losses)
 }
 
-// recordOf returns the record of a conversion, or the zero Summary if the folder or file has none that can be read.
+// recordOf returns the record of a conversion, or the zero Summary if the folder, or that of the file, has none that can be read.
 func recordOf(model string) (s convert.Summary) {
+	if info, err := os.Stat(model); err == nil && !info.IsDir() {
+		model = filepath.Dir(model)
+	}
 	text, err := file.Read(filepath.Join(model, "conversion.json"))
 	if err != nil || json.Unmarshal(text, &s) != nil {
 		return convert.Summary{}

@@ -14,7 +14,7 @@ type chart struct {
 
 // chartFigure is a figure that can be on an axis; values are shown multiplied by Scale.
 type chartFigure struct {
-	figure
+	figureKind
 	Title string  `json:"title"`
 	Scale float64 `json:"scale"`
 	Setup bool    `json:"setup"` // not measured
@@ -77,7 +77,7 @@ func (r Report) chart(rows []row, rec Recommendation) chart {
 }
 
 // chartPoint returns what the point is and what was measured.
-func (p row) chartPoint(figures []figure) chartPoint {
+func (p row) chartPoint(figures []figureKind) chartPoint {
 	out := chartPoint{
 		Name: p.Name(), Groups: p.Groups, Base: p.isBase(), Training: p.Training, Layers: p.Layers,
 		Values: map[string]float64{}, Bars: map[string][2]float64{}, Texts: map[string][2]string{},

@@ -14,8 +14,8 @@ import (
 	"gqa/internal/units"
 )
 
-// figure is a quantity that points have: one of their metrics, or a key of their own.
-type figure struct {
+// figureKind is what all values of a figure have in common: of a metric, or of a key that every point has.
+type figureKind struct {
 	Name   string `json:"name"`
 	Label  string `json:"label"`
 	Unit   string `json:"unit"`
@@ -23,7 +23,7 @@ type figure struct {
 }
 
 // knownFigures are listed in reading order. Others, which need no entry here, stand where the empty name is.
-var knownFigures = []figure{
+var knownFigures = []figureKind{
 	{"loss", "Loss", "nats/token", Lower},
 	{Name: ""},
 	{"token_accuracy", "Token accuracy", "share of tokens", Higher},
@@ -53,33 +53,33 @@ func (p Point) own() map[string]float64 {
 }
 
 // figures returns the figures that some point has, in reading order.
-func (r Report) figures() []figure {
-	found := map[string]figure{}
+func (r Report) figures() []figureKind {
+	found := map[string]figureKind{}
 	for _, p := range r.Points {
 		for name := range p.own() {
-			found[name] = figure{Name: name}
+			found[name] = figureKind{Name: name}
 		}
 	}
 	for _, p := range r.Points {
 		for name, m := range p.Metrics {
-			found[name] = figure{name, titleOf(name), m.Unit, m.Better}
+			found[name] = figureKind{name, titleOf(name), m.Unit, m.Better}
 		}
 	}
 	for _, f := range knownFigures {
 		if had, ok := found[f.Name]; ok {
-			found[f.Name] = figure{f.Name, f.Label, cmp.Or(had.Unit, f.Unit), cmp.Or(had.Better, f.Better)}
+			found[f.Name] = figureKind{f.Name, f.Label, cmp.Or(had.Unit, f.Unit), cmp.Or(had.Better, f.Better)}
 		}
 	}
-	place := func(f figure) int {
+	place := func(f figureKind) int {
 		at := func(name string) int {
-			return slices.IndexFunc(knownFigures, func(k figure) bool { return k.Name == name })
+			return slices.IndexFunc(knownFigures, func(k figureKind) bool { return k.Name == name })
 		}
 		if i := at(f.Name); i >= 0 {
 			return i
 		}
 		return at("")
 	}
-	return slices.SortedFunc(maps.Values(found), func(a, b figure) int {
+	return slices.SortedFunc(maps.Values(found), func(a, b figureKind) int {
 		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a.Name, b.Name))
 	})
 }
@@ -91,25 +91,25 @@ func titleOf(name string) string {
 }
 
 // setup reports whether the figure says how a point was made, not what was measured: the table's first columns show it.
-func (f figure) setup() bool {
+func (f figureKind) setup() bool {
 	return slices.Contains([]string{"groups", "uptrain_tokens", "alpha"}, f.Name)
 }
 
 // percent reports whether the figure is a share, which is shown in percent.
-func (f figure) percent() bool { return strings.HasPrefix(f.Unit, "share") }
+func (f figureKind) percent() bool { return strings.HasPrefix(f.Unit, "share") }
 
 // logarithm reports whether the figure is the logarithm of a likelihood, of which small differences matter.
-func (f figure) logarithm() bool {
+func (f figureKind) logarithm() bool {
 	return strings.HasPrefix(f.Unit, "nats") || strings.HasPrefix(f.Unit, "bits")
 }
 
 // relative reports whether differences of the figure are given as a ratio, as those of times and sizes are.
-func (f figure) relative() bool {
+func (f figureKind) relative() bool {
 	return slices.Contains([]string{"ms", "s", "bytes", "tokens/s", "count"}, f.Unit)
 }
 
 // Title is the label with the unit of the values.
-func (f figure) Title() string {
+func (f figureKind) Title() string {
 	switch {
 	case f.percent():
 		return f.Label + " (%)"
@@ -120,7 +120,7 @@ func (f figure) Title() string {
 }
 
 // text formats a value, with a number of digits that a difference of size least is visible in.
-func (f figure) text(x, least float64) string {
+func (f figureKind) text(x, least float64) string {
 	switch {
 	case f.percent():
 		return strconv.FormatFloat(100*x, 'f', decimals(100*least, 1), 64)
@@ -166,7 +166,7 @@ func timed(name string) bool {
 }
 
 // figureText returns the value of a figure with its standard error.
-func (r row) figureText(f figure) string {
+func (r row) figureText(f figureKind) string {
 	value, stderr := r.figureTexts(f)
 	if stderr != "" {
 		stderr = " ± " + stderr
@@ -175,7 +175,7 @@ func (r row) figureText(f figure) string {
 }
 
 // figureTexts returns the value of a figure and its standard error, which is empty if it is not known.
-func (r row) figureTexts(f figure) (value, stderr string) {
+func (r row) figureTexts(f figureKind) (value, stderr string) {
 	m, ok := r.metric(f.Name)
 	switch {
 	case !ok:
@@ -188,7 +188,7 @@ func (r row) figureTexts(f figure) (value, stderr string) {
 
 // differenceText returns how a figure differs from the baseline's, with half of its 95% interval: "+0.110 ± 0.008", or
 // "2.5× ± 0.1 faster" for times and sizes, if that is more than noise. It is empty for the baseline itself.
-func (r row) differenceText(f figure) string {
+func (r row) differenceText(f figureKind) string {
 	m, ok := r.metric(f.Name)
 	if _, own := r.Metrics[f.Name]; !own && f.Name == "decode_tokens_per_s" { // as the time, of which the error may be known
 		f.Unit = "ms"

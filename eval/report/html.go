@@ -91,7 +91,7 @@ func policy(scripts ...string) string {
 
 // pageColumn is a figure as a column of the table. Shown tells whether it is visible at first.
 type pageColumn struct {
-	figure
+	figureKind
 	Shown bool
 }
 
@@ -103,24 +103,26 @@ const maxShown = 7
 func (r Report) pageColumns() []pageColumn {
 	var columns []pageColumn
 	for _, f := range r.measures() {
-		columns = append(columns, pageColumn{figure: f})
+		columns = append(columns, pageColumn{figureKind: f})
 	}
 	shown := 0
-	show := func(wanted func(figure) bool) {
+	show := func(wanted func(figureKind) bool) {
 		for i, c := range columns {
-			if !c.Shown && shown < maxShown && wanted(c.figure) {
+			if !c.Shown && shown < maxShown && wanted(c.figureKind) {
 				columns[i].Shown = true
 				shown++
 			}
 		}
 	}
 	first := []string{"loss", "decode_ms_per_token", "kv_bytes_per_token"}
-	show(func(f figure) bool { return slices.Contains(first, f.Name) })
-	show(func(f figure) bool {
-		return !slices.ContainsFunc(knownFigures, func(k figure) bool { return k.Name == f.Name })
+	show(func(f figureKind) bool { return slices.Contains(first, f.Name) })
+	show(func(f figureKind) bool {
+		return !slices.ContainsFunc(knownFigures, func(k figureKind) bool { return k.Name == f.Name })
 	})
-	show(func(f figure) bool { return f.percent() || f.Name == "kl" })
-	show(func(f figure) bool { return slices.Contains([]string{"perplexity", "prefill_ms", "params"}, f.Name) })
+	show(func(f figureKind) bool { return f.percent() || f.Name == "kl" })
+	show(func(f figureKind) bool {
+		return slices.Contains([]string{"perplexity", "prefill_ms", "params"}, f.Name)
+	})
 	return columns
 }
 
@@ -151,7 +153,7 @@ func (p row) pageRow(columns []pageColumn, best bool) pageRow {
 
 // pageCell returns the cell of a figure.
 func (p row) pageCell(c pageColumn) pageCell {
-	texts := p.shortTexts(c.figure)
+	texts := p.shortTexts(c.figureKind)
 	cell := pageCell{Column: c, Text: texts[0], Note: texts[1]}
 	if m, ok := p.metric(c.Name); ok {
 		cell.Sort, cell.Noise = m.Value, m.noise() && !c.relative()
@@ -161,7 +163,7 @@ func (p row) pageCell(c pageColumn) pageCell {
 
 // shortTexts returns the value of a figure, and its difference from the baseline. The standard error is beside the value if that of the
 // difference is not known, and instead of a difference if there is none.
-func (p row) shortTexts(f figure) [2]string {
+func (p row) shortTexts(f figureKind) [2]string {
 	value, stderr := p.figureTexts(f)
 	note := p.differenceText(f)
 	m, _ := p.metric(f.Name)

@@ -66,7 +66,7 @@ func (r Report) markdownTable() (titles []string, cells [][]string) {
 }
 
 // differs reports whether the point's difference in the figure says more than the two values do.
-func (p row) differs(f figure) bool {
+func (p row) differs(f figureKind) bool {
 	m, ok := p.metric(f.Name)
 	return ok && m.Delta != nil && (m.DeltaCI != nil || f.Name == "loss" || f.Name == "decode_ms_per_token")
 }

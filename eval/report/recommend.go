@@ -173,7 +173,7 @@ func (p row) speedFact() (f Fact, ok bool) {
 // lossFact returns how much worse the point's predictions are.
 func (p row) lossFact() Fact {
 	m, _ := p.metric("loss")
-	f := Fact{Value: p.differenceText(figure{Unit: "nats/token", Name: "loss"}), What: "loss, nats per token"}
+	f := Fact{Value: p.differenceText(figureKind{Unit: "nats/token", Name: "loss"}), What: "loss, nats per token"}
 	f.Note = fmt.Sprintf("%.4f instead of %.4f", p.Loss, p.base.Loss)
 	f.text = "loss " + f.Value
 	switch {

@@ -38,8 +38,8 @@ func (p Point) training() string {
 }
 
 // measures returns the figures that are measured, not chosen.
-func (r Report) measures() []figure {
-	return slices.DeleteFunc(r.figures(), figure.setup)
+func (r Report) measures() []figureKind {
+	return slices.DeleteFunc(r.figures(), figureKind.setup)
 }
 
 // setting is how the speed of a point was measured.

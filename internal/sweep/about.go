@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"gqa/convert"
+	"gqa/eval"
 	"gqa/eval/report"
 	"gqa/internal/file"
 	"gqa/train"
@@ -31,23 +33,34 @@ func (a About) describe(r *report.Report) {
 	}
 }
 
-// describePoint says where the model of a point is and how it is made. run is the folder of its up-training, if any; otherwise the errors
-// of the conversion's layers are the model's.
-func (a About) describePoint(p *report.Point, folder, run, original string) error {
-	p.Folder = folder
+// details are what a report says about a point besides its figures.
+type details struct {
+	folder, command, continuation string
+	training                      [][2]float64
+	layers                        []report.LayerError
+}
+
+func (d details) addTo(p *report.Point) {
+	p.Folder, p.Command, p.Continuation, p.Training, p.Layers = d.folder, d.command, d.continuation, d.training, d.layers
+}
+
+// details returns those of the model m, which is in a folder, and sets the report's prompt. run is the folder of its up-training, if any;
+// otherwise the errors of the conversion's layers are the model's.
+func (a About) details(ctx context.Context, r *report.Report, m *eval.Model, c *eval.Corpus, folder, run, original string) (d details, err error) {
+	d.folder = folder
+	if r.Prompt, d.continuation, err = continuation(ctx, m, c); err != nil {
+		return d, err
+	}
 	if a.Making != nil {
-		p.Command = a.Making(folder, original)
+		d.command = a.Making(folder, original)
 	}
 	if run == "" {
-		p.Layers = layerErrors(recordOf(folder))
-		return nil
+		d.layers = layerErrors(recordOf(folder))
+		return d, nil
 	}
 	metrics, err := train.ReadMetrics(run)
-	if err != nil {
-		return err
-	}
-	p.Training = trainingCurve(metrics)
-	return nil
+	d.training = trainingCurve(metrics)
+	return d, err
 }
 
 // trainingCurve returns the cross-entropy with the data over the tokens of an up-training.

@@ -91,6 +91,14 @@ func (c *compare) add(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	run := ""
+	if train.IsRun(path) {
+		run = path
+	}
+	more, err := c.About.details(ctx, &c.report, m, d, path, run, c.Models[0])
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	latency := c.Latency
 	if latency.PromptLen = min(latency.Context, promptLen); !m.Arch.Causal {
 		latency.PromptLen = d.Window // all that can be timed
@@ -101,20 +109,14 @@ func (c *compare) add(ctx context.Context, path string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	p := c.compared.point(m, q, l)
-	if c.report.Prompt, p.Continuation, err = continuation(ctx, m, d); err != nil {
-		return err
-	}
+	more.addTo(&p)
 	p.Recipe, p.Method = path, methodOf(m)
-	run := ""
 	if train.IsRun(path) {
 		status, err := train.ReadStatus(path)
 		if err != nil {
 			return err
 		}
-		run, p.UptrainTokens = path, status.Tokens
-	}
-	if err := c.About.describePoint(&p, path, run, c.Models[0]); err != nil {
-		return err
+		p.UptrainTokens = status.Tokens
 	}
 	c.report.Points, c.report.Machine = append(c.report.Points, p), m.MachineName()
 	if c.report.Model == "" {

@@ -123,6 +123,10 @@ func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64)
 		return err
 	}
 	s.report.Machine = m.MachineName()
+	more, err := s.o.About.details(ctx, &s.report, m, s.valid, dir, p.Run, s.model)
+	if err != nil {
+		return err
+	}
 	l, err := s.latency(ctx, m)
 	if err != nil {
 		return err
@@ -130,16 +134,7 @@ func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64)
 	point := s.compared.point(m, q, l)
 	point.Method, point.Recipe = string(p.Curve.Method), p.Curve.recipeName()
 	point.Alpha, point.UptrainTokens = float64(tokens)/float64(s.o.OriginalTokens), tokens
-	if s.report.Prompt, point.Continuation, err = continuation(ctx, m, s.valid); err != nil {
-		return err
-	}
-	run := ""
-	if p.uptrained() {
-		run = p.Run
-	}
-	if err := s.o.About.describePoint(&point, dir, run, s.model); err != nil {
-		return err
-	}
+	more.addTo(&point)
 	s.report.Points = append(s.report.Points, point)
 	slog.Info("point", "number", fmt.Sprintf("%d of %d", s.number, s.of), "method", p.Curve.String(), "groups", m.Arch.KVHeads, "uptrain_tokens", tokens, "loss", round(q.Loss), "decode_ms_per_token", round(l.DecodeMSPerTok))
 	return nil

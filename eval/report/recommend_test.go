@@ -44,7 +44,7 @@ func TestRecommend(t *testing.T) {
 		},
 		{
 			"intervals", nil,
-			[]Point{mha, measuredTime(measuredLoss(point(4, "mean", 0.05, 2.004, 2.1), 0.004, 0.006), -1.9, 0.1)},
+			[]Point{mha, measuredTime(measuredLoss(point(4, "mean", 0.05, 2.004, 2.1), 0.004, 0.006), -1.9, 0.2)},
 			"Ship 4 groups: cache 2.0× smaller, 1.9× ± 0.1 faster at batch 1, loss +0.004 ± 0.006: within noise. The point is mean after 5% of the original tokens.",
 		},
 		{
@@ -164,7 +164,9 @@ func TestRatio(t *testing.T) {
 		{ratio{0.5, 0.4, 0.6}, "2.0× ± 0.4 less"},
 		{ratio{1.5, 1.49, 1.51}, "1.50× ± 0.01 more"},
 		{ratio{1, 1, 1}, "the same"},
-		{ratio{2, -1, 5}, "2.0× more"},
+		{ratioOf(Metric{Value: 8, Delta: new(-2.), DeltaCI: &[2]float64{-3, -1}}), "1.2× ± 0.1 less"},
+		{ratioOf(Metric{Value: 10, Delta: new(2.), DeltaCI: &[2]float64{1, 3}}), "1.2× ± 0.1 more"},
+		{ratioOf(Metric{Value: 1, Delta: new(-4.), DeltaCI: &[2]float64{-7, -1}}), "5.0× ± 3.0 less"},
 	} {
 		if got := test.ratio.words("more", "less"); got != test.want {
 			t.Errorf("%v: got %q, want %q", test.ratio, got, test.want)

@@ -90,10 +90,10 @@ func (p row) chartPoint(figures []figureKind) chartPoint {
 		out.Values[f.Name] = m.Value
 		out.Texts[f.Name] = p.shortTexts(f)
 		switch {
-		case m.DeltaCI != nil && m.Delta != nil:
+		case m.DeltaCI != nil && !f.relative(): // the interval of a time's difference may be mostly the baseline's error
 			base := m.Value - *m.Delta
 			out.Bars[f.Name] = [2]float64{base + m.DeltaCI[0], base + m.DeltaCI[1]}
-		case m.Stderr > 0 && !p.isBase():
+		case m.Stderr > 0 && (f.relative() || !p.isBase()):
 			out.Bars[f.Name] = [2]float64{m.Value - m.Stderr, m.Value + m.Stderr}
 		}
 	}

@@ -96,7 +96,7 @@ type pageColumn struct {
 }
 
 // maxShown is the number of figures that fit beside each other.
-const maxShown = 7
+const maxShown = 6
 
 // pageColumns returns the figures. At first the table has the loss, metrics that are not known here, the time of decoding and the size
 // of the KV cache; then others as far as they fit.
@@ -121,7 +121,7 @@ func (r Report) pageColumns() []pageColumn {
 	})
 	show(func(f figureKind) bool { return f.percent() || f.Name == "kl" })
 	show(func(f figureKind) bool {
-		return slices.Contains([]string{"perplexity", "prefill_ms", "params"}, f.Name)
+		return slices.Contains([]string{"perplexity", "params"}, f.Name)
 	})
 	return columns
 }

@@ -23,21 +23,38 @@ const (
 	BF16
 	F16
 	Rest // the difference between an F32 and a BF16 near it, in 16 bits; see Memory.Split
+	Int8 // a byte, -127 to 127, times the scale of its row: for keys and values in a cache; see Heads
+	Int4 // half a byte, -7 to 7, times the scale of its row
 )
 
-// Size returns the size of a number in bytes.
-func (f Format) Size() int {
-	if f == F32 {
+// Bits returns the size of a number in bits.
+func (f Format) Bits() int {
+	switch f {
+	case F32:
+		return 32
+	case Int8:
+		return 8
+	case Int4:
 		return 4
 	}
-	return 2
+	return 16
 }
+
+// Size returns the size of a number in bytes. Numbers of Int4 have less than one: see Bytes.
+func (f Format) Size() int { return f.Bits() / 8 }
+
+// Bytes returns the size of n numbers, an even number in Int4, without scales.
+func (f Format) Bytes(n int) int { return n * f.Bits() / 8 }
+
+// Scaled reports whether each row has a scale, of F32.
+func (f Format) Scaled() bool { return f == Int8 || f == Int4 }
 
 // Buffer is a handle to numbers in a device's memory: copies of it refer to the same numbers. The zero Buffer refers to
 // none; it stands for an operand that is omitted.
 type Buffer struct {
 	f32    []float32
 	f16    []uint16
+	bytes  []byte
 	own    any
 	addr   uintptr
 	n      int
@@ -49,6 +66,9 @@ func HostF32(x []float32) Buffer { return Buffer{f32: x, n: len(x)} }
 
 // Host16 is like HostF32 for 16-bit numbers.
 func Host16(format Format, x []uint16) Buffer { return Buffer{f16: x, n: len(x), format: format} }
+
+// HostBytes is like HostF32 for n numbers of Int8 or Int4.
+func HostBytes(format Format, x []byte, n int) Buffer { return Buffer{bytes: x, n: n, format: format} }
 
 // At returns a buffer of n numbers at an address in a device's own memory.
 func At(addr uintptr, format Format, n int) Buffer {
@@ -67,6 +87,9 @@ func (b Buffer) F32() []float32 { return b.f32 }
 // U16 returns the numbers of a buffer made by Host16; nil for others.
 func (b Buffer) U16() []uint16 { return b.f16 }
 
+// Bytes returns the numbers of a buffer made by HostBytes; nil for others.
+func (b Buffer) Bytes() []byte { return b.bytes }
+
 // Addr returns the address of a buffer made by At; 0 for others.
 func (b Buffer) Addr() uintptr { return b.addr }
 
@@ -77,7 +100,9 @@ func (b Buffer) Len() int { return b.n }
 func (b Buffer) Format() Format { return b.format }
 
 // None reports whether the buffer is the zero Buffer, which stands for an omitted operand.
-func (b Buffer) None() bool { return b.f32 == nil && b.f16 == nil && b.own == nil && b.addr == 0 }
+func (b Buffer) None() bool {
+	return b.f32 == nil && b.f16 == nil && b.bytes == nil && b.own == nil && b.addr == 0
+}
 
 // Slice returns the numbers [lo, hi) of the buffer.
 func (b Buffer) Slice(lo, hi int) Buffer {
@@ -87,8 +112,11 @@ func (b Buffer) Slice(lo, hi int) Buffer {
 		b.f32 = b.f32[lo:hi:hi]
 	case b.f16 != nil:
 		b.f16 = b.f16[lo:hi:hi]
+	case b.bytes != nil:
+		lo, hi = b.format.Bytes(lo), b.format.Bytes(hi)
+		b.bytes = b.bytes[lo:hi:hi]
 	case b.addr != 0:
-		b.addr += uintptr(lo * b.format.Size())
+		b.addr += uintptr(b.format.Bytes(lo))
 	}
 	return b
 }
@@ -229,10 +257,14 @@ type Positions interface {
 	RelativeBiasBackward(dtable, dy Buffer, bucket []int32, heads, queries, keys int) // adds to dtable
 }
 
-// Heads locates the rows of heads in a buffer: row t of head h of sequence s starts at s·Seq + h·Head + t·Row.
+// Heads locates the rows of heads in a buffer: row t of head h of sequence s starts at s·Seq + h·Head + t·Row. In Int8 and Int4,
+// Row is the head dim, and the scale of a row is number (its start)/Row of Scales, an F32 buffer. A row of Int4 consists of blocks of
+// 32 numbers in 16 bytes: byte i has number i, plus 8, in its lower half and number i+16, plus 8, in its upper half. The last block
+// may have fewer numbers, an even number n: then the upper half of byte i has number i+n/2.
 type Heads struct {
 	Buffer
 	Seq, Head, Row int
+	Scales         Buffer
 }
 
 // Scores describes a grouped-query attention (Ainslie et al., arXiv 2305.13245). Query head h reads KV head
@@ -244,6 +276,7 @@ type Scores struct {
 	Scale                   float32   // factor for q·k
 	Causal                  bool      // query i sees the keys j <= i + (keys of the sequence) - Queries
 	Window                  int       // if not 0, only the last Window of the visible keys
+	Sinks                   int       // with Window, the first Sinks of the visible keys too; AttendBackward ignores it. See Sinker
 	Slopes                  []float32 // [Heads], ALiBi's (Press et al., arXiv 2108.12409); nil: none
 	CoarseSlopes            float32   // if not 0, ALiBi is computed in bfloat16, as in Falcon, times this
 	Bias                    Buffer    // [Heads, Queries, Keys], added to scaled scores; may be omitted
@@ -258,7 +291,9 @@ type Attention interface {
 	// omitted.
 	AttendBackward(s Scores, dq, dk, dv Heads, dbias Buffer, dout, out Heads, lse Buffer, q, k, v Heads)
 	// Store stores keys and values in any format: k and v [seqs·tokens, heads·headDim] become the rows from first on of
-	// each sequence's heads.
+	// each sequence's heads. A row of integers is x·(n/m) in float32, rounded to nearest, ties to even, where m is the row's largest
+	// magnitude and n is 127 for Int8, 7 for Int4; its scale is m/n. If m is less than 2^-100, all are 0. If a number is not finite,
+	// the scale is NaN.
 	Store(keys, values Heads, first int, k, v Buffer, seqs, tokens, headDim int)
 }
 
@@ -366,6 +401,12 @@ type Fused interface {
 	// faster than Multiply and Gate.
 	MultiplyGate(act activation.Func, y, x, gate, up Buffer, rows, n, k int) bool
 }
+
+// Quantizer is implemented by devices whose Attend and Store take keys and values of Int8 and Int4. Other devices must not be given any.
+type Quantizer interface{ Quantizes() }
+
+// Sinker is implemented by devices whose Attend takes Scores.Sinks. Other devices must not be given any.
+type Sinker interface{ Sinks() }
 
 // Namer is implemented by devices other than the processor.
 type Namer interface{ Name() string }

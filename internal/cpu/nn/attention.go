@@ -9,12 +9,21 @@ import (
 )
 
 // View locates the rows of heads in a slice: row t of head h of sequence b is Data[b·Seq+h·Head+t·Row:][:headDim]. Attend
-// also reads k and v from Half, in the same way, if Format says so.
+// also reads k and v from Half, in the same way, if Format says so, and from Bytes if Ints does.
 type View struct {
 	Data           []float32
 	Seq, Head, Row int
 	Half           []uint16 // instead of Data unless Format is F32
 	Format         simd.Half
+	Ints           simd.Ints
+	Bytes          []byte    // instead of Data if Ints is not 0; number i is at byte Ints.Bytes(i)
+	Scales         []float32 // of Bytes: that of the row that starts at number i is at i/Row
+}
+
+// bytes returns the bytes from row t of a head on, and the scales.
+func (v View) bytes(b, h, t int) ([]byte, []float32) {
+	i := v.index(b, h, t)
+	return v.Bytes[v.Ints.Bytes(i):], v.Scales[i/v.Row:]
 }
 
 func (v View) index(b, h, t int) int { return b*v.Seq + h*v.Head + t*v.Row }
@@ -25,9 +34,12 @@ func (v View) at(b, h, t int) []float32 { return v.Data[v.index(b, h, t):] }
 func (v View) ahead(b, h, t, d int) simd.Prefetch {
 	i := v.index(b, h, t)
 	l := simd.Prefetch{}
-	if v.Format == simd.F32 {
+	switch {
+	case v.Ints != 0:
+		l.Base, l.Stride = &v.Bytes[v.Ints.Bytes(i)], v.Ints.Bytes(16)
+	case v.Format == simd.F32:
 		l.Base, l.Stride = (*byte)(unsafe.Pointer(&v.Data[i])), 64
-	} else {
+	default:
 		l.Base, l.Stride = (*byte)(unsafe.Pointer(&v.Half[i])), 32
 	}
 	if v.Row != d {
@@ -39,10 +51,15 @@ func (v View) ahead(b, h, t, d int) simd.Prefetch {
 // rows returns n rows of the width d from row t, and the distance between them: those in memory, or a converted copy in the
 // scratch.
 func (v View) rows(scratch *[]float32, b, h, t, n, d int) ([]float32, int) {
-	if v.Format == simd.F32 {
+	if v.Format == simd.F32 && v.Ints == 0 {
 		return v.at(b, h, t), v.Row
 	}
 	*scratch = memory.Grow(*scratch, n*d)
+	if v.Ints != 0 {
+		bytes, scales := v.bytes(b, h, t)
+		v.Ints.DecodeRows(*scratch, bytes, v.Ints.Bytes(v.Row), scales, n, d)
+		return *scratch, d
+	}
 	v.Format.DecodeRows(*scratch, v.Half[v.index(b, h, t):], v.Row, n, d)
 	return *scratch, d
 }
@@ -59,6 +76,9 @@ type Attention struct {
 	Causal bool
 	// Window, if not 0, leaves a query the last Window of those keys: itself and those before it.
 	Window int
+	// Sinks, if not 0, leaves a query also the first Sinks of those keys, beside the Window (Xiao et al., arXiv 2309.17453).
+	// AttendBackward ignores it.
+	Sinks int
 	// Slopes [Heads], if not nil, adds Slopes[h]·(j - i) to the scaled score of query i for key j, where i counts from
 	// the sequence's start: ALiBi (Press et al., arXiv 2108.12409).
 	Slopes []float32
@@ -101,6 +121,19 @@ func (a *Attention) seen(b, i, j, n int) (lo, hi int) {
 	first, end := a.visible(b, i)
 	hi = min(max(end-j, 0), n)
 	return min(max(first-j, 0), hi), hi
+}
+
+// gap returns which keys of a block from key j lie between a query's sinks and its window, given the window [lo,hi) among them, and
+// the first that the query sees, all relative to j.
+func (a *Attention) gap(j, lo, hi int) (from, to, first int) {
+	sinks := min(a.Sinks-j, hi)
+	switch {
+	case sinks <= 0 || lo == 0:
+		return 0, 0, lo
+	case sinks >= lo:
+		return 0, 0, 0
+	}
+	return sinks, lo, 0
 }
 
 // addBias adds what depends only on positions to the scaled scores s of query i and head h for the keys from j.

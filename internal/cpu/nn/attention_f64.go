@@ -70,6 +70,7 @@ func (w *attentionWorkF64) load(f *forwardF64, b, kv, n int) {
 // attend computes query i of head h of sequence b.
 func (f *forwardF64) attend(w *attentionWorkF64, b, h, i int) {
 	first, end := f.visible(b, i)
+	from, to, first := f.gap(0, first, end)
 	d, s, out := f.HeadDim, w.s[:end-first], f.out.at(b, h, i)[:f.HeadDim]
 	if len(s) == 0 {
 		clear(out)
@@ -80,6 +81,9 @@ func (f *forwardF64) attend(w *attentionWorkF64, b, h, i int) {
 	simd.DotsF64(s, w.q, w.k[first*d:], d)
 	for j := range s {
 		s[j] = s[j]*float64(f.Scale) + f.bias(b, h, i, first+j)
+	}
+	for j := from; j < to; j++ {
+		s[j] = math.Inf(-1)
 	}
 	softmaxF64(s)
 	simd.DotsF64(w.o, s, w.v[first:], len(w.v)/d)

@@ -37,7 +37,7 @@ func Attend(a Attention, out View, lse []float32, q, k, v View) {
 	f.serial = calls.Add(1)
 	f.tile = min(a.Queries, max(1, tileRows/a.group()))
 	f.tiles, f.chunks = pool.CeilDiv(a.Queries, f.tile), 1
-	if f.tiles == 1 {
+	if f.tiles == 1 && f.Sinks == 0 {
 		f.chunk = pool.Evenly(max(a.Keys, 1), max(keyChunk, pool.CeilDiv(a.Keys*a.Batch*a.KVHeads, keyTasks)), simd.AMXDepth)
 		f.chunks = max(1, pool.CeilDiv(a.Keys, f.chunk))
 	}
@@ -116,8 +116,15 @@ func (f *forward) Block(lo, hi int) {
 
 // attend loops over the blocks of keys.
 func (f *forward) attend(w *work) {
-	for j := w.from; j < w.to; j += keyBlock {
-		n := min(keyBlock, w.to-j)
+	if sinks := min(f.Sinks, w.from); sinks > 0 {
+		f.attendKeys(w, 0, sinks)
+	}
+	f.attendKeys(w, w.from, w.to)
+}
+
+func (f *forward) attendKeys(w *work, from, to int) {
+	for j := from; j < to; j += keyBlock {
+		n := min(keyBlock, to-j)
 		f.scores(w, j, n)
 		f.softmax(w, j, n)
 		f.sumValues(w, j, n)
@@ -183,6 +190,7 @@ func (f *forward) softmax(w *work, j, n int) {
 	for r := range w.rows {
 		h, i := f.row(w, r)
 		lo, hi := f.seen(w.b, i, j, n)
+		from, to, lo := f.gap(j, lo, hi)
 		row := w.s[r*keyBlock:][:n]
 		clear(row[:lo])
 		clear(row[hi:])
@@ -191,6 +199,7 @@ func (f *forward) softmax(w *work, j, n int) {
 		}
 		row = row[lo:hi]
 		f.addBias(row, w.b, h, i, j+lo)
+		fill(row[from:to], float32(math.Inf(-1)))
 		if top := simd.Max(row); top > w.top[r] {
 			shrink := simd.Exp(w.top[r] - top)
 			w.sum[r] *= shrink

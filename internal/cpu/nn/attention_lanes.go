@@ -19,7 +19,7 @@ const (
 // fitsLanes reports whether the tile suits simd.AttentionKernels: it has one query, so that all rows see the same keys.
 func (f *forward) fitsLanes(w *work) bool {
 	l := simd.Attention()
-	return l != nil && w.i1-w.i0 == 1 && w.rows <= l.Width && f.HeadDim%simd.MaxLanes == 0 && f.Slopes == nil && f.Bias == nil
+	return l != nil && w.i1-w.i0 == 1 && w.rows <= l.Width && f.HeadDim%simd.MaxLanes == 0 && f.Slopes == nil && f.Bias == nil && f.Sinks == 0
 }
 
 // laneWork is the state of a tile in lanes.
@@ -112,7 +112,11 @@ func (v View) piece(n int) int {
 // scoreLanes computes s[j,r] = q·kᵀ for n keys from j. Meanwhile it prefetches those that follow.
 func (f *forward) scoreLanes(w *work, j, n int) {
 	d, l := f.HeadDim, &w.lanes
-	if f.usesPairs(l) {
+	switch {
+	case f.k.Ints != 0:
+		f.scoreInts(w, j, n)
+		return
+	case f.usesPairs(l):
 		f.scorePairs(w, j, n)
 		return
 	}
@@ -181,6 +185,10 @@ func (w *work) raise(d int, s []float32) {
 
 // sumValuesLanes computes o += s·v for n keys from j. Meanwhile it prefetches those that follow.
 func (f *forward) sumValuesLanes(w *work, j, n int) {
+	if f.v.Ints != 0 {
+		f.sumValuesInts(w, j, n)
+		return
+	}
 	d, l := f.HeadDim, &w.lanes
 	next, soon := f.v.ahead(w.b, w.kv, j, d), l.Ahead(f.v.Format)
 	if f.v.Format != simd.F32 && l.SumValuesHalf != nil && d%l.W == 0 {

@@ -13,7 +13,7 @@ func AttendRef(a Attention, out View, lse []float32, q, k, v View) {
 		for x := range a.HeadDim {
 			sum := 0.0
 			for j, w := range p {
-				sum += w * v.value(b, kv, j, x)
+				sum += w * v.value(b, kv, j, x, a.HeadDim)
 			}
 			out.at(b, h, i)[x] = float32(sum)
 		}
@@ -23,8 +23,12 @@ func AttendRef(a Attention, out View, lse []float32, q, k, v View) {
 	})
 }
 
-// value returns an element of either format.
-func (v View) value(b, h, t, x int) float64 {
+// value returns an element of any format.
+func (v View) value(b, h, t, x, d int) float64 {
+	if v.Ints != 0 {
+		bytes, scales := v.bytes(b, h, t)
+		return float64(v.Ints.Value(bytes, x, d)) * float64(scales[0])
+	}
 	if v.Format == simd.F32 {
 		return float64(v.at(b, h, t)[x])
 	}
@@ -47,16 +51,22 @@ func (a *Attention) probabilities(q, k View, b, h, kv, i int) (p []float64, lse 
 	first, end := a.visible(b, i)
 	p = make([]float64, end)
 	top, sum := math.Inf(-1), 0.0
-	for j := first; j < end; j++ {
+	seen := func(j int) bool { return j >= first || j < a.Sinks }
+	for j := range end {
+		if !seen(j) {
+			continue
+		}
 		for x := range a.HeadDim {
-			p[j] += float64(q.at(b, h, i)[x]) * k.value(b, kv, j, x) * float64(a.Scale)
+			p[j] += float64(q.at(b, h, i)[x]) * k.value(b, kv, j, x, a.HeadDim) * float64(a.Scale)
 		}
 		p[j] += a.bias(b, h, i, j)
 		top = max(top, p[j])
 	}
-	for j := first; j < end; j++ {
-		p[j] = math.Exp(p[j] - top)
-		sum += p[j]
+	for j := range end {
+		if seen(j) {
+			p[j] = math.Exp(p[j] - top)
+			sum += p[j]
+		}
 	}
 	for j := range p {
 		p[j] /= sum

@@ -99,6 +99,32 @@ var attentionCases = []Attention{
 	},
 }
 
+var sinkCases = []Attention{
+	{Batch: 2, Queries: 1, Keys: 1300, Heads: 4, KVHeads: 1, HeadDim: 16, Causal: true, Window: 600, Sinks: 3},
+	{Batch: 2, Queries: 300, Keys: 300, Heads: 4, KVHeads: 2, HeadDim: 16, KeyLens: []int{300, 170}, Causal: true, Window: 37, Sinks: 4},
+	{Batch: 1, Queries: 290, Keys: 300, Heads: 2, KVHeads: 2, HeadDim: 32, Causal: true, Window: 20, Sinks: 150},
+	{Batch: 1, Queries: 9, Keys: 9, Heads: 2, KVHeads: 1, HeadDim: 8, Causal: true, Window: 30, Sinks: 2},
+}
+
+// TestAttendSinks has no backward pass.
+func TestAttendSinks(t *testing.T) {
+	for i, a := range sinkCases {
+		a.Scale = float32(1 / math.Sqrt(float64(a.HeadDim)))
+		want := newAttentionCase(a, i%2 == 0)
+		AttendRef(a, want.out, want.lse, want.q, want.k, want.v)
+		t.Run(fmt.Sprintf("case=%d", i), func(t *testing.T) {
+			cputest.OnPaths(t, func(t *testing.T) {
+				c := newAttentionCase(a, i%2 == 0)
+				c.run()
+				cputest.Compare(t, "out", c.out.Data, want.out.Data, 3e-6)
+				cputest.Compare(t, "lse", c.lse, want.lse, 2e-6)
+				AttendF64(a, c.out, c.q, c.k, c.v)
+				cputest.Compare(t, "out in float64", c.out.Data, want.out.Data, 1e-6)
+			})
+		})
+	}
+}
+
 func TestAttend(t *testing.T) {
 	for i, a := range attentionCases {
 		a.Scale = float32(1 / math.Sqrt(float64(a.HeadDim)))

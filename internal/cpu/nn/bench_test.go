@@ -10,6 +10,8 @@ import (
 	"gqa/internal/cpu/simd"
 )
 
+var intsNames = map[simd.Ints]string{simd.I8: "int8", simd.I4: "int4"}
+
 var halfNames = map[simd.Half]string{simd.BF16: "bf16", simd.F16: "f16"}
 
 // attentionBench returns operands without gaps, [batch, row, head, dim] or with headsFirst [batch, head, row, dim].
@@ -56,6 +58,11 @@ func BenchmarkDecode(b *testing.B) {
 			half.k, _ = encoded(h, c.k)
 			half.v, _ = encoded(h, c.v)
 			cputest.Benchmark(b, "cache="+format+"/"+name, work, bytes/2, half.run)
+		}
+		for f, format := range intsNames {
+			small := *c
+			small.k, small.v = cached(f, 1, 4, 4096, kvHeads, 64), cached(f, 2, 4, 4096, kvHeads, 64)
+			cputest.Benchmark(b, "cache="+format+"/"+name, work, bytes/256*float64(f.Bytes(64)+4), small.run)
 		}
 	}
 }

@@ -34,6 +34,12 @@ type AttentionTile struct {
 	// ScorePairs is Score for keys in bfloat16 and d a multiple of twice the width; nil where there is none. Each element of the
 	// queries is split into two bfloat16: a step takes MaxLanes pairs of the upper parts, c of every row, then those of the lower.
 	ScorePairs func(n, d int, q []float32, k []uint16, ldk int, s []float32, next Prefetch)
+	// ScoreInts and SumValuesInts are Score and SumValues for keys and values in the format f, with a scale each; ldk and ldv are in
+	// bytes, and d is a multiple of IntsStep. They are nil where integers have to be converted first. I4Converted says that those of
+	// I4 have to be in any case.
+	I4Converted   bool
+	ScoreInts     func(f Ints, n, d int, q []float32, k []byte, ldk int, scales, s []float32, next Prefetch)
+	SumValuesInts func(f Ints, n int, p []float32, ldp int, v []byte, ldv int, scales, o []float32, ldo int, next Prefetch)
 	// ScoreStep and SumValuesStep are the elements from one prefetch to the next.
 	ScoreStep, SumValuesStep int
 }
@@ -55,3 +61,6 @@ func (t *AttentionTile) Ahead(h Half) int {
 		return 1 << 12
 	}
 }
+
+// AheadInts is Ahead for integers.
+func (t *AttentionTile) AheadInts() int { return t.Ahead(BF16) }

@@ -6,12 +6,17 @@ var attentionAVX512 = AttentionKernels{
 	Width: 16,
 	Tiles: []AttentionTile{
 		avxAttentionTile(16, 1, 16, score1AVX512, 1, 64, sumValues1AVX512).
-			scoringHalf(16, 16, score1BF16AVX512, score1F16AVX512).weighingHalf(sumValues1BF16AVX512, sumValues1F16AVX512),
+			scoringHalf(16, 16, score1BF16AVX512, score1F16AVX512).weighingHalf(sumValues1BF16AVX512, sumValues1F16AVX512).
+			scoringInts(16, 16, score1I8AVX512, score1I4AVX512).weighingInts(sumValues1I8AVX512, sumValues1I4AVX512),
 		avxAttentionTile(16, 2, 16, score2AVX512, 2, 64, sumValues2AVX512).
-			scoringHalf(16, 8, score2BF16AVX512, score2F16AVX512).weighingHalf(sumValues2BF16AVX512, sumValues2F16AVX512),
-		avxAttentionTile(16, 4, 16, score4AVX512, 4, 64, sumValues4AVX512).weighingHalf(sumValues4BF16AVX512, sumValues4F16AVX512),
-		avxAttentionTile(16, 8, 8, score8AVX512, 8, 32, sumValues8AVX512).weighingHalf(sumValues8BF16AVX512, sumValues8F16AVX512),
-		avxAttentionTile(16, 16, 8, score16AVX512, 8, 32, sumValues16AVX512).weighingHalf(sumValues16BF16AVX512, sumValues16F16AVX512),
+			scoringHalf(16, 8, score2BF16AVX512, score2F16AVX512).weighingHalf(sumValues2BF16AVX512, sumValues2F16AVX512).
+			weighingInts(sumValues2I8AVX512, sumValues2I4AVX512),
+		avxAttentionTile(16, 4, 16, score4AVX512, 4, 64, sumValues4AVX512).weighingHalf(sumValues4BF16AVX512, sumValues4F16AVX512).
+			weighingInts(sumValues4I8AVX512, sumValues4I4AVX512),
+		avxAttentionTile(16, 8, 8, score8AVX512, 8, 32, sumValues8AVX512).weighingHalf(sumValues8BF16AVX512, sumValues8F16AVX512).
+			weighingInts(sumValues8I8AVX512, sumValues8I4AVX512),
+		avxAttentionTile(16, 16, 8, score16AVX512, 8, 32, sumValues16AVX512).weighingHalf(sumValues16BF16AVX512, sumValues16F16AVX512).
+			weighingInts(sumValues16I8AVX512, sumValues16I4AVX512),
 	},
 	Max: func(s []float32, top *Lanes) { maxLanesAVX512(s, &top[0]) },
 	Exp: func(s []float32, top, sum *Lanes, next Prefetch) {
@@ -37,11 +42,15 @@ var attentionAVX2 = AttentionKernels{
 	Width: 8,
 	Tiles: []AttentionTile{
 		avxAttentionTile(8, 1, 8, score1AVX2, 1, 32, sumValues1AVX2).
-			scoringHalf(8, 8, score1BF16AVX2, score1F16AVX2).weighingHalf(sumValues1BF16AVX2, sumValues1F16AVX2),
+			scoringHalf(8, 8, score1BF16AVX2, score1F16AVX2).weighingHalf(sumValues1BF16AVX2, sumValues1F16AVX2).
+			scoringInts(8, 8, score1I8AVX2, nil).weighingInts(sumValues1I8AVX2, nil),
 		avxAttentionTile(8, 2, 8, score2AVX2, 2, 32, sumValues2AVX2).
-			scoringHalf(8, 4, score2BF16AVX2, score2F16AVX2).weighingHalf(sumValues2BF16AVX2, sumValues2F16AVX2),
-		avxAttentionTile(8, 4, 4, score4AVX2, 4, 16, sumValues4AVX2).weighingHalf(sumValues4BF16AVX2, sumValues4F16AVX2),
-		avxAttentionTile(8, 8, 4, score8AVX2, 4, 16, sumValues8AVX2).weighingHalf(sumValues8BF16AVX2, sumValues8F16AVX2),
+			scoringHalf(8, 4, score2BF16AVX2, score2F16AVX2).weighingHalf(sumValues2BF16AVX2, sumValues2F16AVX2).
+			weighingInts(sumValues2I8AVX2, nil),
+		avxAttentionTile(8, 4, 4, score4AVX2, 4, 16, sumValues4AVX2).weighingHalf(sumValues4BF16AVX2, sumValues4F16AVX2).
+			weighingInts(sumValues4I8AVX2, nil),
+		avxAttentionTile(8, 8, 4, score8AVX2, 4, 16, sumValues8AVX2).weighingHalf(sumValues8BF16AVX2, sumValues8F16AVX2).
+			weighingInts(sumValues8I8AVX2, nil),
 	},
 	Max: func(s []float32, top *Lanes) { maxLanesAVX2(s, &top[0]) },
 	Exp: func(s []float32, top, sum *Lanes, next Prefetch) {

@@ -31,6 +31,8 @@ type path struct {
 	fromBF16      func(dst []float32, src []uint16) // of one length
 	fromF16       func(dst []float32, src []uint16)
 	toBF16, toF16 func(dst []uint16, src []float32)
+	// fromInts is Ints.DecodeRows for w a multiple of intsBlock; nil if there is none.
+	fromInts func(f Ints, dst []float32, src []byte, lds int, scales []float32, w int)
 }
 
 // GemmKernels are what matrix products are made of.

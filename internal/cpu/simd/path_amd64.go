@@ -59,6 +59,7 @@ var avx512Path = path{
 	fromF16:  func(dst []float32, src []uint16) { widen(fromF16AVX512, fromF16Go, dst, src) },
 	toBF16:   func(dst []uint16, src []float32) { narrow(toBF16AVX512, toBF16Go, dst, src) },
 	toF16:    func(dst []uint16, src []float32) { narrow(toF16AVX512, toF16Go, dst, src) },
+	fromInts: fromIntsBy(fromI8AVX512, fromI4AVX512),
 }
 
 var avx2Path = path{
@@ -77,6 +78,7 @@ var avx2Path = path{
 	fromF16:  func(dst []float32, src []uint16) { widen(fromF16AVX2, fromF16Go, dst, src) },
 	toBF16:   func(dst []uint16, src []float32) { narrow(toBF16AVX2, toBF16Go, dst, src) },
 	toF16:    func(dst []uint16, src []float32) { narrow(toF16AVX2, toF16Go, dst, src) },
+	fromInts: fromIntsBy(fromI8AVX2, fromI4AVX2),
 }
 
 type (

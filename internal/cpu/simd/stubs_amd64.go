@@ -279,6 +279,41 @@ func maxLanesAVX2(s []float32, top *float32)
 //go:noescape
 func expLanesAVX2(s []float32, top *float32, sum *float32, ahead *byte, from int, stride int)
 
+// score1I8AVX2 is AttentionTile.Score for 1 rows, 8 keys at a time, with a scale each.
+//
+//go:noescape
+func score1I8AVX2(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues1I8AVX2 is AttentionTile.SumValues for 1 rows, 1 of them and 32 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues1I8AVX2(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues2I8AVX2 is AttentionTile.SumValues for 2 rows, 2 of them and 32 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues2I8AVX2(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues4I8AVX2 is AttentionTile.SumValues for 4 rows, 4 of them and 16 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues4I8AVX2(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues8I8AVX2 is AttentionTile.SumValues for 8 rows, 4 of them and 16 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues8I8AVX2(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// fromI8AVX2 is path.fromInts for I8.
+//
+//go:noescape
+func fromI8AVX2(rows int, n int, dst *float32, src *byte, ld int, scales *float32)
+
+// fromI4AVX2 is path.fromInts for I4.
+//
+//go:noescape
+func fromI4AVX2(rows int, n int, dst *float32, src *byte, ld int, scales *float32)
+
 // dots1AVX2 is GemmKernels.Dots for one short row of A.
 //
 //go:noescape
@@ -708,6 +743,76 @@ func maxLanesAVX512(s []float32, top *float32)
 //
 //go:noescape
 func expLanesAVX512(s []float32, top *float32, sum *float32, ahead *byte, from int, stride int)
+
+// score1I8AVX512 is AttentionTile.Score for 1 rows, 16 keys at a time, with a scale each.
+//
+//go:noescape
+func score1I8AVX512(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// score1I4AVX512 is AttentionTile.ScoreInts for a row, 16 keys at a time, with a scale each.
+//
+//go:noescape
+func score1I4AVX512(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues1I8AVX512 is AttentionTile.SumValues for 1 rows, 1 of them and 64 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues1I8AVX512(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues1I4AVX512 is AttentionTile.SumValues for 1 rows, 1 of them and 64 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues1I4AVX512(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues2I8AVX512 is AttentionTile.SumValues for 2 rows, 2 of them and 64 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues2I8AVX512(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues2I4AVX512 is AttentionTile.SumValues for 2 rows, 2 of them and 64 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues2I4AVX512(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues4I8AVX512 is AttentionTile.SumValues for 4 rows, 4 of them and 64 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues4I8AVX512(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues4I4AVX512 is AttentionTile.SumValues for 4 rows, 4 of them and 64 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues4I4AVX512(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues8I8AVX512 is AttentionTile.SumValues for 8 rows, 8 of them and 32 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues8I8AVX512(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues8I4AVX512 is AttentionTile.SumValues for 8 rows, 8 of them and 32 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues8I4AVX512(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues16I8AVX512 is AttentionTile.SumValues for 16 rows, 8 of them and 32 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues16I8AVX512(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// sumValues16I4AVX512 is AttentionTile.SumValues for 16 rows, 8 of them and 32 columns at a time, with a scale each.
+//
+//go:noescape
+func sumValues16I4AVX512(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from int, stride int, scales *float32)
+
+// fromI8AVX512 is path.fromInts for I8.
+//
+//go:noescape
+func fromI8AVX512(rows int, n int, dst *float32, src *byte, ld int, scales *float32)
+
+// fromI4AVX512 is path.fromInts for I4.
+//
+//go:noescape
+func fromI4AVX512(rows int, n int, dst *float32, src *byte, ld int, scales *float32)
 
 // dots1AVX512 is GemmKernels.Dots for one short row of A.
 //

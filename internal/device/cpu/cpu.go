@@ -57,6 +57,11 @@ func SetThreads(n int) { pool.SetThreads(n) }
 
 // New implements device.Memory. It requests huge pages.
 func (d *Device) New(f device.Format, n int) device.Buffer {
+	if f.Scaled() {
+		x := make([]byte, f.Bytes(n))
+		memory.HugePages(x)
+		return device.HostBytes(f, x, n)
+	}
 	if f != device.F32 {
 		x := make([]uint16, n)
 		memory.HugePages(x)
@@ -406,23 +411,39 @@ func (s *store) rows(lo, hi int) {
 
 // put writes one head's row of a token.
 func put(v nn.View, at int, row []float32) {
-	if v.Format == simd.F32 {
+	switch {
+	case v.Ints != 0:
+		v.Scales[at/v.Row] = v.Ints.Encode(v.Bytes[v.Ints.Bytes(at):], row)
+	case v.Format == simd.F32:
 		copy(v.Data[at:], row)
-	} else {
+	default:
 		blas.EncodeHalf(v.Format, v.Half[at:at+len(row)], row)
 	}
 }
 
+// Quantizes implements device.Quantizer.
+func (*Device) Quantizes() {}
+
+// Sinks implements device.Sinker.
+func (*Device) Sinks() {}
+
 func (d *Device) scores(s device.Scores) nn.Attention {
 	return nn.Attention{
 		Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
-		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: s.Bias.F32(),
+		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Sinks: s.Sinks, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: s.Bias.F32(),
 		Stop: d.stop,
 	}
 }
 
 func view(h device.Heads) nn.View {
-	return nn.View{Data: h.F32(), Half: h.U16(), Format: half(h.Format()), Seq: h.Seq, Head: h.Head, Row: h.Row}
+	v := nn.View{Data: h.F32(), Seq: h.Seq, Head: h.Head, Row: h.Row}
+	switch f := h.Format(); f {
+	case device.Int8, device.Int4:
+		v.Ints, v.Bytes, v.Scales = [...]simd.Ints{device.Int8: simd.I8, device.Int4: simd.I4}[f], h.Bytes(), h.Scales.F32()
+	default:
+		v.Format, v.Half = half(f), h.U16()
+	}
+	return v
 }
 
 // half returns the kernels' name for a format.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"gqa/internal/cpu/nn"
+	"gqa/internal/cpu/simd"
 	"gqa/internal/device"
 )
 
@@ -29,8 +30,8 @@ func put(d device.Device, f device.Format, x []float32) device.Buffer {
 	return b
 }
 
-// decoding is attention of few queries to a cache's keys and values.
-func decoding() (all []operation) {
+// decoding is attention of few queries to a cache's keys and values, with integers too if the device takes them.
+func decoding(quantizes bool) (all []operation) {
 	slopes := func(heads int) (s []float32) {
 		for h := range heads {
 			s = append(s, float32(math.Pow(2, -float64(h+1)/4)))
@@ -65,8 +66,77 @@ func decoding() (all []operation) {
 			c.s.Scale = float32(1 / math.Sqrt(float64(c.s.HeadDim)))
 			all = append(all, decoded(c.name+", a cache in "+name, c.s, c.bias, f))
 		}
+		for f, name := range integers {
+			if quantizes && (f != device.Int4 || c.s.HeadDim%2 == 0) {
+				all = append(all, decodedIntegers(c.name+", a cache in "+name, c.s, c.bias, f))
+			}
+		}
 	}
 	return all
+}
+
+// integers are formats of keys and values for a device.Quantizer.
+var integers = map[device.Format]string{device.Int8: "int8", device.Int4: "int4"}
+
+// decodedIntegers stores keys and values as integers, and attends to them.
+func decodedIntegers(name string, s device.Scores, bias bool, f device.Format) operation {
+	room, dim := s.Keys+3, s.HeadDim
+	row := s.KVHeads * dim
+	tokens := s.Batch * s.Keys * row
+	in := values{
+		"q": normal(3, s.Batch*s.Queries*s.Heads*dim), "k": normal(1, tokens), "v": normal(2, tokens),
+		"out": nan(s.Batch * s.Queries * s.Heads * dim), "lse": nan(s.Batch * s.Heads * s.Queries),
+	}
+	if bias {
+		in["bias"] = normal(5, s.Heads*s.Queries*s.Keys)
+	}
+	o := decoded(name, s, bias, device.F32)
+	o.in = in
+	o.run = func(d device.Device, b map[string]device.Buffer) {
+		s := s
+		s.Bias = b["bias"]
+		cache := func() device.Heads {
+			rows := s.Batch * s.KVHeads * room
+			return device.Heads{Buffer: d.New(f, rows*dim), Seq: s.KVHeads * room * dim, Head: room * dim, Row: dim, Scales: d.New(device.F32, rows)}
+		}
+		heads := func(b device.Buffer) device.Heads {
+			return device.Heads{Buffer: b, Seq: s.Queries * s.Heads * dim, Head: dim, Row: s.Heads * dim}
+		}
+		k, v := cache(), cache()
+		d.Store(k, v, 0, b["k"], b["v"], s.Batch, s.Keys, dim)
+		d.Attend(s, heads(b["out"]), b["lse"], heads(b["q"]), k, v)
+	}
+	o.ref = func(x values) {
+		heads := func(x []float32, length, heads int) nn.View {
+			return nn.View{Data: x, Seq: length * heads * dim, Head: dim, Row: heads * dim}
+		}
+		a := scores(s)
+		a.Bias = x["bias"]
+		k, v := throughIntegers(f, x["k"], dim), throughIntegers(f, x["v"], dim)
+		nn.AttendRef(a, heads(x["out"], s.Queries, s.Heads), x["lse"], heads(x["q"], s.Queries, s.Heads), heads(k, s.Keys, s.KVHeads), heads(v, s.Keys, s.KVHeads))
+	}
+	return o
+}
+
+// throughIntegers returns rows of dim numbers as they are after they were stored as integers.
+func throughIntegers(f device.Format, x []float32, dim int) []float32 {
+	ints := map[device.Format]simd.Ints{device.Int8: simd.I8, device.Int4: simd.I4}[f]
+	y, row := make([]float32, len(x)), make([]byte, ints.Bytes(dim))
+	for at := 0; at < len(x); at += dim {
+		scale := ints.Encode(row, x[at:at+dim])
+		for i := range dim {
+			y[at+i] = float32(ints.Value(row, i, dim)) * scale
+		}
+	}
+	return y
+}
+
+// scores are those of package nn, without a bias.
+func scores(s device.Scores) nn.Attention {
+	return nn.Attention{
+		Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
+		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes,
+	}
 }
 
 // decoded is attention to a cache with room for more keys in a format. What is not a key is NaN.
@@ -104,10 +174,8 @@ func decoded(name string, s device.Scores, bias bool, f device.Format) operation
 			}
 			d.Attend(s, rows(b["out"]), b["lse"], rows(b["q"]), cached(k), cached(v))
 		}, func(x values) {
-			a := nn.Attention{
-				Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: dim,
-				Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: x["bias"],
-			}
+			a := scores(s)
+			a.Bias = x["bias"]
 			rows := func(x []float32) nn.View {
 				return nn.View{Data: x, Seq: s.Queries * s.Heads * dim, Head: dim, Row: s.Heads * dim}
 			}

@@ -16,9 +16,37 @@ type Cache struct {
 	SourceLen           int
 
 	store
+	kept       Kept
+	filled     bool // by Fill, with numbers that may stand for any tokens
+	lost       bool // tokens are missing that Truncate should have left
 	cross      store
 	sourceLens []int // number of tokens of SourceLen that are not padding; nil: all
 	read       readIDs
+}
+
+// Kept is what a cache keeps: its format and, if Window is not 0, which tokens. A token then sees the last Window tokens, itself
+// included, and the first Sinks of its sequence, and others are dropped (StreamingLLM; Xiao et al., arXiv 2309.17453). Unlike there,
+// tokens keep the positions that they have in the text, so a sequence must not be longer than what the model was trained on.
+type Kept struct {
+	Format        device.Format // of keys and values
+	Window, Sinks int
+}
+
+// Tokens returns how many of n tokens of a sequence are kept.
+func (k Kept) Tokens(n int) int {
+	if k.Window == 0 {
+		return n
+	}
+	return min(n, k.Sinks+k.Window)
+}
+
+// RowBytes returns the size of a row of n numbers in a cache of a format, with its scale.
+func RowBytes(f device.Format, n int) int {
+	size := f.Bytes(n)
+	if f.Scaled() {
+		size += device.F32.Size()
+	}
+	return size
 }
 
 // store holds the keys and values of one kind of site. It stores only KV heads: each site's slice is [seqs, kvHeads,
@@ -33,21 +61,26 @@ type store struct {
 func newStore(d device.Device, sites int, kvHeads func(site int) int, headDim, seqs, capacity int, format device.Format) store {
 	s := store{device: d, headDim: headDim}
 	for i := range sites {
-		s.keys = append(s.keys, s.site(kvHeads(i), seqs, capacity, format))
-		s.values = append(s.values, s.site(kvHeads(i), seqs, capacity, format))
+		s.keys = append(s.keys, newHeads(d, kvHeads(i), headDim, seqs, capacity, format))
+		s.values = append(s.values, newHeads(d, kvHeads(i), headDim, seqs, capacity, format))
 	}
 	return s
 }
 
-// site returns room for the keys or values of one site.
-func (s *store) site(kvHeads, seqs, capacity int, format device.Format) device.Heads {
-	head := capacity * s.headDim
-	return device.Heads{Buffer: s.device.New(format, seqs*kvHeads*head), Seq: kvHeads * head, Head: head, Row: s.headDim}
+// newHeads returns room for the keys or values of one site.
+func newHeads(d device.Device, kvHeads, headDim, seqs, capacity int, format device.Format) device.Heads {
+	head, rows := capacity*headDim, seqs*kvHeads*capacity
+	h := device.Heads{Buffer: d.New(format, rows*headDim), Seq: kvHeads * head, Head: head, Row: headDim}
+	if format.Scaled() {
+		h.Scales = d.New(device.F32, rows)
+	}
+	return h
 }
 
-// newCache returns a cache for seqs sequences of capacity tokens, in format.
-func newCache(d device.Device, a *configs.Arch, seqs, capacity int, format device.Format) *Cache {
-	return &Cache{Seqs: seqs, Capacity: capacity, store: newStore(d, a.Layers, a.LayerKV, a.HeadDim, seqs, capacity, format)}
+// newCache returns a cache for seqs sequences of capacity tokens.
+func newCache(d device.Device, a *configs.Arch, seqs, capacity int, kept Kept) *Cache {
+	s := newStore(d, a.Layers, a.LayerKV, a.HeadDim, seqs, kept.Tokens(capacity), kept.Format)
+	return &Cache{Seqs: seqs, Capacity: capacity, store: s, kept: kept}
 }
 
 // Bytes returns the cache's size in memory.
@@ -56,42 +89,101 @@ func (c *Cache) Bytes() int64 { return c.store.bytes() + c.cross.bytes() }
 func (s *store) bytes() int64 {
 	var n int64
 	for i := range s.keys {
-		n += 2 * int64(s.keys[i].Len()*s.keys[i].Format().Size())
+		n += 2 * int64(s.keys[i].Format().Bytes(s.keys[i].Len())+device.F32.Bytes(s.keys[i].Scales.Len()))
 	}
 	return n
 }
 
 // Fill fills the cache with random keys and values as if n tokens had been read, for timing decoding without a prefill.
 func (c *Cache) Fill(ctx context.Context, n int) {
-	c.store.fill(ctx, c.Seqs)
-	c.Len, c.read.ids = n, nil
+	c.store.fill(ctx, c.Seqs, c.kept.Tokens(n))
+	c.Len, c.read.ids, c.filled = n, nil, true
 }
 
-func (s *store) fill(ctx context.Context, seqs int) {
+// fill stores random keys and values for n tokens of each sequence: the same again and again, as drawing numbers takes much longer than
+// storing them.
+func (s *store) fill(ctx context.Context, seqs, n int) {
+	const numbers = 1 << 20
 	r := rand.New(rand.NewPCG(1, 1))
-	row := make([]float32, s.headDim)
 	for i := range s.keys {
-		for at := 0; at < seqs*s.keys[i].Seq && ctx.Err() == nil; at += s.headDim {
-			for _, v := range []device.Heads{s.keys[i], s.values[i]} {
-				for j := range row {
-					row[j] = r.Float32() - 0.5
-				}
-				s.device.Write(v.Slice(at, at+s.headDim), row)
-			}
+		row := seqs * s.keys[i].Seq / s.keys[i].Head * s.headDim // of a token of every sequence
+		tokens := min(n, max(1, numbers/row))
+		k, v := s.random(r, tokens*row), s.random(r, tokens*row)
+		for first := 0; first < n && ctx.Err() == nil; first += tokens {
+			m := min(tokens, n-first)
+			s.device.Store(s.keys[i], s.values[i], first, k.Slice(0, m*row), v.Slice(0, m*row), seqs, m, s.headDim)
 		}
+		s.device.Unload(k)
+		s.device.Unload(v)
 	}
 }
 
-// Truncate drops all but the first n tokens.
-func (c *Cache) Truncate(n int) { c.Len = min(c.Len, n) }
+func (s *store) random(r *rand.Rand, n int) device.Buffer {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = r.Float32() - 0.5
+	}
+	return s.device.Put(x)
+}
+
+// Truncate drops all but the first n tokens. With a window, an earlier token that has been dropped does not come back: the next
+// Step returns an error.
+func (c *Cache) Truncate(n int) {
+	if n < c.Len && c.Len > c.kept.Tokens(c.Len) && n > 0 && !c.filled {
+		c.lost = true
+	}
+	c.Len, c.lost = min(c.Len, n), c.lost && n > 0
+}
 
 // extend appends the batch's keys and values at a site, and returns views of all of them.
 func (c *Cache) extend(site int, b ops.Batch, k, v Mat) (keys, values device.Heads) {
-	c.write(site, b, c.Len, k, v)
+	c.write(site, b, c.slot(c.Len), k, v)
 	return c.keys[site], c.values[site]
+}
+
+// slot returns where token t of a sequence is kept.
+func (c *Cache) slot(t int) int {
+	if sinks := c.kept.Sinks; c.kept.Window > 0 && t >= sinks {
+		return sinks + (t-sinks)%c.kept.Window
+	}
+	return t
 }
 
 // write stores the keys and values of the batch's tokens at a site, starting at token first of each sequence.
 func (s *store) write(site int, b ops.Batch, first int, k, v Mat) {
 	s.device.Store(s.keys[site], s.values[site], first, k.Buffer, v.Buffer, b.Seqs, b.Len, s.headDim)
+}
+
+// storeKept stores, of the first tokens of every sequence, those that are kept.
+func (c *Cache) storeKept(site int, b ops.Batch, k, v Mat) {
+	kept := c.kept.Tokens(b.Len)
+	if kept == b.Len {
+		c.write(site, b, 0, k, v)
+		return
+	}
+	for seq := range b.Seqs {
+		for t := 0; t < b.Len; {
+			if t == c.kept.Sinks {
+				t = b.Len - c.kept.Window
+			}
+			end := b.Len
+			if t < c.kept.Sinks {
+				end = c.kept.Sinks
+			} else if wrap := t + c.kept.Window - (t-c.kept.Sinks)%c.kept.Window; wrap < end {
+				end = wrap
+			}
+			from, to := (seq*b.Len+t)*k.Cols, (seq*b.Len+end)*k.Cols
+			c.device.Store(ofSequence(c.keys[site], seq), ofSequence(c.values[site], seq), c.slot(t), k.Slice(from, to), v.Slice(from, to), 1, end-t, c.headDim)
+			t = end
+		}
+	}
+}
+
+// ofSequence returns the rows of a sequence.
+func ofSequence(h device.Heads, seq int) device.Heads {
+	h.Buffer = h.Slice(seq*h.Seq, (seq+1)*h.Seq)
+	if !h.Scales.None() {
+		h.Scales = h.Scales.Slice(seq*h.Seq/h.Row, (seq+1)*h.Seq/h.Row)
+	}
+	return h
 }

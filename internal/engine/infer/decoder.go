@@ -26,12 +26,18 @@ type Decoder struct {
 	replay *replay // nil: steps are not repeated
 }
 
-// Formats are the storage formats of what a decoder reads in every step. The zero value is f32, or for weights the device's
-// format of activations.
+// Formats say how what a decoder reads in every step is stored. The zero value is f32, or for weights the device's format of
+// activations.
 type Formats struct {
 	Weights device.Format // of matrices; norms and biases are always f32
 	Cache   device.Format // of keys and values
+	// Window and Sinks are those of Kept. They and Cache hold for a pass without a cache, too: each token sees the others as it
+	// would if they had been in one.
+	Window, Sinks int
 }
+
+// kept returns what is about caches.
+func (f Formats) kept() Kept { return Kept{f.Cache, f.Window, f.Sinks} }
 
 // New returns a decoder on dev for weights keyed by the forward pass's names, in f32.
 func New(dev device.Device, arch *configs.Arch, all map[string][]float32) *Decoder {
@@ -47,6 +53,9 @@ func newIn(dev device.Device, f Formats, arch *configs.Arch, all map[string][]fl
 // Build is like newIn but reads, converts and loads the weights one at a time.
 func Build(dev device.Device, f Formats, arch *configs.Arch, weights model.Weights) (*Decoder, error) {
 	byName, size := map[string]Mat{}, 0
+	if err := checkKept(dev, arch, f.kept()); err != nil {
+		return nil, err
+	}
 	err := weights(func(p configs.Param, data []float32) error {
 		rows, cols := p.Shape[0], len(data)/p.Shape[0]
 		table := p.Role == configs.Embed || p.Role == configs.Positions || p.Role == configs.TokenType
@@ -122,7 +131,7 @@ func (d *Decoder) CheckLength(tokens int) error {
 // decoder's next pass.
 func (d *Decoder) Hidden(b ops.Batch) Mat {
 	d.eng.reset()
-	d.eng.cache = nil
+	d.eng.cache, d.eng.kept = nil, d.kept()
 	h := d.model.Hidden(d.eng, b)
 	d.eng.settle()
 	d.body = d.eng.arena.mark()
@@ -156,8 +165,14 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	if c.Len+n > c.Capacity {
 		return Mat{}, fmt.Errorf("the cache has room for %d tokens, but %d are needed", c.Capacity, c.Len+n)
 	}
+	if c.lost {
+		return Mat{}, fmt.Errorf("the cache was cut to %d tokens, of which some had left its window of %d", c.Len, c.kept.Window)
+	}
 	ids = d.reread(c, ids)
 	n = len(ids) / c.Seqs
+	if n > 1 && c.Len > 0 && c.kept.Window > 0 {
+		return d.stepEach(c, ids)
+	}
 	d.pos, d.last = d.pos[:0], d.last[:0]
 	for i := range ids {
 		d.pos = append(d.pos, int32(c.Len+i%n))
@@ -169,7 +184,7 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 		return d.replay.step(c, ids), nil
 	}
 	d.eng.reset()
-	d.eng.cache = c
+	d.eng.cache, d.eng.kept = c, c.kept
 	h := d.model.Hidden(d.eng, ops.Batch{IDs: ids, Pos: d.pos, Seqs: c.Seqs, Len: n})
 	c.Len += n
 	if n > 1 {
@@ -178,11 +193,26 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	return d.model.Logits(d.eng, h), nil
 }
 
+// stepEach makes a step for one token of each sequence after the other, since each drops another from the window.
+func (d *Decoder) stepEach(c *Cache, ids []int32) (logits Mat, err error) {
+	n, each := len(ids)/c.Seqs, make([]int32, c.Seqs)
+	for t := range n {
+		for seq := range each {
+			each[seq] = ids[seq*n+t]
+		}
+		if logits, err = d.Step(c, each); err != nil {
+			return Mat{}, err
+		}
+	}
+	return logits, nil
+}
+
 // Release frees the memory of results. They are no longer valid.
 func (d *Decoder) Release() {
 	d.forget()
 	d.eng.arena.release()
 	d.eng.floats.release()
+	d.eng.releasePassing()
 }
 
 // Close frees the memory of the decoder and of everything else on its device, if that has memory of its own. The decoder cannot be used
@@ -200,11 +230,20 @@ func (d *Decoder) Argmax(best []int32, logits Mat) {
 // Host returns the elements of a result on the host, read-only.
 func (d *Decoder) Host(m Mat) []float32 { return d.device.Host(m.Buffer) }
 
-// NewCache returns a cache for seqs sequences of capacity tokens each, in the decoder's format.
+// NewCache returns a cache for seqs sequences of capacity tokens each, which keeps what the decoder's formats say.
 func (d *Decoder) NewCache(seqs, capacity int) *Cache {
-	c := newCache(d.device, d.Arch, seqs, capacity, d.Cache)
+	c, _ := d.NewCacheOf(d.kept(), seqs, capacity) // Build has checked it
+	return c
+}
+
+// NewCacheOf is like NewCache for a cache that keeps something else. It returns an error if the model or the device cannot do that.
+func (d *Decoder) NewCacheOf(kept Kept, seqs, capacity int) (*Cache, error) {
+	if err := checkKept(d.device, d.Arch, kept); err != nil {
+		return nil, err
+	}
+	c := newCache(d.device, d.Arch, seqs, capacity, kept)
 	if d.Arch.Rope.LongInvFreq() != nil {
 		c.read.ids = make([]int32, seqs*capacity)
 	}
-	return c
+	return c, nil
 }

@@ -16,7 +16,7 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 	}
 	d.forget()
 	c.Len, c.SourceLen, c.sourceLens = 0, source.Len, source.Lens
-	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, source.Len, d.Cache)
+	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, source.Len, c.kept.Format)
 	d.eng.reset()
 	d.eng.cache = nil // the encoder has no cache
 	d.model.Encode(d.eng, source, func(site int, k, v Mat) { c.cross.write(site, source, 0, k, v) })
@@ -27,8 +27,8 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 func (d *Decoder) FillSource(ctx context.Context, c *Cache, n int) {
 	d.forget()
 	c.SourceLen, c.sourceLens = n, nil
-	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, n, d.Cache)
-	c.cross.fill(ctx, c.Seqs)
+	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, n, c.kept.Format)
+	c.cross.fill(ctx, c.Seqs, n)
 }
 
 // checkSource returns an error if the model cannot read the source, or if there is none although the model needs one.

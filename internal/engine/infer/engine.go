@@ -35,6 +35,8 @@ type engine struct {
 	floats arena // of f32 numbers
 	ropes  map[*ops.Rope]device.Rope
 	cache  *Cache  // nil: attention is limited to the batch
+	kept   Kept    // what is kept of the tokens that others attend to
+	passed passed  // keys and values of the batch, as a cache would keep them
 	bucket []int32 // for RelativeBias
 	replay *replay // whose step is being requested; nil if none
 
@@ -237,21 +239,26 @@ func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat],
 		return e.cache.cross.keys[a.Site], e.cache.cross.values[a.Site]
 	case a.Cross:
 		s.Keys, s.KeyLens = b.Source.Len, b.Source.Lens
+		return e.throughCache(k, v, a, b.Seqs, b.Source.Len)
+	case e.cache != nil && e.kept.Window > 0 && b.Len > 1: // the first tokens
+		e.cache.storeKept(a.Site, b, k, v)
 	case e.cache != nil:
-		if s.Keys = e.cache.Len + b.Len; e.replay != nil {
+		if s.Keys = e.kept.Tokens(e.cache.Len + b.Len); e.replay != nil {
 			s.Keys, s.KeyLens = e.replay.keys, e.replay.Lens
 		}
 		if stored {
 			return e.cache.keys[a.Site], e.cache.values[a.Site]
 		}
 		return e.cache.extend(a.Site, b, k, v)
-	default:
-		s.Keys = b.Len
-		if !a.Causal {
-			s.KeyLens = b.Lens
-		}
 	}
-	return rows(k, s.Keys, a.HeadDim), rows(v, s.Keys, a.HeadDim)
+	if s.Keys = b.Len; !a.Causal {
+		s.KeyLens = b.Lens
+		return rows(k, s.Keys, a.HeadDim), rows(v, s.Keys, a.HeadDim) // these are in no cache
+	}
+	if e.kept.Window > 0 {
+		s.Window, s.Sinks = e.kept.Window, e.kept.Sinks
+	}
+	return e.throughCache(k, v, a, b.Seqs, b.Len)
 }
 
 // RelativeBias returns the bias for every query of the batch and every key, including those in the cache.

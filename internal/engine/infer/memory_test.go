@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"gqa/configs"
-	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/ops"
 )
@@ -33,7 +32,7 @@ func TestCacheBytes(t *testing.T) {
 	onEach(t, func(t *testing.T, d *Decoder) {
 		for groups := d.Arch.KVHeads; groups >= 1; groups /= 2 {
 			arch := d.Arch.WithKVHeads(groups)
-			cache := newCache(cpu.New(), arch, seqs, capacity, device.F32)
+			cache := newCache(cpu.New(), arch, seqs, capacity, Kept{})
 			var held int64
 			for site := range cache.keys {
 				held += 4 * int64(len(cache.keys[site].F32())+len(cache.values[site].F32()))

@@ -67,7 +67,7 @@ func (r *replay) step(c *Cache, ids []int32) Mat {
 func (r *replay) request() {
 	e := r.d.eng
 	e.reset()
-	e.cache, e.replay = r.cache, r
+	e.cache, e.kept, e.replay = r.cache, r.cache.kept, r
 	h := r.d.model.Hidden(e, ops.Batch{IDs: r.IDs, Pos: r.Pos, Seqs: r.cache.Seqs, Len: 1})
 	r.logits = r.d.model.Logits(e, h)
 	e.replay = nil

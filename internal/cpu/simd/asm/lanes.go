@@ -59,10 +59,14 @@ const keysAbreast = 4
 // each key; neighbouring lanes are summed at the end.
 func (t scoreTile) score(f format) {
 	doc := fmt.Sprintf("%%s is AttentionTile.Score for %d rows, %d keys at a time%s.", t.rows, t.keys, f.note)
-	t.text(fmt.Sprintf("score%d%s", t.rows, f.name), fmt.Sprintf(scoreSignature, f.element), doc)
+	signature := fmt.Sprintf(scoreSignature, f.element)
+	if f.name == bytes.name {
+		signature = scoreIntsSignature
+	}
+	t.text(fmt.Sprintf("score%d%s", t.rows, f.name), signature, doc)
 	free := t.keys * t.vectors
 	t.generate(scoreStep{
-		size: f.size, bytes: f.size * t.c(), unroll: min(4, 16/t.c()), query: free, queries: t.vectors,
+		size: f.size, bytes: f.size * t.c(), unroll: min(4, 16/t.c()), query: free, queries: t.vectors, scaled: f.name == bytes.name,
 		multiply: func(i int, from Mem, sums []reg.VecPhysical) {
 			t.multiplyKey(f, from, t.fixed(free+t.vectors+i%2), free, sums)
 		},
@@ -77,6 +81,7 @@ type scoreStep struct {
 	query, queries int // the first register for queries, and how many each step loads
 	// multiply adds the products of the queries with key number i, at from, to its sums.
 	multiply func(i int, from Mem, sums []reg.VecPhysical)
+	scaled   bool              // each sum is multiplied by the key's scale, and there is one row
 	apart    []reg.VecPhysical // sums that multiply keeps apart, one for each key, to be added to the others in the end
 }
 
@@ -89,6 +94,10 @@ func (t scoreTile) generate(s scoreStep) {
 		sums[i] = t.fixed(i)
 	}
 	next := toNextKeys(k.stride, s.bytes)
+	var scales reg.Register
+	if s.scaled {
+		scales = Load(Param("scales"), GP64())
+	}
 	Label("tile")
 	for _, sum := range sums {
 		zero(sum)
@@ -113,7 +122,10 @@ func (t scoreTile) generate(s scoreStep) {
 		k.advance(next)
 	}
 	registers := t.keys * t.rows / t.lanes
-	t.storeSums(sums, registers, out, [2]reg.VecPhysical{t.fixed(len(sums)), t.fixed(len(sums) + t.vectors)})
+	t.storeSums(sums, registers, out, scales, [2]reg.VecPhysical{t.fixed(len(sums)), t.fixed(len(sums) + t.vectors)})
+	if s.scaled {
+		ADDQ(U32(4*t.lanes), scales)
+	}
 	ADDQ(U32(4*t.lanes*registers), out)
 	DECQ(n)
 	JNZ(LabelRef("tile"))
@@ -162,8 +174,9 @@ func toNextKeys(stride reg.Register, step int) reg.Register {
 	return skip
 }
 
-// storeSums sums neighbouring lanes until a number of registers is left, a lane for each key and row, and stores them.
-func (s isa) storeSums(sums []reg.VecPhysical, registers int, out reg.Register, spare [2]reg.VecPhysical) {
+// storeSums sums neighbouring lanes until a number of registers is left, a lane for each key and row, and stores them, times the
+// scales if there are any.
+func (s isa) storeSums(sums []reg.VecPhysical, registers int, out, scales reg.Register, spare [2]reg.VecPhysical) {
 	for len(sums) > registers {
 		for i := range len(sums) / 2 {
 			s.addNeighbours(sums[2*i], sums[2*i+1], sums[i], spare)
@@ -171,6 +184,9 @@ func (s isa) storeSums(sums []reg.VecPhysical, registers int, out reg.Register, 
 		sums = sums[:len(sums)/2]
 	}
 	for i, sum := range sums {
+		if scales != nil {
+			VMULPS(Mem{Base: scales}, sum, sum)
+		}
 		VMOVUPS(sum, Mem{Base: out, Disp: 4 * s.lanes * i})
 	}
 }
@@ -262,18 +278,31 @@ type weighing struct {
 	v, ldv        reg.Register
 	o, ldo        reg.Register
 	ahead, stride reg.Register
+	scales        reg.Register    // of integers
+	scale, table  reg.VecPhysical // the scale of a key; the numbers of the nibbles
 }
 
 // sumValues generates O[h,w] += P·V for h rows of P, stored [keys, rows], and w registers of columns of V.
 func (t sumValuesTile) sumValues(f format) {
 	doc := fmt.Sprintf("%%s is AttentionTile.SumValues for %d rows, %d of them and %d columns at a time%s.", t.rows, t.h, t.w*t.lanes, f.note)
-	t.text(fmt.Sprintf("sumValues%d%s", t.rows, f.name), fmt.Sprintf(sumValuesSignature, f.element), doc)
-	x := &weighing{sumValuesTile: t, f: f}
+	x, ints := &weighing{sumValuesTile: t, f: f}, f.size == 1
+	signature := fmt.Sprintf(sumValuesSignature, f.element)
+	if ints {
+		signature = sumValuesIntsSignature
+	}
+	t.text(fmt.Sprintf("sumValues%d%s", t.rows, f.name), signature, doc)
 	n := Load(Param("n"), GP64())
 	x.p, x.ldp = Load(Param("p"), GP64()), scaled("ldp")
 	x.v, x.ldv = Load(Param("v"), GP64()), scaledBy("ldv", f.size)
 	x.ahead, x.stride = lookahead()
 	x.o, x.ldo = Load(Param("o"), GP64()), scaled("ldo")
+	if ints {
+		x.scales, x.scale = Load(Param("scales"), GP64()), t.fixed(t.h*t.w+t.w+2)
+	}
+	if f.convert == nil && ints {
+		x.table = t.fixed(t.registers() - 1)
+		VMOVUPS(nibbleTable, x.table)
+	}
 	x.eachOfO(func(at Mem, sum reg.Register) { VMOVUPS(at, sum) })
 	SUBQ(U32(2), n)
 	JL(LabelRef("last"))
@@ -282,6 +311,9 @@ func (t sumValuesTile) sumValues(f format) {
 	x.step(1)
 	LEAQ(Mem{Base: x.p, Index: x.ldp, Scale: 2}, x.p)
 	LEAQ(Mem{Base: x.v, Index: x.ldv, Scale: 2}, x.v)
+	if ints {
+		ADDQ(U32(8), x.scales)
+	}
 	SUBQ(U32(2), n)
 	JGE(LabelRef("loop"))
 	Label("last")
@@ -311,18 +343,40 @@ func (x *weighing) step(u int) {
 	h, w := x.h, x.w
 	for j := range w {
 		at := row(x.v, x.ldv, u, x.f.size*x.lanes*j)
-		if x.f.convert != nil {
+		switch {
+		case x.table != nil && j%2 == 0:
+			convertNibbles(row(x.v, x.ldv, u, x.lanes*j/2), x.table, x.fixed(h*w+j), x.fixed(h*w+j+1))
+		case x.table != nil:
+		case x.f.convert != nil:
 			x.f.convert(at, x.fixed(h*w+j))
-		} else {
+		default:
 			VMOVUPS(at, x.fixed(h*w+j))
 		}
 	}
+	x.scaleValues(u)
 	prefetchLines(max(1, w*x.lanes*x.f.size*h/x.rows/64), x.ahead, x.stride)
 	for i := range h {
 		weight := x.fixed(h*w + w + i%2)
 		VBROADCASTSS(row(x.p, x.ldp, u, 4*i), weight)
+		if x.scales != nil && h <= w {
+			VMULPS(x.scale, weight, weight)
+		}
 		for j := range w {
 			VFMADD231PS(x.fixed(h*w+j), weight, x.sum(i, j))
+		}
+	}
+}
+
+// scaleValues loads the scale of key u, if there are scales, and multiplies the values by it where that takes less than multiplying
+// the weights.
+func (x *weighing) scaleValues(u int) {
+	if x.scales == nil {
+		return
+	}
+	VBROADCASTSS(Mem{Base: x.scales, Disp: 4 * u}, x.scale)
+	for j := range x.w {
+		if x.h > x.w {
+			VMULPS(x.scale, x.fixed(x.h*x.w+j), x.fixed(x.h*x.w+j))
 		}
 	}
 }

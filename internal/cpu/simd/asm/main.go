@@ -14,6 +14,7 @@ func main() {
 	ConstraintExpr("amd64")
 	constants()
 	layOutRegroup()
+	layOutNibbles()
 	for _, s := range []isa{vector256, vector512} {
 		s.micros()
 		s.products()
@@ -21,6 +22,7 @@ func main() {
 		s.exponentials()
 		s.halves()
 		s.laneKernels()
+		s.intKernels()
 		for _, f := range formats {
 			s.dotTiles(f)
 		}

@@ -1,0 +1,95 @@
+package infer
+
+import (
+	"errors"
+	"fmt"
+
+	"gqa/configs"
+	"gqa/internal/device"
+	"gqa/internal/ops"
+)
+
+// checkKept returns an error if a cache cannot keep that of a model on a device.
+func checkKept(dev device.Device, a *configs.Arch, k Kept) error {
+	_, quantizes := dev.(device.Quantizer)
+	_, sinks := dev.(device.Sinker)
+	name := "this device"
+	if named, ok := dev.(device.Namer); ok {
+		name = named.Name()
+	}
+	switch {
+	case (k.Format.Scaled() || k.Window > 0) && !a.Causal:
+		return KeptError{fmt.Errorf("family %s has no KV cache", a.Family.Name)}
+	case k.Format.Scaled() && !quantizes:
+		return KeptError{fmt.Errorf("a KV cache of integers is not supported on %s yet", name)}
+	case k.Format == device.Int4 && a.HeadDim%2 != 0:
+		return KeptError{fmt.Errorf("a KV cache of 4 bits needs an even head dim, the model's is %d", a.HeadDim)}
+	case k.Window < 0 || k.Sinks < 0 || k.Window == 0 && k.Sinks > 0:
+		return KeptError{fmt.Errorf("a window of %d tokens and %d sinks: want a window of 1 or more, or neither", k.Window, k.Sinks)}
+	case k.Window == 0:
+		return nil
+	case !sinks:
+		return KeptError{fmt.Errorf("a KV cache with a window is not supported on %s yet", name)}
+	}
+	return checkWindow(a)
+}
+
+// checkWindow returns an error if a model cannot attend to a window with sinks.
+func checkWindow(a *configs.Arch) error {
+	if a.Position == configs.PositionALiBi || a.Position == configs.PositionT5 {
+		return KeptError{errors.New("a window cannot be combined with biases for the distance of tokens (ALiBi, T5)")}
+	}
+	for layer := range a.Layers {
+		if w := a.LayerWindow(layer); w > 0 {
+			return KeptError{fmt.Errorf("the model has a sliding window of its own, of %d tokens", w)}
+		}
+	}
+	return nil
+}
+
+// KeptError reports that a model or a device does not support what a cache should keep.
+type KeptError struct{ Err error }
+
+// Error returns the text of the wrapped error.
+func (e KeptError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the wrapped error.
+func (e KeptError) Unwrap() error { return e.Err }
+
+// passed holds keys and values of one site, in the format of a cache.
+type passed struct {
+	keys, values device.Heads
+	format       device.Format
+	rows         int // of one head
+}
+
+// throughCache returns the keys and values of length tokens per sequence as a cache would keep them, valid until the next call.
+func (e *engine) throughCache(k, v Mat, a ops.Attention[Mat], seqs, length int) (keys, values device.Heads) {
+	if e.kept.Format == device.F32 || e.kept.Format == e.device.Activations() {
+		return rows(k, length, a.HeadDim), rows(v, length, a.HeadDim)
+	}
+	need, p := seqs*a.KVHeads*length, &e.passed
+	if p.format != e.kept.Format || p.rows < need || p.keys.Row != a.HeadDim {
+		e.releasePassing()
+		room := func() device.Heads { return newHeads(e.device, 1, a.HeadDim, 1, need, e.kept.Format) }
+		*p = passed{room(), room(), e.kept.Format, need}
+	}
+	keys, values = p.keys, p.values
+	for _, h := range []*device.Heads{&keys, &values} {
+		h.Head, h.Seq = length*a.HeadDim, a.KVHeads*length*a.HeadDim
+	}
+	e.device.Store(keys, values, 0, k.Buffer, v.Buffer, seqs, length, a.HeadDim)
+	return keys, values
+}
+
+// releasePassing frees what throughCache has allocated.
+func (e *engine) releasePassing() {
+	for _, h := range []device.Heads{e.passed.keys, e.passed.values} {
+		for _, b := range []device.Buffer{h.Buffer, h.Scales} {
+			if !b.None() {
+				e.device.Free(b)
+			}
+		}
+	}
+	e.passed = passed{}
+}

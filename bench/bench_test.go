@@ -14,7 +14,7 @@ import (
 // roofline's: the larger of bytes / bandwidth and operations / peak, as measured just before. One round (-benchtime=1x)
 // is the median of many steps.
 func BenchmarkDecode(b *testing.B) {
-	formats := map[string]eval.ModelOptions{"f32": {}, "bf16": {Weights: checkpoints.BF16, Cache: checkpoints.BF16}}
+	formats := map[string]eval.ModelOptions{"f32": {}, "bf16": {Weights: checkpoints.BF16, Cache: eval.KVCache{DType: "bf16"}}}
 	for _, threads := range []int{1, 2} {
 		pool.SetThreads(threads)
 		for _, cell := range []struct{ batch, context int }{{8, 8192}, {1, 8192}, {8, 2048}, {1, 2048}, {8, 128}, {1, 128}} {

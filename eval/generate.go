@@ -40,7 +40,11 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 	if err := m.CheckLength(len(prompt) + o.MaxTokens - 1); err != nil {
 		return fmt.Errorf("a prompt of %d tokens and %d more: %w", len(prompt), o.MaxTokens, err)
 	}
-	size := float64(m.Arch.KVBytesPerToken(m.Cache.Size())) * float64(len(prompt)+o.MaxTokens)
+	kept, err := m.kv.kept()
+	if err != nil {
+		return err
+	}
+	size := m.cacheBytes(kept, 1, len(prompt)+o.MaxTokens)
 	if err := cmp.Or(limits.Memory("the KV cache", size), m.checkPass(1, len(prompt))); err != nil {
 		return fmt.Errorf("a prompt of %d tokens and %d more: %w", len(prompt), o.MaxTokens, err)
 	}

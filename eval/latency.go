@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"slices"
 	"strings"
-	"time"
 
 	"gqa/configs"
 	"gqa/internal/cpu/pool"
@@ -25,95 +22,237 @@ type LatencyOptions struct {
 	PromptLen int // tokens per sequence of the timed prefill; 0 for no prefill
 }
 
-// Latency is the cost of prefill and decode. Times are medians.
+// Cell is what is timed of one model.
+type Cell struct {
+	Name  string // of the model
+	Model *Model
+	KV    KVCache // which the model need not have been loaded with
+	LatencyOptions
+}
+
+// Latency is the cost of prefill and decode. Times are medians over rounds, with 95% intervals; see [Rounds].
 type Latency struct {
+	Model           string  `json:"model,omitempty"`
 	Batch           int     `json:"batch"`
 	Context         int     `json:"context"`
+	KVHeads         int     `json:"kv_heads"`
+	KVDType         string  `json:"kv_dtype"`
+	Window          int     `json:"window,omitempty"` // of the cache; 0: all tokens
+	Sinks           int     `json:"sinks,omitempty"`
 	Device          string  `json:"device,omitempty"` // empty for the processor
 	Threads         int     `json:"threads"`          // of the processor
 	PromptLen       int     `json:"prompt_len"`
-	PrefillMS       float64 `json:"prefill_ms"`         // for Batch prompts of PromptLen tokens
+	PrefillMS       float64 `json:"prefill_ms"` // for Batch prompts of PromptLen tokens
+	PrefillLow      float64 `json:"prefill_ms_low"`
+	PrefillHigh     float64 `json:"prefill_ms_high"`
 	DecodeMSPerStep float64 `json:"decode_ms_per_step"` // for one token of each sequence
+	DecodeLow       float64 `json:"decode_ms_per_step_low"`
+	DecodeHigh      float64 `json:"decode_ms_per_step_high"`
 	DecodeMSPerTok  float64 `json:"decode_ms_per_token"`
 	TokensPerS      float64 `json:"tokens_per_s"`
+	Rounds          int     `json:"rounds"`
 	KVBytesPerToken int64   `json:"kv_bytes_per_token"`                 // for one sequence, all layers
 	CrossBytesToken int64   `json:"cross_kv_bytes_per_token,omitempty"` // in addition, per token that an encoder has read
-	KVBytes         int64   `json:"kv_bytes"`                           // read by one step: Batch × Context tokens, and a source of the same length
+	KVBytes         int64   `json:"kv_bytes"`                           // read by one step: Batch × Context tokens or those of the window, and a source of Context
 	WeightBytes     int64   `json:"weight_bytes"`                       // read by one step
 	RooflineMS      float64 `json:"roofline_ms"`                        // least time of a step that reads from memory; 0: not known, as of a GPU
 	RooflineShare   float64 `json:"roofline_share"`                     // RooflineMS / DecodeMSPerStep
+	// Speedup compares the decode, or the prefill if there is none, with that of the first cell of the same batch and context; nil for
+	// that cell itself.
+	Speedup *Ratio   `json:"speedup,omitempty"`
+	Notes   []string `json:"notes,omitempty"` // those of Latencies, if there is one cell
 
-	formats infer.Formats
+	// DecodeRounds and PrefillRounds are the times of a step and of the prefill in each round. Those of cells that were timed in turn
+	// can be compared in pairs.
+	DecodeRounds  Rounds `json:"-"`
+	PrefillRounds Rounds `json:"-"`
+
+	weights device.Format
+	kept    infer.Kept
 	encodes bool // an encoder without a decoder
 }
 
-// MeasureLatency times a model's prefill and decode on its device. machine is the processor's, or the zero Machine if it is not known.
-// For the decode the cache is filled without a prefill. For a model that does not decode only the prefill is timed: one pass over the
-// prompts.
+// MeasureLatency is like [MeasureLatencies] for one model, with the cache that it was loaded with and the default timing.
 func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOptions) (*Latency, error) {
-	if err := checkLatency(m, o); err != nil {
+	l, err := MeasureLatencies(ctx, []Cell{{Model: m, KV: m.kv, LatencyOptions: o}}, machine, Timing{})
+	if err != nil {
 		return nil, err
 	}
-	size := m.Cache.Size()
-	l := &Latency{
-		Batch: o.Batch, Context: o.Context, Device: m.DeviceName(), Threads: pool.Threads(), PromptLen: o.PromptLen, formats: m.Formats,
-		KVBytesPerToken: m.Arch.KVBytesPerToken(size), CrossBytesToken: m.Arch.CrossKVBytesPerToken(size),
-		WeightBytes: int64(m.Weights.Size()) * m.readPerStep(), encodes: !m.Arch.Causal,
+	return l.Cells[0], nil
+}
+
+// Latencies are the latencies of cells that were timed in turn.
+type Latencies struct {
+	Cells []*Latency `json:"cells"`
+	// Notes say what else used the processor meanwhile, and whether times are uncertain.
+	Notes []string `json:"notes"`
+}
+
+// MeasureLatencies times prefill and decode of each cell. In each round every cell is timed once, in turn, so that what slows down the
+// machine for a while slows down all of them. For the decode, caches are filled without a prefill; all are in memory at the same
+// time. For a model that does not decode only the prefill is timed: one pass over the prompts. machine is the processor's, or the
+// zero Machine if it is not known.
+func MeasureLatencies(ctx context.Context, cells []Cell, machine Machine, t Timing) (*Latencies, error) {
+	all, runs, err := prepare(ctx, cells)
+	if err != nil {
+		return nil, err
 	}
-	l.KVBytes = (l.KVBytesPerToken + l.CrossBytesToken) * int64(o.Batch) * int64(o.Context)
-	m.Until(ctx)
-	defer m.Until(context.Background())
-	ids := randomIDs(o.Batch*max(1, o.PromptLen), m.Arch.Vocab)
-	if !l.encodes {
-		step, err := timeDecode(ctx, m, o, ids[:o.Batch])
-		if err != nil {
-			return nil, err
-		}
-		l.decode(step, machine, m.stepFLOPs(o.Batch, o.Context))
+	for _, c := range cells {
+		c.Model.Until(ctx)
+		defer c.Model.Until(context.Background())
 	}
-	if o.PromptLen > 0 {
-		prefill, err := timePrefill(ctx, m, o, ids)
-		if err != nil {
-			return nil, err
-		}
-		l.PrefillMS = milliseconds(prefill)
+	before := readCPUTimes()
+	if err := timeInTurn(ctx, runs, t.orDefault()); err != nil {
+		return nil, err
+	}
+	l := &Latencies{Cells: all, Notes: append(loadNotes(before, readCPUTimes()), spreadNotes(runs)...)}
+	for i, c := range cells {
+		all[i].finish(machine, c.Model.stepFLOPs(c.Batch, all[i].kept.Tokens(c.Context)))
+		all[i].compare(all[slices.IndexFunc(all, all[i].comparable)])
+	}
+	if len(all) == 1 {
+		all[0].Notes = l.Notes
 	}
 	return l, nil
 }
 
-// decode derives the figures of the decode from the time of a step.
-func (l *Latency) decode(step time.Duration, machine Machine, flops float64) {
-	l.DecodeMSPerStep = milliseconds(step)
+// comparable reports whether another cell does the same work for the user.
+func (l *Latency) comparable(other *Latency) bool {
+	return l.Batch == other.Batch && l.Context == other.Context && l.encodes == other.encodes
+}
+
+// compare sets the speed compared with that of another cell, unless it is the cell itself.
+func (l *Latency) compare(base *Latency) {
+	if l == base {
+		return
+	}
+	r := l.PrefillRounds.Faster(base.PrefillRounds)
+	if !l.encodes {
+		r = l.DecodeRounds.Faster(base.DecodeRounds)
+	}
+	l.Speedup = &r
+}
+
+// prepare checks the cells, and returns what is known before they are timed and what is to be timed, which adds to it.
+func prepare(ctx context.Context, cells []Cell) (all []*Latency, runs []*timed, err error) {
+	total := 0.0
+	for _, c := range cells {
+		bytes, err := c.check()
+		if err != nil && len(cells) > 1 && c.Name != "" {
+			err = fmt.Errorf("%s: %w", c.Name, err)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		total += bytes
+	}
+	if err := limits.Memory(fmt.Sprintf("the KV caches of %d cells, which are timed in turn, together", len(cells)), total); err != nil {
+		return nil, nil, err
+	}
+	for _, c := range cells {
+		l := c.known()
+		own, err := c.runs(ctx, l)
+		if err := cmp.Or(err, ctx.Err()); err != nil {
+			return nil, nil, err
+		}
+		all, runs = append(all, l), append(runs, own...)
+	}
+	return all, runs, nil
+}
+
+// runs returns what is to be timed of a cell, which adds its rounds to l.
+func (c Cell) runs(ctx context.Context, l *Latency) (runs []*timed, err error) {
+	ids := randomIDs(c.Batch*max(1, c.PromptLen), c.Model.Arch.Vocab)
+	if !l.encodes {
+		_, step, err := decodeStep(ctx, c, ids[:c.Batch])
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, &timed{run: step, rounds: &l.DecodeRounds})
+	}
+	if c.PromptLen > 0 {
+		run, err := prefill(c, ids)
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, &timed{run: run, rounds: &l.PrefillRounds})
+	}
+	for _, r := range runs {
+		r.warm, r.share = c.Model.warmUps(), 1/float64(len(runs))
+	}
+	return runs, nil
+}
+
+// warmUps returns how many runs are not counted: on a device that repeats steps, it records the second.
+func (m *Model) warmUps() int {
+	if m.DeviceName() != "" {
+		return 2
+	}
+	return 1
+}
+
+// known returns what is known of a latency before it is measured.
+func (c Cell) known() *Latency {
+	m := c.Model
+	kept, _ := c.KV.kept() // checked
+	own, cross := m.kvBytes(kept)
+	return &Latency{
+		Model: c.Name, Batch: c.Batch, Context: c.Context, KVHeads: m.Arch.KVHeads, KVDType: formatNames[kept.Format],
+		Window: kept.Window, Sinks: kept.Sinks, Device: m.DeviceName(), Threads: pool.Threads(), PromptLen: c.PromptLen,
+		KVBytesPerToken: own, CrossBytesToken: cross, KVBytes: int64(m.cacheBytes(kept, c.Batch, c.Context)),
+		WeightBytes: int64(m.Weights.Size()) * m.readPerStep(), weights: m.Weights, kept: kept, encodes: !m.Arch.Causal,
+	}
+}
+
+// finish derives all figures from the rounds.
+func (l *Latency) finish(machine Machine, flops float64) {
+	l.Rounds = max(len(l.DecodeRounds), len(l.PrefillRounds))
+	l.PrefillMS = l.PrefillRounds.Median()
+	l.PrefillLow, l.PrefillHigh = l.PrefillRounds.Interval()
+	if l.encodes {
+		return
+	}
+	l.DecodeMSPerStep = l.DecodeRounds.Median()
+	l.DecodeLow, l.DecodeHigh = l.DecodeRounds.Interval()
 	l.DecodeMSPerTok = l.DecodeMSPerStep / float64(l.Batch)
 	l.TokensPerS = 1000 / l.DecodeMSPerTok
 	if l.Device == "" && machine.Bandwidth > 0 {
-		l.RooflineMS = 1000 * machine.with(l.formats).roofline(float64(l.WeightBytes+l.KVBytes), flops)
+		f := infer.Formats{Weights: l.weights, Cache: l.kept.Format}
+		l.RooflineMS = 1000 * machine.with(f).roofline(float64(l.WeightBytes+l.KVBytes), flops)
 		l.RooflineShare = l.RooflineMS / l.DecodeMSPerStep
 	}
 }
 
-func checkLatency(m *Model, o LatencyOptions) error {
-	if o.Batch < 1 || o.Context < 1 || o.PromptLen < 0 {
-		return fmt.Errorf("batch is %d, context %d, prompt-len %d: want 1, 1, 0 or more", o.Batch, o.Context, o.PromptLen)
+// check returns the size of the cell's caches, or an error if it cannot be timed.
+func (c Cell) check() (bytes float64, err error) {
+	m := c.Model
+	if c.Batch < 1 || c.Context < 1 || c.PromptLen < 0 {
+		return 0, fmt.Errorf("batch is %d, context %d, prompt-len %d: want 1, 1, 0 or more", c.Batch, c.Context, c.PromptLen)
 	}
-	if err := m.checkDecodes(); err != nil && o.PromptLen == 0 {
-		return err
+	if err := m.checkDecodes(); err != nil && c.PromptLen == 0 {
+		return 0, err
 	}
-	if err := m.CheckLength(o.Context + 1); err != nil && m.Arch.Causal {
-		return fmt.Errorf("context %d and a token behind it: %w", o.Context, err)
+	if err := m.CheckLength(c.Context + 1); err != nil && m.Arch.Causal {
+		return 0, fmt.Errorf("context %d and a token behind it: %w", c.Context, err)
 	}
-	if err := m.CheckLength(o.PromptLen); err != nil {
-		return fmt.Errorf("prompt-len: %w", err)
+	if err := m.CheckLength(c.PromptLen); err != nil {
+		return 0, fmt.Errorf("prompt-len: %w", err)
 	}
-	size := m.Cache.Size()
-	perToken := m.Arch.KVBytesPerToken(size) + m.Arch.CrossKVBytesPerToken(size)
-	if err := limits.Memory("the KV cache in "+formatNames[m.Cache], float64(perToken)*float64(o.Batch)*float64(max(o.Context+1, o.PromptLen))); err != nil {
-		return fmt.Errorf("batch %d, context %d, prompt-len %d: %w", o.Batch, o.Context, o.PromptLen, err)
+	kept, err := c.KV.kept()
+	if err := cmp.Or(err, m.CheckKept(kept)); err != nil {
+		return 0, err
 	}
-	if err := m.checkPass(o.Batch, max(1, o.PromptLen)); err != nil {
-		return fmt.Errorf("batch, prompt-len: %w", err)
+	bytes = m.cacheBytes(kept, c.Batch, c.Context+1)
+	if c.PromptLen > 0 {
+		bytes += m.cacheBytes(kept, c.Batch, c.PromptLen)
 	}
-	return nil
+	if err := limits.Memory("the KV cache in "+formatNames[kept.Format], bytes); err != nil {
+		return 0, fmt.Errorf("batch %d, context %d, prompt-len %d: %w", c.Batch, c.Context, c.PromptLen, err)
+	}
+	if err := m.checkPass(c.Batch, max(1, c.PromptLen)); err != nil {
+		return 0, fmt.Errorf("batch, prompt-len: %w", err)
+	}
+	return bytes, nil
 }
 
 // checkPass returns an error for a pass over more tokens than fit in memory. It uses a lower bound for the memory of the
@@ -150,23 +289,25 @@ func (m *Model) stepFLOPs(batch, context int) float64 {
 	return float64(batch) * (2*float64(m.readPerStep()) + attention)
 }
 
-func timeDecode(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {
-	_, step := decodeStep(ctx, m, o, ids)
-	return timeMedian(ctx, step)
-}
-
 // decodeStep is the repeated step by which a decode is timed: one token for each sequence after Context others in the
 // cache.
-func decodeStep(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (cache *infer.Cache, step func() error) {
-	cache = m.NewCache(o.Batch, o.Context+1)
-	cache.Fill(ctx, o.Context)
+func decodeStep(ctx context.Context, c Cell, ids []int32) (cache *infer.Cache, step func() error, err error) {
+	m := c.Model
+	kept, err := c.KV.kept()
+	if err != nil {
+		return nil, nil, err
+	}
+	if cache, err = m.NewCacheOf(kept, c.Batch, c.Context+1); err != nil {
+		return nil, nil, err
+	}
+	cache.Fill(ctx, c.Context)
 	if m.Arch.EncoderLayers > 0 {
-		m.FillSource(ctx, cache, o.Context)
+		m.FillSource(ctx, cache, c.Context)
 	}
 	return cache, func() error {
-		cache.Truncate(o.Context)
+		cache.Truncate(c.Context)
 		return m.stepped(cache, ids)
-	}
+	}, nil
 }
 
 // stepped makes a step and waits for its result.
@@ -175,153 +316,28 @@ func (m *Model) stepped(cache *infer.Cache, ids []int32) error {
 	return cmp.Or(err, m.Wait(logits))
 }
 
-// timePrefill times what precedes the first token: a step over the prompts, or an encoder's pass and the step after it.
-func timePrefill(ctx context.Context, m *Model, o LatencyOptions, ids []int32) (time.Duration, error) {
-	prompts := ops.NewBatch(slices.Collect(slices.Chunk(ids, o.PromptLen))...)
+// prefill returns what precedes the first token: a step over the prompts, or an encoder's pass and the step after it.
+func prefill(c Cell, ids []int32) (run func() error, err error) {
+	m, prompts := c.Model, ops.NewBatch(slices.Collect(slices.Chunk(ids, c.PromptLen))...)
 	if !m.Arch.Causal {
-		return timeMedian(ctx, func() error { return m.Wait(m.Hidden(prompts)) })
+		return func() error { return m.Wait(m.Hidden(prompts)) }, nil
 	}
-	cache := m.NewCache(o.Batch, o.PromptLen)
-	return timeMedian(ctx, func() error {
+	kept, err := c.KV.kept()
+	if err != nil {
+		return nil, err
+	}
+	cache, err := m.NewCacheOf(kept, c.Batch, c.PromptLen)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
 		cache.Truncate(0)
 		if m.Arch.EncoderLayers > 0 {
 			if err := m.Encode(cache, prompts); err != nil {
 				return err
 			}
-			return m.stepped(cache, ids[:o.Batch])
+			return m.stepped(cache, ids[:c.Batch])
 		}
 		return m.stepped(cache, ids)
-	})
-}
-
-// timeMedian runs f once to warm up, then at least 5 times and for about a second, and returns the median time.
-func timeMedian(ctx context.Context, f func() error) (time.Duration, error) {
-	if err := cmp.Or(f(), ctx.Err()); err != nil {
-		return 0, err
-	}
-	var times []time.Duration
-	for total := time.Duration(0); len(times) < 5 || total < time.Second && len(times) < 200; {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		start := time.Now()
-		if err := cmp.Or(f(), ctx.Err()); err != nil {
-			return 0, err
-		}
-		times = append(times, max(time.Since(start), 1)) // a coarse clock may report zero
-		total += times[len(times)-1]
-	}
-	slices.Sort(times)
-	return times[len(times)/2], nil
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-func randomIDs(n, vocab int) []int32 {
-	r := rand.New(rand.NewPCG(1, 2))
-	ids := make([]int32, n)
-	for i := range ids {
-		ids[i] = r.Int32N(int32(vocab))
-	}
-	return ids
-}
-
-// RandomModel returns a Llama of a shape with random weights in the formats of f, for timing only. A feed-forward block
-// without a gate becomes one with a gate and the same number of weights.
-func RandomModel(ctx context.Context, s Shape, groups int, o ModelOptions) (*Model, error) {
-	f, err := o.formats()
-	if err != nil {
-		return nil, err
-	}
-	a, err := s.arch(groups)
-	if err != nil {
-		return nil, err
-	}
-	params, err := a.Params()
-	if err != nil {
-		return nil, err
-	}
-	bytes := 0.0
-	for _, p := range params {
-		bytes += float64(f.Weights.Size()) * float64(p.Size())
-	}
-	if err := limits.Memory(s.Name+" in "+formatNames[f.Weights], bytes); err != nil {
-		return nil, err
-	}
-	return newModel(o, "", a, func(receive func(p configs.Param, values []float32) error) error {
-		for i, p := range params {
-			if err := cmp.Or(ctx.Err(), receive(p, randomWeights(p.Size(), uint64(i)))); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func randomWeights(n int, seed uint64) []float32 {
-	r := rand.New(rand.NewPCG(seed, 3))
-	w := make([]float32, n)
-	for i := range w {
-		w[i] = (r.Float32() - 0.5) / 16
-	}
-	return w
-}
-
-func (s Shape) arch(groups int) (*configs.Arch, error) {
-	if groups == 0 {
-		groups = s.KVHeads
-	}
-	ffn := s.FFN
-	if !s.Gated {
-		ffn = ffn * 2 / 3
-	}
-	config := fmt.Sprintf(`{"model_type": "llama", "vocab_size": %d, "hidden_size": %d, "num_hidden_layers": %d, "tie_word_embeddings": %t,
-		"num_attention_heads": %d, "num_key_value_heads": %d, "head_dim": %d, "intermediate_size": %d, "max_position_embeddings": %d}`,
-		s.Vocab, s.Dim, s.Layers, s.Tied, s.Heads, groups, s.HeadDim, ffn, s.Context)
-	return configs.Resolve([]byte(config), "")
-}
-
-var formatNames = map[device.Format]string{device.F32: "f32", device.BF16: "bf16", device.F16: "f16"}
-
-func formatsText(f infer.Formats) string {
-	if f.Weights == f.Cache {
-		return formatNames[f.Weights]
-	}
-	return fmt.Sprintf("weights %s, cache %s", formatNames[f.Weights], formatNames[f.Cache])
-}
-
-// Print writes the figures as text.
-func (l *Latency) Print(w io.Writer) error {
-	fmt.Fprintf(w, "batch %d, context %d, %s, %s\n", l.Batch, l.Context, cmp.Or(l.Device, count(l.Threads, "thread")), formatsText(l.formats))
-	if l.PromptLen > 0 {
-		fmt.Fprintf(w, "prefill   %.2f ms for %d × %d tokens\n", l.PrefillMS, l.Batch, l.PromptLen)
-	}
-	if l.encodes {
-		_, err := fmt.Fprintln(w, "decode    none: every token sees all others, and there is no KV cache")
-		return err
-	}
-	fmt.Fprintf(w, "decode    %.3f ms/step, %.4f ms/token, %.0f tokens/s\n", l.DecodeMSPerStep, l.DecodeMSPerTok, l.TokensPerS)
-	cross := ""
-	if l.CrossBytesToken > 0 {
-		cross = fmt.Sprintf(" and %d per source token", l.CrossBytesToken)
-	}
-	_, err := fmt.Fprintf(w, "KV cache  %d bytes/token%s (%s), %.1f MiB read per step; weights %.1f MiB (%s)\n",
-		l.KVBytesPerToken, cross, formatNames[l.formats.Cache], float64(l.KVBytes)/(1<<20), float64(l.WeightBytes)/(1<<20), formatNames[l.formats.Weights])
-	if l.RooflineMS == 0 {
-		return err
-	}
-	note := ""
-	if l.RooflineShare > 1 {
-		note = " (more than 100%: not all is read from memory, the processor's cache holds some)"
-	}
-	_, err = fmt.Fprintf(w, "roofline  %.3f ms/step: at %.0f%% of it%s\n", l.RooflineMS, 100*l.RooflineShare, note)
-	return err
-}
-
-// count formats a number of things: "1 thread", "2 threads".
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	}, nil
 }

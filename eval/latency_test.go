@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"gqa/internal/cpu/pool"
 	"gqa/internal/engine/infer"
@@ -101,7 +101,10 @@ func TestLatencyFigures(t *testing.T) {
 func TestDecodeStepHasItsContext(t *testing.T) {
 	m := tiny(t, "llama")
 	for _, o := range []LatencyOptions{{1, 1, 0}, {3, 40, 0}} {
-		cache, step := decodeStep(t.Context(), m, o, randomIDs(o.Batch, m.Arch.Vocab))
+		cache, step, err := decodeStep(t.Context(), Cell{Model: m, LatencyOptions: o}, randomIDs(o.Batch, m.Arch.Vocab))
+		if err != nil {
+			t.Fatal(err)
+		}
 		for range 3 {
 			if err := step(); err != nil || cache.Len != o.Context+1 || cache.Capacity != o.Context+1 || cache.Seqs != o.Batch {
 				t.Errorf("%+v: after a step %d sequences of %d tokens, %v; want %d tokens", o, cache.Seqs, cache.Len, err, o.Context+1)
@@ -138,9 +141,13 @@ func TestLatencyJSON(t *testing.T) {
 		"batch", "context", "decode_ms_per_step", "decode_ms_per_token", "kv_bytes", "kv_bytes_per_token", "prefill_ms",
 		"roofline_ms", "roofline_share", "threads", "tokens_per_s", "weight_bytes",
 	}
-	got := asJSON(t, mustTime(t, tiny(t, "llama"), slow, LatencyOptions{1, 2, 0}))
-	if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, slices.Sorted(slices.Values(append(contract, "prompt_len")))) {
-		t.Errorf("keys %v, want %v and prompt_len", keys, contract)
+	more := []string{
+		"decode_ms_per_step_high", "decode_ms_per_step_low", "kv_dtype", "kv_heads", "prefill_ms_high", "prefill_ms_low", "prompt_len", "rounds",
+	}
+	l := mustTime(t, tiny(t, "llama"), slow, LatencyOptions{1, 2, 0})
+	l.Notes = nil // there may be some
+	if keys := slices.Sorted(maps.Keys(asJSON(t, l))); !slices.Equal(keys, slices.Sorted(slices.Values(append(contract, more...)))) {
+		t.Errorf("keys %v, want %v and %v", keys, contract, more)
 	}
 }
 
@@ -182,42 +189,18 @@ func TestLatencyRefuses(t *testing.T) {
 	}
 }
 
-func TestTimeMedian(t *testing.T) {
-	calls := 0
-	d, err := timeMedian(t.Context(), func() error {
-		if calls++; calls == 1 || calls == 3 {
-			time.Sleep(30 * time.Millisecond) // the warm-up and an outlier
-		}
-		return nil
-	})
-	if err != nil || d <= 0 || d >= 30*time.Millisecond || calls != 201 {
-		t.Errorf("%v after %d calls, %v; want 200 and one to warm up", d, calls, err)
-	}
-	failed := errors.New("failed")
-	for _, at := range []int{1, 3} {
-		calls = 0
-		_, err := timeMedian(t.Context(), func() error {
-			if calls++; calls == at {
-				return failed
-			}
-			return nil
-		})
-		if !errors.Is(err, failed) || calls != at {
-			t.Errorf("failing at call %d: %v after %d", at, err, calls)
-		}
-	}
-}
-
 func TestLatencyPrint(t *testing.T) {
 	l := Latency{
 		Batch: 2, Context: 100, Threads: 1, PromptLen: 50, PrefillMS: 12.345, DecodeMSPerStep: 4, DecodeMSPerTok: 2, TokensPerS: 500,
 		KVBytesPerToken: 8192, KVBytes: 1 << 20, WeightBytes: 3 << 20, RooflineMS: 1, RooflineShare: 0.25,
+		Rounds: 9, DecodeLow: 3.5, DecodeHigh: 4.25, PrefillLow: 12, PrefillHigh: 13, Notes: []string{"a note"},
 	}
 	want := `batch 2, context 100, 1 thread, f32
-prefill   12.35 ms for 2 × 50 tokens
-decode    4.000 ms/step, 2.0000 ms/token, 500 tokens/s
+prefill   12.35 ms (12.00 to 13.00) for 2 × 50 tokens
+decode    4.000 ms/step (3.500 to 4.250), 2.0000 ms/token, 500 tokens/s
 KV cache  8192 bytes/token (f32), 1.0 MiB read per step; weights 3.0 MiB (f32)
 roofline  1.000 ms/step: at 25% of it
+note      a note
 `
 	var got bytes.Buffer
 	if err := l.Print(&got); err != nil || got.String() != want {
@@ -227,5 +210,68 @@ roofline  1.000 ms/step: at 25% of it
 	got.Reset()
 	if err := l.Print(&got); err != nil || strings.Contains(got.String(), "prefill") || !strings.Contains(got.String(), "150% of it (more") {
 		t.Errorf("printed\n%s(%v), want no prefill and a word on the share", got.String(), err)
+	}
+}
+
+// TestLatencies counts the bytes of several cells of one model, and compares the others with the first of their batch and context.
+func TestLatencies(t *testing.T) {
+	m := gopher(t)
+	var cells []Cell
+	for _, o := range []LatencyOptions{{1, 100, 0}, {2, 50, 0}} {
+		for _, kv := range []KVCache{{}, {DType: "int8"}, {DType: "int4", Window: 20, Sinks: 4}} {
+			cells = append(cells, Cell{"gopher", m, kv, o})
+		}
+	}
+	l, err := MeasureLatencies(t.Context(), cells, slow, Timing{Rounds: 6, Seconds: 1e-9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rows = 2 * 4 * 8 // keys and values, layers, heads of 32
+	for i, c := range l.Cells {
+		perToken := []int64{rows * 32 * 4, rows * (32 + 4), rows * (16 + 4)}[i%3]
+		tokens := []int64{int64(c.Context), int64(c.Context), 24}[i%3]
+		if c.KVBytesPerToken != perToken || c.KVBytes != perToken*tokens*int64(c.Batch) || c.Batch != cells[i].Batch || c.Rounds != 6 || c.Model != "gopher" {
+			t.Errorf("cell %d: %+v, want %d bytes for each of %d tokens", i, c, perToken, tokens)
+		}
+		if (c.Speedup == nil) != (i%3 == 0) {
+			t.Errorf("cell %d: compared: %v", i, c.Speedup)
+		}
+		if c.Speedup != nil && *c.Speedup != c.DecodeRounds.Faster(l.Cells[i/3*3].DecodeRounds) {
+			t.Errorf("cell %d: %+v", i, c.Speedup)
+		}
+	}
+	_, err = MeasureLatencies(t.Context(), append(cells, Cell{"gopher", m, KVCache{DType: "int7"}, LatencyOptions{1, 1, 0}}), slow, Timing{})
+	wantError(t, "a cell", err, "gopher: a KV cache in int7: want one of")
+	for range 8 { // each of them fits
+		cells = append(cells, Cell{"gopher", m, KVCache{}, LatencyOptions{1 << 11, 1 << 11, 0}})
+	}
+	_, err = MeasureLatencies(t.Context(), cells, slow, Timing{})
+	wantError(t, "all cells", err, "GiB of memory are free")
+}
+
+// TestInt8CacheCosts bounds what a cache of 8 bits costs, and expects one of 4 bits to cost more.
+func TestInt8CacheCosts(t *testing.T) {
+	loss := func(kv KVCache) float64 {
+		m, err := LoadModel(t.Context(), gopher(t).Dir, ModelOptions{Cache: kv})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := QualityOptions{SeqLen: 256, MaxWindows: 8}
+		d, err := LoadCorpus(t.Context(), "sample:val", m, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := MeasureQuality(t.Context(), m, d, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q.Loss
+	}
+	exact := loss(KVCache{})
+	if cost := loss(KVCache{DType: "int8"}) - exact; cost == 0 || math.Abs(cost) > 0.005 {
+		t.Errorf("int8 costs %.5f nats, want a little, at most 0.005", cost)
+	}
+	if cost := loss(KVCache{DType: "int4"}) - exact; cost < 0.005 || cost > 0.2 {
+		t.Errorf("int4 costs %.5f nats, want 0.005 to 0.2", cost)
 	}
 }

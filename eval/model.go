@@ -21,14 +21,15 @@ type Model struct {
 	Parameters int64
 	*infer.Decoder
 
-	headRows int // rows of logits in memory at once
+	kv       KVCache // that it was loaded with
+	headRows int     // rows of logits in memory at once
 }
 
 // ModelOptions determine how a model is held in memory and where it runs. The zero value is F32 on the processor.
 type ModelOptions struct {
 	Weights checkpoints.DType // of the weights: F32, BF16 or F16. A GPU computes in BF16 if this is
-	Cache   checkpoints.DType // of the KV cache
-	Device  string            // auto, cpu, cuda or cuda:N; empty means cpu
+	Cache   KVCache
+	Device  string // auto, cpu, cuda or cuda:N; empty means cpu
 }
 
 // open opens the device.
@@ -44,11 +45,11 @@ func (o ModelOptions) open() (device.Device, error) {
 func (o ModelOptions) formats() (infer.Formats, error) {
 	known := map[checkpoints.DType]device.Format{0: device.F32, checkpoints.F32: device.F32, checkpoints.BF16: device.BF16, checkpoints.F16: device.F16}
 	w, ok := known[o.Weights]
-	c, okCache := known[o.Cache]
-	if !ok || !okCache {
-		return infer.Formats{}, fmt.Errorf("weights in %s and a KV cache in %s: want F32, BF16 or F16", o.Weights, o.Cache)
+	if !ok {
+		return infer.Formats{}, fmt.Errorf("weights in %s: want F32, BF16 or F16", o.Weights)
 	}
-	return infer.Formats{Weights: w, Cache: c}, nil
+	kept, err := o.Cache.kept()
+	return infer.Formats{Weights: w, Cache: kept.Format, Window: kept.Window, Sinks: kept.Sinks}, err
 }
 
 // LoadModel reads a checkpoint into memory: a folder, a .safetensors or PyTorch file, or an index file.
@@ -93,7 +94,7 @@ func newModel(o ModelOptions, dir string, arch *configs.Arch, values model.Weigh
 		return nil, err
 	}
 	const logits = 1 << 24 // 64 MiB
-	return &Model{Dir: dir, Arch: arch, Parameters: n, Decoder: d, headRows: max(1, logits/arch.Vocab)}, nil
+	return &Model{Dir: dir, Arch: arch, Parameters: n, Decoder: d, kv: o.Cache, headRows: max(1, logits/arch.Vocab)}, nil
 }
 
 // Fit returns how many of the given number of tokens a sequence of the architecture can have: all of them, unless its

@@ -118,6 +118,8 @@ func TestLoadModel(t *testing.T) {
 }
 
 func TestLoadModelDType(t *testing.T) {
-	_, err := LoadModel(t.Context(), "testdata", ModelOptions{Cache: checkpoints.I64})
-	wantError(t, "dtype", err, "a KV cache in I64: want F32, BF16 or F16")
+	_, err := LoadModel(t.Context(), "testdata", ModelOptions{Cache: KVCache{DType: "int3"}})
+	wantError(t, "dtype", err, "a KV cache in int3: want one of f32, bf16, f16, int8, int4")
+	_, err = LoadModel(t.Context(), "testdata", ModelOptions{Weights: checkpoints.I64})
+	wantError(t, "dtype", err, "weights in I64: want F32, BF16 or F16")
 }

@@ -28,6 +28,7 @@ type continuation struct {
 
 // generateFlags holds the values of gqa-eval generate's flags.
 type generateFlags struct {
+	cacheFlags
 	device            string
 	prompt            string
 	promptIDs         []int32
@@ -59,6 +60,7 @@ func (g *generateFlags) add(f *pflag.FlagSet) {
 	cli.NumberVar(f, &g.o.TopK, "top-k", 0, 0, limits.Count, "sample only from the K most probable tokens (0: from all)")
 	f.Uint64Var(&g.o.Seed, "seed", 0, "random seed")
 	f.BoolVar(&g.ignoreEnd, "ignore-eos", false, "continue after the end-of-text token")
+	g.cacheFlags.add(f)
 	addDevice(f, &g.device)
 	f.BoolVar(&g.asJSON, "json", false, "print text and ids as JSON")
 }
@@ -76,7 +78,10 @@ func (g *generateFlags) run(cmd *cobra.Command, path string) error {
 		}
 		g.prompt = in
 	}
-	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{Device: g.device})
+	if err := g.check(); err != nil {
+		return err
+	}
+	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{Cache: g.kv, Device: g.device})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -49,6 +50,7 @@ func windowError(err error) error {
 // qualityFlags holds the values of gqa-eval quality's flags.
 type qualityFlags struct {
 	corpusFlags
+	cacheFlags
 	teacher, device string
 	asJSON          bool
 }
@@ -59,7 +61,10 @@ measure KL divergence and top-1 agreement. Windows of --seq-len tokens do not ov
 An encoder (BERT) predicts 15% of the tokens of each window, which are replaced by [MASK]. An encoder-decoder (T5) predicts
 spans that are replaced by <extra_id_0>, <extra_id_1>, …, again 15% of the tokens. --seed chooses them. If a .safetensors file
 has labels beside its input_ids, these are predicted instead: labels of -100 are ignored, and T5's decoder reads them shifted
-right.`
+right.
+
+With --kv-dtype or --window, each token attends to the keys and values of the others as a KV cache would keep them: rounded to that
+data type, and only the last tokens and the first --sinks. A teacher attends to all, in f32.`
 
 func newQuality() *cobra.Command {
 	var q qualityFlags
@@ -76,16 +81,17 @@ func newQuality() *cobra.Command {
 
 func (q *qualityFlags) add(f *pflag.FlagSet) {
 	q.corpusFlags.add(f, "MODEL")
+	q.cacheFlags.add(f)
 	f.StringVar(&q.teacher, "teacher", "", "teacher checkpoint to compare predictions with")
 	addDevice(f, &q.device)
 	f.BoolVar(&q.asJSON, "json", false, "print the results as JSON")
 }
 
 func (q *qualityFlags) run(cmd *cobra.Command, path string) error {
-	if err := q.check(); err != nil {
+	if err := cmp.Or(q.corpusFlags.check(), q.cacheFlags.check()); err != nil {
 		return err
 	}
-	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{Device: q.device})
+	m, err := eval.LoadModel(cmd.Context(), path, eval.ModelOptions{Cache: q.kv, Device: q.device})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -80,4 +81,63 @@ func parse[T number](s string) (x T, err error) {
 		*p, err = strconv.ParseFloat(s, 64)
 	}
 	return x, err
+}
+
+// NumbersVar is like NumberVar for a list of numbers, separated by commas, without duplicates.
+func NumbersVar[T number](flags *pflag.FlagSet, p *[]T, name string, value []T, lo, hi T, usage string) {
+	var one ranged[T]
+	*p, one.lo, one.hi = value, lo, hi
+	if float64(hi) <= widest {
+		usage += " [" + one.span() + "]"
+	}
+	flags.Var(&list[T]{value: p, parse: func(s string) (x T, err error) {
+		r := ranged[T]{value: &x, lo: lo, hi: hi}
+		return x, r.Set(s)
+	}}, name, usage+", separated by commas")
+}
+
+// EnumsVar is like EnumVar for a list of values, separated by commas, without duplicates.
+func EnumsVar(flags *pflag.FlagSet, p *[]string, name string, value []string, usage string, allowed ...string) {
+	*p = value
+	flags.Var(&list[string]{value: p, parse: func(s string) (string, error) {
+		if !slices.Contains(allowed, s) {
+			return "", Usagef("want %s", orList(allowed))
+		}
+		return s, nil
+	}}, name, usage+", separated by commas: "+orList(allowed))
+}
+
+// list is the value of a flag with several values, the last of which replaces the former.
+type list[T comparable] struct {
+	value *[]T
+	parse func(string) (T, error)
+}
+
+func (l *list[T]) String() string {
+	if l.value == nil { // pflag calls this on a zero value to decide whether to show a default
+		return ""
+	}
+	var all []string
+	for _, x := range *l.value {
+		all = append(all, fmt.Sprint(x))
+	}
+	return strings.Join(all, ",")
+}
+
+func (l *list[T]) Type() string { return "list" }
+
+func (l *list[T]) Set(s string) error {
+	var all []T
+	for field := range strings.SplitSeq(s, ",") {
+		x, err := l.parse(field)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(all, x) {
+			return Usagef("%v is there twice", x)
+		}
+		all = append(all, x)
+	}
+	*l.value = all
+	return nil
 }

@@ -238,7 +238,7 @@ func (d *Decoder) NewCache(seqs, capacity int) *Cache {
 
 // NewCacheOf is like NewCache for a cache that keeps something else. It returns an error if the model or the device cannot do that.
 func (d *Decoder) NewCacheOf(kept Kept, seqs, capacity int) (*Cache, error) {
-	if err := checkKept(d.device, d.Arch, kept); err != nil {
+	if err := d.CheckKept(kept); err != nil {
 		return nil, err
 	}
 	c := newCache(d.device, d.Arch, seqs, capacity, kept)

@@ -9,6 +9,9 @@ import (
 	"gqa/internal/ops"
 )
 
+// CheckKept returns an error if a cache cannot keep that of the model on its device.
+func (d *Decoder) CheckKept(k Kept) error { return checkKept(d.device, d.Arch, k) }
+
 // checkKept returns an error if a cache cannot keep that of a model on a device.
 func checkKept(dev device.Device, a *configs.Arch, k Kept) error {
 	_, quantizes := dev.(device.Quantizer)

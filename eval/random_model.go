@@ -1,0 +1,75 @@
+package eval
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+
+	"gqa/configs"
+	"gqa/internal/limits"
+)
+
+func randomIDs(n, vocab int) []int32 {
+	r := rand.New(rand.NewPCG(1, 2))
+	ids := make([]int32, n)
+	for i := range ids {
+		ids[i] = r.Int32N(int32(vocab))
+	}
+	return ids
+}
+
+// RandomModel returns a Llama of a shape with random weights in the formats of f, for timing only. A feed-forward block
+// without a gate becomes one with a gate and the same number of weights.
+func RandomModel(ctx context.Context, s Shape, groups int, o ModelOptions) (*Model, error) {
+	f, err := o.formats()
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.arch(groups)
+	if err != nil {
+		return nil, err
+	}
+	params, err := a.Params()
+	if err != nil {
+		return nil, err
+	}
+	bytes := 0.0
+	for _, p := range params {
+		bytes += float64(f.Weights.Size()) * float64(p.Size())
+	}
+	if err := limits.Memory(s.Name+" in "+formatNames[f.Weights], bytes); err != nil {
+		return nil, err
+	}
+	return newModel(o, "", a, func(receive func(p configs.Param, values []float32) error) error {
+		for i, p := range params {
+			if err := cmp.Or(ctx.Err(), receive(p, randomWeights(p.Size(), uint64(i)))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func randomWeights(n int, seed uint64) []float32 {
+	r := rand.New(rand.NewPCG(seed, 3))
+	w := make([]float32, n)
+	for i := range w {
+		w[i] = (r.Float32() - 0.5) / 16
+	}
+	return w
+}
+
+func (s Shape) arch(groups int) (*configs.Arch, error) {
+	if groups == 0 {
+		groups = s.KVHeads
+	}
+	ffn := s.FFN
+	if !s.Gated {
+		ffn = ffn * 2 / 3
+	}
+	config := fmt.Sprintf(`{"model_type": "llama", "vocab_size": %d, "hidden_size": %d, "num_hidden_layers": %d, "tie_word_embeddings": %t,
+		"num_attention_heads": %d, "num_key_value_heads": %d, "head_dim": %d, "intermediate_size": %d, "max_position_embeddings": %d}`,
+		s.Vocab, s.Dim, s.Layers, s.Tied, s.Heads, groups, s.HeadDim, ffn, s.Context)
+	return configs.Resolve([]byte(config), "")
+}

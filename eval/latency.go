@@ -223,6 +223,16 @@ func (l *Latency) finish(machine Machine, flops float64) {
 	}
 }
 
+// Figures are those of a report, by their names there.
+func (l *Latency) Figures() map[string]Figure {
+	exact := Estimate{Value: float64(l.KVBytesPerToken), N: 1}
+	return map[string]Figure{
+		"decode_ms_per_token": l.DecodeRounds.figure(l.Batch, l.DecodeMSPerStep, l.DecodeLow, l.DecodeHigh),
+		"prefill_ms":          l.PrefillRounds.figure(1, l.PrefillMS, l.PrefillLow, l.PrefillHigh),
+		"kv_bytes_per_token":  {Estimate: exact, Unit: "bytes", Better: "lower"},
+	}
+}
+
 // check returns the size of the cell's caches, or an error if it cannot be timed.
 func (c Cell) check() (bytes float64, err error) {
 	m := c.Model

@@ -97,6 +97,11 @@ func newModel(o ModelOptions, dir string, arch *configs.Arch, values model.Weigh
 	return &Model{Dir: dir, Arch: arch, Parameters: n, Decoder: d, kv: o.Cache, headRows: max(1, logits/arch.Vocab)}, nil
 }
 
+// Described returns the model without its weights: it cannot run.
+func (m *Model) Described() *Model {
+	return &Model{Dir: m.Dir, Arch: m.Arch, Parameters: m.Parameters}
+}
+
 // Fit returns how many of the given number of tokens a sequence of the architecture can have: all of them, unless its
 // positions end before.
 func Fit(a *configs.Arch, tokens int) int {

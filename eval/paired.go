@@ -7,6 +7,7 @@ import (
 )
 
 // Scores are a figure of each window of a corpus, in order, and how much the windows count: their number of predictions or of bytes.
+// Or they are a time in each round of a measurement, of which the median counts, and Weights is nil.
 type Scores struct{ Values, Weights []float64 }
 
 // Difference is how much larger a figure is than another model's on the same windows, with its 95% interval. The interval is NaN if
@@ -25,8 +26,11 @@ const (
 // Bootstrap, 1993, section 13.3). They are the same each time.
 func (s Scores) Minus(base Scores) (d Difference, ok bool) {
 	n := len(s.Values)
-	if n == 0 || !slices.Equal(s.Weights, base.Weights) {
+	if n == 0 || len(base.Values) != n || !slices.Equal(s.Weights, base.Weights) {
 		return Difference{}, false
+	}
+	if s.Weights == nil {
+		return s.minusMedian(base), true
 	}
 	apart := make([]float64, n)
 	for i, x := range s.Values {
@@ -52,6 +56,16 @@ func (s Scores) Minus(base Scores) (d Difference, ok bool) {
 	const below = samples * tail
 	d.Low, d.High = means[int(below)-1], means[samples-int(below)]
 	return d, true
+}
+
+// minusMedian returns the median difference within a round, with the interval of [Rounds].
+func (s Scores) minusMedian(base Scores) Difference {
+	apart := make(Rounds, len(s.Values))
+	for i, x := range s.Values {
+		apart[i] = x - base.Values[i]
+	}
+	low, high := apart.Interval()
+	return Difference{apart.Median(), low, high}
 }
 
 // Figure is a mean over windows. Better is "lower" or "higher".

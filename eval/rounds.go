@@ -76,6 +76,16 @@ func (r Rounds) Faster(base Rounds) Ratio {
 	return Ratio{ratios.Median(), low, high, low > 1 || high < 1}
 }
 
+// figure returns a time, divided by a number, with its rounds. The standard error is that of a normal distribution with the interval.
+func (r Rounds) figure(by int, ms, low, high float64) Figure {
+	const normal = 2 * 1.96 // standard deviations
+	f := Figure{Estimate: Estimate{ms / float64(by), (high - low) / normal / float64(by), max(1, len(r))}, Unit: "ms", Better: "lower"}
+	for _, x := range r {
+		f.Scores.Values = append(f.Scores.Values, x/float64(by))
+	}
+	return f
+}
+
 func median(x []float64) float64 {
 	if len(x) == 0 {
 		return 0

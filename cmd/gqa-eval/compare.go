@@ -46,7 +46,7 @@ func newCompare() *cobra.Command {
 
 func (f *compareFlags) add(fl *pflag.FlagSet) {
 	f.corpusFlags.add(fl, "BASE")
-	addTiming(fl, &f.o.Latency.Batch, &f.o.Latency.Context)
+	addTiming(fl, &f.o.Latency.Batch, &f.o.Latency.Context, &f.o.Timing)
 	addRules(fl, &f.rules)
 	addDevice(fl, &f.o.Device)
 	fl.StringVarP(&f.output, "output", "o", "", "output folder: a new one, or one with a report, which is replaced")

@@ -62,15 +62,16 @@ func (f *sweepFlags) addData(fl *pflag.FlagSet) {
 // addMeasurement adds the flags for what is measured.
 func (f *sweepFlags) addMeasurement(fl *pflag.FlagSet) {
 	cli.NumberVar(fl, &f.o.EvalWindows, "eval-windows", 40, 0, limits.Count, "number of evaluation windows of seq_len tokens (0: all)")
-	addTiming(fl, &f.o.Batch, &f.o.Context)
+	addTiming(fl, &f.o.Batch, &f.o.Context, &f.o.Timing)
 	cli.NumberVar(fl, &f.o.OriginalTokens, "original-tokens", 0, 0, limits.OriginalTokens, "number of tokens that the model was pre-trained on (for --alpha)")
 	fl.Uint64Var(&f.o.Seed, "seed", 0, "random seed for method random, for calibration windows and for +similar")
 }
 
 // addTiming adds the flags for what is timed.
-func addTiming(fl *pflag.FlagSet, batch, context *int) {
+func addTiming(fl *pflag.FlagSet, batch, context *int, timing *eval.Timing) {
 	cli.NumberVar(fl, batch, "batch", 8, 1, limits.Batch, "batch size of the latency measurement")
 	cli.NumberVar(fl, context, "context", 2048, 1, limits.Tokens, "context length of the latency measurement")
+	addRounds(fl, timing)
 }
 
 // options fills in what was not given: the sample's data, the model's defaults, and the recipe.

@@ -21,6 +21,7 @@ type CompareOptions struct {
 	Data    string   // corpus to evaluate on
 	Quality eval.QualityOptions
 	Latency eval.LatencyOptions
+	Timing  eval.Timing
 	// FitContext reduces Latency.Context if the baseline has fewer positions.
 	FitContext bool
 	Device     string
@@ -47,6 +48,9 @@ func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (repo
 			return report.Report{}, err
 		}
 	}
+	if err := (timer{o.Device, o.Timing, w}).time(ctx, c.untimed); err != nil {
+		return report.Report{}, err
+	}
 	return c.report, c.report.Write(dir)
 }
 
@@ -71,9 +75,10 @@ type compare struct {
 	watch    Watcher
 	corpus   *eval.Corpus // as the first model reads it
 	compared comparison
+	untimed  []untimed
 }
 
-// add measures a model.
+// add measures the quality of a model, and adds it to those that are to be timed.
 func (c *compare) add(ctx context.Context, path string) error {
 	m, err := eval.LoadModel(ctx, path, eval.ModelOptions{Device: c.Device})
 	if err != nil {
@@ -103,11 +108,17 @@ func (c *compare) add(ctx context.Context, path string) error {
 	if latency.PromptLen = min(latency.Context, promptLen); !m.Arch.Causal {
 		latency.PromptLen = d.Window // all that can be timed
 	}
-	c.watch.stage("timing "+path, 0)
-	l, err := eval.MeasureLatency(ctx, m, eval.Machine{}, latency)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
+	c.report.Machine = m.MachineName()
+	known := m.Described()
+	c.untimed = append(c.untimed, untimed{
+		name: path, path: path, same: path, model: known, o: latency,
+		done: func(l *eval.Latency) error { return c.addPoint(path, known, q, l, more) },
+	})
+	return nil
+}
+
+// addPoint adds a model to the report.
+func (c *compare) addPoint(path string, m *eval.Model, q *eval.Quality, l *eval.Latency, more details) error {
 	p := c.compared.point(m, q, l)
 	more.addTo(&p)
 	p.Recipe, p.Method = path, methodOf(m)
@@ -118,7 +129,7 @@ func (c *compare) add(ctx context.Context, path string) error {
 		}
 		p.UptrainTokens = status.Tokens
 	}
-	c.report.Points, c.report.Machine = append(c.report.Points, p), m.MachineName()
+	c.report.Points = append(c.report.Points, p)
 	if c.report.Model == "" {
 		c.report.Model = modelText(m.Dir, m.Arch, m.Parameters)
 	}

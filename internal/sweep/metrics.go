@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"maps"
 	"math"
 
 	"gqa/eval"
@@ -21,7 +22,7 @@ func (c *comparison) metrics(q *eval.Quality, l *eval.Latency) map[string]report
 			delta := f.Value - base.Value
 			m.Delta = &delta
 			if d, ok := f.Scores.Minus(base.Scores); ok && !math.IsNaN(d.Low) {
-				m.DeltaCI = &[2]float64{d.Low, d.High}
+				m.DeltaCI = &[2]float64{min(d.Low, delta), max(d.High, delta)} // a difference of medians is not quite the median difference
 			}
 		}
 		all[name] = m
@@ -32,22 +33,10 @@ func (c *comparison) metrics(q *eval.Quality, l *eval.Latency) map[string]report
 	return all
 }
 
-// figures returns those of quality, and those of latency, of which the error is not known.
+// figures returns those of quality and of latency.
 func figures(q *eval.Quality, l *eval.Latency) map[string]eval.Figure {
-	all := map[string]eval.Figure{}
-	for name, f := range q.Figures {
-		all[name] = f
-	}
-	for _, f := range []struct {
-		name, unit string
-		value      float64
-	}{
-		{"decode_ms_per_token", "ms", l.DecodeMSPerTok},
-		{"prefill_ms", "ms", l.PrefillMS},
-		{"kv_bytes_per_token", "bytes", float64(l.KVBytesPerToken)},
-	} {
-		all[f.name] = eval.Figure{Estimate: eval.Estimate{Value: f.value, N: 1}, Unit: f.unit, Better: report.Lower}
-	}
+	all := l.Figures()
+	maps.Copy(all, q.Figures)
 	return all
 }
 

@@ -66,7 +66,6 @@ func (s *sweep) recipe(curve Curve, groups int) recipe.Recipe {
 func (s *sweep) measureAll(ctx context.Context) error {
 	s.report.Version = report.Version
 	s.o.About.describe(&s.report)
-	s.latencies = map[int]*eval.Latency{}
 	points := s.points()
 	s.forecast = newForecast(points)
 	for i, p := range points {
@@ -84,7 +83,7 @@ func (s *sweep) measureAll(ctx context.Context) error {
 			return fmt.Errorf("%s at %d groups: %w", p.Curve, p.Groups, err)
 		}
 	}
-	return nil
+	return timer{s.o.Recipe.Device, s.o.Timing, s.watch}.time(ctx, s.untimed)
 }
 
 // make makes a point of a conversion.
@@ -112,7 +111,7 @@ func (s *sweep) make(ctx context.Context, p Point) error {
 	return s.addPoint(ctx, p, status.Model, status.Tokens)
 }
 
-// addPoint evaluates the model of a point, which is in dir.
+// addPoint evaluates the model of a point, which is in dir, and adds it to those that are to be timed.
 func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64) error {
 	o := eval.QualityOptions{SeqLen: s.o.Recipe.SeqLen, MaxWindows: s.o.EvalWindows}
 	m, q, err := p.Measure(ctx, dir, func(*eval.Model) (*eval.Corpus, error) { return s.valid, nil }, o, s.watch)
@@ -127,29 +126,21 @@ func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64)
 	if err != nil {
 		return err
 	}
-	l, err := s.latency(ctx, m)
-	if err != nil {
-		return err
-	}
-	point := s.compared.point(m, q, l)
-	point.Method, point.Recipe = string(p.Curve.Method), p.Curve.recipeName()
-	point.Alpha, point.UptrainTokens = float64(tokens)/float64(s.o.OriginalTokens), tokens
-	more.addTo(&point)
-	s.report.Points = append(s.report.Points, point)
-	slog.Info("point", "number", fmt.Sprintf("%d of %d", s.number, s.of), "method", p.Curve.String(), "groups", m.Arch.KVHeads, "uptrain_tokens", tokens, "loss", round(q.Loss), "decode_ms_per_token", round(l.DecodeMSPerTok))
-	return nil
-}
-
-func (s *sweep) latency(ctx context.Context, m *eval.Model) (*eval.Latency, error) {
-	if l, ok := s.latencies[m.Arch.KVHeads]; ok {
-		return l, nil
-	}
-	s.watch.stage(fmt.Sprintf("timing %d groups", m.Arch.KVHeads), 0)
-	l, err := eval.MeasureLatency(ctx, m, eval.Machine{}, eval.LatencyOptions{ // a report has no roofline
-		Batch: s.o.Batch, Context: s.o.Context, PromptLen: min(s.o.Context, promptLen),
+	known := m.Described()
+	s.untimed = append(s.untimed, untimed{
+		name: fmt.Sprintf("%d groups", m.Arch.KVHeads), path: dir, same: strconv.Itoa(m.Arch.KVHeads), model: known,
+		o: eval.LatencyOptions{Batch: s.o.Batch, Context: s.o.Context, PromptLen: min(s.o.Context, promptLen)},
+		done: func(l *eval.Latency) error {
+			point := s.compared.point(known, q, l)
+			point.Method, point.Recipe = string(p.Curve.Method), p.Curve.recipeName()
+			point.Alpha, point.UptrainTokens = float64(tokens)/float64(s.o.OriginalTokens), tokens
+			more.addTo(&point)
+			s.report.Points = append(s.report.Points, point)
+			return nil
+		},
 	})
-	s.latencies[m.Arch.KVHeads] = l
-	return l, err
+	slog.Info("point", "number", fmt.Sprintf("%d of %d", s.number, s.of), "method", p.Curve.String(), "groups", m.Arch.KVHeads, "uptrain_tokens", tokens, "loss", round(q.Loss))
+	return nil
 }
 
 // promptLen is the length of the prompts whose prefill is timed.

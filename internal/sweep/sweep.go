@@ -51,7 +51,8 @@ type Options struct {
 	Context        int   `json:"context"`         // tokens in the cache of the timed decode
 	OriginalTokens int64 `json:"original_tokens"` // number of tokens that the model was pre-trained on; 0 if estimated
 
-	About About    `json:"-"`
+	About  About       `json:"-"`
+	Timing eval.Timing `json:"-"` // of the latency
 	Notes []string `json:"-"` // logged once it is known that the sweep can start
 }
 
@@ -138,13 +139,13 @@ type sweep struct {
 	valid  *data.Dataset
 	report report.Report
 
-	text      *calibrate.Data // text that conversions use; nil if they use weights only
-	diverged  []string        // points whose up-training diverged
-	forecast  *forecast
-	number    int // of the current point
-	of        int
-	compared  comparison
-	latencies map[int]*eval.Latency // by groups: neither method nor weights affect the computation of a step
+	text     *calibrate.Data // text that conversions use; nil if they use weights only
+	diverged []string        // points whose up-training diverged
+	forecast *forecast
+	number   int // of the current point
+	of       int
+	compared comparison
+	untimed  []untimed
 }
 
 func (s *sweep) run(ctx context.Context, force bool) error {

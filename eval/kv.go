@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 
+	"gqa/internal/engine/infer"
 	"gqa/internal/units"
 )
 
@@ -38,81 +40,132 @@ func (s Shape) params(groups int) int64 {
 	return int64(s.Layers)*int64(attention+feedForward) + int64(embeddings)
 }
 
-// kvBytes returns the size of a KV cache: a key and a value of kvHeads × HeadDim elements of dtypeBytes for each layer
-// and each of context tokens, limited by the shape's window, in each of batch sequences.
-func kvBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
+// rowSize returns the bytes of a row of n numbers: of a key, a value, or a latent vector.
+type rowSize func(n int) int64
+
+// perElement returns the size of rows of elements of so many bytes.
+func perElement(bytes int) rowSize { return func(n int) int64 { return int64(n * bytes) } }
+
+// latent stands for the number of groups of multi-head latent attention (DeepSeek-AI, arXiv 2405.04434), which caches a vector of
+// Shape.KVRank and a rotated key of Shape.RopeDim numbers for all heads.
+const latent = 0
+
+// kvBytes returns the size of a KV cache: a key and a value of HeadDim numbers for each of kvHeads, each layer and each of context
+// tokens, limited by the shape's window, in each of batch sequences.
+func kvBytes(s Shape, kvHeads, context, batch int, row rowSize) int64 {
 	if s.Window > 0 {
 		context = min(context, s.Window)
 	}
-	return 2 * int64(s.Layers) * int64(kvHeads) * int64(s.HeadDim) * int64(context) * int64(batch) * int64(dtypeBytes)
+	perLayer := 2 * int64(kvHeads) * row(s.HeadDim)
+	if kvHeads == latent {
+		perLayer = row(s.KVRank + s.RopeDim)
+	}
+	return int64(s.Layers) * perLayer * int64(context) * int64(batch)
 }
 
 // crossKVBytes returns the size of the cache of cross-attention for a source of the given number of tokens in each of
 // batch sequences: per token as much as self-attention, whatever the window. It is 0 for a shape without cross-attention.
-func crossKVBytes(s Shape, kvHeads, source, batch, dtypeBytes int) int64 {
+func crossKVBytes(s Shape, kvHeads, source, batch int, row rowSize) int64 {
 	if !s.Cross {
 		return 0
 	}
 	s.Window = 0
-	return kvBytes(s, kvHeads, source, batch, dtypeBytes)
+	return kvBytes(s, kvHeads, source, batch, row)
 }
 
 // KVOptions are the assumptions of KVRows. A zero field has its default value.
 type KVOptions struct {
-	Context     int   // tokens per sequence; default: the shape's own context
-	Batch       int   // sequences; default 1
-	KVBytes     int   // bytes per cached element; default 2 (bf16, f16)
-	WeightBytes int   // bytes per weight; default 2
-	Memory      int64 // bytes available for weights and cache; 0 if not given
+	Context     int    // tokens per sequence; default: the shape's own context
+	Batch       int    // sequences; default 1
+	KVBytes     int    // bytes per cached element; default 2 (bf16, f16)
+	KVDType     string // one of KVDTypes instead of KVBytes, with scales; empty if not given
+	WeightBytes int    // bytes per weight; default 2
+	Memory      int64  // bytes available for weights and cache; 0 if not given
+}
+
+// row returns the size of rows.
+func (o KVOptions) row() (rowSize, error) {
+	if o.KVDType == "" {
+		return perElement(o.KVBytes), nil
+	}
+	kept, err := KVCache{DType: o.KVDType}.kept()
+	return func(n int) int64 { return int64(infer.RowBytes(kept.Format, n)) }, err
 }
 
 // KVRow describes one shape at one number of groups.
 type KVRow struct {
 	Shape           string  `json:"shape"`
-	Groups          int     `json:"groups"`
-	Published       bool    `json:"published"` // the model was released with this number
-	QKVWidth        int     `json:"qkv_width"` // of the joint projection of queries, keys and values
+	Groups          int     `json:"groups"`           // 0 for latent attention
+	Latent          bool    `json:"latent,omitempty"` // multi-head latent attention (MLA)
+	Published       bool    `json:"published"`        // the model was released with this number
+	QKVWidth        int     `json:"qkv_width"`        // of the joint projection of queries, keys and values; 0 for latent attention
 	Context         int     `json:"context"`
 	Batch           int     `json:"batch"`
-	ElementBytes    int     `json:"kv_element_bytes"`
+	KVDType         string  `json:"kv_dtype,omitempty"`
+	ElementBytes    float64 `json:"kv_element_bytes"` // with a share of the scale
 	KVBytesPerToken int64   `json:"kv_bytes_per_token"`
 	CrossBytesToken int64   `json:"cross_kv_bytes_per_token,omitempty"` // in addition, per token of the source
 	KVBytes         int64   `json:"kv_bytes"`                           // of batch sequences at context, with sources of the same length
 	RelativeToMHA   float64 `json:"relative_to_mha"`                    // 1 if there are as many groups as heads
-	WeightBytes     int64   `json:"weight_bytes"`                       // see Shape.Params
+	WeightBytes     int64   `json:"weight_bytes"`                       // see Shape.Params; 0 if not known, as of a shape with latent attention
 	MaxBatch        *int64  `json:"max_batch,omitempty"`                // maximum number of sequences at context that fit beside the weights; nil if no memory is given
 }
 
-// KVRows returns the KV cache of a shape at every legal number of groups, largest first.
+// KVRows returns the KV cache of a shape at every legal number of groups, largest first, then that of latent attention if the shape has
+// it. All of it is arithmetic.
 func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
 	o.Context, o.Batch = cmp.Or(o.Context, s.Context), cmp.Or(o.Batch, 1)
 	o.KVBytes, o.WeightBytes = cmp.Or(o.KVBytes, 2), cmp.Or(o.WeightBytes, 2)
 	if err := s.checkOptions(o); err != nil {
 		return nil, err
 	}
+	row, err := o.row()
+	if err != nil {
+		return nil, err
+	}
 	var rows []KVRow
 	for _, g := range s.Groups() {
-		row := KVRow{
-			Shape: s.Name, Groups: g, Published: g == s.KVHeads, QKVWidth: (s.Heads + 2*g) * s.HeadDim, Context: o.Context, Batch: o.Batch,
-			ElementBytes:    o.KVBytes,
-			KVBytesPerToken: kvBytes(s, g, 1, 1, o.KVBytes),
-			CrossBytesToken: crossKVBytes(s, g, 1, 1, o.KVBytes),
-			KVBytes:         cacheBytes(s, g, o.Context, o.Batch, o.KVBytes),
-			RelativeToMHA:   float64(g) / float64(s.Heads),
-			WeightBytes:     s.params(g) * int64(o.WeightBytes),
-		}
-		if o.Memory > 0 {
-			most := max(0, o.Memory-row.WeightBytes) / cacheBytes(s, g, o.Context, 1, o.KVBytes)
-			row.MaxBatch = &most
-		}
-		rows = append(rows, row)
+		r := s.row(o, g, row)
+		r.QKVWidth = (s.Heads + 2*g) * s.HeadDim
+		rows = append(rows, r)
+	}
+	if s.KVRank > 0 {
+		rows = append(rows, s.row(o, latent, row))
 	}
 	return rows, nil
 }
 
+// row returns the cache at a number of groups.
+func (s Shape) row(o KVOptions, g int, row rowSize) KVRow {
+	published, width := s.KVHeads, s.HeadDim
+	if s.KVRank > 0 {
+		published = latent
+	}
+	if g == latent {
+		width = s.KVRank + s.RopeDim
+	}
+	r := KVRow{
+		Shape: s.Name, Groups: g, Latent: g == latent, Published: g == published, Context: o.Context, Batch: o.Batch, KVDType: o.KVDType,
+		ElementBytes:    float64(row(width)) / float64(width),
+		KVBytesPerToken: kvBytes(s, g, 1, 1, row),
+		CrossBytesToken: crossKVBytes(s, g, 1, 1, row),
+		KVBytes:         cacheBytes(s, g, o.Context, o.Batch, row),
+		RelativeToMHA:   float64(kvBytes(s, g, 1, 1, row)) / float64(kvBytes(s, s.Heads, 1, 1, row)),
+	}
+	if s.KVRank > 0 {
+		return r
+	}
+	r.WeightBytes = s.params(g) * int64(o.WeightBytes)
+	if o.Memory > 0 {
+		most := max(0, o.Memory-r.WeightBytes) / cacheBytes(s, g, o.Context, 1, row)
+		r.MaxBatch = &most
+	}
+	return r
+}
+
 // cacheBytes returns the size of everything that a decoder caches at a context, with a source of the same length.
-func cacheBytes(s Shape, kvHeads, context, batch, dtypeBytes int) int64 {
-	return kvBytes(s, kvHeads, context, batch, dtypeBytes) + crossKVBytes(s, kvHeads, context, batch, dtypeBytes)
+func cacheBytes(s Shape, kvHeads, context, batch int, row rowSize) int64 {
+	return kvBytes(s, kvHeads, context, batch, row) + crossKVBytes(s, kvHeads, context, batch, row)
 }
 
 // checkOptions returns an error for sizes below 1 and for a cache too large to count.
@@ -124,7 +177,7 @@ func (s Shape) checkOptions(o KVOptions) error {
 		return fmt.Errorf("context %d, batch %d, %d bytes per cached element, %d per weight, memory %d: want none below 1, memory not below 0",
 			o.Context, o.Batch, o.KVBytes, o.WeightBytes, o.Memory)
 	}
-	perToken := cacheBytes(s, s.Heads, 1, 1, o.KVBytes)
+	perToken := cacheBytes(s, s.Heads, 1, 1, perElement(o.KVBytes))
 	if float64(perToken)*float64(o.Context)*float64(o.Batch) >= 1<<62 {
 		return fmt.Errorf("context %d × batch %d of %s is too large to compute with", o.Context, o.Batch, s.Name)
 	}
@@ -132,7 +185,7 @@ func (s Shape) checkOptions(o KVOptions) error {
 }
 
 // WriteKVTable writes rows as an aligned text table, with the bytes per cached element. A star marks the number of groups
-// with which the model was published.
+// with which the model was published; "MLA" stands for latent attention.
 func WriteKVTable(w io.Writer, rows []KVRow) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	header := "shape\tgroups\tbytes/element\tKV/token\tcontext\tbatch\tKV cache\tof MHA\tweights\t"
@@ -146,10 +199,20 @@ func WriteKVTable(w io.Writer, rows []KVRow) error {
 		if r.Published {
 			star = "*"
 		}
-		fmt.Fprintf(table, "%s\t%d%s\t%d\t%s\t%d\t%d\t%s\t%s%%\t%s\t", r.Shape, r.Groups, star, r.ElementBytes, units.Bytes(r.KVBytesPerToken),
-			r.Context, r.Batch, units.Bytes(r.KVBytes), units.Significant(100*r.RelativeToMHA), units.Bytes(r.WeightBytes))
+		groups, weights, most := strconv.Itoa(r.Groups), units.Bytes(r.WeightBytes), "-"
+		if r.Latent {
+			groups = "MLA"
+		}
+		if r.WeightBytes == 0 {
+			weights = "-"
+		}
 		if r.MaxBatch != nil {
-			fmt.Fprintf(table, "%d\t", *r.MaxBatch)
+			most = strconv.FormatInt(*r.MaxBatch, 10)
+		}
+		fmt.Fprintf(table, "%s\t%s%s\t%s\t%s\t%d\t%d\t%s\t%s%%\t%s\t", r.Shape, groups, star, units.Significant(r.ElementBytes), units.Bytes(r.KVBytesPerToken),
+			r.Context, r.Batch, units.Bytes(r.KVBytes), units.Significant(100*r.RelativeToMHA), weights)
+		if memory {
+			fmt.Fprintf(table, "%s\t", most)
 		}
 		fmt.Fprintln(table)
 	}

@@ -31,6 +31,10 @@ type Shape struct {
 	Tied bool `yaml:"tied" json:"tied,omitempty"`
 	// Cross reports whether each layer has cross-attention besides self-attention.
 	Cross bool `yaml:"cross" json:"cross,omitempty"`
+	// KVRank and RopeDim are the sizes of what multi-head latent attention caches for all heads; 0 for other attention. Only the size
+	// of such a cache is known: a shape with latent attention has no weights here, and cannot be run.
+	KVRank  int `yaml:"kv_rank" json:"kv_rank,omitempty"`
+	RopeDim int `yaml:"rope_dim" json:"rope_dim,omitempty"`
 }
 
 //go:embed shapes.yaml
@@ -68,7 +72,7 @@ func ShapeByName(name string) (Shape, error) {
 func writtenShape(text string) (Shape, error) {
 	shapes, err := parseShapes([]byte("- {name: custom, " + strings.NewReplacer("=", ": ", ",", ", ").Replace(text) + "}"))
 	if err != nil || len(shapes) != 1 {
-		return Shape{}, fmt.Errorf("shape %q: want KEY=NUMBER,… with layers, heads, dim, ffn, vocab and context, and perhaps kv_heads, head_dim, gated, tied: %s",
+		return Shape{}, fmt.Errorf("shape %q: want KEY=NUMBER,… with layers, heads, dim, ffn, vocab and context, and perhaps kv_heads, head_dim, gated, tied, kv_rank, rope_dim: %s",
 			text, strings.TrimPrefix(fmt.Sprint(err), "shapes.yaml: "))
 	}
 	return shapes[0], nil
@@ -110,6 +114,9 @@ func (s Shape) check() error {
 		if f.value < 1 {
 			return fmt.Errorf("shape %s: %s is %d; want at least 1", s.Name, f.key, f.value)
 		}
+	}
+	if s.KVRank < 0 || s.RopeDim < 0 || s.KVRank == 0 && s.RopeDim > 0 {
+		return fmt.Errorf("shape %s: kv_rank is %d, rope_dim %d; want both, for latent attention, or neither", s.Name, s.KVRank, s.RopeDim)
 	}
 	if s.Heads%s.KVHeads != 0 {
 		return fmt.Errorf("shape %s: %d kv heads do not divide %d heads", s.Name, s.KVHeads, s.Heads)

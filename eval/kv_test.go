@@ -49,7 +49,7 @@ func TestShapesAgainstPublishedFigures(t *testing.T) {
 		if math.Abs(got-test.params)/test.params > tolerance {
 			t.Errorf("%s: %.3fB parameters, published %.3fB", test.name, got, test.params)
 		}
-		if kv := kvBytes(s, s.KVHeads, 1, 1, 2); kv != test.kvBytes {
+		if kv := kvBytes(s, s.KVHeads, 1, 1, perElement(2)); kv != test.kvBytes {
 			t.Errorf("%s: %d KV bytes per token, want %d", test.name, kv, test.kvBytes)
 		}
 	}
@@ -69,19 +69,41 @@ func TestT5DecoderCountsCrossAttention(t *testing.T) {
 
 func TestKVBytes(t *testing.T) {
 	s := Shape{Layers: 3, HeadDim: 5}
-	if got, want := kvBytes(s, 2, 7, 11, 4), int64(2*3*2*5*7*11*4); got != want {
+	if got, want := kvBytes(s, 2, 7, 11, perElement(4)), int64(2*3*2*5*7*11*4); got != want {
 		t.Errorf("got %d, want %d", got, want)
 	}
 	s.Window = 4
-	if got, want := kvBytes(s, 2, 7, 11, 4), int64(2*3*2*5*4*11*4); got != want {
+	if got, want := kvBytes(s, 2, 7, 11, perElement(4)), int64(2*3*2*5*4*11*4); got != want {
 		t.Errorf("with a window: got %d, want %d", got, want)
+	}
+}
+
+// TestLatentKVBytes compares caches of latent attention with published sizes: 4.5 heads per layer instead of 2·128 in DeepSeek-V2 (arXiv
+// 2405.04434, table 1), and 70.272 KB per token in DeepSeek-V3 (arXiv 2505.09343, table 1).
+func TestLatentKVBytes(t *testing.T) {
+	for name, want := range map[string]int64{"deepseek-v2": 60 * 128 * 9 / 2 * 2, "deepseek-v3": 70272} {
+		s, err := ShapeByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := KVRows(s, KVOptions{Memory: 1 << 40})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mla, mha := rows[len(rows)-1], rows[0]
+		if mla.KVBytesPerToken != want || !mla.Latent || !mla.Published || mla.WeightBytes != 0 || mla.MaxBatch != nil {
+			t.Errorf("%s: %+v, want %d bytes per token and nothing about weights", name, mla, want)
+		}
+		if mha.Groups != 128 || mha.Published || !near(mla.RelativeToMHA, 576.0/(2*128*128), 1e-9) {
+			t.Errorf("%s: %+v beside %+v", name, mla, mha)
+		}
 	}
 }
 
 func TestKVRows(t *testing.T) {
 	s := Shape{Name: "tiny", Layers: 2, Heads: 6, KVHeads: 6, HeadDim: 8, Dim: 48, FFN: 64, Vocab: 100, Context: 32}
 	weights := s.params(6) * 4
-	rows, err := KVRows(s, KVOptions{Batch: 3, KVBytes: 1, WeightBytes: 4, Memory: weights + 5*kvBytes(s, 6, 32, 1, 1)})
+	rows, err := KVRows(s, KVOptions{Batch: 3, KVBytes: 1, WeightBytes: 4, Memory: weights + 5*kvBytes(s, 6, 32, 1, perElement(1))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +121,7 @@ func TestKVRows(t *testing.T) {
 		t.Errorf("the largest batch is %d, want 5", got)
 	}
 	saved := (s.params(6) - s.params(1)) * 4
-	if got, want := *rows[3].MaxBatch, (saved+5*6*kvBytes(s, 1, 32, 1, 1))/kvBytes(s, 1, 32, 1, 1); got != want || rows[3].RelativeToMHA != 1.0/6 {
+	if got, want := *rows[3].MaxBatch, (saved+5*6*kvBytes(s, 1, 32, 1, perElement(1)))/kvBytes(s, 1, 32, 1, perElement(1)); got != want || rows[3].RelativeToMHA != 1.0/6 {
 		t.Errorf("g=1: the largest batch is %d, want %d; %v of MHA", got, want, rows[3].RelativeToMHA)
 	}
 	if rows, _ = KVRows(s, KVOptions{Memory: 1}); *rows[0].MaxBatch != 0 {
@@ -190,7 +212,7 @@ func TestCrossKVBytes(t *testing.T) {
 		t.Errorf("%d bytes a token, %d a source's, %d in all", r.KVBytesPerToken, r.CrossBytesToken, r.KVBytes)
 	}
 	s.Cross = false
-	if crossKVBytes(s, 64, 100, 1, 2) != 0 {
+	if crossKVBytes(s, 64, 100, 1, perElement(2)) != 0 {
 		t.Error("a decoder alone keeps something of a source")
 	}
 }

@@ -64,6 +64,9 @@ func (s Shape) arch(groups int) (*configs.Arch, error) {
 	if groups == 0 {
 		groups = s.KVHeads
 	}
+	if s.KVRank > 0 {
+		return nil, fmt.Errorf("shape %s has latent attention, of which only the size of the cache is known", s.Name)
+	}
 	ffn := s.FFN
 	if !s.Gated {
 		ffn = ffn * 2 / 3

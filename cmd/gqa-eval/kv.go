@@ -26,7 +26,8 @@ func newKV() *cobra.Command {
 		Short: "Show the KV-cache size of a model, or of published model shapes",
 		Long: `Show the KV-cache size at every group count, of MODEL (a folder or a file of weights, none of which are read) or of SHAPE (the name of
 a published model, or a shape such as layers=32,heads=32,dim=4096,ffn=11008,vocab=32000,context=4096). Without an argument, show all
-published models.`,
+published models. All of it is arithmetic; no model is run. MLA is the cache of multi-head latent attention, beside what the same heads
+would take with grouped-query attention.`,
 		Args: cli.Args("[SHAPE]"),
 		RunE: func(cmd *cobra.Command, args []string) error { return k.run(cmd, args) },
 	}
@@ -39,6 +40,7 @@ func (k *kvFlags) add(f *pflag.FlagSet) {
 	cli.NumberVar(f, &k.o.Context, "context", 0, 0, limits.Tokens, "context length (0: the model's own)")
 	cli.NumberVar(f, &k.o.Batch, "batch", 1, 1, limits.Count, "batch size")
 	cli.NumberVar(f, &k.o.KVBytes, "kv-bytes", 2, 1, 16, "bytes per element of the cache")
+	cli.EnumVar(f, &k.o.KVDType, "kv-dtype", "", "data type of the cache, instead of --kv-bytes; integers with their scales", eval.KVDTypes...)
 	cli.NumberVar(f, &k.o.WeightBytes, "weight-bytes", 2, 1, 16, "bytes per weight")
 	cli.NumberVar(f, &k.memoryGiB, "memory", 0, 0, 1<<30, "memory in GiB for weights and cache; adds the largest batch that fits")
 	f.BoolVar(&k.asJSON, "json", false, "print the results as JSON")
@@ -48,6 +50,8 @@ func (k *kvFlags) run(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 1 && k.shape != "":
 		return cli.Usagef("give SHAPE or --shape, not both")
+	case k.o.KVDType != "" && cmd.Flags().Changed("kv-bytes"):
+		return cli.Usagef("give --kv-bytes or --kv-dtype, not both")
 	case len(args) == 1:
 		k.shape = args[0]
 	}

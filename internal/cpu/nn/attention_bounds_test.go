@@ -27,6 +27,14 @@ func TestAttendBounds(t *testing.T) {
 						half.v.Format, half.v.Half = h, cputest.Guarded(t, make([]uint16, len(c.v.Data)))
 						half.run()
 					}
+					for _, f := range intsFormats {
+						small := *c
+						for _, v := range []*View{&small.k, &small.v} {
+							v.Ints, v.Bytes = f, cputest.Guarded(t, make([]byte, f.Bytes(len(v.Data))))
+							v.Scales = cputest.Guarded(t, make([]float32, len(v.Data)/dim))
+						}
+						small.run()
+					}
 				}
 			}
 		}

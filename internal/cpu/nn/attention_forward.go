@@ -23,7 +23,8 @@ const (
 // Attend computes out = softmax(Scale·q·kᵀ)·v. out and q have Heads heads, k and v KVHeads. lse [Batch, Heads, Queries],
 // if not nil, receives the logarithm of the sum of the exponentials of each row's scores. A query that sees no key gives
 // zeros and -Inf. k and v may be in a format of 16 bits: the result is that for the same numbers in float32, bit by bit
-// unless the processor has instructions for products of them. The path avx512bf16 takes 17 bits of the queries for keys in bfloat16.
+// unless the processor has instructions for products of them. The path avx512bf16 takes 17 bits of the queries for keys in bfloat16, and
+// where there are instructions for products of bytes 15 bits for keys of integers.
 //
 // It runs over blocks of keys with the online softmax of FlashAttention (Dao et al., arXiv 2205.14135), so the scores
 // never exist as a whole. The rows of one small product are all query heads of a group times a block of queries: K and

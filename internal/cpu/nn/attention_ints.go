@@ -8,6 +8,10 @@ func (v View) inLanes(l *laneWork) bool { return v.Ints != simd.I4 || !l.I4Conve
 // scoreInts is scoreLanes for keys of integers.
 func (f *forward) scoreInts(w *work, j, n int) {
 	d, l := f.HeadDim, &w.lanes
+	if f.usesQuads(l) {
+		f.scoreQuads(w, j, n)
+		return
+	}
 	next, soon, width := f.k.ahead(w.b, w.kv, j, d), l.AheadInts(), simd.Attention().Width
 	whole := 0
 	if l.ScoreInts != nil && f.k.inLanes(l) && d%simd.IntsStep == 0 {

@@ -37,18 +37,25 @@ func TestAttendInts(t *testing.T) {
 			continue
 		}
 		a.Scale = float32(1 / math.Sqrt(float64(a.HeadDim)))
-		for _, f := range intsFormats {
+		for j, f := range intsFormats {
+			if i < len(attentionCases) && i%2 == j {
+				continue
+			}
 			want, got := newAttentionCase(a, true), newAttentionCase(a, true)
 			got.k = cached(f, 2, a.Batch, a.Keys, a.KVHeads, a.HeadDim)
 			got.v = cached(f, 3, a.Batch, a.Keys, a.KVHeads, a.HeadDim)
 			AttendRef(a, want.out, want.lse, want.q, got.k, got.v)
 			t.Run(fmt.Sprintf("case=%d/format=%d", i, f), func(t *testing.T) {
 				cputest.OnPaths(t, func(t *testing.T) {
+					out, lse := 3e-6, 2e-6
+					if l := simd.Attention(); l != nil && l.Tiles[0].ScoreQuads != nil && a.HeadDim%simd.QuadElements == 0 {
+						out, lse = 1e-4, 2e-4 // queries of 15 bits
+					}
 					cputest.EitherWay(func() {
 						got.out = newAttentionCase(a, true).out
 						got.run()
-						cputest.Compare(t, "out", got.out.Data, want.out.Data, 3e-6)
-						cputest.Compare(t, "lse", got.lse, want.lse, 2e-6)
+						cputest.Compare(t, "out", got.out.Data, want.out.Data, out)
+						cputest.Compare(t, "lse", got.lse, want.lse, lse)
 					})
 					AttendF64(a, got.out, got.q, got.k, got.v)
 					cputest.Compare(t, "out in float64", got.out.Data, want.out.Data, 1e-6)

@@ -30,6 +30,7 @@ type laneWork struct {
 	q        []float32  // packed for Score
 	last     []float32  // keys that do not fill a register, padded
 	lastHalf []uint16   // the same for ScorePairs
+	lastInts []byte     // the same for ScoreQuads
 }
 
 // attendLanes is the loop over the blocks of keys.
@@ -38,6 +39,8 @@ func (f *forward) attendLanes(w *work) {
 	switch {
 	case w.fresh && f.usesPairs(&w.lanes):
 		f.packPairs(w)
+	case w.fresh && f.usesQuads(&w.lanes):
+		f.packQuads(w)
 	case w.fresh:
 		f.packQueries(w)
 	}

@@ -40,6 +40,13 @@ type AttentionTile struct {
 	I4Converted   bool
 	ScoreInts     func(f Ints, n, d int, q []float32, k []byte, ldk int, scales, s []float32, next Prefetch)
 	SumValuesInts func(f Ints, n int, p []float32, ldp int, v []byte, ldv int, scales, o []float32, ldo int, next Prefetch)
+	// ScoreQuads is ScoreInts by instructions that multiply four bytes, for d a multiple of QuadElements; nil where there is none. Each
+	// element of the queries is 128 times an upper part and a lower part, integers, times the scale of its row. Queries begin with
+	// QuadHeader numbers, three for each lane: what the sums of either part begin with, as integers, and the scale of the row that the
+	// lane has in the end. A step takes MaxLanes quads of bytes of the upper parts, C of every row, then those of the lower; in I4
+	// those that meet the lower halves of bytes of keys, then those that meet the upper halves.
+	ScoreQuads func(f Ints, n, d int, q []float32, k []byte, ldk int, scales, s []float32, next Prefetch)
+	I4Quads    bool // ScoreQuads takes I4, too
 	// ScoreStep and SumValuesStep are the elements from one prefetch to the next.
 	ScoreStep, SumValuesStep int
 }
@@ -64,3 +71,9 @@ func (t *AttentionTile) Ahead(h Half) int {
 
 // AheadInts is Ahead for integers.
 func (t *AttentionTile) AheadInts() int { return t.Ahead(BF16) }
+
+// See AttentionTile.ScoreQuads.
+const (
+	QuadElements = 64
+	QuadHeader   = 3 * MaxLanes
+)

@@ -24,9 +24,21 @@ var attentionAVX512 = AttentionKernels{
 	},
 }
 
-// attentionBF16 is attentionAVX512 with scores by pairs of bfloat16.
-var attentionBF16 = func() AttentionKernels {
+// attentionVNNI is attentionAVX512 with scores of integers by quads of bytes.
+var attentionVNNI = func() AttentionKernels {
 	l := attentionAVX512
+	l.Tiles = slices.Clone(l.Tiles)
+	for i, tiles := range [...][2]intsScoreTile{
+		{score1I8Quads, nil}, {score2I8Quads, score2I4Quads}, {score4I8Quads, score4I4Quads}, {score8I8Quads, score8I4Quads}, {score16I8Quads, score16I4Quads},
+	} {
+		l.Tiles[i] = l.Tiles[i].scoringQuads(tiles)
+	}
+	return l
+}()
+
+// attentionBF16 is attentionVNNI with scores by pairs of bfloat16, too.
+var attentionBF16 = func() AttentionKernels {
+	l := attentionVNNI
 	l.Tiles = slices.Clone(l.Tiles)
 	for i, score := range [...]halfScoreTile{score1Pairs, score2Pairs, score4Pairs, score8Pairs, score16Pairs} {
 		rows := l.Tiles[i].Rows

@@ -36,25 +36,30 @@ func (f Ints) largest() float32 {
 // nearest multiple of the scale, ties to even. If one is not finite, neither is any number that is decoded.
 func (f Ints) Encode(dst []byte, row []float32) (scale float32) {
 	dst = dst[:f.Bytes(len(row))]
+	switch largest := Largest(row); {
+	case !(largest <= math.MaxFloat32):
+		clear(dst)
+		return float32(math.NaN())
+	case largest < SmallestRow:
+		f.encode(dst, row, 0)
+		return 0
+	default:
+		f.encode(dst, row, f.largest()/largest)
+		return largest / f.largest()
+	}
+}
+
+// SmallestRow is the smallest magnitude that a row must have not to become zero: the inverse of a smaller scale might overflow.
+const SmallestRow = 0x1p-100
+
+// Largest returns the largest magnitude of a row, or NaN if there is one.
+func Largest(row []float32) float32 {
 	top := uint32(0)
 	for _, x := range row {
 		top = max(top, math.Float32bits(x)&^(1<<31)) // as integers NaN is above infinity, and that above all other numbers
 	}
-	largest := math.Float32frombits(top)
-	switch {
-	case !(largest <= math.MaxFloat32):
-		clear(dst)
-		return float32(math.NaN())
-	case largest < smallestRow:
-		f.encode(dst, row, 0)
-		return 0
-	}
-	f.encode(dst, row, f.largest()/largest)
-	return largest / f.largest()
+	return math.Float32frombits(top)
 }
-
-// smallestRow is the smallest magnitude that counts: the inverse of a smaller scale might overflow.
-const smallestRow = 0x1p-100
 
 // encode writes the numbers of row times inverse.
 func (f Ints) encode(dst []byte, row []float32, inverse float32) {

@@ -20,6 +20,17 @@ func (t AttentionTile) scoringInts(keys, elements int, i8, i4 intsScoreTile) Att
 	return t
 }
 
+// scoringQuads returns t with the assembly for quads, by formats.
+func (t AttentionTile) scoringQuads(tiles [2]intsScoreTile) AttentionTile {
+	t.I4Quads = tiles[1] != nil
+	t.ScoreQuads = func(f Ints, n, d int, q []float32, k []byte, ldk int, scales, s []float32, next Prefetch) {
+		parts, bytes := q[QuadHeader:], f.Bytes(d)
+		_, _, _, _ = parts[d*t.Rows/2-1], k[(n-1)*ldk+bytes-1], s[n*t.Rows-1], scales[n-1]
+		tiles[f-I8](n/MaxLanes, bytes*t.Rows/64, &parts[0], &k[0], ldk, &s[0], next.Base, next.From, next.Stride, &scales[0])
+	}
+	return t
+}
+
 // weighingInts returns t with the assembly for values of integers.
 func (t AttentionTile) weighingInts(i8, i4 intsSumValuesTile) AttentionTile {
 	t.I4Converted = i4 == nil

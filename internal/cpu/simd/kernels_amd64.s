@@ -406,6 +406,69 @@ DATA nibbles<>+56(SB)/4, $(6.0)
 DATA nibbles<>+60(SB)/4, $(7.0)
 GLOBL nibbles<>(SB), RODATA|NOPTR, $64
 
+DATA expansion2<>+0(SB)/4, $0x00000000
+DATA expansion2<>+4(SB)/4, $0x00000000
+DATA expansion2<>+8(SB)/4, $0x00000001
+DATA expansion2<>+12(SB)/4, $0x00000001
+DATA expansion2<>+16(SB)/4, $0x00000002
+DATA expansion2<>+20(SB)/4, $0x00000002
+DATA expansion2<>+24(SB)/4, $0x00000003
+DATA expansion2<>+28(SB)/4, $0x00000003
+DATA expansion2<>+32(SB)/4, $0x00000004
+DATA expansion2<>+36(SB)/4, $0x00000004
+DATA expansion2<>+40(SB)/4, $0x00000005
+DATA expansion2<>+44(SB)/4, $0x00000005
+DATA expansion2<>+48(SB)/4, $0x00000006
+DATA expansion2<>+52(SB)/4, $0x00000006
+DATA expansion2<>+56(SB)/4, $0x00000007
+DATA expansion2<>+60(SB)/4, $0x00000007
+GLOBL expansion2<>(SB), RODATA|NOPTR, $64
+
+DATA expansion4<>+0(SB)/4, $0x00000000
+DATA expansion4<>+4(SB)/4, $0x00000000
+DATA expansion4<>+8(SB)/4, $0x00000000
+DATA expansion4<>+12(SB)/4, $0x00000000
+DATA expansion4<>+16(SB)/4, $0x00000001
+DATA expansion4<>+20(SB)/4, $0x00000001
+DATA expansion4<>+24(SB)/4, $0x00000001
+DATA expansion4<>+28(SB)/4, $0x00000001
+DATA expansion4<>+32(SB)/4, $0x00000002
+DATA expansion4<>+36(SB)/4, $0x00000002
+DATA expansion4<>+40(SB)/4, $0x00000002
+DATA expansion4<>+44(SB)/4, $0x00000002
+DATA expansion4<>+48(SB)/4, $0x00000003
+DATA expansion4<>+52(SB)/4, $0x00000003
+DATA expansion4<>+56(SB)/4, $0x00000003
+DATA expansion4<>+60(SB)/4, $0x00000003
+GLOBL expansion4<>(SB), RODATA|NOPTR, $64
+
+DATA expansion8<>+0(SB)/4, $0x00000000
+DATA expansion8<>+4(SB)/4, $0x00000000
+DATA expansion8<>+8(SB)/4, $0x00000000
+DATA expansion8<>+12(SB)/4, $0x00000000
+DATA expansion8<>+16(SB)/4, $0x00000000
+DATA expansion8<>+20(SB)/4, $0x00000000
+DATA expansion8<>+24(SB)/4, $0x00000000
+DATA expansion8<>+28(SB)/4, $0x00000000
+DATA expansion8<>+32(SB)/4, $0x00000001
+DATA expansion8<>+36(SB)/4, $0x00000001
+DATA expansion8<>+40(SB)/4, $0x00000001
+DATA expansion8<>+44(SB)/4, $0x00000001
+DATA expansion8<>+48(SB)/4, $0x00000001
+DATA expansion8<>+52(SB)/4, $0x00000001
+DATA expansion8<>+56(SB)/4, $0x00000001
+DATA expansion8<>+60(SB)/4, $0x00000001
+GLOBL expansion8<>(SB), RODATA|NOPTR, $64
+
+DATA flip<>+0(SB)/4, $0x80808080
+GLOBL flip<>(SB), RODATA|NOPTR, $4
+
+DATA low4<>+0(SB)/4, $0x0f0f0f0f
+GLOBL low4<>(SB), RODATA|NOPTR, $4
+
+DATA times128<>+0(SB)/4, $(128.0)
+GLOBL times128<>(SB), RODATA|NOPTR, $4
+
 // func micro1xAVX2(n int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, ldc int, acc bool)
 // Requires: AVX, FMA3, MMX+
 TEXT ·micro1xAVX2(SB), NOSPLIT, $0-73
@@ -5578,8 +5641,8 @@ keys4:
 	VADDPS      Y8, Y9, Y8
 	VPERMPD     $0xd8, Y8, Y0
 	VMULPS      (R10), Y0, Y0
-	VMOVUPS     Y0, (CX)
 	ADDQ        $0x00000020, R10
+	VMOVUPS     Y0, (CX)
 	ADDQ        $0x00000020, CX
 	DECQ        AX
 	JNZ         tile
@@ -18255,8 +18318,8 @@ keys12:
 	VMOVUPS     regroup<>+0(SB), Z17
 	VPERMPD     Z16, Z17, Z0
 	VMULPS      (R10), Z0, Z0
-	VMOVUPS     Z0, (CX)
 	ADDQ        $0x00000040, R10
+	VMOVUPS     Z0, (CX)
 	ADDQ        $0x00000040, CX
 	DECQ        AX
 	JNZ         tile
@@ -18556,8 +18619,8 @@ keys12:
 	VMOVUPS     regroup<>+0(SB), Z17
 	VPERMPD     Z16, Z17, Z0
 	VMULPS      (R10), Z0, Z0
-	VMOVUPS     Z0, (CX)
 	ADDQ        $0x00000040, R10
+	VMOVUPS     Z0, (CX)
 	ADDQ        $0x00000040, CX
 	DECQ        AX
 	JNZ         tile
@@ -37825,6 +37888,6649 @@ keys12:
 	ADDQ         $0x00000400, CX
 	DECQ         AX
 	JNZ          tile
+	VZEROUPPER
+	RET
+
+// func score1I8Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+// Requires: AVX, AVX512F, AVX512VNNI, MMX+
+TEXT ·score1I8Quads(SB), NOSPLIT, $0-80
+	VPBROADCASTD flip<>+0(SB), Z31
+	MOVQ         n+0(FP), AX
+	MOVQ         s+40(FP), CX
+	MOVQ         k+24(FP), DX
+	MOVQ         ldk+32(FP), BX
+	SHLQ         $0x00, BX
+	LEAQ         (BX)(BX*2), SI
+	MOVQ         ahead+48(FP), DI
+	MOVQ         stride+64(FP), R8
+	MOVQ         from+56(FP), R9
+	ADDQ         R9, DI
+	MOVQ         steps+8(FP), R10
+	IMUL3Q       $0x00000004, BX, R9
+	IMUL3Q       $0x00000040, R10, R10
+	SUBQ         R10, R9
+	MOVQ         scales+72(FP), R10
+
+tile:
+	MOVQ      q+16(FP), R11
+	VMOVDQU32 -192(R11), Z0
+	VMOVDQU32 -192(R11), Z1
+	VMOVDQU32 -192(R11), Z2
+	VMOVDQU32 -192(R11), Z3
+	VMOVDQU32 -192(R11), Z4
+	VMOVDQU32 -192(R11), Z5
+	VMOVDQU32 -192(R11), Z6
+	VMOVDQU32 -192(R11), Z7
+	VMOVDQU32 -192(R11), Z8
+	VMOVDQU32 -192(R11), Z9
+	VMOVDQU32 -192(R11), Z10
+	VMOVDQU32 -192(R11), Z11
+	VMOVDQU32 -192(R11), Z12
+	VMOVDQU32 -192(R11), Z13
+	VMOVDQU32 -192(R11), Z14
+	VMOVDQU32 -192(R11), Z15
+	MOVQ      q+16(FP), R11
+	MOVQ      steps+8(FP), R12
+	MOVQ      q+16(FP), R13
+	VMOVDQU32 -128(R13), Z16
+	VMOVDQU32 -128(R13), Z17
+	VMOVDQU32 -128(R13), Z18
+	VMOVDQU32 -128(R13), Z19
+
+keys0:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VPXORD           (DX), Z31, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VPXORD           (DX)(BX*1), Z31, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VPXORD           (DX)(BX*2), Z31, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VPXORD           (DX)(SI*1), Z31, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000080, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000001, R12
+	JNZ              keys0
+	VCVTDQ2PS        Z0, Z0
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z0
+	VCVTDQ2PS        Z1, Z1
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z1
+	VCVTDQ2PS        Z2, Z2
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z2
+	VCVTDQ2PS        Z3, Z3
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z3
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys4:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VPXORD           (DX), Z31, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VPXORD           (DX)(BX*1), Z31, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VPXORD           (DX)(BX*2), Z31, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VPXORD           (DX)(SI*1), Z31, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000080, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000001, R12
+	JNZ              keys4
+	VCVTDQ2PS        Z4, Z4
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z4
+	VCVTDQ2PS        Z5, Z5
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z5
+	VCVTDQ2PS        Z6, Z6
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z6
+	VCVTDQ2PS        Z7, Z7
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z7
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys8:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VPXORD           (DX), Z31, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VPXORD           (DX)(BX*1), Z31, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VPXORD           (DX)(BX*2), Z31, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VPXORD           (DX)(SI*1), Z31, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000080, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000001, R12
+	JNZ              keys8
+	VCVTDQ2PS        Z8, Z8
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z8
+	VCVTDQ2PS        Z9, Z9
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z9
+	VCVTDQ2PS        Z10, Z10
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z10
+	VCVTDQ2PS        Z11, Z11
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z11
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys12:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VPXORD           (DX), Z31, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VPXORD           (DX)(BX*1), Z31, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VPXORD           (DX)(BX*2), Z31, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VPXORD           (DX)(SI*1), Z31, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000080, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000001, R12
+	JNZ              keys12
+	VCVTDQ2PS        Z12, Z12
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z12
+	VCVTDQ2PS        Z13, Z13
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z13
+	VCVTDQ2PS        Z14, Z14
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z14
+	VCVTDQ2PS        Z15, Z15
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z15
+	ADDQ             R9, DX
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	VSHUFPS          $0x88, Z9, Z8, Z16
+	VSHUFPS          $0xdd, Z9, Z8, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z4
+	VSHUFPS          $0x88, Z11, Z10, Z16
+	VSHUFPS          $0xdd, Z11, Z10, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z5
+	VSHUFPS          $0x88, Z13, Z12, Z16
+	VSHUFPS          $0xdd, Z13, Z12, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z6
+	VSHUFPS          $0x88, Z15, Z14, Z16
+	VSHUFPS          $0xdd, Z15, Z14, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z7
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	MOVQ             q+16(FP), R11
+	VMOVUPS          (R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z0, Z0
+	ADDQ             $0x00000040, R10
+	VMOVUPS          Z0, (CX)
+	ADDQ             $0x00000040, CX
+	DECQ             AX
+	JNZ              tile
+	VZEROUPPER
+	RET
+
+// func score2I8Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+// Requires: AVX, AVX512DQ, AVX512F, AVX512VNNI, MMX+
+TEXT ·score2I8Quads(SB), NOSPLIT, $0-80
+	VPBROADCASTD flip<>+0(SB), Z31
+	MOVQ         n+0(FP), AX
+	MOVQ         s+40(FP), CX
+	MOVQ         k+24(FP), DX
+	MOVQ         ldk+32(FP), BX
+	SHLQ         $0x00, BX
+	LEAQ         (BX)(BX*2), SI
+	MOVQ         ahead+48(FP), DI
+	MOVQ         stride+64(FP), R8
+	MOVQ         from+56(FP), R9
+	ADDQ         R9, DI
+	MOVQ         steps+8(FP), R10
+	IMUL3Q       $0x00000004, BX, R9
+	IMUL3Q       $0x00000020, R10, R10
+	SUBQ         R10, R9
+	MOVQ         scales+72(FP), R10
+
+tile:
+	MOVQ      q+16(FP), R11
+	VMOVDQU32 -192(R11), Z0
+	VMOVDQU32 -192(R11), Z1
+	VMOVDQU32 -192(R11), Z2
+	VMOVDQU32 -192(R11), Z3
+	VMOVDQU32 -192(R11), Z4
+	VMOVDQU32 -192(R11), Z5
+	VMOVDQU32 -192(R11), Z6
+	VMOVDQU32 -192(R11), Z7
+	VMOVDQU32 -192(R11), Z8
+	VMOVDQU32 -192(R11), Z9
+	VMOVDQU32 -192(R11), Z10
+	VMOVDQU32 -192(R11), Z11
+	VMOVDQU32 -192(R11), Z12
+	VMOVDQU32 -192(R11), Z13
+	VMOVDQU32 -192(R11), Z14
+	VMOVDQU32 -192(R11), Z15
+	MOVQ      q+16(FP), R11
+	MOVQ      steps+8(FP), R12
+	MOVQ      q+16(FP), R13
+	VMOVDQU32 -128(R13), Z16
+	VMOVDQU32 -128(R13), Z17
+	VMOVDQU32 -128(R13), Z18
+	VMOVDQU32 -128(R13), Z19
+
+keys0:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTF32X8  (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X8  (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X8  (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X8  (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTF32X8  32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X8  32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X8  32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X8  32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000100, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000002, R12
+	JNZ              keys0
+	VCVTDQ2PS        Z0, Z0
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z0
+	VCVTDQ2PS        Z1, Z1
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z1
+	VCVTDQ2PS        Z2, Z2
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z2
+	VCVTDQ2PS        Z3, Z3
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z3
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys4:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTF32X8  (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X8  (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X8  (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X8  (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTF32X8  32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X8  32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X8  32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X8  32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000100, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000002, R12
+	JNZ              keys4
+	VCVTDQ2PS        Z4, Z4
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z4
+	VCVTDQ2PS        Z5, Z5
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z5
+	VCVTDQ2PS        Z6, Z6
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z6
+	VCVTDQ2PS        Z7, Z7
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z7
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys8:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTF32X8  (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X8  (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X8  (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X8  (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTF32X8  32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X8  32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X8  32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X8  32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000100, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000002, R12
+	JNZ              keys8
+	VCVTDQ2PS        Z8, Z8
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z8
+	VCVTDQ2PS        Z9, Z9
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z9
+	VCVTDQ2PS        Z10, Z10
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z10
+	VCVTDQ2PS        Z11, Z11
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z11
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys12:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTF32X8  (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X8  (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X8  (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X8  (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTF32X8  32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X8  32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X8  32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X8  32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000100, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000002, R12
+	JNZ              keys12
+	VCVTDQ2PS        Z12, Z12
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z12
+	VCVTDQ2PS        Z13, Z13
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z13
+	VCVTDQ2PS        Z14, Z14
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z14
+	VCVTDQ2PS        Z15, Z15
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z15
+	ADDQ             R9, DX
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	VSHUFPS          $0x88, Z9, Z8, Z16
+	VSHUFPS          $0xdd, Z9, Z8, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z4
+	VSHUFPS          $0x88, Z11, Z10, Z16
+	VSHUFPS          $0xdd, Z11, Z10, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z5
+	VSHUFPS          $0x88, Z13, Z12, Z16
+	VSHUFPS          $0xdd, Z13, Z12, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z6
+	VSHUFPS          $0x88, Z15, Z14, Z16
+	VSHUFPS          $0xdd, Z15, Z14, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z7
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	MOVQ             q+16(FP), R11
+	VMOVDQU32        expansion2<>+0(SB), Z17
+	VBROADCASTF32X8  (R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z0, Z0
+	VBROADCASTF32X8  32(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z1, Z1
+	ADDQ             $0x00000040, R10
+	VMOVUPS          Z0, (CX)
+	VMOVUPS          Z1, 64(CX)
+	ADDQ             $0x00000080, CX
+	DECQ             AX
+	JNZ              tile
+	VZEROUPPER
+	RET
+
+// func score2I4Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+// Requires: AVX, AVX512DQ, AVX512F, AVX512VNNI, MMX+
+TEXT ·score2I4Quads(SB), NOSPLIT, $0-80
+	VPBROADCASTD low4<>+0(SB), Z31
+	MOVQ         n+0(FP), AX
+	MOVQ         s+40(FP), CX
+	MOVQ         k+24(FP), DX
+	MOVQ         ldk+32(FP), BX
+	SHLQ         $0x00, BX
+	LEAQ         (BX)(BX*2), SI
+	MOVQ         ahead+48(FP), DI
+	MOVQ         stride+64(FP), R8
+	MOVQ         from+56(FP), R9
+	ADDQ         R9, DI
+	MOVQ         steps+8(FP), R10
+	IMUL3Q       $0x00000004, BX, R9
+	IMUL3Q       $0x00000020, R10, R10
+	SUBQ         R10, R9
+	MOVQ         scales+72(FP), R10
+
+tile:
+	MOVQ      q+16(FP), R11
+	VMOVDQU32 -192(R11), Z0
+	VMOVDQU32 -192(R11), Z1
+	VMOVDQU32 -192(R11), Z2
+	VMOVDQU32 -192(R11), Z3
+	VMOVDQU32 -192(R11), Z4
+	VMOVDQU32 -192(R11), Z5
+	VMOVDQU32 -192(R11), Z6
+	VMOVDQU32 -192(R11), Z7
+	VMOVDQU32 -192(R11), Z8
+	VMOVDQU32 -192(R11), Z9
+	VMOVDQU32 -192(R11), Z10
+	VMOVDQU32 -192(R11), Z11
+	VMOVDQU32 -192(R11), Z12
+	VMOVDQU32 -192(R11), Z13
+	VMOVDQU32 -192(R11), Z14
+	VMOVDQU32 -192(R11), Z15
+	MOVQ      q+16(FP), R11
+	MOVQ      steps+8(FP), R12
+	MOVQ      q+16(FP), R13
+	VMOVDQU32 -128(R13), Z16
+	VMOVDQU32 -128(R13), Z17
+	VMOVDQU32 -128(R13), Z18
+	VMOVDQU32 -128(R13), Z19
+
+keys0:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTF32X8  (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X8  (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X8  (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X8  (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000100, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000001, R12
+	JNZ              keys0
+	VCVTDQ2PS        Z0, Z0
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z0
+	VCVTDQ2PS        Z1, Z1
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z1
+	VCVTDQ2PS        Z2, Z2
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z2
+	VCVTDQ2PS        Z3, Z3
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z3
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys4:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTF32X8  (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X8  (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X8  (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X8  (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000100, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000001, R12
+	JNZ              keys4
+	VCVTDQ2PS        Z4, Z4
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z4
+	VCVTDQ2PS        Z5, Z5
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z5
+	VCVTDQ2PS        Z6, Z6
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z6
+	VCVTDQ2PS        Z7, Z7
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z7
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys8:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTF32X8  (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X8  (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X8  (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X8  (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000100, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000001, R12
+	JNZ              keys8
+	VCVTDQ2PS        Z8, Z8
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z8
+	VCVTDQ2PS        Z9, Z9
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z9
+	VCVTDQ2PS        Z10, Z10
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z10
+	VCVTDQ2PS        Z11, Z11
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z11
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys12:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTF32X8  (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X8  (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X8  (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X8  (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000100, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000001, R12
+	JNZ              keys12
+	VCVTDQ2PS        Z12, Z12
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z12
+	VCVTDQ2PS        Z13, Z13
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z13
+	VCVTDQ2PS        Z14, Z14
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z14
+	VCVTDQ2PS        Z15, Z15
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z15
+	ADDQ             R9, DX
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	VSHUFPS          $0x88, Z9, Z8, Z16
+	VSHUFPS          $0xdd, Z9, Z8, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z4
+	VSHUFPS          $0x88, Z11, Z10, Z16
+	VSHUFPS          $0xdd, Z11, Z10, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z5
+	VSHUFPS          $0x88, Z13, Z12, Z16
+	VSHUFPS          $0xdd, Z13, Z12, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z6
+	VSHUFPS          $0x88, Z15, Z14, Z16
+	VSHUFPS          $0xdd, Z15, Z14, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z7
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	MOVQ             q+16(FP), R11
+	VMOVDQU32        expansion2<>+0(SB), Z17
+	VBROADCASTF32X8  (R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z0, Z0
+	VBROADCASTF32X8  32(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z1, Z1
+	ADDQ             $0x00000040, R10
+	VMOVUPS          Z0, (CX)
+	VMOVUPS          Z1, 64(CX)
+	ADDQ             $0x00000080, CX
+	DECQ             AX
+	JNZ              tile
+	VZEROUPPER
+	RET
+
+// func score4I8Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+// Requires: AVX, AVX512F, AVX512VNNI, MMX+
+TEXT ·score4I8Quads(SB), NOSPLIT, $0-80
+	VPBROADCASTD flip<>+0(SB), Z31
+	MOVQ         n+0(FP), AX
+	MOVQ         s+40(FP), CX
+	MOVQ         k+24(FP), DX
+	MOVQ         ldk+32(FP), BX
+	SHLQ         $0x00, BX
+	LEAQ         (BX)(BX*2), SI
+	MOVQ         ahead+48(FP), DI
+	MOVQ         stride+64(FP), R8
+	MOVQ         from+56(FP), R9
+	ADDQ         R9, DI
+	MOVQ         steps+8(FP), R10
+	IMUL3Q       $0x00000004, BX, R9
+	IMUL3Q       $0x00000010, R10, R10
+	SUBQ         R10, R9
+	MOVQ         scales+72(FP), R10
+
+tile:
+	MOVQ      q+16(FP), R11
+	VMOVDQU32 -192(R11), Z0
+	VMOVDQU32 -192(R11), Z1
+	VMOVDQU32 -192(R11), Z2
+	VMOVDQU32 -192(R11), Z3
+	VMOVDQU32 -192(R11), Z4
+	VMOVDQU32 -192(R11), Z5
+	VMOVDQU32 -192(R11), Z6
+	VMOVDQU32 -192(R11), Z7
+	VMOVDQU32 -192(R11), Z8
+	VMOVDQU32 -192(R11), Z9
+	VMOVDQU32 -192(R11), Z10
+	VMOVDQU32 -192(R11), Z11
+	VMOVDQU32 -192(R11), Z12
+	VMOVDQU32 -192(R11), Z13
+	VMOVDQU32 -192(R11), Z14
+	VMOVDQU32 -192(R11), Z15
+	MOVQ      q+16(FP), R11
+	MOVQ      steps+8(FP), R12
+	MOVQ      q+16(FP), R13
+	VMOVDQU32 -128(R13), Z16
+	VMOVDQU32 -128(R13), Z17
+	VMOVDQU32 -128(R13), Z18
+	VMOVDQU32 -128(R13), Z19
+
+keys0:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTF32X4  (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTF32X4  16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTF32X4  32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTF32X4  48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000200, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000004, R12
+	JNZ              keys0
+	VCVTDQ2PS        Z0, Z0
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z0
+	VCVTDQ2PS        Z1, Z1
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z1
+	VCVTDQ2PS        Z2, Z2
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z2
+	VCVTDQ2PS        Z3, Z3
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z3
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys4:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTF32X4  (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTF32X4  16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTF32X4  32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTF32X4  48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000200, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000004, R12
+	JNZ              keys4
+	VCVTDQ2PS        Z4, Z4
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z4
+	VCVTDQ2PS        Z5, Z5
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z5
+	VCVTDQ2PS        Z6, Z6
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z6
+	VCVTDQ2PS        Z7, Z7
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z7
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys8:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTF32X4  (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTF32X4  16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTF32X4  32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTF32X4  48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000200, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000004, R12
+	JNZ              keys8
+	VCVTDQ2PS        Z8, Z8
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z8
+	VCVTDQ2PS        Z9, Z9
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z9
+	VCVTDQ2PS        Z10, Z10
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z10
+	VCVTDQ2PS        Z11, Z11
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z11
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys12:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTF32X4  (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTF32X4  16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTF32X4  32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTF32X4  48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTF32X4  48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTF32X4  48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTF32X4  48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000200, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000004, R12
+	JNZ              keys12
+	VCVTDQ2PS        Z12, Z12
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z12
+	VCVTDQ2PS        Z13, Z13
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z13
+	VCVTDQ2PS        Z14, Z14
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z14
+	VCVTDQ2PS        Z15, Z15
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z15
+	ADDQ             R9, DX
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	VSHUFPS          $0x88, Z9, Z8, Z16
+	VSHUFPS          $0xdd, Z9, Z8, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z4
+	VSHUFPS          $0x88, Z11, Z10, Z16
+	VSHUFPS          $0xdd, Z11, Z10, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z5
+	VSHUFPS          $0x88, Z13, Z12, Z16
+	VSHUFPS          $0xdd, Z13, Z12, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z6
+	VSHUFPS          $0x88, Z15, Z14, Z16
+	VSHUFPS          $0xdd, Z15, Z14, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z7
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	MOVQ             q+16(FP), R11
+	VMOVDQU32        expansion4<>+0(SB), Z17
+	VBROADCASTF32X4  (R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z0, Z0
+	VBROADCASTF32X4  16(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z1, Z1
+	VBROADCASTF32X4  32(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z2, Z2
+	VBROADCASTF32X4  48(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z3, Z3
+	ADDQ             $0x00000040, R10
+	VMOVUPS          Z0, (CX)
+	VMOVUPS          Z1, 64(CX)
+	VMOVUPS          Z2, 128(CX)
+	VMOVUPS          Z3, 192(CX)
+	ADDQ             $0x00000100, CX
+	DECQ             AX
+	JNZ              tile
+	VZEROUPPER
+	RET
+
+// func score4I4Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+// Requires: AVX, AVX512F, AVX512VNNI, MMX+
+TEXT ·score4I4Quads(SB), NOSPLIT, $0-80
+	VPBROADCASTD low4<>+0(SB), Z31
+	MOVQ         n+0(FP), AX
+	MOVQ         s+40(FP), CX
+	MOVQ         k+24(FP), DX
+	MOVQ         ldk+32(FP), BX
+	SHLQ         $0x00, BX
+	LEAQ         (BX)(BX*2), SI
+	MOVQ         ahead+48(FP), DI
+	MOVQ         stride+64(FP), R8
+	MOVQ         from+56(FP), R9
+	ADDQ         R9, DI
+	MOVQ         steps+8(FP), R10
+	IMUL3Q       $0x00000004, BX, R9
+	IMUL3Q       $0x00000010, R10, R10
+	SUBQ         R10, R9
+	MOVQ         scales+72(FP), R10
+
+tile:
+	MOVQ      q+16(FP), R11
+	VMOVDQU32 -192(R11), Z0
+	VMOVDQU32 -192(R11), Z1
+	VMOVDQU32 -192(R11), Z2
+	VMOVDQU32 -192(R11), Z3
+	VMOVDQU32 -192(R11), Z4
+	VMOVDQU32 -192(R11), Z5
+	VMOVDQU32 -192(R11), Z6
+	VMOVDQU32 -192(R11), Z7
+	VMOVDQU32 -192(R11), Z8
+	VMOVDQU32 -192(R11), Z9
+	VMOVDQU32 -192(R11), Z10
+	VMOVDQU32 -192(R11), Z11
+	VMOVDQU32 -192(R11), Z12
+	VMOVDQU32 -192(R11), Z13
+	VMOVDQU32 -192(R11), Z14
+	VMOVDQU32 -192(R11), Z15
+	MOVQ      q+16(FP), R11
+	MOVQ      steps+8(FP), R12
+	MOVQ      q+16(FP), R13
+	VMOVDQU32 -128(R13), Z16
+	VMOVDQU32 -128(R13), Z17
+	VMOVDQU32 -128(R13), Z18
+	VMOVDQU32 -128(R13), Z19
+
+keys0:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTF32X4  (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X4  (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X4  (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X4  (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTF32X4  16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X4  16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X4  16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X4  16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000200, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000002, R12
+	JNZ              keys0
+	VCVTDQ2PS        Z0, Z0
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z0
+	VCVTDQ2PS        Z1, Z1
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z1
+	VCVTDQ2PS        Z2, Z2
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z2
+	VCVTDQ2PS        Z3, Z3
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z3
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys4:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTF32X4  (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X4  (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X4  (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X4  (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTF32X4  16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X4  16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X4  16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X4  16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000200, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000002, R12
+	JNZ              keys4
+	VCVTDQ2PS        Z4, Z4
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z4
+	VCVTDQ2PS        Z5, Z5
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z5
+	VCVTDQ2PS        Z6, Z6
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z6
+	VCVTDQ2PS        Z7, Z7
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z7
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys8:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTF32X4  (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X4  (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X4  (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X4  (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTF32X4  16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X4  16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X4  16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X4  16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000200, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000002, R12
+	JNZ              keys8
+	VCVTDQ2PS        Z8, Z8
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z8
+	VCVTDQ2PS        Z9, Z9
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z9
+	VCVTDQ2PS        Z10, Z10
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z10
+	VCVTDQ2PS        Z11, Z11
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z11
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys12:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTF32X4  (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X4  (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X4  (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X4  (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTF32X4  16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTF32X4  16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTF32X4  16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTF32X4  16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000200, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000002, R12
+	JNZ              keys12
+	VCVTDQ2PS        Z12, Z12
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z12
+	VCVTDQ2PS        Z13, Z13
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z13
+	VCVTDQ2PS        Z14, Z14
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z14
+	VCVTDQ2PS        Z15, Z15
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z15
+	ADDQ             R9, DX
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	VSHUFPS          $0x88, Z9, Z8, Z16
+	VSHUFPS          $0xdd, Z9, Z8, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z4
+	VSHUFPS          $0x88, Z11, Z10, Z16
+	VSHUFPS          $0xdd, Z11, Z10, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z5
+	VSHUFPS          $0x88, Z13, Z12, Z16
+	VSHUFPS          $0xdd, Z13, Z12, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z6
+	VSHUFPS          $0x88, Z15, Z14, Z16
+	VSHUFPS          $0xdd, Z15, Z14, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z7
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	MOVQ             q+16(FP), R11
+	VMOVDQU32        expansion4<>+0(SB), Z17
+	VBROADCASTF32X4  (R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z0, Z0
+	VBROADCASTF32X4  16(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z1, Z1
+	VBROADCASTF32X4  32(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z2, Z2
+	VBROADCASTF32X4  48(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z3, Z3
+	ADDQ             $0x00000040, R10
+	VMOVUPS          Z0, (CX)
+	VMOVUPS          Z1, 64(CX)
+	VMOVUPS          Z2, 128(CX)
+	VMOVUPS          Z3, 192(CX)
+	ADDQ             $0x00000100, CX
+	DECQ             AX
+	JNZ              tile
+	VZEROUPPER
+	RET
+
+// func score8I8Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+// Requires: AVX, AVX512F, AVX512VNNI, MMX+
+TEXT ·score8I8Quads(SB), NOSPLIT, $0-80
+	VPBROADCASTD flip<>+0(SB), Z31
+	MOVQ         n+0(FP), AX
+	MOVQ         s+40(FP), CX
+	MOVQ         k+24(FP), DX
+	MOVQ         ldk+32(FP), BX
+	SHLQ         $0x00, BX
+	LEAQ         (BX)(BX*2), SI
+	MOVQ         ahead+48(FP), DI
+	MOVQ         stride+64(FP), R8
+	MOVQ         from+56(FP), R9
+	ADDQ         R9, DI
+	MOVQ         steps+8(FP), R10
+	IMUL3Q       $0x00000004, BX, R9
+	IMUL3Q       $0x00000008, R10, R10
+	SUBQ         R10, R9
+	MOVQ         scales+72(FP), R10
+
+tile:
+	MOVQ      q+16(FP), R11
+	VMOVDQU32 -192(R11), Z0
+	VMOVDQU32 -192(R11), Z1
+	VMOVDQU32 -192(R11), Z2
+	VMOVDQU32 -192(R11), Z3
+	VMOVDQU32 -192(R11), Z4
+	VMOVDQU32 -192(R11), Z5
+	VMOVDQU32 -192(R11), Z6
+	VMOVDQU32 -192(R11), Z7
+	VMOVDQU32 -192(R11), Z8
+	VMOVDQU32 -192(R11), Z9
+	VMOVDQU32 -192(R11), Z10
+	VMOVDQU32 -192(R11), Z11
+	VMOVDQU32 -192(R11), Z12
+	VMOVDQU32 -192(R11), Z13
+	VMOVDQU32 -192(R11), Z14
+	VMOVDQU32 -192(R11), Z15
+	MOVQ      q+16(FP), R11
+	MOVQ      steps+8(FP), R12
+	MOVQ      q+16(FP), R13
+	VMOVDQU32 -128(R13), Z16
+	VMOVDQU32 -128(R13), Z17
+	VMOVDQU32 -128(R13), Z18
+	VMOVDQU32 -128(R13), Z19
+
+keys0:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTSD     (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTSD     8(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     8(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     8(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     8(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTSD     16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTSD     24(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     24(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     24(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     24(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VBROADCASTSD     32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          640(R11), Z20
+	VMOVUPS          704(R11), Z21
+	VBROADCASTSD     40(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     40(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     40(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     40(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VBROADCASTSD     48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          896(R11), Z20
+	VMOVUPS          960(R11), Z21
+	VBROADCASTSD     56(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     56(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     56(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     56(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000400, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000008, R12
+	JNZ              keys0
+	VCVTDQ2PS        Z0, Z0
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z0
+	VCVTDQ2PS        Z1, Z1
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z1
+	VCVTDQ2PS        Z2, Z2
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z2
+	VCVTDQ2PS        Z3, Z3
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z3
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys4:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTSD     (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTSD     8(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     8(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     8(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     8(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTSD     16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTSD     24(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     24(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     24(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     24(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VBROADCASTSD     32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          640(R11), Z20
+	VMOVUPS          704(R11), Z21
+	VBROADCASTSD     40(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     40(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     40(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     40(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VBROADCASTSD     48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          896(R11), Z20
+	VMOVUPS          960(R11), Z21
+	VBROADCASTSD     56(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     56(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     56(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     56(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000400, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000008, R12
+	JNZ              keys4
+	VCVTDQ2PS        Z4, Z4
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z4
+	VCVTDQ2PS        Z5, Z5
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z5
+	VCVTDQ2PS        Z6, Z6
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z6
+	VCVTDQ2PS        Z7, Z7
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z7
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys8:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTSD     (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTSD     8(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     8(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     8(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     8(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTSD     16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTSD     24(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     24(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     24(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     24(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VBROADCASTSD     32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          640(R11), Z20
+	VMOVUPS          704(R11), Z21
+	VBROADCASTSD     40(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     40(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     40(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     40(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VBROADCASTSD     48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          896(R11), Z20
+	VMOVUPS          960(R11), Z21
+	VBROADCASTSD     56(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     56(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     56(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     56(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000400, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000008, R12
+	JNZ              keys8
+	VCVTDQ2PS        Z8, Z8
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z8
+	VCVTDQ2PS        Z9, Z9
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z9
+	VCVTDQ2PS        Z10, Z10
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z10
+	VCVTDQ2PS        Z11, Z11
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z11
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys12:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTSD     (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTSD     8(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     8(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     8(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     8(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTSD     16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTSD     24(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     24(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     24(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     24(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VBROADCASTSD     32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          640(R11), Z20
+	VMOVUPS          704(R11), Z21
+	VBROADCASTSD     40(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     40(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     40(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     40(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VBROADCASTSD     48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          896(R11), Z20
+	VMOVUPS          960(R11), Z21
+	VBROADCASTSD     56(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSD     56(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSD     56(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSD     56(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000400, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000008, R12
+	JNZ              keys12
+	VCVTDQ2PS        Z12, Z12
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z12
+	VCVTDQ2PS        Z13, Z13
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z13
+	VCVTDQ2PS        Z14, Z14
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z14
+	VCVTDQ2PS        Z15, Z15
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z15
+	ADDQ             R9, DX
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	VSHUFPS          $0x88, Z9, Z8, Z16
+	VSHUFPS          $0xdd, Z9, Z8, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z4
+	VSHUFPS          $0x88, Z11, Z10, Z16
+	VSHUFPS          $0xdd, Z11, Z10, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z5
+	VSHUFPS          $0x88, Z13, Z12, Z16
+	VSHUFPS          $0xdd, Z13, Z12, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z6
+	VSHUFPS          $0x88, Z15, Z14, Z16
+	VSHUFPS          $0xdd, Z15, Z14, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z7
+	MOVQ             q+16(FP), R11
+	VMOVDQU32        expansion8<>+0(SB), Z17
+	VBROADCASTSD     (R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z0, Z0
+	VBROADCASTSD     8(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z1, Z1
+	VBROADCASTSD     16(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z2, Z2
+	VBROADCASTSD     24(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z3, Z3
+	VBROADCASTSD     32(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z4, Z4
+	VBROADCASTSD     40(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z5, Z5
+	VBROADCASTSD     48(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z6, Z6
+	VBROADCASTSD     56(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z7, Z7
+	ADDQ             $0x00000040, R10
+	VMOVUPS          Z0, (CX)
+	VMOVUPS          Z1, 64(CX)
+	VMOVUPS          Z2, 128(CX)
+	VMOVUPS          Z3, 192(CX)
+	VMOVUPS          Z4, 256(CX)
+	VMOVUPS          Z5, 320(CX)
+	VMOVUPS          Z6, 384(CX)
+	VMOVUPS          Z7, 448(CX)
+	ADDQ             $0x00000200, CX
+	DECQ             AX
+	JNZ              tile
+	VZEROUPPER
+	RET
+
+// func score8I4Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+// Requires: AVX, AVX512F, AVX512VNNI, MMX+
+TEXT ·score8I4Quads(SB), NOSPLIT, $0-80
+	VPBROADCASTD low4<>+0(SB), Z31
+	MOVQ         n+0(FP), AX
+	MOVQ         s+40(FP), CX
+	MOVQ         k+24(FP), DX
+	MOVQ         ldk+32(FP), BX
+	SHLQ         $0x00, BX
+	LEAQ         (BX)(BX*2), SI
+	MOVQ         ahead+48(FP), DI
+	MOVQ         stride+64(FP), R8
+	MOVQ         from+56(FP), R9
+	ADDQ         R9, DI
+	MOVQ         steps+8(FP), R10
+	IMUL3Q       $0x00000004, BX, R9
+	IMUL3Q       $0x00000008, R10, R10
+	SUBQ         R10, R9
+	MOVQ         scales+72(FP), R10
+
+tile:
+	MOVQ      q+16(FP), R11
+	VMOVDQU32 -192(R11), Z0
+	VMOVDQU32 -192(R11), Z1
+	VMOVDQU32 -192(R11), Z2
+	VMOVDQU32 -192(R11), Z3
+	VMOVDQU32 -192(R11), Z4
+	VMOVDQU32 -192(R11), Z5
+	VMOVDQU32 -192(R11), Z6
+	VMOVDQU32 -192(R11), Z7
+	VMOVDQU32 -192(R11), Z8
+	VMOVDQU32 -192(R11), Z9
+	VMOVDQU32 -192(R11), Z10
+	VMOVDQU32 -192(R11), Z11
+	VMOVDQU32 -192(R11), Z12
+	VMOVDQU32 -192(R11), Z13
+	VMOVDQU32 -192(R11), Z14
+	VMOVDQU32 -192(R11), Z15
+	MOVQ      q+16(FP), R11
+	MOVQ      steps+8(FP), R12
+	MOVQ      q+16(FP), R13
+	VMOVDQU32 -128(R13), Z16
+	VMOVDQU32 -128(R13), Z17
+	VMOVDQU32 -128(R13), Z18
+	VMOVDQU32 -128(R13), Z19
+
+keys0:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTSD     (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTSD     8(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     8(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     8(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     8(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VMOVUPS          640(R11), Z22
+	VMOVUPS          704(R11), Z23
+	VBROADCASTSD     16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VMOVUPS          896(R11), Z22
+	VMOVUPS          960(R11), Z23
+	VBROADCASTSD     24(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     24(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     24(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     24(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000400, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000004, R12
+	JNZ              keys0
+	VCVTDQ2PS        Z0, Z0
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z0
+	VCVTDQ2PS        Z1, Z1
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z1
+	VCVTDQ2PS        Z2, Z2
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z2
+	VCVTDQ2PS        Z3, Z3
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z3
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys4:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTSD     (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTSD     8(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     8(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     8(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     8(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VMOVUPS          640(R11), Z22
+	VMOVUPS          704(R11), Z23
+	VBROADCASTSD     16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VMOVUPS          896(R11), Z22
+	VMOVUPS          960(R11), Z23
+	VBROADCASTSD     24(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     24(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     24(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     24(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000400, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000004, R12
+	JNZ              keys4
+	VCVTDQ2PS        Z4, Z4
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z4
+	VCVTDQ2PS        Z5, Z5
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z5
+	VCVTDQ2PS        Z6, Z6
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z6
+	VCVTDQ2PS        Z7, Z7
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z7
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys8:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTSD     (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTSD     8(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     8(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     8(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     8(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VMOVUPS          640(R11), Z22
+	VMOVUPS          704(R11), Z23
+	VBROADCASTSD     16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VMOVUPS          896(R11), Z22
+	VMOVUPS          960(R11), Z23
+	VBROADCASTSD     24(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     24(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     24(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     24(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000400, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000004, R12
+	JNZ              keys8
+	VCVTDQ2PS        Z8, Z8
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z8
+	VCVTDQ2PS        Z9, Z9
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z9
+	VCVTDQ2PS        Z10, Z10
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z10
+	VCVTDQ2PS        Z11, Z11
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z11
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys12:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTSD     (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTSD     8(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     8(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     8(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     8(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VMOVUPS          640(R11), Z22
+	VMOVUPS          704(R11), Z23
+	VBROADCASTSD     16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VMOVUPS          896(R11), Z22
+	VMOVUPS          960(R11), Z23
+	VBROADCASTSD     24(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSD     24(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSD     24(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSD     24(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000400, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000004, R12
+	JNZ              keys12
+	VCVTDQ2PS        Z12, Z12
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z12
+	VCVTDQ2PS        Z13, Z13
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z13
+	VCVTDQ2PS        Z14, Z14
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z14
+	VCVTDQ2PS        Z15, Z15
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z15
+	ADDQ             R9, DX
+	VSHUFPS          $0x88, Z1, Z0, Z16
+	VSHUFPS          $0xdd, Z1, Z0, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z0
+	VSHUFPS          $0x88, Z3, Z2, Z16
+	VSHUFPS          $0xdd, Z3, Z2, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z1
+	VSHUFPS          $0x88, Z5, Z4, Z16
+	VSHUFPS          $0xdd, Z5, Z4, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z2
+	VSHUFPS          $0x88, Z7, Z6, Z16
+	VSHUFPS          $0xdd, Z7, Z6, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z3
+	VSHUFPS          $0x88, Z9, Z8, Z16
+	VSHUFPS          $0xdd, Z9, Z8, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z4
+	VSHUFPS          $0x88, Z11, Z10, Z16
+	VSHUFPS          $0xdd, Z11, Z10, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z5
+	VSHUFPS          $0x88, Z13, Z12, Z16
+	VSHUFPS          $0xdd, Z13, Z12, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z6
+	VSHUFPS          $0x88, Z15, Z14, Z16
+	VSHUFPS          $0xdd, Z15, Z14, Z17
+	VADDPS           Z16, Z17, Z16
+	VMOVUPS          regroup<>+0(SB), Z17
+	VPERMPD          Z16, Z17, Z7
+	MOVQ             q+16(FP), R11
+	VMOVDQU32        expansion8<>+0(SB), Z17
+	VBROADCASTSD     (R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z0, Z0
+	VBROADCASTSD     8(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z1, Z1
+	VBROADCASTSD     16(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z2, Z2
+	VBROADCASTSD     24(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z3, Z3
+	VBROADCASTSD     32(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z4, Z4
+	VBROADCASTSD     40(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z5, Z5
+	VBROADCASTSD     48(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z6, Z6
+	VBROADCASTSD     56(R10), Z16
+	VPERMPS          Z16, Z17, Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z7, Z7
+	ADDQ             $0x00000040, R10
+	VMOVUPS          Z0, (CX)
+	VMOVUPS          Z1, 64(CX)
+	VMOVUPS          Z2, 128(CX)
+	VMOVUPS          Z3, 192(CX)
+	VMOVUPS          Z4, 256(CX)
+	VMOVUPS          Z5, 320(CX)
+	VMOVUPS          Z6, 384(CX)
+	VMOVUPS          Z7, 448(CX)
+	ADDQ             $0x00000200, CX
+	DECQ             AX
+	JNZ              tile
+	VZEROUPPER
+	RET
+
+// func score16I8Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+// Requires: AVX, AVX512F, AVX512VNNI, MMX+
+TEXT ·score16I8Quads(SB), NOSPLIT, $0-80
+	VPBROADCASTD flip<>+0(SB), Z31
+	MOVQ         n+0(FP), AX
+	MOVQ         s+40(FP), CX
+	MOVQ         k+24(FP), DX
+	MOVQ         ldk+32(FP), BX
+	SHLQ         $0x00, BX
+	LEAQ         (BX)(BX*2), SI
+	MOVQ         ahead+48(FP), DI
+	MOVQ         stride+64(FP), R8
+	MOVQ         from+56(FP), R9
+	ADDQ         R9, DI
+	MOVQ         steps+8(FP), R10
+	IMUL3Q       $0x00000004, BX, R9
+	IMUL3Q       $0x00000004, R10, R10
+	SUBQ         R10, R9
+	MOVQ         scales+72(FP), R10
+
+tile:
+	MOVQ      q+16(FP), R11
+	VMOVDQU32 -192(R11), Z0
+	VMOVDQU32 -192(R11), Z1
+	VMOVDQU32 -192(R11), Z2
+	VMOVDQU32 -192(R11), Z3
+	VMOVDQU32 -192(R11), Z4
+	VMOVDQU32 -192(R11), Z5
+	VMOVDQU32 -192(R11), Z6
+	VMOVDQU32 -192(R11), Z7
+	VMOVDQU32 -192(R11), Z8
+	VMOVDQU32 -192(R11), Z9
+	VMOVDQU32 -192(R11), Z10
+	VMOVDQU32 -192(R11), Z11
+	VMOVDQU32 -192(R11), Z12
+	VMOVDQU32 -192(R11), Z13
+	VMOVDQU32 -192(R11), Z14
+	VMOVDQU32 -192(R11), Z15
+	MOVQ      q+16(FP), R11
+	MOVQ      steps+8(FP), R12
+	MOVQ      q+16(FP), R13
+	VMOVDQU32 -128(R13), Z16
+	VMOVDQU32 -128(R13), Z17
+	VMOVDQU32 -128(R13), Z18
+	VMOVDQU32 -128(R13), Z19
+
+keys0:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTSS     (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTSS     4(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     4(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     4(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     4(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTSS     8(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     8(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     8(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     8(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTSS     12(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     12(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     12(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     12(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VBROADCASTSS     16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          640(R11), Z20
+	VMOVUPS          704(R11), Z21
+	VBROADCASTSS     20(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     20(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     20(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     20(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VBROADCASTSS     24(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     24(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     24(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     24(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          896(R11), Z20
+	VMOVUPS          960(R11), Z21
+	VBROADCASTSS     28(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     28(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     28(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     28(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1024(R11), Z20
+	VMOVUPS          1088(R11), Z21
+	VBROADCASTSS     32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1152(R11), Z20
+	VMOVUPS          1216(R11), Z21
+	VBROADCASTSS     36(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     36(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     36(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     36(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1280(R11), Z20
+	VMOVUPS          1344(R11), Z21
+	VBROADCASTSS     40(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     40(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     40(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     40(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1408(R11), Z20
+	VMOVUPS          1472(R11), Z21
+	VBROADCASTSS     44(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     44(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     44(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     44(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1536(R11), Z20
+	VMOVUPS          1600(R11), Z21
+	VBROADCASTSS     48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1664(R11), Z20
+	VMOVUPS          1728(R11), Z21
+	VBROADCASTSS     52(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     52(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     52(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     52(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1792(R11), Z20
+	VMOVUPS          1856(R11), Z21
+	VBROADCASTSS     56(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     56(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     56(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     56(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1920(R11), Z20
+	VMOVUPS          1984(R11), Z21
+	VBROADCASTSS     60(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z0
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     60(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z1
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     60(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z2
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     60(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z3
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000800, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000010, R12
+	JNZ              keys0
+	VCVTDQ2PS        Z0, Z0
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z0
+	VCVTDQ2PS        Z1, Z1
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z1
+	VCVTDQ2PS        Z2, Z2
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z2
+	VCVTDQ2PS        Z3, Z3
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z3
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys4:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTSS     (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTSS     4(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     4(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     4(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     4(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTSS     8(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     8(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     8(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     8(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTSS     12(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     12(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     12(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     12(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VBROADCASTSS     16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          640(R11), Z20
+	VMOVUPS          704(R11), Z21
+	VBROADCASTSS     20(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     20(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     20(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     20(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VBROADCASTSS     24(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     24(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     24(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     24(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          896(R11), Z20
+	VMOVUPS          960(R11), Z21
+	VBROADCASTSS     28(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     28(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     28(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     28(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1024(R11), Z20
+	VMOVUPS          1088(R11), Z21
+	VBROADCASTSS     32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1152(R11), Z20
+	VMOVUPS          1216(R11), Z21
+	VBROADCASTSS     36(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     36(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     36(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     36(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1280(R11), Z20
+	VMOVUPS          1344(R11), Z21
+	VBROADCASTSS     40(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     40(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     40(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     40(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1408(R11), Z20
+	VMOVUPS          1472(R11), Z21
+	VBROADCASTSS     44(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     44(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     44(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     44(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1536(R11), Z20
+	VMOVUPS          1600(R11), Z21
+	VBROADCASTSS     48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1664(R11), Z20
+	VMOVUPS          1728(R11), Z21
+	VBROADCASTSS     52(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     52(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     52(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     52(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1792(R11), Z20
+	VMOVUPS          1856(R11), Z21
+	VBROADCASTSS     56(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     56(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     56(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     56(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1920(R11), Z20
+	VMOVUPS          1984(R11), Z21
+	VBROADCASTSS     60(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z4
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     60(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z5
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     60(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z6
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     60(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z7
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000800, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000010, R12
+	JNZ              keys4
+	VCVTDQ2PS        Z4, Z4
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z4
+	VCVTDQ2PS        Z5, Z5
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z5
+	VCVTDQ2PS        Z6, Z6
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z6
+	VCVTDQ2PS        Z7, Z7
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z7
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys8:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTSS     (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTSS     4(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     4(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     4(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     4(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTSS     8(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     8(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     8(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     8(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTSS     12(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     12(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     12(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     12(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VBROADCASTSS     16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          640(R11), Z20
+	VMOVUPS          704(R11), Z21
+	VBROADCASTSS     20(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     20(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     20(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     20(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VBROADCASTSS     24(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     24(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     24(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     24(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          896(R11), Z20
+	VMOVUPS          960(R11), Z21
+	VBROADCASTSS     28(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     28(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     28(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     28(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1024(R11), Z20
+	VMOVUPS          1088(R11), Z21
+	VBROADCASTSS     32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1152(R11), Z20
+	VMOVUPS          1216(R11), Z21
+	VBROADCASTSS     36(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     36(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     36(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     36(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1280(R11), Z20
+	VMOVUPS          1344(R11), Z21
+	VBROADCASTSS     40(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     40(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     40(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     40(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1408(R11), Z20
+	VMOVUPS          1472(R11), Z21
+	VBROADCASTSS     44(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     44(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     44(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     44(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1536(R11), Z20
+	VMOVUPS          1600(R11), Z21
+	VBROADCASTSS     48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1664(R11), Z20
+	VMOVUPS          1728(R11), Z21
+	VBROADCASTSS     52(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     52(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     52(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     52(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1792(R11), Z20
+	VMOVUPS          1856(R11), Z21
+	VBROADCASTSS     56(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     56(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     56(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     56(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1920(R11), Z20
+	VMOVUPS          1984(R11), Z21
+	VBROADCASTSS     60(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z8
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     60(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z9
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     60(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z10
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     60(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z11
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000800, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000010, R12
+	JNZ              keys8
+	VCVTDQ2PS        Z8, Z8
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z8
+	VCVTDQ2PS        Z9, Z9
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z9
+	VCVTDQ2PS        Z10, Z10
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z10
+	VCVTDQ2PS        Z11, Z11
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z11
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys12:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VBROADCASTSS     (DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     (DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     (DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     (DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          128(R11), Z20
+	VMOVUPS          192(R11), Z21
+	VBROADCASTSS     4(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     4(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     4(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     4(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VBROADCASTSS     8(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     8(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     8(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     8(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          384(R11), Z20
+	VMOVUPS          448(R11), Z21
+	VBROADCASTSS     12(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     12(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     12(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     12(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VBROADCASTSS     16(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     16(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     16(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     16(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          640(R11), Z20
+	VMOVUPS          704(R11), Z21
+	VBROADCASTSS     20(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     20(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     20(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     20(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VBROADCASTSS     24(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     24(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     24(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     24(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          896(R11), Z20
+	VMOVUPS          960(R11), Z21
+	VBROADCASTSS     28(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     28(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     28(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     28(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1024(R11), Z20
+	VMOVUPS          1088(R11), Z21
+	VBROADCASTSS     32(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     32(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     32(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     32(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1152(R11), Z20
+	VMOVUPS          1216(R11), Z21
+	VBROADCASTSS     36(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     36(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     36(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     36(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1280(R11), Z20
+	VMOVUPS          1344(R11), Z21
+	VBROADCASTSS     40(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     40(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     40(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     40(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1408(R11), Z20
+	VMOVUPS          1472(R11), Z21
+	VBROADCASTSS     44(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     44(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     44(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     44(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1536(R11), Z20
+	VMOVUPS          1600(R11), Z21
+	VBROADCASTSS     48(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     48(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     48(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     48(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1664(R11), Z20
+	VMOVUPS          1728(R11), Z21
+	VBROADCASTSS     52(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     52(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     52(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     52(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1792(R11), Z20
+	VMOVUPS          1856(R11), Z21
+	VBROADCASTSS     56(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     56(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     56(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     56(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	VMOVUPS          1920(R11), Z20
+	VMOVUPS          1984(R11), Z21
+	VBROADCASTSS     60(DX), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z12
+	VPDPBUSD         Z21, Z22, Z16
+	VBROADCASTSS     60(DX)(BX*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z13
+	VPDPBUSD         Z21, Z23, Z17
+	VBROADCASTSS     60(DX)(BX*2), Z22
+	VPXORD           Z31, Z22, Z22
+	VPDPBUSD         Z20, Z22, Z14
+	VPDPBUSD         Z21, Z22, Z18
+	VBROADCASTSS     60(DX)(SI*1), Z23
+	VPXORD           Z31, Z23, Z23
+	VPDPBUSD         Z20, Z23, Z15
+	VPDPBUSD         Z21, Z23, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000800, R11
+	ADDQ             $0x00000040, DX
+	SUBQ             $0x00000010, R12
+	JNZ              keys12
+	VCVTDQ2PS        Z12, Z12
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z12
+	VCVTDQ2PS        Z13, Z13
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z13
+	VCVTDQ2PS        Z14, Z14
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z14
+	VCVTDQ2PS        Z15, Z15
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z15
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	VBROADCASTSS     (R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z0, Z0
+	VBROADCASTSS     4(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z1, Z1
+	VBROADCASTSS     8(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z2, Z2
+	VBROADCASTSS     12(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z3, Z3
+	VBROADCASTSS     16(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z4, Z4
+	VBROADCASTSS     20(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z5, Z5
+	VBROADCASTSS     24(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z6, Z6
+	VBROADCASTSS     28(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z7, Z7
+	VBROADCASTSS     32(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z8, Z8
+	VBROADCASTSS     36(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z9, Z9
+	VBROADCASTSS     40(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z10, Z10
+	VBROADCASTSS     44(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z11, Z11
+	VBROADCASTSS     48(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z12, Z12
+	VBROADCASTSS     52(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z13, Z13
+	VBROADCASTSS     56(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z14, Z14
+	VBROADCASTSS     60(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z15, Z15
+	ADDQ             $0x00000040, R10
+	VMOVUPS          Z0, (CX)
+	VMOVUPS          Z1, 64(CX)
+	VMOVUPS          Z2, 128(CX)
+	VMOVUPS          Z3, 192(CX)
+	VMOVUPS          Z4, 256(CX)
+	VMOVUPS          Z5, 320(CX)
+	VMOVUPS          Z6, 384(CX)
+	VMOVUPS          Z7, 448(CX)
+	VMOVUPS          Z8, 512(CX)
+	VMOVUPS          Z9, 576(CX)
+	VMOVUPS          Z10, 640(CX)
+	VMOVUPS          Z11, 704(CX)
+	VMOVUPS          Z12, 768(CX)
+	VMOVUPS          Z13, 832(CX)
+	VMOVUPS          Z14, 896(CX)
+	VMOVUPS          Z15, 960(CX)
+	ADDQ             $0x00000400, CX
+	DECQ             AX
+	JNZ              tile
+	VZEROUPPER
+	RET
+
+// func score16I4Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+// Requires: AVX, AVX512F, AVX512VNNI, MMX+
+TEXT ·score16I4Quads(SB), NOSPLIT, $0-80
+	VPBROADCASTD low4<>+0(SB), Z31
+	MOVQ         n+0(FP), AX
+	MOVQ         s+40(FP), CX
+	MOVQ         k+24(FP), DX
+	MOVQ         ldk+32(FP), BX
+	SHLQ         $0x00, BX
+	LEAQ         (BX)(BX*2), SI
+	MOVQ         ahead+48(FP), DI
+	MOVQ         stride+64(FP), R8
+	MOVQ         from+56(FP), R9
+	ADDQ         R9, DI
+	MOVQ         steps+8(FP), R10
+	IMUL3Q       $0x00000004, BX, R9
+	IMUL3Q       $0x00000004, R10, R10
+	SUBQ         R10, R9
+	MOVQ         scales+72(FP), R10
+
+tile:
+	MOVQ      q+16(FP), R11
+	VMOVDQU32 -192(R11), Z0
+	VMOVDQU32 -192(R11), Z1
+	VMOVDQU32 -192(R11), Z2
+	VMOVDQU32 -192(R11), Z3
+	VMOVDQU32 -192(R11), Z4
+	VMOVDQU32 -192(R11), Z5
+	VMOVDQU32 -192(R11), Z6
+	VMOVDQU32 -192(R11), Z7
+	VMOVDQU32 -192(R11), Z8
+	VMOVDQU32 -192(R11), Z9
+	VMOVDQU32 -192(R11), Z10
+	VMOVDQU32 -192(R11), Z11
+	VMOVDQU32 -192(R11), Z12
+	VMOVDQU32 -192(R11), Z13
+	VMOVDQU32 -192(R11), Z14
+	VMOVDQU32 -192(R11), Z15
+	MOVQ      q+16(FP), R11
+	MOVQ      steps+8(FP), R12
+	MOVQ      q+16(FP), R13
+	VMOVDQU32 -128(R13), Z16
+	VMOVDQU32 -128(R13), Z17
+	VMOVDQU32 -128(R13), Z18
+	VMOVDQU32 -128(R13), Z19
+
+keys0:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTSS     (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTSS     4(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     4(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     4(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     4(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VMOVUPS          640(R11), Z22
+	VMOVUPS          704(R11), Z23
+	VBROADCASTSS     8(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     8(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     8(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     8(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VMOVUPS          896(R11), Z22
+	VMOVUPS          960(R11), Z23
+	VBROADCASTSS     12(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     12(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     12(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     12(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1024(R11), Z20
+	VMOVUPS          1088(R11), Z21
+	VMOVUPS          1152(R11), Z22
+	VMOVUPS          1216(R11), Z23
+	VBROADCASTSS     16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1280(R11), Z20
+	VMOVUPS          1344(R11), Z21
+	VMOVUPS          1408(R11), Z22
+	VMOVUPS          1472(R11), Z23
+	VBROADCASTSS     20(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     20(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     20(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     20(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1536(R11), Z20
+	VMOVUPS          1600(R11), Z21
+	VMOVUPS          1664(R11), Z22
+	VMOVUPS          1728(R11), Z23
+	VBROADCASTSS     24(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     24(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     24(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     24(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1792(R11), Z20
+	VMOVUPS          1856(R11), Z21
+	VMOVUPS          1920(R11), Z22
+	VMOVUPS          1984(R11), Z23
+	VBROADCASTSS     28(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z0
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z0
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     28(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z1
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z1
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     28(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z2
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z2
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     28(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z3
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z3
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000800, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000008, R12
+	JNZ              keys0
+	VCVTDQ2PS        Z0, Z0
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z0
+	VCVTDQ2PS        Z1, Z1
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z1
+	VCVTDQ2PS        Z2, Z2
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z2
+	VCVTDQ2PS        Z3, Z3
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z3
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys4:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTSS     (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTSS     4(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     4(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     4(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     4(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VMOVUPS          640(R11), Z22
+	VMOVUPS          704(R11), Z23
+	VBROADCASTSS     8(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     8(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     8(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     8(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VMOVUPS          896(R11), Z22
+	VMOVUPS          960(R11), Z23
+	VBROADCASTSS     12(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     12(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     12(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     12(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1024(R11), Z20
+	VMOVUPS          1088(R11), Z21
+	VMOVUPS          1152(R11), Z22
+	VMOVUPS          1216(R11), Z23
+	VBROADCASTSS     16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1280(R11), Z20
+	VMOVUPS          1344(R11), Z21
+	VMOVUPS          1408(R11), Z22
+	VMOVUPS          1472(R11), Z23
+	VBROADCASTSS     20(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     20(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     20(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     20(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1536(R11), Z20
+	VMOVUPS          1600(R11), Z21
+	VMOVUPS          1664(R11), Z22
+	VMOVUPS          1728(R11), Z23
+	VBROADCASTSS     24(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     24(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     24(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     24(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1792(R11), Z20
+	VMOVUPS          1856(R11), Z21
+	VMOVUPS          1920(R11), Z22
+	VMOVUPS          1984(R11), Z23
+	VBROADCASTSS     28(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z4
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z4
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     28(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z5
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z5
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     28(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z6
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z6
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     28(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z7
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z7
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000800, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000008, R12
+	JNZ              keys4
+	VCVTDQ2PS        Z4, Z4
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z4
+	VCVTDQ2PS        Z5, Z5
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z5
+	VCVTDQ2PS        Z6, Z6
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z6
+	VCVTDQ2PS        Z7, Z7
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z7
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys8:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTSS     (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTSS     4(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     4(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     4(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     4(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VMOVUPS          640(R11), Z22
+	VMOVUPS          704(R11), Z23
+	VBROADCASTSS     8(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     8(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     8(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     8(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VMOVUPS          896(R11), Z22
+	VMOVUPS          960(R11), Z23
+	VBROADCASTSS     12(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     12(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     12(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     12(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1024(R11), Z20
+	VMOVUPS          1088(R11), Z21
+	VMOVUPS          1152(R11), Z22
+	VMOVUPS          1216(R11), Z23
+	VBROADCASTSS     16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1280(R11), Z20
+	VMOVUPS          1344(R11), Z21
+	VMOVUPS          1408(R11), Z22
+	VMOVUPS          1472(R11), Z23
+	VBROADCASTSS     20(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     20(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     20(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     20(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1536(R11), Z20
+	VMOVUPS          1600(R11), Z21
+	VMOVUPS          1664(R11), Z22
+	VMOVUPS          1728(R11), Z23
+	VBROADCASTSS     24(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     24(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     24(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     24(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1792(R11), Z20
+	VMOVUPS          1856(R11), Z21
+	VMOVUPS          1920(R11), Z22
+	VMOVUPS          1984(R11), Z23
+	VBROADCASTSS     28(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z8
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z8
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     28(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z9
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z9
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     28(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z10
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z10
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     28(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z11
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z11
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000800, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000008, R12
+	JNZ              keys8
+	VCVTDQ2PS        Z8, Z8
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z8
+	VCVTDQ2PS        Z9, Z9
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z9
+	VCVTDQ2PS        Z10, Z10
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z10
+	VCVTDQ2PS        Z11, Z11
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z11
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	MOVQ             steps+8(FP), R12
+	MOVQ             q+16(FP), R13
+	VMOVDQU32        -128(R13), Z16
+	VMOVDQU32        -128(R13), Z17
+	VMOVDQU32        -128(R13), Z18
+	VMOVDQU32        -128(R13), Z19
+
+keys12:
+	VMOVUPS          (R11), Z20
+	VMOVUPS          64(R11), Z21
+	VMOVUPS          128(R11), Z22
+	VMOVUPS          192(R11), Z23
+	VBROADCASTSS     (DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     (DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     (DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     (DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          256(R11), Z20
+	VMOVUPS          320(R11), Z21
+	VMOVUPS          384(R11), Z22
+	VMOVUPS          448(R11), Z23
+	VBROADCASTSS     4(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     4(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     4(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     4(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          512(R11), Z20
+	VMOVUPS          576(R11), Z21
+	VMOVUPS          640(R11), Z22
+	VMOVUPS          704(R11), Z23
+	VBROADCASTSS     8(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     8(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     8(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     8(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          768(R11), Z20
+	VMOVUPS          832(R11), Z21
+	VMOVUPS          896(R11), Z22
+	VMOVUPS          960(R11), Z23
+	VBROADCASTSS     12(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     12(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     12(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     12(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1024(R11), Z20
+	VMOVUPS          1088(R11), Z21
+	VMOVUPS          1152(R11), Z22
+	VMOVUPS          1216(R11), Z23
+	VBROADCASTSS     16(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     16(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     16(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     16(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1280(R11), Z20
+	VMOVUPS          1344(R11), Z21
+	VMOVUPS          1408(R11), Z22
+	VMOVUPS          1472(R11), Z23
+	VBROADCASTSS     20(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     20(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     20(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     20(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1536(R11), Z20
+	VMOVUPS          1600(R11), Z21
+	VMOVUPS          1664(R11), Z22
+	VMOVUPS          1728(R11), Z23
+	VBROADCASTSS     24(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     24(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     24(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     24(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	VMOVUPS          1792(R11), Z20
+	VMOVUPS          1856(R11), Z21
+	VMOVUPS          1920(R11), Z22
+	VMOVUPS          1984(R11), Z23
+	VBROADCASTSS     28(DX), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z12
+	VPDPBUSD         Z21, Z24, Z16
+	VPDPBUSD         Z22, Z25, Z12
+	VPDPBUSD         Z23, Z25, Z16
+	VBROADCASTSS     28(DX)(BX*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z13
+	VPDPBUSD         Z21, Z26, Z17
+	VPDPBUSD         Z22, Z27, Z13
+	VPDPBUSD         Z23, Z27, Z17
+	VBROADCASTSS     28(DX)(BX*2), Z25
+	VPANDD           Z31, Z25, Z24
+	VPSRLD           $0x04, Z25, Z25
+	VPANDD           Z31, Z25, Z25
+	VPDPBUSD         Z20, Z24, Z14
+	VPDPBUSD         Z21, Z24, Z18
+	VPDPBUSD         Z22, Z25, Z14
+	VPDPBUSD         Z23, Z25, Z18
+	VBROADCASTSS     28(DX)(SI*1), Z27
+	VPANDD           Z31, Z27, Z26
+	VPSRLD           $0x04, Z27, Z27
+	VPANDD           Z31, Z27, Z27
+	VPDPBUSD         Z20, Z26, Z15
+	VPDPBUSD         Z21, Z26, Z19
+	VPDPBUSD         Z22, Z27, Z15
+	VPDPBUSD         Z23, Z27, Z19
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	PREFETCHT1       (DI)
+	ADDQ             R8, DI
+	ADDQ             $0x00000800, R11
+	ADDQ             $0x00000020, DX
+	SUBQ             $0x00000008, R12
+	JNZ              keys12
+	VCVTDQ2PS        Z12, Z12
+	VCVTDQ2PS        Z16, Z16
+	VFMADD132PS.BCST times128<>+0(SB), Z16, Z12
+	VCVTDQ2PS        Z13, Z13
+	VCVTDQ2PS        Z17, Z17
+	VFMADD132PS.BCST times128<>+0(SB), Z17, Z13
+	VCVTDQ2PS        Z14, Z14
+	VCVTDQ2PS        Z18, Z18
+	VFMADD132PS.BCST times128<>+0(SB), Z18, Z14
+	VCVTDQ2PS        Z15, Z15
+	VCVTDQ2PS        Z19, Z19
+	VFMADD132PS.BCST times128<>+0(SB), Z19, Z15
+	ADDQ             R9, DX
+	MOVQ             q+16(FP), R11
+	VBROADCASTSS     (R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z0, Z0
+	VBROADCASTSS     4(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z1, Z1
+	VBROADCASTSS     8(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z2, Z2
+	VBROADCASTSS     12(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z3, Z3
+	VBROADCASTSS     16(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z4, Z4
+	VBROADCASTSS     20(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z5, Z5
+	VBROADCASTSS     24(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z6, Z6
+	VBROADCASTSS     28(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z7, Z7
+	VBROADCASTSS     32(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z8, Z8
+	VBROADCASTSS     36(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z9, Z9
+	VBROADCASTSS     40(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z10, Z10
+	VBROADCASTSS     44(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z11, Z11
+	VBROADCASTSS     48(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z12, Z12
+	VBROADCASTSS     52(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z13, Z13
+	VBROADCASTSS     56(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z14, Z14
+	VBROADCASTSS     60(R10), Z16
+	VMULPS           -64(R11), Z16, Z16
+	VMULPS           Z16, Z15, Z15
+	ADDQ             $0x00000040, R10
+	VMOVUPS          Z0, (CX)
+	VMOVUPS          Z1, 64(CX)
+	VMOVUPS          Z2, 128(CX)
+	VMOVUPS          Z3, 192(CX)
+	VMOVUPS          Z4, 256(CX)
+	VMOVUPS          Z5, 320(CX)
+	VMOVUPS          Z6, 384(CX)
+	VMOVUPS          Z7, 448(CX)
+	VMOVUPS          Z8, 512(CX)
+	VMOVUPS          Z9, 576(CX)
+	VMOVUPS          Z10, 640(CX)
+	VMOVUPS          Z11, 704(CX)
+	VMOVUPS          Z12, 768(CX)
+	VMOVUPS          Z13, 832(CX)
+	VMOVUPS          Z14, 896(CX)
+	VMOVUPS          Z15, 960(CX)
+	ADDQ             $0x00000400, CX
+	DECQ             AX
+	JNZ              tile
 	VZEROUPPER
 	RET
 

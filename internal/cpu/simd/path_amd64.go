@@ -24,10 +24,13 @@ func archPaths() (ps []*path) {
 		if x.HasAMXTile && x.HasAMXBF16 && permitTiles() {
 			amxPath := avx512Path
 			amxPath.name, amxPath.amx = "amx", &amxKernels
+			if x.HasAVX512VNNI {
+				amxPath.attention = &attentionVNNI
+			}
 			ps = append(ps, &amxPath)
 		}
 		ps = append(ps, &avx512Path)
-		if x.HasAVX512BF16 {
+		if x.HasAVX512BF16 && x.HasAVX512VNNI {
 			bf16Path := avx512Path
 			bf16Path.name, bf16Path.attention = "avx512bf16", &attentionBF16
 			at := len(ps)

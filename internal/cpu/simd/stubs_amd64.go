@@ -1119,6 +1119,51 @@ func score8Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, a
 //go:noescape
 func score16Pairs(n int, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from int, stride int)
 
+// score1I8Quads is AttentionTile.ScoreQuads for 1 rows, 16 keys at a time.
+//
+//go:noescape
+func score1I8Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// score2I8Quads is AttentionTile.ScoreQuads for 2 rows, 16 keys at a time.
+//
+//go:noescape
+func score2I8Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// score2I4Quads is AttentionTile.ScoreQuads for 2 rows, 16 keys at a time.
+//
+//go:noescape
+func score2I4Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// score4I8Quads is AttentionTile.ScoreQuads for 4 rows, 16 keys at a time.
+//
+//go:noescape
+func score4I8Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// score4I4Quads is AttentionTile.ScoreQuads for 4 rows, 16 keys at a time.
+//
+//go:noescape
+func score4I4Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// score8I8Quads is AttentionTile.ScoreQuads for 8 rows, 16 keys at a time.
+//
+//go:noescape
+func score8I8Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// score8I4Quads is AttentionTile.ScoreQuads for 8 rows, 16 keys at a time.
+//
+//go:noescape
+func score8I4Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// score16I8Quads is AttentionTile.ScoreQuads for 16 rows, 16 keys at a time.
+//
+//go:noescape
+func score16I8Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
+// score16I4Quads is AttentionTile.ScoreQuads for 16 rows, 16 keys at a time.
+//
+//go:noescape
+func score16I4Quads(n int, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from int, stride int, scales *float32)
+
 // vendor is the twelve letters of CPUID's leaf 0.
 //
 //go:noescape

@@ -82,6 +82,7 @@ type scoreStep struct {
 	// multiply adds the products of the queries with key number i, at from, to its sums.
 	multiply func(i int, from Mem, sums []reg.VecPhysical)
 	scaled   bool              // each sum is multiplied by the key's scale, and there is one row
+	quads    bool              // sums are integers, and are multiplied by the scales of keys and rows
 	apart    []reg.VecPhysical // sums that multiply keeps apart, one for each key, to be added to the others in the end
 }
 
@@ -95,19 +96,15 @@ func (t scoreTile) generate(s scoreStep) {
 	}
 	next := toNextKeys(k.stride, s.bytes)
 	var scales reg.Register
-	if s.scaled {
+	if s.scaled || s.quads {
 		scales = Load(Param("scales"), GP64())
 	}
 	Label("tile")
-	for _, sum := range sums {
-		zero(sum)
-	}
+	s.begin(sums, quadUpper)
 	for first := 0; first < t.keys; first += keysAbreast {
 		loop := fmt.Sprintf("keys%d", first)
 		q, steps := Load(Param("q"), GP64()), Load(Param("steps"), GP64())
-		for _, sum := range s.apart {
-			zero(sum)
-		}
+		s.begin(s.apart, quadLower)
 		Label(loop)
 		abreast := sums[t.vectors*first:][:t.vectors*keysAbreast]
 		t.turn(s, k, q, abreast)
@@ -117,14 +114,27 @@ func (t scoreTile) generate(s scoreStep) {
 		SUBQ(U32(s.unroll), steps)
 		JNZ(LabelRef(loop))
 		for i, sum := range s.apart {
-			VADDPS(sum, abreast[i], abreast[i])
+			if s.quads {
+				joinQuads(abreast[i], sum)
+			} else {
+				VADDPS(sum, abreast[i], abreast[i])
+			}
 		}
 		k.advance(next)
 	}
 	registers := t.keys * t.rows / t.lanes
-	t.storeSums(sums, registers, out, scales, [2]reg.VecPhysical{t.fixed(len(sums)), t.fixed(len(sums) + t.vectors)})
-	if s.scaled {
+	spare := [2]reg.VecPhysical{t.fixed(len(sums)), t.fixed(len(sums) + t.vectors)}
+	t.sumNeighbours(sums, registers, spare)
+	switch {
+	case s.scaled:
+		VMULPS(Mem{Base: scales}, sums[0], sums[0])
 		ADDQ(U32(4*t.lanes), scales)
+	case s.quads:
+		t.scaleQuads(sums[:registers], scales, spare)
+		ADDQ(U32(4*t.keys), scales)
+	}
+	for i, sum := range sums[:registers] {
+		VMOVUPS(sum, Mem{Base: out, Disp: 4 * t.lanes * i})
 	}
 	ADDQ(U32(4*t.lanes*registers), out)
 	DECQ(n)
@@ -174,20 +184,24 @@ func toNextKeys(stride reg.Register, step int) reg.Register {
 	return skip
 }
 
-// storeSums sums neighbouring lanes until a number of registers is left, a lane for each key and row, and stores them, times the
-// scales if there are any.
-func (s isa) storeSums(sums []reg.VecPhysical, registers int, out, scales reg.Register, spare [2]reg.VecPhysical) {
+// begin sets sums before the first product.
+func (s scoreStep) begin(sums []reg.VecPhysical, at int) {
+	if s.quads {
+		beginQuads(sums, at)
+		return
+	}
+	for _, sum := range sums {
+		zero(sum)
+	}
+}
+
+// sumNeighbours sums neighbouring lanes until a number of registers is left, the first ones, with a lane for each key and row.
+func (s isa) sumNeighbours(sums []reg.VecPhysical, registers int, spare [2]reg.VecPhysical) {
 	for len(sums) > registers {
 		for i := range len(sums) / 2 {
 			s.addNeighbours(sums[2*i], sums[2*i+1], sums[i], spare)
 		}
 		sums = sums[:len(sums)/2]
-	}
-	for i, sum := range sums {
-		if scales != nil {
-			VMULPS(Mem{Base: scales}, sum, sum)
-		}
-		VMOVUPS(sum, Mem{Base: out, Disp: 4 * s.lanes * i})
 	}
 }
 

@@ -15,6 +15,7 @@ func main() {
 	constants()
 	layOutRegroup()
 	layOutNibbles()
+	layOutQuads()
 	for _, s := range []isa{vector256, vector512} {
 		s.micros()
 		s.products()
@@ -31,6 +32,7 @@ func main() {
 	transpose16()
 	tileKernels()
 	pairKernels()
+	quadKernels()
 	vendor()
 	Generate()
 }

@@ -83,6 +83,62 @@ func newCache(d device.Device, a *configs.Arch, seqs, capacity int, kept Kept) *
 	return &Cache{Seqs: seqs, Capacity: capacity, store: s, kept: kept}
 }
 
+// Reshaped returns an empty cache in the memory of c, for seqs sequences of capacity tokens, no more in all than c has room for. c
+// cannot be used while the result is.
+func (c *Cache) Reshaped(seqs, capacity int) *Cache {
+	r := *c
+	r.Seqs, r.Capacity, r.Len, r.store = seqs, capacity, 0, c.store.reshaped(c.Seqs, seqs, capacity)
+	if r.read.ids != nil {
+		r.read = readIDs{ids: r.read.ids[:seqs*capacity]}
+	}
+	return &r
+}
+
+// reshaped returns a store for seqs sequences of capacity tokens in the memory of s, which has room for of sequences.
+func (s *store) reshaped(of, seqs, capacity int) store {
+	view := func(h device.Heads) device.Heads {
+		kvHeads := h.Len() / of / h.Head
+		head := capacity * s.headDim
+		return device.Heads{Buffer: h.Slice(0, seqs*kvHeads*head), Seq: kvHeads * head, Head: head, Row: s.headDim}
+	}
+	r := store{device: s.device, headDim: s.headDim}
+	for i := range s.keys {
+		r.keys, r.values = append(r.keys, view(s.keys[i])), append(r.values, view(s.values[i]))
+	}
+	return r
+}
+
+// First returns a cache of the first n sequences of c, in the same memory. The tokens that one of the two reads are not counted in the
+// other; see Repeat.
+func (c *Cache) First(n int) *Cache {
+	f := *c
+	f.Seqs = n
+	return &f
+}
+
+// Repeat makes all sequences equal to that of first, which is c.First(1).
+func (c *Cache) Repeat(first *Cache) {
+	c.Len, c.read.long = first.Len, first.read.long
+	for seq := 1; seq < c.Seqs && c.read.ids != nil; seq++ {
+		copy(c.read.ids[seq*c.Capacity:], c.read.ids[:c.Len])
+	}
+	for i := range c.keys {
+		for _, h := range []device.Heads{c.keys[i], c.values[i]} {
+			for at := h.Seq; at < c.Seqs*h.Seq; at += h.Seq {
+				c.device.Copy(h.Slice(at, at+h.Seq), h.Slice(0, h.Seq))
+			}
+		}
+	}
+}
+
+func (s *store) free() {
+	for i := range s.keys {
+		s.device.Free(s.keys[i].Buffer)
+		s.device.Free(s.values[i].Buffer)
+	}
+	s.keys, s.values = nil, nil
+}
+
 // Bytes returns the cache's size in memory.
 func (c *Cache) Bytes() int64 { return c.store.bytes() + c.cross.bytes() }
 

@@ -138,7 +138,7 @@ func (d *Decoder) Hidden(b ops.Batch) Mat {
 	return h
 }
 
-// Head maps rows [lo, hi) of the last Hidden to logits [hi-lo, vocab], valid until the next Head or pass.
+// Head maps rows [lo, hi) of the last Hidden, Read or Select to logits [hi-lo, vocab], valid until the next Head or pass.
 func (d *Decoder) Head(hidden Mat, lo, hi int) Mat {
 	d.eng.arena.rewind(d.body)
 	rows := Mat{Buffer: hidden.Slice(lo*hidden.Cols, hi*hidden.Cols), Rows: hi - lo, Cols: hidden.Cols}
@@ -155,42 +155,88 @@ func (d *Decoder) Logits(b ops.Batch) Mat {
 // the cache, and returns the logits after each sequence's last token: [c.Seqs, vocab], valid until the next pass. One
 // Step prefills a prompt; after that n is 1.
 func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
-	n := len(ids) / c.Seqs
-	if n < 1 || len(ids) != n*c.Seqs {
-		return Mat{}, fmt.Errorf("%d tokens for %d sequences", len(ids), c.Seqs)
-	}
-	if d.Arch.EncoderLayers > 0 && c.SourceLen == 0 {
-		return Mat{}, errors.New("the model's encoder has read nothing for this cache")
-	}
-	if c.Len+n > c.Capacity {
-		return Mat{}, fmt.Errorf("the cache has room for %d tokens, but %d are needed", c.Capacity, c.Len+n)
-	}
-	if c.lost {
-		return Mat{}, fmt.Errorf("the cache was cut to %d tokens, of which some had left its window of %d", c.Len, c.kept.Window)
+	if err := d.checkRoom(c, len(ids)); err != nil {
+		return Mat{}, err
 	}
 	ids = d.reread(c, ids)
-	n = len(ids) / c.Seqs
-	if n > 1 && c.Len > 0 && c.kept.Window > 0 {
+	if len(ids) > c.Seqs && c.Len > 0 && c.kept.Window > 0 {
 		return d.stepEach(c, ids)
 	}
-	d.pos, d.last = d.pos[:0], d.last[:0]
+	if len(ids) == c.Seqs && d.replay != nil {
+		return d.replay.step(c, ids), nil
+	}
+	h := d.pass(c, ids)
+	if n := len(ids) / c.Seqs; n > 1 {
+		h = d.Select(h, d.lastOf(c.Seqs, n, 1))
+	}
+	return d.model.Logits(d.eng, h), nil
+}
+
+// Read is like Step, but returns the hidden states of all tokens that it was given, [c.Seqs*n, dim], for Select and Head. A cache with
+// a window takes several tokens only at first.
+func (d *Decoder) Read(c *Cache, ids []int32) (Mat, error) {
+	if err := d.checkRoom(c, len(ids)); err != nil {
+		return Mat{}, err
+	}
+	if n := len(ids) / c.Seqs; n > 1 && c.Len > 0 && c.kept.Window > 0 {
+		return Mat{}, fmt.Errorf("%d tokens at once after %d, for a cache with a window: each drops another from it", n, c.Len)
+	}
+	read := d.reread(c, ids)
+	h := d.pass(c, read)
+	if len(read) > len(ids) {
+		h = d.Select(h, d.lastOf(c.Seqs, len(read)/c.Seqs, len(ids)/c.Seqs))
+	}
+	d.eng.settle()
+	d.body = d.eng.arena.mark()
+	return h, nil
+}
+
+// checkRoom returns an error if the cache cannot take tokens.
+func (d *Decoder) checkRoom(c *Cache, tokens int) error {
+	n := tokens / c.Seqs
+	switch {
+	case n < 1 || tokens != n*c.Seqs:
+		return fmt.Errorf("%d tokens for %d sequences", tokens, c.Seqs)
+	case d.Arch.EncoderLayers > 0 && c.SourceLen == 0:
+		return errors.New("the model's encoder has read nothing for this cache")
+	case c.Len+n > c.Capacity:
+		return fmt.Errorf("the cache has room for %d tokens, but %d are needed", c.Capacity, c.Len+n)
+	case c.lost:
+		return fmt.Errorf("the cache was cut to %d tokens, of which some had left its window of %d", c.Len, c.kept.Window)
+	}
+	return nil
+}
+
+// pass reads the next tokens of every sequence, and returns their hidden states.
+func (d *Decoder) pass(c *Cache, ids []int32) Mat {
+	n := len(ids) / c.Seqs
+	d.pos = d.pos[:0]
 	for i := range ids {
 		d.pos = append(d.pos, int32(c.Len+i%n))
-		if i%n == n-1 {
-			d.last = append(d.last, int32(i))
-		}
-	}
-	if n == 1 && d.replay != nil {
-		return d.replay.step(c, ids), nil
 	}
 	d.eng.reset()
 	d.eng.cache, d.eng.kept = c, c.kept
 	h := d.model.Hidden(d.eng, ops.Batch{IDs: ids, Pos: d.pos, Seqs: c.Seqs, Len: n})
 	c.Len += n
-	if n > 1 {
-		h = d.eng.Embed(h, d.last, 0)
+	return h
+}
+
+// lastOf returns the indices of the last k of each sequence's n tokens.
+func (d *Decoder) lastOf(seqs, n, k int) []int32 {
+	d.last = d.last[:0]
+	for seq := range seqs {
+		for i := n - k; i < n; i++ {
+			d.last = append(d.last, int32(seq*n+i))
+		}
 	}
-	return d.model.Logits(d.eng, h), nil
+	return d.last
+}
+
+// Select returns some rows of the last pass's hidden states, in the order of their indices, for Head.
+func (d *Decoder) Select(hidden Mat, rows []int32) Mat {
+	h := d.eng.Embed(hidden, rows, 0)
+	d.body = d.eng.arena.mark()
+	return h
 }
 
 // stepEach makes a step for one token of each sequence after the other, since each drops another from the window.
@@ -229,6 +275,13 @@ func (d *Decoder) Argmax(best []int32, logits Mat) {
 
 // Host returns the elements of a result on the host, read-only.
 func (d *Decoder) Host(m Mat) []float32 { return d.device.Host(m.Buffer) }
+
+// Free frees the memory of a cache, which cannot be used any more.
+func (d *Decoder) Free(c *Cache) {
+	d.forget()
+	c.store.free()
+	c.cross.free()
+}
 
 // NewCache returns a cache for seqs sequences of capacity tokens each, which keeps what the decoder's formats say.
 func (d *Decoder) NewCache(seqs, capacity int) *Cache {

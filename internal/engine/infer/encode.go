@@ -15,12 +15,20 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 		return err
 	}
 	d.forget()
+	c.cross.free()
 	c.Len, c.SourceLen, c.sourceLens = 0, source.Len, source.Lens
 	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, source.Len, c.kept.Format)
 	d.eng.reset()
 	d.eng.cache = nil // the encoder has no cache
 	d.model.Encode(d.eng, source, func(site int, k, v Mat) { c.cross.write(site, source, 0, k, v) })
 	return nil
+}
+
+// FreeSource frees the memory of what Encode has cached. The encoder must read another source before the next step.
+func (d *Decoder) FreeSource(c *Cache) {
+	d.forget()
+	c.cross.free()
+	c.SourceLen = 0
 }
 
 // FillSource fills the cache as if an encoder had read n tokens of each sequence, for timing decoding.

@@ -18,7 +18,7 @@ func newRoot() *cobra.Command {
   gqa-eval quality my-model/ --data val.txt --teacher my-mha-model/
   gqa-eval latency my-model/ --batch 8 --context 2048`,
 	}
-	root.AddCommand(newSweep(), newCompare(), newQuality(), newLatency(), newReport(), newGate(), newLogits(), newGenerate(), newKV(), newPredict())
+	root.AddCommand(newSweep(), newCompare(), newQuality(), newTasks(), newLatency(), newReport(), newGate(), newLogits(), newGenerate(), newKV(), newPredict())
 	advice.Wrap(root)
 	return root
 }

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"gqa/checkpoints/sample"
+	"gqa/eval"
+	"gqa/eval/tasks"
+	"gqa/internal/cli"
+	"gqa/internal/limits"
+)
+
+// taskFlags hold what tasks are measured, and how.
+type taskFlags struct {
+	names    []string
+	examples []string
+	o        tasks.Options
+}
+
+func (t *taskFlags) add(f *pflag.FlagSet) {
+	f.StringArrayVar(&t.names, "task", nil, "a file of items, FORMAT=FILE, or one of "+strings.Join(tasks.Embedded(), ", ")+" (repeatable)")
+	cli.NumberVar(f, &t.o.Fewshot, "fewshot", 0, 0, 1000, "number of examples in each prompt")
+	f.StringArrayVar(&t.examples, "examples", nil, "file of examples for the tasks of its format (default: other items of the task, drawn by --task-seed) (repeatable)")
+	cli.NumberVar(f, &t.o.Limit, "limit", 0, 0, limits.Count, "maximum number of items of each task, from the first on (0: all)")
+	f.Uint64Var(&t.o.Seed, "task-seed", 0, "random seed for drawing examples")
+}
+
+// load reads the tasks.
+func (t *taskFlags) load() ([]*tasks.Task, error) {
+	all, err := tasks.LoadAll(t.names)
+	for _, name := range t.examples {
+		if err == nil {
+			err = tasks.AddExamples(all, name)
+		}
+	}
+	return all, err
+}
+
+// tasksFlags holds the values of gqa-eval tasks's flags.
+type tasksFlags struct {
+	taskFlags
+	device string
+	asJSON bool
+}
+
+const tasksHelp = `Measure what a model can do: choose answers, predict words, write answers. Files of HellaSwag, ARC, PIQA, WinoGrande, OpenBookQA, BoolQ,
+MMLU, LAMBADA, TriviaQA, CNN/DailyMail, MultiNews and WMT are read in the form in which they are published (.jsonl or .json; .csv for
+MMLU), and are recognised by their keys. Files of {"context", "choices", "answer"} or {"prompt", "references"} may hold items of your
+own. Prompts and metrics are those of lm-evaluation-harness.
+
+The tasks identifiers, brackets and continuation are made of the embedded sample's text, which is Go source code; sample stands for all of them.
+passkey hides a number in texts of 1024 tokens up to the model's context; passkey:LENGTH, in texts of that length.
+
+Without MODEL, the embedded sample is measured.`
+
+func newTasks() *cobra.Command {
+	var t tasksFlags
+	cmd := &cobra.Command{
+		Use:   "tasks [MODEL] --task FILE_OR_NAME",
+		Short: "Measure accuracy on tasks",
+		Long:  tasksHelp,
+		Example: `  gqa-eval tasks                                   # the sample's tasks on the embedded sample
+  gqa-eval tasks my-model --task hellaswag_val.jsonl --task ARC-Challenge-Test.jsonl --limit 500
+  gqa-eval tasks my-model --task mmlu/test/ --examples mmlu/dev/ --fewshot 5
+  gqa-eval tasks my-model --task passkey`,
+		Args: cli.Args("[MODEL]"),
+		RunE: func(cmd *cobra.Command, args []string) error { return t.run(cmd, args) },
+	}
+	t.add(cmd.Flags())
+	return cmd
+}
+
+func (t *tasksFlags) add(f *pflag.FlagSet) {
+	t.taskFlags.add(f)
+	cli.NumberVar(f, &t.o.MaxTokens, "max-tokens", 0, 0, limits.Tokens, "maximum number of tokens of a generated answer (0: as usual for the task)")
+	addDevice(f, &t.device)
+	f.BoolVar(&t.asJSON, "json", false, "print the results as JSON")
+}
+
+func (t *tasksFlags) run(cmd *cobra.Command, args []string) error {
+	if len(t.names) == 0 {
+		if len(args) > 0 {
+			return cli.Usagef("--task is missing: a file, or one of %s", strings.Join(tasks.Embedded(), ", "))
+		}
+		t.names = []string{"sample"}
+	}
+	all, err := t.load()
+	if err != nil {
+		return err
+	}
+	m, closed, err := modelOrSample(cmd.Context(), args, eval.ModelOptions{Device: t.device})
+	if err != nil {
+		return err
+	}
+	defer closed()
+	var bar *cli.Progress
+	t.o.Start = func(task string, items int) {
+		bar.Done()
+		bar = cli.CommandProgress(cmd, int64(items), task, false)
+	}
+	t.o.Step = func(n int64) { bar.Add(n) }
+	results, err := tasks.MeasureAll(cmd.Context(), m, all, t.o)
+	bar.Done()
+	if err != nil {
+		return err
+	}
+	return show(cmd, t.asJSON, results)
+}
+
+// modelOrSample loads the model that args name, or the embedded sample. closed ends its use.
+func modelOrSample(ctx context.Context, args []string, o eval.ModelOptions) (m *eval.Model, closed func(), err error) {
+	if len(args) > 0 {
+		m, err = eval.LoadModel(ctx, args[0], o)
+		return m, func() {}, err
+	}
+	dir, err := os.MkdirTemp("", sample.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	closed = func() { os.RemoveAll(dir) }
+	if err = sample.Extract(dir); err == nil {
+		m, err = eval.LoadModel(ctx, dir, o)
+	}
+	if err != nil {
+		closed()
+	}
+	return m, closed, err
+}

@@ -1,0 +1,256 @@
+package tasks
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+
+	"gqa/eval"
+)
+
+// Options control [Measure]. The zero value scores all items without examples.
+type Options struct {
+	Fewshot   int    // examples in each prompt
+	Limit     int    // items, from the first on; 0: all
+	Seed      uint64 // for the choice of examples
+	MaxTokens int    // of a generated text; 0: as the task's format has it
+	Chat      func(prompt string) (string, error)
+
+	Start func(task string, items int) // called before items are scored; may be nil
+	Step  func(items int64)            // called as they are scored; may be nil
+}
+
+// Row is one figure.
+type Row struct {
+	Task    string  `json:"task"`
+	Metric  string  `json:"metric"`
+	Value   float64 `json:"value"`
+	Stderr  float64 `json:"stderr"` // of the mean over items; 0 if there is only one
+	N       int     `json:"n"`      // items
+	Fewshot int     `json:"fewshot"`
+
+	Figure eval.Figure `json:"-"` // with the scores of the items, if the figure is their mean
+}
+
+// Results are the figures of some tasks.
+type Results struct {
+	Tasks []Row `json:"tasks"`
+}
+
+// Figures returns the figures by name: the task's, and the metric's after an underscore.
+func (r Results) Figures() map[string]eval.Figure {
+	all := map[string]eval.Figure{}
+	for _, row := range r.Tasks {
+		all[row.Task+"_"+row.Metric] = row.Figure
+	}
+	return all
+}
+
+// Print writes the figures as a table.
+func (r Results) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "task\tmetric\tvalue\tstderr\titems\texamples")
+	for _, row := range r.Tasks {
+		fmt.Fprintf(t, "%s\t%s\t%.4f\t%.4f\t%d\t%d\n", row.Task, row.Metric, row.Value, row.Stderr, row.N, row.Fewshot)
+	}
+	return t.Flush()
+}
+
+// MeasureAll measures tasks one after the other.
+func MeasureAll(ctx context.Context, m *eval.Model, all []*Task, o Options) (r Results, err error) {
+	for _, t := range all {
+		rows, err := Measure(ctx, m, t, o)
+		if err != nil {
+			return r, fmt.Errorf("task %s: %w", t.Name, err)
+		}
+		r.Tasks = append(r.Tasks, rows...)
+	}
+	return r, nil
+}
+
+// answer is what a model has made of an item.
+type answer struct {
+	likelihoods []eval.Likelihood // of the choices
+	text        string            // that was generated
+}
+
+// Measure scores a model on a task. Each metric of each group of items is a row.
+func Measure(ctx context.Context, m *eval.Model, t *Task, o Options) ([]Row, error) {
+	e, err := newEncoder(m, o.Chat)
+	if err != nil {
+		return nil, err
+	}
+	items, err := t.items(e, o.Limit)
+	if err != nil {
+		return nil, err
+	}
+	heads, err := t.prompts(items, o.Fewshot, o.Seed)
+	if err != nil {
+		return nil, err
+	}
+	if o.Start != nil {
+		o.Start(t.Name, len(items))
+	}
+	answers := e.choose
+	if t.Kind == Generate {
+		answers = e.write
+	}
+	got, err := answers(ctx, t, items, heads, o)
+	if err != nil {
+		return nil, err
+	}
+	e.warn(t.Name)
+	return t.rows(items, got, o.Fewshot), nil
+}
+
+// items returns the items to score.
+func (t *Task) items(e *encoder, limit int) (all []Item, err error) {
+	all = t.Items
+	if t.build != nil {
+		if all, err = t.build(e); err != nil {
+			return nil, err
+		}
+	}
+	if limit == 0 {
+		return all, nil
+	}
+	var first []Item
+	taken := map[string]int{}
+	for _, it := range all {
+		if taken[it.Group]++; taken[it.Group] <= limit {
+			first = append(first, it)
+		}
+	}
+	return first, nil
+}
+
+// warn says what could not be read as it is.
+func (e *encoder) warn(task string) {
+	if e.truncated > 0 {
+		slog.Warn("texts are longer than the model's context: their beginnings were cut off", "task", task, "texts", e.truncated, "context", e.limit)
+	}
+	if e.apart > 0 {
+		slog.Warn("choices that form one token with the end of their context were encoded apart", "task", task, "choices", e.apart)
+	}
+}
+
+// choose scores the choices of items.
+func (e *encoder) choose(ctx context.Context, _ *Task, items []Item, heads []string, o Options) ([]answer, error) {
+	queries := make([]eval.Query, len(items))
+	for i, it := range items {
+		var err error
+		if queries[i], err = e.query(it, heads[i]); err != nil {
+			return nil, fmt.Errorf("item %d: %w", i+1, err)
+		}
+	}
+	mask, _ := e.tok.ID("[MASK]")
+	if m := e.model.Arch; !m.Causal && (mask == 0 || int(mask) >= m.Vocab) {
+		return nil, errors.New("the model's tokenizer has no [MASK] token, or the model has no row for it")
+	}
+	all, err := eval.Likelihoods(ctx, e.model, queries, eval.LikelihoodOptions{Mask: mask, Progress: o.Step})
+	if err != nil {
+		return nil, err
+	}
+	answers := make([]answer, len(items))
+	for i := range all {
+		answers[i].likelihoods = all[i]
+	}
+	return answers, nil
+}
+
+// write generates an answer to each item.
+func (e *encoder) write(ctx context.Context, t *Task, items []Item, heads []string, o Options) ([]answer, error) {
+	room := cmp.Or(o.MaxTokens, t.maxTokens)
+	if e.limit > 0 && e.model.Arch.EncoderLayers == 0 {
+		room = max(1, min(room, e.limit/2))
+	}
+	prompts := make([]eval.Prompt, len(items))
+	for i, it := range items {
+		var err error
+		if prompts[i], err = e.prompt(it, heads[i], room); err != nil {
+			return nil, fmt.Errorf("item %d: %w", i+1, err)
+		}
+	}
+	w := writer{encoder: e, stop: t.stop, texts: make([]string, len(items))}
+	if e.model.Arch.EncoderLayers > 0 || e.chat != nil {
+		w.stop = nil // such a model ends its answer itself
+	}
+	var err error
+	if w.ends, err = eval.EndTokens(e.model, e.tok); err != nil {
+		return nil, err
+	}
+	_, err = eval.Continue(ctx, e.model, prompts, eval.ContinueOptions{MaxTokens: room, Done: w.done, Progress: o.Step})
+	if err = cmp.Or(err, w.err); err != nil {
+		return nil, err
+	}
+	answers := make([]answer, len(items))
+	for i, text := range w.texts {
+		answers[i].text = strings.TrimSpace(text)
+	}
+	return answers, nil
+}
+
+// writer turns generated tokens into texts.
+type writer struct {
+	*encoder
+	ends  []int32
+	stop  []string
+	texts []string
+	err   error
+}
+
+// done updates a text, and reports whether it has ended.
+func (w *writer) done(i int, ids []int32) bool {
+	n := len(ids)
+	for _, end := range w.ends {
+		if ids[n-1] == end {
+			return true
+		}
+	}
+	text, err := w.tok.Decode(ids)
+	if err != nil {
+		w.err = err
+		return true
+	}
+	ended := false
+	for _, stop := range w.stop {
+		if before, _, found := strings.Cut(text, stop); found && strings.TrimSpace(before) != "" {
+			text, ended = before, true
+		}
+	}
+	w.texts[i] = text
+	return ended
+}
+
+// rows returns the figures, by group of items.
+func (t *Task) rows(items []Item, answers []answer, fewshot int) (rows []Row) {
+	var groups []string
+	members := map[string][]int{}
+	for i, it := range items {
+		if members[it.Group] == nil {
+			groups = append(groups, it.Group)
+		}
+		members[it.Group] = append(members[it.Group], i)
+	}
+	for _, g := range groups {
+		var its []Item
+		var got []answer
+		for _, i := range members[g] {
+			its, got = append(its, items[i]), append(got, answers[i])
+		}
+		name := t.Name
+		if g != "" {
+			name += "_" + g
+		}
+		for _, metric := range t.Metrics {
+			f := metrics[metric].figure(t.Kind, its, got)
+			rows = append(rows, Row{name, metric, f.Value, f.Stderr, f.N, fewshot, f})
+		}
+	}
+	return rows
+}

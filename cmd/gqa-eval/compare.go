@@ -25,7 +25,7 @@ Nothing is converted or trained. A model is a folder, or a file of weights; the 
 All models must have the tokenizer of BASE.
 
 All models predict the same windows of --data. The report therefore gives an interval for each difference in loss, which is much
-narrower than the standard errors of the two losses.`
+narrower than the standard errors of the two losses. Those of tasks (--task) are paired by item.`
 
 func newCompare() *cobra.Command {
 	var f compareFlags
@@ -46,6 +46,7 @@ func newCompare() *cobra.Command {
 
 func (f *compareFlags) add(fl *pflag.FlagSet) {
 	f.corpusFlags.add(fl, "BASE")
+	addTasks(fl, &f.o.Tasks)
 	addTiming(fl, &f.o.Latency.Batch, &f.o.Latency.Context, &f.o.Timing)
 	addRules(fl, &f.rules)
 	addDevice(fl, &f.o.Device)

@@ -12,6 +12,7 @@ import (
 	"gqa/convert"
 	"gqa/eval"
 	"gqa/eval/report"
+	"gqa/eval/tasks"
 	"gqa/internal/cli"
 	"gqa/internal/data"
 	"gqa/internal/limits"
@@ -62,6 +63,8 @@ func (f *sweepFlags) addData(fl *pflag.FlagSet) {
 // addMeasurement adds the flags for what is measured.
 func (f *sweepFlags) addMeasurement(fl *pflag.FlagSet) {
 	cli.NumberVar(fl, &f.o.EvalWindows, "eval-windows", 40, 0, limits.Count, "number of evaluation windows of seq_len tokens (0: all)")
+	addTasks(fl, &f.o.Tasks)
+	fl.Lookup("task").Usage += " (default for the sample: sample; none: no tasks)"
 	addTiming(fl, &f.o.Batch, &f.o.Context, &f.o.Timing)
 	cli.NumberVar(fl, &f.o.OriginalTokens, "original-tokens", 0, 0, limits.OriginalTokens, "number of tokens that the model was pre-trained on (for --alpha)")
 	fl.Uint64Var(&f.o.Seed, "seed", 0, "random seed for method random, for calibration windows and for +similar")
@@ -101,12 +104,21 @@ func (f sweepFlags) options() (o sweep.Options, err error) {
 	return o, err
 }
 
-// withData returns the options with a model and its corpora.
+// noTasks is the name that stands for no tasks.
+const noTasks = "none"
+
+// withData returns the options with a model, its corpora and tasks.
 func (f sweepFlags) withData() sweep.Options {
 	o := f.o
 	o.Model, o.Data, o.Valid, o.Groups = f.model, f.data, f.valid, f.groups
 	if f.model == "" {
 		o.Data, o.Valid = cmp.Or(f.data, data.SamplePrefix+"train"), cmp.Or(f.valid, data.SamplePrefix+"val")
+	}
+	switch {
+	case slices.Equal(o.Tasks.Names, []string{noTasks}):
+		o.Tasks.Names = nil
+	case f.model == "" && len(o.Tasks.Names) == 0:
+		o.Tasks.Names = []string{tasks.Sample}
 	}
 	o.Calibration = cmp.Or(o.Calibration, o.Data)
 	return o

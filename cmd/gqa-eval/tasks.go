@@ -15,37 +15,21 @@ import (
 	"gqa/internal/limits"
 )
 
-// taskFlags hold what tasks are measured, and how.
-type taskFlags struct {
-	names    []string
-	examples []string
-	o        tasks.Options
-}
-
-func (t *taskFlags) add(f *pflag.FlagSet) {
-	f.StringArrayVar(&t.names, "task", nil, "a file of items, FORMAT=FILE, or one of "+strings.Join(tasks.Embedded(), ", ")+" (repeatable)")
-	cli.NumberVar(f, &t.o.Fewshot, "fewshot", 0, 0, 1000, "number of examples in each prompt")
-	f.StringArrayVar(&t.examples, "examples", nil, "file of examples for the tasks of its format (default: other items of the task, drawn by --task-seed) (repeatable)")
-	cli.NumberVar(f, &t.o.Limit, "limit", 0, 0, limits.Count, "maximum number of items of each task, from the first on (0: all)")
-	f.Uint64Var(&t.o.Seed, "task-seed", 0, "random seed for drawing examples")
-}
-
-// load reads the tasks.
-func (t *taskFlags) load() ([]*tasks.Task, error) {
-	all, err := tasks.LoadAll(t.names)
-	for _, name := range t.examples {
-		if err == nil {
-			err = tasks.AddExamples(all, name)
-		}
-	}
-	return all, err
+// addTasks adds the flags that select tasks.
+func addTasks(f *pflag.FlagSet, s *tasks.Selection) {
+	f.StringArrayVar(&s.Names, "task", nil, "task: a file of items, FORMAT=FILE, or one of "+strings.Join(tasks.Embedded(), ", ")+" (repeatable)")
+	cli.NumberVar(f, &s.Fewshot, "fewshot", 0, 0, 1000, "number of examples before each item of a task")
+	f.StringArrayVar(&s.Examples, "examples", nil, "file of examples for the tasks of its format (default: other items, drawn by --task-seed) (repeatable)")
+	cli.NumberVar(f, &s.Limit, "limit", 0, 0, limits.Count, "maximum number of items of a task, from the first on (0: all)")
+	f.Uint64Var(&s.Seed, "task-seed", 0, "random seed for drawing examples")
 }
 
 // tasksFlags holds the values of gqa-eval tasks's flags.
 type tasksFlags struct {
-	taskFlags
-	device string
-	asJSON bool
+	tasks.Selection
+	maxTokens int
+	device    string
+	asJSON    bool
 }
 
 const tasksHelp = `Measure what a model can do: choose answers, predict words, write answers. Files of HellaSwag, ARC, PIQA, WinoGrande, OpenBookQA, BoolQ,
@@ -76,20 +60,20 @@ func newTasks() *cobra.Command {
 }
 
 func (t *tasksFlags) add(f *pflag.FlagSet) {
-	t.taskFlags.add(f)
-	cli.NumberVar(f, &t.o.MaxTokens, "max-tokens", 0, 0, limits.Tokens, "maximum number of tokens of a generated answer (0: as usual for the task)")
+	addTasks(f, &t.Selection)
+	cli.NumberVar(f, &t.maxTokens, "max-tokens", 0, 0, limits.Tokens, "maximum number of tokens of a generated answer (0: as usual for the task)")
 	addDevice(f, &t.device)
 	f.BoolVar(&t.asJSON, "json", false, "print the results as JSON")
 }
 
 func (t *tasksFlags) run(cmd *cobra.Command, args []string) error {
-	if len(t.names) == 0 {
+	if len(t.Names) == 0 {
 		if len(args) > 0 {
 			return cli.Usagef("--task is missing: a file, or one of %s", strings.Join(tasks.Embedded(), ", "))
 		}
-		t.names = []string{"sample"}
+		t.Names = []string{tasks.Sample}
 	}
-	all, err := t.load()
+	all, err := t.Load()
 	if err != nil {
 		return err
 	}
@@ -98,18 +82,24 @@ func (t *tasksFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer closed()
-	var bar *cli.Progress
-	t.o.Start = func(task string, items int) {
-		bar.Done()
-		bar = cli.CommandProgress(cmd, int64(items), task, false)
-	}
-	t.o.Step = func(n int64) { bar.Add(n) }
-	results, err := tasks.MeasureAll(cmd.Context(), m, all, t.o)
-	bar.Done()
+	results, err := t.measure(cmd, m, all)
 	if err != nil {
 		return err
 	}
 	return show(cmd, t.asJSON, results)
+}
+
+func (t *tasksFlags) measure(cmd *cobra.Command, m *eval.Model, all []*tasks.Task) (tasks.Results, error) {
+	o := t.Options()
+	o.MaxTokens = t.maxTokens
+	var bar *cli.Progress
+	o.Start = func(task string, items int) {
+		bar.Done()
+		bar = cli.CommandProgress(cmd, int64(items), task, false)
+	}
+	o.Step = func(n int64) { bar.Add(n) }
+	defer func() { bar.Done() }()
+	return tasks.MeasureAll(cmd.Context(), m, all, o)
 }
 
 // modelOrSample loads the model that args name, or the embedded sample. closed ends its use.

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// sampleName stands for all tasks that are made of the embedded sample's text.
-const sampleName = "sample"
+// Sample is the name of all tasks together that are made of the embedded sample's text.
+const Sample = "sample"
 
 // Embedded returns the names of the tasks that need no file.
 func Embedded() []string {
-	return []string{"identifiers", "brackets", "continuation", sampleName, passkeyName}
+	return []string{"identifiers", "brackets", "continuation", Sample, passkeyName}
 }
 
 // embeddedTasks returns the embedded tasks with a name; nil if there are none.
@@ -26,7 +26,7 @@ func embeddedTasks(name string) ([]*Task, error) {
 	switch name {
 	case passkeyName:
 		return []*Task{passkey(0)}, nil
-	case sampleName:
+	case Sample:
 		return sampleTasks()
 	}
 	all, err := sampleTasks()

@@ -113,6 +113,7 @@ func brackets(files []string) (all []Item) {
 		taken[kind]++
 		all = append(all, Item{Context: context, Choices: []string{")", "]", "}"}, Answer: strings.IndexByte(")]}", kind)})
 	}
+	shuffle(all, 1) // so that the first ones are of all kinds
 	return all
 }
 

@@ -40,6 +40,14 @@ func (s *sweep) check(ctx context.Context) error {
 	if err := src.CheckFinite(ctx, nil); err != nil {
 		return fmt.Errorf("model: %w", err)
 	}
+	if s.tasks, err = s.o.Tasks.Load(); err != nil {
+		return err
+	}
+	if len(s.tasks) > 0 {
+		if _, err := data.LoadTokenizer(src.Dir, src.Arch.Vocab); err != nil {
+			return fmt.Errorf("tasks: %w", err)
+		}
+	}
 	if err := s.loadCorpora(ctx, src); err != nil {
 		return err
 	}

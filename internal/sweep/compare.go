@@ -11,6 +11,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/eval"
 	"gqa/eval/report"
+	"gqa/eval/tasks"
 	"gqa/internal/weights"
 	"gqa/train"
 )
@@ -22,6 +23,7 @@ type CompareOptions struct {
 	Quality eval.QualityOptions
 	Latency eval.LatencyOptions
 	Timing  eval.Timing
+	Tasks   tasks.Selection
 	// FitContext reduces Latency.Context if the baseline has fewer positions.
 	FitContext bool
 	Device     string
@@ -35,6 +37,10 @@ func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (repo
 		return report.Report{}, err
 	}
 	c := compare{CompareOptions: o, report: report.Report{Version: report.Version, Corpus: o.Data}, watch: w}
+	var err error
+	if c.tasks, err = o.Tasks.Load(); err != nil {
+		return report.Report{}, err
+	}
 	o.About.describe(&c.report)
 	for _, path := range o.Models { // before any is measured
 		src, err := weights.Open(path, weights.Options{})
@@ -74,6 +80,7 @@ type compare struct {
 	report   report.Report
 	watch    Watcher
 	corpus   *eval.Corpus // as the first model reads it
+	tasks    []*tasks.Task
 	compared comparison
 	untimed  []untimed
 }
@@ -94,6 +101,9 @@ func (c *compare) add(ctx context.Context, path string) error {
 	quality.Progress = c.watch.steps
 	q, err := eval.MeasureQuality(ctx, m, d, quality)
 	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := measureTasks(ctx, m, c.tasks, c.Tasks, path, q, c.watch); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	run := ""

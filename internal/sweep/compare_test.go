@@ -8,6 +8,7 @@ import (
 
 	"gqa/eval"
 	"gqa/eval/report"
+	"gqa/eval/tasks"
 )
 
 const sampleModel = "../../checkpoints/sample/gopher-4m"
@@ -26,7 +27,9 @@ func TestCompare(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "comparison")
 	var w watched
-	r, err := Compare(t.Context(), dir, compareOptions(converted.Conversion, sampleModel), w.watcher())
+	o := compareOptions(converted.Conversion, sampleModel)
+	o.Tasks = tasks.Selection{Names: []string{"brackets"}, Limit: 20}
+	r, err := Compare(t.Context(), dir, o, w.watcher())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +37,7 @@ func TestCompare(t *testing.T) {
 	if base.Groups != 2 || base.Method != "mean" || base.Recipe != converted.Conversion || base.Context != 600 || other.Method != report.MethodMHA {
 		t.Errorf("points %+v", r.Points)
 	}
-	for name, better := range map[string]bool{"loss": true, "token_accuracy": true, "kv_bytes_per_token": false} {
+	for name, better := range map[string]bool{"loss": true, "token_accuracy": true, "brackets_acc": true, "kv_bytes_per_token": false} {
 		m := other.Metrics[name]
 		if gained := (*m.Delta < 0) == (m.Better == report.Lower); gained != better || base.Metrics[name].Delta != nil {
 			t.Errorf("%s: %+v beside %+v", name, m, base.Metrics[name])
@@ -42,6 +45,9 @@ func TestCompare(t *testing.T) {
 	}
 	if ci := other.Metrics["loss"].DeltaCI; ci == nil || !(ci[1] < 0) {
 		t.Errorf("the original model is better, but the interval is %v", ci)
+	}
+	if ci := other.Metrics["brackets_acc"].DeltaCI; ci == nil || !(ci[0] > 0) {
+		t.Errorf("the original model is better, but the interval of accuracy is %v", ci)
 	}
 	if w.steps["evaluating "+sampleModel] != 6 {
 		t.Errorf("steps %v", w.steps)

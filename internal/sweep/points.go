@@ -121,6 +121,9 @@ func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64)
 	if err != nil {
 		return err
 	}
+	if err := measureTasks(ctx, m, s.tasks, s.o.Tasks, fmt.Sprintf("%s at %d groups", p.Curve, m.Arch.KVHeads), q, s.watch); err != nil {
+		return err
+	}
 	s.report.Machine = m.MachineName()
 	more, err := s.o.About.details(ctx, &s.report, m, s.valid, dir, p.Run, s.model)
 	if err != nil {

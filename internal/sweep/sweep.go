@@ -28,6 +28,7 @@ import (
 	"gqa/convert/calibrate"
 	"gqa/eval"
 	"gqa/eval/report"
+	"gqa/eval/tasks"
 	"gqa/internal/data"
 	"gqa/internal/file"
 	"gqa/train"
@@ -46,10 +47,11 @@ type Options struct {
 	Calibration       string `json:"calibration"` // text that conversions use; empty if they use weights only
 	CalibrationTokens int    `json:"calibration_tokens"`
 
-	EvalWindows    int   `json:"eval_windows"`    // of Recipe.SeqLen tokens; 0 means all
-	Batch          int   `json:"batch"`           // of the latency
-	Context        int   `json:"context"`         // tokens in the cache of the timed decode
-	OriginalTokens int64 `json:"original_tokens"` // number of tokens that the model was pre-trained on; 0 if estimated
+	EvalWindows    int             `json:"eval_windows"` // of Recipe.SeqLen tokens; 0 means all
+	Batch          int             `json:"batch"`        // of the latency
+	Context        int             `json:"context"`      // tokens in the cache of the timed decode
+	Tasks          tasks.Selection `json:"tasks"`
+	OriginalTokens int64           `json:"original_tokens"` // number of tokens that the model was pre-trained on; 0 if estimated
 
 	About  About       `json:"-"`
 	Timing eval.Timing `json:"-"` // of the latency
@@ -137,6 +139,7 @@ type sweep struct {
 	model  string // folder or file of the multi-head model
 	heads  int    // its KV heads
 	valid  *data.Dataset
+	tasks  []*tasks.Task
 	report report.Report
 
 	text     *calibrate.Data // text that conversions use; nil if they use weights only

@@ -16,6 +16,7 @@ import (
 	"gqa/configs/recipe"
 	"gqa/convert"
 	"gqa/eval/report"
+	"gqa/eval/tasks"
 	"gqa/internal/golden"
 	"gqa/train"
 )
@@ -111,6 +112,7 @@ func stamps(t *testing.T, dir string, parts ...string) map[string]string {
 func TestSample(t *testing.T) {
 	dir, o := filepath.Join(t.TempDir(), "sweep"), small(t)
 	o.About = About{Program: "the test", Making: func(folder, original string) string { return folder + " of " + original }}
+	o.Tasks = tasks.Selection{Names: []string{"brackets"}, Limit: 12}
 	var w watched
 	r := mustRun(t, dir, o, false, w.watcher())
 	if want := []string{"8 mha 0", "8 mean 128", "2 mean 0", "2 mean 128"}; !slices.Equal(points(r), want) {
@@ -134,7 +136,7 @@ func TestSample(t *testing.T) {
 	if stored, err := report.Read(dir); err != nil || !reflect.DeepEqual(stored, r) {
 		t.Errorf("report.json holds %+v (%v), want %+v", stored, err, r)
 	}
-	if w.steps["up-training 2-mean"] != 2 || w.steps["evaluating mean at 2 groups"] != 2*4 {
+	if w.steps["up-training 2-mean"] != 2 || w.steps["evaluating mean at 2 groups"] != 2*4 || w.steps["brackets with mean at 2 groups"] != 2*12 {
 		t.Errorf("steps %v", w.steps)
 	}
 
@@ -184,13 +186,13 @@ func checkMetrics(t *testing.T, p, base report.Point) {
 			t.Errorf("%s: %s is %+v, want %v and its difference from %v", p.Name(), name, got, want, base.Metrics[name].Value)
 		}
 	}
-	for _, name := range []string{"loss", "token_accuracy", "bits_per_byte"} {
+	for _, name := range []string{"loss", "token_accuracy", "bits_per_byte", "brackets_acc"} {
 		m := p.Metrics[name]
 		if (m.DeltaCI == nil) != first || !first && !(m.DeltaCI[0] <= *m.Delta && *m.Delta <= m.DeltaCI[1]) {
 			t.Errorf("%s: %s is %+v", p.Name(), name, m)
 		}
 	}
-	if len(p.Metrics) != 6 {
+	if len(p.Metrics) != 7 {
 		t.Errorf("%s: metrics %v", p.Name(), slices.Sorted(maps.Keys(p.Metrics)))
 	}
 }
@@ -278,6 +280,8 @@ func TestRefuses(t *testing.T) {
 		"valid: corpus ":                                            func(o *Options) { o.Valid = "nowhere.txt" },
 		"valid: " + tiny(t, "llama").Model + " has no tokenizer":    func(o *Options) { o.Valid = "sample:val" },
 		"data: corpus has 48 tokens, shorter than one window of 49": func(o *Options) { o.Recipe.SeqLen = 49 },
+		"tasks: " + tiny(t, "llama").Model + " has no tokenizer":    func(o *Options) { o.Tasks.Names = []string{"sample"} },
+		"there is no file nowhere and no task of that name":         func(o *Options) { o.Tasks.Names = []string{"nowhere"} },
 		"context is 64, but the model has 64 positions; at most 63": func(o *Options) { o.Model, o.Context = tiny(t, "gpt2").Model, 64 },
 		"seq_len is 65, but the model has 64 positions": func(o *Options) {
 			o.Model, o.Recipe.SeqLen = tiny(t, "gpt2").Model, 65

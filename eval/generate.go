@@ -21,7 +21,8 @@ type GenerateOptions struct {
 	Temperature float64 // 0 means always the most probable token
 	TopK        int     // sample from the K most probable tokens only; 0 means all
 	Seed        uint64
-	Stop        int32 // a token that ends the text; negative for none
+	Stop        int32   // a token that ends the text; negative for none
+	Ends        []int32 // more such tokens
 }
 
 // Generate continues prompt. If the model has an encoder, the encoder reads the prompt and the decoder writes the answer,
@@ -75,7 +76,7 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 			return errors.New("the model's logits are not finite: its activations are too large for float32")
 		}
 		next = append(next[:0], draw.next(values))
-		if next[0] == o.Stop {
+		if next[0] == o.Stop || slices.Contains(o.Ends, next[0]) {
 			return nil
 		}
 		if err := emit(next[0]); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"gqa/eval"
+	"gqa/internal/chat"
 	"gqa/internal/cli"
 	"gqa/internal/cli/advice"
 	"gqa/internal/data"
@@ -34,6 +35,7 @@ type generateFlags struct {
 	promptIDs         []int32
 	o                 eval.GenerateOptions
 	ignoreEnd, asJSON bool
+	chat              bool
 }
 
 const generateHelp = `Generate text that continues a prompt. The encoder of an encoder-decoder model (T5) reads the prompt; the decoder
@@ -59,6 +61,7 @@ func (g *generateFlags) add(f *pflag.FlagSet) {
 	cli.NumberVar(f, &g.o.Temperature, "temperature", 0, 0, 1000, "sampling temperature (0: always choose the most probable token)")
 	cli.NumberVar(f, &g.o.TopK, "top-k", 0, 0, limits.Count, "sample only from the K most probable tokens (0: from all)")
 	f.Uint64Var(&g.o.Seed, "seed", 0, "random seed")
+	f.BoolVar(&g.chat, "chat", false, "put the prompt into the model's chat template, and print only the answer")
 	f.BoolVar(&g.ignoreEnd, "ignore-eos", false, "continue after the end-of-text token")
 	g.cacheFlags.add(f)
 	addDevice(f, &g.device)
@@ -69,6 +72,8 @@ func (g *generateFlags) run(cmd *cobra.Command, path string) error {
 	switch {
 	case g.prompt != "" && g.promptIDs != nil:
 		return cli.Usagef("give --prompt or --prompt-ids, not both")
+	case g.chat && g.promptIDs != nil:
+		return cli.Usagef("--chat needs --prompt: ids are not put into a template")
 	case g.prompt == "" && g.promptIDs == nil:
 		return cli.Usagef("--prompt is missing: the text to continue, or - to read it from standard input; --prompt-ids for a model without a tokenizer")
 	case g.prompt == "-":
@@ -127,8 +132,10 @@ func (g *generateFlags) continueText(cmd *cobra.Command, m *eval.Model) error {
 	if err != nil {
 		return err
 	}
-	if end, ok := tok.EOS(); ok && !g.ignoreEnd {
-		g.o.Stop = end
+	if !g.ignoreEnd {
+		if g.o.Ends, err = eval.EndTokens(m, tok); err != nil {
+			return err
+		}
 	}
 	prompt, err := g.encode(cmd.Context(), m, tok)
 	if err != nil {
@@ -154,20 +161,31 @@ func (g *generateFlags) continueText(cmd *cobra.Command, m *eval.Model) error {
 
 // encode returns the ids of the prompt.
 func (g *generateFlags) encode(ctx context.Context, m *eval.Model, tok *tokenizer.Tokenizer) ([]int32, error) {
-	ids, err := interruptible(ctx, func() ([]int32, error) { return tok.Encode(g.prompt) })
+	text, encode := g.prompt, tok.Encode
+	if g.chat {
+		template, err := chat.Load(m.Dir)
+		if err != nil {
+			return nil, err
+		}
+		if text, err = template.Prompt(g.prompt); err != nil {
+			return nil, err
+		}
+		encode = tok.EncodePlain // the template has the special tokens
+	}
+	ids, err := interruptible(ctx, func() ([]int32, error) { return encode(text) })
 	if err != nil {
 		return nil, err
 	}
 	return ids, data.CheckIDs(tok, ids, m.Arch.Vocab)
 }
 
-// writer returns the function that prints the text: after the prompt, unless the text is an encoder-decoder's answer.
+// writer returns the function that prints the text: after the prompt, unless the text is an answer of an encoder-decoder or in a chat.
 func (g *generateFlags) writer(cmd *cobra.Command, m *eval.Model, tok *tokenizer.Tokenizer, prompt []int32) (*typewriter, error) {
 	out := &typewriter{tok: tok, w: cmd.OutOrStdout()}
 	if g.asJSON {
 		out.w = io.Discard
 	}
-	if m.Arch.EncoderLayers > 0 {
+	if m.Arch.EncoderLayers > 0 || g.chat {
 		return out, nil
 	}
 	decoded, err := tok.Decode(prompt)

@@ -11,6 +11,7 @@ import (
 	"gqa/checkpoints/sample"
 	"gqa/eval"
 	"gqa/eval/tasks"
+	"gqa/internal/chat"
 	"gqa/internal/cli"
 	"gqa/internal/limits"
 )
@@ -27,9 +28,9 @@ func addTasks(f *pflag.FlagSet, s *tasks.Selection) {
 // tasksFlags holds the values of gqa-eval tasks's flags.
 type tasksFlags struct {
 	tasks.Selection
-	maxTokens int
-	device    string
-	asJSON    bool
+	maxTokens    int
+	device       string
+	chat, asJSON bool
 }
 
 const tasksHelp = `Measure what a model can do: choose answers, predict words, write answers. Files of HellaSwag, ARC, PIQA, WinoGrande, OpenBookQA, BoolQ,
@@ -62,6 +63,7 @@ func newTasks() *cobra.Command {
 func (t *tasksFlags) add(f *pflag.FlagSet) {
 	addTasks(f, &t.Selection)
 	cli.NumberVar(f, &t.maxTokens, "max-tokens", 0, 0, limits.Tokens, "maximum number of tokens of a generated answer (0: as usual for the task)")
+	f.BoolVar(&t.chat, "chat", false, "put each prompt, with its examples, into the model's chat template")
 	addDevice(f, &t.device)
 	f.BoolVar(&t.asJSON, "json", false, "print the results as JSON")
 }
@@ -92,6 +94,13 @@ func (t *tasksFlags) run(cmd *cobra.Command, args []string) error {
 func (t *tasksFlags) measure(cmd *cobra.Command, m *eval.Model, all []*tasks.Task) (tasks.Results, error) {
 	o := t.Options()
 	o.MaxTokens = t.maxTokens
+	if t.chat {
+		template, err := chat.Load(m.Dir)
+		if err != nil {
+			return tasks.Results{}, err
+		}
+		o.Chat = template.Prompt
+	}
 	var bar *cli.Progress
 	o.Start = func(task string, items int) {
 		bar.Done()

@@ -55,14 +55,14 @@ func newEncoder(m *eval.Model, chat func(string) (string, error)) (*encoder, err
 	return e, nil
 }
 
-// text returns the tokens of a text with those that the tokenizer adds before it. If the text begins with that token itself, as
-// chat templates do, it is not added.
+// text returns the tokens of a text with those that the tokenizer adds before it, unless the text begins with them or a chat template has made
+// it.
 func (e *encoder) text(s string) ([]int32, error) {
 	ids, err := e.tok.EncodePlain(s)
 	if err == nil {
 		err = data.CheckIDs(e.tok, ids, e.model.Arch.Vocab)
 	}
-	if len(e.before) == 0 || len(ids) > 0 && ids[0] == e.before[0] {
+	if len(e.before) == 0 || e.chat != nil || len(ids) > 0 && ids[0] == e.before[0] {
 		return ids, err
 	}
 	return slices.Concat(e.before, ids), err

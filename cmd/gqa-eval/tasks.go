@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"gqa/checkpoints"
 	"gqa/checkpoints/sample"
 	"gqa/eval"
 	"gqa/eval/tasks"
@@ -30,6 +33,7 @@ type tasksFlags struct {
 	tasks.Selection
 	maxTokens    int
 	device       string
+	items        string
 	chat, asJSON bool
 }
 
@@ -64,6 +68,7 @@ func (t *tasksFlags) add(f *pflag.FlagSet) {
 	addTasks(f, &t.Selection)
 	cli.NumberVar(f, &t.maxTokens, "max-tokens", 0, 0, limits.Tokens, "maximum number of tokens of a generated answer (0: as usual for the task)")
 	f.BoolVar(&t.chat, "chat", false, "put each prompt, with its examples, into the model's chat template")
+	f.StringVar(&t.items, "items", "", "write what the model made of each item to `FILE`, as JSON lines: log-likelihoods of choices, generated texts")
 	addDevice(f, &t.device)
 	f.BoolVar(&t.asJSON, "json", false, "print the results as JSON")
 }
@@ -107,8 +112,18 @@ func (t *tasksFlags) measure(cmd *cobra.Command, m *eval.Model, all []*tasks.Tas
 		bar = cli.CommandProgress(cmd, int64(items), task, false)
 	}
 	o.Step = func(n int64) { bar.Add(n) }
-	defer func() { bar.Done() }()
-	return tasks.MeasureAll(cmd.Context(), m, all, o)
+	var lines bytes.Buffer
+	if t.items != "" {
+		out := json.NewEncoder(&lines)
+		out.SetEscapeHTML(false)
+		o.Each = func(d tasks.Detail) { cobra.CheckErr(out.Encode(d)) } // a buffer takes everything
+	}
+	results, err := tasks.MeasureAll(cmd.Context(), m, all, o)
+	bar.Done()
+	if err == nil && t.items != "" {
+		err = checkpoints.WriteFileAtomic(t.items, lines.Bytes(), 0o666)
+	}
+	return results, err
 }
 
 // modelOrSample loads the model that args name, or the embedded sample. closed ends its use.

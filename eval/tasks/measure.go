@@ -23,6 +23,16 @@ type Options struct {
 
 	Start func(task string, items int) // called before items are scored; may be nil
 	Step  func(items int64)            // called as they are scored; may be nil
+	Each  func(Detail)                 // called with each item once a task has been measured; may be nil
+}
+
+// Detail is what a model has made of an item.
+type Detail struct {
+	Task       string    `json:"task"`
+	Item       int       `json:"item"`                  // number of the item in the task, from 1 on
+	Likelihood []float64 `json:"likelihoods,omitempty"` // log-probabilities of the choices, in nats
+	Answer     *int      `json:"answer,omitempty"`      // index of the right choice
+	Text       *string   `json:"text,omitempty"`        // that was generated
 }
 
 // Row is one figure.
@@ -105,7 +115,25 @@ func Measure(ctx context.Context, m *eval.Model, t *Task, o Options) ([]Row, err
 		return nil, err
 	}
 	e.warn(t.Name)
+	for i, a := range got {
+		if o.Each != nil {
+			o.Each(t.detail(i, items[i], a))
+		}
+	}
 	return t.rows(items, got, o.Fewshot), nil
+}
+
+func (t *Task) detail(i int, it Item, a answer) Detail {
+	d := Detail{Task: t.Name, Item: i + 1}
+	if t.Kind == Generate {
+		d.Text = &a.text
+		return d
+	}
+	d.Answer = &it.Answer
+	for _, l := range a.likelihoods {
+		d.Likelihood = append(d.Likelihood, l.LogP)
+	}
+	return d
 }
 
 // items returns the items to score.

@@ -71,8 +71,7 @@ func (m *Model) together(prompts []Prompt, order []int, tokens int) int {
 	if m.Arch.Rope.LongInvFreq() != nil {
 		return 1
 	}
-	most := int(queryCache / max(1, m.Arch.KVBytesPerToken(m.Cache.Size())+m.Arch.CrossKVBytesPerToken(m.Cache.Size())))
-	first := prompts[order[0]]
+	most, first := m.cacheTokens(), prompts[order[0]]
 	for n, i := range order {
 		p := prompts[i]
 		size := (n + 1) * max(len(p.IDs)+tokens, len(p.Source))

@@ -5,13 +5,20 @@ import (
 	"gqa/internal/ops"
 )
 
-// queryCache is the size of the KV cache beyond which queries are not read together.
-const queryCache = 1 << 30
+// leastCache is the least number of bytes of a KV cache for queries that are read together. A larger model's may be a quarter as large
+// as its weights.
+const leastCache = 1 << 28
+
+// cacheTokens returns the number of tokens beyond which sequences are not read together.
+func (m *Model) cacheTokens() int {
+	bytes := max(leastCache, m.Parameters*int64(m.Weights.Size())/4)
+	return int(bytes / max(1, m.Arch.KVBytesPerToken(m.Cache.Size())+m.Arch.CrossKVBytesPerToken(m.Cache.Size())))
+}
 
 // decode answers queries to a decoder, with or without an encoder.
 func (s *likelihoods) decode(queries []Query) error {
 	for _, c := range clusters(readings(queries)) {
-		all := c.batches(s.passTokens(), s.cacheTokens())
+		all := c.batches(s.passTokens(), s.model.cacheTokens())
 		seqs, width := 0, 0
 		for _, b := range all {
 			seqs, width = max(seqs, len(b.readings)), max(width, b.width)
@@ -33,10 +40,6 @@ func (s *likelihoods) passTokens() int {
 		return 0
 	}
 	return scoreRows
-}
-
-func (s *likelihoods) cacheTokens() int {
-	return int(queryCache / max(1, s.model.Arch.KVBytesPerToken(s.model.Cache.Size())))
 }
 
 // decodeCluster answers the queries of batches that share a head.

@@ -8,7 +8,11 @@ import (
 
 // Scores are a figure of each window of a corpus, in order, and how much the windows count: their number of predictions or of bytes.
 // Or they are a time in each round of a measurement, of which the median counts, and Weights is nil.
-type Scores struct{ Values, Weights []float64 }
+type Scores struct {
+	Values, Weights []float64
+	// Of returns the figure of the windows with these indices, if that is not the mean of their values.
+	Of func(index []int) float64
+}
 
 // Difference is how much larger a figure is than another model's on the same windows, with its 95% interval. The interval is NaN if
 // there are fewer than two windows.
@@ -32,29 +36,24 @@ func (s Scores) Minus(base Scores) (d Difference, ok bool) {
 	if s.Weights == nil {
 		return s.minusMedian(base), true
 	}
-	apart := make([]float64, n)
-	for i, x := range s.Values {
-		apart[i] = s.Weights[i] * (x - base.Values[i])
+	index := make([]int, n)
+	for i := range index {
+		index[i] = i
 	}
-	mean := func(index func(i int) int) float64 {
-		sum, weight := 0.0, 0.0
-		for i := range n {
-			at := index(i)
-			sum, weight = sum+apart[at], weight+s.Weights[at]
-		}
-		return sum / weight
-	}
-	d = Difference{mean(func(i int) int { return i }), math.NaN(), math.NaN()}
+	d = Difference{s.apart(base, index), math.NaN(), math.NaN()}
 	if n < 2 {
 		return d, true
 	}
-	r, means := rand.New(rand.NewPCG(1, 2)), make([]float64, samples)
-	for i := range means {
-		means[i] = mean(func(int) int { return r.IntN(n) })
+	r, found := rand.New(rand.NewPCG(1, 2)), make([]float64, samples)
+	for i := range found {
+		for j := range index {
+			index[j] = r.IntN(n)
+		}
+		found[i] = s.apart(base, index)
 	}
-	slices.Sort(means)
+	slices.Sort(found)
 	const below = samples * tail
-	d.Low, d.High = means[int(below)-1], means[samples-int(below)]
+	d.Low, d.High = found[int(below)-1], found[samples-int(below)]
 	return d, true
 }
 
@@ -66,6 +65,18 @@ func (s Scores) minusMedian(base Scores) Difference {
 	}
 	low, high := apart.Interval()
 	return Difference{apart.Median(), low, high}
+}
+
+// apart returns the difference of two models' figures of the windows with these indices.
+func (s Scores) apart(base Scores, index []int) float64 {
+	if s.Of != nil && base.Of != nil {
+		return s.Of(index) - base.Of(index)
+	}
+	sum, weight := 0.0, 0.0
+	for _, i := range index {
+		sum, weight = sum+s.Weights[i]*(s.Values[i]-base.Values[i]), weight+s.Weights[i]
+	}
+	return sum / weight
 }
 
 // Figure is a mean over windows. Better is "lower" or "higher".

@@ -43,13 +43,26 @@ func TestMinusWeighs(t *testing.T) {
 	if d, ok := a.Minus(b); !ok || d.Mean != 1.5 || d.Low != 1 || d.High != 3 {
 		t.Errorf("%+v, %v; want 1.5, 1 to 3", d, ok)
 	}
-	if d, ok := (Scores{[]float64{1}, []float64{2}}).Minus(Scores{[]float64{3}, []float64{2}}); !ok || d.Mean != -2 || !math.IsNaN(d.Low+d.High) {
+	if d, ok := (Scores{Values: []float64{1}, Weights: []float64{2}}).Minus(Scores{Values: []float64{3}, Weights: []float64{2}}); !ok || d.Mean != -2 || !math.IsNaN(d.Low+d.High) {
 		t.Errorf("one window: %+v, %v", d, ok)
 	}
 	for _, other := range []Scores{{}, {Values: []float64{0, 0}, Weights: []float64{1, 3}}, {Values: []float64{0}, Weights: []float64{3}}} {
 		if d, ok := a.Minus(other); ok {
 			t.Errorf("the difference from %v is %+v", other, d)
 		}
+	}
+	want, _ := a.Minus(b)
+	for _, s := range []*Scores{&a, &b} {
+		s.Of = func(index []int) float64 { // the mean
+			sum, weight := 0.0, 0.0
+			for _, i := range index {
+				sum, weight = sum+s.Weights[i]*s.Values[i], weight+s.Weights[i]
+			}
+			return sum / weight
+		}
+	}
+	if d, ok := a.Minus(b); !ok || d != want {
+		t.Errorf("by a function: %+v, %v; want %+v", d, ok, want)
 	}
 	if _, ok := (Scores{}).Minus(Scores{}); ok {
 		t.Error("a difference of nothing")

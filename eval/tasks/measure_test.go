@@ -13,6 +13,7 @@ import (
 
 	"gqa/checkpoints/sample"
 	"gqa/eval"
+	"gqa/eval/score"
 	"gqa/internal/data"
 	"gqa/internal/golden"
 	"gqa/internal/ops"
@@ -159,6 +160,9 @@ func TestLastWord(t *testing.T) {
 	if got := rows[0]; got.Metric != "acc" || got.Value < 0.66 || got.Value > 0.67 {
 		t.Errorf("got %+v, want 2 of 3", got)
 	}
+	if d, ok := rows[1].Figure.Scores.Minus(rows[1].Figure.Scores); !ok || d != (eval.Difference{}) {
+		t.Errorf("the difference of a perplexity from itself is %+v, %v", d, ok)
+	}
 	if got, want := rows[1], math.Exp(sum/3); got.Metric != "perplexity" || math.Abs(got.Value/want-1) > 1e-5 || got.Stderr <= 0 {
 		t.Errorf("got %+v, want %v", got, want)
 	}
@@ -253,6 +257,27 @@ func TestGenerate(t *testing.T) {
 		if math.Abs(row.Value-want) > 1e-9 || row.N != 3 {
 			t.Errorf("%+v, want %v", row, want)
 		}
+	}
+}
+
+// TestBLEU: all texts count together, and the error is about that of a mean.
+func TestBLEU(t *testing.T) {
+	var items []Item
+	var answers []answer
+	var all score.Counts
+	var b score.BLEU
+	for i := range 40 {
+		text := strings.Repeat("the cat sat on a mat ", 1+i%3)
+		it := Item{References: []string{text + strings.Repeat("and slept ", i%4)}}
+		items, answers = append(items, it), append(answers, answer{text: text})
+		all = all.Add(b.Count(text, it.References))
+	}
+	f := metrics["bleu"].figure(Generate, items, answers)
+	if f.Value != b.Score(all) || f.N != 40 || !(f.Stderr > 0.5 && f.Stderr < 10) {
+		t.Errorf("got %+v, want %v", f, b.Score(all))
+	}
+	if d, ok := f.Scores.Minus(f.Scores); !ok || d != (eval.Difference{}) {
+		t.Errorf("the difference from itself is %+v, %v", d, ok)
 	}
 }
 

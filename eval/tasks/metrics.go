@@ -12,8 +12,8 @@ import (
 // metric makes a figure of answers.
 type metric struct {
 	unit, better string
-	item         func(k Kind, it Item, a answer) float64                      // the figure is the mean over items
-	whole        func(items []Item, answers []answer) (value, stderr float64) // in place of item
+	item         func(k Kind, it Item, a answer) float64          // the figure is the mean over items
+	whole        func(items []Item, answers []answer) eval.Figure // in place of item
 }
 
 // metrics are the known ones.
@@ -39,9 +39,8 @@ func share(item func(Kind, Item, answer) float64) metric {
 // figure returns the figure of some items.
 func (m metric) figure(k Kind, items []Item, answers []answer) eval.Figure {
 	if m.whole != nil {
-		f := eval.Figure{Unit: m.unit, Better: m.better}
-		f.Value, f.Stderr = m.whole(items, answers)
-		f.N = len(items)
+		f := m.whole(items, answers)
+		f.Unit, f.Better = m.unit, m.better
 		return f
 	}
 	values := make([]float64, len(items))
@@ -93,14 +92,22 @@ func characters(it Item) []float64 {
 }
 
 // perplexity returns the perplexity of the words, with the first-order error of its exponent's.
-func perplexity(_ []Item, answers []answer) (value, stderr float64) {
+func perplexity(_ []Item, answers []answer) eval.Figure {
 	losses := make([]float64, len(answers))
 	for i, a := range answers {
 		losses[i] = -a.likelihoods[0].LogP
 	}
-	loss := eval.NewFigure(losses, "", "")
-	value = math.Min(math.Exp(loss.Value), math.MaxFloat64)
-	return value, math.Min(value*loss.Stderr, math.MaxFloat64)
+	f := eval.NewFigure(losses, "", "")
+	f.Value = math.Min(math.Exp(f.Value), math.MaxFloat64)
+	f.Stderr = math.Min(f.Value*f.Stderr, math.MaxFloat64)
+	f.Scores.Of = func(index []int) float64 {
+		sum := 0.0
+		for _, i := range index {
+			sum += losses[i]
+		}
+		return math.Min(math.Exp(sum/float64(len(index))), math.MaxFloat64)
+	}
+	return f
 }
 
 // resamples is the number of samples by which the error of BLEU is estimated.
@@ -108,25 +115,33 @@ const resamples = 1000
 
 // bleu returns the BLEU of all texts, and the standard deviation of the BLEU of as many texts drawn from them (Koehn 2004, Statistical
 // significance tests for machine translation evaluation).
-func bleu(items []Item, answers []answer) (value, stderr float64) {
+func bleu(items []Item, answers []answer) eval.Figure {
 	var b score.BLEU
-	counts, all := make([]score.Counts, len(items)), score.Counts{}
+	counts, each, index := make([]score.Counts, len(items)), make([]float64, len(items)), make([]int, len(items))
 	for i, it := range items {
-		counts[i] = b.Count(answers[i].text, it.References)
-		all = all.Add(counts[i])
+		counts[i], index[i] = b.Count(answers[i].text, it.References), i
+		each[i] = b.Score(counts[i])
 	}
-	if len(items) < 2 {
-		return b.Score(all), 0
+	f := eval.NewFigure(each, "", "")
+	f.Scores.Of = func(index []int) float64 {
+		var all score.Counts
+		for _, i := range index {
+			all = all.Add(counts[i])
+		}
+		return b.Score(all)
+	}
+	if f.Value = f.Scores.Of(index); len(items) < 2 {
+		return f
 	}
 	r, values := rand.New(rand.NewPCG(1, 2)), make([]float64, resamples)
 	for i := range values {
-		var sum score.Counts
-		for range counts {
-			sum = sum.Add(counts[r.IntN(len(counts))])
+		for j := range index {
+			index[j] = r.IntN(len(items))
 		}
-		values[i] = b.Score(sum)
+		values[i] = f.Scores.Of(index)
 	}
-	return b.Score(all), eval.NewFigure(values, "", "").Stderr * math.Sqrt(resamples)
+	f.Stderr = eval.NewFigure(values, "", "").Stderr * math.Sqrt(resamples)
+	return f
 }
 
 // shuffle puts items into a random order that depends on the seed alone.

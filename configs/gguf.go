@@ -9,7 +9,7 @@ import (
 
 // GGUF describes how llama.cpp stores a family: which of its architectures to use, and how that differs from the usual
 // one. The usual architecture has separate q, k and v, a separate gate, any head in a tensor of its own, and the names
-// listed in convert/llamacpp.
+// listed in internal/llamacpp.
 type GGUF struct {
 	Arch string `yaml:"arch"` // general.architecture
 	Why  string `yaml:"why"`  // why llama.cpp cannot store the family; excludes arch

@@ -12,10 +12,10 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
-	"gqa/convert/llamacpp"
 	"gqa/convert/target"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
+	"gqa/internal/llamacpp"
 )
 
 // toGGUF converts and reads the file back.

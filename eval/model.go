@@ -52,10 +52,17 @@ func (o ModelOptions) formats() (infer.Formats, error) {
 	return infer.Formats{Weights: w, Cache: kept.Format, Window: kept.Window, Sinks: kept.Sinks}, err
 }
 
-// LoadModel reads a checkpoint into memory: a folder, a .safetensors or PyTorch file, or an index file.
+// LoadModel reads a checkpoint into memory: a folder, a .safetensors or PyTorch file, an index file, or a GGUF file that gqa-convert wrote.
 func LoadModel(ctx context.Context, path string, o ModelOptions) (*Model, error) {
 	if _, err := o.formats(); err != nil {
 		return nil, err
+	}
+	if file, ok := GGUF(path); ok {
+		m, err := loadGGUF(ctx, file, o)
+		if err != nil {
+			return nil, fmt.Errorf("model: %w", err)
+		}
+		return m, nil
 	}
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package gguf writes GGUF, the single-file model format of llama.cpp (version 3 of its specification, docs/gguf.md in the
+// Package gguf writes and reads GGUF, the single-file model format of llama.cpp (version 3 of its specification, docs/gguf.md in the
 // ggml repository): typed keys, then tensors, each at a multiple of 32 bytes. It knows the format and no architecture.
 package gguf
 

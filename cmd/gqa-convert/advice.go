@@ -6,9 +6,9 @@ import (
 	"strings"
 
 	"gqa/convert"
-	"gqa/convert/llamacpp"
 	"gqa/internal/cli"
 	"gqa/internal/cli/advice"
+	"gqa/internal/llamacpp"
 )
 
 // advise adds to an error which flags to set or to omit, if that helps. An error about flags becomes a usage error.

@@ -7,8 +7,8 @@ import (
 
 	"gqa/configs"
 	"gqa/convert"
-	"gqa/convert/llamacpp"
 	"gqa/internal/cli"
+	"gqa/internal/llamacpp"
 )
 
 func TestAdvise(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/checkpoints/gguf"
-	"gqa/convert/llamacpp"
 	"gqa/internal/file"
+	"gqa/internal/llamacpp"
 	"gqa/internal/tokenizer"
 	"gqa/internal/weights"
 )

@@ -43,6 +43,9 @@ func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (repo
 	}
 	o.About.describe(&c.report)
 	for _, path := range o.Models { // before any is measured
+		if _, ok := eval.GGUF(path); ok {
+			continue
+		}
 		src, err := weights.Open(path, weights.Options{})
 		if err != nil {
 			return report.Report{}, err
@@ -131,7 +134,7 @@ func (c *compare) add(ctx context.Context, path string) error {
 func (c *compare) addPoint(path string, m *eval.Model, q *eval.Quality, l *eval.Latency, more details) error {
 	p := c.compared.point(m, q, l)
 	more.addTo(&p)
-	p.Recipe, p.Method = path, methodOf(m)
+	p.Recipe, p.Method = path, methodOf(m, path)
 	if train.IsRun(path) {
 		status, err := train.ReadStatus(path)
 		if err != nil {
@@ -167,8 +170,12 @@ func (c *compare) read(ctx context.Context, path string, m *eval.Model) (*eval.C
 const unknownMethod = "unknown"
 
 // methodOf returns the method of a conversion, as its record says.
-func methodOf(m *eval.Model) string {
-	if method := recordOf(m.Dir).Method; method != "" {
+func methodOf(m *eval.Model, path string) string {
+	folder := m.Dir
+	if _, ok := eval.GGUF(path); ok { // m.Dir is that of the checkpoint that it was made of
+		folder = path
+	}
+	if method := recordOf(folder).Method; method != "" {
 		return string(method)
 	}
 	if m.Arch.KVHeads == m.Arch.Heads {

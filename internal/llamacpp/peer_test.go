@@ -3,7 +3,7 @@
 // These tests run llama.cpp beside this toolkit on the same files. LLAMA_CPP names a llama.cpp checkout that is built into
 // build/ (from February 2025 on; later releases load more):
 //
-//	LLAMA_CPP=/path/to/llama.cpp LLAMA_TEXT=held-out.txt go test -tags llamacpp ./convert/llamacpp -v
+//	LLAMA_CPP=/path/to/llama.cpp LLAMA_TEXT=held-out.txt go test -tags llamacpp ./internal/llamacpp -v
 package llamacpp_test
 
 import (
@@ -29,13 +29,13 @@ import (
 	"gqa/checkpoints/sample"
 	"gqa/configs"
 	"gqa/convert"
-	"gqa/convert/llamacpp"
 	"gqa/internal/activation"
 	"gqa/internal/cpu/nn"
 	"gqa/internal/device/cpu"
 	"gqa/internal/engine/infer"
 	"gqa/internal/gguftest"
 	"gqa/internal/golden"
+	"gqa/internal/llamacpp"
 	"gqa/internal/ops"
 	"gqa/internal/tokenizer"
 	"gqa/internal/weights"

@@ -10,7 +10,7 @@ import (
 // Or they are a time in each round of a measurement, of which the median counts, and Weights is nil.
 type Scores struct {
 	Values, Weights []float64
-	// Of returns the figure of the windows with these indices, if that is not the mean of their values.
+	// Of returns the figure of the windows with these indices, if that is not a mean of values. Values is then nil.
 	Of func(index []int) float64
 }
 
@@ -29,8 +29,8 @@ const (
 // samples of as many windows, drawn with replacement (the percentile bootstrap; Efron and Tibshirani, An Introduction to the
 // Bootstrap, 1993, section 13.3). They are the same each time.
 func (s Scores) Minus(base Scores) (d Difference, ok bool) {
-	n := len(s.Values)
-	if n == 0 || len(base.Values) != n || !slices.Equal(s.Weights, base.Weights) {
+	n := max(len(s.Weights), len(s.Values))
+	if n == 0 || len(s.Values) != len(base.Values) || !slices.Equal(s.Weights, base.Weights) || (s.Of == nil) != (base.Of == nil) {
 		return Difference{}, false
 	}
 	if s.Weights == nil {
@@ -69,7 +69,7 @@ func (s Scores) minusMedian(base Scores) Difference {
 
 // apart returns the difference of two models' figures of the windows with these indices.
 func (s Scores) apart(base Scores, index []int) float64 {
-	if s.Of != nil && base.Of != nil {
+	if s.Of != nil {
 		return s.Of(index) - base.Of(index)
 	}
 	sum, weight := 0.0, 0.0

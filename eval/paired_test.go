@@ -53,16 +53,20 @@ func TestMinusWeighs(t *testing.T) {
 	}
 	want, _ := a.Minus(b)
 	for _, s := range []*Scores{&a, &b} {
-		s.Of = func(index []int) float64 { // the mean
+		values := s.Values
+		s.Values, s.Of = nil, func(index []int) float64 { // the mean
 			sum, weight := 0.0, 0.0
 			for _, i := range index {
-				sum, weight = sum+s.Weights[i]*s.Values[i], weight+s.Weights[i]
+				sum, weight = sum+s.Weights[i]*values[i], weight+s.Weights[i]
 			}
 			return sum / weight
 		}
 	}
 	if d, ok := a.Minus(b); !ok || d != want {
 		t.Errorf("by a function: %+v, %v; want %+v", d, ok, want)
+	}
+	if _, ok := a.Minus(Scores{Values: []float64{1, 3}, Weights: []float64{3, 1}}); ok {
+		t.Error("a difference of a mean from another figure")
 	}
 	if _, ok := (Scores{}).Minus(Scores{}); ok {
 		t.Error("a difference of nothing")

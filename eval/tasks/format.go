@@ -28,6 +28,8 @@ func formats() []format {
 	plain, norm := []string{"acc"}, []string{"acc", "acc_norm"}
 	rouge := []string{"rouge1", "rouge2", "rougeL"}
 	return []format{
+		{name: "choices", keys: []string{"context", "choices", "answer"}, metrics: norm, item: ownChoices, byFile: true},
+		{name: "references", keys: []string{"prompt", "references"}, kind: Generate, metrics: append([]string{"exact_match", "f1", "bleu"}, rouge...), item: ownReferences, maxTokens: 128, stop: []string{"\n"}, byFile: true},
 		{name: "hellaswag", keys: []string{"ctx_a", "ctx_b", "endings"}, metrics: norm, item: hellaSwag},
 		{name: "winogrande", keys: []string{"sentence", "option1", "option2"}, metrics: plain, item: winoGrande},
 		{name: "piqa", keys: []string{"goal", "sol1", "sol2"}, metrics: norm, item: piqa},
@@ -39,8 +41,6 @@ func formats() []format {
 		{name: "cnn_dailymail", keys: []string{"article", "highlights"}, kind: Generate, metrics: rouge, item: summary("article", "highlights"), maxTokens: 128, stop: []string{"\n\n"}},
 		{name: "multi_news", keys: []string{"document", "summary"}, kind: Generate, metrics: rouge, item: summary("document", "summary"), maxTokens: 256, stop: []string{"\n\n"}},
 		{name: "wmt", keys: []string{"translation"}, kind: Generate, metrics: []string{"bleu"}, item: translation("", ""), maxTokens: 128, stop: []string{"\n"}},
-		{name: "choices", keys: []string{"context", "choices", "answer"}, metrics: norm, item: ownChoices, byFile: true},
-		{name: "references", keys: []string{"prompt", "references"}, kind: Generate, metrics: append([]string{"exact_match", "f1", "bleu"}, rouge...), item: ownReferences, maxTokens: 128, stop: []string{"\n"}, byFile: true},
 		{name: "lambada", keys: []string{"text"}, kind: LastWord, metrics: []string{"acc", "perplexity"}, item: lambada},
 	}
 }

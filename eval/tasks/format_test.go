@@ -186,7 +186,7 @@ func TestErrorsOfFiles(t *testing.T) {
 		"{\"text\":\"a b\"}\nnull":                      "line 2: want JSON objects, one on each line: found null",
 		"\n{\"text\":\"a b\"}\n{\"text\":3}":            `line 3: "text" is 3, want a string (read as lambada)`,
 		"{\"text\":\"a b\"}\n{\"text\":\"a\"}":          `line 2: "text" is one word`,
-		`{"b":1,"a":2}`:                                 "line 1: no known format has the keys a, b; known are hellaswag (ctx_a, ctx_b, endings); winogrande",
+		`{"b":1,"a":2}`:                                 "line 1: no known format has the keys a, b; known are choices (context, choices, answer); references",
 		`{"context":"a","choices":["b"],"answer":1}`:    `"answer" is 1, want one of 1 choices, counted from 0`,
 		`{"context":"a","choices":["b"],"answer":null}`: `"answer" is null, want one of 1 choices`,
 		`{"context":"a","choices":["b",""],"answer":0}`: "choice 1 is empty",
@@ -202,7 +202,7 @@ func TestErrorsOfFiles(t *testing.T) {
 	}
 	wantError(t, "nowhere", "there is no file nowhere and no task of that name: want a file, FORMAT=FILE, or one of identifiers, brackets")
 	wantError(t, "mmlu=nowhere", "nowhere: no such file")
-	wantError(t, "gsm8k="+write(t, "x.jsonl", `{"text":"a b"}`), "there is no format gsm8k; known are hellaswag, ")
+	wantError(t, "gsm8k="+write(t, "x.jsonl", `{"text":"a b"}`), "there is no format gsm8k; known are choices, references, hellaswag, ")
 	wantError(t, "passkey:0", "want a number of tokens after the colon")
 	wantError(t, write(t, "x.csv", "a,b\n"), "x.csv: want a question, four choices and the letter of the answer: record on line 1: wrong number of fields")
 	path := write(t, "x.jsonl", `{"text":"a b"}`)

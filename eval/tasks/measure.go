@@ -73,8 +73,15 @@ func (r Results) Print(w io.Writer) error {
 
 // MeasureAll measures tasks one after the other.
 func MeasureAll(ctx context.Context, m *eval.Model, all []*Task, o Options) (r Results, err error) {
+	if len(all) == 0 {
+		return r, nil
+	}
+	e, err := newEncoder(m, o.Chat)
+	if err != nil {
+		return r, err
+	}
 	for _, t := range all {
-		rows, err := Measure(ctx, m, t, o)
+		rows, err := e.measure(ctx, t, o)
 		if err != nil {
 			return r, fmt.Errorf("task %s: %w", t.Name, err)
 		}
@@ -95,6 +102,11 @@ func Measure(ctx context.Context, m *eval.Model, t *Task, o Options) ([]Row, err
 	if err != nil {
 		return nil, err
 	}
+	return e.measure(ctx, t, o)
+}
+
+func (e *encoder) measure(ctx context.Context, t *Task, o Options) ([]Row, error) {
+	e.truncated, e.apart = 0, 0
 	items, err := t.items(e, o.Limit)
 	if err != nil {
 		return nil, err

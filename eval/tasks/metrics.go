@@ -98,6 +98,7 @@ func perplexity(_ []Item, answers []answer) eval.Figure {
 		losses[i] = -a.likelihoods[0].LogP
 	}
 	f := eval.NewFigure(losses, "", "")
+	f.Scores.Values = nil
 	f.Value = math.Min(math.Exp(f.Value), math.MaxFloat64)
 	f.Stderr = math.Min(f.Value*f.Stderr, math.MaxFloat64)
 	f.Scores.Of = func(index []int) float64 {
@@ -117,12 +118,12 @@ const resamples = 1000
 // significance tests for machine translation evaluation).
 func bleu(items []Item, answers []answer) eval.Figure {
 	var b score.BLEU
-	counts, each, index := make([]score.Counts, len(items)), make([]float64, len(items)), make([]int, len(items))
+	counts, index := make([]score.Counts, len(items)), make([]int, len(items))
 	for i, it := range items {
 		counts[i], index[i] = b.Count(answers[i].text, it.References), i
-		each[i] = b.Score(counts[i])
 	}
-	f := eval.NewFigure(each, "", "")
+	f := eval.NewFigure(make([]float64, len(items)), "", "")
+	f.Scores.Values = nil
 	f.Scores.Of = func(index []int) float64 {
 		var all score.Counts
 		for _, i := range index {

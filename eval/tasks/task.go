@@ -5,6 +5,7 @@ package tasks
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 )
@@ -65,7 +66,8 @@ func (it Item) example() string {
 
 // Load returns the tasks with a name: a file, FORMAT=FILE, or an embedded task. See docs/tasks.md.
 func Load(name string) ([]*Task, error) {
-	if format, path, ok := strings.Cut(name, "="); ok {
+	_, missing := os.Stat(name)
+	if format, path, ok := strings.Cut(name, "="); ok && missing != nil {
 		t, err := read(path, format)
 		return []*Task{t}, err
 	}

@@ -17,8 +17,11 @@ func (m *Model) cacheTokens() int {
 
 // decode answers queries to a decoder, with or without an encoder.
 func (s *likelihoods) decode(queries []Query) error {
+	if s.model.Arch.Rope.LongInvFreq() != nil { // a sequence's length determines its rotary frequencies
+		return s.decodeAlone(queries, 1)
+	}
 	for _, c := range clusters(readings(queries)) {
-		all := c.batches(s.passTokens(), s.model.cacheTokens())
+		all := c.batches(scoreRows, s.model.cacheTokens())
 		seqs, width := 0, 0
 		for _, b := range all {
 			seqs, width = max(seqs, len(b.readings)), max(width, b.width)
@@ -31,15 +34,6 @@ func (s *likelihoods) decode(queries []Query) error {
 		}
 	}
 	return nil
-}
-
-// passTokens returns the number of tokens that go through the layers at once. Where a sequence's length determines its rotary
-// frequencies (longrope), each is read on its own.
-func (s *likelihoods) passTokens() int {
-	if s.model.Arch.Rope.LongInvFreq() != nil {
-		return 0
-	}
-	return scoreRows
 }
 
 // decodeCluster answers the queries of batches that share a head.

@@ -46,7 +46,7 @@ func logP(logits []float32, vocab int, ids []int32, from, to, shift int) Likelih
 	return l
 }
 
-// checkLikelihoods compares likelihoods with those of one pass for each continuation.
+// checkLikelihoods compares likelihoods with those of one pass for each continuation: they differ by no more than 1e-5 per token.
 func checkLikelihoods(t *testing.T, m *Model, queries []Query, o LikelihoodOptions, one func(q Query, c Continuation) Likelihood) {
 	t.Helper()
 	answered := int64(0)
@@ -58,7 +58,7 @@ func checkLikelihoods(t *testing.T, m *Model, queries []Query, o LikelihoodOptio
 	for i, q := range queries {
 		for j, c := range q.Continuations {
 			got, want := all[i][j], one(q, c)
-			if !(math.Abs(got.LogP-want.LogP) < 1e-4) || got.Greedy != want.Greedy {
+			if !(math.Abs(got.LogP-want.LogP) < 1e-5*float64(len(c.IDs)-c.From)) || got.Greedy != want.Greedy {
 				t.Errorf("query %d, continuation %d: %v, want %v", i, j, got, want)
 			}
 		}
@@ -81,6 +81,23 @@ func TestLikelihoods(t *testing.T) {
 				return logP(m.Host(m.Logits(ops.NewBatch(c.IDs[:len(c.IDs)-1]))), vocab, c.IDs, c.From, len(c.IDs), -1)
 			})
 		})
+	}
+	m := tiny(t, "llama")
+	queries := someQueries(m.Arch.Vocab)
+	want, err := Likelihoods(t.Context(), m, queries, LikelihoodOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone := newLikelihoods(t.Context(), m, queries, LikelihoodOptions{})
+	if err := alone.decodeAlone(queries, 100); err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		for j := range want[i] {
+			if got := alone.all[i][j]; math.Abs(got.LogP-want[i][j].LogP) > 2e-5 || got.Greedy != want[i][j].Greedy {
+				t.Errorf("alone: query %d, continuation %d: %v, want %v", i, j, got, want[i][j])
+			}
+		}
 	}
 }
 

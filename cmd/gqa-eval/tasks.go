@@ -21,7 +21,7 @@ import (
 
 // addTasks adds the flags that select tasks.
 func addTasks(f *pflag.FlagSet, s *tasks.Selection) {
-	f.StringArrayVar(&s.Names, "task", nil, "task: a file of items, FORMAT=FILE, or one of "+strings.Join(tasks.Embedded(), ", ")+" (repeatable)")
+	f.StringSliceVar(&s.Names, "task", nil, "tasks: each is a file of items, FORMAT=FILE, or one of "+strings.Join(tasks.Embedded(), ", "))
 	cli.NumberVar(f, &s.Fewshot, "fewshot", 0, 0, 1000, "number of examples before each item of a task")
 	f.StringArrayVar(&s.Examples, "examples", nil, "file of examples for the tasks of its format (default: other items, drawn by --task-seed) (repeatable)")
 	cli.NumberVar(f, &s.Limit, "limit", 0, 0, limits.Count, "maximum number of items of a task, from the first on (0: all)")
@@ -50,11 +50,11 @@ Without MODEL, the embedded sample is measured.`
 func newTasks() *cobra.Command {
 	var t tasksFlags
 	cmd := &cobra.Command{
-		Use:   "tasks [MODEL] --task FILE_OR_NAME",
+		Use:   "tasks [MODEL] --task FILE_OR_NAME,...",
 		Short: "Measure accuracy on tasks",
 		Long:  tasksHelp,
 		Example: `  gqa-eval tasks                                   # the sample's tasks on the embedded sample
-  gqa-eval tasks my-model --task hellaswag_val.jsonl --task ARC-Challenge-Test.jsonl --limit 500
+  gqa-eval tasks my-model --task hellaswag_val.jsonl,ARC-Challenge-Test.jsonl --limit 500
   gqa-eval tasks my-model --task mmlu/test/ --examples mmlu/dev/ --fewshot 5
   gqa-eval tasks my-model --task passkey`,
 		Args: cli.Args("[MODEL]"),

@@ -37,7 +37,7 @@ func formats() []format {
 		{name: "arc", keys: []string{"question", "answerKey"}, metrics: norm, item: arc},
 		{name: "boolq", keys: []string{"passage", "question"}, metrics: plain, item: boolQ},
 		{name: "mmlu", keys: []string{"question", "choices", "answer"}, metrics: plain, item: mmlu},
-		{name: "triviaqa", keys: []string{"question|Question", "answer|Answer"}, kind: Generate, metrics: []string{"exact_match", "f1"}, item: triviaQA, maxTokens: 32, stop: []string{"\n", ".", ","}},
+		{name: "triviaqa", keys: []string{"question|Question", "answer|Answer"}, kind: Generate, metrics: []string{"exact_match", "f1:triviaqa"}, item: triviaQA, maxTokens: 32, stop: []string{"\n", ".", ","}},
 		{name: "cnn_dailymail", keys: []string{"article", "highlights"}, kind: Generate, metrics: rouge, item: summary("article", "highlights"), maxTokens: 128, stop: []string{"\n\n"}},
 		{name: "multi_news", keys: []string{"document", "summary"}, kind: Generate, metrics: rouge, item: summary("document", "summary"), maxTokens: 256, stop: []string{"\n\n"}},
 		{name: "wmt", keys: []string{"translation"}, kind: Generate, metrics: []string{"bleu"}, item: translation("", ""), maxTokens: 128, stop: []string{"\n"}},

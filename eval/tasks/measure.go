@@ -289,7 +289,8 @@ func (t *Task) rows(items []Item, answers []answer, fewshot int) (rows []Row) {
 		}
 		for _, metric := range t.Metrics {
 			f := metrics[metric].figure(t.Kind, its, got)
-			rows = append(rows, Row{name, metric, f.Value, f.Stderr, f.N, fewshot, f})
+			plain, _, _ := strings.Cut(metric, ":")
+			rows = append(rows, Row{name, plain, f.Value, f.Stderr, f.N, fewshot, f})
 		}
 	}
 	return rows

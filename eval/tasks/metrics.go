@@ -16,7 +16,7 @@ type metric struct {
 	whole        func(items []Item, answers []answer) eval.Figure // in place of item
 }
 
-// metrics are the known ones.
+// metrics are the known ones. What follows a colon tells metrics of one name apart.
 var metrics = map[string]metric{
 	"acc":         share(accuracy),
 	"acc_norm":    share(func(_ Kind, it Item, a answer) float64 { return right(it, best(a, characters(it))) }),
@@ -24,6 +24,7 @@ var metrics = map[string]metric{
 	"perplexity":  {unit: "per word", better: "lower", whole: perplexity},
 	"exact_match": share(func(_ Kind, it Item, a answer) float64 { return score.Harness.ExactMatch(a.text, it.References) }),
 	"f1":          share(func(_ Kind, it Item, a answer) float64 { return score.SQuAD.F1(a.text, it.References) }),
+	"f1:triviaqa": share(func(_ Kind, it Item, a answer) float64 { return score.TriviaQA.F1(a.text, it.References) }),
 	"rouge1":      share(func(_ Kind, it Item, a answer) float64 { return rouge.N(1, a.text, it.References).F }),
 	"rouge2":      share(func(_ Kind, it Item, a answer) float64 { return rouge.N(2, a.text, it.References).F }),
 	"rougeL":      share(func(_ Kind, it Item, a answer) float64 { return rouge.L(a.text, it.References).F }),

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode"
 
+	"gqa/configs"
 	"gqa/eval"
 	"gqa/internal/data"
 	"gqa/internal/tokenizer"
@@ -20,7 +21,7 @@ type encoder struct {
 	before []int32                             // tokens that the tokenizer adds before a text
 	after  []int32                             // … and behind it
 	first  int32                               // token that precedes a text which nothing precedes
-	limit  int                                 // tokens that the model reads; 0: any number
+	limit  int                                 // tokens that the model reads
 
 	truncated, apart int // texts that were truncated; choices that were encoded apart
 }
@@ -30,7 +31,7 @@ func newEncoder(m *eval.Model, chat func(string) (string, error)) (*encoder, err
 	if err != nil {
 		return nil, err
 	}
-	e := &encoder{tok: tok, model: m, chat: chat, limit: eval.Fit(m.Arch, m.Arch.Context)}
+	e := &encoder{tok: tok, model: m, chat: chat, limit: limitOf(m.Arch)}
 	plain, err := tok.EncodePlain("a")
 	if err != nil {
 		return nil, err
@@ -53,6 +54,17 @@ func newEncoder(m *eval.Model, chat func(string) (string, error)) (*encoder, err
 		e.first = plain[0]
 	}
 	return e, nil
+}
+
+// unbounded is the number of tokens that a model reads of a text if its positions do not end, unless it was trained on more.
+const unbounded = 2048
+
+// limitOf returns the number of tokens that a model reads: its context; more if that is T5's, whose positions are relative.
+func limitOf(a *configs.Arch) int {
+	if a.MaxPositions() == 0 && a.EncoderLayers > 0 || a.Context == 0 {
+		return max(a.Context, unbounded)
+	}
+	return eval.Fit(a, a.Context)
 }
 
 // text returns the tokens of a text with those that the tokenizer adds before it, unless the text begins with them or a chat template has made
@@ -82,7 +94,7 @@ func (e *encoder) query(it Item, head string) (q eval.Query, err error) {
 		if e.model.Arch.EncoderLayers > 0 {
 			c, err = e.target(delimiter + choice)
 			if err == nil && i == 0 {
-				q.Source, err = e.source(context)
+				q.Source, err = e.source(context, func(ids []int32, over int) []int32 { return ids[over:] })
 			}
 		} else {
 			c, err = e.continuation(context, delimiter+choice)
@@ -136,7 +148,7 @@ func (e *encoder) fit(c eval.Continuation) (eval.Continuation, error) {
 		most, keep = e.limit, len(e.before)
 	}
 	over := len(c.IDs) - most
-	if e.limit == 0 || over <= 0 {
+	if over <= 0 {
 		return c, nil
 	}
 	if c.From-over <= keep {
@@ -156,17 +168,18 @@ func (e *encoder) target(text string) (c eval.Continuation, err error) {
 	return eval.Continuation{IDs: slices.Concat([]int32{int32(e.model.Arch.StartToken)}, ids), From: 1}, err
 }
 
-// source returns what an encoder reads of a text, truncated on the left.
-func (e *encoder) source(text string) ([]int32, error) {
+// source returns what an encoder reads of a text. cut drops tokens that are too many.
+func (e *encoder) source(text string, cut func(ids []int32, over int) []int32) ([]int32, error) {
 	ids, err := e.text(text)
-	if over := len(ids) + len(e.after) - e.limit; e.limit > 0 && over > 0 {
+	if over := len(ids) + len(e.after) - e.limit; over > 0 {
 		e.truncated++
-		ids = ids[min(over, len(ids)):]
+		ids = cut(ids, over)
 	}
 	return append(ids, e.after...), err
 }
 
-// prompt returns what the model reads before it writes an answer of at most room tokens.
+// prompt returns what the model reads before it writes an answer of at most room tokens. Of a text that is too long, a decoder reads the
+// end, where the question is, and an encoder the beginning, which says what to do with the text.
 func (e *encoder) prompt(it Item, head string, room int) (p eval.Prompt, err error) {
 	text := head + it.Context
 	if e.model.Arch.EncoderLayers > 0 && it.Source != "" {
@@ -178,12 +191,12 @@ func (e *encoder) prompt(it Item, head string, room int) (p eval.Prompt, err err
 		}
 	}
 	if e.model.Arch.EncoderLayers > 0 {
-		p.Source, err = e.source(text)
+		p.Source, err = e.source(text, func(ids []int32, over int) []int32 { return ids[:len(ids)-over] })
 		p.IDs = []int32{int32(e.model.Arch.StartToken)}
 		return p, err
 	}
 	p.IDs, err = e.text(text)
-	if over := len(p.IDs) + room - e.limit; e.limit > 0 && over > 0 {
+	if over := len(p.IDs) + room - e.limit; over > 0 {
 		e.truncated++
 		p.IDs = p.IDs[min(over, len(p.IDs)-1):]
 	}

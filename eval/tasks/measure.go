@@ -172,7 +172,7 @@ func (t *Task) items(e *encoder, limit int) (all []Item, err error) {
 // warn says what could not be read as it is.
 func (e *encoder) warn(task string) {
 	if e.truncated > 0 {
-		slog.Warn("texts are longer than the model's context: their beginnings were cut off", "task", task, "texts", e.truncated, "context", e.limit)
+		slog.Warn("texts are longer than what the model reads, and were cut off", "task", task, "texts", e.truncated, "tokens", e.limit)
 	}
 	if e.apart > 0 {
 		slog.Warn("choices that form one token with the end of their context were encoded apart", "task", task, "choices", e.apart)
@@ -206,7 +206,7 @@ func (e *encoder) choose(ctx context.Context, _ *Task, items []Item, heads []str
 // write generates an answer to each item.
 func (e *encoder) write(ctx context.Context, t *Task, items []Item, heads []string, o Options) ([]answer, error) {
 	room := cmp.Or(o.MaxTokens, t.maxTokens)
-	if e.limit > 0 && e.model.Arch.EncoderLayers == 0 {
+	if e.model.Arch.EncoderLayers == 0 {
 		room = max(1, min(room, e.limit/2))
 	}
 	prompts := make([]eval.Prompt, len(items))

@@ -227,7 +227,7 @@ func TestPasskey(t *testing.T) {
 	if len(places) < 5 {
 		t.Errorf("the key is at %d places", len(places))
 	}
-	for limit, want := range map[int][]int{512: {512}, 4096: {1024, 2048, 4096}, 5000: {1024, 2048, 4096, 5000}, 0: {1024, 2048, 4096}} {
+	for limit, want := range map[int][]int{512: {512}, 4096: {1024, 2048, 4096}, 5000: {1024, 2048, 4096, 5000}} {
 		if got, err := passkeyLengths(0, limit); err != nil || !slices.Equal(got, want) {
 			t.Errorf("limit %d: %v (%v), want %v", limit, got, err, want)
 		}
@@ -301,6 +301,14 @@ func TestOtherShapes(t *testing.T) {
 		t.Errorf("encoder-decoder: prompt %+v (%v)", p, err)
 	}
 	mustMeasure(t, m, texts, Options{})
+	e.limit = 3
+	item := Item{Context: "w1 w2 w3 w4", Choices: []string{"w5"}}
+	if q, err := e.query(item, ""); err != nil || !slices.Equal(q.Source, []int32{13, 14, 2}) {
+		t.Errorf("encoder-decoder: a long context is %v (%v), want its end", q.Source, err)
+	}
+	if p, err := e.prompt(item, "", 5); err != nil || !slices.Equal(p.Source, []int32{11, 12, 2}) || e.truncated != 2 {
+		t.Errorf("encoder-decoder: a long prompt is %v (%v), want its beginning", p.Source, err)
+	}
 
 	m = tinyModel(t, "bert")
 	if e, err = newEncoder(m, nil); err != nil {

@@ -45,14 +45,8 @@ func passkey(length int) *Task {
 	}}
 }
 
-// longestPasskey is the longest text for a model that reads any length.
-const longestPasskey = 4096
-
-// passkeyLengths returns the lengths of the texts for a model that reads limit tokens. 0 means any number.
+// passkeyLengths returns the lengths of the texts for a model that reads limit tokens.
 func passkeyLengths(length, limit int) (all []int, err error) {
-	if limit == 0 {
-		limit = max(length, longestPasskey)
-	}
 	if length > limit {
 		return nil, fmt.Errorf("a text of %d tokens is asked for, and the model reads %d", length, limit)
 	}

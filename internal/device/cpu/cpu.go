@@ -137,7 +137,10 @@ func (*Device) Join(x, high, rest device.Buffer) {
 func (*Device) Host(b device.Buffer) []float32 { return b.F32() }
 
 // Copy implements device.Elementwise.
-func (*Device) Copy(dst, x device.Buffer) { blas.Copy(dst.F32(), x.F32()) }
+func (*Device) Copy(dst, x device.Buffer) {
+	copy(dst.U16(), x.U16())
+	blas.Copy(dst.F32(), x.F32())
+}
 
 // Clear implements device.Elementwise.
 func (*Device) Clear(dst device.Buffer) { blas.Clear(dst.F32()) }

@@ -1,9 +1,13 @@
 package infer
 
 import (
+	"math"
 	"slices"
 	"testing"
 
+	"gqa/internal/device"
+	"gqa/internal/device/cpu"
+	"gqa/internal/golden"
 	"gqa/internal/ops"
 )
 
@@ -45,4 +49,26 @@ func mustRead(t *testing.T, d *Decoder, c *Cache, ids []int32) Mat {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// In every format, a cache whose first sequence was repeated is like one in which each sequence was read, but for rounding.
+func TestRepeatFormats(t *testing.T) {
+	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
+	for _, format := range []device.Format{device.F32, device.BF16, device.F16} {
+		d := newIn(cpu.New(), Formats{Cache: format}, src.Arch, all)
+		const seqs, shared, rest = 3, 7, 5
+		head, tails := randomIDs(1, shared, d.Arch.Vocab), randomIDs(2, seqs*rest, d.Arch.Vocab)
+		read, repeated := d.NewCache(seqs, 20), d.NewCache(seqs, 20)
+		mustRead(t, d, read, slices.Concat(head, head, head))
+		want := slices.Clone(d.Head(mustRead(t, d, read, tails), 0, seqs*rest).F32())
+		first := repeated.First(1)
+		mustRead(t, d, first, head)
+		repeated.Repeat(first)
+		got := d.Head(mustRead(t, d, repeated, tails), 0, seqs*rest).F32()
+		for i := range got {
+			if !(math.Abs(float64(got[i]-want[i])) < 0.02) {
+				t.Fatalf("format %d: logit %d is %v, want %v", format, i, got[i], want[i])
+			}
+		}
+	}
 }

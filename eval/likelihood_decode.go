@@ -2,16 +2,20 @@ package eval
 
 import (
 	"gqa/internal/engine/infer"
+	"gqa/internal/limits"
 	"gqa/internal/ops"
 )
 
-// leastCache is the least number of bytes of a KV cache for queries that are read together. A larger model's may be a quarter as large
-// as its weights.
+// leastCache is the least number of bytes of a KV cache for queries that are read together. A larger model's may be half as large as its
+// weights, if memory is left.
 const leastCache = 1 << 28
 
 // cacheTokens returns the number of tokens beyond which sequences are not read together.
 func (m *Model) cacheTokens() int {
-	bytes := max(leastCache, m.Parameters*int64(m.Weights.Size())/4)
+	bytes := max(leastCache, m.Parameters*int64(m.Weights.Size())/2)
+	for bytes > leastCache && limits.Memory("the KV cache", 2*float64(bytes)) != nil {
+		bytes /= 2
+	}
 	return int(bytes / max(1, m.Arch.KVBytesPerToken(m.Cache.Size())+m.Arch.CrossKVBytesPerToken(m.Cache.Size())))
 }
 
@@ -22,44 +26,39 @@ func (s *likelihoods) decode(queries []Query) error {
 	}
 	for _, c := range clusters(readings(queries)) {
 		all := c.batches(scoreRows, s.model.cacheTokens())
-		seqs, width := 0, 0
-		for _, b := range all {
-			seqs, width = max(seqs, len(b.readings)), max(width, b.width)
-		}
 		if len(all) == 0 {
 			continue
 		}
-		if err := s.decodeCluster(c.head, all, seqs, width, queries); err != nil {
+		if err := s.decodeCluster(c, all, queries); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// decodeCluster answers the queries of batches that share a head.
-func (s *likelihoods) decodeCluster(head []int32, all []batch, seqs, width int, queries []Query) error {
-	room := seqs * width
-	if len(head) == 0 {
-		room = 0
-		for _, b := range all {
-			room = max(room, len(b.readings)*b.width)
-		}
+// decodeCluster answers the queries of the batches of a cluster.
+func (s *likelihoods) decodeCluster(c cluster, all []batch, queries []Query) error {
+	seqs, room := 0, 0
+	for _, b := range all {
+		seqs, room = max(seqs, len(b.readings)), max(room, len(b.readings)*b.width)
 	}
-	m := s.model
-	whole := m.NewCache(1, room)
-	defer m.Free(whole)
-	cache := whole
-	if len(head) > 0 {
-		cache = whole.Reshaped(seqs, width)
-		first := cache.First(1)
-		if err := s.read(first, head); err != nil {
+	if len(c.head) > 0 { // the head stays where it is for all batches
+		room = seqs * c.width()
+	}
+	whole := s.model.NewCache(1, room)
+	defer s.model.Free(whole)
+	shared := whole
+	if len(c.head) > 0 {
+		shared = whole.Reshaped(seqs, c.width())
+		first := shared.First(1)
+		if err := s.read(first, c.head); err != nil {
 			return err
 		}
-		cache.Repeat(first)
+		shared.Repeat(first)
 	}
 	for _, b := range all {
-		view := cache.First(len(b.readings))
-		if len(head) == 0 {
+		view := shared.First(len(b.readings))
+		if len(c.head) == 0 {
 			view = whole.Reshaped(len(b.readings), b.width)
 		}
 		if err := s.decodeBatch(view, b, queries); err != nil {

@@ -113,15 +113,27 @@ type batch struct {
 	source   int // length of the longest source
 }
 
+// width returns the length of the longest row.
+func (c cluster) width() (n int) {
+	for _, r := range c.readings {
+		n = max(n, r.width())
+	}
+	return n
+}
+
 // batches splits a cluster into sets of similar lengths. A pass over one has at most passTokens tokens beside the head, and its cache
 // at most cacheTokens, unless it consists of one reading.
 func (c cluster) batches(passTokens, cacheTokens int) []batch {
+	most := len(c.readings)
+	if len(c.head) > 0 { // all batches have a cache of the same width
+		most = cacheTokens / max(1, c.width())
+	}
 	slices.SortStableFunc(c.readings, func(a, b *reading) int {
 		return cmp.Or(cmp.Compare(len(a.source), len(b.source)), cmp.Compare(a.prefix, b.prefix), cmp.Compare(a.width(), b.width()))
 	})
 	var all []batch
 	for _, r := range c.readings {
-		if n := len(all); n > 0 && all[n-1].takes(r, len(c.head), passTokens, cacheTokens) {
+		if n := len(all); n > 0 && len(all[n-1].readings) < most && all[n-1].takes(r, len(c.head), passTokens, cacheTokens) {
 			all[n-1] = all[n-1].with(r)
 			continue
 		}

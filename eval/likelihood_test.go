@@ -162,6 +162,11 @@ func TestClusters(t *testing.T) {
 	if len(all) != 2 || len(all[0].head) != 41 && len(all[0].head) != 40 || len(all[0].readings) != 3 || len(all[1].readings) != 6 {
 		t.Errorf("got %d clusters: %+v", len(all), all)
 	}
+	for _, b := range all[0].batches(1000, 2*all[0].width()) {
+		if n := len(b.readings); n > 2 {
+			t.Errorf("%d readings in a batch, whose cache has room for 2", n)
+		}
+	}
 	for _, b := range all[1].batches(20, 1000) {
 		if n := len(b.readings); n > 1 && n*b.width > 20 {
 			t.Errorf("%d readings of %d tokens in a batch", n, b.width)

@@ -1,6 +1,10 @@
 package eval
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -79,11 +83,34 @@ func (s Scores) apart(base Scores, index []int) float64 {
 	return sum / weight
 }
 
-// Figure is a mean over windows. Better is "lower" or "higher".
+// Apart returns the standard error of the difference of two models' figures, with their windows in pairs; false if they are not of the
+// same windows, of fewer than two, or no means.
+func (s Scores) Apart(base Scores) (stderr float64, ok bool) {
+	if len(s.Values) < 2 || s.Weights == nil || !slices.Equal(s.Weights, base.Weights) {
+		return 0, false
+	}
+	var apart meanOf
+	for i, x := range s.Values {
+		apart.add(x-base.Values[i], s.Weights[i])
+	}
+	return apart.stderr(), true
+}
+
+// Figure is a mean over windows or items. Better is "lower" or "higher". Items identifies them, in their order: figures of models can
+// be compared in pairs if it is the same.
 type Figure struct {
 	Estimate
 	Unit, Better string
 	Scores       Scores
+	Items        string
+}
+
+// identity identifies the first windows of a corpus by their tokens and by what is predicted of them.
+func identity(d *Corpus, windows int) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%T %+v, windows of %d\n", d.Objective, d.Objective, d.Window)
+	_ = binary.Write(h, binary.LittleEndian, d.IDs[:windows*d.Window]) // a hash takes everything
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // series is a mean over windows that keeps their values.
@@ -98,5 +125,5 @@ func (s *series) add(x, weight float64) {
 }
 
 func (s *series) figure(unit, better string) Figure {
-	return Figure{Estimate{Value: s.mean(), Stderr: s.stderr(), N: int(s.weight)}, unit, better, s.Scores}
+	return Figure{Estimate: Estimate{Value: s.mean(), Stderr: s.stderr(), N: int(s.weight)}, Unit: unit, Better: better, Scores: s.Scores}
 }

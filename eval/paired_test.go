@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"gqa/internal/data"
 )
 
 // The interval of a paired difference covers the true one as often as it says, and is much narrower than the spread of the windows.
@@ -26,6 +28,9 @@ func TestMinus(t *testing.T) {
 		}
 		if d.Low <= truth && truth <= d.High {
 			covered++
+		}
+		if stderr, ok := a.Apart(b); !ok || math.Abs((d.High-d.Low)/2/1.96/stderr-1) > 0.15 {
+			t.Fatalf("standard error %v, interval %+v", stderr, d)
 		}
 		width += (d.High - d.Low) / runs
 	}
@@ -50,6 +55,9 @@ func TestMinusWeighs(t *testing.T) {
 		if d, ok := a.Minus(other); ok {
 			t.Errorf("the difference from %v is %+v", other, d)
 		}
+		if stderr, ok := a.Apart(other); ok {
+			t.Errorf("the standard error of the difference from %v is %v", other, stderr)
+		}
 	}
 	want, _ := a.Minus(b)
 	for _, s := range []*Scores{&a, &b} {
@@ -70,5 +78,29 @@ func TestMinusWeighs(t *testing.T) {
 	}
 	if _, ok := (Scores{}).Minus(Scores{}); ok {
 		t.Error("a difference of nothing")
+	}
+}
+
+// The windows of a figure are identified by all that can make them others.
+func TestIdentity(t *testing.T) {
+	corpus := func(window int, o data.Objective, ids ...int32) *Corpus {
+		return &Corpus{Tokens: &data.Tokens{IDs: ids}, Objective: o, Window: window}
+	}
+	first := identity(corpus(2, data.NextToken{}, 1, 2, 3, 4, 5), 2)
+	if again := identity(corpus(2, data.NextToken{}, 1, 2, 3, 4, 6), 2); again != first {
+		t.Error("a token beyond the windows counts")
+	}
+	for name, other := range map[string]string{
+		"a token":   identity(corpus(2, data.NextToken{}, 1, 2, 3, 6), 2),
+		"fewer":     identity(corpus(2, data.NextToken{}, 1, 2, 3, 4), 1),
+		"longer":    identity(corpus(4, data.NextToken{}, 1, 2, 3, 4), 1),
+		"objective": identity(corpus(2, data.Masked{Mask: 1, Seed: 1}, 1, 2, 3, 4), 2),
+	} {
+		if other == first {
+			t.Errorf("another %s does not count", name)
+		}
+	}
+	if identity(corpus(2, data.Masked{Mask: 1, Seed: 1}, 1, 2), 1) == identity(corpus(2, data.Masked{Mask: 1, Seed: 2}, 1, 2), 1) {
+		t.Error("the seed of a mask does not count")
 	}
 }

@@ -86,6 +86,11 @@ func MeasureQuality(ctx context.Context, m *Model, d *Corpus, o QualityOptions) 
 		}
 	}
 	q := t.quality()
+	items := identity(d, windows)
+	for name, f := range q.Figures {
+		f.Items = items
+		q.Figures[name] = f
+	}
 	if math.IsNaN(q.Loss+t.kl.mean()) || math.IsInf(q.Loss+t.kl.mean(), 0) {
 		return nil, fmt.Errorf("the loss is %v, the KL divergence %v: a model has weights or activations that are not finite numbers", q.Loss, t.kl.mean())
 	}

@@ -1,7 +1,6 @@
 package report_test
 
 import (
-	"errors"
 	"fmt"
 
 	"gqa/eval/report"
@@ -17,11 +16,13 @@ func ExampleGate() {
 	baseline.Points = append([]report.Point(nil), measured.Points...)
 	baseline.Points[1].Loss, baseline.Points[1].Perplexity = 1.90, 6.686
 
-	err := report.Gate(measured, baseline, report.DefaultLimits)
-	if failed := new(report.GateError); errors.As(err, &failed) {
-		for _, f := range failed.Failures {
-			fmt.Println(f)
-		}
+	verdict, err := report.Gate(report.Scored{Report: measured}, report.Scored{Report: baseline}, report.DefaultLimits)
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
-	// Output: g=2 calibrated: loss: got 1.9500, want at most 1.9200 (baseline 1.9000)
+	for _, f := range verdict.Failures() {
+		fmt.Println(f)
+	}
+	// Output: g=2 calibrated: loss: got 1.9500, want at most 1.9100 (baseline 1.9000)
 }

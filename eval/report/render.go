@@ -35,9 +35,9 @@ func Formats() []string {
 	return names
 }
 
-// Files returns the names of the files that Write writes.
+// Files returns the names of the files of a report: those that Write writes, and the scores.
 func Files() []string {
-	var names []string
+	names := []string{ScoresFile}
 	for _, f := range formats {
 		names = append(names, f.file)
 	}

@@ -60,7 +60,7 @@ func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (repo
 	if err := (timer{o.Device, o.Timing, w}).time(ctx, c.untimed); err != nil {
 		return report.Report{}, err
 	}
-	return c.report, c.report.Write(dir)
+	return c.report, c.compared.write(c.report, dir)
 }
 
 // reportOrNothing returns an error if a folder holds anything but the files of a report.

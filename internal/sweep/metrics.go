@@ -11,6 +11,7 @@ import (
 // comparison compares the figures of models with those of the first.
 type comparison struct {
 	baseline map[string]eval.Figure // nil until the first is measured
+	scores   report.Scores
 }
 
 // metrics returns the figures of a model.
@@ -27,6 +28,7 @@ func (c *comparison) metrics(q *eval.Quality, l *eval.Latency) map[string]report
 		}
 		all[name] = m
 	}
+	c.scores.Add(measured)
 	if c.baseline == nil {
 		c.baseline = measured
 	}
@@ -47,4 +49,12 @@ func (c *comparison) point(m *eval.Model, q *eval.Quality, l *eval.Latency) repo
 		DecodeMsPerToken: l.DecodeMSPerTok, DecodeTokensPerS: l.TokensPerS, PrefillMs: l.PrefillMS, Batch: l.Batch, Context: l.Context,
 		KVBytesPerToken: l.KVBytesPerToken, Params: m.Parameters, Metrics: c.metrics(q, l),
 	}
+}
+
+// write writes a report of the models into dir, with their scores.
+func (c *comparison) write(r report.Report, dir string) error {
+	if err := r.Write(dir); err != nil {
+		return err
+	}
+	return c.scores.Write(dir)
 }

@@ -95,7 +95,7 @@ func Run(ctx context.Context, dir string, o Options, force bool, w Watcher) (rep
 		err = ctx.Err()
 	}
 	if err == nil {
-		err = s.report.Write(dir)
+		err = s.compared.write(s.report, dir)
 	}
 	if err == nil {
 		err = checkpoints.RemoveOwned(s.teacher(), train.RecognizePredictions)

@@ -131,7 +131,7 @@ func TestSample(t *testing.T) {
 	if l := losses(r); !(l[0] < 3 && l[2] > l[0]+1) {
 		t.Errorf("losses %v: want that of a model, and of one that lost most of its heads", l)
 	}
-	stamps(t, dir, "report.json", "report.md", "report.html", "junit.xml", "tradeoff.svg", "tradeoff.png", "sweep.json",
+	stamps(t, dir, "report.json", "scores.json", "report.md", "report.html", "junit.xml", "tradeoff.svg", "tradeoff.png", "sweep.json",
 		"models/gopher-4m/model.safetensors", "models/2-mean/conversion.json", "runs/2-mean/model/tokenizer.json", "runs/8-mean/recipe.yaml")
 	if stored, err := report.Read(dir); err != nil || !reflect.DeepEqual(stored, r) {
 		t.Errorf("report.json holds %+v (%v), want %+v", stored, err, r)

@@ -57,10 +57,11 @@ func run(ctx context.Context, dir string) error {
 	}
 	fmt.Printf("loss %.2f -> %.2f\n", before.Points[0].Loss, after.Points[0].Loss)
 	after.Points[0].Groups = before.Points[0].Groups // the gate compares points of one size
-	if err := report.Gate(after, before, report.DefaultLimits); !errors.As(err, new(*report.GateError)) {
-		return fmt.Errorf("the gate lets the mean without up-training pass: %v", err)
+	verdict, err := report.Gate(report.Scored{Report: after}, report.Scored{Report: before}, report.DefaultLimits)
+	if err == nil && verdict.Err() == nil {
+		return errors.New("the gate lets the mean without up-training pass")
 	}
-	return nil
+	return err
 }
 
 // measure returns a report of one point.

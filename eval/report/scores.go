@@ -57,7 +57,7 @@ func (s *Scores) Add(figures map[string]eval.Figure) {
 		if !ok {
 			m = MetricItems{Items: f.Items, Weights: weights, Values: make([][]float32, points)}
 		}
-		if len(weights) > 0 && m.Items == f.Items && slices.Equal(m.Weights, weights) {
+		if len(weights) > 0 && len(f.Scores.Values) > 0 && m.Items == f.Items && slices.Equal(m.Weights, weights) {
 			m.Values = append(m.Values, single(f.Scores.Values))
 			s.Metrics[name] = m
 		}

@@ -3,6 +3,9 @@ package tasks
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -132,7 +135,23 @@ func (e *encoder) measure(ctx context.Context, t *Task, o Options) ([]Row, error
 			o.Each(t.detail(i, items[i], a))
 		}
 	}
-	return t.rows(items, got, o.Fewshot), nil
+	rows := t.rows(items, got, o.Fewshot)
+	id := identity(items, heads, o.Chat != nil)
+	for i := range rows {
+		rows[i].Figure.Items = id
+	}
+	return rows, nil
+}
+
+// identity identifies items by all that a model is asked about them.
+func identity(items []Item, heads []string, chat bool) string {
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode(struct { // a hash takes everything
+		Chat  bool
+		Heads []string
+		Items []Item
+	}{chat, heads, items})
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 func (t *Task) detail(i int, it Item, a answer) Detail {

@@ -186,6 +186,17 @@ func TestSampleTasks(t *testing.T) {
 	if f := results.Figures()["brackets_acc"]; len(f.Scores.Values) != 60 || f.Better != "higher" {
 		t.Errorf("figure %+v", f)
 	}
+	again, err := MeasureAll(t.Context(), gopher(t), all[:1], Options{Limit: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shots, err := MeasureAll(t.Context(), gopher(t), all[:1], Options{Limit: 2, Fewshot: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b, c := results.Tasks[0].Figure.Items, again.Tasks[0].Figure.Items, shots.Tasks[0].Figure.Items; a == "" || a == b || b == c {
+		t.Errorf("60 items, 2, and 2 with an example are identified as %s, %s and %s", a, b, c)
+	}
 	for _, task := range all {
 		one := mustRead(t, task.Name)
 		if !reflect.DeepEqual(one.Items, task.Items) || len(one.Items) < 100 {

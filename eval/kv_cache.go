@@ -51,3 +51,9 @@ func (m *Model) cacheBytes(k infer.Kept, sequences, tokens int) float64 {
 	own, cross := m.kvBytes(k)
 	return float64(sequences) * (float64(own)*float64(k.Tokens(tokens)) + float64(cross)*float64(tokens))
 }
+
+// keeps returns what the model's cache keeps.
+func (m *Model) keeps() infer.Kept {
+	k, _ := m.kv.kept() // checked when the model was loaded
+	return k
+}

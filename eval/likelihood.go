@@ -83,7 +83,7 @@ func (m *Model) checkQuery(q Query) error {
 		}
 		err = cmp.Or(err, m.CheckIDs(c.IDs), m.checkPass(1, len(c.IDs)))
 		if m.Arch.Causal {
-			err = cmp.Or(err, m.CheckLength(len(c.IDs)-1), limits.Memory("the KV cache", float64(m.Arch.KVBytesPerToken(m.Cache.Size()))*float64(len(c.IDs))))
+			err = cmp.Or(err, m.CheckLength(len(c.IDs)-1), limits.Memory("the KV cache", m.cacheBytes(m.keeps(), 1, len(c.IDs))))
 		} else {
 			err = cmp.Or(err, m.CheckLength(len(c.IDs)))
 		}

@@ -16,13 +16,17 @@ func (m *Model) cacheTokens() int {
 	for bytes > leastCache && limits.Memory("the KV cache", 2*float64(bytes)) != nil {
 		bytes /= 2
 	}
-	return int(bytes / max(1, m.Arch.KVBytesPerToken(m.Cache.Size())+m.Arch.CrossKVBytesPerToken(m.Cache.Size())))
+	own, cross := m.kvBytes(m.keeps())
+	return int(bytes / max(1, own+cross))
 }
 
 // decode answers queries to a decoder, with or without an encoder.
 func (s *likelihoods) decode(queries []Query) error {
-	if s.model.Arch.Rope.LongInvFreq() != nil { // a sequence's length determines its rotary frequencies
+	switch {
+	case s.model.Arch.Rope.LongInvFreq() != nil: // a sequence's length determines its rotary frequencies
 		return s.decodeAlone(queries, 1)
+	case s.model.Window > 0: // a cache does not go back to tokens that it has dropped
+		return s.decodeAlone(queries, scoreRows)
 	}
 	for _, c := range clusters(readings(queries)) {
 		all := c.batches(scoreRows, s.model.cacheTokens())

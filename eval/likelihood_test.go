@@ -173,3 +173,26 @@ func TestClusters(t *testing.T) {
 		}
 	}
 }
+
+// TestLikelihoodsThroughCaches: with a cache that rounds or drops keys and values, they are those of a pass in which it does the same.
+func TestLikelihoodsThroughCaches(t *testing.T) {
+	for name, kv := range map[string]KVCache{"bf16": {DType: "bf16"}, "int8": {DType: "int8"}, "window": {Window: 9, Sinks: 2}} {
+		m, err := LoadModel(t.Context(), golden.Named(t, "llama").Dir, ModelOptions{Cache: kv})
+		if err != nil {
+			t.Fatal(err)
+		}
+		queries := someQueries(m.Arch.Vocab)
+		all, err := Likelihoods(t.Context(), m, queries, LikelihoodOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, q := range queries {
+			for j, c := range q.Continuations {
+				want := logP(m.Host(m.Logits(ops.NewBatch(c.IDs[:len(c.IDs)-1]))), m.Arch.Vocab, c.IDs, c.From, len(c.IDs), -1)
+				if got := all[i][j]; math.Abs(got.LogP-want.LogP) > 2e-3*float64(len(c.IDs)-c.From) {
+					t.Errorf("%s: query %d, continuation %d: %v, want %v", name, i, j, got, want)
+				}
+			}
+		}
+	}
+}

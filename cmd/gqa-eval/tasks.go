@@ -31,6 +31,7 @@ func addTasks(f *pflag.FlagSet, s *tasks.Selection) {
 // tasksFlags holds the values of gqa-eval tasks's flags.
 type tasksFlags struct {
 	tasks.Selection
+	cacheFlags
 	maxTokens    int
 	device       string
 	items        string
@@ -69,6 +70,7 @@ func (t *tasksFlags) add(f *pflag.FlagSet) {
 	cli.NumberVar(f, &t.maxTokens, "max-tokens", 0, 0, limits.Tokens, "maximum number of tokens of a generated answer (0: as usual for the task)")
 	f.BoolVar(&t.chat, "chat", false, "put each prompt, with its examples, into the model's chat template")
 	f.StringVar(&t.items, "items", "", "write what the model made of each item to `FILE`, as JSON lines: log-likelihoods of choices, generated texts")
+	t.cacheFlags.add(f)
 	addDevice(f, &t.device)
 	f.BoolVar(&t.asJSON, "json", false, "print the results as JSON")
 }
@@ -80,11 +82,14 @@ func (t *tasksFlags) run(cmd *cobra.Command, args []string) error {
 		}
 		t.Names = []string{tasks.Sample}
 	}
+	if err := t.check(); err != nil {
+		return err
+	}
 	all, err := t.Load()
 	if err != nil {
 		return err
 	}
-	m, closed, err := modelOrSample(cmd.Context(), args, eval.ModelOptions{Device: t.device})
+	m, closed, err := modelOrSample(cmd.Context(), args, eval.ModelOptions{Device: t.device, Cache: t.kv})
 	if err != nil {
 		return err
 	}

@@ -139,6 +139,7 @@ func (*Device) Host(b device.Buffer) []float32 { return b.F32() }
 // Copy implements device.Elementwise.
 func (*Device) Copy(dst, x device.Buffer) {
 	copy(dst.U16(), x.U16())
+	copy(dst.Bytes(), x.Bytes())
 	blas.Copy(dst.F32(), x.F32())
 }
 

@@ -83,7 +83,7 @@ func newCache(d device.Device, a *configs.Arch, seqs, capacity int, kept Kept) *
 	return &Cache{Seqs: seqs, Capacity: capacity, store: s, kept: kept}
 }
 
-// Reshaped returns an empty cache in the memory of c, for seqs sequences of capacity tokens, no more in all than c has room for. c
+// Reshaped returns an empty cache without a window in the memory of c, for seqs sequences of capacity tokens, no more in all than c has room for. c
 // cannot be used while the result is.
 func (c *Cache) Reshaped(seqs, capacity int) *Cache {
 	r := *c
@@ -99,7 +99,11 @@ func (s *store) reshaped(of, seqs, capacity int) store {
 	view := func(h device.Heads) device.Heads {
 		kvHeads := h.Len() / of / h.Head
 		head := capacity * s.headDim
-		return device.Heads{Buffer: h.Slice(0, seqs*kvHeads*head), Seq: kvHeads * head, Head: head, Row: s.headDim}
+		v := device.Heads{Buffer: h.Slice(0, seqs*kvHeads*head), Seq: kvHeads * head, Head: head, Row: s.headDim}
+		if !h.Scales.None() {
+			v.Scales = h.Scales.Slice(0, seqs*kvHeads*capacity)
+		}
+		return v
 	}
 	r := store{device: s.device, headDim: s.headDim}
 	for i := range s.keys {
@@ -124,8 +128,13 @@ func (c *Cache) Repeat(first *Cache) {
 	}
 	for i := range c.keys {
 		for _, h := range []device.Heads{c.keys[i], c.values[i]} {
-			for at := h.Seq; at < c.Seqs*h.Seq; at += h.Seq {
-				c.device.Copy(h.Slice(at, at+h.Seq), h.Slice(0, h.Seq))
+			first := ofSequence(h, 0)
+			for seq := 1; seq < c.Seqs; seq++ {
+				other := ofSequence(h, seq)
+				c.device.Copy(other.Buffer, first.Buffer)
+				if !first.Scales.None() {
+					c.device.Copy(other.Scales, first.Scales)
+				}
 			}
 		}
 	}
@@ -133,8 +142,11 @@ func (c *Cache) Repeat(first *Cache) {
 
 func (s *store) free() {
 	for i := range s.keys {
-		s.device.Free(s.keys[i].Buffer)
-		s.device.Free(s.values[i].Buffer)
+		for _, b := range []device.Buffer{s.keys[i].Buffer, s.keys[i].Scales, s.values[i].Buffer, s.values[i].Scales} {
+			if !b.None() {
+				s.device.Free(b)
+			}
+		}
 	}
 	s.keys, s.values = nil, nil
 }

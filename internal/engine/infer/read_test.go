@@ -54,7 +54,7 @@ func mustRead(t *testing.T, d *Decoder, c *Cache, ids []int32) Mat {
 // In every format, a cache whose first sequence was repeated is like one in which each sequence was read, but for rounding.
 func TestRepeatFormats(t *testing.T) {
 	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
-	for _, format := range []device.Format{device.F32, device.BF16, device.F16} {
+	for _, format := range []device.Format{device.F32, device.BF16, device.F16, device.Int8, device.Int4} {
 		d := newIn(cpu.New(), Formats{Cache: format}, src.Arch, all)
 		const seqs, shared, rest = 3, 7, 5
 		head, tails := randomIDs(1, shared, d.Arch.Vocab), randomIDs(2, seqs*rest, d.Arch.Vocab)

@@ -49,7 +49,7 @@ func before(text string, at int) string {
 	return text[from:at]
 }
 
-// item returns an item whose right choice is the first one, in a random order.
+// shuffled returns an item with choices in a random order, of which the first one given is right.
 func shuffled(r *rand.Rand, context string, choices ...string) Item {
 	it := Item{Context: context}
 	for i, j := range r.Perm(len(choices)) {

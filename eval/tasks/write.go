@@ -64,7 +64,7 @@ func (w *writer) done(i int, ids []int32) bool {
 	}
 	ended := false
 	for _, stop := range w.stop {
-		if before, _, found := strings.Cut(text, stop); found && strings.TrimSpace(before) != "" {
+		if before, _, found := strings.Cut(text, stop); found {
 			text, ended = before, true
 		}
 	}

@@ -55,7 +55,7 @@ type Options struct {
 
 	About  About       `json:"-"`
 	Timing eval.Timing `json:"-"` // of the latency
-	Notes []string `json:"-"` // logged once it is known that the sweep can start
+	Notes  []string    `json:"-"` // logged once it is known that the sweep can start
 }
 
 // Watcher observes a sweep. Its functions may be nil.

@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"gqa/checkpoints/sample"
+	"gqa/configs"
 	"gqa/internal/cpu/pool"
 	"gqa/internal/device"
-	"gqa/configs"
 	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
 	"gqa/internal/ops"

@@ -33,9 +33,15 @@ A figure fails if it is worse by more than its tolerance and the interval of the
 windows or items, from the scores.json beside both reports; together they hold in 95 of 100 comparisons. If a scores.json is
 missing, the tolerance alone decides for losses and token accuracy.
 
-Default tolerances: 0.01 nats/token, 0.005 bits/byte, 0.005 for the accuracy of tokens and 0.01 for that of items, none for bytes,
-and 1% of the baseline's value for anything else. Times may rise by --max-latency-increase. They are compared only with a baseline
-from the same machine.`
+Default tolerances, and those for up-trained points, which another order of the data changes:
+  losses, in nats/token or bits/byte   0.5% of the baseline's value   5%
+  accuracy, as a share of tokens       0.005                          0.03
+  accuracy, as a share of items        0.01                           0.05
+  bytes                                0                              0
+  times                                --max-latency-increase         the same
+  anything else                        1% of the baseline's value     5%
+
+Times are compared only with a baseline from the same machine.`
 	gateExample = `  gqa-eval gate sweep --baseline accepted
   gqa-eval gate out --baseline accepted/report.json --tolerance loss=0.02,hellaswag_acc=0.03 --max-latency-increase 0
   gqa-eval gate out --baseline accepted --format junit -o gate.xml`

@@ -24,5 +24,5 @@ func ExampleGate() {
 	for _, f := range verdict.Failures() {
 		fmt.Println(f)
 	}
-	// Output: g=2 calibrated: loss: got 1.9500, want at most 1.9100 (baseline 1.9000)
+	// Output: g=2 calibrated: loss: got 1.9500, want at most 1.9095 (baseline 1.9000)
 }

@@ -113,7 +113,7 @@ func (g *gating) compareTime(c Check, got, want Point, ok bool) {
 
 // compare compares a figure of point i of the report with point j's of the baseline.
 func (g *gating) compare(c Check, i, j int) error {
-	c.Tolerance = DefaultTolerance(c.Want, g.baseline.Points[j].Alpha > 0)
+	c.Tolerance = DefaultTolerance(c.Want, g.baseline.Points[j].isUptrained())
 	if t, ok := g.limits.Tolerances[c.Metric]; ok {
 		c.Tolerance = t
 	}

@@ -3,6 +3,7 @@
 //
 //	go run ./bench/gate                    models made 1% worse by noise in their weights
 //	go run ./bench/gate -repeats runs      the runs runs/NAME-1, runs/NAME-2, …, each against each
+//	go run ./bench/gate -coverage MODEL    how well some windows stand for all
 package main
 
 import (
@@ -34,6 +35,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	models := f.Int("models", 20, "number of models with noise")
 	share := f.Float64("worse", 0.01, "by which share their loss is higher")
 	repeats := f.String("repeats", "", "`FOLDER` of runs, named NAME-NUMBER, in place of models with noise")
+	model := f.String("coverage", "", "`MODEL` to compare with the sample on some windows and on all")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -45,6 +47,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if *model != "" {
+		return w.coverage(ctx, dir, *model, out)
+	}
 	return w.compareNoise(ctx, dir, *models, *share, out)
 }
 

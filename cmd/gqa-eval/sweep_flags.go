@@ -62,7 +62,7 @@ func (f *sweepFlags) addData(fl *pflag.FlagSet) {
 
 // addMeasurement adds the flags for what is measured.
 func (f *sweepFlags) addMeasurement(fl *pflag.FlagSet) {
-	cli.NumberVar(fl, &f.o.EvalWindows, "eval-windows", 40, 0, limits.Count, "number of evaluation windows of seq_len tokens (0: all)")
+	cli.NumberVar(fl, &f.o.EvalWindows, "eval-windows", 160, 0, limits.Count, "number of evaluation windows of seq_len tokens, spread over up to 16 times as much text (0: all)")
 	addTasks(fl, &f.o.Tasks)
 	fl.Lookup("task").Usage += " (default for the sample: sample; none: no tasks)"
 	addTiming(fl, &f.o.Batch, &f.o.Context, &f.o.Timing)

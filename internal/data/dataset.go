@@ -19,6 +19,20 @@ type Dataset struct {
 	Window int // tokens per window: as requested, or as in the rows of labelled data
 }
 
+// Spread leaves n of the dataset's windows, at equal distances; all of them if there are no more, or if n is 0.
+func (d *Dataset) Spread(n int) {
+	all := len(d.IDs) / d.Window
+	if n == 0 || n >= all {
+		return
+	}
+	ids := make([]int32, 0, n*d.Window)
+	for i := range n {
+		at := (2*i + 1) * all / (2 * n) * d.Window
+		ids = append(ids, d.IDs[at:at+d.Window]...)
+	}
+	d.IDs = ids
+}
+
 // Options configure the reading of a corpus.
 type Options struct {
 	MaxTokens int    // maximum number of tokens to read; 0: all

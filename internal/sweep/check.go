@@ -117,11 +117,16 @@ func (s *sweep) loadCorpora(ctx context.Context, src *weights.Source) error {
 		}
 	}
 	var err error
-	if s.valid, err = load("valid", s.o.Valid, s.o.EvalWindows*length); err != nil {
+	if s.valid, err = load("valid", s.o.Valid, reach*s.o.EvalWindows*length); err != nil {
 		return err
 	}
+	s.valid.Spread(s.o.EvalWindows)
 	return s.loadText(ctx, src)
 }
+
+// reach is how many times as much text is read as is evaluated. The windows are spread over it: neighbours are often of one document, so
+// an interval over them would be too narrow.
+const reach = 16
 
 // loadText reads the text that conversions use, once for all of them.
 func (s *sweep) loadText(ctx context.Context, src *weights.Source) error {

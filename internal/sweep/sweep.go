@@ -47,7 +47,7 @@ type Options struct {
 	Calibration       string `json:"calibration"` // text that conversions use; empty if they use weights only
 	CalibrationTokens int    `json:"calibration_tokens"`
 
-	EvalWindows    int             `json:"eval_windows"` // of Recipe.SeqLen tokens; 0 means all
+	EvalWindows    int             `json:"eval_windows"` // of Recipe.SeqLen tokens, spread over the corpus; 0 means all
 	Batch          int             `json:"batch"`        // of the latency
 	Context        int             `json:"context"`      // tokens in the cache of the timed decode
 	Tasks          tasks.Selection `json:"tasks"`

@@ -100,6 +100,9 @@ func (g *gating) compareTime(c Check, got, want Point, ok bool) {
 	case g.report.Machine != g.baseline.Machine:
 		g.note(fmt.Sprintf("times are not compared: the report is from the machine %s, the baseline from %s", g.report.Machine, g.baseline.Machine))
 		return
+	case len(g.report.Load) > 0 || len(g.baseline.Load) > 0:
+		g.note("times are not compared: while they were measured, " + cmp.Or(strings.Join(g.report.Load, ", "), "for the baseline, "+strings.Join(g.baseline.Load, ", ")))
+		return
 	case !ok || c.Got.Value == 0:
 		g.fail(c, "the report has no such metric")
 		return

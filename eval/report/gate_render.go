@@ -54,6 +54,7 @@ type (
 	gateFailure struct {
 		Message string `xml:"message,attr"`
 		Type    string `xml:"type,attr"`
+		Text    string `xml:",chardata"` // some programs show this, others the message
 	}
 )
 
@@ -62,7 +63,7 @@ func (v Verdict) junit(w io.Writer) error {
 	for _, c := range v.Checks {
 		test := gateCase{Class: c.Point, Name: c.name()}
 		if c.Failure != "" {
-			test.Failure = &gateFailure{c.Failure, "worse"}
+			test.Failure = &gateFailure{c.Failure, "worse", c.Failure}
 		}
 		suite.Cases = append(suite.Cases, test)
 	}

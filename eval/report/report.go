@@ -39,6 +39,8 @@ type Report struct {
 	Model   string `json:"model"`
 	Corpus  string `json:"corpus"`
 	Machine string `json:"machine"`
+	// Load says what else used the machine while times were measured: the gate does not compare such times.
+	Load []string `json:"load,omitempty"`
 	// Program is the program that measured, with its version. Date is when it did so (RFC 3339), Commands are what was called.
 	Program  string   `json:"program,omitempty"`
 	Date     string   `json:"date,omitempty"`

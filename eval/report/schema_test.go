@@ -62,6 +62,7 @@ func TestSchema(t *testing.T) {
 		"version 1":         {first.String(), true},
 		"the docs' sweep":   {string(baseline), true},
 		"a later version":   {change(`"version": 2`, `"version": 3`), false},
+		"a busy neighbour":  {change(`"machine"`, `"load": ["others"], "machine"`), true},
 		"an unknown key":    {change(`"groups"`, `"heads": 8, "groups"`), false},
 		"no metrics":        {strings.Replace(first.String(), `{`, `{"version": 2,`, 1), false},
 		"no unit":           {change(`"unit": "nats/token",`, ``), false},

@@ -18,14 +18,15 @@ import (
 // ScoresFile is the name of the file with the scores, beside the report's.
 const ScoresFile = "scores.json"
 
-// maxScores is larger than the scores of a thousand points on a hundred thousand items.
-const maxScores = 2 << 30
+// maxScores is larger than the scores of a hundred points in ten metrics on ten thousand items.
+const maxScores = 512 << 20
 
 // Scores are the figures of a report's points before they were averaged: for each window or item. With them, two reports can be
 // compared in pairs. Their JSON form is the file scores.json.
 type Scores struct {
 	Version int                    `json:"version"`
 	Metrics map[string]MetricItems `json:"metrics"` // by name, those that are means
+	points  int                    // that were added
 }
 
 // MetricItems are the scores of all points in one metric.
@@ -47,23 +48,23 @@ func (s *Scores) Add(figures map[string]eval.Figure) {
 	if s.Metrics == nil {
 		s.Version, s.Metrics = scoresVersion, map[string]MetricItems{}
 	}
-	points := 0
-	for _, m := range s.Metrics {
-		points = len(m.Values)
-	}
 	for name, f := range figures {
-		weights := single(f.Scores.Weights)
+		weights, values := single(f.Scores.Weights), single(f.Scores.Values)
+		if len(values) != len(weights) || !near(mean(values, weights), f.Value) { // not a mean
+			continue
+		}
 		m, ok := s.Metrics[name]
 		if !ok {
-			m = MetricItems{Items: f.Items, Weights: weights, Values: make([][]float32, points)}
+			m = MetricItems{Items: f.Items, Weights: weights, Values: make([][]float32, s.points)}
 		}
-		if len(weights) > 0 && len(f.Scores.Values) > 0 && m.Items == f.Items && slices.Equal(m.Weights, weights) {
-			m.Values = append(m.Values, single(f.Scores.Values))
+		if m.Items == f.Items && slices.Equal(m.Weights, weights) {
+			m.Values = append(m.Values, values)
 			s.Metrics[name] = m
 		}
 	}
+	s.points++
 	for name, m := range s.Metrics {
-		if len(m.Values) == points {
+		if len(m.Values) < s.points {
 			m.Values = append(m.Values, nil)
 			s.Metrics[name] = m
 		}
@@ -134,7 +135,7 @@ func (s *Scores) check(r Report) error {
 				return fmt.Errorf("%s: %s has %d scores and %d weights", r.Points[i].Name(), name, len(values), len(m.Weights))
 			}
 			got, want := mean(values, m.Weights), r.Points[i].Metrics[name].Value
-			if !(math.Abs(got-want) <= 1e-5*max(1, math.Abs(want))) {
+			if !near(got, want) {
 				return fmt.Errorf("%s: the mean of its scores in %s is %.6g, but the report beside it has %.6g: they do not belong together", r.Points[i].Name(), name, got, want)
 			}
 		}
@@ -142,6 +143,10 @@ func (s *Scores) check(r Report) error {
 	return nil
 }
 
+// near reports whether a mean of rounded numbers may be x. It is not if there is none (NaN).
+func near(mean, x float64) bool { return math.Abs(mean-x) <= 1e-5*max(1, math.Abs(x)) }
+
+// mean returns the weighted mean, NaN of nothing.
 func mean(values, weights []float32) float64 {
 	sum, weight := 0.0, 0.0
 	for i, x := range values {

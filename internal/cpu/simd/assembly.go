@@ -14,6 +14,8 @@ type (
 	// halfScoreTile and halfSumValuesTile are the same for keys and values of 16 bits.
 	halfScoreTile     func(n, steps int, q *float32, k *uint16, ldk int, s *float32, ahead *byte, from, stride int)
 	halfSumValuesTile func(n int, p *float32, ldp int, v *uint16, ldv int, o *float32, ldo int, ahead *byte, from, stride int)
+	// intsConversion is path.fromInts for one format.
+	intsConversion func(rows, n int, dst *float32, src *byte, ld int, scales *float32)
 )
 
 // within panics, as an index would, unless the assembly stays inside the slices of a tile.
@@ -51,4 +53,17 @@ func newAttentionTile(t AttentionTile, keys, elements int, score scoreTile, sumV
 		sumValues(n, &p[0], ldp, &v[0], ldv, &o[0], ldo, next.Base, next.From, next.Stride)
 	}
 	return t
+}
+
+// fromIntsBy returns path.fromInts by assembly.
+func fromIntsBy(i8, i4 intsConversion) func(f Ints, dst []float32, src []byte, lds int, scales []float32, w int) {
+	return func(f Ints, dst []float32, src []byte, lds int, scales []float32, w int) {
+		rows := len(scales)
+		_, _ = dst[rows*w-1], src[(rows-1)*lds+f.Bytes(w)-1]
+		convert := i8
+		if f == I4 {
+			convert = i4
+		}
+		convert(rows, w, &dst[0], &src[0], lds, &scales[0])
+	}
 }

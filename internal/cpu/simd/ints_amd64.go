@@ -3,7 +3,6 @@ package simd
 type (
 	intsScoreTile     func(n, steps int, q *float32, k *byte, ldk int, s *float32, ahead *byte, from, stride int, scales *float32)
 	intsSumValuesTile func(n int, p *float32, ldp int, v *byte, ldv int, o *float32, ldo int, ahead *byte, from, stride int, scales *float32)
-	intsConversion    func(rows, n int, dst *float32, src *byte, ld int, scales *float32)
 )
 
 // scoringInts returns t with the assembly for keys of integers. i4 is nil where there is none. A step takes a number of keys and, of
@@ -43,17 +42,4 @@ func (t AttentionTile) weighingInts(i8, i4 intsSumValuesTile) AttentionTile {
 		tile(n, &p[0], ldp, &v[0], ldv, &o[0], ldo, next.Base, next.From, next.Stride, &scales[0])
 	}
 	return t
-}
-
-// fromIntsBy returns path.fromInts by assembly.
-func fromIntsBy(i8, i4 intsConversion) func(f Ints, dst []float32, src []byte, lds int, scales []float32, w int) {
-	return func(f Ints, dst []float32, src []byte, lds int, scales []float32, w int) {
-		rows := len(scales)
-		_, _ = dst[rows*w-1], src[(rows-1)*lds+f.Bytes(w)-1]
-		convert := i8
-		if f == I4 {
-			convert = i4
-		}
-		convert(rows, w, &dst[0], &src[0], lds, &scales[0])
-	}
 }

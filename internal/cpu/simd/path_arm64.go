@@ -18,6 +18,7 @@ var neonPath = path{
 	fromF16:  func(dst []float32, src []uint16) { widen(fromF16NEON, fromF16Go, dst, src) },
 	toBF16:   func(dst []uint16, src []float32) { narrow(toBF16NEON, toBF16Go, dst, src) },
 	toF16:    func(dst []uint16, src []float32) { narrow(toF16NEON, toF16Go, dst, src) },
+	fromInts: fromIntsBy(fromI8NEON, fromI4NEON),
 }
 
 type microTile func(k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, acc bool)

@@ -327,6 +327,16 @@ func toF16NEON(n int, dst *uint16, src *float32)
 //go:noescape
 func toBF16NEON(n int, dst *uint16, src *float32)
 
+// fromI8NEON is path.fromInts for I8.
+//
+//go:noescape
+func fromI8NEON(rows int, n int, dst *float32, src *byte, ld int, scales *float32)
+
+// fromI4NEON is path.fromInts for I4.
+//
+//go:noescape
+func fromI4NEON(rows int, n int, dst *float32, src *byte, ld int, scales *float32)
+
 // score1NEON is AttentionTile.Score for 1 rows, 16 keys at a time.
 //
 //go:noescape

@@ -55,6 +55,12 @@ var (
 	fcvtl2 = conversion{"FCVTL2", "4S", "8H", 0x4e217800}
 	fcvtn  = conversion{"FCVTN", "4H", "4S", 0x0e216800}
 	fcvtn2 = conversion{"FCVTN2", "8H", "4S", 0x4e216800}
+	// Signed integers, the low or the high half of the narrow register.
+	sxtlBytes  = conversion{"SXTL", "8H", "8B", 0x0f08a400}
+	sxtlBytes2 = conversion{"SXTL2", "8H", "16B", 0x4f08a400}
+	sxtl       = conversion{"SXTL", "4S", "4H", 0x0f10a400}
+	sxtl2      = conversion{"SXTL2", "4S", "8H", 0x4f10a400}
+	scvtf      = conversion{"SCVTF", "4S", "4S", 0x4e21d800}
 )
 
 func (a *asm) convert(c conversion, n, d vec) {

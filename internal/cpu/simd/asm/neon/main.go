@@ -27,6 +27,7 @@ func main() {
 	a.exponentials()
 	a.dots()
 	a.halves()
+	a.ints()
 	a.laneKernels()
 	for name, text := range map[string][]byte{*out: a.text.Bytes(), *stubs: a.stubs.Bytes()} {
 		if err := os.WriteFile(name, text, 0o644); err != nil {

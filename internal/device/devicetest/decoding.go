@@ -30,8 +30,8 @@ func put(d device.Device, f device.Format, x []float32) device.Buffer {
 	return b
 }
 
-// decoding is attention of few queries to a cache's keys and values, with integers too if the device takes them.
-func decoding(quantizes bool) (all []operation) {
+// decoding is attention of few queries to a cache's keys and values, with integers and with sinks if the device takes them.
+func decoding(quantizes, sinks bool) (all []operation) {
 	slopes := func(heads int) (s []float32) {
 		for h := range heads {
 			s = append(s, float32(math.Pow(2, -float64(h+1)/4)))
@@ -55,6 +55,7 @@ func decoding(quantizes bool) (all []operation) {
 		{"3 tokens, a window", device.Scores{Batch: 2, Queries: 3, Keys: 300, KeyLens: []int{300, 4}, Heads: 4, KVHeads: 4, HeadDim: 64, Causal: true, Window: 7}, false},
 		{"16 tokens, groups of 32", device.Scores{Batch: 1, Queries: 16, Keys: 150, Heads: 32, KVHeads: 1, HeadDim: 64, Causal: true}, false},
 		{"16 tokens, a window", device.Scores{Batch: 2, Queries: 16, Keys: 90, Heads: 2, KVHeads: 2, HeadDim: 48, Causal: true, Window: 20}, false},
+		{"16 tokens, a window and sinks", device.Scores{Batch: 2, Queries: 16, Keys: 90, KeyLens: []int{90, 40}, Heads: 4, KVHeads: 2, HeadDim: 48, Causal: true, Window: 20, Sinks: 3}, false},
 		{"16 tokens see all, padding", device.Scores{Batch: 3, Queries: 16, Keys: 60, KeyLens: []int{60, 0, 33}, Heads: 4, KVHeads: 1, HeadDim: 32}, false},
 		{"ALiBi", device.Scores{Batch: 2, Queries: 1, Keys: 200, KeyLens: []int{200, 100}, Heads: 8, KVHeads: 2, HeadDim: 64, Causal: true, Slopes: slopes(8)}, false},
 		{"ALiBi, 3 tokens", device.Scores{Batch: 2, Queries: 3, Keys: 90, KeyLens: []int{90, 70}, Heads: 3, KVHeads: 3, HeadDim: 24, Causal: true, Slopes: slopes(3)}, false},
@@ -62,6 +63,9 @@ func decoding(quantizes bool) (all []operation) {
 		{"a bias", device.Scores{Batch: 2, Queries: 1, Keys: 300, Heads: 4, KVHeads: 2, HeadDim: 64}, true},
 		{"a bias, 3 tokens", device.Scores{Batch: 2, Queries: 3, Keys: 100, KeyLens: []int{100, 40}, Heads: 4, KVHeads: 4, HeadDim: 64, Causal: true}, true},
 	} {
+		if c.s.Sinks > 0 && !sinks {
+			continue
+		}
 		for f, name := range formats {
 			c.s.Scale = float32(1 / math.Sqrt(float64(c.s.HeadDim)))
 			all = append(all, decoded(c.name+", a cache in "+name, c.s, c.bias, f))
@@ -135,7 +139,7 @@ func throughIntegers(f device.Format, x []float32, dim int) []float32 {
 func scores(s device.Scores) nn.Attention {
 	return nn.Attention{
 		Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
-		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes,
+		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Sinks: s.Sinks, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes,
 	}
 }
 

@@ -28,7 +28,8 @@ type operation struct {
 // Run checks every operation of a device, in its format of activations.
 func Run(t *testing.T, open func() device.Device) {
 	_, quantizes := open().(device.Quantizer)
-	for _, o := range slices.Concat(elementwise(), products(), norms(), positions(), attention(), decoding(quantizes), fewRows(), fused(), tables(), losses(), optimizers()) {
+	_, sinks := open().(device.Sinker)
+	for _, o := range slices.Concat(elementwise(), products(), norms(), positions(), attention(), decoding(quantizes, sinks), fewRows(), fused(), tables(), losses(), optimizers()) {
 		t.Run(o.name, func(t *testing.T) { o.check(t, open()) })
 	}
 	if _, ok := open().(device.Replayer); ok {

@@ -85,7 +85,7 @@ func MeasureLatency(ctx context.Context, m *Model, machine Machine, o LatencyOpt
 type Latencies struct {
 	Cells []*Latency `json:"cells"`
 	// Notes say what else used the processor meanwhile, and whether times are uncertain.
-	Notes []string `json:"notes"`
+	Notes []string `json:"notes,omitempty"`
 }
 
 // MeasureLatencies times prefill and decode of each cell. In each round every cell is timed once, in turn, so that what slows down the

@@ -33,8 +33,8 @@ published model. For decode, the cache is filled with random values, so long con
 
 --batch, --context, --kv-dtype, --window and, for a --shape, --groups take lists. Every combination is then a cell. All cells are timed
 in turn, in rounds, so that what slows down the machine for a while slows down all of them. Each time is the median over rounds, with
-a 95% interval; each ratio is the median of the ratios within a round. A difference whose interval includes none is 'within noise'.
-Models and caches of all cells are in memory at the same time.
+a 95% interval; each ratio is the median of the ratios within a round. Where the interval of a ratio includes 1, the difference is
+'within noise'. Models and caches of all cells are in memory at the same time.
 
 --kv-dtype int8 and int4 keep keys and values as integers with a scale per token and KV head. --window keeps only the last tokens of a
 sequence and the first --sinks (StreamingLLM).`
@@ -72,7 +72,7 @@ func (l *latencyFlags) add(f *pflag.FlagSet) {
 // addRounds adds the flags for how long latencies are measured.
 func addRounds(f *pflag.FlagSet, t *eval.Timing) {
 	cli.NumberVar(f, &t.Rounds, "rounds", eval.DefaultTiming.Rounds, 6, 1000, "rounds in which latencies are measured")
-	cli.NumberVar(f, &t.Seconds, "seconds", eval.DefaultTiming.Seconds, 0, limits.Count, "seconds for which each cell is timed, in all rounds together")
+	cli.NumberVar(f, &t.Seconds, "seconds", eval.DefaultTiming.Seconds, 0.01, limits.Count, "seconds for which each cell is timed, in all rounds together")
 }
 
 func (l *latencyFlags) run(cmd *cobra.Command, args []string) error {

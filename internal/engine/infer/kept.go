@@ -22,17 +22,17 @@ func checkKept(dev device.Device, a *configs.Arch, k Kept) error {
 	}
 	switch {
 	case (k.Format.Scaled() || k.Window > 0) && !a.Causal:
-		return KeptError{fmt.Errorf("family %s has no KV cache", a.Family.Name)}
+		return fmt.Errorf("family %s has no KV cache", a.Family.Name)
 	case k.Format.Scaled() && !quantizes:
-		return KeptError{fmt.Errorf("a KV cache of integers is not supported on %s yet", name)}
+		return fmt.Errorf("a KV cache of integers works on the processor, not yet on %s", name)
 	case k.Format == device.Int4 && a.HeadDim%2 != 0:
-		return KeptError{fmt.Errorf("a KV cache of 4 bits needs an even head dim, the model's is %d", a.HeadDim)}
+		return fmt.Errorf("a KV cache of 4 bits needs an even head dim, the model's is %d", a.HeadDim)
 	case k.Window < 0 || k.Sinks < 0 || k.Window == 0 && k.Sinks > 0:
-		return KeptError{fmt.Errorf("a window of %d tokens and %d sinks: want a window of 1 or more, or neither", k.Window, k.Sinks)}
+		return fmt.Errorf("a window of %d tokens and %d sinks: want a window of 1 or more, or neither", k.Window, k.Sinks)
 	case k.Window == 0:
 		return nil
 	case !sinks:
-		return KeptError{fmt.Errorf("a KV cache with a window is not supported on %s yet", name)}
+		return fmt.Errorf("a KV cache with a window works on the processor, not yet on %s", name)
 	}
 	return checkWindow(a)
 }
@@ -40,24 +40,15 @@ func checkKept(dev device.Device, a *configs.Arch, k Kept) error {
 // checkWindow returns an error if a model cannot attend to a window with sinks.
 func checkWindow(a *configs.Arch) error {
 	if a.Position == configs.PositionALiBi || a.Position == configs.PositionT5 {
-		return KeptError{errors.New("a window cannot be combined with biases for the distance of tokens (ALiBi, T5)")}
+		return errors.New("a window cannot be combined with biases for the distance of tokens (ALiBi, T5)")
 	}
 	for layer := range a.Layers {
 		if w := a.LayerWindow(layer); w > 0 {
-			return KeptError{fmt.Errorf("the model has a sliding window of its own, of %d tokens", w)}
+			return fmt.Errorf("the model has a sliding window of its own, of %d tokens", w)
 		}
 	}
 	return nil
 }
-
-// KeptError reports that a model or a device does not support what a cache should keep.
-type KeptError struct{ Err error }
-
-// Error returns the text of the wrapped error.
-func (e KeptError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the wrapped error.
-func (e KeptError) Unwrap() error { return e.Err }
 
 // passed holds keys and values of one site, in the format of a cache.
 type passed struct {

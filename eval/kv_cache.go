@@ -13,7 +13,7 @@ import (
 type KVCache struct {
 	DType string // one of KVDTypes; empty means f32
 	// Window, if not 0, is how many of the last tokens of a sequence are kept, beside its first Sinks (StreamingLLM; Xiao et al.,
-	// arXiv 2309.17453). Unlike there, tokens keep the positions that they have in the text.
+	// arXiv 2309.17453). As there, rotary positions are those in the cache.
 	Window, Sinks int
 }
 

@@ -277,6 +277,7 @@ type Scores struct {
 	Causal                  bool      // query i sees the keys j <= i + (keys of the sequence) - Queries
 	Window                  int       // if not 0, only the last Window of the visible keys
 	Sinks                   int       // with Window, the first Sinks of the visible keys too; AttendBackward ignores it. See Sinker
+	SinkQueries             Heads     // the queries for the first Sinks keys; if omitted, they are as for the others
 	Slopes                  []float32 // [Heads], ALiBi's (Press et al., arXiv 2108.12409); nil: none
 	CoarseSlopes            float32   // if not 0, ALiBi is computed in bfloat16, as in Falcon, times this
 	Bias                    Buffer    // [Heads, Queries, Keys], added to scaled scores; may be omitted

@@ -79,6 +79,8 @@ type Attention struct {
 	// Sinks, if not 0, leaves a query also the first Sinks of those keys, beside the Window (Xiao et al., arXiv 2309.17453).
 	// AttendBackward ignores it.
 	Sinks int
+	// SinkQueries, if it has Data, are the queries for the first Sinks keys, in the place of the others.
+	SinkQueries View
 	// Slopes [Heads], if not nil, adds Slopes[h]·(j - i) to the scaled score of query i for key j, where i counts from
 	// the sequence's start: ALiBi (Press et al., arXiv 2108.12409).
 	Slopes []float32
@@ -123,17 +125,12 @@ func (a *Attention) seen(b, i, j, n int) (lo, hi int) {
 	return min(max(first-j, 0), hi), hi
 }
 
-// gap returns which keys of a block from key j lie between a query's sinks and its window, given the window [lo,hi) among them, and
-// the first that the query sees, all relative to j.
-func (a *Attention) gap(j, lo, hi int) (from, to, first int) {
-	sinks := min(a.Sinks-j, hi)
-	switch {
-	case sinks <= 0 || lo == 0:
-		return 0, 0, lo
-	case sinks >= lo:
-		return 0, 0, 0
+// sinkQueries returns the queries for sinks, given the others.
+func (a *Attention) sinkQueries(q View) View {
+	if a.SinkQueries.Data == nil {
+		return q
 	}
-	return sinks, lo, 0
+	return a.SinkQueries
 }
 
 // addBias adds what depends only on positions to the scaled scores s of query i and head h for the keys from j.

@@ -70,7 +70,10 @@ func (w *attentionWorkF64) load(f *forwardF64, b, kv, n int) {
 // attend computes query i of head h of sequence b.
 func (f *forwardF64) attend(w *attentionWorkF64, b, h, i int) {
 	first, end := f.visible(b, i)
-	from, to, first := f.gap(0, first, end)
+	sinks, window := min(f.Sinks, end), first
+	if sinks > 0 {
+		first = 0
+	}
 	d, s, out := f.HeadDim, w.s[:end-first], f.out.at(b, h, i)[:f.HeadDim]
 	if len(s) == 0 {
 		clear(out)
@@ -79,10 +82,14 @@ func (f *forwardF64) attend(w *attentionWorkF64, b, h, i int) {
 	w.q, w.o = memory.Grow(w.q, d), memory.Grow(w.o, d)
 	simd.ToFloat64(w.q, f.q.at(b, h, i)[:d])
 	simd.DotsF64(s, w.q, w.k[first*d:], d)
+	if sinks > 0 {
+		simd.ToFloat64(w.q, f.sinkQueries(f.q).at(b, h, i)[:d])
+		simd.DotsF64(s[:sinks], w.q, w.k, d)
+	}
 	for j := range s {
 		s[j] = s[j]*float64(f.Scale) + f.bias(b, h, i, first+j)
 	}
-	for j := from; j < to; j++ {
+	for j := sinks; j < window-first; j++ {
 		s[j] = math.Inf(-1)
 	}
 	softmaxF64(s)

@@ -73,6 +73,8 @@ var (
 
 // work is the scratch of one task: a tile of rows of queries, and the state of their softmax.
 type work struct {
+	others         []float32 // queries for sinks, or those for other keys while sinks are taken
+	sinks          bool
 	q, o, s        []float32 // queries [rows, HeadDim], sums [rows, HeadDim], scores [rows, keyBlock]
 	held           queryTile
 	fresh          bool      // the queries are not those of the previous task
@@ -117,10 +119,19 @@ func (f *forward) Block(lo, hi int) {
 
 // attend loops over the blocks of keys.
 func (f *forward) attend(w *work) {
-	if sinks := min(f.Sinks, w.from); sinks > 0 {
-		f.attendKeys(w, 0, sinks)
+	if f.Sinks > 0 {
+		f.attendSinks(w)
 	}
-	f.attendKeys(w, w.from, w.to)
+	f.attendKeys(w, max(w.from, f.Sinks), w.to)
+}
+
+// attendSinks is the part of attend that takes sinks, which all queries see from the first key on.
+func (f *forward) attendSinks(w *work) {
+	w.others = memory.Grow(w.others, len(w.q))
+	f.scale(w.others, w, f.sinkQueries(f.q))
+	w.q, w.others, w.sinks = w.others, w.q, true
+	f.attendKeys(w, 0, min(f.Sinks, w.to))
+	w.q, w.others, w.sinks = w.others, w.q, false
 }
 
 func (f *forward) attendKeys(w *work, from, to int) {
@@ -159,11 +170,16 @@ func (f *forward) hold(w *work, queries queryTile) {
 		return
 	}
 	w.held = queries
+	f.scale(w.q, w, f.q)
+}
+
+// scale writes the queries of a tile, scaled, to rows without gaps.
+func (f *forward) scale(rows []float32, w *work, q View) {
 	d := f.HeadDim
 	for r := range w.rows {
 		h, i := f.row(w, r)
-		row := w.q[r*d:][:d]
-		copy(row, f.q.at(w.b, h, i))
+		row := rows[r*d:][:d]
+		copy(row, q.at(w.b, h, i))
 		simd.Scale(row, f.Scale)
 	}
 }
@@ -191,7 +207,9 @@ func (f *forward) softmax(w *work, j, n int) {
 	for r := range w.rows {
 		h, i := f.row(w, r)
 		lo, hi := f.seen(w.b, i, j, n)
-		from, to, lo := f.gap(j, lo, hi)
+		if w.sinks {
+			lo = 0
+		}
 		row := w.s[r*keyBlock:][:n]
 		clear(row[:lo])
 		clear(row[hi:])
@@ -200,7 +218,6 @@ func (f *forward) softmax(w *work, j, n int) {
 		}
 		row = row[lo:hi]
 		f.addBias(row, w.b, h, i, j+lo)
-		fill(row[from:to], float32(math.Inf(-1)))
 		if top := simd.Max(row); top > w.top[r] {
 			shrink := simd.Exp(w.top[r] - top)
 			w.sum[r] *= shrink

@@ -56,6 +56,10 @@ func (a *Attention) probabilities(q, k View, b, h, kv, i int) (p []float64, lse 
 		if !seen(j) {
 			continue
 		}
+		q := q
+		if j < a.Sinks {
+			q = a.sinkQueries(q)
+		}
 		for x := range a.HeadDim {
 			p[j] += float64(q.at(b, h, i)[x]) * k.value(b, kv, j, x, a.HeadDim) * float64(a.Scale)
 		}

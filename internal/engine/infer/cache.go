@@ -17,16 +17,17 @@ type Cache struct {
 
 	store
 	kept       Kept
-	filled     bool // by Fill, with numbers that may stand for any tokens
-	lost       bool // tokens are missing that Truncate should have left
+	sinks      []sinks // by site; nil if there are none
+	filled     bool    // by Fill, with numbers that may stand for any tokens
+	lost       bool    // tokens are missing that Truncate should have left
 	cross      store
 	sourceLens []int // number of tokens of SourceLen that are not padding; nil: all
 	read       readIDs
 }
 
 // Kept is what a cache keeps: its format and, if Window is not 0, which tokens. A token then sees the last Window tokens, itself
-// included, and the first Sinks of its sequence, and others are dropped (StreamingLLM; Xiao et al., arXiv 2309.17453). Unlike there,
-// tokens keep the positions that they have in the text, so a sequence must not be longer than what the model was trained on.
+// included, and the first Sinks of its sequence, and others are dropped (StreamingLLM; Xiao et al., arXiv 2309.17453). As there,
+// rotary positions are those in the cache: sinks come right before the window. Learned positions stay those in the text.
 type Kept struct {
 	Format        device.Format // of keys and values
 	Window, Sinks int
@@ -80,7 +81,13 @@ func newHeads(d device.Device, kvHeads, headDim, seqs, capacity int, format devi
 // newCache returns a cache for seqs sequences of capacity tokens.
 func newCache(d device.Device, a *configs.Arch, seqs, capacity int, kept Kept) *Cache {
 	s := newStore(d, a.Layers, a.LayerKV, a.HeadDim, seqs, kept.Tokens(capacity), kept.Format)
-	return &Cache{Seqs: seqs, Capacity: capacity, store: s, kept: kept}
+	c := &Cache{Seqs: seqs, Capacity: capacity, store: s, kept: kept}
+	for i := range a.Layers {
+		if kept.Sinks > 0 {
+			c.sinks = append(c.sinks, newSinks(d, seqs*min(kept.Sinks, capacity), a.LayerKV(i)*a.HeadDim))
+		}
+	}
+	return c
 }
 
 // Reshaped returns an empty cache without a window in the memory of c, for seqs sequences of capacity tokens, no more in all than c has room for. c
@@ -206,6 +213,7 @@ func (c *Cache) Truncate(n int) {
 // extend appends the batch's keys and values at a site, and returns views of all of them.
 func (c *Cache) extend(site int, b ops.Batch, k, v Mat) (keys, values device.Heads) {
 	c.write(site, b, c.slot(c.Len), k, v)
+	c.keepSinks(site, b, c.Len, k, v)
 	return c.keys[site], c.values[site]
 }
 
@@ -224,8 +232,8 @@ func (s *store) write(site int, b ops.Batch, first int, k, v Mat) {
 
 // storeKept stores, of the first tokens of every sequence, those that are kept.
 func (c *Cache) storeKept(site int, b ops.Batch, k, v Mat) {
-	kept := c.kept.Tokens(b.Len)
-	if kept == b.Len {
+	c.keepSinks(site, b, 0, k, v)
+	if c.kept.Tokens(b.Len) == b.Len {
 		c.write(site, b, 0, k, v)
 		return
 	}

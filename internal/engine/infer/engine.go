@@ -34,11 +34,14 @@ type engine struct {
 	arena  arena // of results
 	floats arena // of f32 numbers
 	ropes  map[*ops.Rope]device.Rope
-	cache  *Cache  // nil: attention is limited to the batch
-	kept   Kept    // what is kept of the tokens that others attend to
-	passed passed  // keys and values of the batch, as a cache would keep them
-	bucket []int32 // for RelativeBias
-	replay *replay // whose step is being requested; nil if none
+	cache  *Cache                    // nil: attention is limited to the batch
+	kept   Kept                      // what is kept of the tokens that others attend to
+	turned *ops.Rope                 // that the last Rotate has used; nil if positions are not rotary
+	shifts map[*ops.Rope]device.Rope // rotations by a number of positions
+	shift  []int32                   // positions by which rows are rotated
+	passed passed                    // keys and values of the batch, as a cache would keep them
+	bucket []int32                   // for RelativeBias
+	replay *replay                   // whose step is being requested; nil if none
 
 	// What is left to the next operation, which may compute it too.
 	sum, addend Mat // if addend has rows: addend is to be added to sum
@@ -69,7 +72,7 @@ type turn struct {
 func newEngine(d device.Device) *engine {
 	fused, _ := d.(device.Fused)
 	return &engine{
-		device: d, fused: fused, ropes: map[*ops.Rope]device.Rope{},
+		device: d, fused: fused, ropes: map[*ops.Rope]device.Rope{}, shifts: map[*ops.Rope]device.Rope{},
 		arena: arena{device: d, format: d.Activations()}, floats: arena{device: d},
 	}
 }
@@ -175,14 +178,16 @@ func (e *engine) Norm(x Mat, n ops.Norm[Mat]) Mat {
 func (e *engine) Rotate(x Mat, r *ops.Rope, pos []int32, heads, headDim int) Mat {
 	e.settle()
 	all := x.all()
-	e.device.Rotate(e.rope(r.For(pos), pos), all, all, pos, heads, headDim, false)
+	e.turned = r.For(pos)
+	e.device.Rotate(e.rope(e.turned, pos), all, all, pos, heads, headDim, false)
 	return x
 }
 
 // RotatePair leaves the rotation to the next operation, which may be attention that stores the keys.
 func (e *engine) RotatePair(q, k Mat, r *ops.Rope, pos []int32, heads, kvHeads, headDim int) (Mat, Mat) {
 	e.settle()
-	e.turn = turn{q, k, e.rope(r.For(pos), pos), pos, heads, kvHeads, headDim}
+	e.turned = r.For(pos)
+	e.turn = turn{q, k, e.rope(e.turned, pos), pos, heads, kvHeads, headDim}
 	return q, k
 }
 
@@ -215,6 +220,9 @@ func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Buffer, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
 	}
 	keys, values := e.keysAndValues(&s, k, v, a, b, stored)
+	if s.Sinks > 0 {
+		s.SinkQueries = e.sinkQueries(q, a, b)
+	}
 	e.device.Attend(s, rows(out, b.Len, a.HeadDim), device.Buffer{}, rows(q, b.Len, a.HeadDim), keys, values)
 	return out
 }
@@ -222,7 +230,7 @@ func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 // rotateStore computes the rotation that is left, and stores the keys and values, if the device can do it at once.
 func (e *engine) rotateStore(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) bool {
 	t := e.turn
-	if e.fused == nil || e.cache == nil || a.Cross || t.pos == nil || t.q.end != q.end || t.k.end != k.end {
+	if e.fused == nil || e.cache == nil || e.kept.Window > 0 || a.Cross || t.pos == nil || t.q.end != q.end || t.k.end != k.end {
 		return false
 	}
 	e.turn = turn{}
@@ -249,7 +257,9 @@ func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat],
 		if stored {
 			return e.cache.keys[a.Site], e.cache.values[a.Site]
 		}
-		return e.cache.extend(a.Site, b, k, v)
+		keys, values = e.cache.extend(a.Site, b, k, v)
+		e.shiftSinks(a, b.Len)
+		return keys, values
 	}
 	if s.Keys = b.Len; !a.Causal {
 		s.KeyLens = b.Lens

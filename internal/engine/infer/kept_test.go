@@ -169,3 +169,26 @@ func TestCheckKept(t *testing.T) {
 		}
 	}
 }
+
+// TestWindowPositions holds a model of one layer, whose keys depend on nothing but their token and its position, to a short text: the
+// first tokens, then the last.
+func TestWindowPositions(t *testing.T) {
+	for _, name := range []string{"llama", "llama-rope3", "gpt_neox", "gptj", "phi", "chatglm"} {
+		c := golden.Named(t, name)
+		src, all := golden.Load(t, c.Dir)
+		arch := *src.Arch
+		arch.Layers = 1
+		d := newIn(cpu.New(), Formats{Window: 3, Sinks: 2}, &arch, all)
+		ids := slices.Concat(c.IDs[0], c.IDs[0])[:12]
+		want := slices.Clone(New(cpu.New(), &arch, all).Logits(ops.NewBatch(slices.Concat(ids[:2], ids[9:]))).F32())
+		want = want[len(want)-arch.Vocab:]
+		whole := slices.Clone(d.Logits(ops.NewBatch(ids)).F32())
+		compare(t, name+", at once", whole[len(whole)-arch.Vocab:], want)
+		cache := d.NewCache(1, len(ids))
+		mustStep(t, d, cache, ids[:8])
+		for i := 8; i < 11; i++ {
+			mustStep(t, d, cache, ids[i:i+1])
+		}
+		compare(t, name+", one by one", mustStep(t, d, cache, ids[11:]), want)
+	}
+}

@@ -123,3 +123,11 @@ func (s Shape) check() error {
 	}
 	return nil
 }
+
+// checkHeads returns an error for a shape whose keys and values do not belong to heads.
+func (s Shape) checkHeads() error {
+	if s.KVRank > 0 {
+		return fmt.Errorf("shape %s has latent attention, of which only the size of the cache is known", s.Name)
+	}
+	return nil
+}

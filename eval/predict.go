@@ -118,6 +118,9 @@ func divisors(n int) (all []int) {
 
 // newPredictor checks all arguments, so that nothing can fail or overflow after it.
 func newPredictor(s Shape, h hardware.Hardware, o PredictOptions) (*predictor, error) {
+	if err := s.checkHeads(); err != nil {
+		return nil, err
+	}
 	p := &predictor{shape: s, hardware: h, weights: elements[o.Weights], cache: elements[o.Cache]}
 	if p.weights.bits < 16 || p.cache.bits == 0 {
 		return nil, fmt.Errorf("weights in %q and a KV cache in %q: want f32, bf16 or f16, and for the cache also int8 or int4", o.Weights, o.Cache)

@@ -152,6 +152,22 @@ func TestPredictCounts(t *testing.T) {
 }
 
 // The largest batch fits, and one sequence more does not.
+// A shape with latent attention has no groups to predict for.
+func TestPredictLatent(t *testing.T) {
+	s, err := ShapeByName("deepseek-v2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := hardware.Load("h200")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Predict(s, h, PredictOptions{Weights: "bf16", Cache: "bf16", Batches: []int{1}, Contexts: []int{512}})
+	if err == nil || !strings.Contains(err.Error(), "deepseek-v2 has latent attention") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestPredictLargestBatch(t *testing.T) {
 	s, err := ShapeByName("llama-2-7b")
 	if err != nil {

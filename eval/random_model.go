@@ -64,8 +64,8 @@ func (s Shape) arch(groups int) (*configs.Arch, error) {
 	if groups == 0 {
 		groups = s.KVHeads
 	}
-	if s.KVRank > 0 {
-		return nil, fmt.Errorf("shape %s has latent attention, of which only the size of the cache is known", s.Name)
+	if err := s.checkHeads(); err != nil {
+		return nil, err
 	}
 	ffn := s.FFN
 	if !s.Gated {

@@ -64,8 +64,9 @@ type Latency struct {
 
 	// DecodeRounds and PrefillRounds are the times of a step and of the prefill in each round. Those of cells that were timed in turn
 	// can be compared in pairs.
-	DecodeRounds  Rounds `json:"-"`
-	PrefillRounds Rounds `json:"-"`
+	Load          float64 `json:"-"` // share of the processors' time that others used meanwhile
+	DecodeRounds  Rounds  `json:"-"`
+	PrefillRounds Rounds  `json:"-"`
 
 	weights device.Format
 	kept    infer.Kept
@@ -105,8 +106,10 @@ func MeasureLatencies(ctx context.Context, cells []Cell, machine Machine, t Timi
 	if err := timeInTurn(ctx, runs, t.orDefault()); err != nil {
 		return nil, err
 	}
-	l := &Latencies{Cells: all, Notes: append(loadNotes(before, readCPUTimes()), spreadNotes(runs)...)}
+	after := readCPUTimes()
+	l := &Latencies{Cells: all, Notes: append(loadNotes(before, after), spreadNotes(runs)...)}
 	for i, c := range cells {
+		all[i].Load = load(before, after)
 		all[i].finish(machine, c.Model.stepFLOPs(c.Batch, all[i].kept.Tokens(c.Context)))
 		all[i].compare(all[slices.IndexFunc(all, all[i].comparable)])
 	}

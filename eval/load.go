@@ -62,6 +62,15 @@ const (
 	muchSpread = 0.05
 )
 
+// load returns the share of the processors' time that others used between two times; 0 if it is not known.
+func load(before, after cpuTimes) float64 {
+	all := after.all - before.all
+	if !before.ok || !after.ok || all <= 0 {
+		return 0
+	}
+	return max(0, after.busy-before.busy-after.own+before.own+after.steal-before.steal) / all
+}
+
 // loadNotes returns notes about what else used the processors between two times.
 func loadNotes(before, after cpuTimes) (notes []string) {
 	all := after.all - before.all

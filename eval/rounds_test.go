@@ -99,17 +99,21 @@ func TestLoadNotes(t *testing.T) {
 	for _, c := range []struct {
 		after cpuTimes
 		want  []string
+		load  float64
 	}{
-		{parseCPUTimes(stat("1100", "600", "7"), self("395")), nil},
-		{parseCPUTimes(stat("1100", "600", "7"), self("340")), []string{"other processes used 30% of the processors' time"}},
-		{parseCPUTimes(stat("1100", "580", "27"), self("400")), []string{"other virtual machines took 10% of the processors' time (steal)"}},
-		{before, nil},
-		{parseCPUTimes("", self("400")), nil},
-		{parseCPUTimes("intr 1 2", self("400")), nil},
-		{parseCPUTimes(stat("1100", "600", "7"), "17 (a"), nil},
+		{parseCPUTimes(stat("1100", "600", "7"), self("395")), nil, 0.025},
+		{parseCPUTimes(stat("1100", "600", "7"), self("340")), []string{"other processes used 30% of the processors' time"}, 0.3},
+		{parseCPUTimes(stat("1100", "580", "27"), self("400")), []string{"other virtual machines took 10% of the processors' time (steal)"}, 0.1},
+		{before, nil, 0},
+		{parseCPUTimes("", self("400")), nil, 0},
+		{parseCPUTimes("intr 1 2", self("400")), nil, 0},
+		{parseCPUTimes(stat("1100", "600", "7"), "17 (a"), nil, 0},
 	} {
 		if got := loadNotes(before, c.after); !slices.Equal(got, c.want) {
 			t.Errorf("%+v: notes %q, want %q", c.after, got, c.want)
+		}
+		if got := load(before, c.after); got != c.load {
+			t.Errorf("%+v: load %v, want %v", c.after, got, c.load)
 		}
 	}
 	calm, wide := Rounds{1, 1, 1, 1, 1, 1}, Rounds{1, 2, 1, 2, 1, 2}

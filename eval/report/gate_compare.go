@@ -92,6 +92,9 @@ func (g *gating) note(text string) {
 	}
 }
 
+// muchLoad is the load beside which times say little.
+const muchLoad = 0.1
+
 // compareTime compares a figure that depends on the machine. One that the baseline lacks is 0.
 func (g *gating) compareTime(c Check, got, want Point, ok bool) {
 	switch {
@@ -100,8 +103,8 @@ func (g *gating) compareTime(c Check, got, want Point, ok bool) {
 	case g.report.Machine != g.baseline.Machine:
 		g.note(fmt.Sprintf("times are not compared: the report is from the machine %s, the baseline from %s", g.report.Machine, g.baseline.Machine))
 		return
-	case len(g.report.Load) > 0 || len(g.baseline.Load) > 0:
-		g.note("times are not compared: while they were measured, " + cmp.Or(strings.Join(g.report.Load, ", "), "for the baseline, "+strings.Join(g.baseline.Load, ", ")))
+	case max(g.report.Load, g.baseline.Load) > muchLoad:
+		g.note(fmt.Sprintf("times are not compared: others used %.0f%% of the processors' time while those of the report were measured, and %.0f%% with the baseline's", 100*g.report.Load, 100*g.baseline.Load))
 		return
 	case !ok || c.Got.Value == 0:
 		g.fail(c, "the report has no such metric")

@@ -39,8 +39,8 @@ type Report struct {
 	Model   string `json:"model"`
 	Corpus  string `json:"corpus"`
 	Machine string `json:"machine"`
-	// Load says what else used the machine while times were measured: the gate does not compare such times.
-	Load []string `json:"load,omitempty"`
+	// Load is the share of the processors' time that other programs used while times were measured.
+	Load float64 `json:"load,omitempty"`
 	// Program is the program that measured, with its version. Date is when it did so (RFC 3339), Commands are what was called.
 	Program  string   `json:"program,omitempty"`
 	Date     string   `json:"date,omitempty"`
@@ -237,6 +237,9 @@ func (r Report) check() error {
 	}
 	if len(r.Points) == 0 {
 		return errors.New("the report holds no points")
+	}
+	if !(r.Load >= 0) || math.IsInf(r.Load, 1) {
+		return fmt.Errorf("load is %v; want a share of at least 0", r.Load)
 	}
 	if err := r.rules().check(); err != nil {
 		return err

@@ -133,6 +133,7 @@ func (c *compare) add(ctx context.Context, path string) error {
 // addPoint adds a model to the report.
 func (c *compare) addPoint(path string, m *eval.Model, q *eval.Quality, l *eval.Latency, more details) error {
 	p := c.compared.point(m, q, l)
+	c.report.Load = max(c.report.Load, l.Load)
 	more.addTo(&p)
 	p.Recipe, p.Method = path, methodOf(m, path)
 	if train.IsRun(path) {

@@ -135,6 +135,7 @@ func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64)
 		o: eval.LatencyOptions{Batch: s.o.Batch, Context: s.o.Context, PromptLen: min(s.o.Context, promptLen)},
 		done: func(l *eval.Latency) error {
 			point := s.compared.point(known, q, l)
+			s.report.Load = max(s.report.Load, l.Load)
 			point.Method, point.Recipe = string(p.Curve.Method), p.Curve.recipeName()
 			point.Alpha, point.UptrainTokens = float64(tokens)/float64(s.o.OriginalTokens), tokens
 			more.addTo(&point)

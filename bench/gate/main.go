@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"gqa/checkpoints/sample"
+	"gqa/eval/tasks"
 )
 
 func main() {
@@ -40,6 +41,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	if *repeats != "" {
+		var err error
+		if w.tasks, err = (tasks.Selection{Names: []string{"sample"}}).Load(); err != nil {
+			return err
+		}
 		return w.compareRepeats(ctx, *repeats, out)
 	}
 	dir, err := os.MkdirTemp("", "gate")
@@ -136,7 +141,7 @@ func printRepeats(name string, repeats []measured, out io.Writer) error {
 		for _, v := range x {
 			square += (v - mean) * (v - mean) / float64(len(x)-1)
 		}
-		fmt.Fprintf(out, "  %-15s mean %.4f, standard deviation %.4f, %.4f to %.4f\n", metric, mean, math.Sqrt(square), slices.Min(x), slices.Max(x))
+		fmt.Fprintf(out, "  %-16s mean %.4f, standard deviation %.4f, %.4f to %.4f\n", metric, mean, math.Sqrt(square), slices.Min(x), slices.Max(x))
 	}
 	return nil
 }

@@ -2,15 +2,18 @@ package main
 
 import (
 	"context"
+	"maps"
 
 	"gqa/eval"
 	"gqa/eval/report"
+	"gqa/eval/tasks"
 )
 
 // windows are what models are measured on.
 type windows struct {
 	data          string
 	length, count int
+	tasks         []*tasks.Task // measured, too
 }
 
 // measured is a model with its figures.
@@ -35,7 +38,9 @@ func (w windows) measure(ctx context.Context, model string) (measured, error) {
 	if err != nil {
 		return measured{}, err
 	}
-	return measured{q.Figures, m.Arch.KVHeads, m.Parameters}, nil
+	results, err := tasks.MeasureAll(ctx, m, w.tasks, tasks.Options{})
+	maps.Copy(q.Figures, results.Figures())
+	return measured{q.Figures, m.Arch.KVHeads, m.Parameters}, err
 }
 
 // report returns a report of the one model. alpha is above 0 if it was up-trained.

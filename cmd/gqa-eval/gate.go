@@ -36,7 +36,7 @@ missing, the tolerance alone decides for losses and token accuracy.
 Default tolerances, and those for up-trained points, which another order of the data changes:
   losses, in nats/token or bits/byte   0.5% of the baseline's value   5%
   accuracy, as a share of tokens       0.005                          0.03
-  accuracy, as a share of items        0.01                           0.05
+  accuracy, as a share of items        0.01                           0.1
   bytes                                0                              0
   times                                --max-latency-increase         the same
   anything else                        1% of the baseline's value     5%

@@ -35,7 +35,7 @@ func DefaultTolerance(m Metric, uptrained bool) float64 {
 	case "share of tokens":
 		exact, trained = 0.005, 0.03
 	case "share of items":
-		exact, trained = 0.01, 0.05
+		exact, trained = 0.01, 0.1
 	}
 	if uptrained {
 		return trained

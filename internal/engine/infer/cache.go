@@ -149,13 +149,22 @@ func (c *Cache) Repeat(first *Cache) {
 
 func (s *store) free() {
 	for i := range s.keys {
-		for _, b := range []device.Buffer{s.keys[i].Buffer, s.keys[i].Scales, s.values[i].Buffer, s.values[i].Scales} {
-			if !b.None() {
-				s.device.Free(b)
-			}
-		}
+		free(s.device, s.keys[i].Buffer, s.keys[i].Scales, s.values[i].Buffer, s.values[i].Scales)
 	}
 	s.keys, s.values = nil, nil
+}
+
+// free frees buffers of a device with memory of its own. The processor would keep them for others of the same lengths, which caches
+// seldom have, so there they are left to the garbage collector.
+func free(d device.Device, all ...device.Buffer) {
+	if _, own := d.(device.Roomy); !own {
+		return
+	}
+	for _, b := range all {
+		if !b.None() {
+			d.Free(b)
+		}
+	}
 }
 
 // Bytes returns the cache's size in memory.

@@ -281,6 +281,10 @@ func (d *Decoder) Free(c *Cache) {
 	d.forget()
 	c.store.free()
 	c.cross.free()
+	for _, s := range c.sinks {
+		free(d.device, s.keys.Buffer, s.values.Buffer)
+	}
+	c.sinks = nil
 }
 
 // NewCache returns a cache for seqs sequences of capacity tokens each, which keeps what the decoder's formats say.

@@ -78,12 +78,7 @@ func (e *engine) throughCache(k, v Mat, a ops.Attention[Mat], seqs, length int) 
 
 // releasePassing frees what throughCache has allocated.
 func (e *engine) releasePassing() {
-	for _, h := range []device.Heads{e.passed.keys, e.passed.values} {
-		for _, b := range []device.Buffer{h.Buffer, h.Scales} {
-			if !b.None() {
-				e.device.Free(b)
-			}
-		}
-	}
+	p := e.passed
+	free(e.device, p.keys.Buffer, p.keys.Scales, p.values.Buffer, p.values.Scales)
 	e.passed = passed{}
 }

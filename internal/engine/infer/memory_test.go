@@ -7,6 +7,7 @@ import (
 
 	"gqa/configs"
 	"gqa/internal/device/cpu"
+	"gqa/internal/device/devicetest"
 	"gqa/internal/ops"
 )
 
@@ -43,6 +44,33 @@ func TestCacheBytes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The processor's memory of a cache is garbage once it is freed: it does not wait for a cache of the same length.
+func TestFreedCacheIsGarbage(t *testing.T) {
+	d := sampleDecoder(t)
+	first := d.NewCache(1, 5)
+	freed := first.keys[0].F32()
+	d.Free(first)
+	if again := d.NewCache(1, 5).keys[0].F32(); &again[0] == &freed[0] {
+		t.Error("a freed cache was kept")
+	}
+}
+
+// A device's own memory is free again once a cache is.
+func TestFreedCacheIsFree(t *testing.T) {
+	dev := devicetest.NewScarce()
+	d := New(dev, sampleDecoder(t).Arch, nil)
+	for range 2 {
+		before := dev.InUse
+		c := d.NewCache(2, 9)
+		if dev.InUse-before != int(c.Bytes()) {
+			t.Errorf("a cache of %d bytes takes %d", c.Bytes(), dev.InUse-before)
+		}
+		if d.Free(c); dev.InUse != before || dev.Misused != nil {
+			t.Errorf("%d bytes were in use before, %d are after a cache was freed: %v", before, dev.InUse, dev.Misused)
+		}
+	}
 }
 
 // Fill stands for a prefill in timings: the step after it must do the work of that many tokens.

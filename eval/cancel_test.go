@@ -10,7 +10,10 @@ import (
 	"gqa/internal/data"
 )
 
-// TestWorkStops soon after its context is canceled, even within a pass. Without cancellation each would take minutes.
+// soon is long enough for what cannot be interrupted on a machine with much else to do.
+const soon = 30 * time.Second
+
+// TestWorkStops soon after its context is canceled, even within a pass. Without cancellation most would take minutes.
 func TestWorkStops(t *testing.T) {
 	shape := Shape{Name: "wide", Vocab: 4096, Dim: 512, Layers: 8, Heads: 8, KVHeads: 8, HeadDim: 64, FFN: 1024, Gated: true, Context: 1 << 20}
 	m, err := RandomModel(t.Context(), shape, 0, ModelOptions{})
@@ -58,7 +61,7 @@ func TestWorkStops(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			err := work(ctx)
-			if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
+			if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > soon {
 				t.Errorf("error %v after %v", err, took)
 			}
 		})

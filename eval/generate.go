@@ -52,6 +52,7 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 	m.Until(ctx)
 	defer m.Until(context.Background())
 	cache := m.NewCache(1, len(prompt)+o.MaxTokens)
+	defer m.Free(cache)
 	draw := sampler{o: o, r: rand.New(rand.NewPCG(o.Seed, 0))}
 	next := append([]int32(nil), prompt...)
 	if m.Arch.EncoderLayers > 0 {

@@ -62,11 +62,11 @@ type Latency struct {
 	Speedup *Ratio   `json:"speedup,omitempty"`
 	Notes   []string `json:"notes,omitempty"` // those of Latencies, if there is one cell
 
+	Load float64 `json:"-"` // share of the processors' time that others used meanwhile
 	// DecodeRounds and PrefillRounds are the times of a step and of the prefill in each round. Those of cells that were timed in turn
 	// can be compared in pairs.
-	Load          float64 `json:"-"` // share of the processors' time that others used meanwhile
-	DecodeRounds  Rounds  `json:"-"`
-	PrefillRounds Rounds  `json:"-"`
+	DecodeRounds  Rounds `json:"-"`
+	PrefillRounds Rounds `json:"-"`
 
 	weights device.Format
 	kept    infer.Kept
@@ -95,6 +95,11 @@ type Latencies struct {
 // zero Machine if it is not known.
 func MeasureLatencies(ctx context.Context, cells []Cell, machine Machine, t Timing) (*Latencies, error) {
 	all, runs, err := prepare(ctx, cells)
+	defer func() {
+		for _, r := range runs {
+			r.free()
+		}
+	}()
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +141,8 @@ func (l *Latency) compare(base *Latency) {
 	l.Speedup = &r
 }
 
-// prepare checks the cells, and returns what is known before they are timed and what is to be timed, which adds to it.
+// prepare checks the cells, and returns what is known before they are timed and what is to be timed, which adds to it. What is to be timed
+// must be freed even if there is an error.
 func prepare(ctx context.Context, cells []Cell) (all []*Latency, runs []*timed, err error) {
 	total := 0.0
 	for _, c := range cells {
@@ -155,10 +161,10 @@ func prepare(ctx context.Context, cells []Cell) (all []*Latency, runs []*timed, 
 	for _, c := range cells {
 		l := c.known()
 		own, err := c.runs(ctx, l)
-		if err := cmp.Or(err, ctx.Err()); err != nil {
-			return nil, nil, err
-		}
 		all, runs = append(all, l), append(runs, own...)
+		if err := cmp.Or(err, ctx.Err()); err != nil {
+			return nil, runs, err
+		}
 	}
 	return all, runs, nil
 }
@@ -167,18 +173,18 @@ func prepare(ctx context.Context, cells []Cell) (all []*Latency, runs []*timed, 
 func (c Cell) runs(ctx context.Context, l *Latency) (runs []*timed, err error) {
 	ids := randomIDs(c.Batch*max(1, c.PromptLen), c.Model.Arch.Vocab)
 	if !l.encodes {
-		_, step, err := decodeStep(ctx, c, ids[:c.Batch])
+		cache, step, err := decodeStep(ctx, c, ids[:c.Batch])
 		if err != nil {
 			return nil, err
 		}
-		runs = append(runs, &timed{run: step, rounds: &l.DecodeRounds})
+		runs = append(runs, &timed{run: step, rounds: &l.DecodeRounds, free: func() { c.Model.Free(cache) }})
 	}
 	if c.PromptLen > 0 {
-		run, err := prefill(c, ids)
+		run, free, err := prefill(c, ids)
 		if err != nil {
-			return nil, err
+			return runs, err
 		}
-		runs = append(runs, &timed{run: run, rounds: &l.PrefillRounds})
+		runs = append(runs, &timed{run: run, rounds: &l.PrefillRounds, free: free})
 	}
 	for _, r := range runs {
 		r.warm, r.share = c.Model.warmUps(), 1/float64(len(runs))
@@ -330,20 +336,20 @@ func (m *Model) stepped(cache *infer.Cache, ids []int32) error {
 }
 
 // prefill returns what precedes the first token: a step over the prompts, or an encoder's pass and the step after it.
-func prefill(c Cell, ids []int32) (run func() error, err error) {
+func prefill(c Cell, ids []int32) (run func() error, free func(), err error) {
 	m, prompts := c.Model, ops.NewBatch(slices.Collect(slices.Chunk(ids, c.PromptLen))...)
 	if !m.Arch.Causal {
-		return func() error { return m.Wait(m.Hidden(prompts)) }, nil
+		return func() error { return m.Wait(m.Hidden(prompts)) }, func() {}, nil
 	}
 	kept, err := c.KV.kept()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cache, err := m.NewCacheOf(kept, c.Batch, c.PromptLen)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return func() error {
+	run = func() error {
 		cache.Truncate(0)
 		if m.Arch.EncoderLayers > 0 {
 			if err := m.Encode(cache, prompts); err != nil {
@@ -352,5 +358,6 @@ func prefill(c Cell, ids []int32) (run func() error, err error) {
 			return m.stepped(cache, ids[:c.Batch])
 		}
 		return m.stepped(cache, ids)
-	}, nil
+	}
+	return run, func() { m.Free(cache) }, nil
 }

@@ -94,10 +94,11 @@ func newModel(o ModelOptions, dir string, arch *configs.Arch, values model.Weigh
 		return nil, err
 	}
 	d, err := infer.Build(dev, f, arch, values)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = d.Err()
 	}
-	if err := d.Err(); err != nil {
+	if err != nil {
+		device.Close(dev)
 		return nil, err
 	}
 	const logits = 1 << 24 // 64 MiB

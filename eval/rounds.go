@@ -100,6 +100,7 @@ type timed struct {
 	warm   int     // runs before those that are timed in a round
 	share  float64 // of the seconds
 	rounds *Rounds
+	free   func() // frees memory that run uses
 }
 
 // timeInTurn times everything in each round for its share of the seconds: some runs that are not counted, as what ran before has left

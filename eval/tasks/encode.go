@@ -80,6 +80,17 @@ func (e *encoder) text(s string) ([]int32, error) {
 	return slices.Concat(e.before, ids), err
 }
 
+// apartByContext returns the item or, if its choices have contexts of their own and an encoder reads these, one item for each choice.
+func (e *encoder) apartByContext(it Item) (parts []Item) {
+	if e.model.Arch.EncoderLayers == 0 || it.Contexts == nil {
+		return []Item{it}
+	}
+	for i, context := range it.Contexts {
+		parts = append(parts, Item{Context: context, Delimiter: it.Delimiter, Choices: it.Choices[i : i+1]})
+	}
+	return parts
+}
+
 // query returns what the model reads to score the choices of an item, whose prompt begins with head.
 func (e *encoder) query(it Item, head string) (q eval.Query, err error) {
 	for i, choice := range it.Choices {

@@ -199,26 +199,41 @@ func (e *encoder) warn(task string) {
 
 // choose scores the choices of items.
 func (e *encoder) choose(ctx context.Context, _ *Task, items []Item, heads []string, o Options) ([]answer, error) {
-	queries := make([]eval.Query, len(items))
+	var queries []eval.Query
+	var of []int // items, by query
 	for i, it := range items {
-		var err error
-		if queries[i], err = e.query(it, heads[i]); err != nil {
-			return nil, fmt.Errorf("item %d: %w", i+1, err)
+		for _, part := range e.apartByContext(it) {
+			q, err := e.query(part, heads[i])
+			if err != nil {
+				return nil, fmt.Errorf("item %d: %w", i+1, err)
+			}
+			queries, of = append(queries, q), append(of, i)
 		}
 	}
 	mask, _ := e.tok.ID("[MASK]")
 	if m := e.model.Arch; !m.Causal && (mask == 0 || int(mask) >= m.Vocab) {
 		return nil, errors.New("the model's tokenizer has no [MASK] token, or the model has no row for it")
 	}
-	all, err := eval.Likelihoods(ctx, e.model, queries, eval.LikelihoodOptions{Mask: mask, Progress: o.Step})
+	all, err := eval.Likelihoods(ctx, e.model, queries, eval.LikelihoodOptions{Mask: mask, Progress: o.step(len(items), len(queries))})
 	if err != nil {
 		return nil, err
 	}
 	answers := make([]answer, len(items))
-	for i := range all {
-		answers[i].likelihoods = all[i]
+	for i, likelihoods := range all {
+		answers[of[i]].likelihoods = append(answers[of[i]].likelihoods, likelihoods...)
 	}
 	return answers, nil
+}
+
+// step returns what is called with a number of queries, of which there may be several for each item.
+func (o Options) step(items, queries int) func(queries int64) {
+	answered := 0
+	return func(n int64) {
+		before := answered * items / queries
+		if answered += int(n); o.Step != nil {
+			o.Step(int64(answered*items/queries - before))
+		}
+	}
 }
 
 // rows returns the figures, by group of items.

@@ -336,6 +336,23 @@ func TestOtherShapes(t *testing.T) {
 	}
 }
 
+// TestContextsOfAnEncoder: choices with contexts of their own are as likely as by themselves.
+func TestContextsOfAnEncoder(t *testing.T) {
+	m := tinyModel(t, "t5")
+	pair := Item{Contexts: []string{"w1 w2", "w3"}, Delimiter: " ", Choices: []string{"w4 w5", "w4 w5"}, Answer: 1}
+	task := &Task{Name: "x", Metrics: []string{"acc"}, Items: []Item{
+		pair, {Context: "w1 w2", Delimiter: " ", Choices: pair.Choices[:1]}, {Context: "w3", Delimiter: " ", Choices: pair.Choices[:1]},
+	}}
+	var got []float64
+	steps := int64(0)
+	o := Options{Each: func(d Detail) { got = append(got, d.Likelihood...) }, Step: func(items int64) { steps += items }}
+	mustMeasure(t, m, task, o)
+	near := func(x, y float64) bool { return math.Abs(x-y) < 1e-4 }
+	if len(got) != 4 || near(got[0], got[1]) || !near(got[0], got[2]) || !near(got[1], got[3]) || steps != 3 {
+		t.Errorf("log-likelihoods %v, %d items; want those of the first item again, of 3 items", got, steps)
+	}
+}
+
 // TestContinuation: how a text is split, and what is cut off if it is too long.
 func TestContinuation(t *testing.T) {
 	m := gopher(t)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -14,8 +15,9 @@ import (
 // worsened writes a copy of a model into dir whose loss on the windows is higher by a share of it, within 5% of that share: noise is added
 // to all its weights, in proportion to the root mean square of each tensor. It returns the copy's figures.
 func (w windows) worsened(ctx context.Context, model, dir string, loss, share float64, seed uint64) (measured, error) {
+	const tries = 30
 	size := 0.02
-	for {
+	for range tries {
 		if err := os.RemoveAll(dir); err != nil {
 			return measured{}, err
 		}
@@ -32,6 +34,7 @@ func (w windows) worsened(ctx context.Context, model, dir string, loss, share fl
 		}
 		size *= math.Sqrt(share / rise) // near a minimum of the loss it rises by the square
 	}
+	return measured{}, fmt.Errorf("%d sizes of noise were tried, and none raises the loss by %.3g%%", tries, 100*share)
 }
 
 // addNoise copies a model of one file and adds normal noise to its weights, size times the root mean square of each tensor.

@@ -5,8 +5,11 @@ import (
 	"slices"
 	"testing"
 
+	"gqa/internal/device/devicetest"
+	"gqa/internal/engine/infer"
 	"gqa/internal/golden"
 	"gqa/internal/ops"
+	"gqa/internal/weights"
 )
 
 // someQueries are of several lengths: some share a beginning of 40 tokens, some continuations are of one token, and one differs from the
@@ -193,6 +196,70 @@ func TestLikelihoodsThroughCaches(t *testing.T) {
 					t.Errorf("%s: query %d, continuation %d: %v, want %v", name, i, j, got, want)
 				}
 			}
+		}
+	}
+}
+
+// onScarce returns the sample on a device with memory of its own.
+func onScarce(t *testing.T) (*Model, *devicetest.Scarce) {
+	t.Helper()
+	m, dev := gopher(t), devicetest.NewScarce()
+	src, err := weights.Open(m.Dir, weights.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	if m.Decoder, err = infer.Build(dev, infer.Formats{}, m.Arch, src.Weights(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	return m, dev
+}
+
+// What caches take of a device's memory is free again after likelihoods, continuations, a text and timing.
+func TestCachesAreFreed(t *testing.T) {
+	m, dev := onScarce(t)
+	prompts := []Prompt{{IDs: someIDs(1, 5, m.Arch.Vocab)}, {IDs: someIDs(2, 60, m.Arch.Vocab)}}
+	for name, work := range map[string]func() error{
+		"likelihoods": func() error {
+			_, err := Likelihoods(t.Context(), m, someQueries(m.Arch.Vocab), LikelihoodOptions{})
+			return err
+		},
+		"continuations": func() error {
+			_, err := Continue(t.Context(), m, prompts, ContinueOptions{MaxTokens: 3})
+			return err
+		},
+		"a text": func() error {
+			return Generate(t.Context(), m, prompts[0].IDs, GenerateOptions{MaxTokens: 3, Stop: -1}, func(int32) error { return nil })
+		},
+		"timing": func() error {
+			_, err := MeasureLatencies(t.Context(), []Cell{{Model: m, LatencyOptions: LatencyOptions{1, 20, 8}}}, Machine{}, Timing{6, 1e-9})
+			return err
+		},
+	} {
+		var used [2]int
+		for i := range used { // what the first time leaves is scratch memory of passes
+			if err := work(); err != nil {
+				t.Fatal(name, err)
+			}
+			used[i] = dev.InUse
+		}
+		if used[0] != used[1] || dev.Misused != nil {
+			t.Errorf("%s: %d bytes are in use afterwards, then %d: %v", name, used[0], used[1], dev.Misused)
+		}
+	}
+}
+
+// Sequences that are read together have a cache that fits beside the model, in its own memory.
+func TestCacheTokensOfADevice(t *testing.T) {
+	m, dev := onScarce(t)
+	m.Parameters = 1 << 30
+	own, _ := m.kvBytes(m.keeps())
+	for room, want := range map[int]int64{0: 1 << 31, 1 << 33: 1 << 31, 1<<31 + 1: 1 << 30, 1 << 20: leastCache} {
+		if dev.Limit = 0; room > 0 {
+			dev.Limit = dev.InUse + room
+		}
+		if got := m.cacheTokens(); int64(got) != want/own {
+			t.Errorf("%d bytes of memory: a cache of %d tokens, want %d", room, got, want/own)
 		}
 	}
 }

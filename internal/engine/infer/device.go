@@ -13,6 +13,15 @@ func (d *Decoder) DeviceName() string {
 	return ""
 }
 
+// Room returns the bytes that are not in use of the memory of the device; false if that is the processor's.
+func (d *Decoder) Room() (bytes uint64, ok bool) {
+	r, ok := d.device.(device.Roomy)
+	if ok {
+		bytes = r.Room()
+	}
+	return bytes, ok
+}
+
 // Wait returns when a result has been computed.
 func (d *Decoder) Wait(m Mat) error {
 	if m.Len() > 0 {

@@ -46,6 +46,7 @@ func newCompare() *cobra.Command {
 
 func (f *compareFlags) add(fl *pflag.FlagSet) {
 	f.corpusFlags.add(fl, "BASE")
+	fl.Lookup("max-windows").Usage = "number of windows, spread over the text (0: all)"
 	addTasks(fl, &f.o.Tasks)
 	addTiming(fl, &f.o.Latency.Batch, &f.o.Latency.Context, &f.o.Timing)
 	addRules(fl, &f.rules)

@@ -21,10 +21,10 @@ type Dataset struct {
 
 // Spread leaves n of the dataset's windows, at equal distances; all of them if there are no more, or if n is 0.
 func (d *Dataset) Spread(n int) {
-	all := len(d.IDs) / d.Window
-	if n == 0 || n >= all {
+	if n == 0 || n*d.Window >= len(d.IDs) {
 		return
 	}
+	all := len(d.IDs) / d.Window
 	ids := make([]int32, 0, n*d.Window)
 	for i := range n {
 		at := (2*i + 1) * all / (2 * n) * d.Window

@@ -152,10 +152,14 @@ func (c *compare) addPoint(path string, m *eval.Model, q *eval.Quality, l *eval.
 
 // read returns the corpus, which all models must read as the same tokens in the same windows.
 func (c *compare) read(ctx context.Context, path string, m *eval.Model) (*eval.Corpus, error) {
-	d, err := eval.LoadCorpus(ctx, c.Data, m, c.Quality)
-	switch {
-	case err != nil:
+	o := c.Quality
+	o.MaxWindows *= reach
+	d, err := eval.LoadCorpus(ctx, c.Data, m, o)
+	if err != nil {
 		return nil, err
+	}
+	d.Spread(c.Quality.MaxWindows)
+	switch {
 	case c.corpus == nil:
 		c.corpus, c.Quality.SeqLen = d, d.Window
 		if c.FitContext {

@@ -14,7 +14,7 @@ import (
 // in float32.
 func TestAttendF64(t *testing.T) {
 	for i, a := range attentionCases {
-		if cputest.Race && i%3 > 0 {
+		if cputest.Skipped(i) {
 			continue
 		}
 		for _, scale := range []float64{1 / math.Sqrt(float64(a.HeadDim)), 3} {

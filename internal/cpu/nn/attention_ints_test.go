@@ -33,7 +33,7 @@ func cached(f simd.Ints, seed uint64, batch, rows, heads, dim int) View {
 // TestAttendInts holds attention over a cache of integers to its definition.
 func TestAttendInts(t *testing.T) {
 	for i, a := range slices.Concat(attentionCases, amxCases, sinkCases) {
-		if (cputest.Race || testing.Short()) && i%3 > 0 || a.HeadDim%2 > 0 {
+		if cputest.Skipped(i) || a.HeadDim%2 > 0 {
 			continue
 		}
 		a.Scale = float32(1 / math.Sqrt(float64(a.HeadDim)))

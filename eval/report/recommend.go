@@ -62,8 +62,8 @@ func (r Report) Recommend() Recommendation {
 	if !rec.Meets() {
 		rec.Headline = "No point meets the rules"
 	}
-	if loss, _ := best.metric("loss"); rec.Meets() && loss.DeltaCI != nil && loss.DeltaCI[1] > rules.MaxLoss {
-		rec.Doubt = fmt.Sprintf("Its loss may exceed the limit of %s: the interval ends at %s", units.Significant(rules.MaxLoss), signed(loss.DeltaCI[1], 3))
+	if rec.Meets() {
+		rec.Doubt = strings.Join(rules.doubts(best), ". ")
 	}
 	rec.Text = rec.sentence()
 	return rec
@@ -134,6 +134,22 @@ func (r Rules) broken(p row) (broken []string) {
 		broken = append(broken, fmt.Sprintf("It decodes %s times as fast, below the limit of %s", units.Significant(speedup), units.Significant(r.MinSpeedup)))
 	}
 	return broken
+}
+
+// doubts returns the rules that a point may break although its measured values do not, in words.
+func (r Rules) doubts(p row) (doubts []string) {
+	if loss, _ := p.metric("loss"); loss.DeltaCI != nil && loss.DeltaCI[1] > r.MaxLoss {
+		doubts = append(doubts, fmt.Sprintf("Its loss may exceed the limit of %s: the interval ends at %s", units.Significant(r.MaxLoss), signed(loss.DeltaCI[1], 3)))
+	}
+	if r.MinSpeedup == 0 {
+		return doubts
+	}
+	if m, _ := p.metric("decode_ms_per_token"); m.Delta != nil {
+		if slowest := ratioOf(m).inverse().low; slowest < r.MinSpeedup {
+			doubts = append(doubts, fmt.Sprintf("Its speed-up may be below the limit of %s: the interval begins at %s", units.Significant(r.MinSpeedup), units.Significant(slowest)))
+		}
+	}
+	return doubts
 }
 
 // facts returns what a point saves and costs.

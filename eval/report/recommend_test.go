@@ -54,6 +54,12 @@ func TestRecommend(t *testing.T) {
 				"Its loss may exceed the limit of 0.1: the interval ends at +0.110.",
 		},
 		{
+			"a speed-up that may be too small", &Rules{MaxLoss: 0.1, MaxKV: 1, MinSpeedup: 1.8},
+			[]Point{mha, measuredTime(measuredLoss(point(4, "mean", 0.05, 2.004, 2.1), 0.004, 0.006), -1.9, 0.4)},
+			"Ship 4 groups: cache 2.0× smaller, 1.9× ± 0.2 faster at batch 1, loss +0.004 ± 0.006: within noise. The point is mean after 5% of the original tokens. " +
+				"Its speed-up may be below the limit of 1.8: the interval begins at 1.71.",
+		},
+		{
 			"better, and not faster beyond noise", nil,
 			[]Point{mha, measuredTime(measuredLoss(point(1, "mean", 0.1, 1.9, 3.9), -0.1, 0.02), -0.1, 0.3)},
 			"Ship 1 group: cache 8.0× smaller, decode speed within noise at batch 1, loss −0.100 ± 0.020: better. The point is mean after 10% of the original tokens.",

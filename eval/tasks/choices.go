@@ -187,13 +187,15 @@ func mmlu(r record) (Item, error) {
 func lambada(r record) (Item, error) {
 	text, err := r.text("text")
 	at := strings.LastIndex(text, " ")
-	if err == nil && at < 0 {
-		err = errors.New(`"text" is one word`)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return Item{}, err
+	case at < 0:
+		return Item{}, errors.New(`"text" is one word`)
+	case at == len(text)-1:
+		return Item{}, errors.New(`"text" has a space after its last word`)
 	}
-	return checked(Item{Context: text[:at], Delimiter: " ", Choices: []string{text[at+1:]}}, nil)
+	return Item{Context: text[:at], Delimiter: " ", Choices: []string{text[at+1:]}}, nil
 }
 
 // ownChoices reads {"context", "choices", "answer"}. A space joins a context and a choice, unless one of them has white space there, or

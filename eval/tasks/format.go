@@ -20,7 +20,7 @@ type format struct {
 
 	maxTokens int
 	stop      []string
-	byFile    bool // tasks are named after their files
+	byFile    bool // tasks are named after their files or folders
 }
 
 // formats are the known ones. The first one whose keys a record has is that of its file.
@@ -131,16 +131,15 @@ func readLabels(path string) ([]string, error) {
 	return strings.Fields(string(text)), err
 }
 
-// task returns an empty task for a file of the format.
-func (f format) task(path string) *Task {
+// task returns an empty task for a file or folder with a name.
+func (f format) task(name string) *Task {
 	t := &Task{Name: f.name, Kind: f.kind, Metrics: f.metrics, format: f.name, maxTokens: f.maxTokens, stop: f.stop}
-	base := filepath.Base(path)
 	switch {
 	case f.byFile:
-		t.Name = strings.TrimSuffix(strings.TrimSuffix(base, ".gz"), filepath.Ext(strings.TrimSuffix(base, ".gz")))
+		t.Name = name
 	case f.name == "arc":
 		for _, part := range []string{"easy", "challenge"} {
-			if strings.Contains(strings.ToLower(base), part) {
+			if strings.Contains(strings.ToLower(name), part) {
 				t.Name = "arc_" + part
 			}
 		}
@@ -155,6 +154,8 @@ func checked(it Item, err error) (Item, error) {
 		return it, err
 	case it.Choices == nil && len(it.References) == 0:
 		return it, errors.New("there are no references")
+	case len(it.Choices) == 1:
+		return it, errors.New("there is one choice, want at least two")
 	case it.References == nil && (it.Answer < 0 || it.Answer >= len(it.Choices)):
 		return it, fmt.Errorf("the answer is %d, want the index of one of %d choices", it.Answer, len(it.Choices))
 	}

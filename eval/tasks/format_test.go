@@ -171,6 +171,25 @@ func TestCompressedFolder(t *testing.T) {
 	}
 }
 
+// TestFolderNames: a folder of own items is one task, which has the folder's name.
+func TestFolderNames(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "capitals.v2")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a.jsonl", "b.jsonl"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(`{"context":"a","choices":["b","c"],"answer":0}`), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := mustRead(t, dir); got.Name != "capitals.v2" || len(got.Items) != 2 {
+		t.Errorf("task %s of %d items", got.Name, len(got.Items))
+	}
+	if got := mustRead(t, filepath.Join(dir, "b.jsonl")); got.Name != "b" {
+		t.Errorf("task %s of a file", got.Name)
+	}
+}
+
 func wantError(t *testing.T, name, want string) {
 	t.Helper()
 	_, err := Load(name)
@@ -190,7 +209,14 @@ func TestErrorsOfFiles(t *testing.T) {
 		`{"context":"a","choices":["b"],"answer":1}`:    `"answer" is 1, want one of 1 choices, counted from 0`,
 		`{"context":"a","choices":["b"],"answer":null}`: `"answer" is null, want one of 1 choices`,
 		`{"context":"a","choices":["b",""],"answer":0}`: "choice 1 is empty",
+		`{"context":"a","choices":["b"],"answer":0}`:    "there is one choice, want at least two",
 		`{"prompt":"a","references":[]}`:                `"references" is empty`,
+		"{\"text\":\"a b\"}\n}\n{\"text\":\"c d\"}":     "after record 1, in line 2: want the end of the file: invalid character '}'",
+		"{\"text\":\"a b\"}\n]\n{\"text\":\"c d\"}":     "after record 1, in line 2: want the end of the file: invalid character ']'",
+		"[{\"text\":\"a b\"}]\n{\"text\":\"c d\"}":      "after record 1, in line 2: want the end of the file: found {",
+		"[{\"text\":\"a b\"}\n":                         "after record 1, in line 1: want the end of the list, ]: ",
+		"{\"text\":\"a b\"}\n{\"text\":\"caf\xe9 au\"}": "line 2 is not UTF-8: convert the file",
+		`{"text":"a b "}`:                               `"text" has a space after its last word`,
 		`{"question":"a","choices":{"text":["b"],"label":["A"]},"answerKey":"C"}`:   `"answerKey" is "C", which is the label of no choice`,
 		`{"ctx_a":"a","ctx_b":"b","endings":["c"],"activity_label":"d","label":""}`: `"label" is "", want one of 1 choices`,
 		`{"ctx_a":"a","ctx_b":"b","endings":["c"],"activity_label":"d"}`:            `"label" is missing: an item without an answer cannot be scored`,
@@ -201,6 +227,7 @@ func TestErrorsOfFiles(t *testing.T) {
 		wantError(t, write(t, "x.jsonl", text), want)
 	}
 	wantError(t, "nowhere", "there is no file nowhere and no task of that name: want a file, FORMAT=FILE, or one of identifiers, brackets")
+	wantError(t, "hellaswag", "hellaswag is the format of a file, and there is no file of that name: give the file itself, as FILE or hellaswag=FILE")
 	wantError(t, "mmlu=nowhere", "nowhere: no such file")
 	wantError(t, "gsm8k="+write(t, "x.jsonl", `{"text":"a b"}`), "there is no format gsm8k; known are choices, references, hellaswag, ")
 	wantError(t, "passkey:0", "want a number of tokens after the colon")

@@ -419,6 +419,11 @@ func TestFewshot(t *testing.T) {
 	if err != nil || heads[0] != "H\ne b\n\n" {
 		t.Errorf("prompts %q (%v)", heads, err)
 	}
+	task.Examples = task.Items
+	heads, err = task.prompts(task.Items[:2], 1, 5)
+	if err != nil || heads[0] != "H\nq1 b\n\n" || heads[1] != "H\nq0 a\n\n" {
+		t.Errorf("prompts %q with examples that are the items themselves (%v)", heads, err)
+	}
 	mmlu := mustRead(t, write(t, "x_test.csv", "q,a,b,c,d,A\n"))
 	if err := AddExamples([]*Task{mmlu}, write(t, "x_dev.csv", "e,a,b,c,d,B\n")); err != nil || len(mmlu.Examples) != 1 {
 		t.Errorf("examples %v (%v)", mmlu.Examples, err)

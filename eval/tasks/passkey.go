@@ -65,7 +65,7 @@ func (e *encoder) passkeysOf(n int) (all []Item, err error) {
 	if e.chat != nil {
 		room -= chatRoom
 	}
-	fillers, err := e.fillers(room)
+	fillers, err := e.fillers(n, room)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +88,8 @@ func passkeyText(key string, fillers, after int) string {
 		strings.Repeat(passkeyFiller, fillers-after) + passkeyAsk
 }
 
-// fillers returns how many fillers a text of at most room tokens has.
-func (e *encoder) fillers(room int) (int, error) {
+// fillers returns how many fillers a text of at most room of n tokens has.
+func (e *encoder) fillers(n, room int) (int, error) {
 	length := func(fillers int) (int, error) {
 		ids, err := e.text(passkeyText(strings.Repeat("0", digits), fillers, 0))
 		return len(ids), err
@@ -103,18 +103,18 @@ func (e *encoder) fillers(room int) (int, error) {
 		return 0, err
 	}
 	if none > room || some <= none {
-		return 0, fmt.Errorf("a text of %d tokens has no room for a pass key, which takes %d", room, none)
+		return 0, fmt.Errorf("a text of %d tokens has no room for a pass key: want at least %d", n, n-room+none)
 	}
-	n := (room - none) * 10 / (some - none)
-	for n > 0 {
-		got, err := length(n)
+	fit := (room - none) * 10 / (some - none)
+	for fit > 0 {
+		got, err := length(fit)
 		if err != nil {
 			return 0, err
 		}
 		if got <= room {
 			break
 		}
-		n -= max(1, (got-room)*10/(some-none))
+		fit -= max(1, (got-room)*10/(some-none))
 	}
-	return max(n, 0), nil
+	return max(fit, 0), nil
 }

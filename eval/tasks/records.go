@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/csv"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"gqa/internal/file"
 )
@@ -32,9 +34,13 @@ func read(path, format string) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
+	name, err := baseName(path, files[0] != path)
+	if err != nil {
+		return nil, err
+	}
 	var t *Task
 	for _, f := range files {
-		next, err := readFile(f, format)
+		next, err := readFile(f, format, name)
 		switch {
 		case err != nil:
 			return nil, err
@@ -72,8 +78,19 @@ func filesOf(path string) (files []string, err error) {
 	return files, err
 }
 
-// readFile reads a task from one file.
-func readFile(path, name string) (*Task, error) {
+// baseName returns the name of a folder, or that of a file without its extension.
+func baseName(path string, folder bool) (string, error) {
+	path, err := filepath.Abs(path) // . has a name, too
+	base := filepath.Base(path)
+	if !folder {
+		base = strings.TrimSuffix(base, ".gz")
+		base = strings.TrimSuffix(base, filepath.Ext(base))
+	}
+	return base, err
+}
+
+// readFile reads a task from one file. name is that of the file or of its folder, without an extension.
+func readFile(path, format, name string) (*Task, error) {
 	text, err := contents(path)
 	if err != nil {
 		return nil, err
@@ -89,11 +106,11 @@ func readFile(path, name string) (*Task, error) {
 	if len(records) == 0 {
 		return nil, fmt.Errorf("%s: the file has no records", path)
 	}
-	f, err := formatOf(path, name, records)
+	f, err := formatOf(path, format, records)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	t := f.task(path)
+	t := f.task(name)
 	for _, r := range records {
 		it, err := f.item(r)
 		if err != nil {
@@ -126,7 +143,23 @@ func contents(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if line := notUTF8(text); line > 0 {
+		return nil, fmt.Errorf("%s: line %d is not UTF-8: convert the file", path, line)
+	}
 	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
+}
+
+// notUTF8 returns the number of the first line that is not UTF-8, which encoding/json would read as other characters; 0 if there is none.
+func notUTF8(text []byte) (line int) {
+	if utf8.Valid(text) {
+		return 0
+	}
+	for l := range bytes.Lines(text) {
+		if line++; !utf8.Valid(l) {
+			break
+		}
+	}
+	return line
 }
 
 // parseJSON reads objects: one after the other, in an array, or under the key Data of a single object, as in TriviaQA.
@@ -139,23 +172,39 @@ func parseJSON(text []byte) (all []record, err error) {
 		}
 	}
 	line, counted := 1, int64(0)
+	lineNow := func() int {
+		at := d.InputOffset()
+		line, counted = line+bytes.Count(text[counted:at], []byte("\n")), at
+		return line
+	}
 	for d.More() {
 		var keys map[string]json.RawMessage
 		err := d.Decode(&keys)
-		start := d.InputOffset()
-		if line += bytes.Count(text[counted:start], []byte("\n")); err != nil || keys == nil {
-			return nil, fmt.Errorf("line %d: want JSON objects, one on each line: %w", line, orNull(err))
+		if at := lineNow(); err != nil || keys == nil {
+			return nil, fmt.Errorf("line %d: want JSON objects, one on each line: %w", at, orNull(err))
 		}
-		counted = start
 		all = append(all, record{keys, line})
 	}
-	if list {
-		_, err = d.Token()
+	if err := ends(d, list); err != nil {
+		return nil, fmt.Errorf("after record %d, in line %d: %w", len(all), lineNow(), err)
 	}
 	if data, ok := inner(all); ok {
 		return parseJSON(data)
 	}
-	return all, err
+	return all, nil
+}
+
+// ends returns an error if records are not followed by the end of the text, and that of their list before it.
+func ends(d *json.Decoder, list bool) error {
+	if list {
+		if _, err := d.Token(); err != nil {
+			return fmt.Errorf("want the end of the list, ]: %w", err)
+		}
+	}
+	if next, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("want the end of the file: %w", cmp.Or(err, fmt.Errorf("found %v", next)))
+	}
+	return nil
 }
 
 func orNull(err error) error {

@@ -26,7 +26,7 @@ type Task struct {
 	Kind     Kind
 	Metrics  []string // names; see the metrics of each kind
 	Items    []Item
-	Examples []Item // for few-shot prompts; nil: the items themselves, except the one that is scored
+	Examples []Item // for few-shot prompts; nil: the items themselves. An item is never its own example
 
 	format    string // name of the format; empty if the items were not read from a file
 	maxTokens int    // of a generated text
@@ -75,7 +75,10 @@ func Load(name string) ([]*Task, error) {
 		return made, err
 	}
 	t, err := read(name, "")
-	if errors.Is(err, errMissing) {
+	switch {
+	case errors.Is(err, errMissing) && slices.Contains(Formats(), name):
+		return nil, fmt.Errorf("%s is the format of a file, and there is no file of that name: give the file itself, as FILE or %s=FILE", name, name)
+	case errors.Is(err, errMissing):
 		return nil, fmt.Errorf("there is no file %s and no task of that name: want a file, FORMAT=FILE, or one of %s", name, strings.Join(Embedded(), ", "))
 	}
 	return []*Task{t}, err
@@ -135,7 +138,7 @@ func (t *Task) prompts(items []Item, k int, seed uint64) ([]string, error) {
 		}
 		text, n := it.Header, 0
 		for _, e := range examples {
-			if n < k && !(t.Examples == nil && same(e, it)) {
+			if n < k && !same(e, it) {
 				text, n = text+e.example()+"\n\n", n+1
 			}
 		}
@@ -154,7 +157,7 @@ func inSection(s string) string {
 	return " in section " + s
 }
 
-// examples returns k examples of a section, or one more if they are among the items: the one that is scored is not its own example.
+// examples returns k examples of a section and one more, which stands in if one of them is the item that is scored.
 func (t *Task) examples(section string, k int, seed uint64) []Item {
 	from := t.Examples
 	if from == nil {
@@ -163,9 +166,8 @@ func (t *Task) examples(section string, k int, seed uint64) []Item {
 	from = slices.DeleteFunc(slices.Clone(from), func(it Item) bool { return it.Section != section })
 	if t.Examples == nil {
 		shuffle(from, seed)
-		k++
 	}
-	return from[:min(k, len(from))]
+	return from[:min(k+1, len(from))]
 }
 
 // same reports whether two items have the same question.

@@ -123,6 +123,9 @@ func (s *Scores) check(r Report) error {
 	if s.Version != scoresVersion {
 		return fmt.Errorf("the scores have version %d; this program knows version %d", s.Version, scoresVersion)
 	}
+	if len(s.Metrics) == 0 {
+		return errors.New("the file has no scores")
+	}
 	for name, m := range s.Metrics {
 		if len(m.Values) != len(r.Points) {
 			return fmt.Errorf("%s has the scores of %d points, the report beside it has %d: they do not belong together", name, len(m.Values), len(r.Points))

@@ -165,6 +165,7 @@ func TestScoresFile(t *testing.T) {
 	for name, change := range map[string]func(){
 		"they do not belong together": func() { write(changed, want.Scores) },
 		"version 9":                   func() { write(want.Report, &Scores{Version: 9}) },
+		"has no scores":               func() { write(want.Report, &Scores{Version: scoresVersion}) },
 		"not scores":                  func() { os.WriteFile(filepath.Join(dir, ScoresFile), []byte("{"), 0o666) },
 	} {
 		change()

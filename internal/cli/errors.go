@@ -42,7 +42,7 @@ func flagError(err error) error {
 		want = ", which is out of range"
 	case kind == "stringSlice":
 		want = ", want names separated by commas"
-	case strings.HasSuffix(kind, "Slice"):
+	case kind == "list", strings.HasSuffix(kind, "Slice"): // the parser of a list of names returns a usage error
 		want = ", want numbers separated by commas, such as 8,4,2"
 	case strings.HasPrefix(kind, "float"):
 		want = ", want a number"

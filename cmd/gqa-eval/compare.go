@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -56,7 +57,7 @@ func (f *compareFlags) add(fl *pflag.FlagSet) {
 }
 
 func (f *compareFlags) run(cmd *cobra.Command) error {
-	if err := f.check(); err != nil {
+	if err := cmp.Or(f.check(), checkTasks(f.o.Tasks)); err != nil {
 		return err
 	}
 	if f.output == "" {

@@ -124,7 +124,7 @@ func (f *gateFlags) parse() error {
 func readScored(path string) (report.Scored, error) {
 	r, err := report.ReadScored(path)
 	if errors.Is(err, report.ErrNotFound) {
-		err = advice.Add(err, "gqa-eval sweep and gqa-eval compare write one")
+		err = advice.Add(err, writesReport)
 	}
 	return r, err
 }

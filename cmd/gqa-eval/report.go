@@ -44,10 +44,13 @@ func newReport() *cobra.Command {
 	return cmd
 }
 
+// writesReport is the advice for a report that is not there.
+const writesReport = "gqa-eval sweep and gqa-eval compare write one"
+
 func readReport(path string) (report.Report, error) {
 	r, err := report.Read(path)
 	if errors.Is(err, report.ErrNotFound) {
-		err = advice.Add(err, "gqa-eval sweep writes one")
+		err = advice.Add(err, writesReport)
 	}
 	return r, err
 }

@@ -83,6 +83,9 @@ func (f sweepFlags) options() (o sweep.Options, err error) {
 		return o, err
 	}
 	o = f.withData()
+	if err := checkTasks(o.Tasks); err != nil {
+		return o, err
+	}
 	defaults, err := sweep.DefaultsOf(f.model)
 	if err != nil {
 		return o, err

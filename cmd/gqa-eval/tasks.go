@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"os"
@@ -26,6 +27,17 @@ func addTasks(f *pflag.FlagSet, s *tasks.Selection) {
 	f.StringArrayVar(&s.Examples, "examples", nil, "file of examples for the tasks of its format (default: other items, drawn by --task-seed) (repeatable)")
 	cli.NumberVar(f, &s.Limit, "limit", 0, 0, limits.Count, "maximum number of items of a task, from the first on (0: all)")
 	f.Uint64Var(&s.Seed, "task-seed", 0, "random seed for drawing examples")
+}
+
+// checkTasks returns an error about flags that would have no effect.
+func checkTasks(s tasks.Selection) error {
+	switch {
+	case len(s.Names) == 0 && (s.Fewshot > 0 || s.Limit > 0 || len(s.Examples) > 0):
+		return cli.Usagef("--fewshot, --limit and --examples require --task: a file, or one of %s", strings.Join(tasks.Embedded(), ", "))
+	case len(s.Examples) > 0 && s.Fewshot == 0:
+		return cli.Usagef("--examples requires --fewshot: the number of examples before each item")
+	}
+	return nil
 }
 
 // tasksFlags holds the values of gqa-eval tasks's flags.
@@ -82,7 +94,7 @@ func (t *tasksFlags) run(cmd *cobra.Command, args []string) error {
 		}
 		t.Names = []string{tasks.Sample}
 	}
-	if err := t.check(); err != nil {
+	if err := cmp.Or(t.check(), checkTasks(t.Selection)); err != nil {
 		return err
 	}
 	all, err := t.Load()

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ type CompareOptions struct {
 // Compare measures models and writes their report into dir, which must be new, or hold nothing but another report. Nothing is
 // converted or trained.
 func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (report.Report, error) {
-	if err := reportOrNothing(dir); err != nil {
+	if err := cmp.Or(reportOrNothing(dir), twice(o.Models)); err != nil {
 		return report.Report{}, err
 	}
 	c := compare{CompareOptions: o, report: report.Report{Version: report.Version, Corpus: o.Data}, watch: w}
@@ -63,8 +64,21 @@ func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (repo
 	return c.report, c.compared.write(c.report, dir)
 }
 
+// twice returns an error if a model is given twice: the report could not tell its points apart.
+func twice(models []string) error {
+	for i, path := range models {
+		if slices.Contains(models[:i], path) {
+			return fmt.Errorf("%s is given twice", path)
+		}
+	}
+	return nil
+}
+
 // reportOrNothing returns an error if a folder holds anything but the files of a report.
 func reportOrNothing(dir string) error {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return checkpoints.FolderError{Dir: dir, Err: errors.New("is not a folder")}
+	}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -131,6 +131,8 @@ func (m Metric) check() error {
 		return errors.New("a number is not finite")
 	case m.Stderr < 0 || m.N < 0:
 		return fmt.Errorf("stderr is %v and n %d; want at least 0", m.Stderr, m.N)
+	case strings.HasPrefix(m.Unit, "share of ") && (m.Value < 0 || m.Value > 1):
+		return fmt.Errorf("the value is %v; want 0 to 1, a %s", m.Value, m.Unit)
 	case m.Better != Lower && m.Better != Higher:
 		return fmt.Errorf("better is %q; want %q or %q", m.Better, Lower, Higher)
 	case m.DeltaCI != nil && (m.Delta == nil || m.DeltaCI[0] > m.DeltaCI[1]):
@@ -295,5 +297,19 @@ func (p Point) check() error {
 			return fmt.Errorf("metrics: %s: %w", name, err)
 		}
 	}
+	if err := p.checkTwice(); err != nil {
+		return err
+	}
 	return p.checkDetails()
+}
+
+// checkTwice returns an error if a figure that is both a key and a metric has two values.
+func (p Point) checkTwice() error {
+	keys := map[string]float64{"decode_ms_per_token": p.DecodeMsPerToken, "prefill_ms": p.PrefillMs, "kv_bytes_per_token": float64(p.KVBytesPerToken)}
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		if m, ok := p.Metrics[name]; ok && !near(m.Value, keys[name]) {
+			return fmt.Errorf("%s is %v, but metrics.%s is %v", name, keys[name], name, m.Value)
+		}
+	}
+	return nil
 }

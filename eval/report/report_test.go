@@ -94,6 +94,24 @@ func TestReadReportRefuses(t *testing.T) {
 	}
 }
 
+// Metrics must be possible, and those that are also keys have one value.
+func TestMetricsThatCannotBe(t *testing.T) {
+	for want, metrics := range map[string]map[string]Metric{
+		"metrics: acc: the value is 1.5; want 0 to 1, a share of items":      {"acc": {Value: 1.5, Unit: "share of items", Better: Higher}},
+		"kv_bytes_per_token is 8192, but metrics.kv_bytes_per_token is 1":    {"kv_bytes_per_token": {Value: 1, Unit: "bytes", Better: Lower}},
+		"decode_ms_per_token is 1, but metrics.decode_ms_per_token is 0.5":   {"decode_ms_per_token": {Value: 0.5, Unit: "ms", Better: Lower}},
+		`metrics: loss: better is "smaller"; want "lower" or "higher"`:       {"loss": {Value: 2, Unit: "nats/token", Better: "smaller"}},
+		"metrics: loss: stderr is -1 and n 0; want at least 0":               {"loss": {Value: 2, Stderr: -1, Unit: "nats/token", Better: Lower}},
+		"metrics: loss: delta_ci is [0 1]; want an interval, beside a delta": {"loss": {Value: 2, DeltaCI: &[2]float64{0, 1}, Unit: "nats/token", Better: Lower}},
+	} {
+		p := point(8, "mha", 0, 2, 1)
+		p.Metrics = metrics
+		if err := p.check(); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
 func TestReportRoundTrip(t *testing.T) {
 	want := sample(t)
 	var out bytes.Buffer

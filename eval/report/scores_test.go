@@ -209,7 +209,7 @@ func TestVerdictFormats(t *testing.T) {
 	loss := figure(r, 2, 0.3, "nats/token", Lower)
 	base := scored(map[string]eval.Figure{"loss": loss})
 	base.Points = append(base.Points, point(2, "a|b", 0, 3, 1))
-	base.Points[1].Metrics = base.Points[0].Metrics
+	base.Points[1].Metrics = map[string]Metric{"loss": base.Points[0].Metrics["loss"], "kv_bytes_per_token": {Value: 2048, N: 1, Unit: "bytes", Better: Lower}}
 	base.Points[1].Loss = base.Points[0].Loss
 	base.Scores.Add(map[string]eval.Figure{"loss": loss})
 	v, err := Gate(scored(map[string]eval.Figure{"loss": worse(r, loss, 0.1, 0.01)}), base, DefaultLimits)

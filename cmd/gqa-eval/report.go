@@ -60,12 +60,20 @@ func writeOutput(cmd *cobra.Command, path string, render func(w io.Writer) error
 	if path == "" {
 		return render(cmd.OutOrStdout())
 	}
-	if dir, err := os.Stat(filepath.Dir(path)); err != nil || !dir.IsDir() {
-		return fmt.Errorf("there is no folder %s to write %s into", filepath.Dir(path), filepath.Base(path))
+	if err := checkFolder(path); err != nil {
+		return err
 	}
 	var buf bytes.Buffer
 	if err := render(&buf); err != nil {
 		return err
 	}
 	return checkpoints.WriteFileAtomic(path, buf.Bytes(), os.FileMode(0o666))
+}
+
+// checkFolder returns an error if there is no folder to write a file into.
+func checkFolder(path string) error {
+	if dir, err := os.Stat(filepath.Dir(path)); err != nil || !dir.IsDir() {
+		return fmt.Errorf("there is no folder %s to write %s into", filepath.Dir(path), filepath.Base(path))
+	}
+	return nil
 }

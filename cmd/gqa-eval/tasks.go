@@ -97,6 +97,11 @@ func (t *tasksFlags) run(cmd *cobra.Command, args []string) error {
 	if err := cmp.Or(t.check(), checkTasks(t.Selection)); err != nil {
 		return err
 	}
+	if t.items != "" {
+		if err := checkFolder(t.items); err != nil {
+			return err
+		}
+	}
 	all, err := t.Load()
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ func ShapeOfModel(path string) (Shape, error) {
 	}
 	s := Shape{
 		Name: filepath.Base(src.Dir), Layers: a.Layers, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim, Dim: a.Dim, FFN: a.FFN,
-		Vocab: a.Vocab, Context: a.Context, Gated: a.MLP == configs.Gated, Tied: a.Tied, Cross: a.EncoderLayers > 0, Window: a.LayerWindow(0),
+		Vocab: a.Vocab, Context: a.Context, Positions: a.MaxPositions(), Gated: a.MLP == configs.Gated, Tied: a.Tied, Cross: a.EncoderLayers > 0, Window: a.LayerWindow(0),
 	}
 	for layer := range a.Layers {
 		if a.LayerWindow(layer) != s.Window {

@@ -25,6 +25,8 @@ type Shape struct {
 	Context int    `yaml:"context" json:"context"`
 	// Window is the maximum number of tokens that a sequence keeps in its cache; 0 means all.
 	Window int `yaml:"window" json:"window,omitempty"`
+	// Positions is the maximum length of a sequence; 0 means that nothing limits it.
+	Positions int `yaml:"positions" json:"-"`
 	// A gated feed-forward block has three matrices, others have two.
 	Gated bool `yaml:"gated" json:"gated,omitempty"`
 	// Tied embeddings also serve as the output layer.

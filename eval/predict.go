@@ -142,7 +142,20 @@ func newPredictor(s Shape, h hardware.Hardware, o PredictOptions) (*predictor, e
 	if slices.Min(o.Contexts) < 1 {
 		return nil, fmt.Errorf("context %d: want at least 1", slices.Min(o.Contexts))
 	}
-	return p, nil
+	return p, s.checkPositions(slices.Max(o.Contexts), o.PromptLen)
+}
+
+// checkPositions returns an error if the shape has no positions for a prompt, or for a context and the token behind it.
+func (s Shape) checkPositions(context, prompt int) error {
+	switch {
+	case s.Positions == 0:
+		return nil
+	case context >= s.Positions:
+		return fmt.Errorf("context %d and a token behind it: %d positions requested, but %s has %d", context, context+1, s.Name, s.Positions)
+	case prompt > s.Positions:
+		return fmt.Errorf("prompt-len: %d positions requested, but %s has %d", prompt, s.Name, s.Positions)
+	}
+	return nil
 }
 
 // predictor computes what a shape costs on some hardware.

@@ -23,7 +23,7 @@ type predictFlags struct {
 const predictHelp = `Predict prefill and decode on hardware that need not be there, at every group count, of MODEL (a folder or a file of weights, none of
 which are read) or of SHAPE (the name of a published model, or a shape such as
 layers=32,heads=32,dim=4096,ffn=11008,vocab=32000,context=4096). A prediction adds up what a pass reads and computes, at speeds that were measured; docs/predict.md says how far
-predictions were from measurements.`
+predictions were from measurements. The default --context and --prompt-len are reduced if the model has fewer positions.`
 
 func newPredict() *cobra.Command {
 	var p predictFlags
@@ -63,6 +63,7 @@ func (p *predictFlags) run(cmd *cobra.Command, model string) error {
 	if err != nil {
 		return err
 	}
+	p.fit(cmd.Flags(), s)
 	rows, err := eval.Predict(s, h, p.o)
 	if err != nil {
 		return cli.Usagef("%w", err)
@@ -71,6 +72,19 @@ func (p *predictFlags) run(cmd *cobra.Command, model string) error {
 		return cli.PrintJSON(cmd.OutOrStdout(), rows)
 	}
 	return eval.WritePredictions(cmd.OutOrStdout(), h, p.o, rows)
+}
+
+// fit reduces default lengths to those that a shape has positions for.
+func (p *predictFlags) fit(f *pflag.FlagSet, s eval.Shape) {
+	if s.Positions == 0 {
+		return
+	}
+	if !f.Changed("context") {
+		p.o.Contexts[0] = max(1, min(p.o.Contexts[0], s.Positions-1))
+	}
+	if !f.Changed("prompt-len") {
+		p.o.PromptLen = min(p.o.PromptLen, s.Positions)
+	}
 }
 
 // check returns an error for lists with numbers out of range.

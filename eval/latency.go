@@ -146,7 +146,7 @@ func (l *Latency) compare(base *Latency) {
 func prepare(ctx context.Context, cells []Cell) (all []*Latency, runs []*timed, err error) {
 	total := 0.0
 	for _, c := range cells {
-		bytes, err := c.check()
+		bytes, err := c.Check()
 		if err != nil && len(cells) > 1 && c.Name != "" {
 			err = fmt.Errorf("%s: %w", c.Name, err)
 		}
@@ -242,8 +242,8 @@ func (l *Latency) Figures() map[string]Figure {
 	}
 }
 
-// check returns the size of the cell's caches, or an error if it cannot be timed.
-func (c Cell) check() (bytes float64, err error) {
+// Check returns the size of the cell's caches in bytes, or an error if it cannot be timed.
+func (c Cell) Check() (bytes float64, err error) {
 	m := c.Model
 	if c.Batch < 1 || c.Context < 1 || c.PromptLen < 0 {
 		return 0, fmt.Errorf("batch is %d, context %d, prompt-len %d: want 1, 1, 0 or more", c.Batch, c.Context, c.PromptLen)

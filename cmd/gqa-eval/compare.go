@@ -2,13 +2,16 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"gqa/eval"
 	"gqa/eval/report"
 	"gqa/internal/cli"
+	"gqa/internal/cli/advice"
 	"gqa/internal/sweep"
 )
 
@@ -68,6 +71,9 @@ func (f *compareFlags) run(cmd *cobra.Command) error {
 	show := &sweepBar{cmd: cmd}
 	r, err := sweep.Compare(cmd.Context(), f.output, f.o, sweep.Watcher{Stage: show.stage, Step: func() { show.bar.Add(1) }})
 	show.bar.Done()
+	if errors.Is(err, eval.ErrDecode) {
+		err = advice.Add(err, adviceEncoder)
+	}
 	if err != nil {
 		return windowError(err)
 	}

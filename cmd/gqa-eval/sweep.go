@@ -86,6 +86,9 @@ func runSweep(cmd *cobra.Command, f sweepFlags) error {
 	return cmp.Or(printReport(cmd.OutOrStdout(), r, f.asJSON, filepath.Join(f.output, "report.html")), err)
 }
 
+// adviceEncoder is the advice for a model that does not decode.
+const adviceEncoder = "use gqa-convert, gqa-train and gqa-eval quality"
+
 // advise adds advice to an error of the sweep.
 func (f sweepFlags) advise(err error) error {
 	var diverged sweep.DivergedError
@@ -100,7 +103,7 @@ func (f sweepFlags) advise(err error) error {
 		}
 		return advice.Add(err, fmt.Sprintf("the same command%s goes on with the sweep in %s", without, f.output))
 	case errors.Is(err, eval.ErrDecode):
-		return advice.Add(err, "use gqa-convert, gqa-train and gqa-eval quality")
+		return advice.Add(err, adviceEncoder)
 	}
 	return err
 }

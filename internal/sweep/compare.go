@@ -34,7 +34,7 @@ type CompareOptions struct {
 // Compare measures models and writes their report into dir, which must be new, or hold nothing but another report. Nothing is
 // converted or trained.
 func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (report.Report, error) {
-	if err := cmp.Or(reportOrNothing(dir), twice(o.Models)); err != nil {
+	if err := cmp.Or(reportOrNothing(dir), checkModels(o.Models)); err != nil {
 		return report.Report{}, err
 	}
 	c := compare{CompareOptions: o, report: report.Report{Version: report.Version, Corpus: o.Data}, watch: w}
@@ -43,16 +43,6 @@ func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (repo
 		return report.Report{}, err
 	}
 	o.About.describe(&c.report)
-	for _, path := range o.Models { // before any is measured
-		if _, ok := eval.GGUF(path); ok {
-			continue
-		}
-		src, err := weights.Open(path, weights.Options{})
-		if err != nil {
-			return report.Report{}, err
-		}
-		src.Close()
-	}
 	for _, path := range o.Models {
 		if err := c.add(ctx, path); err != nil {
 			return report.Report{}, err
@@ -64,11 +54,22 @@ func Compare(ctx context.Context, dir string, o CompareOptions, w Watcher) (repo
 	return c.report, c.compared.write(c.report, dir)
 }
 
-// twice returns an error if a model is given twice: the report could not tell its points apart.
-func twice(models []string) error {
+// checkModels returns an error for models that cannot be measured or told apart, before any is measured.
+func checkModels(models []string) error {
 	for i, path := range models {
 		if slices.Contains(models[:i], path) {
 			return fmt.Errorf("%s is given twice", path)
+		}
+		if _, ok := eval.GGUF(path); ok {
+			continue
+		}
+		src, err := weights.Open(path, weights.Options{})
+		if err != nil {
+			return err
+		}
+		src.Close()
+		if !src.Arch.Causal {
+			return fmt.Errorf("a report has decode times, and family %s of %s %w", src.Arch.Family.Name, path, eval.ErrDecode)
 		}
 	}
 	return nil
@@ -113,6 +114,11 @@ func (c *compare) add(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	latency := c.Latency
+	latency.PromptLen = min(latency.Context, promptLen)
+	if _, err := (eval.Cell{Model: m, LatencyOptions: latency}).Check(); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	quality := c.Quality
 	c.watch.stage("evaluating "+path, int(quality.Windows(d)))
 	quality.Progress = c.watch.steps
@@ -130,10 +136,6 @@ func (c *compare) add(ctx context.Context, path string) error {
 	more, err := c.About.details(ctx, &c.report, m, d, path, run, c.Models[0])
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
-	}
-	latency := c.Latency
-	if latency.PromptLen = min(latency.Context, promptLen); !m.Arch.Causal {
-		latency.PromptLen = d.Window // all that can be timed
 	}
 	c.report.Machine = m.MachineName()
 	known := m.Described()

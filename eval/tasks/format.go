@@ -20,7 +20,8 @@ type format struct {
 
 	maxTokens int
 	stop      []string
-	byFile    bool // tasks are named after their files or folders
+	byFile    bool   // tasks are named after their files or folders
+	called    string // name of the task, if it was given with the format's
 }
 
 // formats are the known ones. The first one whose keys a record has is that of its file.
@@ -71,7 +72,7 @@ func formatOf(path, name string, records []record) (format, error) {
 	return format{}, fmt.Errorf("line %d: no known format has the keys %s; known are %s", first.line, strings.Join(first.names(), ", "), describeFormats())
 }
 
-// named returns the format with a name. WMT's may be followed by a pair of languages: wmt_en-de.
+// named returns the format with a name. WMT's may be followed by a pair of languages, ARC's by a part: wmt_en-de, arc_easy.
 func named(name, path string, records []record) (format, error) {
 	if pair, ok := strings.CutPrefix(name, "wmt_"); ok {
 		from, to, ok := strings.Cut(pair, "-")
@@ -79,11 +80,16 @@ func named(name, path string, records []record) (format, error) {
 			return format{}, fmt.Errorf("format %s: want wmt_FROM-TO, such as wmt_en-de", name)
 		}
 		f, err := named("wmt", path, records)
-		f.item = translation(from, to)
+		f.name, f.item = name, translation(from, to)
+		return f, err
+	}
+	if name == "arc_easy" || name == "arc_challenge" {
+		f, err := named("arc", path, records)
+		f.called = name
 		return f, err
 	}
 	for _, f := range formats() {
-		if f.name == strings.TrimSuffix(strings.TrimSuffix(name, "_easy"), "_challenge") {
+		if f.name == name {
 			return f.with(path, records)
 		}
 	}
@@ -135,6 +141,8 @@ func readLabels(path string) ([]string, error) {
 func (f format) task(name string) *Task {
 	t := &Task{Name: f.name, Kind: f.kind, Metrics: f.metrics, format: f.name, maxTokens: f.maxTokens, stop: f.stop}
 	switch {
+	case f.called != "":
+		t.Name = f.called
 	case f.byFile:
 		t.Name = name
 	case f.name == "arc":

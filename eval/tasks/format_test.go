@@ -149,9 +149,20 @@ func TestLabelFiles(t *testing.T) {
 	wmt := write(t, "x.jsonl", `{"translation":{"de":"Ja","fr":"Oui"}}`)
 	wantError(t, wmt, "name them, as in wmt_de-fr=FILE")
 	wantError(t, "wmt_de-it="+wmt, `no text in it`)
-	if got := mustRead(t, "wmt_fr-de="+wmt).Items[0]; got.Source != "translate French to German: Oui" {
-		t.Errorf("source %q", got.Source)
+	if got := mustRead(t, "wmt_fr-de="+wmt); got.Name != "wmt_fr-de" || got.Items[0].Source != "translate French to German: Oui" {
+		t.Errorf("task %s, source %q", got.Name, got.Items[0].Source)
 	}
+	both, err := LoadAll([]string{"wmt_fr-de=" + wmt, "wmt_de-fr=" + wmt})
+	if err != nil || AddExamples(both, "wmt_de-fr="+wmt) != nil || both[0].Examples != nil || both[1].Examples == nil {
+		t.Errorf("tasks %+v with examples for the second (%v)", both, err)
+	}
+	arc := write(t, "ARC-Challenge-Test.jsonl", `{"question":{"stem":"q","choices":[{"text":"a","label":"A"},{"text":"b","label":"B"}]},"answerKey":"B"}`)
+	for name, want := range map[string]string{"": "arc_challenge", "arc_easy=": "arc_easy", "arc=": "arc_challenge"} {
+		if got := mustRead(t, name+arc); got.Name != want {
+			t.Errorf("%s: task %s, want %s", name, got.Name, want)
+		}
+	}
+	wantError(t, "piqa_easy="+arc, "there is no format piqa_easy")
 }
 
 func TestCompressedFolder(t *testing.T) {

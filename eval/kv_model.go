@@ -18,7 +18,7 @@ func ShapeOfModel(path string) (Shape, error) {
 	a := src.Arch
 	switch {
 	case !a.Causal:
-		return Shape{}, fmt.Errorf("family %s %w", a.Family.Name, ErrDecode)
+		return Shape{}, fmt.Errorf("%s: family %s %w: there is no KV cache", path, a.Family.Name, ErrDecode)
 	case a.LayerKVHeads != nil:
 		return Shape{}, fmt.Errorf("%s: its layers have different numbers of KV heads, %v: their cache takes %d bytes per token in f32",
 			path, a.LayerKVHeads, a.KVBytesPerToken(4))

@@ -30,7 +30,7 @@ func (l *Latency) Print(w io.Writer) error {
 	if l.RooflineMS > 0 {
 		note := ""
 		if l.RooflineShare > 1 {
-			note = " (more than 100%: not all is read from memory, the processor's cache holds some)"
+			note = " (more than 100%: the processor's cache holds some of it, or other load slowed down the measurement of the roofline)"
 		}
 		fmt.Fprintf(w, "roofline  %.3f ms/step: at %.0f%% of it%s\n", l.RooflineMS, 100*l.RooflineShare, note)
 	}

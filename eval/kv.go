@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"text/tabwriter"
 
+	"gqa/internal/device"
 	"gqa/internal/engine/infer"
 	"gqa/internal/units"
 )
@@ -168,7 +169,7 @@ func cacheBytes(s Shape, kvHeads, context, batch int, row rowSize) int64 {
 	return kvBytes(s, kvHeads, context, batch, row) + crossKVBytes(s, kvHeads, context, batch, row)
 }
 
-// checkOptions returns an error for sizes below 1 and for a cache too large to count.
+// checkOptions returns an error for sizes below 1, and for a cache that there cannot be or that is too large to count.
 func (s Shape) checkOptions(o KVOptions) error {
 	if err := s.check(); err != nil {
 		return err
@@ -176,6 +177,9 @@ func (s Shape) checkOptions(o KVOptions) error {
 	if min(o.Context, o.Batch, o.KVBytes, o.WeightBytes) < 1 || o.Memory < 0 {
 		return fmt.Errorf("context %d, batch %d, %d bytes per cached element, %d per weight, memory %d: want none below 1, memory not below 0",
 			o.Context, o.Batch, o.KVBytes, o.WeightBytes, o.Memory)
+	}
+	if o.KVDType == formatNames[device.Int4] && s.HeadDim%2 != 0 {
+		return fmt.Errorf("a KV cache of 4 bits needs an even head dim, that of %s is %d", s.Name, s.HeadDim)
 	}
 	perToken := cacheBytes(s, s.Heads, 1, 1, perElement(o.KVBytes))
 	if float64(perToken)*float64(o.Context)*float64(o.Batch) >= 1<<62 {

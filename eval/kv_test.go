@@ -147,6 +147,7 @@ func TestKVRowsRefuse(t *testing.T) {
 		{s, KVOptions{Context: math.MaxInt, Batch: math.MaxInt}, "too large to compute with"},
 		{Shape{Name: "none"}, KVOptions{}, "shape none: layers is 0; want at least 1"},
 		{odd, KVOptions{}, "5 kv heads do not divide 32 heads"},
+		{Shape{Name: "nine", Layers: 1, Heads: 4, KVHeads: 4, HeadDim: 9, Dim: 36, FFN: 64, Vocab: 100, Context: 32}, KVOptions{KVDType: "int4"}, "a KV cache of 4 bits needs an even head dim, that of nine is 9"},
 	} {
 		if _, err := KVRows(test.shape, test.options); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%+v: %v, want %q", test.options, err, test.want)

@@ -135,7 +135,7 @@ func newPredictor(s Shape, h hardware.Hardware, o PredictOptions) (*predictor, e
 	}
 	longest := max(slices.Max(o.Contexts), o.PromptLen)
 	for _, batch := range o.Batches {
-		if err := s.checkOptions(KVOptions{Context: longest, Batch: batch, KVBytes: 4, WeightBytes: 4}); err != nil {
+		if err := s.checkOptions(KVOptions{Context: longest, Batch: batch, KVBytes: 4, WeightBytes: 4, KVDType: o.Cache}); err != nil {
 			return nil, err
 		}
 	}

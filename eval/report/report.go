@@ -256,6 +256,21 @@ func (r Report) check() error {
 		if j := slices.IndexFunc(r.Points[:i], p.same); j >= 0 {
 			return fmt.Errorf("points[%d] (%s): the same point as points[%d]", i, p.Name(), j)
 		}
+		if err := p.checkDeltas(r.baseline()); err != nil {
+			return fmt.Errorf("points[%d] (%s): %w", i, p.Name(), err)
+		}
+	}
+	return nil
+}
+
+// checkDeltas returns an error if a difference is not that from the baseline.
+func (p Point) checkDeltas(base Point) error {
+	for _, name := range slices.Sorted(maps.Keys(p.Metrics)) {
+		m := p.Metrics[name]
+		other, ok := base.Metrics[name]
+		if want := m.Value - other.Value; ok && m.Delta != nil && !near(*m.Delta, want) {
+			return fmt.Errorf("metrics: %s: delta is %v, but the value is %v above the baseline's", name, *m.Delta, want)
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -108,6 +109,22 @@ func TestMetricsThatCannotBe(t *testing.T) {
 		p.Metrics = metrics
 		if err := p.check(); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// A difference that is not that from the baseline would be shown, and recommended by.
+func TestDeltasAreFromTheBaseline(t *testing.T) {
+	base, other := point(8, "mha", 0, 2, 1), point(4, "mean", 0, 2.5, 1)
+	base.Metrics = map[string]Metric{"loss": {Value: 2, Unit: "nats/token", Better: Lower}}
+	for delta, want := range map[float64]string{
+		0.5: "",
+		2.5: "points[1] (g=4 mean): metrics: loss: delta is 2.5, but the value is 0.5 above the baseline's",
+	} {
+		other.Metrics = map[string]Metric{"loss": {Value: 2.5, Delta: &delta, Unit: "nats/token", Better: Lower}}
+		err := (Report{Version: Version, Points: []Point{base, other}}).check()
+		if got := fmt.Sprint(err); err == nil && want != "" || err != nil && got != want {
+			t.Errorf("delta %v: %v, want %q", delta, err, want)
 		}
 	}
 }

@@ -158,7 +158,7 @@ func parse(data []byte) (Report, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&r); err != nil {
-		return Report{}, fmt.Errorf("not a report: %w", err)
+		return Report{}, fmt.Errorf("not a report: %w", plainly(err))
 	}
 	if _, err := decoder.Token(); err != io.EOF {
 		return Report{}, errors.New("not a report: text after the JSON object")
@@ -167,6 +167,18 @@ func parse(data []byte) (Report, error) {
 		return Report{}, err
 	}
 	return r, r.check()
+}
+
+// plainly returns an error of encoding/json in terms of the JSON text, not of Go's types.
+func plainly(err error) error {
+	var mismatch *json.UnmarshalTypeError
+	switch {
+	case err == io.EOF:
+		return errors.New("the file is empty")
+	case errors.As(err, &mismatch) && mismatch.Field != "":
+		return fmt.Errorf("%s: unexpected JSON %s", mismatch.Field, mismatch.Value)
+	}
+	return err
 }
 
 // hasKeys checks that no required key of the report or of a point is missing or null, which a decoded zero does not show.

@@ -110,7 +110,7 @@ func ReadScored(path string) (Scored, error) {
 	}
 	s := &Scores{}
 	if err := json.Unmarshal(data, s); err != nil {
-		return Scored{}, fmt.Errorf("%s: not scores: %w", path, err)
+		return Scored{}, fmt.Errorf("%s: not scores: %w", path, plainly(err))
 	}
 	if err := s.check(r); err != nil {
 		return Scored{}, fmt.Errorf("%s: %w", path, err)

@@ -247,4 +247,10 @@ func TestErrorsOfFiles(t *testing.T) {
 	if _, err := LoadAll([]string{path, path}); err == nil || !strings.Contains(err.Error(), "two tasks are called lambada") {
 		t.Errorf("two tasks of one name: error %v", err)
 	}
+	if all, err := LoadAll([]string{"passkey:256", "passkey:512"}); err != nil || len(all) != 2 {
+		t.Errorf("two lengths: %d tasks, error %v", len(all), err)
+	}
+	if _, err := LoadAll([]string{"passkey:256", "passkey:256"}); err == nil {
+		t.Error("one length twice")
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"path/filepath"
@@ -73,7 +74,10 @@ func load(name string, read func() ([]byte, error)) (h Hardware, err error) {
 	if err != nil {
 		return h, fmt.Errorf("hardware: %w", err)
 	}
-	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&h); err != nil {
+	switch err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&h); {
+	case err == io.EOF:
+		return h, fmt.Errorf("hardware %s: the file is empty", name)
+	case err != nil:
 		return h, fmt.Errorf("hardware %s: %s", name, yaml.FormatError(err, false, false))
 	}
 	if h.Name == "" {

@@ -48,6 +48,7 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ text, want string }{
+		{"", "card.yaml: the file is empty"},
 		{good, "give achieved, with measured shares, or achieved_like"},
 		{good + achieved + "\nachieved_like: h200", "not both"},
 		{good + "achieved_like: abacus", `achieved_like is "abacus", want one of a100, `},

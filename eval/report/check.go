@@ -33,7 +33,7 @@ func (r Report) check() error {
 		if j := slices.IndexFunc(r.Points[:i], p.same); j >= 0 {
 			return fmt.Errorf("points[%d] (%s): the same point as points[%d]", i, p.Name(), j)
 		}
-		if err := p.checkDeltas(r.baseline()); err != nil {
+		if err := p.checkDeltas(r.baselineOf(p)); err != nil {
 			return fmt.Errorf("points[%d] (%s): %w", i, p.Name(), err)
 		}
 	}
@@ -120,7 +120,7 @@ func (m Metric) check() error {
 		return errors.New("a number is not finite")
 	case m.Stderr < 0 || m.N < 0:
 		return fmt.Errorf("stderr is %v and n %d; want at least 0", m.Stderr, m.N)
-	case strings.HasPrefix(m.Unit, "share of ") && (m.Value < 0 || m.Value > 1):
+	case strings.HasPrefix(m.Unit, "share of ") && (m.Value < 0 || m.Value > 1+1e-9): // means are rounded
 		return fmt.Errorf("the value is %v; want 0 to 1, a %s", m.Value, m.Unit)
 	case m.Better != Lower && m.Better != Higher:
 		return fmt.Errorf("better is %q; want %q or %q", m.Better, Lower, Higher)

@@ -37,7 +37,11 @@ func (r ratio) noise() bool { return r.low < r.high && r.low <= 1 && r.high >= 1
 func (r ratio) number() string {
 	half := (r.high - r.low) / 2
 	if !(half > 0) || math.IsInf(half, 0) {
-		return strconv.FormatFloat(r.value, 'f', 1, 64) + "×"
+		digits := 1
+		if r.value < 1.05 { // "1.0× slower" says nothing
+			digits = 2
+		}
+		return strconv.FormatFloat(r.value, 'f', digits, 64) + "×"
 	}
 	digits := min(3, max(1, int(math.Ceil(-math.Log10(2*half)))))
 	return fmt.Sprintf("%.*f× ± %.*f", digits, r.value, digits, half)

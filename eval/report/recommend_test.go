@@ -169,6 +169,7 @@ func TestRatio(t *testing.T) {
 		{ratio{0.5, 0.5, 0.5}, "2.0× less"},
 		{ratio{0.5, 0.4, 0.6}, "2.0× ± 0.4 less"},
 		{ratio{1.5, 1.49, 1.51}, "1.50× ± 0.01 more"},
+		{ratio{1.02, 1.02, 1.02}, "1.02× more"},
 		{ratio{1, 1, 1}, "the same"},
 		{ratioOf(Metric{Value: 8, Delta: new(-2.), DeltaCI: &[2]float64{-3, -1}}), "1.2× ± 0.1 less"},
 		{ratioOf(Metric{Value: 10, Delta: new(2.), DeltaCI: &[2]float64{1, 3}}), "1.2× ± 0.1 more"},

@@ -68,6 +68,8 @@ func (g *gating) comparePoint(i int) error {
 		c := Check{Point: want.Name(), Metric: name, Want: want.figures()[name]}
 		figure, ok := figures[name]
 		switch c.Got = figure; {
+		case ok && (figure.Unit != c.Want.Unit || figure.Better != c.Want.Better):
+			g.fail(c, fmt.Sprintf("the report has it in %q, %s is better; want %q, %s, as the baseline", figure.Unit, figure.Better, c.Want.Unit, c.Want.Better))
 		case c.Want.timed():
 			g.compareTime(c, got, want, ok)
 		case !ok:

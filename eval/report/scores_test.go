@@ -134,6 +134,19 @@ func TestGateOfOtherItems(t *testing.T) {
 	}
 }
 
+// Figures in other units, or with another sign, are not compared.
+func TestGateOfOtherUnits(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	loss, f := figure(r, 2, 0.3, "nats/token", Lower), figure(r, 0.6, 0.1, "share of items", Higher)
+	base := scored(map[string]eval.Figure{"loss": loss, "x_acc": f})
+	f.Better = Lower
+	v, err := Gate(scored(map[string]eval.Figure{"loss": loss, "x_acc": f}), base, DefaultLimits)
+	want := `g=8 mha: x_acc: the report has it in "share of items", lower is better; want "share of items", higher, as the baseline`
+	if err != nil || !slices.Equal(v.Failures(), []string{want}) {
+		t.Errorf("got %q (%v), want %q", v.Failures(), err, want)
+	}
+}
+
 func TestScoresFile(t *testing.T) {
 	r, dir := rand.New(rand.NewPCG(11, 12)), t.TempDir()
 	want := scored(map[string]eval.Figure{"loss": figure(r, 2, 0.3, "nats/token", Lower), "acc": figure(r, 0.6, 0.4, "share of items", Higher)})

@@ -36,7 +36,7 @@ func TestBrowser(t *testing.T) {
 func browserReports(t *testing.T) map[string]Report {
 	t.Helper()
 	one := Report{Model: "m", Corpus: "c", Machine: "x", Points: []Point{point(8, "mha", 0, 2, 4)}}
-	full, err := Read("../../docs/sweep.json")
+	full, err := Read("../../docs/sweep/report.json")
 	if err != nil {
 		t.Fatal(err)
 	}

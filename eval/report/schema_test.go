@@ -44,7 +44,7 @@ func TestSchema(t *testing.T) {
 	if err := sample(t).json(&first); err != nil {
 		t.Fatal(err)
 	}
-	baseline, err := os.ReadFile("../../docs/sweep.json")
+	baseline, err := os.ReadFile("../../docs/sweep/report.json")
 	if err != nil {
 		t.Fatal(err)
 	}

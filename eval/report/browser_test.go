@@ -73,6 +73,7 @@ func fill(p *Point, base Point, i int) {
 	p.Folder = fmt.Sprintf("a-sweep/runs/%d-%s/model", p.Groups, p.recipe())
 	p.Command = fmt.Sprintf("gqa-convert --groups %d --method %s -o a-sweep/models/%d-%s a-model\ngqa-train run --config a-sweep/runs/%d-%s/recipe.yaml",
 		p.Groups, p.Method, p.Groups, p.recipe(), p.Groups, p.recipe())
+	p.Layers, p.Training = nil, nil
 	for layer := range 8 {
 		p.Layers = append(p.Layers, LayerError{fmt.Sprintf("%d", layer), 0.02 * float64(layer+1) / float64(p.Groups)})
 	}

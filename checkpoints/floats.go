@@ -55,9 +55,9 @@ func nan16(h uint32, payload, quiet uint16) uint16 {
 	return uint16(h)
 }
 
-// decodeFloats converts src, little-endian elements of dtype d, into dst. F64 is rounded to the nearest float32. It is
+// DecodeFloats converts src, little-endian elements of dtype d, into dst. F64 is rounded to the nearest float32. It is
 // an error if d is not a float dtype (see [DType.IsFloat]) or src does not hold exactly len(dst) elements.
-func decodeFloats(dst []float32, src []byte, d DType) error {
+func DecodeFloats(dst []float32, src []byte, d DType) error {
 	if err := checkFloats(len(dst), len(src), d); err != nil {
 		return err
 	}

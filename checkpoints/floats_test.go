@@ -117,7 +117,7 @@ func TestEncodeDecodeFloats(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := make([]float32, len(src))
-		if err := decodeFloats(got, raw, d); err != nil {
+		if err := DecodeFloats(got, raw, d); err != nil {
 			t.Fatal(err)
 		}
 		for i, want := range src {
@@ -130,9 +130,9 @@ func TestEncodeDecodeFloats(t *testing.T) {
 
 func TestFloatErrors(t *testing.T) {
 	two := make([]float32, 2)
-	wantError(t, decodeFloats(two, make([]byte, 7), F32), "7 bytes for 2 elements of F32, want 8")
+	wantError(t, DecodeFloats(two, make([]byte, 7), F32), "7 bytes for 2 elements of F32, want 8")
 	wantError(t, EncodeFloats(make([]byte, 6), two, BF16), "6 bytes for 2 elements of BF16, want 4")
-	wantError(t, decodeFloats(two, make([]byte, 16), I64), "dtype I64 cannot be converted")
+	wantError(t, DecodeFloats(two, make([]byte, 16), I64), "dtype I64 cannot be converted")
 	wantError(t, EncodeFloats(make([]byte, 2), two, F8E4M3), "dtype F8_E4M3 cannot be converted")
 	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, 65520}, F16), "holds 65520, and the largest F16 is 65504")
 	wantError(t, EncodeFloats(make([]byte, 4), []float32{1, -3.4e38}, BF16), "holds -3.4e+38, and the largest BF16 is 3.3895e+38; write F32")

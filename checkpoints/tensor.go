@@ -54,7 +54,7 @@ func (t *Tensor) Float32Range(dst []float32, at int) error {
 	}
 	return t.chunks(int64(at*size), int64(len(dst)*size), func(b []byte) error {
 		n := len(b) / size
-		if err := decodeFloats(dst[:n], b, t.DType); err != nil {
+		if err := DecodeFloats(dst[:n], b, t.DType); err != nil {
 			return err
 		}
 		i := notFinite(b, t.DType)

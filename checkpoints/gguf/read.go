@@ -59,17 +59,7 @@ func (f *File) Floats(name string) ([]float32, error) {
 		return nil, fmt.Errorf("%s: tensor %s: %w", f.file.Name(), name, err)
 	}
 	values := make([]float32, t.Elements())
-	for i := range values {
-		switch t.DType {
-		case checkpoints.F32:
-			values[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
-		case checkpoints.F16:
-			values[i] = checkpoints.F16ToF32(binary.LittleEndian.Uint16(data[2*i:]))
-		default:
-			values[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(data[2*i:])) << 16)
-		}
-	}
-	return values, nil
+	return values, checkpoints.DecodeFloats(values, data, t.DType)
 }
 
 // readHead reads everything before the tensors' data.

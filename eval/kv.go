@@ -14,12 +14,9 @@ import (
 )
 
 // Groups returns the legal group counts: the divisors of the heads, largest first.
-func (s Shape) Groups() (groups []int) {
-	for g := s.Heads; g >= 1; g-- {
-		if s.Heads%g == 0 {
-			groups = append(groups, g)
-		}
-	}
+func (s Shape) Groups() []int {
+	groups := divisors(s.Heads)
+	slices.Reverse(groups)
 	return groups
 }
 
@@ -54,14 +51,11 @@ const latent = 0
 // kvBytes returns the size of a KV cache: a key and a value of HeadDim numbers for each of kvHeads, each layer and each of context
 // tokens, limited by the shape's window, in each of batch sequences.
 func kvBytes(s Shape, kvHeads, context, batch int, row rowSize) int64 {
-	if s.Window > 0 {
-		context = min(context, s.Window)
-	}
 	perLayer := 2 * int64(kvHeads) * row(s.HeadDim)
 	if kvHeads == latent {
 		perLayer = row(s.KVRank + s.RopeDim)
 	}
-	return int64(s.Layers) * perLayer * int64(context) * int64(batch)
+	return int64(s.Layers) * perLayer * int64(s.cached(context)) * int64(batch)
 }
 
 // crossKVBytes returns the size of the cache of cross-attention for a source of the given number of tokens in each of

@@ -53,18 +53,15 @@ const usableMemory = 0.9
 type element struct {
 	bits     int
 	computed string // the format of the arithmetic
-	scale    int    // bytes of the scale that all numbers of a head and token share
 }
 
 // elements are the formats of weights and, all of them, of a cache.
 var elements = map[string]element{
-	"f32": {32, "f32", 0}, "bf16": {16, "bf16", 0}, "f16": {16, "f16", 0}, "int8": {8, "bf16", 4}, "int4": {4, "bf16", 4},
+	"f32": {32, "f32"}, "bf16": {16, "bf16"}, "f16": {16, "f16"}, "int8": {8, "bf16"}, "int4": {4, "bf16"},
 }
 
-// bytes returns the size of rows of numbers, each of which may have a scale.
-func (e element) bytes(rows, width float64) float64 {
-	return rows * (width*float64(e.bits)/8 + float64(e.scale))
-}
+// bytes returns the size of n numbers.
+func (e element) bytes(n float64) float64 { return n * float64(e.bits) / 8 }
 
 // Predict returns what a shape is expected to take on some hardware, for every legal number of groups, largest first,
 // within every batch and context. It runs nothing.
@@ -86,13 +83,13 @@ func Predict(s Shape, h hardware.Hardware, o PredictOptions) ([]Prediction, erro
 
 func (p *predictor) predict(groups, batch, context, prompt int) Prediction {
 	s := p.shape
-	weights, perSequence := p.weightBytes(groups), p.cacheBytes(groups, context)
+	weights, perSequence := p.weightBytes(groups), cacheBytes(s, groups, context, 1, p.row)
 	r := Prediction{
 		Shape: s.Name, Hardware: p.hardware.Name, Groups: groups, Published: groups == s.KVHeads, Batch: batch, Context: context, PromptLen: prompt,
 		GroupSize: s.Heads / groups, CommonKernels: slices.Contains(CommonGroupSizes, s.Heads/groups), TensorParallel: divisors(groups),
 		DecodeMSPerStep: 1000 * p.seconds(p.step(groups, batch, context)),
-		KVBytesPerToken: int64(p.tokenBytes(groups)), KVBytes: int64(perSequence * float64(batch)), WeightBytes: int64(weights),
-		MaxBatch: int64(max(0, usableMemory*p.hardware.MemoryMiB*(1<<20)-weights) / perSequence),
+		KVBytesPerToken: kvBytes(s, groups, 1, 1, p.row), KVBytes: perSequence * int64(batch), WeightBytes: int64(weights),
+		MaxBatch: int64(max(0, usableMemory*p.hardware.MemoryMiB*(1<<20)-weights) / float64(perSequence)),
 	}
 	if s.Cross {
 		r.CrossBytesToken = r.KVBytesPerToken
@@ -121,8 +118,9 @@ func newPredictor(s Shape, h hardware.Hardware, o PredictOptions) (*predictor, e
 	if err := s.checkHeads(); err != nil {
 		return nil, err
 	}
-	p := &predictor{shape: s, hardware: h, weights: elements[o.Weights], cache: elements[o.Cache]}
-	if p.weights.bits < 16 || p.cache.bits == 0 {
+	row, err := KVOptions{KVDType: o.Cache}.row()
+	p := &predictor{shape: s, hardware: h, weights: elements[o.Weights], cache: elements[o.Cache], row: row}
+	if err != nil || p.weights.bits < 16 || p.cache.bits == 0 {
 		return nil, fmt.Errorf("weights in %q and a KV cache in %q: want f32, bf16 or f16, and for the cache also int8 or int4", o.Weights, o.Cache)
 	}
 	for _, dtype := range []string{p.weights.computed, p.cache.computed} {
@@ -163,6 +161,7 @@ type predictor struct {
 	shape          Shape
 	hardware       hardware.Hardware
 	weights, cache element
+	row            rowSize // of the cache
 }
 
 // cost is what a pass through the model moves and computes.
@@ -187,7 +186,7 @@ func (p *predictor) step(groups, batch, context int) cost {
 	s, n := p.shape, float64(batch)
 	read := p.stepWeights(groups)
 	return cost{
-		bytes:     p.weights.bytes(1, read) + n*p.cacheBytes(groups, context),
+		bytes:     p.weights.bytes(read) + float64(cacheBytes(s, groups, context, batch, p.row)),
 		products:  2 * n * read,
 		attention: n * s.attention(1, float64(s.cached(context))) * s.attentions(),
 		layers:    s.Layers,
@@ -208,26 +207,11 @@ func (p *predictor) prefill(groups, batch, prompt int) cost {
 	}
 	c := p.step(groups, batch, prompt)
 	projections := s.crossKV(groups)
-	c.bytes += p.weights.bytes(1, s.encoder()+projections)
+	c.bytes += p.weights.bytes(s.encoder() + projections)
 	c.products += 2 * n * t * (s.encoder() + projections)
 	c.attention += n * s.attention(t, t)
 	c.layers += s.Layers
 	return c
-}
-
-// tokenBytes returns the size of a token's keys and values in all layers' self-attention.
-func (p *predictor) tokenBytes(groups int) float64 {
-	s := p.shape
-	return p.cache.bytes(2*float64(s.Layers)*float64(groups), float64(s.HeadDim))
-}
-
-// cacheBytes returns the size of a sequence's cache, with a source of the same length.
-func (p *predictor) cacheBytes(groups, context int) float64 {
-	size := p.tokenBytes(groups) * float64(p.shape.cached(context))
-	if p.shape.Cross {
-		size += p.tokenBytes(groups) * float64(context)
-	}
-	return size
 }
 
 // weightBytes returns the size of all weights in memory.
@@ -236,7 +220,7 @@ func (p *predictor) weightBytes(groups int) float64 {
 	if p.shape.Cross {
 		n += p.shape.encoder()
 	}
-	return p.weights.bytes(1, n)
+	return p.weights.bytes(n)
 }
 
 // stepWeights returns the number of weights that a decode step reads: no table of embeddings, unless it is also the head, and

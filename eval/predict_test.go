@@ -134,7 +134,7 @@ func TestPredictCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := predictor{shape: s, weights: elements["bf16"], cache: elements["bf16"]}
+	p := predictor{shape: s, weights: elements["bf16"], cache: elements["bf16"], row: perElement(2)}
 	for _, groups := range s.Groups() {
 		a, err := s.arch(groups)
 		if err != nil {
@@ -151,7 +151,6 @@ func TestPredictCounts(t *testing.T) {
 	}
 }
 
-// The largest batch fits, and one sequence more does not.
 // A shape with latent attention has no groups to predict for.
 func TestPredictLatent(t *testing.T) {
 	s, err := ShapeByName("deepseek-v2")
@@ -168,6 +167,7 @@ func TestPredictLatent(t *testing.T) {
 	}
 }
 
+// The largest batch fits, and one sequence more does not.
 func TestPredictLargestBatch(t *testing.T) {
 	s, err := ShapeByName("llama-2-7b")
 	if err != nil {

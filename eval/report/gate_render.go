@@ -1,7 +1,6 @@
 package report
 
 import (
-	"encoding/xml"
 	"fmt"
 	"io"
 	"strings"
@@ -36,43 +35,16 @@ func (v Verdict) text(w io.Writer) error {
 	return err
 }
 
-// The elements of the JUnit schema that a verdict needs.
-type (
-	gateSuite struct {
-		XMLName  xml.Name   `xml:"testsuite"`
-		Name     string     `xml:"name,attr"`
-		Tests    int        `xml:"tests,attr"`
-		Failures int        `xml:"failures,attr"`
-		Cases    []gateCase `xml:"testcase"`
-		Output   string     `xml:"system-out,omitempty"`
-	}
-	gateCase struct {
-		Class   string       `xml:"classname,attr"`
-		Name    string       `xml:"name,attr"`
-		Failure *gateFailure `xml:"failure"`
-	}
-	gateFailure struct {
-		Message string `xml:"message,attr"`
-		Type    string `xml:"type,attr"`
-		Text    string `xml:",chardata"` // some programs show this, others the message
-	}
-)
-
 func (v Verdict) junit(w io.Writer) error {
-	suite := gateSuite{Name: "gqa-eval gate", Tests: len(v.Checks), Failures: len(v.Failures()), Output: strings.Join(v.Notes, "\n")}
+	suite := junitSuite{Name: "gqa-eval gate", Tests: len(v.Checks), Failures: len(v.Failures()), Output: strings.Join(v.Notes, "\n")}
 	for _, c := range v.Checks {
-		test := gateCase{Class: c.Point, Name: c.name()}
+		test := junitCase{Class: c.Point, Name: c.name()}
 		if c.Failure != "" {
-			test.Failure = &gateFailure{c.Failure, "worse", c.Failure}
+			test.Failure = &junitFailure{c.Failure, "worse", c.Failure}
 		}
 		suite.Cases = append(suite.Cases, test)
 	}
-	data, err := xml.MarshalIndent(suite, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s%s\n", xml.Header, data)
-	return err
+	return suite.write(w)
 }
 
 // name returns the name of the metric, or of what was checked in place of one.

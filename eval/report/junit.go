@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// The elements of the JUnit schema that a report needs.
+// The elements of the JUnit schema that reports and verdicts need.
 type (
 	junitSuite struct {
 		XMLName  xml.Name    `xml:"testsuite"`
@@ -15,11 +15,18 @@ type (
 		Tests    int         `xml:"tests,attr"`
 		Failures int         `xml:"failures,attr"`
 		Cases    []junitCase `xml:"testcase"`
+		Output   string      `xml:"system-out,omitempty"`
 	}
 	junitCase struct {
 		Class      string          `xml:"classname,attr"`
 		Name       string          `xml:"name,attr"`
 		Properties []junitProperty `xml:"properties>property"`
+		Failure    *junitFailure   `xml:"failure"`
+	}
+	junitFailure struct {
+		Message string `xml:"message,attr"`
+		Type    string `xml:"type,attr"`
+		Text    string `xml:",chardata"` // some programs show this, others the message
 	}
 	junitProperty struct {
 		Name  string `xml:"name,attr"`
@@ -33,7 +40,11 @@ func (r Report) junit(w io.Writer) error {
 		properties := append(r.properties(p), junitProperty{"corpus", r.Corpus}, junitProperty{"machine", r.Machine})
 		suite.Cases = append(suite.Cases, junitCase{Class: r.Model, Name: p.Name(), Properties: properties})
 	}
-	data, err := xml.MarshalIndent(suite, "", "  ")
+	return suite.write(w)
+}
+
+func (s junitSuite) write(w io.Writer) error {
+	data, err := xml.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -241,7 +241,7 @@ func TestVerdictFormats(t *testing.T) {
 	if want := strings.Join(v.Failures(), "\n") + "\nnote: a note\n"; out["text"] != want {
 		t.Errorf("text %q, want %q", out["text"], want)
 	}
-	var suite gateSuite
+	var suite junitSuite
 	if err := xml.Unmarshal([]byte(out["junit"]), &suite); err != nil || suite.Tests != 3 || suite.Failures != 2 || suite.Output != "a note" ||
 		suite.Cases[1].Failure.Text != v.Checks[1].Failure || suite.Cases[0].Failure != nil || suite.Cases[2].Name != "point" {
 		t.Errorf("%v in %s", err, out["junit"])

@@ -68,6 +68,7 @@ type Grid struct {
 	Threads int // of a block in one dimension, or
 	TX, TY  int // in two
 	Shared  int // bytes of dynamic shared memory per block
+	CX, CY  int // blocks of a cluster, which run at once and can read each other's shared memory; 0 means 1. See [GPU.Clusters]
 }
 
 // launchConfig is the driver's CUlaunchConfig.
@@ -78,15 +79,20 @@ type launchConfig struct {
 	count                          uint32
 }
 
-// launchAttribute is the driver's CUlaunchAttribute with an integer value.
+// launchAttribute is the driver's CUlaunchAttribute with integers as its value.
 type launchAttribute struct {
 	id, _ int32
-	value int32
-	_     [60]byte
+	value [16]int32
 }
 
-// attrEarly allows a kernel to be launched while those before it run (CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION).
-const attrEarly = 6
+// Attributes of a launch.
+const (
+	attrCluster = 4 // CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+	attrEarly   = 6 // it may begin while the kernels before run: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+)
+
+// Clusters reports whether blocks can form clusters.
+func (g *GPU) Clusters() bool { return g.Arch >= 90 }
 
 // Launch runs a kernel. Arguments are 8-byte words: addresses, integers, and 32-bit floats converted by [Float]. On compute
 // capability 9.0 and later it can begin while the kernels before it run, and must wait for them itself (griddepcontrol.wait).
@@ -102,12 +108,23 @@ func (g *GPU) Launch(k Kernel, grid Grid, args ...uint64) {
 			gx: uint32(x), gy: uint32(y), gz: uint32(z), bx: uint32(tx), by: uint32(ty), bz: 1, shared: uint32(grid.Shared), stream: g.stream,
 		}
 		if g.early {
-			g.params.attribute = launchAttribute{id: attrEarly, value: 1}
-			g.params.config.attributes, g.params.config.count = unsafe.Pointer(&g.params.attribute), 1
+			g.params.attribute(attrEarly, 1)
+		}
+		if grid.CX > 1 || grid.CY > 1 {
+			g.params.attribute(attrCluster, int32(max(grid.CX, 1)), int32(max(grid.CY, 1)), 1)
 		}
 		code := cuLaunchKernelEx(unsafe.Pointer(&g.params.config), f, unsafe.Pointer(&g.params.pointers[0]), nil)
 		return driverError(code, fmt.Sprintf("launch of %s, %d×%d×%d blocks of %d×%d threads", k.Function, x, y, z, tx, ty))
 	})
+}
+
+// attribute adds an attribute to the launch.
+func (p *params) attribute(id int32, value ...int32) {
+	a := &p.attributes[p.config.count]
+	*a = launchAttribute{id: id}
+	copy(a.value[:], value)
+	p.config.attributes = unsafe.Pointer(&p.attributes[0])
+	p.config.count++
 }
 
 // set lays out arguments for a launch.

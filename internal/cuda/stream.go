@@ -39,10 +39,10 @@ type GPU struct {
 
 // params holds the arguments of a launch. It is pinned.
 type params struct {
-	values    [64]uint64
-	pointers  [64]unsafe.Pointer
-	config    launchConfig
-	attribute launchAttribute
+	values     [64]uint64
+	pointers   [64]unsafe.Pointer
+	config     launchConfig
+	attributes [2]launchAttribute
 }
 
 var (

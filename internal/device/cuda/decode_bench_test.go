@@ -145,16 +145,20 @@ func benchmarkSkinny(b *testing.B, d *Device, speed float64, name string, k int,
 			ps[i] = append(ps[i], device.Product{N: n, Y: d.New(device.BF16, 64*n), W: randomBuffer(d, device.BF16, n*k)})
 		}
 	}
-	before := skinny
+	before, streamedBefore := skinny, streamed
 	for _, rows := range []int{1, 4, 16, 32, 64} {
-		for _, how := range []string{"tensor", "plain", "cublas"} {
-			if how == "tensor" && rows > 32 || how == "plain" && rows > 4 {
+		for _, how := range []string{"planned", "tiles", "streams", "plain", "cublas"} {
+			if rows > 16 && how != "cublas" || rows > 4 && how == "plain" {
 				continue
 			}
 			b.Run(fmt.Sprintf("product/%s/rows=%d/%s", name, rows, how), func(b *testing.B) {
-				switch skinny = before; how {
-				case "tensor":
-					skinny.tensor = 32
+				skinny, streamed = before, streamedBefore
+				switch how {
+				case "planned":
+				case "tiles":
+					streamed = 1 << 20
+				case "streams":
+					streamed = 0
 				case "plain":
 					skinny.tensor, skinny.same = 0, 4
 				default:
@@ -165,7 +169,7 @@ func benchmarkSkinny(b *testing.B, d *Device, speed float64, name string, k int,
 			})
 		}
 	}
-	skinny = before
+	skinny, streamed = before, streamedBefore
 	d.Free(x)
 	for _, all := range ps {
 		for _, p := range all {

@@ -49,6 +49,9 @@ func (d *Device) MultiplyGate(act activation.Func, y, x, gate, up device.Buffer,
 	if len(f.ps) != 2 || rows == 0 || !d.tiled(rows, k, x, f) {
 		return false
 	}
+	if d.stream(rows, k, x, f, act, true) {
+		return true
+	}
 	tile, grid := d.tiles(rows, k, (n+skinnyHigh/2-1)/(skinnyHigh/2))
 	d.skinny(skinnyTiles, fmt.Sprintf("skinny_gate_%d", tile), skinnyGateWords, grid, append(f.args, uint64(act), addr(x), uint64(rows), uint64(k)))
 	return true

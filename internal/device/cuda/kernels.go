@@ -17,10 +17,11 @@ var kernelFiles embed.FS
 // headers are the files that kernels need beside the common header.
 var headers = map[string][]string{
 	"attention":   {"masks.cuh"},
-	"decode":      {"tensor.cuh", "masks.cuh"},
+	"decode":      {"tensor.cuh", "cluster.cuh", "masks.cuh"},
 	"elementwise": {"activation.cuh"},
 	"rows":        {"masks.cuh"},
-	"skinny":      {"tensor.cuh", "activation.cuh"},
+	"skinny":      {"tensor.cuh", "activation.cuh", "products.cuh"},
+	"streams":     {"tensor.cuh", "cluster.cuh", "activation.cuh", "products.cuh"},
 }
 
 // source returns a file of kernels after its headers.
@@ -55,6 +56,7 @@ var (
 	optimSource       = source("optim", chunkDefine)
 	skinnySource      = typedSource("skinny")
 	skinnyTiles       = source("skinny", "ACTIVATIONS=bf16", "TENSOR=1")
+	streamsSource     = source("streams", "ACTIVATIONS=bf16")
 )
 
 // attentionTile is the side of attention's tiles, which must fit in shared memory.

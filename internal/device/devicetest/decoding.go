@@ -193,16 +193,30 @@ func decoded(name string, s device.Scores, bias bool, f device.Format) operation
 
 // fewRows are products of few rows by several weights, in each format.
 func fewRows() (all []operation) {
-	for _, s := range []struct{ rows, k int }{{1, 256}, {2, 200}, {3, 70}, {4, 1000}, {5, 96}, {8, 1352}, {16, 512}, {17, 72}, {32, 264}, {33, 136}, {64, 64}} {
+	for _, s := range []struct{ rows, k, first int }{
+		{1, 256, 33},
+		{2, 200, 33},
+		{3, 70, 33},
+		{4, 1000, 33},
+		{5, 96, 33},
+		{8, 1352, 33},
+		{16, 512, 33},
+		{17, 72, 33},
+		{32, 264, 33},
+		{33, 136, 33},
+		{64, 64, 33},
+		{3, 384, 8501},
+		{16, 256, 11000}, // so many columns that a device may compute them in another way
+	} {
 		for f, name := range formats {
-			ns := []int{33, 7, 64, 1, 40} // more than a launch may take
+			ns := []int{s.first, 7, 64, 1, 40} // more than a launch may take
 			in, weights := values{"x": normal(1, s.rows*s.k)}, [][]float32{}
 			for i, n := range ns {
 				weights = append(weights, coarse(uint64(2+i), n*s.k))
 				in[fmt.Sprint("y", i)] = nan(s.rows * n)
 			}
 			all = append(all, operation{
-				fmt.Sprintf("Multiply of [%d, %d] by %s", s.rows, s.k, name), in,
+				fmt.Sprintf("Multiply of [%d, %d] by %d columns in %s", s.rows, s.k, s.first, name), in,
 				func(d device.Device, b map[string]device.Buffer) {
 					var ps []device.Product
 					for i, n := range ns {

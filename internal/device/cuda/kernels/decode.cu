@@ -1,6 +1,7 @@
 // Attention of few queries to many keys, as in decoding: the time is that of reading keys and values, of type KV. The query
 // rows that share a KV head (the queries of the heads of its group) read it together. A block has a tile of them and one split
-// of the keys that they see; the splits' results are combined afterwards, in their order (Flash-Decoding).
+// of the keys that they see; the splits' results are combined in their order (Flash-Decoding): by the blocks themselves if they form a
+// cluster, otherwise afterwards.
 
 #define WARPS 4
 
@@ -91,9 +92,35 @@ __device__ __forceinline__ void prefetchPart(const Place& p, const View& k, cons
 // statsOf returns where the maximum and the sum of each row of each split are, after the rows themselves: [splits, rows, 2].
 __device__ __forceinline__ float2* statsOf(float* part, i64 rows) { return (float2*)(part + (rows * HD + 1) / 2 * 2); }
 
+constexpr int CLUSTER = 8; // the most splits of a cluster
+
+// combineCluster combines the splits of a cluster: each block writes some of the rows. os are its own sums [ROWS, LDO] relative to the
+// maxima `top`.
+template <int ROWS, int LDO, int W> __device__ __forceinline__ void combineCluster(const Scores& s, const Place& p, const float* os, const float* top, const float* sum, const View& out, float* lse) {
+  const int blocks = clusterBlocks();
+  awaitCluster();
+  for (int x = (clusterRank() * 32 * WARPS + threadIdx.x) * W; x < ROWS * HD; x += blocks * 32 * WARPS * W) {
+    int r = x / HD, c = x % HD;
+    if (p.row + r >= p.rows) break;
+    float tops[CLUSTER], most = -INFINITY, all = 0;
+    Vec<W> y = {};
+#pragma unroll
+    for (int n = 0; n < CLUSTER; n++) most = fmaxf(most, tops[n] = n < blocks ? fromBlock(top + r, n) : -INFINITY);
+#pragma unroll
+    for (int n = 0; n < CLUSTER; n++) {
+      if (n >= blocks) break;
+      float f = weight(tops[n], most);
+      all += f * fromBlock(sum + r, n);
+      y = apply([f](float a, float b) { return a + f * b; }, y, vecFromBlock<W>(os + r * LDO + c, n));
+    }
+    writeRow(s, p, r, c, y, most, all, out, lse);
+  }
+  awaitCluster();
+}
+
 // finish combines the warps of a block, which have ROWS rows each: os [WARPS, ROWS, LDO], of which HD are used, relative to the maxima
 // tops [WARPS, ROWS], and sums [WARPS, ROWS]. It writes the result or, if there are several splits, this one's part [splits, rows, HD].
-template <int ROWS, int LDO, int W> __device__ __forceinline__ void finish(const Scores& s, const Shape& shape, const Place& p, const float* os, const float* tops, const float* sums, const View& out, float* lse, float* part) {
+template <int ROWS, int LDO, int W> __device__ __forceinline__ void finish(const Scores& s, const Shape& shape, const Place& p, float* os, const float* tops, const float* sums, const View& out, float* lse, float* part) {
   __shared__ float factors[WARPS * ROWS], top[ROWS], sum[ROWS];
   if (threadIdx.x < ROWS) {
     int r = threadIdx.x;
@@ -106,6 +133,7 @@ template <int ROWS, int LDO, int W> __device__ __forceinline__ void finish(const
     top[r] = most, sum[r] = all;
   }
   __syncthreads();
+  const bool cluster = clusterBlocks() > 1;
   i64 all = (int)gridDim.x / (int)shape.tiles * p.rows;
 #pragma unroll 4
   for (int x = threadIdx.x * W; x < ROWS * HD; x += 32 * WARPS * W) {
@@ -114,6 +142,10 @@ template <int ROWS, int LDO, int W> __device__ __forceinline__ void finish(const
     Vec<W> y = {};
 #pragma unroll
     for (int w = 0; w < WARPS; w++) y = apply([f = factors[w * ROWS + r]](float a, float b) { return a + f * b; }, y, load<W>(os + (w * ROWS + r) * LDO + c));
+    if (cluster) {
+      store(os + r * LDO + c, y); // where this thread alone has read
+      continue;
+    }
     if (shape.splits == 1) {
       writeRow(s, p, r, c, y, top[r], sum[r], out, lse);
       continue;
@@ -122,6 +154,7 @@ template <int ROWS, int LDO, int W> __device__ __forceinline__ void finish(const
     store(part + at * HD + c, y);
     if (c == 0) statsOf(part, shape.splits * all)[at] = make_float2(top[r], sum[r]);
   }
+  if (cluster) combineCluster<ROWS, LDO, W>(s, p, os, top, sum, out, lse);
 }
 
 // Combines the splits. A thread has W numbers of one of the `all` rows.

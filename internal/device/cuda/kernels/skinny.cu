@@ -1,13 +1,4 @@
-// Products y [rows, n] = x·wᵀ of few rows x [rows, k] by weights w [n, k]: the time is that of reading the weights. Up to four
-// products with the same x are computed by one launch, whose blocks belong to the products one after the other.
-
-struct Products {
-  struct {
-    act_t* y;
-    const void* w;
-    i64 n;
-  } of[4];
-};
+// Products of few rows by blocks that belong to the products one after the other.
 
 // Part is a block's product and the first of its columns of y.
 struct Part {

@@ -98,7 +98,7 @@ func (w *Walk) pass(ctx context.Context, layer int) error {
 		return err
 	}
 	return w.each(ctx, teacherState, func(i int, b ops.Batch, x device.Buffer) error {
-		return w.states.put(teacherState, i, w.engine.Copied(w.teacher.Layer(layer, w.engine, w.rows(x, b), b)))
+		return w.states.put(teacherState, i, w.engine.Copied(w.run(w.teacher, layer, b, x)))
 	})
 }
 

@@ -377,7 +377,14 @@ func (w *Walk) teach(layer, i int, b ops.Batch, x device.Buffer) (spago.Tensor, 
 	if err != nil {
 		return nil, err
 	}
-	return teacher.Layer(layer, w.engine, w.rows(x, b), b), nil
+	return w.run(teacher, layer, b, x), nil
+}
+
+// run returns the output of a model's layer for the states x. Products may round their factors: what is measured are averages over many
+// tokens.
+func (w *Walk) run(m *model.Model[spago.Tensor], layer int, b ops.Batch, x device.Buffer) (y spago.Tensor) {
+	device.Rounding(w.engine.Device(), func() { y = m.Layer(layer, w.engine, w.rows(x, b), b) })
+	return y
 }
 
 // followLayer returns the input of a layer's attention in the converted model in place of read, and corrects the target output,
@@ -413,7 +420,7 @@ func (w *Walk) Advance(ctx context.Context, layer int, changed Weights) error {
 		if err != nil {
 			return err
 		}
-		return w.states.put(studentState, i, w.engine.Copied(student.Layer(layer, w.engine, w.rows(x, b), b)))
+		return w.states.put(studentState, i, w.engine.Copied(w.run(student, layer, b, x)))
 	})
 }
 

@@ -85,6 +85,8 @@ type Product struct {
 	// Fastest makes the first call of a kind of product measure the algorithms that cuBLASLt offers, rather than follow its
 	// estimate. Different runs may then choose different ones, which round differently.
 	Fastest bool
+	// Rounded lets factors of F32 be rounded to bfloat16 on their way. Sums are in float32.
+	Rounded bool
 }
 
 func (p Product) String() string {
@@ -99,6 +101,7 @@ type productKey struct {
 	types         [3]Type
 	aligned       [3]uint32
 	add, fastest  bool
+	rounded       bool
 }
 
 // productPlan is the way in which a product is computed.
@@ -170,6 +173,7 @@ func alignment(m Matrix) uint32 {
 // Constants of cuBLASLt's header.
 const (
 	compute32F         = 68
+	computeFast16BF    = 75
 	compute64F         = 70
 	descTransA         = 3
 	descTransB         = 4
@@ -184,7 +188,7 @@ func (g *GPU) productPlan(p Product) (*productPlan, error) {
 		p.TA, p.TB, p.M, p.N, p.K, p.A.LD, p.B.LD, p.C.LD,
 		[3]Type{p.A.Type, p.B.Type, p.C.Type},
 		[3]uint32{alignment(p.A), alignment(p.B), alignment(p.C)},
-		p.Beta != 0, p.Fastest,
+		p.Beta != 0, p.Fastest, p.Rounded,
 	}
 	if plan := g.products.plans[key]; plan != nil {
 		return plan, nil
@@ -249,8 +253,11 @@ func (g *GPU) fastest(p Product, plan *productPlan, algorithms []algorithm) (bes
 
 func (plan *productPlan) describe(p Product) error {
 	compute, scale := int32(compute32F), F32
-	if p.A.Type == F64 {
+	switch {
+	case p.A.Type == F64:
 		compute, scale = compute64F, F64
+	case p.Rounded:
+		compute = computeFast16BF
 	}
 	if err := blasError(ltMatmulDescCreate(&plan.desc, compute, int32(scale)), "cublasLtMatmulDescCreate"); err != nil {
 		return err

@@ -339,6 +339,20 @@ func (e *MemoryError) Error() string {
 		units.Bytes(int64(e.Wanted)), units.Bytes(int64(e.Held)), units.Bytes(int64(e.All)))
 }
 
+// Rounder is implemented by devices whose products are faster if they round factors of F32 to bfloat16 on their way; sums are in float32.
+type Rounder interface {
+	Round(on bool) // from now on
+}
+
+// Rounding calls f while d's products may round their factors.
+func Rounding(d Device, f func()) {
+	if r, ok := d.(Rounder); ok {
+		r.Round(true)
+		defer r.Round(false)
+	}
+	f()
+}
+
 // Recoverer is implemented by devices that can go on after a MemoryError.
 type Recoverer interface {
 	// Recover forgets a MemoryError and reports whether there was one. Buffers allocated since then are not usable.

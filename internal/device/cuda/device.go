@@ -23,6 +23,7 @@ type Device struct {
 	notes   []string        // not yet asked for
 	noted   map[string]bool // all notes
 	replay  *recording      // whose operations are being requested; nil if none
+	rounds  bool            // whether products of F32 round their factors
 }
 
 // Options determine how a GPU computes.
@@ -57,6 +58,9 @@ func (d *Device) Activations() device.Format { return d.options.Activations }
 
 // LogitsAtOnce implements device.Device: a part of the memory that is the same in every run.
 func (d *Device) LogitsAtOnce() int { return int(d.gpu.Memory/256) / d.options.Activations.Size() }
+
+// Round implements device.Rounder.
+func (d *Device) Round(on bool) { d.rounds = on }
 
 // Until implements device.Device.
 func (d *Device) Until(ctx context.Context) { d.ctx = ctx }

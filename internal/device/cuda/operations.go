@@ -138,7 +138,7 @@ func (d *Device) Gemm(ta, tb bool, m, n, k int, alpha float32, a device.Buffer, 
 	}
 	d.gpu.Multiply(cuda.Product{
 		TA: ta, TB: tb, M: m, N: n, K: k, Alpha: alpha, Beta: beta, A: matrix(a, lda), B: matrix(b, ldb), C: matrix(c, ldc),
-		Fastest: d.options.Nondeterministic && a.Format() != device.F32,
+		Fastest: d.options.Nondeterministic && a.Format() != device.F32, Rounded: d.rounds && a.Format() == device.F32,
 	})
 }
 

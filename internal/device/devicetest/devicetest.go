@@ -38,6 +38,7 @@ func Run(t *testing.T, open func() device.Device) {
 	if open().Activations() != device.F32 {
 		return
 	}
+	t.Run("rounding", func(t *testing.T) { checkRounding(t, open()) })
 	t.Run("solve", func(t *testing.T) { checkSolve(t, open()) })
 	t.Run("parts", func(t *testing.T) { checkParts(t, open()) })
 	t.Run("memory", func(t *testing.T) { checkMemory(t, open()) })

@@ -75,7 +75,7 @@ func rotateStores() (all []operation) {
 }
 
 func gates() (all []operation) {
-	for _, s := range []struct{ rows, k, n int }{{1, 64, 40}, {5, 200, 33}, {16, 520, 16}, {16, 48, 100}, {17, 64, 24}, {3, 36, 7}, {16, 256, 5000}, {5, 640, 4301}} {
+	for _, s := range []struct{ rows, k, n int }{{1, 64, 40}, {5, 200, 33}, {16, 520, 16}, {16, 48, 100}, {17, 64, 24}, {3, 36, 7}, {9, 256, 4301}, {5, 384, 4300}} {
 		for _, act := range []activation.Func{activation.SiLU, activation.GELUTanh} {
 			for _, f := range []device.Format{device.F32, device.BF16} {
 				gate, up := coarse(1, s.n*s.k), coarse(2, s.n*s.k)

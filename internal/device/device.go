@@ -277,7 +277,7 @@ type Scores struct {
 	Causal                  bool      // query i sees the keys j <= i + (keys of the sequence) - Queries
 	Window                  int       // if not 0, only the last Window of the visible keys
 	Sinks                   int       // with Window, the first Sinks of the visible keys too; AttendBackward ignores it. See Sinker
-	SinkQueries             Heads     // the queries for the first Sinks keys; if omitted, they are as for the others
+	SinkQueries             Heads     // the queries for the first Sinks keys, equal to the others where the window has some of these; may be omitted
 	Slopes                  []float32 // [Heads], ALiBi's (Press et al., arXiv 2108.12409); nil: none
 	CoarseSlopes            float32   // if not 0, ALiBi is computed in bfloat16, as in Falcon, times this
 	Bias                    Buffer    // [Heads, Queries, Keys], added to scaled scores; may be omitted
@@ -390,9 +390,10 @@ type Noter interface {
 // Replay is a sequence of operations that is requested repeatedly, as for each decoded token. Only the contents of the following
 // change from one time to the next, where operations are given these very slices.
 type Replay struct {
-	IDs, Pos []int32 // for Gather and Rotate
+	IDs, Pos []int32 // for Gather, Rotate and RotateStore
+	Shift    []int32 // other positions
 	Lens     []int   // for Scores.KeyLens
-	First    int     // Store's first
+	First    int     // the first of Store and RotateStore, where they are given this number
 	State    any     // the device's
 }
 
@@ -410,7 +411,7 @@ type Replayer interface {
 
 // Fused is implemented by devices on which one operation takes less time than the several that it stands for.
 type Fused interface {
-	// RotateStore is Rotate of q in place and of k, and then Store of k and v. It need not change k.
+	// RotateStore is Rotate of q in place and of k, and then Store of k, rotated, and v. It does not change k. With 0 heads there is no q.
 	RotateStore(r Rope, q, k, v Rows, pos []int32, heads, headDim int, keys, values Heads, first, tokens int)
 	// MultiplyGate computes y [rows, n] = act(x·gateᵀ)·(x·upᵀ) from x [rows, k]. It returns false, and does nothing, if that is not
 	// faster than Multiply and Gate.

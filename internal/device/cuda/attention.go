@@ -242,10 +242,33 @@ func (d *Device) attendBackwardDNN(o onDevice, dq, dk, dv device.Heads, dbias de
 	return nil
 }
 
-// Attend implements device.Attention.
+// Attend implements device.Attention. Sinks come after the window, and many queries of a cache of integers attend to a copy of its numbers.
 func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
 	o := d.scores(s)
 	defer d.freeScores(o)
+	if k.Format().Scaled() && !o.decodesInts(k, v) {
+		k, v = d.expanded(o, k), d.expanded(o, v)
+		defer d.Free(k.Buffer)
+		defer d.Free(v.Buffer)
+	}
+	if s.Window == 0 || s.Sinks == 0 {
+		d.attend(o, out, lse, q, k, v)
+		return
+	}
+	if lse.None() {
+		lse = d.New(device.F32, s.Batch*s.Heads*s.Queries)
+		defer d.Free(lse)
+	}
+	d.attend(o, out, lse, q, k, v)
+	d.attendSinks(o, out, lse, q, k, v)
+}
+
+// attend is Attend without sinks, by the fastest way.
+func (d *Device) attend(o onDevice, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
+	if k.Format().Scaled() {
+		d.decodeInts(o, out, lse, q, k, v)
+		return
+	}
 	if d.decode(o, out, lse, q, k, v) {
 		return
 	}
@@ -253,8 +276,8 @@ func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q,
 	if err == nil {
 		return
 	}
-	d.slow(s, err)
-	d.attentionKernel("attend", attendWords, s.HeadDim, cuda.Grid{X: tilesOf(s.Queries, s.HeadDim), Y: s.Heads, Z: s.Batch}, 3, 1,
+	d.slow(o.Scores, err)
+	d.attentionKernel("attend", attendWords, o.HeadDim, cuda.Grid{X: tilesOf(o.Queries, o.HeadDim), Y: o.Heads, Z: o.Batch}, 3, 1,
 		o.words(), view(out), []uint64{addr(lse)}, view(q), view(k), view(v))
 }
 
@@ -293,7 +316,11 @@ func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer,
 	if n == 0 {
 		return
 	}
+	if keys.Format().Scaled() {
+		d.storeInts(keys, values, first, k, v, seqs, tokens, headDim)
+		return
+	}
 	grid := cuda.Grid{X: min((n+255)/256, 32*d.gpu.Units), Threads: 256}
 	d.attentionKernel("store_kv", storeWords, headDim, grid, 0, 0, view(keys), view(values), view(device.Heads{Buffer: k}), view(device.Heads{Buffer: v}),
-		[]uint64{uint64(seqs * tokens), uint64(tokens), uint64(heads), uint64(first), addr(d.replay.first())})
+		[]uint64{uint64(seqs * tokens), uint64(tokens), uint64(heads), uint64(first), addr(d.replay.first(first))})
 }

@@ -113,6 +113,14 @@ func (d *Device) decode(o onDevice, out device.Heads, lse device.Buffer, q, k, v
 		key.tensor = false
 		tile, atOnce, shared = key.tile(rows)
 	}
+	d.launchDecode(key.source(), decodeWords, tile, atOnce, shared, o, out, lse, view(q), view(k), view(v))
+	return true
+}
+
+// launchDecode launches the kernel for so many query rows, of whose blocks a multiprocessor runs atOnce, with so much dynamic shared
+// memory each. inputs follow the other parameters of layout.
+func (d *Device) launchDecode(source *cuda.Source, layout []int, tile, atOnce, shared int, o onDevice, out device.Heads, lse device.Buffer, inputs ...[]uint64) {
+	rows := o.Heads / o.KVHeads * o.Queries
 	tiles := (rows + tile - 1) / tile
 	blocks := o.Batch * o.KVHeads * tiles
 	n := decodePlan.splits
@@ -136,10 +144,10 @@ func (d *Device) decode(o onDevice, out device.Heads, lse device.Buffer, q, k, v
 		for _, a := range args {
 			words = append(words, a...)
 		}
-		d.gpu.Launch(cuda.Kernel{Source: key.source(), Function: name, Words: layout}, grid, words...)
+		d.gpu.Launch(cuda.Kernel{Source: source, Function: name, Words: layout}, grid, words...)
 	}
-	kernel(fmt.Sprintf("decode_%d", tile), decodeWords, cuda.Grid{X: blocks, Y: n, Threads: 32 * decodeWarps, Shared: shared, CY: cluster},
-		o.words(), []uint64{uint64(tiles), uint64(n)}, view(out), []uint64{addr(lse), addr(part)}, view(q), view(k), view(v))
+	args := [][]uint64{o.words(), {uint64(tiles), uint64(n)}, view(out), {addr(lse), addr(part)}}
+	kernel(fmt.Sprintf("decode_%d", tile), layout, cuda.Grid{X: blocks, Y: n, Threads: 32 * decodeWarps, Shared: shared, CY: cluster}, append(args, inputs...)...)
 	if n > cluster {
 		each := 4 // numbers of a thread, as in the kernel
 		if o.HeadDim%4 != 0 {
@@ -149,5 +157,4 @@ func (d *Device) decode(o onDevice, out device.Heads, lse device.Buffer, q, k, v
 		kernel("decode_combine", combineWords, cuda.Grid{X: (all*o.HeadDim/each + threads - 1) / threads, Threads: threads},
 			o.words(), view(out), []uint64{addr(lse), addr(part), uint64(n), uint64(all)})
 	}
-	return true
 }

@@ -76,7 +76,7 @@ func (d *Device) fail(err error) {
 
 // New implements device.Memory.
 func (d *Device) New(f device.Format, n int) device.Buffer {
-	at, err := d.pool.get(uint64(n * f.Size()))
+	at, err := d.pool.get(uint64(f.Bytes(n)))
 	if err != nil {
 		d.fail(err)
 	}

@@ -20,26 +20,34 @@ var (
 // RotateStore implements device.Fused.
 func (d *Device) RotateStore(r device.Rope, q, k, v device.Rows, pos []int32, heads, headDim int, keys, values device.Heads, first, tokens int) {
 	t, kvHeads, interleaved := r.(*rope), keys.Seq/keys.Head, uint64(0)
-	if len(pos) == 0 || d.stopped() || !d.inside("rotation", len(pos), heads*headDim, q) || !d.inside("rotation", len(pos), kvHeads*headDim, k, v) {
+	if len(pos) == 0 || d.stopped() || heads > 0 && !d.inside("rotation", len(pos), heads*headDim, q) || !d.inside("rotation", len(pos), kvHeads*headDim, k, v) {
 		return
 	}
 	if t.interleaved {
 		interleaved = 1
 	}
 	at := d.positions(pos)
-	wide := vectors(q.Format(), []device.Buffer{q.Buffer, k.Buffer, v.Buffer, keys.Buffer, values.Buffer, t.cosines, t.sines},
+	if keys.Format().Scaled() {
+		rows := len(pos) * (heads + 2*kvHeads)
+		d.gpu.Launch(cuda.Kernel{Source: storeSource[k.Format()], Function: "rotate_store_ints", Words: rotateStoreIntsWords}, d.warps(rows),
+			intsWords([]uint64{addr(q.Buffer), uint64(q.LD), addr(k.Buffer), uint64(k.LD), addr(v.Buffer), uint64(v.LD)}, keys, values,
+				uint64(first), addr(d.replay.first(first)), uint64(tokens), uint64(kvHeads), addr(at), addr(t.cosines), addr(t.sines),
+				uint64(len(pos)), uint64(heads), uint64(headDim), uint64(t.planes), interleaved)...)
+		return
+	}
+	wide := vectors(k.Format(), []device.Buffer{q.Buffer, k.Buffer, v.Buffer, keys.Buffer, values.Buffer, t.cosines, t.sines},
 		q.LD, k.LD, v.LD, headDim, t.planes, keys.Seq, keys.Head, keys.Row, values.Seq, values.Head, values.Row)
 	work := len(pos) * (heads + 2*kvHeads) * max(t.planes, 1)
 	if wide == 1 {
-		work /= width(q.Format())
+		work /= width(k.Format())
 	}
 	const threads = 128
-	d.gpu.Launch(cuda.Kernel{Source: rowsSource[q.Format()], Function: "rotate_store", Words: rotateStoreWords},
+	d.gpu.Launch(cuda.Kernel{Source: rowsSource[k.Format()], Function: "rotate_store", Words: rotateStoreWords},
 		cuda.Grid{X: max(1, min((work+threads-1)/threads, 32*d.gpu.Units)), Threads: threads},
 		addr(q.Buffer), uint64(q.LD), addr(k.Buffer), uint64(k.LD), addr(v.Buffer), uint64(v.LD),
 		addr(keys.Buffer), uint64(keys.Seq), uint64(keys.Head), uint64(keys.Row), uint64(keys.Format()),
 		addr(values.Buffer), uint64(values.Seq), uint64(values.Head), uint64(values.Row), uint64(values.Format()),
-		uint64(first), addr(d.replay.first()), uint64(tokens), uint64(kvHeads), addr(at), addr(t.cosines), addr(t.sines), wide,
+		uint64(first), addr(d.replay.first(first)), uint64(tokens), uint64(kvHeads), addr(at), addr(t.cosines), addr(t.sines), wide,
 		uint64(len(pos)), uint64(heads), uint64(headDim), uint64(t.planes), interleaved)
 }
 

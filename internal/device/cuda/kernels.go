@@ -18,9 +18,12 @@ var kernelFiles embed.FS
 var headers = map[string][]string{
 	"attention":   {"masks.cuh"},
 	"decode":      {"tensor.cuh", "cluster.cuh", "masks.cuh"},
+	"decode_ints": {"tensor.cuh", "cluster.cuh", "masks.cuh", "ints.cuh", "decode.cu"},
 	"elementwise": {"activation.cuh"},
 	"rows":        {"masks.cuh"},
+	"sinks":       {"masks.cuh", "ints.cuh"},
 	"skinny":      {"tensor.cuh", "activation.cuh", "products.cuh"},
+	"store":       {"masks.cuh", "ints.cuh"},
 	"streams":     {"tensor.cuh", "cluster.cuh", "activation.cuh", "products.cuh"},
 }
 
@@ -55,6 +58,7 @@ var (
 	lossSource        = typedSource("loss", chunkDefine)
 	optimSource       = source("optim", chunkDefine)
 	skinnySource      = typedSource("skinny")
+	storeSource       = typedSource("store")
 	skinnyTiles       = source("skinny", "ACTIVATIONS=bf16", "TENSOR=1")
 	streamsSource     = source("streams", "ACTIVATIONS=bf16")
 )

@@ -18,7 +18,7 @@ func (d *Device) Copy(dst, x device.Buffer) {
 	switch {
 	case n == 0 || d.stopped():
 	case dst.Format() == x.Format():
-		d.gpu.Copy(dst.Addr(), x.Addr(), n*dst.Format().Size())
+		d.gpu.Copy(dst.Addr(), x.Addr(), dst.Format().Bytes(n))
 	default:
 		d.convert(dst, x, n)
 	}
@@ -27,7 +27,7 @@ func (d *Device) Copy(dst, x device.Buffer) {
 // Clear implements device.Elementwise.
 func (d *Device) Clear(dst device.Buffer) {
 	if dst.Len() > 0 && !d.stopped() {
-		d.gpu.Clear(dst.Addr(), dst.Len()*dst.Format().Size())
+		d.gpu.Clear(dst.Addr(), dst.Format().Bytes(dst.Len()))
 	}
 }
 
@@ -423,8 +423,8 @@ func (d *Device) RelativeBias(y, table device.Buffer, bucket []int32, heads, que
 }
 
 // NextBias implements device.Replayer.
-func (d *Device) NextBias(_ *device.Replay, y, table device.Buffer, bucket []int32, heads, keys int) {
-	d.relativeBias(y, table, bucket, d.replay.first(), heads, 1, keys)
+func (d *Device) NextBias(r *device.Replay, y, table device.Buffer, bucket []int32, heads, keys int) {
+	d.relativeBias(y, table, bucket, d.replay.first(r.First), heads, 1, keys)
 }
 
 func (d *Device) relativeBias(y, table device.Buffer, bucket []int32, first device.Buffer, heads, queries, keys int) {

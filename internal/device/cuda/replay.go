@@ -12,7 +12,7 @@ var _ device.Replayer = (*Device)(nil)
 // recording is what a Replay has on the GPU: its inputs, and from the second time on its operations.
 type recording struct {
 	of     *device.Replay
-	inputs device.Buffer // 32-bit integers: First, then at multiples of 4 IDs, Pos and Lens
+	inputs device.Buffer // 32-bit integers: First, then at multiples of 4 IDs, Pos, Shift and Lens
 	host   []int32
 	runs   int
 	graph  *cuda.Graph // nil: not recorded
@@ -25,7 +25,7 @@ type recording struct {
 func (d *Device) Replay(r *device.Replay, f func()) {
 	rec, ok := r.State.(*recording)
 	if !ok {
-		_, _, _, n := offsets(r)
+		n := offsets(r).end
 		rec = &recording{of: r, inputs: d.New(device.F32, n), host: make([]int32, n)}
 		r.State = rec
 	}
@@ -87,23 +87,27 @@ func (d *Device) Forget(r *device.Replay) {
 	r.State = nil
 }
 
-// offsets returns where the inputs of a Replay are, and their length.
-func offsets(r *device.Replay) (ids, pos, lens, end int) {
+// places are where the inputs of a Replay are, and their length.
+type places struct{ ids, pos, shift, lens, end int }
+
+func offsets(r *device.Replay) (p places) {
 	after := func(at, n int) int { return at + (n+3)/4*4 }
-	ids = 4
-	pos = after(ids, len(r.IDs))
-	lens = after(pos, len(r.Pos))
-	return ids, pos, lens, after(lens, len(r.Lens))
+	p.ids = 4
+	p.pos = after(p.ids, len(r.IDs))
+	p.shift = after(p.pos, len(r.Pos))
+	p.lens = after(p.shift, len(r.Shift))
+	p.end = after(p.lens, len(r.Lens))
+	return p
 }
 
 // send copies the inputs to the GPU.
 func (rec *recording) send(d *Device) {
-	r := rec.of
-	ids, pos, lens, _ := offsets(r)
+	r, p := rec.of, offsets(rec.of)
 	rec.host[0] = int32(r.First)
-	copy(rec.host[ids:], r.IDs)
-	copy(rec.host[pos:], r.Pos)
-	integers(rec.host[lens:lens], r.Lens)
+	copy(rec.host[p.ids:], r.IDs)
+	copy(rec.host[p.pos:], r.Pos)
+	copy(rec.host[p.shift:], r.Shift)
+	integers(rec.host[p.lens:p.lens], r.Lens)
 	cuda.Send(d.gpu, rec.inputs.Addr(), rec.host)
 }
 
@@ -123,12 +127,14 @@ func (rec *recording) input(x []int32) (b device.Buffer) {
 	if rec == nil {
 		return b
 	}
-	ids, pos, _, _ := offsets(rec.of)
+	p := offsets(rec.of)
 	switch {
 	case same(x, rec.of.IDs):
-		b = rec.inputs.Slice(ids, ids+len(x))
+		b = rec.inputs.Slice(p.ids, p.ids+len(x))
 	case same(x, rec.of.Pos):
-		b = rec.inputs.Slice(pos, pos+len(x))
+		b = rec.inputs.Slice(p.pos, p.pos+len(x))
+	case same(x, rec.of.Shift):
+		b = rec.inputs.Slice(p.shift, p.shift+len(x))
 	}
 	return b
 }
@@ -138,13 +144,13 @@ func (rec *recording) lens(x []int) (b device.Buffer) {
 	if rec == nil || !same(x, rec.of.Lens) {
 		return b
 	}
-	_, _, lens, _ := offsets(rec.of)
-	return rec.inputs.Slice(lens, lens+len(x))
+	at := offsets(rec.of).lens
+	return rec.inputs.Slice(at, at+len(x))
 }
 
-// first is input for First.
-func (rec *recording) first() (b device.Buffer) {
-	if rec != nil {
+// first is input for First, if n is that.
+func (rec *recording) first(n int) (b device.Buffer) {
+	if rec != nil && n == rec.of.First {
 		b = rec.inputs.Slice(0, 1)
 	}
 	return b

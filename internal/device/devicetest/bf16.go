@@ -23,9 +23,9 @@ var activationNames = []struct{ operations, operands string }{
 	{"Rotate", "x y z"},
 	{"RotateStore", "q k v keys values"},
 	{"Gather", "y dy"},
-	{"Store", "k v keys values"},
+	{"Store", "k v keys values out"},
 	{"CrossEntropy Distill", "logits teacher"},
-	{"Attend", "q k v out dout dq dk dv"},
+	{"Attend", "q sq k v out dout dq dk dv"},
 	{"AdamW", "g g2 copy"},
 }
 

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"gqa/internal/cpu/nn"
-	"gqa/internal/cpu/simd"
 	"gqa/internal/device"
 )
 
@@ -56,6 +55,13 @@ func decoding(quantizes, sinks bool) (all []operation) {
 		{"16 tokens, groups of 32", device.Scores{Batch: 1, Queries: 16, Keys: 150, Heads: 32, KVHeads: 1, HeadDim: 64, Causal: true}, false},
 		{"16 tokens, a window", device.Scores{Batch: 2, Queries: 16, Keys: 90, Heads: 2, KVHeads: 2, HeadDim: 48, Causal: true, Window: 20}, false},
 		{"16 tokens, a window and sinks", device.Scores{Batch: 2, Queries: 16, Keys: 90, KeyLens: []int{90, 40}, Heads: 4, KVHeads: 2, HeadDim: 48, Causal: true, Window: 20, Sinks: 3}, false},
+		{"one token, a window and sinks", device.Scores{Batch: 2, Queries: 1, Keys: 300, KeyLens: []int{300, 30}, Heads: 8, KVHeads: 2, HeadDim: 64, Causal: true, Window: 50, Sinks: 4}, false},
+		{"40 tokens, a window and sinks", device.Scores{Batch: 2, Queries: 40, Keys: 40, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true, Window: 8, Sinks: 2}, false},
+		{"40 tokens after others, a window and sinks", device.Scores{Batch: 1, Queries: 40, Keys: 70, Heads: 3, KVHeads: 1, HeadDim: 20, Causal: true, Window: 30, Sinks: 5}, false},
+		{"40 tokens", device.Scores{Batch: 2, Queries: 40, Keys: 70, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true}, false},
+		{"one token, heads of 192", device.Scores{Batch: 1, Queries: 1, Keys: 200, Heads: 20, KVHeads: 1, HeadDim: 192, Causal: true}, false},
+		{"one token, heads of 320", device.Scores{Batch: 1, Queries: 1, Keys: 20, Heads: 2, KVHeads: 1, HeadDim: 320, Causal: true}, false},
+		{"ALiBi, a window and sinks", device.Scores{Batch: 2, Queries: 3, Keys: 90, KeyLens: []int{90, 20}, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true, Window: 17, Sinks: 3, Slopes: slopes(4)}, false},
 		{"16 tokens see all, padding", device.Scores{Batch: 3, Queries: 16, Keys: 60, KeyLens: []int{60, 0, 33}, Heads: 4, KVHeads: 1, HeadDim: 32}, false},
 		{"ALiBi", device.Scores{Batch: 2, Queries: 1, Keys: 200, KeyLens: []int{200, 100}, Heads: 8, KVHeads: 2, HeadDim: 64, Causal: true, Slopes: slopes(8)}, false},
 		{"ALiBi, 3 tokens", device.Scores{Batch: 2, Queries: 3, Keys: 90, KeyLens: []int{90, 70}, Heads: 3, KVHeads: 3, HeadDim: 24, Causal: true, Slopes: slopes(3)}, false},
@@ -79,9 +85,6 @@ func decoding(quantizes, sinks bool) (all []operation) {
 	return all
 }
 
-// integers are formats of keys and values for a device.Quantizer.
-var integers = map[device.Format]string{device.Int8: "int8", device.Int4: "int4"}
-
 // decodedIntegers stores keys and values as integers, and attends to them.
 func decodedIntegers(name string, s device.Scores, bias bool, f device.Format) operation {
 	room, dim := s.Keys+3, s.HeadDim
@@ -91,22 +94,23 @@ func decodedIntegers(name string, s device.Scores, bias bool, f device.Format) o
 		"q": normal(3, s.Batch*s.Queries*s.Heads*dim), "k": normal(1, tokens), "v": normal(2, tokens),
 		"out": nan(s.Batch * s.Queries * s.Heads * dim), "lse": nan(s.Batch * s.Heads * s.Queries),
 	}
-	if bias {
-		in["bias"] = normal(5, s.Heads*s.Queries*s.Keys)
-	}
 	o := decoded(name, s, bias, device.F32)
+	for _, same := range []string{"bias", "sq"} {
+		if x, ok := o.in[same]; ok {
+			in[same] = x
+		}
+	}
 	o.in = in
 	o.run = func(d device.Device, b map[string]device.Buffer) {
 		s := s
 		s.Bias = b["bias"]
-		cache := func() device.Heads {
-			rows := s.Batch * s.KVHeads * room
-			return device.Heads{Buffer: d.New(f, rows*dim), Seq: s.KVHeads * room * dim, Head: room * dim, Row: dim, Scales: d.New(device.F32, rows)}
-		}
 		heads := func(b device.Buffer) device.Heads {
 			return device.Heads{Buffer: b, Seq: s.Queries * s.Heads * dim, Head: dim, Row: s.Heads * dim}
 		}
-		k, v := cache(), cache()
+		if s.Sinks > 0 {
+			s.SinkQueries = heads(b["sq"])
+		}
+		k, v := newCache(d, f, s.Batch, s.KVHeads, room, dim), newCache(d, f, s.Batch, s.KVHeads, room, dim)
 		d.Store(k, v, 0, b["k"], b["v"], s.Batch, s.Keys, dim)
 		d.Attend(s, heads(b["out"]), b["lse"], heads(b["q"]), k, v)
 	}
@@ -116,23 +120,31 @@ func decodedIntegers(name string, s device.Scores, bias bool, f device.Format) o
 		}
 		a := scores(s)
 		a.Bias = x["bias"]
+		if s.Sinks > 0 {
+			a.SinkQueries = heads(x["sq"], s.Queries, s.Heads)
+		}
 		k, v := throughIntegers(f, x["k"], dim), throughIntegers(f, x["v"], dim)
 		nn.AttendRef(a, heads(x["out"], s.Queries, s.Heads), x["lse"], heads(x["q"], s.Queries, s.Heads), heads(k, s.Keys, s.KVHeads), heads(v, s.Keys, s.KVHeads))
 	}
 	return o
 }
 
-// throughIntegers returns rows of dim numbers as they are after they were stored as integers.
-func throughIntegers(f device.Format, x []float32, dim int) []float32 {
-	ints := map[device.Format]simd.Ints{device.Int8: simd.I8, device.Int4: simd.I4}[f]
-	y, row := make([]float32, len(x)), make([]byte, ints.Bytes(dim))
-	for at := 0; at < len(x); at += dim {
-		scale := ints.Encode(row, x[at:at+dim])
-		for i := range dim {
-			y[at+i] = float32(ints.Value(row, i, dim)) * scale
+// sinkQueries returns other queries than q where no sink is in the window.
+func sinkQueries(s device.Scores, q []float32) []float32 {
+	other, row := normal(6, len(q)), s.Heads*s.HeadDim
+	for i := range s.Batch * s.Queries {
+		end := s.Keys
+		if s.KeyLens != nil {
+			end = s.KeyLens[i/s.Queries]
+		}
+		if s.Causal {
+			end += i%s.Queries + 1 - s.Queries
+		}
+		if end-s.Window < s.Sinks {
+			copy(other[i*row:][:row], q[i*row:])
 		}
 	}
-	return y
+	return other
 }
 
 // scores are those of package nn, without a bias.
@@ -165,6 +177,9 @@ func decoded(name string, s device.Scores, bias bool, f device.Format) operation
 	if bias {
 		in["bias"] = normal(5, s.Heads*s.Queries*s.Keys)
 	}
+	if s.Sinks > 0 {
+		in["sq"] = sinkQueries(s, in["q"])
+	}
 	return operation{
 		"Attend decoded: " + name, in,
 		func(d device.Device, b map[string]device.Buffer) {
@@ -176,6 +191,9 @@ func decoded(name string, s device.Scores, bias bool, f device.Format) operation
 			cached := func(x []float32) device.Heads {
 				return device.Heads{Buffer: put(d, f, x), Seq: s.KVHeads * room * dim, Head: room * dim, Row: dim}
 			}
+			if s.Sinks > 0 {
+				s.SinkQueries = rows(b["sq"])
+			}
 			d.Attend(s, rows(b["out"]), b["lse"], rows(b["q"]), cached(k), cached(v))
 		}, func(x values) {
 			a := scores(s)
@@ -185,6 +203,9 @@ func decoded(name string, s device.Scores, bias bool, f device.Format) operation
 			}
 			cached := func(x []float32) nn.View {
 				return nn.View{Data: x, Seq: s.KVHeads * room * dim, Head: room * dim, Row: dim}
+			}
+			if s.Sinks > 0 {
+				a.SinkQueries = rows(x["sq"])
 			}
 			nn.AttendRef(a, rows(x["out"]), x["lse"], rows(x["q"]), cached(k), cached(v))
 		}, nil, 1e-4,
@@ -242,52 +263,71 @@ func fewRows() (all []operation) {
 }
 
 // checkReplay repeats operations with other inputs, and compares their results with those of operations that are requested one by one.
-func checkReplay(t *testing.T, d device.Device) {
-	const seqs, heads, kvHeads, headDim, room, vocab, rounds = 2, 4, 2, 32, 40, 11, 5
+// The cache has a format. Its first tokens are stored anew each time, at other positions.
+func checkReplay(t *testing.T, d device.Device, f device.Format) {
+	const seqs, heads, kvHeads, headDim, room, vocab, rounds, sinks = 2, 4, 2, 64, 40, 11, 5, 2
 	const dim, kv = heads * headDim, kvHeads * headDim
 	act := d.Activations()
 	table, positions, w := put(d, act, normal(1, vocab*dim)), put(d, act, normal(2, room*dim)), put(d, act, normal(3, kv*dim))
+	first := put(d, act, normal(4, seqs*sinks*kv)) // keys and values of the sinks
 	rope := d.NewRope([]float64{1, 0.5, 0.1, 0.01}, room, 1, false)
+	fused, _ := d.(device.Fused)
 	type state struct {
-		keys, values         device.Heads
-		x, y, k, v, out, all device.Buffer
+		keys, values               device.Heads
+		x, y, k, v, sunk, out, all device.Buffer
 	}
 	newState := func() state {
 		cache := func() device.Heads {
-			b := put(d, device.BF16, normal(4, seqs*kvHeads*room*headDim))
-			return device.Heads{Buffer: b, Seq: kvHeads * room * headDim, Head: room * headDim, Row: headDim}
+			h := device.Heads{Buffer: d.New(f, seqs*kvHeads*room*headDim), Seq: kvHeads * room * headDim, Head: room * headDim, Row: headDim}
+			if f.Scaled() {
+				h = newCache(d, f, seqs, kvHeads, room, headDim)
+			}
+			return h
 		}
+		k, v, all := cache(), cache(), put(d, act, normal(5, seqs*room*kv))
+		d.Store(k, v, 0, all, all, seqs, room, headDim)
 		rows := func(n int) device.Buffer { return d.New(act, seqs*n) }
-		return state{cache(), cache(), rows(dim), rows(dim), rows(kv), rows(kv), rows(dim), d.New(device.F32, seqs*dim)}
+		return state{k, v, rows(dim), rows(dim), rows(kv), rows(kv), rows(sinks * kv), rows(dim), d.New(device.F32, seqs*dim)}
 	}
-	request := func(s state, ids, pos []int32, lens []int, first int) {
-		d.Gather(s.x, table, ids, dim)
-		d.Gather(s.y, positions, pos, dim)
+	request := func(s state, r device.Replay) {
+		d.Gather(s.x, table, r.IDs, dim)
+		d.Gather(s.y, positions, r.Pos, dim)
 		d.Add(s.x, s.x, s.y)
 		d.Multiply(seqs, dim, s.x, []device.Product{{N: kv, Y: s.k, W: w}, {N: kv, Y: s.v, W: w}})
-		q := device.Rows{Buffer: s.x, LD: dim}
-		d.Rotate(rope, q, q, pos, heads, headDim, false)
-		d.Store(s.keys, s.values, first, s.k, s.v, seqs, 1, headDim)
+		q, k, v := device.Rows{Buffer: s.x, LD: dim}, device.Rows{Buffer: s.k, LD: kv}, device.Rows{Buffer: s.v, LD: kv}
+		sunk := device.Rows{Buffer: first, LD: kv}
+		if fused != nil {
+			fused.RotateStore(rope, q, k, v, r.Pos, heads, headDim, s.keys, s.values, r.First, 1)
+			fused.RotateStore(rope, device.Rows{}, sunk, sunk, r.Shift, 0, headDim, s.keys, s.values, 0, sinks)
+		} else {
+			d.Rotate(rope, q, q, r.Pos, heads, headDim, false)
+			d.Rotate(rope, k, k, r.Pos, kvHeads, headDim, false)
+			d.Store(s.keys, s.values, r.First, s.k, s.v, seqs, 1, headDim)
+			d.Rotate(rope, device.Rows{Buffer: s.sunk, LD: kv}, sunk, r.Shift, kvHeads, headDim, false)
+			d.Store(s.keys, s.values, 0, s.sunk, first, seqs, sinks, headDim)
+		}
 		view := func(b device.Buffer) device.Heads { return device.Heads{Buffer: b, Seq: dim, Head: headDim, Row: dim} }
 		scores := device.Scores{
-			Batch: seqs, Queries: 1, Keys: room, KeyLens: lens, Heads: heads, KVHeads: kvHeads, HeadDim: headDim, Scale: 0.2, Causal: true,
+			Batch: seqs, Queries: 1, Keys: room, KeyLens: r.Lens, Heads: heads, KVHeads: kvHeads, HeadDim: headDim, Scale: 0.2, Causal: true,
 			Slopes: []float32{0.5, 0.25, 0.125, 0.0625},
 		}
 		d.Attend(scores, view(s.out), device.Buffer{}, view(s.x), s.keys, s.values)
 		d.Copy(s.all, s.out)
 	}
 	repeated, once := newState(), newState()
-	r := &device.Replay{IDs: make([]int32, seqs), Pos: make([]int32, seqs), Lens: make([]int, seqs)}
+	r := &device.Replay{IDs: make([]int32, seqs), Pos: make([]int32, seqs), Shift: make([]int32, seqs*sinks), Lens: make([]int, seqs)}
 	for round := range rounds {
 		r.First = 3 + 2*round
 		copy(r.IDs, ids(uint64(round), seqs, vocab))
 		for i := range seqs {
 			r.Pos[i], r.Lens[i] = int32(r.First+i), r.First+1
 		}
-		first := r.First
-		d.(device.Replayer).Replay(r, func() { request(repeated, r.IDs, r.Pos, r.Lens, first) })
+		for i := range r.Shift {
+			r.Shift[i] = int32(3*round + i)
+		}
+		d.(device.Replayer).Replay(r, func() { request(repeated, *r) })
 		other := put(d, act, nan(seqs*dim)) // uses memory in between
-		request(once, slices.Clone(r.IDs), slices.Clone(r.Pos), slices.Clone(r.Lens), first)
+		request(once, device.Replay{IDs: slices.Clone(r.IDs), Pos: slices.Clone(r.Pos), Shift: slices.Clone(r.Shift), Lens: slices.Clone(r.Lens), First: r.First})
 		compare(t, fmt.Sprintf("round %d", round), d.Host(repeated.all), slices.Clone(d.Host(once.all)), 0)
 		d.Free(other)
 	}

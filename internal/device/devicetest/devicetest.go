@@ -29,11 +29,24 @@ type operation struct {
 func Run(t *testing.T, open func() device.Device) {
 	_, quantizes := open().(device.Quantizer)
 	_, sinks := open().(device.Sinker)
-	for _, o := range slices.Concat(elementwise(), products(), norms(), positions(), attention(), decoding(quantizes, sinks), fewRows(), fused(), tables(), losses(), optimizers()) {
+	for _, o := range slices.Concat(elementwise(), products(), norms(), positions(), attention(), decoding(quantizes, sinks), storing(quantizes), fewRows(), fused(), tables(), losses(), optimizers()) {
 		t.Run(o.name, func(t *testing.T) { o.check(t, open()) })
 	}
 	if _, ok := open().(device.Replayer); ok {
-		t.Run("replay", func(t *testing.T) { checkReplay(t, open()) })
+		t.Run("replay", func(t *testing.T) { checkReplay(t, open(), device.BF16) })
+		for f, name := range integers {
+			if quantizes {
+				t.Run("replay with a cache in "+name, func(t *testing.T) { checkReplay(t, open(), f) })
+			}
+		}
+	}
+	for f, name := range integers {
+		if quantizes {
+			t.Run("unusual rows in "+name, func(t *testing.T) { checkUnusualRows(t, open(), f) })
+		}
+		if _, ok := open().(device.Fused); ok && quantizes {
+			t.Run("RotateStore in "+name, func(t *testing.T) { checkRotateStore(t, open(), f) })
+		}
 	}
 	if open().Activations() != device.F32 {
 		return

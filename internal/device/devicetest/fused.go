@@ -19,7 +19,7 @@ func rotateStores() (all []operation) {
 	for _, c := range []struct {
 		heads, kvHeads, headDim, planes int
 		interleaved                     bool
-	}{{4, 2, 64, 32, false}, {3, 1, 64, 16, false}, {4, 4, 32, 16, true}, {2, 1, 80, 8, true}, {3, 3, 20, 5, false}} {
+	}{{4, 2, 64, 32, false}, {3, 1, 64, 16, false}, {4, 4, 32, 16, true}, {2, 1, 80, 8, true}, {3, 3, 20, 5, false}, {0, 2, 64, 32, false}} {
 		freq := make([]float64, c.planes)
 		for i := range freq {
 			freq[i] = math.Pow(10, -float64(i)/8)
@@ -28,8 +28,11 @@ func rotateStores() (all []operation) {
 		dim, kv, head := c.heads*c.headDim, c.kvHeads*c.headDim, room*c.headDim
 		for f, name := range formats {
 			in := values{
-				"q": coarse(1, len(pos)*dim), "k": coarse(2, len(pos)*kv), "v": coarse(3, len(pos)*kv),
+				"k": coarse(2, len(pos)*kv), "v": coarse(3, len(pos)*kv),
 				"keys": coarse(4, seqs*kv*room), "values": coarse(5, seqs*kv*room),
+			}
+			if c.heads > 0 {
+				in["q"] = coarse(1, len(pos)*dim)
 			}
 			all = append(all, operation{
 				fmt.Sprintf("RotateStore %+v in %s", c, name), in,
@@ -51,22 +54,24 @@ func rotateStores() (all []operation) {
 						d.Copy(b["keys"], keys.Buffer)
 						d.Copy(b["values"], vals.Buffer)
 					} else {
-						d.Rotate(r, q, q, pos, c.heads, c.headDim, false)
-						d.Rotate(r, k, k, pos, c.kvHeads, c.headDim, false)
-						d.Store(keys, vals, first, k.Buffer, v.Buffer, seqs, tokens, c.headDim)
+						if c.heads > 0 {
+							d.Rotate(r, q, q, pos, c.heads, c.headDim, false)
+						}
+						turned := device.Rows{Buffer: d.New(b["k"].Format(), b["k"].Len()), LD: kv}
+						d.Rotate(r, turned, k, pos, c.kvHeads, c.headDim, false)
+						d.Store(keys, vals, first, turned.Buffer, v.Buffer, seqs, tokens, c.headDim)
 					}
-					d.Clear(b["k"]) // may be rotated or not
 				}, func(x values) {
 					table.RotateRef(x["q"], x["q"], pos, c.heads, c.headDim, false)
-					table.RotateRef(x["k"], x["k"], pos, c.kvHeads, c.headDim, false)
+					turned := make([]float32, len(x["k"]))
+					table.RotateRef(turned, x["k"], pos, c.kvHeads, c.headDim, false)
 					for row := range pos {
 						for h := range c.kvHeads {
 							at := row/tokens*c.kvHeads*head + h*head + (first+row%tokens)*c.headDim
-							copy(x["keys"][at:][:c.headDim], x["k"][row*kv+h*c.headDim:])
+							copy(x["keys"][at:][:c.headDim], turned[row*kv+h*c.headDim:])
 							copy(x["values"][at:][:c.headDim], x["v"][row*kv+h*c.headDim:])
 						}
 					}
-					clear(x["k"])
 				}, nil, map[device.Format]float64{device.F32: 1e-5, device.BF16: 1e-2, device.F16: 2e-3}[f],
 			})
 		}

@@ -6,6 +6,7 @@ typedef unsigned int u32;
 typedef unsigned short u16;
 
 #define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
 
 // A kernel may be launched while those before it run (programmatic dependent launch), so that the time of launching is not added to
 // theirs. Each begins with begin, which waits until they have ended and their results can be seen. A kernel can instead call letNextStart,
@@ -39,7 +40,7 @@ __device__ __forceinline__ void prefetch(const void* p, u32 bytes) {
 #define EACH(i, n) for (i64 i = blockIdx.x * (i64)blockDim.x + threadIdx.x; i < (n); i += (i64)gridDim.x * blockDim.x)
 
 // The formats of package device.
-enum { F32, BF16, F16, REST };
+enum { F32, BF16, F16, REST, INT8, INT4 };
 
 __device__ __forceinline__ float fromBF16(u16 x) { return __uint_as_float((u32)x << 16); }
 

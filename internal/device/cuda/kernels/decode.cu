@@ -80,6 +80,7 @@ template <int W> __device__ __forceinline__ void writeRow(const Scores& s, const
   if (lse && c == 0) lse[p.pair * p.rows + p.row + r] = top + logf(sum);
 }
 
+#ifndef INTS // decode_ints.cu comes after this file's common part
 // prefetchPart prefetches the beginning of a block's keys and values, of which all but the newest were written long ago.
 __device__ __forceinline__ void prefetchPart(const Place& p, const View& k, const View& v) {
   constexpr int PIECE = 2048, PIECES = 16; // bytes, and how many of each
@@ -88,6 +89,8 @@ __device__ __forceinline__ void prefetchPart(const Place& p, const View& k, cons
   if (KVW * sizeof(KV) < 16 || threadIdx.x >= 2 * PIECES || from.row != HD || at >= bytes) return;
   prefetch((const char*)((const KV*)from.p + p.b * from.seq + p.kv * from.head + p.from * from.row) + at, min(bytes - at, (i64)PIECE));
 }
+
+#endif
 
 // statsOf returns where the maximum and the sum of each row of each split are, after the rows themselves: [splits, rows, 2].
 __device__ __forceinline__ float2* statsOf(float* part, i64 rows) { return (float2*)(part + (rows * HD + 1) / 2 * 2); }
@@ -182,6 +185,7 @@ extern "C" __global__ void __launch_bounds__(128) decode_combine(Scores s, View 
   writeRow(s, p, 0, c, y, top, sum, out, lse);
 }
 
+#ifndef INTS
 // Without tensor cores: a row of a head is read by LANES threads, PARTS loads of KVW numbers each.
 constexpr int LOADS = (HD + KVW - 1) / KVW;
 constexpr int LANES = LOADS > 16 ? 32 : LOADS > 8 ? 16 : LOADS > 4 ? 8 : LOADS > 2 ? 4 : LOADS;
@@ -490,5 +494,6 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
 extern "C" __global__ void __launch_bounds__(32 * WARPS) decode_16(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decodeTiles<1>(s, shape, out, lse, part, q, k, v); }
 #if HD <= 128
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 2) decode_32(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v) { decodeTiles<2>(s, shape, out, lse, part, q, k, v); }
+#endif
 #endif
 #endif

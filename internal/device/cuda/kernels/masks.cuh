@@ -25,12 +25,17 @@ __device__ __forceinline__ Reach reach(const Scores& s, i64 b, i64 i) {
   return r;
 }
 
+// Returns what is added to the scaled score of query i for key j.
+__device__ __forceinline__ float biasOf(const Scores& s, const Reach& r, i64 h, i64 i, i64 j) {
+  float x = 0;
+  if (s.slopes) x += s.coarse != 0 ? s.coarse * fromBF16(toBF16(fromBF16(toBF16(s.slopes[h])) * (float)j)) : s.slopes[h] * (float)(j - i - r.len + s.queries);
+  if (s.bias) x += s.bias[(h * s.queries + i) * s.keys + j];
+  return x;
+}
+
 // Returns the scaled score of a dot product, or -INFINITY if the key is not seen.
 __device__ __forceinline__ float score(const Scores& s, i64 b, i64 h, i64 i, i64 j, float dot) {
   Reach r = reach(s, b, i);
   if (i >= s.queries || j < r.first || j >= r.end) return -INFINITY;
-  float x = dot * s.scale;
-  if (s.slopes) x += s.coarse != 0 ? s.coarse * fromBF16(toBF16(fromBF16(toBF16(s.slopes[h])) * (float)j)) : s.slopes[h] * (float)(j - i - r.len + s.queries);
-  if (s.bias) x += s.bias[(h * s.queries + i) * s.keys + j];
-  return x;
+  return dot * s.scale + biasOf(s, r, h, i, j);
 }

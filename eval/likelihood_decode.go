@@ -61,7 +61,10 @@ func (s *likelihoods) decodeCluster(c cluster, all []batch, queries []Query) err
 	defer s.model.Free(whole)
 	shared := whole
 	if len(c.head) > 0 {
-		shared = whole.Reshaped(seqs, c.width())
+		var err error
+		if shared, err = whole.Reshaped(seqs, c.width()); err != nil {
+			return err
+		}
 		first := shared.First(1)
 		if err := s.read(first, c.head); err != nil {
 			return err
@@ -71,7 +74,10 @@ func (s *likelihoods) decodeCluster(c cluster, all []batch, queries []Query) err
 	for _, b := range all {
 		view := shared.First(len(b.readings))
 		if len(c.head) == 0 {
-			view = whole.Reshaped(len(b.readings), b.width)
+			var err error
+			if view, err = whole.Reshaped(len(b.readings), b.width); err != nil {
+				return err
+			}
 		}
 		if err := s.decodeBatch(view, b, queries); err != nil {
 			return err

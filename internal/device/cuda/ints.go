@@ -10,10 +10,16 @@ import (
 	"gqa/internal/device"
 )
 
-var _ device.Quantizer = (*Device)(nil)
+var (
+	_ device.Quantizer = (*Device)(nil)
+	_ device.Sinker    = (*Device)(nil)
+)
 
 // Quantizes implements device.Quantizer.
 func (*Device) Quantizes() {}
+
+// Sinks implements device.Sinker.
+func (*Device) Sinks() {}
 
 var (
 	storeIntsWords       = words("vv...........")

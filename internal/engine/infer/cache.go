@@ -2,6 +2,7 @@ package infer
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 
 	"gqa/configs"
@@ -90,15 +91,18 @@ func newCache(d device.Device, a *configs.Arch, seqs, capacity int, kept Kept) *
 	return c
 }
 
-// Reshaped returns an empty cache without a window in the memory of c, for seqs sequences of capacity tokens, no more in all than c has room for. c
-// cannot be used while the result is.
-func (c *Cache) Reshaped(seqs, capacity int) *Cache {
+// Reshaped returns an empty cache in the memory of c, for seqs sequences of capacity tokens, no more in all than c has room for. c
+// cannot be used while the result is. It returns an error for a cache with a window, whose room is not in proportion to its capacity.
+func (c *Cache) Reshaped(seqs, capacity int) (*Cache, error) {
+	if c.kept.Window > 0 {
+		return nil, fmt.Errorf("a cache with a window of %d tokens cannot be used for other numbers of sequences and tokens", c.kept.Window)
+	}
 	r := *c
 	r.Seqs, r.Capacity, r.Len, r.store = seqs, capacity, 0, c.store.reshaped(c.Seqs, seqs, capacity)
 	if r.read.ids != nil {
 		r.read = readIDs{ids: r.read.ids[:seqs*capacity]}
 	}
-	return &r
+	return &r, nil
 }
 
 // reshaped returns a store for seqs sequences of capacity tokens in the memory of s, which has room for of sequences.
@@ -123,13 +127,16 @@ func (s *store) reshaped(of, seqs, capacity int) store {
 // other; see Repeat.
 func (c *Cache) First(n int) *Cache {
 	f := *c
-	f.Seqs = n
+	f.Seqs, f.sinks = n, nil
+	for _, s := range c.sinks {
+		f.sinks = append(f.sinks, s.first(s.keys.Rows/c.Seqs*n))
+	}
 	return &f
 }
 
 // Repeat makes all sequences equal to that of first, which is c.First(1).
 func (c *Cache) Repeat(first *Cache) {
-	c.Len, c.read.long = first.Len, first.read.long
+	c.Len, c.read.long, c.filled, c.lost = first.Len, first.read.long, first.filled, first.lost
 	for seq := 1; seq < c.Seqs && c.read.ids != nil; seq++ {
 		copy(c.read.ids[seq*c.Capacity:], c.read.ids[:c.Len])
 	}
@@ -142,6 +149,14 @@ func (c *Cache) Repeat(first *Cache) {
 				if !first.Scales.None() {
 					c.device.Copy(other.Scales, first.Scales)
 				}
+			}
+		}
+	}
+	for _, s := range c.sinks {
+		for _, m := range []Mat{s.keys, s.values} {
+			each := m.Len() / c.Seqs
+			for seq := 1; seq < c.Seqs; seq++ {
+				c.device.Copy(m.Slice(seq*each, (seq+1)*each), m.Slice(0, each))
 			}
 		}
 	}
@@ -219,11 +234,10 @@ func (c *Cache) Truncate(n int) {
 	c.Len, c.lost = min(c.Len, n), c.lost && n > 0
 }
 
-// extend appends the batch's keys and values at a site, and returns views of all of them.
-func (c *Cache) extend(site int, b ops.Batch, k, v Mat) (keys, values device.Heads) {
+// extend appends the batch's keys and values at a site.
+func (c *Cache) extend(site int, b ops.Batch, k, v Mat) {
 	c.write(site, b, c.slot(c.Len), k, v)
 	c.keepSinks(site, b, c.Len, k, v)
-	return c.keys[site], c.values[site]
 }
 
 // slot returns where token t of a sequence is kept.

@@ -162,7 +162,7 @@ func (d *Decoder) Step(c *Cache, ids []int32) (Mat, error) {
 	if len(ids) > c.Seqs && c.Len > 0 && c.kept.Window > 0 {
 		return d.stepEach(c, ids)
 	}
-	if len(ids) == c.Seqs && d.replay != nil {
+	if len(ids) == c.Seqs && d.replay.repeats(c) {
 		return d.replay.step(c, ids), nil
 	}
 	h := d.pass(c, ids)

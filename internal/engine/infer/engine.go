@@ -38,6 +38,7 @@ type engine struct {
 	kept   Kept                      // what is kept of the tokens that others attend to
 	turned *ops.Rope                 // that the last Rotate has used; nil if positions are not rotary
 	shifts map[*ops.Rope]device.Rope // rotations by a number of positions
+	freed  int                       // how many of these tables were replaced by larger ones
 	shift  []int32                   // positions by which rows are rotated
 	passed passed                    // keys and values of the batch, as a cache would keep them
 	bucket []int32                   // for RelativeBias
@@ -198,16 +199,27 @@ func (e *engine) rope(r *ops.Rope, pos []int32) device.Rope {
 		need = max(need, int(p)+1)
 	}
 	if e.replay != nil {
-		need = max(need, e.replay.keys)
+		need = max(need, e.replay.positions)
 	}
-	t := e.ropes[r]
-	if t == nil || t.Positions() < need {
-		if t != nil {
-			need = max(need, 2*t.Positions()) // decoding beyond the trained context rarely grows it
-		}
-		t = e.device.NewRope(r.InvFreq, need, r.Scale, r.Interleaved)
-		e.ropes[r] = t
+	new := need
+	if t := e.ropes[r]; t != nil {
+		new = max(need, 2*t.Positions()) // decoding beyond the trained context rarely grows it
 	}
+	return e.table(e.ropes, r, need, new, r.Scale)
+}
+
+// table returns rotations from tables for `need` positions. If there are none, it makes them, for `new` positions.
+func (e *engine) table(tables map[*ops.Rope]device.Rope, r *ops.Rope, need, new int, scale float64) device.Rope {
+	t := tables[r]
+	if t != nil && t.Positions() >= need {
+		return t
+	}
+	if t != nil {
+		e.device.FreeRope(t)
+		e.freed++
+	}
+	t = e.device.NewRope(r.InvFreq, new, scale, r.Interleaved)
+	tables[r] = t
 	return t
 }
 
@@ -227,14 +239,15 @@ func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 	return out
 }
 
-// rotateStore computes the rotation that is left, and stores the keys and values, if the device can do it at once.
+// rotateStore computes the rotation that is left, and stores the keys and values, if the device can do it at once and no more is to be
+// done.
 func (e *engine) rotateStore(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) bool {
 	t := e.turn
-	if e.fused == nil || e.cache == nil || e.kept.Window > 0 || a.Cross || t.pos == nil || t.q.end != q.end || t.k.end != k.end {
+	if e.fused == nil || e.cache == nil || e.kept.Window > 0 && (b.Len > 1 || e.cache.Len < e.kept.Sinks) || a.Cross || t.pos == nil || t.q.end != q.end || t.k.end != k.end {
 		return false
 	}
 	e.turn = turn{}
-	e.fused.RotateStore(t.rope, q.all(), k.all(), v.all(), t.pos, t.heads, t.headDim, e.cache.keys[a.Site], e.cache.values[a.Site], e.cache.Len, b.Len)
+	e.fused.RotateStore(t.rope, q.all(), k.all(), v.all(), t.pos, t.heads, t.headDim, e.cache.keys[a.Site], e.cache.values[a.Site], e.cache.slot(e.cache.Len), b.Len)
 	return true
 }
 
@@ -254,12 +267,11 @@ func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat],
 		if s.Keys = e.kept.Tokens(e.cache.Len + b.Len); e.replay != nil {
 			s.Keys, s.KeyLens = e.replay.keys, e.replay.Lens
 		}
-		if stored {
-			return e.cache.keys[a.Site], e.cache.values[a.Site]
+		if !stored {
+			e.cache.extend(a.Site, b, k, v)
 		}
-		keys, values = e.cache.extend(a.Site, b, k, v)
 		e.shiftSinks(a, b.Len)
-		return keys, values
+		return e.cache.keys[a.Site], e.cache.values[a.Site]
 	}
 	if s.Keys = b.Len; !a.Causal {
 		s.KeyLens = b.Lens

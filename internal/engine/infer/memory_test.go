@@ -6,8 +6,10 @@ import (
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/device/devicetest"
+	"gqa/internal/golden"
 	"gqa/internal/ops"
 )
 
@@ -153,5 +155,37 @@ func TestArena(t *testing.T) {
 		a.take(3 * arenaBlock)
 	}); n != 0 {
 		t.Errorf("a pass like an earlier one makes %v allocations", n)
+	}
+}
+
+// ropes counts tables of rotations.
+type ropes struct {
+	*cpu.Device
+	made, freed int
+}
+
+func (r *ropes) NewRope(invFreq []float64, positions int, scale float64, interleaved bool) device.Rope {
+	r.made++
+	return r.Device.NewRope(invFreq, positions, scale, interleaved)
+}
+
+func (r *ropes) FreeRope(device.Rope) { r.freed++ }
+
+// Tables of rotations are freed when larger ones replace them.
+func TestOutgrownTablesAreFreed(t *testing.T) {
+	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
+	dev := &ropes{Device: cpu.New()}
+	d := newIn(dev, Formats{Window: 3, Sinks: 2}, src.Arch, all)
+	n := int(src.Arch.Context)
+	cache := d.NewCache(1, 3*n)
+	cache.Fill(t.Context(), n-1)
+	mustStep(t, d, cache, []int32{1})
+	if dev.made != 2 || dev.freed != 0 {
+		t.Fatalf("%d tables made and %d freed, want 2 and 0", dev.made, dev.freed)
+	}
+	cache.Fill(t.Context(), 3*n-1)
+	mustStep(t, d, cache, []int32{1})
+	if dev.made != dev.freed+2 || dev.freed == 0 {
+		t.Errorf("%d tables made and %d freed, want 2 less", dev.made, dev.freed)
 	}
 }

@@ -24,7 +24,10 @@ func TestReadSharedTokens(t *testing.T) {
 			want = append(want, logits[shared*vocab:]...)
 		}
 		whole := d.NewCache(2, 40)
-		cache := whole.Reshaped(seqs, shared+rest)
+		cache, err := whole.Reshaped(seqs, shared+rest)
+		if err != nil {
+			t.Fatal(err)
+		}
 		first := cache.First(1)
 		mustRead(t, d, first, head)
 		cache.Repeat(first)
@@ -70,5 +73,31 @@ func TestRepeatFormats(t *testing.T) {
 				t.Fatalf("format %d: logit %d is %v, want %v", format, i, got[i], want[i])
 			}
 		}
+	}
+}
+
+// The same with a window, where sinks are repeated too.
+func TestRepeatWindow(t *testing.T) {
+	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
+	d := newIn(cpu.New(), Formats{Window: 4, Sinks: 2}, src.Arch, all)
+	const seqs, shared, rest = 3, 7, 5
+	head := randomIDs(1, shared, d.Arch.Vocab)
+	read, repeated := d.NewCache(seqs, 20), d.NewCache(seqs, 20)
+	mustStep(t, d, repeated, randomIDs(3, seqs*9, d.Arch.Vocab)) // so that it has others
+	repeated.Truncate(0)
+	mustStep(t, d, read, slices.Concat(head, head, head))
+	first := repeated.First(1)
+	mustStep(t, d, first, head)
+	repeated.Repeat(first)
+	for i := range rest {
+		ids := randomIDs(uint64(4+i), seqs, d.Arch.Vocab)
+		compare(t, "a step", mustStep(t, d, repeated, ids), mustStep(t, d, read, ids))
+	}
+	two := repeated.First(2)
+	ids := randomIDs(9, seqs, d.Arch.Vocab)
+	got := mustStep(t, d, two, ids[:2])
+	compare(t, "a step of the first two", got, mustStep(t, d, read, ids)[:2*d.Arch.Vocab])
+	if _, err := repeated.Reshaped(1, 10); err == nil {
+		t.Error("a cache with a window was reshaped")
 	}
 }

@@ -18,9 +18,12 @@ type replay struct {
 
 // replayKey is what the repeated operations depend on beside their inputs.
 type replayKey struct {
-	cache *Cache
-	keys  int  // that attention reaches over at most
-	long  bool // see readIDs
+	cache     *Cache
+	keys      int  // that attention reaches over at most
+	positions int  // of the sequences at most
+	long      bool // see readIDs
+	behind    bool // whether sinks move on with the text
+	freed     int  // see engine: it uses none of the tables that were freed
 }
 
 // newReplay returns the decoder's replay; nil if the device has none.
@@ -46,17 +49,29 @@ func reachFor(n, capacity int) int {
 	return min(keys, capacity)
 }
 
+// repeats reports whether the next step of a cache can be repeated: not while tokens become sinks, at other places each time.
+func (r *replay) repeats(c *Cache) bool { return r != nil && c.Len >= c.kept.Sinks }
+
 // step is Step.
 func (r *replay) step(c *Cache, ids []int32) Mat {
-	key := replayKey{c, reachFor(c.Len+1, c.Capacity), c.read.long}
+	kept, by := c.kept.Tokens(c.Len+1), c.kept.behind(c.Len)
+	key := replayKey{
+		c, reachFor(kept, c.kept.Tokens(c.Capacity)), reachFor(c.Len+1, c.Capacity), c.read.long, len(c.sinks) > 0 && by > 0, r.d.eng.freed,
+	}
 	if key != r.replayKey {
 		r.forget()
 		r.replayKey = key
-		r.IDs, r.Pos, r.Lens = make([]int32, c.Seqs), make([]int32, c.Seqs), make([]int, c.Seqs)
+		r.IDs, r.Pos, r.Lens, r.Shift = make([]int32, c.Seqs), make([]int32, c.Seqs), make([]int, c.Seqs), nil
+		if key.behind {
+			r.Shift = make([]int32, c.sinks[0].keys.Rows)
+		}
 	}
-	r.First = c.Len
+	r.First = c.slot(c.Len)
 	for i, id := range ids {
-		r.IDs[i], r.Pos[i], r.Lens[i] = id, int32(c.Len), c.Len+1
+		r.IDs[i], r.Pos[i], r.Lens[i] = id, int32(c.Len), kept
+	}
+	for i := range r.Shift {
+		r.Shift[i] = int32(by)
 	}
 	r.device.Replay(&r.Replay, r.run)
 	c.Len++

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"gqa/configs"
+	"gqa/internal/activation"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/golden"
@@ -42,14 +43,14 @@ func (r *replayer) requested(what string, numbers []int, bs ...device.Buffer) {
 	}
 	line := fmt.Sprint(what, numbers)
 	for _, b := range bs {
-		line += fmt.Sprintf(" %p %p %d", b.F32(), b.U16(), b.Len())
+		line += fmt.Sprintf(" %p %p %p %d", b.F32(), b.U16(), b.Bytes(), b.Len())
 	}
 	r.log = append(r.log, line)
 }
 
 // input wants integers that change to be an input.
 func (r *replayer) input(x []int32) {
-	if r.of != nil && &x[0] != &r.of.IDs[0] && &x[0] != &r.of.Pos[0] {
+	if r.of != nil && &x[0] != &r.of.IDs[0] && &x[0] != &r.of.Pos[0] && (len(r.of.Shift) == 0 || &x[0] != &r.of.Shift[0]) {
 		r.t.Error("integers that are not an input")
 	}
 }
@@ -102,11 +103,31 @@ func (r *replayer) Attend(s device.Scores, out device.Heads, lse device.Buffer, 
 }
 
 func (r *replayer) Store(keys, values device.Heads, first int, k, v device.Buffer, seqs, tokens, headDim int) {
+	changes := -1
 	if r.of != nil && first != r.of.First {
-		r.t.Errorf("keys stored at %d, want %d", first, r.of.First)
+		changes = first
 	}
-	r.requested("Store", []int{seqs, tokens}, keys.Buffer, values.Buffer, k, v)
+	r.requested("Store", []int{seqs, tokens, changes}, keys.Buffer, values.Buffer, k, v)
 	r.Device.Store(keys, values, first, k, v, seqs, tokens, headDim)
+}
+
+// fusing is a replayer that rotates and stores at once.
+type fusing struct{ *replayer }
+
+func (f fusing) RotateStore(p device.Rope, q, k, v device.Rows, pos []int32, heads, headDim int, keys, values device.Heads, first, tokens int) {
+	if heads > 0 {
+		f.Rotate(p, q, q, pos, heads, headDim, false)
+	}
+	turned := k
+	turned.Buffer = f.New(device.F32, k.Len())
+	f.Device.Rotate(p, turned, k, pos, keys.Seq/keys.Head, headDim, false)
+	f.requested("RotateStore", []int{heads, headDim, p.Positions(), tokens}, k.Buffer, v.Buffer, keys.Buffer, values.Buffer)
+	f.input(pos)
+	f.Device.Store(keys, values, first, turned.Buffer, v.Buffer, len(pos)/tokens, tokens, headDim)
+}
+
+func (fusing) MultiplyGate(activation.Func, device.Buffer, device.Buffer, device.Buffer, device.Buffer, int, int, int) bool {
+	return false
 }
 
 // Steps that a device repeats give the logits of others, and request the same each time.
@@ -151,6 +172,38 @@ func TestReplay(t *testing.T) {
 			d.Release()
 			both([]int32{2})
 		})
+	}
+}
+
+// Steps with windows are repeated once all sinks are in the cache, with those before the first token is dropped recorded for themselves.
+func TestReplayWindow(t *testing.T) {
+	for _, f := range []Formats{{Window: 6}, {Window: 3, Sinks: 2}, {Window: 10, Sinks: 2, Cache: device.Int8}, {Window: 4, Sinks: 7}} {
+		for _, c := range casesOf(t, func(a *configs.Arch) bool { return checkKept(cpu.New(), a, f.kept()) == nil }) {
+			src, all := golden.Load(t, c.Dir)
+			if src.Arch.Rope.LongInvFreq() != nil {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%+v", c.Name, f), func(t *testing.T) {
+				dev, other := &replayer{Device: cpu.New(), t: t}, &replayer{Device: cpu.New(), t: t}
+				const seqs, prompt, steps = 2, 3, 16
+				var caches []*Cache
+				decoders := []*Decoder{newIn(cpu.New(), f, src.Arch, all), newIn(dev, f, src.Arch, all), newIn(fusing{other}, f, src.Arch, all)}
+				for _, d := range decoders {
+					caches = append(caches, d.NewCache(seqs, prompt+steps))
+				}
+				for i, n := range slices.Concat([]int{prompt}, slices.Repeat([]int{1}, steps)) {
+					ids := randomIDs(uint64(i), seqs*n, src.Arch.Vocab)
+					want := mustStep(t, decoders[0], caches[0], ids)
+					compare(t, fmt.Sprintf("after %d tokens", caches[0].Len), mustStep(t, decoders[1], caches[1], ids), want)
+					compare(t, fmt.Sprintf("fused, after %d tokens", caches[0].Len), mustStep(t, decoders[2], caches[2], ids), want)
+				}
+				for _, d := range []*replayer{dev, other} {
+					if once := max(f.Sinks-prompt, 0); d.replays != steps-once || d.forgotten > 4 {
+						t.Errorf("%d steps were repeated, want %d; forgotten %d times", d.replays, steps-once, d.forgotten)
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -13,6 +13,12 @@ func newSinks(d device.Device, rows, cols int) sinks {
 	return sinks{room(), room()}
 }
 
+// first returns the first rows.
+func (s sinks) first(rows int) sinks {
+	of := func(m Mat) Mat { return Mat{Buffer: m.Slice(0, rows*m.Cols), Rows: rows, Cols: m.Cols} }
+	return sinks{of(s.keys), of(s.values)}
+}
+
 // keepSinks copies what is a sink of the batch's tokens, of which the first of each sequence has number first.
 func (c *Cache) keepSinks(site int, b ops.Batch, first int, k, v Mat) {
 	if c.sinks == nil || first >= c.kept.Sinks {
@@ -38,14 +44,27 @@ func (e *engine) shiftSinks(a ops.Attention[Mat], tokens int) {
 	if c.sinks == nil || by == 0 || e.turned == nil {
 		return
 	}
-	s := c.sinks[a.Site]
+	s, keys, values := c.sinks[a.Site], c.keys[a.Site], c.values[a.Site]
+	pos, rope, each := e.shiftsBy(by, s.keys.Rows), e.shiftRope(by), s.keys.Rows/c.Seqs
+	if e.fused != nil {
+		e.fused.RotateStore(rope, device.Rows{}, s.keys.all(), s.values.all(), pos, 0, a.HeadDim, keys, values, 0, each)
+		return
+	}
 	turned := e.mat(s.keys.Rows, s.keys.Cols)
+	e.device.Rotate(rope, turned.all(), s.keys.all(), pos, a.KVHeads, a.HeadDim, false)
+	e.device.Store(keys, values, 0, turned.Buffer, s.values.Buffer, c.Seqs, each, a.HeadDim)
+}
+
+// shiftsBy returns positions of rows that are all rotated by as much, as the repeated step's input if there is one.
+func (e *engine) shiftsBy(by, rows int) []int32 {
+	if e.replay != nil {
+		return e.replay.Shift
+	}
 	e.shift = e.shift[:0]
-	for range s.keys.Rows {
+	for range rows {
 		e.shift = append(e.shift, int32(by))
 	}
-	e.device.Rotate(e.shiftRope(by), turned.all(), s.keys.all(), e.shift, a.KVHeads, a.HeadDim, false)
-	e.device.Store(c.keys[a.Site], c.values[a.Site], 0, turned.Buffer, s.values.Buffer, c.Seqs, s.keys.Rows/c.Seqs, a.HeadDim)
+	return e.shift
 }
 
 // sinkQueries returns queries that are as far from sinks as they are in a cache; the zero Heads if they all are.
@@ -66,10 +85,8 @@ func (e *engine) sinkQueries(q Mat, a ops.Attention[Mat], b ops.Batch) device.He
 
 // shiftRope returns rotations by up to a number of positions, without the scale that rotated keys and queries already have.
 func (e *engine) shiftRope(most int) device.Rope {
-	r := e.shifts[e.turned]
-	if r == nil || r.Positions() <= most {
-		r = e.device.NewRope(e.turned.InvFreq, max(2*most, 64), 1, e.turned.Interleaved)
-		e.shifts[e.turned] = r
+	if e.replay != nil { // it will be repeated with more
+		most = max(most, e.replay.positions)
 	}
-	return r
+	return e.table(e.shifts, e.turned, most+1, max(2*most, 64), 1)
 }

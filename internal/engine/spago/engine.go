@@ -19,7 +19,9 @@ type Engine struct {
 	tape   []*node  // operators that gradients may flow through, in recording order
 	live   []*value // results of this step
 	ropes  map[*ops.Rope]device.Rope
-	noGrad bool // nothing requires a gradient
+	// outgrown are tables of rotations that larger ones have replaced since the last reset.
+	outgrown []device.Rope
+	noGrad   bool // nothing requires a gradient
 	// observe, if not nil, is called after every linear layer.
 	observe func(x, w, y mat.Tensor)
 	// trace, if not nil, is called for every operator on the tape: when it is recorded, and by its Backward.
@@ -67,6 +69,10 @@ func (e *Engine) Reset() {
 	for _, v := range e.live {
 		e.release(v)
 	}
+	for _, r := range e.outgrown {
+		e.device.FreeRope(r)
+	}
+	e.outgrown = e.outgrown[:0]
 	clear(e.tape) // nodes keep their operands alive
 	e.live, e.tape = e.live[:0], e.tape[:0]
 }

@@ -12,6 +12,7 @@ import (
 
 	"gqa/configs"
 	"gqa/internal/cpu/pool"
+	"gqa/internal/device"
 	"gqa/internal/device/cpu"
 	"gqa/internal/model"
 	"gqa/internal/ops"
@@ -183,5 +184,35 @@ func TestTiedParameter(t *testing.T) {
 		if !near(got, want) {
 			t.Fatalf("value %d: gradient %v, want %v", i, got, want)
 		}
+	}
+}
+
+// ropes counts tables of rotations.
+type ropes struct {
+	*cpu.Device
+	made, freed int
+}
+
+func (r *ropes) NewRope(invFreq []float64, positions int, scale float64, interleaved bool) device.Rope {
+	r.made++
+	return r.Device.NewRope(invFreq, positions, scale, interleaved)
+}
+
+func (r *ropes) FreeRope(device.Rope) { r.freed++ }
+
+// A table that a larger one has replaced is freed once the backward pass cannot need it.
+func TestOutgrownTablesAreFreed(t *testing.T) {
+	dev := &ropes{Device: cpu.New()}
+	e, r := New(dev), &ops.Rope{InvFreq: []float64{1, 0.1}, Scale: 1, Positions: 4}
+	e.rope(r, []int32{3})
+	e.rope(r, []int32{9})
+	if dev.made != 2 || dev.freed != 0 {
+		t.Errorf("%d tables made and %d freed, want 2 and 0", dev.made, dev.freed)
+	}
+	if e.Reset(); dev.freed != 1 {
+		t.Errorf("%d tables freed by Reset, want 1", dev.freed)
+	}
+	if e.Close(); dev.freed != 2 {
+		t.Errorf("%d tables freed by Close, want 2", dev.freed)
 	}
 }

@@ -221,6 +221,9 @@ func (e *Engine) rope(r *ops.Rope, pos []int32) device.Rope {
 		need = max(need, int(p)+1)
 	}
 	if t := e.ropes[r]; t == nil || t.Positions() < need {
+		if t != nil {
+			e.outgrown = append(e.outgrown, t) // the backward pass may need it
+		}
 		e.ropes[r] = e.device.NewRope(r.InvFreq, need, r.Scale, r.Interleaved)
 	}
 	return e.ropes[r]

@@ -2,7 +2,6 @@ package eval
 
 import (
 	"gqa/internal/engine/infer"
-	"gqa/internal/limits"
 	"gqa/internal/ops"
 )
 
@@ -13,19 +12,11 @@ const leastCache = 1 << 28
 // cacheTokens returns the number of tokens beyond which sequences are not read together.
 func (m *Model) cacheTokens() int {
 	bytes := max(leastCache, m.Parameters*int64(m.Weights.Size())/2)
-	for bytes > leastCache && !m.hasRoom(2*float64(bytes)) {
+	for bytes > leastCache && m.checkMemory("the KV cache", 2*float64(bytes)) != nil {
 		bytes /= 2
 	}
 	own, cross := m.kvBytes(m.keeps())
 	return int(bytes / max(1, own+cross))
-}
-
-// hasRoom reports whether so many bytes are free where the model is.
-func (m *Model) hasRoom(bytes float64) bool {
-	if room, ok := m.Room(); ok {
-		return bytes <= float64(room)
-	}
-	return limits.Memory("the KV cache", bytes) == nil
 }
 
 // decode answers queries to a decoder, with or without an encoder.

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,6 +82,20 @@ func LoadModel(ctx context.Context, path string, o ModelOptions) (*Model, error)
 }
 
 func newModel(o ModelOptions, dir string, arch *configs.Arch, values model.Weights) (*Model, error) {
+	dev, err := o.open()
+	if err != nil {
+		return nil, err
+	}
+	return newModelOn(dev, o, dir, arch, values)
+}
+
+// newModelOn returns a model on a device, which it closes if it fails.
+func newModelOn(dev device.Device, o ModelOptions, dir string, arch *configs.Arch, values model.Weights) (m *Model, err error) {
+	defer func() {
+		if err != nil {
+			device.Close(dev)
+		}
+	}()
 	n, err := weights.Parameters(arch)
 	if err != nil {
 		return nil, err
@@ -89,16 +104,8 @@ func newModel(o ModelOptions, dir string, arch *configs.Arch, values model.Weigh
 	if err != nil {
 		return nil, err
 	}
-	dev, err := o.open()
-	if err != nil {
-		return nil, err
-	}
 	d, err := infer.Build(dev, f, arch, values)
-	if err == nil {
-		err = d.Err()
-	}
-	if err != nil {
-		device.Close(dev)
+	if err := cmp.Or(err, dev.Err()); err != nil {
 		return nil, err
 	}
 	const logits = 1 << 24 // 64 MiB

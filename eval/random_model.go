@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 
 	"gqa/configs"
-	"gqa/internal/limits"
+	"gqa/internal/device"
 )
 
 func randomIDs(n, vocab int) []int32 {
@@ -38,10 +38,15 @@ func RandomModel(ctx context.Context, s Shape, groups int, o ModelOptions) (*Mod
 	for _, p := range params {
 		bytes += float64(f.Weights.Size()) * float64(p.Size())
 	}
-	if err := limits.Memory(s.Name+" in "+formatNames[f.Weights], bytes); err != nil {
+	dev, err := o.open()
+	if err != nil {
 		return nil, err
 	}
-	return newModel(o, "", a, func(receive func(p configs.Param, values []float32) error) error {
+	if err := checkMemoryOf(dev, s.Name+" in "+formatNames[f.Weights], bytes); err != nil {
+		device.Close(dev)
+		return nil, err
+	}
+	return newModelOn(dev, o, "", a, func(receive func(p configs.Param, values []float32) error) error {
 		for i, p := range params {
 			if err := cmp.Or(ctx.Err(), receive(p, randomWeights(p.Size(), uint64(i)))); err != nil {
 				return err

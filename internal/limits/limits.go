@@ -19,7 +19,7 @@ const (
 // Memory returns an error if bytes, needed for what, exceed the free memory.
 func Memory(what string, bytes float64) error {
 	if free := free(); bytes > free {
-		return MemoryError{what, bytes, free}
+		return MemoryError{What: what, Bytes: bytes, Free: free}
 	}
 	return nil
 }
@@ -28,11 +28,16 @@ func Memory(what string, bytes float64) error {
 type MemoryError struct {
 	What        string
 	Bytes, Free float64
+	Device      string // whose memory it is; empty for the processor's
 }
 
 // Error compares both sizes.
 func (e MemoryError) Error() string {
-	return fmt.Sprintf("%s takes %.1f GiB, but %.1f GiB of memory are free", e.What, e.Bytes/(1<<30), e.Free/(1<<30))
+	on := ""
+	if e.Device != "" {
+		on = " on " + e.Device
+	}
+	return fmt.Sprintf("%s takes %.1f GiB, but %.1f GiB of memory are free%s", e.What, e.Bytes/(1<<30), e.Free/(1<<30), on)
 }
 
 // unknown is the free memory assumed if the system does not report it: 64 TiB, more than any machine has.

@@ -109,6 +109,14 @@ func (p *pool) record(f func()) (kept []uintptr) {
 	return kept
 }
 
+// idle returns the bytes of memory that is not in use.
+func (p *pool) idle() (n uint64) {
+	for size, free := range p.free {
+		n += size * uint64(len(free))
+	}
+	return n
+}
+
 // release returns all free memory to the driver.
 func (p *pool) release() {
 	for size, free := range p.free {
@@ -131,8 +139,8 @@ func (d *Device) Close() {
 	d.pool.held = 0
 }
 
-// Room implements device.Roomy. Memory that the pool holds for reuse is not counted.
-func (d *Device) Room() uint64 { return d.gpu.FreeMemory() }
+// Room implements device.Roomy. It counts memory that the pool holds for reuse, as that is returned when there is no other.
+func (d *Device) Room() uint64 { return d.gpu.FreeMemory() + d.pool.idle() }
 
 // Trim returns memory that is not in use to the driver.
 func (d *Device) Trim() { d.pool.release() }

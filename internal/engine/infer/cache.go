@@ -196,6 +196,12 @@ func (s *store) bytes() int64 {
 // Fill fills the cache with random keys and values as if n tokens had been read, for timing decoding without a prefill.
 func (c *Cache) Fill(ctx context.Context, n int) {
 	c.store.fill(ctx, c.Seqs, c.kept.Tokens(n))
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, s := range c.sinks {
+		for _, m := range []Mat{s.keys, s.values} {
+			c.device.Write(m.Buffer, randoms(r, m.Len()))
+		}
+	}
 	c.Len, c.read.ids, c.filled = n, nil, true
 }
 
@@ -217,12 +223,15 @@ func (s *store) fill(ctx context.Context, seqs, n int) {
 	}
 }
 
-func (s *store) random(r *rand.Rand, n int) device.Buffer {
+func (s *store) random(r *rand.Rand, n int) device.Buffer { return s.device.Put(randoms(r, n)) }
+
+// randoms returns n numbers from -0.5 to 0.5.
+func randoms(r *rand.Rand, n int) []float32 {
 	x := make([]float32, n)
 	for i := range x {
 		x[i] = r.Float32() - 0.5
 	}
-	return s.device.Put(x)
+	return x
 }
 
 // Truncate drops all but the first n tokens. With a window, an earlier token that has been dropped does not come back: the next

@@ -176,7 +176,7 @@ func TestOutgrownTablesAreFreed(t *testing.T) {
 	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
 	dev := &ropes{Device: cpu.New()}
 	d := newIn(dev, Formats{Window: 3, Sinks: 2}, src.Arch, all)
-	n := int(src.Arch.Context)
+	n := src.Arch.Context
 	cache := d.NewCache(1, 3*n)
 	cache.Fill(t.Context(), n-1)
 	mustStep(t, d, cache, []int32{1})

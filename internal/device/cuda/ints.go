@@ -122,12 +122,12 @@ func (k intsKey) tile(rows int) (tile, blocks, shared int) {
 		}
 		return rows, decodePlan.blocks, 0
 	}
-	tile, blocks = 16, 3
+	tile, blocks = 16, 2
 	switch {
-	case k.headDim > 128:
-		blocks = 2
-	case rows > 16:
-		tile, blocks = 32, 2
+	case rows > 16 && k.headDim <= 128:
+		tile = 32
+	case k.bits == 8 && k.headDim <= 128:
+		blocks = 3
 	}
 	return tile, blocks, 4 * decodeWarps * tile * (k.headDim + 8)
 }

@@ -153,8 +153,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) decode_4(Scores s, Shap
 // With tensor cores: integers go from memory to registers, and there become the bf16 numbers of operands, exactly. As sums over dims may have
 // any order, and dims of results any place, a thread takes the dims of an operand's places from whole words of a row. BYTES is a multiple
 // of 32.
-constexpr int UNITS = INTS == 4 && HD <= 128 ? 2 : 1, KEYS = 16 * UNITS; // of a warp at a time
-constexpr int KEYWORDS = BYTES / 16, VALUEWORDS = BYTES / 32;            // of a key for each of 4 threads, of a value for each of 8
+constexpr int KEYWORDS = BYTES / 16, VALUEWORDS = BYTES / 32; // of a key for each of 4 threads, of a value for each of 8
 
 // chunk is how many words of `words` a thread loads at once.
 constexpr int chunk(int words) { return words % 4 == 0 ? 4 : words % 2 == 0 ? 2 : 1; }
@@ -232,14 +231,15 @@ __device__ __forceinline__ void prefetchInts(const Place& p, const Head& head) {
   prefetch((threadIdx.x < PIECES ? head.keys : head.values) + p.from * (i64)BYTES + at, min(bytes - at, (i64)PIECE));
 }
 
-// Read is a warp's keys and values on their way to a thread. Its columns of scores are keys 2n and 2n+1 of each 8 with n = lane % 4.
-struct Read {
+// Read is UNITS times 16 keys and values of a warp on their way to a thread. Its columns of scores are keys 2n and 2n+1 of each 8 with
+// n = lane % 4.
+template <int UNITS> struct Read {
   u32 keys[2 * UNITS][KEYWORDS], values[2 * UNITS][2][VALUEWORDS];
   float keyScales[2 * UNITS][2], valueScales[2 * UNITS][2];
 };
 
 // Keys after the last are copies of it; their scores are not used.
-__device__ __forceinline__ void readKeys(Read& r, const Head& head, int j, int end) {
+template <int UNITS> __device__ __forceinline__ void readKeys(Read<UNITS>& r, const Head& head, int j, int end) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int e = 0; e < 2 * UNITS; e++) {
@@ -249,7 +249,7 @@ __device__ __forceinline__ void readKeys(Read& r, const Head& head, int j, int e
   }
 }
 
-__device__ __forceinline__ void readValues(Read& r, const Head& head, int j, int end) {
+template <int UNITS> __device__ __forceinline__ void readValues(Read<UNITS>& r, const Head& head, int j, int end) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int e = 0; e < 2 * UNITS; e++)
@@ -261,8 +261,8 @@ __device__ __forceinline__ void readValues(Read& r, const Head& head, int j, int
     }
 }
 
-template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s, const Shape& shape, const View& out, float* lse, float* part, const View& q, const View& k, const View& v, const float* keyScales, const float* valueScales) {
-  constexpr int ROWS = 16 * TILES, STEPS = HD / 16;
+template <int TILES, int UNITS> __device__ __forceinline__ void decodeTiles(const Scores& s, const Shape& shape, const View& out, float* lse, float* part, const View& q, const View& k, const View& v, const float* keyScales, const float* valueScales) {
+  constexpr int ROWS = 16 * TILES, STEPS = HD / 16, KEYS = 16 * UNITS; // keys of a warp at a time
   extern __shared__ __align__(16) uint4 operands[]; // of the queries, by thread: [TILES, STEPS, 32]; at the end the sums
   __shared__ Row row[ROWS];
   __shared__ float tops[WARPS * ROWS], sums[WARPS * ROWS];
@@ -272,7 +272,7 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
   prefetchInts(p, head);
   awaitEarlier();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  Read read;
+  Read<UNITS> read;
   int j = p.from + warp * KEYS;
   if (j < p.to) readKeys(read, head, j, p.to);
   for (int i = threadIdx.x; i < ROWS; i += 32 * WARPS) row[i] = rowOf(s, p, i);
@@ -388,8 +388,10 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
   finish<ROWS, LDO, 4>(s, shape, p, os, tops, sums, out, lse, part);
 }
 
-extern "C" __global__ void __launch_bounds__(32 * WARPS, HD <= 128 ? 3 : 2) decode_16(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v, const float* ks, const float* vs) { decodeTiles<1>(s, shape, out, lse, part, q, k, v, ks, vs); }
+// A multiprocessor runs two blocks at once, or three where a third of its registers suffices. Rows of 4 bits are read 32 at a time, as they are
+// short.
+extern "C" __global__ void __launch_bounds__(32 * WARPS, INTS == 8 && HD <= 128 ? 3 : 2) decode_16(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v, const float* ks, const float* vs) { decodeTiles<1, INTS == 4 && HD <= 128 ? 2 : 1>(s, shape, out, lse, part, q, k, v, ks, vs); }
 #if HD <= 128
-extern "C" __global__ void __launch_bounds__(32 * WARPS, 2) decode_32(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v, const float* ks, const float* vs) { decodeTiles<2>(s, shape, out, lse, part, q, k, v, ks, vs); }
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 2) decode_32(Scores s, Shape shape, View out, float* lse, float* part, View q, View k, View v, const float* ks, const float* vs) { decodeTiles<2, 1>(s, shape, out, lse, part, q, k, v, ks, vs); }
 #endif
 #endif

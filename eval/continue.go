@@ -59,7 +59,7 @@ func (m *Model) checkPrompt(p Prompt, tokens int) error {
 	if len(p.IDs) == 0 || tokens < 1 || (m.Arch.EncoderLayers > 0) != (len(p.Source) > 0) {
 		return fmt.Errorf("%d tokens, %d for an encoder, and %d to write: want at least one, and those for an encoder if the model has one", len(p.IDs), len(p.Source), tokens)
 	}
-	return cmp.Or(m.CheckIDs(p.IDs), m.CheckIDs(p.Source), m.CheckLength(len(p.IDs)+tokens-1), m.checkMemory("the KV cache", m.cacheBytes(m.keeps(), 1, len(p.IDs)+tokens)),
+	return cmp.Or(m.CheckIDs(p.IDs), m.CheckIDs(p.Source), m.CheckLength(len(p.IDs)+tokens-1), m.CheckMemory("the KV cache", m.cacheBytes(m.keeps(), 1, len(p.IDs)+tokens)),
 		m.checkPass(1, max(len(p.IDs), len(p.Source))))
 }
 

@@ -45,7 +45,7 @@ func Generate(ctx context.Context, m *Model, prompt []int32, o GenerateOptions, 
 		return err
 	}
 	size := m.cacheBytes(kept, 1, len(prompt)+o.MaxTokens)
-	if err := cmp.Or(m.checkMemory("the KV cache", size), m.checkPass(1, len(prompt))); err != nil {
+	if err := cmp.Or(m.CheckMemory("the KV cache", size), m.checkPass(1, len(prompt))); err != nil {
 		return fmt.Errorf("a prompt of %d tokens and %d more: %w", len(prompt), o.MaxTokens, err)
 	}
 	m.Until(ctx)

@@ -157,7 +157,7 @@ func prepare(ctx context.Context, cells []Cell) (all []*Latency, runs []*timed, 
 	if len(cells) == 0 {
 		return nil, nil, nil
 	}
-	if err := cells[0].Model.checkMemory(fmt.Sprintf("the KV caches of %d cells, which are timed in turn, together", len(cells)), total); err != nil {
+	if err := cells[0].Model.CheckMemory(fmt.Sprintf("the KV caches of %d cells, which are timed in turn, together", len(cells)), total); err != nil {
 		return nil, nil, err
 	}
 	for _, c := range cells {
@@ -267,7 +267,7 @@ func (c Cell) Check() (bytes float64, err error) {
 	if c.PromptLen > 0 {
 		bytes += m.cacheBytes(kept, c.Batch, c.PromptLen)
 	}
-	if err := m.checkMemory("the KV cache in "+formatNames[kept.Format], bytes); err != nil {
+	if err := m.CheckMemory("the KV cache in "+formatNames[kept.Format], bytes); err != nil {
 		return 0, fmt.Errorf("batch %d, context %d, prompt-len %d: %w", c.Batch, c.Context, c.PromptLen, err)
 	}
 	if err := m.checkPass(c.Batch, max(1, c.PromptLen)); err != nil {
@@ -281,7 +281,7 @@ func (c Cell) Check() (bytes float64, err error) {
 func (m *Model) checkPass(sequences, tokens int) error {
 	a := m.Arch
 	bytes := 4 * float64(sequences) * (float64(tokens)*float64(2*a.Dim+a.FFN) + float64(a.Vocab))
-	return m.checkMemory(fmt.Sprintf("a pass over %d sequences of %d tokens", sequences, tokens), bytes)
+	return m.CheckMemory(fmt.Sprintf("a pass over %d sequences of %d tokens", sequences, tokens), bytes)
 }
 
 // readPerStep counts the weights that a decode step reads. These exclude an encoder's weights, those that computed the

@@ -82,7 +82,7 @@ func (m *Model) checkQuery(q Query) error {
 		}
 		err = cmp.Or(err, m.CheckIDs(c.IDs), m.checkPass(1, len(c.IDs)))
 		if m.Arch.Causal {
-			err = cmp.Or(err, m.CheckLength(len(c.IDs)-1), m.checkMemory("the KV cache", m.cacheBytes(m.keeps(), 1, len(c.IDs))))
+			err = cmp.Or(err, m.CheckLength(len(c.IDs)-1), m.CheckMemory("the KV cache", m.cacheBytes(m.keeps(), 1, len(c.IDs))))
 		} else {
 			err = cmp.Or(err, m.CheckLength(len(c.IDs)))
 		}

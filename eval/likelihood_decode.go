@@ -12,7 +12,7 @@ const leastCache = 1 << 28
 // cacheTokens returns the number of tokens beyond which sequences are not read together.
 func (m *Model) cacheTokens() int {
 	bytes := max(leastCache, m.Parameters*int64(m.Weights.Size())/2)
-	for bytes > leastCache && m.checkMemory("the KV cache", 2*float64(bytes)) != nil {
+	for bytes > leastCache && m.CheckMemory("the KV cache", 2*float64(bytes)) != nil {
 		bytes /= 2
 	}
 	own, cross := m.kvBytes(m.keeps())

@@ -5,13 +5,13 @@ import (
 	"gqa/internal/limits"
 )
 
-// checkMemory returns an error if bytes, needed for what, exceed the free memory where the model is.
-func (m *Model) checkMemory(what string, bytes float64) error {
+// CheckMemory returns an error if bytes, needed for what, exceed the free memory where the model is.
+func (m *Model) CheckMemory(what string, bytes float64) error {
 	room, own := m.Room()
 	return checkRoom(what, bytes, room, own, m.DeviceName())
 }
 
-// checkMemoryOf is checkMemory for a device.
+// checkMemoryOf is CheckMemory for a device.
 func checkMemoryOf(dev device.Device, what string, bytes float64) error {
 	r, own := dev.(device.Roomy)
 	if !own {

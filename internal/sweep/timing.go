@@ -63,20 +63,22 @@ func tooLarge(err error) bool {
 
 // together times models in turn.
 func (t timer) together(ctx context.Context, all []untimed) ([]*eval.Latency, error) {
-	bytes := 0.0
-	for _, u := range all {
-		bytes += 4 * float64(u.model.Parameters)
-	}
-	if err := limits.Memory(fmt.Sprintf("the weights of %d models", len(all)), bytes); err != nil && len(all) > 1 {
-		return nil, err
+	more := 0.0 // bytes of the weights after the first model's
+	for _, u := range all[min(1, len(all)):] {
+		more += 4 * float64(u.model.Parameters)
 	}
 	var cells []eval.Cell
-	for _, u := range all {
+	for i, u := range all {
 		m, err := eval.LoadModel(ctx, u.path, eval.ModelOptions{Device: t.device})
 		if err != nil {
 			return nil, err
 		}
 		defer m.Close()
+		if i == 0 {
+			if err := m.CheckMemory(fmt.Sprintf("the weights of %d more models", len(all)-1), more); err != nil {
+				return nil, err
+			}
+		}
 		cells = append(cells, eval.Cell{Name: u.name, Model: m, LatencyOptions: u.o})
 	}
 	l, err := eval.MeasureLatencies(ctx, cells, eval.Machine{}, t.timing) // a report has no roofline

@@ -122,7 +122,7 @@ extern "C" __global__ void __launch_bounds__(256) attend(Scores s, View out, flo
   for (int i = 0; i < R; i++) {
     i64 r = t + threadIdx.y + 16 * i;
     if (lse && threadIdx.x == 0 && r < s.queries) lse[(b * s.heads + h) * s.queries + r] = top[i] + logf(sum[i]);
-    float inverse = sum[i] > 0 ? 1 / sum[i] : 0;
+    float inverse = sum[i] == 0 ? 0 : 1 / sum[i]; // NaN stays NaN
 #pragma unroll
     for (int c = 0; c < C; c++) o[i][c] *= inverse;
   }

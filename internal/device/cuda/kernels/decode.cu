@@ -72,7 +72,7 @@ __device__ __forceinline__ float weight(float top, float most) { return top == -
 template <int W> __device__ __forceinline__ void writeRow(const Scores& s, const Place& p, int r, int c, Vec<W> y, float top, float sum, const View& out, float* lse) {
   i64 h = headOf(s, p, r), i = queryOf(s, p, r), at = p.b * out.seq + h * out.head + i * out.row + c;
 #pragma unroll
-  for (int j = 0; j < W; j++) y.v[j] = sum > 0 ? y.v[j] / sum : 0;
+  for (int j = 0; j < W; j++) y.v[j] = sum == 0 ? 0 : y.v[j] / sum; // NaN stays NaN
   const int size = out.format == F32 ? 4 : 2;
   if (((unsigned long long)out.p + at * size) % (W * size) == 0) storeAs(out.p, at, y, out.format);
   else

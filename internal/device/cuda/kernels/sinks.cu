@@ -34,6 +34,6 @@ extern "C" __global__ void __launch_bounds__(128) attend_sinks(Scores s, View ou
   }
 #pragma unroll
   for (int c = 0; c < PER; c++)
-    if (c * 32 + lane < HD) store(out.p, to + c * 32 + lane, sum > 0 ? o[c] / sum : 0, out.format);
+    if (c * 32 + lane < HD) store(out.p, to + c * 32 + lane, sum == 0 ? 0 : o[c] / sum, out.format);
   if (lane == 0) lse[row] = top + logf(sum);
 }

@@ -12,6 +12,12 @@ type Trainer interface {
 	// gradients. targets holds the token to predict for each row; rows with a negative target are ignored. With a
 	// lesson the loss includes the divergence from a teacher.
 	Accumulate(b ops.Batch, targets []int32, lesson *Lesson, share float32) (Loss, error)
+	// Final says that the next call of Accumulate or Idle is the step's last: where several processes train a model, gradients are summed
+	// over them as soon as they are complete.
+	Final()
+	// Idle takes the place of a call of Accumulate that other processes make. Only a Trainer that sums gradients after each call needs
+	// it, and each process must have called Accumulate before in the step.
+	Idle()
 	// Step performs step n, counted from 1, and clears the gradients. It returns the norm of all gradients as one vector, which the
 	// device may still be computing. If that is not finite, nothing but the gradients has changed.
 	Step(n int, lr float64) (norm device.Number)
@@ -21,6 +27,9 @@ type Trainer interface {
 	Averaged(f func())
 	// Finite reports whether weights, averages and the optimizer's state are finite.
 	Finite() bool
+	// Lead runs f, in which Result and State's Get may be called, on rank 0 of several processes. On the others it gives rank 0 their parts
+	// of what it asks for, and does not call f. All must call it.
+	Lead(f func() error) error
 	// Result returns a weight of the result if training ended now, by the forward pass's name: [rows, cols], read-only.
 	Result(name string) []float32
 	// State returns the tensors that the next step needs besides the result.
@@ -29,7 +38,7 @@ type Trainer interface {
 	Economise(Economy)
 	// Abandon forgets what an unfinished step has computed.
 	Abandon()
-	// Err returns the first error of the device, for example that its memory is exhausted. Results are meaningless after one.
+	// Err returns the first error of the device, for example that its memory is exhausted, or of the connection to other processes. Results are meaningless after one.
 	Err() error
 	// Close releases the trainer's memory.
 	Close() error

@@ -21,7 +21,9 @@ type Engine struct {
 	ropes  map[*ops.Rope]device.Rope
 	// outgrown are tables of rotations that larger ones have replaced since the last reset.
 	outgrown []device.Rope
-	noGrad   bool // nothing requires a gradient
+	noGrad   bool                // nothing requires a gradient
+	counting bool                // operators are counted as uses of their operands: this is a step's forward pass
+	wrote    func(weight *value) // if weights have buckets, called after an operator has written a weight's gradient
 	// observe, if not nil, is called after every linear layer.
 	observe func(x, w, y mat.Tensor)
 	// trace, if not nil, is called for every operator on the tape: when it is recorded, and by its Backward.

@@ -55,7 +55,7 @@ func newJointPass(t *testing.T, d device.Device, config string, how ops.Recomput
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := newOptimizer(d, p.trainer.optimizer.spec, p.arch, params)
+	o, err := newOptimizer(d, p.trainer.optimizer.spec, Sharing{}, p.arch, params)
 	if err != nil {
 		t.Fatal(err)
 	}

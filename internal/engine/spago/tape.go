@@ -41,6 +41,9 @@ func (n *node) Backward(mat.Tensor) error {
 	for _, operand := range n.operands {
 		if v := valueOf(operand); !v.frozen {
 			operand.AccGrad((*gradient)(v))
+			if v.bucket != nil {
+				n.engine.wrote(v)
+			}
 		}
 	}
 	n.engine.release(n.out)
@@ -53,7 +56,11 @@ func (e *Engine) record(out *value, backward func(gy device.Buffer), operands ..
 	n := &node{engine: e, operands: operands, out: out, backward: backward}
 	out.frozen = true
 	for _, operand := range operands {
-		out.frozen = out.frozen && (e.noGrad || valueOf(operand).frozen)
+		v := valueOf(operand)
+		out.frozen = out.frozen && (e.noGrad || v.frozen)
+		if e.counting {
+			v.uses++
+		}
 	}
 	if !out.frozen {
 		e.tape = append(e.tape, n)

@@ -1,8 +1,6 @@
 package spago
 
 import (
-	"fmt"
-
 	"github.com/nlpodyssey/spago/mat"
 
 	"gqa/configs"
@@ -25,16 +23,26 @@ var _ engine.Trainer = (*Trainer)(nil)
 
 // NewTrainer returns a trainer of weights on d. On the CPU it modifies them in place.
 func NewTrainer(d device.Device, o recipe.Optimizer, how engine.Economy, arch *configs.Arch, weights model.Weights) (*Trainer, error) {
+	return NewSharing(d, o, how, Sharing{}, arch, weights)
+}
+
+// NewSharing is NewTrainer for one of several processes that train the same weights.
+func NewSharing(
+	d device.Device, o recipe.Optimizer, how engine.Economy, among Sharing, arch *configs.Arch, weights model.Weights,
+) (*Trainer, error) {
 	params, err := newTrained(d, o, arch, weights)
 	if err != nil {
 		return nil, err
 	}
-	optimizer, err := newOptimizer(d, o, arch, params)
+	optimizer, err := newOptimizer(d, o, among, arch, params)
 	if err != nil {
 		return nil, err
 	}
 	t := &Trainer{New(d), params.Model(arch), optimizer, how.Recompute}
 	t.Economise(how)
+	if s := optimizer.shards; s != nil {
+		t.engine.wrote = s.written
+	}
 	return t, nil
 }
 
@@ -47,6 +55,10 @@ func (t *Trainer) Economise(how engine.Economy) {
 // Abandon implements engine.Trainer.
 func (t *Trainer) Abandon() {
 	t.engine.Reset()
+	if s := t.optimizer.shards; s != nil {
+		s.settle()
+		s.forget()
+	}
 	for _, s := range t.optimizer.slots {
 		s.param.ZeroGrad()
 	}
@@ -55,9 +67,19 @@ func (t *Trainer) Abandon() {
 // Accumulate implements engine.Trainer.
 func (t *Trainer) Accumulate(b ops.Batch, targets []int32, lesson *engine.Lesson, share float32) (engine.Loss, error) {
 	t.model.SetRecompute(t.recompute)
+	shards := t.optimizer.shards
+	if shards != nil {
+		shards.begin()
+		t.engine.counting = true
+	}
 	hidden := t.model.Hidden(t.engine, b)
 	loss := t.loss(hidden, b, targets, lesson, share)
-	return loss, t.engine.Backward(loss.Tensor)
+	t.engine.counting = false
+	err := t.engine.Backward(loss.Tensor)
+	if shards != nil {
+		shards.flush()
+	}
+	return loss, err
 }
 
 func (t *Trainer) loss(hidden mat.Tensor, b ops.Batch, targets []int32, lesson *engine.Lesson, share float32) Loss {
@@ -91,38 +113,6 @@ func (t *Trainer) Averaged(f func()) { t.optimizer.average(f) }
 
 // Finite implements engine.Trainer.
 func (t *Trainer) Finite() bool { return t.optimizer.finite() }
-
-// Result implements engine.Trainer.
-func (t *Trainer) Result(name string) []float32 {
-	for i := range t.optimizer.slots {
-		if s := &t.optimizer.slots[i]; s.name == name {
-			return s.result()
-		}
-	}
-	panic(fmt.Sprintf("the model has no weight %q", name)) // name is one of arch.Params
-}
-
-// State implements engine.Trainer.
-func (t *Trainer) State() (all []engine.State) {
-	d := t.engine.device
-	for i := range t.optimizer.slots {
-		s := &t.optimizer.slots[i]
-		for _, part := range s.state() {
-			all = append(all, engine.State{
-				Name: part.prefix + s.name, Shape: s.shape,
-				Get: func() []float32 { return d.Host(part.values) },
-				Set: func(values []float32) {
-					d.Write(part.values, values)
-					valueOf(s.param).updateCompute()
-				},
-			})
-		}
-	}
-	return all
-}
-
-// Err implements engine.Trainer.
-func (t *Trainer) Err() error { return t.engine.device.Err() }
 
 // Close implements engine.Trainer.
 func (t *Trainer) Close() error {

@@ -31,11 +31,13 @@ type value struct {
 
 	grad       device.Buffer
 	gradFormat device.Format
-	sharers    *int // number of values with this gradient, if not nil
-	fresh      bool // there is no gradient: what grad holds is to be overwritten
-	frozen     bool // does not require a gradient
-	used       bool // the loss depends on it
-	padded     bool // Embed gives row padding no gradient
+	sharers    *int    // number of values with this gradient, if not nil
+	fresh      bool    // there is no gradient: what grad holds is to be overwritten
+	frozen     bool    // does not require a gradient
+	used       bool    // the loss depends on it
+	bucket     *bucket // of a weight: those that it is summed with over processes; nil: there are no others
+	uses       int     // of a weight with a bucket: operators of this pass that have it as an operand and have not run backward yet
+	padded     bool    // Embed gives row padding no gradient
 	padding    int32
 }
 

@@ -1,0 +1,332 @@
+package spago
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"gqa/configs"
+	"gqa/internal/comm"
+	"gqa/internal/device"
+)
+
+// Sharing says how processes that train one model divide the work of the optimizer. The zero value stands for one process.
+type Sharing struct {
+	Group comm.Comm // nil: one process
+	// Gradients says that each process keeps only its part of the gradients' sum (ZeRO-2), which is then taken after every
+	// micro-batch. Otherwise only the optimizer's state and what 16-bit weights lack are divided (ZeRO-1), and the sum is taken once a
+	// step. (Rajbhandari et al., arXiv 1910.02054)
+	Gradients bool
+}
+
+// shards divides the weights among the ranks of a group. AdamW's weights are divided number by number: those of a layer form a
+// bucket, of which rank r has part r. A weight whose step needs all its numbers, as Muon's do, belongs to one rank.
+type shards struct {
+	Sharing
+	device  device.Device
+	buckets []*bucket
+	order   []*bucket // in the order in which the last pass completed their gradients
+	running []*bucket // whose gradients are being summed
+	final   bool      // this pass is the step's last
+}
+
+// bucket is a set of weights whose gradients are summed together, as soon as all of them are complete.
+type bucket struct {
+	members []member
+	owner   int // the rank that has all of it; -1: each has a part
+	part    int // numbers per rank
+	left    int // number of members whose gradients are not complete
+	taken   bool
+	added   bool // sum holds an earlier pass
+
+	operand, next, sum device.Buffer // gradients [ranks, part], and this rank's part of their sum: of this pass, and of all
+	op                 comm.Op
+}
+
+// member is a weight's place in a bucket.
+type member struct {
+	slot *slot
+	at   int  // its first number
+	has  bool // it has a gradient
+}
+
+// grain is the number of numbers that parts and weights begin at multiples of, so that GPUs read them aligned.
+const grain = 64
+
+// newShards divides slots, whose moments are not allocated yet. params describes them.
+func newShards(d device.Device, how Sharing, slots []slot, params []configs.Param) *shards {
+	s := &shards{Sharing: how, device: d}
+	byKey := map[string]*bucket{}
+	for i := range slots {
+		at, key := &slots[i], bucketKey(params[i], valueOf(slots[i].param))
+		b := byKey[key]
+		if b == nil || at.muon {
+			b = &bucket{owner: -1}
+			s.buckets = append(s.buckets, b)
+			if !at.muon {
+				byKey[key] = b
+			}
+		}
+		b.add(at)
+		valueOf(at.param).bucket = b
+	}
+	s.assign()
+	for _, b := range s.buckets {
+		b.divide(how.Group.Rank(), how.Group.Size())
+	}
+	return s
+}
+
+// bucketKey returns the layer that a weight belongs to, and whether it has a copy that products read: gradients of one bucket have
+// one format.
+func bucketKey(p configs.Param, v *value) string {
+	key := p.Name
+	if p.Layer >= 0 {
+		key, _, _ = strings.Cut(p.Name, string(p.Role)+".")
+	}
+	if v.compute.None() {
+		return key
+	}
+	return key + " copied"
+}
+
+func (b *bucket) add(s *slot) {
+	at := 0
+	if n := len(b.members); n > 0 {
+		last := b.members[n-1]
+		at = (last.at + last.slot.param.Size() + grain - 1) / grain * grain
+	}
+	b.members = append(b.members, member{slot: s, at: at})
+}
+
+// numbers returns the length of a bucket.
+func (b *bucket) numbers() int {
+	last := b.members[len(b.members)-1]
+	return last.at + last.slot.param.Size()
+}
+
+// assign gives each weight that cannot be divided to the rank that has the least, the largest first.
+func (s *shards) assign() {
+	var whole []*bucket
+	for _, b := range s.buckets {
+		if b.members[0].slot.muon {
+			whole = append(whole, b)
+		}
+	}
+	slices.SortStableFunc(whole, func(a, b *bucket) int { return cmp.Compare(b.numbers(), a.numbers()) })
+	load := make([]int, s.Group.Size())
+	for _, b := range whole {
+		for rank := range load {
+			if b.owner < 0 || load[rank] < load[b.owner] {
+				b.owner = rank
+			}
+		}
+		load[b.owner] += b.numbers()
+	}
+}
+
+// divide tells the members which of their numbers belong to a rank.
+func (b *bucket) divide(rank, size int) {
+	b.part = (b.numbers() + size*grain - 1) / (size * grain) * grain
+	for _, m := range b.members {
+		m.slot.lo, m.slot.hi = b.range_(m, rank)
+	}
+}
+
+// range_ returns which numbers of a member belong to a rank.
+func (b *bucket) range_(m member, rank int) (lo, hi int) {
+	n := m.slot.param.Size()
+	if b.owner >= 0 {
+		if rank == b.owner {
+			return 0, n
+		}
+		return 0, 0
+	}
+	lo, hi = max(rank*b.part-m.at, 0), min((rank+1)*b.part-m.at, n)
+	if lo >= hi {
+		return 0, 0
+	}
+	return lo, hi
+}
+
+// begin prepares for a pass, forward and backward.
+func (s *shards) begin() {
+	s.order = s.order[:0]
+	for _, b := range s.buckets {
+		b.left, b.taken = len(b.members), false
+		for _, m := range b.members {
+			valueOf(m.slot.param).uses = 0
+		}
+	}
+}
+
+// written is called after a backward function has written a weight's gradient, and begins to sum those of a bucket once all are
+// complete.
+func (s *shards) written(v *value) {
+	v.uses--
+	switch b := v.bucket; {
+	case v.uses < 0:
+		panic("a gradient was written after it had been summed")
+	case v.uses == 0:
+		if b.left--; b.left == 0 {
+			s.complete(b)
+		}
+	}
+}
+
+// flush is called after a pass: the loss may not depend on all weights.
+func (s *shards) flush() {
+	for _, b := range s.buckets {
+		if !slices.Contains(s.order, b) {
+			s.complete(b)
+		}
+	}
+}
+
+// complete begins to sum a bucket's gradients, if that is due after this pass.
+func (s *shards) complete(b *bucket) {
+	s.order = append(s.order, b)
+	if s.final || s.Gradients && b.owner < 0 {
+		s.start(b)
+	}
+}
+
+// idle takes part in the sums after a pass of other ranks.
+func (s *shards) idle() {
+	for _, b := range s.order {
+		if s.final || s.Gradients && b.owner < 0 {
+			s.start(b)
+		}
+	}
+}
+
+// inFlight is the number of buckets that may be in the process of being summed: each takes the memory of its gradients again.
+const inFlight = 3
+
+// start begins to sum a bucket's gradients.
+func (s *shards) start(b *bucket) {
+	if len(s.running) == inFlight {
+		s.finish(s.running[0])
+		s.running = slices.Delete(s.running, 0, 1)
+	}
+	s.running = append(s.running, b)
+	if b.owner >= 0 {
+		s.startWhole(b)
+		return
+	}
+	f := b.format()
+	b.operand, b.next = s.device.New(f, b.part*s.Group.Size()), s.device.New(f, b.part)
+	end := 0
+	for i, m := range b.members {
+		s.clear(b.operand.Slice(end, m.at))
+		end = m.at + m.slot.param.Size()
+		place, g := b.operand.Slice(m.at, end), Grad(m.slot.param)
+		if g.None() {
+			s.clear(place)
+			continue
+		}
+		s.device.Copy(place, g)
+		b.members[i].has = true
+	}
+	s.clear(b.operand.From(end))
+	b.op = s.Group.ReduceScatter(b.next, b.operand)
+	if s.Gradients {
+		for _, m := range b.members {
+			valueOf(m.slot.param).forgetGrad()
+		}
+	}
+}
+
+// startWhole begins to sum the gradient of a weight that is not divided, in place.
+func (s *shards) startWhole(b *bucket) {
+	m := &b.members[0]
+	if b.sum = Grad(m.slot.param); b.sum.None() {
+		b.op = nil
+		return
+	}
+	m.has = true
+	b.op = s.Group.AllReduce(b.sum)
+}
+
+func (s *shards) clear(b device.Buffer) {
+	if b.Len() > 0 {
+		s.device.Clear(b)
+	}
+}
+
+// format returns the format of the gradients of a bucket's members.
+func (b *bucket) format() device.Format { return valueOf(b.members[0].slot.param).gradFormat }
+
+// finish waits for the sum of a bucket's gradients. The sums of several passes are added.
+func (s *shards) finish(b *bucket) {
+	if b.op == nil {
+		return
+	}
+	b.op.Wait()
+	b.op = nil
+	if b.owner >= 0 {
+		return
+	}
+	s.device.Free(b.operand)
+	if b.added {
+		s.device.Axpy(1, b.next, b.sum)
+		s.device.Free(b.next)
+	} else {
+		b.sum, b.added = b.next, true
+	}
+	b.operand, b.next = device.Buffer{}, device.Buffer{}
+}
+
+// settle waits for all sums.
+func (s *shards) settle() {
+	for _, b := range s.running {
+		s.finish(b)
+	}
+	s.running, s.final = s.running[:0], false
+}
+
+// forget drops the gradients' sums after a step.
+func (s *shards) forget() {
+	for _, b := range s.buckets {
+		if b.owner < 0 {
+			s.device.Free(b.sum)
+		}
+		b.sum, b.added = device.Buffer{}, false
+		for i := range b.members {
+			b.members[i].has = false
+		}
+	}
+}
+
+// gradient returns the sum of the gradients of a slot's own numbers; omitted if there is none, or if it has no numbers.
+func (s *shards) gradient(at *slot) device.Buffer {
+	b := valueOf(at.param).bucket
+	for _, m := range b.members {
+		if m.slot != at {
+			continue
+		}
+		if !m.has || at.lo == at.hi {
+			return device.Buffer{}
+		}
+		if b.owner >= 0 {
+			return b.sum
+		}
+		first := s.Group.Rank() * b.part
+		return b.sum.Slice(m.at+at.lo-first, m.at+at.hi-first)
+	}
+	return device.Buffer{}
+}
+
+// squares returns a number that is the sum of the squares of all gradients' sums.
+func (s *shards) squares(slots []slot) device.Buffer {
+	var terms []device.Term
+	for i := range slots {
+		if g := s.gradient(&slots[i]); !g.None() {
+			terms = append(terms, device.Term{X: g, Weight: 1, Squares: true})
+		}
+	}
+	total := s.device.New(device.F32, 1)
+	s.device.Total(total, 1, terms...)
+	s.Group.AllReduce(total).Wait()
+	return total
+}

@@ -129,7 +129,7 @@ func results(t *testing.T, r *run) map[string][]float32 {
 // begun is a run just before its first step.
 func begun(t *testing.T, recipe recipe.Recipe, o Options) *run {
 	t.Helper()
-	r, err := prepare(t.Context(), &recipe)
+	r, err := prepare(t.Context(), solo(nil), &recipe)
 	if err == nil {
 		err = createFolder(o, &recipe, r.identity)
 	}

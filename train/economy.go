@@ -30,11 +30,11 @@ var recomputes = []struct {
 	{"layer", ops.RecomputeLayer, "layers are computed again in the backward pass"},
 }
 
-// engine returns the economy in the engine's terms.
-func (e economy) engine(r *recipe.Recipe) engine.Economy {
-	how := engine.Economy{MicroBatches: r.Accumulate * ((r.Batch + e.Windows - 1) / e.Windows)}
+// engineEconomy returns the economy in the engine's terms.
+func (t *trainer) engineEconomy() engine.Economy {
+	how := engine.Economy{MicroBatches: t.rounds()}
 	for _, c := range recomputes {
-		if c.name == e.Recompute {
+		if c.name == t.economy.Recompute {
 			how.Recompute = c.what
 		}
 	}
@@ -71,7 +71,7 @@ func (t *trainer) frugally(f func() error) error {
 // economise prepares another attempt at what there was not enough memory. It reports whether err is such a failure
 // and there is a way to need less. If there is none, the device can still be used, with the weights of the step before.
 func (t *trainer) economise(err error) bool {
-	if !errors.As(err, new(*device.MemoryError)) || !t.recover() {
+	if !errors.As(err, new(*device.MemoryError)) || !t.team.alone() || !t.recover() { // others would wait for this process
 		return false
 	}
 	next, says, ok := t.economy.less(t.recipe)
@@ -114,7 +114,7 @@ func (t *trainer) needsLess() string {
 
 func (t *trainer) setEconomy(e economy) {
 	t.economy = e
-	t.Economise(e.engine(t.recipe))
+	t.Economise(t.engineEconomy())
 }
 
 // chosenEconomy returns the economy if it is not that of the recipe.

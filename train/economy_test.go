@@ -72,7 +72,7 @@ func TestResumeEconomy(t *testing.T) {
 	if err := r.loop(interruptedAfter(t, &o, 3), o); !errors.Is(err, ErrInterrupted) {
 		t.Fatal(err)
 	}
-	r, err := reopen(t.Context(), o.Dir, &recipe, identity{}, nil)
+	r, err := solo(nil).reopen(t.Context(), o.Dir, &recipe, identity{}, nil)
 	if err != nil || r.trainer.economy != chosen {
 		t.Fatalf("resumed with %+v, want %+v; %v", r.trainer.economy, chosen, err)
 	}
@@ -92,7 +92,7 @@ func begunOn(t *testing.T, d device.Device, recipe recipe.Recipe, o Options) *ru
 	if err := resolve(&recipe); err != nil {
 		t.Fatal(err)
 	}
-	from, tr, err := openOrigin(t.Context(), d, recipe.Model, &recipe)
+	from, tr, err := openOrigin(t.Context(), solo(d), recipe.Model, &recipe)
 	if err != nil {
 		t.Fatal(err)
 	}

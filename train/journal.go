@@ -9,7 +9,7 @@ import (
 	"gqa/checkpoints"
 )
 
-// journal records a run's metrics in metrics.jsonl and in TensorBoard's event file.
+// journal records a run's metrics in metrics.jsonl and in TensorBoard's event file. Processes that do not write have nil.
 type journal struct {
 	metrics *os.File
 	written []byte // the content of metrics.jsonl
@@ -35,7 +35,22 @@ func openJournal(dir string, step int, saved []byte) (*journal, error) {
 	return &journal{metrics, written, e}, nil
 }
 
+// last returns the metrics of the last step; ok is false if there are none.
+func (j *journal) last() (m Metrics, ok bool) {
+	if j == nil {
+		return m, false
+	}
+	all, _ := parseMetrics(j.written)
+	if len(all) == 0 {
+		return m, false
+	}
+	return all[len(all)-1], true
+}
+
 func (j *journal) log(m Metrics) error {
+	if j == nil {
+		return nil
+	}
 	line, err := m.line()
 	if err != nil {
 		return err
@@ -49,6 +64,9 @@ func (j *journal) log(m Metrics) error {
 
 // amend replaces the metrics of the last step.
 func (j *journal) amend(m Metrics) error {
+	if j == nil {
+		return nil
+	}
 	line, err := m.line()
 	if err != nil {
 		return err
@@ -91,4 +109,9 @@ func scalars(m Metrics) []scalar {
 // sync flushes the metrics to disk so that they survive a power failure.
 func (j *journal) sync() error { return errors.Join(j.metrics.Sync(), j.events.file.Sync()) }
 
-func (j *journal) Close() error { return errors.Join(j.metrics.Close(), j.events.Close()) }
+func (j *journal) Close() error {
+	if j == nil {
+		return nil
+	}
+	return errors.Join(j.metrics.Close(), j.events.Close())
+}

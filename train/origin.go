@@ -12,7 +12,6 @@ import (
 	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/configs/recipe"
-	"gqa/internal/device"
 	"gqa/internal/file"
 	"gqa/internal/weights"
 )
@@ -30,8 +29,8 @@ type origin struct {
 	left   []string          // the files that are not copied to the result
 }
 
-// openOrigin opens a checkpoint and loads its weights, in f32, into the recipe's trainer on d.
-func openOrigin(ctx context.Context, d device.Device, path string, r *recipe.Recipe) (*origin, *trainer, error) {
+// openOrigin opens a checkpoint and loads its weights, in f32, into the recipe's trainer.
+func openOrigin(ctx context.Context, among *team, path string, r *recipe.Recipe) (*origin, *trainer, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
 		return nil, nil, err
@@ -42,7 +41,7 @@ func openOrigin(ctx context.Context, d device.Device, path string, r *recipe.Rec
 	}
 	src.TellNotes()
 	sum := modelSum{config: src.Config}
-	t, err := newTrainer(d, r, src.Arch, sum.through(src.Weights(ctx)))
+	t, err := newTrainerIn(among, r, src.Arch, sum.through(src.Weights(ctx)))
 	if err != nil {
 		return nil, nil, err
 	}

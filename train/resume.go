@@ -20,62 +20,98 @@ import (
 // Resume continues the run in o.Dir from its newest checkpoint, or from the beginning if there is none. First, sets
 // changes keys of its recipe ("optimizer.lr=1e-4"). Keys that determine which data a step reads are fixed, and so is the
 // optimizer, whose averages are in the checkpoint. A finished run stays as it is unless the number of steps is increased.
+//
+// Several processes may continue it, however many there were before.
 func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 	if !IsRun(o.Dir) {
 		return nil, fmt.Errorf("%s: is not a run: it has no %s", o.Dir, recipeFile)
 	}
-	if err := checkFiles(o.Dir); err != nil {
-		return nil, err
-	}
-	began, damage := readIdentity(o.Dir)
-	edited, err := began.checkRecipe(o.Dir)
+	b, err := readBegun(o.Dir, sets)
 	if err != nil {
 		return nil, err
 	}
-	if edited != nil {
-		slog.Warn(fmt.Sprintf("%s: differs from when the run was last begun or resumed: %s", filepath.Join(o.Dir, recipeFile), strings.Join(edited, ", ")))
-	}
-	recipe, changes, err := changedRecipe(o.Dir, sets)
+	t, err := joinTeam(b.recipe, o)
 	if err != nil {
 		return nil, err
 	}
-	release, err := lock(o.Dir)
-	if err != nil {
+	s, err := t.resume(ctx, o, b)
+	return s, t.leave(err)
+}
+
+// resume is Resume within a team.
+func (t *team) resume(ctx context.Context, o Options, b beginning) (*Status, error) {
+	recipe := b.recipe
+	if err := t.agree(t.check(recipe)); err != nil {
 		return nil, err
 	}
-	defer release()
-	if err := errors.Join(checkpoints.RemoveLeftovers(o.Dir, Recognize), sweep(o.Dir)); err != nil {
+	err := t.onFirst(func() error {
+		release, err := lock(o.Dir)
+		if err != nil {
+			return err
+		}
+		t.release = release
+		return errors.Join(checkpoints.RemoveLeftovers(o.Dir, Recognize), sweep(o.Dir))
+	})
+	defer t.unlock()
+	if err != nil {
 		return nil, err
 	}
 	s, err := readStatus(o.Dir, false)
-	switch {
-	case err != nil:
+	if err := t.agree(err); err != nil {
 		return nil, err
+	}
+	switch {
 	case recipe.Steps < s.Saved:
 		return nil, fmt.Errorf("steps is %d, but %s has a checkpoint of step %d", recipe.Steps, o.Dir, s.Saved)
-	case s.State == Finished && recipe.Steps == s.Saved && slices.ContainsFunc(changes, changesResult):
+	case s.State == Finished && recipe.Steps == s.Saved && slices.ContainsFunc(b.changes, changesResult):
 		return nil, fmt.Errorf("%s: is finished after %d steps, so other settings change nothing; set a larger number of steps too", o.Dir, s.Saved)
 	case s.State == Finished && recipe.Steps == s.Saved:
 		s.Idle = true
 		return s, nil
 	}
-	r, err := reopen(ctx, o.Dir, recipe, began, damage)
+	r, err := t.reopen(ctx, o.Dir, recipe, b.identity, b.damage)
 	if err != nil {
 		return nil, err
 	}
-	defer device.Close(r.trainer.device)
-	if err := r.trainer.teacher.openCache(); err != nil {
+	defer device.Close(t.device)
+	if err := r.openCache(); err != nil {
 		return nil, err
 	}
-	if err := writeIdentity(o.Dir, r.identity); err != nil {
-		return nil, err
-	}
-	if changes != nil {
-		if err := writeRecipe(o.Dir, recipe); err != nil {
-			return nil, err
+	err = t.onFirst(func() error {
+		if err := writeIdentity(o.Dir, r.identity); err != nil || b.changes == nil {
+			return err
 		}
+		return writeRecipe(o.Dir, recipe)
+	})
+	if err != nil {
+		return nil, err
 	}
-	return finish(r.loop(ctx, o), o.Dir)
+	return t.finish(r.loop(ctx, o), o.Dir)
+}
+
+// beginning is what a run began with.
+type beginning struct {
+	identity identity
+	damage   error          // what is wrong with identity.json
+	recipe   *recipe.Recipe // after setting keys
+	changes  []recipe.Change
+}
+
+// readBegun reads what a run began with, and sets keys of its recipe.
+func readBegun(dir string, sets []string) (b beginning, err error) {
+	if err := checkFiles(dir); err != nil {
+		return b, err
+	}
+	b.identity, b.damage = readIdentity(dir)
+	edited, err := b.identity.checkRecipe(dir)
+	if err != nil {
+		return b, err
+	}
+	if edited != nil {
+		slog.Warn(fmt.Sprintf("%s: differs from when the run was last begun or resumed: %s", filepath.Join(dir, recipeFile), strings.Join(edited, ", ")))
+	}
+	b.recipe, b.changes, err = changedRecipe(dir, sets)
+	return b, err
 }
 
 // changesResult reports whether a change affects more than where and how a run computes.
@@ -110,47 +146,66 @@ func changedRecipe(dir string, sets []string) (changed *recipe.Recipe, changes [
 
 // reopen returns a run in the state of its newest good checkpoint, or in its initial state if nothing was saved. damage
 // describes what is wrong with its identity.json, whose content must then come from a checkpoint.
-func reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identity, damage error) (*run, error) {
-	steps, err := savedSteps(dir)
-	if err != nil {
+func (t *team) reopen(ctx context.Context, dir string, recipe *recipe.Recipe, began identity, damage error) (*run, error) {
+	r, bad, err := t.newestGood(ctx, dir, recipe, began, damage)
+	if err := t.agree(err); err != nil {
 		return nil, err
 	}
+	steps := []float64{float64(r.state.Step)}
+	if err := t.Sum(steps); err != nil {
+		return nil, err
+	}
+	if steps[0] != float64(r.state.Step*t.Size()) {
+		return nil, fmt.Errorf("%s: the processes find different checkpoints there, here that of step %d: the folder must be the same for all, on a shared file system",
+			dir, r.state.Step)
+	}
+	if r.state.Step > 0 {
+		return r, t.onFirst(func() error { return fallBack(dir, bad, r.state.Step) })
+	}
+	if err := t.onFirst(func() error { return beginsAgain(dir, recipe) }); err != nil {
+		return nil, err
+	}
+	return r, t.agree(r.continues(began))
+}
+
+// newestGood does the work of reopen that changes nothing, and returns the damaged checkpoints too.
+func (t *team) newestGood(ctx context.Context, dir string, recipe *recipe.Recipe, began identity, damage error) (*run, []badCheckpoint, error) {
+	steps, err := savedSteps(dir)
+	if err != nil {
+		return nil, nil, err
+	}
 	if len(steps) == 0 && damage != nil {
-		return nil, fmt.Errorf("%w, and there is no checkpoint to restore it from; put it back, or start another run",
+		return nil, nil, fmt.Errorf("%w, and there is no checkpoint to restore it from; put it back, or start another run",
 			damage)
 	}
 	if damage != nil {
 		slog.Warn(fmt.Sprintf("%v; it is written anew from the checkpoint", damage))
 	}
 	if len(steps) == 0 {
-		if err := beginsAgain(dir, recipe); err != nil {
-			return nil, err
-		}
-		r, err := prepare(ctx, recipe)
+		r, err := prepare(ctx, t, recipe)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		r.dir = dir
-		return r, r.continues(began)
+		return r, nil, nil
 	}
-	dev, err := openDevice(recipe)
-	if err != nil {
-		return nil, err
+	if err := t.open(recipe); err != nil {
+		return nil, nil, err
 	}
 	var bad []badCheckpoint
 	for _, step := range slices.Backward(steps) {
-		r, err := restore(ctx, dev, dir, step, recipe, began)
+		r, err := restore(ctx, t, dir, step, recipe, began)
 		var damage *damageError
 		switch {
 		case errors.As(err, &damage):
 			bad = append(bad, badCheckpoint{step, damage})
 			continue
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		}
-		return r, fallBack(dir, bad, step)
+		return r, bad, nil
 	}
-	return nil, noneGood(dir, bad)
+	return nil, nil, noneGood(dir, bad)
 }
 
 // beginsAgain warns that a run has metrics but no checkpoint to continue from. If the run had saved one, its metrics are
@@ -221,8 +276,9 @@ type badCheckpoint struct {
 }
 
 // restore returns a run in the state of a step's checkpoint. If the checkpoint is damaged, the error is a damageError.
-func restore(ctx context.Context, dev device.Device, dir string, step int, recipe *recipe.Recipe, began identity) (*run, error) {
-	s, o, t, err := openCheckpoint(ctx, dev, dir, step, recipe, began)
+func restore(ctx context.Context, among *team, dir string, step int, recipe *recipe.Recipe, began identity) (*run, error) {
+	dev := among.device
+	s, o, t, err := openCheckpoint(ctx, among, dir, step, recipe, began)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -261,7 +317,7 @@ func restore(ctx context.Context, dev device.Device, dir string, step int, recip
 
 // openCheckpoint verifies the checkpoint of a step and reads its model. Any error except one of ctx or of the device
 // means that the checkpoint is damaged.
-func openCheckpoint(ctx context.Context, dev device.Device, dir string, step int, recipe *recipe.Recipe, began identity) (s state, o *origin, t *trainer, err error) {
+func openCheckpoint(ctx context.Context, among *team, dir string, step int, recipe *recipe.Recipe, began identity) (s state, o *origin, t *trainer, err error) {
 	s, err = readState(dir, step)
 	switch {
 	case err != nil:
@@ -275,7 +331,7 @@ func openCheckpoint(ctx context.Context, dev device.Device, dir string, step int
 	if err != nil {
 		return s, nil, nil, err
 	}
-	if o, t, err = openOrigin(ctx, dev, checkpointDir(dir, step), recipe); err != nil {
+	if o, t, err = openOrigin(ctx, among, checkpointDir(dir, step), recipe); err != nil {
 		return s, nil, nil, err
 	}
 	return s, o, t, s.wrote(o)

@@ -679,7 +679,7 @@ func TestResumeValidates(t *testing.T) {
 		t.Fatalf("step 4 has been validated: %+v", all[3])
 	}
 	caught := copied(t, o.Dir) // killed just after it had caught up
-	r, err := reopen(t.Context(), caught.Dir, &recipe, identity{}, nil)
+	r, err := solo(nil).reopen(t.Context(), caught.Dir, &recipe, identity{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

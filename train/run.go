@@ -25,6 +25,8 @@ type Options struct {
 	Force bool   // replace an existing run
 	// Observe, if not nil, is called after every step.
 	Observe func(Progress)
+
+	team *team // nil: it is found
 }
 
 // Progress describes a completed step.
@@ -70,6 +72,8 @@ type run struct {
 	origin  *origin
 	data    *trainingData
 	trainer *trainer
+	team    *team
+	stop    bool // some process has been asked to stop
 	state   state
 	// identity is what must still hold when the run is resumed.
 	identity identity
@@ -91,20 +95,22 @@ func (p pace) plus(q pace) pace { return pace{p.tokens + q.tokens, p.busy + q.bu
 func (p pace) rate() float64 { return float64(p.tokens) / max(p.busy.Seconds(), 1e-9) }
 
 // prepare reads everything that a run needs and checks that it fits together. It writes nothing.
-func prepare(ctx context.Context, recipe *recipe.Recipe) (*run, error) {
+func prepare(ctx context.Context, t *team, recipe *recipe.Recipe) (*run, error) {
 	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
 	}
-	dev, err := openDevice(recipe)
-	if err != nil {
+	if err := t.check(recipe); err != nil {
 		return nil, err
 	}
-	o, t, err := openOrigin(ctx, dev, recipe.Model, recipe)
+	if err := t.open(recipe); err != nil {
+		return nil, err
+	}
+	o, trainer, err := openOrigin(ctx, t, recipe.Model, recipe)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	weights.TellLeft(o.left)
-	r, err := assemble(ctx, recipe, o, t)
+	r, err := assemble(ctx, recipe, o, trainer)
 	if err == nil {
 		r.identity.Model = &o.sum
 	}
@@ -143,7 +149,7 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 		return nil, err
 	}
 	s := state{SourceDType: o.dtype.String()}
-	return &run{recipe: recipe, origin: o, data: d, trainer: t, state: s, identity: id, saved: -1}, nil
+	return &run{recipe: recipe, origin: o, data: d, trainer: t, team: t.team, state: s, identity: id, saved: -1}, nil
 }
 
 // loadingError wraps the error of a device that failed before the first step.
@@ -158,12 +164,15 @@ func batchBytes(a *configs.Arch, r *recipe.Recipe) float64 {
 
 // loop makes the remaining steps and writes the result.
 func (r *run) loop(ctx context.Context, o Options) (err error) {
-	if r.journal, err = openJournal(r.dir, r.state.Step, r.metrics); err != nil {
+	if r.team.first() {
+		r.journal, err = openJournal(r.dir, r.state.Step, r.metrics)
+		r.observe = o.Observe
+	}
+	if err := r.team.agree(err); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.journal.Close()) }()
 	defer func() { err = errors.Join(err, r.trainer.teacher.Close()) }()
-	r.observe = o.Observe
 	if r.recipe.Threads > 0 {
 		cpu.SetThreads(r.recipe.Threads)
 		defer cpu.SetThreads(0)
@@ -171,9 +180,12 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 	if err := r.catchUp(); err != nil {
 		return err
 	}
+	if err := r.together(ctx, &outcome{}, nil); err != nil {
+		return err
+	}
 	for r.state.Step < r.recipe.Steps {
-		if ctx.Err() != nil {
-			return r.interrupt()
+		if r.stopping(ctx) {
+			return r.team.share(r.interrupt())
 		}
 		if err := r.next(ctx); err != nil {
 			return err
@@ -189,16 +201,17 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 func (r *run) next(ctx context.Context) error {
 	step, began := r.state.Step+1, time.Now()
 	var then [][]int32 // the windows of the step after it
-	if step < r.recipe.Steps && ctx.Err() == nil {
+	if step < r.recipe.Steps && !r.stopping(ctx) {
 		then = r.windows(step + 1)
 	}
 	out, err := r.trainer.step(step, r.windows(step), then)
+	err = r.together(ctx, &out, err)
 	switch {
 	case errors.Is(err, errTeacher):
 		return StopError{Err: fmt.Errorf("step %d: %w", step, err), Unfit: r.recipe.Distill.Teacher, Data: r.recipe.Data}
 	case errors.Is(err, errCache):
 		return r.stopped(fmt.Errorf("step %d: %w", step, err))
-	case errors.As(err, new(*device.MemoryError)) && r.trainer.Err() == nil && r.state.Step > 0: // the weights are those of the step before
+	case errors.As(err, new(*device.MemoryError)) && r.trainer.Err() == nil && r.state.Step > 0 && r.team.alone(): // the weights are those of the step before
 		saved := r.save()
 		return errors.Join(r.diverged(step, err), saved)
 	case err != nil:
@@ -233,7 +246,7 @@ func (r *run) report(ctx context.Context, out outcome, p pace) error {
 		m.CE, m.KL = &out.crossEntropy, &out.divergence
 	}
 	last := step == r.recipe.Steps
-	if r.validates(step) && (last || ctx.Err() == nil) { // an interrupted run validates when it is resumed
+	if r.validates(step) && (last || !r.stopping(ctx)) { // an interrupted run validates when it is resumed
 		if err := r.validate(&m); err != nil {
 			return err
 		}
@@ -277,13 +290,10 @@ func (r *run) validate(m *Metrics) error {
 
 // catchUp makes the validation that was due when the run was interrupted.
 func (r *run) catchUp() error {
-	all, _ := parseMetrics(r.journal.written)
-	if len(all) == 0 || !r.validates(r.state.Step) {
-		return nil
-	}
-	m := all[len(all)-1]
-	if m.Step != r.state.Step || m.ValidLoss != nil {
-		return nil
+	m, missing := r.journal.last()
+	missing, err := r.team.decide(missing && m.Step == r.state.Step && m.ValidLoss == nil && r.validates(r.state.Step))
+	if err != nil || !missing {
+		return err
 	}
 	if err := r.validate(&m); err != nil {
 		return err
@@ -307,19 +317,25 @@ func (r *run) save() error {
 	if r.saved == r.state.Step {
 		return nil
 	}
-	if err := r.checkFinite(); err != nil {
+	if err := r.team.agree(r.checkFinite()); err != nil {
 		return r.diverged(r.state.Step, err)
 	}
-	if r.state.Step == r.recipe.Steps {
-		if err := removeResult(r.dir); err != nil {
-			return err
+	err := r.trainer.Lead(func() error {
+		if r.state.Step == r.recipe.Steps {
+			if err := removeResult(r.dir); err != nil {
+				return err
+			}
 		}
-	}
-	if err := r.saveCheckpoint(); err != nil {
-		return r.stopped(fmt.Errorf("checkpoint of step %d: %w", r.state.Step, err))
+		if err := r.saveCheckpoint(); err != nil {
+			return r.stopped(fmt.Errorf("checkpoint of step %d: %w", r.state.Step, err))
+		}
+		return nil
+	})
+	if err := r.team.agree(err); err != nil {
+		return err
 	}
 	r.saved = r.state.Step
-	return prune(r.dir, r.state.Step, r.recipe.Keep)
+	return r.team.onFirst(func() error { return prune(r.dir, r.state.Step, r.recipe.Keep) })
 }
 
 // checkFinite checks that the last step left a working model, because a saved checkpoint must be worth returning to.
@@ -386,7 +402,9 @@ func lowerRate(lr float64) float64 {
 }
 
 // export writes the result.
-func (r *run) export() (err error) {
+func (r *run) export() error { return r.team.agree(r.trainer.Lead(r.writeResult)) }
+
+func (r *run) writeResult() (err error) {
 	source, err := checkpoints.ParseDType(r.state.SourceDType)
 	if err != nil {
 		return err

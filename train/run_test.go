@@ -216,7 +216,7 @@ func TestRunAverage(t *testing.T) {
 	}
 	loss := func(model string) float64 {
 		recipe.Model = model
-		r, err := prepare(t.Context(), &recipe)
+		r, err := prepare(t.Context(), solo(nil), &recipe)
 		if err != nil {
 			t.Fatal(err)
 		}

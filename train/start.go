@@ -39,36 +39,73 @@ func Run(ctx context.Context, recipe recipe.Recipe, o Options) (*Status, error) 
 		}
 		o.Dir = filepath.Join("runs", recipe.Name)
 	}
-	if same, err := existing(o, &recipe); err != nil {
-		return nil, err
-	} else if same {
-		return Resume(ctx, o, onDevice(recipe))
-	}
-	if err := outside(o.Dir, &recipe); err != nil {
-		return nil, err
-	}
-	r, err := prepare(ctx, &recipe)
+	t, err := joinTeam(&recipe, o)
 	if err != nil {
 		return nil, err
 	}
-	r.identity.Run = fmt.Sprintf("%016x", rand.Uint64())
-	defer device.Close(r.trainer.device)
-	if err := r.trainer.teacher.openCache(); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := createFolder(o, &recipe, r.identity); err != nil {
-		return nil, err
-	}
-	release, err := lock(o.Dir)
+	o.team = t
+	s, err := t.run(ctx, &recipe, o)
+	return s, t.leave(err)
+}
+
+// run is Run within a team.
+func (t *team) run(ctx context.Context, recipe *recipe.Recipe, o Options) (*Status, error) {
+	same := false
+	err := t.onFirst(func() (err error) {
+		if same, err = existing(o, recipe); err == nil && !same {
+			err = outside(o.Dir, recipe)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	if same, err = t.decide(same); err != nil {
+		return nil, err
+	}
+	if same {
+		b, err := readBegun(o.Dir, onDevice(*recipe))
+		if err := t.agree(err); err != nil {
+			return nil, err
+		}
+		return t.resume(ctx, o, b)
+	}
+	r, err := prepare(ctx, t, recipe)
+	if err := t.agree(err); err != nil {
+		return nil, err
+	}
+	defer device.Close(t.device)
+	if err := r.openCache(); err != nil {
+		return nil, err
+	}
+	if err := t.agree(ctx.Err()); err != nil {
+		return nil, err
+	}
+	r.identity.Run = fmt.Sprintf("%016x", rand.Uint64()) // rank 0's is the run's
+	err = t.onFirst(func() (err error) {
+		if err = createFolder(o, recipe, r.identity); err == nil {
+			t.release, err = lock(o.Dir)
+		}
+		return err
+	})
+	defer t.unlock()
+	if err != nil {
+		return nil, err
+	}
 	r.dir = o.Dir
-	return finish(r.loop(ctx, o), o.Dir)
+	return t.finish(r.loop(ctx, o), o.Dir)
+}
+
+// openCache opens the teacher's cache, first on rank 0, which may create it.
+func (r *run) openCache() error {
+	if err := r.team.onFirst(r.trainer.teacher.openCache); err != nil || r.team.alone() {
+		return err
+	}
+	var err error
+	if !r.team.first() {
+		err = r.trainer.teacher.openCache()
+	}
+	return r.team.agree(err)
 }
 
 // onDevice returns the setting that makes a run continue on another recipe's device.
@@ -79,8 +116,11 @@ func onDevice(r recipe.Recipe) (sets []string) {
 	return sets
 }
 
-// finish adds the state of the run to its outcome.
-func finish(err error, dir string) (*Status, error) {
+// finish adds the state of the run to its outcome. Processes that do not write know only its folder.
+func (t *team) finish(err error, dir string) (*Status, error) {
+	if !t.first() {
+		return &Status{Run: dir}, err
+	}
 	s, statusErr := readStatus(dir, false)
 	return s, errors.Join(err, statusErr)
 }

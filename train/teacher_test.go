@@ -202,7 +202,7 @@ func TestTeacherCacheRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := prepare(t.Context(), &recipe)
+	r, err := prepare(t.Context(), solo(nil), &recipe)
 	if err != nil {
 		t.Fatal(err)
 	}

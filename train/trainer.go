@@ -1,11 +1,11 @@
 package train
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 
 	"gqa/configs"
 	"gqa/configs/recipe"
@@ -21,6 +21,7 @@ import (
 type trainer struct {
 	engine.Trainer
 	device    device.Device
+	team      *team
 	recipe    *recipe.Recipe
 	economy   economy
 	ahead     *ahead // nil if nothing was computed ahead
@@ -29,13 +30,13 @@ type trainer struct {
 	teacher   *teacher // nil if there is none
 }
 
-// openDevice opens the device that a recipe names.
-func openDevice(r *recipe.Recipe) (device.Device, error) {
+// openDevice opens a device by its name, as a recipe wants it to compute.
+func openDevice(r *recipe.Recipe, name string) (device.Device, error) {
 	format := device.F32
 	if r.Precision == "bf16" {
 		format = device.BF16
 	}
-	d, err := devices.Open(cmp.Or(r.Device, devices.Auto), devices.Options{
+	d, err := devices.Open(name, devices.Options{
 		Activations: format, Nondeterministic: r.Deterministic != nil && !*r.Deterministic,
 	})
 	if err != nil {
@@ -49,9 +50,16 @@ func openDevice(r *recipe.Recipe) (device.Device, error) {
 
 // newTrainer creates a trainer of weights on d. On the processor the weights are trained in place.
 func newTrainer(d device.Device, recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
-	t := &trainer{device: d, recipe: recipe, economy: economy{Recompute: recipe.Recompute, Windows: recipe.Batch}, objective: data.NextToken{}}
+	return newTrainerIn(solo(d), recipe, arch, weights)
+}
+
+// newTrainerIn is newTrainer for one of a team's processes.
+func newTrainerIn(among *team, recipe *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*trainer, error) {
+	t := &trainer{
+		device: among.device, team: among, recipe: recipe, economy: economy{Recompute: recipe.Recompute, Windows: recipe.Batch}, objective: data.NextToken{},
+	}
 	var err error
-	t.Trainer, err = spago.NewTrainer(d, recipe.Optimizer, t.economy.engine(recipe), arch, weights)
+	t.Trainer, err = spago.NewSharing(t.device, recipe.Optimizer, t.engineEconomy(), among.sharing(recipe), arch, weights)
 	return t, err
 }
 
@@ -124,12 +132,23 @@ func (t *trainer) gradients(n int, windows [][]int32) (losses []lossPart, err er
 			return a.losses, a.err
 		}
 	}
-	for at := 0; at < len(windows); at += t.recipe.Batch {
-		more, err := t.accumulate((n-1)*len(windows)+at, windows[at:min(at+t.recipe.Batch, len(windows))])
+	parts, calls := t.parts(len(windows), t.team.Rank()), 0
+	if calls = len(parts); t.recipe.Sharding == recipe.ShardGradients {
+		calls = t.rounds()
+	}
+	for i := range calls {
+		if i == calls-1 {
+			t.Final()
+		}
+		if i >= len(parts) {
+			t.Idle()
+			continue
+		}
+		loss, err := t.accumulate((n-1)*len(windows), windows, parts[i])
 		if err != nil {
 			return nil, err
 		}
-		losses = append(losses, more...)
+		losses = append(losses, loss)
 	}
 	return losses, t.Err()
 }
@@ -140,29 +159,22 @@ type lossPart struct {
 	share float64
 }
 
-// accumulate adds the gradient of one micro-batch's share of the step's loss, and returns that share, in parts of as many
-// windows as the memory allows. The micro-batch begins with the run's window number first.
-func (t *trainer) accumulate(first int, windows [][]int32) (losses []lossPart, err error) {
-	_, targets := t.objective.Batch(windows)
-	all := max(counted(targets), 1)
-	for at := 0; at < len(windows); at += t.economy.Windows {
-		some := windows[at:min(at+t.economy.Windows, len(windows))]
-		lesson, err := t.teacher.read(first+at, some)
-		if err != nil {
-			return nil, err
-		}
-		batch, targets := t.objective.Batch(some)
-		share := float32(counted(targets)) / float32(all) / float32(t.recipe.Accumulate)
-		if len(some) == len(windows) {
-			share = 1 / float32(t.recipe.Accumulate) // also without any target
-		}
-		loss, err := t.Accumulate(batch, targets, lesson, share)
-		if err != nil {
-			return nil, err
-		}
-		losses = append(losses, lossPart{loss, float64(share)})
+// accumulate adds the gradient of a portion's share of the step's loss, and returns that share. The step begins with the run's window
+// number first.
+func (t *trainer) accumulate(first int, windows [][]int32, p portion) (lossPart, error) {
+	some := windows[p.lo:p.hi]
+	lesson, err := t.teacher.read(first+p.lo, some)
+	if err != nil {
+		return lossPart{}, err
 	}
-	return losses, nil
+	batch, targets := t.objective.Batch(some)
+	share := 1 / float32(t.recipe.Accumulate) // also without any target
+	if p.hi-p.lo < p.end-p.first {
+		_, all := t.objective.Batch(windows[p.first:p.end])
+		share = float32(counted(targets)) / float32(max(counted(all), 1)) / float32(t.recipe.Accumulate)
+	}
+	loss, err := t.Accumulate(batch, targets, lesson, share)
+	return lossPart{loss, float64(share)}, err
 }
 
 // read waits for a part of the loss and adds it to out.
@@ -193,18 +205,35 @@ func counted(targets []int32) (n int) {
 	return n
 }
 
-// evaluate returns the mean loss over all predictions of the windows, without training on them.
+// evaluate returns the mean loss over all predictions of the windows, without training on them. Processes share the work, and all get
+// the number that one would.
 func (t *trainer) evaluate(windows [][]int32) (loss float64, err error) {
 	err = t.frugally(func() error {
-		sum, all := 0.0, 0
-		for lo := 0; lo < len(windows); lo += t.economy.Windows {
-			batch, targets := t.objective.Batch(windows[lo:min(lo+t.economy.Windows, len(windows))])
-			n := counted(targets)
-			sum += t.Evaluate(batch, targets) * float64(n)
-			all += n
+		var sums, counts []float64 // of each batch
+		for batch := range slices.Chunk(windows, t.economy.Windows) {
+			sum, n := 0.0, 0
+			if len(sums)%t.team.Size() == t.team.Rank() {
+				b, targets := t.objective.Batch(batch)
+				n = counted(targets)
+				sum = t.Evaluate(b, targets) * float64(n)
+			}
+			sums, counts = append(sums, sum), append(counts, float64(n))
 		}
-		loss = sum / float64(max(all, 1))
-		return t.Err()
+		if err := t.Err(); err != nil {
+			return err
+		}
+		if err := t.team.Sum(sums); err != nil {
+			return err
+		}
+		if err := t.team.Sum(counts); err != nil {
+			return err
+		}
+		sum, all := 0.0, 0.0
+		for i := range sums {
+			sum, all = sum+sums[i], all+counts[i]
+		}
+		loss = sum / max(all, 1)
+		return nil
 	})
 	return loss, err
 }

@@ -54,6 +54,9 @@ Flags and --set override keys of the recipe; if a key is set twice, the last one
 If the folder already contains an unfinished run with the same settings, it is resumed.`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := first(); err != nil {
+				return cli.UsageError{Err: err}
+			}
 			recipe, err := loadRecipe(config, append(sets, threads(cmd)...))
 			if err != nil {
 				return cli.UsageError{Err: err}
@@ -94,6 +97,9 @@ runs/). --set changes the recipe for the remaining steps: for example a lower op
 after it finished, or new paths if files were moved.`,
 		Args: cli.Args("[RUN]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := first(); err != nil {
+				return cli.UsageError{Err: err}
+			}
 			dir, err := runOf(args)
 			if err != nil {
 				return err

@@ -16,13 +16,21 @@ import (
 // follow does a run's work under a progress bar or, without a terminal, with a log line for each logged step, and prints
 // the outcome.
 func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train.Options) (*train.Status, error)) error {
+	writes, err := first()
+	if err != nil {
+		return cli.UsageError{Err: err}
+	}
+	if !writes {
+		_, err := work(o)
+		return told(err)
+	}
 	w := watcher{bar: cli.CommandProgress(cmd, 0, "reading model and data, first step", false)}
 	w.start = func(steps int) *cli.Progress { return cli.CommandProgress(cmd, int64(steps), "training", false) }
 	o.Observe = w.observe
 	s, err := work(o)
 	w.bar.Done()
 	if err != nil {
-		return err
+		return told(err)
 	}
 	if s.Idle {
 		slog.Warn("this run is already finished; to train longer, use --set steps=N", "run", s.Run, "steps", s.Steps)

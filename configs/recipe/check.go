@@ -94,6 +94,7 @@ func (r *Recipe) validate() error {
 		{"optimizer.average", o.Average, o.Average >= 0 && o.Average < 1, "0 (no average) or more and below 1, such as 0.999"},
 		oneOf("optimizer.decay", o.Decay, DecayMatrices, DecayAll),
 		oneOf("precision", r.Precision, "", "f32", "bf16"),
+		oneOf("sharding", r.Sharding, "", ShardOptimizer, ShardGradients),
 		oneOf("recompute", r.Recompute, "", "none", "attention", "layer"),
 		oneOf("export_dtype", r.ExportDType, "keep", "f32", "bf16", "f16"),
 		oneOf("distill.loss", r.Distill.Loss, CE, KL, Mixed),

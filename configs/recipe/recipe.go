@@ -52,6 +52,9 @@ type Recipe struct {
 	// Device is what a run computes on: auto, cpu, cuda or cuda:N. Empty is auto, the first GPU where there is one. A run may be resumed on
 	// another device.
 	Device string `yaml:"device,omitempty" json:",omitempty"`
+	// Sharding is what several processes that train together divide among them: optimizer, its state and what 16-bit weights lack, which is
+	// the default; or gradients too. A run may be resumed with another.
+	Sharding Sharding `yaml:"sharding,omitempty" json:",omitempty"`
 	// Precision is that of activations on a GPU: f32, which is exact and the default, or bf16, with weights, sums and the optimizer's state
 	// in f32.
 	Precision string `yaml:"precision,omitempty" json:",omitempty"`
@@ -84,6 +87,15 @@ type OptimizerName string
 const (
 	AdamW OptimizerName = "adamw" // Loshchilov & Hutter, arXiv 1711.05101
 	Muon  OptimizerName = "muon"  // Jordan et al. 2024, with the update scale of Liu et al. (arXiv 2502.16982), for Param.Hidden; AdamW for the rest
+)
+
+// Sharding is what processes divide.
+type Sharding string
+
+// Values of Sharding.
+const (
+	ShardOptimizer Sharding = "optimizer" // ZeRO-1 (Rajbhandari et al., arXiv 1910.02054)
+	ShardGradients Sharding = "gradients" // ZeRO-2
 )
 
 // Decay selects the weights that WeightDecay applies to.

@@ -9,6 +9,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -121,6 +122,9 @@ func runOf(cmd *cobra.Command) func(*cobra.Command, []string) error {
 
 // explain prints err as a one-line message of cmd and returns its exit status.
 func explain(w io.Writer, cmd *cobra.Command, err error) int {
+	if errors.As(err, new(Silent)) {
+		return ExitFailed
+	}
 	name := cmd.Root().Name()
 	message := oneLine(err.Error())
 	// a library's error after Ctrl-C means nothing to users

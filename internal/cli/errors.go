@@ -104,3 +104,12 @@ func orList(names []string) string {
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
+
+// Silent is an error that has been reported elsewhere: the command fails without a message.
+type Silent struct{ Err error }
+
+// Error returns the message of the wrapped error.
+func (e Silent) Error() string { return e.Err.Error() }
+
+// Unwrap returns the wrapped error.
+func (e Silent) Unwrap() error { return e.Err }

@@ -4,7 +4,11 @@
 // All ranks must call the same operations, with the same sizes, in the same order.
 package comm
 
-import "gqa/internal/device"
+import (
+	"fmt"
+
+	"gqa/internal/device"
+)
 
 // Comm is a group of processes. It must be used by one goroutine. Operations on buffers may return before they are done, and
 // until then their operands must be neither changed nor freed.
@@ -66,3 +70,9 @@ func (alone) Abort(reason error) {
 func (alone) ReduceScatter(dst, x device.Buffer) Op {
 	panic("one process has nothing to scatter")
 }
+
+// Elsewhere is the error of a rank for a failure that another one has reported.
+type Elsewhere struct{ Rank int }
+
+// Error names the other rank.
+func (e Elsewhere) Error() string { return fmt.Sprintf("rank %d failed", e.Rank) }

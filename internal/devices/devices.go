@@ -97,6 +97,27 @@ func openAuto(o Options) device.Device {
 	return d
 }
 
+// Share returns the device that process number local of a machine takes, of those that share a name: each has a GPU of its own. The
+// error text continues `device is "x", `.
+func Share(name string, local int) (string, error) {
+	switch {
+	case name == "" || name == CPU:
+		return CPU, nil
+	case name != Auto && name != CUDA:
+		return "", fmt.Errorf("want %s, %s or %s: each of a machine's processes takes a GPU of its own", Auto, CPU, CUDA)
+	}
+	n, err := countGPUs()
+	switch {
+	case err != nil || n == 0:
+		return name, nil // opening it says why not, or takes the processor
+	case n == 1:
+		return CUDA, nil // a launcher may show each process no GPU but its own
+	case local >= n:
+		return "", fmt.Errorf("but this is process %d of this machine, counted from 0, which has %d GPUs", local, n)
+	}
+	return fmt.Sprintf("%s:%d", CUDA, local), nil
+}
+
 // GPUError reports why a requested GPU cannot be used.
 type GPUError struct {
 	Name string // of the device

@@ -10,6 +10,8 @@ import (
 // GPUs reports whether this build uses GPUs.
 const GPUs = true
 
+func countGPUs() (int, error) { return cuda.Count() }
+
 func openGPU(n int, o Options) (device.Device, error) {
 	d, err := cuda.Open(n, cuda.Options(o))
 	if err != nil {

@@ -45,3 +45,6 @@ func (*Device) Queues() {}
 
 // Time runs f and returns the time of its operations, the longest first.
 func (d *Device) Time(f func()) ([]cuda.Timing, error) { return d.gpu.Time(f) }
+
+// Count returns the number of GPUs, or the reason why none can be used.
+func Count() (int, error) { return cuda.Count() }

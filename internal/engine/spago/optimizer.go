@@ -55,7 +55,7 @@ func newOptimizer(d device.Device, spec recipe.Optimizer, how Sharing, arch *con
 		}
 	}
 	if how.Group != nil {
-		o.shards = newShards(d, how, o.slots, shapes)
+		o.shards = newShards(d, how, o.slots)
 	}
 	for i := range o.slots {
 		o.slots[i].allocate(o)

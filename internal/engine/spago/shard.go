@@ -2,10 +2,9 @@ package spago
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
-	"strings"
 
-	"gqa/configs"
 	"gqa/internal/comm"
 	"gqa/internal/device"
 )
@@ -53,12 +52,12 @@ type member struct {
 // grain is the number of numbers that parts and weights begin at multiples of, so that GPUs read them aligned.
 const grain = 64
 
-// newShards divides slots, whose moments are not allocated yet. params describes them.
-func newShards(d device.Device, how Sharing, slots []slot, params []configs.Param) *shards {
+// newShards divides slots, whose moments are not allocated yet.
+func newShards(d device.Device, how Sharing, slots []slot) *shards {
 	s := &shards{Sharing: how, device: d}
 	byKey := map[string]*bucket{}
 	for i := range slots {
-		at, key := &slots[i], bucketKey(params[i], valueOf(slots[i].param))
+		at, key := &slots[i], bucketKey(&slots[i])
 		b := byKey[key]
 		if b == nil || at.muon {
 			b = &bucket{owner: -1}
@@ -79,16 +78,19 @@ func newShards(d device.Device, how Sharing, slots []slot, params []configs.Para
 
 // bucketKey returns the layer that a weight belongs to, and whether it has a copy that products read: gradients of one bucket have
 // one format.
-func bucketKey(p configs.Param, v *value) string {
-	key := p.Name
-	if p.Layer >= 0 {
-		key, _, _ = strings.Cut(p.Name, string(p.Role)+".")
+func bucketKey(s *slot) string {
+	key := s.name
+	if layer := layerName.FindString(s.name); layer != "" {
+		key = layer
 	}
-	if v.compute.None() {
+	if valueOf(s.param).compute.None() {
 		return key
 	}
 	return key + " copied"
 }
+
+// layerName matches what the names of a layer's weights begin with.
+var layerName = regexp.MustCompile(`^(.*\.)?layers\.\d+\.`)
 
 func (b *bucket) add(s *slot) {
 	at := 0

@@ -48,6 +48,9 @@ func joinTeam(r *recipe.Recipe, o Options) (*team, error) {
 	if t.Comm, err = launch.Join(world, t.device); err != nil {
 		return nil, err
 	}
+	if comm.IsAlone(t.Comm) {
+		return solo(t.device), nil
+	}
 	if _, other := t.device.(device.Namer); !other {
 		makeRoom(r)
 	}

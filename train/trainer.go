@@ -118,7 +118,7 @@ type ahead struct {
 // workAhead computes the gradients of step n. If there is not enough memory, it leaves them to the step.
 func (t *trainer) workAhead(n int, windows [][]int32) {
 	losses, err := t.gradients(n, windows)
-	if errors.As(err, new(*device.MemoryError)) && t.recover() {
+	if errors.As(err, new(*device.MemoryError)) && t.team.alone() && t.recover() {
 		t.tight = true
 		return
 	}

@@ -44,6 +44,7 @@ func newRun() *cobra.Command {
 	var sets []string
 	var o train.Options
 	var printJSON bool
+	var gpus gpus
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Start an up-training run",
@@ -60,6 +61,9 @@ If the folder already contains an unfinished run with the same settings, it is r
 			recipe, err := loadRecipe(config, append(sets, threads(cmd)...))
 			if err != nil {
 				return cli.UsageError{Err: err}
+			}
+			if started, err := gpus.start(cmd); started {
+				return err
 			}
 			warnUnused(cmd.Flags(), recipe.Distill)
 			for _, doubt := range train.Doubts(recipe) {
@@ -80,6 +84,7 @@ If the folder already contains an unfinished run with the same settings, it is r
 	fl.StringVarP(&config, "config", "c", "default", "`RECIPE` to use: a .yaml file or the name of an embedded recipe")
 	addKeys(fl, &sets)
 	addDevice(fl, &sets)
+	gpus.add(fl)
 	fl.StringVarP(&o.Dir, "output", "o", "", "folder of the run, `DIR` (default runs/NAME)")
 	fl.BoolVar(&o.Force, "force", false, "replace an existing run; other files in its folder are kept")
 	fl.BoolVar(&printJSON, "json", false, "print the final status as JSON")
@@ -89,6 +94,7 @@ If the folder already contains an unfinished run with the same settings, it is r
 func newResume() *cobra.Command {
 	var sets []string
 	var printJSON bool
+	var gpus gpus
 	cmd := &cobra.Command{
 		Use:   "resume [RUN]",
 		Short: "Resume a run from its latest checkpoint",
@@ -104,6 +110,9 @@ after it finished, or new paths if files were moved.`,
 			if err != nil {
 				return err
 			}
+			if started, err := gpus.start(cmd); started {
+				return err
+			}
 			slog.Info("resuming", "run", dir)
 			return follow(cmd, printJSON, train.Options{Dir: dir}, func(o train.Options) (*train.Status, error) {
 				s, err := train.Resume(cmd.Context(), o, append(sets, threads(cmd)...))
@@ -113,6 +122,7 @@ after it finished, or new paths if files were moved.`,
 	}
 	addSet(cmd.Flags(), &sets)
 	addDevice(cmd.Flags(), &sets)
+	gpus.add(cmd.Flags())
 	cmd.Flags().BoolVar(&printJSON, "json", false, "print the final status as JSON")
 	return cmd
 }

@@ -46,6 +46,12 @@ type Op interface {
 // Alone returns a group whose only member is this process.
 func Alone() Comm { return alone{} }
 
+// IsAlone reports whether a group is [Alone]'s.
+func IsAlone(c Comm) bool {
+	_, ok := c.(alone)
+	return ok
+}
+
 // alone is a group of one process, where nothing has to be moved except by ReduceScatter, which nobody needs then.
 type alone struct{}
 

@@ -80,6 +80,8 @@ var (
 	cuStreamCreate           func(*uintptr, uint32) int32
 	cuStreamSynchronize      func(uintptr) int32
 	cuStreamDestroy          func(uintptr) int32
+	cuStreamCreatePriority   func(stream *uintptr, flags uint32, priority int32) int32
+	cuStreamWaitEvent        func(stream, event uintptr, flags uint32) int32
 	cuMemHostAlloc           func(*uintptr, uint64, uint32) int32
 	cuEventCreate            func(*uintptr, uint32) int32
 	cuEventRecord            func(event, stream uintptr) int32
@@ -110,6 +112,7 @@ func loadDriver() (*lib, error) {
 		"cuMemGetInfo_v2": &cuMemGetInfo, "cuMemAlloc_v2": &cuMemAlloc, "cuMemFree_v2": &cuMemFree,
 		"cuMemcpyHtoDAsync_v2": &cuMemcpyHtoDAsync, "cuMemcpyDtoHAsync_v2": &cuMemcpyDtoHAsync, "cuMemcpyDtoDAsync_v2": &cuMemcpyDtoDAsync,
 		"cuMemsetD8Async": &cuMemsetD8Async, "cuStreamCreate": &cuStreamCreate, "cuStreamSynchronize": &cuStreamSynchronize, "cuStreamDestroy_v2": &cuStreamDestroy,
+		"cuStreamCreateWithPriority": &cuStreamCreatePriority, "cuStreamWaitEvent": &cuStreamWaitEvent,
 		"cuModuleLoadData": &cuModuleLoadData, "cuModuleGetFunction": &cuModuleGetFunction, "cuFuncSetAttribute": &cuFuncSetAttribute,
 		"cuLaunchKernelEx": &cuLaunchKernelEx, "cuStreamBeginCapture_v2": &cuStreamBeginCapture, "cuStreamEndCapture": &cuStreamEndCapture,
 		"cuThreadExchangeStreamCaptureMode": &cuThreadExchangeCapture, "cuGraphInstantiateWithFlags": &cuGraphInstantiate,

@@ -9,8 +9,17 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// The functions of NCCL.
+// ncclID identifies the ranks of a communicator. It is passed by value. (ncclUniqueId of nccl.h is 128 chars.)
+type ncclID struct{ words [16]uint64 }
+
+// The functions of NCCL, as in its nccl.h.
 var (
+	ncclGetUniqueID    func(*ncclID) int32
+	ncclCommInitRank   func(comm *uintptr, ranks int32, id ncclID, rank int32) int32
+	ncclCommAsyncError func(comm uintptr, code *int32) int32
+	ncclReduceScatter  func(send, recv uintptr, recvCount uint64, kind, op int32, comm, stream uintptr) int32
+	ncclAllGather      func(send, recv uintptr, sendCount uint64, kind int32, comm, stream uintptr) int32
+	ncclBroadcast      func(send, recv uintptr, count uint64, kind, root int32, comm, stream uintptr) int32
 	ncclGetVersion     func(*int32) int32
 	ncclGetErrorString func(int32) string
 	ncclCommInitAll    func(comms *uintptr, n int32, devices *int32) int32
@@ -24,7 +33,8 @@ func loadNCCL() (_ *lib, err error) {
 	if ncclLib == nil {
 		ncclLib, err = load("libnccl", purego.RTLD_LOCAL, map[string]any{
 			"ncclGetVersion": &ncclGetVersion, "ncclGetErrorString": &ncclGetErrorString, "ncclCommInitAll": &ncclCommInitAll,
-			"ncclCommDestroy": &ncclCommDestroy, "ncclAllReduce": &ncclAllReduce,
+			"ncclCommDestroy": &ncclCommDestroy, "ncclAllReduce": &ncclAllReduce, "ncclGetUniqueId": &ncclGetUniqueID, "ncclCommInitRank": &ncclCommInitRank,
+			"ncclCommGetAsyncError": &ncclCommAsyncError, "ncclReduceScatter": &ncclReduceScatter, "ncclAllGather": &ncclAllGather, "ncclBroadcast": &ncclBroadcast,
 		})
 	}
 	return ncclLib, err
@@ -64,13 +74,12 @@ func (g *GPU) AllReduce(x []float32) (sum []float32, err error) {
 
 // allReduce runs on the GPU's thread.
 func (g *GPU) allReduce(from, to uintptr, count uint64) error {
-	const float32Type, sumOp = 7, 0
 	var comm uintptr
 	device := int32(g.Number)
 	if err := ncclError(ncclCommInitAll(&comm, 1, &device), "ncclCommInitAll"); err != nil {
 		return err
 	}
-	err := ncclError(ncclAllReduce(from, to, count, float32Type, sumOp, comm, g.stream), "ncclAllReduce")
+	err := ncclError(ncclAllReduce(from, to, count, int32(NCCLFloat32), ncclSum, comm, g.stream), "ncclAllReduce")
 	if err == nil {
 		err = driverError(cuStreamSynchronize(g.stream), "cuStreamSynchronize")
 	}

@@ -26,8 +26,11 @@ func Join(w World, d device.Device) (comm.Comm, error) {
 		return joinGPU(w, d)
 	case !other && joinCPU != nil && w.Launcher == "Open MPI":
 		return joinCPU(w)
-	case !other && joinCPU != nil:
+	case !other && joinCPU != nil && w.Size > 1:
 		return nil, fmt.Errorf("%s has started %d processes, but those that compute on the processor must be started by Open MPI's mpirun", w.Launcher, w.Size)
+	}
+	if w.Size == 1 {
+		return comm.Alone(), nil
 	}
 	return nil, fmt.Errorf("%s has started %d processes, but %w", w.Launcher, w.Size, ErrBuild)
 }

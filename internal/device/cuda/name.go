@@ -48,3 +48,6 @@ func (d *Device) Time(f func()) ([]cuda.Timing, error) { return d.gpu.Time(f) }
 
 // Count returns the number of GPUs, or the reason why none can be used.
 func Count() (int, error) { return cuda.Count() }
+
+// GPU returns what the device computes on, for operations between processes.
+func (d *Device) GPU() *cuda.GPU { return d.gpu }

@@ -5,6 +5,7 @@ package spago
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -14,10 +15,12 @@ import (
 	"gqa/internal/device"
 	gpu "gqa/internal/device/cuda"
 	"gqa/internal/engine"
+	"gqa/internal/launch"
 	"gqa/internal/ops"
 )
 
-// BenchmarkStep times optimizer steps of models with random weights on a GPU. With -v it also prints where the time goes.
+// BenchmarkStep times optimizer steps of models with random weights on a GPU. With -v it also prints where the time goes. As one of several
+// processes, started with torchrun's variables and a fixed -benchtime such as 20x, it trains with the others.
 func BenchmarkStep(b *testing.B) {
 	if n, err := cuda.Count(); err != nil || n == 0 {
 		b.Skipf("no GPU: %d found, %v", n, err)
@@ -48,7 +51,11 @@ const llama1B = `{"model_type": "llama", "vocab_size": 32000, "hidden_size": 204
 	"num_key_value_heads": 8, "intermediate_size": 8192, "max_position_embeddings": 2048}`
 
 func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, how ops.Recompute) {
-	d, err := gpu.Open(0, gpu.Options{Activations: device.BF16, Nondeterministic: !exact})
+	world, err := launch.FromEnvironment(os.Getenv)
+	if err != nil {
+		b.Fatal(err)
+	}
+	d, err := gpu.Open(world.Local, gpu.Options{Activations: device.BF16, Nondeterministic: !exact})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -56,7 +63,15 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 	if err != nil {
 		b.Fatal(err)
 	}
-	t, err := NewTrainer(d, recipe.Optimizer{Name: recipe.AdamW, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1, AttentionRate: 1}, engine.Economy{Recompute: how, MicroBatches: 1}, arch, random(arch))
+	var among Sharing
+	if !world.Alone() {
+		if among.Group, err = launch.Join(world, d); err != nil {
+			b.Fatal(err)
+		}
+		defer among.Group.Close()
+	}
+	o := recipe.Optimizer{Name: recipe.AdamW, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1, AttentionRate: 1}
+	t, err := NewSharing(d, o, engine.Economy{Recompute: how, MicroBatches: 1}, among, arch, random(arch))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -74,6 +89,7 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 	step := func() {
 		n++
 		start := time.Now()
+		t.Final()
 		loss, err := t.Accumulate(in, targets, nil, 1)
 		if err != nil {
 			b.Fatal(err)

@@ -34,7 +34,7 @@ Ctrl-C finishes the current step, saves it and exits with status 1.`,
   gqa-train status runs/first
   gqa-train doctor`,
 	}
-	root.AddCommand(newRun(), newResume(), newStatus(), newDoctor())
+	root.AddCommand(newRun(), newResume(), newStatus(), newManifest(), newDoctor())
 	advice.Wrap(root)
 	return root
 }

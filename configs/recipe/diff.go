@@ -17,6 +17,9 @@ func (c Change) String() string {
 	return fmt.Sprintf("%s is %s there and %s here", c.Key, valueText(c.Old), valueText(c.New))
 }
 
+// Setting returns the assignment that makes the change: see [Recipe.Set].
+func (c Change) Setting() string { return fmt.Sprintf("%s=%v", c.Key, c.New) }
+
 func valueText(v any) string {
 	if text := fmt.Sprint(v); text != "" && text != "<nil>" {
 		return text

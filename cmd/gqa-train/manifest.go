@@ -51,7 +51,6 @@ model, the data and the run's folder. Processes take a GPU each, or with --devic
 	fl.StringVarP(&output, "output", "o", "", "folder of the run, `DIR` (default runs/NAME)")
 	addKeys(fl, &sets)
 	fl.Var(keyFlag{"device=", "NAME", &sets}, "device", "where to compute: auto, cuda or cpu (default auto)")
-	_ = cmd.MarkFlagRequired("kind") // it exists
 	return cmd
 }
 

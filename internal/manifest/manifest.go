@@ -60,6 +60,8 @@ func (j Job) Write(w io.Writer, kind Kind) error {
 func (j Job) check(kind Kind) error {
 	claim, path, mounted := strings.Cut(j.Volume, ":")
 	switch {
+	case kind == "":
+		return Error{"--kind", fmt.Sprintf("is missing, want one of %v", Kinds)}
 	case !slices.Contains(Kinds, kind):
 		return Error{"--kind", fmt.Sprintf("is %q, want one of %v", kind, Kinds)}
 	case j.Workers < 1:

@@ -63,7 +63,7 @@ func rank(do string) {
 	os.Exit(0)
 }
 
-func start(t *testing.T, ctx context.Context, end string) (dir string, err error) {
+func start(ctx context.Context, t *testing.T, end string) (dir string, err error) {
 	t.Helper()
 	dir = t.TempDir()
 	t.Setenv("GQA_TEST", dir)
@@ -79,7 +79,7 @@ func start(t *testing.T, ctx context.Context, end string) (dir string, err error
 
 // The processes meet, with the environment passed on.
 func TestLocal(t *testing.T) {
-	dir, err := start(t, t.Context(), "")
+	dir, err := start(t.Context(), t, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,15 +93,15 @@ func TestLocal(t *testing.T) {
 // If a process fails or is killed the others end too.
 func TestLocalEnds(t *testing.T) {
 	var failed RankError
-	if _, err := start(t, t.Context(), "fail"); !errors.As(err, &failed) || failed.Rank != 1 && failed.Rank != 0 || !failed.Told() {
+	if _, err := start(t.Context(), t, "fail"); !errors.As(err, &failed) || failed.Rank != 1 && failed.Rank != 0 || !failed.Told() {
 		t.Errorf("error %v", err)
 	}
-	if _, err := start(t, t.Context(), "die"); !errors.As(err, &failed) || failed.Rank != 1 || failed.Told() {
+	if _, err := start(t.Context(), t, "die"); !errors.As(err, &failed) || failed.Rank != 1 || failed.Told() {
 		t.Errorf("error %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(time.Second, cancel)
-	if _, err := start(t, ctx, "wait"); err != nil {
+	if _, err := start(ctx, t, "wait"); err != nil {
 		t.Errorf("interrupted: %v", err)
 	}
 }

@@ -208,6 +208,7 @@ func counted(targets []int32) (n int) {
 // evaluate returns the mean loss over all predictions of the windows, without training on them. Processes share the work, and all get
 // the number that one would.
 func (t *trainer) evaluate(windows [][]int32) (loss float64, err error) {
+	t.Settle()
 	err = t.frugally(func() error {
 		var sums, counts []float64 // of each batch
 		for batch := range slices.Chunk(windows, t.economy.Windows) {

@@ -49,13 +49,18 @@ func Open() (*Comm, error) {
 	return c, nil
 }
 
-// pause is how long the thread sleeps between two looks at the operations in progress: MPI does nothing while nobody looks, and
-// a thread that looks all the time would take a core from the computation.
-const pause = 30 * time.Microsecond
+// How long the thread sleeps between two looks at the operations in progress: MPI does nothing while nobody looks, and a thread that
+// looks all the time would take a core from the computation. It looks less and less often while nothing happens, as when another process
+// is late.
+const (
+	shortPause = 20 * time.Microsecond
+	longPause  = 200 * time.Microsecond
+)
 
 // serve begins operations in order and looks after them until they are done.
 func (c *Comm) serve() {
 	var running []*operation
+	pause := shortPause
 	for {
 		if len(running) == 0 {
 			op, ok := <-c.begin
@@ -74,8 +79,13 @@ func (c *Comm) serve() {
 				more = false
 			}
 		}
-		if running = c.progress(running); len(running) > 0 {
+		before := len(running)
+		if running = c.progress(running); len(running) < before {
+			pause = shortPause
+		}
+		if len(running) > 0 {
 			time.Sleep(pause)
+			pause = min(2*pause, longPause)
 		}
 	}
 }

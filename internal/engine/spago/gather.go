@@ -5,41 +5,78 @@ import (
 	"gqa/internal/device"
 )
 
-// gather gives every rank the weights that the others have changed.
+// ahead is the number of buckets whose weights are on their way before they are used: each takes the memory of its weights again.
+const ahead = 3
+
+// gather begins to give every rank the weights that the others have changed. Those of a bucket arrive when one of them is used, in the
+// forward pass, and those of the next buckets are on their way by then.
 func (s *shards) gather() {
+	s.asked = 0
 	for _, b := range s.buckets {
-		if b.owner >= 0 {
-			m := b.members[0]
-			s.Group.Broadcast(Data(m.slot.param), b.owner).Wait()
-			valueOf(m.slot.param).updateCompute()
-			continue
-		}
-		v := valueOf(b.members[0].slot.param)
-		if v.data.None() {
-			s.gatherBucket(b, func(v *value) device.Buffer { return v.compute })
-			continue
-		}
-		s.gatherBucket(b, func(v *value) device.Buffer { return v.data })
 		for _, m := range b.members {
-			valueOf(m.slot.param).updateCompute()
+			m.value().late = func() { s.await(b) }
 		}
+	}
+	s.ask(ahead)
+}
+
+// ask asks for the weights of the first n buckets, in this order on all ranks.
+func (s *shards) ask(n int) {
+	for ; s.asked < min(n, len(s.buckets)); s.asked++ {
+		b := s.buckets[s.asked]
+		if b.owner >= 0 {
+			b.arrival = s.Group.Broadcast(b.members[0].value().data, b.owner)
+			continue
+		}
+		b.weights = s.device.New(b.shared(b.members[0]).Format(), b.part*s.Group.Size())
+		for _, m := range b.members {
+			if lo, hi := m.slot.lo, m.slot.hi; lo < hi {
+				s.device.Copy(b.weights.Slice(m.at+lo, m.at+hi), b.shared(m).Slice(lo, hi))
+			}
+		}
+		b.arrival = s.Group.AllGather(b.weights)
 	}
 }
 
-// gatherBucket gathers one buffer of each member.
-func (s *shards) gatherBucket(b *bucket, of func(*value) device.Buffer) {
-	all := s.device.New(of(valueOf(b.members[0].slot.param)).Format(), b.part*s.Group.Size())
+// shared returns the numbers of a weight that ranks share: all of it, or of one in two parts the one that products read.
+func (b *bucket) shared(m member) device.Buffer {
+	if v := m.value(); !v.data.None() {
+		return v.data
+	}
+	return m.value().compute
+}
+
+// await waits for the weights of a bucket.
+func (s *shards) await(b *bucket) {
 	for _, m := range b.members {
-		lo, hi := m.slot.lo, m.slot.hi
-		if lo < hi {
-			s.device.Copy(all.Slice(m.at+lo, m.at+hi), of(valueOf(m.slot.param)).Slice(lo, hi))
+		m.value().late = nil
+	}
+	for i, other := range s.buckets {
+		if other == b {
+			s.ask(i + 1 + ahead)
 		}
 	}
-	s.Group.AllGather(all).Wait()
+	b.arrival.Wait()
+	b.arrival = nil
 	for _, m := range b.members {
-		s.device.Copy(of(valueOf(m.slot.param)), all.Slice(m.at, m.at+m.slot.param.Size()))
+		if b.owner < 0 {
+			s.device.Copy(b.shared(m), b.weights.Slice(m.at, m.at+m.slot.param.Size()))
+		}
+		if v := m.value(); !v.data.None() {
+			v.updateCompute()
+		}
 	}
-	s.device.Free(all)
+	s.device.Free(b.weights)
+	b.weights = device.Buffer{}
+}
+
+// arrive waits for all weights. All ranks must call it before one of them does anything else that others take part in.
+func (s *shards) arrive() {
+	for _, b := range s.buckets {
+		if late := b.members[0].value().late; late != nil {
+			late()
+		}
+	}
 }
 
 // collect returns all numbers of which each rank has its own part of a slot's, in memory that the caller must free. All ranks must

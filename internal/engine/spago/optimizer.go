@@ -128,7 +128,7 @@ func (o *optimizer) step(t int, lr float64) device.Number {
 	}
 	for _, s := range o.slots {
 		s.param.ZeroGrad()
-		if s.muon {
+		if s.muon && o.shards == nil {
 			valueOf(s.param).updateCompute()
 		}
 		if !s.mean.None() {

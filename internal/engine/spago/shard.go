@@ -27,6 +27,7 @@ type shards struct {
 	order   []*bucket // in the order in which the last pass completed their gradients
 	running []*bucket // whose gradients are being summed
 	final   bool      // this pass is the step's last
+	asked   int       // number of buckets whose weights are on their way, or here
 }
 
 // bucket is a set of weights whose gradients are summed together, as soon as all of them are complete.
@@ -39,7 +40,10 @@ type bucket struct {
 	added   bool // sum holds an earlier pass
 
 	operand, next, sum device.Buffer // gradients [ranks, part], and this rank's part of their sum: of this pass, and of all
-	op                 comm.Op
+	op                 comm.Op       // sums operand
+
+	weights device.Buffer // on their way, [ranks, part]
+	arrival comm.Op
 }
 
 // member is a weight's place in a bucket.
@@ -48,6 +52,9 @@ type member struct {
 	at   int  // its first number
 	has  bool // it has a gradient
 }
+
+// value returns the weight, whose numbers may not be there: see value.late.
+func (m member) value() *value { return m.slot.param.Matrix.(*value) }
 
 // grain is the number of numbers that parts and weights begin at multiples of, so that GPUs read them aligned.
 const grain = 64
@@ -157,7 +164,7 @@ func (s *shards) begin() {
 	for _, b := range s.buckets {
 		b.left, b.taken = len(b.members), false
 		for _, m := range b.members {
-			valueOf(m.slot.param).uses = 0
+			m.value().uses = 0
 		}
 	}
 }
@@ -234,7 +241,7 @@ func (s *shards) start(b *bucket) {
 	b.op = s.Group.ReduceScatter(b.next, b.operand)
 	if s.Gradients {
 		for _, m := range b.members {
-			valueOf(m.slot.param).forgetGrad()
+			m.value().forgetGrad()
 		}
 	}
 }
@@ -257,7 +264,7 @@ func (s *shards) clear(b device.Buffer) {
 }
 
 // format returns the format of the gradients of a bucket's members.
-func (b *bucket) format() device.Format { return valueOf(b.members[0].slot.param).gradFormat }
+func (b *bucket) format() device.Format { return b.members[0].value().gradFormat }
 
 // finish waits for the sum of a bucket's gradients. The sums of several passes are added.
 func (s *shards) finish(b *bucket) {
@@ -281,6 +288,7 @@ func (s *shards) finish(b *bucket) {
 
 // settle waits for all sums.
 func (s *shards) settle() {
+	s.arrive()
 	for _, b := range s.running {
 		s.finish(b)
 	}

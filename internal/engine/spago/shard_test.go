@@ -137,6 +137,12 @@ type recorder struct {
 	comm.Comm
 	backward *int
 	at       []int
+	gathered int
+}
+
+func (r *recorder) AllGather(x device.Buffer) comm.Op {
+	r.gathered++
+	return r.Comm.AllGather(x)
 }
 
 func (r *recorder) ReduceScatter(dst, x device.Buffer) comm.Op {
@@ -144,7 +150,8 @@ func (r *recorder) ReduceScatter(dst, x device.Buffer) comm.Op {
 	return r.Comm.ReduceScatter(dst, x)
 }
 
-// Gradients are summed layer by layer while the backward pass goes on, whether or not layers are computed again.
+// Gradients are summed layer by layer while the backward pass goes on, whether or not layers are computed again. Weights arrive while the
+// next forward pass goes on.
 func TestShardsOverlap(t *testing.T) {
 	for _, how := range []ops.Recompute{ops.RecomputeNone, ops.RecomputeLayer} {
 		backward := 0
@@ -163,6 +170,13 @@ func TestShardsOverlap(t *testing.T) {
 		// The head comes first and needs one operator; then the final norm, two layers and the embedding.
 		if len(group.at) != 5 || group.at[0] != 1 || !slices.IsSorted(group.at) || group.at[2] > backward/2+2 || group.at[4] != backward {
 			t.Errorf("recompute %v: gradients were summed after %v of %d operators", how, group.at, backward)
+		}
+		tr.Step(1, 1e-2)
+		if group.gathered != ahead {
+			t.Errorf("%d buckets of weights are on their way after a step, want %d", group.gathered, ahead)
+		}
+		if tr.Evaluate(b, targets); group.gathered != 5 {
+			t.Errorf("%d buckets of weights have arrived after a forward pass, want 5", group.gathered)
 		}
 	}
 }

@@ -92,6 +92,7 @@ func (t *Trainer) Lead(f func() error) error {
 	if s == nil {
 		return f()
 	}
+	s.arrive()
 	if s.Group.Rank() > 0 {
 		return t.optimizer.follow()
 	}

@@ -89,7 +89,14 @@ func (e *Engine) serialize(loss mat.Tensor) {
 	}
 }
 
-func valueOf(t mat.Tensor) *value { return t.Value().(*value) }
+// valueOf returns a tensor's value, once its numbers are there.
+func valueOf(t mat.Tensor) *value {
+	v := t.Value().(*value)
+	if v.late != nil {
+		v.late()
+	}
+	return v
+}
 
 // into returns the buffer for an operand's gradient and whether to overwrite it (beta 0) or add to it (beta 1). ok is
 // false if no gradient is required.

@@ -109,10 +109,23 @@ func (t *Trainer) Evaluate(b ops.Batch, targets []int32) (loss float64) {
 }
 
 // Averaged implements engine.Trainer.
-func (t *Trainer) Averaged(f func()) { t.optimizer.average(f) }
+func (t *Trainer) Averaged(f func()) {
+	t.Settle()
+	t.optimizer.average(f)
+}
 
 // Finite implements engine.Trainer.
-func (t *Trainer) Finite() bool { return t.optimizer.finite() }
+func (t *Trainer) Finite() bool {
+	t.Settle()
+	return t.optimizer.finite()
+}
+
+// Settle implements engine.Trainer.
+func (t *Trainer) Settle() {
+	if s := t.optimizer.shards; s != nil {
+		s.arrive()
+	}
+}
 
 // Close implements engine.Trainer.
 func (t *Trainer) Close() error {

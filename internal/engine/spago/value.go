@@ -35,6 +35,7 @@ type value struct {
 	fresh      bool    // there is no gradient: what grad holds is to be overwritten
 	frozen     bool    // does not require a gradient
 	used       bool    // the loss depends on it
+	late       func()  // of a weight: waits until the numbers that other processes have changed are here; nil: they are
 	bucket     *bucket // of a weight: those that it is summed with over processes; nil: there are no others
 	uses       int     // of a weight with a bucket: operators of this pass that have it as an operand and have not run backward yet
 	padded     bool    // Embed gives row padding no gradient

@@ -28,6 +28,10 @@ func (s *shards) ask(n int) {
 			b.arrival = s.Group.Broadcast(b.members[0].value().data, b.owner)
 			continue
 		}
+		if !b.home.None() {
+			b.arrival = s.Group.AllGather(b.home)
+			continue
+		}
 		b.weights = s.device.New(b.shared(b.members[0]).Format(), b.part*s.Group.Size())
 		for _, m := range b.members {
 			if lo, hi := m.slot.lo, m.slot.hi; lo < hi {
@@ -59,7 +63,7 @@ func (s *shards) await(b *bucket) {
 	b.arrival.Wait()
 	b.arrival = nil
 	for _, m := range b.members {
-		if b.owner < 0 {
+		if b.owner < 0 && b.home.None() {
 			s.device.Copy(b.shared(m), b.weights.Slice(m.at, m.at+m.slot.param.Size()))
 		}
 		if v := m.value(); !v.data.None() {

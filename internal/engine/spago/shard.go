@@ -33,9 +33,11 @@ type shards struct {
 // bucket is a set of weights whose gradients are summed together, as soon as all of them are complete.
 type bucket struct {
 	members []member
-	owner   int // the rank that has all of it; -1: each has a part
-	part    int // numbers per rank
-	left    int // number of members whose gradients are not complete
+	owner   int           // the rank that has all of it; -1: each has a part
+	part    int           // numbers per rank
+	home    device.Buffer // [ranks, part]: the weights, as ranks share them; omitted if they are elsewhere
+	direct  bool          // backward functions write gradients into operand
+	left    int           // number of members whose gradients are not complete
 	taken   bool
 	added   bool // sum holds an earlier pass
 
@@ -80,6 +82,7 @@ func newShards(d device.Device, how Sharing, slots []slot) *shards {
 	for _, b := range s.buckets {
 		b.divide(how.Group.Rank(), how.Group.Size())
 	}
+	s.settleDown()
 	return s
 }
 
@@ -224,20 +227,26 @@ func (s *shards) start(b *bucket) {
 		return
 	}
 	f := b.format()
-	b.operand, b.next = s.device.New(f, b.part*s.Group.Size()), s.device.New(f, b.part)
+	if b.next = s.device.New(f, b.part); b.operand.None() {
+		b.operand = s.device.New(f, b.part*s.Group.Size())
+		s.device.Clear(b.operand.From(b.numbers()))
+	}
 	end := 0
 	for i, m := range b.members {
-		s.clear(b.operand.Slice(end, m.at))
+		if !b.direct {
+			s.clear(b.operand.Slice(end, m.at))
+		}
 		end = m.at + m.slot.param.Size()
 		place, g := b.operand.Slice(m.at, end), Grad(m.slot.param)
 		if g.None() {
 			s.clear(place)
 			continue
 		}
-		s.device.Copy(place, g)
+		if !sameMemory(place, g) {
+			s.device.Copy(place, g)
+		}
 		b.members[i].has = true
 	}
-	s.clear(b.operand.From(end))
 	b.op = s.Group.ReduceScatter(b.next, b.operand)
 	if s.Gradients {
 		for _, m := range b.members {
@@ -276,14 +285,17 @@ func (s *shards) finish(b *bucket) {
 	if b.owner >= 0 {
 		return
 	}
-	s.device.Free(b.operand)
+	if !b.direct {
+		s.device.Free(b.operand)
+		b.operand = device.Buffer{}
+	}
 	if b.added {
 		s.device.Axpy(1, b.next, b.sum)
 		s.device.Free(b.next)
 	} else {
 		b.sum, b.added = b.next, true
 	}
-	b.operand, b.next = device.Buffer{}, device.Buffer{}
+	b.next = device.Buffer{}
 }
 
 // settle waits for all sums.

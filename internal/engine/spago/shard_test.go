@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -36,6 +37,9 @@ func TestShards(t *testing.T) {
 		{"muon", "llama", 3, false, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Name = recipe.Muon }},
 		{"muon, zero-2, two passes", "llama", 2, true, ops.RecomputeNone, 2, func(o *recipe.Optimizer) { o.Name = recipe.Muon }},
 		{"average", "llama", 2, false, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Average = 0.5 }},
+		{"joints", "joint llama", 2, false, ops.RecomputeLayer, 2, nil},
+		{"joints with gaps", "joint llama with biases, tied", 2, false, ops.RecomputeNone, 1, nil},
+		{"joints, zero-2", "joint llama", 3, true, ops.RecomputeNone, 2, nil},
 		{"one rank", "llama", 1, false, ops.RecomputeNone, 1, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -78,14 +82,44 @@ func TestShards(t *testing.T) {
 
 func shared(t *testing.T, config string, change func(*recipe.Optimizer), how engine.Economy, among Sharing) *Trainer {
 	t.Helper()
+	config, joint := strings.CutPrefix(config, "joint ")
 	arch, all := golden.TinyModel(t, golden.Tiny[config])
 	o := recipe.Optimizer{Name: recipe.AdamW, LR: 1e-3, AttentionRate: 1, Beta1: 0.9, Beta2: 0.95, Eps: 1e-3, WeightDecay: 0.1, Decay: recipe.DecayAll, Clip: 1}
 	if change != nil {
 		change(&o)
 	}
-	tr, err := NewSharing(cpu.New(), o, how, among, arch, model.FromMap(arch, all))
+	if !joint {
+		tr, err := NewSharing(cpu.New(), o, how, among, arch, model.FromMap(arch, all))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tr
+	}
+	d := cpu.New()
+	list, err := arch.Params()
 	if err != nil {
 		t.Fatal(err)
+	}
+	params, err := loadParams(d, arch, model.FromMap(arch, all), joints(d, list), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := newSharing(d, o, how, among, arch, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := tr.optimizer.shards; s != nil { // weights are in place, but for biases between which there are gaps
+		moved := 0
+		for _, b := range s.buckets {
+			if !b.home.None() {
+				moved++
+			} else if b.adjacent() {
+				t.Errorf("%s is not in place", b.members[0].slot.name)
+			}
+		}
+		if all := len(s.buckets); moved < all && config == "llama" {
+			t.Errorf("only %d of %d buckets are in place", moved, all)
+		}
 	}
 	return tr
 }

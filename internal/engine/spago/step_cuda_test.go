@@ -143,6 +143,12 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 
 // release returns the trainer's memory to the device.
 func (t *Trainer) release() {
+	if s := t.optimizer.shards; s != nil {
+		for _, b := range s.buckets {
+			t.engine.free(b.home)
+			t.engine.free(b.operand)
+		}
+	}
 	for _, s := range t.optimizer.slots {
 		v := valueOf(s.param)
 		for _, b := range []device.Buffer{v.data, v.compute, v.rest, v.grad, s.m, s.v, s.mean} {

@@ -115,6 +115,10 @@ func (e *Engine) give(t mat.Tensor, grad device.Buffer) {
 	switch {
 	case v.frozen:
 		e.free(grad)
+	case v.fresh && v.bucket != nil && v.bucket.direct: // its gradient has a place of its own
+		dst, _ := v.written()
+		e.device.Copy(dst, grad)
+		e.free(grad)
 	case v.fresh:
 		e.free(v.grad)
 		v.adopt(grad, nil)

@@ -34,6 +34,10 @@ func NewSharing(
 	if err != nil {
 		return nil, err
 	}
+	return newSharing(d, o, how, among, arch, params)
+}
+
+func newSharing(d device.Device, o recipe.Optimizer, how engine.Economy, among Sharing, arch *configs.Arch, params *Params) (*Trainer, error) {
 	optimizer, err := newOptimizer(d, o, among, arch, params)
 	if err != nil {
 		return nil, err

@@ -168,6 +168,7 @@ func (v *value) written() (dst device.Buffer, beta float32) {
 	case v.whole != nil:
 		v.whole.writtenByParts()
 		v.grad = v.whole.grad.From(v.first)
+	case v.bucket != nil && v.bucket.place(v):
 	case v.joint != nil:
 		v.joint.allocate(v.gradFormat)
 	default:
@@ -204,6 +205,10 @@ func (v *value) adopt(grad device.Buffer, sharers *int) {
 
 // forgetGrad frees a weight's gradient, and those of the other weights of its joint.
 func (v *value) forgetGrad() {
+	if v.bucket != nil && v.bucket.direct {
+		v.bucket.forget()
+		return
+	}
 	if v.joint == nil {
 		v.dropGrad()
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -63,6 +64,7 @@ func (n gpus) start(cmd *cobra.Command) (started bool, err error) {
 // told makes an error silent that another process reports.
 func told(err error) error {
 	if errors.As(err, new(comm.Elsewhere)) {
+		time.Sleep(time.Second) // a launcher may kill the others at once when this process fails
 		return cli.Silent{Err: err}
 	}
 	return err

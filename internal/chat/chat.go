@@ -14,6 +14,7 @@ import (
 type Template struct {
 	path     string
 	compiled *jinja.Template
+	marked   bool              // the template says what the model generates
 	tokens   map[string]string // special tokens by role, such as bos_token
 }
 
@@ -31,6 +32,7 @@ func Load(dir string) (*Template, error) {
 		return nil, fmt.Errorf("%s has %w: expected chat_template.jinja, or chat_template in tokenizer_config.json", dir, ErrNone)
 	}
 	t := &Template{path: dir, tokens: map[string]string{}}
+	text, t.marked = explicit(text)
 	if t.compiled, err = jinja.Compile(text); err != nil {
 		return nil, fmt.Errorf("%s: chat template: %w", dir, err)
 	}
@@ -43,10 +45,14 @@ func Load(dir string) (*Template, error) {
 // Prompt returns the text of a conversation in which a user has said message, up to where the model's answer begins. It includes all
 // special tokens.
 func (t *Template) Prompt(message string) (string, error) {
-	values := map[string]any{
-		"messages":              []any{map[string]any{"role": "user", "content": message}},
-		"add_generation_prompt": true, "tools": nil, "documents": nil, // as transformers calls it
-	}
+	text, err := t.render([]any{map[string]any{"role": "user", "content": message}}, nil, true)
+	text, _ = unmark(text)
+	return text, err
+}
+
+// render applies the template as transformers does.
+func (t *Template) render(messages []any, tools any, invite bool) (string, error) {
+	values := map[string]any{"messages": messages, "add_generation_prompt": invite, "tools": tools, "documents": nil}
 	for role, token := range t.tokens {
 		values[role] = token
 	}

@@ -2,14 +2,17 @@ package data
 
 import (
 	"bufio"
-	"compress/gzip"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
+
+	"gqa/internal/data/raw"
 )
 
-const gzipStart = "\x1f\x8b"
+const (
+	gzipStart = "\x1f\x8b"
+	zstdStart = "\x28\xb5\x2f\xfd"
+)
 
 // others are file contents that contradict the file's extension.
 var others = []struct {
@@ -17,30 +20,27 @@ var others = []struct {
 	text  bool   // text files may start like this too, but records never do
 	is    string
 }{
-	{"version https://git-lfs.github.com/spec/", false, "is a pointer of Git LFS, not the file itself; fetch it: git lfs pull"},
+	{raw.LFS, false, raw.LFSAdvice},
 	{gzipStart, false, "is compressed by gzip; add .gz to its name"},
-	{"\x28\xb5\x2f\xfd", false, "is compressed by zstd; decompress it: zstd -d"},
+	{zstdStart, false, "is compressed by zstd; add .zst to its name"},
 	{"\xfd7zXZ\x00", false, "is compressed by xz; decompress it: xz -d"},
 	{"PK\x03\x04", false, "is a zip archive; unpack it: unzip"},
-	{"PAR1", true, "holds Parquet; " + strings.ReplaceAll(instead[".parquet"], "FILE", "*")},
+	{"PAR1", true, "holds Parquet; name it .parquet"},
 	{"ARROW1", true, "holds Arrow; " + strings.ReplaceAll(instead[".arrow"], "FILE", "*")},
 	{"BZh", true, "is compressed by bzip2; decompress it: bzip2 -d"},
 }
 
-// content returns the text or records in r. It is an error, which names the kind, if the file begins like one of
-// another kind.
+// content returns the text or records in r, a file as it is stored; Parquet has already become records. It is an error, which names the
+// kind, if the file begins like one of another kind.
 func (f source) content(r io.Reader) (*bufio.Reader, error) {
 	b := bufio.NewReaderSize(r, bufferSize)
-	if f.zipped && !startsWith(b, gzipStart) {
+	if f.packing != "" && !startsWith(b, gzipStart) && !startsWith(b, zstdStart) {
 		if err := f.checkStart(b); err != nil {
 			return nil, err
 		}
 	}
-	if f.zipped {
-		z, err := gzip.NewReader(b)
-		if err == gzip.ErrHeader || err == io.EOF || err == io.ErrUnexpectedEOF {
-			return nil, fmt.Errorf("the file is not gzip-compressed, although its name ends in .gz (%w)", err)
-		}
+	if f.packing != "" {
+		z, err := raw.Unpack(b, f.packing)
 		if err != nil {
 			return nil, err
 		}

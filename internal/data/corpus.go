@@ -2,7 +2,6 @@ package data
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,29 +13,30 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"gqa/internal/data/raw"
 	"gqa/internal/file"
-	"gqa/internal/tokenizer"
 )
 
 // textCorpus is a sequence of documents, read on demand.
 type textCorpus struct {
-	name   string
-	key    string // key of the text in a JSON record
-	files  []source
-	warned sync.Once // about invalid UTF-8
+	name    string
+	keys    keys // of the texts in records
+	files   []source
+	badRows int       // as in Options
+	warned  sync.Once // about invalid UTF-8
 }
 
 // TextKey is the default key for the text of a JSON record.
 const TextKey = "text"
 
 // openCorpus opens a text corpus. path is a .txt file with documents separated by <|endoftext|>; a .jsonl, .ndjson or
-// .json file of records, concatenated or in an array, which are strings or hold their text under key ("": TextKey); a
-// file of source code or prose, which is one document; any of these with .gz; or a folder of such files, read in path
-// order. In a folder, dot files and files that describe it (README, LICENSE, dataset_info.json) are skipped. In a data
+// .json file of records, concatenated or in an array, which are strings or hold their text under key ("": TextKey), or a
+// conversation; a table of Parquet with such records; a file of source code or prose, which is one document; any of these but a table
+// with .gz or .zst; a folder of such files, read in path order; or a glob that matches such files and folders. In a folder, dot files and files that describe it (README, LICENSE, dataset_info.json) are skipped. In a data
 // set, so are source code and prose. Files of other kinds are skipped with a warning, and are an error if they make up
 // most of the bytes.
 func openCorpus(ctx context.Context, path, key string) (*textCorpus, error) {
-	c := &textCorpus{name: path, key: cmp.Or(key, TextKey)}
+	c := &textCorpus{name: path, keys: keys{key}}
 	if err := c.open(ctx); err != nil {
 		return nil, fmt.Errorf("corpus %s: %w", path, file.Reason(path, err))
 	}
@@ -45,40 +45,62 @@ func openCorpus(ctx context.Context, path, key string) (*textCorpus, error) {
 
 // corpusFromBytes returns the corpus of a .txt file with the contents txt. Errors refer to it as name.
 func corpusFromBytes(name string, txt []byte) *textCorpus {
-	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(txt)), nil }
+	open := func([]string) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(txt)), nil }
 	return &textCorpus{name: name, files: []source{{name: name, kind: ".txt", size: int64(len(txt)), open: open}}}
 }
 
 // Name returns the path or name that the corpus was created with.
 func (c *textCorpus) Name() string { return c.name }
 
-// part is a document, or a piece of one longer than maxPart.
+// part is a document, or a piece of one longer than maxPart, or a row that cannot be used.
 type part struct {
 	Text    string
-	Goes    bool  // the document continues in the next part
-	Resumes bool  // the document began in an earlier part
-	read    int64 // approximate number of bytes of the corpus on disk up to the end of the part
+	Goes    bool          // the document continues in the next part
+	Resumes bool          // the document began in an earlier part
+	chat    *conversation // the document, instead of Text
+	bad     error         // why the row cannot be used; nil if it can
+	read    int64         // approximate number of bytes of the corpus on disk up to the end of the part
+	after   place         // where the next part begins
+}
+
+// place is a position in a corpus: a number of parts of a file.
+type place struct {
+	File  int `json:"file"`
+	Parts int `json:"parts"`
 }
 
 // errStop stops reading a corpus early.
 var errStop = errors.New("stop")
 
-// Parts yields the documents in order, without empty ones, and long ones in parts. It holds one part at a time, and
-// stops at the first error, which names the file. It logs a warning about the first bytes of a corpus that are not
-// UTF-8, and about records whose text is null.
+// Parts yields the documents in order, without empty ones, and long ones in parts, and rows that cannot be used. It holds one part at a
+// time, and stops at the first error, which names the file. It logs a warning about the first bytes of a corpus that are not UTF-8, and
+// about records whose text is null.
 func (c *textCorpus) Parts(ctx context.Context) iter.Seq2[part, error] {
+	return c.partsFrom(ctx, place{})
+}
+
+// partsFrom is Parts from a place on.
+func (c *textCorpus) partsFrom(ctx context.Context, from place) iter.Seq2[part, error] {
 	return func(yield func(part, error) bool) {
 		m, nulls := meter{ctx: ctx}, 0
 		defer func() {
 			if nulls > 0 {
-				slog.Warn(fmt.Sprintf("records whose %q is null were skipped", c.key), "corpus", c.name, "records", nulls)
+				slog.Warn(fmt.Sprintf("records whose %q is null were skipped", c.keys.text()), "corpus", c.name, "records", nulls)
 			}
 		}()
-		for _, f := range c.files {
+		for i := from.File; i < len(c.files); i++ {
+			f, at := c.files[i], place{File: i}
 			n, err := c.read(f, &m, func(p part) error {
-				p.read = m.read
+				at.Parts++
+				if i == from.File && at.Parts <= from.Parts {
+					return nil
+				}
+				p.read, p.after = m.read, at
 				c.checkUTF8(f, p.Text)
-				if f.records() {
+				switch {
+				case p.bad != nil:
+					p.bad = fmt.Errorf("%s: %w", f.name, p.bad)
+				case f.records():
 					p.Text = replaceInvalid(p.Text)
 				}
 				if !yield(p, nil) {
@@ -100,7 +122,7 @@ func (c *textCorpus) Parts(ctx context.Context) iter.Seq2[part, error] {
 
 // read passes the parts of a file to emit, and returns the number of records whose text is null.
 func (c *textCorpus) read(f source, m *meter, emit func(part) error) (nulls int, err error) {
-	opened, err := f.open()
+	opened, err := f.open(c.keys.columns())
 	if err != nil {
 		return 0, err
 	}
@@ -111,7 +133,10 @@ func (c *textCorpus) read(f source, m *meter, emit func(part) error) (nulls int,
 		return 0, err
 	}
 	if f.records() {
-		reader := recordReader{r: from, key: c.key, doc: document{emit: emit}}
+		reader := recordReader{r: from, keys: c.keys, doc: document{emit: emit}}
+		if f.kind == raw.Parquet {
+			reader.unit = "row"
+		}
 		err := reader.readAll()
 		return reader.nulls, err
 	}
@@ -154,31 +179,29 @@ func replaceInvalid(s string) string {
 }
 
 // Tokens encodes the documents, each followed by the end-of-text token if the tokenizer has one, into the sequence of
-// token IDs that windows are cut from. With max > 0 it returns the first max IDs, and reads no more than needed for
+// tokens that windows are cut from. With max > 0 it returns the first max tokens, and reads no more than needed for
 // them. Documents are encoded on all cores; the result does not depend on their number. A cancelled ctx is an error.
-func (c *textCorpus) Tokens(ctx context.Context, t *tokenizer.Tokenizer, max int) ([]int32, error) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	ids := gathered{size: c.size()}
-	results := c.encode(ctx, t)
-	for result := range results {
-		select {
-		case part := <-result:
-			if part.err != nil {
-				return nil, part.err
-			}
-			ids.add(part)
-		case <-ctx.Done():
-			return nil, ctx.Err()
+func (c *textCorpus) Tokens(ctx context.Context, e *encoder, max int) ([]int32, error) {
+	ids, bad := gathered{size: c.size()}, newTally(c.name, c.badRows)
+	err := c.eachEncoded(ctx, e, place{}, func(part encoded) error {
+		if part.bad != nil {
+			return bad.add(part.bad)
 		}
+		bad.good = true
+		ids.add(part)
 		if max > 0 && len(ids.all) >= max {
-			stop()
-			for range results { // wait until reading has stopped and all warnings are logged
-			}
-			return slices.Clip(ids.all[:max]), nil
+			ids.all = slices.Clip(ids.all[:max])
+			return errStop
 		}
+		return nil
+	})
+	if err == nil {
+		err = bad.end()
 	}
-	return ids.all, ctx.Err()
+	if err != nil {
+		return nil, err
+	}
+	return ids.all, nil
 }
 
 // size returns the size of the corpus on disk in bytes.
@@ -217,47 +240,4 @@ func (g *gathered) add(p encoded) {
 		g.swept = g.bytes
 		runtime.GC()
 	}
-}
-
-type encoded struct {
-	ids   []int32
-	bytes int   // of text
-	read  int64 // of the corpus on disk
-	err   error
-}
-
-// encode starts a goroutine for each part and sends the channels that will receive its IDs, in order. The capacity of
-// the channel bounds how far it runs ahead.
-func (c *textCorpus) encode(ctx context.Context, t *tokenizer.Tokenizer) <-chan chan encoded {
-	results := make(chan chan encoded, 2*runtime.GOMAXPROCS(0))
-	go func() {
-		defer close(results)
-		for part, err := range c.Parts(ctx) {
-			result := make(chan encoded, 1)
-			select {
-			case results <- result:
-			case <-ctx.Done():
-				return
-			}
-			go func() { result <- encodePart(t, part, err) }()
-		}
-	}()
-	return results
-}
-
-// encodePart returns the IDs of a part, with the end-of-text token after a document's last part. err is the error from
-// reading the part.
-func encodePart(t *tokenizer.Tokenizer, p part, err error) encoded {
-	if err != nil {
-		return encoded{err: err}
-	}
-	encode := t.EncodePlain
-	if p.Resumes {
-		encode = t.EncodeRest
-	}
-	ids, err := encode(p.Text)
-	if eos, ok := t.EOS(); ok && !p.Goes {
-		ids = append(ids, eos)
-	}
-	return encoded{ids, len(p.Text), p.read, err}
 }

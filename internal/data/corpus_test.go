@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -43,6 +44,9 @@ func documents(c *textCorpus) (docs []string, err error) {
 	for part, e := range c.Parts(context.Background()) {
 		if e != nil {
 			return docs, e
+		}
+		if part.bad != nil {
+			return docs, fmt.Errorf("corpus %w", part.bad)
 		}
 		if !part.Resumes {
 			docs = append(docs, "")
@@ -164,7 +168,7 @@ func TestCorpusErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		"a.parquet":       ".parquet is not supported",
+		"a.parquet":       "the file is not Parquet",
 		"none":            "no file of a known kind",
 		"nowhere.txt":     "no such file",
 		"text.jsonl":      `line 2: the record has no "text"; its keys are "txt"`,
@@ -173,7 +177,8 @@ func TestCorpusErrors(t *testing.T) {
 	} {
 		c, err := openCorpus(t.Context(), filepath.Join(root, path), "")
 		if err == nil {
-			_, err = c.Tokens(t.Context(), loadGopher(t), 0)
+			c.badRows = -1
+			_, err = c.Tokens(t.Context(), &encoder{tok: loadGopher(t)}, 0)
 		}
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got error %v, want one with %q and the path", path, err, want)
@@ -198,7 +203,7 @@ func TestTokens(t *testing.T) {
 		if max > 0 && max < len(want) {
 			expected = want[:max]
 		}
-		got, err := c.Tokens(t.Context(), tok, max)
+		got, err := c.Tokens(t.Context(), &encoder{tok: tok}, max)
 		if err != nil || !slices.Equal(got, expected) {
 			t.Errorf("max=%d: %d tokens, %v, want %d", max, len(got), err, len(expected))
 		}
@@ -209,7 +214,7 @@ func TestTokensCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	c := corpusFromBytes("many", bytes.Repeat([]byte("a"+separator), 1000))
-	if _, err := c.Tokens(ctx, loadGopher(t), 0); !errors.Is(err, context.Canceled) {
+	if _, err := c.Tokens(ctx, &encoder{tok: loadGopher(t)}, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}
 }

@@ -36,9 +36,11 @@ func (d *Dataset) Spread(n int) {
 // Options configure the reading of a corpus.
 type Options struct {
 	MaxTokens int    // maximum number of tokens to read; 0: all
-	TextKey   string // key of the text in a JSON record; empty: TextKey
+	TextKey   string // key of the text, or of the messages, in a record; empty: TextKey, or the usual ones of conversations
 	SeqLen    int    // tokens per window, unless the data comes in rows
 	Seed      uint64 // random seed for masking
+	BadRows   int    // number of rows that may be unusable; 0: DefaultBadRows, less than 0: none
+	Documents bool   // a token of a decoder sees its own document alone
 }
 
 // Load reads data (as LoadTokens does) for the model in dir. If the file has labels and the model is not decoder-only,
@@ -47,7 +49,13 @@ type Options struct {
 func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*Dataset, error) {
 	if a.Causal && a.EncoderLayers == 0 {
 		s, err := LoadTokens(ctx, name, dir, a.Vocab, o)
+		if o.Documents {
+			return &Dataset{s, Packed{}, o.SeqLen}, err
+		}
 		return &Dataset{s, NextToken{}, o.SeqLen}, err
+	}
+	if o.Documents {
+		return nil, errors.New("packing documents is for decoders that predict the next token; this model sees every token of a window")
 	}
 	if d, err := loadLabelled(name, a); d != nil || err != nil {
 		return d, err
@@ -61,6 +69,9 @@ func Load(ctx context.Context, name, dir string, a *configs.Arch, o Options) (*D
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	s, err := LoadTokens(ctx, name, dir, a.Vocab, o)
+	if err == nil && slices.ContainsFunc(s.IDs, func(token int32) bool { return token != ID(token) }) {
+		err = fmt.Errorf("%s: has conversations, from which only decoders learn what the assistant says; this model sees every token of a window", name)
+	}
 	return &Dataset{s, of, o.SeqLen}, err
 }
 

@@ -53,6 +53,14 @@ func (d *document) end() error {
 	return d.emit(p)
 }
 
+// abandon drops the document. One whose beginning was emitted ends there.
+func (d *document) abandon() error {
+	if !d.resumes {
+		d.buf = d.buf[:0]
+	}
+	return d.end()
+}
+
 // cut returns the position, at most most, at which to cut text. Among the positions in the second half of the first
 // most bytes it prefers the last one between a line feed that ends a non-blank line and a letter, since tokenizers
 // split there too; then one after a line feed; then one before a space; then one between two runes.

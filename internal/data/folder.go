@@ -14,15 +14,19 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bmatcuk/doublestar/v4"
+
+	"gqa/internal/data/raw"
 	"gqa/internal/file"
 )
 
-// source is a file of a corpus. open opens it for reading; kind is its extension without .gz.
+// source is a file of a corpus. open opens it for reading, with the named columns of a table; kind is its extension without that of a
+// compression.
 type source struct {
 	name, kind string
-	zipped     bool
-	size       int64 // on disk
-	open       func() (io.ReadCloser, error)
+	packing    string // extension of the compression; "" if there is none
+	size       int64  // on disk
+	open       func(columns []string) (io.ReadCloser, error)
 }
 
 // wholeFile are the kinds of files that are one document each.
@@ -31,8 +35,8 @@ var wholeFile = []string{
 	".php", ".py", ".r", ".rb", ".rs", ".rst", ".scala", ".sh", ".sql", ".swift", ".tex", ".ts",
 }
 
-// recordKinds are the kinds of JSON record files.
-var recordKinds = []string{".jsonl", ".ndjson", ".json"}
+// recordKinds are the kinds of files of records: of JSON, and tables that are read as JSON.
+var recordKinds = []string{".jsonl", ".ndjson", ".json", raw.Parquet}
 
 func (f source) records() bool { return slices.Contains(recordKinds, f.kind) }
 
@@ -40,8 +44,11 @@ func (f source) isWhole() bool { return slices.Contains(wholeFile, f.kind) }
 
 func (f source) known() bool { return f.kind == ".txt" || f.records() || f.isWhole() }
 
-// plainName returns the base name of the file without .gz.
-func (f source) plainName() string { return filepath.Base(strings.TrimSuffix(f.name, ".gz")) }
+// plainName returns the base name of the file without the extension of a compression.
+func (f source) plainName() string {
+	plain, _ := raw.Unpacked(f.name)
+	return filepath.Base(plain)
+}
 
 // separator returns the separator between the documents of the file, or "" if it is one document.
 func (f source) separator() string {
@@ -53,16 +60,14 @@ func (f source) separator() string {
 
 // instead maps unsupported kinds of corpus files to advice.
 var instead = map[string]string{
-	".parquet": `write it as .jsonl: datasets.load_dataset("parquet", data_files="FILE", split="train").to_json("corpus.jsonl")`,
-	".arrow":   `write it as .jsonl: datasets.load_dataset("arrow", data_files="FILE", split="train").to_json("corpus.jsonl")`,
-	".csv":     `write it as .jsonl: datasets.load_dataset("csv", data_files="FILE", split="train").to_json("corpus.jsonl")`,
-	".tsv":     `write it as .jsonl: datasets.load_dataset("csv", delimiter="\t", data_files="FILE", split="train").to_json("corpus.jsonl")`,
-	".zst":     "decompress it: zstd -d FILE",
-	".xz":      "decompress it: xz -dk FILE",
-	".bz2":     "decompress it: bzip2 -dk FILE",
-	".lz4":     "decompress it: lz4 -dm FILE",
-	".zip":     "unpack it: unzip 'FILE'",
-	".tar":     "unpack it: tar -xf FILE",
+	".arrow": `write it as .jsonl: datasets.load_dataset("arrow", data_files="FILE", split="train").to_json("corpus.jsonl")`,
+	".csv":   `write it as .jsonl: datasets.load_dataset("csv", data_files="FILE", split="train").to_json("corpus.jsonl")`,
+	".tsv":   `write it as .jsonl: datasets.load_dataset("csv", delimiter="\t", data_files="FILE", split="train").to_json("corpus.jsonl")`,
+	".xz":    "decompress it: xz -dk FILE",
+	".bz2":   "decompress it: bzip2 -dk FILE",
+	".lz4":   "decompress it: lz4 -dm FILE",
+	".zip":   "unpack it: unzip 'FILE'",
+	".tar":   "unpack it: tar -xf FILE",
 }
 
 // notRead returns advice on an unsupported kind of file. FILE stands for its name.
@@ -70,11 +75,11 @@ func notRead(kind string) string {
 	if advice, ok := instead[kind]; ok {
 		return fmt.Sprintf("%s is not supported; %s", kind, advice)
 	}
-	return "unsupported file type; expected .txt, .jsonl, .json, source code, any of them with .gz, or a folder"
+	return "unsupported file type; expected .txt, .jsonl, .json, source code, any of them with .gz or .zst, .parquet, or a folder"
 }
 
 // tableKinds are unsupported kinds of files that data sets consist of.
-var tableKinds = []string{".parquet", ".arrow", ".csv", ".tsv", ".zst"}
+var tableKinds = []string{".arrow", ".csv", ".tsv"}
 
 // tables reports whether the file is of such a kind, possibly compressed.
 func (f source) tables() bool {
@@ -113,6 +118,9 @@ var media = []string{".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".ico", "
 // open finds the files of the corpus.
 func (c *textCorpus) open(ctx context.Context) error {
 	info, err := os.Stat(c.name)
+	if errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(c.name, "*?[{") {
+		return c.openGlob(ctx)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return errors.New("there is no such file or folder")
 	}
@@ -120,7 +128,7 @@ func (c *textCorpus) open(ctx context.Context) error {
 		return err
 	}
 	if info.IsDir() {
-		return c.openFolder(ctx)
+		return c.openAll(ctx, c.name)
 	}
 	if err := file.Check(c.name, info); err != nil {
 		return err
@@ -131,6 +139,19 @@ func (c *textCorpus) open(ctx context.Context) error {
 	}
 	c.files = []source{f}
 	return nil
+}
+
+// openGlob finds the files and folders that match the name, in which ** stands for any number of folders.
+func (c *textCorpus) openGlob(ctx context.Context) error {
+	matches, err := doublestar.FilepathGlob(c.name, doublestar.WithFailOnIOErrors())
+	if err != nil {
+		return err
+	}
+	if len(matches) == 0 {
+		return errors.New("no file or folder matches")
+	}
+	slices.Sort(matches)
+	return c.openAll(ctx, matches...)
 }
 
 // folder counts the files of a folder.
@@ -146,27 +167,16 @@ type missed struct {
 	size            int64
 }
 
-func (c *textCorpus) openFolder(ctx context.Context) error {
+// openAll finds the files below some paths.
+func (c *textCorpus) openAll(ctx context.Context, roots ...string) error {
 	var d folder
 	var found []source
-	err := filepath.WalkDir(c.name, func(path string, entry fs.DirEntry, err error) error {
-		dot := strings.HasPrefix(entry.Name(), ".") && path != c.name
-		switch {
-		case err != nil:
+	for _, root := range roots {
+		more, err := c.walk(ctx, root, &d)
+		if err != nil {
 			return err
-		case dot && entry.IsDir():
-			return filepath.SkipDir
-		case dot || entry.IsDir():
-			return ctx.Err()
 		}
-		f, ok, err := c.find(ctx, path, &d)
-		if ok {
-			found = append(found, f)
-		}
-		return err
-	})
-	if err != nil {
-		return err
+		found = append(found, more...)
 	}
 	dataset := isDataset(found)
 	for _, f := range found {
@@ -175,6 +185,27 @@ func (c *textCorpus) openFolder(ctx context.Context) error {
 	slices.Sort(d.left)
 	slices.SortFunc(d.missed, func(a, b missed) int { return cmp.Compare(a.name, b.name) })
 	return d.check(c, dataset)
+}
+
+// walk finds the files below a folder that may belong to the corpus, or the file root.
+func (c *textCorpus) walk(ctx context.Context, root string, d *folder) (found []source, err error) {
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		dot := strings.HasPrefix(entry.Name(), ".") && path != root
+		switch {
+		case err != nil:
+			return err
+		case dot && entry.IsDir():
+			return filepath.SkipDir
+		case dot || entry.IsDir():
+			return ctx.Err()
+		}
+		f, ok, err := c.find(ctx, path, d)
+		if ok {
+			found = append(found, f)
+		}
+		return err
+	})
+	return found, err
 }
 
 // find returns a file of a folder if it may belong to the corpus.
@@ -239,9 +270,13 @@ func (c *textCorpus) within(f source) string {
 
 // probe returns the reason why the first record of a file cannot be read, if any.
 func (c *textCorpus) probe(ctx context.Context, f source) error {
-	_, err := c.read(f, &meter{ctx: ctx}, func(part) error { return errStop })
+	var bad error
+	_, err := c.read(f, &meter{ctx: ctx}, func(p part) error {
+		bad = p.bad
+		return errStop
+	})
 	if err == errStop {
-		return nil
+		return bad
 	}
 	return err
 }
@@ -295,17 +330,35 @@ func (d *folder) check(c *textCorpus, dataset bool) error {
 		_, why := d.worst()
 		return fmt.Errorf("%d of its %d bytes are skipped, those of %s: %s", d.lost, d.lost+d.read, some(d.names()), why)
 	case len(c.files) == 0:
-		return fmt.Errorf("no file of a known kind: expected .txt, .jsonl, .json or source code, any of them with .gz; it has %s", some(d.left))
+		return fmt.Errorf("no file of a known kind: expected .txt, .jsonl, .json or source code, any of them with .gz or .zst, or .parquet; it has %s", some(d.left))
 	case len(d.missed) > 0:
 		name, why := d.worst()
 		slog.Warn("files of the corpus folder are skipped", "folder", c.name, "files", some(d.left), "such_as", name, "because", why)
 	case len(d.left) > 0:
 		slog.Warn("files of the corpus folder are skipped", "folder", c.name, "files", some(d.left))
 	}
+	if splits := splitsOf(c); len(splits) > 1 {
+		slog.Warn("the corpus has files of several splits, and all are read; to read one, name its files with a glob such as DIR/**/"+splits[len(splits)-1]+"*",
+			"corpus", c.name, "splits", strings.Join(splits, ", "))
+	}
 	if kinds := mixture(c.files); kinds != "" && !dataset {
 		slog.Info("the corpus folder holds files of several kinds, and all are read", "folder", c.name, "files", kinds)
 	}
 	return nil
+}
+
+// splitNames are the usual names of splits in the paths of files.
+var splitNames = regexp.MustCompile(`(?i)(?:^|[-_./\\])(train|test|validation|valid|val|dev|eval)(?:[-_./\\0-9]|$)`)
+
+// splitsOf returns the names of splits in the paths of a corpus's records, sorted.
+func splitsOf(c *textCorpus) (splits []string) {
+	for _, f := range c.files {
+		if m := splitNames.FindStringSubmatch(c.within(f)); m != nil && f.records() && !slices.Contains(splits, strings.ToLower(m[1])) {
+			splits = append(splits, strings.ToLower(m[1]))
+		}
+	}
+	slices.Sort(splits)
+	return splits
 }
 
 // mixture counts the files of each sort; "" if there is only one sort.
@@ -350,9 +403,12 @@ func some(names []string) string {
 
 // diskFile returns the file at path.
 func diskFile(path string, size int64) source {
-	plain, zipped := strings.CutSuffix(path, ".gz")
-	return source{
-		name: path, kind: strings.ToLower(filepath.Ext(plain)), zipped: zipped, size: size,
-		open: func() (io.ReadCloser, error) { return file.Open(path) },
+	_, packing := raw.Unpacked(path)
+	f := source{name: path, kind: raw.Kind(path), packing: packing, size: size}
+	f.open = func([]string) (io.ReadCloser, error) { return file.Open(path) }
+	if f.kind == raw.Parquet {
+		f.packing = ""
+		f.open = func(columns []string) (io.ReadCloser, error) { return raw.Open(path, columns) }
 	}
+	return f
 }

@@ -71,17 +71,17 @@ func TestFolders(t *testing.T) {
 			"a hub's",
 			map[string]string{
 				"README.md": card, ".gitattributes": "x", "LICENSE": card, "README.txt.gz": card, "dataset_infos.json": "{}",
-				"en/c4-train.00000-of-00001.json.gz": record, "en/c4-validation.json": "[{\"text\":\"b\"}]",
+				"en/c4-train.00000-of-00001.json.gz": record, "en/c4-train.00001.json": "[{\"text\":\"b\"}]",
 			},
 			[]string{"a", "b"},
 			[]string{"LICENSE, README.md, README.txt.gz, dataset_infos.json"},
 		},
-		{"nothing left out", map[string]string{"a.txt": "a", ".hidden.parquet": "xxxx"}, []string{"a"}, nil},
+		{"nothing left out", map[string]string{"a.txt": "a", ".hidden.arrow": "xxxx"}, []string{"a"}, nil},
 		{
 			"a few of another kind",
-			map[string]string{"a.txt": "aaaaaaaaaaaa", "b.parquet": "PAR1", "c.zst": "1"},
+			map[string]string{"a.txt": "aaaaaaaaaaaa", "b.arrow": "PAR1", "c.lz4": "1"},
 			[]string{"aaaaaaaaaaaa"},
-			[]string{"b.parquet, c.zst", `.parquet is not supported; write it as .jsonl`, "b.parquet"},
+			[]string{"b.arrow, c.lz4", `.arrow is not supported; write it as .jsonl`, "b.arrow"},
 		},
 		{
 			"records with a project",
@@ -94,15 +94,15 @@ func TestFolders(t *testing.T) {
 		},
 		{
 			"tables with a project",
-			map[string]string{"README.md": card, "CONTRIBUTING.md": card, "load.py": card, "data/a.parquet": "PAR1", "data/b.parquet": "PAR1"},
+			map[string]string{"README.md": card, "CONTRIBUTING.md": card, "load.py": card, "data/a.arrow": "PAR1", "data/b.arrow": "PAR1"},
 			nil,
-			[]string{"8 of its 8 bytes", "data/a.parquet, data/b.parquet", `data_files="data/*.parquet"`},
+			[]string{"8 of its 8 bytes", "data/a.arrow, data/b.arrow", `data_files="data/*.arrow"`},
 		},
 		{
 			"tables with settings",
-			map[string]string{"a.json": "{}", "data/train.parquet": "PAR1....", "data/b.csv": "a,b"},
+			map[string]string{"a.json": "{}", "data/train.arrow": "PAR1....", "data/b.csv": "a,b"},
 			nil,
-			[]string{"13 of its 13 bytes", "a.json, data/b.csv, data/train.parquet", ".parquet is not supported"},
+			[]string{"13 of its 13 bytes", "a.json, data/b.csv, data/train.arrow", ".arrow is not supported"},
 		},
 		{
 			"compressed records with a project",
@@ -121,8 +121,8 @@ func TestFolders(t *testing.T) {
 		},
 		{"prose", map[string]string{"CHANGELOG.md": "changes", "a.md": "a"}, []string{"changes", "a"}, nil},
 		{"text and code", map[string]string{"a.txt": "a", "b.py": "b"}, []string{"a", "b"}, []string{"1 .txt, 1 of source code or prose"}},
-		{"parquet and a card", map[string]string{"README.md": card, "data/x.parquet": "PAR1"}, nil, []string{"4 of its 4 bytes", "data/x.parquet", "to_json"}},
-		{"most in another kind", map[string]string{"a.txt": "aaa", "x.jsonl.zst": "....."}, nil, []string{"5 of its 8 bytes", "x.jsonl.zst", "zstd -d x.jsonl.zst"}},
+		{"parquet and a card", map[string]string{"README.md": card, "data/x.arrow": "PAR1"}, nil, []string{"4 of its 4 bytes", "data/x.arrow", "to_json"}},
+		{"most in another kind", map[string]string{"a.txt": "aaa", "x.jsonl.bz2": "....."}, nil, []string{"5 of its 8 bytes", "x.jsonl.bz2", "bzip2 -dk x.jsonl.bz2"}},
 		{"records under another key", map[string]string{"x.json.gz": other}, nil, []string{"x.json.gz", `its keys are "content", "n"`}},
 		{
 			"settings beside code",

@@ -12,7 +12,8 @@ type Objective interface {
 	Rows(window int) int
 }
 
-// NextToken predicts each token of a window, except the first, from those before it.
+// NextToken predicts each token of a window, except the first, from those before it. Tokens that are marked as not learned are read
+// but not predicted.
 type NextToken struct{}
 
 // Rows returns one row per token.
@@ -21,10 +22,36 @@ func (NextToken) Rows(window int) int { return window }
 // Batch returns the next token as the target of each token, and no target for the last token of a window.
 func (NextToken) Batch(windows [][]int32) (ops.Batch, []int32) {
 	targets := make([]int32, 0, len(windows)*len(windows[0]))
-	for _, w := range windows {
-		targets = append(append(targets, w[1:]...), -1)
+	ids := make([][]int32, len(windows))
+	for i, w := range windows {
+		ids[i] = IDs(w)
+		for _, token := range w[1:] {
+			targets = append(targets, target(token))
+		}
+		targets = append(targets, -1)
 	}
-	return ops.NewBatch(windows...), targets
+	return ops.NewBatch(ids...), targets
+}
+
+// Packed is NextToken for windows of several documents: positions start again with each, a token sees its own document alone, and the
+// end of one does not predict the start of the next.
+type Packed struct{ NextToken }
+
+// Batch returns windows with the starts of their documents.
+func (p Packed) Batch(windows [][]int32) (ops.Batch, []int32) {
+	b, targets := p.NextToken.Batch(windows)
+	b.Firsts = make([]int32, len(b.IDs))
+	for s, w := range windows {
+		first, row := 0, s*b.Len
+		for i, token := range w {
+			if isStart(token) && i > 0 {
+				first = i
+				targets[row+i-1] = -1
+			}
+			b.Firsts[row+i], b.Pos[row+i] = int32(first), int32(i-first)
+		}
+	}
+	return b, targets
 }
 
 // Labelled windows consist of IDs, with -1 for padding, followed by Labels labels, with -1 for no target.

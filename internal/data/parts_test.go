@@ -58,13 +58,13 @@ func TestPartsHaveTheSameIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 		maxPart = 1 << 20
-		want, err := corpus.Tokens(t.Context(), tok, 0)
+		want, err := corpus.Tokens(t.Context(), &encoder{tok: tok}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range []int{150, 333, 1000} {
 			maxPart = n
-			if got, err := corpus.Tokens(t.Context(), tok, 0); err != nil || !slices.Equal(got, want) {
+			if got, err := corpus.Tokens(t.Context(), &encoder{tok: tok}, 0); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s: parts of %d bytes have %d ids, %v; the documents have %d", path, n, len(got), err, len(want))
 			}
 		}
@@ -89,8 +89,8 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func endlessCorpus(kind, text string) (*textCorpus, *endless) {
 	e := &endless{text: text}
-	return &textCorpus{name: "endless", key: TextKey, files: []source{{
-		name: "endless" + kind, kind: kind, size: 1 << 40, open: func() (io.ReadCloser, error) { return e, nil },
+	return &textCorpus{name: "endless", files: []source{{
+		name: "endless" + kind, kind: kind, size: 1 << 40, open: func([]string) (io.ReadCloser, error) { return e, nil },
 	}}}, e
 }
 
@@ -104,7 +104,7 @@ func TestEndlessDocument(t *testing.T) {
 		".json":  "[\"a\", \"b\"]\n",
 	} {
 		c, e := endlessCorpus(kind, text)
-		ids, err := c.Tokens(t.Context(), tok, 4000)
+		ids, err := c.Tokens(t.Context(), &encoder{tok: tok}, 4000)
 		if err != nil || len(ids) != 4000 {
 			t.Errorf("%s: %d ids, %v", kind, len(ids), err)
 		}
@@ -121,7 +121,7 @@ func TestEndlessCancelled(t *testing.T) {
 		c, _ := endlessCorpus(kind, text)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		begin := time.Now()
-		_, err := c.Tokens(ctx, tok, 0)
+		_, err := c.Tokens(ctx, &encoder{tok: tok}, 0)
 		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > 3*time.Second {
 			t.Errorf("%s: %v after %v", kind, err, took)
 		}

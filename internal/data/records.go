@@ -2,6 +2,7 @@ package data
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,28 +14,58 @@ import (
 	"unicode/utf8"
 )
 
-// recordReader reads the texts of JSON records: strings, or objects that hold a string under a key, on lines of their
-// own or in arrays. It buffers nothing of a record except what document holds of its text. NaN, Infinity and -Infinity,
-// which Python writes, count as numbers.
+// recordReader reads JSON records, on lines of their own or in arrays: strings, or objects that hold a string, or a conversation,
+// under one of some keys. It buffers nothing of a record except what document holds of its text, and conversations. NaN, Infinity and
+// -Infinity, which Python writes, count as numbers.
 type recordReader struct {
 	r     *bufio.Reader
-	key   string
+	keys  keys
 	doc   document
-	line  int // line feeds read
-	nulls int // records whose text is null
+	unit  string // what begins with a record: a line, or a row of a table
+	line  int    // line feeds read
+	nulls int    // records whose text is null
 }
 
-// readAll reads every record.
+// readAll reads every record. What is wrong with one that cannot be used is passed to doc.emit, which decides whether to go on.
 func (r *recordReader) readAll() error {
 	err := r.records()
 	if err == nil || err == errStop {
 		return err
 	}
-	return fmt.Errorf("line %d: %w", r.line+1, err)
+	return r.located(err)
+}
+
+func (r *recordReader) located(err error) error {
+	return fmt.Errorf("%s %d: %w", cmp.Or(r.unit, "line"), r.line+1, err)
+}
+
+// tolerate reports a record that cannot be used.
+func (r *recordReader) tolerate(err error) error {
+	if err := r.doc.abandon(); err != nil {
+		return err
+	}
+	return r.doc.emit(part{bad: r.located(err)})
+}
+
+// resume reads past what is wrong in a record that began on a line: to the end of the line, or, if the next line has begun, to there.
+func (r *recordReader) resume(began int) error {
+	if r.line > began {
+		_ = r.r.UnreadByte() // fails only if the last byte was not looked at
+		return nil
+	}
+	for {
+		line, err := r.r.ReadSlice('\n')
+		if len(line) > 0 && line[len(line)-1] == '\n' {
+			r.line++
+		}
+		if err != bufio.ErrBufferFull {
+			return nonEOF(err)
+		}
+	}
 }
 
 func (r *recordReader) records() error {
-	for {
+	for begun := false; ; begun = true {
 		c, err := r.next()
 		if err == io.EOF {
 			return nil
@@ -42,19 +73,27 @@ func (r *recordReader) records() error {
 		if err != nil {
 			return err
 		}
+		line := r.line
 		if c == '[' {
 			err = r.list(r.record)
-		} else {
-			err = r.record(c)
+		} else if err = r.record(c); isSyntax(err) && (begun || beginsJSON(c)) {
+			if err = r.tolerate(err); err == nil {
+				err = r.resume(line)
+			}
+			if err != nil {
+				return err
+			}
+			continue
 		}
 		if err != nil {
 			return err
 		}
-		line := r.line
+		line = r.line
 		if c, err = r.next(); err == nil && r.line == line {
-			return fmt.Errorf("%q after the end of a record, want each on a line of its own", c)
-		}
-		if err == nil {
+			if err = r.tolerate(fmt.Errorf("%q after the end of a record, want each on a line of its own", c)); err == nil {
+				err = r.resume(line)
+			}
+		} else if err == nil {
 			err = r.r.UnreadByte()
 		}
 		if err != nil && err != io.EOF {
@@ -84,71 +123,103 @@ func (r *recordReader) must() (byte, error) {
 	return c, midway(err)
 }
 
+// syntaxError is a fault that makes it uncertain where a record ends.
+type syntaxError struct{ error }
+
+func syntax(format string, args ...any) error { return syntaxError{fmt.Errorf(format, args...)} }
+
+func isSyntax(err error) bool { return errors.As(err, new(syntaxError)) }
+
 func midway(err error) error {
 	if err == io.EOF {
-		return errors.New("unexpected end of file in a record")
+		return syntax("unexpected end of file in a record")
 	}
 	return err
 }
 
-// record reads a record that begins with c.
+// record reads a record that begins with c. It is an error if what follows it cannot be found; other faults are tolerated.
 func (r *recordReader) record(c byte) error {
 	switch c {
 	case '{':
 		return r.object()
 	case '"':
-		return r.text()
+		if err := r.str(r.doc.write); err != nil {
+			return err
+		}
+		return r.doc.end()
 	}
 	if !beginsJSON(c) {
-		return fmt.Errorf("the file is not JSON: found %q, want a record: an object with %q or a string", c, r.key)
+		return syntax("the file is not JSON: found %q, want a record: an object with %q or a string", c, r.keys.text())
 	}
-	return fmt.Errorf("a record is %s, want an object with %q, or a string", kindOfJSON(c), r.key)
-}
-
-// text reads a document whose opening quote has been read.
-func (r *recordReader) text() error {
-	if err := r.str(r.doc.write); err != nil {
+	if _, err := r.skip(c, 1); err != nil {
 		return err
 	}
-	return r.doc.end()
+	return r.tolerate(fmt.Errorf("a record is %s, want an object with %q, or a string", kindOfJSON(c), r.keys.text()))
 }
 
 // object reads an object whose opening brace has been read.
 func (r *recordReader) object() error {
-	missing := KeyError{Key: r.key}
-	longest, seen := -1, false
-	err := r.members(func(key string, c byte) error {
-		if key == r.key {
-			if seen {
-				return fmt.Errorf("a record has %q twice", key)
-			}
-			seen = true
-			return r.textValue(c)
-		}
-		n, err := r.skip(c, 1)
-		if c == '"' && n > longest {
-			missing.Longest, longest = key, n
-		}
-		missing.add(key)
+	o := object{missing: KeyError{Key: r.keys.text()}, longest: -1}
+	err := r.members(func(key string, c byte) error { return r.member(&o, key, c) })
+	switch {
+	case err != nil:
 		return err
-	})
-	if err == nil && !seen {
-		err = &missing
+	case o.fault != nil:
+		return r.tolerate(o.fault)
+	case o.seen:
+		return r.doc.end()
+	case o.null:
+		r.nulls++
+		return nil
 	}
-	return err
+	chat, err := r.keys.conversation(o.values)
+	switch {
+	case err != nil:
+		return r.tolerate(err)
+	case chat != nil:
+		return r.doc.emit(part{chat: chat})
+	}
+	return r.tolerate(&o.missing)
 }
 
-// textValue reads the text of the record, a value that begins with c.
-func (r *recordReader) textValue(c byte) error {
-	switch c {
-	case '"':
-		return r.text()
-	case 'n':
-		r.nulls++
-		_, err := r.skip(c, 1)
+// object is what is known of an object.
+type object struct {
+	missing    KeyError
+	longest    int // length of the longest string under another key
+	seen, null bool
+	values     map[string]any // what a conversation can consist of
+	fault      error
+}
+
+// member reads a value that begins with c.
+func (r *recordReader) member(o *object, key string, c byte) (err error) {
+	switch {
+	case key == r.keys.text() && (o.seen || o.null):
+		o.fault = fmt.Errorf("a record has %q twice", key)
+	case key == r.keys.text() && c == '"':
+		o.seen = true
+		return r.str(r.doc.write)
+	case key == r.keys.text() && c == 'n':
+		o.null = true
+	case r.keys.chat(key) && (c == '[' || key != r.keys.key):
+		if o.values == nil {
+			o.values = map[string]any{}
+		}
+		o.missing.add(key)
+		o.values[key], err = r.value(c)
+		if text, ok := o.values[key].(string); ok && len(text) > o.longest {
+			o.missing.Longest, o.longest = key, len(text)
+		}
 		return err
+	case key == r.keys.text():
+		o.fault = fmt.Errorf("%q is %s, want a string", key, kindOfJSON(c))
 	}
-	return fmt.Errorf("%q is %s, want a string", r.key, kindOfJSON(c))
+	n, err := r.skip(c, 1)
+	if c == '"' && n > o.longest {
+		o.missing.Longest, o.longest = key, n
+	}
+	o.missing.add(key)
+	return err
 }
 
 // KeyError reports a record that lacks the key of its text.
@@ -197,7 +268,7 @@ func (r *recordReader) members(member func(key string, c byte) error) error {
 	c, err := r.must()
 	for more := err == nil && c != '}'; more && err == nil; {
 		if c != '"' {
-			return fmt.Errorf("found %q, want a quoted key", c)
+			return syntax("found %q, want a quoted key", c)
 		}
 		key, err := r.name()
 		if err != nil {
@@ -207,7 +278,7 @@ func (r *recordReader) members(member func(key string, c byte) error) error {
 			return err
 		}
 		if c != ':' {
-			return fmt.Errorf("found %q, want : after key %q", c, key)
+			return syntax("found %q, want : after key %q", c, key)
 		}
 		if c, err = r.must(); err != nil {
 			return err
@@ -239,7 +310,7 @@ func (r *recordReader) more(end byte) (more bool, c byte, err error) {
 		return false, 0, err
 	}
 	if c != ',' {
-		return false, 0, fmt.Errorf("found %q, want , or %c", c, end)
+		return false, 0, syntax("found %q, want , or %c", c, end)
 	}
 	c, err = r.must()
 	return true, c, err
@@ -248,7 +319,7 @@ func (r *recordReader) more(end byte) (more bool, c byte, err error) {
 // skip reads a value that begins with c, at the given nesting depth, and returns the length of a string in bytes.
 func (r *recordReader) skip(c byte, depth int) (n int, err error) {
 	if depth > maxDepth {
-		return 0, fmt.Errorf("lists and objects are nested more than %d deep", maxDepth)
+		return 0, syntax("lists and objects are nested more than %d deep", maxDepth)
 	}
 	switch c {
 	case '"':
@@ -258,7 +329,7 @@ func (r *recordReader) skip(c byte, depth int) (n int, err error) {
 	case '[':
 		err = r.list(func(c byte) error { _, err := r.skip(c, depth+1); return err })
 	default:
-		err = r.literal(c)
+		_, err = r.literal(c)
 	}
 	return n, err
 }
@@ -271,30 +342,30 @@ func (r *recordReader) name() (string, error) {
 	var key []byte
 	err := r.str(func(text []byte) error {
 		if key = append(key, text...); len(key) > maxToken {
-			return fmt.Errorf("a key of more than %d bytes", maxToken)
+			return syntax("a key of more than %d bytes", maxToken)
 		}
 		return nil
 	})
 	return string(key), err
 }
 
-// literal reads true, false, null or a number that begins with c.
-func (r *recordReader) literal(c byte) error {
+// literal reads true, false, null or a number that begins with c, and returns its text.
+func (r *recordReader) literal(c byte) (string, error) {
 	text := []byte{c}
 	for len(text) <= maxToken {
 		c, err := r.r.ReadByte()
 		if err != nil && err != io.EOF {
-			return err
+			return "", err
 		}
 		if err == io.EOF || !inLiteral(c) {
 			if err == nil {
 				err = r.r.UnreadByte()
 			}
-			return errors.Join(nonEOF(err), checkLiteral(text))
+			return string(text), errors.Join(nonEOF(err), checkLiteral(text))
 		}
 		text = append(text, c)
 	}
-	return fmt.Errorf("a number of more than %d bytes", maxToken)
+	return "", syntax("a number of more than %d bytes", maxToken)
 }
 
 func nonEOF(err error) error {
@@ -315,7 +386,7 @@ func checkLiteral(text []byte) error {
 	if json.Valid(text) || slices.Contains(pythonNumbers, string(text)) {
 		return nil
 	}
-	return fmt.Errorf("%.20q is not a JSON value", text)
+	return syntax("%.20q is not a JSON value", text)
 }
 
 // str reads a string whose opening quote has been read and passes it to write in pieces.
@@ -347,7 +418,7 @@ func (r *recordReader) str(write func(text []byte) error) error {
 			return err
 		}
 		if c != '\\' {
-			return fmt.Errorf("control character %q in a string, want it escaped", c)
+			return syntax("control character %q in a string, want it escaped", c)
 		}
 		if err := r.escape(write); err != nil {
 			return err
@@ -367,7 +438,7 @@ func (r *recordReader) escape(write func(text []byte) error) error {
 	if c != 'u' {
 		text, ok := escapes[c]
 		if !ok {
-			return fmt.Errorf("\\%c is not a JSON escape", c)
+			return syntax("\\%c is not a JSON escape", c)
 		}
 		return write([]byte(text))
 	}
@@ -377,7 +448,7 @@ func (r *recordReader) escape(write func(text []byte) error) error {
 	}
 	char, ok := hexRune(hex)
 	if !ok {
-		return fmt.Errorf("\\u%q is not a JSON escape", hex)
+		return syntax("\\u%q is not a JSON escape", hex)
 	}
 	if utf16.IsSurrogate(char) {
 		next, _ := r.r.Peek(6)

@@ -12,14 +12,21 @@ import (
 
 // texts returns the documents of a file of records.
 func texts(r io.Reader, key string) (docs []string, nulls int, err error) {
-	reader := recordReader{r: bufio.NewReaderSize(r, 16), key: key, doc: document{emit: func(p part) error {
+	var bad error
+	reader := recordReader{r: bufio.NewReaderSize(r, 16), keys: keys{key}, doc: document{emit: func(p part) error {
+		if p.bad != nil {
+			bad = p.bad
+			return errStop
+		}
 		if !p.Resumes {
 			docs = append(docs, "")
 		}
 		docs[len(docs)-1] += replaceInvalid(p.Text)
 		return nil
 	}}}
-	err = reader.readAll()
+	if err = reader.readAll(); err == errStop {
+		err = bad
+	}
 	return docs, reader.nulls, err
 }
 
@@ -63,7 +70,7 @@ func TestRecordErrors(t *testing.T) {
 		{`{"id":7,"messages":[{"text":"b"}]}`, `no other key holds a string; its keys are "id", "messages"`},
 		{`{}`, `the record has no "text"; it is empty`},
 		{`{"Text":"a"}`, `its keys are "Text"`},
-		{`{"text":["a"]}`, `"text" is a list, want a string`},
+		{`{"text":["a"]}`, `"text": message 0 is not an object`},
 		{`{"text":7}`, `"text" is a number, want a string`},
 		{`{"text":"a","text":"b"}`, `a record has "text" twice`},
 		{`7`, `a record is a number, want an object with "text", or a string`},

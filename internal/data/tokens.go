@@ -13,7 +13,7 @@ import (
 	"gqa/internal/tokenizer"
 )
 
-// Tokens is a corpus as token IDs.
+// Tokens is a corpus as token IDs, with marks: see ID.
 type Tokens struct {
 	Name      string
 	IDs       []int32
@@ -35,27 +35,25 @@ func LoadTokens(ctx context.Context, data, modelDir string, vocab int, o Options
 		if err != nil {
 			return nil, err
 		}
-		return encodeCorpus(ctx, corpusFromBytes(data, txt), modelDir, vocab, o.MaxTokens)
+		return encodeCorpus(ctx, corpusFromBytes(data, txt), modelDir, vocab, o)
 	}
 	corpus, err := openCorpus(ctx, data, o.TextKey)
 	if err != nil {
 		return nil, err
 	}
-	return encodeCorpus(ctx, corpus, modelDir, vocab, o.MaxTokens)
+	corpus.badRows = o.BadRows
+	return encodeCorpus(ctx, corpus, modelDir, vocab, o)
 }
 
 // encodeCorpus is like LoadTokens for a corpus that is already open.
-func encodeCorpus(ctx context.Context, corpus *textCorpus, modelDir string, vocab, max int) (*Tokens, error) {
+func encodeCorpus(ctx context.Context, corpus *textCorpus, modelDir string, vocab int, o Options) (*Tokens, error) {
 	tok, err := LoadTokenizer(modelDir, vocab)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := corpus.Tokens(ctx, tok, max)
+	ids, err := corpus.Tokens(ctx, newEncoder(modelDir, tok, vocab, o.Documents), o.MaxTokens)
 	if err != nil {
 		return nil, err
-	}
-	if err := CheckIDs(tok, ids, vocab); err != nil {
-		return nil, fmt.Errorf("%s: %w", corpus.Name(), err)
 	}
 	return &Tokens{Name: corpus.Name(), IDs: ids, Tokenizer: tok}, nil
 }
@@ -63,7 +61,7 @@ func encodeCorpus(ctx context.Context, corpus *textCorpus, modelDir string, voca
 // CheckIDs returns an error if one of a text's IDs has no row in an embedding of vocab rows.
 func CheckIDs(tok *tokenizer.Tokenizer, ids []int32, vocab int) error {
 	for i, id := range ids {
-		if int(id) >= vocab {
+		if id = ID(id); int(id) >= vocab {
 			return fmt.Errorf("token %d of the text is %q, id %d of the tokenizer, but the model's vocabulary has %d rows; the tokenizer belongs to another model",
 				i, tok.Token(id), id, vocab)
 		}

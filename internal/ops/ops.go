@@ -14,6 +14,9 @@ type Batch struct {
 	// Lens, if not nil, is the number of tokens of each sequence that are not padding [Seqs]. Padding is masked where
 	// every token sees all others; with a causal mask, padding at the end has no effect.
 	Lens []int
+	// Firsts, if not nil, is for each token the first one of its sequence that it sees [Seqs*Len]: where its document begins. It has an
+	// effect only with a causal mask, and never decreases within a sequence.
+	Firsts []int32
 	// Types, if not nil, are the token types [Seqs*Len]; nil means all 0.
 	Types []int32
 	// Source is the input of the encoder for a decoder's batch, with the same number of sequences. It is nil if there

@@ -109,7 +109,9 @@ type Figure struct {
 func identity(d *Corpus, windows int) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%T %+v, windows of %d\n", d.Objective, d.Objective, d.Window)
-	_ = binary.Write(h, binary.LittleEndian, d.IDs[:windows*d.Window]) // a hash takes everything
+	for i := range windows {
+		_ = binary.Write(h, binary.LittleEndian, d.Read(i*d.Window, (i+1)*d.Window)) // a hash takes everything
+	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"gqa/eval"
 	"gqa/internal/cli"
+	"gqa/internal/hub"
 	"gqa/internal/limits"
 )
 
@@ -81,8 +82,12 @@ func kvShapes(name string) ([]eval.Shape, error) {
 
 // shapeNamed returns the shape of a model, or the published one of that name.
 func shapeNamed(name string) (eval.Shape, error) {
-	if _, err := os.Stat(name); err == nil {
-		return eval.ShapeOfModel(name)
+	path, err := hub.Find(hub.Model, name)
+	if err != nil {
+		return eval.Shape{}, err
+	}
+	if _, err := os.Stat(path); err == nil {
+		return eval.ShapeOfModel(path)
 	}
 	s, err := eval.ShapeByName(name)
 	if err != nil {

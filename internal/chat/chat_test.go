@@ -107,8 +107,10 @@ func TestWhiteSpace(t *testing.T) {
 // TestConversation has white space and other tags around what is generated.
 func TestConversation(t *testing.T) {
 	messages := []any{
-		map[string]any{"role": "user", "content": "Hi"}, map[string]any{"role": "assistant", "content": "a"},
-		map[string]any{"role": "user", "content": "Go"}, map[string]any{"role": "assistant", "content": "b"},
+		map[string]any{"role": "user", "content": "Hi"},
+		map[string]any{"role": "assistant", "content": "a"},
+		map[string]any{"role": "user", "content": "Go"},
+		map[string]any{"role": "assistant", "content": "b"},
 	}
 	for _, c := range []struct{ template, want string }{
 		{"{%- for m in messages -%}\n  {%- if m.role == 'assistant' -%}  {% generation %}  {{ m.content }}\n{% endgeneration %}\n{% else %}<{{ m.content }}>\n{% endif %}\n{% endfor %}", "<Hi>\n[  a\n]<Go>\n[  b\n]"},

@@ -28,9 +28,9 @@ func (d *Dataset) Spread(n int) {
 	ids := make([]int32, 0, n*d.Window)
 	for i := range n {
 		at := (2*i + 1) * all / (2 * n) * d.Window
-		ids = append(ids, d.IDs[at:at+d.Window]...)
+		ids = append(ids, d.Read(at, at+d.Window)...)
 	}
-	d.IDs = ids
+	d.IDs, d.mapped = ids, nil
 }
 
 // Options configure the reading of a corpus.
@@ -41,6 +41,7 @@ type Options struct {
 	Seed      uint64 // random seed for masking
 	BadRows   int    // number of rows that may be unusable; 0: DefaultBadRows, less than 0: none
 	Documents bool   // a token of a decoder sees its own document alone
+	Cache     string // folder to keep a corpus's tokens in; empty: only those of a large one, in the user's cache folder
 }
 
 // Load reads data (as LoadTokens does) for the model in dir. If the file has labels and the model is not decoder-only,

@@ -178,4 +178,3 @@ func TestLongBadRow(t *testing.T) {
 		t.Errorf("%d tokens, want %d", len(docs), len(want))
 	}
 }
-

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,7 @@ func TestSamplerEpochs(t *testing.T) {
 	phases, orders := map[int32]bool{}, map[int32]bool{}
 	for e := range 20 {
 		var starts []int32
-		for _, w := range s.Batch(e, s.windows) {
+		for _, w := range s.Batch(e, s.corpora[0].windows) {
 			if len(w) != 10 || w[9] != w[0]+9 {
 				t.Fatalf("epoch %d: window %v", e, w)
 			}
@@ -95,5 +96,102 @@ func TestSamplerOrderIsFixed(t *testing.T) {
 	}
 	if want := []int32{5, 3, 1, 7, 9, 9, 7, 3, 1, 5}; !slices.Equal(got, want) {
 		t.Errorf("windows start at %v, want %v", got, want)
+	}
+}
+
+// The shares of all ranks are the batch, in order.
+func TestShares(t *testing.T) {
+	s, err := NewSampler(count(1000), 10, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for step := range 30 {
+		for _, world := range []int{1, 2, 3, 8} {
+			var all [][]int32
+			for rank := range world {
+				share := s.Share(step, 8, rank, world)
+				if len(share) != 8/world && len(share) != 8/world+1 {
+					t.Fatalf("rank %d of %d has %d of 8 windows", rank, world, len(share))
+				}
+				all = append(all, share...)
+			}
+			if !slices.EqualFunc(all, s.Batch(step, 8), slices.Equal) {
+				t.Fatalf("step %d: %d ranks read %v", step, world, all)
+			}
+		}
+	}
+}
+
+// A mixture draws from each corpus in the order of that corpus, and by weight at any time.
+func TestMixture(t *testing.T) {
+	corpora := []Component{{&Tokens{Name: "a", IDs: count(100)}, 3}, {&Tokens{Name: "b", IDs: count(5000)[1000:]}, 1}, {&Tokens{Name: "c", IDs: count(9000)[5000:]}, 0.5}}
+	s, err := NewMixture(corpora, 10, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewMixture(corpora, 10, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, seen := [3]int{}, [3][][]int32{}
+	for i := range 2*period + 50 {
+		w := s.draw(i)
+		if !slices.Equal(w, again.Batch(i, 1)[0]) {
+			t.Fatalf("window %d differs", i)
+		}
+		of := 0
+		for of < 2 && w[0] >= []int32{1000, 5000}[of] {
+			of++
+		}
+		n[of]++
+		seen[of] = append(seen[of], w)
+		for j, c := range corpora {
+			if off := float64(n[j]) - c.Weight/4.5*float64(i+1); off < -3 || off > 3 {
+				t.Fatalf("after %d windows %v are drawn, by weights 3, 1 and 0.5", i+1, n)
+			}
+		}
+	}
+	for j, c := range corpora {
+		alone := s.corpora[j]
+		for i, w := range seen[j] {
+			if !slices.Equal(w, alone.draw(i)) {
+				t.Fatalf("%s: window %d is not its own", c.Name, i)
+			}
+		}
+	}
+	for _, c := range []struct {
+		with Component
+		want string
+	}{
+		{Component{&Tokens{Name: "d", IDs: count(5)}, 1}, "d: corpus has 5 tokens"},
+		{Component{&Tokens{Name: "d", IDs: count(100)}, 1e-5}, "d: weight 1e-05 of 4.5"},
+	} {
+		if _, err := NewMixture(append(slices.Clip(corpora), c.with), 10, 7); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want %q", err, c.want)
+		}
+	}
+}
+
+// Many windows are in a random order without a list of it.
+func TestShuffled(t *testing.T) {
+	before := mostListed
+	mostListed = 0
+	defer func() { mostListed = before }()
+	for _, n := range []int{1, 2, 3, 17, 256, 1000, 4097} {
+		order := shuffled(rand.New(rand.NewPCG(1, 2)), n)
+		seen, kept := make([]bool, n), 0
+		for i := range n {
+			at := order(i)
+			if at < 0 || at >= n || seen[at] {
+				t.Fatalf("of %d windows, number %d is %d", n, i, at)
+			}
+			seen[at] = true
+			if i > 0 && at == order(i-1)+1 {
+				kept++
+			}
+		}
+		if n > 100 && kept > 8 {
+			t.Errorf("%d of %d windows follow the one before them", kept, n)
+		}
 	}
 }

@@ -46,6 +46,14 @@ func (t *tally) add(bad error) error {
 	return nil
 }
 
+// check returns an error if rows that were counted earlier are more than the limit.
+func (t *tally) check() error {
+	if t.Rows > t.limit {
+		return fmt.Errorf("corpus %s: %d rows cannot be used, and the limit (bad_rows of a recipe) is %d; such as %s", t.corpus, t.Rows, t.limit, strings.Join(t.Such, "; "))
+	}
+	return nil
+}
+
 // end logs what was counted. It is an error if no row can be used.
 func (t *tally) end() error {
 	switch {

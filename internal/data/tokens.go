@@ -10,6 +10,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/checkpoints/sample"
+	"gqa/internal/hub"
 	"gqa/internal/tokenizer"
 )
 
@@ -18,6 +19,22 @@ type Tokens struct {
 	Name      string
 	IDs       []int32
 	Tokenizer *tokenizer.Tokenizer // nil if the data consists of IDs
+
+	mapped *mapping // the file that IDs are in; nil if they are in memory
+}
+
+// Read returns the tokens [from,to). Those in a file may leave memory after a while.
+func (t *Tokens) Read(from, to int) []int32 {
+	t.mapped.touch(to - from)
+	return t.IDs[from:to:to]
+}
+
+// CRC32C returns the CRC-32C of the tokens as little-endian int32.
+func (t *Tokens) CRC32C() uint32 {
+	if t.mapped != nil {
+		return t.mapped.crc
+	}
+	return updateCRC(0, t.IDs)
 }
 
 // SamplePrefix is the prefix of the names of the embedded corpus's splits: "sample:train", "sample:val".
@@ -37,7 +54,11 @@ func LoadTokens(ctx context.Context, data, modelDir string, vocab int, o Options
 		}
 		return encodeCorpus(ctx, corpusFromBytes(data, txt), modelDir, vocab, o)
 	}
-	corpus, err := openCorpus(ctx, data, o.TextKey)
+	path, err := hub.Find(hub.Dataset, data)
+	if err != nil {
+		return nil, fmt.Errorf("corpus %w", err)
+	}
+	corpus, err := openCorpus(ctx, path, o.TextKey)
 	if err != nil {
 		return nil, err
 	}
@@ -51,11 +72,16 @@ func encodeCorpus(ctx context.Context, corpus *textCorpus, modelDir string, voca
 	if err != nil {
 		return nil, err
 	}
-	ids, err := corpus.Tokens(ctx, newEncoder(modelDir, tok, vocab, o.Documents), o.MaxTokens)
-	if err != nil {
-		return nil, err
+	e, t := newEncoder(modelDir, tok, vocab, o.Documents), &Tokens{Name: corpus.Name(), Tokenizer: tok}
+	if o.MaxTokens == 0 && (o.Cache != "" || corpus.large()) {
+		t.mapped, err = corpus.inCache(ctx, e, modelDir, o.Cache)
+		if err == nil {
+			t.IDs = t.mapped.ids
+		}
+		return t, err
 	}
-	return &Tokens{Name: corpus.Name(), IDs: ids, Tokenizer: tok}, nil
+	t.IDs, err = corpus.Tokens(ctx, e, o.MaxTokens)
+	return t, err
 }
 
 // CheckIDs returns an error if one of a text's IDs has no row in an embedding of vocab rows.

@@ -16,6 +16,7 @@ import (
 
 	"gqa/checkpoints"
 	"gqa/configs"
+	"gqa/internal/hub"
 	"gqa/internal/model"
 )
 
@@ -51,14 +52,17 @@ func (e HeadsError) Error() string {
 	return fmt.Sprintf("heads is %d, but config.json says %d", e.Given, e.Config)
 }
 
-// Open opens a checkpoint (a folder, a .safetensors or PyTorch file, an index file, or the folder of a finished run)
-// and accounts for every tensor.
+// Open opens a checkpoint (a folder, a .safetensors or PyTorch file, an index file, the folder of a finished run, or org/name for a
+// model in the hub's cache) and accounts for every tensor.
 func Open(path string, o Options) (*Source, error) {
 	if path == "" {
 		return nil, errors.New("the model's path is empty; name a folder, or a file of weights")
 	}
-	path, err := modelOf(path)
+	path, err := hub.Find(hub.Model, path)
 	if err != nil {
+		return nil, err
+	}
+	if path, err = modelOf(path); err != nil {
 		return nil, err
 	}
 	ckpt, isFolder, err := openFiles(path)

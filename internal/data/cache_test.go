@@ -1,0 +1,225 @@
+package data
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"gqa/checkpoints/sample"
+)
+
+// setShards makes shards small.
+func setShards(t *testing.T, tokens int) {
+	before := shardTokens
+	shardTokens = tokens
+	t.Cleanup(func() { shardTokens = before })
+}
+
+// manyFiles writes a corpus of several formats with bad rows, and returns its folder.
+func manyFiles(t *testing.T) string {
+	t.Helper()
+	txt, err := sample.Corpus("val")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	docs := strings.Split(string(txt), separator)
+	for i := 0; i+5 < len(docs) && i < 60; i += 5 {
+		var rows []any
+		for _, d := range docs[i : i+5] {
+			rows = append(rows, map[string]string{"text": d})
+		}
+		rows = append(rows, map[string]int{"bad": i})
+		files[fmt.Sprintf("%02d.jsonl", i)] = jsonLines(t, rows)
+	}
+	return tree(t, files)
+}
+
+func loadCached(t *testing.T, ctx context.Context, root, cache string, o Options) (*Tokens, error) {
+	t.Helper()
+	o.Cache = cache
+	return LoadTokens(ctx, root, gopher, 2048, o)
+}
+
+// The tokens in a cache are those in memory, however often the encoding is interrupted and in whatever shards, and they are not encoded
+// again.
+func TestCache(t *testing.T) {
+	setShards(t, 16384)
+	setMaxPart(t, 1<<14)
+	root, cache := manyFiles(t), t.TempDir()
+	for _, documents := range []bool{false, true} {
+		want, err := LoadTokens(t.Context(), root, gopher, 2048, Options{Documents: documents})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(want.IDs) < 5*shardTokens {
+			t.Fatalf("only %d tokens", len(want.IDs))
+		}
+		for tries := 1; ; tries++ { // each is interrupted after about a shard
+			ctx, cancel := context.WithCancel(t.Context())
+			log := logged(t)
+			stop := watch(cache, func(shards int) {
+				if shards >= tries {
+					cancel()
+				}
+			})
+			got, err := loadCached(t, ctx, root, cache, Options{Documents: documents})
+			stop()
+			cancel()
+			if errors.Is(err, context.Canceled) && tries < 100 {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got.IDs, want.IDs) || got.CRC32C() != want.CRC32C() {
+				t.Fatalf("%d tokens in the cache, %d in memory", len(got.IDs), len(want.IDs))
+			}
+			if !strings.Contains(log.String(), "rows=11") {
+				t.Errorf("the log is %s", log)
+			}
+			break
+		}
+		log := logged(t)
+		got, err := loadCached(t, t.Context(), root, cache, Options{Documents: documents})
+		if err != nil || !slices.Equal(got.IDs, want.IDs) || strings.Contains(log.String(), "encoding") || !strings.Contains(log.String(), "rows=11") {
+			t.Errorf("%v, the log is %s", err, log)
+		}
+		if _, err := loadCached(t, t.Context(), root, cache, Options{Documents: documents, BadRows: 10}); err == nil || !strings.Contains(err.Error(), "11 rows cannot be used, and the limit") {
+			t.Errorf("error %v", err)
+		}
+	}
+	if folders, err := filepath.Glob(cache + "/*"); err != nil || len(folders) != 2 {
+		t.Errorf("%v, %v", folders, err)
+	}
+}
+
+// watch calls f, until it is stopped, with the number of shards in the newest folder of a cache.
+func watch(cache string, f func(shards int)) (stop func()) {
+	done := make(chan bool)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			most := 0
+			states, _ := filepath.Glob(cache + "/*/" + stateFile)
+			for _, path := range states {
+				var s cacheState
+				if text, err := os.ReadFile(path); err == nil && json.Unmarshal(text, &s) == nil && !s.Done {
+					most = len(s.Shards)
+				}
+			}
+			f(most)
+		}
+	})
+	return func() { close(done); wait.Wait() }
+}
+
+// Several processes that need the same corpus encode it once.
+func TestCacheShared(t *testing.T) {
+	setShards(t, 16384)
+	root, cache := manyFiles(t), t.TempDir()
+	log := logged(t)
+	var wait sync.WaitGroup
+	sums := make([]uint32, 4)
+	for i := range sums {
+		wait.Go(func() {
+			got, err := loadCached(t, t.Context(), root, cache, Options{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			sums[i] = got.CRC32C()
+		})
+	}
+	wait.Wait()
+	if slices.Max(sums) != slices.Min(sums) || strings.Count(log.String(), "encoding the corpus once") != 1 {
+		t.Errorf("%x: %s", sums, log)
+	}
+}
+
+// What is damaged, or another corpus's, is not used.
+func TestDamagedCache(t *testing.T) {
+	setShards(t, 16384)
+	root := manyFiles(t)
+	for _, c := range []struct {
+		name, want string
+		damage     func(dir string) error
+	}{
+		{"a bit", "is damaged: its checksum is", func(dir string) error {
+			path := filepath.Join(dir, "00001.tokens")
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			content[77] ^= 1
+			return os.WriteFile(path, content, 0o644)
+		}},
+		{"a part", "bytes, want 65536", func(dir string) error { return os.Truncate(filepath.Join(dir, "00001.tokens"), 100) }},
+		{"a file", "no such file", func(dir string) error { return os.Remove(filepath.Join(dir, "00001.tokens")) }},
+		{"the state", "is damaged or another corpus's", func(dir string) error { return os.WriteFile(filepath.Join(dir, stateFile), []byte("{}"), 0o644) }},
+	} {
+		cache := t.TempDir()
+		if _, err := loadCached(t, t.Context(), root, cache, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		dirs, err := filepath.Glob(cache + "/*")
+		if err == nil {
+			err = c.damage(dirs[0])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadCached(t, t.Context(), root, cache, Options{}); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dirs[0]) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+	cache := t.TempDir()
+	before, err := loadCached(t, t.Context(), root, cache, Options{})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(root, "00.jsonl"), []byte(`"another text"`), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := loadCached(t, t.Context(), root, cache, Options{})
+	if err != nil || len(after.IDs) >= len(before.IDs) {
+		t.Errorf("%d tokens, then %d, %v", len(before.IDs), len(after.IDs), err)
+	}
+}
+
+// Pages that were read are given back, and windows drawn before remain valid.
+func TestForget(t *testing.T) {
+	setShards(t, 16384)
+	before := resident
+	resident = 1 << 18
+	defer func() { resident = before }()
+	got, err := loadCached(t, t.Context(), manyFiles(t), t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forgot, forget := 0, got.mapped.forget
+	got.mapped.forget = func() { forgot++; forget() }
+	s, err := NewMixture([]Component{{got, 1}}, 512, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var windows, copies [][]int32
+	for _, w := range s.Batch(0, 40) {
+		windows, copies = append(windows, w), append(copies, slices.Clone(w))
+	}
+	if forgot == 0 || !slices.EqualFunc(windows, copies, slices.Equal) {
+		t.Errorf("pages were given back %d times", forgot)
+	}
+}

@@ -1,0 +1,89 @@
+package data
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"slices"
+	"sync/atomic"
+)
+
+// mapping is the tokens of a cached corpus, as one slice over all shards.
+type mapping struct {
+	ids    []int32
+	crc    uint32
+	read   atomic.Int64 // bytes since pages were given back
+	forget func()       // gives the memory of all pages back; they are read again when needed
+}
+
+// resident is how many bytes of the tokens stay in memory: pages that were read count as the process's memory.
+var resident int64 = 256 << 20
+
+// touch notes that n tokens are about to be read. m may be nil.
+func (m *mapping) touch(n int) {
+	if m == nil {
+		return
+	}
+	const around = 128 << 10 // the system reads pages in groups
+	if m.read.Add(4*int64(n)+around) > resident {
+		m.read.Store(0)
+		m.forget()
+	}
+}
+
+// shard is a file of a cached corpus.
+type shard struct {
+	Tokens int    `json:"tokens"`
+	CRC32C uint32 `json:"crc32c"` // of the tokens as little-endian int32
+}
+
+// openShards maps the shards in files one after another and checks them.
+func openShards(files []string, shards []shard) (*mapping, error) {
+	all := 0
+	for i, s := range shards {
+		if s.Tokens < 1 || i+1 < len(shards) && s.Tokens != shardTokens {
+			return nil, fmt.Errorf("%s: is said to hold %d tokens", files[i], s.Tokens)
+		}
+		all += s.Tokens
+	}
+	m, err := mapShards(files, shards, all)
+	if err != nil {
+		return nil, err
+	}
+	from := 0
+	for i, s := range shards {
+		ids := m.ids[from : from+s.Tokens]
+		if sum := updateCRC(0, ids); sum != s.CRC32C {
+			return nil, fmt.Errorf("%s: is damaged: its checksum is %08x, want %08x", files[i], sum, s.CRC32C)
+		}
+		m.crc = updateCRC(m.crc, ids)
+		m.forget()
+		from += s.Tokens
+	}
+	return m, nil
+}
+
+// checkSize returns an error unless a shard's file has its size.
+func checkSize(path string, s shard) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Size() != 4*int64(s.Tokens) {
+		return fmt.Errorf("%s: has %d bytes, want %d", path, info.Size(), 4*s.Tokens)
+	}
+	return nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// updateCRC continues a CRC-32C over tokens in little-endian order.
+func updateCRC(sum uint32, tokens []int32) uint32 {
+	buf := make([]byte, 0, 1<<16)
+	for part := range slices.Chunk(tokens, cap(buf)/4) {
+		buf, _ = binary.Append(buf[:0], binary.LittleEndian, part) // cannot fail for integers
+		sum = crc32.Update(sum, castagnoli, buf)
+	}
+	return sum
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"gqa/configs/recipe"
 	"gqa/internal/file"
@@ -16,7 +17,7 @@ func Doubts(r recipe.Recipe) (all []string) {
 		all = append(all, fmt.Sprintf("the warm-up takes %d steps and the run only %d: it ends at %.2g of the peak learning rate; set schedule.warmup to %d, or more steps",
 			s.Warmup, r.Steps, s.At(r.Steps, r.Steps), r.Steps/10))
 	}
-	if r.Valid != "" && sameContent(r.Data, r.Valid) {
+	if r.Valid != "" && slices.ContainsFunc(corpusPaths(&r), func(path string) bool { return sameContent(path, r.Valid) }) {
 		all = append(all, fmt.Sprintf("%s is given to train on and to validate on: the validation loss will not show how well the model does on other text", r.Valid))
 	}
 	return all

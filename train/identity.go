@@ -32,7 +32,7 @@ type identity struct {
 
 // fixedKeys are the recipe keys that cannot change within a run, because they determine what a step reads or what a
 // checkpoint holds.
-var fixedKeys = []string{"name", "batch", "accumulate", "seq_len", "seed", "optimizer.name", "optimizer.average"}
+var fixedKeys = []string{"name", "batch", "accumulate", "seq_len", "seed", "packing", "optimizer.name", "optimizer.average"}
 
 // differs lists the parts in which two identities differ. Parts that only one of them has are ignored, since a run may
 // add a teacher or validation later.

@@ -66,11 +66,14 @@ func Recognize(dir string) (checkpoints.Owned, error) {
 
 // outside returns an error if a run in dir would replace the model it starts from or its teacher.
 func outside(dir string, r *recipe.Recipe) error {
-	for key, path := range map[string]string{
-		"model": r.Model, "data": r.Data, "valid": r.Valid, "distill.teacher": r.Distill.Teacher, "distill.cache": r.Distill.Cache,
-	} {
-		if path != "" && !strings.HasPrefix(path, data.SamplePrefix) && checkpoints.Within(path, dir) {
-			return checkpoints.FolderError{Dir: dir, Err: fmt.Errorf("is not replaced: %s of the new run is %s, in it", key, path)}
+	type used struct{ key, path string }
+	paths := []used{{"model", r.Model}, {"valid", r.Valid}, {"distill.teacher", r.Distill.Teacher}, {"distill.cache", r.Distill.Cache}, {"data_cache", r.DataCache}}
+	for _, path := range corpusPaths(r) {
+		paths = append(paths, used{"data", path})
+	}
+	for _, u := range paths {
+		if u.path != "" && !strings.HasPrefix(u.path, data.SamplePrefix) && checkpoints.Within(u.path, dir) {
+			return checkpoints.FolderError{Dir: dir, Err: fmt.Errorf("is not replaced: %s of the new run is %s, in it", u.key, u.path)}
 		}
 	}
 	return nil

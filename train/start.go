@@ -125,7 +125,7 @@ func (t *team) finish(err error, dir string) (*Status, error) {
 	return s, errors.Join(err, statusErr)
 }
 
-// resolve validates a recipe and makes its paths absolute, so that a run can be resumed from any folder.
+// resolve validates a recipe and makes its paths absolute; see resolvePaths.
 func resolve(r *recipe.Recipe) error {
 	if err := r.Resolve(); err != nil {
 		return err
@@ -133,16 +133,7 @@ func resolve(r *recipe.Recipe) error {
 	if err := devices.Check(r.Device); err != nil {
 		return recipe.Error{Err: fmt.Errorf("device is %q, %w", r.Device, err)}
 	}
-	for _, path := range []*string{&r.Model, &r.Data, &r.Valid, &r.Distill.Teacher, &r.Distill.Cache} {
-		if *path == "" || strings.HasPrefix(*path, data.SamplePrefix) {
-			continue
-		}
-		var err error
-		if *path, err = filepath.Abs(*path); err != nil {
-			return err
-		}
-	}
-	return nil
+	return resolvePaths(r)
 }
 
 // existing reports whether the run folder already holds a run of this recipe. A run of another recipe is an error.

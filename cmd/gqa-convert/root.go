@@ -16,6 +16,7 @@ import (
 	"gqa/internal/cli"
 	"gqa/internal/cli/advice"
 	"gqa/internal/devices"
+	"gqa/internal/hub"
 	"gqa/internal/limits"
 	"gqa/internal/weights"
 )
@@ -54,7 +55,13 @@ tokenizer files and conversion.json.`,
   gqa-convert inspect my-model/
   gqa-convert verify my-model-gqa8/`,
 		Args: cli.Args("INPUT"),
-		RunE: func(cmd *cobra.Command, args []string) error { return runConvert(cmd, f, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			input, err := hub.Find(hub.Model, args[0])
+			if err != nil {
+				return err
+			}
+			return runConvert(cmd, f, input)
+		},
 	}
 	fl := cmd.Flags()
 	cli.NumberVarP(fl, &f.groups, "groups", "g", 0, 1, limits.Heads, "number of KV heads in the result; must divide the source's (1: multi-query attention)")

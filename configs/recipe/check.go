@@ -23,6 +23,9 @@ func (r *Recipe) resolve() error {
 	if err := r.validateSizes(); err != nil {
 		return err
 	}
+	if r.Packing == Windows {
+		r.Packing = "" // as recipes say it that do not mention it
+	}
 	perStep := float64(r.TokensPerStep())
 	switch {
 	case r.OriginalTokens == 0 && r.Alpha != 0:
@@ -78,6 +81,9 @@ func (r *Recipe) validate() error {
 	if err := r.validateSizes(); err != nil {
 		return err
 	}
+	if _, err := r.Corpora(); err != nil {
+		return err
+	}
 	o, s := r.Optimizer, r.Schedule
 	return check(append([]limit{
 		{"steps", r.Steps, r.Steps >= 1 && r.Steps <= limits.Count, fmt.Sprintf("1 to %d", limits.Count)},
@@ -93,6 +99,7 @@ func (r *Recipe) validate() error {
 		{"optimizer.clip", o.Clip, o.Clip >= 0 && finite(o.Clip), "0 (no limit) or more"},
 		{"optimizer.average", o.Average, o.Average >= 0 && o.Average < 1, "0 (no average) or more and below 1, such as 0.999"},
 		oneOf("optimizer.decay", o.Decay, DecayMatrices, DecayAll),
+		oneOf("packing", r.Packing, "", Windows, Documents),
 		oneOf("precision", r.Precision, "", "f32", "bf16"),
 		oneOf("sharding", r.Sharding, "", ShardOptimizer, ShardGradients),
 		oneOf("recompute", r.Recompute, "", "none", "attention", "layer"),
@@ -147,6 +154,7 @@ var ranges = []keyRange{
 	{"save_every", 0, limits.Count, "steps (0: at the end only)"},
 	{"keep", 0, limits.Count, "checkpoints (0: all)"},
 	{"log_every", 1, limits.Count, "steps"},
+	{"bad_rows", 0, limits.Count, "rows"},
 	{"threads", 0, limits.Threads, "(0: one per core)"},
 	{"distill.top_k", 1, limits.Count, "tokens"},
 }

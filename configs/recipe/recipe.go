@@ -23,10 +23,14 @@ var recipeFiles embed.FS
 type Recipe struct {
 	Name  string `yaml:"name"`            // name of the run
 	Model string `yaml:"model"`           // checkpoint to start from
-	Data  string `yaml:"data"`            // corpus, or .safetensors with input_ids [rows, tokens]
+	Data  string `yaml:"data"`            // corpus, .safetensors with input_ids [rows, tokens], or a list of them: see Corpora
 	Valid string `yaml:"valid,omitempty"` // corpus for the validation loss; empty: none
 
-	TextKey string `yaml:"text_key,omitempty" json:",omitempty"` // key of the text in JSON records, for both corpora; empty: text
+	TextKey string `yaml:"text_key,omitempty" json:",omitempty"` // key of the text in records, for both corpora; empty: text, or a conversation's
+
+	Packing   Packing `yaml:"packing,omitempty" json:",omitempty"`    // what a window holds; empty: Windows
+	BadRows   int     `yaml:"bad_rows"`                               // number of rows that may be unusable
+	DataCache string  `yaml:"data_cache,omitempty" json:",omitempty"` // folder for the tokens of the corpora; empty: of large ones, in the user's cache folder
 
 	Steps          int     `yaml:"steps"`
 	Alpha          float64 `yaml:"alpha,omitempty"`           // up-training tokens / OriginalTokens
@@ -65,6 +69,15 @@ type Recipe struct {
 	// means as little as a GPU's memory allows.
 	Recompute string `yaml:"recompute,omitempty" json:",omitempty"`
 }
+
+// Packing says how documents fill windows.
+type Packing string
+
+// Values of Packing.
+const (
+	Windows   Packing = "windows"   // a token sees all before it, whatever document it belongs to
+	Documents Packing = "documents" // a token sees its own document alone, and positions start again with each
+)
 
 // Optimizer describes how weights are updated.
 type Optimizer struct {

@@ -26,11 +26,14 @@ func setAll(v reflect.Value, prefix string, keys map[string]any) error {
 		if err != nil {
 			return err
 		}
-		_, list := value.([]any)
+		list, isList := value.([]any)
 		switch group, ok := value.(map[string]any); {
 		case value == nil: // an empty value leaves the key unchanged
-		case list:
-			err = fmt.Errorf("%s is a list, want a value", key)
+		case isList:
+			var text string
+			if text, err = listText(key, list); err == nil {
+				err = assign(field, key, text)
+			}
 		case ok && field.Kind() == reflect.Struct:
 			err = setAll(field, key+".", group)
 		case ok:

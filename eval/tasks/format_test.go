@@ -1,12 +1,18 @@
 package tasks
 
 import (
+	"bytes"
 	"compress/gzip"
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/parquet-go/parquet-go"
 )
 
 // write writes a file and returns its path.
@@ -180,6 +186,51 @@ func TestCompressedFolder(t *testing.T) {
 	if got := mustRead(t, dir); got.Name != "lambada" || len(got.Items) != 2 {
 		t.Errorf("task %s of %d items", got.Name, len(got.Items))
 	}
+}
+
+// TestFileKinds: the same items in a table, compressed, in a glob and in the hub's cache are the same task.
+func TestFileKinds(t *testing.T) {
+	type item struct {
+		Context string   `parquet:"context" json:"context"`
+		Choices []string `parquet:"choices,list" json:"choices"`
+		Answer  int64    `parquet:"answer" json:"answer"`
+	}
+	items := []item{{"a \"b\"", []string{"c", "d"}, 1}, {"e", []string{"f", "g", "h"}, 0}}
+	var table, lines bytes.Buffer
+	if err := parquet.Write(&table, items); err != nil {
+		t.Fatal(err)
+	}
+	for _, it := range items {
+		if err := json.NewEncoder(&lines).Encode(it); err != nil {
+			t.Fatal(err)
+		}
+	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	t.Setenv("HF_HUB_CACHE", root)
+	inHub := filepath.Join(root, "datasets--org--capitals/snapshots/c1")
+	for path, content := range map[string][]byte{
+		"capitals/x.jsonl": lines.Bytes(), "table/capitals.parquet": table.Bytes(), "packed/capitals.jsonl.zst": z.EncodeAll(lines.Bytes(), nil),
+		inHub[len(root)+1:] + "/test.parquet": table.Bytes(),
+	} {
+		path = filepath.Join(root, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, content, 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := mustRead(t, filepath.Join(root, "capitals"))
+	for _, name := range []string{
+		filepath.Join(root, "table/capitals.parquet"), filepath.Join(root, "packed/capitals.jsonl.zst"), filepath.Join(root, "capitals/*.jsonl"), "org/capitals",
+	} {
+		if got := mustRead(t, name); got.Name != want.Name || !reflect.DeepEqual(got.Items, want.Items) {
+			t.Errorf("%s: task %s with %v, want %s with %v", name, got.Name, got.Items, want.Name, want.Items)
+		}
+	}
+	wantError(t, "org/other", "download it: hf download --repo-type dataset org/other")
+	wantError(t, filepath.Join(root, "*.none"), "no file matches")
 }
 
 // TestFolderNames: a folder of own items is one task, which has the folder's name.

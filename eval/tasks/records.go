@@ -3,7 +3,6 @@ package tasks
 import (
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -17,7 +16,11 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/bmatcuk/doublestar/v4"
+
+	"gqa/internal/data/raw"
 	"gqa/internal/file"
+	"gqa/internal/hub"
 )
 
 // record is a JSON object of a file.
@@ -28,13 +31,20 @@ type record struct {
 
 var errMissing = errors.New("no such file")
 
-// read reads a task from a file, or from the files of a folder. format may be empty.
+// read reads a task from a file, or from the files of a folder, of a glob or of a data set in the hub's cache. format may be empty.
 func read(path, format string) (*Task, error) {
-	files, err := filesOf(path)
+	found, err := hub.Find(hub.Dataset, path)
 	if err != nil {
 		return nil, err
 	}
-	name, err := baseName(path, files[0] != path)
+	files, err := filesOf(found)
+	if err != nil {
+		return nil, err
+	}
+	if strings.ContainsAny(filepath.Base(path), "*?[{") {
+		path = filepath.Dir(path)
+	}
+	name, err := baseName(path, files[0] != found) // that of a data set, not of its folder in the hub's cache
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +69,12 @@ func read(path, format string) (*Task, error) {
 func filesOf(path string) (files []string, err error) {
 	info, err := os.Stat(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(path, "*?[{"):
+		if files, err = doublestar.FilepathGlob(path); err == nil && len(files) == 0 {
+			err = fmt.Errorf("%s: no file matches", path)
+		}
+		slices.Sort(files)
+		return files, err
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s: %w", path, errMissing)
 	case err != nil:
@@ -68,12 +84,12 @@ func filesOf(path string) (files []string, err error) {
 	}
 	entries, err := os.ReadDir(path)
 	for _, e := range entries {
-		if kind := filepath.Ext(strings.TrimSuffix(e.Name(), ".gz")); slices.Contains([]string{".jsonl", ".ndjson", ".json", ".csv"}, kind) {
+		if slices.Contains([]string{".jsonl", ".ndjson", ".json", ".csv", raw.Parquet}, raw.Kind(e.Name())) {
 			files = append(files, filepath.Join(path, e.Name()))
 		}
 	}
 	if len(files) == 0 && err == nil {
-		err = fmt.Errorf("%s: the folder holds no .jsonl, .json or .csv file", path)
+		err = fmt.Errorf("%s: the folder holds no .jsonl, .json, .parquet or .csv file", path)
 	}
 	return files, err
 }
@@ -83,7 +99,7 @@ func baseName(path string, folder bool) (string, error) {
 	path, err := filepath.Abs(path) // . has a name, too
 	base := filepath.Base(path)
 	if !folder {
-		base = strings.TrimSuffix(base, ".gz")
+		base, _ = raw.Unpacked(base)
 		base = strings.TrimSuffix(base, filepath.Ext(base))
 	}
 	return base, err
@@ -96,7 +112,7 @@ func readFile(path, format, name string) (*Task, error) {
 		return nil, err
 	}
 	parse := parseJSON
-	if strings.HasSuffix(strings.TrimSuffix(path, ".gz"), ".csv") {
+	if raw.Kind(path) == ".csv" {
 		parse = parseCSV(path)
 	}
 	records, err := parse(text)
@@ -125,17 +141,11 @@ func readFile(path, format, name string) (*Task, error) {
 const maxFile = 4 << 30
 
 func contents(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	r, err := raw.Open(path, nil)
 	if err != nil {
-		return nil, file.Reason(path, err)
+		return nil, fmt.Errorf("%s: %w", path, file.Reason(path, err))
 	}
-	defer f.Close()
-	var r io.Reader = f
-	if strings.HasSuffix(path, ".gz") {
-		if r, err = gzip.NewReader(f); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-	}
+	defer r.Close()
 	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err == nil && len(text) > maxFile {
 		err = fmt.Errorf("more than %d bytes", maxFile)
@@ -226,7 +236,8 @@ func inner(all []record) (json.RawMessage, bool) {
 // parseCSV reads the form in which MMLU was first published: question, four choices and the letter of the answer, in a file named after
 // the subject.
 func parseCSV(path string) func(text []byte) ([]record, error) {
-	subject := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(path), ".gz"), ".csv")
+	plain, _ := raw.Unpacked(filepath.Base(path))
+	subject := strings.TrimSuffix(plain, ".csv")
 	for _, split := range []string{"_test", "_dev", "_val"} {
 		subject = strings.TrimSuffix(subject, split)
 	}

@@ -60,7 +60,7 @@ type cacheFile struct {
 // tokenizerFiles are the files in a model's folder that encoding depends on.
 var tokenizerFiles = []string{
 	"tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "merges.txt", "tokenizer_config.json",
-	"special_tokens_map.json", "added_tokens.json", "chat_template.json", "chat_template.jinja", "config.json",
+	"special_tokens_map.json", "added_tokens.json", "chat_template.json", "chat_template.jinja",
 }
 
 // large reports whether the text of a corpus is likely too much for memory. Compressed text is a quarter of its size or less.

@@ -276,6 +276,7 @@ type Scores struct {
 	Scale                   float32   // factor for q·k
 	Causal                  bool      // query i sees the keys j <= i + (keys of the sequence) - Queries
 	Window                  int       // if not 0, only the last Window of the visible keys
+	Firsts                  []int32   // [Batch, Queries], if not nil, only the visible keys from these on, which never decrease within a sequence
 	Sinks                   int       // with Window, the first Sinks of the visible keys too; AttendBackward ignores it. See Sinker
 	SinkQueries             Heads     // the queries for the first Sinks keys, equal to the others where the window has some of these; may be omitted
 	Slopes                  []float32 // [Heads], ALiBi's (Press et al., arXiv 2108.12409); nil: none

@@ -76,6 +76,9 @@ type Attention struct {
 	Causal bool
 	// Window, if not 0, leaves a query the last Window of those keys: itself and those before it.
 	Window int
+	// Firsts [Batch, Queries], if not nil, leaves a query only the keys from Firsts[b·Queries+i] on. They do not decrease within a
+	// sequence. The first of them is where CoarseSlopes counts from.
+	Firsts []int32
 	// Sinks, if not 0, leaves a query also the first Sinks of those keys, beside the Window (Xiao et al., arXiv 2309.17453).
 	// AttendBackward ignores it.
 	Sinks int
@@ -115,7 +118,15 @@ func (a *Attention) visible(b, i int) (first, end int) {
 	if a.Window > 0 {
 		first = max(end-a.Window, 0)
 	}
-	return first, end
+	return max(first, a.start(b, i)), end
+}
+
+// start returns the first key of the text that query i of sequence b belongs to.
+func (a *Attention) start(b, i int) int {
+	if a.Firsts == nil {
+		return 0
+	}
+	return int(a.Firsts[b*a.Queries+i])
 }
 
 // seen returns visible as positions [lo,hi) among the n keys from j.
@@ -137,9 +148,9 @@ func (a *Attention) sinkQueries(q View) View {
 func (a *Attention) addBias(s []float32, b, h, i, j int) {
 	switch {
 	case a.Slopes != nil && a.CoarseSlopes != 0:
-		slope := bf16(a.Slopes[h])
+		slope, start := bf16(a.Slopes[h]), a.start(b, i)
 		for x := range s {
-			s[x] += a.CoarseSlopes * bf16(slope*float32(j+x))
+			s[x] += a.CoarseSlopes * bf16(slope*float32(j+x-start))
 		}
 	case a.Slopes != nil:
 		slope, at := a.Slopes[h], i+a.keys(b)-a.Queries

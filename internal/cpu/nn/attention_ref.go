@@ -83,7 +83,7 @@ func (a *Attention) bias(b, h, i, j int) float64 {
 	bias := at(a.Bias, (h*a.Queries+i)*a.Keys+j, 0)
 	switch {
 	case a.Slopes != nil && a.CoarseSlopes != 0:
-		bias += float64(a.CoarseSlopes) * float64(simd.BF16.Value(simd.BF16.Nearest(simd.BF16.Value(simd.BF16.Nearest(a.Slopes[h]))*float32(j))))
+		bias += float64(a.CoarseSlopes) * float64(simd.BF16.Value(simd.BF16.Nearest(simd.BF16.Value(simd.BF16.Nearest(a.Slopes[h]))*float32(j-a.start(b, i)))))
 	case a.Slopes != nil:
 		bias += float64(a.Slopes[h]) * float64(j-i-a.keys(b)+a.Queries)
 	}

@@ -97,6 +97,66 @@ var attentionCases = []Attention{
 		Batch: 2, Queries: 2, Keys: 700, Heads: 4, KVHeads: 1, HeadDim: 8, KeyLens: []int{700, 600}, Causal: true, Window: 530,
 		Slopes: []float32{0.5, 0.25, 0.125, 0.0625}, Bias: cputest.Normal(7, 4*2*700),
 	},
+	{Batch: 2, Queries: 300, Keys: 300, Heads: 4, KVHeads: 2, HeadDim: 16, Causal: true, Firsts: firsts(300, []int{0, 1, 2, 40, 41, 200}, []int{0, 150})},
+	{Batch: 1, Queries: 150, Keys: 150, Heads: 4, KVHeads: 1, HeadDim: 20, Causal: true, Window: 30, Firsts: firsts(150, []int{0, 10, 131})},
+	{
+		Batch: 2, Queries: 70, Keys: 70, Heads: 2, KVHeads: 1, HeadDim: 8, Causal: true, Firsts: firsts(70, []int{0, 33}, []int{0, 69}),
+		Slopes: []float32{0.7071, 0.25}, CoarseSlopes: 0.3,
+	},
+	{
+		Batch: 1, Queries: 40, Keys: 40, Heads: 2, KVHeads: 2, HeadDim: 8, Causal: true, Firsts: firsts(40, []int{0, 5, 6, 7}),
+		Slopes: []float32{0.7071, 0.25}, Bias: cputest.Normal(7, 2*40*40),
+	},
+}
+
+// firsts returns the starts of the documents of every token, given those of the sequences.
+func firsts(n int, starts ...[]int) (all []int32) {
+	for _, of := range starts {
+		for i := range n {
+			at := 0
+			for _, start := range of {
+				if start <= i {
+					at = start
+				}
+			}
+			all = append(all, int32(at))
+		}
+	}
+	return all
+}
+
+// TestDocuments: attention over several documents, and its gradient, are those of each document alone.
+func TestDocuments(t *testing.T) {
+	const n, heads, kv, dim = 90, 4, 2, 16
+	starts := []int{0, 1, 30, 77}
+	a := Attention{Batch: 1, Queries: n, Keys: n, Heads: heads, KVHeads: kv, HeadDim: dim, Causal: true, Scale: 0.25, Firsts: firsts(n, starts)}
+	c := newAttentionCase(a, false)
+	c.run()
+	c.runBackward()
+	for i, from := range starts {
+		to := n
+		if i+1 < len(starts) {
+			to = starts[i+1]
+		}
+		alone := newAttentionCase(a, false)
+		alone.Firsts, alone.Queries, alone.Keys, alone.lse = nil, to-from, to-from, make([]float32, heads*(to-from))
+		for _, v := range []*View{&alone.q, &alone.k, &alone.v, &alone.out, &alone.dout, &alone.dq, &alone.dk, &alone.dv} {
+			v.Data = v.Data[from*v.Row:]
+		}
+		alone.run()
+		alone.runBackward()
+		for _, v := range []struct {
+			name      string
+			got, want View
+			heads     int
+		}{{"out", c.out, alone.out, heads}, {"dq", c.dq, alone.dq, heads}, {"dk", c.dk, alone.dk, kv}, {"dv", c.dv, alone.dv, kv}} {
+			for r := range to - from {
+				for h := range v.heads {
+					cputest.Compare(t, v.name, v.got.at(0, h, from+r)[:dim], v.want.at(0, h, r)[:dim], 2e-6)
+				}
+			}
+		}
+	}
 }
 
 var sinkCases = []Attention{

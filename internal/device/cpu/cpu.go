@@ -434,7 +434,7 @@ func (*Device) Sinks() {}
 func (d *Device) scores(s device.Scores) nn.Attention {
 	return nn.Attention{
 		Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
-		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Sinks: s.Sinks, SinkQueries: view(s.SinkQueries), Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: s.Bias.F32(),
+		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Firsts: s.Firsts, Sinks: s.Sinks, SinkQueries: view(s.SinkQueries), Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: s.Bias.F32(),
 		Stop: d.stop,
 	}
 }

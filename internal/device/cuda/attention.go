@@ -12,7 +12,7 @@ import (
 
 // Numbers of words of the kernels' parameters.
 const (
-	scoreWords = 11
+	scoreWords = 12
 	viewWords  = 5
 )
 
@@ -48,7 +48,7 @@ func view(h device.Heads) []uint64 {
 // onDevice is scores with the data that kernels read copied to the GPU's memory.
 type onDevice struct {
 	device.Scores
-	lens, slopes device.Buffer
+	lens, slopes, firsts device.Buffer
 }
 
 func (d *Device) scores(s device.Scores) onDevice {
@@ -61,12 +61,16 @@ func (d *Device) scores(s device.Scores) onDevice {
 	if s.Slopes != nil {
 		o.slopes = sent(d, s.Slopes)
 	}
+	if s.Firsts != nil {
+		o.firsts = sent(d, s.Firsts)
+	}
 	return o
 }
 
 func (d *Device) freeScores(o onDevice) {
 	d.Free(o.lens)
 	d.Free(o.slopes)
+	d.Free(o.firsts)
 }
 
 func (o onDevice) words() []uint64 {
@@ -75,7 +79,7 @@ func (o onDevice) words() []uint64 {
 		causal = 1
 	}
 	return []uint64{
-		addr(o.lens), addr(o.slopes), addr(o.Bias), uint64(o.Queries), uint64(o.Keys), uint64(o.Heads), uint64(o.KVHeads), causal,
+		addr(o.lens), addr(o.slopes), addr(o.Bias), addr(o.firsts), uint64(o.Queries), uint64(o.Keys), uint64(o.Heads), uint64(o.KVHeads), causal,
 		uint64(o.Window), cuda.Float(o.Scale), cuda.Float(o.CoarseSlopes),
 	}
 }
@@ -138,6 +142,8 @@ func (d *Device) dnnAttention(s device.Scores, views ...device.Heads) (a cuda.At
 		err = errors.New("some rows see no key")
 	case s.CoarseSlopes != 0:
 		err = errors.New("ALiBi is rounded to bfloat16")
+	case s.Firsts != nil:
+		err = errors.New("documents are packed in windows")
 	}
 	return a, err
 }

@@ -85,6 +85,16 @@ func TestPositionsAfterStop(t *testing.T) {
 	}
 }
 
+// documents returns Scores.Firsts for sequences of documents of equal length.
+func documents(batch, tokens, length int) (firsts []int32) {
+	for range batch {
+		for i := range tokens {
+			firsts = append(firsts, int32(i/length*length))
+		}
+	}
+	return firsts
+}
+
 // TestAttentionBF16 compares attention and its gradient in bf16, by cuDNN where it can, with our own kernels' in f32 on the same
 // operands.
 func TestAttentionBF16(t *testing.T) {
@@ -117,6 +127,7 @@ func TestAttentionBF16(t *testing.T) {
 		{"causal, bias", device.Scores{Batch: 2, Queries: 256, Keys: 256, Heads: 4, KVHeads: 4, HeadDim: 64, Causal: true}, true, false, false},
 		{"bias, padding, 77 tokens", device.Scores{Batch: 3, Queries: 77, Keys: 77, KeyLens: []int{50, 77, 20}, Heads: 4, KVHeads: 4, HeadDim: 64}, true, false, false},
 		{"ALiBi", device.Scores{Batch: 2, Queries: 256, Keys: 256, Heads: 4, KVHeads: 4, HeadDim: 64, Causal: true, Slopes: slopes}, false, true, false},
+		{"documents", device.Scores{Batch: 2, Queries: 130, Keys: 130, Heads: 4, KVHeads: 2, HeadDim: 64, Causal: true, Firsts: documents(2, 130, 50)}, false, true, false},
 		{"ALiBi, window", device.Scores{Batch: 2, Queries: 256, Keys: 256, Heads: 4, KVHeads: 4, HeadDim: 64, Causal: true, Slopes: slopes, Window: 50}, false, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

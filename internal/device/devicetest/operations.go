@@ -304,11 +304,28 @@ func attention() (all []operation) {
 		{"all see all, padding", device.Scores{Batch: 3, Queries: 12, Keys: 20, KeyLens: []int{20, 3, 11}, Heads: 2, KVHeads: 2, HeadDim: 40, Scale: 0.3}, false},
 		{"ALiBi", device.Scores{Batch: 2, Queries: 21, Keys: 21, Heads: 4, KVHeads: 4, HeadDim: 8, Scale: 0.3, Causal: true, Slopes: []float32{0.5, 0.25, 0.125, 0.0625}}, false},
 		{"a bias", device.Scores{Batch: 2, Queries: 10, Keys: 10, Heads: 3, KVHeads: 3, HeadDim: 64, Scale: 1}, true},
+		{"documents", device.Scores{Batch: 2, Queries: 70, Keys: 70, Heads: 4, KVHeads: 2, HeadDim: 24, Scale: 0.2, Causal: true, Firsts: documents(70, []int{0, 1, 40, 41}, []int{0, 33})}, false},
+		{"documents, a window, ALiBi", device.Scores{Batch: 1, Queries: 50, Keys: 50, Heads: 2, KVHeads: 1, HeadDim: 16, Scale: 0.25, Causal: true, Window: 9, Firsts: documents(50, []int{0, 20, 45}), Slopes: []float32{0.5, 0.25}}, false},
+		{"documents, coarse ALiBi", device.Scores{Batch: 1, Queries: 20, Keys: 20, Heads: 2, KVHeads: 2, HeadDim: 8, Scale: 0.3, Causal: true, Firsts: documents(20, []int{0, 7}), Slopes: []float32{0.7071, 0.3}, CoarseSlopes: 0.3}, false},
 		{"a decoded token", device.Scores{Batch: 4, Queries: 1, Keys: 130, Heads: 8, KVHeads: 2, HeadDim: 32, Scale: 0.2, Causal: true}, false},
 	} {
 		all = append(all, attend(c.name, c.s, c.bias))
 	}
 	return all
+}
+
+// documents returns Scores.Firsts for sequences of n tokens, given where the documents of each start.
+func documents(n int, starts ...[]int) (firsts []int32) {
+	for _, of := range starts {
+		at := 0
+		for i := range n {
+			if at+1 < len(of) && of[at+1] == i {
+				at++
+			}
+			firsts = append(firsts, int32(of[at]))
+		}
+	}
+	return firsts
 }
 
 // attend returns attention and its gradient over rows [batch·tokens, heads·headDim].
@@ -340,7 +357,7 @@ func attend(name string, s device.Scores, bias bool) operation {
 		}, func(v values) {
 			a := nn.Attention{
 				Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
-				Scale: s.Scale, Causal: s.Causal, Window: s.Window, Slopes: s.Slopes, Bias: v["bias"], BiasGrad: v["dbias"],
+				Scale: s.Scale, Causal: s.Causal, Window: s.Window, Firsts: s.Firsts, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: v["bias"], BiasGrad: v["dbias"],
 			}
 			qs := func(name string) nn.View { return view(v[name], s.Queries, s.Heads) }
 			ks := func(name string) nn.View { return view(v[name], s.Keys, s.KVHeads) }

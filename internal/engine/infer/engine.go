@@ -277,6 +277,7 @@ func (e *engine) keysAndValues(s *device.Scores, k, v Mat, a ops.Attention[Mat],
 		s.KeyLens = b.Lens
 		return rows(k, s.Keys, a.HeadDim), rows(v, s.Keys, a.HeadDim) // these are in no cache
 	}
+	s.Firsts = b.Firsts
 	if e.kept.Window > 0 {
 		s.Window, s.Sinks = e.kept.Window, e.kept.Sinks
 	}

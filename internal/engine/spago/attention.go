@@ -50,8 +50,11 @@ func attention(a ops.Attention[mat.Tensor], b ops.Batch) (device.Scores, ops.Bat
 		Batch: b.Seqs, Queries: b.Len, Keys: from.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
 		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
 	}
-	if !a.Causal {
+	switch {
+	case !a.Causal:
 		spec.KeyLens = from.Lens
+	case !a.Cross:
+		spec.Firsts = b.Firsts
 	}
 	return spec, from
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"gqa/configs/recipe"
+	"gqa/internal/data"
 	"gqa/internal/golden"
 )
 
@@ -19,6 +20,9 @@ func TestGradient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			trainer, _ := tinyTrainer(t, config, func(*recipe.Optimizer) {})
 			b, targets := nextTokens(golden.Windows(3, 3, 9, 40))
+			if name == "llama" { // with documents
+				b, targets = data.Packed{}.Batch(packedWindows())
+			}
 			if _, err := trainer.Accumulate(b, targets, nil, 1); err != nil {
 				t.Fatal(err)
 			}

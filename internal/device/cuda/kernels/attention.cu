@@ -85,8 +85,8 @@ extern "C" __global__ void __launch_bounds__(256) attend(Scores s, View out, flo
   loadTile(Q, q, b, h, t, s.queries);
   float o[R][C] = {}, top[R], sum[R] = {};
   for (int i = 0; i < R; i++) top[i] = -INFINITY;
-  i64 last = min(t + TILE, s.queries) - 1, end = reach(s, b, last).end;
-  for (i64 j = reach(s, b, t).first / TILE * TILE; j < end; j += TILE) {
+  i64 last = min(t + TILE, s.queries) - 1, end = reachInText(s, b, last).end;
+  for (i64 j = reachInText(s, b, t).first / TILE * TILE; j < end; j += TILE) {
     __syncthreads();
     loadTile(K, k, b, kv, j, s.keys);
     loadTile(V, v, b, kv, j, s.keys);
@@ -174,8 +174,8 @@ extern "C" __global__ void __launch_bounds__(256) attend_dq(Scores s, View dq, f
   loadTile(Q, q, b, h, t, s.queries);
   loadTile(dO, dout, b, h, t, s.queries);
   float acc[R][C] = {};
-  i64 last = min(t + TILE, s.queries) - 1, end = reach(s, b, last).end;
-  for (i64 j = reach(s, b, t).first / TILE * TILE; j < end; j += TILE) {
+  i64 last = min(t + TILE, s.queries) - 1, end = reachInText(s, b, last).end;
+  for (i64 j = reachInText(s, b, t).first / TILE * TILE; j < end; j += TILE) {
     __syncthreads();
     loadTile(K, k, b, kv, j, s.keys);
     loadTile(V, v, b, kv, j, s.keys);
@@ -199,7 +199,7 @@ extern "C" __global__ void __launch_bounds__(256) attend_dkv(Scores s, View dk, 
   for (i64 h = kv * group; h < (kv + 1) * group; h++)
     for (i64 t = 0; t < s.queries; t += TILE) {
       i64 last = min(t + TILE, s.queries) - 1;
-      if (reach(s, b, last).end <= j || reach(s, b, t).first >= j + TILE) continue;
+      if (reachInText(s, b, last).end <= j || reachInText(s, b, t).first >= j + TILE) continue;
       __syncthreads();
       loadTile(Q, q, b, h, t, s.queries);
       loadTile(dO, dout, b, h, t, s.queries);

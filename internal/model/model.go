@@ -272,7 +272,12 @@ func (m *Model[T]) layer(i int, e ops.Ops[T], x T, s shared[T], b ops.Batch) T {
 	if m.recompute != ops.RecomputeLayer {
 		return m.layers[i].forward(e, m, x, s, b)
 	}
-	return recomputed(e, func(x T, s shared[T]) T { return m.layers[i].forward(e, m, x, s, b) }, x, s)
+	return m.layers[i].forwardAgain(e, m, x, s, b)
+}
+
+// forwardAgain is forward, computed twice. It is apart because a closure takes large parameters of its function from the heap.
+func (l *layer[T]) forwardAgain(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
+	return recomputed(e, func(x T, s shared[T]) T { return l.forward(e, m, x, s, b) }, x, s)
 }
 
 func (l *layer[T]) forward(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
@@ -308,6 +313,11 @@ func (l *layer[T]) attend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Bat
 	if m.recompute != ops.RecomputeAttention {
 		return l.selfAttend(e, m, x, s, b)
 	}
+	return l.attendAgain(e, m, x, s, b)
+}
+
+// attendAgain is attend, computed twice; see forwardAgain.
+func (l *layer[T]) attendAgain(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
 	return recomputed(e, func(x T, s shared[T]) T { return l.selfAttend(e, m, x, s, b) }, x, s)
 }
 

@@ -198,7 +198,7 @@ func TestDatasetFolders(t *testing.T) {
 		"strings":         {"data/strings.json": string(list)},
 		"from Python":     {"state.json": "{\"_data_files\": []}", "dataset_info.json": "{}", "train.jsonl.gz": python.String()},
 		"with null texts": {"CITATION.cff": card, "train.jsonl": "{\"text\": null}\n" + lines.String()},
-		"a table beside":  {"train.jsonl": lines.String(), "small.parquet": "PAR1"},
+		"a table beside":  {"train.jsonl": lines.String(), "small.arrow": "PAR1"},
 	} {
 		r := quality(folder)
 		if got := ok(t, r); got != want {
@@ -211,9 +211,11 @@ func TestDatasetFolders(t *testing.T) {
 			}
 		}
 	}
-	refused(t, quality(map[string]string{"README.md": card, "data/train-00000.parquet": "PAR1...", "data/train-00001.parquet": "PAR1"}),
-		"data/train-00000.parquet, data/train-00001.parquet", ".parquet is not supported", "to_json")
-	refused(t, quality(map[string]string{"README.md": card, "train.jsonl.zst": "...."}), "train.jsonl.zst", "zstd -d")
+	refused(t, quality(map[string]string{"README.md": card, "data/train-00000.arrow": "ARROW..", "data/train-00001.arrow": "ARRO"}),
+		"data/train-00000.arrow, data/train-00001.arrow", ".arrow is not supported", "to_json")
+	refused(t, quality(map[string]string{"README.md": card, "train.jsonl.xz": "...."}), "train.jsonl.xz", "xz -dk")
+	refused(t, quality(map[string]string{"train.parquet": "...."}), "train.parquet", "is not Parquet")
+	refused(t, quality(map[string]string{"train.jsonl.zst": "...."}), "train.jsonl.zst", "is not zstd-compressed")
 	refused(t, quality(map[string]string{"README.md": card}), "README.md")
 	refused(t, quality(map[string]string{"train.jsonl": renamed.String()}), `no "text"`, `"id", "content"`, "--text-key content")
 	if got := ok(t, quality(map[string]string{"train.jsonl": renamed.String()}, "--text-key", "content")); got != want {

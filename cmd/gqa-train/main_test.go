@@ -25,10 +25,15 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sample, err := filepath.Abs("../../checkpoints/sample/gopher-4m")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TINY", tiny)
+			env.Setenv("SAMPLE", sample)
 			env.Setenv("CUDA_VISIBLE_DEVICES", "-1") // the scripts are for the processor, whatever else the machine has
 			return nil
 		},

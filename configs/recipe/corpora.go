@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,6 +66,22 @@ func (r *Recipe) SetCorpora(all []Corpus) error {
 	return err
 }
 
+// mixtureYAML is YAML for a recipe whose data is a list, which it writes as one.
+func (r Recipe) mixtureYAML() ([]byte, error) {
+	all, err := r.Corpora()
+	if err != nil {
+		return nil, err
+	}
+	list, err := yaml.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
+	const place = "data: list\n"
+	r.Data = "list"
+	text, err := yaml.Marshal(r)
+	return bytes.Replace(text, []byte("\n"+place), append([]byte("\ndata:\n"), list...), 1), err
+}
+
 // listText returns the text of a list in a recipe's YAML document that is the value of a key.
 func listText(key string, list []any) (string, error) {
 	if key != "data" {
@@ -76,5 +93,13 @@ func listText(key string, list []any) (string, error) {
 		}
 	}
 	text, err := json.Marshal(list)
+	if err != nil {
+		return "", fmt.Errorf("data: %w", err)
+	}
+	var all []Corpus
+	d := json.NewDecoder(bytes.NewReader(text))
+	if d.DisallowUnknownFields(); d.Decode(&all) == nil { // otherwise Corpora says what is wrong
+		text, err = json.Marshal(all)
+	}
 	return string(text), err
 }

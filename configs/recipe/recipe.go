@@ -223,7 +223,12 @@ func Names() []string {
 }
 
 // YAML returns the recipe as a file that Load can read.
-func (r Recipe) YAML() ([]byte, error) { return yaml.Marshal(r) }
+func (r Recipe) YAML() ([]byte, error) {
+	if isMixture(r.Data) {
+		return r.mixtureYAML()
+	}
+	return yaml.Marshal(r)
+}
 
 // TokensPerStep returns the number of tokens that one optimizer step reads.
 func (r Recipe) TokensPerStep() int { return r.Accumulate * r.Batch * r.SeqLen }

@@ -63,11 +63,11 @@ func (e MissingError) Error() string {
 	return fmt.Sprintf("%s: %s; download it: hf download %s%s%s", e.ID, reason, e.Kind.option, e.ID, rev)
 }
 
-// Find returns the folder in the cache of a repository org/name, org/name@revision, or a path or glob below one. It returns name
-// itself if that is a path, or cannot be an id.
+// Find returns the folder in the cache of a repository org/name, org/name@revision, or a path or glob below one of data. It returns
+// name itself if that is a path, or cannot be an id.
 func Find(kind Kind, name string) (string, error) {
 	m := id.FindStringSubmatch(name)
-	if m == nil || exists(name) || exists(m[1]) || m[4] == "" && fileName.MatchString(m[2]) {
+	if m == nil || exists(name) || exists(m[1]) || m[4] == "" && fileName.MatchString(m[2]) || m[4] != "" && kind == Model {
 		return name, nil
 	}
 	missing := MissingError{Kind: kind, ID: m[1] + "/" + m[2], Rev: m[3], Cache: Cache()}

@@ -41,6 +41,7 @@ func TestFind(t *testing.T) {
 		{Dataset, "a/b/data/*.parquet", "/datasets--a--b/snapshots/c3/data/*.parquet"},
 		{Model, "local/model", "local/model"},
 		{Model, "local/missing", "local/missing"},
+		{Model, "some/where/else", "some/where/else"},
 		{Dataset, "missing/train.jsonl", "missing/train.jsonl"},
 		{Dataset, "./a/b", "./a/b"},
 		{Dataset, "/a/b", "/a/b"},

@@ -32,17 +32,16 @@ func openTable(f *os.File, columns []string) (t *table, err error) {
 		return nil, err
 	}
 	const magic = "PAR1"
-	ends := make([]byte, 2*len(magic))
-	if info.Size() >= int64(len(ends)) {
-		_, _ = f.ReadAt(ends[:len(magic)], 0) // what cannot be read is not the magic
-		_, _ = f.ReadAt(ends[len(magic):], info.Size()-int64(len(magic)))
-	}
-	if string(ends[:len(magic)]) == LFS[:len(magic)] {
+	start, end := make([]byte, len(magic)), make([]byte, len(magic))
+	n, _ := f.ReadAt(start, 0) // what cannot be read is not the magic
+	_, _ = f.ReadAt(end, info.Size()-int64(len(magic)))
+	switch {
+	case string(start) == LFS[:len(magic)]:
 		return nil, errors.New("the file " + LFSAdvice)
-	}
-	if string(ends) != magic+magic {
-		return nil, fmt.Errorf("the file is not Parquet, although its name ends in %s, or only a part of it: it begins with %q and ends with %q, want %q",
-			Parquet, ends[:len(magic)], ends[len(magic):], magic)
+	case string(start) != magic:
+		return nil, fmt.Errorf("the file is not Parquet, although its name ends in %s: it begins with %q, want %q", Parquet, start[:n], magic)
+	case string(end) != magic || info.Size() < 2*int64(len(magic)):
+		return nil, fmt.Errorf("the file is only a part of one of Parquet: it ends with %q, want %q", end, magic)
 	}
 	in, err := parquet.OpenFile(f, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.ReadBufferSize(64<<10))
 	if err != nil {

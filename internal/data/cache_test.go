@@ -42,7 +42,7 @@ func manyFiles(t *testing.T) string {
 	return tree(t, files)
 }
 
-func loadCached(t *testing.T, ctx context.Context, root, cache string, o Options) (*Tokens, error) {
+func loadCached(ctx context.Context, t *testing.T, root, cache string, o Options) (*Tokens, error) {
 	t.Helper()
 	o.Cache = cache
 	return LoadTokens(ctx, root, gopher, 2048, o)
@@ -70,7 +70,7 @@ func TestCache(t *testing.T) {
 					cancel()
 				}
 			})
-			got, err := loadCached(t, ctx, root, cache, Options{Documents: documents})
+			got, err := loadCached(ctx, t, root, cache, Options{Documents: documents})
 			stop()
 			cancel()
 			if errors.Is(err, context.Canceled) && tries < 100 {
@@ -88,11 +88,11 @@ func TestCache(t *testing.T) {
 			break
 		}
 		log := logged(t)
-		got, err := loadCached(t, t.Context(), root, cache, Options{Documents: documents})
+		got, err := loadCached(t.Context(), t, root, cache, Options{Documents: documents})
 		if err != nil || !slices.Equal(got.IDs, want.IDs) || strings.Contains(log.String(), "encoding") || !strings.Contains(log.String(), "rows=11") {
 			t.Errorf("%v, the log is %s", err, log)
 		}
-		if _, err := loadCached(t, t.Context(), root, cache, Options{Documents: documents, BadRows: 10}); err == nil || !strings.Contains(err.Error(), "11 rows cannot be used, and the limit") {
+		if _, err := loadCached(t.Context(), t, root, cache, Options{Documents: documents, BadRows: 10}); err == nil || !strings.Contains(err.Error(), "11 rows cannot be used, and the limit") {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -135,7 +135,7 @@ func TestCacheShared(t *testing.T) {
 	sums := make([]uint32, 4)
 	for i := range sums {
 		wait.Go(func() {
-			got, err := loadCached(t, t.Context(), root, cache, Options{})
+			got, err := loadCached(t.Context(), t, root, cache, Options{})
 			if err != nil {
 				t.Error(err)
 				return
@@ -171,7 +171,7 @@ func TestDamagedCache(t *testing.T) {
 		{"the state", "is damaged or another corpus's", func(dir string) error { return os.WriteFile(filepath.Join(dir, stateFile), []byte("{}"), 0o644) }},
 	} {
 		cache := t.TempDir()
-		if _, err := loadCached(t, t.Context(), root, cache, Options{}); err != nil {
+		if _, err := loadCached(t.Context(), t, root, cache, Options{}); err != nil {
 			t.Fatal(err)
 		}
 		dirs, err := filepath.Glob(cache + "/*")
@@ -181,19 +181,19 @@ func TestDamagedCache(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := loadCached(t, t.Context(), root, cache, Options{}); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dirs[0]) {
+		if _, err := loadCached(t.Context(), t, root, cache, Options{}); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dirs[0]) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
 		}
 	}
 	cache := t.TempDir()
-	before, err := loadCached(t, t.Context(), root, cache, Options{})
+	before, err := loadCached(t.Context(), t, root, cache, Options{})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(root, "00.jsonl"), []byte(`"another text"`), 0o644)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := loadCached(t, t.Context(), root, cache, Options{})
+	after, err := loadCached(t.Context(), t, root, cache, Options{})
 	if err != nil || len(after.IDs) >= len(before.IDs) {
 		t.Errorf("%d tokens, then %d, %v", len(before.IDs), len(after.IDs), err)
 	}
@@ -205,7 +205,7 @@ func TestForget(t *testing.T) {
 	before := resident
 	resident = 1 << 18
 	defer func() { resident = before }()
-	got, err := loadCached(t, t.Context(), manyFiles(t), t.TempDir(), Options{})
+	got, err := loadCached(t.Context(), t, manyFiles(t), t.TempDir(), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

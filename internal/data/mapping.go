@@ -15,6 +15,7 @@ type mapping struct {
 	crc    uint32
 	read   atomic.Int64 // bytes since pages were given back
 	forget func()       // gives the memory of all pages back; they are read again when needed
+	random func()       // says that windows will be read in random order
 }
 
 // resident is how many bytes of the tokens stay in memory: pages that were read count as the process's memory.
@@ -25,7 +26,7 @@ func (m *mapping) touch(n int) {
 	if m == nil {
 		return
 	}
-	const around = 128 << 10 // the system reads pages in groups
+	const around = 2 << 20 // the system maps pages of the file's cache in groups of up to this size
 	if m.read.Add(4*int64(n)+around) > resident {
 		m.read.Store(0)
 		m.forget()
@@ -61,6 +62,7 @@ func openShards(files []string, shards []shard) (*mapping, error) {
 		m.forget()
 		from += s.Tokens
 	}
+	m.random()
 	return m, nil
 }
 

@@ -10,7 +10,7 @@ import (
 
 // mapShards reads files of tokens into memory, without checking their contents.
 func mapShards(files []string, shards []shard, tokens int) (*mapping, error) {
-	m := &mapping{ids: make([]int32, 0, tokens), forget: func() {}}
+	m := &mapping{ids: make([]int32, 0, tokens), forget: func() {}, random: func() {}}
 	for i, s := range shards {
 		if err := checkSize(files[i], s); err != nil {
 			return nil, err

@@ -27,7 +27,9 @@ func mapShards(files []string, shards []shard, tokens int) (*mapping, error) {
 	}
 	whole := unsafe.Slice((*byte)(base), size)
 	m := &mapping{ids: unsafe.Slice((*int32)(base), tokens)}
-	m.forget = func() { _ = unix.Madvise(whole, unix.MADV_DONTNEED) } // if it fails, more memory is used
+	// If these fail, more memory is used, or more is read.
+	m.forget = func() { _ = unix.Madvise(whole, unix.MADV_DONTNEED) }
+	m.random = func() { _ = unix.Madvise(whole, unix.MADV_RANDOM) }
 	return m, nil
 }
 

@@ -23,7 +23,7 @@ func TestOtherContent(t *testing.T) {
 		"notzipped.txt.gz":  {"-", "though its name ends in .gz"},
 		"notzipped.txt.zst": {"-", "though its name ends in .zst"},
 		"pointer.parquet":   {pointer, "the file is a pointer of Git LFS"},
-		"part.parquet":      {"PAR1 and no more of it", `the file is only a part of one of Parquet: it ends with "f it", want "PAR1"`},
+		"part.parquet":      {"PAR1 and no more of it", `the file is only a part of one of Parquet: it has 22 bytes and ends with "f it", want "PAR1"`},
 	} {
 		path := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(path, []byte(c.content), 0o644); err != nil {

@@ -168,7 +168,7 @@ func TestCorpusErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		"a.parquet":       "the file is not Parquet",
+		"a.parquet":       "the file is only a part of one of Parquet: it has 4 bytes",
 		"none":            "no file of a known kind",
 		"nowhere.txt":     "no such file",
 		"text.jsonl":      `line 2: the record has no "text"; its keys are "txt"`,

@@ -41,7 +41,7 @@ func openTable(f *os.File, columns []string) (t *table, err error) {
 	case string(start) != magic:
 		return nil, fmt.Errorf("the file is not Parquet, although its name ends in %s: it begins with %q, want %q", Parquet, start[:n], magic)
 	case string(end) != magic || info.Size() < 2*int64(len(magic)):
-		return nil, fmt.Errorf("the file is only a part of one of Parquet: it ends with %q, want %q", end, magic)
+		return nil, fmt.Errorf("the file is only a part of one of Parquet: it has %d bytes and ends with %q, want %q", info.Size(), end, magic)
 	}
 	in, err := parquet.OpenFile(f, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.ReadBufferSize(64<<10))
 	if err != nil {

@@ -121,7 +121,7 @@ func rowsOf(t *testing.T, sets ...string) (of rows) {
 	if err := resolve(&r); err != nil {
 		t.Fatal(err)
 	}
-	run, err := prepare(t.Context(), &r)
+	run, err := prepare(t.Context(), solo(nil), &r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestLearnsAnswers(t *testing.T) {
 	if err := resolve(&r); err != nil {
 		t.Fatal(err)
 	}
-	run, err := prepare(t.Context(), &r)
+	run, err := prepare(t.Context(), solo(nil), &r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gqa/checkpoints/sample"
 )
@@ -121,6 +124,7 @@ func watch(cache string, f func(shards int)) (stop func()) {
 				}
 			}
 			f(most)
+			time.Sleep(time.Millisecond)
 		}
 	})
 	return func() { close(done); wait.Wait() }
@@ -221,5 +225,64 @@ func TestForget(t *testing.T) {
 	}
 	if forgot == 0 || !slices.EqualFunc(windows, copies, slices.Equal) {
 		t.Errorf("pages were given back %d times", forgot)
+	}
+}
+
+// looped is a text that repeats to a size.
+type looped struct {
+	text []byte
+	left int
+	at   int
+}
+
+func (l *looped) Read(p []byte) (n int, err error) {
+	if l.left == 0 {
+		return 0, io.EOF
+	}
+	n = copy(p[:min(len(p), l.left)], l.text[l.at:])
+	l.left, l.at = l.left-n, (l.at+n)%len(l.text)
+	return n, nil
+}
+
+func (l *looped) Close() error { return nil }
+
+// A corpus that is larger than what its encoding keeps is encoded shard by shard: what is in memory does not grow with it.
+func TestCacheMemory(t *testing.T) {
+	setShards(t, 16384)
+	setMaxPart(t, 1<<16)
+	const size = 7 << 20
+	txt, err := sample.Corpus("val")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "a.txt")
+	if err := os.WriteFile(path, nil, 0o644); err != nil { // its name and time are in the key
+		t.Fatal(err)
+	}
+	open := func([]string) (io.ReadCloser, error) { return &looped{text: txt, left: size}, nil }
+	c := &textCorpus{name: path, files: []source{{name: path, kind: ".txt", size: size, open: open}}}
+	cache, live := t.TempDir(), map[int]uint64{}
+	stop := watch(cache, func(shards int) {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		live[shards] = max(live[shards], m.HeapAlloc)
+	})
+	m, err := c.cached(t.Context(), &encoder{tok: loadGopher(t)}, gopher, cache)
+	stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	early, late, last := uint64(0), uint64(0), len(m.ids)/shardTokens
+	for shards, bytes := range live {
+		switch {
+		case shards > 0 && shards <= last/4:
+			early = max(early, bytes)
+		case shards > last/4:
+			late = max(late, bytes)
+		}
+	}
+	if grown := int64(late) - int64(early); 4*len(m.ids) < 6<<20 || early == 0 || late == 0 || grown > 3<<20 {
+		t.Errorf("%d bytes of tokens: %d bytes live at first and %d later", 4*len(m.ids), early, late)
 	}
 }

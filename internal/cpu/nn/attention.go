@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"cmp"
 	"math"
 	"unsafe"
 
@@ -8,7 +9,7 @@ import (
 	"gqa/internal/cpu/simd"
 )
 
-// View locates the rows of heads in a slice: row t of head h of sequence b is Data[b·Seq+h·Head+t·Row:][:headDim]. Attend
+// View locates the rows of heads in a slice: row t of head h of sequence b begins at Data[b·Seq+h·Head+t·Row]. Attend
 // also reads k and v from Half, in the same way, if Format says so, and from Bytes if Ints does.
 type View struct {
 	Data           []float32
@@ -71,6 +72,7 @@ type Attention struct {
 	// KeyLens, if not nil, holds how many keys each sequence has, at most Keys.
 	KeyLens                 []int
 	Heads, KVHeads, HeadDim int
+	ValueDim                int     // width of values and results; 0: HeadDim, the width of queries and keys
 	Scale                   float32 // of the scores q·k
 	// Causal lets query i see the keys j <= i + (keys of the sequence) - Queries: the last query sees all.
 	Causal bool
@@ -101,6 +103,9 @@ type Attention struct {
 func (a *Attention) stopped() bool { return a.Stop != nil && a.Stop() }
 
 func (a *Attention) group() int { return a.Heads / a.KVHeads }
+
+// valueDim returns the width of values and results.
+func (a *Attention) valueDim() int { return cmp.Or(a.ValueDim, a.HeadDim) }
 
 func (a *Attention) keys(b int) int {
 	if a.KeyLens == nil {

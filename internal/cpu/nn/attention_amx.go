@@ -25,7 +25,7 @@ type amxWork struct {
 
 // fitsAMX reports whether a tile that fits lanes suits matrix instructions, too. A single row is as fast in lanes.
 func (f *forward) fitsAMX(w *work) bool {
-	return simd.AMX() != nil && f.k.Format == simd.BF16 && f.v.Format == simd.BF16 && w.rows > 1 && f.HeadDim%simd.AMXColumns == 0
+	return simd.AMX() != nil && f.k.Format == simd.BF16 && f.v.Format == simd.BF16 && w.rows > 1 && f.HeadDim%simd.AMXColumns == 0 && f.valueDim() == f.HeadDim
 }
 
 // attendAMX is attendLanes with products by matrix instructions.

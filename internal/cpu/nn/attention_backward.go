@@ -34,7 +34,7 @@ func AttendBackward(a Attention, dq, dk, dv View, dout, out View, lse []float32,
 	}
 	pool.Run(a.Batch/f.together*a.KVHeads*f.parts, 1, f)
 	if f.parts > 1 {
-		pool.Run(a.Batch*a.KVHeads*a.Keys, pool.Grain(2*f.parts*a.HeadDim), (*joining)(f))
+		pool.Run(a.Batch*a.KVHeads*a.Keys, pool.Grain(f.parts*(a.HeadDim+a.valueDim())), (*joining)(f))
 		f.release()
 	}
 }
@@ -57,18 +57,20 @@ type backward struct {
 	parts                          int
 	together                       int // sequences per task: all of them if they add to one gradient of the bias
 	buffer                         *[]float32
-	dkParts, dvParts               View // [Batch, KVHeads·parts, Keys, HeadDim] if parts > 1
+	dkParts, dvParts               View // [Batch, KVHeads·parts, Keys, HeadDim or valueDim] if parts > 1
 }
 
 var partBuffers = sync.Pool{New: func() any { return new([]float32) }}
 
 func (f *backward) split() {
 	f.buffer = partBuffers.Get().(*[]float32)
-	head := f.Keys * f.HeadDim
-	size := f.Batch * f.KVHeads * f.parts * head
-	*f.buffer = memory.Grow(*f.buffer, 2*size)
-	f.dkParts = View{Data: (*f.buffer)[:size], Seq: f.KVHeads * f.parts * head, Head: head, Row: f.HeadDim}
-	f.dvParts = View{Data: (*f.buffer)[size:], Seq: f.KVHeads * f.parts * head, Head: head, Row: f.HeadDim}
+	heads := f.KVHeads * f.parts
+	size := f.Batch * heads * f.Keys
+	*f.buffer = memory.Grow(*f.buffer, size*(f.HeadDim+f.valueDim()))
+	part := func(data []float32, width int) View {
+		return View{Data: data, Seq: heads * f.Keys * width, Head: f.Keys * width, Row: width}
+	}
+	f.dkParts, f.dvParts = part((*f.buffer)[:size*f.HeadDim], f.HeadDim), part((*f.buffer)[size*f.HeadDim:], f.valueDim())
 }
 
 func (f *backward) release() { partBuffers.Put(f.buffer) }
@@ -103,7 +105,7 @@ func (f *backward) Block(lo, hi int) {
 
 // begin sets the heads of a task, clears their gradients and computes D.
 func (f *backward) begin(w *backwardWork, kv, part int) {
-	d, size := f.HeadDim, f.group()/f.parts
+	d, e, size := f.HeadDim, f.valueDim(), f.group()/f.parts
 	w.kv, w.h0 = kv, kv*f.group()+part*size
 	w.h1 = w.h0 + size
 	w.dk, w.dv, w.head = f.dk, f.dv, kv
@@ -114,12 +116,12 @@ func (f *backward) begin(w *backwardWork, kv, part int) {
 	w.delta = memory.Grow(w.delta, (w.h1-w.h0)*f.Queries)
 	for t := range f.Keys {
 		clear(w.dk.at(w.b, w.head, t)[:d])
-		clear(w.dv.at(w.b, w.head, t)[:d])
+		clear(w.dv.at(w.b, w.head, t)[:e])
 	}
 	for h := w.h0; h < w.h1; h++ {
 		for i := range f.Queries {
 			clear(f.dq.at(w.b, h, i)[:d])
-			w.delta[(h-w.h0)*f.Queries+i] = simd.Dot(f.dout.at(w.b, h, i)[:d], f.out.at(w.b, h, i)[:d])
+			w.delta[(h-w.h0)*f.Queries+i] = simd.Dot(f.dout.at(w.b, h, i)[:e], f.out.at(w.b, h, i)[:e])
 		}
 	}
 }
@@ -129,7 +131,7 @@ func (f *backward) keyBlock(w *backwardWork, j, n int) {
 	d := f.HeadDim
 	k, v := f.k.at(w.b, w.kv, j), f.v.at(w.b, w.kv, j)
 	w.kT = blas.Pack(w.kT, k, f.k.Row, true, d, n)
-	w.vT = blas.Pack(w.vT, v, f.v.Row, true, d, n)
+	w.vT = blas.Pack(w.vT, v, f.v.Row, true, f.valueDim(), n)
 	w.k = blas.Pack(w.k, k, f.k.Row, false, n, d)
 	for h := w.h0; h < w.h1; h++ {
 		for i := 0; i < f.Queries; i += backwardTile {
@@ -143,15 +145,15 @@ func (f *backward) keyBlock(w *backwardWork, j, n int) {
 }
 
 func (f *backward) tile(w *backwardWork, h, i, rows, j, n int) {
-	d := f.HeadDim
+	d, e := f.HeadDim, f.valueDim()
 	q, dout := f.q.at(w.b, h, i), f.dout.at(w.b, h, i)
 	blas.MultiplyPacked(rows, n, d, q, f.q.Row, 1, w.kT, w.s, keyBlock, false)
-	blas.MultiplyPacked(rows, n, d, dout, f.dout.Row, 1, w.vT, w.dp, keyBlock, false)
+	blas.MultiplyPacked(rows, n, e, dout, f.dout.Row, 1, w.vT, w.dp, keyBlock, false)
 	for r := range rows {
 		f.row(w, h, i+r, j, w.s[r*keyBlock:][:n], w.dp[r*keyBlock:][:n])
 	}
-	w.rows = blas.Pack(w.rows, dout, f.dout.Row, false, rows, d)
-	blas.MultiplyPacked(n, d, rows, w.s, 1, keyBlock, w.rows, w.dv.at(w.b, w.head, j), w.dv.Row, true)
+	w.rows = blas.Pack(w.rows, dout, f.dout.Row, false, rows, e)
+	blas.MultiplyPacked(n, e, rows, w.s, 1, keyBlock, w.rows, w.dv.at(w.b, w.head, j), w.dv.Row, true)
 	w.rows = blas.Pack(w.rows, q, f.q.Row, false, rows, d)
 	blas.MultiplyPacked(n, d, rows, w.dp, 1, keyBlock, w.rows, w.dk.at(w.b, w.head, j), w.dk.Row, true)
 	blas.MultiplyPacked(rows, d, n, w.dp, keyBlock, 1, w.k, f.dq.at(w.b, h, i), f.dq.Row, true)
@@ -183,16 +185,16 @@ func (f *backward) row(w *backwardWork, h, i, j int, s, dp []float32) {
 type joining backward
 
 func (f *joining) Block(lo, hi int) {
-	d := f.HeadDim
+	d, e := f.HeadDim, f.valueDim()
 	for t := lo; t < hi; t++ {
 		key, head := t%f.Keys, t/f.Keys
 		b, kv := head/f.KVHeads, head%f.KVHeads
-		dk, dv := f.dk.at(b, kv, key)[:d], f.dv.at(b, kv, key)[:d]
+		dk, dv := f.dk.at(b, kv, key)[:d], f.dv.at(b, kv, key)[:e]
 		copy(dk, f.dkParts.at(b, kv*f.parts, key))
 		copy(dv, f.dvParts.at(b, kv*f.parts, key))
 		for p := 1; p < f.parts; p++ {
 			simd.Axpy(1, f.dkParts.at(b, kv*f.parts+p, key)[:d], dk)
-			simd.Axpy(1, f.dvParts.at(b, kv*f.parts+p, key)[:d], dv)
+			simd.Axpy(1, f.dvParts.at(b, kv*f.parts+p, key)[:e], dv)
 		}
 	}
 }

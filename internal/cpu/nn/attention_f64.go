@@ -24,7 +24,7 @@ type forwardF64 struct {
 	out, q, k, v View
 }
 
-// attentionWorkF64 is the scratch of a task: a query, keys [keys,dim], values [dim,keys], scores, sums of values, and rows of K or V
+// attentionWorkF64 is the scratch of a task: a query, keys [keys,headDim], values [valueDim,keys], scores, sums of values, and rows of K or V
 // from a format of 16 bits.
 type attentionWorkF64 struct {
 	q, k, v, s, o []float64
@@ -50,8 +50,8 @@ func (f *forwardF64) Block(lo, hi int) {
 
 // load converts n keys and values of a head. The values are transposed.
 func (w *attentionWorkF64) load(f *forwardF64, b, kv, n int) {
-	d, ld := f.HeadDim, pool.RoundUp(n, keyBlock) // scratch grows by blocks, as a cache does by single rows
-	w.k, w.v, w.s = memory.Grow(w.k, ld*d), memory.Grow(w.v, ld*d), memory.Grow(w.s, ld)
+	d, e, ld := f.HeadDim, f.valueDim(), pool.RoundUp(n, keyBlock) // scratch grows by blocks, as a cache does by single rows
+	w.k, w.v, w.s = memory.Grow(w.k, ld*d), memory.Grow(w.v, ld*e), memory.Grow(w.s, ld)
 	if n == 0 {
 		return
 	}
@@ -59,9 +59,9 @@ func (w *attentionWorkF64) load(f *forwardF64, b, kv, n int) {
 	for j := range n {
 		simd.ToFloat64(w.k[j*d:][:d], rows[j*apart:][:d])
 	}
-	rows, apart = f.v.rows(&w.converted, b, kv, 0, n, d)
+	rows, apart = f.v.rows(&w.converted, b, kv, 0, n, e)
 	for j := range n {
-		for x, v := range rows[j*apart:][:d] {
+		for x, v := range rows[j*apart:][:e] {
 			w.v[x*ld+j] = float64(v)
 		}
 	}
@@ -74,12 +74,13 @@ func (f *forwardF64) attend(w *attentionWorkF64, b, h, i int) {
 	if sinks > 0 {
 		first = 0
 	}
-	d, s, out := f.HeadDim, w.s[:end-first], f.out.at(b, h, i)[:f.HeadDim]
+	d, e, s := f.HeadDim, f.valueDim(), w.s[:end-first]
+	out := f.out.at(b, h, i)[:e]
 	if len(s) == 0 {
 		clear(out)
 		return
 	}
-	w.q, w.o = memory.Grow(w.q, d), memory.Grow(w.o, d)
+	w.q, w.o = memory.Grow(w.q, d), memory.Grow(w.o, e)
 	simd.ToFloat64(w.q, f.q.at(b, h, i)[:d])
 	simd.DotsF64(s, w.q, w.k[first*d:], d)
 	if sinks > 0 {
@@ -93,7 +94,7 @@ func (f *forwardF64) attend(w *attentionWorkF64, b, h, i int) {
 		s[j] = math.Inf(-1)
 	}
 	softmaxF64(s)
-	simd.DotsF64(w.o, s, w.v[first:], len(w.v)/d)
+	simd.DotsF64(w.o, s, w.v[first:], len(w.v)/e)
 	simd.ToFloat32(out, w.o)
 }
 

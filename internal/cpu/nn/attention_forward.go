@@ -43,11 +43,11 @@ func Attend(a Attention, out View, lse []float32, q, k, v View) {
 		f.chunks = max(1, pool.CeilDiv(a.Keys, f.chunk))
 	}
 	if f.chunks > 1 {
-		f.partial = memory.Grow(f.partial, a.Batch*a.Heads*f.tile*f.chunks*(a.HeadDim+2))
+		f.partial = memory.Grow(f.partial, a.Batch*a.Heads*f.tile*f.chunks*(a.valueDim()+2))
 	}
 	pool.Run(a.Batch*a.KVHeads*f.tiles*f.chunks, 1, f)
 	if f.chunks > 1 {
-		pool.Run(a.Batch*a.KVHeads, pool.Grain(f.rows()*f.chunks*a.HeadDim), (*combining)(f))
+		pool.Run(a.Batch*a.KVHeads, pool.Grain(f.rows()*f.chunks*a.valueDim()), (*combining)(f))
 	}
 	f.Attention, f.out, f.lse, f.q, f.k, f.v = Attention{}, View{}, nil, View{}, View{}, View{}
 	forwards.Put(f)
@@ -61,7 +61,7 @@ type forward struct {
 	serial              uint64 // tells calls apart
 	tile, tiles, chunks int
 	chunk               int // keys per chunk, if there are several
-	// partial holds, if chunks > 1, a tile's sums per chunk: [Batch, KVHeads, chunks, rows·(HeadDim+2)].
+	// partial holds, if chunks > 1, a tile's sums per chunk: [Batch, KVHeads, chunks, rows·(valueDim+2)].
 	partial []float32
 }
 
@@ -75,7 +75,7 @@ var (
 type work struct {
 	others         []float32 // queries for sinks, or those for other keys while sinks are taken
 	sinks          bool
-	q, o, s        []float32 // queries [rows, HeadDim], sums [rows, HeadDim], scores [rows, keyBlock]
+	q, o, s        []float32 // queries [rows, HeadDim], sums [rows, valueDim], scores [rows, keyBlock]
 	held           queryTile
 	fresh          bool      // the queries are not those of the previous task
 	top, sum       []float32 // largest score so far and the sum of exponentials relative to it [rows]
@@ -111,7 +111,7 @@ func (f *forward) Block(lo, hi int) {
 		if f.chunks == 1 {
 			f.finish(w)
 		} else {
-			f.save(w, (head*f.chunks+chunk)*f.rows()*(f.HeadDim+2))
+			f.save(w, (head*f.chunks+chunk)*f.rows()*(f.valueDim()+2))
 		}
 	}
 	works.Put(w)
@@ -145,7 +145,6 @@ func (f *forward) attendKeys(w *work, from, to int) {
 
 // begin scales the queries of a tile and clears its sums.
 func (f *forward) begin(w *work, b, kv, tile, chunk int) {
-	d := f.HeadDim
 	w.b, w.kv, w.i0 = b, kv, tile*f.tile
 	w.i1 = min(w.i0+f.tile, f.Queries)
 	w.rows = f.group() * (w.i1 - w.i0)
@@ -155,7 +154,7 @@ func (f *forward) begin(w *work, b, kv, tile, chunk int) {
 		w.from = max(w.from, chunk*f.chunk)
 		w.to = min(w.to, (chunk+1)*f.chunk)
 	}
-	w.q, w.o, w.s = memory.Grow(w.q, w.rows*d), memory.Grow(w.o, w.rows*d), memory.Grow(w.s, w.rows*keyBlock)
+	w.q, w.o, w.s = memory.Grow(w.q, w.rows*f.HeadDim), memory.Grow(w.o, w.rows*f.valueDim()), memory.Grow(w.s, w.rows*keyBlock)
 	w.top, w.sum = memory.Grow(w.top, w.rows), memory.Grow(w.sum, w.rows)
 	clear(w.o)
 	clear(w.sum)
@@ -204,6 +203,7 @@ func (f *forward) scores(w *work, j, n int) {
 
 // softmax turns scores into exponentials relative to the largest so far, and rescales the sums when that grows.
 func (f *forward) softmax(w *work, j, n int) {
+	d := f.valueDim()
 	for r := range w.rows {
 		h, i := f.row(w, r)
 		lo, hi := f.seen(w.b, i, j, n)
@@ -221,7 +221,7 @@ func (f *forward) softmax(w *work, j, n int) {
 		if top := simd.Max(row); top > w.top[r] {
 			shrink := simd.Exp(w.top[r] - top)
 			w.sum[r] *= shrink
-			simd.Scale(w.o[r*f.HeadDim:][:f.HeadDim], shrink)
+			simd.Scale(w.o[r*d:][:d], shrink)
 			w.top[r] = top
 		}
 		w.sum[r] += simd.ExpSum(row, row, w.top[r])
@@ -230,7 +230,7 @@ func (f *forward) softmax(w *work, j, n int) {
 
 // sumValues computes o += s·v.
 func (f *forward) sumValues(w *work, j, n int) {
-	d := f.HeadDim
+	d := f.valueDim()
 	v, ld := f.v.rows(&w.converted, w.b, w.kv, j, n, d)
 	if w.rows <= streamRows {
 		blas.MultiplyNN(w.rows, d, n, w.s, keyBlock, 1, v, ld, w.o, d, true)
@@ -244,12 +244,12 @@ func (f *forward) sumValues(w *work, j, n int) {
 func (f *forward) finish(w *work) {
 	for r := range w.rows {
 		h, i := f.row(w, r)
-		f.write(w.b, h, i, w.o[r*f.HeadDim:], w.top[r], w.sum[r])
+		f.write(w.b, h, i, w.o[r*f.valueDim():], w.top[r], w.sum[r])
 	}
 }
 
 func (f *forward) write(b, h, i int, o []float32, top, sum float32) {
-	row := f.out.at(b, h, i)[:f.HeadDim]
+	row := f.out.at(b, h, i)[:f.valueDim()]
 	if sum == 0 {
 		clear(row)
 	} else {
@@ -273,7 +273,7 @@ type combining forward
 
 func (c *combining) Block(lo, hi int) {
 	f := (*forward)(c)
-	rows, d := f.rows(), f.HeadDim
+	rows, d := f.rows(), f.valueDim()
 	size := rows * (d + 2)
 	for head := lo; head < hi; head++ {
 		part := f.partial[head*f.chunks*size:][:f.chunks*size]

@@ -30,7 +30,7 @@ func (f *forward) scoreInts(w *work, j, n int) {
 
 // sumValuesInts is sumValuesLanes for values of integers.
 func (f *forward) sumValuesInts(w *work, j, n int) {
-	d, l := f.HeadDim, &w.lanes
+	d, l := f.valueDim(), &w.lanes
 	next, from := f.v.ahead(w.b, w.kv, j, d), l.AheadInts()
 	if l.SumValuesInts != nil && f.v.inLanes(l) && d%l.W == 0 {
 		v, scales := f.v.bytes(w.b, w.kv, j)

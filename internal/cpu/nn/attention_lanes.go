@@ -19,7 +19,7 @@ const (
 // fitsLanes reports whether the tile suits simd.AttentionKernels: it has one query, so that all rows see the same keys.
 func (f *forward) fitsLanes(w *work) bool {
 	l := simd.Attention()
-	return l != nil && w.i1-w.i0 == 1 && w.rows <= l.Width && f.HeadDim%simd.MaxLanes == 0 && f.Slopes == nil && f.Bias == nil && f.Sinks == 0
+	return l != nil && w.i1-w.i0 == 1 && w.rows <= l.Width && f.HeadDim%simd.MaxLanes == 0 && f.valueDim()%simd.MaxLanes == 0 && f.Slopes == nil && f.Bias == nil && f.Sinks == 0
 }
 
 // laneWork is the state of a tile in lanes.
@@ -53,7 +53,7 @@ func (f *forward) attendLanes(w *work) {
 	for j := w.from; j < w.to; j += size {
 		n := min(size, w.to-j)
 		f.scoreLanes(w, j, n)
-		w.softmaxLanes(f.HeadDim, n, f.k.ahead(w.b, w.kv, min(j+n, w.to-1), f.HeadDim))
+		w.softmaxLanes(f.valueDim(), n, f.k.ahead(w.b, w.kv, min(j+n, w.to-1), f.HeadDim))
 		f.sumValuesLanes(w, j, n)
 	}
 	f.endLanes(w)
@@ -61,7 +61,7 @@ func (f *forward) attendLanes(w *work) {
 
 // endLanes gathers the state of the rows from the lanes.
 func (f *forward) endLanes(w *work) {
-	w.o = w.o[:w.rows*f.HeadDim]
+	w.o = w.o[:w.rows*f.valueDim()]
 	for r := range w.rows {
 		w.top[r] = w.lanes.top[r]
 		for i := r; i < simd.Attention().Width; i += w.lanes.Rows {
@@ -75,7 +75,7 @@ func (f *forward) clearLanes(w *work, rows int) {
 	l := &w.lanes
 	l.AttentionTile, l.sum = simd.Attention().Tile(rows), simd.Lanes{}
 	fill(l.top[:], float32(math.Inf(-1)))
-	w.o = memory.Grow(w.o, l.Rows*f.HeadDim)
+	w.o = memory.Grow(w.o, l.Rows*f.valueDim())
 	clear(w.o)
 }
 
@@ -157,7 +157,7 @@ func (l *laneWork) scoreKeys(n, d int, k []float32, ld int, s []float32, next si
 	}
 }
 
-// softmaxLanes is forward.softmax in lanes, for n keys.
+// softmaxLanes is forward.softmax in lanes, for n keys and values of d elements.
 func (w *work) softmaxLanes(d, n int, next simd.Prefetch) {
 	s := w.s[:pool.RoundUp(n, simd.Attention().Width)*w.lanes.Rows]
 	w.raise(d, s)
@@ -192,7 +192,7 @@ func (f *forward) sumValuesLanes(w *work, j, n int) {
 		f.sumValuesInts(w, j, n)
 		return
 	}
-	d, l := f.HeadDim, &w.lanes
+	d, l := f.valueDim(), &w.lanes
 	next, soon := f.v.ahead(w.b, w.kv, j, d), l.Ahead(f.v.Format)
 	if f.v.Format != simd.F32 && l.SumValuesHalf != nil && d%l.W == 0 {
 		v, from, step := f.v.Half[f.v.index(w.b, w.kv, j):], soon, min(2*simd.MaxLanes, l.W*l.H/l.Rows)

@@ -10,10 +10,10 @@ import (
 func AttendRef(a Attention, out View, lse []float32, q, k, v View) {
 	a.eachRow(func(b, h, kv, i int) {
 		p, total := a.probabilities(q, k, b, h, kv, i)
-		for x := range a.HeadDim {
+		for x := range a.valueDim() {
 			sum := 0.0
 			for j, w := range p {
-				sum += w * v.value(b, kv, j, x, a.HeadDim)
+				sum += w * v.value(b, kv, j, x, a.valueDim())
 			}
 			out.at(b, h, i)[x] = float32(sum)
 		}
@@ -94,12 +94,12 @@ func (a *Attention) bias(b, h, i, j int) float64 {
 func AttendBackwardRef(a Attention, dq, dk, dv View, dout, out View, lse []float32, q, k, v View) {
 	clearHeads(dq, a.Batch, a.Heads, a.Queries, a.HeadDim)
 	clearHeads(dk, a.Batch, a.KVHeads, a.Keys, a.HeadDim)
-	clearHeads(dv, a.Batch, a.KVHeads, a.Keys, a.HeadDim)
+	clearHeads(dv, a.Batch, a.KVHeads, a.Keys, a.valueDim())
 	a.eachRow(func(b, h, kv, i int) {
 		p, _ := a.probabilities(q, k, b, h, kv, i)
 		dp, delta := make([]float64, len(p)), 0.0
 		for j := range p {
-			for x := range a.HeadDim {
+			for x := range a.valueDim() {
 				dp[j] += float64(dout.at(b, h, i)[x]) * float64(v.at(b, kv, j)[x])
 			}
 			delta += p[j] * dp[j]
@@ -110,8 +110,10 @@ func AttendBackwardRef(a Attention, dq, dk, dv View, dout, out View, lse []float
 				a.BiasGrad[(h*a.Queries+i)*a.Keys+j] += float32(ds)
 			}
 			ds *= float64(a.Scale)
-			for x := range a.HeadDim {
+			for x := range a.valueDim() {
 				dv.at(b, kv, j)[x] += float32(p[j] * float64(dout.at(b, h, i)[x]))
+			}
+			for x := range a.HeadDim {
 				dk.at(b, kv, j)[x] += float32(ds * float64(q.at(b, h, i)[x]))
 				dq.at(b, h, i)[x] += float32(ds * float64(k.at(b, kv, j)[x]))
 			}

@@ -45,10 +45,11 @@ func newAttentionCase(a Attention, headsFirst bool) *attentionCase {
 	if a.Bias != nil {
 		a.BiasGrad = cputest.Normal(8, len(a.Bias))
 	}
-	query := func(seed uint64) View { return newView(seed, a.Batch, a.Queries, a.Heads, a.HeadDim, headsFirst) }
-	key := func(seed uint64) View { return newView(seed, a.Batch, a.Keys, a.KVHeads, a.HeadDim, headsFirst) }
+	query := func(seed uint64, dim int) View { return newView(seed, a.Batch, a.Queries, a.Heads, dim, headsFirst) }
+	key := func(seed uint64, dim int) View { return newView(seed, a.Batch, a.Keys, a.KVHeads, dim, headsFirst) }
+	d, e := a.HeadDim, a.valueDim()
 	return &attentionCase{
-		Attention: a, q: query(1), k: key(2), v: key(3), out: query(0), dout: query(4), dq: query(0), dk: key(0), dv: key(0),
+		Attention: a, q: query(1, d), k: key(2, d), v: key(3, e), out: query(0, e), dout: query(4, e), dq: query(0, d), dk: key(0, d), dv: key(0, e),
 		lse: cputest.Poisoned(a.Batch * a.Heads * a.Queries),
 	}
 }
@@ -107,6 +108,12 @@ var attentionCases = []Attention{
 		Batch: 1, Queries: 40, Keys: 40, Heads: 2, KVHeads: 2, HeadDim: 8, Causal: true, Firsts: firsts(40, []int{0, 5, 6, 7}),
 		Slopes: []float32{0.7071, 0.25}, Bias: cputest.Normal(7, 2*40*40),
 	},
+	// Values of another width than keys.
+	{Batch: 2, Queries: 70, Keys: 70, Heads: 4, KVHeads: 4, HeadDim: 24, ValueDim: 12, Causal: true},
+	{Batch: 1, Queries: 33, Keys: 150, Heads: 8, KVHeads: 2, HeadDim: 20, ValueDim: 36, Causal: true, Window: 40},
+	{Batch: 2, Queries: 1, Keys: 1100, Heads: 8, KVHeads: 1, HeadDim: 96, ValueDim: 64, KeyLens: []int{1100, 600}, Causal: true},
+	{Batch: 1, Queries: 1, Keys: 530, Heads: 4, KVHeads: 2, HeadDim: 32, ValueDim: 80},
+	{Batch: 2, Queries: 1, Keys: 77, Heads: 6, KVHeads: 1, HeadDim: 28, ValueDim: 20, Causal: true},
 }
 
 // firsts returns the starts of the documents of every token, given those of the sequences.
@@ -309,7 +316,7 @@ func TestSplitBF16(t *testing.T) {
 
 // written returns the rows of out without the gaps.
 func written(a Attention, out View) (s []float32) {
-	a.eachRow(func(b, h, _, i int) { s = append(s, out.at(b, h, i)[:a.HeadDim]...) })
+	a.eachRow(func(b, h, _, i int) { s = append(s, out.at(b, h, i)[:a.valueDim()]...) })
 	return s
 }
 
@@ -334,9 +341,40 @@ func TestAttendGroups(t *testing.T) {
 	}
 }
 
+// TestAttendPrefix has values that are the first numbers of the keys, in the same memory, as a cache of latents has them.
+func TestAttendPrefix(t *testing.T) {
+	for _, a := range []Attention{
+		{Batch: 2, Queries: 1, Keys: 700, Heads: 16, KVHeads: 1, HeadDim: 80, ValueDim: 64, Scale: 0.2, KeyLens: []int{700, 45}, Causal: true},
+		{Batch: 2, Queries: 1, Keys: 90, Heads: 40, KVHeads: 1, HeadDim: 72, ValueDim: 64, Scale: 0.2, Causal: true},
+		{Batch: 1, Queries: 5, Keys: 90, Heads: 4, KVHeads: 1, HeadDim: 44, ValueDim: 32, Scale: 0.2, Causal: true, Window: 30},
+	} {
+		c := newAttentionCase(a, true)
+		c.k.Row, c.k.Head, c.k.Seq = a.HeadDim, a.Keys*a.HeadDim, a.Keys*a.HeadDim
+		c.k.Data = cputest.Normal(3, a.Batch*c.k.Seq)
+		quantized := c.k
+		quantized.Data, quantized.Ints, quantized.Bytes, quantized.Scales = nil, simd.I8, make([]byte, len(c.k.Data)), make([]float32, a.Batch*a.Keys)
+		for i := range quantized.Scales {
+			quantized.Scales[i] = simd.I8.Encode(quantized.Bytes[i*a.HeadDim:], c.k.Data[i*a.HeadDim:][:a.HeadDim])
+		}
+		half, _ := encoded(simd.BF16, c.k)
+		cputest.OnPaths(t, func(t *testing.T) {
+			for _, k := range []View{c.k, half, quantized} {
+				want, got := newAttentionCase(a, true), newAttentionCase(a, true)
+				AttendRef(a, want.out, want.lse, want.q, k, k)
+				Attend(a, got.out, got.lse, got.q, k, k)
+				tolerance := 8e-6
+				if k.Ints != 0 { // queries of 15 bits
+					tolerance = 3e-4
+				}
+				cputest.Compare(t, fmt.Sprintf("%d keys: out", a.Keys), got.out.Data, want.out.Data, tolerance)
+			}
+		})
+	}
+}
+
 func TestAttendGradients(t *testing.T) {
 	a := Attention{
-		Batch: 2, Queries: 7, Keys: 11, Heads: 4, KVHeads: 2, HeadDim: 6, Scale: 0.4, KeyLens: []int{11, 8}, Causal: true, Window: 6,
+		Batch: 2, Queries: 7, Keys: 11, Heads: 4, KVHeads: 2, HeadDim: 6, ValueDim: 5, Scale: 0.4, KeyLens: []int{11, 8}, Causal: true, Window: 6,
 		Slopes: []float32{0.5, 0.25, 0.125, 0.0625}, Bias: cputest.Normal(7, 4*7*11),
 	}
 	cputest.OnPaths(t, func(t *testing.T) {
@@ -366,7 +404,7 @@ func TestAttendGradients(t *testing.T) {
 		}
 		check("dq", c.q, c.dq, 4, 7, 6)
 		check("dk", c.k, c.dk, 2, 11, 6)
-		check("dv", c.v, c.dv, 2, 11, 6)
+		check("dv", c.v, c.dv, 2, 11, 5)
 		cputest.CheckGradient(t, "bias gradient", a.Bias, c.BiasGrad, 2e-3, loss)
 	})
 }

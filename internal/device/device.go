@@ -204,6 +204,11 @@ type Elementwise interface {
 	CopyRows(dst, x Rows, rows, dim int)
 	Gate(act activation.Func, y Buffer, gate, up Rows, rows, dim int) // y = act(gate)·up
 	GateBackward(act activation.Func, dgate, dup Rows, dy Buffer, gate, up Rows, rows, dim int)
+	// JoinHeads joins the parts of heads: each head of y [rows, heads, m+n] is that of a [rows, heads, m], then that of b [rows, heads,
+	// n]. If shared is true, b is [rows, n] and the same for all heads. If b is omitted, it is zero.
+	JoinHeads(y, a, b Rows, rows, heads, m, n int, shared bool)
+	// SplitHeads is the reverse: it writes a and b, of which either may be omitted. A shared b is the sum over the heads.
+	SplitHeads(a, b, y Rows, rows, heads, m, n int, shared bool)
 }
 
 // Product is y [rows, N] = x·wᵀ, one of several products with the same x [rows, k].
@@ -219,6 +224,10 @@ type Products interface {
 	// Gemm computes c = alpha·op(a)·op(b) + beta·c with op(a) [m, k], op(b) [k, n]; ta and tb transpose. If beta is 0,
 	// c is not read.
 	Gemm(ta, tb bool, m, n, k int, alpha float32, a Buffer, lda int, b Buffer, ldb int, beta float32, c Buffer, ldc int)
+	// MultiplyHeads multiplies each head of x by a matrix of its own: y = x·w, with the rows of x [k] long, those of y [n], and w [heads,
+	// k, n]; or y = x·wᵀ with w [heads, n, k] if trans is true. x and y have the format of activations, w any format. Seq is ignored: row
+	// t of a head starts at h·Head + t·Row.
+	MultiplyHeads(trans bool, heads, rows, n, k int, y, x Heads, w Buffer)
 	AddRows(y, bias Buffer, rows, dim int)   // adds bias [dim] to every row of y
 	SumRows(dbias, dy Buffer, rows, dim int) // adds every row of dy to dbias [dim]
 }
@@ -273,6 +282,7 @@ type Scores struct {
 	Batch, Queries, Keys    int   // number of sequences, and query and key rows per sequence
 	KeyLens                 []int // if not nil, the number of keys of each sequence, at most Keys
 	Heads, KVHeads, HeadDim int
+	ValueDim                int       // width of values and results; 0: HeadDim, which is that of queries and keys
 	Scale                   float32   // factor for q·k
 	Causal                  bool      // query i sees the keys j <= i + (keys of the sequence) - Queries
 	Window                  int       // if not 0, only the last Window of the visible keys
@@ -295,7 +305,7 @@ type Attention interface {
 	// Store stores keys and values in any format: k and v [seqs·tokens, heads·headDim] become the rows from first on of
 	// each sequence's heads. A row of integers is x·(n/m) in float32, rounded to nearest, ties to even, where m is the row's largest
 	// magnitude and n is 127 for Int8, 7 for Int4; its scale is m/n. If m is less than 2^-100, all are 0. If a number is not finite,
-	// the scale is NaN.
+	// the scale is NaN. values and v may be omitted, both.
 	Store(keys, values Heads, first int, k, v Buffer, seqs, tokens, headDim int)
 }
 

@@ -240,6 +240,50 @@ func (*Device) GateBackward(act activation.Func, dgate, dup device.Rows, dy devi
 	}
 }
 
+// JoinHeads implements device.Elementwise.
+func (d *Device) JoinHeads(y, a, b device.Rows, rows, heads, m, n int, shared bool) {
+	if d.stopped() {
+		return
+	}
+	each := n // from one head of b to the next
+	if shared {
+		each = 0
+	}
+	for r := range rows {
+		out, first := row(y, r, heads*(m+n)), row(a, r, heads*m)
+		for h := range heads {
+			to := out[h*(m+n):][:m+n]
+			copy(to, first[h*m:][:m])
+			if b.None() {
+				clear(to[m:])
+			} else {
+				copy(to[m:], b.F32()[r*b.LD+h*each:])
+			}
+		}
+	}
+}
+
+// SplitHeads implements device.Elementwise.
+func (*Device) SplitHeads(a, b, y device.Rows, rows, heads, m, n int, shared bool) {
+	for r := range rows {
+		for h := range heads {
+			from := row(y, r, heads*(m+n))[h*(m+n):][:m+n]
+			if !a.None() {
+				copy(a.F32()[r*a.LD+h*m:][:m], from)
+			}
+			switch {
+			case b.None():
+			case !shared:
+				copy(b.F32()[r*b.LD+h*n:][:n], from[m:])
+			case h == 0:
+				copy(row(b, r, n), from[m:])
+			default:
+				simd.Axpy(1, from[m:], row(b, r, n))
+			}
+		}
+	}
+}
+
 // Gemm implements device.Products.
 func (d *Device) Gemm(ta, tb bool, m, n, k int, alpha float32, a device.Buffer, lda int, b device.Buffer, ldb int, beta float32, c device.Buffer, ldc int) {
 	if !d.stopped() {
@@ -262,6 +306,15 @@ func (d *Device) Multiply(rows, k int, x device.Buffer, ps []device.Product) {
 			})
 		}
 		blas.GroupedGemmNT(n, k, x.F32()[first*k:], k, d.products)
+	}
+}
+
+// MultiplyHeads implements device.Products.
+func (d *Device) MultiplyHeads(trans bool, heads, rows, n, k int, y, x device.Heads, w device.Buffer) {
+	if !d.stopped() {
+		nn.MultiplyHeads(nn.HeadProduct{
+			Trans: trans, Heads: heads, Rows: rows, N: n, K: k, Y: view(y), X: view(x), W: w.F32(), Half: w.U16(), Format: half(w.Format()),
+		})
 	}
 }
 
@@ -408,7 +461,9 @@ func (s *store) rows(lo, hi int) {
 		for h := range heads {
 			at, from := seq*s.keys.Seq+h*s.keys.Head+t*s.keys.Row, (i*heads+h)*s.headDim
 			put(s.keys, at, s.k[from:from+s.headDim])
-			put(s.values, at, s.v[from:from+s.headDim])
+			if s.v != nil {
+				put(s.values, at, s.v[from:from+s.headDim])
+			}
 		}
 	}
 }
@@ -434,7 +489,7 @@ func (*Device) Sinks() {}
 func (d *Device) scores(s device.Scores) nn.Attention {
 	return nn.Attention{
 		Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
-		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Firsts: s.Firsts, Sinks: s.Sinks, SinkQueries: view(s.SinkQueries), Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: s.Bias.F32(),
+		ValueDim: s.ValueDim, Scale: s.Scale, Causal: s.Causal, Window: s.Window, Firsts: s.Firsts, Sinks: s.Sinks, SinkQueries: view(s.SinkQueries), Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: s.Bias.F32(),
 		Stop: d.stop,
 	}
 }

@@ -84,28 +84,23 @@ func (o onDevice) words() []uint64 {
 	}
 }
 
-// attentionKernel launches a kernel with tiles of [tile, headDim] and of [tile, tile] in shared memory.
-func (d *Device) attentionKernel(name string, layout []int, headDim int, grid cuda.Grid, tiles, squares int, args ...[]uint64) {
-	if headDim > maxHeadDim {
-		d.fail(fmt.Errorf("attention with heads of %d: the largest that fits into the GPU's shared memory is %d", headDim, maxHeadDim))
+// attentionKernel launches a kernel with tiles of [tile, width] and of [tile, tile] in shared memory.
+func (d *Device) attentionKernel(name string, layout []int, of widths, grid cuda.Grid, tiles, squares int, args ...[]uint64) {
+	if of.most() > maxHeadDim {
+		d.fail(fmt.Errorf("attention with heads of %d: the largest that fits into the GPU's shared memory is %d", of.most(), maxHeadDim))
 	}
 	if d.stopped() {
 		return
 	}
-	tile := attentionTile(headDim)
+	tile := of.tile()
 	if tiles > 0 {
-		grid.TX, grid.TY, grid.Shared = 16, 16, 4*(tiles*tile*(headDim+1)+squares*tile*(tile+1))
+		grid.TX, grid.TY, grid.Shared = 16, 16, 4*(tiles*tile*(of.most()+1)+squares*tile*(tile+1))
 	}
 	var all []uint64
 	for _, a := range args {
 		all = append(all, a...)
 	}
-	d.gpu.Launch(cuda.Kernel{Source: attentionSource(headDim), Function: name, Words: layout}, grid, all...)
-}
-
-func tilesOf(n, headDim int) int {
-	t := attentionTile(headDim)
-	return (n + t - 1) / t
+	d.gpu.Launch(cuda.Kernel{Source: attentionSource(of), Function: name, Words: layout}, grid, all...)
 }
 
 // errNotAsked is returned where our own kernels compute attention by design.
@@ -253,9 +248,15 @@ func (d *Device) Attend(s device.Scores, out device.Heads, lse device.Buffer, q,
 	o := d.scores(s)
 	defer d.freeScores(o)
 	if k.Format().Scaled() && !o.decodesInts(k, v) {
-		k, v = d.expanded(o, k), d.expanded(o, v)
+		prefix := o.valuesInKeys(k, v)
+		k = d.expanded(o, k)
 		defer d.Free(k.Buffer)
-		defer d.Free(v.Buffer)
+		if prefix {
+			v = k
+		} else {
+			v = d.expanded(o, v)
+			defer d.Free(v.Buffer)
+		}
 	}
 	if s.Window == 0 || s.Sinks == 0 {
 		d.attend(o, out, lse, q, k, v)
@@ -278,12 +279,13 @@ func (d *Device) attend(o onDevice, out device.Heads, lse device.Buffer, q, k, v
 	if d.decode(o, out, lse, q, k, v) {
 		return
 	}
-	err := d.attendDNN(o, out, lse, q, k, v)
+	err := d.attendPadded(o, out, lse, q, k, v)
 	if err == nil {
 		return
 	}
 	d.slow(o.Scores, err)
-	d.attentionKernel("attend", attendWords, o.HeadDim, cuda.Grid{X: tilesOf(o.Queries, o.HeadDim), Y: o.Heads, Z: o.Batch}, 3, 1,
+	of := widthsOf(o.Scores)
+	d.attentionKernel("attend", attendWords, of, cuda.Grid{X: of.tiles(o.Queries), Y: o.Heads, Z: o.Batch}, 3, 1,
 		o.words(), view(out), []uint64{addr(lse)}, view(q), view(k), view(v))
 }
 
@@ -291,16 +293,16 @@ func (d *Device) attend(o onDevice, out device.Heads, lse device.Buffer, q, k, v
 func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias device.Buffer, dout, out device.Heads, lse device.Buffer, q, k, v device.Heads) {
 	o := d.scores(s)
 	defer d.freeScores(o)
-	err := d.attendBackwardDNN(o, dq, dk, dv, dbias, dout, out, lse, q, k, v)
+	err := d.attendBackwardPadded(o, dq, dk, dv, dbias, dout, out, lse, q, k, v)
 	if err == nil {
 		return
 	}
 	d.slow(s, err)
-	rows := s.Batch * s.Heads * s.Queries
+	rows, of := s.Batch*s.Heads*s.Queries, widthsOf(s)
 	delta := d.New(device.F32, rows)
 	defer d.Free(delta)
 	const warps = 8
-	d.attentionKernel("attend_delta", deltaWords, s.HeadDim, cuda.Grid{X: (rows + warps - 1) / warps, Threads: 32 * warps}, 0, 0,
+	d.attentionKernel("attend_delta", deltaWords, of, cuda.Grid{X: (rows + warps - 1) / warps, Threads: 32 * warps}, 0, 0,
 		[]uint64{addr(delta)}, view(dout), view(out), []uint64{uint64(s.Batch), uint64(s.Heads), uint64(s.Queries)})
 	at := []uint64{addr(lse), addr(delta)}
 	batches, each := 1, s.Batch
@@ -308,10 +310,10 @@ func (d *Device) AttendBackward(s device.Scores, dq, dk, dv device.Heads, dbias 
 		batches, each = s.Batch, 1
 	}
 	for b := range batches {
-		d.attentionKernel("attend_dq", dqWords, s.HeadDim, cuda.Grid{X: tilesOf(s.Queries, s.HeadDim), Y: s.Heads, Z: each}, 4, 1,
+		d.attentionKernel("attend_dq", dqWords, of, cuda.Grid{X: of.tiles(s.Queries), Y: s.Heads, Z: each}, 4, 1,
 			o.words(), view(dq), []uint64{addr(dbias)}, view(dout), at, view(q), view(k), view(v), []uint64{uint64(b)})
 	}
-	d.attentionKernel("attend_dkv", dkvWords, s.HeadDim, cuda.Grid{X: tilesOf(s.Keys, s.HeadDim), Y: s.KVHeads, Z: s.Batch}, 4, 2,
+	d.attentionKernel("attend_dkv", dkvWords, of, cuda.Grid{X: of.tiles(s.Keys), Y: s.KVHeads, Z: s.Batch}, 4, 2,
 		o.words(), view(dk), view(dv), view(dout), at, view(q), view(k), view(v))
 }
 
@@ -327,6 +329,6 @@ func (d *Device) Store(keys, values device.Heads, first int, k, v device.Buffer,
 		return
 	}
 	grid := cuda.Grid{X: min((n+255)/256, 32*d.gpu.Units), Threads: 256}
-	d.attentionKernel("store_kv", storeWords, headDim, grid, 0, 0, view(keys), view(values), view(device.Heads{Buffer: k}), view(device.Heads{Buffer: v}),
+	d.attentionKernel("store_kv", storeWords, widths{headDim, headDim}, grid, 0, 0, view(keys), view(values), view(device.Heads{Buffer: k}), view(device.Heads{Buffer: v}),
 		[]uint64{uint64(seqs * tokens), uint64(tokens), uint64(heads), uint64(first), addr(d.replay.first(first))})
 }

@@ -43,14 +43,18 @@ func intsWords(first []uint64, keys, values device.Heads, others ...uint64) []ui
 
 // storeInts is Store for integers.
 func (d *Device) storeInts(keys, values device.Heads, first int, k, v device.Buffer, seqs, tokens, headDim int) {
-	if k.Format() != v.Format() {
+	rows := seqs * tokens * keys.Seq / keys.Head
+	if !v.None() {
+		rows *= 2
+	}
+	if !v.None() && k.Format() != v.Format() {
 		d.fail(fmt.Errorf("keys of format %d are stored with values of format %d", k.Format(), v.Format()))
 	}
 	if d.stopped() {
 		return
 	}
 	heads := keys.Seq / keys.Head
-	d.gpu.Launch(cuda.Kernel{Source: storeSource[device.F32], Function: "store_ints", Words: storeIntsWords}, d.warps(2*seqs*tokens*heads),
+	d.gpu.Launch(cuda.Kernel{Source: storeSource[device.F32], Function: "store_ints", Words: storeIntsWords}, d.warps(rows),
 		intsWords(nil, keys, values, addr(k), addr(v), uint64(k.Format()),
 			uint64(seqs*tokens), uint64(tokens), uint64(heads), uint64(headDim), uint64(first), addr(d.replay.first(first)))...)
 }
@@ -134,7 +138,8 @@ func (k intsKey) tile(rows int) (tile, blocks, shared int) {
 
 // decodesInts reports whether the kernels for few queries can compute attention to integers.
 func (o onDevice) decodesInts(k, v device.Heads) bool {
-	return o.Queries <= decodePlan.queries && o.HeadDim <= decodeHeadDim && k.Format() == v.Format() && k.Row == o.HeadDim && v.Row == o.HeadDim
+	return o.Queries <= decodePlan.queries && o.HeadDim <= decodeHeadDim && k.Format() == v.Format() && k.Row == o.HeadDim && v.Row == o.HeadDim &&
+		widthsOf(o.Scores).values == o.HeadDim
 }
 
 // intsKeyOf returns the kernel for an attention.

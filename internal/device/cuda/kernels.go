@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"sync"
@@ -20,6 +21,7 @@ var headers = map[string][]string{
 	"decode":      {"tensor.cuh", "cluster.cuh", "masks.cuh"},
 	"decode_ints": {"tensor.cuh", "cluster.cuh", "masks.cuh", "ints.cuh", "decode.cu"},
 	"elementwise": {"activation.cuh"},
+	"heads":       {"masks.cuh"},
 	"rows":        {"masks.cuh"},
 	"sinks":       {"masks.cuh", "ints.cuh"},
 	"skinny":      {"tensor.cuh", "activation.cuh", "products.cuh"},
@@ -54,6 +56,7 @@ var chunkDefine = fmt.Sprintf("CHUNK=%d", chunk)
 
 var (
 	elementwiseSource = typedSource("elementwise")
+	headsSource       = typedSource("heads")
 	rowsSource        = typedSource("rows")
 	lossSource        = typedSource("loss", chunkDefine)
 	optimSource       = source("optim", chunkDefine)
@@ -77,14 +80,29 @@ func attentionTile(headDim int) int {
 // maxHeadDim is the largest head dim whose tiles fit in shared memory.
 const maxHeadDim = 768
 
-var attentionSources sync.Map // of *cuda.Source by head dim; devices share them, so that a GPU loads each once
+// widths are those of a head's keys and of its values.
+type widths struct{ keys, values int }
 
-// attentionSource returns the attention kernels for a head dim.
-func attentionSource(headDim int) *cuda.Source {
-	s, ok := attentionSources.Load(headDim)
+// widthsOf returns the widths of an attention.
+func widthsOf(s device.Scores) widths { return widths{s.HeadDim, cmp.Or(s.ValueDim, s.HeadDim)} }
+
+// most returns the larger width.
+func (w widths) most() int { return max(w.keys, w.values) }
+
+// tile returns the side of attention's tiles.
+func (w widths) tile() int { return attentionTile(w.most()) }
+
+// tiles returns the number of tiles of n rows.
+func (w widths) tiles(n int) int { return (n + w.tile() - 1) / w.tile() }
+
+var attentionSources sync.Map // of *cuda.Source by widths; devices share them, so that a GPU loads each once
+
+// attentionSource returns the attention kernels for heads of some widths.
+func attentionSource(w widths) *cuda.Source {
+	s, ok := attentionSources.Load(w)
 	if !ok {
-		s, _ = attentionSources.LoadOrStore(headDim,
-			source("attention", fmt.Sprintf("HD=%d", headDim), fmt.Sprintf("TILE=%d", attentionTile(headDim))))
+		s, _ = attentionSources.LoadOrStore(w,
+			source("attention", fmt.Sprintf("HD=%d", w.keys), fmt.Sprintf("VD=%d", w.values), fmt.Sprintf("TILE=%d", w.tile())))
 	}
 	return s.(*cuda.Source)
 }

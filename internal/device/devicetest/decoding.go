@@ -151,7 +151,7 @@ func sinkQueries(s device.Scores, q []float32) []float32 {
 func scores(s device.Scores) nn.Attention {
 	return nn.Attention{
 		Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
-		Scale: s.Scale, Causal: s.Causal, Window: s.Window, Sinks: s.Sinks, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes,
+		ValueDim: s.ValueDim, Scale: s.Scale, Causal: s.Causal, Window: s.Window, Firsts: s.Firsts, Sinks: s.Sinks, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes,
 	}
 }
 

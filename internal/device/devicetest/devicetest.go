@@ -29,7 +29,7 @@ type operation struct {
 func Run(t *testing.T, open func() device.Device) {
 	_, quantizes := open().(device.Quantizer)
 	_, sinks := open().(device.Sinker)
-	for _, o := range slices.Concat(elementwise(), products(), norms(), positions(), attention(), decoding(quantizes, sinks), storing(quantizes), fewRows(), fused(), tables(), losses(), optimizers()) {
+	for _, o := range slices.Concat(elementwise(), products(), norms(), positions(), attention(), decoding(quantizes, sinks), storing(quantizes), latent(quantizes), fewRows(), fused(), tables(), losses(), optimizers()) {
 		t.Run(o.name, func(t *testing.T) { o.check(t, open()) })
 	}
 	if _, ok := open().(device.Replayer); ok {

@@ -1,6 +1,7 @@
 package devicetest
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -308,6 +309,9 @@ func attention() (all []operation) {
 		{"documents, a window, ALiBi", device.Scores{Batch: 1, Queries: 50, Keys: 50, Heads: 2, KVHeads: 1, HeadDim: 16, Scale: 0.25, Causal: true, Window: 9, Firsts: documents(50, []int{0, 20, 45}), Slopes: []float32{0.5, 0.25}}, false},
 		{"documents, coarse ALiBi", device.Scores{Batch: 1, Queries: 20, Keys: 20, Heads: 2, KVHeads: 2, HeadDim: 8, Scale: 0.3, Causal: true, Firsts: documents(20, []int{0, 7}), Slopes: []float32{0.7071, 0.3}, CoarseSlopes: 0.3}, false},
 		{"a decoded token", device.Scores{Batch: 4, Queries: 1, Keys: 130, Heads: 8, KVHeads: 2, HeadDim: 32, Scale: 0.2, Causal: true}, false},
+		{"narrow values", device.Scores{Batch: 2, Queries: 37, Keys: 37, Heads: 4, KVHeads: 4, HeadDim: 24, ValueDim: 16, Scale: 0.2, Causal: true}, false},
+		{"wide values", device.Scores{Batch: 2, Queries: 21, Keys: 37, Heads: 4, KVHeads: 2, HeadDim: 16, ValueDim: 40, Scale: 0.2, Causal: true, Window: 9}, false},
+		{"DeepSeek's widths", device.Scores{Batch: 1, Queries: 40, Keys: 40, Heads: 2, KVHeads: 2, HeadDim: 192, ValueDim: 128, Scale: 0.07, Causal: true}, false},
 	} {
 		all = append(all, attend(c.name, c.s, c.bias))
 	}
@@ -330,37 +334,41 @@ func documents(n int, starts ...[]int) (firsts []int32) {
 
 // attend returns attention and its gradient over rows [batch·tokens, heads·headDim].
 func attend(name string, s device.Scores, bias bool) operation {
-	q, k := s.Batch*s.Queries*s.Heads*s.HeadDim, s.Batch*s.Keys*s.KVHeads*s.HeadDim
+	widths := map[string]int{"q": s.HeadDim, "k": s.HeadDim, "dq": s.HeadDim, "dk": s.HeadDim}
+	for _, name := range []string{"v", "out", "dv", "dout"} {
+		widths[name] = cmp.Or(s.ValueDim, s.HeadDim)
+	}
+	q, k := s.Batch*s.Queries*s.Heads, s.Batch*s.Keys*s.KVHeads
+	qv, kv := q*widths["v"], k*widths["v"]
+	q, k = q*s.HeadDim, k*s.HeadDim
 	in := values{
-		"q": normal(1, q), "k": normal(2, k), "v": normal(3, k), "dout": normal(4, q),
-		"out": nan(q), "lse": nan(s.Batch * s.Heads * s.Queries), "dq": nan(q), "dk": nan(k), "dv": nan(k),
+		"q": normal(1, q), "k": normal(2, k), "v": normal(3, kv), "dout": normal(4, qv),
+		"out": nan(qv), "lse": nan(s.Batch * s.Heads * s.Queries), "dq": nan(q), "dk": nan(k), "dv": nan(kv),
 	}
 	if bias {
 		n := s.Heads * s.Queries * s.Keys
 		in["bias"], in["dbias"] = normal(5, n), normal(6, n)
 	}
-	heads := func(b device.Buffer, tokens, n int) device.Heads {
-		return device.Heads{Buffer: b, Seq: tokens * n * s.HeadDim, Head: s.HeadDim, Row: n * s.HeadDim}
+	heads := func(b device.Buffer, tokens, n, dim int) device.Heads {
+		return device.Heads{Buffer: b, Seq: tokens * n * dim, Head: dim, Row: n * dim}
 	}
-	view := func(x []float32, tokens, n int) nn.View {
-		return nn.View{Data: x, Seq: tokens * n * s.HeadDim, Head: s.HeadDim, Row: n * s.HeadDim}
+	view := func(x []float32, tokens, n, dim int) nn.View {
+		return nn.View{Data: x, Seq: tokens * n * dim, Head: dim, Row: n * dim}
 	}
 	return operation{
 		"Attend: " + name, in,
 		func(d device.Device, b map[string]device.Buffer) {
 			s := s
 			s.Bias = b["bias"]
-			qs := func(name string) device.Heads { return heads(b[name], s.Queries, s.Heads) }
-			ks := func(name string) device.Heads { return heads(b[name], s.Keys, s.KVHeads) }
+			qs := func(name string) device.Heads { return heads(b[name], s.Queries, s.Heads, widths[name]) }
+			ks := func(name string) device.Heads { return heads(b[name], s.Keys, s.KVHeads, widths[name]) }
 			d.Attend(s, qs("out"), b["lse"], qs("q"), ks("k"), ks("v"))
 			d.AttendBackward(s, qs("dq"), ks("dk"), ks("dv"), b["dbias"], qs("dout"), qs("out"), b["lse"], qs("q"), ks("k"), ks("v"))
 		}, func(v values) {
-			a := nn.Attention{
-				Batch: s.Batch, Queries: s.Queries, Keys: s.Keys, KeyLens: s.KeyLens, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.HeadDim,
-				Scale: s.Scale, Causal: s.Causal, Window: s.Window, Firsts: s.Firsts, Slopes: s.Slopes, CoarseSlopes: s.CoarseSlopes, Bias: v["bias"], BiasGrad: v["dbias"],
-			}
-			qs := func(name string) nn.View { return view(v[name], s.Queries, s.Heads) }
-			ks := func(name string) nn.View { return view(v[name], s.Keys, s.KVHeads) }
+			a := scores(s)
+			a.Bias, a.BiasGrad = v["bias"], v["dbias"]
+			qs := func(name string) nn.View { return view(v[name], s.Queries, s.Heads, widths[name]) }
+			ks := func(name string) nn.View { return view(v[name], s.Keys, s.KVHeads, widths[name]) }
 			nn.AttendRef(a, qs("out"), v["lse"], qs("q"), ks("k"), ks("v"))
 			nn.AttendBackwardRef(a, qs("dq"), ks("dk"), ks("dv"), qs("dout"), qs("out"), v["lse"], qs("q"), ks("k"), ks("v"))
 		}, nil, 1e-4,

@@ -239,6 +239,12 @@ func (nothing) TopLogP(_ []int32, _ []float32, _ device.Buffer, _ float32, _, _,
 func (nothing) Gemm(_, _ bool, _, _, _ int, _ float32, _ device.Buffer, _ int, _ device.Buffer, _ int, _ float32, _ device.Buffer, _ int) {
 }
 
+func (nothing) JoinHeads(_, _, _ device.Rows, _, _, _, _ int, _ bool) {}
+
+func (nothing) SplitHeads(_, _, _ device.Rows, _, _, _, _ int, _ bool) {}
+
+func (nothing) MultiplyHeads(_ bool, _, _, _, _ int, _, _ device.Heads, _ device.Buffer) {}
+
 func (nothing) GateBackward(_ activation.Func, _, _ device.Rows, _ device.Buffer, _, _ device.Rows, _, _ int) {
 }
 

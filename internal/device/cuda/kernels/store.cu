@@ -24,11 +24,12 @@ template <class F> __device__ __forceinline__ void quantise(const View& to, floa
 // rowOf returns where row t of a head of a sequence starts.
 __device__ __forceinline__ i64 rowOf(const View& v, i64 seq, i64 head, i64 t) { return seq * v.seq + head * v.head + t * v.row; }
 
-// Stores keys and values [rows, heads·headDim], in a format, from row first of each sequence's heads on, or from row at[0] if at is given.
+// Stores keys and values [rows, heads·headDim], in a format, from row first of each sequence's heads on, or from row at[0] if at is given. v may
+// be omitted.
 extern "C" __global__ void __launch_bounds__(128) store_ints(View keys, View values, float* keyScales, float* valueScales, const void* k, const void* v, i64 format, i64 rows, i64 tokens, i64 heads, i64 headDim, i64 first, const int* at) {
   begin();
   if (at) first = at[0];
-  EACHROW(i, 2 * rows * heads) {
+  EACHROW(i, (v ? 2 : 1) * rows * heads) {
     const bool value = i >= rows * heads;
     const i64 from = value ? i - rows * heads : i, row = from / heads;
     const View& to = value ? values : keys;

@@ -7,7 +7,12 @@ type Arch struct {
 	Family *Family
 	Prefix string // replaces {prefix} in this checkpoint's tensor names
 
-	Vocab, Dim, Layers, Heads, KVHeads, HeadDim, FFN, Context int
+	Vocab, Dim, Layers, Heads, KVHeads, FFN, Context int
+	HeadDim                                          int // width of a head's queries and keys. See ValueDim
+
+	Attention    Attention
+	Latent       Latent   // its sizes, if it is latent. See At
+	LatentLayers []Latent // sizes of each layer if they differ, Latent being the largest; nil: Latent in every layer
 
 	EmbedDim       int // width of the embeddings, in families that project them to Dim
 	PositionOffset int // rows of the learned position table that precede position 0
@@ -25,6 +30,7 @@ type Arch struct {
 	ScaleScores       bool    // scores are divided by sqrt(HeadDim)
 	ScaleByLayer      bool    // … and by the layer number, counted from 1
 	ScoreScale        float64 // if not 0, factor for scores in place of the above
+	ScoreMScale       bool    // scores are also multiplied by Rope.ScoreFactor
 	ClipQKV           float64 // queries, keys and values are clipped to ±ClipQKV, if not 0
 	Padding           int     // token whose embedding gets no gradient from its lookup (torch's padding_idx); -1: none
 	EmbedScale        float64 // factor for embeddings; usually 1, like the next two

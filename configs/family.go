@@ -213,7 +213,7 @@ func (f *Family) checkConfig() error {
 		}
 	}
 	for _, k := range fields {
-		if _, ok := f.Config[k.name]; k.kind == 'i' && !k.optional && !ok {
+		if _, ok := f.Config[k.name]; k.kind == 'i' && !k.optional && !ok && (k.name != "head_dim" || f.Config["attention"].Default != string(LatentAttention)) {
 			return fmt.Errorf("config: field %q is missing", k.name)
 		}
 	}
@@ -275,7 +275,7 @@ const (
 
 // isCondition reports whether name is a boolean field, or a value of a field that is chosen by name.
 func (f *Family) isCondition(name string) bool {
-	if name == projected {
+	if name == projected || name == lowRankQueries {
 		return true
 	}
 	return slices.ContainsFunc(fields, func(k fieldKind) bool {
@@ -313,7 +313,7 @@ func familyOf(name string, config map[string]any) (*Family, error) {
 		return nil, FamilyError{}
 	}
 	for _, f := range families {
-		if slices.Contains(f.ModelTypes, modelType) {
+		if slices.Contains(f.ModelTypes, modelType) || slices.Contains(f.ModelTypes, strings.TrimSuffix(modelType, LatentSuffix)) {
 			return f, nil
 		}
 	}

@@ -109,7 +109,7 @@ func TestFamilies(t *testing.T) {
 	}
 	for name, f := range families {
 		for _, modelType := range f.ModelTypes {
-			a, err := Resolve([]byte(`{"model_type": "`+modelType+`"}`), "")
+			a, err := Resolve([]byte(`{"model_type": "`+modelType+`", "first_k_dense_replace": 99}`), "")
 			if err != nil {
 				t.Errorf("%s: %v", modelType, err)
 				continue

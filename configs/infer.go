@@ -121,6 +121,9 @@ func (in *inference) divideHeads() error {
 		kv, ok = (qkv-q)/2, true
 	}
 	headDim := q / heads
+	if latent, there := in.sizes["latent_dim"]; there {
+		return in.divideLatent(latent, headDim)
+	}
 	if headDim == 0 || !ok {
 		return nil // Bind will report what is missing
 	}
@@ -128,6 +131,22 @@ func (in *inference) divideHeads() error {
 		return fmt.Errorf("heads is %d, but heads of %d dims do not fit the %d key dims of the tensors; give the checkpoint's number of query heads", heads, headDim, kv)
 	}
 	in.sizes["head_dim"], in.sizes["kv_heads"] = headDim, kv/headDim
+	return nil
+}
+
+// divideLatent determines the sizes of latent attention.
+func (in *inference) divideLatent(latent, headDim int) error {
+	s := in.sizes
+	rope, value := latent-s["kv_rank"], s["value_heads_dim"]/s["heads"]
+	nope := headDim - rope
+	if rope < 1 || nope < 0 || s["heads"]*(nope+value) != s["kv_b_dim"] {
+		return fmt.Errorf("heads is %d, but heads of %d dims and a rotary key of %d do not fit the %d key and value dims of the tensors; give the checkpoint's number of query heads",
+			s["heads"], headDim, rope, s["kv_b_dim"])
+	}
+	s["rope_dim"], s["nope_dim"], s["value_dim"], s["kv_heads"], s["dense_layers"] = rope, nope, value, s["heads"], s["layers"]
+	if _, there := s["query_rank"]; !there {
+		s["query_rank"] = 0
+	}
 	return nil
 }
 

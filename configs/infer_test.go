@@ -32,6 +32,8 @@ func TestInfer(t *testing.T) {
 		"cohere":                small("cohere", `"use_qk_norm": true, "attention_bias": true`),
 		"granite":               small("granite", `"mlp_bias": true`),
 		"gptj":                  small("gptj", `"n_embd": 256, "n_layer": 1, "n_head": 4, "n_inner": 12`),
+		"deepseek_v2":           small("deepseek_v2", latent+`, "q_lora_rank": null, "mlp_bias": true`),
+		"deepseek_v3":           small("deepseek_v3", latent+`, "q_lora_rank": 6, "attention_bias": true`),
 		"chatglm":               small("chatglm", chatglm+`, "add_qkv_bias": true`),
 		"chatglm of groups":     small("chatglm", chatglm+`, "multi_query_attention": true, "multi_query_group_num": 2`),
 		"chatglm, multi-query":  small("chatglm", chatglm+`, "multi_query_attention": true, "multi_query_group_num": 1, "add_bias_linear": true`),

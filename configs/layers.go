@@ -30,18 +30,21 @@ func (a *Arch) WithLayerKVHeads(groups []int) *Arch {
 
 // At returns the architecture from the point of view of one layer.
 func (a *Arch) At(layer int) *Arch {
-	if a.LayerKVHeads == nil || layer < 0 {
+	if layer < 0 || a.LayerKVHeads == nil && a.LatentLayers == nil {
 		return a
 	}
 	b := *a
-	b.KVHeads = a.LayerKV(layer)
+	if b.KVHeads = a.LayerKV(layer); a.LatentLayers != nil {
+		b.Latent = a.LatentLayers[layer]
+		b.HeadDim, b.Rope.Dim = b.Latent.HeadDim(), b.Latent.RopeDim
+	}
 	return &b
 }
 
 // layerKVHeads reads the list in config.json; nil if there is none.
 func (a *Arch) layerKVHeads(raw map[string]any) ([]int, error) {
 	v, ok := lookup(raw, LayersKey)
-	if !ok {
+	if !ok || a.IsLatent() {
 		return nil, nil
 	}
 	list, _ := v.([]any)

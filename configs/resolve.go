@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,9 +32,16 @@ var fields = []fieldKind{
 	{name: "layers", kind: 'i'},
 	{name: "heads", kind: 'i'},
 	{name: "kv_heads", kind: 'i'},
-	{name: "head_dim", kind: 'i'},
+	{name: "head_dim", kind: 'i'}, // optional for latent attention
 	{name: "ffn", kind: 'i'},
 	{name: "context", kind: 'i'},
+	{name: "dense_layers", kind: 'c'}, // layers that are no mixtures of experts
+	{name: "attention", kind: 's', allowed: []string{string(GroupedAttention), string(LatentAttention)}},
+	{name: "kv_rank", kind: 'i', optional: true},
+	{name: "query_rank", kind: 'c'},
+	{name: "nope_dim", kind: 'c'},
+	{name: "value_dim", kind: 'i', optional: true},
+	{name: "latent_norm_eps", kind: 'n'},
 	{name: "encoder_layers", kind: 'i', optional: true},
 	{name: "encoder_kv_heads", kind: 'i', optional: true},
 	{name: "cross_kv_heads", kind: 'i', optional: true},
@@ -56,6 +64,7 @@ var fields = []fieldKind{
 	{name: "score_scale", kind: 'n'},
 	{name: "scale_scores", kind: 'b'},
 	{name: "scale_by_layer", kind: 'b'},
+	{name: "score_mscale", kind: 'b'},
 	{name: "scale_head", kind: 'b'},
 	{name: "causal", kind: 'b'},
 	{name: "norm", kind: 's', allowed: []string{string(RMSNorm), string(LayerNorm)}},
@@ -108,7 +117,10 @@ func Resolve(config []byte, family string) (*Arch, error) {
 
 // resolve reads the keys of a config.json of this family.
 func (f *Family) resolve(raw map[string]any) (*Arch, error) {
-	f = f.variant(raw)
+	f, err := f.variant(raw).latent(raw)
+	if err != nil {
+		return nil, err
+	}
 	if err := f.checkRequired(raw); err != nil {
 		return nil, err
 	}
@@ -120,6 +132,13 @@ func (f *Family) resolve(raw map[string]any) (*Arch, error) {
 	}
 	a := r.arch()
 	a.Unknown, a.Notes = f.unknownKeys(raw), f.notes(raw)
+	if dense := r.numbers["dense_layers"]; f.Config["dense_layers"].Keys != nil && int(dense) < a.Layers {
+		return nil, fmt.Errorf("config.json: %s is %g of %d layers: mixtures of experts are not supported, want dense layers only",
+			f.Config["dense_layers"].Keys[0], dense, a.Layers)
+	}
+	if err := a.readLatent(raw); err != nil {
+		return nil, err
+	}
 	groups, err := a.layerKVHeads(raw)
 	if err != nil {
 		return nil, err
@@ -143,7 +162,8 @@ func (f *Family) checkRequired(raw map[string]any) error {
 func (r *resolver) arch() *Arch {
 	n := func(name string) int { return int(r.numbers[name]) }
 	r.bools[projected] = n("embed_dim") != 0 && n("embed_dim") != n("dim")
-	return &Arch{
+	r.bools[lowRankQueries] = n("query_rank") > 0
+	a := &Arch{
 		Family: r.family, Prefix: r.family.Prefixes[0], grouped: r.grouped(),
 		Vocab: n("vocab"), Dim: n("dim"), Layers: n("layers"), Heads: n("heads"), KVHeads: n("kv_heads"),
 		EncoderLayers: n("encoder_layers"), EncoderKVHeads: n("encoder_kv_heads"), CrossKVHeads: n("cross_kv_heads"),
@@ -154,8 +174,9 @@ func (r *resolver) arch() *Arch {
 		ScoreScale: r.numbers["score_scale"], Padding: n("padding"),
 		Window: n("window"), windowFrom: n("window_from"), layerTypes: r.layerTypes,
 		Tied: r.bools["tied"], AttnBias: r.bools["attn_bias"], MLPBias: r.bools["mlp_bias"],
-		ScaleScores: r.bools["scale_scores"], ScaleByLayer: r.bools["scale_by_layer"],
-		Causal: r.bools["causal"], Relative: Relative{Buckets: n("relative_buckets"), MaxDistance: n("relative_distance")},
+		ScaleScores: r.bools["scale_scores"], ScaleByLayer: r.bools["scale_by_layer"], ScoreMScale: r.bools["score_mscale"],
+		Attention: Attention(cmp.Or(r.names["attention"], string(GroupedAttention))),
+		Causal:    r.bools["causal"], Relative: Relative{Buckets: n("relative_buckets"), MaxDistance: n("relative_distance")},
 		Norm: Norm(r.names["norm"]), MLP: MLP(r.names["mlp"]), Residual: Residual(r.names["residual"]),
 		Position: Position(r.names["position"]), Activation: activations[r.names["activation"]],
 		Rope: Rope{Dim: n("rope_dim"), Theta: r.numbers["rope_theta"], RopeScaling: r.scalings["rope_scaling"]}, WindowRope: r.windowRope(),
@@ -163,6 +184,14 @@ func (r *resolver) arch() *Arch {
 		ALiBi: ALiBi{Max: r.numbers["alibi_max"], Coarse: r.numbers["alibi_coarse"]},
 		bools: r.bools, RopeInterleaved: r.bools["rope_interleaved"],
 	}
+	if a.IsLatent() {
+		a.Latent = Latent{
+			Rank: n("kv_rank"), QueryRank: n("query_rank"), NopeDim: n("nope_dim"), RopeDim: n("rope_dim"), ValueDim: n("value_dim"),
+			NormEps: r.numbers["latent_norm_eps"],
+		}
+		a.HeadDim = a.Latent.HeadDim()
+	}
+	return a
 }
 
 // check rejects inconsistent sizes.
@@ -174,6 +203,11 @@ func (a *Arch) check() error {
 	}
 	if err := a.checkSizes(); err != nil {
 		return err
+	}
+	if a.IsLatent() {
+		if err := a.checkLatent(); err != nil {
+			return err
+		}
 	}
 	if a.NormEps <= 0 {
 		return fmt.Errorf("config.json: norm epsilon is %g, want a positive number", a.NormEps)
@@ -195,9 +229,11 @@ func (a *Arch) check() error {
 	return nil
 }
 
+// largestMatrix is the most elements of a matrix.
+const largestMatrix = 1 << 40
+
 // checkSizes rejects matrices too large for any file, so that later arithmetic on their sizes cannot overflow.
 func (a *Arch) checkSizes() error {
-	const most = 1 << 40 // elements
 	for _, m := range []struct {
 		what       string
 		rows, cols int
@@ -207,7 +243,7 @@ func (a *Arch) checkSizes() error {
 		{"query", a.Heads * a.HeadDim, a.Dim},
 		{"position", a.Context + a.PositionOffset, 1},
 	} {
-		if float64(m.rows)*float64(m.cols) > most {
+		if float64(m.rows)*float64(m.cols) > largestMatrix {
 			return fmt.Errorf("config.json: the %s matrix would have %d × %d numbers, more than any file holds", m.what, m.rows, m.cols)
 		}
 	}

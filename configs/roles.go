@@ -20,14 +20,31 @@ const (
 	Head       Role = "head"        // [vocab, dim]; absent if tied to Embed
 	HeadBias   Role = "head_bias"   // [vocab], bias of the head if it has a name of its own
 
-	AttnNorm  Role = "attn_norm"  // [dim] of the attention's input
-	Q         Role = "q"          // [heads*head_dim, dim]
-	K         Role = "k"          // [kv_heads*head_dim, dim]
-	V         Role = "v"          // [kv_heads*head_dim, dim]
-	FusedQKV  Role = "qkv"        // [(heads+2*kv_heads)*head_dim, dim], rows by the family's layout
-	QNorm     Role = "q_norm"     // of the queries, over the last dimension of its shape: one head or all of them
-	KNorm     Role = "k_norm"     // of the keys, likewise
-	O         Role = "o"          // [dim, heads*head_dim]
+	AttnNorm Role = "attn_norm" // [dim] of the attention's input
+	Q        Role = "q"         // [heads*head_dim, dim]
+	K        Role = "k"         // [kv_heads*head_dim, dim]
+	V        Role = "v"         // [kv_heads*head_dim, dim]
+	FusedQKV Role = "qkv"       // [(heads+2*kv_heads)*head_dim, dim], rows by the family's layout
+	QNorm    Role = "q_norm"    // of the queries, over the last dimension of its shape: one head or all of them
+	KNorm    Role = "k_norm"    // of the keys, likewise
+	O        Role = "o"         // [dim, heads*head_dim], for latent attention heads*value_dim
+
+	// Of latent attention. A checkpoint's QHeads or QB, KVA and KVB are split into the weights below them.
+
+	QA       Role = "q_a"       // [query_rank, dim], if queries come from a latent
+	QANorm   Role = "q_a_norm"  // [query_rank], of that latent
+	QHeads   Role = "q_heads"   // [heads*(nope_dim+rope_dim), dim]: of each head first the part without positions
+	QB       Role = "q_b"       // [heads*(nope_dim+rope_dim), query_rank], instead
+	KVA      Role = "kv_a"      // [kv_rank+rope_dim, dim]
+	KVANorm  Role = "kv_a_norm" // [kv_rank], of the latent
+	KVB      Role = "kv_b"      // [heads*(nope_dim+value_dim), kv_rank]: of each head first the key
+	QNope    Role = "q_nope"    // [heads*nope_dim, dim or query_rank]
+	QRope    Role = "q_rope"    // [heads*rope_dim, dim or query_rank]
+	KRope    Role = "k_rope"    // [rope_dim, dim], the rotary key that all heads share
+	LatentKV Role = "latent"    // [kv_rank, dim]
+	KeyUp    Role = "k_up"      // [heads*nope_dim, kv_rank]
+	ValueUp  Role = "v_up"      // [heads*value_dim, kv_rank]
+
 	CrossNorm Role = "cross_norm" // [dim]; cross-attention comes between self-attention and MLP
 	CrossQ    Role = "cross_q"    // [heads*head_dim, dim]
 	CrossK    Role = "cross_k"    // [cross_kv_heads*head_dim, dim]
@@ -49,12 +66,12 @@ var (
 		Embed, ProjectIn, Positions, TokenType, EmbedNorm, Distances, FinalNorm, ProjectOut, HeadDense, HeadNorm, Head, HeadBias,
 	}
 	layerRoles = []Role{
-		AttnNorm, Q, K, V, FusedQKV, QNorm, KNorm, Distances, O, AttnOutNorm, CrossNorm, CrossQ, CrossK, CrossV, CrossO,
+		AttnNorm, Q, K, V, FusedQKV, QNorm, KNorm, QA, QANorm, QHeads, QB, KVA, KVANorm, KVB, Distances, O, AttnOutNorm, CrossNorm, CrossQ, CrossK, CrossV, CrossO,
 		MLPNorm, Gate, Up, GateUp, Down, MLPOutNorm,
 	}
-	attentionRoles = []Role{Q, K, V, FusedQKV, O, CrossQ, CrossK, CrossV, CrossO}
+	attentionRoles = []Role{Q, K, V, FusedQKV, O, CrossQ, CrossK, CrossV, CrossO, QA, QHeads, QB, KVA, KVB, QNope, QRope, KRope, LatentKV, KeyUp, ValueUp}
 	tableRoles     = []Role{Embed, Positions, TokenType, Distances, Head} // one row per token, position or distance
-	normRoles      = []Role{EmbedNorm, FinalNorm, HeadNorm, AttnNorm, QNorm, KNorm, AttnOutNorm, CrossNorm, MLPNorm, MLPOutNorm}
+	normRoles      = []Role{EmbedNorm, FinalNorm, HeadNorm, AttnNorm, QNorm, KNorm, QANorm, KVANorm, AttnOutNorm, CrossNorm, MLPNorm, MLPOutNorm}
 )
 
 // IsAttention reports whether the role is an attention projection or its bias.

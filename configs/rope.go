@@ -127,6 +127,23 @@ func (r Rope) LongInvFreq() []float64 {
 	return r.InvFreq()
 }
 
+// ScoreFactor returns DeepSeek's factor for scores: the square of YaRN's for MScaleAllDim.
+func (r Rope) ScoreFactor() float64 {
+	if r.Type == "" || r.Type == "default" || r.MScaleAllDim == 0 {
+		return 1
+	}
+	m := r.mscale(r.MScaleAllDim)
+	return m * m
+}
+
+// mscale is YaRN's attention factor, its equation 22, with a weight.
+func (r Rope) mscale(weight float64) float64 {
+	if r.Factor <= 1 {
+		return 1
+	}
+	return 0.1*weight*math.Log(r.Factor) + 1
+}
+
 // InvFreq returns the inverse frequency of each rotated plane, scaled according to Type.
 func (r Rope) InvFreq() []float64 {
 	freqs := make([]float64, (r.Dim+1)/2)
@@ -182,12 +199,6 @@ func (r Rope) yarnRange() (low, high float64) {
 
 // Scale returns the factor for cosines and sines: YaRN's attention factor (its equation 22) or LongRoPE's, otherwise 1.
 func (r Rope) Scale() float64 {
-	mscale := func(m float64) float64 {
-		if r.Factor <= 1 {
-			return 1
-		}
-		return 0.1*m*math.Log(r.Factor) + 1
-	}
 	switch {
 	case r.Type != "yarn" && r.Type != "longrope":
 		return 1
@@ -198,9 +209,9 @@ func (r Rope) Scale() float64 {
 	case r.Type == "longrope":
 		return math.Sqrt(1 + math.Log(r.Factor)/math.Log(r.OriginalContext))
 	case r.MScale != 0 && r.MScaleAllDim != 0:
-		return mscale(r.MScale) / mscale(r.MScaleAllDim)
+		return r.mscale(r.MScale) / r.mscale(r.MScaleAllDim)
 	}
-	return mscale(1)
+	return r.mscale(1)
 }
 
 func (a *Arch) checkRope() error {

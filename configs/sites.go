@@ -62,6 +62,9 @@ func (a *Arch) WithKVHeads(groups int, sites ...Site) *Arch {
 // LegalGroups returns the group counts that a conversion of the given sites (by default, the default ones) can reach,
 // in increasing order: the common divisors of the KV heads of all their layers.
 func (a *Arch) LegalGroups(sites ...Site) []int {
+	if a.IsLatent() { // there are no keys and values of heads to merge
+		return []int{a.Heads}
+	}
 	if len(sites) == 0 {
 		sites = a.DefaultSites()
 	}
@@ -87,11 +90,12 @@ func (a *Arch) KVBytesPerToken(elementSize int) int64 {
 	if !a.Causal {
 		return 0
 	}
-	heads := 0
+	var size int64
 	for layer := range a.Layers {
-		heads += a.LayerKV(layer)
+		rows, width := a.CacheRows(layer)
+		size += int64(rows) * int64(width)
 	}
-	return 2 * int64(heads) * int64(a.HeadDim) * int64(elementSize)
+	return size * int64(elementSize)
 }
 
 // CrossKVBytesPerToken returns the size of the cross-attention cache for one encoder token, over all layers of the

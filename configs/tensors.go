@@ -169,6 +169,8 @@ func (a *Arch) symbols() map[string]float64 {
 		"vocab": float64(a.Vocab), "dim": float64(a.Dim), "ffn": float64(a.FFN), "context": float64(a.Context),
 		"heads": float64(a.Heads), "kv_heads": float64(a.KVHeads), "head_dim": float64(a.HeadDim),
 		"q_dim": float64(q), "kv_dim": float64(kv), "qkv_dim": float64(q + 2*kv), "cross_kv_dim": float64(a.CrossKVHeads * a.HeadDim),
+		"value_heads_dim": float64(a.Heads * a.ValueDim()), "kv_rank": float64(a.Latent.Rank), "query_rank": float64(a.Latent.QueryRank),
+		"latent_dim": float64(a.Latent.CacheDim()), "kv_b_dim": float64(a.Heads * (a.Latent.NopeDim + a.Latent.ValueDim)),
 		"embed_dim": float64(a.EmbedDim), "positions": float64(a.Context + a.PositionOffset),
 		"token_types": float64(a.TokenTypes), "relative_buckets": float64(a.Relative.Buckets),
 	}
@@ -235,11 +237,42 @@ func (a *Arch) Params() ([]Param, error) {
 				gate, up = up, gate
 			}
 			params = append(params, t.param(Gate, gate), t.param(Up, up))
+		case QHeads, QB, KVA, KVB:
+			params = append(params, a.At(t.Layer).latentParams(t)...)
 		default:
 			params = t.appendTo(params)
 		}
 	}
 	return params, nil
+}
+
+// latentParams returns the weights that a tensor of latent attention is split into; those without rows are left out.
+func (a *Arch) latentParams(t Tensor) (params []Param) {
+	l := a.Latent
+	for _, part := range map[Role][]struct {
+		role Role
+		rows []int
+	}{
+		QHeads: {{QNope, headRows(a.Heads, 0, l.NopeDim, l.RopeDim)}, {QRope, headRows(a.Heads, l.NopeDim, l.RopeDim, 0)}},
+		QB:     {{QNope, headRows(a.Heads, 0, l.NopeDim, l.RopeDim)}, {QRope, headRows(a.Heads, l.NopeDim, l.RopeDim, 0)}},
+		KVA:    {{KRope, span(l.Rank, l.Rank+l.RopeDim)}, {LatentKV, span(0, l.Rank)}}, // so that rotary queries and keys are adjacent
+		KVB:    {{KeyUp, headRows(a.Heads, 0, l.NopeDim, l.ValueDim)}, {ValueUp, headRows(a.Heads, l.NopeDim, l.ValueDim, 0)}},
+	}[t.Role] {
+		if len(part.rows) > 0 {
+			params = append(params, t.param(part.role, part.rows))
+		}
+	}
+	return params
+}
+
+// headRows returns n rows of each head, which has before rows before them and after rows after them.
+func headRows(heads, before, n, after int) []int {
+	rows := make([]int, 0, heads*n)
+	for h := range heads {
+		first := h*(before+n+after) + before
+		rows = append(rows, span(first, first+n)...)
+	}
+	return rows
 }
 
 // span returns lo, lo+1, …, hi-1.

@@ -205,7 +205,7 @@ type Elementwise interface {
 	Gate(act activation.Func, y Buffer, gate, up Rows, rows, dim int) // y = act(gate)·up
 	GateBackward(act activation.Func, dgate, dup Rows, dy Buffer, gate, up Rows, rows, dim int)
 	// JoinHeads joins the parts of heads: each head of y [rows, heads, m+n] is that of a [rows, heads, m], then that of b [rows, heads,
-	// n]. If shared is true, b is [rows, n] and the same for all heads. If b is omitted, it is zero.
+	// n]. If shared is true, b is [rows, n] and the same for all heads. What is omitted of a and b is zero.
 	JoinHeads(y, a, b Rows, rows, heads, m, n int, shared bool)
 	// SplitHeads is the reverse: it writes a and b, of which either may be omitted. A shared b is the sum over the heads.
 	SplitHeads(a, b, y Rows, rows, heads, m, n int, shared bool)

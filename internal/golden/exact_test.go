@@ -140,3 +140,5 @@ func (exact) Scale(x wide, s float32) wide {
 
 func (exact) Clip(x wide, _ float32) wide                          { return x } // not in T5
 func (exact) Rotate(x wide, _ *ops.Rope, _ []int32, _, _ int) wide { return x } // nor is this
+
+func (exact) AttendLatent(_, _, _, _ wide, _ ops.Latent[wide], _ ops.Batch) wide { panic("not in T5") }

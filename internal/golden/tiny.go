@@ -8,7 +8,7 @@ import (
 	"gqa/configs"
 )
 
-// Tiny are configs of small models with each kind of layer, with two KV heads for four heads.
+// Tiny are configs of small models with each kind of layer, with two KV heads for four heads where groups of heads have some.
 var Tiny = map[string]string{
 	"llama": `{"model_type": "llama", "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
 		"num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 16}`,
@@ -21,6 +21,12 @@ var Tiny = map[string]string{
 	"gpt_neox sequential": `{"model_type": "gpt_neox", "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2,
 		"num_attention_heads": 4, "num_key_value_heads": 1, "intermediate_size": 48, "max_position_embeddings": 16,
 		"use_parallel_residual": false}`,
+	"deepseek_v3": `{"model_type": "deepseek_v3", "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+		"num_key_value_heads": 4, "intermediate_size": 48, "max_position_embeddings": 16, "first_k_dense_replace": 2, "kv_lora_rank": 12,
+		"q_lora_rank": 10, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4, "v_head_dim": 7, "attention_bias": true}`,
+	"latent": `{"model_type": "gpt_neox_mla", "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+		"intermediate_size": 48, "max_position_embeddings": 16, "kv_lora_rank": 12, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4, "v_head_dim": 7,
+		"mla": {"softmax_scale": 0.3, "inv_freq": [1, 0.3]}}`,
 	"gpt2": `{"model_type": "gpt2", "vocab_size": 40, "n_embd": 32, "n_layer": 2, "n_head": 4, "num_key_value_heads": 2,
 		"n_inner": 48, "n_positions": 16}`,
 }

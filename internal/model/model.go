@@ -28,7 +28,8 @@ type Model[T any] struct {
 	headDense        ops.Linear[T] // before the head, if headNorm is set
 	headNorm         *ops.Norm[T]
 	head             ops.Linear[T]
-	rope, windowRope *ops.Rope // of layers without and with a sliding window; nil if positions are not rotary
+	rope, windowRope *ops.Rope   // of layers without and with a sliding window; nil if positions are not rotary
+	latentRopes      []*ops.Rope // of each layer, if its latent attention has frequencies of its own; nil: rope
 	recompute        ops.Recompute
 }
 
@@ -74,8 +75,9 @@ type layer[T any] struct {
 	qkv, in               []ops.Linear[T] // in is gate and up, or only up
 	o, down               ops.Linear[T]
 	attention             ops.Attention[T]
-	cross                 *cross[T] // nil if there is no encoder
-	distances             T         // for relative positions, if hasDistances; otherwise the stack's are used
+	latent                *latent[T] // nil if the attention is not latent; then qkv, qNorm and kNorm are not used
+	cross                 *cross[T]  // nil if there is no encoder
+	distances             T          // for relative positions, if hasDistances; otherwise the stack's are used
 	hasDistances          bool
 }
 
@@ -102,6 +104,7 @@ func New[T any](arch *configs.Arch, weight func(name string) (T, bool)) *Model[T
 		if m.windowRope = m.rope; arch.WindowRope != nil {
 			m.windowRope = newRope(arch, *arch.WindowRope)
 		}
+		m.latentRopes = latentRopes(arch, m.rope)
 	}
 	for i := range arch.Layers {
 		m.layers = append(m.layers, b.layer(i))
@@ -174,6 +177,9 @@ func (b builder[T]) layer(i int) layer[T] {
 		},
 		cross: b.cross(i),
 	}
+	if b.arch.IsLatent() {
+		l.latent = b.latent(i, l.attention)
+	}
 	l.distances, l.hasDistances = b.weight(configs.ParamName(configs.Distances, i, false))
 	if b.arch.Position == configs.PositionALiBi {
 		l.attention.Slopes, l.attention.CoarseSlopes = slopes(b.arch, l.attention.Scale)
@@ -199,6 +205,9 @@ func scoreScale(a *configs.Arch, layer int) float32 {
 	}
 	if a.ScaleByLayer {
 		scale /= float64(layer + 1)
+	}
+	if a.ScoreMScale {
+		scale *= a.Rope.ScoreFactor()
 	}
 	return float32(scale)
 }
@@ -322,6 +331,9 @@ func (l *layer[T]) attendAgain(e ops.Ops[T], m *Model[T], x T, s shared[T], b op
 }
 
 func (l *layer[T]) selfAttend(e ops.Ops[T], m *Model[T], x T, s shared[T], b ops.Batch) T {
+	if l.latent != nil {
+		return e.Linear(l.latent.attend(e, m, x, b), l.o)
+	}
 	a := l.attention
 	a.Bias = s.bias
 	if l.hasDistances {

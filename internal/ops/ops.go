@@ -83,6 +83,7 @@ func (r *Rope) For(pos []int32) *Rope {
 type Attention[T any] struct {
 	Site                    int // index of the site among its kind, which selects its cache
 	Heads, KVHeads, HeadDim int
+	ValueDim                int // width of values and results; 0: HeadDim, which is that of queries and keys
 	Scale                   float32
 	Causal                  bool
 	Window                  int  // with Causal: number of tokens visible to a token, including itself; 0: all before it
@@ -111,12 +112,15 @@ type Ops[T any] interface {
 	Norm(x T, n Norm[T]) T                                  // for each row
 	Rotate(x T, r *Rope, pos []int32, heads, headDim int) T // x [tokens, heads*headDim]
 	RelativeBias(table T, r Relative, b Batch) T            // table [buckets, heads] -> [heads*queries, keys], for Attention.Bias
-	Attend(q, k, v T, a Attention[T], b Batch) T            // q [tokens, heads*headDim], k and v [tokens, kvHeads*headDim]
-	Activate(x T, act activation.Func) T                    // elementwise
-	Gate(gate, up T, act activation.Func) T                 // act(gate) * up
-	Add(x, y T) T                                           // elementwise
-	Scale(x T, s float32) T                                 // s·x
-	Clip(x T, limit float32) T                              // elementwise, to ±limit
+	Attend(q, k, v T, a Attention[T], b Batch) T            // q [tokens, heads*headDim], k and v [tokens, kvHeads*headDim or valueDim]
+	// AttendLatent takes queries without positions [tokens, heads*nopeDim], if there are any, rotary queries [tokens, heads*ropeDim], latents
+	// [tokens, rank] and rotary keys [tokens, ropeDim], and returns [tokens, heads*valueDim].
+	AttendLatent(nope, rope, latent, key T, a Latent[T], b Batch) T
+	Activate(x T, act activation.Func) T    // elementwise
+	Gate(gate, up T, act activation.Func) T // act(gate) * up
+	Add(x, y T) T                           // elementwise
+	Scale(x T, s float32) T                 // s·x
+	Clip(x T, limit float32) T              // elementwise, to ±limit
 }
 
 // GroupedLinear is implemented by engines that can apply several linear layers to the same rows faster than one after

@@ -250,13 +250,13 @@ func (d *Device) JoinHeads(y, a, b device.Rows, rows, heads, m, n int, shared bo
 		each = 0
 	}
 	for r := range rows {
-		out, first := row(y, r, heads*(m+n)), row(a, r, heads*m)
 		for h := range heads {
-			to := out[h*(m+n):][:m+n]
-			copy(to, first[h*m:][:m])
-			if b.None() {
-				clear(to[m:])
-			} else {
+			to := row(y, r, heads*(m+n))[h*(m+n):][:m+n]
+			clear(to)
+			if !a.None() {
+				copy(to[:m], a.F32()[r*a.LD+h*m:])
+			}
+			if !b.None() {
 				copy(to[m:], b.F32()[r*b.LD+h*each:])
 			}
 		}

@@ -20,7 +20,7 @@ var activationNames = []struct{ operations, operands string }{
 	{"Gemm", "a b c"},
 	{"Multiply", "x w u y z y0 y1 y2 y3 y4"},
 	{"norm RMSNorm LayerNorm", "x z dy sum y dx y2 dx2"},
-	{"Heads", "a b y z da db dy"},
+	{"Heads", "a b y z z2 da db dy"},
 	{"Rotate", "x y z"},
 	{"RotateStore", "q k v keys values"},
 	{"Gather", "y dy"},

@@ -37,13 +37,13 @@ func headParts() (all []operation) {
 		}
 		in := values{
 			"a": normal(1, rows*(heads*m+gap)), "b": normal(2, rows*(width+gap)), "y": nan(rows * heads * (m + n)), "dy": normal(3, rows*heads*(m+n)),
-			"da": normal(4, rows*(heads*m+gap)), "db": normal(5, rows*(width+gap)), "z": nan(rows * heads * (m + n)),
+			"da": normal(4, rows*(heads*m+gap)), "db": normal(5, rows*(width+gap)), "z": nan(rows * heads * (m + n)), "z2": nan(rows * heads * (m + n)),
 		}
 		lds := map[string]int{"a": heads*m + gap, "b": width + gap, "y": heads * (m + n)}
 		for of, name := range map[string]string{"a": "da", "b": "db", "y": "dy"} {
 			lds[name] = lds[of]
 		}
-		lds["z"] = lds["y"]
+		lds["z"], lds["z2"] = lds["y"], lds["y"]
 		// at returns where number i of a head's part in b is.
 		at := func(r, h, i int) int {
 			if shared {
@@ -58,17 +58,19 @@ func headParts() (all []operation) {
 				d.JoinHeads(of("y"), of("a"), of("b"), rows, heads, m, n, shared)
 				d.SplitHeads(of("da"), of("db"), of("dy"), rows, heads, m, n, shared)
 				d.JoinHeads(of("z"), of("a"), device.Rows{}, rows, heads, m, n, shared)
+				d.JoinHeads(of("z2"), device.Rows{}, of("b"), rows, heads, m, n, shared)
 				d.SplitHeads(of("da"), device.Rows{}, of("dy"), rows, heads, m, n, shared)
+				d.SplitHeads(device.Rows{}, of("db"), of("dy"), rows, heads, m, n, shared)
 			}, func(v values) {
 				for r := range rows {
 					for h := range heads {
 						y := r*lds["y"] + h*(m+n)
 						for i := range m {
-							v["y"][y+i], v["z"][y+i] = v["a"][r*lds["a"]+h*m+i], v["a"][r*lds["a"]+h*m+i]
+							v["y"][y+i], v["z"][y+i], v["z2"][y+i] = v["a"][r*lds["a"]+h*m+i], v["a"][r*lds["a"]+h*m+i], 0
 							v["da"][r*lds["a"]+h*m+i] = v["dy"][y+i]
 						}
 						for i := range n {
-							v["y"][y+m+i], v["z"][y+m+i] = v["b"][at(r, h, i)], 0
+							v["y"][y+m+i], v["z"][y+m+i], v["z2"][y+m+i] = v["b"][at(r, h, i)], 0, v["b"][at(r, h, i)]
 							if shared && h > 0 {
 								v["db"][at(r, h, i)] += v["dy"][y+m+i]
 							} else {

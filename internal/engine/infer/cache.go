@@ -52,21 +52,47 @@ func RowBytes(f device.Format, n int) int {
 }
 
 // store holds the keys and values of one kind of site. It stores only KV heads: each site's slice is [seqs, kvHeads,
-// capacity, headDim], so that the keys of one head are contiguous.
+// capacity, headDim], so that the keys of one head are contiguous. Of latent attention it holds latents and rotary keys, as the keys of
+// one head; the values are the latents in them, and not stored.
 type store struct {
 	device       device.Device
-	headDim      int
+	latent       bool
 	keys, values []device.Heads // indexed by site
 }
 
-// newStore returns a store for seqs sequences of capacity tokens at each site, with kvHeads(site) KV heads, in format.
-func newStore(d device.Device, sites int, kvHeads func(site int) int, headDim, seqs, capacity int, format device.Format) store {
-	s := store{device: d, headDim: headDim}
+// newStore returns a store for seqs sequences of capacity tokens at each site, which has size(site) heads of keys of some width, in
+// format.
+func newStore(d device.Device, sites int, latent bool, size func(site int) (heads, width int), seqs, capacity int, format device.Format) store {
+	s := store{device: d, latent: latent}
 	for i := range sites {
-		s.keys = append(s.keys, newHeads(d, kvHeads(i), headDim, seqs, capacity, format))
-		s.values = append(s.values, newHeads(d, kvHeads(i), headDim, seqs, capacity, format))
+		heads, width := size(i)
+		s.keys = append(s.keys, newHeads(d, heads, width, seqs, capacity, format))
+		if latent {
+			s.values = append(s.values, s.keys[i])
+		} else {
+			s.values = append(s.values, newHeads(d, heads, width, seqs, capacity, format))
+		}
 	}
 	return s
+}
+
+// selfSize returns the heads of a layer's self-attention whose keys are in a cache, and their width.
+func selfSize(a *configs.Arch) func(layer int) (heads, width int) {
+	return func(layer int) (heads, width int) {
+		rows, width := a.CacheRows(layer)
+		if a.IsLatent() {
+			return rows, width
+		}
+		return rows / 2, width
+	}
+}
+
+// stored returns the heads of a site that have memory of their own.
+func (s *store) stored(site int) []device.Heads {
+	if s.latent {
+		return s.keys[site : site+1]
+	}
+	return []device.Heads{s.keys[site], s.values[site]}
 }
 
 // newHeads returns room for the keys or values of one site.
@@ -81,7 +107,7 @@ func newHeads(d device.Device, kvHeads, headDim, seqs, capacity int, format devi
 
 // newCache returns a cache for seqs sequences of capacity tokens.
 func newCache(d device.Device, a *configs.Arch, seqs, capacity int, kept Kept) *Cache {
-	s := newStore(d, a.Layers, a.LayerKV, a.HeadDim, seqs, kept.Tokens(capacity), kept.Format)
+	s := newStore(d, a.Layers, a.IsLatent(), selfSize(a), seqs, kept.Tokens(capacity), kept.Format)
 	c := &Cache{Seqs: seqs, Capacity: capacity, store: s, kept: kept}
 	for i := range a.Layers {
 		if kept.Sinks > 0 {
@@ -109,14 +135,14 @@ func (c *Cache) Reshaped(seqs, capacity int) (*Cache, error) {
 func (s *store) reshaped(of, seqs, capacity int) store {
 	view := func(h device.Heads) device.Heads {
 		kvHeads := h.Len() / of / h.Head
-		head := capacity * s.headDim
-		v := device.Heads{Buffer: h.Slice(0, seqs*kvHeads*head), Seq: kvHeads * head, Head: head, Row: s.headDim}
+		head := capacity * h.Row
+		v := device.Heads{Buffer: h.Slice(0, seqs*kvHeads*head), Seq: kvHeads * head, Head: head, Row: h.Row}
 		if !h.Scales.None() {
 			v.Scales = h.Scales.Slice(0, seqs*kvHeads*capacity)
 		}
 		return v
 	}
-	r := store{device: s.device, headDim: s.headDim}
+	r := store{device: s.device, latent: s.latent}
 	for i := range s.keys {
 		r.keys, r.values = append(r.keys, view(s.keys[i])), append(r.values, view(s.values[i]))
 	}
@@ -141,7 +167,7 @@ func (c *Cache) Repeat(first *Cache) {
 		copy(c.read.ids[seq*c.Capacity:], c.read.ids[:c.Len])
 	}
 	for i := range c.keys {
-		for _, h := range []device.Heads{c.keys[i], c.values[i]} {
+		for _, h := range c.stored(i) {
 			first := ofSequence(h, 0)
 			for seq := 1; seq < c.Seqs; seq++ {
 				other := ofSequence(h, seq)
@@ -164,7 +190,9 @@ func (c *Cache) Repeat(first *Cache) {
 
 func (s *store) free() {
 	for i := range s.keys {
-		free(s.device, s.keys[i].Buffer, s.keys[i].Scales, s.values[i].Buffer, s.values[i].Scales)
+		for _, h := range s.stored(i) {
+			free(s.device, h.Buffer, h.Scales)
+		}
 	}
 	s.keys, s.values = nil, nil
 }
@@ -188,7 +216,9 @@ func (c *Cache) Bytes() int64 { return c.store.bytes() + c.cross.bytes() }
 func (s *store) bytes() int64 {
 	var n int64
 	for i := range s.keys {
-		n += 2 * int64(s.keys[i].Format().Bytes(s.keys[i].Len())+device.F32.Bytes(s.keys[i].Scales.Len()))
+		for _, h := range s.stored(i) {
+			n += int64(h.Format().Bytes(h.Len()) + device.F32.Bytes(h.Scales.Len()))
+		}
 	}
 	return n
 }
@@ -211,12 +241,12 @@ func (s *store) fill(ctx context.Context, seqs, n int) {
 	const numbers = 1 << 20
 	r := rand.New(rand.NewPCG(1, 1))
 	for i := range s.keys {
-		row := seqs * s.keys[i].Seq / s.keys[i].Head * s.headDim // of a token of every sequence
+		row := seqs * s.keys[i].Seq / s.keys[i].Head * s.keys[i].Row // of a token of every sequence
 		tokens := min(n, max(1, numbers/row))
 		k, v := s.random(r, tokens*row), s.random(r, tokens*row)
 		for first := 0; first < n && ctx.Err() == nil; first += tokens {
 			m := min(tokens, n-first)
-			s.device.Store(s.keys[i], s.values[i], first, k.Slice(0, m*row), v.Slice(0, m*row), seqs, m, s.headDim)
+			s.store(s.keys[i], s.values[i], first, k.Slice(0, m*row), v.Slice(0, m*row), seqs, m)
 		}
 		s.device.Unload(k)
 		s.device.Unload(v)
@@ -259,7 +289,15 @@ func (c *Cache) slot(t int) int {
 
 // write stores the keys and values of the batch's tokens at a site, starting at token first of each sequence.
 func (s *store) write(site int, b ops.Batch, first int, k, v Mat) {
-	s.device.Store(s.keys[site], s.values[site], first, k.Buffer, v.Buffer, b.Seqs, b.Len, s.headDim)
+	s.store(s.keys[site], s.values[site], first, k.Buffer, v.Buffer, b.Seqs, b.Len)
+}
+
+// store stores keys and values, or of latent attention keys only.
+func (s *store) store(keys, values device.Heads, first int, k, v device.Buffer, seqs, tokens int) {
+	if s.latent {
+		values, v = device.Heads{}, device.Buffer{}
+	}
+	s.device.Store(keys, values, first, k, v, seqs, tokens, keys.Row)
 }
 
 // storeKept stores, of the first tokens of every sequence, those that are kept.
@@ -281,7 +319,7 @@ func (c *Cache) storeKept(site int, b ops.Batch, k, v Mat) {
 				end = wrap
 			}
 			from, to := (seq*b.Len+t)*k.Cols, (seq*b.Len+end)*k.Cols
-			c.device.Store(ofSequence(c.keys[site], seq), ofSequence(c.values[site], seq), c.slot(t), k.Slice(from, to), v.Slice(from, to), 1, end-t, c.headDim)
+			c.store.store(ofSequence(c.keys[site], seq), ofSequence(c.values[site], seq), c.slot(t), k.Slice(from, to), v.Slice(from, to), 1, end-t)
 			t = end
 		}
 	}

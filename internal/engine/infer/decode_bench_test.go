@@ -108,12 +108,12 @@ func benchmarkStep(b *testing.B, dev *cuda.Device, d *Decoder, batch, context in
 		d.replay = nil
 		defer func() { d.replay = replay }()
 	}
-	c := &Cache{Seqs: batch, Capacity: context, store: store{device: dev, headDim: d.Arch.HeadDim}}
+	c := &Cache{Seqs: batch, Capacity: context, store: store{device: dev}}
 	for i := range d.Arch.Layers {
 		for _, v := range []*[]device.Heads{&c.keys, &c.values} {
-			head := context * c.headDim
+			head := context * d.Arch.HeadDim
 			n := batch * d.Arch.LayerKV(i) * head
-			*v = append(*v, device.Heads{Buffer: filled(dev, device.BF16, n, 0), Seq: d.Arch.LayerKV(i) * head, Head: head, Row: c.headDim})
+			*v = append(*v, device.Heads{Buffer: filled(dev, device.BF16, n, 0), Seq: d.Arch.LayerKV(i) * head, Head: head, Row: d.Arch.HeadDim})
 		}
 	}
 	ids := make([]int32, batch)

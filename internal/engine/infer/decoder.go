@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"gqa/configs"
 	"gqa/internal/device"
@@ -50,6 +51,9 @@ func newIn(dev device.Device, f Formats, arch *configs.Arch, all map[string][]fl
 	return d
 }
 
+// wholeRoles are those of weights of which rows are read by themselves, or the parts of heads multiplied.
+var wholeRoles = []configs.Role{configs.Embed, configs.Positions, configs.TokenType, configs.KeyUp, configs.ValueUp}
+
 // Build is like newIn but reads, converts and loads the weights one at a time.
 func Build(dev device.Device, f Formats, arch *configs.Arch, weights model.Weights) (*Decoder, error) {
 	byName, size := map[string]Mat{}, 0
@@ -58,12 +62,12 @@ func Build(dev device.Device, f Formats, arch *configs.Arch, weights model.Weigh
 	}
 	err := weights(func(p configs.Param, data []float32) error {
 		rows, cols := p.Shape[0], len(data)/p.Shape[0]
-		table := p.Role == configs.Embed || p.Role == configs.Positions || p.Role == configs.TokenType
+		whole := slices.Contains(wholeRoles, p.Role)
 		format := device.F32
 		if len(p.Shape) == 2 && p.Role != configs.Distances && !p.IsNorm() {
 			format = cmp.Or(f.Weights, dev.Activations())
 		}
-		byName[p.Name] = Mat{Buffer: dev.Load(format, data, rows, cols, !table), Rows: rows, Cols: cols}
+		byName[p.Name] = Mat{Buffer: dev.Load(format, data, rows, cols, !whole), Rows: rows, Cols: cols}
 		size += len(data)
 		return nil
 	})

@@ -17,7 +17,7 @@ func (d *Decoder) Encode(c *Cache, source ops.Batch) error {
 	d.forget()
 	c.cross.free()
 	c.Len, c.SourceLen, c.sourceLens = 0, source.Len, source.Lens
-	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, source.Len, c.kept.Format)
+	c.cross = newStore(d.device, d.Arch.Layers, false, d.crossSize, c.Seqs, source.Len, c.kept.Format)
 	d.eng.reset()
 	d.eng.cache = nil // the encoder has no cache
 	d.model.Encode(d.eng, source, func(site int, k, v Mat) { c.cross.write(site, source, 0, k, v) })
@@ -35,7 +35,7 @@ func (d *Decoder) FreeSource(c *Cache) {
 func (d *Decoder) FillSource(ctx context.Context, c *Cache, n int) {
 	d.forget()
 	c.SourceLen, c.sourceLens = n, nil
-	c.cross = newStore(d.device, d.Arch.Layers, d.crossKV, d.Arch.HeadDim, c.Seqs, n, c.kept.Format)
+	c.cross = newStore(d.device, d.Arch.Layers, false, d.crossSize, c.Seqs, n, c.kept.Format)
 	c.cross.fill(ctx, c.Seqs, n)
 }
 
@@ -52,5 +52,5 @@ func (d *Decoder) checkSource(seqs int, source *ops.Batch) error {
 	return nil
 }
 
-// crossKV returns the number of KV heads of a layer's cross-attention.
-func (d *Decoder) crossKV(int) int { return d.Arch.CrossKVHeads }
+// crossSize returns the number of KV heads of a layer's cross-attention, and their width.
+func (d *Decoder) crossSize(int) (heads, width int) { return d.Arch.CrossKVHeads, d.Arch.HeadDim }

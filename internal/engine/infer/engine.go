@@ -226,17 +226,21 @@ func (e *engine) table(tables map[*ops.Rope]device.Rope, r *ops.Rope, need, new 
 func (e *engine) Attend(q, k, v Mat, a ops.Attention[Mat], b ops.Batch) Mat {
 	stored := e.rotateStore(q, k, v, a, b)
 	e.settle()
-	out := e.mat(q.Rows, q.Cols)
-	s := device.Scores{
-		Batch: b.Seqs, Queries: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
-		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Buffer, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
-	}
+	out, s := e.mat(q.Rows, q.Cols), scores(a, b)
 	keys, values := e.keysAndValues(&s, k, v, a, b, stored)
 	if s.Sinks > 0 {
 		s.SinkQueries = e.sinkQueries(q, a, b)
 	}
 	e.device.Attend(s, rows(out, b.Len, a.HeadDim), device.Buffer{}, rows(q, b.Len, a.HeadDim), keys, values)
 	return out
+}
+
+// scores returns the device's description of a site, without the number of keys.
+func scores(a ops.Attention[Mat], b ops.Batch) device.Scores {
+	return device.Scores{
+		Batch: b.Seqs, Queries: b.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim, ValueDim: a.ValueDim,
+		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Bias: a.Bias.Buffer, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
+	}
 }
 
 // rotateStore computes the rotation that is left, and stores the keys and values, if the device can do it at once and no more is to be

@@ -1,6 +1,8 @@
 package spago
 
 import (
+	"cmp"
+
 	"github.com/nlpodyssey/spago/mat"
 
 	"gqa/internal/device"
@@ -11,13 +13,14 @@ import (
 func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention[mat.Tensor], b ops.Batch) mat.Tensor {
 	qv, kv, vv := valueOf(q).ready(), valueOf(k).ready(), valueOf(v).ready()
 	spec, from := attention(a, b)
-	heads := func(x device.Rows, length int) device.Heads {
-		return device.Heads{Buffer: x.Buffer, Seq: length * x.LD, Head: a.HeadDim, Row: x.LD}
+	values := cmp.Or(a.ValueDim, a.HeadDim)
+	heads := func(x device.Rows, length, width int) device.Heads {
+		return device.Heads{Buffer: x.Buffer, Seq: length * x.LD, Head: width, Row: x.LD}
 	}
-	y := e.result(qv.rows, qv.cols)
+	y := e.result(qv.rows, a.Heads*values)
 	lse := e.keep(y, b.Seqs*a.Heads*b.Len)
-	out := heads(y.all(y.data), b.Len)
-	qs, ks, vs := heads(qv.all(qv.data), b.Len), heads(kv.all(kv.data), from.Len), heads(vv.all(vv.data), from.Len)
+	out := heads(y.all(y.data), b.Len, values)
+	qs, ks, vs := heads(qv.all(qv.data), b.Len, a.HeadDim), heads(kv.all(kv.data), from.Len, a.HeadDim), heads(vv.all(vv.data), from.Len, values)
 	operands := []mat.Tensor{q, k, v}
 	if a.HasBias {
 		spec.Bias = valueOf(a.Bias).data
@@ -32,8 +35,8 @@ func (e *Engine) Attend(q, k, v mat.Tensor, a ops.Attention[mat.Tensor], b ops.B
 		e.written(q, func(dq device.Rows) {
 			e.written(k, func(dk device.Rows) {
 				e.written(v, func(dv device.Rows) {
-					e.device.AttendBackward(spec, heads(dq, b.Len), heads(dk, from.Len), heads(dv, from.Len),
-						dbias, heads(y.all(gy), b.Len), out, lse, qs, ks, vs)
+					e.device.AttendBackward(spec, heads(dq, b.Len, a.HeadDim), heads(dk, from.Len, a.HeadDim), heads(dv, from.Len, values),
+						dbias, heads(y.all(gy), b.Len, values), out, lse, qs, ks, vs)
 				})
 			})
 		})
@@ -48,7 +51,7 @@ func attention(a ops.Attention[mat.Tensor], b ops.Batch) (device.Scores, ops.Bat
 	}
 	spec := device.Scores{
 		Batch: b.Seqs, Queries: b.Len, Keys: from.Len, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim,
-		Scale: a.Scale, Causal: a.Causal, Window: a.Window, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
+		ValueDim: a.ValueDim, Scale: a.Scale, Causal: a.Causal, Window: a.Window, Slopes: a.Slopes, CoarseSlopes: a.CoarseSlopes,
 	}
 	switch {
 	case !a.Causal:

@@ -20,7 +20,7 @@ type opCase struct {
 }
 
 func opCases() []opCase {
-	return slices.Concat(linearCases(), normCases(), rotateCases(), attendCases(), alibiCases(), biasedCases(), activationCases(), lossCases(), sharedCases())
+	return slices.Concat(linearCases(), normCases(), rotateCases(), attendCases(), alibiCases(), biasedCases(), latentCases(), activationCases(), lossCases(), sharedCases())
 }
 
 func linearCases() []opCase {
@@ -242,6 +242,43 @@ func biasedCases() (cases []opCase) {
 				return refAttend(in[0], in[1], in[2], c.a, c.b)
 			},
 		})
+	}
+	return cases
+}
+
+// latentCases returns latent attention in both forms, with and without queries that have no positions.
+func latentCases() (cases []opCase) {
+	const heads, nope, rope, value, rank = 3, 4, 2, 5, 6
+	b := ops.Batch{Seqs: 2, Len: 5}
+	for _, form := range []ops.LatentForm{ops.LatentExpanded, ops.LatentAbsorbed} {
+		for _, nope := range []int{nope, 0} {
+			a := ops.Latent[mat.Tensor]{
+				Attention: ops.Attention[mat.Tensor]{Heads: heads, KVHeads: heads, HeadDim: nope + rope, ValueDim: value, Scale: 0.4, Causal: true, Window: 4},
+				NopeDim:   nope, RopeDim: rope, Rank: rank, Form: form,
+			}
+			shapes := [][2]int{{10, heads * rope}, {10, rank}, {10, rope}, {heads * value, rank}}
+			if nope > 0 {
+				shapes = append(shapes, [2]int{10, heads * nope}, [2]int{heads * nope, rank})
+			}
+			cases = append(cases, opCase{
+				fmt.Sprintf("attend to latents, form %d, %d numbers without positions", form, nope),
+				shapes,
+				func(e *Engine, in []mat.Tensor) mat.Tensor {
+					a, q := a, mat.Tensor(nil)
+					a.ValueUp.W = in[3]
+					if nope > 0 {
+						q, a.KeyUp.W = in[4], in[5]
+					}
+					return e.AttendLatent(q, in[0], in[1], in[2], a, b)
+				},
+				func(in [][]float64) []float64 {
+					if nope == 0 {
+						in = append(slices.Clone(in), nil, nil)
+					}
+					return refAttendLatent(in[4], in[0], in[1], in[2], in[5], in[3], a, b)
+				},
+			})
+		}
 	}
 	return cases
 }

@@ -21,8 +21,15 @@ type joint struct {
 	parts               []*value // that have been placed so far
 }
 
-// together are the roles of layers with the same input.
-var together = [][]configs.Role{{configs.Q, configs.K, configs.V}, {configs.Gate, configs.Up}}
+// together are the roles of layers with the same input. Where several sets hold, the last does.
+var together = [][]configs.Role{
+	{configs.Q, configs.K, configs.V},
+	{configs.Gate, configs.Up},
+	{configs.QA, configs.KRope, configs.LatentKV},
+	{configs.QNope, configs.QRope},
+	{configs.QNope, configs.QRope, configs.KRope, configs.LatentKV},
+	{configs.KeyUp, configs.ValueUp},
+}
 
 // joints returns the joints of a model by the names of their members.
 func joints(d device.Device, params []configs.Param) map[string]*joint {

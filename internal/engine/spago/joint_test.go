@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/nlpodyssey/spago/mat"
@@ -22,10 +23,16 @@ func TestJointWeights(t *testing.T) {
 		"intermediate_size": 144, "max_position_embeddings": 96`
 	for name, config := range map[string]string{
 		"llama": llamaConfig, "gpt2": gptConfig, "qwen2": `{"model_type": "qwen2", ` + shape + `}`,
-		"qwen3":   `{"model_type": "qwen3", "head_dim": 16, ` + shape + `}`,
-		"olmo2":   `{"model_type": "olmo2", ` + shape + `}`,
-		"olmo":    `{"model_type": "olmo", "clip_qkv": 0.5, ` + shape + `}`,
-		"phi":     `{"model_type": "phi", ` + shape + `}`,
+		"qwen3": `{"model_type": "qwen3", "head_dim": 16, ` + shape + `}`,
+		"olmo2": `{"model_type": "olmo2", ` + shape + `}`,
+		"olmo":  `{"model_type": "olmo", "clip_qkv": 0.5, ` + shape + `}`,
+		"phi":   `{"model_type": "phi", ` + shape + `}`,
+		"deepseek": `{"model_type": "deepseek_v3", "kv_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 20, "q_lora_rank": null,
+			"first_k_dense_replace": 2, "num_key_value_heads": 6, ` + strings.Replace(shape, `"num_key_value_heads": 2,`, "", 1) + `}`,
+		"deepseek, low rank": `{"model_type": "deepseek_v3", "kv_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 20, "q_lora_rank": 18,
+			"attention_bias": true, "first_k_dense_replace": 2, "num_key_value_heads": 6, ` + strings.Replace(shape, `"num_key_value_heads": 2,`, "", 1) + `}`,
+		"latent": `{"model_type": "llama_mla", "kv_lora_rank": 10, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 20,
+			"mla": {"softmax_scale": 0.2, "inv_freq": [1, 1, 0.2, 0.1]}, ` + shape + `}`,
 		"neox":    `{"model_type": "gpt_neox", "vocab_size": 300, "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 6, "intermediate_size": 144, "max_position_embeddings": 96}`,
 		"granite": `{"model_type": "granite", "attention_multiplier": 0.2, "embedding_multiplier": 2, "residual_multiplier": 0.7, "logits_scaling": 3, ` + shape + `}`,
 	} {

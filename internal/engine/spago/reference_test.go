@@ -1,6 +1,7 @@
 package spago
 
 import (
+	"cmp"
 	"math"
 
 	"github.com/nlpodyssey/spago/mat"
@@ -85,9 +86,10 @@ func refAttendBiased(q, k, v, bias []float64, a ops.Attention[mat.Tensor], b ops
 	if a.Cross {
 		from = *b.Source
 	}
-	y := make([]float64, len(q))
-	at := func(m []float64, heads, length, seq, t, h int) []float64 {
-		return m[((seq*length+t)*heads+h)*a.HeadDim:][:a.HeadDim]
+	values := cmp.Or(a.ValueDim, a.HeadDim)
+	y := make([]float64, len(q)/a.HeadDim*values)
+	at := func(m []float64, heads, width, length, seq, t, h int) []float64 {
+		return m[((seq*length+t)*heads+h)*width:][:width]
 	}
 	for i := range b.Seqs * b.Len * a.Heads {
 		seq, t, h := i/a.Heads/b.Len, i/a.Heads%b.Len, i%a.Heads
@@ -97,15 +99,15 @@ func refAttendBiased(q, k, v, bias []float64, a ops.Attention[mat.Tensor], b ops
 		} else if from.Lens != nil {
 			end = from.Lens[seq]
 		}
-		out, sum := at(y, a.Heads, b.Len, seq, t, h), 0.0
+		out, sum := at(y, a.Heads, values, b.Len, seq, t, h), 0.0
 		first := 0
 		if a.Window > 0 {
 			first = max(0, end-a.Window)
 		}
 		for j := first; j < end; j++ {
 			score := 0.0
-			for d, x := range at(q, a.Heads, b.Len, seq, t, h) {
-				score += x * at(k, a.KVHeads, from.Len, seq, j, kv)[d]
+			for d, x := range at(q, a.Heads, a.HeadDim, b.Len, seq, t, h) {
+				score += x * at(k, a.KVHeads, a.HeadDim, from.Len, seq, j, kv)[d]
 			}
 			score *= float64(a.Scale)
 			if bias != nil {
@@ -113,7 +115,7 @@ func refAttendBiased(q, k, v, bias []float64, a ops.Attention[mat.Tensor], b ops
 			}
 			e := math.Exp(score)
 			sum += e
-			for d, x := range at(v, a.KVHeads, from.Len, seq, j, kv) {
+			for d, x := range at(v, a.KVHeads, values, from.Len, seq, j, kv) {
 				out[d] += e * x
 			}
 		}
@@ -175,4 +177,18 @@ func refCrossEntropy(logits []float64, targets []int32, scale float64) []float64
 		counted++
 	}
 	return []float64{scale * sum / float64(max(counted, 1))}
+}
+
+// refAttendLatent expands keys and values of all heads, and attends to them.
+func refAttendLatent(nope, rope, latent, key, keyUp, valueUp []float64, a ops.Latent[mat.Tensor], b ops.Batch) []float64 {
+	var q, k []float64
+	ks := refLinear(latent, keyUp, nil, a.Rank, a.Heads*a.NopeDim)
+	for t := range b.Seqs * b.Len {
+		for h := range a.Heads {
+			at := t*a.Heads + h
+			q = append(append(q, nope[at*a.NopeDim:(at+1)*a.NopeDim]...), rope[at*a.RopeDim:][:a.RopeDim]...)
+			k = append(append(k, ks[at*a.NopeDim:(at+1)*a.NopeDim]...), key[t*a.RopeDim:][:a.RopeDim]...)
+		}
+	}
+	return refAttend(q, k, refLinear(latent, valueUp, nil, a.Rank, a.Heads*a.ValueDim), a.Attention, b)
 }

@@ -1,12 +1,12 @@
 // Operations on the parts of heads, which latent attention needs.
 
-// y [rows, heads, m+n] = a [rows, heads, m] and b [rows, heads, n], or [rows, n] if each is 0; zeros if b is omitted.
+// y [rows, heads, m+n] = a [rows, heads, m] and b [rows, heads, n], or [rows, n] if each is 0; zeros for what is omitted.
 extern "C" __global__ void join_heads(act_t* y, i64 ldy, const act_t* a, i64 lda, const act_t* b, i64 ldb, i64 rows, i64 heads, i64 m, i64 n, i64 each) {
   begin();
   i64 width = m + n;
   EACH(i, rows * heads * width) {
     i64 c = i % width, h = i / width % heads, r = i / width / heads;
-    y[r * ldy + h * width + c] = c < m ? a[r * lda + h * m + c] : b ? b[r * ldb + h * each + c - m] : act_t(0.f);
+    y[r * ldy + h * width + c] = c < m ? (a ? a[r * lda + h * m + c] : act_t(0.f)) : b ? b[r * ldb + h * each + c - m] : act_t(0.f);
   }
 }
 
@@ -14,10 +14,10 @@ extern "C" __global__ void join_heads(act_t* y, i64 ldy, const act_t* a, i64 lda
 extern "C" __global__ void split_heads(act_t* a, i64 lda, act_t* b, i64 ldb, const act_t* y, i64 ldy, i64 rows, i64 heads, i64 m, i64 n, i64 each) {
   begin();
   i64 width = m + n;
-  if (a) EACH(i, rows * heads * m) {
-      i64 c = i % m, h = i / m % heads, r = i / m / heads;
-      a[r * lda + h * m + c] = y[r * ldy + h * width + c];
-    }
+  EACH(i, a ? rows * heads * m : 0) {
+    i64 c = i % m, h = i / m % heads, r = i / m / heads;
+    a[r * lda + h * m + c] = y[r * ldy + h * width + c];
+  }
   if (!b) return;
   i64 of = each ? heads : 1;
   EACH(i, rows * of * n) {

@@ -51,7 +51,10 @@ func (g Goal) arch(a *configs.Arch, sites []configs.Site) *configs.Arch {
 
 // check returns an error that wraps ErrGroups if a cannot have the goal's KV heads.
 func (g Goal) check(a *configs.Arch, sites []configs.Site) error {
-	if g.byLayer != nil {
+	switch {
+	case a.IsLatent() && (g.byLayer != nil || g.groups != a.Heads):
+		return errLatent(a)
+	case g.byLayer != nil:
 		return g.checkLayers(a)
 	}
 	legal := a.LegalGroups(sites...)
@@ -66,6 +69,12 @@ func (g Goal) check(a *configs.Arch, sites []configs.Site) error {
 		return OptionError{Err: err, Give: []Setting{{OptionGroupsPerLayer, list(a.LayerKVHeads)}}}
 	}
 	return fmt.Errorf("%w is %d, want a divisor of the checkpoint's %s (%d heads): one of %v", ErrGroups, g.groups, kvHeadsText(a, sites), a.Heads, legal)
+}
+
+// errLatent returns an error that wraps ErrGroups: heads have no keys and values of their own to merge.
+func errLatent(a *configs.Arch) error {
+	return fmt.Errorf("%w cannot be other than the %d heads: the checkpoint has latent attention, which caches %d numbers per token and layer for all heads",
+		ErrGroups, a.Heads, a.Latent.CacheDim())
 }
 
 // errLayers is ErrGroups for the option that sets the KV heads of each layer.

@@ -18,7 +18,8 @@ type Inspection struct {
 	Heads           int          `json:"heads"`
 	KVHeads         int          `json:"kv_heads"` // if layers differ, the largest number
 	KVHeadsPerLayer []int        `json:"kv_heads_per_layer,omitempty"`
-	HeadDim         int          `json:"head_dim"`
+	HeadDim         int          `json:"head_dim"`         // of queries and keys
+	Latent          *Latent      `json:"latent,omitempty"` // nil if the attention is not latent
 	Vocab           int          `json:"vocab"`
 	Context         int          `json:"context"`
 	Parameters      int64        `json:"parameters"`
@@ -65,7 +66,7 @@ func Inspect(src *Source, sites Sites) (*Inspection, error) {
 	}
 	in := &Inspection{
 		Family: a.Family.Name, Layers: a.Layers, Dim: a.Dim, Heads: a.Heads, KVHeads: a.KVHeads, KVHeadsPerLayer: a.LayerKVHeads,
-		HeadDim: a.HeadDim, Vocab: a.Vocab, Context: a.Context, DType: dtype.String(), Layout: string(a.Layout()),
+		HeadDim: a.HeadDim, Latent: latentOf(a), Vocab: a.Vocab, Context: a.Context, DType: dtype.String(), Layout: string(a.Layout()),
 		Targets: targetInfos(src, sites), Sites: siteHeads(a, chosen),
 	}
 	if in.NotFloat, err = notFloat(src); err != nil {
@@ -78,9 +79,31 @@ func Inspect(src *Source, sites Sites) (*Inspection, error) {
 	return in, err
 }
 
+// Latent holds the sizes of latent attention; if those of the layers differ, the largest.
+type Latent struct {
+	Rank      int `json:"kv_lora_rank"`
+	RopeDim   int `json:"qk_rope_head_dim"`
+	NopeDim   int `json:"qk_nope_head_dim"`
+	ValueDim  int `json:"v_head_dim"`
+	QueryRank int `json:"q_lora_rank,omitempty"`
+}
+
+func latentOf(a *configs.Arch) *Latent {
+	if !a.IsLatent() {
+		return nil
+	}
+	l := a.Latent
+	return &Latent{l.Rank, l.RopeDim, l.NopeDim, l.ValueDim, l.QueryRank}
+}
+
 // inspectRows describes a conversion to each legal group count, the largest first. If layers have their own numbers of KV
 // heads, a row that leaves these as they are comes first.
 func inspectRows(a *configs.Arch, chosen []configs.Site, elementSize int) (rows []Row, err error) {
+	if a.IsLatent() {
+		row, err := inspectGroups(a, a.KVHeads, elementSize)
+		row.TensorParallelism = []int{1} // all devices need all latents
+		return []Row{row}, err
+	}
 	legal := a.LegalGroups(chosen...)
 	slices.Reverse(legal)
 	if a.LayerKVHeads != nil {

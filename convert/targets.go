@@ -28,6 +28,9 @@ func targetInfos(src *Source, sites Sites) []TargetInfo {
 // targetInfo returns whether a target can hold src with fewer groups. If layers have their own numbers of KV heads, it
 // tries these first.
 func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
+	if name == Expanded && src.Arch.IsLatent() {
+		return TargetInfo{Target: name, WhyNot: &Note{Err: errLatent(src.Arch)}}
+	}
 	info, legal := TargetInfo{Target: name}, src.Arch.LegalGroups(sites.of(src.Arch)...)
 	most := legal[len(legal)-1]
 	goal := Groups(legal[max(0, len(legal)-2)])

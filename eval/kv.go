@@ -175,6 +175,9 @@ func (s Shape) checkOptions(o KVOptions) error {
 	if o.KVDType == formatNames[device.Int4] && s.HeadDim%2 != 0 {
 		return fmt.Errorf("a KV cache of 4 bits needs an even head dim, that of %s is %d", s.Name, s.HeadDim)
 	}
+	if o.KVDType == formatNames[device.Int4] && s.KVRank%32 != 0 {
+		return fmt.Errorf("a KV cache of 4 bits needs latents of a multiple of 32 numbers, those of %s have %d", s.Name, s.KVRank)
+	}
 	perToken := cacheBytes(s, s.Heads, 1, 1, perElement(o.KVBytes))
 	if float64(perToken)*float64(o.Context)*float64(o.Batch) >= 1<<62 {
 		return fmt.Errorf("context %d × batch %d of %s is too large to compute with", o.Context, o.Batch, s.Name)

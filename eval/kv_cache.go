@@ -17,7 +17,7 @@ type KVCache struct {
 	Window, Sinks int
 }
 
-// KVDTypes are the data types of a KV cache. Those of integers have a scale, of f32, per token and KV head, in keys and in values.
+// KVDTypes are the data types of a KV cache. Those of integers have a scale, of f32, per token and KV head, in keys and in values, or per latent.
 var KVDTypes = []string{"f32", "bf16", "f16", "int8", "int4"}
 
 var formatNames = map[device.Format]string{device.F32: "f32", device.BF16: "bf16", device.F16: "f16", device.Int8: "int8", device.Int4: "int4"}
@@ -42,8 +42,14 @@ func keptText(k infer.Kept) string {
 
 // kvBytes returns the size of a cache for one token: of self-attention, and of cross-attention per token of the source.
 func (m *Model) kvBytes(k infer.Kept) (own, cross int64) {
-	row := int64(infer.RowBytes(k.Format, m.Arch.HeadDim))
-	return m.Arch.KVBytesPerToken(1) / int64(m.Arch.HeadDim) * row, m.Arch.CrossKVBytesPerToken(1) / int64(m.Arch.HeadDim) * row
+	for layer := range m.Arch.Layers {
+		rows, width := m.Arch.CacheRows(layer)
+		own += int64(rows) * int64(infer.RowBytes(k.Format, width))
+	}
+	if !m.Arch.Causal {
+		own = 0
+	}
+	return own, m.Arch.CrossKVBytesPerToken(1) / int64(m.Arch.HeadDim) * int64(infer.RowBytes(k.Format, m.Arch.HeadDim))
 }
 
 // cacheBytes returns the size of a cache for a number of tokens of each sequence, and a source of the same length.

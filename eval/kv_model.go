@@ -8,7 +8,8 @@ import (
 	"gqa/internal/weights"
 )
 
-// ShapeOfModel returns the shape of a checkpoint, of which it reads no weights. Shape.Window is set only if every layer has it.
+// ShapeOfModel returns the shape of a checkpoint, of which it reads no weights. Shape.Window is set only if every layer has it. The head
+// dim of a model with latent attention is that of its values.
 func ShapeOfModel(path string) (Shape, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
@@ -22,10 +23,15 @@ func ShapeOfModel(path string) (Shape, error) {
 	case a.LayerKVHeads != nil:
 		return Shape{}, fmt.Errorf("%s: its layers have different numbers of KV heads, %v: their cache takes %d bytes per token in f32",
 			path, a.LayerKVHeads, a.KVBytesPerToken(4))
+	case a.LatentLayers != nil:
+		return Shape{}, fmt.Errorf("%s: its layers have latents of different sizes: their cache takes %d bytes per token in f32", path, a.KVBytesPerToken(4))
 	}
 	s := Shape{
-		Name: filepath.Base(src.Dir), Layers: a.Layers, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.HeadDim, Dim: a.Dim, FFN: a.FFN,
+		Name: filepath.Base(src.Dir), Layers: a.Layers, Heads: a.Heads, KVHeads: a.KVHeads, HeadDim: a.ValueDim(), Dim: a.Dim, FFN: a.FFN,
 		Vocab: a.Vocab, Context: a.Context, Positions: a.MaxPositions(), Gated: a.MLP == configs.Gated, Tied: a.Tied, Cross: a.EncoderLayers > 0, Window: a.LayerWindow(0),
+	}
+	if a.IsLatent() {
+		s.KVRank, s.RopeDim = a.Latent.Rank, a.Latent.RopeDim
 	}
 	for layer := range a.Layers {
 		if a.LayerWindow(layer) != s.Window {

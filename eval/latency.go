@@ -34,7 +34,7 @@ type Latency struct {
 	Model           string  `json:"model,omitempty"`
 	Batch           int     `json:"batch"`
 	Context         int     `json:"context"`
-	KVHeads         int     `json:"kv_heads"`
+	KVHeads         int     `json:"kv_heads"` // 0 for latent attention
 	KVDType         string  `json:"kv_dtype"`
 	Window          int     `json:"window,omitempty"` // of the cache; 0: all tokens
 	Sinks           int     `json:"sinks,omitempty"`
@@ -208,11 +208,19 @@ func (c Cell) known() *Latency {
 	kept, _ := c.KV.kept() // checked
 	own, cross := m.kvBytes(kept)
 	return &Latency{
-		Model: c.Name, Batch: c.Batch, Context: c.Context, KVHeads: m.Arch.KVHeads, KVDType: formatNames[kept.Format],
+		Model: c.Name, Batch: c.Batch, Context: c.Context, KVHeads: cachedHeads(m.Arch), KVDType: formatNames[kept.Format],
 		Window: kept.Window, Sinks: kept.Sinks, Device: m.DeviceName(), Threads: pool.Threads(), PromptLen: c.PromptLen,
 		KVBytesPerToken: own, CrossBytesToken: cross, KVBytes: int64(m.cacheBytes(kept, c.Batch, c.Context)),
 		WeightBytes: int64(m.Weights.Size()) * m.readPerStep(), weights: m.Weights, kept: kept, encodes: !m.Arch.Causal,
 	}
+}
+
+// cachedHeads returns the number of KV heads whose keys and values are in a cache: none of latent attention.
+func cachedHeads(a *configs.Arch) int {
+	if a.IsLatent() {
+		return latent
+	}
+	return a.KVHeads
 }
 
 // finish derives all figures from the rounds.
@@ -303,7 +311,15 @@ func (m *Model) readPerStep() (n int64) {
 // stepFLOPs counts a decode step's multiplications and additions: two per weight and sequence, plus those of attention.
 func (m *Model) stepFLOPs(batch, context int) float64 {
 	a := m.Arch
-	attention := 4 * float64(a.Layers) * float64(a.Heads*a.HeadDim) * float64(context)
+	attention := 0.0
+	for layer := range a.Layers {
+		key, value := a.HeadDim, a.ValueDim()
+		if a.IsLatent() { // each head attends to latents
+			l := a.At(layer).Latent
+			key, value = l.CacheDim(), l.Rank
+		}
+		attention += 2 * float64(a.Heads) * float64(key+value) * float64(context)
+	}
 	if a.EncoderLayers > 0 {
 		attention *= 2
 	}

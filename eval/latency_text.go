@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 
 	"gqa/internal/units"
@@ -96,7 +97,11 @@ func (l *Latency) printHeader(w io.Writer) {
 }
 
 func (l *Latency) printRow(w io.Writer) {
-	fmt.Fprintf(w, "%s\t%d\t%s\t%s\t", l.Model, l.KVHeads, keptText(l.kept), units.Bytes(l.KVBytes))
+	heads := strconv.Itoa(l.KVHeads)
+	if l.KVHeads == latent {
+		heads = "MLA"
+	}
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", l.Model, heads, keptText(l.kept), units.Bytes(l.KVBytes))
 	if l.PromptLen > 0 {
 		fmt.Fprintf(w, "%.4g%s\t", l.PrefillMS, l.plus("%.4g", l.PrefillLow, l.PrefillHigh))
 	}

@@ -78,6 +78,10 @@ func printInspection(w io.Writer, in *convert.Inspection) error {
 	fmt.Fprintf(w, "shape       %d layers, dim %d, %d heads of %d, %s KV heads, vocabulary %d, context %d\n",
 		in.Layers, in.Dim, in.Heads, in.HeadDim, kvHeadsText(in), in.Vocab, in.Context)
 	fmt.Fprintf(w, "sites       %s\n", inspectedSites(in))
+	if l := in.Latent; l != nil {
+		fmt.Fprintf(w, "latent      %d + %d numbers per token and layer for all heads; keys of %d without positions and %d with, values of %d\n",
+			l.Rank, l.RopeDim, l.NopeDim, l.RopeDim, l.ValueDim)
+	}
 	for _, target := range in.Targets {
 		printTarget(w, target)
 	}
@@ -101,6 +105,9 @@ func printRows(w io.Writer, in *convert.Inspection) error {
 		groups := fmt.Sprint(r.Groups)
 		if r.GroupsPerLayer != nil {
 			groups = "as they are"
+		}
+		if in.Latent != nil {
+			groups = "MLA"
 		}
 		fmt.Fprintf(tw, "%s\t%s%s\t%s\t\n", groups, cacheColumns(in, r), thousands(r.Parameters), headsText(0, r.TensorParallelism))
 	}

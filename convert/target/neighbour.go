@@ -140,14 +140,14 @@ func Loader(a *configs.Arch, config []byte) (class string, why []error) {
 	return to.Family.Grouping(to.KVHeads).Loader(), nil
 }
 
-// KeyDType returns the dtype of the key weights, which is usually that of the KV cache.
+// KeyDType returns the dtype of the weights of keys, or of latents, which is usually that of the KV cache.
 func KeyDType(src *weights.Source) (checkpoints.DType, error) {
 	params, err := src.Arch.Params()
 	if err != nil {
 		return 0, err
 	}
 	for _, p := range params {
-		if t, ok := src.Tensor(p.Tensor); ok && p.Role == configs.K {
+		if t, ok := src.Tensor(p.Tensor); ok && (p.Role == configs.K || p.Role == configs.LatentKV) {
 			return t.DType, nil
 		}
 	}

@@ -64,6 +64,9 @@ func keysOf(t *testing.T, dir string) map[string]any {
 // TestExpandNative: what a class holds in groups, be it a neighbour's, it holds with all heads too, for the same logits.
 func TestExpandNative(t *testing.T) {
 	for _, c := range golden.Cases(t) {
+		if golden.Open(t, c.Dir).Arch.IsLatent() {
+			continue
+		}
 		t.Run(c.Name, func(t *testing.T) {
 			g, logits := 1, "logits_mha" // of a checkpoint that has one KV head to begin with
 			if groups := c.Groups(); len(groups) > 0 {

@@ -38,9 +38,14 @@ func TestCacheBytes(t *testing.T) {
 			cache := newCache(cpu.New(), arch, seqs, capacity, Kept{})
 			var held int64
 			for site := range cache.keys {
-				held += 4 * int64(len(cache.keys[site].F32())+len(cache.values[site].F32()))
+				for _, h := range cache.stored(site) {
+					held += 4 * int64(len(h.F32()))
+				}
 			}
 			want := int64(2 * 4 * arch.Layers * groups * arch.HeadDim * seqs * capacity)
+			if arch.IsLatent() {
+				want = int64(4 * arch.Layers * (arch.Latent.Rank + arch.Latent.RopeDim) * seqs * capacity)
+			}
 			if held != want || cache.Bytes() != want || arch.KVBytesPerToken(4)*seqs*capacity != want {
 				t.Errorf("%d groups: holds %d bytes, says %d, want %d", groups, held, cache.Bytes(), want)
 			}
